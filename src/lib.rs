@@ -1,0 +1,11 @@
+//! The map.
+
+pub mod policy;
+pub mod identity;
+pub mod upstream;
+pub mod telemetry;
+pub mod settings;
+pub mod secret;
+pub mod watched;
+pub mod clock;
+pub mod atlas;

@@ -1,0 +1,3 @@
+//! The process: arguments, runtime, exit codes.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! Logs, metrics and traces: their names live here.
+
+pub mod metrics;
