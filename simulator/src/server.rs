@@ -1,0 +1,200 @@
+//! The socket: accepts connections, goes down and comes up again on the same port.
+
+use std::future::pending;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+
+use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::sync::oneshot;
+use tokio::task::AbortHandle;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+use crate::atlas::Atlas;
+use crate::connection;
+use crate::stream::Stream;
+
+/// A server that runs until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Server {
+    address: SocketAddr,
+    orders: mpsc::Sender<Order>,
+    accepted: Arc<AtomicUsize>,
+    task: AbortHandle,
+}
+
+impl Server {
+    pub(crate) fn start(
+        listen: SocketAddr,
+        tls: Option<TlsAcceptor>,
+        atlas: Arc<Atlas>,
+    ) -> io::Result<Self> {
+        let listener = bind(listen)?.listen(BACKLOG)?;
+        let address = listener.local_addr()?;
+        let (orders, received) = mpsc::channel(1);
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let door = Door {
+            state: State::Open(listener),
+            address,
+            tls,
+            atlas,
+            accepted: Arc::clone(&accepted),
+            connections: JoinSet::new(),
+        };
+        let task = tokio::spawn(door.run(received)).abort_handle();
+        Ok(Self {
+            address,
+            orders,
+            accepted,
+            task,
+        })
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// Ends every connection and refuses new ones.
+    pub(crate) async fn go_down(&self) -> io::Result<()> {
+        self.order(Order::GoDown).await
+    }
+
+    /// Accepts connections again, at the same address.
+    pub(crate) async fn come_up(&self) -> io::Result<()> {
+        self.order(Order::ComeUp).await
+    }
+
+    async fn order(&self, order: impl FnOnce(Done) -> Order) -> io::Result<()> {
+        let gone = || io::Error::other("the simulator has ended");
+        let (done, wait) = oneshot::channel();
+        self.orders.send(order(done)).await.map_err(|_| gone())?;
+        wait.await.map_err(|_| gone())?
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // The task owns all connections, and they end with it.
+        self.task.abort();
+    }
+}
+
+type Done = oneshot::Sender<io::Result<()>>;
+
+#[derive(Debug)]
+enum Order {
+    ComeUp(Done),
+    GoDown(Done),
+}
+
+struct Door {
+    state: State,
+    address: SocketAddr,
+    tls: Option<TlsAcceptor>,
+    atlas: Arc<Atlas>,
+    accepted: Arc<AtomicUsize>,
+    connections: JoinSet<()>,
+}
+
+#[derive(Debug)]
+enum State {
+    Open(TcpListener),
+    /// Bound but not listening: connections are refused, and nobody else can take the port.
+    Shut(TcpSocket),
+    /// Between the two, or after binding has failed.
+    Unbound,
+}
+
+impl Door {
+    async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
+        loop {
+            tokio::select! {
+                order = orders.recv() => match order {
+                    None => return,
+                    Some(Order::ComeUp(done)) => {
+                        let _ = done.send(self.open());
+                    }
+                    Some(Order::GoDown(done)) => {
+                        let outcome = self.shut();
+                        self.connections.shutdown().await;
+                        let _ = done.send(outcome);
+                    }
+                },
+                // Accepting fails when descriptors run out or a client has gone; the next may work.
+                Ok((tcp, peer)) = accept(&self.state) => self.admit(tcp, peer),
+                Some(_) = self.connections.join_next() => {}
+            }
+        }
+    }
+
+    fn open(&mut self) -> io::Result<()> {
+        let socket = match std::mem::replace(&mut self.state, State::Unbound) {
+            State::Open(listener) => {
+                self.state = State::Open(listener);
+                return Ok(());
+            }
+            State::Shut(socket) => socket,
+            State::Unbound => bind(self.address)?,
+        };
+        self.state = State::Open(socket.listen(BACKLOG)?);
+        Ok(())
+    }
+
+    fn shut(&mut self) -> io::Result<()> {
+        if matches!(self.state, State::Open(_)) {
+            // The listener has to be closed before the port can be bound again.
+            self.state = State::Unbound;
+            self.state = State::Shut(bind(self.address)?);
+        }
+        Ok(())
+    }
+
+    fn admit(&mut self, tcp: TcpStream, peer: SocketAddr) {
+        self.accepted.fetch_add(1, Ordering::Relaxed);
+        let atlas = Arc::clone(&self.atlas);
+        let tls = self.tls.clone();
+        self.connections.spawn(async move {
+            // Without it small answers would wait for the client's acknowledgement.
+            let _ = tcp.set_nodelay(true);
+            let stream = match tls {
+                None => Stream::plain(tcp),
+                Some(tls) => match tls.accept(tcp).await {
+                    Ok(tls) => Stream::tls(tls),
+                    // The client did not like our certificate; that is what some tests are about.
+                    Err(_) => return,
+                },
+            };
+            connection::serve(stream, peer, atlas).await;
+        });
+    }
+}
+
+async fn accept(state: &State) -> io::Result<(TcpStream, SocketAddr)> {
+    match state {
+        State::Open(listener) => listener.accept().await,
+        State::Shut(_) | State::Unbound => pending().await,
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
+}
+
+const BACKLOG: u32 = 1024;

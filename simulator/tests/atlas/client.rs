@@ -1,0 +1,108 @@
+//! A client that does exactly what a test tells it, and a simulator with a small world.
+
+use std::time::Duration;
+use std::time::SystemTime;
+
+use atlas_simulator::CLIENT_ID;
+use atlas_simulator::CLIENT_SECRET;
+use atlas_simulator::ManualClock;
+use atlas_simulator::Settings;
+use atlas_simulator::Simulator;
+use atlas_simulator::World;
+use reqwest::Client;
+use reqwest::RequestBuilder;
+use reqwest::Response;
+use reqwest::redirect::Policy;
+use serde_json::Value;
+
+pub(crate) const G: &str = "32b6e34b3d91647abb20e7b8";
+pub(crate) const ACCEPT: &str = "application/vnd.atlas.2023-01-01+json";
+
+pub(crate) struct Fixture {
+    pub(crate) atlas: Simulator,
+    pub(crate) clock: ManualClock,
+    pub(crate) http: Client,
+}
+
+impl Fixture {
+    /// `app1` with two certificates, `crowd` with 1,203, `CN=a/b` with one.
+    pub(crate) async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    pub(crate) async fn start_with(change: impl FnOnce(&mut Settings)) -> Self {
+        let clock = ManualClock::at(SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_000_000));
+        let mut world = World::new(clock.now());
+        let mut project = world.project(G);
+        project.user("app1").certificates(2);
+        project.user("crowd").certificates(1_203);
+        project.user("CN=a/b").certificates(1);
+        let mut settings = Settings {
+            now: clock.reader(),
+            ..Settings::with_world(world)
+        };
+        change(&mut settings);
+        let atlas = Simulator::start(settings).await.unwrap();
+        Self {
+            atlas,
+            clock,
+            http: client(),
+        }
+    }
+
+    /// Asks for a token as a service account does.
+    pub(crate) async fn mint(&self) -> Response {
+        self.mint_as(CLIENT_ID, CLIENT_SECRET).await
+    }
+
+    pub(crate) async fn mint_as(&self, id: &str, secret: &str) -> Response {
+        let request = self
+            .http
+            .post(self.url("/api/oauth/token"))
+            .basic_auth(id, Some(secret));
+        let form = "application/x-www-form-urlencoded";
+        let request = request
+            .header("content-type", form)
+            .body("grant_type=client_credentials");
+        request.send().await.unwrap()
+    }
+
+    pub(crate) async fn token(&self) -> String {
+        let document = json(self.mint().await).await;
+        document["access_token"].as_str().unwrap().to_owned()
+    }
+
+    /// A request for a path on v2, with the right `Accept` and a new token.
+    pub(crate) async fn get(&self, path: &str) -> RequestBuilder {
+        let token = self.token().await;
+        self.http
+            .get(self.url(path))
+            .header("accept", ACCEPT)
+            .bearer_auth(token)
+    }
+
+    /// The certificates of a user, whose name is one segment as it is to be sent.
+    pub(crate) async fn certificates(&self, segment: &str) -> Response {
+        self.get(&certificates(segment)).await.send().await.unwrap()
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.atlas.base_url())
+    }
+}
+
+pub(crate) fn client() -> Client {
+    let client = Client::builder()
+        .no_proxy()
+        .redirect(Policy::none())
+        .retry(reqwest::retry::never());
+    client.build().unwrap()
+}
+
+pub(crate) fn certificates(segment: &str) -> String {
+    format!("/api/atlas/v2/groups/{G}/databaseUsers/{segment}/certs")
+}
+
+pub(crate) async fn json(response: Response) -> Value {
+    serde_json::from_slice(&response.bytes().await.unwrap()).unwrap()
+}
