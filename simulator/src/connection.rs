@@ -83,6 +83,7 @@ async fn answer(
         }) if version == Version::HTTP_2 && ending != Ending::Silence => {
             SpoiltBody::broken(&answer.body, bytes)
         }
+        Some(Wire::Silence) => pending().await,
         Some(Wire::Send {
             before,
             cut,

@@ -48,11 +48,7 @@ impl Fault {
 
     /// Never answers. The request has arrived, and the connection stays open.
     pub fn silence() -> Self {
-        Self::wire(Wire::Send {
-            before: Bytes::new(),
-            cut: Cut::BeforeHead,
-            ending: Ending::Silence,
-        })
+        Self::wire(Wire::Silence)
     }
 }
 
@@ -314,6 +310,7 @@ pub(crate) enum Wire {
         cut: Cut,
         ending: Ending,
     },
+    Silence,
 }
 
 /// How much of a response is sent.

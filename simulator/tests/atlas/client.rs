@@ -1,5 +1,6 @@
 //! A client that does exactly what a test tells it, and a simulator with a small world.
 
+use std::io;
 use std::time::Duration;
 use std::time::SystemTime;
 
@@ -14,6 +15,9 @@ use reqwest::RequestBuilder;
 use reqwest::Response;
 use reqwest::redirect::Policy;
 use serde_json::Value;
+use tokio::io::AsyncReadExt as _;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 
 pub(crate) const G: &str = "32b6e34b3d91647abb20e7b8";
 pub(crate) const ACCEPT: &str = "application/vnd.atlas.2023-01-01+json";
@@ -105,4 +109,29 @@ pub(crate) fn certificates(segment: &str) -> String {
 
 pub(crate) async fn json(response: Response) -> Value {
     serde_json::from_slice(&response.bytes().await.unwrap()).unwrap()
+}
+
+pub(crate) async fn error_code(response: Response) -> String {
+    json(response).await["errorCode"]
+        .as_str()
+        .unwrap()
+        .to_owned()
+}
+
+/// Sends exactly this target and returns the whole answer as text.
+pub(crate) async fn raw_get(atlas: &Simulator, target: &str, token: &str) -> String {
+    let head = format!(
+        "GET {target} HTTP/1.1\r\nHost: atlas\r\nAccept: {ACCEPT}\r\n\
+         Authorization: Bearer {token}\r\nConnection: close\r\n\r\n"
+    );
+    raw(atlas, &head).await.unwrap()
+}
+
+/// Sends these bytes and reads until the end of the connection.
+pub(crate) async fn raw(atlas: &Simulator, head: &str) -> io::Result<String> {
+    let mut stream = TcpStream::connect(atlas.local_addr()).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
 }
