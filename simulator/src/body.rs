@@ -30,8 +30,8 @@ enum End {
     Whole,
     /// These bytes come again and again.
     Never(Bytes),
-    /// So many bytes were declared, and the stream breaks before them.
-    Broken { declared: u64 },
+    /// So many bytes were declared, and the stream breaks before them, after a tick.
+    Broken { declared: u64, ticks: Interval },
 }
 
 impl SpoiltBody {
@@ -64,10 +64,12 @@ impl SpoiltBody {
     pub(crate) fn broken(body: &Bytes, after: usize) -> Self {
         let left = body.slice(..after.min(body.len()));
         let declared = u64::try_from(body.len()).unwrap_or(u64::MAX);
+        let ticks = interval_at(Instant::now() + FLUSHED_WITHIN, FLUSHED_WITHIN);
+        let end = End::Broken { declared, ticks };
         Self {
             left,
             drip: None,
-            end: End::Broken { declared },
+            end,
         }
     }
 }
@@ -92,10 +94,13 @@ impl Body for SpoiltBody {
             let piece = this.left.split_to(size.min(this.left.len()));
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
-        Poll::Ready(match &this.end {
+        Poll::Ready(match &mut this.end {
             End::Whole => None,
             End::Never(filler) => Some(Ok(Frame::data(filler.clone()))),
-            End::Broken { declared: _ } => Some(Err(BrokenOff)),
+            End::Broken { declared: _, ticks } => {
+                ready!(ticks.poll_tick(cx));
+                Some(Err(BrokenOff))
+            }
         })
     }
 
@@ -107,7 +112,7 @@ impl Body for SpoiltBody {
         match self.end {
             End::Whole => SizeHint::with_exact(u64::try_from(self.left.len()).unwrap_or(u64::MAX)),
             End::Never(_) => SizeHint::default(),
-            End::Broken { declared } => SizeHint::with_exact(declared),
+            End::Broken { declared, ticks: _ } => SizeHint::with_exact(declared),
         }
     }
 }
@@ -123,3 +128,7 @@ impl fmt::Display for BrokenOff {
 }
 
 impl Error for BrokenOff {}
+
+/// How long the bytes before a break get to reach the client. HTTP/2 drops what it still has queued
+/// when a stream is reset, the head too.
+const FLUSHED_WITHIN: Duration = Duration::from_millis(10);

@@ -168,6 +168,20 @@ impl Fault {
         Self::change(move |answer| answer.headers.extend(example.headers.clone()))
     }
 
+    /// Adds a header beside those of the same name.
+    ///
+    /// # Panics
+    ///
+    /// Panics if HTTP does not allow the name or the value.
+    pub fn add_header(name: &str, value: &str) -> Self {
+        let example = Answer::new(StatusCode::OK, "").header(name, value);
+        Self::change(move |answer| {
+            for (name, value) in &example.headers {
+                answer.headers.append(name, value.clone());
+            }
+        })
+    }
+
     /// Leaves a header out.
     pub fn without_header(name: &'static str) -> Self {
         let name = HeaderName::from_static(name);

@@ -42,7 +42,8 @@ impl Gate {
         *self.0.arrived.borrow()
     }
 
-    /// Lets one more request through, in the order of arrival; it may still have to arrive.
+    /// Lets one more request through, in the order of arrival; it may still have to arrive. One whose
+    /// client has gone keeps its turn.
     pub fn release_one(&self) {
         self.0
             .released

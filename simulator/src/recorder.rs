@@ -45,7 +45,8 @@ pub struct SeenRequest {
     pub page: u32,
     /// What it proved about its sender.
     pub credential: Credential,
-    /// The status it was answered with; `None` while it waits, or when it got no answer.
+    /// The status of its answer, also of one that the script then cut off or broke; `None` while it
+    /// waits, or when its client has gone before it was answered.
     pub status: Option<StatusCode>,
 }
 

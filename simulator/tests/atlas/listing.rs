@@ -239,7 +239,7 @@ async fn count_envelope_and_pretty_do_what_atlas_documents() {
 #[tokio::test]
 async fn a_certificate_leaves_the_list_at_its_not_after() {
     let fixture = Fixture::start().await;
-    let end = fixture.clock.now() + Duration::from_secs(60);
+    let end = fixture.clock.now() + Duration::from_mins(1);
     let serial = fixture
         .atlas
         .world(|world| world.project(G).user("brief").certificate_until(end));
@@ -349,4 +349,25 @@ async fn the_users_of_a_project_are_listed_with_their_kind() {
     assert_eq!(names, ["CN=a/b", "app1", "crowd"]);
     assert_eq!(list["results"][0]["x509Type"], "MANAGED");
     assert_eq!(fixture.atlas.bucket_remaining(G), 1200);
+}
+
+#[tokio::test]
+async fn the_limits_can_be_looked_up_by_who_has_a_credential() {
+    let fixture = Fixture::start().await;
+    let path = "/api/atlas/v2/rateLimits";
+    let list = json(fixture.get(path).await.send().await.unwrap()).await;
+    assert_eq!(list["results"][1]["endpointSetName"], "X509 Authentication");
+    assert_eq!(list["results"][1]["capacity"]["value"], 1200);
+    assert_eq!(list["results"][1]["refillRate"]["value"], 500);
+    let response = fixture.http.get(fixture.url(path)).send().await.unwrap();
+    assert_eq!(response.status(), 401);
+}
+
+#[tokio::test]
+async fn other_methods_are_refused() {
+    let fixture = Fixture::start().await;
+    let delete = fixture.http.delete(fixture.url(&certificates("app1")));
+    assert_eq!(delete.send().await.unwrap().status(), 405);
+    let get = fixture.http.get(fixture.url("/api/oauth/token"));
+    assert_eq!(get.send().await.unwrap().status(), 405);
 }
