@@ -133,13 +133,14 @@ A local Atlas listens on {url}
                    {client_secret}
   API key          {public_key}
                    {private_key}
-  bucket           {bucket} calls, answers after {latency:?}
+  bucket           {bucket} calls
+  latency          {latency:?}
 
 Ask it:
 
   curl --digest --user {public_key}:{private_key} \\
     -H 'Accept: application/vnd.atlas.2023-01-01+json' \\
-    {url}/api/atlas/v2/groups/{project}/databaseUsers/user1/certs?pretty=true
+    '{url}/api/atlas/v2/groups/{project}/databaseUsers/user1/certs?pretty=true'
 
 Ctrl-C ends it.
 "

@@ -4,8 +4,10 @@ use http::HeaderMap;
 use http::HeaderValue;
 use http::StatusCode;
 use http::header::ACCEPT;
+use http::header::CONTENT_TYPE;
 use serde_json::json;
 
+use crate::accounts::Projects;
 use crate::answer::Answer;
 use crate::answer::Refusal;
 use crate::atlas::Atlas;
@@ -13,6 +15,7 @@ use crate::atlas::Heard;
 use crate::bucket::BucketSize;
 use crate::bucket::Draw;
 use crate::bucket::EndpointSet;
+use crate::certificate::Certificate;
 use crate::credential::Credential;
 use crate::credential::Presented;
 use crate::errors;
@@ -108,23 +111,28 @@ fn certificates(
     let query = ListQuery::read(heard.query()).map_err(|wrong| errors::invalid_query(&wrong.0))?;
     let username = managed_user(atlas, heard, project)?;
     let now = atlas.now();
-    let mut answer = atlas.world.with(|world| {
+    // Copied out, so that the world is not held while a page is written.
+    let (page, total): (Vec<Certificate>, usize) = atlas.world.with(|world| {
         let unexpired = || {
             world
                 .find(project)
                 .map(|project| project.unexpired(username, now))
         };
-        let total = unexpired().into_iter().flatten().count();
         let on_page = unexpired()
             .into_iter()
             .flatten()
             .skip(query.skipped())
             .take(query.taken());
-        let results = on_page
-            .map(|certificate| certificate.listed(project))
-            .collect();
-        listing::page(place(heard, rules), &query, results, total)
+        (
+            on_page.cloned().collect(),
+            unexpired().into_iter().flatten().count(),
+        )
     });
+    let results = page
+        .iter()
+        .map(|certificate| certificate.listed(project))
+        .collect();
+    let mut answer = listing::page(place(heard, rules), &query, results, total);
     let method = "ApiAtlasV2DatabaseUsersResource::getValidCertsByUsername";
     answer
         .headers
@@ -149,9 +157,7 @@ fn create(atlas: &Atlas, heard: &Heard, _: &Rules, project: &str) -> Result<Answ
     // Observed: PEM text, certificate and key, under a JSON content type.
     let mut answer = Answer::bytes(StatusCode::CREATED, issuing::pem(serial).into_bytes());
     let content_type = listing::content_type(heard.meaning.api);
-    answer
-        .headers
-        .insert(http::header::CONTENT_TYPE, content_type);
+    answer.headers.insert(CONTENT_TYPE, content_type);
     Ok(answer)
 }
 
@@ -266,11 +272,7 @@ fn revoke(atlas: &Atlas, heard: &Heard, rules: &Rules) -> Result<Answer, Refusal
 }
 
 /// Who asks, and whether from an address that may; returns the projects that this opens.
-fn identify(
-    atlas: &Atlas,
-    heard: &Heard,
-    rules: &Rules,
-) -> Result<crate::accounts::Projects, Refusal> {
+fn identify(atlas: &Atlas, heard: &Heard, rules: &Rules) -> Result<Projects, Refusal> {
     let presented = Presented {
         method: heard.method.as_str(),
         target: &heard.target,
