@@ -12,7 +12,6 @@ use tokio::net::TcpSocket;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
-use tokio::task::AbortHandle;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
@@ -20,13 +19,13 @@ use crate::atlas::Atlas;
 use crate::connection;
 use crate::stream::Stream;
 
-/// A server that runs until it is dropped.
+/// A server that runs until it is dropped: its task ends when nobody can order it about any more, and
+/// its connections end with the task.
 #[derive(Debug)]
 pub(crate) struct Server {
     address: SocketAddr,
     orders: mpsc::Sender<Order>,
     accepted: Arc<AtomicUsize>,
-    task: AbortHandle,
 }
 
 impl Server {
@@ -47,12 +46,11 @@ impl Server {
             accepted: Arc::clone(&accepted),
             connections: JoinSet::new(),
         };
-        let task = tokio::spawn(door.run(received)).abort_handle();
+        tokio::spawn(door.run(received));
         Ok(Self {
             address,
             orders,
             accepted,
-            task,
         })
     }
 
@@ -79,13 +77,6 @@ impl Server {
         let (done, wait) = oneshot::channel();
         self.orders.send(order(done)).await.map_err(|_| gone())?;
         wait.await.map_err(|_| gone())?
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // The task owns all connections, and they end with it.
-        self.task.abort();
     }
 }
 

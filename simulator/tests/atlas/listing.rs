@@ -371,3 +371,41 @@ async fn other_methods_are_refused() {
     let get = fixture.http.get(fixture.url("/api/oauth/token"));
     assert_eq!(get.send().await.unwrap().status(), 405);
 }
+
+#[tokio::test]
+async fn a_page_that_is_just_full_is_the_last() {
+    let fixture = Fixture::start().await;
+    let path = format!("{}?itemsPerPage=1&pageNum=2", certificates("app1"));
+    let list = json(fixture.get(&path).await.send().await.unwrap()).await;
+    let links = list["links"].as_array().unwrap();
+    let kinds: Vec<&Value> = links.iter().map(|link| &link["rel"]).collect();
+    assert_eq!(kinds, ["self", "previous"]);
+}
+
+#[tokio::test]
+async fn a_certificate_lives_for_1_to_24_months_and_for_3_if_nothing_is_said() {
+    let fixture = Fixture::start().await;
+    let token = fixture.token().await;
+    for (body, status) in [
+        (r#"{"monthsUntilExpiration":0}"#, 400),
+        (r#"{"monthsUntilExpiration":25}"#, 400),
+        (r#"{"monthsUntilExpiration":"3"}"#, 400),
+        ("[]", 400),
+        (r#"{"monthsUntilExpiration":24}"#, 201),
+        ("{}", 201),
+    ] {
+        let request = fixture.http.post(fixture.url(&certificates("fresh")));
+        let request = request.bearer_auth(&token).header("accept", ACCEPT);
+        fixture.atlas.world(|world| {
+            world.project(G).user("fresh");
+        });
+        assert_eq!(
+            request.body(body).send().await.unwrap().status(),
+            status,
+            "{body}"
+        );
+    }
+    let list = json(fixture.certificates("fresh").await).await;
+    assert_eq!(list["results"][0]["notAfter"], "2028-11-18T11:06:40Z");
+    assert_eq!(list["results"][1]["notAfter"], "2027-02-18T11:06:40Z");
+}

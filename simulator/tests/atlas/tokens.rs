@@ -257,3 +257,53 @@ async fn an_empty_bucket_says_how_long_to_wait_and_other_projects_do_not_notice(
     assert_eq!(fixture.certificates("app1").await.status(), 200);
     assert_eq!(fixture.atlas.answers(429), 1);
 }
+
+#[tokio::test]
+async fn an_account_revokes_only_its_own_tokens() {
+    let fixture = Fixture::start_with(|settings| {
+        settings
+            .rules
+            .service_accounts
+            .push(ServiceAccount::new("mdb_sa_id_other", "secret"));
+    })
+    .await;
+    let token = fixture.token().await;
+    let revoke = fixture.http.post(fixture.url("/api/oauth/revoke"));
+    let revoke = revoke.basic_auth("mdb_sa_id_other", Some("secret"));
+    let response = revoke.body(format!("token={token}")).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(
+        (fixture.atlas.revokes(), fixture.atlas.live_tokens()),
+        (0, 1)
+    );
+}
+
+#[tokio::test]
+async fn two_credentials_are_none() {
+    let fixture = Fixture::start().await;
+    let request = fixture.get(&certificates("app1")).await;
+    let token = fixture.token().await;
+    assert_eq!(
+        request.bearer_auth(token).send().await.unwrap().status(),
+        401
+    );
+}
+
+#[tokio::test]
+async fn all_tokens_can_end_before_their_time() {
+    let fixture = Fixture::start().await;
+    let request = fixture.get(&certificates("app1")).await;
+    fixture.atlas.revoke_all_tokens();
+    assert_eq!(request.send().await.unwrap().status(), 401);
+}
+
+#[tokio::test]
+async fn other_clients_of_a_project_can_empty_its_bucket() {
+    let fixture = Fixture::start().await;
+    fixture.atlas.drain_bucket(G, 1199);
+    assert_eq!(
+        fixture.certificates("app1").await.headers()["ratelimit-remaining"],
+        "0"
+    );
+    assert_eq!(fixture.certificates("app1").await.status(), 429);
+}
