@@ -327,13 +327,16 @@ async fn a_length_can_be_a_lie_and_bytes_can_be_anything() {
 async fn a_body_can_drip_and_a_body_can_have_no_end() {
     let fixture = Fixture::start().await;
     let whole = fixture.certificates("app1").await.bytes().await.unwrap();
-    let drip = Fault::drip(50, Duration::from_micros(1));
-    fixture.atlas.on(Asked::certificates()).once().respond(drip);
+    let pause = Duration::from_millis(5);
+    let rule = fixture.atlas.on(Asked::certificates()).once();
+    rule.respond(Fault::drip(whole.len().div_ceil(4), pause));
+    let start = tokio::time::Instant::now();
     let mut response = fixture.certificates("app1").await;
     let mut pieces = Vec::new();
     while let Some(piece) = response.chunk().await.unwrap() {
         pieces.extend_from_slice(&piece);
     }
+    assert!(start.elapsed() >= pause * 4);
     assert_eq!(pieces, whole);
     fixture
         .atlas

@@ -1,5 +1,7 @@
 //! The socket: going down and up, HTTP/2, TLS, the end.
 
+use std::io::ErrorKind;
+
 use atlas_simulator::Asked;
 use atlas_simulator::Ending;
 use atlas_simulator::Fault;
@@ -8,6 +10,7 @@ use http::Version;
 use reqwest::Certificate;
 use reqwest::Client;
 use reqwest::redirect::Policy;
+use tokio::net::TcpSocket;
 
 use crate::client::Fixture;
 use crate::client::certificates;
@@ -32,6 +35,28 @@ async fn a_host_that_is_down_refuses_connections_and_comes_back_on_the_same_port
     assert_eq!(ask().await.unwrap(), 404);
     assert_eq!(fixture.atlas.local_addr(), address);
     assert_eq!(fixture.atlas.connections_accepted(), 2);
+}
+
+#[tokio::test]
+async fn the_port_of_a_host_that_is_down_is_kept_for_it() {
+    let fixture = Fixture::start().await;
+    fixture.atlas.stop_accepting().await.unwrap();
+    let other = TcpSocket::new_v4().unwrap();
+    let refused = other.bind(fixture.atlas.local_addr()).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::AddrInUse);
+}
+
+#[tokio::test]
+async fn a_client_that_is_told_to_go_away_comes_back_on_a_new_connection() {
+    let fixture = Fixture::start().await;
+    let ask = || fixture.http.get(fixture.url("/")).send();
+    let rule = fixture.atlas.on(Asked::anything()).nth(2);
+    rule.respond(Fault::go_away());
+    for connections in [1, 1, 2] {
+        let response = ask().await.unwrap();
+        assert!(!response.text().await.unwrap().is_empty());
+        assert_eq!(fixture.atlas.connections_accepted(), connections);
+    }
 }
 
 #[tokio::test]
