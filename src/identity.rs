@@ -1,8 +1,50 @@
 //! Who is calling: a token goes in, a [`Caller`] comes out.
+//!
+//! A token is believed if all of this holds, and the order is chosen so that what costs little comes
+//! first: it is [read](token) strictly; its `iss` is one of ours, byte for byte; its algorithm and
+//! type are among that issuer's; its [claims] are good now; and a [key](keys) of that same issuer
+//! signed it. Nothing that a token says is used, not even for a record, before its signature holds.
+//! Then it is [remembered](memory), until it ends, its issuer's keys change or the settings do (G8,
+//! G14).
+//!
+//! Without any key of its issuer a token is neither good nor bad: [`Unverified::NoKeys`], never allow.
+
+mod claims;
+mod config;
+mod fetch;
+mod json;
+mod jwk;
+mod keys;
+mod memory;
+mod token;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use jsonwebtoken::Algorithm;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::atlas::Timestamp;
+use crate::clock::Clock;
+use crate::clock::Moment;
+use crate::settings::Mistake;
+use crate::telemetry::metrics::identity::IdentityMetrics;
+
+pub use config::Config;
+pub use config::IssuerConfig;
+
+use fetch::ClientError;
+use fetch::Publisher;
+use keys::Keys;
+use keys::Source;
+use memory::Memory;
+use memory::Remembered;
+use token::UncheckedToken;
+use token::plain_type;
 
 /// Somebody whose token was verified.
 #[derive(Debug)]
@@ -20,3 +62,355 @@ pub struct Caller {
     /// When the token ends, leeway included.
     pub expires_at: Timestamp,
 }
+
+/// Why a token makes nobody a caller. For the log and the audit trail; the caller learns only what
+/// RFC 6750 has words for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[error("the token is not accepted: {}", self.reason())]
+pub enum Unverified {
+    /// `alg` is none of the issuer's, does not fit the key, or is not known at all.
+    Algorithm,
+    /// A claim is missing, has the wrong type, or a size that nobody needs.
+    Claim,
+    /// `exp` has passed.
+    Expired,
+    /// The header holds something that changes what the token means.
+    Header,
+    /// A token about a login, not for an API.
+    IdToken,
+    /// `kid` is empty, too long or no text.
+    KeyId,
+    /// It lives longer than `max_lifetime`.
+    LivesTooLong,
+    /// Not a signed JWT in compact form.
+    Malformed,
+    /// There is no key of the issuer at all: nobody's fault, and not for ever.
+    NoKeys,
+    /// `nbf` or `iat` lies in the future.
+    NotYetValid,
+    /// It is meant for others as well.
+    SeveralAudiences,
+    /// The key that it names did not sign it.
+    Signature,
+    /// `typ` is none of `token_types`.
+    TokenType,
+    /// More than 8 KiB.
+    TooLong,
+    /// `iss` is nobody's that we know.
+    UnknownIssuer,
+    /// `kid` names no key of the issuer.
+    UnknownKey,
+    /// `aud` does not name us.
+    WrongAudience,
+}
+
+/// Everybody whose tokens are believed, and what was believed lately.
+pub struct Identity {
+    current: ArcSwap<Issuers>,
+    changed: Notify,
+    memory: Memory,
+    clock: Clock,
+    metrics: IdentityMetrics,
+}
+
+/// The issuers of one configuration.
+struct Issuers {
+    generation: u64,
+    list: Vec<Issuer>,
+}
+
+struct Issuer {
+    name: Arc<str>,
+    config: IssuerConfig,
+    token_types: Vec<Box<str>>,
+    keys: Arc<Keys>,
+}
+
+impl Identity {
+    /// Takes the issuers over and reads the keys that lie in files. Keys from a URL come later, when
+    /// [`Identity::run`] runs: an issuer that is down keeps nothing from starting (G32).
+    pub fn build(
+        config: &Config,
+        clock: Clock,
+        metrics: IdentityMetrics,
+    ) -> Result<Self, Vec<Mistake>> {
+        let issuers = Issuers::build(config, 0, &clock, &metrics)?;
+        Ok(Self {
+            current: ArcSwap::from_pointee(issuers),
+            changed: Notify::new(),
+            memory: Memory::new(MEMORY_ROWS, MEMORY_BYTES),
+            clock,
+            metrics,
+        })
+    }
+
+    /// Puts another configuration in place of the present one, whole or not at all. The next token is
+    /// judged by it; keys of issuers that stay are kept.
+    pub fn reload(&self, config: &Config) -> Result<(), Vec<Mistake>> {
+        let old = self.current.load_full();
+        let generation = old.generation.wrapping_add(1);
+        let issuers = Issuers::build(config, generation, &self.clock, &self.metrics)?;
+        let now = self.clock.now().elapsed;
+        for issuer in &issuers.list {
+            let same = |other: &&Issuer| other.config.has_keys_of(&issuer.config);
+            if let Some(predecessor) = old.list.iter().find(same) {
+                issuer.keys.inherit(&predecessor.keys, now);
+            }
+        }
+        self.current.store(Arc::new(issuers));
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// Keeps the keys up to date until `stop`.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            let issuers = self.current.load_full();
+            // Dropped at the end of each round, and its tasks with it.
+            let mut keepers = JoinSet::new();
+            for issuer in &issuers.list {
+                let keys = Arc::clone(&issuer.keys);
+                let (clock, metrics) = (self.clock.clone(), self.metrics.clone());
+                keepers.spawn(keys.keep(clock, metrics, stop.child_token()));
+            }
+            loop {
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    () = self.changed.notified() => break,
+                    () = self.clock.sleep(SWEEP_PERIOD) => {
+                        self.memory.sweep(issuers.generation, self.clock.now());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Who `token` makes the caller, at `now`.
+    ///
+    /// A token that was verified before costs no signature, no lock, no allocation and no wait.
+    pub async fn verify(&self, token: &str, now: Moment) -> Result<Arc<Caller>, Unverified> {
+        let generation = self.current.load().generation;
+        if let Some(caller) = self.memory.recall(token, generation, now) {
+            self.metrics.remembered();
+            return Ok(caller);
+        }
+        // Boxed, so that the usual way does not carry the room that this one needs.
+        let verdict = Box::pin(self.verify_anew(token, now)).await;
+        self.metrics.checked(verdict.is_ok());
+        verdict
+    }
+
+    /// The issuers that have no keys at `now`: for readiness.
+    pub fn issuers_without_keys(&self, now: Moment) -> Vec<Arc<str>> {
+        let issuers = self.current.load();
+        issuers
+            .list
+            .iter()
+            .filter(|issuer| issuer.keys.present(now.elapsed).is_none())
+            .map(|issuer| Arc::clone(&issuer.name))
+            .collect()
+    }
+
+    async fn verify_anew(&self, text: &str, now: Moment) -> Result<Arc<Caller>, Unverified> {
+        let token = UncheckedToken::read(text)?;
+        let issuers = self.current.load_full();
+        let issuer = issuers
+            .of(&token.claims.issuer)
+            .ok_or(Unverified::UnknownIssuer)?;
+        issuer.judge(&token, now.wall)?;
+        let keys = issuer.keys.find(&token, &self.clock, now.elapsed).await?;
+        keys.verify(&token)?;
+        let caller = Arc::new(issuer.caller(token));
+        let remembered = Remembered {
+            token: Box::from(text),
+            caller: Arc::clone(&caller),
+            keys,
+            generation: issuers.generation,
+            used: AtomicBool::new(false),
+        };
+        self.memory.remember(remembered, now);
+        Ok(caller)
+    }
+}
+
+impl Issuers {
+    fn build(
+        config: &Config,
+        generation: u64,
+        clock: &Clock,
+        metrics: &IdentityMetrics,
+    ) -> Result<Self, Vec<Mistake>> {
+        let mut mistakes = config.mistakes();
+        if !mistakes.is_empty() {
+            return Err(mistakes);
+        }
+        let mut list = Vec::new();
+        for (index, issuer) in config.issuers.iter().enumerate() {
+            match Issuer::build(issuer, clock, metrics) {
+                Ok(issuer) => list.push(issuer),
+                Err((key, error)) => {
+                    let place = format!("identity.issuers[{index}].{key}");
+                    mistakes.push(Mistake::at(place, chain(&*error)));
+                }
+            }
+        }
+        if mistakes.is_empty() {
+            Ok(Self { generation, list })
+        } else {
+            Err(mistakes)
+        }
+    }
+
+    fn of(&self, name: &str) -> Option<&Issuer> {
+        self.list.iter().find(|issuer| *issuer.name == *name)
+    }
+}
+
+/// The key of the configuration that a failure belongs to, and the failure.
+type BuildError = (&'static str, Box<dyn std::error::Error>);
+
+impl Issuer {
+    fn build(
+        config: &IssuerConfig,
+        clock: &Clock,
+        metrics: &IdentityMetrics,
+    ) -> Result<Self, BuildError> {
+        let name: Arc<str> = Arc::from(config.issuer.as_str());
+        let (key, source) = config.source()?;
+        let keys = Keys::new(Arc::clone(&name), source);
+        keys.read_file(clock, metrics)
+            .map_err(|error| (key, Box::from(error)))?;
+        if let Some(secret) = &config.hmac_secret {
+            keys.share(secret, config.shortest_secret(), clock)
+                .map_err(|error| ("hmac_secret", Box::from(error)))?;
+        }
+        let types = config.token_types.iter();
+        Ok(Self {
+            name,
+            config: config.clone(),
+            token_types: types.map(|name| plain_type(name)).collect(),
+            keys: Arc::new(keys),
+        })
+    }
+
+    /// Everything but the signature.
+    fn judge(&self, token: &UncheckedToken<'_>, now: Timestamp) -> Result<(), Unverified> {
+        if !self.config.algorithms.contains(&token.header.algorithm) {
+            return Err(Unverified::Algorithm);
+        }
+        if !self.token_types.contains(&token.header.token_type) {
+            return Err(Unverified::TokenType);
+        }
+        token.claims.judge(&self.config, now)
+    }
+
+    fn caller(&self, token: UncheckedToken<'_>) -> Caller {
+        let claims = token.claims;
+        Caller {
+            expires_at: claims.end(self.config.leeway),
+            subject: claims.subject,
+            issuer: Arc::clone(&self.name),
+            client_id: claims.client_id,
+            token_id: claims.token_id,
+            scopes: claims.scopes,
+        }
+    }
+}
+
+impl IssuerConfig {
+    /// Where the keys come from, and which key of the configuration says so.
+    fn source(&self) -> Result<(&'static str, Source), BuildError> {
+        let ca_certificate = self.ca_certificate.as_ref();
+        if let Some(path) = &self.jwks_file {
+            return Ok(("jwks_file", Source::File(path.clone())));
+        }
+        if let Some(path) = &self.hmac_secret_file {
+            let (path, shortest) = (path.clone(), self.shortest_secret());
+            return Ok(("hmac_secret_file", Source::SecretFile { path, shortest }));
+        }
+        if let Some(url) = &self.jwks_url {
+            let url = config::trusted_url(url).map_err(|message| ("jwks_url", message.into()))?;
+            let publisher = Publisher::of_keys(url, ca_certificate).map_err(of_client)?;
+            return Ok(("jwks_url", Source::Published(publisher)));
+        }
+        if let Some(url) = &self.discovery_url {
+            let url =
+                config::trusted_url(url).map_err(|message| ("discovery_url", message.into()))?;
+            let publisher = Publisher::by_discovery(url, self.issuer.clone(), ca_certificate)
+                .map_err(of_client)?;
+            return Ok(("discovery_url", Source::Published(publisher)));
+        }
+        Ok(("hmac_secret", Source::Fixed))
+    }
+
+    /// RFC 7518, section 3.2: "A key of the same size as the hash output [...] or larger MUST be used".
+    fn shortest_secret(&self) -> usize {
+        let needed = self.algorithms.iter().map(|algorithm| match algorithm {
+            Algorithm::HS384 => 48,
+            Algorithm::HS512 => 64,
+            _ => 32,
+        });
+        needed.max().unwrap_or_default()
+    }
+
+    /// Whether `other` finds the same keys in the same place. A secret from the environment is read
+    /// anew, so it need not be inherited.
+    fn has_keys_of(&self, other: &Self) -> bool {
+        self.issuer == other.issuer
+            && self.jwks_url == other.jwks_url
+            && self.discovery_url == other.discovery_url
+            && (self.jwks_url.is_some() || self.discovery_url.is_some())
+    }
+}
+
+impl Unverified {
+    /// A stable word for the log and the audit record.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Algorithm => "algorithm not allowed",
+            Self::Claim => "malformed claim",
+            Self::Expired => "expired",
+            Self::Header => "unsupported header",
+            Self::IdToken => "id token",
+            Self::KeyId => "malformed key id",
+            Self::LivesTooLong => "lives too long",
+            Self::Malformed => "malformed",
+            Self::NoKeys => "no keys",
+            Self::NotYetValid => "not yet valid",
+            Self::SeveralAudiences => "several audiences",
+            Self::Signature => "bad signature",
+            Self::TokenType => "wrong token type",
+            Self::TooLong => "too long",
+            Self::UnknownIssuer => "unknown issuer",
+            Self::UnknownKey => "unknown key",
+            Self::WrongAudience => "wrong audience",
+        }
+    }
+}
+
+fn of_client(error: ClientError) -> BuildError {
+    let key = match error {
+        ClientError::Certificates(_) | ClientError::Unreadable(_) => "ca_certificate",
+        ClientError::Tls(_) => "jwks_url",
+    };
+    (key, Box::from(error))
+}
+
+/// An error and its causes in one line: a mistake has one reader and one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line.push_str(": ");
+        line.push_str(&error.to_string());
+        cause = error.source();
+    }
+    line
+}
+
+/// 8,192 tokens, of about a kilobyte each.
+const MEMORY_ROWS: usize = 2_048;
+const MEMORY_BYTES: usize = 8 << 20;
+
+/// How often what no longer holds is let go.
+const SWEEP_PERIOD: Duration = Duration::from_mins(1);

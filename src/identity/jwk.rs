@@ -1,0 +1,218 @@
+//! Published keys: a JSON Web Key Set (RFC 7517) goes in, the [`Key`]s that tokens may be checked with
+//! come out.
+//!
+//! A key says itself what it may be used for, and is held to it: `use`, `key_ops`, `alg`, `crv` and its
+//! size are read here, because the library reads none of them. What cannot be used is left out, and
+//! counted; the rest of the set stays good.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::Algorithm;
+use jsonwebtoken::AlgorithmFamily;
+use jsonwebtoken::DecodingKey;
+
+use super::json::Mistyped;
+use super::json::Object;
+use super::json::Value;
+use super::token::LONGEST_KEY_ID;
+
+/// A key, and the algorithms that it may be used with.
+pub(super) struct Key {
+    id: Option<Box<str>>,
+    algorithms: Box<[Algorithm]>,
+    material: DecodingKey,
+}
+
+/// Why a whole set cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum BadKeySet {
+    /// Not JSON, or without a list of `keys`.
+    #[error("it is not a JSON Web Key Set")]
+    Malformed,
+    /// No key in it can be used.
+    #[error("none of its keys can be used")]
+    NoUsableKey,
+    /// More keys than any issuer has.
+    #[error("it holds more than 64 keys")]
+    TooManyKeys,
+}
+
+/// Why one key of a set is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unusable {
+    /// Not for signatures, or for an algorithm that does not fit it.
+    Purpose,
+    /// Of a kind, curve or size that is not supported.
+    Kind,
+    /// Without a `kid`, or with members that are not what they must be.
+    Malformed,
+    /// A secret or a private key: whoever reads the set could sign with it.
+    Secret,
+}
+
+impl Key {
+    /// A secret that the issuer shares with us. It has no name, so any `kid` finds it.
+    pub(super) fn shared_secret(secret: &[u8]) -> Self {
+        Self {
+            id: None,
+            algorithms: AlgorithmFamily::Hmac.algorithms().into(),
+            material: DecodingKey::from_secret(secret),
+        }
+    }
+
+    /// Whether a token that names `id` means this key.
+    pub(super) fn is_meant_by(&self, id: Option<&str>) -> bool {
+        self.id.is_none() || self.id.as_deref() == id
+    }
+
+    /// Whether the key may be used with `algorithm`.
+    pub(super) fn fits(&self, algorithm: Algorithm) -> bool {
+        self.algorithms.contains(&algorithm)
+    }
+
+    /// Whether `signature`, in base64url, is this key's over `signed`.
+    pub(super) fn verifies(&self, algorithm: Algorithm, signed: &str, signature: &str) -> bool {
+        self.fits(algorithm)
+            && jsonwebtoken::crypto::verify(signature, signed.as_bytes(), &self.material, algorithm)
+                .unwrap_or(false)
+    }
+
+    fn read(object: &Object<'_>) -> Result<Self, Unusable> {
+        let id = match text(object, "kid")? {
+            "" => return Err(Unusable::Malformed),
+            id if id.len() > LONGEST_KEY_ID => return Err(Unusable::Malformed),
+            id => Some(Box::from(id)),
+        };
+        let (candidates, material): (&[Algorithm], _) = match text(object, "kty")? {
+            "RSA" => (AlgorithmFamily::Rsa.algorithms(), rsa(object)?),
+            "EC" => elliptic_curve(object)?,
+            "OKP" => (AlgorithmFamily::Ed.algorithms(), ed25519(object)?),
+            "oct" => return Err(Unusable::Secret),
+            _ => return Err(Unusable::Kind),
+        };
+        if object.has("d") {
+            return Err(Unusable::Secret);
+        }
+        Ok(Self {
+            id,
+            algorithms: purpose(object, candidates)?,
+            material,
+        })
+    }
+}
+
+/// The keys of a set that can be used, and why the others cannot.
+pub(super) fn read_set(json: &[u8]) -> Result<(Vec<Key>, Vec<Unusable>), BadKeySet> {
+    let document = Object::read(json).map_err(|_| BadKeySet::Malformed)?;
+    let Some(Value::List(list)) = document.get("keys") else {
+        return Err(BadKeySet::Malformed);
+    };
+    if list.len() > MOST_KEYS {
+        return Err(BadKeySet::TooManyKeys);
+    }
+    let (mut keys, mut unusable) = (Vec::new(), Vec::new());
+    for item in list {
+        let Value::Object(object) = item else {
+            return Err(BadKeySet::Malformed);
+        };
+        match Key::read(object) {
+            Ok(key) => keys.push(key),
+            Err(reason) => unusable.push(reason),
+        }
+    }
+    if keys.is_empty() {
+        return Err(BadKeySet::NoUsableKey);
+    }
+    Ok((keys, unusable))
+}
+
+/// Which of the algorithms that fit the key's kind its own words allow.
+fn purpose(object: &Object<'_>, candidates: &[Algorithm]) -> Result<Box<[Algorithm]>, Unusable> {
+    let optional = |name| object.text(name).map_err(|Mistyped| Unusable::Malformed);
+    if optional("use")?.is_some_and(|purpose| purpose != "sig") {
+        return Err(Unusable::Purpose);
+    }
+    if let Some(operations) = object.get("key_ops") {
+        let operations = operations.texts().map_err(|Mistyped| Unusable::Malformed)?;
+        if !operations.contains(&"verify") {
+            return Err(Unusable::Purpose);
+        }
+    }
+    match optional("alg")? {
+        None => Ok(candidates.into()),
+        Some(name) => name
+            .parse()
+            .ok()
+            .filter(|algorithm| candidates.contains(algorithm))
+            .map(|algorithm| Box::from([algorithm]))
+            .ok_or(Unusable::Purpose),
+    }
+}
+
+/// RFC 7518, section 6.3. Small moduli can be factored, and an exponent of 1 signs nothing.
+fn rsa(object: &Object<'_>) -> Result<DecodingKey, Unusable> {
+    let modulus = number(object, "n")?;
+    let exponent = number(object, "e")?;
+    let unused = modulus.first().map_or(0, |byte| byte.leading_zeros());
+    let bits = modulus.len().saturating_mul(8).saturating_sub(usize::try_from(unused).unwrap_or(0));
+    let odd = |number: &[u8]| number.last().is_some_and(|byte| byte % 2 == 1);
+    if !(SMALLEST_MODULUS..=LARGEST_MODULUS).contains(&bits)
+        || !odd(&modulus)
+        || !odd(&exponent)
+        || exponent == [1]
+        || exponent.len() > LONGEST_EXPONENT
+    {
+        return Err(Unusable::Kind);
+    }
+    Ok(DecodingKey::from_rsa_raw_components(&modulus, &exponent))
+}
+
+/// RFC 7518, section 6.2: the curve decides the algorithm and how long the coordinates are.
+fn elliptic_curve(object: &Object<'_>) -> Result<(&'static [Algorithm], DecodingKey), Unusable> {
+    let (algorithms, length): (&[Algorithm], _) = match text(object, "crv")? {
+        "P-256" => (&[Algorithm::ES256], 32),
+        "P-384" => (&[Algorithm::ES384], 48),
+        _ => return Err(Unusable::Kind),
+    };
+    let (x, y) = (text(object, "x")?, text(object, "y")?);
+    if bytes(x)?.len() != length || bytes(y)?.len() != length {
+        return Err(Unusable::Malformed);
+    }
+    let material = DecodingKey::from_ec_components(x, y).map_err(|_| Unusable::Malformed)?;
+    Ok((algorithms, material))
+}
+
+/// RFC 8037, section 2.
+fn ed25519(object: &Object<'_>) -> Result<DecodingKey, Unusable> {
+    if text(object, "crv")? != "Ed25519" {
+        return Err(Unusable::Kind);
+    }
+    let x = text(object, "x")?;
+    if bytes(x)?.len() != 32 {
+        return Err(Unusable::Malformed);
+    }
+    DecodingKey::from_ed_components(x).map_err(|_| Unusable::Malformed)
+}
+
+fn text<'a>(object: &'a Object<'_>, name: &str) -> Result<&'a str, Unusable> {
+    object.text(name).ok().flatten().ok_or(Unusable::Malformed)
+}
+
+/// A big-endian number without leading zeros.
+fn number(object: &Object<'_>, name: &str) -> Result<Vec<u8>, Unusable> {
+    let bytes = bytes(text(object, name)?)?;
+    Ok(bytes.into_iter().skip_while(|byte| *byte == 0).collect())
+}
+
+fn bytes(text: &str) -> Result<Vec<u8>, Unusable> {
+    URL_SAFE_NO_PAD
+        .decode(text)
+        .map_err(|_| Unusable::Malformed)
+}
+
+const MOST_KEYS: usize = 64;
+const SMALLEST_MODULUS: usize = 2_048;
+const LARGEST_MODULUS: usize = 8_192;
+
+/// In bytes: the largest exponent that RSA verifiers agree on is below 2^33.
+const LONGEST_EXPONENT: usize = 5;

@@ -1,0 +1,437 @@
+//! The living keys of one issuer: kept, refreshed and looked up, never under a lock.
+//!
+//! A reader takes the present [`KeySet`] and needs nobody. One keeper per issuer replaces it: from a
+//! URL every five minutes, from a file when the file changes. A `kid` that is in no set may be a key
+//! that was made a second ago, so it makes the keeper ask at once; but anybody can write any `kid`,
+//! so that happens at most once in thirty seconds, counted from the attempt and whatever came of it
+//! (G13). A failed attempt changes nothing: keys stay for a day without word from their issuer.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use aws_lc_rs::digest;
+use tokio::sync::Notify;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::Unverified;
+use super::fetch::FetchError;
+use super::fetch::LARGEST_KEY_SET;
+use super::fetch::Publisher;
+use super::jwk;
+use super::jwk::BadKeySet;
+use super::jwk::Key;
+use super::token::UncheckedToken;
+use crate::clock::Clock;
+use crate::secret::Secret;
+use crate::secret::SecretFileError;
+use crate::telemetry::metrics::identity::IdentityMetrics;
+use crate::watched;
+
+/// The keys of one issuer, from one place.
+pub(super) struct Keys {
+    issuer: Arc<str>,
+    source: Source,
+    present: ArcSwapOption<KeySet>,
+    gate: Mutex<Gate>,
+    wanted: Notify,
+    attempts: watch::Sender<u64>,
+}
+
+/// Where keys come from.
+pub(super) enum Source {
+    /// A key set in a file.
+    File(PathBuf),
+    /// A secret that does not change.
+    Fixed,
+    /// A secret in a file.
+    SecretFile {
+        /// Which file.
+        path: PathBuf,
+        /// The least length that the issuer's algorithms allow.
+        shortest: usize,
+    },
+    /// A key set that is fetched.
+    Published(Publisher),
+}
+
+/// The keys of one moment. What was verified with them holds as long as they do.
+pub(super) struct KeySet {
+    keys: Vec<Key>,
+    digest: digest::Digest,
+    /// Milliseconds of [`Moment::elapsed`](crate::clock::Moment::elapsed).
+    confirmed: AtomicU64,
+    replaced: AtomicBool,
+    ages: bool,
+}
+
+/// Why there are no new keys.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum KeyError {
+    #[error("could not fetch the keys")]
+    Fetch(#[from] FetchError),
+    #[error("the key set cannot be used: {0}")]
+    Set(#[from] BadKeySet),
+    #[error("the secret cannot be used")]
+    Secret(#[from] SecretFileError),
+    #[error("the secret is too short: the algorithms need at least {0} bytes (RFC 7518, section 3.2)")]
+    ShortSecret(usize),
+    #[error("cannot read the file")]
+    Unreadable(#[source] std::io::Error),
+}
+
+/// When the issuer may be asked. Pure.
+#[derive(Debug, Default)]
+struct Gate {
+    running: bool,
+    asked_for_unknown: Option<Duration>,
+    due: Duration,
+    failures: u32,
+}
+
+/// What somebody with an unknown `kid` may do.
+#[derive(Debug, PartialEq)]
+enum Turn {
+    /// The issuer was asked too short a time ago.
+    NotNow,
+    /// Wake the keeper, then wait for it.
+    Wake,
+    /// Somebody has asked: wait for what comes of it.
+    Wait,
+}
+
+impl Keys {
+    pub(super) fn new(issuer: Arc<str>, source: Source) -> Self {
+        Self {
+            issuer,
+            source,
+            present: ArcSwapOption::empty(),
+            gate: Mutex::default(),
+            wanted: Notify::new(),
+            attempts: watch::Sender::new(0),
+        }
+    }
+
+    /// Goes on where `old` stops: same issuer, same place, other settings.
+    pub(super) fn inherit(&self, old: &Self, now: Duration) {
+        if let Some(set) = old.present.load_full() {
+            self.present.store(Some(set));
+        }
+        let (mut gate, old) = (self.gate(), old.gate());
+        gate.asked_for_unknown = old.asked_for_unknown;
+        gate.failures = old.failures;
+        // What is under way ends with its keeper, so it is begun again.
+        gate.due = if old.running { now } else { old.due };
+    }
+
+    /// The set that counts at `now`.
+    pub(super) fn present(&self, now: Duration) -> Option<Arc<KeySet>> {
+        self.present.load_full().filter(|set| set.holds(now))
+    }
+
+    /// A set that can answer for `token`, after a fetch if it takes one and one is allowed.
+    pub(super) async fn find(
+        &self,
+        token: &UncheckedToken<'_>,
+        clock: &Clock,
+        now: Duration,
+    ) -> Result<Arc<KeySet>, Unverified> {
+        let knows = |set: &Arc<KeySet>| set.knows(token.header.key_id.as_deref());
+        match self.present(now) {
+            Some(set) if knows(&set) => return Ok(set),
+            _ => self.wait_for_news(clock, now).await,
+        }
+        let set = self.present(now).ok_or(Unverified::NoKeys)?;
+        if knows(&set) {
+            Ok(set)
+        } else {
+            Err(Unverified::UnknownKey)
+        }
+    }
+
+    async fn wait_for_news(&self, clock: &Clock, now: Duration) {
+        if !matches!(self.source, Source::Published(_)) {
+            return;
+        }
+        // Subscribed before the keeper is woken, or its news could come before anybody listens.
+        let mut attempts = self.attempts.subscribe();
+        match self.gate().turn(now) {
+            Turn::NotNow => return,
+            Turn::Wake => self.wanted.notify_one(),
+            Turn::Wait => {}
+        }
+        // In vain or not: what is known afterwards decides.
+        let _ = clock.timeout(LONGEST_WAIT, attempts.changed()).await;
+    }
+
+    /// Brings the keys up to date until `stop`.
+    pub(super) async fn keep(
+        self: Arc<Self>,
+        clock: Clock,
+        metrics: IdentityMetrics,
+        stop: CancellationToken,
+    ) {
+        if matches!(self.source, Source::Fixed) {
+            return;
+        }
+        loop {
+            let due = self.gate().due;
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = self.wanted.notified() => {}
+                () = clock.sleep_until(due) => {}
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = self.refresh(&clock, &metrics) => {}
+            }
+        }
+    }
+
+    /// One attempt to bring the keys up to date. A failure is logged here and changes nothing else.
+    async fn refresh(&self, clock: &Clock, metrics: &IdentityMetrics) {
+        let attempt = Attempt::begin(self);
+        let result = self.read(clock, metrics).await;
+        let published = matches!(self.source, Source::Published(_));
+        if published {
+            metrics.fetched(result.is_ok());
+        }
+        // A file is read every two seconds: one line says as much as many.
+        if let Err(error) = &result
+            && (published || self.gate().failures == 0)
+        {
+            let error: &(dyn std::error::Error + 'static) = error;
+            tracing::warn!(
+                issuer = &*self.issuer,
+                error,
+                "could not bring the keys of {} up to date; those that are known stay",
+                self.issuer
+            );
+        }
+        attempt.end(clock.now().elapsed, result.is_ok(), published);
+    }
+
+    async fn read(&self, clock: &Clock, metrics: &IdentityMetrics) -> Result<(), KeyError> {
+        match &self.source {
+            Source::Published(publisher) => {
+                let json = publisher.fetch().await?;
+                self.take(&json, clock, metrics)
+            }
+            Source::File(_) | Source::Fixed | Source::SecretFile { .. } => {
+                self.read_file(clock, metrics)
+            }
+        }
+    }
+
+    /// Reads the keys, if they are in a file; `Ok` if they are good, new or not.
+    pub(super) fn read_file(
+        &self,
+        clock: &Clock,
+        metrics: &IdentityMetrics,
+    ) -> Result<(), KeyError> {
+        match &self.source {
+            Source::File(path) => {
+                let limit = u64::try_from(LARGEST_KEY_SET).unwrap_or(u64::MAX);
+                let json = watched::read_limited(path, limit).map_err(KeyError::Unreadable)?;
+                self.take(&json, clock, metrics)
+            }
+            Source::SecretFile { path, shortest } => {
+                self.share(&Secret::read(path)?, *shortest, clock)
+            }
+            Source::Fixed | Source::Published(_) => Ok(()),
+        }
+    }
+
+    /// Takes a shared secret over.
+    pub(super) fn share(
+        &self,
+        secret: &Secret,
+        shortest: usize,
+        clock: &Clock,
+    ) -> Result<(), KeyError> {
+        let bytes = secret.expose().as_bytes();
+        if bytes.len() < shortest {
+            return Err(KeyError::ShortSecret(shortest));
+        }
+        self.replace(bytes, clock.now().elapsed, || {
+            Ok(vec![Key::shared_secret(bytes)])
+        })
+    }
+
+    /// Takes a key set over.
+    fn take(
+        &self,
+        json: &[u8],
+        clock: &Clock,
+        metrics: &IdentityMetrics,
+    ) -> Result<(), KeyError> {
+        self.replace(json, clock.now().elapsed, || {
+            let (keys, unusable) = jwk::read_set(json)?;
+            for reason in unusable {
+                metrics.ignored();
+                tracing::warn!(
+                    issuer = &*self.issuer,
+                    reason = ?reason,
+                    "a published key of {} is left out",
+                    self.issuer
+                );
+            }
+            Ok(keys)
+        })
+    }
+
+    /// The same bytes confirm the set that is there, so that nothing verified with it is forgotten.
+    fn replace(
+        &self,
+        content: &[u8],
+        now: Duration,
+        read: impl FnOnce() -> Result<Vec<Key>, KeyError>,
+    ) -> Result<(), KeyError> {
+        let digest = digest::digest(&digest::SHA256, content);
+        let present = self.present.load_full();
+        if let Some(present) = present.filter(|set| set.digest.as_ref() == digest.as_ref()) {
+            present.confirmed.store(millis(now), Ordering::Relaxed);
+            return Ok(());
+        }
+        let set = KeySet {
+            keys: read()?,
+            digest,
+            confirmed: AtomicU64::new(millis(now)),
+            replaced: AtomicBool::new(false),
+            ages: matches!(self.source, Source::Published(_)),
+        };
+        if let Some(old) = self.present.swap(Some(Arc::new(set))) {
+            old.replaced.store(true, Ordering::Release);
+            tracing::info!(
+                issuer = &*self.issuer,
+                "the keys of {} have changed",
+                self.issuer
+            );
+        }
+        Ok(())
+    }
+
+    fn gate(&self) -> MutexGuard<'_, Gate> {
+        // Nothing that holds it can panic half-way.
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl KeySet {
+    /// Whether what was verified with these keys may still be believed at `now`.
+    pub(super) fn holds(&self, now: Duration) -> bool {
+        let silence = now.saturating_sub(Duration::from_millis(
+            self.confirmed.load(Ordering::Relaxed),
+        ));
+        !self.replaced.load(Ordering::Acquire) && (!self.ages || silence <= LONGEST_SILENCE)
+    }
+
+    /// Checks the signature of `token`.
+    pub(super) fn verify(&self, token: &UncheckedToken<'_>) -> Result<(), Unverified> {
+        let algorithm = token.header.algorithm;
+        let mut fitting = self
+            .meant(token.header.key_id.as_deref())
+            .filter(|key| key.fits(algorithm))
+            .take(MOST_NAMESAKES)
+            .peekable();
+        if fitting.peek().is_none() {
+            return Err(Unverified::Algorithm);
+        }
+        if fitting.any(|key| key.verifies(algorithm, token.signed, token.signature)) {
+            Ok(())
+        } else {
+            Err(Unverified::Signature)
+        }
+    }
+
+    fn knows(&self, id: Option<&str>) -> bool {
+        self.meant(id).next().is_some()
+    }
+
+    fn meant<'a>(&'a self, id: Option<&'a str>) -> impl Iterator<Item = &'a Key> {
+        self.keys.iter().filter(move |key| key.is_meant_by(id))
+    }
+}
+
+impl Gate {
+    fn turn(&mut self, now: Duration) -> Turn {
+        if self.running {
+            return Turn::Wait;
+        }
+        match self.asked_for_unknown {
+            Some(asked) if now.saturating_sub(asked) < COOL_DOWN => Turn::NotNow,
+            _ => {
+                self.asked_for_unknown = Some(now);
+                self.running = true;
+                Turn::Wake
+            }
+        }
+    }
+
+    fn ended(&mut self, now: Duration, good: bool, published: bool) {
+        self.running = false;
+        self.failures = if good { 0 } else { self.failures.saturating_add(1) };
+        let pause = if !published {
+            FILE_PERIOD
+        } else if good {
+            PERIOD
+        } else {
+            let doubled = 1_u64.checked_shl(self.failures - 1).unwrap_or(u64::MAX);
+            Duration::from_secs(doubled).min(COOL_DOWN)
+        };
+        self.due = now.saturating_add(pause);
+    }
+}
+
+/// An attempt under way. If it is dropped before its end, those who wait are let go all the same.
+struct Attempt<'a>(&'a Keys);
+
+impl<'a> Attempt<'a> {
+    fn begin(keys: &'a Keys) -> Self {
+        keys.gate().running = true;
+        Self(keys)
+    }
+
+    fn end(self, now: Duration, good: bool, published: bool) {
+        self.0.gate().ended(now, good, published);
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        self.0.gate().running = false;
+        self.0.attempts.send_modify(|count| *count = count.wrapping_add(1));
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// How often published keys are fetched while all is well.
+const PERIOD: Duration = Duration::from_mins(5);
+
+/// How often a file is read. It is small, and notifications miss files that are swapped by symlink.
+const FILE_PERIOD: Duration = Duration::from_secs(2);
+
+/// The least time between two fetches for unknown keys, and the longest pause after a failure.
+const COOL_DOWN: Duration = Duration::from_secs(30);
+
+/// How long published keys are believed without word from their issuer.
+const LONGEST_SILENCE: Duration = Duration::from_hours(24);
+
+/// How long a caller waits for a fetch: as long as a fetch may take.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// Two keys of one name happen while an issuer rotates; more would let one token cost many checks.
+const MOST_NAMESAKES: usize = 2;

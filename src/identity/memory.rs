@@ -1,0 +1,171 @@
+//! What was verified once: a token's bytes go in, its [`Caller`] comes out as long as everything that
+//! made it one still holds (G14).
+//!
+//! A hit costs one hash over the token's tail, one comparison of all its bytes and no lock, where
+//! checking an RSA signature costs a hundred times that. The tail is a valid signature, so it is as
+//! good as random; the seed is ours, so nobody can aim at a slot. Slots stand in rows of four: a token
+//! may take any slot of its row, the emptiest first. What is refused is never remembered, so strangers
+//! cannot push anybody out.
+
+use std::hash::BuildHasher;
+use std::hash::RandomState;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+
+use arc_swap::ArcSwapOption;
+
+use super::Caller;
+use super::keys::KeySet;
+use crate::clock::Moment;
+
+/// A bounded memory of verified tokens.
+pub(super) struct Memory {
+    seed: RandomState,
+    slots: Box<[Slot]>,
+    bytes: AtomicUsize,
+    limit: usize,
+    hand: AtomicUsize,
+}
+
+/// A verified token and what its verification rests on.
+pub(super) struct Remembered {
+    /// The token's full bytes.
+    pub(super) token: Box<str>,
+    /// Who it makes the caller.
+    pub(super) caller: Arc<Caller>,
+    /// The keys that verified it.
+    pub(super) keys: Arc<KeySet>,
+    /// The settings that it was judged by.
+    pub(super) generation: u64,
+    /// Whether it was asked for since the hand last passed.
+    pub(super) used: AtomicBool,
+}
+
+type Slot = ArcSwapOption<Remembered>;
+
+impl Memory {
+    /// A memory of `rows` times four tokens and at most about `limit` bytes.
+    pub(super) fn new(rows: usize, limit: usize) -> Self {
+        Self {
+            seed: RandomState::new(),
+            slots: (0..rows.next_power_of_two() * ROW)
+                .map(|_| Slot::empty())
+                .collect(),
+            bytes: AtomicUsize::new(0),
+            limit,
+            hand: AtomicUsize::new(0),
+        }
+    }
+
+    /// The caller of `token`, if it was verified under `generation` and is still good.
+    pub(super) fn recall(&self, token: &str, generation: u64, now: Moment) -> Option<Arc<Caller>> {
+        for slot in self.row(token) {
+            let slot = slot.load();
+            if let Some(remembered) = &*slot
+                && *remembered.token == *token
+            {
+                if !remembered.holds(generation, now) {
+                    return None;
+                }
+                if !remembered.used.load(Ordering::Relaxed) {
+                    remembered.used.store(true, Ordering::Relaxed);
+                }
+                return Some(Arc::clone(&remembered.caller));
+            }
+        }
+        None
+    }
+
+    /// Keeps a verified token.
+    pub(super) fn remember(&self, remembered: Remembered, now: Moment) {
+        let row = self.row(&remembered.token);
+        let Some(slot) = choose(row, &remembered, now) else {
+            return;
+        };
+        self.bytes.fetch_add(remembered.weight(), Ordering::Relaxed);
+        self.forget(slot.swap(Some(Arc::new(remembered))).as_deref());
+        while self.bytes.load(Ordering::Relaxed) > self.limit {
+            let at = self.hand.fetch_add(1, Ordering::Relaxed) % self.slots.len();
+            if let Some(slot) = self.slots.get(at) {
+                self.forget(slot.swap(None).as_deref());
+            }
+        }
+    }
+
+    /// Lets go of everything that no longer holds.
+    pub(super) fn sweep(&self, generation: u64, now: Moment) {
+        for slot in &self.slots {
+            let present = slot.load();
+            if let Some(remembered) = &*present
+                && !remembered.holds(generation, now)
+            {
+                let old = slot.compare_and_swap(&*present, None);
+                if old.as_ref().is_some_and(|old| Arc::ptr_eq(old, remembered)) {
+                    self.forget(old.as_deref());
+                }
+            }
+        }
+    }
+
+    fn forget(&self, old: Option<&Remembered>) {
+        if let Some(old) = old {
+            self.bytes.fetch_sub(old.weight(), Ordering::Relaxed);
+        }
+    }
+
+    fn row(&self, token: &str) -> &[Slot] {
+        let tail = token.len().saturating_sub(TAIL);
+        let hash = self.seed.hash_one(token.as_bytes().get(tail..));
+        let rows = self.slots.len() / ROW;
+        // The number of rows is a power of two, and a shorter word keeps the low bits.
+        let row = usize::try_from(hash & u64::from(u32::MAX)).unwrap_or(0) & (rows - 1);
+        self.slots.get(row * ROW..(row + 1) * ROW).unwrap_or(&[])
+    }
+}
+
+impl Remembered {
+    fn holds(&self, generation: u64, now: Moment) -> bool {
+        self.generation == generation
+            && now.wall < self.caller.expires_at
+            && self.keys.holds(now.elapsed)
+    }
+
+    fn weight(&self) -> usize {
+        let caller = &self.caller;
+        let texts = [&caller.client_id, &caller.token_id]
+            .into_iter()
+            .flatten()
+            .chain(&caller.scopes)
+            .map(|text| text.len() + size_of::<Box<str>>());
+        OVERHEAD + self.token.len() + caller.subject.len() + texts.sum::<usize>()
+    }
+}
+
+/// The slot of a row that is worth least: the token's own, an empty one, one whose token no longer
+/// holds, one that nobody asked for lately, or else the first.
+fn choose<'a>(row: &'a [Slot], remembered: &Remembered, now: Moment) -> Option<&'a Slot> {
+    let chosen = row.iter().min_by_key(|slot| match &*slot.load() {
+        Some(other) if other.token == remembered.token => 0,
+        None => 1,
+        Some(other) if !other.holds(remembered.generation, now) => 2,
+        Some(other) if !other.used.load(Ordering::Relaxed) => 3,
+        Some(_) => 4,
+    });
+    for slot in row {
+        if let Some(other) = &*slot.load() {
+            other.used.store(false, Ordering::Relaxed);
+        }
+    }
+    chosen
+}
+
+/// Slots that share a cache line of pointers.
+const ROW: usize = 4;
+
+/// Half of an Ed25519 signature, an eighth of the shortest RSA one: far more than a hash can hold.
+const TAIL: usize = 64;
+
+/// What an entry weighs besides its texts: two counted boxes and the allocator's own bytes.
+const OVERHEAD: usize = size_of::<Remembered>() + size_of::<Caller>() + 64;
