@@ -1,5 +1,6 @@
 //! The map.
 
+pub mod audit;
 pub mod policy;
 pub mod identity;
 pub mod upstream;

@@ -1,0 +1,179 @@
+//! The hash chain: a body goes in, a line that proves its place comes out; and a line is read back.
+//!
+//! `hash` is the SHA-256 of the line without it: of every byte from `{` to the closing quote of
+//! `previous`, and `}`. `previous` is the hash of the line before, so that no line can be changed,
+//! removed, moved or put in without changing every line behind it. The first line's `previous` is 64
+//! zeros. Without this program:
+//!
+//! ```text
+//! head -1 FILE | sed 's/,"hash":"[0-9a-f]*"}$/}/' | tr -d '\n' | sha256sum
+//! ```
+
+use aws_lc_rs::digest;
+
+use super::record::TIME_LENGTH;
+use super::record::hex_digits;
+use super::record::push_number;
+
+/// A hash as it stands in a line: 64 lower-case hexadecimal digits.
+pub(super) type HexHash = [u8; 64];
+
+/// Where a chain ends: the next line follows this one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tip {
+    /// The last line's number; 0 before the first.
+    pub(super) seq: u64,
+    /// The last line's hash.
+    pub(super) hash: HexHash,
+}
+
+/// What a line says about its own place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) seq: u64,
+    pub(super) previous: HexHash,
+    pub(super) hash: HexHash,
+    /// Whether `hash` is the hash of the line.
+    pub(super) genuine: bool,
+}
+
+impl Tip {
+    /// Before the first line.
+    pub(super) const START: Self = Self {
+        seq: 0,
+        hash: [b'0'; 64],
+    };
+}
+
+/// Appends `body` to `out` as the line after `tip`, and moves the tip.
+pub(super) fn seal(out: &mut Vec<u8>, body: &[u8], tip: &mut Tip) {
+    let start = out.len();
+    let (time, rest) = body.split_at_checked(TIME_LENGTH).unwrap_or((b"{", body));
+    tip.seq += 1;
+    out.extend_from_slice(time);
+    out.extend_from_slice(b"\"seq\":");
+    push_number(out, tip.seq);
+    out.push(b',');
+    out.extend_from_slice(rest);
+    out.extend_from_slice(PREVIOUS);
+    out.extend_from_slice(&tip.hash);
+    out.extend_from_slice(b"\"}");
+    let hash = digest::digest(&digest::SHA256, out.get(start..).unwrap_or_default());
+    tip.hash = hex(hash.as_ref());
+    out.pop();
+    out.extend_from_slice(HASH);
+    out.extend_from_slice(&tip.hash);
+    out.extend_from_slice(END);
+}
+
+/// Reads a line, without its line end; `None` if it is no line of a journal.
+pub(super) fn read(line: &[u8]) -> Option<Place> {
+    let (head, tail) = line.split_at_checked(line.len().checked_sub(TAIL_LENGTH)?)?;
+    let tail = tail.strip_prefix(PREVIOUS)?;
+    let (previous, tail) = tail.split_first_chunk::<64>()?;
+    let tail = tail.strip_prefix(b"\"")?.strip_prefix(HASH)?;
+    let (hash, tail) = tail.split_first_chunk::<64>()?;
+    if tail != b"\"}" || !is_hex(previous) || !is_hex(hash) {
+        return None;
+    }
+    let (time, rest) = head.split_at_checked(TIME_LENGTH)?;
+    if !time.starts_with(b"{\"time\":\"") || !time.ends_with(b"Z\",") {
+        return None;
+    }
+    let rest = rest.strip_prefix(b"\"seq\":")?;
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (digits, rest) = rest.split_at_checked(digits)?;
+    if !rest.starts_with(b",\"kind\":\"") {
+        return None;
+    }
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(line.get(..head.len() + PREVIOUS.len() + 64)?);
+    context.update(b"\"}");
+    let genuine = hex(context.finish().as_ref()) == *hash;
+    Some(Place {
+        seq: str::from_utf8(digits).ok()?.parse().ok()?,
+        previous: *previous,
+        hash: *hash,
+        genuine,
+    })
+}
+
+impl From<Place> for Tip {
+    fn from(place: Place) -> Self {
+        Self {
+            seq: place.seq,
+            hash: place.hash,
+        }
+    }
+}
+
+fn hex(hash: &[u8]) -> HexHash {
+    let mut text = [b'0'; 64];
+    for (pair, byte) in text.chunks_exact_mut(2).zip(hash) {
+        pair.copy_from_slice(&hex_digits(*byte));
+    }
+    text
+}
+
+fn is_hex(text: &[u8]) -> bool {
+    text.iter()
+        .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+const PREVIOUS: &[u8] = b",\"previous\":\"";
+const HASH: &[u8] = b",\"hash\":\"";
+const END: &[u8] = b"\"}\n";
+/// `,"previous":"…","hash":"…"}`.
+const TAIL_LENGTH: usize = PREVIOUS.len() + 64 + 1 + HASH.len() + 64 + 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::atlas::Timestamp;
+    use crate::audit::record::Body;
+
+    fn line(tip: &mut Tip) -> Vec<u8> {
+        let mut out = Vec::new();
+        Body::compose(
+            Timestamp::from_seconds(1_786_327_595),
+            "lookup",
+            |body| body.word("outcome", "answered"),
+            |body| seal(&mut out, body, tip),
+        );
+        out
+    }
+
+    #[test]
+    fn a_line_is_valid_json_whose_hash_covers_everything_else() {
+        let mut tip = Tip::START;
+        let first = line(&mut tip);
+        let second = line(&mut tip);
+        let text = str::from_utf8(&second).unwrap();
+        let parsed: serde_json::Value = serde_json::from_str(text).unwrap();
+        assert_eq!(parsed["seq"], 2);
+        let place = read(first.strip_suffix(b"\n").unwrap()).unwrap();
+        assert_eq!(parsed["previous"], str::from_utf8(&place.hash).unwrap());
+        let without = format!("{}}}", text.split(",\"hash\"").next().unwrap());
+        let hash = digest::digest(&digest::SHA256, without.as_bytes());
+        assert_eq!(hex(hash.as_ref()), tip.hash);
+        assert_eq!(parsed["hash"], str::from_utf8(&tip.hash).unwrap());
+    }
+
+    #[test]
+    fn every_change_of_a_byte_makes_a_line_unreadable_or_false() {
+        let mut tip = Tip::START;
+        let line = line(&mut tip);
+        let line = line.strip_suffix(b"\n").unwrap();
+        assert!(read(line).unwrap().genuine);
+        for at in 0..line.len() {
+            for bit in 0..8 {
+                let mut changed = line.to_vec();
+                changed[at] ^= 1 << bit;
+                assert!(
+                    read(&changed).is_none_or(|place| !place.genuine),
+                    "byte {at}, bit {bit}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! One group commit: everybody whose record is in it waits here, and is woken at once.
+//!
+//! A record does not get a channel of its own: that would be an allocation and two atomic handshakes a
+//! question. The batch is shared by all who are in it.
+
+use std::future::poll_fn;
+use std::mem;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicU8;
+use std::sync::atomic::Ordering;
+use std::task::Context;
+use std::task::Poll;
+use std::task::Waker;
+use std::time::Duration;
+
+use super::Unrecorded;
+
+/// What became of a batch, and who wants to know.
+#[derive(Debug)]
+pub(super) struct Commit {
+    state: AtomicU8,
+    /// When its first record came, by [`Moment::elapsed`](crate::clock::Moment::elapsed).
+    since: Duration,
+    waiting: Mutex<Vec<Waker>>,
+}
+
+impl Commit {
+    pub(super) fn new(since: Duration) -> Self {
+        Self {
+            state: AtomicU8::new(OPEN),
+            since,
+            waiting: Mutex::default(),
+        }
+    }
+
+    pub(super) fn since(&self) -> Duration {
+        self.since
+    }
+
+    /// Decides it, once: whoever comes second changes nothing. Says whether this was the decision.
+    pub(super) fn settle(&self, outcome: Result<(), Unrecorded>) -> bool {
+        let state = match outcome {
+            Ok(()) => RECORDED,
+            Err(Unrecorded::Unwritable) => UNWRITABLE,
+            Err(Unrecorded::TooLate) => TOO_LATE,
+        };
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let decided = self
+            .state
+            .compare_exchange(OPEN, state, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok();
+        let waiting_now = mem::take(&mut *waiting);
+        drop(waiting);
+        for waker in waiting_now {
+            waker.wake();
+        }
+        decided
+    }
+
+    /// The decision; `None` as long as there is none.
+    pub(super) fn outcome(&self) -> Option<Result<(), Unrecorded>> {
+        match self.state.load(Ordering::Acquire) {
+            OPEN => None,
+            RECORDED => Some(Ok(())),
+            TOO_LATE => Some(Err(Unrecorded::TooLate)),
+            _ => Some(Err(Unrecorded::Unwritable)),
+        }
+    }
+
+    /// Waits for the decision.
+    pub(super) async fn wait(&self) -> Result<(), Unrecorded> {
+        let mut place = None;
+        poll_fn(|context| self.poll(context, &mut place)).await
+    }
+
+    fn poll(
+        &self,
+        context: &Context<'_>,
+        place: &mut Option<usize>,
+    ) -> Poll<Result<(), Unrecorded>> {
+        if let Some(outcome) = self.outcome() {
+            return Poll::Ready(outcome);
+        }
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        // It may have been decided before the lock was had; then nobody would wake us any more.
+        if let Some(outcome) = self.outcome() {
+            return Poll::Ready(outcome);
+        }
+        match place.and_then(|place| waiting.get_mut(place)) {
+            Some(waker) => waker.clone_from(context.waker()),
+            None => {
+                *place = Some(waiting.len());
+                waiting.push(context.waker().clone());
+            }
+        }
+        Poll::Pending
+    }
+}
+
+const OPEN: u8 = 0;
+const RECORDED: u8 = 1;
+const UNWRITABLE: u8 = 2;
+const TOO_LATE: u8 = 3;

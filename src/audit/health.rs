@@ -1,0 +1,115 @@
+//! Troubles go in; whether records can be written, and why not, comes out.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicU8;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// What may be wrong, each on its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// The last attempt to write failed.
+    Failed,
+    /// A record has waited too long.
+    Slow,
+    /// `fdatasync` does not come back.
+    Unsynced,
+}
+
+/// The state of the journal. Read for every record, so it is one byte; the reasons are read by people.
+#[derive(Debug, Default)]
+pub(super) struct Health {
+    troubles: AtomicU8,
+    reasons: Mutex<[Option<Box<str>>; 3]>,
+    /// Up to which record everything is on the disk.
+    durable: AtomicU64,
+    /// When the present `fdatasync` began, in milliseconds and plus one; 0 if there is none.
+    sync_began: AtomicU64,
+}
+
+impl Health {
+    pub(super) fn is_writable(&self) -> bool {
+        self.troubles.load(Ordering::Acquire) == 0
+    }
+
+    pub(super) fn is(&self, trouble: Trouble) -> bool {
+        self.troubles.load(Ordering::Acquire) & trouble.bit() != 0
+    }
+
+    /// Notes a trouble; says whether it is new.
+    pub(super) fn set(&self, trouble: Trouble, reason: &str) -> bool {
+        let mut reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(place) = reasons.get_mut(trouble.place()) {
+            *place = Some(Box::from(reason));
+        }
+        self.troubles.fetch_or(trouble.bit(), Ordering::AcqRel) & trouble.bit() == 0
+    }
+
+    /// Notes that a trouble is over; says whether there was one.
+    pub(super) fn clear(&self, trouble: Trouble) -> bool {
+        // Asked after every write: a read is cheaper than an exchange.
+        self.is(trouble)
+            && self.troubles.fetch_and(!trouble.bit(), Ordering::AcqRel) & trouble.bit() != 0
+    }
+
+    /// Why no record can be written; `None` if all is well.
+    pub(super) fn reason(&self) -> Option<String> {
+        let reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
+        [Trouble::Failed, Trouble::Slow, Trouble::Unsynced]
+            .into_iter()
+            .find(|trouble| self.is(*trouble))
+            .map(|trouble| {
+                let reason = reasons.get(trouble.place()).and_then(Option::as_deref);
+                reason
+                    .unwrap_or("the audit trail is not written")
+                    .to_owned()
+            })
+    }
+
+    pub(super) fn durable(&self, seq: u64) {
+        self.durable.fetch_max(seq, Ordering::AcqRel);
+    }
+
+    pub(super) fn is_durable(&self, seq: u64) -> bool {
+        self.durable.load(Ordering::Acquire) >= seq
+    }
+
+    pub(super) fn sync_began(&self, now: Duration) {
+        self.sync_began.store(millis(now), Ordering::Release);
+    }
+
+    pub(super) fn sync_ended(&self) {
+        self.sync_began.store(0, Ordering::Release);
+        self.clear(Trouble::Unsynced);
+    }
+
+    /// Whether the present `fdatasync` has been running for `limit`.
+    pub(super) fn sync_hangs(&self, now: Duration, limit: Duration) -> bool {
+        let began = self.sync_began.load(Ordering::Acquire);
+        began != 0 && millis(now).saturating_sub(began) >= millis(limit)
+    }
+}
+
+impl Trouble {
+    fn place(self) -> usize {
+        match self {
+            Self::Failed => 0,
+            Self::Slow => 1,
+            Self::Unsynced => 2,
+        }
+    }
+
+    fn bit(self) -> u8 {
+        match self {
+            Self::Failed => 1,
+            Self::Slow => 2,
+            Self::Unsynced => 4,
+        }
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX - 1) + 1
+}

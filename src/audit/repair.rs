@@ -1,0 +1,154 @@
+//! What a crash left: a file's path goes in, its whole lines stay, and where the chain goes on comes
+//! out.
+//!
+//! A line that was cut off while it was written was never acknowledged, so nothing is lost by taking
+//! it out of the file; it is kept beside it, as `<file>.torn`. Whole lines are never touched: if one of
+//! them is false, it stays for the verifier to name, and the journal goes on in a new file.
+
+use std::fs::File;
+use std::io;
+use std::io::BufRead;
+use std::io::Read;
+use std::io::Seek;
+use std::io::SeekFrom;
+use std::io::Write;
+use std::path::Path;
+use std::path::PathBuf;
+
+use super::chain;
+use super::chain::Tip;
+use super::directory::Packing;
+use super::directory::Segment;
+use super::directory::at;
+use super::directory::private;
+use super::reading;
+use super::record::LONGEST_LINE;
+
+/// The end of the newest file.
+#[derive(Debug)]
+pub(super) struct Mended {
+    /// Its last record; `None` if it has none.
+    pub(super) tip: Option<Tip>,
+    /// How long it is now.
+    pub(super) size: u64,
+    /// How many bytes were cut aside.
+    pub(super) torn: u64,
+    /// Whether it ends in something that no crash leaves, so that nothing may be appended to it.
+    pub(super) damaged: bool,
+}
+
+/// Cuts a torn line off a plain file.
+pub(super) fn mend(path: &Path) -> io::Result<Mended> {
+    let mut file = private()
+        .read(true)
+        .write(true)
+        .open(path)
+        .map_err(|error| at(path, error))?;
+    let length = file.metadata()?.len();
+    let start = length.saturating_sub(WINDOW);
+    let mut window = Vec::new();
+    file.seek(SeekFrom::Start(start))?;
+    file.read_to_end(&mut window)?;
+    let end = judge(&window, start == 0);
+    let size = match end.cut {
+        Some(cut) => {
+            let torn = window.get(cut..).unwrap_or_default();
+            keep_aside(path, torn)?;
+            let size = length - length_of(torn);
+            file.set_len(size)?;
+            file.sync_all()?;
+            size
+        }
+        None => length,
+    };
+    Ok(Mended {
+        tip: end.tip,
+        size,
+        torn: length - size,
+        damaged: end.damaged,
+    })
+}
+
+/// The last record of the newest file among `segments` that has one.
+pub(super) fn last_tip(segments: &[Segment]) -> io::Result<Option<Tip>> {
+    for segment in segments.iter().rev() {
+        let mut tip = None;
+        let mut lines = reading::open(segment)?;
+        let mut line = Vec::new();
+        while lines.read_until(b'\n', &mut line)? > 0 {
+            if let Some(place) = line.strip_suffix(b"\n").and_then(chain::read) {
+                tip = Some(Tip::from(place));
+            }
+            line.clear();
+        }
+        if tip.is_some() {
+            return Ok(tip);
+        }
+    }
+    Ok(None)
+}
+
+struct End {
+    tip: Option<Tip>,
+    /// Where in the window the torn line begins.
+    cut: Option<usize>,
+    damaged: bool,
+}
+
+/// What the last bytes of a file say; `whole` if they are all of it.
+fn judge(window: &[u8], whole: bool) -> End {
+    let mut tip = None;
+    let mut damaged = false;
+    let mut end = 0;
+    for (index, line) in window.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        let Some(text) = line.strip_suffix(b"\n") else {
+            continue;
+        };
+        end += line.len();
+        match chain::read(text) {
+            Some(place) => {
+                tip = Some(Tip::from(place));
+                damaged |= !place.genuine;
+            }
+            // The window may begin in the middle of a line.
+            None => damaged |= whole || index > 0,
+        }
+    }
+    // Longer than any line: no crash of ours left this.
+    let torn = window.len() - end;
+    damaged |= torn > LONGEST_LINE || (!whole && tip.is_none());
+    End {
+        tip,
+        cut: (torn > 0 && !damaged).then_some(end),
+        damaged,
+    }
+}
+
+fn keep_aside(path: &Path, torn: &[u8]) -> io::Result<()> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".torn");
+    let name = PathBuf::from(name);
+    // Appended, should the same file be torn twice.
+    let mut aside: File = private()
+        .create(true)
+        .append(true)
+        .open(&name)
+        .map_err(|error| at(&name, error))?;
+    aside.write_all(torn)?;
+    aside.write_all(b"\n")?;
+    aside.sync_all()
+}
+
+fn length_of(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+}
+
+impl Segment {
+    /// Whether this is a file as we wrote it, to which we may append.
+    pub(super) fn is_ours(&self) -> bool {
+        self.packing == Packing::Plain
+    }
+}
+
+/// How much of a file's end is looked at; several times the longest line.
+const WINDOW: u64 = 64 << 10;

@@ -1,0 +1,287 @@
+//! The file at the end of the journal: bodies go in, sealed lines are in the file when it returns.
+//!
+//! A file that refused a write or a sync is never written again, because nobody can say what it holds
+//! (after a failed `fsync` the kernel may have dropped the pages and call them clean): it is cut back to
+//! what was acknowledged, and the chain goes on in a new one (G18).
+
+use std::fs;
+use std::fs::File;
+use std::io;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::atlas::Timestamp;
+
+use super::chain;
+use super::chain::Tip;
+use super::directory::Directory;
+use super::directory::at;
+use super::directory::private;
+
+/// Bodies in the order in which they are to be recorded.
+#[derive(Debug, Default)]
+pub(super) struct Bodies {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+/// Writes the newest file of a journal.
+#[derive(Debug)]
+pub(super) struct Writer {
+    directory: Directory,
+    rotate_size: u64,
+    sync_each: bool,
+    tip: Tip,
+    file: Option<OpenFile>,
+    /// Files that could not be cut back when they failed, and to what length they should be.
+    uncut: Vec<(PathBuf, u64)>,
+    out: Vec<u8>,
+}
+
+/// A file that is being appended to.
+#[derive(Debug)]
+pub(super) struct OpenFile {
+    pub(super) file: Arc<File>,
+    pub(super) path: PathBuf,
+    pub(super) size: u64,
+    /// The day on which it was begun, in days since 1970.
+    pub(super) day: i64,
+}
+
+/// Why a file is no longer the one to write to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lost {
+    /// The name is gone: deleted, or renamed by a log rotation.
+    Gone,
+    /// The name belongs to another file now.
+    Replaced,
+    /// It is shorter than what was written to it.
+    Shortened,
+    /// Its permissions were changed so that others may write or we may not.
+    Permissions,
+}
+
+impl Bodies {
+    pub(super) fn push(&mut self, body: &[u8]) {
+        self.bytes.extend_from_slice(body);
+        self.ends.push(self.bytes.len());
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    pub(super) fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let mut start = 0;
+        self.ends.iter().map(move |end| {
+            let body = self.bytes.get(start..*end).unwrap_or_default();
+            start = *end;
+            body
+        })
+    }
+}
+
+impl Writer {
+    pub(super) fn new(
+        directory: Directory,
+        rotate_size: u64,
+        sync_each: bool,
+        tip: Tip,
+        file: Option<OpenFile>,
+    ) -> Self {
+        Self {
+            directory,
+            rotate_size,
+            sync_each,
+            tip,
+            file,
+            uncut: Vec::new(),
+            out: Vec::new(),
+        }
+    }
+
+    /// Whether bodies can be written at `now` with a single `write(2)`: no file has to be made first.
+    pub(super) fn is_ready(&self, now: Timestamp) -> bool {
+        !self.sync_each
+            && self
+                .file
+                .as_ref()
+                .is_some_and(|file| !self.is_full(file, now))
+    }
+
+    /// Writes `bodies`, into a new file if there is none, if the present one is full or of an earlier
+    /// day, or if it fails. An error means that none of them is in the journal.
+    pub(super) fn write(&mut self, bodies: &Bodies, now: Timestamp) -> io::Result<()> {
+        if self
+            .file
+            .as_ref()
+            .is_some_and(|file| self.is_full(file, now))
+        {
+            // A file that is too long is better than none: without room for a new one the old one
+            // goes on.
+            if let Err(error) = self.rotate(now) {
+                tracing::warn!(%error, "no new audit file could be begun; the present one goes on");
+            }
+        }
+        if self.file.is_some() {
+            match self.append(bodies) {
+                Ok(()) => return Ok(()),
+                Err(error) => self.poison(&error),
+            }
+        }
+        self.begin(now)?;
+        self.append(bodies).inspect_err(|_| self.discard())
+    }
+
+    /// Writes `bodies` to the present file with one call; to be called when [`Writer::is_ready`].
+    pub(super) fn append(&mut self, bodies: &Bodies) -> io::Result<()> {
+        let Some(open) = &mut self.file else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let mut tip = self.tip;
+        self.out.clear();
+        for body in bodies.iter() {
+            chain::seal(&mut self.out, body, &mut tip);
+        }
+        (&*open.file)
+            .write_all(&self.out)
+            .map_err(|error| at(&open.path, error))?;
+        if self.sync_each {
+            open.file
+                .sync_data()
+                .map_err(|error| at(&open.path, error))?;
+        }
+        open.size += u64::try_from(self.out.len()).unwrap_or_default();
+        self.tip = tip;
+        Ok(())
+    }
+
+    /// Gives the present file up: cuts it back to what was acknowledged, and forgets it.
+    pub(super) fn poison(&mut self, error: &io::Error) {
+        let Some(open) = self.file.take() else { return };
+        tracing::error!(%error, file = %open.path.display(), "audit file failed; a new one is begun");
+        if open.file.set_len(open.size).is_err() {
+            self.uncut.push((open.path, open.size));
+        }
+    }
+
+    /// Begins a new file and leaves the present one as it is. Gives back the one that was left.
+    pub(super) fn rotate(&mut self, now: Timestamp) -> io::Result<Option<OpenFile>> {
+        let left = self.file.take();
+        match self.begin(now) {
+            Ok(()) => {
+                if let Some(left) = &left {
+                    // What the caller of a sync was promised holds for the end of a file, too.
+                    left.file.sync_data()?;
+                    self.remove_if_empty(left);
+                }
+                Ok(left)
+            }
+            Err(error) => {
+                self.file = left;
+                Err(error)
+            }
+        }
+    }
+
+    /// What has become of the present file, as its name shows it.
+    pub(super) fn examine(&self) -> Option<Lost> {
+        let open = self.file.as_ref()?;
+        let Ok(ours) = open.file.metadata() else {
+            return Some(Lost::Gone);
+        };
+        let Ok(named) = fs::symlink_metadata(&open.path) else {
+            return Some(Lost::Gone);
+        };
+        if (named.dev(), named.ino()) != (ours.dev(), ours.ino()) {
+            Some(Lost::Replaced)
+        } else if ours.len() < open.size {
+            Some(Lost::Shortened)
+        } else if ours.mode() & 0o622 != 0o600 {
+            Some(Lost::Permissions)
+        } else {
+            None
+        }
+    }
+
+    /// Tries again to cut back files that failed.
+    pub(super) fn cut_again(&mut self) {
+        self.uncut.retain(|(path, size)| {
+            private()
+                .write(true)
+                .open(path)
+                .and_then(|file| file.set_len(*size))
+                .is_err()
+        });
+    }
+
+    /// Where the chain ends.
+    pub(super) fn tip(&self) -> Tip {
+        self.tip
+    }
+
+    pub(super) fn file(&self) -> Option<&OpenFile> {
+        self.file.as_ref()
+    }
+
+    pub(super) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn begin(&mut self, now: Timestamp) -> io::Result<()> {
+        let (file, path) = self.directory.create(self.tip.seq + 1, now)?;
+        self.directory.sync()?;
+        self.file = Some(OpenFile {
+            file: Arc::new(file),
+            path,
+            size: 0,
+            day: day(now),
+        });
+        Ok(())
+    }
+
+    /// Gives the present file up; removes it if nothing was ever acknowledged in it, so that a full
+    /// disk does not fill with empty files.
+    fn discard(&mut self) {
+        let Some(open) = self.file.take() else { return };
+        if open.file.set_len(open.size).is_err() {
+            self.uncut.push((open.path.clone(), open.size));
+        } else {
+            self.remove_if_empty(&open);
+        }
+    }
+
+    fn remove_if_empty(&self, open: &OpenFile) {
+        let is_ours = fs::symlink_metadata(&open.path)
+            .and_then(|named| Ok((named.ino(), open.file.metadata()?.ino())))
+            .is_ok_and(|(named, ours)| named == ours);
+        if open.size == 0 && is_ours {
+            let _ = fs::remove_file(&open.path);
+        }
+    }
+
+    fn is_full(&self, open: &OpenFile, now: Timestamp) -> bool {
+        open.size >= self.rotate_size || day(now) > open.day
+    }
+}
+
+/// The UTC day, counted from 1970.
+pub(super) fn day(now: Timestamp) -> i64 {
+    now.seconds().div_euclid(86_400)
+}
