@@ -1,6 +1,7 @@
 //! The map.
 
 pub mod audit;
+pub mod cache;
 pub mod policy;
 pub mod identity;
 pub mod upstream;

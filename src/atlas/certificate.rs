@@ -1,8 +1,6 @@
 //! Certificates as Atlas sent them: raw JSON goes in, a [`CertificateList`] that changes no byte of it
 //! comes out.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 
 use super::Timestamp;
@@ -11,13 +9,17 @@ use super::Timestamp;
 /// sent.
 ///
 /// `_id` is a 63-bit integer, mostly above 2^53; by keeping the text no value is ever rewritten (G4).
-/// Cheap to clone.
+/// Cheap to clone: text and index lie in one piece of memory, which a cache of many small lists would
+/// otherwise pay for twice.
 #[derive(Clone, Debug, Default)]
 pub struct CertificateList {
-    /// The items' texts, each followed by the next, separated by single commas.
-    text: Bytes,
-    /// Where each item stands in `text`, and when it expires.
-    items: Arc<[Item]>,
+    /// What [`CertificateList::enclosed`] put before the text, the text, what it put behind it, and
+    /// [`Item::SIZE`] bytes for each certificate.
+    buffer: Bytes,
+    /// Where the items' texts stand, each followed by the next, separated by single commas.
+    text: Span,
+    /// Where the index begins; it ends with the buffer.
+    index: u32,
 }
 
 /// One certificate within a list.
@@ -29,10 +31,16 @@ pub struct Certificate<'a> {
     pub not_after: Timestamp,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Item {
+#[derive(Clone, Copy, Debug, Default)]
+struct Span {
     start: u32,
     end: u32,
+}
+
+/// Where one certificate stands, counted from the beginning of the text, and when it expires.
+#[derive(Clone, Copy, Debug)]
+struct Item {
+    span: Span,
     not_after: Timestamp,
 }
 
@@ -44,43 +52,84 @@ impl CertificateList {
         let certificates: Vec<Certificate<'a>> = certificates.into_iter().collect();
         let length: usize = certificates
             .iter()
-            .map(|certificate| certificate.json.len() + 1)
+            .map(|certificate| certificate.json.len() + 1 + Item::SIZE)
             .sum();
-        let mut text = Vec::with_capacity(length.saturating_sub(1));
-        let mut items = Vec::with_capacity(certificates.len());
+        let mut buffer = Vec::with_capacity(length.saturating_sub(1));
+        let mut index = Vec::with_capacity(certificates.len() * Item::SIZE);
         for certificate in certificates {
-            if !text.is_empty() {
-                text.push(b',');
+            if !buffer.is_empty() {
+                buffer.push(b',');
             }
-            let start = u32::try_from(text.len()).ok()?;
-            text.extend_from_slice(certificate.json.as_bytes());
-            let end = u32::try_from(text.len()).ok()?;
-            items.push(Item {
-                start,
-                end,
+            let start = u32::try_from(buffer.len()).ok()?;
+            buffer.extend_from_slice(certificate.json.as_bytes());
+            let end = u32::try_from(buffer.len()).ok()?;
+            let item = Item {
+                span: Span { start, end },
                 not_after: certificate.not_after,
-            });
+            };
+            index.extend_from_slice(&item.encode());
         }
+        let end = u32::try_from(buffer.len()).ok()?;
+        buffer.extend_from_slice(&index);
         Some(Self {
-            text: Bytes::from(text),
-            items: items.into(),
+            buffer: Bytes::from(buffer),
+            text: Span { start: 0, end },
+            index: end,
         })
+    }
+
+    /// The same list in one piece of memory with `head` before its text and `tail` behind it, so that
+    /// a document made of them needs no second copy of the text; see [`CertificateList::enclosure`].
+    ///
+    /// `None` past 4 GiB.
+    pub fn enclosed(&self, head: &[u8], tail: &[u8]) -> Option<Self> {
+        let (text, index) = (self.text(), self.index());
+        let mut buffer = Vec::with_capacity(head.len() + text.len() + tail.len() + index.len());
+        buffer.extend_from_slice(head);
+        buffer.extend_from_slice(text);
+        buffer.extend_from_slice(tail);
+        let end_of_tail = u32::try_from(buffer.len()).ok()?;
+        buffer.extend_from_slice(index);
+        let start = u32::try_from(head.len()).ok()?;
+        let end = u32::try_from(head.len() + text.len()).ok()?;
+        Some(Self {
+            buffer: Bytes::from(buffer),
+            text: Span { start, end },
+            index: end_of_tail,
+        })
+    }
+
+    /// Head, text and tail as [`CertificateList::enclosed`] joined them; the text alone if it did not.
+    pub fn enclosure(&self) -> &[u8] {
+        let end = usize::try_from(self.index).unwrap_or_default();
+        self.buffer.get(..end).unwrap_or_default()
+    }
+
+    /// A part of the memory that holds `part`, which must lie in [`CertificateList::enclosure`].
+    pub fn share(&self, part: &[u8]) -> Bytes {
+        self.buffer.slice_ref(part)
     }
 
     /// How many certificates the list holds, expired ones included.
     pub fn len(&self) -> usize {
-        self.items.len()
+        self.items().len()
     }
 
     /// Whether the list holds none.
     pub fn is_empty(&self) -> bool {
-        self.items.is_empty()
+        self.len() == 0
     }
 
     /// The certificates, in Atlas's order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Certificate<'_>> + DoubleEndedIterator {
-        self.items.iter().map(|item| Certificate {
-            json: self.json(item),
+        let text = self.text();
+        self.items().map(move |item| Certificate {
+            // The spans were made by `join` from whole texts.
+            json: item
+                .span
+                .of(text)
+                .and_then(|bytes| str::from_utf8(bytes).ok())
+                .unwrap_or_default(),
             not_after: item.not_after,
         })
     }
@@ -93,8 +142,7 @@ impl CertificateList {
 
     /// The earliest `notAfter` after `now`; `None` if nothing will expire any more.
     pub fn next_expiry(&self, now: Timestamp) -> Option<Timestamp> {
-        self.items
-            .iter()
+        self.items()
             .map(|item| item.not_after)
             .filter(|not_after| *not_after > now)
             .min()
@@ -102,23 +150,59 @@ impl CertificateList {
 
     /// All texts joined by commas: what stands between the brackets of `results` while nothing has
     /// expired.
-    pub fn joined(&self) -> &Bytes {
-        &self.text
+    pub fn joined(&self) -> Bytes {
+        self.share(self.text())
     }
 
     /// How many bytes of memory the list holds.
     pub fn weight(&self) -> usize {
-        size_of::<Self>() + self.text.len() + size_of_val(&*self.items)
+        size_of::<Self>() + self.buffer.len()
     }
 
-    fn json(&self, item: &Item) -> &str {
-        let span = usize::try_from(item.start)
-            .ok()
-            .zip(usize::try_from(item.end).ok());
-        // The spans were made by `join` from whole texts.
-        span.and_then(|(start, end)| self.text.get(start..end))
-            .and_then(|bytes| str::from_utf8(bytes).ok())
-            .unwrap_or_default()
+    fn text(&self) -> &[u8] {
+        self.text.of(&self.buffer).unwrap_or_default()
+    }
+
+    fn index(&self) -> &[u8] {
+        let start = usize::try_from(self.index).unwrap_or(usize::MAX);
+        self.buffer.get(start..).unwrap_or_default()
+    }
+
+    fn items(&self) -> impl ExactSizeIterator<Item = Item> + DoubleEndedIterator {
+        let (items, _) = self.index().as_chunks::<{ Item::SIZE }>();
+        items.iter().map(Item::decode)
+    }
+}
+
+impl Span {
+    fn of(self, text: &[u8]) -> Option<&[u8]> {
+        let start = usize::try_from(self.start).ok()?;
+        let end = usize::try_from(self.end).ok()?;
+        text.get(start..end)
+    }
+}
+
+impl Item {
+    const SIZE: usize = 16;
+
+    fn encode(self) -> [u8; Self::SIZE] {
+        let [s0, s1, s2, s3] = self.span.start.to_le_bytes();
+        let [e0, e1, e2, e3] = self.span.end.to_le_bytes();
+        let [n0, n1, n2, n3, n4, n5, n6, n7] = self.not_after.micros().to_le_bytes();
+        [
+            s0, s1, s2, s3, e0, e1, e2, e3, n0, n1, n2, n3, n4, n5, n6, n7,
+        ]
+    }
+
+    fn decode(bytes: &[u8; Self::SIZE]) -> Self {
+        let [s0, s1, s2, s3, e0, e1, e2, e3, not_after @ ..] = *bytes;
+        Self {
+            span: Span {
+                start: u32::from_le_bytes([s0, s1, s2, s3]),
+                end: u32::from_le_bytes([e0, e1, e2, e3]),
+            },
+            not_after: Timestamp::from_micros(i64::from_le_bytes(not_after)),
+        }
     }
 }
 
@@ -146,6 +230,30 @@ mod tests {
         );
         let texts: Vec<&str> = list.iter().map(|certificate| certificate.json).collect();
         assert_eq!(texts, [r#"{"_id":2558523591213958694, "x" : 1e3}"#, "{}"]);
+    }
+
+    #[test]
+    fn a_list_reads_the_same_between_a_head_and_a_tail() {
+        let plain = list(&[("[1]", 10), ("{\"x\":2}", 20)]);
+        for list in [
+            plain.enclosed(b"<", b">>").unwrap(),
+            plain
+                .enclosed(b"-", b"")
+                .unwrap()
+                .enclosed(b"<", b">>")
+                .unwrap(),
+        ] {
+            assert_eq!(list.enclosure(), b"<[1],{\"x\":2}>>");
+            assert_eq!(list.joined(), plain.joined());
+            let read = |list: &CertificateList| -> Vec<(String, Timestamp)> {
+                list.iter()
+                    .map(|certificate| (certificate.json.to_owned(), certificate.not_after))
+                    .collect()
+            };
+            assert_eq!(read(&list), read(&plain));
+        }
+        let empty = CertificateList::default().enclosed(b"<", b">").unwrap();
+        assert!(empty.is_empty() && empty.enclosure() == b"<>");
     }
 
     #[test]

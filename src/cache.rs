@@ -1,0 +1,272 @@
+//! What we remember; one walk however many ask: a [`Permit`] and a way to ask Atlas go in, a list and
+//! its circumstances come out.
+//!
+//! What is remembered is one merged, complete, validated list per project and username, never a page,
+//! and never a form of an answer: pages, indentation and compression are made from the same
+//! [`Entry`], so nothing that a caller sends but project and username can reach the key.
+//!
+//! - **Freshness is ours** ([`freshness`]). A list is fresh for `ttl` give or take a tenth; one in use
+//!   is fetched anew a little before that, and nobody waits for it. After that Atlas is asked. Only
+//!   while Atlas cannot answer is an old list served, for `stale_if_error` and not longer: such an
+//!   answer renews nothing. A 401, 403 or 404 is an answer, no outage, and ends the entry.
+//! - **A certificate leaves at its `notAfter`** ([`rendered`]), whatever the list's age, and nobody is
+//!   asked for that.
+//! - **One walk per key** (`flights`). It is a task of its own: who asked may leave, and who comes later
+//!   waits for the same walk.
+//! - **Bounded in bytes** (`store`), with a small room of its own for "there is no such user".
+//! - **A purge wins** over a walk that had already begun (G7).
+//!
+//! # What is deliberately absent
+//!
+//! - How Atlas is asked: the caller hands in a closure.
+//! - Who may ask: a [`Permit`] says so, and nothing is looked up without one (G9).
+//! - Conditions of HTTP: `If-None-Match`, `Accept-Encoding` and pages are the server's.
+
+mod config;
+mod entry;
+pub mod explain;
+mod flights;
+pub mod freshness;
+mod lookup;
+pub mod rendered;
+mod source;
+mod store;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio_util::task::TaskTracker;
+
+pub use config::Config;
+pub use entry::Entry;
+pub use entry::FillId;
+pub use entry::WORTH_COMPRESSING;
+pub use explain::Explanation;
+pub use rendered::Address;
+pub use rendered::Encoding;
+pub use rendered::Tag;
+pub use rendered::Usual;
+pub use source::CacheStatus;
+pub use source::Source;
+pub use source::Staleness;
+
+use self::flights::Flights;
+use self::freshness::Freshness;
+use self::store::Store;
+use crate::atlas::ProjectId;
+use crate::atlas::Question;
+use crate::clock::Clock;
+use crate::clock::Moment;
+use crate::policy::Permit;
+use crate::telemetry::metrics::cache::CacheMetrics;
+use crate::upstream::FetchError;
+use crate::upstream::Fetched;
+use crate::upstream::Urgency;
+
+/// The memory of a process. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Cache(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    config: ArcSwap<Config>,
+    store: Store,
+    flights: Flights,
+    clock: Clock,
+    metrics: CacheMetrics,
+    tasks: TaskTracker,
+}
+
+/// What an asker brings besides the permit.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// How the caller addressed this gateway.
+    pub address: Address<'a>,
+    /// Whether an answer from memory will do.
+    pub wish: Wish,
+    /// The time.
+    pub now: Moment,
+}
+
+/// Whether an answer from memory will do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// It will.
+    Any,
+    /// Atlas is to be asked, where the permit allows it. A walk that began less than
+    /// `min_refresh_interval` ago will do, and so at most one per interval is begun.
+    Refresh,
+}
+
+/// One walk to be made.
+#[derive(Clone, Debug)]
+pub struct Errand {
+    /// What to ask.
+    pub question: Question,
+    /// The id under which the walk goes on record, and by which every answer that comes of it says so.
+    pub fill_id: FillId,
+    /// How much it matters.
+    pub urgency: Urgency,
+}
+
+/// A list was found.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The list.
+    pub entry: Arc<Entry>,
+    /// Where it came from.
+    pub source: Source,
+    /// Calls to Atlas that this answer cost; nothing for those who shared another's walk.
+    pub upstream_calls: u32,
+}
+
+/// No list was found.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum NotFound {
+    /// Atlas refused or could not be asked, and nothing that is remembered may be served.
+    #[error("there is no list")]
+    Fetch {
+        /// Why.
+        #[source]
+        error: Arc<FetchError>,
+        /// Which walk brought this.
+        fill_id: FillId,
+        /// Whose walk it was.
+        source: Source,
+        /// Calls to Atlas that this answer cost.
+        upstream_calls: u32,
+    },
+    /// As many wait as there is room for.
+    #[error("too many callers are waiting")]
+    TooManyWaiters {
+        /// When it is worth asking again.
+        retry_after: Duration,
+    },
+    /// The walk's task ended without a result: a bug, or the process is ending.
+    #[error("the walk ended without a result")]
+    WalkDied,
+}
+
+/// What is to be forgotten.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Purge {
+    /// Everything.
+    All,
+    /// One list.
+    Key(Question),
+    /// The lists of one project.
+    Project(ProjectId),
+}
+
+impl Cache {
+    /// An empty memory. Walks run as `tasks`, so that an orderly end can wait for them.
+    pub fn new(config: Config, clock: Clock, metrics: CacheMetrics, tasks: TaskTracker) -> Self {
+        Self(Arc::new(Inner {
+            store: Store::new(config.max_size.0),
+            flights: Flights::new(metrics.clone()),
+            config: ArcSwap::from_pointee(config),
+            clock,
+            metrics,
+            tasks,
+        }))
+    }
+
+    /// The answer that memory alone can give, if it can: no future, no allocation, nothing to wait for.
+    pub fn peek(&self, permit: &Permit, ask: Ask<'_>) -> Option<Result<Found, NotFound>> {
+        let ask = ask.granted(permit);
+        self.0.recall(permit.question(), ask)
+    }
+
+    /// The answer from memory, or that of a walk which `fetch` makes.
+    ///
+    /// `fetch` runs in a task of its own, at most once per key at a time, whoever leaves meanwhile. It
+    /// may be called again after a walk that a purge has overtaken, or that failed while others
+    /// waited for it.
+    pub async fn look_up<F, Fut>(
+        &self,
+        permit: &Permit,
+        ask: Ask<'_>,
+        fetch: F,
+    ) -> Result<Found, NotFound>
+    where
+        F: Fn(Errand) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Fetched, FetchError>> + Send + 'static,
+    {
+        let ask = ask.granted(permit);
+        self.0.look_up(permit.question(), ask, fetch).await
+    }
+
+    /// Forgets, or if `soft` ends the fresh life, so that Atlas is asked anew but what is known may be
+    /// served while it cannot answer. Says how many keys that concerned.
+    ///
+    /// Once this returns nobody is answered from what was known before, and no walk that had begun
+    /// before brings it back (G7). Purging more than a key walks through the whole memory; call it
+    /// where a thread may be busy for a moment.
+    pub fn purge(&self, what: &Purge, soft: bool) -> u64 {
+        let concerned = self.0.purge(what, soft);
+        self.0.metrics.purged.inc_by(concerned);
+        concerned
+    }
+
+    /// Everything that is known of a key.
+    pub fn explain(&self, question: &Question, now: Moment) -> Explanation {
+        self.0.explain(question, now)
+    }
+
+    /// Forgets what may not be served any more. Size alone would displace it only when the memory is
+    /// full; called now and then, this keeps the metrics honest and the process small.
+    pub fn sweep(&self, now: Moment) {
+        self.0.sweep(now);
+    }
+
+    /// Brings the gauges of entries and bytes up to date; for a scrape.
+    pub fn measure(&self) {
+        let size = self.0.store.size();
+        let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        let metrics = &self.0.metrics;
+        metrics.entries.set(gauge(size.lists + size.absences));
+        metrics.bytes.set(gauge(size.bytes));
+    }
+
+    /// Takes new settings, which hold for what is fetched from now on; `stale_if_error` and
+    /// `min_refresh_interval` hold at once. Another `max_size` needs a restart.
+    pub fn replace_config(&self, config: Config) {
+        self.0.config.store(Arc::new(config));
+    }
+}
+
+impl Ask<'_> {
+    /// Nobody forces a refresh whose rule does not grant it.
+    fn granted(mut self, permit: &Permit) -> Self {
+        if !permit.may_force_refresh() {
+            self.wish = Wish::Any;
+        }
+        self
+    }
+}
+
+impl Found {
+    /// How long ago Atlas answered with the oldest page.
+    pub fn age(&self, now: Moment) -> Duration {
+        self.entry.age(now)
+    }
+
+    /// The parameters of `Cache-Status`.
+    pub fn status(&self, now: Moment) -> CacheStatus {
+        self.source
+            .status(Some(self.entry.ttl(now)), self.entry.is_stored())
+    }
+}
+
+impl NotFound {
+    /// Where the refusal came from, where there was something to come from.
+    pub fn source(&self) -> Option<Source> {
+        match self {
+            Self::Fetch { source, .. } => Some(*source),
+            Self::TooManyWaiters { .. } | Self::WalkDied => None,
+        }
+    }
+}

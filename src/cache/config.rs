@@ -1,0 +1,123 @@
+//! The settings of the cache: what is written under `[cache]` goes in, lifetimes and limits come out.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::settings;
+use crate::settings::Mistake;
+use crate::settings::Size;
+
+/// What is written under `[cache]`. `0s` and `0B` switch a thing off.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// How long a list is served without asking Atlas, give or take a tenth.
+    #[serde(with = "settings::duration")]
+    pub ttl: Duration,
+    /// How long after that a list is still served while Atlas cannot answer.
+    #[serde(with = "settings::duration")]
+    pub stale_if_error: Duration,
+    /// How long it is remembered that a user or a project does not exist.
+    #[serde(with = "settings::duration")]
+    pub negative_ttl: Duration,
+    /// Whether a list that is in use is fetched anew before its time, so that nobody waits for it.
+    pub refresh_ahead: bool,
+    /// How often at most callers may force one list to be fetched anew.
+    #[serde(with = "settings::duration")]
+    pub min_refresh_interval: Duration,
+    /// How much memory the lists may take, with all that is kept about them.
+    pub max_size: Size,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            ttl: Duration::from_mins(5),
+            stale_if_error: Duration::from_hours(1),
+            negative_ttl: Duration::from_secs(30),
+            refresh_ahead: true,
+            min_refresh_interval: Duration::from_secs(5),
+            max_size: Size::mebibytes(256),
+        }
+    }
+}
+
+impl Config {
+    /// What cannot be meant.
+    pub fn mistakes(&self) -> Vec<Mistake> {
+        let mut mistakes = Vec::new();
+        for (key, span, longest, name) in [
+            ("ttl", self.ttl, DAY, "1d"),
+            ("stale_if_error", self.stale_if_error, WEEK, "7d"),
+            ("negative_ttl", self.negative_ttl, HOUR, "1h"),
+            (
+                "min_refresh_interval",
+                self.min_refresh_interval,
+                HOUR,
+                "1h",
+            ),
+        ] {
+            if span > longest {
+                mistakes.push(Mistake::at(
+                    format!("cache.{key}"),
+                    format!("is longer than {name}, after which nobody would trust it; shorten it"),
+                ));
+            }
+        }
+        if self.max_size > Size(0) && self.max_size < SMALLEST {
+            mistakes.push(Mistake::at(
+                "cache.max_size",
+                format!("holds hardly a list; write at least {SMALLEST}, or 0 for no cache"),
+            ));
+        }
+        mistakes
+    }
+}
+
+const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
+const WEEK: Duration = Duration::from_hours(168);
+const SMALLEST: Size = Size::mebibytes(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_those_of_the_documentation_and_hold_no_mistake() {
+        let config: Config = toml::from_str("").unwrap();
+        assert_eq!(config, Config::default());
+        assert_eq!(config.mistakes(), []);
+        assert_eq!(
+            toml::to_string(&config).unwrap(),
+            "ttl = \"5m\"\nstale_if_error = \"1h\"\nnegative_ttl = \"30s\"\nrefresh_ahead = true\n\
+             min_refresh_interval = \"5s\"\nmax_size = \"256MiB\"\n"
+        );
+    }
+
+    #[test]
+    fn everything_can_be_switched_off_and_every_mistake_is_named() {
+        let off = "ttl = \"0s\"\nstale_if_error = \"0s\"\nnegative_ttl = \"0s\"\n\
+                   refresh_ahead = false\nmin_refresh_interval = \"0s\"\nmax_size = 0";
+        let config: Config = toml::from_str(off).unwrap();
+        assert_eq!(config.mistakes(), []);
+
+        let wrong = "ttl = \"2d\"\nstale_if_error = \"8d\"\nnegative_ttl = \"2h\"\n\
+                     min_refresh_interval = \"2h\"\nmax_size = \"1KiB\"";
+        let config: Config = toml::from_str(wrong).unwrap();
+        let places: Vec<String> = config.mistakes().into_iter().map(|it| it.place).collect();
+        assert_eq!(
+            places,
+            [
+                "cache.ttl",
+                "cache.stale_if_error",
+                "cache.negative_ttl",
+                "cache.min_refresh_interval",
+                "cache.max_size"
+            ]
+        );
+        assert!(toml::from_str::<Config>("tll = \"1s\"").is_err());
+    }
+}

@@ -1,0 +1,224 @@
+//! What is known of a key, for an operator: a question goes in, an [`Explanation`] comes out.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::Freshness;
+use super::Inner;
+use super::entry::Entry;
+use crate::atlas::Question;
+use crate::clock::Moment;
+
+/// Everything that is known of a key. Serialised, it is the answer to `/cache/explain`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Explanation {
+    /// What a lookup would find.
+    pub state: State,
+    /// Why, in one sentence.
+    pub why: String,
+    /// The list, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub list: Option<ListFacts>,
+    /// The absence, if one is remembered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub absence: Option<AbsenceFacts>,
+    /// The walk under way, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub walk: Option<WalkFacts>,
+}
+
+/// What a lookup would find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// Nothing, or nothing that may still be served.
+    Absent,
+    /// A list that will be fetched anew when it is asked for.
+    Due,
+    /// A list that is served.
+    Fresh,
+    /// That there is no such user or project.
+    Negative,
+    /// A list that is served only while Atlas cannot answer.
+    Stale,
+}
+
+/// What is known of a list.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ListFacts {
+    /// Seconds since Atlas answered with its oldest page.
+    pub age_seconds: u64,
+    /// As `Cache-Status` would say.
+    pub ttl_seconds: i64,
+    /// When Atlas answered.
+    pub answered_at: String,
+    /// Until what age the list is fresh: `ttl` and its share of chance.
+    pub fresh_for_seconds: f64,
+    /// In how many seconds a hit causes a fetch ahead of time; 0 if the next one does.
+    pub refresh_in_seconds: u64,
+    /// In how many seconds the list may not even be served in an outage.
+    pub dead_in_seconds: u64,
+    /// When the next certificate leaves the answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_expiry_in_seconds: Option<u64>,
+    /// Certificates that are served, and all that Atlas listed.
+    pub certificates: usize,
+    /// Certificates that Atlas listed.
+    pub listed: usize,
+    /// The walk that brought it.
+    pub fill_id: String,
+    /// Pages of that walk.
+    pub pages: u32,
+    /// Calls of that walk.
+    pub calls: u32,
+    /// Which credential asked.
+    pub credential: String,
+    /// The validator of the usual answer.
+    pub etag: String,
+    /// Bytes of memory.
+    pub bytes: usize,
+    /// Whether it was fetched before anybody had to wait.
+    pub refreshed_ahead: bool,
+    /// Whether a soft purge has ended its fresh life.
+    pub softly_purged: bool,
+    /// Seconds since Atlas last failed to replace it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed_seconds_ago: Option<u64>,
+    /// Where it stands: `kept`, among the much-asked lists, `recent`, among the last asked, or both.
+    pub rooms: Vec<&'static str>,
+}
+
+/// What is known of an absence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AbsenceFacts {
+    /// Atlas's code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_code: Option<String>,
+    /// For how many more seconds Atlas is not asked.
+    pub ttl_seconds: u64,
+    /// The walk that brought it.
+    pub fill_id: String,
+}
+
+/// What is known of a walk under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WalkFacts {
+    /// Which walk of its flight it is.
+    pub number: u32,
+    /// Since how many milliseconds it is under way.
+    pub since_milliseconds: u64,
+    /// How many wait for it.
+    pub waiters: usize,
+}
+
+impl Inner {
+    pub(super) fn explain(&self, question: &Question, now: Moment) -> Explanation {
+        let walk = self.flights.under_way(question);
+        let walk = walk.map(|(number, began, waiters)| WalkFacts {
+            number,
+            since_milliseconds: millis(now.elapsed.saturating_sub(began)),
+            waiters,
+        });
+        let nothing = Explanation {
+            state: State::Absent,
+            why: "Nothing is known; Atlas will be asked.".to_owned(),
+            list: None,
+            absence: None,
+            walk,
+        };
+        if let Some(entry) = self.store.get(question) {
+            return self.explain_list(question, &entry, now, nothing);
+        }
+        let Some(absence) = self.store.absence(question) else {
+            return nothing;
+        };
+        let left = absence.until.saturating_sub(now.elapsed);
+        if left.is_zero() {
+            return nothing;
+        }
+        Explanation {
+            state: State::Negative,
+            why: "Atlas has said that there is no such user or project.".to_owned(),
+            absence: Some(AbsenceFacts {
+                error_code: absence.error_code().map(str::to_owned),
+                ttl_seconds: left.as_secs(),
+                fill_id: absence.fill_id.to_string(),
+            }),
+            ..nothing
+        }
+    }
+
+    fn explain_list(
+        &self,
+        question: &Question,
+        entry: &Entry,
+        now: Moment,
+        nothing: Explanation,
+    ) -> Explanation {
+        let stale_if_error = self.config.load().stale_if_error;
+        let freshness = entry.freshness(now, stale_if_error);
+        let (state, why) = match freshness {
+            Freshness::Fresh => (State::Fresh, "The list is younger than its share of `ttl`."),
+            Freshness::Due => (
+                State::Due,
+                "The list is near its end; if it is in use, the next hit fetches it anew.",
+            ),
+            Freshness::Stale if entry.is_softened() => (
+                State::Stale,
+                "A soft purge has ended its fresh life; it is served only while Atlas cannot answer.",
+            ),
+            Freshness::Stale => (
+                State::Stale,
+                "The list is past its share of `ttl`; it is served only while Atlas cannot answer.",
+            ),
+            Freshness::Dead => (
+                State::Absent,
+                "The list is past `stale_if_error`; Atlas will be asked.",
+            ),
+        };
+        Explanation {
+            state,
+            why: why.to_owned(),
+            list: Some(self.facts(question, entry, now)),
+            ..nothing
+        }
+    }
+
+    fn facts(&self, question: &Question, entry: &Entry, now: Moment) -> ListFacts {
+        let age = entry.age(now);
+        let lifetime = entry.lifetime();
+        let dead = lifetime
+            .fresh()
+            .saturating_add(self.config.load().stale_if_error);
+        ListFacts {
+            age_seconds: age.as_secs(),
+            ttl_seconds: entry.ttl(now),
+            answered_at: entry.answered_at().wall.to_string(),
+            fresh_for_seconds: lifetime.fresh().as_secs_f64(),
+            refresh_in_seconds: lifetime.due().saturating_sub(age).as_secs(),
+            dead_in_seconds: dead.saturating_sub(age).as_secs(),
+            next_expiry_in_seconds: entry.list_expiry(now.wall).map(|span| span.as_secs()),
+            certificates: entry.list().unexpired(now.wall).count(),
+            listed: entry.list().len(),
+            fill_id: entry.fill_id().to_string(),
+            pages: entry.walk().pages,
+            calls: entry.walk().calls,
+            credential: entry.walk().credential.to_string(),
+            etag: format!("\"{}\"", entry.tag(now.wall)),
+            bytes: entry.weight(),
+            refreshed_ahead: entry.is_ahead(),
+            softly_purged: entry.is_softened(),
+            failed_seconds_ago: entry.failed_since(now).map(|span| span.as_secs()),
+            rooms: self.store.rooms(question),
+        }
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,569 @@
+//! One walk per key: askers take a seat, the first of them starts a flight, and all get what it brings.
+//!
+//! A flight is a task of its own; it makes one walk, and another only where the first one cannot serve
+//! those who still wait:
+//!
+//! - a purge came while it was on its way, so it may have read what was to be forgotten (G7);
+//! - a caller insisted on a refresh after it had begun;
+//! - it failed, and others than the one who caused it wait: they get one more walk, once, unless Atlas
+//!   has asked to be left alone. A walk ahead of time, which may be refused for being unimportant,
+//!   is made again as one that somebody waits for.
+//!
+//! Each walk has a number within its flight; a seat names the first walk that will do.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tracing::Instrument;
+
+use super::Ask;
+use super::Entry;
+use super::Errand;
+use super::FillId;
+use super::Found;
+use super::Inner;
+use super::NotFound;
+use super::Purge;
+use super::Wish;
+use super::entry::Circumstances;
+use super::rendered::Address;
+use crate::atlas::Question;
+use crate::telemetry::metrics::cache::CacheMetrics;
+use crate::upstream::FetchError;
+use crate::upstream::FetchFailure;
+use crate::upstream::Fetched;
+use crate::upstream::Urgency;
+use crate::upstream::Verdict;
+
+/// The flights under way.
+#[derive(Debug)]
+pub(super) struct Flights {
+    table: Mutex<HashMap<Question, Flight>>,
+    waiting: Arc<AtomicUsize>,
+    metrics: CacheMetrics,
+}
+
+#[derive(Debug)]
+struct Flight {
+    /// The number of the walk under way, and when it began.
+    walk: u32,
+    began: Duration,
+    /// How much it matters to Atlas, and to those who wait.
+    urgency: Urgency,
+    needed: Urgency,
+    /// The walk that somebody insists on.
+    wanted: u32,
+    /// The last walk that a purge has overtaken, and the last one that a soft purge has.
+    voided: u32,
+    softened: u32,
+    /// Whether a failed walk has been repeated for those who waited.
+    reelected: bool,
+    seats: Arc<Seats>,
+    progress: watch::Receiver<Progress>,
+}
+
+#[derive(Debug, Default)]
+struct Seats {
+    leaders: AtomicUsize,
+    followers: AtomicUsize,
+}
+
+/// What a flight has brought so far.
+#[derive(Clone, Debug, Default)]
+struct Progress {
+    walk: u32,
+    landing: Option<Landing>,
+    /// Whether another walk is made for those who waited.
+    repeated: bool,
+}
+
+/// What a walk brought.
+#[derive(Clone, Debug)]
+pub(super) enum Landing {
+    Arrived(Arc<Entry>),
+    Failed {
+        error: Arc<FetchError>,
+        fill_id: FillId,
+    },
+}
+
+/// What came of boarding.
+pub(super) enum Boarded {
+    /// The answer had come while boarding.
+    Answered(Box<Result<Found, NotFound>>),
+    /// As many wait as there is room for.
+    Full,
+    /// A place to wait; leaving it costs the others nothing.
+    Seat(Seat),
+}
+
+/// A place to wait.
+#[derive(Debug)]
+pub(super) struct Seat {
+    progress: watch::Receiver<Progress>,
+    wants: u32,
+    leads: bool,
+    began: Duration,
+    urgency: Urgency,
+    seats: Arc<Seats>,
+    waiting: Arc<AtomicUsize>,
+    metrics: CacheMetrics,
+}
+
+/// Removes a flight whose task died, so that the next asker starts another.
+struct Tower<'a> {
+    inner: &'a Inner,
+    question: &'a Question,
+    landed: bool,
+}
+
+/// What a flight's task needs to know.
+struct Trip {
+    question: Question,
+    home: Home,
+    urgency: Urgency,
+    progress: watch::Sender<Progress>,
+}
+
+/// What [`Address`] borrows, for a task.
+struct Home {
+    scheme: String,
+    host: String,
+    root: String,
+}
+
+impl Flights {
+    pub(super) fn new(metrics: CacheMetrics) -> Self {
+        Self {
+            table: Mutex::default(),
+            waiting: Arc::default(),
+            metrics,
+        }
+    }
+
+    /// Notes that what the walks under way bring has been purged.
+    pub(super) fn overtake(&self, what: &Purge, soft: bool) {
+        for (question, flight) in &mut *self.lock() {
+            let concerned = match what {
+                Purge::All => true,
+                Purge::Key(key) => question == key,
+                Purge::Project(project) => question.project == *project,
+            };
+            if concerned && soft {
+                flight.softened = flight.walk;
+            } else if concerned {
+                flight.voided = flight.walk;
+            }
+        }
+    }
+
+    /// The walk under way for a key: its number, when it began, and how many wait for it.
+    pub(super) fn under_way(&self, question: &Question) -> Option<(u32, Duration, usize)> {
+        let table = self.lock();
+        let flight = table.get(question)?;
+        Some((flight.walk, flight.began, flight.seats.taken()))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Question, Flight>> {
+        // Nothing in here panics half-way through a change.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn seat(&self, flight: &Flight, wants: u32, leads: bool) -> Seat {
+        flight.seats.of(leads).fetch_add(1, Ordering::Relaxed);
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        self.metrics.waiters.inc();
+        Seat {
+            progress: flight.progress.clone(),
+            wants,
+            leads,
+            began: flight.began,
+            urgency: flight.urgency,
+            seats: Arc::clone(&flight.seats),
+            waiting: Arc::clone(&self.waiting),
+            metrics: self.metrics.clone(),
+        }
+    }
+
+    /// Whether there is no room for another who waits.
+    fn is_full(&self, flight: Option<&Flight>) -> bool {
+        let full = self.waiting.load(Ordering::Relaxed) >= MOST_WAITERS
+            || flight.is_some_and(|flight| flight.seats.taken() >= MOST_WAITERS_PER_KEY);
+        if full {
+            self.metrics.waiters_refused.inc();
+        }
+        full
+    }
+}
+
+impl Inner {
+    /// Takes a seat in the flight to `question`, which begins if there is none.
+    pub(super) fn board<F, Fut>(
+        self: &Arc<Self>,
+        question: &Question,
+        ask: Ask<'_>,
+        urgency: Urgency,
+        fetch: F,
+    ) -> Boarded
+    where
+        F: Fn(Errand) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Fetched, FetchError>> + Send + 'static,
+    {
+        let mut table = self.flights.lock();
+        if let Some(flight) = table.get_mut(question) {
+            if self.flights.is_full(Some(flight)) {
+                return Boarded::Full;
+            }
+            let interval = self.config.load().min_refresh_interval;
+            let insists = ask.wish == Wish::Refresh
+                && ask.now.elapsed.saturating_sub(flight.began) >= interval;
+            let (wants, leads) = flight.admit(insists, urgency);
+            return Boarded::Seat(self.flights.seat(flight, wants, leads));
+        }
+        // A flight may have landed since memory was asked.
+        if let Some(answer) = self.recall(question, ask) {
+            return Boarded::Answered(Box::new(answer));
+        }
+        if self.flights.is_full(None) {
+            return Boarded::Full;
+        }
+        if ask.wish == Wish::Refresh {
+            self.metrics.refreshes_forced.inc();
+        }
+        let (flight, progress) = Flight::new(ask.now.elapsed, urgency);
+        let seat = self.flights.seat(&flight, flight.walk, true);
+        table.insert(question.clone(), flight);
+        drop(table);
+        self.depart(Trip::new(question, ask.address, urgency, progress), fetch);
+        Boarded::Seat(seat)
+    }
+
+    /// Starts a flight for which nobody waits, unless there is one.
+    pub(super) fn fly_ahead<F, Fut>(self: &Arc<Self>, question: &Question, ask: Ask<'_>, fetch: F)
+    where
+        F: Fn(Errand) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Fetched, FetchError>> + Send + 'static,
+    {
+        let mut table = self.flights.lock();
+        if table.contains_key(question) {
+            return;
+        }
+        self.metrics.refreshes_ahead.inc();
+        let urgency = Urgency::RefreshAhead;
+        let (flight, progress) = Flight::new(ask.now.elapsed, urgency);
+        table.insert(question.clone(), flight);
+        drop(table);
+        self.depart(Trip::new(question, ask.address, urgency, progress), fetch);
+    }
+
+    fn depart<F, Fut>(self: &Arc<Self>, trip: Trip, fetch: F)
+    where
+        F: Fn(Errand) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Fetched, FetchError>> + Send + 'static,
+    {
+        let flight = Arc::clone(self).fly(trip, fetch);
+        self.tasks.spawn(flight.in_current_span());
+    }
+
+    async fn fly<F, Fut>(self: Arc<Self>, trip: Trip, fetch: F)
+    where
+        F: Fn(Errand) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Fetched, FetchError>> + Send + 'static,
+    {
+        let Trip {
+            question,
+            home,
+            mut urgency,
+            progress,
+        } = trip;
+        let mut tower = Tower::watch(&self, &question);
+        loop {
+            let now = self.clock.now();
+            let of = Circumstances {
+                question: &question,
+                address: home.address(),
+                fill_id: FillId::mint(now),
+                began: now.elapsed,
+                ahead: urgency == Urgency::RefreshAhead,
+            };
+            let fetched = fetch(Errand {
+                question: question.clone(),
+                fill_id: of.fill_id,
+                urgency,
+            })
+            .await;
+            let landing = Landing::of(self.entry(of, fetched), of.fill_id);
+            match self.land(&question, landing, &progress) {
+                Some(next) => urgency = next,
+                None => break,
+            }
+        }
+        tower.landed = true;
+    }
+
+    fn entry(
+        &self,
+        of: Circumstances<'_>,
+        fetched: Result<Fetched, FetchError>,
+    ) -> Result<Entry, FetchError> {
+        Entry::new(&self.config.load(), of, fetched?).map_err(|walk| FetchError {
+            reason: FetchFailure::InvalidResponse("larger than 4 GiB"),
+            walk,
+        })
+    }
+
+    /// Remembers what a walk brought and tells those who wait; says whether another walk is to be made,
+    /// and how much that one matters.
+    fn land(
+        &self,
+        question: &Question,
+        landing: Landing,
+        progress: &watch::Sender<Progress>,
+    ) -> Option<Urgency> {
+        let now = self.clock.now();
+        let mut table = self.flights.lock();
+        let flight = table.get_mut(question)?;
+        if flight.voided >= flight.walk && !landing.is_outage() {
+            // What Atlas said before the purge is told to nobody.
+            if flight.seats.taken() > 0 {
+                return Some(flight.walk_again(now.elapsed));
+            }
+            table.remove(question);
+            return None;
+        }
+        if let Landing::Arrived(entry) = &landing
+            && flight.softened >= flight.walk
+        {
+            entry.soften();
+        }
+        self.remember(question, &landing, flight.began, now);
+        let brought = Progress {
+            walk: flight.walk,
+            repeated: flight.is_repeated(&landing),
+            landing: Some(landing),
+        };
+        let insisted = flight.wanted > flight.walk && flight.seats.taken() > 0;
+        let next = if brought.repeated || insisted {
+            if brought.repeated {
+                self.metrics.reelections.inc();
+            }
+            Some(flight.walk_again(now.elapsed))
+        } else {
+            table.remove(question);
+            None
+        };
+        // Whoever boards from here on finds memory filled, or a flight whose walk has a new number.
+        drop(table);
+        progress.send_replace(brought);
+        next
+    }
+}
+
+impl Flight {
+    fn new(began: Duration, urgency: Urgency) -> (Self, watch::Sender<Progress>) {
+        let (sender, progress) = watch::channel(Progress::default());
+        let flight = Self {
+            walk: 1,
+            began,
+            urgency,
+            needed: urgency,
+            wanted: 1,
+            voided: 0,
+            softened: 0,
+            reelected: false,
+            seats: Arc::default(),
+            progress,
+        };
+        (flight, sender)
+    }
+
+    /// Which walk serves a newcomer, and whether it is made because of him.
+    fn admit(&mut self, insists: bool, urgency: Urgency) -> (u32, bool) {
+        let overtaken = self.voided >= self.walk;
+        let wants = self.walk + u32::from(insists || overtaken);
+        let leads = insists && self.wanted < wants;
+        self.wanted = self.wanted.max(wants);
+        self.needed = self.needed.max(urgency);
+        (wants, leads)
+    }
+
+    /// Whether those who waited for `landing` without having caused it get another walk.
+    fn is_repeated(&mut self, landing: &Landing) -> bool {
+        if !landing.is_outage() || self.seats.followers.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        if self.needed > self.urgency {
+            return true;
+        }
+        let again = landing.is_transient() && self.needed == Urgency::Miss && !self.reelected;
+        self.reelected |= again;
+        again
+    }
+
+    fn walk_again(&mut self, began: Duration) -> Urgency {
+        self.walk += 1;
+        self.began = began;
+        self.urgency = self.needed;
+        self.urgency
+    }
+}
+
+impl Seats {
+    fn of(&self, leads: bool) -> &AtomicUsize {
+        if leads {
+            &self.leaders
+        } else {
+            &self.followers
+        }
+    }
+
+    fn taken(&self) -> usize {
+        self.leaders.load(Ordering::Relaxed) + self.followers.load(Ordering::Relaxed)
+    }
+}
+
+impl Seat {
+    /// Waits for what the flight brings; `None` if its task died.
+    pub(super) async fn landing(&mut self) -> Option<Landing> {
+        let (wants, leads) = (self.wants, self.leads);
+        let progress = self
+            .progress
+            .wait_for(|progress| progress.serves(wants, leads))
+            .await
+            .ok()?;
+        progress.landing.clone()
+    }
+
+    /// Whether the walk is made because of this asker.
+    pub(super) fn leads(&self) -> bool {
+        self.leads
+    }
+
+    /// When the walk began.
+    pub(super) fn began(&self) -> Duration {
+        self.began
+    }
+
+    /// How much the walk matters.
+    pub(super) fn urgency(&self) -> Urgency {
+        self.urgency
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.seats.of(self.leads).fetch_sub(1, Ordering::Relaxed);
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.metrics.waiters.dec();
+    }
+}
+
+impl Progress {
+    fn serves(&self, wants: u32, leads: bool) -> bool {
+        self.landing.is_some() && self.walk >= wants && (leads || !self.repeated)
+    }
+}
+
+impl Landing {
+    fn of(entry: Result<Entry, FetchError>, fill_id: FillId) -> Self {
+        match entry {
+            Ok(entry) => Self::Arrived(Arc::new(entry)),
+            Err(error) => Self::Failed {
+                error: Arc::new(error),
+                fill_id,
+            },
+        }
+    }
+
+    fn is_outage(&self) -> bool {
+        match self {
+            Self::Arrived(_) => false,
+            Self::Failed { error, .. } => error.verdict() == Verdict::Outage,
+        }
+    }
+
+    /// Whether asking once more may help, and is not what Atlas or our own limits forbid.
+    fn is_transient(&self) -> bool {
+        let Self::Failed { error, .. } = self else {
+            return false;
+        };
+        match &error.reason {
+            FetchFailure::Atlas(answer) => answer.status.is_server_error(),
+            FetchFailure::Inconsistent
+            | FetchFailure::InvalidResponse(_)
+            | FetchFailure::Timeout
+            | FetchFailure::Unreachable => true,
+            FetchFailure::BreakerOpen { .. }
+            | FetchFailure::Busy { .. }
+            | FetchFailure::Credential(_)
+            | FetchFailure::NoCredential
+            | FetchFailure::RateLimited { .. }
+            | FetchFailure::Tls => false,
+        }
+    }
+}
+
+impl<'a> Tower<'a> {
+    fn watch(inner: &'a Inner, question: &'a Question) -> Self {
+        inner.metrics.walks.inc();
+        Self {
+            inner,
+            question,
+            landed: false,
+        }
+    }
+}
+
+impl Drop for Tower<'_> {
+    fn drop(&mut self) {
+        self.inner.metrics.walks.dec();
+        if !self.landed {
+            self.inner.metrics.walks_died.inc();
+            self.inner.flights.lock().remove(self.question);
+        }
+    }
+}
+
+impl Trip {
+    fn new(
+        question: &Question,
+        address: Address<'_>,
+        urgency: Urgency,
+        progress: watch::Sender<Progress>,
+    ) -> Self {
+        Self {
+            question: question.clone(),
+            home: Home::of(address),
+            urgency,
+            progress,
+        }
+    }
+}
+
+impl Home {
+    fn of(address: Address<'_>) -> Self {
+        Self {
+            scheme: address.scheme.to_owned(),
+            host: address.host.to_owned(),
+            root: address.root.to_owned(),
+        }
+    }
+
+    fn address(&self) -> Address<'_> {
+        Address {
+            scheme: &self.scheme,
+            host: &self.host,
+            root: &self.root,
+        }
+    }
+}
+
+const MOST_WAITERS: usize = 10_000;
+const MOST_WAITERS_PER_KEY: usize = 5_000;

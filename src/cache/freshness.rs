@@ -1,0 +1,131 @@
+//! How long a list is good for: a lifetime and an age go in, a [`Freshness`] comes out. Pure.
+//!
+//! Ages are differences of [`Moment::elapsed`](crate::clock::Moment), so setting the calendar neither
+//! shortens nor lengthens a life (G34). `notAfter` is judged elsewhere, certificate by certificate: a
+//! certificate that expires leaves the answer, and the rest of the list is as good as before.
+
+use std::time::Duration;
+
+use super::Config;
+
+/// What a list's age allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Freshness {
+    /// It is served and nobody is asked.
+    Fresh,
+    /// It is served, and if it is in use it is time to fetch it anew.
+    Due,
+    /// It is served only while Atlas cannot answer.
+    Stale,
+    /// It is not served any more.
+    Dead,
+}
+
+/// How long one list lives, decided when it arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lifetime {
+    /// Milliseconds, so that a lifetime is small enough to be kept with every list.
+    fresh: u32,
+    due: u32,
+}
+
+impl Lifetime {
+    /// The lifetime that `chance`, a random number, picks: `ttl` give or take a tenth, so that lists
+    /// which arrived together do not end together; due between 80 and 90 % of that.
+    pub fn pick(config: &Config, chance: u64) -> Self {
+        let ttl = u32::try_from(config.ttl.as_millis()).unwrap_or(u32::MAX);
+        let fresh = per_mille(ttl, 900 + (chance & 0xffff) * 200 / 0xffff);
+        let due = if config.refresh_ahead {
+            per_mille(fresh, 800 + ((chance >> 16) & 0xffff) * 100 / 0xffff)
+        } else {
+            fresh
+        };
+        Self { fresh, due }
+    }
+
+    /// Until what age a list is fresh.
+    pub fn fresh(self) -> Duration {
+        Duration::from_millis(self.fresh.into())
+    }
+
+    /// From what age on a list in use is fetched anew.
+    pub fn due(self) -> Duration {
+        Duration::from_millis(self.due.into())
+    }
+
+    /// What may be done with a list of this lifetime at `age`, when an outage of Atlas lengthens a
+    /// life by `stale_if_error`.
+    pub fn judge(self, age: Duration, stale_if_error: Duration) -> Freshness {
+        if age < self.due() {
+            Freshness::Fresh
+        } else if age < self.fresh() {
+            Freshness::Due
+        } else if age < self.fresh().saturating_add(stale_if_error) {
+            Freshness::Stale
+        } else {
+            Freshness::Dead
+        }
+    }
+}
+
+fn per_mille(span: u32, share: u64) -> u32 {
+    u32::try_from(u64::from(span) * share / 1_000).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_life_goes_from_fresh_to_due_to_stale_to_dead_at_exact_moments() {
+        let lifetime = Lifetime::pick(&Config::default(), 0);
+        assert_eq!(lifetime.fresh(), Duration::from_secs(270));
+        assert_eq!(lifetime.due(), Duration::from_secs(216));
+        let at = |millis| {
+            let age = Duration::from_millis(millis);
+            lifetime.judge(age, Duration::from_secs(10))
+        };
+        assert_eq!(
+            [0, 215_999, 216_000, 269_999, 270_000, 279_999, 280_000].map(at),
+            [
+                Freshness::Fresh,
+                Freshness::Fresh,
+                Freshness::Due,
+                Freshness::Due,
+                Freshness::Stale,
+                Freshness::Stale,
+                Freshness::Dead
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_switched_off_does_not_happen() {
+        let off = Config {
+            ttl: Duration::ZERO,
+            refresh_ahead: false,
+            ..Config::default()
+        };
+        let lifetime = Lifetime::pick(&off, u64::MAX);
+        assert_eq!(
+            lifetime.judge(Duration::ZERO, Duration::ZERO),
+            Freshness::Dead
+        );
+        let hour = Duration::from_hours(1);
+        assert_eq!(lifetime.judge(Duration::ZERO, hour), Freshness::Stale);
+    }
+
+    proptest! {
+        #[test]
+        fn the_jitter_is_a_tenth_and_due_is_the_ninth_tenth(chance: u64, ttl in 1_000_u32..86_400_000) {
+            let config = Config { ttl: Duration::from_millis(ttl.into()), ..Config::default() };
+            let lifetime = Lifetime::pick(&config, chance);
+            let share = lifetime.fresh().as_secs_f64() / config.ttl.as_secs_f64();
+            prop_assert!((0.898..=1.1).contains(&share), "{share}");
+            let share = lifetime.due().as_secs_f64() / lifetime.fresh().as_secs_f64();
+            prop_assert!((0.798..=0.9).contains(&share), "{share}");
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! The way of one question through the memory: what is known decides whether it is answered at once,
+//! answered while a walk begins, or has to wait for one.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Ask;
+use super::Entry;
+use super::Errand;
+use super::Found;
+use super::Freshness;
+use super::Inner;
+use super::NotFound;
+use super::Purge;
+use super::Source;
+use super::Staleness;
+use super::Wish;
+use super::flights::Boarded;
+use super::flights::Landing;
+use super::flights::Seat;
+use super::store::Absence;
+use crate::atlas::Question;
+use crate::clock::Moment;
+use crate::upstream::FetchError;
+use crate::upstream::Fetched;
+use crate::upstream::Urgency;
+use crate::upstream::Verdict;
+
+/// What memory says to a question.
+enum Recollection {
+    /// This is the answer.
+    Answer(Result<Found, NotFound>),
+    /// This is the answer, and it is time to fetch its successor.
+    Due(Found),
+    /// Atlas has to be asked; a list that is too old may or may not be there.
+    Ask { old: Option<Arc<Entry>> },
+}
+
+impl Inner {
+    /// The answer that memory alone can give.
+    pub(super) fn recall(
+        &self,
+        question: &Question,
+        ask: Ask<'_>,
+    ) -> Option<Result<Found, NotFound>> {
+        match self.recollect(question, ask) {
+            Recollection::Answer(answer) => Some(answer),
+            Recollection::Due(_) | Recollection::Ask { .. } => None,
+        }
+    }
+
+    pub(super) async fn look_up<F, Fut>(
+        self: &Arc<Self>,
+        question: &Question,
+        ask: Ask<'_>,
+        fetch: F,
+    ) -> Result<Found, NotFound>
+    where
+        F: Fn(Errand) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Fetched, FetchError>> + Send + 'static,
+    {
+        let old = match self.recollect(question, ask) {
+            Recollection::Answer(answer) => return answer,
+            Recollection::Due(found) => {
+                if found.entry.begin_succession() {
+                    self.fly_ahead(question, ask, fetch);
+                }
+                return Ok(found);
+            }
+            Recollection::Ask { old } => old,
+        };
+        let urgency = if old.is_some() {
+            Urgency::Revalidate
+        } else {
+            Urgency::Miss
+        };
+        let seat = match self.board(question, ask, urgency, fetch) {
+            Boarded::Answered(answer) => return *answer,
+            Boarded::Full => {
+                let old = self.stale(question, Staleness::Slow);
+                return old.ok_or(NotFound::TooManyWaiters {
+                    retry_after: FULL_RETRY_AFTER,
+                });
+            }
+            Boarded::Seat(seat) => seat,
+        };
+        // A caller who insists on Atlas's word waits for it; any other has the old list to fall back
+        // on, and so an Atlas that hangs delays him only a little.
+        let patience = match (&old, ask.wish) {
+            (Some(old), Wish::Any) => Some(patience(old)),
+            (None, Wish::Any) | (_, Wish::Refresh) => None,
+        };
+        drop(old);
+        self.wait(question, seat, ask.wish, patience).await
+    }
+
+    fn recollect(&self, question: &Question, ask: Ask<'_>) -> Recollection {
+        let now = ask.now;
+        let Some(entry) = self.store.get(question) else {
+            return self.recollect_absence(question, ask);
+        };
+        let insisting = ask.wish == Wish::Refresh && {
+            let interval = self.config.load().min_refresh_interval;
+            now.elapsed.saturating_sub(entry.began()) >= interval
+                && !entry.failed_within(now, interval)
+        };
+        if insisting {
+            return Recollection::Ask { old: Some(entry) };
+        }
+        // Most questions find a fresh list, and those need no setting.
+        let mut freshness = entry.freshness(now, Duration::MAX);
+        if freshness == Freshness::Stale {
+            freshness = entry.freshness(now, self.config.load().stale_if_error);
+        }
+        match freshness {
+            Freshness::Due if entry.wants_successor(now) => Recollection::Due(self.hit(entry)),
+            Freshness::Fresh | Freshness::Due => Recollection::Answer(Ok(self.hit(entry))),
+            Freshness::Stale if entry.failed_within(now, STALE_PAUSE) => {
+                Recollection::Answer(Ok(self.old(entry, Staleness::Error, 0)))
+            }
+            Freshness::Stale => Recollection::Ask { old: Some(entry) },
+            Freshness::Dead => Recollection::Ask { old: None },
+        }
+    }
+
+    fn recollect_absence(&self, question: &Question, ask: Ask<'_>) -> Recollection {
+        let elapsed = ask.now.elapsed;
+        let Some(absence) = self.store.absence(question) else {
+            return Recollection::Ask { old: None };
+        };
+        let insisting = ask.wish == Wish::Refresh
+            && elapsed.saturating_sub(absence.began) >= self.config.load().min_refresh_interval;
+        if insisting || elapsed >= absence.until {
+            return Recollection::Ask { old: None };
+        }
+        let calls = absence.error.walk.calls;
+        self.metrics.calls_saved.inc_by(calls.into());
+        Recollection::Answer(Err(NotFound::Fetch {
+            error: Arc::clone(&absence.error),
+            fill_id: absence.fill_id,
+            source: Source::Negative,
+            upstream_calls: 0,
+        }))
+    }
+
+    async fn wait(
+        &self,
+        question: &Question,
+        mut seat: Seat,
+        wish: Wish,
+        patience: Option<Duration>,
+    ) -> Result<Found, NotFound> {
+        let (leads, began, urgency) = (seat.leads(), seat.began(), seat.urgency());
+        let landing = {
+            let mut landing = pin!(seat.landing());
+            match patience {
+                None => landing.await,
+                Some(patience) => {
+                    // Counted from the beginning of the walk, not of the wait: who comes to a walk
+                    // that has been hanging for long does not wait at all.
+                    let left = (began + patience).saturating_sub(self.clock.now().elapsed);
+                    match self.clock.timeout(left, &mut landing).await {
+                        Ok(landing) => landing,
+                        Err(_) => match self.stale(question, Staleness::Slow) {
+                            Some(found) => return Ok(found),
+                            // It was purged, or has died, in the meantime.
+                            None => landing.await,
+                        },
+                    }
+                }
+            }
+        };
+        let source = match (leads, wish, urgency) {
+            (false, _, _) => Source::Collapsed,
+            (true, Wish::Refresh, _) => Source::Forced,
+            (true, Wish::Any, Urgency::Miss) => Source::Miss,
+            (true, Wish::Any, Urgency::Revalidate | Urgency::RefreshAhead) => Source::Renewed,
+        };
+        self.answer(question, landing, source)
+    }
+
+    /// What a landing means to one who waited for it.
+    fn answer(
+        &self,
+        question: &Question,
+        landing: Option<Landing>,
+        source: Source,
+    ) -> Result<Found, NotFound> {
+        let collapsed = source == Source::Collapsed;
+        let cost = |calls: u32| if collapsed { 0 } else { calls };
+        match landing {
+            None => Err(NotFound::WalkDied),
+            Some(Landing::Arrived(entry)) => {
+                let calls = entry.walk().calls;
+                if collapsed {
+                    self.metrics.calls_saved.inc_by(calls.into());
+                }
+                Ok(Found {
+                    source,
+                    upstream_calls: cost(calls),
+                    entry,
+                })
+            }
+            Some(Landing::Failed { error, fill_id }) => {
+                let calls = cost(error.walk.calls);
+                // Looked for again, not remembered from before the wait: it may have been purged.
+                if error.verdict() == Verdict::Outage
+                    && let Some(mut found) = self.stale(question, Staleness::Error)
+                {
+                    found.upstream_calls = calls;
+                    return Ok(found);
+                }
+                Err(NotFound::Fetch {
+                    error,
+                    fill_id,
+                    source,
+                    upstream_calls: calls,
+                })
+            }
+        }
+    }
+
+    fn hit(&self, entry: Arc<Entry>) -> Found {
+        entry.use_it();
+        self.metrics.calls_saved.inc_by(entry.walk().calls.into());
+        let source = if entry.is_ahead() {
+            Source::RefreshedAhead
+        } else {
+            Source::Hit
+        };
+        Found {
+            entry,
+            source,
+            upstream_calls: 0,
+        }
+    }
+
+    /// What may be served while Atlas cannot answer.
+    fn stale(&self, question: &Question, staleness: Staleness) -> Option<Found> {
+        let entry = self.store.get(question)?;
+        let stale_if_error = self.config.load().stale_if_error;
+        match entry.freshness(self.clock.now(), stale_if_error) {
+            Freshness::Fresh | Freshness::Due | Freshness::Stale => {
+                Some(self.old(entry, staleness, 0))
+            }
+            Freshness::Dead => None,
+        }
+    }
+
+    fn old(&self, entry: Arc<Entry>, staleness: Staleness, upstream_calls: u32) -> Found {
+        self.metrics.stale_answers.inc();
+        Found {
+            entry,
+            source: Source::Stale(staleness),
+            upstream_calls,
+        }
+    }
+
+    /// Lets what a walk brought into the memory, or takes out of it what the walk has disproved.
+    pub(super) fn remember(
+        &self,
+        question: &Question,
+        landing: &Landing,
+        began: Duration,
+        now: Moment,
+    ) {
+        let config = self.config.load();
+        match landing {
+            Landing::Arrived(entry) => self.store.put(question, entry),
+            Landing::Failed { error, fill_id } => match error.verdict() {
+                Verdict::Denial => {
+                    self.store.forget(question);
+                }
+                Verdict::Missing if config.negative_ttl.is_zero() => {
+                    self.store.forget(question);
+                }
+                Verdict::Missing => self.store.put_absence(
+                    question,
+                    Absence {
+                        error: Arc::clone(error),
+                        fill_id: *fill_id,
+                        began,
+                        until: now.elapsed.saturating_add(config.negative_ttl),
+                    },
+                ),
+                Verdict::Outage => {
+                    if let Some(entry) = self.store.get(question) {
+                        entry.note_failure(now);
+                    }
+                }
+            },
+        }
+    }
+
+    pub(super) fn purge(&self, what: &Purge, soft: bool) -> u64 {
+        // First the walks under way, then the memory: a walk that lands in between is known to have
+        // been overtaken, and what lands later began later.
+        self.flights.overtake(what, soft);
+        let questions = match what {
+            Purge::All => self.store.questions(None),
+            Purge::Key(question) => vec![question.clone()],
+            Purge::Project(project) => self.store.questions(Some(*project)),
+        };
+        let concerned = questions.iter().filter(|question| {
+            if soft {
+                self.store.soften(question)
+            } else {
+                self.store.forget(question)
+            }
+        });
+        u64::try_from(concerned.count()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn sweep(&self, now: Moment) {
+        let stale_if_error = self.config.load().stale_if_error;
+        self.store.sweep(
+            |entry| entry.freshness(now, stale_if_error) == Freshness::Dead,
+            |absence| absence.until <= now.elapsed,
+        );
+    }
+}
+
+/// How long a caller waits for Atlas who could have an old list: at first as long as Atlas's first
+/// byte may take, and once Atlas has failed, hardly at all.
+fn patience(old: &Entry) -> Duration {
+    if old.has_failed() {
+        Duration::from_millis(100)
+    } else {
+        Duration::from_secs(3)
+    }
+}
+
+/// After Atlas has failed to replace a stale list it is not asked for that list for this long.
+const STALE_PAUSE: Duration = Duration::from_secs(1);
+
+/// What those are told for whom there is no room to wait.
+const FULL_RETRY_AFTER: Duration = Duration::from_secs(1);

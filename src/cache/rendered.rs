@@ -1,0 +1,294 @@
+//! The bytes of the usual answer: a list and the address it was asked at go in, the document, its
+//! `ETag` and its compressed forms come out, each made once.
+//!
+//! The first answer lies in memory around the list itself, so a small entry holds its certificates
+//! once. Whoever asks at another address, and everybody after a certificate has expired, gets a
+//! [`Variant`], of which an entry keeps the last.
+
+use std::fmt;
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+
+use aws_lc_rs::digest;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http::HeaderValue;
+
+use crate::atlas::Certificate;
+use crate::atlas::CertificateList;
+use crate::atlas::Question;
+use crate::atlas::Timestamp;
+
+/// How the caller addressed this gateway; what stands before `/groups/` in `links`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address<'a> {
+    /// `http` or `https`.
+    pub scheme: &'a str,
+    /// The host, with its port where the caller gave one.
+    pub host: &'a str,
+    /// The root of the API's version: `/api/atlas/v2` or `/api/atlas/v1.0`.
+    pub root: &'a str,
+}
+
+/// A form that large answers can take on their way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// RFC 1952. Level 6.
+    Gzip,
+    /// RFC 8878. Level 1, which is smaller here than gzip's 6 and six times as fast.
+    Zstd,
+}
+
+/// The usual answer: every certificate, no page, no indentation.
+#[derive(Clone, Debug)]
+pub struct Usual {
+    /// The JSON document.
+    pub body: Bytes,
+    /// Its strong validator.
+    pub etag: HeaderValue,
+    /// How many certificates are in it.
+    pub certificates: usize,
+}
+
+/// What a strong `ETag` is made of: the first 96 bits of the SHA-256 of the certificates' bytes, in
+/// Atlas's order, as Base64.
+///
+/// It is made of what Atlas said, not of `links`, so fetching the same certificates again keeps it.
+/// Its URL belongs to a validator (RFC 9110, section 8.8), and so the address need not.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Tag([u8; Self::LENGTH]);
+
+/// The usual answer at another address, or after a certificate has expired, with its compressed forms.
+#[derive(Debug)]
+pub(super) struct Variant {
+    usual: Usual,
+    /// The wall clock's times at which no other certificates would be in it: from, and until before.
+    valid: (Timestamp, Timestamp),
+    gzip: Form,
+    zstd: Form,
+}
+
+#[derive(Debug, Default)]
+struct Form {
+    begun: AtomicBool,
+    /// Empty where compressing made it no smaller.
+    bytes: OnceLock<Bytes>,
+}
+
+impl Tag {
+    const LENGTH: usize = 16;
+
+    /// The tag of `certificates`.
+    pub fn of<'a>(certificates: impl Iterator<Item = Certificate<'a>>) -> Self {
+        let mut context = digest::Context::new(&digest::SHA256);
+        for certificate in certificates {
+            context.update(certificate.json.as_bytes());
+            context.update(b",");
+        }
+        let mut tag = [b'0'; Self::LENGTH];
+        if let Some((hash, _)) = context.finish().as_ref().split_first_chunk::<12>() {
+            // Twelve bytes are sixteen characters of Base64; should they not be, all tags would be
+            // equal, which the tests would notice.
+            let _ = URL_SAFE_NO_PAD.encode_slice(hash, &mut tag);
+        }
+        Self(tag)
+    }
+
+    /// The header for one form of the list: `variant` is `""` for the usual one, and differs for each
+    /// other (a page, an indented one, a compressed one).
+    pub fn header(self, variant: impl fmt::Display) -> HeaderValue {
+        HeaderValue::try_from(format!("\"{self}{variant}\""))
+            .unwrap_or_else(|_| HeaderValue::from_static("\"\""))
+    }
+}
+
+impl fmt::Display for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(str::from_utf8(&self.0).unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for Tag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Tag({self})")
+    }
+}
+
+/// The list with the usual answer around it, and behind that the quoted tag; with the answer's length.
+pub(super) fn enclose(
+    list: &CertificateList,
+    question: &Question,
+    address: Address<'_>,
+) -> Option<(CertificateList, u32)> {
+    let head = head(question, address);
+    let mut tail = tail(list.len());
+    let length = u32::try_from(head.len() + list.joined().len() + tail.len()).ok()?;
+    let tag = Tag::of(list.iter());
+    tail.push('"');
+    tail.push_str(str::from_utf8(&tag.0).unwrap_or_default());
+    tail.push('"');
+    let list = list.enclosed(head.as_bytes(), tail.as_bytes())?;
+    Some((list, length))
+}
+
+/// Takes apart what [`enclose`] made.
+pub(super) fn enclosed(list: &CertificateList, length: u32) -> Option<Usual> {
+    let length = usize::try_from(length).ok()?;
+    let (body, quoted_tag) = list.enclosure().split_at_checked(length)?;
+    Some(Usual {
+        body: list.share(body),
+        etag: HeaderValue::from_maybe_shared(list.share(quoted_tag)).ok()?,
+        certificates: list.len(),
+    })
+}
+
+/// The tag that [`enclose`] wrote behind the answer.
+pub(super) fn enclosed_tag(list: &CertificateList, length: u32) -> Option<Tag> {
+    let length = usize::try_from(length).ok()?;
+    let (_, quoted_tag) = list.enclosure().split_at_checked(length)?;
+    let (tag, _) = quoted_tag.get(1..)?.split_first_chunk()?;
+    Some(Tag(*tag))
+}
+
+/// Whether the `links` of a document speak of `address`.
+///
+/// So neither an entry nor a variant needs to remember whom it was made for.
+pub(super) fn speaks_of(document: &[u8], address: Address<'_>) -> bool {
+    let mut rest = document.strip_prefix(HREF);
+    for part in [
+        address.scheme,
+        "://",
+        address.host,
+        address.root,
+        "/groups/",
+    ] {
+        rest = rest.and_then(|rest| rest.strip_prefix(part.as_bytes()));
+    }
+    rest.is_some()
+}
+
+impl Variant {
+    /// Renders what is unexpired at `now` anew.
+    pub(super) fn render(
+        list: &CertificateList,
+        question: &Question,
+        address: Address<'_>,
+        now: Timestamp,
+    ) -> Self {
+        let mut body = head(question, address);
+        let mut certificates = 0;
+        for certificate in list.unexpired(now) {
+            if certificates > 0 {
+                body.push(',');
+            }
+            body.push_str(certificate.json);
+            certificates += 1;
+        }
+        body.push_str(&tail(certificates));
+        let usual = Usual {
+            body: Bytes::from(body),
+            etag: Tag::of(list.unexpired(now)).header(""),
+            certificates,
+        };
+        Self::new(usual, list, now)
+    }
+
+    /// `usual`, which holds what of `list` is unexpired at `now`.
+    pub(super) fn new(usual: Usual, list: &CertificateList, now: Timestamp) -> Self {
+        let from = list
+            .iter()
+            .map(|certificate| certificate.not_after)
+            .filter(|not_after| *not_after <= now)
+            .max();
+        let until = list.next_expiry(now);
+        Self {
+            usual,
+            valid: (
+                from.unwrap_or(Timestamp::from_micros(i64::MIN)),
+                until.unwrap_or(Timestamp::from_micros(i64::MAX)),
+            ),
+            gzip: Form::default(),
+            zstd: Form::default(),
+        }
+    }
+
+    /// Whether this is what `address` is to be answered at `now`.
+    pub(super) fn fits(&self, address: Address<'_>, now: Timestamp) -> bool {
+        let (from, until) = self.valid;
+        from <= now && now < until && speaks_of(&self.usual.body, address)
+    }
+
+    pub(super) fn usual(&self) -> &Usual {
+        &self.usual
+    }
+
+    /// The compressed body, if it is ready and smaller; else it is made while this answer leaves as it
+    /// is.
+    pub(super) fn compressed(self: &Arc<Self>, encoding: Encoding) -> Option<Bytes> {
+        let form = self.form(encoding);
+        if let Some(bytes) = form.bytes.get() {
+            return (!bytes.is_empty()).then(|| bytes.clone());
+        }
+        if !form.begun.swap(true, Ordering::Relaxed)
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let variant = Arc::clone(self);
+            runtime.spawn_blocking(move || variant.compress(encoding));
+        }
+        None
+    }
+
+    pub(super) fn compress(&self, encoding: Encoding) {
+        let body = &self.usual.body;
+        let bytes = match encoding {
+            Encoding::Gzip => gzip(body),
+            Encoding::Zstd => zstd::bulk::compress(body, 1).ok(),
+        };
+        let bytes = bytes
+            .filter(|bytes| bytes.len() < body.len())
+            .map(Bytes::from)
+            .unwrap_or_default();
+        // Whoever was first has the same bytes.
+        let _ = self.form(encoding).bytes.set(bytes);
+    }
+
+    fn form(&self, encoding: Encoding) -> &Form {
+        match encoding {
+            Encoding::Gzip => &self.gzip,
+            Encoding::Zstd => &self.zstd,
+        }
+    }
+}
+
+fn head(question: &Question, address: Address<'_>) -> String {
+    let href = format!(
+        "{}://{}{}/groups/{}/databaseUsers/{}/certs",
+        address.scheme,
+        address.host,
+        address.root,
+        question.project,
+        question.username.to_path_segment()
+    );
+    // A host may hold anything that its caller likes; as a JSON text it is harmless, and one with
+    // something to escape never equals what is kept.
+    let href = serde_json::to_string(&href).unwrap_or_default();
+    format!("{{\"links\":[{{\"href\":{href},\"rel\":\"self\"}}],\"results\":[")
+}
+
+fn tail(certificates: usize) -> String {
+    format!("],\"totalCount\":{certificates}}}")
+}
+
+fn gzip(body: &[u8]) -> Option<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::new(6));
+    encoder.write_all(body).ok()?;
+    encoder.finish().ok()
+}
+
+const HREF: &[u8] = b"{\"links\":[{\"href\":\"";

@@ -1,0 +1,138 @@
+//! Where an answer came from, in the words of `Cache-Status` (RFC 9211), of the audit trail and of the
+//! metrics.
+
+use std::fmt;
+
+/// Where an answer came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// A walk that somebody else had already begun.
+    Collapsed,
+    /// A walk of its own, because the caller asked for one.
+    Forced,
+    /// Memory.
+    Hit,
+    /// A walk of its own, because nothing was known.
+    Miss,
+    /// Memory: Atlas has lately said that there is no such user or project.
+    Negative,
+    /// Memory, which was renewed before its time, so that nobody had to wait.
+    RefreshedAhead,
+    /// A walk of its own, because what was known was too old.
+    Renewed,
+    /// Memory, although it is too old.
+    Stale(Staleness),
+}
+
+/// Why an answer was given that is too old.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Staleness {
+    /// Atlas could not answer.
+    Error,
+    /// Atlas is taking its time, and the walk goes on without the caller.
+    Slow,
+}
+
+impl Source {
+    /// The word for the audit trail and the metrics, from a closed set.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Collapsed => "collapsed",
+            Self::Hit | Self::RefreshedAhead => "hit",
+            Self::Forced | Self::Miss | Self::Renewed => "miss",
+            Self::Negative => "negative",
+            Self::Stale(_) => "stale",
+        }
+    }
+
+    /// What `Cache-Status` says after the cache's name.
+    ///
+    /// `ttl` is that of the answer, where it has one; `stored`, whether it is remembered.
+    pub const fn status(self, ttl: Option<i64>, stored: bool) -> CacheStatus {
+        CacheStatus {
+            source: self,
+            ttl,
+            stored,
+        }
+    }
+}
+
+/// The parameters of a `Cache-Status` member, ready to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheStatus {
+    source: Source,
+    ttl: Option<i64>,
+    stored: bool,
+}
+
+impl fmt::Display for CacheStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (words, detail) = match self.source {
+            Source::Collapsed => ("fwd=miss; collapsed", ""),
+            Source::Forced => ("fwd=request", ""),
+            Source::Hit => ("hit", ""),
+            Source::Miss => ("fwd=miss", ""),
+            Source::Negative => ("hit", "negative"),
+            Source::RefreshedAhead => ("hit", "refreshed-ahead"),
+            Source::Renewed => ("fwd=stale", ""),
+            Source::Stale(Staleness::Error) => ("hit", "stale-if-error"),
+            Source::Stale(Staleness::Slow) => ("hit", "stale-while-revalidate"),
+        };
+        f.write_str(words)?;
+        match self.source {
+            Source::Forced | Source::Miss | Source::Renewed => {
+                if self.stored {
+                    f.write_str("; stored")?;
+                }
+            }
+            Source::Hit | Source::Negative | Source::RefreshedAhead | Source::Stale(_) => {
+                if let Some(ttl) = self.ttl {
+                    write!(f, "; ttl={ttl}")?;
+                }
+            }
+            Source::Collapsed => {}
+        }
+        if !detail.is_empty() {
+            write!(f, "; detail={detail}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cache_status_speaks_the_words_of_rfc_9211() {
+        for (source, ttl, stored, words) in [
+            (Source::Hit, Some(231), true, "hit; ttl=231"),
+            (Source::Miss, Some(300), true, "fwd=miss; stored"),
+            (Source::Miss, None, false, "fwd=miss"),
+            (Source::Collapsed, Some(300), true, "fwd=miss; collapsed"),
+            (
+                Source::Stale(Staleness::Error),
+                Some(-12),
+                true,
+                "hit; ttl=-12; detail=stale-if-error",
+            ),
+            (
+                Source::Stale(Staleness::Slow),
+                Some(-1),
+                true,
+                "hit; ttl=-1; detail=stale-while-revalidate",
+            ),
+            (Source::Forced, Some(300), true, "fwd=request; stored"),
+            (Source::Renewed, Some(300), true, "fwd=stale; stored"),
+            (Source::Negative, None, false, "hit; detail=negative"),
+            (
+                Source::RefreshedAhead,
+                Some(300),
+                true,
+                "hit; ttl=300; detail=refreshed-ahead",
+            ),
+        ] {
+            assert_eq!(source.status(ttl, stored).to_string(), words);
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! The memory: entries go in by question, and come out until they are displaced or purged.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
+
+use super::entry::Entry;
+use super::entry::FillId;
+use crate::atlas::ProjectId;
+use crate::atlas::Question;
+use crate::upstream::AtlasAnswer;
+use crate::upstream::FetchError;
+use crate::upstream::FetchFailure;
+
+/// Lists and absences, each bounded in bytes.
+///
+/// A list stands in two rooms. `kept` admits by how often a key was asked for (TinyLFU): a flood of
+/// names that nobody asks for twice cannot push out what is in use. But measured on a full room of
+/// lists in use it admits none of a hundred new ones until each has been asked for more often than
+/// what it would displace, and each of these times would cost a walk. So every list also enters
+/// `recent`, a small room that admits everybody and displaces whoever was not asked for longest; when
+/// the list is fetched anew it tries `kept` again, better known than before.
+///
+/// Both rooms hold the same `Arc`, and both are filled and emptied together, never one from the other:
+/// nothing that was purged can come back from the other room.
+#[derive(Debug)]
+pub(super) struct Store {
+    kept: Cache<Question, Arc<Entry>>,
+    recent: Cache<Question, Arc<Entry>>,
+    absent: Cache<Question, Arc<Absence>>,
+    heaviest: usize,
+}
+
+/// Atlas said that the user or the project does not exist.
+#[derive(Debug)]
+pub(super) struct Absence {
+    pub(super) error: Arc<FetchError>,
+    pub(super) fill_id: FillId,
+    /// When the walk began, and until when its answer is remembered, by `Moment::elapsed`.
+    pub(super) began: Duration,
+    pub(super) until: Duration,
+}
+
+impl Store {
+    pub(super) fn new(max_size: u64) -> Self {
+        let room = |bytes: u64, policy: EvictionPolicy| {
+            Cache::builder()
+                .max_capacity(bytes)
+                .eviction_policy(policy)
+                .weigher(|question: &Question, entry: &Arc<Entry>| weight(question, entry.weight()))
+                .build()
+        };
+        let recent = max_size / 16;
+        Self {
+            kept: room(max_size - recent, EvictionPolicy::tiny_lfu()),
+            recent: room(recent, EvictionPolicy::lru()),
+            absent: Cache::builder()
+                .max_capacity(ABSENCES.min(max_size))
+                // The newest are the likeliest to be asked for again, and a name that is always asked
+                // for stays whoever floods.
+                .eviction_policy(EvictionPolicy::lru())
+                .weigher(|question: &Question, absence: &Arc<Absence>| {
+                    weight(question, absence.weight())
+                })
+                .build(),
+            // One giant must not push out all the others.
+            heaviest: usize::try_from(max_size / 8).unwrap_or(usize::MAX),
+        }
+    }
+
+    pub(super) fn get(&self, question: &Question) -> Option<Arc<Entry>> {
+        self.kept
+            .get(question)
+            .or_else(|| self.recent.get(question))
+    }
+
+    pub(super) fn absence(&self, question: &Question) -> Option<Arc<Absence>> {
+        self.absent.get(question)
+    }
+
+    /// Keeps `entry` unless it is too heavy.
+    pub(super) fn put(&self, question: &Question, entry: &Arc<Entry>) {
+        self.absent.invalidate(question);
+        if entry.weight() > self.heaviest {
+            self.forget(question);
+            return;
+        }
+        entry.keep();
+        self.kept.insert(question.clone(), Arc::clone(entry));
+        self.recent.insert(question.clone(), Arc::clone(entry));
+    }
+
+    pub(super) fn put_absence(&self, question: &Question, absence: Absence) {
+        self.forget(question);
+        self.absent.insert(question.clone(), Arc::new(absence));
+    }
+
+    /// Forgets a list or an absence; says whether there was one.
+    pub(super) fn forget(&self, question: &Question) -> bool {
+        // Each room is emptied, whatever the others held.
+        let kept = self.kept.remove(question).is_some();
+        let recent = self.recent.remove(question).is_some();
+        let absent = self.absent.remove(question).is_some();
+        kept || recent || absent
+    }
+
+    /// Ends the fresh life of a list and forgets an absence; says whether there was one.
+    pub(super) fn soften(&self, question: &Question) -> bool {
+        let absent = self.absent.remove(question).is_some();
+        let entry = self.get(question);
+        if let Some(entry) = &entry {
+            entry.soften();
+        }
+        absent || entry.is_some()
+    }
+
+    /// Every question of which something is known, of one project or of all.
+    pub(super) fn questions(&self, project: Option<ProjectId>) -> Vec<Question> {
+        let lists = [&self.kept, &self.recent]
+            .into_iter()
+            .flat_map(|room| room.iter().map(|(question, _)| question));
+        let mut questions: Vec<Question> = lists
+            .chain(self.absent.iter().map(|(question, _)| question))
+            .filter(|question| project.is_none_or(|project| question.project == project))
+            .map(|question| Question::clone(&question))
+            .collect();
+        questions.sort_unstable_by(|one, other| {
+            (one.project, &one.username).cmp(&(other.project, &other.username))
+        });
+        questions.dedup();
+        questions
+    }
+
+    /// Forgets the lists and absences that are past their time.
+    pub(super) fn sweep(
+        &self,
+        is_dead: impl Fn(&Entry) -> bool,
+        is_over: impl Fn(&Absence) -> bool,
+    ) {
+        for room in [&self.kept, &self.recent] {
+            for (question, entry) in room {
+                if is_dead(&entry) {
+                    room.invalidate(&*question);
+                }
+            }
+        }
+        for (question, absence) in &self.absent {
+            if is_over(&absence) {
+                self.absent.invalidate(&*question);
+            }
+        }
+    }
+
+    /// Where a list stands.
+    pub(super) fn rooms(&self, question: &Question) -> Vec<&'static str> {
+        [("kept", &self.kept), ("recent", &self.recent)]
+            .into_iter()
+            .filter(|(_, room)| room.contains_key(question))
+            .map(|(name, _)| name)
+            .collect()
+    }
+
+    /// How many lists and absences there are, and what they weigh.
+    pub(super) fn size(&self) -> Size {
+        self.kept.run_pending_tasks();
+        self.recent.run_pending_tasks();
+        self.absent.run_pending_tasks();
+        Size {
+            lists: self.kept.entry_count().max(self.recent.entry_count()),
+            absences: self.absent.entry_count(),
+            bytes: self.kept.weighted_size()
+                + self.recent.weighted_size()
+                + self.absent.weighted_size(),
+        }
+    }
+}
+
+/// What the memory holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Size {
+    pub(super) lists: u64,
+    pub(super) absences: u64,
+    pub(super) bytes: u64,
+}
+
+impl Absence {
+    /// Atlas's code.
+    pub(super) fn error_code(&self) -> Option<&str> {
+        self.answer()?.error_code.as_deref()
+    }
+
+    fn weight(&self) -> usize {
+        let body = self.answer().map_or(0, |answer| answer.body.len());
+        size_of::<Self>() + size_of::<FetchError>() + body
+    }
+
+    fn answer(&self) -> Option<&AtlasAnswer> {
+        if let FetchFailure::Atlas(answer) = &self.error.reason {
+            Some(answer)
+        } else {
+            None
+        }
+    }
+}
+
+fn weight(question: &Question, entry: usize) -> u32 {
+    let weight = OVERHEAD + question.username.as_str().len() + entry;
+    u32::try_from(weight).unwrap_or(u32::MAX)
+}
+
+/// What a place in a room costs besides key and entry; measured by `benches/memory.rs`.
+const OVERHEAD: usize = 400;
+
+/// What is remembered of absences, in bytes.
+const ABSENCES: u64 = 16 << 20;

@@ -1,0 +1,160 @@
+//! A certificate leaves every answer at its `notAfter`.
+
+use super::super::*;
+use super::stage::ADDRESS;
+use super::stage::START;
+use super::stage::Stage;
+use super::stage::Word;
+use super::stage::down;
+use super::stage::question;
+
+fn one_that_ends_in(seconds: i64) -> Word {
+    Word::List(vec![
+        ("{\"_id\":1}".to_owned(), START + seconds),
+        ("{\"_id\":2}".to_owned(), START + 100_000),
+    ])
+}
+
+const HEAD: &str = "{\"links\":[{\"href\":\"https://gateway.example/api/atlas/v2/groups/\
+                    32b6e34b3d91647abb20e7b8/databaseUsers/CN%3Dapp/certs\",\"rel\":\"self\"}],\
+                    \"results\":[";
+
+#[tokio::test]
+async fn g1_a_certificate_leaves_the_answer_at_its_not_after_without_a_walk() {
+    let stage = Stage::new(Config::default());
+    stage.atlas.says(one_that_ends_in(60));
+    let first = stage.ask("CN=app").await.unwrap();
+    let both = format!("{HEAD}{{\"_id\":1}},{{\"_id\":2}}],\"totalCount\":2}}");
+    assert_eq!(stage.body("CN=app", &first), both);
+    assert_eq!(first.entry.ttl(stage.hands.now()), 60);
+    let usual = |found: &Found| {
+        let now = stage.hands.now().wall;
+        found.entry.usual(&question("CN=app"), ADDRESS, now)
+    };
+    let before = usual(&first);
+    stage.hands.advance(Duration::from_micros(59_999_999));
+    assert_eq!(usual(&stage.ask("CN=app").await.unwrap()).etag, before.etag);
+
+    stage.hands.advance(Duration::from_micros(1));
+    let second = stage.ask("CN=app").await.unwrap();
+    assert_eq!(second.source, Source::Hit);
+    let one = format!("{HEAD}{{\"_id\":2}}],\"totalCount\":1}}");
+    assert_eq!(stage.body("CN=app", &second), one);
+    assert_ne!(usual(&second).etag, before.etag);
+    assert_eq!(usual(&second).certificates, 1);
+    let tag = second.entry.tag(stage.hands.now().wall);
+    assert_eq!(usual(&second).etag, tag.header(""));
+    assert_eq!(stage.atlas.walks(), 1);
+}
+
+#[tokio::test]
+async fn a_stale_answer_is_without_what_has_expired_too() {
+    let stage = Stage::new(Config::default());
+    stage.atlas.says(one_that_ends_in(600));
+    stage.ask("CN=app").await.unwrap();
+    stage.atlas.says(down());
+    stage.pass(601);
+    let old = stage.ask("CN=app").await.unwrap();
+    assert_eq!(old.source, Source::Stale(Staleness::Error));
+    let one = format!("{HEAD}{{\"_id\":2}}],\"totalCount\":1}}");
+    assert_eq!(stage.body("CN=app", &old), one);
+}
+
+#[tokio::test]
+async fn g34_a_calendar_set_back_does_not_serve_the_shorter_answer_for_the_longer_list() {
+    let stage = Stage::new(Config::default());
+    stage.atlas.says(one_that_ends_in(60));
+    let found = stage.ask("CN=app").await.unwrap();
+    stage.pass(60);
+    assert!(stage.body("CN=app", &found).ends_with("\"totalCount\":1}"));
+    let set_back = crate::atlas::Timestamp::from_seconds(START + 50);
+    stage.hands.set_wall(set_back);
+    assert!(stage.body("CN=app", &found).ends_with("\"totalCount\":2}"));
+    // The list is as old as it is, whatever the calendar says.
+    assert_eq!(found.age(stage.hands.now()), Duration::from_mins(1));
+}
+
+#[tokio::test]
+async fn the_same_certificates_keep_their_tag_and_other_addresses_change_only_the_links() {
+    let stage = Stage::new(Config::default());
+    stage.atlas.says(one_that_ends_in(100_000));
+    let first = stage.ask("CN=app").await.unwrap();
+    stage.pass(400);
+    let second = stage.ask("CN=app").await.unwrap();
+    assert_ne!(first.entry.fill_id(), second.entry.fill_id());
+    let now = stage.hands.now().wall;
+    assert_eq!(first.entry.tag(now), second.entry.tag(now));
+
+    let elsewhere = Address {
+        scheme: "http",
+        host: "127.0.0.1:8080",
+        root: "/api/atlas/v1.0",
+    };
+    let question = question("CN=app");
+    let here = second.entry.usual(&question, ADDRESS, now);
+    for _ in 0..2 {
+        let there = second.entry.usual(&question, elsewhere, now);
+        let there = String::from_utf8(there.body.to_vec()).unwrap();
+        assert_eq!(
+            there.replace(
+                "http://127.0.0.1:8080/api/atlas/v1.0/",
+                "https://gateway.example/api/atlas/v2/"
+            ),
+            String::from_utf8(here.body.to_vec()).unwrap()
+        );
+    }
+    assert_eq!(second.entry.usual(&question, ADDRESS, now).body, here.body);
+}
+
+#[tokio::test]
+async fn a_host_with_odd_characters_cannot_break_the_document() {
+    let stage = Stage::new(Config::default());
+    let found = stage.ask("app").await.unwrap();
+    let odd = Address {
+        host: "a\",\"x\":\"\\",
+        ..ADDRESS
+    };
+    let now = stage.hands.now().wall;
+    let body = found.entry.usual(&question("app"), odd, now).body;
+    let document: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    let href = document["links"][0]["href"].as_str().unwrap();
+    assert!(href.starts_with("https://a\",\"x\":\"\\/api"));
+}
+
+#[tokio::test]
+async fn a_large_answer_is_compressed_off_the_way_of_those_who_ask() {
+    let stage = Stage::new(Config::default());
+    let many = (0..2_000).map(|id| (format!("{{\"_id\":{id}}}"), START + 100_000));
+    stage.atlas.says(Word::List(many.collect()));
+    let found = stage.ask("app").await.unwrap();
+    // Small bodies leave as they are.
+    stage.atlas.says(one_that_ends_in(100_000));
+    let small = stage.ask("small").await.unwrap();
+    let now = stage.hands.now().wall;
+    let body = stage.body("app", &found);
+    for encoding in [Encoding::Gzip, Encoding::Zstd] {
+        let form = |found: &Found, name| {
+            let question = question(name);
+            found.entry.compressed(&question, ADDRESS, now, encoding)
+        };
+        assert_eq!(form(&small, "small"), None);
+        assert_eq!(form(&found, "app"), None, "the first leaves at once");
+        let compressed = loop {
+            if let Some(compressed) = form(&found, "app") {
+                break compressed;
+            }
+            tokio::task::yield_now().await;
+        };
+        assert!(compressed.len() < body.len() / 4);
+        let plain = match encoding {
+            Encoding::Gzip => {
+                let mut plain = Vec::new();
+                let mut decoder = flate2::read::GzDecoder::new(&compressed[..]);
+                std::io::Read::read_to_end(&mut decoder, &mut plain).unwrap();
+                plain
+            }
+            Encoding::Zstd => zstd::bulk::decompress(&compressed, 1 << 20).unwrap(),
+        };
+        assert_eq!(plain, body.as_bytes());
+    }
+}

@@ -1,0 +1,246 @@
+//! One walk per key, whoever comes and whoever leaves.
+
+use futures_util::FutureExt;
+use futures_util::future::join_all;
+
+use super::super::*;
+use super::stage::ADDRESS;
+use super::stage::Stage;
+use super::stage::Word;
+use super::stage::down;
+use super::stage::list;
+use super::stage::question;
+
+#[tokio::test]
+async fn g21_one_walk_per_key_however_many_callers_leave() {
+    for leaving in [0, 5_000, 10_000] {
+        let stage = Stage::new(Config::default());
+        stage.atlas.hold();
+        let mut waiting: Vec<_> = (0..10_000).map(|_| Box::pin(stage.ask("app"))).collect();
+        let mut full = 0;
+        waiting.retain_mut(|caller| match caller.now_or_never() {
+            None => true,
+            Some(Err(NotFound::TooManyWaiters { .. })) => {
+                full += 1;
+                false
+            }
+            Some(other) => panic!("answered before the walk ended: {other:?}"),
+        });
+        // Half of them are more than may wait for one key.
+        assert_eq!((waiting.len(), full), (5_000, 5_000));
+        // The first of all, who caused the walk, is the first to leave.
+        waiting.drain(..leaving / 2);
+        stage.atlas.release();
+        let mut sources = Vec::new();
+        for answer in join_all(waiting).await {
+            sources.push(answer.unwrap().source);
+        }
+        stage.settle().await;
+        assert_eq!(sources.len(), 5_000 - leaving / 2);
+        assert!(sources.iter().skip(1).all(|it| *it == Source::Collapsed));
+        assert_eq!(stage.ask("app").await.unwrap().source, Source::Hit);
+        assert_eq!(stage.atlas.walks(), 1, "{leaving} leave");
+        assert_eq!(stage.metrics.waiters.get(), 0);
+    }
+}
+
+#[tokio::test]
+async fn no_more_than_ten_thousand_wait_in_all() {
+    let stage = Stage::new(Config::default());
+    stage.atlas.hold();
+    let names: Vec<String> = (0..10_001).map(|number| format!("app{number}")).collect();
+    let mut callers: Vec<_> = names.iter().map(|name| Box::pin(stage.ask(name))).collect();
+    let waiting = callers
+        .iter_mut()
+        .filter_map(|caller| caller.now_or_never())
+        .collect::<Vec<_>>();
+    assert!(matches!(
+        waiting[..],
+        [Err(NotFound::TooManyWaiters { .. })]
+    ));
+    // A place that was left is free.
+    callers.truncate(9_999);
+    assert!(stage.ask("late").now_or_never().is_none());
+    stage.atlas.release();
+}
+
+#[tokio::test]
+async fn followers_pay_nothing_and_are_told_so() {
+    let stage = Stage::new(Config::default());
+    let answers = join_all((0..50).map(|_| stage.ask("app"))).await;
+    let calls: u32 = answers
+        .iter()
+        .map(|answer| answer.as_ref().unwrap().upstream_calls)
+        .sum();
+    assert_eq!((stage.atlas.walks(), calls), (1, 2));
+}
+
+#[tokio::test]
+async fn t2_followers_of_a_walk_that_failed_get_one_more_and_not_a_third() {
+    let stage = Stage::new(Config::default());
+    stage.atlas.says(down());
+    stage.atlas.hold();
+    let mut leader = Box::pin(stage.ask("app"));
+    assert!(leader.as_mut().now_or_never().is_none());
+    let mut followers: Vec<_> = (0..10).map(|_| Box::pin(stage.ask("app"))).collect();
+    assert!(followers.iter_mut().all(|it| it.now_or_never().is_none()));
+    stage.breathe().await;
+    // What the second walk reads; the first one has read already.
+    stage.atlas.says(list(&["one"]));
+    stage.atlas.release();
+    leader.await.unwrap_err();
+    for answer in join_all(followers).await {
+        assert_eq!(answer.unwrap().source, Source::Collapsed);
+    }
+    assert_eq!((stage.atlas.walks(), stage.atlas.most_at_once()), (2, 1));
+
+    stage.atlas.says(down());
+    let answers = join_all((0..10).map(|_| stage.ask("other"))).await;
+    assert!(answers.iter().all(Result::is_err));
+    assert_eq!(stage.atlas.walks(), 4);
+    // A leader without followers just fails.
+    stage.ask("lonely").await.unwrap_err();
+    assert_eq!(stage.atlas.walks(), 5);
+}
+
+#[tokio::test]
+async fn nobody_tries_again_where_atlas_has_asked_to_be_left_alone() {
+    let stage = Stage::new(Config::default());
+    let limited = crate::upstream::FetchFailure::RateLimited {
+        retry_after: Duration::from_secs(9),
+    };
+    stage.atlas.says(Word::Failure(limited));
+    let answers = join_all((0..10).map(|_| stage.ask("app"))).await;
+    assert!(answers.iter().all(Result::is_err));
+    assert_eq!(stage.atlas.walks(), 1);
+}
+
+#[tokio::test]
+async fn who_needs_a_list_does_not_share_the_fate_of_a_walk_that_was_only_made_ahead() {
+    let stage = Stage::new(Config::default());
+    let first = stage.ask("app").await.unwrap();
+    stage.ask("app").await.unwrap();
+    stage.hands.advance(first.entry.lifetime().due());
+    let busy = crate::upstream::FetchFailure::Busy {
+        retry_after: Duration::from_secs(1),
+    };
+    stage.atlas.says(Word::Failure(busy));
+    stage.atlas.hold();
+    stage.ask("app").await.unwrap();
+    stage.breathe().await;
+    stage.cache.purge(&Purge::Key(question("app")), true);
+    let mut caller = Box::pin(stage.ask("app"));
+    assert!(caller.as_mut().now_or_never().is_none());
+    stage.atlas.says(list(&["two"]));
+    stage.atlas.release();
+    let found = caller.await.unwrap();
+    assert!(stage.body("app", &found).contains("two"));
+    assert_eq!(
+        *stage.atlas.urgencies.lock().unwrap(),
+        [Urgency::Miss, Urgency::RefreshAhead, Urgency::Revalidate]
+    );
+}
+
+#[tokio::test]
+async fn f08_a_walk_that_panics_fails_those_who_wait_and_nobody_else() {
+    let stage = Stage::new(Config::default());
+    stage.atlas.says(Word::Panic);
+    for answer in join_all((0..10).map(|_| stage.ask("app"))).await {
+        assert!(matches!(answer, Err(NotFound::WalkDied)));
+    }
+    stage.atlas.says(list(&["one"]));
+    assert_eq!(stage.ask("app").await.unwrap().source, Source::Miss);
+    assert_eq!(stage.metrics.walks_died.get(), 1);
+    assert_eq!(stage.metrics.waiters.get(), 0);
+}
+
+#[tokio::test]
+async fn a_caller_who_insists_gets_atlas_s_word_but_not_more_often_than_allowed() {
+    let stage = Stage::new(Config::default());
+    stage.ask("app").await.unwrap();
+    stage.pass(4);
+    assert_eq!(stage.refresh("app").await.unwrap().source, Source::Hit);
+    stage.pass(1);
+    stage.atlas.says(list(&["two"]));
+    let answers = join_all((0..50).map(|_| stage.refresh("app"))).await;
+    for (at, answer) in answers.into_iter().enumerate() {
+        let found = answer.unwrap();
+        let expected = if at == 0 {
+            Source::Forced
+        } else {
+            Source::Collapsed
+        };
+        assert_eq!(found.source, expected);
+        assert!(stage.body("app", &found).contains("two"));
+    }
+    assert_eq!(stage.atlas.walks(), 2);
+    assert_eq!(stage.metrics.refreshes_forced.get(), 1);
+}
+
+#[tokio::test]
+async fn who_insists_while_an_older_walk_is_under_way_gets_the_next_one() {
+    let stage = Stage::new(Config::default());
+    stage.atlas.hold();
+    let mut early = Box::pin(stage.ask("app"));
+    assert!(early.as_mut().now_or_never().is_none());
+    stage.breathe().await;
+    stage.atlas.says(list(&["two"]));
+    stage.pass(6);
+    let mut late: Vec<_> = (0..3).map(|_| Box::pin(stage.refresh("app"))).collect();
+    assert!(late.iter_mut().all(|it| it.now_or_never().is_none()));
+    stage.atlas.release();
+    let early = early.await.unwrap();
+    assert!(stage.body("app", &early).contains("one"));
+    let mut sources = Vec::new();
+    for answer in join_all(late).await {
+        let found = answer.unwrap();
+        assert!(stage.body("app", &found).contains("two"));
+        sources.push(found.source);
+    }
+    assert_eq!(
+        sources,
+        [Source::Forced, Source::Collapsed, Source::Collapsed]
+    );
+    assert_eq!((stage.atlas.walks(), stage.atlas.most_at_once()), (2, 1));
+}
+
+#[tokio::test]
+async fn t4_a_refresh_that_is_denied_ends_the_entry_and_one_that_fails_leaves_it_alone() {
+    let stage = Stage::new(Config::default());
+    let first = stage.ask("app").await.unwrap();
+    stage.pass(10);
+    stage.atlas.says(down());
+    let kept = stage.refresh("app").await.unwrap();
+    assert_eq!(kept.source, Source::Stale(Staleness::Error));
+    assert_eq!(kept.entry.fill_id(), first.entry.fill_id());
+    assert_eq!(stage.ask("app").await.unwrap().source, Source::Hit);
+
+    stage.pass(10);
+    let forbidden = http::StatusCode::FORBIDDEN;
+    stage
+        .atlas
+        .says(Word::Refusal(forbidden, "ACCESS_FORBIDDEN"));
+    stage.refresh("app").await.unwrap_err();
+    assert!(stage.cache.0.store.get(&question("app")).is_none());
+    assert!(stage.ask("app").await.is_err());
+}
+
+#[tokio::test]
+async fn an_answer_that_came_while_boarding_is_taken() {
+    let stage = Stage::new(Config::default());
+    stage.ask("app").await.unwrap();
+    let ask = Ask {
+        address: ADDRESS,
+        wish: Wish::Any,
+        now: stage.hands.now(),
+    };
+    let atlas = Arc::clone(&stage.atlas);
+    let boarded = stage
+        .cache
+        .0
+        .board(&question("app"), ask, Urgency::Miss, move |errand| {
+            Arc::clone(&atlas).walk(errand)
+        });
+    assert!(matches!(boarded, flights::Boarded::Answered(_)));
+    assert_eq!(stage.atlas.walks(), 1);
+}

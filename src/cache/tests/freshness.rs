@@ -1,0 +1,245 @@
+//! How long an answer is good for, and what happens afterwards.
+
+use http::StatusCode;
+
+use super::super::*;
+use super::stage::Stage;
+use super::stage::Word;
+use super::stage::down;
+use super::stage::list;
+
+/// Past every share of five minutes, with a tenth of jitter.
+const PAST_TTL: u64 = 331;
+
+#[tokio::test]
+async fn the_first_question_costs_a_walk_and_the_second_nothing() {
+    let stage = Stage::new(Config::default());
+    let first = stage.ask("app").await.unwrap();
+    assert_eq!((first.source, first.upstream_calls), (Source::Miss, 2));
+    assert_eq!(
+        first.status(stage.hands.now()).to_string(),
+        "fwd=miss; stored"
+    );
+    stage.pass(100);
+    let second = stage.ask("app").await.unwrap();
+    assert_eq!((second.source, second.upstream_calls), (Source::Hit, 0));
+    assert_eq!(second.age(stage.hands.now()), Duration::from_secs(100));
+    assert_eq!(second.entry.fill_id(), first.entry.fill_id());
+    assert_eq!(stage.atlas.walks(), 1);
+}
+
+#[tokio::test]
+async fn a_list_past_its_time_is_asked_for_anew() {
+    let stage = Stage::new(Config::default());
+    stage.ask("app").await.unwrap();
+    stage.pass(PAST_TTL);
+    stage.atlas.says(list(&["two"]));
+    let renewed = stage.ask("app").await.unwrap();
+    assert_eq!(renewed.source, Source::Renewed);
+    assert!(stage.body("app", &renewed).contains("two"));
+    assert_eq!(
+        *stage.atlas.urgencies.lock().unwrap(),
+        [Urgency::Miss, Urgency::Revalidate]
+    );
+}
+
+#[tokio::test]
+async fn g5_an_old_list_is_served_only_while_atlas_cannot_answer_and_never_past_its_bound() {
+    for failure in [
+        down(),
+        Word::Failure(crate::upstream::FetchFailure::Timeout),
+        Word::Failure(crate::upstream::FetchFailure::BreakerOpen {
+            retry_after: Duration::from_secs(1),
+        }),
+        Word::Refusal(StatusCode::INTERNAL_SERVER_ERROR, "UNEXPECTED_ERROR"),
+        Word::Refusal(StatusCode::TOO_MANY_REQUESTS, "RATE_LIMITED_TOKEN_BUCKET"),
+    ] {
+        let stage = Stage::new(Config::default());
+        let first = stage.ask("app").await.unwrap();
+        stage.atlas.says(failure);
+        // Asking again and again does not lengthen the life.
+        for _ in 0..11 {
+            stage.pass(PAST_TTL);
+            let old = stage.ask("app").await.unwrap();
+            assert_eq!(old.source, Source::Stale(Staleness::Error));
+            assert_eq!(old.entry.fill_id(), first.entry.fill_id());
+            assert!(old.entry.ttl(stage.hands.now()) < 0);
+        }
+        stage.pass(PAST_TTL);
+        stage.pass(PAST_TTL);
+        let NotFound::Fetch { source, .. } = stage.ask("app").await.unwrap_err() else {
+            panic!("no fetch was made");
+        };
+        assert_eq!(source, Source::Miss);
+        assert_eq!(stage.metrics.stale_answers.get(), 11);
+    }
+}
+
+#[tokio::test]
+async fn a_denial_is_an_answer_and_ends_what_was_remembered() {
+    for (status, code) in [
+        (StatusCode::UNAUTHORIZED, "USER_UNAUTHORIZED"),
+        (StatusCode::FORBIDDEN, "IP_ADDRESS_NOT_ON_ACCESS_LIST"),
+        (StatusCode::NOT_FOUND, "USER_NOT_FOUND"),
+        (StatusCode::NOT_FOUND, "RESOURCE_NOT_FOUND"),
+        (StatusCode::BAD_REQUEST, "USER_NOT_MANAGED_X509"),
+    ] {
+        let stage = Stage::new(Config::default());
+        stage.ask("app").await.unwrap();
+        stage.pass(PAST_TTL);
+        stage.atlas.says(Word::Refusal(status, code));
+        assert!(stage.ask("app").await.is_err(), "{code}");
+        stage.pass(60);
+        stage.atlas.says(down());
+        assert!(stage.ask("app").await.is_err(), "{code} left a list behind");
+    }
+}
+
+#[tokio::test]
+async fn only_what_does_not_exist_is_remembered_as_absent_and_not_for_long() {
+    for (status, code, remembered) in [
+        (StatusCode::NOT_FOUND, "USER_NOT_FOUND", true),
+        (StatusCode::NOT_FOUND, "GROUP_NOT_FOUND", true),
+        (StatusCode::NOT_FOUND, "RESOURCE_NOT_FOUND", false),
+        (StatusCode::FORBIDDEN, "ACCESS_FORBIDDEN", false),
+        (StatusCode::BAD_REQUEST, "USER_NOT_MANAGED_X509", false),
+        (StatusCode::INTERNAL_SERVER_ERROR, "UNEXPECTED_ERROR", false),
+    ] {
+        let stage = Stage::new(Config::default());
+        stage.atlas.says(Word::Refusal(status, code));
+        let first = stage.ask("app").await.unwrap_err();
+        assert_eq!(first.source(), Some(Source::Miss));
+        stage.pass(29);
+        for _ in 0..100 {
+            let again = stage.ask("app").await.unwrap_err();
+            let expected = if remembered {
+                Source::Negative
+            } else {
+                Source::Miss
+            };
+            assert_eq!(again.source(), Some(expected), "{code}");
+        }
+        assert_eq!(stage.atlas.walks(), if remembered { 1 } else { 101 });
+        stage.pass(2);
+        stage.atlas.says(list(&["born"]));
+        let found = stage.ask("app").await.unwrap();
+        assert!(stage.body("app", &found).contains("born"));
+    }
+}
+
+#[tokio::test]
+async fn a_list_in_use_is_renewed_before_its_time_and_nobody_waits() {
+    let stage = Stage::new(Config::default());
+    let first = stage.ask("app").await.unwrap();
+    let due = first.entry.lifetime().due();
+    stage.pass(100);
+    stage.ask("app").await.unwrap();
+    stage.hands.advance(due - Duration::from_secs(100));
+    stage.atlas.hold();
+    stage.atlas.says(list(&["two"]));
+    for _ in 0..10 {
+        let found = stage.ask("app").await.unwrap();
+        assert_eq!(found.source, Source::Hit);
+        stage.breathe().await;
+    }
+    assert_eq!(stage.atlas.walks(), 2);
+    assert_eq!(
+        stage.atlas.urgencies.lock().unwrap().last(),
+        Some(&Urgency::RefreshAhead)
+    );
+    stage.atlas.release();
+    stage.settle().await;
+    let found = stage.ask("app").await.unwrap();
+    assert_eq!(found.source, Source::RefreshedAhead);
+    assert_eq!(found.upstream_calls, 0);
+    assert!(stage.body("app", &found).contains("two"));
+    assert_eq!(stage.metrics.refreshes_ahead.get(), 1);
+}
+
+#[tokio::test]
+async fn a_list_that_nobody_asked_for_again_is_not_renewed_ahead() {
+    let stage = Stage::new(Config::default());
+    let first = stage.ask("app").await.unwrap();
+    stage.hands.advance(first.entry.lifetime().due());
+    assert_eq!(stage.ask("app").await.unwrap().source, Source::Hit);
+    stage.settle().await;
+    assert_eq!(stage.atlas.walks(), 1);
+}
+
+#[tokio::test]
+async fn a_refusal_to_renew_ahead_costs_no_answer() {
+    let stage = Stage::new(Config::default());
+    let first = stage.ask("app").await.unwrap();
+    stage.ask("app").await.unwrap();
+    stage.hands.advance(first.entry.lifetime().due());
+    stage.atlas.says(down());
+    stage.ask("app").await.unwrap();
+    stage.settle().await;
+    assert_eq!(stage.ask("app").await.unwrap().source, Source::Hit);
+    assert_eq!(stage.atlas.walks(), 2, "it is left alone for a while");
+    stage.pass(5);
+    stage.ask("app").await.unwrap();
+    stage.settle().await;
+    assert_eq!(stage.atlas.walks(), 3);
+}
+
+#[tokio::test]
+async fn a_caller_with_an_old_list_to_fall_back_on_waits_for_a_hanging_atlas_only_a_little() {
+    let stage = Stage::new(Config::default());
+    stage.ask("app").await.unwrap();
+    stage.pass(PAST_TTL);
+    stage.atlas.hold();
+    stage.atlas.says(list(&["two"]));
+    let (found, ()) = tokio::join!(stage.ask("app"), async {
+        stage.breathe().await;
+        stage.pass(3);
+    });
+    assert_eq!(found.unwrap().source, Source::Stale(Staleness::Slow));
+    // Who comes now does not wait at all, and nobody begins a second walk.
+    let found = stage.ask("app").await.unwrap();
+    assert_eq!(found.source, Source::Stale(Staleness::Slow));
+    assert_eq!(stage.atlas.walks(), 2);
+    stage.atlas.release();
+    stage.settle().await;
+    let found = stage.ask("app").await.unwrap();
+    assert_eq!(found.source, Source::Hit);
+    assert!(stage.body("app", &found).contains("two"));
+}
+
+#[tokio::test]
+async fn what_is_switched_off_is_not_done() {
+    let off = Config {
+        ttl: Duration::ZERO,
+        stale_if_error: Duration::ZERO,
+        negative_ttl: Duration::ZERO,
+        refresh_ahead: false,
+        min_refresh_interval: Duration::ZERO,
+        ..Config::default()
+    };
+    let stage = Stage::new(off);
+    for _ in 0..3 {
+        assert_eq!(stage.ask("app").await.unwrap().source, Source::Miss);
+    }
+    stage.atlas.says(down());
+    assert!(stage.ask("app").await.is_err());
+    stage
+        .atlas
+        .says(Word::Refusal(StatusCode::NOT_FOUND, "USER_NOT_FOUND"));
+    for _ in 0..2 {
+        let refused = stage.ask("app").await.unwrap_err();
+        assert_eq!(refused.source(), Some(Source::Miss));
+    }
+}
+
+#[tokio::test]
+async fn settings_can_be_replaced_while_lists_are_remembered() {
+    let stage = Stage::new(Config::default());
+    stage.ask("app").await.unwrap();
+    stage.cache.replace_config(Config {
+        stale_if_error: Duration::ZERO,
+        ..Config::default()
+    });
+    stage.pass(PAST_TTL);
+    stage.atlas.says(down());
+    assert!(stage.ask("app").await.is_err());
+}

@@ -1,0 +1,214 @@
+//! A cache, a clock and an Atlas that says what the test has told it to say.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+
+use super::super::*;
+use crate::atlas::Certificate;
+use crate::atlas::CertificateList;
+use crate::atlas::Timestamp;
+use crate::clock::Hands;
+use crate::upstream::AtlasAnswer;
+use crate::upstream::FetchFailure;
+use crate::upstream::Walk;
+
+/// What a scripted Atlas says.
+#[derive(Clone, Debug)]
+pub(super) enum Word {
+    /// Certificates, each with the second of its `notAfter`.
+    List(Vec<(String, i64)>),
+    /// An error document.
+    Refusal(StatusCode, &'static str),
+    Failure(FetchFailure),
+    Panic,
+}
+
+pub(super) struct Stage {
+    pub(super) cache: Cache,
+    pub(super) hands: Hands,
+    pub(super) tasks: TaskTracker,
+    pub(super) metrics: CacheMetrics,
+    pub(super) atlas: Arc<Atlas>,
+}
+
+/// Counts walks, and lets each end only while the gate is open.
+#[derive(Debug)]
+pub(super) struct Atlas {
+    word: watch::Sender<Word>,
+    gate: watch::Sender<bool>,
+    walks: AtomicU32,
+    under_way: AtomicU32,
+    most_at_once: AtomicU32,
+    pub(super) urgencies: std::sync::Mutex<Vec<Urgency>>,
+    clock: Clock,
+}
+
+pub(super) const START: i64 = 1_800_000_000;
+pub(super) const ADDRESS: Address<'static> = Address {
+    scheme: "https",
+    host: "gateway.example",
+    root: "/api/atlas/v2",
+};
+
+pub(super) fn question(name: &str) -> Question {
+    Question {
+        project: "32b6e34b3d91647abb20e7b8".parse().unwrap(),
+        username: name.parse().unwrap(),
+    }
+}
+
+/// A list of certificates that outlive every test.
+pub(super) fn list(names: &[&str]) -> Word {
+    Word::List(
+        names
+            .iter()
+            .map(|name| (format!("{{\"_id\":\"{name}\"}}"), i64::MAX / 2_000_000))
+            .collect(),
+    )
+}
+
+pub(super) fn down() -> Word {
+    Word::Failure(FetchFailure::Unreachable)
+}
+
+impl Stage {
+    pub(super) fn new(config: Config) -> Self {
+        let (clock, hands) = Clock::manual(Timestamp::from_seconds(START));
+        let tasks = TaskTracker::new();
+        let metrics = CacheMetrics::default();
+        Self {
+            cache: Cache::new(config, clock.clone(), metrics.clone(), tasks.clone()),
+            hands,
+            tasks,
+            metrics,
+            atlas: Arc::new(Atlas {
+                word: watch::Sender::new(list(&["one"])),
+                gate: watch::Sender::new(true),
+                walks: AtomicU32::new(0),
+                under_way: AtomicU32::new(0),
+                most_at_once: AtomicU32::new(0),
+                urgencies: std::sync::Mutex::default(),
+                clock,
+            }),
+        }
+    }
+
+    pub(super) async fn ask(&self, name: &str) -> Result<Found, NotFound> {
+        self.ask_with(name, Wish::Any).await
+    }
+
+    pub(super) async fn refresh(&self, name: &str) -> Result<Found, NotFound> {
+        self.ask_with(name, Wish::Refresh).await
+    }
+
+    pub(super) async fn ask_with(&self, name: &str, wish: Wish) -> Result<Found, NotFound> {
+        let ask = Ask {
+            address: ADDRESS,
+            wish,
+            now: self.hands.now(),
+        };
+        let atlas = Arc::clone(&self.atlas);
+        self.cache
+            .0
+            .look_up(&question(name), ask, move |errand| {
+                Arc::clone(&atlas).walk(errand)
+            })
+            .await
+    }
+
+    /// The usual answer's certificates, as far as they are served now.
+    pub(super) fn body(&self, name: &str, found: &Found) -> String {
+        let now = self.hands.now().wall;
+        let usual = found.entry.usual(&question(name), ADDRESS, now);
+        String::from_utf8(usual.body.to_vec()).unwrap()
+    }
+
+    pub(super) fn pass(&self, seconds: u64) {
+        self.hands.advance(Duration::from_secs(seconds));
+    }
+
+    /// Lets every walk under way come to its end.
+    pub(super) async fn settle(&self) {
+        while self.atlas.under_way.load(Ordering::SeqCst) > 0 || self.metrics.walks.get() > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Lets what has been spawned begin.
+    pub(super) async fn breathe(&self) {
+        for _ in 0..64 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+impl Atlas {
+    pub(super) fn says(&self, word: Word) {
+        self.word.send_replace(word);
+    }
+
+    /// Lets walks begin, but not end.
+    pub(super) fn hold(&self) {
+        self.gate.send_replace(false);
+    }
+
+    pub(super) fn release(&self) {
+        self.gate.send_replace(true);
+    }
+
+    pub(super) fn walks(&self) -> u32 {
+        self.walks.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn most_at_once(&self) -> u32 {
+        self.most_at_once.load(Ordering::SeqCst)
+    }
+
+    /// One walk: reads what Atlas says now, and brings it once the gate is open.
+    pub(super) async fn walk(self: Arc<Self>, errand: Errand) -> Result<Fetched, FetchError> {
+        self.walks.fetch_add(1, Ordering::SeqCst);
+        self.urgencies.lock().unwrap().push(errand.urgency);
+        let at_once = self.under_way.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most_at_once.fetch_max(at_once, Ordering::SeqCst);
+        let (word, answered_at) = (self.word.borrow().clone(), self.clock.now());
+        let mut gate = self.gate.subscribe();
+        gate.wait_for(|open| *open).await.unwrap();
+        self.under_way.fetch_sub(1, Ordering::SeqCst);
+        let walk = Walk {
+            credential: "platform".into(),
+            calls: 2,
+            pages: 1,
+            duration: Duration::from_millis(50),
+            status: Some(StatusCode::OK),
+        };
+        let reason = match word {
+            Word::List(items) => {
+                let list = CertificateList::join(items.iter().map(|(json, seconds)| Certificate {
+                    json,
+                    not_after: Timestamp::from_seconds(*seconds),
+                }));
+                return Ok(Fetched {
+                    list: list.unwrap(),
+                    answered_at,
+                    walk,
+                });
+            }
+            Word::Refusal(status, code) => FetchFailure::Atlas(AtlasAnswer {
+                status,
+                body: Bytes::from_static(b"{}"),
+                error_code: Some(code.into()),
+                retry_after: None,
+            }),
+            Word::Failure(failure) => failure,
+            Word::Panic => panic!("a bug in the walk"),
+        };
+        Err(FetchError { reason, walk })
+    }
+}
