@@ -117,16 +117,16 @@ pub(super) struct Seat {
     metrics: CacheMetrics,
 }
 
-/// Removes a flight whose task died, so that the next asker starts another.
-struct Tower<'a> {
-    inner: &'a Inner,
-    question: &'a Question,
+/// Removes a flight whose task died, or was never run, so that the next asker starts another.
+struct Tower {
+    inner: Arc<Inner>,
+    question: Question,
     landed: bool,
 }
 
 /// What a flight's task needs to know.
 struct Trip {
-    question: Question,
+    tower: Tower,
     home: Home,
     urgency: Urgency,
     progress: watch::Sender<Progress>,
@@ -241,7 +241,8 @@ impl Inner {
         let seat = self.flights.seat(&flight, flight.walk, true);
         table.insert(question.clone(), flight);
         drop(table);
-        self.depart(Trip::new(question, ask.address, urgency, progress), fetch);
+        let tower = Tower::watch(self, question);
+        self.depart(Trip::new(tower, ask.address, urgency, progress), fetch);
         Boarded::Seat(seat)
     }
 
@@ -260,52 +261,16 @@ impl Inner {
         let (flight, progress) = Flight::new(ask.now.elapsed, urgency);
         table.insert(question.clone(), flight);
         drop(table);
-        self.depart(Trip::new(question, ask.address, urgency, progress), fetch);
+        let tower = Tower::watch(self, question);
+        self.depart(Trip::new(tower, ask.address, urgency, progress), fetch);
     }
 
-    fn depart<F, Fut>(self: &Arc<Self>, trip: Trip, fetch: F)
+    fn depart<F, Fut>(&self, trip: Trip, fetch: F)
     where
         F: Fn(Errand) -> Fut + Send + 'static,
         Fut: Future<Output = Result<Fetched, FetchError>> + Send + 'static,
     {
-        let flight = Arc::clone(self).fly(trip, fetch);
-        self.tasks.spawn(flight.in_current_span());
-    }
-
-    async fn fly<F, Fut>(self: Arc<Self>, trip: Trip, fetch: F)
-    where
-        F: Fn(Errand) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<Fetched, FetchError>> + Send + 'static,
-    {
-        let Trip {
-            question,
-            home,
-            mut urgency,
-            progress,
-        } = trip;
-        let mut tower = Tower::watch(&self, &question);
-        loop {
-            let now = self.clock.now();
-            let of = Circumstances {
-                question: &question,
-                address: home.address(),
-                fill_id: FillId::mint(now),
-                began: now.elapsed,
-                ahead: urgency == Urgency::RefreshAhead,
-            };
-            let fetched = fetch(Errand {
-                question: question.clone(),
-                fill_id: of.fill_id,
-                urgency,
-            })
-            .await;
-            let landing = Landing::of(self.entry(of, fetched), of.fill_id);
-            match self.land(&question, landing, &progress) {
-                Some(next) => urgency = next,
-                None => break,
-            }
-        }
-        tower.landed = true;
+        self.tasks.spawn(fly(trip, fetch).in_current_span());
     }
 
     fn entry(
@@ -364,6 +329,42 @@ impl Inner {
         progress.send_replace(brought);
         next
     }
+}
+
+/// Walks until there is nothing left to walk for.
+async fn fly<F, Fut>(trip: Trip, fetch: F)
+where
+    F: Fn(Errand) -> Fut + Send + 'static,
+    Fut: Future<Output = Result<Fetched, FetchError>> + Send + 'static,
+{
+    let Trip {
+        mut tower,
+        home,
+        mut urgency,
+        progress,
+    } = trip;
+    loop {
+        let now = tower.inner.clock.now();
+        let of = Circumstances {
+            question: &tower.question,
+            address: home.address(),
+            fill_id: FillId::mint(now),
+            began: now.elapsed,
+            ahead: urgency == Urgency::RefreshAhead,
+        };
+        let fetched = fetch(Errand {
+            question: tower.question.clone(),
+            fill_id: of.fill_id,
+            urgency,
+        })
+        .await;
+        let landing = Landing::of(tower.inner.entry(of, fetched), of.fill_id);
+        match tower.inner.land(&tower.question, landing, &progress) {
+            Some(next) => urgency = next,
+            None => break,
+        }
+    }
+    tower.landed = true;
 }
 
 impl Flight {
@@ -510,36 +511,37 @@ impl Landing {
     }
 }
 
-impl<'a> Tower<'a> {
-    fn watch(inner: &'a Inner, question: &'a Question) -> Self {
+impl Tower {
+    fn watch(inner: &Arc<Inner>, question: &Question) -> Self {
         inner.metrics.walks.inc();
         Self {
-            inner,
-            question,
+            inner: Arc::clone(inner),
+            question: question.clone(),
             landed: false,
         }
     }
 }
 
-impl Drop for Tower<'_> {
+impl Drop for Tower {
     fn drop(&mut self) {
-        self.inner.metrics.walks.dec();
+        let metrics = &self.inner.metrics;
+        metrics.walks.dec();
         if !self.landed {
-            self.inner.metrics.walks_died.inc();
-            self.inner.flights.lock().remove(self.question);
+            metrics.walks_died.inc();
+            self.inner.flights.lock().remove(&self.question);
         }
     }
 }
 
 impl Trip {
     fn new(
-        question: &Question,
+        tower: Tower,
         address: Address<'_>,
         urgency: Urgency,
         progress: watch::Sender<Progress>,
     ) -> Self {
         Self {
-            question: question.clone(),
+            tower,
             home: Home::of(address),
             urgency,
             progress,

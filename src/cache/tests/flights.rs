@@ -52,7 +52,7 @@ async fn no_more_than_ten_thousand_wait_in_all() {
     let mut callers: Vec<_> = names.iter().map(|name| Box::pin(stage.ask(name))).collect();
     let waiting = callers
         .iter_mut()
-        .filter_map(|caller| caller.now_or_never())
+        .filter_map(FutureExt::now_or_never)
         .collect::<Vec<_>>();
     assert!(matches!(
         waiting[..],
@@ -87,8 +87,9 @@ async fn t2_followers_of_a_walk_that_failed_get_one_more_and_not_a_third() {
     stage.breathe().await;
     // What the second walk reads; the first one has read already.
     stage.atlas.says(list(&["one"]));
-    stage.atlas.release();
+    stage.atlas.release_one();
     leader.await.unwrap_err();
+    stage.atlas.release();
     for answer in join_all(followers).await {
         assert_eq!(answer.unwrap().source, Source::Collapsed);
     }
@@ -188,9 +189,10 @@ async fn who_insists_while_an_older_walk_is_under_way_gets_the_next_one() {
     stage.pass(6);
     let mut late: Vec<_> = (0..3).map(|_| Box::pin(stage.refresh("app"))).collect();
     assert!(late.iter_mut().all(|it| it.now_or_never().is_none()));
-    stage.atlas.release();
+    stage.atlas.release_one();
     let early = early.await.unwrap();
     assert!(stage.body("app", &early).contains("one"));
+    stage.atlas.release();
     let mut sources = Vec::new();
     for answer in join_all(late).await {
         let found = answer.unwrap();

@@ -134,7 +134,9 @@ async fn a_list_in_use_is_renewed_before_its_time_and_nobody_waits() {
     let due = first.entry.lifetime().due();
     stage.pass(100);
     stage.ask("app").await.unwrap();
-    stage.hands.advance(due - Duration::from_secs(100));
+    stage
+        .hands
+        .advance(due.saturating_sub(Duration::from_secs(100)));
     stage.atlas.hold();
     stage.atlas.says(list(&["two"]));
     for _ in 0..10 {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
+use tokio::sync::Semaphore;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
@@ -33,7 +34,6 @@ pub(super) enum Word {
 pub(super) struct Stage {
     pub(super) cache: Cache,
     pub(super) hands: Hands,
-    pub(super) tasks: TaskTracker,
     pub(super) metrics: CacheMetrics,
     pub(super) atlas: Arc<Atlas>,
 }
@@ -42,7 +42,7 @@ pub(super) struct Stage {
 #[derive(Debug)]
 pub(super) struct Atlas {
     word: watch::Sender<Word>,
-    gate: watch::Sender<bool>,
+    gate: Semaphore,
     walks: AtomicU32,
     under_way: AtomicU32,
     most_at_once: AtomicU32,
@@ -50,6 +50,8 @@ pub(super) struct Atlas {
     clock: Clock,
 }
 
+/// As many walks as no test makes.
+const OPEN: usize = 1 << 20;
 pub(super) const START: i64 = 1_800_000_000;
 pub(super) const ADDRESS: Address<'static> = Address {
     scheme: "https",
@@ -81,16 +83,14 @@ pub(super) fn down() -> Word {
 impl Stage {
     pub(super) fn new(config: Config) -> Self {
         let (clock, hands) = Clock::manual(Timestamp::from_seconds(START));
-        let tasks = TaskTracker::new();
         let metrics = CacheMetrics::default();
         Self {
-            cache: Cache::new(config, clock.clone(), metrics.clone(), tasks.clone()),
+            cache: Cache::new(config, clock.clone(), metrics.clone(), TaskTracker::new()),
             hands,
-            tasks,
             metrics,
             atlas: Arc::new(Atlas {
                 word: watch::Sender::new(list(&["one"])),
-                gate: watch::Sender::new(true),
+                gate: Semaphore::new(OPEN),
                 walks: AtomicU32::new(0),
                 under_way: AtomicU32::new(0),
                 most_at_once: AtomicU32::new(0),
@@ -156,11 +156,16 @@ impl Atlas {
 
     /// Lets walks begin, but not end.
     pub(super) fn hold(&self) {
-        self.gate.send_replace(false);
+        self.gate.forget_permits(usize::MAX);
+    }
+
+    /// Lets one walk end.
+    pub(super) fn release_one(&self) {
+        self.gate.add_permits(1);
     }
 
     pub(super) fn release(&self) {
-        self.gate.send_replace(true);
+        self.gate.add_permits(OPEN);
     }
 
     pub(super) fn walks(&self) -> u32 {
@@ -178,8 +183,7 @@ impl Atlas {
         let at_once = self.under_way.fetch_add(1, Ordering::SeqCst) + 1;
         self.most_at_once.fetch_max(at_once, Ordering::SeqCst);
         let (word, answered_at) = (self.word.borrow().clone(), self.clock.now());
-        let mut gate = self.gate.subscribe();
-        gate.wait_for(|open| *open).await.unwrap();
+        self.gate.acquire().await.unwrap().forget();
         self.under_way.fetch_sub(1, Ordering::SeqCst);
         let walk = Walk {
             credential: "platform".into(),
