@@ -18,6 +18,15 @@ mod keys;
 mod memory;
 mod token;
 
+#[cfg(test)]
+#[path = "../tests/gateway/forgeries.rs"]
+mod forgeries;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+#[path = "../tests/gateway/tokens.rs"]
+mod tokens;
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;

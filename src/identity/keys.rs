@@ -110,11 +110,17 @@ enum Turn {
 
 impl Keys {
     pub(super) fn new(issuer: Arc<str>, source: Source) -> Self {
+        // The keeper's first attempt counts as under way before it begins, so that callers who come
+        // earlier wait for it instead of asking for another.
+        let gate = Gate {
+            running: matches!(source, Source::Published(_)),
+            ..Gate::default()
+        };
         Self {
             issuer,
             source,
             present: ArcSwapOption::empty(),
-            gate: Mutex::default(),
+            gate: Mutex::new(gate),
             wanted: Notify::new(),
             attempts: watch::Sender::new(0),
         }
@@ -129,6 +135,7 @@ impl Keys {
         gate.asked_for_unknown = old.asked_for_unknown;
         gate.failures = old.failures;
         // What is under way ends with its keeper, so it is begun again.
+        gate.running = old.running;
         gate.due = if old.running { now } else { old.due };
     }
 
@@ -157,12 +164,17 @@ impl Keys {
         }
     }
 
+    /// Tells how many attempts there were to bring the keys up to date.
+    pub(super) fn attempts(&self) -> watch::Receiver<u64> {
+        self.attempts.subscribe()
+    }
+
     async fn wait_for_news(&self, clock: &Clock, now: Duration) {
         if !matches!(self.source, Source::Published(_)) {
             return;
         }
         // Subscribed before the keeper is woken, or its news could come before anybody listens.
-        let mut attempts = self.attempts.subscribe();
+        let mut attempts = self.attempts();
         match self.gate().turn(now) {
             Turn::NotNow => return,
             Turn::Wake => self.wanted.notify_one(),
