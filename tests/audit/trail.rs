@@ -1,0 +1,212 @@
+//! A journal in a directory of its own, and what stands in it.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use atlas_cert_gateway::atlas::Question;
+use atlas_cert_gateway::atlas::Timestamp;
+use atlas_cert_gateway::audit::Arrival;
+use atlas_cert_gateway::audit::Audit;
+use atlas_cert_gateway::audit::AuditError;
+use atlas_cert_gateway::audit::CacheUse;
+use atlas_cert_gateway::audit::Closing;
+use atlas_cert_gateway::audit::Config;
+use atlas_cert_gateway::audit::Entry;
+use atlas_cert_gateway::audit::Outcome;
+use atlas_cert_gateway::audit::Unrecorded;
+use atlas_cert_gateway::audit::verify::Report;
+use atlas_cert_gateway::audit::verify::verify;
+use atlas_cert_gateway::clock::Clock;
+use atlas_cert_gateway::clock::Hands;
+use atlas_cert_gateway::identity::Caller;
+use atlas_cert_gateway::telemetry::metrics::audit::AuditMetrics;
+use serde_json::Value;
+use tempfile::TempDir;
+use uuid::Uuid;
+
+pub(crate) struct Trail {
+    pub(crate) audit: Audit,
+    pub(crate) clock: Clock,
+    pub(crate) hands: Hands,
+    pub(crate) config: Config,
+    pub(crate) metrics: AuditMetrics,
+    place: TempDir,
+}
+
+impl Trail {
+    pub(crate) fn new() -> Self {
+        Self::with(|_| ())
+    }
+
+    pub(crate) fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let place = tempfile::tempdir().unwrap();
+        let mut config = Config {
+            directory: place.path().join("audit"),
+            ..Config::default()
+        };
+        change(&mut config);
+        let (clock, hands) = Clock::manual(START);
+        let metrics = AuditMetrics::default();
+        let audit = Audit::open(&config, "test", clock.clone(), metrics.clone()).unwrap();
+        Self {
+            audit,
+            clock,
+            hands,
+            config,
+            metrics,
+            place,
+        }
+    }
+
+    pub(crate) fn entry(&self) -> Entry {
+        self.audit.entry(self.arrival())
+    }
+
+    pub(crate) fn arrival(&self) -> Arrival {
+        Arrival {
+            request_id: Uuid::now_v7(),
+            peer: "192.0.2.7:50123".parse().unwrap(),
+            at: self.clock.now(),
+            caller_request_id: None,
+        }
+    }
+
+    pub(crate) fn closing(&self) -> Closing<'static> {
+        Closing {
+            outcome: Outcome::Answered,
+            status: 200,
+            error_code: None,
+            cache: CacheUse::Hit,
+            fill_id: None,
+            age: Some(Duration::from_millis(1_500)),
+            certificates: Some(2),
+            upstream_calls: 0,
+            now: self.clock.now(),
+        }
+    }
+
+    /// Records one answered lookup by `subject`.
+    pub(crate) async fn record(&self, subject: &str) -> Result<(), Unrecorded> {
+        let mut entry = self.entry();
+        entry.identified(&caller(subject));
+        entry.asked(&question("app"));
+        entry.close(self.closing()).await
+    }
+
+    /// Ends the journal and begins it again.
+    pub(crate) async fn restart(self) -> Self {
+        let Self {
+            audit,
+            clock,
+            hands,
+            config,
+            metrics,
+            place,
+        } = self;
+        audit.close().await;
+        let audit = Audit::open(&config, "test", clock.clone(), metrics.clone()).unwrap();
+        Self {
+            audit,
+            clock,
+            hands,
+            config,
+            metrics,
+            place,
+        }
+    }
+
+    pub(crate) fn reopened(&self) -> Result<Audit, AuditError> {
+        Audit::open(
+            &self.config,
+            "test",
+            self.clock.clone(),
+            AuditMetrics::default(),
+        )
+    }
+
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        let mut files: Vec<_> = fs::read_dir(&self.config.directory)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.file_name().unwrap() != ".lock")
+            .collect();
+        files.sort_by_key(|path| (number(path), path.clone()));
+        files
+    }
+
+    pub(crate) fn lines(&self) -> Vec<Value> {
+        self.files()
+            .iter()
+            .filter(|path| !path.to_str().unwrap().ends_with(".torn"))
+            .flat_map(|path| {
+                let text = fs::read_to_string(path).unwrap();
+                assert!(text.is_ascii());
+                text.lines()
+                    .map(|line| serde_json::from_str(line).expect(line))
+                    .collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
+    pub(crate) fn lookups(&self) -> Vec<Value> {
+        let mut lines = self.lines();
+        lines.retain(|line| line["kind"] == "lookup");
+        lines
+    }
+
+    pub(crate) fn verify(&self) -> Report {
+        verify(&self.config.directory, 1).unwrap()
+    }
+
+    /// Lets `span` pass on the clock, and everybody who waited for it run.
+    pub(crate) async fn pass(&self, span: Duration) {
+        self.hands.advance(span);
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Waits, in real time but not for long, until `reached` holds: what a thread does in its own time.
+    pub(crate) async fn until(&self, mut reached: impl FnMut() -> bool) {
+        for _ in 0..5_000 {
+            if reached() {
+                return;
+            }
+            self.hands.advance(Duration::from_millis(1));
+            tokio::task::yield_now().await;
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+        panic!("it has not come to pass");
+    }
+}
+
+pub(crate) fn caller(subject: &str) -> Arc<Caller> {
+    Arc::new(Caller {
+        subject: Box::from(subject),
+        issuer: Arc::from("https://idp.internal.example"),
+        client_id: None,
+        token_id: Some(Box::from("token-1")),
+        scopes: Box::default(),
+        expires_at: START.plus(Duration::from_hours(1)),
+    })
+}
+
+pub(crate) fn question(username: &str) -> Question {
+    Question {
+        project: "32b6e34b3d91647abb20e7b8".parse().unwrap(),
+        username: username.parse().unwrap(),
+    }
+}
+
+fn number(path: &std::path::Path) -> u64 {
+    let name = path.file_name().unwrap().to_str().unwrap();
+    name.split(['-', '.'])
+        .nth(2)
+        .and_then(|digits| digits.parse().ok())
+        .unwrap_or_default()
+}
+
+/// 2026-08-10T02:06:35Z.
+pub(crate) const START: Timestamp = Timestamp::from_seconds(1_786_327_595);
