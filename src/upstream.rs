@@ -1,191 +1,363 @@
 //! How we ask Atlas: a question goes in, the complete list of one moment comes out, or the reason why
 //! not.
+//!
+//! # The way of a question
+//!
+//! [`credential`] finds who we are for the project. [`walk`] reads page after page ([`page`]) and proves
+//! that they are of one moment ([`pages`]). Each page is one [`call`], which passes a token
+//! ([`service_account`]) or a nonce ([`api_key`]), the breakers ([`breaker`]), the project's budget
+//! ([`budget`]), a turn ([`turns`]) and the wire ([`transport`]), and is tried again where that is right
+//! ([`retry`]).
+//!
+//! # What is deliberately absent
+//!
+//! - No caller's header, token or query ever reaches Atlas: a [`Question`] holds none.
+//! - No link of Atlas's is ever followed; the path of every page is written here.
+//! - Nothing is remembered but budgets, breakers and tokens: what Atlas answered is the cache's.
 
+mod answer;
+mod api_key;
+mod breaker;
+mod budget;
+mod call;
+mod chance;
+mod config;
+mod credential;
+mod exchange;
+mod ledger;
+mod page;
+mod pages;
+mod project;
+mod reply;
+mod retry;
+mod retry_after;
+mod sealed;
+mod service_account;
+mod token;
+mod transport;
+mod turns;
+mod walk;
+mod watched_secret;
+
+pub use answer::AtlasAnswer;
+pub use answer::CredentialFailure;
+pub use answer::FetchError;
+pub use answer::FetchFailure;
+pub use answer::Fetched;
+pub use answer::Urgency;
+pub use answer::Verdict;
+pub use answer::Walk;
+pub use budget::BudgetView;
+pub use chance::Chance;
+pub use config::Api;
+pub use config::ApiKeyConfig;
+pub use config::Config;
+pub use config::CredentialConfig;
+pub use config::Limits;
+pub use config::Proof;
+pub use config::ServiceAccountConfig;
+pub use credential::Refusal;
+
+use std::fmt;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::StatusCode;
+use futures_util::future::join_all;
+use tokio_util::sync::CancellationToken;
 
-use crate::atlas::CertificateList;
-use crate::clock::Moment;
+use crate::atlas::ProjectId;
+use crate::atlas::Question;
+use crate::clock::Clock;
+use crate::settings::Mistake;
+use crate::telemetry::metrics::upstream::CredentialLabels;
+use crate::telemetry::metrics::upstream::UpstreamMetrics;
+use breaker::Breaker;
+use breaker::Ended;
+use budget::Rates;
+use call::Caller;
+use credential::Credential;
+use credential::Login;
+use credential::Tools;
+use project::Projects;
+use transport::Transport;
+use turns::Turns;
+use walk::Log;
 
-/// How much a call to Atlas matters when there are not enough for all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Urgency {
-    /// Nobody waits: a hot entry is renewed before its time.
-    RefreshAhead,
-    /// A caller waits, but there is a stale answer to give.
-    Revalidate,
-    /// A caller waits and there is nothing else to give.
-    Miss,
-}
+/// The way to Atlas. Cheap to clone.
+#[derive(Clone)]
+pub struct Upstream(Arc<Inner>);
 
-/// What a walk cost and where it went; kept with its list, and written to the audit trail.
-#[derive(Clone, Debug)]
-pub struct Walk {
-    /// The credential's configured name; empty if none matches the project.
+/// A credential that cannot work now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotReady {
+    /// Its configured name.
     pub credential: Arc<str>,
-    /// Calls to Atlas's API, retries and the proof of one moment included; mints not.
-    pub calls: u32,
-    /// Pages in the list.
-    pub pages: u32,
-    /// From the first call to the last answer.
-    pub duration: Duration,
-    /// Atlas's last status; `None` if it never answered.
-    pub status: Option<StatusCode>,
+    /// Why.
+    pub why: Refusal,
 }
 
-/// A complete list of one moment.
+/// What became of trying a credential.
 #[derive(Clone, Debug)]
-pub struct Fetched {
-    /// The certificates.
-    pub list: CertificateList,
-    /// When Atlas answered with the oldest page: `Age` counts from here.
-    pub answered_at: Moment,
-    /// What it cost.
-    pub walk: Walk,
+pub struct OnlineCheck {
+    /// Its configured name.
+    pub credential: Arc<str>,
+    /// What is wrong; `None` if Atlas accepts it.
+    pub problem: Option<FetchError>,
 }
 
-/// Why there is no list.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("could not list certificates")]
-pub struct FetchError {
-    /// What went wrong.
-    #[source]
-    pub reason: FetchFailure,
-    /// What it cost all the same.
-    pub walk: Walk,
+struct Inner {
+    api: Api,
+    limits: Limits,
+    clock: Clock,
+    chance: Chance,
+    metrics: UpstreamMetrics,
+    transport: Transport,
+    credentials: Vec<Arc<Credential>>,
+    projects: Projects,
+    turns: Turns,
+    host: Mutex<Breaker>,
 }
 
-/// What went wrong with a walk.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum FetchFailure {
-    /// Atlas answered with an error document, which is passed on as it is.
-    #[error("Atlas answered {}", .0.status)]
-    Atlas(AtlasAnswer),
-    /// The breaker is open: Atlas has failed too often to be asked now.
-    #[error("Atlas is not asked while it keeps failing")]
-    BreakerOpen {
-        /// When it is worth asking again.
-        retry_after: Duration,
-    },
-    /// Too many walks are under way or waiting.
-    #[error("too many calls to Atlas are waiting")]
-    Busy {
-        /// When it is worth asking again.
-        retry_after: Duration,
-    },
-    /// No token for Atlas: the service account could not get one.
-    #[error("no credential for Atlas: {0}")]
-    Credential(CredentialFailure),
-    /// Pages of different moments, however often the walk was begun again.
-    #[error("the list changed while it was read")]
-    Inconsistent,
-    /// Not what Atlas's API answers: wrong type, malformed, oversized, another project's.
-    #[error("Atlas's answer cannot be used: {0}")]
-    InvalidResponse(&'static str),
-    /// No configured credential covers the project.
-    #[error("no credential is configured for the project")]
-    NoCredential,
-    /// Our share of the project's bucket is spent, or Atlas has asked us to wait.
-    #[error("the project's share of Atlas's rate limit is spent")]
-    RateLimited {
-        /// When it is worth asking again.
-        retry_after: Duration,
-    },
-    /// Atlas did not answer in time.
-    #[error("Atlas did not answer in time")]
-    Timeout,
-    /// TLS failed: a wrong, expired or untrusted certificate.
-    #[error("Atlas's certificate was not accepted")]
-    Tls,
-    /// No connection, or one that broke.
-    #[error("Atlas could not be reached")]
-    Unreachable,
+impl Upstream {
+    /// Builds the client and reads the secrets; asks nothing of Atlas yet.
+    ///
+    /// Takes up the token that a former process has left in the state directory.
+    pub fn build(
+        config: &Config,
+        clock: Clock,
+        metrics: UpstreamMetrics,
+    ) -> Result<Self, Vec<Mistake>> {
+        Self::build_with_chance(config, clock, metrics, Chance::System)
+    }
+
+    /// The same, with waits that are not left to chance.
+    pub fn build_with_chance(
+        config: &Config,
+        clock: Clock,
+        metrics: UpstreamMetrics,
+        chance: Chance,
+    ) -> Result<Self, Vec<Mistake>> {
+        let mistakes = config.mistakes();
+        if !mistakes.is_empty() {
+            return Err(mistakes);
+        }
+        let transport = Transport::build(config, clock.clone())?;
+        let tools = Tools {
+            config,
+            transport: &transport,
+            clock: &clock,
+            chance,
+            metrics: &metrics,
+        };
+        let credentials = tools.credentials()?;
+        Ok(Self(Arc::new(Inner {
+            api: config.api,
+            limits: config.limits.clone(),
+            projects: Projects::new(Rates::new(&config.limits)),
+            turns: Turns::new(&config.limits, clock.clone()),
+            host: Mutex::default(),
+            clock,
+            chance,
+            metrics,
+            transport,
+            credentials,
+        })))
+    }
+
+    /// Asks for every certificate of a database user.
+    pub async fn list_certificates(
+        &self,
+        question: &Question,
+        urgency: Urgency,
+    ) -> Result<Fetched, FetchError> {
+        let credential = self.0.credential(&question.project);
+        let Some(credential) = credential else {
+            return Err(FetchError {
+                reason: FetchFailure::NoCredential,
+                walk: Log::default().walk(Arc::from("")),
+            });
+        };
+        self.0.list(question, urgency, &credential).await
+    }
+
+    /// Does what has its time: renews tokens before their end, takes up changed secrets. Returns when
+    /// `stop` is cancelled.
+    pub async fn run(&self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            for credential in &self.0.credentials {
+                credential.tend();
+            }
+            self.0.count_gates();
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = self.0.clock.sleep(BETWEEN_ROUNDS) => {}
+            }
+        }
+    }
+
+    /// Gives the tokens back to Atlas, as well as that goes within a second.
+    pub async fn close(&self) {
+        let revoked = self.0.credentials.iter().map(|credential| async {
+            match &credential.login {
+                Login::Account(account) => account.revoke().await,
+                Login::Key(_) => {}
+            }
+        });
+        // What is not revoked in time ends by itself.
+        let _ = self.0.clock.timeout(TIME_TO_CLOSE, join_all(revoked)).await;
+    }
+
+    /// The credentials that cannot work now. One that was never tried is not among them.
+    pub fn readiness(&self) -> Vec<NotReady> {
+        let credentials = self.0.credentials.iter();
+        credentials
+            .filter_map(|credential| {
+                Some(NotReady {
+                    why: credential.trouble()?,
+                    credential: Arc::clone(&credential.name),
+                })
+            })
+            .collect()
+    }
+
+    /// What is left of a project's budget.
+    pub fn budget_view(&self, project: &ProjectId) -> BudgetView {
+        let now = self.0.clock.now().elapsed;
+        match self.0.projects.known_project(project) {
+            Some(project) => project.rules().budget.view(now),
+            None => self.0.projects.untouched(now).view(now),
+        }
+    }
+
+    /// Tries every credential on one page: of a user that need not exist, in the first project that
+    /// the credential names in full, or in one that cannot exist.
+    pub async fn check_online(&self) -> Vec<OnlineCheck> {
+        let mut checks = Vec::new();
+        for credential in &self.0.credentials {
+            checks.push(OnlineCheck {
+                credential: Arc::clone(&credential.name),
+                problem: self.0.try_out(credential).await,
+            });
+        }
+        checks
+    }
 }
 
-/// Why a service account has no token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CredentialFailure {
-    /// Minting now could reach Atlas's limits on tokens.
-    #[error("too many tokens were minted")]
-    MintLimit,
-    /// The token endpoint refused the client id or secret.
-    #[error("the service account was refused")]
-    Refused,
-    /// The token endpoint failed, or answered something that is no token.
-    #[error("the token endpoint failed")]
-    Unavailable,
-}
+impl Inner {
+    fn credential(&self, project: &ProjectId) -> Option<Arc<Credential>> {
+        let mut credentials = self.credentials.iter();
+        credentials
+            .find(|credential| credential.covers(project))
+            .map(Arc::clone)
+    }
 
-/// Atlas's own words, kept byte for byte.
-#[derive(Clone, Debug)]
-pub struct AtlasAnswer {
-    /// The status.
-    pub status: StatusCode,
-    /// The JSON document.
-    pub body: Bytes,
-    /// `errorCode` of the document.
-    pub error_code: Option<Arc<str>>,
-    /// `Retry-After`, or the seconds named in the document.
-    pub retry_after: Option<Duration>,
-}
+    async fn list(
+        &self,
+        question: &Question,
+        urgency: Urgency,
+        credential: &Credential,
+    ) -> Result<Fetched, FetchError> {
+        let now = self.clock.now().elapsed;
+        let log = Log::default();
+        let caller = Caller {
+            upstream: self,
+            question,
+            urgency,
+            credential,
+            project: self.projects.get(&question.project, now),
+            log: &log,
+            deadline: now + self.limits.walk,
+        };
+        let whole = self.clock.timeout(self.limits.walk, walk::whole(&caller));
+        let whole = whole.await.unwrap_or(Err(FetchFailure::Timeout));
+        let walk = log.walk(Arc::clone(&credential.name));
+        match whole {
+            Ok(whole) => Ok(Fetched {
+                list: whole.list,
+                answered_at: whole.at,
+                walk,
+            }),
+            Err(reason) => Err(FetchError { reason, walk }),
+        }
+    }
 
-/// What a failure means for what is remembered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Atlas answered: the old list is no longer to be served (401, 403, 404 and other 4xx).
-    Denial,
-    /// Atlas answered that the user or the project does not exist.
-    Missing,
-    /// Atlas could not answer now: an old list may be served (unreachable, 5xx, 429, gate closed).
-    Outage,
-}
+    async fn try_out(&self, credential: &Credential) -> Option<FetchError> {
+        let named = credential.named_projects().next();
+        let question = Question {
+            project: named.or_else(|| NOBODYS_PROJECT.parse().ok())?,
+            username: NOBODY.parse().ok()?,
+        };
+        let error = self
+            .list(&question, Urgency::Miss, credential)
+            .await
+            .err()?;
+        let accepted = match &error.reason {
+            // The user does not exist, or is of another kind: Atlas has looked for us.
+            FetchFailure::Atlas(answer) if matches!(answer.status.as_u16(), 400 | 404) => true,
+            // No token reads a project that nobody has.
+            FetchFailure::Atlas(answer) => named.is_none() && answer.says_no_access(),
+            _ => false,
+        };
+        (!accepted).then_some(error)
+    }
 
-impl FetchError {
-    /// What the failure means for what is remembered.
-    pub fn verdict(&self) -> Verdict {
-        match &self.reason {
-            FetchFailure::Atlas(answer) => answer.verdict(),
-            FetchFailure::NoCredential => Verdict::Denial,
-            FetchFailure::BreakerOpen { .. }
-            | FetchFailure::Busy { .. }
-            | FetchFailure::Credential(_)
-            | FetchFailure::Inconsistent
-            | FetchFailure::InvalidResponse(_)
-            | FetchFailure::RateLimited { .. }
-            | FetchFailure::Timeout
-            | FetchFailure::Tls
-            | FetchFailure::Unreachable => Verdict::Outage,
+    fn host_admits(&self, now: Duration) -> Result<(), Duration> {
+        self.host().admit(now)
+    }
+
+    fn host_ended(&self, how: Ended, now: Duration) {
+        if self.host().ended(how, now) {
+            tracing::error!("Atlas cannot be reached; trying rarely");
+        }
+    }
+
+    fn host(&self) -> MutexGuard<'_, Breaker> {
+        self.host.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Shows how many projects of each credential wait for Atlas, and how many breakers are open.
+    fn count_gates(&self) {
+        let now = self.clock.now().elapsed;
+        let mut closed = vec![0; self.credentials.len()];
+        let mut open = i64::from(self.host().is_open());
+        self.projects.for_each(|id, rules| {
+            open += i64::from(rules.breaker.is_open());
+            if rules.budget.gate(now).is_some() {
+                let covers = |credential: &Arc<Credential>| credential.covers(id);
+                let number = self.credentials.iter().position(covers);
+                if let Some(count) = number.and_then(|number| closed.get_mut(number)) {
+                    *count += 1;
+                }
+            }
+        });
+        self.metrics.breakers_open.set(open);
+        for (credential, count) in self.credentials.iter().zip(closed) {
+            let credential = credential.name.as_ref().to_owned();
+            let gate = &self.metrics.gate_closed;
+            gate.get_or_create(&CredentialLabels { credential })
+                .set(count);
         }
     }
 }
 
-impl AtlasAnswer {
-    fn verdict(&self) -> Verdict {
-        let code = self.error_code.as_deref().unwrap_or_default();
-        if self.status.is_server_error()
-            || matches!(
-                self.status,
-                StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT
-            )
-        {
-            Verdict::Outage
-        } else if self.status == StatusCode::NOT_FOUND && MISSING.contains(&code) {
-            Verdict::Missing
-        } else {
-            Verdict::Denial
-        }
+impl fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 
-/// Codes that say that the user or the project does not exist. `RESOURCE_NOT_FOUND` is not among them:
-/// it speaks of our path, not of what was asked.
-const MISSING: [&str; 5] = [
-    "GROUP_NOT_FOUND",
-    "INVALID_GROUP_ID",
-    "USERNAME_NOT_FOUND",
-    "USER_NOT_FOUND",
-    "USER_NOT_IN_GROUP",
-];
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstream")
+            .field("credentials", &self.credentials.len())
+            .finish_non_exhaustive()
+    }
+}
+
+const BETWEEN_ROUNDS: Duration = Duration::from_secs(5);
+const TIME_TO_CLOSE: Duration = Duration::from_secs(1);
+const NOBODY: &str = "atlas-cert-gateway-check";
+const NOBODYS_PROJECT: &str = "000000000000000000000000";

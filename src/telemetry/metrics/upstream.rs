@@ -1,14 +1,201 @@
-//! What is counted of upstream.
+//! What is counted per call to Atlas.
 
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::EncodeLabelValue;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::histogram::exponential_buckets;
 use prometheus_client::registry::Registry;
 
-/// Handles to the metrics of upstream.
-#[derive(Clone, Debug, Default)]
-pub struct UpstreamMetrics {}
+/// Handles to the metrics of upstream. A call to Atlas takes milliseconds, so that finding a handle by
+/// its labels costs nothing; what a cache hit touches is held by itself.
+#[derive(Clone, Debug)]
+pub struct UpstreamMetrics {
+    /// Calls that an answer from the cache made unnecessary.
+    pub calls_saved: Counter,
+    /// Calls, by where they went and how they ended.
+    pub calls: Family<CallLabels, Counter>,
+    /// How long calls took, by where they went.
+    pub duration: Family<EndpointLabels, Histogram, fn() -> Histogram>,
+    /// The last `RateLimit-Remaining` that a credential was told, whichever project it was for.
+    pub rate_limit_remaining: Family<CredentialLabels, Gauge>,
+    /// How many projects of a credential Atlas has asked us to leave alone.
+    pub gate_closed: Family<CredentialLabels, Gauge>,
+    /// Breakers that are open, of the host and of projects.
+    pub breakers_open: Gauge,
+    /// Tokens asked for, by what came of it.
+    pub token_mints: Family<MintLabels, Counter>,
+    /// How long the current token still lives.
+    pub token_expires: Family<CredentialLabels, Gauge<f64, AtomicU64>>,
+    /// Tries beyond the first.
+    pub retries: Counter,
+    /// Walks that began again because the list changed while it was read.
+    pub walks_restarted: Counter,
+    /// Answers that were refused as a protection: another project's, oversized, malformed.
+    pub answers_refused: Counter,
+}
+
+/// Where a call went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum Endpoint {
+    /// A page of certificates.
+    Certificates,
+    /// The end of a token.
+    Revoke,
+    /// A new token.
+    Token,
+}
+
+/// How a call ended: a status of HTTP, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CallLabels {
+    /// Where it went.
+    pub endpoint: Endpoint,
+    /// The status; 0 if there was no answer.
+    pub status: u16,
+}
+
+/// Where a call went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct EndpointLabels {
+    /// Where it went.
+    pub endpoint: Endpoint,
+}
+
+/// Whose call it was: a name out of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CredentialLabels {
+    /// The credential's configured name.
+    pub credential: String,
+}
+
+/// What came of asking for a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub enum MintResult {
+    /// A token.
+    Minted,
+    /// Not asked, or refused: too many tokens.
+    Limited,
+    /// The account was refused.
+    Refused,
+    /// No answer, or none that is a token.
+    Unavailable,
+}
+
+/// What came of asking for a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct MintLabels {
+    /// What came of it.
+    pub result: MintResult,
+}
 
 impl UpstreamMetrics {
     /// Makes the metrics known to `registry`.
-    pub fn register(_registry: &mut Registry) -> Self {
-        Self::default()
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register(
+            "upstream_calls_saved",
+            "Calls to Atlas that an answer from the cache made unnecessary",
+            metrics.calls_saved.clone(),
+        );
+        registry.register(
+            "upstream_calls",
+            "Calls to Atlas; status 0 if there was no answer",
+            metrics.calls.clone(),
+        );
+        registry.register(
+            "upstream_duration_seconds",
+            "Time until an answer of Atlas was there",
+            metrics.duration.clone(),
+        );
+        registry.register(
+            "upstream_rate_limit_remaining",
+            "The last RateLimit-Remaining that Atlas told this credential",
+            metrics.rate_limit_remaining.clone(),
+        );
+        registry.register(
+            "upstream_gate_closed",
+            "Projects that Atlas has asked this credential to leave alone for now",
+            metrics.gate_closed.clone(),
+        );
+        registry.register(
+            "upstream_breakers_open",
+            "Breakers that are open, of the host and of projects",
+            metrics.breakers_open.clone(),
+        );
+        registry.register(
+            "token_mints",
+            "Tokens of service accounts asked for",
+            metrics.token_mints.clone(),
+        );
+        registry.register(
+            "token_expires_in_seconds",
+            "How long the current token of this credential still lives",
+            metrics.token_expires.clone(),
+        );
+        registry.register(
+            "upstream_retries",
+            "Calls to Atlas beyond the first try",
+            metrics.retries.clone(),
+        );
+        registry.register(
+            "upstream_walks_restarted",
+            "Lists read again because they changed while they were read",
+            metrics.walks_restarted.clone(),
+        );
+        registry.register(
+            "upstream_answers_refused",
+            "Answers of Atlas that no client should use: malformed, oversized, another project's",
+            metrics.answers_refused.clone(),
+        );
+        metrics
+    }
+
+    /// Counts one call.
+    pub fn called(&self, endpoint: Endpoint, status: u16, seconds: f64) {
+        // Statuses are a closed set only if a hostile server cannot invent them.
+        let status = if KNOWN.contains(&status) {
+            status
+        } else {
+            OTHER
+        };
+        self.calls
+            .get_or_create(&CallLabels { endpoint, status })
+            .inc();
+        self.duration
+            .get_or_create(&EndpointLabels { endpoint })
+            .observe(seconds);
     }
 }
+
+impl Default for UpstreamMetrics {
+    fn default() -> Self {
+        Self {
+            calls_saved: Counter::default(),
+            calls: Family::default(),
+            duration: Family::new_with_constructor(buckets),
+            rate_limit_remaining: Family::default(),
+            gate_closed: Family::default(),
+            breakers_open: Gauge::default(),
+            token_mints: Family::default(),
+            token_expires: Family::default(),
+            retries: Counter::default(),
+            walks_restarted: Counter::default(),
+            answers_refused: Counter::default(),
+        }
+    }
+}
+
+fn buckets() -> Histogram {
+    // From 5 ms to 10 s.
+    Histogram::new(exponential_buckets(0.005, 2.0, 12))
+}
+
+const KNOWN: [u16; 15] = [
+    0, 200, 400, 401, 402, 403, 404, 406, 408, 410, 429, 500, 502, 503, 504,
+];
+const OTHER: u16 = 999;

@@ -1,0 +1,214 @@
+//! What comes of asking: a list of one moment, or the reason why there is none and what that means for
+//! what is remembered.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+
+use crate::atlas::CertificateList;
+use crate::clock::Moment;
+
+/// How much a call to Atlas matters when there are not enough for all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Urgency {
+    /// Nobody waits: a hot entry is renewed before its time.
+    RefreshAhead,
+    /// A caller waits, but there is a stale answer to give.
+    Revalidate,
+    /// A caller waits and there is nothing else to give.
+    Miss,
+}
+
+/// What a walk cost and where it went; kept with its list, and written to the audit trail.
+#[derive(Clone, Debug)]
+pub struct Walk {
+    /// The credential's configured name; empty if none matches the project.
+    pub credential: Arc<str>,
+    /// Calls to Atlas's API, retries and the proof of one moment included; mints not.
+    pub calls: u32,
+    /// Pages in the list.
+    pub pages: u32,
+    /// From the first call to the last answer.
+    pub duration: Duration,
+    /// Atlas's last status; `None` if it never answered.
+    pub status: Option<StatusCode>,
+}
+
+/// A complete list of one moment.
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    /// The certificates.
+    pub list: CertificateList,
+    /// When Atlas answered with the oldest page: `Age` counts from here.
+    pub answered_at: Moment,
+    /// What it cost.
+    pub walk: Walk,
+}
+
+/// Why there is no list.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("could not list certificates")]
+pub struct FetchError {
+    /// What went wrong.
+    #[source]
+    pub reason: FetchFailure,
+    /// What it cost all the same.
+    pub walk: Walk,
+}
+
+/// What went wrong with a walk.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum FetchFailure {
+    /// Atlas answered with an error document, which is passed on as it is.
+    #[error("Atlas answered {}", .0.status)]
+    Atlas(AtlasAnswer),
+    /// The breaker is open: Atlas has failed too often to be asked now.
+    #[error("Atlas is not asked while it keeps failing")]
+    BreakerOpen {
+        /// When it is worth asking again.
+        retry_after: Duration,
+    },
+    /// Too many walks are under way or waiting.
+    #[error("too many calls to Atlas are waiting")]
+    Busy {
+        /// When it is worth asking again.
+        retry_after: Duration,
+    },
+    /// No token for Atlas: the service account could not get one.
+    #[error("no credential for Atlas: {0}")]
+    Credential(CredentialFailure),
+    /// Pages of different moments, however often the walk was begun again.
+    #[error("the list changed while it was read")]
+    Inconsistent,
+    /// Not what Atlas's API answers: wrong type, malformed, oversized, another project's.
+    #[error("Atlas's answer cannot be used: {0}")]
+    InvalidResponse(&'static str),
+    /// No configured credential covers the project.
+    #[error("no credential is configured for the project")]
+    NoCredential,
+    /// An error without a document of Atlas's: an HTML page, or nothing at all.
+    #[error("Atlas, or something before it, answered {status}")]
+    NoDocument {
+        /// Its status, an error.
+        status: StatusCode,
+        /// When it is worth asking again, if it said so.
+        retry_after: Option<Duration>,
+    },
+    /// Our share of the project's bucket is spent, or Atlas has asked us to wait.
+    #[error("the project's share of Atlas's rate limit is spent")]
+    RateLimited {
+        /// When it is worth asking again.
+        retry_after: Duration,
+    },
+    /// Atlas did not answer in time.
+    #[error("Atlas did not answer in time")]
+    Timeout,
+    /// TLS failed: a wrong, expired or untrusted certificate.
+    #[error("Atlas's certificate was not accepted")]
+    Tls,
+    /// No connection, or one that broke.
+    #[error("Atlas could not be reached")]
+    Unreachable,
+}
+
+/// Why a service account has no token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CredentialFailure {
+    /// Minting now could reach Atlas's limits on tokens.
+    #[error("too many tokens were minted")]
+    MintLimit,
+    /// The token endpoint refused the client id or secret.
+    #[error("the service account was refused")]
+    Refused,
+    /// The token endpoint failed, or answered something that is no token.
+    #[error("the token endpoint failed")]
+    Unavailable,
+}
+
+/// Atlas's own words, kept byte for byte.
+#[derive(Clone, Debug)]
+pub struct AtlasAnswer {
+    /// The status.
+    pub status: StatusCode,
+    /// The JSON document.
+    pub body: Bytes,
+    /// `errorCode` of the document.
+    pub error_code: Option<Arc<str>>,
+    /// `Retry-After`, or the seconds named in the document.
+    pub retry_after: Option<Duration>,
+}
+
+/// What a failure means for what is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Atlas answered: the old list is no longer to be served (401, 403, 404 and other 4xx).
+    Denial,
+    /// Atlas answered that the user or the project does not exist.
+    Missing,
+    /// Atlas could not answer now: an old list may be served (unreachable, 5xx, 429, gate closed).
+    Outage,
+}
+
+impl FetchError {
+    /// What the failure means for what is remembered.
+    pub fn verdict(&self) -> Verdict {
+        match &self.reason {
+            FetchFailure::Atlas(answer) => answer.verdict(),
+            FetchFailure::NoCredential => Verdict::Denial,
+            FetchFailure::BreakerOpen { .. }
+            | FetchFailure::Busy { .. }
+            | FetchFailure::Credential(_)
+            | FetchFailure::Inconsistent
+            | FetchFailure::InvalidResponse(_)
+            | FetchFailure::NoDocument { .. }
+            | FetchFailure::RateLimited { .. }
+            | FetchFailure::Timeout
+            | FetchFailure::Tls
+            | FetchFailure::Unreachable => Verdict::Outage,
+        }
+    }
+}
+
+impl AtlasAnswer {
+    /// Whether a good token lacks a permission. Atlas answers 401 for that too.
+    pub(crate) fn says_no_access(&self) -> bool {
+        let code = self.error_code.as_deref().unwrap_or_default();
+        self.status == StatusCode::UNAUTHORIZED && NO_ACCESS.contains(&code)
+    }
+
+    fn verdict(&self) -> Verdict {
+        let code = self.error_code.as_deref().unwrap_or_default();
+        if self.status.is_server_error()
+            || matches!(
+                self.status,
+                StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT
+            )
+        {
+            Verdict::Outage
+        } else if self.status == StatusCode::NOT_FOUND && MISSING.contains(&code) {
+            Verdict::Missing
+        } else {
+            Verdict::Denial
+        }
+    }
+}
+
+/// Codes that say that the user or the project does not exist. `RESOURCE_NOT_FOUND` is not among them:
+/// it speaks of our path, not of what was asked.
+const MISSING: [&str; 5] = [
+    "GROUP_NOT_FOUND",
+    "INVALID_GROUP_ID",
+    "USERNAME_NOT_FOUND",
+    "USER_NOT_FOUND",
+    "USER_NOT_IN_GROUP",
+];
+
+/// Codes with which a 401 says that the token is good, and its account may not see the project.
+const NO_ACCESS: [&str; 4] = [
+    "NOT_IN_GROUP",
+    "USER_CANNOT_ACCESS_GROUP",
+    "USER_CANNOT_ACCESS_ORG",
+    "USER_UNAUTHORIZED",
+];

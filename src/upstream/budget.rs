@@ -1,0 +1,563 @@
+//! Our share of a project's token bucket: a moment and an urgency go in, leave to call or the time to
+//! wait comes out. Pure.
+//!
+//! Atlas's bucket for X.509 calls belongs to a project and is shared with the issuing of certificates
+//! and with every other client. Three things hold a call back:
+//!
+//! - *our share*: a bucket of our own, which holds Atlas's capacity without the reserve and is refilled
+//!   by our share of Atlas's refill (a generic cell rate algorithm);
+//! - *what is left*: an estimate of Atlas's own bucket, corrected by `RateLimit-Remaining`. Below the
+//!   reserve nothing is called, and before that, first what nobody waits for, then what has a stale
+//!   answer. Between answers the estimate is a lower bound: Atlas's example of a bucket fills by whole
+//!   periods, so nothing is expected back before a whole minute has passed;
+//! - *the gate*: after a 429 nothing is called until its time is over, then a single probe, then one
+//!   call a second, two, four, for ten seconds (G24).
+
+use std::time::Duration;
+
+use super::answer::Urgency;
+use super::config::Limits;
+
+/// What is known of one project's bucket. Times are [`Moment::elapsed`](crate::clock::Moment::elapsed).
+#[derive(Clone, Debug)]
+pub(crate) struct Budget {
+    rates: Rates,
+    /// When our own bucket would be full again.
+    full_at: Duration,
+    /// Atlas's capacity: what is configured, or less if Atlas says so.
+    capacity: u64,
+    /// What at least remains in Atlas's bucket, as of `seen_at`.
+    remaining: u64,
+    seen_at: Duration,
+    /// Calls that were granted and are not answered yet.
+    under_way: u64,
+    gate: Gate,
+}
+
+/// The configured numbers, as the rules need them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rates {
+    capacity: u64,
+    reserve: u64,
+    refill: u64,
+    share_percent: u64,
+    /// The time in which one call comes back to our share.
+    interval: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Gate {
+    Closed {
+        until: Duration,
+        /// How long it was closed this time; the next time is at least twice as long.
+        wait: Duration,
+        /// When the next probe may be made, once the gate's time is over.
+        next_probe: Duration,
+    },
+    Open,
+    Opening {
+        since: Duration,
+        wait: Duration,
+        /// Calls granted in this second of the slow start.
+        second: u64,
+        granted: u64,
+    },
+}
+
+/// Not now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Spent {
+    /// When a call of this urgency can be granted again, if nobody else takes it.
+    pub(crate) retry_after: Duration,
+}
+
+/// What is known of a project's bucket, for people and for dividing it fairly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BudgetView {
+    /// Calls that we may still make at once.
+    pub remaining: u64,
+    /// Calls that we may make at once when nobody has made any for a while.
+    pub capacity: u64,
+    /// Calls that come back to us in a minute.
+    pub refill_per_minute: u64,
+    /// How long Atlas has asked us to wait; `None` while it does not.
+    pub gate: Option<Duration>,
+}
+
+impl Rates {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        let share = limits
+            .refill_per_minute
+            .saturating_mul(limits.share_percent);
+        // A minute, by the share in percent: 60 s * 100 / (500 * 50) = 240 ms.
+        let nanos = MINUTE.as_nanos().saturating_mul(100) / u128::from(share.max(1));
+        Self {
+            capacity: limits.capacity,
+            reserve: limits.reserve,
+            refill: limits.refill_per_minute,
+            share_percent: limits.share_percent,
+            interval: Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX).max(1)),
+        }
+    }
+
+    /// How long our own bucket takes to fill from nothing.
+    pub(crate) fn time_to_full(&self) -> Duration {
+        times(self.interval, self.capacity.saturating_sub(self.reserve))
+    }
+}
+
+impl Budget {
+    /// A project that nobody has asked about yet: full.
+    pub(crate) fn new(rates: Rates, now: Duration) -> Self {
+        Self {
+            rates,
+            full_at: now,
+            capacity: rates.capacity,
+            remaining: rates.capacity,
+            seen_at: now,
+            under_way: 0,
+            gate: Gate::Open,
+        }
+    }
+
+    /// A project whose state was forgotten while it was in use: not full, but at the reserve.
+    pub(crate) fn forgotten(rates: Rates, now: Duration) -> Self {
+        let spent = rates.capacity.saturating_sub(rates.reserve);
+        let missing = spent.saturating_sub(rates.reserve);
+        Self {
+            full_at: now + times(rates.interval, missing),
+            ..Self::new(rates, now)
+        }
+    }
+
+    /// Whether forgetting this project would lose nothing.
+    pub(crate) fn is_untouched(&self, now: Duration) -> bool {
+        self.under_way == 0 && self.full_at <= now && self.gate == Gate::Open
+    }
+
+    /// Grants `calls` calls at once, or none of them.
+    ///
+    /// `first` is false for calls that go on with a walk that was granted before: those do not wait
+    /// for the slow start, or a list of several pages could never be read in it.
+    pub(crate) fn take(
+        &mut self,
+        calls: u64,
+        urgency: Urgency,
+        first: bool,
+        now: Duration,
+    ) -> Result<(), Spent> {
+        self.fill(now);
+        if let Gate::Closed { next_probe, .. } = &mut self.gate {
+            if now < *next_probe {
+                return Err(Spent {
+                    retry_after: next_probe.saturating_sub(now),
+                });
+            }
+            // The probe is how we learn what is left.
+            *next_probe = now + BETWEEN_PROBES;
+        } else {
+            self.look_at_own_share(calls, urgency, now)?;
+            self.look_at_atlas(calls, urgency, now)?;
+            self.look_at_slow_start(calls, first, now)?;
+        }
+        self.spend(calls, now);
+        Ok(())
+    }
+
+    /// Counts calls that are made in any case, such as the challenge of a Digest exchange.
+    pub(crate) fn spend(&mut self, calls: u64, now: Duration) {
+        self.full_at = self.full_at.max(now) + times(self.rates.interval, calls);
+        self.remaining = self.remaining.saturating_sub(calls);
+        self.under_way = self.under_way.saturating_add(calls);
+    }
+
+    /// Gives back a call that was granted and never sent.
+    pub(crate) fn give_back(&mut self, calls: u64) {
+        self.full_at = self
+            .full_at
+            .saturating_sub(times(self.rates.interval, calls));
+        self.remaining = self.remaining.saturating_add(calls).min(self.capacity);
+        self.answered(calls);
+    }
+
+    /// Whether a call that was granted before may still be sent: the gate may have closed meanwhile.
+    pub(crate) fn may_still_send(&self, now: Duration) -> Result<(), Spent> {
+        match self.gate {
+            Gate::Closed { until, .. } if now < until => Err(Spent {
+                retry_after: until.saturating_sub(now),
+            }),
+            Gate::Closed { .. } | Gate::Open | Gate::Opening { .. } => Ok(()),
+        }
+    }
+
+    /// A call has ended, with or without an answer.
+    pub(crate) fn answered(&mut self, calls: u64) {
+        self.under_way = self.under_way.saturating_sub(calls);
+    }
+
+    /// Corrects the estimate by what Atlas says of its bucket. Numbers that cannot be are ignored.
+    pub(crate) fn observe(&mut self, limit: Option<u64>, remaining: Option<u64>, now: Duration) {
+        if let Some(limit) = limit.filter(|limit| *limit > 0) {
+            self.capacity = limit.min(self.rates.capacity);
+        }
+        let most = limit.unwrap_or(self.rates.capacity);
+        if let Some(remaining) = remaining.filter(|remaining| *remaining <= most) {
+            // Atlas may not have seen the calls yet that are under way; whether it has, we cannot know.
+            let least = remaining.saturating_sub(self.under_way);
+            self.remaining = self.remaining.clamp(least, remaining);
+            self.seen_at = now;
+        }
+        self.remaining = self.remaining.min(self.capacity);
+    }
+
+    /// Atlas answered well: a probe opens the gate, slowly. Comes before [`Self::observe`].
+    pub(crate) fn succeeded(&mut self, now: Duration) {
+        match self.gate {
+            Gate::Closed { until, wait, .. } if now >= until => {
+                self.gate = Gate::Opening {
+                    since: now,
+                    wait,
+                    second: 0,
+                    granted: 0,
+                };
+                // What is left is unknown unless the answer says so; the slow start feels its way.
+                self.remaining = self.capacity;
+            }
+            Gate::Opening { since, .. } if now >= since + SLOW_START => self.gate = Gate::Open,
+            Gate::Closed { .. } | Gate::Open | Gate::Opening { .. } => {}
+        }
+    }
+
+    /// Atlas asked us to wait. `late` is added, so that not everybody comes back at once.
+    pub(crate) fn close_gate(
+        &mut self,
+        wait: Option<Duration>,
+        late: impl FnOnce(Duration) -> Duration,
+        now: Duration,
+    ) -> Duration {
+        let asked = wait.unwrap_or(UNSAID_WAIT);
+        let asked = match self.gate {
+            // Several calls may be told to wait at the same time; that is one refusal, not several.
+            Gate::Closed { until, .. } if now < until => asked.max(until.saturating_sub(now)),
+            Gate::Closed { wait, .. } | Gate::Opening { wait, .. } => asked.max(wait * 2),
+            Gate::Open => asked,
+        };
+        let wait = asked.clamp(SHORTEST_WAIT, LONGEST_WAIT);
+        let until = match self.gate {
+            Gate::Closed { until, .. } if until >= now + wait => until,
+            Gate::Closed { .. } | Gate::Open | Gate::Opening { .. } => now + wait + late(wait / 10),
+        };
+        self.gate = Gate::Closed {
+            until,
+            wait,
+            next_probe: until,
+        };
+        self.remaining = 0;
+        self.seen_at = now;
+        until.saturating_sub(now)
+    }
+
+    /// How long the gate stays closed; `None` if it does not.
+    pub(crate) fn gate(&self, now: Duration) -> Option<Duration> {
+        self.may_still_send(now)
+            .err()
+            .map(|spent| spent.retry_after)
+    }
+
+    pub(crate) fn view(&self, now: Duration) -> BudgetView {
+        let mut filled = self.clone();
+        filled.fill(now);
+        let ours = filled.available(now);
+        let theirs = filled.remaining.saturating_sub(filled.reserve());
+        BudgetView {
+            remaining: ours.min(theirs),
+            capacity: self.burst(),
+            refill_per_minute: self.rates.refill.saturating_mul(self.rates.share_percent) / 100,
+            gate: self.gate(now),
+        }
+    }
+
+    fn look_at_own_share(&self, calls: u64, urgency: Urgency, now: Duration) -> Result<(), Spent> {
+        let kept_back = match urgency {
+            // What nobody waits for draws from our share of the bucket only.
+            Urgency::RefreshAhead => {
+                let kept = 100_u64.saturating_sub(self.rates.share_percent);
+                self.burst().saturating_mul(kept) / 100
+            }
+            Urgency::Miss | Urgency::Revalidate => 0,
+        };
+        let needed = calls.saturating_add(kept_back);
+        if self.available(now) >= needed {
+            return Ok(());
+        }
+        let empty_at = self.full_at.max(now);
+        let enough_at = empty_at.saturating_sub(times(
+            self.rates.interval,
+            self.burst().saturating_sub(needed),
+        ));
+        Err(Spent {
+            retry_after: enough_at.saturating_sub(now).max(self.rates.interval),
+        })
+    }
+
+    fn look_at_atlas(&self, calls: u64, urgency: Urgency, now: Duration) -> Result<(), Spent> {
+        let least = match urgency {
+            Urgency::RefreshAhead => self.capacity.saturating_mul(40) / 100,
+            Urgency::Revalidate => self.capacity.saturating_mul(20) / 100,
+            Urgency::Miss => 0,
+        };
+        let least = least.max(self.reserve());
+        if self.remaining >= least.saturating_add(calls) {
+            return Ok(());
+        }
+        let missing = least.saturating_add(calls).saturating_sub(self.remaining);
+        let periods = missing.div_ceil(self.rates.refill.max(1));
+        let enough_at = self.seen_at + times(MINUTE, periods);
+        Err(Spent {
+            retry_after: enough_at.saturating_sub(now).max(self.rates.interval),
+        })
+    }
+
+    fn look_at_slow_start(&mut self, calls: u64, first: bool, now: Duration) -> Result<(), Spent> {
+        let Gate::Opening {
+            since,
+            second,
+            granted,
+            ..
+        } = &mut self.gate
+        else {
+            return Ok(());
+        };
+        let elapsed = now.saturating_sub(*since);
+        if elapsed >= SLOW_START {
+            self.gate = Gate::Open;
+            return Ok(());
+        }
+        if elapsed.as_secs() != *second {
+            (*second, *granted) = (elapsed.as_secs(), 0);
+        }
+        if first && *granted >= 1 << (*second).min(20) {
+            let next = Duration::from_secs(*second + 1);
+            return Err(Spent {
+                retry_after: next.saturating_sub(elapsed),
+            });
+        }
+        *granted += calls;
+        Ok(())
+    }
+
+    /// Adds what whole periods have brought back to Atlas's bucket.
+    fn fill(&mut self, now: Duration) {
+        let passed = now.saturating_sub(self.seen_at);
+        let periods = passed.as_secs() / MINUTE.as_secs();
+        if periods > 0 {
+            let back = periods.saturating_mul(self.rates.refill);
+            self.remaining = self.remaining.saturating_add(back).min(self.capacity);
+            self.seen_at += times(MINUTE, periods);
+        }
+    }
+
+    /// What our own bucket holds.
+    fn available(&self, now: Duration) -> u64 {
+        let missing = self.full_at.saturating_sub(now);
+        let missing = missing.as_nanos().div_ceil(self.rates.interval.as_nanos());
+        let missing = u64::try_from(missing).unwrap_or(u64::MAX);
+        self.burst().saturating_sub(missing)
+    }
+
+    fn burst(&self) -> u64 {
+        self.capacity.saturating_sub(self.reserve())
+    }
+
+    /// The reserve, in proportion if Atlas's bucket is smaller than configured.
+    fn reserve(&self) -> u64 {
+        let whole = self.rates.reserve.saturating_mul(self.capacity);
+        whole / self.rates.capacity.max(1)
+    }
+}
+
+fn times(span: Duration, count: u64) -> Duration {
+    let nanos = span.as_nanos().saturating_mul(u128::from(count));
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
+const MINUTE: Duration = Duration::from_mins(1);
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);
+const LONGEST_WAIT: Duration = Duration::from_mins(5);
+/// A 429 that does not say how long; Atlas's advice is 10, 20, 40 seconds.
+const UNSAID_WAIT: Duration = Duration::from_secs(10);
+const BETWEEN_PROBES: Duration = Duration::from_secs(1);
+const SLOW_START: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rates() -> Rates {
+        Rates::new(&Limits::default())
+    }
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn granted(budget: &mut Budget, urgency: Urgency, now: Duration) -> u64 {
+        let mut granted = 0;
+        while budget.take(1, urgency, true, now).is_ok() {
+            granted += 1;
+        }
+        granted
+    }
+
+    #[test]
+    fn a_cold_start_may_spend_everything_but_the_reserve() {
+        let mut budget = Budget::new(rates(), Duration::ZERO);
+        assert_eq!(granted(&mut budget, Urgency::Miss, Duration::ZERO), 1_000);
+        assert_eq!(budget.remaining, 200);
+        let view = budget.view(Duration::ZERO);
+        assert_eq!(
+            (view.remaining, view.capacity, view.refill_per_minute),
+            (0, 1_000, 250)
+        );
+    }
+
+    #[test]
+    fn a_refusal_says_when_a_call_will_be_granted_again_and_it_is() {
+        for urgency in [Urgency::Miss, Urgency::Revalidate, Urgency::RefreshAhead] {
+            let mut budget = Budget::new(rates(), Duration::ZERO);
+            granted(&mut budget, Urgency::Miss, Duration::ZERO);
+            let mut now = Duration::ZERO;
+            // Several rules hold a call back; each names its own wait.
+            for _ in 0..4 {
+                match budget.take(1, urgency, true, now) {
+                    Ok(()) => break,
+                    Err(spent) => now += spent.retry_after,
+                }
+            }
+            assert!(budget.take(1, urgency, true, now).is_ok(), "{urgency:?}");
+        }
+    }
+
+    #[test]
+    fn in_the_long_run_we_take_our_share_of_the_refill_and_no_more() {
+        let mut budget = Budget::new(rates(), Duration::ZERO);
+        granted(&mut budget, Urgency::Miss, Duration::ZERO);
+        let mut taken = 0;
+        for second in 1..=3_600 {
+            taken += granted(&mut budget, Urgency::Miss, seconds(second));
+            budget.answered(1_000);
+        }
+        assert!((14_700..=15_000).contains(&taken), "{taken}");
+    }
+
+    #[test]
+    fn what_others_take_is_missing_from_ours() {
+        let mut budget = Budget::new(rates(), Duration::ZERO);
+        budget.take(1, Urgency::Miss, true, Duration::ZERO).unwrap();
+        budget.answered(1);
+        budget.observe(Some(1_200), Some(203), Duration::ZERO);
+        assert_eq!(granted(&mut budget, Urgency::Miss, Duration::ZERO), 3);
+        // Nothing is expected back before a whole period, then all that a period brings.
+        budget.answered(3);
+        assert_eq!(granted(&mut budget, Urgency::Miss, seconds(59)), 0);
+        assert!(granted(&mut budget, Urgency::Miss, seconds(60)) > 100);
+    }
+
+    #[test]
+    fn numbers_that_cannot_be_are_ignored_and_a_smaller_bucket_is_adopted() {
+        let mut budget = Budget::new(rates(), Duration::ZERO);
+        budget.observe(None, None, Duration::ZERO);
+        budget.observe(Some(1_200), Some(1_201), Duration::ZERO);
+        budget.observe(Some(0), None, Duration::ZERO);
+        assert_eq!(budget.remaining, 1_200);
+        budget.observe(Some(5_000), Some(4_000), Duration::ZERO);
+        assert_eq!(budget.remaining, 1_200);
+        budget.observe(Some(120), Some(119), Duration::ZERO);
+        assert_eq!(granted(&mut budget, Urgency::Miss, Duration::ZERO), 99);
+    }
+
+    #[test]
+    fn calls_under_way_are_not_counted_twice() {
+        let mut budget = Budget::new(rates(), Duration::ZERO);
+        budget
+            .take(10, Urgency::Miss, true, Duration::ZERO)
+            .unwrap();
+        for answered in 1..=10 {
+            budget.answered(1);
+            budget.observe(Some(1_200), Some(1_200 - answered), Duration::ZERO);
+        }
+        assert_eq!(granted(&mut budget, Urgency::Miss, Duration::ZERO), 990);
+    }
+
+    #[test]
+    fn what_nobody_waits_for_stops_first_and_a_callers_miss_last() {
+        let at = |remaining| {
+            let mut budget = Budget::new(rates(), Duration::ZERO);
+            budget.observe(Some(1_200), Some(remaining), Duration::ZERO);
+            [Urgency::RefreshAhead, Urgency::Revalidate, Urgency::Miss]
+                .map(|urgency| budget.take(1, urgency, true, Duration::ZERO).is_ok())
+        };
+        assert_eq!(at(600), [true, true, true]);
+        assert_eq!(at(480), [false, true, true]);
+        assert_eq!(at(240), [false, false, true]);
+        assert_eq!(at(200), [false, false, false]);
+    }
+
+    #[test]
+    fn after_a_429_nothing_is_sent_before_its_time_then_one_probe_then_a_few() {
+        let mut budget = Budget::new(rates(), Duration::ZERO);
+        let wait = budget.close_gate(Some(seconds(55)), |tenth| tenth, Duration::ZERO);
+        assert_eq!(wait, Duration::from_millis(60_500));
+        assert_eq!(granted(&mut budget, Urgency::Miss, seconds(60)), 0);
+        assert_eq!(budget.gate(seconds(60)), Some(Duration::from_millis(500)));
+        assert_eq!(granted(&mut budget, Urgency::Miss, seconds(61)), 1);
+        budget.succeeded(seconds(61));
+        budget.observe(Some(1_200), Some(1_100), seconds(61));
+        let started: Vec<u64> = (61..66)
+            .map(|second| granted(&mut budget, Urgency::Miss, seconds(second)))
+            .collect();
+        assert_eq!(started, [1, 2, 4, 8, 16]);
+        assert!(granted(&mut budget, Urgency::Miss, seconds(71)) > 100);
+    }
+
+    #[test]
+    fn a_second_429_waits_at_least_twice_as_long_and_never_longer_than_five_minutes() {
+        let mut budget = Budget::new(rates(), Duration::ZERO);
+        let none = |_| Duration::ZERO;
+        assert_eq!(budget.close_gate(None, none, Duration::ZERO), seconds(10));
+        // Others that were under way are told the same; it is one refusal.
+        assert_eq!(
+            budget.close_gate(Some(seconds(3)), none, seconds(1)),
+            seconds(9)
+        );
+        let mut now = seconds(10);
+        for expected in [20, 40, 80, 160, 300, 300] {
+            budget.take(1, Urgency::Miss, true, now).unwrap_or_default();
+            assert_eq!(
+                budget.close_gate(Some(seconds(1)), none, now),
+                seconds(expected)
+            );
+            now += seconds(expected);
+        }
+        for (asked, waited) in [(0, 1), (1_000_000_000, 300)] {
+            let mut budget = Budget::new(rates(), Duration::ZERO);
+            let wait = budget.close_gate(Some(seconds(asked)), none, Duration::ZERO);
+            assert_eq!(wait, seconds(waited));
+        }
+    }
+
+    #[test]
+    fn a_probe_that_is_lost_is_followed_by_another() {
+        let mut budget = Budget::new(rates(), Duration::ZERO);
+        budget.close_gate(Some(seconds(60)), |_| Duration::ZERO, Duration::ZERO);
+        assert_eq!(granted(&mut budget, Urgency::Miss, seconds(60)), 1);
+        assert_eq!(granted(&mut budget, Urgency::Miss, seconds(61)), 1);
+    }
+
+    #[test]
+    fn a_forgotten_project_does_not_start_full() {
+        let mut budget = Budget::forgotten(rates(), Duration::ZERO);
+        assert_eq!(granted(&mut budget, Urgency::Miss, Duration::ZERO), 200);
+        assert!(!budget.is_untouched(Duration::ZERO));
+    }
+}

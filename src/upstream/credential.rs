@@ -1,0 +1,268 @@
+//! Who we are to Atlas: a project goes in, the credential that covers it comes out.
+//!
+//! Each credential has its own token, its own failures and its own health, so that one that fails
+//! disturbs no other (G23).
+
+use std::error::Error;
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+
+use super::answer::CredentialFailure;
+use super::api_key::ApiKey;
+use super::chance::Chance;
+use super::config::Config;
+use super::config::CredentialConfig;
+use super::config::ServiceAccountConfig;
+use super::ledger::Ledger;
+use super::service_account::Parts;
+use super::service_account::ServiceAccount;
+use super::transport::Transport;
+use super::watched_secret::WatchedSecret;
+use crate::atlas::ProjectId;
+use crate::clock::Clock;
+use crate::secret::Secret;
+use crate::settings::Mistake;
+use crate::telemetry::metrics::upstream::UpstreamMetrics;
+
+/// One of the configured credentials.
+#[derive(Debug)]
+pub(crate) struct Credential {
+    pub(crate) name: Arc<str>,
+    pub(crate) login: Login,
+    projects: Vec<String>,
+    refusal: Mutex<Option<Refusal>>,
+}
+
+/// How it proves itself.
+#[derive(Debug)]
+pub(crate) enum Login {
+    Account(ServiceAccount),
+    Key(ApiKey),
+}
+
+/// Why Atlas does not accept a credential, whatever is asked with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Our address is not on its access list.
+    #[error("this address is not on the credential's access list")]
+    Address,
+    /// The key is wrong, or a fresh token is refused.
+    #[error("Atlas does not accept it")]
+    Key,
+    /// No token.
+    #[error("no token: {0}")]
+    Token(CredentialFailure),
+}
+
+impl Credential {
+    pub(crate) fn covers(&self, project: &ProjectId) -> bool {
+        let id = project.as_str();
+        self.projects.iter().any(|pattern| matches(pattern, id))
+    }
+
+    /// The projects that are named in full.
+    pub(crate) fn named_projects(&self) -> impl Iterator<Item = ProjectId> + '_ {
+        self.projects.iter().filter_map(|text| text.parse().ok())
+    }
+
+    /// Atlas refused it.
+    pub(crate) fn refused(&self, why: Refusal) {
+        *self.refusal() = Some(why);
+    }
+
+    /// Atlas accepted it.
+    pub(crate) fn accepted(&self) {
+        *self.refusal() = None;
+    }
+
+    /// Why it cannot work; `None` while it can, or has not been tried.
+    pub(crate) fn trouble(&self) -> Option<Refusal> {
+        let token = match &self.login {
+            Login::Account(account) => account.trouble().map(Refusal::Token),
+            Login::Key(_) => None,
+        };
+        token.or(*self.refusal())
+    }
+
+    /// Does what is due: changed secrets, tokens near their end.
+    pub(crate) fn tend(&self) {
+        match &self.login {
+            Login::Account(account) => account.tend(),
+            Login::Key(key) => key.tend(),
+        }
+    }
+
+    fn refusal(&self) -> MutexGuard<'_, Option<Refusal>> {
+        self.refusal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What credentials are built with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tools<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) transport: &'a Transport,
+    pub(crate) clock: &'a Clock,
+    pub(crate) chance: Chance,
+    pub(crate) metrics: &'a UpstreamMetrics,
+}
+
+impl Tools<'_> {
+    /// Builds all credentials; every mistake is reported with its place.
+    pub(crate) fn credentials(self) -> Result<Vec<Arc<Credential>>, Vec<Mistake>> {
+        let mut credentials = Vec::new();
+        let mut mistakes = Vec::new();
+        for (number, config) in self.config.credentials.iter().enumerate() {
+            let place = format!("atlas.credentials[{number}]");
+            match self.login(config, &place) {
+                Ok(login) => credentials.push(Arc::new(Credential {
+                    name: Arc::from(config.name.as_str()),
+                    login,
+                    projects: config.projects.clone(),
+                    refusal: Mutex::default(),
+                })),
+                Err(mistake) => mistakes.push(mistake),
+            }
+        }
+        if mistakes.is_empty() {
+            Ok(credentials)
+        } else {
+            Err(mistakes)
+        }
+    }
+
+    fn login(self, config: &CredentialConfig, place: &str) -> Result<Login, Mistake> {
+        match (&config.service_account, &config.api_key) {
+            (Some(account), None) => self.account(config, account, place),
+            (None, Some(key)) => {
+                let (file, text) = (&key.private_key_file, &key.private_key);
+                let private = secret(file, text, &format!("{place}.api_key"))?;
+                Ok(Login::Key(ApiKey::new(key.public_key.clone(), private)))
+            }
+            (None, None) | (Some(_), Some(_)) => Err(Mistake::at(
+                place,
+                "give either a service_account or an api_key",
+            )),
+        }
+    }
+
+    fn account(
+        self,
+        config: &CredentialConfig,
+        account: &ServiceAccountConfig,
+        place: &str,
+    ) -> Result<Login, Mistake> {
+        let (file, text) = (&account.client_secret_file, &account.client_secret);
+        let secret = secret(file, text, &format!("{place}.service_account"))?;
+        let directory = &self.config.state_directory;
+        let beside = |ending: &str| directory.join(format!("{}.{ending}", file_name(account)));
+        let ledger = private_directory(directory)
+            .and_then(|()| Ledger::open(beside("ledger"), self.clock.now().wall));
+        let ledger = ledger.map_err(|error| {
+            let message = format!("cannot use {}: {error}", directory.display());
+            Mistake::at("atlas.state_directory", message)
+        })?;
+        Ok(Login::Account(ServiceAccount::new(Parts {
+            name: Arc::from(config.name.as_str()),
+            client_id: account.client_id.clone(),
+            secret,
+            ledger,
+            sealed: beside("token"),
+            transport: self.transport.clone(),
+            clock: self.clock.clone(),
+            chance: self.chance,
+            metrics: self.metrics.clone(),
+            time: self.config.limits.page,
+        })))
+    }
+}
+
+fn secret(
+    file: &Option<PathBuf>,
+    text: &Option<Secret>,
+    place: &str,
+) -> Result<WatchedSecret, Mistake> {
+    match (file, text) {
+        (Some(file), None) => WatchedSecret::read(file.clone()).map_err(|error| {
+            let cause = error.source().map(|cause| format!(": {cause}"));
+            let cause = cause.unwrap_or_default();
+            Mistake::at(place, format!("{}: {error}{cause}", file.display()))
+        }),
+        (None, Some(text)) => Ok(WatchedSecret::fixed(text.clone())),
+        (None, None) | (Some(_), Some(_)) => Err(Mistake::at(
+            place,
+            "give a file or the secret in the environment",
+        )),
+    }
+}
+
+/// A client id as a file's name.
+fn file_name(account: &ServiceAccountConfig) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    let id = account.client_id.chars();
+    id.map(|c| if plain(c) { c } else { '-' }).collect()
+}
+
+fn private_directory(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+}
+
+/// Whether `id` is what `pattern` says, with `*` for any digits.
+fn matches(pattern: &str, id: &str) -> bool {
+    let Some((start, rest)) = pattern.split_once('*') else {
+        return pattern == id;
+    };
+    let Some(id) = id.strip_prefix(start) else {
+        return false;
+    };
+    // What stands between two stars is found at its first place: whatever matches behind a later one
+    // matches behind the first one too.
+    let mut left = id;
+    let mut parts = rest.split('*').peekable();
+    while let Some(part) = parts.next() {
+        if parts.peek().is_none() {
+            return left.ends_with(part);
+        }
+        match left.find(part).and_then(|at| left.get(at + part.len()..)) {
+            Some(after) => left = after,
+            None => return false,
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_stands_for_any_digits() {
+        let id = "32b6e34b3d91647abb20e7b8";
+        for (pattern, expected) in [
+            ("*", true),
+            (id, true),
+            ("32b6e34b3d91647abb20e7b", false),
+            ("32b6*", true),
+            ("32b7*", false),
+            ("*e7b8", true),
+            ("*e7b9", false),
+            ("32*7abb*b8", true),
+            ("32*7abb*7abb*b8", false),
+            ("32b6e34b3d91647abb20e7b8*", true),
+            ("32b6e34b3d91647abb20e7b8*8", false),
+            ("**", true),
+        ] {
+            assert_eq!(matches(pattern, id), expected, "{pattern}");
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The exchange behind one call: a page's number and a proof of who we are go in, Atlas's answer comes
+//! out. With a token that is one request; with an API key it may take a challenge first.
+
+use http::HeaderValue;
+use http::Method;
+use http::StatusCode;
+use http::header::ACCEPT;
+use http::header::AUTHORIZATION;
+
+use super::answer::FetchFailure;
+use super::api_key::ApiKey;
+use super::api_key::Challenged;
+use super::call::Caller;
+use super::call::Stop;
+use super::config::Api;
+use super::credential::Login;
+use super::page::LONGEST_PAGE;
+use super::service_account::Bearer;
+use super::transport::Answer;
+use super::transport::Lost;
+use crate::telemetry::metrics::upstream::Endpoint;
+
+/// Asks for one page.
+pub(crate) async fn page(
+    caller: &Caller<'_>,
+    number: u64,
+    bearer: Option<&Bearer>,
+) -> Result<Result<Answer, Lost>, Stop> {
+    let target = target(caller, number);
+    match (&caller.credential.login, bearer) {
+        (Login::Key(key), _) => digest(caller, key, &target).await,
+        (Login::Account(_), bearer) => {
+            let header = bearer.map(|bearer| bearer.header.clone());
+            send(caller, &target, header).await
+        }
+    }
+}
+
+/// Asks with a nonce that was used before; where there is none, or it is no longer good, Atlas's
+/// challenge brings another. Two challenges are answered, and no more.
+async fn digest(
+    caller: &Caller<'_>,
+    key: &ApiKey,
+    target: &str,
+) -> Result<Result<Answer, Lost>, Stop> {
+    let mut nonce = key.nonce();
+    let mut challenges = 0;
+    loop {
+        let header = nonce
+            .as_mut()
+            .and_then(|nonce| key.authorize(nonce, target));
+        let answer = send(caller, target, header).await?;
+        let Ok(answered) = &answer else {
+            return Ok(answer);
+        };
+        let challenged = match answered.status {
+            StatusCode::UNAUTHORIZED => key.challenged(&answered.headers, nonce.as_ref()),
+            _ => Challenged::No,
+        };
+        match (challenged, nonce.take()) {
+            (Challenged::Again(next), _) if challenges < MOST_CHALLENGES => {
+                challenges += 1;
+                nonce = Some(next);
+                // Whether Atlas counts a challenge as a call is not known; so we do.
+                caller.count_challenge();
+            }
+            (Challenged::No, Some(accepted)) => {
+                key.keep(accepted);
+                return Ok(answer);
+            }
+            (Challenged::Again(_) | Challenged::No | Challenged::Refused, _) => return Ok(answer),
+        }
+    }
+}
+
+/// One request, with nothing in it but what is said here: no header of a caller's is ever sent on.
+async fn send(
+    caller: &Caller<'_>,
+    target: &str,
+    authorization: Option<HeaderValue>,
+) -> Result<Result<Answer, Lost>, Stop> {
+    let upstream = caller.upstream;
+    let Some(mut request) = upstream.transport.request(Method::GET, target) else {
+        let why = "the question cannot be put as a path";
+        return Err(Stop::Failed(FetchFailure::InvalidResponse(why)));
+    };
+    let accept = match upstream.api {
+        Api::V2 => "application/vnd.atlas.2023-01-01+json",
+        Api::V1 => "application/json",
+    };
+    let headers = request.headers_mut();
+    headers.insert(ACCEPT, HeaderValue::from_static(accept));
+    if let Some(authorization) = authorization {
+        headers.insert(AUTHORIZATION, authorization);
+    }
+    let began = caller.now();
+    caller.log.called(began);
+    let answer = upstream.transport.send(request, caller.bounds()).await;
+    let ended = caller.now();
+    let status = answer.as_ref().map(|answer| answer.status).ok();
+    caller.log.answered(status, ended);
+    upstream.metrics.called(
+        Endpoint::Certificates,
+        status.map_or(0, |status| status.as_u16()),
+        ended.saturating_sub(began).as_secs_f64(),
+    );
+    Ok(answer)
+}
+
+/// The path is written here, byte for byte, and must not change any more; see [`Transport::request`].
+///
+/// [`Transport::request`]: super::transport::Transport::request
+fn target(caller: &Caller<'_>, number: u64) -> String {
+    let version = match caller.upstream.api {
+        Api::V2 => "v2",
+        Api::V1 => "v1.0",
+    };
+    let project = caller.question.project;
+    let username = caller.question.username.to_path_segment();
+    format!(
+        "/api/atlas/{version}/groups/{project}/databaseUsers/{username}/certs\
+         ?itemsPerPage={LONGEST_PAGE}&includeCount=true&pageNum={number}"
+    )
+}
+
+const MOST_CHALLENGES: u32 = 2;

@@ -1,0 +1,114 @@
+//! The token that outlives the process: a token and the client secret go in, a sealed file comes out;
+//! the file and the same secret go in, the token comes out.
+//!
+//! A process that is killed leaves its token behind, alive for up to an hour. Its successor takes it up,
+//! so that a restart costs no token (G25). Who can read the state directory alone cannot use it: the
+//! key is made of the client secret, and a rotated secret opens nothing.
+
+use std::fs;
+use std::io;
+use std::io::Write;
+use std::path::Path;
+
+use aws_lc_rs::aead::AES_256_GCM;
+use aws_lc_rs::aead::Aad;
+use aws_lc_rs::aead::NONCE_LEN;
+use aws_lc_rs::aead::Nonce;
+use aws_lc_rs::aead::RandomizedNonceKey;
+use aws_lc_rs::hkdf;
+
+use super::ledger;
+use crate::atlas::Timestamp;
+use crate::secret::Secret;
+use crate::watched;
+
+/// Writes a token that expires at `expires` for whoever knows `secret`.
+pub(crate) fn write(
+    path: &Path,
+    account: &str,
+    secret: &Secret,
+    token: &Secret,
+    expires: Timestamp,
+) -> io::Result<()> {
+    let key = key(account, secret).ok_or_else(cannot_seal)?;
+    let mut text = format!("{} {}", expires.seconds(), token.expose()).into_bytes();
+    let nonce = key
+        .seal_in_place_append_tag(Aad::from(account.as_bytes()), &mut text)
+        .map_err(|_| cannot_seal())?;
+    let beside = path.with_extension("new");
+    let mut file = ledger::private(&beside)?;
+    file.write_all(nonce.as_ref())?;
+    file.write_all(&text)?;
+    fs::rename(&beside, path)
+}
+
+/// The token in the file and when it expires; `None` if there is none that this secret opens.
+pub(crate) fn read(path: &Path, account: &str, secret: &Secret) -> Option<(Secret, Timestamp)> {
+    let content = watched::read_limited(path, LARGEST).ok()?;
+    let (nonce, sealed) = content.split_at_checked(NONCE_LEN)?;
+    let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+    let mut sealed = sealed.to_vec();
+    let key = key(account, secret)?;
+    let text = key
+        .open_in_place(nonce, Aad::from(account.as_bytes()), &mut sealed)
+        .ok()?;
+    let (expires, token) = str::from_utf8(text).ok()?.split_once(' ')?;
+    let expires = Timestamp::from_seconds(expires.parse().ok()?);
+    Some((Secret::new(token.to_owned()), expires))
+}
+
+/// Forgets the token. A file that is not there is forgotten already.
+pub(crate) fn remove(path: &Path) {
+    // What cannot be removed is refused by Atlas when it is used.
+    let _ = fs::remove_file(path);
+}
+
+fn key(account: &str, secret: &Secret) -> Option<RandomizedNonceKey> {
+    let mut key = [0; 32];
+    hkdf::Salt::new(hkdf::HKDF_SHA256, PURPOSE)
+        .extract(secret.expose().as_bytes())
+        .expand(&[account.as_bytes()], &AES_256_GCM)
+        .and_then(|key_material| key_material.fill(&mut key))
+        .ok()?;
+    RandomizedNonceKey::new(&AES_256_GCM, &key).ok()
+}
+
+fn cannot_seal() -> io::Error {
+    io::Error::other("the token cannot be sealed")
+}
+
+const PURPOSE: &[u8] = b"atlas-cert-gateway: access token at rest, version 1";
+const LARGEST: u64 = 16 << 10;
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn secret(text: &str) -> Secret {
+        Secret::new(text.to_owned())
+    }
+
+    #[test]
+    fn only_the_same_secret_of_the_same_account_opens_the_token() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
+        let expires = Timestamp::from_seconds(1_800_000_000);
+        write(&path, "id", &secret("s"), &secret("canary"), expires).unwrap();
+        let (token, until) = read(&path, "id", &secret("s")).unwrap();
+        assert_eq!((token.expose(), until), ("canary", expires));
+        assert!(read(&path, "id", &secret("t")).is_none());
+        assert!(read(&path, "other", &secret("s")).is_none());
+        let content = fs::read(&path).unwrap();
+        assert!(!String::from_utf8_lossy(&content).contains("canary"));
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        for at in 0..content.len() {
+            fs::write(&path, &content[..at]).unwrap();
+            assert!(read(&path, "id", &secret("s")).is_none());
+        }
+        remove(&path);
+        assert!(read(&path, "id", &secret("s")).is_none());
+    }
+}

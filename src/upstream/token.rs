@@ -1,0 +1,195 @@
+//! An access token of Atlas: the token endpoint's answer goes in, a token comes out, or why there is none
+//! and when to ask again. Pure.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderValue;
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::answer::CredentialFailure;
+use crate::secret::Secret;
+
+/// A fresh token.
+#[derive(Clone, Debug)]
+pub(crate) struct Minted {
+    pub(crate) token: Secret,
+    pub(crate) lifetime: Duration,
+}
+
+/// No token, and no use asking again before `wait` is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NotMinted {
+    pub(crate) why: CredentialFailure,
+    pub(crate) wait: Duration,
+    /// Whether Atlas has surely made no token.
+    pub(crate) in_vain: bool,
+}
+
+/// Reads an answer of the token endpoint. `failures` is how often it has failed in a row.
+///
+/// `error_description` is never passed on: it is OAuth's, not Atlas's, and not meant for callers.
+pub(crate) fn read(
+    status: StatusCode,
+    body: &Bytes,
+    retry_after: Option<Duration>,
+    failures: u32,
+) -> Result<Minted, NotMinted> {
+    let refusal = |why, wait, in_vain| NotMinted { why, wait, in_vain };
+    match status.as_u16() {
+        200 => minted(body).ok_or_else(|| unavailable(failures)),
+        429 => {
+            let wait = retry_after.unwrap_or(UNSAID_WAIT);
+            let wait = wait.clamp(Duration::from_secs(1), LONGEST_WAIT);
+            Err(refusal(CredentialFailure::MintLimit, wait, true))
+        }
+        403 if oauth_error(body).as_deref() == Some("access_denied") => {
+            Err(refusal(CredentialFailure::MintLimit, LONGEST_WAIT, true))
+        }
+        400..=499 => Err(refusal(CredentialFailure::Refused, REFUSED_WAIT, true)),
+        _ => Err(unavailable(failures)),
+    }
+}
+
+/// No answer that can be used; a token may have been made all the same.
+pub(crate) fn unavailable(failures: u32) -> NotMinted {
+    NotMinted {
+        why: CredentialFailure::Unavailable,
+        wait: Duration::from_secs(1 << failures.min(5)),
+        in_vain: false,
+    }
+}
+
+/// `Authorization: Bearer`, kept out of every log.
+pub(crate) fn bearer(token: &Secret) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose())).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+fn minted(body: &Bytes) -> Option<Minted> {
+    #[derive(Deserialize)]
+    struct Answer {
+        access_token: Secret,
+        expires_in: u64,
+        token_type: String,
+    }
+    let answer: Answer = serde_json::from_slice(body).ok()?;
+    let text = answer.access_token.expose();
+    // RFC 6750, section 2.1: visible ASCII. Anything else could end the header that carries it.
+    let fit = !text.is_empty()
+        && text.len() <= LONGEST_TOKEN
+        && text.bytes().all(|byte| byte.is_ascii_graphic());
+    let bearer = answer.token_type.eq_ignore_ascii_case("bearer");
+    let lifetime = Duration::from_secs(answer.expires_in);
+    (fit && bearer && lifetime >= SHORTEST_LIFE).then(|| Minted {
+        lifetime: lifetime.min(LONGEST_LIFE),
+        token: answer.access_token,
+    })
+}
+
+/// `error` of OAuth's form; in Atlas's own form it is a number.
+fn oauth_error(body: &Bytes) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Answer {
+        error: Value,
+    }
+    let answer: Answer = serde_json::from_slice(body).ok()?;
+    answer.error.as_str().map(str::to_owned)
+}
+
+/// Atlas's tokens live for an hour; one that claims more is believed for an hour.
+const LONGEST_LIFE: Duration = Duration::from_hours(1);
+/// A token that ends before it can be used would be minted again and again.
+const SHORTEST_LIFE: Duration = Duration::from_secs(30);
+const LONGEST_TOKEN: usize = 8 << 10;
+const LONGEST_WAIT: Duration = Duration::from_mins(5);
+const REFUSED_WAIT: Duration = Duration::from_mins(1);
+const UNSAID_WAIT: Duration = Duration::from_mins(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(status: u16, body: &str) -> Result<Duration, (CredentialFailure, u64)> {
+        let status = StatusCode::from_u16(status).unwrap();
+        let body = Bytes::copy_from_slice(body.as_bytes());
+        match read(status, &body, None, 0) {
+            Ok(minted) => Ok(minted.lifetime),
+            Err(failure) => Err((failure.why, failure.wait.as_secs())),
+        }
+    }
+
+    #[test]
+    fn a_token_is_believed_for_as_long_as_it_says_and_never_longer_than_an_hour() {
+        let lifetime = |expires: &str| {
+            of(
+                200,
+                &format!(
+                    r#"{{"access_token":"abc","expires_in":{expires},"token_type":"Bearer"}}"#
+                ),
+            )
+        };
+        assert_eq!(lifetime("60"), Ok(Duration::from_mins(1)));
+        assert_eq!(lifetime("1000000000000"), Ok(Duration::from_hours(1)));
+        for odd in ["0", "-1", "29", "\"3600\"", "null", "1.5"] {
+            assert_eq!(
+                lifetime(odd),
+                Err((CredentialFailure::Unavailable, 1)),
+                "{odd}"
+            );
+        }
+    }
+
+    #[test]
+    fn odd_answers_are_no_tokens() {
+        for body in [
+            "<html>",
+            "",
+            r#"{"access_token":"abc","token_type":"Bearer"}"#,
+            r#"{"access_token":"abc","expires_in":60,"token_type":"mac"}"#,
+            r#"{"access_token":"","expires_in":60,"token_type":"Bearer"}"#,
+            r#"{"access_token":"a\r\nb","expires_in":60,"token_type":"Bearer"}"#,
+            r#"{"access_token":"a b","expires_in":60,"token_type":"Bearer"}"#,
+        ] {
+            assert_eq!(
+                of(200, body),
+                Err((CredentialFailure::Unavailable, 1)),
+                "{body}"
+            );
+        }
+        let long = "x".repeat(8_193);
+        let body = format!(r#"{{"access_token":"{long}","expires_in":60,"token_type":"Bearer"}}"#);
+        assert!(of(200, &body).is_err());
+    }
+
+    #[test]
+    fn both_forms_of_errors_are_understood() {
+        use CredentialFailure as No;
+        for (status, body, expected) in [
+            (401, r#"{"error":"invalid_client"}"#, (No::Refused, 60)),
+            (400, r#"{"error":"invalid_client"}"#, (No::Refused, 60)),
+            (403, r#"{"error":"access_denied"}"#, (No::MintLimit, 300)),
+            (403, r#"{"error":403,"errorCode":"X"}"#, (No::Refused, 60)),
+            (
+                429,
+                r#"{"error":429,"errorCode":"RATE_LIMITED"}"#,
+                (No::MintLimit, 60),
+            ),
+            (429, r#"{"error":"rate_limited"}"#, (No::MintLimit, 60)),
+            (500, r#"{"error":"server_error"}"#, (No::Unavailable, 1)),
+            (503, "<html>", (No::Unavailable, 1)),
+            (302, "", (No::Unavailable, 1)),
+        ] {
+            assert_eq!(of(status, body), Err(expected), "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn the_wait_doubles_while_the_endpoint_fails() {
+        let waits: Vec<u64> = (0..7).map(|n| unavailable(n).wait.as_secs()).collect();
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 32]);
+    }
+}

@@ -1,0 +1,316 @@
+//! The wire to Atlas: a request goes in, a whole answer of bounded size comes out, or how it was lost.
+//!
+//! Everything that a client library does of its own accord is switched off: redirects, retries,
+//! referers, proxies of the environment and decompression (G12).
+
+use std::error::Error;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use bytes::BytesMut;
+use http::HeaderMap;
+use http::HeaderValue;
+use http::Method;
+use http::StatusCode;
+use http::header::ACCEPT_ENCODING;
+use http::header::CONTENT_ENCODING;
+use reqwest::Certificate;
+use reqwest::Client;
+use reqwest::Proxy;
+use reqwest::Request;
+use reqwest::Url;
+
+use super::config::Config;
+use super::config::origin;
+use crate::clock::Clock;
+use crate::clock::Moment;
+use crate::settings::Mistake;
+use crate::watched;
+
+/// The one client of the process, bound to one origin.
+#[derive(Clone, Debug)]
+pub(crate) struct Transport {
+    client: Client,
+    origin: String,
+    clock: Clock,
+    first_byte: Duration,
+}
+
+/// An answer, whatever its status.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    /// When its head arrived.
+    pub(crate) at: Moment,
+}
+
+/// How an answer was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// Compressed, though we ask for no compression.
+    Encoded,
+    /// No HTTP.
+    Malformed,
+    /// No connection.
+    NoConnection,
+    /// The connection broke before the head.
+    Reset,
+    /// Not in time.
+    Timeout,
+    /// TLS failed.
+    Tls,
+    /// More bytes than allowed.
+    TooLarge,
+    /// The connection broke within the body.
+    Torn,
+}
+
+/// How much of an answer is taken, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// The largest body of a 200.
+    pub(crate) bytes: u64,
+    /// Until the whole answer is there.
+    pub(crate) time: Duration,
+}
+
+impl Transport {
+    pub(crate) fn build(config: &Config, clock: Clock) -> Result<Self, Vec<Mistake>> {
+        let limits = &config.limits;
+        let mut mistakes = Vec::new();
+        let mut builder = Client::builder()
+            .tls_backend_rustls()
+            .tls_version_min(reqwest::tls::Version::TLS_1_2)
+            .https_only(config.base_url.starts_with("https://"))
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .no_proxy()
+            .user_agent(concat!("atlas-cert-gateway/", env!("CARGO_PKG_VERSION")))
+            .pool_idle_timeout(KEEP_IDLE)
+            .pool_max_idle_per_host(limits.concurrency)
+            .tcp_nodelay(true)
+            .http2_max_header_list_size(LARGEST_HEAD)
+            // Real time, behind the clock's: should a clock ever stand still, no socket is kept for ever.
+            .connect_timeout(limits.connect)
+            .read_timeout(limits.page)
+            .timeout(limits.walk.max(limits.page));
+        if let Some(path) = &config.ca_certificate {
+            match roots(path) {
+                Ok(roots) => builder = builder.tls_certs_merge(roots),
+                Err(message) => mistakes.push(Mistake::at("atlas.ca_certificate", message)),
+            }
+        }
+        if let Some(proxy) = &config.proxy {
+            match Proxy::all(proxy) {
+                Ok(proxy) => builder = builder.proxy(proxy),
+                Err(_) => mistakes.push(Mistake::at("atlas.proxy", "is no URL of a proxy")),
+            }
+        }
+        let origin = match origin(&config.base_url) {
+            Ok(origin) => origin.as_str().trim_end_matches('/').to_owned(),
+            Err(message) => {
+                mistakes.push(Mistake::at("atlas.base_url", message));
+                return Err(mistakes);
+            }
+        };
+        match builder.build() {
+            Ok(client) if mistakes.is_empty() => Ok(Self {
+                client,
+                origin,
+                clock,
+                first_byte: limits.first_byte,
+            }),
+            Ok(_) => Err(mistakes),
+            Err(error) => {
+                let message = format!("cannot speak TLS: {}", error.without_url());
+                mistakes.push(Mistake::at("atlas", message));
+                Err(mistakes)
+            }
+        }
+    }
+
+    /// A request for exactly this target; `None` if the URL's parser would rewrite it.
+    ///
+    /// A path that changed on its way into the request would be asked for with our credential, which
+    /// may read more than what the caller was allowed.
+    pub(crate) fn request(&self, method: Method, target: &str) -> Option<Request> {
+        let url = Url::parse(&format!("{}{target}", self.origin)).ok()?;
+        let (path, query) = match target.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (target, None),
+        };
+        let same = url.path() == path
+            && url.query() == query
+            && url.fragment().is_none()
+            && url.origin().ascii_serialization() == self.origin;
+        if !same {
+            return None;
+        }
+        let mut request = Request::new(method, url);
+        let identity = HeaderValue::from_static("identity");
+        request.headers_mut().insert(ACCEPT_ENCODING, identity);
+        Some(request)
+    }
+
+    pub(crate) async fn send(&self, request: Request, bounds: Bounds) -> Result<Answer, Lost> {
+        let exchange = self.exchange(request, bounds);
+        match self.clock.timeout(bounds.time, exchange).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Lost::Timeout),
+        }
+    }
+
+    async fn exchange(&self, request: Request, bounds: Bounds) -> Result<Answer, Lost> {
+        let head = self.client.execute(request);
+        let head = self.clock.timeout(self.first_byte, head).await;
+        let mut response = match head {
+            Ok(response) => response.map_err(|error| before_head(&error))?,
+            Err(_) => return Err(Lost::Timeout),
+        };
+        let at = self.clock.now();
+        let limit = if response.status() == StatusCode::OK {
+            bounds.bytes
+        } else {
+            LARGEST_ERROR
+        };
+        if response.headers().contains_key(CONTENT_ENCODING) && !is_plain(response.headers()) {
+            return Err(Lost::Encoded);
+        }
+        let declared = response.content_length();
+        if declared.is_some_and(|length| length > limit) {
+            return Err(Lost::TooLarge);
+        }
+        let mut body = BytesMut::with_capacity(capacity(declared));
+        while let Some(chunk) = response
+            .chunk()
+            .await
+            .map_err(|error| within_body(&error))?
+        {
+            let length = body.len().saturating_add(chunk.len());
+            if u64::try_from(length).is_ok_and(|length| length > limit) {
+                return Err(Lost::TooLarge);
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Answer {
+            status: response.status(),
+            headers: std::mem::take(response.headers_mut()),
+            body: body.freeze(),
+            at,
+        })
+    }
+}
+
+fn roots(path: &Path) -> Result<Vec<Certificate>, String> {
+    let pem = watched::read_limited(path, LARGEST_ROOTS).map_err(|error| error.to_string())?;
+    let roots = Certificate::from_pem_bundle(&pem).map_err(|_| "is no PEM".to_owned())?;
+    if roots.is_empty() {
+        return Err("holds no certificate in PEM".to_owned());
+    }
+    Ok(roots)
+}
+
+/// Memory for a body is only reserved up to a size that costs nothing if the length was a lie.
+fn capacity(declared: Option<u64>) -> usize {
+    let declared = declared.unwrap_or_default().min(LARGEST_ERROR);
+    usize::try_from(declared).unwrap_or_default()
+}
+
+fn is_plain(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(CONTENT_ENCODING)
+        .iter()
+        .all(|value| value.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
+
+fn before_head(error: &reqwest::Error) -> Lost {
+    if causes(error).any(is_tls) {
+        Lost::Tls
+    } else if error.is_connect() {
+        Lost::NoConnection
+    } else if error.is_timeout() {
+        Lost::Timeout
+    } else if causes(error).any(is_malformed) {
+        Lost::Malformed
+    } else {
+        Lost::Reset
+    }
+}
+
+fn within_body(error: &reqwest::Error) -> Lost {
+    if error.is_timeout() {
+        Lost::Timeout
+    } else {
+        Lost::Torn
+    }
+}
+
+fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    let mut next = error.source();
+    std::iter::from_fn(move || {
+        let cause = next?;
+        next = cause.source();
+        Some(cause)
+    })
+}
+
+fn is_tls(cause: &(dyn Error + 'static)) -> bool {
+    // rustls's errors travel inside `io::Error`, which does not list what it holds as its source.
+    let held = cause.downcast_ref::<io::Error>();
+    let held = held.and_then(|error| error.get_ref());
+    cause.is::<rustls::Error>() || held.is_some_and(|held| held.is::<rustls::Error>())
+}
+
+fn is_malformed(cause: &(dyn Error + 'static)) -> bool {
+    cause
+        .downcast_ref::<hyper::Error>()
+        .is_some_and(hyper::Error::is_parse)
+}
+
+/// Atlas drops idle connections, and a request on a dropped one is lost.
+const KEEP_IDLE: Duration = Duration::from_secs(30);
+const LARGEST_HEAD: u32 = 64 << 10;
+const LARGEST_ERROR: u64 = 64 << 10;
+const LARGEST_ROOTS: u64 = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_that_would_be_rewritten_is_never_sent() {
+        let config = Config::default();
+        let transport = Transport::build(&config, Clock::system()).unwrap();
+        let sent = |target: &str| {
+            let request = transport.request(Method::GET, target)?;
+            Some(request.url().as_str().to_owned())
+        };
+        let base = "/api/atlas/v2/groups/32b6e34b3d91647abb20e7b8/databaseUsers";
+        for same in [
+            format!("{base}/a%2Fb/certs?pageNum=1"),
+            format!("{base}/CN%3Dapp1/certs"),
+            format!("{base}/..%3B/certs"),
+        ] {
+            let expected = format!("https://cloud.mongodb.com{same}");
+            assert_eq!(sent(&same), Some(expected));
+        }
+        for changed in [
+            format!("{base}/../certs"),
+            format!("{base}/%2e%2E/certs"),
+            format!("{base}/a\tb/certs"),
+            format!("{base}/a b/certs"),
+            format!("{base}/a#b/certs"),
+            format!("{base}\\x"),
+            ".evil.example/certs".to_owned(),
+            "@evil.example/certs".to_owned(),
+            ":80/certs".to_owned(),
+        ] {
+            assert_eq!(sent(&changed), None, "{changed}");
+        }
+    }
+}

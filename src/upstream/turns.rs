@@ -1,0 +1,443 @@
+//! Turns: projects that want to call go in, leave to call comes out, to one after the other.
+//!
+//! So many calls are under way in all, and so many for one project; the latter number moves with how
+//! well Atlas answers that project. Whoever has to wait stands in its project's queue, and the projects
+//! take turns, so that a project with many callers, or with slow answers, delays its own and not those
+//! of others (G23).
+
+use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::answer::Urgency;
+use super::config::Limits;
+use crate::atlas::ProjectId;
+use crate::clock::Clock;
+
+/// Hands out turns. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Turns {
+    shared: Arc<Shared>,
+}
+
+/// Leave to make one call now. Dropping it passes the turn on.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    shared: Arc<Shared>,
+    project: ProjectId,
+    ended: Option<TurnEnded>,
+}
+
+/// How the call of a turn went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TurnEnded {
+    /// Late, broken or with a server's error: fewer at once.
+    Strained,
+    /// With an answer: more at once.
+    Well,
+}
+
+/// Too many are waiting, or it took too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Busy;
+
+#[derive(Debug)]
+struct Shared {
+    clock: Clock,
+    rules: Rules,
+    lanes: Mutex<Lanes>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Rules {
+    in_all: usize,
+    to_begin_with: usize,
+    queue: usize,
+    wait: Duration,
+}
+
+#[derive(Debug, Default)]
+struct Lanes {
+    under_way: usize,
+    projects: HashMap<ProjectId, Lane>,
+    /// The projects in which somebody waits, in the order of their turns.
+    waiting: VecDeque<ProjectId>,
+}
+
+#[derive(Debug)]
+struct Lane {
+    under_way: usize,
+    limit: usize,
+    /// Good answers since the limit last rose; only counted once there was a bad one.
+    good: usize,
+    strained: bool,
+    /// One queue per urgency, the least urgent first.
+    queues: [VecDeque<Waiting>; 3],
+}
+
+#[derive(Debug)]
+struct Waiting {
+    since: Duration,
+    leave: oneshot::Sender<()>,
+}
+
+impl Turns {
+    pub(crate) fn new(limits: &Limits, clock: Clock) -> Self {
+        let rules = Rules {
+            in_all: limits.concurrency,
+            to_begin_with: limits.concurrency_per_project,
+            queue: limits.queue,
+            wait: limits.queue_wait,
+        };
+        Self {
+            shared: Arc::new(Shared {
+                clock,
+                rules,
+                lanes: Mutex::default(),
+            }),
+        }
+    }
+
+    /// Waits for a turn of this project.
+    pub(crate) async fn take(&self, project: ProjectId, urgency: Urgency) -> Result<Turn, Busy> {
+        let shared = &self.shared;
+        let leave = match shared.ask(project, urgency)? {
+            Asked::Granted => return Ok(shared.turn(project)),
+            Asked::Queued(leave) => leave,
+        };
+        let mut place = Place {
+            shared,
+            project,
+            leave: Some(leave),
+        };
+        let Some(leave) = place.leave.as_mut() else {
+            return Err(Busy);
+        };
+        let granted = shared.clock.timeout(shared.rules.wait, leave).await;
+        if matches!(granted, Ok(Ok(()))) {
+            place.leave = None;
+            return Ok(shared.turn(project));
+        }
+        Err(Busy)
+    }
+}
+
+/// A place in a queue. When it is left while a turn is on its way, the turn is passed on.
+struct Place<'a> {
+    shared: &'a Arc<Shared>,
+    project: ProjectId,
+    leave: Option<oneshot::Receiver<()>>,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if let Some(mut leave) = self.leave.take() {
+            leave.close();
+            if leave.try_recv().is_ok() {
+                drop(self.shared.turn(self.project));
+            }
+        }
+    }
+}
+
+enum Asked {
+    Granted,
+    Queued(oneshot::Receiver<()>),
+}
+
+impl Shared {
+    fn ask(&self, project: ProjectId, urgency: Urgency) -> Result<Asked, Busy> {
+        let now = self.clock.now().elapsed;
+        let mut lanes = self.lanes();
+        let free = lanes.under_way < self.rules.in_all;
+        let lane = lanes
+            .projects
+            .entry(project)
+            .or_insert_with(|| Lane::new(self.rules.to_begin_with));
+        let nobody_waits = lane.waiting() == 0;
+        if free && nobody_waits && lane.under_way < lane.limit {
+            lane.under_way += 1;
+            lanes.under_way += 1;
+            return Ok(Asked::Granted);
+        }
+        if lane.waiting() >= self.rules.queue {
+            return Err(Busy);
+        }
+        let (leave, granted) = oneshot::channel();
+        lane.queue(urgency).push_back(Waiting { since: now, leave });
+        if nobody_waits {
+            lanes.waiting.push_back(project);
+        }
+        Ok(Asked::Queued(granted))
+    }
+
+    fn turn(self: &Arc<Self>, project: ProjectId) -> Turn {
+        Turn {
+            shared: Arc::clone(self),
+            project,
+            ended: None,
+        }
+    }
+
+    fn give_back(&self, project: ProjectId, ended: Option<TurnEnded>) {
+        let now = self.clock.now().elapsed;
+        let mut lanes = self.lanes();
+        lanes.under_way = lanes.under_way.saturating_sub(1);
+        if let Some(lane) = lanes.projects.get_mut(&project) {
+            let was_full = lane.under_way >= lane.limit;
+            lane.under_way = lane.under_way.saturating_sub(1);
+            lane.learn(ended, was_full, self.rules.to_begin_with);
+        }
+        lanes.pass_on(self.rules.in_all, now);
+        if lanes.projects.len() > MOST_LANES {
+            lanes
+                .projects
+                .retain(|_, lane| lane.under_way > 0 || lane.waiting() > 0);
+        }
+    }
+
+    fn lanes(&self) -> MutexGuard<'_, Lanes> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lanes {
+    /// Gives turns to those who wait, one project after the other, as long as there are any.
+    fn pass_on(&mut self, in_all: usize, now: Duration) {
+        let mut passed_over = 0;
+        while self.under_way < in_all && passed_over < self.waiting.len() {
+            let Some(project) = self.waiting.pop_front() else {
+                return;
+            };
+            let Some(lane) = self.projects.get_mut(&project) else {
+                continue;
+            };
+            let mut granted = false;
+            while !granted && lane.under_way < lane.limit {
+                match lane.next(now) {
+                    // Whoever has stopped waiting is passed over.
+                    Some(waiting) => granted = waiting.leave.send(()).is_ok(),
+                    None => break,
+                }
+            }
+            if granted {
+                lane.under_way += 1;
+                self.under_way += 1;
+                passed_over = 0;
+            } else {
+                passed_over += 1;
+            }
+            if lane.waiting() > 0 {
+                self.waiting.push_back(project);
+            }
+        }
+    }
+}
+
+impl Lane {
+    fn new(limit: usize) -> Self {
+        Self {
+            under_way: 0,
+            limit,
+            good: 0,
+            strained: false,
+            queues: Default::default(),
+        }
+    }
+
+    fn waiting(&self) -> usize {
+        self.queues.iter().map(VecDeque::len).sum()
+    }
+
+    fn queue(&mut self, urgency: Urgency) -> &mut VecDeque<Waiting> {
+        let [ahead, revalidate, miss] = &mut self.queues;
+        match urgency {
+            Urgency::RefreshAhead => ahead,
+            Urgency::Revalidate => revalidate,
+            Urgency::Miss => miss,
+        }
+    }
+
+    /// Who is next: the most urgent, and among those the oldest. But once the oldest has waited for
+    /// long, the newest: it still has the time to use an answer.
+    fn next(&mut self, now: Duration) -> Option<Waiting> {
+        let queue = self
+            .queues
+            .iter_mut()
+            .rev()
+            .find(|queue| !queue.is_empty())?;
+        let waited = now.saturating_sub(queue.front()?.since);
+        if waited > LONG_WAIT {
+            queue.pop_back()
+        } else {
+            queue.pop_front()
+        }
+    }
+
+    /// More at once while Atlas answers well, fewer when it does not. At first the number triples
+    /// with each round, so that the twenty pages of the longest list need few rounds; after the first
+    /// bad answer it rises by one with each round, and falls by a third with each bad answer.
+    fn learn(&mut self, ended: Option<TurnEnded>, was_full: bool, to_begin_with: usize) {
+        match ended {
+            Some(TurnEnded::Strained) => {
+                self.strained = true;
+                self.good = 0;
+                self.limit = (self.limit * 2 / 3).max(1);
+            }
+            Some(TurnEnded::Well) if was_full => {
+                self.good += 1;
+                if !self.strained {
+                    self.limit += 2;
+                } else if self.good >= self.limit {
+                    self.good = 0;
+                    self.limit += 1;
+                }
+                self.limit = self.limit.min(to_begin_with.saturating_mul(GROWTH));
+            }
+            Some(TurnEnded::Well) | None => {}
+        }
+    }
+}
+
+impl Turn {
+    /// Writes down how the call went, and passes the turn on.
+    pub(crate) fn ended(mut self, how: TurnEnded) {
+        self.ended = Some(how);
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.shared.give_back(self.project, self.ended);
+    }
+}
+
+const LONG_WAIT: Duration = Duration::from_secs(1);
+const GROWTH: usize = 5;
+const MOST_LANES: usize = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use futures_util::future::join_all;
+
+    use super::*;
+    use crate::atlas::Timestamp;
+    use crate::clock::Hands;
+
+    fn turns(in_all: usize, per_project: usize, queue: usize) -> (Turns, Hands) {
+        let (clock, hands) = Clock::manual(Timestamp::from_seconds(0));
+        let limits = Limits {
+            concurrency: in_all,
+            concurrency_per_project: per_project,
+            queue,
+            ..Limits::default()
+        };
+        (Turns::new(&limits, clock), hands)
+    }
+
+    fn project(digit: char) -> ProjectId {
+        digit.to_string().repeat(24).parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn projects_take_turns_however_many_of_one_are_waiting() {
+        let (turns, _hands) = turns(1, 4, 100);
+        let held = turns.take(project('a'), Urgency::Miss).await.unwrap();
+        let order = Mutex::new(String::new());
+        let ask = |name: char| {
+            let (turns, order) = (&turns, &order);
+            async move {
+                let turn = turns.take(project(name), Urgency::Miss).await.unwrap();
+                order.lock().unwrap().push(name);
+                drop(turn);
+            }
+        };
+        let waiting = join_all("aaaaabc".chars().map(ask));
+        let release = async { drop(held) };
+        tokio::join!(waiting, release);
+        assert_eq!(*order.lock().unwrap(), "abcaaaa");
+    }
+
+    #[tokio::test]
+    async fn the_more_urgent_goes_first() {
+        let (turns, _hands) = turns(1, 1, 100);
+        let held = turns.take(project('a'), Urgency::Miss).await.unwrap();
+        let order = Mutex::new(Vec::new());
+        let ask = |urgency| {
+            let (turns, order) = (&turns, &order);
+            async move {
+                let _turn = turns.take(project('a'), urgency).await.unwrap();
+                order.lock().unwrap().push(urgency);
+            }
+        };
+        let waiting =
+            join_all([Urgency::RefreshAhead, Urgency::Revalidate, Urgency::Miss].map(ask));
+        tokio::join!(waiting, async { drop(held) });
+        let expected = [Urgency::Miss, Urgency::Revalidate, Urgency::RefreshAhead];
+        assert_eq!(*order.lock().unwrap(), expected);
+    }
+
+    #[tokio::test]
+    async fn whoever_cannot_wait_in_the_queue_or_has_waited_too_long_is_told_so() {
+        let (turns, hands) = turns(1, 1, 1);
+        let _held = turns.take(project('a'), Urgency::Miss).await.unwrap();
+        let mut waiting = Box::pin(turns.take(project('a'), Urgency::Miss));
+        assert!(waiting.as_mut().now_or_never().is_none());
+        assert_eq!(
+            turns.take(project('a'), Urgency::Miss).await.unwrap_err(),
+            Busy
+        );
+        hands.advance(Duration::from_secs(5));
+        assert_eq!(waiting.await.unwrap_err(), Busy);
+    }
+
+    #[tokio::test]
+    async fn a_turn_that_reaches_someone_who_has_left_is_passed_on() {
+        let (turns, _hands) = turns(1, 1, 10);
+        let held = turns.take(project('a'), Urgency::Miss).await.unwrap();
+        let mut leaves_early = Box::pin(turns.take(project('a'), Urgency::Miss));
+        let mut leaves_late = Box::pin(turns.take(project('a'), Urgency::Miss));
+        let mut stays = Box::pin(turns.take(project('a'), Urgency::Miss));
+        for waiting in [&mut leaves_early, &mut leaves_late, &mut stays] {
+            assert!(waiting.as_mut().now_or_never().is_none());
+        }
+        drop(leaves_early);
+        drop(held);
+        // The turn is on its way to the second when that one leaves.
+        drop(leaves_late);
+        assert!(stays.now_or_never().unwrap().is_ok());
+    }
+
+    #[tokio::test]
+    async fn more_at_once_while_it_goes_well_and_fewer_when_it_does_not() {
+        let (turns, _hands) = turns(100, 4, 100);
+        let round = |how| {
+            let turns = &turns;
+            async move {
+                let mut held = Vec::new();
+                while let Some(turn) = turns.take(project('a'), Urgency::Miss).now_or_never() {
+                    held.push(turn.unwrap());
+                }
+                let at_once = held.len();
+                // The last one asked is still queued until it is dropped with its future.
+                held.drain(..).for_each(|turn| turn.ended(how));
+                at_once
+            }
+        };
+        let mut seen = Vec::new();
+        for _ in 0..4 {
+            seen.push(round(TurnEnded::Well).await);
+        }
+        assert_eq!(seen.first(), Some(&4));
+        assert_eq!(seen.last(), Some(&20));
+        round(TurnEnded::Strained).await;
+        assert_eq!(round(TurnEnded::Well).await, 1);
+    }
+}

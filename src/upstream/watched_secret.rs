@@ -1,0 +1,96 @@
+//! A secret that may be rotated under us: a file or a text goes in, the last good secret comes out.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+
+use arc_swap::ArcSwap;
+use tracing::info;
+use tracing::warn;
+
+use crate::secret::Secret;
+use crate::secret::SecretFileError;
+
+/// A secret, and the file that it may change in.
+#[derive(Debug)]
+pub(crate) struct WatchedSecret {
+    current: ArcSwap<Secret>,
+    file: Option<PathBuf>,
+    /// Whether the file was last found unreadable, so that it is said once and not every time.
+    broken: AtomicBool,
+}
+
+impl WatchedSecret {
+    /// A secret that never changes.
+    pub(crate) fn fixed(secret: Secret) -> Self {
+        Self::new(secret, None)
+    }
+
+    /// The secret in a file.
+    pub(crate) fn read(file: PathBuf) -> Result<Self, SecretFileError> {
+        Ok(Self::new(Secret::read(&file)?, Some(file)))
+    }
+
+    fn new(secret: Secret, file: Option<PathBuf>) -> Self {
+        Self {
+            current: ArcSwap::from_pointee(secret),
+            file,
+            broken: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn current(&self) -> Arc<Secret> {
+        self.current.load_full()
+    }
+
+    /// Looks at the file again; true if there is another secret in it. A file that cannot be used
+    /// leaves the last good secret in place (G33).
+    pub(crate) fn look(&self) -> bool {
+        let Some(file) = &self.file else {
+            return false;
+        };
+        match Secret::read(file) {
+            Ok(secret) => {
+                self.broken.store(false, Ordering::Relaxed);
+                if secret.expose() == self.current.load().expose() {
+                    return false;
+                }
+                info!(file = %file.display(), "took up a changed secret");
+                self.current.store(Arc::new(secret));
+                true
+            }
+            Err(error) => {
+                if !self.broken.swap(true, Ordering::Relaxed) {
+                    warn!(file = %file.display(), %error, "keeping the last good secret");
+                }
+                false
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_changed_file_is_taken_up_and_a_broken_one_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secret");
+        fs::write(&path, "one").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let secret = WatchedSecret::read(path.clone()).unwrap();
+        assert!(!secret.look());
+        fs::write(&path, "two\n").unwrap();
+        assert!(secret.look());
+        fs::write(&path, "").unwrap();
+        assert!(!secret.look());
+        fs::remove_file(&path).unwrap();
+        assert!(!secret.look());
+        assert_eq!(secret.current().expose(), "two");
+    }
+}
