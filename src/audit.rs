@@ -85,6 +85,8 @@ pub struct Closing<'a> {
     pub status: u16,
     /// The code in the answer's error document.
     pub error_code: Option<&'a str>,
+    /// What was wrong with the token or which rule was missing, which the caller does not learn.
+    pub reason: Option<&'static str>,
     /// Where the bytes came from.
     pub cache: CacheUse,
     /// The fetch that brought them from Atlas.
@@ -370,6 +372,9 @@ impl Entry {
             (closing.status > 0).then(|| closing.status.into()),
         );
         body.text_or_null("error_code", closing.error_code, room::SHORT);
+        if let Some(reason) = closing.reason {
+            body.word("reason", reason);
+        }
         write_caller(body, self.caller.as_deref());
         body.text_or_null("rule", self.rule.as_deref(), room::NAME);
         body.peer("peer", &self.arrival.peer);
@@ -396,22 +401,30 @@ impl Entry {
     }
 }
 
-impl Drop for Entry {
-    fn drop(&mut self) {
-        if self.closed {
-            return;
-        }
-        let closing = Closing {
+impl Closing<'_> {
+    /// The end of a question that nobody answered; also what other ends are made from.
+    pub fn abandoned(now: Moment) -> Self {
+        Self {
             outcome: Outcome::Abandoned,
             status: 0,
             error_code: None,
+            reason: None,
             cache: CacheUse::None,
             fill_id: None,
             age: None,
             certificates: None,
             upstream_calls: 0,
-            now: self.audit.0.clock.now(),
-        };
+            now,
+        }
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if self.closed {
+            return;
+        }
+        let closing = Closing::abandoned(self.audit.0.clock.now());
         Body::compose(
             closing.now.wall,
             "lookup",

@@ -1,5 +1,10 @@
 //! The map.
 
+pub mod commands;
+pub mod app;
+pub mod config;
+pub mod server;
+pub mod gateway;
 pub mod audit;
 pub mod cache;
 pub mod policy;

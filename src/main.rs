@@ -1,3 +1,33 @@
 //! The process: arguments, runtime, exit codes.
 
-fn main() {}
+use std::process::ExitCode;
+
+use atlas_cert_gateway::commands::Arguments;
+use atlas_cert_gateway::commands::Ending;
+use clap::Parser;
+use clap::error::ErrorKind;
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version go to standard output and are no mistake; all else goes to standard
+            // error. A terminal that is gone cannot be told either.
+            let _ = error.print();
+            return match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+                _ => ExitCode::from(EX_USAGE),
+            };
+        }
+    };
+    match atlas_cert_gateway::commands::run(arguments) {
+        Ending::Well => ExitCode::SUCCESS,
+        Ending::Failed => ExitCode::FAILURE,
+        Ending::Misconfigured => ExitCode::from(EX_CONFIG),
+    }
+}
+
+/// Usage, as shells and clap have it.
+const EX_USAGE: u8 = 2;
+/// `sysexits.h`: something in the configuration is wrong; restarting will not help.
+const EX_CONFIG: u8 = 78;

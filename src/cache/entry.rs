@@ -84,6 +84,11 @@ impl FillId {
         )))
     }
 
+    /// The id as the audit trail has it.
+    pub fn uuid(self) -> Uuid {
+        self.0
+    }
+
     /// The part that is random.
     fn chance(self) -> u64 {
         self.0.as_u64_pair().1

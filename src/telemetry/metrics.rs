@@ -7,6 +7,7 @@ pub mod audit;
 pub mod cache;
 pub mod identity;
 pub mod lookups;
+mod process;
 pub mod upstream;
 
 use prometheus_client::encoding::text::encode;
@@ -47,12 +48,37 @@ impl Metrics {
 }
 
 impl Scrape {
-    /// The page in OpenMetrics text.
+    /// The page in Prometheus's text format, version 0.0.4.
+    ///
+    /// The encoder writes `OpenMetrics`, where a counter's family lacks the `_total` of its samples. In
+    /// the older format, which every Prometheus reads, the two have the same name.
     pub fn render(&self) -> String {
-        let mut page = String::new();
-        // Writing to a string cannot fail; an encoder's own failure leaves a page without `# EOF`,
-        // which a scraper refuses.
-        let _ = encode(&mut page, &self.0);
+        let mut open_metrics = String::new();
+        // Writing to a string cannot fail.
+        let _ = encode(&mut open_metrics, &self.0);
+        let mut page = String::with_capacity(open_metrics.len());
+        let mut lines = open_metrics.lines().peekable();
+        while let Some(line) = lines.next() {
+            match line.split(' ').collect::<Vec<_>>().as_slice() {
+                ["#", "EOF" | "UNIT", ..] => {}
+                ["#", "HELP", family, help @ ..] => {
+                    let is_counter = lines.peek().is_some_and(|next| next.ends_with(" counter"));
+                    let suffix = if is_counter { "_total" } else { "" };
+                    page.push_str(&format!("# HELP {family}{suffix} {}\n", help.join(" ")));
+                }
+                ["#", "TYPE", family, "counter"] => {
+                    page.push_str(&format!("# TYPE {family}_total counter\n"));
+                }
+                _ => {
+                    page.push_str(line);
+                    page.push('\n');
+                }
+            }
+        }
+        process::render(&mut page);
         page
     }
 }
+
+/// What [`Scrape::render`] writes.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

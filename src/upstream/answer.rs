@@ -171,6 +171,26 @@ impl FetchError {
     }
 }
 
+impl FetchError {
+    /// The code of Atlas's error document, where Atlas sent one.
+    pub fn atlas_code(&self) -> Option<&str> {
+        match &self.reason {
+            FetchFailure::Atlas(answer) => answer.error_code.as_deref(),
+            FetchFailure::BreakerOpen { .. }
+            | FetchFailure::Busy { .. }
+            | FetchFailure::Credential(_)
+            | FetchFailure::Inconsistent
+            | FetchFailure::InvalidResponse(_)
+            | FetchFailure::NoCredential
+            | FetchFailure::NoDocument { .. }
+            | FetchFailure::RateLimited { .. }
+            | FetchFailure::Timeout
+            | FetchFailure::Tls
+            | FetchFailure::Unreachable => None,
+        }
+    }
+}
+
 impl AtlasAnswer {
     /// Whether a good token lacks a permission. Atlas answers 401 for that too.
     pub(crate) fn says_no_access(&self) -> bool {

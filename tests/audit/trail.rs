@@ -78,6 +78,7 @@ impl Trail {
             outcome: Outcome::Answered,
             status: 200,
             error_code: None,
+            reason: None,
             cache: CacheUse::Hit,
             fill_id: None,
             age: Some(Duration::from_millis(1_500)),

@@ -1,14 +1,156 @@
-//! What is counted of lookups.
+//! What is counted per lookup and per connection.
+//!
+//! The handles are made once for every pair of outcome and cache word, so that counting a lookup takes
+//! no lock and no look-up in a table.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 /// Handles to the metrics of lookups.
-#[derive(Clone, Debug, Default)]
-pub struct LookupMetrics {}
+#[derive(Clone, Debug)]
+pub struct LookupMetrics {
+    /// By outcome, then by cache word, in the order of [`OUTCOMES`] and [`CACHE_WORDS`].
+    counters: Arc<[[Counter; CACHE_WORDS.len()]; OUTCOMES.len()]>,
+    durations: Arc<[Histogram; CACHE_WORDS.len()]>,
+    saved: Counter,
+    connections: Gauge<i64, AtomicI64>,
+    in_flight: Gauge<i64, AtomicI64>,
+}
+
+/// Counts one while it lives.
+#[derive(Debug)]
+pub struct Present(Gauge<i64, AtomicI64>);
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LookupLabels {
+    outcome: &'static str,
+    cache: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CacheLabel {
+    cache: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct VersionLabel {
+    version: &'static str,
+}
 
 impl LookupMetrics {
     /// Makes the metrics known to `registry`.
-    pub fn register(_registry: &mut Registry) -> Self {
-        Self::default()
+    pub fn register(registry: &mut Registry) -> Self {
+        let lookups = Family::<LookupLabels, Counter>::default();
+        let durations = Family::<CacheLabel, Histogram>::new_with_constructor(histogram);
+        let counters = OUTCOMES.map(|outcome| {
+            CACHE_WORDS.map(|cache| lookups.get_or_create_owned(&LookupLabels { outcome, cache }))
+        });
+        let by_cache =
+            CACHE_WORDS.map(|cache| durations.get_or_create_owned(&CacheLabel { cache }));
+        let metrics = Self {
+            counters: Arc::new(counters),
+            durations: Arc::new(by_cache),
+            saved: Counter::default(),
+            connections: Gauge::default(),
+            in_flight: Gauge::default(),
+        };
+        registry.register("lookups", "Lookups, by what became of them", lookups);
+        registry.register(
+            "lookup_duration_seconds",
+            "From the request's head to the answer's record, by what the cache had",
+            durations,
+        );
+        registry.register(
+            "upstream_calls_saved",
+            "Calls to Atlas that answers from memory did not need",
+            metrics.saved.clone(),
+        );
+        registry.register(
+            "connections",
+            "Open connections",
+            metrics.connections.clone(),
+        );
+        registry.register(
+            "inflight_requests",
+            "Requests under way",
+            metrics.in_flight.clone(),
+        );
+        let build = Family::<VersionLabel, Gauge>::default();
+        build
+            .get_or_create(&VersionLabel {
+                version: env!("CARGO_PKG_VERSION"),
+            })
+            .set(1);
+        registry.register("build_info", "The version that runs", build);
+        metrics
+    }
+
+    /// Counts a lookup. The words are those of the audit record; others count as nothing.
+    pub fn lookup(&self, outcome: &str, cache: &str, duration: Duration) {
+        let outcome = OUTCOMES.iter().position(|word| *word == outcome);
+        let cache = CACHE_WORDS.iter().position(|word| *word == cache);
+        let (Some(outcome), Some(cache)) = (outcome, cache) else {
+            return;
+        };
+        if let Some(counter) = self.counters.get(outcome).and_then(|row| row.get(cache)) {
+            counter.inc();
+        }
+        if let Some(histogram) = self.durations.get(cache) {
+            histogram.observe(duration.as_secs_f64());
+        }
+    }
+
+    /// Counts calls that an answer from memory has saved.
+    pub fn saved(&self, calls: u32) {
+        self.saved.inc_by(calls.into());
+    }
+
+    /// Counts a connection for as long as the value lives.
+    pub fn connection(&self) -> Present {
+        Present::new(&self.connections)
+    }
+
+    /// Counts a request under way for as long as the value lives.
+    pub fn request(&self) -> Present {
+        Present::new(&self.in_flight)
     }
 }
+
+impl Present {
+    fn new(gauge: &Gauge<i64, AtomicI64>) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Present {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+fn histogram() -> Histogram {
+    Histogram::new([
+        0.000_05, 0.000_1, 0.000_25, 0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0,
+    ])
+}
+
+/// What the audit record says became of a question.
+const OUTCOMES: [&str; 6] = [
+    "abandoned",
+    "answered",
+    "denied",
+    "failed",
+    "rejected",
+    "unauthenticated",
+];
+/// What the audit record says the cache had to do with it.
+const CACHE_WORDS: [&str; 6] = ["collapsed", "hit", "miss", "negative", "none", "stale"];

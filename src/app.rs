@@ -1,0 +1,291 @@
+//! The wiring: a [`Config`] goes in, a running gateway comes out. The only file that knows every part.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+use uuid::Uuid;
+
+use crate::audit::Audit;
+use crate::audit::AuditError;
+use crate::cache::Cache;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::gateway::Bounds;
+use crate::gateway::Gateway;
+use crate::identity::Identity;
+use crate::policy::Policy;
+use crate::server::Bound;
+use crate::server::Limits;
+use crate::server::accept::Acceptor;
+use crate::server::admin::Admin;
+use crate::server::door::Door;
+use crate::server::tls::Tls;
+use crate::settings::Mistake;
+use crate::telemetry::Metrics;
+use crate::upstream::OnlineCheck;
+use crate::upstream::Upstream;
+
+/// A running gateway.
+pub struct App {
+    gateway: Arc<Gateway>,
+    clock: Clock,
+    tls: Option<Tls>,
+    limits: Limits,
+    addresses: Addresses,
+    draining: Arc<AtomicBool>,
+    stop: Stop,
+    walks: TaskTracker,
+    doors: Vec<JoinHandle<()>>,
+    keepers: TaskTracker,
+}
+
+/// Why the gateway does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The audit trail.
+    #[error("the audit trail cannot be opened")]
+    Audit(#[from] AuditError),
+    /// An address is taken or not ours.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// What the configuration names cannot be used.
+    #[error("the configuration is refused")]
+    Misconfigured(Vec<Mistake>),
+}
+
+#[derive(Clone, Copy)]
+struct Addresses {
+    callers: SocketAddr,
+    operators: SocketAddr,
+}
+
+/// What ends what.
+#[derive(Clone, Default)]
+struct Stop {
+    callers: CancellationToken,
+    operators: CancellationToken,
+    keepers: CancellationToken,
+}
+
+/// The parts that are built from the configuration alone, before anything is bound or opened.
+struct Parts {
+    identity: Identity,
+    policy: Policy,
+    upstream: Upstream,
+    tls: Option<Tls>,
+}
+
+impl App {
+    /// Whether everything that the configuration names can be used: key files, secrets, certificates.
+    pub fn check(config: &Config, clock: &Clock) -> Result<(), Vec<Mistake>> {
+        let (metrics, _) = Metrics::register();
+        Parts::build(config, clock, &metrics).map(|_| ())
+    }
+
+    /// Mints a token and reads one page with each credential.
+    pub async fn check_online(
+        config: &Config,
+        clock: Clock,
+    ) -> Result<Vec<OnlineCheck>, Vec<Mistake>> {
+        let (metrics, _) = Metrics::register();
+        let upstream = Upstream::build(&config.atlas, clock, metrics.upstream)?;
+        let checks = upstream.check_online().await;
+        upstream.close().await;
+        Ok(checks)
+    }
+
+    /// Starts. Neither Atlas nor an issuer need be there (G32).
+    pub async fn start(config: &Config, clock: Clock) -> Result<Self, StartError> {
+        let (metrics, scrape) = Metrics::register();
+        let parts = Parts::build(config, &clock, &metrics).map_err(StartError::Misconfigured)?;
+        let callers = bind(config.server.listen).await?;
+        let operators = bind(config.admin.listen).await?;
+        let addresses = Addresses {
+            callers: callers.address(),
+            operators: operators.address(),
+        };
+        let replica = Uuid::now_v7().simple().to_string();
+        let audit = Audit::open(&config.audit, &replica, clock.clone(), metrics.audit)?;
+        let walks = TaskTracker::new();
+        let gateway = Arc::new(Gateway {
+            identity: Arc::new(parts.identity),
+            policy: ArcSwap::from_pointee(parts.policy),
+            cache: Cache::new(
+                config.cache.clone(),
+                clock.clone(),
+                metrics.cache,
+                walks.clone(),
+            ),
+            upstream: parts.upstream,
+            audit,
+            metrics: metrics.lookups.clone(),
+            clock: clock.clone(),
+            bounds: Bounds {
+                request: config.server.limits.request,
+                in_flight: config.server.limits.in_flight,
+            },
+            in_flight: AtomicUsize::new(0),
+        });
+        let (draining, stop) = (Arc::new(AtomicBool::new(false)), Stop::default());
+        let door = Door::new(Arc::clone(&gateway), clock.clone(), Arc::clone(&draining));
+        let admin = Admin::new(Arc::clone(&gateway), scrape, Arc::clone(&draining));
+        let acceptor = Acceptor {
+            limits: config.server.limits.clone(),
+            tls: parts.tls.clone(),
+            clock: clock.clone(),
+            stop: stop.callers.clone(),
+            metrics: metrics.lookups,
+        };
+        let for_operators = Acceptor {
+            tls: None,
+            stop: stop.operators.clone(),
+            ..acceptor.clone()
+        };
+        let keepers = keep(&gateway, &stop.keepers);
+        let doors = vec![
+            tokio::spawn(acceptor.run(callers, Arc::new(door))),
+            tokio::spawn(for_operators.run(operators, Arc::new(admin))),
+        ];
+        Ok(Self {
+            gateway,
+            clock,
+            tls: parts.tls,
+            limits: config.server.limits.clone(),
+            addresses,
+            draining,
+            stop,
+            walks,
+            doors,
+            keepers,
+        })
+    }
+
+    /// Where callers connect to.
+    pub fn address(&self) -> SocketAddr {
+        self.addresses.callers
+    }
+
+    /// Where operators connect to.
+    pub fn admin_address(&self) -> SocketAddr {
+        self.addresses.operators
+    }
+
+    /// Puts another configuration in place, whole or not at all: issuers, rules, the cache's times and
+    /// certificates. Addresses, limits, the audit directory and Atlas's credentials need a restart; the
+    /// files that they name are read again by themselves.
+    pub fn reload(&self, config: &Config) -> Result<(), Vec<Mistake>> {
+        let policy = Policy::build(&config.access)?;
+        if let (Some(tls), Some(settings)) = (&self.tls, &config.server.tls) {
+            tls.reload(settings)?;
+        }
+        self.gateway.identity.reload(&config.identity)?;
+        self.gateway.policy.store(Arc::new(policy));
+        self.gateway.cache.replace_config(config.cache.clone());
+        self.gateway.audit.reopen();
+        Ok(())
+    }
+
+    /// Ends in good order: readiness turns red, after the configured lead no more connections are
+    /// taken, what is under way is finished, the audit trail is flushed and our token is revoked (G31).
+    pub async fn stop(self) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.clock.sleep(self.limits.drain_lead).await;
+        self.stop.callers.cancel();
+        let mut doors = self.doors.into_iter();
+        let callers = doors.next();
+        let finish = async {
+            if let Some(callers) = callers {
+                // A panic in the accept loop has been logged; there is nothing left to wait for.
+                let _ = callers.await;
+            }
+            self.walks.close();
+            self.walks.wait().await;
+        };
+        if self
+            .clock
+            .timeout(self.limits.drain_grace, finish)
+            .await
+            .is_err()
+        {
+            warn!("some requests were not finished in time");
+        }
+        self.stop.keepers.cancel();
+        self.keepers.close();
+        let _ = self.clock.timeout(LAST_WORDS, self.keepers.wait()).await;
+        self.gateway.upstream.close().await;
+        self.gateway.audit.clone().close().await;
+        self.stop.operators.cancel();
+        for door in doors {
+            let _ = self.clock.timeout(LAST_WORDS, door).await;
+        }
+    }
+}
+
+impl Parts {
+    /// Builds what can be built; of what cannot, says everything that is wrong.
+    fn build(config: &Config, clock: &Clock, metrics: &Metrics) -> Result<Self, Vec<Mistake>> {
+        let identity = Identity::build(&config.identity, clock.clone(), metrics.identity.clone());
+        let policy = Policy::build(&config.access);
+        let upstream = Upstream::build(&config.atlas, clock.clone(), metrics.upstream.clone());
+        let tls = config.server.tls.as_ref().map(Tls::load).transpose();
+        match (identity, policy, upstream, tls) {
+            (Ok(identity), Ok(policy), Ok(upstream), Ok(tls)) => Ok(Self {
+                identity,
+                policy,
+                upstream,
+                tls,
+            }),
+            (identity, policy, upstream, tls) => {
+                let wrong = [identity.err(), policy.err(), upstream.err(), tls.err()];
+                Err(wrong.into_iter().flatten().flatten().collect())
+            }
+        }
+    }
+}
+
+/// The tasks that nobody waits for.
+fn keep(gateway: &Arc<Gateway>, stop: &CancellationToken) -> TaskTracker {
+    let keepers = TaskTracker::new();
+    keepers.spawn(Arc::clone(&gateway.identity).run(stop.clone()));
+    let (upstream, until) = (gateway.upstream.clone(), stop.clone());
+    keepers.spawn(async move { upstream.run(until).await });
+    let (sweeper, stop) = (Arc::clone(gateway), stop.clone());
+    keepers.spawn(async move {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = sweeper.clock.sleep(SWEEP_PERIOD) => {
+                    sweeper.cache.sweep(sweeper.clock.now());
+                }
+            }
+        }
+    });
+    keepers
+}
+
+async fn bind(address: SocketAddr) -> Result<Bound, StartError> {
+    Bound::listen(address)
+        .await
+        .map_err(|source| StartError::Listen { address, source })
+}
+
+/// How long the last tasks may take to notice that all is over.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How often what may not be served any more is let go.
+const SWEEP_PERIOD: Duration = Duration::from_mins(1);

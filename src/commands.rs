@@ -1,0 +1,80 @@
+//! The commands: parsed arguments go in, an [`Ending`] comes out.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::Parser;
+use clap::Subcommand;
+
+use crate::config::Config;
+use crate::config::Refused;
+
+pub mod audit;
+pub mod check;
+pub mod serve;
+
+/// One authenticated, cached, audited endpoint for the X.509 certificates of MongoDB Atlas database
+/// users.
+#[derive(Debug, Parser)]
+#[command(name = "atlas-cert-gateway", version)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Which configuration.
+#[derive(Debug, Args)]
+pub struct ConfigArguments {
+    /// The configuration, in TOML; environment variables `ATLAS_CERT_GATEWAY__SECTION__KEY` override
+    /// its keys.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// As it should.
+    Well,
+    /// It could not do what it was asked for.
+    Failed,
+    /// The configuration is refused.
+    Misconfigured,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the gateway.
+    Serve(serve::Arguments),
+    /// Checks a configuration and prints the effective settings, secrets redacted.
+    Check(check::Arguments),
+    /// Reads the audit trail.
+    Audit(audit::Arguments),
+}
+
+/// Runs a command to its end.
+pub fn run(arguments: Arguments) -> Ending {
+    match arguments.command {
+        Command::Serve(arguments) => serve::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Audit(arguments) => audit::run(arguments),
+    }
+}
+
+impl ConfigArguments {
+    /// Reads the configuration; a refused one is reported whole.
+    fn load(&self) -> Result<Config, Refused> {
+        Config::load(&self.config, std::env::vars())
+    }
+}
+
+/// Writes to standard error, where people look for what went wrong. A closed one is nobody's mistake.
+fn complain(message: &dyn std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{message}");
+}
+
+/// Writes a line to standard output; `false` once nobody reads it.
+fn say(message: &dyn std::fmt::Display) -> bool {
+    writeln!(std::io::stdout(), "{message}").is_ok()
+}

@@ -1,0 +1,83 @@
+//! `check`: a configuration goes in; the effective settings come out, or every mistake in it.
+
+use clap::Args;
+use tokio::runtime;
+
+use super::ConfigArguments;
+use super::Ending;
+use super::complain;
+use super::say;
+use crate::app::App;
+use crate::clock::Clock;
+use crate::config::Config;
+
+/// What `check` is told.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    config: ConfigArguments,
+    /// Also mints a token and reads one page with every credential.
+    #[arg(long)]
+    online: bool,
+}
+
+/// Checks.
+pub fn run(arguments: &Arguments) -> Ending {
+    let config = match arguments.config.load() {
+        Ok(config) => config,
+        Err(refused) => {
+            complain(&refused);
+            return Ending::Misconfigured;
+        }
+    };
+    // The files that the settings name are read, too: keys, secrets, certificates.
+    if let Err(mistakes) = App::check(&config, &Clock::system()) {
+        complain(&"the files that the configuration names are refused:");
+        for mistake in mistakes {
+            complain(&format_args!("  {mistake}"));
+        }
+        return Ending::Misconfigured;
+    }
+    for warning in config.warnings() {
+        complain(&format_args!("warning: {warning}"));
+    }
+    say(&config.to_toml());
+    if arguments.online {
+        online(&config)
+    } else {
+        Ending::Well
+    }
+}
+
+fn online(config: &Config) -> Ending {
+    let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain(&format_args!("cannot start: {error}"));
+            return Ending::Failed;
+        }
+    };
+    let checks = match runtime.block_on(App::check_online(config, Clock::system())) {
+        Ok(checks) => checks,
+        Err(mistakes) => {
+            for mistake in mistakes {
+                complain(&mistake);
+            }
+            return Ending::Misconfigured;
+        }
+    };
+    let mut ending = Ending::Well;
+    for check in checks {
+        let credential = check.credential;
+        match check.problem {
+            None => {
+                say(&format_args!("# {credential}: Atlas accepts it"));
+            }
+            Some(problem) => {
+                complain(&format_args!("{credential}: {}", problem.reason));
+                ending = Ending::Failed;
+            }
+        }
+    }
+    ending
+}

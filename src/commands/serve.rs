@@ -1,0 +1,131 @@
+//! `serve`: runs the gateway until it is told to stop.
+
+use clap::Args;
+use tokio::runtime;
+use tokio::signal::unix::SignalKind;
+use tokio::signal::unix::signal;
+use tracing::error;
+use tracing::info;
+use tracing::warn;
+
+use super::ConfigArguments;
+use super::Ending;
+use super::complain;
+use crate::app::App;
+use crate::app::StartError;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::telemetry;
+use crate::telemetry::LogLevel;
+
+/// What `serve` is told.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    config: ConfigArguments,
+}
+
+/// Serves.
+pub fn run(arguments: &Arguments) -> Ending {
+    let config = match arguments.config.load() {
+        Ok(config) => config,
+        Err(refused) => {
+            complain(&refused);
+            return Ending::Misconfigured;
+        }
+    };
+    let log = match telemetry::start(&config.telemetry) {
+        Ok(log) => log,
+        Err(error) => {
+            complain(&error);
+            return Ending::Failed;
+        }
+    };
+    match runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(serve(arguments, &config, &log)),
+        Err(error) => {
+            complain(&format_args!("cannot start: {error}"));
+            Ending::Failed
+        }
+    }
+}
+
+async fn serve(arguments: &Arguments, config: &Config, log: &LogLevel) -> Ending {
+    for warning in config.warnings() {
+        warn!(place = warning.place, "{}", warning.message);
+    }
+    let app = match App::start(config, Clock::system()).await {
+        Ok(app) => app,
+        Err(StartError::Misconfigured(mistakes)) => {
+            for mistake in mistakes {
+                error!(place = mistake.place, "{}", mistake.message);
+            }
+            return Ending::Misconfigured;
+        }
+        Err(failed) => {
+            error!(
+                error = &failed as &dyn std::error::Error,
+                "cannot start: {failed}"
+            );
+            return Ending::Failed;
+        }
+    };
+    info!(
+        listen = %app.address(),
+        admin = %app.admin_address(),
+        version = env!("CARGO_PKG_VERSION"),
+        "listening on {}, for operators on {}",
+        app.address(),
+        app.admin_address()
+    );
+    let signals = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::hangup()),
+    );
+    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = signals else {
+        error!("cannot listen to signals");
+        return Ending::Failed;
+    };
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => reload(arguments, &app, log),
+        }
+    }
+    info!("stopping: finishing what is under way");
+    tokio::select! {
+        () = app.stop() => info!("stopped"),
+        _ = terminate.recv() => warn!("told to stop twice: stopping at once"),
+        _ = interrupt.recv() => warn!("told to stop twice: stopping at once"),
+    }
+    Ending::Well
+}
+
+/// Applies the configuration anew, as a whole or not at all.
+fn reload(arguments: &Arguments, app: &App, log: &LogLevel) {
+    let applied = match arguments.config.load() {
+        Ok(config) => app.reload(&config).map(|()| config),
+        Err(refused) => Err(refused.mistakes),
+    };
+    match applied {
+        Ok(config) => {
+            if let Err(problem) = log.change(&config.telemetry) {
+                warn!(
+                    error = &problem as &dyn std::error::Error,
+                    "the log level stays as it was"
+                );
+            }
+            info!("the configuration was read again");
+        }
+        Err(mistakes) => {
+            for mistake in mistakes {
+                error!(
+                    place = mistake.place,
+                    "the old configuration stays: {mistake}"
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Read once: a TOML file and the environment go in; a [`Config`] comes out, or every mistake in them,
+//! each with its place.
+//!
+//! Each part owns the shape and the rules of its section; here they are only gathered. A value that
+//! cannot be read is noted, taken out, and the rest is read again, so that one run shows all mistakes.
+
+use std::fmt;
+use std::fmt::Write as _;
+use std::io;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde::Serialize;
+use toml::Value;
+
+mod overlay;
+mod place;
+
+pub use overlay::ENVIRONMENT_PREFIX;
+use overlay::Laid;
+
+use crate::audit;
+use crate::cache;
+use crate::identity;
+use crate::policy;
+use crate::server;
+use crate::settings::Mistake;
+use crate::telemetry;
+use crate::upstream;
+use crate::watched;
+
+/// Every setting of the gateway.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The outside door.
+    pub server: server::Config,
+    /// The operators' door.
+    pub admin: server::admin::Config,
+    /// How Atlas is asked.
+    pub atlas: upstream::Config,
+    /// Whose tokens are believed.
+    pub identity: identity::Config,
+    /// Who may ask what.
+    pub access: policy::Config,
+    /// What is remembered, and for how long.
+    pub cache: cache::Config,
+    /// What is written down.
+    pub audit: audit::Config,
+    /// Logs and traces.
+    pub telemetry: telemetry::Config,
+}
+
+/// Why there is no configuration.
+#[derive(Debug)]
+pub struct Refused {
+    /// The file, for the message.
+    file: String,
+    /// Everything that is wrong.
+    pub mistakes: Vec<Mistake>,
+}
+
+impl Config {
+    /// Reads the file, lays `environment` over it and checks the whole.
+    ///
+    /// `environment` is every variable of the process; those without our prefix are ignored.
+    pub fn load(
+        path: &Path,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, Refused> {
+        let file = path.display().to_string();
+        let text = watched::read_limited(path, LARGEST_FILE)
+            .and_then(|bytes| {
+                String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8 text"))
+            })
+            .map_err(|error| Refused {
+                file: file.clone(),
+                mistakes: vec![Mistake::at("the file", format!("cannot be read: {error}"))],
+            })?;
+        Self::parse(&text, environment).map_err(|mistakes| Refused { file, mistakes })
+    }
+
+    /// The same for a text that is already here.
+    pub fn parse(
+        text: &str,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, Vec<Mistake>> {
+        let mut root = match text.parse() {
+            Ok(table) => Value::Table(table),
+            Err(error) => {
+                let error: toml::de::Error = error;
+                return Err(vec![Mistake::at(
+                    "the file",
+                    error.to_string().trim_end().to_owned(),
+                )]);
+            }
+        };
+        let mut mistakes = overlay::secrets_in_text(&root);
+        let laid = overlay::lay_over(&mut root, environment);
+        let config = read_all(root, laid, &mut mistakes);
+        if let Some(config) = &config {
+            mistakes.extend(config.mistakes());
+        }
+        for mistake in &mut mistakes {
+            if let Some(line) = place::line_of(text, &mistake.place) {
+                let _ = write!(mistake.place, " (line {line})");
+            }
+        }
+        match config {
+            Some(config) if mistakes.is_empty() => Ok(config),
+            Some(_) | None => Err(mistakes),
+        }
+    }
+
+    /// The effective settings as TOML, secrets redacted.
+    pub fn to_toml(&self) -> String {
+        // Every part's settings are texts, numbers, lists and tables, all of which TOML has.
+        toml::to_string_pretty(self).unwrap_or_default()
+    }
+
+    /// What the parts find wrong with values that can be read.
+    fn mistakes(&self) -> Vec<Mistake> {
+        let mut mistakes = self.server.mistakes();
+        mistakes.extend(self.admin.mistakes());
+        mistakes.extend(self.atlas.mistakes());
+        mistakes.extend(self.identity.mistakes());
+        mistakes.extend(self.access.mistakes());
+        mistakes.extend(self.cache.mistakes());
+        mistakes.extend(self.audit.mistakes());
+        mistakes.extend(self.telemetry.mistakes());
+        mistakes
+    }
+
+    /// What is allowed but is seldom meant: printed by `check`, logged at start.
+    pub fn warnings(&self) -> Vec<Mistake> {
+        let issuers: Vec<&str> = self
+            .identity
+            .issuers
+            .iter()
+            .map(|issuer| issuer.issuer.as_str())
+            .collect();
+        let mut warnings = self.identity.warnings();
+        warnings.extend(self.access.warnings(&issuers));
+        warnings
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is refused:", self.file)?;
+        self.mistakes
+            .iter()
+            .try_for_each(|mistake| write!(f, "\n  {mistake}"))
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// Reads the values; what cannot be read is taken out and reported, until the rest can be.
+fn read_all(mut root: Value, mut laid: Laid, mistakes: &mut Vec<Mistake>) -> Option<Config> {
+    mistakes.append(&mut laid.mistakes);
+    // Each turn takes one value out, so this ends; the bound is for a file of nothing but mistakes.
+    for _ in 0..MOST_MISTAKES {
+        let error = match serde_path_to_error::deserialize::<_, Config>(root.clone()) {
+            Ok(config) => return Some(config),
+            Err(error) => error,
+        };
+        let path = error.path().clone();
+        if laid.retype(&mut root, &path) {
+            continue;
+        }
+        let message = error.into_inner().message().to_owned();
+        mistakes.push(Mistake::at(
+            place::printed(&path, &message),
+            message.clone(),
+        ));
+        if !place::take_out(&mut root, &path, &message) {
+            break;
+        }
+    }
+    None
+}
+
+const LARGEST_FILE: u64 = 16 << 20;
+const MOST_MISTAKES: usize = 200;

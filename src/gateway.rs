@@ -1,0 +1,489 @@
+//! The whole job, in order: verify, authorize, look up, write down.
+//!
+//! A question comes in with the moment it arrived; what is written for its caller goes out only after
+//! its record is in the audit trail, because [`Gateway::answer`] hands it out only then (G15).
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use futures_util::FutureExt;
+use tracing::Instrument;
+use tracing::info_span;
+
+use crate::atlas::Question;
+use crate::audit::Arrival;
+use crate::audit::Audit;
+use crate::audit::CacheUse;
+use crate::audit::Closing;
+use crate::audit::Entry;
+use crate::audit::FetchRecord;
+use crate::audit::Outcome;
+use crate::audit::Unrecorded;
+use crate::cache::Address;
+use crate::cache::Ask;
+use crate::cache::Cache;
+use crate::cache::Errand;
+use crate::cache::FillId;
+use crate::cache::Found;
+use crate::cache::NotFound;
+use crate::cache::Source;
+use crate::cache::Wish;
+use crate::clock::Clock;
+use crate::clock::Moment;
+use crate::identity::Caller;
+use crate::identity::Identity;
+use crate::identity::Unverified;
+use crate::policy::Denied;
+use crate::policy::Permit;
+use crate::policy::Policy;
+use crate::telemetry::metrics::lookups::LookupMetrics;
+use crate::upstream::FetchError;
+use crate::upstream::Fetched;
+use crate::upstream::Upstream;
+
+/// The parts of a lookup, in the order in which it passes them.
+pub struct Gateway {
+    /// Who is calling.
+    pub identity: Arc<Identity>,
+    /// May they.
+    pub policy: ArcSwap<Policy>,
+    /// What is remembered.
+    pub cache: Cache,
+    /// How Atlas is asked.
+    pub upstream: Upstream,
+    /// What is written down.
+    pub audit: Audit,
+    /// What is counted.
+    pub metrics: LookupMetrics,
+    /// Where the time comes from.
+    pub clock: Clock,
+    /// What bounds a lookup.
+    pub bounds: Bounds,
+    /// Lookups under way.
+    pub in_flight: AtomicUsize,
+}
+
+/// What bounds a lookup.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// How long one may take from its head to its answer.
+    pub request: Duration,
+    /// How many may be under way.
+    pub in_flight: usize,
+}
+
+/// One question as it was asked.
+#[derive(Debug)]
+pub struct Lookup<'r> {
+    /// The caller's token; `None` if there is none.
+    pub token: Option<&'r str>,
+    /// Which certificates.
+    pub question: Question,
+    /// How the caller addressed this gateway.
+    pub address: Address<'r>,
+    /// Whether Atlas is to be asked anew, if the caller's rule allows it.
+    pub no_cache: bool,
+}
+
+/// A list that its caller may have.
+#[derive(Debug)]
+pub struct Answer {
+    /// The list and where it came from.
+    pub found: Found,
+    /// What was asked.
+    pub question: Question,
+    /// When it is given: what has expired until then is not part of it.
+    pub now: Moment,
+}
+
+/// Why a question has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// No rule grants it.
+    #[error("no rule grants it")]
+    Denied(#[source] Denied),
+    /// Atlas was asked, or had been, and this came of it.
+    #[error("Atlas has no list")]
+    Fetch {
+        /// What Atlas said, or why it could not be asked.
+        #[source]
+        error: Arc<FetchError>,
+        /// Which walk that was.
+        fill_id: FillId,
+        /// Whose walk it was.
+        source: Source,
+        /// What this question cost.
+        upstream_calls: u32,
+    },
+    /// The issuer's keys have never been read.
+    #[error("the issuer's keys are not known")]
+    NoKeys,
+    /// No token came with the request.
+    #[error("no token")]
+    NoToken,
+    /// Too many lookups, or too many of one list, are under way.
+    #[error("too many lookups are under way")]
+    Overloaded {
+        /// When it is worth asking again.
+        retry_after: Duration,
+    },
+    /// A bug.
+    #[error("the lookup panicked")]
+    Panicked,
+    /// The time for a whole request is over.
+    #[error("the lookup took too long")]
+    TimedOut,
+    /// The token was not accepted.
+    #[error("the token was not accepted")]
+    Unauthenticated(#[source] Unverified),
+}
+
+/// What was written for a caller, and what the record says of it.
+#[derive(Debug)]
+pub struct Written<R> {
+    /// What the caller gets, once the record is written.
+    pub reply: R,
+    /// The reply's status.
+    pub status: u16,
+    /// The code of an error.
+    pub error_code: Option<Arc<str>>,
+    /// How many certificates are in the reply.
+    pub certificates: Option<u64>,
+}
+
+impl Gateway {
+    /// Answers one question.
+    ///
+    /// `write` turns what came of it into the caller's reply, which is returned once its record is in
+    /// the audit trail, and only then.
+    pub async fn answer<R>(
+        &self,
+        arrival: Arrival,
+        lookup: Lookup<'_>,
+        write: impl FnOnce(&Result<Answer, Refusal>) -> Written<R>,
+    ) -> Result<R, Unrecorded> {
+        let arrived = arrival.at;
+        let mut entry = self.audit.entry(arrival);
+        let counted = Counted::new(&self.in_flight);
+        let outcome = if counted.before >= self.bounds.in_flight {
+            entry.asked(&lookup.question);
+            Err(Refusal::Overloaded {
+                retry_after: OVERLOAD_PAUSE,
+            })
+        } else {
+            // A panic costs its own request an answer of 500, on record like every other.
+            AssertUnwindSafe(self.decide(&mut entry, lookup, arrived))
+                .catch_unwind()
+                .await
+                .unwrap_or(Err(Refusal::Panicked))
+        };
+        let written = write(&outcome);
+        let now = match &outcome {
+            Ok(answer) => answer.now,
+            Err(_) => self.clock.now(),
+        };
+        let word = self.close(entry, &outcome, &written, now).await?;
+        let duration = now.elapsed.saturating_sub(arrived.elapsed);
+        self.metrics
+            .lookup(outcome_of(&outcome).word(), word.word(), duration);
+        if let Ok(answer) = &outcome
+            && answer.found.upstream_calls == 0
+        {
+            self.metrics.saved(answer.found.entry.walk().calls);
+        }
+        Ok(written.reply)
+    }
+
+    /// Puts a request on record that was no question.
+    pub async fn reject<R>(
+        &self,
+        arrival: Arrival,
+        path: &[u8],
+        written: Written<R>,
+    ) -> Result<R, Unrecorded> {
+        let now = arrival.at;
+        let mut entry = self.audit.entry(arrival);
+        entry.asked_nonsense(path);
+        entry
+            .close(Closing {
+                outcome: Outcome::Rejected,
+                status: written.status,
+                error_code: written.error_code.as_deref(),
+                ..Closing::abandoned(now)
+            })
+            .await?;
+        self.metrics.lookup(
+            Outcome::Rejected.word(),
+            CacheUse::None.word(),
+            Duration::ZERO,
+        );
+        Ok(written.reply)
+    }
+
+    async fn decide(
+        &self,
+        entry: &mut Entry,
+        lookup: Lookup<'_>,
+        now: Moment,
+    ) -> Result<Answer, Refusal> {
+        let Lookup {
+            token,
+            question,
+            address,
+            no_cache,
+        } = lookup;
+        entry.asked(&question);
+        let token = token.ok_or(Refusal::NoToken)?;
+        let caller = self
+            .identity
+            .verify(token, now)
+            .await
+            .map_err(Refusal::unverified)?;
+        entry.identified(&caller);
+        let permit = self
+            .policy
+            .load()
+            .authorize(&caller, &question)
+            .map_err(Refusal::Denied)?;
+        entry.permitted(permit.rule());
+        let wish = if no_cache { Wish::Refresh } else { Wish::Any };
+        let ask = Ask { address, wish, now };
+        match self.cache.peek(&permit, ask) {
+            Some(found) => Ok(Answer {
+                found: found?,
+                question,
+                now,
+            }),
+            None => self.wait(&permit, &caller, ask).await,
+        }
+    }
+
+    /// What memory alone cannot answer. Boxed, so that a hit does not carry the room that this needs.
+    fn wait<'g>(
+        &'g self,
+        permit: &'g Permit,
+        caller: &'g Caller,
+        ask: Ask<'g>,
+    ) -> std::pin::Pin<Box<dyn Future<Output = Result<Answer, Refusal>> + Send + 'g>> {
+        Box::pin(async move {
+            let question = permit.question().clone();
+            let walk = self.walk();
+            let looked_up = self.cache.look_up(permit, ask, walk);
+            let found = self.clock.timeout(self.bounds.request, looked_up).await;
+            let found = found.map_err(|_| Refusal::TimedOut)?;
+            let now = self.clock.now();
+            if now.elapsed.saturating_sub(ask.now.elapsed) > RECHECK_AFTER {
+                // A token may have ended and a rule may have gone while the caller waited (G11).
+                if now.wall >= caller.expires_at {
+                    return Err(Refusal::Unauthenticated(Unverified::Expired));
+                }
+                self.policy
+                    .load()
+                    .authorize(caller, &question)
+                    .map_err(Refusal::Denied)?;
+            }
+            Ok(Answer {
+                found: found?,
+                question,
+                now,
+            })
+        })
+    }
+
+    /// What makes a walk: asks Atlas, and writes down what came of it.
+    fn walk(
+        &self,
+    ) -> impl Fn(Errand) -> futures_util::future::BoxFuture<'static, Result<Fetched, FetchError>>
+    + Send
+    + 'static {
+        let (upstream, audit, clock) = (
+            self.upstream.clone(),
+            self.audit.clone(),
+            self.clock.clone(),
+        );
+        move |errand| {
+            let (upstream, audit, clock) = (upstream.clone(), audit.clone(), clock.clone());
+            let span = info_span!("walk", fill_id = %errand.fill_id, urgency = ?errand.urgency);
+            let walk = async move {
+                let fetched = upstream
+                    .list_certificates(&errand.question, errand.urgency)
+                    .await;
+                audit.record_fetch(&fetch_record(&errand, &fetched, clock.now()));
+                fetched
+            };
+            walk.instrument(span).boxed()
+        }
+    }
+
+    async fn close<R>(
+        &self,
+        entry: Entry,
+        outcome: &Result<Answer, Refusal>,
+        written: &Written<R>,
+        now: Moment,
+    ) -> Result<CacheUse, Unrecorded> {
+        let mut closing = Closing {
+            outcome: outcome_of(outcome),
+            status: written.status,
+            error_code: written.error_code.as_deref(),
+            certificates: written.certificates,
+            ..Closing::abandoned(now)
+        };
+        match outcome {
+            Ok(answer) => {
+                let found = &answer.found;
+                closing.cache = cache_use(found.source);
+                closing.fill_id = Some(found.entry.fill_id().uuid());
+                closing.age = Some(found.age(now));
+                closing.upstream_calls = found.upstream_calls;
+            }
+            Err(Refusal::Fetch {
+                fill_id,
+                source,
+                upstream_calls,
+                ..
+            }) => {
+                closing.cache = cache_use(*source);
+                closing.fill_id = Some(fill_id.uuid());
+                closing.upstream_calls = *upstream_calls;
+            }
+            Err(Refusal::Unauthenticated(why)) => closing.reason = Some(why.reason()),
+            Err(Refusal::Denied(why)) => closing.reason = Some(why.reason()),
+            Err(
+                Refusal::NoKeys
+                | Refusal::NoToken
+                | Refusal::Overloaded { .. }
+                | Refusal::Panicked
+                | Refusal::TimedOut,
+            ) => {}
+        }
+        let word = closing.cache;
+        entry.close(closing).await?;
+        Ok(word)
+    }
+}
+
+impl Refusal {
+    /// What the question cost Atlas.
+    pub fn upstream_calls(&self) -> u32 {
+        match self {
+            Self::Fetch { upstream_calls, .. } => *upstream_calls,
+            Self::Denied(_)
+            | Self::NoKeys
+            | Self::NoToken
+            | Self::Overloaded { .. }
+            | Self::Panicked
+            | Self::TimedOut
+            | Self::Unauthenticated(_) => 0,
+        }
+    }
+
+    fn unverified(why: Unverified) -> Self {
+        match why {
+            Unverified::NoKeys => Self::NoKeys,
+            why => Self::Unauthenticated(why),
+        }
+    }
+}
+
+impl From<NotFound> for Refusal {
+    fn from(not_found: NotFound) -> Self {
+        match not_found {
+            NotFound::Fetch {
+                error,
+                fill_id,
+                source,
+                upstream_calls,
+            } => Self::Fetch {
+                error,
+                fill_id,
+                source,
+                upstream_calls,
+            },
+            NotFound::TooManyWaiters { retry_after } => Self::Overloaded { retry_after },
+            NotFound::WalkDied => Self::Panicked,
+        }
+    }
+}
+
+fn fetch_record<'a>(
+    errand: &'a Errand,
+    fetched: &'a Result<Fetched, FetchError>,
+    now: Moment,
+) -> FetchRecord<'a> {
+    let (walk, outcome, certificates, error_code) = match fetched {
+        Ok(fetched) => {
+            let certificates = u64::try_from(fetched.list.len()).ok();
+            (&fetched.walk, Outcome::Answered, certificates, None)
+        }
+        Err(error) => (&error.walk, Outcome::Failed, None, error.atlas_code()),
+    };
+    FetchRecord {
+        fill_id: errand.fill_id.uuid(),
+        question: &errand.question,
+        outcome,
+        credential: &walk.credential,
+        status: walk.status.map(|status| status.as_u16()),
+        error_code,
+        pages: walk.pages,
+        upstream_calls: walk.calls,
+        certificates,
+        duration: walk.duration,
+        now,
+    }
+}
+
+/// One lookup under way.
+struct Counted<'g> {
+    all: &'g AtomicUsize,
+    before: usize,
+}
+
+impl<'g> Counted<'g> {
+    fn new(all: &'g AtomicUsize) -> Self {
+        Self {
+            all,
+            before: all.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.all.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn outcome_of(outcome: &Result<Answer, Refusal>) -> Outcome {
+    match outcome {
+        Ok(_) => Outcome::Answered,
+        Err(Refusal::Denied(_)) => Outcome::Denied,
+        Err(Refusal::NoToken | Refusal::Unauthenticated(_)) => Outcome::Unauthenticated,
+        Err(
+            Refusal::Fetch { .. }
+            | Refusal::NoKeys
+            | Refusal::Overloaded { .. }
+            | Refusal::Panicked
+            | Refusal::TimedOut,
+        ) => Outcome::Failed,
+    }
+}
+
+fn cache_use(source: Source) -> CacheUse {
+    match source {
+        Source::Collapsed => CacheUse::Collapsed,
+        Source::Hit | Source::RefreshedAhead => CacheUse::Hit,
+        Source::Forced | Source::Miss | Source::Renewed => CacheUse::Miss,
+        Source::Negative => CacheUse::Negative,
+        Source::Stale(_) => CacheUse::Stale,
+    }
+}
+
+const OVERLOAD_PAUSE: Duration = Duration::from_secs(1);
+/// A caller that waited longer than this is judged again.
+const RECHECK_AFTER: Duration = Duration::from_secs(5);

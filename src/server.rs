@@ -1,0 +1,155 @@
+//! The outside door: addresses go in, answered requests come out, and at the end every one that was
+//! begun has been finished.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::Serialize;
+
+use crate::settings;
+use crate::settings::Mistake;
+use crate::settings::Size;
+
+pub mod accept;
+pub mod admin;
+pub mod body;
+pub mod door;
+pub mod layers;
+pub mod links;
+pub mod negotiation;
+pub mod pretty;
+pub mod query;
+pub mod request;
+pub mod response;
+pub mod timer;
+pub mod tls;
+
+/// Settings of the outside door.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where callers connect to; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// How a connection and a request are bounded.
+    pub limits: Limits,
+    /// TLS; plain text without it.
+    pub tls: Option<tls::Config>,
+}
+
+/// What bounds a connection and a request. Every one is on by default.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Connections at a time, in all.
+    pub connections: usize,
+    /// How long a connection may live before it is closed in good order.
+    #[serde(with = "settings::duration")]
+    pub connection_age: Duration,
+    /// How long the requests under way may take once the process is told to stop.
+    #[serde(with = "settings::duration")]
+    pub drain_grace: Duration,
+    /// How long readiness is red before the process stops to accept.
+    #[serde(with = "settings::duration")]
+    pub drain_lead: Duration,
+    /// How long the first byte, and a TLS handshake, may take.
+    #[serde(with = "settings::duration")]
+    pub first_byte: Duration,
+    /// How many headers a request may have.
+    pub headers: usize,
+    /// How long a request's head may take, and how long a connection may be idle.
+    #[serde(with = "settings::duration")]
+    pub head: Duration,
+    /// How large a request's head may be.
+    pub head_size: Size,
+    /// Requests at a time, in all.
+    pub in_flight: usize,
+    /// How long a request may take from its head to its answer.
+    #[serde(with = "settings::duration")]
+    pub request: Duration,
+    /// HTTP/2 streams at a time on one connection.
+    pub streams: u32,
+}
+
+/// An address that is listened on, before anybody is answered.
+#[derive(Debug)]
+pub struct Bound {
+    listener: tokio::net::TcpListener,
+    address: SocketAddr,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            limits: Limits::default(),
+            tls: None,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            connection_age: Duration::from_hours(1),
+            drain_grace: Duration::from_secs(30),
+            drain_lead: Duration::from_secs(5),
+            first_byte: Duration::from_secs(5),
+            headers: 64,
+            head: Duration::from_mins(1),
+            head_size: Size::kibibytes(16),
+            in_flight: 10_000,
+            request: Duration::from_secs(15),
+            streams: 100,
+        }
+    }
+}
+
+impl Config {
+    /// What cannot be meant.
+    pub fn mistakes(&self) -> Vec<Mistake> {
+        let mut mistakes = Vec::new();
+        let limits = &self.limits;
+        for (key, is_zero) in [
+            ("connections", limits.connections == 0),
+            ("connection_age", limits.connection_age.is_zero()),
+            ("first_byte", limits.first_byte.is_zero()),
+            ("headers", limits.headers == 0),
+            ("head", limits.head.is_zero()),
+            ("in_flight", limits.in_flight == 0),
+            ("request", limits.request.is_zero()),
+            ("streams", limits.streams == 0),
+        ] {
+            if is_zero {
+                mistakes.push(Mistake::at(
+                    format!("server.limits.{key}"),
+                    "must be more than 0",
+                ));
+            }
+        }
+        // hyper's buffer holds a whole head and cannot be smaller.
+        if limits.head_size < Size::kibibytes(8) || limits.head_size > Size::mebibytes(1) {
+            mistakes.push(Mistake::at(
+                "server.limits.head_size",
+                "must be from 8KiB to 1MiB",
+            ));
+        }
+        mistakes
+    }
+}
+
+impl Bound {
+    /// Listens on an address.
+    pub async fn listen(address: SocketAddr) -> io::Result<Self> {
+        let listener = tokio::net::TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        Ok(Self { listener, address })
+    }
+
+    /// The address, with the port that was taken.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}

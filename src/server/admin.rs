@@ -1,0 +1,455 @@
+//! The operators' door: health, readiness, metrics, purge and explain.
+//!
+//! Never on the public address. Every path but the first three needs a token whose rule grants `admin`,
+//! and what an operator does is put on record like a lookup.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use http::HeaderValue;
+use http::Method;
+use http::Request;
+use http::Response;
+use http::StatusCode;
+use http::header;
+use http::request::Parts;
+use http_body_util::BodyExt;
+use http_body_util::Full;
+use http_body_util::Limited;
+use hyper::body::Incoming;
+use serde::Deserialize;
+use serde::Serialize;
+use tracing::error;
+use uuid::Uuid;
+
+use super::accept::Peer;
+use super::layers::Body;
+use super::layers::Handler;
+use super::request::BadRequest;
+use super::request::Credentials;
+use super::request::credentials;
+use super::response;
+use super::response::AdminRefusal;
+use crate::atlas::ProjectId;
+use crate::atlas::Question;
+use crate::audit::AdminAction;
+use crate::audit::AdminRecord;
+use crate::audit::Outcome;
+use crate::cache::Explanation;
+use crate::cache::Purge;
+use crate::clock::Moment;
+use crate::gateway::Gateway;
+use crate::identity::Caller;
+use crate::policy::Reach;
+use crate::settings::Mistake;
+use crate::telemetry::Scrape;
+use crate::upstream::BudgetView;
+
+/// Settings of the operators' door.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where operators and their tools connect to; port 0 takes a free one.
+    pub listen: SocketAddr,
+}
+
+/// Answers operators.
+pub struct Admin {
+    gateway: Arc<Gateway>,
+    scrape: Scrape,
+    draining: Arc<AtomicBool>,
+}
+
+/// Something that keeps the gateway from being ready.
+#[derive(Clone, Debug, Serialize)]
+struct NotReady {
+    part: &'static str,
+    problem: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct PurgeRequest {
+    group_id: Option<String>,
+    username: Option<String>,
+    #[serde(default)]
+    all: bool,
+    #[serde(default)]
+    soft: bool,
+}
+
+#[derive(Serialize)]
+struct Purged {
+    entries: u64,
+}
+
+#[derive(Serialize)]
+struct Explained {
+    #[serde(flatten)]
+    explanation: Explanation,
+    budget: Budget,
+}
+
+/// What is left of the project's share of Atlas's rate limit.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Budget {
+    remaining: u64,
+    capacity: u64,
+    refill_per_minute: u64,
+    gate_closed_for_seconds: Option<u64>,
+}
+
+impl From<BudgetView> for Budget {
+    fn from(view: BudgetView) -> Self {
+        Self {
+            remaining: view.remaining,
+            capacity: view.capacity,
+            refill_per_minute: view.refill_per_minute,
+            gate_closed_for_seconds: view.gate.map(|wait| wait.as_secs()),
+        }
+    }
+}
+
+/// What an operator asked for, once it is known that they may.
+struct Task<'t> {
+    action: AdminAction,
+    reach: Reach<'t>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 9090)),
+        }
+    }
+}
+
+impl Config {
+    /// What cannot be meant.
+    pub fn mistakes(&self) -> Vec<Mistake> {
+        Vec::new()
+    }
+}
+
+impl Admin {
+    /// A door to `gateway` for operators.
+    pub fn new(gateway: Arc<Gateway>, scrape: Scrape, draining: Arc<AtomicBool>) -> Self {
+        Self {
+            gateway,
+            scrape,
+            draining,
+        }
+    }
+
+    fn ready(&self) -> Response<Body> {
+        let mut problems = Vec::new();
+        let mut not_ready = |part, problem| problems.push(NotReady { part, problem });
+        if self.draining.load(Ordering::Relaxed) {
+            not_ready("draining", "the process is stopping".to_owned());
+        }
+        if let Some(trouble) = self.gateway.audit.trouble() {
+            not_ready("audit", trouble);
+        }
+        let now = self.gateway.clock.now();
+        for issuer in self.gateway.identity.issuers_without_keys(now) {
+            not_ready("keys", format!("no keys of the issuer {issuer}"));
+        }
+        for trouble in self.gateway.upstream.readiness() {
+            let credential = trouble.credential;
+            not_ready("credentials", format!("{credential}: {}", trouble.why));
+        }
+        let status = if problems.is_empty() {
+            StatusCode::OK
+        } else {
+            StatusCode::SERVICE_UNAVAILABLE
+        };
+        response::json(status, &problems, None)
+    }
+
+    fn metrics(&self) -> Response<Body> {
+        self.gateway.cache.measure();
+        let mut response = Response::new(Full::new(Bytes::from(self.scrape.render())));
+        let kind = HeaderValue::from_static(crate::telemetry::metrics::CONTENT_TYPE);
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        response
+    }
+
+    async fn purge(
+        &self,
+        caller: &Caller,
+        body: Incoming,
+        by: By,
+    ) -> Result<Response<Body>, AdminRefusal> {
+        let body = Limited::new(body, LARGEST_BODY).collect().await;
+        let body =
+            body.map_err(|_| AdminRefusal::Body("cannot be read, or is larger than 16 KiB"))?;
+        let request: PurgeRequest =
+            serde_json::from_slice(&body.to_bytes()).map_err(|_| AdminRefusal::Body(PURGE_FORM))?;
+        let soft = request.soft;
+        let what = what_to_purge(request)?;
+        let reach = match &what {
+            Purge::All => Reach::Everything,
+            Purge::Key(question) => Reach::Question(question),
+            Purge::Project(project) => Reach::Project(project),
+        };
+        let task = Task {
+            action: AdminAction::Purge,
+            reach,
+        };
+        let rule = self.permitted(caller, &task, &by).await?;
+        let cache = self.gateway.cache.clone();
+        let purged = what.clone();
+        // Purging a project walks through the whole memory.
+        let entries = tokio::task::spawn_blocking(move || cache.purge(&purged, soft)).await;
+        let entries = entries.map_err(|_| AdminRefusal::Unexpected)?;
+        let done = AdminRecord {
+            entries: Some(entries),
+            rule: Some(&rule),
+            ..by.record(
+                caller,
+                &task,
+                Outcome::Answered,
+                StatusCode::OK,
+                self.gateway.clock.now(),
+            )
+        };
+        self.gateway
+            .audit
+            .record_admin(&done)
+            .await
+            .map_err(AdminRefusal::Unrecorded)?;
+        Ok(response::json(
+            StatusCode::OK,
+            &Purged { entries },
+            Some(by.request_id),
+        ))
+    }
+
+    async fn explain(
+        &self,
+        caller: &Caller,
+        query: &str,
+        by: By,
+    ) -> Result<Response<Body>, AdminRefusal> {
+        let question = question_in(query).ok_or(AdminRefusal::Query)?;
+        let task = Task {
+            action: AdminAction::Explain,
+            reach: Reach::Question(&question),
+        };
+        let rule = self.permitted(caller, &task, &by).await?;
+        let now = self.gateway.clock.now();
+        let done = AdminRecord {
+            rule: Some(&rule),
+            ..by.record(caller, &task, Outcome::Answered, StatusCode::OK, now)
+        };
+        self.gateway
+            .audit
+            .record_admin(&done)
+            .await
+            .map_err(AdminRefusal::Unrecorded)?;
+        let explained = Explained {
+            explanation: self.gateway.cache.explain(&question, now),
+            budget: self.gateway.upstream.budget_view(&question.project).into(),
+        };
+        Ok(response::json(
+            StatusCode::OK,
+            &explained,
+            Some(by.request_id),
+        ))
+    }
+
+    /// The rule that allows the task. A denial is on record before it is answered.
+    async fn permitted(
+        &self,
+        caller: &Caller,
+        task: &Task<'_>,
+        by: &By,
+    ) -> Result<Arc<str>, AdminRefusal> {
+        match self
+            .gateway
+            .policy
+            .load()
+            .may_administer(caller, task.reach)
+        {
+            Ok(administrator) => return Ok(Arc::clone(administrator.rule())),
+            Err(_) => {}
+        }
+        let now = self.gateway.clock.now();
+        let denied = by.record(caller, task, Outcome::Denied, StatusCode::FORBIDDEN, now);
+        self.gateway
+            .audit
+            .record_admin(&denied)
+            .await
+            .map_err(AdminRefusal::Unrecorded)?;
+        Err(AdminRefusal::Denied)
+    }
+
+    async fn administer(
+        &self,
+        parts: &Parts,
+        body: Incoming,
+        by: By,
+    ) -> Result<Response<Body>, AdminRefusal> {
+        let route = (&parts.method, parts.uri.path());
+        let is_known = matches!(route.1, "/cache/purge" | "/cache/explain");
+        if !is_known {
+            return Err(AdminRefusal::Request(BadRequest::Route));
+        }
+        let caller = self.caller(parts, &by).await?;
+        match route {
+            (&Method::POST, "/cache/purge") => self.purge(&caller, body, by).await,
+            (&Method::GET, "/cache/explain") => {
+                self.explain(&caller, parts.uri.query().unwrap_or_default(), by)
+                    .await
+            }
+            _ => Err(AdminRefusal::Request(BadRequest::Method)),
+        }
+    }
+
+    async fn caller(&self, parts: &Parts, by: &By) -> Result<Arc<Caller>, AdminRefusal> {
+        let credentials = credentials(&parts.headers, false).map_err(AdminRefusal::Request)?;
+        let now = self.gateway.clock.now();
+        let verdict = match credentials {
+            Credentials::Bearer(token) => self.gateway.identity.verify(token, now).await.ok(),
+            Credentials::None => None,
+        };
+        if let Some(caller) = verdict {
+            return Ok(caller);
+        }
+        let action = if parts.uri.path() == "/cache/purge" {
+            AdminAction::Purge
+        } else {
+            AdminAction::Explain
+        };
+        let refused = AdminRecord {
+            action,
+            outcome: Outcome::Unauthenticated,
+            caller: None,
+            peer: Some(by.peer),
+            request_id: Some(by.request_id),
+            status: Some(StatusCode::UNAUTHORIZED.as_u16()),
+            rule: None,
+            group_id: None,
+            username: None,
+            entries: None,
+            now,
+        };
+        self.gateway
+            .audit
+            .record_admin(&refused)
+            .await
+            .map_err(AdminRefusal::Unrecorded)?;
+        Err(AdminRefusal::Unauthenticated)
+    }
+}
+
+impl Handler for Admin {
+    async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        match (&parts.method, parts.uri.path()) {
+            (&Method::GET | &Method::HEAD, "/healthz") => {
+                response::json(StatusCode::OK, &"ok", None)
+            }
+            (&Method::GET | &Method::HEAD, "/readyz") => self.ready(),
+            (&Method::GET | &Method::HEAD, "/metrics") => self.metrics(),
+            _ => {
+                let by = By {
+                    peer: peer.address,
+                    request_id: Uuid::now_v7(),
+                };
+                let request_id = by.request_id;
+                self.administer(&parts, body, by).await.unwrap_or_else(|refusal| {
+                    if let AdminRefusal::Unrecorded(problem) = &refusal {
+                        error!(%request_id, error = problem as &dyn std::error::Error, "not done: not on record");
+                    }
+                    response::not_administered(&refusal, request_id)
+                })
+            }
+        }
+    }
+}
+
+/// Who is asking, apart from their token.
+#[derive(Clone, Copy)]
+struct By {
+    peer: SocketAddr,
+    request_id: Uuid,
+}
+
+impl By {
+    fn record<'a>(
+        &self,
+        caller: &'a Caller,
+        task: &Task<'a>,
+        outcome: Outcome,
+        status: StatusCode,
+        now: Moment,
+    ) -> AdminRecord<'a> {
+        let (group_id, username) = match task.reach {
+            Reach::Everything => (None, None),
+            Reach::Project(project) => (Some(project.as_str()), None),
+            Reach::Question(question) => (
+                Some(question.project.as_str()),
+                Some(question.username.as_str()),
+            ),
+        };
+        AdminRecord {
+            action: task.action,
+            outcome,
+            caller: Some(caller),
+            peer: Some(self.peer),
+            request_id: Some(self.request_id),
+            status: Some(status.as_u16()),
+            rule: None,
+            group_id,
+            username,
+            entries: None,
+            now,
+        }
+    }
+}
+
+fn what_to_purge(request: PurgeRequest) -> Result<Purge, AdminRefusal> {
+    let project = |id: String| {
+        id.parse::<ProjectId>()
+            .map_err(|_| AdminRefusal::Body("`groupId` is not 24 hex digits"))
+    };
+    match (request.all, request.group_id, request.username) {
+        (true, None, None) => Ok(Purge::All),
+        (false, Some(id), None) => Ok(Purge::Project(project(id)?)),
+        (false, Some(id), Some(name)) => Ok(Purge::Key(Question {
+            project: project(id)?,
+            username: name
+                .parse()
+                .map_err(|_| AdminRefusal::Body("`username` is no username"))?,
+        })),
+        (_, _, _) => Err(AdminRefusal::Body(PURGE_FORM)),
+    }
+}
+
+fn question_in(query: &str) -> Option<Question> {
+    let (mut project, mut username) = (None, None);
+    for pair in query.split('&') {
+        match pair.split_once('=') {
+            Some(("groupId", value)) if project.is_none() => {
+                project = Some(ProjectId::from_path_segment(value).ok()?);
+            }
+            Some(("username", value)) if username.is_none() => {
+                username = Some(crate::atlas::Username::from_path_segment(value).ok()?);
+            }
+            Some(_) | None => return None,
+        }
+    }
+    Some(Question {
+        project: project?,
+        username: username?,
+    })
+}
+
+const LARGEST_BODY: usize = 16 << 10;
+const PURGE_FORM: &str = "must be {\"groupId\": \"…\", \"username\": \"…\"}, `groupId` alone or {\"all\": true}, \
+                          with \"soft\": true to mark stale instead of removing";

@@ -1,0 +1,113 @@
+//! The outside door's handler: one HTTP request goes in, is asked as a question, and its answer comes
+//! out, on record.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+
+use http::HeaderValue;
+use http::Request;
+use http::Response;
+use http::header;
+use http::request::Parts;
+use http_body::Body as _;
+use hyper::body::Incoming;
+use tracing::error;
+use uuid::Uuid;
+
+use super::accept::Peer;
+use super::layers::Body;
+use super::layers::Handler;
+use super::request;
+use super::request::Asked;
+use super::request::BadRequest;
+use super::request::Credentials;
+use super::response;
+use crate::audit::Arrival;
+use crate::clock::Clock;
+use crate::gateway::Gateway;
+use crate::gateway::Lookup;
+
+/// Answers lookups.
+pub struct Door {
+    gateway: Arc<Gateway>,
+    clock: Clock,
+    draining: Arc<AtomicBool>,
+}
+
+impl Door {
+    /// A door to `gateway`. Once `draining` is set each answer asks its caller to connect anew.
+    pub fn new(gateway: Arc<Gateway>, clock: Clock, draining: Arc<AtomicBool>) -> Self {
+        Self {
+            gateway,
+            clock,
+            draining,
+        }
+    }
+
+    async fn lookup(&self, arrival: Arrival, asked: Asked<'_>, parts: &Parts) -> Response<Body> {
+        let request_id = arrival.request_id;
+        let lookup = Lookup {
+            token: match asked.credentials {
+                Credentials::Bearer(token) => Some(token),
+                Credentials::None => None,
+            },
+            question: asked.question.clone(),
+            address: asked.address,
+            no_cache: asked.no_cache,
+        };
+        let answer = self
+            .gateway
+            .answer(arrival, lookup, |outcome| match outcome {
+                Ok(answer) => response::answered(answer, &asked, parts, request_id),
+                Err(refusal) => response::refused(refusal, request_id, asked.form.has_envelope()),
+            });
+        answer.await.unwrap_or_else(|problem| {
+            error!(%request_id, error = &problem as &dyn std::error::Error, "not answered: not on record");
+            response::unrecorded(request_id, asked.form.has_envelope())
+        })
+    }
+
+    async fn reject(
+        &self,
+        arrival: Arrival,
+        refusal: &BadRequest,
+        parts: &Parts,
+    ) -> Response<Body> {
+        let request_id = arrival.request_id;
+        let envelope = request::wants_envelope(parts);
+        let written = response::bad_request(refusal, request_id, envelope);
+        let path = parts.uri.path().as_bytes();
+        self.gateway.reject(arrival, path, written).await.unwrap_or_else(|problem| {
+            error!(%request_id, error = &problem as &dyn std::error::Error, "not answered: not on record");
+            response::unrecorded(request_id, envelope)
+        })
+    }
+}
+
+impl Handler for Door {
+    async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
+        let now = self.clock.now();
+        let (parts, body) = request.into_parts();
+        let has_body = !body.is_end_stream();
+        // A body is never read: what comes of it is an error, and the connection closes.
+        drop(body);
+        let caller_request_id = parts.headers.get(response::REQUEST_ID);
+        let arrival = Arrival {
+            request_id: Uuid::now_v7(),
+            peer: peer.address,
+            at: now,
+            caller_request_id: caller_request_id.map(|id| Box::from(id.as_bytes())),
+        };
+        let mut response = match Asked::read(&parts, peer.scheme, has_body) {
+            Ok(asked) => self.lookup(arrival, asked, &parts).await,
+            Err(refusal) => self.reject(arrival, &refusal, &parts).await,
+        };
+        if self.draining.load(Ordering::Relaxed) && parts.version <= http::Version::HTTP_11 {
+            response
+                .headers_mut()
+                .insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}

@@ -1,0 +1,62 @@
+//! The tower layers around every request, one list, each with the reason for its place.
+//!
+//! Layers are for what knows nothing of certificates. What must be written down (a request that is shed,
+//! one that takes too long, one that panics) is [`gateway`](crate::gateway)'s, because only it holds the
+//! record.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::Request;
+use http::Response;
+use http::header::AUTHORIZATION;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use tower::Service;
+use tower::ServiceBuilder;
+use tower::service_fn;
+use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
+
+use super::accept::Peer;
+use super::response;
+
+/// The body of every answer.
+pub type Body = Full<Bytes>;
+
+/// What answers requests: the outside door or the operators'.
+pub trait Handler: Send + Sync + 'static {
+    /// Answers one request.
+    fn handle(
+        &self,
+        request: Request<Incoming>,
+        peer: Peer,
+    ) -> impl Future<Output = Response<Body>> + Send;
+}
+
+/// The layers, outermost first, around a handler.
+pub fn stack<H: Handler>(
+    handler: Arc<H>,
+    peer: Peer,
+) -> impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
++ Clone
++ Send {
+    ServiceBuilder::new()
+        // First, so that nothing further in, not even a panic's message, can print a caller's token.
+        .layer(SetSensitiveRequestHeadersLayer::new([AUTHORIZATION]))
+        // The last net: a panic inside of a lookup is caught, answered and recorded by the gateway. One
+        // that is caught here costs its own request an answer of 500, and no other request anything.
+        // Not tower-http's layer, which would box the body of every answer.
+        .service(service_fn(move |request: Request<Incoming>| {
+            let handler = Arc::clone(&handler);
+            async move {
+                let handled = AssertUnwindSafe(handler.handle(request, peer))
+                    .catch_unwind()
+                    .await;
+                Ok::<_, Infallible>(handled.unwrap_or_else(|_| response::unexpected()))
+            }
+        }))
+}

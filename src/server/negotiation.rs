@@ -1,0 +1,223 @@
+//! `Accept` and `Accept-Encoding` go in; one media type and the usable compressions come out
+//! (RFC 9110, section 12.5).
+
+use http::HeaderMap;
+use http::HeaderValue;
+use http::header;
+
+use super::request::ApiVersion;
+
+/// The media type of a successful answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MediaType {
+    /// `application/json`
+    Json,
+    /// `application/vnd.atlas.2023-01-01+json`, the one version that this resource has.
+    Versioned,
+}
+
+/// The compressions that a caller takes, with its preference from 0 (refused) to 1,000.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Encodings {
+    /// `gzip`
+    pub gzip: u16,
+    /// `zstd`
+    pub zstd: u16,
+}
+
+/// The media type to answer with; `None` if the caller takes none that this resource has.
+pub fn accepted_media_type(headers: &HeaderMap, version: ApiVersion) -> Option<MediaType> {
+    let mut any = headers.get_all(header::ACCEPT).iter().peekable();
+    if any.peek().is_none() {
+        return Some(MediaType::Json);
+    }
+    let mut accepted = None;
+    for item in any
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+    {
+        let (range, quality) = item_and_quality(item);
+        if quality.unwrap_or(0) == 0 {
+            continue;
+        }
+        if is_versioned(range) {
+            return Some(match version {
+                ApiVersion::V1 => MediaType::Json,
+                ApiVersion::V2 => MediaType::Versioned,
+            });
+        }
+        if ["application/json", "application/*", "*/*"]
+            .iter()
+            .any(|known| range.eq_ignore_ascii_case(known))
+        {
+            accepted = Some(MediaType::Json);
+        }
+    }
+    accepted
+}
+
+impl MediaType {
+    /// As it stands in `Content-Type`.
+    pub fn header_value(self) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            Self::Json => "application/json",
+            Self::Versioned => "application/vnd.atlas.2023-01-01+json;charset=utf-8",
+        })
+    }
+}
+
+impl Encodings {
+    /// Reads `Accept-Encoding`. A malformed header asks for nothing.
+    pub fn read(headers: &HeaderMap) -> Self {
+        let mut encodings = Self::default();
+        let mut any_other = None;
+        for value in headers.get_all(header::ACCEPT_ENCODING) {
+            let Ok(text) = value.to_str() else {
+                return Self::default();
+            };
+            for item in text.split(',').filter(|item| !item.trim().is_empty()) {
+                let (coding, Some(quality)) = item_and_quality(item) else {
+                    return Self::default();
+                };
+                if coding.eq_ignore_ascii_case("gzip") || coding.eq_ignore_ascii_case("x-gzip") {
+                    encodings.gzip = quality;
+                } else if coding.eq_ignore_ascii_case("zstd") {
+                    encodings.zstd = quality;
+                } else if coding == "*" {
+                    any_other = Some(quality);
+                }
+            }
+        }
+        // A bare `*` says that the caller does not care; it does not say that it can decode zstd.
+        if encodings.gzip == 0 {
+            encodings.gzip = any_other.unwrap_or(0);
+        }
+        encodings
+    }
+}
+
+fn is_versioned(range: &str) -> bool {
+    let Some((prefix, rest)) = range.split_at_checked(VERSIONED_PREFIX.len()) else {
+        return false;
+    };
+    let Some(date) = rest
+        .len()
+        .checked_sub(VERSIONED_SUFFIX.len())
+        .and_then(|end| rest.split_at_checked(end))
+    else {
+        return false;
+    };
+    prefix.eq_ignore_ascii_case(VERSIONED_PREFIX)
+        && date.1.eq_ignore_ascii_case(VERSIONED_SUFFIX)
+        && date.0.len() == "2023-01-01".len()
+        && date.0.bytes().enumerate().all(|(at, byte)| match at {
+            4 | 7 => byte == b'-',
+            _ => byte.is_ascii_digit(),
+        })
+}
+
+/// The item without its parameters, and its `q` in thousandths; `None` for a `q` that is none.
+fn item_and_quality(item: &str) -> (&str, Option<u16>) {
+    let mut parts = item.split(';').map(str::trim);
+    let range = parts.next().unwrap_or_default();
+    let quality = parts
+        .find_map(|part| {
+            let (name, value) = part.split_once('=')?;
+            name.trim()
+                .eq_ignore_ascii_case("q")
+                .then(|| thousandths(value.trim()))
+        })
+        .unwrap_or(Some(1_000));
+    (range, quality)
+}
+
+/// RFC 9110, section 12.4.2: at most three decimals, between 0 and 1.
+fn thousandths(quality: &str) -> Option<u16> {
+    let (whole, decimals) = quality.split_once('.').unwrap_or((quality, ""));
+    if decimals.len() > 3 || !decimals.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let decimals: u16 = format!("{decimals:0<3}").parse().ok()?;
+    match whole {
+        "0" => Some(decimals),
+        "1" if decimals == 0 => Some(1_000),
+        _ => None,
+    }
+}
+
+const VERSIONED_PREFIX: &str = "application/vnd.atlas.";
+const VERSIONED_SUFFIX: &str = "+json";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: header::HeaderName, values: &[&str]) -> HeaderMap {
+        values
+            .iter()
+            .map(|value| (name.clone(), value.parse().unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn every_accept_of_the_worlds_clients_is_answered_and_foreign_types_are_not() {
+        use ApiVersion::V1;
+        use ApiVersion::V2;
+        use MediaType::Json;
+        use MediaType::Versioned;
+        for (accept, version, expected) in [
+            (&[][..], V2, Some(Json)),
+            (&["*/*"], V2, Some(Json)),
+            (&["application/json"], V2, Some(Json)),
+            (
+                &["application/vnd.atlas.2023-01-01+json"],
+                V2,
+                Some(Versioned),
+            ),
+            (
+                &["application/vnd.atlas.2099-01-01+json"],
+                V2,
+                Some(Versioned),
+            ),
+            (
+                &["text/html, application/vnd.atlas.2023-01-01+json;q=0.1"],
+                V2,
+                Some(Versioned),
+            ),
+            (&["text/html", "application/*"], V2, Some(Json)),
+            (&["application/vnd.atlas.2023-01-01+json"], V1, Some(Json)),
+            (&["text/html"], V2, None),
+            (&["application/vnd.atlas.preview+json"], V2, None),
+            (&["application/json;q=0"], V2, None),
+            (&[""], V2, None),
+        ] {
+            let headers = headers(header::ACCEPT, accept);
+            assert_eq!(
+                accepted_media_type(&headers, version),
+                expected,
+                "{accept:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn compressions_are_taken_as_the_caller_prefers_and_a_malformed_wish_is_none() {
+        for (accept, gzip, zstd) in [
+            (&["gzip, br, zstd"][..], 1_000, 1_000),
+            (&["gzip;q=0.5", "zstd;q=0.25"], 500, 250),
+            (&["*"], 1_000, 0),
+            (&["gzip;q=0"], 0, 0),
+            (&["identity"], 0, 0),
+            (&["gzip, br;q=bad"], 0, 0),
+            (&["gzip;q=1.5"], 0, 0),
+            (&[], 0, 0),
+        ] {
+            let headers = headers(header::ACCEPT_ENCODING, accept);
+            assert_eq!(
+                Encodings::read(&headers),
+                Encodings { gzip, zstd },
+                "{accept:?}"
+            );
+        }
+    }
+}

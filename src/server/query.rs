@@ -1,0 +1,242 @@
+//! A query string goes in; the [`Form`] of the answer comes out.
+//!
+//! Atlas's five parameters are read strictly, everything else is ignored and never forwarded.
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+
+/// How an answer is to be written. Nothing of it reaches the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Form {
+    /// `pageNum` and `itemsPerPage`, if either was given; else every certificate in one answer.
+    pub page: Option<PageWish>,
+    /// `includeCount`: whether `totalCount` is wanted. `None` where the caller did not say.
+    pub include_count: Option<bool>,
+    /// `pretty`: indented JSON. `None` where the caller did not say.
+    pub pretty: Option<bool>,
+    /// `envelope`: the status inside of the body. `None` where the caller did not say.
+    pub envelope: Option<bool>,
+    /// Whether a token was put into the query, where it does not belong (RFC 6750, section 2.3).
+    pub token_in_query: bool,
+}
+
+/// One page, as Atlas would cut it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PageWish {
+    /// `pageNum`, from 1; `None` where the caller did not say.
+    pub number: Option<u32>,
+    /// `itemsPerPage`, from 1 to 500; `None` where the caller did not say.
+    pub size: Option<u32>,
+}
+
+/// A parameter that cannot be meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidQuery {
+    /// The parameter, or `query` where not even that can be told.
+    pub name: &'static str,
+    /// What is wrong with it.
+    pub problem: &'static str,
+}
+
+impl PageWish {
+    /// The page's number; Atlas's default is the first.
+    pub fn number(self) -> u32 {
+        self.number.unwrap_or(1)
+    }
+
+    /// How many certificates a page holds; Atlas's default is 100.
+    pub fn size(self) -> u32 {
+        self.size.unwrap_or(100)
+    }
+}
+
+impl Form {
+    /// Reads what stands behind the question mark.
+    pub fn read(query: &str) -> Result<Self, InvalidQuery> {
+        let mut form = Self {
+            page: None,
+            include_count: None,
+            pretty: None,
+            envelope: None,
+            token_in_query: false,
+        };
+        let (mut number, mut size) = (None, None);
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (name, value) = (decode(name)?, decode(value)?);
+            match &*name {
+                "pageNum" => once("pageNum", &mut number, page_number(&value)?)?,
+                "itemsPerPage" => once("itemsPerPage", &mut size, page_size(&value)?)?,
+                "includeCount" => {
+                    once(
+                        "includeCount",
+                        &mut form.include_count,
+                        flag("includeCount", &value)?,
+                    )?;
+                }
+                "pretty" => once("pretty", &mut form.pretty, flag("pretty", &value)?)?,
+                "envelope" => once("envelope", &mut form.envelope, flag("envelope", &value)?)?,
+                "access_token" => form.token_in_query = true,
+                _ => {}
+            }
+        }
+        if number.is_some() || size.is_some() {
+            form.page = Some(PageWish { number, size });
+        }
+        Ok(form)
+    }
+
+    /// Whether indented JSON is wanted.
+    pub fn is_pretty(&self) -> bool {
+        self.pretty == Some(true)
+    }
+
+    /// Whether the status is wanted inside of the body.
+    pub fn has_envelope(&self) -> bool {
+        self.envelope == Some(true)
+    }
+
+    /// Whether this is what most callers ask for: the whole list, counted, compact, without envelope.
+    pub fn is_usual(&self) -> bool {
+        self.page.is_none()
+            && self.include_count != Some(false)
+            && !self.is_pretty()
+            && !self.has_envelope()
+    }
+}
+
+fn once<T>(name: &'static str, place: &mut Option<T>, value: T) -> Result<(), InvalidQuery> {
+    match place.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(InvalidQuery {
+            name,
+            problem: "is given twice",
+        }),
+    }
+}
+
+fn page_number(value: &str) -> Result<u32, InvalidQuery> {
+    // Atlas's parameter is an int32.
+    number(value)
+        .filter(|number| (1..=i32::MAX.unsigned_abs()).contains(number))
+        .ok_or(InvalidQuery {
+            name: "pageNum",
+            problem: "must be a whole number from 1",
+        })
+}
+
+fn page_size(value: &str) -> Result<u32, InvalidQuery> {
+    number(value)
+        .filter(|number| (1..=500).contains(number))
+        .ok_or(InvalidQuery {
+            name: "itemsPerPage",
+            problem: "must be a whole number from 1 to 500",
+        })
+}
+
+fn number(value: &str) -> Option<u32> {
+    // `parse` alone would take a leading plus sign.
+    value
+        .bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| value.parse().ok())
+        .flatten()
+}
+
+fn flag(name: &'static str, value: &str) -> Result<bool, InvalidQuery> {
+    match value {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(InvalidQuery {
+            name,
+            problem: "must be `true` or `false`",
+        }),
+    }
+}
+
+fn decode(text: &str) -> Result<Cow<'_, str>, InvalidQuery> {
+    let wrong = InvalidQuery {
+        name: "query",
+        problem: "must be percent-encoded UTF-8 text",
+    };
+    let mut rest = text;
+    while let Some((_, digits)) = rest.split_once('%') {
+        if !digits
+            .as_bytes()
+            .get(..2)
+            .is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit))
+        {
+            return Err(wrong);
+        }
+        rest = digits;
+    }
+    match percent_decode_str(text).decode_utf8() {
+        Ok(decoded) if !decoded.contains('\0') => Ok(decoded),
+        Ok(_) | Err(_) => Err(wrong),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn atlas_parameters_are_read_and_all_others_ignored() {
+        let form =
+            Form::read("pageNum=%31&itemsPerPage=500&includeCount=false&pretty=true").unwrap();
+        assert_eq!(
+            form.page,
+            Some(PageWish {
+                number: Some(1),
+                size: Some(500)
+            })
+        );
+        assert_eq!(
+            (form.include_count, form.pretty, form.envelope),
+            (Some(false), Some(true), None)
+        );
+        for ignored in [
+            "",
+            "x=1",
+            "=",
+            "&&&",
+            "a[]=1",
+            "username=other&groupId=other",
+            "x=1&x=2",
+        ] {
+            assert_eq!(
+                Form::read(ignored).unwrap(),
+                Form::read("").unwrap(),
+                "{ignored}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_meant_names_its_parameter() {
+        for (query, name) in [
+            ("pageNum=1&pageNum=2", "pageNum"),
+            ("pageNum=0", "pageNum"),
+            ("pageNum=-1", "pageNum"),
+            ("pageNum=+1", "pageNum"),
+            ("pageNum=1e9", "pageNum"),
+            ("pageNum=99999999999999999999", "pageNum"),
+            ("pageNum=2147483648", "pageNum"),
+            ("pageNum=", "pageNum"),
+            ("pageNum", "pageNum"),
+            ("pageNum=1;itemsPerPage=2", "pageNum"),
+            ("itemsPerPage=501", "itemsPerPage"),
+            ("itemsPerPage=1.5", "itemsPerPage"),
+            ("includeCount=TRUE", "includeCount"),
+            ("pretty=1", "pretty"),
+            ("envelope=maybe", "envelope"),
+            ("x=%ff", "query"),
+            ("x=%00", "query"),
+            ("x=%zz", "query"),
+            ("x=%4", "query"),
+        ] {
+            assert_eq!(Form::read(query).unwrap_err().name, name, "{query}");
+        }
+    }
+}

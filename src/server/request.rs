@@ -1,0 +1,277 @@
+//! An HTTP request goes in; a bearer token and an [`Asked`] question come out, or a [`BadRequest`].
+//!
+//! HTTP ends here. Nothing is normalised: the path is matched as the bytes that arrived, and each
+//! segment is decoded exactly once. The order of the checks is the order in which they get cheaper to
+//! exploit: framing, target, route, method, query, headers.
+
+use http::HeaderMap;
+use http::Method;
+use http::Version;
+use http::header;
+use http::request::Parts;
+
+use super::negotiation::Encodings;
+use super::negotiation::MediaType;
+use super::negotiation::accepted_media_type;
+use super::query::Form;
+use super::query::InvalidQuery;
+use crate::atlas::InvalidUsername;
+use crate::atlas::ProjectId;
+use crate::atlas::Question;
+use crate::atlas::Username;
+use crate::cache::Address;
+
+/// A well-formed lookup, still to be authenticated.
+#[derive(Debug)]
+pub struct Asked<'r> {
+    /// Which certificates.
+    pub question: Question,
+    /// Which of the two paths was used.
+    pub version: ApiVersion,
+    /// How the answer is to be written.
+    pub form: Form,
+    /// The media type of a successful answer.
+    pub media_type: MediaType,
+    /// The compressions that the caller takes.
+    pub encodings: Encodings,
+    /// How the caller addressed this gateway.
+    pub address: Address<'r>,
+    /// Whether the caller wants Atlas to be asked anew (`Cache-Control: no-cache`).
+    pub no_cache: bool,
+    /// The bearer token.
+    pub credentials: Credentials<'r>,
+}
+
+/// Which of Atlas's two paths was used; both give the same list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ApiVersion {
+    /// `/api/atlas/v1.0`
+    V1,
+    /// `/api/atlas/v2`
+    V2,
+}
+
+/// What stands in `Authorization`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Credentials<'r> {
+    /// A token to be verified.
+    Bearer(&'r str),
+    /// Nothing, or a scheme that is not ours.
+    None,
+}
+
+/// Why a request is refused before anybody is asked who sent it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadRequest {
+    /// A body on a method that has none.
+    #[error("a lookup has no body")]
+    Body,
+    /// `CONNECT`, which would make this a tunnel.
+    #[error("this is not a tunnel")]
+    Connect,
+    /// The `Host` header is missing, repeated or no host.
+    #[error("exactly one valid Host header is needed")]
+    Host,
+    /// The token's framing is ambiguous: repeated, or not `Bearer` and one token.
+    #[error("exactly one Authorization header with one bearer token is needed")]
+    Authorization,
+    /// The project's id.
+    #[error("a group ID is 24 lower-case hexadecimal digits")]
+    ProjectId(String),
+    /// Neither `GET` nor `HEAD`.
+    #[error("only GET and HEAD are answered here")]
+    Method,
+    /// No media type that this endpoint has.
+    #[error("no media type of this endpoint is accepted")]
+    NotAcceptable,
+    /// The query.
+    #[error("query parameter {} {}", .0.name, .0.problem)]
+    Query(InvalidQuery),
+    /// No such path.
+    #[error("no such resource")]
+    Route,
+    /// The target is no path: absolute, an authority, `*`, or with bytes that no URI has.
+    #[error("the request target is not a path")]
+    Target,
+    /// A longer target than any legal one.
+    #[error("the request target is longer than {LONGEST_TARGET} bytes")]
+    TargetTooLong,
+    /// The username.
+    #[error("the username {0}")]
+    Username(InvalidUsername),
+}
+
+impl ApiVersion {
+    /// The path before `/groups/`.
+    pub fn root(self) -> &'static str {
+        match self {
+            Self::V1 => "/api/atlas/v1.0",
+            Self::V2 => "/api/atlas/v2",
+        }
+    }
+}
+
+impl<'r> Asked<'r> {
+    /// Reads a request's head, which came over a connection of `scheme`.
+    pub fn read(parts: &'r Parts, scheme: &'r str, has_body: bool) -> Result<Self, BadRequest> {
+        let target = target(parts)?;
+        let host = host(parts)?;
+        if has_body {
+            return Err(BadRequest::Body);
+        }
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let (version, project, username) = route(path).ok_or(BadRequest::Route)?;
+        if parts.method != Method::GET && parts.method != Method::HEAD {
+            return Err(BadRequest::Method);
+        }
+        let project = ProjectId::from_path_segment(project)
+            .map_err(|_| BadRequest::ProjectId(project.to_owned()))?;
+        let username = Username::from_path_segment(username).map_err(BadRequest::Username)?;
+        let form = Form::read(query).map_err(BadRequest::Query)?;
+        let media_type =
+            accepted_media_type(&parts.headers, version).ok_or(BadRequest::NotAcceptable)?;
+        let credentials = credentials(&parts.headers, form.token_in_query)?;
+        Ok(Self {
+            question: Question { project, username },
+            version,
+            form,
+            media_type,
+            encodings: Encodings::read(&parts.headers),
+            address: Address {
+                scheme,
+                host,
+                root: version.root(),
+            },
+            no_cache: wants_no_cache(&parts.headers),
+            credentials,
+        })
+    }
+}
+
+/// Whether a refused request asked for its errors in an envelope; `false` where that cannot be told.
+pub fn wants_envelope(parts: &Parts) -> bool {
+    parts
+        .uri
+        .query()
+        .is_some_and(|query| Form::read(query).is_ok_and(|form| form.has_envelope()))
+}
+
+impl std::fmt::Debug for Credentials<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Bearer(_) => "Bearer([redacted])",
+            Self::None => "None",
+        })
+    }
+}
+
+fn target(parts: &Parts) -> Result<&str, BadRequest> {
+    if parts.method == Method::CONNECT {
+        return Err(BadRequest::Connect);
+    }
+    let target = parts
+        .uri
+        .path_and_query()
+        .map_or("", http::uri::PathAndQuery::as_str);
+    // HTTP/2 always carries scheme and authority beside the path; in HTTP/1 they make the request one
+    // to a proxy (RFC 9112, section 3.2.2), which this is not.
+    let to_a_proxy = parts.version <= Version::HTTP_11 && parts.uri.authority().is_some();
+    if to_a_proxy || !target.starts_with('/') {
+        return Err(BadRequest::Target);
+    }
+    if target.len() > LONGEST_TARGET {
+        return Err(BadRequest::TargetTooLong);
+    }
+    // hyper lets these through, although no URI holds them (RFC 3986, appendix A).
+    if target
+        .bytes()
+        .any(|byte| byte == b'\\' || !byte.is_ascii_graphic())
+    {
+        return Err(BadRequest::Target);
+    }
+    Ok(target)
+}
+
+fn host(parts: &Parts) -> Result<&str, BadRequest> {
+    let mut hosts = parts.headers.get_all(header::HOST).iter();
+    let host = match (hosts.next(), hosts.next(), parts.uri.authority()) {
+        (Some(host), None, None) => host.to_str().map_err(|_| BadRequest::Host)?,
+        (Some(host), None, Some(authority)) if host == authority.as_str() => authority.as_str(),
+        (None, None, Some(authority)) => authority.as_str(),
+        // RFC 9112, section 3.2: only HTTP/1.0 may come without a Host.
+        (None, None, None) if parts.version < Version::HTTP_11 => "localhost",
+        (_, _, _) => return Err(BadRequest::Host),
+    };
+    let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=:[]".contains(&byte);
+    if host.is_empty() || host.len() > LONGEST_HOST || !host.bytes().all(is_host) {
+        return Err(BadRequest::Host);
+    }
+    Ok(host)
+}
+
+/// The two paths that exist, matched byte for byte; the two free segments come back as they arrived.
+fn route(path: &str) -> Option<(ApiVersion, &str, &str)> {
+    let (version, rest) = path.strip_prefix("/api/atlas/")?.split_once('/')?;
+    let version = match version {
+        "v1.0" => ApiVersion::V1,
+        "v2" => ApiVersion::V2,
+        _ => return None,
+    };
+    let (project, rest) = rest.strip_prefix("groups/")?.split_once('/')?;
+    let (username, rest) = rest.strip_prefix("databaseUsers/")?.split_once('/')?;
+    // A bare `..` is a dot-segment of the path itself, which every client would have resolved.
+    let exists = rest == "certs" && !username.is_empty() && username != "..";
+    exists.then_some((version, project, username))
+}
+
+/// The bearer token of a request.
+pub fn credentials(
+    headers: &HeaderMap,
+    token_in_query: bool,
+) -> Result<Credentials<'_>, BadRequest> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let (value, None) = (values.next(), values.next()) else {
+        return Err(BadRequest::Authorization);
+    };
+    let Some(value) = value else {
+        return Ok(Credentials::None);
+    };
+    // RFC 6750, section 2: a client must not use more than one way to send its token.
+    if token_in_query {
+        return Err(BadRequest::Authorization);
+    }
+    // Bytes beyond ASCII cannot be a token, so there is none.
+    let Ok(text) = value.to_str() else {
+        return Ok(Credentials::None);
+    };
+    let text = text.trim_end_matches([' ', '\t']);
+    let scheme_ends = text.find([' ', '\t']).unwrap_or(text.len());
+    let (scheme, rest) = text.split_at_checked(scheme_ends).unwrap_or((text, ""));
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Ok(Credentials::None);
+    }
+    // RFC 6750, section 2.1: "Bearer" 1*SP b64token. We take the one space that clients send.
+    let Some(token) = rest.strip_prefix(' ') else {
+        return if rest.is_empty() {
+            Ok(Credentials::Bearer(""))
+        } else {
+            Err(BadRequest::Authorization)
+        };
+    };
+    if token.starts_with([' ', '\t']) || token.contains(',') {
+        return Err(BadRequest::Authorization);
+    }
+    Ok(Credentials::Bearer(token))
+}
+
+fn wants_no_cache(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(header::CACHE_CONTROL)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|directive| directive.trim().eq_ignore_ascii_case("no-cache"))
+}
+
+const LONGEST_HOST: usize = 255 + ":65535".len();
+const LONGEST_TARGET: usize = 8_192;

@@ -1,0 +1,142 @@
+//! Bytes go to a socket as they are, and what comes back is read as HTTP/1.1: no client library stands
+//! between a test and the gateway to put anything right.
+
+use std::net::SocketAddr;
+
+use serde_json::Value;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+/// What came back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Reply {
+    /// The status; 0 if the connection ended without a word.
+    pub(crate) status: u16,
+    /// Names in lower case.
+    pub(crate) headers: Vec<(String, String)>,
+    /// The body.
+    pub(crate) body: Vec<u8>,
+}
+
+/// A connection that stays.
+pub(crate) struct Connection {
+    stream: TcpStream,
+    read: Vec<u8>,
+}
+
+/// Sends a request on a connection of its own and reads the reply.
+pub(crate) async fn exchange(address: SocketAddr, request: &[u8]) -> Reply {
+    let mut connection = Connection::open(address).await;
+    connection.send(request).await;
+    let is_head = request.starts_with(b"HEAD ");
+    connection.reply(is_head).await
+}
+
+impl Connection {
+    /// Connects.
+    pub(crate) async fn open(address: SocketAddr) -> Self {
+        Self {
+            stream: TcpStream::connect(address).await.unwrap(),
+            read: Vec::new(),
+        }
+    }
+
+    /// Sends bytes. That the other side has already hung up shows in the reply.
+    pub(crate) async fn send(&mut self, bytes: &[u8]) {
+        let _ = self.stream.write_all(bytes).await;
+    }
+
+    /// Reads one reply.
+    pub(crate) async fn reply(&mut self, is_head: bool) -> Reply {
+        let head_end = loop {
+            if let Some(at) = self.read.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
+                break at + 4;
+            }
+            if !self.more().await {
+                return Reply {
+                    status: 0,
+                    headers: Vec::new(),
+                    body: self.read.split_off(0),
+                };
+            }
+        };
+        let rest = self.read.split_off(head_end);
+        let head = String::from_utf8(std::mem::replace(&mut self.read, rest)).unwrap();
+        let mut lines = head.trim_end().split("\r\n");
+        let status = lines
+            .next()
+            .unwrap()
+            .split(' ')
+            .nth(1)
+            .unwrap()
+            .parse()
+            .unwrap();
+        let headers: Vec<(String, String)> = lines
+            .map(|line| line.split_once(": ").unwrap_or((line, "")))
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+            .collect();
+        let mut reply = Reply {
+            status,
+            headers,
+            body: Vec::new(),
+        };
+        let length = match reply.header("content-length") {
+            _ if is_head || status == 304 => 0,
+            Some(length) => length.parse().unwrap(),
+            None => usize::MAX,
+        };
+        while self.read.len() < length {
+            if !self.more().await {
+                break;
+            }
+        }
+        let after = self.read.split_off(length.min(self.read.len()));
+        reply.body = std::mem::replace(&mut self.read, after);
+        reply
+    }
+
+    /// Whether the other side has closed and nothing is left to read.
+    pub(crate) async fn is_closed(&mut self) -> bool {
+        self.read.is_empty() && !self.more().await
+    }
+
+    async fn more(&mut self) -> bool {
+        self.stream
+            .read_buf(&mut self.read)
+            .await
+            .is_ok_and(|count| count > 0)
+    }
+}
+
+impl Reply {
+    /// A header's first value.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// The body as JSON.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|_| panic!("no JSON: {:?}", String::from_utf8_lossy(&self.body)))
+    }
+
+    /// The body as text.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.body.clone()).unwrap()
+    }
+
+    /// `errorCode`, or an empty text.
+    pub(crate) fn error_code(&self) -> String {
+        match serde_json::from_slice::<Value>(&self.body) {
+            Ok(document) => document["errorCode"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned(),
+            Err(_) => String::new(),
+        }
+    }
+}

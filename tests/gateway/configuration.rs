@@ -1,0 +1,163 @@
+//! The configuration: every key of the documented file, every mistake at once, the environment over it.
+
+use atlas_cert_gateway::config::Config;
+
+const DOCUMENTED: &str = include_str!("../../config/gateway.toml");
+
+#[test]
+fn the_documented_file_equals_the_defaults() {
+    let documented: Config = toml::from_str(DOCUMENTED).unwrap();
+    assert_eq!(documented.to_toml(), Config::default().to_toml());
+}
+
+#[test]
+fn the_documented_file_names_every_setting() {
+    let defaults: toml::Table = Config::default().to_toml().parse().unwrap();
+    let documented: toml::Table = DOCUMENTED.parse().unwrap();
+    fn missing(
+        defaults: &toml::Table,
+        documented: &toml::Table,
+        place: &str,
+        out: &mut Vec<String>,
+    ) {
+        for (key, value) in defaults {
+            match (value, documented.get(key)) {
+                (toml::Value::Array(_), _) => {}
+                (toml::Value::Table(inner), Some(toml::Value::Table(there))) => {
+                    missing(inner, there, &format!("{place}{key}."), out);
+                }
+                (_, Some(_)) => {}
+                (_, None) => out.push(format!("{place}{key}")),
+            }
+        }
+    }
+    let mut names = Vec::new();
+    missing(&defaults, &documented, "", &mut names);
+    assert!(names.is_empty(), "not documented: {names:?}");
+}
+
+/// Examples are commented out without a space behind the `#`; what explains has one.
+#[test]
+fn the_examples_of_the_documented_file_are_a_configuration_without_mistakes() {
+    let config = Config::parse(&uncommented(), []).unwrap();
+    assert_eq!(config.identity.issuers.len(), 1);
+    assert_eq!(config.access.rules.len(), 3);
+    assert_eq!(config.atlas.credentials.len(), 2);
+    assert!(config.server.tls.is_some());
+}
+
+#[test]
+fn every_mistake_is_reported_at_once_with_its_place() {
+    let text = r#"
+[server]
+listen = "nowhere"
+colour = "blue"
+
+[cache]
+ttl = "5 minutes"
+max_size = "64MB"
+
+[atlas]
+base_url = "http://atlas.example"
+
+[[identity.issuers]]
+issuer = "https://idp.example"
+algorithms = []
+jwks_url = "http://idp.example/jwks"
+
+[[access.rules]]
+subjects = ["*"]
+"#;
+    let mistakes = Config::parse(text, []).unwrap_err();
+    let places: Vec<&str> = mistakes
+        .iter()
+        .map(|mistake| mistake.place.as_str())
+        .collect();
+    for (place, line) in [
+        ("server.listen", 3),
+        ("server.colour", 4),
+        ("cache.ttl", 7),
+        ("cache.max_size", 8),
+        ("atlas.base_url", 11),
+        ("identity.issuers[0].audiences", 13),
+        ("identity.issuers[0].algorithms", 15),
+        ("identity.issuers[0].jwks_url", 16),
+    ] {
+        let expected = format!("{place} (line {line})");
+        assert!(
+            places.contains(&expected.as_str()),
+            "{expected} in {mistakes:#?}"
+        );
+    }
+    assert!(
+        mistakes
+            .iter()
+            .any(|mistake| mistake.place.starts_with("access.rules[0]"))
+    );
+}
+
+#[test]
+fn the_environment_overrides_every_kind_of_key_and_a_secret_stays_text() {
+    let environment = [
+        ("CACHE__TTL", "90s"),
+        ("CACHE__REFRESH_AHEAD", "false"),
+        ("SERVER__LIMITS__IN_FLIGHT", "77"),
+        ("IDENTITY__ISSUERS__0__AUDIENCES", "[\"one\", \"two\"]"),
+        (
+            "ATLAS__CREDENTIALS__0__SERVICE_ACCOUNT__CLIENT_SECRET",
+            "0123456",
+        ),
+    ]
+    .map(|(name, value)| (format!("ATLAS_CERT_GATEWAY__{name}"), value.to_owned()));
+    let text = uncommented().replace(
+        "client_secret_file = \"/run/secrets/atlas\"",
+        "client_secret = \"\"",
+    );
+    let text = text.replace(", client_secret = \"\"", "");
+    let config = Config::parse(&text, environment).unwrap();
+    assert_eq!(config.cache.ttl, std::time::Duration::from_secs(90));
+    assert!(!config.cache.refresh_ahead);
+    assert_eq!(config.server.limits.in_flight, 77);
+    assert_eq!(config.identity.issuers[0].audiences, ["one", "two"]);
+    let secret = config.atlas.credentials[0]
+        .service_account
+        .as_ref()
+        .unwrap();
+    assert_eq!(secret.client_secret.as_ref().unwrap().expose(), "0123456");
+    assert!(!config.to_toml().contains("0123456"));
+}
+
+#[test]
+fn an_unknown_variable_and_a_secret_in_the_text_are_mistakes() {
+    let unknown = [(
+        "ATLAS_CERT_GATEWAY__CACHE__TLL".to_owned(),
+        "90s".to_owned(),
+    )];
+    let mistakes = Config::parse(&uncommented(), unknown).unwrap_err();
+    assert!(
+        mistakes
+            .iter()
+            .any(|mistake| mistake.place.starts_with("cache.tll")),
+        "{mistakes:?}"
+    );
+    let secret = uncommented().replace("client_secret_file", "client_secret");
+    let mistakes = Config::parse(&secret, []).unwrap_err();
+    assert!(
+        mistakes
+            .iter()
+            .any(|mistake| mistake.message.contains("client_secret_file")),
+        "{mistakes:?}"
+    );
+}
+
+fn uncommented() -> String {
+    let example = |line: &str| match line.strip_prefix('#') {
+        Some(rest) if !rest.starts_with(' ') => rest.to_owned(),
+        _ => line.to_owned(),
+    };
+    DOCUMENTED
+        .lines()
+        .map(example)
+        .collect::<Vec<_>>()
+        .join("\n")
+}

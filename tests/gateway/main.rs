@@ -1,0 +1,27 @@
+//! What the gateway does, seen from outside: real sockets, a simulated Atlas, a clock that stands still
+//! until a test moves it.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on is a test that fails"
+)]
+#![expect(
+    clippy::panic,
+    reason = "a test that cannot go on is a test that fails"
+)]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a missing member of a JSON document is null"
+)]
+
+mod client;
+mod world;
+
+mod configuration;
+mod errors;
+mod forms;
+mod house;
+mod lookups;
+mod operators;
+mod requests;
+mod secrets;

@@ -1,0 +1,220 @@
+//! The operators' door: health, readiness, metrics, purge and explain.
+
+use serde_json::json;
+
+use crate::world::PROJECT;
+use crate::world::World;
+use crate::world::certs;
+use crate::world::operator_token;
+use crate::world::token;
+
+#[tokio::test]
+async fn health_readiness_and_metrics_need_no_token() {
+    let world = World::new().await;
+    world.ask("app1").await;
+    world.ask("app1").await;
+    assert_eq!(world.admin("GET", "/healthz", "", "").await.status, 200);
+    let ready = world.admin("GET", "/readyz", "", "").await;
+    assert_eq!((ready.status, ready.json()), (200, json!([])));
+    let metrics = world.admin("GET", "/metrics", "", "").await;
+    assert_eq!(
+        metrics.header("content-type"),
+        Some("text/plain; version=0.0.4; charset=utf-8")
+    );
+    let page = metrics.text();
+    for line in [
+        "atlas_cert_gateway_lookups_total{outcome=\"answered\",cache=\"miss\"} 1",
+        "atlas_cert_gateway_lookups_total{outcome=\"answered\",cache=\"hit\"} 1",
+        "atlas_cert_gateway_lookup_duration_seconds_count{cache=\"hit\"} 1",
+        "atlas_cert_gateway_upstream_calls_saved_total 1",
+        "atlas_cert_gateway_cache_entries 1",
+        "# TYPE atlas_cert_gateway_lookups_total counter",
+    ] {
+        assert!(page.lines().any(|known| known == line), "{line} in\n{page}");
+    }
+    for name in [
+        "upstream_calls_total",
+        "upstream_duration_seconds_bucket",
+        "upstream_rate_limit_remaining",
+        "upstream_gate_closed",
+        "token_mints_total",
+        "token_expires_in_seconds",
+        "jwks_fetches_total",
+        "cache_bytes",
+        "audit_records_total",
+        "audit_write_seconds_bucket",
+        "connections",
+        "inflight_requests",
+        "build_info",
+    ] {
+        assert!(
+            page.contains(&format!("\natlas_cert_gateway_{name}")),
+            "{name} in\n{page}"
+        );
+    }
+    assert!(page.contains("\nprocess_resident_memory_bytes "));
+    assert!(!page.contains("app1") && !page.contains(PROJECT) && !page.contains("payments"));
+}
+
+#[tokio::test]
+async fn the_public_door_has_none_of_it() {
+    let world = World::new().await;
+    for path in [
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/cache/purge",
+        "/cache/explain",
+    ] {
+        assert_eq!(
+            world.get(path, &[]).await.error_code(),
+            "RESOURCE_NOT_FOUND",
+            "{path}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_operator_purges_and_the_next_answer_is_asked_of_atlas() {
+    let world = World::new().await;
+    for body in [
+        json!({ "groupId": PROJECT, "username": "app1" }),
+        json!({ "groupId": PROJECT }),
+        json!({ "all": true }),
+    ] {
+        world.ask("app1").await;
+        let calls = world.atlas.certificate_calls();
+        let purged = world
+            .admin("POST", "/cache/purge", &operator_token(), &body.to_string())
+            .await;
+        assert_eq!(
+            (purged.status, purged.json()),
+            (200, json!({ "entries": 1 })),
+            "{}",
+            purged.text()
+        );
+        assert_eq!(
+            world.ask("app1").await.header("x-upstream-calls"),
+            Some("1")
+        );
+        assert_eq!(world.atlas.certificate_calls(), calls + 1);
+    }
+    let purges: Vec<_> = world
+        .records()
+        .into_iter()
+        .filter(|record| record["action"] == "purge")
+        .collect();
+    assert_eq!(purges.len(), 3);
+    assert_eq!(
+        (&purges[0]["kind"], &purges[0]["subject"]),
+        (&"admin".into(), &"operator".into())
+    );
+    assert_eq!(
+        (&purges[0]["username"], &purges[1]["username"]),
+        (&"app1".into(), &json!(null))
+    );
+}
+
+#[tokio::test]
+async fn whoever_is_no_operator_is_refused_and_on_record() {
+    let world = World::new().await;
+    world.ask("app1").await;
+    let body = json!({ "all": true }).to_string();
+    for (token, status, outcome) in [
+        (token(), 403, "denied"),
+        (String::new(), 401, "unauthenticated"),
+        ("x.y.z".to_owned(), 401, "unauthenticated"),
+    ] {
+        let reply = world.admin("POST", "/cache/purge", &token, &body).await;
+        assert_eq!(reply.status, status);
+        let record = world.records().pop().unwrap();
+        assert_eq!(
+            (&record["kind"], &record["outcome"]),
+            (&"admin".into(), &outcome.into())
+        );
+    }
+    assert_eq!(
+        world.ask("app1").await.header("x-upstream-calls"),
+        Some("0")
+    );
+    for (method, target, status) in [
+        ("GET", "/cache/purge", 405),
+        ("GET", "/nothing", 404),
+        ("GET", "/cache/explain?groupId=x", 400),
+    ] {
+        assert_eq!(
+            world
+                .admin(method, target, &operator_token(), "")
+                .await
+                .status,
+            status,
+            "{target}"
+        );
+    }
+    for body in [
+        "",
+        "{}",
+        "{\"all\":true,\"groupId\":\"x\"}",
+        "{\"groupId\":\"x\"}",
+        "{\"al\":true}",
+    ] {
+        let reply = world
+            .admin("POST", "/cache/purge", &operator_token(), body)
+            .await;
+        assert_eq!(reply.status, 400, "{body}");
+    }
+}
+
+#[tokio::test]
+async fn explain_tells_what_is_known_of_a_key() {
+    let world = World::new().await;
+    let target = format!("/cache/explain?groupId={PROJECT}&username=app1");
+    let absent = world.admin("GET", &target, &operator_token(), "").await;
+    assert_eq!(
+        (absent.status, &absent.json()["state"]),
+        (200, &"absent".into()),
+        "{}",
+        absent.text()
+    );
+    world.get(&certs(PROJECT, "app1"), &[]).await;
+    let present = world
+        .admin("GET", &target, &operator_token(), "")
+        .await
+        .json();
+    assert_eq!(present["state"], "fresh", "{present}");
+    assert!(
+        present["budget"]["remaining"].as_u64().is_some(),
+        "{present}"
+    );
+}
+
+#[tokio::test]
+async fn a_caller_whose_rule_allows_it_may_force_a_refresh() {
+    let world = World::new().await;
+    let no_cache = [("Cache-Control", "no-cache")];
+    world.ask("app1").await;
+    let ignored = world.get(&certs(PROJECT, "app1"), &no_cache).await;
+    assert_eq!(
+        ignored.header("x-upstream-calls"),
+        Some("0"),
+        "the rule does not allow it"
+    );
+    world.advance(std::time::Duration::from_secs(6));
+    let forced = world
+        .send("GET", &certs(PROJECT, "app1"), &operator_token(), &no_cache)
+        .await;
+    assert_eq!(forced.header("x-upstream-calls"), Some("1"));
+    let status = forced.header("cache-status").unwrap();
+    assert!(
+        status.starts_with("atlas-cert-gateway; fwd=request"),
+        "{status}"
+    );
+    let again = world
+        .send("GET", &certs(PROJECT, "app1"), &operator_token(), &no_cache)
+        .await;
+    assert_eq!(
+        again.header("x-upstream-calls"),
+        Some("0"),
+        "at most once per interval"
+    );
+}

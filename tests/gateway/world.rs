@@ -1,0 +1,335 @@
+//! A whole world: the gateway in front of a simulated Atlas, both on free ports, by one clock that the
+//! test moves.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::SystemTime;
+
+use atlas_cert_gateway::app::App;
+use atlas_cert_gateway::atlas::Timestamp;
+use atlas_cert_gateway::clock::Clock;
+use atlas_cert_gateway::clock::Hands;
+use atlas_cert_gateway::config::Config;
+use atlas_simulator::CLIENT_ID;
+use atlas_simulator::CLIENT_SECRET;
+use atlas_simulator::PRIVATE_KEY;
+use atlas_simulator::PUBLIC_KEY;
+use atlas_simulator::Settings;
+use atlas_simulator::Simulator;
+use serde_json::Value;
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::client;
+use crate::client::Reply;
+
+/// The project that the usual caller may read.
+pub(crate) const PROJECT: &str = "32b6e34b3d91647abb20e7b8";
+/// A second one that it may read.
+pub(crate) const OTHER_PROJECT: &str = "5f0e1d2c3b4a59687f6e5d4c";
+/// One that exists and that it may not read.
+pub(crate) const FOREIGN_PROJECT: &str = "000000000000000000000001";
+/// When it is in these worlds.
+pub(crate) const NOW: &str = "2026-11-21T12:00:00Z";
+
+/// What a world is made of, to be changed before it begins.
+pub(crate) struct Plan {
+    /// The gateway's configuration.
+    pub(crate) config: toml::Table,
+    /// Who lives in Atlas, and its rules.
+    pub(crate) atlas: Settings,
+}
+
+/// A gateway and an Atlas.
+pub(crate) struct World {
+    /// Moves the time of both.
+    pub(crate) clock: Hands,
+    /// Atlas.
+    pub(crate) atlas: Simulator,
+    /// The gateway.
+    pub(crate) app: App,
+    /// Its files.
+    pub(crate) files: TempDir,
+}
+
+impl World {
+    /// The usual world: `app1` with two certificates, `many` with 1,203, and nobody else.
+    pub(crate) async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// The usual world, with changes.
+    pub(crate) async fn with(change: impl FnOnce(&mut Plan)) -> Self {
+        let (clock, hands) = Clock::manual(Timestamp::parse(NOW).unwrap());
+        let files = tempfile::tempdir().unwrap();
+        for (name, secret) in [
+            ("atlas", CLIENT_SECRET),
+            ("atlas-key", PRIVATE_KEY),
+            ("hmac", HMAC_SECRET),
+        ] {
+            let path = files.path().join(name);
+            fs::write(&path, secret).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        let mut plan = Plan {
+            config: configuration(&files),
+            atlas: atlas(&hands),
+        };
+        change(&mut plan);
+        let atlas = Simulator::start(plan.atlas).await.unwrap();
+        set(&mut plan.config, "atlas.base_url", atlas.base_url());
+        let config = Config::parse(&plan.config.to_string(), []).unwrap();
+        let app = App::start(&config, clock).await.unwrap();
+        Self {
+            clock: hands,
+            atlas,
+            app,
+            files,
+        }
+    }
+
+    /// Asks for a user's certificates as the usual caller.
+    pub(crate) async fn ask(&self, username: &str) -> Reply {
+        self.get(&certs(PROJECT, username), &[]).await
+    }
+
+    /// Sends a `GET` as the usual caller.
+    pub(crate) async fn get(&self, target: &str, headers: &[(&str, &str)]) -> Reply {
+        self.send("GET", target, &token(), headers).await
+    }
+
+    /// Sends a request with a token.
+    pub(crate) async fn send(
+        &self,
+        method: &str,
+        target: &str,
+        token: &str,
+        headers: &[(&str, &str)],
+    ) -> Reply {
+        let mut request = format!("{method} {target} HTTP/1.1\r\nHost: gateway.test\r\n");
+        if !token.is_empty() {
+            request.push_str(&format!("Authorization: Bearer {token}\r\n"));
+        }
+        for (name, value) in headers {
+            request.push_str(&format!("{name}: {value}\r\n"));
+        }
+        request.push_str("Connection: close\r\n\r\n");
+        self.raw(request.as_bytes()).await
+    }
+
+    /// Sends bytes as they are.
+    pub(crate) async fn raw(&self, request: &[u8]) -> Reply {
+        client::exchange(self.app.address(), request).await
+    }
+
+    /// Sends a request to the operators' door.
+    pub(crate) async fn admin(&self, method: &str, target: &str, token: &str, body: &str) -> Reply {
+        let authorization = if token.is_empty() {
+            String::new()
+        } else {
+            format!("Authorization: Bearer {token}\r\n")
+        };
+        let length = body.len();
+        let request = format!(
+            "{method} {target} HTTP/1.1\r\nHost: gateway.test\r\n{authorization}Content-Length: \
+             {length}\r\nConnection: close\r\n\r\n{body}"
+        );
+        client::exchange(self.app.admin_address(), request.as_bytes()).await
+    }
+
+    /// Where callers connect to.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.app.address()
+    }
+
+    /// Every record of the audit trail, oldest first.
+    pub(crate) fn records(&self) -> Vec<Value> {
+        let mut files: Vec<PathBuf> = fs::read_dir(self.files.path().join("audit"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| {
+                path.extension()
+                    .is_some_and(|extension| extension == "jsonl")
+            })
+            .collect();
+        files.sort();
+        files
+            .iter()
+            .flat_map(|file| {
+                let text = fs::read_to_string(file).unwrap();
+                text.lines()
+                    .map(|line| serde_json::from_str(line).unwrap())
+                    .collect::<Vec<Value>>()
+            })
+            .collect()
+    }
+
+    /// The records of lookups, oldest first.
+    pub(crate) fn lookups(&self) -> Vec<Value> {
+        self.records()
+            .into_iter()
+            .filter(|record| record["kind"] == "lookup")
+            .collect()
+    }
+
+    /// Waits for something that only shows in what the gateway has written.
+    pub(crate) async fn until(&self, is_so: impl Fn(&Self) -> bool) {
+        let mut glances = tokio::time::interval(Duration::from_millis(2));
+        while !is_so(self) {
+            glances.tick().await;
+        }
+    }
+
+    /// Lets time pass, a hundred milliseconds at a time, until `work` is done: for what waits for the
+    /// clock between its calls, such as a retry.
+    pub(crate) async fn while_time_passes<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        let mut glances = tokio::time::interval(Duration::from_millis(5));
+        loop {
+            tokio::select! {
+                biased;
+                done = work.as_mut() => return done,
+                _ = glances.tick() => self.advance(Duration::from_millis(100)),
+            }
+        }
+    }
+
+    /// Lets time pass for both.
+    pub(crate) fn advance(&self, span: Duration) {
+        self.clock.advance(span);
+    }
+}
+
+/// Sets a key of a configuration, such as `cache.ttl`; tables on the way are made.
+pub(crate) fn set(config: &mut toml::Table, key: &str, value: impl Into<toml::Value>) {
+    let (parents, last) = key.rsplit_once('.').unwrap_or(("", key));
+    let table =
+        parents
+            .split('.')
+            .filter(|parent| !parent.is_empty())
+            .fold(config, |table, parent| {
+                table
+                    .entry(parent)
+                    .or_insert_with(|| toml::Value::Table(toml::Table::new()))
+                    .as_table_mut()
+                    .unwrap()
+            });
+    table.insert(last.to_owned(), value.into());
+}
+
+/// The path of a user's certificates, the name encoded.
+pub(crate) fn certs(project: &str, username: &str) -> String {
+    let username =
+        percent_encoding::utf8_percent_encode(username, percent_encoding::NON_ALPHANUMERIC);
+    format!("/api/atlas/v2/groups/{project}/databaseUsers/{username}/certs")
+}
+
+/// The usual caller's token.
+pub(crate) fn token() -> String {
+    token_of(json!({ "sub": "payments-api" }))
+}
+
+/// An operator's token.
+pub(crate) fn operator_token() -> String {
+    token_of(json!({ "sub": "operator" }))
+}
+
+/// A token with claims of one's own over the usual ones.
+pub(crate) fn token_of(claims: Value) -> String {
+    let now = Timestamp::parse(NOW).unwrap().seconds();
+    let mut all = json!({
+        "iss": ISSUER,
+        "aud": "atlas-cert-gateway",
+        "iat": now,
+        "exp": now + 3 * 3_600,
+        "jti": "token-1",
+    });
+    all.as_object_mut()
+        .unwrap()
+        .extend(claims.as_object().unwrap().clone());
+    let header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::HS256);
+    let key = jsonwebtoken::EncodingKey::from_secret(HMAC_SECRET.as_bytes());
+    jsonwebtoken::encode(&header, &all, &key).unwrap()
+}
+
+fn configuration(files: &TempDir) -> toml::Table {
+    let directory = files.path().display();
+    format!(
+        r#"
+        [server]
+        listen = "127.0.0.1:0"
+        limits = {{ drain_lead = "0s" }}
+        [admin]
+        listen = "127.0.0.1:0"
+        [atlas]
+        base_url = "http://127.0.0.1:1"
+        state_directory = "{directory}/state"
+        [[atlas.credentials]]
+        name = "platform"
+        projects = ["*"]
+        service_account = {{ client_id = "{CLIENT_ID}", client_secret_file = "{directory}/atlas" }}
+        [[identity.issuers]]
+        issuer = "{ISSUER}"
+        audiences = ["atlas-cert-gateway"]
+        algorithms = ["HS256"]
+        hmac_secret_file = "{directory}/hmac"
+        [[access.rules]]
+        name = "payments reads its projects"
+        subjects = ["payments-*"]
+        projects = ["{PROJECT}", "{OTHER_PROJECT}"]
+        usernames = ["*"]
+        [[access.rules]]
+        name = "nobody reads secrets"
+        subjects = ["*"]
+        projects = ["*"]
+        usernames = ["secret-*"]
+        deny = true
+        [[access.rules]]
+        name = "operators"
+        subjects = ["operator"]
+        projects = ["*"]
+        usernames = ["*"]
+        admin = true
+        force_refresh = true
+        [audit]
+        directory = "{directory}/audit"
+        "#
+    )
+    .parse()
+    .unwrap()
+}
+
+/// The same, with Atlas asked by a legacy API key.
+pub(crate) fn use_api_key(plan: &mut Plan, files_of: &str) {
+    let key: toml::Table =
+        format!("public_key = \"{PUBLIC_KEY}\"\nprivate_key_file = \"{files_of}\"")
+            .parse()
+            .unwrap();
+    let credentials = plan.config["atlas"]["credentials"].as_array_mut().unwrap();
+    let credential = credentials[0].as_table_mut().unwrap();
+    credential.remove("service_account");
+    credential.insert("api_key".to_owned(), toml::Value::Table(key));
+}
+
+fn atlas(hands: &Hands) -> Settings {
+    let hands = hands.clone();
+    let now = move || SystemTime::from(hands.now().wall);
+    let mut world = atlas_simulator::World::new(now());
+    let mut project = world.project(PROJECT);
+    project.user("app1").certificates(2);
+    project.user("many").certificates(1_203);
+    project.user("secret-keeper").certificates(1);
+    world.project(OTHER_PROJECT).user("app1").certificates(1);
+    world.project(FOREIGN_PROJECT).user("app1").certificates(1);
+    Settings {
+        now: Arc::new(now),
+        ..Settings::with_world(world)
+    }
+}
+
+const ISSUER: &str = "https://idp.internal.example";
+const HMAC_SECRET: &str = "the-hmac-secret-of-the-tests-0123456789";
