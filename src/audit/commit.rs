@@ -7,6 +7,7 @@ use std::future::poll_fn;
 use std::mem;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::Ordering;
 use std::task::Context;
@@ -20,6 +21,8 @@ use super::Unrecorded;
 #[derive(Debug)]
 pub(super) struct Commit {
     state: AtomicU8,
+    /// In the journal already; what it still waits for is the second sink.
+    journaled: AtomicBool,
     /// When its first record came, by [`Moment::elapsed`](crate::clock::Moment::elapsed).
     since: Duration,
     waiting: Mutex<Vec<Waker>>,
@@ -29,6 +32,7 @@ impl Commit {
     pub(super) fn new(since: Duration) -> Self {
         Self {
             state: AtomicU8::new(OPEN),
+            journaled: AtomicBool::new(false),
             since,
             waiting: Mutex::default(),
         }
@@ -36,6 +40,14 @@ impl Commit {
 
     pub(super) fn since(&self) -> Duration {
         self.since
+    }
+
+    pub(super) fn journaled(&self) {
+        self.journaled.store(true, Ordering::Release);
+    }
+
+    pub(super) fn is_journaled(&self) -> bool {
+        self.journaled.load(Ordering::Acquire)
     }
 
     /// Decides it, once: whoever comes second changes nothing. Says whether this was the decision.

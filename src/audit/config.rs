@@ -25,6 +25,89 @@ pub struct Config {
     pub rotate_size: Size,
     /// Whose word counts when there is a second sink.
     pub require: Require,
+    /// Where every record goes as well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub second: Option<Second>,
+    /// A key that signs the end of the chain every minute and at each new file: an Ed25519 private key
+    /// in PEM, or at least 32 characters for HMAC-SHA256. Without it the cutting off of the newest
+    /// records cannot be found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head_key_file: Option<PathBuf>,
+}
+
+/// `[audit.second]`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Second {
+    /// `stdout`, `tcp://host:port` or `unix:///path`.
+    pub to: Destination,
+    /// How a record is framed.
+    #[serde(default)]
+    pub format: Format,
+    /// How much may wait for a sink that is slow or gone. What does not fit is dropped, and counted.
+    #[serde(default = "default_queue")]
+    pub queue: Size,
+}
+
+/// Where a second sink is.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Destination {
+    /// Standard output.
+    Stdout,
+    /// A TCP address, `host:port`.
+    Tcp(String),
+    /// A Unix stream socket.
+    Unix(PathBuf),
+}
+
+/// How a record is framed for a second sink.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// A line of JSON each, as in the journal.
+    #[default]
+    Json,
+    /// Syslog (RFC 5424) with the count of octets before each message (RFC 6587, section 3.4.1).
+    Rfc5424,
+}
+
+/// A destination is written in one of three ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a destination is \"stdout\", \"tcp://host:port\" or \"unix:///path\"")]
+pub struct InvalidDestination;
+
+impl TryFrom<String> for Destination {
+    type Error = InvalidDestination;
+
+    fn try_from(text: String) -> Result<Self, InvalidDestination> {
+        if text == "stdout" {
+            return Ok(Self::Stdout);
+        }
+        if let Some(address) = text.strip_prefix("tcp://") {
+            let (host, port) = address.rsplit_once(':').ok_or(InvalidDestination)?;
+            let port: u16 = port.parse().map_err(|_| InvalidDestination)?;
+            return if host.is_empty() || port == 0 {
+                Err(InvalidDestination)
+            } else {
+                Ok(Self::Tcp(address.to_owned()))
+            };
+        }
+        match text.strip_prefix("unix://") {
+            Some(path) if path.starts_with('/') => Ok(Self::Unix(PathBuf::from(path))),
+            _ => Err(InvalidDestination),
+        }
+    }
+}
+
+impl From<Destination> for String {
+    fn from(destination: Destination) -> Self {
+        match destination {
+            Destination::Stdout => "stdout".to_owned(),
+            Destination::Tcp(address) => format!("tcp://{address}"),
+            Destination::Unix(path) => format!("unix://{}", path.display()),
+        }
+    }
 }
 
 /// When a record counts as written.
@@ -76,6 +159,22 @@ impl Config {
                 "lies outside 100ms to 1m; use sync = \"always\" or \"never\" for less or more",
             ));
         }
+        if let Some(second) = &self.second
+            && second.queue < SMALLEST_QUEUE
+        {
+            mistakes.push(Mistake::at(
+                "audit.second.queue",
+                format!(
+                    "is smaller than {SMALLEST_QUEUE}, which would drop records at every burst"
+                ),
+            ));
+        }
+        if self.second.is_none() && self.require == Require::All {
+            mistakes.push(Mistake::at(
+                "audit.require",
+                "is \"all\", but there is no second sink; name one under audit.second",
+            ));
+        }
         mistakes
     }
 }
@@ -88,9 +187,18 @@ impl Default for Config {
             sync_interval: Duration::from_secs(1),
             rotate_size: Size::mebibytes(64),
             require: Require::default(),
+            second: None,
+            head_key_file: None,
         }
     }
 }
+
+fn default_queue() -> Size {
+    DEFAULT_QUEUE
+}
+
+const DEFAULT_QUEUE: Size = Size::mebibytes(8);
+const SMALLEST_QUEUE: Size = Size::kibibytes(64);
 
 const SMALLEST_FILE: Size = Size::kibibytes(64);
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
@@ -108,9 +216,40 @@ mod tests {
     }
 
     #[test]
+    fn a_destination_is_read_as_it_is_printed_and_others_say_how_to_write_one() {
+        for (text, expected) in [
+            ("stdout", Some(Destination::Stdout)),
+            (
+                "tcp://logs:6514",
+                Some(Destination::Tcp("logs:6514".to_owned())),
+            ),
+            (
+                "tcp://[::1]:6514",
+                Some(Destination::Tcp("[::1]:6514".to_owned())),
+            ),
+            (
+                "unix:///run/log",
+                Some(Destination::Unix(PathBuf::from("/run/log"))),
+            ),
+            ("tcp://logs", None),
+            ("tcp://:1", None),
+            ("unix://run/log", None),
+            ("udp://logs:514", None),
+        ] {
+            let read = Destination::try_from(text.to_owned()).ok();
+            assert_eq!(read, expected, "{text}");
+            if let Some(read) = read {
+                assert_eq!(String::from(read), text);
+            }
+        }
+    }
+
+    #[test]
     fn what_cannot_be_meant_is_named_with_its_place() {
-        let config: Config =
-            toml::from_str("directory = ''\nrotate_size = '1KiB'\nsync_interval = '10ms'").unwrap();
+        let config: Config = toml::from_str(
+            "directory = ''\nrotate_size = '1KiB'\nsync_interval = '10ms'\nrequire = 'all'",
+        )
+        .unwrap();
         let places: Vec<_> = config.mistakes().into_iter().map(|it| it.place).collect();
         assert_eq!(
             places,

@@ -12,26 +12,65 @@ use std::time::Duration;
 pub(super) enum Trouble {
     /// The last attempt to write failed.
     Failed,
+    /// The second sink takes nothing.
+    Sink,
     /// A record has waited too long.
     Slow,
     /// `fdatasync` does not come back.
     Unsynced,
 }
 
-/// The state of the journal. Read for every record, so it is one byte; the reasons are read by people.
-#[derive(Debug, Default)]
+/// The state of the journal and of the second sink. Read for every record, so it is one byte; the
+/// reasons are read by people.
+#[derive(Debug)]
 pub(super) struct Health {
     troubles: AtomicU8,
-    reasons: Mutex<[Option<Box<str>>; 3]>,
+    whose_word: WhoseWord,
+    reasons: Mutex<[Option<Box<str>>; 4]>,
     /// Up to which record everything is on the disk.
     durable: AtomicU64,
     /// When the present `fdatasync` began, in milliseconds and plus one; 0 if there is none.
     sync_began: AtomicU64,
 }
 
+/// Who has to have a record before its answer may leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WhoseWord {
+    /// The journal and the second sink.
+    Both,
+    /// Either of them.
+    Either,
+    /// The journal; there is no second sink.
+    Journal,
+}
+
 impl Health {
+    pub(super) fn new(whose_word: WhoseWord) -> Self {
+        Self {
+            troubles: AtomicU8::new(0),
+            whose_word,
+            reasons: Mutex::default(),
+            durable: AtomicU64::new(0),
+            sync_began: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether a record that comes now can be expected to be written.
     pub(super) fn is_writable(&self) -> bool {
-        self.troubles.load(Ordering::Acquire) == 0
+        let troubles = self.troubles.load(Ordering::Acquire);
+        match self.whose_word {
+            WhoseWord::Both | WhoseWord::Journal => troubles == 0,
+            WhoseWord::Either => troubles & JOURNAL == 0 || troubles & Trouble::Sink.bit() == 0,
+        }
+    }
+
+    /// Whether nothing at all is wrong with the journal itself.
+    pub(super) fn journal_is_well(&self) -> bool {
+        self.troubles.load(Ordering::Acquire) & JOURNAL == 0
+    }
+
+    pub(super) fn whose_word(&self) -> WhoseWord {
+        self.whose_word
     }
 
     pub(super) fn is(&self, trouble: Trouble) -> bool {
@@ -57,15 +96,20 @@ impl Health {
     /// Why no record can be written; `None` if all is well.
     pub(super) fn reason(&self) -> Option<String> {
         let reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
-        [Trouble::Failed, Trouble::Slow, Trouble::Unsynced]
-            .into_iter()
-            .find(|trouble| self.is(*trouble))
-            .map(|trouble| {
-                let reason = reasons.get(trouble.place()).and_then(Option::as_deref);
-                reason
-                    .unwrap_or("the audit trail is not written")
-                    .to_owned()
-            })
+        [
+            Trouble::Failed,
+            Trouble::Slow,
+            Trouble::Unsynced,
+            Trouble::Sink,
+        ]
+        .into_iter()
+        .find(|trouble| self.is(*trouble))
+        .map(|trouble| {
+            let reason = reasons.get(trouble.place()).and_then(Option::as_deref);
+            reason
+                .unwrap_or("the audit trail is not written")
+                .to_owned()
+        })
     }
 
     pub(super) fn durable(&self, seq: u64) {
@@ -98,6 +142,7 @@ impl Trouble {
             Self::Failed => 0,
             Self::Slow => 1,
             Self::Unsynced => 2,
+            Self::Sink => 3,
         }
     }
 
@@ -106,10 +151,49 @@ impl Trouble {
             Self::Failed => 1,
             Self::Slow => 2,
             Self::Unsynced => 4,
+            Self::Sink => 8,
         }
     }
 }
 
 fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX - 1) + 1
+}
+
+/// The bits of what may be wrong with the journal.
+const JOURNAL: u8 = 1 | 2 | 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whose_word_counts_decides_whether_records_are_taken() {
+        use Trouble::*;
+        for (whose_word, troubles, expected) in [
+            (WhoseWord::Journal, &[][..], true),
+            (WhoseWord::Journal, &[Failed], false),
+            (WhoseWord::Both, &[Sink], false),
+            (WhoseWord::Both, &[Slow], false),
+            (WhoseWord::Either, &[Sink], true),
+            (WhoseWord::Either, &[Failed, Unsynced], true),
+            (WhoseWord::Either, &[Failed, Sink], false),
+        ] {
+            let health = Health::new(whose_word);
+            for trouble in troubles {
+                assert!(health.set(*trouble, "reason"));
+                assert!(!health.set(*trouble, "reason"));
+            }
+            assert_eq!(
+                health.is_writable(),
+                expected,
+                "{whose_word:?} {troubles:?}"
+            );
+            for trouble in troubles {
+                assert_eq!(health.reason().as_deref(), Some("reason"));
+                assert!(health.clear(*trouble));
+            }
+            assert!(health.is_writable() && health.reason().is_none());
+        }
+    }
 }

@@ -20,9 +20,10 @@
 //! is older, and its answers become 503. Such a record may still reach the file afterwards. It then
 //! speaks of an answer that was held back; the reverse, an answer without its record, does not happen.
 
-use std::collections::VecDeque;
+use std::fs::File;
 use std::io;
 use std::mem;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Condvar;
 use std::sync::Mutex;
@@ -41,10 +42,19 @@ use crate::clock::Moment;
 use crate::telemetry::metrics::audit::AuditMetrics;
 
 use super::Unrecorded;
+use super::chain::Tip;
 use super::commit::Commit;
+use super::config::Sync;
+use super::heads;
+use super::heads::HeadKey;
 use super::health::Health;
 use super::health::Trouble;
+use super::health::WhoseWord;
+use super::queue::Batch;
+use super::queue::Queue;
 use super::record::Body;
+use super::sink::Parcel;
+use super::sink::Sink;
 use super::writer::Bodies;
 use super::writer::Writer;
 
@@ -53,7 +63,7 @@ use super::writer::Writer;
 pub(super) struct Journal {
     clock: Clock,
     metrics: AuditMetrics,
-    sync_each: bool,
+    sync: Sync,
     queue: Mutex<Queue>,
     /// `None` once the journal is closed.
     writer: Mutex<Option<Writer>>,
@@ -62,11 +72,26 @@ pub(super) struct Journal {
     orders: Mutex<Orders>,
     ordered: Condvar,
     health: Health,
+    sink: Option<Arc<Sink>>,
+    head_key: Option<HeadKey>,
+    /// The last record that a head was signed for.
+    signed: AtomicU64,
     /// Questions that were refused since the last record, because none could be written.
     unrecorded: AtomicU64,
     syncing: AtomicBool,
     slow: AtomicBool,
     ended: CancellationToken,
+}
+
+/// What a journal is made of beside its file.
+#[derive(Debug)]
+pub(super) struct Parts {
+    pub(super) sync: Sync,
+    pub(super) sink: Option<Arc<Sink>>,
+    pub(super) whose_word: WhoseWord,
+    pub(super) head_key: Option<HeadKey>,
+    pub(super) clock: Clock,
+    pub(super) metrics: AuditMetrics,
 }
 
 /// Somebody's part in a batch.
@@ -86,55 +111,47 @@ pub(super) struct Orders {
     pub(super) examine: bool,
     /// Begin a new file.
     pub(super) reopen: bool,
+    /// Sign the end of the chain.
+    pub(super) sign: bool,
     /// Write what is queued, bring it to the disk and end.
     pub(super) stop: bool,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    open: Bodies,
-    commit: Option<Arc<Commit>>,
-    /// Somebody has promised to write what is open.
-    led: bool,
-    closed: bool,
-    /// Memory of a batch that was written, to be used again.
-    spare: Bodies,
-    /// Batches by age, for the keeper.
-    unsettled: VecDeque<Arc<Commit>>,
-    /// A batch that failed to be written by a task; the thread's turn comes first.
-    returned: Option<Batch>,
-}
-
-#[derive(Debug)]
-struct Batch {
-    bodies: Bodies,
-    commit: Arc<Commit>,
 }
 
 /// What one attempt to write came to.
 enum Turn {
     Nothing,
     Unable,
-    Written { batch: Batch, began: Moment },
+    Written {
+        batch: Batch,
+        /// For the second sink, if there is one.
+        lines: Vec<u8>,
+        began: Moment,
+    },
 }
 
 impl Journal {
-    pub(super) fn new(
-        writer: Writer,
-        sync_each: bool,
-        clock: Clock,
-        metrics: AuditMetrics,
-    ) -> Arc<Self> {
+    pub(super) fn new(writer: Writer, parts: Parts) -> Arc<Self> {
+        let Parts {
+            sync,
+            sink,
+            whose_word,
+            head_key,
+            clock,
+            metrics,
+        } = parts;
         Arc::new(Self {
             clock,
             metrics,
-            sync_each,
+            sync,
             queue: Mutex::default(),
             writer: Mutex::new(Some(writer)),
             left_over: AtomicBool::new(false),
             orders: Mutex::default(),
             ordered: Condvar::new(),
-            health: Health::default(),
+            health: Health::new(whose_word),
+            sink,
+            head_key,
+            signed: AtomicU64::new(0),
             unrecorded: AtomicU64::new(0),
             syncing: AtomicBool::new(false),
             slow: AtomicBool::new(false),
@@ -145,7 +162,7 @@ impl Journal {
     /// Queues a body for whoever awaits the ticket.
     pub(super) fn submit(self: &Arc<Self>, body: &[u8], now: Moment) -> Result<Ticket, Unrecorded> {
         let (commit, first) = self.push(body, now)?;
-        let leads = first && !self.sync_each;
+        let leads = first && self.sync != Sync::Always;
         if first && !leads {
             self.order(|orders| orders.write = true);
         }
@@ -179,11 +196,8 @@ impl Journal {
                     break;
                 }
                 if oldest.settle(Err(Unrecorded::TooLate)) {
-                    self.metrics.records_late.inc();
-                    self.health.set(
-                        Trouble::Slow,
-                        "the disk takes longer than a second to write",
-                    );
+                    self.metrics.batches_late.inc();
+                    self.note_delay(oldest.is_journaled());
                 }
             }
             queue.unsettled.pop_front();
@@ -193,6 +207,10 @@ impl Journal {
     /// Waits until the writer thread has followed the order to stop.
     pub(super) fn ended(&self) -> impl Future<Output = ()> + '_ {
         self.ended.cancelled()
+    }
+
+    pub(super) fn sink(&self) -> Option<&Arc<Sink>> {
+        self.sink.as_ref()
     }
 
     pub(super) fn health(&self) -> &Health {
@@ -222,6 +240,9 @@ impl Journal {
                 }
             });
             while self.with_writer(|writer| self.commit_next(writer)) == Some(true) {}
+            if orders.sign || orders.stop {
+                self.sign_head();
+            }
             if orders.stop {
                 self.finish();
                 self.ended.cancel();
@@ -232,16 +253,14 @@ impl Journal {
 
     /// Brings to the disk what was written so far; on the sync thread.
     pub(super) fn sync(&self) {
-        let present = self.with_writer(|writer| {
-            let open = writer.file()?;
-            Some((Arc::clone(&open.file), writer.tip()))
-        });
-        let Some(Some((file, tip))) = present else {
-            return;
-        };
-        if self.health.is_durable(tip.seq) {
-            return;
+        if let Some((file, _, tip)) = self.present()
+            && !self.health.is_durable(tip.seq)
+        {
+            self.sync_file(&file, tip);
         }
+    }
+
+    fn sync_file(&self, file: &Arc<File>, tip: Tip) {
         let began = self.clock.now().elapsed;
         self.health.sync_began(began);
         self.syncing.store(true, Ordering::Release);
@@ -259,7 +278,7 @@ impl Journal {
                 self.with_writer(|writer| {
                     if writer
                         .file()
-                        .is_some_and(|open| Arc::ptr_eq(&open.file, &file))
+                        .is_some_and(|open| Arc::ptr_eq(&open.file, file))
                     {
                         writer.poison(&error);
                     }
@@ -271,16 +290,13 @@ impl Journal {
 
     fn push(&self, body: &[u8], now: Moment) -> Result<(Arc<Commit>, bool), Unrecorded> {
         let mut queue = lock(&self.queue);
-        if queue.closed || queue.open.size() > LARGEST_QUEUE || !self.health.is_writable() {
+        if queue.closed || queue.size() > LARGEST_QUEUE || !self.health.is_writable() {
             drop(queue);
             self.unrecorded.fetch_add(1, Ordering::Relaxed);
             self.metrics.records_refused.inc();
             return Err(Unrecorded::Unwritable);
         }
-        queue.open.push(body);
-        let commit = queue.commit_at(now.elapsed);
-        let first = !mem::replace(&mut queue.led, true);
-        Ok((commit, first))
+        Ok(queue.push(body, now.elapsed))
     }
 
     /// Writes what is queued, here and now, if that is known to be quick. Says whether it is taken
@@ -288,7 +304,7 @@ impl Journal {
     fn write_here(&self) -> bool {
         if self.syncing.load(Ordering::Acquire)
             || self.slow.load(Ordering::Relaxed)
-            || !self.health.is_writable()
+            || !self.health.journal_is_well()
         {
             return false;
         }
@@ -310,7 +326,11 @@ impl Journal {
             match turn {
                 Turn::Nothing => (),
                 Turn::Unable => return false,
-                Turn::Written { batch, began } => self.written(batch, began),
+                Turn::Written {
+                    batch,
+                    lines,
+                    began,
+                } => self.written(batch, lines, began),
             }
             if !self.left_over.swap(false, Ordering::AcqRel) {
                 return true;
@@ -331,10 +351,14 @@ impl Journal {
             return Turn::Nothing;
         };
         match writer.append(&batch.bodies) {
-            Ok(()) => Turn::Written { batch, began },
+            Ok(()) => Turn::Written {
+                batch,
+                lines: self.lines_for_sink(writer),
+                began,
+            },
             Err(error) => {
                 writer.poison(&error);
-                lock(&self.queue).returned = Some(batch);
+                lock(&self.queue).give_back(batch);
                 Turn::Unable
             }
         }
@@ -342,21 +366,29 @@ impl Journal {
 
     /// Writes one batch with every means there is. Says whether there was one.
     fn commit_next(&self, writer: &mut Writer) -> bool {
-        let batch = {
-            let mut queue = lock(&self.queue);
-            queue.returned.take().or_else(|| queue.take())
-        };
+        let batch = lock(&self.queue).take();
         let began = self.clock.now();
-        if let Err(error) = self.recover(writer, began) {
-            self.failed(batch, &error);
-            return false;
+        let outcome = self.recover(writer, began).and_then(|()| match &batch {
+            Some(batch) => writer.write(&batch.bodies, began.wall),
+            None => Ok(()),
+        });
+        match (batch, outcome) {
+            (Some(batch), Ok(())) => {
+                let lines = self.lines_for_sink(writer);
+                self.written(batch, lines, began);
+                true
+            }
+            (Some(batch), Err(error)) => {
+                self.note_failure(&error);
+                self.failed(batch, writer);
+                true
+            }
+            (None, Ok(())) => false,
+            (None, Err(error)) => {
+                self.note_failure(&error);
+                false
+            }
         }
-        let Some(batch) = batch else { return false };
-        match writer.write(&batch.bodies, began.wall) {
-            Ok(()) => self.written(batch, began),
-            Err(error) => self.failed(Some(batch), &error),
-        }
-        true
     }
 
     /// After a failure: one record that says how many are missing, and proves that there is room.
@@ -390,9 +422,28 @@ impl Journal {
         }
     }
 
-    fn written(&self, batch: Batch, began: Moment) {
-        batch.commit.settle(Ok(()));
+    fn written(&self, batch: Batch, lines: Vec<u8>, began: Moment) {
+        batch.commit.journaled();
         let records = u64::try_from(batch.bodies.len()).unwrap_or_default();
+        match &self.sink {
+            Some(sink) => {
+                let commit = match self.health.whose_word() {
+                    WhoseWord::Both => Some(batch.commit),
+                    WhoseWord::Either | WhoseWord::Journal => {
+                        batch.commit.settle(Ok(()));
+                        None
+                    }
+                };
+                sink.offer(Parcel {
+                    lines,
+                    records,
+                    commit,
+                });
+            }
+            None => {
+                batch.commit.settle(Ok(()));
+            }
+        }
         lock(&self.queue).recycle(batch.bodies);
         let took = self.clock.now().elapsed.saturating_sub(began.elapsed);
         self.slow.store(took > QUICK, Ordering::Relaxed);
@@ -403,15 +454,91 @@ impl Journal {
         self.metrics.write_seconds.observe(took.as_secs_f64());
     }
 
-    fn failed(&self, batch: Option<Batch>, error: &io::Error) {
-        if self.health.set(Trouble::Failed, &error.to_string()) {
-            tracing::error!(%error, "the audit trail cannot be written; no question is answered");
+    /// The journal does not have `batch`. The second sink may still take it, if its word is enough.
+    fn failed(&self, batch: Batch, writer: &mut Writer) {
+        let records = u64::try_from(batch.bodies.len()).unwrap_or_default();
+        self.unrecorded.fetch_add(records, Ordering::Relaxed);
+        self.metrics.records_failed.inc_by(records);
+        match &self.sink {
+            Some(sink) if self.health.is_writable() => {
+                writer.pass_over(&batch.bodies);
+                sink.offer(Parcel {
+                    lines: writer.lines().to_vec(),
+                    records,
+                    commit: Some(batch.commit),
+                });
+            }
+            Some(_) | None => {
+                batch.commit.settle(Err(Unrecorded::Unwritable));
+            }
         }
-        if let Some(batch) = batch {
-            let records = u64::try_from(batch.bodies.len()).unwrap_or_default();
-            self.unrecorded.fetch_add(records, Ordering::Relaxed);
-            self.metrics.records_failed.inc_by(records);
-            batch.commit.settle(Err(Unrecorded::Unwritable));
+    }
+
+    fn note_delay(&self, journaled: bool) {
+        let (trouble, reason) = if journaled {
+            (Trouble::Sink, "the second audit sink does not take records")
+        } else {
+            (
+                Trouble::Slow,
+                "the disk takes longer than a second to write",
+            )
+        };
+        if self.health.set(trouble, reason) {
+            tracing::error!(reason, "audit records are late; their questions are not answered");
+        }
+    }
+
+    fn note_failure(&self, error: &io::Error) {
+        if self.health.set(Trouble::Failed, &error.to_string()) {
+            tracing::error!(%error, "the audit journal cannot be written");
+        }
+    }
+
+    fn lines_for_sink(&self, writer: &Writer) -> Vec<u8> {
+        match &self.sink {
+            Some(_) => writer.lines().to_vec(),
+            None => Vec::new(),
+        }
+    }
+
+    /// The present file, its path and its last record.
+    fn present(&self) -> Option<(Arc<File>, PathBuf, Tip)> {
+        self.with_writer(|writer| {
+            let open = writer.file()?;
+            Some((Arc::clone(&open.file), open.path.clone(), writer.tip()))
+        })
+        .flatten()
+    }
+
+    /// Signs the end of the chain, which is on the disk by then unless nobody wants it there.
+    fn sign_head(&self) {
+        let Some(key) = &self.head_key else { return };
+        let Some((file, path, tip)) = self.present() else {
+            return;
+        };
+        if tip.seq == self.signed.load(Ordering::Relaxed) {
+            return;
+        }
+        if self.sync != Sync::Never && !self.health.is_durable(tip.seq) {
+            self.sync_file(&file, tip);
+            if !self.health.is_durable(tip.seq) {
+                return;
+            }
+        }
+        let line = key.sign(tip, self.clock.now().wall);
+        if let Err(error) = heads::append(&path, &line) {
+            tracing::error!(%error, "the head of the audit chain could not be written");
+            return;
+        }
+        self.signed.store(tip.seq, Ordering::Relaxed);
+        let hash = String::from_utf8_lossy(&tip.hash);
+        tracing::info!(seq = tip.seq, %hash, "signed the head of the audit chain");
+        if let Some(sink) = &self.sink {
+            sink.offer(Parcel {
+                lines: line,
+                records: 0,
+                commit: None,
+            });
         }
     }
 
@@ -423,17 +550,21 @@ impl Journal {
 
     fn reopen(&self, writer: &mut Writer) {
         self.metrics.rotations.inc();
+        self.order(|orders| orders.sign = true);
         if let Err(error) = writer.rotate(self.clock.now().wall) {
             tracing::error!(%error, "no new audit file could be begun");
             // A file without a name is none: what is written to it cannot be found again.
             if writer.examine().is_some() {
                 writer.poison(&error);
-                self.failed(None, &error);
+                self.note_failure(&error);
             }
         }
     }
 
     fn finish(&self) {
+        if let Some(sink) = &self.sink {
+            sink.close();
+        }
         let writer = lock(&self.writer).take();
         if let Some(open) = writer.as_ref().and_then(Writer::file)
             && let Err(error) = open.file.sync_data()
@@ -481,39 +612,7 @@ impl Drop for Ticket {
 
 impl Orders {
     fn any(&self) -> bool {
-        self.write || self.examine || self.reopen || self.stop
-    }
-}
-
-impl Queue {
-    fn commit_at(&mut self, now: Duration) -> Arc<Commit> {
-        let unsettled = &mut self.unsettled;
-        Arc::clone(self.commit.get_or_insert_with(|| {
-            let commit = Arc::new(Commit::new(now));
-            unsettled.push_back(Arc::clone(&commit));
-            commit
-        }))
-    }
-
-    fn take(&mut self) -> Option<Batch> {
-        self.led = false;
-        let commit = self.commit.take()?;
-        let bodies = mem::replace(&mut self.open, mem::take(&mut self.spare));
-        while self
-            .unsettled
-            .front()
-            .is_some_and(|oldest| oldest.outcome().is_some())
-        {
-            self.unsettled.pop_front();
-        }
-        Some(Batch { bodies, commit })
-    }
-
-    fn recycle(&mut self, mut bodies: Bodies) {
-        bodies.clear();
-        if bodies.capacity() <= LARGEST_SPARE {
-            self.spare = bodies;
-        }
+        self.write || self.examine || self.reopen || self.sign || self.stop
     }
 }
 
@@ -528,6 +627,5 @@ const LONGEST_WAIT: Duration = Duration::from_millis(900);
 const QUICK: Duration = Duration::from_millis(5);
 /// About ten thousand records: what a second of waiting may pile up.
 const LARGEST_QUEUE: usize = 8 << 20;
-const LARGEST_SPARE: usize = 1 << 20;
 /// How many batches one task writes in a row before the thread takes over.
 const MOST_TURNS: usize = 3;

@@ -19,6 +19,7 @@ use crate::telemetry::metrics::audit::AuditMetrics;
 use super::AuditError;
 use super::Config;
 use super::Inner;
+use super::Require;
 use super::Sync;
 use super::chain::Tip;
 use super::directory;
@@ -26,11 +27,16 @@ use super::directory::Directory;
 use super::directory::Taken;
 use super::directory::at;
 use super::directory::private;
+use super::heads;
+use super::heads::HeadKey;
 use super::health::Trouble;
+use super::health::WhoseWord;
 use super::journal::Journal;
+use super::journal::Parts;
 use super::record::Body;
 use super::record::room;
 use super::repair;
+use super::sink::Sink;
 use super::writer::Bodies;
 use super::writer::OpenFile;
 use super::writer::Writer;
@@ -48,10 +54,33 @@ pub(super) fn open(
         },
         Taken::Failed(source) => unusable(config, source),
     })?;
+    let head_key = match &config.head_key_file {
+        Some(path) => Some(HeadKey::read(path).map_err(|source| AuditError::HeadKey {
+            path: path.clone(),
+            source,
+        })?),
+        None => None,
+    };
     let now = clock.now();
-    let writer =
-        resume(directory, config, replica, now).map_err(|error| unusable(config, error))?;
-    let journal = Journal::new(writer, config.sync == Sync::Always, clock.clone(), metrics);
+    let writer = resume(directory, config, replica, head_key.as_ref(), now)
+        .map_err(|error| unusable(config, error))?;
+    let sink = config
+        .second
+        .as_ref()
+        .map(|second| Sink::new(second, replica, metrics.clone()));
+    let parts = Parts {
+        sync: config.sync,
+        whose_word: match (&sink, config.require) {
+            (None, _) => WhoseWord::Journal,
+            (Some(_), Require::All) => WhoseWord::Both,
+            (Some(_), Require::Any) => WhoseWord::Either,
+        },
+        sink,
+        head_key,
+        clock: clock.clone(),
+        metrics,
+    };
+    let journal = Journal::new(writer, parts);
     let writing = Arc::clone(&journal);
     start("audit-writer", move || writing.write_until_stopped())
         .map_err(|error| unusable(config, error))?;
@@ -65,6 +94,13 @@ pub(super) fn open(
         })
         .map_err(|error| unusable(config, error))?;
     }
+    if let Some(sink) = journal.sink().cloned() {
+        let journal = Arc::clone(&journal);
+        start("audit-sink", move || {
+            sink.send_until_closed(journal.health())
+        })
+        .map_err(|error| unusable(config, error))?;
+    }
     let keeper = Keeper {
         journal: Arc::downgrade(&journal),
         clock: clock.clone(),
@@ -73,6 +109,7 @@ pub(super) fn open(
     };
     Ok(Inner {
         journal,
+        directory: config.directory.clone(),
         replica: Box::from(replica),
         clock,
         keeper: tokio::spawn(keeper.keep()).abort_handle(),
@@ -108,6 +145,7 @@ impl Keeper {
         let start = self.clock.now().elapsed;
         let mut next_sync = start + self.sync_interval;
         let mut next_examination = start + EXAMINATION;
+        let mut next_head = start + HEAD;
         loop {
             self.clock.sleep(ROUND).await;
             let Some(journal) = self.journal.upgrade() else {
@@ -132,11 +170,19 @@ impl Keeper {
             let examine = now >= next_examination;
             if examine {
                 next_examination = now + EXAMINATION;
+                if let Some(sink) = journal.sink() {
+                    sink.retry();
+                }
             }
-            if examine || health.is(Trouble::Failed) {
+            let sign = now >= next_head;
+            if sign {
+                next_head = now + HEAD;
+            }
+            if examine || sign || health.is(Trouble::Failed) {
                 journal.order(|orders| {
                     orders.write = true;
                     orders.examine |= examine;
+                    orders.sign |= sign;
                 });
             }
         }
@@ -144,7 +190,13 @@ impl Keeper {
 }
 
 /// Finds where the chain ends, mends the last file and writes the first record.
-fn resume(directory: Directory, config: &Config, replica: &str, now: Moment) -> io::Result<Writer> {
+fn resume(
+    directory: Directory,
+    config: &Config,
+    replica: &str,
+    head_key: Option<&HeadKey>,
+    now: Moment,
+) -> io::Result<Writer> {
     let segments = directory::segments(&config.directory)?;
     let mut tip = None;
     let mut torn = 0;
@@ -168,10 +220,30 @@ fn resume(directory: Directory, config: &Config, replica: &str, now: Moment) -> 
             });
         }
     }
-    let tip = match tip {
+    let mut tip = match tip {
         Some(tip) => tip,
         None => repair::last_tip(&segments)?.unwrap_or(Tip::START),
     };
+    if let Some(key) = head_key {
+        heads::mend(&config.directory)?;
+        let heads = key.verifier().collect(&config.directory)?;
+        if let Some((seq, hash)) = heads.signed.last_key_value()
+            && *seq > tip.seq
+        {
+            // Going on from the head leaves a gap for the verifier to name; going on from the file
+            // would give the missing numbers away a second time.
+            tracing::error!(
+                from = tip.seq + 1,
+                to = seq,
+                "signed audit records are missing"
+            );
+            tip = Tip {
+                seq: *seq,
+                hash: *hash,
+            };
+            open = None;
+        }
+    }
     let rotate_size = config.rotate_size.0;
     let mut writer = Writer::new(
         directory,
@@ -209,6 +281,7 @@ fn unusable(config: &Config, source: io::Error) -> AuditError {
 }
 
 const ROUND: Duration = Duration::from_millis(100);
+const HEAD: Duration = Duration::from_mins(1);
 const EXAMINATION: Duration = Duration::from_secs(1);
 const LONGEST_SYNC: Duration = Duration::from_secs(1);
 const LONGEST_END: Duration = Duration::from_secs(5);

@@ -263,6 +263,13 @@ fn escape(out: &mut Vec<u8>, text: &str, room: usize) -> bool {
     true
 }
 
+/// `text` as it stands in a record, and whether all of it does.
+pub(super) fn escaped(text: &str, room: usize) -> (String, bool) {
+    let mut out = Vec::new();
+    let whole = escape(&mut out, text, room);
+    (String::from_utf8(out).unwrap_or_default(), whole)
+}
+
 fn is_plain(byte: u8) -> bool {
     (b' '..=b'~').contains(&byte) & (byte != b'"') & (byte != b'\\')
 }
@@ -282,12 +289,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn escaped(text: &str, room: usize) -> (String, bool) {
-        let mut out = Vec::new();
-        let whole = escape(&mut out, text, room);
-        (String::from_utf8(out).unwrap(), whole)
-    }
 
     #[test]
     fn what_is_not_printable_ascii_is_escaped() {

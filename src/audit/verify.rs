@@ -19,6 +19,8 @@ use std::path::PathBuf;
 use super::chain;
 use super::chain::Tip;
 use super::directory;
+use super::heads::HeadVerifier;
+use super::heads::Heads;
 use super::reading;
 
 /// What a verification found.
@@ -34,6 +36,8 @@ pub struct Report {
     pub last: u64,
     /// The last good record's hash. Compare it with one that was kept elsewhere.
     pub hash: String,
+    /// How many signed heads agree with the records.
+    pub heads: u64,
     /// The first thing that is wrong.
     pub fault: Option<Fault>,
 }
@@ -57,9 +61,18 @@ pub enum FaultKind {
     /// Its hash is not the hash of its text.
     #[error("was changed after it was written")]
     Changed,
+    /// A signed head says that there was such a record.
+    #[error("is missing at the end: a signed head names it")]
+    EndMissing,
     /// The file ends in the middle of a line.
     #[error("is cut off; if the process was killed, a restart mends it")]
     CutOff,
+    /// A line among the heads is no head, or not signed with the key that was given.
+    #[error("has no answer: a head is not signed with this key")]
+    HeadUnsigned,
+    /// A signed head names another hash.
+    #[error("is not the record that a signed head names: the chain was written anew")]
+    Forged,
     /// Another record stands where it should be.
     #[error("is missing: a later record stands in its place")]
     Missing,
@@ -80,8 +93,13 @@ pub enum FaultKind {
 }
 
 /// Verifies every file of the journal in `directory`, of any size, in one pass. `from` is the first
-/// record that has to be there: 1, or that of the oldest file that was kept.
-pub fn verify(directory: &Path, from: u64) -> io::Result<Report> {
+/// record that has to be there: 1, or that of the oldest file that was kept. With `key`, the signed heads
+/// are checked as well.
+pub fn verify(directory: &Path, from: u64, key: Option<&HeadVerifier>) -> io::Result<Report> {
+    let heads = match key {
+        Some(key) => key.collect(directory)?,
+        None => Heads::default(),
+    };
     let mut walk = Walk {
         tip: Tip {
             seq: from.saturating_sub(1),
@@ -94,8 +112,10 @@ pub fn verify(directory: &Path, from: u64) -> io::Result<Report> {
             first: 0,
             last: 0,
             hash: String::new(),
+            heads: 0,
             fault: None,
         },
+        heads,
     };
     for segment in directory::segments(directory)? {
         let mut lines = reading::open(&segment)?;
@@ -115,6 +135,7 @@ pub fn verify(directory: &Path, from: u64) -> io::Result<Report> {
             }
         }
     }
+    walk.report.fault = walk.missing_end(directory);
     Ok(walk.report)
 }
 
@@ -123,9 +144,28 @@ struct Walk {
     /// Whether the tip's hash is known, so that the next record must name it.
     anchored: bool,
     report: Report,
+    heads: Heads,
 }
 
 impl Walk {
+    /// What only heads can tell, once every record has been seen.
+    fn missing_end(&self, directory: &Path) -> Option<Fault> {
+        let missing = self
+            .heads
+            .signed
+            .last_key_value()
+            .filter(|(seq, _)| **seq > self.tip.seq)
+            .map(|_| (self.tip.seq + 1, FaultKind::EndMissing));
+        let unsigned =
+            (self.heads.false_ones > 0).then_some((self.tip.seq, FaultKind::HeadUnsigned));
+        missing.or(unsigned).map(|(seq, kind)| Fault {
+            seq,
+            file: directory.to_owned(),
+            line: 0,
+            kind,
+        })
+    }
+
     fn step(&mut self, line: &[u8], first: u64, number: u64) -> Result<(), (u64, FaultKind)> {
         let expected = self.tip.seq + 1;
         let Some(text) = line.strip_suffix(b"\n") else {
@@ -156,6 +196,12 @@ impl Walk {
         }
         if number == 1 && place.seq != first {
             return Err((expected, FaultKind::OutOfOrder));
+        }
+        if let Some(signed) = self.heads.signed.get(&place.seq) {
+            if *signed != place.hash {
+                return Err((expected, FaultKind::Forged));
+            }
+            self.report.heads += 1;
         }
         self.tip = place.into();
         self.anchored = true;

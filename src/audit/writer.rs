@@ -172,6 +172,20 @@ impl Writer {
         Ok(())
     }
 
+    /// Gives `bodies` their place in the chain without writing them: they are only in the second sink,
+    /// and the journal shows a gap where they would be.
+    pub(super) fn pass_over(&mut self, bodies: &Bodies) {
+        self.out.clear();
+        for body in bodies.iter() {
+            chain::seal(&mut self.out, body, &mut self.tip);
+        }
+    }
+
+    /// The lines that were sealed last.
+    pub(super) fn lines(&self) -> &[u8] {
+        &self.out
+    }
+
     /// Gives the present file up: cuts it back to what was acknowledged, and forgets it.
     pub(super) fn poison(&mut self, error: &io::Error) {
         let Some(open) = self.file.take() else { return };

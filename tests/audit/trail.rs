@@ -158,7 +158,7 @@ impl Trail {
     }
 
     pub(crate) fn verify(&self) -> Report {
-        verify(&self.config.directory, 1).unwrap()
+        verify(&self.config.directory, 1, None).unwrap()
     }
 
     /// Lets `span` pass on the clock, and everybody who waited for it run.

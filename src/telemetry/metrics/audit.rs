@@ -12,8 +12,8 @@ pub struct AuditMetrics {
     pub records_written: Counter,
     /// Records that the journal refused: its questions were answered 503.
     pub records_failed: Counter,
-    /// Records that waited too long: their questions were answered 503.
-    pub records_late: Counter,
+    /// Batches of records that waited too long: their questions were answered 503.
+    pub batches_late: Counter,
     /// Records that were not even tried, because the journal was known to fail.
     pub records_refused: Counter,
     /// Records that the second sink did not get.
@@ -36,7 +36,6 @@ impl AuditMetrics {
         let metrics = Self {
             records_written: of("written"),
             records_failed: of("failed"),
-            records_late: of("late"),
             records_refused: of("refused"),
             ..Self::default()
         };
@@ -56,6 +55,11 @@ impl AuditMetrics {
             metrics.sync_seconds.clone(),
         );
         for (name, help, counter) in [
+            (
+                "audit_batches_late",
+                "Batches of audit records that were not written within a second",
+                &metrics.batches_late,
+            ),
             (
                 "audit_sink_dropped",
                 "Audit records that the second sink did not get",
@@ -83,7 +87,7 @@ impl Default for AuditMetrics {
         Self {
             records_written: Counter::default(),
             records_failed: Counter::default(),
-            records_late: Counter::default(),
+            batches_late: Counter::default(),
             records_refused: Counter::default(),
             sink_dropped: Counter::default(),
             rotations: Counter::default(),

@@ -1,0 +1,285 @@
+//! One question: what becomes known of it goes in step by step, its record comes out when it is closed,
+//! or dropped.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::atlas::Question;
+use crate::clock::Moment;
+use crate::identity::Caller;
+
+use super::Audit;
+use super::Unrecorded;
+use super::record::Body;
+use super::record::room;
+
+/// One question that is being answered.
+///
+/// Unclosed when it is dropped, it was abandoned: the caller hung up, or the task that answered died.
+#[derive(Debug)]
+pub struct Entry {
+    audit: Audit,
+    arrival: Arrival,
+    caller: Option<Arc<Caller>>,
+    asked: Asked,
+    rule: Option<Arc<str>>,
+    closed: bool,
+}
+
+/// How a question came.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// Ours; also in the answer and in every log line.
+    pub request_id: Uuid,
+    /// Who is connected; never what a header claims.
+    pub peer: SocketAddr,
+    /// When its head was read.
+    pub at: Moment,
+    /// The `X-Request-Id` that the caller sent, whatever it is.
+    pub caller_request_id: Option<Box<[u8]>>,
+}
+
+/// How a question ended.
+#[derive(Clone, Debug)]
+pub struct Closing<'a> {
+    /// What became of it.
+    pub outcome: Outcome,
+    /// The answer's HTTP status.
+    pub status: u16,
+    /// The code in the answer's error document.
+    pub error_code: Option<&'a str>,
+    /// What was wrong with the token or which rule was missing, which the caller does not learn.
+    pub reason: Option<&'static str>,
+    /// Where the bytes came from.
+    pub cache: CacheUse,
+    /// The fetch that brought them from Atlas.
+    pub fill_id: Option<Uuid>,
+    /// How long ago Atlas answered with them.
+    pub age: Option<Duration>,
+    /// How many certificates are in the answer.
+    pub certificates: Option<u64>,
+    /// How many calls to Atlas this question cost.
+    pub upstream_calls: u32,
+    /// When the answer was ready.
+    pub now: Moment,
+}
+
+/// What became of a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The caller left, or the task that answered died.
+    Abandoned,
+    /// With certificates, or with Atlas's word that there is nothing.
+    Answered,
+    /// No rule grants it.
+    Denied,
+    /// We or Atlas could not answer.
+    Failed,
+    /// The question itself was wrong, or one too many.
+    Rejected,
+    /// No token, or none that is accepted.
+    Unauthenticated,
+}
+
+/// What the cache had to do with an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheUse {
+    /// Waited for a fetch that another question had begun.
+    Collapsed,
+    /// From memory, within its time.
+    Hit,
+    /// Fetched for this question.
+    Miss,
+    /// From memory: Atlas had said that there is nothing.
+    Negative,
+    /// The cache was not asked.
+    None,
+    /// From memory, past its time, because Atlas fails.
+    Stale,
+}
+
+#[derive(Debug)]
+enum Asked {
+    Nothing,
+    Path(Box<[u8]>),
+    Question(Question),
+}
+
+impl Entry {
+    pub(super) fn open(audit: Audit, arrival: Arrival) -> Self {
+        Self {
+            audit,
+            arrival,
+            caller: None,
+            asked: Asked::Nothing,
+            rule: None,
+            closed: false,
+        }
+    }
+
+    /// The caller's token was verified.
+    pub fn identified(&mut self, caller: &Arc<Caller>) {
+        self.caller = Some(Arc::clone(caller));
+    }
+
+    /// What was asked.
+    pub fn asked(&mut self, question: &Question) {
+        self.asked = Asked::Question(question.clone());
+    }
+
+    /// What was asked, where it is no question: the path as it arrived.
+    pub fn asked_nonsense(&mut self, path: &[u8]) {
+        let kept = path.get(..LONGEST_PATH).unwrap_or(path);
+        self.asked = Asked::Path(Box::from(kept));
+    }
+
+    /// Which rule granted it.
+    pub fn permitted(&mut self, rule: &Arc<str>) {
+        self.rule = Some(Arc::clone(rule));
+    }
+
+    /// Writes the record; the answer may leave when this returns.
+    ///
+    /// Dropped while it waits, the record is written all the same. After an error nothing may leave but
+    /// a refusal.
+    pub async fn close(mut self, closing: Closing<'_>) -> Result<(), Unrecorded> {
+        self.closed = true;
+        let ticket = Body::compose(
+            closing.now.wall,
+            "lookup",
+            |body| self.write(body, &closing),
+            |body| self.audit.0.journal.submit(body, closing.now),
+        );
+        drop(self);
+        ticket?.recorded().await
+    }
+
+    fn write(&self, body: &mut Body<'_>, closing: &Closing<'_>) {
+        body.text("replica", &self.audit.0.replica, room::SHORT);
+        body.id_or_null("request_id", Some(&self.arrival.request_id));
+        if let Some(id) = &self.arrival.caller_request_id {
+            body.bytes("caller_request_id", id, room::SHORT);
+        }
+        body.word("outcome", closing.outcome.word());
+        body.number_or_null(
+            "status",
+            (closing.status > 0).then(|| closing.status.into()),
+        );
+        body.text_or_null("error_code", closing.error_code, room::SHORT);
+        if let Some(reason) = closing.reason {
+            body.word("reason", reason);
+        }
+        write_caller(body, self.caller.as_deref());
+        body.text_or_null("rule", self.rule.as_deref(), room::NAME);
+        body.peer("peer", &self.arrival.peer);
+        match &self.asked {
+            Asked::Question(question) => write_question(body, question),
+            Asked::Nothing | Asked::Path(_) => {
+                body.null("group_id");
+                body.null("username");
+            }
+        }
+        if let Asked::Path(path) = &self.asked {
+            body.bytes("path", path, room::PATH);
+        }
+        body.word("cache", closing.cache.word());
+        if closing.cache == CacheUse::Stale {
+            body.truth("stale");
+        }
+        body.id_or_null("fill_id", closing.fill_id.as_ref());
+        body.number_or_null("age_ms", closing.age.map(millis));
+        body.number_or_null("certificates", closing.certificates);
+        body.number("upstream_calls", closing.upstream_calls.into());
+        let duration = closing.now.elapsed.saturating_sub(self.arrival.at.elapsed);
+        body.number("duration_us", micros(duration));
+    }
+}
+
+impl Closing<'_> {
+    /// The end of a question that nobody answered; also what other ends are made from.
+    pub fn abandoned(now: Moment) -> Self {
+        Self {
+            outcome: Outcome::Abandoned,
+            status: 0,
+            error_code: None,
+            reason: None,
+            cache: CacheUse::None,
+            fill_id: None,
+            age: None,
+            certificates: None,
+            upstream_calls: 0,
+            now,
+        }
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if self.closed {
+            return;
+        }
+        let closing = Closing::abandoned(self.audit.0.clock.now());
+        Body::compose(
+            closing.now.wall,
+            "lookup",
+            |body| self.write(body, &closing),
+            |body| self.audit.0.journal.leave(body, closing.now),
+        );
+    }
+}
+
+impl Outcome {
+    /// As the record has it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Abandoned => "abandoned",
+            Self::Answered => "answered",
+            Self::Denied => "denied",
+            Self::Failed => "failed",
+            Self::Rejected => "rejected",
+            Self::Unauthenticated => "unauthenticated",
+        }
+    }
+}
+
+impl CacheUse {
+    /// As the record has it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Collapsed => "collapsed",
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::Negative => "negative",
+            Self::None => "none",
+            Self::Stale => "stale",
+        }
+    }
+}
+
+pub(super) fn write_caller(body: &mut Body<'_>, caller: Option<&Caller>) {
+    body.text_or_null("subject", caller.map(|it| &*it.subject), room::SUBJECT);
+    body.text_or_null("issuer", caller.map(|it| &*it.issuer), room::ISSUER);
+    let client_id = caller.and_then(|it| it.client_id.as_deref());
+    body.text_or_null("client_id", client_id, room::NAME);
+    let token_id = caller.and_then(|it| it.token_id.as_deref());
+    body.text_or_null("token_id", token_id, room::NAME);
+}
+
+pub(super) fn write_question(body: &mut Body<'_>, question: &Question) {
+    body.text("group_id", question.project.as_str(), room::SHORT);
+    body.text("username", question.username.as_str(), room::USERNAME);
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+pub(super) fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// More of a path than its room in the record can show is not kept.
+const LONGEST_PATH: usize = 1_100;

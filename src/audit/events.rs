@@ -1,0 +1,129 @@
+//! What is recorded beside questions: fetches from Atlas, and what operators do.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::atlas::Question;
+use crate::clock::Moment;
+use crate::identity::Caller;
+
+use super::Outcome;
+use super::entry::micros;
+use super::entry::write_caller;
+use super::entry::write_question;
+use super::record::Body;
+use super::record::room;
+
+/// One fetch from Atlas, whoever waited for it.
+#[derive(Clone, Debug)]
+pub struct FetchRecord<'a> {
+    /// Named by the answers that it filled.
+    pub fill_id: Uuid,
+    /// What was asked for.
+    pub question: &'a Question,
+    /// `answered` if there is a list, else `failed`.
+    pub outcome: Outcome,
+    /// The credential's configured name.
+    pub credential: &'a str,
+    /// Atlas's last status.
+    pub status: Option<u16>,
+    /// Atlas's error code, or ours.
+    pub error_code: Option<&'a str>,
+    /// Pages in the list.
+    pub pages: u32,
+    /// Calls to Atlas, retries included.
+    pub upstream_calls: u32,
+    /// How many certificates are in the list.
+    pub certificates: Option<u64>,
+    /// From the first call to the last answer.
+    pub duration: Duration,
+    /// When it ended.
+    pub now: Moment,
+}
+
+/// Something that an operator did.
+#[derive(Clone, Debug)]
+pub struct AdminRecord<'a> {
+    /// What was done.
+    pub action: AdminAction,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Who did it, where a token says so.
+    pub caller: Option<&'a Caller>,
+    /// From where.
+    pub peer: Option<SocketAddr>,
+    /// The request's id.
+    pub request_id: Option<Uuid>,
+    /// The answer's status.
+    pub status: Option<u16>,
+    /// The rule that granted it.
+    pub rule: Option<&'a str>,
+    /// The project that it was about.
+    pub group_id: Option<&'a str>,
+    /// The database user that it was about.
+    pub username: Option<&'a str>,
+    /// How many entries it touched.
+    pub entries: Option<u64>,
+    /// When.
+    pub now: Moment,
+}
+
+/// What an operator can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AdminAction {
+    /// Asked what is known of a key.
+    Explain,
+    /// Removed entries from the cache, or marked them stale.
+    Purge,
+    /// Had configuration, rules, keys or certificates read again.
+    Reload,
+    /// Read the audit trail.
+    Search,
+}
+
+impl FetchRecord<'_> {
+    pub(super) fn write(&self, body: &mut Body<'_>) {
+        body.word("outcome", self.outcome.word());
+        body.number_or_null("status", self.status.map(u64::from));
+        body.text_or_null("error_code", self.error_code, room::SHORT);
+        body.text("credential", self.credential, room::NAME);
+        write_question(body, self.question);
+        body.id_or_null("fill_id", Some(&self.fill_id));
+        body.number_or_null("certificates", self.certificates);
+        body.number("pages", self.pages.into());
+        body.number("upstream_calls", self.upstream_calls.into());
+        body.number("duration_us", micros(self.duration));
+    }
+}
+
+impl AdminRecord<'_> {
+    pub(super) fn write(&self, body: &mut Body<'_>) {
+        body.id_or_null("request_id", self.request_id.as_ref());
+        body.word("action", self.action.word());
+        body.word("outcome", self.outcome.word());
+        body.number_or_null("status", self.status.map(u64::from));
+        write_caller(body, self.caller);
+        body.text_or_null("rule", self.rule, room::NAME);
+        match &self.peer {
+            Some(peer) => body.peer("peer", peer),
+            None => body.null("peer"),
+        }
+        body.text_or_null("group_id", self.group_id, room::SHORT);
+        body.text_or_null("username", self.username, room::USERNAME);
+        body.number_or_null("entries", self.entries);
+    }
+}
+
+impl AdminAction {
+    /// As the record has it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Explain => "explain",
+            Self::Purge => "purge",
+            Self::Reload => "reload",
+            Self::Search => "search",
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! `audit verify` and `audit search`: a directory goes in, a verdict or records come out.
+
+use std::io;
+use std::io::BufWriter;
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::Subcommand;
+use clap::ValueEnum;
+use uuid::Uuid;
+
+use crate::atlas::Timestamp;
+use crate::audit::HeadVerifier;
+use crate::audit::search;
+use crate::audit::search::Filter;
+use crate::audit::search::Found;
+use crate::audit::search::Order;
+use crate::audit::verify;
+use crate::audit::verify::Report;
+
+use super::Ending;
+use super::complain;
+
+/// `audit`.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Re-computes the hash chain and names the first record that is not as it was written.
+    Verify(Verify),
+    /// Shows records, newest first.
+    Search(Search),
+}
+
+#[derive(Debug, Args)]
+struct Verify {
+    /// The audit directory.
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+    /// The first record that has to be there: that of the oldest file, if older ones were archived.
+    #[arg(long, value_name = "SEQ", default_value_t = 1)]
+    from: u64,
+    /// The key of the signed heads: the Ed25519 key in PEM, public or private, or the HMAC secret.
+    #[arg(long, value_name = "FILE")]
+    head_key: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct Search {
+    /// The audit directory.
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+    /// Who asked.
+    #[arg(long)]
+    subject: Option<String>,
+    /// About which project.
+    #[arg(long, value_name = "GROUP_ID")]
+    group: Option<String>,
+    /// About which database user.
+    #[arg(long)]
+    username: Option<String>,
+    /// How it ended.
+    #[arg(long, value_parser = ["answered", "denied", "unauthenticated", "rejected", "failed", "abandoned"])]
+    outcome: Option<String>,
+    /// Lookups, fetches from Atlas, or what operators did.
+    #[arg(long, value_parser = ["lookup", "fetch", "admin"])]
+    kind: Option<String>,
+    /// Not before this: `2026-08-10T02:06:35Z`, or `2026-08-10`.
+    #[arg(long, value_name = "TIME", value_parser = read_time)]
+    since: Option<Timestamp>,
+    /// Before this.
+    #[arg(long, value_name = "TIME", value_parser = read_time)]
+    until: Option<Timestamp>,
+    /// The `X-Request-Id` of an answer.
+    #[arg(long, value_name = "ID")]
+    request_id: Option<Uuid>,
+    /// A fetch from Atlas, and every answer that it filled.
+    #[arg(long, value_name = "ID")]
+    fill_id: Option<Uuid>,
+    /// How many records at most.
+    #[arg(long, default_value_t = 100)]
+    limit: u64,
+    /// Which record comes first.
+    #[arg(long, value_enum, default_value_t = First::Newest)]
+    first: First,
+    /// How a record is shown.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum First {
+    Newest,
+    Oldest,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// The lines as they were written.
+    Json,
+    /// What most people want to see of them.
+    Table,
+}
+
+/// Runs the command to its end.
+pub fn run(arguments: Arguments) -> Ending {
+    let mut out = BufWriter::new(io::stdout().lock());
+    let outcome = match arguments.command {
+        Command::Verify(verify) => verify.run(&mut out),
+        Command::Search(search) => search.run(&mut out).map(|()| Ending::Well),
+    };
+    match outcome.and_then(|ending| out.flush().map(|()| ending)) {
+        Ok(ending) => ending,
+        // Whoever read the output has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ending::Well,
+        Err(error) => {
+            complain(&error);
+            Ending::Failed
+        }
+    }
+}
+
+impl Verify {
+    fn run(&self, out: &mut dyn Write) -> io::Result<Ending> {
+        let key = match self.head_key.as_deref().map(HeadVerifier::read).transpose() {
+            Ok(key) => key,
+            Err(error) => {
+                complain(&error);
+                return Ok(Ending::Failed);
+            }
+        };
+        let report = verify::verify(&self.directory, self.from, key.as_ref())?;
+        self.write(&report, out)
+    }
+
+    fn write(&self, report: &Report, out: &mut dyn Write) -> io::Result<Ending> {
+        if let Some(fault) = &report.fault {
+            writeln!(out, "record {} {}", fault.seq, fault.kind)?;
+            writeln!(out, "  {} line {}", fault.file.display(), fault.line)?;
+            writeln!(out, "  {} records before it are good", report.records)?;
+            return Ok(Ending::Failed);
+        }
+        if report.records == 0 {
+            writeln!(out, "no records in {}", self.directory.display())?;
+            return Ok(if self.from > 1 || !self.directory.is_dir() {
+                Ending::Failed
+            } else {
+                Ending::Well
+            });
+        }
+        writeln!(
+            out,
+            "{} records in {} files are as they were written, {} to {}",
+            report.records, report.files, report.first, report.last
+        )?;
+        writeln!(out, "  the last has the hash {}", report.hash)?;
+        match (&self.head_key, report.heads) {
+            (None, _) => writeln!(
+                out,
+                "  Not shown by this: whether records after the last one were cut off, or the whole chain \
+                 was written anew. Compare the last hash with a copy kept elsewhere, or give --head-key."
+            )?,
+            (Some(_), 0) => writeln!(out, "  No signed head was found: the end is not proven.")?,
+            (Some(_), heads) => writeln!(
+                out,
+                "  {heads} signed heads agree. Not shown by this: whether records after the newest head, \
+                 at most a minute old, were cut off."
+            )?,
+        }
+        Ok(Ending::Well)
+    }
+}
+
+impl Search {
+    fn run(self, out: &mut dyn Write) -> io::Result<()> {
+        let (order, limit, format) = (self.order(), self.limit, self.format);
+        let directory = self.directory.clone();
+        let filter = self.filter();
+        write_found(&directory, &filter, order, limit, |found| {
+            match (format, found) {
+                (Format::Json, Some(found)) => writeln!(out, "{}", found.line),
+                (Format::Json, None) => Ok(()),
+                (Format::Table, found) => write_row(out, found),
+            }
+        })
+    }
+
+    fn order(&self) -> Order {
+        match self.first {
+            First::Newest => Order::NewestFirst,
+            First::Oldest => Order::OldestFirst,
+        }
+    }
+
+    fn filter(self) -> Filter {
+        Filter {
+            subject: self.subject,
+            group: self.group,
+            username: self.username,
+            outcome: self.outcome,
+            kind: self.kind,
+            since: self.since,
+            until: self.until,
+            request_id: self.request_id,
+            fill_id: self.fill_id,
+            after: None,
+            before: None,
+        }
+    }
+}
+
+/// Hands `None` and then up to `limit` records to `write`, and ends with its first error.
+fn write_found(
+    directory: &Path,
+    filter: &Filter,
+    order: Order,
+    limit: u64,
+    mut write: impl FnMut(Option<&Found<'_>>) -> io::Result<()>,
+) -> io::Result<()> {
+    write(None)?;
+    let mut left = limit;
+    let mut failed = Ok(());
+    search::search(directory, filter, order, |found| {
+        let Some(rest) = left.checked_sub(1) else {
+            return ControlFlow::Break(());
+        };
+        left = rest;
+        failed = write(Some(found));
+        if failed.is_err() || left == 0 {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    })?;
+    failed
+}
+
+/// A row of the table; its head for `None`.
+fn write_row(out: &mut dyn Write, found: Option<&Found<'_>>) -> io::Result<()> {
+    let Some(Found { summary, .. }) = found else {
+        return writeln!(
+            out,
+            "{:<27}  {:>9}  {:<6}  {:<15}  {:>6}  {:<9}  {:>9}  {:<36}  {:<24}  {:<24}  USERNAME",
+            "TIME",
+            "SEQ",
+            "KIND",
+            "OUTCOME",
+            "STATUS",
+            "CACHE",
+            "AGE MS",
+            "REQUEST ID",
+            "SUBJECT",
+            "GROUP ID",
+        );
+    };
+    let number = |number: Option<u64>| number.map_or_else(|| "-".to_owned(), |it| it.to_string());
+    writeln!(
+        out,
+        "{:<27}  {:>9}  {:<6}  {:<15}  {:>6}  {:<9}  {:>9}  {:<36}  {:<24}  {:<24}  {}",
+        summary.time,
+        summary.seq,
+        summary.kind,
+        summary
+            .outcome
+            .as_deref()
+            .or(summary.action.as_deref())
+            .unwrap_or("-"),
+        number(summary.status.map(u64::from)),
+        summary.cache.as_deref().unwrap_or("-"),
+        number(summary.age_ms),
+        summary.request_id.as_deref().unwrap_or("-"),
+        printable(summary.subject.as_deref()),
+        summary.group_id.as_deref().unwrap_or("-"),
+        printable(summary.username.as_deref()),
+    )
+}
+
+/// A text from outside as a terminal may see it.
+fn printable(text: Option<&str>) -> String {
+    match text {
+        None => "-".to_owned(),
+        Some(text) => text
+            .chars()
+            .flat_map(|character| match character {
+                ' '..='~' => vec![character],
+                _ => character.escape_unicode().collect(),
+            })
+            .collect(),
+    }
+}
+
+fn read_time(text: &str) -> Result<Timestamp, String> {
+    Timestamp::parse(text)
+        .or_else(|| Timestamp::parse(&format!("{text}T00:00:00Z")))
+        .ok_or_else(|| "a time is written 2026-08-10T02:06:35Z, or 2026-08-10".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Program {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    #[test]
+    fn the_filters_of_the_contract_are_understood() {
+        let id = "0198a3f0-0000-7000-8000-000000000000";
+        let read = Program::try_parse_from([
+            "audit",
+            "search",
+            "/var/audit",
+            "--subject=ci",
+            "--group=32b6e34b3d91647abb20e7b8",
+            "--username=app",
+            "--outcome=denied",
+            "--since=2026-08-10",
+            "--until=2026-08-10T02:06:35+02:00",
+            &format!("--request-id={id}"),
+            "--limit=5",
+            "--format=json",
+        ])
+        .unwrap();
+        let Command::Search(search) = read.arguments.command else {
+            panic!("{read:?}");
+        };
+        assert_eq!((search.limit, search.format), (5, Format::Json));
+        let filter = search.filter();
+        assert_eq!(filter.subject.as_deref(), Some("ci"));
+        assert_eq!(filter.since, Timestamp::parse("2026-08-10T00:00:00Z"));
+        assert_eq!(filter.until, Timestamp::parse("2026-08-10T00:06:35Z"));
+        assert_eq!(filter.request_id, Uuid::try_parse(id).ok());
+        for wrong in [
+            "--outcome=allowed",
+            "--since=yesterday",
+            "--limit=-1",
+            "--request-id=7",
+        ] {
+            assert!(
+                Program::try_parse_from(["audit", "search", "/var/audit", wrong]).is_err(),
+                "{wrong}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_a_caller_sent_cannot_reach_the_terminal_as_it_is() {
+        assert_eq!(
+            printable(Some("a\u{1b}[31m\u{202e}")),
+            r"a\u{1b}[31m\u{202e}"
+        );
+        assert_eq!(printable(None), "-");
+    }
+}
