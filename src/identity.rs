@@ -354,12 +354,14 @@ impl IssuerConfig {
 
     /// RFC 7518, section 3.2: "A key of the same size as the hash output [...] or larger MUST be used".
     fn shortest_secret(&self) -> usize {
-        let needed = self.algorithms.iter().map(|algorithm| match algorithm {
-            Algorithm::HS384 => 48,
-            Algorithm::HS512 => 64,
-            _ => 32,
-        });
-        needed.max().unwrap_or_default()
+        [
+            (Algorithm::HS512, 64),
+            (Algorithm::HS384, 48),
+            (Algorithm::HS256, 32),
+        ]
+        .into_iter()
+        .find(|(algorithm, _)| self.algorithms.contains(algorithm))
+        .map_or(0, |(_, bytes)| bytes)
     }
 
     /// Whether `other` finds the same keys in the same place. A secret from the environment is read

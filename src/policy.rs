@@ -197,3 +197,6 @@ impl Denied {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

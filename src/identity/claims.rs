@@ -20,13 +20,16 @@ pub(super) struct Claims {
     pub(super) subject: Box<str>,
     pub(super) client_id: Option<Box<str>>,
     pub(super) token_id: Option<Box<str>>,
-    pub(super) scopes: Box<[Box<str>]>,
+    pub(super) scopes: Scopes,
     audiences: Vec<Box<str>>,
     expires: u64,
     not_before: Option<u64>,
     issued: Option<u64>,
     is_id_token: bool,
 }
+
+/// Names of what a token is good for.
+type Scopes = Box<[Box<str>]>;
 
 impl Claims {
     /// Reads the claims and refuses what has the wrong type or a size that nobody needs.
@@ -85,7 +88,8 @@ impl Claims {
         // Without `iat` the token began now at the latest, so what is left of it is a lower bound.
         let begun = self.issued.map_or(now, instant);
         let longest = issuer.max_lifetime;
-        if expires.since(begun) > longest || expires.since(now) > longest.saturating_add(issuer.leeway)
+        if expires.since(begun) > longest
+            || expires.since(now) > longest.saturating_add(issuer.leeway)
         {
             return Err(Unverified::LivesTooLong);
         }
@@ -109,7 +113,7 @@ fn name(object: &Object<'_>, member: &str) -> Result<Option<Box<str>>, Mistyped>
 
 /// The scopes in all their spellings, each once: `scope` (RFC 8693), `scp` and `roles`, as one text
 /// with single spaces (RFC 6749, section 3.3) or as a list.
-fn scopes(object: &Object<'_>) -> Result<Box<[Box<str>]>, Mistyped> {
+fn scopes(object: &Object<'_>) -> Result<Scopes, Mistyped> {
     let mut scopes: Vec<Box<str>> = Vec::new();
     for member in ["scope", "scp", "roles"] {
         let Some(value) = object.get(member) else {
@@ -119,7 +123,12 @@ fn scopes(object: &Object<'_>) -> Result<Box<[Box<str>]>, Mistyped> {
         // nobody named.
         let found: Vec<&str> = match value {
             Value::Text(text) => text.split(' ').collect(),
-            list => list.texts()?,
+            Value::Flag
+            | Value::Integer(_)
+            | Value::List(_)
+            | Value::Null
+            | Value::Number
+            | Value::Object(_) => value.texts()?,
         };
         for scope in found {
             if scope.chars().any(char::is_control) {

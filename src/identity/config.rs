@@ -84,7 +84,10 @@ impl Config {
         for (index, issuer) in self.issuers.iter().enumerate() {
             issuer.report(&format!("identity.issuers[{index}]"), &mut mistakes);
             let earlier = self.issuers.iter().take(index);
-            if earlier.into_iter().any(|other| other.issuer == issuer.issuer) {
+            if earlier
+                .into_iter()
+                .any(|other| other.issuer == issuer.issuer)
+            {
                 mistakes.push(Mistake::at(
                     format!("identity.issuers[{index}].issuer"),
                     "this issuer occurs twice; each has one set of keys and one entry",
@@ -209,11 +212,12 @@ impl IssuerConfig {
                 wrong(key, message);
             }
         }
-        if self.ca_certificate.is_some()
-            && self.jwks_url.is_none()
-            && self.discovery_url.is_none()
+        if self.ca_certificate.is_some() && self.jwks_url.is_none() && self.discovery_url.is_none()
         {
-            wrong("ca_certificate", "only `jwks_url` and `discovery_url` use it");
+            wrong(
+                "ca_certificate",
+                "only `jwks_url` and `discovery_url` use it",
+            );
         }
     }
 }
@@ -235,7 +239,10 @@ pub(super) fn trusted_url(text: &str) -> Result<Url, &'static str> {
 fn is_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || bare.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+    host == "localhost"
+        || bare
+            .parse()
+            .is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 fn default_token_types() -> Vec<String> {
@@ -252,3 +259,107 @@ const fn default_max_lifetime() -> Duration {
 
 const LONGEST_LEEWAY: Duration = Duration::from_mins(5);
 const LONG_LIFETIME: Duration = Duration::from_hours(24);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+        issuer = "https://idp.test"
+        audiences = ["atlas-cert-gateway"]
+        algorithms = ["RS256"]
+        jwks_url = "https://idp.test/jwks"
+    "#;
+
+    fn config(text: &str) -> Config {
+        let issuer = toml::from_str(text).unwrap();
+        Config {
+            issuers: vec![issuer],
+        }
+    }
+
+    fn places(mistakes: Vec<Mistake>) -> Vec<String> {
+        mistakes
+            .into_iter()
+            .map(|mistake| mistake.place.replace("identity.issuers[0].", ""))
+            .collect()
+    }
+
+    #[test]
+    fn the_usual_issuer_has_the_defaults_of_the_manual() {
+        let config = config(GOOD);
+        assert!(config.mistakes().is_empty());
+        assert!(config.warnings().is_empty());
+        let issuer = &config.issuers[0];
+        assert_eq!(issuer.token_types, ["at+jwt", "JWT"]);
+        assert_eq!(issuer.leeway, Duration::from_secs(30));
+        assert_eq!(issuer.max_lifetime, Duration::from_hours(24));
+        assert!(!issuer.several_audiences);
+    }
+
+    #[test]
+    fn what_would_let_anybody_in_is_a_mistake_with_its_place() {
+        for (from, to, expected) in [
+            ("[\"RS256\"]", "[]", &["algorithms"][..]),
+            ("[\"RS256\"]", "[\"RS256\", \"HS256\"]", &["algorithms"]),
+            ("[\"atlas-cert-gateway\"]", "[]", &["audiences"]),
+            ("[\"atlas-cert-gateway\"]", "[\"\"]", &["audiences"]),
+            ("\"https://idp.test\"\n", "\"\"\n", &["issuer"]),
+            (
+                "https://idp.test/jwks",
+                "http://idp.test/jwks",
+                &["jwks_url"],
+            ),
+            (
+                "https://idp.test/jwks",
+                "https://a:b@idp.test/",
+                &["jwks_url"],
+            ),
+            ("https://idp.test/jwks", "file:///jwks", &["jwks_url"]),
+            ("https://idp.test/jwks", "idp.test", &["jwks_url"]),
+            (
+                "https://idp.test/jwks",
+                "http://127.0.0.1.evil.test/",
+                &["jwks_url"],
+            ),
+            ("jwks_url", "discovery_url", &[]),
+            ("https://idp.test/jwks", "http://127.0.0.1:8/jwks", &[]),
+            ("https://idp.test/jwks", "http://[::1]:8/jwks", &[]),
+            ("https://idp.test/jwks", "http://localhost/jwks", &[]),
+            (
+                "issuer",
+                "jwks_file = \"a\"\nhmac_secret_file = \"b\"\nissuer",
+                &["algorithms", "jwks_url"],
+            ),
+            ("jwks_url = \"https://idp.test/jwks\"", "", &["jwks_url"]),
+            ("issuer", "leeway = \"6m\"\nissuer", &["leeway"]),
+            ("issuer", "max_lifetime = \"0s\"\nissuer", &["max_lifetime"]),
+            ("issuer", "token_types = []\nissuer", &["token_types"]),
+        ] {
+            let text = GOOD.replacen(from, to, 1);
+            assert_eq!(places(config(&text).mistakes()), expected, "{text}");
+        }
+        assert_eq!(
+            places(Config::default().mistakes()),
+            ["identity.issuers"],
+            "no issuer at all"
+        );
+        let twice = Config {
+            issuers: [config(GOOD).issuers, config(GOOD).issuers].concat(),
+        };
+        assert_eq!(places(twice.mistakes()), ["identity.issuers[1].issuer"]);
+        for unknown in ["algorithms = [\"none\"]", "unknown = 1"] {
+            let text = GOOD.replace("algorithms = [\"RS256\"]", unknown);
+            assert!(toml::from_str::<IssuerConfig>(&text).is_err(), "{unknown}");
+        }
+    }
+
+    #[test]
+    fn what_weakens_the_door_is_warned_of() {
+        let text = format!("{GOOD}\ntoken_types = [\"\"]\nmax_lifetime = \"25h\"");
+        assert_eq!(
+            places(config(&text).warnings()),
+            ["token_types", "max_lifetime"]
+        );
+    }
+}

@@ -142,8 +142,7 @@ fn client(ca_certificate: Option<&PathBuf>) -> Result<Client, ClientError> {
     if let Some(path) = ca_certificate {
         let pem =
             watched::read_limited(path, LARGEST_CERTIFICATES).map_err(ClientError::Unreadable)?;
-        let certificates =
-            Certificate::from_pem_bundle(&pem).map_err(ClientError::Certificates)?;
+        let certificates = Certificate::from_pem_bundle(&pem).map_err(ClientError::Certificates)?;
         builder = builder.tls_certs_merge(certificates);
     }
     builder.build().map_err(ClientError::Tls)

@@ -16,7 +16,9 @@ use serde::de::Visitor;
 
 /// The members of an object, in their order.
 #[derive(Debug, PartialEq)]
-pub(super) struct Object<'a>(Vec<(Cow<'a, str>, Value<'a>)>);
+pub(super) struct Object<'a>(Vec<Member<'a>>);
+
+type Member<'a> = (Cow<'a, str>, Value<'a>);
 
 /// Anything that JSON can say, as far as a token needs it.
 #[derive(Debug, PartialEq)]
@@ -26,7 +28,7 @@ pub(super) enum Value<'a> {
     /// A whole number that is not negative.
     Integer(u64),
     /// `[...]`
-    List(Vec<Value<'a>>),
+    List(Vec<Self>),
     /// `null`
     Null,
     /// Any other number.
@@ -182,7 +184,7 @@ impl<'de> Visitor<'de> for Strict {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value<'de>, A::Error> {
-        let mut members: Vec<(Cow<'de, str>, Value<'de>)> = Vec::new();
+        let mut members: Vec<Member<'de>> = Vec::new();
         while let Some(name) = entries.next_key_seed(Name)? {
             if members.len() == WIDEST_OBJECT {
                 return Err(A::Error::custom("too many members"));

@@ -83,7 +83,7 @@ impl Key {
             id if id.len() > LONGEST_KEY_ID => return Err(Unusable::Malformed),
             id => Some(Box::from(id)),
         };
-        let (candidates, material): (&[Algorithm], _) = match text(object, "kty")? {
+        let (candidates, material): Fitting = match text(object, "kty")? {
             "RSA" => (AlgorithmFamily::Rsa.algorithms(), rsa(object)?),
             "EC" => elliptic_curve(object)?,
             "OKP" => (AlgorithmFamily::Ed.algorithms(), ed25519(object)?),
@@ -102,7 +102,10 @@ impl Key {
 }
 
 /// The keys of a set that can be used, and why the others cannot.
-pub(super) fn read_set(json: &[u8]) -> Result<(Vec<Key>, Vec<Unusable>), BadKeySet> {
+type Sorted = (Vec<Key>, Vec<Unusable>);
+
+/// Sorts the keys of a set.
+pub(super) fn read_set(json: &[u8]) -> Result<Sorted, BadKeySet> {
     let document = Object::read(json).map_err(|_| BadKeySet::Malformed)?;
     let Some(Value::List(list)) = document.get("keys") else {
         return Err(BadKeySet::Malformed);
@@ -154,7 +157,10 @@ fn rsa(object: &Object<'_>) -> Result<DecodingKey, Unusable> {
     let modulus = number(object, "n")?;
     let exponent = number(object, "e")?;
     let unused = modulus.first().map_or(0, |byte| byte.leading_zeros());
-    let bits = modulus.len().saturating_mul(8).saturating_sub(usize::try_from(unused).unwrap_or(0));
+    let bits = modulus
+        .len()
+        .saturating_mul(8)
+        .saturating_sub(usize::try_from(unused).unwrap_or(0));
     let odd = |number: &[u8]| number.last().is_some_and(|byte| byte % 2 == 1);
     if !(SMALLEST_MODULUS..=LARGEST_MODULUS).contains(&bits)
         || !odd(&modulus)
@@ -167,8 +173,11 @@ fn rsa(object: &Object<'_>) -> Result<DecodingKey, Unusable> {
     Ok(DecodingKey::from_rsa_raw_components(&modulus, &exponent))
 }
 
+/// The algorithms that fit a key, and the key.
+type Fitting = (&'static [Algorithm], DecodingKey);
+
 /// RFC 7518, section 6.2: the curve decides the algorithm and how long the coordinates are.
-fn elliptic_curve(object: &Object<'_>) -> Result<(&'static [Algorithm], DecodingKey), Unusable> {
+fn elliptic_curve(object: &Object<'_>) -> Result<Fitting, Unusable> {
     let (algorithms, length): (&[Algorithm], _) = match text(object, "crv")? {
         "P-256" => (&[Algorithm::ES256], 32),
         "P-384" => (&[Algorithm::ES384], 48),

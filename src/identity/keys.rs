@@ -82,7 +82,9 @@ pub(super) enum KeyError {
     Set(#[from] BadKeySet),
     #[error("the secret cannot be used")]
     Secret(#[from] SecretFileError),
-    #[error("the secret is too short: the algorithms need at least {0} bytes (RFC 7518, section 3.2)")]
+    #[error(
+        "the secret is too short: the algorithms need at least {0} bytes (RFC 7518, section 3.2)"
+    )]
     ShortSecret(usize),
     #[error("cannot read the file")]
     Unreadable(#[source] std::io::Error),
@@ -281,12 +283,7 @@ impl Keys {
     }
 
     /// Takes a key set over.
-    fn take(
-        &self,
-        json: &[u8],
-        clock: &Clock,
-        metrics: &IdentityMetrics,
-    ) -> Result<(), KeyError> {
+    fn take(&self, json: &[u8], clock: &Clock, metrics: &IdentityMetrics) -> Result<(), KeyError> {
         self.replace(json, clock.now().elapsed, || {
             let (keys, unusable) = jwk::read_set(json)?;
             for reason in unusable {
@@ -366,6 +363,18 @@ impl KeySet {
         }
     }
 
+    /// A set without any key, which holds for ever.
+    #[cfg(test)]
+    pub(super) fn for_tests() -> Self {
+        Self {
+            keys: Vec::new(),
+            digest: digest::digest(&digest::SHA256, b""),
+            confirmed: AtomicU64::new(0),
+            replaced: AtomicBool::new(false),
+            ages: false,
+        }
+    }
+
     fn knows(&self, id: Option<&str>) -> bool {
         self.meant(id).next().is_some()
     }
@@ -392,7 +401,11 @@ impl Gate {
 
     fn ended(&mut self, now: Duration, good: bool, published: bool) {
         self.running = false;
-        self.failures = if good { 0 } else { self.failures.saturating_add(1) };
+        self.failures = if good {
+            0
+        } else {
+            self.failures.saturating_add(1)
+        };
         let pause = if !published {
             FILE_PERIOD
         } else if good {
@@ -422,7 +435,9 @@ impl<'a> Attempt<'a> {
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         self.0.gate().running = false;
-        self.0.attempts.send_modify(|count| *count = count.wrapping_add(1));
+        self.0
+            .attempts
+            .send_modify(|count| *count = count.wrapping_add(1));
     }
 }
 

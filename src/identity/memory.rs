@@ -169,3 +169,90 @@ const TAIL: usize = 64;
 
 /// What an entry weighs besides its texts: two counted boxes and the allocator's own bytes.
 const OVERHEAD: usize = size_of::<Remembered>() + size_of::<Caller>() + 64;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::atlas::Timestamp;
+
+    fn at(seconds: i64) -> Moment {
+        Moment {
+            elapsed: Duration::ZERO,
+            wall: Timestamp::from_seconds(seconds),
+        }
+    }
+
+    fn remembered(token: &str, ends: i64) -> Remembered {
+        let caller = Caller {
+            subject: Box::from(token),
+            issuer: Arc::from("https://idp.test"),
+            client_id: None,
+            token_id: None,
+            scopes: Box::default(),
+            expires_at: Timestamp::from_seconds(ends),
+        };
+        Remembered {
+            token: Box::from(token),
+            caller: Arc::new(caller),
+            keys: Arc::new(KeySet::for_tests()),
+            generation: 1,
+            used: AtomicBool::new(false),
+        }
+    }
+
+    #[test]
+    fn a_token_is_recalled_whole_by_its_generation_and_until_it_ends() {
+        let memory = Memory::new(4, 1 << 20);
+        let long = "t".repeat(200);
+        memory.remember(remembered(&long, 10), at(0));
+        assert!(memory.recall(&long, 1, at(9)).is_some());
+        assert!(memory.recall(&long, 1, at(10)).is_none());
+        assert!(memory.recall(&long, 2, at(9)).is_none());
+        // Same tail, other head.
+        assert!(memory.recall(&format!("x{long}"), 1, at(9)).is_none());
+        assert!(
+            memory
+                .recall(long.trim_start_matches("tt"), 1, at(9))
+                .is_none()
+        );
+        assert!(memory.recall("", 1, at(9)).is_none());
+    }
+
+    #[test]
+    fn memory_stays_within_its_limit_and_counts_what_it_lets_go() {
+        let memory = Memory::new(1_024, 100_000);
+        for number in 0..10_000 {
+            memory.remember(remembered(&format!("token-{number}"), 10), at(0));
+            assert!(memory.bytes.load(Ordering::Relaxed) <= 100_000);
+        }
+        let kept = (0..10_000)
+            .filter(|number| {
+                memory
+                    .recall(&format!("token-{number}"), 1, at(0))
+                    .is_some()
+            })
+            .count();
+        assert!(kept > 200, "{kept}");
+        memory.sweep(1, at(10));
+        assert_eq!(memory.bytes.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_row_that_is_full_lets_go_of_what_nobody_asked_for() {
+        let memory = Memory::new(1, 1 << 20);
+        for token in ["a", "b", "c", "d"] {
+            memory.remember(remembered(token, 10), at(0));
+        }
+        for token in ["a", "b", "d"] {
+            assert!(memory.recall(token, 1, at(0)).is_some());
+        }
+        memory.remember(remembered("e", 10), at(0));
+        let known = ["a", "b", "c", "d", "e"].map(|token| memory.recall(token, 1, at(0)).is_some());
+        assert_eq!(known, [true, true, false, true, true]);
+        // What has ended goes first, even if it was asked for.
+        memory.remember(remembered("f", 20), at(10));
+        assert!(memory.recall("f", 1, at(10)).is_some());
+    }
+}

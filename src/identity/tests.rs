@@ -84,6 +84,8 @@ impl Scene {
     }
 }
 
+type Change = fn(&mut IssuerConfig);
+
 fn published(url: &str) -> IssuerConfig {
     let written = json!({
         "issuer": ISSUER,
@@ -131,13 +133,25 @@ async fn good_tokens_of_every_algorithm_and_shape_pass() {
     for (what, change) in [
         ("typ JWT", json!([{"typ": "JWT"}, {}])),
         ("typ in capitals", json!([{"typ": "AT+JWT"}, {}])),
-        ("a whole media type", json!([{"typ": "application/at+jwt"}, {}])),
-        ("our own jku", json!([{"jku": scene.publisher.url("/jwks")}, {}])),
+        (
+            "a whole media type",
+            json!([{"typ": "application/at+jwt"}, {}]),
+        ),
+        (
+            "our own jku",
+            json!([{"jku": scene.publisher.url("/jwks")}, {}]),
+        ),
         ("an audience in a list", json!([{}, {"aud": [AUDIENCE]}])),
         ("the last second of leeway", json!([{}, {"exp": NOW - 29}])),
-        ("a clock 30 s ahead", json!([{}, {"nbf": NOW + 30, "iat": NOW + 30}])),
+        (
+            "a clock 30 s ahead",
+            json!([{}, {"nbf": NOW + 30, "iat": NOW + 30}]),
+        ),
         ("a whole day", json!([{}, {"exp": NOW + 24 * 3_600}])),
-        ("nested objects", json!([{}, {"realm_access": {"roles": ["a"]}}])),
+        (
+            "nested objects",
+            json!([{}, {"realm_access": {"roles": ["a"]}}]),
+        ),
     ] {
         let token = issuer.forge("payments-api", |header, claims| {
             for (part, change) in [(header, &change[0]), (claims, &change[1])] {
@@ -182,7 +196,10 @@ async fn a_token_is_verified_once_until_it_ends() {
     let token = scene.issuer.token("payments-api");
     let first = scene.verify(&token).await.unwrap();
     let second = scene.verify(&token).await.unwrap();
-    assert!(Arc::ptr_eq(&first, &second), "remembered, not verified anew");
+    assert!(
+        Arc::ptr_eq(&first, &second),
+        "remembered, not verified anew"
+    );
     scene.hands.set_wall(Timestamp::from_seconds(NOW + 629));
     assert!(Arc::ptr_eq(&first, &scene.verify(&token).await.unwrap()));
     scene.hands.set_wall(Timestamp::from_seconds(NOW + 630));
@@ -198,16 +215,16 @@ async fn a_reloaded_configuration_judges_the_next_token_and_keeps_the_keys() {
     let scene = Scene::new(&forgeries::published()).await;
     let token = scene.issuer.token("payments-api");
     scene.verify(&token).await.unwrap();
-    let config = |change: fn(&mut IssuerConfig)| {
+    let config = |change: Change| {
         let mut issuer = published(&scene.publisher.url("/jwks"));
         change(&mut issuer);
         Config {
             issuers: vec![issuer],
         }
     };
-    for (change, expected) in [
+    let changes: [(Change, Unverified); 5] = [
         (
-            (|issuer| issuer.audiences = vec!["another".to_owned()]) as fn(&mut IssuerConfig),
+            |issuer| issuer.audiences = vec!["another".to_owned()],
             Unverified::WrongAudience,
         ),
         (
@@ -226,7 +243,8 @@ async fn a_reloaded_configuration_judges_the_next_token_and_keeps_the_keys() {
             |issuer| issuer.issuer = "https://another".to_owned(),
             Unverified::UnknownIssuer,
         ),
-    ] {
+    ];
+    for (change, expected) in changes {
         scene.identity.reload(&config(change)).unwrap();
         assert_eq!(scene.verify(&token).await.unwrap_err(), expected);
         scene.identity.reload(&config(|_| {})).unwrap();
@@ -260,13 +278,18 @@ async fn g13_a_thousand_unknown_keys_cost_one_fetch_whatever_it_brings() {
             let verdict = scene.verify(&unknown).await;
             assert_eq!(verdict.unwrap_err(), Unverified::UnknownKey);
             if number % 100 == 0 {
-                scene.verify(&scene.issuer.token(&number.to_string())).await.unwrap();
+                scene
+                    .verify(&scene.issuer.token(&number.to_string()))
+                    .await
+                    .unwrap();
             }
         }
         assert_eq!(scene.publisher.requests(), before + 1);
         // Thirty seconds after that attempt there may be another.
         scene.hands.advance(Duration::from_secs(30));
-        let unknown = scene.issuer.forge("a", |header, _| header["kid"] = json!("x"));
+        let unknown = scene
+            .issuer
+            .forge("a", |header, _| header["kid"] = json!("x"));
         assert!(scene.verify(&unknown).await.is_err());
         assert!(scene.publisher.requests() > before + 1);
     }
@@ -308,7 +331,8 @@ async fn another_key_under_the_same_name_replaces_the_old_one_at_the_next_refres
     let old = scene.issuer.token("payments-api");
     scene.verify(&old).await.unwrap();
     let successor = TestKey::next_rsa().called("rsa-1");
-    scene.publisher.publish(&keys_of(&[successor.clone()]));
+    let successors = [successor.clone()];
+    scene.publisher.publish(&keys_of(&successors));
     scene.pass(Duration::from_mins(5)).await;
     assert_eq!(scene.verify(&old).await.unwrap_err(), Unverified::Signature);
     let new = scene.issuer.signing_with(successor).token("payments-api");
@@ -350,7 +374,12 @@ async fn an_issuer_that_is_down_or_talks_nonsense_keeps_its_keys_for_a_day() {
         for hours in [1, 22] {
             scene.pass(Duration::from_hours(hours)).await;
             scene.verify(&long_lived).await.unwrap();
-            assert!(scene.identity.issuers_without_keys(scene.clock.now()).is_empty());
+            assert!(
+                scene
+                    .identity
+                    .issuers_without_keys(scene.clock.now())
+                    .is_empty()
+            );
         }
         scene.pass(Duration::from_mins(61)).await;
         scene.hands.set_wall(Timestamp::from_seconds(NOW));
@@ -374,7 +403,10 @@ async fn g32_an_issuer_that_is_down_at_the_start_makes_nobody_a_caller_until_it_
     let token = scene.issuer.token("payments-api");
     assert_eq!(scene.verify(&token).await.unwrap_err(), Unverified::NoKeys);
     // What is no token of that issuer is still nobody's fault but its sender's.
-    assert_eq!(scene.verify("null").await.unwrap_err(), Unverified::Malformed);
+    assert_eq!(
+        scene.verify("null").await.unwrap_err(),
+        Unverified::Malformed
+    );
     let other = TestIssuer {
         name: forgeries::OTHER_ISSUER.to_owned(),
         ..scene.issuer.signing_with(TestKey::next_rsa())
@@ -390,9 +422,21 @@ async fn keys_are_found_by_discovery_and_only_for_the_issuer_that_is_meant() {
     let keys = TestPublisher::serve(&keys_of(&[TestKey::rsa()])).await;
     for (issuer, place, expected) in [
         (ISSUER, keys.url("/jwks"), Ok(())),
-        ("https://idp.test/", keys.url("/jwks"), Err(Unverified::NoKeys)),
-        (ISSUER, "http://idp.test/jwks".to_owned(), Err(Unverified::NoKeys)),
-        (ISSUER, "file:///etc/passwd".to_owned(), Err(Unverified::NoKeys)),
+        (
+            "https://idp.test/",
+            keys.url("/jwks"),
+            Err(Unverified::NoKeys),
+        ),
+        (
+            ISSUER,
+            "http://idp.test/jwks".to_owned(),
+            Err(Unverified::NoKeys),
+        ),
+        (
+            ISSUER,
+            "file:///etc/passwd".to_owned(),
+            Err(Unverified::NoKeys),
+        ),
     ] {
         let document = json!({"issuer": issuer, "jwks_uri": place});
         let scene = Scene::new(&document).await;
@@ -437,7 +481,9 @@ async fn keys_and_secrets_in_files_are_read_again_when_they_change() {
         ],
     };
     scene.identity.reload(&config).unwrap();
-    let mut shared = scene.issuer.signing_with(TestKey::hmac("any", SECRET.as_bytes()));
+    let mut shared = scene
+        .issuer
+        .signing_with(TestKey::hmac("any", SECRET.as_bytes()));
     shared.name = "https://shared.test".to_owned();
     let mut successor = shared.signing_with(TestKey::hmac("any", &[b'x'; 32]));
     successor.name = "https://shared.test".to_owned();
@@ -449,7 +495,10 @@ async fn keys_and_secrets_in_files_are_read_again_when_they_change() {
     write(&secret, &"x".repeat(32));
     let attempts = {
         let issuers = scene.identity.current.load();
-        [issuers.list[0].keys.attempts(), issuers.list[1].keys.attempts()]
+        [
+            issuers.list[0].keys.attempts(),
+            issuers.list[1].keys.attempts(),
+        ]
     };
     // Twice, for a keeper may be in the middle of its first reading.
     for _ in 0..2 {

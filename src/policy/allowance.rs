@@ -52,11 +52,24 @@ pub struct Spent {
 
 /// Fixed limits, by caller and rule: when each account is full again.
 #[derive(Debug, Default)]
-struct Meters(HashMap<u64, Duration>);
+struct Meters {
+    full: HashMap<u64, Duration>,
+    swept: u64,
+}
 
 /// What each caller took of each project's bucket in the last minute.
 #[derive(Debug, Default)]
-struct Shares(HashMap<ProjectId, HashMap<u64, Recent>>);
+struct Shares {
+    projects: HashMap<ProjectId, Callers>,
+    swept: u64,
+}
+
+/// Those who took anything of one project's bucket.
+#[derive(Debug, Default)]
+struct Callers {
+    recent: HashMap<u64, Recent>,
+    swept: u64,
+}
 
 /// Calls of the last minute, in slots of ten seconds.
 #[derive(Clone, Copy, Debug, Default)]
@@ -70,12 +83,7 @@ impl Allowance {
     /// Whether the rule's `lookups_per_minute` leaves the caller one more.
     ///
     /// Costs nothing where the rule sets no limit.
-    pub fn admit_lookup(
-        &self,
-        caller: &Caller,
-        permit: &Permit,
-        now: Moment,
-    ) -> Result<(), Spent> {
+    pub fn admit_lookup(&self, caller: &Caller, permit: &Permit, now: Moment) -> Result<(), Spent> {
         let Some(limit) = permit.lookups_per_minute() else {
             return Ok(());
         };
@@ -132,24 +140,31 @@ impl Meters {
     fn take(&mut self, account: u64, limit: u32, now: Duration) -> Result<(), Spent> {
         let account = self.room_for(account, now);
         let each = MINUTE / limit.max(1);
-        let full = self.0.get(&account).copied().unwrap_or(now).max(now);
+        let full = self.full.get(&account).copied().unwrap_or(now).max(now);
         let after = full.saturating_add(each);
-        if let Some(retry_after) = after.checked_sub(now + MINUTE).filter(|wait| !wait.is_zero()) {
+        if let Some(retry_after) = after
+            .checked_sub(now + MINUTE)
+            .filter(|wait| !wait.is_zero())
+        {
             return Err(Spent { retry_after });
         }
-        self.0.insert(account, after);
+        self.full.insert(account, after);
         Ok(())
     }
 
     fn room_for(&mut self, account: u64, now: Duration) -> u64 {
-        if self.0.len() >= MOST_ACCOUNTS && !self.0.contains_key(&account) {
-            // An account that is full again says no more than one that is not there.
-            self.0.retain(|_, full| *full > now);
-            if self.0.len() >= MOST_ACCOUNTS {
-                return SHARED_ACCOUNT;
-            }
+        if self.full.len() < MOST_ACCOUNTS || self.full.contains_key(&account) {
+            return account;
         }
-        account
+        if is_new_slot(&mut self.swept, now) {
+            // An account that is full again says no more than one that is not there.
+            self.full.retain(|_, full| *full > now);
+        }
+        if self.full.len() < MOST_ACCOUNTS {
+            account
+        } else {
+            SHARED_ACCOUNT
+        }
     }
 }
 
@@ -164,35 +179,54 @@ impl Shares {
         if !bucket.is_low() {
             return Ok(());
         }
-        let Some(callers) = self.0.get_mut(&project) else {
+        let Some(callers) = self.projects.get_mut(&project) else {
             return Ok(());
         };
-        callers.retain(|_, recent| recent.total(now) > 0);
-        let own = callers.get(&who).copied().unwrap_or_default();
-        let others = callers.len() - usize::from(callers.contains_key(&who));
+        callers.sweep(now);
+        let who = callers.room_for(who);
+        let own = callers.recent.get(&who).copied();
+        let others = callers.recent.len() - usize::from(own.is_some());
         let everybody = u32::try_from(others).unwrap_or(u32::MAX).saturating_add(1);
         let share = (bucket.refill_per_minute / everybody).max(1);
-        own.wait_for_less_than(share, now)
+        own.unwrap_or_default()
+            .wait_for_less_than(share, now)
             .map_or(Ok(()), |retry_after| Err(Spent { retry_after }))
     }
 
     fn add(&mut self, project: ProjectId, who: u64, calls: u32, now: Duration) {
-        if self.0.len() >= MOST_PROJECTS && !self.0.contains_key(&project) {
-            self.0.retain(|_, callers| {
-                callers.retain(|_, recent| recent.total(now) > 0);
-                !callers.is_empty()
-            });
-            if self.0.len() >= MOST_PROJECTS {
+        if self.projects.len() >= MOST_PROJECTS && !self.projects.contains_key(&project) {
+            if is_new_slot(&mut self.swept, now) {
+                self.projects.retain(|_, callers| {
+                    callers.sweep(now);
+                    !callers.recent.is_empty()
+                });
+            }
+            if self.projects.len() >= MOST_PROJECTS {
                 return;
             }
         }
-        let callers = self.0.entry(project).or_default();
-        if callers.len() >= MOST_CALLERS && !callers.contains_key(&who) {
-            callers.retain(|_, recent| recent.total(now) > 0);
+        let callers = self.projects.entry(project).or_default();
+        callers.sweep(now);
+        let who = callers.room_for(who);
+        callers.recent.entry(who).or_default().add(calls, now);
+    }
+}
+
+impl Callers {
+    /// Whoever took nothing in the last minute is not counted. That changes with the slot, so once in
+    /// each is enough.
+    fn sweep(&mut self, now: Duration) {
+        if is_new_slot(&mut self.swept, now) {
+            self.recent.retain(|_, recent| recent.total(now) > 0);
         }
-        let full = callers.len() >= MOST_CALLERS && !callers.contains_key(&who);
-        let who = if full { SHARED_ACCOUNT } else { who };
-        callers.entry(who).or_default().add(calls, now);
+    }
+
+    fn room_for(&self, who: u64) -> u64 {
+        if self.recent.len() < MOST_CALLERS || self.recent.contains_key(&who) {
+            who
+        } else {
+            SHARED_ACCOUNT
+        }
     }
 }
 
@@ -206,7 +240,9 @@ impl Recent {
 
     fn total(mut self, now: Duration) -> u32 {
         self.pass(now);
-        self.slots.iter().fold(0, |sum, slot| sum.saturating_add(*slot))
+        self.slots
+            .iter()
+            .fold(0, |sum, slot| sum.saturating_add(*slot))
     }
 
     /// How long until fewer than `share` calls are of the last minute; `None` if that is now.
@@ -216,10 +252,8 @@ impl Recent {
         if total < share {
             return None;
         }
-        let into_slot = Duration::from_millis(
-            u64::try_from(now.as_millis()).unwrap_or(u64::MAX) % slot_millis(),
-        );
-        let mut wait = SLOT.saturating_sub(into_slot);
+        let end = SLOT.as_secs().saturating_mul(slot(now).saturating_add(1));
+        let mut wait = Duration::from_secs(end).saturating_sub(now);
         for slot in self.slots.iter().rev() {
             total = total.saturating_sub(*slot);
             if total < share {
@@ -232,13 +266,16 @@ impl Recent {
 
     /// Moves the slots on; the newest stands first.
     fn pass(&mut self, now: Duration) {
-        let current = u64::try_from(now.as_millis()).unwrap_or(u64::MAX) / slot_millis();
+        let current = slot(now);
         let passed = usize::try_from(current.saturating_sub(self.last)).unwrap_or(SLOTS);
         if passed >= SLOTS {
             self.slots = [0; SLOTS];
         } else {
             self.slots.rotate_right(passed);
-            self.slots.iter_mut().take(passed).for_each(|slot| *slot = 0);
+            self.slots
+                .iter_mut()
+                .take(passed)
+                .for_each(|slot| *slot = 0);
         }
         self.last = self.last.max(current);
     }
@@ -249,12 +286,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-const fn slot_millis() -> u64 {
-    10_000
+/// The number of the slot that `now` lies in, counted from the clock's beginning.
+fn slot(now: Duration) -> u64 {
+    now.as_secs() / SLOT.as_secs()
+}
+
+/// Whether `now` lies in another slot than `last`, which it then becomes.
+fn is_new_slot(last: &mut u64, now: Duration) -> bool {
+    std::mem::replace(last, slot(now)) != slot(now)
 }
 
 const MINUTE: Duration = Duration::from_mins(1);
-const SLOT: Duration = Duration::from_millis(slot_millis());
+const SLOT: Duration = Duration::from_secs(10);
 const SLOTS: usize = 6;
 const MOST_ACCOUNTS: usize = 65_536;
 const MOST_PROJECTS: usize = 1_024;
@@ -262,3 +305,225 @@ const MOST_CALLERS: usize = 1_024;
 
 /// The account of those for whom there is no room.
 const SHARED_ACCOUNT: u64 = 0;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::atlas::Question;
+    use crate::atlas::Timestamp;
+    use crate::policy::Config;
+    use crate::policy::Policy;
+    use crate::policy::RuleConfig;
+
+    const FULL: BucketView = BucketView {
+        remaining: 1_200,
+        capacity: 1_200,
+        refill_per_minute: 500,
+    };
+    const LOW: BucketView = BucketView {
+        remaining: 479,
+        ..FULL
+    };
+
+    fn at(seconds: u64) -> Moment {
+        Moment {
+            elapsed: Duration::from_secs(seconds),
+            wall: Timestamp::default(),
+        }
+    }
+
+    fn caller(subject: &str) -> Caller {
+        Caller {
+            subject: Box::from(subject),
+            issuer: Arc::from("https://idp.test"),
+            client_id: None,
+            token_id: None,
+            scopes: Box::default(),
+            expires_at: Timestamp::default(),
+        }
+    }
+
+    fn permit(lookups: Option<u32>, misses: Option<u32>) -> Permit {
+        let everybody = || vec!["*".to_owned()];
+        let rule = RuleConfig {
+            name: "rule".to_owned(),
+            subjects: everybody(),
+            projects: everybody(),
+            usernames: everybody(),
+            lookups_per_minute: lookups,
+            misses_per_minute: misses,
+            ..RuleConfig::default()
+        };
+        let question = Question {
+            project: "32b6e34b3d91647abb20e7b8".parse().unwrap(),
+            username: "u".parse().unwrap(),
+        };
+        Policy::build(&Config { rules: vec![rule] })
+            .unwrap()
+            .authorize(&caller("a"), &question)
+            .unwrap()
+    }
+
+    #[test]
+    fn a_rule_s_limit_holds_for_each_caller_and_says_when_to_come_again() {
+        let allowance = Allowance::default();
+        let permit = permit(Some(6), Some(3));
+        for (name, most) in [("a", 6), ("b", 6)] {
+            for _ in 0..most {
+                allowance
+                    .admit_lookup(&caller(name), &permit, at(0))
+                    .unwrap();
+            }
+            let spent = allowance
+                .admit_lookup(&caller(name), &permit, at(0))
+                .unwrap_err();
+            assert_eq!(spent.retry_after, Duration::from_secs(10));
+        }
+        allowance
+            .admit_lookup(&caller("a"), &permit, at(10))
+            .unwrap();
+        assert!(
+            allowance
+                .admit_lookup(&caller("a"), &permit, at(10))
+                .is_err()
+        );
+        for _ in 0..3 {
+            allowance
+                .admit_miss(&caller("a"), &permit, FULL, at(0))
+                .unwrap();
+        }
+        let spent = allowance
+            .admit_miss(&caller("a"), &permit, FULL, at(0))
+            .unwrap_err();
+        assert_eq!(spent.retry_after, Duration::from_secs(20));
+    }
+
+    #[test]
+    fn a_limit_is_never_exceeded_over_any_minute_but_the_first() {
+        let allowance = Allowance::default();
+        let permit = permit(Some(60), None);
+        let admitted = |from: u64| {
+            (from * 10..(from + 60) * 10)
+                .filter(|tenths| {
+                    let now = Moment {
+                        elapsed: Duration::from_millis(tenths * 100),
+                        ..at(0)
+                    };
+                    allowance.admit_lookup(&caller("a"), &permit, now).is_ok()
+                })
+                .count()
+        };
+        assert_eq!(admitted(0), 119, "a full bucket and its refill");
+        assert_eq!(admitted(60), 60);
+        assert_eq!(admitted(120), 60);
+    }
+
+    #[test]
+    fn without_limits_nobody_is_held_back_while_there_is_plenty() {
+        let allowance = Allowance::default();
+        let permit = permit(None, None);
+        for _ in 0..10_000 {
+            allowance
+                .admit_lookup(&caller("a"), &permit, at(0))
+                .unwrap();
+            allowance
+                .admit_miss(&caller("a"), &permit, FULL, at(0))
+                .unwrap();
+        }
+    }
+
+    #[test]
+    fn while_the_bucket_is_low_one_caller_cannot_spend_it_for_all() {
+        let allowance = Allowance::default();
+        let permit = permit(None, None);
+        // One caller alone takes the whole refill and no more.
+        let greedy = (0..1_000)
+            .filter(|_| {
+                allowance
+                    .admit_miss(&caller("greedy"), &permit, LOW, at(0))
+                    .is_ok()
+            })
+            .count();
+        assert_eq!(greedy, 500);
+        // Four others come: a fifth each.
+        for name in ["b", "c", "d", "e"] {
+            allowance
+                .admit_miss(&caller(name), &permit, LOW, at(5))
+                .unwrap();
+        }
+        let more = (0..1_000)
+            .filter(|_| {
+                allowance
+                    .admit_miss(&caller("b"), &permit, LOW, at(5))
+                    .is_ok()
+            })
+            .count();
+        assert_eq!(more, 99);
+        let spent = allowance
+            .admit_miss(&caller("greedy"), &permit, LOW, at(5))
+            .unwrap_err();
+        assert_eq!(spent.retry_after, Duration::from_secs(55));
+        // A minute later the five hundred are forgotten.
+        allowance
+            .admit_miss(&caller("greedy"), &permit, LOW, at(60))
+            .unwrap();
+    }
+
+    #[test]
+    fn a_walk_of_many_pages_counts_as_many_calls() {
+        let allowance = Allowance::default();
+        let permit = permit(None, None);
+        allowance
+            .admit_miss(&caller("a"), &permit, LOW, at(0))
+            .unwrap();
+        allowance.charge(&caller("a"), &permit, 499, at(0));
+        assert!(
+            allowance
+                .admit_miss(&caller("a"), &permit, LOW, at(0))
+                .is_err()
+        );
+        // Another project is another bucket, and so is another caller's share.
+        allowance
+            .admit_miss(&caller("b"), &permit, LOW, at(0))
+            .unwrap();
+    }
+
+    #[test]
+    fn everybody_gets_at_least_one_call_a_minute() {
+        let allowance = Allowance::default();
+        let permit = permit(None, None);
+        for number in 0..1_000 {
+            let one = caller(&format!("caller-{number}"));
+            allowance.admit_miss(&one, &permit, LOW, at(0)).unwrap();
+            let again = allowance.admit_miss(&one, &permit, LOW, at(0));
+            assert_eq!(again.is_err(), number >= 250, "{number}");
+        }
+    }
+
+    #[test]
+    fn memory_is_bounded_however_many_callers_come() {
+        let allowance = Allowance::default();
+        let permit = permit(Some(1), Some(1));
+        for number in 0..100_000 {
+            let one = caller(&number.to_string());
+            let _ = allowance.admit_lookup(&one, &permit, at(0));
+            let _ = allowance.admit_miss(&one, &permit, FULL, at(0));
+        }
+        assert!(lock(&allowance.lookups).full.len() <= MOST_ACCOUNTS + 1);
+        let shares = lock(&allowance.shares);
+        assert!(
+            shares
+                .projects
+                .values()
+                .all(|callers| callers.recent.len() <= MOST_CALLERS + 1)
+        );
+        drop(shares);
+        // Once their minute is over, newcomers have accounts of their own again.
+        for number in 0..10 {
+            let one = caller(&format!("new-{number}"));
+            allowance.admit_lookup(&one, &permit, at(120)).unwrap();
+        }
+    }
+}

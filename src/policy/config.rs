@@ -94,9 +94,16 @@ impl Config {
                 warn("", "this rule grants everything to everybody with a token");
             }
             if !rule.deny && denies_all.is_some() {
-                warn("", "this rule can never grant: another rule denies everything");
+                warn(
+                    "",
+                    "this rule can never grant: another rule denies everything",
+                );
             }
-            if let Some(unknown) = rule.issuers.iter().find(|name| !issuers.contains(&&***name)) {
+            if let Some(unknown) = rule
+                .issuers
+                .iter()
+                .find(|name| !issuers.contains(&&***name))
+            {
                 warn(
                     ".issuers",
                     &format!("no token of \"{unknown}\" is believed, so this never matches"),
@@ -136,10 +143,16 @@ impl RuleConfig {
         let nowhere_is_meant = self.admin && !self.deny;
         let both_or_neither = self.projects.is_empty() == self.usernames.is_empty();
         if self.projects.is_empty() && !(nowhere_is_meant && both_or_neither) {
-            wrong("projects", "the rule matches no project; [\"*\"] is every one");
+            wrong(
+                "projects",
+                "the rule matches no project; [\"*\"] is every one",
+            );
         }
         if self.usernames.is_empty() && !(nowhere_is_meant && both_or_neither) {
-            wrong("usernames", "the rule matches no user; [\"*\"] is every one");
+            wrong(
+                "usernames",
+                "the rule matches no user; [\"*\"] is every one",
+            );
         }
         for project in &self.projects {
             if project != ANY && project.parse::<ProjectId>().is_err() {
@@ -150,7 +163,10 @@ impl RuleConfig {
             }
         }
         if self.deny && (self.admin || self.force_refresh) {
-            wrong("deny", "a rule that denies grants no `admin` and no `force_refresh`");
+            wrong(
+                "deny",
+                "a rule that denies grants no `admin` and no `force_refresh`",
+            );
         }
         for (key, limit) in [
             ("lookups_per_minute", self.lookups_per_minute),

@@ -118,7 +118,11 @@ mod tests {
             ("*", "*", true),
             ("admin", "*", false),
         ] {
-            assert_eq!(Glob::new(pattern).matches(text), expected, "{pattern} {text}");
+            assert_eq!(
+                Glob::new(pattern).matches(text),
+                expected,
+                "{pattern} {text}"
+            );
         }
     }
 

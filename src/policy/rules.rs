@@ -131,7 +131,11 @@ impl RuleSet {
         let Some(index) = &self.index else {
             return self.rules.iter().find(|rule| matches(rule));
         };
-        let rule = |number: u32| usize::try_from(number).ok().and_then(|at| self.rules.get(at));
+        let rule = |number: u32| {
+            usize::try_from(number)
+                .ok()
+                .and_then(|at| self.rules.get(at))
+        };
         let mut first = u32::MAX;
         index.for_each_list(caller, question, |list| {
             let found = list
@@ -174,7 +178,11 @@ impl Rule {
 
     /// Whether the caller's token is of an issuer and has the scopes that the rule asks for.
     fn speaks_of(&self, caller: &Caller) -> bool {
-        self.names_issuer_of(caller) && self.scopes.iter().all(|scope| caller.scopes.contains(scope))
+        self.names_issuer_of(caller)
+            && self
+                .scopes
+                .iter()
+                .all(|scope| caller.scopes.contains(scope))
     }
 
     fn names_issuer_of(&self, caller: &Caller) -> bool {

@@ -36,7 +36,8 @@ pub(crate) const ISSUER: &str = "https://idp.test";
 pub(crate) const AUDIENCE: &str = "atlas-cert-gateway";
 
 /// A secret long enough for every HMAC.
-pub(crate) const SECRET: &str = "a shared secret of the tests, long enough for HS256, HS384 and HS512";
+pub(crate) const SECRET: &str =
+    "a shared secret of the tests, long enough for HS256, HS384 and HS512";
 
 /// The modulus of an RSA key of 1,024 bits, in base64url.
 pub(crate) const WEAK_MODULUS: &str = "1Ky3XrMf8aN4cA1_zuPO-qM-jZ9RTAn3zB8AUkn4ZaY7oLJKV3lyP4rAnbdoMf229DekvgYpRtpJPB_8HapkJGanlhgEDRQwO84h7hZNbU-TJUYhwLxRsNZP6TcovFRaGCqv09E6jTaVO9kwdfpD1oTkU5gluwdULO0LyoJZJ4E";
@@ -327,7 +328,8 @@ async fn publish(
             }
         });
         tokio::spawn(
-            hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service),
+            hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service),
         );
     }
 }

@@ -87,7 +87,12 @@ impl IdentityMetrics {
 
     /// An attempt to fetch keys.
     pub fn fetched(&self, good: bool) {
-        if good { &self.fetched } else { &self.not_fetched }.inc();
+        if good {
+            &self.fetched
+        } else {
+            &self.not_fetched
+        }
+        .inc();
     }
 
     /// A published key that is left out.
