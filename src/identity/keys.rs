@@ -26,6 +26,8 @@ use super::Unverified;
 use super::fetch::FetchError;
 use super::fetch::LARGEST_KEY_SET;
 use super::fetch::Publisher;
+use super::gate::Gate;
+use super::gate::Turn;
 use super::jwk;
 use super::jwk::BadKeySet;
 use super::jwk::Key;
@@ -90,39 +92,14 @@ pub(super) enum KeyError {
     Unreadable(#[source] std::io::Error),
 }
 
-/// When the issuer may be asked. Pure.
-#[derive(Debug, Default)]
-struct Gate {
-    running: bool,
-    asked_for_unknown: Option<Duration>,
-    due: Duration,
-    failures: u32,
-}
-
-/// What somebody with an unknown `kid` may do.
-#[derive(Debug, PartialEq)]
-enum Turn {
-    /// The issuer was asked too short a time ago.
-    NotNow,
-    /// Wake the keeper, then wait for it.
-    Wake,
-    /// Somebody has asked: wait for what comes of it.
-    Wait,
-}
-
 impl Keys {
     pub(super) fn new(issuer: Arc<str>, source: Source) -> Self {
-        // The keeper's first attempt counts as under way before it begins, so that callers who come
-        // earlier wait for it instead of asking for another.
-        let gate = Gate {
-            running: matches!(source, Source::Published(_)),
-            ..Gate::default()
-        };
+        let published = matches!(source, Source::Published(_));
         Self {
             issuer,
             source,
             present: ArcSwapOption::empty(),
-            gate: Mutex::new(gate),
+            gate: Mutex::new(Gate::new(published)),
             wanted: Notify::new(),
             attempts: watch::Sender::new(0),
         }
@@ -133,12 +110,7 @@ impl Keys {
         if let Some(set) = old.present.load_full() {
             self.present.store(Some(set));
         }
-        let (mut gate, old) = (self.gate(), old.gate());
-        gate.asked_for_unknown = old.asked_for_unknown;
-        gate.failures = old.failures;
-        // What is under way ends with its keeper, so it is begun again.
-        gate.running = old.running;
-        gate.due = if old.running { now } else { old.due };
+        self.gate().inherit(&old.gate(), now);
     }
 
     /// The set that counts at `now`.
@@ -197,7 +169,7 @@ impl Keys {
             return;
         }
         loop {
-            let due = self.gate().due;
+            let due = self.gate().due();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
@@ -222,7 +194,7 @@ impl Keys {
         }
         // A file is read every two seconds: one line says as much as many.
         if let Err(error) = &result
-            && (published || self.gate().failures == 0)
+            && (published || self.gate().was_good())
         {
             let error: &(dyn std::error::Error + 'static) = error;
             tracing::warn!(
@@ -232,7 +204,7 @@ impl Keys {
                 self.issuer
             );
         }
-        attempt.end(clock.now().elapsed, result.is_ok(), published);
+        attempt.end(clock.now().elapsed, result.is_ok());
     }
 
     async fn read(&self, clock: &Clock, metrics: &IdentityMetrics) -> Result<(), KeyError> {
@@ -384,57 +356,23 @@ impl KeySet {
     }
 }
 
-impl Gate {
-    fn turn(&mut self, now: Duration) -> Turn {
-        if self.running {
-            return Turn::Wait;
-        }
-        match self.asked_for_unknown {
-            Some(asked) if now.saturating_sub(asked) < COOL_DOWN => Turn::NotNow,
-            _ => {
-                self.asked_for_unknown = Some(now);
-                self.running = true;
-                Turn::Wake
-            }
-        }
-    }
-
-    fn ended(&mut self, now: Duration, good: bool, published: bool) {
-        self.running = false;
-        self.failures = if good {
-            0
-        } else {
-            self.failures.saturating_add(1)
-        };
-        let pause = if !published {
-            FILE_PERIOD
-        } else if good {
-            PERIOD
-        } else {
-            let doubled = 1_u64.checked_shl(self.failures - 1).unwrap_or(u64::MAX);
-            Duration::from_secs(doubled).min(COOL_DOWN)
-        };
-        self.due = now.saturating_add(pause);
-    }
-}
-
 /// An attempt under way. If it is dropped before its end, those who wait are let go all the same.
 struct Attempt<'a>(&'a Keys);
 
 impl<'a> Attempt<'a> {
     fn begin(keys: &'a Keys) -> Self {
-        keys.gate().running = true;
+        keys.gate().begin();
         Self(keys)
     }
 
-    fn end(self, now: Duration, good: bool, published: bool) {
-        self.0.gate().ended(now, good, published);
+    fn end(self, now: Duration, good: bool) {
+        self.0.gate().end(now, good);
     }
 }
 
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
-        self.0.gate().running = false;
+        self.0.gate().abandon();
         self.0
             .attempts
             .send_modify(|count| *count = count.wrapping_add(1));
@@ -444,15 +382,6 @@ impl Drop for Attempt<'_> {
 fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
-
-/// How often published keys are fetched while all is well.
-const PERIOD: Duration = Duration::from_mins(5);
-
-/// How often a file is read. It is small, and notifications miss files that are swapped by symlink.
-const FILE_PERIOD: Duration = Duration::from_secs(2);
-
-/// The least time between two fetches for unknown keys, and the longest pause after a failure.
-const COOL_DOWN: Duration = Duration::from_secs(30);
 
 /// How long published keys are believed without word from their issuer.
 const LONGEST_SILENCE: Duration = Duration::from_hours(24);

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use jsonwebtoken::Algorithm;
 use serde_json::Value;
 use serde_json::json;
 use tempfile::TempDir;

@@ -9,7 +9,9 @@
 //! any; should even they be too many, those who come last share one account. What is kept of a caller
 //! is a keyed hash, no name: two that collide, which is less likely than a fault of the memory, share.
 
-use std::collections::HashMap;
+mod meters;
+mod shares;
+
 use std::hash::BuildHasher;
 use std::hash::RandomState;
 use std::sync::Mutex;
@@ -17,8 +19,10 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use meters::Meters;
+use shares::Shares;
+
 use super::Permit;
-use crate::atlas::ProjectId;
 use crate::clock::Moment;
 use crate::identity::Caller;
 
@@ -48,35 +52,6 @@ pub struct BucketView {
 pub struct Spent {
     /// When it is worth asking again.
     pub retry_after: Duration,
-}
-
-/// Fixed limits, by caller and rule: when each account is full again.
-#[derive(Debug, Default)]
-struct Meters {
-    full: HashMap<u64, Duration>,
-    swept: u64,
-}
-
-/// What each caller took of each project's bucket in the last minute.
-#[derive(Debug, Default)]
-struct Shares {
-    projects: HashMap<ProjectId, Callers>,
-    swept: u64,
-}
-
-/// Those who took anything of one project's bucket.
-#[derive(Debug, Default)]
-struct Callers {
-    recent: HashMap<u64, Recent>,
-    swept: u64,
-}
-
-/// Calls of the last minute, in slots of ten seconds.
-#[derive(Clone, Copy, Debug, Default)]
-struct Recent {
-    slots: [u32; SLOTS],
-    /// The slot of the last call, counted from the clock's beginning.
-    last: u64,
 }
 
 impl Allowance {
@@ -134,153 +109,6 @@ impl BucketView {
     }
 }
 
-impl Meters {
-    /// A bucket of `limit` that fills in a minute, kept as the one instant when it is full (the
-    /// generic cell rate algorithm of ITU-T I.371).
-    fn take(&mut self, account: u64, limit: u32, now: Duration) -> Result<(), Spent> {
-        let account = self.room_for(account, now);
-        let each = MINUTE / limit.max(1);
-        let full = self.full.get(&account).copied().unwrap_or(now).max(now);
-        let after = full.saturating_add(each);
-        if let Some(retry_after) = after
-            .checked_sub(now + MINUTE)
-            .filter(|wait| !wait.is_zero())
-        {
-            return Err(Spent { retry_after });
-        }
-        self.full.insert(account, after);
-        Ok(())
-    }
-
-    fn room_for(&mut self, account: u64, now: Duration) -> u64 {
-        if self.full.len() < MOST_ACCOUNTS || self.full.contains_key(&account) {
-            return account;
-        }
-        if is_new_slot(&mut self.swept, now) {
-            // An account that is full again says no more than one that is not there.
-            self.full.retain(|_, full| *full > now);
-        }
-        if self.full.len() < MOST_ACCOUNTS {
-            account
-        } else {
-            SHARED_ACCOUNT
-        }
-    }
-}
-
-impl Shares {
-    fn may_take(
-        &mut self,
-        project: ProjectId,
-        who: u64,
-        bucket: BucketView,
-        now: Duration,
-    ) -> Result<(), Spent> {
-        if !bucket.is_low() {
-            return Ok(());
-        }
-        let Some(callers) = self.projects.get_mut(&project) else {
-            return Ok(());
-        };
-        callers.sweep(now);
-        let who = callers.room_for(who);
-        let own = callers.recent.get(&who).copied();
-        let others = callers.recent.len() - usize::from(own.is_some());
-        let everybody = u32::try_from(others).unwrap_or(u32::MAX).saturating_add(1);
-        let share = (bucket.refill_per_minute / everybody).max(1);
-        own.unwrap_or_default()
-            .wait_for_less_than(share, now)
-            .map_or(Ok(()), |retry_after| Err(Spent { retry_after }))
-    }
-
-    fn add(&mut self, project: ProjectId, who: u64, calls: u32, now: Duration) {
-        if self.projects.len() >= MOST_PROJECTS && !self.projects.contains_key(&project) {
-            if is_new_slot(&mut self.swept, now) {
-                self.projects.retain(|_, callers| {
-                    callers.sweep(now);
-                    !callers.recent.is_empty()
-                });
-            }
-            if self.projects.len() >= MOST_PROJECTS {
-                return;
-            }
-        }
-        let callers = self.projects.entry(project).or_default();
-        callers.sweep(now);
-        let who = callers.room_for(who);
-        callers.recent.entry(who).or_default().add(calls, now);
-    }
-}
-
-impl Callers {
-    /// Whoever took nothing in the last minute is not counted. That changes with the slot, so once in
-    /// each is enough.
-    fn sweep(&mut self, now: Duration) {
-        if is_new_slot(&mut self.swept, now) {
-            self.recent.retain(|_, recent| recent.total(now) > 0);
-        }
-    }
-
-    fn room_for(&self, who: u64) -> u64 {
-        if self.recent.len() < MOST_CALLERS || self.recent.contains_key(&who) {
-            who
-        } else {
-            SHARED_ACCOUNT
-        }
-    }
-}
-
-impl Recent {
-    fn add(&mut self, calls: u32, now: Duration) {
-        self.pass(now);
-        if let Some(slot) = self.slots.first_mut() {
-            *slot = slot.saturating_add(calls);
-        }
-    }
-
-    fn total(mut self, now: Duration) -> u32 {
-        self.pass(now);
-        self.slots
-            .iter()
-            .fold(0, |sum, slot| sum.saturating_add(*slot))
-    }
-
-    /// How long until fewer than `share` calls are of the last minute; `None` if that is now.
-    fn wait_for_less_than(mut self, share: u32, now: Duration) -> Option<Duration> {
-        self.pass(now);
-        let mut total = self.total(now);
-        if total < share {
-            return None;
-        }
-        let end = SLOT.as_secs().saturating_mul(slot(now).saturating_add(1));
-        let mut wait = Duration::from_secs(end).saturating_sub(now);
-        for slot in self.slots.iter().rev() {
-            total = total.saturating_sub(*slot);
-            if total < share {
-                break;
-            }
-            wait = wait.saturating_add(SLOT);
-        }
-        Some(wait)
-    }
-
-    /// Moves the slots on; the newest stands first.
-    fn pass(&mut self, now: Duration) {
-        let current = slot(now);
-        let passed = usize::try_from(current.saturating_sub(self.last)).unwrap_or(SLOTS);
-        if passed >= SLOTS {
-            self.slots = [0; SLOTS];
-        } else {
-            self.slots.rotate_right(passed);
-            self.slots
-                .iter_mut()
-                .take(passed)
-                .for_each(|slot| *slot = 0);
-        }
-        self.last = self.last.max(current);
-    }
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing that holds it can panic half-way.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -296,12 +124,7 @@ fn is_new_slot(last: &mut u64, now: Duration) -> bool {
     std::mem::replace(last, slot(now)) != slot(now)
 }
 
-const MINUTE: Duration = Duration::from_mins(1);
 const SLOT: Duration = Duration::from_secs(10);
-const SLOTS: usize = 6;
-const MOST_ACCOUNTS: usize = 65_536;
-const MOST_PROJECTS: usize = 1_024;
-const MOST_CALLERS: usize = 1_024;
 
 /// The account of those for whom there is no room.
 const SHARED_ACCOUNT: u64 = 0;
@@ -511,15 +334,8 @@ mod tests {
             let _ = allowance.admit_lookup(&one, &permit, at(0));
             let _ = allowance.admit_miss(&one, &permit, FULL, at(0));
         }
-        assert!(lock(&allowance.lookups).full.len() <= MOST_ACCOUNTS + 1);
-        let shares = lock(&allowance.shares);
-        assert!(
-            shares
-                .projects
-                .values()
-                .all(|callers| callers.recent.len() <= MOST_CALLERS + 1)
-        );
-        drop(shares);
+        assert!(lock(&allowance.lookups).accounts() <= 65_537);
+        assert!(lock(&allowance.shares).callers() <= 1_025);
         // Once their minute is over, newcomers have accounts of their own again.
         for number in 0..10 {
             let one = caller(&format!("new-{number}"));
