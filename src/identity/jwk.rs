@@ -225,3 +225,78 @@ const LARGEST_MODULUS: usize = 8_192;
 
 /// In bytes: the largest exponent that RSA verifiers agree on is below 2^33.
 const LONGEST_EXPONENT: usize = 5;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::forgeries;
+    use super::super::tokens::TestKey;
+    use super::*;
+
+    fn set(keys: &serde_json::Value) -> Result<Sorted, BadKeySet> {
+        read_set(json!({ "keys": keys }).to_string().as_bytes())
+    }
+
+    #[test]
+    fn each_key_is_held_to_its_own_words() {
+        let document = forgeries::published().to_string();
+        let (keys, unusable) = read_set(document.as_bytes()).unwrap();
+        let usable: Vec<(&str, &[Algorithm])> = keys
+            .iter()
+            .map(|key| (key.id.as_deref().unwrap(), &*key.algorithms))
+            .collect();
+        assert_eq!(
+            usable,
+            [
+                ("rsa-1", &[Algorithm::RS256][..]),
+                ("ec-256", &[Algorithm::ES256]),
+                ("ec-384", &[Algorithm::ES384]),
+                ("ed-1", &[Algorithm::EdDSA]),
+            ]
+        );
+        assert_eq!(
+            unusable,
+            [
+                Unusable::Kind,      // 1,024 bits
+                Unusable::Kind,      // an exponent of 1
+                Unusable::Purpose,   // `use: enc`
+                Unusable::Purpose,   // `key_ops: ["encrypt"]`
+                Unusable::Purpose,   // `alg` of another kind
+                Unusable::Malformed, // coordinates of another curve's length
+                Unusable::Secret,    // the private exponent with it
+                Unusable::Secret,    // `kty: oct`
+                Unusable::Malformed, // `kid` is a number
+            ]
+        );
+    }
+
+    #[test]
+    fn a_key_that_names_no_algorithm_fits_all_of_its_kind_and_none_of_another() {
+        let mut jwk = TestKey::rsa().jwk();
+        jwk.as_object_mut().unwrap().remove("alg");
+        let (keys, _) = set(&json!([jwk])).unwrap();
+        assert!(keys[0].fits(Algorithm::RS256));
+        assert!(keys[0].fits(Algorithm::PS512));
+        assert!(!keys[0].fits(Algorithm::HS256));
+        assert!(!keys[0].fits(Algorithm::ES256));
+    }
+
+    #[test]
+    fn a_set_that_is_none_or_holds_no_usable_key_is_refused_whole() {
+        let key = TestKey::rsa().jwk();
+        for (document, expected) in [
+            (json!([]), BadKeySet::NoUsableKey),
+            (
+                json!([{"kty": "oct", "kid": "a", "k": "AAAA"}]),
+                BadKeySet::NoUsableKey,
+            ),
+            (json!({}), BadKeySet::Malformed),
+            (json!([1]), BadKeySet::Malformed),
+            (json!(vec![&key; 65]), BadKeySet::TooManyKeys),
+        ] {
+            assert_eq!(set(&document).err(), Some(expected), "{document}");
+        }
+        assert!(set(&json!(vec![&key; 64])).is_ok());
+    }
+}
