@@ -127,13 +127,14 @@ impl Policy {
     /// Whether `caller` may administer `reach`: purge it, or look into it.
     ///
     /// A rule with `admin` reaches as far as its projects and usernames do, and everywhere if it names
-    /// neither. A rule with `deny` that touches any of it wins.
+    /// neither. A rule with `deny` that covers all of it wins; one that covers a part does not, or a
+    /// single denied user would keep everybody from purging a project.
     pub fn may_administer(
         &self,
         caller: &Caller,
         reach: Reach<'_>,
     ) -> Result<Administrator, Denied> {
-        if let Some(rule) = self.denials.first_touching(caller, reach) {
+        if let Some(rule) = self.denials.first_covering(caller, reach) {
             return Err(Denied::ByRule(Arc::clone(rule.name())));
         }
         self.grants

@@ -115,10 +115,10 @@ impl RuleSet {
         })
     }
 
-    /// The first rule that speaks of any part of `reach`.
-    pub(super) fn first_touching(&self, caller: &Caller, reach: Reach<'_>) -> Option<&Rule> {
+    /// The first rule that speaks of all of `reach`.
+    pub(super) fn first_covering(&self, caller: &Caller, reach: Reach<'_>) -> Option<&Rule> {
         self.rules.iter().find(|rule| {
-            rule.subjects.fit(&caller.subject) && rule.speaks_of(caller) && rule.touches(reach)
+            rule.subjects.fit(&caller.subject) && rule.speaks_of(caller) && rule.contains(reach)
         })
     }
 
@@ -199,18 +199,6 @@ impl Rule {
             Reach::Project(project) => {
                 self.projects.include(project) && self.usernames.is_everything()
             }
-            Reach::Question(question) => {
-                self.projects.include(&question.project)
-                    && self.usernames.fit(question.username.as_str())
-            }
-        }
-    }
-
-    /// Whether any of `reach` is the rule's.
-    fn touches(&self, reach: Reach<'_>) -> bool {
-        match reach {
-            Reach::Everything => true,
-            Reach::Project(project) => self.projects.include(project),
             Reach::Question(question) => {
                 self.projects.include(&question.project)
                     && self.usernames.fit(question.username.as_str())

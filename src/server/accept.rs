@@ -178,7 +178,6 @@ impl Acceptor {
                     .max_headers(self.limits.headers)
                     .max_header_size(size)
                     .max_buf_size(size.max(SMALLEST_BUFFER))
-                    .half_close(true)
                     .pipeline_flush(true);
                 self.finish(builder.serve_connection(io, service)).await
             }

@@ -339,9 +339,16 @@ fn fetch_document(failure: &FetchFailure) -> Document {
                 .to_owned(),
             Vec::new(),
         ),
-        FetchFailure::Credential(CredentialFailure::MintLimit | CredentialFailure::Unavailable) => {
-            unavailable("The gateway has no token for Atlas now. Try again shortly.", MINT_PAUSE)
-        }
+        FetchFailure::Credential(CredentialFailure::MintLimit) => unavailable(
+            "The gateway may not get another token from Atlas now. Try again shortly.",
+            MINT_PAUSE,
+        ),
+        FetchFailure::Credential(CredentialFailure::Unavailable) => ours(
+            S::BAD_GATEWAY,
+            "UPSTREAM_UNREACHABLE",
+            "Atlas gave the gateway no token. Try again shortly.".to_owned(),
+            Vec::new(),
+        ),
         FetchFailure::Inconsistent => ours(
             S::BAD_GATEWAY,
             "UPSTREAM_INCONSISTENT",

@@ -247,7 +247,7 @@ async fn what_no_rule_grants_is_denied_before_the_cache_is_looked_at() {
         );
         assert_eq!(reply.header("x-error-origin"), Some("gateway"));
     }
-    assert_eq!(world.atlas.all_calls(), 0);
+    assert_eq!(world.atlas.certificate_calls(), 0);
     let stranger = token_of(serde_json::json!({ "sub": "stranger" }));
     world.ask("app1").await;
     let reply = world
