@@ -11,6 +11,9 @@
 //!
 //! Each walk has a number within its flight; a seat names the first walk that will do.
 
+mod seat;
+mod trip;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -23,24 +26,29 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::Instrument;
 
+pub(super) use self::seat::Landing;
+use self::seat::Progress;
+pub(super) use self::seat::Seat;
+use self::seat::Seats;
+use self::trip::Tower;
+use self::trip::Trip;
+use self::trip::fly;
+
 use super::Ask;
 use super::Entry;
 use super::Errand;
-use super::FillId;
 use super::Found;
 use super::Inner;
 use super::NotFound;
 use super::Purge;
 use super::Wish;
 use super::entry::Circumstances;
-use super::rendered::Address;
 use crate::atlas::Question;
 use crate::telemetry::metrics::cache::CacheMetrics;
 use crate::upstream::FetchError;
 use crate::upstream::FetchFailure;
 use crate::upstream::Fetched;
 use crate::upstream::Urgency;
-use crate::upstream::Verdict;
 
 /// The flights under way.
 #[derive(Debug)]
@@ -69,31 +77,6 @@ struct Flight {
     progress: watch::Receiver<Progress>,
 }
 
-#[derive(Debug, Default)]
-struct Seats {
-    leaders: AtomicUsize,
-    followers: AtomicUsize,
-}
-
-/// What a flight has brought so far.
-#[derive(Clone, Debug, Default)]
-struct Progress {
-    walk: u32,
-    landing: Option<Landing>,
-    /// Whether another walk is made for those who waited.
-    repeated: bool,
-}
-
-/// What a walk brought.
-#[derive(Clone, Debug)]
-pub(super) enum Landing {
-    Arrived(Arc<Entry>),
-    Failed {
-        error: Arc<FetchError>,
-        fill_id: FillId,
-    },
-}
-
 /// What came of boarding.
 pub(super) enum Boarded {
     /// The answer had come while boarding.
@@ -102,41 +85,6 @@ pub(super) enum Boarded {
     Full,
     /// A place to wait; leaving it costs the others nothing.
     Seat(Seat),
-}
-
-/// A place to wait.
-#[derive(Debug)]
-pub(super) struct Seat {
-    progress: watch::Receiver<Progress>,
-    wants: u32,
-    leads: bool,
-    began: Duration,
-    urgency: Urgency,
-    seats: Arc<Seats>,
-    waiting: Arc<AtomicUsize>,
-    metrics: CacheMetrics,
-}
-
-/// Removes a flight whose task died, or was never run, so that the next asker starts another.
-struct Tower {
-    inner: Arc<Inner>,
-    question: Question,
-    landed: bool,
-}
-
-/// What a flight's task needs to know.
-struct Trip {
-    tower: Tower,
-    home: Home,
-    urgency: Urgency,
-    progress: watch::Sender<Progress>,
-}
-
-/// What [`Address`] borrows, for a task.
-struct Home {
-    scheme: String,
-    host: String,
-    root: String,
 }
 
 impl Flights {
@@ -331,42 +279,6 @@ impl Inner {
     }
 }
 
-/// Walks until there is nothing left to walk for.
-async fn fly<F, Fut>(trip: Trip, fetch: F)
-where
-    F: Fn(Errand) -> Fut + Send + 'static,
-    Fut: Future<Output = Result<Fetched, FetchError>> + Send + 'static,
-{
-    let Trip {
-        mut tower,
-        home,
-        mut urgency,
-        progress,
-    } = trip;
-    loop {
-        let now = tower.inner.clock.now();
-        let of = Circumstances {
-            question: &tower.question,
-            address: home.address(),
-            fill_id: FillId::mint(now),
-            began: now.elapsed,
-            ahead: urgency == Urgency::RefreshAhead,
-        };
-        let fetched = fetch(Errand {
-            question: tower.question.clone(),
-            fill_id: of.fill_id,
-            urgency,
-        })
-        .await;
-        let landing = Landing::of(tower.inner.entry(of, fetched), of.fill_id);
-        match tower.inner.land(&tower.question, landing, &progress) {
-            Some(next) => urgency = next,
-            None => break,
-        }
-    }
-    tower.landed = true;
-}
-
 impl Flight {
     fn new(began: Duration, urgency: Urgency) -> (Self, watch::Sender<Progress>) {
         let (sender, progress) = watch::channel(Progress::default());
@@ -413,161 +325,6 @@ impl Flight {
         self.began = began;
         self.urgency = self.needed;
         self.urgency
-    }
-}
-
-impl Seats {
-    fn of(&self, leads: bool) -> &AtomicUsize {
-        if leads {
-            &self.leaders
-        } else {
-            &self.followers
-        }
-    }
-
-    fn taken(&self) -> usize {
-        self.leaders.load(Ordering::Relaxed) + self.followers.load(Ordering::Relaxed)
-    }
-}
-
-impl Seat {
-    /// Waits for what the flight brings; `None` if its task died.
-    pub(super) async fn landing(&mut self) -> Option<Landing> {
-        let (wants, leads) = (self.wants, self.leads);
-        let progress = self
-            .progress
-            .wait_for(|progress| progress.serves(wants, leads))
-            .await
-            .ok()?;
-        progress.landing.clone()
-    }
-
-    /// Whether the walk is made because of this asker.
-    pub(super) fn leads(&self) -> bool {
-        self.leads
-    }
-
-    /// When the walk began.
-    pub(super) fn began(&self) -> Duration {
-        self.began
-    }
-
-    /// How much the walk matters.
-    pub(super) fn urgency(&self) -> Urgency {
-        self.urgency
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.seats.of(self.leads).fetch_sub(1, Ordering::Relaxed);
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
-        self.metrics.waiters.dec();
-    }
-}
-
-impl Progress {
-    fn serves(&self, wants: u32, leads: bool) -> bool {
-        self.landing.is_some() && self.walk >= wants && (leads || !self.repeated)
-    }
-}
-
-impl Landing {
-    fn of(entry: Result<Entry, FetchError>, fill_id: FillId) -> Self {
-        match entry {
-            Ok(entry) => Self::Arrived(Arc::new(entry)),
-            Err(error) => Self::Failed {
-                error: Arc::new(error),
-                fill_id,
-            },
-        }
-    }
-
-    fn is_outage(&self) -> bool {
-        match self {
-            Self::Arrived(_) => false,
-            Self::Failed { error, .. } => error.verdict() == Verdict::Outage,
-        }
-    }
-
-    /// Whether asking once more may help, and is not what Atlas or our own limits forbid.
-    fn is_transient(&self) -> bool {
-        let Self::Failed { error, .. } = self else {
-            return false;
-        };
-        match &error.reason {
-            FetchFailure::Atlas(answer) => answer.status.is_server_error(),
-            FetchFailure::NoDocument {
-                status,
-                retry_after,
-            } => status.is_server_error() && retry_after.is_none(),
-            FetchFailure::Inconsistent
-            | FetchFailure::InvalidResponse(_)
-            | FetchFailure::Timeout
-            | FetchFailure::Unreachable => true,
-            FetchFailure::BreakerOpen { .. }
-            | FetchFailure::Busy { .. }
-            | FetchFailure::Credential(_)
-            | FetchFailure::NoCredential
-            | FetchFailure::RateLimited { .. }
-            | FetchFailure::Tls => false,
-        }
-    }
-}
-
-impl Tower {
-    fn watch(inner: &Arc<Inner>, question: &Question) -> Self {
-        inner.metrics.walks.inc();
-        Self {
-            inner: Arc::clone(inner),
-            question: question.clone(),
-            landed: false,
-        }
-    }
-}
-
-impl Drop for Tower {
-    fn drop(&mut self) {
-        let metrics = &self.inner.metrics;
-        metrics.walks.dec();
-        if !self.landed {
-            metrics.walks_died.inc();
-            self.inner.flights.lock().remove(&self.question);
-        }
-    }
-}
-
-impl Trip {
-    fn new(
-        tower: Tower,
-        address: Address<'_>,
-        urgency: Urgency,
-        progress: watch::Sender<Progress>,
-    ) -> Self {
-        Self {
-            tower,
-            home: Home::of(address),
-            urgency,
-            progress,
-        }
-    }
-}
-
-impl Home {
-    fn of(address: Address<'_>) -> Self {
-        Self {
-            scheme: address.scheme.to_owned(),
-            host: address.host.to_owned(),
-            root: address.root.to_owned(),
-        }
-    }
-
-    fn address(&self) -> Address<'_> {
-        Address {
-            scheme: &self.scheme,
-            host: &self.host,
-            root: &self.root,
-        }
     }
 }
 

@@ -1,0 +1,150 @@
+//! A place to wait for a walk: a flight's progress goes in, what its walk brought comes out.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::super::Entry;
+use super::super::FillId;
+use crate::telemetry::metrics::cache::CacheMetrics;
+use crate::upstream::FetchError;
+use crate::upstream::FetchFailure;
+use crate::upstream::Urgency;
+use crate::upstream::Verdict;
+
+/// Who waits for a flight.
+#[derive(Debug, Default)]
+pub(super) struct Seats {
+    pub(super) leaders: AtomicUsize,
+    pub(super) followers: AtomicUsize,
+}
+
+/// What a flight has brought so far.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Progress {
+    pub(super) walk: u32,
+    pub(super) landing: Option<Landing>,
+    /// Whether another walk is made for those who waited.
+    pub(super) repeated: bool,
+}
+
+/// What a walk brought.
+#[derive(Clone, Debug)]
+pub(in super::super) enum Landing {
+    Arrived(Arc<Entry>),
+    Failed {
+        error: Arc<FetchError>,
+        fill_id: FillId,
+    },
+}
+
+/// A place to wait.
+#[derive(Debug)]
+pub(in super::super) struct Seat {
+    pub(super) progress: watch::Receiver<Progress>,
+    pub(super) wants: u32,
+    pub(super) leads: bool,
+    pub(super) began: Duration,
+    pub(super) urgency: Urgency,
+    pub(super) seats: Arc<Seats>,
+    pub(super) waiting: Arc<AtomicUsize>,
+    pub(super) metrics: CacheMetrics,
+}
+
+impl Seats {
+    pub(super) fn of(&self, leads: bool) -> &AtomicUsize {
+        if leads {
+            &self.leaders
+        } else {
+            &self.followers
+        }
+    }
+
+    pub(super) fn taken(&self) -> usize {
+        self.leaders.load(Ordering::Relaxed) + self.followers.load(Ordering::Relaxed)
+    }
+}
+
+impl Seat {
+    /// Waits for what the flight brings; `None` if its task died.
+    pub(in super::super) async fn landing(&mut self) -> Option<Landing> {
+        let (wants, leads) = (self.wants, self.leads);
+        let progress = self
+            .progress
+            .wait_for(|progress| progress.serves(wants, leads))
+            .await
+            .ok()?;
+        progress.landing.clone()
+    }
+
+    /// Whether the walk is made because of this asker.
+    pub(in super::super) fn leads(&self) -> bool {
+        self.leads
+    }
+
+    /// When the walk began.
+    pub(in super::super) fn began(&self) -> Duration {
+        self.began
+    }
+
+    /// How much the walk matters.
+    pub(in super::super) fn urgency(&self) -> Urgency {
+        self.urgency
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.seats.of(self.leads).fetch_sub(1, Ordering::Relaxed);
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.metrics.waiters.dec();
+    }
+}
+
+impl Progress {
+    fn serves(&self, wants: u32, leads: bool) -> bool {
+        self.landing.is_some() && self.walk >= wants && (leads || !self.repeated)
+    }
+}
+
+impl Landing {
+    pub(super) fn of(entry: Result<Entry, FetchError>, fill_id: FillId) -> Self {
+        match entry {
+            Ok(entry) => Self::Arrived(Arc::new(entry)),
+            Err(error) => Self::Failed {
+                error: Arc::new(error),
+                fill_id,
+            },
+        }
+    }
+
+    pub(super) fn is_outage(&self) -> bool {
+        match self {
+            Self::Arrived(_) => false,
+            Self::Failed { error, .. } => error.verdict() == Verdict::Outage,
+        }
+    }
+
+    /// Whether asking once more may help, and is not what Atlas or our own limits forbid.
+    pub(super) fn is_transient(&self) -> bool {
+        let Self::Failed { error, .. } = self else {
+            return false;
+        };
+        match &error.reason {
+            FetchFailure::Atlas(answer) => answer.status.is_server_error(),
+            FetchFailure::Inconsistent
+            | FetchFailure::InvalidResponse(_)
+            | FetchFailure::Timeout
+            | FetchFailure::Unreachable => true,
+            FetchFailure::BreakerOpen { .. }
+            | FetchFailure::Busy { .. }
+            | FetchFailure::Credential(_)
+            | FetchFailure::NoCredential
+            | FetchFailure::RateLimited { .. }
+            | FetchFailure::Tls => false,
+        }
+    }
+}

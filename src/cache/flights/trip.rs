@@ -1,0 +1,131 @@
+//! The task that walks: a trip and a way to ask Atlas go in; what each walk brings is landed.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::super::Errand;
+use super::super::FillId;
+use super::super::Inner;
+use super::super::entry::Circumstances;
+use super::super::rendered::Address;
+use super::seat::Landing;
+use super::seat::Progress;
+use crate::atlas::Question;
+use crate::upstream::FetchError;
+use crate::upstream::Fetched;
+use crate::upstream::Urgency;
+
+/// Removes a flight whose task died, or was never run, so that the next asker starts another.
+pub(super) struct Tower {
+    inner: Arc<Inner>,
+    question: Question,
+    landed: bool,
+}
+
+/// What a flight's task needs to know.
+pub(super) struct Trip {
+    tower: Tower,
+    home: Home,
+    urgency: Urgency,
+    progress: watch::Sender<Progress>,
+}
+
+/// What [`Address`] borrows, for a task.
+struct Home {
+    scheme: String,
+    host: String,
+    root: String,
+}
+
+/// Walks until there is nothing left to walk for.
+pub(super) async fn fly<F, Fut>(trip: Trip, fetch: F)
+where
+    F: Fn(Errand) -> Fut + Send + 'static,
+    Fut: Future<Output = Result<Fetched, FetchError>> + Send + 'static,
+{
+    let Trip {
+        mut tower,
+        home,
+        mut urgency,
+        progress,
+    } = trip;
+    loop {
+        let now = tower.inner.clock.now();
+        let of = Circumstances {
+            question: &tower.question,
+            address: home.address(),
+            fill_id: FillId::mint(now),
+            began: now.elapsed,
+            ahead: urgency == Urgency::RefreshAhead,
+        };
+        let fetched = fetch(Errand {
+            question: tower.question.clone(),
+            fill_id: of.fill_id,
+            urgency,
+        })
+        .await;
+        let landing = Landing::of(tower.inner.entry(of, fetched), of.fill_id);
+        match tower.inner.land(&tower.question, landing, &progress) {
+            Some(next) => urgency = next,
+            None => break,
+        }
+    }
+    tower.landed = true;
+}
+
+impl Tower {
+    pub(super) fn watch(inner: &Arc<Inner>, question: &Question) -> Self {
+        inner.metrics.walks.inc();
+        Self {
+            inner: Arc::clone(inner),
+            question: question.clone(),
+            landed: false,
+        }
+    }
+}
+
+impl Drop for Tower {
+    fn drop(&mut self) {
+        let metrics = &self.inner.metrics;
+        metrics.walks.dec();
+        if !self.landed {
+            metrics.walks_died.inc();
+            self.inner.flights.lock().remove(&self.question);
+        }
+    }
+}
+
+impl Trip {
+    pub(super) fn new(
+        tower: Tower,
+        address: Address<'_>,
+        urgency: Urgency,
+        progress: watch::Sender<Progress>,
+    ) -> Self {
+        Self {
+            tower,
+            home: Home::of(address),
+            urgency,
+            progress,
+        }
+    }
+}
+
+impl Home {
+    fn of(address: Address<'_>) -> Self {
+        Self {
+            scheme: address.scheme.to_owned(),
+            host: address.host.to_owned(),
+            root: address.root.to_owned(),
+        }
+    }
+
+    fn address(&self) -> Address<'_> {
+        Address {
+            scheme: &self.scheme,
+            host: &self.host,
+            root: &self.root,
+        }
+    }
+}
