@@ -176,7 +176,9 @@ impl Inner {
             return Boarded::Seat(self.flights.seat(flight, wants, leads));
         }
         // A flight may have landed since memory was asked.
-        if let Some(answer) = self.recall(question, ask) {
+        if self.store.knows(question)
+            && let Some(answer) = self.recall(question, ask)
+        {
             return Boarded::Answered(Box::new(answer));
         }
         if self.flights.is_full(None) {
@@ -251,12 +253,11 @@ impl Inner {
             table.remove(question);
             return None;
         }
-        if let Landing::Arrived(entry) = &landing
-            && flight.softened >= flight.walk
-        {
-            entry.soften();
-        }
         self.remember(question, &landing, flight.began, now);
+        if flight.softened >= flight.walk {
+            // As if it had landed before the purge.
+            self.store.soften(question);
+        }
         let brought = Progress {
             walk: flight.walk,
             repeated: flight.is_repeated(&landing),

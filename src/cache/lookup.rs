@@ -60,7 +60,12 @@ impl Inner {
         F: Fn(Errand) -> Fut + Send + 'static,
         Fut: Future<Output = Result<Fetched, FetchError>> + Send + 'static,
     {
-        let old = match self.recollect(question, ask) {
+        let recollection = if self.store.knows(question) {
+            self.recollect(question, ask)
+        } else {
+            Recollection::Ask { old: None }
+        };
+        let old = match recollection {
             Recollection::Answer(answer) => return answer,
             Recollection::Due(found) => {
                 if found.entry.begin_succession() {

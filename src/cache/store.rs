@@ -80,6 +80,14 @@ impl Store {
         self.absent.get(question)
     }
 
+    /// Whether anything is known. Unlike [`Store::get`] this is no sign of use: what is asked for once
+    /// must not look as if it were asked for three times, or a flood would push out what is in use.
+    pub(super) fn knows(&self, question: &Question) -> bool {
+        self.kept.contains_key(question)
+            || self.recent.contains_key(question)
+            || self.absent.contains_key(question)
+    }
+
     /// Keeps `entry` unless it is too heavy.
     pub(super) fn put(&self, question: &Question, entry: &Arc<Entry>) {
         self.absent.invalidate(question);
@@ -205,7 +213,7 @@ impl Absence {
     }
 }
 
-fn weight(question: &Question, entry: usize) -> u32 {
+pub(super) fn weight(question: &Question, entry: usize) -> u32 {
     let weight = OVERHEAD + question.username.as_str().len() + entry;
     u32::try_from(weight).unwrap_or(u32::MAX)
 }

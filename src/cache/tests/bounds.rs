@@ -1,0 +1,161 @@
+//! What the memory holds is bounded, and what is in use stays in it.
+
+use std::collections::HashSet;
+
+use http::StatusCode;
+use proptest::prelude::*;
+
+use super::super::*;
+use super::stage::Stage;
+use super::stage::Word;
+use super::stage::list;
+use super::stage::question;
+use crate::atlas::Username;
+
+/// A memory with `count` lists in use and room for `room_for`, one of those lists, and the questions.
+async fn lists_in_use(count: usize, room_for: u64) -> (Store, Arc<Entry>, Vec<Question>) {
+    let stage = Stage::new(Config::default());
+    let certificate = "c".repeat(150);
+    stage.atlas.says(list(&[&certificate, &certificate]));
+    let entry = stage.ask("app").await.unwrap().entry;
+    let used: Vec<Question> = (0..count)
+        .map(|number| question(&format!("used-{number}")))
+        .collect();
+    let weight = store::weight(&used[0], entry.weight());
+    let store = Store::new(u64::from(weight) * room_for * 16 / 15);
+    for question in &used {
+        store.put(question, &entry);
+    }
+    for _ in 0..8 {
+        for question in &used {
+            store.get(question);
+        }
+    }
+    (store, entry, used)
+}
+
+#[tokio::test]
+async fn n15_a_flood_of_names_does_not_push_out_what_is_in_use() {
+    let (store, entry, used) = lists_in_use(1_000, 1_250).await;
+    for wave in 0..50 {
+        for (at, used) in used.iter().enumerate() {
+            let flood = question(&format!("flood-{wave}-{at}"));
+            if store.get(&flood).is_none() {
+                store.put(&flood, &entry);
+            }
+            // Every second question is for something in use.
+            store.get(used);
+        }
+    }
+    let left = used.iter().filter(|used| store.get(used).is_some()).count();
+    assert!(left >= 900, "{left} of 1000 are left");
+    let size = store.size();
+    assert!(size.lists <= 1_300, "{size:?}");
+}
+
+#[tokio::test]
+async fn a_newcomer_finds_a_place_although_everybody_else_is_in_use() {
+    let (store, entry, _used) = lists_in_use(1_000, 1_000).await;
+    for number in 0..100 {
+        let newcomer = question(&format!("new-{number}"));
+        assert!(store.get(&newcomer).is_none());
+        store.put(&newcomer, &entry);
+        for earlier in (0..=number).rev().take(20) {
+            let earlier = question(&format!("new-{earlier}"));
+            assert!(store.get(&earlier).is_some(), "{number} cost a walk again");
+        }
+    }
+}
+
+#[tokio::test]
+async fn t21_one_giant_list_pushes_out_nobody() {
+    let (store, _entry, used) = lists_in_use(1_000, 1_000).await;
+    let stage = Stage::new(Config {
+        max_size: crate::settings::Size::mebibytes(1),
+        ..Config::default()
+    });
+    let certificate = "c".repeat(1_000);
+    let certificates: Vec<&str> = (0..300).map(|_| certificate.as_str()).collect();
+    stage.atlas.says(list(&certificates));
+    let found = stage.ask("giant").await.unwrap();
+    // It is answered, but not remembered, and says so.
+    assert_eq!(found.status(stage.hands.now()).to_string(), "fwd=miss");
+    assert_eq!(stage.ask("giant").await.unwrap().source, Source::Miss);
+    store.put(&question("giant"), &found.entry);
+    let left = used.iter().filter(|used| store.get(used).is_some()).count();
+    assert!(left >= 990, "{left} of 1000 are left");
+}
+
+#[tokio::test]
+async fn l02_a_flood_of_names_that_do_not_exist_stays_in_its_own_small_room() {
+    let (store, _entry, used) = lists_in_use(100, 100).await;
+    let stage = Stage::new(Config::default());
+    let missing = StatusCode::NOT_FOUND;
+    stage.atlas.says(Word::Refusal(missing, "USER_NOT_FOUND"));
+    let Err(NotFound::Fetch { error, fill_id, .. }) = stage.ask("nobody").await else {
+        panic!("somebody was found");
+    };
+    for number in 0..100_000 {
+        let absence = store::Absence {
+            error: Arc::clone(&error),
+            fill_id,
+            began: Duration::ZERO,
+            until: Duration::MAX,
+        };
+        store.put_absence(&question(&format!("nobody-{number}")), absence);
+    }
+    assert!(used.iter().all(|used| store.get(used).is_some()));
+    let size = store.size();
+    assert!(size.bytes <= (16 << 20) + (1 << 20), "{size:?}");
+}
+
+#[tokio::test]
+async fn l04_one_missing_name_asked_ten_thousand_times_is_asked_of_atlas_once() {
+    let stage = Stage::new(Config::default());
+    let missing = StatusCode::NOT_FOUND;
+    stage.atlas.says(Word::Refusal(missing, "USER_NOT_FOUND"));
+    for _ in 0..10_000 {
+        stage.ask("nobody").await.unwrap_err();
+    }
+    assert_eq!(stage.atlas.walks(), 1);
+}
+
+#[tokio::test]
+async fn a_sweep_takes_what_may_not_be_served_any_more_and_nothing_else() {
+    let stage = Stage::new(Config::default());
+    stage.ask("old").await.unwrap();
+    let missing = StatusCode::NOT_FOUND;
+    stage.atlas.says(Word::Refusal(missing, "USER_NOT_FOUND"));
+    stage.ask("nobody").await.unwrap_err();
+    stage.pass(3_600);
+    stage.atlas.says(list(&["one"]));
+    stage.ask("young").await.unwrap();
+    stage.cache.sweep(stage.hands.now());
+    stage.cache.measure();
+    assert_eq!(stage.metrics.entries.get(), 2, "an old list may be served");
+    stage.pass(331);
+    stage.cache.sweep(stage.hands.now());
+    stage.cache.measure();
+    assert_eq!(stage.metrics.entries.get(), 1);
+    assert!(stage.metrics.bytes.get() > 500);
+}
+
+proptest! {
+    #[test]
+    fn c14_different_questions_are_different_keys(
+        one in "[a/%2F=]{1,6}", other in "[a/%2F=]{1,6}", projects in any::<(bool, bool)>(),
+    ) {
+        let (Ok(one), Ok(other)) = (one.parse::<Username>(), other.parse::<Username>()) else {
+            return Ok(());
+        };
+        let project = |first: bool| {
+            let id = if first { "000000000000000000000001" } else { "000000000000000000000002" };
+            id.parse().unwrap()
+        };
+        let one = Question { project: project(projects.0), username: one };
+        let other = Question { project: project(projects.1), username: other };
+        let same = one.username.as_str() == other.username.as_str() && projects.0 == projects.1;
+        let keys: HashSet<Question> = [one, other].into_iter().collect();
+        prop_assert_eq!(keys.len(), if same { 1 } else { 2 });
+    }
+}

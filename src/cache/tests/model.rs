@@ -1,0 +1,505 @@
+//! The whole cache against a simple model: random questions, faults, purges, hang-ups and hours.
+//!
+//! Each walk reads what Atlas says at the moment it begins and writes that into a log; each answer is
+//! then judged by that log alone.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::Mutex;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
+use http::StatusCode;
+use proptest::prelude::*;
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+use super::super::*;
+use super::stage::ADDRESS;
+use super::stage::START;
+use crate::atlas::Certificate;
+use crate::atlas::CertificateList;
+use crate::atlas::Timestamp;
+use crate::clock::Hands;
+use crate::upstream::AtlasAnswer;
+use crate::upstream::FetchFailure;
+use crate::upstream::Verdict;
+use crate::upstream::Walk;
+
+/// The keys: alike enough to be mixed up, and one in another project.
+const KEYS: [(&str, &str); 4] = [
+    ("32b6e34b3d91647abb20e7b8", "a"),
+    ("32b6e34b3d91647abb20e7b8", "a/b"),
+    ("32b6e34b3d91647abb20e7b8", "A"),
+    ("32b6e34b3d91647abb20e7b9", "a"),
+];
+
+#[derive(Clone, Debug)]
+enum Step {
+    Ask { key: usize, wish: bool },
+    HangUp { caller: usize },
+    Atlas { key: usize, word: Word },
+    EndOneWalk,
+    Pass { seconds: u64 },
+    SetCalendar { by: i64 },
+    Purge { key: Option<usize>, soft: bool },
+    Sweep,
+}
+
+/// What Atlas says of a key.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Word {
+    /// So many certificates, one of which ends in so many seconds.
+    List {
+        certificates: u8,
+        first_ends_in: u16,
+    },
+    Denied,
+    Missing,
+    Down,
+    Limited,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Log {
+    key: usize,
+    /// Where in the order of all events the walk began and ended.
+    began: u64,
+    ended: Option<u64>,
+    read_at: Moment,
+    ended_at: Duration,
+    word: Word,
+}
+
+struct Scene {
+    words: [Word; KEYS.len()],
+    /// Counts events, so that "before" and "after" are exact although the clock stands still.
+    event: u64,
+    walks: HashMap<FillId, Log>,
+    under_way: [u32; KEYS.len()],
+}
+
+struct World {
+    cache: Cache,
+    hands: Hands,
+    scene: Arc<Mutex<Scene>>,
+    gate: Arc<Semaphore>,
+    callers: Vec<Caller>,
+    /// The event at which each key was last purged, softly or not, and not softly.
+    purged: [u64; KEYS.len()],
+    purged_hard: [u64; KEYS.len()],
+}
+
+struct Caller {
+    key: usize,
+    answer: LocalBoxFuture<'static, Result<Found, NotFound>>,
+}
+
+fn config() -> Config {
+    Config {
+        ttl: Duration::from_secs(100),
+        stale_if_error: Duration::from_mins(5),
+        ..Config::default()
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        let (clock, hands) = Clock::manual(Timestamp::from_seconds(START));
+        let list = Word::List {
+            certificates: 2,
+            first_ends_in: 9_999,
+        };
+        Self {
+            cache: Cache::new(config(), clock, CacheMetrics::default(), TaskTracker::new()),
+            hands,
+            scene: Arc::new(Mutex::new(Scene {
+                words: [list; KEYS.len()],
+                event: 1,
+                walks: HashMap::new(),
+                under_way: [0; KEYS.len()],
+            })),
+            gate: Arc::new(Semaphore::new(0)),
+            callers: Vec::new(),
+            purged: [0; KEYS.len()],
+            purged_hard: [0; KEYS.len()],
+        }
+    }
+
+    async fn take(&mut self, step: Step) {
+        match step {
+            Step::Ask { key, wish } => self.ask(key, wish),
+            Step::HangUp { caller } => {
+                if !self.callers.is_empty() {
+                    self.callers.swap_remove(caller % self.callers.len());
+                }
+            }
+            Step::Atlas { key, word } => self.scene.lock().unwrap().words[key] = word,
+            Step::EndOneWalk => {
+                let under_way: u32 = self.scene.lock().unwrap().under_way.iter().sum();
+                if under_way > 0 {
+                    self.gate.add_permits(1);
+                }
+            }
+            Step::Pass { seconds } => self.hands.advance(Duration::from_secs(seconds)),
+            Step::SetCalendar { by } => {
+                let wall = self.hands.now().wall.micros() + by * 1_000_000;
+                self.hands.set_wall(Timestamp::from_micros(wall));
+            }
+            Step::Purge { key, soft } => self.purge(key, soft),
+            Step::Sweep => self.cache.sweep(self.hands.now()),
+        }
+        self.hear().await;
+    }
+
+    fn ask(&mut self, key: usize, wish: bool) {
+        let ask = Ask {
+            address: ADDRESS,
+            wish: if wish { Wish::Refresh } else { Wish::Any },
+            now: self.hands.now(),
+        };
+        let (cache, hands) = (self.cache.clone(), self.hands.clone());
+        let (scene, gate) = (Arc::clone(&self.scene), Arc::clone(&self.gate));
+        let expected = self.expected_hit(key, ask);
+        let answer = Box::pin(async move {
+            let fetch = move |errand: Errand| {
+                walk(
+                    Arc::clone(&scene),
+                    Arc::clone(&gate),
+                    hands.clone(),
+                    (key, errand),
+                )
+            };
+            cache.0.look_up(&asked(key), ask, fetch).await
+        });
+        let mut caller = Caller { key, answer };
+        if let Some(fill_id) = expected {
+            let answer = caller.answer.as_mut().now_or_never();
+            let found = answer
+                .expect("a fresh list was not served at once")
+                .unwrap();
+            assert_eq!(found.entry.fill_id(), fill_id);
+            assert!(matches!(found.source, Source::Hit | Source::RefreshedAhead));
+            self.judge(key, Ok(found));
+        } else {
+            self.callers.push(caller);
+        }
+    }
+
+    /// The list that must be served at once, where that is plain: the last walk of the key brought it,
+    /// it is younger than every share of chance allows, and nothing was purged since.
+    fn expected_hit(&self, key: usize, ask: Ask<'_>) -> Option<FillId> {
+        let scene = self.scene.lock().unwrap();
+        let last = scene
+            .walks
+            .iter()
+            .filter(|(_, log)| log.key == key && log.ended.is_some())
+            .max_by_key(|(_, log)| log.ended);
+        let (fill_id, log) = last?;
+        let age = log.age(ask.now);
+        let plain = matches!(log.word, Word::List { .. })
+            && ask.wish == Wish::Any
+            && scene.under_way[key] == 0
+            && age < config().ttl * 9 / 10
+            && log.began > self.purged[key];
+        plain.then_some(*fill_id)
+    }
+
+    fn purge(&mut self, key: Option<usize>, soft: bool) {
+        let what = key.map_or(Purge::All, |key| Purge::Key(asked(key)));
+        self.cache.purge(&what, soft);
+        let event = self.scene.lock().unwrap().next();
+        for at in 0..KEYS.len() {
+            if key.is_none_or(|key| key == at) {
+                // A softly purged list may still be served in an outage.
+                self.purged[at] = event;
+                if !soft {
+                    self.purged_hard[at] = event;
+                }
+            }
+        }
+    }
+
+    /// Lets tasks run and takes the answers that have come.
+    async fn hear(&mut self) {
+        for _ in 0..32 {
+            tokio::task::yield_now().await;
+        }
+        let mut waiting = Vec::new();
+        for mut caller in std::mem::take(&mut self.callers) {
+            match caller.answer.as_mut().now_or_never() {
+                Some(answer) => self.judge(caller.key, answer),
+                None => waiting.push(caller),
+            }
+        }
+        self.callers = waiting;
+        for _ in 0..32 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn judge(&self, key: usize, answer: Result<Found, NotFound>) {
+        match answer {
+            Ok(found) => self.judge_list(key, &found),
+            Err(NotFound::Fetch {
+                error,
+                fill_id,
+                source,
+                ..
+            }) => {
+                let scene = self.scene.lock().unwrap();
+                let log = scene.walks[&fill_id];
+                assert_eq!(log.key, key, "crossed keys");
+                assert!(!matches!(log.word, Word::List { .. }));
+                if source == Source::Negative {
+                    let since = self.hands.now().elapsed.saturating_sub(log.ended_at);
+                    assert_eq!(error.verdict(), Verdict::Missing);
+                    assert!(since < config().negative_ttl);
+                    assert!(log.began > self.purged[key], "a purged absence was served");
+                }
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    fn judge_list(&self, key: usize, found: &Found) {
+        let now = self.hands.now();
+        let scene = self.scene.lock().unwrap();
+        let log = scene.walks[&found.entry.fill_id()];
+        let usual = found.entry.usual(&asked(key), ADDRESS, now.wall);
+        let document: serde_json::Value = serde_json::from_slice(&usual.body).unwrap();
+        let results = document["results"].as_array().unwrap();
+
+        assert_eq!(log.key, key, "crossed keys");
+        for certificate in results {
+            assert_eq!(certificate["key"], key);
+            let not_after = certificate["notAfter"].as_i64().unwrap();
+            assert!(Timestamp::from_seconds(not_after) > now.wall, "G1");
+        }
+        let listed = log.certificates();
+        let unexpired = listed.iter().filter(|end| **end > now.wall);
+        assert_eq!(results.len(), unexpired.count(), "something is missing");
+        assert_eq!(document["totalCount"], results.len());
+        assert_eq!(usual.etag, found.entry.tag(now.wall).header(""));
+
+        let age = found.age(now);
+        assert_eq!(age, log.age(now), "a false age");
+        let ttl = config().ttl * 11 / 10;
+        match found.source {
+            Source::Hit | Source::RefreshedAhead => {
+                assert!(age <= ttl, "G5: {age:?}");
+                assert!(log.began > self.purged[key], "a purged list was a hit");
+            }
+            Source::Stale(staleness) => {
+                assert!(age <= ttl + config().stale_if_error, "G5: {age:?}");
+                let fails = scene
+                    .last_of(key)
+                    .is_some_and(|last| matches!(last.word, Word::Down | Word::Limited));
+                assert!(
+                    fails || (staleness == Staleness::Slow && scene.under_way[key] > 0),
+                    "stale although Atlas answers"
+                );
+            }
+            Source::Collapsed | Source::Forced | Source::Miss | Source::Renewed => {}
+            Source::Negative => panic!("a list is no absence"),
+        }
+        assert!(log.began > self.purged_hard[key], "G7");
+        let denied = scene.walks.values().any(|other| {
+            other.key == key
+                && matches!(other.word, Word::Denied | Word::Missing)
+                && other.ended.is_some()
+                && other.began > log.began
+        });
+        assert!(!denied, "a list outlived a denial");
+    }
+}
+
+impl Scene {
+    fn next(&mut self) -> u64 {
+        self.event += 1;
+        self.event
+    }
+
+    /// The walk of a key that ended last.
+    fn last_of(&self, key: usize) -> Option<&Log> {
+        let of_key = self.walks.values().filter(|log| log.key == key);
+        of_key
+            .filter(|log| log.ended.is_some())
+            .max_by_key(|log| log.ended)
+    }
+}
+
+impl Log {
+    fn age(&self, now: Moment) -> Duration {
+        now.elapsed.saturating_sub(self.read_at.elapsed)
+    }
+
+    /// What Atlas brings in the end.
+    fn outcome(&self) -> Result<Fetched, FetchError> {
+        let walk = Walk {
+            credential: "platform".into(),
+            calls: 1,
+            pages: 1,
+            duration: Duration::ZERO,
+            status: None,
+        };
+        let atlas = |status, code: &str| {
+            FetchFailure::Atlas(AtlasAnswer {
+                status,
+                body: Bytes::new(),
+                error_code: Some(code.into()),
+                retry_after: None,
+            })
+        };
+        let reason = match self.word {
+            Word::List { .. } => {
+                return Ok(Fetched {
+                    list: self.list(),
+                    answered_at: self.read_at,
+                    walk,
+                });
+            }
+            Word::Denied => atlas(StatusCode::FORBIDDEN, "ACCESS_FORBIDDEN"),
+            Word::Missing => atlas(StatusCode::NOT_FOUND, "USER_NOT_FOUND"),
+            Word::Down => FetchFailure::Unreachable,
+            Word::Limited => FetchFailure::RateLimited {
+                retry_after: Duration::from_secs(1),
+            },
+        };
+        Err(FetchError { reason, walk })
+    }
+
+    fn list(&self) -> CertificateList {
+        let (key, ends) = (self.key, self.certificates());
+        let texts: Vec<String> = ends
+            .iter()
+            .map(|end| format!("{{\"key\":{key},\"notAfter\":{}}}", end.seconds()))
+            .collect();
+        let certificates = texts.iter().zip(&ends).map(|(json, end)| Certificate {
+            json,
+            not_after: *end,
+        });
+        CertificateList::join(certificates).unwrap()
+    }
+
+    /// The `notAfter` of each certificate that Atlas listed.
+    fn certificates(&self) -> Vec<Timestamp> {
+        let Word::List {
+            certificates,
+            first_ends_in,
+        } = self.word
+        else {
+            return Vec::new();
+        };
+        let read_at = self.read_at.wall.seconds();
+        (0..certificates)
+            .map(|at| {
+                let lasts = if at == 0 {
+                    first_ends_in.into()
+                } else {
+                    1_000_000
+                };
+                Timestamp::from_seconds(read_at + lasts)
+            })
+            .collect()
+    }
+}
+
+fn asked(key: usize) -> Question {
+    let (project, name) = KEYS[key];
+    Question {
+        project: project.parse().unwrap(),
+        username: name.parse().unwrap(),
+    }
+}
+
+/// One walk: reads what Atlas says as it begins, and ends when the gate lets it.
+async fn walk(
+    scene: Arc<Mutex<Scene>>,
+    gate: Arc<Semaphore>,
+    hands: Hands,
+    (key, errand): (usize, Errand),
+) -> Result<Fetched, FetchError> {
+    assert_eq!(errand.question, asked(key));
+    let log = {
+        let mut scene = scene.lock().unwrap();
+        scene.under_way[key] += 1;
+        assert_eq!(scene.under_way[key], 1, "two walks of one key at once");
+        let log = Log {
+            key,
+            began: scene.next(),
+            ended: None,
+            read_at: hands.now(),
+            ended_at: Duration::ZERO,
+            word: scene.words[key],
+        };
+        scene.walks.insert(errand.fill_id, log);
+        log
+    };
+    gate.acquire().await.unwrap().forget();
+    {
+        let mut scene = scene.lock().unwrap();
+        scene.under_way[key] -= 1;
+        let event = scene.next();
+        let log = scene.walks.get_mut(&errand.fill_id).unwrap();
+        log.ended = Some(event);
+        log.ended_at = hands.now().elapsed;
+    }
+    log.outcome()
+}
+
+fn word() -> impl Strategy<Value = Word> {
+    prop_oneof![
+        4 => (0_u8..4, 1_u16..400).prop_map(|(certificates, first_ends_in)| Word::List {
+            certificates,
+            first_ends_in,
+        }),
+        1 => Just(Word::Denied),
+        1 => Just(Word::Missing),
+        3 => Just(Word::Down),
+        1 => Just(Word::Limited),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let key = 0..KEYS.len();
+    let purged = prop_oneof![key.clone().prop_map(Some), Just(None)];
+    prop_oneof![
+        8 => (key.clone(), prop::bool::weighted(0.2))
+            .prop_map(|(key, wish)| Step::Ask { key, wish }),
+        2 => (0_usize..16).prop_map(|caller| Step::HangUp { caller }),
+        3 => (key, word()).prop_map(|(key, word)| Step::Atlas { key, word }),
+        6 => Just(Step::EndOneWalk),
+        4 => (0_u64..8).prop_map(|seconds| Step::Pass { seconds }),
+        3 => (0_u64..150).prop_map(|seconds| Step::Pass { seconds }),
+        1 => (-500_i64..500).prop_map(|by| Step::SetCalendar { by }),
+        2 => (purged, any::<bool>()).prop_map(|(key, soft)| Step::Purge { key, soft }),
+        1 => Just(Step::Sweep),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(384))]
+
+    #[test]
+    fn whatever_happens_answers_are_true_fresh_separate_and_purged(
+        steps in prop::collection::vec(step(), 1..100),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let mut world = World::new();
+            for step in steps {
+                world.take(step).await;
+            }
+            // Whoever still waits is answered once the walks end, and no walk goes on for ever.
+            world.gate.add_permits(10_000);
+            for _ in 0..16 {
+                world.hear().await;
+            }
+            assert!(world.callers.is_empty(), "somebody waits for ever");
+            let under_way = world.scene.lock().unwrap().under_way;
+            assert_eq!(under_way, [0; KEYS.len()]);
+        });
+    }
+}
