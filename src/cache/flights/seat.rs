@@ -135,6 +135,7 @@ impl Landing {
         };
         match &error.reason {
             FetchFailure::Atlas(answer) => answer.status.is_server_error(),
+            FetchFailure::NoDocument { status, .. } => status.is_server_error(),
             FetchFailure::Inconsistent
             | FetchFailure::InvalidResponse(_)
             | FetchFailure::Timeout

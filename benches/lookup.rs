@@ -1,0 +1,175 @@
+//! The cache's part of a hit, piece by piece: what is fresh, what is found, what is sent.
+//!
+//! `cargo bench --bench lookup`
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a bench that cannot be set up has nothing to say"
+)]
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use atlas_cert_gateway::atlas::Certificate;
+use atlas_cert_gateway::atlas::CertificateList;
+use atlas_cert_gateway::atlas::Question;
+use atlas_cert_gateway::atlas::Timestamp;
+use atlas_cert_gateway::cache::Address;
+use atlas_cert_gateway::cache::Ask;
+use atlas_cert_gateway::cache::Cache;
+use atlas_cert_gateway::cache::Config;
+use atlas_cert_gateway::cache::Tag;
+use atlas_cert_gateway::cache::Wish;
+use atlas_cert_gateway::cache::freshness::Lifetime;
+use atlas_cert_gateway::clock::Clock;
+use atlas_cert_gateway::identity::Caller;
+use atlas_cert_gateway::policy::Permit;
+use atlas_cert_gateway::policy::Policy;
+use atlas_cert_gateway::telemetry::metrics::cache::CacheMetrics;
+use atlas_cert_gateway::upstream::Fetched;
+use atlas_cert_gateway::upstream::Walk;
+use criterion::Criterion;
+use criterion::criterion_group;
+use criterion::criterion_main;
+use tokio_util::task::TaskTracker;
+
+const KEYS: usize = 1_000;
+const ADDRESS: Address<'static> = Address {
+    scheme: "http",
+    host: "127.0.0.1:8080",
+    root: "/api/atlas/v2",
+};
+
+fn list(certificates: usize) -> CertificateList {
+    let texts: Vec<String> = (0..certificates)
+        .map(|id| {
+            format!(
+                "{{\"_id\":{},\"createdAt\":\"2026-05-12T02:06:35Z\",\"groupId\":\
+                 \"32b6e34b3d91647abb20e7b8\",\"notAfter\":\"2099-08-10T02:06:35Z\",\
+                 \"subject\":\"CN=payments-1\"}}",
+                2_558_523_591_213_958_694_u64 + u64::try_from(id).unwrap()
+            )
+        })
+        .collect();
+    CertificateList::join(texts.iter().map(|json| Certificate {
+        json,
+        not_after: Timestamp::parse("2099-08-10T02:06:35Z").unwrap(),
+    }))
+    .unwrap()
+}
+
+fn permits() -> Vec<Permit> {
+    let rules =
+        "[[rules]]\nname = \"all\"\nsubjects = [\"*\"]\nprojects = [\"*\"]\nusernames = [\"*\"]";
+    let policy = Policy::build(&toml::from_str(rules).unwrap()).unwrap();
+    let caller = Caller {
+        subject: "payments-1".into(),
+        issuer: "https://idp.example".into(),
+        client_id: None,
+        token_id: None,
+        scopes: Box::default(),
+        expires_at: Timestamp::from_seconds(i64::MAX / 1_000_000),
+    };
+    (0..KEYS)
+        .map(|number| {
+            let question = Question {
+                project: "32b6e34b3d91647abb20e7b8".parse().unwrap(),
+                username: format!("CN=payments-{number}").parse().unwrap(),
+            };
+            policy.authorize(&caller, &question).unwrap()
+        })
+        .collect()
+}
+
+/// A memory that knows every key.
+fn filled(clock: &Clock, permits: &[Permit]) -> Cache {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let (metrics, tasks) = (CacheMetrics::default(), TaskTracker::new());
+    let cache = Cache::new(Config::default(), clock.clone(), metrics, tasks);
+    for permit in permits {
+        let ask = ask(clock);
+        let fetch = move |_| async move {
+            Ok(Fetched {
+                list: list(2),
+                answered_at: ask.now,
+                walk: Walk {
+                    credential: "platform".into(),
+                    calls: 2,
+                    pages: 1,
+                    duration: Duration::from_millis(50),
+                    status: None,
+                },
+            })
+        };
+        runtime.block_on(cache.look_up(permit, ask, fetch)).unwrap();
+    }
+    cache
+}
+
+fn ask(clock: &Clock) -> Ask<'static> {
+    Ask {
+        address: ADDRESS,
+        wish: Wish::Any,
+        now: clock.now(),
+    }
+}
+
+fn found(criterion: &mut Criterion) {
+    let (clock, permits) = (Clock::system(), permits());
+    let cache = filled(&clock, &permits);
+    let ask = ask(&clock);
+    let mut turn = permits.iter().cycle();
+    criterion.bench_function("peek, one of 1,000 keys", |bencher| {
+        bencher.iter(|| black_box(cache.peek(turn.next().unwrap(), ask)));
+    });
+    criterion.bench_function("peek, and the usual answer with its ETag", |bencher| {
+        bencher.iter(|| {
+            let permit = turn.next().unwrap();
+            let found = cache.peek(permit, ask).unwrap().unwrap();
+            black_box(found.entry.usual(permit.question(), ADDRESS, ask.now.wall))
+        });
+    });
+}
+
+fn sent(criterion: &mut Criterion) {
+    let (clock, permits) = (Clock::system(), permits());
+    let cache = filled(&clock, &permits);
+    let (ask, permit) = (ask(&clock), permits.first().unwrap());
+    let (now, question) = (ask.now, permit.question());
+    let found = cache.peek(permit, ask).unwrap().unwrap();
+    criterion.bench_function("the usual answer with its ETag", |bencher| {
+        bencher.iter(|| black_box(found.entry.usual(question, ADDRESS, now.wall)));
+    });
+    criterion.bench_function("the usual answer, made for another address", |bencher| {
+        let mut hosts = ["a.example", "b.example"].iter().cycle();
+        bencher.iter(|| {
+            let host = hosts.next().unwrap();
+            let address = Address { host, ..ADDRESS };
+            black_box(found.entry.usual(question, address, now.wall))
+        });
+    });
+    criterion.bench_function("Cache-Status and Age", |bencher| {
+        bencher.iter(|| black_box((found.status(now).to_string(), found.age(now))));
+    });
+}
+
+fn decided(criterion: &mut Criterion) {
+    criterion.bench_function("freshness", |bencher| {
+        let lifetime = Lifetime::pick(&Config::default(), 7);
+        bencher.iter(|| {
+            let age = black_box(Duration::from_secs(100));
+            black_box(lifetime.judge(age, Duration::from_hours(1)))
+        });
+    });
+    for certificates in [2, 1_203] {
+        let list = list(certificates);
+        criterion.bench_function(&format!("ETag of {certificates} certificates"), |bencher| {
+            bencher.iter(|| black_box(Tag::of(list.iter())));
+        });
+    }
+}
+
+criterion_group!(benches, found, sent, decided);
+criterion_main!(benches);
