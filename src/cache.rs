@@ -180,6 +180,13 @@ impl Cache {
         self.0.recall(permit.question(), ask)
     }
 
+    /// Whether [`Cache::look_up`] would ask Atlas, or wait for a walk, before it answers. Where
+    /// [`Cache::peek`] says nothing it need not: an answer may come from memory while its successor
+    /// is fetched.
+    pub fn would_ask(&self, permit: &Permit, ask: Ask<'_>) -> bool {
+        self.0.would_ask(permit.question(), ask.granted(permit))
+    }
+
     /// The answer from memory, or that of a walk which `fetch` makes.
     ///
     /// `fetch` runs in a task of its own, at most once per key at a time, whoever leaves meanwhile. It

@@ -50,6 +50,11 @@ impl Inner {
         }
     }
 
+    pub(super) fn would_ask(&self, question: &Question, ask: Ask<'_>) -> bool {
+        !self.store.knows(question)
+            || matches!(self.recollect(question, ask), Recollection::Ask { .. })
+    }
+
     pub(super) async fn look_up<F, Fut>(
         self: &Arc<Self>,
         question: &Question,
@@ -119,8 +124,8 @@ impl Inner {
             freshness = entry.freshness(now, self.config.load().stale_if_error);
         }
         match freshness {
-            Freshness::Due if entry.wants_successor(now) => Recollection::Due(self.hit(entry)),
-            Freshness::Fresh | Freshness::Due => Recollection::Answer(Ok(self.hit(entry))),
+            Freshness::Due if entry.wants_successor(now) => Recollection::Due(hit(entry)),
+            Freshness::Fresh | Freshness::Due => Recollection::Answer(Ok(hit(entry))),
             Freshness::Stale if entry.failed_within(now, STALE_PAUSE) => {
                 Recollection::Answer(Ok(self.old(entry, Staleness::Error, 0)))
             }
@@ -139,8 +144,6 @@ impl Inner {
         if insisting || elapsed >= absence.until {
             return Recollection::Ask { old: None };
         }
-        let calls = absence.error.walk.calls;
-        self.metrics.calls_saved.inc_by(calls.into());
         Recollection::Answer(Err(NotFound::Fetch {
             error: Arc::clone(&absence.error),
             fill_id: absence.fill_id,
@@ -192,19 +195,21 @@ impl Inner {
         landing: Option<Landing>,
         source: Source,
     ) -> Result<Found, NotFound> {
-        let collapsed = source == Source::Collapsed;
-        let cost = |calls: u32| if collapsed { 0 } else { calls };
+        let cost = |calls: u32| {
+            if source == Source::Collapsed {
+                0
+            } else {
+                calls
+            }
+        };
         match landing {
             None => Err(NotFound::WalkDied),
             Some(Landing::Arrived(entry)) => {
-                let calls = entry.walk().calls;
-                if collapsed {
-                    self.metrics.calls_saved.inc_by(calls.into());
-                }
+                let upstream_calls = cost(entry.walk().calls);
                 Ok(Found {
-                    source,
-                    upstream_calls: cost(calls),
                     entry,
+                    source,
+                    upstream_calls,
                 })
             }
             Some(Landing::Failed { error, fill_id }) => {
@@ -223,21 +228,6 @@ impl Inner {
                     upstream_calls: calls,
                 })
             }
-        }
-    }
-
-    fn hit(&self, entry: Arc<Entry>) -> Found {
-        entry.use_it();
-        self.metrics.calls_saved.inc_by(entry.walk().calls.into());
-        let source = if entry.is_ahead() {
-            Source::RefreshedAhead
-        } else {
-            Source::Hit
-        };
-        Found {
-            entry,
-            source,
-            upstream_calls: 0,
         }
     }
 
@@ -323,6 +313,20 @@ impl Inner {
             |entry| entry.freshness(now, stale_if_error) == Freshness::Dead,
             |absence| absence.until <= now.elapsed,
         );
+    }
+}
+
+fn hit(entry: Arc<Entry>) -> Found {
+    entry.use_it();
+    let source = if entry.is_ahead() {
+        Source::RefreshedAhead
+    } else {
+        Source::Hit
+    };
+    Found {
+        entry,
+        source,
+        upstream_calls: 0,
     }
 }
 

@@ -135,7 +135,10 @@ impl Landing {
         };
         match &error.reason {
             FetchFailure::Atlas(answer) => answer.status.is_server_error(),
-            FetchFailure::NoDocument { status, .. } => status.is_server_error(),
+            FetchFailure::NoDocument {
+                status,
+                retry_after,
+            } => status.is_server_error() && retry_after.is_none(),
             FetchFailure::Inconsistent
             | FetchFailure::InvalidResponse(_)
             | FetchFailure::Timeout

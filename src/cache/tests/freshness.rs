@@ -139,10 +139,20 @@ async fn a_list_in_use_is_renewed_before_its_time_and_nobody_waits() {
         .advance(due.saturating_sub(Duration::from_secs(100)));
     stage.atlas.hold();
     stage.atlas.says(list(&["two"]));
+    let ask = Ask {
+        address: super::stage::ADDRESS,
+        wish: Wish::Any,
+        now: stage.hands.now(),
+    };
+    let app = super::stage::question("app");
+    assert!(!stage.cache.0.would_ask(&app, ask));
+    assert!(stage.cache.0.recall(&app, ask).is_none());
     for _ in 0..10 {
         let found = stage.ask("app").await.unwrap();
         assert_eq!(found.source, Source::Hit);
         stage.breathe().await;
+        // One fetches the successor; to all the others memory has the answer.
+        assert!(stage.cache.0.recall(&app, ask).is_some());
     }
     assert_eq!(stage.atlas.walks(), 2);
     assert_eq!(

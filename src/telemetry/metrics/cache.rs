@@ -31,8 +31,6 @@ pub struct CacheMetrics {
     pub stale_answers: Counter,
     /// Entries that were purged.
     pub purged: Counter,
-    /// Calls to Atlas that memory made unnecessary.
-    pub calls_saved: Counter,
 }
 
 impl CacheMetrics {
@@ -79,11 +77,6 @@ impl CacheMetrics {
                 &it.stale_answers,
             ),
             ("cache_purged", "Entries purged", &it.purged),
-            (
-                "upstream_calls_saved",
-                "Calls to Atlas that memory made unnecessary",
-                &it.calls_saved,
-            ),
         ] {
             registry.register(name, help, counter.clone());
         }
