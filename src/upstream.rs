@@ -294,14 +294,16 @@ impl Inner {
             .list(&question, Urgency::Miss, credential)
             .await
             .err()?;
-        let accepted = match &error.reason {
+        if let FetchFailure::Atlas(answer) = &error.reason {
             // The user does not exist, or is of another kind: Atlas has looked for us.
-            FetchFailure::Atlas(answer) if matches!(answer.status.as_u16(), 400 | 404) => true,
+            let looked = matches!(answer.status.as_u16(), 400 | 404);
             // No token reads a project that nobody has.
-            FetchFailure::Atlas(answer) => named.is_none() && answer.says_no_access(),
-            _ => false,
-        };
-        (!accepted).then_some(error)
+            let expected = named.is_none() && answer.says_no_access();
+            if looked || expected {
+                return None;
+            }
+        }
+        Some(error)
     }
 
     fn host_admits(&self, now: Duration) -> Result<(), Duration> {

@@ -74,25 +74,6 @@ impl ApiKey {
         Some(value)
     }
 
-    /// Reads the challenges of a 401. `sent` is the nonce that the refused call was made with.
-    ///
-    /// A nonce that Atlas has only just given us cannot have expired: refused then means refused,
-    /// unless Atlas says that it is stale.
-    pub(crate) fn challenged(&self, headers: &HeaderMap, sent: Option<&Nonce>) -> Challenged {
-        if !headers.contains_key(WWW_AUTHENTICATE) {
-            return Challenged::No;
-        }
-        let Some(challenge) = strongest(headers) else {
-            return Challenged::Refused;
-        };
-        let worth_it = sent.is_none_or(|sent| challenge.stale || sent.0.nc > 1);
-        if worth_it {
-            Challenged::Again(Nonce(challenge))
-        } else {
-            Challenged::Refused
-        }
-    }
-
     /// Takes up a changed key. Called every few seconds.
     pub(crate) fn tend(&self) {
         self.private_key.look();
@@ -100,6 +81,25 @@ impl ApiKey {
 
     fn idle(&self) -> MutexGuard<'_, Vec<Nonce>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads the challenges of a 401. `sent` is the nonce that the refused call was made with.
+///
+/// A nonce that Atlas has only just given us cannot have expired: refused then means refused,
+/// unless Atlas says that it is stale.
+pub(crate) fn challenged(headers: &HeaderMap, sent: Option<&Nonce>) -> Challenged {
+    if !headers.contains_key(WWW_AUTHENTICATE) {
+        return Challenged::No;
+    }
+    let Some(challenge) = strongest(headers) else {
+        return Challenged::Refused;
+    };
+    let worth_it = sent.is_none_or(|sent| challenge.stale || sent.0.nc > 1);
+    if worth_it {
+        Challenged::Again(Nonce(challenge))
+    } else {
+        Challenged::Refused
     }
 }
 
@@ -156,7 +156,7 @@ mod tests {
     }
 
     fn answered(challenges: &[&str], sent: Option<&Nonce>) -> Option<Nonce> {
-        match key().challenged(&headers(challenges), sent) {
+        match challenged(&headers(challenges), sent) {
             Challenged::Again(nonce) => Some(nonce),
             Challenged::No | Challenged::Refused => None,
         }
@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn challenges_that_are_weaker_stranger_or_too_long_are_not_answered() {
         for parameters in [
-            r#"algorithm=MD5"#,
+            "algorithm=MD5",
             r#"algorithm=MD5, qop="auth-int""#,
             r#"algorithm=MD5, qop="auth,other""#,
             r#"algorithm=MD5-sess, qop="auth""#,

@@ -317,7 +317,7 @@ impl CredentialConfig {
             }
             (None, None) => refuse(true, "", "give a service_account or an api_key"),
             (Some(_), Some(_)) => {
-                refuse(true, "", "give a service_account or an api_key, not both")
+                refuse(true, "", "give a service_account or an api_key, not both");
             }
         }
     }

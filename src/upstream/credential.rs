@@ -88,7 +88,7 @@ impl Credential {
             Login::Account(account) => account.trouble().map(Refusal::Token),
             Login::Key(_) => None,
         };
-        token.or(*self.refusal())
+        token.or_else(|| *self.refusal())
     }
 
     /// Does what is due: changed secrets, tokens near their end.
@@ -104,6 +104,9 @@ impl Credential {
     }
 }
 
+/// All credentials, in their configured order.
+pub(crate) type Credentials = Vec<Arc<Credential>>;
+
 /// What credentials are built with.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tools<'a> {
@@ -116,7 +119,7 @@ pub(crate) struct Tools<'a> {
 
 impl Tools<'_> {
     /// Builds all credentials; every mistake is reported with its place.
-    pub(crate) fn credentials(self) -> Result<Vec<Arc<Credential>>, Vec<Mistake>> {
+    pub(crate) fn credentials(self) -> Result<Credentials, Vec<Mistake>> {
         let mut credentials = Vec::new();
         let mut mistakes = Vec::new();
         for (number, config) in self.config.credentials.iter().enumerate() {
@@ -142,7 +145,7 @@ impl Tools<'_> {
         match (&config.service_account, &config.api_key) {
             (Some(account), None) => self.account(config, account, place),
             (None, Some(key)) => {
-                let (file, text) = (&key.private_key_file, &key.private_key);
+                let (file, text) = (key.private_key_file.as_ref(), key.private_key.as_ref());
                 let private = secret(file, text, &format!("{place}.api_key"))?;
                 Ok(Login::Key(ApiKey::new(key.public_key.clone(), private)))
             }
@@ -159,7 +162,8 @@ impl Tools<'_> {
         account: &ServiceAccountConfig,
         place: &str,
     ) -> Result<Login, Mistake> {
-        let (file, text) = (&account.client_secret_file, &account.client_secret);
+        let file = account.client_secret_file.as_ref();
+        let text = account.client_secret.as_ref();
         let secret = secret(file, text, &format!("{place}.service_account"))?;
         let directory = &self.config.state_directory;
         let beside = |ending: &str| directory.join(format!("{}.{ending}", file_name(account)));
@@ -185,8 +189,8 @@ impl Tools<'_> {
 }
 
 fn secret(
-    file: &Option<PathBuf>,
-    text: &Option<Secret>,
+    file: Option<&PathBuf>,
+    text: Option<&Secret>,
     place: &str,
 ) -> Result<WatchedSecret, Mistake> {
     match (file, text) {

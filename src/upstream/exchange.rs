@@ -8,6 +8,7 @@ use http::header::ACCEPT;
 use http::header::AUTHORIZATION;
 
 use super::answer::FetchFailure;
+use super::api_key;
 use super::api_key::ApiKey;
 use super::api_key::Challenged;
 use super::call::Caller;
@@ -44,7 +45,7 @@ async fn digest(
     target: &str,
 ) -> Result<Result<Answer, Lost>, Stop> {
     let mut nonce = key.nonce();
-    let mut challenges = 0;
+    let mut rounds = 0;
     loop {
         let header = nonce
             .as_mut()
@@ -54,12 +55,12 @@ async fn digest(
             return Ok(answer);
         };
         let challenged = match answered.status {
-            StatusCode::UNAUTHORIZED => key.challenged(&answered.headers, nonce.as_ref()),
+            StatusCode::UNAUTHORIZED => api_key::challenged(&answered.headers, nonce.as_ref()),
             _ => Challenged::No,
         };
         match (challenged, nonce.take()) {
-            (Challenged::Again(next), _) if challenges < MOST_CHALLENGES => {
-                challenges += 1;
+            (Challenged::Again(next), _) if rounds < MOST_CHALLENGES => {
+                rounds += 1;
                 nonce = Some(next);
                 // Whether Atlas counts a challenge as a call is not known; so we do.
                 caller.count_challenge();

@@ -88,14 +88,9 @@ impl Projects {
 
     /// Looks at every project.
     pub(crate) fn for_each(&self, mut look: impl FnMut(&ProjectId, &Rules)) {
-        let projects: Vec<(ProjectId, Arc<Project>)> = self
-            .known()
-            .projects
-            .iter()
-            .map(|(id, project)| (*id, Arc::clone(project)))
-            .collect();
-        for (id, project) in projects {
-            look(&id, &project.rules());
+        let known = self.known();
+        for (id, project) in &known.projects {
+            look(id, &project.rules());
         }
     }
 

@@ -263,7 +263,7 @@ fn is_tls(cause: &(dyn Error + 'static)) -> bool {
     // rustls's errors travel inside `io::Error`, which does not list what it holds as its source.
     let held = cause.downcast_ref::<io::Error>();
     let held = held.and_then(|error| error.get_ref());
-    cause.is::<rustls::Error>() || held.is_some_and(|held| held.is::<rustls::Error>())
+    cause.is::<rustls::Error>() || held.is_some_and(<dyn Error + Send + Sync>::is::<rustls::Error>)
 }
 
 fn is_malformed(cause: &(dyn Error + 'static)) -> bool {

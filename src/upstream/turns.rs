@@ -74,6 +74,8 @@ struct Lanes {
 struct Lane {
     under_way: usize,
     limit: usize,
+    /// How many of the calls under way may raise the limit, because it held others back.
+    pressed: usize,
     /// Good answers since the limit last rose; only counted once there was a bad one.
     good: usize,
     strained: bool,
@@ -162,7 +164,7 @@ impl Shared {
             .or_insert_with(|| Lane::new(self.rules.to_begin_with));
         let nobody_waits = lane.waiting() == 0;
         if free && nobody_waits && lane.under_way < lane.limit {
-            lane.under_way += 1;
+            lane.grant();
             lanes.under_way += 1;
             return Ok(Asked::Granted);
         }
@@ -170,6 +172,7 @@ impl Shared {
             return Err(Busy);
         }
         let (leave, granted) = oneshot::channel();
+        lane.press();
         lane.queue(urgency).push_back(Waiting { since: now, leave });
         if nobody_waits {
             lanes.waiting.push_back(project);
@@ -190,9 +193,8 @@ impl Shared {
         let mut lanes = self.lanes();
         lanes.under_way = lanes.under_way.saturating_sub(1);
         if let Some(lane) = lanes.projects.get_mut(&project) {
-            let was_full = lane.under_way >= lane.limit;
             lane.under_way = lane.under_way.saturating_sub(1);
-            lane.learn(ended, was_full, self.rules.to_begin_with);
+            lane.learn(ended, self.rules.to_begin_with);
         }
         lanes.pass_on(self.rules.in_all, now);
         if lanes.projects.len() > MOST_LANES {
@@ -227,7 +229,7 @@ impl Lanes {
                 }
             }
             if granted {
-                lane.under_way += 1;
+                lane.grant();
                 self.under_way += 1;
                 passed_over = 0;
             } else {
@@ -245,6 +247,7 @@ impl Lane {
         Self {
             under_way: 0,
             limit,
+            pressed: 0,
             good: 0,
             strained: false,
             queues: Default::default(),
@@ -280,20 +283,34 @@ impl Lane {
         }
     }
 
-    /// More at once while Atlas answers well, fewer when it does not. At first the number triples
-    /// with each round, so that the twenty pages of the longest list need few rounds; after the first
-    /// bad answer it rises by one with each round, and falls by a third with each bad answer.
-    fn learn(&mut self, ended: Option<TurnEnded>, was_full: bool, to_begin_with: usize) {
+    fn grant(&mut self) {
+        self.under_way += 1;
+        self.press();
+    }
+
+    /// Notes that the limit is reached: what is under way now may raise it.
+    fn press(&mut self) {
+        if self.under_way >= self.limit {
+            self.pressed = self.under_way;
+        }
+    }
+
+    /// More at once while Atlas answers well, fewer when it does not. At first each round of calls may
+    /// be four times the one before, so that the twenty pages of the longest list need few rounds;
+    /// after the first bad answer it is one call more, and a third less with each bad answer.
+    fn learn(&mut self, ended: Option<TurnEnded>, to_begin_with: usize) {
+        let pressed = self.pressed > 0;
+        self.pressed = self.pressed.saturating_sub(1);
         match ended {
             Some(TurnEnded::Strained) => {
                 self.strained = true;
                 self.good = 0;
                 self.limit = (self.limit * 2 / 3).max(1);
             }
-            Some(TurnEnded::Well) if was_full => {
+            Some(TurnEnded::Well) if pressed => {
                 self.good += 1;
                 if !self.strained {
-                    self.limit += 2;
+                    self.limit += 3;
                 } else if self.good >= self.limit {
                     self.good = 0;
                     self.limit += 1;
@@ -426,7 +443,6 @@ mod tests {
                     held.push(turn.unwrap());
                 }
                 let at_once = held.len();
-                // The last one asked is still queued until it is dropped with its future.
                 held.drain(..).for_each(|turn| turn.ended(how));
                 at_once
             }
@@ -435,8 +451,7 @@ mod tests {
         for _ in 0..4 {
             seen.push(round(TurnEnded::Well).await);
         }
-        assert_eq!(seen.first(), Some(&4));
-        assert_eq!(seen.last(), Some(&20));
+        assert_eq!(seen, [4, 16, 20, 20]);
         round(TurnEnded::Strained).await;
         assert_eq!(round(TurnEnded::Well).await, 1);
     }

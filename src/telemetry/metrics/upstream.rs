@@ -20,7 +20,7 @@ pub struct UpstreamMetrics {
     /// Calls, by where they went and how they ended.
     pub calls: Family<CallLabels, Counter>,
     /// How long calls took, by where they went.
-    pub duration: Family<EndpointLabels, Histogram, fn() -> Histogram>,
+    pub duration: DurationFamily,
     /// The last `RateLimit-Remaining` that a credential was told, whichever project it was for.
     pub rate_limit_remaining: Family<CredentialLabels, Gauge>,
     /// How many projects of a credential Atlas has asked us to leave alone.
@@ -38,6 +38,9 @@ pub struct UpstreamMetrics {
     /// Answers that were refused as a protection: another project's, oversized, malformed.
     pub answers_refused: Counter,
 }
+
+/// One histogram per endpoint.
+pub type DurationFamily = Family<EndpointLabels, Histogram, fn() -> Histogram>;
 
 /// Where a call went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
