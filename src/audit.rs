@@ -40,6 +40,7 @@ pub use heads::HeadKeyError;
 pub use heads::HeadVerifier;
 
 use self::journal::Journal;
+use self::journal::Order;
 use self::record::Body;
 use self::record::room;
 
@@ -51,6 +52,7 @@ mod journal;
 mod queue;
 mod commit;
 mod health;
+mod opening;
 mod keeper;
 mod writer;
 mod directory;
@@ -124,7 +126,7 @@ impl Audit {
         clock: Clock,
         metrics: AuditMetrics,
     ) -> Result<Self, AuditError> {
-        let inner = keeper::open(config, replica, clock, metrics)?;
+        let inner = opening::open(config, replica, clock, metrics)?;
         Ok(Self(Arc::new(inner)))
     }
 
@@ -177,7 +179,7 @@ impl Audit {
 
     /// Begins a new file, as SIGHUP asks for after the present one was renamed.
     pub fn reopen(&self) {
-        self.0.journal.order(|orders| orders.reopen = true);
+        self.0.journal.order(Order::Reopen);
     }
 
     /// Writes what is queued, brings it to the disk, and gives the directory up. What comes after is

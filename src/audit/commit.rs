@@ -99,12 +99,11 @@ impl Commit {
         if let Some(outcome) = self.outcome() {
             return Poll::Ready(outcome);
         }
-        match place.and_then(|place| waiting.get_mut(place)) {
-            Some(waker) => waker.clone_from(context.waker()),
-            None => {
-                *place = Some(waiting.len());
-                waiting.push(context.waker().clone());
-            }
+        if let Some(waker) = place.and_then(|place| waiting.get_mut(place)) {
+            waker.clone_from(context.waker());
+        } else {
+            *place = Some(waiting.len());
+            waiting.push(context.waker().clone());
         }
         Poll::Pending
     }

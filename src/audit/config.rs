@@ -256,7 +256,8 @@ mod tests {
             [
                 "audit.directory",
                 "audit.rotate_size",
-                "audit.sync_interval"
+                "audit.sync_interval",
+                "audit.require"
             ]
         );
     }

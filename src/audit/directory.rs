@@ -98,7 +98,7 @@ impl Directory {
                 {
                     second += 1;
                 }
-                Err(error) => return Err(at(&path, error)),
+                Err(error) => return Err(at(&path, &error)),
             }
         }
     }
@@ -112,7 +112,7 @@ impl Directory {
 /// The files of the journal in `directory`, in the order of the chain.
 pub(super) fn segments(directory: &Path) -> io::Result<Vec<Segment>> {
     let mut segments = Vec::new();
-    for entry in fs::read_dir(directory).map_err(|error| at(directory, error))? {
+    for entry in fs::read_dir(directory).map_err(|error| at(directory, &error))? {
         let entry = entry?;
         let name = entry.file_name();
         let Some((first, start, packing)) = name.to_str().and_then(read_name) else {
@@ -141,7 +141,7 @@ pub(super) fn private() -> OpenOptions {
 }
 
 /// An error that names the file it happened to.
-pub(super) fn at(path: &Path, error: io::Error) -> io::Error {
+pub(super) fn at(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
@@ -159,12 +159,12 @@ fn name(start: Timestamp, first: u64) -> String {
 fn read_name(name: &str) -> Option<(u64, Timestamp, Packing)> {
     let (stem, suffix) = name.strip_prefix("lookups-")?.split_once(".jsonl")?;
     let (start, first) = stem.rsplit_once('-')?;
-    let packing = match suffix {
-        "" => Packing::Plain,
-        _ if suffix.ends_with(".torn") => return None,
-        _ if suffix.ends_with(".gz") => Packing::Gzip,
-        _ if suffix.ends_with(".zst") || suffix.ends_with(".zstd") => Packing::Zstd,
-        _ => Packing::Renamed,
+    let packing = match suffix.rsplit_once('.') {
+        None if suffix.is_empty() => Packing::Plain,
+        Some((_, "torn")) => return None,
+        Some((_, "gz")) => Packing::Gzip,
+        Some((_, "zst" | "zstd")) => Packing::Zstd,
+        None | Some(_) => Packing::Renamed,
     };
     Some((first.parse().ok()?, read_start(start), packing))
 }

@@ -170,7 +170,7 @@ impl Entry {
         );
         body.text_or_null("error_code", closing.error_code, room::SHORT);
         if let Some(reason) = closing.reason {
-            body.word("reason", reason);
+            body.text("reason", reason, room::SHORT);
         }
         write_caller(body, self.caller.as_deref());
         body.text_or_null("rule", self.rule.as_deref(), room::NAME);

@@ -38,7 +38,7 @@ use super::directory::private;
 
 /// Signs heads.
 #[derive(Debug)]
-pub struct HeadKey(Signing);
+pub(super) struct HeadKey(Signing);
 
 /// Checks heads.
 #[derive(Debug)]
@@ -70,13 +70,13 @@ pub(super) struct Heads {
 #[derive(Debug)]
 enum Signing {
     Ed25519(Box<Ed25519KeyPair>),
-    Hmac(hmac::Key),
+    Hmac(Box<hmac::Key>),
 }
 
 #[derive(Debug)]
 enum Checking {
     Ed25519(Vec<u8>),
-    Hmac(hmac::Key),
+    Hmac(Box<hmac::Key>),
 }
 
 #[derive(Deserialize, Serialize)]
@@ -91,7 +91,7 @@ struct Head<'a> {
 
 impl HeadKey {
     /// Reads an Ed25519 private key in PEM, or a secret for HMAC-SHA256.
-    pub fn read(path: &Path) -> Result<Self, HeadKeyError> {
+    pub(super) fn read(path: &Path) -> Result<Self, HeadKeyError> {
         let secret = Secret::read(path)?;
         let text = secret.expose();
         if text.contains(PEM_MARK) {
@@ -242,11 +242,12 @@ pub(super) fn append(segment: &Path, line: &[u8]) -> io::Result<()> {
     file.sync_data()
 }
 
-fn hmac_key(secret: &str) -> Result<hmac::Key, HeadKeyError> {
+fn hmac_key(secret: &str) -> Result<Box<hmac::Key>, HeadKeyError> {
     if secret.len() < SHORTEST_SECRET {
         return Err(HeadKeyError::Short);
     }
-    Ok(hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()))
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+    Ok(Box::new(key))
 }
 
 /// What is signed; nothing else that this key might sign begins like this.

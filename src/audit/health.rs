@@ -26,12 +26,15 @@ pub(super) enum Trouble {
 pub(super) struct Health {
     troubles: AtomicU8,
     whose_word: WhoseWord,
-    reasons: Mutex<[Option<Box<str>>; 4]>,
+    reasons: Mutex<Reasons>,
     /// Up to which record everything is on the disk.
     durable: AtomicU64,
     /// When the present `fdatasync` began, in milliseconds and plus one; 0 if there is none.
     sync_began: AtomicU64,
 }
+
+/// One for each trouble, in the order of [`Trouble::place`].
+type Reasons = [Option<Box<str>>; 4];
 
 /// Who has to have a record before its answer may leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,10 +20,7 @@
 //! is older, and its answers become 503. Such a record may still reach the file afterwards. It then
 //! speaks of an answer that was held back; the reverse, an answer without its record, does not happen.
 
-use std::fs::File;
-use std::io;
 use std::mem;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Condvar;
 use std::sync::Mutex;
@@ -42,21 +39,22 @@ use crate::clock::Moment;
 use crate::telemetry::metrics::audit::AuditMetrics;
 
 use super::Unrecorded;
-use super::chain::Tip;
 use super::commit::Commit;
 use super::config::Sync;
-use super::heads;
 use super::heads::HeadKey;
 use super::health::Health;
 use super::health::Trouble;
 use super::health::WhoseWord;
 use super::queue::Batch;
+use super::queue::Joined;
 use super::queue::Queue;
-use super::record::Body;
 use super::sink::Parcel;
 use super::sink::Sink;
-use super::writer::Bodies;
 use super::writer::Writer;
+
+mod thread;
+#[cfg(test)]
+mod tests;
 
 /// The queue, the file behind it, and the orders to the thread that writes when tasks may not.
 #[derive(Debug)]
@@ -102,20 +100,24 @@ pub(super) struct Ticket {
     leads: bool,
 }
 
-/// What the writer thread is to do.
-#[derive(Debug, Default)]
-pub(super) struct Orders {
-    /// Write what is queued.
-    pub(super) write: bool,
+/// What the writer thread can be told to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
     /// See whether the file is still what it was.
-    pub(super) examine: bool,
+    Examine,
     /// Begin a new file.
-    pub(super) reopen: bool,
+    Reopen,
     /// Sign the end of the chain.
-    pub(super) sign: bool,
+    Sign,
     /// Write what is queued, bring it to the disk and end.
-    pub(super) stop: bool,
+    Stop,
+    /// Write what is queued.
+    Write,
 }
+
+/// Orders that have not been followed; each at most once.
+#[derive(Debug, Default)]
+struct Orders(u8);
 
 /// What one attempt to write came to.
 enum Turn {
@@ -161,10 +163,10 @@ impl Journal {
 
     /// Queues a body for whoever awaits the ticket.
     pub(super) fn submit(self: &Arc<Self>, body: &[u8], now: Moment) -> Result<Ticket, Unrecorded> {
-        let (commit, first) = self.push(body, now)?;
+        let Joined { commit, first } = self.push(body, now)?;
         let leads = first && self.sync != Sync::Always;
         if first && !leads {
-            self.order(|orders| orders.write = true);
+            self.order(Order::Write);
         }
         Ok(Ticket {
             journal: Arc::clone(self),
@@ -175,15 +177,15 @@ impl Journal {
 
     /// Queues a body that nobody waits for; the thread writes it.
     pub(super) fn leave(&self, body: &[u8], now: Moment) {
-        if let Ok((_, first)) = self.push(body, now)
-            && first
+        if let Ok(joined) = self.push(body, now)
+            && joined.first
         {
-            self.order(|orders| orders.write = true);
+            self.order(Order::Write);
         }
     }
 
-    pub(super) fn order(&self, change: impl FnOnce(&mut Orders)) {
-        change(&mut lock(&self.orders));
+    pub(super) fn order(&self, order: Order) {
+        lock(&self.orders).add(order);
         self.ordered.notify_one();
     }
 
@@ -217,78 +219,7 @@ impl Journal {
         &self.health
     }
 
-    /// The writer thread: follows orders until it is told to stop.
-    pub(super) fn write_until_stopped(&self) {
-        loop {
-            let orders = {
-                let idle = lock(&self.orders);
-                let mut orders = self
-                    .ordered
-                    .wait_while(idle, |orders| !orders.any())
-                    .unwrap_or_else(PoisonError::into_inner);
-                mem::take(&mut *orders)
-            };
-            if orders.stop {
-                lock(&self.queue).closed = true;
-            }
-            self.with_writer(|writer| {
-                if orders.examine {
-                    self.examine(writer);
-                }
-                if orders.reopen {
-                    self.reopen(writer);
-                }
-            });
-            while self.with_writer(|writer| self.commit_next(writer)) == Some(true) {}
-            if orders.sign || orders.stop {
-                self.sign_head();
-            }
-            if orders.stop {
-                self.finish();
-                self.ended.cancel();
-                return;
-            }
-        }
-    }
-
-    /// Brings to the disk what was written so far; on the sync thread.
-    pub(super) fn sync(&self) {
-        if let Some((file, _, tip)) = self.present()
-            && !self.health.is_durable(tip.seq)
-        {
-            self.sync_file(&file, tip);
-        }
-    }
-
-    fn sync_file(&self, file: &Arc<File>, tip: Tip) {
-        let began = self.clock.now().elapsed;
-        self.health.sync_began(began);
-        self.syncing.store(true, Ordering::Release);
-        let outcome = file.sync_data();
-        self.syncing.store(false, Ordering::Release);
-        self.health.sync_ended();
-        match outcome {
-            Ok(()) => {
-                self.health.durable(tip.seq);
-                let took = self.clock.now().elapsed.saturating_sub(began);
-                self.metrics.sync_seconds.observe(took.as_secs_f64());
-            }
-            Err(error) => {
-                self.metrics.sync_failures.inc();
-                self.with_writer(|writer| {
-                    if writer
-                        .file()
-                        .is_some_and(|open| Arc::ptr_eq(&open.file, file))
-                    {
-                        writer.poison(&error);
-                    }
-                });
-                self.order(|orders| orders.write = true);
-            }
-        }
-    }
-
-    fn push(&self, body: &[u8], now: Moment) -> Result<(Arc<Commit>, bool), Unrecorded> {
+    fn push(&self, body: &[u8], now: Moment) -> Result<Joined, Unrecorded> {
         let mut queue = lock(&self.queue);
         if queue.closed || queue.size() > LARGEST_QUEUE || !self.health.is_writable() {
             drop(queue);
@@ -364,64 +295,6 @@ impl Journal {
         }
     }
 
-    /// Writes one batch with every means there is. Says whether there was one.
-    fn commit_next(&self, writer: &mut Writer) -> bool {
-        let batch = lock(&self.queue).take();
-        let began = self.clock.now();
-        let outcome = self.recover(writer, began).and_then(|()| match &batch {
-            Some(batch) => writer.write(&batch.bodies, began.wall),
-            None => Ok(()),
-        });
-        match (batch, outcome) {
-            (Some(batch), Ok(())) => {
-                let lines = self.lines_for_sink(writer);
-                self.written(batch, lines, began);
-                true
-            }
-            (Some(batch), Err(error)) => {
-                self.note_failure(&error);
-                self.failed(batch, writer);
-                true
-            }
-            (None, Ok(())) => false,
-            (None, Err(error)) => {
-                self.note_failure(&error);
-                false
-            }
-        }
-    }
-
-    /// After a failure: one record that says how many are missing, and proves that there is room.
-    fn recover(&self, writer: &mut Writer, now: Moment) -> io::Result<()> {
-        let missing = self.unrecorded.swap(0, Ordering::Relaxed);
-        if missing == 0 && !self.health.is(Trouble::Failed) {
-            return Ok(());
-        }
-        let mut note = Bodies::default();
-        Body::compose(
-            now.wall,
-            "admin",
-            |body| {
-                body.word("action", "recovered");
-                body.number("unrecorded", missing);
-            },
-            |body| note.push(body),
-        );
-        match writer.write(&note, now.wall) {
-            Ok(()) => {
-                writer.cut_again();
-                if self.health.clear(Trouble::Failed) {
-                    tracing::warn!(unrecorded = missing, "the audit trail is written again");
-                }
-                Ok(())
-            }
-            Err(error) => {
-                self.unrecorded.fetch_add(missing, Ordering::Relaxed);
-                Err(error)
-            }
-        }
-    }
-
     fn written(&self, batch: Batch, lines: Vec<u8>, began: Moment) {
         batch.commit.journaled();
         let records = u64::try_from(batch.bodies.len()).unwrap_or_default();
@@ -454,26 +327,6 @@ impl Journal {
         self.metrics.write_seconds.observe(took.as_secs_f64());
     }
 
-    /// The journal does not have `batch`. The second sink may still take it, if its word is enough.
-    fn failed(&self, batch: Batch, writer: &mut Writer) {
-        let records = u64::try_from(batch.bodies.len()).unwrap_or_default();
-        self.unrecorded.fetch_add(records, Ordering::Relaxed);
-        self.metrics.records_failed.inc_by(records);
-        match &self.sink {
-            Some(sink) if self.health.is_writable() => {
-                writer.pass_over(&batch.bodies);
-                sink.offer(Parcel {
-                    lines: writer.lines().to_vec(),
-                    records,
-                    commit: Some(batch.commit),
-                });
-            }
-            Some(_) | None => {
-                batch.commit.settle(Err(Unrecorded::Unwritable));
-            }
-        }
-    }
-
     fn note_delay(&self, journaled: bool) {
         let (trouble, reason) = if journaled {
             (Trouble::Sink, "the second audit sink does not take records")
@@ -484,13 +337,10 @@ impl Journal {
             )
         };
         if self.health.set(trouble, reason) {
-            tracing::error!(reason, "audit records are late; their questions are not answered");
-        }
-    }
-
-    fn note_failure(&self, error: &io::Error) {
-        if self.health.set(Trouble::Failed, &error.to_string()) {
-            tracing::error!(%error, "the audit journal cannot be written");
+            tracing::error!(
+                reason,
+                "audit records are late; their questions are not answered"
+            );
         }
     }
 
@@ -499,87 +349,6 @@ impl Journal {
             Some(_) => writer.lines().to_vec(),
             None => Vec::new(),
         }
-    }
-
-    /// The present file, its path and its last record.
-    fn present(&self) -> Option<(Arc<File>, PathBuf, Tip)> {
-        self.with_writer(|writer| {
-            let open = writer.file()?;
-            Some((Arc::clone(&open.file), open.path.clone(), writer.tip()))
-        })
-        .flatten()
-    }
-
-    /// Signs the end of the chain, which is on the disk by then unless nobody wants it there.
-    fn sign_head(&self) {
-        let Some(key) = &self.head_key else { return };
-        let Some((file, path, tip)) = self.present() else {
-            return;
-        };
-        if tip.seq == self.signed.load(Ordering::Relaxed) {
-            return;
-        }
-        if self.sync != Sync::Never && !self.health.is_durable(tip.seq) {
-            self.sync_file(&file, tip);
-            if !self.health.is_durable(tip.seq) {
-                return;
-            }
-        }
-        let line = key.sign(tip, self.clock.now().wall);
-        if let Err(error) = heads::append(&path, &line) {
-            tracing::error!(%error, "the head of the audit chain could not be written");
-            return;
-        }
-        self.signed.store(tip.seq, Ordering::Relaxed);
-        let hash = String::from_utf8_lossy(&tip.hash);
-        tracing::info!(seq = tip.seq, %hash, "signed the head of the audit chain");
-        if let Some(sink) = &self.sink {
-            sink.offer(Parcel {
-                lines: line,
-                records: 0,
-                commit: None,
-            });
-        }
-    }
-
-    fn examine(&self, writer: &mut Writer) {
-        let Some(lost) = writer.examine() else { return };
-        tracing::error!(?lost, directory = %writer.directory().display(), "the audit file was taken away; a new one is begun");
-        self.reopen(writer);
-    }
-
-    fn reopen(&self, writer: &mut Writer) {
-        self.metrics.rotations.inc();
-        self.order(|orders| orders.sign = true);
-        if let Err(error) = writer.rotate(self.clock.now().wall) {
-            tracing::error!(%error, "no new audit file could be begun");
-            // A file without a name is none: what is written to it cannot be found again.
-            if writer.examine().is_some() {
-                writer.poison(&error);
-                self.note_failure(&error);
-            }
-        }
-    }
-
-    fn finish(&self) {
-        if let Some(sink) = &self.sink {
-            sink.close();
-        }
-        let writer = lock(&self.writer).take();
-        if let Some(open) = writer.as_ref().and_then(Writer::file)
-            && let Err(error) = open.file.sync_data()
-        {
-            tracing::error!(%error, "the last audit records may not be on the disk");
-        }
-    }
-
-    /// The writer, waited for; `None` once the journal is closed.
-    fn with_writer<T>(&self, act: impl FnOnce(&mut Writer) -> T) -> Option<T> {
-        let done = lock(&self.writer).as_mut().map(act);
-        if self.left_over.swap(false, Ordering::AcqRel) {
-            self.order(|orders| orders.write = true);
-        }
-        done
     }
 }
 
@@ -596,7 +365,7 @@ impl Ticket {
 
     fn lead(&mut self) {
         if mem::take(&mut self.leads) && !self.journal.write_here() {
-            self.journal.order(|orders| orders.write = true);
+            self.journal.order(Order::Write);
         }
     }
 }
@@ -605,14 +374,38 @@ impl Drop for Ticket {
     /// A leader whose caller hangs up still has others behind it.
     fn drop(&mut self) {
         if self.leads {
-            self.journal.order(|orders| orders.write = true);
+            self.journal.order(Order::Write);
         }
     }
 }
 
 impl Orders {
-    fn any(&self) -> bool {
-        self.write || self.examine || self.reopen || self.sign || self.stop
+    fn add(&mut self, order: Order) {
+        self.0 |= order.bit();
+    }
+
+    fn hold(&self, order: Order) -> bool {
+        self.0 & order.bit() != 0
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0 == 0
+    }
+
+    fn take(&mut self) -> Self {
+        mem::take(self)
+    }
+}
+
+impl Order {
+    fn bit(self) -> u8 {
+        match self {
+            Self::Examine => 1,
+            Self::Reopen => 2,
+            Self::Sign => 4,
+            Self::Stop => 8,
+            Self::Write => 16,
+        }
     }
 }
 

@@ -32,15 +32,22 @@ pub(super) struct Batch {
     pub(super) commit: Arc<Commit>,
 }
 
+/// The batch that a body is in.
+#[derive(Debug)]
+pub(super) struct Joined {
+    pub(super) commit: Arc<Commit>,
+    /// Nobody has promised to write it yet; whoever is first has to see to it.
+    pub(super) first: bool,
+}
+
 impl Queue {
     /// How many bytes wait.
     pub(super) fn size(&self) -> usize {
         self.open.size()
     }
 
-    /// Adds a body; says in which batch it is, and whether it is the first, who has to see to it that
-    /// the batch is written.
-    pub(super) fn push(&mut self, body: &[u8], now: Duration) -> (Arc<Commit>, bool) {
+    /// Adds a body.
+    pub(super) fn push(&mut self, body: &[u8], now: Duration) -> Joined {
         self.open.push(body);
         let unsettled = &mut self.unsettled;
         let commit = self.commit.get_or_insert_with(|| {
@@ -48,7 +55,10 @@ impl Queue {
             unsettled.push_back(Arc::clone(&commit));
             commit
         });
-        (Arc::clone(commit), !mem::replace(&mut self.led, true))
+        Joined {
+            commit: Arc::clone(commit),
+            first: !mem::replace(&mut self.led, true),
+        }
     }
 
     /// The batch that comes next.

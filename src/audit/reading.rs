@@ -30,7 +30,7 @@ pub(super) fn forwards(
     let mut held = 0;
     loop {
         let room = block.get_mut(held..).unwrap_or_default();
-        let read = file.read(room).map_err(|error| at(&segment.path, error))?;
+        let read = file.read(room).map_err(|error| at(&segment.path, &error))?;
         let filled = block.get(..held + read).unwrap_or_default();
         if read == 0 {
             return Ok(see(filled));
@@ -59,13 +59,13 @@ pub(super) fn backwards(
         let mut whole = Vec::new();
         unpack(segment)?
             .read_to_end(&mut whole)
-            .map_err(|error| at(path, error))?;
+            .map_err(|error| at(path, &error))?;
         return Ok(see(&whole));
     }
     let file = private()
         .read(true)
         .open(path)
-        .map_err(|error| at(path, error))?;
+        .map_err(|error| at(path, &error))?;
     let mut position = file.metadata()?.len();
     let mut block = Vec::new();
     // The beginning of a line whose rest was in the block before.
@@ -76,7 +76,7 @@ pub(super) fn backwards(
         block.clear();
         block.resize(usize::try_from(size).unwrap_or(BLOCK), 0);
         file.read_exact_at(&mut block, position)
-            .map_err(|error| at(path, error))?;
+            .map_err(|error| at(path, &error))?;
         block.extend_from_slice(&rest);
         let start = if position == 0 {
             0
@@ -102,12 +102,12 @@ fn unpack(segment: &Segment) -> io::Result<Box<dyn Read>> {
     let file: File = private()
         .read(true)
         .open(path)
-        .map_err(|error| at(path, error))?;
+        .map_err(|error| at(path, &error))?;
     Ok(match segment.packing {
         Packing::Plain | Packing::Renamed => Box::new(file),
         Packing::Gzip => Box::new(flate2::read::MultiGzDecoder::new(file)),
         Packing::Zstd => {
-            Box::new(zstd::stream::read::Decoder::new(file).map_err(|error| at(path, error))?)
+            Box::new(zstd::stream::read::Decoder::new(file).map_err(|error| at(path, &error))?)
         }
     })
 }

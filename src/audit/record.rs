@@ -271,7 +271,7 @@ pub(super) fn escaped(text: &str, room: usize) -> (String, bool) {
 }
 
 fn is_plain(byte: u8) -> bool {
-    (b' '..=b'~').contains(&byte) & (byte != b'"') & (byte != b'\\')
+    matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')
 }
 
 thread_local! {

@@ -43,7 +43,7 @@ pub(super) fn mend(path: &Path) -> io::Result<Mended> {
         .read(true)
         .write(true)
         .open(path)
-        .map_err(|error| at(path, error))?;
+        .map_err(|error| at(path, &error))?;
     let length = file.metadata()?.len();
     let start = length.saturating_sub(WINDOW);
     let mut window = Vec::new();
@@ -133,7 +133,7 @@ fn keep_aside(path: &Path, torn: &[u8]) -> io::Result<()> {
         .create(true)
         .append(true)
         .open(&name)
-        .map_err(|error| at(&name, error))?;
+        .map_err(|error| at(&name, &error))?;
     aside.write_all(torn)?;
     aside.write_all(b"\n")?;
     aside.sync_all()

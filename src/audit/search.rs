@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::io;
 use std::ops::ControlFlow;
+use std::ops::Range;
 use std::path::Path;
 
 use memchr::memmem::Finder;
@@ -190,17 +191,18 @@ impl<'a> Sieve<'a> {
         see: &mut impl FnMut(&Found<'_>) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
         let mut rest = block;
-        while let Some((line, behind)) = self.next_candidate(rest) {
-            rest = behind;
-            if let Some(found) = self.read(line) {
+        while let Some(place) = self.next_candidate(rest) {
+            let found = rest.get(place.clone()).and_then(|line| self.read(line));
+            if let Some(found) = found {
                 see(&found)?;
             }
+            rest = rest.get(place.end + 1..).unwrap_or_default();
         }
         ControlFlow::Continue(())
     }
 
-    /// The next line that may pass, and what is behind it.
-    fn next_candidate<'b>(&self, rest: &'b [u8]) -> Option<(&'b [u8], &'b [u8])> {
+    /// Where the next line that may pass stands.
+    fn next_candidate(&self, rest: &[u8]) -> Option<Range<usize>> {
         if rest.is_empty() {
             return None;
         }
@@ -211,9 +213,8 @@ impl<'a> Sieve<'a> {
                 memchr::memrchr(b'\n', rest.get(..at)?).map_or(0, |end| end + 1)
             }
         };
-        let line = rest.get(start..)?;
-        let end = memchr::memchr(b'\n', line).unwrap_or(line.len());
-        Some((line.get(..end)?, line.get(end + 1..).unwrap_or_default()))
+        let length = memchr::memchr(b'\n', rest.get(start..)?);
+        Some(start..length.map_or(rest.len(), |length| start + length))
     }
 
     fn read<'b>(&self, line: &'b [u8]) -> Option<Found<'b>> {
@@ -273,4 +274,4 @@ impl<'a> Sieve<'a> {
 }
 
 /// `2026-08-10T02:06:35.000000Z` in `{"time":"…"`.
-const TIME: std::ops::Range<usize> = 9..36;
+const TIME: Range<usize> = 9..36;

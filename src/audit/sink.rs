@@ -161,15 +161,7 @@ impl Sink {
     }
 
     fn connect(&self, health: &Health) -> Option<Box<dyn Write>> {
-        let connected: io::Result<Box<dyn Write>> = match &self.to {
-            Destination::Stdout => Ok(Box::new(io::stdout())),
-            Destination::Tcp(address) => connect_tcp(address).map(|it| Box::new(it) as _),
-            Destination::Unix(path) => UnixStream::connect(path).and_then(|stream| {
-                stream.set_write_timeout(Some(DEADLINE))?;
-                Ok(Box::new(stream) as _)
-            }),
-        };
-        match connected {
+        match open(&self.to) {
             Ok(connection) => {
                 if health.clear(Trouble::Sink) {
                     tracing::info!("the second audit sink is connected again");
@@ -203,6 +195,18 @@ impl Sink {
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn open(destination: &Destination) -> io::Result<Box<dyn Write>> {
+    Ok(match destination {
+        Destination::Stdout => Box::new(io::stdout()),
+        Destination::Tcp(address) => Box::new(connect_tcp(address)?),
+        Destination::Unix(path) => {
+            let stream = UnixStream::connect(path)?;
+            stream.set_write_timeout(Some(DEADLINE))?;
+            Box::new(stream)
+        }
+    })
 }
 
 fn connect_tcp(address: &str) -> io::Result<TcpStream> {

@@ -161,11 +161,11 @@ impl Writer {
         }
         (&*open.file)
             .write_all(&self.out)
-            .map_err(|error| at(&open.path, error))?;
+            .map_err(|error| at(&open.path, &error))?;
         if self.sync_each {
             open.file
                 .sync_data()
-                .map_err(|error| at(&open.path, error))?;
+                .map_err(|error| at(&open.path, &error))?;
         }
         open.size += u64::try_from(self.out.len()).unwrap_or_default();
         self.tip = tip;
@@ -203,7 +203,7 @@ impl Writer {
                 if let Some(left) = &left {
                     // What the caller of a sync was promised holds for the end of a file, too.
                     left.file.sync_data()?;
-                    self.remove_if_empty(left);
+                    Self::remove_if_empty(left);
                 }
                 Ok(left)
             }
@@ -277,11 +277,11 @@ impl Writer {
         if open.file.set_len(open.size).is_err() {
             self.uncut.push((open.path.clone(), open.size));
         } else {
-            self.remove_if_empty(&open);
+            Self::remove_if_empty(&open);
         }
     }
 
-    fn remove_if_empty(&self, open: &OpenFile) {
+    fn remove_if_empty(open: &OpenFile) {
         let is_ours = fs::symlink_metadata(&open.path)
             .and_then(|named| Ok((named.ino(), open.file.metadata()?.ino())))
             .is_ok_and(|(named, ours)| named == ours);
@@ -298,4 +298,79 @@ impl Writer {
 /// The UTC day, counted from 1970.
 pub(super) fn day(now: Timestamp) -> i64 {
     now.seconds().div_euclid(86_400)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::record::Body;
+    use crate::audit::verify::verify;
+
+    fn bodies(count: usize) -> Bodies {
+        let mut bodies = Bodies::default();
+        for _ in 0..count {
+            Body::compose(NOW, "lookup", |_| (), |body| bodies.push(body));
+        }
+        bodies
+    }
+
+    fn writer(place: &Path, device: &str, sync_each: bool) -> Writer {
+        let Ok(directory) = Directory::open(place) else {
+            panic!("the directory is in use");
+        };
+        let file = private().append(true).open(device).unwrap();
+        let open = OpenFile {
+            file: Arc::new(file),
+            path: PathBuf::from(device),
+            size: 0,
+            day: day(NOW),
+        };
+        Writer::new(directory, 1 << 20, sync_each, Tip::START, Some(open))
+    }
+
+    /// F42 and F43: a write that fails, and a sync that fails, each on a real device that does so.
+    #[test]
+    fn a_file_that_failed_is_never_written_again_and_its_records_are_in_a_new_one() {
+        for (device, sync_each) in [("/dev/full", false), ("/dev/null", true)] {
+            let place = tempfile::tempdir().unwrap();
+            let mut writer = writer(place.path(), device, sync_each);
+            writer.write(&bodies(3), NOW).unwrap();
+            let open = writer.file().unwrap();
+            assert!(open.path.starts_with(place.path()), "{device}");
+            let report = verify(place.path(), 1, None).unwrap();
+            assert_eq!((report.records, report.fault), (3, None));
+        }
+    }
+
+    #[test]
+    fn a_task_that_could_not_write_leaves_the_tip_where_it_was() {
+        let place = tempfile::tempdir().unwrap();
+        let mut writer = writer(place.path(), "/dev/full", false);
+        assert!(writer.is_ready(NOW));
+        let error = writer.append(&bodies(2)).unwrap_err();
+        assert!(error.to_string().contains("/dev/full"));
+        assert_eq!(writer.tip(), Tip::START);
+        writer.poison(&error);
+        assert!(!writer.is_ready(NOW));
+    }
+
+    /// Bytes of a write that was only half done must not stand before the records that follow.
+    #[test]
+    fn a_file_that_failed_is_cut_back_to_what_was_acknowledged() {
+        let place = tempfile::tempdir().unwrap();
+        let mut writer = writer(place.path(), "/dev/full", false);
+        writer.write(&bodies(1), NOW).unwrap();
+        let path = writer.file().unwrap().path.clone();
+        let half = b"{\"time\":\"2026";
+        (&*writer.file().unwrap().file).write_all(half).unwrap();
+        writer.poison(&io::ErrorKind::StorageFull.into());
+        writer
+            .write(&bodies(1), NOW.plus(std::time::Duration::from_secs(1)))
+            .unwrap();
+        assert_ne!(writer.file().unwrap().path, path);
+        let report = verify(place.path(), 1, None).unwrap();
+        assert_eq!((report.records, report.fault), (2, None));
+    }
+
+    const NOW: Timestamp = Timestamp::from_seconds(1_786_327_595);
 }

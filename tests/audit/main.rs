@@ -7,5 +7,13 @@
     reason = "a test that cannot go on should say so"
 )]
 
+mod alone;
+mod faults;
+mod files;
+mod killed;
+mod proof;
+mod reading;
 mod recording;
+mod second_sink;
+mod torn;
 mod trail;

@@ -22,6 +22,8 @@ use atlas_cert_gateway::clock::Clock;
 use atlas_cert_gateway::clock::Hands;
 use atlas_cert_gateway::identity::Caller;
 use atlas_cert_gateway::telemetry::metrics::audit::AuditMetrics;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
 use serde_json::Value;
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -32,6 +34,7 @@ pub(crate) struct Trail {
     pub(crate) hands: Hands,
     pub(crate) config: Config,
     pub(crate) metrics: AuditMetrics,
+    registry: Registry,
     place: TempDir,
 }
 
@@ -48,7 +51,8 @@ impl Trail {
         };
         change(&mut config);
         let (clock, hands) = Clock::manual(START);
-        let metrics = AuditMetrics::default();
+        let mut registry = Registry::default();
+        let metrics = AuditMetrics::register(&mut registry);
         let audit = Audit::open(&config, "test", clock.clone(), metrics.clone()).unwrap();
         Self {
             audit,
@@ -56,6 +60,7 @@ impl Trail {
             hands,
             config,
             metrics,
+            registry,
             place,
         }
     }
@@ -104,6 +109,7 @@ impl Trail {
             hands,
             config,
             metrics,
+            registry,
             place,
         } = self;
         audit.close().await;
@@ -114,6 +120,7 @@ impl Trail {
             hands,
             config,
             metrics,
+            registry,
             place,
         }
     }
@@ -125,6 +132,17 @@ impl Trail {
             self.clock.clone(),
             AuditMetrics::default(),
         )
+    }
+
+    /// How many batches were written, as a scrape shows it.
+    pub(crate) fn writes(&self) -> u64 {
+        let mut page = String::new();
+        encode(&mut page, &self.registry).unwrap();
+        page.lines()
+            .find_map(|line| line.strip_prefix("audit_write_seconds_count "))
+            .unwrap()
+            .parse()
+            .unwrap()
     }
 
     pub(crate) fn files(&self) -> Vec<PathBuf> {
@@ -140,7 +158,7 @@ impl Trail {
     pub(crate) fn lines(&self) -> Vec<Value> {
         self.files()
             .iter()
-            .filter(|path| !path.to_str().unwrap().ends_with(".torn"))
+            .filter(|path| path.extension().is_none_or(|it| it != "torn"))
             .flat_map(|path| {
                 let text = fs::read_to_string(path).unwrap();
                 assert!(text.is_ascii());

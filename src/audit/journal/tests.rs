@@ -1,0 +1,158 @@
+//! Disks that hang, and who waits for them.
+
+use std::sync::mpsc;
+use std::thread;
+
+use super::*;
+use crate::atlas::Timestamp;
+use crate::audit::Arrival;
+use crate::audit::Audit;
+use crate::audit::Closing;
+use crate::audit::Config;
+use crate::clock::Hands;
+
+struct Trail {
+    audit: Audit,
+    clock: Clock,
+    hands: Hands,
+    _place: tempfile::TempDir,
+}
+
+impl Trail {
+    fn new(sync: Sync) -> Self {
+        let place = tempfile::tempdir().unwrap();
+        let config = Config {
+            directory: place.path().join("audit"),
+            sync,
+            ..Config::default()
+        };
+        let (clock, hands) = Clock::manual(Timestamp::from_seconds(1_786_327_595));
+        let metrics = AuditMetrics::default();
+        let audit = Audit::open(&config, "test", clock.clone(), metrics).unwrap();
+        Self {
+            audit,
+            clock,
+            hands,
+            _place: place,
+        }
+    }
+
+    fn journal(&self) -> &Arc<Journal> {
+        &self.audit.0.journal
+    }
+
+    fn record(&self) -> impl Future<Output = Result<(), Unrecorded>> + 'static {
+        let entry = self.audit.entry(Arrival {
+            request_id: uuid::Uuid::nil(),
+            peer: ([127, 0, 0, 1], 1).into(),
+            at: self.clock.now(),
+            caller_request_id: None,
+        });
+        entry.close(Closing::abandoned(self.clock.now()))
+    }
+
+    /// Holds the writer as a disk would that does not come back, until the sender is dropped.
+    fn hang(&self) -> mpsc::Sender<()> {
+        let journal = Arc::clone(self.journal());
+        let (release, released) = mpsc::channel::<()>();
+        let (held, holding) = mpsc::channel();
+        thread::spawn(move || {
+            let writer = lock(&journal.writer);
+            held.send(()).unwrap();
+            let _ = released.recv();
+            drop(writer);
+            journal.order(Order::Write);
+        });
+        holding.recv().unwrap();
+        release
+    }
+
+    async fn pass(&self, span: Duration) {
+        self.hands.advance(span);
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn until(&self, mut reached: impl FnMut() -> bool) {
+        for _ in 0..5_000 {
+            if reached() {
+                return;
+            }
+            tokio::task::yield_now().await;
+            thread::park_timeout(Duration::from_millis(1));
+        }
+        panic!("it has not come to pass");
+    }
+}
+
+/// F44, G16.
+#[tokio::test]
+async fn a_disk_that_hangs_holds_an_answer_for_a_second_and_then_there_is_none() {
+    for sync in [Sync::Always, Sync::Interval, Sync::Never] {
+        let trail = Trail::new(sync);
+        let disk = trail.hang();
+        let mut waiting = Box::pin(trail.record());
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        trail.pass(Duration::from_millis(850)).await;
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        trail.pass(Duration::from_millis(150)).await;
+        assert_eq!(waiting.await, Err(Unrecorded::TooLate));
+        // From now on nobody waits.
+        assert_eq!(trail.record().await, Err(Unrecorded::Unwritable));
+        assert!(
+            trail
+                .audit
+                .trouble()
+                .unwrap()
+                .contains("longer than a second")
+        );
+        drop(disk);
+        trail.until(|| trail.audit.is_writable()).await;
+        assert_eq!(trail.record().await, Ok(()));
+    }
+}
+
+#[tokio::test]
+async fn a_sync_that_hangs_means_no_answer_until_it_is_over() {
+    let trail = Trail::new(Sync::Interval);
+    trail.journal().health.sync_began(trail.clock.now().elapsed);
+    trail.pass(Duration::from_millis(900)).await;
+    assert_eq!(trail.record().await, Ok(()));
+    trail.pass(Duration::from_millis(200)).await;
+    assert_eq!(trail.record().await, Err(Unrecorded::Unwritable));
+    trail.journal().health.sync_ended();
+    assert_eq!(trail.record().await, Ok(()));
+}
+
+/// Whoever finds the writer in use leaves its batch to the one who has it, and is not forgotten.
+#[tokio::test]
+async fn a_batch_that_was_left_over_is_written_when_the_writer_is_free() {
+    let trail = Trail::new(Sync::Never);
+    let busy = trail.hang();
+    let mut waiting = Box::pin(trail.record());
+    for _ in 0..10 {
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        tokio::task::yield_now().await;
+    }
+    drop(busy);
+    trail
+        .until(|| lock(&trail.journal().queue).size() == 0)
+        .await;
+    assert_eq!(waiting.await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_queue_that_is_full_takes_nothing_more() {
+    let trail = Trail::new(Sync::Interval);
+    let disk = trail.hang();
+    let now = trail.clock.now();
+    let body = vec![b'x'; 1 << 20];
+    let mut tickets = Vec::new();
+    while let Ok(ticket) = trail.journal().submit(&body, now) {
+        tickets.push(ticket);
+        assert!(tickets.len() < 20);
+    }
+    assert!(tickets.len() >= 8);
+    drop(disk);
+}

@@ -1,0 +1,136 @@
+//! Rotation, and files that somebody takes away under us.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::time::Duration;
+
+use atlas_cert_gateway::settings::Size;
+
+use crate::trail::Trail;
+
+#[tokio::test]
+async fn a_file_of_the_size_or_of_another_day_is_followed_by_a_new_one() {
+    let trail = Trail::with(|config| config.rotate_size = Size::kibibytes(64));
+    for _ in 0..300 {
+        trail.record("many").await.unwrap();
+    }
+    let files = trail.files();
+    assert!(files.len() >= 3, "{files:?}");
+    for file in &files[..files.len() - 1] {
+        let size = fs::metadata(file).unwrap().len();
+        assert!((64 << 10..66 << 10).contains(&size), "{size}");
+    }
+    trail.hands.advance(Duration::from_hours(22));
+    trail.record("tomorrow").await.unwrap();
+    assert_eq!(trail.files().len(), files.len() + 1);
+    let name = trail.files().pop().unwrap();
+    let name = name.file_name().unwrap().to_str().unwrap();
+    assert_eq!(name, "lookups-20260811T000635Z-302.jsonl");
+    assert_eq!(
+        fs::metadata(&trail.files()[0])
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o777,
+        0o600
+    );
+    let report = trail.verify();
+    assert_eq!((report.last, report.fault), (302, None));
+}
+
+#[tokio::test]
+async fn a_restart_continues_the_file_and_the_chain() {
+    let mut trail = Trail::new();
+    for round in 1..=3 {
+        trail.record("again").await.unwrap();
+        trail = trail.restart().await;
+        assert_eq!(trail.files().len(), 1);
+        assert_eq!(trail.verify().last, 2 * round + 1);
+    }
+    assert_eq!(trail.verify().fault, None);
+}
+
+#[tokio::test]
+async fn renaming_under_load_and_reopening_loses_and_doubles_nothing() {
+    let trail = Trail::new();
+    for round in 0..10 {
+        for _ in 0..20 {
+            trail.record("steady").await.unwrap();
+        }
+        let current = trail.files().pop().unwrap();
+        let mut renamed = current.clone().into_os_string();
+        renamed.push(".1");
+        fs::rename(&current, renamed).unwrap();
+        // What comes before the order is carried out goes to the file under its new name.
+        trail.record("between").await.unwrap();
+        trail.audit.reopen();
+        trail.until(|| current_exists(&trail, round + 1)).await;
+    }
+    assert_eq!(trail.lookups().len(), 210);
+    let report = trail.verify();
+    assert_eq!((report.records, report.fault), (211, None));
+}
+
+#[tokio::test]
+async fn a_file_that_is_renamed_replaced_shortened_or_opened_to_others_is_followed_by_a_new_one() {
+    let changes: [Change; 4] = [
+        |file| fs::rename(file, file.with_extension("jsonl.old")).unwrap(),
+        |file| {
+            fs::rename(file, file.with_extension("jsonl.old")).unwrap();
+            symlink("/dev/null", file).unwrap();
+        },
+        |file| {
+            fs::rename(file, file.with_extension("jsonl.old")).unwrap();
+            fs::write(file, "").unwrap();
+        },
+        |file| fs::set_permissions(file, fs::Permissions::from_mode(0o622)).unwrap(),
+    ];
+    for change in changes {
+        let trail = Trail::new();
+        trail.record("before").await.unwrap();
+        let file = trail.files().remove(0);
+        let count = || {
+            trail
+                .files()
+                .iter()
+                .filter(|path| fs::symlink_metadata(path).unwrap().len() > 0)
+                .count()
+        };
+        change(&file);
+        let links = count();
+        trail.pass(Duration::from_millis(1_100)).await;
+        trail
+            .until(|| trail.files().iter().any(|path| name(path).contains("-3.")))
+            .await;
+        trail.record("after").await.unwrap();
+        assert_eq!(count(), links + 1);
+        assert!(trail.audit.is_writable());
+        let report = trail.verify();
+        assert_eq!((report.records, report.fault), (3, None));
+    }
+}
+
+#[tokio::test]
+async fn a_deleted_file_is_noticed_and_its_records_are_missed() {
+    let trail = Trail::new();
+    trail.record("before").await.unwrap();
+    fs::remove_file(trail.files().remove(0)).unwrap();
+    trail.pass(Duration::from_millis(1_100)).await;
+    trail.until(|| !trail.files().is_empty()).await;
+    trail.record("after").await.unwrap();
+    assert_eq!(trail.lookups().len(), 1);
+    let fault = trail.verify().fault.unwrap();
+    assert_eq!(fault.seq, 1);
+}
+
+type Change = fn(&Path);
+
+fn current_exists(trail: &Trail, renamed: usize) -> bool {
+    trail.files().len() > renamed
+}
+
+fn name(path: &Path) -> &str {
+    path.file_name().unwrap().to_str().unwrap()
+}

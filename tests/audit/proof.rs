@@ -1,0 +1,314 @@
+//! Whatever is done to the files, the verifier names the first record that is not as it was written.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use atlas_cert_gateway::audit::HeadVerifier;
+use atlas_cert_gateway::audit::verify::FaultKind;
+use atlas_cert_gateway::audit::verify::Report;
+use atlas_cert_gateway::audit::verify::verify;
+use atlas_cert_gateway::settings::Size;
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use crate::trail::Trail;
+
+#[tokio::test]
+async fn an_untouched_trail_is_proven() {
+    let copy = Copy::new();
+    let report = copy.verify();
+    assert_eq!(
+        (report.first, report.last, report.records, report.fault),
+        (1, RECORDS, RECORDS, None)
+    );
+    assert!(report.files >= 3);
+    assert_eq!(report.hash.len(), 64);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn a_changed_byte_anywhere_is_found_in_its_record(place in any::<prop::sample::Index>(), bit in 0..8) {
+        let copy = Copy::new();
+        let files = copy.files();
+        let sizes: Vec<usize> = files.iter().map(|file| fs::read(file).unwrap().len()).collect();
+        let mut at = place.index(sizes.iter().sum());
+        let mut index = 0;
+        while at >= sizes[index] {
+            at -= sizes[index];
+            index += 1;
+        }
+        let mut content = fs::read(&files[index]).unwrap();
+        let line = memchr::memchr_iter(b'\n', &content[..at]).count();
+        let first: usize = Copy::first_of(&files[index]);
+        content[at] ^= 1_u8 << bit;
+        fs::write(&files[index], content).unwrap();
+        let fault = copy.verify().fault.expect("a changed byte was not found");
+        prop_assert_eq!(fault.seq, u64::try_from(first + line).unwrap());
+    }
+
+    #[test]
+    fn a_line_that_is_removed_or_doubled_or_moved_is_found(line in 0_usize..600, what in 0..3) {
+        let copy = Copy::new();
+        let (file, first) = copy.file_of(line + 1);
+        let text = fs::read_to_string(&file).unwrap();
+        let mut lines: Vec<&str> = text.lines().collect();
+        let at = line + 1 - first;
+        let expected = match what {
+            0 => {
+                lines.remove(at);
+                line + 1
+            }
+            1 => {
+                lines.insert(at, lines[at]);
+                line + 2
+            }
+            _ => {
+                let to = (at + 1) % lines.len();
+                lines.swap(at, to);
+                first + at.min(to)
+            }
+        };
+        fs::write(&file, lines.join("\n") + "\n").unwrap();
+        // The very last line, removed, leaves no trace: only a signed head knows of it.
+        if !(what == 0 && line + 1 == usize::try_from(RECORDS).unwrap()) {
+            let fault = copy.verify().fault.expect("not found");
+            prop_assert_eq!(fault.seq, u64::try_from(expected).unwrap());
+        }
+    }
+}
+
+#[test]
+fn a_line_of_another_trail_is_found() {
+    let copy = Copy::new();
+    let file = copy.files().remove(1);
+    let first = Copy::first_of(&file);
+    let text = fs::read_to_string(&file).unwrap();
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    // A line with a right hash of its own, which only does not follow the one before.
+    let other = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let forged = runtime.block_on(async {
+        let trail = Trail::with(|config| config.directory = other.path().join("audit"));
+        for _ in 1..first + 4 {
+            trail.record("mallory").await.unwrap();
+        }
+        let text = fs::read_to_string(trail.files().remove(0)).unwrap();
+        text.lines().nth(first + 3).unwrap().to_owned()
+    });
+    lines[4] = forged;
+    fs::write(&file, lines.join("\n") + "\n").unwrap();
+    let fault = copy.verify().fault.unwrap();
+    assert_eq!(fault.seq, u64::try_from(first + 4).unwrap());
+    assert_eq!(fault.kind, FaultKind::NotNext);
+}
+
+#[test]
+fn a_missing_file_is_found_wherever_it_was_and_archived_ones_are_named_by_the_operator() {
+    let copy = Copy::new();
+    let files = copy.files();
+    let second = u64::try_from(Copy::first_of(&files[1])).unwrap();
+    let third = u64::try_from(Copy::first_of(&files[2])).unwrap();
+    fs::remove_file(&files[1]).unwrap();
+    let fault = copy.verify().fault.unwrap();
+    assert_eq!((fault.seq, fault.kind), (second, FaultKind::Missing));
+    fs::remove_file(&files[0]).unwrap();
+    let fault = copy.verify().fault.unwrap();
+    assert_eq!((fault.seq, fault.kind), (1, FaultKind::MissingBeginning));
+    let report = verify(copy.0.path(), third, None).unwrap();
+    assert_eq!(
+        (report.first, report.last, report.fault),
+        (third, RECORDS, None)
+    );
+    let report = verify(copy.0.path(), third + 10, None).unwrap();
+    assert_eq!((report.first, report.fault), (third + 10, None));
+    // The first lines of the oldest file cannot go unseen, because its name counts them.
+    let text = fs::read_to_string(&files[2]).unwrap();
+    let rest: String = text.split_inclusive('\n').skip(3).collect();
+    fs::write(&files[2], rest).unwrap();
+    let fault = verify(copy.0.path(), third, None).unwrap().fault.unwrap();
+    assert_eq!(fault.seq, third);
+}
+
+#[test]
+fn packed_files_are_verified_as_they_are() {
+    let copy = Copy::new();
+    for (file, pack) in copy.files().iter().zip([gzip, zstd, gzip]) {
+        let (packed, suffix) = pack(&fs::read(file).unwrap());
+        fs::write(file.with_extension(suffix), packed).unwrap();
+        fs::remove_file(file).unwrap();
+    }
+    let report = copy.verify();
+    assert_eq!((report.last, report.fault), (RECORDS, None));
+}
+
+#[tokio::test]
+async fn a_cut_off_end_is_found_where_a_signed_head_speaks_of_it() {
+    let keys = tempfile::tempdir().unwrap();
+    let secret = keys.path().join("secret");
+    let private = keys.path().join("private.pem");
+    let public = keys.path().join("public.pem");
+    fs::write(&secret, "0123456789abcdef0123456789abcdef\n").unwrap();
+    let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+    fs::write(&private, pair.serialize_pem()).unwrap();
+    fs::write(&public, pair.public_key_pem()).unwrap();
+    for path in [&secret, &private] {
+        keep_private(path);
+    }
+    for (signing, checking) in [
+        (&secret, &secret),
+        (&private, &private),
+        (&private, &public),
+    ] {
+        let mut trail = Trail::with(|config| config.head_key_file = Some(signing.clone()));
+        let key = HeadVerifier::read(checking).unwrap();
+        let check = |trail: &Trail| verify(&trail.config.directory, 1, Some(&key)).unwrap();
+        trail.record("one").await.unwrap();
+        trail.pass(Duration::from_secs(61)).await;
+        trail.until(|| check(&trail).heads == 1).await;
+        trail.record("two").await.unwrap();
+        trail.record("three").await.unwrap();
+        trail.audit.clone().close().await;
+        let report = check(&trail);
+        assert_eq!((report.heads, report.last, report.fault), (2, 4, None));
+        let file = trail
+            .files()
+            .into_iter()
+            .find(|path| is_lookups(path))
+            .unwrap();
+        let text = fs::read_to_string(&file).unwrap();
+        let cut: String = text.split_inclusive('\n').take(3).collect();
+        fs::write(&file, &cut).unwrap();
+        assert_eq!(trail.verify().fault, None);
+        let fault = check(&trail).fault.unwrap();
+        assert_eq!((fault.seq, fault.kind), (4, FaultKind::EndMissing));
+        // A restart does not give the missing numbers away again.
+        trail.hands.advance(Duration::from_secs(1));
+        trail.audit = trail.reopened().unwrap();
+        trail.record("after").await.unwrap();
+        let fault = check(&trail).fault.unwrap();
+        assert_eq!((fault.seq, fault.kind), (4, FaultKind::Missing));
+        // A head that was tampered with is no head.
+        let heads = trail
+            .files()
+            .into_iter()
+            .find(|path| !is_lookups(path))
+            .unwrap();
+        fs::write(&file, &text).unwrap();
+        let tampered = fs::read_to_string(&heads)
+            .unwrap()
+            .replace("\"seq\":4", "\"seq\":3");
+        fs::write(&heads, tampered).unwrap();
+        assert_eq!(check(&trail).fault.unwrap().kind, FaultKind::HeadUnsigned);
+    }
+}
+
+#[tokio::test]
+async fn a_chain_that_was_written_anew_does_not_agree_with_a_signed_head() {
+    let keys = tempfile::tempdir().unwrap();
+    let secret = keys.path().join("secret");
+    fs::write(&secret, "0123456789abcdef0123456789abcdef").unwrap();
+    keep_private(&secret);
+    let honest = Trail::with(|config| config.head_key_file = Some(secret.clone()));
+    honest.record("alice").await.unwrap();
+    honest.audit.clone().close().await;
+    let forged = Trail::new();
+    forged.record("mallory").await.unwrap();
+    forged.audit.clone().close().await;
+    let file = honest
+        .files()
+        .into_iter()
+        .find(|path| is_lookups(path))
+        .unwrap();
+    fs::copy(forged.files().remove(0), file).unwrap();
+    assert_eq!(honest.verify().fault, None);
+    let key = HeadVerifier::read(&secret).unwrap();
+    let fault = verify(&honest.config.directory, 1, Some(&key))
+        .unwrap()
+        .fault
+        .unwrap();
+    assert_eq!((fault.seq, fault.kind), (2, FaultKind::Forged));
+}
+
+/// A trail of several files, made once and copied for everybody who wants to spoil it.
+struct Copy(TempDir);
+
+impl Copy {
+    fn new() -> Self {
+        static ORIGINAL: OnceLock<Trail> = OnceLock::new();
+        let original = ORIGINAL.get_or_init(|| {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            runtime.block_on(async {
+                let trail = Trail::with(|config| config.rotate_size = Size::kibibytes(100));
+                for turn in 2..=RECORDS {
+                    trail.record(&format!("subject-{turn}")).await.unwrap();
+                }
+                trail.audit.clone().close().await;
+                trail
+            })
+        });
+        let place = tempfile::tempdir().unwrap();
+        for file in original.files() {
+            fs::copy(&file, place.path().join(file.file_name().unwrap())).unwrap();
+        }
+        Self(place)
+    }
+
+    fn verify(&self) -> Report {
+        verify(self.0.path(), 1, None).unwrap()
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        let mut files: Vec<_> = fs::read_dir(self.0.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        files.sort_by_key(|file| Self::first_of(file));
+        files
+    }
+
+    fn first_of(file: &Path) -> usize {
+        let name = file.file_name().unwrap().to_str().unwrap();
+        name.split(['-', '.']).nth(2).unwrap().parse().unwrap()
+    }
+
+    fn file_of(&self, seq: usize) -> (PathBuf, usize) {
+        self.files()
+            .into_iter()
+            .map(|file| (Self::first_of(&file), file))
+            .filter(|(first, _)| *first <= seq)
+            .map(|(first, file)| (file, first))
+            .next_back()
+            .unwrap()
+    }
+}
+
+fn keep_private(path: &Path) {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+fn is_lookups(path: &Path) -> bool {
+    path.file_name()
+        .unwrap()
+        .to_str()
+        .unwrap()
+        .starts_with("lookups-")
+}
+
+fn gzip(content: &[u8]) -> (Vec<u8>, &'static str) {
+    use std::io::Write;
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packer.write_all(content).unwrap();
+    (packer.finish().unwrap(), "jsonl.gz")
+}
+
+fn zstd(content: &[u8]) -> (Vec<u8>, &'static str) {
+    (zstd::encode_all(content, 1).unwrap(), "jsonl.zst")
+}
+
+const RECORDS: u64 = 600;

@@ -1,0 +1,237 @@
+//! Search gives back what a naive reader of the same files would pick.
+
+use std::fs;
+use std::io::Read;
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use atlas_cert_gateway::atlas::Timestamp;
+use atlas_cert_gateway::audit::Closing;
+use atlas_cert_gateway::audit::Outcome;
+use atlas_cert_gateway::audit::Sync;
+use atlas_cert_gateway::audit::search::Filter;
+use atlas_cert_gateway::audit::search::Order;
+use atlas_cert_gateway::audit::search::search;
+use atlas_cert_gateway::settings::Size;
+use serde_json::Value;
+
+use crate::trail::START;
+use crate::trail::Trail;
+use crate::trail::caller;
+use crate::trail::question;
+
+#[tokio::test]
+async fn every_filter_picks_what_a_naive_reader_picks_in_either_order_packed_or_not() {
+    let trail = trail_of(900).await;
+    check(&trail);
+    let files = trail.files();
+    assert!(files.len() >= 4);
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packer.write_all(&fs::read(&files[0]).unwrap()).unwrap();
+    fs::write(
+        files[0].with_extension("jsonl.gz"),
+        packer.finish().unwrap(),
+    )
+    .unwrap();
+    fs::remove_file(&files[0]).unwrap();
+    let smaller = zstd::encode_all(&*fs::read(&files[1]).unwrap(), 1).unwrap();
+    fs::write(files[1].with_extension("jsonl.zst"), smaller).unwrap();
+    fs::remove_file(&files[1]).unwrap();
+    check(&trail);
+}
+
+#[tokio::test]
+async fn pages_follow_one_another_without_gap_or_overlap() {
+    let trail = trail_of(100).await;
+    let mut seen = Vec::new();
+    loop {
+        let filter = Filter {
+            kind: Some("lookup".to_owned()),
+            before: seen.last().copied(),
+            ..Filter::default()
+        };
+        let mut page = Vec::new();
+        search(
+            trail.audit.directory(),
+            &filter,
+            Order::NewestFirst,
+            |found| {
+                page.push(found.summary.seq);
+                if page.len() == 7 {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
+            },
+        )
+        .unwrap();
+        if page.is_empty() {
+            break;
+        }
+        seen.extend(page);
+    }
+    assert_eq!(seen, (2..=101).rev().collect::<Vec<u64>>());
+}
+
+/// Lines of every length, over several files, with subjects that need escaping.
+async fn trail_of(records: usize) -> Trail {
+    let trail = Trail::with(|config| {
+        config.rotate_size = Size::kibibytes(128);
+        // The clock below runs faster than any disk.
+        config.sync = Sync::Never;
+    });
+    for turn in 0..records {
+        let mut entry = trail.entry();
+        entry.identified(&caller(SUBJECTS[turn % SUBJECTS.len()]));
+        let padding = "x".repeat(turn * 7 % 900);
+        entry.asked(&question(&format!(
+            "{}{padding}",
+            USERNAMES[turn % USERNAMES.len()]
+        )));
+        let closing = Closing {
+            outcome: if turn % 5 == 0 {
+                Outcome::Denied
+            } else {
+                Outcome::Answered
+            },
+            ..trail.closing()
+        };
+        entry.close(closing).await.unwrap();
+        trail.hands.advance(Duration::from_millis(250));
+    }
+    trail
+}
+
+fn check(trail: &Trail) {
+    let naive = read_naively(trail);
+    for filter in filters(&naive) {
+        let expected: Vec<&str> = naive
+            .iter()
+            .filter(|(_, record)| passes(&filter, record))
+            .map(|(line, _)| &**line)
+            .collect();
+        for order in [Order::OldestFirst, Order::NewestFirst] {
+            let mut found = Vec::new();
+            search(trail.audit.directory(), &filter, order, |it| {
+                found.push(it.line.to_owned());
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+            if order == Order::NewestFirst {
+                found.reverse();
+            }
+            assert_eq!(found, expected, "{filter:?}");
+        }
+    }
+}
+
+/// Every line of the trail, unpacked.
+fn read_naively(trail: &Trail) -> Vec<(String, Value)> {
+    trail
+        .files()
+        .iter()
+        .flat_map(|path| {
+            let raw = fs::read(path).unwrap();
+            let text = match path.extension().unwrap().to_str().unwrap() {
+                "gz" => {
+                    let mut text = Vec::new();
+                    flate2::read::GzDecoder::new(&*raw)
+                        .read_to_end(&mut text)
+                        .unwrap();
+                    text
+                }
+                "zst" => zstd::decode_all(&*raw).unwrap(),
+                _ => raw,
+            };
+            String::from_utf8(text)
+                .unwrap()
+                .lines()
+                .map(|line| (line.to_owned(), serde_json::from_str(line).unwrap()))
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// One of each kind, and some together.
+fn filters(naive: &[(String, Value)]) -> Vec<Filter> {
+    let middle = START.plus(Duration::from_mins(1));
+    let some_id = naive[300].1["request_id"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    let text = |text: &str| Some(text.to_owned());
+    let none = Filter::default;
+    vec![
+        none(),
+        Filter {
+            subject: text("ünï\"côdé"),
+            ..none()
+        },
+        Filter {
+            subject: text("payments"),
+            outcome: text("denied"),
+            ..none()
+        },
+        Filter {
+            subject: text("payment"),
+            ..none()
+        },
+        Filter {
+            username: text("app\\one"),
+            ..none()
+        },
+        Filter {
+            group: text("32b6e34b3d91647abb20e7b8"),
+            ..none()
+        },
+        Filter {
+            kind: text("admin"),
+            ..none()
+        },
+        Filter {
+            since: Some(middle),
+            ..none()
+        },
+        Filter {
+            until: Some(middle),
+            outcome: text("denied"),
+            ..none()
+        },
+        Filter {
+            request_id: Some(some_id),
+            ..none()
+        },
+        Filter {
+            after: Some(700),
+            before: Some(703),
+            ..none()
+        },
+    ]
+}
+
+fn passes(filter: &Filter, record: &Value) -> bool {
+    let is = |wanted: &Option<String>, name: &str| {
+        wanted
+            .as_ref()
+            .is_none_or(|wanted| record[name] == **wanted)
+    };
+    let time = Timestamp::parse(record["time"].as_str().unwrap()).unwrap();
+    let seq = record["seq"].as_u64().unwrap();
+    is(&filter.subject, "subject")
+        && is(&filter.username, "username")
+        && is(&filter.group, "group_id")
+        && is(&filter.outcome, "outcome")
+        && is(&filter.kind, "kind")
+        && filter.since.is_none_or(|since| time >= since)
+        && filter.until.is_none_or(|until| time < until)
+        && filter
+            .request_id
+            .is_none_or(|id| record["request_id"] == id.to_string())
+        && filter.after.is_none_or(|after| seq > after)
+        && filter.before.is_none_or(|before| seq < before)
+}
+
+const SUBJECTS: [&str; 3] = ["payments", "ünï\"côdé", "ci\u{1b}"];
+const USERNAMES: [&str; 3] = ["app\\one", "CN=app", "zoë"];
