@@ -24,6 +24,7 @@ use crate::gateway::Bounds;
 use crate::gateway::Gateway;
 use crate::identity::Identity;
 use crate::policy::Policy;
+use crate::policy::allowance::Allowance;
 use crate::server::Bound;
 use crate::server::Limits;
 use crate::server::accept::Acceptor;
@@ -126,6 +127,7 @@ impl App {
         let gateway = Arc::new(Gateway {
             identity: Arc::new(parts.identity),
             policy: ArcSwap::from_pointee(parts.policy),
+            allowance: Allowance::default(),
             cache: Cache::new(
                 config.cache.clone(),
                 clock.clone(),

@@ -206,6 +206,12 @@ impl Cache {
         self.0.look_up(permit.question(), ask, fetch).await
     }
 
+    /// The list that memory would serve while Atlas cannot answer: for a caller that may not cost Atlas
+    /// a call now.
+    pub fn stale(&self, permit: &Permit) -> Option<Found> {
+        self.0.stale(permit.question(), Staleness::Allowance)
+    }
+
     /// Forgets, or if `soft` ends the fresh life, so that Atlas is asked anew but what is known may be
     /// served while it cannot answer. Says how many keys that concerned.
     ///

@@ -41,10 +41,14 @@ use crate::identity::Unverified;
 use crate::policy::Denied;
 use crate::policy::Permit;
 use crate::policy::Policy;
+use crate::policy::allowance::Allowance;
+use crate::policy::allowance::BucketView;
+use crate::policy::allowance::Spent;
 use crate::telemetry::metrics::lookups::LookupMetrics;
 use crate::upstream::FetchError;
 use crate::upstream::Fetched;
 use crate::upstream::Upstream;
+use crate::upstream::Verdict;
 
 /// The parts of a lookup, in the order in which it passes them.
 pub struct Gateway {
@@ -52,6 +56,8 @@ pub struct Gateway {
     pub identity: Arc<Identity>,
     /// May they.
     pub policy: ArcSwap<Policy>,
+    /// How much may they.
+    pub allowance: Allowance,
     /// What is remembered.
     pub cache: Cache,
     /// How Atlas is asked.
@@ -135,6 +141,9 @@ pub enum Refusal {
     /// A bug.
     #[error("the lookup panicked")]
     Panicked,
+    /// The caller has had its share.
+    #[error("the caller has had its share")]
+    RateLimited(#[source] Spent),
     /// The time for a whole request is over.
     #[error("the lookup took too long")]
     TimedOut,
@@ -183,10 +192,7 @@ impl Gateway {
                 .unwrap_or(Err(Refusal::Panicked))
         };
         let written = write(&outcome);
-        let now = match &outcome {
-            Ok(answer) => answer.now,
-            Err(_) => self.clock.now(),
-        };
+        let now = self.clock.now();
         let word = self.close(entry, &outcome, &written, now).await?;
         let duration = now.elapsed.saturating_sub(arrived.elapsed);
         self.metrics
@@ -251,6 +257,9 @@ impl Gateway {
             .authorize(&caller, &question)
             .map_err(Refusal::Denied)?;
         entry.permitted(permit.rule());
+        self.allowance
+            .admit_lookup(&caller, &permit, now)
+            .map_err(Refusal::RateLimited)?;
         let wish = if no_cache { Wish::Refresh } else { Wish::Any };
         let ask = Ask { address, wish, now };
         match self.cache.peek(&permit, ask) {
@@ -272,6 +281,13 @@ impl Gateway {
     ) -> std::pin::Pin<Box<dyn Future<Output = Result<Answer, Refusal>> + Send + 'g>> {
         Box::pin(async move {
             let question = permit.question().clone();
+            if let Some(found) = self.without_asking(permit, caller, ask)? {
+                return Ok(Answer {
+                    found,
+                    question,
+                    now: ask.now,
+                });
+            }
             let walk = self.walk();
             let looked_up = self.cache.look_up(permit, ask, walk);
             let found = self.clock.timeout(self.bounds.request, looked_up).await;
@@ -287,12 +303,41 @@ impl Gateway {
                     .authorize(caller, &question)
                     .map_err(Refusal::Denied)?;
             }
+            let found = found?;
+            // The first call was counted when the caller was let through.
+            let further = found.upstream_calls.saturating_sub(1);
+            self.allowance.charge(caller, permit, further, now);
             Ok(Answer {
-                found: found?,
+                found,
                 question,
                 now,
             })
         })
+    }
+
+    /// What a caller gets who may not cost Atlas a call now: an old list, where there is one.
+    fn without_asking(
+        &self,
+        permit: &Permit,
+        caller: &Caller,
+        ask: Ask<'_>,
+    ) -> Result<Option<Found>, Refusal> {
+        if !self.cache.would_ask(permit, ask) {
+            return Ok(None);
+        }
+        let view = self.upstream.budget_view(&permit.question().project);
+        let whole = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+        let bucket = BucketView {
+            remaining: whole(view.remaining),
+            capacity: whole(view.capacity),
+            refill_per_minute: whole(view.refill_per_minute),
+        };
+        let admitted = self.allowance.admit_miss(caller, permit, bucket, ask.now);
+        let Err(spent) = admitted else {
+            return Ok(None);
+        };
+        let old = self.cache.stale(permit);
+        old.map(Some).ok_or(Refusal::RateLimited(spent))
     }
 
     /// What makes a walk: asks Atlas, and writes down what came of it.
@@ -359,6 +404,7 @@ impl Gateway {
                 | Refusal::NoToken
                 | Refusal::Overloaded { .. }
                 | Refusal::Panicked
+                | Refusal::RateLimited(_)
                 | Refusal::TimedOut,
             ) => {}
         }
@@ -378,6 +424,7 @@ impl Refusal {
             | Self::NoToken
             | Self::Overloaded { .. }
             | Self::Panicked
+            | Self::RateLimited(_)
             | Self::TimedOut
             | Self::Unauthenticated(_) => 0,
         }
@@ -464,6 +511,11 @@ fn outcome_of(outcome: &Result<Answer, Refusal>) -> Outcome {
         Ok(_) => Outcome::Answered,
         Err(Refusal::Denied(_)) => Outcome::Denied,
         Err(Refusal::NoToken | Refusal::Unauthenticated(_)) => Outcome::Unauthenticated,
+        Err(Refusal::RateLimited(_)) => Outcome::Rejected,
+        // That there is no such user or project is Atlas's answer.
+        Err(Refusal::Fetch { error, .. }) if error.verdict() == Verdict::Missing => {
+            Outcome::Answered
+        }
         Err(
             Refusal::Fetch { .. }
             | Refusal::NoKeys

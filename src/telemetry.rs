@@ -101,7 +101,9 @@ pub fn start(config: &Config) -> Result<LogLevel, LogError> {
 impl LogLevel {
     /// Logs by the new settings from now on.
     pub fn change(&self, config: &Config) -> Result<(), LogError> {
-        self.0.reload(filter(&config.log)?).map_err(|_| LogError::Filter)
+        self.0
+            .reload(filter(&config.log)?)
+            .map_err(|_| LogError::Filter)
     }
 }
 

@@ -232,7 +232,7 @@ impl Inner {
     }
 
     /// What may be served while Atlas cannot answer.
-    fn stale(&self, question: &Question, staleness: Staleness) -> Option<Found> {
+    pub(super) fn stale(&self, question: &Question, staleness: Staleness) -> Option<Found> {
         let entry = self.store.get(question)?;
         let stale_if_error = self.config.load().stale_if_error;
         match entry.freshness(self.clock.now(), stale_if_error) {

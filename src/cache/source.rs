@@ -27,6 +27,8 @@ pub enum Source {
 /// Why an answer was given that is too old.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Staleness {
+    /// The caller has had its share of Atlas, and so Atlas was not asked.
+    Allowance,
     /// Atlas could not answer.
     Error,
     /// Atlas is taking its time, and the walk goes on without the caller.
@@ -75,6 +77,7 @@ impl fmt::Display for CacheStatus {
             Source::Negative => ("hit", "negative"),
             Source::RefreshedAhead => ("hit", "refreshed-ahead"),
             Source::Renewed => ("fwd=stale", ""),
+            Source::Stale(Staleness::Allowance) => ("hit", "stale-rate-limited"),
             Source::Stale(Staleness::Error) => ("hit", "stale-if-error"),
             Source::Stale(Staleness::Slow) => ("hit", "stale-while-revalidate"),
         };

@@ -306,6 +306,7 @@ fn refusal_document(refusal: &Refusal) -> Document {
             unavailable("Too many requests are under way. Try again shortly.", *retry_after)
         }
         Refusal::Panicked => unexpected_document(),
+        Refusal::RateLimited(spent) => rate_limited(spent.retry_after),
         Refusal::TimedOut => upstream_timeout(),
         // One sentence for every reason: what is wrong with a token is for the operator's log.
         Refusal::Unauthenticated(_) => Document {

@@ -59,9 +59,18 @@ async fn documents_of_atlas_arrive_byte_for_byte() {
             None,
             "it speaks of our credential"
         );
-        let wait = reply.header("retry-after").map(|seconds| seconds.parse::<u64>().unwrap());
+        let wait = reply
+            .header("retry-after")
+            .map(|seconds| seconds.parse::<u64>().unwrap());
         // Up to a tenth more than Atlas asks for, so that not everybody comes back at once.
-        assert!(if status == 429 { matches!(wait, Some(55..=61)) } else { wait.is_none() }, "{wait:?}");
+        assert!(
+            if status == 429 {
+                matches!(wait, Some(55..=61))
+            } else {
+                wait.is_none()
+            },
+            "{wait:?}"
+        );
         let record = world.lookups().pop().unwrap();
         assert_eq!(record["status"], status);
         assert!(document.contains(record["error_code"].as_str().unwrap()));

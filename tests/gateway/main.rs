@@ -17,6 +17,7 @@
 mod client;
 mod world;
 
+mod allowance;
 mod configuration;
 mod errors;
 mod forms;

@@ -221,6 +221,15 @@ pub(crate) fn set(config: &mut toml::Table, key: &str, value: impl Into<toml::Va
     table.insert(last.to_owned(), value.into());
 }
 
+/// Sets a key of one of the rules, counted from 0: the usual caller's is the first.
+pub(crate) fn set_rule(plan: &mut Plan, rule: usize, key: &str, value: impl Into<toml::Value>) {
+    let rules = plan.config["access"]["rules"].as_array_mut().unwrap();
+    rules[rule]
+        .as_table_mut()
+        .unwrap()
+        .insert(key.to_owned(), value.into());
+}
+
 /// The path of a user's certificates, the name encoded.
 pub(crate) fn certs(project: &str, username: &str) -> String {
     let username =
