@@ -15,12 +15,14 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 use uuid::Uuid;
 
+use crate::audit::AdminAction;
+use crate::audit::AdminRecord;
 use crate::audit::Audit;
 use crate::audit::AuditError;
+use crate::audit::Outcome;
 use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::gateway::Bounds;
 use crate::gateway::Gateway;
 use crate::identity::Identity;
 use crate::policy::Policy;
@@ -123,25 +125,18 @@ impl App {
         };
         let replica = Uuid::now_v7().simple().to_string();
         let audit = Audit::open(&config.audit, &replica, clock.clone(), metrics.audit)?;
-        let walks = TaskTracker::new();
+        let (walks, settings) = (TaskTracker::new(), config.cache.clone());
+        let cache = Cache::new(settings, clock.clone(), metrics.cache, walks.clone());
         let gateway = Arc::new(Gateway {
             identity: Arc::new(parts.identity),
             policy: ArcSwap::from_pointee(parts.policy),
             allowance: Allowance::default(),
-            cache: Cache::new(
-                config.cache.clone(),
-                clock.clone(),
-                metrics.cache,
-                walks.clone(),
-            ),
+            cache,
             upstream: parts.upstream,
             audit,
             metrics: metrics.lookups.clone(),
             clock: clock.clone(),
-            bounds: Bounds {
-                request: config.server.limits.request,
-                in_flight: config.server.limits.in_flight,
-            },
+            bounds: config.server.limits.bounds(),
             in_flight: AtomicUsize::new(0),
         });
         let (draining, stop) = (Arc::new(AtomicBool::new(false)), Stop::default());
@@ -190,16 +185,48 @@ impl App {
 
     /// Puts another configuration in place, whole or not at all: issuers, rules, the cache's times and
     /// certificates. Addresses, limits, the audit directory and Atlas's credentials need a restart; the
-    /// files that they name are read again by themselves.
-    pub fn reload(&self, config: &Config) -> Result<(), Vec<Mistake>> {
-        let policy = Policy::build(&config.access)?;
-        if let (Some(tls), Some(settings)) = (&self.tls, &config.server.tls) {
-            tls.reload(settings)?;
+    /// files that they name are read again by themselves. Either way it goes on record.
+    pub async fn reload(&self, config: &Config) -> Result<(), Vec<Mistake>> {
+        let applied = self.apply(config);
+        self.gateway.audit.reopen();
+        self.record_reload(applied.is_ok()).await;
+        applied
+    }
+
+    /// Puts on record that a configuration was read again, and whether it was taken.
+    pub async fn record_reload(&self, taken: bool) {
+        let reload = AdminRecord {
+            action: AdminAction::Reload,
+            outcome: if taken {
+                Outcome::Answered
+            } else {
+                Outcome::Rejected
+            },
+            caller: None,
+            peer: None,
+            request_id: None,
+            status: None,
+            rule: None,
+            group_id: None,
+            username: None,
+            entries: None,
+            now: self.clock.now(),
+        };
+        if let Err(problem) = self.gateway.audit.record_admin(&reload).await {
+            warn!("a reload is not on record: {problem}");
         }
+    }
+
+    fn apply(&self, config: &Config) -> Result<(), Vec<Mistake>> {
+        // Everything that can be refused is tried before the first thing changes.
+        let policy = Policy::build(&config.access)?;
+        let tls = config.server.tls.as_ref().map(Tls::load).transpose()?;
         self.gateway.identity.reload(&config.identity)?;
         self.gateway.policy.store(Arc::new(policy));
         self.gateway.cache.replace_config(config.cache.clone());
-        self.gateway.audit.reopen();
+        if let (Some(present), Some(fresh)) = (&self.tls, tls) {
+            present.take_over(&fresh);
+        }
         Ok(())
     }
 

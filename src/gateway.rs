@@ -3,7 +3,6 @@
 //! A question comes in with the moment it arrived; what is written for its caller goes out only after
 //! its record is in the audit trail, because [`Gateway::answer`] hands it out only then (G15).
 
-use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -12,6 +11,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use tracing::Instrument;
 use tracing::info_span;
 
@@ -278,7 +278,7 @@ impl Gateway {
         permit: &'g Permit,
         caller: &'g Caller,
         ask: Ask<'g>,
-    ) -> std::pin::Pin<Box<dyn Future<Output = Result<Answer, Refusal>> + Send + 'g>> {
+    ) -> BoxFuture<'g, Result<Answer, Refusal>> {
         Box::pin(async move {
             let question = permit.question().clone();
             if let Some(found) = self.without_asking(permit, caller, ask)? {
@@ -343,9 +343,7 @@ impl Gateway {
     /// What makes a walk: asks Atlas, and writes down what came of it.
     fn walk(
         &self,
-    ) -> impl Fn(Errand) -> futures_util::future::BoxFuture<'static, Result<Fetched, FetchError>>
-    + Send
-    + 'static {
+    ) -> impl Fn(Errand) -> BoxFuture<'static, Result<Fetched, FetchError>> + Send + 'static {
         let (upstream, audit, clock) = (
             self.upstream.clone(),
             self.audit.clone(),
@@ -431,9 +429,10 @@ impl Refusal {
     }
 
     fn unverified(why: Unverified) -> Self {
-        match why {
-            Unverified::NoKeys => Self::NoKeys,
-            why => Self::Unauthenticated(why),
+        if why == Unverified::NoKeys {
+            Self::NoKeys
+        } else {
+            Self::Unauthenticated(why)
         }
     }
 }

@@ -14,9 +14,14 @@ fn main() -> ExitCode {
             // Help and version go to standard output and are no mistake; all else goes to standard
             // error. A terminal that is gone cannot be told either.
             let _ = error.print();
-            return match error.kind() {
-                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
-                _ => ExitCode::from(EX_USAGE),
+            let is_asked_for = matches!(
+                error.kind(),
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+            );
+            return if is_asked_for {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::from(EX_USAGE)
             };
         }
     };

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::gateway::Bounds;
 use crate::settings;
 use crate::settings::Mistake;
 use crate::settings::Size;
@@ -103,6 +104,16 @@ impl Default for Limits {
             in_flight: 10_000,
             request: Duration::from_secs(15),
             streams: 100,
+        }
+    }
+}
+
+impl Limits {
+    /// Those that the gateway keeps.
+    pub fn bounds(&self) -> Bounds {
+        Bounds {
+            request: self.request,
+            in_flight: self.in_flight,
         }
     }
 }

@@ -76,6 +76,22 @@ impl Config {
     }
 }
 
+/// An error with everything that caused it, in one line: for the one place that logs it.
+#[derive(Debug)]
+pub struct Chain<'e>(pub &'e dyn std::error::Error);
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
 /// Starts logging to standard error.
 pub fn start(config: &Config) -> Result<LogLevel, LogError> {
     let filter = filter(&config.log)?;

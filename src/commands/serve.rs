@@ -16,6 +16,7 @@ use crate::app::StartError;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::telemetry;
+use crate::telemetry::Chain;
 use crate::telemetry::LogLevel;
 
 /// What `serve` is told.
@@ -63,10 +64,7 @@ async fn serve(arguments: &Arguments, config: &Config, log: &LogLevel) -> Ending
             return Ending::Misconfigured;
         }
         Err(failed) => {
-            error!(
-                error = &failed as &dyn std::error::Error,
-                "cannot start: {failed}"
-            );
+            error!("cannot start: {}", Chain(&failed));
             return Ending::Failed;
         }
     };
@@ -91,7 +89,7 @@ async fn serve(arguments: &Arguments, config: &Config, log: &LogLevel) -> Ending
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => reload(arguments, &app, log),
+            _ = hangup.recv() => reload(arguments, &app, log).await,
         }
     }
     info!("stopping: finishing what is under way");
@@ -104,18 +102,18 @@ async fn serve(arguments: &Arguments, config: &Config, log: &LogLevel) -> Ending
 }
 
 /// Applies the configuration anew, as a whole or not at all.
-fn reload(arguments: &Arguments, app: &App, log: &LogLevel) {
+async fn reload(arguments: &Arguments, app: &App, log: &LogLevel) {
     let applied = match arguments.config.load() {
-        Ok(config) => app.reload(&config).map(|()| config),
-        Err(refused) => Err(refused.mistakes),
+        Ok(config) => app.reload(&config).await.map(|()| config),
+        Err(refused) => {
+            app.record_reload(false).await;
+            Err(refused.mistakes)
+        }
     };
     match applied {
         Ok(config) => {
             if let Err(problem) = log.change(&config.telemetry) {
-                warn!(
-                    error = &problem as &dyn std::error::Error,
-                    "the log level stays as it was"
-                );
+                warn!("the log level stays as it was: {}", Chain(&problem));
             }
             info!("the configuration was read again");
         }

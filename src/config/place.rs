@@ -1,6 +1,8 @@
 //! Where in the configuration something stands: serde's path goes in; a printed place, a value to take
 //! out and a line number come out.
 
+use std::fmt::Write;
+
 use serde_path_to_error::Path;
 use serde_path_to_error::Segment;
 use toml::Value;
@@ -12,7 +14,8 @@ pub(super) fn printed(path: &Path, message: &str) -> String {
     let mut place = String::new();
     for segment in path {
         match segment {
-            Segment::Seq { index } => place.push_str(&format!("[{index}]")),
+            // Writing to a string cannot fail.
+            Segment::Seq { index } => drop(write!(place, "[{index}]")),
             Segment::Map { key } | Segment::Enum { variant: key } => push_key(&mut place, key),
             Segment::Unknown => {}
         }

@@ -242,7 +242,7 @@ mod tests {
     fn each_key_is_held_to_its_own_words() {
         let document = forgeries::published().to_string();
         let (keys, unusable) = read_set(document.as_bytes()).unwrap();
-        let usable: Vec<(&str, &[Algorithm])> = keys
+        let usable: Vec<_> = keys
             .iter()
             .map(|key| (key.id.as_deref().unwrap(), &*key.algorithms))
             .collect();

@@ -209,13 +209,7 @@ impl Admin {
         let done = AdminRecord {
             entries: Some(entries),
             rule: Some(&rule),
-            ..by.record(
-                caller,
-                &task,
-                Outcome::Answered,
-                StatusCode::OK,
-                self.gateway.clock.now(),
-            )
+            ..by.record(caller, &task, Outcome::Answered, self.gateway.clock.now())
         };
         self.gateway
             .audit
@@ -244,7 +238,7 @@ impl Admin {
         let now = self.gateway.clock.now();
         let done = AdminRecord {
             rule: Some(&rule),
-            ..by.record(caller, &task, Outcome::Answered, StatusCode::OK, now)
+            ..by.record(caller, &task, Outcome::Answered, now)
         };
         self.gateway
             .audit
@@ -269,17 +263,16 @@ impl Admin {
         task: &Task<'_>,
         by: &By,
     ) -> Result<Arc<str>, AdminRefusal> {
-        match self
+        let verdict = self
             .gateway
             .policy
             .load()
-            .may_administer(caller, task.reach)
-        {
-            Ok(administrator) => return Ok(Arc::clone(administrator.rule())),
-            Err(_) => {}
+            .may_administer(caller, task.reach);
+        if let Ok(administrator) = verdict {
+            return Ok(Arc::clone(administrator.rule()));
         }
         let now = self.gateway.clock.now();
-        let denied = by.record(caller, task, Outcome::Denied, StatusCode::FORBIDDEN, now);
+        let denied = by.record(caller, task, Outcome::Denied, now);
         self.gateway
             .audit
             .record_admin(&denied)
@@ -364,7 +357,7 @@ impl Handler for Admin {
                 let request_id = by.request_id;
                 self.administer(&parts, body, by).await.unwrap_or_else(|refusal| {
                     if let AdminRefusal::Unrecorded(problem) = &refusal {
-                        error!(%request_id, error = problem as &dyn std::error::Error, "not done: not on record");
+                        error!(%request_id, "not answered, because it is not on record: {problem}");
                     }
                     response::not_administered(&refusal, request_id)
                 })
@@ -386,9 +379,15 @@ impl By {
         caller: &'a Caller,
         task: &Task<'a>,
         outcome: Outcome,
-        status: StatusCode,
         now: Moment,
     ) -> AdminRecord<'a> {
+        let status = match outcome {
+            Outcome::Denied => StatusCode::FORBIDDEN,
+            Outcome::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Outcome::Abandoned | Outcome::Answered | Outcome::Failed | Outcome::Rejected => {
+                StatusCode::OK
+            }
+        };
         let (group_id, username) = match task.reach {
             Reach::Everything => (None, None),
             Reach::Project(project) => (Some(project.as_str()), None),

@@ -63,7 +63,7 @@ impl Door {
                 Err(refusal) => response::refused(refusal, request_id, asked.form.has_envelope()),
             });
         answer.await.unwrap_or_else(|problem| {
-            error!(%request_id, error = &problem as &dyn std::error::Error, "not answered: not on record");
+            error!(%request_id, "not answered, because it is not on record: {problem}");
             response::unrecorded(request_id, asked.form.has_envelope())
         })
     }
@@ -78,10 +78,13 @@ impl Door {
         let envelope = request::wants_envelope(parts);
         let written = response::bad_request(refusal, request_id, envelope);
         let path = parts.uri.path().as_bytes();
-        self.gateway.reject(arrival, path, written).await.unwrap_or_else(|problem| {
-            error!(%request_id, error = &problem as &dyn std::error::Error, "not answered: not on record");
-            response::unrecorded(request_id, envelope)
-        })
+        self.gateway
+            .reject(arrival, path, written)
+            .await
+            .unwrap_or_else(|problem| {
+                error!(%request_id, "not answered, because it is not on record: {problem}");
+                response::unrecorded(request_id, envelope)
+            })
     }
 }
 

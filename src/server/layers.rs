@@ -53,10 +53,10 @@ pub fn stack<H: Handler>(
         .service(service_fn(move |request: Request<Incoming>| {
             let handler = Arc::clone(&handler);
             async move {
-                let handled = AssertUnwindSafe(handler.handle(request, peer))
+                let outcome = AssertUnwindSafe(handler.handle(request, peer))
                     .catch_unwind()
                     .await;
-                Ok::<_, Infallible>(handled.unwrap_or_else(|_| response::unexpected()))
+                Ok::<_, Infallible>(outcome.unwrap_or_else(|_| response::unexpected()))
             }
         }))
 }

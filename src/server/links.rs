@@ -1,6 +1,7 @@
 //! Where this gateway was asked goes in; links in Atlas's form, pointing at this gateway, come out.
 
 use std::fmt;
+use std::fmt::Write;
 
 use super::query::Form;
 use super::query::PageWish;
@@ -86,7 +87,8 @@ pub fn self_link(out: &mut String, address: Address<'_>, question: &Question) {
 
 fn link(out: &mut String, href: &impl fmt::Display, rel: &str) {
     let href = serde_json::Value::String(href.to_string());
-    out.push_str(&format!("{{\"href\":{href},\"rel\":\"{rel}\"}}"));
+    // Writing to a string cannot fail.
+    let _ = write!(out, "{{\"href\":{href},\"rel\":\"{rel}\"}}");
 }
 
 #[cfg(test)]

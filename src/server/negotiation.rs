@@ -152,7 +152,7 @@ const VERSIONED_SUFFIX: &str = "+json";
 mod tests {
     use super::*;
 
-    fn headers(name: header::HeaderName, values: &[&str]) -> HeaderMap {
+    fn headers(name: &header::HeaderName, values: &[&str]) -> HeaderMap {
         values
             .iter()
             .map(|value| (name.clone(), value.parse().unwrap()))
@@ -191,7 +191,7 @@ mod tests {
             (&["application/json;q=0"], V2, None),
             (&[""], V2, None),
         ] {
-            let headers = headers(header::ACCEPT, accept);
+            let headers = headers(&header::ACCEPT, accept);
             assert_eq!(
                 accepted_media_type(&headers, version),
                 expected,
@@ -212,7 +212,7 @@ mod tests {
             (&["gzip;q=1.5"], 0, 0),
             (&[], 0, 0),
         ] {
-            let headers = headers(header::ACCEPT_ENCODING, accept);
+            let headers = headers(&header::ACCEPT_ENCODING, accept);
             assert_eq!(
                 Encodings::read(&headers),
                 Encodings { gzip, zstd },

@@ -120,7 +120,11 @@ impl<'r> Asked<'r> {
             return Err(BadRequest::Body);
         }
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let (version, project, username) = route(path).ok_or(BadRequest::Route)?;
+        let Route {
+            version,
+            project,
+            username,
+        } = route(path).ok_or(BadRequest::Route)?;
         if parts.method != Method::GET && parts.method != Method::HEAD {
             return Err(BadRequest::Method);
         }
@@ -209,8 +213,15 @@ fn host(parts: &Parts) -> Result<&str, BadRequest> {
     Ok(host)
 }
 
+/// One of the two paths, with its free segments as they arrived.
+struct Route<'p> {
+    version: ApiVersion,
+    project: &'p str,
+    username: &'p str,
+}
+
 /// The two paths that exist, matched byte for byte; the two free segments come back as they arrived.
-fn route(path: &str) -> Option<(ApiVersion, &str, &str)> {
+fn route(path: &str) -> Option<Route<'_>> {
     let (version, rest) = path.strip_prefix("/api/atlas/")?.split_once('/')?;
     let version = match version {
         "v1.0" => ApiVersion::V1,
@@ -221,7 +232,11 @@ fn route(path: &str) -> Option<(ApiVersion, &str, &str)> {
     let (username, rest) = rest.strip_prefix("databaseUsers/")?.split_once('/')?;
     // A bare `..` is a dot-segment of the path itself, which every client would have resolved.
     let exists = rest == "certs" && !username.is_empty() && username != "..";
-    exists.then_some((version, project, username))
+    exists.then_some(Route {
+        version,
+        project,
+        username,
+    })
 }
 
 /// The bearer token of a request.

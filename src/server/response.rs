@@ -1,9 +1,7 @@
 //! An answer or a refusal goes in; Atlas's form, headers and status come out.
 //!
-//! The only file with status codes. The matches over refusals have no wildcard: a new refusal does not
-//! compile until it has a status, a code and a sentence.
+//! Here and in [`document`] is the only place with status codes.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,39 +16,22 @@ use http_body_util::Full;
 use serde::Serialize;
 use uuid::Uuid;
 
+mod document;
+
+use self::document::Document;
 use super::body;
 use super::layers::Body;
 use super::request::Asked;
 use super::request::BadRequest;
-use crate::atlas::ApiError;
-use crate::atlas::error::Parameter;
 use crate::audit::Unrecorded;
 use crate::cache::Found;
 use crate::clock::Moment;
 use crate::gateway;
 use crate::gateway::Answer;
 use crate::gateway::Refusal;
-use crate::policy::Denied;
-use crate::upstream::AtlasAnswer;
-use crate::upstream::CredentialFailure;
-use crate::upstream::FetchFailure;
 
 /// An answer, and what the audit record says of it.
 pub type Written = gateway::Written<Response<Body>>;
-
-/// A refusal in Atlas's form, before it has headers.
-#[derive(Debug)]
-struct Document {
-    status: StatusCode,
-    body: Bytes,
-    code: Arc<str>,
-    origin: &'static str,
-    retry_after: Option<Duration>,
-    challenge: Option<&'static str>,
-    /// Whether the connection is not to be used again.
-    closes: bool,
-    allow: Option<&'static str>,
-}
 
 /// Writes an answer: the list in the form that was asked for, or 304 where the caller has it already.
 pub fn answered(answer: &Answer, asked: &Asked<'_>, parts: &Parts, request_id: Uuid) -> Written {
@@ -96,32 +77,27 @@ pub fn answered(answer: &Answer, asked: &Asked<'_>, parts: &Parts, request_id: U
 
 /// Writes a refusal of a request that was never asked as a question.
 pub fn bad_request(refusal: &BadRequest, request_id: Uuid, envelope: bool) -> Written {
-    finish(bad_request_document(refusal), request_id, envelope, 0)
+    finish(Document::of_request(refusal), request_id, envelope, 0)
 }
 
 /// Writes a refusal of a question.
 pub fn refused(refusal: &Refusal, request_id: Uuid, envelope: bool) -> Written {
     finish(
-        refusal_document(refusal),
+        Document::of_refusal(refusal),
         request_id,
         envelope,
         refusal.upstream_calls(),
     )
 }
 
-/// Nothing can be answered that is not written down (G16).
+/// Nothing is answered that is not written down (G16).
 pub fn unrecorded(request_id: Uuid, envelope: bool) -> Response<Body> {
-    let document = unavailable(
-        "The audit trail cannot take this request's record, and nothing is answered without one. Try \
-         again shortly.",
-        Duration::from_secs(1),
-    );
-    finish(document, request_id, envelope, 0).reply
+    finish(Document::unrecorded(), request_id, envelope, 0).reply
 }
 
 /// The answer after a panic that nobody inside has caught.
 pub fn unexpected() -> Response<Body> {
-    finish(unexpected_document(), Uuid::nil(), false, 0).reply
+    finish(Document::unexpected(), Uuid::nil(), false, 0).reply
 }
 
 /// Why an operator's request was not done.
@@ -145,38 +121,7 @@ pub enum AdminRefusal {
 
 /// Writes a refusal to an operator.
 pub fn not_administered(refusal: &AdminRefusal, request_id: Uuid) -> Response<Body> {
-    use StatusCode as S;
-    let document = match refusal {
-        AdminRefusal::Body(problem) => {
-            let detail = format!("The body {problem}.");
-            ours(S::BAD_REQUEST, "BAD_REQUEST", detail, Vec::new())
-        }
-        AdminRefusal::Denied => ours(
-            S::FORBIDDEN,
-            "ACCESS_FORBIDDEN",
-            "No access rule with `admin = true` allows this caller to do that.".to_owned(),
-            Vec::new(),
-        ),
-        AdminRefusal::Query => ours(
-            S::BAD_REQUEST,
-            "INVALID_QUERY_PARAMETER",
-            "The query must be groupId=…&username=…, percent-encoded.".to_owned(),
-            Vec::new(),
-        ),
-        AdminRefusal::Request(refusal) => bad_request_document(refusal),
-        AdminRefusal::Unauthenticated => Document {
-            challenge: Some("Bearer"),
-            ..ours(
-                S::UNAUTHORIZED,
-                "USER_UNAUTHORIZED",
-                "A bearer token of an operator is needed in the Authorization header.".to_owned(),
-                Vec::new(),
-            )
-        },
-        AdminRefusal::Unexpected => unexpected_document(),
-        AdminRefusal::Unrecorded(_) => return unrecorded(request_id, false),
-    };
-    finish(document, request_id, false, 0).reply
+    finish(Document::of_operators(refusal), request_id, false, 0).reply
 }
 
 /// Writes a value for an operator or a probe.
@@ -200,298 +145,6 @@ pub fn json(
         headers.insert(REQUEST_ID, request_id_value(request_id));
     }
     response
-}
-
-fn bad_request_document(refusal: &BadRequest) -> Document {
-    use StatusCode as S;
-    let detail = format!("{}.", capitalised(&refusal.to_string()));
-    match refusal {
-        BadRequest::Authorization => Document {
-            challenge: Some("Bearer error=\"invalid_request\""),
-            ..ours(S::BAD_REQUEST, "BAD_REQUEST", detail, Vec::new())
-        },
-        BadRequest::Body | BadRequest::Host | BadRequest::Target => Document {
-            closes: true,
-            ..ours(S::BAD_REQUEST, "BAD_REQUEST", detail, Vec::new())
-        },
-        BadRequest::Connect => Document {
-            closes: true,
-            allow: Some(ALLOWED),
-            ..ours(
-                S::METHOD_NOT_ALLOWED,
-                "METHOD_NOT_ALLOWED",
-                detail,
-                Vec::new(),
-            )
-        },
-        BadRequest::Method => Document {
-            allow: Some(ALLOWED),
-            ..ours(
-                S::METHOD_NOT_ALLOWED,
-                "METHOD_NOT_ALLOWED",
-                detail,
-                Vec::new(),
-            )
-        },
-        BadRequest::NotAcceptable => ours(
-            S::NOT_ACCEPTABLE,
-            "INVALID_VERSION_DATE",
-            "Invalid accept header or version date. Accept application/json or \
-             application/vnd.atlas.2023-01-01+json."
-                .to_owned(),
-            Vec::new(),
-        ),
-        BadRequest::ProjectId(id) => ours(
-            S::NOT_FOUND,
-            "INVALID_GROUP_ID",
-            format!("An invalid group ID {id} was specified. {detail}"),
-            vec![Parameter::Text(id.clone())],
-        ),
-        BadRequest::Query(query) => ours(
-            S::BAD_REQUEST,
-            "INVALID_QUERY_PARAMETER",
-            detail,
-            vec![Parameter::Text(query.name.to_owned())],
-        ),
-        BadRequest::Route => ours(
-            S::NOT_FOUND,
-            "RESOURCE_NOT_FOUND",
-            "Cannot find this resource. Certificates are at \
-             /api/atlas/v2/groups/{groupId}/databaseUsers/{username}/certs."
-                .to_owned(),
-            Vec::new(),
-        ),
-        BadRequest::TargetTooLong => ours(S::URI_TOO_LONG, "URI_TOO_LONG", detail, Vec::new()),
-        BadRequest::Username(_) => ours(
-            S::BAD_REQUEST,
-            "INVALID_PATH_PARAMETER",
-            detail,
-            vec![Parameter::Text("username".to_owned())],
-        ),
-    }
-}
-
-fn refusal_document(refusal: &Refusal) -> Document {
-    use StatusCode as S;
-    match refusal {
-        Refusal::Denied(denied) => Document {
-            challenge: match denied {
-                Denied::InsufficientScope => Some("Bearer error=\"insufficient_scope\""),
-                Denied::ByRule(_) | Denied::NoRule => None,
-            },
-            ..ours(
-                S::FORBIDDEN,
-                "ACCESS_FORBIDDEN",
-                "No access rule allows this caller to read the certificates of this user. Ask the \
-                 gateway's operators for a rule."
-                    .to_owned(),
-                Vec::new(),
-            )
-        },
-        Refusal::Fetch { error, .. } => fetch_document(&error.reason),
-        Refusal::NoKeys => unavailable(
-            "The keys of the token's issuer are not known yet. Try again shortly.",
-            Duration::from_secs(5),
-        ),
-        Refusal::NoToken => Document {
-            challenge: Some("Bearer"),
-            ..ours(
-                S::UNAUTHORIZED,
-                "USER_UNAUTHORIZED",
-                "A bearer token is needed in the Authorization header.".to_owned(),
-                Vec::new(),
-            )
-        },
-        Refusal::Overloaded { retry_after } => {
-            unavailable("Too many requests are under way. Try again shortly.", *retry_after)
-        }
-        Refusal::Panicked => unexpected_document(),
-        Refusal::RateLimited(spent) => rate_limited(spent.retry_after),
-        Refusal::TimedOut => upstream_timeout(),
-        // One sentence for every reason: what is wrong with a token is for the operator's log.
-        Refusal::Unauthenticated(_) => Document {
-            challenge: Some("Bearer error=\"invalid_token\""),
-            ..ours(
-                S::UNAUTHORIZED,
-                "USER_UNAUTHORIZED",
-                "The bearer token was not accepted. Get a new one for this gateway from your issuer."
-                    .to_owned(),
-                Vec::new(),
-            )
-        },
-    }
-}
-
-fn fetch_document(failure: &FetchFailure) -> Document {
-    use StatusCode as S;
-    match failure {
-        FetchFailure::Atlas(answer) => atlas_document(answer),
-        FetchFailure::BreakerOpen { retry_after } => {
-            unavailable("Atlas keeps failing and is not asked for now. Try again later.", *retry_after)
-        }
-        FetchFailure::Busy { retry_after } => {
-            unavailable("Too many questions to Atlas are waiting. Try again shortly.", *retry_after)
-        }
-        FetchFailure::Credential(CredentialFailure::Refused) => ours(
-            S::BAD_GATEWAY,
-            "UPSTREAM_UNREACHABLE",
-            "Atlas refuses the gateway's own service account. The gateway's operators must renew its \
-             secret."
-                .to_owned(),
-            Vec::new(),
-        ),
-        FetchFailure::Credential(CredentialFailure::MintLimit) => unavailable(
-            "The gateway may not get another token from Atlas now. Try again shortly.",
-            MINT_PAUSE,
-        ),
-        FetchFailure::Credential(CredentialFailure::Unavailable) => ours(
-            S::BAD_GATEWAY,
-            "UPSTREAM_UNREACHABLE",
-            "Atlas gave the gateway no token. Try again shortly.".to_owned(),
-            Vec::new(),
-        ),
-        FetchFailure::Inconsistent => ours(
-            S::BAD_GATEWAY,
-            "UPSTREAM_INCONSISTENT",
-            "The list of certificates kept changing while it was read. Try again.".to_owned(),
-            Vec::new(),
-        ),
-        FetchFailure::InvalidResponse(problem) => ours(
-            S::BAD_GATEWAY,
-            "UPSTREAM_INVALID_RESPONSE",
-            format!("Atlas's answer cannot be used: {problem}. Try again later."),
-            Vec::new(),
-        ),
-        FetchFailure::NoCredential => ours(
-            S::NOT_FOUND,
-            "GROUP_NOT_FOUND",
-            "No credential is configured for this project. Ask the gateway's operators to add one."
-                .to_owned(),
-            Vec::new(),
-        ),
-        FetchFailure::NoDocument { status, retry_after } => no_document(*status, *retry_after),
-        FetchFailure::RateLimited { retry_after } => rate_limited(*retry_after),
-        FetchFailure::Timeout => upstream_timeout(),
-        FetchFailure::Tls => ours(
-            S::BAD_GATEWAY,
-            "UPSTREAM_UNREACHABLE",
-            "Atlas's TLS certificate was not accepted. The gateway's operators must check the network \
-             and `atlas.ca_certificate`."
-                .to_owned(),
-            Vec::new(),
-        ),
-        FetchFailure::Unreachable => ours(
-            S::BAD_GATEWAY,
-            "UPSTREAM_UNREACHABLE",
-            "Atlas could not be reached. Try again later.".to_owned(),
-            Vec::new(),
-        ),
-    }
-}
-
-/// What Atlas said, byte for byte. Its `WWW-Authenticate` is not relayed: it speaks of our credential.
-fn atlas_document(answer: &AtlasAnswer) -> Document {
-    Document {
-        status: answer.status,
-        body: answer.body.clone(),
-        code: answer.error_code.clone().unwrap_or_else(|| Arc::from("")),
-        origin: "atlas",
-        retry_after: answer.retry_after,
-        challenge: None,
-        closes: false,
-        allow: None,
-    }
-}
-
-/// An error without words of Atlas's: what a load balancer or a maintenance page says is not relayed.
-fn no_document(status: StatusCode, retry_after: Option<Duration>) -> Document {
-    match (status, retry_after) {
-        (StatusCode::SERVICE_UNAVAILABLE, Some(wait)) => {
-            unavailable("Atlas is not available now. Try again later.", wait)
-        }
-        (StatusCode::GATEWAY_TIMEOUT, _) => upstream_timeout(),
-        (_, retry_after) => Document {
-            retry_after,
-            ..ours(
-                StatusCode::BAD_GATEWAY,
-                "UPSTREAM_INVALID_RESPONSE",
-                format!(
-                    "Atlas answered {} without a document. Try again later.",
-                    status.as_u16()
-                ),
-                Vec::new(),
-            )
-        },
-    }
-}
-
-fn ours(
-    status: StatusCode,
-    code: &'static str,
-    detail: String,
-    parameters: Vec<Parameter>,
-) -> Document {
-    let error = ApiError {
-        detail,
-        error: status.as_u16(),
-        error_code: code,
-        parameters,
-        reason: status.canonical_reason().unwrap_or_default(),
-    };
-    Document {
-        status,
-        body: Bytes::from(error.to_json()),
-        code: Arc::from(code),
-        origin: "gateway",
-        retry_after: None,
-        challenge: None,
-        closes: false,
-        allow: None,
-    }
-}
-
-fn unavailable(detail: &str, retry_after: Duration) -> Document {
-    Document {
-        retry_after: Some(retry_after),
-        ..ours(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "SERVICE_UNAVAILABLE",
-            detail.to_owned(),
-            Vec::new(),
-        )
-    }
-}
-
-fn rate_limited(retry_after: Duration) -> Document {
-    let seconds = whole_seconds(retry_after);
-    Document {
-        retry_after: Some(retry_after),
-        ..ours(
-            StatusCode::TOO_MANY_REQUESTS,
-            "RATE_LIMITED",
-            format!("Rate limit exceeded. Please retry after {seconds} seconds."),
-            vec![Parameter::Number(seconds)],
-        )
-    }
-}
-
-fn upstream_timeout() -> Document {
-    ours(
-        StatusCode::GATEWAY_TIMEOUT,
-        "UPSTREAM_TIMEOUT",
-        "Atlas did not answer in time. Try again later.".to_owned(),
-        Vec::new(),
-    )
-}
-
-fn unexpected_document() -> Document {
-    ours(
-        StatusCode::INTERNAL_SERVER_ERROR,
-        "UNEXPECTED_ERROR",
-        "Something went wrong inside of the gateway. Report the X-Request-Id to its operators."
-            .to_owned(),
-        Vec::new(),
-    )
 }
 
 fn finish(document: Document, request_id: Uuid, envelope: bool, calls: u32) -> Written {
@@ -575,14 +228,6 @@ fn whole_seconds(wait: Duration) -> u64 {
     seconds.max(1)
 }
 
-fn capitalised(sentence: &str) -> String {
-    let mut letters = sentence.chars();
-    letters
-        .next()
-        .map(|first| first.to_uppercase().chain(letters).collect())
-        .unwrap_or_default()
-}
-
 /// On errors: `atlas` or `gateway`.
 pub(super) const ERROR_ORIGIN: HeaderName = HeaderName::from_static("x-error-origin");
 /// Ours; also in the audit record and in every log line.
@@ -591,6 +236,3 @@ pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// How many calls to Atlas this answer cost.
 pub(super) const UPSTREAM_CALLS: HeaderName = HeaderName::from_static("x-upstream-calls");
-
-const ALLOWED: &str = "GET, HEAD";
-const MINT_PAUSE: Duration = Duration::from_secs(10);

@@ -45,11 +45,9 @@ impl Tls {
         )?))))
     }
 
-    /// Reads the files again: new connections get the new certificate, present ones go on. Files that do
-    /// not fit together change nothing.
-    pub fn reload(&self, config: &Config) -> Result<(), Vec<Mistake>> {
-        self.0.store(Arc::new(server_config(config)?));
-        Ok(())
+    /// New connections get what `fresh` has; present ones go on.
+    pub fn take_over(&self, fresh: &Self) {
+        self.0.store(fresh.0.load_full());
     }
 
     /// Shakes hands with a caller.

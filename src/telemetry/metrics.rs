@@ -10,6 +10,8 @@ pub mod lookups;
 mod process;
 pub mod upstream;
 
+use std::fmt::Write;
+
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
@@ -64,10 +66,10 @@ impl Scrape {
                 ["#", "HELP", family, help @ ..] => {
                     let is_counter = lines.peek().is_some_and(|next| next.ends_with(" counter"));
                     let suffix = if is_counter { "_total" } else { "" };
-                    page.push_str(&format!("# HELP {family}{suffix} {}\n", help.join(" ")));
+                    let _ = writeln!(page, "# HELP {family}{suffix} {}", help.join(" "));
                 }
                 ["#", "TYPE", family, "counter"] => {
-                    page.push_str(&format!("# TYPE {family}_total counter\n"));
+                    let _ = writeln!(page, "# TYPE {family}_total counter");
                 }
                 _ => {
                     page.push_str(line);

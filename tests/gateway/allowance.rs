@@ -23,7 +23,7 @@ async fn a_rule_limits_lookups_of_each_caller_and_no_other() {
     );
     assert!(limited.header("retry-after").is_some());
     assert_eq!(limited.header("x-error-origin"), Some("gateway"));
-    let other = token_of(json!({ "sub": "payments-batch" }));
+    let other = token_of(&json!({ "sub": "payments-batch" }));
     assert_eq!(
         world
             .send("GET", &certs(PROJECT, "app1"), &other, &[])

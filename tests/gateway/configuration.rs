@@ -14,25 +14,6 @@ fn the_documented_file_equals_the_defaults() {
 fn the_documented_file_names_every_setting() {
     let defaults: toml::Table = Config::default().to_toml().parse().unwrap();
     let documented: toml::Table = DOCUMENTED.parse().unwrap();
-    fn missing(
-        defaults: &toml::Table,
-        documented: &toml::Table,
-        place: &str,
-        out: &mut Vec<String>,
-    ) {
-        for (key, value) in defaults {
-            match (value, documented.get(key)) {
-                (toml::Value::Array(_), _) => {}
-                (toml::Value::Table(inner), there) => {
-                    let nothing = toml::Table::new();
-                    let there = there.and_then(toml::Value::as_table).unwrap_or(&nothing);
-                    missing(inner, there, &format!("{place}{key}."), out);
-                }
-                (_, Some(_)) => {}
-                (_, None) => out.push(format!("{place}{key}")),
-            }
-        }
-    }
     let mut names = Vec::new();
     missing(&defaults, &documented, "", &mut names);
     assert!(names.is_empty(), "not documented: {names:?}");
@@ -150,6 +131,20 @@ fn an_unknown_variable_and_a_secret_in_the_text_are_mistakes() {
             .any(|mistake| mistake.message.contains("client_secret_file")),
         "{mistakes:?}"
     );
+}
+
+fn missing(defaults: &toml::Table, documented: &toml::Table, place: &str, out: &mut Vec<String>) {
+    for (key, value) in defaults {
+        match (value, documented.get(key)) {
+            (toml::Value::Table(inner), there) => {
+                let nothing = toml::Table::new();
+                let there = there.and_then(toml::Value::as_table).unwrap_or(&nothing);
+                missing(inner, there, &format!("{place}{key}."), out);
+            }
+            (toml::Value::Array(_), _) | (_, Some(_)) => {}
+            (_, None) => out.push(format!("{place}{key}")),
+        }
+    }
 }
 
 fn uncommented() -> String {

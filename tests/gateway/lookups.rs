@@ -75,7 +75,7 @@ async fn paging_through_a_user_gives_the_same_certificates_and_costs_no_call() {
     let world = World::new().await;
     let whole = ids(&world.ask("many").await.json());
     let calls = world.atlas.certificate_calls();
-    let mut paged = BTreeSet::new();
+    let mut collected = BTreeSet::new();
     let mut target = format!("{}?itemsPerPage=100", certs(PROJECT, "many"));
     let mut pages = 0;
     loop {
@@ -84,7 +84,7 @@ async fn paging_through_a_user_gives_the_same_certificates_and_costs_no_call() {
         assert_eq!(reply.header("x-upstream-calls"), Some("0"));
         let page = reply.json();
         assert_eq!(page["totalCount"], 1_203);
-        paged.extend(ids(&page));
+        collected.extend(ids(&page));
         pages += 1;
         let links = page["links"].as_array().unwrap();
         assert_eq!(links[0]["rel"], "self");
@@ -99,7 +99,7 @@ async fn paging_through_a_user_gives_the_same_certificates_and_costs_no_call() {
         target = href.strip_prefix("http://gateway.test").unwrap().to_owned();
     }
     assert_eq!(pages, 13);
-    assert_eq!(paged, whole);
+    assert_eq!(collected, whole);
     assert_eq!(world.atlas.certificate_calls(), calls);
 }
 
@@ -248,7 +248,7 @@ async fn what_no_rule_grants_is_denied_before_the_cache_is_looked_at() {
         assert_eq!(reply.header("x-error-origin"), Some("gateway"));
     }
     assert_eq!(world.atlas.certificate_calls(), 0);
-    let stranger = token_of(serde_json::json!({ "sub": "stranger" }));
+    let stranger = token_of(&serde_json::json!({ "sub": "stranger" }));
     world.ask("app1").await;
     let reply = world
         .send(

@@ -52,7 +52,7 @@ async fn no_secret_is_in_any_log_record_error_or_metric() {
         .finish();
     let _guard = tracing::subscriber::set_default(subscriber);
     let world = World::new().await;
-    let expired = token_of(serde_json::json!({ "exp": 1 }));
+    let expired = token_of(&serde_json::json!({ "exp": 1 }));
     let mut outputs = Vec::new();
     outputs.push(world.ask("app1").await.text());
     outputs.push(

@@ -1,6 +1,7 @@
 //! A whole world: the gateway in front of a simulated Atlas, both on free ports, by one clock that the
 //! test moves.
 
+use std::fmt::Write;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -112,10 +113,10 @@ impl World {
     ) -> Reply {
         let mut request = format!("{method} {target} HTTP/1.1\r\nHost: gateway.test\r\n");
         if !token.is_empty() {
-            request.push_str(&format!("Authorization: Bearer {token}\r\n"));
+            write!(request, "Authorization: Bearer {token}\r\n").unwrap();
         }
         for (name, value) in headers {
-            request.push_str(&format!("{name}: {value}\r\n"));
+            write!(request, "{name}: {value}\r\n").unwrap();
         }
         request.push_str("Connection: close\r\n\r\n");
         self.raw(request.as_bytes()).await
@@ -239,16 +240,16 @@ pub(crate) fn certs(project: &str, username: &str) -> String {
 
 /// The usual caller's token.
 pub(crate) fn token() -> String {
-    token_of(json!({ "sub": "payments-api" }))
+    token_of(&json!({ "sub": "payments-api" }))
 }
 
 /// An operator's token.
 pub(crate) fn operator_token() -> String {
-    token_of(json!({ "sub": "operator" }))
+    token_of(&json!({ "sub": "operator" }))
 }
 
 /// A token with claims of one's own over the usual ones.
-pub(crate) fn token_of(claims: Value) -> String {
+pub(crate) fn token_of(claims: &Value) -> String {
     let now = Timestamp::parse(NOW).unwrap().seconds();
     let mut all = json!({
         "iss": ISSUER,

@@ -18,7 +18,7 @@ pub(super) fn render(page: &mut String) {
     let cpu = number(USER_TICKS)
         .zip(number(SYSTEM_TICKS))
         .map(|(user, system)| (user + system) / ticks);
-    let start = boot_time()
+    let began = boot_time()
         .zip(number(START_TICKS))
         .map(|(boot, start)| boot + start / ticks);
     let mut metric = |name: &str, kind: &str, help: &str, value: Option<f64>| {
@@ -53,7 +53,7 @@ pub(super) fn render(page: &mut String) {
         "start_time_seconds",
         "gauge",
         "Start of the process since the Unix epoch",
-        start,
+        began,
     );
     metric(
         "open_fds",

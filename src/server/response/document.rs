@@ -1,0 +1,364 @@
+//! A refusal goes in; Atlas's error document with its status and circumstances comes out.
+//!
+//! The matches have no wildcard: a new refusal does not compile until it has a status, a code and a
+//! sentence that says what to do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+
+use super::AdminRefusal;
+use crate::atlas::ApiError;
+use crate::atlas::error::Parameter;
+use crate::gateway::Refusal;
+use crate::policy::Denied;
+use crate::server::request::BadRequest;
+use crate::upstream::AtlasAnswer;
+use crate::upstream::CredentialFailure;
+use crate::upstream::FetchFailure;
+
+/// A refusal in Atlas's form, before it has headers.
+#[derive(Debug)]
+pub(super) struct Document {
+    pub(super) status: StatusCode,
+    pub(super) body: Bytes,
+    pub(super) code: Arc<str>,
+    pub(super) origin: &'static str,
+    pub(super) retry_after: Option<Duration>,
+    pub(super) challenge: Option<&'static str>,
+    /// Whether the connection is not to be used again.
+    pub(super) closes: bool,
+    pub(super) allow: Option<&'static str>,
+}
+
+impl Document {
+    /// Why a request was never asked as a question.
+    pub(super) fn of_request(refusal: &BadRequest) -> Self {
+        use StatusCode as S;
+        let detail = format!("{}.", capitalised(&refusal.to_string()));
+        match refusal {
+            BadRequest::Authorization => ours(S::BAD_REQUEST, "BAD_REQUEST", &detail)
+                .challenging("Bearer error=\"invalid_request\""),
+            BadRequest::Body | BadRequest::Host | BadRequest::Target => {
+                ours(S::BAD_REQUEST, "BAD_REQUEST", &detail).closing()
+            }
+            BadRequest::Connect => not_allowed(&detail).closing(),
+            BadRequest::Method => not_allowed(&detail),
+            BadRequest::NotAcceptable => ours(
+                S::NOT_ACCEPTABLE,
+                "INVALID_VERSION_DATE",
+                "Invalid accept header or version date. Accept application/json or \
+                 application/vnd.atlas.2023-01-01+json.",
+            ),
+            BadRequest::ProjectId(id) => about(
+                S::NOT_FOUND,
+                "INVALID_GROUP_ID",
+                &format!("An invalid group ID {id} was specified. {detail}"),
+                Parameter::Text(id.clone()),
+            ),
+            BadRequest::Query(query) => about(
+                S::BAD_REQUEST,
+                "INVALID_QUERY_PARAMETER",
+                &detail,
+                Parameter::Text(query.name.to_owned()),
+            ),
+            BadRequest::Route => ours(
+                S::NOT_FOUND,
+                "RESOURCE_NOT_FOUND",
+                "Cannot find this resource. Certificates are at \
+                 /api/atlas/v2/groups/{groupId}/databaseUsers/{username}/certs.",
+            ),
+            BadRequest::TargetTooLong => ours(S::URI_TOO_LONG, "URI_TOO_LONG", &detail),
+            BadRequest::Username(_) => about(
+                S::BAD_REQUEST,
+                "INVALID_PATH_PARAMETER",
+                &detail,
+                Parameter::Text("username".to_owned()),
+            ),
+        }
+    }
+
+    /// Why a question has no answer.
+    pub(super) fn of_refusal(refusal: &Refusal) -> Self {
+        match refusal {
+            Refusal::Denied(denied) => of_denial(denied),
+            Refusal::Fetch { error, .. } => of_fetch(&error.reason),
+            Refusal::NoKeys => unavailable(
+                "The keys of the token's issuer are not known yet. Try again shortly.",
+                Duration::from_secs(5),
+            ),
+            Refusal::NoToken => {
+                unauthorized("A bearer token is needed in the Authorization header.")
+                    .challenging("Bearer")
+            }
+            Refusal::Overloaded { retry_after } => unavailable(
+                "Too many requests are under way. Try again shortly.",
+                *retry_after,
+            ),
+            Refusal::Panicked => Self::unexpected(),
+            Refusal::RateLimited(spent) => rate_limited(spent.retry_after),
+            Refusal::TimedOut => upstream_timeout(),
+            // One sentence for every reason: what is wrong with a token is for the operator's log.
+            Refusal::Unauthenticated(_) => unauthorized(
+                "The bearer token was not accepted. Get a new one for this gateway from your issuer.",
+            )
+            .challenging("Bearer error=\"invalid_token\""),
+        }
+    }
+
+    /// Why an operator's request was not done.
+    pub(super) fn of_operators(refusal: &AdminRefusal) -> Self {
+        use StatusCode as S;
+        match refusal {
+            AdminRefusal::Body(problem) => ours(
+                S::BAD_REQUEST,
+                "BAD_REQUEST",
+                &format!("The body {problem}."),
+            ),
+            AdminRefusal::Denied => ours(
+                S::FORBIDDEN,
+                "ACCESS_FORBIDDEN",
+                "No access rule with `admin = true` allows this caller to do that.",
+            ),
+            AdminRefusal::Query => ours(
+                S::BAD_REQUEST,
+                "INVALID_QUERY_PARAMETER",
+                "The query must be groupId=…&username=…, percent-encoded.",
+            ),
+            AdminRefusal::Request(refusal) => Self::of_request(refusal),
+            AdminRefusal::Unauthenticated => {
+                unauthorized("A bearer token of an operator is needed in the Authorization header.")
+                    .challenging("Bearer")
+            }
+            AdminRefusal::Unexpected => Self::unexpected(),
+            AdminRefusal::Unrecorded(_) => Self::unrecorded(),
+        }
+    }
+
+    /// Nothing is answered that is not written down (G16).
+    pub(super) fn unrecorded() -> Self {
+        unavailable(
+            "The audit trail cannot take this request's record, and nothing is answered without one. \
+             Try again shortly.",
+            Duration::from_secs(1),
+        )
+    }
+
+    /// A bug.
+    pub(super) fn unexpected() -> Self {
+        ours(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "UNEXPECTED_ERROR",
+            "Something went wrong inside of the gateway. Report the X-Request-Id to its operators.",
+        )
+    }
+
+    fn challenging(self, challenge: &'static str) -> Self {
+        Self {
+            challenge: Some(challenge),
+            ..self
+        }
+    }
+
+    fn closing(self) -> Self {
+        Self {
+            closes: true,
+            ..self
+        }
+    }
+
+    fn after(self, wait: Option<Duration>) -> Self {
+        Self {
+            retry_after: wait,
+            ..self
+        }
+    }
+}
+
+fn of_denial(denied: &Denied) -> Document {
+    let document = ours(
+        StatusCode::FORBIDDEN,
+        "ACCESS_FORBIDDEN",
+        "No access rule allows this caller to read the certificates of this user. Ask the gateway's \
+         operators for a rule.",
+    );
+    match denied {
+        Denied::InsufficientScope => document.challenging("Bearer error=\"insufficient_scope\""),
+        Denied::ByRule(_) | Denied::NoRule => document,
+    }
+}
+
+fn of_fetch(failure: &FetchFailure) -> Document {
+    match failure {
+        FetchFailure::Atlas(answer) => of_atlas(answer),
+        FetchFailure::BreakerOpen { retry_after } => unavailable(
+            "Atlas keeps failing and is not asked for now. Try again later.",
+            *retry_after,
+        ),
+        FetchFailure::Busy { retry_after } => unavailable(
+            "Too many questions to Atlas are waiting. Try again shortly.",
+            *retry_after,
+        ),
+        FetchFailure::Credential(failure) => of_credential(*failure),
+        FetchFailure::Inconsistent => bad_gateway(
+            "UPSTREAM_INCONSISTENT",
+            "The list of certificates kept changing while it was read. Try again.",
+        ),
+        FetchFailure::InvalidResponse(problem) => bad_gateway(
+            "UPSTREAM_INVALID_RESPONSE",
+            &format!("Atlas's answer cannot be used: {problem}. Try again later."),
+        ),
+        FetchFailure::NoCredential => ours(
+            StatusCode::NOT_FOUND,
+            "GROUP_NOT_FOUND",
+            "No credential is configured for this project. Ask the gateway's operators to add one.",
+        ),
+        FetchFailure::NoDocument {
+            status,
+            retry_after,
+        } => no_document(*status, *retry_after),
+        FetchFailure::RateLimited { retry_after } => rate_limited(*retry_after),
+        FetchFailure::Timeout => upstream_timeout(),
+        FetchFailure::Tls => bad_gateway(
+            "UPSTREAM_UNREACHABLE",
+            "Atlas's TLS certificate was not accepted. The gateway's operators must check the network \
+             and `atlas.ca_certificate`.",
+        ),
+        FetchFailure::Unreachable => bad_gateway(
+            "UPSTREAM_UNREACHABLE",
+            "Atlas could not be reached. Try again later.",
+        ),
+    }
+}
+
+fn of_credential(failure: CredentialFailure) -> Document {
+    match failure {
+        CredentialFailure::MintLimit => unavailable(
+            "The gateway may not get another token from Atlas now. Try again shortly.",
+            MINT_PAUSE,
+        ),
+        CredentialFailure::Refused => bad_gateway(
+            "UPSTREAM_UNREACHABLE",
+            "Atlas refuses the gateway's own service account. The gateway's operators must renew its \
+             secret.",
+        ),
+        CredentialFailure::Unavailable => bad_gateway(
+            "UPSTREAM_UNREACHABLE",
+            "Atlas gave the gateway no token. Try again shortly.",
+        ),
+    }
+}
+
+/// What Atlas said, byte for byte. Its `WWW-Authenticate` is not relayed: it speaks of our credential.
+fn of_atlas(answer: &AtlasAnswer) -> Document {
+    Document {
+        status: answer.status,
+        body: answer.body.clone(),
+        code: answer.error_code.clone().unwrap_or_else(|| Arc::from("")),
+        origin: "atlas",
+        retry_after: answer.retry_after,
+        challenge: None,
+        closes: false,
+        allow: None,
+    }
+}
+
+/// An error without words of Atlas's: what a load balancer or a maintenance page says is not relayed.
+fn no_document(status: StatusCode, retry_after: Option<Duration>) -> Document {
+    match (status, retry_after) {
+        (StatusCode::SERVICE_UNAVAILABLE, Some(wait)) => {
+            unavailable("Atlas is not available now. Try again later.", wait)
+        }
+        (StatusCode::GATEWAY_TIMEOUT, _) => upstream_timeout(),
+        (_, retry_after) => bad_gateway(
+            "UPSTREAM_INVALID_RESPONSE",
+            &format!(
+                "Atlas answered {} without a document. Try again later.",
+                status.as_u16()
+            ),
+        )
+        .after(retry_after),
+    }
+}
+
+fn ours(status: StatusCode, code: &'static str, detail: &str) -> Document {
+    written(status, code, detail, Vec::new())
+}
+
+fn about(status: StatusCode, code: &'static str, detail: &str, parameter: Parameter) -> Document {
+    written(status, code, detail, vec![parameter])
+}
+
+fn written(
+    status: StatusCode,
+    code: &'static str,
+    detail: &str,
+    parameters: Vec<Parameter>,
+) -> Document {
+    let error = ApiError {
+        detail: detail.to_owned(),
+        error: status.as_u16(),
+        error_code: code,
+        parameters,
+        reason: status.canonical_reason().unwrap_or_default(),
+    };
+    Document {
+        status,
+        body: Bytes::from(error.to_json()),
+        code: Arc::from(code),
+        origin: "gateway",
+        retry_after: None,
+        challenge: None,
+        closes: false,
+        allow: None,
+    }
+}
+
+fn not_allowed(detail: &str) -> Document {
+    let document = ours(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", detail);
+    Document {
+        allow: Some("GET, HEAD"),
+        ..document
+    }
+}
+
+fn unauthorized(detail: &str) -> Document {
+    ours(StatusCode::UNAUTHORIZED, "USER_UNAUTHORIZED", detail)
+}
+
+fn unavailable(detail: &str, wait: Duration) -> Document {
+    ours(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "SERVICE_UNAVAILABLE",
+        detail,
+    )
+    .after(Some(wait))
+}
+
+fn bad_gateway(code: &'static str, detail: &str) -> Document {
+    ours(StatusCode::BAD_GATEWAY, code, detail)
+}
+
+fn rate_limited(wait: Duration) -> Document {
+    let seconds = super::whole_seconds(wait);
+    let detail = format!("Rate limit exceeded. Please retry after {seconds} seconds.");
+    let status = StatusCode::TOO_MANY_REQUESTS;
+    about(status, "RATE_LIMITED", &detail, Parameter::Number(seconds)).after(Some(wait))
+}
+
+fn upstream_timeout() -> Document {
+    let detail = "Atlas did not answer in time. Try again later.";
+    ours(StatusCode::GATEWAY_TIMEOUT, "UPSTREAM_TIMEOUT", detail)
+}
+
+fn capitalised(sentence: &str) -> String {
+    let mut letters = sentence.chars();
+    letters
+        .next()
+        .map(|first| first.to_uppercase().chain(letters).collect())
+        .unwrap_or_default()
+}
+
+const MINT_PAUSE: Duration = Duration::from_secs(10);
