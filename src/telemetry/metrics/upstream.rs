@@ -1,9 +1,12 @@
 //! What is counted per call to Atlas.
 
+use std::fmt;
+use std::fmt::Write;
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::EncodeLabelValue;
+use prometheus_client::encoding::LabelValueEncoder;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -15,8 +18,6 @@ use prometheus_client::registry::Registry;
 /// its labels costs nothing; what a cache hit touches is held by itself.
 #[derive(Clone, Debug)]
 pub struct UpstreamMetrics {
-    /// Calls that an answer from the cache made unnecessary.
-    pub calls_saved: Counter,
     /// Calls, by where they went and how they ended.
     pub calls: Family<CallLabels, Counter>,
     /// How long calls took, by where they went.
@@ -43,7 +44,7 @@ pub struct UpstreamMetrics {
 pub type DurationFamily = Family<EndpointLabels, Histogram, fn() -> Histogram>;
 
 /// Where a call went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Endpoint {
     /// A page of certificates.
     Certificates,
@@ -77,7 +78,7 @@ pub struct CredentialLabels {
 }
 
 /// What came of asking for a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MintResult {
     /// A token.
     Minted,
@@ -96,15 +97,31 @@ pub struct MintLabels {
     pub result: MintResult,
 }
 
+impl EncodeLabelValue for Endpoint {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        encoder.write_str(match self {
+            Self::Certificates => "certificates",
+            Self::Revoke => "revoke",
+            Self::Token => "token",
+        })
+    }
+}
+
+impl EncodeLabelValue for MintResult {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        encoder.write_str(match self {
+            Self::Limited => "limited",
+            Self::Minted => "minted",
+            Self::Refused => "refused",
+            Self::Unavailable => "unavailable",
+        })
+    }
+}
+
 impl UpstreamMetrics {
     /// Makes the metrics known to `registry`.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
-        registry.register(
-            "upstream_calls_saved",
-            "Calls to Atlas that an answer from the cache made unnecessary",
-            metrics.calls_saved.clone(),
-        );
         registry.register(
             "upstream_calls",
             "Calls to Atlas; status 0 if there was no answer",
@@ -178,19 +195,33 @@ impl UpstreamMetrics {
 impl Default for UpstreamMetrics {
     fn default() -> Self {
         Self {
-            calls_saved: Counter::default(),
             calls: Family::default(),
             duration: Family::new_with_constructor(buckets),
             rate_limit_remaining: Family::default(),
             gate_closed: Family::default(),
             breakers_open: Gauge::default(),
-            token_mints: Family::default(),
+            token_mints: mints(),
             token_expires: Family::default(),
             retries: Counter::default(),
             walks_restarted: Counter::default(),
             answers_refused: Counter::default(),
         }
     }
+}
+
+/// Prometheus sees no increase in a counter that begins at one, and the first refused token is what an
+/// operator must hear of.
+fn mints() -> Family<MintLabels, Counter> {
+    let mints = Family::<MintLabels, Counter>::default();
+    for result in [
+        MintResult::Limited,
+        MintResult::Minted,
+        MintResult::Refused,
+        MintResult::Unavailable,
+    ] {
+        mints.get_or_create(&MintLabels { result }).inc_by(0);
+    }
+    mints
 }
 
 fn buckets() -> Histogram {
