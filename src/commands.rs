@@ -12,6 +12,7 @@ use crate::config::Refused;
 
 pub mod audit;
 pub mod check;
+pub mod health;
 pub mod serve;
 
 /// One authenticated, cached, audited endpoint for the X.509 certificates of MongoDB Atlas database
@@ -51,6 +52,8 @@ enum Command {
     Check(check::Arguments),
     /// Reads the audit trail.
     Audit(audit::Arguments),
+    /// Asks a running gateway whether it is well.
+    Health(health::Arguments),
 }
 
 /// Runs a command to its end.
@@ -59,6 +62,7 @@ pub fn run(arguments: Arguments) -> Ending {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Audit(arguments) => audit::run(arguments),
+        Command::Health(arguments) => health::run(&arguments),
     }
 }
 

@@ -1,0 +1,250 @@
+//! `health`: the address of a running gateway's operators' door goes in; whether it answers 200 comes
+//! out. For health checks in images that hold no shell and no `curl`.
+
+use std::io;
+use std::io::Read;
+use std::io::Write;
+use std::net::TcpStream;
+use std::net::ToSocketAddrs;
+use std::time::Duration;
+
+use clap::Args;
+use http::Uri;
+
+use super::Ending;
+use super::complain;
+use super::say;
+use crate::clock::Clock;
+
+/// What `health` is told.
+#[derive(Debug, Args)]
+pub struct Arguments {
+    /// What to ask: `/healthz` for whether the process serves, `/readyz` for whether it should be given
+    /// requests. Plain HTTP, as the operators' door speaks it.
+    #[arg(
+        long,
+        value_name = "URL",
+        default_value = "http://127.0.0.1:9090/healthz"
+    )]
+    url: Uri,
+    /// How long the answer may take, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=60))]
+    timeout: u64,
+}
+
+/// Why a gateway does not count as healthy.
+#[derive(Debug, thiserror::Error)]
+enum Unhealthy {
+    #[error("no address: write http://127.0.0.1:9090/healthz")]
+    Address,
+    #[error("it answers {status}: {body}")]
+    Answer { status: String, body: String },
+    #[error("it cannot be asked: {0}")]
+    Silent(#[from] io::Error),
+}
+
+/// Asks.
+pub fn run(arguments: &Arguments) -> Ending {
+    let patience = Duration::from_secs(arguments.timeout);
+    match ask(&arguments.url, patience, &Clock::system()) {
+        Ok(()) => {
+            say(&"healthy");
+            Ending::Well
+        }
+        Err(why) => {
+            complain(&format_args!("{}: {why}", arguments.url));
+            Ending::Failed
+        }
+    }
+}
+
+fn ask(url: &Uri, patience: Duration, clock: &Clock) -> Result<(), Unhealthy> {
+    let (Some("http"), Some(authority)) = (url.scheme_str(), url.authority()) else {
+        return Err(Unhealthy::Address);
+    };
+    let address = (host(authority.host()), authority.port_u16().unwrap_or(80));
+    let addresses = address.to_socket_addrs()?;
+    let until = Deadline {
+        clock,
+        at: clock.now().elapsed + patience,
+    };
+    let mut stream = connect(addresses, &until)?;
+    stream.set_write_timeout(Some(until.left()?))?;
+    let path = url.path_and_query().map_or("/", |path| path.as_str());
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n"
+    )?;
+    let answer = read(&mut stream, &until)?;
+    judge(&answer)
+}
+
+/// An IPv6 address stands in brackets in a URL, and without them everywhere else.
+fn host(text: &str) -> &str {
+    text.trim_start_matches('[').trim_end_matches(']')
+}
+
+fn connect(
+    addresses: impl Iterator<Item = std::net::SocketAddr>,
+    until: &Deadline<'_>,
+) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in addresses {
+        match TcpStream::connect_timeout(&address, until.left()?) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// The answer's beginning, which holds all that is judged. A single deadline covers every read, so that
+/// a door that drips bytes does not hold the check.
+fn read(stream: &mut TcpStream, until: &Deadline<'_>) -> io::Result<Vec<u8>> {
+    let mut answer = Vec::new();
+    let mut piece = [0; 1024];
+    while answer.len() < LONGEST_ANSWER {
+        stream.set_read_timeout(Some(until.left()?))?;
+        match stream.read(&mut piece) {
+            Ok(0) => break,
+            Ok(count) => answer.extend_from_slice(piece.get(..count).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // What a socket says when its own time is over; it would read like a riddle.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Err(Deadline::over());
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(answer)
+}
+
+fn judge(answer: &[u8]) -> Result<(), Unhealthy> {
+    let text = String::from_utf8_lossy(answer);
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+    let line = head.lines().next().unwrap_or_default();
+    let status = line.strip_prefix("HTTP/1.1 ").unwrap_or(line);
+    if status.split(' ').next() == Some("200") && line.len() > status.len() {
+        return Ok(());
+    }
+    // What is not ready is told in the body, and that is what the person who looks wants to know.
+    Err(Unhealthy::Answer {
+        status: status.chars().filter(|sign| !sign.is_control()).collect(),
+        body: body.chars().filter(|sign| !sign.is_control()).collect(),
+    })
+}
+
+/// When patience ends.
+struct Deadline<'c> {
+    clock: &'c Clock,
+    at: Duration,
+}
+
+impl Deadline<'_> {
+    /// What is left; never zero, which sockets take for "for ever".
+    fn left(&self) -> io::Result<Duration> {
+        let left = self.at.saturating_sub(self.clock.now().elapsed);
+        if left.is_zero() {
+            Err(Self::over())
+        } else {
+            Ok(left)
+        }
+    }
+
+    fn over() -> io::Error {
+        io::Error::new(io::ErrorKind::TimedOut, "no answer in time")
+    }
+}
+
+const LONGEST_ANSWER: usize = 16 << 10;
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+    use crate::atlas::Timestamp;
+    use crate::clock::Hands;
+
+    const PATIENCE: Duration = Duration::from_secs(2);
+
+    /// Asks a door that takes one request and answers with `pieces`, a second apart.
+    fn ask_one_that_says(pieces: &'static [&'static str]) -> (Result<(), Unhealthy>, String) {
+        let (clock, hands) = Clock::manual(Timestamp::from_seconds(1_000));
+        let door = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/readyz", door.local_addr().unwrap());
+        let door = thread::spawn(move || answer_once(&door, pieces, &hands));
+        let verdict = ask(&url.parse().unwrap(), PATIENCE, &clock);
+        (verdict, door.join().unwrap())
+    }
+
+    fn answer_once(door: &TcpListener, pieces: &[&str], hands: &Hands) -> String {
+        let (mut stream, _) = door.accept().unwrap();
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            request.push(byte[0]);
+        }
+        for piece in pieces {
+            // The other side may have lost its patience.
+            let _ = stream.write_all(piece.as_bytes());
+            hands.advance(Duration::from_secs(1));
+        }
+        String::from_utf8(request).unwrap()
+    }
+
+    #[test]
+    fn a_door_that_answers_200_is_healthy_and_was_asked_for_the_path() {
+        let (verdict, request) = ask_one_that_says(&["HTTP/1.1 200 OK\r\n\r\n\"ok\"\n"]);
+        assert!(verdict.is_ok(), "{verdict:?}");
+        assert!(request.starts_with("GET /readyz HTTP/1.1\r\nHost: 127.0.0.1:"));
+    }
+
+    #[test]
+    fn any_other_answer_is_unhealthy_and_says_what_is_not_ready() {
+        let (verdict, _) = ask_one_that_says(&[
+            "HTTP/1.1 503 Service Unavailable\r\n\r\n[{\"part\":\"audit\"}]\n",
+        ]);
+        let told = verdict.unwrap_err().to_string();
+        assert_eq!(
+            told,
+            "it answers 503 Service Unavailable: [{\"part\":\"audit\"}]"
+        );
+        for nonsense in [&["200 OK\r\n\r\n"], &[""], &["HTTP/1.1 2000 OK\r\n\r\n"]] {
+            assert!(ask_one_that_says(nonsense).0.is_err(), "{nonsense:?}");
+        }
+    }
+
+    #[test]
+    fn a_door_that_drips_is_left_when_patience_ends() {
+        let (verdict, _) = ask_one_that_says(&["HTTP/1.1 ", "200 ", "OK\r\n", "\r\n"]);
+        let Err(Unhealthy::Silent(error)) = verdict else {
+            panic!("{verdict:?}");
+        };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn nobody_at_the_address_is_unhealthy() {
+        let door = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/healthz", door.local_addr().unwrap());
+        drop(door);
+        let verdict = ask(&url.parse().unwrap(), PATIENCE, &Clock::system());
+        assert!(matches!(verdict, Err(Unhealthy::Silent(_))), "{verdict:?}");
+    }
+
+    #[test]
+    fn only_plain_http_with_a_host_is_an_address() {
+        for url in [
+            "/healthz",
+            "https://127.0.0.1:9090/healthz",
+            "127.0.0.1:9090",
+        ] {
+            let verdict = ask(&url.parse().unwrap(), PATIENCE, &Clock::system());
+            assert!(matches!(verdict, Err(Unhealthy::Address)), "{url}");
+        }
+        assert_eq!(host("[::1]"), "::1");
+    }
+}
