@@ -22,6 +22,7 @@ mod client;
 mod world;
 
 mod allowance;
+mod cache;
 mod configuration;
 mod errors;
 mod forms;

@@ -1,0 +1,439 @@
+//! The cache seen from outside: fresh, shared, honest and bounded, over real sockets.
+
+use std::time::Duration;
+
+use atlas_simulator::Asked;
+use atlas_simulator::Fault;
+use futures_util::future::join_all;
+use serde_json::Value;
+use serde_json::json;
+
+use crate::client::Connection;
+use crate::client::Reply;
+use crate::world::PROJECT;
+use crate::world::World;
+use crate::world::certs;
+use crate::world::operator_token;
+use crate::world::token;
+use crate::world::token_of;
+
+/// Past every share of five minutes.
+const PAST_TTL: Duration = Duration::from_secs(331);
+
+#[tokio::test]
+async fn c02_whoever_may_not_is_denied_at_once_while_others_wait_for_one_walk() {
+    let world = World::new().await;
+    let gate = world.atlas.on(Asked::certificates()).hold();
+    let stranger = token_of(json!({ "sub": "stranger" }));
+    let allowed = join_all((0..50).map(|_| world.ask("app1")));
+    let (allowed, denied) = tokio::join!(allowed, async {
+        gate.arrived(1).await;
+        let target = certs(PROJECT, "app1");
+        let denied = (0..50).map(|_| world.send("GET", &target, &stranger, &[]));
+        // They are answered although the walk has not ended.
+        let denied = join_all(denied).await;
+        gate.open();
+        denied
+    });
+    assert!(allowed.iter().all(|reply| reply.status == 200));
+    assert!(denied.iter().all(|reply| reply.status == 403));
+    assert_eq!(world.atlas.certificate_calls(), 1);
+    let words = words(&world, "cache");
+    let count = |word: &str| words.iter().filter(|known| *known == word).count();
+    assert_eq!(
+        (count("miss"), count("collapsed"), count("none")),
+        (1, 49, 50)
+    );
+}
+
+#[tokio::test]
+async fn c01_who_is_denied_cannot_tell_whether_a_key_is_remembered() {
+    let world = World::new().await;
+    let stranger = token_of(json!({ "sub": "stranger" }));
+    let target = certs(PROJECT, "app1");
+    let before = world.send("GET", &target, &stranger, &[]).await;
+    let etag = world.ask("app1").await.header("etag").unwrap().to_owned();
+    for headers in [
+        &[][..],
+        &[("If-None-Match", etag.as_str())],
+        &[("Cache-Control", "no-cache")],
+    ] {
+        let after = world.send("GET", &target, &stranger, headers).await;
+        assert_eq!(after.status, 403);
+        assert_eq!(after.body, before.body);
+        assert_eq!(names(&after), names(&before));
+        assert!(after.header("cache-status").is_none() && after.header("age").is_none());
+    }
+    let head = world.send("HEAD", &target, &stranger, &[]).await;
+    assert_eq!((head.status, head.header("etag")), (403, None));
+}
+
+#[tokio::test]
+async fn c09_c11_ranges_cookies_and_the_like_change_nothing() {
+    let world = World::new().await;
+    let plain = world.ask("app1").await;
+    for headers in [
+        &[("Range", "bytes=0-10")][..],
+        &[("Range", "bytes=0-10"), ("If-Range", "\"x\"")],
+        &[("Cookie", "a=b"), ("Vary", "*")],
+        &[("X-Original-URL", "/other"), ("X-Rewrite-URL", "/other")],
+        &[("Forwarded", "host=evil.example;proto=https")],
+        &[("Cache-Control", "no-cache"), ("Pragma", "no-cache")],
+        &[("Cache-Control", "max-age=0")],
+    ] {
+        let reply = world.get(&certs(PROJECT, "app1"), headers).await;
+        assert_eq!(
+            (reply.status, &reply.body),
+            (200, &plain.body),
+            "{headers:?}"
+        );
+        assert_eq!(reply.header("x-upstream-calls"), Some("0"), "{headers:?}");
+    }
+    assert_eq!(world.atlas.certificate_calls(), 1);
+}
+
+#[tokio::test]
+async fn c15_an_answer_has_the_gateway_s_headers_and_none_of_atlas_s() {
+    let world = World::new().await;
+    for reply in [world.ask("app1").await, world.ask("app1").await] {
+        let mut names = names(&reply);
+        names.sort_unstable();
+        assert_eq!(
+            names,
+            [
+                "age",
+                "cache-control",
+                "cache-status",
+                "connection",
+                "content-length",
+                "content-type",
+                "date",
+                "etag",
+                "vary",
+                "x-request-id",
+                "x-upstream-calls",
+            ]
+        );
+    }
+}
+
+#[tokio::test]
+async fn t17_the_age_is_that_of_the_oldest_page() {
+    let world = World::new().await;
+    let gate = world.atlas.on(Asked::certificates().page(3)).hold();
+    let (reply, ()) = tokio::join!(world.ask("many"), async {
+        gate.arrived(1).await;
+        world.advance(Duration::from_secs(2));
+        gate.open();
+    });
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    assert_eq!(reply.header("age"), Some("2"));
+}
+
+#[tokio::test]
+async fn the_same_certificates_fetched_again_are_still_a_304() {
+    let world = World::new().await;
+    let first = world.ask("app1").await;
+    let etag = first.header("etag").unwrap();
+    world.advance(PAST_TTL);
+    let condition = [("If-None-Match", etag)];
+    let again = world.get(&certs(PROJECT, "app1"), &condition).await;
+    assert_eq!(again.status, 304);
+    assert_eq!(again.header("x-upstream-calls"), Some("1"));
+    let status = again.header("cache-status").unwrap();
+    assert_eq!(status, "atlas-cert-gateway; fwd=stale; stored");
+    world.atlas.world(|atlas| {
+        atlas.project(PROJECT).user("app1").certificates(1);
+    });
+    world.advance(PAST_TTL);
+    let changed = world.get(&certs(PROJECT, "app1"), &condition).await;
+    assert_eq!(
+        (changed.status, &changed.json()["totalCount"]),
+        (200, &3.into())
+    );
+}
+
+#[tokio::test]
+async fn g1_a_stale_list_its_pages_and_its_304_are_without_what_has_expired() {
+    let world = World::new().await;
+    let end = std::time::SystemTime::from(world.clock.now().wall) + PAST_TTL;
+    world.atlas.world(|atlas| {
+        atlas.project(PROJECT).user("app1").certificate_until(end);
+    });
+    let first = world.ask("app1").await;
+    assert_eq!(first.json()["totalCount"], 3);
+    world
+        .atlas
+        .on(Asked::certificates())
+        .respond(Fault::unexpected_error());
+    world.advance(PAST_TTL);
+    let stale = world.while_time_passes(world.ask("app1")).await;
+    assert_eq!(
+        (stale.status, &stale.json()["totalCount"]),
+        (200, &2.into())
+    );
+    let condition = [("If-None-Match", first.header("etag").unwrap())];
+    let target = certs(PROJECT, "app1");
+    let asked = world
+        .while_time_passes(world.get(&target, &condition))
+        .await;
+    assert_eq!(
+        asked.status, 200,
+        "the list has changed with its certificates"
+    );
+    for (query, length) in [("itemsPerPage=2", 2), ("itemsPerPage=2&pageNum=2", 0)] {
+        let target = format!("{target}?{query}");
+        let page = world.while_time_passes(world.get(&target, &[])).await;
+        let page = page.json();
+        assert_eq!(page["results"].as_array().unwrap().len(), length);
+        assert_eq!(page["totalCount"], 2);
+    }
+}
+
+#[tokio::test]
+async fn f05_nothing_is_served_past_the_bound_however_long_atlas_is_down() {
+    let world = World::new().await;
+    world.ask("app1").await;
+    world.atlas.stop_accepting().await.unwrap();
+    world.advance(Duration::from_secs(3_600 + 265));
+    let stale = world.while_time_passes(world.ask("app1")).await;
+    assert_eq!(stale.status, 200);
+    let age: u64 = stale.header("age").unwrap().parse().unwrap();
+    assert!(age >= 3_865, "{age}");
+    world.advance(Duration::from_secs(70));
+    let dead = world.while_time_passes(world.ask("app1")).await;
+    assert!(matches!(dead.status, 502 | 503), "{}", dead.text());
+    assert_eq!(dead.header("x-error-origin"), Some("gateway"));
+}
+
+#[tokio::test]
+async fn t4_a_denial_of_atlas_is_passed_on_and_ends_the_list() {
+    let world = World::new().await;
+    world.ask("app1").await;
+    let forbidden = world
+        .atlas
+        .on(Asked::certificates())
+        .respond(Fault::api_error(
+            403,
+            "IP_ADDRESS_NOT_ON_ACCESS_LIST",
+            "No.",
+        ));
+    world.advance(PAST_TTL);
+    let denied = world.ask("app1").await;
+    assert_eq!(
+        (denied.status, denied.header("x-error-origin")),
+        (403, Some("atlas"))
+    );
+    forbidden.withdraw();
+    world.atlas.stop_accepting().await.unwrap();
+    let reply = world.while_time_passes(world.ask("app1")).await;
+    assert_ne!(reply.status, 200, "an outage does not bring it back");
+}
+
+#[tokio::test]
+async fn l04_a_missing_user_costs_one_call_per_negative_ttl_and_is_found_when_born() {
+    let world = World::new().await;
+    let first = world.ask("nobody").await;
+    assert_eq!(
+        (first.status, first.header("x-error-origin")),
+        (404, Some("atlas"))
+    );
+    for _ in 0..100 {
+        let again = world.ask("nobody").await;
+        assert_eq!((again.status, &again.body), (404, &first.body));
+        assert_eq!(again.header("x-upstream-calls"), Some("0"));
+    }
+    assert_eq!(world.atlas.certificate_calls(), 1);
+    assert_eq!(words(&world, "cache")[1..], vec!["negative"; 100]);
+    world.atlas.world(|atlas| {
+        atlas.project(PROJECT).user("nobody").certificates(1);
+    });
+    world.advance(Duration::from_secs(31));
+    assert_eq!(world.ask("nobody").await.status, 200);
+}
+
+#[tokio::test]
+async fn f09_a_purge_during_a_walk_wins() {
+    let world = World::new().await;
+    let gate = world.atlas.on(Asked::certificates()).hold();
+    let (reply, purged) = tokio::join!(world.ask("app1"), async {
+        gate.arrived(1).await;
+        let purged = purge(&world, &json!({ "all": true })).await;
+        world.atlas.world(|atlas| {
+            atlas.project(PROJECT).user("app1").certificates(5);
+        });
+        gate.open();
+        purged
+    });
+    assert_eq!(purged.json(), json!({ "entries": 0 }));
+    assert_eq!(
+        reply.json()["totalCount"],
+        7,
+        "what was read before is told to nobody"
+    );
+    assert_eq!(world.ask("app1").await.json()["totalCount"], 7);
+}
+
+#[tokio::test]
+async fn a_soft_purge_asks_anew_and_keeps_the_list_for_an_outage() {
+    let world = World::new().await;
+    world.ask("app1").await;
+    let soft = json!({ "groupId": PROJECT, "username": "app1", "soft": true });
+    assert_eq!(purge(&world, &soft).await.json(), json!({ "entries": 1 }));
+    let renewed = world.ask("app1").await;
+    assert_eq!(renewed.header("x-upstream-calls"), Some("1"));
+
+    purge(&world, &soft).await;
+    world.atlas.stop_accepting().await.unwrap();
+    let stale = world.while_time_passes(world.ask("app1")).await;
+    assert_eq!(stale.status, 200, "{}", stale.text());
+    let status = stale.header("cache-status").unwrap();
+    assert!(status.ends_with("; detail=stale-if-error"), "{status}");
+    assert_eq!(words(&world, "cache").last().unwrap(), "stale");
+}
+
+#[tokio::test]
+async fn a_list_in_use_is_renewed_ahead_of_its_time_and_its_readers_do_not_wait() {
+    let world = World::new().await;
+    world.ask("app1").await;
+    world.ask("app1").await;
+    let due = explain(&world).await["list"]["refreshInSeconds"]
+        .as_u64()
+        .unwrap();
+    world.advance(Duration::from_secs(due + 1));
+    let gate = world.atlas.on(Asked::certificates()).hold();
+    for _ in 0..5 {
+        let hit = world.ask("app1").await;
+        assert_eq!(hit.header("x-upstream-calls"), Some("0"));
+    }
+    gate.arrived(1).await;
+    assert_eq!(explain(&world).await["walk"]["waiters"], 0);
+    gate.open();
+    let renewed = loop {
+        let hit = world.ask("app1").await;
+        if hit.header("age") == Some("0") {
+            break hit;
+        }
+    };
+    let status = renewed.header("cache-status").unwrap();
+    assert!(status.contains("hit; ttl="), "{status}");
+    assert!(status.ends_with("; detail=refreshed-ahead"), "{status}");
+    assert_eq!(world.atlas.certificate_calls(), 2);
+}
+
+#[tokio::test]
+async fn g22_an_atlas_that_hangs_costs_no_hit_and_delays_a_stale_answer_only_a_little() {
+    let world = World::new().await;
+    world.ask("app1").await;
+    world.advance(PAST_TTL);
+    world.ask("many").await;
+    let silence = world
+        .atlas
+        .on(Asked::certificates())
+        .respond(Fault::silence());
+    // Time stands still: whoever is answered has waited for nobody.
+    let patient = world.ask("app1");
+    let mut patient = std::pin::pin!(patient);
+    tokio::select! {
+        biased;
+        _ = patient.as_mut() => panic!("answered before Atlas had its chance"),
+        () = world.until(|_| silence.applied() > 0) => {}
+    }
+    for _ in 0..10 {
+        let hit = world.ask("many").await;
+        assert_eq!(
+            (hit.status, hit.header("x-upstream-calls")),
+            (200, Some("0"))
+        );
+    }
+    world.advance(Duration::from_secs(3));
+    let first = patient.await;
+    assert_eq!(first.status, 200, "{}", first.text());
+    // From now on nobody waits for this list.
+    for _ in 0..10 {
+        let stale = world.ask("app1").await;
+        assert_eq!(stale.status, 200, "{}", stale.text());
+        let status = stale.header("cache-status").unwrap();
+        assert!(status.contains("; detail=stale-"), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn g27_the_first_miss_after_an_outage_succeeds_within_five_seconds() {
+    let world = World::new().await;
+    world.atlas.stop_accepting().await.unwrap();
+    for name in ["app1", "many"] {
+        let reply = world.while_time_passes(world.ask(name)).await;
+        assert_ne!(reply.status, 200);
+    }
+    world.advance(Duration::from_mins(10));
+    let reply = world.while_time_passes(world.ask("app1")).await;
+    assert_ne!(reply.status, 200);
+    world.atlas.resume().await.unwrap();
+    world.advance(Duration::from_secs(5));
+    assert_eq!(world.ask("app1").await.status, 200);
+}
+
+#[tokio::test]
+async fn g21_a_walk_goes_on_when_every_caller_hangs_up() {
+    let world = World::new().await;
+    let gate = world.atlas.on(Asked::certificates()).hold();
+    let request = format!(
+        "GET {} HTTP/1.1\r\nHost: gateway.test\r\nAuthorization: Bearer {}\r\n\r\n",
+        certs(PROJECT, "app1"),
+        token()
+    );
+    let mut callers = Vec::new();
+    for _ in 0..20 {
+        let mut connection = Connection::open(world.address()).await;
+        connection.send(request.as_bytes()).await;
+        callers.push(connection);
+    }
+    gate.arrived(1).await;
+    while explain(&world).await["walk"]["waiters"] != 20 {}
+    drop(callers);
+    let hung_up = |world: &World| words(world, "outcome").len() == 20;
+    world.until(hung_up).await;
+    assert_eq!(words(&world, "outcome"), vec!["abandoned"; 20]);
+    gate.open();
+    world
+        .until(|world| {
+            world
+                .records()
+                .iter()
+                .any(|record| record["kind"] == "fetch")
+        })
+        .await;
+    let found = world.ask("app1").await;
+    assert_eq!((found.status, world.atlas.certificate_calls()), (200, 1));
+}
+
+/// What the records of lookups say under a name.
+fn words(world: &World, name: &str) -> Vec<String> {
+    let records = world.lookups();
+    let word = |record: &Value| record[name].as_str().unwrap_or("none").to_owned();
+    records.iter().map(word).collect()
+}
+
+fn names(reply: &Reply) -> Vec<&str> {
+    reply
+        .headers
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .collect()
+}
+
+async fn purge(world: &World, what: &Value) -> Reply {
+    let body = what.to_string();
+    world
+        .admin("POST", "/cache/purge", &operator_token(), &body)
+        .await
+}
+
+async fn explain(world: &World) -> Value {
+    let target = format!("/cache/explain?groupId={PROJECT}&username=app1");
+    world
+        .admin("GET", &target, &operator_token(), "")
+        .await
+        .json()
+}
