@@ -1,0 +1,224 @@
+//! Lists that change while they are read: of one moment, or not at all.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::Duration;
+use std::time::SystemTime;
+
+use atlas_simulator::Asked;
+use atlas_simulator::Fault;
+use atlas_simulator::Simulator;
+use atlas_simulator::World as Projects;
+use proptest::prelude::*;
+use serde_json::json;
+
+use crate::world::PROJECT;
+use crate::world::World;
+use crate::world::outcome;
+use crate::world::serials;
+
+/// Changes what `app1` has once page `number` has been answered for the `nth` time.
+fn then(
+    atlas: &Simulator,
+    number: u32,
+    nth: usize,
+    change: impl Fn(&mut Projects) + Send + Sync + 'static,
+) {
+    let asked = Asked::certificates().page(number);
+    atlas.on(asked).nth(nth).respond(Fault::then(change));
+}
+
+fn revoke(projects: &mut Projects, place: usize) {
+    let mut project = projects.project(PROJECT);
+    let mut user = project.user("app1");
+    let serial = user.serials().get(place).copied();
+    if let Some(serial) = serial {
+        user.remove_certificate(serial);
+    }
+}
+
+fn issue(projects: &mut Projects) {
+    let until = SystemTime::UNIX_EPOCH + Duration::from_secs(4_000_000_000);
+    projects
+        .project(PROJECT)
+        .user("app1")
+        .certificate_until(until);
+}
+
+#[tokio::test]
+async fn u42_a_revocation_between_pages_begins_the_list_again() {
+    let world = World::of(1_203).await;
+    then(&world.atlas, 1, 1, |projects| revoke(projects, 3));
+    let fetched = world.ask().await.unwrap();
+    assert_eq!(serials(&fetched), world.held());
+    assert_eq!(fetched.list.len(), 1_202);
+    assert_eq!(world.metrics.walks_restarted.get(), 1);
+}
+
+#[tokio::test]
+async fn u43_an_issue_between_pages_begins_the_list_again() {
+    let world = World::of(1_203).await;
+    then(&world.atlas, 1, 1, issue);
+    let fetched = world.ask().await.unwrap();
+    assert_eq!(serials(&fetched), world.held());
+    assert_eq!(fetched.list.len(), 1_204);
+}
+
+#[tokio::test]
+async fn u44_a_revocation_and_an_issue_that_keep_the_count_begin_the_list_again() {
+    // On the first page, on the second, and at its very end; after the first page was read.
+    for place in [3, 600, 999, 1_200] {
+        let world = World::of(1_203).await;
+        then(&world.atlas, 1, 1, move |projects| {
+            revoke(projects, place);
+            issue(projects);
+        });
+        let fetched = world.ask().await.unwrap();
+        assert_eq!(serials(&fetched), world.held(), "{place}");
+    }
+}
+
+#[tokio::test]
+async fn u44_a_revocation_and_an_issue_behind_the_first_page_are_noticed() {
+    // The second page is read, then a certificate of it goes and another comes, then the third page
+    // is read: all counts agree, nothing stands there twice, and the first page is as it was.
+    let world = World::of(1_203).await;
+    let third = world.atlas.on(Asked::certificates().page(3)).once().hold();
+    let (fetched, ()) = tokio::join!(world.ask(), async {
+        world
+            .atlas
+            .wait_for_calls(atlas_simulator::Endpoint::Certificates, 3)
+            .await;
+        third.arrived(1).await;
+        while world.atlas.answers(200) < 3 {
+            tokio::task::yield_now().await;
+        }
+        world.atlas.world(|projects| {
+            revoke(projects, 600);
+            issue(projects);
+        });
+        third.open();
+    });
+    let fetched = fetched.unwrap();
+    assert_eq!(serials(&fetched), world.held());
+    assert_eq!(world.metrics.walks_restarted.get(), 1);
+}
+
+#[tokio::test]
+async fn a_list_that_never_stands_still_is_given_up_after_three_walks() {
+    let world = World::of(1_203).await;
+    let asked = Asked::certificates().page(1);
+    world.atlas.on(asked).respond(Fault::then(issue));
+    assert_eq!(outcome(&world.ask().await), "inconsistent");
+    assert_eq!(world.metrics.walks_restarted.get(), 2);
+}
+
+#[tokio::test]
+async fn u45_a_count_that_lies_is_given_up_after_a_few_calls() {
+    for (count, total, most_calls) in [(2, 1, 3), (2, 3, 6), (2, 7, 6), (0, 4, 3), (501, 500, 6)] {
+        let world = World::of(count).await;
+        world
+            .atlas
+            .on(Asked::certificates())
+            .respond(Fault::json(move |document| {
+                document["totalCount"] = json!(total);
+            }));
+        assert_eq!(
+            outcome(&world.ask().await),
+            "inconsistent",
+            "{total} for {count}"
+        );
+        let calls = world.atlas.certificate_calls();
+        assert!(calls <= most_calls, "{total} for {count}: {calls} calls");
+    }
+    // Another count on each page.
+    let world = World::of(1_203).await;
+    for page in 1..=3 {
+        let asked = Asked::certificates().page(page);
+        world.atlas.on(asked).respond(Fault::json(move |document| {
+            document["totalCount"] = json!(1_200 + page);
+        }));
+    }
+    assert_eq!(outcome(&world.ask().await), "inconsistent");
+}
+
+#[tokio::test]
+async fn u48_a_user_deleted_between_pages_is_gone() {
+    let world = World::of(1_203).await;
+    then(&world.atlas, 1, 1, |projects| {
+        projects.project(PROJECT).remove_user("app1")
+    });
+    assert_eq!(outcome(&world.ask().await), "404 USERNAME_NOT_FOUND");
+}
+
+/// What happens to the certificates while they are read.
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    Issue,
+    Revoke(usize),
+    Replace(usize),
+}
+
+fn changes() -> impl Strategy<Value = Vec<(u32, usize, Change)>> {
+    let place = 0..1_300_usize;
+    let change = prop_oneof![
+        Just(Change::Issue),
+        place.clone().prop_map(Change::Revoke),
+        place.prop_map(Change::Replace),
+    ];
+    prop::collection::vec((1..=3_u32, 1..=4_usize, change), 0..6)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_changes_between_pages_every_list_is_of_one_moment(
+        count in prop_oneof![Just(2_u32), 495..505_u32, 995..1_005_u32, 1_100..1_300_u32],
+        changes in changes(),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(check(count, changes))?;
+    }
+}
+
+async fn check(count: u32, changes: Vec<(u32, usize, Change)>) -> Result<(), TestCaseError> {
+    let world = World::of(count).await;
+    let moments = Arc::new(Mutex::new(HashSet::from([world.held()])));
+    for (page, nth, change) in changes {
+        let moments = Arc::clone(&moments);
+        then(&world.atlas, page, nth, move |projects| {
+            match change {
+                Change::Issue => issue(projects),
+                Change::Revoke(place) => revoke(projects, place),
+                Change::Replace(place) => {
+                    revoke(projects, place);
+                    let half_way = serials_in(projects);
+                    moments.lock().unwrap().insert(half_way);
+                    issue(projects);
+                }
+            }
+            moments.lock().unwrap().insert(serials_in(projects));
+        });
+    }
+    match world.ask().await {
+        Ok(fetched) => {
+            let list = serials(&fetched);
+            prop_assert!(moments.lock().unwrap().contains(&list));
+        }
+        Err(error) => {
+            let name = crate::world::name(&error.reason);
+            prop_assert!(name == "inconsistent", "{name}");
+        }
+    }
+    Ok(())
+}
+
+fn serials_in(projects: &Projects) -> Vec<i64> {
+    let certificates = projects.unexpired(PROJECT, "app1");
+    certificates
+        .iter()
+        .map(|certificate| certificate.serial)
+        .collect()
+}

@@ -1,0 +1,471 @@
+//! Tokens of service accounts: few, shared, renewed in time, and given back.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+
+use atlas_cert_gateway::upstream::CredentialFailure;
+use atlas_cert_gateway::upstream::FetchFailure;
+use atlas_cert_gateway::upstream::Refusal;
+use atlas_cert_gateway::upstream::Upstream;
+use atlas_cert_gateway::upstream::Urgency;
+use atlas_simulator::Answer;
+use atlas_simulator::Asked;
+use atlas_simulator::CLIENT_ID;
+use atlas_simulator::CLIENT_SECRET;
+use atlas_simulator::Endpoint;
+use atlas_simulator::Fault;
+use atlas_simulator::ServiceAccount;
+use futures_util::future::join_all;
+use http::StatusCode;
+use tokio_util::sync::CancellationToken;
+
+use crate::world::OTHER;
+use crate::world::PROJECT;
+use crate::world::World;
+use crate::world::outcome;
+use crate::world::question;
+use crate::world::service_account;
+
+#[tokio::test]
+async fn any_number_of_callers_share_one_mint() {
+    let world = World::new().await;
+    let mints = world.atlas.on(Asked::token()).hold();
+    let asked = join_all((0..50).map(|_| world.ask_at_once()));
+    let (answers, ()) = tokio::join!(asked, async {
+        mints.arrived(1).await;
+        mints.open();
+    });
+    assert!(answers.iter().all(Result::is_ok));
+    assert_eq!(world.atlas.mints(), 1);
+}
+
+#[tokio::test]
+async fn a_mint_goes_on_when_the_caller_who_needed_it_leaves() {
+    let world = World::new().await;
+    let mints = world.atlas.on(Asked::token()).hold();
+    let first = question(PROJECT, "app1");
+    let leaver = world.upstream.list_certificates(&first, Urgency::Miss);
+    tokio::select! {
+        _ = leaver => panic!("nothing can have been answered"),
+        () = mints.arrived(1) => {}
+    }
+    mints.open();
+    world.ask().await.unwrap();
+    assert_eq!(world.atlas.mints(), 1);
+}
+
+#[tokio::test]
+async fn the_id_and_the_secret_are_sent_raw_and_nowhere_else() {
+    let world = World::new().await;
+    world.ask().await.unwrap();
+    let requests = world.atlas.requests();
+    let mint = requests
+        .iter()
+        .find(|seen| seen.endpoint == Endpoint::Token)
+        .unwrap();
+    assert_eq!(&mint.body[..], b"grant_type=client_credentials");
+    let content_type = &mint.headers["content-type"];
+    assert_eq!(content_type, "application/x-www-form-urlencoded");
+    assert!(!world.atlas.saw_anywhere(CLIENT_SECRET));
+}
+
+#[tokio::test]
+async fn u20_a_token_that_ended_early_is_replaced_once_for_all_callers() {
+    let world = World::new().await;
+    world.ask().await.unwrap();
+    world.atlas.revoke_all_tokens();
+    let asked = join_all((0..30).map(|_| world.ask_at_once()));
+    assert!(world.pass_time(asked).await.iter().all(Result::is_ok));
+    assert_eq!(world.atlas.mints(), 2);
+}
+
+#[tokio::test]
+async fn u21_a_token_that_is_never_accepted_is_replaced_once_a_minute_and_named_in_readiness() {
+    let world = World::new().await;
+    let refusal = Fault::api_error(401, "UNAUTHORIZED", "No.");
+    let planted = world.atlas.on(Asked::certificates()).respond(refusal);
+    for _ in 0..10 {
+        assert_eq!(outcome(&world.ask().await), "401 UNAUTHORIZED");
+    }
+    assert_eq!(world.atlas.mints(), 2);
+    assert_eq!(world.upstream.readiness()[0].why, Refusal::Key);
+    world.hands.advance(Duration::from_mins(1));
+    assert_eq!(outcome(&world.ask().await), "401 UNAUTHORIZED");
+    assert_eq!(world.atlas.mints(), 3);
+    planted.withdraw();
+    world.ask().await.unwrap();
+    assert_eq!(world.upstream.readiness(), []);
+}
+
+#[tokio::test]
+async fn a_401_that_names_a_missing_permission_mints_nothing() {
+    let world = World::with(
+        |settings| {
+            settings.world.project(OTHER).user("app1").certificates(1);
+            let account = ServiceAccount::new(CLIENT_ID, CLIENT_SECRET).only(&[PROJECT]);
+            settings.rules.service_accounts = vec![account];
+        },
+        |_| (),
+    )
+    .await;
+    for _ in 0..3 {
+        let result = world.ask_for(OTHER, "app1", Urgency::Miss).await;
+        assert_eq!(outcome(&result), "401 USER_CANNOT_ACCESS_GROUP");
+    }
+    assert_eq!(
+        (world.atlas.mints(), world.atlas.certificate_calls()),
+        (1, 3)
+    );
+    assert_eq!(world.upstream.readiness(), []);
+    world.ask().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_token_is_renewed_in_the_background_while_the_old_one_is_used() {
+    let world = World::new().await;
+    let stop = CancellationToken::new();
+    let running = tokio::spawn({
+        let (upstream, stop): (Upstream, _) = (world.upstream.clone(), stop.clone());
+        async move { upstream.run(stop).await }
+    });
+    world.ask().await.unwrap();
+    assert_eq!(world.atlas.mints(), 1);
+    world.hands.advance(Duration::from_mins(44));
+    world.ask().await.unwrap();
+    assert_eq!(world.atlas.mints(), 1);
+    let renewal = world.atlas.on(Asked::token()).hold();
+    world.hands.advance(Duration::from_mins(2));
+    renewal.arrived(1).await;
+    // Nobody waits for it.
+    world.ask_at_once().await.unwrap();
+    renewal.open();
+    world
+        .pass_time(async {
+            while world.atlas.mints() < 2 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    // Two an hour at most.
+    world.hands.advance(Duration::from_mins(30));
+    world.ask().await.unwrap();
+    assert_eq!(world.atlas.mints(), 2);
+    stop.cancel();
+    running.await.unwrap();
+}
+
+#[tokio::test]
+async fn f20_a_429_of_the_token_endpoint_is_obeyed_and_the_old_token_used_to_its_end() {
+    for (fault, wait) in [
+        (limited(Some("90")), 90),
+        (limited(None), 60),
+        (Fault::oauth_error(429, "rate_limited", "Slowly."), 60),
+    ] {
+        let world = World::new().await;
+        world.ask().await.unwrap();
+        let planted = world.atlas.on(Asked::token()).respond(fault);
+        world.hands.advance(Duration::from_mins(50));
+        for _ in 0..20 {
+            world.ask().await.unwrap();
+        }
+        assert_eq!(world.atlas.calls(Endpoint::Token), 2);
+        world.hands.advance(Duration::from_mins(10));
+        assert_eq!(outcome(&world.ask().await), "credential MintLimit");
+        assert_eq!(outcome(&world.ask().await), "credential MintLimit");
+        assert_eq!(world.atlas.calls(Endpoint::Token), 3);
+        planted.withdraw();
+        world.hands.advance(Duration::from_secs(wait));
+        world.ask().await.unwrap();
+    }
+}
+
+fn limited(retry_after: Option<&str>) -> Fault {
+    let body = r#"{"error":429,"errorCode":"RATE_LIMITED","parameters":["/api/oauth/token",10,1]}"#;
+    let answer = Answer::new(StatusCode::TOO_MANY_REQUESTS, body);
+    let answer = answer.header("content-type", "application/json");
+    Fault::answer(match retry_after {
+        Some(seconds) => answer.header("retry-after", seconds),
+        None => answer,
+    })
+}
+
+#[tokio::test]
+async fn f21_too_many_live_tokens_stop_minting_for_five_minutes() {
+    let world = World::with(|settings| settings.rules.tokens.live = 0, |_| ()).await;
+    for _ in 0..5 {
+        assert_eq!(outcome(&world.ask().await), "credential MintLimit");
+        world.hands.advance(Duration::from_secs(50));
+    }
+    assert_eq!(world.atlas.calls(Endpoint::Token), 1);
+    let why = Refusal::Token(CredentialFailure::MintLimit);
+    assert_eq!(world.upstream.readiness()[0].why, why);
+    world.atlas.rules(|rules| rules.tokens.live = 100);
+    world.hands.advance(Duration::from_secs(50));
+    world.ask().await.unwrap();
+    assert_eq!(world.upstream.readiness(), []);
+}
+
+#[tokio::test]
+async fn f22_odd_answers_of_the_token_endpoint_are_no_tokens() {
+    let token = |text: &str| {
+        let answer = Answer::new(StatusCode::OK, text.to_owned());
+        Fault::answer(answer.header("content-type", "application/json"))
+    };
+    let long = "x".repeat(1 << 20);
+    for (fault, expected) in [
+        (
+            Fault::oauth_error(400, "invalid_client", "No."),
+            "credential Refused",
+        ),
+        (
+            Fault::oauth_error(401, "invalid_client", "No."),
+            "credential Refused",
+        ),
+        (
+            Fault::oauth_error(500, "server_error", "No."),
+            "credential Unavailable",
+        ),
+        (Fault::html(503), "credential Unavailable"),
+        (
+            Fault::redirect(302, "http://127.0.0.1:1/"),
+            "credential Unavailable",
+        ),
+        (Fault::silence(), "credential Unavailable"),
+        (
+            token(r#"{"access_token":"a","expires_in":0,"token_type":"Bearer"}"#),
+            "credential Unavailable",
+        ),
+        (
+            token(r#"{"access_token":"a","expires_in":-1,"token_type":"Bearer"}"#),
+            "credential Unavailable",
+        ),
+        (
+            token(r#"{"access_token":"a","expires_in":"3600","token_type":"Bearer"}"#),
+            "credential Unavailable",
+        ),
+        (
+            token(r#"{"access_token":"a","token_type":"Bearer"}"#),
+            "credential Unavailable",
+        ),
+        (
+            token(r#"{"access_token":"a","expires_in":3600,"token_type":"mac"}"#),
+            "credential Unavailable",
+        ),
+        (
+            token(r#"{"access_token":"a\r\nb","expires_in":3600,"token_type":"Bearer"}"#),
+            "credential Unavailable",
+        ),
+        (
+            token(&format!(
+                r#"{{"access_token":"{long}","expires_in":3600,"token_type":"Bearer"}}"#
+            )),
+            "credential Unavailable",
+        ),
+    ] {
+        let world = World::new().await;
+        world.atlas.on(Asked::token()).respond(fault.clone());
+        assert_eq!(outcome(&world.ask().await), expected, "{fault:?}");
+        assert_eq!(world.atlas.certificate_calls(), 0);
+        assert_eq!(world.upstream.readiness().len(), 1);
+        world.atlas.clear_script();
+        world.hands.advance(Duration::from_mins(2));
+        world.ask().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn f22_a_lifetime_of_ages_is_believed_for_an_hour() {
+    let world = World::new().await;
+    world
+        .atlas
+        .on(Asked::token())
+        .respond(Fault::json(|document| {
+            document["expires_in"] = serde_json::json!(1_000_000_000_000_u64);
+        }));
+    world.ask().await.unwrap();
+    world.hands.advance(Duration::from_mins(61));
+    world.ask().await.unwrap();
+    assert_eq!(world.atlas.mints(), 2);
+}
+
+#[tokio::test]
+async fn f23_a_secret_that_was_rotated_is_taken_up_without_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("secret");
+    write_secret(&file, CLIENT_SECRET);
+    let world = World::with(
+        |_| (),
+        |config| {
+            let account = config.credentials[0].service_account.as_mut().unwrap();
+            account.client_secret = None;
+            account.client_secret_file = Some(file.clone());
+        },
+    )
+    .await;
+    let stop = CancellationToken::new();
+    let running = tokio::spawn({
+        let (upstream, stop) = (world.upstream.clone(), stop.clone());
+        async move { upstream.run(stop).await }
+    });
+    world.ask().await.unwrap();
+    // The old secret and all its tokens are gone before the new secret has reached us.
+    let fresh = "mdb_sa_sk_fresh";
+    world
+        .atlas
+        .rules(|rules| rules.service_accounts = vec![ServiceAccount::new(CLIENT_ID, fresh)]);
+    world.atlas.revoke_all_tokens();
+    assert_eq!(outcome(&world.ask().await), "credential Refused");
+    write_secret(&file, "");
+    world.hands.advance(Duration::from_secs(6));
+    assert_eq!(outcome(&world.ask().await), "credential Refused");
+    write_secret(&file, fresh);
+    world.hands.advance(Duration::from_secs(6));
+    let asked = async {
+        while world
+            .upstream
+            .list_certificates(&question(PROJECT, "app1"), Urgency::Miss)
+            .await
+            .is_err()
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    world.pass_time(asked).await;
+    assert!(world.clock.now().elapsed < Duration::from_secs(50));
+    stop.cancel();
+    running.await.unwrap();
+}
+
+fn write_secret(file: &std::path::Path, secret: &str) {
+    fs::write(file, secret).unwrap();
+    fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+#[tokio::test]
+async fn f24_a_hundred_and_fifty_kills_and_restarts_need_one_token() {
+    let mut world = World::new().await;
+    for _ in 0..150 {
+        world.ask().await.unwrap();
+        world.restart();
+        world.hands.advance(Duration::from_secs(4));
+    }
+    assert_eq!(world.atlas.mints(), 1);
+    assert_eq!(world.atlas.calls(Endpoint::Token), 1);
+}
+
+#[tokio::test]
+async fn f24_kills_before_the_token_could_be_kept_never_reach_atlass_limits() {
+    let mut world = World::new().await;
+    for _ in 0..150 {
+        // Killed when the mint has been answered and nothing was kept.
+        let _ = world.ask().await;
+        for entry in fs::read_dir(world.state.path()).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|ending| ending == "token") {
+                fs::remove_file(path).unwrap();
+            }
+        }
+        world.restart();
+        world.hands.advance(Duration::from_secs(4));
+    }
+    assert!(
+        (1..=80).contains(&world.atlas.mints()),
+        "{}",
+        world.atlas.mints()
+    );
+    assert_eq!(world.atlas.answers(403) + world.atlas.answers(429), 0);
+    world.hands.advance(Duration::from_hours(1));
+    world.ask().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_kept_for_the_next_process_is_readable_by_its_owner_only_and_not_in_the_clear() {
+    let world = World::new().await;
+    world.ask().await.unwrap();
+    let requests = world.atlas.requests();
+    let asked = requests
+        .iter()
+        .find(|seen| seen.endpoint == Endpoint::Certificates);
+    let bearer = asked.unwrap().headers["authorization"].to_str().unwrap();
+    let token = bearer.strip_prefix("Bearer ").unwrap();
+    let mut files = 0;
+    for entry in fs::read_dir(world.state.path()).unwrap() {
+        let path = entry.unwrap().path();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{}", path.display());
+        let content = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
+        assert!(!content.contains(token) && !content.contains(CLIENT_SECRET));
+        files += 1;
+    }
+    assert_eq!(files, 2);
+}
+
+#[tokio::test]
+async fn the_token_is_given_back_at_the_end_within_a_second() {
+    let mut world = World::new().await;
+    world.ask().await.unwrap();
+    world.pass_time(world.upstream.close()).await;
+    assert_eq!((world.atlas.revokes(), world.atlas.live_tokens()), (1, 0));
+    world.restart();
+    world.ask().await.unwrap();
+    assert_eq!(world.atlas.mints(), 2);
+    world.atlas.on(Asked::revoke()).respond(Fault::silence());
+    let before = world.clock.now().elapsed;
+    world.pass_time(world.upstream.close()).await;
+    assert!(world.clock.now().elapsed - before <= Duration::from_millis(1_001));
+}
+
+#[tokio::test]
+async fn each_project_is_asked_with_the_first_credential_that_covers_it_and_their_failures_are_apart()
+ {
+    let world = World::with(
+        |settings| {
+            settings.world.project(OTHER).user("app1").certificates(3);
+            let second = ServiceAccount::new("mdb_sa_id_second", "second");
+            settings.rules.service_accounts.push(second);
+        },
+        |config| {
+            let mut other = service_account();
+            other.name = "other".to_owned();
+            other.projects = vec![OTHER.to_owned()];
+            let account = other.service_account.as_mut().unwrap();
+            account.client_id = "mdb_sa_id_second".to_owned();
+            account.client_secret = Some("wrong".to_owned().into());
+            config.credentials.insert(0, other);
+        },
+    )
+    .await;
+    let refused = world
+        .ask_for(OTHER, "app1", Urgency::Miss)
+        .await
+        .unwrap_err();
+    assert!(matches!(
+        refused.reason,
+        FetchFailure::Credential(CredentialFailure::Refused)
+    ));
+    assert_eq!(refused.walk.credential.as_ref(), "other");
+    assert_eq!(
+        world.ask().await.unwrap().walk.credential.as_ref(),
+        "platform"
+    );
+    let not_ready = world.upstream.readiness();
+    let names: Vec<&str> = not_ready
+        .iter()
+        .map(|one| one.credential.as_ref())
+        .collect();
+    assert_eq!(names, ["other"]);
+}
+
+#[tokio::test]
+async fn trying_the_credentials_online_finds_those_that_atlas_does_not_accept() {
+    let world = World::new().await;
+    let good = world.pass_time(world.upstream.check_online()).await;
+    assert!(good[0].problem.is_none(), "{good:?}");
+    world
+        .atlas
+        .rules(|rules| rules.access_list = Some(Vec::new()));
+    let bad = world.pass_time(world.upstream.check_online()).await;
+    let problem = bad[0].problem.as_ref().unwrap();
+    assert!(matches!(&problem.reason, FetchFailure::Atlas(answer) if answer.status == 403));
+}

@@ -1,0 +1,245 @@
+//! A local Atlas and an [`Upstream`] that asks it, by one clock that stands still until it is moved.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::SystemTime;
+
+use atlas_cert_gateway::atlas::ProjectId;
+use atlas_cert_gateway::atlas::Question;
+use atlas_cert_gateway::atlas::Timestamp;
+use atlas_cert_gateway::clock::Clock;
+use atlas_cert_gateway::clock::Hands;
+use atlas_cert_gateway::secret::Secret;
+use atlas_cert_gateway::telemetry::metrics::upstream::UpstreamMetrics;
+use atlas_cert_gateway::upstream::ApiKeyConfig;
+use atlas_cert_gateway::upstream::Chance;
+use atlas_cert_gateway::upstream::Config;
+use atlas_cert_gateway::upstream::CredentialConfig;
+use atlas_cert_gateway::upstream::FetchError;
+use atlas_cert_gateway::upstream::FetchFailure;
+use atlas_cert_gateway::upstream::Fetched;
+use atlas_cert_gateway::upstream::ServiceAccountConfig;
+use atlas_cert_gateway::upstream::Upstream;
+use atlas_cert_gateway::upstream::Urgency;
+use atlas_simulator::CLIENT_ID;
+use atlas_simulator::CLIENT_SECRET;
+use atlas_simulator::PRIVATE_KEY;
+use atlas_simulator::PUBLIC_KEY;
+use atlas_simulator::Settings;
+use atlas_simulator::Simulator;
+use atlas_simulator::World as Projects;
+use tempfile::TempDir;
+
+pub(crate) const PROJECT: &str = "32b6e34b3d91647abb20e7b8";
+pub(crate) const OTHER: &str = "5e2211c17a3e5a48f5497de3";
+
+pub(crate) struct World {
+    pub(crate) atlas: Simulator,
+    pub(crate) upstream: Upstream,
+    pub(crate) metrics: UpstreamMetrics,
+    pub(crate) hands: Hands,
+    pub(crate) clock: Clock,
+    pub(crate) config: Config,
+    pub(crate) state: TempDir,
+}
+
+impl World {
+    /// One project with one user, `app1`, who has two certificates; a service account for all.
+    pub(crate) async fn new() -> Self {
+        Self::with(|_| (), |_| ()).await
+    }
+
+    /// The same with `count` certificates.
+    pub(crate) async fn of(count: u32) -> Self {
+        let certificates = |settings: &mut Settings| {
+            let mut user = settings.world.project(PROJECT);
+            user.user("app1")
+                .remove_all_certificates()
+                .certificates(count);
+        };
+        Self::with(certificates, |_| ()).await
+    }
+
+    pub(crate) async fn with(
+        change_settings: impl FnOnce(&mut Settings),
+        change_config: impl FnOnce(&mut Config),
+    ) -> Self {
+        let start = Timestamp::parse("2026-08-10T02:06:35Z").unwrap();
+        let (clock, hands) = Clock::manual(start);
+        let mut projects = Projects::new(SystemTime::from(start));
+        projects.project(PROJECT).user("app1").certificates(2);
+        let reader = hands.clone();
+        let mut settings = Settings {
+            now: Arc::new(move || SystemTime::from(reader.now().wall)),
+            ..Settings::with_world(projects)
+        };
+        change_settings(&mut settings);
+        let atlas = Simulator::start(settings).await.unwrap();
+        let state = tempfile::tempdir().unwrap();
+        let mut config = Config {
+            base_url: atlas.base_url(),
+            state_directory: state.path().to_owned(),
+            credentials: vec![service_account()],
+            ..Config::default()
+        };
+        change_config(&mut config);
+        let metrics = UpstreamMetrics::default();
+        let upstream = start_upstream(&config, &clock, &metrics);
+        Self {
+            atlas,
+            upstream,
+            metrics,
+            hands,
+            clock,
+            config,
+            state,
+        }
+    }
+
+    /// What a process that is killed and started again has: another `Upstream`, the same directory.
+    pub(crate) fn restart(&mut self) {
+        self.upstream = start_upstream(&self.config, &self.clock, &self.metrics);
+    }
+
+    /// Asks, and lets time pass meanwhile, so that pauses end; slowly enough for the sockets.
+    pub(crate) async fn ask(&self) -> Result<Fetched, FetchError> {
+        self.ask_for(PROJECT, "app1", Urgency::Miss).await
+    }
+
+    pub(crate) async fn ask_for(
+        &self,
+        project: &str,
+        username: &str,
+        urgency: Urgency,
+    ) -> Result<Fetched, FetchError> {
+        let question = question(project, username);
+        self.pass_time(self.upstream.list_certificates(&question, urgency))
+            .await
+    }
+
+    /// Asks while time stands still.
+    pub(crate) async fn ask_at_once(&self) -> Result<Fetched, FetchError> {
+        let question = question(PROJECT, "app1");
+        self.upstream
+            .list_certificates(&question, Urgency::Miss)
+            .await
+    }
+
+    /// Runs something, and lets time pass until it is done.
+    pub(crate) async fn pass_time<T>(&self, work: impl Future<Output = T>) -> T {
+        let pass = async {
+            loop {
+                for _ in 0..YIELDS {
+                    tokio::task::yield_now().await;
+                }
+                self.hands.advance(Duration::from_millis(1));
+            }
+        };
+        tokio::select! {
+            biased;
+            done = work => done,
+            () = pass => unreachable!("time does not end"),
+        }
+    }
+
+    /// The serial numbers that Atlas holds now.
+    pub(crate) fn held(&self) -> Vec<i64> {
+        serials_of(&self.atlas)
+    }
+}
+
+fn start_upstream(config: &Config, clock: &Clock, metrics: &UpstreamMetrics) -> Upstream {
+    let chance = Chance::Fixed(0);
+    Upstream::build_with_chance(config, clock.clone(), metrics.clone(), chance).unwrap()
+}
+
+pub(crate) fn service_account() -> CredentialConfig {
+    CredentialConfig {
+        name: "platform".to_owned(),
+        projects: vec!["*".to_owned()],
+        service_account: Some(ServiceAccountConfig {
+            client_id: CLIENT_ID.to_owned(),
+            client_secret_file: None,
+            client_secret: Some(Secret::new(CLIENT_SECRET.to_owned())),
+        }),
+        api_key: None,
+    }
+}
+
+pub(crate) fn api_key() -> CredentialConfig {
+    CredentialConfig {
+        name: "legacy".to_owned(),
+        projects: vec!["*".to_owned()],
+        service_account: None,
+        api_key: Some(ApiKeyConfig {
+            public_key: PUBLIC_KEY.to_owned(),
+            private_key_file: None,
+            private_key: Some(Secret::new(PRIVATE_KEY.to_owned())),
+        }),
+    }
+}
+
+pub(crate) fn question(project: &str, username: &str) -> Question {
+    Question {
+        project: project_id(project),
+        username: username.parse().unwrap(),
+    }
+}
+
+pub(crate) fn project_id(project: &str) -> ProjectId {
+    project.parse().unwrap()
+}
+
+pub(crate) fn serials_of(atlas: &Simulator) -> Vec<i64> {
+    atlas.world(|world| {
+        let unexpired = world.unexpired(PROJECT, "app1");
+        unexpired
+            .iter()
+            .map(|certificate| certificate.serial)
+            .collect()
+    })
+}
+
+/// The serial numbers in a list, in its order.
+pub(crate) fn serials(fetched: &Fetched) -> Vec<i64> {
+    let certificates = fetched.list.iter();
+    certificates
+        .map(|certificate| {
+            let document: serde_json::Value = serde_json::from_str(certificate.json).unwrap();
+            document["_id"].as_i64().unwrap()
+        })
+        .collect()
+}
+
+/// A failure's name, as short as it goes.
+pub(crate) fn name(failure: &FetchFailure) -> String {
+    match failure {
+        FetchFailure::Atlas(answer) => {
+            let code = answer.error_code.as_deref().unwrap_or_default();
+            format!("{} {code}", answer.status.as_u16())
+        }
+        FetchFailure::BreakerOpen { .. } => "breaker".to_owned(),
+        FetchFailure::Busy { .. } => "busy".to_owned(),
+        FetchFailure::Credential(why) => format!("credential {why:?}"),
+        FetchFailure::Inconsistent => "inconsistent".to_owned(),
+        FetchFailure::InvalidResponse(_) => "invalid".to_owned(),
+        FetchFailure::NoCredential => "no credential".to_owned(),
+        FetchFailure::NoDocument { status, .. } => format!("{} no document", status.as_u16()),
+        FetchFailure::RateLimited { .. } => "rate limited".to_owned(),
+        FetchFailure::Timeout => "timeout".to_owned(),
+        FetchFailure::Tls => "tls".to_owned(),
+        FetchFailure::Unreachable => "unreachable".to_owned(),
+    }
+}
+
+/// What became of asking: how many certificates, or why none.
+pub(crate) fn outcome(result: &Result<Fetched, FetchError>) -> String {
+    match result {
+        Ok(fetched) => format!("{} certificates", fetched.list.len()),
+        Err(error) => name(&error.reason),
+    }
+}
+
+/// Turns of all other tasks, sockets included, per millisecond that passes.
+const YIELDS: usize = 50;
