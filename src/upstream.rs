@@ -144,7 +144,15 @@ impl Upstream {
         if !mistakes.is_empty() {
             return Err(mistakes);
         }
-        let transport = Transport::build(config, clock.clone())?;
+        let secrets = credential::secrets(config);
+        let transport = Transport::build(config, clock.clone());
+        let (transport, secrets) = match (transport, secrets) {
+            (Ok(transport), Ok(secrets)) => (transport, secrets),
+            (transport, secrets) => {
+                let mistakes = [transport.err(), secrets.err()];
+                return Err(mistakes.into_iter().flatten().flatten().collect());
+            }
+        };
         let tools = Tools {
             config,
             transport: &transport,
@@ -152,7 +160,7 @@ impl Upstream {
             chance,
             metrics: &metrics,
         };
-        let credentials = tools.credentials()?;
+        let credentials = tools.credentials(secrets)?;
         Ok(Self(Arc::new(Inner {
             api: config.api,
             limits: config.limits.clone(),

@@ -26,11 +26,14 @@ pub(crate) struct Budget {
     full_at: Duration,
     /// Atlas's capacity: what is configured, or less if Atlas says so.
     capacity: u64,
-    /// What at least remains in Atlas's bucket, as of `seen_at`.
+    /// What at least remains in Atlas's bucket once all granted calls are made, as of `seen_at`.
     remaining: u64,
     seen_at: Duration,
-    /// Calls that were granted and are not answered yet.
-    under_way: u64,
+    /// Calls that were granted and not given back, since the beginning; of those, how many were sent
+    /// and how many have ended.
+    granted: u64,
+    sent: u64,
+    ended: u64,
     gate: Gate,
 }
 
@@ -62,6 +65,12 @@ enum Gate {
         second: u64,
         granted: u64,
     },
+}
+
+/// What was known when a call was sent, which says what its answer can know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sent {
+    ended_before: u64,
 }
 
 /// Not now.
@@ -115,7 +124,9 @@ impl Budget {
             capacity: rates.capacity,
             remaining: rates.capacity,
             seen_at: now,
-            under_way: 0,
+            granted: 0,
+            sent: 0,
+            ended: 0,
             gate: Gate::Open,
         }
     }
@@ -132,7 +143,7 @@ impl Budget {
 
     /// Whether forgetting this project would lose nothing.
     pub(crate) fn is_untouched(&self, now: Duration) -> bool {
-        self.under_way == 0 && self.full_at <= now && self.gate == Gate::Open
+        self.granted == self.ended && self.full_at <= now && self.gate == Gate::Open
     }
 
     /// Grants `calls` calls at once, or none of them.
@@ -164,11 +175,10 @@ impl Budget {
         Ok(())
     }
 
-    /// Counts calls that are made in any case, such as the challenge of a Digest exchange.
-    pub(crate) fn spend(&mut self, calls: u64, now: Duration) {
+    fn spend(&mut self, calls: u64, now: Duration) {
         self.full_at = self.full_at.max(now) + times(self.rates.interval, calls);
         self.remaining = self.remaining.saturating_sub(calls);
-        self.under_way = self.under_way.saturating_add(calls);
+        self.granted += calls;
     }
 
     /// Gives back a call that was granted and never sent.
@@ -177,34 +187,57 @@ impl Budget {
             .full_at
             .saturating_sub(times(self.rates.interval, calls));
         self.remaining = self.remaining.saturating_add(calls).min(self.capacity);
-        self.answered(calls);
+        self.granted -= calls.min(self.granted);
     }
 
-    /// Whether a call that was granted before may still be sent: the gate may have closed meanwhile.
-    pub(crate) fn may_still_send(&self, now: Duration) -> Result<(), Spent> {
-        match self.gate {
-            Gate::Closed { until, .. } if now < until => Err(Spent {
-                retry_after: until.saturating_sub(now),
-            }),
-            Gate::Closed { .. } | Gate::Open | Gate::Opening { .. } => Ok(()),
+    /// A call that was granted before is about to be sent, unless what was learnt meanwhile speaks
+    /// against it: the gate has closed, or others have taken what was left.
+    pub(crate) fn send(&mut self, urgency: Urgency, now: Duration) -> Result<Sent, Spent> {
+        if let Some(retry_after) = self.gate(now) {
+            return Err(Spent { retry_after });
         }
+        if !matches!(self.gate, Gate::Closed { .. }) {
+            self.look_at_atlas(0, urgency, now)?;
+        }
+        self.sent += 1;
+        Ok(Sent {
+            ended_before: self.ended,
+        })
     }
 
-    /// A call has ended, with or without an answer.
-    pub(crate) fn answered(&mut self, calls: u64) {
-        self.under_way = self.under_way.saturating_sub(calls);
+    /// A call that was sent has ended, with or without an answer.
+    pub(crate) fn ended(&mut self) {
+        self.ended += 1;
     }
 
-    /// Corrects the estimate by what Atlas says of its bucket. Numbers that cannot be are ignored.
-    pub(crate) fn observe(&mut self, limit: Option<u64>, remaining: Option<u64>, now: Duration) {
+    /// Counts a call that was made and answered in any case: the challenge of a Digest exchange.
+    pub(crate) fn challenged(&mut self, now: Duration) {
+        self.spend(1, now);
+        self.sent += 1;
+        self.ended += 1;
+    }
+
+    /// Corrects the estimate by what Atlas says of its bucket in the answer to a call that has not
+    /// ended yet. Numbers that cannot be are ignored.
+    pub(crate) fn observe(
+        &mut self,
+        sent: Sent,
+        limit: Option<u64>,
+        remaining: Option<u64>,
+        now: Duration,
+    ) {
         if let Some(limit) = limit.filter(|limit| *limit > 0) {
             self.capacity = limit.min(self.rates.capacity);
         }
         let most = limit.unwrap_or(self.rates.capacity);
         if let Some(remaining) = remaining.filter(|remaining| *remaining <= most) {
-            // Atlas may not have seen the calls yet that are under way; whether it has, we cannot know.
-            let least = remaining.saturating_sub(self.under_way);
-            self.remaining = self.remaining.clamp(least, remaining);
+            // What was granted and not sent will surely be missing; what had not ended when this call
+            // was sent, and what came after it, may be missing.
+            let surely = self.granted.saturating_sub(self.sent);
+            let maybe = self.granted.saturating_sub(sent.ended_before + 1);
+            let most = remaining.saturating_sub(surely);
+            let least = remaining.saturating_sub(maybe.max(surely));
+            self.remaining = self.remaining.clamp(least, most);
             self.seen_at = now;
         }
         self.remaining = self.remaining.min(self.capacity);
@@ -263,9 +296,10 @@ impl Budget {
 
     /// How long the gate stays closed; `None` if it does not.
     pub(crate) fn gate(&self, now: Duration) -> Option<Duration> {
-        self.may_still_send(now)
-            .err()
-            .map(|spent| spent.retry_after)
+        match self.gate {
+            Gate::Closed { until, .. } if now < until => Some(until.saturating_sub(now)),
+            Gate::Closed { .. } | Gate::Open | Gate::Opening { .. } => None,
+        }
     }
 
     pub(crate) fn view(&self, now: Duration) -> BudgetView {
@@ -405,12 +439,26 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
+    /// Makes as many calls as are granted, each answered without numbers; how many those were.
     fn granted(budget: &mut Budget, urgency: Urgency, now: Duration) -> u64 {
         let mut granted = 0;
         while budget.take(1, urgency, true, now).is_ok() {
+            budget.send(urgency, now).unwrap();
+            budget.ended();
             granted += 1;
         }
         granted
+    }
+
+    /// What Atlas says of its bucket in answer to a call of its own.
+    fn told(budget: &mut Budget, limit: Option<u64>, remaining: Option<u64>, now: Duration) {
+        let sent = Sent {
+            ended_before: budget.ended,
+        };
+        budget.granted += 1;
+        budget.sent += 1;
+        budget.observe(sent, limit, remaining, now);
+        budget.ended();
     }
 
     #[test]
@@ -448,7 +496,6 @@ mod tests {
         let mut taken = 0;
         for second in 1..=3_600 {
             taken += granted(&mut budget, Urgency::Miss, seconds(second));
-            budget.answered(1_000);
         }
         assert!((14_700..=15_000).contains(&taken), "{taken}");
     }
@@ -456,12 +503,9 @@ mod tests {
     #[test]
     fn what_others_take_is_missing_from_ours() {
         let mut budget = Budget::new(rates(), Duration::ZERO);
-        budget.take(1, Urgency::Miss, true, Duration::ZERO).unwrap();
-        budget.answered(1);
-        budget.observe(Some(1_200), Some(203), Duration::ZERO);
+        told(&mut budget, Some(1_200), Some(203), Duration::ZERO);
         assert_eq!(granted(&mut budget, Urgency::Miss, Duration::ZERO), 3);
         // Nothing is expected back before a whole period, then all that a period brings.
-        budget.answered(3);
         assert_eq!(granted(&mut budget, Urgency::Miss, seconds(59)), 0);
         assert!(granted(&mut budget, Urgency::Miss, seconds(60)) > 100);
     }
@@ -469,34 +513,65 @@ mod tests {
     #[test]
     fn numbers_that_cannot_be_are_ignored_and_a_smaller_bucket_is_adopted() {
         let mut budget = Budget::new(rates(), Duration::ZERO);
-        budget.observe(None, None, Duration::ZERO);
-        budget.observe(Some(1_200), Some(1_201), Duration::ZERO);
-        budget.observe(Some(0), None, Duration::ZERO);
+        told(&mut budget, None, None, Duration::ZERO);
+        told(&mut budget, Some(1_200), Some(1_201), Duration::ZERO);
+        told(&mut budget, Some(0), None, Duration::ZERO);
         assert_eq!(budget.remaining, 1_200);
-        budget.observe(Some(5_000), Some(4_000), Duration::ZERO);
+        told(&mut budget, Some(5_000), Some(4_000), Duration::ZERO);
         assert_eq!(budget.remaining, 1_200);
-        budget.observe(Some(120), Some(119), Duration::ZERO);
+        told(&mut budget, Some(120), Some(119), Duration::ZERO);
         assert_eq!(granted(&mut budget, Urgency::Miss, Duration::ZERO), 99);
     }
 
     #[test]
-    fn calls_under_way_are_not_counted_twice() {
+    fn answers_in_any_order_count_each_call_once() {
         let mut budget = Budget::new(rates(), Duration::ZERO);
         budget
             .take(10, Urgency::Miss, true, Duration::ZERO)
             .unwrap();
-        for answered in 1..=10 {
-            budget.answered(1);
-            budget.observe(Some(1_200), Some(1_200 - answered), Duration::ZERO);
+        let send = |budget: &mut Budget| budget.send(Urgency::Miss, Duration::ZERO).unwrap();
+        let sent: Vec<Sent> = (0..10).map(|_| send(&mut budget)).collect();
+        for (number, sent) in sent.into_iter().enumerate().rev() {
+            let remaining = 1_199 - u64::try_from(number).unwrap();
+            budget.observe(sent, Some(1_200), Some(remaining), Duration::ZERO);
+            budget.ended();
+            assert_eq!(budget.remaining, 1_190);
         }
         assert_eq!(granted(&mut budget, Urgency::Miss, Duration::ZERO), 990);
+    }
+
+    #[test]
+    fn what_was_granted_is_not_sent_once_others_have_taken_it() {
+        let mut budget = Budget::new(rates(), Duration::ZERO);
+        let now = Duration::ZERO;
+        budget.take(100, Urgency::Miss, true, now).unwrap();
+        let first = budget.send(Urgency::Miss, now).unwrap();
+        budget.observe(first, Some(1_200), Some(210), now);
+        budget.ended();
+        let mut sent = 0;
+        for _ in 0..99 {
+            match budget.send(Urgency::Miss, now) {
+                Ok(_) => sent += 1,
+                Err(_) => budget.give_back(1),
+            }
+        }
+        assert_eq!((sent, budget.remaining), (10, 200));
+    }
+
+    #[test]
+    fn a_bucket_that_was_filled_is_noticed_at_the_next_answer() {
+        let mut budget = Budget::new(rates(), Duration::ZERO);
+        told(&mut budget, Some(1_200), Some(300), Duration::ZERO);
+        assert_eq!(budget.remaining, 300);
+        told(&mut budget, Some(1_200), Some(799), seconds(20));
+        assert_eq!(budget.remaining, 799);
     }
 
     #[test]
     fn what_nobody_waits_for_stops_first_and_a_callers_miss_last() {
         let at = |remaining| {
             let mut budget = Budget::new(rates(), Duration::ZERO);
-            budget.observe(Some(1_200), Some(remaining), Duration::ZERO);
+            told(&mut budget, Some(1_200), Some(remaining), Duration::ZERO);
             [Urgency::RefreshAhead, Urgency::Revalidate, Urgency::Miss]
                 .map(|urgency| budget.take(1, urgency, true, Duration::ZERO).is_ok())
         };
@@ -515,7 +590,7 @@ mod tests {
         assert_eq!(budget.gate(seconds(60)), Some(Duration::from_millis(500)));
         assert_eq!(granted(&mut budget, Urgency::Miss, seconds(61)), 1);
         budget.succeeded(seconds(61));
-        budget.observe(Some(1_200), Some(1_100), seconds(61));
+        told(&mut budget, Some(1_200), Some(1_100), seconds(61));
         let started: Vec<u64> = (61..66)
             .map(|second| granted(&mut budget, Urgency::Miss, seconds(second)))
             .collect();

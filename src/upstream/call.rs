@@ -14,6 +14,7 @@ use super::Inner;
 use super::answer::FetchFailure;
 use super::answer::Urgency;
 use super::breaker::Ended;
+use super::budget::Sent;
 use super::budget::Spent;
 use super::credential::Credential;
 use super::credential::Login;
@@ -163,12 +164,12 @@ impl Caller<'_> {
             })
         })?;
         let now = self.now();
-        let gate = self.project.rules().budget.may_still_send(now);
-        gate.map_err(rate_limited)?;
+        let sent = self.project.rules().budget.send(self.urgency, now);
+        let sent = sent.map_err(rate_limited)?;
         grant.sent = true;
         let answer = exchange::page(self, number, bearer.as_ref()).await?;
+        turn.ended(self.learn(&answer, sent));
         drop(grant);
-        turn.ended(self.learn(&answer));
         Ok(self.judge(answer).map_err(|(failure, outcome)| Missed {
             failure,
             outcome,
@@ -177,7 +178,7 @@ impl Caller<'_> {
     }
 
     /// Tells the rules how the call went.
-    fn learn(&self, answer: &Result<Answer, Lost>) -> TurnEnded {
+    fn learn(&self, answer: &Result<Answer, Lost>, sent: Sent) -> TurnEnded {
         let now = self.now();
         let (host, project) = match answer {
             Ok(answer) if answer.status.is_server_error() => {
@@ -211,7 +212,7 @@ impl Caller<'_> {
             }
             let limit = number(&answer.headers, "ratelimit-limit");
             let remaining = number(&answer.headers, "ratelimit-remaining");
-            rules.budget.observe(limit, remaining, now);
+            rules.budget.observe(sent, limit, remaining, now);
             if let Some(remaining) = remaining.and_then(|remaining| i64::try_from(remaining).ok()) {
                 let credential = self.credential.name.as_ref().to_owned();
                 let metrics = &self.upstream.metrics.rate_limit_remaining;
@@ -333,9 +334,7 @@ impl Caller<'_> {
 
     /// Counts a call that was made in any case.
     pub(crate) fn count_challenge(&self) {
-        let mut rules = self.project.rules();
-        rules.budget.spend(1, self.now());
-        rules.budget.answered(1);
+        self.project.rules().budget.challenged(self.now());
     }
 
     /// How much of an answer is taken, and for how long.
@@ -360,7 +359,7 @@ impl Drop for Grant {
     fn drop(&mut self) {
         let mut rules = self.project.rules();
         if self.sent {
-            rules.budget.answered(1);
+            rules.budget.ended();
         } else {
             rules.budget.give_back(1);
         }

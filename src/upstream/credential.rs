@@ -8,7 +8,6 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -19,7 +18,6 @@ use super::api_key::ApiKey;
 use super::chance::Chance;
 use super::config::Config;
 use super::config::CredentialConfig;
-use super::config::ServiceAccountConfig;
 use super::ledger::Ledger;
 use super::service_account::Parts;
 use super::service_account::ServiceAccount;
@@ -27,7 +25,6 @@ use super::transport::Transport;
 use super::watched_secret::WatchedSecret;
 use crate::atlas::ProjectId;
 use crate::clock::Clock;
-use crate::secret::Secret;
 use crate::settings::Mistake;
 use crate::telemetry::metrics::upstream::UpstreamMetrics;
 
@@ -117,56 +114,82 @@ pub(crate) struct Tools<'a> {
     pub(crate) metrics: &'a UpstreamMetrics,
 }
 
+/// The secrets of all credentials, in their order; every mistake is reported with its place.
+pub(crate) fn secrets(config: &Config) -> Result<Vec<WatchedSecret>, Vec<Mistake>> {
+    let mut secrets = Vec::new();
+    let mut mistakes = Vec::new();
+    for (number, credential) in config.credentials.iter().enumerate() {
+        match secret(credential) {
+            Ok(secret) => secrets.push(secret),
+            Err((key, message)) => {
+                let place = format!("atlas.credentials[{number}].{key}");
+                mistakes.push(Mistake::at(place, message));
+            }
+        }
+    }
+    if mistakes.is_empty() {
+        Ok(secrets)
+    } else {
+        Err(mistakes)
+    }
+}
+
+fn secret(config: &CredentialConfig) -> Result<WatchedSecret, (&'static str, String)> {
+    let account = config.service_account.as_ref();
+    let key = config.api_key.as_ref();
+    let (place, file, text) = match (account, key) {
+        (Some(account), _) => (
+            "service_account",
+            account.client_secret_file.as_ref(),
+            account.client_secret.as_ref(),
+        ),
+        (None, Some(key)) => (
+            "api_key",
+            key.private_key_file.as_ref(),
+            key.private_key.as_ref(),
+        ),
+        (None, None) => ("service_account", None, None),
+    };
+    match (file, text) {
+        (Some(file), _) => WatchedSecret::read(file.clone()).map_err(|error| {
+            let cause = error.source().map(|cause| format!(": {cause}"));
+            let cause = cause.unwrap_or_default();
+            (place, format!("{}: {error}{cause}", file.display()))
+        }),
+        (None, Some(text)) => Ok(WatchedSecret::fixed(text.clone())),
+        (None, None) => Err((place, "no secret is given".to_owned())),
+    }
+}
+
 impl Tools<'_> {
-    /// Builds all credentials; every mistake is reported with its place.
-    pub(crate) fn credentials(self) -> Result<Credentials, Vec<Mistake>> {
-        let mut credentials = Vec::new();
-        let mut mistakes = Vec::new();
-        for (number, config) in self.config.credentials.iter().enumerate() {
-            let place = format!("atlas.credentials[{number}]");
-            match self.login(config, &place) {
-                Ok(login) => credentials.push(Arc::new(Credential {
-                    name: Arc::from(config.name.as_str()),
-                    login,
-                    projects: config.projects.clone(),
-                    refusal: Mutex::default(),
-                })),
-                Err(mistake) => mistakes.push(mistake),
-            }
-        }
-        if mistakes.is_empty() {
-            Ok(credentials)
-        } else {
-            Err(mistakes)
-        }
-    }
-
-    fn login(self, config: &CredentialConfig, place: &str) -> Result<Login, Mistake> {
-        match (&config.service_account, &config.api_key) {
-            (Some(account), None) => self.account(config, account, place),
-            (None, Some(key)) => {
-                let (file, text) = (key.private_key_file.as_ref(), key.private_key.as_ref());
-                let private = secret(file, text, &format!("{place}.api_key"))?;
-                Ok(Login::Key(ApiKey::new(key.public_key.clone(), private)))
-            }
-            (None, None) | (Some(_), Some(_)) => Err(Mistake::at(
-                place,
-                "give either a service_account or an api_key",
-            )),
-        }
-    }
-
-    fn account(
+    /// Builds all credentials with their secrets.
+    pub(crate) fn credentials(
         self,
-        config: &CredentialConfig,
-        account: &ServiceAccountConfig,
-        place: &str,
-    ) -> Result<Login, Mistake> {
-        let file = account.client_secret_file.as_ref();
-        let text = account.client_secret.as_ref();
-        let secret = secret(file, text, &format!("{place}.service_account"))?;
+        secrets: Vec<WatchedSecret>,
+    ) -> Result<Credentials, Vec<Mistake>> {
+        let configs = self.config.credentials.iter();
+        let credentials = configs.zip(secrets).map(|(config, secret)| {
+            Ok(Arc::new(Credential {
+                name: Arc::from(config.name.as_str()),
+                login: self.login(config, secret)?,
+                projects: config.projects.clone(),
+                refusal: Mutex::default(),
+            }))
+        });
+        credentials
+            .collect::<Result<_, Mistake>>()
+            .map_err(|mistake| vec![mistake])
+    }
+
+    fn login(self, config: &CredentialConfig, secret: WatchedSecret) -> Result<Login, Mistake> {
+        if let Some(key) = &config.api_key {
+            return Ok(Login::Key(ApiKey::new(key.public_key.clone(), secret)));
+        }
+        let account = config.service_account.as_ref();
+        let client_id = account.map(|account| account.client_id.clone());
+        let client_id = client_id.unwrap_or_default();
         let directory = &self.config.state_directory;
-        let beside = |ending: &str| directory.join(format!("{}.{ending}", file_name(account)));
+        let beside = |ending: &str| directory.join(format!("{}.{ending}", file_name(&client_id)));
         let ledger = private_directory(directory)
             .and_then(|()| Ledger::open(beside("ledger"), self.clock.now().wall));
         let ledger = ledger.map_err(|error| {
@@ -175,10 +198,10 @@ impl Tools<'_> {
         })?;
         Ok(Login::Account(ServiceAccount::new(Parts {
             name: Arc::from(config.name.as_str()),
-            client_id: account.client_id.clone(),
             secret,
             ledger,
             sealed: beside("token"),
+            client_id,
             transport: self.transport.clone(),
             clock: self.clock.clone(),
             chance: self.chance,
@@ -188,29 +211,10 @@ impl Tools<'_> {
     }
 }
 
-fn secret(
-    file: Option<&PathBuf>,
-    text: Option<&Secret>,
-    place: &str,
-) -> Result<WatchedSecret, Mistake> {
-    match (file, text) {
-        (Some(file), None) => WatchedSecret::read(file.clone()).map_err(|error| {
-            let cause = error.source().map(|cause| format!(": {cause}"));
-            let cause = cause.unwrap_or_default();
-            Mistake::at(place, format!("{}: {error}{cause}", file.display()))
-        }),
-        (None, Some(text)) => Ok(WatchedSecret::fixed(text.clone())),
-        (None, None) | (Some(_), Some(_)) => Err(Mistake::at(
-            place,
-            "give a file or the secret in the environment",
-        )),
-    }
-}
-
 /// A client id as a file's name.
-fn file_name(account: &ServiceAccountConfig) -> String {
+fn file_name(client_id: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-    let id = account.client_id.chars();
+    let id = client_id.chars();
     id.map(|c| if plain(c) { c } else { '-' }).collect()
 }
 

@@ -250,20 +250,23 @@ fn within_body(error: &reqwest::Error) -> Lost {
     }
 }
 
+/// What stands behind an error. An `io::Error` does not list what it holds as its source, and rustls's
+/// errors arrive inside two of them.
 fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
     let mut next = error.source();
     std::iter::from_fn(move || {
         let cause = next?;
-        next = cause.source();
+        let held = cause.downcast_ref::<io::Error>();
+        next = match held.and_then(io::Error::get_ref) {
+            Some(held) => Some(held),
+            None => cause.source(),
+        };
         Some(cause)
     })
 }
 
 fn is_tls(cause: &(dyn Error + 'static)) -> bool {
-    // rustls's errors travel inside `io::Error`, which does not list what it holds as its source.
-    let held = cause.downcast_ref::<io::Error>();
-    let held = held.and_then(|error| error.get_ref());
-    cause.is::<rustls::Error>() || held.is_some_and(<dyn Error + Send + Sync>::is::<rustls::Error>)
+    cause.is::<rustls::Error>()
 }
 
 fn is_malformed(cause: &(dyn Error + 'static)) -> bool {

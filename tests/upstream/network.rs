@@ -1,1 +1,192 @@
-//! .
+//! The network: hosts that are gone, slow, or not who they say, over TLS and both versions of HTTP.
+
+use std::time::Duration;
+
+use atlas_cert_gateway::upstream::Config;
+use atlas_cert_gateway::upstream::Upstream;
+use atlas_simulator::Asked;
+use atlas_simulator::Fault;
+use atlas_simulator::Tls;
+use http::Version;
+use rcgen::BasicConstraints;
+use rcgen::CertificateParams;
+use rcgen::IsCa;
+use rcgen::Issuer;
+use rcgen::KeyPair;
+use tempfile::TempDir;
+
+use crate::world::World;
+use crate::world::outcome;
+
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+    directory: TempDir,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("ca.pem"), &pem).unwrap();
+        Self {
+            issuer: Issuer::new(params, key),
+            pem,
+            directory,
+        }
+    }
+
+    fn tls(&self, name: &str, expired: bool) -> Tls {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        if expired {
+            params.not_after = rcgen::date_time_ymd(2020, 1, 1);
+        }
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        Tls {
+            certificate_chain: format!("{}{}", certificate.pem(), self.pem),
+            private_key: key.serialize_pem(),
+        }
+    }
+}
+
+async fn over_tls(authority: &Authority, tls: Tls, trusted: bool) -> World {
+    let roots = authority.directory.path().join("ca.pem");
+    World::with(
+        |settings| settings.tls = Some(tls),
+        |config| config.ca_certificate = trusted.then_some(roots),
+    )
+    .await
+}
+
+#[tokio::test]
+async fn over_tls_http_2_is_spoken_and_an_own_root_is_trusted() {
+    let authority = Authority::new();
+    let world = over_tls(&authority, authority.tls("localhost", false), true).await;
+    assert_eq!(outcome(&world.ask().await), "2 certificates");
+    let versions: Vec<Version> = world
+        .atlas
+        .requests()
+        .iter()
+        .map(|seen| seen.version)
+        .collect();
+    assert_eq!(versions, [Version::HTTP_2, Version::HTTP_2]);
+    assert_eq!(world.atlas.connections_accepted(), 1);
+}
+
+#[tokio::test]
+async fn u11_a_certificate_that_proves_nothing_is_refused_without_another_try() {
+    let authority = Authority::new();
+    for (name, expired, trusted) in [
+        ("localhost", true, true),
+        ("elsewhere.example", false, true),
+        ("localhost", false, false),
+    ] {
+        let world = over_tls(&authority, authority.tls(name, expired), trusted).await;
+        // Already the token cannot be had.
+        assert_eq!(outcome(&world.ask().await), "credential Unavailable");
+        assert_eq!(world.atlas.connections_accepted(), 1);
+        assert_eq!(world.atlas.all_calls(), 0);
+    }
+}
+
+#[tokio::test]
+async fn u11_a_page_asked_of_someone_else_is_a_failure_of_tls_and_not_tried_again() {
+    let authority = Authority::new();
+    let tls = authority.tls("elsewhere.example", false);
+    let roots = authority.directory.path().join("ca.pem");
+    let world = World::with(
+        |settings| settings.tls = Some(tls),
+        |config| {
+            config.credentials = vec![crate::world::api_key()];
+            config.ca_certificate = Some(roots);
+        },
+    )
+    .await;
+    assert_eq!(outcome(&world.ask().await), "tls");
+    assert_eq!(world.atlas.connections_accepted(), 1);
+}
+
+#[tokio::test]
+async fn u14_streams_that_are_refused_or_reset_are_tried_again() {
+    let authority = Authority::new();
+    for code in [7, 2, 8] {
+        let world = over_tls(&authority, authority.tls("localhost", false), true).await;
+        world.ask().await.unwrap();
+        world
+            .atlas
+            .on(Asked::certificates())
+            .once()
+            .respond(Fault::reset_stream(code));
+        assert_eq!(outcome(&world.ask().await), "2 certificates", "{code}");
+        world
+            .atlas
+            .on(Asked::certificates())
+            .respond(Fault::reset_stream(code));
+        assert_eq!(outcome(&world.ask().await), "unreachable", "{code}");
+        assert_eq!(world.atlas.certificate_calls(), 6);
+    }
+    let world = over_tls(&authority, authority.tls("localhost", false), true).await;
+    world
+        .atlas
+        .on(Asked::certificates())
+        .respond(Fault::go_away());
+    for _ in 0..3 {
+        assert_eq!(outcome(&world.ask().await), "2 certificates");
+    }
+}
+
+#[tokio::test]
+async fn u10_g22_a_host_that_is_gone_is_asked_rarely_for_all_projects_and_found_when_it_is_back() {
+    let world = World::new().await;
+    world.ask().await.unwrap();
+    world.atlas.stop_accepting().await.unwrap();
+    assert_eq!(outcome(&world.ask().await), "unreachable");
+    let result = world.ask().await;
+    assert!(matches!(
+        outcome(&result).as_str(),
+        "unreachable" | "breaker"
+    ));
+    assert_eq!(outcome(&world.ask_at_once().await), "breaker");
+    let other = crate::world::question(crate::world::OTHER, "app1");
+    let urgency = atlas_cert_gateway::upstream::Urgency::Miss;
+    let refused = world
+        .upstream
+        .list_certificates(&other, urgency)
+        .await
+        .unwrap_err();
+    assert_eq!(crate::world::name(&refused.reason), "breaker");
+    assert_eq!(refused.walk.calls, 0);
+    world.atlas.resume().await.unwrap();
+    world.hands.advance(Duration::from_secs(5));
+    assert_eq!(outcome(&world.ask_at_once().await), "2 certificates");
+    assert_eq!(outcome(&world.ask_at_once().await), "2 certificates");
+}
+
+#[tokio::test]
+async fn mistakes_in_files_are_found_at_the_start_each_with_its_place() {
+    let world = World::new().await;
+    let mut config = world.config.clone();
+    config.ca_certificate = Some("/nowhere/ca.pem".into());
+    let account = config.credentials[0].service_account.as_mut().unwrap();
+    account.client_secret = None;
+    account.client_secret_file = Some("/nowhere/secret".into());
+    let places = |config: &Config| {
+        let built = Upstream::build(config, world.clock.clone(), world.metrics.clone());
+        let mistakes = built.unwrap_err();
+        mistakes
+            .into_iter()
+            .map(|mistake| mistake.place)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        places(&config),
+        [
+            "atlas.ca_certificate",
+            "atlas.credentials[0].service_account"
+        ]
+    );
+}
