@@ -529,8 +529,8 @@ mod tests {
         budget
             .take(10, Urgency::Miss, true, Duration::ZERO)
             .unwrap();
-        let send = |budget: &mut Budget| budget.send(Urgency::Miss, Duration::ZERO).unwrap();
-        let sent: Vec<Sent> = (0..10).map(|_| send(&mut budget)).collect();
+        let one = |budget: &mut Budget| budget.send(Urgency::Miss, Duration::ZERO).unwrap();
+        let sent: Vec<Sent> = (0..10).map(|_| one(&mut budget)).collect();
         for (number, sent) in sent.into_iter().enumerate().rev() {
             let remaining = 1_199 - u64::try_from(number).unwrap();
             budget.observe(sent, Some(1_200), Some(remaining), Duration::ZERO);

@@ -131,7 +131,7 @@ impl Caller<'_> {
             match retry::next(outcome, self.log.retries(), self.left()) {
                 Next::Again(pause) if self.may_retry(pause) => self.pause(pause).await,
                 Next::Restart(pause) if self.may_retry(pause) => return Err(Stop::Torn(pause)),
-                Next::NewToken if self.renewed(bearer.as_ref()) => self.log.retried(),
+                Next::NewToken if self.renewed(bearer.as_ref()) => self.count_retry(),
                 Next::NewToken => {
                     self.credential.refused(Refusal::Key);
                     return Err(failed);
@@ -291,10 +291,14 @@ impl Caller<'_> {
         let fits = self.left() >= pause.most + SHORTEST_TRY;
         let may = fits && self.project.rules().retries.spend(pause.cost);
         if may {
-            self.upstream.metrics.retries.inc();
-            self.log.retried();
+            self.count_retry();
         }
         may
+    }
+
+    fn count_retry(&self) {
+        self.upstream.metrics.retries.inc();
+        self.log.retried();
     }
 
     /// Whether there is, or will be, another token than the one that was refused.

@@ -95,6 +95,9 @@ impl Transport {
             .pool_max_idle_per_host(limits.concurrency)
             .tcp_nodelay(true)
             .http2_max_header_list_size(LARGEST_HEAD)
+            // All calls share one connection of HTTP/2; one that leads nowhere must be found out.
+            .http2_keep_alive_interval(BETWEEN_PINGS)
+            .http2_keep_alive_timeout(BETWEEN_PINGS)
             // Real time, behind the clock's: should a clock ever stand still, no socket is kept for ever.
             .connect_timeout(limits.connect)
             .read_timeout(limits.page)
@@ -277,6 +280,7 @@ fn is_malformed(cause: &(dyn Error + 'static)) -> bool {
 
 /// Atlas drops idle connections, and a request on a dropped one is lost.
 const KEEP_IDLE: Duration = Duration::from_secs(30);
+const BETWEEN_PINGS: Duration = Duration::from_secs(5);
 const LARGEST_HEAD: u32 = 64 << 10;
 const LARGEST_ERROR: u64 = 64 << 10;
 const LARGEST_ROOTS: u64 = 1 << 20;

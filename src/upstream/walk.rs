@@ -185,7 +185,7 @@ impl Log {
 
 const MOST_RESTARTS: u32 = 2;
 const AFTER_CHANGE: Pause = Pause {
-    least: Duration::from_millis(50),
+    least: Duration::ZERO,
     most: Duration::from_millis(150),
     cost: 0,
 };
