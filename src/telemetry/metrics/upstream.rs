@@ -15,7 +15,7 @@ use prometheus_client::metrics::histogram::exponential_buckets;
 use prometheus_client::registry::Registry;
 
 /// Handles to the metrics of upstream. A call to Atlas takes milliseconds, so that finding a handle by
-/// its labels costs nothing; what a cache hit touches is held by itself.
+/// its labels costs nothing.
 #[derive(Clone, Debug)]
 pub struct UpstreamMetrics {
     /// Calls, by where they went and how they ended.
