@@ -127,14 +127,14 @@ impl Policy {
     /// Whether `caller` may administer `reach`: purge it, or look into it.
     ///
     /// A rule with `admin` reaches as far as its projects and usernames do, and everywhere if it names
-    /// neither. A rule with `deny` that covers all of it wins; one that covers a part does not, or a
-    /// single denied user would keep everybody from purging a project.
+    /// neither. A rule with `deny` wins that covers the very key, the project or a whole project of
+    /// all; one that covers some users of a project does not keep anybody from purging it.
     pub fn may_administer(
         &self,
         caller: &Caller,
         reach: Reach<'_>,
     ) -> Result<Administrator, Denied> {
-        if let Some(rule) = self.denials.first_covering(caller, reach) {
+        if let Some(rule) = self.denials.first_forbidding(caller, reach) {
             return Err(Denied::ByRule(Arc::clone(rule.name())));
         }
         self.grants

@@ -115,10 +115,10 @@ impl RuleSet {
         })
     }
 
-    /// The first rule that speaks of all of `reach`.
-    pub(super) fn first_covering(&self, caller: &Caller, reach: Reach<'_>) -> Option<&Rule> {
+    /// The first rule that forbids the administration of `reach`.
+    pub(super) fn first_forbidding(&self, caller: &Caller, reach: Reach<'_>) -> Option<&Rule> {
         self.rules.iter().find(|rule| {
-            rule.subjects.fit(&caller.subject) && rule.speaks_of(caller) && rule.contains(reach)
+            rule.subjects.fit(&caller.subject) && rule.speaks_of(caller) && rule.forbids(reach)
         })
     }
 
@@ -196,6 +196,21 @@ impl Rule {
         }
         match reach {
             Reach::Everything => self.projects.is_all() && self.usernames.is_everything(),
+            Reach::Project(project) => {
+                self.projects.include(project) && self.usernames.is_everything()
+            }
+            Reach::Question(question) => {
+                self.projects.include(&question.project)
+                    && self.usernames.fit(question.username.as_str())
+            }
+        }
+    }
+
+    /// Whether the rule takes a whole project, or the very key, out of `reach`. One that speaks of some
+    /// users only does not, or a single denied user would keep everybody from purging a project.
+    fn forbids(&self, reach: Reach<'_>) -> bool {
+        match reach {
+            Reach::Everything => self.usernames.is_everything(),
             Reach::Project(project) => {
                 self.projects.include(project) && self.usernames.is_everything()
             }

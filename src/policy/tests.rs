@@ -147,7 +147,11 @@ fn administration_reaches_as_far_as_its_rule() {
         admin(rule("some", &["some"], &[PROJECT], &["app-*"])),
         RuleConfig {
             deny: true,
-            ..rule("not evil", &["evil"], &[OTHER], &["x"])
+            ..rule("not evil", &["evil"], &[OTHER], &["*"])
+        },
+        RuleConfig {
+            deny: true,
+            ..rule("nobody reads u", &["*"], &[PROJECT], &["u"])
         },
     ]);
     let here = PROJECT.parse().unwrap();
@@ -164,13 +168,13 @@ fn administration_reaches_as_far_as_its_rule() {
         .map(|reach| policy.may_administer(&caller(subject), reach).is_ok())
     };
     assert_eq!(may("reader"), [false; 5]);
-    assert_eq!(may("root"), [true; 5]);
-    assert_eq!(may("team"), [false, true, false, true, true]);
+    assert_eq!(may("root"), [true, true, true, true, false]);
+    assert_eq!(may("team"), [false, true, false, true, false]);
     assert_eq!(may("some"), [false, false, false, true, false]);
-    assert_eq!(may("evil"), [false, true, false, true, true]);
+    assert_eq!(may("evil"), [false, true, false, true, false]);
     // An admin rule without projects looks nothing up.
     assert_eq!(
-        granted(&policy, &caller("root"), PROJECT, "u"),
+        granted(&policy, &caller("root"), PROJECT, "app-1"),
         "no rule grants it"
     );
 }

@@ -24,7 +24,7 @@ const PAST_TTL: Duration = Duration::from_secs(331);
 async fn c02_whoever_may_not_is_denied_at_once_while_others_wait_for_one_walk() {
     let world = World::new().await;
     let gate = world.atlas.on(Asked::certificates()).hold();
-    let stranger = token_of(json!({ "sub": "stranger" }));
+    let stranger = token_of(&json!({ "sub": "stranger" }));
     let allowed = join_all((0..50).map(|_| world.ask("app1")));
     let (allowed, denied) = tokio::join!(allowed, async {
         gate.arrived(1).await;
@@ -49,7 +49,7 @@ async fn c02_whoever_may_not_is_denied_at_once_while_others_wait_for_one_walk() 
 #[tokio::test]
 async fn c01_who_is_denied_cannot_tell_whether_a_key_is_remembered() {
     let world = World::new().await;
-    let stranger = token_of(json!({ "sub": "stranger" }));
+    let stranger = token_of(&json!({ "sub": "stranger" }));
     let target = certs(PROJECT, "app1");
     let before = world.send("GET", &target, &stranger, &[]).await;
     let etag = world.ask("app1").await.header("etag").unwrap().to_owned();
