@@ -4,7 +4,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -137,7 +136,6 @@ impl App {
             metrics: metrics.lookups.clone(),
             clock: clock.clone(),
             bounds: config.server.limits.bounds(),
-            in_flight: AtomicUsize::new(0),
         });
         let (draining, stop) = (Arc::new(AtomicBool::new(false)), Stop::default());
         let door = Door::new(Arc::clone(&gateway), clock.clone(), Arc::clone(&draining));

@@ -5,15 +5,18 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tracing::Instrument;
+use tracing::debug;
+use tracing::error;
+use tracing::info;
 use tracing::info_span;
+use tracing::warn;
+use uuid::Uuid;
 
 use crate::atlas::Question;
 use crate::audit::Arrival;
@@ -44,7 +47,9 @@ use crate::policy::Policy;
 use crate::policy::allowance::Allowance;
 use crate::policy::allowance::BucketView;
 use crate::policy::allowance::Spent;
+use crate::telemetry::Chain;
 use crate::telemetry::metrics::lookups::LookupMetrics;
+use crate::telemetry::metrics::lookups::Present;
 use crate::upstream::FetchError;
 use crate::upstream::Fetched;
 use crate::upstream::Upstream;
@@ -70,8 +75,6 @@ pub struct Gateway {
     pub clock: Clock,
     /// What bounds a lookup.
     pub bounds: Bounds,
-    /// Lookups under way.
-    pub in_flight: AtomicUsize,
 }
 
 /// What bounds a lookup.
@@ -176,10 +179,10 @@ impl Gateway {
         lookup: Lookup<'_>,
         write: impl FnOnce(&Result<Answer, Refusal>) -> Written<R>,
     ) -> Result<R, Unrecorded> {
-        let arrived = arrival.at;
+        let (arrived, request_id) = (arrival.at, arrival.request_id);
         let mut entry = self.audit.entry(arrival);
-        let counted = Counted::new(&self.in_flight);
-        let outcome = if counted.before >= self.bounds.in_flight {
+        let mut under_way = UnderWay::new(&self.metrics);
+        let outcome = if under_way.present.before() >= self.bounds.in_flight {
             entry.asked(&lookup.question);
             Err(Refusal::Overloaded {
                 retry_after: OVERLOAD_PAUSE,
@@ -191,12 +194,14 @@ impl Gateway {
                 .await
                 .unwrap_or(Err(Refusal::Panicked))
         };
+        if let Err(refusal) = &outcome {
+            refusal.log(request_id);
+        }
         let written = write(&outcome);
         let now = self.clock.now();
         let word = self.close(entry, &outcome, &written, now).await?;
         let duration = now.elapsed.saturating_sub(arrived.elapsed);
-        self.metrics
-            .lookup(outcome_of(&outcome).word(), word.word(), duration);
+        under_way.ended(outcome_of(&outcome), word, duration);
         if let Ok(answer) = &outcome
             && answer.found.upstream_calls == 0
         {
@@ -268,7 +273,11 @@ impl Gateway {
                 question,
                 now,
             }),
-            None => self.wait(&permit, &caller, ask).await,
+            // Only who waits gets a span: what a hit would log is in its record.
+            None => {
+                let span = info_span!("lookup", request_id = %entry.request_id());
+                self.wait(&permit, &caller, ask).instrument(span).await
+            }
         }
     }
 
@@ -356,6 +365,11 @@ impl Gateway {
                 let fetched = upstream
                     .list_certificates(&errand.question, errand.urgency)
                     .await;
+                if let Err(error) = &fetched
+                    && error.verdict() == Verdict::Outage
+                {
+                    warn!("Atlas could not be asked: {}", Chain(error));
+                }
                 audit.record_fetch(&fetch_record(&errand, &fetched, clock.now()));
                 fetched
             };
@@ -428,6 +442,25 @@ impl Refusal {
         }
     }
 
+    /// Tells the operator what the caller is not told. What Atlas or a rule says is in the record.
+    fn log(&self, request_id: Uuid) {
+        match self {
+            Self::Unauthenticated(why) => {
+                info!(%request_id, reason = why.reason(), "a token was refused: {}", why.reason());
+            }
+            Self::Panicked => error!(%request_id, "a lookup panicked"),
+            Self::NoKeys | Self::Overloaded { .. } | Self::TimedOut => {
+                warn!(%request_id, "a lookup was not answered: {self}");
+            }
+            Self::Fetch { error, .. } => {
+                debug!(%request_id, "there is no list: {}", Chain(&**error));
+            }
+            Self::Denied(_) | Self::NoToken | Self::RateLimited(_) => {
+                debug!(%request_id, "a lookup was refused: {}", Chain(self));
+            }
+        }
+    }
+
     fn unverified(why: Unverified) -> Self {
         if why == Unverified::NoKeys {
             Self::NoKeys
@@ -484,24 +517,33 @@ fn fetch_record<'a>(
     }
 }
 
-/// One lookup under way.
-struct Counted<'g> {
-    all: &'g AtomicUsize,
-    before: usize,
+/// One lookup under way. Dropped before its end, it was abandoned, and is counted as that.
+struct UnderWay<'g> {
+    metrics: &'g LookupMetrics,
+    present: Present,
+    ended: bool,
 }
 
-impl<'g> Counted<'g> {
-    fn new(all: &'g AtomicUsize) -> Self {
+impl<'g> UnderWay<'g> {
+    fn new(metrics: &'g LookupMetrics) -> Self {
         Self {
-            all,
-            before: all.fetch_add(1, Ordering::Relaxed),
+            metrics,
+            present: metrics.request(),
+            ended: false,
         }
+    }
+
+    fn ended(&mut self, outcome: Outcome, cache: CacheUse, duration: Duration) {
+        self.ended = true;
+        self.metrics.lookup(outcome.word(), cache.word(), duration);
     }
 }
 
-impl Drop for Counted<'_> {
+impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        self.all.fetch_sub(1, Ordering::Relaxed);
+        if !self.ended {
+            self.ended(Outcome::Abandoned, CacheUse::None, Duration::ZERO);
+        }
     }
 }
 

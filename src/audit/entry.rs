@@ -120,6 +120,11 @@ impl Entry {
         }
     }
 
+    /// The request's id.
+    pub fn request_id(&self) -> Uuid {
+        self.arrival.request_id
+    }
+
     /// The caller's token was verified.
     pub fn identified(&mut self, caller: &Arc<Caller>) {
         self.caller = Some(Arc::clone(caller));

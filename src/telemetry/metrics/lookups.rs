@@ -27,7 +27,10 @@ pub struct LookupMetrics {
 
 /// Counts one while it lives.
 #[derive(Debug)]
-pub struct Present(Gauge<i64, AtomicI64>);
+pub struct Present {
+    gauge: Gauge<i64, AtomicI64>,
+    before: usize,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LookupLabels {
@@ -125,15 +128,23 @@ impl LookupMetrics {
 }
 
 impl Present {
+    /// How many there were before this one.
+    pub fn before(&self) -> usize {
+        self.before
+    }
+
     fn new(gauge: &Gauge<i64, AtomicI64>) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
+        let before = usize::try_from(gauge.inc()).unwrap_or_default();
+        Self {
+            gauge: gauge.clone(),
+            before,
+        }
     }
 }
 
 impl Drop for Present {
     fn drop(&mut self) {
-        self.0.dec();
+        self.gauge.dec();
     }
 }
 
