@@ -38,8 +38,9 @@ use crate::clock::Clock;
 use crate::clock::Moment;
 use crate::telemetry::metrics::audit::AuditMetrics;
 
+pub(super) use ticket::Ticket;
+
 use super::Unrecorded;
-use super::commit::Commit;
 use super::config::Sync;
 use super::heads::HeadKey;
 use super::health::Health;
@@ -53,6 +54,7 @@ use super::sink::Sink;
 use super::writer::Writer;
 
 mod thread;
+mod ticket;
 #[cfg(test)]
 mod tests;
 
@@ -61,6 +63,7 @@ mod tests;
 pub(super) struct Journal {
     clock: Clock,
     metrics: AuditMetrics,
+    replica: Box<str>,
     sync: Sync,
     queue: Mutex<Queue>,
     /// `None` once the journal is closed.
@@ -84,20 +87,13 @@ pub(super) struct Journal {
 /// What a journal is made of beside its file.
 #[derive(Debug)]
 pub(super) struct Parts {
+    pub(super) replica: Box<str>,
     pub(super) sync: Sync,
     pub(super) sink: Option<Arc<Sink>>,
     pub(super) whose_word: WhoseWord,
     pub(super) head_key: Option<HeadKey>,
     pub(super) clock: Clock,
     pub(super) metrics: AuditMetrics,
-}
-
-/// Somebody's part in a batch.
-#[derive(Debug)]
-pub(super) struct Ticket {
-    journal: Arc<Journal>,
-    commit: Arc<Commit>,
-    leads: bool,
 }
 
 /// What the writer thread can be told to do.
@@ -134,6 +130,7 @@ enum Turn {
 impl Journal {
     pub(super) fn new(writer: Writer, parts: Parts) -> Arc<Self> {
         let Parts {
+            replica,
             sync,
             sink,
             whose_word,
@@ -144,6 +141,7 @@ impl Journal {
         Arc::new(Self {
             clock,
             metrics,
+            replica,
             sync,
             queue: Mutex::default(),
             writer: Mutex::new(Some(writer)),
@@ -189,12 +187,17 @@ impl Journal {
         self.ordered.notify_one();
     }
 
-    /// Settles what has waited too long.
+    /// Settles what has waited too long, and has the thread write what nobody else comes to write: a
+    /// leader may belong to a task that is not run.
     pub(super) fn expire(&self, now: Duration) {
         let mut queue = lock(&self.queue);
         while let Some(oldest) = queue.unsettled.front() {
             if oldest.outcome().is_none() {
-                if now.saturating_sub(oldest.since()) < LONGEST_WAIT {
+                let waited = now.saturating_sub(oldest.since());
+                if waited >= LONGEST_LEAD {
+                    self.order(Order::Write);
+                }
+                if waited < LONGEST_WAIT {
                     break;
                 }
                 if oldest.settle(Err(Unrecorded::TooLate)) {
@@ -352,33 +355,6 @@ impl Journal {
     }
 }
 
-impl Ticket {
-    /// Waits until the record is in the journal; or until it is known that it is not, or too late.
-    pub(super) async fn recorded(mut self) -> Result<(), Unrecorded> {
-        if self.leads {
-            // Everybody who is ready to run adds a record before we come back.
-            tokio::task::yield_now().await;
-            self.lead();
-        }
-        self.commit.wait().await
-    }
-
-    fn lead(&mut self) {
-        if mem::take(&mut self.leads) && !self.journal.write_here() {
-            self.journal.order(Order::Write);
-        }
-    }
-}
-
-impl Drop for Ticket {
-    /// A leader whose caller hangs up still has others behind it.
-    fn drop(&mut self) {
-        if self.leads {
-            self.journal.order(Order::Write);
-        }
-    }
-}
-
 impl Orders {
     fn add(&mut self, order: Order) {
         self.0 |= order.bit();
@@ -416,6 +392,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// How long a record may wait; the keeper looks ten times a second, so that a whole second is never
 /// exceeded (G16).
 const LONGEST_WAIT: Duration = Duration::from_millis(900);
+/// How long a leader may take to come to its turn.
+const LONGEST_LEAD: Duration = Duration::from_millis(100);
 /// A write that takes longer than this is left to the thread the next time.
 const QUICK: Duration = Duration::from_millis(5);
 /// About ten thousand records: what a second of waiting may pile up.

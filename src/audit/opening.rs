@@ -93,6 +93,7 @@ fn parts(
         .as_ref()
         .map(|second| Sink::new(second, replica, metrics.clone()));
     Parts {
+        replica: Box::from(replica),
         sync: config.sync,
         whose_word: match (&sink, config.require) {
             (None, _) => WhoseWord::Journal,

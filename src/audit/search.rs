@@ -17,6 +17,7 @@ use uuid::Uuid;
 use crate::atlas::Timestamp;
 
 use super::directory;
+use super::directory::Segment;
 use super::reading;
 use super::record::escaped;
 use super::record::room;
@@ -123,7 +124,7 @@ pub fn search(
     mut see: impl FnMut(&Found<'_>) -> ControlFlow<()>,
 ) -> io::Result<()> {
     let sieve = Sieve::new(filter);
-    let mut segments = directory::segments(directory)?;
+    let mut segments = wanted(directory::segments(directory)?, filter);
     if order == Order::NewestFirst {
         segments.reverse();
     }
@@ -148,6 +149,21 @@ pub fn search(
         }
     }
     Ok(())
+}
+
+/// The files that may hold records with the numbers that are wanted; their names say with which they
+/// begin.
+fn wanted(mut segments: Vec<Segment>, filter: &Filter) -> Vec<Segment> {
+    if let Some(before) = filter.before {
+        segments.retain(|segment| segment.first < before);
+    }
+    if let Some(after) = filter.after {
+        let older = segments.partition_point(|segment| segment.first <= after.saturating_add(1));
+        // The last of them may go on beyond it; so may others that begin alike.
+        let first = segments.get(older.saturating_sub(1)).map(|it| it.first);
+        segments.retain(|segment| first.is_none_or(|first| segment.first >= first));
+    }
+    segments
 }
 
 struct Sieve<'a> {

@@ -195,17 +195,19 @@ impl Writer {
         }
     }
 
-    /// Begins a new file and leaves the present one as it is. Gives back the one that was left.
-    pub(super) fn rotate(&mut self, now: Timestamp) -> io::Result<Option<OpenFile>> {
+    /// Begins a new file and leaves the present one as it is.
+    pub(super) fn rotate(&mut self, now: Timestamp) -> io::Result<()> {
         let left = self.file.take();
         match self.begin(now) {
             Ok(()) => {
                 if let Some(left) = &left {
-                    // What the caller of a sync was promised holds for the end of a file, too.
-                    left.file.sync_data()?;
+                    // What `sync` promises holds for the end of a file, too.
+                    if let Err(error) = left.file.sync_data() {
+                        tracing::error!(%error, file = %left.path.display(), "the end of an audit file may not be on the disk");
+                    }
                     Self::remove_if_empty(left);
                 }
-                Ok(left)
+                Ok(())
             }
             Err(error) => {
                 self.file = left;

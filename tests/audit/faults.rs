@@ -108,7 +108,7 @@ fn a_read_only_directory_keeps_the_present_file_and_without_one_means_no_answer(
                 };
                 mode(0o500);
                 trail.audit.reopen();
-                trail.pass(Duration::from_millis(200)).await;
+                trail.until(|| trail.metrics.rotations.get() == 1).await;
                 trail.record("in the old file").await.unwrap();
                 assert!(trail.audit.is_writable());
                 mode(0o700);

@@ -75,7 +75,7 @@ async fn renaming_under_load_and_reopening_loses_and_doubles_nothing() {
 
 #[tokio::test]
 async fn a_file_that_is_renamed_replaced_shortened_or_opened_to_others_is_followed_by_a_new_one() {
-    let changes: [Change; 4] = [
+    let changes: [Change; 5] = [
         |file| fs::rename(file, file.with_extension("jsonl.old")).unwrap(),
         |file| {
             fs::rename(file, file.with_extension("jsonl.old")).unwrap();
@@ -84,6 +84,11 @@ async fn a_file_that_is_renamed_replaced_shortened_or_opened_to_others_is_follow
         |file| {
             fs::rename(file, file.with_extension("jsonl.old")).unwrap();
             fs::write(file, "").unwrap();
+        },
+        |file| {
+            fs::copy(file, file.with_extension("jsonl.1")).unwrap();
+            let file = fs::OpenOptions::new().write(true).open(file).unwrap();
+            file.set_len(0).unwrap();
         },
         |file| fs::set_permissions(file, fs::Permissions::from_mode(0o622)).unwrap(),
     ];

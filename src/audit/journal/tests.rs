@@ -142,6 +142,21 @@ async fn a_batch_that_was_left_over_is_written_when_the_writer_is_free() {
     assert_eq!(waiting.await, Ok(()));
 }
 
+/// The task of the one who leads may not be run, for whatever reason; those behind it do not pay.
+#[tokio::test]
+async fn a_leader_who_never_comes_to_its_turn_holds_nobody_up() {
+    let trail = Trail::new(Sync::Interval);
+    // The keeper begins its round.
+    trail.pass(Duration::ZERO).await;
+    let mut leader = Box::pin(trail.record());
+    assert!(futures_util::poll!(&mut leader).is_pending());
+    let mut behind = Box::pin(trail.record());
+    assert!(futures_util::poll!(&mut behind).is_pending());
+    trail.pass(Duration::from_millis(100)).await;
+    assert_eq!(behind.await, Ok(()));
+    assert_eq!(leader.await, Ok(()));
+}
+
 #[tokio::test]
 async fn a_queue_that_is_full_takes_nothing_more() {
     let trail = Trail::new(Sync::Interval);

@@ -15,6 +15,7 @@ use crate::audit::heads;
 use crate::audit::health::Trouble;
 use crate::audit::queue::Batch;
 use crate::audit::record::Body;
+use crate::audit::record::room;
 use crate::audit::sink::Parcel;
 use crate::audit::writer::Bodies;
 use crate::audit::writer::Writer;
@@ -141,6 +142,7 @@ impl Journal {
             now.wall,
             "admin",
             |body| {
+                body.text("replica", &self.replica, room::SHORT);
                 body.word("action", "recovered");
                 body.number("unrecorded", missing);
             },

@@ -1,0 +1,220 @@
+//! What the audit trail costs: a record on the way of an answer, the rate of the journal in each sync
+//! mode, and reading it back.
+//!
+//! `cargo bench --bench audit`. The instructions of one record, on a machine with valgrind:
+//!
+//! ```text
+//! for n in 20000 40000; do AUDIT_BENCH_RECORDS=$n valgrind --tool=callgrind target/release/deps/audit-…; done
+//! ```
+//!
+//! The difference of the two counts is that of 20,000 records. callgrind does not know SHA-NI, so that
+//! the hash counts for more there than it is; `AUDIT_BENCH_MODE` (`interval`, `off`) tells the parts.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a bench that cannot go on should say so"
+)]
+
+use std::env;
+use std::hint::black_box;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use atlas_cert_gateway::atlas::Question;
+use atlas_cert_gateway::atlas::Timestamp;
+use atlas_cert_gateway::audit::Arrival;
+use atlas_cert_gateway::audit::Audit;
+use atlas_cert_gateway::audit::CacheUse;
+use atlas_cert_gateway::audit::Closing;
+use atlas_cert_gateway::audit::Config;
+use atlas_cert_gateway::audit::Outcome;
+use atlas_cert_gateway::audit::Sync;
+use atlas_cert_gateway::audit::search::Filter;
+use atlas_cert_gateway::audit::search::Order;
+use atlas_cert_gateway::audit::search::search;
+use atlas_cert_gateway::audit::verify::verify;
+use atlas_cert_gateway::clock::Clock;
+use atlas_cert_gateway::identity::Caller;
+use atlas_cert_gateway::telemetry::metrics::audit::AuditMetrics;
+use criterion::Criterion;
+use criterion::Throughput;
+use criterion::criterion_group;
+use futures_util::future::join_all;
+use tempfile::TempDir;
+use tokio::runtime::Builder;
+use tokio::runtime::Runtime;
+use uuid::Uuid;
+
+criterion_group!(benches, record, read);
+
+fn main() {
+    if let Some(records) = env::var_os("AUDIT_BENCH_RECORDS") {
+        return count(records.to_str().unwrap().parse().unwrap());
+    }
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+}
+
+/// As many answers at once as the connections of the bench of the whole program.
+const CALLERS: usize = 64;
+
+fn record(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("record");
+    group.throughput(Throughput::Elements(CALLERS.try_into().unwrap()));
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let off = Trail::new(Sync::Never, &runtime);
+    group.bench_function("off", |bencher| {
+        bencher.iter(|| runtime.block_on(join_all((0..CALLERS).map(|_| off.skip()))));
+    });
+    for (name, sync) in [
+        ("never", Sync::Never),
+        ("interval", Sync::Interval),
+        ("always", Sync::Always),
+    ] {
+        let trail = Trail::new(sync, &runtime);
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| runtime.block_on(join_all((0..CALLERS).map(|_| trail.record()))));
+        });
+    }
+    group.finish();
+}
+
+fn read(criterion: &mut Criterion) {
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let trail = Trail::new(Sync::Never, &runtime);
+    runtime.block_on(async {
+        for _ in 0..1_000 {
+            join_all((0..200).map(|_| trail.record())).await;
+        }
+    });
+    let size: u64 = std::fs::read_dir(trail.audit.directory())
+        .unwrap()
+        .map(|entry| entry.unwrap().metadata().unwrap().len())
+        .sum();
+    let mut group = criterion.benchmark_group("read");
+    group.throughput(Throughput::Bytes(size)).sample_size(10);
+    let seen = |filter: &Filter, order| {
+        let mut seen = 0_u64;
+        search(trail.audit.directory(), filter, order, |found| {
+            seen += black_box(found.summary.seq).min(1);
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        seen
+    };
+    let rare = Filter {
+        username: Some("CN=nobody".to_owned()),
+        ..Filter::default()
+    };
+    let late = Filter {
+        since: Some(Timestamp::from_seconds(32_503_680_000)),
+        ..Filter::default()
+    };
+    for (name, filter) in [
+        ("one name", &rare),
+        ("times", &late),
+        ("everything", &Filter::default()),
+    ] {
+        group.bench_function(format!("search for {name}"), |bencher| {
+            bencher.iter(|| seen(filter, Order::OldestFirst));
+        });
+    }
+    group.bench_function("search newest first", |bencher| {
+        bencher.iter(|| seen(&rare, Order::NewestFirst));
+    });
+    group.bench_function("verify", |bencher| {
+        bencher.iter(|| verify(trail.audit.directory(), 1, None).unwrap().records);
+    });
+    group.finish();
+}
+
+/// Writes `records` records and ends, for a tool that counts.
+fn count(records: usize) {
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let trail = Trail::new(Sync::Interval, &runtime);
+    let off = env::var_os("AUDIT_BENCH_MODE").is_some_and(|mode| mode == "off");
+    runtime.block_on(async {
+        for _ in 0..records / CALLERS {
+            if off {
+                join_all((0..CALLERS).map(|_| trail.skip())).await;
+            } else {
+                join_all((0..CALLERS).map(|_| trail.record())).await;
+            }
+        }
+    });
+}
+
+struct Trail {
+    audit: Audit,
+    clock: Clock,
+    caller: Arc<Caller>,
+    question: Question,
+    rule: Arc<str>,
+    _place: TempDir,
+}
+
+impl Trail {
+    fn new(sync: Sync, runtime: &Runtime) -> Self {
+        let place = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let config = Config {
+            directory: place.path().join("audit"),
+            sync,
+            ..Config::default()
+        };
+        let clock = Clock::system();
+        let _inside = runtime.enter();
+        let audit =
+            Audit::open(&config, "gateway-1", clock.clone(), AuditMetrics::default()).unwrap();
+        Self {
+            audit,
+            clock,
+            caller: Arc::new(Caller {
+                subject: Box::from("payments-api"),
+                issuer: Arc::from("https://idp.internal.example"),
+                client_id: Some(Box::from("payments")),
+                token_id: Some(Box::from("3f0c7bb4-7f0e-4a52-8d8b-4b8a39b3bb0d")),
+                scopes: Box::default(),
+                expires_at: Timestamp::from_seconds(4_102_444_800),
+            }),
+            question: Question {
+                project: "32b6e34b3d91647abb20e7b8".parse().unwrap(),
+                username: "CN=payments-api,OU=apps".parse().unwrap(),
+            },
+            rule: Arc::from("payments reads its own users"),
+            _place: place,
+        }
+    }
+
+    /// What a hit does.
+    async fn record(&self) {
+        let now = self.clock.now();
+        let mut entry = self.audit.entry(Arrival {
+            request_id: ID,
+            peer: ([192, 0, 2, 7], 50_123).into(),
+            at: now,
+            caller_request_id: None,
+        });
+        entry.asked(&self.question);
+        entry.identified(&self.caller);
+        entry.permitted(&self.rule);
+        let closing = Closing {
+            outcome: Outcome::Answered,
+            status: 200,
+            cache: CacheUse::Hit,
+            fill_id: Some(ID),
+            age: Some(Duration::from_millis(1_500)),
+            certificates: Some(2),
+            ..Closing::abandoned(now)
+        };
+        entry.close(closing).await.unwrap();
+    }
+
+    /// The same without a record.
+    async fn skip(&self) {
+        black_box(self.clock.now());
+        black_box((&self.caller, &self.question, &self.rule));
+        std::future::ready(()).await;
+    }
+}
+
+const ID: Uuid = Uuid::from_u128(0x0198_a3f0_1234_7abc_8def_0123_4567_89ab);
