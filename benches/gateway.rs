@@ -1,0 +1,105 @@
+//! What a request costs the whole program, beside a bare hyper server that answers the same bytes.
+//!
+//! `cargo bench --bench gateway` runs every case, `cargo bench --bench gateway -- hit miss` those whose
+//! names contain one of the words, `-- --quick` each of them shortly, and `-- --list` only names them.
+//! `-- --no-callgrind` leaves the instructions out, which cost most of the time.
+//!
+//! The gateway is the release binary in a process of its own, in front of a simulated Atlas in this
+//! process. Bare hyper is this binary, started once more: the same runtime, the same bytes, the same
+//! headers. Both are driven in turn by the same 64 connections, the servers on one processor and this
+//! process on another, and what is printed are medians over rounds. On a machine that others use too,
+//! wall time means nothing and CPU time little: compare ratios, and trust instructions and system calls.
+//!
+//! After each case's line for people comes one of JSON for programs, on standard output as well.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::as_conversions,
+    clippy::cast_precision_loss,
+    clippy::disallowed_methods,
+    reason = "a bench that cannot be set up has nothing to measure, and what it does is to read the time"
+)]
+
+#[path = "gateway/bare.rs"]
+mod bare;
+#[path = "gateway/callgrind.rs"]
+mod callgrind;
+#[path = "gateway/cases.rs"]
+mod cases;
+#[path = "gateway/cold.rs"]
+mod cold;
+#[path = "gateway/load.rs"]
+mod load;
+#[path = "gateway/process.rs"]
+mod process;
+#[path = "gateway/rounds.rs"]
+mod rounds;
+#[path = "gateway/site.rs"]
+mod site;
+#[path = "../tests/gateway/tokens.rs"]
+mod tokens;
+
+use std::env;
+
+use site::Site;
+
+/// How thorough a run is.
+pub(crate) struct Effort {
+    pub(crate) quick: bool,
+    pub(crate) callgrind: bool,
+    /// Keeps callgrind's files and says where, for `callgrind_annotate`.
+    pub(crate) profile: bool,
+}
+
+fn main() {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    if let [mode, answer, protocol] = arguments.as_slice()
+        && mode == bare::MODE
+    {
+        return bare::serve(answer, protocol);
+    }
+    let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
+    let effort = Effort {
+        quick: has("--quick"),
+        callgrind: !has("--no-callgrind"),
+        profile: has("--profile"),
+    };
+    let words: Vec<&String> = arguments
+        .iter()
+        .filter(|argument| !argument.starts_with("--"))
+        .collect();
+    let wanted = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(*word));
+    if has("--list") {
+        for name in cases::names().chain(cold::names()) {
+            println!("{name}");
+        }
+        return;
+    }
+    // `cargo test --benches` asks only whether this can be run.
+    if has("--test") {
+        return;
+    }
+    process::pin_this_process();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let atlas = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let site = Site::start(atlas.handle()).await;
+        rounds::print_head();
+        for case in cases::all().filter(|case| wanted(case.name)) {
+            rounds::compare(&site, &case, &effort).await;
+        }
+        for case in cold::all().into_iter().filter(|case| wanted(case.name)) {
+            cold::run(&site, &case, &effort).await;
+        }
+    });
+}

@@ -1,0 +1,106 @@
+//! User instructions per answer, counted by valgrind: the one figure that neighbours do not change.
+//!
+//! The server runs under callgrind, is warmed, has its counters set to zero, answers, and is made to write
+//! them down. So neither start-up nor the first answers count.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::process::Stdio;
+use std::sync::Arc;
+
+use crate::Effort;
+use crate::cases::Case;
+use crate::cases::Once;
+use crate::load::Lines;
+use crate::load::Load;
+use crate::load::Until;
+use crate::process::Cores;
+use crate::process::Server;
+use crate::rounds::LINES;
+
+/// How many answers are counted.
+pub(crate) struct Plan {
+    warm: usize,
+    counted: usize,
+    keep: Option<&'static str>,
+}
+
+impl Plan {
+    pub(crate) fn of(case: &Case, effort: &Effort) -> Self {
+        let (warm, counted) = match case.once {
+            Once::Repeated => (1_500, 3_000),
+            Once::Token => (100, 300),
+            Once::User => (200, 500),
+            Once::TwentiethUser => (1_000, 2_000),
+        };
+        Self {
+            warm,
+            counted,
+            keep: effort.profile.then_some(case.name),
+        }
+    }
+
+    /// All answers that will be asked for.
+    pub(crate) fn answers(&self) -> usize {
+        self.warm + self.counted
+    }
+}
+
+/// Instructions per answer of the server that `command` starts; `None` without valgrind.
+pub(crate) async fn per_answer(command: &Command, load: &Arc<Load>, plan: &Plan) -> Option<u64> {
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("out");
+    let mut under = Command::new("valgrind");
+    under
+        .args(["--tool=callgrind", "--quiet"])
+        .arg(format!("--callgrind-out-file={}", out.display()))
+        .arg(command.get_program())
+        .args(command.get_args());
+    Command::new("valgrind")
+        .arg("--version")
+        .stdout(Stdio::null())
+        .status()
+        .ok()?;
+    let server = Server::start(&under, Cores::One);
+    let mut lines = Lines::open(server.address, load, LINES).await;
+    lines.drive(Until::Answered(plan.warm)).await;
+    control("--zero", &server)?;
+    let slice = lines.drive(Until::Answered(plan.counted)).await;
+    control("--dump", &server)?;
+    drop(server);
+    let dump = dump(directory.path())?;
+    let total = total(&dump)?;
+    if let Some(case) = plan.keep {
+        let which = Path::new(command.get_program()).file_name()?.to_str()?;
+        let kept = std::env::temp_dir().join(format!("callgrind.{case}.{which}"));
+        fs::write(&kept, &dump).ok()?;
+        println!("({} answers in {})", slice.answers, kept.display());
+    }
+    Some(total / u64::try_from(slice.answers).ok()?)
+}
+
+fn control(what: &str, server: &Server) -> Option<()> {
+    let done = Command::new("callgrind_control")
+        .arg(what)
+        .arg(server.pid().to_string())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    done.ok()?.success().then_some(())
+}
+
+/// The file of the one dump that was asked for.
+fn dump(directory: &Path) -> Option<String> {
+    let files = fs::read_dir(directory).ok()?;
+    let dumps = files.filter_map(|file| fs::read_to_string(file.ok()?.path()).ok());
+    dumps.max_by_key(|text| total(text))
+}
+
+fn total(dump: &str) -> Option<u64> {
+    let words = ["totals: ", "summary: "];
+    let line = dump
+        .lines()
+        .find_map(|line| words.iter().find_map(|word| line.strip_prefix(word)))?;
+    line.split(' ').next()?.parse().ok()
+}

@@ -1,0 +1,243 @@
+//! The cases in which the gateway is compared with bare hyper.
+
+use crate::load::Ask;
+use crate::load::Protocol;
+use crate::process::Cores;
+use crate::site::Site;
+use crate::site::Tuning;
+use crate::site::Users;
+
+/// One comparison.
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    pub(crate) protocol: Protocol,
+    pub(crate) cores: Cores,
+    pub(crate) tuning: Tuning,
+    /// What every answer's status is.
+    pub(crate) status: u16,
+    /// The users that are asked about.
+    users: Users,
+    /// How many callers ask.
+    tokens: usize,
+    wish: Wish,
+    pub(crate) once: Once,
+}
+
+/// How a list is asked for.
+#[derive(Clone, Copy)]
+enum Wish {
+    Plain,
+    Gzip,
+    Zstd,
+    /// With the validator of the list.
+    Unchanged,
+}
+
+/// Whether a request may be sent twice.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Once {
+    /// As often as there is time for: all is warm after the first round.
+    Repeated,
+    /// The token is new each time.
+    Token,
+    /// The user is new each time.
+    User,
+    /// The user is new every twentieth time.
+    TwentiethUser,
+}
+
+impl Case {
+    /// The requests, of which a run with `slices` slices uses no more than there are, where they must not
+    /// be repeated.
+    pub(crate) fn asks(&self, site: &Site, slices: usize, each: usize) -> Vec<Ask> {
+        let fresh = slices * each;
+        match self.once {
+            Once::Repeated => {
+                let asks = site.asks(self.users, &site.tokens(self.tokens));
+                asks.into_iter().map(|ask| self.wish.on(ask)).collect()
+            }
+            Once::Token => site.asks(self.users, &site.tokens(fresh)),
+            Once::User => {
+                let users = Users {
+                    count: fresh,
+                    ..self.users
+                };
+                site.asks(users, &site.tokens(self.tokens))
+            }
+            Once::TwentiethUser => {
+                let tokens = site.tokens(self.tokens);
+                let new = Users {
+                    name: "payments-seldom",
+                    count: fresh.div_ceil(20),
+                    ..self.users
+                };
+                let known = site.asks(self.users, &tokens);
+                let mut known = known.iter().cycle();
+                let mut asks = Vec::with_capacity(fresh);
+                for ask in site.asks(new, &tokens) {
+                    asks.push(ask);
+                    asks.extend(known.by_ref().take(19).cloned());
+                }
+                asks
+            }
+        }
+    }
+
+    /// One that is answered with the list and from then on by memory.
+    pub(crate) fn plain(&self, site: &Site) -> Ask {
+        let one = Users {
+            count: 1,
+            ..self.users
+        };
+        site.asks(one, &site.tokens(1)).remove(0)
+    }
+}
+
+impl Wish {
+    fn on(self, ask: Ask) -> Ask {
+        match self {
+            Self::Plain => ask,
+            Self::Gzip => ask.with("accept-encoding", "gzip"),
+            Self::Zstd => ask.with("accept-encoding", "gzip, deflate, br, zstd"),
+            Self::Unchanged => ask.with("if-none-match", "*"),
+        }
+    }
+}
+
+/// The names of all cases.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    all().map(|case| case.name)
+}
+
+/// All cases; the first is the one that the others differ from.
+#[expect(clippy::too_many_lines, reason = "a table")]
+pub(crate) fn all() -> impl Iterator<Item = Case> {
+    let hit = || Case {
+        name: "hit",
+        about: "one list of two certificates, one token, remembered",
+        protocol: Protocol::Http1,
+        cores: Cores::One,
+        tuning: Tuning { sync: "interval" },
+        status: 200,
+        users: Users {
+            name: "payments-small",
+            count: 1,
+            certificates: 2,
+        },
+        tokens: 1,
+        wish: Wish::Plain,
+        once: Once::Repeated,
+    };
+    let large = || Users {
+        name: "payments-large",
+        certificates: 540,
+        ..hit().users
+    };
+    let keys = || Users {
+        name: "payments-many",
+        count: 1_000,
+        ..hit().users
+    };
+    [
+        hit(),
+        Case {
+            name: "hit-keys",
+            about: "1,000 lists, 256 tokens",
+            users: keys(),
+            tokens: 256,
+            ..hit()
+        },
+        Case {
+            name: "hit-tokens",
+            about: "one list, 256 tokens",
+            tokens: 256,
+            ..hit()
+        },
+        Case {
+            name: "hit-http2",
+            about: "over HTTP/2, four streams to a connection",
+            protocol: Protocol::Http2,
+            ..hit()
+        },
+        Case {
+            name: "hit-cores",
+            about: "on two processors, which the generator shares",
+            cores: Cores::Two,
+            ..hit()
+        },
+        Case {
+            name: "hit-unsynced",
+            about: "audit.sync = \"never\"",
+            tuning: Tuning { sync: "never" },
+            ..hit()
+        },
+        Case {
+            name: "hit-synced",
+            about: "audit.sync = \"always\": on the disk before each answer",
+            tuning: Tuning { sync: "always" },
+            ..hit()
+        },
+        Case {
+            name: "large",
+            about: "one list of 540 certificates, 90 kB",
+            users: large(),
+            ..hit()
+        },
+        Case {
+            name: "large-gzip",
+            about: "the same, gzip accepted; bare hyper sends it plain",
+            users: large(),
+            wish: Wish::Gzip,
+            ..hit()
+        },
+        Case {
+            name: "large-zstd",
+            about: "the same, zstd accepted too",
+            users: large(),
+            wish: Wish::Zstd,
+            ..hit()
+        },
+        Case {
+            name: "large-unchanged",
+            about: "the same, and the caller has it: 304",
+            users: large(),
+            status: 304,
+            wish: Wish::Unchanged,
+            ..hit()
+        },
+        Case {
+            name: "unchanged",
+            about: "the list of two, and the caller has it: 304",
+            status: 304,
+            wish: Wish::Unchanged,
+            ..hit()
+        },
+        Case {
+            name: "mix",
+            about: "95 % of 1,000 lists in memory, 5 % asked of Atlas (0 ms)",
+            users: keys(),
+            tokens: 256,
+            once: Once::TwentiethUser,
+            ..hit()
+        },
+        Case {
+            name: "first-token",
+            about: "a list in memory, an RS256 token never seen before",
+            once: Once::Token,
+            ..hit()
+        },
+        Case {
+            name: "miss",
+            about: "a list of one page asked of Atlas (0 ms); bare hyper only answers",
+            users: Users {
+                name: "payments-new",
+                ..keys()
+            },
+            tokens: 256,
+            once: Once::User,
+            ..hit()
+        },
+    ]
+    .into_iter()
+}

@@ -1,0 +1,154 @@
+//! A server in a process of its own, and what the kernel says of it.
+
+use std::fs;
+use std::io::BufRead;
+use std::io::BufReader;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+use std::thread;
+use std::time::Duration;
+
+/// Which processors a server may use.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cores {
+    /// The first; the generator has the second.
+    One,
+    /// The first two, which it shares with the generator.
+    Two,
+}
+
+/// A server under measurement. It ends when it is dropped.
+pub(crate) struct Server {
+    child: Child,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+}
+
+impl Server {
+    /// Starts a server and waits until it says where it listens.
+    pub(crate) fn start(command: &Command, cores: Cores) -> Self {
+        let mut child = pinned(command, cores)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut seen = Vec::new();
+        let address = loop {
+            let Some(Ok(line)) = lines.next() else {
+                panic!("the server did not start:\n{}", seen.join("\n"));
+            };
+            if let Some(address) = listening(&line) {
+                break address;
+            }
+            seen.push(line);
+        };
+        // Read on, or the server would wait for room in the pipe.
+        thread::spawn(move || lines.for_each(drop));
+        Self { child, address }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// CPU time of all its threads, as the scheduler counts it.
+    pub(crate) fn cpu(&self) -> Duration {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        let of_task = |path: &Path| {
+            // A thread that ends meanwhile takes its microseconds with it.
+            let text = fs::read_to_string(path.join("schedstat")).unwrap_or_default();
+            text.split(' ').next()?.parse::<u64>().ok()
+        };
+        let nanoseconds = tasks
+            .filter_map(|task| of_task(&task.ok()?.path()))
+            .sum::<u64>();
+        Duration::from_nanos(nanoseconds)
+    }
+
+    /// Resident memory in bytes.
+    pub(crate) fn resident(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .unwrap();
+        let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
+        kibibytes * 1024
+    }
+
+    /// Counts its system calls while `work` is done; `None` where `perf` may not.
+    pub(crate) async fn system_calls<T>(&self, work: impl Future<Output = T>) -> (T, Option<u64>) {
+        let counting = Command::new("perf")
+            .args(["stat", "-e", "raw_syscalls:sys_enter", "-x,", "-p"])
+            .arg(self.pid().to_string())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn();
+        let Ok(counting) = counting else {
+            return (work.await, None);
+        };
+        // It says nothing when it has attached; the calls of an idle server before are none.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let done = work.await;
+        // As Ctrl-C, after which it prints.
+        let _ = Command::new("kill")
+            .args(["-INT", &counting.id().to_string()])
+            .status();
+        let said = counting.wait_with_output().unwrap().stderr;
+        let said = String::from_utf8_lossy(&said).into_owned();
+        let count = said
+            .lines()
+            .find_map(|line| line.split(',').next()?.parse().ok());
+        (done, count)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Leaves the first processor to the servers.
+pub(crate) fn pin_this_process() {
+    let set = Command::new("taskset")
+        .args(["--all-tasks", "--cpu-list", "--pid", "1"])
+        .arg(std::process::id().to_string())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    if !set.is_ok_and(|status| status.success()) {
+        println!("(no second processor, or no taskset: generator and servers share)");
+    }
+}
+
+fn pinned(command: &Command, cores: Cores) -> Command {
+    let mut pinned = Command::new("taskset");
+    let list = match cores {
+        Cores::One => "0",
+        Cores::Two => "0,1",
+    };
+    let can_pin = Command::new("taskset")
+        .args(["--cpu-list", list, "true"])
+        .status()
+        .is_ok_and(|status| status.success());
+    if can_pin {
+        pinned.args(["--cpu-list", list]).arg(command.get_program());
+    } else {
+        pinned = Command::new(command.get_program());
+    }
+    pinned.args(command.get_args());
+    pinned
+}
+
+/// The address in the line with which a server says that it listens.
+fn listening(line: &str) -> Option<SocketAddr> {
+    let (_, rest) = line.split_once("\"listen\":\"")?;
+    rest.split_once('"')?.0.parse().ok()
+}
