@@ -23,6 +23,7 @@ pub mod negotiation;
 pub mod pretty;
 pub mod query;
 pub mod request;
+pub mod request_ids;
 pub mod response;
 pub mod timer;
 pub mod tls;

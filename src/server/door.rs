@@ -13,7 +13,6 @@ use http::request::Parts;
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tracing::error;
-use uuid::Uuid;
 
 use super::accept::Peer;
 use super::layers::Body;
@@ -22,6 +21,7 @@ use super::request;
 use super::request::Asked;
 use super::request::BadRequest;
 use super::request::Credentials;
+use super::request_ids::RequestIds;
 use super::response;
 use crate::audit::Arrival;
 use crate::clock::Clock;
@@ -33,6 +33,7 @@ pub struct Door {
     gateway: Arc<Gateway>,
     clock: Clock,
     draining: Arc<AtomicBool>,
+    request_ids: RequestIds,
 }
 
 impl Door {
@@ -42,6 +43,7 @@ impl Door {
             gateway,
             clock,
             draining,
+            request_ids: RequestIds::default(),
         }
     }
 
@@ -97,7 +99,7 @@ impl Handler for Door {
         drop(body);
         let caller_request_id = parts.headers.get(response::REQUEST_ID);
         let arrival = Arrival {
-            request_id: Uuid::now_v7(),
+            request_id: self.request_ids.at(now.wall),
             peer: peer.address,
             at: now,
             caller_request_id: caller_request_id.map(|id| Box::from(id.as_bytes())),
