@@ -12,6 +12,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tracing::Instrument;
 use tracing::debug;
+use tracing::debug_span;
 use tracing::error;
 use tracing::info;
 use tracing::info_span;
@@ -50,6 +51,7 @@ use crate::policy::allowance::Spent;
 use crate::telemetry::Chain;
 use crate::telemetry::metrics::lookups::LookupMetrics;
 use crate::telemetry::metrics::lookups::Present;
+use crate::telemetry::traces;
 use crate::upstream::FetchError;
 use crate::upstream::Fetched;
 use crate::upstream::Upstream;
@@ -97,6 +99,8 @@ pub struct Lookup<'r> {
     pub address: Address<'r>,
     /// Whether Atlas is to be asked anew, if the caller's rule allows it.
     pub no_cache: bool,
+    /// The trace that the caller is in (W3C Trace Context), if it says.
+    pub traceparent: Option<&'r str>,
 }
 
 /// A list that its caller may have.
@@ -182,6 +186,11 @@ impl Gateway {
         let (arrived, request_id) = (arrival.at, arrival.request_id);
         let mut entry = self.audit.entry(arrival);
         let mut under_way = UnderWay::new(&self.metrics);
+        // Only for traces: nothing is made of it while there are none.
+        let span = debug_span!("request", %request_id);
+        if let (Some(traceparent), false) = (lookup.traceparent, span.is_disabled()) {
+            traces::continue_trace(&span, traceparent);
+        }
         let outcome = if under_way.present.before() >= self.bounds.in_flight {
             entry.asked(&lookup.question);
             Err(Refusal::Overloaded {
@@ -189,7 +198,7 @@ impl Gateway {
             })
         } else {
             // A panic costs its own request an answer of 500, on record like every other.
-            AssertUnwindSafe(self.decide(&mut entry, lookup, arrived))
+            AssertUnwindSafe(self.decide(&mut entry, lookup, arrived).instrument(span))
                 .catch_unwind()
                 .await
                 .unwrap_or(Err(Refusal::Panicked))
@@ -247,19 +256,19 @@ impl Gateway {
             question,
             address,
             no_cache,
+            traceparent: _,
         } = lookup;
         entry.asked(&question);
         let token = token.ok_or(Refusal::NoToken)?;
         let caller = self
             .identity
             .verify(token, now)
+            .instrument(debug_span!("identity"))
             .await
             .map_err(Refusal::unverified)?;
         entry.identified(&caller);
-        let permit = self
-            .policy
-            .load()
-            .authorize(&caller, &question)
+        let permit = debug_span!("policy")
+            .in_scope(|| self.policy.load().authorize(&caller, &question))
             .map_err(Refusal::Denied)?;
         entry.permitted(permit.rule());
         self.allowance
@@ -267,7 +276,7 @@ impl Gateway {
             .map_err(Refusal::RateLimited)?;
         let wish = if no_cache { Wish::Refresh } else { Wish::Any };
         let ask = Ask { address, wish, now };
-        match self.cache.peek(&permit, ask) {
+        match debug_span!("cache").in_scope(|| self.cache.peek(&permit, ask)) {
             Some(found) => Ok(Answer {
                 found: found?,
                 question,

@@ -4,8 +4,11 @@ use std::io;
 
 use serde::Deserialize;
 use serde::Serialize;
+use tracing::Level;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::Layer;
 use tracing_subscriber::Registry;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload;
@@ -14,9 +17,11 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::settings::Mistake;
 
 pub mod metrics;
+pub mod traces;
 
 pub use metrics::Metrics;
 pub use metrics::Scrape;
+pub use traces::Traces;
 
 /// Settings of logs.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -26,6 +31,11 @@ pub struct Config {
     pub log: String,
     /// How a line looks.
     pub log_format: LogFormat,
+    /// An OpenTelemetry collector that takes traces over gRPC; none are made without it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otlp_endpoint: Option<String>,
+    /// How many of a hundred traces that begin here are kept.
+    pub otlp_sample_percent: u8,
 }
 
 /// How a line of the log looks.
@@ -52,6 +62,9 @@ pub enum LogError {
     /// The filter cannot be read.
     #[error("not a log filter")]
     Filter,
+    /// The collector's address is none.
+    #[error("traces cannot be sent to `telemetry.otlp_endpoint`")]
+    Traces(#[from] opentelemetry_otlp::ExporterBuildError),
 }
 
 impl Default for Config {
@@ -59,6 +72,8 @@ impl Default for Config {
         Self {
             log: "info".to_owned(),
             log_format: LogFormat::Json,
+            otlp_endpoint: None,
+            otlp_sample_percent: 10,
         }
     }
 }
@@ -66,13 +81,23 @@ impl Default for Config {
 impl Config {
     /// What cannot be meant.
     pub fn mistakes(&self) -> Vec<Mistake> {
-        match EnvFilter::builder().parse(&self.log) {
-            Ok(_) => Vec::new(),
-            Err(error) => vec![Mistake::at(
-                "telemetry.log",
-                format!("is no filter: {error}"),
-            )],
+        let mut mistakes = Vec::new();
+        if let Err(error) = EnvFilter::builder().parse(&self.log) {
+            let message = format!("is no filter: {error}");
+            mistakes.push(Mistake::at("telemetry.log", message));
         }
+        let endpoint = self.otlp_endpoint.as_deref();
+        if endpoint.is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
+            let message = "is no URL; write it like \"http://127.0.0.1:4317\"";
+            mistakes.push(Mistake::at("telemetry.otlp_endpoint", message));
+        }
+        if self.otlp_sample_percent > 100 {
+            mistakes.push(Mistake::at(
+                "telemetry.otlp_sample_percent",
+                "must be from 0 to 100",
+            ));
+        }
+        mistakes
     }
 }
 
@@ -92,26 +117,45 @@ impl std::fmt::Display for Chain<'_> {
     }
 }
 
-/// Starts logging to standard error.
-pub fn start(config: &Config) -> Result<LogLevel, LogError> {
-    let filter = filter(&config.log)?;
-    let (filter, handle) = reload::Layer::new(filter);
+/// What was started, for changing it and for ending it.
+#[derive(Debug)]
+pub struct Telemetry {
+    /// What is logged.
+    pub level: LogLevel,
+    /// Where traces go, where they go anywhere.
+    pub traces: Option<Traces>,
+}
+
+/// Starts logging to standard error, and sending traces where that is configured. To be called inside a
+/// tokio runtime.
+pub fn start(config: &Config) -> Result<Telemetry, LogError> {
+    let (filter, handle) = reload::Layer::new(filter(&config.log)?);
     let lines = fmt::layer().with_writer(io::stderr);
-    let registry = tracing_subscriber::registry().with(filter);
-    match config.log_format {
-        LogFormat::Json => registry
-            .with(
-                lines
-                    .json()
-                    .flatten_event(true)
-                    .with_span_list(false)
-                    .with_current_span(true),
-            )
-            .try_init(),
-        LogFormat::Text => registry.with(lines).try_init(),
-    }
-    .map_err(|_| LogError::AlreadySet)?;
-    Ok(LogLevel(handle))
+    let lines = match config.log_format {
+        LogFormat::Json => lines
+            .json()
+            .flatten_event(true)
+            .with_span_list(false)
+            .with_current_span(true)
+            .boxed(),
+        LogFormat::Text => lines.boxed(),
+    };
+    let endpoint = config.otlp_endpoint.as_deref();
+    let traces = endpoint
+        .map(|endpoint| Traces::to(endpoint, config.otlp_sample_percent))
+        .transpose()?;
+    // Spans for traces are finer than what is logged, and each has its own filter.
+    let ours = Targets::new().with_target(env!("CARGO_CRATE_NAME"), Level::DEBUG);
+    let spans = traces
+        .as_ref()
+        .map(|traces| traces.layer().with_filter(ours));
+    tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
+        .with(spans)
+        .try_init()
+        .map_err(|_| LogError::AlreadySet)?;
+    let level = LogLevel(handle);
+    Ok(Telemetry { level, traces })
 }
 
 impl LogLevel {

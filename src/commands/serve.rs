@@ -35,17 +35,27 @@ pub fn run(arguments: &Arguments) -> Ending {
             return Ending::Misconfigured;
         }
     };
-    let log = match telemetry::start(&config.telemetry) {
-        Ok(log) => log,
-        Err(error) => {
-            complain(&error);
-            return Ending::Failed;
-        }
-    };
     match runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(serve(arguments, &config, &log)),
+        Ok(runtime) => runtime.block_on(observed(arguments, &config)),
         Err(error) => {
             complain(&format_args!("cannot start: {error}"));
+            Ending::Failed
+        }
+    }
+}
+
+/// Serves, with logs and traces.
+async fn observed(arguments: &Arguments, config: &Config) -> Ending {
+    match telemetry::start(&config.telemetry) {
+        Ok(telemetry) => {
+            let ending = serve(arguments, config, &telemetry.level).await;
+            if let Some(traces) = telemetry.traces {
+                traces.close().await;
+            }
+            ending
+        }
+        Err(error) => {
+            complain(&Chain(&error));
             Ending::Failed
         }
     }

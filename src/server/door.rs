@@ -57,6 +57,10 @@ impl Door {
             question: asked.question.clone(),
             address: asked.address,
             no_cache: asked.no_cache,
+            traceparent: parts
+                .headers
+                .get("traceparent")
+                .and_then(|value| value.to_str().ok()),
         };
         let answer = self
             .gateway

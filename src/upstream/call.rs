@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use http::HeaderMap;
 use http::StatusCode;
+use tracing::Instrument;
+use tracing::debug_span;
 
 use super::Inner;
 use super::answer::FetchFailure;
@@ -82,7 +84,8 @@ impl Caller<'_> {
     pub(crate) async fn page(&self, number: u64) -> Result<Read, Stop> {
         let grant = self.take(1, true)?;
         self.project.rules().retries.earn();
-        self.read(number, grant.into_iter().next()).await
+        let page = self.read(number, grant.into_iter().next());
+        page.instrument(debug_span!("page", number)).await
     }
 
     /// Leave for so many further pages, or for none of them.
@@ -92,7 +95,8 @@ impl Caller<'_> {
 
     /// A page behind the first one. If what was asked for is gone meanwhile, the list has changed.
     pub(crate) async fn further_page(&self, number: u64, grant: Grant) -> Result<Read, Stop> {
-        let read = self.read(number, Some(grant)).await;
+        let page = self.read(number, Some(grant));
+        let read = page.instrument(debug_span!("page", number)).await;
         read.map_err(|stop| match stop {
             Stop::Failed(FetchFailure::Atlas(answer))
                 if matches!(

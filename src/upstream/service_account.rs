@@ -20,6 +20,8 @@ use http::header::ACCEPT;
 use http::header::AUTHORIZATION;
 use http::header::CONTENT_TYPE;
 use tokio::sync::watch;
+use tracing::Instrument;
+use tracing::debug_span;
 use tracing::error;
 use tracing::info;
 use tracing::warn;
@@ -222,7 +224,7 @@ impl ServiceAccount {
         let under_way = UnderWay(Arc::clone(&self.0));
         tokio::spawn(async move {
             let under_way = under_way;
-            account.mint().await;
+            account.mint().instrument(debug_span!("mint")).await;
             drop(under_way);
         });
     }

@@ -1,0 +1,78 @@
+//! Traces to an OpenTelemetry collector: an endpoint goes in, a layer that exports spans comes out.
+//!
+//! Spans of a request: `request`, and within it `identity`, `policy`, `cache`; of a fetch: `walk`, `page`
+//! and `mint`. A caller's `traceparent` (W3C Trace Context) makes its trace go on here; nothing of it is
+//! sent on to Atlas.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use opentelemetry::propagation::TextMapPropagator;
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_otlp::ExporterBuildError;
+use opentelemetry_otlp::SpanExporter;
+use opentelemetry_otlp::WithExportConfig;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::Sampler;
+use opentelemetry_sdk::trace::SdkTracer;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing::Span;
+use tracing::Subscriber;
+use tracing_opentelemetry::OpenTelemetryLayer;
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tracing_subscriber::registry::LookupSpan;
+
+/// The way to the collector. Spans that wait are sent when it is closed.
+#[derive(Clone, Debug)]
+pub struct Traces(SdkTracerProvider);
+
+impl Traces {
+    /// Connects when there is something to send, so that a collector which is down keeps nothing from
+    /// starting. To be called inside a tokio runtime.
+    ///
+    /// `percent` of the traces that begin here are kept; one that a caller has begun is kept if the
+    /// caller keeps it.
+    pub(super) fn to(endpoint: &str, percent: u8) -> Result<Self, ExporterBuildError> {
+        let exporter = SpanExporter::builder()
+            .with_tonic()
+            .with_endpoint(endpoint)
+            .with_timeout(EXPORT_TIMEOUT)
+            .build()?;
+        let ratio = Sampler::TraceIdRatioBased(f64::from(percent) / 100.0);
+        let provider = SdkTracerProvider::builder()
+            .with_batch_exporter(exporter)
+            .with_sampler(Sampler::ParentBased(Box::new(ratio)))
+            .with_resource(Resource::builder().with_service_name(SERVICE).build())
+            .build();
+        Ok(Self(provider))
+    }
+
+    /// The layer that turns spans into traces.
+    pub(super) fn layer<S>(&self) -> OpenTelemetryLayer<S, SdkTracer>
+    where
+        S: Subscriber + for<'span> LookupSpan<'span>,
+    {
+        tracing_opentelemetry::layer().with_tracer(self.0.tracer(SERVICE))
+    }
+
+    /// Sends what waits, as well as that goes within the export's time.
+    pub async fn close(self) {
+        // The exporter waits for its thread, and so must not hold up the runtime that sends.
+        let closed = tokio::task::spawn_blocking(move || self.0.shutdown()).await;
+        if !matches!(closed, Ok(Ok(()))) {
+            tracing::debug!("the last traces were not sent");
+        }
+    }
+}
+
+/// Lets the trace of a caller go on in `span`. What is no trace context changes nothing.
+pub fn continue_trace(span: &Span, traceparent: &str) {
+    let carrier = HashMap::from([("traceparent".to_owned(), traceparent.to_owned())]);
+    let context = TraceContextPropagator::new().extract(&carrier);
+    // It fails where no traces are kept, and there is nothing to continue then.
+    let _ = span.set_parent(context);
+}
+
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(3);
+const SERVICE: &str = "atlas-cert-gateway";
