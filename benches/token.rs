@@ -12,14 +12,17 @@ mod tokens;
 
 use std::fs;
 use std::hint::black_box;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
 use atlas_cert_gateway::atlas::Question;
 use atlas_cert_gateway::atlas::Timestamp;
 use atlas_cert_gateway::clock::Clock;
+use atlas_cert_gateway::clock::Moment;
 use atlas_cert_gateway::identity::Caller;
 use atlas_cert_gateway::identity::Config;
 use atlas_cert_gateway::identity::Identity;
+use atlas_cert_gateway::identity::Unverified;
 use atlas_cert_gateway::policy;
 use atlas_cert_gateway::policy::Policy;
 use atlas_cert_gateway::policy::RuleConfig;
@@ -31,6 +34,7 @@ use criterion::criterion_main;
 use futures_util::FutureExt;
 use jsonwebtoken::Algorithm;
 use serde_json::json;
+use tempfile::TempDir;
 
 use tokens::Issuer;
 use tokens::SECRET;
@@ -38,39 +42,70 @@ use tokens::TestKey;
 
 const NOW: i64 = 1_790_000_000;
 
-/// An identity that knows one key, from a file; and a token of 946 bytes or so.
-fn scene(key: &TestKey) -> (Identity, Config, Clock, String, tempfile::TempDir) {
-    let directory = tempfile::tempdir().unwrap();
-    let shared = key.algorithm == Algorithm::HS256;
-    let path = directory.path().join("keys");
-    let content = if shared {
-        SECRET.to_owned()
-    } else {
-        tokens::jwks(&[key]).to_string()
-    };
-    fs::write(&path, content).unwrap();
-    make_private(&path);
-    let source = if shared {
-        "hmac_secret_file"
-    } else {
-        "jwks_file"
-    };
-    let config: Config = serde_json::from_value(json!({"issuers": [{
-        "issuer": tokens::ISSUER,
-        "audiences": [tokens::AUDIENCE],
-        "algorithms": [key.algorithm],
-        source: path,
-    }]}))
-    .unwrap();
-    let (clock, _hands) = Clock::manual(Timestamp::from_seconds(NOW));
-    let identity = Identity::build(&config, clock.clone(), IdentityMetrics::default()).unwrap();
-    let issuer = Issuer::new(NOW).signing_with(key.clone());
-    let token = issuer.forge("payments-api", |_, claims| {
-        claims["realm_access"] = json!({"roles": ["offline_access", "default-roles"]});
-        claims["preferred_username"] = json!("service-account-payments-api");
-        claims["session_state"] = json!("3f8e2c31-6c1d-4b0f-9a43-0f4f7c1e2d3a");
-    });
-    (identity, config, clock, token, directory)
+/// An identity that knows one key, from a file, and tokens of about 900 bytes that it signed.
+struct Scene {
+    identity: Identity,
+    config: Config,
+    now: Moment,
+    tokens: Vec<String>,
+    _directory: TempDir,
+}
+
+impl Scene {
+    fn new(key: &TestKey) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keys");
+        let (source, content) = if key.algorithm == Algorithm::HS256 {
+            ("hmac_secret_file", SECRET.to_owned())
+        } else {
+            ("jwks_file", tokens::jwks(&[key]).to_string())
+        };
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let config: Config = serde_json::from_value(json!({"issuers": [{
+            "issuer": tokens::ISSUER,
+            "audiences": [tokens::AUDIENCE],
+            "algorithms": [key.algorithm],
+            source: path,
+        }]}))
+        .unwrap();
+        let (clock, _hands) = Clock::manual(Timestamp::from_seconds(NOW));
+        let identity = Identity::build(&config, clock.clone(), IdentityMetrics::default());
+        let issuer = Issuer::new(NOW).signing_with(key.clone());
+        let tokens = (0..256).map(|number| {
+            issuer.forge("payments-api", |_, claims| {
+                claims["jti"] = json!(format!("3f8e2c31-6c1d-4b0f-9a43-0f4f7c1e{number:04}"));
+                claims["realm_access"] = json!({"roles": ["offline_access", "default-roles"]});
+                claims["preferred_username"] = json!("service-account-payments-api");
+            })
+        });
+        Self {
+            identity: identity.unwrap(),
+            config,
+            now: clock.now(),
+            tokens: tokens.collect(),
+            _directory: directory,
+        }
+    }
+
+    /// A token that was not used before. Once all were used, reloading forgets them; the key is used
+    /// once afterwards, because its first use costs more.
+    fn unused(&self, count: &mut usize) -> &str {
+        let at = *count % self.tokens.len();
+        *count += 1;
+        if at == 0 {
+            self.identity.reload(&self.config).unwrap();
+            self.verify(&self.tokens[0]).unwrap();
+            *count += 1;
+            return &self.tokens[1];
+        }
+        &self.tokens[at]
+    }
+
+    fn verify(&self, token: &str) -> Result<Arc<Caller>, Unverified> {
+        let verdict = self.identity.verify(black_box(token), self.now);
+        verdict.now_or_never().unwrap()
+    }
 }
 
 fn verify(c: &mut Criterion) {
@@ -83,43 +118,26 @@ fn verify(c: &mut Criterion) {
         ("EdDSA", TestKey::ed25519()),
         ("HS256", TestKey::hmac("shared", SECRET.as_bytes())),
     ] {
-        let (identity, config, clock, token, _directory) = scene(&key);
-        let now = clock.now();
+        let scene = Scene::new(&key);
+        let mut count = 0;
         group.bench_function(format!("first use, {name}"), |b| {
             b.iter_batched(
-                // Reloading forgets every token.
-                || identity.reload(&config).unwrap(),
-                |()| {
-                    identity
-                        .verify(black_box(&token), now)
-                        .now_or_never()
-                        .unwrap()
-                        .unwrap()
-                },
+                || scene.unused(&mut count),
+                |token| scene.verify(token).unwrap(),
                 BatchSize::PerIteration,
             );
         });
     }
-    let (identity, _, clock, token, _directory) = scene(&TestKey::rsa());
-    let now = clock.now();
+    let scene = Scene::new(&TestKey::rsa());
+    let token = &scene.tokens[0];
     group.bench_function(format!("remembered, {} bytes", token.len()), |b| {
-        b.iter(|| {
-            identity
-                .verify(black_box(&token), now)
-                .now_or_never()
-                .unwrap()
-                .unwrap()
-        });
+        b.iter(|| scene.verify(token).unwrap());
     });
-    let forged = format!("{}A", &token.as_str().get(..token.len() - 2).unwrap());
-    group.bench_function("refused", |b| {
-        b.iter(|| {
-            identity
-                .verify(black_box(&forged), now)
-                .now_or_never()
-                .unwrap()
-                .unwrap_err()
-        });
+    let (signed, _) = token.rsplit_once('.').unwrap();
+    let (_, signature) = scene.tokens[1].rsplit_once('.').unwrap();
+    let forged = format!("{signed}.{signature}");
+    group.bench_function("forged, RS256", |b| {
+        b.iter(|| scene.verify(&forged).unwrap_err());
     });
     group.finish();
 }
@@ -215,12 +233,6 @@ fn policies() -> [NamedRules; 5] {
 }
 
 type NamedRules = (&'static str, Vec<RuleConfig>);
-
-/// A secret that everybody may read is refused.
-fn make_private(path: &std::path::Path) {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
-}
 
 criterion_group!(benches, verify, authorize);
 criterion_main!(benches);

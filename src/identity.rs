@@ -9,6 +9,7 @@
 //!
 //! Without any key of its issuer a token is neither good nor bad: [`Unverified::NoKeys`], never allow.
 
+mod check;
 mod claims;
 mod config;
 mod fetch;

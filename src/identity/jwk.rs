@@ -9,8 +9,8 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::Algorithm;
 use jsonwebtoken::AlgorithmFamily;
-use jsonwebtoken::DecodingKey;
 
+use super::check::Check;
 use super::json::Mistyped;
 use super::json::Object;
 use super::json::Value;
@@ -19,8 +19,15 @@ use super::token::LONGEST_KEY_ID;
 /// A key, and the algorithms that it may be used with.
 pub(super) struct Key {
     id: Option<Box<str>>,
-    algorithms: Box<[Algorithm]>,
-    material: DecodingKey,
+    checks: Box<[Check]>,
+}
+
+/// The public numbers of a key, by its kind.
+enum Kind {
+    Ed25519(Vec<u8>),
+    P256(Vec<u8>),
+    P384(Vec<u8>),
+    Rsa { modulus: Vec<u8>, exponent: Vec<u8> },
 }
 
 /// Why a whole set cannot be used.
@@ -53,10 +60,12 @@ pub(super) enum Unusable {
 impl Key {
     /// A secret that the issuer shares with us. It has no name, so any `kid` finds it.
     pub(super) fn shared_secret(secret: &[u8]) -> Self {
+        let algorithms = AlgorithmFamily::Hmac.algorithms().iter();
         Self {
             id: None,
-            algorithms: AlgorithmFamily::Hmac.algorithms().into(),
-            material: DecodingKey::from_secret(secret),
+            checks: algorithms
+                .filter_map(|algorithm| Check::shared(*algorithm, secret))
+                .collect(),
         }
     }
 
@@ -65,16 +74,10 @@ impl Key {
         self.id.is_none() || self.id.as_deref() == id
     }
 
-    /// Whether the key may be used with `algorithm`.
-    pub(super) fn fits(&self, algorithm: Algorithm) -> bool {
-        self.algorithms.contains(&algorithm)
-    }
-
-    /// Whether `signature`, in base64url, is this key's over `signed`.
-    pub(super) fn verifies(&self, algorithm: Algorithm, signed: &str, signature: &str) -> bool {
-        self.fits(algorithm)
-            && jsonwebtoken::crypto::verify(signature, signed.as_bytes(), &self.material, algorithm)
-                .unwrap_or(false)
+    /// How the key checks a signature made with `algorithm`; `None` if it does not fit.
+    pub(super) fn check(&self, algorithm: Algorithm) -> Option<&Check> {
+        let mut checks = self.checks.iter();
+        checks.find(|check| check.algorithm() == algorithm)
     }
 
     fn read(object: &Object<'_>) -> Result<Self, Unusable> {
@@ -83,21 +86,45 @@ impl Key {
             id if id.len() > LONGEST_KEY_ID => return Err(Unusable::Malformed),
             id => Some(Box::from(id)),
         };
-        let (candidates, material): Fitting = match text(object, "kty")? {
-            "RSA" => (AlgorithmFamily::Rsa.algorithms(), rsa(object)?),
+        let kind = match text(object, "kty")? {
+            "RSA" => rsa(object)?,
             "EC" => elliptic_curve(object)?,
-            "OKP" => (AlgorithmFamily::Ed.algorithms(), ed25519(object)?),
+            "OKP" => ed25519(object)?,
             "oct" => return Err(Unusable::Secret),
             _ => return Err(Unusable::Kind),
         };
         if object.has("d") {
             return Err(Unusable::Secret);
         }
+        let checks: Option<_> = purpose(object, kind.algorithms())?
+            .iter()
+            .map(|algorithm| kind.check(*algorithm))
+            .collect();
         Ok(Self {
             id,
-            algorithms: purpose(object, candidates)?,
-            material,
+            // What is no point of its curve is found out here.
+            checks: checks.ok_or(Unusable::Malformed)?,
         })
+    }
+}
+
+impl Kind {
+    fn algorithms(&self) -> &'static [Algorithm] {
+        match self {
+            Self::Ed25519(_) => &[Algorithm::EdDSA],
+            Self::P256(_) => &[Algorithm::ES256],
+            Self::P384(_) => &[Algorithm::ES384],
+            Self::Rsa { .. } => AlgorithmFamily::Rsa.algorithms(),
+        }
+    }
+
+    fn check(&self, algorithm: Algorithm) -> Option<Check> {
+        match self {
+            Self::Ed25519(point) | Self::P256(point) | Self::P384(point) => {
+                Check::point(algorithm, point)
+            }
+            Self::Rsa { modulus, exponent } => Check::rsa(algorithm, modulus, exponent),
+        }
     }
 }
 
@@ -153,7 +180,7 @@ fn purpose(object: &Object<'_>, candidates: &[Algorithm]) -> Result<Box<[Algorit
 }
 
 /// RFC 7518, section 6.3. Small moduli can be factored, and an exponent of 1 signs nothing.
-fn rsa(object: &Object<'_>) -> Result<DecodingKey, Unusable> {
+fn rsa(object: &Object<'_>) -> Result<Kind, Unusable> {
     let modulus = number(object, "n")?;
     let exponent = number(object, "e")?;
     let unused = modulus.first().map_or(0, |byte| byte.leading_zeros());
@@ -170,37 +197,39 @@ fn rsa(object: &Object<'_>) -> Result<DecodingKey, Unusable> {
     {
         return Err(Unusable::Kind);
     }
-    Ok(DecodingKey::from_rsa_raw_components(&modulus, &exponent))
+    Ok(Kind::Rsa { modulus, exponent })
 }
 
-/// The algorithms that fit a key, and the key.
-type Fitting = (&'static [Algorithm], DecodingKey);
-
 /// RFC 7518, section 6.2: the curve decides the algorithm and how long the coordinates are.
-fn elliptic_curve(object: &Object<'_>) -> Result<Fitting, Unusable> {
-    let (algorithms, length): (&[Algorithm], _) = match text(object, "crv")? {
-        "P-256" => (&[Algorithm::ES256], 32),
-        "P-384" => (&[Algorithm::ES384], 48),
+fn elliptic_curve(object: &Object<'_>) -> Result<Kind, Unusable> {
+    let length = match text(object, "crv")? {
+        "P-256" => 32,
+        "P-384" => 48,
         _ => return Err(Unusable::Kind),
     };
-    let (x, y) = (text(object, "x")?, text(object, "y")?);
-    if bytes(x)?.len() != length || bytes(y)?.len() != length {
+    let (x, y) = (bytes(text(object, "x")?)?, bytes(text(object, "y")?)?);
+    if x.len() != length || y.len() != length {
         return Err(Unusable::Malformed);
     }
-    let material = DecodingKey::from_ec_components(x, y).map_err(|_| Unusable::Malformed)?;
-    Ok((algorithms, material))
+    // SEC 1, section 2.3.3: an uncompressed point.
+    let point = [vec![4], x, y].concat();
+    Ok(if length == 32 {
+        Kind::P256(point)
+    } else {
+        Kind::P384(point)
+    })
 }
 
 /// RFC 8037, section 2.
-fn ed25519(object: &Object<'_>) -> Result<DecodingKey, Unusable> {
+fn ed25519(object: &Object<'_>) -> Result<Kind, Unusable> {
     if text(object, "crv")? != "Ed25519" {
         return Err(Unusable::Kind);
     }
-    let x = text(object, "x")?;
-    if bytes(x)?.len() != 32 {
+    let point = bytes(text(object, "x")?)?;
+    if point.len() != 32 {
         return Err(Unusable::Malformed);
     }
-    DecodingKey::from_ed_components(x).map_err(|_| Unusable::Malformed)
+    Ok(Kind::Ed25519(point))
 }
 
 fn text<'a>(object: &'a Object<'_>, name: &str) -> Result<&'a str, Unusable> {
@@ -238,21 +267,25 @@ mod tests {
         read_set(json!({ "keys": keys }).to_string().as_bytes())
     }
 
+    fn algorithms(key: &Key) -> Vec<Algorithm> {
+        key.checks.iter().map(Check::algorithm).collect()
+    }
+
     #[test]
     fn each_key_is_held_to_its_own_words() {
         let document = forgeries::published().to_string();
         let (keys, unusable) = read_set(document.as_bytes()).unwrap();
         let usable: Vec<_> = keys
             .iter()
-            .map(|key| (key.id.as_deref().unwrap(), &*key.algorithms))
+            .map(|key| (key.id.as_deref().unwrap(), algorithms(key)))
             .collect();
         assert_eq!(
             usable,
             [
-                ("rsa-1", &[Algorithm::RS256][..]),
-                ("ec-256", &[Algorithm::ES256]),
-                ("ec-384", &[Algorithm::ES384]),
-                ("ed-1", &[Algorithm::EdDSA]),
+                ("rsa-1", vec![Algorithm::RS256]),
+                ("ec-256", vec![Algorithm::ES256]),
+                ("ec-384", vec![Algorithm::ES384]),
+                ("ed-1", vec![Algorithm::EdDSA]),
             ]
         );
         assert_eq!(
@@ -276,10 +309,15 @@ mod tests {
         let mut jwk = TestKey::rsa().jwk();
         jwk.as_object_mut().unwrap().remove("alg");
         let (keys, _) = set(&json!([jwk])).unwrap();
-        assert!(keys[0].fits(Algorithm::RS256));
-        assert!(keys[0].fits(Algorithm::PS512));
-        assert!(!keys[0].fits(Algorithm::HS256));
-        assert!(!keys[0].fits(Algorithm::ES256));
+        let family = AlgorithmFamily::Rsa.algorithms();
+        assert_eq!(algorithms(&keys[0]), family);
+    }
+
+    #[test]
+    fn a_point_that_is_not_on_its_curve_is_no_key() {
+        let mut jwk = TestKey::p256().jwk();
+        jwk["x"] = jwk["y"].clone();
+        assert_eq!(set(&json!([jwk])).err(), Some(BadKeySet::NoUsableKey));
     }
 
     #[test]

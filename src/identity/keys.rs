@@ -319,16 +319,16 @@ impl KeySet {
 
     /// Checks the signature of `token`.
     pub(super) fn verify(&self, token: &UncheckedToken<'_>) -> Result<(), Unverified> {
-        let algorithm = token.header.algorithm;
         let mut fitting = self
             .meant(token.header.key_id.as_deref())
-            .filter(|key| key.fits(algorithm))
+            .filter_map(|key| key.check(token.header.algorithm))
             .take(MOST_NAMESAKES)
             .peekable();
         if fitting.peek().is_none() {
             return Err(Unverified::Algorithm);
         }
-        if fitting.any(|key| key.verifies(algorithm, token.signed, token.signature)) {
+        let signature = token.signature()?;
+        if fitting.any(|key| key.holds(token.signed.as_bytes(), &signature)) {
             Ok(())
         } else {
             Err(Unverified::Signature)

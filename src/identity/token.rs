@@ -23,7 +23,7 @@ pub(super) struct UncheckedToken<'a> {
     /// What the signature is over: the first two parts and the dot between them.
     pub(super) signed: &'a str,
     /// The third part, as it came.
-    pub(super) signature: &'a str,
+    signature: &'a str,
     /// The first part.
     pub(super) header: Header,
     /// The second part.
@@ -56,6 +56,11 @@ impl<'a> UncheckedToken<'a> {
             header: Header::read(&decode(header)?)?,
             claims: Claims::read(&decode(claims)?)?,
         })
+    }
+
+    /// The bytes of the third part. They are read last: a token is refused for less before.
+    pub(super) fn signature(&self) -> Result<Vec<u8>, Unverified> {
+        decode(self.signature).map_err(|_| Unverified::Signature)
     }
 }
 
