@@ -19,6 +19,8 @@
 )]
 
 mod client;
+mod forgeries;
+mod tokens;
 mod world;
 
 mod allowance;
@@ -27,6 +29,7 @@ mod configuration;
 mod errors;
 mod forms;
 mod house;
+mod identity;
 mod lookups;
 mod operators;
 mod requests;

@@ -1,0 +1,461 @@
+//! The door seen from outside: every token that must not pass, keys that change under load, and rules
+//! that change while somebody waits.
+
+use std::time::Duration;
+
+use atlas_cert_gateway::atlas::Timestamp;
+use atlas_cert_gateway::config::Config;
+use atlas_simulator::Asked;
+use futures_util::future::join_all;
+use serde_json::Value;
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::client::Reply;
+use crate::forgeries;
+use crate::forgeries::forgeries;
+use crate::tokens::AUDIENCE;
+use crate::tokens::Answer;
+use crate::tokens::ISSUER;
+use crate::tokens::Issuer;
+use crate::tokens::Publisher;
+use crate::tokens::TestKey;
+use crate::tokens::jwks;
+use crate::world::FOREIGN_PROJECT;
+use crate::world::NOW;
+use crate::world::PROJECT;
+use crate::world::Plan;
+use crate::world::World;
+use crate::world::certs;
+use crate::world::set_rule;
+
+/// A world whose callers have tokens of a published issuer.
+struct Scene {
+    world: World,
+    issuer: Issuer,
+    publisher: Publisher,
+    config: toml::Table,
+    _others: TempDir,
+}
+
+impl Scene {
+    async fn new(published: &Value) -> Self {
+        Self::with(published, |_| {}).await
+    }
+
+    async fn with(published: &Value, change: impl FnOnce(&mut Plan)) -> Self {
+        let publisher = Publisher::serve(published).await;
+        let directory = tempfile::tempdir().unwrap();
+        let others = directory.path().join("others.json");
+        std::fs::write(&others, jwks(&[&TestKey::next_rsa()]).to_string()).unwrap();
+        let issuer = |name: &str, source: &str, place: &str| {
+            toml::Table::try_from(json!({
+                "issuer": name,
+                "audiences": [AUDIENCE],
+                "algorithms": forgeries::ALGORITHMS,
+                source: place,
+            }))
+            .unwrap()
+        };
+        let issuers = vec![
+            issuer(ISSUER, "jwks_url", &publisher.url("/jwks")),
+            issuer(
+                forgeries::OTHER_ISSUER,
+                "jwks_file",
+                others.to_str().unwrap(),
+            ),
+        ];
+        let mut config = toml::Table::new();
+        let world = World::with(|plan| {
+            crate::world::set(&mut plan.config, "identity.issuers", issuers);
+            change(plan);
+            config = plan.config.clone();
+        })
+        .await;
+        Self {
+            world,
+            issuer: Issuer::new(Timestamp::parse(NOW).unwrap().seconds()),
+            publisher,
+            config,
+            _others: directory,
+        }
+    }
+
+    async fn ask(&self, token: &str) -> Reply {
+        self.world
+            .send("GET", &certs(PROJECT, "app1"), token, &[])
+            .await
+    }
+
+    async fn reload(&self, change: impl FnOnce(&mut toml::Table)) {
+        let mut config = self.config.clone();
+        change(&mut config);
+        let config = Config::parse(&config.to_string(), []).unwrap();
+        self.world.app.reload(&config).await.unwrap();
+    }
+}
+
+/// What a caller can tell two refusals apart by: all but the request's own id and the date.
+fn face(reply: &Reply) -> (u16, Vec<(String, String)>, Vec<u8>) {
+    let headers = reply
+        .headers
+        .iter()
+        .filter(|(name, _)| name != "x-request-id" && name != "date")
+        .cloned();
+    (reply.status, headers.collect(), reply.body.clone())
+}
+
+#[tokio::test]
+async fn every_forged_token_is_answered_alike_and_on_record_with_its_reason() {
+    let scene = Scene::new(&forgeries::published()).await;
+    let good = scene.ask(&scene.issuer.token("payments-api")).await;
+    assert_eq!(good.status, 200, "{}", good.text());
+    let calls = scene.world.atlas.certificate_calls();
+    let mut faces = Vec::new();
+    let mut expected = Vec::new();
+    for forgery in forgeries(scene.issuer.now) {
+        let what = format!("{}: {}", forgery.row, forgery.what);
+        let reply = scene.ask(&forgery.token).await;
+        if forgery.token.len() > 15_000 {
+            // Too much for a request's head.
+            assert!([0, 431].contains(&reply.status), "{what}: {}", reply.status);
+        } else if forgery.token.contains(['\n', ' ']) {
+            // No bearer token at all, as HTTP has it, and a head cut in two is no head.
+            assert!([0, 400].contains(&reply.status), "{what}: {}", reply.status);
+        } else {
+            assert_eq!(reply.status, 401, "{what}: {}", reply.text());
+            expected.push((what, forgery.reason));
+            faces.push(face(&reply));
+        }
+    }
+    assert!(faces.len() > 150);
+    let (status, headers, _) = &faces[0];
+    assert_eq!(*status, 401);
+    let challenge = (
+        "www-authenticate".to_owned(),
+        "Bearer error=\"invalid_token\"".to_owned(),
+    );
+    assert!(headers.contains(&challenge), "{headers:?}");
+    assert!(faces.iter().all(|other| *other == faces[0]));
+    let records: Vec<Value> = scene
+        .world
+        .lookups()
+        .into_iter()
+        .filter(|record| record["outcome"] == "unauthenticated")
+        .collect();
+    assert_eq!(records.len(), expected.len());
+    for (record, (what, reason)) in records.iter().zip(&expected) {
+        assert_eq!(record["reason"], *reason, "{what}");
+        // Nothing that an unverified token says is on record.
+        assert!(record["subject"].is_null(), "{what}");
+        assert!(record["token_id"].is_null(), "{what}");
+    }
+    assert_eq!(scene.world.atlas.certificate_calls(), calls);
+    assert_eq!(scene.publisher.requests(), 2);
+}
+
+#[tokio::test]
+async fn the_ways_to_write_a_credential() {
+    let scene = Scene::new(&forgeries::published()).await;
+    let token = scene.issuer.token("payments-api");
+    let other = scene.issuer.token("payments-other");
+    let invalid = Some("Bearer error=\"invalid_token\"");
+    for (row, lines, status, challenge) in [
+        ("J01", String::new(), 401, Some("Bearer")),
+        ("J02", "Authorization: Basic eDp5\r\n".to_owned(), 401, None),
+        (
+            "J02",
+            format!("Authorization: Digest {token}\r\n"),
+            401,
+            None,
+        ),
+        (
+            "J02",
+            format!("Authorization: Bearer{token}\r\n"),
+            401,
+            None,
+        ),
+        (
+            "J02",
+            format!("Authorization: bearer {token}\r\n"),
+            200,
+            None,
+        ),
+        (
+            "J02",
+            format!("Authorization: BEARER {token}\r\n"),
+            200,
+            None,
+        ),
+        (
+            "J02",
+            format!("Authorization: Bearer  {token}\r\n"),
+            400,
+            None,
+        ),
+        (
+            "J02",
+            format!("Authorization: Bearer\t{token}\r\n"),
+            400,
+            None,
+        ),
+        (
+            "J03",
+            format!("Authorization: Bearer {token}\r\nAuthorization: Bearer {token}\r\n"),
+            400,
+            None,
+        ),
+        (
+            "J03",
+            format!("Authorization: Bearer {token}\r\nAuthorization: Bearer {other}\r\n"),
+            400,
+            None,
+        ),
+        (
+            "J04",
+            format!("Authorization: Bearer {token}, Bearer {other}\r\n"),
+            400,
+            None,
+        ),
+        (
+            "J04",
+            format!("Authorization: Bearer {token} \r\n"),
+            200,
+            None,
+        ),
+        (
+            "J06",
+            "Authorization: Bearer null\r\n".to_owned(),
+            401,
+            invalid,
+        ),
+        (
+            "J06",
+            "Authorization: Bearer undefined\r\n".to_owned(),
+            401,
+            invalid,
+        ),
+        ("J06", "Authorization: Bearer\r\n".to_owned(), 401, None),
+        ("J06", "Authorization: Bearer \r\n".to_owned(), 401, None),
+    ] {
+        let target = certs(PROJECT, "app1");
+        let request = format!(
+            "GET {target} HTTP/1.1\r\nHost: gateway.test\r\n{lines}Connection: close\r\n\r\n"
+        );
+        let reply = scene.world.raw(request.as_bytes()).await;
+        assert_eq!(reply.status, status, "{row} {lines}");
+        if let Some(challenge) = challenge {
+            assert_eq!(reply.header("www-authenticate"), Some(challenge), "{row}");
+        }
+        if status == 401 {
+            let given = reply.header("www-authenticate").unwrap();
+            assert!(given.starts_with("Bearer"), "{row} {lines} {given}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_good_token_without_the_scope_is_told_so_and_one_used_twice_is_on_record_twice() {
+    let scene = Scene::with(&forgeries::published(), |plan| {
+        set_rule(plan, 0, "scopes", vec!["certs:read", "prod"]);
+    })
+    .await;
+    let plain = scene.issuer.token("payments-api");
+    let reply = scene.ask(&plain).await;
+    assert_eq!(
+        (reply.status, &*reply.error_code()),
+        (403, "ACCESS_FORBIDDEN")
+    );
+    assert_eq!(
+        reply.header("www-authenticate"),
+        Some("Bearer error=\"insufficient_scope\""),
+        "J45"
+    );
+    for (row, name, value, status) in [
+        ("J46", "scope", json!("certs:read prod"), 200),
+        ("J46", "scope", json!("prod certs:read prod"), 200),
+        ("J46", "scope", json!(["certs:read", "prod"]), 200),
+        ("J46", "scp", json!(["prod"]), 200),
+        ("J46", "roles", json!(["prod"]), 200),
+        ("J46", "roles", json!(["prod or not"]), 403),
+        ("J46", "scope", json!("certs:read production"), 403),
+    ] {
+        let token = scene.issuer.forge("payments-api", |_, claims| {
+            claims[name] = value.clone();
+        });
+        assert_eq!(
+            scene.ask(&token).await.status,
+            status,
+            "{row} {name} {value}"
+        );
+    }
+    let token = scene.issuer.forge("payments-api", |_, claims| {
+        claims["roles"] = json!(["prod"]);
+        claims["jti"] = json!("once and again");
+    });
+    for _ in 0..2 {
+        assert_eq!(scene.ask(&token).await.status, 200);
+    }
+    let records = scene.world.lookups();
+    let same = records
+        .iter()
+        .filter(|record| record["token_id"] == "once and again");
+    assert_eq!(same.count(), 2, "J49");
+}
+
+#[tokio::test]
+async fn g9_a_reloaded_rule_or_issuer_holds_for_the_next_request() {
+    let scene = Scene::new(&forgeries::published()).await;
+    let token = scene.issuer.token("payments-api");
+    let target = certs(FOREIGN_PROJECT, "app1");
+    assert_eq!(scene.ask(&token).await.status, 200);
+    scene
+        .reload(|config| {
+            let rules = config["access"]["rules"].as_array_mut().unwrap();
+            rules[0]["projects"] = vec![FOREIGN_PROJECT].into();
+        })
+        .await;
+    assert_eq!(scene.ask(&token).await.status, 403, "J60: cached or not");
+    assert_eq!(
+        scene.world.send("GET", &target, &token, &[]).await.status,
+        200
+    );
+    scene
+        .reload(|config| {
+            let issuers = config["identity"]["issuers"].as_array_mut().unwrap();
+            issuers[0]["audiences"] = vec!["another"].into();
+        })
+        .await;
+    let reply = scene.ask(&token).await;
+    assert_eq!(reply.status, 401, "J58: a remembered token is judged anew");
+    scene.reload(|_| {}).await;
+    assert_eq!(scene.ask(&token).await.status, 200);
+    // The keys were there all the time.
+    assert_eq!(scene.publisher.requests(), 1);
+}
+
+#[tokio::test]
+async fn g11_whoever_waits_is_judged_again_before_the_answer() {
+    let scene = Scene::new(&forgeries::published()).await;
+    let short = scene.issuer.forge("payments-short", |_, claims| {
+        claims["exp"] = json!(scene.issuer.now - 27);
+    });
+    let gate = scene.world.atlas.on(Asked::certificates()).hold();
+    // The first attempt of the walk gets no answer in its time; the second does, after the token's end.
+    let asking = async {
+        tokio::join!(scene.ask(&short), async {
+            gate.arrived(2).await;
+            scene.world.advance(Duration::from_millis(2_500));
+            gate.open();
+        })
+    };
+    let (reply, ()) = scene.world.while_time_passes(asking).await;
+    assert_eq!(
+        (reply.status, &*reply.error_code()),
+        (401, "USER_UNAUTHORIZED"),
+        "J51"
+    );
+    // The walk was not in vain for others.
+    let long = scene.ask(&scene.issuer.token("payments-long")).await;
+    assert_eq!(
+        (long.status, long.header("x-upstream-calls")),
+        (200, Some("0"))
+    );
+}
+
+#[tokio::test]
+async fn without_any_key_the_answer_is_503_and_readiness_names_the_issuer() {
+    let scene = Scene::new(&json!({"keys": []})).await;
+    let token = scene.issuer.token("payments-api");
+    let reply = scene.ask(&token).await;
+    assert_eq!(
+        (reply.status, &*reply.error_code()),
+        (503, "SERVICE_UNAVAILABLE")
+    );
+    assert!(reply.header("retry-after").is_some());
+    let ready = scene.world.admin("GET", "/readyz", "", "").await;
+    assert_eq!(ready.status, 503);
+    assert!(ready.text().contains("keys"), "{}", ready.text());
+    assert_eq!(scene.ask("null").await.status, 401);
+    scene.publisher.publish(&forgeries::published());
+    // An unknown key, or none at all, is worth one fetch in thirty seconds.
+    scene.world.advance(Duration::from_secs(31));
+    assert_eq!(scene.ask(&token).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_thousand_unknown_keys_cost_one_fetch_and_no_call_to_atlas() {
+    let scene = Scene::new(&forgeries::published()).await;
+    assert_eq!(
+        scene.ask(&scene.issuer.token("payments-api")).await.status,
+        200
+    );
+    let (fetches, calls) = (
+        scene.publisher.requests(),
+        scene.world.atlas.certificate_calls(),
+    );
+    scene.publisher.answer(Answer::with(500, "down"));
+    let tokens: Vec<String> = (0..1_000)
+        .map(|number| {
+            scene.issuer.forge("payments-api", |header, _| {
+                header["kid"] = json!(format!("kid-{number}"));
+            })
+        })
+        .collect();
+    for some in tokens.chunks(50) {
+        let replies = join_all(some.iter().map(|token| scene.ask(token))).await;
+        assert!(replies.iter().all(|reply| reply.status == 401));
+    }
+    assert_eq!(scene.publisher.requests(), fetches + 1);
+    assert_eq!(scene.world.atlas.certificate_calls(), calls);
+    assert_eq!(
+        scene.ask(&scene.issuer.token("payments-api")).await.status,
+        200
+    );
+}
+
+#[tokio::test]
+async fn keys_change_under_load_and_no_good_token_is_refused() {
+    let scene = Scene::new(&jwks(&[&TestKey::rsa()])).await;
+    let successor = scene.issuer.signing_with(TestKey::next_rsa());
+    // Each token is used once, so that none of them is remembered.
+    let mut number = 0;
+    let mut fresh = |issuer: &Issuer| {
+        number += 1;
+        issuer.token(&format!("payments-{number}"))
+    };
+    let answered = async |tokens: Vec<String>| {
+        let replies = join_all(tokens.iter().map(|token| scene.ask(token))).await;
+        replies.iter().map(|reply| reply.status).collect::<Vec<_>>()
+    };
+    let old: Vec<String> = (0..200).map(|_| fresh(&scene.issuer)).collect();
+    assert_eq!(answered(old).await, [200; 200]);
+
+    // The issuer begins to sign with a new key, and its answer takes its time.
+    scene
+        .publisher
+        .publish(&jwks(&[&TestKey::rsa(), &TestKey::next_rsa()]));
+    scene.publisher.hold(true);
+    let new: Vec<String> = (0..100).map(|_| fresh(&successor)).collect();
+    let old: Vec<String> = (0..100).map(|_| fresh(&scene.issuer)).collect();
+    let (new, ()) = tokio::join!(answered(new), async {
+        // Whoever has a token of the known key does not wait for that answer.
+        assert_eq!(answered(old).await, [200; 100]);
+        scene.publisher.hold(false);
+    });
+    assert_eq!(new, [200; 100]);
+    assert_eq!(scene.publisher.requests(), 2);
+
+    // It takes the old key back. After the next refresh nothing signed with it passes, used or not.
+    let (used, unused) = (fresh(&scene.issuer), fresh(&scene.issuer));
+    assert_eq!(scene.ask(&used).await.status, 200);
+    scene.publisher.publish(&jwks(&[&TestKey::next_rsa()]));
+    scene.world.advance(Duration::from_mins(5));
+    let fetched = |_: &World| scene.publisher.requests() == 3;
+    scene.world.until(fetched).await;
+    let forgotten = async || scene.ask(&used).await.status == 401;
+    while !forgotten().await {}
+    assert_eq!(scene.ask(&unused).await.status, 401);
+    let new: Vec<String> = (0..100).map(|_| fresh(&successor)).collect();
+    assert_eq!(answered(new).await, [200; 100]);
+}
