@@ -41,6 +41,7 @@ use arc_swap::ArcSwap;
 use tokio_util::task::TaskTracker;
 
 pub use config::Config;
+pub use entry::Cost;
 pub use entry::Entry;
 pub use entry::FillId;
 pub use entry::WORTH_COMPRESSING;

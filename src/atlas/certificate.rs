@@ -37,10 +37,11 @@ struct Span {
     end: u32,
 }
 
-/// Where one certificate stands, counted from the beginning of the text, and when it expires.
+/// Where one certificate ends, counted from the beginning of the text, and when it expires. It begins
+/// after the comma behind the one before.
 #[derive(Clone, Copy, Debug)]
 struct Item {
-    span: Span,
+    end: u32,
     not_after: Timestamp,
 }
 
@@ -57,14 +58,12 @@ impl CertificateList {
         let mut buffer = Vec::with_capacity(length.saturating_sub(1));
         let mut index = Vec::with_capacity(certificates.len() * Item::SIZE);
         for certificate in certificates {
-            if !buffer.is_empty() {
+            if !index.is_empty() {
                 buffer.push(b',');
             }
-            let start = u32::try_from(buffer.len()).ok()?;
             buffer.extend_from_slice(certificate.json.as_bytes());
-            let end = u32::try_from(buffer.len()).ok()?;
             let item = Item {
-                span: Span { start, end },
+                end: u32::try_from(buffer.len()).ok()?,
                 not_after: certificate.not_after,
             };
             index.extend_from_slice(&item.encode());
@@ -121,16 +120,23 @@ impl CertificateList {
     }
 
     /// The certificates, in Atlas's order.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = Certificate<'_>> + DoubleEndedIterator {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = Certificate<'_>> {
         let text = self.text();
-        self.items().map(move |item| Certificate {
-            // The spans were made by `join` from whole texts.
-            json: item
-                .span
-                .of(text)
-                .and_then(|bytes| str::from_utf8(bytes).ok())
-                .unwrap_or_default(),
-            not_after: item.not_after,
+        let mut start = 0;
+        self.items().map(move |item| {
+            let span = Span {
+                start,
+                end: item.end,
+            };
+            start = item.end.saturating_add(1);
+            Certificate {
+                // The ends were written by `join` behind whole texts.
+                json: span
+                    .of(text)
+                    .and_then(|bytes| str::from_utf8(bytes).ok())
+                    .unwrap_or_default(),
+                not_after: item.not_after,
+            }
         })
     }
 
@@ -168,7 +174,7 @@ impl CertificateList {
         self.buffer.get(start..).unwrap_or_default()
     }
 
-    fn items(&self) -> impl ExactSizeIterator<Item = Item> + DoubleEndedIterator {
+    fn items(&self) -> impl ExactSizeIterator<Item = Item> {
         let (items, _) = self.index().as_chunks::<{ Item::SIZE }>();
         items.iter().map(Item::decode)
     }
@@ -183,24 +189,18 @@ impl Span {
 }
 
 impl Item {
-    const SIZE: usize = 16;
+    const SIZE: usize = 12;
 
     fn encode(self) -> [u8; Self::SIZE] {
-        let [s0, s1, s2, s3] = self.span.start.to_le_bytes();
-        let [e0, e1, e2, e3] = self.span.end.to_le_bytes();
+        let [e0, e1, e2, e3] = self.end.to_le_bytes();
         let [n0, n1, n2, n3, n4, n5, n6, n7] = self.not_after.micros().to_le_bytes();
-        [
-            s0, s1, s2, s3, e0, e1, e2, e3, n0, n1, n2, n3, n4, n5, n6, n7,
-        ]
+        [e0, e1, e2, e3, n0, n1, n2, n3, n4, n5, n6, n7]
     }
 
     fn decode(bytes: &[u8; Self::SIZE]) -> Self {
-        let [s0, s1, s2, s3, e0, e1, e2, e3, not_after @ ..] = *bytes;
+        let [e0, e1, e2, e3, not_after @ ..] = *bytes;
         Self {
-            span: Span {
-                start: u32::from_le_bytes([s0, s1, s2, s3]),
-                end: u32::from_le_bytes([e0, e1, e2, e3]),
-            },
+            end: u32::from_le_bytes([e0, e1, e2, e3]),
             not_after: Timestamp::from_micros(i64::from_le_bytes(not_after)),
         }
     }

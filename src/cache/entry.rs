@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU8;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -34,33 +34,54 @@ use crate::upstream::Walk;
 pub struct FillId(Uuid);
 
 /// One remembered list.
+///
+/// Packed: of a list of two certificates, what is written here is a fifth of what it costs.
 #[derive(Debug)]
 pub struct Entry {
     /// Also holds the usual answer and its tag; see [`rendered::enclose`].
     list: CertificateList,
     /// How long the usual answer is.
     usual: u32,
+    /// See [`Mark`].
+    marks: AtomicU8,
     lifetime: Lifetime,
-    answered_at: Moment,
-    /// When the walk began, by [`Moment::elapsed`].
-    began: Duration,
-    fill_id: FillId,
-    walk: Walk,
-    /// The first `notAfter`; from then on the usual answer has to be made anew.
-    first_expiry: Timestamp,
-    /// Whether nobody waited for it.
-    ahead: bool,
-    /// Whether the memory keeps it.
-    stored: AtomicBool,
-    /// Whether it has been asked for since it came.
-    in_use: AtomicBool,
-    /// Whether its successor is being fetched while it is still fresh.
-    succession: AtomicBool,
-    /// Whether a purge has ended its fresh life.
-    softened: AtomicBool,
+    /// When Atlas answered with the oldest page, by both times, and when the walk began; microseconds.
+    answered_at: u64,
+    answered_on: Timestamp,
+    began: u64,
     /// Milliseconds of [`Moment::elapsed`] at which Atlas last failed to replace it; 0 for never.
     failed_at: AtomicU64,
+    fill_id: FillId,
+    cost: Cost,
+    /// The first `notAfter`; from then on the usual answer has to be made anew.
+    first_expiry: Timestamp,
     variant: ArcSwapOption<Variant>,
+}
+
+/// What the walk that brought a list has cost.
+#[derive(Clone, Debug)]
+pub struct Cost {
+    /// The credential's configured name.
+    pub credential: Arc<str>,
+    /// Calls to Atlas's API.
+    pub calls: u32,
+    /// Pages in the list.
+    pub pages: u32,
+}
+
+/// What may be said of an entry besides.
+#[derive(Clone, Copy, Debug)]
+enum Mark {
+    /// Nobody waited for it.
+    Ahead,
+    /// It has been asked for since it came.
+    InUse,
+    /// A purge has ended its fresh life.
+    Softened,
+    /// The memory keeps it.
+    Stored,
+    /// Its successor is being fetched while it is still fresh.
+    Succession,
 }
 
 /// The circumstances of a walk.
@@ -122,18 +143,19 @@ impl Entry {
         Ok(Self {
             list,
             usual,
+            marks: AtomicU8::new(if of.ahead { Mark::Ahead.bit() } else { 0 }),
             lifetime: Lifetime::pick(config, of.fill_id.chance()),
-            answered_at: fetched.answered_at,
-            began: of.began,
-            fill_id: of.fill_id,
-            walk: fetched.walk,
-            first_expiry: first_expiry.unwrap_or(Timestamp::from_micros(i64::MAX)),
-            ahead: of.ahead,
-            stored: AtomicBool::new(false),
-            in_use: AtomicBool::new(false),
-            succession: AtomicBool::new(false),
-            softened: AtomicBool::new(false),
+            answered_at: micros(fetched.answered_at.elapsed),
+            answered_on: fetched.answered_at.wall,
+            began: micros(of.began),
             failed_at: AtomicU64::new(0),
+            fill_id: of.fill_id,
+            cost: Cost {
+                credential: fetched.walk.credential,
+                calls: fetched.walk.calls,
+                pages: fetched.walk.pages,
+            },
+            first_expiry: first_expiry.unwrap_or(Timestamp::from_micros(i64::MAX)),
             variant: ArcSwapOption::empty(),
         })
     }
@@ -149,18 +171,22 @@ impl Entry {
     }
 
     /// What the walk cost.
-    pub fn walk(&self) -> &Walk {
-        &self.walk
+    pub fn walk(&self) -> &Cost {
+        &self.cost
     }
 
     /// When Atlas answered with its oldest page.
     pub fn answered_at(&self) -> Moment {
-        self.answered_at
+        Moment {
+            elapsed: Duration::from_micros(self.answered_at),
+            wall: self.answered_on,
+        }
     }
 
     /// How long ago Atlas answered with its oldest page.
     pub fn age(&self, now: Moment) -> Duration {
-        now.elapsed.saturating_sub(self.answered_at.elapsed)
+        now.elapsed
+            .saturating_sub(Duration::from_micros(self.answered_at))
     }
 
     /// Whole seconds for which this very answer stays what it is: until the list is asked for anew or
@@ -182,7 +208,7 @@ impl Entry {
 
     /// Whether later callers are answered from it, too.
     pub fn is_stored(&self) -> bool {
-        self.stored.load(Ordering::Relaxed)
+        self.has(Mark::Stored)
     }
 
     /// What the `ETag`s of this list are made of at `now`.
@@ -235,7 +261,7 @@ impl Entry {
 
     pub(super) fn freshness(&self, now: Moment, stale_if_error: Duration) -> Freshness {
         let freshness = self.lifetime.judge(self.age(now), stale_if_error);
-        if self.softened.load(Ordering::Relaxed) {
+        if self.is_softened() {
             freshness.max(Freshness::Stale)
         } else {
             freshness
@@ -247,42 +273,44 @@ impl Entry {
     }
 
     pub(super) fn began(&self) -> Duration {
-        self.began
+        Duration::from_micros(self.began)
     }
 
     pub(super) fn is_ahead(&self) -> bool {
-        self.ahead
+        self.has(Mark::Ahead)
     }
 
     pub(super) fn is_softened(&self) -> bool {
-        self.softened.load(Ordering::Relaxed)
+        self.has(Mark::Softened)
     }
 
     pub(super) fn keep(&self) {
-        self.stored.store(true, Ordering::Relaxed);
+        self.mark(Mark::Stored);
     }
 
     /// Ends the fresh life; the stale one ends when it would have.
     pub(super) fn soften(&self) {
-        self.softened.store(true, Ordering::Relaxed);
+        self.mark(Mark::Softened);
     }
 
-    /// Notes that it was asked for; says whether it had been before.
-    pub(super) fn use_it(&self) -> bool {
+    /// Notes that it was asked for.
+    pub(super) fn use_it(&self) {
         // Reading first keeps the cache line shared between cores.
-        self.in_use.load(Ordering::Relaxed) || self.in_use.swap(true, Ordering::Relaxed)
+        if !self.has(Mark::InUse) {
+            self.mark(Mark::InUse);
+        }
     }
 
     /// Whether it was asked for before, and nobody is fetching its successor.
     pub(super) fn wants_successor(&self, now: Moment) -> bool {
-        self.in_use.load(Ordering::Relaxed)
-            && !self.succession.load(Ordering::Relaxed)
+        self.has(Mark::InUse)
+            && !self.has(Mark::Succession)
             && !self.failed_within(now, RETRY_PAUSE)
     }
 
     /// Takes the task of fetching the successor; `false` if somebody else has it.
     pub(super) fn begin_succession(&self) -> bool {
-        !self.succession.swap(true, Ordering::Relaxed)
+        self.mark(Mark::Succession)
     }
 
     /// Notes that Atlas could not replace it.
@@ -290,7 +318,8 @@ impl Entry {
         let millis = u64::try_from(now.elapsed.as_millis()).unwrap_or(u64::MAX);
         self.failed_at
             .store(millis.saturating_add(1), Ordering::Relaxed);
-        self.succession.store(false, Ordering::Relaxed);
+        self.marks
+            .fetch_and(!Mark::Succession.bit(), Ordering::Relaxed);
     }
 
     /// Whether Atlas has ever failed to replace it.
@@ -311,6 +340,15 @@ impl Entry {
 
     pub(super) fn list_expiry(&self, now: Timestamp) -> Option<Duration> {
         Some(self.list.next_expiry(now)?.since(now))
+    }
+
+    fn has(&self, mark: Mark) -> bool {
+        self.marks.load(Ordering::Relaxed) & mark.bit() != 0
+    }
+
+    /// Sets a mark; says whether it was not there before.
+    fn mark(&self, mark: Mark) -> bool {
+        self.marks.fetch_or(mark.bit(), Ordering::Relaxed) & mark.bit() == 0
     }
 
     fn fresh_for(&self) -> Duration {
@@ -338,6 +376,22 @@ impl Entry {
         self.variant.store(Some(Arc::clone(&variant)));
         variant
     }
+}
+
+impl Mark {
+    const fn bit(self) -> u8 {
+        match self {
+            Self::Ahead => 1,
+            Self::InUse => 2,
+            Self::Softened => 4,
+            Self::Stored => 8,
+            Self::Succession => 16,
+        }
+    }
+}
+
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Bodies up to this length leave as they are: 494 bytes shrink to 281, which fit into the same packet.
