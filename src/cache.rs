@@ -27,6 +27,7 @@ mod entry;
 pub mod explain;
 mod flights;
 pub mod freshness;
+mod key;
 mod lookup;
 pub mod rendered;
 mod source;

@@ -8,6 +8,8 @@ use moka::sync::Cache;
 
 use super::entry::Entry;
 use super::entry::FillId;
+use super::key::Asked;
+use super::key::Key;
 use crate::atlas::ProjectId;
 use crate::atlas::Question;
 use crate::upstream::AtlasAnswer;
@@ -27,9 +29,9 @@ use crate::upstream::FetchFailure;
 /// nothing that was purged can come back from the other room.
 #[derive(Debug)]
 pub(super) struct Store {
-    kept: Cache<Question, Arc<Entry>>,
-    recent: Cache<Question, Arc<Entry>>,
-    absent: Cache<Question, Arc<Absence>>,
+    kept: Cache<Key, Arc<Entry>>,
+    recent: Cache<Key, Arc<Entry>>,
+    absent: Cache<Key, Arc<Absence>>,
     heaviest: usize,
 }
 
@@ -49,7 +51,7 @@ impl Store {
             Cache::builder()
                 .max_capacity(bytes)
                 .eviction_policy(policy)
-                .weigher(|question: &Question, entry: &Arc<Entry>| weight(question, entry.weight()))
+                .weigher(|key: &Key, entry: &Arc<Entry>| weight(key, entry.weight()))
                 .build()
         };
         let recent = max_size / 16;
@@ -61,9 +63,7 @@ impl Store {
                 // The newest are the likeliest to be asked for again, and a name that is always asked
                 // for stays whoever floods.
                 .eviction_policy(EvictionPolicy::lru())
-                .weigher(|question: &Question, absence: &Arc<Absence>| {
-                    weight(question, absence.weight())
-                })
+                .weigher(|key: &Key, absence: &Arc<Absence>| weight(key, absence.weight()))
                 .build(),
             // One giant must not push out all the others.
             heaviest: usize::try_from(max_size / 8).unwrap_or(usize::MAX),
@@ -72,51 +72,51 @@ impl Store {
 
     pub(super) fn get(&self, question: &Question) -> Option<Arc<Entry>> {
         self.kept
-            .get(question)
-            .or_else(|| self.recent.get(question))
+            .get(&Asked(question))
+            .or_else(|| self.recent.get(&Asked(question)))
     }
 
     pub(super) fn absence(&self, question: &Question) -> Option<Arc<Absence>> {
-        self.absent.get(question)
+        self.absent.get(&Asked(question))
     }
 
     /// Whether anything is known. Unlike [`Store::get`] this is no sign of use: what is asked for once
     /// must not look as if it were asked for three times, or a flood would push out what is in use.
     pub(super) fn knows(&self, question: &Question) -> bool {
-        self.kept.contains_key(question)
-            || self.recent.contains_key(question)
-            || self.absent.contains_key(question)
+        self.kept.contains_key(&Asked(question))
+            || self.recent.contains_key(&Asked(question))
+            || self.absent.contains_key(&Asked(question))
     }
 
     /// Keeps `entry` unless it is too heavy.
     pub(super) fn put(&self, question: &Question, entry: &Arc<Entry>) {
-        self.absent.invalidate(question);
+        self.absent.invalidate(&Asked(question));
         if entry.weight() > self.heaviest {
             self.forget(question);
             return;
         }
         entry.keep();
-        self.kept.insert(question.clone(), Arc::clone(entry));
-        self.recent.insert(question.clone(), Arc::clone(entry));
+        self.kept.insert(Key::of(question), Arc::clone(entry));
+        self.recent.insert(Key::of(question), Arc::clone(entry));
     }
 
     pub(super) fn put_absence(&self, question: &Question, absence: Absence) {
         self.forget(question);
-        self.absent.insert(question.clone(), Arc::new(absence));
+        self.absent.insert(Key::of(question), Arc::new(absence));
     }
 
     /// Forgets a list or an absence; says whether there was one.
     pub(super) fn forget(&self, question: &Question) -> bool {
         // Each room is emptied, whatever the others held.
-        let kept = self.kept.remove(question).is_some();
-        let recent = self.recent.remove(question).is_some();
-        let absent = self.absent.remove(question).is_some();
+        let kept = self.kept.remove(&Asked(question)).is_some();
+        let recent = self.recent.remove(&Asked(question)).is_some();
+        let absent = self.absent.remove(&Asked(question)).is_some();
         kept || recent || absent
     }
 
     /// Ends the fresh life of a list and forgets an absence; says whether there was one.
     pub(super) fn soften(&self, question: &Question) -> bool {
-        let absent = self.absent.remove(question).is_some();
+        let absent = self.absent.remove(&Asked(question)).is_some();
         let entry = self.get(question);
         if let Some(entry) = &entry {
             entry.soften();
@@ -128,11 +128,11 @@ impl Store {
     pub(super) fn questions(&self, project: Option<ProjectId>) -> Vec<Question> {
         let lists = [&self.kept, &self.recent]
             .into_iter()
-            .flat_map(|room| room.iter().map(|(question, _)| question));
+            .flat_map(|room| room.iter().map(|(key, _)| key));
         let mut questions: Vec<Question> = lists
-            .chain(self.absent.iter().map(|(question, _)| question))
-            .filter(|question| project.is_none_or(|project| question.project == project))
-            .map(|question| Question::clone(&question))
+            .chain(self.absent.iter().map(|(key, _)| key))
+            .filter(|key| project.is_none_or(|project| key.project == project))
+            .filter_map(|key| key.question())
             .collect();
         questions.sort_unstable_by(|one, other| {
             (one.project, &one.username).cmp(&(other.project, &other.username))
@@ -148,15 +148,15 @@ impl Store {
         is_over: impl Fn(&Absence) -> bool,
     ) {
         for room in [&self.kept, &self.recent] {
-            for (question, entry) in room {
+            for (key, entry) in room {
                 if is_dead(&entry) {
-                    room.invalidate(&*question);
+                    room.invalidate(&*key);
                 }
             }
         }
-        for (question, absence) in &self.absent {
+        for (key, absence) in &self.absent {
             if is_over(&absence) {
-                self.absent.invalidate(&*question);
+                self.absent.invalidate(&*key);
             }
         }
     }
@@ -165,7 +165,7 @@ impl Store {
     pub(super) fn rooms(&self, question: &Question) -> Vec<&'static str> {
         [("kept", &self.kept), ("recent", &self.recent)]
             .into_iter()
-            .filter(|(_, room)| room.contains_key(question))
+            .filter(|(_, room)| room.contains_key(&Asked(question)))
             .map(|(name, _)| name)
             .collect()
     }
@@ -213,8 +213,8 @@ impl Absence {
     }
 }
 
-pub(super) fn weight(question: &Question, entry: usize) -> u32 {
-    let weight = OVERHEAD + question.username.as_str().len() + entry;
+pub(super) fn weight(key: &Key, entry: usize) -> u32 {
+    let weight = OVERHEAD + size_of::<Key>() + key.name.long() + entry;
     u32::try_from(weight).unwrap_or(u32::MAX)
 }
 

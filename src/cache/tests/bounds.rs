@@ -21,7 +21,7 @@ async fn lists_in_use(count: usize, room_for: u64) -> (Store, Arc<Entry>, Vec<Qu
     let used: Vec<Question> = (0..count)
         .map(|number| question(&format!("used-{number}")))
         .collect();
-    let weight = store::weight(&used[0], entry.weight());
+    let weight = store::weight(&key::Key::of(&used[0]), entry.weight());
     let store = Store::new(u64::from(weight) * room_for * 16 / 15);
     for question in &used {
         store.put(question, &entry);

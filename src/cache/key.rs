@@ -1,0 +1,143 @@
+//! A question as the memory keeps it: in one piece, so that a small list does not cost three
+//! allocations for its name.
+
+use std::hash::Hash;
+use std::hash::Hasher;
+
+use equivalent::Equivalent;
+
+use crate::atlas::ProjectId;
+use crate::atlas::Question;
+
+/// A key of the memory. Equal keys are equal questions and the reverse (C13).
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Key {
+    pub(super) project: ProjectId,
+    pub(super) name: Name,
+}
+
+/// A username, in place where it is short, as nearly all are.
+#[derive(Debug)]
+pub(super) enum Name {
+    Long(Box<str>),
+    Short { length: u8, bytes: [u8; SHORT] },
+}
+
+impl Key {
+    pub(super) fn of(question: &Question) -> Self {
+        Self {
+            project: question.project,
+            name: Name::of(question.username.as_str()),
+        }
+    }
+
+    /// The question again; always there, because the name was one.
+    pub(super) fn question(&self) -> Option<Question> {
+        Some(Question {
+            project: self.project,
+            username: str::from_utf8(self.name.bytes()).ok()?.parse().ok()?,
+        })
+    }
+}
+
+impl Name {
+    fn of(name: &str) -> Self {
+        let mut bytes = [0; SHORT];
+        let length = u8::try_from(name.len()).ok();
+        match (length, bytes.get_mut(..name.len())) {
+            (Some(length), Some(place)) => {
+                place.copy_from_slice(name.as_bytes());
+                Self::Short { length, bytes }
+            }
+            _ => Self::Long(name.into()),
+        }
+    }
+
+    /// How many bytes stand elsewhere.
+    pub(super) fn long(&self) -> usize {
+        match self {
+            Self::Long(name) => name.len(),
+            Self::Short { .. } => 0,
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Long(name) => name.as_bytes(),
+            Self::Short { length, bytes } => bytes.get(..usize::from(*length)).unwrap_or_default(),
+        }
+    }
+}
+
+impl PartialEq for Name {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes() == other.bytes()
+    }
+}
+
+impl Eq for Name {}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        hash(&self.project, self.name.bytes(), state);
+    }
+}
+
+impl Equivalent<Key> for Asked<'_> {
+    fn equivalent(&self, key: &Key) -> bool {
+        self.0.project == key.project && self.0.username.as_str().as_bytes() == key.name.bytes()
+    }
+}
+
+/// A question that is looked for; hashes like its [`Key`].
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'q>(pub(super) &'q Question);
+
+impl Hash for Asked<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        hash(&self.0.project, self.0.username.as_str().as_bytes(), state);
+    }
+}
+
+fn hash<H: Hasher>(project: &ProjectId, name: &[u8], state: &mut H) {
+    project.hash(state);
+    name.hash(state);
+}
+
+/// So that a key is 72 bytes, and its place in the memory 88.
+const SHORT: usize = 46;
+
+#[cfg(test)]
+mod tests {
+    use std::hash::BuildHasher;
+    use std::hash::RandomState;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_key_is_found_by_its_question_and_by_no_other(
+            one in "[a-b]{1,3}[é]{0,30}", other in "[a-b]{1,3}[é]{0,30}", same_project: bool,
+        ) {
+            let question = |name: &str, project: &str| Question {
+                project: project.parse().unwrap(),
+                username: name.parse().unwrap(),
+            };
+            let first = "32b6e34b3d91647abb20e7b8";
+            let second = if same_project { first } else { "32b6e34b3d91647abb20e7b9" };
+            let (one, other) = (question(&one, first), question(&other, second));
+            let (key, hasher) = (Key::of(&one), RandomState::new());
+            prop_assert_eq!(key.question(), Some(one.clone()));
+            prop_assert_eq!(hasher.hash_one(&key), hasher.hash_one(Asked(&one)));
+            prop_assert_eq!(Asked(&other).equivalent(&key), one == other);
+            prop_assert_eq!(Key::of(&other) == key, one == other);
+        }
+    }
+
+    #[test]
+    fn a_key_is_no_larger_than_it_says() {
+        assert_eq!(size_of::<Key>(), 72);
+    }
+}
