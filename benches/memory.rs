@@ -141,9 +141,7 @@ fn permit(policy: &Policy, number: usize) -> Permit {
     };
     let question = Question {
         project: "32b6e34b3d91647abb20e7b8".parse().unwrap(),
-        username: format!("CN=payments-{number:06},OU=services")
-            .parse()
-            .unwrap(),
+        username: format!("CN=payments-{number:06}").parse().unwrap(),
     };
     policy.authorize(&caller, &question).unwrap()
 }
@@ -153,7 +151,7 @@ fn list(number: usize) -> CertificateList {
         format!(
             "{{\"_id\":{},\"createdAt\":\"2026-05-12T02:06:35Z\",\"groupId\":\
              \"32b6e34b3d91647abb20e7b8\",\"notAfter\":\"2099-08-10T02:06:35Z\",\
-             \"subject\":\"CN=payments-{number:06},OU=services\"}}",
+             \"subject\":\"CN=payments-{number:06}\"}}",
             2_558_523_591_213_958_694_u64 + second
         )
     });
