@@ -217,7 +217,7 @@ async fn u40_heads_that_are_no_http_are_refused() {
             "HTTP/1.1 200 OK\r\ncontent-type: {JSON}\r\n{headers}content-length: 0\r\n\r\n"
         ))
     };
-    let many: String = (0..200).map(|n| format!("x-{n}: y\r\n")).collect();
+    let many = "x: y\r\n".repeat(200);
     let large = format!("x: {}\r\n", "y".repeat(1 << 20));
     for headers in [many.as_str(), &large, "x: a\0b\r\n", "x y: z\r\n"] {
         assert_eq!(after(head(headers)).await, "invalid");
@@ -411,7 +411,7 @@ async fn u13_what_does_not_come_in_time_is_not_waited_for() {
         world.atlas.on(Asked::certificates()).respond(fault.clone());
         let before = world.clock.now().elapsed;
         assert_eq!(outcome(&world.ask().await), "timeout", "{fault:?}");
-        let took = world.clock.now().elapsed - before;
+        let took = world.clock.now().elapsed.saturating_sub(before);
         assert!(took <= Duration::from_millis(10_100), "{took:?}");
         assert!(world.atlas.certificate_calls() <= 3);
     }
@@ -438,7 +438,7 @@ async fn u41_a_later_page_that_fails_fails_the_whole_list() {
         world.atlas.clear_script();
         world.hands.advance(Duration::from_mins(2));
         assert_eq!(outcome(&world.ask().await), "1203 certificates");
-        let passes = matches!(&expected[..3], "403" | "429");
+        let passes = expected.starts_with("403") || expected.starts_with("429");
         if !passes {
             let world = World::of(1_203).await;
             world.atlas.on(later).once().respond(fault);

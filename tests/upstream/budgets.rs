@@ -179,7 +179,9 @@ async fn u25_after_a_429_nothing_is_sent_before_its_time_and_then_one_probe() {
         let wait = Duration::from_secs(seconds);
         assert_eq!(answer.retry_after, Some(wait), "{headers:?}");
         let sent = world.atlas.certificate_calls();
-        world.hands.advance(wait - Duration::from_millis(50));
+        world
+            .hands
+            .advance(wait.saturating_sub(Duration::from_millis(50)));
         let error = world.ask_at_once().await.unwrap_err();
         let FetchFailure::RateLimited { retry_after } = error.reason else {
             panic!();
@@ -199,7 +201,7 @@ async fn u25_after_a_429_nothing_is_sent_before_its_time_and_then_one_probe() {
             .on(Asked::certificates().project(PROJECT))
             .once()
             .hold();
-        let (_, answers) = tokio::join!(
+        let ((), answers) = tokio::join!(
             async {
                 probe.arrived(1).await;
                 probe.open();

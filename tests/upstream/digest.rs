@@ -15,6 +15,9 @@ use crate::world::api_key;
 use crate::world::outcome;
 use crate::world::serials;
 
+/// What is different about a server.
+type Change = fn(&mut DigestRules);
+
 async fn world(change: impl FnOnce(&mut DigestRules)) -> World {
     World::with(
         |settings| change(&mut settings.rules.digest),
@@ -90,14 +93,15 @@ async fn u66_counts_arrive_in_order_also_when_a_hundred_ask_at_once() {
 
 #[tokio::test]
 async fn u60_u62_challenges_that_are_weaker_or_stranger_are_not_answered() {
-    for change in [
-        (|rules: &mut DigestRules| rules.qop = None) as fn(&mut DigestRules),
+    let changes: [Change; 6] = [
+        |rules| rules.qop = None,
         |rules| rules.qop = Some("auth-int".to_owned()),
         |rules| rules.algorithm = "MD5-sess".to_owned(),
         |rules| rules.algorithm = "SHA-256-sess".to_owned(),
         |rules| rules.algorithm = "SHA1".to_owned(),
         |rules| rules.nonce_length = 64 << 10,
-    ] {
+    ];
+    for change in changes {
         let world = world(change).await;
         let result = world.ask().await;
         assert!(result.is_err(), "{}", outcome(&result));
@@ -113,11 +117,12 @@ async fn u60_u62_challenges_that_are_weaker_or_stranger_are_not_answered() {
 
 #[tokio::test]
 async fn sha_256_and_a_choice_of_protections_are_answered() {
-    for change in [
-        (|rules: &mut DigestRules| rules.algorithm = "SHA-256".to_owned()) as fn(&mut DigestRules),
+    let changes: [Change; 3] = [
+        |rules| rules.algorithm = "SHA-256".to_owned(),
         |rules| rules.qop = Some("auth,auth-int".to_owned()),
         |rules| rules.other_challenges = vec![HeaderValue::from_static("Basic realm=\"x\"")],
-    ] {
+    ];
+    for change in changes {
         let world = world(change).await;
         assert_eq!(outcome(&world.ask().await), "2 certificates");
     }

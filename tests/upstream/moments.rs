@@ -147,7 +147,7 @@ async fn u45_a_count_that_lies_is_given_up_after_a_few_calls() {
 async fn u48_a_user_deleted_between_pages_is_gone() {
     let world = World::of(1_203).await;
     then(&world.atlas, 1, 1, |projects| {
-        projects.project(PROJECT).remove_user("app1")
+        projects.project(PROJECT).remove_user("app1");
     });
     assert_eq!(outcome(&world.ask().await), "404 USERNAME_NOT_FOUND");
 }

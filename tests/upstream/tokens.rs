@@ -208,70 +208,51 @@ async fn f21_too_many_live_tokens_stop_minting_for_five_minutes() {
 
 #[tokio::test]
 async fn f22_odd_answers_of_the_token_endpoint_are_no_tokens() {
-    let token = |text: &str| {
-        let answer = Answer::new(StatusCode::OK, text.to_owned());
-        Fault::answer(answer.header("content-type", "application/json"))
-    };
-    let long = "x".repeat(1 << 20);
     for (fault, expected) in [
-        (
-            Fault::oauth_error(400, "invalid_client", "No."),
-            "credential Refused",
-        ),
-        (
-            Fault::oauth_error(401, "invalid_client", "No."),
-            "credential Refused",
-        ),
+        (Fault::oauth_error(400, "invalid_client", "No."), "Refused"),
+        (Fault::oauth_error(401, "invalid_client", "No."), "Refused"),
         (
             Fault::oauth_error(500, "server_error", "No."),
-            "credential Unavailable",
+            "Unavailable",
         ),
-        (Fault::html(503), "credential Unavailable"),
-        (
-            Fault::redirect(302, "http://127.0.0.1:1/"),
-            "credential Unavailable",
-        ),
-        (Fault::silence(), "credential Unavailable"),
-        (
-            token(r#"{"access_token":"a","expires_in":0,"token_type":"Bearer"}"#),
-            "credential Unavailable",
-        ),
-        (
-            token(r#"{"access_token":"a","expires_in":-1,"token_type":"Bearer"}"#),
-            "credential Unavailable",
-        ),
-        (
-            token(r#"{"access_token":"a","expires_in":"3600","token_type":"Bearer"}"#),
-            "credential Unavailable",
-        ),
-        (
-            token(r#"{"access_token":"a","token_type":"Bearer"}"#),
-            "credential Unavailable",
-        ),
-        (
-            token(r#"{"access_token":"a","expires_in":3600,"token_type":"mac"}"#),
-            "credential Unavailable",
-        ),
-        (
-            token(r#"{"access_token":"a\r\nb","expires_in":3600,"token_type":"Bearer"}"#),
-            "credential Unavailable",
-        ),
-        (
-            token(&format!(
-                r#"{{"access_token":"{long}","expires_in":3600,"token_type":"Bearer"}}"#
-            )),
-            "credential Unavailable",
-        ),
+        (Fault::html(503), "Unavailable"),
+        (Fault::redirect(302, "http://127.0.0.1:1/"), "Unavailable"),
+        (Fault::silence(), "Unavailable"),
     ] {
-        let world = World::new().await;
-        world.atlas.on(Asked::token()).respond(fault.clone());
-        assert_eq!(outcome(&world.ask().await), expected, "{fault:?}");
-        assert_eq!(world.atlas.certificate_calls(), 0);
-        assert_eq!(world.upstream.readiness().len(), 1);
-        world.atlas.clear_script();
-        world.hands.advance(Duration::from_mins(2));
-        world.ask().await.unwrap();
+        no_token_comes_of(fault, expected).await;
     }
+    let long = format!("\"{}\"", "x".repeat(1 << 20));
+    for (token, expires_in, kind) in [
+        ("\"a\"", "0", "Bearer"),
+        ("\"a\"", "-1", "Bearer"),
+        ("\"a\"", "\"3600\"", "Bearer"),
+        ("\"a\"", "null", "Bearer"),
+        ("\"a\"", "3600", "mac"),
+        ("\"a\\r\\nb\"", "3600", "Bearer"),
+        (long.as_str(), "3600", "Bearer"),
+    ] {
+        let body = format!(
+            r#"{{"access_token":{token},"expires_in":{expires_in},"token_type":"{kind}"}}"#
+        );
+        let answer = Answer::new(StatusCode::OK, body).header("content-type", "application/json");
+        no_token_comes_of(Fault::answer(answer), "Unavailable").await;
+    }
+}
+
+async fn no_token_comes_of(fault: Fault, expected: &str) {
+    let world = World::new().await;
+    world.atlas.on(Asked::token()).respond(fault.clone());
+    let result = world.ask().await;
+    assert_eq!(
+        outcome(&result),
+        format!("credential {expected}"),
+        "{fault:?}"
+    );
+    assert_eq!(world.atlas.certificate_calls(), 0);
+    assert_eq!(world.upstream.readiness().len(), 1);
+    world.atlas.clear_script();
+    world.hands.advance(Duration::from_mins(2));
+    world.ask().await.unwrap();
 }
 
 #[tokio::test]
@@ -413,7 +394,8 @@ async fn the_token_is_given_back_at_the_end_within_a_second() {
     world.atlas.on(Asked::revoke()).respond(Fault::silence());
     let before = world.clock.now().elapsed;
     world.pass_time(world.upstream.close()).await;
-    assert!(world.clock.now().elapsed - before <= Duration::from_millis(1_001));
+    let took = world.clock.now().elapsed.saturating_sub(before);
+    assert!(took <= Duration::from_millis(1_001), "{took:?}");
 }
 
 #[tokio::test]
