@@ -13,10 +13,18 @@
 //! - *the gate*: after a 429 nothing is called until its time is over, then a single probe, then one
 //!   call a second, two, four, for ten seconds (G24).
 
+mod gate;
+mod rates;
+
+pub use rates::BudgetView;
+pub(crate) use rates::Rates;
+
 use std::time::Duration;
 
 use super::answer::Urgency;
-use super::config::Limits;
+use gate::Gate;
+use rates::MINUTE;
+use rates::times;
 
 /// What is known of one project's bucket. Times are [`Moment::elapsed`](crate::clock::Moment::elapsed).
 #[derive(Clone, Debug)]
@@ -37,36 +45,6 @@ pub(crate) struct Budget {
     gate: Gate,
 }
 
-/// The configured numbers, as the rules need them.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Rates {
-    capacity: u64,
-    reserve: u64,
-    refill: u64,
-    share_percent: u64,
-    /// The time in which one call comes back to our share.
-    interval: Duration,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Gate {
-    Closed {
-        until: Duration,
-        /// How long it was closed this time; the next time is at least twice as long.
-        wait: Duration,
-        /// When the next probe may be made, once the gate's time is over.
-        next_probe: Duration,
-    },
-    Open,
-    Opening {
-        since: Duration,
-        wait: Duration,
-        /// Calls granted in this second of the slow start.
-        second: u64,
-        granted: u64,
-    },
-}
-
 /// What was known when a call was sent, which says what its answer can know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sent {
@@ -78,41 +56,6 @@ pub(crate) struct Sent {
 pub(crate) struct Spent {
     /// When a call of this urgency can be granted again, if nobody else takes it.
     pub(crate) retry_after: Duration,
-}
-
-/// What is known of a project's bucket, for people and for dividing it fairly.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BudgetView {
-    /// Calls that we may still make at once.
-    pub remaining: u64,
-    /// Calls that we may make at once when nobody has made any for a while.
-    pub capacity: u64,
-    /// Calls that come back to us in a minute.
-    pub refill_per_minute: u64,
-    /// How long Atlas has asked us to wait; `None` while it does not.
-    pub gate: Option<Duration>,
-}
-
-impl Rates {
-    pub(crate) fn new(limits: &Limits) -> Self {
-        let share = limits
-            .refill_per_minute
-            .saturating_mul(limits.share_percent);
-        // A minute, by the share in percent: 60 s * 100 / (500 * 50) = 240 ms.
-        let nanos = MINUTE.as_nanos().saturating_mul(100) / u128::from(share.max(1));
-        Self {
-            capacity: limits.capacity,
-            reserve: limits.reserve,
-            refill: limits.refill_per_minute,
-            share_percent: limits.share_percent,
-            interval: Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX).max(1)),
-        }
-    }
-
-    /// How long our own bucket takes to fill from nothing.
-    pub(crate) fn time_to_full(&self) -> Duration {
-        times(self.interval, self.capacity.saturating_sub(self.reserve))
-    }
 }
 
 impl Budget {
@@ -143,7 +86,7 @@ impl Budget {
 
     /// Whether forgetting this project would lose nothing.
     pub(crate) fn is_untouched(&self, now: Duration) -> bool {
-        self.granted == self.ended && self.full_at <= now && self.gate == Gate::Open
+        self.granted == self.ended && self.full_at <= now && self.gate.is_open(now)
     }
 
     /// Grants `calls` calls at once, or none of them.
@@ -158,18 +101,14 @@ impl Budget {
         now: Duration,
     ) -> Result<(), Spent> {
         self.fill(now);
-        if let Gate::Closed { next_probe, .. } = &mut self.gate {
-            if now < *next_probe {
-                return Err(Spent {
-                    retry_after: next_probe.saturating_sub(now),
-                });
-            }
-            // The probe is how we learn what is left.
-            *next_probe = now + BETWEEN_PROBES;
+        let held = |retry_after| Spent { retry_after };
+        // The probe is how we learn what is left, whatever we believe of it.
+        if let Some(probe) = self.gate.probe(now) {
+            probe.map_err(held)?;
         } else {
             self.look_at_own_share(calls, urgency, now)?;
             self.look_at_atlas(calls, urgency, now)?;
-            self.look_at_slow_start(calls, first, now)?;
+            self.gate.admit(calls, first, now).map_err(held)?;
         }
         self.spend(calls, now);
         Ok(())
@@ -245,19 +184,9 @@ impl Budget {
 
     /// Atlas answered well: a probe opens the gate, slowly. Comes before [`Self::observe`].
     pub(crate) fn succeeded(&mut self, now: Duration) {
-        match self.gate {
-            Gate::Closed { until, wait, .. } if now >= until => {
-                self.gate = Gate::Opening {
-                    since: now,
-                    wait,
-                    second: 0,
-                    granted: 0,
-                };
-                // What is left is unknown unless the answer says so; the slow start feels its way.
-                self.remaining = self.capacity;
-            }
-            Gate::Opening { since, .. } if now >= since + SLOW_START => self.gate = Gate::Open,
-            Gate::Closed { .. } | Gate::Open | Gate::Opening { .. } => {}
+        if self.gate.succeeded(now) {
+            // What is left is unknown unless the answer says so; the slow start feels its way.
+            self.remaining = self.capacity;
         }
     }
 
@@ -268,38 +197,14 @@ impl Budget {
         late: impl FnOnce(Duration) -> Duration,
         now: Duration,
     ) -> Duration {
-        let asked = wait.unwrap_or(UNSAID_WAIT);
-        let (until, wait) = match self.gate {
-            // Several calls may be told to wait at the same time; that is one refusal, not several.
-            Gate::Closed { until, wait, .. } if now < until => (
-                until.max(now + asked.clamp(SHORTEST_WAIT, LONGEST_WAIT)),
-                wait,
-            ),
-            Gate::Closed { wait, .. } | Gate::Opening { wait, .. } => {
-                let wait = asked.max(wait * 2).clamp(SHORTEST_WAIT, LONGEST_WAIT);
-                (now + wait + late(wait / 10), wait)
-            }
-            Gate::Open => {
-                let wait = asked.clamp(SHORTEST_WAIT, LONGEST_WAIT);
-                (now + wait + late(wait / 10), wait)
-            }
-        };
-        self.gate = Gate::Closed {
-            until,
-            wait,
-            next_probe: until,
-        };
         self.remaining = 0;
         self.seen_at = now;
-        until.saturating_sub(now)
+        self.gate.close(wait, late, now)
     }
 
     /// How long the gate stays closed; `None` if it does not.
     pub(crate) fn gate(&self, now: Duration) -> Option<Duration> {
-        match self.gate {
-            Gate::Closed { until, .. } if now < until => Some(until.saturating_sub(now)),
-            Gate::Closed { .. } | Gate::Open | Gate::Opening { .. } => None,
-        }
+        self.gate.closed_for(now)
     }
 
     pub(crate) fn view(&self, now: Duration) -> BudgetView {
@@ -310,7 +215,7 @@ impl Budget {
         BudgetView {
             remaining: ours.min(theirs),
             capacity: self.burst(),
-            refill_per_minute: self.rates.refill.saturating_mul(self.rates.share_percent) / 100,
+            refill_per_minute: self.rates.own_refill,
             gate: self.gate(now),
         }
     }
@@ -356,34 +261,6 @@ impl Budget {
         })
     }
 
-    fn look_at_slow_start(&mut self, calls: u64, first: bool, now: Duration) -> Result<(), Spent> {
-        let Gate::Opening {
-            since,
-            second,
-            granted,
-            ..
-        } = &mut self.gate
-        else {
-            return Ok(());
-        };
-        let elapsed = now.saturating_sub(*since);
-        if elapsed >= SLOW_START {
-            self.gate = Gate::Open;
-            return Ok(());
-        }
-        if elapsed.as_secs() != *second {
-            (*second, *granted) = (elapsed.as_secs(), 0);
-        }
-        if first && *granted >= 1 << (*second).min(20) {
-            let next = Duration::from_secs(*second + 1);
-            return Err(Spent {
-                retry_after: next.saturating_sub(elapsed),
-            });
-        }
-        *granted += calls;
-        Ok(())
-    }
-
     /// Adds what whole periods have brought back to Atlas's bucket.
     fn fill(&mut self, now: Duration) {
         let passed = now.saturating_sub(self.seen_at);
@@ -414,22 +291,10 @@ impl Budget {
     }
 }
 
-fn times(span: Duration, count: u64) -> Duration {
-    let nanos = span.as_nanos().saturating_mul(u128::from(count));
-    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
-}
-
-const MINUTE: Duration = Duration::from_mins(1);
-const SHORTEST_WAIT: Duration = Duration::from_secs(1);
-const LONGEST_WAIT: Duration = Duration::from_mins(5);
-/// A 429 that does not say how long; Atlas's advice is 10, 20, 40 seconds.
-const UNSAID_WAIT: Duration = Duration::from_secs(10);
-const BETWEEN_PROBES: Duration = Duration::from_secs(1);
-const SLOW_START: Duration = Duration::from_secs(10);
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream::config::Limits;
 
     fn rates() -> Rates {
         Rates::new(&Limits::default())
@@ -582,54 +447,16 @@ mod tests {
     }
 
     #[test]
-    fn after_a_429_nothing_is_sent_before_its_time_then_one_probe_then_a_few() {
+    fn a_probe_passes_the_gate_whatever_is_believed_to_be_left() {
         let mut budget = Budget::new(rates(), Duration::ZERO);
-        let wait = budget.close_gate(Some(seconds(55)), |tenth| tenth, Duration::ZERO);
-        assert_eq!(wait, Duration::from_millis(60_500));
-        assert_eq!(granted(&mut budget, Urgency::Miss, seconds(60)), 0);
-        assert_eq!(budget.gate(seconds(60)), Some(Duration::from_millis(500)));
-        assert_eq!(granted(&mut budget, Urgency::Miss, seconds(61)), 1);
-        budget.succeeded(seconds(61));
-        told(&mut budget, Some(1_200), Some(1_100), seconds(61));
-        let started: Vec<u64> = (61..66)
-            .map(|second| granted(&mut budget, Urgency::Miss, seconds(second)))
-            .collect();
-        assert_eq!(started, [1, 2, 4, 8, 16]);
-        assert!(granted(&mut budget, Urgency::Miss, seconds(71)) > 100);
-    }
-
-    #[test]
-    fn a_second_429_waits_at_least_twice_as_long_and_never_longer_than_five_minutes() {
-        let mut budget = Budget::new(rates(), Duration::ZERO);
-        let none = |_| Duration::ZERO;
-        assert_eq!(budget.close_gate(None, none, Duration::ZERO), seconds(10));
-        // Others that were under way are told the same; it is one refusal.
-        assert_eq!(
-            budget.close_gate(Some(seconds(3)), none, seconds(1)),
-            seconds(9)
-        );
-        let mut now = seconds(10);
-        for expected in [20, 40, 80, 160, 300, 300] {
-            budget.take(1, Urgency::Miss, true, now).unwrap_or_default();
-            assert_eq!(
-                budget.close_gate(Some(seconds(1)), none, now),
-                seconds(expected)
-            );
-            now += seconds(expected);
-        }
-        for (asked, waited) in [(0, 1), (1_000_000_000, 300)] {
-            let mut budget = Budget::new(rates(), Duration::ZERO);
-            let wait = budget.close_gate(Some(seconds(asked)), none, Duration::ZERO);
-            assert_eq!(wait, seconds(waited));
-        }
-    }
-
-    #[test]
-    fn a_probe_that_is_lost_is_followed_by_another() {
-        let mut budget = Budget::new(rates(), Duration::ZERO);
-        budget.close_gate(Some(seconds(60)), |_| Duration::ZERO, Duration::ZERO);
-        assert_eq!(granted(&mut budget, Urgency::Miss, seconds(60)), 1);
-        assert_eq!(granted(&mut budget, Urgency::Miss, seconds(61)), 1);
+        budget.close_gate(Some(seconds(5)), |_| Duration::ZERO, Duration::ZERO);
+        assert_eq!(granted(&mut budget, Urgency::Miss, seconds(4)), 0);
+        assert_eq!(granted(&mut budget, Urgency::Miss, seconds(5)), 1);
+        budget.succeeded(seconds(5));
+        told(&mut budget, Some(1_200), Some(210), seconds(5));
+        let second_second = granted(&mut budget, Urgency::Miss, seconds(6));
+        assert_eq!(second_second, 2);
+        assert_eq!(granted(&mut budget, Urgency::Miss, seconds(20)), 8);
     }
 
     #[test]

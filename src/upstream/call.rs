@@ -211,7 +211,8 @@ impl Caller<'_> {
             );
         }
         if let Ok(answer) = answer {
-            if answer.status == StatusCode::OK || answer.status == StatusCode::NOT_FOUND {
+            let limited = answer.status == StatusCode::TOO_MANY_REQUESTS;
+            if !limited && !answer.status.is_server_error() {
                 rules.budget.succeeded(now);
             }
             let limit = number(&answer.headers, "ratelimit-limit");

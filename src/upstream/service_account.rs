@@ -5,6 +5,8 @@
 //! happened to need it. A token that Atlas refuses is replaced once for any number of callers, and at
 //! most once a minute.
 
+mod endpoint;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -12,13 +14,7 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
-use http::Method;
-use http::header::ACCEPT;
-use http::header::AUTHORIZATION;
-use http::header::CONTENT_TYPE;
 use tokio::sync::watch;
 use tracing::Instrument;
 use tracing::debug_span;
@@ -34,8 +30,6 @@ use super::sealed;
 use super::token;
 use super::token::Minted;
 use super::token::NotMinted;
-use super::transport::Answer;
-use super::transport::Bounds;
 use super::transport::Transport;
 use super::watched_secret::WatchedSecret;
 use crate::clock::Clock;
@@ -286,7 +280,9 @@ impl Account {
             }
         }
         let body = "grant_type=client_credentials".to_owned();
-        let answer = self.post(Endpoint::Token, TOKEN, &secret, body).await;
+        let answer = self
+            .post(Endpoint::Token, endpoint::TOKEN, &secret, body)
+            .await;
         let answer = answer.ok_or(unavailable)?;
         let wait = retry_after::of(&answer.headers, answer.at.wall);
         let read = token::read(answer.status, &answer.body, wait, failures);
@@ -341,41 +337,13 @@ impl Account {
     async fn revoke(&self, token: &Secret) {
         let secret = self.secret.current();
         let body = format!("token={}&token_type_hint=access_token", token.expose());
-        let answer = self.post(Endpoint::Revoke, REVOKE, &secret, body).await;
+        let answer = self
+            .post(Endpoint::Revoke, endpoint::REVOKE, &secret, body)
+            .await;
         if answer.is_some_and(|answer| answer.status.is_success()) {
             sealed::remove(&self.sealed);
             let _ = self.ledger().in_vain();
         }
-    }
-
-    async fn post(
-        &self,
-        endpoint: Endpoint,
-        target: &str,
-        secret: &Secret,
-        body: String,
-    ) -> Option<Answer> {
-        let mut request = self.transport.request(Method::POST, target)?;
-        // The raw id and secret: Atlas does not undo the percent-encoding of RFC 6749, section 2.3.1.
-        let pair = STANDARD.encode(format!("{}:{}", self.client_id, secret.expose()));
-        let mut basic = HeaderValue::from_str(&format!("Basic {pair}")).ok()?;
-        basic.set_sensitive(true);
-        let headers = request.headers_mut();
-        headers.insert(AUTHORIZATION, basic);
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        let form = HeaderValue::from_static("application/x-www-form-urlencoded");
-        headers.insert(CONTENT_TYPE, form);
-        *request.body_mut() = Some(body.into());
-        let bounds = Bounds {
-            bytes: LARGEST_ANSWER,
-            time: self.time,
-        };
-        let began = self.clock.now().elapsed;
-        let answer = self.transport.send(request, bounds).await;
-        let took = self.clock.now().elapsed.saturating_sub(began);
-        let status = answer.as_ref().map_or(0, |answer| answer.status.as_u16());
-        self.metrics.called(endpoint, status, took.as_secs_f64());
-        answer.ok()
     }
 
     fn count(&self, result: MintResult) {
@@ -418,9 +386,6 @@ impl State {
     }
 }
 
-const TOKEN: &str = "/api/oauth/token";
-const REVOKE: &str = "/api/oauth/revoke";
-const LARGEST_ANSWER: u64 = 64 << 10;
 /// A token is not used in its last seconds: it could end on its way.
 const MARGIN: Duration = Duration::from_secs(10);
 /// At most one mint a minute because of a refused token.

@@ -5,6 +5,8 @@
 //! take turns, so that a project with many callers, or with slow answers, delays its own and not those
 //! of others (G23).
 
+mod lane;
+
 use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,6 +21,8 @@ use super::answer::Urgency;
 use super::config::Limits;
 use crate::atlas::ProjectId;
 use crate::clock::Clock;
+use lane::Lane;
+use lane::Waiting;
 
 /// Hands out turns. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -68,25 +72,6 @@ struct Lanes {
     projects: HashMap<ProjectId, Lane>,
     /// The projects in which somebody waits, in the order of their turns.
     waiting: VecDeque<ProjectId>,
-}
-
-#[derive(Debug)]
-struct Lane {
-    under_way: usize,
-    limit: usize,
-    /// How many of the calls under way may raise the limit, because it held others back.
-    pressed: usize,
-    /// Good answers since the limit last rose; only counted once there was a bad one.
-    good: usize,
-    strained: bool,
-    /// One queue per urgency, the least urgent first.
-    queues: [VecDeque<Waiting>; 3],
-}
-
-#[derive(Debug)]
-struct Waiting {
-    since: Duration,
-    leave: oneshot::Sender<()>,
 }
 
 impl Turns {
@@ -242,86 +227,6 @@ impl Lanes {
     }
 }
 
-impl Lane {
-    fn new(limit: usize) -> Self {
-        Self {
-            under_way: 0,
-            limit,
-            pressed: 0,
-            good: 0,
-            strained: false,
-            queues: Default::default(),
-        }
-    }
-
-    fn waiting(&self) -> usize {
-        self.queues.iter().map(VecDeque::len).sum()
-    }
-
-    fn queue(&mut self, urgency: Urgency) -> &mut VecDeque<Waiting> {
-        let [ahead, revalidate, miss] = &mut self.queues;
-        match urgency {
-            Urgency::RefreshAhead => ahead,
-            Urgency::Revalidate => revalidate,
-            Urgency::Miss => miss,
-        }
-    }
-
-    /// Who is next: the most urgent, and among those the oldest. But once the oldest has waited for
-    /// long, the newest: it still has the time to use an answer.
-    fn next(&mut self, now: Duration) -> Option<Waiting> {
-        let queue = self
-            .queues
-            .iter_mut()
-            .rev()
-            .find(|queue| !queue.is_empty())?;
-        let waited = now.saturating_sub(queue.front()?.since);
-        if waited > LONG_WAIT {
-            queue.pop_back()
-        } else {
-            queue.pop_front()
-        }
-    }
-
-    fn grant(&mut self) {
-        self.under_way += 1;
-        self.press();
-    }
-
-    /// Notes that the limit is reached: what is under way now may raise it.
-    fn press(&mut self) {
-        if self.under_way >= self.limit {
-            self.pressed = self.under_way;
-        }
-    }
-
-    /// More at once while Atlas answers well, fewer when it does not. At first each round of calls may
-    /// be four times the one before, so that the twenty pages of the longest list need few rounds;
-    /// after the first bad answer it is one call more, and a third less with each bad answer.
-    fn learn(&mut self, ended: Option<TurnEnded>, to_begin_with: usize) {
-        let pressed = self.pressed > 0;
-        self.pressed = self.pressed.saturating_sub(1);
-        match ended {
-            Some(TurnEnded::Strained) => {
-                self.strained = true;
-                self.good = 0;
-                self.limit = (self.limit * 2 / 3).max(1);
-            }
-            Some(TurnEnded::Well) if pressed => {
-                self.good += 1;
-                if !self.strained {
-                    self.limit += 3;
-                } else if self.good >= self.limit {
-                    self.good = 0;
-                    self.limit += 1;
-                }
-                self.limit = self.limit.min(to_begin_with.saturating_mul(GROWTH));
-            }
-            Some(TurnEnded::Well) | None => {}
-        }
-    }
-}
-
 impl Turn {
     /// Writes down how the call went, and passes the turn on.
     pub(crate) fn ended(mut self, how: TurnEnded) {
@@ -335,8 +240,6 @@ impl Drop for Turn {
     }
 }
 
-const LONG_WAIT: Duration = Duration::from_secs(1);
-const GROWTH: usize = 5;
 const MOST_LANES: usize = 10_000;
 
 #[cfg(test)]

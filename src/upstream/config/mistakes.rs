@@ -1,0 +1,300 @@
+//! What an operator cannot mean: settings go in, mistakes with their places come out. Pure.
+
+use reqwest::Url;
+
+use super::Config;
+use super::CredentialConfig;
+use super::Limits;
+use crate::settings::Mistake;
+
+impl Config {
+    /// Everything that cannot be meant, each with its place. Reads no file.
+    pub fn mistakes(&self) -> Vec<Mistake> {
+        let mut mistakes = Vec::new();
+        if let Err(message) = origin(&self.base_url) {
+            mistakes.push(Mistake::at("atlas.base_url", message));
+        }
+        if let Some(Err(message)) = self.proxy.as_deref().map(proxy) {
+            mistakes.push(Mistake::at("atlas.proxy", message));
+        }
+        self.limits.mistakes(&mut mistakes);
+        if self.credentials.is_empty() {
+            mistakes.push(Mistake::at(
+                "atlas.credentials",
+                "there is none: without a credential nothing can be asked of Atlas",
+            ));
+        }
+        for (number, credential) in self.credentials.iter().enumerate() {
+            let place = format!("atlas.credentials[{number}]");
+            credential.mistakes(&place, &mut mistakes);
+            let before = self.credentials.iter().take(number);
+            for other in before {
+                if other.name == credential.name {
+                    let message = format!("{:?} is the name of another credential", other.name);
+                    mistakes.push(Mistake::at(format!("{place}.name"), message));
+                }
+                if other.identity().is_some() && other.identity() == credential.identity() {
+                    let message = "the same account as another credential's: put the projects of \
+                                   both into one, so that they share one token and its limits";
+                    mistakes.push(Mistake::at(&place, message));
+                }
+            }
+        }
+        mistakes
+    }
+}
+
+impl Limits {
+    fn mistakes(&self, mistakes: &mut Vec<Mistake>) {
+        let mut refuse = |wrong: bool, key: &str, message: &str| {
+            if wrong {
+                mistakes.push(Mistake::at(format!("atlas.limits.{key}"), message));
+            }
+        };
+        let share = 1..=100;
+        refuse(
+            !share.contains(&self.share_percent),
+            "share_percent",
+            "between 1 and 100",
+        );
+        refuse(self.capacity == 0, "capacity", "at least 1");
+        refuse(
+            self.reserve >= self.capacity,
+            "reserve",
+            "less than the capacity",
+        );
+        let own = self.refill_per_minute.saturating_mul(self.share_percent) / 100;
+        let message = "our share of it must be at least one call a minute";
+        refuse(own == 0, "refill_per_minute", message);
+        refuse(self.concurrency == 0, "concurrency", "at least 1");
+        refuse(
+            self.concurrency_per_project == 0,
+            "concurrency_per_project",
+            "at least 1",
+        );
+        refuse(self.page_bytes.0 < 1 << 10, "page_bytes", "at least 1KiB");
+        refuse(
+            !(1..=1_000).contains(&self.pages),
+            "pages",
+            "between 1 and 1000",
+        );
+        for (key, span) in [
+            ("connect", self.connect),
+            ("first_byte", self.first_byte),
+            ("page", self.page),
+            ("walk", self.walk),
+        ] {
+            refuse(
+                span.is_zero(),
+                key,
+                "longer than 0s: nothing answers in no time",
+            );
+        }
+        refuse(
+            self.walk < self.page,
+            "walk",
+            "no shorter than a single page may take",
+        );
+    }
+}
+
+impl CredentialConfig {
+    fn mistakes(&self, place: &str, mistakes: &mut Vec<Mistake>) {
+        let mut refuse = |wrong: bool, key: &str, message: &str| {
+            if wrong {
+                mistakes.push(Mistake::at(format!("{place}{key}"), message));
+            }
+        };
+        refuse(self.name.trim().is_empty(), ".name", "is empty");
+        refuse(
+            self.projects.is_empty(),
+            ".projects",
+            "is empty: write [\"*\"] for all",
+        );
+        let allowed = |text: &String| {
+            !text.is_empty()
+                && text
+                    .bytes()
+                    .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'*'))
+        };
+        let form = "a project id is 24 lower-case hexadecimal digits; `*` stands for any of them";
+        refuse(!self.projects.iter().all(allowed), ".projects", form);
+        match (&self.service_account, &self.api_key) {
+            (Some(account), None) => {
+                let given = (&account.client_secret_file, &account.client_secret);
+                let message =
+                    "give client_secret_file, or the secret in the environment, and not both";
+                refuse(!one_of(given), ".service_account", message);
+                let id = &account.client_id;
+                // A colon would end the id in Basic credentials, RFC 7617 section 2.
+                let plain = !id.is_empty() && id.bytes().all(|b| b.is_ascii_graphic() && b != b':');
+                refuse(
+                    !plain,
+                    ".service_account.client_id",
+                    "visible ASCII without a colon",
+                );
+            }
+            (None, Some(key)) => {
+                let given = (&key.private_key_file, &key.private_key);
+                let message = "give private_key_file, or the key in the environment, and not both";
+                refuse(!one_of(given), ".api_key", message);
+                let public = &key.public_key;
+                let plain = !public.is_empty() && public.bytes().all(|b| b.is_ascii_graphic());
+                refuse(!plain, ".api_key.public_key", "visible ASCII");
+            }
+            (None, None) => refuse(true, "", "give a service_account or an api_key"),
+            (Some(_), Some(_)) => {
+                refuse(true, "", "give a service_account or an api_key, not both");
+            }
+        }
+    }
+
+    fn identity(&self) -> Option<&str> {
+        let account = self.service_account.as_ref();
+        let key = self.api_key.as_ref();
+        let id = account.map(|account| account.client_id.as_str());
+        id.or_else(|| key.map(|key| key.public_key.as_str()))
+    }
+}
+
+fn one_of<A, B>(given: (&Option<A>, &Option<B>)) -> bool {
+    given.0.is_some() != given.1.is_some()
+}
+
+/// The base URL without anything behind its port; everything that is ever sent to Atlas begins with it.
+pub(crate) fn origin(text: &str) -> Result<Url, &'static str> {
+    let url = Url::parse(text).map_err(|_| "is no URL; write https://cloud.mongodb.com")?;
+    let bare = url.username().is_empty()
+        && url.password().is_none()
+        && url.path() == "/"
+        && url.query().is_none()
+        && url.fragment().is_none();
+    if !bare {
+        return Err("only a scheme, a host and a port: no path, query or user");
+    }
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if is_loopback(&url) => Ok(url),
+        _ => Err("must begin with https://; http:// is only for a loopback address"),
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let address: Result<std::net::IpAddr, _> = host.parse();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+fn proxy(text: &str) -> Result<(), &'static str> {
+    let url = Url::parse(text).map_err(|_| "is no URL; write http://egress.internal:3128")?;
+    if !matches!(url.scheme(), "http" | "https") {
+        Err("must begin with http:// or https://")
+    } else if !url.username().is_empty() || url.password().is_some() {
+        Err("must not hold a user or a password: a secret never stands in this file")
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Secret;
+
+    fn places(text: &str) -> Vec<String> {
+        let config: Config = toml::from_str(text).unwrap();
+        let mistakes = config.mistakes();
+        mistakes.into_iter().map(|mistake| mistake.place).collect()
+    }
+
+    const GOOD: &str = r#"
+        [[credentials]]
+        name = "platform"
+        projects = ["*"]
+        service_account = { client_id = "mdb_sa_id_0", client_secret_file = "x" }
+    "#;
+
+    #[test]
+    fn a_service_account_and_nothing_else_is_enough() {
+        assert_eq!(places(GOOD), [""; 0]);
+    }
+
+    #[test]
+    fn every_mistake_is_reported_with_its_place() {
+        let text = r#"
+            base_url = "http://cloud.mongodb.com"
+            proxy = "http://user:password@egress"
+            [limits]
+            share_percent = 0
+            reserve = 1200
+            walk = "1s"
+            [[credentials]]
+            name = ""
+            projects = []
+            [[credentials]]
+            name = "a"
+            projects = ["ABC"]
+            service_account = { client_id = "a:b" }
+            [[credentials]]
+            name = "a"
+            projects = ["*"]
+            api_key = { public_key = "k", private_key_file = "x", private_key = "y" }
+        "#;
+        assert_eq!(
+            places(text),
+            [
+                "atlas.base_url",
+                "atlas.proxy",
+                "atlas.limits.share_percent",
+                "atlas.limits.reserve",
+                "atlas.limits.refill_per_minute",
+                "atlas.limits.walk",
+                "atlas.credentials[0].name",
+                "atlas.credentials[0].projects",
+                "atlas.credentials[0]",
+                "atlas.credentials[1].projects",
+                "atlas.credentials[1].service_account",
+                "atlas.credentials[1].service_account.client_id",
+                "atlas.credentials[2].api_key",
+                "atlas.credentials[2].name",
+            ]
+        );
+        assert_eq!(places(""), ["atlas.credentials"]);
+        let twice = format!("{GOOD}{}", GOOD.replace("platform", "other"));
+        assert_eq!(places(&twice), ["atlas.credentials[1]"]);
+    }
+
+    #[test]
+    fn plain_http_is_for_loopback_addresses_only() {
+        for good in [
+            "https://cloud.mongodb.com",
+            "https://cloud.mongodb.com/",
+            "http://127.0.0.1:8080",
+            "http://[::1]:8080",
+            "http://localhost",
+        ] {
+            assert!(origin(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "http://cloud.mongodb.com",
+            "http://127.0.0.1.example.com",
+            "https://cloud.mongodb.com/api",
+            "https://cloud.mongodb.com/?x",
+            "https://user@cloud.mongodb.com",
+            "ftp://cloud.mongodb.com",
+            "cloud.mongodb.com",
+        ] {
+            assert!(origin(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_never_printed() {
+        let mut config: Config = toml::from_str(GOOD).unwrap();
+        let account = config.credentials[0].service_account.as_mut().unwrap();
+        account.client_secret = Some(Secret::new("mdb_sa_sk_canary".to_owned()));
+        assert!(!toml::to_string(&config).unwrap().contains("canary"));
+        assert!(!format!("{config:?}").contains("canary"));
+    }
+}

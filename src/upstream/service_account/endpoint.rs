@@ -1,0 +1,54 @@
+//! Atlas's OAuth endpoints: a form goes in, the answer comes out.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::HeaderValue;
+use http::Method;
+use http::header::ACCEPT;
+use http::header::AUTHORIZATION;
+use http::header::CONTENT_TYPE;
+
+use super::Account;
+use crate::secret::Secret;
+use crate::telemetry::metrics::upstream::Endpoint;
+use crate::upstream::transport::Answer;
+use crate::upstream::transport::Bounds;
+
+impl Account {
+    /// Posts a form with the account's id and secret; `None` if there was no answer.
+    pub(super) async fn post(
+        &self,
+        endpoint: Endpoint,
+        target: &str,
+        secret: &Secret,
+        body: String,
+    ) -> Option<Answer> {
+        let mut request = self.transport.request(Method::POST, target)?;
+        // The raw id and secret: Atlas does not undo the percent-encoding of RFC 6749, section 2.3.1.
+        let pair = STANDARD.encode(format!("{}:{}", self.client_id, secret.expose()));
+        let mut basic = HeaderValue::from_str(&format!("Basic {pair}")).ok()?;
+        basic.set_sensitive(true);
+        let headers = request.headers_mut();
+        headers.insert(AUTHORIZATION, basic);
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        let form = HeaderValue::from_static("application/x-www-form-urlencoded");
+        headers.insert(CONTENT_TYPE, form);
+        *request.body_mut() = Some(body.into());
+        let bounds = Bounds {
+            bytes: LARGEST_ANSWER,
+            time: self.time,
+        };
+        let began = self.clock.now().elapsed;
+        let answer = self.transport.send(request, bounds).await;
+        let took = self.clock.now().elapsed.saturating_sub(began);
+        let status = answer.as_ref().map_or(0, |answer| answer.status.as_u16());
+        self.metrics.called(endpoint, status, took.as_secs_f64());
+        answer.ok()
+    }
+}
+
+/// Where tokens are minted.
+pub(super) const TOKEN: &str = "/api/oauth/token";
+/// Where they are given back.
+pub(super) const REVOKE: &str = "/api/oauth/revoke";
+const LARGEST_ANSWER: u64 = 64 << 10;
