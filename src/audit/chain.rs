@@ -131,13 +131,14 @@ mod tests {
     use super::*;
     use crate::atlas::Timestamp;
     use crate::audit::record::Body;
+    use crate::audit::record::name;
 
     fn line(tip: &mut Tip) -> Vec<u8> {
         let mut out = Vec::new();
         Body::compose(
             Timestamp::from_seconds(1_786_327_595),
             "lookup",
-            |body| body.word("outcome", "answered"),
+            |body| body.word(name!("outcome"), "answered"),
             |body| seal(&mut out, body, tip),
         );
         out

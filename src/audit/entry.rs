@@ -14,6 +14,7 @@ use crate::identity::Caller;
 use super::Audit;
 use super::Unrecorded;
 use super::record::Body;
+use super::record::name;
 use super::record::room;
 
 /// One question that is being answered.
@@ -163,43 +164,43 @@ impl Entry {
     }
 
     fn write(&self, body: &mut Body<'_>, closing: &Closing<'_>) {
-        body.text("replica", &self.audit.0.replica, room::SHORT);
-        body.id_or_null("request_id", Some(&self.arrival.request_id));
+        body.text(name!("replica"), &self.audit.0.replica, room::SHORT);
+        body.id_or_null(name!("request_id"), Some(&self.arrival.request_id));
         if let Some(id) = &self.arrival.caller_request_id {
-            body.bytes("caller_request_id", id, room::SHORT);
+            body.bytes(name!("caller_request_id"), id, room::SHORT);
         }
-        body.word("outcome", closing.outcome.word());
+        body.word(name!("outcome"), closing.outcome.word());
         body.number_or_null(
-            "status",
+            name!("status"),
             (closing.status > 0).then(|| closing.status.into()),
         );
-        body.text_or_null("error_code", closing.error_code, room::SHORT);
+        body.text_or_null(name!("error_code"), closing.error_code, room::SHORT);
         if let Some(reason) = closing.reason {
-            body.text("reason", reason, room::SHORT);
+            body.text(name!("reason"), reason, room::SHORT);
         }
         write_caller(body, self.caller.as_deref());
-        body.text_or_null("rule", self.rule.as_deref(), room::NAME);
-        body.peer("peer", &self.arrival.peer);
+        body.text_or_null(name!("rule"), self.rule.as_deref(), room::NAME);
+        body.peer(name!("peer"), &self.arrival.peer);
         match &self.asked {
             Asked::Question(question) => write_question(body, question),
             Asked::Nothing | Asked::Path(_) => {
-                body.null("group_id");
-                body.null("username");
+                body.null(name!("group_id"));
+                body.null(name!("username"));
             }
         }
         if let Asked::Path(path) = &self.asked {
-            body.bytes("path", path, room::PATH);
+            body.bytes(name!("path"), path, room::PATH);
         }
-        body.word("cache", closing.cache.word());
+        body.word(name!("cache"), closing.cache.word());
         if closing.cache == CacheUse::Stale {
-            body.truth("stale");
+            body.truth(name!("stale"));
         }
-        body.id_or_null("fill_id", closing.fill_id.as_ref());
-        body.number_or_null("age_ms", closing.age.map(millis));
-        body.number_or_null("certificates", closing.certificates);
-        body.number("upstream_calls", closing.upstream_calls.into());
+        body.id_or_null(name!("fill_id"), closing.fill_id.as_ref());
+        body.number_or_null(name!("age_ms"), closing.age.map(millis));
+        body.number_or_null(name!("certificates"), closing.certificates);
+        body.number(name!("upstream_calls"), closing.upstream_calls.into());
         let duration = closing.now.elapsed.saturating_sub(self.arrival.at.elapsed);
-        body.number("duration_us", micros(duration));
+        body.number(name!("duration_us"), micros(duration));
     }
 }
 
@@ -265,17 +266,26 @@ impl CacheUse {
 }
 
 pub(super) fn write_caller(body: &mut Body<'_>, caller: Option<&Caller>) {
-    body.text_or_null("subject", caller.map(|it| &*it.subject), room::SUBJECT);
-    body.text_or_null("issuer", caller.map(|it| &*it.issuer), room::ISSUER);
+    body.text_or_null(
+        name!("subject"),
+        caller.map(|it| &*it.subject),
+        room::SUBJECT,
+    );
+    body.text_or_null(name!("issuer"), caller.map(|it| &*it.issuer), room::ISSUER);
     let client_id = caller.and_then(|it| it.client_id.as_deref());
-    body.text_or_null("client_id", client_id, room::NAME);
+    body.text_or_null(name!("client_id"), client_id, room::NAME);
     let token_id = caller.and_then(|it| it.token_id.as_deref());
-    body.text_or_null("token_id", token_id, room::NAME);
+    body.text_or_null(name!("token_id"), token_id, room::NAME);
 }
 
 pub(super) fn write_question(body: &mut Body<'_>, question: &Question) {
-    body.text("group_id", question.project.as_str(), room::SHORT);
-    body.text("username", question.username.as_str(), room::USERNAME);
+    // Hexadecimal digits.
+    body.word(name!("group_id"), question.project.as_str());
+    body.text(
+        name!("username"),
+        question.username.as_str(),
+        room::USERNAME,
+    );
 }
 
 fn millis(span: Duration) -> u64 {

@@ -14,6 +14,7 @@ use super::entry::micros;
 use super::entry::write_caller;
 use super::entry::write_question;
 use super::record::Body;
+use super::record::name;
 use super::record::room;
 
 /// One fetch from Atlas, whoever waited for it.
@@ -85,34 +86,34 @@ pub enum AdminAction {
 
 impl FetchRecord<'_> {
     pub(super) fn write(&self, body: &mut Body<'_>) {
-        body.word("outcome", self.outcome.word());
-        body.number_or_null("status", self.status.map(u64::from));
-        body.text_or_null("error_code", self.error_code, room::SHORT);
-        body.text("credential", self.credential, room::NAME);
+        body.word(name!("outcome"), self.outcome.word());
+        body.number_or_null(name!("status"), self.status.map(u64::from));
+        body.text_or_null(name!("error_code"), self.error_code, room::SHORT);
+        body.text(name!("credential"), self.credential, room::NAME);
         write_question(body, self.question);
-        body.id_or_null("fill_id", Some(&self.fill_id));
-        body.number_or_null("certificates", self.certificates);
-        body.number("pages", self.pages.into());
-        body.number("upstream_calls", self.upstream_calls.into());
-        body.number("duration_us", micros(self.duration));
+        body.id_or_null(name!("fill_id"), Some(&self.fill_id));
+        body.number_or_null(name!("certificates"), self.certificates);
+        body.number(name!("pages"), self.pages.into());
+        body.number(name!("upstream_calls"), self.upstream_calls.into());
+        body.number(name!("duration_us"), micros(self.duration));
     }
 }
 
 impl AdminRecord<'_> {
     pub(super) fn write(&self, body: &mut Body<'_>) {
-        body.id_or_null("request_id", self.request_id.as_ref());
-        body.word("action", self.action.word());
-        body.word("outcome", self.outcome.word());
-        body.number_or_null("status", self.status.map(u64::from));
+        body.id_or_null(name!("request_id"), self.request_id.as_ref());
+        body.word(name!("action"), self.action.word());
+        body.word(name!("outcome"), self.outcome.word());
+        body.number_or_null(name!("status"), self.status.map(u64::from));
         write_caller(body, self.caller);
-        body.text_or_null("rule", self.rule, room::NAME);
+        body.text_or_null(name!("rule"), self.rule, room::NAME);
         match &self.peer {
-            Some(peer) => body.peer("peer", peer),
-            None => body.null("peer"),
+            Some(peer) => body.peer(name!("peer"), peer),
+            None => body.null(name!("peer")),
         }
-        body.text_or_null("group_id", self.group_id, room::SHORT);
-        body.text_or_null("username", self.username, room::USERNAME);
-        body.number_or_null("entries", self.entries);
+        body.text_or_null(name!("group_id"), self.group_id, room::SHORT);
+        body.text_or_null(name!("username"), self.username, room::USERNAME);
+        body.number_or_null(name!("entries"), self.entries);
     }
 }
 

@@ -28,6 +28,7 @@ use super::journal::Journal;
 use super::journal::Parts;
 use super::keeper::Keeper;
 use super::record::Body;
+use super::record::name;
 use super::record::room;
 use super::repair;
 use super::sink::Sink;
@@ -211,10 +212,10 @@ fn started(replica: &str, torn: u64, now: Moment) -> Bodies {
         now.wall,
         "admin",
         |body| {
-            body.text("replica", replica, room::SHORT);
-            body.word("action", "started");
-            body.text("version", env!("CARGO_PKG_VERSION"), room::SHORT);
-            body.number("torn_bytes", torn);
+            body.text(name!("replica"), replica, room::SHORT);
+            body.word(name!("action"), "started");
+            body.text(name!("version"), env!("CARGO_PKG_VERSION"), room::SHORT);
+            body.number(name!("torn_bytes"), torn);
         },
         |body| bodies.push(body),
     );

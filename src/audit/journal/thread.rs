@@ -15,6 +15,7 @@ use crate::audit::heads;
 use crate::audit::health::Trouble;
 use crate::audit::queue::Batch;
 use crate::audit::record::Body;
+use crate::audit::record::name;
 use crate::audit::record::room;
 use crate::audit::sink::Parcel;
 use crate::audit::writer::Bodies;
@@ -142,9 +143,9 @@ impl Journal {
             now.wall,
             "admin",
             |body| {
-                body.text("replica", &self.replica, room::SHORT);
-                body.word("action", "recovered");
-                body.number("unrecorded", missing);
+                body.text(name!("replica"), &self.replica, room::SHORT);
+                body.word(name!("action"), "recovered");
+                body.number(name!("unrecorded"), missing);
             },
             |body| note.push(body),
         );
