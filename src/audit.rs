@@ -42,6 +42,7 @@ pub use heads::HeadVerifier;
 use self::journal::Journal;
 use self::journal::Order;
 use self::record::Body;
+use self::record::name;
 use self::record::room;
 
 mod entry;
@@ -151,7 +152,7 @@ impl Audit {
             fetch.now.wall,
             "fetch",
             |body| {
-                body.text("replica", &self.0.replica, room::SHORT);
+                body.text(name!("replica"), &self.0.replica, room::SHORT);
                 fetch.write(body);
             },
             |body| self.0.journal.leave(body, fetch.now),
@@ -164,7 +165,7 @@ impl Audit {
             admin.now.wall,
             "admin",
             |body| {
-                body.text("replica", &self.0.replica, room::SHORT);
+                body.text(name!("replica"), &self.0.replica, room::SHORT);
                 admin.write(body);
             },
             |body| self.0.journal.submit(body, admin.now),

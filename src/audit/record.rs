@@ -33,10 +33,13 @@ pub(super) mod room {
 }
 
 /// A member's name as it stands in a line, with what is around it: one append instead of three, and of a
-/// length that the compiler knows.
+/// length that the compiler knows. Made by `name!` alone.
+#[derive(Clone, Copy)]
+pub(super) struct Name(pub(super) &'static str);
+
 macro_rules! name {
     ($name:literal) => {
-        concat!(",\"", $name, "\":")
+        crate::audit::record::Name(concat!(",\"", $name, "\":"))
     };
 }
 pub(super) use name;
@@ -66,8 +69,8 @@ impl Body<'_> {
     /// A text from outside, or one that configuration gave: escaped, and cut if it needs more than
     /// `room` bytes.
     #[inline]
-    pub(super) fn text(&mut self, name: &'static str, value: &str, room: usize) {
-        self.append(name);
+    pub(super) fn text(&mut self, name: Name, value: &str, room: usize) {
+        self.append(name.0);
         self.0.push(b'"');
         let whole = escape(self.0, value, room);
         self.0.push(b'"');
@@ -78,7 +81,7 @@ impl Body<'_> {
 
     /// A text that may be absent.
     #[inline]
-    pub(super) fn text_or_null(&mut self, name: &'static str, value: Option<&str>, room: usize) {
+    pub(super) fn text_or_null(&mut self, name: Name, value: Option<&str>, room: usize) {
         match value {
             Some(value) => self.text(name, value, room),
             None => self.null(name),
@@ -86,11 +89,11 @@ impl Body<'_> {
     }
 
     /// Bytes that should be text: as text if they are UTF-8, else in hexadecimal and flagged.
-    pub(super) fn bytes(&mut self, name: &'static str, value: &[u8], room: usize) {
+    pub(super) fn bytes(&mut self, name: Name, value: &[u8], room: usize) {
         if let Ok(text) = str::from_utf8(value) {
             return self.text(name, text, room);
         }
-        self.append(name);
+        self.append(name.0);
         self.0.push(b'"');
         let shown = value.get(..room / 2).unwrap_or(value);
         push_hex(self.0, shown);
@@ -103,8 +106,8 @@ impl Body<'_> {
 
     /// One of our own words, or a text that was checked to be as plain as one.
     #[inline]
-    pub(super) fn word(&mut self, name: &'static str, value: &str) {
-        self.append(name);
+    pub(super) fn word(&mut self, name: Name, value: &str) {
+        self.append(name.0);
         self.0.push(b'"');
         self.append(value);
         self.0.push(b'"');
@@ -112,14 +115,14 @@ impl Body<'_> {
 
     /// A whole number.
     #[inline]
-    pub(super) fn number(&mut self, name: &'static str, value: u64) {
-        self.append(name);
+    pub(super) fn number(&mut self, name: Name, value: u64) {
+        self.append(name.0);
         push_number(self.0, value);
     }
 
     /// A number that may be absent.
     #[inline]
-    pub(super) fn number_or_null(&mut self, name: &'static str, value: Option<u64>) {
+    pub(super) fn number_or_null(&mut self, name: Name, value: Option<u64>) {
         match value {
             Some(value) => self.number(name, value),
             None => self.null(name),
@@ -128,10 +131,10 @@ impl Body<'_> {
 
     /// An id that may be absent.
     #[inline]
-    pub(super) fn id_or_null(&mut self, name: &'static str, value: Option<&Uuid>) {
+    pub(super) fn id_or_null(&mut self, name: Name, value: Option<&Uuid>) {
         match value {
             Some(value) => {
-                self.append(name);
+                self.append(name.0);
                 let mut text = [b'"'; 38];
                 if let Some(inside) = text.get_mut(1..37) {
                     value.hyphenated().encode_lower(inside);
@@ -144,21 +147,21 @@ impl Body<'_> {
 
     /// An address and its port.
     #[inline]
-    pub(super) fn peer(&mut self, name: &'static str, value: &SocketAddr) {
-        self.append(name);
+    pub(super) fn peer(&mut self, name: Name, value: &SocketAddr) {
+        self.append(name.0);
         push_address(self.0, value);
     }
 
     /// `true`; absent otherwise.
-    pub(super) fn truth(&mut self, name: &'static str) {
-        self.append(name);
+    pub(super) fn truth(&mut self, name: Name) {
+        self.append(name.0);
         self.append("true");
     }
 
     /// A member without a value.
     #[inline]
-    pub(super) fn null(&mut self, name: &'static str) {
-        self.append(name);
+    pub(super) fn null(&mut self, name: Name) {
+        self.append(name.0);
         self.append("null");
     }
 
@@ -169,8 +172,8 @@ impl Body<'_> {
 
     /// A member that says something of the member `name`.
     #[cold]
-    fn flag(&mut self, name: &'static str, rest: &'static str) {
-        self.append(name.strip_suffix("\":").unwrap_or(name));
+    fn flag(&mut self, name: Name, rest: &'static str) {
+        self.append(name.0.strip_suffix("\":").unwrap_or(name.0));
         self.append(rest);
     }
 }
