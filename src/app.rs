@@ -146,10 +146,13 @@ impl App {
             clock: clock.clone(),
             stop: stop.callers.clone(),
             metrics: metrics.lookups,
+            refusals: metrics.connections,
+            bodies: false,
         };
         let for_operators = Acceptor {
             tls: None,
             stop: stop.operators.clone(),
+            bodies: true,
             ..acceptor.clone()
         };
         let keepers = keep(&gateway, &stop.keepers);

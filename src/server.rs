@@ -17,6 +17,8 @@ pub mod accept;
 pub mod admin;
 pub mod body;
 pub mod door;
+pub mod guard;
+pub mod head;
 pub mod layers;
 pub mod links;
 pub mod negotiation;
@@ -60,11 +62,14 @@ pub struct Limits {
     pub first_byte: Duration,
     /// How many headers a request may have.
     pub headers: usize,
-    /// How long a request's head may take, and how long a connection may be idle.
+    /// How long a request's head may take, from its first byte to its last.
     #[serde(with = "settings::duration")]
     pub head: Duration,
     /// How large a request's head may be.
     pub head_size: Size,
+    /// How long a connection may wait for its next request.
+    #[serde(with = "settings::duration")]
+    pub idle: Duration,
     /// Requests at a time, in all.
     pub in_flight: usize,
     /// How long a request may take from its head to its answer.
@@ -100,8 +105,9 @@ impl Default for Limits {
             drain_lead: Duration::from_secs(5),
             first_byte: Duration::from_secs(5),
             headers: 64,
-            head: Duration::from_mins(1),
+            head: Duration::from_secs(5),
             head_size: Size::kibibytes(16),
+            idle: Duration::from_mins(1),
             in_flight: 10_000,
             request: Duration::from_secs(15),
             streams: 100,
@@ -130,6 +136,7 @@ impl Config {
             ("first_byte", limits.first_byte.is_zero()),
             ("headers", limits.headers == 0),
             ("head", limits.head.is_zero()),
+            ("idle", limits.idle.is_zero()),
             ("in_flight", limits.in_flight == 0),
             ("request", limits.request.is_zero()),
             ("streams", limits.streams == 0),

@@ -36,11 +36,14 @@ use tracing::warn;
 
 use super::Bound;
 use super::Limits;
+use super::guard::Guarded;
+use super::head::Bounds;
 use super::layers;
 use super::layers::Handler;
 use super::timer::ClockTimer;
 use super::tls::Tls;
 use crate::clock::Clock;
+use crate::telemetry::metrics::connections::ConnectionMetrics;
 use crate::telemetry::metrics::lookups::LookupMetrics;
 
 /// What every connection of one listener shares.
@@ -56,6 +59,10 @@ pub struct Acceptor {
     pub stop: CancellationToken,
     /// Counts connections.
     pub metrics: LookupMetrics,
+    /// Counts those that are refused.
+    pub refusals: ConnectionMetrics,
+    /// Whether requests may have bodies.
+    pub bodies: bool,
 }
 
 /// Who is at the other end of a connection.
@@ -158,30 +165,44 @@ impl Acceptor {
     {
         let guess = self
             .clock
-            .timeout(self.limits.first_byte, guess(&mut stream));
+            .timeout(self.limits.first_byte, guess(&mut stream, &self.clock));
         let Some(guess) = guess.await.map_err(io::Error::other)?? else {
             return Ok(());
         };
-        let io = TokioIo::new(Replayed {
-            first: guess.read,
-            stream,
-        });
         let service = TowerToHyperService::new(layers::stack(handler, peer));
         let timer = ClockTimer::new(self.clock.clone());
         match guess.protocol {
             Protocol::Http1 => {
                 let size = usize::try_from(self.limits.head_size.0).unwrap_or(usize::MAX);
+                let bounds = Bounds {
+                    size,
+                    headers: self.limits.headers,
+                    bodies: self.bodies,
+                };
+                let io = TokioIo::new(Guarded::new(
+                    stream,
+                    guess.read,
+                    guess.since,
+                    (bounds, self.limits.head),
+                    self.clock.clone(),
+                    self.refusals.clone(),
+                ));
                 let mut builder = http1::Builder::new();
                 builder
                     .timer(timer)
-                    .header_read_timeout(self.limits.head)
+                    .header_read_timeout(self.limits.idle)
                     .max_headers(self.limits.headers)
                     .max_header_size(size)
-                    .max_buf_size(size.max(SMALLEST_BUFFER))
-                    .pipeline_flush(true);
+                    // Not `pipeline_flush`: with more requests behind it, the answer that closes the
+                    // connection would never be sent.
+                    .max_buf_size(size.max(SMALLEST_BUFFER));
                 self.finish(builder.serve_connection(io, service)).await
             }
             Protocol::Http2 => {
+                let io = TokioIo::new(Replayed {
+                    first: guess.read.freeze(),
+                    stream,
+                });
                 let mut builder = http2::Builder::new(TokioExecutor::new());
                 builder
                     .timer(timer)
@@ -255,16 +276,20 @@ enum Protocol {
 struct Guess {
     protocol: Protocol,
     /// What was read to make the guess.
-    read: Bytes,
+    read: BytesMut,
+    /// When the first of it came.
+    since: Duration,
 }
 
 /// Reads until the bytes cannot be, or are, HTTP/2's preface; `None` if nothing comes at all.
-async fn guess(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Guess>> {
+async fn guess(stream: &mut (impl AsyncRead + Unpin), clock: &Clock) -> io::Result<Option<Guess>> {
     let mut read = BytesMut::with_capacity(FIRST_READ);
+    let mut since = None;
     loop {
         if stream.read_buf(&mut read).await? == 0 && read.is_empty() {
             return Ok(None);
         }
+        let since = *since.get_or_insert_with(|| clock.now().elapsed);
         let common = read
             .iter()
             .zip(PREFACE)
@@ -279,7 +304,8 @@ async fn guess(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Guess
         };
         return Ok(Some(Guess {
             protocol,
-            read: read.freeze(),
+            read,
+            since,
         }));
     }
 }

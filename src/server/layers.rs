@@ -22,6 +22,7 @@ use tower::service_fn;
 use tower_http::sensitive_headers::SetSensitiveRequestHeadersLayer;
 
 use super::accept::Peer;
+use super::head::Fault;
 use super::response;
 
 /// The body of every answer.
@@ -53,6 +54,10 @@ pub fn stack<H: Handler>(
         .service(service_fn(move |request: Request<Incoming>| {
             let handler = Arc::clone(&handler);
             async move {
+                // The guard of the connection has refused what this request stands in for.
+                if let Some(fault) = Fault::behind(&request) {
+                    return Ok(response::refused_head(fault));
+                }
                 let outcome = AssertUnwindSafe(handler.handle(request, peer))
                     .catch_unwind()
                     .await;

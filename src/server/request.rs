@@ -173,6 +173,10 @@ fn target(parts: &Parts) -> Result<&str, BadRequest> {
     if parts.method == Method::CONNECT {
         return Err(BadRequest::Connect);
     }
+    // RFC 9110, section 9.3.7: it asks about the server, not about a resource.
+    if parts.method == Method::OPTIONS && parts.uri == "*" {
+        return Err(BadRequest::Method);
+    }
     let target = parts
         .uri
         .path_and_query()

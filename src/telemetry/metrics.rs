@@ -5,6 +5,7 @@
 
 pub mod audit;
 pub mod cache;
+pub mod connections;
 pub mod identity;
 pub mod lookups;
 mod process;
@@ -22,6 +23,8 @@ pub struct Metrics {
     pub audit: audit::AuditMetrics,
     /// What the cache counts.
     pub cache: cache::CacheMetrics,
+    /// What is counted of connections.
+    pub connections: connections::ConnectionMetrics,
     /// What identity counts.
     pub identity: identity::IdentityMetrics,
     /// What is counted per lookup and per connection.
@@ -41,6 +44,7 @@ impl Metrics {
         let metrics = Self {
             audit: audit::AuditMetrics::register(&mut registry),
             cache: cache::CacheMetrics::register(&mut registry),
+            connections: connections::ConnectionMetrics::register(&mut registry),
             identity: identity::IdentityMetrics::register(&mut registry),
             lookups: lookups::LookupMetrics::register(&mut registry),
             upstream: upstream::UpstreamMetrics::register(&mut registry),

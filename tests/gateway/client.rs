@@ -96,6 +96,16 @@ impl Connection {
         reply
     }
 
+    /// Sends no more.
+    pub(crate) async fn finish(&mut self) {
+        let _ = self.stream.shutdown().await;
+    }
+
+    /// Whether something has come that was not read yet, if only the end.
+    pub(crate) fn has_something(&mut self) -> bool {
+        self.stream.try_read_buf(&mut self.read).is_ok()
+    }
+
     /// Whether the other side has closed and nothing is left to read.
     pub(crate) async fn is_closed(&mut self) -> bool {
         self.read.is_empty() && !self.more().await

@@ -30,6 +30,7 @@ mod errors;
 mod forms;
 mod house;
 mod identity;
+mod http1;
 mod lookups;
 mod operators;
 mod requests;

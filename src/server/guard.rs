@@ -1,0 +1,331 @@
+//! A caller's bytes go in; to hyper go only whole, well-formed heads.
+//!
+//! Each head is [scanned](super::head) where it lies in hyper's own buffer, so the usual request, which
+//! arrives in one piece, is neither copied nor costs a system call more. The beginning of a head is kept
+//! here until the rest has come, which has to be soon.
+//!
+//! A refused head is replaced by a [stand-in](Fault::stand_in), so that hyper answers what came before
+//! it, then says why in its turn, and closes. What follows a refused head is never read as a request: it
+//! is only thrown away, so that the caller's kernel does not discard our answer because of a reset.
+
+use std::future::Future;
+use std::io;
+use std::mem;
+use std::pin::Pin;
+use std::task::Context;
+use std::task::Poll;
+use std::task::ready;
+use std::time::Duration;
+
+use bytes::Buf;
+use bytes::BytesMut;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
+use tokio::io::ReadBuf;
+
+use super::head::Bounds;
+use super::head::Fault;
+use super::head::Next;
+use super::head::Progress;
+use super::head::Scan;
+use crate::clock::Clock;
+use crate::telemetry::metrics::connections::ConnectionMetrics;
+
+/// A stream of which only well-formed requests come out.
+pub struct Guarded<S> {
+    stream: S,
+    bounds: Bounds,
+    /// How long a head may take from its first byte.
+    patience: Duration,
+    clock: Clock,
+    refusals: ConnectionMetrics,
+    scan: Scan,
+    expects: Expects,
+    /// What was read and not passed on, and how much of it may be.
+    held: BytesMut,
+    passable: usize,
+    deadline: Option<Deadline>,
+    linger: Option<Linger>,
+}
+
+/// What the next byte belongs to.
+#[derive(Clone, Copy)]
+enum Expects {
+    Head,
+    Body(u64),
+    Nothing,
+}
+
+/// What became of some bytes.
+struct Examined {
+    /// How many may be passed on.
+    passable: usize,
+    fault: Option<Fault>,
+}
+
+struct Linger {
+    deadline: Deadline,
+    left: usize,
+}
+
+type Deadline = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl<S> Guarded<S> {
+    /// A guard of `stream`, of which `read` was read already, the first byte of it at `since`.
+    pub fn new(
+        stream: S,
+        read: BytesMut,
+        since: Duration,
+        limits: (Bounds, Duration),
+        clock: Clock,
+        refusals: ConnectionMetrics,
+    ) -> Self {
+        let (bounds, patience) = limits;
+        let mut guarded = Self {
+            stream,
+            bounds,
+            patience,
+            clock,
+            refusals,
+            scan: Scan::default(),
+            expects: Expects::Head,
+            held: read,
+            passable: 0,
+            deadline: None,
+            linger: None,
+        };
+        guarded.examine_held(since);
+        guarded
+    }
+
+    /// Scans what is held, from where the scan stopped.
+    fn examine_held(&mut self, since: Duration) {
+        let mut held = mem::take(&mut self.held);
+        let examined = self.examine(&held);
+        self.passable = examined.passable;
+        match (examined.fault, self.expects) {
+            (Some(_), _) | (None, Expects::Nothing) => held.truncate(self.passable),
+            (None, Expects::Head | Expects::Body(_)) => {}
+        }
+        self.held = held;
+        self.settle(examined.fault, since);
+    }
+
+    /// Puts a stand-in behind what may be passed on, or waits for the rest of what may not yet.
+    fn settle(&mut self, fault: Option<Fault>, since: Duration) {
+        if let Some(fault) = fault {
+            self.refusals.refused(fault.name());
+            self.held.extend_from_slice(fault.stand_in());
+            self.passable = self.held.len();
+            self.deadline = None;
+        } else if self.held.len() > self.passable && self.deadline.is_none() {
+            let (clock, due) = (self.clock.clone(), since.saturating_add(self.patience));
+            self.deadline = Some(Box::pin(async move { clock.sleep_until(due).await }));
+        }
+    }
+
+    fn examine(&mut self, bytes: &[u8]) -> Examined {
+        let mut passable = 0;
+        let fault = loop {
+            let rest = bytes.get(passable..).unwrap_or_default();
+            if rest.is_empty() {
+                break None;
+            }
+            match self.expects {
+                Expects::Body(left) => {
+                    let count = usize::try_from(left).unwrap_or(usize::MAX).min(rest.len());
+                    passable += count;
+                    self.expects = following(left - u64::try_from(count).unwrap_or(left));
+                }
+                Expects::Head => match self.scan.advance(rest, self.bounds) {
+                    Progress::Partial => break None,
+                    Progress::Whole { length, next } => {
+                        passable += length;
+                        self.scan = Scan::default();
+                        self.deadline = None;
+                        self.expects = match next {
+                            Next::Head(body) => following(body),
+                            Next::Nothing => Expects::Nothing,
+                        };
+                    }
+                    Progress::Bad(fault) => {
+                        self.expects = Expects::Nothing;
+                        break Some(fault);
+                    }
+                },
+                Expects::Nothing => break None,
+            }
+        };
+        Examined { passable, fault }
+    }
+
+    fn pass_on(&mut self, buffer: &mut ReadBuf<'_>) {
+        let count = self.passable.min(buffer.remaining());
+        buffer.put_slice(self.held.get(..count).unwrap_or_default());
+        self.held.advance(count);
+        self.passable -= count;
+        if self.held.is_empty() {
+            // A connection that waits for its next request keeps no memory for it.
+            self.held = BytesMut::new();
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> Guarded<S> {
+    /// Reads bytes of which none are held yet. `true` if some of them, or the end, can be passed on.
+    fn poll_fresh(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<bool>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        let read = buffer.filled().get(before..).unwrap_or_default();
+        if read.is_empty() {
+            return Poll::Ready(Ok(true));
+        }
+        let count = read.len();
+        let examined = self.examine(read);
+        if examined.passable == count {
+            return Poll::Ready(Ok(true));
+        }
+        if examined.fault.is_none() && !matches!(self.expects, Expects::Nothing) {
+            let rest = read.get(examined.passable..).unwrap_or_default();
+            self.held.extend_from_slice(rest);
+        }
+        buffer.set_filled(before + examined.passable);
+        let now = self.clock.now().elapsed;
+        self.settle(examined.fault, now);
+        Poll::Ready(Ok(examined.passable > 0))
+    }
+
+    /// Reads more of a head whose beginning is held. `true` at the end of the stream.
+    fn poll_rest(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<bool>> {
+        let before = buffer.filled().len();
+        // hyper's buffer is borrowed for it, so that none has to be made ready here.
+        match Pin::new(&mut self.stream).poll_read(context, buffer) {
+            Poll::Ready(done) => done?,
+            Poll::Pending => {
+                let deadline = self.deadline.as_mut();
+                if deadline.is_some_and(|deadline| deadline.as_mut().poll(context).is_ready()) {
+                    self.expects = Expects::Nothing;
+                    self.held.clear();
+                    self.settle(Some(Fault::Timeout), Duration::ZERO);
+                    return Poll::Ready(Ok(false));
+                }
+                return Poll::Pending;
+            }
+        }
+        let read = buffer.filled().get(before..).unwrap_or_default();
+        if read.is_empty() {
+            return Poll::Ready(Ok(true));
+        }
+        self.held.extend_from_slice(read);
+        buffer.set_filled(before);
+        let now = self.clock.now().elapsed;
+        self.examine_held(now);
+        Poll::Ready(Ok(false))
+    }
+
+    /// Throws away what still comes, until the caller has closed too: bytes that nobody reads would
+    /// make the kernel answer with a reset, and the reset would overtake our last answer.
+    fn poll_linger(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let clock = &self.clock;
+        let linger = self.linger.get_or_insert_with(|| {
+            let (clock, due) = (clock.clone(), clock.now().elapsed + LINGER);
+            Linger {
+                deadline: Box::pin(async move { clock.sleep_until(due).await }),
+                left: MOST_THROWN_AWAY,
+            }
+        });
+        let mut thrown_away = [0; 4_096];
+        loop {
+            let mut buffer = ReadBuf::new(&mut thrown_away);
+            match Pin::new(&mut self.stream).poll_read(context, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() && linger.left > 0 => {
+                    linger.left = linger.left.saturating_sub(buffer.filled().len());
+                }
+                Poll::Ready(_) => return Poll::Ready(()),
+                Poll::Pending => return linger.deadline.as_mut().poll(context),
+            }
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            if self.passable > 0 {
+                self.pass_on(buffer);
+                return Poll::Ready(Ok(()));
+            }
+            let can_pass = match self.expects {
+                // The answer to the last request closes the connection, whatever else comes.
+                Expects::Nothing => return Poll::Pending,
+                Expects::Head | Expects::Body(_) if self.held.is_empty() => {
+                    ready!(self.poll_fresh(context, buffer))?
+                }
+                Expects::Head | Expects::Body(_) => ready!(self.poll_rest(context, buffer))?,
+            };
+            if can_pass {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, buffer)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.linger.is_none() {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
+        }
+        match self.expects {
+            Expects::Nothing => self.poll_linger(context).map(Ok),
+            Expects::Head | Expects::Body(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, buffers)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+fn following(body: u64) -> Expects {
+    if body > 0 {
+        Expects::Body(body)
+    } else {
+        Expects::Head
+    }
+}
+
+/// How long the caller may take to close after us, and how much it may still send.
+const LINGER: Duration = Duration::from_secs(2);
+const MOST_THROWN_AWAY: usize = 4 << 20;

@@ -1,0 +1,404 @@
+//! The bytes of an HTTP/1 request's head go in, as they arrive; where it ends, or what is wrong with it,
+//! comes out.
+//!
+//! hyper forgives what cannot be seen afterwards: a bare line feed, `Content-Length` beside
+//! `Transfer-Encoding`, one length twice, `identity, chunked`. Whoever forgives something else than the
+//! proxy in front of it can be made to read another request than the proxy did (request smuggling), so
+//! here nothing is forgiven: what RFC 9112 does not allow ends the connection.
+//!
+//! Each byte is looked at once, nothing is copied and nothing is allocated.
+
+use memchr::memchr;
+
+#[cfg(test)]
+mod tests;
+
+/// What bounds a head.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Bytes, the empty line included.
+    pub size: usize,
+    /// Header lines.
+    pub headers: usize,
+    /// Whether a request may have a body that is read: operators' may, callers' may not.
+    pub bodies: bool,
+}
+
+/// How far a head has been read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// It is refused.
+    Bad(Fault),
+    /// So far it is well-formed.
+    Partial,
+    /// It is whole and well-formed.
+    Whole {
+        /// How many bytes it has.
+        length: usize,
+        /// What comes behind it.
+        next: Next,
+    },
+}
+
+/// What comes behind a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Another head, after this many bytes of body.
+    Head(u64),
+    /// Nothing that may be read as a request.
+    Nothing,
+}
+
+/// Why a head is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// `Content-Length` that is no number, is repeated, or stands beside `Transfer-Encoding`.
+    #[error("a request has at most one length of its body, a whole number")]
+    BodyLength,
+    /// Lines that do not end in CR LF, or control characters within them.
+    #[error("each line of a request's head ends with CR LF and holds no other control character")]
+    ControlCharacter,
+    /// A header line that is no `name: value`.
+    #[error("a header line is a name, a colon and a value")]
+    HeaderLine,
+    /// A first line that is no `METHOD target HTTP/1.1`.
+    #[error("a request begins with a method, a target and HTTP/1.1, one space between each")]
+    RequestLine,
+    /// A target with bytes that no target has.
+    #[error("the request target is not a path")]
+    Target,
+    /// A target that fills the whole head.
+    #[error("the request target is too long")]
+    TargetTooLong,
+    /// It did not come in time.
+    #[error("the request's head did not arrive in time")]
+    Timeout,
+    /// Too many bytes.
+    #[error("the request's headers are too large")]
+    TooLarge,
+    /// Too many lines.
+    #[error("the request has too many headers")]
+    TooMany,
+    /// `Transfer-Encoding` other than one plain `chunked`.
+    #[error("a transfer encoding is not taken here")]
+    TransferEncoding,
+}
+
+/// The reading of one head, which may come in pieces.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Scan {
+    /// Where the line begins that has not ended yet.
+    line: usize,
+    /// Up to where its end has been looked for.
+    searched: usize,
+    /// The first line, once it has been read.
+    request: Option<RequestLine>,
+    /// Whether an empty line came before it.
+    led_by_empty_line: bool,
+    headers: usize,
+    length: Option<u64>,
+    chunked: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct RequestLine {
+    is_connect: bool,
+    is_http_1_0: bool,
+}
+
+impl Scan {
+    /// Goes on reading. `head` begins where the head begins, at each call with more bytes.
+    pub fn advance(&mut self, head: &[u8], bounds: Bounds) -> Progress {
+        match self.read(head, bounds) {
+            Ok(progress) => progress,
+            Err(fault) => Progress::Bad(fault),
+        }
+    }
+
+    fn read(&mut self, head: &[u8], bounds: Bounds) -> Result<Progress, Fault> {
+        loop {
+            let unsearched = head.get(self.searched..).unwrap_or_default();
+            let Some(end) = memchr(b'\n', unsearched) else {
+                self.searched = head.len();
+                return self.unfinished(head, bounds);
+            };
+            let end = self.searched + end;
+            let line = head.get(self.line..end).unwrap_or_default();
+            self.line = end + 1;
+            self.searched = end + 1;
+            if self.line > bounds.size {
+                return Err(self.oversized(line));
+            }
+            let line = line.strip_suffix(b"\r").ok_or(Fault::ControlCharacter)?;
+            match (line.is_empty(), self.request) {
+                (false, Some(_)) => self.header(line, bounds)?,
+                (false, None) => self.request = Some(request_line(line)?),
+                (true, Some(request)) => return self.whole(request, bounds),
+                // RFC 9112, section 2.2: a server should ignore at least one of them.
+                (true, None) if !self.led_by_empty_line => self.led_by_empty_line = true,
+                (true, None) => return Err(Fault::RequestLine),
+            }
+        }
+    }
+
+    /// What can be said of a head whose end has not come. That it is not HTTP at all, such as a TLS
+    /// greeting, shows in its first byte.
+    fn unfinished(&self, head: &[u8], bounds: Bounds) -> Result<Progress, Fault> {
+        let line = head.get(self.line..).unwrap_or_default();
+        let first = line.first().copied();
+        let may_begin = first.is_none_or(|byte| byte.is_ascii_alphabetic() || byte == b'\r');
+        if self.request.is_none() && !may_begin {
+            return Err(Fault::RequestLine);
+        }
+        if head.len() >= bounds.size {
+            return Err(self.oversized(line));
+        }
+        Ok(Progress::Partial)
+    }
+
+    fn oversized(&self, line: &[u8]) -> Fault {
+        match self.request {
+            Some(_) => Fault::TooLarge,
+            None if memchr(b' ', line).is_some() => Fault::TargetTooLong,
+            None => Fault::RequestLine,
+        }
+    }
+
+    fn header(&mut self, line: &[u8], bounds: Bounds) -> Result<(), Fault> {
+        self.headers += 1;
+        if self.headers > bounds.headers {
+            return Err(Fault::TooMany);
+        }
+        let colon = memchr(b':', line).ok_or(Fault::HeaderLine)?;
+        let (name, value) = line.split_at_checked(colon).unwrap_or_default();
+        // A name has no space, so neither a continued line nor a space before the colon passes here.
+        if name.is_empty() || !name.iter().all(|byte| is(*byte, IN_TOKENS)) {
+            return Err(Fault::HeaderLine);
+        }
+        if has_control_character(value) {
+            return Err(Fault::ControlCharacter);
+        }
+        let value = value.strip_prefix(b":").unwrap_or(value).trim_ascii();
+        if name.eq_ignore_ascii_case(b"content-length") {
+            let first = self.length.replace(length(value)?);
+            if first.is_some() {
+                return Err(Fault::BodyLength);
+            }
+        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                return Err(Fault::TransferEncoding);
+            }
+            self.chunked = true;
+        }
+        Ok(())
+    }
+
+    fn whole(&self, request: RequestLine, bounds: Bounds) -> Result<Progress, Fault> {
+        if self.chunked && self.length.is_some() {
+            return Err(Fault::BodyLength);
+        }
+        // RFC 9112, section 6.1: HTTP/1.0 has no chunks. Where bodies are read, their end must be known
+        // from the head.
+        if self.chunked && (request.is_http_1_0 || bounds.bodies) {
+            return Err(Fault::TransferEncoding);
+        }
+        let body = self.length.unwrap_or(0);
+        let is_last = request.is_connect || self.chunked || (body > 0 && !bounds.bodies);
+        Ok(Progress::Whole {
+            length: self.line,
+            next: if is_last {
+                Next::Nothing
+            } else {
+                Next::Head(body)
+            },
+        })
+    }
+}
+
+impl Fault {
+    /// Every one.
+    pub const ALL: [Self; 10] = [
+        Self::BodyLength,
+        Self::ControlCharacter,
+        Self::HeaderLine,
+        Self::RequestLine,
+        Self::Target,
+        Self::TargetTooLong,
+        Self::Timeout,
+        Self::TooLarge,
+        Self::TooMany,
+        Self::TransferEncoding,
+    ];
+
+    /// The request that is read in place of a refused one, so that its answer comes in its turn. No
+    /// caller can send it: a method that begins with a sign is refused.
+    pub fn stand_in(self) -> &'static [u8] {
+        match self {
+            Self::BodyLength => b"! /body_length HTTP/1.1\r\nConnection: close\r\n\r\n",
+            Self::ControlCharacter => b"! /control_character HTTP/1.1\r\nConnection: close\r\n\r\n",
+            Self::HeaderLine => b"! /header_line HTTP/1.1\r\nConnection: close\r\n\r\n",
+            Self::RequestLine => b"! /request_line HTTP/1.1\r\nConnection: close\r\n\r\n",
+            Self::Target => b"! /target HTTP/1.1\r\nConnection: close\r\n\r\n",
+            Self::TargetTooLong => b"! /target_too_long HTTP/1.1\r\nConnection: close\r\n\r\n",
+            Self::Timeout => b"! /timeout HTTP/1.1\r\nConnection: close\r\n\r\n",
+            Self::TooLarge => b"! /too_large HTTP/1.1\r\nConnection: close\r\n\r\n",
+            Self::TooMany => b"! /too_many HTTP/1.1\r\nConnection: close\r\n\r\n",
+            Self::TransferEncoding => b"! /transfer_encoding HTTP/1.1\r\nConnection: close\r\n\r\n",
+        }
+    }
+
+    /// The fault that a request stands in for; `None` for a request that a caller has sent.
+    pub fn behind<B>(request: &http::Request<B>) -> Option<Self> {
+        let stands_in = request.version() == http::Version::HTTP_11 && request.method() == "!";
+        if !stands_in {
+            return None;
+        }
+        let name = request.uri().path().strip_prefix('/')?;
+        Self::ALL.into_iter().find(|fault| fault.name() == name)
+    }
+
+    /// Its name in the metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::BodyLength => "body_length",
+            Self::ControlCharacter => "control_character",
+            Self::HeaderLine => "header_line",
+            Self::RequestLine => "request_line",
+            Self::Target => "target",
+            Self::TargetTooLong => "target_too_long",
+            Self::Timeout => "timeout",
+            Self::TooLarge => "too_large",
+            Self::TooMany => "too_many",
+            Self::TransferEncoding => "transfer_encoding",
+        }
+    }
+}
+
+fn request_line(line: &[u8]) -> Result<RequestLine, Fault> {
+    let mut words = line.split(|byte| *byte == b' ');
+    let (Some(method), Some(target), Some(version), None) =
+        (words.next(), words.next(), words.next(), words.next())
+    else {
+        return Err(Fault::RequestLine);
+    };
+    let begins_with_letter = method.first().is_some_and(u8::is_ascii_alphabetic);
+    let is_token = method.iter().all(|byte| is(*byte, IN_TOKENS));
+    if !begins_with_letter || !is_token || target.is_empty() {
+        return Err(Fault::RequestLine);
+    }
+    if has_control_character(target) {
+        return Err(Fault::ControlCharacter);
+    }
+    if target.len() > LONGEST_URI {
+        return Err(Fault::TargetTooLong);
+    }
+    // Odd bytes are judged by who will read them, so that its refusal is ours.
+    let is_odd = !target.iter().all(|byte| is(*byte, USUAL_IN_TARGETS));
+    if is_odd && http::Uri::try_from(target).is_err() {
+        return Err(Fault::Target);
+    }
+    Ok(RequestLine {
+        is_connect: method == b"CONNECT",
+        is_http_1_0: match version {
+            b"HTTP/1.1" => false,
+            b"HTTP/1.0" => true,
+            _ => return Err(Fault::RequestLine),
+        },
+    })
+}
+
+/// RFC 9112, section 6.2: digits and nothing else. A leading zero is read as octal by some.
+fn length(value: &[u8]) -> Result<u64, Fault> {
+    let is_canonical = value == b"0"
+        || value
+            .first()
+            .is_some_and(|byte| (b'1'..=b'9').contains(byte));
+    if !is_canonical || value.len() > LONGEST_LENGTH {
+        return Err(Fault::BodyLength);
+    }
+    value.iter().try_fold(0, |sum: u64, byte| {
+        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'));
+        digit.map(|digit| sum * 10 + digit).ok_or(Fault::BodyLength)
+    })
+}
+
+/// Without a branch, so that it is done sixteen bytes at a time.
+fn has_control_character(text: &[u8]) -> bool {
+    text.iter().fold(false, |found, byte| {
+        found | ((*byte < b' ') & (*byte != b'\t')) | (*byte == 0x7f)
+    })
+}
+
+fn is(byte: u8, class: u8) -> bool {
+    CLASSES
+        .get(usize::from(byte))
+        .is_some_and(|classes| classes & class != 0)
+}
+
+/// What each byte may be part of.
+const CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut byte = 0_u8;
+    loop {
+        let signs_of_tokens = matches!(
+            byte,
+            b'!' | b'#'
+                | b'$'
+                | b'%'
+                | b'&'
+                | b'\''
+                | b'*'
+                | b'+'
+                | b'-'
+                | b'.'
+                | b'^'
+                | b'_'
+                | b'`'
+                | b'|'
+                | b'~'
+        );
+        let signs_of_targets = matches!(
+            byte,
+            b'/' | b'%'
+                | b'-'
+                | b'.'
+                | b'_'
+                | b'~'
+                | b'?'
+                | b'='
+                | b'&'
+                | b'+'
+                | b','
+                | b';'
+                | b'@'
+                | b'!'
+        );
+        let mut class = 0;
+        if byte.is_ascii_alphanumeric() || signs_of_tokens {
+            class |= IN_TOKENS;
+        }
+        if byte.is_ascii_alphanumeric() || signs_of_targets {
+            class |= USUAL_IN_TARGETS;
+        }
+        #[expect(
+            clippy::as_conversions,
+            clippy::indexing_slicing,
+            reason = "in a constant; the compiler would stop"
+        )]
+        {
+            classes[byte as usize] = class;
+        }
+        if byte == u8::MAX {
+            break;
+        }
+        byte += 1;
+    }
+    classes
+};
+/// RFC 9110, section 5.6.2.
+const IN_TOKENS: u8 = 1;
+const USUAL_IN_TARGETS: u8 = 2;
+/// The `http` crate's bound.
+const LONGEST_URI: usize = 65_534;
+/// Any number of so many digits fits.
+const LONGEST_LENGTH: usize = 19;

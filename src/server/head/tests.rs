@@ -1,0 +1,106 @@
+use super::*;
+
+const BOUNDS: Bounds = Bounds {
+    size: 16 << 10,
+    headers: 64,
+    bodies: false,
+};
+
+fn whole(head: &str, bounds: Bounds) -> Progress {
+    Scan::default().advance(head.as_bytes(), bounds)
+}
+
+#[test]
+fn a_head_says_the_same_in_one_piece_and_byte_by_byte() {
+    for head in [
+        "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "\r\nGET / HTTP/1.1\r\nHost: a\r\nX:\r\n\r\n",
+        "GET / HTTP/1.0\r\n\r\n",
+        "BREW /a?b=c%20d#e HTTP/1.1\r\nX-\u{e9}: a\r\n\r\n",
+        "GET / HTTP/1.1\nHost: a\r\n\r\n",
+        "GET / HTTP/1.1\r\nContent-Length: 3\r\ncontent-LENGTH: 3\r\n\r\n",
+    ] {
+        let at_once = whole(head, BOUNDS);
+        let mut scan = Scan::default();
+        let bytes = head.as_bytes();
+        let in_pieces = (1..=bytes.len())
+            .map(|count| scan.advance(&bytes[..count], BOUNDS))
+            .find(|progress| *progress != Progress::Partial);
+        assert_eq!(Some(at_once), in_pieces, "{head:?}");
+    }
+}
+
+#[test]
+fn what_comes_behind_a_head_is_known_from_the_head() {
+    let operators = Bounds {
+        bodies: true,
+        ..BOUNDS
+    };
+    for (head, callers, of_operators) in [
+        (
+            "GET / HTTP/1.1\r\n\r\n",
+            Some(Next::Head(0)),
+            Some(Next::Head(0)),
+        ),
+        (
+            "GET / HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
+            Some(Next::Head(0)),
+            Some(Next::Head(0)),
+        ),
+        (
+            "POST / HTTP/1.1\r\nContent-Length: 12\r\n\r\n",
+            Some(Next::Nothing),
+            Some(Next::Head(12)),
+        ),
+        (
+            "POST / HTTP/1.1\r\nTransfer-Encoding: Chunked\r\n\r\n",
+            Some(Next::Nothing),
+            None,
+        ),
+        (
+            "CONNECT h:443 HTTP/1.1\r\n\r\n",
+            Some(Next::Nothing),
+            Some(Next::Nothing),
+        ),
+    ] {
+        for (bounds, expected) in [(BOUNDS, callers), (operators, of_operators)] {
+            let next = match whole(head, bounds) {
+                Progress::Whole { length, next } => {
+                    assert_eq!(length, head.len());
+                    Some(next)
+                }
+                Progress::Bad(_) | Progress::Partial => None,
+            };
+            assert_eq!(next, expected, "{head:?}");
+        }
+    }
+}
+
+#[test]
+fn each_stand_in_is_read_as_its_fault_and_none_can_be_sent() {
+    for fault in Fault::ALL {
+        let head = std::str::from_utf8(fault.stand_in()).unwrap();
+        assert_eq!(whole(head, BOUNDS), Progress::Bad(Fault::RequestLine));
+        let target = head.split(' ').nth(1).unwrap();
+        let request = http::Request::builder().method("!").uri(target).body(());
+        assert_eq!(Fault::behind(&request.unwrap()), Some(fault));
+    }
+}
+
+proptest::proptest! {
+    /// The differential half of the claim: whatever passes here is one request for hyper's own parser
+    /// too, of the same length.
+    #[test]
+    fn what_passes_is_one_head_of_the_same_length_for_whoever_reads_it_next(
+        head in "(GET|get|B!EW|G E) (/[a-z%?#\\\\<\"]{0,4}|\\*|h:1) HTTP/1.[019]\r?\n([a-zA-Z-]{0,3}[: ]{1,2}[ -~\t\r\u{0}]{0,3}\r?\n){0,3}\r?\n"
+    ) {
+        if let Progress::Whole { length, .. } = whole(&head, BOUNDS) {
+            let mut headers = [httparse::EMPTY_HEADER; 64];
+            let mut request = httparse::Request::new(&mut headers);
+            proptest::prop_assert_eq!(
+                request.parse(head.as_bytes()),
+                Ok(httparse::Status::Complete(length))
+            );
+        }
+    }
+}
