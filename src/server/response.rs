@@ -103,26 +103,7 @@ pub fn unexpected() -> Response<Body> {
 
 /// Writes why a request's head was refused; nothing else on its connection is read.
 pub fn refused_head(fault: Fault) -> Response<Body> {
-    use StatusCode as S;
-    let (status, code) = match fault {
-        Fault::BodyLength
-        | Fault::ControlCharacter
-        | Fault::HeaderLine
-        | Fault::RequestLine
-        | Fault::Target
-        | Fault::TransferEncoding => (S::BAD_REQUEST, "BAD_REQUEST"),
-        Fault::TargetTooLong => (S::URI_TOO_LONG, "URI_TOO_LONG"),
-        Fault::Timeout => (S::REQUEST_TIMEOUT, "REQUEST_TIMEOUT"),
-        Fault::TooLarge | Fault::TooMany => {
-            (S::REQUEST_HEADER_FIELDS_TOO_LARGE, "HEADERS_TOO_LARGE")
-        }
-    };
-    let detail = format!("{}.", capitalised(&fault.to_string()));
-    let document = Document {
-        closes: true,
-        ..ours(status, code, detail, Vec::new())
-    };
-    finish(document, Uuid::now_v7(), false, 0).reply
+    finish(Document::of_head(fault), Uuid::now_v7(), false, 0).reply
 }
 
 /// Why an operator's request was not done.

@@ -14,6 +14,7 @@ use crate::atlas::ApiError;
 use crate::atlas::error::Parameter;
 use crate::gateway::Refusal;
 use crate::policy::Denied;
+use crate::server::head::Fault;
 use crate::server::request::BadRequest;
 use crate::upstream::AtlasAnswer;
 use crate::upstream::CredentialFailure;
@@ -78,6 +79,26 @@ impl Document {
                 Parameter::Text("username".to_owned()),
             ),
         }
+    }
+
+    /// Why a head was no request at all.
+    pub(super) fn of_head(fault: Fault) -> Self {
+        use StatusCode as S;
+        let (status, code) = match fault {
+            Fault::BodyLength
+            | Fault::ControlCharacter
+            | Fault::HeaderLine
+            | Fault::RequestLine
+            | Fault::Target
+            | Fault::TransferEncoding => (S::BAD_REQUEST, "BAD_REQUEST"),
+            Fault::TargetTooLong => (S::URI_TOO_LONG, "URI_TOO_LONG"),
+            Fault::Timeout => (S::REQUEST_TIMEOUT, "REQUEST_TIMEOUT"),
+            Fault::TooLarge | Fault::TooMany => {
+                (S::REQUEST_HEADER_FIELDS_TOO_LARGE, "HEADERS_TOO_LARGE")
+            }
+        };
+        let detail = format!("{}.", capitalised(&fault.to_string()));
+        ours(status, code, &detail).closing()
     }
 
     /// Why a question has no answer.
