@@ -24,6 +24,7 @@ mod tokens;
 mod world;
 
 mod allowance;
+mod audit;
 mod cache;
 mod configuration;
 mod errors;
@@ -33,5 +34,7 @@ mod identity;
 mod http1;
 mod lookups;
 mod operators;
+mod process;
 mod requests;
 mod secrets;
+mod upstream;

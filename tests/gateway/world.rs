@@ -250,7 +250,11 @@ pub(crate) fn operator_token() -> String {
 
 /// A token with claims of one's own over the usual ones.
 pub(crate) fn token_of(claims: &Value) -> String {
-    let now = Timestamp::parse(NOW).unwrap().seconds();
+    token_at(Timestamp::parse(NOW).unwrap().seconds(), claims)
+}
+
+/// The same, made at another time.
+pub(crate) fn token_at(now: i64, claims: &Value) -> String {
     let mut all = json!({
         "iss": ISSUER,
         "aud": "atlas-cert-gateway",
@@ -342,4 +346,4 @@ fn atlas(hands: &Hands) -> Settings {
 }
 
 const ISSUER: &str = "https://idp.internal.example";
-const HMAC_SECRET: &str = "the-hmac-secret-of-the-tests-0123456789";
+pub(crate) const HMAC_SECRET: &str = "the-hmac-secret-of-the-tests-0123456789";

@@ -16,10 +16,10 @@ use atlas_cert_gateway::audit::search::search;
 use atlas_cert_gateway::settings::Size;
 use serde_json::Value;
 
-use crate::trail::START;
-use crate::trail::Trail;
-use crate::trail::caller;
-use crate::trail::question;
+use crate::audit::trail::START;
+use crate::audit::trail::Trail;
+use crate::audit::trail::caller;
+use crate::audit::trail::question;
 
 #[tokio::test]
 async fn every_filter_picks_what_a_naive_reader_picks_in_either_order_packed_or_not() {

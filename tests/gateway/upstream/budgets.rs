@@ -12,12 +12,12 @@ use atlas_simulator::Filling;
 use futures_util::future::join_all;
 use http::StatusCode;
 
-use crate::world::OTHER;
-use crate::world::PROJECT;
-use crate::world::World;
-use crate::world::name;
-use crate::world::outcome;
-use crate::world::project_id;
+use crate::upstream::world::OTHER;
+use crate::upstream::world::PROJECT;
+use crate::upstream::world::World;
+use crate::upstream::world::name;
+use crate::upstream::world::outcome;
+use crate::upstream::world::project_id;
 
 async fn with_users(count: u32, other: u32) -> World {
     World::with(

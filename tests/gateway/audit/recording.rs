@@ -23,10 +23,10 @@ use serde::de::Visitor;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::trail::START;
-use crate::trail::Trail;
-use crate::trail::caller;
-use crate::trail::question;
+use crate::audit::trail::START;
+use crate::audit::trail::Trail;
+use crate::audit::trail::caller;
+use crate::audit::trail::question;
 
 #[tokio::test]
 async fn a_record_has_the_members_of_the_contract_in_their_order() {
@@ -392,7 +392,7 @@ impl<'de> Deserialize<'de> for Names {
     }
 }
 
-const SCHEMA: &str = include_str!("../../config/audit-record.schema.json");
+const SCHEMA: &str = include_str!("../../../config/audit-record.schema.json");
 
 fn names(line: &str) -> String {
     let names: Vec<&str> = line

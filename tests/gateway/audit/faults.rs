@@ -13,17 +13,17 @@ use rustix::process::Resource;
 use rustix::process::Rlimit;
 use rustix::process::setrlimit;
 
-use crate::alone::alone;
-use crate::alone::unchanged;
-use crate::alone::unprivileged;
-use crate::alone::with_small_disk;
-use crate::trail::Trail;
+use crate::audit::alone::alone;
+use crate::audit::alone::unchanged;
+use crate::audit::alone::unprivileged;
+use crate::audit::alone::with_small_disk;
+use crate::audit::trail::Trail;
 
 /// F40, G16.
 #[test]
 fn a_full_disk_means_no_answer_until_there_is_room() {
     alone(
-        "faults::a_full_disk_means_no_answer_until_there_is_room",
+        "audit::faults::a_full_disk_means_no_answer_until_there_is_room",
         with_small_disk,
         || {
             run(async {
@@ -67,7 +67,7 @@ fn a_full_disk_means_no_answer_until_there_is_room() {
 #[test]
 fn a_limit_on_file_sizes_begins_new_files_and_one_of_zero_means_no_answer() {
     alone(
-        "faults::a_limit_on_file_sizes_begins_new_files_and_one_of_zero_means_no_answer",
+        "audit::faults::a_limit_on_file_sizes_begins_new_files_and_one_of_zero_means_no_answer",
         unchanged,
         || {
             run(async {
@@ -97,7 +97,7 @@ fn a_limit_on_file_sizes_begins_new_files_and_one_of_zero_means_no_answer() {
 #[test]
 fn a_read_only_directory_keeps_the_present_file_and_without_one_means_no_answer() {
     alone(
-        "faults::a_read_only_directory_keeps_the_present_file_and_without_one_means_no_answer",
+        "audit::faults::a_read_only_directory_keeps_the_present_file_and_without_one_means_no_answer",
         unprivileged,
         || {
             run(async {

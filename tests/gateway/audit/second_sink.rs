@@ -15,7 +15,7 @@ use atlas_cert_gateway::audit::Second;
 use atlas_cert_gateway::audit::Unrecorded;
 use atlas_cert_gateway::settings::Size;
 
-use crate::trail::Trail;
+use crate::audit::trail::Trail;
 
 #[tokio::test]
 async fn lines_arrive_over_tcp_as_they_are_in_the_journal() {

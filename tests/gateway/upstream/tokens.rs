@@ -20,12 +20,12 @@ use futures_util::future::join_all;
 use http::StatusCode;
 use tokio_util::sync::CancellationToken;
 
-use crate::world::OTHER;
-use crate::world::PROJECT;
-use crate::world::World;
-use crate::world::outcome;
-use crate::world::question;
-use crate::world::service_account;
+use crate::upstream::world::OTHER;
+use crate::upstream::world::PROJECT;
+use crate::upstream::world::World;
+use crate::upstream::world::outcome;
+use crate::upstream::world::question;
+use crate::upstream::world::service_account;
 
 #[tokio::test]
 async fn any_number_of_callers_share_one_mint() {

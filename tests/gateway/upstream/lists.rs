@@ -10,10 +10,10 @@ use atlas_simulator::Fault;
 use serde_json::Value;
 use serde_json::json;
 
-use crate::world::PROJECT;
-use crate::world::World;
-use crate::world::outcome;
-use crate::world::serials;
+use crate::upstream::world::PROJECT;
+use crate::upstream::world::World;
+use crate::upstream::world::outcome;
+use crate::upstream::world::serials;
 
 #[tokio::test]
 async fn a_list_of_any_length_is_whole_and_costs_what_it_must() {

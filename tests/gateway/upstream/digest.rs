@@ -9,11 +9,11 @@ use atlas_simulator::PRIVATE_KEY;
 use futures_util::future::join_all;
 use http::HeaderValue;
 
-use crate::world::PROJECT;
-use crate::world::World;
-use crate::world::api_key;
-use crate::world::outcome;
-use crate::world::serials;
+use crate::upstream::world::PROJECT;
+use crate::upstream::world::World;
+use crate::upstream::world::api_key;
+use crate::upstream::world::outcome;
+use crate::upstream::world::serials;
 
 /// What is different about a server.
 type Change = fn(&mut DigestRules);

@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::Write;
 
-use crate::trail::Trail;
+use crate::audit::trail::Trail;
 
 #[tokio::test]
 async fn a_line_cut_at_any_byte_is_taken_out_and_the_chain_goes_on() {

@@ -18,8 +18,8 @@ use tempfile::TempDir;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 
-use crate::world::World;
-use crate::world::outcome;
+use crate::upstream::world::World;
+use crate::upstream::world::outcome;
 
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
@@ -104,7 +104,7 @@ async fn u11_a_page_asked_of_someone_else_is_a_failure_of_tls_and_not_tried_agai
     let world = World::with(
         |settings| settings.tls = Some(tls),
         |config| {
-            config.credentials = vec![crate::world::api_key()];
+            config.credentials = vec![crate::upstream::world::api_key()];
             config.ca_certificate = Some(roots);
         },
     )
@@ -154,14 +154,14 @@ async fn u10_g22_a_host_that_is_gone_is_asked_rarely_for_all_projects_and_found_
         "unreachable" | "breaker"
     ));
     assert_eq!(outcome(&world.ask_at_once().await), "breaker");
-    let other = crate::world::question(crate::world::OTHER, "app1");
+    let other = crate::upstream::world::question(crate::upstream::world::OTHER, "app1");
     let urgency = atlas_cert_gateway::upstream::Urgency::Miss;
     let refused = world
         .upstream
         .list_certificates(&other, urgency)
         .await
         .unwrap_err();
-    assert_eq!(crate::world::name(&refused.reason), "breaker");
+    assert_eq!(crate::upstream::world::name(&refused.reason), "breaker");
     assert_eq!(refused.walk.calls, 0);
     world.atlas.resume().await.unwrap();
     world.hands.advance(Duration::from_secs(5));

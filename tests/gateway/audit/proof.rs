@@ -15,7 +15,7 @@ use atlas_cert_gateway::settings::Size;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use crate::trail::Trail;
+use crate::audit::trail::Trail;
 
 #[tokio::test]
 async fn an_untouched_trail_is_proven() {

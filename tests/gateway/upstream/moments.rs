@@ -13,10 +13,10 @@ use atlas_simulator::World as Projects;
 use proptest::prelude::*;
 use serde_json::json;
 
-use crate::world::PROJECT;
-use crate::world::World;
-use crate::world::outcome;
-use crate::world::serials;
+use crate::upstream::world::PROJECT;
+use crate::upstream::world::World;
+use crate::upstream::world::outcome;
+use crate::upstream::world::serials;
 
 /// Changes what `app1` has once page `number` has been answered for the `nth` time.
 fn then(
@@ -208,7 +208,7 @@ async fn check(count: u32, changes: Vec<(u32, usize, Change)>) -> Result<(), Tes
             prop_assert!(moments.lock().unwrap().contains(&list));
         }
         Err(error) => {
-            let name = crate::world::name(&error.reason);
+            let name = crate::upstream::world::name(&error.reason);
             prop_assert!(name == "inconsistent", "{name}");
         }
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use atlas_cert_gateway::settings::Size;
 
-use crate::trail::Trail;
+use crate::audit::trail::Trail;
 
 #[tokio::test]
 async fn a_file_of_the_size_or_of_another_day_is_followed_by_a_new_one() {

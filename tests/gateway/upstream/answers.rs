@@ -14,11 +14,11 @@ use http::StatusCode;
 use serde_json::Value;
 use serde_json::json;
 
-use crate::world::OTHER;
-use crate::world::PROJECT;
-use crate::world::World;
-use crate::world::name;
-use crate::world::outcome;
+use crate::upstream::world::OTHER;
+use crate::upstream::world::PROJECT;
+use crate::upstream::world::World;
+use crate::upstream::world::name;
+use crate::upstream::world::outcome;
 
 const JSON: &str = "application/vnd.atlas.2023-01-01+json;charset=utf-8";
 

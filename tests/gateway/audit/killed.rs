@@ -26,10 +26,10 @@ use uuid::Uuid;
 /// How many are in flight when the process is killed.
 const CALLERS: usize = 200;
 
-/// `AUDIT_KILLS=100 cargo test --test audit killed` is the long run.
+/// `AUDIT_KILLS=100 cargo test --test gateway killed` is the long run.
 #[test]
 fn killed_again_and_again_no_answer_is_without_its_record() {
-    const NAME: &str = "killed::killed_again_and_again_no_answer_is_without_its_record";
+    const NAME: &str = "audit::killed::killed_again_and_again_no_answer_is_without_its_record";
     if let Some(directory) = env::var_os("AUDIT_TEST_DIRECTORY") {
         return answer_until_killed(Path::new(&directory));
     }

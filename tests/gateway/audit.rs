@@ -1,0 +1,12 @@
+//! The audit trail through its public face, without a gateway around it: real files, real faults.
+
+mod alone;
+mod faults;
+mod files;
+mod killed;
+mod proof;
+mod reading;
+mod recording;
+mod second_sink;
+mod torn;
+mod trail;

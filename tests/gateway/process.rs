@@ -1,0 +1,286 @@
+//! The program itself: its commands, its exit codes, its signals, and what is left when it is killed.
+
+use std::fs;
+use std::io::BufRead;
+use std::io::BufReader;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Child;
+use std::process::Command;
+use std::process::Output;
+use std::process::Stdio;
+
+use atlas_cert_gateway::clock::Clock;
+use atlas_simulator::CLIENT_ID;
+use atlas_simulator::CLIENT_SECRET;
+use atlas_simulator::Settings;
+use atlas_simulator::Simulator;
+use serde_json::Value;
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::client;
+use crate::client::Connection;
+use crate::world::PROJECT;
+use crate::world::certs;
+use crate::world::token_at;
+
+/// The program in front of a simulated Atlas, by the real clock.
+struct Program {
+    child: Child,
+    address: SocketAddr,
+    admin: SocketAddr,
+}
+
+impl Program {
+    /// Starts it and waits until it says where it listens.
+    fn start(files: &Path) -> Self {
+        let mut child = command()
+            .args(["serve", "--config"])
+            .arg(files.join("gateway.toml"))
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+        let started = loop {
+            let line = log.next().expect("the program ended at once").unwrap();
+            let event: Value = serde_json::from_str(&line).unwrap();
+            if event["listen"].is_string() {
+                break event;
+            }
+        };
+        // Its log has to go somewhere for as long as it runs.
+        std::thread::spawn(move || log.map_while(Result::ok).for_each(drop));
+        let address = |key: &str| started[key].as_str().unwrap().parse().unwrap();
+        let (address, admin) = (address("listen"), address("admin"));
+        Self {
+            child,
+            address,
+            admin,
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args([name, &id])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+async fn world() -> (Simulator, TempDir) {
+    let mut world = atlas_simulator::World::new(Clock::system().now().wall.into());
+    world.project(PROJECT).user("app1").certificates(2);
+    let atlas = Simulator::start(Settings::with_world(world)).await.unwrap();
+    let files = tempfile::tempdir().unwrap();
+    for (name, secret) in [("atlas", CLIENT_SECRET), ("hmac", HMAC_SECRET)] {
+        let path = files.path().join(name);
+        fs::write(&path, secret).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    let (directory, base_url) = (files.path().display(), atlas.base_url());
+    let text = format!(
+        r#"
+        [server]
+        listen = "127.0.0.1:0"
+        limits = {{ drain_lead = "0s" }}
+        [admin]
+        listen = "127.0.0.1:0"
+        [atlas]
+        base_url = "{base_url}"
+        state_directory = "{directory}/state"
+        [[atlas.credentials]]
+        name = "platform"
+        projects = ["*"]
+        service_account = {{ client_id = "{CLIENT_ID}", client_secret_file = "{directory}/atlas" }}
+        [[identity.issuers]]
+        issuer = "https://idp.internal.example"
+        audiences = ["atlas-cert-gateway"]
+        algorithms = ["HS256"]
+        hmac_secret_file = "{directory}/hmac"
+        [[access.rules]]
+        name = "payments"
+        subjects = ["payments-*"]
+        projects = ["{PROJECT}"]
+        usernames = ["*"]
+        [audit]
+        directory = "{directory}/audit"
+        "#
+    );
+    fs::write(files.path().join("gateway.toml"), text).unwrap();
+    (atlas, files)
+}
+
+fn request(connection: &str) -> Vec<u8> {
+    let now = Clock::system().now().wall.seconds();
+    let token = token_at(now, &json!({ "sub": "payments-api" }));
+    let path = certs(PROJECT, "app1");
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: gateway.test\r\nAuthorization: Bearer {token}\r\nConnection: \
+         {connection}\r\n\r\n"
+    )
+    .into_bytes()
+}
+
+#[tokio::test]
+async fn it_serves_reloads_and_ends_well_when_it_is_told_to() {
+    let (atlas, files) = world().await;
+    let mut program = Program::start(files.path());
+    let reply = client::exchange(program.address, &request("close")).await;
+    assert_eq!(
+        (reply.status, &reply.json()["totalCount"]),
+        (200, &2.into())
+    );
+    let health = output(command().args([
+        "health",
+        "--url",
+        &format!("http://{}/healthz", program.admin),
+    ]));
+    assert_eq!(health.status.code(), Some(0));
+    program.signal("-HUP");
+    let reply = client::exchange(program.address, &request("close")).await;
+    assert_eq!(reply.status, 200);
+    program.signal("-TERM");
+    assert_eq!(program.child.wait().unwrap().code(), Some(0));
+    assert_eq!(atlas.live_tokens(), 0, "our token was given back");
+    let directory = files.path().join("audit");
+    let verified = output(command().args(["audit", "verify"]).arg(&directory));
+    assert_eq!(verified.status.code(), Some(0), "{verified:?}");
+    let found = output(command().args(["audit", "search"]).arg(&directory).args([
+        "--username",
+        "app1",
+        "--format",
+        "json",
+    ]));
+    let text = String::from_utf8(found.stdout).unwrap();
+    let lookups = text
+        .lines()
+        .filter(|line| line.contains("\"kind\":\"lookup\""))
+        .count();
+    assert_eq!(lookups, 2, "{text}");
+}
+
+#[tokio::test]
+async fn exit_codes_tell_a_refused_configuration_from_a_failure_and_from_a_wrong_call() {
+    let (_atlas, files) = world().await;
+    let good = files.path().join("gateway.toml");
+    let bad = files.path().join("bad.toml");
+    fs::write(&bad, "[cache]\nttl = \"soon\"\ncolour = 1\n").unwrap();
+    let absent = files.path().join("absent.toml");
+    for (arguments, file, code) in [
+        (&["check", "--config"][..], Some(&good), 0),
+        (&["check", "--online", "--config"], Some(&good), 0),
+        (&["check", "--config"], Some(&bad), 78),
+        (&["serve", "--config"], Some(&bad), 78),
+        (&["check", "--config"], Some(&absent), 78),
+        (&["audit", "verify", "/nowhere"], None, 1),
+        (&["--help"], None, 0),
+        (&["--version"], None, 0),
+        (&["--nonsense"], None, 2),
+        (&["serve"], None, 2),
+        (&[], None, 2),
+    ] {
+        let ended = output(command().args(arguments).args(file));
+        assert_eq!(ended.status.code(), Some(code), "{arguments:?} {ended:?}");
+    }
+    let refused = output(command().args(["check", "--config"]).arg(&bad));
+    let complaint = String::from_utf8(refused.stderr).unwrap();
+    assert!(
+        complaint.contains("cache.ttl (line 2)") && complaint.contains("cache.colour (line 3)"),
+        "{complaint}"
+    );
+    let checked = output(command().args(["check", "--config"]).arg(&good));
+    let settings = String::from_utf8(checked.stdout).unwrap();
+    assert!(
+        settings.contains("ttl = \"5m\"") && !settings.contains(CLIENT_SECRET),
+        "{settings}"
+    );
+}
+
+/// G17: killed at any moment, every answer that arrived has its record, and the chain holds.
+#[tokio::test]
+async fn killed_with_requests_in_flight_no_answer_is_without_its_record() {
+    let (_atlas, files) = world().await;
+    let mut answered = Vec::new();
+    for round in 1..=KILLS {
+        let program = Program::start(files.path());
+        let callers: Vec<_> = (0..CALLERS)
+            .map(|_| tokio::spawn(ask_until_it_ends(program.address)))
+            .collect();
+        // Not a time but a number of answers, so that a slow machine kills no emptier process.
+        let mut probe = Connection::open(program.address).await;
+        for _ in 0..round * 7 {
+            probe.send(&request("keep-alive")).await;
+            answered.push(
+                probe
+                    .reply(false)
+                    .await
+                    .header("x-request-id")
+                    .unwrap()
+                    .to_owned(),
+            );
+        }
+        program.signal("-KILL");
+        for caller in callers {
+            answered.extend(caller.await.unwrap());
+        }
+    }
+    assert!(answered.len() > CALLERS, "{}", answered.len());
+    let directory = files.path().join("audit");
+    // What the last kill has torn is mended by the next start.
+    drop(Program::start(files.path()));
+    let verified = output(command().args(["audit", "verify"]).arg(&directory));
+    assert_eq!(verified.status.code(), Some(0), "{verified:?}");
+    let written: String = fs::read_dir(&directory)
+        .unwrap()
+        .map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap_or_default())
+        .collect();
+    let missing: Vec<_> = answered
+        .iter()
+        .filter(|id| !written.contains(id.as_str()))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "{} of {} answers: {missing:?}",
+        missing.len(),
+        answered.len()
+    );
+}
+
+async fn ask_until_it_ends(address: SocketAddr) -> Vec<String> {
+    let mut answered = Vec::new();
+    let mut connection = Connection::open(address).await;
+    loop {
+        connection.send(&request("keep-alive")).await;
+        let reply = connection.reply(false).await;
+        match reply.header("x-request-id") {
+            Some(id) if reply.status == 200 => answered.push(id.to_owned()),
+            _ => return answered,
+        }
+    }
+}
+
+fn command() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_atlas-cert-gateway"))
+}
+
+fn output(command: &mut Command) -> Output {
+    command.output().unwrap()
+}
+
+const CALLERS: usize = 200;
+const HMAC_SECRET: &str = crate::world::HMAC_SECRET;
+const KILLS: usize = 5;

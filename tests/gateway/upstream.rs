@@ -1,0 +1,12 @@
+//! How Atlas is asked, without a gateway around it: against a local Atlas that enforces what Atlas
+//! enforces.
+
+mod world;
+
+mod answers;
+mod budgets;
+mod digest;
+mod lists;
+mod moments;
+mod network;
+mod tokens;
