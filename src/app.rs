@@ -143,6 +143,7 @@ impl App {
         let acceptor = Acceptor {
             limits: config.server.limits.clone(),
             tls: parts.tls.clone(),
+            trusted_proxies: config.server.trusted_proxies.clone().into(),
             clock: clock.clone(),
             stop: stop.callers.clone(),
             metrics: metrics.lookups,
@@ -151,6 +152,7 @@ impl App {
         };
         let for_operators = Acceptor {
             tls: None,
+            trusted_proxies: Arc::from([]),
             stop: stop.operators.clone(),
             bodies: true,
             ..acceptor.clone()

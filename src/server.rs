@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -23,10 +24,12 @@ pub mod layers;
 pub mod links;
 pub mod negotiation;
 pub mod pretty;
+pub mod proxy_protocol;
 pub mod query;
 pub mod request;
 pub mod request_ids;
 pub mod response;
+pub mod stall;
 pub mod timer;
 pub mod tls;
 
@@ -40,17 +43,21 @@ pub struct Config {
     pub limits: Limits,
     /// TLS; plain text without it.
     pub tls: Option<tls::Config>,
+    /// Load balancers that speak the PROXY protocol: of these, and of nobody else, it is asked.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 /// What bounds a connection and a request. Every one is on by default.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Connections at a time, in all.
+    /// Connections at a time, in all, and never more than half of the process's descriptors.
     pub connections: usize,
     /// How long a connection may live before it is closed in good order.
     #[serde(with = "settings::duration")]
     pub connection_age: Duration,
+    /// Connections at a time from one address, or from one /64 of IPv6.
+    pub connections_per_source: usize,
     /// How long the requests under way may take once the process is told to stop.
     #[serde(with = "settings::duration")]
     pub drain_grace: Duration,
@@ -75,8 +82,14 @@ pub struct Limits {
     /// How long a request may take from its head to its answer.
     #[serde(with = "settings::duration")]
     pub request: Duration,
+    /// How long a caller may take to read an answer that does not fit into the kernel's buffers.
+    #[serde(with = "settings::duration")]
+    pub response: Duration,
     /// HTTP/2 streams at a time on one connection.
     pub streams: u32,
+    /// How long a caller may read nothing at all of an answer.
+    #[serde(with = "settings::duration")]
+    pub write_stall: Duration,
 }
 
 /// An address that is listened on, before anybody is answered.
@@ -92,6 +105,7 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             limits: Limits::default(),
             tls: None,
+            trusted_proxies: Vec::new(),
         }
     }
 }
@@ -101,6 +115,7 @@ impl Default for Limits {
         Self {
             connections: 10_000,
             connection_age: Duration::from_hours(1),
+            connections_per_source: 1_000,
             drain_grace: Duration::from_secs(30),
             drain_lead: Duration::from_secs(5),
             first_byte: Duration::from_secs(5),
@@ -110,7 +125,9 @@ impl Default for Limits {
             idle: Duration::from_mins(1),
             in_flight: 10_000,
             request: Duration::from_secs(15),
+            response: Duration::from_mins(1),
             streams: 100,
+            write_stall: Duration::from_secs(10),
         }
     }
 }
@@ -133,13 +150,16 @@ impl Config {
         for (key, is_zero) in [
             ("connections", limits.connections == 0),
             ("connection_age", limits.connection_age.is_zero()),
+            ("connections_per_source", limits.connections_per_source == 0),
             ("first_byte", limits.first_byte.is_zero()),
             ("headers", limits.headers == 0),
             ("head", limits.head.is_zero()),
             ("idle", limits.idle.is_zero()),
             ("in_flight", limits.in_flight == 0),
             ("request", limits.request.is_zero()),
+            ("response", limits.response.is_zero()),
             ("streams", limits.streams == 0),
+            ("write_stall", limits.write_stall.is_zero()),
         ] {
             if is_zero {
                 mistakes.push(Mistake::at(

@@ -37,6 +37,8 @@ pub struct Arrival {
     pub request_id: Uuid,
     /// Who is connected; never what a header claims.
     pub peer: SocketAddr,
+    /// The subject of the certificate that the caller has shown.
+    pub tls_subject: Option<Arc<str>>,
     /// When its head was read.
     pub at: Moment,
     /// The `X-Request-Id` that the caller sent, whatever it is.
@@ -181,6 +183,9 @@ impl Entry {
         write_caller(body, self.caller.as_deref());
         body.text_or_null(name!("rule"), self.rule.as_deref(), room::NAME);
         body.peer(name!("peer"), &self.arrival.peer);
+        if let Some(subject) = &self.arrival.tls_subject {
+            body.text(name!("tls_subject"), subject, room::NAME);
+        }
         match &self.asked {
             Asked::Question(question) => write_question(body, question),
             Asked::Nothing | Asked::Path(_) => {

@@ -105,6 +105,7 @@ impl Handler for Door {
         let arrival = Arrival {
             request_id: self.request_ids.at(now.wall),
             peer: peer.address,
+            tls_subject: peer.certificate_subject,
             at: now,
             caller_request_id: caller_request_id.map(|id| Box::from(id.as_bytes())),
         };

@@ -34,11 +34,7 @@ use crate::telemetry::metrics::connections::ConnectionMetrics;
 /// A stream of which only well-formed requests come out.
 pub struct Guarded<S> {
     stream: S,
-    bounds: Bounds,
-    /// How long a head may take from its first byte.
-    patience: Duration,
-    clock: Clock,
-    refusals: ConnectionMetrics,
+    terms: Terms,
     scan: Scan,
     expects: Expects,
     /// What was read and not passed on, and how much of it may be.
@@ -46,6 +42,18 @@ pub struct Guarded<S> {
     passable: usize,
     deadline: Option<Deadline>,
     linger: Option<Linger>,
+}
+
+/// What a guard goes by.
+pub struct Terms {
+    /// How large a head may be.
+    pub bounds: Bounds,
+    /// How long it may take from its first byte.
+    pub patience: Duration,
+    /// The clock of that.
+    pub clock: Clock,
+    /// Counts what is refused.
+    pub refusals: ConnectionMetrics,
 }
 
 /// What the next byte belongs to.
@@ -72,21 +80,10 @@ type Deadline = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl<S> Guarded<S> {
     /// A guard of `stream`, of which `read` was read already, the first byte of it at `since`.
-    pub fn new(
-        stream: S,
-        read: BytesMut,
-        since: Duration,
-        limits: (Bounds, Duration),
-        clock: Clock,
-        refusals: ConnectionMetrics,
-    ) -> Self {
-        let (bounds, patience) = limits;
+    pub fn new(stream: S, read: BytesMut, since: Duration, terms: Terms) -> Self {
         let mut guarded = Self {
             stream,
-            bounds,
-            patience,
-            clock,
-            refusals,
+            terms,
             scan: Scan::default(),
             expects: Expects::Head,
             held: read,
@@ -114,12 +111,15 @@ impl<S> Guarded<S> {
     /// Puts a stand-in behind what may be passed on, or waits for the rest of what may not yet.
     fn settle(&mut self, fault: Option<Fault>, since: Duration) {
         if let Some(fault) = fault {
-            self.refusals.refused(fault.name());
+            self.terms.refusals.refused(fault.name());
             self.held.extend_from_slice(fault.stand_in());
             self.passable = self.held.len();
             self.deadline = None;
         } else if self.held.len() > self.passable && self.deadline.is_none() {
-            let (clock, due) = (self.clock.clone(), since.saturating_add(self.patience));
+            let (clock, due) = (
+                self.terms.clock.clone(),
+                since.saturating_add(self.terms.patience),
+            );
             self.deadline = Some(Box::pin(async move { clock.sleep_until(due).await }));
         }
     }
@@ -137,7 +137,7 @@ impl<S> Guarded<S> {
                     passable += count;
                     self.expects = following(left - u64::try_from(count).unwrap_or(left));
                 }
-                Expects::Head => match self.scan.advance(rest, self.bounds) {
+                Expects::Head => match self.scan.advance(rest, self.terms.bounds) {
                     Progress::Partial => break None,
                     Progress::Whole { length, next } => {
                         passable += length;
@@ -194,7 +194,7 @@ impl<S: AsyncRead + Unpin> Guarded<S> {
             self.held.extend_from_slice(rest);
         }
         buffer.set_filled(before + examined.passable);
-        let now = self.clock.now().elapsed;
+        let now = self.terms.clock.now().elapsed;
         self.settle(examined.fault, now);
         Poll::Ready(Ok(examined.passable > 0))
     }
@@ -226,7 +226,7 @@ impl<S: AsyncRead + Unpin> Guarded<S> {
         }
         self.held.extend_from_slice(read);
         buffer.set_filled(before);
-        let now = self.clock.now().elapsed;
+        let now = self.terms.clock.now().elapsed;
         self.examine_held(now);
         Poll::Ready(Ok(false))
     }
@@ -234,7 +234,7 @@ impl<S: AsyncRead + Unpin> Guarded<S> {
     /// Throws away what still comes, until the caller has closed too: bytes that nobody reads would
     /// make the kernel answer with a reset, and the reset would overtake our last answer.
     fn poll_linger(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let clock = &self.clock;
+        let clock = &self.terms.clock;
         let linger = self.linger.get_or_insert_with(|| {
             let (clock, due) = (clock.clone(), clock.now().elapsed + LINGER);
             Linger {

@@ -322,7 +322,10 @@ fn length(value: &[u8]) -> Result<u64, Fault> {
     })
 }
 
-/// Without a branch, so that it is done sixteen bytes at a time.
+#[expect(
+    clippy::needless_bitwise_bool,
+    reason = "without a branch it is done sixteen bytes at a time"
+)]
 fn has_control_character(text: &[u8]) -> bool {
     text.iter().fold(false, |found, byte| {
         found | ((*byte < b' ') & (*byte != b'\t')) | (*byte == 0x7f)

@@ -52,7 +52,7 @@ pub fn stack<H: Handler>(
         // that is caught here costs its own request an answer of 500, and no other request anything.
         // Not tower-http's layer, which would box the body of every answer.
         .service(service_fn(move |request: Request<Incoming>| {
-            let handler = Arc::clone(&handler);
+            let (handler, peer) = (Arc::clone(&handler), peer.clone());
             async move {
                 // The guard of the connection has refused what this request stands in for.
                 if let Some(fault) = Fault::behind(&request) {

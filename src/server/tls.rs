@@ -1,11 +1,19 @@
 //! TLS at the outside door: certificate files go in, encrypted streams come out.
+//!
+//! The files are looked at every few seconds, not watched by notification, which misses the renaming of
+//! symlinks by which a mounted secret changes.
 
 use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use aws_lc_rs::digest::Context;
+use aws_lc_rs::digest::SHA256;
+use aws_lc_rs::digest::SHA256_OUTPUT_LEN;
+use aws_lc_rs::digest::digest;
 use rustls::RootCertStore;
 use rustls::ServerConfig;
 use rustls::server::WebPkiClientVerifier;
@@ -14,11 +22,17 @@ use rustls_pki_types::PrivateKeyDer;
 use rustls_pki_types::pem::PemObject;
 use serde::Deserialize;
 use serde::Serialize;
-use tokio::net::TcpStream;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tracing::info;
+use tracing::warn;
 
+use crate::clock::Clock;
 use crate::settings::Mistake;
+use crate::telemetry::metrics::connections::ConnectionMetrics;
+use crate::watched::read_limited;
 
 /// Settings of TLS.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -35,14 +49,20 @@ pub struct Config {
 
 /// What a handshake needs; shared, and swapped whole when the files change.
 #[derive(Clone, Debug)]
-pub struct Tls(Arc<ArcSwap<ServerConfig>>);
+pub struct Tls(Arc<ArcSwap<Loaded>>);
+
+#[derive(Debug)]
+struct Loaded {
+    settings: Config,
+    /// Of the files' bytes.
+    fingerprint: [u8; SHA256_OUTPUT_LEN],
+    server: Arc<ServerConfig>,
+}
 
 impl Tls {
     /// Reads the files.
     pub fn load(config: &Config) -> Result<Self, Vec<Mistake>> {
-        Ok(Self(Arc::new(ArcSwap::from_pointee(server_config(
-            config,
-        )?))))
+        Ok(Self(Arc::new(ArcSwap::from_pointee(Loaded::read(config)?))))
     }
 
     /// New connections get what `fresh` has; present ones go on.
@@ -50,10 +70,86 @@ impl Tls {
         self.0.store(fresh.0.load_full());
     }
 
-    /// Shakes hands with a caller.
-    pub async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        TlsAcceptor::from(self.0.load_full()).accept(stream).await
+    /// Reads the files again: new connections get the new certificate, present ones go on. Files that do
+    /// not fit together change nothing.
+    fn reload(&self, config: &Config) -> Result<(), Vec<Mistake>> {
+        self.0.store(Arc::new(Loaded::read(config)?));
+        Ok(())
     }
+
+    /// Reloads whenever the files have changed. Does not end.
+    pub async fn watch(&self, clock: &Clock, metrics: &ConnectionMetrics) {
+        let mut refused = None;
+        loop {
+            clock.sleep(PERIOD).await;
+            let present = self.0.load_full();
+            let now = fingerprint(&present.settings);
+            if now == present.fingerprint || Some(now) == refused {
+                continue;
+            }
+            let result = self.reload(&present.settings);
+            metrics.tls_reload(result.is_ok());
+            match result {
+                Ok(()) => info!("the TLS certificate was read anew"),
+                Err(mistakes) => {
+                    // Said once: the files may be half-way through being replaced.
+                    refused = Some(now);
+                    for mistake in mistakes {
+                        warn!(
+                            place = mistake.place,
+                            "the old TLS certificate stays: {}", mistake.message
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    /// Shakes hands with a caller.
+    pub async fn accept<S>(&self, stream: S) -> io::Result<TlsStream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let server = Arc::clone(&self.0.load().server);
+        TlsAcceptor::from(server).accept(stream).await
+    }
+}
+
+impl Loaded {
+    fn read(config: &Config) -> Result<Self, Vec<Mistake>> {
+        // Before the files are used, so that a change in between is seen as one.
+        let fingerprint = fingerprint(config);
+        Ok(Self {
+            settings: config.clone(),
+            fingerprint,
+            server: Arc::new(server_config(config)?),
+        })
+    }
+}
+
+/// The subject of the certificate that a caller has shown, as RFC 4514 would write it, in the order of
+/// the certificate.
+pub fn subject<S>(stream: &TlsStream<S>) -> Option<Arc<str>> {
+    let (_, session) = stream.get_ref();
+    let certificate = session.peer_certificates()?.first()?;
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    Some(Arc::from(certificate.subject().to_string()))
+}
+
+fn fingerprint(config: &Config) -> [u8; SHA256_OUTPUT_LEN] {
+    let mut files = Context::new(&SHA256);
+    let client_ca = config.client_ca.as_deref();
+    for path in [config.certificate.as_path(), &config.private_key]
+        .into_iter()
+        .chain(client_ca)
+    {
+        // A file that cannot be read now is a change too.
+        let content = read_limited(path, LARGEST_FILE).unwrap_or_default();
+        files.update(digest(&SHA256, &content).as_ref());
+    }
+    let mut fingerprint = [0; SHA256_OUTPUT_LEN];
+    fingerprint.copy_from_slice(files.finish().as_ref());
+    fingerprint
 }
 
 fn server_config(config: &Config) -> Result<ServerConfig, Vec<Mistake>> {
@@ -98,3 +194,7 @@ fn unusable(place: &str, path: &Path, error: &impl std::fmt::Display) -> Vec<Mis
         format!("{} cannot be used: {error}", path.display()),
     )]
 }
+
+const PERIOD: Duration = Duration::from_secs(10);
+/// Chains are some kilobytes, bundles of authorities some hundred.
+const LARGEST_FILE: u64 = 4 << 20;

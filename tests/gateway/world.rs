@@ -142,6 +142,15 @@ impl World {
         client::exchange(self.app.admin_address(), request.as_bytes()).await
     }
 
+    /// How many connections were refused for a reason.
+    pub(crate) async fn refused(&self, reason: &str) -> u64 {
+        let name = format!("atlas_cert_gateway_connections_refused_total{{reason=\"{reason}\"}} ");
+        let page = self.admin("GET", "/metrics", "", "").await.text();
+        page.lines()
+            .find_map(|line| line.strip_prefix(&name))
+            .map_or(0, |count| count.parse().unwrap())
+    }
+
     /// Where callers connect to.
     pub(crate) fn address(&self) -> SocketAddr {
         self.app.address()

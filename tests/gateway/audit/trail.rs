@@ -73,6 +73,7 @@ impl Trail {
         Arrival {
             request_id: Uuid::now_v7(),
             peer: "192.0.2.7:50123".parse().unwrap(),
+            tls_subject: None,
             at: self.clock.now(),
             caller_request_id: None,
         }

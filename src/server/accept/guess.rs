@@ -1,0 +1,127 @@
+//! The first bytes of a connection go in; the protocol that they begin comes out, and the stream as if
+//! nobody had read it.
+
+use std::io;
+use std::pin::Pin;
+use std::task::Context;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Buf;
+use bytes::Bytes;
+use bytes::BytesMut;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWrite;
+use tokio::io::ReadBuf;
+
+use crate::clock::Clock;
+
+/// What a caller speaks.
+pub(super) enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// What was read, and what it means.
+pub(super) struct Guess {
+    pub(super) protocol: Protocol,
+    /// What was read to make the guess.
+    pub(super) read: BytesMut,
+    /// When the first of it came.
+    pub(super) since: Duration,
+}
+
+/// Reads until the bytes cannot be, or are, HTTP/2's preface; `None` if nothing comes at all.
+pub(super) async fn guess(
+    stream: &mut (impl AsyncRead + Unpin),
+    clock: &Clock,
+) -> io::Result<Option<Guess>> {
+    let mut read = BytesMut::with_capacity(FIRST_READ);
+    let mut since = None;
+    loop {
+        if stream.read_buf(&mut read).await? == 0 && read.is_empty() {
+            return Ok(None);
+        }
+        let since = *since.get_or_insert_with(|| clock.now().elapsed);
+        let common = read
+            .iter()
+            .zip(PREFACE)
+            .take_while(|(byte, known)| byte == known)
+            .count();
+        let protocol = if common == PREFACE.len() {
+            Protocol::Http2
+        } else if common < read.len() || read.len() == read.capacity() {
+            Protocol::Http1
+        } else {
+            continue;
+        };
+        return Ok(Some(Guess {
+            protocol,
+            read,
+            since,
+        }));
+    }
+}
+
+/// A stream whose first bytes were already read.
+pub(super) struct Replayed<S> {
+    first: Bytes,
+    stream: S,
+}
+
+impl<S> Replayed<S> {
+    pub(super) fn new(first: Bytes, stream: S) -> Self {
+        Self { first, stream }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Replayed<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.first.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(context, buffer);
+        }
+        let count = self.first.len().min(buffer.remaining());
+        let first = self.first.split_to(count);
+        buffer.put_slice(first.chunk());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Replayed<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, buffer)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, buffers)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+/// RFC 9113, section 3.4.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const FIRST_READ: usize = 4_096;

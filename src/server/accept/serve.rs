@@ -1,0 +1,180 @@
+//! A connection whose caller is known goes in; its requests are answered until it ends in good order.
+
+use std::future::Future;
+use std::future::pending;
+use std::io;
+use std::pin::Pin;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::server::conn::http2;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
+
+use super::Acceptor;
+use super::Peer;
+use super::guess::Protocol;
+use super::guess::Replayed;
+use super::guess::guess;
+use super::streams::Streams;
+use crate::server::guard::Guarded;
+use crate::server::guard::Terms;
+use crate::server::head::Bounds;
+use crate::server::layers;
+use crate::server::layers::Handler;
+use crate::server::timer::ClockTimer;
+use crate::upstream::Chance;
+
+impl Acceptor {
+    pub(super) async fn serve<H, S>(
+        &self,
+        mut stream: S,
+        peer: Peer,
+        handler: Arc<H>,
+    ) -> io::Result<()>
+    where
+        H: Handler,
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let limits = &self.limits;
+        let guess = self
+            .clock
+            .timeout(limits.first_byte, guess(&mut stream, &self.clock))
+            .await
+            .inspect_err(|_| self.refusals.refused("first_byte"))
+            .map_err(io::Error::other)??;
+        let Some(guess) = guess else {
+            return Ok(());
+        };
+        let service = TowerToHyperService::new(layers::stack(handler, peer));
+        match guess.protocol {
+            Protocol::Http1 => {
+                let guarded = Guarded::new(stream, guess.read, guess.since, self.terms());
+                let connection = self
+                    .http1()
+                    .serve_connection(TokioIo::new(guarded), service);
+                self.finish(connection, pending()).await
+            }
+            Protocol::Http2 => {
+                let replayed = Replayed::new(guess.read.freeze(), stream);
+                let streams = Streams::new(
+                    limits.request.saturating_add(limits.response),
+                    self.clock.clone(),
+                    self.refusals.clone(),
+                );
+                let connection = self
+                    .http2(&streams)
+                    .serve_connection(TokioIo::new(replayed), service);
+                self.finish(connection, streams.idle(limits.idle)).await
+            }
+        }
+    }
+
+    fn terms(&self) -> Terms {
+        Terms {
+            bounds: Bounds {
+                size: self.head_size(),
+                headers: self.limits.headers,
+                bodies: self.bodies,
+            },
+            patience: self.limits.head,
+            clock: self.clock.clone(),
+            refusals: self.refusals.clone(),
+        }
+    }
+
+    fn http1(&self) -> http1::Builder {
+        let mut builder = http1::Builder::new();
+        builder
+            .timer(ClockTimer::new(self.clock.clone()))
+            .header_read_timeout(self.limits.idle)
+            .max_headers(self.limits.headers)
+            .max_header_size(self.head_size())
+            // Not `pipeline_flush`: with more requests behind it, the answer that closes the connection
+            // would never be sent.
+            .max_buf_size(self.head_size().max(SMALLEST_BUFFER));
+        builder
+    }
+
+    fn http2(&self, streams: &Streams) -> http2::Builder<Streams> {
+        let mut builder = http2::Builder::new(streams.clone());
+        builder
+            .timer(ClockTimer::new(self.clock.clone()))
+            .max_concurrent_streams(self.limits.streams)
+            .max_header_list_size(u32::try_from(self.head_size()).unwrap_or(u32::MAX))
+            .max_pending_accept_reset_streams(20)
+            .max_local_error_reset_streams(256)
+            .initial_stream_window_size(64 << 10)
+            .initial_connection_window_size(1 << 20)
+            .keep_alive_interval(Duration::from_secs(20))
+            .keep_alive_timeout(Duration::from_secs(10));
+        builder
+    }
+
+    fn head_size(&self) -> usize {
+        usize::try_from(self.limits.head_size.0).unwrap_or(usize::MAX)
+    }
+
+    /// Serves until the connection ends, or is idle or too old, or the process stops; the last three let
+    /// the requests under way finish.
+    async fn finish<C: Graceful>(
+        &self,
+        connection: C,
+        idle: impl Future<Output = ()>,
+    ) -> io::Result<()> {
+        let mut connection = pin!(connection);
+        let age = self.limits.connection_age;
+        // Connections that were made together, after a restart, do not all come again together.
+        let age = Chance::System.between(age.mul_f64(0.9), age.mul_f64(1.1));
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => return ended.map_err(io::Error::other),
+            () = self.stop.cancelled() => {}
+            () = self.clock.sleep(age) => {}
+            () = idle => {}
+        }
+        connection.as_mut().end();
+        let last = self.limits.request.saturating_add(self.limits.response);
+        let ended = self.clock.timeout(last, connection).await;
+        ended.map_err(io::Error::other)?.map_err(io::Error::other)
+    }
+}
+
+/// A connection that can be told to end after the requests under way.
+trait Graceful: Future<Output = hyper::Result<()>> {
+    fn end(self: Pin<&mut Self>);
+}
+
+impl<I, S> Graceful for http1::Connection<I, S>
+where
+    S: hyper::service::HttpService<hyper::body::Incoming>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + 'static,
+    S::ResBody: http_body::Body + 'static,
+    <S::ResBody as http_body::Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    fn end(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl<I, S, E> Graceful for http2::Connection<I, S, E>
+where
+    S: hyper::service::HttpService<hyper::body::Incoming>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + 'static,
+    S::ResBody: http_body::Body + 'static,
+    <S::ResBody as http_body::Body>::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    E: hyper::rt::bounds::Http2ServerConnExec<S::Future, S::ResBody>,
+{
+    fn end(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+/// hyper panics below this.
+const SMALLEST_BUFFER: usize = 8_192;

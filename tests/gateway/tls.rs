@@ -1,0 +1,265 @@
+//! TLS at the outside door: certificates that change under it, callers that show their own, and what is
+//! no TLS at all.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rcgen::BasicConstraints;
+use rcgen::CertificateParams;
+use rcgen::CertifiedIssuer;
+use rcgen::DnType;
+use rcgen::IsCa;
+use rcgen::KeyPair;
+use rustls::ClientConfig;
+use rustls::RootCertStore;
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::PrivateKeyDer;
+use rustls_pki_types::ServerName;
+use tempfile::TempDir;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use crate::client::Connection;
+use crate::world::PROJECT;
+use crate::world::World;
+use crate::world::certs;
+use crate::world::set;
+use crate::world::token;
+
+/// An authority, and the files that it has signed.
+struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    files: TempDir,
+}
+
+type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let files = tempfile::tempdir().unwrap();
+        fs::write(files.path().join("ca.pem"), issuer.pem()).unwrap();
+        let authority = Self { issuer, files };
+        authority.issue();
+        authority
+    }
+
+    /// A certificate for the gateway, and its key.
+    fn issue(&self) {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["gateway.test".to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        fs::write(self.path("server.pem"), certificate.pem()).unwrap();
+        fs::write(self.path("server.key"), key.serialize_pem()).unwrap();
+    }
+
+    /// A caller's.
+    fn caller(&self) -> Identity {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params
+            .distinguished_name
+            .push(DnType::OrganizationName, "Example, \"Inc\"");
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "payments");
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        (vec![certificate.der().clone()], key)
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.files.path().join(name).display().to_string()
+    }
+
+    async fn world(&self, with_client_ca: bool) -> World {
+        World::with(|plan| {
+            set(
+                &mut plan.config,
+                "server.tls.certificate",
+                self.path("server.pem"),
+            );
+            set(
+                &mut plan.config,
+                "server.tls.private_key",
+                self.path("server.key"),
+            );
+            if with_client_ca {
+                set(
+                    &mut plan.config,
+                    "server.tls.client_ca",
+                    self.path("ca.pem"),
+                );
+            }
+        })
+        .await
+    }
+
+    async fn connect(
+        &self,
+        world: &World,
+        identity: Option<Identity>,
+        alpn: &[&str],
+    ) -> io::Result<TlsStream<TcpStream>> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.issuer.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let builder = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots);
+        let mut config = match identity {
+            Some((chain, key)) => builder.with_client_auth_cert(chain, key).unwrap(),
+            None => builder.with_no_client_auth(),
+        };
+        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let stream = TcpStream::connect(world.address()).await?;
+        let name = ServerName::try_from("gateway.test").unwrap();
+        TlsConnector::from(Arc::new(config))
+            .connect(name, stream)
+            .await
+    }
+}
+
+/// The status of a lookup on an open connection.
+async fn ask(stream: &mut TlsStream<TcpStream>) -> io::Result<String> {
+    let (path, token) = (certs(PROJECT, "app1"), token());
+    let request =
+        format!("HEAD {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await?);
+    }
+    Ok(String::from_utf8(head[9..12].to_vec()).unwrap())
+}
+
+fn shown(stream: &TlsStream<TcpStream>) -> CertificateDer<'static> {
+    let (_, session) = stream.get_ref();
+    session.peer_certificates().unwrap()[0].clone().into_owned()
+}
+
+async fn reloads(world: &World, result: &str) -> u64 {
+    let name = format!("atlas_cert_gateway_tls_reloads_total{{result=\"{result}\"}} ");
+    let page = world.admin("GET", "/metrics", "", "").await.text();
+    page.lines()
+        .find_map(|line| line.strip_prefix(&name))
+        .map_or(0, |count| count.parse().unwrap())
+}
+
+async fn until_reloaded(world: &World, result: &str, count: u64) {
+    world
+        .while_time_passes(async {
+            while reloads(world, result).await < count {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn a_changed_certificate_is_shown_to_new_connections_and_the_present_ones_go_on() {
+    let authority = Authority::new();
+    let world = authority.world(false).await;
+    let mut before = authority.connect(&world, None, &[]).await.unwrap();
+    assert_eq!(ask(&mut before).await.unwrap(), "200");
+    authority.issue();
+    until_reloaded(&world, "loaded", 1).await;
+    let mut after = authority.connect(&world, None, &[]).await.unwrap();
+    assert_ne!(shown(&before), shown(&after));
+    for stream in [&mut before, &mut after] {
+        assert_eq!(ask(stream).await.unwrap(), "200");
+    }
+}
+
+#[tokio::test]
+async fn a_broken_pair_of_files_is_refused_and_the_old_pair_stays() {
+    let authority = Authority::new();
+    let world = authority.world(false).await;
+    let before = authority.connect(&world, None, &[]).await.unwrap();
+    let key = fs::read(authority.path("server.key")).unwrap();
+    for (refusals, broken) in [
+        KeyPair::generate().unwrap().serialize_pem(),
+        "no key at all".to_owned(),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        fs::write(authority.path("server.key"), broken).unwrap();
+        until_reloaded(&world, "refused", u64::try_from(refusals + 1).unwrap()).await;
+        let after = authority.connect(&world, None, &[]).await.unwrap();
+        assert_eq!(shown(&before), shown(&after));
+    }
+    assert!(Path::new(&authority.path("server.key")).exists());
+    fs::write(authority.path("server.key"), key).unwrap();
+    world.advance(Duration::from_secs(20));
+    let mut after = authority.connect(&world, None, &[]).await.unwrap();
+    assert_eq!(ask(&mut after).await.unwrap(), "200");
+}
+
+#[tokio::test]
+async fn a_callers_certificate_is_demanded_and_its_subject_is_on_record() {
+    let authority = Authority::new();
+    let world = authority.world(true).await;
+    let mut known = authority
+        .connect(&world, Some(authority.caller()), &[])
+        .await
+        .unwrap();
+    assert_eq!(ask(&mut known).await.unwrap(), "200");
+    let record = &world.lookups()[0];
+    assert_eq!(record["tls_subject"], "O=Example, \"Inc\", CN=payments");
+    let stranger = Authority::new().caller();
+    for identity in [None, Some(stranger)] {
+        // With TLS 1.3 the refusal comes after the client's own half of the handshake.
+        let refused = match authority.connect(&world, identity, &[]).await {
+            Ok(mut stream) => ask(&mut stream).await.is_err(),
+            Err(_) => true,
+        };
+        assert!(refused);
+    }
+    assert_eq!(world.lookups().len(), 1);
+    assert_eq!(world.refused("tls_handshake").await, 2);
+}
+
+#[tokio::test]
+async fn the_protocol_is_agreed_in_the_handshake() {
+    let authority = Authority::new();
+    let world = authority.world(false).await;
+    for (offered, agreed) in [
+        (&["h2", "http/1.1"][..], Some(&b"h2"[..])),
+        (&["http/1.1"], Some(b"http/1.1")),
+        (&[], None),
+    ] {
+        let stream = authority.connect(&world, None, offered).await.unwrap();
+        assert_eq!(stream.get_ref().1.alpn_protocol(), agreed);
+    }
+    assert!(authority.connect(&world, None, &["spdy/3"]).await.is_err());
+}
+
+#[tokio::test]
+async fn what_is_no_tls_or_does_not_finish_its_handshake_is_closed() {
+    let authority = Authority::new();
+    let world = authority.world(false).await;
+    for (id, bytes) in [
+        ("H26", &b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"[..]),
+        ("H26", b"SSH-2.0-OpenSSH_10.0\r\n"),
+        ("H53", b""),
+        ("H53", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc"),
+    ] {
+        let before = world.refused("tls_handshake").await;
+        let mut connection = Connection::open(world.address()).await;
+        connection.send(bytes).await;
+        let end = world.while_time_passes(connection.reply(false)).await;
+        assert_eq!(end.status, 0, "{id}");
+        assert_eq!(world.refused("tls_handshake").await, before + 1, "{id}");
+    }
+}
