@@ -32,6 +32,7 @@ mod forms;
 mod house;
 mod identity;
 mod http1;
+mod http2;
 mod limits;
 mod lookups;
 mod operators;
