@@ -193,6 +193,7 @@ impl Trail {
             peer: ([192, 0, 2, 7], 50_123).into(),
             at: now,
             caller_request_id: None,
+            tls_subject: None,
         });
         entry.asked(&self.question);
         entry.identified(&self.caller);

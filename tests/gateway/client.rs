@@ -36,10 +36,16 @@ pub(crate) async fn exchange(address: SocketAddr, request: &[u8]) -> Reply {
 impl Connection {
     /// Connects.
     pub(crate) async fn open(address: SocketAddr) -> Self {
-        Self {
-            stream: TcpStream::connect(address).await.unwrap(),
+        Self::try_open(address).await.unwrap()
+    }
+
+    /// Connects, if anybody listens.
+    pub(crate) async fn try_open(address: SocketAddr) -> Option<Self> {
+        let stream = TcpStream::connect(address).await.ok()?;
+        Some(Self {
+            stream,
             read: Vec::new(),
-        }
+        })
     }
 
     /// Sends bytes. That the other side has already hung up shows in the reply.

@@ -47,6 +47,7 @@ impl Trail {
             peer: ([127, 0, 0, 1], 1).into(),
             at: self.clock.now(),
             caller_request_id: None,
+            tls_subject: None,
         });
         entry.close(Closing::abandoned(self.clock.now()))
     }

@@ -115,6 +115,7 @@ async fn answer(audit: Audit, clock: Clock) {
             peer: "127.0.0.1:1".parse().unwrap(),
             at: now,
             caller_request_id: None,
+            tls_subject: None,
         });
         entry.permitted(&Arc::from("rule"));
         let closing = Closing {
