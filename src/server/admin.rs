@@ -145,7 +145,8 @@ impl Admin {
         }
     }
 
-    fn ready(&self) -> Response<Body> {
+    /// What keeps this replica from being ready.
+    fn problems(&self) -> Vec<NotReady> {
         let mut problems = Vec::new();
         let mut not_ready = |part, problem| problems.push(NotReady { part, problem });
         if self.draining.load(Ordering::Relaxed) {
@@ -162,6 +163,11 @@ impl Admin {
             let credential = trouble.credential;
             not_ready("credentials", format!("{credential}: {}", trouble.why));
         }
+        problems
+    }
+
+    fn ready(&self) -> Response<Body> {
+        let problems = self.problems();
         let status = if problems.is_empty() {
             StatusCode::OK
         } else {
@@ -172,6 +178,8 @@ impl Admin {
 
     fn metrics(&self) -> Response<Body> {
         self.gateway.cache.measure();
+        let parts: Vec<_> = self.problems().iter().map(|problem| problem.part).collect();
+        self.gateway.metrics.not_ready(&parts);
         let mut response = Response::new(Full::new(Bytes::from(self.scrape.render())));
         let kind = HeaderValue::from_static(crate::telemetry::metrics::CONTENT_TYPE);
         response.headers_mut().insert(header::CONTENT_TYPE, kind);

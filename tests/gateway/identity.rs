@@ -368,6 +368,10 @@ async fn without_any_key_the_answer_is_503_and_readiness_names_the_issuer() {
     let ready = scene.world.admin("GET", "/readyz", "", "").await;
     assert_eq!(ready.status, 503);
     assert!(ready.text().contains("keys"), "{}", ready.text());
+    let metrics = scene.world.admin("GET", "/metrics", "", "").await.text();
+    for told in ["not_ready{part=\"keys\"} 1", "not_ready{part=\"audit\"} 0"] {
+        assert!(metrics.contains(told), "{told} in {metrics}");
+    }
     assert_eq!(scene.ask("null").await.status, 401);
     scene.publisher.publish(&forgeries::published());
     // An unknown key, or none at all, is worth one fetch in thirty seconds.

@@ -28,6 +28,7 @@ async fn health_readiness_and_metrics_need_no_token() {
         "atlas_cert_gateway_lookup_duration_seconds_count{cache=\"hit\"} 1",
         "atlas_cert_gateway_upstream_calls_saved_total 1",
         "atlas_cert_gateway_cache_entries 1",
+        "atlas_cert_gateway_not_ready{part=\"audit\"} 0",
         "# TYPE atlas_cert_gateway_lookups_total counter",
     ] {
         assert!(page.lines().any(|known| known == line), "{line} in\n{page}");

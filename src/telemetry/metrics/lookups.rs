@@ -23,6 +23,8 @@ pub struct LookupMetrics {
     saved: Counter,
     connections: Gauge<i64, AtomicI64>,
     in_flight: Gauge<i64, AtomicI64>,
+    /// In the order of [`PARTS`].
+    not_ready: [Gauge; PARTS.len()],
 }
 
 /// Counts one while it lives.
@@ -44,6 +46,11 @@ struct CacheLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PartLabel {
+    part: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct VersionLabel {
     version: &'static str,
 }
@@ -58,7 +65,9 @@ impl LookupMetrics {
         });
         let by_cache =
             CACHE_WORDS.map(|cache| durations.get_or_create_owned(&CacheLabel { cache }));
+        let not_ready = Family::<PartLabel, Gauge>::default();
         let metrics = Self {
+            not_ready: PARTS.map(|part| not_ready.get_or_create_owned(&PartLabel { part })),
             counters: Arc::new(counters),
             durations: Arc::new(by_cache),
             saved: Counter::default(),
@@ -85,6 +94,11 @@ impl LookupMetrics {
             "inflight_requests",
             "Requests under way",
             metrics.in_flight.clone(),
+        );
+        registry.register(
+            "not_ready",
+            "What keeps this replica from being ready, as its readiness tells",
+            not_ready,
         );
         let build = Family::<VersionLabel, Gauge>::default();
         build
@@ -114,6 +128,13 @@ impl LookupMetrics {
     /// Counts calls that an answer from memory has saved.
     pub fn saved(&self, calls: u32) {
         self.saved.inc_by(calls.into());
+    }
+
+    /// Shows which parts are not ready; they are called as in the answer of the readiness probe.
+    pub fn not_ready(&self, parts: &[&str]) {
+        for (part, gauge) in PARTS.iter().zip(&self.not_ready) {
+            gauge.set(i64::from(parts.contains(part)));
+        }
     }
 
     /// Counts a connection for as long as the value lives.
@@ -165,3 +186,5 @@ const OUTCOMES: [&str; 6] = [
 ];
 /// What the audit record says the cache had to do with it.
 const CACHE_WORDS: [&str; 6] = ["collapsed", "hit", "miss", "negative", "none", "stale"];
+/// What can keep a replica from being ready.
+const PARTS: [&str; 4] = ["audit", "credentials", "draining", "keys"];
