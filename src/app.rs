@@ -150,13 +150,7 @@ impl App {
             refusals: metrics.connections,
             bodies: false,
         };
-        let for_operators = Acceptor {
-            tls: None,
-            trusted_proxies: Arc::from([]),
-            stop: stop.operators.clone(),
-            bodies: true,
-            ..acceptor.clone()
-        };
+        let for_operators = acceptor.for_operators(stop.operators.clone());
         let keepers = keep(&gateway, &stop.keepers);
         let doors = vec![
             tokio::spawn(acceptor.run(callers, Arc::new(door))),

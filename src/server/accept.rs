@@ -17,6 +17,7 @@ use ipnet::IpNet;
 use rustix::io::Errno;
 use rustix::process::Resource;
 use rustix::process::getrlimit;
+use rustix::process::setrlimit;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -77,6 +78,20 @@ pub struct Peer {
 }
 
 impl Acceptor {
+    /// The same for operators and probes: plain text, with bodies, and a few connections that no caller
+    /// can take from them.
+    pub fn for_operators(&self, stop: CancellationToken) -> Self {
+        let mut operators = Self {
+            tls: None,
+            trusted_proxies: Arc::from([]),
+            bodies: true,
+            stop,
+            ..self.clone()
+        };
+        operators.limits.connections = self.limits.connections.min(OPERATORS);
+        operators
+    }
+
     /// Takes connections until it is told to stop, then waits until the last one has ended.
     pub async fn run<H: Handler>(self, bound: Bound, handler: Arc<H>) {
         let room = Arc::new(Semaphore::new(room(self.limits.connections)));
@@ -224,11 +239,22 @@ impl Reserve {
 
 /// Half of the process's descriptors stay with the audit trail, Atlas and the operators.
 fn room(wanted: usize) -> usize {
+    let mut limit = getrlimit(Resource::Nofile);
+    // The soft limit is low by custom, for programs that use `select`; the hard one is the operator's
+    // word. Where it cannot be raised, what there is has to do.
+    limit.current = limit.maximum;
+    let _ = setrlimit(Resource::Nofile, limit);
     let descriptors = getrlimit(Resource::Nofile)
         .current
         .and_then(|most| usize::try_from(most).ok())
         .unwrap_or(usize::MAX);
-    wanted.min(descriptors / 2).min(Semaphore::MAX_PERMITS)
+    let room = wanted.min(descriptors / 2).min(Semaphore::MAX_PERMITS);
+    if room < wanted {
+        warn!("room for {room} connections only: the process may have {descriptors} descriptors");
+    }
+    room
 }
 
+/// Connections of operators and probes at a time.
+const OPERATORS: usize = 100;
 const PAUSE: Duration = Duration::from_millis(50);

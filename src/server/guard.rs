@@ -74,6 +74,7 @@ struct Examined {
 struct Linger {
     deadline: Deadline,
     left: usize,
+    is_over: bool,
 }
 
 type Deadline = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -240,19 +241,24 @@ impl<S: AsyncRead + Unpin> Guarded<S> {
             Linger {
                 deadline: Box::pin(async move { clock.sleep_until(due).await }),
                 left: MOST_THROWN_AWAY,
+                is_over: false,
             }
         });
         let mut thrown_away = [0; 4_096];
-        loop {
+        while !linger.is_over {
             let mut buffer = ReadBuf::new(&mut thrown_away);
             match Pin::new(&mut self.stream).poll_read(context, &mut buffer) {
                 Poll::Ready(Ok(())) if !buffer.filled().is_empty() && linger.left > 0 => {
                     linger.left = linger.left.saturating_sub(buffer.filled().len());
                 }
-                Poll::Ready(_) => return Poll::Ready(()),
-                Poll::Pending => return linger.deadline.as_mut().poll(context),
+                Poll::Ready(_) => linger.is_over = true,
+                Poll::Pending => {
+                    ready!(linger.deadline.as_mut().poll(context));
+                    linger.is_over = true;
+                }
             }
         }
+        Poll::Ready(())
     }
 }
 

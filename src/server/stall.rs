@@ -36,6 +36,8 @@ pub struct Stalling<S> {
     /// Since when the answer under way has to wait.
     waits_since: Option<Duration>,
     deadline: Option<Deadline>,
+    /// TLS still wants to say goodbye, to a caller that does not listen.
+    gave_up: bool,
 }
 
 type Deadline = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -50,6 +52,7 @@ impl<S> Stalling<S> {
             refusals,
             waits_since: None,
             deadline: None,
+            gave_up: false,
         }
     }
 
@@ -61,6 +64,9 @@ impl<S> Stalling<S> {
         if written.is_ready() {
             self.deadline = None;
             return written;
+        }
+        if self.gave_up {
+            return Poll::Ready(Err(not_read()));
         }
         let (clock, limits) = (&self.clock, self.limits);
         let waits_since = &mut self.waits_since;
@@ -76,11 +82,9 @@ impl<S> Stalling<S> {
         if deadline.as_mut().poll(context).is_pending() {
             return Poll::Pending;
         }
+        self.gave_up = true;
         self.refusals.refused("write_stall");
-        Poll::Ready(Err(io::Error::new(
-            io::ErrorKind::TimedOut,
-            "the caller does not read its answer",
-        )))
+        Poll::Ready(Err(not_read()))
     }
 }
 
@@ -126,4 +130,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stalling<S> {
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
     }
+}
+
+fn not_read() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::TimedOut,
+        "the caller does not read its answer",
+    )
 }

@@ -107,6 +107,12 @@ impl Connection {
         let _ = self.stream.shutdown().await;
     }
 
+    /// Ends without a goodbye.
+    pub(crate) fn reset(self) {
+        let socket = socket2::SockRef::from(&self.stream);
+        socket.set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    }
+
     /// Whether something has come that was not read yet, if only the end.
     pub(crate) fn has_something(&mut self) -> bool {
         self.stream.try_read_buf(&mut self.read).is_ok()
