@@ -118,6 +118,11 @@ impl Connection {
         self.stream.try_read_buf(&mut self.read).is_ok()
     }
 
+    /// Sends bytes, and says whether the other side still takes any.
+    pub(crate) async fn can_send(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).await.is_ok()
+    }
+
     /// Whether the other side has closed and nothing is left to read.
     pub(crate) async fn is_closed(&mut self) -> bool {
         self.read.is_empty() && !self.more().await

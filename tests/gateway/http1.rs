@@ -229,6 +229,22 @@ async fn what_is_no_well_formed_head_is_refused_in_our_words_and_ends_the_connec
 }
 
 #[tokio::test]
+async fn after_a_refusal_the_caller_may_go_on_sending_for_a_while_to_no_effect() {
+    let world = World::new().await;
+    let mut connection = Connection::open(world.address()).await;
+    connection.send(b"nonsense\r\n").await;
+    assert_eq!(connection.reply(false).await.status, 400);
+    assert!(connection.is_closed().await);
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+        // A connection that were closed for good would answer with a reset, and that, on its way,
+        // could overtake the refusal.
+        assert!(connection.can_send(&USUAL.bytes()).await);
+    }
+    assert_eq!(world.lookups().len(), 0);
+}
+
+#[tokio::test]
 async fn what_is_refused_as_a_request_is_on_record_and_nothing_behind_it_is_read() {
     let world = World::new().await;
     for (id, line, headers, status, code) in REJECTED {
@@ -342,9 +358,9 @@ async fn a_pipeline_is_answered_in_order_however_its_bytes_arrive() {
 
 #[tokio::test]
 async fn a_head_has_five_seconds_from_its_first_byte() {
-    let world = World::new().await;
     // H51: a byte now and then does not help, at the beginning of a connection or later.
     for leading in [Vec::new(), USUAL.bytes()] {
+        let world = World::new().await;
         let mut connection = Connection::open(world.address()).await;
         if !leading.is_empty() {
             connection.send(&leading).await;
