@@ -80,6 +80,7 @@ pub struct Peer {
 impl Acceptor {
     /// The same for operators and probes: plain text, with bodies, and a few connections that no caller
     /// can take from them.
+    #[must_use]
     pub fn for_operators(&self, stop: CancellationToken) -> Self {
         let mut operators = Self {
             tls: None,

@@ -384,7 +384,7 @@ async fn a_head_has_five_seconds_from_its_first_byte() {
         assert_refusal(&dripping.await, 408, "REQUEST_TIMEOUT", "H51");
         // The whole head would take minutes. On a busy machine the hands run ahead of the gateway.
         let passed = world.clock.now().elapsed.saturating_sub(began);
-        assert!(passed < Duration::from_secs(60), "H51: {passed:?}");
+        assert!(passed < Duration::from_mins(1), "H51: {passed:?}");
         assert!(connection.is_closed().await);
     }
 }
