@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::Effort;
 use crate::bare;
 use crate::callgrind;
+use crate::callgrind::Instructions;
 use crate::cases::Case;
 use crate::cases::Once;
 use crate::load;
@@ -35,7 +36,7 @@ struct Side {
     readings: Vec<Reading>,
     system_calls: Option<f64>,
     resident: u64,
-    instructions: Option<u64>,
+    instructions: Option<Instructions>,
     /// Answers of another status than was wanted; they count in no honest comparison.
     others: usize,
 }
@@ -162,7 +163,8 @@ impl Side {
             "p50_us": self.median(|reading| reading.p50).round(),
             "p99_us": self.median(|reading| reading.p99).round(),
             "system_calls": self.system_calls.map(rounded),
-            "instructions": self.instructions,
+            "instructions": self.instructions.map(|count| count.own),
+            "instructions_of_sha256": self.instructions.map(|count| count.sha256),
             "resident_bytes": self.resident,
             "other_answers": self.others,
         })
@@ -189,10 +191,11 @@ impl Reading {
 /// The table's head.
 pub(crate) fn print_head() {
     println!(
-        "Each figure: the gateway | bare hyper. Capacity: CPU time of bare hyper ÷ of the gateway.\n"
+        "Each figure: the gateway | bare hyper. Capacity: CPU time of bare hyper ÷ of the gateway. \
+         Instructions of SHA-256 apart.\n"
     );
     println!(
-        "{:<16} {:>8} {:>17} {:>15} {:>13} {:>13} {:>15} {:>17} {:>11}",
+        "{:<16} {:>8} {:>17} {:>15} {:>13} {:>13} {:>15} {:>23} {:>11}",
         "case",
         "capacity",
         "answers/s",
@@ -218,12 +221,13 @@ fn print(case: &Case, answer: &[u8], ours: &Side, bare: &Side, capacity: f64) {
         None => "-".to_owned(),
     };
     let instructions = |side: &Side| match side.instructions {
-        Some(instructions) => instructions.to_string(),
+        Some(Instructions { own, sha256: 0 }) => own.to_string(),
+        Some(Instructions { own, sha256 }) => format!("{own} + {sha256}"),
         None => "-".to_owned(),
     };
     let mebibytes = |side: &Side| side.resident as f64 / f64::from(1 << 20);
     println!(
-        "{:<16} {:>8.2} {:>17} {:>15} {:>13} {:>13} {:>15} {:>17} {:>11}   {}",
+        "{:<16} {:>8.2} {:>17} {:>15} {:>13} {:>13} {:>15} {:>23} {:>11}   {}",
         case.name,
         capacity,
         pair(|reading| reading.per_second, 0),

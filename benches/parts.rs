@@ -1,0 +1,170 @@
+//! The parts of a hit that the door does itself: reading the request, writing the answer, counting.
+//!
+//! `cargo bench --bench parts`. The token is measured in `token`, what memory does in `lookup`, the record
+//! in `audit`, and all of it together in `gateway`.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a bench that cannot be set up has nothing to measure"
+)]
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use atlas_cert_gateway::atlas::Certificate;
+use atlas_cert_gateway::atlas::CertificateList;
+use atlas_cert_gateway::atlas::Timestamp;
+use atlas_cert_gateway::cache;
+use atlas_cert_gateway::cache::Ask;
+use atlas_cert_gateway::cache::Cache;
+use atlas_cert_gateway::cache::Found;
+use atlas_cert_gateway::cache::Wish;
+use atlas_cert_gateway::clock::Clock;
+use atlas_cert_gateway::gateway::Answer;
+use atlas_cert_gateway::identity::Caller;
+use atlas_cert_gateway::policy::Policy;
+use atlas_cert_gateway::server::negotiation::Encodings;
+use atlas_cert_gateway::server::request::Asked;
+use atlas_cert_gateway::server::request_ids::RequestIds;
+use atlas_cert_gateway::server::response;
+use atlas_cert_gateway::telemetry::metrics::cache::CacheMetrics;
+use atlas_cert_gateway::telemetry::metrics::lookups::LookupMetrics;
+use atlas_cert_gateway::upstream::Fetched;
+use atlas_cert_gateway::upstream::Walk;
+use criterion::Criterion;
+use criterion::criterion_group;
+use criterion::criterion_main;
+use http::Request;
+use http::request::Parts;
+use prometheus_client::registry::Registry;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+/// The head of a request as most clients send it, with more headers put behind.
+fn head(more: &[(&str, &str)]) -> Parts {
+    let target =
+        "/api/atlas/v2/groups/32b6e34b3d91647abb20e7b8/databaseUsers/CN%3Dpayments-1/certs";
+    let mut request = Request::get(target)
+        .header("host", "certs.internal.example")
+        .header("authorization", format!("Bearer {}", "a".repeat(946)))
+        .header("user-agent", "curl/8.14.1");
+    for (name, value) in more {
+        request = request.header(*name, *value);
+    }
+    request.body(()).unwrap().into_parts().0
+}
+
+/// A list of two certificates, found in memory.
+fn found(clock: &Clock, asked: &Asked<'_>) -> Found {
+    let rules =
+        "[[rules]]\nname = \"all\"\nsubjects = [\"*\"]\nprojects = [\"*\"]\nusernames = [\"*\"]";
+    let policy = Policy::build(&toml::from_str(rules).unwrap()).unwrap();
+    let caller = Caller {
+        subject: "payments-1".into(),
+        issuer: "https://idp.example".into(),
+        client_id: None,
+        token_id: None,
+        scopes: Box::default(),
+        expires_at: Timestamp::from_seconds(i64::MAX / 1_000_000),
+    };
+    let permit = policy.authorize(&caller, &asked.question).unwrap();
+    let ask = Ask {
+        address: asked.address,
+        wish: Wish::Any,
+        now: clock.now(),
+    };
+    let json = "{\"_id\":2558523591213958694,\"createdAt\":\"2026-05-12T02:06:35Z\",\"groupId\":\
+                \"32b6e34b3d91647abb20e7b8\",\"notAfter\":\"2099-08-10T02:06:35Z\",\"subject\":\
+                \"CN=payments-1\"}";
+    let certificate = Certificate {
+        json,
+        not_after: Timestamp::parse("2099-08-10T02:06:35Z").unwrap(),
+    };
+    let fetch = move |_| async move {
+        Ok(Fetched {
+            list: CertificateList::join([certificate, certificate]).unwrap(),
+            answered_at: ask.now,
+            walk: Walk {
+                credential: "platform".into(),
+                calls: 1,
+                pages: 1,
+                duration: Duration::from_millis(50),
+                status: None,
+            },
+        })
+    };
+    let cache = Cache::new(
+        cache::Config::default(),
+        clock.clone(),
+        CacheMetrics::default(),
+        TaskTracker::new(),
+    );
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    runtime
+        .block_on(cache.look_up(&permit, ask, fetch))
+        .unwrap();
+    cache.peek(&permit, ask).unwrap().unwrap()
+}
+
+fn read(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("reading");
+    let plain = head(&[]);
+    group.bench_function("a request", |bencher| {
+        bencher.iter(|| Asked::read(black_box(&plain), "http", false).unwrap());
+    });
+    let of_a_browser = head(&[
+        ("accept", "application/vnd.atlas.2023-01-01+json, */*;q=0.8"),
+        ("accept-encoding", "gzip, deflate, br, zstd"),
+        ("cache-control", "max-age=0"),
+        ("if-none-match", "\"0123456789abcdef\""),
+    ]);
+    group.bench_function("a request with every wish", |bencher| {
+        bencher.iter(|| Asked::read(black_box(&of_a_browser), "http", false).unwrap());
+    });
+    group.bench_function("Accept-Encoding", |bencher| {
+        bencher.iter(|| Encodings::read(black_box(&of_a_browser.headers)));
+    });
+    group.finish();
+}
+
+fn write(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("writing");
+    let clock = Clock::system();
+    let plain = head(&[]);
+    let asked = Asked::read(&plain, "http", false).unwrap();
+    let answer = Answer {
+        found: found(&clock, &asked),
+        question: asked.question.clone(),
+        now: clock.now(),
+    };
+    let id = Uuid::from_u128(0x0192_8000_7fff_8000_0000_0000_0000);
+    group.bench_function("an answer and its headers", |bencher| {
+        bencher.iter(|| response::answered(black_box(&answer), &asked, &plain, id));
+    });
+    let knowing = head(&[("if-none-match", "*")]);
+    group.bench_function("a 304 and its headers", |bencher| {
+        bencher.iter(|| response::answered(black_box(&answer), &asked, &knowing, id));
+    });
+    group.finish();
+}
+
+fn count(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("counting");
+    let metrics = LookupMetrics::register(&mut Registry::default());
+    group.bench_function("a lookup", |bencher| {
+        let duration = Duration::from_micros(80);
+        bencher.iter(|| metrics.lookup(black_box("answered"), black_box("hit"), duration));
+    });
+    let clock = Clock::system();
+    group.bench_function("both clocks", |bencher| bencher.iter(|| clock.now()));
+    let ids = RequestIds::default();
+    let now = clock.now();
+    group.bench_function("a request id", |bencher| {
+        bencher.iter(|| ids.at(black_box(now.wall)));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, read, write, count);
+criterion_main!(benches);
