@@ -16,6 +16,7 @@ use crate::settings::Size;
 
 pub mod accept;
 pub mod admin;
+pub mod aside;
 pub mod body;
 pub mod door;
 pub mod guard;

@@ -21,6 +21,7 @@ use super::guess::Protocol;
 use super::guess::Replayed;
 use super::guess::guess;
 use super::streams::Streams;
+use crate::server::aside::Aside;
 use crate::server::guard::Guarded;
 use crate::server::guard::Terms;
 use crate::server::head::Bounds;
@@ -130,11 +131,16 @@ impl Acceptor {
         let age = self.limits.connection_age;
         // Connections that were made together, after a restart, do not all come again together.
         let age = Chance::System.between(age.mul_f64(0.9), age.mul_f64(1.1));
+        let end = pin!(async {
+            tokio::select! {
+                () = self.stop.cancelled() => {}
+                () = self.clock.sleep(age) => {}
+            }
+        });
         tokio::select! {
             biased;
             ended = connection.as_mut() => return ended.map_err(io::Error::other),
-            () = self.stop.cancelled() => {}
-            () = self.clock.sleep(age) => {}
+            () = Aside::new(end) => {}
             () = idle => {}
         }
         connection.as_mut().end();
