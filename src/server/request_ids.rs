@@ -27,10 +27,12 @@ impl RequestIds {
     pub fn at(&self, time: Timestamp) -> Uuid {
         let micros = u64::try_from(time.micros()).unwrap_or(0);
         let made = self.made.fetch_add(1, Ordering::Relaxed);
-        // Twelve bits that follow the milliseconds; below 1,000, so two bytes hold them.
-        let [.., high, low] = (micros % 1_000).to_be_bytes();
-        let [a, b, c, d, e, f, g, h] = self.key.hash_one(made).to_be_bytes();
-        let tail = [high, low, a, b, c, d, e, f, g, h];
+        // The twelve bits behind the milliseconds hold the microseconds below them.
+        let fraction = u16::try_from(micros % 1_000).unwrap_or(0);
+        let mut tail = [0; 10];
+        let (sorting, differing) = tail.split_at_mut(2);
+        sorting.copy_from_slice(&fraction.to_be_bytes());
+        differing.copy_from_slice(&self.key.hash_one(made).to_be_bytes());
         Builder::from_unix_timestamp_millis(micros / 1_000, &tail).into_uuid()
     }
 }

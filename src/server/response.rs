@@ -2,6 +2,7 @@
 //!
 //! Here and in [`document`] is the only place with status codes.
 
+use std::io::Write;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -52,10 +53,7 @@ pub fn answered(answer: &Answer, asked: &Asked<'_>, parts: &Parts, request_id: U
         }
     }
     let found = &answer.found;
-    headers.insert(
-        header::AGE,
-        HeaderValue::from(found.age(answer.now).as_secs()),
-    );
+    headers.insert(header::AGE, number(found.age(answer.now).as_secs()));
     headers.insert(CACHE_STATUS, cache_status(found, answer.now));
     headers.insert(header::ETAG, list.etag);
     headers.insert(
@@ -67,7 +65,7 @@ pub fn answered(answer: &Answer, asked: &Asked<'_>, parts: &Parts, request_id: U
         HeaderValue::from_static("Accept, Accept-Encoding"),
     );
     headers.insert(REQUEST_ID, request_id_value(request_id));
-    headers.insert(UPSTREAM_CALLS, HeaderValue::from(found.upstream_calls));
+    headers.insert(UPSTREAM_CALLS, number(found.upstream_calls.into()));
     Written {
         reply: response,
         status,
@@ -223,9 +221,26 @@ fn is_known(headers: &HeaderMap, etag: &HeaderValue) -> bool {
 
 /// RFC 9211: how this cache came by its answer.
 fn cache_status(found: &Found, now: Moment) -> HeaderValue {
-    HeaderValue::try_from(format!("atlas-cert-gateway; {}", found.status(now)))
-        // The words are ASCII of ours.
-        .unwrap_or_else(|_| HeaderValue::from_static("atlas-cert-gateway"))
+    // Written where it costs no allocation: a `String` would grow three times and then be copied.
+    let mut text = [0; 96];
+    let mut room = text.as_mut_slice();
+    // The words are ASCII of ours, and all of them together are shorter.
+    let _ = write!(room, "atlas-cert-gateway; {}", found.status(now));
+    let left = room.len();
+    let written = text.len().saturating_sub(left);
+    value(text.get(..written).unwrap_or_default())
+}
+
+/// A number as a header. `HeaderValue::from` would allocate twice for one that is not static.
+fn number(number: u64) -> HeaderValue {
+    match number {
+        0 => HeaderValue::from_static("0"),
+        number => value(itoa::Buffer::new().format(number).as_bytes()),
+    }
+}
+
+fn value(ascii: &[u8]) -> HeaderValue {
+    HeaderValue::from_bytes(ascii).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 /// Whole seconds, rounded up, and never zero: a caller that waits for zero seconds does not wait.
