@@ -131,7 +131,10 @@ fn total(dump: &str) -> Option<u64> {
 fn of_sha256(dump: &str) -> u64 {
     let (mut hashers, mut in_hasher, mut of_callee, mut sum) = (Vec::new(), false, false, 0);
     for line in dump.lines() {
-        if let Some(function) = line.strip_prefix("fn=").or(line.strip_prefix("cfn=")) {
+        if let Some(function) = line
+            .strip_prefix("fn=")
+            .or_else(|| line.strip_prefix("cfn="))
+        {
             // The name stands only where it comes first: `(12) name`, and `(12)` from then on.
             let (id, name) = function.split_once(' ').unwrap_or((function, ""));
             if name.contains("sha256_block") {
