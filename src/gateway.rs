@@ -276,18 +276,17 @@ impl Gateway {
             .map_err(Refusal::RateLimited)?;
         let wish = if no_cache { Wish::Refresh } else { Wish::Any };
         let ask = Ask { address, wish, now };
-        match debug_span!("cache").in_scope(|| self.cache.peek(&permit, ask)) {
-            Some(found) => Ok(Answer {
+        let known = debug_span!("cache").in_scope(|| self.cache.peek(&permit, ask));
+        if let Some(found) = known {
+            return Ok(Answer {
                 found: found?,
                 question,
                 now,
-            }),
-            // Only who waits gets a span: what a hit would log is in its record.
-            None => {
-                let span = info_span!("lookup", request_id = %entry.request_id());
-                self.wait(&permit, &caller, ask).instrument(span).await
-            }
+            });
         }
+        // Only who waits gets a span for the log: what a hit would say is in its record.
+        let span = info_span!("lookup", request_id = %entry.request_id());
+        self.wait(&permit, &caller, ask).instrument(span).await
     }
 
     /// What memory alone cannot answer. Boxed, so that a hit does not carry the room that this needs.

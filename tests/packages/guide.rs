@@ -47,7 +47,7 @@ fn each_metric_is_told_of_and_nothing_else_is() {
     let told: BTreeSet<&str> = metrics
         .lines()
         .filter_map(|line| line.strip_prefix("| `"))
-        .flat_map(|line| line.split(" | ").next())
+        .filter_map(|line| line.split(" | ").next())
         .flat_map(|cell| cell.split(", "))
         .map(|name| name.trim_matches('`').split('{').next().unwrap())
         .collect();

@@ -224,7 +224,7 @@ fn u06_proxies_in_the_environment_are_not_used() {
     let mut again = Command::new(std::env::current_exe().unwrap());
     again.args([
         "--exact",
-        "network::over_tls_http_2_is_spoken_and_an_own_root_is_trusted",
+        "upstream::network::over_tls_http_2_is_spoken_and_an_own_root_is_trusted",
     ]);
     for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
         again.env(name, nowhere).env(name.to_lowercase(), nowhere);
