@@ -224,13 +224,14 @@ impl Line {
     }
 }
 
-/// Asks once, on a connection of its own, and returns the whole answer as it came.
+/// Asks once for a list, on a connection of its own, and returns the whole answer as it came.
 pub(crate) async fn once(address: SocketAddr, ask: &Ask) -> Vec<u8> {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.set_nodelay(true).unwrap();
     stream.write_all(&ask.http1()).await.unwrap();
     let mut buffer = Vec::new();
-    read(&mut stream, &mut buffer).await;
+    let status = read(&mut stream, &mut buffer).await;
+    assert_eq!(status, 200, "{}", String::from_utf8_lossy(&buffer));
     buffer
 }
 

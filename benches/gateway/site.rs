@@ -16,6 +16,7 @@ use atlas_simulator::CLIENT_SECRET;
 use atlas_simulator::Rules;
 use atlas_simulator::Settings;
 use atlas_simulator::Simulator;
+use atlas_simulator::TokenRules;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::runtime::Handle;
@@ -48,6 +49,12 @@ impl Site {
                 capacity: PLENTY,
                 refill: PLENTY,
                 ..BucketSize::X509
+            },
+            // Each case starts gateways, and each of those mints.
+            tokens: TokenRules {
+                live: 100_000,
+                per_minute: 100_000,
+                ..TokenRules::default()
             },
             ..Rules::default()
         };
