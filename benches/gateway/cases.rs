@@ -234,7 +234,7 @@ pub(crate) fn all() -> impl Iterator<Item = Case> {
                 name: "payments-new",
                 ..keys()
             },
-            tokens: 256,
+            tokens: 1,
             once: Once::User,
             ..hit()
         },

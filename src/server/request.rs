@@ -270,10 +270,8 @@ pub fn credentials(
     if token_in_query {
         return Err(BadRequest::Authorization);
     }
-    // Bytes beyond ASCII cannot be a token, so there is none. Not `to_str`, which looks at the bytes of a
-    // token one by one, for what no header value holds.
-    let bytes = Some(value.as_bytes()).filter(|bytes| bytes.is_ascii());
-    let Some(text) = bytes.and_then(|bytes| str::from_utf8(bytes).ok()) else {
+    // Bytes beyond ASCII cannot be a token, so there is none.
+    let Ok(text) = value.to_str() else {
         return Ok(Credentials::None);
     };
     let text = text.trim_end_matches([' ', '\t']);
