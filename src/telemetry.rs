@@ -1,6 +1,7 @@
 //! Logs, metrics and traces: their names live here.
 
 use std::io;
+use std::io::IsTerminal;
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -138,7 +139,8 @@ pub fn start(config: &Config) -> Result<Telemetry, LogError> {
             .with_span_list(false)
             .with_current_span(true)
             .boxed(),
-        LogFormat::Text => lines.boxed(),
+        // Colours are for people, not for files.
+        LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).boxed(),
     };
     let endpoint = config.otlp_endpoint.as_deref();
     let traces = endpoint

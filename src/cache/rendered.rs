@@ -39,6 +39,9 @@ pub struct Address<'a> {
 /// A form that large answers can take on their way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
+    /// RFC 7932. Level 4: about as small as gzip's 6 for twice the time, so it is nobody's first choice
+    /// but the caller's.
+    Brotli,
     /// RFC 1952. Level 6.
     Gzip,
     /// RFC 8878. Level 1, which is smaller here than gzip's 6 and six times as fast.
@@ -70,6 +73,7 @@ pub(super) struct Variant {
     usual: Usual,
     /// The wall clock's times at which no other certificates would be in it: from, and until before.
     valid: (Timestamp, Timestamp),
+    brotli: Form,
     gzip: Form,
     zstd: Form,
 }
@@ -213,6 +217,7 @@ impl Variant {
                 from.unwrap_or(Timestamp::from_micros(i64::MIN)),
                 until.unwrap_or(Timestamp::from_micros(i64::MAX)),
             ),
+            brotli: Form::default(),
             gzip: Form::default(),
             zstd: Form::default(),
         }
@@ -247,6 +252,7 @@ impl Variant {
     pub(super) fn compress(&self, encoding: Encoding) {
         let body = &self.usual.body;
         let bytes = match encoding {
+            Encoding::Brotli => brotli(body),
             Encoding::Gzip => gzip(body),
             Encoding::Zstd => zstd::bulk::compress(body, 1).ok(),
         };
@@ -260,6 +266,7 @@ impl Variant {
 
     fn form(&self, encoding: Encoding) -> &Form {
         match encoding {
+            Encoding::Brotli => &self.brotli,
             Encoding::Gzip => &self.gzip,
             Encoding::Zstd => &self.zstd,
         }
@@ -285,10 +292,20 @@ fn tail(certificates: usize) -> String {
     format!("],\"totalCount\":{certificates}}}")
 }
 
+fn brotli(body: &[u8]) -> Option<Vec<u8>> {
+    let mut encoder = brotli::CompressorWriter::new(Vec::new(), BROTLI_BUFFER, 4, BROTLI_WINDOW);
+    encoder.write_all(body).ok()?;
+    encoder.flush().ok()?;
+    Some(encoder.into_inner())
+}
+
 fn gzip(body: &[u8]) -> Option<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::new(6));
     encoder.write_all(body).ok()?;
     encoder.finish().ok()
 }
 
+const BROTLI_BUFFER: usize = 4_096;
+/// A window of 4 MiB, the largest list's size.
+const BROTLI_WINDOW: u32 = 22;
 const HREF: &[u8] = b"{\"links\":[{\"href\":\"";

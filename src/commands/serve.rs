@@ -13,6 +13,7 @@ use super::Ending;
 use super::complain;
 use crate::app::App;
 use crate::app::StartError;
+use crate::audit::survive_file_size_limit;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::telemetry;
@@ -62,6 +63,10 @@ async fn observed(arguments: &Arguments, config: &Config) -> Ending {
 }
 
 async fn serve(arguments: &Arguments, config: &Config, log: &LogLevel) -> Ending {
+    // A limit on the size of files ends a write, not the process (G16).
+    if let Err(problem) = survive_file_size_limit() {
+        warn!("a limit on file sizes would end the process: {problem}");
+    }
     for warning in config.warnings() {
         warn!(place = warning.place, "{}", warning.message);
     }

@@ -1,4 +1,4 @@
-//! The operators' door: health, readiness, metrics, purge and explain.
+//! The operators' door: health, readiness, metrics, purge, explain and the audit trail.
 //!
 //! Never on the public address. Every path but the first three needs a token whose rule grants `admin`,
 //! and what an operator does is put on record like a lookup.
@@ -16,14 +16,16 @@ use http::Response;
 use http::StatusCode;
 use http::header;
 use http::request::Parts;
-use http_body_util::BodyExt;
 use http_body_util::Full;
-use http_body_util::Limited;
 use hyper::body::Incoming;
 use serde::Deserialize;
 use serde::Serialize;
 use tracing::error;
 use uuid::Uuid;
+
+mod explain;
+mod lookups;
+mod purge;
 
 use super::accept::Peer;
 use super::layers::Body;
@@ -33,20 +35,15 @@ use super::request::Credentials;
 use super::request::credentials;
 use super::response;
 use super::response::AdminRefusal;
-use crate::atlas::ProjectId;
-use crate::atlas::Question;
 use crate::audit::AdminAction;
 use crate::audit::AdminRecord;
 use crate::audit::Outcome;
-use crate::cache::Explanation;
-use crate::cache::Purge;
 use crate::clock::Moment;
 use crate::gateway::Gateway;
 use crate::identity::Caller;
 use crate::policy::Reach;
 use crate::settings::Mistake;
 use crate::telemetry::Scrape;
-use crate::upstream::BudgetView;
 
 /// Settings of the operators' door.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -68,50 +65,6 @@ pub struct Admin {
 struct NotReady {
     part: &'static str,
     problem: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-struct PurgeRequest {
-    group_id: Option<String>,
-    username: Option<String>,
-    #[serde(default)]
-    all: bool,
-    #[serde(default)]
-    soft: bool,
-}
-
-#[derive(Serialize)]
-struct Purged {
-    entries: u64,
-}
-
-#[derive(Serialize)]
-struct Explained {
-    #[serde(flatten)]
-    explanation: Explanation,
-    budget: Budget,
-}
-
-/// What is left of the project's share of Atlas's rate limit.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Budget {
-    remaining: u64,
-    capacity: u64,
-    refill_per_minute: u64,
-    gate_closed_for_seconds: Option<u64>,
-}
-
-impl From<BudgetView> for Budget {
-    fn from(view: BudgetView) -> Self {
-        Self {
-            remaining: view.remaining,
-            capacity: view.capacity,
-            refill_per_minute: view.refill_per_minute,
-            gate_closed_for_seconds: view.gate.map(|wait| wait.as_secs()),
-        }
-    }
 }
 
 /// What an operator asked for, once it is known that they may.
@@ -186,82 +139,10 @@ impl Admin {
         response
     }
 
-    async fn purge(
-        &self,
-        caller: &Caller,
-        body: Incoming,
-        by: By,
-    ) -> Result<Response<Body>, AdminRefusal> {
-        let body = Limited::new(body, LARGEST_BODY).collect().await;
-        let body =
-            body.map_err(|_| AdminRefusal::Body("cannot be read, or is larger than 16 KiB"))?;
-        let request: PurgeRequest =
-            serde_json::from_slice(&body.to_bytes()).map_err(|_| AdminRefusal::Body(PURGE_FORM))?;
-        let soft = request.soft;
-        let what = what_to_purge(request)?;
-        let reach = match &what {
-            Purge::All => Reach::Everything,
-            Purge::Key(question) => Reach::Question(question),
-            Purge::Project(project) => Reach::Project(project),
-        };
-        let task = Task {
-            action: AdminAction::Purge,
-            reach,
-        };
-        let rule = self.permitted(caller, &task, &by).await?;
-        let cache = self.gateway.cache.clone();
-        let purged = what.clone();
-        // Purging a project walks through the whole memory.
-        let entries = tokio::task::spawn_blocking(move || cache.purge(&purged, soft)).await;
-        let entries = entries.map_err(|_| AdminRefusal::Unexpected)?;
-        let done = AdminRecord {
-            entries: Some(entries),
-            rule: Some(&rule),
-            ..by.record(caller, &task, Outcome::Answered, self.gateway.clock.now())
-        };
-        self.gateway
-            .audit
-            .record_admin(&done)
-            .await
-            .map_err(AdminRefusal::Unrecorded)?;
-        Ok(response::json(
-            StatusCode::OK,
-            &Purged { entries },
-            Some(by.request_id),
-        ))
-    }
-
-    async fn explain(
-        &self,
-        caller: &Caller,
-        query: &str,
-        by: By,
-    ) -> Result<Response<Body>, AdminRefusal> {
-        let question = question_in(query).ok_or(AdminRefusal::Query)?;
-        let task = Task {
-            action: AdminAction::Explain,
-            reach: Reach::Question(&question),
-        };
-        let rule = self.permitted(caller, &task, &by).await?;
-        let now = self.gateway.clock.now();
-        let done = AdminRecord {
-            rule: Some(&rule),
-            ..by.record(caller, &task, Outcome::Answered, now)
-        };
-        self.gateway
-            .audit
-            .record_admin(&done)
-            .await
-            .map_err(AdminRefusal::Unrecorded)?;
-        let explained = Explained {
-            explanation: self.gateway.cache.explain(&question, now),
-            budget: self.gateway.upstream.budget_view(&question.project).into(),
-        };
-        Ok(response::json(
-            StatusCode::OK,
-            &explained,
-            Some(by.request_id),
-        ))
+    /// What is not on record is not done.
+    async fn write_down(&self, record: &AdminRecord<'_>) -> Result<(), AdminRefusal> {
+        let written = self.gateway.audit.record_admin(record).await;
+        written.map_err(AdminRefusal::Unrecorded)
     }
 
     /// The rule that allows the task. A denial is on record before it is answered.
@@ -281,11 +162,7 @@ impl Admin {
         }
         let now = self.gateway.clock.now();
         let denied = by.record(caller, task, Outcome::Denied, now);
-        self.gateway
-            .audit
-            .record_admin(&denied)
-            .await
-            .map_err(AdminRefusal::Unrecorded)?;
+        self.write_down(&denied).await?;
         Err(AdminRefusal::Denied)
     }
 
@@ -296,22 +173,23 @@ impl Admin {
         by: By,
     ) -> Result<Response<Body>, AdminRefusal> {
         let route = (&parts.method, parts.uri.path());
-        let is_known = matches!(route.1, "/cache/purge" | "/cache/explain");
-        if !is_known {
-            return Err(AdminRefusal::Request(BadRequest::Route));
-        }
-        let caller = self.caller(parts, &by).await?;
+        let action = action_of(route.1).ok_or(AdminRefusal::Request(BadRequest::Route))?;
+        let caller = self.caller(parts, action, &by).await?;
+        let query = parts.uri.query().unwrap_or_default();
         match route {
             (&Method::POST, "/cache/purge") => self.purge(&caller, body, by).await,
-            (&Method::GET, "/cache/explain") => {
-                self.explain(&caller, parts.uri.query().unwrap_or_default(), by)
-                    .await
-            }
+            (&Method::GET, "/cache/explain") => self.explain(&caller, query, by).await,
+            (&Method::GET, "/audit/lookups") => self.lookups(&caller, query, by).await,
             _ => Err(AdminRefusal::Request(BadRequest::Method)),
         }
     }
 
-    async fn caller(&self, parts: &Parts, by: &By) -> Result<Arc<Caller>, AdminRefusal> {
+    async fn caller(
+        &self,
+        parts: &Parts,
+        action: AdminAction,
+        by: &By,
+    ) -> Result<Arc<Caller>, AdminRefusal> {
         let credentials = credentials(&parts.headers, false).map_err(AdminRefusal::Request)?;
         let now = self.gateway.clock.now();
         let verdict = match credentials {
@@ -321,11 +199,6 @@ impl Admin {
         if let Some(caller) = verdict {
             return Ok(caller);
         }
-        let action = if parts.uri.path() == "/cache/purge" {
-            AdminAction::Purge
-        } else {
-            AdminAction::Explain
-        };
         let refused = AdminRecord {
             action,
             outcome: Outcome::Unauthenticated,
@@ -339,11 +212,7 @@ impl Admin {
             entries: None,
             now,
         };
-        self.gateway
-            .audit
-            .record_admin(&refused)
-            .await
-            .map_err(AdminRefusal::Unrecorded)?;
+        self.write_down(&refused).await?;
         Err(AdminRefusal::Unauthenticated)
     }
 }
@@ -420,43 +289,12 @@ impl By {
     }
 }
 
-fn what_to_purge(request: PurgeRequest) -> Result<Purge, AdminRefusal> {
-    let project = |id: String| {
-        id.parse::<ProjectId>()
-            .map_err(|_| AdminRefusal::Body("`groupId` is not 24 hex digits"))
-    };
-    match (request.all, request.group_id, request.username) {
-        (true, None, None) => Ok(Purge::All),
-        (false, Some(id), None) => Ok(Purge::Project(project(id)?)),
-        (false, Some(id), Some(name)) => Ok(Purge::Key(Question {
-            project: project(id)?,
-            username: name
-                .parse()
-                .map_err(|_| AdminRefusal::Body("`username` is no username"))?,
-        })),
-        (_, _, _) => Err(AdminRefusal::Body(PURGE_FORM)),
+/// What is done at a path.
+fn action_of(path: &str) -> Option<AdminAction> {
+    match path {
+        "/audit/lookups" => Some(AdminAction::Search),
+        "/cache/explain" => Some(AdminAction::Explain),
+        "/cache/purge" => Some(AdminAction::Purge),
+        _ => None,
     }
 }
-
-fn question_in(query: &str) -> Option<Question> {
-    let (mut project, mut username) = (None, None);
-    for pair in query.split('&') {
-        match pair.split_once('=') {
-            Some(("groupId", value)) if project.is_none() => {
-                project = Some(ProjectId::from_path_segment(value).ok()?);
-            }
-            Some(("username", value)) if username.is_none() => {
-                username = Some(crate::atlas::Username::from_path_segment(value).ok()?);
-            }
-            Some(_) | None => return None,
-        }
-    }
-    Some(Question {
-        project: project?,
-        username: username?,
-    })
-}
-
-const LARGEST_BODY: usize = 16 << 10;
-const PURGE_FORM: &str = "must be {\"groupId\": \"…\", \"username\": \"…\"}, `groupId` alone or {\"all\": true}, \
-                          with \"soft\": true to mark stale instead of removing";

@@ -44,8 +44,9 @@ fn usual(answer: &Answer, asked: &Asked<'_>) -> List {
     let mut wanted = [
         (asked.encodings.zstd, Encoding::Zstd, "zstd"),
         (asked.encodings.gzip, Encoding::Gzip, "gzip"),
+        (asked.encodings.brotli, Encoding::Brotli, "br"),
     ];
-    // Of two that are equally welcome the first is smaller and cheaper to undo.
+    // Of those that are equally welcome the first is the cheapest to make and to undo.
     wanted.sort_by_key(|(quality, _, _)| std::cmp::Reverse(*quality));
     for (_, encoding, name) in wanted.into_iter().filter(|(quality, _, _)| *quality > 0) {
         if let Some(body) = entry.compressed(question, asked.address, now, encoding) {

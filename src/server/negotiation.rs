@@ -19,6 +19,8 @@ pub enum MediaType {
 /// The compressions that a caller takes, with its preference from 0 (refused) to 1,000.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Encodings {
+    /// `br`
+    pub brotli: u16,
     /// `gzip`
     pub gzip: u16,
     /// `zstd`
@@ -81,6 +83,8 @@ impl Encodings {
                 };
                 if coding.eq_ignore_ascii_case("gzip") || coding.eq_ignore_ascii_case("x-gzip") {
                     encodings.gzip = quality;
+                } else if coding.eq_ignore_ascii_case("br") {
+                    encodings.brotli = quality;
                 } else if coding.eq_ignore_ascii_case("zstd") {
                     encodings.zstd = quality;
                 } else if coding == "*" {
@@ -88,7 +92,7 @@ impl Encodings {
                 }
             }
         }
-        // A bare `*` says that the caller does not care; it does not say that it can decode zstd.
+        // A bare `*` says that the caller does not care; it does not say that it can decode all.
         if encodings.gzip == 0 {
             encodings.gzip = any_other.unwrap_or(0);
         }
@@ -202,20 +206,20 @@ mod tests {
 
     #[test]
     fn compressions_are_taken_as_the_caller_prefers_and_a_malformed_wish_is_none() {
-        for (accept, gzip, zstd) in [
-            (&["gzip, br, zstd"][..], 1_000, 1_000),
-            (&["gzip;q=0.5", "zstd;q=0.25"], 500, 250),
-            (&["*"], 1_000, 0),
-            (&["gzip;q=0"], 0, 0),
-            (&["identity"], 0, 0),
-            (&["gzip, br;q=bad"], 0, 0),
-            (&["gzip;q=1.5"], 0, 0),
-            (&[], 0, 0),
+        for (accept, brotli, gzip, zstd) in [
+            (&["gzip, br, zstd"][..], 1_000, 1_000, 1_000),
+            (&["gzip;q=0.5", "zstd;q=0.25"], 0, 500, 250),
+            (&["*"], 0, 1_000, 0),
+            (&["gzip;q=0"], 0, 0, 0),
+            (&["identity"], 0, 0, 0),
+            (&["gzip, br;q=bad"], 0, 0, 0),
+            (&["gzip;q=1.5"], 0, 0, 0),
+            (&[], 0, 0, 0),
         ] {
             let headers = headers(&header::ACCEPT_ENCODING, accept);
             assert_eq!(
                 Encodings::read(&headers),
-                Encodings { gzip, zstd },
+                Encodings { brotli, gzip, zstd },
                 "{accept:?}"
             );
         }

@@ -111,8 +111,8 @@ pub enum AdminRefusal {
     Body(&'static str),
     /// No rule grants it.
     Denied,
-    /// The query does not name a project and a user.
-    Query,
+    /// The query is not what the path takes.
+    Query(&'static str),
     /// The request itself.
     Request(BadRequest),
     /// No token, or one that was not accepted.

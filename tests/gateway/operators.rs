@@ -219,3 +219,52 @@ async fn a_caller_whose_rule_allows_it_may_force_a_refresh() {
         "at most once per interval"
     );
 }
+
+#[tokio::test]
+async fn an_operator_reads_the_audit_trail_page_by_page() {
+    let world = World::new().await;
+    for name in ["app1", "nobody", "app1", "app1"] {
+        world.ask(name).await;
+    }
+    let read = |query: String| {
+        let world = &world;
+        async move {
+            let target = format!("/audit/lookups?{query}");
+            world.admin("GET", &target, &operator_token(), "").await
+        }
+    };
+    let first = read("username=app1&limit=2".to_owned()).await;
+    assert_eq!(first.status, 200, "{}", first.text());
+    let page = first.json();
+    let records = page["records"].as_array().unwrap();
+    assert_eq!(records.len(), 2);
+    assert!(records[0]["seq"].as_u64() > records[1]["seq"].as_u64());
+    assert_eq!(records[0]["cache"], "hit");
+    let before = page["next"].as_u64().unwrap();
+    let last = read(format!("username=app1&limit=2&before={before}"))
+        .await
+        .json();
+    assert_eq!(last["records"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        (&last["records"][0]["cache"], &last["next"]),
+        (&"miss".into(), &json!(null))
+    );
+    let oldest = read(format!("group={PROJECT}&first=oldest")).await.json();
+    assert_eq!(oldest["records"][1]["username"], "nobody");
+    for wrong in [
+        "limit=0",
+        "limit=1001",
+        "since=yesterday",
+        "colour=blue",
+        "first",
+    ] {
+        assert_eq!(read(wrong.to_owned()).await.status, 400, "{wrong}");
+    }
+    let refused = world.admin("GET", "/audit/lookups", &token(), "").await;
+    assert_eq!(refused.status, 403);
+    let searches = world
+        .records()
+        .into_iter()
+        .filter(|record| record["action"] == "search");
+    assert_eq!(searches.count(), 4, "who reads the trail is in the trail");
+}

@@ -138,7 +138,7 @@ async fn a_large_answer_is_compressed_off_the_way_of_those_who_ask() {
     let small = stage.ask("small").await.unwrap();
     let now = stage.hands.now().wall;
     let body = stage.body("app", &found);
-    for encoding in [Encoding::Gzip, Encoding::Zstd] {
+    for encoding in [Encoding::Brotli, Encoding::Gzip, Encoding::Zstd] {
         let form = |found: &Found, name| {
             let question = question(name);
             found.entry.compressed(&question, ADDRESS, now, encoding)
@@ -153,6 +153,11 @@ async fn a_large_answer_is_compressed_off_the_way_of_those_who_ask() {
         };
         assert!(compressed.len() < body.len() / 4);
         let plain = match encoding {
+            Encoding::Brotli => {
+                let mut plain = Vec::new();
+                brotli::BrotliDecompress(&mut &compressed[..], &mut plain).unwrap();
+                plain
+            }
             Encoding::Gzip => {
                 let mut plain = Vec::new();
                 let mut decoder = flate2::read::GzDecoder::new(&compressed[..]);

@@ -143,11 +143,10 @@ impl Document {
                 "ACCESS_FORBIDDEN",
                 "No access rule with `admin = true` allows this caller to do that.",
             ),
-            AdminRefusal::Query => ours(
-                S::BAD_REQUEST,
-                "INVALID_QUERY_PARAMETER",
-                "The query must be groupId=…&username=…, percent-encoded.",
-            ),
+            AdminRefusal::Query(form) => {
+                let detail = format!("The query {form}.");
+                ours(S::BAD_REQUEST, "INVALID_QUERY_PARAMETER", &detail)
+            }
             AdminRefusal::Request(refusal) => Self::of_request(refusal),
             AdminRefusal::Unauthenticated => {
                 unauthorized("A bearer token of an operator is needed in the Authorization header.")

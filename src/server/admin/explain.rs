@@ -1,0 +1,101 @@
+//! `GET /cache/explain`: a project and a user go in, everything that is known of their entry comes out.
+
+use http::Response;
+use http::StatusCode;
+use serde::Serialize;
+
+use super::Admin;
+use super::By;
+use super::Task;
+use crate::atlas::ProjectId;
+use crate::atlas::Question;
+use crate::audit::AdminAction;
+use crate::audit::AdminRecord;
+use crate::audit::Outcome;
+use crate::cache::Explanation;
+use crate::identity::Caller;
+use crate::policy::Reach;
+use crate::server::layers::Body;
+use crate::server::response;
+use crate::server::response::AdminRefusal;
+use crate::upstream::BudgetView;
+
+#[derive(Serialize)]
+struct Explained {
+    #[serde(flatten)]
+    explanation: Explanation,
+    budget: Budget,
+}
+
+/// What is left of the project's share of Atlas's rate limit.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Budget {
+    remaining: u64,
+    capacity: u64,
+    refill_per_minute: u64,
+    gate_closed_for_seconds: Option<u64>,
+}
+
+impl From<BudgetView> for Budget {
+    fn from(view: BudgetView) -> Self {
+        Self {
+            remaining: view.remaining,
+            capacity: view.capacity,
+            refill_per_minute: view.refill_per_minute,
+            gate_closed_for_seconds: view.gate.map(|wait| wait.as_secs()),
+        }
+    }
+}
+
+impl Admin {
+    pub(super) async fn explain(
+        &self,
+        caller: &Caller,
+        query: &str,
+        by: By,
+    ) -> Result<Response<Body>, AdminRefusal> {
+        let question = question_in(query).ok_or(AdminRefusal::Query(QUERY_FORM))?;
+        let task = Task {
+            action: AdminAction::Explain,
+            reach: Reach::Question(&question),
+        };
+        let rule = self.permitted(caller, &task, &by).await?;
+        let now = self.gateway.clock.now();
+        let done = AdminRecord {
+            rule: Some(&rule),
+            ..by.record(caller, &task, Outcome::Answered, now)
+        };
+        self.write_down(&done).await?;
+        let explained = Explained {
+            explanation: self.gateway.cache.explain(&question, now),
+            budget: self.gateway.upstream.budget_view(&question.project).into(),
+        };
+        Ok(response::json(
+            StatusCode::OK,
+            &explained,
+            Some(by.request_id),
+        ))
+    }
+}
+
+fn question_in(query: &str) -> Option<Question> {
+    let (mut project, mut username) = (None, None);
+    for pair in query.split('&') {
+        match pair.split_once('=') {
+            Some(("groupId", value)) if project.is_none() => {
+                project = Some(ProjectId::from_path_segment(value).ok()?);
+            }
+            Some(("username", value)) if username.is_none() => {
+                username = Some(crate::atlas::Username::from_path_segment(value).ok()?);
+            }
+            Some(_) | None => return None,
+        }
+    }
+    Some(Question {
+        project: project?,
+        username: username?,
+    })
+}
+
+const QUERY_FORM: &str = "must be groupId=…&username=…, percent-encoded";

@@ -1,0 +1,166 @@
+//! `GET /audit/lookups`: filters go in, a page of the audit trail comes out.
+//!
+//! The filters are those of the command `audit search`: `subject`, `group`, `username`, `outcome`,
+//! `since`, `until`, `request-id`. `first=oldest` turns the order around, `limit` is up to 1,000, and
+//! `next` of one page is `before` (or, oldest first, `after`) of the following.
+
+use std::borrow::Cow;
+use std::ops::ControlFlow;
+
+use http::Response;
+use http::StatusCode;
+use percent_encoding::percent_decode_str;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::Admin;
+use super::By;
+use super::Task;
+use crate::atlas::ProjectId;
+use crate::atlas::Question;
+use crate::atlas::Timestamp;
+use crate::audit::AdminAction;
+use crate::audit::AdminRecord;
+use crate::audit::Outcome;
+use crate::audit::search;
+use crate::audit::search::Filter;
+use crate::audit::search::Order;
+use crate::identity::Caller;
+use crate::policy::Reach;
+use crate::server::layers::Body;
+use crate::server::response;
+use crate::server::response::AdminRefusal;
+
+#[derive(Serialize)]
+struct Page {
+    /// The records as they were written.
+    records: Vec<Box<RawValue>>,
+    /// The number to go on from; absent on the last page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<u64>,
+}
+
+struct Wish {
+    filter: Filter,
+    order: Order,
+    limit: usize,
+}
+
+impl Admin {
+    pub(super) async fn lookups(
+        &self,
+        caller: &Caller,
+        query: &str,
+        by: By,
+    ) -> Result<Response<Body>, AdminRefusal> {
+        let wish = Wish::read(query).ok_or(AdminRefusal::Query(QUERY_FORM))?;
+        let question = wish.question();
+        let project = wish
+            .filter
+            .group
+            .as_deref()
+            .and_then(|id| id.parse::<ProjectId>().ok());
+        let task = Task {
+            action: AdminAction::Search,
+            reach: match (&question, &project) {
+                (Some(question), _) => Reach::Question(question),
+                (None, Some(project)) => Reach::Project(project),
+                (None, None) => Reach::Everything,
+            },
+        };
+        let rule = self.permitted(caller, &task, &by).await?;
+        let done = AdminRecord {
+            rule: Some(&rule),
+            ..by.record(caller, &task, Outcome::Answered, self.gateway.clock.now())
+        };
+        self.write_down(&done).await?;
+        let directory = self.gateway.audit.directory().to_owned();
+        // Reading a trail takes as long as it is large.
+        let page = tokio::task::spawn_blocking(move || wish.page(&directory)).await;
+        let page = page
+            .ok()
+            .and_then(Result::ok)
+            .ok_or(AdminRefusal::Unexpected)?;
+        Ok(response::json(StatusCode::OK, &page, Some(by.request_id)))
+    }
+}
+
+impl Wish {
+    fn read(query: &str) -> Option<Self> {
+        let mut wish = Self {
+            filter: Filter {
+                kind: Some("lookup".to_owned()),
+                ..Filter::default()
+            },
+            order: Order::NewestFirst,
+            limit: USUAL_LIMIT,
+        };
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=')?;
+            let value = percent_decode_str(value).decode_utf8().ok()?;
+            wish.set(name, value)?;
+        }
+        Some(wish)
+    }
+
+    fn set(&mut self, name: &str, value: Cow<'_, str>) -> Option<()> {
+        let filter = &mut self.filter;
+        match name {
+            "subject" => filter.subject = Some(value.into_owned()),
+            "group" => filter.group = Some(value.into_owned()),
+            "username" => filter.username = Some(value.into_owned()),
+            "outcome" => filter.outcome = Some(value.into_owned()),
+            "since" => filter.since = Some(Timestamp::parse(&value)?),
+            "until" => filter.until = Some(Timestamp::parse(&value)?),
+            "request-id" => filter.request_id = Some(value.parse().ok()?),
+            "before" => filter.before = Some(value.parse().ok()?),
+            "after" => filter.after = Some(value.parse().ok()?),
+            "first" => {
+                self.order = match &*value {
+                    "newest" => Order::NewestFirst,
+                    "oldest" => Order::OldestFirst,
+                    _ => return None,
+                }
+            }
+            "limit" => {
+                let limit = value.parse().ok()?;
+                self.limit = (1..=LARGEST_LIMIT).contains(&limit).then_some(limit)?;
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+
+    /// The one key that is asked about, where the filters name one.
+    fn question(&self) -> Option<Question> {
+        Some(Question {
+            project: self.filter.group.as_deref()?.parse().ok()?,
+            username: self.filter.username.as_deref()?.parse().ok()?,
+        })
+    }
+
+    fn page(&self, directory: &std::path::Path) -> std::io::Result<Page> {
+        let mut page = Page {
+            records: Vec::new(),
+            next: None,
+        };
+        let mut last = None;
+        search::search(directory, &self.filter, self.order, |found| {
+            if page.records.len() == self.limit {
+                page.next = last;
+                return ControlFlow::Break(());
+            }
+            last = Some(found.summary.seq);
+            // A line that is no JSON is a torn one, which the next start cuts off.
+            page.records
+                .extend(RawValue::from_string(found.line.to_owned()).ok());
+            ControlFlow::Continue(())
+        })?;
+        Ok(page)
+    }
+}
+
+const LARGEST_LIMIT: usize = 1_000;
+const QUERY_FORM: &str = "takes subject, group, username, outcome, since, until (RFC 3339), request-id, \
+                          first=newest|oldest, limit (1 to 1000), before and after";
+const USUAL_LIMIT: usize = 100;

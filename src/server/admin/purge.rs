@@ -1,0 +1,105 @@
+//! `POST /cache/purge`: what is to be forgotten goes in, how many entries that concerned comes out.
+
+use http::Response;
+use http::StatusCode;
+use http_body_util::BodyExt;
+use http_body_util::Limited;
+use hyper::body::Incoming;
+use serde::Deserialize;
+use serde::Serialize;
+
+use super::Admin;
+use super::By;
+use super::Task;
+use crate::atlas::ProjectId;
+use crate::atlas::Question;
+use crate::audit::AdminAction;
+use crate::audit::AdminRecord;
+use crate::audit::Outcome;
+use crate::cache::Purge;
+use crate::identity::Caller;
+use crate::policy::Reach;
+use crate::server::layers::Body;
+use crate::server::response;
+use crate::server::response::AdminRefusal;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct PurgeRequest {
+    group_id: Option<String>,
+    username: Option<String>,
+    #[serde(default)]
+    all: bool,
+    #[serde(default)]
+    soft: bool,
+}
+
+#[derive(Serialize)]
+struct Purged {
+    entries: u64,
+}
+
+impl Admin {
+    pub(super) async fn purge(
+        &self,
+        caller: &Caller,
+        body: Incoming,
+        by: By,
+    ) -> Result<Response<Body>, AdminRefusal> {
+        let body = Limited::new(body, LARGEST_BODY).collect().await;
+        let body =
+            body.map_err(|_| AdminRefusal::Body("cannot be read, or is larger than 16 KiB"))?;
+        let request: PurgeRequest =
+            serde_json::from_slice(&body.to_bytes()).map_err(|_| AdminRefusal::Body(PURGE_FORM))?;
+        let soft = request.soft;
+        let what = what_to_purge(request)?;
+        let reach = match &what {
+            Purge::All => Reach::Everything,
+            Purge::Key(question) => Reach::Question(question),
+            Purge::Project(project) => Reach::Project(project),
+        };
+        let task = Task {
+            action: AdminAction::Purge,
+            reach,
+        };
+        let rule = self.permitted(caller, &task, &by).await?;
+        let cache = self.gateway.cache.clone();
+        let purged = what.clone();
+        // Purging a project walks through the whole memory.
+        let entries = tokio::task::spawn_blocking(move || cache.purge(&purged, soft)).await;
+        let entries = entries.map_err(|_| AdminRefusal::Unexpected)?;
+        let done = AdminRecord {
+            entries: Some(entries),
+            rule: Some(&rule),
+            ..by.record(caller, &task, Outcome::Answered, self.gateway.clock.now())
+        };
+        self.write_down(&done).await?;
+        Ok(response::json(
+            StatusCode::OK,
+            &Purged { entries },
+            Some(by.request_id),
+        ))
+    }
+}
+
+fn what_to_purge(request: PurgeRequest) -> Result<Purge, AdminRefusal> {
+    let project = |id: String| {
+        id.parse::<ProjectId>()
+            .map_err(|_| AdminRefusal::Body("`groupId` is not 24 hex digits"))
+    };
+    match (request.all, request.group_id, request.username) {
+        (true, None, None) => Ok(Purge::All),
+        (false, Some(id), None) => Ok(Purge::Project(project(id)?)),
+        (false, Some(id), Some(name)) => Ok(Purge::Key(Question {
+            project: project(id)?,
+            username: name
+                .parse()
+                .map_err(|_| AdminRefusal::Body("`username` is no username"))?,
+        })),
+        (_, _, _) => Err(AdminRefusal::Body(PURGE_FORM)),
+    }
+}
+
+const LARGEST_BODY: usize = 16 << 10;
+const PURGE_FORM: &str = "must be {\"groupId\": \"…\", \"username\": \"…\"}, `groupId` alone or {\"all\": true}, \
+                          with \"soft\": true to mark stale instead of removing";
