@@ -3,6 +3,9 @@
 //! A question comes in with the moment it arrived; what is written for its caller goes out only after
 //! its record is in the audit trail, because [`Gateway::answer`] hands it out only then (G15).
 
+mod refusal;
+mod walk;
+
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +14,8 @@ use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tracing::Instrument;
-use tracing::debug;
 use tracing::debug_span;
-use tracing::error;
-use tracing::info;
 use tracing::info_span;
-use tracing::warn;
-use uuid::Uuid;
 
 use crate::atlas::Question;
 use crate::audit::Arrival;
@@ -25,16 +23,12 @@ use crate::audit::Audit;
 use crate::audit::CacheUse;
 use crate::audit::Closing;
 use crate::audit::Entry;
-use crate::audit::FetchRecord;
 use crate::audit::Outcome;
 use crate::audit::Unrecorded;
 use crate::cache::Address;
 use crate::cache::Ask;
 use crate::cache::Cache;
-use crate::cache::Errand;
-use crate::cache::FillId;
 use crate::cache::Found;
-use crate::cache::NotFound;
 use crate::cache::Source;
 use crate::cache::Wish;
 use crate::clock::Clock;
@@ -42,20 +36,16 @@ use crate::clock::Moment;
 use crate::identity::Caller;
 use crate::identity::Identity;
 use crate::identity::Unverified;
-use crate::policy::Denied;
 use crate::policy::Permit;
 use crate::policy::Policy;
 use crate::policy::allowance::Allowance;
 use crate::policy::allowance::BucketView;
-use crate::policy::allowance::Spent;
-use crate::telemetry::Chain;
 use crate::telemetry::metrics::lookups::LookupMetrics;
 use crate::telemetry::metrics::lookups::Present;
 use crate::telemetry::traces;
-use crate::upstream::FetchError;
-use crate::upstream::Fetched;
 use crate::upstream::Upstream;
-use crate::upstream::Verdict;
+
+pub use refusal::Refusal;
 
 /// The parts of a lookup, in the order in which it passes them.
 pub struct Gateway {
@@ -114,51 +104,6 @@ pub struct Answer {
     pub now: Moment,
 }
 
-/// Why a question has no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum Refusal {
-    /// No rule grants it.
-    #[error("no rule grants it")]
-    Denied(#[source] Denied),
-    /// Atlas was asked, or had been, and this came of it.
-    #[error("Atlas has no list")]
-    Fetch {
-        /// What Atlas said, or why it could not be asked.
-        #[source]
-        error: Arc<FetchError>,
-        /// Which walk that was.
-        fill_id: FillId,
-        /// Whose walk it was.
-        source: Source,
-        /// What this question cost.
-        upstream_calls: u32,
-    },
-    /// The issuer's keys have never been read.
-    #[error("the issuer's keys are not known")]
-    NoKeys,
-    /// No token came with the request.
-    #[error("no token")]
-    NoToken,
-    /// Too many lookups, or too many of one list, are under way.
-    #[error("too many lookups are under way")]
-    Overloaded {
-        /// When it is worth asking again.
-        retry_after: Duration,
-    },
-    /// A bug.
-    #[error("the lookup panicked")]
-    Panicked,
-    /// The caller has had its share.
-    #[error("the caller has had its share")]
-    RateLimited(#[source] Spent),
-    /// The time for a whole request is over.
-    #[error("the lookup took too long")]
-    TimedOut,
-    /// The token was not accepted.
-    #[error("the token was not accepted")]
-    Unauthenticated(#[source] Unverified),
-}
-
 /// What was written for a caller, and what the record says of it.
 #[derive(Debug)]
 pub struct Written<R> {
@@ -210,7 +155,7 @@ impl Gateway {
         let now = self.clock.now();
         let word = self.close(entry, &outcome, &written, now).await?;
         let duration = now.elapsed.saturating_sub(arrived.elapsed);
-        under_way.ended(outcome_of(&outcome), word, duration);
+        under_way.ended(became(&outcome), word, duration);
         if let Ok(answer) = &outcome
             && answer.found.upstream_calls == 0
         {
@@ -357,34 +302,6 @@ impl Gateway {
         old.map(Some).ok_or(Refusal::RateLimited(spent))
     }
 
-    /// What makes a walk: asks Atlas, and writes down what came of it.
-    fn walk(
-        &self,
-    ) -> impl Fn(Errand) -> BoxFuture<'static, Result<Fetched, FetchError>> + Send + 'static {
-        let (upstream, audit, clock) = (
-            self.upstream.clone(),
-            self.audit.clone(),
-            self.clock.clone(),
-        );
-        move |errand| {
-            let (upstream, audit, clock) = (upstream.clone(), audit.clone(), clock.clone());
-            let span = info_span!("walk", fill_id = %errand.fill_id, urgency = ?errand.urgency);
-            let walk = async move {
-                let fetched = upstream
-                    .list_certificates(&errand.question, errand.urgency)
-                    .await;
-                if let Err(error) = &fetched
-                    && error.verdict() == Verdict::Outage
-                {
-                    warn!("Atlas could not be asked: {}", Chain(error));
-                }
-                audit.record_fetch(&fetch_record(&errand, &fetched, clock.now()));
-                fetched
-            };
-            walk.instrument(span).boxed()
-        }
-    }
-
     async fn close<R>(
         &self,
         entry: Entry,
@@ -393,7 +310,7 @@ impl Gateway {
         now: Moment,
     ) -> Result<CacheUse, Unrecorded> {
         let mut closing = Closing {
-            outcome: outcome_of(outcome),
+            outcome: became(outcome),
             status: written.status,
             error_code: written.error_code.as_deref(),
             certificates: written.certificates,
@@ -434,97 +351,6 @@ impl Gateway {
     }
 }
 
-impl Refusal {
-    /// What the question cost Atlas.
-    pub fn upstream_calls(&self) -> u32 {
-        match self {
-            Self::Fetch { upstream_calls, .. } => *upstream_calls,
-            Self::Denied(_)
-            | Self::NoKeys
-            | Self::NoToken
-            | Self::Overloaded { .. }
-            | Self::Panicked
-            | Self::RateLimited(_)
-            | Self::TimedOut
-            | Self::Unauthenticated(_) => 0,
-        }
-    }
-
-    /// Tells the operator what the caller is not told. What Atlas or a rule says is in the record.
-    fn log(&self, request_id: Uuid) {
-        match self {
-            Self::Unauthenticated(why) => {
-                info!(%request_id, reason = why.reason(), "a token was refused: {}", why.reason());
-            }
-            Self::Panicked => error!(%request_id, "a lookup panicked"),
-            Self::NoKeys | Self::Overloaded { .. } | Self::TimedOut => {
-                warn!(%request_id, "a lookup was not answered: {self}");
-            }
-            Self::Fetch { error, .. } => {
-                debug!(%request_id, "there is no list: {}", Chain(&**error));
-            }
-            Self::Denied(_) | Self::NoToken | Self::RateLimited(_) => {
-                debug!(%request_id, "a lookup was refused: {}", Chain(self));
-            }
-        }
-    }
-
-    fn unverified(why: Unverified) -> Self {
-        if why == Unverified::NoKeys {
-            Self::NoKeys
-        } else {
-            Self::Unauthenticated(why)
-        }
-    }
-}
-
-impl From<NotFound> for Refusal {
-    fn from(not_found: NotFound) -> Self {
-        match not_found {
-            NotFound::Fetch {
-                error,
-                fill_id,
-                source,
-                upstream_calls,
-            } => Self::Fetch {
-                error,
-                fill_id,
-                source,
-                upstream_calls,
-            },
-            NotFound::TooManyWaiters { retry_after } => Self::Overloaded { retry_after },
-            NotFound::WalkDied => Self::Panicked,
-        }
-    }
-}
-
-fn fetch_record<'a>(
-    errand: &'a Errand,
-    fetched: &'a Result<Fetched, FetchError>,
-    now: Moment,
-) -> FetchRecord<'a> {
-    let (walk, outcome, certificates, error_code) = match fetched {
-        Ok(fetched) => {
-            let certificates = u64::try_from(fetched.list.len()).ok();
-            (&fetched.walk, Outcome::Answered, certificates, None)
-        }
-        Err(error) => (&error.walk, Outcome::Failed, None, error.atlas_code()),
-    };
-    FetchRecord {
-        fill_id: errand.fill_id.uuid(),
-        question: &errand.question,
-        outcome,
-        credential: &walk.credential,
-        status: walk.status.map(|status| status.as_u16()),
-        error_code,
-        pages: walk.pages,
-        upstream_calls: walk.calls,
-        certificates,
-        duration: walk.duration,
-        now,
-    }
-}
-
 /// One lookup under way. Dropped before its end, it was abandoned, and is counted as that.
 struct UnderWay<'g> {
     metrics: &'g LookupMetrics,
@@ -555,24 +381,11 @@ impl Drop for UnderWay<'_> {
     }
 }
 
-fn outcome_of(outcome: &Result<Answer, Refusal>) -> Outcome {
-    match outcome {
-        Ok(_) => Outcome::Answered,
-        Err(Refusal::Denied(_)) => Outcome::Denied,
-        Err(Refusal::NoToken | Refusal::Unauthenticated(_)) => Outcome::Unauthenticated,
-        Err(Refusal::RateLimited(_)) => Outcome::Rejected,
-        // That there is no such user or project is Atlas's answer.
-        Err(Refusal::Fetch { error, .. }) if error.verdict() == Verdict::Missing => {
-            Outcome::Answered
-        }
-        Err(
-            Refusal::Fetch { .. }
-            | Refusal::NoKeys
-            | Refusal::Overloaded { .. }
-            | Refusal::Panicked
-            | Refusal::TimedOut,
-        ) => Outcome::Failed,
-    }
+fn became(outcome: &Result<Answer, Refusal>) -> Outcome {
+    outcome
+        .as_ref()
+        .err()
+        .map_or(Outcome::Answered, Refusal::outcome)
 }
 
 fn cache_use(source: Source) -> CacheUse {

@@ -1,0 +1,146 @@
+//! Why a question has no answer; what its record, its log line and its caller's reply are made of.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::debug;
+use tracing::error;
+use tracing::info;
+use tracing::warn;
+use uuid::Uuid;
+
+use crate::audit::Outcome;
+use crate::cache::FillId;
+use crate::cache::NotFound;
+use crate::cache::Source;
+use crate::identity::Unverified;
+use crate::policy::Denied;
+use crate::policy::allowance::Spent;
+use crate::telemetry::Chain;
+use crate::upstream::FetchError;
+use crate::upstream::Verdict;
+
+/// Why a question has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// No rule grants it.
+    #[error("no rule grants it")]
+    Denied(#[source] Denied),
+    /// Atlas was asked, or had been, and this came of it.
+    #[error("Atlas has no list")]
+    Fetch {
+        /// What Atlas said, or why it could not be asked.
+        #[source]
+        error: Arc<FetchError>,
+        /// Which walk that was.
+        fill_id: FillId,
+        /// Whose walk it was.
+        source: Source,
+        /// What this question cost.
+        upstream_calls: u32,
+    },
+    /// The issuer's keys have never been read.
+    #[error("the issuer's keys are not known")]
+    NoKeys,
+    /// No token came with the request.
+    #[error("no token")]
+    NoToken,
+    /// Too many lookups, or too many of one list, are under way.
+    #[error("too many lookups are under way")]
+    Overloaded {
+        /// When it is worth asking again.
+        retry_after: Duration,
+    },
+    /// A bug.
+    #[error("the lookup panicked")]
+    Panicked,
+    /// The caller has had its share.
+    #[error("the caller has had its share")]
+    RateLimited(#[source] Spent),
+    /// The time for a whole request is over.
+    #[error("the lookup took too long")]
+    TimedOut,
+    /// The token was not accepted.
+    #[error("the token was not accepted")]
+    Unauthenticated(#[source] Unverified),
+}
+
+impl Refusal {
+    /// What the question cost Atlas.
+    pub fn upstream_calls(&self) -> u32 {
+        match self {
+            Self::Fetch { upstream_calls, .. } => *upstream_calls,
+            Self::Denied(_)
+            | Self::NoKeys
+            | Self::NoToken
+            | Self::Overloaded { .. }
+            | Self::Panicked
+            | Self::RateLimited(_)
+            | Self::TimedOut
+            | Self::Unauthenticated(_) => 0,
+        }
+    }
+
+    /// What became of the question.
+    pub(super) fn outcome(&self) -> Outcome {
+        match self {
+            Self::Denied(_) => Outcome::Denied,
+            Self::NoToken | Self::Unauthenticated(_) => Outcome::Unauthenticated,
+            Self::RateLimited(_) => Outcome::Rejected,
+            // That there is no such user or project is Atlas's answer.
+            Self::Fetch { error, .. } if error.verdict() == Verdict::Missing => Outcome::Answered,
+            Self::Fetch { .. }
+            | Self::NoKeys
+            | Self::Overloaded { .. }
+            | Self::Panicked
+            | Self::TimedOut => Outcome::Failed,
+        }
+    }
+
+    /// Tells the operator what the caller is not told. What Atlas or a rule says is in the record.
+    pub(super) fn log(&self, request_id: Uuid) {
+        match self {
+            Self::Unauthenticated(why) => {
+                info!(%request_id, reason = why.reason(), "a token was refused: {}", why.reason());
+            }
+            Self::Panicked => error!(%request_id, "a lookup panicked"),
+            Self::NoKeys | Self::Overloaded { .. } | Self::TimedOut => {
+                warn!(%request_id, "a lookup was not answered: {self}");
+            }
+            Self::Fetch { error, .. } => {
+                debug!(%request_id, "there is no list: {}", Chain(&**error));
+            }
+            Self::Denied(_) | Self::NoToken | Self::RateLimited(_) => {
+                debug!(%request_id, "a lookup was refused: {}", Chain(self));
+            }
+        }
+    }
+
+    pub(super) fn unverified(why: Unverified) -> Self {
+        if why == Unverified::NoKeys {
+            Self::NoKeys
+        } else {
+            Self::Unauthenticated(why)
+        }
+    }
+}
+
+impl From<NotFound> for Refusal {
+    fn from(not_found: NotFound) -> Self {
+        match not_found {
+            NotFound::Fetch {
+                error,
+                fill_id,
+                source,
+                upstream_calls,
+            } => Self::Fetch {
+                error,
+                fill_id,
+                source,
+                upstream_calls,
+            },
+            NotFound::TooManyWaiters { retry_after } => Self::Overloaded { retry_after },
+            NotFound::WalkDied => Self::Panicked,
+        }
+    }
+}
