@@ -34,8 +34,8 @@
 //!
 //! # What is deliberately absent
 //!
-//! - Nothing below [`server`] knows HTTP status codes of ours; `server/response.rs` is the only file
-//!   that gives one.
+//! - Nothing below [`server`] gives an answer of ours its HTTP status; only `server/response.rs` and its
+//!   `document.rs` do.
 //! - Nothing reads the time except [`clock`]. Tests move it; they never wait.
 //! - Nothing follows a link or a redirect of Atlas, reads the system's proxy variables or sends a
 //!   caller's header on.

@@ -356,6 +356,35 @@ async fn g11_whoever_waits_is_judged_again_before_the_answer() {
 }
 
 #[tokio::test]
+async fn a_leader_whose_rule_goes_while_it_waits_is_denied_and_the_others_get_the_list() {
+    let scene = Scene::new(&forgeries::published()).await;
+    let leader = scene.issuer.token("payments-leader");
+    let follower = scene.issuer.token("payments-follower");
+    let gate = scene.world.atlas.on(Asked::certificates()).hold();
+    let meanwhile = async {
+        gate.arrived(1).await;
+        scene
+            .reload(|config| {
+                let rules = config["access"]["rules"].as_array_mut().unwrap();
+                rules[0]["subjects"] = vec!["payments-follower"].into();
+            })
+            .await;
+        // The first attempt of the walk gets no answer in its time; the second does.
+        gate.arrived(2).await;
+        scene.world.advance(Duration::from_millis(2_500));
+        gate.open();
+    };
+    let asking = async { tokio::join!(scene.ask(&leader), scene.ask(&follower), meanwhile) };
+    let (led, followed, ()) = scene.world.while_time_passes(asking).await;
+    assert_eq!(
+        (led.status, &*led.error_code()),
+        (403, "ACCESS_FORBIDDEN"),
+        "C03, J66"
+    );
+    assert_eq!(followed.status, 200, "{}", followed.text());
+}
+
+#[tokio::test]
 async fn without_any_key_the_answer_is_503_and_readiness_names_the_issuer() {
     let scene = Scene::new(&json!({"keys": []})).await;
     let token = scene.issuer.token("payments-api");

@@ -2,15 +2,15 @@
 
 use atlas_cert_gateway::config::Config;
 
-const COMPOSE_FILE: &str = include_str!("../../compose.yaml");
+const COMPOSE_FILE: &str = include_str!("../../../compose.yaml");
 
 #[test]
 fn the_configuration_of_the_kubernetes_manifests_holds_no_mistake() {
-    let text = include_str!("../../config/deploy/kubernetes/gateway.toml");
+    let text = include_str!("../../../config/deploy/kubernetes/gateway.toml");
     let config = Config::parse(text, []).unwrap();
     let warnings: Vec<_> = config.warnings().into_iter().map(|it| it.place).collect();
     assert_eq!(warnings, [""; 0]);
-    let manifest = include_str!("../../config/deploy/kubernetes/statefulset.yaml");
+    let manifest = include_str!("../../../config/deploy/kubernetes/statefulset.yaml");
     assert_eq!(config.server.listen.port(), 8080);
     assert_eq!(config.admin.listen.port(), 9090);
     for directory in [&config.audit.directory, &config.atlas.state_directory] {
@@ -23,7 +23,7 @@ fn the_configuration_of_the_kubernetes_manifests_holds_no_mistake() {
 
 #[test]
 fn the_configuration_behind_the_compose_file_is_whole_with_its_environment() {
-    let text = include_str!("../../config/deploy/compose.toml");
+    let text = include_str!("../../../config/deploy/compose.toml");
     let environment = COMPOSE_FILE
         .lines()
         .map(str::trim)
@@ -54,12 +54,12 @@ fn every_package_waits_longer_for_the_end_than_the_end_takes() {
         ("compose.yaml", COMPOSE_FILE, "stop_grace_period: "),
         (
             "statefulset.yaml",
-            include_str!("../../config/deploy/kubernetes/statefulset.yaml"),
+            include_str!("../../../config/deploy/kubernetes/statefulset.yaml"),
             "terminationGracePeriodSeconds: ",
         ),
         (
             "atlas-cert-gateway.service",
-            include_str!("../../config/deploy/atlas-cert-gateway.service"),
+            include_str!("../../../config/deploy/atlas-cert-gateway.service"),
             "TimeoutStopSec=",
         ),
     ] {

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use crate::monitoring;
+use crate::packages::monitoring;
 
-const GUIDE: &str = include_str!("../../config/README.md");
+const GUIDE: &str = include_str!("../../../config/README.md");
 
 #[test]
 fn each_alert_has_its_paragraph_and_each_paragraph_its_alert() {
