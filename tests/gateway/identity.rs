@@ -375,13 +375,13 @@ async fn a_leader_whose_rule_goes_while_it_waits_is_denied_and_the_others_get_th
         gate.open();
     };
     let asking = async { tokio::join!(scene.ask(&leader), scene.ask(&follower), meanwhile) };
-    let (led, followed, ()) = scene.world.while_time_passes(asking).await;
+    let (led, joined, ()) = scene.world.while_time_passes(asking).await;
     assert_eq!(
         (led.status, &*led.error_code()),
         (403, "ACCESS_FORBIDDEN"),
         "C03, J66"
     );
-    assert_eq!(followed.status, 200, "{}", followed.text());
+    assert_eq!(joined.status, 200, "{}", joined.text());
 }
 
 #[tokio::test]
