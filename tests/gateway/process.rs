@@ -5,7 +5,6 @@ use std::fs;
 use std::io::BufRead;
 use std::io::BufReader;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Child;
 use std::process::Command;
@@ -13,7 +12,6 @@ use std::process::Output;
 use std::process::Stdio;
 
 use atlas_cert_gateway::clock::Clock;
-use atlas_simulator::CLIENT_ID;
 use atlas_simulator::CLIENT_SECRET;
 use atlas_simulator::Settings;
 use atlas_simulator::Simulator;
@@ -25,7 +23,10 @@ use crate::client;
 use crate::client::Connection;
 use crate::world::PROJECT;
 use crate::world::certs;
+use crate::world::configuration;
+use crate::world::set;
 use crate::world::token_at;
+use crate::world::write_secrets;
 
 /// The program in front of a simulated Atlas, by the real clock.
 struct Program {
@@ -87,40 +88,10 @@ async fn world() -> (Simulator, TempDir) {
     world.project(PROJECT).user("app1").certificates(2);
     let atlas = Simulator::start(Settings::with_world(world)).await.unwrap();
     let files = tempfile::tempdir().unwrap();
-    for (name, secret) in [("atlas", CLIENT_SECRET), ("hmac", HMAC_SECRET)] {
-        let path = files.path().join(name);
-        fs::write(&path, secret).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-    }
-    let (directory, base_url) = (files.path().display(), atlas.base_url());
-    let text = format!(
-        r#"
-        [server]
-        listen = "127.0.0.1:0"
-        limits = {{ drain_lead = "0s" }}
-        [admin]
-        listen = "127.0.0.1:0"
-        [atlas]
-        base_url = "{base_url}"
-        state_directory = "{directory}/state"
-        [[atlas.credentials]]
-        name = "platform"
-        projects = ["*"]
-        service_account = {{ client_id = "{CLIENT_ID}", client_secret_file = "{directory}/atlas" }}
-        [[identity.issuers]]
-        issuer = "https://idp.internal.example"
-        audiences = ["atlas-cert-gateway"]
-        algorithms = ["HS256"]
-        hmac_secret_file = "{directory}/hmac"
-        [[access.rules]]
-        name = "payments"
-        subjects = ["payments-*"]
-        projects = ["{PROJECT}"]
-        usernames = ["*"]
-        [audit]
-        directory = "{directory}/audit"
-        "#
-    );
+    write_secrets(&files);
+    let mut configuration = configuration(&files);
+    set(&mut configuration, "atlas.base_url", atlas.base_url());
+    let text = configuration.to_string();
     fs::write(files.path().join("gateway.toml"), text).unwrap();
     (atlas, files)
 }
@@ -294,5 +265,4 @@ fn output(command: &mut Command) -> Output {
 }
 
 const CALLERS: usize = 200;
-const HMAC_SECRET: &str = crate::world::HMAC_SECRET;
 const KILLS: usize = 5;

@@ -67,15 +67,7 @@ impl World {
     pub(crate) async fn with(change: impl FnOnce(&mut Plan)) -> Self {
         let (clock, hands) = Clock::manual(Timestamp::parse(NOW).unwrap());
         let files = tempfile::tempdir().unwrap();
-        for (name, secret) in [
-            ("atlas", CLIENT_SECRET),
-            ("atlas-key", PRIVATE_KEY),
-            ("hmac", HMAC_SECRET),
-        ] {
-            let path = files.path().join(name);
-            fs::write(&path, secret).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        }
+        write_secrets(&files);
         let mut plan = Plan {
             config: configuration(&files),
             atlas: atlas(&hands),
@@ -194,7 +186,7 @@ impl World {
         }
     }
 
-    /// Lets time pass, a hundred milliseconds at a time, until `work` is done: for what waits for the
+    /// Lets time pass, fifty milliseconds at a time, until `work` is done: for what waits for the
     /// clock between its calls, such as a retry.
     pub(crate) async fn while_time_passes<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = std::pin::pin!(work);
@@ -203,7 +195,7 @@ impl World {
             tokio::select! {
                 biased;
                 done = work.as_mut() => return done,
-                _ = glances.tick() => self.advance(Duration::from_millis(100)),
+                _ = glances.tick() => self.advance(Duration::from_millis(50)),
             }
         }
     }
@@ -279,7 +271,21 @@ pub(crate) fn token_at(now: i64, claims: &Value) -> String {
     jsonwebtoken::encode(&header, &all, &key).unwrap()
 }
 
-fn configuration(files: &TempDir) -> toml::Table {
+/// Puts the secrets where [`configuration`] says that they are.
+pub(crate) fn write_secrets(files: &TempDir) {
+    for (name, secret) in [
+        ("atlas", CLIENT_SECRET),
+        ("atlas-key", PRIVATE_KEY),
+        ("hmac", HMAC_SECRET),
+    ] {
+        let path = files.path().join(name);
+        fs::write(&path, secret).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+}
+
+/// The usual configuration, whose `atlas.base_url` is nobody's yet.
+pub(crate) fn configuration(files: &TempDir) -> toml::Table {
     let directory = files.path().display();
     format!(
         r#"
@@ -318,8 +324,10 @@ fn configuration(files: &TempDir) -> toml::Table {
         usernames = ["*"]
         admin = true
         force_refresh = true
+        # A clock that jumps while the disk is busy would make records late.
         [audit]
         directory = "{directory}/audit"
+        sync = "never"
         "#
     )
     .parse()
@@ -355,4 +363,4 @@ fn atlas(hands: &Hands) -> Settings {
 }
 
 const ISSUER: &str = "https://idp.internal.example";
-pub(crate) const HMAC_SECRET: &str = "the-hmac-secret-of-the-tests-0123456789";
+const HMAC_SECRET: &str = "the-hmac-secret-of-the-tests-0123456789";
