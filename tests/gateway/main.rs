@@ -28,6 +28,7 @@ mod allowance;
 mod audit;
 mod cache;
 mod configuration;
+mod demo;
 mod errors;
 mod forms;
 mod house;

@@ -1,0 +1,69 @@
+//! The demo, as a newcomer starts it: one command, a first look, a hit, a clean end.
+
+use std::io::BufRead;
+use std::io::BufReader;
+use std::process::Command;
+use std::process::Stdio;
+
+use crate::client;
+
+// The demo's own Atlas runs in its process, so nothing here may wait for the runtime.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_answers_its_first_curl_lines_and_ends_cleanly() {
+    let mut demo = Command::new(env!("CARGO"))
+        .args(["run", "--quiet", "--locked", "--example", "demo"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
+    let mut said = Vec::new();
+    while !said
+        .last()
+        .is_some_and(|line: &String| line.contains("Ctrl-C ends"))
+    {
+        said.push(lines.next().expect("the demo has ended").unwrap());
+    }
+    let token = said
+        .iter()
+        .find_map(|line| line.strip_prefix("export TOKEN="))
+        .unwrap();
+    let urls: Vec<&str> = said
+        .iter()
+        .filter(|line| line.starts_with("curl "))
+        .map(|line| line.split('\'').nth(1).unwrap())
+        .collect();
+    let mut replies = Vec::new();
+    for url in &urls {
+        let (host, path) = url
+            .strip_prefix("http://")
+            .unwrap()
+            .split_once('/')
+            .unwrap();
+        let request = format!(
+            "GET /{path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nConnection: \
+             close\r\n\r\n"
+        );
+        replies.push(client::exchange(host.parse().unwrap(), request.as_bytes()).await);
+    }
+    let statuses: Vec<u16> = replies.iter().map(|reply| reply.status).collect();
+    assert_eq!(statuses, [200, 200, 200, 200, 404, 403]);
+    let (first, second) = (&replies[0], &replies[1]);
+    assert_eq!(first.json()["totalCount"], 2);
+    assert_eq!(first.header("x-upstream-calls"), Some("1"));
+    assert_eq!(second.header("x-upstream-calls"), Some("0"));
+    assert_eq!(second.body, first.body);
+    assert_eq!(replies[2].json()["totalCount"], 1_203);
+    let id = demo.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-INT", &id])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let rest: Vec<String> = lines.map_while(Result::ok).collect();
+    assert!(demo.wait().unwrap().success(), "{rest:?}");
+    // One for the list of two, six for three pages and their proof, one for the unknown user.
+    assert_eq!(rest.last().unwrap(), "8 calls reached Atlas in all");
+}
