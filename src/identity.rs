@@ -19,6 +19,7 @@ mod json;
 mod jwk;
 mod keys;
 mod memory;
+mod roca;
 mod token;
 
 #[cfg(test)]
@@ -213,8 +214,9 @@ impl Identity {
             .of(&token.claims.issuer)
             .ok_or(Unverified::UnknownIssuer)?;
         issuer.judge(&token, now.wall)?;
-        let keys = issuer.keys.find(&token, &self.clock, now.elapsed).await?;
-        keys.verify(&token)?;
+        let (keys, envelope) = (&issuer.keys, &token.envelope);
+        let keys = keys.find(envelope, &self.clock, now.elapsed).await?;
+        keys.verify(envelope)?;
         let caller = Arc::new(issuer.caller(token));
         let remembered = Remembered {
             token: Box::from(text),

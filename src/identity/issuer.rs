@@ -102,10 +102,14 @@ impl Issuer {
         token: &UncheckedToken<'_>,
         now: Timestamp,
     ) -> Result<(), Unverified> {
-        if !self.config.algorithms.contains(&token.header.algorithm) {
+        if !self
+            .config
+            .algorithms
+            .contains(&token.envelope.header.algorithm)
+        {
             return Err(Unverified::Algorithm);
         }
-        if !self.token_types.contains(&token.header.token_type) {
+        if !self.token_types.contains(&token.envelope.header.token_type) {
             return Err(Unverified::TokenType);
         }
         token.claims.judge(&self.config, now)

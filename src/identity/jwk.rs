@@ -14,6 +14,7 @@ use super::check::Check;
 use super::json::Mistyped;
 use super::json::Object;
 use super::json::Value;
+use super::roca;
 use super::token::LONGEST_KEY_ID;
 
 /// A key, and the algorithms that it may be used with.
@@ -47,6 +48,8 @@ pub(super) enum BadKeySet {
 /// Why one key of a set is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unusable {
+    /// An RSA key whose private part can be computed from its public one.
+    Factorable,
     /// Not for signatures, or for an algorithm that does not fit it.
     Purpose,
     /// Of a kind, curve or size that is not supported.
@@ -196,6 +199,9 @@ fn rsa(object: &Object<'_>) -> Result<Kind, Unusable> {
         || exponent.len() > LONGEST_EXPONENT
     {
         return Err(Unusable::Kind);
+    }
+    if roca::marks(&modulus) {
+        return Err(Unusable::Factorable);
     }
     Ok(Kind::Rsa { modulus, exponent })
 }

@@ -31,7 +31,7 @@ use super::gate::Turn;
 use super::jwk;
 use super::jwk::BadKeySet;
 use super::jwk::Key;
-use super::token::UncheckedToken;
+use super::token::Envelope;
 use crate::clock::Clock;
 use crate::secret::Secret;
 use crate::secret::SecretFileError;
@@ -121,7 +121,7 @@ impl Keys {
     /// A set that can answer for `token`, after a fetch if it takes one and one is allowed.
     pub(super) async fn find(
         &self,
-        token: &UncheckedToken<'_>,
+        token: &Envelope<'_>,
         clock: &Clock,
         now: Duration,
     ) -> Result<Arc<KeySet>, Unverified> {
@@ -318,7 +318,7 @@ impl KeySet {
     }
 
     /// Checks the signature of `token`.
-    pub(super) fn verify(&self, token: &UncheckedToken<'_>) -> Result<(), Unverified> {
+    pub(super) fn verify(&self, token: &Envelope<'_>) -> Result<(), Unverified> {
         let mut fitting = self
             .meant(token.header.key_id.as_deref())
             .filter_map(|key| key.check(token.header.algorithm))
@@ -335,11 +335,11 @@ impl KeySet {
         }
     }
 
-    /// A set without any key, which holds for ever.
+    /// A set which holds for ever.
     #[cfg(test)]
-    pub(super) fn for_tests() -> Self {
+    pub(super) fn for_tests(keys: Vec<Key>) -> Self {
         Self {
-            keys: Vec::new(),
+            keys,
             digest: digest::digest(&digest::SHA256, b""),
             confirmed: AtomicU64::new(0),
             replaced: AtomicBool::new(false),

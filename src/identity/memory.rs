@@ -196,7 +196,7 @@ mod tests {
         Remembered {
             token: Box::from(token),
             caller: Arc::new(caller),
-            keys: Arc::new(KeySet::for_tests()),
+            keys: Arc::new(KeySet::for_tests(Vec::new())),
             generation: 1,
             used: AtomicBool::new(false),
         }

@@ -1,8 +1,12 @@
 //! Identity as its callers see it: settings, an issuer on a real socket, and tokens.
 
+mod vectors;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::Algorithm;
 use serde_json::Value;
 use serde_json::json;

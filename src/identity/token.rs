@@ -20,14 +20,23 @@ use super::json::Object;
 /// A token that was read. Nothing in it may be believed.
 #[derive(Debug)]
 pub(super) struct UncheckedToken<'a> {
+    /// What was signed, and how.
+    pub(super) envelope: Envelope<'a>,
+    /// What it says.
+    pub(super) claims: Claims,
+}
+
+/// A signed text in compact form, whatever it says.
+#[derive(Debug)]
+pub(super) struct Envelope<'a> {
     /// What the signature is over: the first two parts and the dot between them.
     pub(super) signed: &'a str,
+    /// The second part, as it came.
+    content: &'a str,
     /// The third part, as it came.
     signature: &'a str,
     /// The first part.
     pub(super) header: Header,
-    /// The second part.
-    pub(super) claims: Claims,
 }
 
 /// What a header says, as far as it is listened to.
@@ -42,20 +51,34 @@ pub(super) struct Header {
 }
 
 impl<'a> UncheckedToken<'a> {
-    /// Reads the compact form.
+    /// Reads the compact form, and the claims in it.
+    pub(super) fn read(token: &'a str) -> Result<Self, Unverified> {
+        let envelope = Envelope::read(token)?;
+        let claims = Claims::read(&envelope.content()?)?;
+        Ok(Self { envelope, claims })
+    }
+}
+
+impl<'a> Envelope<'a> {
+    /// Reads the compact form, and the first part of it.
     pub(super) fn read(token: &'a str) -> Result<Self, Unverified> {
         if token.len() > LONGEST_TOKEN {
             return Err(Unverified::TooLong);
         }
         let (signed, signature) = token.rsplit_once('.').ok_or(Unverified::Malformed)?;
-        let (header, claims) = signed.split_once('.').ok_or(Unverified::Malformed)?;
-        // Five parts would be an encrypted token; a dot is no base64url, so the claims refuse it.
+        let (header, content) = signed.split_once('.').ok_or(Unverified::Malformed)?;
         Ok(Self {
             signed,
+            content,
             signature,
             header: Header::read(&decode(header)?)?,
-            claims: Claims::read(&decode(claims)?)?,
         })
+    }
+
+    /// The bytes of the second part. Five parts would be an encrypted token, of which this would be
+    /// more than one; a dot is no base64url, so it ends here.
+    pub(super) fn content(&self) -> Result<Vec<u8>, Unverified> {
+        decode(self.content)
     }
 
     /// The bytes of the third part. They are read last: a token is refused for less before.
