@@ -182,52 +182,54 @@ fn authorize(c: &mut Criterion) {
 }
 
 /// Few rules, and many of each shape.
-fn policies() -> [NamedRules; 5] {
-    let rule = |subjects: Vec<String>, projects: Vec<String>, usernames: Vec<String>| RuleConfig {
-        subjects,
-        projects,
-        usernames,
+fn policies() -> [NamedRules; 8] {
+    let rule = |subjects: &str, projects: String, usernames: &str| RuleConfig {
+        subjects: vec![subjects.to_owned()],
+        projects: vec![projects],
+        usernames: vec![usernames.to_owned()],
         ..RuleConfig::default()
     };
-    let project = |number: usize| vec![format!("{number:024x}")];
-    let any = || vec!["*".to_owned()];
+    let any = || "*".to_owned();
+    let project = |n: usize| format!("{:024x}", n / 1_000);
+    let many = |rule: &dyn Fn(usize) -> RuleConfig| (0..100_000).map(rule).collect();
     [
-        (
-            "one",
-            vec![rule(
-                vec!["team-*".to_owned()],
-                any(),
-                vec!["app-*".to_owned()],
-            )],
-        ),
+        ("one", vec![rule("team-*", any(), "app-*")]),
         (
             "100,000, by all three",
-            (0..100_000)
-                .map(|n| {
-                    let subject = vec![format!("team-{}-*", n % 1_000)];
-                    rule(subject, project(n / 1_000), vec![format!("app-{n}-*")])
-                })
-                .collect(),
+            many(&|n| {
+                let subject = format!("team-{}-*", n % 1_000);
+                rule(&subject, project(n), &format!("app-{n}-*"))
+            }),
         ),
         (
             "100,000, by username alone",
-            (0..100_000)
-                .map(|n| rule(any(), any(), vec![format!("app-{n}-*")]))
-                .collect(),
+            many(&|n| rule("*", any(), &format!("app-{n}-*"))),
         ),
         (
             "100,000, by username's end",
-            (0..100_000)
-                .map(|n| rule(any(), any(), vec![format!("*-{n}-x")]))
-                .collect(),
+            many(&|n| rule("*", any(), &format!("*-{n}-x"))),
+        ),
+        (
+            "100,000, by something in the username",
+            many(&|n| rule("*", any(), &format!("*p-{n}-*"))),
+        ),
+        (
+            "100,000, by something in the subject",
+            many(&|n| rule(&format!("*m-{n}-*"), any(), "app-*")),
+        ),
+        (
+            "100,000, by something in both, and a project",
+            many(&|n| {
+                let subject = format!("*m-{}-*", n % 1_000);
+                rule(&subject, project(n), &format!("*p-{n}-*"))
+            }),
         ),
         (
             "one of 100,000 users",
-            vec![rule(
-                any(),
-                any(),
-                (0..100_000).map(|n| format!("app-{n}-*")).collect(),
-            )],
+            vec![RuleConfig {
+                usernames: (0..100_000).map(|n| format!("app-{n}-*")).collect(),
+                ..rule("*", any(), "")
+            }],
         ),
     ]
 }

@@ -15,12 +15,12 @@ pub(super) struct Glob {
 }
 
 /// What a text must have for a pattern to be worth trying.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Anchor<'a> {
-    /// Nothing in particular.
-    Anywhere,
     /// This and no more.
     Exact(&'a str),
+    /// This somewhere.
+    Piece(&'a str),
     /// This at its beginning.
     Prefix(&'a str),
     /// This at its end.
@@ -67,16 +67,27 @@ impl Glob {
 
     /// Whether everything fits.
     pub(super) fn is_everything(&self) -> bool {
-        self.anchor() == Anchor::Anywhere && self.middle.is_empty()
+        self.anchors().next().is_none()
     }
 
-    /// The longest thing known of every text that fits.
-    pub(super) fn anchor(&self) -> Anchor<'_> {
-        match &self.tail {
-            None => Anchor::Exact(&self.head),
-            Some(_) if !self.head.is_empty() => Anchor::Prefix(&self.head),
-            Some(tail) if !tail.is_empty() => Anchor::Suffix(tail),
-            Some(_) => Anchor::Anywhere,
+    /// All that is known of every text that fits; nothing, if everything fits.
+    pub(super) fn anchors(&self) -> impl Iterator<Item = Anchor<'_>> {
+        let (head, tail) = match &self.tail {
+            None => (Some(Anchor::Exact(&self.head)), None),
+            Some(tail) => (
+                (!self.head.is_empty()).then_some(Anchor::Prefix(&self.head)),
+                (!tail.is_empty()).then_some(Anchor::Suffix(tail)),
+            ),
+        };
+        let middle = self.middle.iter().map(|part| Anchor::Piece(part));
+        head.into_iter().chain(middle).chain(tail)
+    }
+}
+
+impl<'a> Anchor<'a> {
+    pub(super) fn text(self) -> &'a str {
+        match self {
+            Self::Exact(text) | Self::Piece(text) | Self::Prefix(text) | Self::Suffix(text) => text,
         }
     }
 }
@@ -144,16 +155,19 @@ mod tests {
         }
 
         #[test]
-        fn whatever_fits_has_the_anchor(pattern in "[ab*]{0,6}", text in "[ab]{0,8}") {
+        fn whatever_fits_has_all_the_anchors(pattern in "[ab*]{0,6}", text in "[ab]{0,8}") {
             let glob = Glob::new(&pattern);
+            prop_assert_eq!(glob.is_everything(), !pattern.is_empty() && !pattern.contains(['a', 'b']));
             prop_assume!(glob.matches(&text));
-            let has_it = match glob.anchor() {
-                Anchor::Anywhere => true,
-                Anchor::Exact(all) => text == all,
-                Anchor::Prefix(head) => text.starts_with(head),
-                Anchor::Suffix(tail) => text.ends_with(tail),
-            };
-            prop_assert!(has_it);
+            for anchor in glob.anchors() {
+                let has_it = match anchor {
+                    Anchor::Exact(all) => text == all,
+                    Anchor::Piece(part) => text.contains(part),
+                    Anchor::Prefix(head) => text.starts_with(head),
+                    Anchor::Suffix(tail) => text.ends_with(tail),
+                };
+                prop_assert!(has_it);
+            }
         }
     }
 }

@@ -5,13 +5,16 @@
 //! three lists is tried. An index may name a rule too many, never one too few, for the rule itself
 //! decides; so it cannot change an answer, only the time it takes.
 
+mod by_text;
+
 use std::collections::HashMap;
 use std::sync::Arc;
+
+use by_text::ByText;
 
 use super::Reach;
 use super::config::ANY;
 use super::config::RuleConfig;
-use super::glob::Anchor;
 use super::glob::Glob;
 use crate::atlas::ProjectId;
 use crate::atlas::Question;
@@ -60,22 +63,6 @@ struct Index {
     usernames: ByText,
     projects: HashMap<ProjectId, Vec<u32>>,
     all_projects: Vec<u32>,
-}
-
-/// Numbers by the anchors of their patterns. Lists are sorted, and hold no number twice.
-#[derive(Debug, Default)]
-struct ByText {
-    exact: HashMap<Box<str>, Vec<u32>>,
-    prefixes: Affixes,
-    suffixes: Affixes,
-    anywhere: Vec<u32>,
-}
-
-/// Beginnings or ends of texts. There are few different lengths, and each costs one look.
-#[derive(Debug, Default)]
-struct Affixes {
-    lengths: Vec<usize>,
-    numbers: HashMap<Box<str>, Vec<u32>>,
 }
 
 impl RuleSet {
@@ -253,14 +240,7 @@ impl Projects {
 impl Patterns {
     fn new(patterns: &[String]) -> Self {
         let globs: Box<[Glob]> = patterns.iter().map(|text| Glob::new(text)).collect();
-        let by_text = (globs.len() > FEW).then(|| {
-            let mut by_text = ByText::default();
-            for (number, glob) in (0..).zip(&globs) {
-                by_text.add(glob, number);
-            }
-            by_text.seal();
-            by_text
-        });
+        let by_text = (globs.len() > FEW).then(|| ByText::new((0..).zip(&globs)));
         Self { globs, by_text }
     }
 
@@ -290,19 +270,19 @@ impl Patterns {
 
 impl Index {
     fn new(rules: &[Rule]) -> Self {
+        let of_rules = |patterns: fn(&Rule) -> &Patterns| {
+            let rules = (0..).zip(rules);
+            ByText::new(rules.flat_map(move |(number, rule)| {
+                patterns(rule).globs.iter().map(move |glob| (number, glob))
+            }))
+        };
         let mut index = Self {
-            subjects: ByText::default(),
-            usernames: ByText::default(),
+            subjects: of_rules(|rule| &rule.subjects),
+            usernames: of_rules(|rule| &rule.usernames),
             projects: HashMap::new(),
             all_projects: Vec::new(),
         };
         for (number, rule) in (0..).zip(rules) {
-            for glob in &rule.subjects.globs {
-                index.subjects.add(glob, number);
-            }
-            for glob in &rule.usernames.globs {
-                index.usernames.add(glob, number);
-            }
             match &rule.projects {
                 Projects::All => index.all_projects.push(number),
                 Projects::These(ids) => {
@@ -312,8 +292,6 @@ impl Index {
                 }
             }
         }
-        index.subjects.seal();
-        index.usernames.seal();
         index
     }
 
@@ -334,65 +312,6 @@ impl Index {
             self.subjects.for_each_list(&caller.subject, visit);
         } else {
             self.usernames.for_each_list(username, visit);
-        }
-    }
-}
-
-impl ByText {
-    fn add(&mut self, glob: &Glob, number: u32) {
-        let list = match glob.anchor() {
-            Anchor::Anywhere => &mut self.anywhere,
-            Anchor::Exact(text) => self.exact.entry(Box::from(text)).or_default(),
-            Anchor::Prefix(text) => self.prefixes.numbers.entry(Box::from(text)).or_default(),
-            Anchor::Suffix(text) => self.suffixes.numbers.entry(Box::from(text)).or_default(),
-        };
-        // Numbers come in order, so a second pattern of the same rule finds it last in the list.
-        if list.last() != Some(&number) {
-            list.push(number);
-        }
-    }
-
-    fn seal(&mut self) {
-        self.prefixes.seal();
-        self.suffixes.seal();
-    }
-
-    fn count(&self, text: &str) -> usize {
-        let mut count = 0_usize;
-        self.for_each_list(text, |list| count = count.saturating_add(list.len()));
-        count
-    }
-
-    fn for_each_list(&self, text: &str, mut visit: impl FnMut(&[u32])) {
-        visit(&self.anywhere);
-        if let Some(list) = self.exact.get(text) {
-            visit(list);
-        }
-        let prefix = |length| text.get(..length);
-        self.prefixes.for_each_list(text.len(), prefix, &mut visit);
-        let suffix = |length| text.get(text.len() - length..);
-        self.suffixes.for_each_list(text.len(), suffix, &mut visit);
-    }
-}
-
-impl Affixes {
-    fn seal(&mut self) {
-        self.lengths = self.numbers.keys().map(|text| text.len()).collect();
-        self.lengths.sort_unstable();
-        self.lengths.dedup();
-    }
-
-    fn for_each_list<'t>(
-        &self,
-        longest: usize,
-        affix: impl Fn(usize) -> Option<&'t str>,
-        visit: &mut impl FnMut(&[u32]),
-    ) {
-        for length in self.lengths.iter().take_while(|length| **length <= longest) {
-            // `None` where the cut is inside a character: no pattern can fit there.
-            if let Some(list) = affix(*length).and_then(|text| self.numbers.get(text)) {
-                visit(list);
-            }
         }
     }
 }
