@@ -42,6 +42,7 @@ mod operators;
 mod packages;
 mod process;
 mod requests;
+mod restarts;
 mod secrets;
 mod upstream;
 mod tls;

@@ -29,15 +29,15 @@ use crate::world::token_at;
 use crate::world::write_secrets;
 
 /// The program in front of a simulated Atlas, by the real clock.
-struct Program {
+pub(crate) struct Program {
     child: Child,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     admin: SocketAddr,
 }
 
 impl Program {
     /// Starts it and waits until it says where it listens.
-    fn start(files: &Path) -> Self {
+    pub(crate) fn start(files: &Path) -> Self {
         let mut child = command()
             .args(["serve", "--config"])
             .arg(files.join("gateway.toml"))
@@ -63,7 +63,7 @@ impl Program {
         }
     }
 
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let id = self.child.id().to_string();
         assert!(
             Command::new("kill")
@@ -83,7 +83,7 @@ impl Drop for Program {
     }
 }
 
-async fn world() -> (Simulator, TempDir) {
+pub(crate) async fn world() -> (Simulator, TempDir) {
     let mut world = atlas_simulator::World::new(Clock::system().now().wall.into());
     world.project(PROJECT).user("app1").certificates(2);
     let atlas = Simulator::start(Settings::with_world(world)).await.unwrap();
@@ -96,7 +96,7 @@ async fn world() -> (Simulator, TempDir) {
     (atlas, files)
 }
 
-fn request(connection: &str) -> Vec<u8> {
+pub(crate) fn request(connection: &str) -> Vec<u8> {
     let now = Clock::system().now().wall.seconds();
     let token = token_at(now, &json!({ "sub": "payments-api" }));
     let path = certs(PROJECT, "app1");
