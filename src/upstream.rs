@@ -67,6 +67,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
+use reqwest::dns::Resolve;
 use tokio_util::sync::CancellationToken;
 
 use crate::atlas::CertificateList;
@@ -101,6 +102,15 @@ pub fn merge(bodies: &[Bytes], project: &ProjectId) -> Option<CertificateList> {
 /// The way to Atlas. Cheap to clone.
 #[derive(Clone)]
 pub struct Upstream(Arc<Inner>);
+
+/// What is neither configured nor asked of a clock.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// Where randomness comes from.
+    pub chance: Chance,
+    /// Who says which address a name has; the system where it is `None`.
+    pub names: Option<Arc<dyn Resolve>>,
+}
 
 /// A credential that cannot work now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,22 +152,24 @@ impl Upstream {
         clock: Clock,
         metrics: UpstreamMetrics,
     ) -> Result<Self, Vec<Mistake>> {
-        Self::build_with_chance(config, clock, metrics, Chance::System)
+        Self::build_in(config, clock, metrics, &Surroundings::default())
     }
 
-    /// The same, with waits that are not left to chance.
-    pub fn build_with_chance(
+    /// The same in surroundings of the caller's: with waits that are not left to chance, and with names
+    /// that lead elsewhere.
+    pub fn build_in(
         config: &Config,
         clock: Clock,
         metrics: UpstreamMetrics,
-        chance: Chance,
+        surroundings: &Surroundings,
     ) -> Result<Self, Vec<Mistake>> {
         let mistakes = config.mistakes();
         if !mistakes.is_empty() {
             return Err(mistakes);
         }
         let secrets = credential::secrets(config);
-        let transport = Transport::build(config, clock.clone());
+        let chance = surroundings.chance;
+        let transport = Transport::build(config, clock.clone(), surroundings.names.as_ref());
         let (transport, secrets) = match (transport, secrets) {
             (Ok(transport), Ok(secrets)) => (transport, secrets),
             (transport, secrets) => {
@@ -362,6 +374,24 @@ impl Inner {
             gate.get_or_create(&CredentialLabels { credential })
                 .set(count);
         }
+    }
+}
+
+impl Default for Surroundings {
+    fn default() -> Self {
+        Self {
+            chance: Chance::System,
+            names: None,
+        }
+    }
+}
+
+impl fmt::Debug for Surroundings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Surroundings")
+            .field("chance", &self.chance)
+            .field("own_names", &self.names.is_some())
+            .finish()
     }
 }
 

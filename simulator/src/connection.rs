@@ -33,7 +33,14 @@ use crate::stream::Stream;
 pub(crate) async fn serve(stream: Stream, peer: SocketAddr, atlas: Arc<Atlas>) {
     let (order, mut orders) = mpsc::unbounded_channel();
     let service = service_fn(|request| answer(Arc::clone(&atlas), request, peer, order.clone()));
-    let builder = Builder::new(TokioExecutor::new());
+    let http2 = atlas.rules.with(|rules| rules.http2);
+    let mut builder = Builder::new(TokioExecutor::new());
+    if let Some(streams) = http2.streams {
+        builder.http2().max_concurrent_streams(streams);
+    }
+    if let Some(window) = http2.window {
+        builder.http2().initial_stream_window_size(window);
+    }
     let mut connection = Box::pin(builder.serve_connection(TokioIo::new(stream.clone()), service));
     loop {
         tokio::select! {

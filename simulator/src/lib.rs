@@ -96,6 +96,7 @@ pub use script::On;
 pub use script::Planted;
 pub use settings::CLIENT_ID;
 pub use settings::CLIENT_SECRET;
+pub use settings::Http2Rules;
 pub use settings::PRIVATE_KEY;
 pub use settings::PUBLIC_KEY;
 pub use settings::Rules;

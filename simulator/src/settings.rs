@@ -89,6 +89,17 @@ pub struct Rules {
     pub public_host: String,
     /// How long every answer is held back, in real time.
     pub latency: Duration,
+    /// What new connections of HTTP/2 are told.
+    pub http2: Http2Rules,
+}
+
+/// Settings of HTTP/2 that a server states when a connection begins; `None` leaves the usual ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Http2Rules {
+    /// How many streams may be open at once; with 0 nothing can be asked at all.
+    pub streams: Option<u32>,
+    /// How many bytes of a request's body may be sent; with 0 no form ever arrives.
+    pub window: Option<u32>,
 }
 
 impl Default for Rules {
@@ -102,6 +113,7 @@ impl Default for Rules {
             access_list: None,
             public_host: "https://cloud.mongodb.com".to_owned(),
             latency: Duration::ZERO,
+            http2: Http2Rules::default(),
         }
     }
 }

@@ -3,9 +3,13 @@
 //! Everything that a client library does of its own accord is switched off: redirects, retries,
 //! referers, proxies of the environment and decompression (G12).
 
+mod client;
+mod roots;
+
 use std::error::Error;
+use std::fmt;
 use std::io;
-use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,23 +20,21 @@ use http::Method;
 use http::StatusCode;
 use http::header::ACCEPT_ENCODING;
 use http::header::CONTENT_ENCODING;
-use reqwest::Certificate;
-use reqwest::Client;
-use reqwest::Proxy;
 use reqwest::Request;
 use reqwest::Url;
+use reqwest::dns::Resolve;
 
 use super::config::Config;
 use super::config::origin;
 use crate::clock::Clock;
 use crate::clock::Moment;
 use crate::settings::Mistake;
-use crate::watched;
+use client::Clients;
 
 /// The one client of the process, bound to one origin.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Transport {
-    client: Client,
+    clients: Arc<Clients>,
     origin: String,
     clock: Clock,
     first_byte: Duration,
@@ -79,59 +81,24 @@ pub(crate) struct Bounds {
 }
 
 impl Transport {
-    pub(crate) fn build(config: &Config, clock: Clock) -> Result<Self, Vec<Mistake>> {
-        let limits = &config.limits;
-        let mut mistakes = Vec::new();
-        let mut builder = Client::builder()
-            .tls_backend_rustls()
-            .tls_version_min(reqwest::tls::Version::TLS_1_2)
-            .https_only(config.base_url.starts_with("https://"))
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .no_proxy()
-            .user_agent(concat!("atlas-cert-gateway/", env!("CARGO_PKG_VERSION")))
-            .pool_idle_timeout(KEEP_IDLE)
-            .pool_max_idle_per_host(limits.concurrency)
-            .tcp_nodelay(true)
-            .http2_max_header_list_size(LARGEST_HEAD)
-            // All calls share one connection of HTTP/2; one that leads nowhere must be found out.
-            .http2_keep_alive_interval(BETWEEN_PINGS)
-            .http2_keep_alive_timeout(BETWEEN_PINGS)
-            // Real time, behind the clock's: should a clock ever stand still, no socket is kept for ever.
-            .connect_timeout(limits.connect)
-            .read_timeout(limits.page)
-            .timeout(limits.walk.max(limits.page));
-        if let Some(path) = &config.ca_certificate {
-            match roots(path) {
-                Ok(roots) => builder = builder.tls_certs_merge(roots),
-                Err(message) => mistakes.push(Mistake::at("atlas.ca_certificate", message)),
-            }
-        }
-        if let Some(proxy) = &config.proxy {
-            match Proxy::all(proxy) {
-                Ok(proxy) => builder = builder.proxy(proxy),
-                Err(_) => mistakes.push(Mistake::at("atlas.proxy", "is no URL of a proxy")),
-            }
-        }
-        let origin = match origin(&config.base_url) {
-            Ok(origin) => origin.as_str().trim_end_matches('/').to_owned(),
-            Err(message) => {
-                mistakes.push(Mistake::at("atlas.base_url", message));
-                return Err(mistakes);
-            }
-        };
-        match builder.build() {
-            Ok(client) if mistakes.is_empty() => Ok(Self {
-                client,
-                origin,
+    pub(crate) fn build(
+        config: &Config,
+        clock: Clock,
+        names: Option<&Arc<dyn Resolve>>,
+    ) -> Result<Self, Vec<Mistake>> {
+        let clients = Clients::build(config, names);
+        let origin = origin(&config.base_url);
+        let origin = origin.map_err(|message| Mistake::at("atlas.base_url", message));
+        match (clients, origin) {
+            (Ok(clients), Ok(origin)) => Ok(Self {
+                clients: Arc::new(clients),
+                origin: origin.as_str().trim_end_matches('/').to_owned(),
                 clock,
-                first_byte: limits.first_byte,
+                first_byte: config.limits.first_byte,
             }),
-            Ok(_) => Err(mistakes),
-            Err(error) => {
-                let message = format!("cannot speak TLS: {}", error.without_url());
-                mistakes.push(Mistake::at("atlas", message));
+            (clients, origin) => {
+                let mut mistakes = clients.err().unwrap_or_default();
+                mistakes.extend(origin.err());
                 Err(mistakes)
             }
         }
@@ -169,13 +136,17 @@ impl Transport {
     }
 
     async fn exchange(&self, request: Request, bounds: Bounds) -> Result<Answer, Lost> {
-        let head = self.client.execute(request);
+        let sent_at = self.clock.elapsed();
+        let (client, number) = self.clients.current();
+        let head = client.execute(request);
         let head = self.clock.timeout(self.first_byte, head).await;
-        let mut response = match head {
-            Ok(response) => response.map_err(|error| before_head(&error))?,
-            Err(_) => return Err(Lost::Timeout),
+        let Ok(head) = head else {
+            self.clients.waited_in_vain(number, sent_at);
+            return Err(Lost::Timeout);
         };
+        let mut response = head.map_err(|error| before_head(&error))?;
         let at = self.clock.now();
+        self.clients.heard(at.elapsed);
         let limit = if response.status() == StatusCode::OK {
             bounds.bytes
         } else {
@@ -209,13 +180,12 @@ impl Transport {
     }
 }
 
-fn roots(path: &Path) -> Result<Vec<Certificate>, String> {
-    let pem = watched::read_limited(path, LARGEST_ROOTS).map_err(|error| error.to_string())?;
-    let roots = Certificate::from_pem_bundle(&pem).map_err(|_| "is no PEM".to_owned())?;
-    if roots.is_empty() {
-        return Err("holds no certificate in PEM".to_owned());
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transport")
+            .field("origin", &self.origin)
+            .finish_non_exhaustive()
     }
-    Ok(roots)
 }
 
 /// Memory for a body is only reserved up to a size that costs nothing if the length was a lie.
@@ -278,12 +248,7 @@ fn is_malformed(cause: &(dyn Error + 'static)) -> bool {
         .is_some_and(hyper::Error::is_parse)
 }
 
-/// Atlas drops idle connections, and a request on a dropped one is lost.
-const KEEP_IDLE: Duration = Duration::from_secs(30);
-const BETWEEN_PINGS: Duration = Duration::from_secs(5);
-const LARGEST_HEAD: u32 = 64 << 10;
 const LARGEST_ERROR: u64 = 64 << 10;
-const LARGEST_ROOTS: u64 = 1 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -292,7 +257,7 @@ mod tests {
     #[test]
     fn a_target_that_would_be_rewritten_is_never_sent() {
         let config = Config::default();
-        let transport = Transport::build(&config, Clock::system()).unwrap();
+        let transport = Transport::build(&config, Clock::system(), None).unwrap();
         let sent = |target: &str| {
             let request = transport.request(Method::GET, target)?;
             Some(request.url().as_str().to_owned())

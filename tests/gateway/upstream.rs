@@ -6,6 +6,7 @@ mod world;
 mod answers;
 mod budgets;
 mod digest;
+mod failures;
 mod lists;
 mod moments;
 mod network;

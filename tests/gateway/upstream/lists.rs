@@ -93,7 +93,7 @@ async fn no_byte_of_a_certificate_changes_and_unknown_members_are_kept() {
 }
 
 #[tokio::test]
-async fn a_server_that_gives_fewer_items_than_asked_for_is_read_to_the_end() {
+async fn u47_a_server_that_gives_fewer_items_than_asked_for_is_read_to_the_end() {
     let world = World::of(203).await;
     cap_pages(&world, 100);
     let fetched = world.ask().await.unwrap();
@@ -202,7 +202,7 @@ async fn the_older_api_gives_the_same_list() {
 }
 
 #[tokio::test]
-async fn links_of_atlas_are_never_followed() {
+async fn u04_links_of_atlas_are_never_followed() {
     let world = World::of(501).await;
     world
         .atlas

@@ -1,12 +1,19 @@
 //! The network: hosts that are gone, slow, or not who they say, over TLS and both versions of HTTP.
 
+use std::net::SocketAddr;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use atlas_cert_gateway::upstream::Config;
 use atlas_cert_gateway::upstream::Upstream;
 use atlas_simulator::Asked;
 use atlas_simulator::Fault;
+use atlas_simulator::Http2Rules;
+use atlas_simulator::Settings;
+use atlas_simulator::Simulator;
 use atlas_simulator::Tls;
 use http::Version;
 use rcgen::BasicConstraints;
@@ -14,11 +21,18 @@ use rcgen::CertificateParams;
 use rcgen::IsCa;
 use rcgen::Issuer;
 use rcgen::KeyPair;
+use reqwest::dns::Addrs;
+use reqwest::dns::Name;
+use reqwest::dns::Resolve;
+use reqwest::dns::Resolving;
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
+use tokio::net::TcpStream;
 
 use crate::upstream::world::World;
+use crate::upstream::world::api_key;
 use crate::upstream::world::outcome;
 
 struct Authority {
@@ -104,7 +118,7 @@ async fn u11_a_page_asked_of_someone_else_is_a_failure_of_tls_and_not_tried_agai
     let world = World::with(
         |settings| settings.tls = Some(tls),
         |config| {
-            config.credentials = vec![crate::upstream::world::api_key()];
+            config.credentials = vec![api_key()];
             config.ca_certificate = Some(roots);
         },
     )
@@ -139,6 +153,155 @@ async fn u14_streams_that_are_refused_or_reset_are_tried_again() {
         .respond(Fault::go_away());
     for _ in 0..3 {
         assert_eq!(outcome(&world.ask().await), "2 certificates");
+    }
+}
+
+#[tokio::test]
+async fn u14_a_connection_on_which_nothing_may_be_asked_is_left_for_a_new_one() {
+    let authority = Authority::new();
+    let no_streams = Http2Rules {
+        streams: Some(0),
+        ..Http2Rules::default()
+    };
+    let roots = authority.directory.path().join("ca.pem");
+    let world = World::with(
+        |settings| {
+            settings.tls = Some(authority.tls("localhost", false));
+            settings.rules.http2 = no_streams;
+        },
+        |config| {
+            config.ca_certificate = Some(roots);
+            config.credentials = vec![api_key()];
+        },
+    )
+    .await;
+    in_time(&world, "timeout").await;
+    // The connection still stands, and will never be good for anything.
+    world
+        .atlas
+        .rules(|rules| rules.http2 = Http2Rules::default());
+    in_time(&world, "2 certificates").await;
+}
+
+#[tokio::test]
+async fn u14_a_connection_on_which_no_form_may_be_sent_is_left_for_a_new_one() {
+    let authority = Authority::new();
+    let world = over_tls(&authority, authority.tls("localhost", false), true).await;
+    world.atlas.rules(|rules| rules.http2.window = Some(0));
+    // The first form is on its way before we hear that we may send none.
+    in_time(&world, "2 certificates").await;
+    world.atlas.revoke_all_tokens();
+    in_time(&world, "credential Unavailable").await;
+    world.hands.advance(Duration::from_secs(5));
+    in_time(&world, "2 certificates").await;
+    assert_eq!(world.atlas.connections_accepted(), 2);
+}
+
+/// Asks, and sees that what comes of it comes within the time of a walk.
+async fn in_time(world: &World, expected: &str) {
+    let before = world.clock.now().elapsed;
+    assert_eq!(outcome(&world.ask().await), expected);
+    let took = world.clock.now().elapsed.saturating_sub(before);
+    assert!(took <= Duration::from_millis(10_100), "{took:?}");
+}
+
+#[tokio::test]
+async fn u10_connections_that_are_never_accepted_are_given_up_in_time() {
+    // Who listens and never accepts has room for one; further calls are not even refused.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let deaf = socket.listen(1).unwrap();
+    let address = deaf.local_addr().unwrap();
+    let mut taken = Vec::new();
+    for _ in 0..4 {
+        let connecting = TcpStream::connect(address);
+        if let Ok(stream) = tokio::time::timeout(Duration::from_millis(20), connecting).await {
+            taken.push(stream);
+        }
+    }
+    let world = World::with(
+        |_| (),
+        |config| {
+            config.base_url = format!("http://{address}");
+            config.credentials = vec![api_key()];
+        },
+    )
+    .await;
+    in_time(&world, "timeout").await;
+}
+
+/// What is said of a name: one after the other, the last for ever.
+struct Names {
+    said: Vec<Said>,
+    asked: AtomicUsize,
+}
+
+#[derive(Clone, Copy)]
+enum Said {
+    Address([u8; 4]),
+    Nothing,
+    Unknown,
+}
+
+impl Resolve for Names {
+    fn resolve(&self, _: Name) -> Resolving {
+        let asked = self.asked.fetch_add(1, Ordering::Relaxed);
+        let said = self.said[asked.min(self.said.len() - 1)];
+        Box::pin(async move {
+            match said {
+                Said::Address(address) => {
+                    let address = SocketAddr::from((address, 0));
+                    let addresses: Addrs = Box::new(std::iter::once(address));
+                    Ok(addresses)
+                }
+                Said::Nothing => std::future::pending().await,
+                Said::Unknown => Err("no such name".into()),
+            }
+        })
+    }
+}
+
+#[tokio::test]
+async fn u05_wherever_a_name_leads_nobody_is_asked_who_cannot_prove_to_be_atlas() {
+    const HERE: Said = Said::Address([127, 0, 0, 1]);
+    const ELSEWHERE: Said = Said::Address([127, 0, 0, 2]);
+    let authority = Authority::new();
+    for (said, expected) in [
+        (&[HERE][..], &["2 certificates"][..]),
+        (&[ELSEWHERE], &["tls", "tls"]),
+        (&[ELSEWHERE, HERE], &["tls", "2 certificates"]),
+        (&[HERE, ELSEWHERE], &["2 certificates", "2 certificates"]),
+        (&[Said::Unknown, HERE], &["2 certificates"]),
+        (&[Said::Unknown], &["unreachable"]),
+        (&[Said::Nothing], &["timeout"]),
+    ] {
+        let names = Names {
+            said: said.to_vec(),
+            asked: AtomicUsize::new(0),
+        };
+        let roots = authority.directory.path().join("ca.pem");
+        let world = World::where_names_lead(
+            Some(Arc::new(names)),
+            |settings| settings.tls = Some(authority.tls("atlas.example", false)),
+            |config| {
+                config.base_url = config.base_url.replace("localhost", "atlas.example");
+                config.credentials = vec![api_key()];
+                config.ca_certificate = Some(roots);
+            },
+        )
+        .await;
+        // Who else has that address has another name, or none that our roots vouch for.
+        let port = world.atlas.local_addr().port();
+        let impostor = Simulator::start(Settings {
+            listen: SocketAddr::from(([127, 0, 0, 2], port)),
+            tls: Some(authority.tls("metadata.internal", false)),
+            ..Settings::default()
+        });
+        let impostor = impostor.await.unwrap();
+        for expected in expected {
+            in_time(&world, expected).await;
+        }
+        assert_eq!(impostor.all_calls(), 0);
     }
 }
 

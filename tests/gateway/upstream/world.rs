@@ -20,6 +20,7 @@ use atlas_cert_gateway::upstream::FetchError;
 use atlas_cert_gateway::upstream::FetchFailure;
 use atlas_cert_gateway::upstream::Fetched;
 use atlas_cert_gateway::upstream::ServiceAccountConfig;
+use atlas_cert_gateway::upstream::Surroundings;
 use atlas_cert_gateway::upstream::Upstream;
 use atlas_cert_gateway::upstream::Urgency;
 use atlas_simulator::CLIENT_ID;
@@ -29,6 +30,7 @@ use atlas_simulator::PUBLIC_KEY;
 use atlas_simulator::Settings;
 use atlas_simulator::Simulator;
 use atlas_simulator::World as Projects;
+use reqwest::dns::Resolve;
 use tempfile::TempDir;
 
 pub(crate) const PROJECT: &str = "32b6e34b3d91647abb20e7b8";
@@ -42,6 +44,7 @@ pub(crate) struct World {
     pub(crate) clock: Clock,
     pub(crate) config: Config,
     pub(crate) state: TempDir,
+    names: Option<Arc<dyn Resolve>>,
 }
 
 impl World {
@@ -65,6 +68,15 @@ impl World {
         change_settings: impl FnOnce(&mut Settings),
         change_config: impl FnOnce(&mut Config),
     ) -> Self {
+        Self::where_names_lead(None, change_settings, change_config).await
+    }
+
+    /// The same, where someone else than the system says which address a name has.
+    pub(crate) async fn where_names_lead(
+        names: Option<Arc<dyn Resolve>>,
+        change_settings: impl FnOnce(&mut Settings),
+        change_config: impl FnOnce(&mut Config),
+    ) -> Self {
         let start = Timestamp::parse("2026-08-10T02:06:35Z").unwrap();
         let (clock, hands) = Clock::manual(start);
         let mut projects = Projects::new(SystemTime::from(start));
@@ -85,7 +97,7 @@ impl World {
         };
         change_config(&mut config);
         let metrics = UpstreamMetrics::default();
-        let upstream = start_upstream(&config, &clock, &metrics);
+        let upstream = start_upstream(&config, &clock, &metrics, names.clone());
         Self {
             atlas,
             upstream,
@@ -94,12 +106,14 @@ impl World {
             clock,
             config,
             state,
+            names,
         }
     }
 
     /// What a process that is killed and started again has: another `Upstream`, the same directory.
     pub(crate) fn restart(&mut self) {
-        self.upstream = start_upstream(&self.config, &self.clock, &self.metrics);
+        let names = self.names.clone();
+        self.upstream = start_upstream(&self.config, &self.clock, &self.metrics, names);
     }
 
     /// Asks, and lets time pass meanwhile, so that pauses end; slowly enough for the sockets.
@@ -149,9 +163,17 @@ impl World {
     }
 }
 
-fn start_upstream(config: &Config, clock: &Clock, metrics: &UpstreamMetrics) -> Upstream {
-    let chance = Chance::Fixed(0);
-    Upstream::build_with_chance(config, clock.clone(), metrics.clone(), chance).unwrap()
+fn start_upstream(
+    config: &Config,
+    clock: &Clock,
+    metrics: &UpstreamMetrics,
+    names: Option<Arc<dyn Resolve>>,
+) -> Upstream {
+    let surroundings = Surroundings {
+        chance: Chance::Fixed(0),
+        names,
+    };
+    Upstream::build_in(config, clock.clone(), metrics.clone(), &surroundings).unwrap()
 }
 
 pub(crate) fn service_account() -> CredentialConfig {
