@@ -15,13 +15,22 @@ use super::health::Trouble;
 use super::journal::Journal;
 use super::journal::Order;
 
-/// Has the writer thread finish, and waits for it, but not for ever: a disk that hangs must not keep the
-/// process from ending.
+/// Has the writer thread finish, and the second sink, and waits for them, but not for ever: a disk that
+/// hangs must not keep the process from ending.
 pub(super) async fn close(inner: &Inner) {
     inner.journal.order(Order::Stop);
     let ended = inner.journal.ended();
     if inner.clock.timeout(LONGEST_END, ended).await.is_err() {
         tracing::error!("the audit trail could not be closed in time");
+    }
+    if let Some(sink) = inner.journal.sink()
+        && inner
+            .clock
+            .timeout(LAST_SENDING, sink.ended())
+            .await
+            .is_err()
+    {
+        tracing::error!("the second audit sink did not take the last records");
     }
 }
 
@@ -90,3 +99,5 @@ const HEAD: Duration = Duration::from_mins(1);
 const EXAMINATION: Duration = Duration::from_secs(1);
 const LONGEST_SYNC: Duration = Duration::from_secs(1);
 const LONGEST_END: Duration = Duration::from_secs(5);
+/// How long the second sink may take for what waits for it at the end.
+const LAST_SENDING: Duration = Duration::from_secs(1);

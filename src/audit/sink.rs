@@ -5,11 +5,13 @@
 //! socket that takes nothing for a second is closed, and connected anew on the keeper's next round.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io;
 use std::io::Write;
 use std::mem;
 use std::net::TcpStream;
 use std::net::ToSocketAddrs;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::Condvar;
@@ -17,6 +19,11 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
+
+use rustix::event::PollFd;
+use rustix::event::PollFlags;
+use rustix::event::poll;
+use tokio_util::sync::CancellationToken;
 
 use crate::telemetry::metrics::audit::AuditMetrics;
 
@@ -39,7 +46,12 @@ pub(super) struct Sink {
     metrics: AuditMetrics,
     queue: Mutex<Waiting>,
     changed: Condvar,
+    /// Nothing more is sent.
+    ended: CancellationToken,
 }
+
+/// Standard output, written past the buffer that the program's other output shares.
+struct StandardOutput(File);
 
 /// Lines that are on their way, and whose answers wait for them.
 #[derive(Debug)]
@@ -69,6 +81,7 @@ impl Sink {
             metrics,
             queue: Mutex::default(),
             changed: Condvar::new(),
+            ended: CancellationToken::new(),
         })
     }
 
@@ -96,6 +109,11 @@ impl Sink {
     pub(super) fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_one();
+    }
+
+    /// Waits until a sink that was closed has sent what waited.
+    pub(super) fn ended(&self) -> impl Future<Output = ()> + '_ {
+        self.ended.cancelled()
     }
 
     /// The sink's thread: sends until it is closed.
@@ -142,6 +160,7 @@ impl Sink {
         for parcel in mem::take(&mut self.lock().parcels) {
             self.drop_parcel(&parcel);
         }
+        self.ended.cancel();
     }
 
     fn send(&self, parcel: &Parcel, connection: &mut Box<dyn Write>) -> io::Result<()> {
@@ -199,7 +218,10 @@ impl Sink {
 
 fn open(destination: &Destination) -> io::Result<Box<dyn Write>> {
     Ok(match destination {
-        Destination::Stdout => Box::new(io::stdout()),
+        Destination::Stdout => {
+            let descriptor = io::stdout().as_fd().try_clone_to_owned()?;
+            Box::new(StandardOutput(descriptor.into()))
+        }
         Destination::Tcp(address) => Box::new(connect_tcp(address)?),
         Destination::Unix(path) => {
             let stream = UnixStream::connect(path)?;
@@ -221,6 +243,25 @@ fn connect_tcp(address: &str) -> io::Result<TcpStream> {
         }
     }
     Err(last)
+}
+
+impl Write for StandardOutput {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            match self.0.write(bytes) {
+                // Whoever is at the other end may have asked for this. A line of which a part is gone
+                // must not be given up.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    poll(&mut [PollFd::new(&self.0, PollFlags::OUT)], None)?;
+                }
+                written => return written,
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// `<length> <110>1 <time> <host> atlas-cert-gateway - audit - <line>`.

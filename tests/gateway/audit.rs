@@ -1,9 +1,8 @@
 //! The audit trail through its public face, without a gateway around it: real files, real faults.
 
-mod alone;
+pub(crate) mod alone;
 mod faults;
 mod files;
-mod killed;
 mod proof;
 mod reading;
 mod recording;

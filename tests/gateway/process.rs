@@ -1,6 +1,5 @@
 //! The program itself: its commands, its exit codes, its signals, and what is left when it is killed.
 
-use std::collections::HashSet;
 use std::fs;
 use std::io::BufRead;
 use std::io::BufReader;
@@ -20,13 +19,16 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::client;
-use crate::client::Connection;
 use crate::world::PROJECT;
 use crate::world::certs;
 use crate::world::configuration;
 use crate::world::set;
 use crate::world::token_at;
 use crate::world::write_secrets;
+
+mod faults;
+mod killed;
+mod standard_output;
 
 /// The program in front of a simulated Atlas, by the real clock.
 pub(crate) struct Program {
@@ -38,12 +40,12 @@ pub(crate) struct Program {
 impl Program {
     /// Starts it and waits until it says where it listens.
     pub(crate) fn start(files: &Path) -> Self {
-        let mut child = command()
-            .args(["serve", "--config"])
-            .arg(files.join("gateway.toml"))
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        Self::run(&mut serve(files))
+    }
+
+    /// The same for a command that somebody has changed.
+    fn run(command: &mut Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
         let started = loop {
             let line = log.next().expect("the program ended at once").unwrap();
@@ -64,15 +66,19 @@ impl Program {
     }
 
     pub(crate) fn signal(&self, name: &str) {
-        let id = self.child.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args([name, &id])
-                .status()
-                .unwrap()
-                .success()
-        );
+        signal(&self.child, name);
     }
+}
+
+fn signal(process: &Child, name: &str) {
+    let id = process.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args([name, &id])
+            .status()
+            .unwrap()
+            .success()
+    );
 }
 
 impl Drop for Program {
@@ -84,6 +90,10 @@ impl Drop for Program {
 }
 
 pub(crate) async fn world() -> (Simulator, TempDir) {
+    world_with(|_| {}).await
+}
+
+async fn world_with(change: impl FnOnce(&mut toml::Table)) -> (Simulator, TempDir) {
     let mut world = atlas_simulator::World::new(Clock::system().now().wall.into());
     world.project(PROJECT).user("app1").certificates(2);
     let atlas = Simulator::start(Settings::with_world(world)).await.unwrap();
@@ -91,6 +101,7 @@ pub(crate) async fn world() -> (Simulator, TempDir) {
     write_secrets(&files);
     let mut configuration = configuration(&files);
     set(&mut configuration, "atlas.base_url", atlas.base_url());
+    change(&mut configuration);
     let text = configuration.to_string();
     fs::write(files.path().join("gateway.toml"), text).unwrap();
     (atlas, files)
@@ -98,8 +109,15 @@ pub(crate) async fn world() -> (Simulator, TempDir) {
 
 pub(crate) fn request(connection: &str) -> Vec<u8> {
     let now = Clock::system().now().wall.seconds();
-    let token = token_at(now, &json!({ "sub": "payments-api" }));
-    let path = certs(PROJECT, "app1");
+    request_for(
+        "app1",
+        &token_at(now, &json!({ "sub": "payments-api" })),
+        connection,
+    )
+}
+
+fn request_for(username: &str, token: &str, connection: &str) -> Vec<u8> {
+    let path = certs(PROJECT, username);
     format!(
         "GET {path} HTTP/1.1\r\nHost: gateway.test\r\nAuthorization: Bearer {token}\r\nConnection: \
          {connection}\r\n\r\n"
@@ -184,76 +202,12 @@ async fn exit_codes_tell_a_refused_configuration_from_a_failure_and_from_a_wrong
     );
 }
 
-/// G17: killed at any moment, every answer that arrived has its record, and the chain holds.
-// The simulated Atlas answers while a test waits for the program.
-#[tokio::test(flavor = "multi_thread")]
-async fn killed_with_requests_in_flight_no_answer_is_without_its_record() {
-    let (_atlas, files) = world().await;
-    let mut answered = Vec::new();
-    for round in 1..=KILLS {
-        let program = Program::start(files.path());
-        let callers: Vec<_> = (0..CALLERS)
-            .map(|_| tokio::spawn(ask_until_it_ends(program.address)))
-            .collect();
-        // Not a time but a number of answers, so that a slow machine kills no emptier process.
-        let mut probe = Connection::open(program.address).await;
-        for _ in 0..round * 7 {
-            probe.send(&request("keep-alive")).await;
-            answered.push(
-                probe
-                    .reply(false)
-                    .await
-                    .header("x-request-id")
-                    .unwrap()
-                    .to_owned(),
-            );
-        }
-        program.signal("-KILL");
-        for caller in callers {
-            answered.extend(caller.await.unwrap());
-        }
-    }
-    assert!(answered.len() > CALLERS, "{}", answered.len());
-    let directory = files.path().join("audit");
-    // What the last kill has torn is mended by the next start.
-    drop(Program::start(files.path()));
-    let verified = output(command().args(["audit", "verify"]).arg(&directory));
-    assert_eq!(verified.status.code(), Some(0), "{verified:?}");
-    let written: HashSet<String> = fs::read_dir(&directory)
-        .unwrap()
-        .map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap_or_default())
-        .flat_map(|text| text.lines().filter_map(request_id).collect::<Vec<_>>())
-        .collect();
-    let missing: Vec<_> = answered
-        .iter()
-        .filter(|id| !written.contains(*id))
-        .collect();
-    assert!(
-        missing.is_empty(),
-        "{} of {} answers: {missing:?}",
-        missing.len(),
-        answered.len()
-    );
-}
-
-fn request_id(line: &str) -> Option<String> {
-    let record: Value = serde_json::from_str(line).ok()?;
-    record["request_id"].as_str().map(str::to_owned)
-}
-
-async fn ask_until_it_ends(address: SocketAddr) -> Vec<String> {
-    let mut answered = Vec::new();
-    let Some(mut connection) = Connection::try_open(address).await else {
-        return answered;
-    };
-    loop {
-        connection.send(&request("keep-alive")).await;
-        let reply = connection.reply(false).await;
-        match reply.header("x-request-id") {
-            Some(id) if reply.status == 200 => answered.push(id.to_owned()),
-            _ => return answered,
-        }
-    }
+fn serve(files: &Path) -> Command {
+    let mut command = command();
+    command
+        .args(["serve", "--config"])
+        .arg(files.join("gateway.toml"));
+    command
 }
 
 fn command() -> Command {
@@ -263,6 +217,3 @@ fn command() -> Command {
 fn output(command: &mut Command) -> Output {
     command.output().unwrap()
 }
-
-const CALLERS: usize = 200;
-const KILLS: usize = 5;

@@ -335,14 +335,13 @@ pub(crate) fn configuration(files: &TempDir) -> toml::Table {
 }
 
 /// The same, with Atlas asked by a legacy API key.
-pub(crate) fn use_api_key(plan: &mut Plan, files_of: &str) {
-    let key: toml::Table =
-        format!("public_key = \"{PUBLIC_KEY}\"\nprivate_key_file = \"{files_of}\"")
-            .parse()
-            .unwrap();
-    let credentials = plan.config["atlas"]["credentials"].as_array_mut().unwrap();
+pub(crate) fn use_api_key(config: &mut toml::Table) {
+    let credentials = config["atlas"]["credentials"].as_array_mut().unwrap();
     let credential = credentials[0].as_table_mut().unwrap();
-    credential.remove("service_account");
+    let account = credential.remove("service_account").unwrap();
+    let secret_file = account["client_secret_file"].as_str().unwrap();
+    let key = format!("public_key = \"{PUBLIC_KEY}\"\nprivate_key_file = \"{secret_file}-key\"");
+    let key: toml::Table = key.parse().unwrap();
     credential.insert("api_key".to_owned(), toml::Value::Table(key));
 }
 
