@@ -4,10 +4,17 @@
 //! A line that was cut off while it was written was never acknowledged, so nothing is lost by taking
 //! it out of the file; it is kept beside it, as `<file>.torn`. Whole lines are never touched: if one of
 //! them is false, it stays for the verifier to name, and the journal goes on in a new file.
+//!
+//! After a loss of power, a file may be longer than what the disk has of it, and then zeros stand where
+//! the rest should be. No line holds a zero, so that the first one tells where the disk fell behind the
+//! journal; what comes after it was never brought to the disk, is no chain, and goes aside as well.
+//! Nobody gains by putting zeros there who could not as well have cut the file off: both are shown by a
+//! signed head.
 
 use std::fs::File;
 use std::io;
 use std::io::BufRead;
+use std::io::BufReader;
 use std::io::Read;
 use std::io::Seek;
 use std::io::SeekFrom;
@@ -37,7 +44,7 @@ pub(super) struct Mended {
     pub(super) damaged: bool,
 }
 
-/// Cuts a torn line off a plain file.
+/// Cuts off a plain file what never became part of the chain.
 pub(super) fn mend(path: &Path) -> io::Result<Mended> {
     let mut file = private()
         .read(true)
@@ -45,28 +52,49 @@ pub(super) fn mend(path: &Path) -> io::Result<Mended> {
         .open(path)
         .map_err(|error| at(path, &error))?;
     let length = file.metadata()?.len();
-    let start = length.saturating_sub(WINDOW);
+    let sound = first_zero(&mut file)?.unwrap_or(length);
+    let start = sound.saturating_sub(WINDOW);
     let mut window = Vec::new();
     file.seek(SeekFrom::Start(start))?;
-    file.read_to_end(&mut window)?;
+    (&file).take(sound - start).read_to_end(&mut window)?;
     let end = judge(&window, start == 0);
-    let size = match end.cut {
-        Some(cut) => {
-            let torn = window.get(cut..).unwrap_or_default();
-            keep_aside(path, torn)?;
-            let size = length - length_of(torn);
-            file.set_len(size)?;
-            file.sync_all()?;
-            size
-        }
-        None => length,
+    let size = if end.damaged {
+        length
+    } else {
+        sound - length_of(window.get(end.length..).unwrap_or_default())
     };
+    if size < length {
+        file.seek(SeekFrom::Start(size))?;
+        keep_aside(path, &mut file)?;
+        file.set_len(size)?;
+        file.sync_all()?;
+    }
     Ok(Mended {
         tip: end.tip,
         size,
         torn: length - size,
         damaged: end.damaged,
     })
+}
+
+/// Where the first zero stands.
+fn first_zero(file: &mut File) -> io::Result<Option<u64>> {
+    let mut lines = BufReader::with_capacity(BLOCK, file);
+    let mut position = 0;
+    loop {
+        let block = lines.fill_buf()?;
+        if block.is_empty() {
+            return Ok(None);
+        }
+        if let Some(place) = memchr::memchr(0, block) {
+            return Ok(Some(
+                position + length_of(block.get(..place).unwrap_or_default()),
+            ));
+        }
+        let read = block.len();
+        position += length_of(block);
+        lines.consume(read);
+    }
 }
 
 /// The last record of the newest file among `segments` that has one.
@@ -90,8 +118,8 @@ pub(super) fn last_tip(segments: &[Segment]) -> io::Result<Option<Tip>> {
 
 struct End {
     tip: Option<Tip>,
-    /// Where in the window the torn line begins.
-    cut: Option<usize>,
+    /// Where in the window the last whole line ends.
+    length: usize,
     damaged: bool,
 }
 
@@ -99,12 +127,12 @@ struct End {
 fn judge(window: &[u8], whole: bool) -> End {
     let mut tip = None;
     let mut damaged = false;
-    let mut end = 0;
+    let mut length = 0;
     for (index, line) in window.split_inclusive(|byte| *byte == b'\n').enumerate() {
         let Some(text) = line.strip_suffix(b"\n") else {
             continue;
         };
-        end += line.len();
+        length += line.len();
         match chain::read(text) {
             Some(place) => {
                 tip = Some(Tip::from(place));
@@ -115,16 +143,17 @@ fn judge(window: &[u8], whole: bool) -> End {
         }
     }
     // Longer than any line: no crash of ours left this.
-    let torn = window.len() - end;
+    let torn = window.len() - length;
     damaged |= torn > LONGEST_LINE || (!whole && tip.is_none());
     End {
         tip,
-        cut: (torn > 0 && !damaged).then_some(end),
+        length,
         damaged,
     }
 }
 
-fn keep_aside(path: &Path, torn: &[u8]) -> io::Result<()> {
+/// Appends the rest of `file` to the file beside `path`.
+fn keep_aside(path: &Path, file: &mut File) -> io::Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(".torn");
     let name = PathBuf::from(name);
@@ -134,7 +163,7 @@ fn keep_aside(path: &Path, torn: &[u8]) -> io::Result<()> {
         .append(true)
         .open(&name)
         .map_err(|error| at(&name, &error))?;
-    aside.write_all(torn)?;
+    io::copy(file, &mut aside)?;
     aside.write_all(b"\n")?;
     aside.sync_all()
 }
@@ -152,3 +181,4 @@ impl Segment {
 
 /// How much of a file's end is looked at; several times the longest line.
 const WINDOW: u64 = 64 << 10;
+const BLOCK: usize = 256 << 10;

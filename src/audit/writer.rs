@@ -38,7 +38,17 @@ pub(super) struct Writer {
     file: Option<OpenFile>,
     /// Files that could not be cut back when they failed, and to what length they should be.
     uncut: Vec<(PathBuf, u64)>,
+    /// A file that was followed by another, until somebody asks.
+    finished: Option<Finished>,
     out: Vec<u8>,
+}
+
+/// A file that is complete and on the disk.
+#[derive(Debug)]
+pub(super) struct Finished {
+    pub(super) path: PathBuf,
+    /// Its last record.
+    pub(super) tip: Tip,
 }
 
 /// A file that is being appended to.
@@ -112,6 +122,7 @@ impl Writer {
             tip,
             file,
             uncut: Vec::new(),
+            finished: None,
             out: Vec::new(),
         }
     }
@@ -200,12 +211,21 @@ impl Writer {
         let left = self.file.take();
         match self.begin(now) {
             Ok(()) => {
-                if let Some(left) = &left {
+                if let Some(left) = left {
+                    Self::remove_if_empty(&left);
                     // What `sync` promises holds for the end of a file, too.
-                    if let Err(error) = left.file.sync_data() {
-                        tracing::error!(%error, file = %left.path.display(), "the end of an audit file may not be on the disk");
+                    match left.file.sync_data() {
+                        Ok(()) if left.size == 0 => (),
+                        Ok(()) => {
+                            self.finished = Some(Finished {
+                                path: left.path,
+                                tip: self.tip,
+                            });
+                        }
+                        Err(error) => {
+                            tracing::error!(%error, file = %left.path.display(), "the end of an audit file may not be on the disk");
+                        }
                     }
-                    Self::remove_if_empty(left);
                 }
                 Ok(())
             }
@@ -214,6 +234,11 @@ impl Writer {
                 Err(error)
             }
         }
+    }
+
+    /// The file that was finished since this was asked last.
+    pub(super) fn take_finished(&mut self) -> Option<Finished> {
+        self.finished.take()
     }
 
     /// What has become of the present file, as its name shows it.

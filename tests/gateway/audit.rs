@@ -3,6 +3,8 @@
 pub(crate) mod alone;
 mod faults;
 mod files;
+mod heads;
+mod power;
 mod proof;
 mod reading;
 mod recording;

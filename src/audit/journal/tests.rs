@@ -1,5 +1,7 @@
 //! Disks that hang, and who waits for them.
 
+use std::fs::File;
+use std::path::PathBuf;
 use std::sync::mpsc;
 use std::thread;
 
@@ -9,6 +11,12 @@ use crate::audit::Arrival;
 use crate::audit::Audit;
 use crate::audit::Closing;
 use crate::audit::Config;
+use crate::audit::chain::Tip;
+use crate::audit::directory::Directory;
+use crate::audit::record::Body;
+use crate::audit::verify::verify;
+use crate::audit::writer::OpenFile;
+use crate::audit::writer::day;
 use crate::clock::Hands;
 
 struct Trail {
@@ -26,7 +34,7 @@ impl Trail {
             sync,
             ..Config::default()
         };
-        let (clock, hands) = Clock::manual(Timestamp::from_seconds(1_786_327_595));
+        let (clock, hands) = Clock::manual(NOW);
         let metrics = AuditMetrics::default();
         let audit = Audit::open(&config, "test", clock.clone(), metrics).unwrap();
         Self {
@@ -126,6 +134,52 @@ async fn a_sync_that_hangs_means_no_answer_until_it_is_over() {
     assert_eq!(trail.record().await, Ok(()));
 }
 
+/// F43, G18: not only where every answer waits for it.
+#[tokio::test]
+async fn a_sync_that_fails_ends_its_file_and_the_next_record_is_in_a_new_one() {
+    let place = tempfile::tempdir().unwrap();
+    let (clock, _hands) = Clock::manual(NOW);
+    // A device that takes every write and fails every `fdatasync`.
+    let path = PathBuf::from("/dev/null");
+    let open = OpenFile {
+        file: Arc::new(File::options().append(true).open(&path).unwrap()),
+        path,
+        size: 0,
+        day: day(NOW),
+    };
+    let Ok(directory) = Directory::open(place.path()) else {
+        panic!("the directory is in use");
+    };
+    let metrics = AuditMetrics::default();
+    let journal = Journal::new(
+        Writer::new(directory, 1 << 20, false, Tip::START, Some(open)),
+        Parts {
+            replica: Box::from("test"),
+            sync: Sync::Interval,
+            sink: None,
+            whose_word: WhoseWord::Journal,
+            head_key: None,
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+        },
+    );
+    let writing = Arc::clone(&journal);
+    thread::spawn(move || writing.write_until_stopped());
+    let body = Body::compose(NOW, "lookup", |_| (), <[u8]>::to_vec);
+    let record = async || journal.submit(&body, clock.now()).unwrap().recorded().await;
+    assert_eq!(record().await, Ok(()));
+    journal.sync();
+    assert_eq!(metrics.sync_failures.get(), 1);
+    assert_eq!(record().await, Ok(()));
+    journal.sync();
+    assert_eq!(metrics.sync_failures.get(), 1);
+    // The first is where it was written to; the second in a file that is none of it.
+    let report = verify(place.path(), 2, None).unwrap();
+    assert_eq!((report.first, report.last, report.fault), (2, 2, None));
+    journal.order(Order::Stop);
+    journal.ended().await;
+}
+
 /// Whoever finds the writer in use leaves its batch to the one who has it, and is not forgotten.
 #[tokio::test]
 async fn a_batch_that_was_left_over_is_written_when_the_writer_is_free() {
@@ -172,3 +226,5 @@ async fn a_queue_that_is_full_takes_nothing_more() {
     assert!(tickets.len() >= 8);
     drop(disk);
 }
+
+const NOW: Timestamp = Timestamp::from_seconds(1_786_327_595);

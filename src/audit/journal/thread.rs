@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io;
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::PoisonError;
@@ -19,6 +20,7 @@ use crate::audit::record::name;
 use crate::audit::record::room;
 use crate::audit::sink::Parcel;
 use crate::audit::writer::Bodies;
+use crate::audit::writer::Finished;
 use crate::audit::writer::Writer;
 use crate::clock::Moment;
 
@@ -56,7 +58,12 @@ impl Journal {
                     self.reopen(writer);
                 }
             });
-            while self.with_writer(|writer| self.commit_next(writer)) == Some(true) {}
+            self.sign_finished();
+            while self.with_writer(|writer| self.commit_next(writer)) == Some(true) {
+                if self.sign_finished() {
+                    self.metrics.rotations.inc();
+                }
+            }
             if orders.hold(Order::Sign) || orders.hold(Order::Stop) {
                 self.sign_head();
             }
@@ -203,13 +210,21 @@ impl Journal {
         .flatten()
     }
 
+    /// Signs the end of a file that was finished; says whether there was one.
+    fn sign_finished(&self) -> bool {
+        let finished = self.with_writer(Writer::take_finished).flatten();
+        if let Some(Finished { path, tip }) = &finished {
+            self.sign(path, *tip);
+        }
+        finished.is_some()
+    }
+
     /// Signs the end of the chain, which is on the disk by then unless nobody wants it there.
     fn sign_head(&self) {
-        let Some(key) = &self.head_key else { return };
         let Some(Present { file, path, tip }) = self.present() else {
             return;
         };
-        if tip.seq == self.signed.load(Ordering::Relaxed) {
+        if self.head_key.is_none() || self.is_signed(tip) {
             return;
         }
         if self.sync != Sync::Never && !self.health.is_durable(tip.seq) {
@@ -218,8 +233,17 @@ impl Journal {
                 return;
             }
         }
+        self.sign(&path, tip);
+    }
+
+    /// Signs a record, unless it or a later one was signed already.
+    fn sign(&self, path: &Path, tip: Tip) {
+        let Some(key) = &self.head_key else { return };
+        if self.is_signed(tip) {
+            return;
+        }
         let line = key.sign(tip, self.clock.now().wall);
-        if let Err(error) = heads::append(&path, &line) {
+        if let Err(error) = heads::append(path, &line) {
             tracing::error!(%error, "the head of the audit chain could not be written");
             return;
         }
@@ -235,6 +259,10 @@ impl Journal {
         }
     }
 
+    fn is_signed(&self, tip: Tip) -> bool {
+        tip.seq <= self.signed.load(Ordering::Relaxed)
+    }
+
     fn examine(&self, writer: &mut Writer) {
         let Some(lost) = writer.examine() else { return };
         tracing::error!(?lost, directory = %writer.directory().display(), "the audit file was taken away; a new one is begun");
@@ -243,7 +271,6 @@ impl Journal {
 
     fn reopen(&self, writer: &mut Writer) {
         self.metrics.rotations.inc();
-        self.order(Order::Sign);
         if let Err(error) = writer.rotate(self.clock.now().wall) {
             tracing::error!(%error, "no new audit file could be begun");
             // A file without a name is none: what is written to it cannot be found again.

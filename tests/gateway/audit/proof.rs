@@ -1,13 +1,10 @@
 //! Whatever is done to the files, the verifier names the first record that is not as it was written.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::OnceLock;
-use std::time::Duration;
 
-use atlas_cert_gateway::audit::HeadVerifier;
 use atlas_cert_gateway::audit::verify::FaultKind;
 use atlas_cert_gateway::audit::verify::Report;
 use atlas_cert_gateway::audit::verify::verify;
@@ -147,94 +144,6 @@ fn packed_files_are_verified_as_they_are() {
     assert_eq!((report.last, report.fault), (RECORDS, None));
 }
 
-#[tokio::test]
-async fn a_cut_off_end_is_found_where_a_signed_head_speaks_of_it() {
-    let keys = tempfile::tempdir().unwrap();
-    let secret = keys.path().join("secret");
-    let private = keys.path().join("private.pem");
-    let public = keys.path().join("public.pem");
-    fs::write(&secret, "0123456789abcdef0123456789abcdef\n").unwrap();
-    let pair = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
-    fs::write(&private, pair.serialize_pem()).unwrap();
-    fs::write(&public, pair.public_key_pem()).unwrap();
-    for path in [&secret, &private] {
-        keep_private(path);
-    }
-    for (signing, checking) in [
-        (&secret, &secret),
-        (&private, &private),
-        (&private, &public),
-    ] {
-        let mut trail = Trail::with(|config| config.head_key_file = Some(signing.clone()));
-        let key = HeadVerifier::read(checking).unwrap();
-        let check = |trail: &Trail| verify(&trail.config.directory, 1, Some(&key)).unwrap();
-        trail.record("one").await.unwrap();
-        trail.pass(Duration::from_secs(61)).await;
-        trail.until(|| check(&trail).heads == 1).await;
-        trail.record("two").await.unwrap();
-        trail.record("three").await.unwrap();
-        trail.audit.clone().close().await;
-        let report = check(&trail);
-        assert_eq!((report.heads, report.last, report.fault), (2, 4, None));
-        let file = trail
-            .files()
-            .into_iter()
-            .find(|path| is_lookups(path))
-            .unwrap();
-        let text = fs::read_to_string(&file).unwrap();
-        let cut: String = text.split_inclusive('\n').take(3).collect();
-        fs::write(&file, &cut).unwrap();
-        assert_eq!(trail.verify().fault, None);
-        let fault = check(&trail).fault.unwrap();
-        assert_eq!((fault.seq, fault.kind), (4, FaultKind::EndMissing));
-        // A restart does not give the missing numbers away again.
-        trail.hands.advance(Duration::from_secs(1));
-        trail.audit = trail.reopened().unwrap();
-        trail.record("after").await.unwrap();
-        let fault = check(&trail).fault.unwrap();
-        assert_eq!((fault.seq, fault.kind), (4, FaultKind::Missing));
-        // A head that was tampered with is no head.
-        let heads = trail
-            .files()
-            .into_iter()
-            .find(|path| !is_lookups(path))
-            .unwrap();
-        fs::write(&file, &text).unwrap();
-        let tampered = fs::read_to_string(&heads)
-            .unwrap()
-            .replace("\"seq\":4", "\"seq\":3");
-        fs::write(&heads, tampered).unwrap();
-        assert_eq!(check(&trail).fault.unwrap().kind, FaultKind::HeadUnsigned);
-    }
-}
-
-#[tokio::test]
-async fn a_chain_that_was_written_anew_does_not_agree_with_a_signed_head() {
-    let keys = tempfile::tempdir().unwrap();
-    let secret = keys.path().join("secret");
-    fs::write(&secret, "0123456789abcdef0123456789abcdef").unwrap();
-    keep_private(&secret);
-    let honest = Trail::with(|config| config.head_key_file = Some(secret.clone()));
-    honest.record("alice").await.unwrap();
-    honest.audit.clone().close().await;
-    let forged = Trail::new();
-    forged.record("mallory").await.unwrap();
-    forged.audit.clone().close().await;
-    let file = honest
-        .files()
-        .into_iter()
-        .find(|path| is_lookups(path))
-        .unwrap();
-    fs::copy(forged.files().remove(0), file).unwrap();
-    assert_eq!(honest.verify().fault, None);
-    let key = HeadVerifier::read(&secret).unwrap();
-    let fault = verify(&honest.config.directory, 1, Some(&key))
-        .unwrap()
-        .fault
-        .unwrap();
-    assert_eq!((fault.seq, fault.kind), (2, FaultKind::Forged));
-}
-
 /// A trail of several files, made once and copied for everybody who wants to spoil it.
 struct Copy(TempDir);
 
@@ -286,18 +195,6 @@ impl Copy {
             .next_back()
             .unwrap()
     }
-}
-
-fn keep_private(path: &Path) {
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
-}
-
-fn is_lookups(path: &Path) -> bool {
-    path.file_name()
-        .unwrap()
-        .to_str()
-        .unwrap()
-        .starts_with("lookups-")
 }
 
 fn gzip(content: &[u8]) -> (Vec<u8>, &'static str) {

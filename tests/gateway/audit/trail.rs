@@ -137,10 +137,19 @@ impl Trail {
 
     /// How many batches were written, as a scrape shows it.
     pub(crate) fn writes(&self) -> u64 {
+        self.count("audit_write_seconds_count ")
+    }
+
+    /// How often records were brought to the disk.
+    pub(crate) fn syncs(&self) -> u64 {
+        self.count("audit_sync_seconds_count ")
+    }
+
+    fn count(&self, name: &str) -> u64 {
         let mut page = String::new();
         encode(&mut page, &self.registry).unwrap();
         page.lines()
-            .find_map(|line| line.strip_prefix("audit_write_seconds_count "))
+            .find_map(|line| line.strip_prefix(name))
             .unwrap()
             .parse()
             .unwrap()
