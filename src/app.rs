@@ -4,21 +4,16 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::warn;
 use uuid::Uuid;
 
-use crate::audit::AdminAction;
-use crate::audit::AdminRecord;
 use crate::audit::Audit;
 use crate::audit::AuditError;
-use crate::audit::Outcome;
 use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -27,22 +22,26 @@ use crate::identity::Identity;
 use crate::policy::Policy;
 use crate::policy::allowance::Allowance;
 use crate::server::Bound;
-use crate::server::Limits;
 use crate::server::accept::Acceptor;
 use crate::server::admin::Admin;
 use crate::server::door::Door;
 use crate::server::tls::Tls;
 use crate::settings::Mistake;
 use crate::telemetry::Metrics;
+use crate::telemetry::metrics::reloads::ReloadMetrics;
 use crate::upstream::OnlineCheck;
 use crate::upstream::Upstream;
 
+mod reload;
+mod stop;
+
 /// A running gateway.
 pub struct App {
+    started: Config,
+    reloads: ReloadMetrics,
     gateway: Arc<Gateway>,
     clock: Clock,
     tls: Option<Tls>,
-    limits: Limits,
     addresses: Addresses,
     draining: Arc<AtomicBool>,
     stop: Stop,
@@ -157,10 +156,11 @@ impl App {
             tokio::spawn(for_operators.run(operators, Arc::new(admin))),
         ];
         Ok(Self {
+            started: config.clone(),
+            reloads: metrics.reloads,
             gateway,
             clock,
             tls: parts.tls,
-            limits: config.server.limits.clone(),
             addresses,
             draining,
             stop,
@@ -178,88 +178,6 @@ impl App {
     /// Where operators connect to.
     pub fn admin_address(&self) -> SocketAddr {
         self.addresses.operators
-    }
-
-    /// Puts another configuration in place, whole or not at all: issuers, rules, the cache's times and
-    /// certificates. Addresses, limits, the audit directory and Atlas's credentials need a restart; the
-    /// files that they name are read again by themselves. Either way it goes on record.
-    pub async fn reload(&self, config: &Config) -> Result<(), Vec<Mistake>> {
-        let applied = self.apply(config);
-        self.gateway.audit.reopen();
-        self.record_reload(applied.is_ok()).await;
-        applied
-    }
-
-    /// Puts on record that a configuration was read again, and whether it was taken.
-    pub async fn record_reload(&self, taken: bool) {
-        let reload = AdminRecord {
-            action: AdminAction::Reload,
-            outcome: if taken {
-                Outcome::Answered
-            } else {
-                Outcome::Rejected
-            },
-            caller: None,
-            peer: None,
-            request_id: None,
-            status: None,
-            rule: None,
-            group_id: None,
-            username: None,
-            entries: None,
-            now: self.clock.now(),
-        };
-        if let Err(problem) = self.gateway.audit.record_admin(&reload).await {
-            warn!("a reload is not on record: {problem}");
-        }
-    }
-
-    fn apply(&self, config: &Config) -> Result<(), Vec<Mistake>> {
-        // Everything that can be refused is tried before the first thing changes.
-        let policy = Policy::build(&config.access)?;
-        let tls = config.server.tls.as_ref().map(Tls::load).transpose()?;
-        self.gateway.identity.reload(&config.identity)?;
-        self.gateway.policy.store(Arc::new(policy));
-        self.gateway.cache.replace_config(config.cache.clone());
-        if let (Some(present), Some(fresh)) = (&self.tls, tls) {
-            present.take_over(&fresh);
-        }
-        Ok(())
-    }
-
-    /// Ends in good order: readiness turns red, after the configured lead no more connections are
-    /// taken, what is under way is finished, the audit trail is flushed and our token is revoked (G31).
-    pub async fn stop(self) {
-        self.draining.store(true, Ordering::Relaxed);
-        self.clock.sleep(self.limits.drain_lead).await;
-        self.stop.callers.cancel();
-        let mut doors = self.doors.into_iter();
-        let callers = doors.next();
-        let finish = async {
-            if let Some(callers) = callers {
-                // A panic in the accept loop has been logged; there is nothing left to wait for.
-                let _ = callers.await;
-            }
-            self.walks.close();
-            self.walks.wait().await;
-        };
-        if self
-            .clock
-            .timeout(self.limits.drain_grace, finish)
-            .await
-            .is_err()
-        {
-            warn!("some requests were not finished in time");
-        }
-        self.stop.keepers.cancel();
-        self.keepers.close();
-        let _ = self.clock.timeout(LAST_WORDS, self.keepers.wait()).await;
-        self.gateway.upstream.close().await;
-        self.gateway.audit.clone().close().await;
-        self.stop.operators.cancel();
-        for door in doors {
-            let _ = self.clock.timeout(LAST_WORDS, door).await;
-        }
     }
 }
 
@@ -311,7 +229,5 @@ async fn bind(address: SocketAddr) -> Result<Bound, StartError> {
         .map_err(|source| StartError::Listen { address, source })
 }
 
-/// How long the last tasks may take to notice that all is over.
-const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How often what may not be served any more is let go.
 const SWEEP_PERIOD: Duration = Duration::from_mins(1);

@@ -7,8 +7,7 @@ use clap::Args;
 use clap::Parser;
 use clap::Subcommand;
 
-use crate::config::Config;
-use crate::config::Refused;
+use crate::config::Source;
 
 pub mod audit;
 pub mod check;
@@ -67,9 +66,9 @@ pub fn run(arguments: Arguments) -> Ending {
 }
 
 impl ConfigArguments {
-    /// Reads the configuration; a refused one is reported whole.
-    fn load(&self) -> Result<Config, Refused> {
-        Config::load(&self.config, std::env::vars())
+    /// Where it is read from.
+    fn source(&self) -> Source {
+        Source::new(&self.config)
     }
 }
 

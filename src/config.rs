@@ -6,8 +6,6 @@
 
 use std::fmt;
 use std::fmt::Write as _;
-use std::io;
-use std::path::Path;
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -15,9 +13,13 @@ use toml::Value;
 
 mod overlay;
 mod place;
+mod restart;
+mod source;
 
 pub use overlay::ENVIRONMENT_PREFIX;
 use overlay::Laid;
+pub use restart::needs_restart;
+pub use source::Source;
 
 use crate::audit;
 use crate::cache;
@@ -27,7 +29,6 @@ use crate::server;
 use crate::settings::Mistake;
 use crate::telemetry;
 use crate::upstream;
-use crate::watched;
 
 /// Every setting of the gateway.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -61,26 +62,9 @@ pub struct Refused {
 }
 
 impl Config {
-    /// Reads the file, lays `environment` over it and checks the whole.
+    /// Reads a text, lays `environment` over it and checks the whole.
     ///
     /// `environment` is every variable of the process; those without our prefix are ignored.
-    pub fn load(
-        path: &Path,
-        environment: impl IntoIterator<Item = (String, String)>,
-    ) -> Result<Self, Refused> {
-        let file = path.display().to_string();
-        let text = watched::read_limited(path, LARGEST_FILE)
-            .and_then(|bytes| {
-                String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8 text"))
-            })
-            .map_err(|error| Refused {
-                file: file.clone(),
-                mistakes: vec![Mistake::at("the file", format!("cannot be read: {error}"))],
-            })?;
-        Self::parse(&text, environment).map_err(|mistakes| Refused { file, mistakes })
-    }
-
-    /// The same for a text that is already here.
     pub fn parse(
         text: &str,
         environment: impl IntoIterator<Item = (String, String)>,
@@ -181,5 +165,4 @@ fn read_all(mut root: Value, mut laid: Laid, mistakes: &mut Vec<Mistake>) -> Opt
     None
 }
 
-const LARGEST_FILE: u64 = 16 << 20;
 const MOST_MISTAKES: usize = 200;

@@ -122,6 +122,9 @@ pub struct Identity {
     metrics: IdentityMetrics,
 }
 
+/// Issuers whose settings and files are known to be good.
+pub struct Prepared(Issuers);
+
 impl Identity {
     /// Takes the issuers over and reads the keys that lie in files. Keys from a URL come later, when
     /// [`Identity::run`] runs: an issuer that is down keeps nothing from starting (G32).
@@ -140,12 +143,16 @@ impl Identity {
         })
     }
 
-    /// Puts another configuration in place of the present one, whole or not at all. The next token is
-    /// judged by it; keys of issuers that stay are kept.
-    pub fn reload(&self, config: &Config) -> Result<(), Vec<Mistake>> {
+    /// Takes over other issuers and reads the keys that lie in files. Changes nothing yet.
+    pub fn prepare(&self, config: &Config) -> Result<Prepared, Vec<Mistake>> {
+        let generation = self.current.load().generation.wrapping_add(1);
+        Issuers::build(config, generation, &self.clock, &self.metrics).map(Prepared)
+    }
+
+    /// Puts in place what was prepared. The next token is judged by it; keys of issuers that stay are
+    /// kept.
+    pub fn adopt(&self, Prepared(issuers): Prepared) {
         let old = self.current.load_full();
-        let generation = old.generation.wrapping_add(1);
-        let issuers = Issuers::build(config, generation, &self.clock, &self.metrics)?;
         let now = self.clock.now().elapsed;
         for issuer in &issuers.list {
             let same = |other: &&Issuer| other.config.has_keys_of(&issuer.config);
@@ -155,6 +162,11 @@ impl Identity {
         }
         self.current.store(Arc::new(issuers));
         self.changed.notify_one();
+    }
+
+    /// Puts another configuration in place of the present one, whole or not at all.
+    pub fn reload(&self, config: &Config) -> Result<(), Vec<Mistake>> {
+        self.adopt(self.prepare(config)?);
         Ok(())
     }
 

@@ -28,6 +28,7 @@ mod ledger;
 mod page;
 mod pages;
 mod project;
+mod reload;
 mod reply;
 mod retry;
 mod retry_after;
@@ -57,14 +58,17 @@ pub use config::Limits;
 pub use config::Proof;
 pub use config::ServiceAccountConfig;
 pub use credential::Refusal;
+pub use reload::Prepared;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use reqwest::dns::Resolve;
@@ -82,10 +86,12 @@ use breaker::Ended;
 use budget::Rates;
 use call::Caller;
 use credential::Credential;
-use credential::Login;
+use credential::Credentials;
+use credential::Successor;
 use credential::Tools;
 use page::Page;
 use project::Projects;
+use reload::Retired;
 use transport::Transport;
 use turns::Turns;
 use walk::Log;
@@ -137,7 +143,10 @@ struct Inner {
     chance: Chance,
     metrics: UpstreamMetrics,
     transport: Transport,
-    credentials: Vec<Arc<Credential>>,
+    state_directory: PathBuf,
+    credentials: ArcSwap<Credentials>,
+    /// Those that no configuration names any more, and since when.
+    retired: Mutex<Vec<Retired>>,
     projects: Projects,
     turns: Turns,
     host: Mutex<Breaker>,
@@ -183,8 +192,10 @@ impl Upstream {
             clock: &clock,
             chance,
             metrics: &metrics,
+            present: &[],
         };
-        let credentials = tools.credentials(secrets)?;
+        let successors = tools.credentials(secrets)?;
+        let credentials: Credentials = successors.into_iter().map(Successor::succeed).collect();
         Ok(Self(Arc::new(Inner {
             api: config.api,
             limits: config.limits.clone(),
@@ -195,7 +206,9 @@ impl Upstream {
             chance,
             metrics,
             transport,
-            credentials,
+            state_directory: config.state_directory.clone(),
+            credentials: ArcSwap::from_pointee(credentials),
+            retired: Mutex::default(),
         })))
     }
 
@@ -219,9 +232,10 @@ impl Upstream {
     /// `stop` is cancelled.
     pub async fn run(&self, stop: CancellationToken) {
         while !stop.is_cancelled() {
-            for credential in &self.0.credentials {
+            for credential in self.0.credentials.load().iter() {
                 credential.tend();
             }
+            self.0.let_go().await;
             self.0.count_gates();
             tokio::select! {
                 () = stop.cancelled() => {}
@@ -232,20 +246,19 @@ impl Upstream {
 
     /// Gives the tokens back to Atlas, as well as that goes within a second.
     pub async fn close(&self) {
-        let revoked = self.0.credentials.iter().map(|credential| async {
-            match &credential.login {
-                Login::Account(account) => account.revoke().await,
-                Login::Key(_) => {}
-            }
-        });
+        let credentials = self.0.credentials.load_full();
+        let retired = self.0.take_retired(|_| true);
+        let all = credentials.iter().chain(&retired);
+        let revoked = all.map(|credential| credential.revoke());
         // What is not revoked in time ends by itself.
         let _ = self.0.clock.timeout(TIME_TO_CLOSE, join_all(revoked)).await;
     }
 
     /// The credentials that cannot work now. One that was never tried is not among them.
     pub fn readiness(&self) -> Vec<NotReady> {
-        let credentials = self.0.credentials.iter();
+        let credentials = self.0.credentials.load();
         credentials
+            .iter()
             .filter_map(|credential| {
                 Some(NotReady {
                     why: credential.trouble()?,
@@ -268,7 +281,7 @@ impl Upstream {
     /// the credential names in full, or in one that cannot exist.
     pub async fn check_online(&self) -> Vec<OnlineCheck> {
         let mut checks = Vec::new();
-        for credential in &self.0.credentials {
+        for credential in self.0.credentials.load_full().iter() {
             checks.push(OnlineCheck {
                 credential: Arc::clone(&credential.name),
                 problem: self.0.try_out(credential).await,
@@ -280,8 +293,9 @@ impl Upstream {
 
 impl Inner {
     fn credential(&self, project: &ProjectId) -> Option<Arc<Credential>> {
-        let mut credentials = self.credentials.iter();
+        let credentials = self.credentials.load();
         credentials
+            .iter()
             .find(|credential| credential.covers(project))
             .map(Arc::clone)
     }
@@ -355,20 +369,21 @@ impl Inner {
     /// Shows how many projects of each credential wait for Atlas, and how many breakers are open.
     fn count_gates(&self) {
         let now = self.clock.now().elapsed;
-        let mut closed = vec![0; self.credentials.len()];
+        let credentials = self.credentials.load();
+        let mut closed = vec![0; credentials.len()];
         let mut open = i64::from(self.host().is_open());
         self.projects.for_each(|id, rules| {
             open += i64::from(rules.breaker.is_open());
             if rules.budget.gate(now).is_some() {
                 let covers = |credential: &Arc<Credential>| credential.covers(id);
-                let number = self.credentials.iter().position(covers);
+                let number = credentials.iter().position(covers);
                 if let Some(count) = number.and_then(|number| closed.get_mut(number)) {
                     *count += 1;
                 }
             }
         });
         self.metrics.breakers_open.set(open);
-        for (credential, count) in self.credentials.iter().zip(closed) {
+        for (credential, count) in credentials.iter().zip(closed) {
             let credential = credential.name.as_ref().to_owned();
             let gate = &self.metrics.gate_closed;
             gate.get_or_create(&CredentialLabels { credential })
@@ -404,7 +419,7 @@ impl fmt::Debug for Upstream {
 impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Upstream")
-            .field("credentials", &self.credentials.len())
+            .field("credentials", &self.credentials.load().len())
             .finish_non_exhaustive()
     }
 }

@@ -23,7 +23,7 @@ pub struct Arguments {
 
 /// Checks.
 pub fn run(arguments: &Arguments) -> Ending {
-    let config = match arguments.config.load() {
+    let config = match arguments.config.source().read() {
         Ok(config) => config,
         Err(refused) => {
             complain(&refused);

@@ -16,6 +16,7 @@ use crate::app::StartError;
 use crate::audit::survive_file_size_limit;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::config::Source;
 use crate::telemetry;
 use crate::telemetry::Chain;
 use crate::telemetry::LogLevel;
@@ -29,7 +30,8 @@ pub struct Arguments {
 
 /// Serves.
 pub fn run(arguments: &Arguments) -> Ending {
-    let config = match arguments.config.load() {
+    let mut source = arguments.config.source();
+    let config = match source.read() {
         Ok(config) => config,
         Err(refused) => {
             complain(&refused);
@@ -37,7 +39,7 @@ pub fn run(arguments: &Arguments) -> Ending {
         }
     };
     match runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(observed(arguments, &config)),
+        Ok(runtime) => runtime.block_on(observed(source, &config)),
         Err(error) => {
             complain(&format_args!("cannot start: {error}"));
             Ending::Failed
@@ -46,10 +48,10 @@ pub fn run(arguments: &Arguments) -> Ending {
 }
 
 /// Serves, with logs and traces.
-async fn observed(arguments: &Arguments, config: &Config) -> Ending {
+async fn observed(source: Source, config: &Config) -> Ending {
     match telemetry::start(&config.telemetry) {
         Ok(telemetry) => {
-            let ending = serve(arguments, config, &telemetry.level).await;
+            let ending = serve(source, config, &telemetry.level).await;
             if let Some(traces) = telemetry.traces {
                 traces.close().await;
             }
@@ -62,7 +64,7 @@ async fn observed(arguments: &Arguments, config: &Config) -> Ending {
     }
 }
 
-async fn serve(arguments: &Arguments, config: &Config, log: &LogLevel) -> Ending {
+async fn serve(mut source: Source, config: &Config, log: &LogLevel) -> Ending {
     // A limit on the size of files ends a write, not the process (G16).
     if let Err(problem) = survive_file_size_limit() {
         warn!("a limit on file sizes would end the process: {problem}");
@@ -104,7 +106,8 @@ async fn serve(arguments: &Arguments, config: &Config, log: &LogLevel) -> Ending
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            _ = hangup.recv() => reload(arguments, &app, log).await,
+            _ = hangup.recv() => reload(&app, &mut source, log).await,
+            () = app.until_changed(&mut source) => reload(&app, &mut source, log).await,
         }
     }
     info!("stopping: finishing what is under way");
@@ -117,28 +120,10 @@ async fn serve(arguments: &Arguments, config: &Config, log: &LogLevel) -> Ending
 }
 
 /// Applies the configuration anew, as a whole or not at all.
-async fn reload(arguments: &Arguments, app: &App, log: &LogLevel) {
-    let applied = match arguments.config.load() {
-        Ok(config) => app.reload(&config).await.map(|()| config),
-        Err(refused) => {
-            app.record_reload(false).await;
-            Err(refused.mistakes)
-        }
-    };
-    match applied {
-        Ok(config) => {
-            if let Err(problem) = log.change(&config.telemetry) {
-                warn!("the log level stays as it was: {}", Chain(&problem));
-            }
-            info!("the configuration was read again");
-        }
-        Err(mistakes) => {
-            for mistake in mistakes {
-                error!(
-                    place = mistake.place,
-                    "the old configuration stays: {mistake}"
-                );
-            }
-        }
+async fn reload(app: &App, source: &mut Source, log: &LogLevel) {
+    if let Some(config) = app.reload_from(source).await
+        && let Err(problem) = log.change(&config.telemetry)
+    {
+        warn!("the log level stays as it was: {}", Chain(&problem));
     }
 }

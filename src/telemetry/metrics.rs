@@ -9,6 +9,7 @@ pub mod connections;
 pub mod identity;
 pub mod lookups;
 mod process;
+pub mod reloads;
 pub mod upstream;
 
 use std::fmt::Write;
@@ -29,6 +30,8 @@ pub struct Metrics {
     pub identity: identity::IdentityMetrics,
     /// What is counted per lookup and per connection.
     pub lookups: lookups::LookupMetrics,
+    /// What is counted of reloads.
+    pub reloads: reloads::ReloadMetrics,
     /// What is counted per call to Atlas.
     pub upstream: upstream::UpstreamMetrics,
 }
@@ -47,6 +50,7 @@ impl Metrics {
             connections: connections::ConnectionMetrics::register(&mut registry),
             identity: identity::IdentityMetrics::register(&mut registry),
             lookups: lookups::LookupMetrics::register(&mut registry),
+            reloads: reloads::ReloadMetrics::register(&mut registry),
             upstream: upstream::UpstreamMetrics::register(&mut registry),
         };
         (metrics, Scrape(registry))

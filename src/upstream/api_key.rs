@@ -5,10 +5,12 @@
 //! double every call. A server may insist that counts arrive in order; so a nonce serves one call at a
 //! time, and calls under way at once use different ones.
 
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
+use arc_swap::ArcSwap;
 use digest_auth::AlgorithmType;
 use digest_auth::AuthContext;
 use digest_auth::Qop;
@@ -18,12 +20,13 @@ use http::HeaderValue;
 use http::header::WWW_AUTHENTICATE;
 
 use super::watched_secret::WatchedSecret;
+use crate::secret::Secret;
 
 /// One API key, and the nonces it was given.
 #[derive(Debug)]
 pub(crate) struct ApiKey {
     public_key: String,
-    private_key: WatchedSecret,
+    private_key: ArcSwap<WatchedSecret>,
     idle: Mutex<Vec<Nonce>>,
 }
 
@@ -46,9 +49,24 @@ impl ApiKey {
     pub(crate) fn new(public_key: String, private_key: WatchedSecret) -> Self {
         Self {
             public_key,
-            private_key,
+            private_key: ArcSwap::from_pointee(private_key),
             idle: Mutex::default(),
         }
+    }
+
+    /// The half that is no secret.
+    pub(crate) fn public_key(&self) -> &str {
+        &self.public_key
+    }
+
+    /// The half that is one.
+    pub(crate) fn private_key(&self) -> Arc<Secret> {
+        self.private_key.load().current()
+    }
+
+    /// Signs with another private half from now on.
+    pub(crate) fn adopt(&self, private_key: WatchedSecret) {
+        self.private_key.store(Arc::new(private_key));
     }
 
     /// A nonce that was used before and is free.
@@ -66,7 +84,7 @@ impl ApiKey {
 
     /// The credential for a GET of exactly this target.
     pub(crate) fn authorize(&self, nonce: &mut Nonce, target: &str) -> Option<HeaderValue> {
-        let private_key = self.private_key.current();
+        let private_key = self.private_key();
         let context = AuthContext::new(self.public_key.as_str(), private_key.expose(), target);
         let text = nonce.0.respond(&context).ok()?.to_header_string();
         let mut value = HeaderValue::from_str(&text).ok()?;
@@ -76,7 +94,7 @@ impl ApiKey {
 
     /// Takes up a changed key. Called every few seconds.
     pub(crate) fn tend(&self) {
-        self.private_key.look();
+        self.private_key.load().look();
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Nonce>> {

@@ -84,6 +84,20 @@ impl Budget {
         }
     }
 
+    /// Reckons with other numbers from now on. What was spent stays spent, and Atlas's word about a
+    /// smaller bucket comes again with its next answer.
+    pub(crate) fn replace_rates(&mut self, rates: Rates, now: Duration) {
+        self.fill(now);
+        let missing = self.missing(now);
+        let same_bucket = self.rates.capacity == rates.capacity;
+        self.rates = rates;
+        self.full_at = now + times(rates.interval, missing);
+        if !same_bucket {
+            self.capacity = rates.capacity;
+            self.remaining = self.remaining.min(rates.capacity);
+        }
+    }
+
     /// Whether forgetting this project would lose nothing.
     pub(crate) fn is_untouched(&self, now: Duration) -> bool {
         self.granted == self.ended && self.full_at <= now && self.gate.is_open(now)
@@ -274,10 +288,14 @@ impl Budget {
 
     /// What our own bucket holds.
     fn available(&self, now: Duration) -> u64 {
+        self.burst().saturating_sub(self.missing(now))
+    }
+
+    /// Calls of our own bucket that have not come back yet.
+    fn missing(&self, now: Duration) -> u64 {
         let missing = self.full_at.saturating_sub(now);
         let missing = missing.as_nanos().div_ceil(self.rates.interval.as_nanos());
-        let missing = u64::try_from(missing).unwrap_or(u64::MAX);
-        self.burst().saturating_sub(missing)
+        u64::try_from(missing).unwrap_or(u64::MAX)
     }
 
     fn burst(&self) -> u64 {

@@ -21,10 +21,12 @@ use super::config::CredentialConfig;
 use super::ledger::Ledger;
 use super::service_account::Parts;
 use super::service_account::ServiceAccount;
+use super::service_account::Terms;
 use super::transport::Transport;
 use super::watched_secret::WatchedSecret;
 use crate::atlas::ProjectId;
 use crate::clock::Clock;
+use crate::secret::Secret;
 use crate::settings::Mistake;
 use crate::telemetry::metrics::upstream::UpstreamMetrics;
 
@@ -34,14 +36,22 @@ pub(crate) struct Credential {
     pub(crate) name: Arc<str>,
     pub(crate) login: Login,
     projects: Vec<String>,
-    refusal: Mutex<Option<Refusal>>,
+    refusal: Arc<Mutex<Option<Refusal>>>,
 }
 
-/// How it proves itself.
-#[derive(Debug)]
+/// How it proves itself. Cheap to clone: what it remembers is shared.
+#[derive(Clone, Debug)]
 pub(crate) enum Login {
     Account(ServiceAccount),
-    Key(ApiKey),
+    Key(Arc<ApiKey>),
+}
+
+/// A credential that is ready to take the place of another one, or to be the first of its account.
+#[derive(Debug)]
+pub(crate) struct Successor {
+    pub(crate) credential: Arc<Credential>,
+    /// What its account goes by from then on; nothing if it has no predecessor.
+    terms: Option<Terms>,
 }
 
 /// Why Atlas does not accept a credential, whatever is asked with it.
@@ -88,6 +98,14 @@ impl Credential {
         token.or_else(|| *self.refusal())
     }
 
+    /// Gives its token back to Atlas, as well as that goes.
+    pub(crate) async fn revoke(&self) {
+        match &self.login {
+            Login::Account(account) => account.revoke().await,
+            Login::Key(_) => {}
+        }
+    }
+
     /// Does what is due: changed secrets, tokens near their end.
     pub(crate) fn tend(&self) {
         match &self.login {
@@ -96,8 +114,47 @@ impl Credential {
         }
     }
 
+    /// Whether both are the same account of Atlas's, or the same key.
+    pub(crate) fn is_same_login(&self, other: &Self) -> bool {
+        self.login.id() == other.login.id()
+    }
+
     fn refusal(&self) -> MutexGuard<'_, Option<Refusal>> {
         self.refusal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Login {
+    fn id(&self) -> &str {
+        match self {
+            Self::Account(account) => account.client_id(),
+            Self::Key(key) => key.public_key(),
+        }
+    }
+
+    fn secret(&self) -> Arc<Secret> {
+        match self {
+            Self::Account(account) => account.secret(),
+            Self::Key(key) => key.private_key(),
+        }
+    }
+}
+
+impl Successor {
+    /// Comes into its own.
+    pub(crate) fn succeed(self) -> Arc<Credential> {
+        if let Some(terms) = self.terms {
+            let login = &self.credential.login;
+            let former = login.secret();
+            match login {
+                Login::Account(account) => account.adopt(terms),
+                Login::Key(key) => key.adopt(terms.secret),
+            }
+            if former.expose() != login.secret().expose() {
+                self.credential.accepted();
+            }
+        }
+        self.credential
     }
 }
 
@@ -112,6 +169,8 @@ pub(crate) struct Tools<'a> {
     pub(crate) clock: &'a Clock,
     pub(crate) chance: Chance,
     pub(crate) metrics: &'a UpstreamMetrics,
+    /// Those in use, whose tokens, nonces and ledgers go on.
+    pub(crate) present: &'a [Arc<Credential>],
 }
 
 /// The secrets of all credentials, in their order; every mistake is reported with its place.
@@ -166,28 +225,43 @@ impl Tools<'_> {
     pub(crate) fn credentials(
         self,
         secrets: Vec<WatchedSecret>,
-    ) -> Result<Credentials, Vec<Mistake>> {
+    ) -> Result<Vec<Successor>, Vec<Mistake>> {
         let configs = self.config.credentials.iter();
-        let credentials = configs.zip(secrets).map(|(config, secret)| {
-            Ok(Arc::new(Credential {
-                name: Arc::from(config.name.as_str()),
-                login: self.login(config, secret)?,
+        let successors = configs.zip(secrets).map(|(config, secret)| {
+            let name: Arc<str> = Arc::from(config.name.as_str());
+            let terms = Terms {
+                name: Arc::clone(&name),
+                secret,
+            };
+            let mut present = self.present.iter();
+            let predecessor = present.find(|present| config.identity() == Some(present.login.id()));
+            let (login, refusal, terms) = match predecessor {
+                Some(present) => (
+                    present.login.clone(),
+                    Arc::clone(&present.refusal),
+                    Some(terms),
+                ),
+                None => (self.login(config, terms)?, Arc::default(), None),
+            };
+            let credential = Arc::new(Credential {
+                name,
+                login,
                 projects: config.projects.clone(),
-                refusal: Mutex::default(),
-            }))
+                refusal,
+            });
+            Ok(Successor { credential, terms })
         });
-        credentials
+        successors
             .collect::<Result<_, Mistake>>()
             .map_err(|mistake| vec![mistake])
     }
 
-    fn login(self, config: &CredentialConfig, secret: WatchedSecret) -> Result<Login, Mistake> {
+    fn login(self, config: &CredentialConfig, terms: Terms) -> Result<Login, Mistake> {
         if let Some(key) = &config.api_key {
-            return Ok(Login::Key(ApiKey::new(key.public_key.clone(), secret)));
+            let key = ApiKey::new(key.public_key.clone(), terms.secret);
+            return Ok(Login::Key(Arc::new(key)));
         }
-        let account = config.service_account.as_ref();
-        let client_id = account.map(|account| account.client_id.clone());
-        let client_id = client_id.unwrap_or_default();
+        let client_id = config.identity().unwrap_or_default().to_owned();
         let directory = &self.config.state_directory;
         let beside = |ending: &str| directory.join(format!("{}.{ending}", file_name(&client_id)));
         let ledger = private_directory(directory)
@@ -197,8 +271,7 @@ impl Tools<'_> {
             Mistake::at("atlas.state_directory", message)
         })?;
         Ok(Login::Account(ServiceAccount::new(Parts {
-            name: Arc::from(config.name.as_str()),
-            secret,
+            terms,
             ledger,
             sealed: beside("token"),
             client_id,

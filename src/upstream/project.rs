@@ -18,12 +18,12 @@ use crate::atlas::ProjectId;
 /// All projects that were asked about.
 #[derive(Debug)]
 pub(crate) struct Projects {
-    rates: Rates,
     known: Mutex<Known>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Known {
+    rates: Rates,
     projects: HashMap<ProjectId, Arc<Project>>,
     /// Until then a project that is not known may be one that was forgotten in use.
     doubtful_until: Duration,
@@ -46,8 +46,20 @@ pub(crate) struct Rules {
 impl Projects {
     pub(crate) fn new(rates: Rates) -> Self {
         Self {
-            rates,
-            known: Mutex::default(),
+            known: Mutex::new(Known {
+                rates,
+                projects: HashMap::new(),
+                doubtful_until: Duration::ZERO,
+            }),
+        }
+    }
+
+    /// Reckons with other numbers from now on. What was spent stays spent.
+    pub(crate) fn replace_rates(&self, rates: Rates, now: Duration) {
+        let mut known = self.known();
+        known.rates = rates;
+        for project in known.projects.values() {
+            project.rules().budget.replace_rates(rates, now);
         }
     }
 
@@ -58,12 +70,12 @@ impl Projects {
             return Arc::clone(project);
         }
         if known.projects.len() >= MOST_PROJECTS {
-            known.forget(now, self.rates.time_to_full());
+            known.forget(now);
         }
         let budget = if now < known.doubtful_until {
-            Budget::forgotten(self.rates, now)
+            Budget::forgotten(known.rates, now)
         } else {
-            Budget::new(self.rates, now)
+            Budget::new(known.rates, now)
         };
         let project = Arc::new(Project {
             rules: Mutex::new(Rules {
@@ -83,7 +95,7 @@ impl Projects {
 
     /// What an unknown project has.
     pub(crate) fn untouched(&self, now: Duration) -> Budget {
-        Budget::new(self.rates, now)
+        Budget::new(self.known().rates, now)
     }
 
     /// Looks at every project.
@@ -100,7 +112,7 @@ impl Projects {
 }
 
 impl Known {
-    fn forget(&mut self, now: Duration, time_to_full: Duration) {
+    fn forget(&mut self, now: Duration) {
         self.projects
             .retain(|_, project| !project.is_untouched(now));
         if self.projects.len() < MOST_PROJECTS {
@@ -113,7 +125,7 @@ impl Known {
             keep = !keep;
             keep || Arc::strong_count(project) > 1
         });
-        self.doubtful_until = now + time_to_full;
+        self.doubtful_until = now + self.rates.time_to_full();
     }
 }
 

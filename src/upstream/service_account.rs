@@ -14,6 +14,7 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use http::HeaderValue;
 use tokio::sync::watch;
 use tracing::Instrument;
@@ -44,12 +45,19 @@ use crate::telemetry::metrics::upstream::UpstreamMetrics;
 #[derive(Clone, Debug)]
 pub(crate) struct ServiceAccount(Arc<Account>);
 
+/// What an operator may change of an account while it is in use.
+#[derive(Debug)]
+pub(crate) struct Terms {
+    /// Its configured name.
+    pub(crate) name: Arc<str>,
+    pub(crate) secret: WatchedSecret,
+}
+
 /// What an account is made of.
 #[derive(Debug)]
 pub(crate) struct Parts {
-    pub(crate) name: Arc<str>,
     pub(crate) client_id: String,
-    pub(crate) secret: WatchedSecret,
+    pub(crate) terms: Terms,
     pub(crate) ledger: Ledger,
     /// Where the token is kept for the next process.
     pub(crate) sealed: PathBuf,
@@ -70,9 +78,8 @@ pub(crate) struct Bearer {
 
 #[derive(Debug)]
 struct Account {
-    name: Arc<str>,
     client_id: String,
-    secret: WatchedSecret,
+    terms: ArcSwap<Terms>,
     ledger: Mutex<Ledger>,
     sealed: PathBuf,
     transport: Transport,
@@ -109,9 +116,8 @@ struct Token {
 impl ServiceAccount {
     pub(crate) fn new(parts: Parts) -> Self {
         let account = Account {
-            name: parts.name,
             client_id: parts.client_id,
-            secret: parts.secret,
+            terms: ArcSwap::from_pointee(parts.terms),
             ledger: Mutex::new(parts.ledger),
             sealed: parts.sealed,
             transport: parts.transport,
@@ -124,6 +130,25 @@ impl ServiceAccount {
         };
         account.take_up();
         Self(Arc::new(account))
+    }
+
+    /// The account's id at Atlas.
+    pub(crate) fn client_id(&self) -> &str {
+        &self.0.client_id
+    }
+
+    /// Its present secret.
+    pub(crate) fn secret(&self) -> Arc<Secret> {
+        self.0.secret()
+    }
+
+    /// Goes by other terms from now on, with the token that there is. If Atlas did not accept the former
+    /// secret, another one is tried at once.
+    pub(crate) fn adopt(&self, terms: Terms) {
+        let former = self.0.terms.swap(Arc::new(terms));
+        if former.secret.current().expose() != self.0.secret().expose() {
+            self.0.secret_changed();
+        }
     }
 
     /// The current token, or the one that is being minted.
@@ -170,7 +195,7 @@ impl ServiceAccount {
         if again.is_some_and(|last| now.saturating_sub(last) < BETWEEN_REFUSALS) {
             return false;
         }
-        warn!(credential = %self.0.name, "Atlas refused a token before its time; minting another");
+        warn!(credential = %self.0.terms.load().name, "Atlas refused a token before its time; minting another");
         state.last_refusal = Some(now);
         state.token = None;
         sealed::remove(&self.0.sealed);
@@ -180,11 +205,10 @@ impl ServiceAccount {
     /// Does what is due: takes up a changed secret, renews the token. Called every few seconds.
     pub(crate) fn tend(&self) {
         let now = self.0.clock.now().elapsed;
-        let changed = self.0.secret.look();
-        let mut state = self.0.state();
-        if changed && state.trouble == Some(CredentialFailure::Refused) {
-            state.not_before = now;
+        if self.0.terms.load().secret.look() {
+            self.0.secret_changed();
         }
+        let mut state = self.0.state();
         let wanted = state.token.is_none() || state.is_due(now);
         if wanted && !state.minting && now >= state.not_before {
             self.start_minting(&mut state);
@@ -204,8 +228,10 @@ impl ServiceAccount {
         }
     }
 
-    /// Gives the token back to Atlas, as well as that goes.
+    /// Gives the token back to Atlas, as well as that goes; one that is being minted, once it is there.
     pub(crate) async fn revoke(&self) {
+        let mut settled = self.0.settled.subscribe();
+        while self.0.state().minting && settled.changed().await.is_ok() {}
         let token = self.0.state().token.take();
         if let Some(token) = token {
             self.0.revoke(&token.text).await;
@@ -237,6 +263,19 @@ impl Drop for UnderWay {
 }
 
 impl Account {
+    /// What Atlas has said of the former secret says nothing of this one.
+    fn secret_changed(&self) {
+        let now = self.clock.now().elapsed;
+        let mut state = self.state();
+        if state.trouble == Some(CredentialFailure::Refused) {
+            state.not_before = now;
+        }
+    }
+
+    fn secret(&self) -> Arc<Secret> {
+        self.terms.load().secret.current()
+    }
+
     async fn mint(&self) {
         let (why, wait) = match self.try_mint().await {
             Ok(minted) => {
@@ -252,7 +291,7 @@ impl Account {
             CredentialFailure::Unavailable => MintResult::Unavailable,
         });
         error!(
-            credential = %self.name,
+            credential = %self.terms.load().name,
             wait_seconds = wait.as_secs(),
             "no token for Atlas: {why}; not asking again before {} s", wait.as_secs(),
         );
@@ -267,7 +306,7 @@ impl Account {
         let failures = self.state().failures;
         let now = self.clock.now().wall;
         let unavailable = token::unavailable(failures);
-        let secret = self.secret.current();
+        let secret = self.secret();
         {
             let mut ledger = self.ledger();
             ledger.may_ask(now).map_err(|wait| NotMinted {
@@ -276,7 +315,7 @@ impl Account {
                 in_vain: true,
             })?;
             if let Err(error) = ledger.ask(now) {
-                warn!(credential = %self.name, %error, "cannot write the ledger of tokens");
+                warn!(credential = %self.terms.load().name, %error, "cannot write the ledger of tokens");
             }
         }
         let body = "grant_type=client_credentials".to_owned();
@@ -294,7 +333,7 @@ impl Account {
         let expires = answer.at.wall.plus(minted.lifetime);
         let id = &self.client_id;
         if let Err(error) = sealed::write(&self.sealed, id, &secret, &minted.token, expires) {
-            warn!(credential = %self.name, %error, "cannot keep the token for the next process");
+            warn!(credential = %self.terms.load().name, %error, "cannot keep the token for the next process");
         }
         Ok(minted)
     }
@@ -306,7 +345,7 @@ impl Account {
         let now = self.clock.now().elapsed;
         let life = minted.lifetime;
         let renew_in = self.chance.between(life * 75 / 100, life * 85 / 100);
-        info!(credential = %self.name, seconds = life.as_secs(), "minted a token for Atlas");
+        info!(credential = %self.terms.load().name, seconds = life.as_secs(), "minted a token for Atlas");
         let mut state = self.state();
         state.number += 1;
         state.trouble = None;
@@ -324,7 +363,7 @@ impl Account {
     /// Takes up the token that the last process has left.
     fn take_up(&self) {
         let now = self.clock.now();
-        let secret = self.secret.current();
+        let secret = self.secret();
         let Some((token, expires)) = sealed::read(&self.sealed, &self.client_id, &secret) else {
             return;
         };
@@ -335,7 +374,7 @@ impl Account {
     }
 
     async fn revoke(&self, token: &Secret) {
-        let secret = self.secret.current();
+        let secret = self.secret();
         let body = format!("token={}&token_type_hint=access_token", token.expose());
         let answer = self
             .post(Endpoint::Revoke, endpoint::REVOKE, &secret, body)
@@ -354,7 +393,7 @@ impl Account {
     }
 
     fn token_expires_in(&self, left: Duration) {
-        let credential = self.name.as_ref().to_owned();
+        let credential = self.terms.load().name.as_ref().to_owned();
         self.metrics
             .token_expires
             .get_or_create(&CredentialLabels { credential })

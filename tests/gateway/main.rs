@@ -41,6 +41,7 @@ mod names;
 mod operators;
 mod packages;
 mod process;
+mod reload;
 mod requests;
 mod restarts;
 mod secrets;

@@ -149,7 +149,8 @@ impl CredentialConfig {
         }
     }
 
-    fn identity(&self) -> Option<&str> {
+    /// Its id at Atlas.
+    pub(crate) fn identity(&self) -> Option<&str> {
         let account = self.service_account.as_ref();
         let key = self.api_key.as_ref();
         let id = account.map(|account| account.client_id.as_str());

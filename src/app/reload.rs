@@ -1,0 +1,114 @@
+//! Another configuration for a running gateway: everything that can be refused is tried before the first
+//! thing changes, so that it is put in place whole or not at all (G33). Either way it goes on record.
+
+use std::sync::Arc;
+
+use tracing::error;
+use tracing::info;
+use tracing::warn;
+
+use super::App;
+use crate::audit::AdminAction;
+use crate::audit::AdminRecord;
+use crate::audit::Outcome;
+use crate::config::Config;
+use crate::config::Source;
+use crate::config::needs_restart;
+use crate::policy::Policy;
+use crate::server::tls::Tls;
+use crate::settings::Mistake;
+
+impl App {
+    /// Reads the configuration again and puts it in place. `None` if it is refused: then the old one
+    /// stays, and the log says why.
+    pub async fn reload_from(&self, source: &mut Source) -> Option<Config> {
+        let reloaded = match source.read() {
+            Ok(config) => self.reload(&config).await.map(|_| config),
+            Err(refused) => {
+                self.write_down(false).await;
+                Err(refused.mistakes)
+            }
+        };
+        match reloaded {
+            Ok(config) => Some(config),
+            Err(mistakes) => {
+                for mistake in mistakes {
+                    error!(
+                        place = mistake.place,
+                        "the old configuration stays: {mistake}"
+                    );
+                }
+                None
+            }
+        }
+    }
+
+    /// Puts another configuration in place: issuers, rules, Atlas's credentials and the numbers of its
+    /// buckets, the cache's times and certificates. Returns the keys that are not as this configuration
+    /// has them until the process is started anew; the log names them, too.
+    pub async fn reload(&self, config: &Config) -> Result<Vec<String>, Vec<Mistake>> {
+        let applied = self.apply(config);
+        self.gateway.audit.reopen();
+        self.write_down(applied.is_ok()).await;
+        applied?;
+        let waiting = needs_restart(&self.started, config);
+        for key in &waiting {
+            warn!(place = key, "{key} stays as it was until the next restart");
+        }
+        info!("the configuration was read again");
+        Ok(waiting)
+    }
+
+    /// Waits until the configuration's file is another one.
+    pub async fn until_changed(&self, source: &mut Source) {
+        source.changed(&self.clock).await;
+    }
+
+    fn apply(&self, config: &Config) -> Result<(), Vec<Mistake>> {
+        let policy = Policy::build(&config.access);
+        let tls = config.server.tls.as_ref().map(Tls::load).transpose();
+        let identity = self.gateway.identity.prepare(&config.identity);
+        let upstream = self.gateway.upstream.prepare(&config.atlas);
+        let (policy, tls, identity, upstream) = match (policy, tls, identity, upstream) {
+            (Ok(policy), Ok(tls), Ok(identity), Ok(upstream)) => (policy, tls, identity, upstream),
+            (policy, tls, identity, upstream) => {
+                let wrong = [policy.err(), tls.err(), identity.err(), upstream.err()];
+                return Err(wrong.into_iter().flatten().flatten().collect());
+            }
+        };
+        // From here on nothing can be refused.
+        self.gateway.identity.adopt(identity);
+        self.gateway.policy.store(Arc::new(policy));
+        self.gateway.upstream.adopt(upstream);
+        self.gateway.cache.replace_config(config.cache.clone());
+        if let (Some(present), Some(fresh)) = (&self.tls, tls) {
+            present.take_over(&fresh);
+        }
+        Ok(())
+    }
+
+    /// Puts on record that a configuration was read again, and whether it was taken.
+    async fn write_down(&self, taken: bool) {
+        self.reloads.reloaded(taken);
+        let reload = AdminRecord {
+            action: AdminAction::Reload,
+            outcome: if taken {
+                Outcome::Answered
+            } else {
+                Outcome::Rejected
+            },
+            caller: None,
+            peer: None,
+            request_id: None,
+            status: None,
+            rule: None,
+            group_id: None,
+            username: None,
+            entries: None,
+            now: self.clock.now(),
+        };
+        if let Err(problem) = self.gateway.audit.record_admin(&reload).await {
+            warn!("a reload is not on record: {problem}");
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Where the configuration comes from: a file and the environment go in, a [`Config`] comes out, and
+//! later the word that there is another.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::Config;
+use super::Refused;
+use crate::clock::Clock;
+use crate::settings::Mistake;
+use crate::watched::WatchedFile;
+
+/// The configuration's file, watched, and what the environment lays over it.
+#[derive(Debug)]
+pub struct Source {
+    file: WatchedFile,
+}
+
+impl Source {
+    /// A file under the environment of the process. Reads nothing yet.
+    pub fn new(file: impl Into<PathBuf>) -> Self {
+        Self {
+            file: WatchedFile::new(file, LARGEST_FILE),
+        }
+    }
+
+    /// Reads the file and lays the environment over it; a refused one is reported whole.
+    pub fn read(&mut self) -> Result<Config, Refused> {
+        let text = self.file.read().and_then(|bytes| {
+            String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8 text"))
+        });
+        let config = match text {
+            Ok(text) => Config::parse(&text, variables()),
+            Err(error) => Err(vec![Mistake::at(
+                "the file",
+                format!("cannot be read: {error}"),
+            )]),
+        };
+        config.map_err(|mistakes| Refused {
+            file: self.file.path().display().to_string(),
+            mistakes,
+        })
+    }
+
+    /// Waits until the file is another one than was last read.
+    pub async fn changed(&mut self, clock: &Clock) {
+        self.file.changed(clock).await;
+    }
+}
+
+/// The environment, without what is no text: none of that is ours.
+fn variables() -> Vec<(String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+const LARGEST_FILE: u64 = 16 << 20;
