@@ -192,11 +192,7 @@ async fn a_secret_in_another_file_is_taken_up_and_a_refused_account_is_tried_at_
 
 #[tokio::test]
 async fn an_api_keys_other_half_is_taken_up() {
-    let files = tempfile::tempdir().unwrap();
-    let key = files.path().join("key");
-    fs::write(&key, atlas_simulator::PRIVATE_KEY).unwrap();
-    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
-    let mut scene = Scene::with(|plan| use_api_key(plan, key.to_str().unwrap())).await;
+    let mut scene = Scene::with(|plan| use_api_key(&mut plan.config)).await;
     assert_eq!(scene.world.ask("app1").await.status, 200);
     scene.world.atlas.rules(|rules| {
         rules.api_keys = vec![atlas_simulator::ApiKey::new(PUBLIC_KEY, "another")];
