@@ -19,7 +19,8 @@ use crate::process::world;
 // The simulated Atlas answers while a test waits for the program.
 #[tokio::test(flavor = "multi_thread")]
 async fn f24_killed_and_started_again_and_again_it_is_never_locked_out() {
-    let restarts = env::var("RESTARTS").map_or(20, |number| number.parse().unwrap());
+    let restarts = env::var_os("RESTARTS");
+    let restarts = restarts.map_or(20, |number| number.to_str().unwrap().parse().unwrap());
     let (atlas, files) = world().await;
     for killed in 1..=KILLED_WHILE_MINTING {
         let lost = Fault::cut_before_head(Ending::Silence);
