@@ -23,6 +23,7 @@ mod call;
 mod chance;
 mod config;
 mod credential;
+mod demand;
 mod exchange;
 mod ledger;
 mod page;
@@ -237,6 +238,7 @@ impl Upstream {
             }
             self.0.let_go().await;
             self.0.count_gates();
+            self.0.watch_demand();
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = self.0.clock.sleep(BETWEEN_ROUNDS) => {}
@@ -366,6 +368,38 @@ impl Inner {
         self.host.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Shows how much is wanted of our share, by the project of each credential that wants most, and
+    /// tells of those that want more than all of it.
+    fn watch_demand(&self) {
+        let now = self.clock.now().elapsed;
+        let credentials = self.credentials.load();
+        let mut highest = vec![0.0_f64; credentials.len()];
+        self.projects.for_each(|id, rules| {
+            let refill_per_minute = rules.budget.own_refill();
+            let measured = rules.demand.measure(refill_per_minute, now);
+            let number = number_of(&credentials, id);
+            if let Some(highest) = number.and_then(|number| highest.get_mut(number)) {
+                *highest = highest.max(measured.ratio);
+            }
+            if measured.rose_above {
+                tracing::warn!(
+                    project = %id,
+                    share_per_minute = refill_per_minute,
+                    "more is wanted of Atlas than our share of this project's rate limit brings back: {:.0} % \
+                     of it in five minutes; lengthen cache.ttl or raise atlas.limits.share_percent",
+                    measured.ratio * 100.0,
+                );
+            }
+        });
+        for (credential, ratio) in credentials.iter().zip(highest) {
+            let credential = credential.name.as_ref().to_owned();
+            let demand = &self.metrics.demand_ratio;
+            demand
+                .get_or_create(&CredentialLabels { credential })
+                .set(ratio);
+        }
+    }
+
     /// Shows how many projects of each credential wait for Atlas, and how many breakers are open.
     fn count_gates(&self) {
         let now = self.clock.now().elapsed;
@@ -375,8 +409,7 @@ impl Inner {
         self.projects.for_each(|id, rules| {
             open += i64::from(rules.breaker.is_open());
             if rules.budget.gate(now).is_some() {
-                let covers = |credential: &Arc<Credential>| credential.covers(id);
-                let number = credentials.iter().position(covers);
+                let number = number_of(&credentials, id);
                 if let Some(count) = number.and_then(|number| closed.get_mut(number)) {
                     *count += 1;
                 }
@@ -390,6 +423,12 @@ impl Inner {
                 .set(count);
         }
     }
+}
+
+/// The place of the credential that a project is asked about with.
+fn number_of(credentials: &[Arc<Credential>], project: &ProjectId) -> Option<usize> {
+    let mut credentials = credentials.iter();
+    credentials.position(|credential| credential.covers(project))
 }
 
 impl Default for Surroundings {

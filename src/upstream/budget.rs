@@ -221,6 +221,11 @@ impl Budget {
         self.gate.closed_for(now)
     }
 
+    /// Calls that come back to us in a minute.
+    pub(crate) fn own_refill(&self) -> u64 {
+        self.rates.own_refill
+    }
+
     pub(crate) fn view(&self, now: Duration) -> BudgetView {
         let mut filled = self.clone();
         filled.fill(now);

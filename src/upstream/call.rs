@@ -269,6 +269,10 @@ impl Caller<'_> {
         let now = self.now();
         let mut rules = self.project.rules();
         let taken = rules.budget.take(calls, self.urgency, first, now);
+        // A renewal that gives way comes back as a caller's question.
+        if taken.is_ok() || self.urgency != Urgency::RefreshAhead {
+            rules.demand.wanted(calls, now);
+        }
         drop(rules);
         taken.map_err(rate_limited)?;
         let grant = |_| Grant {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::breaker::Breaker;
 use super::budget::Budget;
 use super::budget::Rates;
+use super::demand::Demand;
 use super::retry::RetryBudget;
 use crate::atlas::ProjectId;
 
@@ -41,6 +42,7 @@ pub(crate) struct Rules {
     pub(crate) budget: Budget,
     pub(crate) breaker: Breaker,
     pub(crate) retries: RetryBudget,
+    pub(crate) demand: Demand,
 }
 
 impl Projects {
@@ -82,6 +84,7 @@ impl Projects {
                 budget,
                 breaker: Breaker::default(),
                 retries: RetryBudget::new(),
+                demand: Demand::default(),
             }),
         });
         known.projects.insert(*id, Arc::clone(&project));
@@ -99,10 +102,10 @@ impl Projects {
     }
 
     /// Looks at every project.
-    pub(crate) fn for_each(&self, mut look: impl FnMut(&ProjectId, &Rules)) {
+    pub(crate) fn for_each(&self, mut look: impl FnMut(&ProjectId, &mut Rules)) {
         let known = self.known();
         for (id, project) in &known.projects {
-            look(id, &project.rules());
+            look(id, &mut project.rules());
         }
     }
 

@@ -21,6 +21,7 @@
 
 mod client;
 mod forgeries;
+mod log;
 mod tokens;
 mod world;
 

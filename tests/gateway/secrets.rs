@@ -1,15 +1,12 @@
 //! No secret leaves: not the caller's token upstream, not the gateway's own anywhere.
 
-use std::sync::Arc;
-use std::sync::Mutex;
-
 use atlas_simulator::Asked;
 use atlas_simulator::CLIENT_SECRET;
 use atlas_simulator::Fault;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use tracing_subscriber::fmt::MakeWriter;
 
+use crate::log::Log;
 use crate::world::PROJECT;
 use crate::world::World;
 use crate::world::certs;
@@ -114,33 +111,5 @@ async fn no_secret_is_in_any_log_record_error_or_metric() {
                 assert!(!output.contains(&coat), "output {at} holds {coat}");
             }
         }
-    }
-}
-
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
-    }
-}
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
     }
 }

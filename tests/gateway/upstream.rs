@@ -5,6 +5,7 @@ mod world;
 
 mod answers;
 mod budgets;
+mod demand;
 mod digest;
 mod failures;
 mod lists;

@@ -26,6 +26,9 @@ pub struct UpstreamMetrics {
     pub rate_limit_remaining: Family<CredentialLabels, Gauge>,
     /// How many projects of a credential Atlas has asked us to leave alone.
     pub gate_closed: Family<CredentialLabels, Gauge>,
+    /// How much of our share of a project's rate limit was wanted in five minutes, of the project of a
+    /// credential that wants most; above 1 it is more than there is.
+    pub demand_ratio: Family<CredentialLabels, Gauge<f64, AtomicU64>>,
     /// Breakers that are open, of the host and of projects.
     pub breakers_open: Gauge,
     /// Tokens asked for, by what came of it.
@@ -143,6 +146,11 @@ impl UpstreamMetrics {
             metrics.gate_closed.clone(),
         );
         registry.register(
+            "upstream_demand_ratio",
+            "Calls to Atlas wanted in five minutes, by the project that wants most, to what our share allows",
+            metrics.demand_ratio.clone(),
+        );
+        registry.register(
             "upstream_breakers_open",
             "Breakers that are open, of the host and of projects",
             metrics.breakers_open.clone(),
@@ -199,6 +207,7 @@ impl Default for UpstreamMetrics {
             duration: Family::new_with_constructor(buckets),
             rate_limit_remaining: Family::default(),
             gate_closed: Family::default(),
+            demand_ratio: Family::default(),
             breakers_open: Gauge::default(),
             token_mints: mints(),
             token_expires: Family::default(),

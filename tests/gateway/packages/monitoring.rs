@@ -108,6 +108,7 @@ pub(crate) fn page() -> String {
         .get_or_create(&credential())
         .set(1);
     upstream.gate_closed.get_or_create(&credential()).set(0);
+    upstream.demand_ratio.get_or_create(&credential()).set(1.0);
     upstream.token_expires.get_or_create(&credential()).set(1.0);
     scrape.render()
 }
