@@ -137,7 +137,8 @@ impl App {
             bounds: config.server.limits.bounds(),
         });
         let (draining, stop) = (Arc::new(AtomicBool::new(false)), Stop::default());
-        let door = Door::new(Arc::clone(&gateway), clock.clone(), Arc::clone(&draining));
+        let hosts = config.server.hosts.clone();
+        let door = Door::new(Arc::clone(&gateway), hosts, Arc::clone(&draining));
         let admin = Admin::new(Arc::clone(&gateway), scrape, Arc::clone(&draining));
         let acceptor = Acceptor {
             limits: config.server.limits.clone(),

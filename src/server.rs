@@ -21,6 +21,7 @@ pub mod body;
 pub mod door;
 pub mod guard;
 pub mod head;
+pub mod hosts;
 pub mod layers;
 pub mod links;
 pub mod negotiation;
@@ -34,12 +35,16 @@ pub mod stall;
 pub mod timer;
 pub mod tls;
 
+use self::hosts::Hosts;
+
 /// Settings of the outside door.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Where callers connect to; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// The names by which callers address this gateway, on any port; any, where there are none.
+    pub hosts: Hosts,
     /// How a connection and a request are bounded.
     pub limits: Limits,
     /// TLS; plain text without it.
@@ -104,6 +109,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            hosts: Hosts::default(),
             limits: Limits::default(),
             tls: None,
             trusted_proxies: Vec::new(),
@@ -146,7 +152,7 @@ impl Limits {
 impl Config {
     /// What cannot be meant.
     pub fn mistakes(&self) -> Vec<Mistake> {
-        let mut mistakes = Vec::new();
+        let mut mistakes = self.hosts.mistakes();
         let limits = &self.limits;
         for (key, is_zero) in [
             ("connections", limits.connections == 0),

@@ -15,6 +15,7 @@ use hyper::body::Incoming;
 use tracing::error;
 
 use super::accept::Peer;
+use super::hosts::Hosts;
 use super::layers::Body;
 use super::layers::Handler;
 use super::request;
@@ -24,25 +25,25 @@ use super::request::Credentials;
 use super::request_ids::RequestIds;
 use super::response;
 use crate::audit::Arrival;
-use crate::clock::Clock;
 use crate::gateway::Gateway;
 use crate::gateway::Lookup;
 
 /// Answers lookups.
 pub struct Door {
     gateway: Arc<Gateway>,
-    clock: Clock,
     draining: Arc<AtomicBool>,
+    hosts: Hosts,
     request_ids: RequestIds,
 }
 
 impl Door {
-    /// A door to `gateway`. Once `draining` is set each answer asks its caller to connect anew.
-    pub fn new(gateway: Arc<Gateway>, clock: Clock, draining: Arc<AtomicBool>) -> Self {
+    /// A door to `gateway`, which callers know by `hosts`. Once `draining` is set each answer asks its
+    /// caller to connect anew.
+    pub fn new(gateway: Arc<Gateway>, hosts: Hosts, draining: Arc<AtomicBool>) -> Self {
         Self {
             gateway,
-            clock,
             draining,
+            hosts,
             request_ids: RequestIds::default(),
         }
     }
@@ -96,7 +97,7 @@ impl Door {
 
 impl Handler for Door {
     async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
-        let now = self.clock.now();
+        let now = self.gateway.clock.now();
         let (parts, body) = request.into_parts();
         let has_body = !body.is_end_stream();
         // A body is never read: what comes of it is an error, and the connection closes.
@@ -110,10 +111,18 @@ impl Handler for Door {
             caller_request_id: caller_request_id.map(|id| Box::from(id.as_bytes())),
         };
         let mut response = match Asked::read(&parts, peer.scheme, has_body) {
+            Ok(asked) if !self.hosts.include(asked.address.host) => {
+                self.reject(arrival, &BadRequest::Misdirected, &parts).await
+            }
             Ok(asked) => self.lookup(arrival, asked, &parts).await,
             Err(refusal) => self.reject(arrival, &refusal, &parts).await,
         };
-        if self.draining.load(Ordering::Relaxed) && parts.version <= http::Version::HTTP_11 {
+        // What HTTP/1.0 calls keeping alive is nobody's standard.
+        let is_last = match parts.version {
+            http::Version::HTTP_11 => self.draining.load(Ordering::Relaxed),
+            version => version < http::Version::HTTP_11,
+        };
+        if is_last {
             response
                 .headers_mut()
                 .insert(header::CONNECTION, HeaderValue::from_static("close"));

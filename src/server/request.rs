@@ -81,6 +81,9 @@ pub enum BadRequest {
     /// Neither `GET` nor `HEAD`.
     #[error("only GET and HEAD are answered here")]
     Method,
+    /// The name of another host.
+    #[error("this gateway does not answer for the host that was addressed")]
+    Misdirected,
     /// No media type that this endpoint has.
     #[error("no media type of this endpoint is accepted")]
     NotAcceptable,

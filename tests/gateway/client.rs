@@ -123,6 +123,13 @@ impl Connection {
         self.stream.write_all(bytes).await.is_ok()
     }
 
+    /// Reads some bytes and forgets them; `None` at the end.
+    pub(crate) async fn read_some(&mut self, most: usize) -> Option<usize> {
+        let mut bytes = vec![0; most];
+        let count = self.stream.read(&mut bytes).await.ok()?;
+        (count > 0).then_some(count)
+    }
+
     /// Whether the other side has closed and nothing is left to read.
     pub(crate) async fn is_closed(&mut self) -> bool {
         self.read.is_empty() && !self.more().await

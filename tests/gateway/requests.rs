@@ -461,6 +461,10 @@ async fn ambiguous_framing_is_refused_and_the_connection_closed() {
             format!("GET {path} HTTP/1.1\r\nHost: a b/c\r\n{authorization}\r\n"),
         ),
         (
+            "H11",
+            format!("GET {path} HTTP/1.1\r\nHost: a, b\r\n{authorization}\r\n"),
+        ),
+        (
             "H07",
             format!(
                 "GET {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n{authorization}\r\nhello"

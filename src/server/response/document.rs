@@ -47,6 +47,7 @@ impl Document {
             }
             BadRequest::Connect => not_allowed(&detail).closing(),
             BadRequest::Method => not_allowed(&detail),
+            BadRequest::Misdirected => ours(S::MISDIRECTED_REQUEST, "MISDIRECTED_REQUEST", &detail),
             BadRequest::NotAcceptable => ours(
                 S::NOT_ACCEPTABLE,
                 "INVALID_VERSION_DATE",

@@ -1,0 +1,73 @@
+//! Callers that take without giving: more streams than there are, no window, no body, no requests.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::END_HEADERS;
+use super::HEADERS;
+use super::INITIAL_WINDOW_SIZE;
+use super::REFUSED_STREAM;
+use super::STATUS_400;
+use super::Spammer;
+use super::block;
+use super::frame;
+use super::get;
+use super::lookup;
+use crate::world::PROJECT;
+use crate::world::World;
+use crate::world::certs;
+use crate::world::token;
+
+#[tokio::test]
+async fn the_stream_beyond_the_limit_is_refused_and_the_others_are_answered() {
+    let world = World::new().await;
+    // Without a window the answers stay, and with them their streams.
+    let mut caller = Spammer::with_settings(&world, &[(INITIAL_WINDOW_SIZE, 0)]).await;
+    caller.until(|_| true).await;
+    let all: Vec<u8> = (0..101).flat_map(|round| lookup(round * 2 + 1)).collect();
+    caller.send(&all).await;
+    let seen = caller
+        .until(|seen| seen.heads.len() == 100 && !seen.resets.is_empty())
+        .await;
+    assert_eq!(seen.resets, BTreeMap::from([(201, REFUSED_STREAM)]), "X07");
+    assert_eq!(seen.goaway, None);
+}
+
+#[tokio::test]
+async fn who_grants_no_window_is_not_waited_for_for_ever() {
+    let world = World::new().await;
+    let mut caller = Spammer::with_settings(&world, &[(INITIAL_WINDOW_SIZE, 0)]).await;
+    caller.send(&lookup(1)).await;
+    caller.until(|seen| !seen.heads.is_empty()).await;
+    let ends = caller.until(|seen| !seen.resets.is_empty() || seen.goaway.is_some());
+    let seen = world.while_time_passes(ends).await;
+    assert!(seen.resets.contains_key(&1), "X08: {seen:?}");
+    let passed = world.clock.now().elapsed;
+    assert!(passed >= Duration::from_secs(75), "X08: {passed:?}");
+    assert_eq!(world.refused("write_stall").await, 1);
+}
+
+#[tokio::test]
+async fn a_body_that_never_comes_is_not_waited_for() {
+    let world = World::new().await;
+    let mut caller = Spammer::open(&world).await;
+    let (path, authorization) = (certs(PROJECT, "app1"), format!("Bearer {}", token()));
+    let block = block(&get(&path, &authorization));
+    caller.send(&frame(HEADERS, END_HEADERS, 1, &block)).await;
+    let seen = caller.until(|seen| !seen.heads.is_empty()).await;
+    assert_eq!(seen.heads[&1][0], STATUS_400, "X11");
+}
+
+#[tokio::test]
+async fn who_only_answers_pings_is_idle() {
+    let world = World::new().await;
+    let mut caller = Spammer::open(&world).await;
+    caller.until(|_| true).await;
+    let seen = world
+        .while_time_passes(caller.until(|seen| seen.closed))
+        .await;
+    assert_eq!(seen.goaway, Some(0), "X12");
+    let passed = world.clock.now().elapsed;
+    let expected = Duration::from_mins(1)..Duration::from_mins(30);
+    assert!(expected.contains(&passed), "X12: {passed:?}");
+}
