@@ -1,9 +1,12 @@
 //! The ledger of minted tokens: a wish to mint goes in, leave or the time to wait comes out; and every
-//! wish is on disk before it is sent.
+//! wish is written before it is sent.
 //!
 //! Atlas keeps at most 100 tokens of an account alive and mints at most 10 a minute; beyond that it
 //! refuses for up to an hour. A process that is started and killed in a loop would get there. So what
 //! was asked for survives the process (G25). A kill can tear the last line; such a wish was not sent.
+//!
+//! What is written survives the process at once, and the machine once the disk has it. Nobody waits for
+//! the disk: to lose lines it takes a power cut for each, and between those a machine starts.
 //!
 //! There is no lock: one process uses one directory.
 
@@ -38,14 +41,27 @@ struct Wish {
 impl Ledger {
     /// Opens the ledger of one account, and leaves out what has expired.
     pub(crate) fn open(path: PathBuf, now: Timestamp) -> io::Result<Self> {
-        let mut wishes = match watched::read_limited(&path, LARGEST) {
-            Ok(content) => read(&String::from_utf8_lossy(&content)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        let content = match watched::read_limited(&path, LARGEST) {
+            Ok(content) => String::from_utf8_lossy(&content).into_owned(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                drop(private(&path)?);
+                String::new()
+            }
             Err(error) => return Err(error),
         };
+        let mut wishes = read(&content);
         wishes.retain(|wish| wish.counts(now));
-        let file = rewrite(&path, &wishes)?;
+        let file = if lines(&wishes) == content {
+            OpenOptions::new().append(true).open(&path)?
+        } else {
+            rewrite(&path, &wishes)?
+        };
         Ok(Self { path, file, wishes })
+    }
+
+    /// The file, to be brought to the disk while the token is asked for.
+    pub(crate) fn file(&self) -> io::Result<File> {
+        self.file.try_clone()
     }
 
     /// Whether a token may be asked for now; otherwise how long not.
@@ -92,8 +108,7 @@ impl Ledger {
     }
 
     fn append(&mut self, line: &str) -> io::Result<()> {
-        self.file.write_all(line.as_bytes())?;
-        self.file.sync_data()
+        self.file.write_all(line.as_bytes())
     }
 }
 
@@ -133,11 +148,14 @@ fn read(text: &str) -> Vec<Wish> {
     wishes
 }
 
+fn lines(wishes: &[Wish]) -> String {
+    wishes.iter().flat_map(Wish::lines).collect()
+}
+
 fn rewrite(path: &Path, wishes: &[Wish]) -> io::Result<File> {
-    let lines: String = wishes.iter().flat_map(Wish::lines).collect();
     let beside = path.with_extension("new");
     let mut file = private(&beside)?;
-    file.write_all(lines.as_bytes())?;
+    file.write_all(lines(wishes).as_bytes())?;
     file.sync_data()?;
     fs::rename(&beside, path)?;
     OpenOptions::new().append(true).open(path)

@@ -6,6 +6,7 @@
 //! most once a minute.
 
 mod endpoint;
+mod kept;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -276,7 +277,7 @@ impl Account {
         self.terms.load().secret.current()
     }
 
-    async fn mint(&self) {
+    async fn mint(self: &Arc<Self>) {
         let (why, wait) = match self.try_mint().await {
             Ok(minted) => {
                 self.count(MintResult::Minted);
@@ -302,7 +303,7 @@ impl Account {
         state.not_before = now + wait + self.chance.up_to(wait / 10);
     }
 
-    async fn try_mint(&self) -> Result<Minted, NotMinted> {
+    async fn try_mint(self: &Arc<Self>) -> Result<Minted, NotMinted> {
         let failures = self.state().failures;
         let now = self.clock.now().wall;
         let unavailable = token::unavailable(failures);
@@ -314,8 +315,9 @@ impl Account {
                 wait: wait.min(LONGEST_LEDGER_WAIT),
                 in_vain: true,
             })?;
-            if let Err(error) = ledger.ask(now) {
-                warn!(credential = %self.terms.load().name, %error, "cannot write the ledger of tokens");
+            match ledger.ask(now).and_then(|()| ledger.file()) {
+                Ok(file) => self.bring_to_disk(file),
+                Err(error) => self.cannot_write(&error),
             }
         }
         let body = "grant_type=client_credentials".to_owned();
@@ -331,10 +333,7 @@ impl Account {
         }
         let minted = read?;
         let expires = answer.at.wall.plus(minted.lifetime);
-        let id = &self.client_id;
-        if let Err(error) = sealed::write(&self.sealed, id, &secret, &minted.token, expires) {
-            warn!(credential = %self.terms.load().name, %error, "cannot keep the token for the next process");
-        }
+        self.keep(&minted.token, expires, &secret);
         Ok(minted)
     }
 
@@ -358,19 +357,6 @@ impl Account {
             expires_at: now + life,
         });
         self.token_expires_in(life);
-    }
-
-    /// Takes up the token that the last process has left.
-    fn take_up(&self) {
-        let now = self.clock.now();
-        let secret = self.secret();
-        let Some((token, expires)) = sealed::read(&self.sealed, &self.client_id, &secret) else {
-            return;
-        };
-        let lifetime = expires.since(now.wall).min(LONGEST_LEFT);
-        if lifetime > MARGIN {
-            self.adopt(Minted { token, lifetime });
-        }
     }
 
     async fn revoke(&self, token: &Secret) {
@@ -429,6 +415,5 @@ impl State {
 const MARGIN: Duration = Duration::from_secs(10);
 /// At most one mint a minute because of a refused token.
 const BETWEEN_REFUSALS: Duration = Duration::from_mins(1);
-const LONGEST_LEFT: Duration = Duration::from_hours(1);
 /// The ledger may say an hour; an operator who clears it should not have to restart us.
 const LONGEST_LEDGER_WAIT: Duration = Duration::from_mins(5);
