@@ -317,6 +317,7 @@ impl Inner {
             credential,
             project: self.projects.get(&question.project, now),
             log: &log,
+            walk: self.turns.walk(),
             deadline: now + self.limits.walk,
         };
         let whole = self.clock.timeout(self.limits.walk, walk::whole(&caller));

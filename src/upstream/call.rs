@@ -36,6 +36,8 @@ use super::transport::Answer;
 use super::transport::Bounds;
 use super::transport::Lost;
 use super::turns::TurnEnded;
+use super::turns::WalkNumber;
+use super::turns::Wish;
 use super::walk::Log;
 use super::walk::Read;
 use crate::atlas::Question;
@@ -50,6 +52,7 @@ pub(crate) struct Caller<'a> {
     pub(crate) credential: &'a Credential,
     pub(crate) project: Arc<Project>,
     pub(crate) log: &'a Log,
+    pub(crate) walk: WalkNumber,
     /// On the clock's [`Moment::elapsed`](crate::clock::Moment::elapsed).
     pub(crate) deadline: Duration,
 }
@@ -84,7 +87,7 @@ impl Caller<'_> {
     pub(crate) async fn page(&self, number: u64) -> Result<Read, Stop> {
         let grant = self.take(1, true)?;
         self.project.rules().retries.earn();
-        let page = self.read(number, grant.into_iter().next());
+        let page = self.read(number, grant.into_iter().next(), false);
         page.instrument(debug_span!("page", number)).await
     }
 
@@ -95,7 +98,7 @@ impl Caller<'_> {
 
     /// A page behind the first one. If what was asked for is gone meanwhile, the list has changed.
     pub(crate) async fn further_page(&self, number: u64, grant: Grant) -> Result<Read, Stop> {
-        let page = self.read(number, Some(grant));
+        let page = self.read(number, Some(grant), true);
         let read = page.instrument(debug_span!("page", number)).await;
         read.map_err(|stop| match stop {
             Stop::Failed(FetchFailure::Atlas(answer))
@@ -116,7 +119,7 @@ impl Caller<'_> {
         self.upstream.clock.sleep(span).await;
     }
 
-    async fn read(&self, number: u64, grant: Option<Grant>) -> Result<Read, Stop> {
+    async fn read(&self, number: u64, grant: Option<Grant>, further: bool) -> Result<Read, Stop> {
         let mut grant = grant;
         loop {
             let granted = match grant.take() {
@@ -127,7 +130,7 @@ impl Caller<'_> {
                 failure,
                 outcome,
                 bearer,
-            } = match self.attempt(number, granted).await? {
+            } = match self.attempt(number, granted, further).await? {
                 Ok(read) => return Ok(read),
                 Err(missed) => missed,
             };
@@ -147,7 +150,12 @@ impl Caller<'_> {
     }
 
     /// One try. The outer error is one of ours: nothing was sent, and another try would not help.
-    async fn attempt(&self, number: u64, mut grant: Grant) -> Result<Result<Read, Missed>, Stop> {
+    async fn attempt(
+        &self,
+        number: u64,
+        mut grant: Grant,
+        further: bool,
+    ) -> Result<Result<Read, Missed>, Stop> {
         let bearer = match &self.credential.login {
             Login::Account(account) => Some(
                 account
@@ -158,10 +166,12 @@ impl Caller<'_> {
             Login::Key(_) => None,
         };
         self.pass_breakers()?;
-        let turn = self
-            .upstream
-            .turns
-            .take(self.question.project, self.urgency);
+        let turn = self.upstream.turns.take(Wish {
+            project: self.question.project,
+            urgency: self.urgency,
+            walk: self.walk,
+            further,
+        });
         let turn = turn.await.map_err(|_| {
             Stop::Failed(FetchFailure::Busy {
                 retry_after: AFTER_BUSY,

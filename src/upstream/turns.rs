@@ -4,6 +4,10 @@
 //! well Atlas answers that project. Whoever has to wait stands in its project's queue, and the projects
 //! take turns, so that a project with many callers, or with slow answers, delays its own and not those
 //! of others (G23).
+//!
+//! The pages of one list need not wait for that number to grow while nobody else wants anything of the
+//! project, and Atlas has never yet answered it badly: they all go at once, up to the most that it could
+//! grow to. Its first page has just been answered well, and it is one caller's question.
 
 mod lane;
 
@@ -38,6 +42,20 @@ pub(crate) struct Turn {
     ended: Option<TurnEnded>,
 }
 
+/// Whose call it is, and how much it matters.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wish {
+    pub(crate) project: ProjectId,
+    pub(crate) urgency: Urgency,
+    pub(crate) walk: WalkNumber,
+    /// Whether this is a page behind the first one.
+    pub(crate) further: bool,
+}
+
+/// Which walk a call belongs to; each has its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WalkNumber(u64);
+
 /// How the call of a turn went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TurnEnded {
@@ -68,6 +86,7 @@ struct Rules {
 
 #[derive(Debug, Default)]
 struct Lanes {
+    walks: u64,
     under_way: usize,
     projects: HashMap<ProjectId, Lane>,
     /// The projects in which somebody waits, in the order of their turns.
@@ -91,10 +110,18 @@ impl Turns {
         }
     }
 
-    /// Waits for a turn of this project.
-    pub(crate) async fn take(&self, project: ProjectId, urgency: Urgency) -> Result<Turn, Busy> {
+    /// A number for a new walk.
+    pub(crate) fn walk(&self) -> WalkNumber {
+        let mut lanes = self.shared.lanes();
+        lanes.walks += 1;
+        WalkNumber(lanes.walks)
+    }
+
+    /// Waits for a turn of a project.
+    pub(crate) async fn take(&self, wish: Wish) -> Result<Turn, Busy> {
         let shared = &self.shared;
-        let leave = match shared.ask(project, urgency)? {
+        let project = wish.project;
+        let leave = match shared.ask(wish)? {
             Asked::Granted => return Ok(shared.turn(project)),
             Asked::Queued(leave) => leave,
         };
@@ -139,7 +166,10 @@ enum Asked {
 }
 
 impl Shared {
-    fn ask(&self, project: ProjectId, urgency: Urgency) -> Result<Asked, Busy> {
+    fn ask(&self, wish: Wish) -> Result<Asked, Busy> {
+        let Wish {
+            project, urgency, ..
+        } = wish;
         let now = self.clock.now().elapsed;
         let mut lanes = self.lanes();
         let free = lanes.under_way < self.rules.in_all;
@@ -148,8 +178,8 @@ impl Shared {
             .entry(project)
             .or_insert_with(|| Lane::new(self.rules.to_begin_with));
         let nobody_waits = lane.waiting() == 0;
-        if free && nobody_waits && lane.under_way < lane.limit {
-            lane.grant();
+        if free && nobody_waits && lane.has_room(wish, self.rules.to_begin_with) {
+            lane.grant(wish.walk);
             lanes.under_way += 1;
             return Ok(Asked::Granted);
         }
@@ -158,7 +188,12 @@ impl Shared {
         }
         let (leave, granted) = oneshot::channel();
         lane.press();
-        lane.queue(urgency).push_back(Waiting { since: now, leave });
+        let waiting = Waiting {
+            since: now,
+            walk: wish.walk,
+            leave,
+        };
+        lane.queue(urgency).push_back(waiting);
         if nobody_waits {
             lanes.waiting.push_back(project);
         }
@@ -178,7 +213,7 @@ impl Shared {
         let mut lanes = self.lanes();
         lanes.under_way = lanes.under_way.saturating_sub(1);
         if let Some(lane) = lanes.projects.get_mut(&project) {
-            lane.under_way = lane.under_way.saturating_sub(1);
+            lane.ended();
             lane.learn(ended, self.rules.to_begin_with);
         }
         lanes.pass_on(self.rules.in_all, now);
@@ -205,16 +240,18 @@ impl Lanes {
             let Some(lane) = self.projects.get_mut(&project) else {
                 continue;
             };
-            let mut granted = false;
-            while !granted && lane.under_way < lane.limit {
+            let mut granted = None;
+            while granted.is_none() && lane.under_way < lane.limit {
                 match lane.next(now) {
                     // Whoever has stopped waiting is passed over.
-                    Some(waiting) => granted = waiting.leave.send(()).is_ok(),
+                    Some(Waiting { leave, walk, .. }) => {
+                        granted = leave.send(()).is_ok().then_some(walk);
+                    }
                     None => break,
                 }
             }
-            if granted {
-                lane.grant();
+            if let Some(walk) = granted {
+                lane.grant(walk);
                 self.under_way += 1;
                 passed_over = 0;
             } else {
@@ -266,15 +303,28 @@ mod tests {
         digit.to_string().repeat(24).parse().unwrap()
     }
 
+    /// A first page, of a walk that has no other calls.
+    fn wish(project: ProjectId, urgency: Urgency) -> Wish {
+        Wish {
+            project,
+            urgency,
+            walk: WalkNumber(0),
+            further: false,
+        }
+    }
+
     #[tokio::test]
     async fn projects_take_turns_however_many_of_one_are_waiting() {
         let (turns, _hands) = turns(1, 4, 100);
-        let held = turns.take(project('a'), Urgency::Miss).await.unwrap();
+        let held = turns.take(wish(project('a'), Urgency::Miss)).await.unwrap();
         let order = Mutex::new(String::new());
         let ask = |name: char| {
             let (turns, order) = (&turns, &order);
             async move {
-                let turn = turns.take(project(name), Urgency::Miss).await.unwrap();
+                let turn = turns
+                    .take(wish(project(name), Urgency::Miss))
+                    .await
+                    .unwrap();
                 order.lock().unwrap().push(name);
                 drop(turn);
             }
@@ -288,12 +338,12 @@ mod tests {
     #[tokio::test]
     async fn the_more_urgent_goes_first() {
         let (turns, _hands) = turns(1, 1, 100);
-        let held = turns.take(project('a'), Urgency::Miss).await.unwrap();
+        let held = turns.take(wish(project('a'), Urgency::Miss)).await.unwrap();
         let order = Mutex::new(Vec::new());
         let ask = |urgency| {
             let (turns, order) = (&turns, &order);
             async move {
-                let _turn = turns.take(project('a'), urgency).await.unwrap();
+                let _turn = turns.take(wish(project('a'), urgency)).await.unwrap();
                 order.lock().unwrap().push(urgency);
             }
         };
@@ -307,11 +357,14 @@ mod tests {
     #[tokio::test]
     async fn whoever_cannot_wait_in_the_queue_or_has_waited_too_long_is_told_so() {
         let (turns, hands) = turns(1, 1, 1);
-        let _held = turns.take(project('a'), Urgency::Miss).await.unwrap();
-        let mut waiting = Box::pin(turns.take(project('a'), Urgency::Miss));
+        let _held = turns.take(wish(project('a'), Urgency::Miss)).await.unwrap();
+        let mut waiting = Box::pin(turns.take(wish(project('a'), Urgency::Miss)));
         assert!(waiting.as_mut().now_or_never().is_none());
         assert_eq!(
-            turns.take(project('a'), Urgency::Miss).await.unwrap_err(),
+            turns
+                .take(wish(project('a'), Urgency::Miss))
+                .await
+                .unwrap_err(),
             Busy
         );
         hands.advance(Duration::from_secs(5));
@@ -321,10 +374,10 @@ mod tests {
     #[tokio::test]
     async fn a_turn_that_reaches_someone_who_has_left_is_passed_on() {
         let (turns, _hands) = turns(1, 1, 10);
-        let held = turns.take(project('a'), Urgency::Miss).await.unwrap();
-        let mut leaves_early = Box::pin(turns.take(project('a'), Urgency::Miss));
-        let mut leaves_late = Box::pin(turns.take(project('a'), Urgency::Miss));
-        let mut stays = Box::pin(turns.take(project('a'), Urgency::Miss));
+        let held = turns.take(wish(project('a'), Urgency::Miss)).await.unwrap();
+        let mut leaves_early = Box::pin(turns.take(wish(project('a'), Urgency::Miss)));
+        let mut leaves_late = Box::pin(turns.take(wish(project('a'), Urgency::Miss)));
+        let mut stays = Box::pin(turns.take(wish(project('a'), Urgency::Miss)));
         for waiting in [&mut leaves_early, &mut leaves_late, &mut stays] {
             assert!(waiting.as_mut().now_or_never().is_none());
         }
@@ -342,7 +395,8 @@ mod tests {
             let turns = &turns;
             async move {
                 let mut held = Vec::new();
-                while let Some(turn) = turns.take(project('a'), Urgency::Miss).now_or_never() {
+                while let Some(turn) = turns.take(wish(project('a'), Urgency::Miss)).now_or_never()
+                {
                     held.push(turn.unwrap());
                 }
                 let at_once = held.len();
@@ -357,5 +411,39 @@ mod tests {
         assert_eq!(seen, [4, 16, 20, 20]);
         round(TurnEnded::Strained).await;
         assert_eq!(round(TurnEnded::Well).await, 1);
+    }
+
+    #[tokio::test]
+    async fn the_pages_of_one_list_go_at_once_while_nobody_else_wants_anything_of_the_project() {
+        let further = |walk: u64| Wish {
+            walk: WalkNumber(walk),
+            further: true,
+            ..wish(project('a'), Urgency::Miss)
+        };
+        let at_once = |turns: &Turns, walk: u64| {
+            let mut held = Vec::new();
+            while let Some(turn) = turns.take(further(walk)).now_or_never() {
+                held.push(turn.unwrap());
+            }
+            held
+        };
+        let (alone, _hands) = turns(100, 4, 100);
+        let pages = at_once(&alone, 1);
+        assert_eq!(pages.len(), 20);
+        // Nor does another list when they have ended well.
+        pages
+            .into_iter()
+            .for_each(|page| page.ended(TurnEnded::Well));
+        assert_eq!(at_once(&alone, 2).len(), 20);
+        let (shared, _hands) = turns(100, 4, 100);
+        let other = shared.take(further(1)).await.unwrap();
+        assert_eq!(at_once(&shared, 2).len(), 3);
+        drop(other);
+        let (strained, _hands) = turns(100, 4, 100);
+        let bad = strained.take(further(1)).await.unwrap();
+        bad.ended(TurnEnded::Strained);
+        assert_eq!(at_once(&strained, 2).len(), 2);
+        let (full, _hands) = turns(10, 4, 100);
+        assert_eq!(at_once(&full, 1).len(), 10);
     }
 }

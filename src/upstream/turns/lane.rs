@@ -7,6 +7,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::TurnEnded;
+use super::WalkNumber;
+use super::Wish;
 use crate::upstream::answer::Urgency;
 
 /// The calls of one project, under way and waiting.
@@ -19,14 +21,25 @@ pub(super) struct Lane {
     /// Good answers since the limit last rose; only counted once there was a bad one.
     good: usize,
     strained: bool,
+    /// Whose calls are under way.
+    walks: Walks,
     /// One queue per urgency, the least urgent first.
     queues: [VecDeque<Waiting>; 3],
+}
+
+/// Whose the calls under way are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Walks {
+    Nobodys,
+    One(WalkNumber),
+    Several,
 }
 
 /// Somebody who waits for a turn.
 #[derive(Debug)]
 pub(super) struct Waiting {
     pub(super) since: Duration,
+    pub(super) walk: WalkNumber,
     pub(super) leave: oneshot::Sender<()>,
 }
 
@@ -38,6 +51,7 @@ impl Lane {
             pressed: 0,
             good: 0,
             strained: false,
+            walks: Walks::Nobodys,
             queues: Default::default(),
         }
     }
@@ -71,9 +85,37 @@ impl Lane {
         }
     }
 
-    pub(super) fn grant(&mut self) {
+    /// Whether one more call may be under way. Nobody waits.
+    pub(super) fn has_room(&self, wish: Wish, to_begin_with: usize) -> bool {
+        let alone = match self.walks {
+            Walks::Nobodys => true,
+            Walks::One(walk) => walk == wish.walk,
+            Walks::Several => false,
+        };
+        let limit = if wish.further && alone && !self.strained {
+            most(to_begin_with)
+        } else {
+            self.limit
+        };
+        self.under_way < limit
+    }
+
+    pub(super) fn grant(&mut self, walk: WalkNumber) {
         self.under_way += 1;
+        self.walks = match self.walks {
+            Walks::Nobodys => Walks::One(walk),
+            Walks::One(only) if only == walk => self.walks,
+            Walks::One(_) | Walks::Several => Walks::Several,
+        };
         self.press();
+    }
+
+    /// A call has ended.
+    pub(super) fn ended(&mut self) {
+        self.under_way = self.under_way.saturating_sub(1);
+        if self.under_way == 0 {
+            self.walks = Walks::Nobodys;
+        }
     }
 
     /// Notes that the limit is reached: what is under way now may raise it.
@@ -103,11 +145,16 @@ impl Lane {
                     self.good = 0;
                     self.limit += 1;
                 }
-                self.limit = self.limit.min(to_begin_with.saturating_mul(GROWTH));
+                self.limit = self.limit.min(most(to_begin_with));
             }
             Some(TurnEnded::Well) | None => {}
         }
     }
+}
+
+/// The most calls of one project that are ever under way.
+fn most(to_begin_with: usize) -> usize {
+    to_begin_with.saturating_mul(GROWTH)
 }
 
 const LONG_WAIT: Duration = Duration::from_secs(1);

@@ -45,6 +45,25 @@ async fn a_list_of_any_length_is_whole_and_costs_what_it_must() {
 }
 
 #[tokio::test]
+async fn the_pages_of_a_long_list_are_asked_for_at_once_while_nobody_else_asks() {
+    let world = World::of(9_990).await;
+    let further = world.atlas.on(Asked::certificates()).after(1).hold();
+    let mut asking = Box::pin(world.ask());
+    // Those behind the first page; and when all of them were there, each once more, with the first.
+    for (under_way, in_all) in [(19, 19), (20, 39)] {
+        tokio::select! {
+            result = &mut asking => panic!("{}", outcome(&result)),
+            () = further.arrived(in_all) => {}
+        }
+        for _ in 0..under_way {
+            assert_eq!(further.arrivals(), in_all);
+            further.release_one();
+        }
+    }
+    assert_eq!(outcome(&asking.await), "9990 certificates");
+}
+
+#[tokio::test]
 async fn a_list_longer_than_twenty_pages_is_refused_after_one_call() {
     let world = World::of(10_001).await;
     assert_eq!(outcome(&world.ask().await), "invalid");
