@@ -46,5 +46,6 @@ mod reload;
 mod requests;
 mod restarts;
 mod secrets;
+mod stopped;
 mod upstream;
 mod tls;
