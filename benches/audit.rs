@@ -16,6 +16,9 @@
 
 use std::env;
 use std::hint::black_box;
+use std::io;
+use std::io::BufWriter;
+use std::io::Write;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,12 +82,22 @@ fn record(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// Reading back 200,000 records, of which one in a hundred is about somebody else.
 fn read(criterion: &mut Criterion) {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let trail = Trail::new(Sync::Never, &runtime);
+    let rare = "CN=reports,OU=apps";
+    let other = Trail {
+        question: Question {
+            username: rare.parse().unwrap(),
+            ..trail.question.clone()
+        },
+        ..trail.clone()
+    };
     runtime.block_on(async {
         for _ in 0..1_000 {
-            join_all((0..200).map(|_| trail.record())).await;
+            join_all((0..198).map(|_| trail.record())).await;
+            join_all((0..2).map(|_| other.record())).await;
         }
     });
     let size: u64 = std::fs::read_dir(trail.audit.directory())
@@ -93,39 +106,65 @@ fn read(criterion: &mut Criterion) {
         .sum();
     let mut group = criterion.benchmark_group("read");
     group.throughput(Throughput::Bytes(size)).sample_size(10);
-    let seen = |filter: &Filter, order| {
-        let mut seen = 0_u64;
+    // As `audit search --format json` does it.
+    let written = |filter: &Filter, order| {
+        let mut out = BufWriter::with_capacity(256 << 10, io::sink());
         search(trail.audit.directory(), filter, order, |found| {
-            seen += black_box(found.summary.seq).min(1);
+            out.write_all(black_box(found.line.as_bytes())).unwrap();
+            out.write_all(b"\n").unwrap();
             ControlFlow::Continue(())
         })
         .unwrap();
-        seen
     };
-    let rare = Filter {
-        username: Some("CN=nobody".to_owned()),
+    for (name, filter) in filters(rare) {
+        for (suffix, order) in [
+            ("", Order::OldestFirst),
+            (", newest first", Order::NewestFirst),
+        ] {
+            group.bench_function(format!("search for {name}{suffix}"), |bencher| {
+                bencher.iter(|| written(&filter, order));
+            });
+        }
+    }
+    group.bench_function("search for all, as rows of a table", |bencher| {
+        bencher.iter(|| {
+            let mut seen = 0;
+            let directory = trail.audit.directory();
+            search(directory, &Filter::default(), Order::OldestFirst, |found| {
+                seen += black_box(found.summary()).seq;
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+            seen
+        });
+    });
+    group.bench_function("verify", |bencher| {
+        bencher.iter(|| verify(trail.audit.directory(), 1, None).unwrap().records);
+    });
+    group.finish();
+}
+
+fn filters(rare: &str) -> [(&'static str, Filter); 5] {
+    let named = |name: &str| Filter {
+        username: Some(name.to_owned()),
         ..Filter::default()
     };
     let late = Filter {
         since: Some(Timestamp::from_seconds(32_503_680_000)),
         ..Filter::default()
     };
-    for (name, filter) in [
-        ("one name", &rare),
-        ("times", &late),
-        ("everything", &Filter::default()),
-    ] {
-        group.bench_function(format!("search for {name}"), |bencher| {
-            bencher.iter(|| seen(filter, Order::OldestFirst));
-        });
-    }
-    group.bench_function("search newest first", |bencher| {
-        bencher.iter(|| seen(&rare, Order::NewestFirst));
-    });
-    group.bench_function("verify", |bencher| {
-        bencher.iter(|| verify(trail.audit.directory(), 1, None).unwrap().records);
-    });
-    group.finish();
+    let answered = Filter {
+        outcome: Some("answered".to_owned()),
+        kind: Some("lookup".to_owned()),
+        ..Filter::default()
+    };
+    [
+        ("none, by name", named("CN=nobody")),
+        ("none, by time", late),
+        ("one in a hundred, by name", named(rare)),
+        ("all, by outcome and kind", answered),
+        ("all, unfiltered", Filter::default()),
+    ]
 }
 
 /// Writes `records` records and ends, for a tool that counts.
@@ -144,13 +183,14 @@ fn count(records: usize) {
     });
 }
 
+#[derive(Clone)]
 struct Trail {
     audit: Audit,
     clock: Clock,
     caller: Arc<Caller>,
     question: Question,
     rule: Arc<str>,
-    _place: TempDir,
+    _place: Arc<TempDir>,
 }
 
 impl Trail {
@@ -181,7 +221,7 @@ impl Trail {
                 username: "CN=payments-api,OU=apps".parse().unwrap(),
             },
             rule: Arc::from("payments reads its own users"),
-            _place: place,
+            _place: Arc::new(place),
         }
     }
 

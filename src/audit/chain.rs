@@ -68,12 +68,48 @@ pub(super) fn seal(out: &mut Vec<u8>, body: &[u8], tip: &mut Tip) {
 
 /// Reads a line, without its line end; `None` if it is no line of a journal.
 pub(super) fn read(line: &[u8]) -> Option<Place> {
+    let Outline {
+        seq,
+        covered,
+        previous,
+        hash,
+    } = outline(line)?;
+    if !is_hex(previous) || !is_hex(hash) {
+        return None;
+    }
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(covered);
+    context.update(b"\"}");
+    let genuine = hex(context.finish().as_ref()) == *hash;
+    Some(Place {
+        seq,
+        previous: *previous,
+        hash: *hash,
+        genuine,
+    })
+}
+
+/// The number of a line that looks like one of a journal, whether or not it is what was written.
+pub(super) fn seq(line: &[u8]) -> Option<u64> {
+    Some(outline(line)?.seq)
+}
+
+/// What stands where in a line.
+struct Outline<'a> {
+    seq: u64,
+    /// What the hash covers, but for the last two bytes.
+    covered: &'a [u8],
+    previous: &'a HexHash,
+    hash: &'a HexHash,
+}
+
+fn outline(line: &[u8]) -> Option<Outline<'_>> {
     let (head, tail) = line.split_at_checked(line.len().checked_sub(TAIL_LENGTH)?)?;
     let tail = tail.strip_prefix(PREVIOUS)?;
     let (previous, tail) = tail.split_first_chunk::<64>()?;
     let tail = tail.strip_prefix(b"\"")?.strip_prefix(HASH)?;
     let (hash, tail) = tail.split_first_chunk::<64>()?;
-    if tail != b"\"}" || !is_hex(previous) || !is_hex(hash) {
+    if tail != b"\"}" {
         return None;
     }
     let (time, rest) = head.split_at_checked(TIME_LENGTH)?;
@@ -86,15 +122,11 @@ pub(super) fn read(line: &[u8]) -> Option<Place> {
     if !rest.starts_with(b",\"kind\":\"") {
         return None;
     }
-    let mut context = digest::Context::new(&digest::SHA256);
-    context.update(line.get(..head.len() + PREVIOUS.len() + 64)?);
-    context.update(b"\"}");
-    let genuine = hex(context.finish().as_ref()) == *hash;
-    Some(Place {
+    Some(Outline {
         seq: str::from_utf8(digits).ok()?.parse().ok()?,
-        previous: *previous,
-        hash: *hash,
-        genuine,
+        covered: line.get(..head.len() + PREVIOUS.len() + 64)?,
+        previous,
+        hash,
     })
 }
 

@@ -1,8 +1,9 @@
 //! Reading back: a filter goes in, the records that pass it come out as they were written.
 //!
-//! There is no index, because a scan is fast enough: a record is written with one spelling for every
-//! text, so the filter's own text is looked for in the raw bytes, and only a line that holds it is
-//! read as JSON.
+//! There is no index, because a scan is fast enough. A record is written with one spelling for every
+//! member, and inside a text a quotation mark never stands without a backslash before it. So the bytes
+//! `,"subject":"ci"` in a line are that member and nothing else: they are looked for as they are, and no
+//! line is read as JSON.
 
 use std::borrow::Cow;
 use std::io;
@@ -16,6 +17,7 @@ use uuid::Uuid;
 
 use crate::atlas::Timestamp;
 
+use super::chain;
 use super::directory;
 use super::directory::Segment;
 use super::reading;
@@ -60,12 +62,12 @@ pub enum Order {
 }
 
 /// One record that passed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found<'a> {
     /// The line as it was written, without its end.
     pub line: &'a str,
-    /// What most people want to see of it.
-    pub summary: Summary<'a>,
+    /// Its number.
+    pub seq: u64,
 }
 
 /// The members of a record that a table shows. Absent where the record's kind has none.
@@ -94,8 +96,6 @@ pub struct Summary<'a> {
     /// `subject`.
     #[serde(borrow)]
     pub subject: Option<Cow<'a, str>>,
-    /// Whether `subject` is only the beginning.
-    pub subject_truncated: bool,
     /// `group_id`.
     #[serde(borrow)]
     pub group_id: Option<Cow<'a, str>>,
@@ -128,20 +128,22 @@ pub fn search(
     if order == Order::NewestFirst {
         segments.reverse();
     }
+    let mut passed = Vec::new();
     for segment in segments {
         let flow = match order {
-            Order::OldestFirst => reading::forwards(&segment, |block| sieve.sift(block, &mut see)),
+            Order::OldestFirst => reading::forwards(&segment, |block| {
+                sieve.sift(block, |line| {
+                    sieve.found(block, line).map_or(GO_ON, |it| see(&it))
+                })
+            }),
             Order::NewestFirst => reading::backwards(&segment, |block| {
-                let mut passed = Vec::new();
-                let _ = sieve.sift(block, &mut |found: &Found<'_>| {
-                    passed.push(found.line.to_owned());
-                    ControlFlow::Continue(())
+                passed.clear();
+                let _ = sieve.sift(block, |line| {
+                    passed.push(line);
+                    GO_ON
                 });
-                passed
-                    .iter()
-                    .rev()
-                    .filter_map(|line| sieve.read(line.as_bytes()))
-                    .try_for_each(|found| see(&found))
+                let mut lines = passed.drain(..).rev();
+                lines.try_for_each(|line| sieve.found(block, line).map_or(GO_ON, |it| see(&it)))
             }),
         }?;
         if flow.is_break() {
@@ -149,6 +151,13 @@ pub fn search(
         }
     }
     Ok(())
+}
+
+impl<'a> Found<'a> {
+    /// What most people want to see of it.
+    pub fn summary(&self) -> Summary<'a> {
+        serde_json::from_str(self.line).unwrap_or_default()
+    }
 }
 
 /// The files that may hold records with the numbers that are wanted; their names say with which they
@@ -168,8 +177,8 @@ fn wanted(mut segments: Vec<Segment>, filter: &Filter) -> Vec<Segment> {
 
 struct Sieve<'a> {
     filter: &'a Filter,
-    /// What a line must hold as bytes; the rarest of the filter's texts.
-    needle: Option<Finder<'static>>,
+    /// The members that a line must hold, as they stand in it; the rarest first.
+    members: Vec<Finder<'static>>,
     /// As the records have them, so that times are compared as text.
     since: Option<String>,
     until: Option<String>,
@@ -177,117 +186,93 @@ struct Sieve<'a> {
 
 impl<'a> Sieve<'a> {
     fn new(filter: &'a Filter) -> Self {
-        let id = |name, id: &Option<Uuid>| id.map(|id| format!("\"{name}\":\"{id}\""));
+        let id = |name, id: Option<Uuid>| id.map(|id| format!(",\"{name}\":\"{id}\""));
         let text = |name, text: &Option<String>, room| {
-            text.as_ref().map(|text| {
-                let (inside, whole) = escaped(text, room);
-                // A text that was cut has a flag behind it, but begins the same.
-                format!("\"{name}\":\"{inside}{}", if whole { "\"" } else { "" })
-            })
+            let (inside, whole) = escaped(text.as_deref()?, room);
+            // A text that was cut has a flag behind it.
+            let flag = if whole {
+                String::new()
+            } else {
+                format!(",\"{name}_truncated\":true")
+            };
+            Some(format!(",\"{name}\":\"{inside}\"{flag}"))
         };
-        let needle = id("request_id", &filter.request_id)
-            .or_else(|| id("fill_id", &filter.fill_id))
-            .or_else(|| text("username", &filter.username, room::USERNAME))
-            .or_else(|| text("subject", &filter.subject, room::SUBJECT))
-            .or_else(|| text("group_id", &filter.group, room::SHORT))
-            .or_else(|| text("outcome", &filter.outcome, room::SHORT))
-            .or_else(|| text("kind", &filter.kind, room::SHORT));
+        let members = [
+            id("request_id", filter.request_id),
+            id("fill_id", filter.fill_id),
+            text("username", &filter.username, room::USERNAME),
+            text("subject", &filter.subject, room::SUBJECT),
+            text("group_id", &filter.group, room::SHORT),
+            text("outcome", &filter.outcome, room::SHORT),
+            text("kind", &filter.kind, room::SHORT),
+        ];
         Self {
             filter,
-            needle: needle.map(|needle| Finder::new(needle.as_bytes()).into_owned()),
+            members: members
+                .into_iter()
+                .flatten()
+                .map(|member| Finder::new(member.as_bytes()).into_owned())
+                .collect(),
             since: filter.since.map(|since| since.to_string()),
             until: filter.until.map(|until| until.to_string()),
         }
     }
 
-    /// Shows what passes among the whole lines of `block`.
+    /// Shows what may pass among the whole lines of `block`: where it stands.
     fn sift(
         &self,
         block: &[u8],
-        see: &mut impl FnMut(&Found<'_>) -> ControlFlow<()>,
+        mut see: impl FnMut(Range<usize>) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
-        let mut rest = block;
-        while let Some(place) = self.next_candidate(rest) {
-            let found = rest.get(place.clone()).and_then(|line| self.read(line));
-            if let Some(found) = found {
-                see(&found)?;
-            }
-            rest = rest.get(place.end + 1..).unwrap_or_default();
+        let mut start = 0;
+        while let Some(line) = self.next_candidate(block, start) {
+            start = line.end + 1;
+            see(line)?;
         }
-        ControlFlow::Continue(())
+        GO_ON
     }
 
-    /// Where the next line that may pass stands.
-    fn next_candidate(&self, rest: &[u8]) -> Option<Range<usize>> {
-        if rest.is_empty() {
-            return None;
-        }
-        let start = match &self.needle {
-            None => 0,
-            Some(needle) => {
-                let at = needle.find(rest)?;
-                memchr::memrchr(b'\n', rest.get(..at)?).map_or(0, |end| end + 1)
+    /// Where the next line that may pass stands, at `start` or after it.
+    fn next_candidate(&self, block: &[u8], start: usize) -> Option<Range<usize>> {
+        let rest = block.get(start..).filter(|rest| !rest.is_empty())?;
+        let (begin, from) = match self.members.first() {
+            None => (start, start),
+            Some(member) => {
+                let at = member.find(rest)?;
+                let begin = memchr::memrchr(b'\n', rest.get(..at)?).map_or(0, |end| end + 1);
+                (start + begin, start + at)
             }
         };
-        let length = memchr::memchr(b'\n', rest.get(start..)?);
-        Some(start..length.map_or(rest.len(), |length| start + length))
+        let end = memchr::memchr(b'\n', block.get(from..)?).map_or(block.len(), |end| from + end);
+        Some(begin..end)
     }
 
-    fn read<'b>(&self, line: &'b [u8]) -> Option<Found<'b>> {
-        // The time stands at the same place in every line: no need to read the rest.
+    /// The record that stands at `line` in `block`, if it passes.
+    fn found<'b>(&self, block: &'b [u8], line: Range<usize>) -> Option<Found<'b>> {
+        let line = block.get(line)?;
+        // The time stands at the same place in every line.
         let time = line.get(TIME)?;
-        if self
-            .since
-            .as_ref()
-            .is_some_and(|since| time < since.as_bytes())
-            || self
-                .until
-                .as_ref()
-                .is_some_and(|until| time >= until.as_bytes())
+        let (since, until) = (self.since.as_deref(), self.until.as_deref());
+        if since.is_some_and(|since| time < since.as_bytes())
+            || until.is_some_and(|until| time >= until.as_bytes())
         {
             return None;
         }
+        let seq = chain::seq(line)?;
+        let (after, before) = (self.filter.after, self.filter.before);
+        if after.is_some_and(|after| seq <= after) || before.is_some_and(|before| seq >= before) {
+            return None;
+        }
+        // The first is why the line is looked at.
+        let mut others = self.members.iter().skip(1);
+        others
+            .all(|member| member.find(line).is_some())
+            .then_some(())?;
         let line = str::from_utf8(line).ok()?;
-        let summary: Summary<'_> = serde_json::from_str(line).ok()?;
-        self.passes(&summary).then_some(Found { line, summary })
-    }
-
-    fn passes(&self, summary: &Summary<'_>) -> bool {
-        let Filter {
-            subject,
-            group,
-            username,
-            outcome,
-            kind,
-            since: _,
-            until: _,
-            request_id,
-            fill_id,
-            after,
-            before,
-        } = self.filter;
-        let is = |wanted: &Option<String>, has: Option<&str>| {
-            wanted.as_ref().is_none_or(|wanted| Some(&**wanted) == has)
-        };
-        let is_id = |wanted: &Option<Uuid>, has: Option<&str>| {
-            wanted.is_none_or(|wanted| has.is_some_and(|has| Uuid::try_parse(has) == Ok(wanted)))
-        };
-        let subject = subject.as_ref().is_none_or(|wanted| {
-            let has = summary.subject.as_deref();
-            Some(&**wanted) == has
-                || (summary.subject_truncated && has.is_some_and(|has| wanted.starts_with(has)))
-        });
-        subject
-            && is(group, summary.group_id.as_deref())
-            && is(username, summary.username.as_deref())
-            && is(outcome, summary.outcome.as_deref())
-            && is(kind, Some(&summary.kind))
-            && is_id(request_id, summary.request_id.as_deref())
-            && is_id(fill_id, summary.fill_id.as_deref())
-            && after.is_none_or(|after| summary.seq > after)
-            && before.is_none_or(|before| summary.seq < before)
+        Some(Found { line, seq })
     }
 }
 
+const GO_ON: ControlFlow<()> = ControlFlow::Continue(());
 /// `2026-08-10T02:06:35.000000Z` in `{"time":"…"`.
 const TIME: Range<usize> = 9..36;

@@ -111,7 +111,7 @@ enum Format {
 
 /// Runs the command to its end.
 pub fn run(arguments: Arguments) -> Ending {
-    let mut out = BufWriter::new(io::stdout().lock());
+    let mut out = BufWriter::with_capacity(BUFFER, io::stdout().lock());
     let outcome = match arguments.command {
         Command::Verify(verify) => verify.run(&mut out),
         Command::Search(search) => search.run(&mut out).map(|()| Ending::Well),
@@ -185,7 +185,10 @@ impl Search {
         let filter = self.filter();
         write_found(&directory, &filter, order, limit, |found| {
             match (format, found) {
-                (Format::Json, Some(found)) => writeln!(out, "{}", found.line),
+                (Format::Json, Some(found)) => {
+                    out.write_all(found.line.as_bytes())?;
+                    out.write_all(b"\n")
+                }
                 (Format::Json, None) => Ok(()),
                 (Format::Table, found) => write_row(out, found),
             }
@@ -244,7 +247,7 @@ fn write_found(
 
 /// A row of the table; its head for `None`.
 fn write_row(out: &mut dyn Write, found: Option<&Found<'_>>) -> io::Result<()> {
-    let Some(Found { summary, .. }) = found else {
+    let Some(summary) = found.map(Found::summary) else {
         return writeln!(
             out,
             "{:<27}  {:>9}  {:<6}  {:<15}  {:>6}  {:<9}  {:>9}  {:<36}  {:<24}  {:<24}  USERNAME",
@@ -301,6 +304,9 @@ fn read_time(text: &str) -> Result<Timestamp, String> {
         .or_else(|| Timestamp::parse(&format!("{text}T00:00:00Z")))
         .ok_or_else(|| "a time is written 2026-08-10T02:06:35Z, or 2026-08-10".to_owned())
 }
+
+/// A search may find gigabytes.
+const BUFFER: usize = 256 << 10;
 
 #[cfg(test)]
 mod tests {

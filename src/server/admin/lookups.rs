@@ -150,7 +150,7 @@ impl Wish {
                 page.next = last;
                 return ControlFlow::Break(());
             }
-            last = Some(found.summary.seq);
+            last = Some(found.seq);
             // A line that is no JSON is a torn one, which the next start cuts off.
             page.records
                 .extend(RawValue::from_string(found.line.to_owned()).ok());

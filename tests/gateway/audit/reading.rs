@@ -57,7 +57,7 @@ async fn pages_follow_one_another_without_gap_or_overlap() {
             &filter,
             Order::NewestFirst,
             |found| {
-                page.push(found.summary.seq);
+                page.push(found.seq);
                 if page.len() == 7 {
                     ControlFlow::Break(())
                 } else {
@@ -72,6 +72,32 @@ async fn pages_follow_one_another_without_gap_or_overlap() {
         seen.extend(page);
     }
     assert_eq!(seen, (2..=101).rev().collect::<Vec<u64>>());
+}
+
+/// A record has room for the beginning only; whoever looks for the whole finds it.
+#[tokio::test]
+async fn a_subject_that_was_cut_is_found_by_all_of_it_and_by_no_other() {
+    let trail = Trail::new();
+    let long = "subject/".repeat(200);
+    trail.record(&long).await.unwrap();
+    trail.record("subject/").await.unwrap();
+    let found = |subject: &str| {
+        let filter = Filter {
+            subject: Some(subject.to_owned()),
+            ..Filter::default()
+        };
+        let mut found = Vec::new();
+        let directory = trail.audit.directory();
+        search(directory, &filter, Order::OldestFirst, |it| {
+            found.push((it.seq, it.summary().status));
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        found
+    };
+    assert_eq!(found(&long), [(2, Some(200))]);
+    assert_eq!(found("subject/"), [(3, Some(200))]);
+    assert_eq!(found(&long.replace("su", "uu")), []);
 }
 
 /// Lines of every length, over several files, with subjects that need escaping.
@@ -191,6 +217,19 @@ fn filters(naive: &[(String, Value)]) -> Vec<Filter> {
             ..none()
         },
         Filter {
+            kind: text("fetch"),
+            ..none()
+        },
+        Filter {
+            outcome: text("failed"),
+            ..none()
+        },
+        Filter {
+            subject: text(SUBJECTS[3]),
+            kind: text("lookup"),
+            ..none()
+        },
+        Filter {
             since: Some(middle),
             ..none()
         },
@@ -233,5 +272,11 @@ fn passes(filter: &Filter, record: &Value) -> bool {
         && filter.before.is_none_or(|before| seq < before)
 }
 
-const SUBJECTS: [&str; 3] = ["payments", "ünï\"côdé", "ci\u{1b}"];
+const SUBJECTS: [&str; 4] = [
+    "payments",
+    "ünï\"côdé",
+    "ci\u{1b}",
+    // Whoever looks at bytes must not take a text for members.
+    "x\",\"outcome\":\"failed\",\"kind\":\"fetch\",\"y\":\"",
+];
 const USERNAMES: [&str; 3] = ["app\\one", "CN=app", "zoë"];
