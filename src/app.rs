@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use crate::identity::Identity;
 use crate::policy::Policy;
 use crate::policy::allowance::Allowance;
 use crate::server::Bound;
+use crate::server::Passed;
 use crate::server::accept::Acceptor;
 use crate::server::admin::Admin;
 use crate::server::door::Door;
@@ -81,6 +83,8 @@ struct Addresses {
 struct Stop {
     callers: CancellationToken,
     operators: CancellationToken,
+    /// Gives up what is under way.
+    abort: CancellationToken,
     keepers: CancellationToken,
 }
 
@@ -113,10 +117,19 @@ impl App {
 
     /// Starts. Neither Atlas nor an issuer need be there (G32).
     pub async fn start(config: &Config, clock: Clock) -> Result<Self, StartError> {
+        Self::start_on(Passed::default(), config, clock).await
+    }
+
+    /// The same, on sockets that somebody else holds, where there are some.
+    pub async fn start_on(
+        passed: Passed,
+        config: &Config,
+        clock: Clock,
+    ) -> Result<Self, StartError> {
         let (metrics, scrape) = Metrics::register();
         let parts = Parts::build(config, &clock, &metrics).map_err(StartError::Misconfigured)?;
-        let callers = bind(config.server.listen).await?;
-        let operators = bind(config.admin.listen).await?;
+        let callers = bind(passed.callers, config.server.listen).await?;
+        let operators = bind(passed.operators, config.admin.listen).await?;
         let addresses = Addresses {
             callers: callers.address(),
             operators: operators.address(),
@@ -146,6 +159,8 @@ impl App {
             trusted_proxies: config.server.trusted_proxies.clone().into(),
             clock: clock.clone(),
             stop: stop.callers.clone(),
+            abort: stop.abort.clone(),
+            tasks: TaskTracker::new(),
             metrics: metrics.lookups,
             refusals: metrics.connections,
             bodies: false,
@@ -224,10 +239,12 @@ fn keep(gateway: &Arc<Gateway>, stop: &CancellationToken) -> TaskTracker {
     keepers
 }
 
-async fn bind(address: SocketAddr) -> Result<Bound, StartError> {
-    Bound::listen(address)
-        .await
-        .map_err(|source| StartError::Listen { address, source })
+async fn bind(passed: Option<TcpListener>, address: SocketAddr) -> Result<Bound, StartError> {
+    let bound = match passed {
+        Some(listener) => Bound::take(listener),
+        None => Bound::listen(address).await,
+    };
+    bound.map_err(|source| StartError::Listen { address, source })
 }
 
 /// How often what may not be served any more is let go.

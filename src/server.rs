@@ -105,6 +105,15 @@ pub struct Bound {
     address: SocketAddr,
 }
 
+/// Listeners that somebody else holds for us. Of a door that has none the configured address is used.
+#[derive(Debug, Default)]
+pub struct Passed {
+    /// For callers.
+    pub callers: Option<std::net::TcpListener>,
+    /// For operators.
+    pub operators: Option<std::net::TcpListener>,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -190,6 +199,14 @@ impl Bound {
     /// Listens on an address.
     pub async fn listen(address: SocketAddr) -> io::Result<Self> {
         let listener = tokio::net::TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        Ok(Self { listener, address })
+    }
+
+    /// Takes over a socket that listens already.
+    pub fn take(listener: std::net::TcpListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let listener = tokio::net::TcpListener::from_std(listener)?;
         let address = listener.local_addr()?;
         Ok(Self { listener, address })
     }

@@ -1,47 +1,82 @@
-//! The end: what is under way is finished, within its time, and put on record whatever becomes of it.
+//! The end: what is under way is finished within its time, or given up, and on record either way.
 
+use std::future::Future;
+use std::future::pending;
+use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tracing::warn;
 
 use super::App;
+
+/// How what was under way has ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Finish {
+    Whole,
+    TooLate,
+    Hurried,
+}
 
 impl App {
     /// Ends in good order: readiness turns red, after the configured lead no more connections are
     /// taken, what is under way is finished, the audit trail is flushed and our token is revoked (G31).
     pub async fn stop(self) {
+        self.stop_unless(pending()).await;
+    }
+
+    /// The same, but once `hurry` is done nothing more is waited for: requests under way are given up,
+    /// which puts them on record as abandoned, and our token is left to the next process.
+    pub async fn stop_unless(self, hurry: impl Future<Output = ()>) {
         self.draining.store(true, Ordering::Relaxed);
-        self.clock
-            .sleep(self.started.server.limits.drain_lead)
-            .await;
-        self.stop.callers.cancel();
         let mut doors = self.doors.into_iter();
         let callers = doors.next();
-        let finish = async {
+        let callers_left = async {
             if let Some(callers) = callers {
                 // A panic in the accept loop has been logged; there is nothing left to wait for.
                 let _ = callers.await;
             }
-            self.walks.close();
-            self.walks.wait().await;
+        }
+        .shared();
+        let callers = callers_left.clone();
+        let limits = &self.started.server.limits;
+        let in_order = pin!(async {
+            self.clock.sleep(limits.drain_lead).await;
+            self.stop.callers.cancel();
+            let finished = async {
+                callers.await;
+                self.walks.close();
+                self.walks.wait().await;
+            };
+            match self.clock.timeout(limits.drain_grace, finished).await {
+                Ok(()) => Finish::Whole,
+                Err(_) => Finish::TooLate,
+            }
+        });
+        let finish = tokio::select! {
+            biased;
+            finish = in_order => finish,
+            () = hurry => Finish::Hurried,
         };
-        if self
-            .clock
-            .timeout(self.started.server.limits.drain_grace, finish)
-            .await
-            .is_err()
-        {
-            warn!("some requests were not finished in time");
+        if finish != Finish::Whole {
+            warn!("requests that are not finished are given up");
+            self.stop.callers.cancel();
+            self.stop.abort.cancel();
+            let _ = self.clock.timeout(LAST_WORDS, callers_left).await;
         }
         self.stop.keepers.cancel();
-        self.keepers.close();
-        let _ = self.clock.timeout(LAST_WORDS, self.keepers.wait()).await;
-        self.gateway.upstream.close().await;
+        if finish != Finish::Hurried {
+            self.keepers.close();
+            let _ = self.clock.timeout(LAST_WORDS, self.keepers.wait()).await;
+            self.gateway.upstream.close().await;
+        }
         self.gateway.audit.clone().close().await;
         self.stop.operators.cancel();
-        for door in doors {
-            let _ = self.clock.timeout(LAST_WORDS, door).await;
+        if finish != Finish::Hurried {
+            for door in doors {
+                let _ = self.clock.timeout(LAST_WORDS, door).await;
+            }
         }
     }
 }

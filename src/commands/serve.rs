@@ -1,9 +1,13 @@
 //! `serve`: runs the gateway until it is told to stop.
 
+mod manager;
+mod signals;
+mod sockets;
+
+use std::pin::pin;
+
 use clap::Args;
 use tokio::runtime;
-use tokio::signal::unix::SignalKind;
-use tokio::signal::unix::signal;
 use tracing::error;
 use tracing::info;
 use tracing::warn;
@@ -17,9 +21,12 @@ use crate::audit::survive_file_size_limit;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::Source;
+use crate::server::Passed;
 use crate::telemetry;
 use crate::telemetry::Chain;
 use crate::telemetry::LogLevel;
+use signals::Signals;
+use signals::Told;
 
 /// What `serve` is told.
 #[derive(Debug, Args)]
@@ -30,6 +37,36 @@ pub struct Arguments {
 
 /// Serves.
 pub fn run(arguments: &Arguments) -> Ending {
+    // Before there are other threads, as it asks for.
+    let passed = match sockets::take() {
+        Ok(passed) => passed,
+        Err(error) => {
+            complain(&Chain(&error));
+            return Ending::Failed;
+        }
+    };
+    let runtime = match runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain(&format_args!("cannot start: {error}"));
+            return Ending::Failed;
+        }
+    };
+    let ending = runtime.block_on(signalled(arguments, passed));
+    // All that matters has ended in good order. A name that is still being resolved keeps nobody waiting.
+    runtime.shutdown_background();
+    ending
+}
+
+/// Serves, and listens to signals before anything else: one that comes early is not lost.
+async fn signalled(arguments: &Arguments, passed: Passed) -> Ending {
+    let mut signals = match Signals::listen() {
+        Ok(signals) => signals,
+        Err(error) => {
+            complain(&format_args!("cannot listen to signals: {error}"));
+            return Ending::Failed;
+        }
+    };
     let mut source = arguments.config.source();
     let config = match source.read() {
         Ok(config) => config,
@@ -38,20 +75,9 @@ pub fn run(arguments: &Arguments) -> Ending {
             return Ending::Misconfigured;
         }
     };
-    match runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(observed(source, &config)),
-        Err(error) => {
-            complain(&format_args!("cannot start: {error}"));
-            Ending::Failed
-        }
-    }
-}
-
-/// Serves, with logs and traces.
-async fn observed(source: Source, config: &Config) -> Ending {
     match telemetry::start(&config.telemetry) {
         Ok(telemetry) => {
-            let ending = serve(source, config, &telemetry.level).await;
+            let ending = serve(source, &config, passed, &mut signals, &telemetry.level).await;
             if let Some(traces) = telemetry.traces {
                 traces.close().await;
             }
@@ -64,7 +90,13 @@ async fn observed(source: Source, config: &Config) -> Ending {
     }
 }
 
-async fn serve(mut source: Source, config: &Config, log: &LogLevel) -> Ending {
+async fn serve(
+    mut source: Source,
+    config: &Config,
+    passed: Passed,
+    signals: &mut Signals,
+    log: &LogLevel,
+) -> Ending {
     // A limit on the size of files ends a write, not the process (G16).
     if let Err(problem) = survive_file_size_limit() {
         warn!("a limit on file sizes would end the process: {problem}");
@@ -72,7 +104,16 @@ async fn serve(mut source: Source, config: &Config, log: &LogLevel) -> Ending {
     for warning in config.warnings() {
         warn!(place = warning.place, "{}", warning.message);
     }
-    let app = match App::start(config, Clock::system()).await {
+    let started = pin!(App::start_on(passed, config, Clock::system()));
+    let started = tokio::select! {
+        biased;
+        () = signals.stop() => {
+            info!("told to stop before anything was begun");
+            return Ending::Well;
+        }
+        started = started => started,
+    };
+    let app = match started {
         Ok(app) => app,
         Err(StartError::Misconfigured(mistakes)) => {
             for mistake in mistakes {
@@ -93,37 +134,33 @@ async fn serve(mut source: Source, config: &Config, log: &LogLevel) -> Ending {
         app.address(),
         app.admin_address()
     );
-    let signals = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::hangup()),
-    );
-    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = signals else {
-        error!("cannot listen to signals");
-        return Ending::Failed;
-    };
+    manager::ready();
+    let _watched = manager::keep_alive(Clock::system());
     loop {
         tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = hangup.recv() => reload(&app, &mut source, log).await,
+            biased;
+            told = signals.next() => match told {
+                Told::Reload => reload(&app, &mut source, log).await,
+                Told::Stop => break,
+            },
             () = app.until_changed(&mut source) => reload(&app, &mut source, log).await,
         }
     }
     info!("stopping: finishing what is under way");
-    tokio::select! {
-        () = app.stop() => info!("stopped"),
-        _ = terminate.recv() => warn!("told to stop twice: stopping at once"),
-        _ = interrupt.recv() => warn!("told to stop twice: stopping at once"),
-    }
+    manager::stopping();
+    app.stop_unless(signals.stop()).await;
+    info!("stopped");
     Ending::Well
 }
 
 /// Applies the configuration anew, as a whole or not at all.
 async fn reload(app: &App, source: &mut Source, log: &LogLevel) {
-    if let Some(config) = app.reload_from(source).await
+    manager::reloading();
+    let taken = app.reload_from(source).await;
+    if let Some(config) = &taken
         && let Err(problem) = log.change(&config.telemetry)
     {
         warn!("the log level stays as it was: {}", Chain(&problem));
     }
+    manager::reloaded(taken.is_some());
 }

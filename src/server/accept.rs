@@ -58,6 +58,10 @@ pub struct Acceptor {
     pub clock: Clock,
     /// Cancelled when no more connections are to be taken and the present ones are to end.
     pub stop: CancellationToken,
+    /// Cancelled after `stop` when the requests under way are to be given up, too.
+    pub abort: CancellationToken,
+    /// The connections, and the requests that have tasks of their own.
+    pub tasks: TaskTracker,
     /// Counts connections.
     pub metrics: LookupMetrics,
     /// Counts those that are refused.
@@ -87,6 +91,7 @@ impl Acceptor {
             trusted_proxies: Arc::from([]),
             bodies: true,
             stop,
+            tasks: TaskTracker::new(),
             ..self.clone()
         };
         operators.limits.connections = self.limits.connections.min(OPERATORS);
@@ -97,7 +102,6 @@ impl Acceptor {
     pub async fn run<H: Handler>(self, bound: Bound, handler: Arc<H>) {
         let room = Arc::new(Semaphore::new(room(self.limits.connections)));
         let sources = Sources::new(self.limits.connections_per_source);
-        let connections = TaskTracker::new();
         let mut reserve = Reserve::new();
         let mut certificates = std::pin::pin!(self.watch_certificates());
         loop {
@@ -120,7 +124,7 @@ impl Acceptor {
             };
             let acceptor = self.clone();
             let (handler, sources) = (Arc::clone(&handler), Arc::clone(&sources));
-            connections.spawn(async move {
+            self.tasks.spawn(async move {
                 let _counted = acceptor.metrics.connection();
                 if let Err(error) = acceptor.connection(stream, address, sources, handler).await {
                     debug!(%error, peer = %address, "a connection ended badly");
@@ -129,8 +133,8 @@ impl Acceptor {
             });
         }
         drop(bound);
-        connections.close();
-        connections.wait().await;
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 
     /// An accept loop that gives up would need a restart, so none of these ends it.

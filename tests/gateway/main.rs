@@ -22,6 +22,7 @@
 mod client;
 mod forgeries;
 mod log;
+mod program;
 mod tokens;
 mod world;
 

@@ -1,129 +1,23 @@
 //! The program itself: its commands, its exit codes, its signals, and what is left when it is killed.
 
-use std::fs;
-use std::io::BufRead;
-use std::io::BufReader;
-use std::net::SocketAddr;
-use std::path::Path;
-use std::process::Child;
-use std::process::Command;
-use std::process::Output;
-use std::process::Stdio;
-
-use atlas_cert_gateway::clock::Clock;
-use atlas_simulator::CLIENT_SECRET;
-use atlas_simulator::Settings;
-use atlas_simulator::Simulator;
-use serde_json::Value;
-use serde_json::json;
-use tempfile::TempDir;
-
-use crate::client;
-use crate::world::PROJECT;
-use crate::world::certs;
-use crate::world::configuration;
-use crate::world::set;
-use crate::world::token_at;
-use crate::world::write_secrets;
-
 mod faults;
 mod killed;
+mod manager;
+mod restarts;
+mod signals;
+mod sockets;
 mod standard_output;
 
-/// The program in front of a simulated Atlas, by the real clock.
-pub(crate) struct Program {
-    child: Child,
-    pub(crate) address: SocketAddr,
-    admin: SocketAddr,
-}
+use std::fs;
 
-impl Program {
-    /// Starts it and waits until it says where it listens.
-    pub(crate) fn start(files: &Path) -> Self {
-        Self::run(&mut serve(files))
-    }
+use atlas_simulator::CLIENT_SECRET;
 
-    /// The same for a command that somebody has changed.
-    fn run(command: &mut Command) -> Self {
-        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
-        let started = loop {
-            let line = log.next().expect("the program ended at once").unwrap();
-            let event: Value = serde_json::from_str(&line).unwrap();
-            if event["listen"].is_string() {
-                break event;
-            }
-        };
-        // Its log has to go somewhere for as long as it runs.
-        std::thread::spawn(move || log.map_while(Result::ok).for_each(drop));
-        let address = |key: &str| started[key].as_str().unwrap().parse().unwrap();
-        let (address, admin) = (address("listen"), address("admin"));
-        Self {
-            child,
-            address,
-            admin,
-        }
-    }
-
-    pub(crate) fn signal(&self, name: &str) {
-        signal(&self.child, name);
-    }
-}
-
-fn signal(process: &Child, name: &str) {
-    let id = process.id().to_string();
-    assert!(
-        Command::new("kill")
-            .args([name, &id])
-            .status()
-            .unwrap()
-            .success()
-    );
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-pub(crate) async fn world() -> (Simulator, TempDir) {
-    world_with(|_| {}).await
-}
-
-async fn world_with(change: impl FnOnce(&mut toml::Table)) -> (Simulator, TempDir) {
-    let mut world = atlas_simulator::World::new(Clock::system().now().wall.into());
-    world.project(PROJECT).user("app1").certificates(2);
-    let atlas = Simulator::start(Settings::with_world(world)).await.unwrap();
-    let files = tempfile::tempdir().unwrap();
-    write_secrets(&files);
-    let mut configuration = configuration(&files);
-    set(&mut configuration, "atlas.base_url", atlas.base_url());
-    change(&mut configuration);
-    let text = configuration.to_string();
-    fs::write(files.path().join("gateway.toml"), text).unwrap();
-    (atlas, files)
-}
-
-pub(crate) fn request(connection: &str) -> Vec<u8> {
-    let now = Clock::system().now().wall.seconds();
-    request_for(
-        "app1",
-        &token_at(now, &json!({ "sub": "payments-api" })),
-        connection,
-    )
-}
-
-fn request_for(username: &str, token: &str, connection: &str) -> Vec<u8> {
-    let path = certs(PROJECT, username);
-    format!(
-        "GET {path} HTTP/1.1\r\nHost: gateway.test\r\nAuthorization: Bearer {token}\r\nConnection: \
-         {connection}\r\n\r\n"
-    )
-    .into_bytes()
-}
+use crate::client;
+use crate::program::Program;
+use crate::program::command;
+use crate::program::output;
+use crate::program::request;
+use crate::program::world;
 
 // The simulated Atlas answers while a test waits for the program.
 #[tokio::test(flavor = "multi_thread")]
@@ -200,20 +94,4 @@ async fn exit_codes_tell_a_refused_configuration_from_a_failure_and_from_a_wrong
         settings.contains("ttl = \"5m\"") && !settings.contains(CLIENT_SECRET),
         "{settings}"
     );
-}
-
-fn serve(files: &Path) -> Command {
-    let mut command = command();
-    command
-        .args(["serve", "--config"])
-        .arg(files.join("gateway.toml"));
-    command
-}
-
-fn command() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_atlas-cert-gateway"))
-}
-
-fn output(command: &mut Command) -> Output {
-    command.output().unwrap()
 }

@@ -8,9 +8,9 @@ use atlas_simulator::Ending;
 use atlas_simulator::Fault;
 
 use crate::client;
-use crate::process::Program;
-use crate::process::request;
-use crate::process::world;
+use crate::program::Program;
+use crate::program::request;
+use crate::program::world;
 
 /// `RESTARTS=150 cargo test --test gateway restarts` is the long run.
 ///

@@ -17,7 +17,7 @@ use serde_json::json;
 
 use crate::client;
 use crate::client::Reply;
-use crate::process::Program;
+use crate::program::Program;
 use crate::world::PROJECT;
 use crate::world::certs;
 use crate::world::configuration;

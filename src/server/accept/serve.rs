@@ -66,6 +66,7 @@ impl Acceptor {
                     limits.request.saturating_add(limits.response),
                     self.clock.clone(),
                     self.refusals.clone(),
+                    self.tasks.clone(),
                 );
                 let connection = self
                     .http2(&streams)
@@ -145,8 +146,14 @@ impl Acceptor {
         }
         connection.as_mut().end();
         let last = self.limits.request.saturating_add(self.limits.response);
-        let ended = self.clock.timeout(last, connection).await;
-        ended.map_err(io::Error::other)?.map_err(io::Error::other)
+        tokio::select! {
+            biased;
+            ended = self.clock.timeout(last, connection) => {
+                ended.map_err(io::Error::other)?.map_err(io::Error::other)
+            }
+            // Dropped with the connection, a request is on record as abandoned.
+            () = self.abort.cancelled() => Ok(()),
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use hyper::rt::Executor;
+use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::telemetry::metrics::connections::ConnectionMetrics;
@@ -22,6 +23,8 @@ pub(super) struct Streams {
     /// From a request's head to the last byte of its answer.
     limit: Duration,
     refusals: ConnectionMetrics,
+    /// Waited for before the process ends.
+    tasks: TaskTracker,
     activity: Arc<Activity>,
 }
 
@@ -38,7 +41,12 @@ struct Open {
 
 impl Streams {
     /// The requests of a connection that begins now.
-    pub(super) fn new(limit: Duration, clock: Clock, refusals: ConnectionMetrics) -> Self {
+    pub(super) fn new(
+        limit: Duration,
+        clock: Clock,
+        refusals: ConnectionMetrics,
+        tasks: TaskTracker,
+    ) -> Self {
         let activity = Arc::new(Activity {
             open: AtomicUsize::new(0),
             ended: AtomicU64::new(millis(&clock)),
@@ -47,6 +55,7 @@ impl Streams {
             clock,
             limit,
             refusals,
+            tasks,
             activity,
         }
     }
@@ -77,7 +86,7 @@ where
             activity: Arc::clone(&self.activity),
         };
         let (limit, refusals) = (self.limit, self.refusals.clone());
-        tokio::spawn(async move {
+        self.tasks.spawn(async move {
             // Dropped, the stream is reset and its answer's memory is free.
             if open.clock.timeout(limit, stream).await.is_err() {
                 refusals.refused("write_stall");

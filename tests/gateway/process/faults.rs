@@ -6,15 +6,15 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::Program;
-use super::output;
-use super::request;
-use super::serve;
-use super::world;
-use super::world_with;
 use crate::audit::alone::with_small_disk;
 use crate::client;
 use crate::client::Reply;
+use crate::program::Program;
+use crate::program::output;
+use crate::program::request;
+use crate::program::serve;
+use crate::program::world;
+use crate::program::world_with;
 use crate::world::set;
 
 /// F40, G16: not a byte of a certificate without its record, and 200 again once there is room.

@@ -16,12 +16,12 @@ use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::Program;
-use super::command;
-use super::output;
-use super::request_for;
-use super::world_with;
 use crate::client::Connection;
+use crate::program::Program;
+use crate::program::command;
+use crate::program::output;
+use crate::program::request_for;
+use crate::program::world_with;
 use crate::world::set;
 use crate::world::token_at;
 use crate::world::use_api_key;

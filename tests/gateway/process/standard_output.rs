@@ -13,12 +13,12 @@ use std::sync::mpsc::channel;
 use rustix::fs::OFlags;
 use rustix::fs::fcntl_setfl;
 
-use super::Program;
-use super::request;
-use super::serve;
-use super::signal;
-use super::world_with;
 use crate::client;
+use crate::program::Program;
+use crate::program::request;
+use crate::program::serve;
+use crate::program::signal;
+use crate::program::world_with;
 use crate::world::set;
 
 // The simulated Atlas answers while a test waits for the program.

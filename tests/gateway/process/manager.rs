@@ -1,0 +1,90 @@
+//! What the service manager is told.
+
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+
+use crate::client;
+use crate::program::Program;
+use crate::program::request;
+use crate::program::serve;
+use crate::program::world;
+
+/// The manager's end of `NOTIFY_SOCKET`.
+struct Manager(UnixDatagram);
+
+impl Manager {
+    fn at(path: &Path) -> Self {
+        Self(UnixDatagram::bind(path).unwrap())
+    }
+
+    /// What it is told next, apart from being told that all is alive.
+    fn told(&self) -> String {
+        loop {
+            let told = self.next();
+            if told != "WATCHDOG=1" {
+                return told;
+            }
+        }
+    }
+
+    fn next(&self) -> String {
+        let mut buffer = [0; 4_096];
+        let length = self.0.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..length])
+            .trim_end()
+            .to_owned()
+    }
+}
+
+// The simulated Atlas answers while a test waits for the program.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_service_manager_is_told_of_readiness_reloads_life_and_the_end() {
+    let (_atlas, files) = world().await;
+    let path = files.path().join("notify");
+    let manager = Manager::at(&path);
+    let mut command = serve(files.path());
+    command
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "20000");
+    let program = Program::run(&mut command);
+    assert_eq!(manager.told(), "READY=1");
+    let reply = client::exchange(program.address, &request("close")).await;
+    assert_eq!(reply.status, 200);
+    assert_eq!(manager.next(), "WATCHDOG=1");
+    assert_eq!(manager.next(), "WATCHDOG=1");
+    program.signal("-HUP");
+    let reloading = manager.told();
+    let (word, moment) = reloading.split_once('\n').unwrap();
+    assert_eq!(word, "RELOADING=1");
+    let moment = moment.strip_prefix("MONOTONIC_USEC=").unwrap();
+    assert!(moment.parse::<u64>().unwrap() > 0);
+    assert_eq!(
+        manager.told(),
+        "READY=1\nSTATUS=the configuration was read again"
+    );
+    std::fs::write(
+        files.path().join("gateway.toml"),
+        "[cache]\nttl = \"soon\"\n",
+    )
+    .unwrap();
+    program.signal("-HUP");
+    assert!(manager.told().starts_with("RELOADING=1\n"));
+    let refused = "READY=1\nSTATUS=the configuration was refused and the old one stays";
+    assert!(manager.told().starts_with(refused));
+    program.signal("-TERM");
+    assert_eq!(manager.told(), "STOPPING=1");
+    assert_eq!(program.end().0, Some(0));
+}
+
+// The simulated Atlas answers while a test waits for the program.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manager_that_is_gone_keeps_nothing_from_working() {
+    let (_atlas, files) = world().await;
+    let mut command = serve(files.path());
+    command.env("NOTIFY_SOCKET", files.path().join("nobody"));
+    let program = Program::run(&mut command);
+    let reply = client::exchange(program.address, &request("close")).await;
+    assert_eq!(reply.status, 200);
+    program.signal("-TERM");
+    assert_eq!(program.end().0, Some(0));
+}

@@ -1,0 +1,212 @@
+//! The program itself in front of a simulated Atlas, by the real clock: started, signalled, and asked
+//! what it has left behind.
+
+use std::fs;
+use std::io::BufRead;
+use std::io::BufReader;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Child;
+use std::process::ChildStderr;
+use std::process::Command;
+use std::process::Output;
+use std::process::Stdio;
+use std::sync::mpsc;
+
+use atlas_cert_gateway::clock::Clock;
+use atlas_simulator::Settings;
+use atlas_simulator::Simulator;
+use serde_json::Value;
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::world::PROJECT;
+use crate::world::certs;
+use crate::world::configuration;
+use crate::world::set;
+use crate::world::token_at;
+use crate::world::write_secrets;
+
+/// A running program.
+pub(crate) struct Program {
+    pub(crate) child: Child,
+    pub(crate) address: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    log: mpsc::Receiver<String>,
+    /// What it has said so far.
+    pub(crate) said: Vec<String>,
+}
+
+impl Program {
+    /// Starts it and waits until it says where it listens.
+    pub(crate) fn start(files: &Path) -> Self {
+        Self::run(&mut serve(files))
+    }
+
+    /// The same for a command that somebody has changed.
+    pub(crate) fn run(command: &mut Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let log = lines(child.stderr.take().unwrap());
+        let mut said = Vec::new();
+        let started = loop {
+            let line = log.recv().unwrap_or_else(|_| panic!("it ended: {said:?}"));
+            let event: Value = serde_json::from_str(&line).unwrap();
+            said.push(line);
+            if event["listen"].is_string() {
+                break event;
+            }
+        };
+        let address = |key: &str| started[key].as_str().unwrap().parse().unwrap();
+        let (address, admin) = (address("listen"), address("admin"));
+        Self {
+            child,
+            address,
+            admin,
+            log,
+            said,
+        }
+    }
+
+    /// Sends a signal, such as `-TERM`.
+    pub(crate) fn signal(&self, name: &str) {
+        signal(&self.child, name);
+    }
+
+    /// Waits until it says something.
+    pub(crate) fn until_it_says(&mut self, text: &str) {
+        loop {
+            let line = self.log.recv();
+            let line = line.unwrap_or_else(|_| panic!("it never said {text}: {:?}", self.said));
+            let found = line.contains(text);
+            self.said.push(line);
+            if found {
+                return;
+            }
+        }
+    }
+
+    /// Waits for its end; its exit code, and everything that it has said.
+    pub(crate) fn end(mut self) -> (Option<i32>, Vec<String>) {
+        let code = self.child.wait().unwrap().code();
+        let mut said = std::mem::take(&mut self.said);
+        said.extend(self.log.iter());
+        (code, said)
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Lines as they come, read on a thread of their own, so that nobody who writes has to wait.
+pub(crate) fn lines(stderr: ChildStderr) -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    let lines = BufReader::new(stderr).lines();
+    std::thread::spawn(move || {
+        for line in lines.map_while(Result::ok) {
+            // Whoever no longer listens does not keep it from being read.
+            let _ = sender.send(line);
+        }
+    });
+    receiver
+}
+
+/// Sends a signal, such as `-TERM`.
+pub(crate) fn signal(child: &Child, name: &str) {
+    let id = child.id().to_string();
+    let sent = Command::new("kill").args([name, &id]).status().unwrap();
+    assert!(sent.success());
+}
+
+/// The program.
+pub(crate) fn command() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_atlas-cert-gateway"))
+}
+
+/// The program, serving by the file in a directory.
+pub(crate) fn serve(files: &Path) -> Command {
+    let mut command = command();
+    command
+        .args(["serve", "--config"])
+        .arg(files.join("gateway.toml"));
+    command
+}
+
+/// Runs a command to its end.
+pub(crate) fn output(command: &mut Command) -> Output {
+    command.output().unwrap()
+}
+
+/// An Atlas in which `app1` has two certificates, and the files of a gateway in front of it.
+pub(crate) async fn world() -> (Simulator, TempDir) {
+    world_with(|_| {}).await
+}
+
+/// The same, with changes to the configuration.
+pub(crate) async fn world_with(change: impl FnOnce(&mut toml::Table)) -> (Simulator, TempDir) {
+    let mut world = atlas_simulator::World::new(Clock::system().now().wall.into());
+    world.project(PROJECT).user("app1").certificates(2);
+    let atlas = Simulator::start(Settings::with_world(world)).await.unwrap();
+    let files = tempfile::tempdir().unwrap();
+    write_secrets(&files);
+    let mut configuration = configuration(&files);
+    set(&mut configuration, "atlas.base_url", atlas.base_url());
+    change(&mut configuration);
+    let text = configuration.to_string();
+    fs::write(files.path().join("gateway.toml"), text).unwrap();
+    (atlas, files)
+}
+
+/// A lookup of the usual caller, by the real clock.
+pub(crate) fn request(connection: &str) -> Vec<u8> {
+    request_for("app1", &token_now(), connection)
+}
+
+/// A lookup of a user with a token.
+pub(crate) fn request_for(username: &str, token: &str, connection: &str) -> Vec<u8> {
+    let path = certs(PROJECT, username);
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: gateway.test\r\nAuthorization: Bearer {token}\r\nConnection: \
+         {connection}\r\n\r\n"
+    )
+    .into_bytes()
+}
+
+/// The usual caller's token, by the real clock.
+pub(crate) fn token_now() -> String {
+    let now = Clock::system().now().wall.seconds();
+    token_at(now, &json!({ "sub": "payments-api" }))
+}
+
+/// The records of one kind that a program has left behind, oldest first; the chain is whole.
+pub(crate) fn records(files: &Path, kind: &str) -> Vec<Value> {
+    let directory = files.join("audit");
+    let verified = output(command().args(["audit", "verify"]).arg(&directory));
+    assert_eq!(verified.status.code(), Some(0), "{verified:?}");
+    let mut journals: Vec<_> = fs::read_dir(&directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "jsonl"))
+        .collect();
+    journals.sort();
+    journals
+        .iter()
+        .flat_map(|path| {
+            let text = fs::read_to_string(path).unwrap();
+            let records = text.lines().map(|line| serde_json::from_str(line).unwrap());
+            records.collect::<Vec<Value>>()
+        })
+        .filter(|record| record["kind"] == kind)
+        .collect()
+}
+
+/// The records of reloads.
+pub(crate) fn reloads(files: &Path) -> Vec<Value> {
+    let mut records = records(files, "admin");
+    records.retain(|record| record["action"] == "reload");
+    records
+}
