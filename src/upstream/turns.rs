@@ -431,9 +431,9 @@ mod tests {
         let pages = at_once(&alone, 1);
         assert_eq!(pages.len(), 20);
         // Nor does another list when they have ended well.
-        pages
-            .into_iter()
-            .for_each(|page| page.ended(TurnEnded::Well));
+        for page in pages {
+            page.ended(TurnEnded::Well);
+        }
         assert_eq!(at_once(&alone, 2).len(), 20);
         let (shared, _hands) = turns(100, 4, 100);
         let other = shared.take(further(1)).await.unwrap();
