@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde_json::json;
 
 use crate::world::PROJECT;
@@ -41,20 +42,23 @@ async fn a_rule_limits_lookups_of_each_caller_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_loop_over_unknown_names_ends_at_the_miss_limit_and_hits_go_on() {
+async fn l01_a_loop_over_unknown_names_ends_at_the_miss_limit_and_hits_go_on() {
     let world = World::with(|plan| set_rule(plan, 0, "misses_per_minute", 5)).await;
     world.ask("app1").await;
     let mut statuses = Vec::new();
     for at in 0..10 {
         statuses.push(world.ask(&format!("nobody-{at}")).await.status);
     }
-    assert_eq!(
-        statuses,
-        [404, 404, 404, 404, 429, 429, 429, 429, 429, 429],
-        "L01"
-    );
+    assert_eq!(statuses, [404, 404, 404, 404, 429, 429, 429, 429, 429, 429]);
     assert_eq!(world.atlas.certificate_calls(), 5);
     assert_eq!(world.ask("app1").await.status, 200);
+    let limited = world.ask("nobody-again").await;
+    assert_eq!(limited.error_code(), "RATE_LIMITED");
+    assert!(limited.header("retry-after").is_some());
+    // Nobody else notices: the same rule, another caller, a name that is not known.
+    let other = token_of(&json!({ "sub": "payments-batch" }));
+    let target = certs(PROJECT, "somebody");
+    assert_eq!(world.send("GET", &target, &other, &[]).await.status, 404);
 }
 
 #[tokio::test]
@@ -67,4 +71,69 @@ async fn a_caller_beyond_its_limit_gets_an_old_list_where_there_is_one() {
     assert_eq!(stale.status, 200);
     let status = stale.header("cache-status").unwrap();
     assert!(status.ends_with("; detail=stale-rate-limited"), "{status}");
+}
+
+#[tokio::test]
+async fn while_atlas_s_bucket_is_low_a_greedy_caller_ends_at_its_share_and_others_are_answered() {
+    let world = World::new().await;
+    world.ask("app1").await;
+    // Others of Atlas's clients take most of it; the next answer says so.
+    world.atlas.drain_bucket(PROJECT, 800);
+    let ask = async |subject: &str, name: &str| {
+        let token = token_of(&json!({ "sub": subject }));
+        let target = certs(PROJECT, name);
+        world.send("GET", &target, &token, &[]).await
+    };
+    for number in 0..9 {
+        let subject = format!("payments-{number}");
+        assert_eq!(ask(&subject, &subject).await.status, 404);
+    }
+    let mut answered = 0;
+    let limited = loop {
+        let reply = ask("payments-greedy", &format!("nobody-{answered}")).await;
+        if reply.status != 404 {
+            break reply;
+        }
+        answered += 1;
+    };
+    // Our half of what comes back in a minute is 250 calls, and the callers are eleven.
+    assert_eq!(answered, 22);
+    assert_eq!(limited.error_code(), "RATE_LIMITED");
+    assert_eq!(limited.header("x-error-origin"), Some("gateway"));
+    let wait: u64 = limited.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=60).contains(&wait), "{wait}");
+    assert_eq!(ask("payments-greedy", "app1").await.status, 200, "a hit");
+    assert_eq!(ask("payments-0", "another").await.status, 404);
+    assert_eq!(ask("payments-late", "one more").await.status, 404);
+    let record = world.lookups();
+    let record = record.iter().find(|record| record["status"] == 429);
+    assert_eq!(record.unwrap()["subject"], "payments-greedy");
+    assert_eq!(world.atlas.answers(429), 0);
+}
+
+#[tokio::test]
+async fn l03_a_thousand_callers_with_a_new_name_each_leave_the_project_its_reserve() {
+    let world = World::new().await;
+    world.ask("app1").await;
+    world.atlas.drain_bucket(PROJECT, 400);
+    let callers: Vec<usize> = (0..1_000).collect();
+    let mut answered = 0;
+    for callers in callers.chunks(50) {
+        let replies = callers.iter().map(async |number| {
+            let token = token_of(&json!({ "sub": format!("payments-{number}") }));
+            let target = certs(PROJECT, &format!("nobody-{number}"));
+            world.send("GET", &target, &token, &[]).await
+        });
+        for reply in join_all(replies).await {
+            if reply.status == 404 {
+                answered += 1;
+            } else {
+                assert_eq!(reply.error_code(), "RATE_LIMITED", "{}", reply.text());
+                assert!(reply.header("retry-after").is_some());
+            }
+        }
+    }
+    assert!((550..=620).contains(&answered), "{answered}");
+    assert_eq!(world.atlas.answers(429), 0);
+    assert!(world.atlas.bucket_remaining(PROJECT) >= 190);
 }

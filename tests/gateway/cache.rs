@@ -1,5 +1,7 @@
 //! The cache seen from outside: fresh, shared, honest and bounded, over real sockets.
 
+mod outages;
+
 use std::time::Duration;
 
 use atlas_simulator::Asked;
@@ -48,7 +50,7 @@ async fn c02_whoever_may_not_is_denied_at_once_while_others_wait_for_one_walk() 
 }
 
 #[tokio::test]
-async fn c01_who_is_denied_cannot_tell_whether_a_key_is_remembered() {
+async fn c01_c17_who_is_denied_cannot_tell_whether_a_key_is_remembered() {
     let world = quiet_world().await;
     let stranger = token_of(&json!({ "sub": "stranger" }));
     let target = certs(PROJECT, "app1");
@@ -70,7 +72,7 @@ async fn c01_who_is_denied_cannot_tell_whether_a_key_is_remembered() {
 }
 
 #[tokio::test]
-async fn c09_c11_ranges_cookies_and_the_like_change_nothing() {
+async fn c09_c10_c11_ranges_addresses_cookies_and_the_like_change_nothing() {
     let world = quiet_world().await;
     let plain = world.ask("app1").await;
     for headers in [
@@ -79,6 +81,8 @@ async fn c09_c11_ranges_cookies_and_the_like_change_nothing() {
         &[("Cookie", "a=b"), ("Vary", "*")],
         &[("X-Original-URL", "/other"), ("X-Rewrite-URL", "/other")],
         &[("Forwarded", "host=evil.example;proto=https")],
+        &[("X-Forwarded-Host", "evil.example")],
+        &[("X-Forwarded-Proto", "https"), ("X-Forwarded-Prefix", "/x")],
         &[("Cache-Control", "no-cache"), ("Pragma", "no-cache")],
         &[("Cache-Control", "max-age=0")],
     ] {
@@ -115,11 +119,14 @@ async fn c15_an_answer_has_the_gateway_s_headers_and_none_of_atlas_s() {
                 "x-upstream-calls",
             ]
         );
+        let value = |name| reply.header(name).unwrap();
+        assert_eq!(value("cache-control"), "private, no-cache");
+        assert_eq!(value("vary"), "Accept, Accept-Encoding");
     }
 }
 
 #[tokio::test]
-async fn t17_the_age_is_that_of_the_oldest_page() {
+async fn c16_t17_the_age_is_that_of_the_oldest_page() {
     let world = quiet_world().await;
     let gate = world.atlas.on(Asked::certificates().page(3)).hold();
     let (reply, ()) = tokio::join!(world.ask("many"), async {
@@ -321,7 +328,7 @@ async fn a_list_in_use_is_renewed_ahead_of_its_time_and_its_readers_do_not_wait(
 }
 
 #[tokio::test]
-async fn g22_an_atlas_that_hangs_costs_no_hit_and_delays_a_stale_answer_only_a_little() {
+async fn f04_g22_an_atlas_that_hangs_costs_no_hit_and_delays_a_stale_answer_only_a_little() {
     let world = quiet_world().await;
     world.ask("app1").await;
     pass(&world, PAST_TTL).await;
@@ -374,7 +381,7 @@ async fn g27_the_first_miss_after_an_outage_succeeds_within_five_seconds() {
 }
 
 #[tokio::test]
-async fn g21_a_walk_goes_on_when_every_caller_hangs_up() {
+async fn f07_g21_a_walk_goes_on_when_every_caller_hangs_up() {
     let world = quiet_world().await;
     let gate = world.atlas.on(Asked::certificates()).hold();
     let request = format!(

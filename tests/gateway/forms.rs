@@ -6,19 +6,20 @@ use crate::world::certs;
 use crate::world::token;
 
 #[tokio::test]
-async fn forms_differ_in_writing_only_and_leave_the_entry_alone() {
+async fn c04_c08_forms_differ_in_writing_only_and_leave_the_entry_alone() {
     let world = World::new().await;
     let path = certs(PROJECT, "app1");
-    for query in [
-        "envelope=true",
-        "pretty=true",
-        "pageNum=2",
-        "itemsPerPage=1",
-        "includeCount=false",
+    for (query, accept) in [
+        ("", "text/html;q=0.9, application/json;q=0.001"),
+        ("envelope=true", "*/*;q=0.1"),
+        ("pretty=true", "*/*"),
+        ("pageNum=2", "*/*"),
+        ("itemsPerPage=1", "*/*"),
+        ("includeCount=false", "*/*"),
     ] {
         let world = World::new().await;
         let form = world
-            .get(&format!("{path}?{query}"), &[("Accept", "*/*;q=0.1")])
+            .get(&format!("{path}?{query}"), &[("Accept", accept)])
             .await;
         assert_eq!(form.status, 200, "{query}");
         let plain = world.ask("app1").await;
@@ -107,7 +108,7 @@ async fn an_unchanged_list_is_a_304_and_still_on_record() {
 }
 
 #[tokio::test]
-async fn head_is_get_without_the_body() {
+async fn c18_head_is_get_without_the_body() {
     let world = World::new().await;
     let get = world.ask("app1").await;
     let head = world
@@ -124,7 +125,14 @@ async fn head_is_get_without_the_body() {
     ] {
         assert_eq!(head.header(name), get.header(name), "{name}");
     }
-    assert_eq!(world.lookups().len(), 2);
+    let denied = certs(PROJECT, "secret-keeper");
+    let denied = world.send("HEAD", &denied, &token(), &[]).await;
+    assert_eq!((denied.status, denied.body.len()), (403, 0));
+    let lookups = world.lookups();
+    assert_eq!(lookups.len(), 3);
+    for member in ["outcome", "rule", "username", "fill_id", "certificates"] {
+        assert_eq!(lookups[0][member], lookups[1][member], "{member}");
+    }
 }
 
 #[tokio::test]

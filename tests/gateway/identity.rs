@@ -358,7 +358,7 @@ async fn g11_whoever_waits_is_judged_again_before_the_answer() {
 }
 
 #[tokio::test]
-async fn a_leader_whose_rule_goes_while_it_waits_is_denied_and_the_others_get_the_list() {
+async fn c03_a_leader_whose_rule_goes_while_it_waits_is_denied_and_the_others_get_the_list() {
     let scene = Scene::new(&forgeries::published()).await;
     let leader = scene.issuer.token("payments-leader");
     let follower = scene.issuer.token("payments-follower");
@@ -398,7 +398,9 @@ async fn without_any_key_the_answer_is_503_and_readiness_names_the_issuer() {
     assert!(reply.header("retry-after").is_some());
     let ready = scene.world.admin("GET", "/readyz", "", "").await;
     assert_eq!(ready.status, 503);
-    assert!(ready.text().contains("keys"), "{}", ready.text());
+    for told in ["keys", ISSUER] {
+        assert!(ready.text().contains(told), "{}", ready.text());
+    }
     let metrics = scene.world.admin("GET", "/metrics", "", "").await.text();
     for told in ["not_ready{part=\"keys\"} 1", "not_ready{part=\"audit\"} 0"] {
         assert!(metrics.contains(told), "{told} in {metrics}");

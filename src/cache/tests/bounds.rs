@@ -140,6 +140,36 @@ async fn a_sweep_takes_what_may_not_be_served_any_more_and_nothing_else() {
     assert!(stage.metrics.bytes.get() > 500);
 }
 
+#[test]
+fn c14_of_a_million_pairs_of_questions_none_shares_a_key() {
+    let projects = ["000000000000000000000001", "000000000000000000000010"];
+    let letters = [
+        "a", "A", "1", "0", "%2F", "/", "=", "é", "e\u{301}", ".", " ",
+    ];
+    let names = letters.iter().flat_map(|one| {
+        let longer = move |two: &&str| letters.map(|three| format!("{one}{two}{three}"));
+        letters.iter().flat_map(longer)
+    });
+    let names: HashSet<String> = names.collect();
+    let names = names
+        .iter()
+        .filter_map(|name| name.parse::<Username>().ok());
+    let names: Vec<Username> = names.collect();
+    let keys: Vec<key::Key> = projects
+        .iter()
+        .flat_map(|project| {
+            let project = project.parse().unwrap();
+            let questions = names.iter().cloned();
+            let questions = questions.map(move |username| Question { project, username });
+            questions.map(|question| key::Key::of(&question))
+        })
+        .collect();
+    assert!(keys.len() > 1_500, "{}", keys.len());
+    for (at, one) in keys.iter().enumerate() {
+        assert!(keys[at + 1..].iter().all(|other| one != other));
+    }
+}
+
 proptest! {
     #[test]
     fn c14_different_questions_are_different_keys(

@@ -12,7 +12,7 @@ use super::stage::list;
 use super::stage::question;
 
 #[tokio::test]
-async fn g21_one_walk_per_key_however_many_callers_leave() {
+async fn f06_f07_g21_one_walk_per_key_however_many_callers_leave() {
     for leaving in [0, 5_000, 10_000] {
         let stage = Stage::new(Config::default());
         stage.atlas.hold();
@@ -45,7 +45,7 @@ async fn g21_one_walk_per_key_however_many_callers_leave() {
 }
 
 #[tokio::test]
-async fn no_more_than_ten_thousand_wait_in_all() {
+async fn f06_no_more_than_ten_thousand_wait_in_all() {
     let stage = Stage::new(Config::default());
     stage.atlas.hold();
     let names: Vec<String> = (0..10_001).map(|number| format!("app{number}")).collect();
