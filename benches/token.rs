@@ -33,6 +33,7 @@ use criterion::criterion_group;
 use criterion::criterion_main;
 use futures_util::FutureExt;
 use jsonwebtoken::Algorithm;
+use jsonwebtoken::AlgorithmFamily;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -55,7 +56,7 @@ impl Scene {
     fn new(key: &TestKey) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("keys");
-        let (source, content) = if key.algorithm == Algorithm::HS256 {
+        let (source, content) = if key.algorithm.family() == AlgorithmFamily::Hmac {
             ("hmac_secret_file", SECRET.to_owned())
         } else {
             ("jwks_file", tokens::jwks(&[key]).to_string())
@@ -109,14 +110,21 @@ impl Scene {
 }
 
 fn verify(c: &mut Criterion) {
+    let shared = |algorithm| TestKey::hmac("shared", SECRET.as_bytes()).with(algorithm);
     let mut group = c.benchmark_group("token");
     for (name, key) in [
         ("RS256", TestKey::rsa()),
+        ("RS384", TestKey::rsa().with(Algorithm::RS384)),
+        ("RS512", TestKey::rsa().with(Algorithm::RS512)),
         ("PS256", TestKey::rsa().with(Algorithm::PS256)),
+        ("PS384", TestKey::rsa().with(Algorithm::PS384)),
+        ("PS512", TestKey::rsa().with(Algorithm::PS512)),
         ("ES256", TestKey::p256()),
         ("ES384", TestKey::p384()),
         ("EdDSA", TestKey::ed25519()),
-        ("HS256", TestKey::hmac("shared", SECRET.as_bytes())),
+        ("HS256", shared(Algorithm::HS256)),
+        ("HS384", shared(Algorithm::HS384)),
+        ("HS512", shared(Algorithm::HS512)),
     ] {
         let scene = Scene::new(&key);
         let mut count = 0;
