@@ -43,8 +43,15 @@ enum Step {
     EndOneWalk,
     Pass { seconds: u64 },
     SetCalendar { by: i64 },
-    Purge { key: Option<usize>, soft: bool },
+    Purge { what: Purged, soft: bool },
     Sweep,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Purged {
+    All,
+    Key(usize),
+    ProjectOf(usize),
 }
 
 /// What Atlas says of a key.
@@ -59,6 +66,8 @@ enum Word {
     Missing,
     Down,
     Limited,
+    /// Nothing: the walk's task ends half-way.
+    Dies,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -147,7 +156,7 @@ impl World {
                 let wall = self.hands.now().wall.micros() + by * 1_000_000;
                 self.hands.set_wall(Timestamp::from_micros(wall));
             }
-            Step::Purge { key, soft } => self.purge(key, soft),
+            Step::Purge { what, soft } => self.purge(what, soft),
             Step::Sweep => self.cache.sweep(self.hands.now()),
         }
         self.hear().await;
@@ -206,17 +215,23 @@ impl World {
         plain.then_some(*fill_id)
     }
 
-    fn purge(&mut self, key: Option<usize>, soft: bool) {
-        let what = key.map_or(Purge::All, |key| Purge::Key(asked(key)));
-        self.cache.purge(&what, soft);
+    fn purge(&mut self, what: Purged, soft: bool) {
+        let (purge, concerned): (_, Vec<usize>) = match what {
+            Purged::All => (Purge::All, (0..KEYS.len()).collect()),
+            Purged::Key(key) => (Purge::Key(asked(key)), vec![key]),
+            Purged::ProjectOf(key) => {
+                let same = |at: &usize| KEYS[*at].0 == KEYS[key].0;
+                let purge = Purge::Project(asked(key).project);
+                (purge, (0..KEYS.len()).filter(same).collect())
+            }
+        };
+        self.cache.purge(&purge, soft);
         let event = self.scene.lock().unwrap().next();
-        for at in 0..KEYS.len() {
-            if key.is_none_or(|key| key == at) {
-                // A softly purged list may still be served in an outage.
-                self.purged[at] = event;
-                if !soft {
-                    self.purged_hard[at] = event;
-                }
+        for at in concerned {
+            // A softly purged list may still be served in an outage.
+            self.purged[at] = event;
+            if !soft {
+                self.purged_hard[at] = event;
             }
         }
     }
@@ -259,6 +274,11 @@ impl World {
                     assert!(log.began > self.purged[key], "a purged absence was served");
                 }
             }
+            Err(NotFound::WalkDied) => {
+                let scene = self.scene.lock().unwrap();
+                let mut of_key = scene.walks.values().filter(|log| log.key == key);
+                assert!(of_key.any(|log| log.word == Word::Dies));
+            }
             Err(other) => panic!("{other}"),
         }
     }
@@ -293,9 +313,9 @@ impl World {
             }
             Source::Stale(staleness) => {
                 assert!(age <= ttl + config().stale_if_error, "G5: {age:?}");
-                let fails = scene
-                    .last_of(key)
-                    .is_some_and(|last| matches!(last.word, Word::Down | Word::Limited));
+                let fails = scene.last_of(key).is_some_and(|last| {
+                    matches!(last.word, Word::Down | Word::Limited | Word::Dies)
+                });
                 assert!(
                     fails || (staleness == Staleness::Slow && scene.under_way[key] > 0),
                     "stale although Atlas answers"
@@ -366,6 +386,8 @@ impl Log {
             Word::Limited => FetchFailure::RateLimited {
                 retry_after: Duration::from_secs(1),
             },
+            // Like a panic, but says nothing.
+            Word::Dies => std::panic::resume_unwind(Box::new("the walk dies")),
         };
         Err(FetchError { reason, walk })
     }
@@ -459,12 +481,17 @@ fn word() -> impl Strategy<Value = Word> {
         1 => Just(Word::Missing),
         3 => Just(Word::Down),
         1 => Just(Word::Limited),
+        1 => Just(Word::Dies),
     ]
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let key = 0..KEYS.len();
-    let purged = prop_oneof![key.clone().prop_map(Some), Just(None)];
+    let purged = prop_oneof![
+        2 => key.clone().prop_map(Purged::Key),
+        1 => key.clone().prop_map(Purged::ProjectOf),
+        1 => Just(Purged::All),
+    ];
     prop_oneof![
         8 => (key.clone(), prop::bool::weighted(0.2))
             .prop_map(|(key, wish)| Step::Ask { key, wish }),
@@ -474,7 +501,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0_u64..8).prop_map(|seconds| Step::Pass { seconds }),
         3 => (0_u64..150).prop_map(|seconds| Step::Pass { seconds }),
         1 => (-500_i64..500).prop_map(|by| Step::SetCalendar { by }),
-        2 => (purged, any::<bool>()).prop_map(|(key, soft)| Step::Purge { key, soft }),
+        2 => (purged, any::<bool>()).prop_map(|(what, soft)| Step::Purge { what, soft }),
         1 => Just(Step::Sweep),
     ]
 }
