@@ -153,13 +153,13 @@ mod tests {
     fn of_many_patterns_of_any_shape_few_are_tried() {
         for shape in ["#", "#*", "*#", "*#*", "CN=*-#-*", "CN=*,OU=#", "*a*#*b*"] {
             let pattern = |number: u32| Glob::new(&shape.replace('#', &format!("<{number}>")));
-            let globs: Vec<Glob> = (0..20_000).map(pattern).collect();
+            let globs: Vec<Glob> = (0..5_000).map(pattern).collect();
             let by_text = ByText::new((0..).zip(&globs));
-            let text = shape.replace('#', "<12345>").replace('*', "xyz");
-            assert!(globs[12_345].matches(&text), "{shape}");
+            let text = shape.replace('#', "<1234>").replace('*', "xyz");
+            assert!(globs[1_234].matches(&text), "{shape}");
             let mut tried = Vec::new();
             by_text.for_each_list(&text, |list| tried.extend_from_slice(list));
-            assert_eq!(tried, [12_345], "{shape}");
+            assert_eq!(tried, [1_234], "{shape}");
         }
     }
 
