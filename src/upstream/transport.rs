@@ -35,7 +35,8 @@ use client::Clients;
 #[derive(Clone)]
 pub(crate) struct Transport {
     clients: Arc<Clients>,
-    origin: String,
+    /// Scheme, host and port of Atlas, and nothing behind them.
+    origin: Url,
     clock: Clock,
     first_byte: Duration,
 }
@@ -92,7 +93,7 @@ impl Transport {
         match (clients, origin) {
             (Ok(clients), Ok(origin)) => Ok(Self {
                 clients: Arc::new(clients),
-                origin: origin.as_str().trim_end_matches('/').to_owned(),
+                origin,
                 clock,
                 first_byte: config.limits.first_byte,
             }),
@@ -107,18 +108,17 @@ impl Transport {
     /// A request for exactly this target; `None` if the URL's parser would rewrite it.
     ///
     /// A path that changed on its way into the request would be asked for with our credential, which
-    /// may read more than what the caller was allowed.
+    /// may read more than what the caller was allowed. The host stands in the URL already and is not
+    /// parsed again for each page; nothing in a path or a query can change it.
     pub(crate) fn request(&self, method: Method, target: &str) -> Option<Request> {
-        let url = Url::parse(&format!("{}{target}", self.origin)).ok()?;
         let (path, query) = match target.split_once('?') {
             Some((path, query)) => (path, Some(query)),
             None => (target, None),
         };
-        let same = url.path() == path
-            && url.query() == query
-            && url.fragment().is_none()
-            && url.origin().ascii_serialization() == self.origin;
-        if !same {
+        let mut url = self.origin.clone();
+        url.set_path(path);
+        url.set_query(query);
+        if url.path() != path || url.query() != query || url.fragment().is_some() {
             return None;
         }
         let mut request = Request::new(method, url);
@@ -183,7 +183,7 @@ impl Transport {
 impl fmt::Debug for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Transport")
-            .field("origin", &self.origin)
+            .field("origin", &self.origin.as_str())
             .finish_non_exhaustive()
     }
 }
