@@ -41,6 +41,8 @@ mod rounds;
 mod site;
 #[path = "../tests/gateway/tokens.rs"]
 mod tokens;
+#[path = "gateway/trouble.rs"]
+mod trouble;
 
 use std::env;
 
@@ -60,6 +62,9 @@ fn main() {
         && mode == bare::MODE
     {
         return bare::serve(answer, protocol);
+    }
+    if arguments.first().is_some_and(|mode| mode == trouble::MODE) {
+        return trouble::be_atlas();
     }
     let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
     let effort = Effort {

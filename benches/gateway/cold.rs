@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
+use atlas_simulator::CLIENT_ID;
+use atlas_simulator::CLIENT_SECRET;
 use serde_json::Value;
 use serde_json::json;
 
@@ -22,6 +24,7 @@ use crate::rounds::rounded;
 use crate::site::Site;
 use crate::site::Tuning;
 use crate::site::Users;
+use crate::trouble;
 
 /// One such case.
 pub(crate) struct Case {
@@ -32,16 +35,20 @@ pub(crate) struct Case {
 enum Kind {
     Crowd,
     Memory,
+    Neighbours,
     Pages,
     Start,
+    Stopped,
 }
 
 /// All of them.
-pub(crate) fn all() -> [Case; 4] {
+pub(crate) fn all() -> [Case; 6] {
     [
         ("crowd", Kind::Crowd),
         ("pages", Kind::Pages),
         ("start", Kind::Start),
+        ("stopped", Kind::Stopped),
+        ("neighbours", Kind::Neighbours),
         ("memory", Kind::Memory),
     ]
     .map(|(name, kind)| Case { name, kind })
@@ -56,8 +63,10 @@ pub(crate) async fn run(site: &Site, case: &Case, effort: &Effort) {
     let figures = match case.kind {
         Kind::Crowd => crowd(site, effort).await,
         Kind::Memory => memory(site, effort).await,
+        Kind::Neighbours => trouble::neighbours(site, effort).await,
         Kind::Pages => pages(site, effort).await,
         Kind::Start => start(site, effort).await,
+        Kind::Stopped => trouble::stopped(site, effort).await,
     };
     println!("{}", json!({"case": case.name, "figures": figures}));
 }
@@ -92,8 +101,10 @@ async fn crowd(site: &Site, effort: &Effort) -> Value {
     json!({"calls": calls, "ms": rounded(times)})
 }
 
-/// A list of several pages, at a latency that hides everything else.
+/// A list of several pages, at a latency that hides everything else; beside it what a script does that
+/// asks Atlas for one page after the other, and proves nothing.
 async fn pages(site: &Site, effort: &Effort) -> Value {
+    let script = Script::start(site).await;
     let server = Server::start(&site.gateway(USUAL), Cores::One);
     let warm = Users {
         name: "payments-minted",
@@ -115,25 +126,75 @@ async fn pages(site: &Site, effort: &Effort) -> Value {
         let asks = site.asks(users, &site.tokens(1));
         site.delay(LATENCY);
         let before = site.atlas.certificate_calls();
+        let cpu = server.cpu();
         let mut times = Vec::new();
         for ask in &asks {
             let begun = Instant::now();
             load::once(server.address, ask).await;
             times.push(begun.elapsed().as_secs_f64() * 1e3);
         }
-        site.delay(Duration::ZERO);
+        let cpu = server.cpu().saturating_sub(cpu).as_secs_f64() * 1e3 / asks.len() as f64;
         let calls = (site.atlas.certificate_calls() - before) as f64 / asks.len() as f64;
+        let begun = Instant::now();
+        script.read(&asks[0], pages).await;
+        let script = begun.elapsed().as_secs_f64() * 1e3;
+        site.delay(Duration::ZERO);
         let time = median(times);
-        let of_one = time / (LATENCY.as_secs_f64() * 1e3);
+        let one = LATENCY.as_secs_f64() * 1e3;
+        let of_one = time / one;
         println!(
             "pages            {pages:>2} pages at {LATENCY:?} a call: {time:.1} ms, {of_one:.2} × one call, \
-             {calls} calls"
+             {calls} calls, {cpu:.1} ms of CPU; one after the other {script:.1} ms, {:.2} ×",
+            script / one
         );
         figures.push(json!({
             "pages": pages, "ms": rounded(time), "of_one_call": rounded(of_one), "calls": calls,
+            "cpu_ms": rounded(cpu), "one_by_one_ms": rounded(script),
         }));
     }
     Value::from(figures)
+}
+
+/// What people write to read a list of several pages.
+struct Script {
+    client: reqwest::Client,
+    atlas: String,
+    token: String,
+}
+
+impl Script {
+    async fn start(site: &Site) -> Self {
+        let (client, atlas) = (reqwest::Client::new(), site.atlas.base_url());
+        let minted = client
+            .post(format!("{atlas}/api/oauth/token"))
+            .basic_auth(CLIENT_ID, Some(CLIENT_SECRET))
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body("grant_type=client_credentials");
+        let minted = minted.send().await.unwrap().bytes().await.unwrap();
+        let minted: Value = serde_json::from_slice(&minted).unwrap();
+        let token = minted["access_token"].as_str().unwrap().to_owned();
+        Self {
+            client,
+            atlas,
+            token,
+        }
+    }
+
+    async fn read(&self, ask: &load::Ask, pages: u32) {
+        let url = format!("{}{}?itemsPerPage=500", self.atlas, ask.target());
+        let mut list = Vec::new();
+        for number in 1..=pages {
+            let page = self
+                .client
+                .get(format!("{url}&pageNum={number}"))
+                .bearer_auth(&self.token)
+                .header("accept", "application/vnd.atlas.2023-01-01+json");
+            let page = page.send().await.unwrap().bytes().await.unwrap();
+            let mut page: Value = serde_json::from_slice(&page).unwrap();
+            list.append(page["results"].as_array_mut().unwrap());
+        }
+        assert_eq!(list.len(), 500 * pages as usize - 10);
+    }
 }
 
 /// From exec to the first answer, for which a token is minted and Atlas is asked at 0 ms.

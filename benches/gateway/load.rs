@@ -90,6 +90,10 @@ impl Ask {
         self
     }
 
+    pub(crate) fn target(&self) -> &str {
+        &self.target
+    }
+
     /// As it goes over the wire.
     pub(crate) fn http1(&self) -> Bytes {
         let mut text = format!("GET {} HTTP/1.1\r\nhost: {HOST}\r\n", self.target);
@@ -226,13 +230,23 @@ impl Line {
 
 /// Asks once for a list, on a connection of its own, and returns the whole answer as it came.
 pub(crate) async fn once(address: SocketAddr, ask: &Ask) -> Vec<u8> {
+    let (status, buffer) = answer(address, ask).await;
+    assert_eq!(status, 200, "{}", String::from_utf8_lossy(&buffer));
+    buffer
+}
+
+/// Asks once, on a connection of its own, and returns the status.
+pub(crate) async fn status(address: SocketAddr, ask: &Ask) -> u16 {
+    answer(address, ask).await.0
+}
+
+async fn answer(address: SocketAddr, ask: &Ask) -> (u16, Vec<u8>) {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.set_nodelay(true).unwrap();
     stream.write_all(&ask.http1()).await.unwrap();
     let mut buffer = Vec::new();
     let status = read(&mut stream, &mut buffer).await;
-    assert_eq!(status, 200, "{}", String::from_utf8_lossy(&buffer));
-    buffer
+    (status, buffer)
 }
 
 /// Reads one answer into `buffer`, and returns its status.

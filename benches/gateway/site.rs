@@ -24,6 +24,7 @@ use tokio::runtime::Handle;
 use crate::load::Ask;
 use crate::tokens;
 use crate::tokens::Issuer;
+use crate::trouble::BROKEN;
 
 /// How a gateway is configured where it matters to a case.
 #[derive(Clone, Copy)]
@@ -126,22 +127,51 @@ impl Site {
 
     /// The command that starts a gateway with a directory of its own.
     pub(crate) fn gateway(&self, tuning: Tuning) -> Command {
+        self.gateway_before(tuning, &self.atlas.base_url())
+    }
+
+    /// The same in front of another Atlas.
+    pub(crate) fn gateway_before(&self, tuning: Tuning, atlas: &str) -> Command {
+        self.command(|directory| Self::configuration(directory, tuning, atlas))
+    }
+
+    /// The same with a second credential, for a project of its own, that Atlas does not accept.
+    pub(crate) fn gateway_with_a_broken_credential(&self, tuning: Tuning) -> Command {
+        self.command(|directory| {
+            let usual = Self::configuration(directory, tuning, &self.atlas.base_url());
+            let secret = directory.join("wrong");
+            write_secret(&secret, "mdb_sa_sk_wrong");
+            let broken = format!(
+                r#"
+            [[atlas.credentials]]
+            name = "broken"
+            projects = ["{BROKEN}"]
+            service_account = {{ client_id = "mdb_sa_id_000000000000000000000000", client_secret_file = "{}" }}
+            "#,
+                secret.display()
+            );
+            // The first that covers a project is used.
+            let (before, usual) = usual.split_once("[[atlas.credentials]]").unwrap();
+            format!("{before}{broken}[[atlas.credentials]]{usual}")
+        })
+    }
+
+    fn command(&self, configuration: impl FnOnce(&Path) -> String) -> Command {
         let number = self.gateways.fetch_add(1, Ordering::Relaxed);
         let directory = self.files.path().join(format!("gateway-{number}"));
         fs::create_dir(&directory).unwrap();
         fs::write(directory.join("jwks.json"), self.issuer.jwks().to_string()).unwrap();
         write_secret(&directory.join("atlas"), CLIENT_SECRET);
         let config = directory.join("gateway.toml");
-        fs::write(&config, self.configuration(&directory, tuning)).unwrap();
+        fs::write(&config, configuration(&directory)).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_atlas-cert-gateway"));
         command.arg("serve").arg("--config").arg(config);
         command
     }
 
-    fn configuration(&self, directory: &Path, tuning: Tuning) -> String {
+    fn configuration(directory: &Path, tuning: Tuning, atlas: &str) -> String {
         let (issuer, audience) = (tokens::ISSUER, tokens::AUDIENCE);
         let (directory, sync) = (directory.display(), tuning.sync);
-        let atlas = self.atlas.base_url();
         format!(
             r#"
             [server]
