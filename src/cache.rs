@@ -30,6 +30,7 @@ pub mod freshness;
 mod key;
 mod lookup;
 pub mod rendered;
+mod seen;
 mod source;
 mod store;
 #[cfg(test)]

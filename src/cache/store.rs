@@ -10,6 +10,7 @@ use super::entry::Entry;
 use super::entry::FillId;
 use super::key::Asked;
 use super::key::Key;
+use super::seen::Seen;
 use crate::atlas::ProjectId;
 use crate::atlas::Question;
 use crate::upstream::AtlasAnswer;
@@ -18,12 +19,16 @@ use crate::upstream::FetchFailure;
 
 /// Lists and absences, each bounded in bytes.
 ///
-/// A list stands in two rooms. `kept` admits by how often a key was asked for (TinyLFU): a flood of
-/// names that nobody asks for twice cannot push out what is in use. But measured on a full room of
-/// lists in use it admits none of a hundred new ones until each has been asked for more often than
-/// what it would displace, and each of these times would cost a walk. So every list also enters
-/// `recent`, a small room that admits everybody and displaces whoever was not asked for longest; when
-/// the list is fetched anew it tries `kept` again, better known than before.
+/// A list stands in two rooms. `kept` admits by how often a key was asked for (`TinyLFU`), and once it is
+/// full, nobody at all who has not been fetched before: a flood of names that nobody asks for twice
+/// cannot push out what is in use, however many come for one question about what is (N15). By
+/// frequency alone it could: what is asked for once in five thousand questions is counted as often as
+/// what is asked for once.
+///
+/// But on a full room of lists in use even `TinyLFU` admits none of a hundred new ones until each has been
+/// asked for more often than what it would displace, and each of these times would cost a walk. So every
+/// list also enters `recent`, a small room that admits everybody and displaces whoever was not asked for
+/// longest; when the list is fetched anew it tries `kept` again, better known than before.
 ///
 /// Both rooms hold the same `Arc`, and both are filled and emptied together, never one from the other:
 /// nothing that was purged can come back from the other room.
@@ -32,6 +37,7 @@ pub(super) struct Store {
     kept: Cache<Key, Arc<Entry>>,
     recent: Cache<Key, Arc<Entry>>,
     absent: Cache<Key, Arc<Absence>>,
+    seen: Seen,
     heaviest: usize,
 }
 
@@ -55,8 +61,10 @@ impl Store {
                 .build()
         };
         let recent = max_size / 16;
+        let places = max_size / PER_PLACE;
+        let marks = places * PLACE;
         Self {
-            kept: room(max_size - recent, EvictionPolicy::tiny_lfu()),
+            kept: room(max_size - recent - marks, EvictionPolicy::tiny_lfu()),
             recent: room(recent, EvictionPolicy::lru()),
             absent: Cache::builder()
                 .max_capacity(ABSENCES.min(max_size))
@@ -65,6 +73,7 @@ impl Store {
                 .eviction_policy(EvictionPolicy::lru())
                 .weigher(|key: &Key, absence: &Arc<Absence>| weight(key, absence.weight()))
                 .build(),
+            seen: Seen::new(usize::try_from(places).unwrap_or(usize::MAX)),
             // One giant must not push out all the others.
             heaviest: usize::try_from(max_size / 8).unwrap_or(usize::MAX),
         }
@@ -96,8 +105,19 @@ impl Store {
             return;
         }
         entry.keep();
-        self.kept.insert(Key::of(question), Arc::clone(entry));
+        let key = Key::of(question);
+        // Asked in this order, because the first also leaves the key's mark.
+        if self.seen.again(&key) || self.has_room(&key, entry) || self.kept.contains_key(&key) {
+            self.kept.insert(key, Arc::clone(entry));
+        }
         self.recent.insert(Key::of(question), Arc::clone(entry));
+    }
+
+    /// Whether nobody has to go for `entry`.
+    fn has_room(&self, key: &Key, entry: &Entry) -> bool {
+        let room = self.kept.policy().max_capacity().unwrap_or(u64::MAX);
+        let weight = u64::from(weight(key, entry.weight()));
+        self.kept.weighted_size().saturating_add(weight) <= room
     }
 
     pub(super) fn put_absence(&self, question: &Question, absence: Absence) {
@@ -220,6 +240,13 @@ pub(super) fn weight(key: &Key, entry: usize) -> u32 {
 
 /// What a place in a room costs besides key and entry; measured by `benches/memory.rs`.
 const OVERHEAD: usize = 400;
+
+/// For how many bytes of lists there is one place for a mark: some four times as many as there are
+/// lists, so that a key is still there when as many others as there is room for came after it.
+const PER_PLACE: u64 = 256;
+
+/// What a place takes.
+const PLACE: u64 = 4;
 
 /// What is remembered of absences, in bytes.
 const ABSENCES: u64 = 16 << 20;
