@@ -7,15 +7,17 @@
 
 use std::hash::BuildHasher;
 use std::hash::RandomState;
-use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 
 use super::key::Key;
 
 /// The marks of keys.
 #[derive(Debug)]
 pub(super) struct Seen {
-    marks: Box<[AtomicU32]>,
+    // Zeros, which take no memory before they are written to. The lock is held for one exchange, and
+    // only after a walk.
+    marks: Mutex<Vec<u32>>,
     // Keyed anew in each process, so that nobody can choose names for one place.
     hasher: RandomState,
 }
@@ -23,7 +25,7 @@ pub(super) struct Seen {
 impl Seen {
     pub(super) fn new(places: usize) -> Self {
         Self {
-            marks: (0..places).map(|_| AtomicU32::new(NOBODY)).collect(),
+            marks: Mutex::new(vec![NOBODY; places]),
             hasher: RandomState::new(),
         }
     }
@@ -34,9 +36,11 @@ impl Seen {
         // The upper half is the mark, the lower one the place.
         let mark = u32::try_from(hash >> 32).unwrap_or_default().max(1);
         let place = usize::try_from(hash & u64::from(u32::MAX)).unwrap_or_default();
-        let place = place.checked_rem(self.marks.len());
-        let place = place.and_then(|place| self.marks.get(place));
-        place.is_some_and(|place| place.swap(mark, Ordering::Relaxed) == mark)
+        // Nothing that holds it can panic half-way.
+        let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = place.checked_rem(marks.len());
+        let place = place.and_then(|place| marks.get_mut(place));
+        place.is_some_and(|place| std::mem::replace(place, mark) == mark)
     }
 }
 
