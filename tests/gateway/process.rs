@@ -2,6 +2,7 @@
 
 mod faults;
 mod killed;
+mod logs;
 mod manager;
 mod restarts;
 mod signals;

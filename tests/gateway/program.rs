@@ -50,14 +50,13 @@ impl Program {
         let mut said = Vec::new();
         let started = loop {
             let line = log.recv().unwrap_or_else(|_| panic!("it ended: {said:?}"));
-            let event: Value = serde_json::from_str(&line).unwrap();
+            let addresses = listening(&line);
             said.push(line);
-            if event["listen"].is_string() {
-                break event;
+            if let Some(addresses) = addresses {
+                break addresses;
             }
         };
-        let address = |key: &str| started[key].as_str().unwrap().parse().unwrap();
-        let (address, admin) = (address("listen"), address("admin"));
+        let (address, admin) = started;
         Self {
             child,
             address,
@@ -100,6 +99,15 @@ impl Drop for Program {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Where it says that it listens, in either format of its log.
+fn listening(line: &str) -> Option<(SocketAddr, SocketAddr)> {
+    let (_, rest) = line.split_once("listening on ")?;
+    let (callers, operators) = rest.split_once(", for operators on ")?;
+    let end = operators.find(|sign: char| sign == '"' || sign.is_whitespace());
+    let operators = operators.get(..end.unwrap_or(operators.len()))?;
+    Some((callers.parse().ok()?, operators.parse().ok()?))
 }
 
 /// Lines as they come, read on a thread of their own, so that nobody who writes has to wait.

@@ -362,4 +362,4 @@ fn atlas(hands: &Hands) -> Settings {
 }
 
 const ISSUER: &str = "https://idp.internal.example";
-const HMAC_SECRET: &str = "the-hmac-secret-of-the-tests-0123456789";
+pub(crate) const HMAC_SECRET: &str = "the-hmac-secret-of-the-tests-0123456789";

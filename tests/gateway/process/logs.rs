@@ -1,0 +1,116 @@
+//! What the program says: one line an event, by request, and nothing secret at any level.
+
+use atlas_simulator::Asked;
+use atlas_simulator::CLIENT_SECRET;
+use atlas_simulator::Fault;
+use atlas_simulator::PRIVATE_KEY;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+
+use crate::client;
+use crate::program::Program;
+use crate::program::request_for;
+use crate::program::token_now;
+use crate::program::world_with;
+use crate::world::HMAC_SECRET;
+use crate::world::set;
+use crate::world::use_api_key;
+
+/// Everything that a caller's token, a credential and an issuer could leave in a log: G20.
+// The simulated Atlas answers while a test waits for the program.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_secret_is_said_at_the_finest_level() {
+    for format in ["json", "text"] {
+        for by_key in [false, true] {
+            let (atlas, files) = world_with(|config| {
+                set(
+                    config,
+                    "telemetry.log",
+                    "trace,h2=trace,hyper=trace,reqwest=trace",
+                );
+                set(config, "telemetry.log_format", format);
+                if by_key {
+                    use_api_key(config);
+                }
+            })
+            .await;
+            let mut program = Program::start(files.path());
+            let good = token_now();
+            let (head, _) = good.rsplit_once('.').unwrap();
+            let forged = format!("{head}.{}", "A".repeat(43));
+            let failing = atlas.on(Asked::certificates()).respond(Fault::html(503));
+            for token in [&good, &forged] {
+                client::exchange(program.address, &request_for("app1", token, "close")).await;
+            }
+            failing.withdraw();
+            client::exchange(program.address, &request_for("app1", &good, "close")).await;
+            program.signal("-HUP");
+            program.until_it_says("the configuration was read again");
+            program.signal("-TERM");
+            let (code, said) = program.end();
+            assert_eq!(code, Some(0));
+            let said = said.join("\n");
+            assert!(said.contains("a token was refused"), "{said}");
+            let mut secrets = vec![good.clone(), forged];
+            secrets.extend([CLIENT_SECRET, PRIVATE_KEY, HMAC_SECRET].map(str::to_owned));
+            let sent = atlas.requests();
+            let credentials = sent
+                .iter()
+                .filter_map(|seen| seen.headers.get("authorization"));
+            for credential in credentials {
+                let credential = credential.to_str().unwrap();
+                // `Basic` and `Bearer` are one word; of `Digest` the answer is what nobody may see.
+                let secret = match credential.split_once("response=\"") {
+                    Some((_, response)) => response.split('"').next(),
+                    None => credential.split(' ').nth(1),
+                };
+                secrets.push(secret.unwrap().to_owned());
+            }
+            assert!(secrets.len() > 5, "nothing was sent to Atlas");
+            for secret in secrets {
+                let signature = secret.rsplit('.').next().unwrap();
+                for coat in [&secret, &STANDARD.encode(&secret), signature] {
+                    assert!(!said.contains(coat), "{format}: {coat}");
+                }
+            }
+        }
+    }
+}
+
+/// The id that a caller is told is found in the log.
+// The simulated Atlas answers while a test waits for the program.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_line_is_one_event_and_names_its_request() {
+    let (atlas, files) = world_with(|config| set(config, "telemetry.log", "debug")).await;
+    let program = Program::start(files.path());
+    atlas.on(Asked::certificates()).respond(Fault::html(503));
+    let mut ids = Vec::new();
+    // A user name with the end of a line and of a text in it, and a token that is none.
+    for (username, token) in [
+        ("app1", &*token_now()),
+        ("a\u{2028}b\"c", &token_now()),
+        ("app1", "a.b.c"),
+    ] {
+        let request = request_for(username, token, "close");
+        let reply = client::exchange(program.address, &request).await;
+        assert_ne!(reply.status, 200);
+        ids.push(reply.header("x-request-id").unwrap().to_owned());
+    }
+    program.signal("-TERM");
+    let (_, said) = program.end();
+    let events: Vec<Value> = said
+        .iter()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line}")))
+        .collect();
+    for event in &events {
+        assert!(
+            event["timestamp"].is_string() && event["level"].is_string(),
+            "{event}"
+        );
+    }
+    for id in ids {
+        let named = events.iter().any(|event| event.to_string().contains(&id));
+        assert!(named, "{id}: {said:#?}");
+    }
+}
