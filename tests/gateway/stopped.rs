@@ -59,7 +59,7 @@ impl AtlasProcess {
         // Printed by hand: what a test prints is an error in this house.
         let line = format!("{GREETING}{}\n", atlas.base_url());
         std::io::Write::write_all(&mut std::io::stdout(), line.as_bytes()).unwrap();
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     fn signal(&self, name: &str) {
