@@ -148,6 +148,8 @@ struct Inner {
     credentials: ArcSwap<Credentials>,
     /// Those that no configuration names any more, and since when.
     retired: Mutex<Vec<Retired>>,
+    /// Ends every walk, because the process ends.
+    given_up: CancellationToken,
     projects: Projects,
     turns: Turns,
     host: Mutex<Breaker>,
@@ -210,6 +212,7 @@ impl Upstream {
             state_directory: config.state_directory.clone(),
             credentials: ArcSwap::from_pointee(credentials),
             retired: Mutex::default(),
+            given_up: CancellationToken::new(),
         })))
     }
 
@@ -244,6 +247,11 @@ impl Upstream {
                 () = self.0.clock.sleep(BETWEEN_ROUNDS) => {}
             }
         }
+    }
+
+    /// Ends all walks at once; each says how far it has come.
+    pub fn give_up(&self) {
+        self.0.given_up.cancel();
     }
 
     /// Gives the tokens back to Atlas, as well as that goes within a second.
@@ -321,7 +329,11 @@ impl Inner {
             deadline: now + self.limits.walk,
         };
         let whole = self.clock.timeout(self.limits.walk, walk::whole(&caller));
-        let whole = whole.await.unwrap_or(Err(FetchFailure::Timeout));
+        let whole = tokio::select! {
+            biased;
+            whole = whole => whole.unwrap_or(Err(FetchFailure::Timeout)),
+            () = self.given_up.cancelled() => Err(FetchFailure::Timeout),
+        };
         let walk = log.walk(Arc::clone(&credential.name));
         match whole {
             Ok(whole) => Ok(Fetched {

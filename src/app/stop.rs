@@ -63,7 +63,14 @@ impl App {
             warn!("requests that are not finished are given up");
             self.stop.callers.cancel();
             self.stop.abort.cancel();
-            let _ = self.clock.timeout(LAST_WORDS, callers_left).await;
+            let given_up = async {
+                callers_left.await;
+                // After their callers, who would otherwise still be answered with a failure.
+                self.gateway.upstream.give_up();
+                self.walks.close();
+                self.walks.wait().await;
+            };
+            let _ = self.clock.timeout(LAST_WORDS, given_up).await;
         }
         self.stop.keepers.cancel();
         if finish != Finish::Hurried {

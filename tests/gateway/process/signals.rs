@@ -169,6 +169,12 @@ async fn told_to_stop_twice_it_ends_at_once_and_every_request_under_way_is_on_re
             assert!(stream.await.unwrap().is_err());
         }
         assert_eq!(outcomes(&files), ["abandoned"; 10]);
+        let walks = records(files.path(), "fetch");
+        assert_eq!(walks.len(), 1, "{walks:?}");
+        assert_eq!(
+            (&walks[0]["outcome"], &walks[0]["upstream_calls"]),
+            (&"failed".into(), &1.into())
+        );
         assert_eq!(
             atlas.live_tokens(),
             1,
