@@ -20,6 +20,9 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::gateway::Gateway;
 use crate::identity::Identity;
+use crate::memory;
+use crate::memory::Memory;
+use crate::memory::Stage;
 use crate::policy::Policy;
 use crate::policy::allowance::Allowance;
 use crate::server::Bound;
@@ -146,12 +149,12 @@ impl App {
             upstream: parts.upstream,
             audit,
             metrics: metrics.lookups.clone(),
+            memory: Memory::new(metrics.memory),
             clock: clock.clone(),
             bounds: config.server.limits.bounds(),
         });
         let (draining, stop) = (Arc::new(AtomicBool::new(false)), Stop::default());
-        let hosts = config.server.hosts.clone();
-        let door = Door::new(Arc::clone(&gateway), hosts, Arc::clone(&draining));
+        let door = Door::new(Arc::clone(&gateway), &config.server, Arc::clone(&draining));
         let admin = Admin::new(Arc::clone(&gateway), scrape, Arc::clone(&draining));
         let acceptor = Acceptor {
             limits: config.server.limits.clone(),
@@ -162,11 +165,11 @@ impl App {
             abort: stop.abort.clone(),
             tasks: TaskTracker::new(),
             metrics: metrics.lookups,
+            memory: gateway.memory.clone(),
             refusals: metrics.connections,
             bodies: false,
         };
         let for_operators = acceptor.for_operators(stop.operators.clone());
-        let keepers = keep(&gateway, &stop.keepers);
         let doors = vec![
             tokio::spawn(acceptor.run(callers, Arc::new(door))),
             tokio::spawn(for_operators.run(operators, Arc::new(admin))),
@@ -174,6 +177,7 @@ impl App {
         Ok(Self {
             started: config.clone(),
             reloads: metrics.reloads,
+            keepers: keep(&gateway, config.memory.clone(), &stop.keepers),
             gateway,
             clock,
             tls: parts.tls,
@@ -182,7 +186,6 @@ impl App {
             stop,
             walks,
             doors,
-            keepers,
         })
     }
 
@@ -220,11 +223,17 @@ impl Parts {
 }
 
 /// The tasks that nobody waits for.
-fn keep(gateway: &Arc<Gateway>, stop: &CancellationToken) -> TaskTracker {
+fn keep(gateway: &Arc<Gateway>, memory: memory::Config, stop: &CancellationToken) -> TaskTracker {
     let keepers = TaskTracker::new();
     keepers.spawn(Arc::clone(&gateway.identity).run(stop.clone()));
     let (upstream, until) = (gateway.upstream.clone(), stop.clone());
     keepers.spawn(async move { upstream.run(until).await });
+    let (saver, until) = (Arc::clone(gateway), stop.clone());
+    keepers.spawn(async move {
+        let save = |stage| saver.cache.save(stage >= Stage::Saving);
+        let watch = saver.memory.watch(memory, saver.clock.clone(), save);
+        until.run_until_cancelled(watch).await;
+    });
     let (sweeper, stop) = (Arc::clone(gateway), stop.clone());
     keepers.spawn(async move {
         loop {

@@ -37,6 +37,8 @@ mod store;
 mod tests;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -81,6 +83,8 @@ struct Inner {
     clock: Clock,
     metrics: CacheMetrics,
     tasks: TaskTracker,
+    /// Whether memory is short.
+    saves: AtomicBool,
 }
 
 /// What an asker brings besides the permit.
@@ -174,6 +178,7 @@ impl Cache {
             clock,
             metrics,
             tasks,
+            saves: AtomicBool::new(false),
         }))
     }
 
@@ -210,9 +215,18 @@ impl Cache {
     }
 
     /// The list that memory would serve while Atlas cannot answer: for a caller that may not cost Atlas
-    /// a call now.
-    pub fn stale(&self, permit: &Permit) -> Option<Found> {
-        self.0.stale(permit.question(), Staleness::Allowance)
+    /// a call now, and why not.
+    pub fn stale(&self, permit: &Permit, why: Staleness) -> Option<Found> {
+        self.0.stale(permit.question(), why)
+    }
+
+    /// Gives memory back, or takes it again: while it `saves`, no list is renewed ahead of time, and each
+    /// call brings what is remembered down to half of `max_size`.
+    pub fn save(&self, saves: bool) {
+        self.0.saves.store(saves, Ordering::Relaxed);
+        if saves {
+            self.0.store.shrink();
+        }
     }
 
     /// Forgets, or if `soft` ends the fresh life, so that Atlas is asked anew but what is known may be

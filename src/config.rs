@@ -24,6 +24,7 @@ pub use source::Source;
 use crate::audit;
 use crate::cache;
 use crate::identity;
+use crate::memory;
 use crate::policy;
 use crate::server;
 use crate::settings::Mistake;
@@ -48,6 +49,8 @@ pub struct Config {
     pub cache: cache::Config,
     /// What is written down.
     pub audit: audit::Config,
+    /// How much memory the process may take.
+    pub memory: memory::Config,
     /// Logs and traces.
     pub telemetry: telemetry::Config,
 }
@@ -111,6 +114,7 @@ impl Config {
         mistakes.extend(self.access.mistakes());
         mistakes.extend(self.cache.mistakes());
         mistakes.extend(self.audit.mistakes());
+        mistakes.extend(self.memory.mistakes());
         mistakes.extend(self.telemetry.mistakes());
         mistakes
     }

@@ -30,12 +30,15 @@ use crate::cache::Ask;
 use crate::cache::Cache;
 use crate::cache::Found;
 use crate::cache::Source;
+use crate::cache::Staleness;
 use crate::cache::Wish;
 use crate::clock::Clock;
 use crate::clock::Moment;
 use crate::identity::Caller;
 use crate::identity::Identity;
 use crate::identity::Unverified;
+use crate::memory::Memory;
+use crate::memory::Stage;
 use crate::policy::Permit;
 use crate::policy::Policy;
 use crate::policy::allowance::Allowance;
@@ -63,6 +66,8 @@ pub struct Gateway {
     pub audit: Audit,
     /// What is counted.
     pub metrics: LookupMetrics,
+    /// How much memory is left.
+    pub memory: Memory,
     /// Where the time comes from.
     pub clock: Clock,
     /// What bounds a lookup.
@@ -294,12 +299,25 @@ impl Gateway {
             capacity: whole(view.capacity),
             refill_per_minute: whole(view.refill_per_minute),
         };
-        let admitted = self.allowance.admit_miss(caller, permit, bucket, ask.now);
-        let Err(spent) = admitted else {
-            return Ok(None);
+        let (refusal, staleness) = if self.is_crowded() {
+            let retry_after = OVERLOAD_PAUSE;
+            (Refusal::Overloaded { retry_after }, Staleness::Overload)
+        } else {
+            let admitted = self.allowance.admit_miss(caller, permit, bucket, ask.now);
+            let Err(spent) = admitted else {
+                return Ok(None);
+            };
+            (Refusal::RateLimited(spent), Staleness::Allowance)
         };
-        let old = self.cache.stale(permit);
-        old.map(Some).ok_or(Refusal::RateLimited(spent))
+        let old = self.cache.stale(permit, staleness);
+        old.map(Some).ok_or(refusal)
+    }
+
+    /// Whether there is room only for those whom memory answers: they are shed last (G26).
+    fn is_crowded(&self) -> bool {
+        let in_flight = self.bounds.in_flight;
+        self.metrics.under_way() > in_flight - in_flight / KEPT_FOR_HITS
+            || self.memory.stage() >= Stage::HitsOnly
     }
 
     async fn close<R>(
@@ -336,10 +354,13 @@ impl Gateway {
             }
             Err(Refusal::Unauthenticated(why)) => closing.reason = Some(why.reason()),
             Err(Refusal::Denied(why)) => closing.reason = Some(why.reason()),
+            Err(Refusal::Overloaded { .. }) => {
+                self.metrics.shed();
+                closing.reason = Some("shed");
+            }
             Err(
                 Refusal::NoKeys
                 | Refusal::NoToken
-                | Refusal::Overloaded { .. }
                 | Refusal::Panicked
                 | Refusal::RateLimited(_)
                 | Refusal::TimedOut,
@@ -398,6 +419,8 @@ fn cache_use(source: Source) -> CacheUse {
     }
 }
 
+/// A fifth of the lookups under way can only be hits.
+const KEPT_FOR_HITS: usize = 5;
 const OVERLOAD_PAUSE: Duration = Duration::from_secs(1);
 /// A caller that waited longer than this is judged again.
 const RECHECK_AFTER: Duration = Duration::from_secs(5);

@@ -53,6 +53,7 @@ pub mod cache;
 pub mod policy;
 pub mod identity;
 pub mod upstream;
+pub mod memory;
 pub mod telemetry;
 pub mod settings;
 pub mod secret;

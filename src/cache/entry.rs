@@ -301,6 +301,11 @@ impl Entry {
         }
     }
 
+    /// Whether it was asked for again.
+    pub(super) fn is_in_use(&self) -> bool {
+        self.has(Mark::InUse)
+    }
+
     /// Whether it was asked for before, and nobody is fetching its successor.
     pub(super) fn wants_successor(&self, now: Moment) -> bool {
         self.has(Mark::InUse)

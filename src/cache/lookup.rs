@@ -3,6 +3,7 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Ask;
@@ -73,7 +74,7 @@ impl Inner {
         let old = match recollection {
             Recollection::Answer(answer) => return answer,
             Recollection::Due(found) => {
-                if found.entry.begin_succession() {
+                if !self.saves.load(Ordering::Relaxed) && found.entry.begin_succession() {
                     self.fly_ahead(question, ask, fetch);
                 }
                 return Ok(found);

@@ -31,6 +31,8 @@ pub enum Staleness {
     Allowance,
     /// Atlas could not answer.
     Error,
+    /// Too much is under way here to ask Atlas.
+    Overload,
     /// Atlas is taking its time, and the walk goes on without the caller.
     Slow,
 }
@@ -79,6 +81,7 @@ impl fmt::Display for CacheStatus {
             Source::Renewed => ("fwd=stale", ""),
             Source::Stale(Staleness::Allowance) => ("hit", "stale-rate-limited"),
             Source::Stale(Staleness::Error) => ("hit", "stale-if-error"),
+            Source::Stale(Staleness::Overload) => ("hit", "stale-overload"),
             Source::Stale(Staleness::Slow) => ("hit", "stale-while-revalidate"),
         };
         f.write_str(words)?;

@@ -39,6 +39,8 @@ pub(super) struct Store {
     absent: Cache<Key, Arc<Absence>>,
     seen: Seen,
     heaviest: usize,
+    /// What is left when memory is short, in bytes.
+    least: u64,
 }
 
 /// Atlas said that the user or the project does not exist.
@@ -76,6 +78,7 @@ impl Store {
             seen: Seen::new(usize::try_from(places).unwrap_or(usize::MAX)),
             // One giant must not push out all the others.
             heaviest: usize::try_from(max_size / 8).unwrap_or(usize::MAX),
+            least: max_size / 2,
         }
     }
 
@@ -177,6 +180,23 @@ impl Store {
         for (key, absence) in &self.absent {
             if is_over(&absence) {
                 self.absent.invalidate(&*key);
+            }
+        }
+    }
+
+    /// Forgets lists until half of the room is free, first those that nobody has asked for again.
+    pub(super) fn shrink(&self) {
+        let mut excess = self.size().bytes.saturating_sub(self.least);
+        for in_use in [false, true] {
+            for (key, entry) in &self.kept {
+                if excess == 0 {
+                    return;
+                }
+                if entry.is_in_use() == in_use {
+                    self.kept.invalidate(&*key);
+                    self.recent.invalidate(&*key);
+                    excess = excess.saturating_sub(weight(&key, entry.weight()).into());
+                }
             }
         }
     }

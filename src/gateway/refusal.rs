@@ -45,7 +45,7 @@ pub enum Refusal {
     /// No token came with the request.
     #[error("no token")]
     NoToken,
-    /// Too many lookups, or too many of one list, are under way.
+    /// Too many lookups, or too many of one list, are under way, or memory is short.
     #[error("too many lookups are under way")]
     Overloaded {
         /// When it is worth asking again.
@@ -104,13 +104,14 @@ impl Refusal {
                 info!(%request_id, reason = why.reason(), "a token was refused: {}", why.reason());
             }
             Self::Panicked => error!(%request_id, "a lookup panicked"),
-            Self::NoKeys | Self::Overloaded { .. } | Self::TimedOut => {
+            Self::NoKeys | Self::TimedOut => {
                 warn!(%request_id, "a lookup was not answered: {self}");
             }
             Self::Fetch { error, .. } => {
                 debug!(%request_id, "there is no list: {}", Chain(&**error));
             }
-            Self::Denied(_) | Self::NoToken | Self::RateLimited(_) => {
+            // Not louder: under a storm there are very many of them, and they are counted.
+            Self::Denied(_) | Self::NoToken | Self::Overloaded { .. } | Self::RateLimited(_) => {
                 debug!(%request_id, "a lookup was refused: {}", Chain(self));
             }
         }

@@ -35,6 +35,8 @@ use super::stall::WriteLimits;
 use super::tls;
 use super::tls::Tls;
 use crate::clock::Clock;
+use crate::memory::Memory;
+use crate::memory::Stage;
 use crate::telemetry::metrics::connections::ConnectionMetrics;
 use crate::telemetry::metrics::lookups::LookupMetrics;
 
@@ -64,6 +66,8 @@ pub struct Acceptor {
     pub tasks: TaskTracker,
     /// Counts connections.
     pub metrics: LookupMetrics,
+    /// How much memory is left.
+    pub memory: Memory,
     /// Counts those that are refused.
     pub refusals: ConnectionMetrics,
     /// Whether requests may have bodies.
@@ -90,6 +94,8 @@ impl Acceptor {
             tls: None,
             trusted_proxies: Arc::from([]),
             bodies: true,
+            // Whoever looks for the reason has to be let in.
+            memory: Memory::default(),
             stop,
             tasks: TaskTracker::new(),
             ..self.clone()
@@ -118,6 +124,10 @@ impl Acceptor {
                     continue;
                 }
             };
+            if self.memory.stage() >= Stage::Full {
+                self.refusals.refused("memory");
+                continue;
+            }
             let Ok(place) = Arc::clone(&room).try_acquire_owned() else {
                 self.refusals.refused("connections");
                 continue;

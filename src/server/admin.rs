@@ -41,6 +41,7 @@ use crate::audit::Outcome;
 use crate::clock::Moment;
 use crate::gateway::Gateway;
 use crate::identity::Caller;
+use crate::memory::Stage;
 use crate::policy::Reach;
 use crate::settings::Mistake;
 use crate::telemetry::Scrape;
@@ -107,6 +108,12 @@ impl Admin {
         }
         if let Some(trouble) = self.gateway.audit.trouble() {
             not_ready("audit", trouble);
+        }
+        if self.gateway.memory.stage() >= Stage::Full {
+            not_ready(
+                "memory",
+                "no connection is taken for want of memory".to_owned(),
+            );
         }
         let now = self.gateway.clock.now();
         for issuer in self.gateway.identity.issuers_without_keys(now) {

@@ -14,6 +14,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use tracing::error;
 
+use super::Config;
 use super::accept::Peer;
 use super::hosts::Hosts;
 use super::layers::Body;
@@ -27,6 +28,7 @@ use super::response;
 use crate::audit::Arrival;
 use crate::gateway::Gateway;
 use crate::gateway::Lookup;
+use crate::memory::Stage;
 
 /// Answers lookups.
 pub struct Door {
@@ -37,13 +39,12 @@ pub struct Door {
 }
 
 impl Door {
-    /// A door to `gateway`, which callers know by `hosts`. Once `draining` is set each answer asks its
-    /// caller to connect anew.
-    pub fn new(gateway: Arc<Gateway>, hosts: Hosts, draining: Arc<AtomicBool>) -> Self {
+    /// A door to `gateway`. Once `draining` is set each answer asks its caller to connect anew.
+    pub fn new(gateway: Arc<Gateway>, config: &Config, draining: Arc<AtomicBool>) -> Self {
         Self {
             gateway,
             draining,
-            hosts,
+            hosts: config.hosts.clone(),
             request_ids: RequestIds::default(),
         }
     }
@@ -119,7 +120,10 @@ impl Handler for Door {
         };
         // What HTTP/1.0 calls keeping alive is nobody's standard.
         let is_last = match parts.version {
-            http::Version::HTTP_11 => self.draining.load(Ordering::Relaxed),
+            http::Version::HTTP_11 => {
+                self.draining.load(Ordering::Relaxed)
+                    || self.gateway.memory.stage() >= Stage::Closing
+            }
             version => version < http::Version::HTTP_11,
         };
         if is_last {

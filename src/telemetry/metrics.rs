@@ -8,6 +8,7 @@ pub mod cache;
 pub mod connections;
 pub mod identity;
 pub mod lookups;
+pub mod memory;
 mod process;
 pub mod reloads;
 pub mod upstream;
@@ -32,6 +33,8 @@ pub struct Metrics {
     pub lookups: lookups::LookupMetrics,
     /// What is counted of reloads.
     pub reloads: reloads::ReloadMetrics,
+    /// What is shown of memory.
+    pub memory: memory::MemoryMetrics,
     /// What is counted per call to Atlas.
     pub upstream: upstream::UpstreamMetrics,
 }
@@ -51,6 +54,7 @@ impl Metrics {
             identity: identity::IdentityMetrics::register(&mut registry),
             lookups: lookups::LookupMetrics::register(&mut registry),
             reloads: reloads::ReloadMetrics::register(&mut registry),
+            memory: memory::MemoryMetrics::register(&mut registry),
             upstream: upstream::UpstreamMetrics::register(&mut registry),
         };
         (metrics, Scrape(registry))

@@ -41,6 +41,7 @@ mod limits;
 mod lookups;
 mod names;
 mod operators;
+mod overload;
 mod packages;
 mod process;
 mod reload;

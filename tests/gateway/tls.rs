@@ -149,11 +149,9 @@ fn shown(stream: &TlsStream<TcpStream>) -> CertificateDer<'static> {
 }
 
 async fn reloads(world: &World, result: &str) -> u64 {
-    let name = format!("atlas_cert_gateway_tls_reloads_total{{result=\"{result}\"}} ");
-    let page = world.admin("GET", "/metrics", "", "").await.text();
-    page.lines()
-        .find_map(|line| line.strip_prefix(&name))
-        .map_or(0, |count| count.parse().unwrap())
+    world
+        .metric(&format!("tls_reloads_total{{result=\"{result}\"}}"))
+        .await
 }
 
 async fn until_reloaded(world: &World, result: &str, count: u64) {

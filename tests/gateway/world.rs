@@ -43,6 +43,8 @@ pub(crate) struct Plan {
     pub(crate) config: toml::Table,
     /// Who lives in Atlas, and its rules.
     pub(crate) atlas: Settings,
+    /// Where the gateway is told how much memory it takes, in the form of `/proc/self/statm`.
+    pub(crate) statm: Option<PathBuf>,
 }
 
 /// A gateway and an Atlas.
@@ -71,11 +73,15 @@ impl World {
         let mut plan = Plan {
             config: configuration(&files),
             atlas: atlas(&hands),
+            statm: None,
         };
         change(&mut plan);
         let atlas = Simulator::start(plan.atlas).await.unwrap();
         set(&mut plan.config, "atlas.base_url", atlas.base_url());
-        let config = Config::parse(&plan.config.to_string(), []).unwrap();
+        let mut config = Config::parse(&plan.config.to_string(), []).unwrap();
+        if let Some(statm) = plan.statm {
+            config.memory.statm = statm;
+        }
         let app = App::start(&config, clock).await.unwrap();
         Self {
             clock: hands,
@@ -136,7 +142,13 @@ impl World {
 
     /// How many connections were refused for a reason.
     pub(crate) async fn refused(&self, reason: &str) -> u64 {
-        let name = format!("atlas_cert_gateway_connections_refused_total{{reason=\"{reason}\"}} ");
+        self.metric(&format!("connections_refused_total{{reason=\"{reason}\"}}"))
+            .await
+    }
+
+    /// A metric's value, by its name behind the prefix and with its labels; 0 if there is none.
+    pub(crate) async fn metric(&self, name: &str) -> u64 {
+        let name = format!("atlas_cert_gateway_{name} ");
         let page = self.admin("GET", "/metrics", "", "").await.text();
         page.lines()
             .find_map(|line| line.strip_prefix(&name))

@@ -121,8 +121,8 @@ impl Acceptor {
         usize::try_from(self.limits.head_size.0).unwrap_or(usize::MAX)
     }
 
-    /// Serves until the connection ends, or is idle or too old, or the process stops; the last three let
-    /// the requests under way finish.
+    /// Serves until the connection ends, or is idle or too old, or memory is short, or the process stops;
+    /// all but the first let the requests under way finish.
     async fn finish<C: Graceful>(
         &self,
         connection: C,
@@ -136,6 +136,7 @@ impl Acceptor {
             tokio::select! {
                 () = self.stop.cancelled() => {}
                 () = self.clock.sleep(age) => {}
+                () = self.memory.relief() => {}
             }
         });
         tokio::select! {

@@ -21,6 +21,7 @@ pub struct LookupMetrics {
     counters: Arc<[[Counter; CACHE_WORDS.len()]; OUTCOMES.len()]>,
     durations: Arc<[Histogram; CACHE_WORDS.len()]>,
     saved: Counter,
+    shed: Counter,
     connections: Gauge<i64, AtomicI64>,
     in_flight: Gauge<i64, AtomicI64>,
     /// In the order of [`PARTS`].
@@ -71,6 +72,7 @@ impl LookupMetrics {
             counters: Arc::new(counters),
             durations: Arc::new(by_cache),
             saved: Counter::default(),
+            shed: Counter::default(),
             connections: Gauge::default(),
             in_flight: Gauge::default(),
         };
@@ -84,6 +86,11 @@ impl LookupMetrics {
             "upstream_calls_saved",
             "Calls to Atlas that answers from memory did not need",
             metrics.saved.clone(),
+        );
+        registry.register(
+            "lookups_shed",
+            "Lookups refused because too many were under way or memory was short",
+            metrics.shed.clone(),
         );
         registry.register(
             "connections",
@@ -128,6 +135,16 @@ impl LookupMetrics {
     /// Counts calls that an answer from memory has saved.
     pub fn saved(&self, calls: u32) {
         self.saved.inc_by(calls.into());
+    }
+
+    /// Counts a lookup that was refused for want of room.
+    pub fn shed(&self) {
+        self.shed.inc();
+    }
+
+    /// How many lookups are under way.
+    pub fn under_way(&self) -> usize {
+        usize::try_from(self.in_flight.get()).unwrap_or_default()
     }
 
     /// Shows which parts are not ready; they are called as in the answer of the readiness probe.
@@ -187,4 +204,4 @@ const OUTCOMES: [&str; 6] = [
 /// What the audit record says the cache had to do with it.
 const CACHE_WORDS: [&str; 6] = ["collapsed", "hit", "miss", "negative", "none", "stale"];
 /// What can keep a replica from being ready.
-const PARTS: [&str; 4] = ["audit", "credentials", "draining", "keys"];
+const PARTS: [&str; 5] = ["audit", "credentials", "draining", "keys", "memory"];
