@@ -186,6 +186,54 @@ async fn a_well_behaved_caller_is_answered_on_every_stream() {
     assert_eq!(world.lookups().len(), 2);
 }
 
+/// What the two families of browsers open a connection with, and the fields that they send.
+#[tokio::test]
+async fn browsers_are_answered() {
+    let world = World::new().await;
+    let (path, authorization) = (certs(PROJECT, "app1"), format!("Bearer {}", token()));
+    let mut fields = get(&path, &authorization);
+    fields.extend([
+        ("sec-ch-ua", "\"Chromium\";v=\"142\""),
+        ("user-agent", "Mozilla/5.0 (X11; Linux x86_64)"),
+        (
+            "accept",
+            "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+        ),
+        ("sec-fetch-mode", "navigate"),
+        ("accept-encoding", "gzip, deflate, br, zstd"),
+        ("accept-language", "en-US,en;q=0.9"),
+        ("cookie", "a=1"),
+        ("cookie", "b=2"),
+        ("te", "trailers"),
+        ("priority", "u=0, i"),
+    ]);
+    let fields = block(&fields);
+    let window = |by: u32| frame(WINDOW_UPDATE, 0, 0, &by.to_be_bytes());
+    let headers = |stream, weight: &[u8]| {
+        let flags = END_HEADERS | END_STREAM | WITH_PRIORITY;
+        frame(HEADERS, flags, stream, &[weight, &fields].concat())
+    };
+    // Chromium: a large window, and an exclusive dependency.
+    let settings = [(1, 65_536), (2, 0), (4, 6_291_456), (6, 262_144)];
+    let mut chromium = Spammer::with_settings(&world, &settings).await;
+    let asked = headers(1, &[0x80, 0, 0, 0, 255]);
+    chromium.send(&[window(15_663_105), asked].concat()).await;
+    let seen = chromium.until(|seen| !seen.heads.is_empty()).await;
+    assert_eq!(seen.heads[&1][0], STATUS_200, "{seen:?}");
+    // Firefox: groups of idle streams, and a request that depends on one of them.
+    let settings = [(1, 65_536), (4, 131_072), (5, 16_384)];
+    let mut firefox = Spammer::with_settings(&world, &settings).await;
+    let group = |stream| frame(PRIORITY, 0, stream, &[0, 0, 0, 0, 200]);
+    let groups: Vec<u8> = [3, 5, 7, 9, 11, 13].into_iter().flat_map(group).collect();
+    let asked = headers(15, &[0, 0, 0, 13, 41]);
+    firefox
+        .send(&[window(12_517_377), groups, asked].concat())
+        .await;
+    let seen = firefox.until(|seen| !seen.heads.is_empty()).await;
+    assert_eq!(seen.heads[&15][0], STATUS_200, "{seen:?}");
+    assert_eq!((seen.goaway, seen.resets.len()), (None, 0));
+}
+
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const PRIORITY: u8 = 2;

@@ -48,6 +48,8 @@ mod reload;
 mod requests;
 mod restarts;
 mod secrets;
+mod series;
 mod stopped;
 mod upstream;
 mod tls;
+mod tools;

@@ -1,5 +1,6 @@
 //! The program itself: its commands, its exit codes, its signals, and what is left when it is killed.
 
+mod descriptors;
 mod faults;
 mod killed;
 mod logs;
@@ -8,6 +9,7 @@ mod restarts;
 mod signals;
 mod sockets;
 mod standard_output;
+mod traces;
 
 use std::fs;
 

@@ -33,7 +33,7 @@ use crate::world::set;
 use crate::world::token;
 
 /// An authority, and the files that it has signed.
-struct Authority {
+pub(crate) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     files: TempDir,
 }
@@ -41,8 +41,11 @@ struct Authority {
 type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
+        // Who names both alike is taken to have signed itself.
+        let name = &mut params.distinguished_name;
+        name.push(DnType::CommonName, "authority");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         let files = tempfile::tempdir().unwrap();
@@ -77,11 +80,11 @@ impl Authority {
         (vec![certificate.der().clone()], key)
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.files.path().join(name).display().to_string()
     }
 
-    async fn world(&self, with_client_ca: bool) -> World {
+    pub(crate) async fn world(&self, with_client_ca: bool) -> World {
         World::with(|plan| {
             set(
                 &mut plan.config,

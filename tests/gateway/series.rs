@@ -1,0 +1,110 @@
+//! The metrics page has as many lines as this program has words, whatever callers and Atlas say (G38).
+
+use std::collections::BTreeSet;
+
+use atlas_simulator::Asked;
+use atlas_simulator::Fault;
+use serde_json::json;
+
+use crate::world::FOREIGN_PROJECT;
+use crate::world::OTHER_PROJECT;
+use crate::world::PROJECT;
+use crate::world::World;
+use crate::world::certs;
+use crate::world::operator_token;
+use crate::world::token_of;
+
+/// Names and values of labels, without the values of the series.
+async fn series(world: &World) -> BTreeSet<String> {
+    let page = world.admin("GET", "/metrics", "", "").await.text();
+    let series = page.lines().filter(|line| !line.starts_with('#'));
+    series
+        .map(|line| line.rsplit_once(' ').unwrap().0.to_owned())
+        .collect()
+}
+
+/// Everything that a caller can choose, chosen differently in each round.
+async fn storm(world: &World, rounds: std::ops::Range<u16>) {
+    for round in rounds {
+        let subject =
+            token_of(&json!({ "sub": format!("payments-{round}"), "jti": format!("{round}") }));
+        let stranger = token_of(&json!({ "sub": format!("stranger-{round}") }));
+        let method = format!("METHOD{round}");
+        let unknown_project = format!("{round:024x}");
+        let name = format!("user-{round}");
+        let path = certs(PROJECT, &name);
+        let variant = format!(
+            "{path}?pageNum={}&itemsPerPage={}&pretty=true",
+            round + 1,
+            round % 500 + 1
+        );
+        let headers = [
+            ("User-Agent", name.as_str()),
+            ("X-Request-Id", name.as_str()),
+        ];
+        // H34.
+        assert_eq!(
+            world.send(&method, &path, &subject, &[]).await.status,
+            405,
+            "H34"
+        );
+        world.send("GET", &path, &subject, &headers).await;
+        world.send("HEAD", &variant, &subject, &headers).await;
+        world.send("GET", &format!("/{name}"), &subject, &[]).await;
+        world
+            .send("GET", &certs(OTHER_PROJECT, &name), &stranger, &[])
+            .await;
+        world
+            .send("GET", &certs(FOREIGN_PROJECT, &name), &subject, &[])
+            .await;
+        world
+            .send(
+                "GET",
+                &certs(&unknown_project, &name),
+                &operator_token(),
+                &[],
+            )
+            .await;
+        world.send("GET", &path, &format!("{name}.b.c"), &[]).await;
+        world
+            .raw(format!("{name} / HTTP/9.{round}\r\n\r\n").as_bytes())
+            .await;
+        world
+            .raw(format!("GET / HTTP/1.1\r\n{name}\r\n\r\n").as_bytes())
+            .await;
+        world
+            .admin(&method, &format!("/{name}"), &operator_token(), &name)
+            .await;
+        let explained = format!("/cache/explain?groupId={PROJECT}&username={name}");
+        world.admin("GET", &explained, &operator_token(), "").await;
+    }
+}
+
+/// Every status that Atlas can have, one a user.
+async fn odd_answers(world: &World, statuses: std::ops::Range<u16>) {
+    for status in statuses {
+        let fault = Fault::api_error(status, &format!("CODE_{status}"), "odd");
+        world.atlas.on(Asked::certificates()).respond(fault);
+        let ask = world.ask("app1");
+        world.while_time_passes(ask).await;
+        world.atlas.clear_script();
+    }
+}
+
+#[tokio::test]
+async fn g38_there_are_fewer_than_2000_series_and_no_caller_makes_another() {
+    let world = World::new().await;
+    storm(&world, 0..20).await;
+    odd_answers(&world, 400..430).await;
+    let before = series(&world).await;
+    storm(&world, 1_000..1_060).await;
+    odd_answers(&world, 430..460).await;
+    let after = series(&world).await;
+    let new: Vec<_> = after.difference(&before).collect();
+    assert!(new.is_empty(), "{new:?}");
+    assert!(after.len() < 500, "{}", after.len());
+    let page = world.admin("GET", "/metrics", "", "").await.text();
+    for theirs in ["user-", "METHOD", "payments", "stranger", "CODE_", PROJECT] {
+        assert!(!page.contains(theirs), "{theirs}");
+    }
+}

@@ -1,0 +1,152 @@
+//! The gateway as programs of others see it: those that `CLIENT_TOOLS` names, which `config/check` sets to
+//! what is installed. Without it there is nothing to run.
+
+use std::env;
+use std::process::Command;
+use std::process::Output;
+use std::process::Stdio;
+
+use crate::tls::Authority;
+use crate::world::PROJECT;
+use crate::world::World;
+use crate::world::certs;
+use crate::world::token;
+
+fn run(command: &mut Command) -> (Output, String) {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let said = [&output.stdout[..], &output.stderr].concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    (output, said)
+}
+
+/// `GET` over clear text and over TLS, each with every HTTP that both sides speak.
+fn curl(plain: &World, tls: &World, authority: &Authority) {
+    let (path, authorization) = (
+        certs(PROJECT, "app1"),
+        format!("Authorization: Bearer {}", token()),
+    );
+    for (scheme, world, version, spoken) in [
+        ("http", plain, "--http1.0", "1"),
+        ("http", plain, "--http1.1", "1.1"),
+        ("http", plain, "--http2-prior-knowledge", "2"),
+        // The change of protocol is offered and not taken.
+        ("http", plain, "--http2", "1.1"),
+        ("https", tls, "--http1.1", "1.1"),
+        ("https", tls, "--http2", "2"),
+    ] {
+        let port = world.address().port();
+        let url = format!("{scheme}://gateway.test:{port}{path}");
+        let mut command = Command::new("curl");
+        command.args(["--resolve", &format!("gateway.test:{port}:127.0.0.1")]);
+        command.args([
+            "--silent",
+            "--show-error",
+            "--fail",
+            "--max-time",
+            "20",
+            "--compressed",
+        ]);
+        command.args([
+            version,
+            "--cacert",
+            &authority.path("ca.pem"),
+            "--header",
+            &authorization,
+        ]);
+        command.args(["--write-out", "\n%{http_version}", &url]);
+        let (output, said) = run(&mut command);
+        assert!(output.status.success(), "curl {version} {scheme}: {said}");
+        let (body, version_spoken) = said.rsplit_once('\n').unwrap();
+        let list: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!(list["totalCount"], 2, "curl {version} {scheme}");
+        assert_eq!(version_spoken, spoken, "curl {version} {scheme}");
+    }
+}
+
+/// The handshake, by its versions.
+fn openssl(tls: &World, authority: &Authority) {
+    let address = format!("127.0.0.1:{}", tls.address().port());
+    for (version, agreed) in [("-tls1_3", true), ("-tls1_2", true), ("-tls1_1", false)] {
+        let mut command = Command::new("openssl");
+        command.args([
+            "s_client",
+            "-connect",
+            &address,
+            "-alpn",
+            "h2,http/1.1",
+            version,
+        ]);
+        command.args(["-CAfile", &authority.path("ca.pem"), "-verify_return_error"]);
+        let (output, said) = run(&mut command);
+        assert_eq!(output.status.success(), agreed, "openssl {version}: {said}");
+        if agreed {
+            assert!(
+                said.contains("Verify return code: 0 (ok)"),
+                "{version}: {said}"
+            );
+            assert!(said.contains("ALPN protocol: h2"), "{version}: {said}");
+        }
+    }
+}
+
+fn h2load(plain: &World) {
+    let mut command = Command::new("h2load");
+    let url = format!(
+        "http://127.0.0.1:{}{}",
+        plain.address().port(),
+        certs(PROJECT, "app1")
+    );
+    let header = format!("--header=authorization: Bearer {}", token());
+    command.args([
+        "--requests=2000",
+        "--clients=10",
+        "--max-concurrent-streams=20",
+        &header,
+        &url,
+    ]);
+    let (_, said) = run(&mut command);
+    assert!(said.contains("2000 2xx"), "{said}");
+}
+
+/// The metrics page, by who reads it.
+fn promtool(page: &str, files: &World) {
+    let file = files.files.path().join("metrics");
+    std::fs::write(&file, page).unwrap();
+    let page = std::fs::File::open(file).unwrap();
+    let mut command = Command::new("promtool");
+    let output = command
+        .args(["check", "metrics"])
+        .stdin(page)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what is installed is no setting of the gateway"
+)]
+// The gateway answers while a tool is waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tools_of_others_are_satisfied() {
+    let tools = env::var("CLIENT_TOOLS").unwrap_or_default();
+    let authority = Authority::new();
+    let (plain, tls) = (World::new().await, authority.world(false).await);
+    plain.ask("app1").await;
+    for tool in tools.split_whitespace() {
+        match tool {
+            "curl" => curl(&plain, &tls, &authority),
+            "h2load" => h2load(&plain),
+            "openssl" => openssl(&tls, &authority),
+            "promtool" => {
+                let page = plain.admin("GET", "/metrics", "", "").await.text();
+                promtool(&page, &plain);
+            }
+            unknown => panic!("nothing is known of the tool {unknown}"),
+        }
+    }
+}
