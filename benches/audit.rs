@@ -1,25 +1,29 @@
-//! What the audit trail costs: a record on the way of an answer, the rate of the journal in each sync
-//! mode, and reading it back.
+//! What the audit trail costs: the instructions of a record on the way of an answer, the rate of the
+//! journal in each sync mode, and reading it back.
 //!
-//! `cargo bench --bench audit`. The instructions of one record, on a machine with valgrind:
-//!
-//! ```text
-//! for n in 20000 40000; do AUDIT_BENCH_RECORDS=$n valgrind --tool=callgrind target/release/deps/audit-…; done
-//! ```
-//!
-//! The difference of the two counts is that of 20,000 records. callgrind does not know SHA-NI, so that
-//! the hash counts for more there than it is; `AUDIT_BENCH_MODE` (`interval`, `off`) tells the parts.
+//! `cargo bench --bench audit`; `-- record` or `-- read` for a part of it. The instructions are counted by
+//! valgrind, where there is one, in this program run anew: `-- instructions` counts them alone. valgrind
+//! knows no SHA instructions, so that what hashes is counted apart; a processor that has them does with a
+//! tenth of it. `AUDIT_BENCH_RECORDS=20000` only writes so many records, for a profile of one's own, and
+//! with `AUDIT_BENCH_MODE=off` does all but that.
 #![expect(
     clippy::unwrap_used,
+    clippy::print_stdout,
     reason = "a bench that cannot go on should say so"
 )]
 
+#[path = "gateway/counts.rs"]
+mod counts;
+
 use std::env;
+use std::fs;
 use std::hint::black_box;
 use std::io;
 use std::io::BufWriter;
 use std::io::Write;
 use std::ops::ControlFlow;
+use std::process::Command;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,9 +58,67 @@ fn main() {
     if let Some(records) = env::var_os("AUDIT_BENCH_RECORDS") {
         return count(records.to_str().unwrap().parse().unwrap());
     }
+    if !env::args().any(|argument| argument == "--test") {
+        print_instructions();
+    }
+    if env::args().any(|argument| argument == "instructions") {
+        return;
+    }
     benches();
     Criterion::default().configure_from_args().final_summary();
 }
+
+/// Counts this program twice for each mode, so that what it takes to start drops out.
+fn print_instructions() {
+    let count = |mode| Some(counted(mode, FEW)?.until(&counted(mode, MANY)?));
+    let (Some(on), Some(off)) = (count("on"), count("off")) else {
+        return println!("no valgrind, no count of instructions");
+    };
+    println!(
+        "instructions of a record: {} and {} of SHA-256; of the same without one: {}",
+        on.own - off.own,
+        on.sha256,
+        off.own
+    );
+}
+
+/// Instructions, those of SHA-256 apart.
+struct Counted {
+    own: u64,
+    sha256: u64,
+}
+
+impl Counted {
+    /// What each record costs that `later` has more.
+    fn until(&self, later: &Self) -> Self {
+        let each = |few: u64, many: u64| many.saturating_sub(few) / (MANY - FEW);
+        Self {
+            own: each(self.own, later.own),
+            sha256: each(self.sha256, later.sha256),
+        }
+    }
+}
+
+fn counted(mode: &str, records: u64) -> Option<Counted> {
+    let place = tempfile::tempdir().unwrap();
+    let out = place.path().join("out");
+    Command::new("valgrind")
+        .args(["--tool=callgrind", "--quiet"])
+        .arg(format!("--callgrind-out-file={}", out.display()))
+        .arg(env::current_exe().unwrap())
+        .env("AUDIT_BENCH_RECORDS", records.to_string())
+        .env("AUDIT_BENCH_MODE", mode)
+        .stderr(Stdio::null())
+        .status()
+        .ok()?;
+    let dump = fs::read_to_string(out).ok()?;
+    let sha256 = counts::of_sha256(&dump);
+    let own = counts::total(&dump)? - sha256;
+    Some(Counted { own, sha256 })
+}
+
+const FEW: u64 = 6_400;
+const MANY: u64 = 12_800;
 
 /// As many answers at once as the connections of the bench of the whole program.
 const CALLERS: usize = 64;
@@ -100,7 +162,7 @@ fn read(criterion: &mut Criterion) {
             join_all((0..2).map(|_| other.record())).await;
         }
     });
-    let size: u64 = std::fs::read_dir(trail.audit.directory())
+    let size: u64 = fs::read_dir(trail.audit.directory())
         .unwrap()
         .map(|entry| entry.unwrap().metadata().unwrap().len())
         .sum();

@@ -31,6 +31,8 @@ mod callgrind;
 mod cases;
 #[path = "gateway/cold.rs"]
 mod cold;
+#[path = "gateway/counts.rs"]
+mod counts;
 #[path = "gateway/load.rs"]
 mod load;
 #[path = "gateway/process.rs"]

@@ -42,11 +42,10 @@ pub use heads::HeadVerifier;
 use self::journal::Journal;
 use self::journal::Order;
 use self::record::Body;
-use self::record::name;
-use self::record::room;
 
 mod entry;
 mod events;
+mod callers;
 mod record;
 mod chain;
 mod journal;
@@ -113,7 +112,8 @@ pub enum AuditError {
 struct Inner {
     journal: Arc<Journal>,
     directory: PathBuf,
-    replica: Box<str>,
+    /// The member `replica`, as it stands in every record.
+    replica: Box<[u8]>,
     clock: Clock,
     keeper: tokio::task::AbortHandle,
 }
@@ -152,7 +152,7 @@ impl Audit {
             fetch.now.wall,
             "fetch",
             |body| {
-                body.text(name!("replica"), &self.0.replica, room::SHORT);
+                body.again(&self.0.replica);
                 fetch.write(body);
             },
             |body| self.0.journal.leave(body, fetch.now),
@@ -165,7 +165,7 @@ impl Audit {
             admin.now.wall,
             "admin",
             |body| {
-                body.text(name!("replica"), &self.0.replica, room::SHORT);
+                body.again(&self.0.replica);
                 admin.write(body);
             },
             |body| self.0.journal.submit(body, admin.now),

@@ -16,6 +16,8 @@ use std::sync::Arc;
 use crate::Effort;
 use crate::cases::Case;
 use crate::cases::Once;
+use crate::counts::of_sha256;
+use crate::counts::total;
 use crate::load::Lines;
 use crate::load::Load;
 use crate::load::Until;
@@ -117,42 +119,4 @@ fn dump(directory: &Path) -> Option<String> {
     let files = fs::read_dir(directory).ok()?;
     let dumps = files.filter_map(|file| fs::read_to_string(file.ok()?.path()).ok());
     dumps.max_by_key(|text| total(text))
-}
-
-fn total(dump: &str) -> Option<u64> {
-    let words = ["totals: ", "summary: "];
-    let line = dump
-        .lines()
-        .find_map(|line| words.iter().find_map(|word| line.strip_prefix(word)))?;
-    line.split(' ').next()?.parse().ok()
-}
-
-/// What the functions that hash blocks took themselves.
-fn of_sha256(dump: &str) -> u64 {
-    let (mut hashers, mut in_hasher, mut of_callee, mut sum) = (Vec::new(), false, false, 0);
-    for line in dump.lines() {
-        if let Some(function) = line
-            .strip_prefix("fn=")
-            .or_else(|| line.strip_prefix("cfn="))
-        {
-            // The name stands only where it comes first: `(12) name`, and `(12)` from then on.
-            let (id, name) = function.split_once(' ').unwrap_or((function, ""));
-            if name.contains("sha256_block") {
-                hashers.push(id.to_owned());
-            }
-            if line.starts_with("fn=") {
-                in_hasher = hashers.iter().any(|hasher| hasher == id);
-            }
-        } else if line.starts_with("calls=") {
-            of_callee = true;
-        } else if let Some((_, cost)) = line.split_once(' ')
-            && !line.contains('=')
-        {
-            if in_hasher && !of_callee {
-                sum += cost.parse::<u64>().unwrap_or(0);
-            }
-            of_callee = false;
-        }
-    }
-    sum
 }

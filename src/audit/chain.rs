@@ -12,8 +12,7 @@
 use aws_lc_rs::digest;
 
 use super::record::TIME_LENGTH;
-use super::record::hex_digits;
-use super::record::push_number;
+use super::record::digits::write_hex;
 
 /// A hash as it stands in a line: 64 lower-case hexadecimal digits.
 pub(super) type HexHash = [u8; 64];
@@ -52,7 +51,7 @@ pub(super) fn seal(out: &mut Vec<u8>, body: &[u8], tip: &mut Tip) {
     tip.seq += 1;
     out.extend_from_slice(time);
     out.extend_from_slice(b"\"seq\":");
-    push_number(out, tip.seq);
+    out.extend_from_slice(itoa::Buffer::new().format(tip.seq).as_bytes());
     out.push(b',');
     out.extend_from_slice(rest);
     out.extend_from_slice(PREVIOUS);
@@ -141,9 +140,7 @@ impl From<Place> for Tip {
 
 fn hex(hash: &[u8]) -> HexHash {
     let mut text = [b'0'; 64];
-    for (pair, byte) in text.chunks_exact_mut(2).zip(hash) {
-        pair.copy_from_slice(&hex_digits(*byte));
-    }
+    write_hex(&mut text, hash);
     text
 }
 

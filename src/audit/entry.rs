@@ -13,6 +13,7 @@ use crate::identity::Caller;
 
 use super::Audit;
 use super::Unrecorded;
+use super::callers;
 use super::record::Body;
 use super::record::name;
 use super::record::room;
@@ -166,7 +167,7 @@ impl Entry {
     }
 
     fn write(&self, body: &mut Body<'_>, closing: &Closing<'_>) {
-        body.text(name!("replica"), &self.audit.0.replica, room::SHORT);
+        body.again(&self.audit.0.replica);
         body.id_or_null(name!("request_id"), Some(&self.arrival.request_id));
         if let Some(id) = &self.arrival.caller_request_id {
             body.bytes(name!("caller_request_id"), id, room::SHORT);
@@ -180,8 +181,10 @@ impl Entry {
         if let Some(reason) = closing.reason {
             body.text(name!("reason"), reason, room::SHORT);
         }
-        write_caller(body, self.caller.as_deref());
-        body.text_or_null(name!("rule"), self.rule.as_deref(), room::NAME);
+        match &self.caller {
+            Some(caller) => callers::write(body, caller, self.rule.as_ref()),
+            None => callers::write_anew(body, None, self.rule.as_deref()),
+        }
         body.peer(name!("peer"), &self.arrival.peer);
         if let Some(subject) = &self.arrival.tls_subject {
             body.text(name!("tls_subject"), subject, room::NAME);
@@ -268,19 +271,6 @@ impl CacheUse {
             Self::Stale => "stale",
         }
     }
-}
-
-pub(super) fn write_caller(body: &mut Body<'_>, caller: Option<&Caller>) {
-    body.text_or_null(
-        name!("subject"),
-        caller.map(|it| &*it.subject),
-        room::SUBJECT,
-    );
-    body.text_or_null(name!("issuer"), caller.map(|it| &*it.issuer), room::ISSUER);
-    let client_id = caller.and_then(|it| it.client_id.as_deref());
-    body.text_or_null(name!("client_id"), client_id, room::NAME);
-    let token_id = caller.and_then(|it| it.token_id.as_deref());
-    body.text_or_null(name!("token_id"), token_id, room::NAME);
 }
 
 pub(super) fn write_question(body: &mut Body<'_>, question: &Question) {

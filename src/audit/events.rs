@@ -10,8 +10,8 @@ use crate::clock::Moment;
 use crate::identity::Caller;
 
 use super::Outcome;
+use super::callers;
 use super::entry::micros;
-use super::entry::write_caller;
 use super::entry::write_question;
 use super::record::Body;
 use super::record::name;
@@ -105,8 +105,7 @@ impl AdminRecord<'_> {
         body.word(name!("action"), self.action.word());
         body.word(name!("outcome"), self.outcome.word());
         body.number_or_null(name!("status"), self.status.map(u64::from));
-        write_caller(body, self.caller);
-        body.text_or_null(name!("rule"), self.rule, room::NAME);
+        callers::write_anew(body, self.caller, self.rule);
         match &self.peer {
             Some(peer) => body.peer(name!("peer"), peer),
             None => body.null(name!("peer")),

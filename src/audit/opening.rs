@@ -65,7 +65,7 @@ pub(super) fn open(
     Ok(Inner {
         journal,
         directory: config.directory.clone(),
-        replica: Box::from(replica),
+        replica: Body::members(|body| body.text(name!("replica"), replica, room::SHORT)),
         clock,
         keeper: tokio::spawn(keeper.keep()).abort_handle(),
     })

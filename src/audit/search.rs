@@ -21,8 +21,8 @@ use super::chain;
 use super::directory;
 use super::directory::Segment;
 use super::reading;
-use super::record::escaped;
 use super::record::room;
+use super::record::text::escaped;
 
 /// Which records are wanted; what is absent does not matter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

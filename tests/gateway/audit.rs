@@ -8,6 +8,7 @@ mod power;
 mod proof;
 mod reading;
 mod recording;
+mod rendering;
 mod second_sink;
 mod torn;
 mod trail;

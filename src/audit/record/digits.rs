@@ -1,0 +1,63 @@
+//! Numbers and bytes go in, their digits come out.
+
+/// The lower-case hexadecimal digits of four bytes, worked out all at once.
+#[inline]
+pub(in crate::audit) fn hex_digits(bytes: [u8; 4]) -> [u8; 8] {
+    // Each half of a byte gets a byte of its own, in their order.
+    let halves = u64::from(u32::from_be_bytes(bytes));
+    let halves = (halves | halves << 16) & 0x0000_ffff_0000_ffff;
+    let halves = (halves | halves << 8) & 0x00ff_00ff_00ff_00ff;
+    let halves = (halves | halves << 4) & (EACH * 15);
+    // 1 in each byte that is above nine, which stands for a letter.
+    let letters = halves.wrapping_add(EACH * 6) >> 4 & EACH;
+    let to_letters = u64::from(b'a' - b'9' - 1);
+    halves
+        .wrapping_add(EACH * u64::from(b'0'))
+        .wrapping_add(letters.wrapping_mul(to_letters))
+        .to_be_bytes()
+}
+
+/// Writes the digits of `bytes`, whole fours of them, into `text`, as far as there is room.
+#[inline]
+pub(in crate::audit) fn write_hex(text: &mut [u8], bytes: &[u8]) {
+    for (digits, bytes) in text.as_chunks_mut().0.iter_mut().zip(bytes.as_chunks().0) {
+        *digits = hex_digits(*bytes);
+    }
+}
+
+/// A number's decimal digits, of which a small number has few.
+#[inline]
+pub(super) fn decimal(value: u8) -> ([u8; 3], usize) {
+    let digit = |value: u8| b'0' + value % 10;
+    match value {
+        0..=9 => ([digit(value), 0, 0], 1),
+        10..=99 => ([digit(value / 10), digit(value), 0], 2),
+        100.. => ([digit(value / 100), digit(value / 10), digit(value)], 3),
+    }
+}
+
+/// 1 in each byte.
+const EACH: u64 = 0x0101_0101_0101_0101;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_has_its_digits() {
+        for byte in 0..=u8::MAX {
+            let (before, after) = (byte.wrapping_sub(1), byte.wrapping_mul(7));
+            let hex = hex_digits([before, byte, 0, after]);
+            assert_eq!(
+                str::from_utf8(&hex).unwrap(),
+                format!("{before:02x}{byte:02x}00{after:02x}")
+            );
+            let (digits, length) = decimal(byte);
+            let digits = str::from_utf8(&digits[..length]).unwrap();
+            assert_eq!(digits, byte.to_string());
+        }
+        let mut text = [b'.'; 20];
+        write_hex(&mut text, &[0x0a, 0xff, 0x12, 0x00, 1, 2, 3, 4, 5]);
+        assert_eq!(&text, b"0aff120001020304....");
+    }
+}
