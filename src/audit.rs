@@ -152,7 +152,7 @@ impl Audit {
             fetch.now.wall,
             "fetch",
             |body| {
-                body.again(&self.0.replica);
+                body.copy(&self.0.replica);
                 fetch.write(body);
             },
             |body| self.0.journal.leave(body, fetch.now),
@@ -165,7 +165,7 @@ impl Audit {
             admin.now.wall,
             "admin",
             |body| {
-                body.again(&self.0.replica);
+                body.copy(&self.0.replica);
                 admin.write(body);
             },
             |body| self.0.journal.submit(body, admin.now),

@@ -70,6 +70,11 @@ impl ProjectId {
         str::from_utf8(&self.0).unwrap_or_default()
     }
 
+    /// The 24 digits one by one.
+    pub fn digits(&self) -> &[u8; 24] {
+        &self.0
+    }
+
     /// Reads a path segment, which may carry its digits percent-encoded.
     pub fn from_path_segment(segment: &str) -> Result<Self, InvalidProjectId> {
         decode(segment).map_err(|_| InvalidProjectId)?.parse()

@@ -11,6 +11,7 @@
 
 use aws_lc_rs::digest;
 
+use super::record::Body;
 use super::record::TIME_LENGTH;
 use super::record::digits::write_hex;
 
@@ -46,23 +47,23 @@ impl Tip {
 
 /// Appends `body` to `out` as the line after `tip`, and moves the tip.
 pub(super) fn seal(out: &mut Vec<u8>, body: &[u8], tip: &mut Tip) {
-    let start = out.len();
     let (time, rest) = body.split_at_checked(TIME_LENGTH).unwrap_or((b"{", body));
     tip.seq += 1;
-    out.extend_from_slice(time);
-    out.extend_from_slice(b"\"seq\":");
-    out.extend_from_slice(itoa::Buffer::new().format(tip.seq).as_bytes());
-    out.push(b',');
-    out.extend_from_slice(rest);
-    out.extend_from_slice(PREVIOUS);
-    out.extend_from_slice(&tip.hash);
-    out.extend_from_slice(b"\"}");
-    let hash = digest::digest(&digest::SHA256, out.get(start..).unwrap_or_default());
-    tip.hash = hex(hash.as_ref());
-    out.pop();
-    out.extend_from_slice(HASH);
-    out.extend_from_slice(&tip.hash);
-    out.extend_from_slice(END);
+    Body::append(out, body.len() + MOST_ADDED, |line| {
+        line.copy(time);
+        line.put(b"\"seq\":");
+        line.decimal(tip.seq);
+        line.put(b",");
+        line.copy(rest);
+        line.put(PREVIOUS);
+        line.put(&tip.hash);
+        line.put(b"\"");
+        let covered = line.ended_by(b"}");
+        tip.hash = hex(digest::digest(&digest::SHA256, covered).as_ref());
+        line.put(HASH);
+        line.put(&tip.hash);
+        line.put(END);
+    });
 }
 
 /// Reads a line, without its line end; `None` if it is no line of a journal.
@@ -104,9 +105,9 @@ struct Outline<'a> {
 
 fn outline(line: &[u8]) -> Option<Outline<'_>> {
     let (head, tail) = line.split_at_checked(line.len().checked_sub(TAIL_LENGTH)?)?;
-    let tail = tail.strip_prefix(PREVIOUS)?;
+    let tail = tail.strip_prefix(PREVIOUS.as_slice())?;
     let (previous, tail) = tail.split_first_chunk::<64>()?;
-    let tail = tail.strip_prefix(b"\"")?.strip_prefix(HASH)?;
+    let tail = tail.strip_prefix(b"\"")?.strip_prefix(HASH.as_slice())?;
     let (hash, tail) = tail.split_first_chunk::<64>()?;
     if tail != b"\"}" {
         return None;
@@ -149,17 +150,18 @@ fn is_hex(text: &[u8]) -> bool {
         .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-const PREVIOUS: &[u8] = b",\"previous\":\"";
-const HASH: &[u8] = b",\"hash\":\"";
-const END: &[u8] = b"\"}\n";
+const PREVIOUS: &[u8; 13] = b",\"previous\":\"";
+const HASH: &[u8; 9] = b",\"hash\":\"";
+const END: &[u8; 3] = b"\"}\n";
 /// `,"previous":"…","hash":"…"}`.
 const TAIL_LENGTH: usize = PREVIOUS.len() + 64 + 1 + HASH.len() + 64 + 2;
+/// What a line has beyond its body: `"seq":`, twenty digits at most, a comma, the tail and its end.
+const MOST_ADDED: usize = 6 + 20 + 1 + TAIL_LENGTH + 1;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::atlas::Timestamp;
-    use crate::audit::record::Body;
     use crate::audit::record::name;
 
     fn line(tip: &mut Tip) -> Vec<u8> {

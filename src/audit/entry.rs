@@ -167,7 +167,7 @@ impl Entry {
     }
 
     fn write(&self, body: &mut Body<'_>, closing: &Closing<'_>) {
-        body.again(&self.audit.0.replica);
+        body.copy(&self.audit.0.replica);
         body.id_or_null(name!("request_id"), Some(&self.arrival.request_id));
         if let Some(id) = &self.arrival.caller_request_id {
             body.bytes(name!("caller_request_id"), id, room::SHORT);
@@ -274,8 +274,7 @@ impl CacheUse {
 }
 
 pub(super) fn write_question(body: &mut Body<'_>, question: &Question) {
-    // Hexadecimal digits.
-    body.word(name!("group_id"), question.project.as_str());
+    body.digits(name!("group_id"), question.project.digits());
     body.text(
         name!("username"),
         question.username.as_str(),

@@ -8,6 +8,7 @@
 //! `\uXXXX`, and every text has its room, so that the whole line stays below [`LONGEST_LINE`] (G19).
 
 use std::io::Write;
+use std::mem;
 use std::net::SocketAddr;
 
 use uuid::Uuid;
@@ -16,7 +17,6 @@ use crate::atlas::Timestamp;
 
 use digits::decimal;
 use digits::hex_digits;
-use digits::write_hex;
 use text::escape;
 
 pub(super) mod digits;
@@ -82,21 +82,32 @@ impl Body<'_> {
 
     /// Members that were written once, to be put into many records.
     pub(super) fn members(write: impl FnOnce(&mut Body<'_>)) -> Box<[u8]> {
-        let mut line = vec![0; LONGEST_LINE];
+        let mut members = Vec::new();
+        Body::append(&mut members, LONGEST_LINE, write);
+        members.into()
+    }
+
+    /// Appends what `write` writes, which is not more than `most` bytes.
+    #[inline]
+    pub(super) fn append(out: &mut Vec<u8>, most: usize, write: impl FnOnce(&mut Body<'_>)) {
+        let start = out.len();
+        out.resize(start + most, 0);
         let mut body = Body {
-            line: &mut line,
+            line: out.get_mut(start..).unwrap_or_default(),
             length: 0,
         };
         write(&mut body);
         let length = body.length;
-        line.truncate(length);
-        line.into()
+        out.truncate(start + length);
     }
 
-    /// Puts in members that were written before.
+    /// What is written so far and, behind it, an end that only whoever looks now sees.
     #[inline]
-    pub(super) fn again(&mut self, members: &[u8]) {
-        self.copy(members);
+    pub(super) fn ended_by<const N: usize>(&mut self, end: &[u8; N]) -> &[u8] {
+        let before = self.length;
+        self.put(end);
+        let after = mem::replace(&mut self.length, before);
+        self.line.get(..after).unwrap_or_default()
     }
 
     /// What `write` has written.
@@ -162,6 +173,19 @@ impl Body<'_> {
         self.put(b"\"");
     }
 
+    /// Digits, as many as the compiler knows.
+    #[inline]
+    pub(super) fn digits<const N: usize, const D: usize>(
+        &mut self,
+        name: &[u8; N],
+        value: &[u8; D],
+    ) {
+        self.put(name);
+        self.put(b"\"");
+        self.put(value);
+        self.put(b"\"");
+    }
+
     /// A whole number.
     #[inline]
     pub(super) fn number<const N: usize>(&mut self, name: &[u8; N], value: u64) {
@@ -217,7 +241,9 @@ impl Body<'_> {
         self.copy(rest);
     }
 
-    fn decimal(&mut self, value: u64) {
+    /// The digits of a number.
+    #[inline]
+    pub(super) fn decimal(&mut self, value: u64) {
         match u8::try_from(value) {
             Ok(value) => self.small(value),
             Err(_) => self.copy(itoa::Buffer::new().format(value).as_bytes()),
@@ -232,16 +258,20 @@ impl Body<'_> {
     }
 
     fn id(&mut self, value: Uuid) {
-        let mut text = [0; 32];
-        write_hex(&mut text, value.as_bytes());
-        self.put(b"\"");
-        for (index, group) in text.as_chunks::<4>().0.iter().enumerate() {
-            if (2..6).contains(&index) {
-                self.put(b"-");
+        let (bytes, _) = value.as_bytes().as_chunks();
+        if let [first, second, third, last] = bytes {
+            self.put(b"\"");
+            self.put(&hex_digits(*first));
+            for middle in [second, third] {
+                let digits = hex_digits(*middle);
+                for group in digits.as_chunks::<4>().0 {
+                    self.put(b"-");
+                    self.put(group);
+                }
             }
-            self.put(group);
+            self.put(&hex_digits(*last));
+            self.put(b"\"");
         }
-        self.put(b"\"");
     }
 
     fn address(&mut self, address: &SocketAddr) {
@@ -269,7 +299,7 @@ impl Body<'_> {
 
     /// Appends what the compiler knows the length of.
     #[inline]
-    fn put<const N: usize>(&mut self, bytes: &[u8; N]) {
+    pub(super) fn put<const N: usize>(&mut self, bytes: &[u8; N]) {
         // There is always room: every text has its own, and together they leave enough for the rest.
         if let Some(rest) = self.line.get_mut(self.length..)
             && let Some(place) = rest.first_chunk_mut()
@@ -281,7 +311,7 @@ impl Body<'_> {
 
     /// Appends what may have any length.
     #[inline]
-    fn copy(&mut self, bytes: &[u8]) {
+    pub(super) fn copy(&mut self, bytes: &[u8]) {
         if let Some(place) = self.line.get_mut(self.length..self.length + bytes.len()) {
             place.copy_from_slice(bytes);
             self.length += bytes.len();

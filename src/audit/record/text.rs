@@ -41,15 +41,11 @@ fn escape_slowly(body: &mut Body<'_>, text: &str, room: usize) -> bool {
 
 /// `text` as it stands in a record, and whether all of it does.
 pub(in crate::audit) fn escaped(text: &str, room: usize) -> (String, bool) {
+    let (mut line, mut whole) = (Vec::new(), true);
     // One character may be written beyond the room before it is taken back.
-    let mut line = vec![0; room + 12];
-    let mut body = Body {
-        line: &mut line,
-        length: 0,
-    };
-    let whole = escape(&mut body, text, room);
-    let length = body.length;
-    line.truncate(length);
+    Body::append(&mut line, room + 12, |body| {
+        whole = escape(body, text, room);
+    });
     (String::from_utf8(line).unwrap_or_default(), whole)
 }
 

@@ -107,7 +107,9 @@ async fn each_file_that_is_finished_is_signed_and_its_last_record_cannot_be_take
     assert!(files.len() >= 3, "{files:?}");
     let finished = u64::try_from(files.len() - 1).unwrap();
     trail.until(|| key.check(&trail).heads == finished).await;
-    assert_eq!(trail.metrics.rotations.get(), finished);
+    trail
+        .until(|| trail.metrics.rotations.get() == finished)
+        .await;
     let last_of_first = first_of(&files[1]) - 1;
     // Every file after the first disappears, and the last line of the first.
     for file in &files[1..] {
