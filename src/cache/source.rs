@@ -69,8 +69,10 @@ pub struct CacheStatus {
     stored: bool,
 }
 
-impl fmt::Display for CacheStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl CacheStatus {
+    /// What it says, in pieces to be written one behind the other; `digits` is where a number is
+    /// written for it. So a header is made of it without the formatting machinery.
+    pub fn pieces<'d>(&self, digits: &'d mut itoa::Buffer) -> [&'d str; 5] {
         let (words, detail) = match self.source {
             Source::Collapsed => ("fwd=miss; collapsed", ""),
             Source::Forced => ("fwd=request", ""),
@@ -84,24 +86,24 @@ impl fmt::Display for CacheStatus {
             Source::Stale(Staleness::Overload) => ("hit", "stale-overload"),
             Source::Stale(Staleness::Slow) => ("hit", "stale-while-revalidate"),
         };
-        f.write_str(words)?;
-        match self.source {
-            Source::Forced | Source::Miss | Source::Renewed => {
-                if self.stored {
-                    f.write_str("; stored")?;
-                }
-            }
-            Source::Hit | Source::Negative | Source::RefreshedAhead | Source::Stale(_) => {
-                if let Some(ttl) = self.ttl {
-                    write!(f, "; ttl={ttl}")?;
-                }
-            }
-            Source::Collapsed => {}
-        }
-        if !detail.is_empty() {
-            write!(f, "; detail={detail}")?;
-        }
-        Ok(())
+        let (parameter, number) = match (self.source, self.ttl) {
+            (Source::Forced | Source::Miss | Source::Renewed, _) if self.stored => ("; stored", ""),
+            (
+                Source::Hit | Source::Negative | Source::RefreshedAhead | Source::Stale(_),
+                Some(ttl),
+            ) => ("; ttl=", digits.format(ttl)),
+            (_, _) => ("", ""),
+        };
+        let before_detail = if detail.is_empty() { "" } else { "; detail=" };
+        [words, parameter, number, before_detail, detail]
+    }
+}
+
+impl fmt::Display for CacheStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut digits = itoa::Buffer::new();
+        let mut pieces = self.pieces(&mut digits).into_iter();
+        pieces.try_for_each(|piece| f.write_str(piece))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ahash::RandomState;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
@@ -34,9 +35,9 @@ use crate::upstream::FetchFailure;
 /// nothing that was purged can come back from the other room.
 #[derive(Debug)]
 pub(super) struct Store {
-    kept: Cache<Key, Arc<Entry>>,
-    recent: Cache<Key, Arc<Entry>>,
-    absent: Cache<Key, Arc<Absence>>,
+    kept: Cache<Key, Arc<Entry>, RandomState>,
+    recent: Cache<Key, Arc<Entry>, RandomState>,
+    absent: Cache<Key, Arc<Absence>, RandomState>,
     seen: Seen,
     heaviest: usize,
     /// What is left when memory is short, in bytes.
@@ -60,7 +61,7 @@ impl Store {
                 .max_capacity(bytes)
                 .eviction_policy(policy)
                 .weigher(|key: &Key, entry: &Arc<Entry>| weight(key, entry.weight()))
-                .build()
+                .build_with_hasher(RandomState::new())
         };
         let recent = max_size / 16;
         let places = max_size / PER_PLACE;
@@ -74,7 +75,7 @@ impl Store {
                 // for stays whoever floods.
                 .eviction_policy(EvictionPolicy::lru())
                 .weigher(|key: &Key, absence: &Arc<Absence>| weight(key, absence.weight()))
-                .build(),
+                .build_with_hasher(RandomState::new()),
             seen: Seen::new(usize::try_from(places).unwrap_or(usize::MAX)),
             // One giant must not push out all the others.
             heaviest: usize::try_from(max_size / 8).unwrap_or(usize::MAX),

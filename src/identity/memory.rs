@@ -7,13 +7,12 @@
 //! may take any slot of its row, the emptiest first. What is refused is never remembered, so strangers
 //! cannot push anybody out.
 
-use std::hash::BuildHasher;
-use std::hash::RandomState;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
+use ahash::RandomState;
 use arc_swap::ArcSwapOption;
 
 use super::Caller;
@@ -32,7 +31,7 @@ pub(super) struct Memory {
 /// A verified token and what its verification rests on.
 pub(super) struct Remembered {
     /// The token's full bytes.
-    pub(super) token: Box<str>,
+    pub(super) token: Box<[u8]>,
     /// Who it makes the caller.
     pub(super) caller: Arc<Caller>,
     /// The keys that verified it.
@@ -60,7 +59,7 @@ impl Memory {
     }
 
     /// The caller of `token`, if it was verified under `generation` and is still good.
-    pub(super) fn recall(&self, token: &str, generation: u64, now: Moment) -> Option<Arc<Caller>> {
+    pub(super) fn recall(&self, token: &[u8], generation: u64, now: Moment) -> Option<Arc<Caller>> {
         for slot in self.row(token) {
             let slot = slot.load();
             if let Some(remembered) = &*slot
@@ -115,9 +114,9 @@ impl Memory {
         }
     }
 
-    fn row(&self, token: &str) -> &[Slot] {
+    fn row(&self, token: &[u8]) -> &[Slot] {
         let tail = token.len().saturating_sub(TAIL);
-        let hash = self.seed.hash_one(token.as_bytes().get(tail..));
+        let hash = self.seed.hash_one(token.get(tail..));
         let rows = self.slots.len() / ROW;
         // The number of rows is a power of two, and a shorter word keeps the low bits.
         let row = usize::try_from(hash & u64::from(u32::MAX)).unwrap_or(0) & (rows - 1);
@@ -194,7 +193,7 @@ mod tests {
             expires_at: Timestamp::from_seconds(ends),
         };
         Remembered {
-            token: Box::from(token),
+            token: Box::from(token.as_bytes()),
             caller: Arc::new(caller),
             keys: Arc::new(KeySet::for_tests(Vec::new())),
             generation: 1,
@@ -207,17 +206,21 @@ mod tests {
         let memory = Memory::new(4, 1 << 20);
         let long = "t".repeat(200);
         memory.remember(remembered(&long, 10), at(0));
-        assert!(memory.recall(&long, 1, at(9)).is_some());
-        assert!(memory.recall(&long, 1, at(10)).is_none());
-        assert!(memory.recall(&long, 2, at(9)).is_none());
+        assert!(memory.recall(long.as_bytes(), 1, at(9)).is_some());
+        assert!(memory.recall(long.as_bytes(), 1, at(10)).is_none());
+        assert!(memory.recall(long.as_bytes(), 2, at(9)).is_none());
         // Same tail, other head.
-        assert!(memory.recall(&format!("x{long}"), 1, at(9)).is_none());
         assert!(
             memory
-                .recall(long.trim_start_matches("tt"), 1, at(9))
+                .recall(format!("x{long}").as_bytes(), 1, at(9))
                 .is_none()
         );
-        assert!(memory.recall("", 1, at(9)).is_none());
+        assert!(
+            memory
+                .recall(long.trim_start_matches("tt").as_bytes(), 1, at(9))
+                .is_none()
+        );
+        assert!(memory.recall(b"", 1, at(9)).is_none());
     }
 
     #[test]
@@ -230,7 +233,7 @@ mod tests {
         let kept = (0..10_000)
             .filter(|number| {
                 memory
-                    .recall(&format!("token-{number}"), 1, at(0))
+                    .recall(format!("token-{number}").as_bytes(), 1, at(0))
                     .is_some()
             })
             .count();
@@ -246,13 +249,14 @@ mod tests {
             memory.remember(remembered(token, 10), at(0));
         }
         for token in ["a", "b", "d"] {
-            assert!(memory.recall(token, 1, at(0)).is_some());
+            assert!(memory.recall(token.as_bytes(), 1, at(0)).is_some());
         }
         memory.remember(remembered("e", 10), at(0));
-        let known = ["a", "b", "c", "d", "e"].map(|token| memory.recall(token, 1, at(0)).is_some());
+        let known = ["a", "b", "c", "d", "e"]
+            .map(|token| memory.recall(token.as_bytes(), 1, at(0)).is_some());
         assert_eq!(known, [true, true, false, true, true]);
         // What has ended goes first, even if it was asked for.
         memory.remember(remembered("f", 20), at(10));
-        assert!(memory.recall("f", 1, at(10)).is_some());
+        assert!(memory.recall(b"f", 1, at(10)).is_some());
     }
 }

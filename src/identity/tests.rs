@@ -72,7 +72,9 @@ impl Scene {
     }
 
     async fn verify(&self, token: &str) -> Result<Arc<Caller>, Unverified> {
-        self.identity.verify(token, self.clock.now()).await
+        self.identity
+            .verify(token.as_bytes(), self.clock.now())
+            .await
     }
 
     /// Lets `span` pass, and waits for the fetch that is due by then.
@@ -313,7 +315,7 @@ async fn a_new_key_is_found_by_its_first_token_and_a_removed_one_is_forgotten_wi
         .map(|number| {
             let (identity, now) = (Arc::clone(&scene.identity), scene.clock.now());
             let token = new.token(&format!("caller-{number}"));
-            tokio::spawn(async move { identity.verify(&token, now).await })
+            tokio::spawn(async move { identity.verify(token.as_bytes(), now).await })
         })
         .collect();
     // Known keys answer while that fetch is under way.

@@ -9,6 +9,7 @@ use http::HeaderValue;
 use http::Request;
 use http::Response;
 use http::header;
+use http::header::HeaderName;
 use http::request::Parts;
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -28,6 +29,7 @@ use super::response;
 use crate::audit::Arrival;
 use crate::gateway::Gateway;
 use crate::gateway::Lookup;
+use crate::gateway::Withheld;
 use crate::memory::Stage;
 
 /// Answers lookups.
@@ -49,7 +51,12 @@ impl Door {
         }
     }
 
-    async fn lookup(&self, arrival: Arrival, asked: Asked<'_>, parts: &Parts) -> Response<Body> {
+    async fn lookup(
+        &self,
+        arrival: Arrival,
+        asked: &Asked<'_>,
+        parts: &Parts,
+    ) -> Withheld<'_, Response<Body>> {
         let request_id = arrival.request_id;
         let lookup = Lookup {
             token: match asked.credentials {
@@ -61,19 +68,15 @@ impl Door {
             no_cache: asked.no_cache,
             traceparent: parts
                 .headers
-                .get("traceparent")
+                .get(TRACEPARENT)
                 .and_then(|value| value.to_str().ok()),
         };
-        let answer = self
-            .gateway
+        self.gateway
             .answer(arrival, lookup, |outcome| match outcome {
-                Ok(answer) => response::answered(answer, &asked, parts, request_id),
+                Ok(answer) => response::answered(answer, asked, parts, request_id),
                 Err(refusal) => response::refused(refusal, request_id, asked.form.has_envelope()),
-            });
-        answer.await.unwrap_or_else(|problem| {
-            error!(%request_id, "not answered, because it is not on record: {problem}");
-            response::unrecorded(request_id, asked.form.has_envelope())
-        })
+            })
+            .await
     }
 
     async fn reject(
@@ -100,6 +103,7 @@ impl Handler for Door {
     async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
         let now = self.gateway.clock.now();
         let (parts, body) = request.into_parts();
+        let version = parts.version;
         let has_body = !body.is_end_stream();
         // A body is never read: what comes of it is an error, and the connection closes.
         drop(body);
@@ -115,11 +119,20 @@ impl Handler for Door {
             Ok(asked) if !self.hosts.include(asked.address.host) => {
                 self.reject(arrival, &BadRequest::Misdirected, &parts).await
             }
-            Ok(asked) => self.lookup(arrival, asked, &parts).await,
+            Ok(asked) => {
+                let (request_id, envelope) = (arrival.request_id, asked.form.has_envelope());
+                let withheld = self.lookup(arrival, &asked, &parts).await;
+                drop(asked);
+                drop(parts);
+                withheld.release().await.unwrap_or_else(|problem| {
+                    error!(%request_id, "not answered, because it is not on record: {problem}");
+                    response::unrecorded(request_id, envelope)
+                })
+            }
             Err(refusal) => self.reject(arrival, &refusal, &parts).await,
         };
         // What HTTP/1.0 calls keeping alive is nobody's standard.
-        let is_last = match parts.version {
+        let is_last = match version {
             http::Version::HTTP_11 => {
                 self.draining.load(Ordering::Relaxed)
                     || self.gateway.memory.stage() >= Stage::Closing
@@ -134,3 +147,6 @@ impl Handler for Door {
         response
     }
 }
+
+/// W3C Trace Context.
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");

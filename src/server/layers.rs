@@ -38,14 +38,37 @@ pub trait Handler: Send + Sync + 'static {
     ) -> impl Future<Output = Response<Body>> + Send;
 }
 
+/// The layers as the service that hyper calls.
+///
+/// None of them ever has to be waited for before it is called, so this calls at once. hyper-util's
+/// `TowerToHyperService` asks first, in a future that moves each request about six times.
+#[derive(Clone, Debug)]
+struct Stack<S>(S);
+
+impl<S> hyper::service::Service<Request<Incoming>> for Stack<S>
+where
+    S: Service<Request<Incoming>> + Clone,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn call(&self, request: Request<Incoming>) -> S::Future {
+        self.0.clone().call(request)
+    }
+}
+
 /// The layers, outermost first, around a handler.
 pub fn stack<H: Handler>(
     handler: Arc<H>,
     peer: Peer,
-) -> impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send>
-+ Clone
-+ Send {
-    ServiceBuilder::new()
+) -> impl hyper::service::Service<
+    Request<Incoming>,
+    Response = Response<Body>,
+    Error = Infallible,
+    Future: Send,
+> + Send {
+    let layers = ServiceBuilder::new()
         // First, so that nothing further in, not even a panic's message, can print a caller's token.
         .layer(SetSensitiveRequestHeadersLayer::new([AUTHORIZATION]))
         // The last net: a panic inside of a lookup is caught, answered and recorded by the gateway. One
@@ -63,5 +86,6 @@ pub fn stack<H: Handler>(
                     .await;
                 Ok::<_, Infallible>(outcome.unwrap_or_else(|_| response::unexpected()))
             }
-        }))
+        }));
+    Stack(layers)
 }

@@ -2,7 +2,6 @@
 //!
 //! Here and in [`document`] is the only place with status codes.
 
-use std::io::Write;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -221,14 +220,16 @@ fn is_known(headers: &HeaderMap, etag: &HeaderValue) -> bool {
 
 /// RFC 9211: how this cache came by its answer.
 fn cache_status(found: &Found, now: Moment) -> HeaderValue {
-    // Written where it costs no allocation: a `String` would grow three times and then be copied.
-    let mut text = [0; 96];
-    let mut room = text.as_mut_slice();
-    // The words are ASCII of ours, and all of them together are shorter.
-    let _ = write!(room, "atlas-cert-gateway; {}", found.status(now));
-    let left = room.len();
-    let written = text.len().saturating_sub(left);
-    value(text.get(..written).unwrap_or_default())
+    let mut digits = itoa::Buffer::new();
+    let pieces = found.status(now);
+    let pieces = pieces.pieces(&mut digits);
+    // More than the words of all pieces have together.
+    let mut text = Vec::with_capacity(96);
+    text.extend_from_slice(b"atlas-cert-gateway; ");
+    for piece in pieces {
+        text.extend_from_slice(piece.as_bytes());
+    }
+    value(&text)
 }
 
 /// A number as a header. `HeaderValue::from` would allocate twice for one that is not static.

@@ -11,7 +11,6 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::server::conn::http2;
 use hyper_util::rt::TokioIo;
-use hyper_util::service::TowerToHyperService;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 
@@ -51,7 +50,7 @@ impl Acceptor {
         let Some(guess) = guess else {
             return Ok(());
         };
-        let service = TowerToHyperService::new(layers::stack(handler, peer));
+        let service = layers::stack(handler, peer);
         match guess.protocol {
             Protocol::Http1 => {
                 let guarded = Guarded::new(stream, guess.read, guess.since, self.terms());
