@@ -193,6 +193,8 @@ impl World {
     /// Waits for something that only shows in what the gateway has written.
     pub(crate) async fn until(&self, is_so: impl Fn(&Self) -> bool) {
         let mut glances = tokio::time::interval(Duration::from_millis(2));
+        // A look that takes longer than that must not keep those from working whom it waits for.
+        glances.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while !is_so(self) {
             glances.tick().await;
         }
