@@ -1,5 +1,7 @@
 //! Chance: a span goes in, a random part of it comes out; so that many gateways do not act in step.
 
+use std::hash::BuildHasher;
+use std::hash::RandomState;
 use std::time::Duration;
 
 /// Where randomness comes from. Fixed in tests, so that rules can be checked to the millisecond.
@@ -27,13 +29,12 @@ impl Chance {
         least.saturating_add(self.up_to(most.saturating_sub(least)))
     }
 
+    /// Differs from call to call, and needs to be no secret: the randomness for keys and nonces is
+    /// gathered for 40 ms and more when a process first asks for it, and that would be the time of the
+    /// first caller.
     fn millionths() -> u32 {
-        let mut bytes = [0; 4];
-        // Without randomness everybody waits the longest span, which is safe.
-        match aws_lc_rs::rand::fill(&mut bytes) {
-            Ok(()) => u32::from_ne_bytes(bytes) % (WHOLE + 1),
-            Err(_) => WHOLE,
-        }
+        let drawn = RandomState::new().hash_one(0_u8) % u64::from(WHOLE + 1);
+        u32::try_from(drawn).unwrap_or(WHOLE)
     }
 }
 
@@ -49,9 +50,12 @@ mod tests {
         assert_eq!(Chance::Fixed(0).up_to(span), Duration::ZERO);
         assert_eq!(Chance::Fixed(500_000).up_to(span), Duration::from_secs(1));
         assert_eq!(Chance::Fixed(u32::MAX).up_to(span), span);
+        let mut below_half = 0;
         for _ in 0..1_000 {
             let drawn = Chance::System.between(Duration::from_secs(1), span);
             assert!((Duration::from_secs(1)..=span).contains(&drawn));
+            below_half += usize::from(drawn < Duration::from_millis(1_500));
         }
+        assert!((350..650).contains(&below_half), "{below_half}");
     }
 }

@@ -7,14 +7,16 @@
 
 use std::fs;
 use std::io;
+use std::io::Read;
 use std::io::Write;
 use std::path::Path;
 
 use aws_lc_rs::aead::AES_256_GCM;
 use aws_lc_rs::aead::Aad;
+use aws_lc_rs::aead::LessSafeKey;
 use aws_lc_rs::aead::NONCE_LEN;
 use aws_lc_rs::aead::Nonce;
-use aws_lc_rs::aead::RandomizedNonceKey;
+use aws_lc_rs::aead::UnboundKey;
 use aws_lc_rs::hkdf;
 
 use super::ledger;
@@ -32,12 +34,13 @@ pub(crate) fn write(
 ) -> io::Result<()> {
     let key = key(account, secret).ok_or_else(cannot_seal)?;
     let mut text = format!("{} {}", expires.seconds(), token.expose()).into_bytes();
-    let nonce = key
-        .seal_in_place_append_tag(Aad::from(account.as_bytes()), &mut text)
-        .map_err(|_| cannot_seal())?;
+    let nonce = random_nonce()?;
+    let aad = Aad::from(account.as_bytes());
+    let sealed = key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad, &mut text);
+    sealed.map_err(|_| cannot_seal())?;
     let beside = path.with_extension("new");
     let mut file = ledger::private(&beside)?;
-    file.write_all(nonce.as_ref())?;
+    file.write_all(&nonce)?;
     file.write_all(&text)?;
     fs::rename(&beside, path)
 }
@@ -63,14 +66,24 @@ pub(crate) fn remove(path: &Path) {
     let _ = fs::remove_file(path);
 }
 
-fn key(account: &str, secret: &Secret) -> Option<RandomizedNonceKey> {
+/// From the kernel: the library's own randomness is gathered for 40 ms and more when a process first
+/// asks for it, and the first caller would wait for that.
+fn random_nonce() -> io::Result<[u8; NONCE_LEN]> {
+    let mut nonce = [0; NONCE_LEN];
+    fs::File::open("/dev/urandom")?.read_exact(&mut nonce)?;
+    Ok(nonce)
+}
+
+fn key(account: &str, secret: &Secret) -> Option<LessSafeKey> {
     let mut key = [0; 32];
     hkdf::Salt::new(hkdf::HKDF_SHA256, PURPOSE)
         .extract(secret.expose().as_bytes())
         .expand(&[account.as_bytes()], &AES_256_GCM)
         .and_then(|key_material| key_material.fill(&mut key))
         .ok()?;
-    RandomizedNonceKey::new(&AES_256_GCM, &key).ok()
+    UnboundKey::new(&AES_256_GCM, &key)
+        .map(LessSafeKey::new)
+        .ok()
 }
 
 fn cannot_seal() -> io::Error {
@@ -101,6 +114,11 @@ mod tests {
         assert!(read(&path, "id", &secret("t")).is_none());
         assert!(read(&path, "other", &secret("s")).is_none());
         let content = fs::read(&path).unwrap();
+        write(&path, "id", &secret("s"), &secret("canary"), expires).unwrap();
+        let again = fs::read(&path).unwrap();
+        // Not a byte of the two is the same but by chance: the nonce is another.
+        assert_ne!(content[..NONCE_LEN], again[..NONCE_LEN]);
+        assert_ne!(content[NONCE_LEN..], again[NONCE_LEN..]);
         assert!(!String::from_utf8_lossy(&content).contains("canary"));
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);

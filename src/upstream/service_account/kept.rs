@@ -15,11 +15,12 @@ use crate::upstream::sealed;
 use crate::upstream::token::Minted;
 
 impl Account {
-    /// Keeps a token for the next process.
+    /// Keeps a token for the next process; comes before anybody uses it.
     pub(super) fn keep(&self, token: &Secret, expires: Timestamp, secret: &Secret) {
         let id = &self.client_id;
         if let Err(error) = sealed::write(&self.sealed, id, secret, token, expires) {
-            warn!(credential = %self.terms.load().name, %error, "cannot keep the token for the next process");
+            let name = &self.terms.load().name;
+            warn!(credential = %name, %error, "cannot keep the token for the next process");
         }
     }
 

@@ -8,10 +8,10 @@
 use std::env;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 
 use rustls::ClientConfig;
 use rustls::RootCertStore;
-use rustls::crypto::aws_lc_rs;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
@@ -23,6 +23,7 @@ use crate::watched;
 pub(super) fn tls(config: &Config) -> Result<ClientConfig, Mistake> {
     let mut roots = RootCertStore::empty();
     if config.base_url.starts_with("https://") {
+        gather_randomness();
         // What the system holds and rustls cannot read is nothing that anybody could mend here.
         roots.add_parsable_certificates(of_the_system());
     }
@@ -39,7 +40,7 @@ pub(super) fn tls(config: &Config) -> Result<ClientConfig, Mistake> {
         let message = "no roots were found on this system; name them in atlas.ca_certificate";
         return Err(Mistake::at("atlas", message));
     }
-    let provider = Arc::new(aws_lc_rs::default_provider());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider);
     let builder =
         builder.with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12]);
@@ -50,6 +51,15 @@ pub(super) fn tls(config: &Config) -> Result<ClientConfig, Mistake> {
     let mut tls = builder.with_root_certificates(roots).with_no_client_auth();
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(tls)
+}
+
+/// The first randomness of a process is gathered for 40 ms and more. So that is done while the
+/// configuration is read, and not when the first connection is made.
+fn gather_randomness() {
+    thread::spawn(|| {
+        // Whoever needs it and gets none, says so.
+        let _ = aws_lc_rs::rand::fill(&mut [0; 1]);
+    });
 }
 
 fn of_the_system() -> Vec<CertificateDer<'static>> {
