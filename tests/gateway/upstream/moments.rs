@@ -170,21 +170,36 @@ fn changes() -> impl Strategy<Value = Vec<(u32, usize, Change)>> {
     prop::collection::vec((1..=3_u32, 1..=4_usize, change), 0..6)
 }
 
+/// Answers that are late, so that pages asked for at once are answered in any order: milliseconds.
+fn delays() -> impl Strategy<Value = Vec<(u32, usize, u64)>> {
+    prop::collection::vec((1..=4_u32, 1..=3_usize, 1..=4_u64), 0..6)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_changes_between_pages_every_list_is_of_one_moment(
         count in prop_oneof![Just(2_u32), 495..505_u32, 995..1_005_u32, 1_100..1_300_u32],
         changes in changes(),
+        delays in delays(),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(check(count, changes))?;
+        runtime.block_on(check(count, changes, delays))?;
     }
 }
 
-async fn check(count: u32, changes: Vec<(u32, usize, Change)>) -> Result<(), TestCaseError> {
+async fn check(
+    count: u32,
+    changes: Vec<(u32, usize, Change)>,
+    delays: Vec<(u32, usize, u64)>,
+) -> Result<(), TestCaseError> {
     let world = World::of(count).await;
+    for (page, nth, late) in delays {
+        let asked = Asked::certificates().page(page);
+        let late = Duration::from_millis(late);
+        world.atlas.on(asked).nth(nth).respond(Fault::delay(late));
+    }
     let moments = Arc::new(Mutex::new(HashSet::from([world.held()])));
     for (page, nth, change) in changes {
         let moments = Arc::clone(&moments);
