@@ -26,6 +26,18 @@ pub(crate) struct Server {
     address: SocketAddr,
     orders: mpsc::Sender<Order>,
     accepted: Arc<AtomicUsize>,
+    open: Open,
+}
+
+/// Counts connections while their tasks live.
+#[derive(Clone, Debug, Default)]
+struct Open(Arc<()>);
+
+impl Open {
+    fn count(&self) -> usize {
+        // Each connection holds one, as do the server and its door.
+        Arc::strong_count(&self.0).saturating_sub(2)
+    }
 }
 
 impl Server {
@@ -38,12 +50,14 @@ impl Server {
         let address = listener.local_addr()?;
         let (orders, received) = mpsc::channel(1);
         let accepted = Arc::new(AtomicUsize::new(0));
+        let open = Open::default();
         let door = Door {
             state: State::Open(listener),
             address,
             tls,
             atlas,
             accepted: Arc::clone(&accepted),
+            open: open.clone(),
             connections: JoinSet::new(),
         };
         tokio::spawn(door.run(received));
@@ -51,6 +65,7 @@ impl Server {
             address,
             orders,
             accepted,
+            open,
         })
     }
 
@@ -60,6 +75,10 @@ impl Server {
 
     pub(crate) fn accepted(&self) -> usize {
         self.accepted.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn open(&self) -> usize {
+        self.open.count()
     }
 
     /// Ends every connection and refuses new ones.
@@ -94,6 +113,7 @@ struct Door {
     tls: Option<TlsAcceptor>,
     atlas: Arc<Atlas>,
     accepted: Arc<AtomicUsize>,
+    open: Open,
     connections: JoinSet<()>,
 }
 
@@ -154,6 +174,7 @@ impl Door {
         self.accepted.fetch_add(1, Ordering::Relaxed);
         let atlas = Arc::clone(&self.atlas);
         let tls = self.tls.clone();
+        let open = self.open.clone();
         self.connections.spawn(async move {
             // Without it small answers would wait for the client's acknowledgement.
             let _ = tcp.set_nodelay(true);
@@ -166,6 +187,7 @@ impl Door {
                 },
             };
             connection::serve(stream, peer, atlas).await;
+            drop(open);
         });
     }
 }

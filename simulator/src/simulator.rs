@@ -151,6 +151,11 @@ impl Simulator {
         self.atlas.recorder.saw(needle)
     }
 
+    /// How many connections stand now.
+    pub fn connections_open(&self) -> usize {
+        self.server.open()
+    }
+
     /// How many connections were accepted.
     pub fn connections_accepted(&self) -> usize {
         self.server.accepted()

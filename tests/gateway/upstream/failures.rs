@@ -180,6 +180,29 @@ async fn u13_what_does_not_come_in_time_is_not_waited_for() {
 }
 
 #[tokio::test]
+async fn u13_a_call_that_is_given_up_leaves_no_connection_behind() {
+    let world = World::new().await;
+    world
+        .atlas
+        .on(Asked::certificates())
+        .respond(Fault::silence());
+    let asked = (0..4).map(|_| world.ask());
+    for result in futures_util::future::join_all(asked).await {
+        assert_eq!(outcome(&result), "timeout");
+    }
+    assert!(world.atlas.connections_accepted() >= 4);
+    // The one that the token came on may stay open, since it is good.
+    let mut glances = tokio::time::interval(Duration::from_millis(2));
+    for _ in 0..1_000 {
+        if world.atlas.connections_open() <= 1 {
+            return;
+        }
+        glances.tick().await;
+    }
+    panic!("{} connections stand", world.atlas.connections_open());
+}
+
+#[tokio::test]
 async fn u41_a_later_page_that_fails_fails_the_whole_list() {
     for (fault, expected) in [
         (Fault::unexpected_error(), "500 UNEXPECTED_ERROR"),
