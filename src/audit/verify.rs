@@ -87,6 +87,9 @@ pub enum FaultKind {
     /// An earlier record stands where it should be.
     #[error("is out of its place: an earlier record stands here")]
     OutOfOrder,
+    /// The packed file cannot be unpacked from here on.
+    #[error("cannot be unpacked: its file was changed or cut off")]
+    Packing,
     /// The line is no record.
     #[error("is not a record")]
     Unreadable,
@@ -122,9 +125,18 @@ pub fn verify(directory: &Path, from: u64, key: Option<&HeadVerifier>) -> io::Re
         let mut line = Vec::new();
         let mut number = 0;
         walk.report.files += 1;
-        while read_line(&mut *lines, &mut line)? {
-            number += 1;
-            if let Err((seq, kind)) = walk.step(&line, segment.first, number) {
+        loop {
+            let step = match read_line(&mut *lines, &mut line) {
+                Ok(false) => break,
+                Ok(true) => {
+                    number += 1;
+                    walk.step(&line, segment.first, number)
+                }
+                // Not the disk, but what is on it.
+                Err(error) if error.raw_os_error().is_none() => Err(walk.packing_fault()),
+                Err(error) => return Err(directory::at(&segment.path, &error)),
+            };
+            if let Err((seq, kind)) = step {
                 walk.report.fault = Some(Fault {
                     seq,
                     file: segment.path,
@@ -164,6 +176,10 @@ impl Walk {
             line: 0,
             kind,
         })
+    }
+
+    fn packing_fault(&self) -> (u64, FaultKind) {
+        (self.tip.seq + 1, FaultKind::Packing)
     }
 
     fn step(&mut self, line: &[u8], first: u64, number: u64) -> Result<(), (u64, FaultKind)> {
