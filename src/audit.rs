@@ -50,6 +50,7 @@ mod record;
 mod chain;
 mod journal;
 mod queue;
+mod bodies;
 mod commit;
 mod health;
 mod opening;

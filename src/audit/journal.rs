@@ -20,7 +20,6 @@
 //! is older, and its answers become 503. Such a record may still reach the file afterwards. It then
 //! speaks of an answer that was held back; the reverse, an answer without its record, does not happen.
 
-use std::mem;
 use std::sync::Arc;
 use std::sync::Condvar;
 use std::sync::Mutex;
@@ -38,6 +37,9 @@ use crate::clock::Clock;
 use crate::clock::Moment;
 use crate::telemetry::metrics::audit::AuditMetrics;
 
+use orders::Orders;
+
+pub(super) use orders::Order;
 pub(super) use ticket::Ticket;
 
 use super::Unrecorded;
@@ -53,6 +55,7 @@ use super::sink::Parcel;
 use super::sink::Sink;
 use super::writer::Writer;
 
+mod orders;
 mod thread;
 mod ticket;
 #[cfg(test)]
@@ -95,25 +98,6 @@ pub(super) struct Parts {
     pub(super) clock: Clock,
     pub(super) metrics: AuditMetrics,
 }
-
-/// What the writer thread can be told to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Order {
-    /// See whether the file is still what it was.
-    Examine,
-    /// Begin a new file.
-    Reopen,
-    /// Sign the end of the chain.
-    Sign,
-    /// Write what is queued, bring it to the disk and end.
-    Stop,
-    /// Write what is queued.
-    Write,
-}
-
-/// Orders that have not been followed; each at most once.
-#[derive(Debug, Default)]
-struct Orders(u8);
 
 /// What one attempt to write came to.
 enum Turn {
@@ -351,36 +335,6 @@ impl Journal {
         match &self.sink {
             Some(_) => writer.lines().to_vec(),
             None => Vec::new(),
-        }
-    }
-}
-
-impl Orders {
-    fn add(&mut self, order: Order) {
-        self.0 |= order.bit();
-    }
-
-    fn hold(&self, order: Order) -> bool {
-        self.0 & order.bit() != 0
-    }
-
-    fn is_empty(&self) -> bool {
-        self.0 == 0
-    }
-
-    fn take(&mut self) -> Self {
-        mem::take(self)
-    }
-}
-
-impl Order {
-    fn bit(self) -> u8 {
-        match self {
-            Self::Examine => 1,
-            Self::Reopen => 2,
-            Self::Sign => 4,
-            Self::Stop => 8,
-            Self::Write => 16,
         }
     }
 }

@@ -5,8 +5,8 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::bodies::Bodies;
 use super::commit::Commit;
-use super::writer::Bodies;
 
 /// What waits to be written.
 #[derive(Debug, Default)]

@@ -15,18 +15,12 @@ use std::sync::Arc;
 
 use crate::atlas::Timestamp;
 
+use super::bodies::Bodies;
 use super::chain;
 use super::chain::Tip;
 use super::directory::Directory;
 use super::directory::at;
 use super::directory::private;
-
-/// Bodies in the order in which they are to be recorded.
-#[derive(Debug, Default)]
-pub(super) struct Bodies {
-    bytes: Vec<u8>,
-    ends: Vec<usize>,
-}
 
 /// Writes the newest file of a journal.
 #[derive(Debug)]
@@ -72,39 +66,6 @@ pub(super) enum Lost {
     Shortened,
     /// Its permissions were changed so that others may write or we may not.
     Permissions,
-}
-
-impl Bodies {
-    pub(super) fn push(&mut self, body: &[u8]) {
-        self.bytes.extend_from_slice(body);
-        self.ends.push(self.bytes.len());
-    }
-
-    pub(super) fn clear(&mut self) {
-        self.bytes.clear();
-        self.ends.clear();
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    pub(super) fn size(&self) -> usize {
-        self.bytes.len()
-    }
-
-    pub(super) fn capacity(&self) -> usize {
-        self.bytes.capacity()
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        let mut start = 0;
-        self.ends.iter().map(move |end| {
-            let body = self.bytes.get(start..*end).unwrap_or_default();
-            start = *end;
-            body
-        })
-    }
 }
 
 impl Writer {

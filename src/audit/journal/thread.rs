@@ -10,6 +10,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use crate::audit::Unrecorded;
+use crate::audit::bodies::Bodies;
 use crate::audit::chain::Tip;
 use crate::audit::config::Sync;
 use crate::audit::heads;
@@ -19,7 +20,6 @@ use crate::audit::record::Body;
 use crate::audit::record::name;
 use crate::audit::record::room;
 use crate::audit::sink::Parcel;
-use crate::audit::writer::Bodies;
 use crate::audit::writer::Finished;
 use crate::audit::writer::Writer;
 use crate::clock::Moment;
