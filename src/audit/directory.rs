@@ -23,8 +23,7 @@ use crate::atlas::Timestamp;
 #[derive(Debug)]
 pub(super) struct Directory {
     path: PathBuf,
-    /// Its lock ends with it.
-    _lock: File,
+    lock: File,
 }
 
 /// Why a directory cannot be had.
@@ -76,7 +75,7 @@ impl Directory {
         })?;
         Ok(Self {
             path: path.to_owned(),
-            _lock: lock,
+            lock,
         })
     }
 
@@ -106,6 +105,13 @@ impl Directory {
     /// Brings the names in the directory to the disk.
     pub(super) fn sync(&self) -> io::Result<()> {
         File::open(&self.path)?.sync_all()
+    }
+}
+
+impl Drop for Directory {
+    /// The lock would end with the file, but a process that is being started has it, too, for a moment.
+    fn drop(&mut self) {
+        let _ = self.lock.unlock();
     }
 }
 
