@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use atlas_cert_gateway::config::Config;
 use rcgen::BasicConstraints;
 use rcgen::CertificateParams;
 use rcgen::CertifiedIssuer;
@@ -29,6 +30,7 @@ use crate::client::Connection;
 use crate::world::PROJECT;
 use crate::world::World;
 use crate::world::certs;
+use crate::world::configuration;
 use crate::world::set;
 use crate::world::token;
 
@@ -180,6 +182,47 @@ async fn a_changed_certificate_is_shown_to_new_connections_and_the_present_ones_
     for stream in [&mut before, &mut after] {
         assert_eq!(ask(stream).await.unwrap(), "200");
     }
+}
+
+#[tokio::test]
+async fn another_pair_of_files_is_shown_once_the_configuration_names_it() {
+    let authority = Authority::new();
+    let world = authority.world(false).await;
+    let mut before = authority.connect(&world, None, &[]).await.unwrap();
+    assert_eq!(ask(&mut before).await.unwrap(), "200");
+    let next = Authority::new();
+    let mut config = configuration(&world.files);
+    set(&mut config, "atlas.base_url", world.atlas.base_url());
+    set(
+        &mut config,
+        "server.tls.certificate",
+        next.path("server.pem"),
+    );
+    set(
+        &mut config,
+        "server.tls.private_key",
+        next.path("server.key"),
+    );
+    let fresh = Config::parse(&config.to_string(), []).unwrap();
+    assert_eq!(world.app.reload(&fresh).await.unwrap(), [""; 0]);
+    let mut after = next.connect(&world, None, &[]).await.unwrap();
+    assert_ne!(shown(&before), shown(&after));
+    for stream in [&mut before, &mut after] {
+        assert_eq!(ask(stream).await.unwrap(), "200");
+    }
+    // A key that does not fit its certificate: nothing of it is taken, and nothing beside it.
+    let key = authority.path("server.key");
+    set(&mut config, "server.tls.private_key", key);
+    let rules = config["access"]["rules"].as_array_mut().unwrap();
+    rules[0]
+        .as_table_mut()
+        .unwrap()
+        .insert("deny".to_owned(), true.into());
+    let broken = Config::parse(&config.to_string(), []).unwrap();
+    let mistakes = world.app.reload(&broken).await.unwrap_err();
+    assert_eq!(mistakes[0].place, "server.tls.certificate");
+    let mut last = next.connect(&world, None, &[]).await.unwrap();
+    assert_eq!(ask(&mut last).await.unwrap(), "200");
 }
 
 #[tokio::test]

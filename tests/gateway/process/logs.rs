@@ -9,9 +9,12 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use crate::client;
+use crate::process::manager::Manager;
 use crate::program::Program;
 use crate::program::request_for;
+use crate::program::serve;
 use crate::program::token_now;
+use crate::program::world;
 use crate::program::world_with;
 use crate::world::HMAC_SECRET;
 use crate::world::set;
@@ -76,6 +79,49 @@ async fn nothing_secret_is_said_at_the_finest_level() {
             }
         }
     }
+}
+
+// The simulated Atlas answers while a test waits for the program.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_level_changes_while_it_runs_and_not_with_a_file_that_is_refused() {
+    let (_atlas, files) = world().await;
+    let file = files.path().join("gateway.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let change = |level: &str, ttl: &str| {
+        let mut config: toml::Table = text.parse().unwrap();
+        set(&mut config, "telemetry.log", level);
+        set(&mut config, "cache.ttl", ttl);
+        std::fs::write(&file, config.to_string()).unwrap();
+    };
+    let path = files.path().join("notify");
+    let manager = Manager::at(&path);
+    let mut program = Program::run(serve(files.path()).env("NOTIFY_SOCKET", &path));
+    assert_eq!(manager.told(), "READY=1");
+    let ask = async |program: &Program| {
+        let request = request_for("app1", "a.b.c", "close");
+        assert_eq!(
+            client::exchange(program.address, &request).await.status,
+            401
+        );
+    };
+    for (level, ttl) in [("error", "1m"), ("debug", "soon")] {
+        change(level, ttl);
+        program.signal("-HUP");
+        assert!(manager.told().starts_with("RELOADING=1"));
+        assert!(manager.told().starts_with("READY=1"));
+        ask(&program).await;
+    }
+    change("debug", "1m");
+    program.signal("-HUP");
+    program.until_it_says("the old configuration stays");
+    assert!(manager.told().starts_with("RELOADING=1"));
+    assert!(manager.told().starts_with("READY=1"));
+    let before = program.said.len();
+    ask(&program).await;
+    program.until_it_says("a token was refused");
+    let (silent, _) = program.said.split_at(before);
+    let spoke = |line: &String| line.contains("a token was refused");
+    assert!(!silent.iter().any(spoke), "{silent:?}");
 }
 
 /// The id that a caller is told is found in the log.

@@ -10,15 +10,15 @@ use crate::program::serve;
 use crate::program::world;
 
 /// The manager's end of `NOTIFY_SOCKET`.
-struct Manager(UnixDatagram);
+pub(super) struct Manager(UnixDatagram);
 
 impl Manager {
-    fn at(path: &Path) -> Self {
+    pub(super) fn at(path: &Path) -> Self {
         Self(UnixDatagram::bind(path).unwrap())
     }
 
     /// What it is told next, apart from being told that all is alive.
-    fn told(&self) -> String {
+    pub(super) fn told(&self) -> String {
         loop {
             let told = self.next();
             if told != "WATCHDOG=1" {
