@@ -1,6 +1,7 @@
 //! Restarted and reloaded under load: no caller that keeps to HTTP notices.
 //!
-//! `RESTARTS=50 RELOADS=1000 cargo test --test gateway under_load -- --nocapture` is the long run.
+//! `RESTARTS=50 RELOADS=1000 ANSWERS=20000 cargo test --test gateway under_load -- --nocapture` is the long
+//! run.
 
 use std::env;
 use std::fs;
@@ -215,16 +216,16 @@ async fn no_caller_notices_restarts_under_load() {
         Program::run(&mut activated(&serve(files.path()), "public", vec![socket]))
     };
     let load = Load::on(listener.local_addr().unwrap());
-    let restarts = count("RESTARTS", 3);
+    let (restarts, enough) = (count("RESTARTS", 3), count("ANSWERS", ENOUGH));
     for _ in 0..restarts {
         let program = start();
-        load.goes_on(ENOUGH).await;
+        load.goes_on(enough).await;
         program.signal("-TERM");
         let (code, said) = program.end();
         assert_eq!(code, Some(0), "{said:?}");
     }
     let last = start();
-    load.goes_on(ENOUGH).await;
+    load.goes_on(enough).await;
     load.end(&format!("{restarts} restarts")).await;
     drop(last);
 }
@@ -238,8 +239,8 @@ async fn no_caller_notices_reloads_under_load() {
     let text = fs::read_to_string(&file).unwrap();
     let mut program = Program::start(files.path());
     let load = Load::on(program.address);
-    load.goes_on(ENOUGH).await;
-    let reloads = count("RELOADS", 100);
+    let (reloads, enough) = (count("RELOADS", 100), count("ANSWERS", ENOUGH));
+    load.goes_on(enough).await;
     for number in 1..=reloads {
         let broken = number % 10 == 0;
         let ttl = if broken {
@@ -257,7 +258,7 @@ async fn no_caller_notices_reloads_under_load() {
             "the configuration was read again"
         });
     }
-    load.goes_on(ENOUGH).await;
+    load.goes_on(enough).await;
     load.end(&format!("{reloads} reloads")).await;
     program.signal("-TERM");
     assert_eq!(program.end().0, Some(0));
@@ -266,5 +267,5 @@ async fn no_caller_notices_reloads_under_load() {
 
 /// Of each protocol.
 const CALLERS: usize = 4;
-/// Answers that make a load of it.
+/// Answers that make a load of it, between two restarts.
 const ENOUGH: usize = 200;
