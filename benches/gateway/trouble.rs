@@ -30,6 +30,7 @@ use crate::process::Cores;
 use crate::process::Server;
 use crate::rounds::median;
 use crate::rounds::rounded;
+use crate::site::BROKEN;
 use crate::site::Site;
 use crate::site::Tuning;
 use crate::site::Users;
@@ -285,5 +286,3 @@ const STOPPED_USERS: usize = 4_000;
 const PROJECT: &str = "32b6e34b3d91647abb20e7b8";
 /// A project that nobody else asks about.
 const FLOODED: &str = "32b6e34b3d91647abb3fffff";
-/// The project of the credential that Atlas does not accept.
-pub(crate) const BROKEN: &str = "5f0e1d2c3b4a59687f6e5d4c";

@@ -11,6 +11,24 @@ use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
+use crate::frames::ACK;
+use crate::frames::CONTINUATION;
+use crate::frames::DATA;
+use crate::frames::END_HEADERS;
+use crate::frames::END_STREAM;
+use crate::frames::GOAWAY;
+use crate::frames::HEADERS;
+use crate::frames::INITIAL_WINDOW_SIZE;
+use crate::frames::PADDED;
+use crate::frames::PING;
+use crate::frames::PRIORITY;
+use crate::frames::PUSH_PROMISE;
+use crate::frames::RST_STREAM;
+use crate::frames::SETTINGS;
+use crate::frames::WINDOW_UPDATE;
+use crate::frames::WITH_PRIORITY;
+use crate::frames::block;
+use crate::frames::frame;
 use crate::world::PROJECT;
 use crate::world::World;
 use crate::world::certs;
@@ -126,36 +144,6 @@ fn next_frame(read: &mut Vec<u8>) -> Option<Frame> {
     Some((head[3], head[4], stream, payload))
 }
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-}
-
-/// A header block without compression.
-fn block(headers: &[(&str, &str)]) -> Vec<u8> {
-    let text = |text: &str| {
-        // RFC 7541, section 5.1, with seven bits.
-        let mut bytes = match text.len() {
-            short @ 0..127 => vec![u8::try_from(short).unwrap()],
-            long => {
-                let (mut rest, mut bytes) = (long - 127, vec![127]);
-                while rest >= 128 {
-                    bytes.push(u8::try_from(rest % 128 + 128).unwrap());
-                    rest /= 128;
-                }
-                bytes.push(u8::try_from(rest).unwrap());
-                bytes
-            }
-        };
-        bytes.extend(text.chars().map(|letter| u8::try_from(letter).unwrap()));
-        bytes
-    };
-    headers
-        .iter()
-        .flat_map(|(name, value)| [vec![0], text(name), text(value)].concat())
-        .collect()
-}
-
 fn get<'a>(path: &'a str, authorization: &'a str) -> Vec<(&'a str, &'a str)> {
     vec![
         (":method", "GET"),
@@ -234,22 +222,6 @@ async fn browsers_are_answered() {
     assert_eq!((seen.goaway, seen.resets.len()), (None, 0));
 }
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const PRIORITY: u8 = 2;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PUSH_PROMISE: u8 = 5;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
-const ACK: u8 = 1;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-const PADDED: u8 = 8;
-const WITH_PRIORITY: u8 = 32;
-const INITIAL_WINDOW_SIZE: u16 = 4;
 const PROTOCOL_ERROR: u32 = 1;
 const FLOW_CONTROL_ERROR: u32 = 3;
 const STREAM_CLOSED: u32 = 5;

@@ -21,6 +21,7 @@
 
 mod client;
 mod forgeries;
+mod frames;
 mod log;
 mod program;
 mod tokens;

@@ -1,0 +1,183 @@
+//! The callers of a storm: each connects, does its worst until it is sent away, and comes again.
+
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpSocket;
+use tokio::net::TcpStream;
+use tokio::runtime::Handle;
+
+use crate::Request;
+
+/// What a caller does. The first four are the modes of slowhttptest.
+#[derive(Clone, Copy)]
+pub(crate) enum Kind {
+    /// A head of which another line comes each second.
+    SlowHead,
+    /// A body of which another byte comes each second.
+    SlowBody,
+    /// A large answer of which a byte is read each second.
+    SlowRead,
+    /// A thousand overlapping ranges.
+    Ranges,
+    /// Nothing.
+    Idle,
+    /// A flood of frames: a hundred of them, beginning with a stream's number.
+    Spam(fn(u32) -> Vec<u8>),
+}
+
+/// What callers send, and to whom.
+pub(crate) struct Ammunition {
+    pub(crate) small: Request,
+    pub(crate) large: Request,
+    pub(crate) gateway: SocketAddr,
+}
+
+/// How the storm fares.
+#[derive(Default)]
+pub(crate) struct Counts {
+    open: AtomicUsize,
+    ended: AtomicUsize,
+}
+
+impl Counts {
+    pub(crate) fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn ended(&self) -> usize {
+        self.ended.load(Ordering::Relaxed)
+    }
+}
+
+/// Begins a storm, which goes on for as long as its runtime.
+pub(crate) fn attack(
+    kind: Kind,
+    callers: usize,
+    ammunition: &Arc<Ammunition>,
+    counts: &Arc<Counts>,
+    runtime: &Handle,
+) {
+    for number in 0..callers {
+        let (ammunition, counts) = (Arc::clone(ammunition), Arc::clone(counts));
+        runtime.spawn(async move {
+            // Five thousand a second: a storm, not a queue of connections.
+            tokio::time::sleep(Duration::from_micros(200) * u32::try_from(number).unwrap()).await;
+            loop {
+                if let Some(mut stream) = connect(kind, number, ammunition.gateway).await {
+                    counts.open.fetch_add(1, Ordering::Relaxed);
+                    rage(kind, &mut stream, &ammunition).await;
+                    counts.open.fetch_sub(1, Ordering::Relaxed);
+                    counts.ended.fetch_add(1, Ordering::Relaxed);
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        });
+    }
+}
+
+/// From an address of the loopback network that few others have.
+async fn connect(kind: Kind, number: usize, gateway: SocketAddr) -> Option<TcpStream> {
+    let socket = TcpSocket::new_v4().ok()?;
+    let host = u8::try_from(number / 500 + 2).unwrap();
+    socket
+        .bind(SocketAddr::from((Ipv4Addr::new(127, 0, 1, host), 0)))
+        .ok()?;
+    if matches!(kind, Kind::SlowRead) {
+        socket.set_recv_buffer_size(4_096).ok()?;
+    }
+    socket.connect(gateway).await.ok()
+}
+
+/// Returns when the gateway has had enough.
+async fn rage(kind: Kind, stream: &mut TcpStream, ammunition: &Ammunition) {
+    match kind {
+        Kind::Idle => {
+            let _ = stream.read(&mut [0]).await;
+        }
+        Kind::SlowHead => {
+            let head = &ammunition.small[..ammunition.small.len() - 2];
+            drip(stream, head, b"x-more: x\r\n").await;
+        }
+        Kind::SlowBody => {
+            let target = memchr::memchr(b' ', &ammunition.small).unwrap();
+            let head = &ammunition.small[target..ammunition.small.len() - 2];
+            let head = [b"POST", head, b"content-length: 100000\r\n\r\n"].concat();
+            drip(stream, &head, b"x").await;
+        }
+        Kind::SlowRead => {
+            if stream.write_all(&ammunition.large.repeat(8)).await.is_err() {
+                return;
+            }
+            while stream.read(&mut [0]).await.is_ok_and(|count| count > 0) {
+                tokio::time::sleep(SECOND).await;
+            }
+        }
+        Kind::Ranges => {
+            let ranges: Vec<String> = (1..1_000).map(|end| format!("5-{end}")).collect();
+            let range = format!("range: bytes=0-,{}\r\n\r\n", ranges.join(","));
+            let request = [
+                &ammunition.large[..ammunition.large.len() - 2],
+                range.as_bytes(),
+            ]
+            .concat();
+            // Asked for again as soon as a part of the answer is there.
+            let mut part = vec![0; 64 << 10];
+            while stream.write_all(&request).await.is_ok() {
+                if !stream.read(&mut part).await.is_ok_and(|count| count > 0) {
+                    return;
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+        Kind::Spam(frames) => spam(stream, frames).await,
+    }
+}
+
+/// Sends the first bytes, and then the same few each second; whatever comes back, the other side's end
+/// ends it.
+async fn drip(stream: &mut TcpStream, first: &[u8], more: &[u8]) {
+    let (mut read, mut write) = stream.split();
+    let dripping = async {
+        let mut sent = write.write_all(first).await;
+        while sent.is_ok() {
+            tokio::time::sleep(SECOND).await;
+            sent = write.write_all(more).await;
+        }
+    };
+    let ending = async { while read.read(&mut [0; 512]).await.is_ok_and(|count| count > 0) {} };
+    tokio::select! {
+        () = dripping => {}
+        () = ending => {}
+    }
+}
+
+/// A hundred frames at a time, ten thousand a second for each caller.
+async fn spam(stream: &mut TcpStream, frames: fn(u32) -> Vec<u8>) {
+    let (mut read, mut write) = stream.split();
+    let flooding = async {
+        let mut sent = write.write_all(PREFACE).await;
+        let (mut stream, mut pace) = (1, tokio::time::interval(Duration::from_millis(10)));
+        while sent.is_ok() {
+            pace.tick().await;
+            sent = write.write_all(&frames(stream)).await;
+            stream += 200;
+        }
+    };
+    let ending = async { while read.read(&mut [0; 512]).await.is_ok_and(|count| count > 0) {} };
+    tokio::select! {
+        () = flooding => {}
+        () = ending => {}
+    }
+}
+
+/// RFC 9113, section 3.4, and settings that say nothing.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+const PAUSE: Duration = Duration::from_millis(100);
+const SECOND: Duration = Duration::from_secs(1);

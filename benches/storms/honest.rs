@@ -1,0 +1,110 @@
+//! Honest callers: each asks at its own pace and notes how long the answer took.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+use std::time::Instant;
+
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+
+use crate::Request;
+
+/// Sorted.
+pub(crate) struct Latencies(Vec<Duration>);
+
+impl Latencies {
+    /// How many times as long as those of `calm`.
+    pub(crate) fn beside(&self, calm: &Self) -> String {
+        let ratio = |ours: Duration, theirs: Duration| ours.as_secs_f64() / theirs.as_secs_f64();
+        let (median, p99) = (
+            ratio(self.median(), calm.median()),
+            ratio(self.p99(), calm.p99()),
+        );
+        format!("{median:>5.2} {p99:>5.2}")
+    }
+
+    fn median(&self) -> Duration {
+        self.0[self.0.len() / 2]
+    }
+
+    fn p99(&self) -> Duration {
+        self.0[self.0.len() * 99 / 100]
+    }
+}
+
+/// In microseconds: the median, and what one in a hundred takes longer than.
+impl fmt::Display for Latencies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (median, p99) = (self.median().as_micros(), self.p99().as_micros());
+        write!(f, "{median:>8} {p99:>6}")
+    }
+}
+
+/// Asks once, on a connection of its own.
+pub(crate) async fn once(address: SocketAddr, request: &Request) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    ask(&mut stream, request, &mut Vec::new()).await;
+}
+
+/// Asks at a steady pace for so long.
+pub(crate) async fn measure(address: SocketAddr, request: &Request, span: Duration) -> Latencies {
+    let begun = Instant::now();
+    let mut callers = JoinSet::new();
+    for number in 0..CALLERS {
+        let request = request.clone();
+        callers.spawn(async move {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.set_nodelay(true).unwrap();
+            // Not all at the same moment.
+            tokio::time::sleep(PACE * number / CALLERS).await;
+            let mut pace = tokio::time::interval(PACE);
+            pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let (mut latencies, mut buffer) = (Vec::new(), Vec::new());
+            while begun.elapsed() < span {
+                pace.tick().await;
+                let asked = Instant::now();
+                ask(&mut stream, &request, &mut buffer).await;
+                latencies.push(asked.elapsed());
+            }
+            latencies
+        });
+    }
+    let mut latencies: Vec<Duration> = callers.join_all().await.into_iter().flatten().collect();
+    latencies.sort_unstable();
+    Latencies(latencies)
+}
+
+async fn ask(stream: &mut TcpStream, request: &Request, buffer: &mut Vec<u8>) {
+    stream.write_all(request).await.unwrap();
+    buffer.clear();
+    loop {
+        let count = stream.read_buf(buffer).await.unwrap();
+        assert_ne!(
+            count,
+            0,
+            "an honest caller was sent away: {}",
+            String::from_utf8_lossy(buffer)
+        );
+        if let Some(end) = memchr::memmem::find(buffer, b"\r\n\r\n") {
+            assert!(
+                buffer.starts_with(b"HTTP/1.1 200"),
+                "{}",
+                String::from_utf8_lossy(buffer)
+            );
+            let name = b"content-length: ";
+            let at = memchr::memmem::find(&buffer[..end], name).unwrap() + name.len();
+            let digits = buffer[at..].iter().take_while(|byte| byte.is_ascii_digit());
+            let length = digits.fold(0, |sum, digit| sum * 10 + usize::from(digit - b'0'));
+            if buffer.len() >= end + 4 + length {
+                return;
+            }
+        }
+    }
+}
+
+const CALLERS: u32 = 16;
+const PACE: Duration = Duration::from_millis(5);
