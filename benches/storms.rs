@@ -194,7 +194,8 @@ async fn weather(site: &Site, storm: &Storm, callers: usize, effort: &Effort, st
     for request in [&ask, &large] {
         honest::once(server.address, request).await;
     }
-    let calm = honest::measure(server.address, &ask, effort.measured).await;
+    let mut streams = honest::connect(server.address).await;
+    let calm = honest::measure(&mut streams, &ask, effort.measured).await;
     let resident = server.resident();
 
     let counts = Arc::new(Counts::default());
@@ -212,7 +213,7 @@ async fn weather(site: &Site, storm: &Storm, callers: usize, effort: &Effort, st
     );
     tokio::time::sleep(effort.gathering).await;
     let (cpu, began) = (server.cpu(), Instant::now());
-    let rough = honest::measure(server.address, &ask, effort.measured).await;
+    let rough = honest::measure(&mut streams, &ask, effort.measured).await;
     let busy = server.cpu().saturating_sub(cpu).as_secs_f64() / began.elapsed().as_secs_f64();
     let (open, ended) = (counts.open(), counts.ended());
     let [before, then] = [resident, server.resident()].map(|bytes| bytes >> 20);

@@ -76,7 +76,7 @@ pub(crate) fn attack(
                     counts.open.fetch_sub(1, Ordering::Relaxed);
                     counts.ended.fetch_add(1, Ordering::Relaxed);
                 }
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(SECOND).await;
             }
         });
     }

@@ -50,15 +50,28 @@ pub(crate) async fn once(address: SocketAddr, request: &Request) {
     ask(&mut stream, request, &mut Vec::new()).await;
 }
 
+/// Connects. Who is there before a storm keeps its place; newcomers may find none.
+pub(crate) async fn connect(address: SocketAddr) -> Vec<TcpStream> {
+    let mut streams = Vec::new();
+    for _ in 0..CALLERS {
+        let stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        streams.push(stream);
+    }
+    streams
+}
+
 /// Asks at a steady pace for so long.
-pub(crate) async fn measure(address: SocketAddr, request: &Request, span: Duration) -> Latencies {
+pub(crate) async fn measure(
+    streams: &mut Vec<TcpStream>,
+    request: &Request,
+    span: Duration,
+) -> Latencies {
     let begun = Instant::now();
     let mut callers = JoinSet::new();
-    for number in 0..CALLERS {
+    for (number, mut stream) in (0..).zip(streams.drain(..)) {
         let request = request.clone();
         callers.spawn(async move {
-            let mut stream = TcpStream::connect(address).await.unwrap();
-            stream.set_nodelay(true).unwrap();
             // Not all at the same moment.
             tokio::time::sleep(PACE * number / CALLERS).await;
             let mut pace = tokio::time::interval(PACE);
@@ -70,10 +83,14 @@ pub(crate) async fn measure(address: SocketAddr, request: &Request, span: Durati
                 ask(&mut stream, &request, &mut buffer).await;
                 latencies.push(asked.elapsed());
             }
-            latencies
+            (stream, latencies)
         });
     }
-    let mut latencies: Vec<Duration> = callers.join_all().await.into_iter().flatten().collect();
+    let mut latencies = Vec::new();
+    for (stream, of_one) in callers.join_all().await {
+        streams.push(stream);
+        latencies.extend(of_one);
+    }
     latencies.sort_unstable();
     Latencies(latencies)
 }
