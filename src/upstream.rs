@@ -25,7 +25,9 @@ mod config;
 mod credential;
 mod demand;
 mod exchange;
+mod gauges;
 mod ledger;
+mod online_check;
 mod page;
 mod pages;
 mod project;
@@ -59,6 +61,7 @@ pub use config::Limits;
 pub use config::Proof;
 pub use config::ServiceAccountConfig;
 pub use credential::Refusal;
+pub use online_check::OnlineCheck;
 pub use reload::Prepared;
 
 use std::fmt;
@@ -80,7 +83,6 @@ use crate::atlas::ProjectId;
 use crate::atlas::Question;
 use crate::clock::Clock;
 use crate::settings::Mistake;
-use crate::telemetry::metrics::upstream::CredentialLabels;
 use crate::telemetry::metrics::upstream::UpstreamMetrics;
 use breaker::Breaker;
 use breaker::Ended;
@@ -126,15 +128,6 @@ pub struct NotReady {
     pub credential: Arc<str>,
     /// Why.
     pub why: Refusal,
-}
-
-/// What became of trying a credential.
-#[derive(Clone, Debug)]
-pub struct OnlineCheck {
-    /// Its configured name.
-    pub credential: Arc<str>,
-    /// What is wrong; `None` if Atlas accepts it.
-    pub problem: Option<FetchError>,
 }
 
 struct Inner {
@@ -345,28 +338,6 @@ impl Inner {
         }
     }
 
-    async fn try_out(&self, credential: &Credential) -> Option<FetchError> {
-        let named = credential.named_projects().next();
-        let question = Question {
-            project: named.or_else(|| NOBODYS_PROJECT.parse().ok())?,
-            username: NOBODY.parse().ok()?,
-        };
-        let error = self
-            .list(&question, Urgency::Miss, credential)
-            .await
-            .err()?;
-        if let FetchFailure::Atlas(answer) = &error.reason {
-            // The user does not exist, or is of another kind: Atlas has looked for us.
-            let looked = matches!(answer.status.as_u16(), 400 | 404);
-            // No token reads a project that nobody has.
-            let expected = named.is_none() && answer.says_no_access();
-            if looked || expected {
-                return None;
-            }
-        }
-        Some(error)
-    }
-
     fn host_admits(&self, now: Duration) -> Result<(), Duration> {
         self.host().admit(now)
     }
@@ -380,68 +351,6 @@ impl Inner {
     fn host(&self) -> MutexGuard<'_, Breaker> {
         self.host.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// Shows how much is wanted of our share, by the project of each credential that wants most, and
-    /// tells of those that want more than all of it.
-    fn watch_demand(&self) {
-        let now = self.clock.now().elapsed;
-        let credentials = self.credentials.load();
-        let mut highest = vec![0.0_f64; credentials.len()];
-        self.projects.for_each(|id, rules| {
-            let refill_per_minute = rules.budget.own_refill();
-            let measured = rules.demand.measure(refill_per_minute, now);
-            let number = number_of(&credentials, id);
-            if let Some(highest) = number.and_then(|number| highest.get_mut(number)) {
-                *highest = highest.max(measured.ratio);
-            }
-            if measured.rose_above {
-                tracing::warn!(
-                    project = %id,
-                    share_per_minute = refill_per_minute,
-                    "more is wanted of Atlas than our share of this project's rate limit brings back: {:.0} % \
-                     of it in five minutes; lengthen cache.ttl or raise atlas.limits.share_percent",
-                    measured.ratio * 100.0,
-                );
-            }
-        });
-        for (credential, ratio) in credentials.iter().zip(highest) {
-            let credential = credential.name.as_ref().to_owned();
-            let demand = &self.metrics.demand_ratio;
-            demand
-                .get_or_create(&CredentialLabels { credential })
-                .set(ratio);
-        }
-    }
-
-    /// Shows how many projects of each credential wait for Atlas, and how many breakers are open.
-    fn count_gates(&self) {
-        let now = self.clock.now().elapsed;
-        let credentials = self.credentials.load();
-        let mut closed = vec![0; credentials.len()];
-        let mut open = i64::from(self.host().is_open());
-        self.projects.for_each(|id, rules| {
-            open += i64::from(rules.breaker.is_open());
-            if rules.budget.gate(now).is_some() {
-                let number = number_of(&credentials, id);
-                if let Some(count) = number.and_then(|number| closed.get_mut(number)) {
-                    *count += 1;
-                }
-            }
-        });
-        self.metrics.breakers_open.set(open);
-        for (credential, count) in credentials.iter().zip(closed) {
-            let credential = credential.name.as_ref().to_owned();
-            let gate = &self.metrics.gate_closed;
-            gate.get_or_create(&CredentialLabels { credential })
-                .set(count);
-        }
-    }
-}
-
-/// The place of the credential that a project is asked about with.
-fn number_of(credentials: &[Arc<Credential>], project: &ProjectId) -> Option<usize> {
-    let mut credentials = credentials.iter();
-    credentials.position(|credential| credential.covers(project))
 }
 
 impl Default for Surroundings {
@@ -478,5 +387,3 @@ impl fmt::Debug for Inner {
 
 const BETWEEN_ROUNDS: Duration = Duration::from_secs(5);
 const TIME_TO_CLOSE: Duration = Duration::from_secs(1);
-const NOBODY: &str = "atlas-cert-gateway-check";
-const NOBODYS_PROJECT: &str = "000000000000000000000000";
