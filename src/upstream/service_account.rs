@@ -7,6 +7,7 @@
 
 mod endpoint;
 mod kept;
+mod mint;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,28 +19,18 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use http::HeaderValue;
 use tokio::sync::watch;
-use tracing::Instrument;
-use tracing::debug_span;
-use tracing::error;
-use tracing::info;
 use tracing::warn;
 
 use super::answer::CredentialFailure;
 use super::chance::Chance;
 use super::ledger::Ledger;
-use super::retry_after;
 use super::sealed;
-use super::token;
-use super::token::Minted;
-use super::token::NotMinted;
 use super::transport::Transport;
 use super::watched_secret::WatchedSecret;
 use crate::clock::Clock;
 use crate::secret::Secret;
 use crate::telemetry::metrics::upstream::CredentialLabels;
 use crate::telemetry::metrics::upstream::Endpoint;
-use crate::telemetry::metrics::upstream::MintLabels;
-use crate::telemetry::metrics::upstream::MintResult;
 use crate::telemetry::metrics::upstream::UpstreamMetrics;
 
 /// One service account. Cheap to clone.
@@ -238,29 +229,6 @@ impl ServiceAccount {
             self.0.revoke(&token.text).await;
         }
     }
-
-    fn start_minting(&self, state: &mut State) {
-        state.minting = true;
-        let account = Arc::clone(&self.0);
-        let under_way = UnderWay(Arc::clone(&self.0));
-        tokio::spawn(async move {
-            let under_way = under_way;
-            account.mint().instrument(debug_span!("mint")).await;
-            drop(under_way);
-        });
-    }
-}
-
-/// A mint is under way until this is dropped, even if its task panics.
-struct UnderWay(Arc<Account>);
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.state().minting = false;
-        self.0
-            .settled
-            .send_modify(|count| *count = count.wrapping_add(1));
-    }
 }
 
 impl Account {
@@ -277,88 +245,6 @@ impl Account {
         self.terms.load().secret.current()
     }
 
-    async fn mint(self: &Arc<Self>) {
-        let (why, wait) = match self.try_mint().await {
-            Ok(minted) => {
-                self.count(MintResult::Minted);
-                self.adopt(minted);
-                return;
-            }
-            Err(NotMinted { why, wait, .. }) => (why, wait),
-        };
-        self.count(match why {
-            CredentialFailure::MintLimit => MintResult::Limited,
-            CredentialFailure::Refused => MintResult::Refused,
-            CredentialFailure::Unavailable => MintResult::Unavailable,
-        });
-        error!(
-            credential = %self.terms.load().name,
-            wait_seconds = wait.as_secs(),
-            "no token for Atlas: {why}; not asking again before {} s", wait.as_secs(),
-        );
-        let now = self.clock.now().elapsed;
-        let mut state = self.state();
-        state.trouble = Some(why);
-        state.failures = state.failures.saturating_add(1);
-        state.not_before = now + wait + self.chance.up_to(wait / 10);
-    }
-
-    async fn try_mint(self: &Arc<Self>) -> Result<Minted, NotMinted> {
-        let failures = self.state().failures;
-        let now = self.clock.now().wall;
-        let unavailable = token::unavailable(failures);
-        let secret = self.secret();
-        {
-            let mut ledger = self.ledger();
-            ledger.may_ask(now).map_err(|wait| NotMinted {
-                why: CredentialFailure::MintLimit,
-                wait: wait.min(LONGEST_LEDGER_WAIT),
-                in_vain: true,
-            })?;
-            match ledger.ask(now).and_then(|()| ledger.file()) {
-                Ok(file) => self.bring_to_disk(file),
-                Err(error) => self.cannot_write(&error),
-            }
-        }
-        let body = "grant_type=client_credentials".to_owned();
-        let answer = self
-            .post(Endpoint::Token, endpoint::TOKEN, &secret, body)
-            .await;
-        let answer = answer.ok_or(unavailable)?;
-        let wait = retry_after::of(&answer.headers, answer.at.wall);
-        let read = token::read(answer.status, &answer.body, wait, failures);
-        if read.as_ref().is_err_and(|failure| failure.in_vain) {
-            // A line that is missing here only makes us more careful than we need be.
-            let _ = self.ledger().in_vain();
-        }
-        let minted = read?;
-        let expires = answer.at.wall.plus(minted.lifetime);
-        self.keep(&minted.token, expires, &secret);
-        Ok(minted)
-    }
-
-    fn adopt(&self, minted: Minted) {
-        let Some(header) = token::bearer(&minted.token) else {
-            return;
-        };
-        let now = self.clock.now().elapsed;
-        let life = minted.lifetime;
-        let renew_in = self.chance.between(life * 75 / 100, life * 85 / 100);
-        info!(credential = %self.terms.load().name, seconds = life.as_secs(), "minted a token for Atlas");
-        let mut state = self.state();
-        state.number += 1;
-        state.trouble = None;
-        state.failures = 0;
-        state.not_before = now;
-        state.token = Some(Token {
-            text: minted.token,
-            header,
-            renew_at: now + renew_in,
-            expires_at: now + life,
-        });
-        self.token_expires_in(life);
-    }
-
     async fn revoke(&self, token: &Secret) {
         let secret = self.secret();
         let body = format!("token={}&token_type_hint=access_token", token.expose());
@@ -369,13 +255,6 @@ impl Account {
             sealed::remove(&self.sealed);
             let _ = self.ledger().in_vain();
         }
-    }
-
-    fn count(&self, result: MintResult) {
-        self.metrics
-            .token_mints
-            .get_or_create(&MintLabels { result })
-            .inc();
     }
 
     fn token_expires_in(&self, left: Duration) {
@@ -415,5 +294,3 @@ impl State {
 const MARGIN: Duration = Duration::from_secs(10);
 /// At most one mint a minute because of a refused token.
 const BETWEEN_REFUSALS: Duration = Duration::from_mins(1);
-/// The ledger may say an hour; an operator who clears it should not have to restart us.
-const LONGEST_LEDGER_WAIT: Duration = Duration::from_mins(5);
