@@ -4,10 +4,11 @@
 //! Each try passes in this order: a token, the breakers, the budget, a turn, the gate once more, the
 //! wire. Whatever is not used on the way is given back.
 
+mod ending;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderMap;
 use http::StatusCode;
 use tracing::Instrument;
 use tracing::debug_span;
@@ -15,33 +16,23 @@ use tracing::debug_span;
 use super::Inner;
 use super::answer::FetchFailure;
 use super::answer::Urgency;
-use super::breaker::Ended;
-use super::budget::Sent;
 use super::budget::Spent;
 use super::credential::Credential;
 use super::credential::Login;
 use super::credential::Refusal;
 use super::exchange;
-use super::page::Page;
-use super::page::Unusable;
 use super::project::Project;
-use super::reply;
-use super::reply::Reply;
 use super::retry;
 use super::retry::Next;
 use super::retry::Outcome;
 use super::retry::Pause;
 use super::service_account::Bearer;
-use super::transport::Answer;
 use super::transport::Bounds;
-use super::transport::Lost;
-use super::turns::TurnEnded;
 use super::turns::WalkNumber;
 use super::turns::Wish;
 use super::walk::Log;
 use super::walk::Read;
 use crate::atlas::Question;
-use crate::telemetry::metrics::upstream::CredentialLabels;
 
 /// Who calls, for what, and until when.
 #[derive(Debug)]
@@ -191,90 +182,6 @@ impl Caller<'_> {
         }))
     }
 
-    /// Tells the rules how the call went.
-    fn learn(&self, answer: &Result<Answer, Lost>, sent: Sent) -> TurnEnded {
-        let now = self.now();
-        let (host, project) = match answer {
-            Ok(answer) if answer.status.is_server_error() => {
-                (Some(Ended::Well), Some(Ended::Badly))
-            }
-            Ok(answer) if answer.status == StatusCode::REQUEST_TIMEOUT => {
-                (Some(Ended::Well), Some(Ended::Badly))
-            }
-            Ok(_) => (Some(Ended::Well), Some(Ended::Well)),
-            Err(Lost::NoConnection | Lost::Tls) => (Some(Ended::Nowhere), None),
-            Err(Lost::Timeout | Lost::Reset) => (None, Some(Ended::Nowhere)),
-            Err(Lost::Encoded | Lost::Malformed | Lost::TooLarge | Lost::Torn) => {
-                (Some(Ended::Well), Some(Ended::Badly))
-            }
-        };
-        if let Some(how) = host {
-            self.upstream.host_ended(how, now);
-        }
-        let mut rules = self.project.rules();
-        if let Some(how) = project
-            && rules.breaker.ended(how, now)
-        {
-            tracing::warn!(
-                project = %self.question.project,
-                "Atlas keeps failing for this project; asking it rarely"
-            );
-        }
-        if let Ok(answer) = answer {
-            let limited = answer.status == StatusCode::TOO_MANY_REQUESTS;
-            if !limited && !answer.status.is_server_error() {
-                rules.budget.succeeded(now);
-            }
-            let limit = number(&answer.headers, "ratelimit-limit");
-            let remaining = number(&answer.headers, "ratelimit-remaining");
-            rules.budget.observe(sent, limit, remaining, now);
-            if let Some(remaining) = remaining.and_then(|remaining| i64::try_from(remaining).ok()) {
-                let credential = self.credential.name.as_ref().to_owned();
-                let metrics = &self.upstream.metrics.rate_limit_remaining;
-                metrics
-                    .get_or_create(&CredentialLabels { credential })
-                    .set(remaining);
-            }
-        }
-        match project {
-            Some(Ended::Well) => TurnEnded::Well,
-            Some(Ended::Badly | Ended::Nowhere) | None => TurnEnded::Strained,
-        }
-    }
-
-    fn judge(&self, answer: Result<Answer, Lost>) -> Result<Read, (FetchFailure, Outcome)> {
-        let answer = answer.map_err(reply::lost)?;
-        let at = answer.at;
-        let body = match reply::read(&answer) {
-            Reply::Page(body) => body,
-            Reply::Error {
-                failure,
-                outcome,
-                address_refused,
-            } => {
-                match (address_refused, answer.status) {
-                    (true, _) => self.credential.refused(Refusal::Address),
-                    (false, StatusCode::NOT_FOUND) => self.credential.accepted(),
-                    (false, _) => {}
-                }
-                return Err((failure, outcome));
-            }
-        };
-        self.credential.accepted();
-        match Page::read(body, &self.question.project) {
-            Ok(page) => Ok(Read { page, at }),
-            Err(Unusable::Torn) => Err((
-                FetchFailure::InvalidResponse("it breaks off or is no JSON"),
-                Outcome::Torn,
-            )),
-            Err(Unusable::Refused(why)) => {
-                self.upstream.metrics.answers_refused.inc();
-                tracing::error!(project = %self.question.project, "refused an answer of Atlas: {why}");
-                Err((FetchFailure::InvalidResponse(why), Outcome::Unusable))
-            }
-        }
-    }
-
     fn take(&self, calls: u64, first: bool) -> Result<Vec<Grant>, Stop> {
         let now = self.now();
         let mut rules = self.project.rules();
@@ -393,11 +300,6 @@ fn rate_limited(spent: Spent) -> Stop {
     Stop::Failed(FetchFailure::RateLimited {
         retry_after: spent.retry_after,
     })
-}
-
-/// A whole number in a header; anything else is not there.
-fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
-    headers.get(name)?.to_str().ok()?.trim().parse().ok()
 }
 
 const AFTER_BUSY: Duration = Duration::from_secs(1);

@@ -1,0 +1,115 @@
+//! How a call ended: an answer, or how it was lost, goes in; what the rules learn of it, and the page
+//! or what may be done without it, come out.
+
+use http::HeaderMap;
+use http::StatusCode;
+
+use super::Caller;
+use crate::telemetry::metrics::upstream::CredentialLabels;
+use crate::upstream::answer::FetchFailure;
+use crate::upstream::breaker::Ended;
+use crate::upstream::budget::Sent;
+use crate::upstream::credential::Refusal;
+use crate::upstream::page::Page;
+use crate::upstream::page::Unusable;
+use crate::upstream::reply;
+use crate::upstream::reply::Reply;
+use crate::upstream::retry::Outcome;
+use crate::upstream::transport::Answer;
+use crate::upstream::transport::Lost;
+use crate::upstream::turns::TurnEnded;
+use crate::upstream::walk::Read;
+
+impl Caller<'_> {
+    /// Tells the rules how the call went.
+    pub(super) fn learn(&self, answer: &Result<Answer, Lost>, sent: Sent) -> TurnEnded {
+        let now = self.now();
+        let (host, project) = match answer {
+            Ok(answer) if answer.status.is_server_error() => {
+                (Some(Ended::Well), Some(Ended::Badly))
+            }
+            Ok(answer) if answer.status == StatusCode::REQUEST_TIMEOUT => {
+                (Some(Ended::Well), Some(Ended::Badly))
+            }
+            Ok(_) => (Some(Ended::Well), Some(Ended::Well)),
+            Err(Lost::NoConnection | Lost::Tls) => (Some(Ended::Nowhere), None),
+            Err(Lost::Timeout | Lost::Reset) => (None, Some(Ended::Nowhere)),
+            Err(Lost::Encoded | Lost::Malformed | Lost::TooLarge | Lost::Torn) => {
+                (Some(Ended::Well), Some(Ended::Badly))
+            }
+        };
+        if let Some(how) = host {
+            self.upstream.host_ended(how, now);
+        }
+        let mut rules = self.project.rules();
+        if let Some(how) = project
+            && rules.breaker.ended(how, now)
+        {
+            tracing::warn!(
+                project = %self.question.project,
+                "Atlas keeps failing for this project; asking it rarely"
+            );
+        }
+        if let Ok(answer) = answer {
+            let limited = answer.status == StatusCode::TOO_MANY_REQUESTS;
+            if !limited && !answer.status.is_server_error() {
+                rules.budget.succeeded(now);
+            }
+            let limit = number(&answer.headers, "ratelimit-limit");
+            let remaining = number(&answer.headers, "ratelimit-remaining");
+            rules.budget.observe(sent, limit, remaining, now);
+            if let Some(remaining) = remaining.and_then(|remaining| i64::try_from(remaining).ok()) {
+                let credential = self.credential.name.as_ref().to_owned();
+                let metrics = &self.upstream.metrics.rate_limit_remaining;
+                metrics
+                    .get_or_create(&CredentialLabels { credential })
+                    .set(remaining);
+            }
+        }
+        match project {
+            Some(Ended::Well) => TurnEnded::Well,
+            Some(Ended::Badly | Ended::Nowhere) | None => TurnEnded::Strained,
+        }
+    }
+
+    pub(super) fn judge(
+        &self,
+        answer: Result<Answer, Lost>,
+    ) -> Result<Read, (FetchFailure, Outcome)> {
+        let answer = answer.map_err(reply::lost)?;
+        let at = answer.at;
+        let body = match reply::read(&answer) {
+            Reply::Page(body) => body,
+            Reply::Error {
+                failure,
+                outcome,
+                address_refused,
+            } => {
+                match (address_refused, answer.status) {
+                    (true, _) => self.credential.refused(Refusal::Address),
+                    (false, StatusCode::NOT_FOUND) => self.credential.accepted(),
+                    (false, _) => {}
+                }
+                return Err((failure, outcome));
+            }
+        };
+        self.credential.accepted();
+        match Page::read(body, &self.question.project) {
+            Ok(page) => Ok(Read { page, at }),
+            Err(Unusable::Torn) => Err((
+                FetchFailure::InvalidResponse("it breaks off or is no JSON"),
+                Outcome::Torn,
+            )),
+            Err(Unusable::Refused(why)) => {
+                self.upstream.metrics.answers_refused.inc();
+                tracing::error!(project = %self.question.project, "refused an answer of Atlas: {why}");
+                Err((FetchFailure::InvalidResponse(why), Outcome::Unusable))
+            }
+        }
+    }
+}
+
+/// A whole number in a header; anything else is not there.
+fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
+    headers.get(name)?.to_str().ok()?.trim().parse().ok()
+}
