@@ -1,11 +1,12 @@
 //! What is kept of one walk: a complete list and its circumstances go in; its age, its freshness and
 //! the bytes of its answer come out.
 
+mod marks;
+
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -28,6 +29,7 @@ use crate::atlas::Timestamp;
 use crate::clock::Moment;
 use crate::upstream::Fetched;
 use crate::upstream::Walk;
+use marks::Mark;
 
 /// Which walk brought something; in the audit trail it leads from an answer to the fetch behind it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -67,21 +69,6 @@ pub struct Cost {
     pub calls: u32,
     /// Pages in the list.
     pub pages: u32,
-}
-
-/// What may be said of an entry besides.
-#[derive(Clone, Copy, Debug)]
-enum Mark {
-    /// Nobody waited for it.
-    Ahead,
-    /// It has been asked for since it came.
-    InUse,
-    /// A purge has ended its fresh life.
-    Softened,
-    /// The memory keeps it.
-    Stored,
-    /// Its successor is being fetched while it is still fresh.
-    Succession,
 }
 
 /// The circumstances of a walk.
@@ -206,11 +193,6 @@ impl Entry {
         )
     }
 
-    /// Whether later callers are answered from it, too.
-    pub fn is_stored(&self) -> bool {
-        self.has(Mark::Stored)
-    }
-
     /// What the `ETag`s of this list are made of at `now`.
     pub fn tag(&self, now: Timestamp) -> Tag {
         if now < self.first_expiry
@@ -276,73 +258,6 @@ impl Entry {
         Duration::from_micros(self.began)
     }
 
-    pub(super) fn is_ahead(&self) -> bool {
-        self.has(Mark::Ahead)
-    }
-
-    pub(super) fn is_softened(&self) -> bool {
-        self.has(Mark::Softened)
-    }
-
-    pub(super) fn keep(&self) {
-        self.mark(Mark::Stored);
-    }
-
-    /// Ends the fresh life; the stale one ends when it would have.
-    pub(super) fn soften(&self) {
-        self.mark(Mark::Softened);
-    }
-
-    /// Notes that it was asked for.
-    pub(super) fn use_it(&self) {
-        // Reading first keeps the cache line shared between cores.
-        if !self.has(Mark::InUse) {
-            self.mark(Mark::InUse);
-        }
-    }
-
-    /// Whether it was asked for again.
-    pub(super) fn is_in_use(&self) -> bool {
-        self.has(Mark::InUse)
-    }
-
-    /// Whether it was asked for before, and nobody is fetching its successor.
-    pub(super) fn wants_successor(&self, now: Moment) -> bool {
-        self.has(Mark::InUse)
-            && !self.has(Mark::Succession)
-            && !self.failed_within(now, RETRY_PAUSE)
-    }
-
-    /// Takes the task of fetching the successor; `false` if somebody else has it.
-    pub(super) fn begin_succession(&self) -> bool {
-        self.mark(Mark::Succession)
-    }
-
-    /// Notes that Atlas could not replace it.
-    pub(super) fn note_failure(&self, now: Moment) {
-        let millis = u64::try_from(now.elapsed.as_millis()).unwrap_or(u64::MAX);
-        self.failed_at
-            .store(millis.saturating_add(1), Ordering::Relaxed);
-        self.marks
-            .fetch_and(!Mark::Succession.bit(), Ordering::Relaxed);
-    }
-
-    /// Whether Atlas has ever failed to replace it.
-    pub(super) fn has_failed(&self) -> bool {
-        self.failed_at.load(Ordering::Relaxed) > 0
-    }
-
-    /// How long ago Atlas last failed to replace it.
-    pub(super) fn failed_since(&self, now: Moment) -> Option<Duration> {
-        let millis = self.failed_at.load(Ordering::Relaxed).checked_sub(1)?;
-        Some(now.elapsed.saturating_sub(Duration::from_millis(millis)))
-    }
-
-    /// Whether Atlas failed to replace it less than `span` ago.
-    pub(super) fn failed_within(&self, now: Moment, span: Duration) -> bool {
-        self.failed_since(now).is_some_and(|since| since < span)
-    }
-
     pub(super) fn list_expiry(&self, now: Timestamp) -> Option<Duration> {
         // Most lists hold nothing that has expired, and then the first to go is known.
         let next = if now < self.first_expiry {
@@ -351,15 +266,6 @@ impl Entry {
             self.list.next_expiry(now)
         };
         Some(next?.since(now))
-    }
-
-    fn has(&self, mark: Mark) -> bool {
-        self.marks.load(Ordering::Relaxed) & mark.bit() != 0
-    }
-
-    /// Sets a mark; says whether it was not there before.
-    fn mark(&self, mark: Mark) -> bool {
-        self.marks.fetch_or(mark.bit(), Ordering::Relaxed) & mark.bit() == 0
     }
 
     fn fresh_for(&self) -> Duration {
@@ -386,18 +292,6 @@ impl Entry {
         });
         self.variant.store(Some(Arc::clone(&variant)));
         variant
-    }
-}
-
-impl Mark {
-    const fn bit(self) -> u8 {
-        match self {
-            Self::Ahead => 1,
-            Self::InUse => 2,
-            Self::Softened => 4,
-            Self::Stored => 8,
-            Self::Succession => 16,
-        }
     }
 }
 

@@ -1,0 +1,119 @@
+//! What becomes of an entry while it is kept: that it was asked for, was purged or could not be
+//! replaced goes in; what may be done with it comes out.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::Entry;
+use super::RETRY_PAUSE;
+use crate::clock::Moment;
+
+/// What may be said of an entry besides.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Mark {
+    /// Nobody waited for it.
+    Ahead,
+    /// It has been asked for since it came.
+    InUse,
+    /// A purge has ended its fresh life.
+    Softened,
+    /// The memory keeps it.
+    Stored,
+    /// Its successor is being fetched while it is still fresh.
+    Succession,
+}
+
+impl Entry {
+    /// Whether later callers are answered from it, too.
+    pub fn is_stored(&self) -> bool {
+        self.has(Mark::Stored)
+    }
+
+    pub(in crate::cache) fn is_ahead(&self) -> bool {
+        self.has(Mark::Ahead)
+    }
+
+    pub(in crate::cache) fn is_softened(&self) -> bool {
+        self.has(Mark::Softened)
+    }
+
+    pub(in crate::cache) fn keep(&self) {
+        self.mark(Mark::Stored);
+    }
+
+    /// Ends the fresh life; the stale one ends when it would have.
+    pub(in crate::cache) fn soften(&self) {
+        self.mark(Mark::Softened);
+    }
+
+    /// Notes that it was asked for.
+    pub(in crate::cache) fn use_it(&self) {
+        // Reading first keeps the cache line shared between cores.
+        if !self.has(Mark::InUse) {
+            self.mark(Mark::InUse);
+        }
+    }
+
+    /// Whether it was asked for again.
+    pub(in crate::cache) fn is_in_use(&self) -> bool {
+        self.has(Mark::InUse)
+    }
+
+    /// Whether it was asked for before, and nobody is fetching its successor.
+    pub(in crate::cache) fn wants_successor(&self, now: Moment) -> bool {
+        self.has(Mark::InUse)
+            && !self.has(Mark::Succession)
+            && !self.failed_within(now, RETRY_PAUSE)
+    }
+
+    /// Takes the task of fetching the successor; `false` if somebody else has it.
+    pub(in crate::cache) fn begin_succession(&self) -> bool {
+        self.mark(Mark::Succession)
+    }
+
+    /// Notes that Atlas could not replace it.
+    pub(in crate::cache) fn note_failure(&self, now: Moment) {
+        let millis = u64::try_from(now.elapsed.as_millis()).unwrap_or(u64::MAX);
+        self.failed_at
+            .store(millis.saturating_add(1), Ordering::Relaxed);
+        self.marks
+            .fetch_and(!Mark::Succession.bit(), Ordering::Relaxed);
+    }
+
+    /// Whether Atlas has ever failed to replace it.
+    pub(in crate::cache) fn has_failed(&self) -> bool {
+        self.failed_at.load(Ordering::Relaxed) > 0
+    }
+
+    /// How long ago Atlas last failed to replace it.
+    pub(in crate::cache) fn failed_since(&self, now: Moment) -> Option<Duration> {
+        let millis = self.failed_at.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(now.elapsed.saturating_sub(Duration::from_millis(millis)))
+    }
+
+    /// Whether Atlas failed to replace it less than `span` ago.
+    pub(in crate::cache) fn failed_within(&self, now: Moment, span: Duration) -> bool {
+        self.failed_since(now).is_some_and(|since| since < span)
+    }
+
+    fn has(&self, mark: Mark) -> bool {
+        self.marks.load(Ordering::Relaxed) & mark.bit() != 0
+    }
+
+    /// Sets a mark; says whether it was not there before.
+    fn mark(&self, mark: Mark) -> bool {
+        self.marks.fetch_or(mark.bit(), Ordering::Relaxed) & mark.bit() == 0
+    }
+}
+
+impl Mark {
+    pub(super) const fn bit(self) -> u8 {
+        match self {
+            Self::Ahead => 1,
+            Self::InUse => 2,
+            Self::Softened => 4,
+            Self::Stored => 8,
+            Self::Succession => 16,
+        }
+    }
+}
