@@ -3,14 +3,15 @@
 //! Each walk reads what Atlas says at the moment it begins and writes that into a log; each answer is
 //! then judged by that log alone.
 
+mod steps;
+mod walks;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::Mutex;
 
-use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
-use http::StatusCode;
 use proptest::prelude::*;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
@@ -18,14 +19,15 @@ use tokio_util::task::TaskTracker;
 use super::super::*;
 use super::stage::ADDRESS;
 use super::stage::START;
-use crate::atlas::Certificate;
-use crate::atlas::CertificateList;
 use crate::atlas::Timestamp;
 use crate::clock::Hands;
-use crate::upstream::AtlasAnswer;
-use crate::upstream::FetchFailure;
 use crate::upstream::Verdict;
-use crate::upstream::Walk;
+use steps::Purged;
+use steps::Step;
+use steps::step;
+use walks::Scene;
+use walks::Word;
+use walks::walk;
 
 /// The keys: alike enough to be mixed up, and one in another project.
 const KEYS: [(&str, &str); 4] = [
@@ -34,60 +36,6 @@ const KEYS: [(&str, &str); 4] = [
     ("32b6e34b3d91647abb20e7b8", "A"),
     ("32b6e34b3d91647abb20e7b9", "a"),
 ];
-
-#[derive(Clone, Debug)]
-enum Step {
-    Ask { key: usize, wish: bool },
-    HangUp { caller: usize },
-    Atlas { key: usize, word: Word },
-    EndOneWalk,
-    Pass { seconds: u64 },
-    SetCalendar { by: i64 },
-    Purge { what: Purged, soft: bool },
-    Sweep,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Purged {
-    All,
-    Key(usize),
-    ProjectOf(usize),
-}
-
-/// What Atlas says of a key.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Word {
-    /// So many certificates, one of which ends in so many seconds.
-    List {
-        certificates: u8,
-        first_ends_in: u16,
-    },
-    Denied,
-    Missing,
-    Down,
-    Limited,
-    /// Nothing: the walk's task ends half-way.
-    Dies,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Log {
-    key: usize,
-    /// Where in the order of all events the walk began and ended.
-    began: u64,
-    ended: Option<u64>,
-    read_at: Moment,
-    ended_at: Duration,
-    word: Word,
-}
-
-struct Scene {
-    words: [Word; KEYS.len()],
-    /// Counts events, so that "before" and "after" are exact although the clock stands still.
-    event: u64,
-    walks: HashMap<FillId, Log>,
-    under_way: [u32; KEYS.len()],
-}
 
 struct World {
     cache: Cache,
@@ -335,175 +283,12 @@ impl World {
     }
 }
 
-impl Scene {
-    fn next(&mut self) -> u64 {
-        self.event += 1;
-        self.event
-    }
-
-    /// The walk of a key that ended last.
-    fn last_of(&self, key: usize) -> Option<&Log> {
-        let of_key = self.walks.values().filter(|log| log.key == key);
-        of_key
-            .filter(|log| log.ended.is_some())
-            .max_by_key(|log| log.ended)
-    }
-}
-
-impl Log {
-    fn age(&self, now: Moment) -> Duration {
-        now.elapsed.saturating_sub(self.read_at.elapsed)
-    }
-
-    /// What Atlas brings in the end.
-    fn outcome(&self) -> Result<Fetched, FetchError> {
-        let walk = Walk {
-            credential: "platform".into(),
-            calls: 1,
-            pages: 1,
-            duration: Duration::ZERO,
-            status: None,
-        };
-        let atlas = |status, code: &str| {
-            FetchFailure::Atlas(AtlasAnswer {
-                status,
-                body: Bytes::new(),
-                error_code: Some(code.into()),
-                retry_after: None,
-            })
-        };
-        let reason = match self.word {
-            Word::List { .. } => {
-                return Ok(Fetched {
-                    list: self.list(),
-                    answered_at: self.read_at,
-                    walk,
-                });
-            }
-            Word::Denied => atlas(StatusCode::FORBIDDEN, "ACCESS_FORBIDDEN"),
-            Word::Missing => atlas(StatusCode::NOT_FOUND, "USER_NOT_FOUND"),
-            Word::Down => FetchFailure::Unreachable,
-            Word::Limited => FetchFailure::RateLimited {
-                retry_after: Duration::from_secs(1),
-            },
-            // Like a panic, but says nothing.
-            Word::Dies => std::panic::resume_unwind(Box::new("the walk dies")),
-        };
-        Err(FetchError { reason, walk })
-    }
-
-    fn list(&self) -> CertificateList {
-        let (key, ends) = (self.key, self.certificates());
-        let texts: Vec<String> = ends
-            .iter()
-            .map(|end| format!("{{\"key\":{key},\"notAfter\":{}}}", end.seconds()))
-            .collect();
-        let certificates = texts.iter().zip(&ends).map(|(json, end)| Certificate {
-            json,
-            not_after: *end,
-        });
-        CertificateList::join(certificates).unwrap()
-    }
-
-    /// The `notAfter` of each certificate that Atlas listed.
-    fn certificates(&self) -> Vec<Timestamp> {
-        let Word::List {
-            certificates,
-            first_ends_in,
-        } = self.word
-        else {
-            return Vec::new();
-        };
-        let read_at = self.read_at.wall.seconds();
-        (0..certificates)
-            .map(|at| {
-                let lasts = if at == 0 {
-                    first_ends_in.into()
-                } else {
-                    1_000_000
-                };
-                Timestamp::from_seconds(read_at + lasts)
-            })
-            .collect()
-    }
-}
-
 fn asked(key: usize) -> Question {
     let (project, name) = KEYS[key];
     Question {
         project: project.parse().unwrap(),
         username: name.parse().unwrap(),
     }
-}
-
-/// One walk: reads what Atlas says as it begins, and ends when the gate lets it.
-async fn walk(
-    scene: Arc<Mutex<Scene>>,
-    gate: Arc<Semaphore>,
-    hands: Hands,
-    (key, errand): (usize, Errand),
-) -> Result<Fetched, FetchError> {
-    assert_eq!(errand.question, asked(key));
-    let log = {
-        let mut scene = scene.lock().unwrap();
-        scene.under_way[key] += 1;
-        assert_eq!(scene.under_way[key], 1, "two walks of one key at once");
-        let log = Log {
-            key,
-            began: scene.next(),
-            ended: None,
-            read_at: hands.now(),
-            ended_at: Duration::ZERO,
-            word: scene.words[key],
-        };
-        scene.walks.insert(errand.fill_id, log);
-        log
-    };
-    gate.acquire().await.unwrap().forget();
-    {
-        let mut scene = scene.lock().unwrap();
-        scene.under_way[key] -= 1;
-        let event = scene.next();
-        let log = scene.walks.get_mut(&errand.fill_id).unwrap();
-        log.ended = Some(event);
-        log.ended_at = hands.now().elapsed;
-    }
-    log.outcome()
-}
-
-fn word() -> impl Strategy<Value = Word> {
-    prop_oneof![
-        4 => (0_u8..4, 1_u16..400).prop_map(|(certificates, first_ends_in)| Word::List {
-            certificates,
-            first_ends_in,
-        }),
-        1 => Just(Word::Denied),
-        1 => Just(Word::Missing),
-        3 => Just(Word::Down),
-        1 => Just(Word::Limited),
-        1 => Just(Word::Dies),
-    ]
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    let key = 0..KEYS.len();
-    let purged = prop_oneof![
-        2 => key.clone().prop_map(Purged::Key),
-        1 => key.clone().prop_map(Purged::ProjectOf),
-        1 => Just(Purged::All),
-    ];
-    prop_oneof![
-        8 => (key.clone(), prop::bool::weighted(0.2))
-            .prop_map(|(key, wish)| Step::Ask { key, wish }),
-        2 => (0_usize..16).prop_map(|caller| Step::HangUp { caller }),
-        3 => (key, word()).prop_map(|(key, word)| Step::Atlas { key, word }),
-        6 => Just(Step::EndOneWalk),
-        4 => (0_u64..8).prop_map(|seconds| Step::Pass { seconds }),
-        3 => (0_u64..150).prop_map(|seconds| Step::Pass { seconds }),
-        1 => (-500_i64..500).prop_map(|by| Step::SetCalendar { by }),
-        2 => (purged, any::<bool>()).prop_map(|(what, soft)| Step::Purge { what, soft }),
-        1 => Just(Step::Sweep),
-    ]
 }
 
 proptest! {
