@@ -1,6 +1,7 @@
 //! The cache seen from outside: fresh, shared, honest and bounded, over real sockets.
 
 mod outages;
+mod purges;
 
 use std::time::Duration;
 
@@ -197,22 +198,6 @@ async fn g1_a_stale_list_its_pages_and_its_304_are_without_what_has_expired() {
 }
 
 #[tokio::test]
-async fn f05_nothing_is_served_past_the_bound_however_long_atlas_is_down() {
-    let world = quiet_world().await;
-    world.ask("app1").await;
-    world.atlas.stop_accepting().await.unwrap();
-    pass(&world, Duration::from_secs(3_600 + 265)).await;
-    let stale = world.while_time_passes(world.ask("app1")).await;
-    assert_eq!(stale.status, 200);
-    let age: u64 = stale.header("age").unwrap().parse().unwrap();
-    assert!(age >= 3_865, "{age}");
-    pass(&world, Duration::from_secs(70)).await;
-    let dead = world.while_time_passes(world.ask("app1")).await;
-    assert!(matches!(dead.status, 502 | 503), "{}", dead.text());
-    assert_eq!(dead.header("x-error-origin"), Some("gateway"));
-}
-
-#[tokio::test]
 async fn t4_a_denial_of_atlas_is_passed_on_and_ends_the_list() {
     let world = quiet_world().await;
     world.ask("app1").await;
@@ -259,46 +244,6 @@ async fn l04_a_missing_user_costs_one_call_per_negative_ttl_and_is_found_when_bo
 }
 
 #[tokio::test]
-async fn f09_a_purge_during_a_walk_wins() {
-    let world = quiet_world().await;
-    let gate = world.atlas.on(Asked::certificates()).hold();
-    let (reply, purged) = tokio::join!(world.ask("app1"), async {
-        gate.arrived(1).await;
-        let purged = purge(&world, &json!({ "all": true })).await;
-        world.atlas.world(|atlas| {
-            atlas.project(PROJECT).user("app1").certificates(5);
-        });
-        gate.open();
-        purged
-    });
-    assert_eq!(purged.json(), json!({ "entries": 0 }));
-    assert_eq!(
-        reply.json()["totalCount"],
-        7,
-        "what was read before is told to nobody"
-    );
-    assert_eq!(world.ask("app1").await.json()["totalCount"], 7);
-}
-
-#[tokio::test]
-async fn a_soft_purge_asks_anew_and_keeps_the_list_for_an_outage() {
-    let world = quiet_world().await;
-    world.ask("app1").await;
-    let soft = json!({ "groupId": PROJECT, "username": "app1", "soft": true });
-    assert_eq!(purge(&world, &soft).await.json(), json!({ "entries": 1 }));
-    let renewed = world.ask("app1").await;
-    assert_eq!(renewed.header("x-upstream-calls"), Some("1"));
-
-    purge(&world, &soft).await;
-    world.atlas.stop_accepting().await.unwrap();
-    let stale = world.while_time_passes(world.ask("app1")).await;
-    assert_eq!(stale.status, 200, "{}", stale.text());
-    let status = stale.header("cache-status").unwrap();
-    assert!(status.ends_with("; detail=stale-if-error"), "{status}");
-    assert_eq!(words(&world, "cache").last().unwrap(), "stale");
-}
-
-#[tokio::test]
 async fn a_list_in_use_is_renewed_ahead_of_its_time_and_its_readers_do_not_wait() {
     let world = quiet_world().await;
     world.ask("app1").await;
@@ -325,59 +270,6 @@ async fn a_list_in_use_is_renewed_ahead_of_its_time_and_its_readers_do_not_wait(
     assert!(status.contains("hit; ttl="), "{status}");
     assert!(status.ends_with("; detail=refreshed-ahead"), "{status}");
     assert_eq!(world.atlas.certificate_calls(), 2);
-}
-
-#[tokio::test]
-async fn f04_g22_an_atlas_that_hangs_costs_no_hit_and_delays_a_stale_answer_only_a_little() {
-    let world = quiet_world().await;
-    world.ask("app1").await;
-    pass(&world, PAST_TTL).await;
-    world.ask("many").await;
-    let silence = world
-        .atlas
-        .on(Asked::certificates())
-        .respond(Fault::silence());
-    // Time stands still: whoever is answered has waited for nobody.
-    let patient = world.ask("app1");
-    let mut patient = std::pin::pin!(patient);
-    tokio::select! {
-        biased;
-        _ = patient.as_mut() => panic!("answered before Atlas had its chance"),
-        () = world.until(|_| silence.applied() > 0) => {}
-    }
-    for _ in 0..10 {
-        let hit = world.ask("many").await;
-        assert_eq!(
-            (hit.status, hit.header("x-upstream-calls")),
-            (200, Some("0"))
-        );
-    }
-    world.advance(Duration::from_secs(3));
-    let first = patient.await;
-    assert_eq!(first.status, 200, "{}", first.text());
-    // From now on nobody waits for this list.
-    for _ in 0..10 {
-        let stale = world.ask("app1").await;
-        assert_eq!(stale.status, 200, "{}", stale.text());
-        let status = stale.header("cache-status").unwrap();
-        assert!(status.contains("; detail=stale-"), "{status}");
-    }
-}
-
-#[tokio::test]
-async fn g27_the_first_miss_after_an_outage_succeeds_within_five_seconds() {
-    let world = quiet_world().await;
-    world.atlas.stop_accepting().await.unwrap();
-    for name in ["app1", "many"] {
-        let reply = world.while_time_passes(world.ask(name)).await;
-        assert_ne!(reply.status, 200);
-    }
-    pass(&world, Duration::from_mins(10)).await;
-    let reply = world.while_time_passes(world.ask("app1")).await;
-    assert_ne!(reply.status, 200);
-    world.atlas.resume().await.unwrap();
-    pass(&world, Duration::from_secs(5)).await;
-    assert_eq!(world.ask("app1").await.status, 200);
 }
 
 #[tokio::test]
@@ -451,13 +343,6 @@ fn names(reply: &Reply) -> Vec<&str> {
         .iter()
         .map(|(name, _)| name.as_str())
         .collect()
-}
-
-async fn purge(world: &World, what: &Value) -> Reply {
-    let body = what.to_string();
-    world
-        .admin("POST", "/cache/purge", &operator_token(), &body)
-        .await
 }
 
 async fn explain(world: &World) -> Value {

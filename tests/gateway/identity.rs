@@ -1,13 +1,14 @@
 //! The door seen from outside: every token that must not pass, keys that change under load, and rules
 //! that change while somebody waits.
 
+mod changes;
+mod check;
 mod rotation;
 
 use std::time::Duration;
 
 use atlas_cert_gateway::atlas::Timestamp;
 use atlas_cert_gateway::config::Config;
-use atlas_simulator::Asked;
 use futures_util::future::join_all;
 use serde_json::Value;
 use serde_json::json;
@@ -23,7 +24,6 @@ use crate::tokens::Issuer;
 use crate::tokens::Publisher;
 use crate::tokens::TestKey;
 use crate::tokens::jwks;
-use crate::world::FOREIGN_PROJECT;
 use crate::world::NOW;
 use crate::world::PROJECT;
 use crate::world::Plan;
@@ -298,95 +298,6 @@ async fn a_good_token_without_the_scope_is_told_so_and_one_used_twice_is_on_reco
 }
 
 #[tokio::test]
-async fn g9_a_reloaded_rule_or_issuer_holds_for_the_next_request() {
-    let scene = Scene::new(&forgeries::published()).await;
-    let token = scene.issuer.token("payments-api");
-    let target = certs(FOREIGN_PROJECT, "app1");
-    assert_eq!(scene.ask(&token).await.status, 200);
-    scene
-        .reload(|config| {
-            let rules = config["access"]["rules"].as_array_mut().unwrap();
-            rules[0]["projects"] = vec![FOREIGN_PROJECT].into();
-        })
-        .await;
-    assert_eq!(scene.ask(&token).await.status, 403, "J60: cached or not");
-    assert_eq!(
-        scene.world.send("GET", &target, &token, &[]).await.status,
-        200
-    );
-    scene
-        .reload(|config| {
-            let issuers = config["identity"]["issuers"].as_array_mut().unwrap();
-            issuers[0]["audiences"] = vec!["another"].into();
-        })
-        .await;
-    let reply = scene.ask(&token).await;
-    assert_eq!(reply.status, 401, "J58: a remembered token is judged anew");
-    scene.reload(|_| {}).await;
-    assert_eq!(scene.ask(&token).await.status, 200);
-    // The keys were there all the time.
-    assert_eq!(scene.publisher.requests(), 1);
-}
-
-#[tokio::test]
-async fn g11_whoever_waits_is_judged_again_before_the_answer() {
-    let scene = Scene::new(&forgeries::published()).await;
-    let short = scene.issuer.forge("payments-short", |_, claims| {
-        claims["exp"] = json!(scene.issuer.now - 27);
-    });
-    let gate = scene.world.atlas.on(Asked::certificates()).hold();
-    // The first attempt of the walk gets no answer in its time; the second does, after the token's end.
-    let asking = async {
-        tokio::join!(scene.ask(&short), async {
-            gate.arrived(2).await;
-            scene.world.advance(Duration::from_millis(2_500));
-            gate.open();
-        })
-    };
-    let (reply, ()) = scene.world.while_time_passes(asking).await;
-    assert_eq!(
-        (reply.status, &*reply.error_code()),
-        (401, "USER_UNAUTHORIZED"),
-        "J51"
-    );
-    // The walk was not in vain for others.
-    let long = scene.ask(&scene.issuer.token("payments-long")).await;
-    assert_eq!(
-        (long.status, long.header("x-upstream-calls")),
-        (200, Some("0"))
-    );
-}
-
-#[tokio::test]
-async fn c03_a_leader_whose_rule_goes_while_it_waits_is_denied_and_the_others_get_the_list() {
-    let scene = Scene::new(&forgeries::published()).await;
-    let leader = scene.issuer.token("payments-leader");
-    let follower = scene.issuer.token("payments-follower");
-    let gate = scene.world.atlas.on(Asked::certificates()).hold();
-    let meanwhile = async {
-        gate.arrived(1).await;
-        scene
-            .reload(|config| {
-                let rules = config["access"]["rules"].as_array_mut().unwrap();
-                rules[0]["subjects"] = vec!["payments-follower"].into();
-            })
-            .await;
-        // The first attempt of the walk gets no answer in its time; the second does.
-        gate.arrived(2).await;
-        scene.world.advance(Duration::from_millis(2_500));
-        gate.open();
-    };
-    let asking = async { tokio::join!(scene.ask(&leader), scene.ask(&follower), meanwhile) };
-    let (led, joined, ()) = scene.world.while_time_passes(asking).await;
-    assert_eq!(
-        (led.status, &*led.error_code()),
-        (403, "ACCESS_FORBIDDEN"),
-        "C03, J66"
-    );
-    assert_eq!(joined.status, 200, "{}", joined.text());
-}
-
-#[tokio::test]
 async fn without_any_key_the_answer_is_503_and_readiness_names_the_issuer() {
     let scene = Scene::new(&json!({"keys": []})).await;
     let token = scene.issuer.token("payments-api");
@@ -441,73 +352,4 @@ async fn a_thousand_unknown_keys_cost_one_fetch_and_no_call_to_atlas() {
         scene.ask(&scene.issuer.token("payments-api")).await.status,
         200
     );
-}
-
-type Change<'c> = dyn Fn(&mut toml::Table) + 'c;
-
-/// A change, the exit code of the check, and what it says.
-type Case<'c> = (&'c Change<'c>, i32, &'static str);
-
-#[tokio::test]
-async fn the_check_warns_of_doors_that_stand_open_and_refuses_those_that_nobody_meant() {
-    let scene = Scene::new(&forgeries::published()).await;
-    let check = |change: &Change<'_>| {
-        let mut config = scene.config.clone();
-        crate::world::set(&mut config, "atlas.base_url", scene.world.atlas.base_url());
-        change(&mut config);
-        let file = scene.world.files.path().join("check.toml");
-        std::fs::write(&file, config.to_string()).unwrap();
-        let program = env!("CARGO_BIN_EXE_atlas-cert-gateway");
-        let output = std::process::Command::new(program)
-            .args(["check", "--config"])
-            .arg(&file)
-            .output()
-            .unwrap();
-        (
-            output.status.code(),
-            String::from_utf8(output.stderr).unwrap(),
-        )
-    };
-    let rule = |key: &'static str, value: &'static str| {
-        move |config: &mut toml::Table| {
-            let rules = config["access"]["rules"].as_array_mut().unwrap();
-            rules[0][key] = toml::Value::Array(vec![value.into()]);
-        }
-    };
-    let issuer = |key: &'static str, value: toml::Value| {
-        move |config: &mut toml::Table| {
-            let issuers = config["identity"]["issuers"].as_array_mut().unwrap();
-            issuers[0][key] = value.clone();
-        }
-    };
-    let everything = |config: &mut toml::Table| {
-        rule("subjects", "*")(config);
-        rule("projects", "*")(config);
-    };
-    let none = toml::Value::Array(Vec::new());
-    let plain = toml::Value::from("http://idp.test/jwks");
-    let cases: [Case<'_>; 5] = [
-        (&everything, 0, "this rule grants everything"),
-        (&rule("usernames", ".."), 0, "so this never matches"),
-        (
-            &issuer("audiences", none.clone()),
-            78,
-            "identity.issuers[0].audiences",
-        ),
-        (
-            &issuer("algorithms", none),
-            78,
-            "identity.issuers[0].algorithms",
-        ),
-        (
-            &issuer("jwks_url", plain),
-            78,
-            "identity.issuers[0].jwks_url",
-        ),
-    ];
-    for (change, code, told) in cases {
-        let (exit, said) = check(change);
-        assert_eq!(exit, Some(code), "{said}");
-        assert!(said.contains(told), "{told} in {said}");
-    }
 }

@@ -87,6 +87,75 @@ async fn f03_an_atlas_that_flaps_is_not_asked_more_than_one_that_is_well() {
     assert!(answered >= 30, "{answered} of {asked} answered");
 }
 
+#[tokio::test]
+async fn f05_nothing_is_served_past_the_bound_however_long_atlas_is_down() {
+    let world = quiet_world().await;
+    world.ask("app1").await;
+    world.atlas.stop_accepting().await.unwrap();
+    pass(&world, Duration::from_secs(3_600 + 265)).await;
+    let stale = world.while_time_passes(world.ask("app1")).await;
+    assert_eq!(stale.status, 200);
+    let age: u64 = stale.header("age").unwrap().parse().unwrap();
+    assert!(age >= 3_865, "{age}");
+    pass(&world, Duration::from_secs(70)).await;
+    let dead = world.while_time_passes(world.ask("app1")).await;
+    assert!(matches!(dead.status, 502 | 503), "{}", dead.text());
+    assert_eq!(dead.header("x-error-origin"), Some("gateway"));
+}
+
+#[tokio::test]
+async fn f04_g22_an_atlas_that_hangs_costs_no_hit_and_delays_a_stale_answer_only_a_little() {
+    let world = quiet_world().await;
+    world.ask("app1").await;
+    pass(&world, PAST_TTL).await;
+    world.ask("many").await;
+    let silence = world
+        .atlas
+        .on(Asked::certificates())
+        .respond(Fault::silence());
+    // Time stands still: whoever is answered has waited for nobody.
+    let patient = world.ask("app1");
+    let mut patient = std::pin::pin!(patient);
+    tokio::select! {
+        biased;
+        _ = patient.as_mut() => panic!("answered before Atlas had its chance"),
+        () = world.until(|_| silence.applied() > 0) => {}
+    }
+    for _ in 0..10 {
+        let hit = world.ask("many").await;
+        assert_eq!(
+            (hit.status, hit.header("x-upstream-calls")),
+            (200, Some("0"))
+        );
+    }
+    world.advance(Duration::from_secs(3));
+    let first = patient.await;
+    assert_eq!(first.status, 200, "{}", first.text());
+    // From now on nobody waits for this list.
+    for _ in 0..10 {
+        let stale = world.ask("app1").await;
+        assert_eq!(stale.status, 200, "{}", stale.text());
+        let status = stale.header("cache-status").unwrap();
+        assert!(status.contains("; detail=stale-"), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn g27_the_first_miss_after_an_outage_succeeds_within_five_seconds() {
+    let world = quiet_world().await;
+    world.atlas.stop_accepting().await.unwrap();
+    for name in ["app1", "many"] {
+        let reply = world.while_time_passes(world.ask(name)).await;
+        assert_ne!(reply.status, 200);
+    }
+    pass(&world, Duration::from_mins(10)).await;
+    let reply = world.while_time_passes(world.ask("app1")).await;
+    assert_ne!(reply.status, 200);
+    world.atlas.resume().await.unwrap();
+    pass(&world, Duration::from_secs(5)).await;
+    assert_eq!(world.ask("app1").await.status, 200);
+}
+
 /// A world with users `app0` and on, each with one certificate.
 async fn world_of(users: u32) -> World {
     World::with(|plan| {

@@ -1,0 +1,100 @@
+//! Rules, issuers and tokens that change or end while callers come and wait.
+
+use std::time::Duration;
+
+use atlas_simulator::Asked;
+use serde_json::json;
+
+use super::Scene;
+use crate::forgeries;
+use crate::world::FOREIGN_PROJECT;
+use crate::world::certs;
+
+#[tokio::test]
+async fn g9_a_reloaded_rule_or_issuer_holds_for_the_next_request() {
+    let scene = Scene::new(&forgeries::published()).await;
+    let token = scene.issuer.token("payments-api");
+    let target = certs(FOREIGN_PROJECT, "app1");
+    assert_eq!(scene.ask(&token).await.status, 200);
+    scene
+        .reload(|config| {
+            let rules = config["access"]["rules"].as_array_mut().unwrap();
+            rules[0]["projects"] = vec![FOREIGN_PROJECT].into();
+        })
+        .await;
+    assert_eq!(scene.ask(&token).await.status, 403, "J60: cached or not");
+    assert_eq!(
+        scene.world.send("GET", &target, &token, &[]).await.status,
+        200
+    );
+    scene
+        .reload(|config| {
+            let issuers = config["identity"]["issuers"].as_array_mut().unwrap();
+            issuers[0]["audiences"] = vec!["another"].into();
+        })
+        .await;
+    let reply = scene.ask(&token).await;
+    assert_eq!(reply.status, 401, "J58: a remembered token is judged anew");
+    scene.reload(|_| {}).await;
+    assert_eq!(scene.ask(&token).await.status, 200);
+    // The keys were there all the time.
+    assert_eq!(scene.publisher.requests(), 1);
+}
+
+#[tokio::test]
+async fn g11_whoever_waits_is_judged_again_before_the_answer() {
+    let scene = Scene::new(&forgeries::published()).await;
+    let short = scene.issuer.forge("payments-short", |_, claims| {
+        claims["exp"] = json!(scene.issuer.now - 27);
+    });
+    let gate = scene.world.atlas.on(Asked::certificates()).hold();
+    // The first attempt of the walk gets no answer in its time; the second does, after the token's end.
+    let asking = async {
+        tokio::join!(scene.ask(&short), async {
+            gate.arrived(2).await;
+            scene.world.advance(Duration::from_millis(2_500));
+            gate.open();
+        })
+    };
+    let (reply, ()) = scene.world.while_time_passes(asking).await;
+    assert_eq!(
+        (reply.status, &*reply.error_code()),
+        (401, "USER_UNAUTHORIZED"),
+        "J51"
+    );
+    // The walk was not in vain for others.
+    let long = scene.ask(&scene.issuer.token("payments-long")).await;
+    assert_eq!(
+        (long.status, long.header("x-upstream-calls")),
+        (200, Some("0"))
+    );
+}
+
+#[tokio::test]
+async fn c03_a_leader_whose_rule_goes_while_it_waits_is_denied_and_the_others_get_the_list() {
+    let scene = Scene::new(&forgeries::published()).await;
+    let leader = scene.issuer.token("payments-leader");
+    let follower = scene.issuer.token("payments-follower");
+    let gate = scene.world.atlas.on(Asked::certificates()).hold();
+    let meanwhile = async {
+        gate.arrived(1).await;
+        scene
+            .reload(|config| {
+                let rules = config["access"]["rules"].as_array_mut().unwrap();
+                rules[0]["subjects"] = vec!["payments-follower"].into();
+            })
+            .await;
+        // The first attempt of the walk gets no answer in its time; the second does.
+        gate.arrived(2).await;
+        scene.world.advance(Duration::from_millis(2_500));
+        gate.open();
+    };
+    let asking = async { tokio::join!(scene.ask(&leader), scene.ask(&follower), meanwhile) };
+    let (led, joined, ()) = scene.world.while_time_passes(asking).await;
+    assert_eq!(
+        (led.status, &*led.error_code()),
+        (403, "ACCESS_FORBIDDEN"),
+        "C03, J66"
+    );
+    assert_eq!(joined.status, 200, "{}", joined.text());
+}
