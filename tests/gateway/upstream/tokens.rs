@@ -1,5 +1,8 @@
 //! Tokens of service accounts: few, shared, renewed in time, and given back.
 
+mod endpoint;
+mod kept;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
@@ -9,7 +12,6 @@ use atlas_cert_gateway::upstream::FetchFailure;
 use atlas_cert_gateway::upstream::Refusal;
 use atlas_cert_gateway::upstream::Upstream;
 use atlas_cert_gateway::upstream::Urgency;
-use atlas_simulator::Answer;
 use atlas_simulator::Asked;
 use atlas_simulator::CLIENT_ID;
 use atlas_simulator::CLIENT_SECRET;
@@ -17,7 +19,6 @@ use atlas_simulator::Endpoint;
 use atlas_simulator::Fault;
 use atlas_simulator::ServiceAccount;
 use futures_util::future::join_all;
-use http::StatusCode;
 use tokio_util::sync::CancellationToken;
 
 use crate::upstream::world::OTHER;
@@ -156,121 +157,6 @@ async fn a_token_is_renewed_in_the_background_while_the_old_one_is_used() {
 }
 
 #[tokio::test]
-async fn f20_a_429_of_the_token_endpoint_is_obeyed_and_the_old_token_used_to_its_end() {
-    for (fault, wait) in [
-        (limited(Some("90")), 90),
-        (limited(None), 60),
-        (Fault::oauth_error(429, "rate_limited", "Slowly."), 60),
-    ] {
-        let world = World::new().await;
-        world.ask().await.unwrap();
-        let planted = world.atlas.on(Asked::token()).respond(fault);
-        world.hands.advance(Duration::from_mins(50));
-        for _ in 0..20 {
-            world.ask().await.unwrap();
-        }
-        assert_eq!(world.atlas.calls(Endpoint::Token), 2);
-        world.hands.advance(Duration::from_mins(10));
-        assert_eq!(outcome(&world.ask().await), "credential MintLimit");
-        assert_eq!(outcome(&world.ask().await), "credential MintLimit");
-        assert_eq!(world.atlas.calls(Endpoint::Token), 3);
-        planted.withdraw();
-        world.hands.advance(Duration::from_secs(wait));
-        world.ask().await.unwrap();
-    }
-}
-
-fn limited(retry_after: Option<&str>) -> Fault {
-    let body = r#"{"error":429,"errorCode":"RATE_LIMITED","parameters":["/api/oauth/token",10,1]}"#;
-    let answer = Answer::new(StatusCode::TOO_MANY_REQUESTS, body);
-    let answer = answer.header("content-type", "application/json");
-    Fault::answer(match retry_after {
-        Some(seconds) => answer.header("retry-after", seconds),
-        None => answer,
-    })
-}
-
-#[tokio::test]
-async fn f21_too_many_live_tokens_stop_minting_for_five_minutes() {
-    let world = World::with(|settings| settings.rules.tokens.live = 0, |_| ()).await;
-    for _ in 0..5 {
-        assert_eq!(outcome(&world.ask().await), "credential MintLimit");
-        world.hands.advance(Duration::from_secs(50));
-    }
-    assert_eq!(world.atlas.calls(Endpoint::Token), 1);
-    let why = Refusal::Token(CredentialFailure::MintLimit);
-    assert_eq!(world.upstream.readiness()[0].why, why);
-    world.atlas.rules(|rules| rules.tokens.live = 100);
-    world.hands.advance(Duration::from_secs(50));
-    world.ask().await.unwrap();
-    assert_eq!(world.upstream.readiness(), []);
-}
-
-#[tokio::test]
-async fn f22_odd_answers_of_the_token_endpoint_are_no_tokens() {
-    for (fault, expected) in [
-        (Fault::oauth_error(400, "invalid_client", "No."), "Refused"),
-        (Fault::oauth_error(401, "invalid_client", "No."), "Refused"),
-        (
-            Fault::oauth_error(500, "server_error", "No."),
-            "Unavailable",
-        ),
-        (Fault::html(503), "Unavailable"),
-        (Fault::redirect(302, "http://127.0.0.1:1/"), "Unavailable"),
-        (Fault::silence(), "Unavailable"),
-    ] {
-        no_token_comes_of(fault, expected).await;
-    }
-    let long = format!("\"{}\"", "x".repeat(1 << 20));
-    for (token, expires_in, kind) in [
-        ("\"a\"", "0", "Bearer"),
-        ("\"a\"", "-1", "Bearer"),
-        ("\"a\"", "\"3600\"", "Bearer"),
-        ("\"a\"", "null", "Bearer"),
-        ("\"a\"", "3600", "mac"),
-        ("\"a\\r\\nb\"", "3600", "Bearer"),
-        (long.as_str(), "3600", "Bearer"),
-    ] {
-        let body = format!(
-            r#"{{"access_token":{token},"expires_in":{expires_in},"token_type":"{kind}"}}"#
-        );
-        let answer = Answer::new(StatusCode::OK, body).header("content-type", "application/json");
-        no_token_comes_of(Fault::answer(answer), "Unavailable").await;
-    }
-}
-
-async fn no_token_comes_of(fault: Fault, expected: &str) {
-    let world = World::new().await;
-    world.atlas.on(Asked::token()).respond(fault.clone());
-    let result = world.ask().await;
-    assert_eq!(
-        outcome(&result),
-        format!("credential {expected}"),
-        "{fault:?}"
-    );
-    assert_eq!(world.atlas.certificate_calls(), 0);
-    assert_eq!(world.upstream.readiness().len(), 1);
-    world.atlas.clear_script();
-    world.hands.advance(Duration::from_mins(2));
-    world.ask().await.unwrap();
-}
-
-#[tokio::test]
-async fn f22_a_lifetime_of_ages_is_believed_for_an_hour() {
-    let world = World::new().await;
-    world
-        .atlas
-        .on(Asked::token())
-        .respond(Fault::json(|document| {
-            document["expires_in"] = serde_json::json!(1_000_000_000_000_u64);
-        }));
-    world.ask().await.unwrap();
-    world.hands.advance(Duration::from_mins(61));
-    world.ask().await.unwrap();
-    assert_eq!(world.atlas.mints(), 2);
-}
-
-#[tokio::test]
 async fn f23_a_secret_that_was_rotated_is_taken_up_without_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("secret");
@@ -321,81 +207,6 @@ async fn f23_a_secret_that_was_rotated_is_taken_up_without_a_restart() {
 fn write_secret(file: &std::path::Path, secret: &str) {
     fs::write(file, secret).unwrap();
     fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
-}
-
-#[tokio::test]
-async fn f24_a_hundred_and_fifty_kills_and_restarts_need_one_token() {
-    let mut world = World::new().await;
-    for _ in 0..150 {
-        world.ask().await.unwrap();
-        world.restart();
-        world.hands.advance(Duration::from_secs(4));
-    }
-    assert_eq!(world.atlas.mints(), 1);
-    assert_eq!(world.atlas.calls(Endpoint::Token), 1);
-}
-
-#[tokio::test]
-async fn f24_kills_before_the_token_could_be_kept_never_reach_atlass_limits() {
-    let mut world = World::new().await;
-    for _ in 0..150 {
-        // Killed when the mint has been answered and nothing was kept.
-        let _ = world.ask().await;
-        for entry in fs::read_dir(world.state.path()).unwrap() {
-            let path = entry.unwrap().path();
-            if path.extension().is_some_and(|ending| ending == "token") {
-                fs::remove_file(path).unwrap();
-            }
-        }
-        world.restart();
-        world.hands.advance(Duration::from_secs(4));
-    }
-    assert!(
-        (1..=80).contains(&world.atlas.mints()),
-        "{}",
-        world.atlas.mints()
-    );
-    assert_eq!(world.atlas.answers(403) + world.atlas.answers(429), 0);
-    world.hands.advance(Duration::from_hours(1));
-    world.ask().await.unwrap();
-}
-
-#[tokio::test]
-async fn what_is_kept_for_the_next_process_is_readable_by_its_owner_only_and_not_in_the_clear() {
-    let world = World::new().await;
-    world.ask().await.unwrap();
-    let requests = world.atlas.requests();
-    let asked = requests
-        .iter()
-        .find(|seen| seen.endpoint == Endpoint::Certificates);
-    let bearer = asked.unwrap().headers["authorization"].to_str().unwrap();
-    let token = bearer.strip_prefix("Bearer ").unwrap();
-    let mut files = 0;
-    for entry in fs::read_dir(world.state.path()).unwrap() {
-        let path = entry.unwrap().path();
-        let mode = fs::metadata(&path).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600, "{}", path.display());
-        let content = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
-        assert!(!content.contains(token) && !content.contains(CLIENT_SECRET));
-        files += 1;
-    }
-    assert_eq!(files, 2);
-}
-
-#[tokio::test]
-async fn the_token_is_given_back_at_the_end_within_a_second() {
-    let mut world = World::new().await;
-    world.ask().await.unwrap();
-    world.pass_time(world.upstream.close()).await;
-    assert_eq!((world.atlas.revokes(), world.atlas.live_tokens()), (1, 0));
-    world.restart();
-    world.ask().await.unwrap();
-    assert_eq!(world.atlas.mints(), 2);
-    world.atlas.on(Asked::revoke()).respond(Fault::silence());
-    let before = world.clock.now().elapsed;
-    world.pass_time(world.upstream.close()).await;
-    let took = world.clock.now().elapsed.saturating_sub(before);
-    assert!(took <= Duration::from_millis(1_001), "{took:?}");
 }
 
 #[tokio::test]
