@@ -1,0 +1,112 @@
+//! Records against the schema that is published of them.
+
+use atlas_cert_gateway::audit::Arrival;
+use atlas_cert_gateway::audit::CacheUse;
+use atlas_cert_gateway::audit::Closing;
+use atlas_cert_gateway::audit::Outcome;
+use serde::Deserialize;
+use serde::Deserializer;
+use serde::de::IgnoredAny;
+use serde::de::MapAccess;
+use serde::de::Visitor;
+use serde_json::Value;
+
+use super::fetch;
+use super::purge;
+use crate::audit::trail::Trail;
+use crate::audit::trail::caller;
+use crate::audit::trail::question;
+
+/// The schema names every member that there is, in its order, and says which are always there.
+#[tokio::test]
+async fn every_record_is_as_the_schema_has_it() {
+    let trail = Trail::new();
+    let question = question("app");
+    trail.record("plain").await.unwrap();
+    let mut entry = trail.audit.entry(Arrival {
+        caller_request_id: Some(Box::from(&b"\xff"[..])),
+        ..trail.arrival()
+    });
+    entry.identified(&caller(&"long".repeat(1_000)));
+    entry.asked_nonsense(&[b'/'; 2_000]);
+    let closing = Closing {
+        outcome: Outcome::Rejected,
+        reason: Some("malformed"),
+        cache: CacheUse::Stale,
+        ..trail.closing()
+    };
+    entry.close(closing).await.unwrap();
+    trail.audit.record_fetch(&fetch(&trail, &question));
+    trail
+        .audit
+        .record_admin(&purge(&trail, &caller("operator")))
+        .await
+        .unwrap();
+    trail.until(|| trail.lines().len() == 5).await;
+    let schema: Value = serde_json::from_str(SCHEMA).unwrap();
+    let forms: Form = serde_json::from_str(SCHEMA).unwrap();
+    let file = std::fs::read_to_string(&trail.files()[0]).unwrap();
+    for line in file.lines() {
+        let names: Names = serde_json::from_str(line).unwrap();
+        let record: Value = serde_json::from_str(line).unwrap();
+        let kinds = ["lookup", "fetch", "admin"];
+        let kind = kinds
+            .iter()
+            .position(|kind| record["kind"] == *kind)
+            .unwrap();
+        let Form { one_of } = &forms;
+        let known = &one_of[kind].properties.0;
+        let places = names.0.iter().map(|name| {
+            known
+                .iter()
+                .position(|it| it == name)
+                .unwrap_or_else(|| panic!("{name} is not in the schema"))
+        });
+        assert!(places.is_sorted_by(|a, b| a < b), "{line}");
+        for required in schema["oneOf"][kind]["required"].as_array().unwrap() {
+            assert!(
+                names.0.iter().any(|name| required == name),
+                "{required} is missing: {line}"
+            );
+        }
+    }
+}
+
+/// The schema, as far as the order of its members goes, which a map of JSON does not keep.
+#[derive(Deserialize)]
+struct Form {
+    #[serde(rename = "oneOf")]
+    one_of: Vec<Properties>,
+}
+
+#[derive(Deserialize)]
+struct Properties {
+    properties: Names,
+}
+
+/// The names of an object's members, in their order.
+struct Names(Vec<String>);
+
+impl<'de> Deserialize<'de> for Names {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = Names;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Names, A::Error> {
+                let mut names = Vec::new();
+                while let Some((name, IgnoredAny)) = members.next_entry()? {
+                    names.push(name);
+                }
+                Ok(Names(names))
+            }
+        }
+        deserializer.deserialize_map(Members)
+    }
+}
+
+const SCHEMA: &str = include_str!("../../../../config/audit-record.schema.json");
