@@ -69,6 +69,26 @@ impl AtlasProcess {
     }
 }
 
+impl AtlasProcess {
+    /// Stops every thread of it. The signal is sent before the last of them stands still.
+    async fn stop(&self) {
+        self.signal("-STOP");
+        let threads = format!("/proc/{}/task", self.child.id());
+        let stands_still = |thread: fs::DirEntry| {
+            let stat = fs::read_to_string(thread.path().join("stat")).unwrap();
+            // proc(5): the state comes behind the name, which stands in parentheses.
+            stat.rsplit_once(") ").unwrap().1.starts_with('T')
+        };
+        let mut glances = tokio::time::interval(Duration::from_millis(2));
+        while !fs::read_dir(&threads)
+            .unwrap()
+            .all(|thread| stands_still(thread.unwrap()))
+        {
+            glances.tick().await;
+        }
+    }
+}
+
 impl Drop for AtlasProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();
@@ -108,7 +128,7 @@ async fn u12_while_atlas_stands_still_hits_go_on_and_misses_are_refused_and_then
     let program = Program::start(files.path());
     assert_eq!(ask(&program, "known").await.status, 200);
 
-    atlas.signal("-STOP");
+    atlas.stop().await;
     let mut seen = Vec::new();
     for user in &USERS[1..] {
         let missed = ask(&program, user).await;
