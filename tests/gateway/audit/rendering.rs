@@ -25,7 +25,8 @@ proptest! {
 
     #[test]
     fn a_record_is_spelt_as_a_naive_writer_spells_it(
-        texts in prop::collection::vec("[ -~]{0,40}|\\PC{0,20}|[\\x00-\\x1f\"\\\\\x7f]{0,8}", 7),
+        // Ten characters beyond the first plane take 120 bytes, and the shortest room has 128.
+        texts in prop::collection::vec("[ -~]{0,40}|\\PC{0,10}|[\\x00-\\x1f\"\\\\\x7f]{0,8}", 7),
         absent in any::<[bool; 6]>(),
         numbers in prop::collection::vec(prop_oneof![0..12_u64, 90..110_u64, any::<u64>()], 4),
         (status, calls) in (any::<u16>(), any::<u32>()),
