@@ -5,7 +5,7 @@
 //! that is used again: an intermediate value would cost more than the rest of the record.
 //!
 //! Nothing that a caller sends can break out of its member: what is not printable ASCII leaves as
-//! `\uXXXX`, and every text has its room, so that the whole line stays below [`LONGEST_LINE`] (G19).
+//! `\u` and four digits, and every text has its room, so that the whole line stays below [`LONGEST_LINE`] (G19).
 
 use std::io::Write;
 use std::mem;

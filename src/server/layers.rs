@@ -42,7 +42,7 @@ pub trait Handler: Send + Sync + 'static {
 ///
 /// None of them ever has to be waited for before it is called, so this calls at once. hyper-util's
 /// `TowerToHyperService` asks first, in a future that moves each request about six times.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Stack<S>(S);
 
 impl<S> hyper::service::Service<Request<Incoming>> for Stack<S>

@@ -144,7 +144,7 @@ async fn the_same_certificates_fetched_again_are_still_a_304() {
     let world = quiet_world().await;
     let first = world.ask("app1").await;
     let etag = first.header("etag").unwrap();
-    pass(&world, PAST_TTL).await;
+    advance_on_record(&world, PAST_TTL).await;
     let condition = [("If-None-Match", etag)];
     let again = world.get(&certs(PROJECT, "app1"), &condition).await;
     assert_eq!(again.status, 304);
@@ -154,7 +154,7 @@ async fn the_same_certificates_fetched_again_are_still_a_304() {
     world.atlas.world(|atlas| {
         atlas.project(PROJECT).user("app1").certificates(1);
     });
-    pass(&world, PAST_TTL).await;
+    advance_on_record(&world, PAST_TTL).await;
     let changed = world.get(&certs(PROJECT, "app1"), &condition).await;
     assert_eq!(changed.status, 200, "{}", changed.text());
     assert_eq!(changed.json()["totalCount"], 3);
@@ -173,7 +173,7 @@ async fn g1_a_stale_list_its_pages_and_its_304_are_without_what_has_expired() {
         .atlas
         .on(Asked::certificates())
         .respond(Fault::unexpected_error());
-    pass(&world, PAST_TTL).await;
+    advance_on_record(&world, PAST_TTL).await;
     let stale = world.while_time_passes(world.ask("app1")).await;
     assert_eq!(
         (stale.status, &stale.json()["totalCount"]),
@@ -209,7 +209,7 @@ async fn t4_a_denial_of_atlas_is_passed_on_and_ends_the_list() {
             "IP_ADDRESS_NOT_ON_ACCESS_LIST",
             "No.",
         ));
-    pass(&world, PAST_TTL).await;
+    advance_on_record(&world, PAST_TTL).await;
     let denied = world.ask("app1").await;
     assert_eq!(
         (denied.status, denied.header("x-error-origin")),
@@ -239,7 +239,7 @@ async fn l04_a_missing_user_costs_one_call_per_negative_ttl_and_is_found_when_bo
     world.atlas.world(|atlas| {
         atlas.project(PROJECT).user("nobody").certificates(1);
     });
-    pass(&world, Duration::from_secs(31)).await;
+    advance_on_record(&world, Duration::from_secs(31)).await;
     assert_eq!(world.ask("nobody").await.status, 200);
 }
 
@@ -251,7 +251,7 @@ async fn a_list_in_use_is_renewed_ahead_of_its_time_and_its_readers_do_not_wait(
     let due = explain(&world).await["list"]["refreshInSeconds"]
         .as_u64()
         .unwrap();
-    pass(&world, Duration::from_secs(due + 1)).await;
+    advance_on_record(&world, Duration::from_secs(due + 1)).await;
     let gate = world.atlas.on(Asked::certificates()).hold();
     for _ in 0..5 {
         let hit = world.ask("app1").await;
@@ -312,9 +312,9 @@ async fn quiet_world() -> World {
     World::with(|plan| set(&mut plan.config, "audit.sync", "never")).await
 }
 
-/// Lets a long time pass, once every walk so far is on record: a record that is still being written
+/// Moves the hands on, once every walk so far is on record: a record that is still being written
 /// while the clock jumps would be one that took too long.
-async fn pass(world: &World, span: Duration) {
+async fn advance_on_record(world: &World, span: Duration) {
     world
         .until(|world| {
             let records = world.records();

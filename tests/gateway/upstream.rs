@@ -11,4 +11,5 @@ mod failures;
 mod lists;
 mod moments;
 mod network;
+mod surroundings;
 mod tokens;

@@ -9,6 +9,7 @@ mod client;
 
 mod digest;
 mod faults;
+mod issuing;
 mod listing;
 mod record;
 mod socket;

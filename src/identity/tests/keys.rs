@@ -42,7 +42,8 @@ async fn g13_a_thousand_unknown_keys_cost_one_fetch_whatever_it_brings() {
 }
 
 #[tokio::test]
-async fn a_new_key_is_found_by_its_first_token_and_a_removed_one_is_forgotten_with_its_tokens() {
+async fn f35_a_new_key_is_found_by_its_first_token_and_a_removed_one_is_forgotten_with_its_tokens()
+{
     let scene = Scene::new(&keys_of(&[TestKey::rsa()])).await;
     let old = scene.issuer.token("payments-api");
     scene.verify(&old).await.unwrap();
@@ -72,7 +73,7 @@ async fn a_new_key_is_found_by_its_first_token_and_a_removed_one_is_forgotten_wi
 }
 
 #[tokio::test]
-async fn another_key_under_the_same_name_replaces_the_old_one_at_the_next_refresh() {
+async fn f36_another_key_under_the_same_name_replaces_the_old_one_at_the_next_refresh() {
     let scene = Scene::new(&keys_of(&[TestKey::rsa()])).await;
     let old = scene.issuer.token("payments-api");
     scene.verify(&old).await.unwrap();
@@ -96,7 +97,7 @@ async fn two_keys_of_one_name_are_both_tried() {
 }
 
 #[tokio::test]
-async fn an_issuer_that_is_down_or_talks_nonsense_keeps_its_keys_for_a_day() {
+async fn f31_to_f34_an_issuer_that_is_down_or_talks_nonsense_keeps_its_keys_for_a_day() {
     let good = keys_of(&[TestKey::rsa()]);
     let many: Vec<Value> = (0..10_000).map(|n| json!({"kid": n.to_string()})).collect();
     let mut redirect = Answer::with(302, "");
@@ -144,7 +145,7 @@ async fn an_issuer_that_is_down_or_talks_nonsense_keeps_its_keys_for_a_day() {
 }
 
 #[tokio::test]
-async fn g32_an_issuer_that_is_down_at_the_start_makes_nobody_a_caller_until_it_is_up() {
+async fn f30_g32_an_issuer_that_is_down_at_the_start_makes_nobody_a_caller_until_it_is_up() {
     let scene = Scene::new(&json!({})).await;
     let token = scene.issuer.token("payments-api");
     assert_eq!(scene.verify(&token).await.unwrap_err(), Unverified::NoKeys);

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
 
 /// Runs `body` in a process that `prepare` may change before it starts. `name` is the path of the test
@@ -39,15 +40,21 @@ pub(crate) fn unprivileged(command: &Command) -> Command {
     command
 }
 
-/// With `/mnt` a file system of one mebibyte. Needs user namespaces, which every Linux has; where they
-/// are switched off this fails rather than leave the full disk untested.
+/// On a file system of one mebibyte at [`small_disk`], which nobody else sees. Needs user namespaces, which
+/// every Linux has; where they are switched off this fails rather than leave the full disk untested.
 pub(crate) fn with_small_disk(command: &Command) -> Command {
     let mut shell = Command::new("unshare");
     shell
         .args(["--user", "--map-root-user", "--mount", "sh", "-c"])
-        .arg("mount -t tmpfs -o size=1m,mode=777 none /mnt && exec \"$0\" \"$@\"")
-        .arg(command.get_program());
+        .arg("mount -t tmpfs -o size=1m,mode=777 none . && cd \"$PWD\" && exec \"$0\" \"$@\"")
+        .arg(command.get_program())
+        .current_dir(small_disk());
     shell
+}
+
+/// Where [`with_small_disk`] puts its file system, and from where it runs its command.
+pub(crate) fn small_disk() -> &'static Path {
+    Path::new(env!("CARGO_TARGET_TMPDIR"))
 }
 
 const MARK: &str = "AUDIT_TEST_ALONE";

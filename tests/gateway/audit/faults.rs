@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::time::Duration;
 
 use atlas_cert_gateway::audit;
@@ -14,6 +13,7 @@ use rustix::process::Rlimit;
 use rustix::process::setrlimit;
 
 use crate::audit::alone::alone;
+use crate::audit::alone::small_disk;
 use crate::audit::alone::unchanged;
 use crate::audit::alone::unprivileged;
 use crate::audit::alone::with_small_disk;
@@ -27,7 +27,7 @@ fn a_full_disk_means_no_answer_until_there_is_room() {
         with_small_disk,
         || {
             run(async {
-                let trail = Trail::with(|config| config.directory = Path::new("/mnt/audit").into());
+                let trail = Trail::with(|config| config.directory = small_disk().join("audit"));
                 let mut recorded = 0;
                 while trail.record("filling").await.is_ok() {
                     recorded += 1;
@@ -38,7 +38,7 @@ fn a_full_disk_means_no_answer_until_there_is_room() {
                 assert!(trail.audit.trouble().unwrap().contains("No space left"));
                 for _ in 0..50 {
                     assert_eq!(trail.record("refused").await, Err(Unrecorded::Unwritable));
-                    trail.pass(Duration::from_millis(100)).await;
+                    trail.advance(Duration::from_millis(100)).await;
                 }
                 assert_eq!(trail.lookups().len(), recorded);
                 // An operator moves the oldest file away; the directory did not fill with attempts.

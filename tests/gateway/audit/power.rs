@@ -73,7 +73,7 @@ async fn before_the_cut(sync: Sync) -> Disk {
     }
     if sync == Sync::Interval {
         let syncs = trail.syncs();
-        trail.pass(Duration::from_secs(1)).await;
+        trail.advance(Duration::from_secs(1)).await;
         trail.until(|| trail.syncs() > syncs).await;
     }
     let file = trail.files().remove(0);

@@ -118,13 +118,13 @@ async fn where_one_is_enough_the_sink_stands_in_for_a_journal_that_fails() {
     assert!(received.next().unwrap().unwrap().contains("both"));
     // The whole directory goes away, and with it every place for a file.
     std::fs::remove_dir_all(&trail.config.directory).unwrap();
-    trail.pass(Duration::from_millis(1_100)).await;
+    trail.advance(Duration::from_millis(1_100)).await;
     trail.until(|| trail.audit.trouble().is_some()).await;
     assert!(trail.audit.is_writable());
     trail.record("sink alone").await.unwrap();
     assert!(received.next().unwrap().unwrap().contains("sink alone"));
     std::fs::create_dir(&trail.config.directory).unwrap();
-    trail.pass(Duration::from_millis(200)).await;
+    trail.advance(Duration::from_millis(200)).await;
     trail.until(|| trail.audit.trouble().is_none()).await;
     trail.record("both again").await.unwrap();
     assert_eq!(trail.lookups().len(), 1);

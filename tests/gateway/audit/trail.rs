@@ -189,8 +189,8 @@ impl Trail {
         verify(&self.config.directory, 1, None).unwrap()
     }
 
-    /// Lets `span` pass on the clock, and everybody who waited for it run.
-    pub(crate) async fn pass(&self, span: Duration) {
+    /// Moves the hands on by `span`, and lets everybody run who waited for that. No real time passes.
+    pub(crate) async fn advance(&self, span: Duration) {
         self.hands.advance(span);
         for _ in 0..20 {
             tokio::task::yield_now().await;

@@ -7,7 +7,7 @@ use atlas_simulator::Fault;
 use futures_util::future::join_all;
 
 use super::PAST_TTL;
-use super::pass;
+use super::advance_on_record;
 use super::quiet_world;
 use crate::client::Reply;
 use crate::world::PROJECT;
@@ -28,7 +28,7 @@ async fn f01_f02_half_an_hour_without_atlas_is_bridged_on_record_and_cheap_and_i
         .atlas
         .on(Asked::certificates())
         .respond(Fault::unexpected_error());
-    pass(&world, PAST_TTL).await;
+    advance_on_record(&world, PAST_TTL).await;
     let mut asked = 300;
     for minute in 0..30 {
         let known = world.while_time_passes(world.ask("app7")).await;
@@ -40,7 +40,7 @@ async fn f01_f02_half_an_hour_without_atlas_is_bridged_on_record_and_cheap_and_i
         assert!([500, 503].contains(&unknown.status), "{}", unknown.text());
         assert!(unknown.status == 500 || unknown.header("retry-after").is_some());
         asked += 2;
-        pass(&world, Duration::from_mins(1)).await;
+        advance_on_record(&world, Duration::from_mins(1)).await;
     }
     // Sixty questions, each of which could have cost two calls or three.
     assert!(outage.applied() <= 90, "{} calls", outage.applied());
@@ -92,12 +92,12 @@ async fn f05_nothing_is_served_past_the_bound_however_long_atlas_is_down() {
     let world = quiet_world().await;
     world.ask("app1").await;
     world.atlas.stop_accepting().await.unwrap();
-    pass(&world, Duration::from_secs(3_600 + 265)).await;
+    advance_on_record(&world, Duration::from_secs(3_600 + 265)).await;
     let stale = world.while_time_passes(world.ask("app1")).await;
     assert_eq!(stale.status, 200);
     let age: u64 = stale.header("age").unwrap().parse().unwrap();
     assert!(age >= 3_865, "{age}");
-    pass(&world, Duration::from_secs(70)).await;
+    advance_on_record(&world, Duration::from_secs(70)).await;
     let dead = world.while_time_passes(world.ask("app1")).await;
     assert!(matches!(dead.status, 502 | 503), "{}", dead.text());
     assert_eq!(dead.header("x-error-origin"), Some("gateway"));
@@ -107,7 +107,7 @@ async fn f05_nothing_is_served_past_the_bound_however_long_atlas_is_down() {
 async fn f04_g22_an_atlas_that_hangs_costs_no_hit_and_delays_a_stale_answer_only_a_little() {
     let world = quiet_world().await;
     world.ask("app1").await;
-    pass(&world, PAST_TTL).await;
+    advance_on_record(&world, PAST_TTL).await;
     world.ask("many").await;
     let silence = world
         .atlas
@@ -148,11 +148,11 @@ async fn g27_the_first_miss_after_an_outage_succeeds_within_five_seconds() {
         let reply = world.while_time_passes(world.ask(name)).await;
         assert_ne!(reply.status, 200);
     }
-    pass(&world, Duration::from_mins(10)).await;
+    advance_on_record(&world, Duration::from_mins(10)).await;
     let reply = world.while_time_passes(world.ask("app1")).await;
     assert_ne!(reply.status, 200);
     world.atlas.resume().await.unwrap();
-    pass(&world, Duration::from_secs(5)).await;
+    advance_on_record(&world, Duration::from_secs(5)).await;
     assert_eq!(world.ask("app1").await.status, 200);
 }
 

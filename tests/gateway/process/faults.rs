@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 
+use crate::audit::alone::small_disk;
 use crate::audit::alone::with_small_disk;
 use crate::client;
 use crate::client::Reply;
@@ -22,7 +23,12 @@ use crate::world::set;
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_full_disk_everything_is_503_and_readiness_red_until_there_is_room() {
     let (_atlas, files) = world_with(|configuration| {
-        set(configuration, "audit.directory", "/mnt/audit");
+        let directory = small_disk().join("audit");
+        set(
+            configuration,
+            "audit.directory",
+            directory.to_str().unwrap(),
+        );
     })
     .await;
     let serve = serve(files.path());
@@ -30,7 +36,7 @@ async fn on_a_full_disk_everything_is_503_and_readiness_red_until_there_is_room(
     let ask = async || client::exchange(program.address, &request("close")).await;
     assert_eq!(ask().await.status, 200);
     // The shell has become the program, so its number is that of whoever sees the small disk.
-    let ballast = PathBuf::from(format!("/proc/{}/root/mnt/ballast", program.child.id()));
+    let ballast = PathBuf::from(format!("/proc/{}/cwd/ballast", program.child.id()));
     let mut filling = fs::File::create(&ballast).unwrap();
     while filling.write_all(&[b'x'; 512]).is_ok() {}
     drop(filling);
