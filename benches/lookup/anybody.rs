@@ -1,0 +1,33 @@
+//! A caller whom the rules allow everything, for what costs the same whoever asks.
+
+use atlas_cert_gateway::atlas::Question;
+use atlas_cert_gateway::atlas::Timestamp;
+use atlas_cert_gateway::identity::Caller;
+use atlas_cert_gateway::policy::Permit;
+use atlas_cert_gateway::policy::Policy;
+
+pub(crate) struct Anybody {
+    policy: Policy,
+    caller: Caller,
+}
+
+impl Anybody {
+    pub(crate) fn new() -> Self {
+        let rules = "[[rules]]\nname = \"all\"\nsubjects = [\"*\"]\nprojects = [\"*\"]\nusernames = [\"*\"]";
+        Self {
+            policy: Policy::build(&toml::from_str(rules).unwrap()).unwrap(),
+            caller: Caller {
+                subject: "payments-1".into(),
+                issuer: "https://idp.example".into(),
+                client_id: None,
+                token_id: None,
+                scopes: Box::default(),
+                expires_at: Timestamp::from_seconds(i64::MAX / 1_000_000),
+            },
+        }
+    }
+
+    pub(crate) fn permit(&self, question: &Question) -> Permit {
+        self.policy.authorize(&self.caller, question).unwrap()
+    }
+}
