@@ -34,6 +34,7 @@ use atlas_cert_gateway::audit::Audit;
 use atlas_cert_gateway::audit::CacheUse;
 use atlas_cert_gateway::audit::Closing;
 use atlas_cert_gateway::audit::Config;
+use atlas_cert_gateway::audit::Origin;
 use atlas_cert_gateway::audit::Outcome;
 use atlas_cert_gateway::audit::Sync;
 use atlas_cert_gateway::audit::search::Filter;
@@ -249,6 +250,7 @@ fn count(records: usize) {
 struct Trail {
     audit: Audit,
     clock: Clock,
+    origin: Origin,
     caller: Arc<Caller>,
     question: Question,
     rule: Arc<str>,
@@ -270,6 +272,8 @@ impl Trail {
         Self {
             audit,
             clock,
+            // A caller keeps its connection.
+            origin: Origin::new(([192, 0, 2, 7], 50_123).into(), None),
             caller: Arc::new(Caller {
                 subject: Box::from("payments-api"),
                 issuer: Arc::from("https://idp.internal.example"),
@@ -291,11 +295,10 @@ impl Trail {
     async fn record(&self) {
         let now = self.clock.now();
         let mut entry = self.audit.entry(Arrival {
-            request_id: ID,
-            peer: ([192, 0, 2, 7], 50_123).into(),
+            request_id: ID.into(),
+            origin: self.origin.clone(),
             at: now,
             caller_request_id: None,
-            tls_subject: None,
         });
         entry.asked(&self.question);
         entry.identified(&self.caller);

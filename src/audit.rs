@@ -7,7 +7,7 @@
 //!
 //! # Reading order
 //!
-//! [`entry`] and [`events`] are what is recorded, [`record`] is how a line is spelt, [`chain`] what ties
+//! [`arrival`], [`entry`] and [`events`] are what is recorded, [`record`] is how a line is spelt, [`chain`] what ties
 //! the lines together, [`journal`] who writes them and when, [`writer`] the file. [`directory`] names the
 //! files and [`repair`] mends the last one; [`verify`] and [`search`] read them back.
 
@@ -21,6 +21,9 @@ use tokio::signal::unix::SignalKind;
 use crate::clock::Clock;
 use crate::telemetry::metrics::audit::AuditMetrics;
 
+pub use arrival::Arrival;
+pub use arrival::Origin;
+pub use arrival::RequestId;
 pub use config::Config;
 pub use config::Destination;
 pub use config::Format;
@@ -28,7 +31,6 @@ pub use config::InvalidDestination;
 pub use config::Require;
 pub use config::Second;
 pub use config::Sync;
-pub use entry::Arrival;
 pub use entry::CacheUse;
 pub use entry::Closing;
 pub use entry::Entry;
@@ -42,7 +44,9 @@ pub use heads::HeadVerifier;
 use self::journal::Journal;
 use self::journal::Order;
 use self::record::Body;
+use self::record::Kind;
 
+mod arrival;
 mod entry;
 mod events;
 mod callers;
@@ -151,7 +155,7 @@ impl Audit {
     pub fn record_fetch(&self, fetch: &FetchRecord<'_>) {
         Body::compose(
             fetch.now.wall,
-            "fetch",
+            Kind::Fetch,
             |body| {
                 body.copy(&self.0.replica);
                 fetch.write(body);
@@ -164,7 +168,7 @@ impl Audit {
     pub async fn record_admin(&self, admin: &AdminRecord<'_>) -> Result<(), Unrecorded> {
         let ticket = Body::compose(
             admin.now.wall,
-            "admin",
+            Kind::Admin,
             |body| {
                 body.copy(&self.0.replica);
                 admin.write(body);

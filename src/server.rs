@@ -19,6 +19,7 @@ pub mod admin;
 pub mod aside;
 pub mod body;
 pub mod door;
+pub mod fields;
 pub mod guard;
 pub mod head;
 pub mod hosts;

@@ -73,7 +73,7 @@ thread_local! {
     static KNOWN: RefCell<Vec<Option<Known>>> = const { RefCell::new(Vec::new()) };
 }
 
-const SLOT_BITS: u32 = 8;
+const SLOT_BITS: u32 = 10;
 const SLOTS: usize = 1 << SLOT_BITS;
 /// 2^64 divided by the golden ratio.
 const SPREAD: usize = 0x9e37_79b9_7f4a_7c15;

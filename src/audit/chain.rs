@@ -162,13 +162,14 @@ const MOST_ADDED: usize = 6 + 20 + 1 + TAIL_LENGTH + 1;
 mod tests {
     use super::*;
     use crate::atlas::Timestamp;
+    use crate::audit::record::Kind;
     use crate::audit::record::name;
 
     fn line(tip: &mut Tip) -> Vec<u8> {
         let mut out = Vec::new();
         Body::compose(
             Timestamp::from_seconds(1_786_327_595),
-            "lookup",
+            Kind::Lookup,
             |body| body.word(name!("outcome"), "answered"),
             |body| seal(&mut out, body, tip),
         );

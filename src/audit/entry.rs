@@ -1,7 +1,6 @@
 //! One question: what becomes known of it goes in step by step, its record comes out when it is closed,
 //! or dropped.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +12,11 @@ use crate::identity::Caller;
 
 use super::Audit;
 use super::Unrecorded;
+use super::arrival::Arrival;
+use super::arrival::RequestId;
 use super::callers;
 use super::record::Body;
+use super::record::Kind;
 use super::record::name;
 use super::record::room;
 
@@ -29,21 +31,6 @@ pub struct Entry {
     asked: Asked,
     rule: Option<Arc<str>>,
     closed: bool,
-}
-
-/// How a question came.
-#[derive(Clone, Debug)]
-pub struct Arrival {
-    /// Ours; also in the answer and in every log line.
-    pub request_id: Uuid,
-    /// Who is connected; never what a header claims.
-    pub peer: SocketAddr,
-    /// The subject of the certificate that the caller has shown.
-    pub tls_subject: Option<Arc<str>>,
-    /// When its head was read.
-    pub at: Moment,
-    /// The `X-Request-Id` that the caller sent, whatever it is.
-    pub caller_request_id: Option<Box<[u8]>>,
 }
 
 /// How a question ended.
@@ -125,7 +112,7 @@ impl Entry {
     }
 
     /// The request's id.
-    pub fn request_id(&self) -> Uuid {
+    pub fn request_id(&self) -> RequestId {
         self.arrival.request_id
     }
 
@@ -158,17 +145,16 @@ impl Entry {
         self.closed = true;
         let ticket = Body::compose(
             closing.now.wall,
-            "lookup",
+            Kind::Lookup,
             |body| self.write(body, &closing),
             |body| self.audit.0.journal.submit(body, closing.now),
         );
-        drop(self);
         ticket?.recorded().await
     }
 
     fn write(&self, body: &mut Body<'_>, closing: &Closing<'_>) {
         body.copy(&self.audit.0.replica);
-        body.id_or_null(name!("request_id"), Some(&self.arrival.request_id));
+        body.digits(name!("request_id"), self.arrival.request_id.as_bytes());
         if let Some(id) = &self.arrival.caller_request_id {
             body.bytes(name!("caller_request_id"), id, room::SHORT);
         }
@@ -185,10 +171,7 @@ impl Entry {
             Some(caller) => callers::write(body, caller, self.rule.as_ref()),
             None => callers::write_anew(body, None, self.rule.as_deref()),
         }
-        body.peer(name!("peer"), &self.arrival.peer);
-        if let Some(subject) = &self.arrival.tls_subject {
-            body.text(name!("tls_subject"), subject, room::NAME);
-        }
+        body.copy(self.arrival.origin.members());
         match &self.asked {
             Asked::Question(question) => write_question(body, question),
             Asked::Nothing | Asked::Path(_) => {
@@ -238,7 +221,7 @@ impl Drop for Entry {
         let closing = Closing::abandoned(self.audit.0.clock.now());
         Body::compose(
             closing.now.wall,
-            "lookup",
+            Kind::Lookup,
             |body| self.write(body, &closing),
             |body| self.audit.0.journal.leave(body, closing.now),
         );

@@ -10,6 +10,7 @@ use crate::clock::Moment;
 use crate::identity::Caller;
 
 use super::Outcome;
+use super::arrival::RequestId;
 use super::callers;
 use super::entry::micros;
 use super::entry::write_question;
@@ -56,7 +57,7 @@ pub struct AdminRecord<'a> {
     /// From where.
     pub peer: Option<SocketAddr>,
     /// The request's id.
-    pub request_id: Option<Uuid>,
+    pub request_id: Option<RequestId>,
     /// The answer's status.
     pub status: Option<u16>,
     /// The rule that granted it.
@@ -101,7 +102,10 @@ impl FetchRecord<'_> {
 
 impl AdminRecord<'_> {
     pub(super) fn write(&self, body: &mut Body<'_>) {
-        body.id_or_null(name!("request_id"), self.request_id.as_ref());
+        match &self.request_id {
+            Some(id) => body.digits(name!("request_id"), id.as_bytes()),
+            None => body.null(name!("request_id")),
+        }
         body.word(name!("action"), self.action.word());
         body.word(name!("outcome"), self.outcome.word());
         body.number_or_null(name!("status"), self.status.map(u64::from));

@@ -144,14 +144,14 @@ impl Journal {
     }
 
     /// Queues a body for whoever awaits the ticket.
-    pub(super) fn submit(self: &Arc<Self>, body: &[u8], now: Moment) -> Result<Ticket, Unrecorded> {
+    pub(super) fn submit(&self, body: &[u8], now: Moment) -> Result<Ticket<'_>, Unrecorded> {
         let Joined { commit, first } = self.push(body, now)?;
         let leads = first && self.sync != Sync::Always;
         if first && !leads {
             self.order(Order::Write);
         }
         Ok(Ticket {
-            journal: Arc::clone(self),
+            journal: self,
             commit,
             leads,
         })

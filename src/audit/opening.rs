@@ -29,6 +29,7 @@ use super::journal::Journal;
 use super::journal::Parts;
 use super::keeper::Keeper;
 use super::record::Body;
+use super::record::Kind;
 use super::record::name;
 use super::record::room;
 use super::repair;
@@ -210,7 +211,7 @@ fn started(replica: &str, torn: u64, now: Moment) -> Bodies {
     let mut bodies = Bodies::default();
     Body::compose(
         now.wall,
-        "admin",
+        Kind::Admin,
         |body| {
             body.text(name!("replica"), replica, room::SHORT);
             body.word(name!("action"), "started");

@@ -17,6 +17,7 @@ use crate::atlas::Timestamp;
 
 use digits::decimal;
 use digits::hex_digits;
+use digits::hyphenated;
 use text::escape;
 
 pub(super) mod digits;
@@ -54,6 +55,27 @@ macro_rules! name {
 }
 pub(super) use name;
 
+/// What a record is of.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Kind {
+    /// Something that was done to or by this gateway.
+    Admin,
+    /// A walk through Atlas's pages.
+    Fetch,
+    /// A question.
+    Lookup,
+}
+
+impl Kind {
+    fn member(self) -> &'static [u8] {
+        match self {
+            Self::Admin => b"\"kind\":\"admin\"",
+            Self::Fetch => b"\"kind\":\"fetch\"",
+            Self::Lookup => b"\"kind\":\"lookup\"",
+        }
+    }
+}
+
 /// One body being written. A record is some forty small appends, so that what each of them costs counts:
 /// the methods are small enough to be inlined where their names are known.
 pub(super) struct Body<'a> {
@@ -67,14 +89,12 @@ impl Body<'_> {
     /// Writes a body with `write` and hands its bytes to `read`.
     pub(super) fn compose<T>(
         time: Timestamp,
-        kind: &'static str,
+        kind: Kind,
         write: impl FnOnce(&mut Body<'_>),
         read: impl FnOnce(&[u8]) -> T,
     ) -> T {
         let write = |body: &mut Body<'_>| {
-            body.put(b"\"kind\":\"");
-            body.copy(kind.as_bytes());
-            body.put(b"\"");
+            body.copy(kind.member());
             write(body);
         };
         scratch::with_body(time, write, read)
@@ -206,10 +226,7 @@ impl Body<'_> {
     #[inline]
     pub(super) fn id_or_null<const N: usize>(&mut self, name: &[u8; N], value: Option<&Uuid>) {
         match value {
-            Some(value) => {
-                self.put(name);
-                self.id(*value);
-            }
+            Some(value) => self.digits(name, &hyphenated(*value)),
             None => self.null(name),
         }
     }
@@ -255,23 +272,6 @@ impl Body<'_> {
         let (digits, length) = decimal(value);
         self.put(&digits);
         self.length -= digits.len() - length;
-    }
-
-    fn id(&mut self, value: Uuid) {
-        let (bytes, _) = value.as_bytes().as_chunks();
-        if let [first, second, third, last] = bytes {
-            self.put(b"\"");
-            self.put(&hex_digits(*first));
-            for middle in [second, third] {
-                let digits = hex_digits(*middle);
-                for group in digits.as_chunks::<4>().0 {
-                    self.put(b"-");
-                    self.put(group);
-                }
-            }
-            self.put(&hex_digits(*last));
-            self.put(b"\"");
-        }
     }
 
     fn address(&mut self, address: &SocketAddr) {

@@ -292,12 +292,13 @@ pub(super) fn day(now: Timestamp) -> i64 {
 mod tests {
     use super::*;
     use crate::audit::record::Body;
+    use crate::audit::record::Kind;
     use crate::audit::verify::verify;
 
     fn bodies(count: usize) -> Bodies {
         let mut bodies = Bodies::default();
         for _ in 0..count {
-            Body::compose(NOW, "lookup", |_| (), |body| bodies.push(body));
+            Body::compose(NOW, Kind::Lookup, |_| (), |body| bodies.push(body));
         }
         bodies
     }

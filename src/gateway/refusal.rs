@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::audit::RequestId;
 use tracing::debug;
 use tracing::error;
 use tracing::info;
 use tracing::warn;
-use uuid::Uuid;
 
 use crate::audit::Outcome;
 use crate::cache::FillId;
@@ -98,7 +98,7 @@ impl Refusal {
     }
 
     /// Tells the operator what the caller is not told. What Atlas or a rule says is in the record.
-    pub(super) fn log(&self, request_id: Uuid) {
+    pub(super) fn log(&self, request_id: RequestId) {
         match self {
             Self::Unauthenticated(why) => {
                 info!(%request_id, reason = why.reason(), "a token was refused: {}", why.reason());

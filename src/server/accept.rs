@@ -34,6 +34,7 @@ use super::stall::Stalling;
 use super::stall::WriteLimits;
 use super::tls;
 use super::tls::Tls;
+use crate::audit::Origin;
 use crate::clock::Clock;
 use crate::memory::Memory;
 use crate::memory::Stage;
@@ -75,14 +76,14 @@ pub struct Acceptor {
 }
 
 /// Who is at the other end of a connection.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Peer {
     /// Its address.
     pub address: SocketAddr,
     /// `http` or `https`, as the connection was made.
     pub scheme: &'static str,
-    /// Of the certificate that it has shown.
-    pub certificate_subject: Option<Arc<str>>,
+    /// What every record of its requests says of it.
+    pub origin: Origin,
 }
 
 impl Acceptor {
@@ -191,12 +192,12 @@ impl Acceptor {
             total: self.limits.response,
         };
         let stream = Stalling::new(stream, writing, self.clock.clone(), self.refusals.clone());
-        let mut peer = Peer {
-            address,
-            scheme: "http",
-            certificate_subject: None,
-        };
         let Some(tls) = &self.tls else {
+            let peer = Peer {
+                address,
+                scheme: "http",
+                origin: Origin::new(address, None),
+            };
             return self.serve(stream, peer, handler).await;
         };
         let handshake = self
@@ -207,8 +208,11 @@ impl Acceptor {
             .map_err(io::Error::other)
             .flatten()
             .inspect_err(|_| self.refusals.refused("tls_handshake"))?;
-        peer.scheme = "https";
-        peer.certificate_subject = tls::subject(&stream);
+        let peer = Peer {
+            address,
+            scheme: "https",
+            origin: Origin::new(address, tls::subject(&stream).as_deref()),
+        };
         self.serve(stream, peer, handler).await
     }
 

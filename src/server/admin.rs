@@ -28,6 +28,7 @@ mod lookups;
 mod purge;
 
 use super::accept::Peer;
+use super::fields::Fields;
 use super::layers::Body;
 use super::layers::Handler;
 use super::request::BadRequest;
@@ -38,6 +39,7 @@ use super::response::AdminRefusal;
 use crate::audit::AdminAction;
 use crate::audit::AdminRecord;
 use crate::audit::Outcome;
+use crate::audit::RequestId;
 use crate::clock::Moment;
 use crate::gateway::Gateway;
 use crate::identity::Caller;
@@ -197,7 +199,8 @@ impl Admin {
         action: AdminAction,
         by: &By,
     ) -> Result<Arc<Caller>, AdminRefusal> {
-        let credentials = credentials(&parts.headers, false).map_err(AdminRefusal::Request)?;
+        let credentials = credentials(Fields::read(&parts.headers).authorization, false)
+            .map_err(AdminRefusal::Request)?;
         let now = self.gateway.clock.now();
         let verdict = match credentials {
             Credentials::Bearer(token) => self.gateway.identity.verify(token, now).await.ok(),
@@ -225,7 +228,7 @@ impl Admin {
 }
 
 impl Handler for Admin {
-    async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
+    async fn handle(&self, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
         let (parts, body) = request.into_parts();
         match (&parts.method, parts.uri.path()) {
             (&Method::GET | &Method::HEAD, "/healthz") => {
@@ -236,7 +239,7 @@ impl Handler for Admin {
             _ => {
                 let by = By {
                     peer: peer.address,
-                    request_id: Uuid::now_v7(),
+                    request_id: Uuid::now_v7().into(),
                 };
                 let request_id = by.request_id;
                 self.administer(&parts, body, by).await.unwrap_or_else(|refusal| {
@@ -254,7 +257,7 @@ impl Handler for Admin {
 #[derive(Clone, Copy)]
 struct By {
     peer: SocketAddr,
-    request_id: Uuid,
+    request_id: RequestId,
 }
 
 impl By {

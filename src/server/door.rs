@@ -9,7 +9,6 @@ use http::HeaderValue;
 use http::Request;
 use http::Response;
 use http::header;
-use http::header::HeaderName;
 use http::request::Parts;
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -17,6 +16,7 @@ use tracing::error;
 
 use super::Config;
 use super::accept::Peer;
+use super::fields::Fields;
 use super::hosts::Hosts;
 use super::layers::Body;
 use super::layers::Handler;
@@ -55,7 +55,7 @@ impl Door {
         &self,
         arrival: Arrival,
         asked: &Asked<'_>,
-        parts: &Parts,
+        fields: &Fields<'_>,
     ) -> Withheld<'_, Response<Body>> {
         let request_id = arrival.request_id;
         let lookup = Lookup {
@@ -66,14 +66,14 @@ impl Door {
             question: asked.question.clone(),
             address: asked.address,
             no_cache: asked.no_cache,
-            traceparent: parts
-                .headers
-                .get(TRACEPARENT)
+            traceparent: fields
+                .traceparent
+                .first()
                 .and_then(|value| value.to_str().ok()),
         };
         self.gateway
             .answer(arrival, lookup, |outcome| match outcome {
-                Ok(answer) => response::answered(answer, asked, parts, request_id),
+                Ok(answer) => response::answered(answer, asked, request_id),
                 Err(refusal) => response::refused(refusal, request_id, asked.form.has_envelope()),
             })
             .await
@@ -100,28 +100,28 @@ impl Door {
 }
 
 impl Handler for Door {
-    async fn handle(&self, request: Request<Incoming>, peer: Peer) -> Response<Body> {
+    async fn handle(&self, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
         let now = self.gateway.clock.now();
         let (parts, body) = request.into_parts();
         let version = parts.version;
         let has_body = !body.is_end_stream();
         // A body is never read: what comes of it is an error, and the connection closes.
         drop(body);
-        let caller_request_id = parts.headers.get(response::REQUEST_ID);
+        let fields = Fields::read(&parts.headers);
+        let caller_request_id = fields.request_id.first();
         let arrival = Arrival {
             request_id: self.request_ids.at(now.wall),
-            peer: peer.address,
-            tls_subject: peer.certificate_subject,
+            origin: peer.origin.clone(),
             at: now,
             caller_request_id: caller_request_id.map(|id| Box::from(id.as_bytes())),
         };
-        let mut response = match Asked::read(&parts, peer.scheme, has_body) {
+        let mut response = match Asked::read(&parts, &fields, peer.scheme, has_body) {
             Ok(asked) if !self.hosts.include(asked.address.host) => {
                 self.reject(arrival, &BadRequest::Misdirected, &parts).await
             }
             Ok(asked) => {
                 let (request_id, envelope) = (arrival.request_id, asked.form.has_envelope());
-                let withheld = self.lookup(arrival, &asked, &parts).await;
+                let withheld = self.lookup(arrival, &asked, &fields).await;
                 drop(asked);
                 drop(parts);
                 withheld.release().await.unwrap_or_else(|problem| {
@@ -147,6 +147,3 @@ impl Handler for Door {
         response
     }
 }
-
-/// W3C Trace Context.
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");

@@ -34,7 +34,7 @@ pub trait Handler: Send + Sync + 'static {
     fn handle(
         &self,
         request: Request<Incoming>,
-        peer: Peer,
+        peer: &Peer,
     ) -> impl Future<Output = Response<Body>> + Send;
 }
 
@@ -68,6 +68,7 @@ pub fn stack<H: Handler>(
     Error = Infallible,
     Future: Send,
 > + Send {
+    let both = Arc::new((handler, peer));
     let layers = ServiceBuilder::new()
         // First, so that nothing further in, not even a panic's message, can print a caller's token.
         .layer(SetSensitiveRequestHeadersLayer::new([AUTHORIZATION]))
@@ -75,12 +76,13 @@ pub fn stack<H: Handler>(
         // that is caught here costs its own request an answer of 500, and no other request anything.
         // Not tower-http's layer, which would box the body of every answer.
         .service(service_fn(move |request: Request<Incoming>| {
-            let (handler, peer) = (Arc::clone(&handler), peer.clone());
+            let both = Arc::clone(&both);
             async move {
                 // The guard of the connection has refused what this request stands in for.
                 if let Some(fault) = Fault::behind(&request) {
                     return Ok(response::refused_head(fault));
                 }
+                let (handler, peer) = &*both;
                 let outcome = AssertUnwindSafe(handler.handle(request, peer))
                     .catch_unwind()
                     .await;

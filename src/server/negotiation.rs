@@ -1,10 +1,9 @@
 //! `Accept` and `Accept-Encoding` go in; one media type and the usable compressions come out
 //! (RFC 9110, section 12.5).
 
-use http::HeaderMap;
 use http::HeaderValue;
-use http::header;
 
+use super::fields::Values;
 use super::request::ApiVersion;
 
 /// The media type of a successful answer.
@@ -28,13 +27,13 @@ pub struct Encodings {
 }
 
 /// The media type to answer with; `None` if the caller takes none that this resource has.
-pub fn accepted_media_type(headers: &HeaderMap, version: ApiVersion) -> Option<MediaType> {
-    let mut any = headers.get_all(header::ACCEPT).iter().peekable();
-    if any.peek().is_none() {
+pub fn accepted_media_type(accept: Values<'_>, version: ApiVersion) -> Option<MediaType> {
+    if accept.first().is_none() {
         return Some(MediaType::Json);
     }
     let mut accepted = None;
-    for item in any
+    for item in accept
+        .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
     {
@@ -70,10 +69,10 @@ impl MediaType {
 
 impl Encodings {
     /// Reads `Accept-Encoding`. A malformed header asks for nothing.
-    pub fn read(headers: &HeaderMap) -> Self {
+    pub fn read(accept_encoding: Values<'_>) -> Self {
         let mut encodings = Self::default();
         let mut any_other = None;
-        for value in headers.get_all(header::ACCEPT_ENCODING) {
+        for value in accept_encoding.iter() {
             let Ok(text) = value.to_str() else {
                 return Self::default();
             };
@@ -154,7 +153,11 @@ const VERSIONED_SUFFIX: &str = "+json";
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
+    use http::header;
+
     use super::*;
+    use crate::server::fields::Fields;
 
     fn headers(name: &header::HeaderName, values: &[&str]) -> HeaderMap {
         values
@@ -197,7 +200,7 @@ mod tests {
         ] {
             let headers = headers(&header::ACCEPT, accept);
             assert_eq!(
-                accepted_media_type(&headers, version),
+                accepted_media_type(Fields::read(&headers).accept, version),
                 expected,
                 "{accept:?}"
             );
@@ -218,7 +221,7 @@ mod tests {
         ] {
             let headers = headers(&header::ACCEPT_ENCODING, accept);
             assert_eq!(
-                Encodings::read(&headers),
+                Encodings::read(Fields::read(&headers).accept_encoding),
                 Encodings { brotli, gzip, zstd },
                 "{accept:?}"
             );

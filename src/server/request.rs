@@ -4,12 +4,12 @@
 //! segment is decoded exactly once. The order of the checks is the order in which they get cheaper to
 //! exploit: framing, target, route, method, query, headers.
 
-use http::HeaderMap;
 use http::Method;
 use http::Version;
-use http::header;
 use http::request::Parts;
 
+use super::fields::Fields;
+use super::fields::Values;
 use super::negotiation::Encodings;
 use super::negotiation::MediaType;
 use super::negotiation::accepted_media_type;
@@ -34,6 +34,8 @@ pub struct Asked<'r> {
     pub media_type: MediaType,
     /// The compressions that the caller takes.
     pub encodings: Encodings,
+    /// The lists that the caller has already.
+    pub known: Values<'r>,
     /// How the caller addressed this gateway.
     pub address: Address<'r>,
     /// Whether the caller wants Atlas to be asked anew (`Cache-Control: no-cache`).
@@ -115,14 +117,19 @@ impl ApiVersion {
 }
 
 impl<'r> Asked<'r> {
-    /// Reads a request's head, which came over a connection of `scheme`.
-    pub fn read(parts: &'r Parts, scheme: &'r str, has_body: bool) -> Result<Self, BadRequest> {
+    /// Reads a request's head and its `fields`, which came over a connection of `scheme`.
+    pub fn read(
+        parts: &'r Parts,
+        fields: &Fields<'r>,
+        scheme: &'r str,
+        has_body: bool,
+    ) -> Result<Self, BadRequest> {
         let target = target(parts)?;
-        let host = host(parts)?;
+        let host = host(parts, fields.host)?;
         if has_body {
             return Err(BadRequest::Body);
         }
-        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let (path, query) = split_at(b'?', target).unwrap_or((target, ""));
         let Route {
             version,
             project,
@@ -136,20 +143,21 @@ impl<'r> Asked<'r> {
         let username = Username::from_path_segment(username).map_err(BadRequest::Username)?;
         let form = Form::read(query).map_err(BadRequest::Query)?;
         let media_type =
-            accepted_media_type(&parts.headers, version).ok_or(BadRequest::NotAcceptable)?;
-        let credentials = credentials(&parts.headers, form.token_in_query)?;
+            accepted_media_type(fields.accept, version).ok_or(BadRequest::NotAcceptable)?;
+        let credentials = credentials(fields.authorization, form.token_in_query)?;
         Ok(Self {
             question: Question { project, username },
             version,
             form,
             media_type,
-            encodings: Encodings::read(&parts.headers),
+            encodings: Encodings::read(fields.accept_encoding),
+            known: fields.if_none_match,
             address: Address {
                 scheme,
                 host,
                 root: version.root(),
             },
-            no_cache: wants_no_cache(&parts.headers),
+            no_cache: wants_no_cache(fields.cache_control),
             credentials,
         })
     }
@@ -203,15 +211,17 @@ fn target(parts: &Parts) -> Result<&str, BadRequest> {
     Ok(target)
 }
 
-fn host(parts: &Parts) -> Result<&str, BadRequest> {
-    let mut hosts = parts.headers.get_all(header::HOST).iter();
-    let host = match (hosts.next(), hosts.next(), parts.uri.authority()) {
-        (Some(host), None, None) => host.to_str().map_err(|_| BadRequest::Host)?,
-        (Some(host), None, Some(authority)) if host == authority.as_str() => authority.as_str(),
-        (None, None, Some(authority)) => authority.as_str(),
+fn host<'r>(parts: &'r Parts, hosts: Values<'r>) -> Result<&'r str, BadRequest> {
+    if hosts.is_repeated() {
+        return Err(BadRequest::Host);
+    }
+    let host = match (hosts.first(), parts.uri.authority()) {
+        (Some(host), None) => host.to_str().map_err(|_| BadRequest::Host)?,
+        (Some(host), Some(authority)) if host == authority.as_str() => authority.as_str(),
+        (None, Some(authority)) => authority.as_str(),
         // RFC 9112, section 3.2: only HTTP/1.0 may come without a Host.
-        (None, None, None) if parts.version < Version::HTTP_11 => "localhost",
-        (_, _, _) => return Err(BadRequest::Host),
+        (None, None) if parts.version < Version::HTTP_11 => "localhost",
+        (_, _) => return Err(BadRequest::Host),
     };
     // A match, which compiles to one look at a table, where a search through the marks is a loop.
     let is_host = |byte: u8| {
@@ -243,8 +253,8 @@ fn route(path: &str) -> Option<Route<'_>> {
     let (version, rest) = [ApiVersion::V2, ApiVersion::V1]
         .into_iter()
         .find_map(|version| Some((version, path.strip_prefix(version.root())?)))?;
-    let (project, rest) = split_at_slash(rest.strip_prefix("/groups/")?)?;
-    let (username, rest) = split_at_slash(rest.strip_prefix("databaseUsers/")?)?;
+    let (project, rest) = split_at(b'/', rest.strip_prefix("/groups/")?)?;
+    let (username, rest) = split_at(b'/', rest.strip_prefix("databaseUsers/")?)?;
     // A bare `..` is a dot-segment of the path itself, which every client would have resolved.
     let exists = rest == "certs" && !username.is_empty() && username != "..";
     exists.then_some(Route {
@@ -255,21 +265,20 @@ fn route(path: &str) -> Option<Route<'_>> {
 }
 
 /// `str::split_once` on a character takes four times as long.
-fn split_at_slash(text: &str) -> Option<(&str, &str)> {
-    let (before, rest) = text.split_at_checked(memchr::memchr(b'/', text.as_bytes())?)?;
+fn split_at(sign: u8, text: &str) -> Option<(&str, &str)> {
+    let (before, rest) = text.split_at_checked(memchr::memchr(sign, text.as_bytes())?)?;
     Some((before, rest.get(1..)?))
 }
 
 /// The bearer token of a request.
 pub fn credentials(
-    headers: &HeaderMap,
+    authorization: Values<'_>,
     token_in_query: bool,
 ) -> Result<Credentials<'_>, BadRequest> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let (value, None) = (values.next(), values.next()) else {
+    if authorization.is_repeated() {
         return Err(BadRequest::Authorization);
-    };
-    let Some(value) = value else {
+    }
+    let Some(value) = authorization.first() else {
         return Ok(Credentials::None);
     };
     // RFC 6750, section 2: a client must not use more than one way to send its token.
@@ -277,8 +286,9 @@ pub fn credentials(
         return Err(BadRequest::Authorization);
     }
     // Bytes beyond ASCII cannot be a token, so there is none. As text it would be looked at once more.
+    // All bytes are looked at, sixteen at a time; `is_ascii` looks at eight and stops at the first.
     let bytes = value.as_bytes();
-    if !bytes.is_ascii() {
+    if !bytes.iter().fold(0, |all, byte| all | byte).is_ascii() {
         return Ok(Credentials::None);
     }
     let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
@@ -303,9 +313,8 @@ pub fn credentials(
     Ok(Credentials::Bearer(token))
 }
 
-fn wants_no_cache(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(header::CACHE_CONTROL)
+fn wants_no_cache(cache_control: Values<'_>) -> bool {
+    cache_control
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))

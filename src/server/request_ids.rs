@@ -6,9 +6,9 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
 use uuid::Builder;
-use uuid::Uuid;
 
 use crate::atlas::Timestamp;
+use crate::audit::RequestId;
 
 /// Makes request ids: UUIDs of version 7 (RFC 9562, section 5.7).
 ///
@@ -24,7 +24,7 @@ pub struct RequestIds {
 
 impl RequestIds {
     /// The id of a request that came at `time`.
-    pub fn at(&self, time: Timestamp) -> Uuid {
+    pub fn at(&self, time: Timestamp) -> RequestId {
         let micros = u64::try_from(time.micros()).unwrap_or(0);
         let made = self.made.fetch_add(1, Ordering::Relaxed);
         // The twelve bits behind the milliseconds hold the microseconds below them.
@@ -33,7 +33,8 @@ impl RequestIds {
         let (sorting, differing) = tail.split_at_mut(2);
         sorting.copy_from_slice(&fraction.to_be_bytes());
         differing.copy_from_slice(&self.key.hash_one(made).to_be_bytes());
-        Builder::from_unix_timestamp_millis(micros / 1_000, &tail).into_uuid()
+        let id = Builder::from_unix_timestamp_millis(micros / 1_000, &tail);
+        id.into_uuid().into()
     }
 }
 
@@ -53,14 +54,15 @@ mod tests {
         ];
         let mut all = Vec::new();
         for moment in moments {
-            let of_moment: BTreeSet<Uuid> = (0..10_000)
-                .map(|_| ids.at(Timestamp::from_micros(moment)))
+            let of_moment: BTreeSet<String> = (0..10_000)
+                .map(|_| ids.at(Timestamp::from_micros(moment)).to_string())
                 .collect();
             assert_eq!(of_moment.len(), 10_000);
             all.extend(of_moment);
         }
         assert!(all.is_sorted());
         for id in all {
+            let id: uuid::Uuid = id.parse().unwrap();
             assert_eq!(id.get_version_num(), 7);
             assert_eq!(id.get_variant(), uuid::Variant::RFC4122);
         }

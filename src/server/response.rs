@@ -2,6 +2,8 @@
 //!
 //! Here and in [`document`] is the only place with status codes.
 
+use std::mem;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +13,6 @@ use http::Response;
 use http::StatusCode;
 use http::header;
 use http::header::HeaderName;
-use http::request::Parts;
 use http_body_util::Full;
 use serde::Serialize;
 use uuid::Uuid;
@@ -20,10 +21,12 @@ mod document;
 
 use self::document::Document;
 use super::body;
+use super::fields::Values;
 use super::head::Fault;
 use super::layers::Body;
 use super::request::Asked;
 use super::request::BadRequest;
+use crate::audit::RequestId;
 use crate::audit::Unrecorded;
 use crate::cache::Found;
 use crate::clock::Moment;
@@ -35,51 +38,83 @@ use crate::gateway::Refusal;
 pub type Written = gateway::Written<Response<Body>>;
 
 /// Writes an answer: the list in the form that was asked for, or 304 where the caller has it already.
-pub fn answered(answer: &Answer, asked: &Asked<'_>, parts: &Parts, request_id: Uuid) -> Written {
+pub fn answered(answer: &Answer, asked: &Asked<'_>, request_id: RequestId) -> Written {
     let list = body::render(answer, asked);
-    let unchanged = is_known(&parts.headers, &list.etag);
-    let mut response = Response::new(Full::new(if unchanged { Bytes::new() } else { list.body }));
-    if unchanged {
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-    }
-    let status = response.status().as_u16();
-    let headers = response.headers_mut();
-    headers.reserve(10);
-    if !unchanged {
-        headers.insert(header::CONTENT_TYPE, asked.media_type.header_value());
-        if let Some(encoding) = list.encoding {
-            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
-        }
+    let unchanged = is_known(asked.known, &list.etag);
+    let (status, body, mut headers) = if unchanged {
+        (StatusCode::NOT_MODIFIED, Bytes::new(), UNCHANGED.clone())
+    } else {
+        (StatusCode::OK, list.body, CHANGED.clone())
+    };
+    if !unchanged && let Some(encoding) = list.encoding {
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
     }
     let found = &answer.found;
-    headers.insert(header::AGE, number(found.age(answer.now).as_secs()));
-    headers.insert(CACHE_STATUS, cache_status(found, answer.now));
-    headers.insert(header::ETAG, list.etag);
-    headers.insert(
-        header::CACHE_CONTROL,
-        HeaderValue::from_static("private, no-cache"),
-    );
-    headers.insert(
-        header::VARY,
-        HeaderValue::from_static("Accept, Accept-Encoding"),
-    );
-    headers.insert(REQUEST_ID, request_id_value(request_id));
-    headers.insert(UPSTREAM_CALLS, number(found.upstream_calls.into()));
+    let mut etag = list.etag;
+    for (name, value) in &mut headers {
+        if *name == header::AGE {
+            *value = number(found.age(answer.now).as_secs());
+        } else if *name == header::CONTENT_TYPE {
+            *value = asked.media_type.header_value();
+        } else if *name == header::ETAG {
+            mem::swap(value, &mut etag);
+        } else if *name == CACHE_STATUS {
+            *value = cache_status(found, answer.now);
+        } else if *name == REQUEST_ID {
+            *value = request_id_value(request_id);
+        } else if *name == UPSTREAM_CALLS {
+            *value = number(found.upstream_calls.into());
+        }
+    }
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
     Written {
         reply: response,
-        status,
+        status: status.as_u16(),
         error_code: None,
         certificates: Some(list.certificates),
     }
 }
 
+/// The headers of every list, in which what differs from list to list has no value yet.
+///
+/// To copy them and fill them in costs half as much as to insert one after the other, which hashes each
+/// name and finds it a place.
+static CHANGED: LazyLock<HeaderMap> = LazyLock::new(|| {
+    let mut headers = UNCHANGED.clone();
+    headers.insert(header::CONTENT_TYPE, LATER);
+    headers
+});
+
+/// The same of one that the caller has already, which leaves without its content.
+static UNCHANGED: LazyLock<HeaderMap> = LazyLock::new(|| {
+    HeaderMap::from_iter([
+        (header::AGE, LATER),
+        (CACHE_STATUS, LATER),
+        (header::ETAG, LATER),
+        (
+            header::CACHE_CONTROL,
+            HeaderValue::from_static("private, no-cache"),
+        ),
+        (
+            header::VARY,
+            HeaderValue::from_static("Accept, Accept-Encoding"),
+        ),
+        (REQUEST_ID, LATER),
+        (UPSTREAM_CALLS, LATER),
+    ])
+});
+
+const LATER: HeaderValue = HeaderValue::from_static("");
+
 /// Writes a refusal of a request that was never asked as a question.
-pub fn bad_request(refusal: &BadRequest, request_id: Uuid, envelope: bool) -> Written {
+pub fn bad_request(refusal: &BadRequest, request_id: RequestId, envelope: bool) -> Written {
     finish(Document::of_request(refusal), request_id, envelope, 0)
 }
 
 /// Writes a refusal of a question.
-pub fn refused(refusal: &Refusal, request_id: Uuid, envelope: bool) -> Written {
+pub fn refused(refusal: &Refusal, request_id: RequestId, envelope: bool) -> Written {
     finish(
         Document::of_refusal(refusal),
         request_id,
@@ -89,18 +124,18 @@ pub fn refused(refusal: &Refusal, request_id: Uuid, envelope: bool) -> Written {
 }
 
 /// Nothing is answered that is not written down (G16).
-pub fn unrecorded(request_id: Uuid, envelope: bool) -> Response<Body> {
+pub fn unrecorded(request_id: RequestId, envelope: bool) -> Response<Body> {
     finish(Document::unrecorded(), request_id, envelope, 0).reply
 }
 
 /// The answer after a panic that nobody inside has caught.
 pub fn unexpected() -> Response<Body> {
-    finish(Document::unexpected(), Uuid::nil(), false, 0).reply
+    finish(Document::unexpected(), Uuid::nil().into(), false, 0).reply
 }
 
 /// Writes why a request's head was refused; nothing else on its connection is read.
 pub fn refused_head(fault: Fault) -> Response<Body> {
-    finish(Document::of_head(fault), Uuid::now_v7(), false, 0).reply
+    finish(Document::of_head(fault), Uuid::now_v7().into(), false, 0).reply
 }
 
 /// Why an operator's request was not done.
@@ -123,7 +158,7 @@ pub enum AdminRefusal {
 }
 
 /// Writes a refusal to an operator.
-pub fn not_administered(refusal: &AdminRefusal, request_id: Uuid) -> Response<Body> {
+pub fn not_administered(refusal: &AdminRefusal, request_id: RequestId) -> Response<Body> {
     finish(Document::of_operators(refusal), request_id, false, 0).reply
 }
 
@@ -131,7 +166,7 @@ pub fn not_administered(refusal: &AdminRefusal, request_id: Uuid) -> Response<Bo
 pub fn json(
     status: StatusCode,
     value: &impl Serialize,
-    request_id: Option<Uuid>,
+    request_id: Option<RequestId>,
 ) -> Response<Body> {
     // Values of ours always serialise.
     let mut body = serde_json::to_vec(value).unwrap_or_default();
@@ -150,7 +185,7 @@ pub fn json(
     response
 }
 
-fn finish(document: Document, request_id: Uuid, envelope: bool, calls: u32) -> Written {
+fn finish(document: Document, request_id: RequestId, envelope: bool, calls: u32) -> Written {
     let body = if envelope {
         enveloped(document.status, &document.body)
     } else {
@@ -200,17 +235,13 @@ fn enveloped(status: StatusCode, document: &[u8]) -> Bytes {
 }
 
 /// The request's id as a header.
-pub(super) fn request_id_value(request_id: Uuid) -> HeaderValue {
-    let mut text = Uuid::encode_buffer();
-    let text = request_id.as_hyphenated().encode_lower(&mut text);
-    // A UUID's text is always a header value.
-    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("-"))
+pub(super) fn request_id_value(request_id: RequestId) -> HeaderValue {
+    value(request_id.as_bytes())
 }
 
 /// RFC 9110, section 13.1.2: a list of tags, compared weakly, or `*` for any.
-fn is_known(headers: &HeaderMap, etag: &HeaderValue) -> bool {
-    headers
-        .get_all(header::IF_NONE_MATCH)
+fn is_known(known: Values<'_>, etag: &HeaderValue) -> bool {
+    known
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
@@ -223,13 +254,14 @@ fn cache_status(found: &Found, now: Moment) -> HeaderValue {
     let mut digits = itoa::Buffer::new();
     let pieces = found.status(now);
     let pieces = pieces.pieces(&mut digits);
-    // More than the words of all pieces have together.
-    let mut text = Vec::with_capacity(96);
-    text.extend_from_slice(b"atlas-cert-gateway; ");
+    // As long as it will be: a vector that is full becomes the header's memory as it is.
+    let length = pieces.iter().map(|piece| piece.len()).sum::<usize>();
+    let mut text = Vec::with_capacity(CACHE.len() + length);
+    text.extend_from_slice(CACHE);
     for piece in pieces {
         text.extend_from_slice(piece.as_bytes());
     }
-    value(&text)
+    HeaderValue::from_maybe_shared(Bytes::from(text)).unwrap_or(LATER)
 }
 
 /// A number as a header. `HeaderValue::from` would allocate twice for one that is not static.
@@ -254,6 +286,8 @@ fn whole_seconds(wait: Duration) -> u64 {
 pub(super) const ERROR_ORIGIN: HeaderName = HeaderName::from_static("x-error-origin");
 /// Ours; also in the audit record and in every log line.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// What `Cache-Status` calls this cache.
+const CACHE: &[u8] = b"atlas-cert-gateway; ";
 /// RFC 9211.
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// How many calls to Atlas this answer cost.

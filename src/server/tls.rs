@@ -129,11 +129,11 @@ impl Loaded {
 
 /// The subject of the certificate that a caller has shown, as RFC 4514 would write it, in the order of
 /// the certificate.
-pub fn subject<S>(stream: &TlsStream<S>) -> Option<Arc<str>> {
+pub fn subject<S>(stream: &TlsStream<S>) -> Option<String> {
     let (_, session) = stream.get_ref();
     let certificate = session.peer_certificates()?.first()?;
     let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
-    Some(Arc::from(certificate.subject().to_string()))
+    Some(certificate.subject().to_string())
 }
 
 fn fingerprint(config: &Config) -> [u8; SHA256_OUTPUT_LEN] {

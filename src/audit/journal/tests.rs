@@ -11,9 +11,11 @@ use crate::audit::Arrival;
 use crate::audit::Audit;
 use crate::audit::Closing;
 use crate::audit::Config;
+use crate::audit::Origin;
 use crate::audit::chain::Tip;
 use crate::audit::directory::Directory;
 use crate::audit::record::Body;
+use crate::audit::record::Kind;
 use crate::audit::verify::verify;
 use crate::audit::writer::OpenFile;
 use crate::audit::writer::day;
@@ -51,11 +53,10 @@ impl Trail {
 
     fn record(&self) -> impl Future<Output = Result<(), Unrecorded>> + 'static {
         let entry = self.audit.entry(Arrival {
-            request_id: uuid::Uuid::nil(),
-            peer: ([127, 0, 0, 1], 1).into(),
+            request_id: uuid::Uuid::nil().into(),
+            origin: Origin::new(([127, 0, 0, 1], 1).into(), None),
             at: self.clock.now(),
             caller_request_id: None,
-            tls_subject: None,
         });
         entry.close(Closing::abandoned(self.clock.now()))
     }
@@ -165,7 +166,7 @@ async fn a_sync_that_fails_ends_its_file_and_the_next_record_is_in_a_new_one() {
     );
     let writing = Arc::clone(&journal);
     thread::spawn(move || writing.write_until_stopped());
-    let body = Body::compose(NOW, "lookup", |_| (), <[u8]>::to_vec);
+    let body = Body::compose(NOW, Kind::Lookup, |_| (), <[u8]>::to_vec);
     let record = async || journal.submit(&body, clock.now()).unwrap().recorded().await;
     assert_eq!(record().await, Ok(()));
     journal.sync();

@@ -17,6 +17,7 @@ use crate::audit::heads;
 use crate::audit::health::Trouble;
 use crate::audit::queue::Batch;
 use crate::audit::record::Body;
+use crate::audit::record::Kind;
 use crate::audit::record::name;
 use crate::audit::record::room;
 use crate::audit::sink::Parcel;
@@ -148,7 +149,7 @@ impl Journal {
         let mut note = Bodies::default();
         Body::compose(
             now.wall,
-            "admin",
+            Kind::Admin,
             |body| {
                 body.text(name!("replica"), &self.replica, room::SHORT);
                 body.word(name!("action"), "recovered");

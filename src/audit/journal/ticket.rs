@@ -11,14 +11,14 @@ use super::Order;
 
 /// Somebody's part in a batch.
 #[derive(Debug)]
-pub(in crate::audit) struct Ticket {
-    pub(super) journal: Arc<Journal>,
+pub(in crate::audit) struct Ticket<'j> {
+    pub(super) journal: &'j Journal,
     pub(super) commit: Arc<Commit>,
     /// Nobody else has promised to write the batch.
     pub(super) leads: bool,
 }
 
-impl Ticket {
+impl Ticket<'_> {
     /// Waits until the record is in the journal; or until it is known that it is not, or too late.
     pub(in crate::audit) async fn recorded(mut self) -> Result<(), Unrecorded> {
         if self.leads {
@@ -36,7 +36,7 @@ impl Ticket {
     }
 }
 
-impl Drop for Ticket {
+impl Drop for Ticket<'_> {
     /// A leader whose caller hangs up still has others behind it.
     fn drop(&mut self) {
         if self.leads {

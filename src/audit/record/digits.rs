@@ -1,5 +1,7 @@
 //! Numbers and bytes go in, their digits come out.
 
+use uuid::Uuid;
+
 /// The lower-case hexadecimal digits of four bytes, worked out all at once.
 #[inline]
 pub(in crate::audit) fn hex_digits(bytes: [u8; 4]) -> [u8; 8] {
@@ -25,6 +27,33 @@ pub(in crate::audit) fn write_hex(text: &mut [u8], bytes: &[u8]) {
     }
 }
 
+/// An id's text (RFC 9562, section 4). The `uuid` crate writes it a digit at a time, which is four times
+/// as many instructions.
+#[inline]
+pub(in crate::audit) fn hyphenated(id: Uuid) -> [u8; 36] {
+    let mut text = [b'-'; 36];
+    let (fours, _) = id.as_bytes().as_chunks();
+    if let [first, second, third, last] = fours {
+        place(&mut text, 0, hex_digits(*first));
+        for (middle, places) in [(second, [9, 14]), (third, [19, 24])] {
+            let digits = hex_digits(*middle);
+            for (group, at) in digits.as_chunks::<4>().0.iter().zip(places) {
+                place(&mut text, at, *group);
+            }
+        }
+        place(&mut text, 28, hex_digits(*last));
+    }
+    text
+}
+
+#[inline]
+fn place<const N: usize>(text: &mut [u8; 36], at: usize, part: [u8; N]) {
+    let rest = text.get_mut(at..);
+    if let Some(place) = rest.and_then(<[u8]>::first_chunk_mut) {
+        *place = part;
+    }
+}
+
 /// A number's decimal digits, of which a small number has few.
 #[inline]
 pub(super) fn decimal(value: u8) -> ([u8; 3], usize) {
@@ -42,6 +71,20 @@ const EACH: u64 = 0x0101_0101_0101_0101;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_id_has_the_text_that_it_prints_itself_as() {
+        for id in [
+            0,
+            u128::MAX,
+            0x0198_a3f0_1234_7abc_8def_0123_4567_89ab,
+            0xfedc_ba98_7654_3210_0f1e_2d3c_4b5a_6978,
+        ] {
+            let id = Uuid::from_u128(id);
+            let text = hyphenated(id);
+            assert_eq!(str::from_utf8(&text).unwrap(), id.to_string());
+        }
+    }
 
     #[test]
     fn every_byte_has_its_digits() {

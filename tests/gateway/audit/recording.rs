@@ -287,7 +287,7 @@ fn purge<'a>(trail: &Trail, caller: &'a Caller) -> AdminRecord<'a> {
         outcome: Outcome::Answered,
         caller: Some(caller),
         peer: Some("[2001:db8::1]:443".parse().unwrap()),
-        request_id: Some(Uuid::nil()),
+        request_id: Some(Uuid::nil().into()),
         status: Some(200),
         rule: Some("operators"),
         group_id: Some("32b6e34b3d91647abb20e7b8"),

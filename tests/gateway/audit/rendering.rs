@@ -9,6 +9,7 @@ use std::time::Duration;
 use atlas_cert_gateway::audit::Arrival;
 use atlas_cert_gateway::audit::CacheUse;
 use atlas_cert_gateway::audit::Closing;
+use atlas_cert_gateway::audit::Origin;
 use atlas_cert_gateway::audit::Outcome;
 use atlas_cert_gateway::audit::Sync;
 use atlas_cert_gateway::identity::Caller;
@@ -40,8 +41,8 @@ proptest! {
             let trail = Trail::with(|config| config.sync = Sync::Never);
             let peer = SocketAddr::new(address, port);
             let mut entry = trail.audit.entry(Arrival {
-                request_id: Uuid::from_u128(ids[0]),
-                peer,
+                request_id: Uuid::from_u128(ids[0]).into(),
+                origin: Origin::new(peer, None),
                 ..trail.arrival()
             });
             let some = |index: usize| (!absent[index]).then(|| texts[index].as_str());

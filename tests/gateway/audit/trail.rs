@@ -14,6 +14,7 @@ use atlas_cert_gateway::audit::CacheUse;
 use atlas_cert_gateway::audit::Closing;
 use atlas_cert_gateway::audit::Config;
 use atlas_cert_gateway::audit::Entry;
+use atlas_cert_gateway::audit::Origin;
 use atlas_cert_gateway::audit::Outcome;
 use atlas_cert_gateway::audit::Unrecorded;
 use atlas_cert_gateway::audit::verify::Report;
@@ -71,9 +72,8 @@ impl Trail {
 
     pub(crate) fn arrival(&self) -> Arrival {
         Arrival {
-            request_id: Uuid::now_v7(),
-            peer: "192.0.2.7:50123".parse().unwrap(),
-            tls_subject: None,
+            request_id: Uuid::now_v7().into(),
+            origin: Origin::new("192.0.2.7:50123".parse().unwrap(), None),
             at: self.clock.now(),
             caller_request_id: None,
         }

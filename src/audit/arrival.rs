@@ -1,0 +1,87 @@
+//! How a question came: its id and its connection go in, once, as the text that every record of them has.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::clock::Moment;
+
+use super::record::Body;
+use super::record::digits::hyphenated;
+use super::record::name;
+use super::record::room;
+
+/// How a question came.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// Ours; also in the answer and in every log line.
+    pub request_id: RequestId,
+    /// Over which connection.
+    pub origin: Origin,
+    /// When its head was read.
+    pub at: Moment,
+    /// The `X-Request-Id` that the caller sent, whatever it is.
+    pub caller_request_id: Option<Box<[u8]>>,
+}
+
+/// A request's id, as the text that record, answer and log have.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct RequestId([u8; Self::LENGTH]);
+
+/// What the records of one connection say of it, written once: who is connected, never what a header
+/// claims.
+#[derive(Clone)]
+pub struct Origin(Arc<[u8]>);
+
+impl RequestId {
+    pub(super) const LENGTH: usize = 36;
+
+    /// Its 36 characters, ASCII.
+    pub fn as_bytes(&self) -> &[u8; Self::LENGTH] {
+        &self.0
+    }
+}
+
+impl From<Uuid> for RequestId {
+    fn from(id: Uuid) -> Self {
+        Self(hyphenated(id))
+    }
+}
+
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(str::from_utf8(&self.0).unwrap_or_default())
+    }
+}
+
+impl fmt::Debug for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RequestId({self})")
+    }
+}
+
+impl Origin {
+    /// A connection from `peer`, which has shown a certificate with `tls_subject`.
+    pub fn new(peer: SocketAddr, tls_subject: Option<&str>) -> Self {
+        let members = Body::members(|body| {
+            body.peer(name!("peer"), &peer);
+            if let Some(subject) = tls_subject {
+                body.text(name!("tls_subject"), subject, room::NAME);
+            }
+        });
+        Self(members.into())
+    }
+
+    /// The members `peer` and `tls_subject`.
+    pub(super) fn members(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Origin({})", self.0.escape_ascii())
+    }
+}
