@@ -134,7 +134,6 @@ fn write(criterion: &mut Criterion) {
     let asked = read_head(&plain);
     let answer = Answer {
         found: found(&clock, &asked),
-        question: asked.question.clone(),
         now: clock.now(),
     };
     let id = RequestId::from(Uuid::from_u128(0x0192_8000_7fff_8000_0000_0000_0000));

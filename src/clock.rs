@@ -45,6 +45,18 @@ enum Source {
     Manual { now: watch::Receiver<Moment> },
 }
 
+impl Moment {
+    /// The moment at which `elapsed` is reached, by the calendar of this one. For what takes no longer
+    /// than an answer it spares the second reading of the calendar.
+    #[must_use]
+    pub fn at(self, elapsed: Duration) -> Self {
+        Self {
+            elapsed,
+            wall: self.wall.plus(elapsed.saturating_sub(self.elapsed)),
+        }
+    }
+}
+
 impl Clock {
     /// The host's clock.
     #[expect(

@@ -86,12 +86,14 @@ pub struct Bounds {
 }
 
 /// One question as it was asked.
+///
+/// It only borrows, and is itself lent: what is handed on by value is copied at each step.
 #[derive(Debug)]
 pub struct Lookup<'r> {
     /// The caller's token; `None` if there is none.
     pub token: Option<&'r [u8]>,
     /// Which certificates.
-    pub question: Question,
+    pub question: &'r Question,
     /// How the caller addressed this gateway.
     pub address: Address<'r>,
     /// Whether Atlas is to be asked anew, if the caller's rule allows it.
@@ -105,8 +107,6 @@ pub struct Lookup<'r> {
 pub struct Answer {
     /// The list and where it came from.
     pub found: Found,
-    /// What was asked.
-    pub question: Question,
     /// When it is given: what has expired until then is not part of it.
     pub now: Moment,
 }
@@ -131,7 +131,7 @@ impl Gateway {
     pub async fn answer<R>(
         &self,
         arrival: Arrival,
-        lookup: Lookup<'_>,
+        lookup: &Lookup<'_>,
         write: impl FnOnce(&Result<Answer, Refusal>) -> Written<R>,
     ) -> Withheld<'_, R> {
         let (arrived, request_id) = (arrival.at, arrival.request_id);
@@ -143,7 +143,7 @@ impl Gateway {
             traces::continue_trace(&span, traceparent);
         }
         let outcome = if under_way.present.before() >= self.bounds.in_flight {
-            entry.asked(&lookup.question);
+            entry.asked(lookup.question);
             Err(Refusal::Overloaded {
                 retry_after: OVERLOAD_PAUSE,
             })
@@ -196,17 +196,17 @@ impl Gateway {
     async fn decide(
         &self,
         entry: &mut Entry,
-        lookup: Lookup<'_>,
+        lookup: &Lookup<'_>,
         now: Moment,
     ) -> Result<Answer, Refusal> {
-        let Lookup {
+        let &Lookup {
             token,
             question,
             address,
             no_cache,
             traceparent: _,
         } = lookup;
-        entry.asked(&question);
+        entry.asked(question);
         let token = token.ok_or(Refusal::NoToken)?;
         let caller = self
             .identity
@@ -216,7 +216,7 @@ impl Gateway {
             .map_err(Refusal::unverified)?;
         entry.identified(&caller);
         let permit = debug_span!("policy")
-            .in_scope(|| self.policy.load().authorize(&caller, &question))
+            .in_scope(|| self.policy.load().authorize(&caller, question))
             .map_err(Refusal::Denied)?;
         entry.permitted(permit.rule());
         self.allowance
@@ -226,11 +226,7 @@ impl Gateway {
         let ask = Ask { address, wish, now };
         let known = debug_span!("cache").in_scope(|| self.cache.peek(&permit, ask));
         if let Some(found) = known {
-            return Ok(Answer {
-                found: found?,
-                question,
-                now,
-            });
+            return Ok(Answer { found: found?, now });
         }
         // Only who waits gets a span for the log: what a hit would say is in its record.
         let span = info_span!("lookup", request_id = %entry.request_id());
@@ -245,11 +241,10 @@ impl Gateway {
         ask: Ask<'g>,
     ) -> BoxFuture<'g, Result<Answer, Refusal>> {
         Box::pin(async move {
-            let question = permit.question().clone();
+            let question = permit.question();
             if let Some(found) = self.without_asking(permit, caller, ask)? {
                 return Ok(Answer {
                     found,
-                    question,
                     now: ask.now,
                 });
             }
@@ -265,18 +260,14 @@ impl Gateway {
                 }
                 self.policy
                     .load()
-                    .authorize(caller, &question)
+                    .authorize(caller, question)
                     .map_err(Refusal::Denied)?;
             }
             let found = found?;
             // The first call was counted when the caller was let through.
             let further = found.upstream_calls.saturating_sub(1);
             self.allowance.charge(caller, permit, further, now);
-            Ok(Answer {
-                found,
-                question,
-                now,
-            })
+            Ok(Answer { found, now })
         })
     }
 

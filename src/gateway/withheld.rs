@@ -44,7 +44,7 @@ impl<R> Withheld<'_, R> {
         if matches!(&outcome, Err(Refusal::Overloaded { .. })) {
             gateway.metrics.shed();
         }
-        let now = gateway.clock.now();
+        let now = arrived.at(gateway.clock.elapsed());
         let closing = closing(&outcome, &written, now);
         let word = closing.cache;
         entry.close(closing).await?;

@@ -38,7 +38,7 @@ pub fn render(answer: &Answer, asked: &Asked<'_>) -> List {
 }
 
 fn usual(answer: &Answer, asked: &Asked<'_>) -> List {
-    let (entry, question, now) = (&answer.found.entry, &answer.question, answer.now.wall);
+    let (entry, question, now) = (&answer.found.entry, &asked.question, answer.now.wall);
     let usual = entry.usual(question, asked.address, now);
     let certificates = u64::try_from(usual.certificates).unwrap_or(u64::MAX);
     let mut wanted = [
@@ -82,9 +82,9 @@ fn unusual(answer: &Answer, asked: &Asked<'_>) -> List {
     }
     body.push_str("\"links\":[");
     match form.page {
-        None => links::self_link(&mut body, asked.address, &answer.question),
+        None => links::self_link(&mut body, asked.address, &asked.question),
         Some(page) => {
-            let (address, question) = (asked.address, &answer.question);
+            let (address, question) = (asked.address, &asked.question);
             PageLinks {
                 address,
                 question,

@@ -23,13 +23,12 @@ use super::layers::Handler;
 use super::request;
 use super::request::Asked;
 use super::request::BadRequest;
-use super::request::Credentials;
 use super::request_ids::RequestIds;
 use super::response;
 use crate::audit::Arrival;
+use crate::gateway::Answer;
 use crate::gateway::Gateway;
-use crate::gateway::Lookup;
-use crate::gateway::Withheld;
+use crate::gateway::Refusal;
 use crate::memory::Stage;
 
 /// Answers lookups.
@@ -49,34 +48,6 @@ impl Door {
             hosts: config.hosts.clone(),
             request_ids: RequestIds::default(),
         }
-    }
-
-    async fn lookup(
-        &self,
-        arrival: Arrival,
-        asked: &Asked<'_>,
-        fields: &Fields<'_>,
-    ) -> Withheld<'_, Response<Body>> {
-        let request_id = arrival.request_id;
-        let lookup = Lookup {
-            token: match asked.credentials {
-                Credentials::Bearer(token) => Some(token),
-                Credentials::None => None,
-            },
-            question: asked.question.clone(),
-            address: asked.address,
-            no_cache: asked.no_cache,
-            traceparent: fields
-                .traceparent
-                .first()
-                .and_then(|value| value.to_str().ok()),
-        };
-        self.gateway
-            .answer(arrival, lookup, |outcome| match outcome {
-                Ok(answer) => response::answered(answer, asked, request_id),
-                Err(refusal) => response::refused(refusal, request_id, asked.form.has_envelope()),
-            })
-            .await
     }
 
     async fn reject(
@@ -121,7 +92,12 @@ impl Handler for Door {
             }
             Ok(asked) => {
                 let (request_id, envelope) = (arrival.request_id, asked.form.has_envelope());
-                let withheld = self.lookup(arrival, &asked, &fields).await;
+                let lookup = asked.lookup(&fields);
+                let write = |outcome: &Result<Answer, Refusal>| match outcome {
+                    Ok(answer) => response::answered(answer, &asked, request_id),
+                    Err(refusal) => response::refused(refusal, request_id, envelope),
+                };
+                let withheld = self.gateway.answer(arrival, &lookup, write).await;
                 drop(asked);
                 drop(parts);
                 withheld.release().await.unwrap_or_else(|problem| {

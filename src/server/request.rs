@@ -20,6 +20,7 @@ use crate::atlas::ProjectId;
 use crate::atlas::Question;
 use crate::atlas::Username;
 use crate::cache::Address;
+use crate::gateway::Lookup;
 
 /// A well-formed lookup, still to be authenticated.
 #[derive(Debug)]
@@ -163,6 +164,25 @@ impl<'r> Asked<'r> {
     }
 }
 
+impl Asked<'_> {
+    /// What the gateway is asked.
+    pub fn lookup<'a>(&'a self, fields: &Fields<'a>) -> Lookup<'a> {
+        Lookup {
+            token: match self.credentials {
+                Credentials::Bearer(token) => Some(token),
+                Credentials::None => None,
+            },
+            question: &self.question,
+            address: self.address,
+            no_cache: self.no_cache,
+            traceparent: fields
+                .traceparent
+                .first()
+                .and_then(|value| value.to_str().ok()),
+        }
+    }
+}
+
 /// Whether a refused request asked for its errors in an envelope; `false` where that cannot be told.
 pub fn wants_envelope(parts: &Parts) -> bool {
     parts
@@ -223,22 +243,23 @@ fn host<'r>(parts: &'r Parts, hosts: Values<'r>) -> Result<&'r str, BadRequest> 
         (None, None) if parts.version < Version::HTTP_11 => "localhost",
         (_, _) => return Err(BadRequest::Host),
     };
-    // A match, which compiles to one look at a table, where a search through the marks is a loop.
-    let is_host = |byte: u8| {
-        matches!(byte, b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z')
-            || matches!(
-                byte,
-                b'-' | b'.' | b'_' | b'~' | b'%' | b'!' | b'$' | b'&' | b'\''
-            )
-            || matches!(
-                byte,
-                b'(' | b')' | b'*' | b'+' | b';' | b'=' | b':' | b'[' | b']'
-            )
-    };
-    if host.is_empty() || host.len() > LONGEST_HOST || !host.bytes().all(is_host) {
+    let is_one = host.bytes().fold(true, |all, byte| all & is_in_hosts(byte));
+    if host.is_empty() || host.len() > LONGEST_HOST || !is_one {
         return Err(BadRequest::Host);
     }
     Ok(host)
+}
+
+/// Whether a byte may stand in a host and its port (RFC 3986, section 3.2). As a few ranges, so that many
+/// are looked at together.
+fn is_in_hosts(byte: u8) -> bool {
+    let between = |first: u8, last: u8| byte.wrapping_sub(first) <= last - first;
+    between(b'a', b'z')
+        | between(b'A', b'Z')
+        | between(b'0', b';')
+        | between(b'$', b'+')
+        | between(b'-', b'.')
+        | matches!(byte, b'!' | b'=' | b'[' | b']' | b'_' | b'~')
 }
 
 /// One of the two paths, with its free segments as they arrived.
@@ -323,3 +344,17 @@ fn wants_no_cache(cache_control: Values<'_>) -> bool {
 
 const LONGEST_HOST: usize = 255 + ":65535".len();
 const LONGEST_TARGET: usize = 8_192;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_has_unreserved_bytes_and_the_marks_of_addresses_and_ports() {
+        let marks = b"-._~%!$&'()*+;=:[]";
+        for byte in 0..=u8::MAX {
+            let may = byte.is_ascii_alphanumeric() || marks.contains(&byte);
+            assert_eq!(is_in_hosts(byte), may, "{byte:#x}");
+        }
+    }
+}

@@ -1,10 +1,9 @@
 //! The moment of a request goes in; an id that no other request has, and that sorts by time, comes out.
 
-use std::hash::BuildHasher;
-use std::hash::RandomState;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
+use ahash::RandomState;
 use uuid::Builder;
 
 use crate::atlas::Timestamp;

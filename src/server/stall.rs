@@ -155,4 +155,4 @@ fn not_read() -> io::Error {
     )
 }
 
-const TOGETHER: usize = 2 << 10;
+const TOGETHER: usize = 1 << 10;

@@ -87,6 +87,14 @@ fn each_stand_in_is_read_as_its_fault_and_none_can_be_sent() {
     }
 }
 
+#[test]
+fn what_is_usual_in_targets_is_so_for_whoever_reads_them_next() {
+    for byte in (0..=u8::MAX).filter(|byte| is_usual(*byte)) {
+        let target = [b'/', byte, b'?', byte];
+        assert!(http::Uri::try_from(&target[..]).is_ok(), "{byte:#x}");
+    }
+}
+
 proptest::proptest! {
     #![proptest_config(proptest::test_runner::Config::with_cases(4_096))]
 
