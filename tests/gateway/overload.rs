@@ -33,9 +33,12 @@ async fn begin(world: &World, username: &str) -> Connection {
 }
 
 async fn until_under_way(world: &World, count: u64) {
-    while world.metric("inflight_requests").await != count {
-        tokio::task::yield_now().await;
+    for _ in 0..PATIENCE {
+        if world.metric("inflight_requests").await == count {
+            return;
+        }
     }
+    panic!("not {count} requests are under way");
 }
 
 fn assert_shed(reply: &Reply, world: &World, what: impl Display) {
@@ -73,7 +76,8 @@ async fn g26_misses_are_shed_from_four_fifths_on_and_hits_at_the_limit() {
     until_under_way(&world, 4).await;
     let calls = world.atlas.certificate_calls();
     for username in ["many", "nobody"] {
-        assert_shed(&world.ask(username).await, &world, username);
+        let reply = world.soon(world.ask(username)).await;
+        assert_shed(&reply.expect(username), &world, username);
     }
     assert_eq!(world.metric("lookups_shed_total").await, 2);
     assert_eq!(world.atlas.certificate_calls(), calls);
@@ -129,9 +133,13 @@ impl Memory {
             .filter(|mark| percent >= **mark)
             .count();
         let stage = u64::try_from(stage).unwrap();
-        while world.metric("memory_stage").await != stage {
+        for _ in 0..PATIENCE {
+            if world.metric("memory_stage").await == stage {
+                return;
+            }
             world.advance(Duration::from_millis(250));
         }
+        panic!("{percent} % of the ceiling is not stage {stage}");
     }
 }
 
@@ -188,17 +196,17 @@ async fn at_92_percent_no_connection_is_kept_and_what_is_under_way_is_finished()
     let mut busy = begin(&world, "many").await;
     gate.arrived(1).await;
     memory.fill(&world, 92).await;
-    assert!(idle.is_closed().await);
+    assert!(world.closes(&mut idle).await, "an idle one is kept");
     gate.open();
     assert_eq!(busy.reply(false).await.status, 200);
-    assert!(busy.is_closed().await);
+    assert!(world.closes(&mut busy).await, "a busy one is kept");
     let mut next = begin(&world, "app1").await;
     let reply = next.reply(false).await;
     assert_eq!(
         (reply.status, reply.header("connection")),
         (200, Some("close"))
     );
-    assert!(next.is_closed().await);
+    assert!(world.closes(&mut next).await, "a new one is kept");
 }
 
 #[tokio::test]
@@ -218,7 +226,7 @@ async fn at_98_percent_no_connection_is_taken_and_readiness_says_why() {
     let (world, memory) = world_with_memory().await;
     memory.fill(&world, 98).await;
     let mut refused = Connection::open(world.address()).await;
-    assert!(refused.is_closed().await);
+    assert!(world.closes(&mut refused).await, "it is taken");
     assert_eq!(world.refused("memory").await, 1);
     let ready = world.admin("GET", "/readyz", "", "").await;
     assert_eq!(
@@ -231,3 +239,5 @@ async fn at_98_percent_no_connection_is_taken_and_readiness_says_why() {
 }
 
 const CEILING: u64 = 100 << 20;
+/// How many looks at the metrics a change may take, which comes within the first few.
+const PATIENCE: u32 = 1_000;

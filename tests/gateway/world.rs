@@ -26,6 +26,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::client;
+use crate::client::Connection;
 use crate::client::Reply;
 
 /// The project that the usual caller may read.
@@ -153,6 +154,26 @@ impl World {
         page.lines()
             .find_map(|line| line.strip_prefix(&name))
             .map_or(0, |count| count.parse().unwrap())
+    }
+
+    /// What comes of `work`, if it comes before a thousand answers were given to others: for what would
+    /// never come from a gateway that does not do what is tested.
+    pub(crate) async fn soon<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let others = async {
+            for _ in 0..1_000 {
+                self.admin("GET", "/healthz", "", "").await;
+            }
+        };
+        tokio::select! {
+            biased;
+            done = work => Some(done),
+            () = others => None,
+        }
+    }
+
+    /// Whether a connection is closed, and soon.
+    pub(crate) async fn closes(&self, connection: &mut Connection) -> bool {
+        self.soon(connection.is_closed()).await == Some(true)
     }
 
     /// Where callers connect to.
