@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde::Serialize;
 use toml::Value;
 
+mod files;
 mod overlay;
 mod place;
 mod restart;

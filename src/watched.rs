@@ -1,5 +1,5 @@
-//! A file that may change under us: a path goes in, its content comes out, and later the word that it is
-//! another one.
+//! Files that may change under us: a path goes in, its content comes out, and later the word that it is
+//! another one; or several paths go in, and only the word comes out.
 //!
 //! Polled, not notified: a mounted secret is swapped by renaming symlinks, which file notifications
 //! miss; and reading a small file every few seconds costs nothing.
@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io;
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,6 +24,20 @@ pub struct WatchedFile {
     /// What was last seen.
     glimpsed: Option<Vec<u8>>,
 }
+
+/// Files of which it only matters that one of them is another: secrets, which are not kept for that.
+#[derive(Debug, Default)]
+pub struct WatchedFiles {
+    paths: Vec<PathBuf>,
+    /// How they were at the beginning.
+    taken: Vec<Option<Mark>>,
+    /// How they were last seen.
+    glimpsed: Vec<Option<Mark>>,
+}
+
+/// What tells a file from what it was before: device, inode, length, mode, and the time of the last change
+/// of its content, its owner or its mode, any of which may be what was wrong with it.
+type Mark = [u64; 6];
 
 impl WatchedFile {
     /// Watches `path`, whose content may have up to `limit` bytes. Reads nothing yet.
@@ -66,6 +81,47 @@ impl WatchedFile {
     }
 }
 
+impl WatchedFiles {
+    /// Watches `paths` from now on.
+    pub fn new(paths: Vec<PathBuf>) -> Self {
+        let taken = marks(&paths);
+        Self {
+            glimpsed: taken.clone(),
+            taken,
+            paths,
+        }
+    }
+
+    /// Waits until one of them is another one, or there, or gone, and all have been the same for two
+    /// looks in a row; for ever, where there are none.
+    pub async fn changed(&mut self, clock: &Clock) {
+        loop {
+            clock.sleep(BETWEEN_LOOKS).await;
+            let present = marks(&self.paths);
+            let settled = present == self.glimpsed;
+            self.glimpsed = present;
+            if settled && self.glimpsed != self.taken {
+                return;
+            }
+        }
+    }
+}
+
+fn marks(paths: &[PathBuf]) -> Vec<Option<Mark>> {
+    let mark = |path: &PathBuf| {
+        let file = std::fs::metadata(path).ok()?;
+        Some([
+            file.dev(),
+            file.ino(),
+            file.len(),
+            file.mode().into(),
+            file.ctime().cast_unsigned(),
+            file.ctime_nsec().cast_unsigned(),
+        ])
+    };
+    paths.iter().map(mark).collect()
+}
+
 /// Reads a whole file of at most `limit` bytes.
 pub fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
@@ -86,6 +142,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_secs(5);
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::PermissionsExt;
 
     use futures_util::FutureExt;
 
@@ -95,7 +152,11 @@ mod tests {
 
     /// Whether the file is said to have changed after one more look.
     fn look(watched: &mut WatchedFile, clock: &Clock, hands: &Hands) -> bool {
-        let mut changed = Box::pin(watched.changed(clock));
+        is_told(watched.changed(clock), hands)
+    }
+
+    fn is_told(changed: impl Future<Output = ()>, hands: &Hands) -> bool {
+        let mut changed = Box::pin(changed);
         assert!(changed.as_mut().now_or_never().is_none());
         hands.advance(BETWEEN_LOOKS);
         changed.now_or_never().is_some()
@@ -141,5 +202,29 @@ mod tests {
             assert!(!look(&mut watched, &clock, &hands), "{content}");
         }
         assert!(look(&mut watched, &clock, &hands));
+    }
+    #[test]
+    fn of_several_files_one_that_comes_goes_or_has_another_mode_is_told_once_it_has_settled() {
+        let (clock, hands) = Clock::manual(Timestamp::from_seconds(0));
+        let directory = tempfile::tempdir().unwrap();
+        let paths = ["one", "two"].map(|name| directory.path().join(name));
+        fs::write(&paths[0], "1").unwrap();
+        for what in ["comes", "is another", "is closed to others", "goes"] {
+            let mut watched = WatchedFiles::new(paths.to_vec());
+            for _ in 0..2 {
+                assert!(!is_told(watched.changed(&clock), &hands), "{what}");
+            }
+            let done = match what {
+                "comes" => fs::write(&paths[1], "2"),
+                "is another" => fs::write(&paths[1], "22"),
+                "goes" => fs::remove_file(&paths[1]),
+                _ => fs::set_permissions(&paths[0], fs::Permissions::from_mode(0o600)),
+            };
+            done.unwrap();
+            assert!(!is_told(watched.changed(&clock), &hands), "{what}");
+            assert!(is_told(watched.changed(&clock), &hands), "{what}");
+        }
+        let mut none = WatchedFiles::default();
+        assert!(!is_told(none.changed(&clock), &hands));
     }
 }

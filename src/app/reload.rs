@@ -17,13 +17,22 @@ use crate::config::needs_restart;
 use crate::policy::Policy;
 use crate::server::tls::Tls;
 use crate::settings::Mistake;
+use crate::watched::WatchedFiles;
 
 impl App {
     /// Reads the configuration again and puts it in place. `None` if it is refused: then the old one
-    /// stays, and the log says why.
+    /// stays, the log says why, and a change of a file that it names is a change of it.
     pub async fn reload_from(&self, source: &mut Source) -> Option<Config> {
         let reloaded = match source.read() {
-            Ok(config) => self.reload(&config).await.map(|_| config),
+            Ok(config) => {
+                // Before they are read, so that no change is missed.
+                let named = WatchedFiles::new(config.files());
+                let reloaded = self.reload(&config).await;
+                if reloaded.is_err() {
+                    source.watch(named);
+                }
+                reloaded.map(|_| config)
+            }
             Err(refused) => {
                 self.write_down(false).await;
                 Err(refused.mistakes)
@@ -59,7 +68,7 @@ impl App {
         Ok(waiting)
     }
 
-    /// Waits until the configuration's file is another one.
+    /// Waits until the configuration's file is another one, or one that a refused configuration names.
     pub async fn until_changed(&self, source: &mut Source) {
         source.changed(&self.clock).await;
     }

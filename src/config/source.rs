@@ -9,11 +9,14 @@ use super::Refused;
 use crate::clock::Clock;
 use crate::settings::Mistake;
 use crate::watched::WatchedFile;
+use crate::watched::WatchedFiles;
 
 /// The configuration's file, watched, and what the environment lays over it.
 #[derive(Debug)]
 pub struct Source {
     file: WatchedFile,
+    /// What a configuration that was refused names, one of which may be mended.
+    named: WatchedFiles,
 }
 
 impl Source {
@@ -21,11 +24,13 @@ impl Source {
     pub fn new(file: impl Into<PathBuf>) -> Self {
         Self {
             file: WatchedFile::new(file, LARGEST_FILE),
+            named: WatchedFiles::default(),
         }
     }
 
     /// Reads the file and lays the environment over it; a refused one is reported whole.
     pub fn read(&mut self) -> Result<Config, Refused> {
+        self.named = WatchedFiles::default();
         let text = self.file.read().and_then(|bytes| {
             String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8 text"))
         });
@@ -42,9 +47,17 @@ impl Source {
         })
     }
 
+    /// From here on, another one of `named` is a change, too; until the next reading.
+    pub fn watch(&mut self, named: WatchedFiles) {
+        self.named = named;
+    }
+
     /// Waits until the file is another one than was last read.
     pub async fn changed(&mut self, clock: &Clock) {
-        self.file.changed(clock).await;
+        tokio::select! {
+            () = self.file.changed(clock) => {}
+            () = self.named.changed(clock) => {}
+        }
     }
 }
 

@@ -3,11 +3,14 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use atlas_cert_gateway::config::Source;
 use atlas_simulator::CLIENT_ID;
+use atlas_simulator::CLIENT_SECRET;
 use atlas_simulator::PUBLIC_KEY;
 use atlas_simulator::ServiceAccount;
+use futures_util::FutureExt;
 
 use crate::world::OTHER_PROJECT;
 use crate::world::PROJECT;
@@ -71,6 +74,17 @@ impl Scene {
     async fn reload(&mut self) -> bool {
         let taken = self.world.app.reload_from(&mut self.source).await;
         taken.is_some()
+    }
+
+    /// Whether a change is noticed within twenty seconds of the clock.
+    fn notices(&mut self) -> bool {
+        let Self { world, source, .. } = self;
+        let mut changed = Box::pin(world.app.until_changed(source));
+        (0..4).any(|_| {
+            let is_noticed = (&mut changed).now_or_never().is_some();
+            world.advance(Duration::from_secs(5));
+            is_noticed
+        }) || changed.now_or_never().is_some()
     }
 
     /// What became of the reloads, by the trail.
@@ -158,7 +172,7 @@ async fn an_account_that_stays_keeps_its_token_and_one_that_goes_gives_it_back()
     assert_eq!(scene.world.ask("many").await.status, 200);
     assert_eq!(scene.world.atlas.live_tokens_of(second), 1);
     let given_back = scene.world.until(|world| {
-        world.advance(std::time::Duration::from_secs(1));
+        world.advance(Duration::from_secs(1));
         world.atlas.live_tokens_of(CLIENT_ID) == 0
     });
     given_back.await;
@@ -296,6 +310,32 @@ async fn a_mistake_of_any_kind_leaves_everything_as_it_was() {
     assert!(scene.reload().await);
     assert_eq!(scene.metric("last_reload_successful").await, 1);
     assert_eq!(scene.world.atlas.mints(), 1);
+}
+
+#[tokio::test]
+async fn a_refused_configuration_is_tried_again_when_a_file_that_it_names_is_mended() {
+    let mut scene = Scene::new().await;
+    let secret = scene.path("later");
+    scene.write(|config| {
+        deny_everybody(config);
+        let key = "service_account.client_secret_file";
+        set(credential(config), key, secret.display().to_string());
+    });
+    // Not there; there, and open to everybody; closed to others.
+    for (mode, taken) in [(None, false), (Some(0o644), false), (Some(0o600), true)] {
+        if let Some(mode) = mode {
+            fs::write(&secret, CLIENT_SECRET).unwrap();
+            fs::set_permissions(&secret, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        assert!(scene.notices(), "{mode:?}");
+        assert_eq!(scene.reload().await, taken, "{mode:?}");
+        let status = scene.world.ask("app1").await.status;
+        assert_eq!(status, if taken { 403 } else { 200 }, "{mode:?}");
+    }
+    assert_eq!(scene.on_record(), ["rejected", "rejected", "answered"]);
+    // In place, it is not read again for the sake of its secret, which is taken up without.
+    scene.write_secret("later", "another-secret");
+    assert!(!scene.notices());
 }
 
 #[tokio::test]
