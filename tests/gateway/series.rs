@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use atlas_cert_gateway::telemetry::metrics::connections::REASONS;
 use atlas_simulator::Asked;
 use atlas_simulator::Fault;
 use serde_json::json;
@@ -88,6 +89,34 @@ async fn odd_answers(world: &World, statuses: std::ops::Range<u16>) {
         let ask = world.ask("app1");
         world.while_time_passes(ask).await;
         world.atlas.clear_script();
+    }
+}
+
+/// What is shown of a credential, once Atlas has told something about it: a figure that nobody knows yet
+/// is no zero.
+const OF_CREDENTIALS: [&str; 4] = [
+    "token_expires_in_seconds",
+    "upstream_demand_ratio",
+    "upstream_gate_closed",
+    "upstream_rate_limit_remaining",
+];
+
+#[tokio::test]
+async fn everything_that_can_be_counted_is_on_the_page_as_0_before_it_is_counted() {
+    let world = World::new().await;
+    let before = series(&world).await;
+    storm(&world, 0..2).await;
+    odd_answers(&world, 400..430).await;
+    let after = series(&world).await;
+    let new: Vec<_> = after.difference(&before).collect();
+    let is_of_credential = |series: &&String| {
+        let mut known = OF_CREDENTIALS.iter();
+        known.any(|name| series.starts_with(&format!("atlas_cert_gateway_{name}{{")))
+    };
+    assert!(new.iter().all(is_of_credential), "{new:?}");
+    for reason in REASONS {
+        let shown = format!("atlas_cert_gateway_connections_refused_total{{reason=\"{reason}\"}}");
+        assert!(before.contains(&shown), "{shown}");
     }
 }
 

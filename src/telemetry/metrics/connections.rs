@@ -29,6 +29,13 @@ impl ConnectionMetrics {
             refused: Family::default(),
             reloads: Family::default(),
         };
+        for reason in REASONS {
+            metrics.refused.get_or_create(&Reason { reason }).inc_by(0);
+        }
+        for result in ["loaded", "refused"] {
+            let reloads = &metrics.reloads;
+            reloads.get_or_create(&ReloadResult { result }).inc_by(0);
+        }
         registry.register(
             "connections_refused",
             "Connections that were ended by the gateway before a request could be read, by why",
@@ -42,8 +49,9 @@ impl ConnectionMetrics {
         metrics
     }
 
-    /// Counts a connection that is refused. `reason` is one of the door's own words.
+    /// Counts a connection that is refused. `reason` is one of [`REASONS`].
     pub fn refused(&self, reason: &'static str) {
+        debug_assert!(REASONS.contains(&reason), "{reason} is not announced");
         self.refused.get_or_create(&Reason { reason }).inc();
     }
 
@@ -53,3 +61,26 @@ impl ConnectionMetrics {
         self.reloads.get_or_create(&ReloadResult { result }).inc();
     }
 }
+
+/// Why a connection is refused, in the door's own words. All are on the page from the beginning:
+/// Prometheus sees no increase in a counter that begins at one.
+pub const REASONS: [&str; 18] = [
+    "body_length",
+    "connections",
+    "connections_per_source",
+    "control_character",
+    "descriptors",
+    "first_byte",
+    "header_line",
+    "memory",
+    "proxy_protocol",
+    "request_line",
+    "target",
+    "target_too_long",
+    "timeout",
+    "tls_handshake",
+    "too_large",
+    "too_many",
+    "transfer_encoding",
+    "write_stall",
+];

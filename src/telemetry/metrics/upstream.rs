@@ -202,9 +202,10 @@ impl UpstreamMetrics {
 
 impl Default for UpstreamMetrics {
     fn default() -> Self {
+        let (calls, duration) = calls();
         Self {
-            calls: Family::default(),
-            duration: Family::new_with_constructor(buckets),
+            calls,
+            duration,
             rate_limit_remaining: Family::default(),
             gate_closed: Family::default(),
             demand_ratio: Family::default(),
@@ -216,6 +217,21 @@ impl Default for UpstreamMetrics {
             answers_refused: Counter::default(),
         }
     }
+}
+
+/// All calls that can be counted, so that the first of a kind is an increase, too.
+fn calls() -> (Family<CallLabels, Counter>, DurationFamily) {
+    let calls = Family::<CallLabels, Counter>::default();
+    let duration = DurationFamily::new_with_constructor(buckets);
+    for endpoint in [Endpoint::Certificates, Endpoint::Revoke, Endpoint::Token] {
+        for status in KNOWN.into_iter().chain([OTHER]) {
+            calls
+                .get_or_create(&CallLabels { endpoint, status })
+                .inc_by(0);
+        }
+        drop(duration.get_or_create(&EndpointLabels { endpoint }));
+    }
+    (calls, duration)
 }
 
 /// Prometheus sees no increase in a counter that begins at one, and the first refused token is what an

@@ -45,6 +45,7 @@ fn the_dashboard_shows_every_metric_that_has_something_to_answer() {
         "atlas_cert_gateway_config_reloads_total",
         "atlas_cert_gateway_jwks_keys_ignored_total",
         "atlas_cert_gateway_memory_stage",
+        "atlas_cert_gateway_tls_reloads_total",
     ];
     assert_eq!(hidden, BTreeSet::from(for_incidents));
 }
