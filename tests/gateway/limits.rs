@@ -85,6 +85,18 @@ async fn who_reads_nothing_of_its_answers_is_gone_when_the_write_stall_is_over()
 }
 
 #[tokio::test]
+async fn who_ends_within_the_first_bytes_of_http_2_is_not_asked_again_and_again_for_more() {
+    let world = World::new().await;
+    for bytes in [&b"P"[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r"] {
+        let mut connection = Connection::open(world.address()).await;
+        connection.send(bytes).await;
+        connection.finish().await;
+        let reply = world.soon(connection.reply(false)).await;
+        assert!(reply.is_some(), "{bytes:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_connection_ends_in_good_order_at_its_age_more_or_less_a_tenth() {
     let world = World::with(|plan| {
         set(&mut plan.config, "server.limits.connection_age", "30s");

@@ -1,17 +1,19 @@
 //! The first bytes of a connection go in; the protocol that they begin comes out, and the stream as if
 //! nobody had read it.
 
+use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
+use std::task::ready;
 use std::time::Duration;
 
 use bytes::Buf;
 use bytes::Bytes;
 use bytes::BytesMut;
 use tokio::io::AsyncRead;
-use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
 
@@ -37,10 +39,11 @@ pub(super) async fn guess(
     stream: &mut (impl AsyncRead + Unpin),
     clock: &Clock,
 ) -> io::Result<Option<Guess>> {
-    let mut read = BytesMut::with_capacity(FIRST_READ);
+    let mut read = BytesMut::new();
     let mut since = None;
     loop {
-        if stream.read_buf(&mut read).await? == 0 && read.is_empty() {
+        let is_over = poll_fn(|context| poll_more(stream, context, &mut read)).await?;
+        if is_over && read.is_empty() {
             return Ok(None);
         }
         let since = *since.get_or_insert_with(|| clock.now().elapsed);
@@ -51,7 +54,8 @@ pub(super) async fn guess(
             .count();
         let protocol = if common == PREFACE.len() {
             Protocol::Http2
-        } else if common < read.len() || read.len() == read.capacity() {
+        } else if common < read.len() || is_over {
+            // What ends within the preface is for HTTP/1's reader to refuse.
             Protocol::Http1
         } else {
             continue;
@@ -62,6 +66,21 @@ pub(super) async fn guess(
             since,
         }));
     }
+}
+
+/// Reads some bytes behind those that were read. `true` at the end of the stream.
+///
+/// Room is made for what has come and not before: most of the connections that a storm brings say nothing.
+fn poll_more(
+    stream: &mut (impl AsyncRead + Unpin),
+    context: &mut Context<'_>,
+    read: &mut BytesMut,
+) -> Poll<io::Result<bool>> {
+    let mut room = [MaybeUninit::uninit(); FIRST_READ];
+    let mut buffer = ReadBuf::uninit(&mut room);
+    ready!(Pin::new(stream).poll_read(context, &mut buffer))?;
+    read.extend_from_slice(buffer.filled());
+    Poll::Ready(Ok(buffer.filled().is_empty()))
 }
 
 /// A stream whose first bytes were already read.
