@@ -180,8 +180,11 @@ impl Acceptor {
         handler: Arc<H>,
     ) -> io::Result<()> {
         stream.set_nodelay(true)?;
+        let socket = SockRef::from(&stream);
         // Also ends what only the kernel still holds: an answer that was written, and is not taken.
-        SockRef::from(&stream).set_tcp_user_timeout(Some(self.limits.write_stall))?;
+        socket.set_tcp_user_timeout(Some(self.limits.write_stall))?;
+        // Or the kernel takes megabytes of answers for a caller that reads none of them.
+        socket.set_tcp_notsent_lowat(MOST_UNSENT)?;
         let address = self.source(&mut stream, address).await?;
         let Some(_place) = sources.enter(address.ip()) else {
             self.refusals.refused("connections_per_source");
@@ -192,14 +195,27 @@ impl Acceptor {
             total: self.limits.response,
         };
         let stream = Stalling::new(stream, writing, self.clock.clone(), self.refusals.clone());
-        let Some(tls) = &self.tls else {
-            let peer = Peer {
-                address,
-                scheme: "http",
-                origin: Origin::new(address, None),
-            };
-            return self.serve(stream, peer, handler).await;
-        };
+        match &self.tls {
+            None => {
+                let peer = Peer {
+                    address,
+                    scheme: "http",
+                    origin: Origin::new(address, None),
+                };
+                self.serve(stream, peer, handler).await
+            }
+            // In a box, or each connection without TLS would have the room that one with it needs.
+            Some(tls) => Box::pin(self.shake_hands(tls, stream, address, handler)).await,
+        }
+    }
+
+    async fn shake_hands<H: Handler>(
+        &self,
+        tls: &Tls,
+        stream: Stalling<TcpStream>,
+        address: SocketAddr,
+        handler: Arc<H>,
+    ) -> io::Result<()> {
         let handshake = self
             .clock
             .timeout(self.limits.first_byte, tls.accept(stream))
@@ -274,6 +290,9 @@ fn room(wanted: usize) -> usize {
     room
 }
 
+/// Bytes of answers that wait in the kernel beyond those that are under way: more than all but the
+/// longest lists have, so that these are written at once.
+const MOST_UNSENT: u32 = 128 << 10;
 /// Connections of operators and probes at a time.
 const OPERATORS: usize = 100;
 const PAUSE: Duration = Duration::from_millis(50);

@@ -85,6 +85,23 @@ async fn who_reads_nothing_of_its_answers_is_gone_when_the_write_stall_is_over()
 }
 
 #[tokio::test]
+async fn the_kernel_keeps_no_megabytes_for_who_reads_nothing_of_its_answers() {
+    let world = World::new().await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    let mut stream = socket.connect(world.address()).await.unwrap();
+    // Each answer has 200 kB. The kernel would take megabytes of them, and an answer is only worked on
+    // when it has taken the one before.
+    stream.write_all(&request("many").repeat(40)).await.unwrap();
+    stream.readable().await.unwrap();
+    for _ in 0..200 {
+        world.admin("GET", "/healthz", "", "").await;
+    }
+    let worked_on = world.lookups().len();
+    assert!((1..=3).contains(&worked_on), "{worked_on} answers");
+}
+
+#[tokio::test]
 async fn who_ends_within_the_first_bytes_of_http_2_is_not_asked_again_and_again_for_more() {
     let world = World::new().await;
     for bytes in [&b"P"[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r"] {

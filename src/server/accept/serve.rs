@@ -1,4 +1,7 @@
 //! A connection whose caller is known goes in; its requests are answered until it ends in good order.
+//!
+//! A caller that has said nothing yet costs its task and no more: what hyper needs of memory is a box of
+//! its own, made when it is known which protocol is spoken.
 
 use std::future::Future;
 use std::future::pending;
@@ -16,6 +19,7 @@ use tokio::io::AsyncWrite;
 
 use super::Acceptor;
 use super::Peer;
+use super::guess::Guess;
 use super::guess::Protocol;
 use super::guess::Replayed;
 use super::guess::guess;
@@ -28,6 +32,13 @@ use crate::server::layers;
 use crate::server::layers::Handler;
 use crate::server::timer::ClockTimer;
 use crate::upstream::Chance;
+
+/// A connection of which it is known what it speaks.
+struct Serving {
+    connection: Pin<Box<dyn Graceful>>,
+    /// The requests of one that speaks HTTP/2.
+    streams: Option<Streams>,
+}
 
 impl Acceptor {
     pub(super) async fn serve<H, S>(
@@ -50,6 +61,16 @@ impl Acceptor {
         let Some(guess) = guess else {
             return Ok(());
         };
+        let serving = self.begin(stream, guess, peer, handler);
+        self.finish(serving).await
+    }
+
+    /// A connection that answers what was read, and what comes.
+    fn begin<H, S>(&self, stream: S, guess: Guess, peer: Peer, handler: Arc<H>) -> Serving
+    where
+        H: Handler,
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         let service = layers::stack(handler, peer);
         match guess.protocol {
             Protocol::Http1 => {
@@ -57,12 +78,15 @@ impl Acceptor {
                 let connection = self
                     .http1()
                     .serve_connection(TokioIo::new(guarded), service);
-                self.finish(connection, pending()).await
+                Serving {
+                    connection: Box::pin(connection),
+                    streams: None,
+                }
             }
             Protocol::Http2 => {
                 let replayed = Replayed::new(guess.read.freeze(), stream);
                 let streams = Streams::new(
-                    limits.request.saturating_add(limits.response),
+                    self.limits.request.saturating_add(self.limits.response),
                     self.clock.clone(),
                     self.refusals.clone(),
                     self.tasks.clone(),
@@ -70,7 +94,10 @@ impl Acceptor {
                 let connection = self
                     .http2(&streams)
                     .serve_connection(TokioIo::new(replayed), service);
-                self.finish(connection, streams.idle(limits.idle)).await
+                Serving {
+                    connection: Box::pin(connection),
+                    streams: Some(streams),
+                }
             }
         }
     }
@@ -122,12 +149,18 @@ impl Acceptor {
 
     /// Serves until the connection ends, or is idle or too old, or memory is short, or the process stops;
     /// all but the first let the requests under way finish.
-    async fn finish<C: Graceful>(
-        &self,
-        connection: C,
-        idle: impl Future<Output = ()>,
-    ) -> io::Result<()> {
-        let mut connection = pin!(connection);
+    async fn finish(&self, serving: Serving) -> io::Result<()> {
+        let Serving {
+            mut connection,
+            streams,
+        } = serving;
+        let idle = async {
+            match &streams {
+                Some(streams) => streams.idle(self.limits.idle).await,
+                // hyper sees to that of HTTP/1 itself.
+                None => pending().await,
+            }
+        };
         let age = self.limits.connection_age;
         // Connections that were made together, after a restart, do not all come again together.
         let age = Chance::System.between(age.mul_f64(0.9), age.mul_f64(1.1));
@@ -158,12 +191,13 @@ impl Acceptor {
 }
 
 /// A connection that can be told to end after the requests under way.
-trait Graceful: Future<Output = hyper::Result<()>> {
+trait Graceful: Future<Output = hyper::Result<()>> + Send {
     fn end(self: Pin<&mut Self>);
 }
 
 impl<I, S> Graceful for http1::Connection<I, S>
 where
+    Self: Send,
     S: hyper::service::HttpService<hyper::body::Incoming>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     I: hyper::rt::Read + hyper::rt::Write + Unpin + 'static,
@@ -177,6 +211,7 @@ where
 
 impl<I, S, E> Graceful for http2::Connection<I, S, E>
 where
+    Self: Send,
     S: hyper::service::HttpService<hyper::body::Incoming>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     I: hyper::rt::Read + hyper::rt::Write + Unpin + 'static,
