@@ -1,13 +1,17 @@
 //! HTTP/2 by hand, frame by frame: what floods, starves or contradicts itself ends, costs little memory
 //! and nobody else anything.
 
+mod conformance;
 mod floods;
 mod malformed;
 mod patience;
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
+use tokio::io::AsyncRead;
 use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWrite;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
@@ -19,10 +23,8 @@ use crate::frames::END_STREAM;
 use crate::frames::GOAWAY;
 use crate::frames::HEADERS;
 use crate::frames::INITIAL_WINDOW_SIZE;
-use crate::frames::PADDED;
 use crate::frames::PING;
 use crate::frames::PRIORITY;
-use crate::frames::PUSH_PROMISE;
 use crate::frames::RST_STREAM;
 use crate::frames::SETTINGS;
 use crate::frames::WINDOW_UPDATE;
@@ -35,8 +37,8 @@ use crate::world::certs;
 use crate::world::token;
 
 /// A caller that says what it likes.
-struct Spammer {
-    stream: TcpStream,
+struct Spammer<S = TcpStream> {
+    stream: S,
     read: Vec<u8>,
     seen: Seen,
 }
@@ -49,8 +51,16 @@ struct Seen {
     /// The error code of each stream that was reset.
     resets: BTreeMap<u32, u32>,
     goaway: Option<u32>,
-    /// How many of our pings were answered.
-    pongs: usize,
+    /// What the answers to our pings said.
+    pongs: Vec<Vec<u8>>,
+    /// How many of our settings were agreed to.
+    acks: usize,
+    /// The length of each piece of data.
+    data: Vec<usize>,
+    /// The streams that the other side has finished.
+    ended: BTreeSet<u32>,
+    /// Type and flags of the first frame.
+    first: Option<(u8, u8)>,
     closed: bool,
 }
 
@@ -59,24 +69,11 @@ impl Spammer {
         Self::with_settings(world, &[]).await
     }
 
-    async fn with_settings(world: &World, settings: &[(u16, u32)]) -> Self {
-        let mut spammer = Self {
-            stream: TcpStream::connect(world.address()).await.unwrap(),
-            read: Vec::new(),
-            seen: Seen::default(),
-        };
-        let settings: Vec<u8> = settings
-            .iter()
-            .flat_map(|(id, value)| [&id.to_be_bytes()[..], &value.to_be_bytes()].concat())
-            .collect();
-        spammer.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
-        spammer.send(&frame(SETTINGS, 0, 0, &settings)).await;
+    async fn with_settings(world: &World, wanted: &[(u16, u32)]) -> Self {
+        let mut spammer = Self::over(connect(world).await);
+        spammer.send(PREFACE).await;
+        spammer.send(&settings(wanted)).await;
         spammer
-    }
-
-    /// Sends; that the other side has hung up shows in what is seen.
-    async fn send(&mut self, bytes: &[u8]) {
-        let _ = self.stream.write_all(bytes).await;
     }
 
     /// Sends again and again, reading as it goes, until the other side has had enough or `rounds` are
@@ -100,6 +97,23 @@ impl Spammer {
             }
         }
     }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Spammer<S> {
+    /// A caller that has said nothing yet.
+    fn over(stream: S) -> Self {
+        Self {
+            stream,
+            read: Vec::new(),
+            seen: Seen::default(),
+        }
+    }
+
+    /// Sends; that the other side has hung up shows in what is seen.
+    async fn send(&mut self, bytes: &[u8]) {
+        let _ = self.stream.write_all(bytes).await;
+        let _ = self.stream.flush().await;
+    }
 
     /// Reads, answering settings and pings, until it has seen enough or the connection ends.
     async fn until(&mut self, enough: impl Fn(&Seen) -> bool) -> &Seen {
@@ -118,18 +132,31 @@ impl Spammer {
         let mut answers = Vec::new();
         while let Some((kind, flags, stream, payload)) = next_frame(&mut self.read) {
             let code = |at: usize| u32::from_be_bytes(payload[at..at + 4].try_into().unwrap());
+            self.seen.first.get_or_insert((kind, flags));
+            if matches!(kind, DATA | HEADERS) && flags & END_STREAM != 0 {
+                self.seen.ended.insert(stream);
+            }
             match kind {
+                DATA => self.seen.data.push(payload.len()),
                 HEADERS => drop(self.seen.heads.insert(stream, payload)),
                 RST_STREAM => drop(self.seen.resets.insert(stream, code(0))),
                 GOAWAY => self.seen.goaway = Some(code(4)),
-                PING if flags & ACK != 0 => self.seen.pongs += 1,
+                PING if flags & ACK != 0 => self.seen.pongs.push(payload),
                 PING => answers.extend(frame(PING, ACK, 0, &payload)),
-                SETTINGS if flags & ACK == 0 => answers.extend(frame(SETTINGS, ACK, 0, &[])),
+                SETTINGS if flags & ACK != 0 => self.seen.acks += 1,
+                SETTINGS => answers.extend(frame(SETTINGS, ACK, 0, &[])),
                 _ => {}
             }
         }
         answers
     }
+}
+
+async fn connect(world: &World) -> TcpStream {
+    let stream = TcpStream::connect(world.address()).await.unwrap();
+    // Frames that are sent one by one do not wait for each other.
+    stream.set_nodelay(true).unwrap();
+    stream
 }
 
 /// Type, flags, stream and payload.
@@ -142,6 +169,14 @@ fn next_frame(read: &mut Vec<u8>) -> Option<Frame> {
     read.drain(..9 + length);
     let stream = u32::from_be_bytes(head[5..].try_into().unwrap());
     Some((head[3], head[4], stream, payload))
+}
+
+fn settings(wanted: &[(u16, u32)]) -> Vec<u8> {
+    let payload: Vec<u8> = wanted
+        .iter()
+        .flat_map(|(id, value)| [&id.to_be_bytes()[..], &value.to_be_bytes()].concat())
+        .collect();
+    frame(SETTINGS, 0, 0, &payload)
 }
 
 fn get<'a>(path: &'a str, authorization: &'a str) -> Vec<(&'a str, &'a str)> {
@@ -222,6 +257,10 @@ async fn browsers_are_answered() {
     assert_eq!((seen.goaway, seen.resets.len()), (None, 0));
 }
 
+/// RFC 9113, section 3.4.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+const NO_ERROR: u32 = 0;
 const PROTOCOL_ERROR: u32 = 1;
 const FLOW_CONTROL_ERROR: u32 = 3;
 const STREAM_CLOSED: u32 = 5;

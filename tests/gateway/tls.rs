@@ -40,7 +40,7 @@ pub(crate) struct Authority {
     files: TempDir,
 }
 
-type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+pub(crate) type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 impl Authority {
     pub(crate) fn new() -> Self {
@@ -109,7 +109,7 @@ impl Authority {
         .await
     }
 
-    async fn connect(
+    pub(crate) async fn connect(
         &self,
         world: &World,
         identity: Option<Identity>,
@@ -128,6 +128,7 @@ impl Authority {
         };
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         let stream = TcpStream::connect(world.address()).await?;
+        stream.set_nodelay(true)?;
         let name = ServerName::try_from("gateway.test").unwrap();
         TlsConnector::from(Arc::new(config))
             .connect(name, stream)

@@ -1,8 +1,6 @@
 //! Frames and requests that RFC 9113 does not allow: an error of the stream or of the connection, and
 //! never an answer.
 
-mod rules;
-
 use std::cell::Cell;
 use std::panic;
 
@@ -13,11 +11,9 @@ use super::END_HEADERS;
 use super::END_STREAM;
 use super::HEADERS;
 use super::PING;
-use super::PROTOCOL_ERROR;
 use super::STATUS_200;
 use super::STATUS_400;
 use super::STATUS_404;
-use super::Seen;
 use super::Spammer;
 use super::block;
 use super::frame;
@@ -28,8 +24,6 @@ use crate::world::World;
 use crate::world::certs;
 use crate::world::set;
 use crate::world::token;
-use rules::End;
-use rules::rules;
 
 #[tokio::test]
 async fn malformed_requests_are_stream_errors_or_refused_and_never_answered() {
@@ -115,39 +109,6 @@ async fn over_http_2_too_another_host_is_misdirected() {
     // It has no place in the static table.
     let record = world.lookups().pop().unwrap();
     assert_eq!(record["status"], 421, "H12");
-}
-
-#[tokio::test]
-async fn every_rule_of_the_protocol_that_is_broken_is_an_error_of_its_stream_or_connection() {
-    let world = World::new().await;
-    let mut broken = Vec::new();
-    for (rule, bytes, end) in rules() {
-        let mut caller = Spammer::open(&world).await;
-        caller.until(|_| true).await;
-        caller.send(&bytes).await;
-        caller.send(&frame(PING, 0, 0, b"question")).await;
-        // An answer to the ping may overtake the error of a stream, but not that of the connection.
-        let is_over = |seen: &Seen| {
-            let is_borne = seen.pongs > 0 && !matches!(end, End::Stream(_));
-            seen.goaway.is_some() || !seen.resets.is_empty() || is_borne
-        };
-        let seen = caller.until(is_over).await;
-        let reset = seen.resets.values().next().copied();
-        // A connection that is closed with bytes unread may lose its last words.
-        let silent = seen.closed && seen.goaway.is_none();
-        // RFC 9113, section 7: what has a code of its own may be called a protocol error, too.
-        let is = |said: Option<u32>, code| said == Some(code) || said == Some(PROTOCOL_ERROR);
-        let is_well = match end {
-            End::Connection(code) => silent || is(seen.goaway, code),
-            End::Stream(code) => silent || is(seen.goaway, code) || is(reset, code),
-            End::Ignored => seen.pongs > 0 && seen.goaway.is_none() && reset.is_none(),
-        };
-        if !is_well {
-            broken.push(format!("{rule}: {seen:?}"));
-        }
-    }
-    assert!(broken.is_empty(), "X13:\n{}", broken.join("\n"));
-    assert_eq!(world.ask("app1").await.status, 200);
 }
 
 #[tokio::test]

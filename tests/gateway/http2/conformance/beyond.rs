@@ -1,0 +1,111 @@
+//! What the suite does not ask.
+
+use super::Case;
+use super::End::Answered;
+use super::End::Connection;
+use super::End::Pong;
+use super::Step;
+use super::case;
+use super::dialogue;
+use super::words::Words;
+use super::words::ping;
+use crate::frames::END_HEADERS;
+use crate::frames::END_STREAM;
+use crate::frames::GOAWAY;
+use crate::frames::HEADERS;
+use crate::frames::INITIAL_WINDOW_SIZE;
+use crate::frames::PUSH_PROMISE;
+use crate::frames::WINDOW_UPDATE;
+use crate::frames::block;
+use crate::frames::frame;
+use crate::http2::COMPRESSION_ERROR;
+use crate::http2::FLOW_CONTROL_ERROR;
+use crate::http2::FRAME_SIZE_ERROR;
+use crate::http2::PROTOCOL_ERROR;
+use crate::http2::settings;
+
+pub(super) fn cases(words: &Words) -> Vec<Case> {
+    let promise = [&[0, 0, 0, 2][..], &words.block()].concat();
+    let more = 0x7fff_0000_u32.to_be_bytes();
+    let asked = |block: &[u8]| frame(HEADERS, END_HEADERS | END_STREAM, 1, block);
+    vec![
+        case(
+            "6.6",
+            "PUSH_PROMISE of an open stream",
+            [words.open(1), frame(PUSH_PROMISE, END_HEADERS, 1, &promise)].concat(),
+            Connection(&[PROTOCOL_ERROR]),
+        ),
+        case(
+            "6.8",
+            "GOAWAY that says too little",
+            frame(GOAWAY, 0, 0, &[0; 7]),
+            Connection(&[FRAME_SIZE_ERROR]),
+        )
+        .unspecific(),
+        case(
+            "6.9",
+            "window for a stream that is closed",
+            [
+                words.asked(1),
+                words.asked(3),
+                frame(WINDOW_UPDATE, 0, 1, &[0, 0, 0, 9]).repeat(3),
+                ping(*b"question"),
+            ]
+            .concat(),
+            Pong(b"question"),
+        ),
+        dialogue(
+            "6.9.2",
+            "a setting that makes it too much",
+            vec![
+                Step::Send(settings(&[(INITIAL_WINDOW_SIZE, 0)])),
+                Step::Agreed,
+                Step::Send(
+                    [
+                        words.asked(1),
+                        frame(WINDOW_UPDATE, 0, 1, &more),
+                        settings(&[(INITIAL_WINDOW_SIZE, 0x7fff_ffff)]),
+                    ]
+                    .concat(),
+                ),
+            ],
+            Connection(&[FLOW_CONTROL_ERROR]),
+        ),
+        case(
+            "8.1",
+            "a pseudo-field in trailers, which are refused as every body is",
+            [
+                words.posted(),
+                frame(
+                    HEADERS,
+                    END_HEADERS | END_STREAM,
+                    1,
+                    &block(&[(":method", "POST")]),
+                ),
+            ]
+            .concat(),
+            Answered(1),
+        ),
+        case(
+            "RFC 7541, 5.1",
+            "a number without end",
+            asked(&[0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f]),
+            Connection(&[COMPRESSION_ERROR]),
+        )
+        .unspecific(),
+        case(
+            "RFC 7541, 5.2",
+            "a text longer than its block",
+            asked(b"\x82\x40\x09name"),
+            Connection(&[COMPRESSION_ERROR]),
+        )
+        .unspecific(),
+        case(
+            "RFC 7541, 6.3",
+            "a table larger than memory",
+            asked(&[0x3f, 0xe1, 0xff, 0xff, 0xff, 0x07]),
+            Connection(&[COMPRESSION_ERROR]),
+        )
+        .unspecific(),
+    ]
+}
