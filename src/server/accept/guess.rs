@@ -34,7 +34,7 @@ pub(super) struct Guess {
     pub(super) since: Duration,
 }
 
-/// Reads until the bytes cannot be, or are, HTTP/2's preface; `None` if nothing comes at all.
+/// Reads until the bytes cannot be, or are, HTTP/2's preface; `None` if they end before.
 pub(super) async fn guess(
     stream: &mut (impl AsyncRead + Unpin),
     clock: &Clock,
@@ -42,8 +42,7 @@ pub(super) async fn guess(
     let mut read = BytesMut::new();
     let mut since = None;
     loop {
-        let is_over = poll_fn(|context| poll_more(stream, context, &mut read)).await?;
-        if is_over && read.is_empty() {
+        if poll_fn(|context| poll_more(stream, context, &mut read)).await? {
             return Ok(None);
         }
         let since = *since.get_or_insert_with(|| clock.now().elapsed);
@@ -52,11 +51,14 @@ pub(super) async fn guess(
             .zip(PREFACE)
             .take_while(|(byte, known)| byte == known)
             .count();
-        let protocol = if common == PREFACE.len() {
-            Protocol::Http2
-        } else if common < read.len() || is_over {
-            // What ends within the preface is for HTTP/1's reader to refuse.
+        let protocol = if common < PREFACE.len() && common < read.len() {
             Protocol::Http1
+        } else if let Some(head) = read.get(PREFACE.len()..WHOLE_PREFACE) {
+            // hyper's h2 would take any other frame, too.
+            if !matches!(head, [_, _, _, SETTINGS, flags, ..] if flags & ACK == 0) {
+                return Err(io::Error::other("HTTP/2 does not begin with settings"));
+            }
+            Protocol::Http2
         } else {
             continue;
         };
@@ -143,4 +145,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Replayed<S> {
 
 /// RFC 9113, section 3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// That, and the head of the first frame.
+const WHOLE_PREFACE: usize = PREFACE.len() + 9;
+const SETTINGS: u8 = 4;
+const ACK: u8 = 1;
 const FIRST_READ: usize = 4_096;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::END_HEADERS;
 use super::HEADERS;
 use super::INITIAL_WINDOW_SIZE;
+use super::PREFACE;
 use super::REFUSED_STREAM;
 use super::STATUS_400;
 use super::Spammer;
@@ -13,6 +14,8 @@ use super::block;
 use super::frame;
 use super::get;
 use super::lookup;
+use super::settings;
+use crate::client::Connection;
 use crate::world::PROJECT;
 use crate::world::World;
 use crate::world::certs;
@@ -45,6 +48,20 @@ async fn who_grants_no_window_is_not_waited_for_for_ever() {
     let passed = world.clock.now().elapsed;
     assert!(passed >= Duration::from_secs(75), "X08: {passed:?}");
     assert_eq!(world.refused("write_stall").await, 1);
+}
+
+#[tokio::test]
+async fn a_preface_that_stops_short_ends_its_connection_at_once() {
+    let world = World::new().await;
+    let whole = [PREFACE, &settings(&[])].concat();
+    for length in [1, 23, 24, 32] {
+        let said = &whole[..length];
+        let mut caller = Connection::open(world.address()).await;
+        caller.send(said).await;
+        caller.finish().await;
+        let is_closed = tokio::time::timeout(Duration::from_secs(10), caller.is_closed()).await;
+        assert!(is_closed.is_ok_and(|is_closed| is_closed), "{said:?}");
+    }
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use super::Case;
 use super::End::Answered;
+use super::End::Closed;
 use super::End::Connection;
 use super::End::Pong;
 use super::Step;
@@ -21,6 +22,7 @@ use crate::frames::frame;
 use crate::http2::COMPRESSION_ERROR;
 use crate::http2::FLOW_CONTROL_ERROR;
 use crate::http2::FRAME_SIZE_ERROR;
+use crate::http2::PREFACE;
 use crate::http2::PROTOCOL_ERROR;
 use crate::http2::settings;
 
@@ -29,6 +31,13 @@ pub(super) fn cases(words: &Words) -> Vec<Case> {
     let more = 0x7fff_0000_u32.to_be_bytes();
     let asked = |block: &[u8]| frame(HEADERS, END_HEADERS | END_STREAM, 1, block);
     vec![
+        case(
+            "3.4",
+            "the preface without settings",
+            [PREFACE, &ping(*b"question")].concat(),
+            Closed,
+        )
+        .without_greeting(),
         case(
             "6.6",
             "PUSH_PROMISE of an open stream",
