@@ -3,6 +3,7 @@
 
 mod conformance;
 mod floods;
+mod fuzzed;
 mod malformed;
 mod patience;
 

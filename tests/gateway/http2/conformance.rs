@@ -186,6 +186,33 @@ impl Seen {
 /// The cases of a section.
 type Section = fn(&Words) -> Vec<Case>;
 
+/// Those that the suite has.
+const SUITE: [Section; 8] = [
+    generic::cases,
+    representations::cases,
+    framing::cases,
+    controls::cases,
+    streams::cases,
+    flow::cases,
+    messages::cases,
+    hpack::cases,
+];
+
+/// What is said in each case, behind the greeting.
+pub(super) fn conversations() -> Vec<Vec<u8>> {
+    let words = Words::new("http");
+    let cases = SUITE.into_iter().flat_map(|section| section(&words));
+    cases
+        .map(|case| {
+            let said = case.steps.into_iter().filter_map(|step| match step {
+                Step::Send(bytes) => Some(bytes),
+                Step::Agreed | Step::Data | Step::Ended(_) => None,
+            });
+            said.flatten().collect()
+        })
+        .collect()
+}
+
 async fn over_plain_text(section: Section) {
     let world = World::new().await;
     let mut broken = Vec::new();
@@ -249,17 +276,7 @@ async fn over_tls_every_case_ends_the_same() {
     let words = Words::new("https");
     let mut broken = Vec::new();
     let mut count = 0;
-    let sections: [Section; 8] = [
-        generic::cases,
-        representations::cases,
-        framing::cases,
-        controls::cases,
-        streams::cases,
-        flow::cases,
-        messages::cases,
-        hpack::cases,
-    ];
-    for section in sections {
+    for section in SUITE {
         for case in section(&words) {
             let stream = authority.connect(&world, None, &["h2"]).await.unwrap();
             broken.extend(case.play(Spammer::over(stream)).await);

@@ -18,7 +18,7 @@ use super::frame;
 use super::lookup;
 use crate::world::World;
 
-fn resident_kib() -> u64 {
+pub(super) fn resident_kib() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status
         .lines()
