@@ -1,11 +1,12 @@
 //! HTTP/1 read strictly, row by row, over a raw socket: what RFC 9112 does not allow is refused with
 //! words of ours, ends the connection, and nothing behind it is ever a request.
 //!
-//! H40, the suite `Http11Probe`, and H41, the same bytes through other proxies, need programs that are not
-//! Rust's; what they send is in these tables as far as it is published.
+//! H41, the same bytes through other proxies, needs programs that are not Rust's.
 
 mod bodies;
+mod cases;
 mod patience;
+mod probe;
 mod refused;
 
 use crate::client::Connection;
