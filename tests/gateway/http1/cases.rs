@@ -92,10 +92,11 @@ fn answer(word: &str) -> Answer {
     }
 }
 
-/// A text's bytes, and where it says that they end.
+/// A text's bytes, and between which of them it says that they are to be counted.
 #[derive(Default)]
 struct Expanded {
     bytes: Vec<u8>,
+    begin: Option<usize>,
     end: Option<usize>,
 }
 
@@ -116,12 +117,16 @@ impl Words {
                     let (word, behind) = rest.as_str().split_once('}').unwrap();
                     rest = behind.chars();
                     match word {
+                        "begin" => expanded.begin = Some(expanded.bytes.len()),
                         "end" => expanded.end = Some(expanded.bytes.len()),
                         "size" | "hex" => {
                             let following = self.expand(behind);
                             let number = following.number(word);
                             expanded.bytes.extend(number.into_bytes());
+                            let before = expanded.bytes.len();
                             expanded.bytes.extend(following.bytes);
+                            expanded.begin = following.begin.map(|at| before + at);
+                            expanded.end = following.end.map(|at| before + at);
                             return expanded;
                         }
                         _ => expanded.bytes.extend(self.word(word)),
@@ -155,11 +160,12 @@ impl Words {
 }
 
 impl Expanded {
-    /// The number of bytes behind the line, or the head, that the number stands in.
+    /// The number of bytes that are to be counted: behind the line, or the head, that the number stands in.
     fn number(&self, word: &str) -> String {
         let line: &[u8] = if word == "hex" { b"\r\n" } else { b"\r\n\r\n" };
-        let begin = self.bytes.windows(line.len()).position(|end| end == line);
-        let size = self.end.unwrap_or(self.bytes.len()) - (begin.unwrap() + line.len());
+        let found = || self.bytes.windows(line.len()).position(|end| end == line);
+        let begin = self.begin.unwrap_or_else(|| found().unwrap() + line.len());
+        let size = self.end.unwrap_or(self.bytes.len()) - begin;
         if word == "hex" {
             format!("{size:x}")
         } else {
