@@ -33,6 +33,7 @@ use super::layers::Body;
 use super::layers::Handler;
 use super::request::BadRequest;
 use super::request::Credentials;
+use super::request::check_address;
 use super::request::credentials;
 use super::response;
 use super::response::AdminRefusal;
@@ -230,6 +231,10 @@ impl Admin {
 impl Handler for Admin {
     async fn handle(&self, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
         let (parts, body) = request.into_parts();
+        if let Err(refusal) = check_address(&parts, &Fields::read(&parts.headers)) {
+            let request_id = Uuid::now_v7().into();
+            return response::not_administered(&AdminRefusal::Request(refusal), request_id);
+        }
         match (&parts.method, parts.uri.path()) {
             (&Method::GET | &Method::HEAD, "/healthz") => {
                 response::json(StatusCode::OK, &"ok", None)

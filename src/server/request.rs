@@ -183,6 +183,13 @@ impl Asked<'_> {
     }
 }
 
+/// Whether a request's target and host are such as a server has that is no proxy.
+pub fn check_address(parts: &Parts, fields: &Fields<'_>) -> Result<(), BadRequest> {
+    target(parts)?;
+    host(parts, fields.host)?;
+    Ok(())
+}
+
 /// Whether a refused request asked for its errors in an envelope; `false` where that cannot be told.
 pub fn wants_envelope(parts: &Parts) -> bool {
     parts

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::client::Connection;
 use crate::world::PROJECT;
 use crate::world::World;
 use crate::world::certs;
@@ -164,6 +165,42 @@ async fn whoever_is_no_operator_is_refused_and_on_record() {
             .await;
         assert_eq!(reply.status, 400, "{body}");
     }
+}
+
+#[tokio::test]
+async fn the_operators_door_takes_no_request_to_nobody_or_to_somebody_else() {
+    let world = World::new().await;
+    for (id, line, hosts, status) in [
+        ("H11", "GET /healthz HTTP/1.1", "", 400),
+        (
+            "H11",
+            "GET /healthz HTTP/1.1",
+            "Host: a\r\nHost: a\r\n",
+            400,
+        ),
+        ("H11", "GET /healthz HTTP/1.1", "Host: a, b\r\n", 400),
+        ("H11", "GET /healthz HTTP/1.1", "Host: a/b\r\n", 400),
+        ("H11", "GET /healthz HTTP/1.1", "Host: \r\n", 400),
+        ("H13", "GET http://a/healthz HTTP/1.1", "Host: a\r\n", 400),
+        ("H13", "GET * HTTP/1.1", "Host: a\r\n", 400),
+        ("H14", "CONNECT a:443 HTTP/1.1", "Host: a:443\r\n", 405),
+        ("P28", "GET /healthz\\ HTTP/1.1", "Host: a\r\n", 400),
+        ("P29", "GET /healthz\u{e9} HTTP/1.1", "Host: a\r\n", 400),
+    ] {
+        let mut connection = Connection::open(world.app.admin_address()).await;
+        let request = format!("{line}\r\n{hosts}\r\n");
+        let usual = "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
+        connection
+            .send(format!("{request}{usual}").as_bytes())
+            .await;
+        let reply = connection.reply(false).await;
+        assert_eq!(reply.status, status, "{id} {request}");
+        assert!(connection.is_closed().await, "{id} {request}");
+    }
+    // HTTP/1.0 need not say whom it asks.
+    let mut connection = Connection::open(world.app.admin_address()).await;
+    connection.send(b"GET /healthz HTTP/1.0\r\n\r\n").await;
+    assert_eq!(connection.reply(false).await.status, 200);
 }
 
 #[tokio::test]
