@@ -21,8 +21,6 @@ pub(crate) enum Answer {
     InTime,
     /// The end of the connection.
     Gone,
-    /// Frames of HTTP/2.
-    Http2,
 }
 
 /// What the suite says of these answers.
@@ -84,7 +82,6 @@ fn answer(word: &str) -> Answer {
     match word {
         "..." => Answer::InTime,
         "gone" => Answer::Gone,
-        "h2" => Answer::Http2,
         _ => match word.strip_suffix('!') {
             Some(status) => Answer::Last(status.parse().unwrap()),
             None => Answer::Status(word.parse().unwrap()),
