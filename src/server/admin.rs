@@ -190,7 +190,8 @@ impl Admin {
             (&Method::POST, "/cache/purge") => self.purge(&caller, body, by).await,
             (&Method::GET, "/cache/explain") => self.explain(&caller, query, by).await,
             (&Method::GET, "/audit/lookups") => self.lookups(&caller, query, by).await,
-            _ => Err(AdminRefusal::Request(BadRequest::Method)),
+            (_, "/cache/purge") => Err(AdminRefusal::Method("POST")),
+            _ => Err(AdminRefusal::Method("GET")),
         }
     }
 
@@ -231,9 +232,11 @@ impl Admin {
 impl Handler for Admin {
     async fn handle(&self, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
         let (parts, body) = request.into_parts();
-        if let Err(refusal) = check_address(&parts, &Fields::read(&parts.headers)) {
-            let request_id = Uuid::now_v7().into();
-            return response::not_administered(&AdminRefusal::Request(refusal), request_id);
+        let refused = |refusal| response::not_administered(&refusal, Uuid::now_v7().into());
+        match check_address(&parts, &Fields::read(&parts.headers)) {
+            Ok(()) => {}
+            Err(BadRequest::Method) => return refused(AdminRefusal::Method("GET, HEAD, POST")),
+            Err(refusal) => return refused(AdminRefusal::Request(refusal)),
         }
         match (&parts.method, parts.uri.path()) {
             (&Method::GET | &Method::HEAD, "/healthz") => {
@@ -241,6 +244,7 @@ impl Handler for Admin {
             }
             (&Method::GET | &Method::HEAD, "/readyz") => self.ready(),
             (&Method::GET | &Method::HEAD, "/metrics") => self.metrics(),
+            (_, "/healthz" | "/readyz" | "/metrics") => refused(AdminRefusal::Method("GET, HEAD")),
             _ => {
                 let by = By {
                     peer: peer.address,

@@ -145,6 +145,8 @@ pub enum AdminRefusal {
     Body(&'static str),
     /// No rule grants it.
     Denied,
+    /// The path takes these methods.
+    Method(&'static str),
     /// The query is not what the path takes.
     Query(&'static str),
     /// The request itself.

@@ -139,19 +139,19 @@ async fn whoever_is_no_operator_is_refused_and_on_record() {
         world.ask("app1").await.header("x-upstream-calls"),
         Some("0")
     );
-    for (method, target, status) in [
-        ("GET", "/cache/purge", 405),
-        ("GET", "/nothing", 404),
-        ("GET", "/cache/explain?groupId=x", 400),
+    for (method, target, status, allow) in [
+        ("GET", "/cache/purge", 405, Some("POST")),
+        ("POST", "/cache/explain", 405, Some("GET")),
+        ("DELETE", "/audit/lookups", 405, Some("GET")),
+        ("POST", "/healthz", 405, Some("GET, HEAD")),
+        ("DELETE", "/metrics", 405, Some("GET, HEAD")),
+        ("OPTIONS", "*", 405, Some("GET, HEAD, POST")),
+        ("GET", "/nothing", 404, None),
+        ("GET", "/cache/explain?groupId=x", 400, None),
     ] {
-        assert_eq!(
-            world
-                .admin(method, target, &operator_token(), "")
-                .await
-                .status,
-            status,
-            "{target}"
-        );
+        let reply = world.admin(method, target, &operator_token(), "").await;
+        let got = (reply.status, reply.header("allow"));
+        assert_eq!(got, (status, allow), "{method} {target}");
     }
     for body in [
         "",

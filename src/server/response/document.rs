@@ -45,8 +45,8 @@ impl Document {
             BadRequest::Body | BadRequest::Host | BadRequest::Target => {
                 ours(S::BAD_REQUEST, "BAD_REQUEST", &detail).closing()
             }
-            BadRequest::Connect => not_allowed(&detail).closing(),
-            BadRequest::Method => not_allowed(&detail),
+            BadRequest::Connect => not_allowed(&detail, "GET, HEAD").closing(),
+            BadRequest::Method => not_allowed(&detail, "GET, HEAD"),
             BadRequest::Misdirected => ours(S::MISDIRECTED_REQUEST, "MISDIRECTED_REQUEST", &detail),
             BadRequest::NotAcceptable => ours(
                 S::NOT_ACCEPTABLE,
@@ -144,6 +144,9 @@ impl Document {
                 "ACCESS_FORBIDDEN",
                 "No access rule with `admin = true` allows this caller to do that.",
             ),
+            AdminRefusal::Method(methods) => {
+                not_allowed(&format!("This path takes {methods} only."), methods)
+            }
             AdminRefusal::Query(form) => {
                 let detail = format!("The query {form}.");
                 ours(S::BAD_REQUEST, "INVALID_QUERY_PARAMETER", &detail)
@@ -337,10 +340,10 @@ fn written(
     }
 }
 
-fn not_allowed(detail: &str) -> Document {
+fn not_allowed(detail: &str, methods: &'static str) -> Document {
     let document = ours(StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", detail);
     Document {
-        allow: Some("GET, HEAD"),
+        allow: Some(methods),
         ..document
     }
 }
