@@ -16,7 +16,6 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tracing::Instrument;
 use tracing::debug_span;
-use tracing::info_span;
 
 use crate::atlas::Question;
 use crate::audit::Arrival;
@@ -25,6 +24,7 @@ use crate::audit::CacheUse;
 use crate::audit::Closing;
 use crate::audit::Entry;
 use crate::audit::Outcome;
+use crate::audit::RequestId;
 use crate::audit::Unrecorded;
 use crate::cache::Address;
 use crate::cache::Ask;
@@ -228,9 +228,7 @@ impl Gateway {
         if let Some(found) = known {
             return Ok(Answer { found: found?, now });
         }
-        // Only who waits gets a span for the log: what a hit would say is in its record.
-        let span = info_span!("lookup", request_id = %entry.request_id());
-        self.wait(&permit, &caller, ask).instrument(span).await
+        self.wait(&permit, &caller, ask, entry.request_id()).await
     }
 
     /// What memory alone cannot answer. Boxed, so that a hit does not carry the room that this needs.
@@ -239,6 +237,7 @@ impl Gateway {
         permit: &'g Permit,
         caller: &'g Caller,
         ask: Ask<'g>,
+        request_id: RequestId,
     ) -> BoxFuture<'g, Result<Answer, Refusal>> {
         Box::pin(async move {
             let question = permit.question();
@@ -248,7 +247,7 @@ impl Gateway {
                     now: ask.now,
                 });
             }
-            let walk = self.walk();
+            let walk = self.walk(request_id);
             let looked_up = self.cache.look_up(permit, ask, walk);
             let found = self.clock.timeout(self.bounds.request, looked_up).await;
             let found = found.map_err(|_| Refusal::TimedOut)?;

@@ -153,7 +153,7 @@ impl Identity {
     /// kept.
     pub fn adopt(&self, Prepared(issuers): Prepared) {
         let old = self.current.load_full();
-        let now = self.clock.now().elapsed;
+        let now = self.clock.elapsed();
         for issuer in &issuers.list {
             let same = |other: &&Issuer| other.config.has_keys_of(&issuer.config);
             if let Some(predecessor) = old.list.iter().find(same) {

@@ -19,10 +19,13 @@ use crate::settings::Mistake;
 
 pub mod metrics;
 pub mod traces;
+mod under_way;
 
 pub use metrics::Metrics;
 pub use metrics::Scrape;
 pub use traces::Traces;
+pub use under_way::UnderWay;
+pub use under_way::say;
 
 /// Settings of logs.
 #[derive(Clone, Debug, Deserialize, Serialize)]

@@ -84,6 +84,7 @@ use crate::atlas::Question;
 use crate::clock::Clock;
 use crate::settings::Mistake;
 use crate::telemetry::metrics::upstream::UpstreamMetrics;
+use crate::telemetry::say;
 use breaker::Breaker;
 use breaker::Ended;
 use budget::Rates;
@@ -273,7 +274,7 @@ impl Upstream {
 
     /// What is left of a project's budget.
     pub fn budget_view(&self, project: &ProjectId) -> BudgetView {
-        let now = self.0.clock.now().elapsed;
+        let now = self.0.clock.elapsed();
         match self.0.projects.known_project(project) {
             Some(project) => project.rules().budget.view(now),
             None => self.0.projects.untouched(now).view(now),
@@ -309,7 +310,7 @@ impl Inner {
         urgency: Urgency,
         credential: &Credential,
     ) -> Result<Fetched, FetchError> {
-        let now = self.clock.now().elapsed;
+        let now = self.clock.elapsed();
         let log = Log::default();
         let caller = Caller {
             upstream: self,
@@ -344,7 +345,7 @@ impl Inner {
 
     fn host_ended(&self, how: Ended, now: Duration) {
         if self.host().ended(how, now) {
-            tracing::error!("Atlas cannot be reached; trying rarely");
+            say(|| tracing::error!("Atlas cannot be reached; trying rarely"));
         }
     }
 

@@ -120,7 +120,7 @@ impl Username {
 
     /// The name as one path segment: everything but RFC 3986's unreserved characters is encoded, so
     /// that nobody between here and Atlas finds anything to rewrite.
-    pub fn to_path_segment(&self) -> impl fmt::Display + '_ {
+    pub fn to_path_segment(&self) -> impl fmt::Display + Iterator<Item = &str> {
         utf8_percent_encode(&self.0, RESERVED)
     }
 }

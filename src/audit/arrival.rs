@@ -26,9 +26,12 @@ pub struct Arrival {
     pub caller_request_id: Option<Box<[u8]>>,
 }
 
-/// A request's id, as the text that record, answer and log have.
+/// A request's id, and the text of it that record and answer have.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct RequestId([u8; Self::LENGTH]);
+pub struct RequestId {
+    id: Uuid,
+    text: [u8; Self::LENGTH],
+}
 
 /// What the records of one connection say of it, written once: who is connected, never what a header
 /// claims.
@@ -40,19 +43,27 @@ impl RequestId {
 
     /// Its 36 characters, ASCII.
     pub fn as_bytes(&self) -> &[u8; Self::LENGTH] {
-        &self.0
+        &self.text
+    }
+
+    /// The id itself.
+    pub fn uuid(&self) -> Uuid {
+        self.id
     }
 }
 
 impl From<Uuid> for RequestId {
     fn from(id: Uuid) -> Self {
-        Self(hyphenated(id))
+        Self {
+            id,
+            text: hyphenated(id),
+        }
     }
 }
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(str::from_utf8(&self.0).unwrap_or_default())
+        self.id.fmt(f)
     }
 }
 

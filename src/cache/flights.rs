@@ -23,6 +23,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use ahash::RandomState;
 use tokio::sync::watch;
 use tracing::Instrument;
 
@@ -53,7 +54,7 @@ use crate::upstream::Urgency;
 /// The flights under way.
 #[derive(Debug)]
 pub(super) struct Flights {
-    table: Mutex<HashMap<Question, Flight>>,
+    table: Mutex<HashMap<Question, Flight, RandomState>>,
     waiting: Arc<AtomicUsize>,
     metrics: CacheMetrics,
 }
@@ -119,7 +120,7 @@ impl Flights {
         Some((flight.walk, flight.began, flight.seats.taken()))
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Question, Flight>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Question, Flight, RandomState>> {
         // Nothing in here panics half-way through a change.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -168,7 +168,7 @@ impl Inner {
                 Some(patience) => {
                     // Counted from the beginning of the walk, not of the wait: who comes to a walk
                     // that has been hanging for long does not wait at all.
-                    let left = (began + patience).saturating_sub(self.clock.now().elapsed);
+                    let left = (began + patience).saturating_sub(self.clock.elapsed());
                     match self.clock.timeout(left, &mut landing).await {
                         Ok(landing) => landing,
                         Err(_) => match self.stale(question, Staleness::Slow) {

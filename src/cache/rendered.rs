@@ -164,7 +164,7 @@ pub(super) fn enclosed_tag(list: &CertificateList, length: u32) -> Option<Tag> {
 ///
 /// So neither an entry nor a variant needs to remember whom it was made for.
 pub(super) fn speaks_of(document: &[u8], address: Address<'_>) -> bool {
-    let mut rest = document.strip_prefix(HREF);
+    let mut rest = document.strip_prefix(HREF.as_bytes());
     for part in [
         address.scheme,
         "://",
@@ -273,23 +273,45 @@ impl Variant {
     }
 }
 
+// Both by hand: `format!` cost more than the list's own bytes.
 fn head(question: &Question, address: Address<'_>) -> String {
-    let href = format!(
-        "{}://{}{}/groups/{}/databaseUsers/{}/certs",
-        address.scheme,
-        address.host,
-        address.root,
-        question.project,
-        question.username.to_path_segment()
-    );
-    // A host may hold anything that its caller likes; as a JSON text it is harmless, and one with
-    // something to escape never equals what is kept.
-    let href = serde_json::to_string(&href).unwrap_or_default();
-    format!("{{\"links\":[{{\"href\":{href},\"rel\":\"self\"}}],\"results\":[")
+    let mut head = String::with_capacity(ROOM_FOR_A_HEAD);
+    head.push_str(HREF);
+    push_text(&mut head, address.scheme);
+    head.push_str("://");
+    push_text(&mut head, address.host);
+    push_text(&mut head, address.root);
+    head.push_str("/groups/");
+    head.push_str(question.project.as_str());
+    head.push_str("/databaseUsers/");
+    head.extend(question.username.to_path_segment());
+    head.push_str("/certs\",\"rel\":\"self\"}],\"results\":[");
+    head
+}
+
+/// A host may hold anything that its caller likes; as a JSON text it is harmless, and one with
+/// something to escape never equals what is kept.
+fn push_text(json: &mut String, text: &str) {
+    let is_plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
+    if text.bytes().all(is_plain) {
+        json.push_str(text);
+    } else {
+        let quoted = serde_json::to_string(text).unwrap_or_default();
+        let escaped = quoted.strip_prefix('"');
+        json.push_str(
+            escaped
+                .and_then(|text| text.strip_suffix('"'))
+                .unwrap_or_default(),
+        );
+    }
 }
 
 fn tail(certificates: usize) -> String {
-    format!("],\"totalCount\":{certificates}}}")
+    let mut tail = String::with_capacity(ROOM_FOR_A_TAIL);
+    tail.push_str("],\"totalCount\":");
+    tail.push_str(itoa::Buffer::new().format(certificates));
+    tail.push('}');
+    tail
 }
 
 fn brotli(body: &[u8]) -> Option<Vec<u8>> {
@@ -308,4 +330,7 @@ fn gzip(body: &[u8]) -> Option<Vec<u8>> {
 const BROTLI_BUFFER: usize = 4_096;
 /// A window of 4 MiB, the largest list's size.
 const BROTLI_WINDOW: u32 = 22;
-const HREF: &[u8] = b"{\"links\":[{\"href\":\"";
+const HREF: &str = "{\"links\":[{\"href\":\"";
+/// Most heads fit, and every tail with the quoted tag behind it.
+const ROOM_FOR_A_HEAD: usize = 256;
+const ROOM_FOR_A_TAIL: usize = 64;

@@ -3,23 +3,30 @@
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tracing::Instrument;
-use tracing::info_span;
+use tracing::debug_span;
 use tracing::warn;
 
 use super::Gateway;
 use crate::audit::FetchRecord;
 use crate::audit::Outcome;
+use crate::audit::RequestId;
 use crate::cache::Errand;
 use crate::clock::Moment;
 use crate::telemetry::Chain;
+use crate::telemetry::UnderWay;
+use crate::telemetry::say;
 use crate::upstream::FetchError;
 use crate::upstream::Fetched;
+use crate::upstream::Urgency;
 use crate::upstream::Verdict;
 
 impl Gateway {
     /// What makes a walk: asks Atlas, and writes down what came of it.
+    ///
+    /// `request_id` is that of the lookup that needs it.
     pub(super) fn walk(
         &self,
+        request_id: RequestId,
     ) -> impl Fn(Errand) -> BoxFuture<'static, Result<Fetched, FetchError>> + Send + 'static {
         let (upstream, audit, clock) = (
             self.upstream.clone(),
@@ -28,7 +35,13 @@ impl Gateway {
         );
         move |errand| {
             let (upstream, audit, clock) = (upstream.clone(), audit.clone(), clock.clone());
-            let span = info_span!("walk", fill_id = %errand.fill_id, urgency = ?errand.urgency);
+            let under_way = UnderWay {
+                request_id: request_id.uuid(),
+                fill_id: errand.fill_id.uuid(),
+                urgency: word(errand.urgency),
+            };
+            // Only for traces.
+            let span = debug_span!("walk", fill_id = %errand.fill_id, urgency = ?errand.urgency);
             let walk = async move {
                 let fetched = upstream
                     .list_certificates(&errand.question, errand.urgency)
@@ -36,13 +49,21 @@ impl Gateway {
                 if let Err(error) = &fetched
                     && error.verdict() == Verdict::Outage
                 {
-                    warn!("Atlas could not be asked: {}", Chain(error));
+                    say(|| warn!("Atlas could not be asked: {}", Chain(error)));
                 }
                 audit.record_fetch(&fetch_record(&errand, &fetched, clock.now()));
                 fetched
             };
-            walk.instrument(span).boxed()
+            under_way.around(walk).instrument(span).boxed()
         }
+    }
+}
+
+fn word(urgency: Urgency) -> &'static str {
+    match urgency {
+        Urgency::RefreshAhead => "RefreshAhead",
+        Urgency::Revalidate => "Revalidate",
+        Urgency::Miss => "Miss",
     }
 }
 

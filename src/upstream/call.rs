@@ -33,6 +33,7 @@ use super::turns::Wish;
 use super::walk::Log;
 use super::walk::Read;
 use crate::atlas::Question;
+use crate::telemetry::say;
 
 /// Who calls, for what, and until when.
 #[derive(Debug)]
@@ -241,11 +242,14 @@ impl Caller<'_> {
         let late = |tenth| chance.up_to(tenth);
         let wait = self.project.rules().budget.close_gate(wait, late, now);
         self.upstream.count_gates();
-        tracing::warn!(
-            project = %self.question.project,
-            seconds = wait.as_secs(),
-            "Atlas asked us to leave this project alone for {} s", wait.as_secs(),
-        );
+        let (project, seconds) = (self.question.project, wait.as_secs());
+        say(|| {
+            tracing::warn!(
+                %project,
+                seconds,
+                "Atlas asked us to leave this project alone for {seconds} s",
+            );
+        });
         match failed {
             Stop::Failed(FetchFailure::Atlas(mut answer)) => {
                 answer.retry_after = Some(wait);
@@ -277,7 +281,7 @@ impl Caller<'_> {
     }
 
     pub(crate) fn now(&self) -> Duration {
-        self.upstream.clock.now().elapsed
+        self.upstream.clock.elapsed()
     }
 
     fn left(&self) -> Duration {

@@ -12,7 +12,7 @@ impl Inner {
     /// Shows how much is wanted of our share, by the project of each credential that wants most, and
     /// tells of those that want more than all of it.
     pub(super) fn watch_demand(&self) {
-        let now = self.clock.now().elapsed;
+        let now = self.clock.elapsed();
         let credentials = self.credentials.load();
         let mut highest = vec![0.0_f64; credentials.len()];
         self.projects.for_each(|id, rules| {
@@ -43,7 +43,7 @@ impl Inner {
 
     /// Shows how many projects of each credential wait for Atlas, and how many breakers are open.
     pub(super) fn count_gates(&self) {
-        let now = self.clock.now().elapsed;
+        let now = self.clock.elapsed();
         let credentials = self.credentials.load();
         let mut closed = vec![0; credentials.len()];
         let mut open = i64::from(self.host().is_open());

@@ -9,6 +9,8 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use ahash::RandomState;
+
 use super::breaker::Breaker;
 use super::budget::Budget;
 use super::budget::Rates;
@@ -25,7 +27,7 @@ pub(crate) struct Projects {
 #[derive(Debug)]
 struct Known {
     rates: Rates,
-    projects: HashMap<ProjectId, Arc<Project>>,
+    projects: HashMap<ProjectId, Arc<Project>, RandomState>,
     /// Until then a project that is not known may be one that was forgotten in use.
     doubtful_until: Duration,
 }
@@ -50,7 +52,7 @@ impl Projects {
         Self {
             known: Mutex::new(Known {
                 rates,
-                projects: HashMap::new(),
+                projects: HashMap::default(),
                 doubtful_until: Duration::ZERO,
             }),
         }

@@ -71,7 +71,7 @@ impl Upstream {
     /// Puts in place what was prepared: the next call uses it.
     pub fn adopt(&self, prepared: Prepared) {
         let inner = &*self.0;
-        let now = inner.clock.now().elapsed;
+        let now = inner.clock.elapsed();
         let successors = prepared.successors.into_iter();
         let fresh: Vec<_> = successors.map(Successor::succeed).collect();
         let former = inner.credentials.swap(Arc::new(fresh.clone()));
@@ -94,7 +94,7 @@ impl Upstream {
 impl Inner {
     /// Gives back the tokens of retired credentials that nobody can be using any more.
     pub(super) async fn let_go(&self) {
-        let now = self.clock.now().elapsed;
+        let now = self.clock.elapsed();
         let gone = self.take_retired(|it| now.saturating_sub(it.at) > self.limits.walk);
         join_all(gone.iter().map(|credential| async move {
             credential.revoke().await;

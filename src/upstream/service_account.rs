@@ -32,6 +32,7 @@ use crate::secret::Secret;
 use crate::telemetry::metrics::upstream::CredentialLabels;
 use crate::telemetry::metrics::upstream::Endpoint;
 use crate::telemetry::metrics::upstream::UpstreamMetrics;
+use crate::telemetry::say;
 
 /// One service account. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -147,7 +148,7 @@ impl ServiceAccount {
     pub(crate) async fn bearer(&self) -> Result<Bearer, CredentialFailure> {
         let mut settled = self.0.settled.subscribe();
         loop {
-            let now = self.0.clock.now().elapsed;
+            let now = self.0.clock.elapsed();
             {
                 let mut state = self.0.state();
                 if let Some(token) = state.usable(now) {
@@ -178,7 +179,7 @@ impl ServiceAccount {
     /// Atlas refused this token. True if asking again may help: there is another one already, or the
     /// next call mints one.
     pub(crate) fn refused(&self, bearer: &Bearer) -> bool {
-        let now = self.0.clock.now().elapsed;
+        let now = self.0.clock.elapsed();
         let mut state = self.0.state();
         if state.number != bearer.number || state.token.is_none() {
             return true;
@@ -187,7 +188,10 @@ impl ServiceAccount {
         if again.is_some_and(|last| now.saturating_sub(last) < BETWEEN_REFUSALS) {
             return false;
         }
-        warn!(credential = %self.0.terms.load().name, "Atlas refused a token before its time; minting another");
+        let name = Arc::clone(&self.0.terms.load().name);
+        say(|| {
+            warn!(credential = %name, "Atlas refused a token before its time; minting another");
+        });
         state.last_refusal = Some(now);
         state.token = None;
         sealed::remove(&self.0.sealed);
@@ -196,7 +200,7 @@ impl ServiceAccount {
 
     /// Does what is due: takes up a changed secret, renews the token. Called every few seconds.
     pub(crate) fn tend(&self) {
-        let now = self.0.clock.now().elapsed;
+        let now = self.0.clock.elapsed();
         if self.0.terms.load().secret.look() {
             self.0.secret_changed();
         }
@@ -212,7 +216,7 @@ impl ServiceAccount {
 
     /// Why there is no token; `None` while there is one, or none was needed yet.
     pub(crate) fn trouble(&self) -> Option<CredentialFailure> {
-        let now = self.0.clock.now().elapsed;
+        let now = self.0.clock.elapsed();
         let state = self.0.state();
         match state.usable(now) {
             Some(_) => None,
@@ -234,7 +238,7 @@ impl ServiceAccount {
 impl Account {
     /// What Atlas has said of the former secret says nothing of this one.
     fn secret_changed(&self) {
-        let now = self.clock.now().elapsed;
+        let now = self.clock.elapsed();
         let mut state = self.state();
         if state.trouble == Some(CredentialFailure::Refused) {
             state.not_before = now;

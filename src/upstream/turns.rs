@@ -21,6 +21,7 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use ahash::RandomState;
 use tokio::sync::oneshot;
 
 use super::answer::Urgency;
@@ -90,7 +91,7 @@ struct Rules {
 struct Lanes {
     walks: u64,
     under_way: usize,
-    projects: HashMap<ProjectId, Lane>,
+    projects: HashMap<ProjectId, Lane, RandomState>,
     /// The projects in which somebody waits, in the order of their turns.
     waiting: VecDeque<ProjectId>,
 }
@@ -172,7 +173,7 @@ impl Shared {
         let Wish {
             project, urgency, ..
         } = wish;
-        let now = self.clock.now().elapsed;
+        let now = self.clock.elapsed();
         let mut lanes = self.lanes();
         let free = lanes.under_way < self.rules.in_all;
         let lane = lanes
@@ -211,7 +212,7 @@ impl Shared {
     }
 
     fn give_back(&self, project: ProjectId, ended: Option<TurnEnded>) {
-        let now = self.clock.now().elapsed;
+        let now = self.clock.elapsed();
         let mut lanes = self.lanes();
         lanes.under_way = lanes.under_way.saturating_sub(1);
         if let Some(lane) = lanes.projects.get_mut(&project) {

@@ -2,10 +2,12 @@
 //! or what may be done without it, come out.
 
 use http::HeaderMap;
+use http::HeaderName;
 use http::StatusCode;
 
 use super::Caller;
 use crate::telemetry::metrics::upstream::CredentialLabels;
+use crate::telemetry::say;
 use crate::upstream::answer::FetchFailure;
 use crate::upstream::breaker::Ended;
 use crate::upstream::budget::Sent;
@@ -45,18 +47,18 @@ impl Caller<'_> {
         if let Some(how) = project
             && rules.breaker.ended(how, now)
         {
-            tracing::warn!(
-                project = %self.question.project,
-                "Atlas keeps failing for this project; asking it rarely"
-            );
+            let project = self.question.project;
+            say(|| {
+                tracing::warn!(%project, "Atlas keeps failing for this project; asking it rarely");
+            });
         }
         if let Ok(answer) = answer {
             let limited = answer.status == StatusCode::TOO_MANY_REQUESTS;
             if !limited && !answer.status.is_server_error() {
                 rules.budget.succeeded(now);
             }
-            let limit = number(&answer.headers, "ratelimit-limit");
-            let remaining = number(&answer.headers, "ratelimit-remaining");
+            let limit = number(&answer.headers, &LIMIT);
+            let remaining = number(&answer.headers, &REMAINING);
             rules.budget.observe(sent, limit, remaining, now);
             if let Some(remaining) = remaining.and_then(|remaining| i64::try_from(remaining).ok()) {
                 let credential = self.credential.name.as_ref().to_owned();
@@ -102,7 +104,8 @@ impl Caller<'_> {
             )),
             Err(Unusable::Refused(why)) => {
                 self.upstream.metrics.answers_refused.inc();
-                tracing::error!(project = %self.question.project, "refused an answer of Atlas: {why}");
+                let project = self.question.project;
+                say(|| tracing::error!(%project, "refused an answer of Atlas: {why}"));
                 Err((FetchFailure::InvalidResponse(why), Outcome::Unusable))
             }
         }
@@ -110,6 +113,9 @@ impl Caller<'_> {
 }
 
 /// A whole number in a header; anything else is not there.
-fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
+fn number(headers: &HeaderMap, name: &HeaderName) -> Option<u64> {
     headers.get(name)?.to_str().ok()?.trim().parse().ok()
 }
+
+static LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
+static REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");

@@ -67,7 +67,7 @@ impl Account {
             wait_seconds = wait.as_secs(),
             "no token for Atlas: {why}; not asking again before {} s", wait.as_secs(),
         );
-        let now = self.clock.now().elapsed;
+        let now = self.clock.elapsed();
         let mut state = self.state();
         state.trouble = Some(why);
         state.failures = state.failures.saturating_add(1);
@@ -112,7 +112,7 @@ impl Account {
         let Some(header) = token::bearer(&minted.token) else {
             return;
         };
-        let now = self.clock.now().elapsed;
+        let now = self.clock.elapsed();
         let life = minted.lifetime;
         let renew_in = self.chance.between(life * 75 / 100, life * 85 / 100);
         info!(credential = %self.terms.load().name, seconds = life.as_secs(), "minted a token for Atlas");

@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::client;
 use crate::process::manager::Manager;
 use crate::program::Program;
+use crate::program::records;
 use crate::program::request_for;
 use crate::program::serve;
 use crate::program::token_now;
@@ -159,4 +160,27 @@ async fn each_line_is_one_event_and_names_its_request() {
         let named = events.iter().any(|event| event.to_string().contains(&id));
         assert!(named, "{id}: {said:#?}");
     }
+}
+
+/// A line that a walk says leads to the record of its fetch, and to who needed it.
+// The simulated Atlas answers while a test waits for the program.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_of_a_walk_names_its_lookup_and_its_fetch() {
+    let (atlas, files) = world().await;
+    let program = Program::start(files.path());
+    atlas.on(Asked::certificates()).respond(Fault::html(503));
+    let request = request_for("app1", &token_now(), "close");
+    let reply = client::exchange(program.address, &request).await;
+    program.signal("-TERM");
+    let (_, said) = program.end();
+    let said = said
+        .iter()
+        .find(|line| line.contains("Atlas could not be asked"));
+    let line: Value = serde_json::from_str(said.unwrap()).unwrap();
+    let fetch = records(files.path(), "fetch").remove(0);
+    let span = &line["span"];
+    assert_eq!(span["name"], "walk");
+    assert_eq!(span["urgency"], "Miss");
+    assert_eq!(span["fill_id"], fetch["fill_id"]);
+    assert_eq!(span["request_id"], reply.header("x-request-id").unwrap());
 }
