@@ -67,7 +67,10 @@ async fn hold(world: &World, case: &Case, words: &Words) -> Result<(), String> {
     for answer in &case.answers {
         match *answer {
             Answer::InTime => {}
-            Answer::Gone => return gone(world, &mut connection).await,
+            Answer::Gone => {
+                let end = world.while_time_passes(connection.is_closed());
+                return is_the_end(within(end).await?);
+            }
             Answer::Status(status) => {
                 let reply = within(connection.reply(is_head)).await?;
                 check(&reply, status, false, words)?;
@@ -75,12 +78,12 @@ async fn hold(world: &World, case: &Case, words: &Words) -> Result<(), String> {
             Answer::Last(status) => {
                 let reply = connection.reply(is_head);
                 let reply = if comes_late {
-                    world.while_time_passes(reply).await
+                    within(world.while_time_passes(reply)).await?
                 } else {
                     within(reply).await?
                 };
                 check(&reply, status, true, words)?;
-                return gone(world, &mut connection).await;
+                return is_the_end(within(connection.is_closed()).await?);
             }
         }
     }
@@ -121,12 +124,9 @@ fn check(reply: &Reply, status: u16, is_last: bool, words: &Words) -> Result<(),
     Ok(())
 }
 
-/// That nothing more comes but the end, which may need time to pass.
-async fn gone(world: &World, connection: &mut Connection) -> Result<(), String> {
-    let is_gone = within(world.while_time_passes(connection.is_closed())).await?;
-    is_gone
-        .then_some(())
-        .ok_or_else(|| "something follows it".to_owned())
+fn is_the_end(is_closed: bool) -> Result<(), String> {
+    let more = || "something follows it".to_owned();
+    is_closed.then_some(()).ok_or_else(more)
 }
 
 /// A row that gets no answer is to be named, not waited for.
