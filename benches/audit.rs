@@ -36,6 +36,7 @@ use atlas_cert_gateway::audit::Closing;
 use atlas_cert_gateway::audit::Config;
 use atlas_cert_gateway::audit::Origin;
 use atlas_cert_gateway::audit::Outcome;
+use atlas_cert_gateway::audit::RequestId;
 use atlas_cert_gateway::audit::Sync;
 use atlas_cert_gateway::audit::search::Filter;
 use atlas_cert_gateway::audit::search::Order;
@@ -235,15 +236,22 @@ fn count(records: usize) {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let trail = Trail::new(Sync::Interval, &runtime);
     let off = env::var_os("AUDIT_BENCH_MODE").is_some_and(|mode| mode == "off");
-    runtime.block_on(async {
-        for _ in 0..records / CALLERS {
-            if off {
-                join_all((0..CALLERS).map(|_| trail.skip())).await;
-            } else {
-                join_all((0..CALLERS).map(|_| trail.record())).await;
-            }
-        }
-    });
+    // Each caller is a task, as each connection is one.
+    let callers: Vec<_> = (0..CALLERS)
+        .map(|_| {
+            let trail = trail.clone();
+            runtime.spawn(async move {
+                for _ in 0..records / CALLERS {
+                    if off {
+                        trail.skip().await;
+                    } else {
+                        trail.record().await;
+                    }
+                }
+            })
+        })
+        .collect();
+    runtime.block_on(join_all(callers));
 }
 
 #[derive(Clone)]
@@ -295,7 +303,7 @@ impl Trail {
     async fn record(&self) {
         let now = self.clock.now();
         let mut entry = self.audit.entry(Arrival {
-            request_id: ID.into(),
+            request_id: black_box(ID).into(),
             origin: self.origin.clone(),
             at: now,
             caller_request_id: None,
@@ -315,9 +323,10 @@ impl Trail {
         entry.close(closing).await.unwrap();
     }
 
-    /// The same without a record.
+    /// The same without a record; the answer has the request's id in any case.
     async fn skip(&self) {
         black_box(self.clock.now());
+        black_box(RequestId::from(black_box(ID)));
         black_box((&self.caller, &self.question, &self.rule));
         std::future::ready(()).await;
     }
