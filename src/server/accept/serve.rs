@@ -23,6 +23,7 @@ use super::guess::Guess;
 use super::guess::Protocol;
 use super::guess::Replayed;
 use super::guess::guess;
+use super::streams::Boxed;
 use super::streams::Streams;
 use crate::server::aside::Aside;
 use crate::server::guard::Guarded;
@@ -93,7 +94,7 @@ impl Acceptor {
                 );
                 let connection = self
                     .http2(&streams)
-                    .serve_connection(TokioIo::new(replayed), service);
+                    .serve_connection(TokioIo::new(replayed), Boxed(service));
                 Serving {
                     connection: Box::pin(connection),
                     streams: Some(streams),
