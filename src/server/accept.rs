@@ -45,6 +45,8 @@ mod guess;
 mod serve;
 mod sources;
 mod streams;
+#[cfg(test)]
+mod tests;
 
 use sources::Sources;
 

@@ -11,6 +11,7 @@
 use std::future::Future;
 use std::io;
 use std::mem;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
@@ -207,7 +208,7 @@ impl<S: AsyncRead + Unpin> Guarded<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<bool>> {
         let before = buffer.filled().len();
-        // hyper's buffer is borrowed for it, so that none has to be made ready here.
+        // The reader's buffer is borrowed for it, so that none has to be made ready here.
         match Pin::new(&mut self.stream).poll_read(context, buffer) {
             Poll::Ready(done) => done?,
             Poll::Pending => {
@@ -230,6 +231,17 @@ impl<S: AsyncRead + Unpin> Guarded<S> {
         let now = self.terms.clock.now().elapsed;
         self.examine_held(now);
         Poll::Ready(Ok(false))
+    }
+
+    /// Waits until there is something to pass on, or the stream ends: until then nobody needs the buffers
+    /// into which it is passed.
+    pub fn poll_first(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut is_over = false;
+        while self.passable == 0 && !is_over {
+            let mut room = [MaybeUninit::uninit(); ROOM];
+            is_over = ready!(self.poll_rest(context, &mut ReadBuf::uninit(&mut room)))?;
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Throws away what still comes, until the caller has closed too: bytes that nobody reads would
@@ -332,6 +344,8 @@ fn following(body: u64) -> Expects {
     }
 }
 
+/// How much of a first head is read at a time.
+const ROOM: usize = 4_096;
 /// How long the caller may take to close after us, and how much it may still send.
 const LINGER: Duration = Duration::from_secs(2);
 const MOST_THROWN_AWAY: usize = 4 << 20;

@@ -1,10 +1,11 @@
 //! A connection whose caller is known goes in; its requests are answered until it ends in good order.
 //!
-//! A caller that has said nothing yet costs its task and no more: what hyper needs of memory is a box of
-//! its own, made when it is known which protocol is spoken.
+//! A caller that has said nothing yet costs its task and no more, and one whose first head is not whole what
+//! it has sent of it: what hyper needs of memory is a box of its own, made when there is something to read.
 
 use std::future::Future;
 use std::future::pending;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::pin::pin;
@@ -19,7 +20,6 @@ use tokio::io::AsyncWrite;
 
 use super::Acceptor;
 use super::Peer;
-use super::guess::Guess;
 use super::guess::Protocol;
 use super::guess::Replayed;
 use super::guess::guess;
@@ -62,44 +62,55 @@ impl Acceptor {
         let Some(guess) = guess else {
             return Ok(());
         };
-        let serving = self.begin(stream, guess, peer, handler);
+        let serving = match guess.protocol {
+            Protocol::Http1 => {
+                let mut guarded = Guarded::new(stream, guess.read, guess.since, self.terms());
+                tokio::select! {
+                    biased;
+                    first = poll_fn(|context| guarded.poll_first(context)) => first?,
+                    () = self.stop.cancelled() => return Ok(()),
+                }
+                self.begin_http1(guarded, peer, handler)
+            }
+            Protocol::Http2 => {
+                let replayed = Replayed::new(guess.read.freeze(), stream);
+                self.begin_http2(replayed, peer, handler)
+            }
+        };
         self.finish(serving).await
     }
 
-    /// A connection that answers what was read, and what comes.
-    fn begin<H, S>(&self, stream: S, guess: Guess, peer: Peer, handler: Arc<H>) -> Serving
+    fn begin_http1<H, S>(&self, stream: Guarded<S>, peer: Peer, handler: Arc<H>) -> Serving
     where
         H: Handler,
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let service = layers::stack(handler, peer);
-        match guess.protocol {
-            Protocol::Http1 => {
-                let guarded = Guarded::new(stream, guess.read, guess.since, self.terms());
-                let connection = self
-                    .http1()
-                    .serve_connection(TokioIo::new(guarded), service);
-                Serving {
-                    connection: Box::pin(connection),
-                    streams: None,
-                }
-            }
-            Protocol::Http2 => {
-                let replayed = Replayed::new(guess.read.freeze(), stream);
-                let streams = Streams::new(
-                    self.limits.request.saturating_add(self.limits.response),
-                    self.clock.clone(),
-                    self.refusals.clone(),
-                    self.tasks.clone(),
-                );
-                let connection = self
-                    .http2(&streams)
-                    .serve_connection(TokioIo::new(replayed), Boxed(service));
-                Serving {
-                    connection: Box::pin(connection),
-                    streams: Some(streams),
-                }
-            }
+        let connection = self.http1().serve_connection(TokioIo::new(stream), service);
+        Serving {
+            connection: Box::pin(connection),
+            streams: None,
+        }
+    }
+
+    fn begin_http2<H, S>(&self, stream: Replayed<S>, peer: Peer, handler: Arc<H>) -> Serving
+    where
+        H: Handler,
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let service = layers::stack(handler, peer);
+        let streams = Streams::new(
+            self.limits.request.saturating_add(self.limits.response),
+            self.clock.clone(),
+            self.refusals.clone(),
+            self.tasks.clone(),
+        );
+        let connection = self
+            .http2(&streams)
+            .serve_connection(TokioIo::new(stream), Boxed(service));
+        Serving {
+            connection: Box::pin(connection),
+            streams: Some(streams),
         }
     }
 

@@ -1,0 +1,45 @@
+use http::Request;
+use http::Response;
+use hyper::body::Incoming;
+use tokio::net::TcpListener;
+
+use super::*;
+use crate::atlas::Timestamp;
+use crate::server;
+use crate::server::layers::Body;
+use crate::telemetry::Metrics;
+
+struct Nobody;
+
+impl Handler for Nobody {
+    async fn handle(&self, _: Request<Incoming>, _: &Peer) -> Response<Body> {
+        Response::default()
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_has_said_nothing_takes_less_than_four_kilobytes() {
+    let (clock, _hands) = Clock::manual(Timestamp::from_seconds(0));
+    let (metrics, _) = Metrics::register();
+    let acceptor = Acceptor {
+        limits: server::Config::default().limits,
+        tls: None,
+        trusted_proxies: Arc::from([]),
+        clock,
+        stop: CancellationToken::new(),
+        abort: CancellationToken::new(),
+        tasks: TaskTracker::new(),
+        metrics: metrics.lookups,
+        memory: Memory::default(),
+        refusals: metrics.connections,
+        bodies: false,
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let _caller = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
+    let (stream, address) = listener.accept().await.unwrap();
+    let connection = acceptor.connection(stream, address, Sources::new(1), Arc::new(Nobody));
+    let size = size_of_val(&connection);
+    assert!(size < 4_000, "{size}");
+}
