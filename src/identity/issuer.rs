@@ -18,6 +18,7 @@ use super::token::plain_type;
 use crate::atlas::Timestamp;
 use crate::clock::Clock;
 use crate::settings::Mistake;
+use crate::telemetry::Chain;
 use crate::telemetry::metrics::identity::IdentityMetrics;
 
 /// The issuers of one configuration.
@@ -52,7 +53,7 @@ impl Issuers {
                 Ok(issuer) => list.push(issuer),
                 Err((key, error)) => {
                     let place = format!("identity.issuers[{index}].{key}");
-                    mistakes.push(Mistake::at(place, chain(&*error)));
+                    mistakes.push(Mistake::at(place, Chain(&*error).to_string()));
                 }
             }
         }
@@ -182,16 +183,4 @@ fn of_client(error: ClientError) -> BuildError {
         ClientError::Tls(_) => "jwks_url",
     };
     (key, Box::from(error))
-}
-
-/// An error and its causes in one line: a mistake has one reader and one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        line.push_str(": ");
-        line.push_str(&error.to_string());
-        cause = error.source();
-    }
-    line
 }

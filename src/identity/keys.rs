@@ -35,6 +35,7 @@ use super::token::Envelope;
 use crate::clock::Clock;
 use crate::secret::Secret;
 use crate::secret::SecretFileError;
+use crate::telemetry::Chain;
 use crate::telemetry::metrics::identity::IdentityMetrics;
 use crate::watched;
 
@@ -196,10 +197,10 @@ impl Keys {
         if let Err(error) = &result
             && (published || self.gate().was_good())
         {
-            let error: &(dyn std::error::Error + 'static) = error;
+            // As text: as JSON an error is logged without its causes, which say what is to be mended.
             tracing::warn!(
                 issuer = &*self.issuer,
-                error,
+                error = %Chain(error),
                 "could not bring the keys of {} up to date; those that are known stay",
                 self.issuer
             );

@@ -52,23 +52,31 @@ pub(crate) struct Answer {
 }
 
 /// How an answer was lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Lost {
     /// Compressed, though we ask for no compression.
+    #[error("it is compressed, which was not asked for")]
     Encoded,
     /// No HTTP.
+    #[error("it is no HTTP")]
     Malformed,
     /// No connection.
+    #[error("no connection can be made: the name, the network, or nobody listens")]
     NoConnection,
     /// The connection broke before the head.
+    #[error("the connection broke")]
     Reset,
     /// Not in time.
+    #[error("it did not come in time")]
     Timeout,
     /// TLS failed.
+    #[error("no TLS can be agreed on: mostly a certificate that is not trusted")]
     Tls,
     /// More bytes than allowed.
+    #[error("it is too large")]
     TooLarge,
     /// The connection broke within the body.
+    #[error("the connection broke in the middle of it")]
     Torn,
 }
 

@@ -131,7 +131,7 @@ impl CredentialConfig {
                 refuse(
                     !plain,
                     ".service_account.client_id",
-                    "visible ASCII without a colon",
+                    "must be visible ASCII without a colon",
                 );
             }
             (None, Some(key)) => {
@@ -140,7 +140,7 @@ impl CredentialConfig {
                 refuse(!one_of(given), ".api_key", message);
                 let public = &key.public_key;
                 let plain = !public.is_empty() && public.bytes().all(|b| b.is_ascii_graphic());
-                refuse(!plain, ".api_key.public_key", "visible ASCII");
+                refuse(!plain, ".api_key.public_key", "must be visible ASCII");
             }
             (None, None) => refuse(true, "", "give a service_account or an api_key"),
             (Some(_), Some(_)) => {

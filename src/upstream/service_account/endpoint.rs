@@ -7,6 +7,7 @@ use http::Method;
 use http::header::ACCEPT;
 use http::header::AUTHORIZATION;
 use http::header::CONTENT_TYPE;
+use tracing::warn;
 
 use super::Account;
 use crate::secret::Secret;
@@ -43,7 +44,10 @@ impl Account {
         let took = self.clock.now().elapsed.saturating_sub(began);
         let status = answer.as_ref().map_or(0, |answer| answer.status.as_u16());
         self.metrics.called(endpoint, status, took.as_secs_f64());
-        answer.ok()
+        let name = &self.terms.load().name;
+        answer
+            .inspect_err(|lost| warn!(credential = %name, "no answer of Atlas's {target}: {lost}"))
+            .ok()
     }
 }
 

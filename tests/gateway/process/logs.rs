@@ -125,6 +125,33 @@ async fn the_level_changes_while_it_runs_and_not_with_a_file_that_is_refused() {
     assert!(!silent.iter().any(spoke), "{silent:?}");
 }
 
+// The program is waited for by a thread.
+#[tokio::test(flavor = "multi_thread")]
+async fn it_says_why_an_issuer_and_atlas_cannot_be_reached() {
+    let (_atlas, files) = world_with(|config| {
+        let issuers = config["identity"]["issuers"].as_array_mut().unwrap();
+        let issuer = issuers[0].as_table_mut().unwrap();
+        issuer.remove("hmac_secret_file");
+        // Nobody listens there.
+        set(issuer, "jwks_url", "http://127.0.0.1:1/jwks");
+        set(issuer, "algorithms", vec!["RS256"]);
+        set(config, "atlas.base_url", "http://127.0.0.1:1");
+    })
+    .await;
+    let mut program = Program::start(files.path());
+    for (what, why) in [
+        ("could not bring the keys of", "Connection refused"),
+        (
+            "no answer of Atlas's /api/oauth/token",
+            "no connection can be made",
+        ),
+    ] {
+        program.until_it_says(what);
+        let line = program.said.last().unwrap();
+        assert!(line.contains(why), "{line}");
+    }
+}
+
 /// The id that a caller is told is found in the log.
 // The simulated Atlas answers while a test waits for the program.
 #[tokio::test(flavor = "multi_thread")]
