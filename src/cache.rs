@@ -64,6 +64,7 @@ use self::store::Store;
 use crate::atlas::ProjectId;
 use crate::atlas::Question;
 use crate::clock::Clock;
+use crate::clock::Ids;
 use crate::clock::Moment;
 use crate::policy::Permit;
 use crate::telemetry::metrics::cache::CacheMetrics;
@@ -80,6 +81,7 @@ struct Inner {
     config: ArcSwap<Config>,
     store: Store,
     flights: Flights,
+    ids: Ids,
     clock: Clock,
     metrics: CacheMetrics,
     tasks: TaskTracker,
@@ -174,6 +176,7 @@ impl Cache {
         Self(Arc::new(Inner {
             store: Store::new(config.max_size.0),
             flights: Flights::new(metrics.clone()),
+            ids: Ids::default(),
             config: ArcSwap::from_pointee(config),
             clock,
             metrics,

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use uuid::NoContext;
 use uuid::Uuid;
 
 use super::Config;
@@ -26,6 +25,7 @@ use super::rendered::Variant;
 use crate::atlas::CertificateList;
 use crate::atlas::Question;
 use crate::atlas::Timestamp;
+use crate::clock::Ids;
 use crate::clock::Moment;
 use crate::upstream::Fetched;
 use crate::upstream::Walk;
@@ -83,13 +83,8 @@ pub(super) struct Circumstances<'a> {
 
 impl FillId {
     /// A new id, which sorts by time.
-    pub(super) fn mint(now: Moment) -> Self {
-        let micros = u64::try_from(now.wall.micros()).unwrap_or_default();
-        let nanos = u32::try_from(micros % 1_000_000 * 1_000).unwrap_or_default();
-        let seconds = micros / 1_000_000;
-        Self(Uuid::new_v7(uuid::Timestamp::from_unix(
-            NoContext, seconds, nanos,
-        )))
+    pub(super) fn mint(ids: &Ids, now: Moment) -> Self {
+        Self(ids.at(now.wall))
     }
 
     /// The id as the audit trail has it.
@@ -97,7 +92,7 @@ impl FillId {
         self.0
     }
 
-    /// The part that is random.
+    /// The part that differs.
     fn chance(self) -> u64 {
         self.0.as_u64_pair().1
     }

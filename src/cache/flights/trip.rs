@@ -55,7 +55,7 @@ where
         let of = Circumstances {
             question: &tower.question,
             address: home.address(),
-            fill_id: FillId::mint(now),
+            fill_id: FillId::mint(&tower.inner.ids, now),
             began: now.elapsed,
             ahead: urgency == Urgency::RefreshAhead,
         };
