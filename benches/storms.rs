@@ -5,11 +5,16 @@
 //! them, and `-- --test` shows within seconds that they can be run at all.
 //!
 //! The gateway is a process of its own with the limits of its defaults, on one processor; honest callers
-//! and the storm share another, each on a thread. Sixteen honest connections ask for a list in memory two
-//! hundred times a second each, before each storm and while it rages. What is printed is their latency,
-//! the ratio of the two, how many of the storm's connections were open, how often one was ended, and the
-//! gateway's resident memory and share of its processor. Storms come from many addresses of the loopback
-//! network, so that the bound on connections of one source does not end them before they begin.
+//! and the storm share another, each on a thread. Attackers bring processors of their own, and here there
+//! are none to give them: so the storm's thread has the lowest priority (nice 19), and the honest callers'
+//! the highest (nice -20, where the one who runs this may). What the kernel does for the storm's packets
+//! still falls on both.
+//!
+//! Sixteen honest connections ask for a list in memory two hundred times a second each, before each storm
+//! and while it rages. What is printed is their latency, the ratio of the two, how many of the storm's
+//! connections were open, how often one was ended, and the gateway's resident memory and share of its
+//! processor, before and then. Storms come from many addresses of the loopback network, so that the bound
+//! on connections of one source does not end them before they begin.
 //!
 //! The same with others' programs, against `cargo run --release --example demo`, which prints a URL and a
 //! token (Debian: `slowhttptest`, `nghttp2-client`):
@@ -59,13 +64,16 @@ use std::time::Instant;
 use bytes::Bytes;
 use rustix::process::Resource;
 use rustix::process::getrlimit;
+use rustix::process::setpriority_process;
 use rustix::process::setrlimit;
+use tokio::net::TcpStream;
 use tokio::runtime::Builder;
 use tokio::runtime::Runtime;
 
 use callers::Ammunition;
 use callers::Counts;
 use callers::Kind;
+use honest::Latencies;
 use process::Cores;
 use process::Server;
 use site::Site;
@@ -145,24 +153,30 @@ fn main() {
     };
     process::pin_this_process();
     let descriptors = raise_descriptors();
-    let runtime = || {
-        Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap()
-    };
-    let (honest, atlas) = (runtime(), runtime());
+    let (honest, atlas) = (runtime(FIRST), runtime(0));
     println!("{HEAD}");
     honest.block_on(async {
         let site = Site::start(atlas.handle()).await;
         for storm in STORMS.iter().filter(|storm| wanted(storm.name)) {
-            let storming = runtime();
+            let storming = runtime(LAST);
             let callers = (storm.callers / effort.divisor).clamp(1, descriptors);
             weather(&site, storm, callers, &effort, &storming).await;
             storming.shutdown_background();
         }
     });
+}
+
+/// One thread, of a priority.
+fn runtime(nice: i32) -> Runtime {
+    Builder::new_multi_thread()
+        .worker_threads(1)
+        .on_thread_start(move || {
+            // Of this thread alone, on Linux. Without the right to it all are equal, and ratios larger.
+            let _ = setpriority_process(None, nice);
+        })
+        .enable_all()
+        .build()
+        .unwrap()
 }
 
 /// As many as the operator allows; what is left when everything else has some.
@@ -195,7 +209,7 @@ async fn weather(site: &Site, storm: &Storm, callers: usize, effort: &Effort, st
         honest::once(server.address, request).await;
     }
     let mut streams = honest::connect(server.address).await;
-    let calm = honest::measure(&mut streams, &ask, effort.measured).await;
+    let (calm, calm_share) = share(&server, &mut streams, &ask, effort.measured).await;
     let resident = server.resident();
 
     let counts = Arc::new(Counts::default());
@@ -212,21 +226,36 @@ async fn weather(site: &Site, storm: &Storm, callers: usize, effort: &Effort, st
         storming.handle(),
     );
     tokio::time::sleep(effort.gathering).await;
-    let (cpu, began) = (server.cpu(), Instant::now());
-    let rough = honest::measure(&mut streams, &ask, effort.measured).await;
-    let busy = server.cpu().saturating_sub(cpu).as_secs_f64() / began.elapsed().as_secs_f64();
+    let (rough, rough_share) = share(&server, &mut streams, &ask, effort.measured).await;
     let (open, ended) = (counts.open(), counts.ended());
     let [before, then] = [resident, server.resident()].map(|bytes| bytes >> 20);
     println!(
-        "{:<14} {callers:>7} {open:>7} {ended:>7} | {calm} | {rough} | {} | {before:>4} {then:>4} | {:>3.0}%",
+        "{:<14} {callers:>7} {open:>7} {ended:>7} | {calm} | {rough} | {} | {before:>4} {then:>4} | \
+         {calm_share:>3.0}% {rough_share:>3.0}%",
         storm.name,
         rough.beside(&calm),
-        busy * 100.0,
     );
 }
 
+/// What honest callers notice, and how many hundredths of its processor the server takes meanwhile.
+async fn share(
+    server: &Server,
+    streams: &mut Vec<TcpStream>,
+    ask: &Request,
+    span: Duration,
+) -> (Latencies, f64) {
+    let (cpu, began) = (server.cpu(), Instant::now());
+    let latencies = honest::measure(streams, ask, span).await;
+    let busy = server.cpu().saturating_sub(cpu).as_secs_f64();
+    (latencies, 100.0 * busy / began.elapsed().as_secs_f64())
+}
+
 const HEAD: &str = "storm          callers    open   ended | calm p50    p99 | then p50    p99 | ratios      | \
-                    RSS  then | CPU";
+                    RSS  then |  CPU then";
+
+/// Priorities, as `nice` has them.
+const FIRST: i32 = -20;
+const LAST: i32 = 19;
 
 /// A request's bytes.
 pub(crate) type Request = Bytes;
