@@ -205,9 +205,10 @@ fn request_line(line: &[u8]) -> Result<RequestLine, Fault> {
     if target.len() > LONGEST_URI {
         return Err(Fault::TargetTooLong);
     }
-    // Odd bytes are judged by who will read them, so that its refusal is ours.
+    // Odd bytes are judged by who will read them, so that its refusal is ours; but what comes of a
+    // fragment, which no request has, it only drops, unread.
     if !target.iter().fold(true, |all, byte| all & is_usual(*byte))
-        && http::Uri::try_from(target).is_err()
+        && (memchr(b'#', target).is_some() || http::Uri::try_from(target).is_err())
     {
         return Err(Fault::Target);
     }

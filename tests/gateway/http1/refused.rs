@@ -68,6 +68,11 @@ fn refused() -> Vec<Refused> {
         ("H33", "G\u{e9}T {path} HTTP/1.1"),
         ("H33", "! /body_length HTTP/1.1"),
         ("P15", "GET /a<b HTTP/1.1"),
+        // hyper would drop a fragment unread, and answer what stands before it.
+        ("P18", "GET /a#/../../x/certs HTTP/1.1"),
+        ("P18", "GET {path}#x HTTP/1.1"),
+        ("P18", "GET {path}?pretty=true#\t HTTP/1.1"),
+        ("P18", "GET {path}#\u{ff} HTTP/1.1"),
     ];
     for (id, line) in bad_lines {
         let bytes = Asked { line, ..USUAL }.bytes();

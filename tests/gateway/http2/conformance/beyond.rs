@@ -10,6 +10,7 @@ use super::case;
 use super::dialogue;
 use super::words::Words;
 use super::words::ping;
+use super::words::whole;
 use crate::frames::END_HEADERS;
 use crate::frames::END_STREAM;
 use crate::frames::GOAWAY;
@@ -28,6 +29,9 @@ use crate::http2::settings;
 
 pub(super) fn cases(words: &Words) -> Vec<Case> {
     let promise = [&[0, 0, 0, 2][..], &words.block()].concat();
+    let path = format!("{}#x", words.fields("GET")[3].1);
+    let mut fragment = words.fields("GET");
+    fragment[3].1 = &path;
     let more = 0x7fff_0000_u32.to_be_bytes();
     let asked = |block: &[u8]| frame(HEADERS, END_HEADERS | END_STREAM, 1, block);
     vec![
@@ -93,6 +97,12 @@ pub(super) fn cases(words: &Words) -> Vec<Case> {
                 ),
             ]
             .concat(),
+            Answered(1),
+        ),
+        case(
+            "8.3.1",
+            "a fragment, which h2 drops before anybody can refuse it",
+            whole(&fragment),
             Answered(1),
         ),
         case(
