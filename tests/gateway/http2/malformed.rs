@@ -28,6 +28,11 @@ async fn malformed_requests_are_stream_errors_or_refused_and_never_answered() {
     for replaced in ["", "*", "a/b", "/a b", "http://evil/", "/a\u{e9}", "/#"] {
         rows.push(("X09", block(&get(replaced, &authorization))));
     }
+    for authority in ["", "a b", "caller@gateway.test"] {
+        let mut other = usual.clone();
+        other[2].1 = authority;
+        rows.push(("X09", block(&other)));
+    }
     // A pseudo-header behind a header, and one that is missing.
     let mut late = usual.clone();
     late.swap(0, 4);
@@ -38,7 +43,13 @@ async fn malformed_requests_are_stream_errors_or_refused_and_never_answered() {
         (":method", "GET"),
         (":unknown", "x"),
         ("X-Upper", "x"),
+        ("a b", "x"),
+        ("a:b", "x"),
+        ("", "x"),
         ("connection", "close"),
+        ("keep-alive", "x"),
+        ("proxy-connection", "x"),
+        ("upgrade", "h2c"),
         ("transfer-encoding", "chunked"),
         ("te", "gzip"),
         ("host", "other.test"),
@@ -46,7 +57,7 @@ async fn malformed_requests_are_stream_errors_or_refused_and_never_answered() {
     ] {
         rows.push(("X09", block(&[usual.clone(), vec![(name, value)]].concat())));
     }
-    for value in ["a\r\nb", "a\0b", "a\nb", "a\rb"] {
+    for value in ["a\r\nb", "a\0b", "a\nb", "a\rb", "a\u{1}b", "a\u{7f}b"] {
         rows.push(("X10", block(&[usual.clone(), vec![("x", value)]].concat())));
     }
     let large = "x".repeat(17 << 10);

@@ -100,6 +100,12 @@ pub(super) fn cases(words: &Words) -> Vec<Case> {
             Answered(1),
         ),
         case(
+            "8.2.1",
+            "blanks around a value, which h2 lets pass",
+            words.with(&[("x-test", " ok\t")]),
+            Answered(1),
+        ),
+        case(
             "8.3.1",
             "a fragment, which h2 drops before anybody can refuse it",
             whole(&fragment),
