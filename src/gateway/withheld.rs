@@ -32,30 +32,24 @@ pub struct Withheld<'g, R> {
 
 impl<R> Withheld<'_, R> {
     /// Hands the reply out once its record is in the audit trail, and only then.
-    pub async fn release(self) -> Result<R, Unrecorded> {
-        let Self {
-            gateway,
-            written,
-            outcome,
-            entry,
-            arrived,
-            mut under_way,
-        } = self;
-        if matches!(&outcome, Err(Refusal::Overloaded { .. })) {
+    pub async fn release(mut self) -> Result<R, Unrecorded> {
+        let gateway = self.gateway;
+        if matches!(&self.outcome, Err(Refusal::Overloaded { .. })) {
             gateway.metrics.shed();
         }
-        let now = arrived.at(gateway.clock.elapsed());
-        let closing = closing(&outcome, &written, now);
+        let now = self.arrived.at(gateway.clock.elapsed());
+        let closing = closing(&self.outcome, &self.written, now);
         let word = closing.cache;
-        entry.close(closing).await?;
-        let duration = now.elapsed.saturating_sub(arrived.elapsed);
-        under_way.ended(became(&outcome), word, duration);
-        if let Ok(answer) = &outcome
+        self.entry.close(closing).await?;
+        let duration = now.elapsed.saturating_sub(self.arrived.elapsed);
+        let outcome = became(&self.outcome);
+        self.under_way.ended(outcome, word, duration);
+        if let Ok(answer) = &self.outcome
             && answer.found.upstream_calls == 0
         {
             gateway.metrics.saved(answer.found.entry.walk().calls);
         }
-        Ok(written.reply)
+        Ok(self.written.reply)
     }
 }
 

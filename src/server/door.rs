@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use http::HeaderValue;
 use http::Request;
 use http::Response;
@@ -50,23 +52,26 @@ impl Door {
         }
     }
 
-    async fn reject(
-        &self,
+    /// In a box, so that the others do not carry the room that this needs.
+    fn reject<'d>(
+        &'d self,
         arrival: Arrival,
         refusal: &BadRequest,
-        parts: &Parts,
-    ) -> Response<Body> {
+        parts: &'d Parts,
+    ) -> BoxFuture<'d, Response<Body>> {
         let request_id = arrival.request_id;
         let envelope = request::wants_envelope(parts);
         let written = response::bad_request(refusal, request_id, envelope);
         let path = parts.uri.path().as_bytes();
-        self.gateway
-            .reject(arrival, path, written)
-            .await
-            .unwrap_or_else(|problem| {
-                error!(%request_id, "not answered, because it is not on record: {problem}");
-                response::unrecorded(request_id, envelope)
+        let rejected = self.gateway.reject(arrival, path, written);
+        rejected
+            .map(move |answer| {
+                answer.unwrap_or_else(|problem| {
+                    error!(%request_id, "not answered, because it is not on record: {problem}");
+                    response::unrecorded(request_id, envelope)
+                })
             })
+            .boxed()
     }
 }
 
