@@ -222,7 +222,12 @@ fn target(parts: &Parts) -> Result<&str, BadRequest> {
     // HTTP/2 always carries scheme and authority beside the path; in HTTP/1 they make the request one
     // to a proxy (RFC 9112, section 3.2.2), which this is not.
     let to_a_proxy = parts.version <= Version::HTTP_11 && parts.uri.authority().is_some();
-    if to_a_proxy || !target.starts_with('/') {
+    // Which of the two it is, a proxy that ends TLS may say as it likes. An empty one is none to hyper.
+    let is_of_http = match parts.uri.scheme_str() {
+        Some(scheme) => matches!(scheme, "http" | "https"),
+        None => parts.uri.authority().is_none(),
+    };
+    if to_a_proxy || !is_of_http || !target.starts_with('/') {
         return Err(BadRequest::Target);
     }
     if target.len() > LONGEST_TARGET {

@@ -33,6 +33,11 @@ async fn malformed_requests_are_stream_errors_or_refused_and_never_answered() {
         other[2].1 = authority;
         rows.push(("X09", block(&other)));
     }
+    for scheme in ["", "ftp", "https:"] {
+        let mut other = usual.clone();
+        other[1].1 = scheme;
+        rows.push(("X09", block(&other)));
+    }
     // A pseudo-header behind a header, and one that is missing.
     let mut late = usual.clone();
     late.swap(0, 4);
