@@ -11,7 +11,7 @@
 
 use aws_lc_rs::digest;
 
-use super::record::Body;
+use super::record::Lines;
 use super::record::TIME_LENGTH;
 use super::record::digits::write_hex;
 
@@ -46,11 +46,16 @@ impl Tip {
 }
 
 /// Appends `body` to `out` as the line after `tip`, and moves the tip.
-pub(super) fn seal(out: &mut Vec<u8>, body: &[u8], tip: &mut Tip) {
-    let (time, rest) = body.split_at_checked(TIME_LENGTH).unwrap_or((b"{", body));
+pub(super) fn seal(out: &mut Lines, body: &[u8], tip: &mut Tip) {
     tip.seq += 1;
-    Body::append(out, body.len() + MOST_ADDED, |line| {
-        line.copy(time);
+    out.append(body.len() + MOST_ADDED, |line| {
+        let rest = match body.split_first_chunk::<TIME_LENGTH>() {
+            Some((time, rest)) => {
+                line.put(time);
+                rest
+            }
+            None => body,
+        };
         line.put(b"\"seq\":");
         line.decimal(tip.seq);
         line.put(b",");
@@ -59,7 +64,8 @@ pub(super) fn seal(out: &mut Vec<u8>, body: &[u8], tip: &mut Tip) {
         line.put(&tip.hash);
         line.put(b"\"");
         let covered = line.ended_by(b"}");
-        tip.hash = hex(digest::digest(&digest::SHA256, covered).as_ref());
+        let hash = digest::digest(&digest::SHA256, covered);
+        write_hex(&mut tip.hash, hash.as_ref());
         line.put(HASH);
         line.put(&tip.hash);
         line.put(END);
@@ -162,18 +168,19 @@ const MOST_ADDED: usize = 6 + 20 + 1 + TAIL_LENGTH + 1;
 mod tests {
     use super::*;
     use crate::atlas::Timestamp;
+    use crate::audit::record::Body;
     use crate::audit::record::Kind;
     use crate::audit::record::name;
 
     fn line(tip: &mut Tip) -> Vec<u8> {
-        let mut out = Vec::new();
+        let mut out = Lines::default();
         Body::compose(
             Timestamp::from_seconds(1_786_327_595),
             Kind::Lookup,
             |body| body.word(name!("outcome"), "answered"),
             |body| seal(&mut out, body, tip),
         );
-        out
+        out.as_bytes().to_vec()
     }
 
     #[test]

@@ -34,7 +34,7 @@ impl Commit {
             state: AtomicU8::new(OPEN),
             journaled: AtomicBool::new(false),
             since,
-            waiting: Mutex::default(),
+            waiting: Mutex::new(Vec::with_capacity(USUALLY_WAITING)),
         }
     }
 
@@ -91,11 +91,14 @@ impl Commit {
         context: &Context<'_>,
         place: &mut Option<usize>,
     ) -> Poll<Result<(), Unrecorded>> {
-        if let Some(outcome) = self.outcome() {
+        // Whoever comes for the first time is most likely too early.
+        if place.is_some()
+            && let Some(outcome) = self.outcome()
+        {
             return Poll::Ready(outcome);
         }
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        // It may have been decided before the lock was had; then nobody would wake us any more.
+        // Once it has been decided, nobody would wake us any more.
         if let Some(outcome) = self.outcome() {
             return Poll::Ready(outcome);
         }
@@ -109,6 +112,8 @@ impl Commit {
     }
 }
 
+/// Room for so many is made at once, not bit by bit.
+const USUALLY_WAITING: usize = 32;
 const OPEN: u8 = 0;
 const RECORDED: u8 = 1;
 const UNWRITABLE: u8 = 2;

@@ -266,11 +266,13 @@ pub(super) fn write_question(body: &mut Body<'_>, question: &Question) {
 }
 
 fn millis(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+    let seconds = span.as_secs().saturating_mul(1_000);
+    seconds.saturating_add(span.subsec_millis().into())
 }
 
 pub(super) fn micros(span: Duration) -> u64 {
-    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+    let seconds = span.as_secs().saturating_mul(1_000_000);
+    seconds.saturating_add(span.subsec_micros().into())
 }
 
 /// More of a path than its room in the record can show is not kept.

@@ -20,7 +20,10 @@ use digits::hex_digits;
 use digits::hyphenated;
 use text::escape;
 
+pub(super) use lines::Lines;
+
 pub(super) mod digits;
+mod lines;
 mod scratch;
 pub(super) mod text;
 
@@ -67,11 +70,12 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    fn member(self) -> &'static [u8] {
+    #[inline]
+    fn write(self, body: &mut Body<'_>) {
         match self {
-            Self::Admin => b"\"kind\":\"admin\"",
-            Self::Fetch => b"\"kind\":\"fetch\"",
-            Self::Lookup => b"\"kind\":\"lookup\"",
+            Self::Admin => body.put(b"\"kind\":\"admin\""),
+            Self::Fetch => body.put(b"\"kind\":\"fetch\""),
+            Self::Lookup => body.put(b"\"kind\":\"lookup\""),
         }
     }
 }
@@ -94,7 +98,7 @@ impl Body<'_> {
         read: impl FnOnce(&[u8]) -> T,
     ) -> T {
         let write = |body: &mut Body<'_>| {
-            body.copy(kind.member());
+            kind.write(body);
             write(body);
         };
         scratch::with_body(time, write, read)
@@ -102,23 +106,9 @@ impl Body<'_> {
 
     /// Members that were written once, to be put into many records.
     pub(super) fn members(write: impl FnOnce(&mut Body<'_>)) -> Box<[u8]> {
-        let mut members = Vec::new();
-        Body::append(&mut members, LONGEST_LINE, write);
-        members.into()
-    }
-
-    /// Appends what `write` writes, which is not more than `most` bytes.
-    #[inline]
-    pub(super) fn append(out: &mut Vec<u8>, most: usize, write: impl FnOnce(&mut Body<'_>)) {
-        let start = out.len();
-        out.resize(start + most, 0);
-        let mut body = Body {
-            line: out.get_mut(start..).unwrap_or_default(),
-            length: 0,
-        };
-        write(&mut body);
-        let length = body.length;
-        out.truncate(start + length);
+        let mut members = Lines::default();
+        members.append(LONGEST_LINE, write);
+        Box::from(members.as_bytes())
     }
 
     /// What is written so far and, behind it, an end that only whoever looks now sees.
@@ -142,8 +132,7 @@ impl Body<'_> {
     /// `room` bytes.
     #[inline]
     pub(super) fn text<const N: usize>(&mut self, name: &[u8; N], value: &str, room: usize) {
-        self.put(name);
-        self.put(b"\"");
+        self.open(name);
         let whole = escape(self, value, room);
         self.put(b"\"");
         if !whole {
@@ -187,10 +176,8 @@ impl Body<'_> {
     /// One of our own words, or a text that was checked to be as plain as one.
     #[inline]
     pub(super) fn word<const N: usize>(&mut self, name: &[u8; N], value: &str) {
-        self.put(name);
-        self.put(b"\"");
-        self.copy(value.as_bytes());
-        self.put(b"\"");
+        self.open(name);
+        self.close(value.as_bytes());
     }
 
     /// Digits, as many as the compiler knows.
@@ -200,10 +187,8 @@ impl Body<'_> {
         name: &[u8; N],
         value: &[u8; D],
     ) {
-        self.put(name);
-        self.put(b"\"");
-        self.put(value);
-        self.put(b"\"");
+        self.open(name);
+        self.close(value);
     }
 
     /// A whole number.
@@ -295,6 +280,32 @@ impl Body<'_> {
             }
         }
         self.put(b"\"");
+    }
+
+    /// Appends a member's name and the quotation mark before its value, in one step.
+    #[inline]
+    fn open<const N: usize>(&mut self, name: &[u8; N]) {
+        if let Some(rest) = self.line.get_mut(self.length..)
+            && let Some((place, rest)) = rest.split_first_chunk_mut()
+            && let Some(mark) = rest.first_mut()
+        {
+            *place = *name;
+            *mark = b'"';
+            self.length += N + 1;
+        }
+    }
+
+    /// Appends a value and the quotation mark behind it, in one step.
+    #[inline]
+    fn close(&mut self, value: &[u8]) {
+        let end = self.length + value.len();
+        if let Some(place) = self.line.get_mut(self.length..=end)
+            && let Some((mark, place)) = place.split_last_mut()
+        {
+            place.copy_from_slice(value);
+            *mark = b'"';
+            self.length = end + 1;
+        }
     }
 
     /// Appends what the compiler knows the length of.

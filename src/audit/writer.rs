@@ -21,6 +21,7 @@ use super::chain::Tip;
 use super::directory::Directory;
 use super::directory::at;
 use super::directory::private;
+use super::record::Lines;
 
 /// Writes the newest file of a journal.
 #[derive(Debug)]
@@ -34,7 +35,7 @@ pub(super) struct Writer {
     uncut: Vec<(PathBuf, u64)>,
     /// A file that was followed by another, until somebody asks.
     finished: Option<Finished>,
-    out: Vec<u8>,
+    out: Lines,
 }
 
 /// A file that is complete and on the disk.
@@ -84,7 +85,7 @@ impl Writer {
             file,
             uncut: Vec::new(),
             finished: None,
-            out: Vec::new(),
+            out: Lines::default(),
         }
     }
 
@@ -132,14 +133,14 @@ impl Writer {
             chain::seal(&mut self.out, body, &mut tip);
         }
         (&*open.file)
-            .write_all(&self.out)
+            .write_all(self.out.as_bytes())
             .map_err(|error| at(&open.path, &error))?;
         if self.sync_each {
             open.file
                 .sync_data()
                 .map_err(|error| at(&open.path, &error))?;
         }
-        open.size += u64::try_from(self.out.len()).unwrap_or_default();
+        open.size += u64::try_from(self.out.as_bytes().len()).unwrap_or_default();
         self.tip = tip;
         Ok(())
     }
@@ -155,7 +156,7 @@ impl Writer {
 
     /// The lines that were sealed last.
     pub(super) fn lines(&self) -> &[u8] {
-        &self.out
+        self.out.as_bytes()
     }
 
     /// Gives the present file up: cuts it back to what was acknowledged, and forgets it.

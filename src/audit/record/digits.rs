@@ -57,13 +57,41 @@ fn place<const N: usize>(text: &mut [u8; 36], at: usize, part: [u8; N]) {
 /// A number's decimal digits, of which a small number has few.
 #[inline]
 pub(super) fn decimal(value: u8) -> ([u8; 3], usize) {
-    let digit = |value: u8| b'0' + value % 10;
-    match value {
-        0..=9 => ([digit(value), 0, 0], 1),
-        10..=99 => ([digit(value / 10), digit(value), 0], 2),
-        100.. => ([digit(value / 100), digit(value / 10), digit(value)], 3),
-    }
+    let known = DECIMALS.get(usize::from(value));
+    let [first, second, third, length] = known.copied().unwrap_or_default();
+    ([first, second, third], usize::from(length))
 }
+
+/// Of each number its digits, and how many they are.
+const DECIMALS: [[u8; 4]; 256] = {
+    let mut table = [[0; 4]; 256];
+    let mut value = 0_u8;
+    loop {
+        let [hundreds, tens, ones] = [
+            b'0' + value / 100,
+            b'0' + value / 10 % 10,
+            b'0' + value % 10,
+        ];
+        let decimal = match value {
+            0..=9 => [ones, 0, 0, 1],
+            10..=99 => [tens, ones, 0, 2],
+            100.. => [hundreds, tens, ones, 3],
+        };
+        #[expect(
+            clippy::as_conversions,
+            clippy::indexing_slicing,
+            reason = "in a constant; the compiler would stop"
+        )]
+        {
+            table[value as usize] = decimal;
+        }
+        if value == u8::MAX {
+            break;
+        }
+        value += 1;
+    }
+    table
+};
 
 /// 1 in each byte.
 const EACH: u64 = 0x0101_0101_0101_0101;

@@ -42,7 +42,7 @@ impl Scratch {
         // RFC 3339 has four digits for a year; a clock beyond them is set wrong, and a record that
         // says so at the edge is better than one that cannot be read.
         let micros = time.micros().clamp(0, LAST_INSTANT);
-        let (second, mut decimals) = (micros / 1_000_000, micros % 1_000_000);
+        let (second, fraction) = (micros / 1_000_000, micros % 1_000_000);
         if second != self.second {
             let text = Timestamp::from_micros(micros).to_string();
             if let Some(calendar) = text.as_bytes().first_chunk() {
@@ -54,9 +54,11 @@ impl Scratch {
         let (_, rest) = head.split_at_mut(9);
         let (calendar, rest) = rest.split_at_mut(CALENDAR_LENGTH);
         calendar.copy_from_slice(&self.calendar);
-        for digit in rest.iter_mut().skip(1).take(6).rev() {
-            *digit = b'0' + u8::try_from(decimals % 10).unwrap_or_default();
-            decimals /= 10;
+        let pairs = [fraction / 10_000, fraction / 100 % 100, fraction % 100];
+        let places = rest.get_mut(1..).unwrap_or_default();
+        for (place, pair) in places.as_chunks_mut().0.iter_mut().zip(pairs) {
+            let pair = u8::try_from(pair).unwrap_or_default();
+            *place = [b'0' + pair / 10, b'0' + pair % 10];
         }
         head
     }

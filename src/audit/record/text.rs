@@ -2,6 +2,7 @@
 //! that can be printed, and no more of it than there is room for.
 
 use super::Body;
+use super::Lines;
 use super::digits::hex_digits;
 
 /// Appends `text` as the inside of a JSON string, using `room` bytes at most; says whether all of it
@@ -41,12 +42,13 @@ fn escape_slowly(body: &mut Body<'_>, text: &str, room: usize) -> bool {
 
 /// `text` as it stands in a record, and whether all of it does.
 pub(in crate::audit) fn escaped(text: &str, room: usize) -> (String, bool) {
-    let (mut line, mut whole) = (Vec::new(), true);
+    let (mut line, mut whole) = (Lines::default(), true);
     // One character may be written beyond the room before it is taken back.
-    Body::append(&mut line, room + 12, |body| {
+    line.append(room + 12, |body| {
         whole = escape(body, text, room);
     });
-    (String::from_utf8(line).unwrap_or_default(), whole)
+    let line = str::from_utf8(line.as_bytes()).unwrap_or_default();
+    (line.to_owned(), whole)
 }
 
 /// Whether every byte stands for itself in JSON, eight at a time; what is left at the end is looked at
