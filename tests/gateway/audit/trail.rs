@@ -1,6 +1,7 @@
 //! A journal in a directory of its own, and what stands in it.
 
 use std::fs;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -169,8 +170,12 @@ impl Trail {
         self.files()
             .iter()
             .filter(|path| path.extension().is_none_or(|it| it != "torn"))
-            .flat_map(|path| {
-                let text = fs::read_to_string(path).unwrap();
+            // On a full disk files come and go: one that is gone held nothing.
+            .filter_map(|path| match fs::read_to_string(path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                text => Some(text.unwrap()),
+            })
+            .flat_map(|text| {
                 assert!(text.is_ascii());
                 text.lines()
                     .map(|line| serde_json::from_str(line).expect(line))
