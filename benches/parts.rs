@@ -23,11 +23,11 @@ use atlas_cert_gateway::cache::Cache;
 use atlas_cert_gateway::cache::Found;
 use atlas_cert_gateway::cache::Wish;
 use atlas_cert_gateway::clock::Clock;
+use atlas_cert_gateway::clock::Ids;
 use atlas_cert_gateway::gateway::Answer;
 use atlas_cert_gateway::server::fields::Fields;
 use atlas_cert_gateway::server::negotiation::Encodings;
 use atlas_cert_gateway::server::request::Asked;
-use atlas_cert_gateway::server::request_ids::RequestIds;
 use atlas_cert_gateway::server::response;
 use atlas_cert_gateway::telemetry::metrics::cache::CacheMetrics;
 use atlas_cert_gateway::telemetry::metrics::lookups::LookupMetrics;
@@ -157,10 +157,10 @@ fn count(criterion: &mut Criterion) {
     });
     let clock = Clock::system();
     group.bench_function("both clocks", |bencher| bencher.iter(|| clock.now()));
-    let ids = RequestIds::default();
+    let ids = Ids::default();
     let now = clock.now();
     group.bench_function("a request id", |bencher| {
-        bencher.iter(|| ids.at(black_box(now.wall)));
+        bencher.iter(|| RequestId::from(ids.at(black_box(now.wall))));
     });
     group.finish();
 }

@@ -30,7 +30,6 @@ pub mod pretty;
 pub mod proxy_protocol;
 pub mod query;
 pub mod request;
-pub mod request_ids;
 pub mod response;
 pub mod stall;
 pub mod timer;

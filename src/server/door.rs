@@ -25,9 +25,9 @@ use super::layers::Handler;
 use super::request;
 use super::request::Asked;
 use super::request::BadRequest;
-use super::request_ids::RequestIds;
 use super::response;
 use crate::audit::Arrival;
+use crate::clock::Ids;
 use crate::gateway::Answer;
 use crate::gateway::Gateway;
 use crate::gateway::Refusal;
@@ -38,7 +38,7 @@ pub struct Door {
     gateway: Arc<Gateway>,
     draining: Arc<AtomicBool>,
     hosts: Hosts,
-    request_ids: RequestIds,
+    ids: Ids,
 }
 
 impl Door {
@@ -48,7 +48,7 @@ impl Door {
             gateway,
             draining,
             hosts: config.hosts.clone(),
-            request_ids: RequestIds::default(),
+            ids: Ids::default(),
         }
     }
 
@@ -86,7 +86,7 @@ impl Handler for Door {
         let fields = Fields::read(&parts.headers);
         let caller_request_id = fields.request_id.first();
         let arrival = Arrival {
-            request_id: self.request_ids.at(now.wall),
+            request_id: self.ids.at(now.wall).into(),
             origin: peer.origin.clone(),
             at: now,
             caller_request_id: caller_request_id.map(|id| Box::from(id.as_bytes())),

@@ -23,6 +23,8 @@ use crate::world::token_of;
 
 /// Past every share of five minutes.
 const PAST_TTL: Duration = Duration::from_secs(331);
+/// Atlas's word that there is nothing is forgotten.
+const PAST_NEGATIVE_TTL: Duration = Duration::from_secs(31);
 
 #[tokio::test]
 async fn c02_whoever_may_not_is_denied_at_once_while_others_wait_for_one_walk() {
@@ -239,7 +241,7 @@ async fn l04_a_missing_user_costs_one_call_per_negative_ttl_and_is_found_when_bo
     world.atlas.world(|atlas| {
         atlas.project(PROJECT).user("nobody").certificates(1);
     });
-    advance_on_record(&world, Duration::from_secs(31)).await;
+    advance_on_record(&world, PAST_NEGATIVE_TTL).await;
     assert_eq!(world.ask("nobody").await.status, 200);
 }
 

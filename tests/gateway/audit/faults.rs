@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::time::Duration;
 
 use atlas_cert_gateway::audit;
 use atlas_cert_gateway::audit::Unrecorded;
@@ -17,6 +16,7 @@ use crate::audit::alone::small_disk;
 use crate::audit::alone::unchanged;
 use crate::audit::alone::unprivileged;
 use crate::audit::alone::with_small_disk;
+use crate::audit::trail::A_ROUND;
 use crate::audit::trail::Trail;
 
 /// F40, G16.
@@ -38,7 +38,7 @@ fn a_full_disk_means_no_answer_until_there_is_room() {
                 assert!(trail.audit.trouble().unwrap().contains("No space left"));
                 for _ in 0..50 {
                     assert_eq!(trail.record("refused").await, Err(Unrecorded::Unwritable));
-                    trail.advance(Duration::from_millis(100)).await;
+                    trail.advance(A_ROUND).await;
                 }
                 assert_eq!(trail.lookups().len(), recorded);
                 // An operator moves the oldest file away; the directory did not fill with attempts.

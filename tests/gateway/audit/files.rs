@@ -12,6 +12,7 @@ use std::time::Duration;
 use atlas_cert_gateway::audit::Sync;
 use atlas_cert_gateway::settings::Size;
 
+use crate::audit::trail::PAST_EXAMINATION;
 use crate::audit::trail::Trail;
 
 #[tokio::test]
@@ -138,7 +139,7 @@ async fn a_file_that_is_renamed_replaced_shortened_or_opened_to_others_is_follow
         };
         change(&file);
         let links = count();
-        trail.advance(Duration::from_millis(1_100)).await;
+        trail.advance(PAST_EXAMINATION).await;
         trail
             .until(|| trail.files().iter().any(|path| name(path).contains("-3.")))
             .await;
@@ -159,7 +160,7 @@ async fn a_deleted_file_is_noticed_and_its_records_are_missed() {
     let trail = Trail::new();
     trail.record("before").await.unwrap();
     fs::remove_file(trail.files().remove(0)).unwrap();
-    trail.advance(Duration::from_millis(1_100)).await;
+    trail.advance(PAST_EXAMINATION).await;
     trail.until(|| !trail.files().is_empty()).await;
     trail.record("after").await.unwrap();
     assert_eq!(trail.lookups().len(), 1);

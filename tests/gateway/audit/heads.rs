@@ -15,6 +15,7 @@ use atlas_cert_gateway::audit::verify::verify;
 use atlas_cert_gateway::settings::Size;
 use tempfile::TempDir;
 
+use crate::audit::trail::PAST_SIGNATURE;
 use crate::audit::trail::Trail;
 
 #[tokio::test]
@@ -39,7 +40,7 @@ async fn a_cut_off_end_is_found_where_a_signed_head_speaks_of_it() {
         let key = HeadVerifier::read(checking).unwrap();
         let check = |trail: &Trail| verify(&trail.config.directory, 1, Some(&key)).unwrap();
         trail.record("one").await.unwrap();
-        trail.advance(Duration::from_secs(61)).await;
+        trail.advance(PAST_SIGNATURE).await;
         trail.until(|| check(&trail).heads == 1).await;
         trail.record("two").await.unwrap();
         trail.record("three").await.unwrap();

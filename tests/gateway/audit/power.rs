@@ -7,12 +7,12 @@
 use std::fs;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
-use std::time::Duration;
 
 use atlas_cert_gateway::audit::Sync;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
+use crate::audit::trail::SYNC_INTERVAL;
 use crate::audit::trail::Trail;
 
 #[tokio::test]
@@ -73,7 +73,7 @@ async fn before_the_cut(sync: Sync) -> Disk {
     }
     if sync == Sync::Interval {
         let syncs = trail.syncs();
-        trail.advance(Duration::from_secs(1)).await;
+        trail.advance(SYNC_INTERVAL).await;
         trail.until(|| trail.syncs() > syncs).await;
     }
     let file = trail.files().remove(0);

@@ -6,7 +6,6 @@ use std::io::Read;
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
 
 use atlas_cert_gateway::audit::Destination;
 use atlas_cert_gateway::audit::Format;
@@ -15,6 +14,8 @@ use atlas_cert_gateway::audit::Second;
 use atlas_cert_gateway::audit::Unrecorded;
 use atlas_cert_gateway::settings::Size;
 
+use crate::audit::trail::A_ROUND;
+use crate::audit::trail::PAST_EXAMINATION;
 use crate::audit::trail::Trail;
 
 #[tokio::test]
@@ -118,13 +119,13 @@ async fn where_one_is_enough_the_sink_stands_in_for_a_journal_that_fails() {
     assert!(received.next().unwrap().unwrap().contains("both"));
     // The whole directory goes away, and with it every place for a file.
     std::fs::remove_dir_all(&trail.config.directory).unwrap();
-    trail.advance(Duration::from_millis(1_100)).await;
+    trail.advance(PAST_EXAMINATION).await;
     trail.until(|| trail.audit.trouble().is_some()).await;
     assert!(trail.audit.is_writable());
     trail.record("sink alone").await.unwrap();
     assert!(received.next().unwrap().unwrap().contains("sink alone"));
     std::fs::create_dir(&trail.config.directory).unwrap();
-    trail.advance(Duration::from_millis(200)).await;
+    trail.advance(2 * A_ROUND).await;
     trail.until(|| trail.audit.trouble().is_none()).await;
     trail.record("both again").await.unwrap();
     assert_eq!(trail.lookups().len(), 1);

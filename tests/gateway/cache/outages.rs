@@ -92,12 +92,12 @@ async fn f05_nothing_is_served_past_the_bound_however_long_atlas_is_down() {
     let world = quiet_world().await;
     world.ask("app1").await;
     world.atlas.stop_accepting().await.unwrap();
-    advance_on_record(&world, Duration::from_secs(3_600 + 265)).await;
+    advance_on_record(&world, SURELY_STALE).await;
     let stale = world.while_time_passes(world.ask("app1")).await;
     assert_eq!(stale.status, 200);
     let age: u64 = stale.header("age").unwrap().parse().unwrap();
     assert!(age >= 3_865, "{age}");
-    advance_on_record(&world, Duration::from_secs(70)).await;
+    advance_on_record(&world, UNTIL_DEAD).await;
     let dead = world.while_time_passes(world.ask("app1")).await;
     assert!(matches!(dead.status, 502 | 503), "{}", dead.text());
     assert_eq!(dead.header("x-error-origin"), Some("gateway"));
@@ -152,7 +152,7 @@ async fn g27_the_first_miss_after_an_outage_succeeds_within_five_seconds() {
     let reply = world.while_time_passes(world.ask("app1")).await;
     assert_ne!(reply.status, 200);
     world.atlas.resume().await.unwrap();
-    advance_on_record(&world, Duration::from_secs(5)).await;
+    advance_on_record(&world, PAST_OUTAGE).await;
     assert_eq!(world.ask("app1").await.status, 200);
 }
 
@@ -173,3 +173,10 @@ async fn ask_all(world: &World) -> Vec<Reply> {
     let names: Vec<String> = (0..300).map(|number| format!("app{number}")).collect();
     join_all(names.iter().map(|name| world.ask(name))).await
 }
+
+/// A list of this age is past its time and within what an outage is survived by, whatever its jitter.
+const SURELY_STALE: Duration = Duration::from_secs(3_600 + 265);
+/// With that, it is beyond what an outage is survived by, whatever its jitter.
+const UNTIL_DEAD: Duration = Duration::from_secs(70);
+/// How long after Atlas is back the first miss may have to wait (G27).
+const PAST_OUTAGE: Duration = Duration::from_secs(5);
