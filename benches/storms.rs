@@ -2,28 +2,29 @@
 //!
 //! `cargo bench --bench storms` runs every storm, `cargo bench --bench storms -- slow idle` those whose
 //! names contain one of the words, `-- --quick` each of them shortly and small, `-- --list` only names
-//! them, and `-- --test` shows within seconds that they can be run at all.
+//! them, and `-- --test` shows within seconds that they can be run at all. The four modes of slowhttptest
+//! are run by that program itself where it is installed (Debian has it), from one address and at its own
+//! pace; all other storms come from many addresses of the loopback network, so that the bound on
+//! connections of one source does not end them before they begin, and come again as often as they are sent
+//! away.
 //!
-//! The gateway is a process of its own with the limits of its defaults, on one processor; honest callers
-//! and the storm share another, each on a thread. Attackers bring processors of their own, and here there
-//! are none to give them: so the storm's thread has the lowest priority (nice 19), and the honest callers'
-//! the highest (nice -20, where the one who runs this may). What the kernel does for the storm's packets
-//! still falls on both.
+//! Sixteen honest connections ask for a list in memory two hundred times a second each: in calm weather,
+//! while the storm rages against another process on the same processor, and while it rages against the
+//! gateway that they ask. The second is what the machine itself costs them: its kernel's work for the
+//! storm's packets and its scheduler. So there are two ratios: to calm weather, and to the storm next
+//! door. What the gateway adds of its own is the latter. Each slice is repeated in turn, and medians of
+//! the slices are printed; then how many of the storm's connections were open and how often one was ended,
+//! and the gateway's resident memory and share of its processor, before and then.
 //!
-//! Sixteen honest connections ask for a list in memory two hundred times a second each, before each storm
-//! and while it rages. What is printed is their latency, the ratio of the two, how many of the storm's
-//! connections were open, how often one was ended, and the gateway's resident memory and share of its
-//! processor, before and then. Storms come from many addresses of the loopback network, so that the bound
-//! on connections of one source does not end them before they begin.
+//! Attackers bring processors of their own. So the storm has one, at the lowest priority (nice 19); the
+//! gateways, with the limits of their defaults, are on the other, and so are the honest callers, at the
+//! highest priority (nice -20, where the one who runs this may).
 //!
-//! The same with others' programs, against `cargo run --release --example demo`, which prints a URL and a
-//! token (Debian: `slowhttptest`, `nghttp2-client`):
+//! The same by hand, against `cargo run --release --example demo`, which prints a URL and a token (Debian:
+//! `slowhttptest`, `nghttp2-client`):
 //!
 //! ```text
-//! slowhttptest -H -c 1000 -r 200 -i 1 -l 30 -u URL          # heads that never end
-//! slowhttptest -B -c 1000 -r 200 -i 1 -l 30 -u URL          # bodies that never end
-//! slowhttptest -R -c 1000 -r 200 -l 30 -u URL               # ranges by the thousand
-//! slowhttptest -X -c 1000 -r 200 -n 1 -z 16 -l 30 -u URL    # answers that nobody reads
+//! slowhttptest -H -c 5000 -r 1000 -i 1 -l 30 -u URL         # heads that never end
 //! h2load -c 64 -m 100 -D 30 -H "Authorization: Bearer TOKEN" URL
 //! ```
 #![expect(
@@ -48,56 +49,66 @@ mod load;
 #[path = "gateway/process.rs"]
 #[allow(dead_code, reason = "the bench of the whole program needs more of it")]
 mod process;
+#[path = "storms/raging.rs"]
+mod raging;
 #[path = "gateway/site.rs"]
 #[allow(dead_code, reason = "the bench of the whole program needs more of it")]
 mod site;
+#[path = "storms/slices.rs"]
+mod slices;
 #[path = "storms/spam.rs"]
 mod spam;
 #[path = "../tests/gateway/tokens.rs"]
 mod tokens;
 
 use std::env;
-use std::sync::Arc;
 use std::time::Duration;
-use std::time::Instant;
 
 use bytes::Bytes;
 use rustix::process::Resource;
 use rustix::process::getrlimit;
 use rustix::process::setpriority_process;
 use rustix::process::setrlimit;
-use tokio::net::TcpStream;
+use rustix::thread::CpuSet;
+use rustix::thread::sched_setaffinity;
 use tokio::runtime::Builder;
 use tokio::runtime::Runtime;
 
-use callers::Ammunition;
-use callers::Counts;
 use callers::Kind;
-use honest::Latencies;
 use process::Cores;
 use process::Server;
+use raging::Attackers;
+use raging::Requests;
 use site::Site;
 use site::Tuning;
-use site::Users;
+use slices::HEAD;
+use slices::Observed;
+use slices::noticed;
 
 /// One storm.
 struct Storm {
     name: &'static str,
-    kind: Kind,
+    attackers: Attackers,
     /// How many connections it tries to hold.
     callers: usize,
 }
 
 /// How long and how large.
 struct Effort {
-    /// For the storm to be at its full size.
+    /// For a storm to be at its full size.
     gathering: Duration,
     measured: Duration,
+    /// Each slice of time is repeated so often.
+    rounds: usize,
     /// Of the callers, one in so many.
     divisor: usize,
 }
 
-const STORMS: [Storm; 10] = [
+const STORMS: [Storm; 14] = [
+    slowhttptest("slowhttptest-H", &["-H", "-i", "1"]),
+    slowhttptest("slowhttptest-B", &["-B", "-i", "1"]),
+    slowhttptest("slowhttptest-R", &["-R"]),
+    slowhttptest("slowhttptest-X", &["-X", "-n", "1"]),
     storm("slow-heads", Kind::SlowHead, 5_000),
     storm("slow-bodies", Kind::SlowBody, 5_000),
     storm("slow-readers", Kind::SlowRead, 1_000),
@@ -113,8 +124,16 @@ const STORMS: [Storm; 10] = [
 const fn storm(name: &'static str, kind: Kind, callers: usize) -> Storm {
     Storm {
         name,
-        kind,
+        attackers: Attackers::Ours(kind),
         callers,
+    }
+}
+
+const fn slowhttptest(name: &'static str, mode: &'static [&'static str]) -> Storm {
+    Storm {
+        name,
+        attackers: Attackers::Slowhttptest(mode),
+        callers: 5_000,
     }
 }
 
@@ -131,48 +150,56 @@ fn main() {
         .iter()
         .filter(|word| !word.starts_with("--"))
         .collect();
-    let wanted = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(*word));
+    let wanted =
+        |storm: &&Storm| words.is_empty() || words.iter().any(|word| storm.name.contains(*word));
     let effort = if has("--test") {
         Effort {
             gathering: Duration::from_millis(100),
             measured: Duration::from_millis(100),
+            rounds: 1,
             divisor: 100,
         }
     } else if has("--quick") {
         Effort {
             gathering: Duration::from_secs(1),
             measured: Duration::from_secs(1),
+            rounds: 1,
             divisor: 10,
         }
     } else {
         Effort {
-            gathering: Duration::from_secs(7),
-            measured: Duration::from_secs(6),
+            gathering: Duration::from_secs(6),
+            measured: Duration::from_secs(3),
+            rounds: 3,
             divisor: 1,
         }
     };
     process::pin_this_process();
     let descriptors = raise_descriptors();
-    let (honest, atlas) = (runtime(FIRST), runtime(0));
+    let honest = runtime(FIRST, Some(GATEWAYS));
+    let atlas = runtime(0, None);
     println!("{HEAD}");
     honest.block_on(async {
         let site = Site::start(atlas.handle()).await;
-        for storm in STORMS.iter().filter(|storm| wanted(storm.name)) {
-            let storming = runtime(LAST);
+        for storm in STORMS.iter().filter(wanted) {
             let callers = (storm.callers / effort.divisor).clamp(1, descriptors);
-            weather(&site, storm, callers, &effort, &storming).await;
-            storming.shutdown_background();
+            weather(&site, storm, callers, &effort).await;
         }
     });
 }
 
-/// One thread, of a priority.
-fn runtime(nice: i32) -> Runtime {
+/// One thread, of a priority; on a processor other than the process's, if one is named.
+fn runtime(nice: i32, processor: Option<usize>) -> Runtime {
     Builder::new_multi_thread()
         .worker_threads(1)
         .on_thread_start(move || {
             // Of this thread alone, on Linux. Without the right to it all are equal, and ratios larger.
             let _ = setpriority_process(None, nice);
+            if let Some(processor) = processor {
+                let mut processors = CpuSet::new();
+                processors.set(processor);
+                let _ = sched_setaffinity(None, &processors);
+            }
         })
         .enable_all()
         .build()
@@ -188,71 +215,51 @@ fn raise_descriptors() -> usize {
     usize::try_from(most).unwrap().saturating_sub(500)
 }
 
-/// Measures before a storm and in it, on a gateway of its own.
-async fn weather(site: &Site, storm: &Storm, callers: usize, effort: &Effort, storming: &Runtime) {
-    let tokens = site.tokens(1);
-    let of = |name, count, certificates| Users {
-        name,
-        count,
-        certificates,
-    };
-    let ask = site
-        .asks(of("payments-storm", 1, 2), &tokens)
-        .remove(0)
-        .http1();
-    let large = site
-        .asks(of("payments-storm-many", 1, 5_000), &tokens)
-        .remove(0)
-        .http1();
-    let server = Server::start(&site.gateway(Tuning { sync: "interval" }), Cores::One);
-    for request in [&ask, &large] {
-        honest::once(server.address, request).await;
+/// Measures in calm weather, with the storm next door, and in it, on gateways of its own.
+async fn weather(site: &Site, storm: &Storm, callers: usize, effort: &Effort) {
+    let requests = Requests::new(site);
+    let start = || Server::start(&site.gateway(Tuning { sync: "interval" }), Cores::One);
+    let (here, next_door) = (start(), start());
+    for server in [&here, &next_door] {
+        honest::once(server.address, &requests.small).await;
+        honest::once(server.address, &requests.large).await;
     }
-    let mut streams = honest::connect(server.address).await;
-    let (calm, calm_share) = share(&server, &mut streams, &ask, effort.measured).await;
-    let resident = server.resident();
-
-    let counts = Arc::new(Counts::default());
-    let ammunition = Ammunition {
-        small: ask.clone(),
-        large,
-        gateway: server.address,
+    let mut streams = honest::connect(here.address).await;
+    let gathering = if storm.callers < A_CROWD {
+        effort.gathering / 6
+    } else {
+        effort.gathering
     };
-    callers::attack(
-        storm.kind,
-        callers,
-        &Arc::new(ammunition),
-        &counts,
-        storming.handle(),
-    );
-    tokio::time::sleep(effort.gathering).await;
-    let (rough, rough_share) = share(&server, &mut streams, &ask, effort.measured).await;
-    let (open, ended) = (counts.open(), counts.ended());
-    let [before, then] = [resident, server.resident()].map(|bytes| bytes >> 20);
-    println!(
-        "{:<14} {callers:>7} {open:>7} {ended:>7} | {calm} | {rough} | {} | {before:>4} {then:>4} | \
-         {calm_share:>3.0}% {rough_share:>3.0}%",
-        storm.name,
-        rough.beside(&calm),
-    );
+    let mut observed = Observed::new(here.resident());
+    for _ in 0..effort.rounds {
+        let slice = noticed(&here, &mut streams, &requests.small, effort.measured).await;
+        observed.calm.push(slice);
+        for target in [&next_door, &here] {
+            let Some(raging) = storm.attackers.begin(callers, &requests, target.address) else {
+                println!("{:<14} (slowhttptest is not installed)", storm.name);
+                return;
+            };
+            tokio::time::sleep(gathering).await;
+            let slice = noticed(&here, &mut streams, &requests.small, effort.measured).await;
+            if target.address == here.address {
+                observed.here.push(slice);
+                observed.resident_then = here.resident();
+                observed.counts = raging.counts();
+            } else {
+                observed.next_door.push(slice);
+            }
+            drop(raging);
+            // What it leaves behind is not the next slice's.
+            tokio::time::sleep(gathering / 4).await;
+        }
+    }
+    println!("{:<14} {callers:>7} {observed}", storm.name);
 }
 
-/// What honest callers notice, and how many hundredths of its processor the server takes meanwhile.
-async fn share(
-    server: &Server,
-    streams: &mut Vec<TcpStream>,
-    ask: &Request,
-    span: Duration,
-) -> (Latencies, f64) {
-    let (cpu, began) = (server.cpu(), Instant::now());
-    let latencies = honest::measure(streams, ask, span).await;
-    let busy = server.cpu().saturating_sub(cpu).as_secs_f64();
-    (latencies, 100.0 * busy / began.elapsed().as_secs_f64())
-}
-
-const HEAD: &str = "storm          callers    open   ended | calm p50    p99 | then p50    p99 | ratios      | \
-                    RSS  then |  CPU then";
-
+/// So many take some seconds to come.
+const A_CROWD: usize = 1_000;
+/// The processor of the gateways.
+const GATEWAYS: usize = 0;
 /// Priorities, as `nice` has them.
 const FIRST: i32 = -20;
 const LAST: i32 = 19;

@@ -13,34 +13,47 @@ use tokio::time::MissedTickBehavior;
 
 use crate::Request;
 
-/// Sorted.
-pub(crate) struct Latencies(Vec<Duration>);
+/// Of latencies: the median, and what one in a hundred takes longer than.
+#[derive(Clone, Copy)]
+pub(crate) struct Figures {
+    p50: Duration,
+    p99: Duration,
+}
 
-impl Latencies {
-    /// How many times as long as those of `calm`.
-    pub(crate) fn beside(&self, calm: &Self) -> String {
+impl Figures {
+    fn of(mut latencies: Vec<Duration>) -> Self {
+        latencies.sort_unstable();
+        Self {
+            p50: latencies[latencies.len() / 2],
+            p99: latencies[latencies.len() * 99 / 100],
+        }
+    }
+
+    /// Each figure's median by itself.
+    pub(crate) fn median(slices: impl Iterator<Item = Self>) -> Self {
+        let (mut p50s, mut p99s): (Vec<_>, Vec<_>) =
+            slices.map(|figures| (figures.p50, figures.p99)).unzip();
+        p50s.sort_unstable();
+        p99s.sort_unstable();
+        Self {
+            p50: p50s[p50s.len() / 2],
+            p99: p99s[p99s.len() / 2],
+        }
+    }
+
+    /// How many times as long as `others`.
+    pub(crate) fn beside(&self, others: &Self) -> String {
         let ratio = |ours: Duration, theirs: Duration| ours.as_secs_f64() / theirs.as_secs_f64();
-        let (median, p99) = (
-            ratio(self.median(), calm.median()),
-            ratio(self.p99(), calm.p99()),
-        );
-        format!("{median:>5.2} {p99:>5.2}")
-    }
-
-    fn median(&self) -> Duration {
-        self.0[self.0.len() / 2]
-    }
-
-    fn p99(&self) -> Duration {
-        self.0[self.0.len() * 99 / 100]
+        let (p50, p99) = (ratio(self.p50, others.p50), ratio(self.p99, others.p99));
+        format!("{p50:>5.2} {p99:>5.2}")
     }
 }
 
-/// In microseconds: the median, and what one in a hundred takes longer than.
-impl fmt::Display for Latencies {
+/// In microseconds.
+impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (median, p99) = (self.median().as_micros(), self.p99().as_micros());
-        write!(f, "{median:>8} {p99:>6}")
+        let (p50, p99) = (self.p50.as_micros(), self.p99.as_micros());
+        write!(f, "{p50:>4} {p99:>6}")
     }
 }
 
@@ -66,7 +79,7 @@ pub(crate) async fn measure(
     streams: &mut Vec<TcpStream>,
     request: &Request,
     span: Duration,
-) -> Latencies {
+) -> Figures {
     let begun = Instant::now();
     let mut callers = JoinSet::new();
     for (number, mut stream) in (0..).zip(streams.drain(..)) {
@@ -91,8 +104,7 @@ pub(crate) async fn measure(
         streams.push(stream);
         latencies.extend(of_one);
     }
-    latencies.sort_unstable();
-    Latencies(latencies)
+    Figures::of(latencies)
 }
 
 async fn ask(stream: &mut TcpStream, request: &Request, buffer: &mut Vec<u8>) {
