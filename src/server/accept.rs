@@ -39,6 +39,7 @@ use crate::clock::Clock;
 use crate::memory::Memory;
 use crate::memory::Stage;
 use crate::telemetry::metrics::connections::ConnectionMetrics;
+use crate::telemetry::metrics::connections::Reason;
 use crate::telemetry::metrics::lookups::LookupMetrics;
 
 mod guess;
@@ -128,11 +129,11 @@ impl Acceptor {
                 }
             };
             if self.memory.stage() >= Stage::Full {
-                self.refusals.refused("memory");
+                self.refusals.refused(Reason::Memory);
                 continue;
             }
             let Ok(place) = Arc::clone(&room).try_acquire_owned() else {
-                self.refusals.refused("connections");
+                self.refusals.refused(Reason::Connections);
                 continue;
             };
             let acceptor = self.clone();
@@ -159,7 +160,7 @@ impl Acceptor {
         ) {
             return;
         }
-        self.refusals.refused("descriptors");
+        self.refusals.refused(Reason::Descriptors);
         if matches!(number, Some(Errno::MFILE | Errno::NFILE)) && reserve.shed(bound) {
             return;
         }
@@ -189,7 +190,7 @@ impl Acceptor {
         socket.set_tcp_notsent_lowat(MOST_UNSENT)?;
         let address = self.source(&mut stream, address).await?;
         let Some(_place) = sources.enter(address.ip()) else {
-            self.refusals.refused("connections_per_source");
+            self.refusals.refused(Reason::ConnectionsPerSource);
             return Ok(());
         };
         let writing = WriteLimits {
@@ -225,7 +226,7 @@ impl Acceptor {
         let stream = handshake
             .map_err(io::Error::other)
             .flatten()
-            .inspect_err(|_| self.refusals.refused("tls_handshake"))?;
+            .inspect_err(|_| self.refusals.refused(Reason::TlsHandshake))?;
         let peer = Peer {
             address,
             scheme: "https",
@@ -251,7 +252,7 @@ impl Acceptor {
         let source = source
             .map_err(io::Error::other)
             .flatten()
-            .inspect_err(|_| self.refusals.refused("proxy_protocol"))?;
+            .inspect_err(|_| self.refusals.refused(Reason::ProxyProtocol))?;
         Ok(source.unwrap_or(address))
     }
 }

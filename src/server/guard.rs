@@ -113,7 +113,7 @@ impl<S> Guarded<S> {
     /// Puts a stand-in behind what may be passed on, or waits for the rest of what may not yet.
     fn settle(&mut self, fault: Option<Fault>, since: Duration) {
         if let Some(fault) = fault {
-            self.terms.refusals.refused(fault.name());
+            self.terms.refusals.refused(fault.reason());
             self.held.extend_from_slice(fault.stand_in());
             self.passable = self.held.len();
             self.deadline = None;

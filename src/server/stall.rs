@@ -17,6 +17,7 @@ use tokio::io::ReadBuf;
 
 use crate::clock::Clock;
 use crate::telemetry::metrics::connections::ConnectionMetrics;
+use crate::telemetry::metrics::connections::Reason;
 
 /// How long writing may take.
 #[derive(Clone, Copy, Debug)]
@@ -83,7 +84,7 @@ impl<S> Stalling<S> {
             return Poll::Pending;
         }
         self.gave_up = true;
-        self.refusals.refused("write_stall");
+        self.refusals.refused(Reason::WriteStall);
         Poll::Ready(Err(not_read()))
     }
 }

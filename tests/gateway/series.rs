@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use atlas_cert_gateway::telemetry::metrics::connections::REASONS;
+use atlas_cert_gateway::telemetry::metrics::connections::Reason;
 use atlas_simulator::Asked;
 use atlas_simulator::Fault;
 use serde_json::json;
@@ -114,7 +114,8 @@ async fn everything_that_can_be_counted_is_on_the_page_as_0_before_it_is_counted
         known.any(|name| series.starts_with(&format!("atlas_cert_gateway_{name}{{")))
     };
     assert!(new.iter().all(is_of_credential), "{new:?}");
-    for reason in REASONS {
+    for reason in Reason::ALL {
+        let reason = reason.as_str();
         let shown = format!("atlas_cert_gateway_connections_refused_total{{reason=\"{reason}\"}}");
         assert!(before.contains(&shown), "{shown}");
     }

@@ -32,6 +32,7 @@ use crate::server::head::Bounds;
 use crate::server::layers;
 use crate::server::layers::Handler;
 use crate::server::timer::ClockTimer;
+use crate::telemetry::metrics::connections::Reason;
 use crate::upstream::Chance;
 
 /// A connection of which it is known what it speaks.
@@ -57,7 +58,7 @@ impl Acceptor {
             .clock
             .timeout(limits.first_byte, guess(&mut stream, &self.clock))
             .await
-            .inspect_err(|_| self.refusals.refused("first_byte"))
+            .inspect_err(|_| self.refusals.refused(Reason::FirstByte))
             .map_err(io::Error::other)??;
         let Some(guess) = guess else {
             return Ok(());

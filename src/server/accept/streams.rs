@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::telemetry::metrics::connections::ConnectionMetrics;
+use crate::telemetry::metrics::connections::Reason;
 
 /// The requests of one HTTP/2 connection.
 #[derive(Clone)]
@@ -93,7 +94,7 @@ where
         self.tasks.spawn(async move {
             // Dropped, the stream is reset and its answer's memory is free.
             if open.clock.timeout(limit, stream).await.is_err() {
-                refusals.refused("write_stall");
+                refusals.refused(Reason::WriteStall);
             }
         });
     }

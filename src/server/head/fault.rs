@@ -1,5 +1,7 @@
 //! What can be wrong with a head goes in; the request that stands in its place comes out, and back.
 
+use crate::telemetry::metrics::connections::Reason;
+
 /// Why a head is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
@@ -74,22 +76,23 @@ impl Fault {
             return None;
         }
         let name = request.uri().path().strip_prefix('/')?;
-        Self::ALL.into_iter().find(|fault| fault.name() == name)
+        let mut all = Self::ALL.into_iter();
+        all.find(|fault| fault.reason().as_str() == name)
     }
 
-    /// Its name in the metrics.
-    pub fn name(self) -> &'static str {
+    /// Its place in the metrics, whose word for it is also its stand-in's.
+    pub fn reason(self) -> Reason {
         match self {
-            Self::BodyLength => "body_length",
-            Self::ControlCharacter => "control_character",
-            Self::HeaderLine => "header_line",
-            Self::RequestLine => "request_line",
-            Self::Target => "target",
-            Self::TargetTooLong => "target_too_long",
-            Self::Timeout => "timeout",
-            Self::TooLarge => "too_large",
-            Self::TooMany => "too_many",
-            Self::TransferEncoding => "transfer_encoding",
+            Self::BodyLength => Reason::BodyLength,
+            Self::ControlCharacter => Reason::ControlCharacter,
+            Self::HeaderLine => Reason::HeaderLine,
+            Self::RequestLine => Reason::RequestLine,
+            Self::Target => Reason::Target,
+            Self::TargetTooLong => Reason::TargetTooLong,
+            Self::Timeout => Reason::Timeout,
+            Self::TooLarge => Reason::TooLarge,
+            Self::TooMany => Reason::TooMany,
+            Self::TransferEncoding => Reason::TransferEncoding,
         }
     }
 }

@@ -5,15 +5,78 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 
+/// From one list the enum, its words and the list of all, which must be on the page from the beginning:
+/// Prometheus sees no increase in a counter that begins at one.
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $reason:ident = $word:literal,)*) => {
+        /// Why a connection is refused, in the door's own words.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Reason {
+            $($(#[$doc])* $reason,)*
+        }
+
+        impl Reason {
+            /// Every one.
+            pub const ALL: &[Self] = &[$(Self::$reason,)*];
+
+            /// Its word in the metrics.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$reason => $word,)*
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// `Content-Length` that is no number, is repeated, or stands beside `Transfer-Encoding`.
+    BodyLength = "body_length",
+    /// There are as many connections as there may be.
+    Connections = "connections",
+    /// There are as many of one address.
+    ConnectionsPerSource = "connections_per_source",
+    /// Control characters in a head.
+    ControlCharacter = "control_character",
+    /// The process has no descriptor left.
+    Descriptors = "descriptors",
+    /// Nothing was said in time.
+    FirstByte = "first_byte",
+    /// A header line that is none.
+    HeaderLine = "header_line",
+    /// Memory is short.
+    Memory = "memory",
+    /// A trusted proxy did not say for whom it connects.
+    ProxyProtocol = "proxy_protocol",
+    /// A request line that is none.
+    RequestLine = "request_line",
+    /// A target that is none.
+    Target = "target",
+    /// A target that fills the whole head.
+    TargetTooLong = "target_too_long",
+    /// A head that did not come in time.
+    Timeout = "timeout",
+    /// A handshake that failed or did not come in time.
+    TlsHandshake = "tls_handshake",
+    /// A head of too many bytes.
+    TooLarge = "too_large",
+    /// A head of too many lines.
+    TooMany = "too_many",
+    /// A transfer encoding that is not taken.
+    TransferEncoding = "transfer_encoding",
+    /// An answer that was not read.
+    WriteStall = "write_stall",
+}
+
 /// Handles to the metrics of connections.
 #[derive(Clone, Debug)]
 pub struct ConnectionMetrics {
-    refused: Family<Reason, Counter>,
+    refused: Family<Refused, Counter>,
     reloads: Family<ReloadResult, Counter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Reason {
+struct Refused {
     reason: &'static str,
 }
 
@@ -29,8 +92,8 @@ impl ConnectionMetrics {
             refused: Family::default(),
             reloads: Family::default(),
         };
-        for reason in REASONS {
-            metrics.refused.get_or_create(&Reason { reason }).inc_by(0);
+        for reason in Reason::ALL {
+            metrics.count(*reason, 0);
         }
         for result in ["loaded", "refused"] {
             let reloads = &metrics.reloads;
@@ -49,10 +112,16 @@ impl ConnectionMetrics {
         metrics
     }
 
-    /// Counts a connection that is refused. `reason` is one of [`REASONS`].
-    pub fn refused(&self, reason: &'static str) {
-        debug_assert!(REASONS.contains(&reason), "{reason} is not announced");
-        self.refused.get_or_create(&Reason { reason }).inc();
+    /// Counts a connection that is refused.
+    pub fn refused(&self, reason: Reason) {
+        self.count(reason, 1);
+    }
+
+    fn count(&self, reason: Reason, connections: u64) {
+        let reason = reason.as_str();
+        self.refused
+            .get_or_create(&Refused { reason })
+            .inc_by(connections);
     }
 
     /// Counts a reading of changed certificate files.
@@ -61,26 +130,3 @@ impl ConnectionMetrics {
         self.reloads.get_or_create(&ReloadResult { result }).inc();
     }
 }
-
-/// Why a connection is refused, in the door's own words. All are on the page from the beginning:
-/// Prometheus sees no increase in a counter that begins at one.
-pub const REASONS: [&str; 18] = [
-    "body_length",
-    "connections",
-    "connections_per_source",
-    "control_character",
-    "descriptors",
-    "first_byte",
-    "header_line",
-    "memory",
-    "proxy_protocol",
-    "request_line",
-    "target",
-    "target_too_long",
-    "timeout",
-    "tls_handshake",
-    "too_large",
-    "too_many",
-    "transfer_encoding",
-    "write_stall",
-];
