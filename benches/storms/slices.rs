@@ -95,7 +95,7 @@ impl fmt::Display for Observed {
 }
 
 /// Over the lines.
-pub(crate) const HEAD: &str = "                                      |  calm, µs   | next door   | here        | here ÷ \
+pub(crate) const HEAD: &str = "                                     |  calm, µs   | next door   | here        | here ÷ \
                     calm | ÷ next door | MiB      | CPU\n\
                     storm          callers   open  ended |  p50    p99 |  p50    p99 |  p50    p99 |   p50   \
                     p99 |   p50   p99 | RSS then | calm then";
