@@ -6,12 +6,12 @@
 
 use std::fmt;
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde::Serialize;
 use toml::Value;
 
-mod files;
 mod overlay;
 mod place;
 mod restart;
@@ -118,6 +118,14 @@ impl Config {
         mistakes.extend(self.memory.mistakes());
         mistakes.extend(self.telemetry.mistakes());
         mistakes
+    }
+
+    /// The files that a reload reads: whether the configuration can be put in place depends on them.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let mut files = self.server.files();
+        files.extend(self.atlas.files());
+        files.extend(self.identity.files());
+        files
     }
 
     /// What is allowed but is seldom meant: printed by `check`, logged at start.

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -192,6 +193,12 @@ impl Config {
             ));
         }
         mistakes
+    }
+
+    /// The files that a reload reads.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let tls = self.tls.iter().flat_map(tls::Config::files);
+        tls.cloned().collect()
     }
 }
 

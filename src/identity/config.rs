@@ -72,6 +72,18 @@ pub struct IssuerConfig {
 }
 
 impl Config {
+    /// The files that a reload reads.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let named = self.issuers.iter().flat_map(|issuer| {
+            [
+                &issuer.jwks_file,
+                &issuer.hmac_secret_file,
+                &issuer.ca_certificate,
+            ]
+        });
+        named.flatten().cloned().collect()
+    }
+
     /// Everything that cannot be meant.
     pub fn mistakes(&self) -> Vec<Mistake> {
         let mut mistakes = Vec::new();

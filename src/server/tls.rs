@@ -47,6 +47,18 @@ pub struct Config {
     pub client_ca: Option<PathBuf>,
 }
 
+impl Config {
+    /// The files that are read.
+    pub(super) fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        let Self {
+            certificate,
+            private_key,
+            client_ca,
+        } = self;
+        [certificate, private_key].into_iter().chain(client_ca)
+    }
+}
+
 /// What a handshake needs; shared, and swapped whole when the files change.
 #[derive(Clone, Debug)]
 pub struct Tls(Arc<ArcSwap<Loaded>>);

@@ -146,6 +146,21 @@ pub struct ApiKeyConfig {
     pub private_key: Option<Secret>,
 }
 
+impl Config {
+    /// The files that a reload reads. Not `ca_certificate`, which waits for a restart.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let named = self.credentials.iter().flat_map(|credential| {
+            let account = credential.service_account.as_ref();
+            let key = credential.api_key.as_ref();
+            [
+                account.and_then(|account| account.client_secret_file.clone()),
+                key.and_then(|key| key.private_key_file.clone()),
+            ]
+        });
+        named.flatten().collect()
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {

@@ -1,6 +1,12 @@
 //! The configuration: every key of the documented file, every mistake at once, the environment over it.
 
+use std::fs;
+use std::path::Path;
+use std::path::PathBuf;
+
 use atlas_cert_gateway::config::Config;
+
+use crate::house;
 
 const DOCUMENTED: &str = include_str!("../../config/gateway.toml");
 
@@ -131,6 +137,71 @@ fn an_unknown_variable_and_a_secret_in_the_text_are_mistakes() {
             .any(|mistake| mistake.message.contains("client_secret_file")),
         "{mistakes:?}"
     );
+}
+
+/// A refused configuration is tried again when one of the files changes that it is refused for.
+#[test]
+fn each_setting_that_is_a_path_is_watched_or_waits_for_a_restart() {
+    let text = r#"
+[server.tls]
+certificate = "watched/1"
+private_key = "watched/2"
+client_ca = "watched/3"
+
+[[atlas.credentials]]
+name = "account"
+projects = ["*"]
+service_account = { client_id = "mdb_sa_id_0", client_secret_file = "watched/4" }
+
+[[atlas.credentials]]
+name = "key"
+projects = ["*"]
+api_key = { public_key = "abcdefgh", private_key_file = "watched/5" }
+
+[[identity.issuers]]
+issuer = "https://idp.example"
+jwks_file = "watched/6"
+hmac_secret_file = "watched/7"
+ca_certificate = "watched/8"
+
+[atlas]
+ca_certificate = "restart"
+state_directory = "restart"
+
+[audit]
+directory = "restart"
+head_key_file = "restart"
+"#;
+    let config: Config = toml::from_str(text).unwrap();
+    let expected: Vec<_> = (1..=8)
+        .map(|n| PathBuf::from(format!("watched/{n}")))
+        .collect();
+    assert_eq!(config.files(), expected);
+
+    let mut named: Vec<_> = text
+        .lines()
+        .filter_map(|line| {
+            let (keys, _) = line
+                .split_once(" = \"watched/")
+                .or_else(|| line.split_once(" = \"restart"))?;
+            Some(keys.rsplit(' ').next().unwrap().to_owned())
+        })
+        .collect();
+    let mut present = Vec::new();
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for file in house::files(&source) {
+        let code = fs::read_to_string(&file).unwrap();
+        // What is skipped is no key.
+        let code = code.replace("#[serde(skip)]\n    pub ", "");
+        let settings = code.split("deny_unknown_fields").skip(1);
+        let fields = settings.flat_map(|rest| rest.split("\n}\n").next().unwrap().lines());
+        let fields = fields.filter_map(|field| field.trim().strip_prefix("pub ")?.split_once(':'));
+        let paths = fields.filter(|(_, kind)| kind.contains("PathBuf"));
+        present.extend(paths.map(|(key, _)| key.to_owned()));
+    }
+    named.sort();
+    present.sort();
+    assert_eq!(present, named, "each has its line above");
 }
 
 fn missing(defaults: &toml::Table, documented: &toml::Table, place: &str, out: &mut Vec<String>) {

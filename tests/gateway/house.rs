@@ -52,7 +52,8 @@ fn rooms(lib: &str) -> Vec<String> {
         .collect()
 }
 
-fn files(directory: &Path) -> Vec<PathBuf> {
+/// The Rust files under a directory.
+pub(crate) fn files(directory: &Path) -> Vec<PathBuf> {
     fs::read_dir(directory)
         .unwrap()
         .map(|entry| entry.unwrap().path())
