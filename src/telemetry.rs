@@ -19,13 +19,13 @@ use crate::settings::Mistake;
 
 pub mod metrics;
 pub mod traces;
-mod under_way;
+mod walk_labels;
 
 pub use metrics::Metrics;
 pub use metrics::Scrape;
 pub use traces::Traces;
-pub use under_way::UnderWay;
-pub use under_way::say;
+pub use walk_labels::WalkLabels;
+pub use walk_labels::say;
 
 /// Settings of logs.
 #[derive(Clone, Debug, Deserialize, Serialize)]

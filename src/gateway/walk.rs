@@ -13,7 +13,7 @@ use crate::audit::RequestId;
 use crate::cache::Errand;
 use crate::clock::Moment;
 use crate::telemetry::Chain;
-use crate::telemetry::UnderWay;
+use crate::telemetry::WalkLabels;
 use crate::telemetry::say;
 use crate::upstream::FetchError;
 use crate::upstream::Fetched;
@@ -35,7 +35,7 @@ impl Gateway {
         );
         move |errand| {
             let (upstream, audit, clock) = (upstream.clone(), audit.clone(), clock.clone());
-            let under_way = UnderWay {
+            let labels = WalkLabels {
                 request_id: request_id.uuid(),
                 fill_id: errand.fill_id.uuid(),
                 urgency: word(errand.urgency),
@@ -54,7 +54,7 @@ impl Gateway {
                 audit.record_fetch(&fetch_record(&errand, &fetched, clock.now()));
                 fetched
             };
-            under_way.around(walk).instrument(span).boxed()
+            labels.around(walk).instrument(span).boxed()
         }
     }
 }

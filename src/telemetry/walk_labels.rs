@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 /// What lines of a walk say beside their own words.
 #[derive(Clone, Copy, Debug)]
-pub struct UnderWay {
+pub struct WalkLabels {
     /// The lookup that the walk began for.
     pub request_id: Uuid,
     /// The walk itself; its record has the same.
@@ -22,13 +22,13 @@ pub struct UnderWay {
 }
 
 tokio::task_local! {
-    static UNDER_WAY: UnderWay;
+    static LABELS: WalkLabels;
 }
 
-impl UnderWay {
+impl WalkLabels {
     /// Lets what `work` says in [`say`] be known as this walk's.
     pub fn around<W: Future>(self, work: W) -> impl Future<Output = W::Output> {
-        UNDER_WAY.scope(self, work)
+        LABELS.scope(self, work)
     }
 
     fn span(self) -> Span {
@@ -43,6 +43,6 @@ impl UnderWay {
 
 /// Writes a line as one of the walk that is under way, if it is said in one.
 pub fn say(line: impl FnOnce()) {
-    let span = UNDER_WAY.try_with(|walk| walk.span());
+    let span = LABELS.try_with(|walk| walk.span());
     span.unwrap_or_else(|_| Span::none()).in_scope(line);
 }
