@@ -7,6 +7,7 @@ use super::Inner;
 use super::credential::Credential;
 use crate::atlas::ProjectId;
 use crate::telemetry::metrics::upstream::CredentialLabels;
+use crate::telemetry::say;
 
 impl Inner {
     /// Shows how much is wanted of our share, by the project of each credential that wants most, and
@@ -23,13 +24,13 @@ impl Inner {
                 *highest = highest.max(measured.ratio);
             }
             if measured.rose_above {
-                tracing::warn!(
+                say(|| tracing::warn!(
                     project = %id,
                     share_per_minute = refill_per_minute,
                     "more is wanted of Atlas than our share of this project's rate limit brings back: {:.0} % \
                      of it in five minutes; lengthen cache.ttl or raise atlas.limits.share_percent",
                     measured.ratio * 100.0,
-                );
+                ));
             }
         });
         for (credential, ratio) in credentials.iter().zip(highest) {

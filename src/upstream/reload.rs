@@ -22,6 +22,7 @@ use super::credential::Tools;
 use super::credential::secrets;
 use crate::settings::Mistake;
 use crate::telemetry::metrics::upstream::CredentialLabels;
+use crate::telemetry::say;
 
 /// Credentials, and numbers of buckets, that are known to be good.
 #[derive(Debug)]
@@ -98,7 +99,7 @@ impl Inner {
         let gone = self.take_retired(|it| now.saturating_sub(it.at) > self.limits.walk);
         join_all(gone.iter().map(|credential| async move {
             credential.revoke().await;
-            info!(credential = %credential.name, "a credential was given up");
+            say(|| info!(credential = %credential.name, "a credential was given up"));
         }))
         .await;
     }

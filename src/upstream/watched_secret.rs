@@ -11,6 +11,7 @@ use tracing::warn;
 
 use crate::secret::Secret;
 use crate::secret::SecretFileError;
+use crate::telemetry::say;
 
 /// A secret, and the file that it may change in.
 #[derive(Debug)]
@@ -56,13 +57,13 @@ impl WatchedSecret {
                 if secret.expose() == self.current.load().expose() {
                     return false;
                 }
-                info!(file = %file.display(), "took up a changed secret");
+                say(|| info!(file = %file.display(), "took up a changed secret"));
                 self.current.store(Arc::new(secret));
                 true
             }
             Err(error) => {
                 if !self.broken.swap(true, Ordering::Relaxed) {
-                    warn!(file = %file.display(), %error, "keeping the last good secret");
+                    say(|| warn!(file = %file.display(), %error, "keeping the last good secret"));
                 }
                 false
             }

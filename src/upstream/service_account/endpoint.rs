@@ -12,6 +12,7 @@ use tracing::warn;
 use super::Account;
 use crate::secret::Secret;
 use crate::telemetry::metrics::upstream::Endpoint;
+use crate::telemetry::say;
 use crate::upstream::transport::Answer;
 use crate::upstream::transport::Bounds;
 
@@ -46,7 +47,9 @@ impl Account {
         self.metrics.called(endpoint, status, took.as_secs_f64());
         let name = &self.terms.load().name;
         answer
-            .inspect_err(|lost| warn!(credential = %name, "no answer of Atlas's {target}: {lost}"))
+            .inspect_err(|lost| {
+                say(|| warn!(credential = %name, "no answer of Atlas's {target}: {lost}"));
+            })
             .ok()
     }
 }

@@ -11,6 +11,7 @@ use super::Account;
 use super::MARGIN;
 use crate::atlas::Timestamp;
 use crate::secret::Secret;
+use crate::telemetry::say;
 use crate::upstream::sealed;
 use crate::upstream::token::Minted;
 
@@ -20,7 +21,7 @@ impl Account {
         let id = &self.client_id;
         if let Err(error) = sealed::write(&self.sealed, id, secret, token, expires) {
             let name = &self.terms.load().name;
-            warn!(credential = %name, %error, "cannot keep the token for the next process");
+            say(|| warn!(credential = %name, %error, "cannot keep the token for the next process"));
         }
     }
 
@@ -48,7 +49,8 @@ impl Account {
     }
 
     pub(super) fn cannot_write(&self, error: &io::Error) {
-        warn!(credential = %self.terms.load().name, %error, "cannot write the ledger of tokens");
+        let name = &self.terms.load().name;
+        say(|| warn!(credential = %name, %error, "cannot write the ledger of tokens"));
     }
 }
 

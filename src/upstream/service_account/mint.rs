@@ -16,6 +16,7 @@ use super::endpoint;
 use crate::telemetry::metrics::upstream::Endpoint;
 use crate::telemetry::metrics::upstream::MintLabels;
 use crate::telemetry::metrics::upstream::MintResult;
+use crate::telemetry::say;
 use crate::upstream::answer::CredentialFailure;
 use crate::upstream::retry_after;
 use crate::upstream::token;
@@ -62,11 +63,14 @@ impl Account {
             CredentialFailure::Refused => MintResult::Refused,
             CredentialFailure::Unavailable => MintResult::Unavailable,
         });
-        error!(
-            credential = %self.terms.load().name,
-            wait_seconds = wait.as_secs(),
-            "no token for Atlas: {why}; not asking again before {} s", wait.as_secs(),
-        );
+        let (name, seconds) = (&self.terms.load().name, wait.as_secs());
+        say(|| {
+            error!(
+                credential = %name,
+                wait_seconds = seconds,
+                "no token for Atlas: {why}; not asking again before {seconds} s",
+            );
+        });
         let now = self.clock.elapsed();
         let mut state = self.state();
         state.trouble = Some(why);
@@ -115,7 +119,8 @@ impl Account {
         let now = self.clock.elapsed();
         let life = minted.lifetime;
         let renew_in = self.chance.between(life * 75 / 100, life * 85 / 100);
-        info!(credential = %self.terms.load().name, seconds = life.as_secs(), "minted a token for Atlas");
+        let (name, seconds) = (&self.terms.load().name, life.as_secs());
+        say(|| info!(credential = %name, seconds, "minted a token for Atlas"));
         let mut state = self.state();
         state.number += 1;
         state.trouble = None;
