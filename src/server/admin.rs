@@ -31,10 +31,9 @@ use super::accept::Peer;
 use super::fields::Fields;
 use super::layers::Body;
 use super::layers::Handler;
+use super::request::Addressed;
 use super::request::BadRequest;
 use super::request::Credentials;
-use super::request::check_address;
-use super::request::credentials;
 use super::response;
 use super::response::AdminRefusal;
 use crate::audit::AdminAction;
@@ -179,12 +178,14 @@ impl Admin {
     async fn administer(
         &self,
         parts: &Parts,
+        credentials: Result<Credentials<'_>, BadRequest>,
         body: Incoming,
         by: By,
     ) -> Result<Response<Body>, AdminRefusal> {
         let route = (&parts.method, parts.uri.path());
         let action = action_of(route.1).ok_or(AdminRefusal::Request(BadRequest::Route))?;
-        let caller = self.caller(parts, action, &by).await?;
+        let credentials = credentials.map_err(AdminRefusal::Request)?;
+        let caller = self.caller(credentials, action, &by).await?;
         let query = parts.uri.query().unwrap_or_default();
         match route {
             (&Method::POST, "/cache/purge") => self.purge(&caller, body, by).await,
@@ -197,12 +198,10 @@ impl Admin {
 
     async fn caller(
         &self,
-        parts: &Parts,
+        credentials: Credentials<'_>,
         action: AdminAction,
         by: &By,
     ) -> Result<Arc<Caller>, AdminRefusal> {
-        let credentials = credentials(Fields::read(&parts.headers).authorization, false)
-            .map_err(AdminRefusal::Request)?;
         let now = self.gateway.clock.now();
         let verdict = match credentials {
             Credentials::Bearer(token) => self.gateway.identity.verify(token, now).await.ok(),
@@ -233,11 +232,12 @@ impl Handler for Admin {
     async fn handle(&self, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let refused = |refusal| response::not_administered(&refusal, Uuid::now_v7().into());
-        match check_address(&parts, &Fields::read(&parts.headers)) {
-            Ok(()) => {}
+        let fields = Fields::read(&parts.headers);
+        let credentials = match Addressed::read(&parts, &fields) {
+            Ok(addressed) => addressed.credentials(&fields, false),
             Err(BadRequest::Method) => return refused(AdminRefusal::Method("GET, HEAD, POST")),
             Err(refusal) => return refused(AdminRefusal::Request(refusal)),
-        }
+        };
         match (&parts.method, parts.uri.path()) {
             (&Method::GET | &Method::HEAD, "/healthz") => {
                 response::json(StatusCode::OK, &"ok", None)
@@ -251,7 +251,7 @@ impl Handler for Admin {
                     request_id: Uuid::now_v7().into(),
                 };
                 let request_id = by.request_id;
-                self.administer(&parts, body, by).await.unwrap_or_else(|refusal| {
+                self.administer(&parts, credentials, body, by).await.unwrap_or_else(|refusal| {
                     if let AdminRefusal::Unrecorded(problem) = &refusal {
                         error!(%request_id, "not answered, because it is not on record: {problem}");
                     }

@@ -45,6 +45,20 @@ pub struct Asked<'r> {
     pub credentials: Credentials<'r>,
 }
 
+/// Proof that a request's target and host are such as a server has that is no proxy. At no door does
+/// anybody come by a caller's credentials without it:
+///
+/// ```compile_fail,E0451
+/// use atlas_cert_gateway::server::request::Addressed;
+///
+/// let forged = Addressed { target: "*", host: "" };
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Addressed<'r> {
+    target: &'r str,
+    host: &'r str,
+}
+
 /// Which of Atlas's two paths was used; both give the same list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ApiVersion {
@@ -125,8 +139,8 @@ impl<'r> Asked<'r> {
         scheme: &'r str,
         has_body: bool,
     ) -> Result<Self, BadRequest> {
-        let target = target(parts)?;
-        let host = host(parts, fields.host)?;
+        let addressed = Addressed::read(parts, fields)?;
+        let Addressed { target, host } = addressed;
         if has_body {
             return Err(BadRequest::Body);
         }
@@ -145,7 +159,7 @@ impl<'r> Asked<'r> {
         let form = Form::read(query).map_err(BadRequest::Query)?;
         let media_type =
             accepted_media_type(fields.accept, version).ok_or(BadRequest::NotAcceptable)?;
-        let credentials = credentials(fields.authorization, form.token_in_query)?;
+        let credentials = addressed.credentials(fields, form.token_in_query)?;
         Ok(Self {
             question: Question { project, username },
             version,
@@ -183,11 +197,59 @@ impl Asked<'_> {
     }
 }
 
-/// Whether a request's target and host are such as a server has that is no proxy.
-pub fn check_address(parts: &Parts, fields: &Fields<'_>) -> Result<(), BadRequest> {
-    target(parts)?;
-    host(parts, fields.host)?;
-    Ok(())
+impl<'r> Addressed<'r> {
+    /// Judges a request's head by its `fields`.
+    pub fn read(parts: &'r Parts, fields: &Fields<'r>) -> Result<Self, BadRequest> {
+        Ok(Self {
+            target: target(parts)?,
+            host: host(parts, fields.host)?,
+        })
+    }
+
+    /// The bearer token of the request.
+    pub fn credentials<'f>(
+        self,
+        fields: &Fields<'f>,
+        token_in_query: bool,
+    ) -> Result<Credentials<'f>, BadRequest> {
+        let authorization = fields.authorization;
+        if authorization.is_repeated() {
+            return Err(BadRequest::Authorization);
+        }
+        let Some(value) = authorization.first() else {
+            return Ok(Credentials::None);
+        };
+        // RFC 6750, section 2: a client must not use more than one way to send its token.
+        if token_in_query {
+            return Err(BadRequest::Authorization);
+        }
+        // Bytes beyond ASCII cannot be a token, so there is none. As text it would be looked at once more.
+        // All bytes are looked at, sixteen at a time; `is_ascii` looks at eight and stops at the first.
+        let bytes = value.as_bytes();
+        if !bytes.iter().fold(0, |all, byte| all | byte).is_ascii() {
+            return Ok(Credentials::None);
+        }
+        let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+        let end = bytes.iter().rposition(|byte| !is_blank(byte));
+        let bytes = bytes.get(..end.map_or(0, |end| end + 1)).unwrap_or(bytes);
+        let scheme_ends = bytes.iter().position(is_blank).unwrap_or(bytes.len());
+        let (scheme, rest) = bytes.split_at_checked(scheme_ends).unwrap_or((bytes, b""));
+        if !scheme.eq_ignore_ascii_case(b"bearer") {
+            return Ok(Credentials::None);
+        }
+        // RFC 6750, section 2.1: "Bearer" 1*SP b64token. We take the one space that clients send.
+        let Some(token) = rest.strip_prefix(b" ") else {
+            return if rest.is_empty() {
+                Ok(Credentials::Bearer(b""))
+            } else {
+                Err(BadRequest::Authorization)
+            };
+        };
+        if token.first().is_some_and(is_blank) || memchr::memchr(b',', token).is_some() {
+            return Err(BadRequest::Authorization);
+        }
+        Ok(Credentials::Bearer(token))
+    }
 }
 
 /// Whether a refused request asked for its errors in an envelope; `false` where that cannot be told.
@@ -301,49 +363,6 @@ fn route(path: &str) -> Option<Route<'_>> {
 fn split_at(sign: u8, text: &str) -> Option<(&str, &str)> {
     let (before, rest) = text.split_at_checked(memchr::memchr(sign, text.as_bytes())?)?;
     Some((before, rest.get(1..)?))
-}
-
-/// The bearer token of a request.
-pub fn credentials(
-    authorization: Values<'_>,
-    token_in_query: bool,
-) -> Result<Credentials<'_>, BadRequest> {
-    if authorization.is_repeated() {
-        return Err(BadRequest::Authorization);
-    }
-    let Some(value) = authorization.first() else {
-        return Ok(Credentials::None);
-    };
-    // RFC 6750, section 2: a client must not use more than one way to send its token.
-    if token_in_query {
-        return Err(BadRequest::Authorization);
-    }
-    // Bytes beyond ASCII cannot be a token, so there is none. As text it would be looked at once more.
-    // All bytes are looked at, sixteen at a time; `is_ascii` looks at eight and stops at the first.
-    let bytes = value.as_bytes();
-    if !bytes.iter().fold(0, |all, byte| all | byte).is_ascii() {
-        return Ok(Credentials::None);
-    }
-    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
-    let end = bytes.iter().rposition(|byte| !is_blank(byte));
-    let bytes = bytes.get(..end.map_or(0, |end| end + 1)).unwrap_or(bytes);
-    let scheme_ends = bytes.iter().position(is_blank).unwrap_or(bytes.len());
-    let (scheme, rest) = bytes.split_at_checked(scheme_ends).unwrap_or((bytes, b""));
-    if !scheme.eq_ignore_ascii_case(b"bearer") {
-        return Ok(Credentials::None);
-    }
-    // RFC 6750, section 2.1: "Bearer" 1*SP b64token. We take the one space that clients send.
-    let Some(token) = rest.strip_prefix(b" ") else {
-        return if rest.is_empty() {
-            Ok(Credentials::Bearer(b""))
-        } else {
-            Err(BadRequest::Authorization)
-        };
-    };
-    if token.first().is_some_and(is_blank) || memchr::memchr(b',', token).is_some() {
-        return Err(BadRequest::Authorization);
-    }
-    Ok(Credentials::Bearer(token))
 }
 
 fn wants_no_cache(cache_control: Values<'_>) -> bool {
