@@ -48,6 +48,7 @@ pub use answer::CredentialFailure;
 pub use answer::FetchError;
 pub use answer::FetchFailure;
 pub use answer::Fetched;
+pub use answer::NoToken;
 pub use answer::Urgency;
 pub use answer::Verdict;
 pub use answer::Walk;
@@ -63,6 +64,8 @@ pub use config::ServiceAccountConfig;
 pub use credential::Refusal;
 pub use online_check::OnlineCheck;
 pub use reload::Prepared;
+pub use transport::Lost;
+pub use transport::trusted;
 
 use std::fmt;
 use std::path::PathBuf;

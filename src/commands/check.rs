@@ -1,5 +1,7 @@
 //! `check`: a configuration goes in; the effective settings come out, or every mistake in it.
 
+mod advice;
+
 use clap::Args;
 use tokio::runtime;
 
@@ -74,7 +76,9 @@ fn online(config: &Config) -> Ending {
                 say(&format_args!("# {credential}: Atlas accepts it"));
             }
             Some(problem) => {
+                let advice = advice::on(&problem.reason, &config.atlas);
                 complain(&format_args!("{credential}: {}", problem.reason));
+                complain(&format_args!("  {advice}"));
                 ending = Ending::Failed;
             }
         }

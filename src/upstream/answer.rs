@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 
+use super::transport::Lost;
 use crate::atlas::CertificateList;
 use crate::clock::Moment;
 
@@ -116,15 +117,32 @@ pub enum FetchFailure {
 /// Why a service account has no token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialFailure {
-    /// Minting now could reach Atlas's limits on tokens.
+    /// Minting now could reach Atlas's limits on tokens, as the ledger has it.
     #[error("too many tokens were minted")]
     MintLimit,
+    /// Atlas's limits on tokens are reached, as it says itself.
+    #[error("the token endpoint gives no more tokens for now: it answered {0}")]
+    MintLimited(StatusCode),
     /// The token endpoint refused the client id or secret.
-    #[error("the service account was refused")]
-    Refused,
+    #[error("the service account was refused: the token endpoint answered {0}")]
+    Refused(StatusCode),
     /// The token endpoint failed, or answered something that is no token.
-    #[error("the token endpoint failed")]
-    Unavailable,
+    #[error("the token endpoint failed: {0}")]
+    Unavailable(NoToken),
+}
+
+/// What came from the token endpoint in place of a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoToken {
+    /// An answer that says that it failed, or that it is another thing.
+    #[error("it answered {0}")]
+    Answered(StatusCode),
+    /// No answer.
+    #[error("no answer: {0}")]
+    Lost(Lost),
+    /// Something that is no token of Atlas's.
+    #[error("its answer is no token")]
+    Unusable,
 }
 
 /// Atlas's own words, kept byte for byte.

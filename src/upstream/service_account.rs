@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use super::answer::CredentialFailure;
+use super::answer::NoToken;
 use super::chance::Chance;
 use super::ledger::Ledger;
 use super::sealed;
@@ -164,14 +165,14 @@ impl ServiceAccount {
                 }
                 if !state.minting {
                     if now < state.not_before {
-                        return Err(state.trouble.unwrap_or(CredentialFailure::Unavailable));
+                        return Err(state.trouble.unwrap_or(UNTRIED));
                     }
                     self.start_minting(&mut state);
                 }
                 settled.mark_unchanged();
             }
             if settled.changed().await.is_err() {
-                return Err(CredentialFailure::Unavailable);
+                return Err(UNTRIED);
             }
         }
     }
@@ -240,7 +241,7 @@ impl Account {
     fn secret_changed(&self) {
         let now = self.clock.elapsed();
         let mut state = self.state();
-        if state.trouble == Some(CredentialFailure::Refused) {
+        if matches!(state.trouble, Some(CredentialFailure::Refused(_))) {
             state.not_before = now;
         }
     }
@@ -255,7 +256,7 @@ impl Account {
         let answer = self
             .post(Endpoint::Revoke, endpoint::REVOKE, &secret, body)
             .await;
-        if answer.is_some_and(|answer| answer.status.is_success()) {
+        if answer.is_ok_and(|answer| answer.status.is_success()) {
             sealed::remove(&self.sealed);
             let _ = self.ledger().in_vain();
         }
@@ -294,6 +295,8 @@ impl State {
     }
 }
 
+/// Of a mint that is put off without a reason, which none is.
+const UNTRIED: CredentialFailure = CredentialFailure::Unavailable(NoToken::Unusable);
 /// A token is not used in its last seconds: it could end on its way.
 const MARGIN: Duration = Duration::from_secs(10);
 /// At most one mint a minute because of a refused token.

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::answer::CredentialFailure;
+use super::answer::NoToken;
 use crate::secret::Secret;
 
 /// A fresh token.
@@ -39,24 +40,30 @@ pub(crate) fn read(
 ) -> Result<Minted, NotMinted> {
     let refusal = |why, wait, in_vain| NotMinted { why, wait, in_vain };
     match status.as_u16() {
-        200 => minted(body).ok_or_else(|| unavailable(failures)),
+        200 => minted(body).ok_or_else(|| unavailable(NoToken::Unusable, failures)),
         429 => {
             let wait = retry_after.unwrap_or(UNSAID_WAIT);
             let wait = wait.clamp(Duration::from_secs(1), LONGEST_WAIT);
-            Err(refusal(CredentialFailure::MintLimit, wait, true))
+            Err(refusal(CredentialFailure::MintLimited(status), wait, true))
         }
-        403 if oauth_error(body).as_deref() == Some("access_denied") => {
-            Err(refusal(CredentialFailure::MintLimit, LONGEST_WAIT, true))
-        }
-        400..=499 => Err(refusal(CredentialFailure::Refused, REFUSED_WAIT, true)),
-        _ => Err(unavailable(failures)),
+        403 if oauth_error(body).as_deref() == Some("access_denied") => Err(refusal(
+            CredentialFailure::MintLimited(status),
+            LONGEST_WAIT,
+            true,
+        )),
+        400..=499 => Err(refusal(
+            CredentialFailure::Refused(status),
+            REFUSED_WAIT,
+            true,
+        )),
+        _ => Err(unavailable(NoToken::Answered(status), failures)),
     }
 }
 
 /// No answer that can be used; a token may have been made all the same.
-pub(crate) fn unavailable(failures: u32) -> NotMinted {
+pub(crate) fn unavailable(instead: NoToken, failures: u32) -> NotMinted {
     NotMinted {
-        why: CredentialFailure::Unavailable,
+        why: CredentialFailure::Unavailable(instead),
         wait: Duration::from_secs(1 << failures.min(5)),
         in_vain: false,
     }
@@ -113,6 +120,8 @@ const UNSAID_WAIT: Duration = Duration::from_mins(1);
 mod tests {
     use super::*;
 
+    const UNUSABLE: CredentialFailure = CredentialFailure::Unavailable(NoToken::Unusable);
+
     fn of(status: u16, body: &str) -> Result<Duration, (CredentialFailure, u64)> {
         let status = StatusCode::from_u16(status).unwrap();
         let body = Bytes::copy_from_slice(body.as_bytes());
@@ -135,11 +144,7 @@ mod tests {
         assert_eq!(lifetime("60"), Ok(Duration::from_mins(1)));
         assert_eq!(lifetime("1000000000000"), Ok(Duration::from_hours(1)));
         for odd in ["0", "-1", "29", "\"3600\"", "null", "1.5"] {
-            assert_eq!(
-                lifetime(odd),
-                Err((CredentialFailure::Unavailable, 1)),
-                "{odd}"
-            );
+            assert_eq!(lifetime(odd), Err((UNUSABLE, 1)), "{odd}");
         }
     }
 
@@ -154,11 +159,7 @@ mod tests {
             r#"{"access_token":"a\r\nb","expires_in":60,"token_type":"Bearer"}"#,
             r#"{"access_token":"a b","expires_in":60,"token_type":"Bearer"}"#,
         ] {
-            assert_eq!(
-                of(200, body),
-                Err((CredentialFailure::Unavailable, 1)),
-                "{body}"
-            );
+            assert_eq!(of(200, body), Err((UNUSABLE, 1)), "{body}");
         }
         let long = "x".repeat(8_193);
         let body = format!(r#"{{"access_token":"{long}","expires_in":60,"token_type":"Bearer"}}"#);
@@ -167,29 +168,35 @@ mod tests {
 
     #[test]
     fn both_forms_of_errors_are_understood() {
-        use CredentialFailure as No;
-        for (status, body, expected) in [
-            (401, r#"{"error":"invalid_client"}"#, (No::Refused, 60)),
-            (400, r#"{"error":"invalid_client"}"#, (No::Refused, 60)),
-            (403, r#"{"error":"access_denied"}"#, (No::MintLimit, 300)),
-            (403, r#"{"error":403,"errorCode":"X"}"#, (No::Refused, 60)),
+        let refused: fn(StatusCode) -> _ = CredentialFailure::Refused;
+        let limited: fn(StatusCode) -> _ = CredentialFailure::MintLimited;
+        let failed: fn(StatusCode) -> _ =
+            |status| CredentialFailure::Unavailable(NoToken::Answered(status));
+        for (status, body, (why, wait)) in [
+            (401, r#"{"error":"invalid_client"}"#, (refused, 60)),
+            (400, r#"{"error":"invalid_client"}"#, (refused, 60)),
+            (403, r#"{"error":"access_denied"}"#, (limited, 300)),
+            (403, r#"{"error":403,"errorCode":"X"}"#, (refused, 60)),
             (
                 429,
                 r#"{"error":429,"errorCode":"RATE_LIMITED"}"#,
-                (No::MintLimit, 60),
+                (limited, 60),
             ),
-            (429, r#"{"error":"rate_limited"}"#, (No::MintLimit, 60)),
-            (500, r#"{"error":"server_error"}"#, (No::Unavailable, 1)),
-            (503, "<html>", (No::Unavailable, 1)),
-            (302, "", (No::Unavailable, 1)),
+            (429, r#"{"error":"rate_limited"}"#, (limited, 60)),
+            (500, r#"{"error":"server_error"}"#, (failed, 1)),
+            (503, "<html>", (failed, 1)),
+            (302, "", (failed, 1)),
         ] {
-            assert_eq!(of(status, body), Err(expected), "{status} {body}");
+            let why = why(StatusCode::from_u16(status).unwrap());
+            assert_eq!(of(status, body), Err((why, wait)), "{status} {body}");
         }
     }
 
     #[test]
     fn the_wait_doubles_while_the_endpoint_fails() {
-        let waits: Vec<u64> = (0..7).map(|n| unavailable(n).wait.as_secs()).collect();
+        let waits: Vec<u64> = (0..7)
+            .map(|n| unavailable(NoToken::Unusable, n).wait.as_secs())
+            .collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 32]);
     }
 }

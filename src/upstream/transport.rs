@@ -6,6 +6,8 @@
 mod client;
 mod roots;
 
+pub use roots::trusted;
+
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -53,7 +55,7 @@ pub(crate) struct Answer {
 
 /// How an answer was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Lost {
+pub enum Lost {
     /// Compressed, though we ask for no compression.
     #[error("it is compressed, which was not asked for")]
     Encoded,

@@ -1,5 +1,6 @@
 //! The program itself: its commands, its exit codes, its signals, and what is left when it is killed.
 
+mod check;
 mod descriptors;
 mod faults;
 mod killed;

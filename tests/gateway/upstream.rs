@@ -10,6 +10,6 @@ mod digest;
 mod failures;
 mod lists;
 mod moments;
-mod network;
+pub(crate) mod network;
 mod surroundings;
 mod tokens;

@@ -259,16 +259,16 @@ fn of_fetch(failure: &FetchFailure) -> Document {
 
 fn of_credential(failure: CredentialFailure) -> Document {
     match failure {
-        CredentialFailure::MintLimit => unavailable(
+        CredentialFailure::MintLimit | CredentialFailure::MintLimited(_) => unavailable(
             "The gateway may not get another token from Atlas now. Try again shortly.",
             MINT_PAUSE,
         ),
-        CredentialFailure::Refused => bad_gateway(
+        CredentialFailure::Refused(_) => bad_gateway(
             "UPSTREAM_UNREACHABLE",
             "Atlas refuses the gateway's own service account. The gateway's operators must renew its \
              secret.",
         ),
-        CredentialFailure::Unavailable => bad_gateway(
+        CredentialFailure::Unavailable(_) => bad_gateway(
             "UPSTREAM_UNREACHABLE",
             "Atlas gave the gateway no token. Try again shortly.",
         ),

@@ -15,20 +15,24 @@ use crate::telemetry::metrics::upstream::Endpoint;
 use crate::telemetry::say;
 use crate::upstream::transport::Answer;
 use crate::upstream::transport::Bounds;
+use crate::upstream::transport::Lost;
 
 impl Account {
-    /// Posts a form with the account's id and secret; `None` if there was no answer.
+    /// Posts a form with the account's id and secret.
     pub(super) async fn post(
         &self,
         endpoint: Endpoint,
         target: &str,
         secret: &Secret,
         body: String,
-    ) -> Option<Answer> {
-        let mut request = self.transport.request(Method::POST, target)?;
+    ) -> Result<Answer, Lost> {
+        // Of a target of ours there is a request, and of base64 there is a header.
+        let request = self.transport.request(Method::POST, target);
+        let mut request = request.ok_or(Lost::Malformed)?;
         // The raw id and secret: Atlas does not undo the percent-encoding of RFC 6749, section 2.3.1.
         let pair = STANDARD.encode(format!("{}:{}", self.client_id, secret.expose()));
-        let mut basic = HeaderValue::from_str(&format!("Basic {pair}")).ok()?;
+        let mut basic =
+            HeaderValue::from_str(&format!("Basic {pair}")).map_err(|_| Lost::Malformed)?;
         basic.set_sensitive(true);
         let headers = request.headers_mut();
         headers.insert(AUTHORIZATION, basic);
@@ -46,11 +50,9 @@ impl Account {
         let status = answer.as_ref().map_or(0, |answer| answer.status.as_u16());
         self.metrics.called(endpoint, status, took.as_secs_f64());
         let name = &self.terms.load().name;
-        answer
-            .inspect_err(|lost| {
-                say(|| warn!(credential = %name, "no answer of Atlas's {target}: {lost}"));
-            })
-            .ok()
+        answer.inspect_err(|lost| {
+            say(|| warn!(credential = %name, "no answer of Atlas's {target}: {lost}"));
+        })
     }
 }
 

@@ -18,6 +18,7 @@ use crate::telemetry::metrics::upstream::MintLabels;
 use crate::telemetry::metrics::upstream::MintResult;
 use crate::telemetry::say;
 use crate::upstream::answer::CredentialFailure;
+use crate::upstream::answer::NoToken;
 use crate::upstream::retry_after;
 use crate::upstream::token;
 use crate::upstream::token::Minted;
@@ -59,9 +60,9 @@ impl Account {
             Err(NotMinted { why, wait, .. }) => (why, wait),
         };
         self.count(match why {
-            CredentialFailure::MintLimit => MintResult::Limited,
-            CredentialFailure::Refused => MintResult::Refused,
-            CredentialFailure::Unavailable => MintResult::Unavailable,
+            CredentialFailure::MintLimit | CredentialFailure::MintLimited(_) => MintResult::Limited,
+            CredentialFailure::Refused(_) => MintResult::Refused,
+            CredentialFailure::Unavailable(_) => MintResult::Unavailable,
         });
         let (name, seconds) = (&self.terms.load().name, wait.as_secs());
         say(|| {
@@ -81,7 +82,6 @@ impl Account {
     async fn try_mint(self: &Arc<Self>) -> Result<Minted, NotMinted> {
         let failures = self.state().failures;
         let now = self.clock.now().wall;
-        let unavailable = token::unavailable(failures);
         let secret = self.secret();
         {
             let mut ledger = self.ledger();
@@ -99,7 +99,7 @@ impl Account {
         let answer = self
             .post(Endpoint::Token, endpoint::TOKEN, &secret, body)
             .await;
-        let answer = answer.ok_or(unavailable)?;
+        let answer = answer.map_err(|lost| token::unavailable(NoToken::Lost(lost), failures))?;
         let wait = retry_after::of(&answer.headers, answer.at.wall);
         let read = token::read(answer.status, &answer.body, wait, failures);
         if read.as_ref().is_err_and(|failure| failure.in_vain) {

@@ -25,7 +25,7 @@ pub(super) fn tls(config: &Config) -> Result<ClientConfig, Mistake> {
     if config.base_url.starts_with("https://") {
         gather_randomness();
         // What the system holds and rustls cannot read is nothing that anybody could mend here.
-        roots.add_parsable_certificates(of_the_system());
+        roots.add_parsable_certificates(of_the_system().1);
     }
     if let Some(path) = &config.ca_certificate {
         let own = configured(path);
@@ -62,20 +62,37 @@ fn gather_randomness() {
     });
 }
 
-fn of_the_system() -> Vec<CertificateDer<'static>> {
-    let is_said = |name| env::var_os(name).is_some();
-    if !is_said("SSL_CERT_FILE") && !is_said("SSL_CERT_DIR") {
+/// Where the roots are that are trusted, for people.
+pub fn trusted(config: &Config) -> String {
+    let own = config.ca_certificate.as_ref();
+    let own = own.map(|path| format!(" and {}", path.display()));
+    format!("{}{}", of_the_system().0, own.unwrap_or_default())
+}
+
+/// The system's roots, and before them where they are.
+fn of_the_system() -> (String, Vec<CertificateDer<'static>>) {
+    let said = ["SSL_CERT_FILE", "SSL_CERT_DIR"].map(|name| {
+        let path = env::var_os(name)?;
+        Some(format!("{} ({name})", path.display()))
+    });
+    let said: Vec<_> = said.into_iter().flatten().collect();
+    if said.is_empty() {
         for bundle in BUNDLES {
             let Ok(found) = CertificateDer::pem_file_iter(bundle) else {
                 continue;
             };
             let roots: Vec<_> = found.flatten().collect();
             if !roots.is_empty() {
-                return roots;
+                return (bundle.to_owned(), roots);
             }
         }
     }
-    rustls_native_certs::load_native_certs().certs
+    let place = if said.is_empty() {
+        "the system's directory of certificates".to_owned()
+    } else {
+        said.join(" and ")
+    };
+    (place, rustls_native_certs::load_native_certs().certs)
 }
 
 fn configured(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {

@@ -1,6 +1,7 @@
 //! The network: hosts that are gone, slow, or not who they say, over TLS and both versions of HTTP.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
@@ -30,14 +31,14 @@ use crate::upstream::world::World;
 use crate::upstream::world::api_key;
 use crate::upstream::world::outcome;
 
-struct Authority {
+pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
     directory: TempDir,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
@@ -51,7 +52,12 @@ impl Authority {
         }
     }
 
-    fn tls(&self, name: &str, expired: bool) -> Tls {
+    /// The file with its root.
+    pub(crate) fn roots(&self) -> PathBuf {
+        self.directory.path().join("ca.pem")
+    }
+
+    pub(crate) fn tls(&self, name: &str, expired: bool) -> Tls {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         if expired {
             params.not_after = rcgen::date_time_ymd(2020, 1, 1);
@@ -66,7 +72,7 @@ impl Authority {
 }
 
 async fn over_tls(authority: &Authority, tls: Tls, trusted: bool) -> World {
-    let roots = authority.directory.path().join("ca.pem");
+    let roots = authority.roots();
     World::with(
         |settings| settings.tls = Some(tls),
         |config| config.ca_certificate = trusted.then_some(roots),
@@ -109,7 +115,7 @@ async fn u11_a_certificate_that_proves_nothing_is_refused_without_another_try() 
 async fn u11_a_page_asked_of_someone_else_is_a_failure_of_tls_and_not_tried_again() {
     let authority = Authority::new();
     let tls = authority.tls("elsewhere.example", false);
-    let roots = authority.directory.path().join("ca.pem");
+    let roots = authority.roots();
     let world = World::with(
         |settings| settings.tls = Some(tls),
         |config| {
@@ -158,7 +164,7 @@ async fn u14_a_connection_on_which_nothing_may_be_asked_is_left_for_a_new_one() 
         streams: Some(0),
         ..Http2Rules::default()
     };
-    let roots = authority.directory.path().join("ca.pem");
+    let roots = authority.roots();
     let world = World::with(
         |settings| {
             settings.tls = Some(authority.tls("localhost", false));
@@ -274,7 +280,7 @@ async fn u05_wherever_a_name_leads_nobody_is_asked_who_cannot_prove_to_be_atlas(
             said: said.to_vec(),
             asked: AtomicUsize::new(0),
         };
-        let roots = authority.directory.path().join("ca.pem");
+        let roots = authority.roots();
         let world = World::where_names_lead(
             Some(Arc::new(names)),
             |settings| settings.tls = Some(authority.tls("atlas.example", false)),

@@ -19,6 +19,7 @@ use atlas_simulator::Endpoint;
 use atlas_simulator::Fault;
 use atlas_simulator::ServiceAccount;
 use futures_util::future::join_all;
+use http::StatusCode;
 use tokio_util::sync::CancellationToken;
 
 use crate::upstream::world::OTHER;
@@ -235,7 +236,7 @@ async fn each_project_is_asked_with_the_first_credential_that_covers_it_and_thei
         .unwrap_err();
     assert!(matches!(
         refused.reason,
-        FetchFailure::Credential(CredentialFailure::Refused)
+        FetchFailure::Credential(CredentialFailure::Refused(StatusCode::UNAUTHORIZED))
     ));
     assert_eq!(refused.walk.credential.as_ref(), "other");
     assert_eq!(

@@ -243,7 +243,10 @@ pub(crate) fn name(failure: &FetchFailure) -> String {
         }
         FetchFailure::BreakerOpen { .. } => "breaker".to_owned(),
         FetchFailure::Busy { .. } => "busy".to_owned(),
-        FetchFailure::Credential(why) => format!("credential {why:?}"),
+        FetchFailure::Credential(why) => {
+            let why = format!("{why:?}");
+            format!("credential {}", why.split('(').next().unwrap())
+        }
         FetchFailure::Inconsistent => "inconsistent".to_owned(),
         FetchFailure::InvalidResponse(_) => "invalid".to_owned(),
         FetchFailure::NoCredential => "no credential".to_owned(),

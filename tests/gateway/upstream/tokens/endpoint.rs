@@ -29,8 +29,8 @@ async fn f20_a_429_of_the_token_endpoint_is_obeyed_and_the_old_token_used_to_its
         }
         assert_eq!(world.atlas.calls(Endpoint::Token), 2);
         world.hands.advance(Duration::from_mins(10));
-        assert_eq!(outcome(&world.ask().await), "credential MintLimit");
-        assert_eq!(outcome(&world.ask().await), "credential MintLimit");
+        assert_eq!(outcome(&world.ask().await), "credential MintLimited");
+        assert_eq!(outcome(&world.ask().await), "credential MintLimited");
         assert_eq!(world.atlas.calls(Endpoint::Token), 3);
         planted.withdraw();
         world.hands.advance(Duration::from_secs(wait));
@@ -52,11 +52,11 @@ fn limited(retry_after: Option<&str>) -> Fault {
 async fn f21_too_many_live_tokens_stop_minting_for_five_minutes() {
     let world = World::with(|settings| settings.rules.tokens.live = 0, |_| ()).await;
     for _ in 0..5 {
-        assert_eq!(outcome(&world.ask().await), "credential MintLimit");
+        assert_eq!(outcome(&world.ask().await), "credential MintLimited");
         world.hands.advance(Duration::from_secs(50));
     }
     assert_eq!(world.atlas.calls(Endpoint::Token), 1);
-    let why = Refusal::Token(CredentialFailure::MintLimit);
+    let why = Refusal::Token(CredentialFailure::MintLimited(StatusCode::FORBIDDEN));
     assert_eq!(world.upstream.readiness()[0].why, why);
     world.atlas.rules(|rules| rules.tokens.live = 100);
     world.hands.advance(Duration::from_secs(50));

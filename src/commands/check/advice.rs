@@ -1,0 +1,124 @@
+//! What to do next: the failure of a credential goes in, a sentence for the operator comes out.
+
+use std::time::Duration;
+
+use http::StatusCode;
+
+use crate::upstream::AtlasAnswer;
+use crate::upstream::Config;
+use crate::upstream::CredentialFailure;
+use crate::upstream::FetchFailure;
+use crate::upstream::Lost;
+use crate::upstream::NoToken;
+use crate::upstream::trusted;
+
+/// What an operator can do about a failure. Holds no secret.
+pub(super) fn on(failure: &FetchFailure, atlas: &Config) -> String {
+    match failure {
+        FetchFailure::Atlas(answer) => on_answer(answer, atlas),
+        FetchFailure::BreakerOpen { retry_after }
+        | FetchFailure::Busy { retry_after }
+        | FetchFailure::RateLimited { retry_after } => again(Some(*retry_after)),
+        FetchFailure::Credential(why) => on_credential(*why, atlas),
+        FetchFailure::Inconsistent => again(None),
+        FetchFailure::InvalidResponse(_) => on_stranger(atlas),
+        FetchFailure::NoCredential => "Name the project in atlas.credentials.".to_owned(),
+        FetchFailure::NoDocument { status, .. } => on_status(*status, atlas),
+        FetchFailure::Timeout => on_lost(Lost::Timeout, atlas),
+        FetchFailure::Tls => on_lost(Lost::Tls, atlas),
+        FetchFailure::Unreachable => on_lost(Lost::NoConnection, atlas),
+    }
+}
+
+fn on_answer(answer: &AtlasAnswer, atlas: &Config) -> String {
+    let code = answer.error_code.as_deref().unwrap_or("nothing more");
+    let next = match answer.status {
+        StatusCode::UNAUTHORIZED => "Check the credential's key, public and private.".to_owned(),
+        StatusCode::FORBIDDEN => {
+            "Give the credential the role Project Read Only in the project, and \
+                                  put this host's address on its access list."
+                .to_owned()
+        }
+        StatusCode::TOO_MANY_REQUESTS => again(answer.retry_after),
+        status => on_status(status, atlas),
+    };
+    format!("It says {code}. {next}")
+}
+
+fn on_credential(why: CredentialFailure, atlas: &Config) -> String {
+    match why {
+        CredentialFailure::MintLimit => format!(
+            "The ledger in {} counts 5 mints in the last minute, or 80 living tokens: wait, and keep \
+             that directory from one start to the next.",
+            atlas.state_directory.display()
+        ),
+        CredentialFailure::MintLimited(_) => "Atlas takes ten mints a minute and lets a hundred tokens \
+                                              live: wait, and look for who else mints with this account."
+            .to_owned(),
+        CredentialFailure::Refused(StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED) => {
+            "Check service_account.client_id and the secret: they are not of one account, or the \
+             secret has expired or was deleted in Atlas."
+                .to_owned()
+        }
+        CredentialFailure::Refused(status)
+        | CredentialFailure::Unavailable(NoToken::Answered(status)) => on_status(status, atlas),
+        CredentialFailure::Unavailable(NoToken::Lost(lost)) => on_lost(lost, atlas),
+        CredentialFailure::Unavailable(NoToken::Unusable) => on_stranger(atlas),
+    }
+}
+
+fn on_status(status: StatusCode, atlas: &Config) -> String {
+    if status.is_server_error() {
+        format!(
+            "{} has trouble: try again later, and look at Atlas's status page.",
+            way(atlas)
+        )
+    } else {
+        on_stranger(atlas)
+    }
+}
+
+fn on_lost(lost: Lost, atlas: &Config) -> String {
+    let way = way(atlas);
+    match lost {
+        Lost::Encoded | Lost::Malformed | Lost::TooLarge => on_stranger(atlas),
+        Lost::NoConnection | Lost::Reset | Lost::Torn => {
+            format!("Check that this host can connect to {way}: its name, the route, the firewall.")
+        }
+        Lost::Timeout => format!(
+            "{way} was silent: check the route and the firewall, or raise atlas.limits.connect \
+             and first_byte."
+        ),
+        Lost::Tls => format!(
+            "The certificate of {way} must be for that name and of a root in {}. If something on \
+             the way intercepts TLS, put its root into atlas.ca_certificate.",
+            trusted(atlas)
+        ),
+    }
+}
+
+/// Of an answer that Atlas does not give.
+fn on_stranger(atlas: &Config) -> String {
+    format!(
+        "That is no answer of Atlas's: check that {} is Atlas, and that nothing on the way answers in \
+         its place.",
+        way(atlas)
+    )
+}
+
+fn again(after: Option<Duration>) -> String {
+    match after {
+        Some(after) => format!("Try again in {} s.", after.as_secs().max(1)),
+        None => "Try again.".to_owned(),
+    }
+}
+
+/// Where we call, and through what.
+fn way(atlas: &Config) -> String {
+    let through = if atlas.proxy.is_some() {
+        " through atlas.proxy"
+    } else {
+        ""
+    };
+    format!("{}{through}", atlas.base_url)
+}
