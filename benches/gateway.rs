@@ -2,7 +2,8 @@
 //!
 //! `cargo bench --bench gateway` runs every case, `cargo bench --bench gateway -- hit miss` those whose
 //! names contain one of the words, `-- --quick` each of them shortly, and `-- --list` only names them.
-//! `-- --no-callgrind` leaves the instructions out, which cost most of the time. `-- stopped` alone takes
+//! `-- --no-callgrind` leaves the instructions out, which cost most of the time. `-- --profile hit` says
+//! behind the line of each case where its instructions go, and the processor's time. `-- stopped` alone takes
 //! three minutes, in which Atlas stands still; with `--quick` it is ten seconds.
 //!
 //! The gateway is the release binary in a process of its own, in front of a simulated Atlas in this
@@ -38,10 +39,16 @@ mod counts;
 mod load;
 #[path = "gateway/process.rs"]
 mod process;
+#[path = "gateway/profile.rs"]
+mod profile;
 #[path = "gateway/rounds.rs"]
 mod rounds;
+#[path = "gateway/samples.rs"]
+mod samples;
 #[path = "gateway/site.rs"]
 mod site;
+#[path = "gateway/table.rs"]
+mod table;
 #[path = "../tests/gateway/tokens.rs"]
 mod tokens;
 #[path = "gateway/trouble.rs"]
@@ -55,7 +62,7 @@ use site::Site;
 pub(crate) struct Effort {
     pub(crate) quick: bool,
     pub(crate) callgrind: bool,
-    /// Keeps callgrind's files and says where, for `callgrind_annotate`.
+    /// Prints where instructions and time go, and keeps callgrind's files for `callgrind_annotate`.
     pub(crate) profile: bool,
 }
 
@@ -102,7 +109,7 @@ fn main() {
         .unwrap();
     runtime.block_on(async {
         let site = Site::start(atlas.handle()).await;
-        rounds::print_head();
+        table::print_head();
         for case in cases::all().filter(|case| wanted(case.name)) {
             rounds::compare(&site, &case, &effort).await;
         }

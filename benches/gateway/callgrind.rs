@@ -16,6 +16,7 @@ use std::sync::Arc;
 use crate::Effort;
 use crate::cases::Case;
 use crate::cases::Once;
+use crate::counts::costs;
 use crate::counts::of_sha256;
 use crate::counts::total;
 use crate::load::Lines;
@@ -23,6 +24,7 @@ use crate::load::Load;
 use crate::load::Until;
 use crate::process::Cores;
 use crate::process::Server;
+use crate::profile::Profile;
 use crate::rounds::LINES;
 
 /// How many answers are counted.
@@ -60,6 +62,8 @@ pub(crate) struct Instructions {
     pub(crate) own: u64,
     /// Those of SHA-256, done without the processor's help.
     pub(crate) sha256: u64,
+    /// Whose they are.
+    pub(crate) profile: Profile,
 }
 
 /// Instructions per answer of the server that `command` starts; `None` without valgrind.
@@ -97,10 +101,13 @@ pub(crate) async fn per_answer(
         println!("({} answers in {})", slice.answers, kept.display());
     }
     let answers = u64::try_from(slice.answers).ok()?;
-    let sha256 = of_sha256(&dump);
+    let costs = costs(&dump);
+    let sha256 = of_sha256(&costs);
+    let profile = Profile::of(&costs, total, answers);
     Some(Instructions {
-        own: total.saturating_sub(sha256) / answers,
+        own: (total - sha256) / answers,
         sha256: sha256 / answers,
+        profile,
     })
 }
 

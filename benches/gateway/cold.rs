@@ -19,11 +19,11 @@ use crate::load::Until;
 use crate::process::Cores;
 use crate::process::Server;
 use crate::rounds::LINES;
-use crate::rounds::median;
-use crate::rounds::rounded;
 use crate::site::Site;
 use crate::site::Tuning;
 use crate::site::Users;
+use crate::table::median;
+use crate::table::rounded;
 use crate::trouble;
 
 /// One such case.

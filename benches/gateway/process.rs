@@ -83,13 +83,28 @@ impl Server {
 
     /// Counts its system calls while `work` is done; `None` where `perf` may not.
     pub(crate) async fn system_calls<T>(&self, work: impl Future<Output = T>) -> (T, Option<u64>) {
-        let counting = Command::new("perf")
-            .args(["stat", "-e", "raw_syscalls:sys_enter", "-x,", "-p"])
-            .arg(self.pid().to_string())
+        let count = ["stat", "-e", "raw_syscalls:sys_enter", "-x,"];
+        let (done, said) = self.under_perf(&count, work).await;
+        let count = said.and_then(|said| {
+            said.lines()
+                .find_map(|line| line.split(',').next()?.parse().ok())
+        });
+        (done, count)
+    }
+
+    /// What `perf` says after it has watched the server while `work` is done; `None` where there is none.
+    pub(crate) async fn under_perf<T>(
+        &self,
+        arguments: &[&str],
+        work: impl Future<Output = T>,
+    ) -> (T, Option<String>) {
+        let watching = Command::new("perf")
+            .args(arguments)
+            .args(["-p", &self.pid().to_string()])
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn();
-        let Ok(counting) = counting else {
+        let Ok(watching) = watching else {
             return (work.await, None);
         };
         // It says nothing when it has attached; the calls of an idle server before are none.
@@ -97,14 +112,10 @@ impl Server {
         let done = work.await;
         // As Ctrl-C, after which it prints.
         let _ = Command::new("kill")
-            .args(["-INT", &counting.id().to_string()])
+            .args(["-INT", &watching.id().to_string()])
             .status();
-        let said = counting.wait_with_output().unwrap().stderr;
-        let said = String::from_utf8_lossy(&said).into_owned();
-        let count = said
-            .lines()
-            .find_map(|line| line.split(',').next()?.parse().ok());
-        (done, count)
+        let said = watching.wait_with_output().unwrap().stderr;
+        (done, Some(String::from_utf8_lossy(&said).into_owned()))
     }
 }
 

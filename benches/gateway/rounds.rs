@@ -3,42 +3,28 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
-use serde_json::json;
-
 use crate::Effort;
 use crate::bare;
 use crate::callgrind;
-use crate::callgrind::Instructions;
 use crate::cases::Case;
 use crate::cases::Once;
 use crate::load;
 use crate::load::Lines;
 use crate::load::Load;
-use crate::load::Slice;
 use crate::load::Until;
 use crate::process::Server;
+use crate::samples::Shares;
 use crate::site::Site;
+use crate::table;
+use crate::table::Reading;
+use crate::table::Seen;
+use crate::table::median;
 
-/// What one slice showed.
-struct Reading {
-    per_second: f64,
-    /// CPU time of the server per answer, in µs.
-    cpu: f64,
-    p50: f64,
-    p99: f64,
-}
-
-/// A server, its lines, and what was read of it.
+/// A server, its lines, and what was seen of it.
 struct Side {
     server: Server,
     lines: Lines,
-    readings: Vec<Reading>,
-    system_calls: Option<f64>,
-    resident: u64,
-    instructions: Option<Instructions>,
-    /// Answers of another status than was wanted; they count in no honest comparison.
-    others: usize,
+    seen: Seen,
 }
 
 /// Compares the gateway with bare hyper and prints what came of it.
@@ -75,19 +61,31 @@ pub(crate) async fn compare(site: &Site, case: &Case, effort: &Effort) {
     for side in [&mut ours, &mut bare] {
         let slice = side.lines.drive(plan.until);
         let (slice, calls) = side.server.system_calls(slice).await;
-        side.system_calls = calls.map(|calls| calls as f64 / slice.answers as f64);
-        side.resident = side.server.resident();
+        side.seen.system_calls = calls.map(|calls| calls as f64 / slice.answers as f64);
+        side.seen.resident = side.server.resident();
+        if effort.profile {
+            let slices = async {
+                for _ in 0..plan.profiled {
+                    side.lines.drive(plan.until).await;
+                }
+            };
+            side.seen.shares = Shares::during(&side.server, slices).await;
+        }
     }
     if effort.callgrind {
         let plan = callgrind::Plan::of(case, effort);
-        bare.instructions = callgrind::per_answer(&bare_command, &bare_load, &plan).await;
+        bare.seen.instructions = callgrind::per_answer(&bare_command, &bare_load, &plan).await;
         // Its own directory: the audit trail is held by the first gateway.
         let command = site.gateway(case.tuning);
         let asks = case.asks(site, 1, plan.answers());
         let load = Arc::new(Load::new(&asks, case.protocol, case.status));
-        ours.instructions = callgrind::per_answer(&command, &load, &plan).await;
+        ours.seen.instructions = callgrind::per_answer(&command, &load, &plan).await;
     }
-    print(case, &answer, &ours, &bare, median(ratios));
+    let (ours, bare) = (ours.seen, bare.seen);
+    table::print(case, answer.len(), &ours, &bare, median(ratios));
+    if effort.profile {
+        table::print_profile(&ours, &bare);
+    }
 }
 
 /// How long a case is measured.
@@ -96,6 +94,8 @@ struct Plan {
     until: Until,
     /// Answers in a slice, where they are counted.
     each: usize,
+    /// Slices in which a profile is taken.
+    profiled: usize,
 }
 
 impl Plan {
@@ -117,12 +117,13 @@ impl Plan {
             rounds,
             until,
             each,
+            profiled: if effort.profile { 4 } else { 0 },
         }
     }
 
-    /// One more than rounds, for the system calls.
+    /// One more than rounds, for the system calls, and those for a profile.
     fn slices(&self) -> usize {
-        self.rounds + 1
+        self.rounds + 1 + self.profiled
     }
 }
 
@@ -132,11 +133,7 @@ impl Side {
         Self {
             server,
             lines,
-            readings: Vec::new(),
-            system_calls: None,
-            resident: 0,
-            instructions: None,
-            others: 0,
+            seen: Seen::default(),
         }
     }
 
@@ -145,124 +142,12 @@ impl Side {
         let before = self.server.cpu();
         let slice = self.lines.drive(until).await;
         let cpu = self.server.cpu().saturating_sub(before);
-        self.others += slice.others;
+        self.seen.others += slice.others;
         let reading = Reading::of(slice, cpu);
         let cpu = reading.cpu;
-        self.readings.push(reading);
+        self.seen.readings.push(reading);
         cpu
     }
-
-    fn median(&self, of: impl Fn(&Reading) -> f64) -> f64 {
-        median(self.readings.iter().map(of).collect())
-    }
-
-    fn as_json(&self) -> Value {
-        json!({
-            "per_second": self.median(|reading| reading.per_second).round(),
-            "cpu_us": rounded(self.median(|reading| reading.cpu)),
-            "p50_us": self.median(|reading| reading.p50).round(),
-            "p99_us": self.median(|reading| reading.p99).round(),
-            "system_calls": self.system_calls.map(rounded),
-            "instructions": self.instructions.map(|count| count.own),
-            "instructions_of_sha256": self.instructions.map(|count| count.sha256),
-            "resident_bytes": self.resident,
-            "other_answers": self.others,
-        })
-    }
-}
-
-impl Reading {
-    fn of(mut slice: Slice, cpu: Duration) -> Self {
-        slice.latencies.sort_unstable();
-        let percentile = |percent: usize| {
-            let at = (slice.answers * percent / 100).min(slice.answers - 1);
-            slice.latencies[at].as_secs_f64() * 1e6
-        };
-        let answers = slice.answers as f64;
-        Self {
-            per_second: answers / slice.wall.as_secs_f64(),
-            cpu: cpu.as_secs_f64() * 1e6 / answers,
-            p50: percentile(50),
-            p99: percentile(99),
-        }
-    }
-}
-
-/// The table's head.
-pub(crate) fn print_head() {
-    println!(
-        "Each figure: the gateway | bare hyper. Capacity: CPU time of bare hyper ÷ of the gateway. \
-         Instructions of SHA-256 apart.\n"
-    );
-    println!(
-        "{:<16} {:>8} {:>17} {:>15} {:>13} {:>13} {:>15} {:>23} {:>11}",
-        "case",
-        "capacity",
-        "answers/s",
-        "CPU µs",
-        "p50 µs",
-        "p99 µs",
-        "system calls",
-        "instructions",
-        "memory MiB"
-    );
-}
-
-fn print(case: &Case, answer: &[u8], ours: &Side, bare: &Side, capacity: f64) {
-    let pair = |of: fn(&Reading) -> f64, digits: usize| {
-        format!(
-            "{:.digits$} | {:.digits$}",
-            ours.median(of),
-            bare.median(of)
-        )
-    };
-    let calls = |side: &Side| match side.system_calls {
-        Some(calls) => format!("{calls:.2}"),
-        None => "-".to_owned(),
-    };
-    let instructions = |side: &Side| match side.instructions {
-        Some(Instructions { own, sha256: 0 }) => own.to_string(),
-        Some(Instructions { own, sha256 }) => format!("{own} + {sha256}"),
-        None => "-".to_owned(),
-    };
-    let mebibytes = |side: &Side| side.resident as f64 / f64::from(1 << 20);
-    println!(
-        "{:<16} {:>8.2} {:>17} {:>15} {:>13} {:>13} {:>15} {:>23} {:>11}   {}",
-        case.name,
-        capacity,
-        pair(|reading| reading.per_second, 0),
-        pair(|reading| reading.cpu, 1),
-        pair(|reading| reading.p50, 0),
-        pair(|reading| reading.p99, 0),
-        format!("{} | {}", calls(ours), calls(bare)),
-        format!("{} | {}", instructions(ours), instructions(bare)),
-        format!("{:.0} | {:.0}", mebibytes(ours), mebibytes(bare)),
-        case.about,
-    );
-    if ours.others + bare.others > 0 {
-        println!(
-            "({} answers were not a {}: do not trust this line)",
-            ours.others + bare.others,
-            case.status
-        );
-    }
-    let line = json!({
-        "case": case.name,
-        "capacity": rounded(capacity),
-        "answer_bytes": answer.len(),
-        "gateway": ours.as_json(),
-        "bare": bare.as_json(),
-    });
-    println!("{line}");
-}
-
-pub(crate) fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_unstable_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
-pub(crate) fn rounded(value: f64) -> f64 {
-    (value * 1_000.0).round() / 1_000.0
 }
 
 /// As many connections as the figures of other servers were taken with.

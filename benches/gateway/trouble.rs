@@ -28,12 +28,12 @@ use crate::load::Slice;
 use crate::load::Until;
 use crate::process::Cores;
 use crate::process::Server;
-use crate::rounds::median;
-use crate::rounds::rounded;
 use crate::site::BROKEN;
 use crate::site::Site;
 use crate::site::Tuning;
 use crate::site::Users;
+use crate::table::median;
+use crate::table::rounded;
 
 /// The argument that makes this binary an Atlas in a process of its own.
 pub(crate) const MODE: &str = "--atlas";
