@@ -69,6 +69,7 @@ pub use transport::trusted;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -325,7 +326,9 @@ impl Inner {
             walk: self.turns.walk(),
             deadline: now + self.limits.walk,
         };
-        let whole = self.clock.timeout(self.limits.walk, walk::whole(&caller));
+        // Pinned here, and so never moved: a walk is some kilobytes.
+        let whole = pin!(walk::whole(&caller));
+        let whole = self.clock.timeout(self.limits.walk, whole);
         let whole = tokio::select! {
             biased;
             whole = whole => whole.unwrap_or(Err(FetchFailure::Timeout)),

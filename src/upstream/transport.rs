@@ -11,6 +11,7 @@ pub use roots::trusted;
 use std::error::Error;
 use std::fmt;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -138,7 +139,7 @@ impl Transport {
     }
 
     pub(crate) async fn send(&self, request: Request, bounds: Bounds) -> Result<Answer, Lost> {
-        let exchange = self.exchange(request, bounds);
+        let exchange = pin!(self.exchange(request, bounds));
         match self.clock.timeout(bounds.time, exchange).await {
             Ok(answer) => answer,
             Err(_) => Err(Lost::Timeout),
