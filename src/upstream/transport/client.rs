@@ -122,8 +122,8 @@ impl Recipe {
             .http2_keep_alive_interval(BETWEEN_PINGS)
             .http2_keep_alive_timeout(BETWEEN_PINGS)
             // Real time, behind the clock's: should a clock ever stand still, no socket is kept for ever.
+            // No more of these than needed: each is a timer for each request, set again at each read.
             .connect_timeout(limits.connect)
-            .read_timeout(limits.page)
             .timeout(limits.walk.max(limits.page));
         if let Some(names) = &self.names {
             builder = builder.dns_resolver(Arc::clone(names));
