@@ -15,6 +15,8 @@
 
 use std::collections::HashSet;
 
+use ahash::RandomState;
+
 use super::page::LONGEST_PAGE;
 use super::page::Page;
 use crate::atlas::Certificate;
@@ -76,7 +78,8 @@ pub(crate) fn fit_together(pages: &[Page]) -> bool {
     if count != first.total || pages.iter().any(|page| page.total != first.total) {
         return false;
     }
-    let mut seen = HashSet::with_capacity(usize::try_from(count).unwrap_or_default());
+    let count = usize::try_from(count).unwrap_or_default();
+    let mut seen = HashSet::with_capacity_and_hasher(count, RandomState::new());
     pages
         .iter()
         .flat_map(|page| &page.items)
