@@ -23,6 +23,19 @@ fn the_documented_file_names_every_setting() {
     let mut names = Vec::new();
     missing(&defaults, &documented, "", &mut names);
     assert!(names.is_empty(), "not documented: {names:?}");
+    // Those without a default are in an example or a comment, once for each section that has one. A
+    // secret is never in the text.
+    let words: Vec<_> = DOCUMENTED
+        .split(|sign: char| !sign.is_alphanumeric() && sign != '_')
+        .collect();
+    let keys: Vec<_> = settings();
+    let keys = keys.iter().filter(|(_, kind)| kind != "Option<Secret>,");
+    let keys: Vec<_> = keys.map(|(key, _)| key.as_str()).collect();
+    let count = |list: &[&str], key| list.iter().filter(|one| **one == key).count();
+    let untold = keys
+        .iter()
+        .filter(|key| count(&words, **key) < count(&keys, **key));
+    assert_eq!(untold.collect::<Vec<_>>(), Vec::<&&str>::new());
 }
 
 /// Examples are commented out without a space behind the `#`; what explains has one.
@@ -187,21 +200,30 @@ head_key_file = "restart"
             Some(keys.rsplit(' ').next().unwrap().to_owned())
         })
         .collect();
-    let mut present = Vec::new();
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    for file in house::files(&source) {
-        let code = fs::read_to_string(&file).unwrap();
-        // What is skipped is no key.
-        let code = code.replace("#[serde(skip)]\n    pub ", "");
-        let settings = code.split("deny_unknown_fields").skip(1);
-        let fields = settings.flat_map(|rest| rest.split("\n}\n").next().unwrap().lines());
-        let fields = fields.filter_map(|field| field.trim().strip_prefix("pub ")?.split_once(':'));
-        let paths = fields.filter(|(_, kind)| kind.contains("PathBuf"));
-        present.extend(paths.map(|(key, _)| key.to_owned()));
-    }
+    let paths = settings()
+        .into_iter()
+        .filter(|(_, kind)| kind.contains("PathBuf"));
+    let mut present: Vec<_> = paths.map(|(key, _)| key).collect();
     named.sort();
     present.sort();
     assert_eq!(present, named, "each has its line above");
+}
+
+/// The keys of all sections as the source has them, each with its type.
+fn settings() -> Vec<(String, String)> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut settings = Vec::new();
+    for file in house::files(&source) {
+        // What is skipped is no key.
+        let code = fs::read_to_string(&file).unwrap();
+        let code = code.replace("#[serde(skip)]\n    pub ", "");
+        let sections = code.split("deny_unknown_fields").skip(1);
+        let fields = sections.flat_map(|rest| rest.split("\n}\n").next().unwrap().lines());
+        let fields = fields.filter_map(|field| field.trim().strip_prefix("pub ")?.split_once(": "));
+        settings.extend(fields.map(|(key, kind)| (key.to_owned(), kind.to_owned())));
+    }
+    assert!(settings.len() > 80, "{settings:?}");
+    settings
 }
 
 fn missing(defaults: &toml::Table, documented: &toml::Table, place: &str, out: &mut Vec<String>) {
