@@ -39,7 +39,8 @@
 //! - Nothing reads the time except [`clock`]. Tests move it; they never wait.
 //! - Nothing follows a link or a redirect of Atlas, reads the system's proxy variables or sends a
 //!   caller's header on.
-//! - No part reads the environment or a configuration file; [`config`] gathers what the parts own.
+//! - No part reads the environment or a configuration file; [`config`] gathers what the parts own. Only
+//!   where the system's roots are, `SSL_CERT_FILE` and `SSL_CERT_DIR` say, as for other programs.
 //! - There are no features and no mock objects: one build, and a simulated Atlas on a real socket
 //!   (`simulator/`).
 
