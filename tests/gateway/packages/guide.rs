@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use crate::house;
 use crate::packages::monitoring;
 
 const GUIDE: &str = include_str!("../../../config/README.md");
@@ -58,6 +59,26 @@ fn each_metric_is_told_of_and_nothing_else_is() {
         .filter_map(|name| name.strip_prefix("atlas_cert_gateway_"))
         .collect();
     assert_eq!(told, present);
+}
+
+#[test]
+fn each_test_that_the_first_page_names_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("README.md")).unwrap();
+    let named = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... ok"));
+    let named: Vec<_> = named.collect();
+    assert!(!named.is_empty());
+    let tests = house::files(&root.join("tests"));
+    let tests: Vec<_> = tests
+        .iter()
+        .map(|file| fs::read_to_string(file).unwrap())
+        .collect();
+    for test in named {
+        let function = format!("fn {}()", test.rsplit("::").next().unwrap());
+        assert!(tests.iter().any(|code| code.contains(&function)), "{test}");
+    }
 }
 
 #[test]
