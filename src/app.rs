@@ -103,7 +103,7 @@ impl App {
     /// Whether everything that the configuration names can be used: key files, secrets, certificates.
     pub fn check(config: &Config, clock: &Clock) -> Result<(), Vec<Mistake>> {
         let (metrics, _) = Metrics::register();
-        Parts::build(config, clock, &metrics).map(|_| ())
+        Parts::build(&beside(config), clock, &metrics).map(|_| ())
     }
 
     /// Mints a token and reads one page with each credential.
@@ -112,7 +112,7 @@ impl App {
         clock: Clock,
     ) -> Result<Vec<OnlineCheck>, Vec<Mistake>> {
         let (metrics, _) = Metrics::register();
-        let upstream = Upstream::build(&config.atlas, clock, metrics.upstream)?;
+        let upstream = Upstream::build(&beside(config).atlas, clock, metrics.upstream)?;
         let checks = upstream.check_online().await;
         upstream.close().await;
         Ok(checks)
@@ -246,6 +246,14 @@ fn keep(gateway: &Arc<Gateway>, memory: memory::Config, stop: &CancellationToken
         }
     });
     keepers
+}
+
+/// The same configuration for a check, with a ledger of its own: in the state directory are that of a
+/// gateway which may be running, and its token, which is not to be given back.
+fn beside(config: &Config) -> Config {
+    let mut config = config.clone();
+    config.atlas.state_directory.push("check");
+    config
 }
 
 async fn bind(passed: Option<TcpListener>, address: SocketAddr) -> Result<Bound, StartError> {

@@ -47,11 +47,10 @@ fn on_answer(answer: &AtlasAnswer, atlas: &Config) -> String {
 
 fn on_credential(why: CredentialFailure, atlas: &Config) -> String {
     match why {
-        CredentialFailure::MintLimit => format!(
-            "The ledger in {} counts 5 mints in the last minute, or 80 living tokens: wait, and keep \
-             that directory from one start to the next.",
-            atlas.state_directory.display()
-        ),
+        CredentialFailure::MintLimit => {
+            "This was tried five times in the last minute, and Atlas takes ten: wait for a minute."
+                .to_owned()
+        }
         CredentialFailure::MintLimited(_) => "Atlas takes ten mints a minute and lets a hundred tokens \
                                               live: wait, and look for who else mints with this account."
             .to_owned(),

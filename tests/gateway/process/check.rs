@@ -11,8 +11,13 @@ use atlas_simulator::Settings;
 use atlas_simulator::Simulator;
 use http::StatusCode;
 
+use crate::client;
+use crate::program::Program;
 use crate::program::command;
 use crate::program::output;
+use crate::program::request;
+use crate::program::request_for;
+use crate::program::token_now;
 use crate::program::world_with;
 use crate::upstream::network::Authority;
 use crate::world::set;
@@ -119,4 +124,33 @@ async fn check_names_the_roots_of_which_no_certificate_is() {
     assert_says(&mut check, &words);
     check.env("SSL_CERT_FILE", authority.roots());
     assert_eq!(output(&mut check).status.code(), Some(0));
+}
+
+// The simulated Atlas answers while a test waits for the program.
+#[tokio::test(flavor = "multi_thread")]
+async fn check_mints_a_token_of_its_own_and_leaves_that_of_a_running_gateway_alone() {
+    let (atlas, files) = world_with(|_| {}).await;
+    let program = Program::start(files.path());
+    assert_eq!(
+        client::exchange(program.address, &request("close"))
+            .await
+            .status,
+        200
+    );
+    assert_eq!(output(&mut check(files.path())).status.code(), Some(0));
+    let minted_given_back_alive = (atlas.mints(), atlas.revokes(), atlas.live_tokens());
+    assert_eq!(minted_given_back_alive, (2, 1, 1));
+    // The successor of the gateway takes its token up.
+    drop(program);
+    let program = Program::start(files.path());
+    assert_eq!(
+        client::exchange(
+            program.address,
+            &request_for("nobody", &token_now(), "close")
+        )
+        .await
+        .status,
+        404
+    );
+    assert_eq!(atlas.mints(), 2);
 }
