@@ -58,6 +58,7 @@ pub mod memory;
 pub mod telemetry;
 pub mod settings;
 pub mod secret;
+pub mod roots;
 pub mod watched;
 pub mod clock;
 pub mod atlas;

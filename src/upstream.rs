@@ -65,7 +65,6 @@ pub use credential::Refusal;
 pub use online_check::OnlineCheck;
 pub use reload::Prepared;
 pub use transport::Lost;
-pub use transport::trusted;
 
 use std::fmt;
 use std::path::PathBuf;

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use bytes::BytesMut;
-use reqwest::Certificate;
 use reqwest::Client;
 use reqwest::Url;
 use reqwest::header::ACCEPT;
@@ -17,7 +16,8 @@ use reqwest::retry;
 
 use super::config::trusted_url;
 use super::json::Object;
-use crate::watched;
+use crate::roots::NoTls;
+use crate::roots::Trust;
 
 /// Where an issuer publishes its keys.
 pub(super) struct Publisher {
@@ -52,22 +52,20 @@ pub(super) enum FetchError {
 /// Why no client could be made.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ClientError {
-    /// The certificates in the file cannot be used.
-    #[error("not a file of certificates in PEM")]
-    Certificates(#[source] reqwest::Error),
-    /// The TLS of this machine cannot be used.
+    /// There is no TLS with the roots that are configured.
+    #[error("{0}")]
+    Roots(#[from] NoTls),
+    /// There is none all the same.
     #[error("no TLS client can be made")]
     Tls(#[source] reqwest::Error),
-    /// The file cannot be read.
-    #[error("cannot read the file")]
-    Unreadable(#[source] std::io::Error),
 }
 
 impl Publisher {
     /// Asks `url` for the key set.
     pub(super) fn of_keys(url: Url, ca_certificate: Option<&PathBuf>) -> Result<Self, ClientError> {
+        let system = url.scheme() == "https";
         Ok(Self {
-            client: client(ca_certificate)?,
+            client: client(system, ca_certificate)?,
             place: Place::Keys(url),
         })
     }
@@ -78,8 +76,9 @@ impl Publisher {
         issuer: String,
         ca_certificate: Option<&PathBuf>,
     ) -> Result<Self, ClientError> {
+        // Wherever the document is, it may name a place that is called over TLS.
         Ok(Self {
-            client: client(ca_certificate)?,
+            client: client(true, ca_certificate)?,
             place: Place::Discovery { document, issuer },
         })
     }
@@ -130,25 +129,21 @@ fn keys_url(document: &[u8], issuer: &str) -> Result<Url, FetchError> {
     trusted_url(url.unwrap_or_default()).map_err(FetchError::Discovery)
 }
 
-fn client(ca_certificate: Option<&PathBuf>) -> Result<Client, ClientError> {
-    let mut builder = Client::builder()
+fn client(system: bool, ca_certificate: Option<&PathBuf>) -> Result<Client, ClientError> {
+    let own = ca_certificate.map(PathBuf::as_path);
+    Client::builder()
+        .tls_backend_preconfigured(Trust { system, own }.tls()?)
         .user_agent(concat!("atlas-cert-gateway/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
         .retry(retry::never())
         .referer(false)
         .no_proxy()
         .connect_timeout(CONNECT)
-        .timeout(WHOLE_ANSWER);
-    if let Some(path) = ca_certificate {
-        let pem =
-            watched::read_limited(path, LARGEST_CERTIFICATES).map_err(ClientError::Unreadable)?;
-        let certificates = Certificate::from_pem_bundle(&pem).map_err(ClientError::Certificates)?;
-        builder = builder.tls_certs_merge(certificates);
-    }
-    builder.build().map_err(ClientError::Tls)
+        .timeout(WHOLE_ANSWER)
+        .build()
+        .map_err(ClientError::Tls)
 }
 
 pub(super) const LARGEST_KEY_SET: usize = 256 << 10;
-const LARGEST_CERTIFICATES: u64 = 1 << 20;
 const CONNECT: Duration = Duration::from_secs(2);
 const WHOLE_ANSWER: Duration = Duration::from_secs(5);

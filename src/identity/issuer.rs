@@ -17,6 +17,7 @@ use super::token::UncheckedToken;
 use super::token::plain_type;
 use crate::atlas::Timestamp;
 use crate::clock::Clock;
+use crate::roots::NoTls;
 use crate::settings::Mistake;
 use crate::telemetry::Chain;
 use crate::telemetry::metrics::identity::IdentityMetrics;
@@ -179,8 +180,10 @@ impl IssuerConfig {
 
 fn of_client(error: ClientError) -> BuildError {
     let key = match error {
-        ClientError::Certificates(_) | ClientError::Unreadable(_) => "ca_certificate",
-        ClientError::Tls(_) => "jwks_url",
+        ClientError::Roots(NoTls::Own(_)) => "ca_certificate",
+        ClientError::Roots(NoTls::Rootless | NoTls::Unspeakable(_)) | ClientError::Tls(_) => {
+            "jwks_url"
+        }
     };
     (key, Box::from(error))
 }

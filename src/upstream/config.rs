@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::roots::Trust;
 use crate::secret::Secret;
 use crate::settings::Size;
 use crate::settings::duration;
@@ -147,6 +148,14 @@ pub struct ApiKeyConfig {
 }
 
 impl Config {
+    /// Whom we believe to be Atlas.
+    pub fn trust(&self) -> Trust<'_> {
+        Trust {
+            system: self.base_url.starts_with("https://"),
+            own: self.ca_certificate.as_deref(),
+        }
+    }
+
     /// The files that a reload reads. Not `ca_certificate`, which waits for a restart.
     pub fn files(&self) -> Vec<PathBuf> {
         let named = self.credentials.iter().flat_map(|credential| {

@@ -4,9 +4,6 @@
 //! referers, proxies of the environment and decompression (G12).
 
 mod client;
-mod roots;
-
-pub use roots::trusted;
 
 use std::error::Error;
 use std::fmt;

@@ -10,7 +10,6 @@ use crate::upstream::CredentialFailure;
 use crate::upstream::FetchFailure;
 use crate::upstream::Lost;
 use crate::upstream::NoToken;
-use crate::upstream::trusted;
 
 /// What an operator can do about a failure. Holds no secret.
 pub(super) fn on(failure: &FetchFailure, atlas: &Config) -> String {
@@ -91,7 +90,7 @@ fn on_lost(lost: Lost, atlas: &Config) -> String {
         Lost::Tls => format!(
             "The certificate of {way} must be for that name and of a root in {}. If something on \
              the way intercepts TLS, put its root into atlas.ca_certificate.",
-            trusted(atlas)
+            atlas.trust().places()
         ),
     }
 }

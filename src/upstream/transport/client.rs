@@ -17,7 +17,7 @@ use reqwest::Client;
 use reqwest::Proxy;
 use reqwest::dns::Resolve;
 
-use super::roots;
+use crate::roots::NoTls;
 use crate::settings::Mistake;
 use crate::upstream::config::Config;
 use crate::upstream::config::Limits;
@@ -47,7 +47,13 @@ impl Clients {
         config: &Config,
         names: Option<&Arc<dyn Resolve>>,
     ) -> Result<Self, Vec<Mistake>> {
-        let tls = roots::tls(config);
+        let tls = config.trust().tls().map_err(|why| {
+            let place = match &why {
+                NoTls::Own(_) => "atlas.ca_certificate",
+                NoTls::Rootless | NoTls::Unspeakable(_) => "atlas",
+            };
+            Mistake::at(place, why.to_string())
+        });
         let proxy = config.proxy.as_ref().map(Proxy::all).transpose();
         let proxy = proxy.map_err(|_| Mistake::at("atlas.proxy", "is no URL of a proxy"));
         let (tls, proxy) = match (tls, proxy) {

@@ -2,11 +2,17 @@
 
 use std::time::Duration;
 
+use atlas_simulator::Answer;
 use atlas_simulator::Asked;
+use atlas_simulator::Fault;
+use atlas_simulator::Settings;
+use atlas_simulator::Simulator;
+use http::StatusCode;
 use serde_json::json;
 
 use super::Scene;
 use crate::forgeries;
+use crate::upstream::network::Authority;
 use crate::world::FOREIGN_PROJECT;
 use crate::world::certs;
 
@@ -97,4 +103,35 @@ async fn c03_a_leader_whose_rule_goes_while_it_waits_is_denied_and_the_others_ge
         "C03, J66"
     );
     assert_eq!(joined.status, 200, "{}", joined.text());
+}
+
+#[tokio::test]
+async fn an_issuer_proves_itself_by_the_root_that_is_named_for_it_and_by_no_other() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let settings = Settings {
+        tls: Some(authority.tls("localhost", false)),
+        ..Settings::default()
+    };
+    // Any server will do that speaks TLS.
+    let issuer = Simulator::start(settings).await.unwrap();
+    let keys = Answer::new(StatusCode::OK, forgeries::published().to_string());
+    issuer.on(Asked::anything()).respond(Fault::answer(keys));
+    let scene = Scene::new(&forgeries::published()).await;
+    for (roots, path, status) in [
+        (stranger.roots(), "strange", 503),
+        (authority.roots(), "known", 200),
+    ] {
+        scene
+            .reload(|config| {
+                let issuers = config["identity"]["issuers"].as_array_mut().unwrap();
+                issuers[0]["jwks_url"] = format!("{}/{path}", issuer.base_url()).into();
+                let issuer = issuers[0].as_table_mut().unwrap();
+                let roots = roots.display().to_string();
+                issuer.insert("ca_certificate".to_owned(), roots.into());
+            })
+            .await;
+        let token = scene.issuer.token(&format!("payments-{path}"));
+        assert_eq!(scene.ask(&token).await.status, status, "{path}");
+    }
+    assert_eq!(issuer.all_calls(), 1);
 }
