@@ -85,13 +85,7 @@ const KINDS: [Kind; 8] = [
     ("kernel: waiting and waking", &["epoll", "eventfd", "futex"]),
     (
         "kernel: writing files",
-        &[
-            "ksys_write",
-            "ksys_pwrite",
-            "vfs_write",
-            "fsync",
-            "datasync",
-        ],
+        &["ksys_write", "ksys_pwrite", "fsync", "datasync"],
     ),
     ("kernel: memory", &["page_fault", "_sys_m"]),
     ("kernel: its door, and the rest", &[""]),

@@ -143,14 +143,16 @@ pub(crate) fn print(case: &Case, answer_bytes: usize, ours: &Seen, bare: &Seen, 
 pub(crate) fn print_profile(ours: &Seen, bare: &Seen) {
     match (ours.instructions, bare.instructions) {
         (Some(ours), Some(bare)) => profile::print(&ours.profile, &bare.profile),
-        _ => println!("    (no valgrind, so nothing of instructions)"),
+        _ => println!("    (instructions were not counted: valgrind does that)"),
     }
     match (&ours.shares, &bare.shares) {
         (Some(of_ours), Some(of_bare)) => {
             let cpu = |side: &Seen| side.median(|reading| reading.cpu);
             samples::print((of_ours, cpu(ours)), (of_bare, cpu(bare)));
         }
-        _ => println!("    (no perf that may look into the kernel, so nothing of time)"),
+        _ => println!(
+            "    (time was not sampled: perf does that, where it may look into the kernel)"
+        ),
     }
 }
 
