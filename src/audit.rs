@@ -8,8 +8,9 @@
 //! # Reading order
 //!
 //! [`arrival`], [`entry`] and [`events`] are what is recorded, [`record`] is how a line is spelt, [`chain`] what ties
-//! the lines together, [`journal`] who writes them and when, [`writer`] the file. [`directory`] names the
-//! files and [`repair`] mends the last one; [`verify`] and [`search`] read them back.
+//! the lines together, [`journal`] who writes them and when, [`writer`] the file and [`ahead`] its room on
+//! the disk. [`directory`] names the files and [`repair`] mends the last one; [`verify`] and [`search`] read
+//! them back.
 
 use std::io;
 use std::path::Path;
@@ -60,6 +61,7 @@ mod health;
 mod opening;
 mod keeper;
 mod writer;
+mod ahead;
 mod directory;
 mod repair;
 mod heads;

@@ -19,11 +19,15 @@ use rustix::fs::OFlags;
 
 use crate::atlas::Timestamp;
 
+use super::ahead;
+
 /// A directory that this process alone writes to, as long as the value lives.
 #[derive(Debug)]
 pub(super) struct Directory {
     path: PathBuf,
     lock: File,
+    /// Whether files in it are quicker to write with room reserved for them.
+    pub(super) reserving_pays: bool,
 }
 
 /// Why a directory cannot be had.
@@ -75,6 +79,7 @@ impl Directory {
         })?;
         Ok(Self {
             path: path.to_owned(),
+            reserving_pays: ahead::pays_on(&lock),
             lock,
         })
     }

@@ -14,7 +14,8 @@
 //! - while `fdatasync` runs: the kernel makes writers of that file wait for the journal of the file
 //!   system (Redis puts off its writes for the same reason);
 //! - after a write that was slow, until one was quick again;
-//! - when a file has to be made, mended or given up; always with `sync = "always"`.
+//! - when a file has to be made, mended or given up, or room to be reserved for it; always with
+//!   `sync = "always"`.
 //!
 //! Nobody waits longer than a second for a record, however long the disk takes: the keeper settles what
 //! is older, and its answers become 503. Such a record may still reach the file afterwards. It then
@@ -269,11 +270,16 @@ impl Journal {
             return Turn::Nothing;
         };
         match writer.append(&batch.bodies) {
-            Ok(()) => Turn::Written {
-                batch,
-                lines: self.lines_for_sink(writer),
-                began,
-            },
+            Ok(()) => {
+                if writer.runs_short() {
+                    self.order(Order::Write);
+                }
+                Turn::Written {
+                    batch,
+                    lines: self.lines_for_sink(writer),
+                    began,
+                }
+            }
             Err(error) => {
                 writer.poison(&error);
                 lock(&self.queue).give_back(batch);

@@ -15,6 +15,7 @@ use super::Config;
 use super::Inner;
 use super::Require;
 use super::Sync;
+use super::ahead::Ahead;
 use super::bodies::Bodies;
 use super::chain::Tip;
 use super::directory;
@@ -158,6 +159,7 @@ fn resume(
                 file: Arc::new(file),
                 path: last.path.clone(),
                 size: mended.size,
+                ahead: Ahead::default(),
                 day: day(last.start),
             });
         }

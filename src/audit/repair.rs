@@ -22,6 +22,7 @@ use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
 
+use super::ahead;
 use super::chain;
 use super::chain::Tip;
 use super::directory::Packing;
@@ -68,6 +69,8 @@ pub(super) fn mend(path: &Path) -> io::Result<Mended> {
         keep_aside(path, &mut file)?;
         file.set_len(size)?;
         file.sync_all()?;
+    } else if !end.damaged {
+        ahead::free_beyond(&file, size);
     }
     Ok(Mended {
         tip: end.tip,

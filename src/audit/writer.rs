@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use crate::atlas::Timestamp;
 
+use super::ahead::Ahead;
 use super::bodies::Bodies;
 use super::chain;
 use super::chain::Tip;
@@ -22,6 +23,9 @@ use super::directory::Directory;
 use super::directory::at;
 use super::directory::private;
 use super::record::Lines;
+
+#[cfg(test)]
+mod tests;
 
 /// Writes the newest file of a journal.
 #[derive(Debug)]
@@ -52,6 +56,7 @@ pub(super) struct OpenFile {
     pub(super) file: Arc<File>,
     pub(super) path: PathBuf,
     pub(super) size: u64,
+    pub(super) ahead: Ahead,
     /// The day on which it was begun, in days since 1970.
     pub(super) day: i64,
 }
@@ -154,6 +159,24 @@ impl Writer {
         }
     }
 
+    /// Whether it is time for [`Writer::reserve`], which is told once.
+    pub(super) fn runs_short(&mut self) -> bool {
+        self.directory.reserving_pays
+            && self
+                .file
+                .as_mut()
+                .is_some_and(|open| open.ahead.tells(open.size, self.rotate_size))
+    }
+
+    /// Reserves room for what comes next, if it runs short. May wait for the disk.
+    pub(super) fn reserve(&mut self) {
+        if self.directory.reserving_pays
+            && let Some(open) = &mut self.file
+        {
+            open.ahead.reserve(&open.file, open.size, self.rotate_size);
+        }
+    }
+
     /// The lines that were sealed last.
     pub(super) fn lines(&self) -> &[u8] {
         self.out.as_bytes()
@@ -170,7 +193,10 @@ impl Writer {
 
     /// Begins a new file and leaves the present one as it is.
     pub(super) fn rotate(&mut self, now: Timestamp) -> io::Result<()> {
-        let left = self.file.take();
+        let mut left = self.file.take();
+        if let Some(left) = &mut left {
+            left.give_back();
+        }
         match self.begin(now) {
             Ok(()) => {
                 if let Some(left) = left {
@@ -196,6 +222,15 @@ impl Writer {
                 Err(error)
             }
         }
+    }
+
+    /// Brings the present file to the disk, as the last thing that is done with it.
+    pub(super) fn finish(&mut self) -> io::Result<()> {
+        let Some(open) = &mut self.file else {
+            return Ok(());
+        };
+        open.give_back();
+        open.file.sync_data()
     }
 
     /// The file that was finished since this was asked last.
@@ -254,6 +289,7 @@ impl Writer {
             file: Arc::new(file),
             path,
             size: 0,
+            ahead: Ahead::default(),
             day: day(now),
         });
         Ok(())
@@ -284,83 +320,13 @@ impl Writer {
     }
 }
 
+impl OpenFile {
+    fn give_back(&mut self) {
+        self.ahead.give_back(&self.file, self.size);
+    }
+}
+
 /// The UTC day, counted from 1970.
 pub(super) fn day(now: Timestamp) -> i64 {
     now.seconds().div_euclid(86_400)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::audit::record::Body;
-    use crate::audit::record::Kind;
-    use crate::audit::verify::verify;
-
-    fn bodies(count: usize) -> Bodies {
-        let mut bodies = Bodies::default();
-        for _ in 0..count {
-            Body::compose(NOW, Kind::Lookup, |_| (), |body| bodies.push(body));
-        }
-        bodies
-    }
-
-    fn writer(place: &Path, device: &str, sync_each: bool) -> Writer {
-        let Ok(directory) = Directory::open(place) else {
-            panic!("the directory is in use");
-        };
-        let file = private().append(true).open(device).unwrap();
-        let open = OpenFile {
-            file: Arc::new(file),
-            path: PathBuf::from(device),
-            size: 0,
-            day: day(NOW),
-        };
-        Writer::new(directory, 1 << 20, sync_each, Tip::START, Some(open))
-    }
-
-    /// F42 and F43: a write that fails, and a sync that fails, each on a real device that does so.
-    #[test]
-    fn a_file_that_failed_is_never_written_again_and_its_records_are_in_a_new_one() {
-        for (device, sync_each) in [("/dev/full", false), ("/dev/null", true)] {
-            let place = tempfile::tempdir().unwrap();
-            let mut writer = writer(place.path(), device, sync_each);
-            writer.write(&bodies(3), NOW).unwrap();
-            let open = writer.file().unwrap();
-            assert!(open.path.starts_with(place.path()), "{device}");
-            let report = verify(place.path(), 1, None).unwrap();
-            assert_eq!((report.records, report.fault), (3, None));
-        }
-    }
-
-    #[test]
-    fn a_task_that_could_not_write_leaves_the_tip_where_it_was() {
-        let place = tempfile::tempdir().unwrap();
-        let mut writer = writer(place.path(), "/dev/full", false);
-        assert!(writer.is_ready(NOW));
-        let error = writer.append(&bodies(2)).unwrap_err();
-        assert!(error.to_string().contains("/dev/full"));
-        assert_eq!(writer.tip(), Tip::START);
-        writer.poison(&error);
-        assert!(!writer.is_ready(NOW));
-    }
-
-    /// Bytes of a write that was only half done must not stand before the records that follow.
-    #[test]
-    fn a_file_that_failed_is_cut_back_to_what_was_acknowledged() {
-        let place = tempfile::tempdir().unwrap();
-        let mut writer = writer(place.path(), "/dev/full", false);
-        writer.write(&bodies(1), NOW).unwrap();
-        let path = writer.file().unwrap().path.clone();
-        let half = b"{\"time\":\"2026";
-        (&*writer.file().unwrap().file).write_all(half).unwrap();
-        writer.poison(&io::ErrorKind::StorageFull.into());
-        writer
-            .write(&bodies(1), NOW.plus(std::time::Duration::from_secs(1)))
-            .unwrap();
-        assert_ne!(writer.file().unwrap().path, path);
-        let report = verify(place.path(), 1, None).unwrap();
-        assert_eq!((report.records, report.fault), (2, None));
-    }
-
-    const NOW: Timestamp = Timestamp::from_seconds(1_786_327_595);
 }

@@ -13,7 +13,7 @@ pub(in crate::audit) enum Order {
     Sign,
     /// Write what is queued, bring it to the disk and end.
     Stop,
-    /// Write what is queued.
+    /// Write what is queued, and see to the room for what comes next.
     Write,
 }
 

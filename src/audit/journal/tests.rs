@@ -1,6 +1,7 @@
 //! Disks that hang, and who waits for them.
 
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::thread;
@@ -12,6 +13,7 @@ use crate::audit::Audit;
 use crate::audit::Closing;
 use crate::audit::Config;
 use crate::audit::Origin;
+use crate::audit::ahead::Ahead;
 use crate::audit::chain::Tip;
 use crate::audit::directory::Directory;
 use crate::audit::record::Body;
@@ -146,26 +148,15 @@ async fn a_sync_that_fails_ends_its_file_and_the_next_record_is_in_a_new_one() {
         file: Arc::new(File::options().append(true).open(&path).unwrap()),
         path,
         size: 0,
+        ahead: Ahead::default(),
         day: day(NOW),
     };
     let Ok(directory) = Directory::open(place.path()) else {
         panic!("the directory is in use");
     };
     let metrics = AuditMetrics::default();
-    let journal = Journal::new(
-        Writer::new(directory, 1 << 20, false, Tip::START, Some(open)),
-        Parts {
-            replica: Box::from("test"),
-            sync: Sync::Interval,
-            sink: None,
-            whose_word: WhoseWord::Journal,
-            head_key: None,
-            clock: clock.clone(),
-            metrics: metrics.clone(),
-        },
-    );
-    let writing = Arc::clone(&journal);
-    thread::spawn(move || writing.write_until_stopped());
+    let writer = Writer::new(directory, 1 << 20, false, Tip::START, Some(open));
+    let journal = started(writer, &clock, &metrics);
     let body = Body::compose(NOW, Kind::Lookup, |_| (), <[u8]>::to_vec);
     let record = async || journal.submit(&body, clock.now()).unwrap().recorded().await;
     assert_eq!(record().await, Ok(()));
@@ -179,6 +170,55 @@ async fn a_sync_that_fails_ends_its_file_and_the_next_record_is_in_a_new_one() {
     assert_eq!((report.first, report.last, report.fault), (2, 2, None));
     journal.order(Order::Stop);
     journal.ended().await;
+}
+
+/// A journal that writes with `writer`, with its thread and without its keeper.
+fn started(writer: Writer, clock: &Clock, metrics: &AuditMetrics) -> Arc<Journal> {
+    let journal = Journal::new(
+        writer,
+        Parts {
+            replica: Box::from("test"),
+            sync: Sync::Interval,
+            sink: None,
+            whose_word: WhoseWord::Journal,
+            head_key: None,
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+        },
+    );
+    let writing = Arc::clone(&journal);
+    thread::spawn(move || writing.write_until_stopped());
+    journal
+}
+
+/// Whoever finds that a file runs short of room does not wait for more: the thread gets it.
+#[tokio::test]
+async fn the_thread_reserves_room_for_what_tasks_write_and_gives_back_what_was_not_needed() {
+    let trail = Trail::new(Sync::Interval);
+    let place = tempfile::tempdir().unwrap();
+    let Ok(mut directory) = Directory::open(place.path()) else {
+        panic!("the directory is in use");
+    };
+    directory.reserving_pays = true;
+    let (file, path) = directory.create(1, NOW).unwrap();
+    let open = OpenFile {
+        file: Arc::new(file),
+        path: path.clone(),
+        size: 0,
+        ahead: Ahead::default(),
+        day: day(NOW),
+    };
+    let writer = Writer::new(directory, 64 << 20, false, Tip::START, Some(open));
+    let journal = started(writer, &trail.clock, &AuditMetrics::default());
+    let has_room = || path.metadata().unwrap().blocks() * 512 > 1 << 20;
+    assert!(!has_room());
+    let body = Body::compose(NOW, Kind::Lookup, |_| (), <[u8]>::to_vec);
+    let ticket = journal.submit(&body, trail.clock.now()).unwrap();
+    assert_eq!(ticket.recorded().await, Ok(()));
+    trail.until(has_room).await;
+    journal.order(Order::Stop);
+    journal.ended().await;
+    assert!(!has_room());
 }
 
 /// Whoever finds the writer in use leaves its batch to the one who has it, and is not forgotten.

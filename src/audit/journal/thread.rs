@@ -60,7 +60,7 @@ impl Journal {
                 }
             });
             self.sign_finished();
-            while self.with_writer(|writer| self.commit_next(writer)) == Some(true) {
+            while self.with_writer(|writer| self.write_on(writer)) == Some(true) {
                 if self.sign_finished() {
                     self.metrics.rotations.inc();
                 }
@@ -111,6 +111,13 @@ impl Journal {
                 self.order(Order::Write);
             }
         }
+    }
+
+    /// Writes one batch, and then has room for the next. Says whether there was one.
+    fn write_on(&self, writer: &mut Writer) -> bool {
+        let wrote = self.commit_next(writer);
+        writer.reserve();
+        wrote
     }
 
     /// Writes one batch with every means there is. Says whether there was one.
@@ -287,8 +294,8 @@ impl Journal {
             sink.close();
         }
         let writer = lock(&self.writer).take();
-        if let Some(open) = writer.as_ref().and_then(Writer::file)
-            && let Err(error) = open.file.sync_data()
+        if let Some(mut writer) = writer
+            && let Err(error) = writer.finish()
         {
             tracing::error!(%error, "the last audit records may not be on the disk");
         }
