@@ -10,15 +10,18 @@ use std::task::Poll;
 use std::task::Wake;
 use std::task::Waker;
 
-use futures_util::task::AtomicWaker;
-
 /// A future that is polled only when it has been woken.
 ///
 /// In a plain `select!` the end of a connection (its age, the stop of the process) is polled with each
 /// step of its requests, twice a request, and each time the timer and the stop signal look after their
-/// wakers. Here a step costs one store and one load.
+/// wakers. Here a step costs two comparisons.
 pub struct Aside<F> {
     future: F,
+    kept: Option<Kept>,
+}
+
+/// What wakes the future, for as long as it belongs to the same task.
+struct Kept {
     bell: Arc<Bell>,
     waker: Waker,
 }
@@ -27,23 +30,13 @@ pub struct Aside<F> {
 #[derive(Debug)]
 struct Bell {
     rung: AtomicBool,
-    task: AtomicWaker,
+    task: Waker,
 }
 
 impl<F> Aside<F> {
     /// Sets `future` aside.
     pub fn new(future: F) -> Self {
-        let bell = Arc::new(Bell {
-            // The first poll is the one that makes it wait.
-            rung: AtomicBool::new(true),
-            task: AtomicWaker::new(),
-        });
-        let waker = Waker::from(Arc::clone(&bell));
-        Self {
-            future,
-            bell,
-            waker,
-        }
+        Self { future, kept: None }
     }
 }
 
@@ -52,13 +45,29 @@ impl<F: Future + Unpin> Future for Aside<F> {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.get_mut();
-        // Registered first: whoever rings after the look at `rung` finds the waker.
-        this.bell.task.register(context.waker());
-        if !this.bell.rung.load(Ordering::Acquire) {
+        let is_of_task = |kept: &mut Kept| kept.bell.task.will_wake(context.waker());
+        if !this.kept.as_mut().is_some_and(is_of_task) {
+            this.kept = None;
+        }
+        let kept = this.kept.get_or_insert_with(|| Kept::of(context.waker()));
+        // Looked at first: to write would take the line of memory from whoever rings.
+        let rung = &kept.bell.rung;
+        if !rung.load(Ordering::Relaxed) || !rung.swap(false, Ordering::AcqRel) {
             return Poll::Pending;
         }
-        this.bell.rung.store(false, Ordering::Release);
-        Pin::new(&mut this.future).poll(&mut Context::from_waker(&this.waker))
+        Pin::new(&mut this.future).poll(&mut Context::from_waker(&kept.waker))
+    }
+}
+
+impl Kept {
+    fn of(task: &Waker) -> Self {
+        let bell = Arc::new(Bell {
+            // The first poll is the one that makes it wait.
+            rung: AtomicBool::new(true),
+            task: task.clone(),
+        });
+        let waker = Waker::from(Arc::clone(&bell));
+        Self { bell, waker }
     }
 }
 
@@ -69,7 +78,7 @@ impl Wake for Bell {
 
     fn wake_by_ref(self: &Arc<Self>) {
         self.rung.store(true, Ordering::Release);
-        self.task.wake();
+        self.task.wake_by_ref();
     }
 }
 
