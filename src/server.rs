@@ -24,6 +24,7 @@ pub mod fields;
 pub mod guard;
 pub mod head;
 pub mod hosts;
+pub mod idleness;
 pub mod layers;
 pub mod links;
 pub mod negotiation;

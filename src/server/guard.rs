@@ -29,6 +29,7 @@ use super::head::Fault;
 use super::head::Next;
 use super::head::Progress;
 use super::head::Scan;
+use super::idleness::Idleness;
 use crate::clock::Clock;
 use crate::telemetry::metrics::connections::ConnectionMetrics;
 
@@ -43,6 +44,9 @@ pub struct Guarded<S> {
     passable: usize,
     deadline: Option<Deadline>,
     linger: Option<Linger>,
+    idleness: Idleness,
+    /// Something was written that has not been flushed.
+    has_written: bool,
 }
 
 /// What a guard goes by.
@@ -85,6 +89,8 @@ impl<S> Guarded<S> {
     pub fn new(stream: S, read: BytesMut, since: Duration, terms: Terms) -> Self {
         let mut guarded = Self {
             stream,
+            idleness: Idleness::new(terms.clock.clone()),
+            has_written: false,
             terms,
             scan: Scan::default(),
             expects: Expects::Head,
@@ -95,6 +101,11 @@ impl<S> Guarded<S> {
         };
         guarded.examine_held(since);
         guarded
+    }
+
+    /// Since when the next request is waited for.
+    pub fn idleness(&self) -> &Idleness {
+        &self.idleness
     }
 
     /// Scans what is held, from where the scan stopped.
@@ -145,6 +156,7 @@ impl<S> Guarded<S> {
                         passable += length;
                         self.scan = Scan::default();
                         self.deadline = None;
+                        self.idleness.ends();
                         self.expects = match next {
                             Next::Head(body) => following(body),
                             Next::Nothing => Expects::Nothing,
@@ -306,11 +318,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         context: &mut Context<'_>,
         buffer: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.has_written = true;
         Pin::new(&mut self.stream).poll_write(context, buffer)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        ready!(Pin::new(&mut self.stream).poll_flush(context))?;
+        // hyper flushes when there is nothing left to be written.
+        if mem::take(&mut self.has_written) {
+            self.idleness.begins();
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -328,6 +346,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         context: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.has_written = true;
         Pin::new(&mut self.stream).poll_write_vectored(context, buffers)
     }
 

@@ -1,17 +1,9 @@
-//! Our clock as hyper's timer, so that a test that moves the hands also moves hyper's deadlines.
-//!
-//! hyper asks for a deadline with every request's head and drops it when the head is there. A timer that
-//! is registered with the runtime and taken out again each time costs more than reading the request does,
-//! so a connection keeps one alarm. A deadline that has moved on lets the alarm ring early, and sets it
-//! anew only then: once in so many minutes instead of once for each request.
+//! Our clock as hyper's timer, so that a test that moves the hands also moves hyper's deadlines: those of
+//! HTTP/2's pings. HTTP/1 has none; see [`idleness`](super::idleness).
 
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
 use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
@@ -28,23 +20,9 @@ pub struct ClockTimer {
     clock: Clock,
     /// What hyper takes for the beginning of time.
     origin: Instant,
-    /// The alarm, while no deadline is waited for.
-    kept: Arc<Mutex<Option<Alarm>>>,
 }
 
-/// Rings at a moment.
-struct Alarm {
-    /// By [`Moment::elapsed`](crate::clock::Moment::elapsed).
-    rings: Duration,
-    ringing: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
-}
-
-struct Waiting {
-    timer: ClockTimer,
-    due: Duration,
-    /// `None` until it is waited for: a head that is there at once needs no alarm.
-    alarm: Option<Alarm>,
-}
+struct Waiting(Pin<Box<dyn Future<Output = ()> + Send + Sync>>);
 
 impl ClockTimer {
     /// A timer by `clock`.
@@ -55,35 +33,14 @@ impl ClockTimer {
     pub fn new(clock: Clock) -> Self {
         let origin = Instant::now();
         let origin = origin.checked_sub(clock.now().elapsed).unwrap_or(origin);
-        Self {
-            clock,
-            origin,
-            kept: Arc::default(),
-        }
+        Self { clock, origin }
     }
 
     fn waiting(&self, due: Duration) -> Pin<Box<dyn Sleep>> {
-        Box::pin(Waiting {
-            timer: self.clone(),
-            due,
-            alarm: None,
-        })
-    }
-
-    /// An alarm that rings at `due`, or before.
-    fn alarm(&self, due: Duration) -> Alarm {
-        let kept = self.kept().take();
-        kept.filter(|alarm| alarm.rings <= due).unwrap_or_else(|| {
-            let clock = self.clock.clone();
-            Alarm {
-                rings: due,
-                ringing: Box::pin(async move { clock.sleep_until(due).await }),
-            }
-        })
-    }
-
-    fn kept(&self) -> MutexGuard<'_, Option<Alarm>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        let clock = self.clock.clone();
+        Box::pin(Waiting(Box::pin(
+            async move { clock.sleep_until(due).await },
+        )))
     }
 }
 
@@ -104,28 +61,8 @@ impl Timer for ClockTimer {
 impl Future for Waiting {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let this = self.get_mut();
-        let (timer, due) = (&this.timer, this.due);
-        loop {
-            let alarm = this.alarm.get_or_insert_with(|| timer.alarm(due));
-            if alarm.ringing.as_mut().poll(context).is_pending() {
-                return Poll::Pending;
-            }
-            let rang = alarm.rings;
-            this.alarm = None;
-            if rang >= due {
-                return Poll::Ready(());
-            }
-        }
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        if let Some(alarm) = self.alarm.take() {
-            *self.timer.kept() = Some(alarm);
-        }
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().poll(context)
     }
 }
 
@@ -163,12 +100,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_deadline_before_the_alarm_is_kept_too_and_so_are_two_at_once() {
+    async fn two_deadlines_at_once_are_both_kept() {
         let (clock, hands) = Clock::manual(Timestamp::from_seconds(1_000));
         let timer = ClockTimer::new(clock);
-        let mut late = timer.sleep(Duration::from_mins(10));
-        assert!(poll!(&mut late).is_pending());
-        drop(late);
         let mut soon = timer.sleep(Duration::from_secs(5));
         let mut sooner = timer.sleep(Duration::from_secs(2));
         assert!(poll!(&mut soon).is_pending());

@@ -4,7 +4,6 @@
 //! it has sent of it: what hyper needs of memory is a box of its own, made when there is something to read.
 
 use std::future::Future;
-use std::future::pending;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -12,6 +11,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::Either;
+use futures_util::future::select;
 use hyper::server::conn::http1;
 use hyper::server::conn::http2;
 use hyper_util::rt::TokioIo;
@@ -29,6 +30,7 @@ use crate::server::aside::Aside;
 use crate::server::guard::Guarded;
 use crate::server::guard::Terms;
 use crate::server::head::Bounds;
+use crate::server::idleness::Idleness;
 use crate::server::layers;
 use crate::server::layers::Handler;
 use crate::server::timer::ClockTimer;
@@ -38,8 +40,22 @@ use crate::upstream::Chance;
 /// A connection of which it is known what it speaks.
 struct Serving {
     connection: Pin<Box<dyn Graceful>>,
-    /// The requests of one that speaks HTTP/2.
-    streams: Option<Streams>,
+    requests: Requests,
+}
+
+/// What tells whether a connection is idle.
+enum Requests {
+    InTurn(Idleness),
+    SideBySide(Streams),
+}
+
+impl Requests {
+    async fn idle(&self, limit: Duration) {
+        match self {
+            Self::InTurn(idleness) => idleness.lasts(limit).await,
+            Self::SideBySide(streams) => streams.idle(limit).await,
+        }
+    }
 }
 
 impl Acceptor {
@@ -87,10 +103,11 @@ impl Acceptor {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let service = layers::stack(handler, peer);
+        let idleness = stream.idleness().clone();
         let connection = self.http1().serve_connection(TokioIo::new(stream), service);
         Serving {
             connection: Box::pin(connection),
-            streams: None,
+            requests: Requests::InTurn(idleness),
         }
     }
 
@@ -111,7 +128,7 @@ impl Acceptor {
             .serve_connection(TokioIo::new(stream), Boxed(service));
         Serving {
             connection: Box::pin(connection),
-            streams: Some(streams),
+            requests: Requests::SideBySide(streams),
         }
     }
 
@@ -131,8 +148,8 @@ impl Acceptor {
     fn http1(&self) -> http1::Builder {
         let mut builder = http1::Builder::new();
         builder
-            .timer(ClockTimer::new(self.clock.clone()))
-            .header_read_timeout(self.limits.idle)
+            // The guard lets only whole heads pass, and says how long it has waited for one.
+            .header_read_timeout(None)
             .max_headers(self.limits.headers)
             .max_header_size(self.head_size())
             // Not `pipeline_flush`: with more requests behind it, the answer that closes the connection
@@ -165,15 +182,8 @@ impl Acceptor {
     async fn finish(&self, serving: Serving) -> io::Result<()> {
         let Serving {
             mut connection,
-            streams,
+            requests,
         } = serving;
-        let idle = async {
-            match &streams {
-                Some(streams) => streams.idle(self.limits.idle).await,
-                // hyper sees to that of HTTP/1 itself.
-                None => pending().await,
-            }
-        };
         let age = self.limits.connection_age;
         // Connections that were made together, after a restart, do not all come again together.
         let age = Chance::System.between(age.mul_f64(0.9), age.mul_f64(1.1));
@@ -182,13 +192,11 @@ impl Acceptor {
                 () = self.stop.cancelled() => {}
                 () = self.clock.sleep(age) => {}
                 () = self.memory.relief() => {}
+                () = requests.idle(self.limits.idle) => {}
             }
         });
-        tokio::select! {
-            biased;
-            ended = connection.as_mut() => return ended.map_err(io::Error::other),
-            () = Aside::new(end) => {}
-            () = idle => {}
+        if let Either::Left((ended, _)) = select(connection.as_mut(), Aside::new(end)).await {
+            return ended.map_err(io::Error::other);
         }
         connection.as_mut().end();
         let last = self.limits.request.saturating_add(self.limits.response);

@@ -18,6 +18,7 @@ use hyper::service::Service;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
+use crate::server::idleness;
 use crate::telemetry::metrics::connections::ConnectionMetrics;
 use crate::telemetry::metrics::connections::Reason;
 
@@ -67,16 +68,12 @@ impl Streams {
 
     /// Waits until no request has been under way for `limit`.
     pub(super) async fn idle(&self, limit: Duration) {
-        loop {
-            let ended = Duration::from_millis(self.activity.ended.load(Ordering::Relaxed));
-            let now = self.clock.now().elapsed;
-            let is_busy = self.activity.open.load(Ordering::Relaxed) > 0;
-            let due = if is_busy { now } else { ended }.saturating_add(limit);
-            if now >= due {
-                return;
-            }
-            self.clock.sleep_until(due).await;
-        }
+        let activity = &self.activity;
+        let since = || {
+            let is_busy = activity.open.load(Ordering::Relaxed) > 0;
+            (!is_busy).then(|| Duration::from_millis(activity.ended.load(Ordering::Relaxed)))
+        };
+        idleness::lasts(&self.clock, limit, since).await;
     }
 }
 
