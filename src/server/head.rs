@@ -207,7 +207,8 @@ fn request_line(line: &[u8]) -> Result<RequestLine, Fault> {
     }
     // Odd bytes are judged by who will read them, so that its refusal is ours; but what comes of a
     // fragment, which no request has, it only drops, unread.
-    if !target.iter().fold(true, |all, byte| all & is_usual(*byte))
+    let all_usual = |block: &[u8]| block.iter().fold(true, |all, byte| all & is_usual(*byte));
+    if !folded(target, all_usual, |one, other| one & other)
         && (memchr(b'#', target).is_some() || http::Uri::try_from(target).is_err())
     {
         return Err(Fault::Target);
@@ -239,30 +240,23 @@ fn length(value: &[u8]) -> Result<u64, Fault> {
 
 /// Whether there is a control character other than a tab.
 ///
-/// A first look takes many bytes together, what is left over with its neighbours once more, and says too
-/// often that there is one: for a tab and for what is beyond ASCII, which hardly any head has.
+/// A first look says too often that there is one: for a tab and for what is beyond ASCII, which hardly any
+/// head has.
 fn has_control_character(text: &[u8]) -> bool {
-    let is_suspicious = match text.last_chunk::<16>() {
-        Some(last) => {
-            let (blocks, rest) = text.as_chunks::<64>();
-            let (smaller_blocks, _) = rest.as_chunks::<16>();
-            blocks.iter().any(any_suspicious)
-                || smaller_blocks.iter().any(any_suspicious)
-                || any_suspicious(last)
-        }
-        None => true,
-    };
+    // From the space on up to the last sign are 95.
+    let place = |byte: &u8| byte.wrapping_sub(b' ');
+    let last = |block: &[u8]| block.iter().map(place).fold(0, u8::max);
+    let is_suspicious = folded(text, |block| last(block) >= 95, |one, other| one | other);
     is_suspicious && text.iter().any(|byte| is_control(*byte))
 }
 
-#[expect(
-    clippy::needless_bitwise_bool,
-    reason = "without a branch it is done sixteen bytes at a time"
-)]
-fn any_suspicious<const N: usize>(block: &[u8; N]) -> bool {
-    block.iter().fold(false, |found, byte| {
-        found | (byte.cast_signed() < 0x20) | (*byte == 0x7f)
-    })
+/// What `fold` makes of the bytes, looked at thirty-two at a time, what is left over with its neighbours
+/// once more. Without that the compiler looks at each of up to thirty-one bytes by itself.
+pub(super) fn folded<T>(text: &[u8], fold: impl Fn(&[u8]) -> T, join: impl FnOnce(T, T) -> T) -> T {
+    match text.last_chunk::<32>() {
+        Some(last) => join(fold(text.as_chunks::<32>().0.as_flattened()), fold(last)),
+        None => fold(text),
+    }
 }
 
 fn is_control(byte: u8) -> bool {
@@ -284,42 +278,29 @@ fn is_in_tokens(byte: u8) -> bool {
     IN_TOKENS.get(usize::from(byte)).is_some_and(|is_in| *is_in)
 }
 
-const IN_TOKENS: [bool; 256] = {
+const IN_TOKENS: [bool; 256] = letters_digits_and(b"!#$%&'*+-.^_`|~");
+
+/// Of each byte, whether it is an ASCII letter, a digit or one of `signs`.
+#[expect(
+    clippy::as_conversions,
+    clippy::indexing_slicing,
+    reason = "for constants; the compiler would stop"
+)]
+pub(super) const fn letters_digits_and(signs: &[u8]) -> [bool; 256] {
     let mut table = [false; 256];
     let mut byte = 0_u8;
-    loop {
-        let is_sign = matches!(
-            byte,
-            b'!' | b'#'
-                | b'$'
-                | b'%'
-                | b'&'
-                | b'\''
-                | b'*'
-                | b'+'
-                | b'-'
-                | b'.'
-                | b'^'
-                | b'_'
-                | b'`'
-                | b'|'
-                | b'~'
-        );
-        #[expect(
-            clippy::as_conversions,
-            clippy::indexing_slicing,
-            reason = "in a constant; the compiler would stop"
-        )]
-        {
-            table[byte as usize] = byte.is_ascii_alphanumeric() || is_sign;
-        }
-        if byte == u8::MAX {
-            break;
-        }
+    while byte < 128 {
+        table[byte as usize] = byte.is_ascii_alphanumeric();
         byte += 1;
     }
+    let mut at = 0;
+    while at < signs.len() {
+        table[signs[at] as usize] = true;
+        at += 1;
+    }
     table
-};
+}
+
 /// The `http` crate's bound.
 const LONGEST_URI: usize = 65_534;
 /// Any number of so many digits fits.
