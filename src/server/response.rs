@@ -2,7 +2,6 @@
 //!
 //! Here and in [`document`] is the only place with status codes.
 
-use std::mem;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -46,25 +45,25 @@ pub fn answered(answer: &Answer, asked: &Asked<'_>, request_id: RequestId) -> Wr
     } else {
         (StatusCode::OK, list.body, CHANGED.clone())
     };
+    let found = &answer.found;
+    let mut places = headers.iter_mut();
+    let mut fill = |name: &str, value: HeaderValue| {
+        if let Some((place, of)) = places.next() {
+            debug_assert_eq!(place.as_str(), name);
+            *of = value;
+        }
+    };
+    // In the order of the templates.
+    fill("age", number(found.age(answer.now).as_secs()));
+    fill("cache-status", cache_status(found, answer.now));
+    fill("etag", list.etag);
+    fill("x-request-id", request_id_value(request_id));
+    fill("x-upstream-calls", number(found.upstream_calls.into()));
+    if !unchanged {
+        fill("content-type", asked.media_type.header_value());
+    }
     if !unchanged && let Some(encoding) = list.encoding {
         headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
-    }
-    let found = &answer.found;
-    let mut etag = list.etag;
-    for (name, value) in &mut headers {
-        if *name == header::AGE {
-            *value = number(found.age(answer.now).as_secs());
-        } else if *name == header::CONTENT_TYPE {
-            *value = asked.media_type.header_value();
-        } else if *name == header::ETAG {
-            mem::swap(value, &mut etag);
-        } else if *name == CACHE_STATUS {
-            *value = cache_status(found, answer.now);
-        } else if *name == REQUEST_ID {
-            *value = request_id_value(request_id);
-        } else if *name == UPSTREAM_CALLS {
-            *value = number(found.upstream_calls.into());
-        }
     }
     let mut response = Response::new(Full::new(body));
     *response.status_mut() = status;
@@ -80,31 +79,29 @@ pub fn answered(answer: &Answer, asked: &Asked<'_>, request_id: RequestId) -> Wr
 /// The headers of every list, in which what differs from list to list has no value yet.
 ///
 /// To copy them and fill them in costs half as much as to insert one after the other, which hashes each
-/// name and finds it a place.
-static CHANGED: LazyLock<HeaderMap> = LazyLock::new(|| {
-    let mut headers = UNCHANGED.clone();
-    headers.insert(header::CONTENT_TYPE, LATER);
-    headers
-});
+/// name and finds it a place. Those without a value come first, so that they are filled in one by one.
+static CHANGED: LazyLock<HeaderMap> = LazyLock::new(|| template([header::CONTENT_TYPE]));
 
 /// The same of one that the caller has already, which leaves without its content.
-static UNCHANGED: LazyLock<HeaderMap> = LazyLock::new(|| {
-    HeaderMap::from_iter([
-        (header::AGE, LATER),
-        (CACHE_STATUS, LATER),
-        (header::ETAG, LATER),
-        (
-            header::CACHE_CONTROL,
-            HeaderValue::from_static("private, no-cache"),
-        ),
-        (
-            header::VARY,
-            HeaderValue::from_static("Accept, Accept-Encoding"),
-        ),
-        (REQUEST_ID, LATER),
-        (UPSTREAM_CALLS, LATER),
-    ])
-});
+static UNCHANGED: LazyLock<HeaderMap> = LazyLock::new(|| template([]));
+
+fn template<const N: usize>(of_content: [HeaderName; N]) -> HeaderMap {
+    let later = [
+        header::AGE,
+        CACHE_STATUS,
+        header::ETAG,
+        REQUEST_ID,
+        UPSTREAM_CALLS,
+    ];
+    let later = later.into_iter().chain(of_content);
+    let fixed = [
+        (header::CACHE_CONTROL, "private, no-cache"),
+        (header::VARY, "Accept, Accept-Encoding"),
+    ];
+    let later = later.map(|name| (name, LATER));
+    let fixed = fixed.map(|(name, value)| (name, HeaderValue::from_static(value)));
+    later.chain(fixed).collect()
+}
 
 const LATER: HeaderValue = HeaderValue::from_static("");
 
