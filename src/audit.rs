@@ -1,9 +1,9 @@
 //! What we write down: a question goes in when it arrives, and its answer may leave once [`Entry::close`]
-//! has returned.
+//! has returned, or the [`Ticket`] that [`Entry::submit`] gives says so.
 //!
 //! One record per question, however it ended (G15). An [`Entry`] that is dropped without being closed
-//! was abandoned, and its record says so. When records cannot be written, [`Entry::close`] fails, and
-//! there is no answer (G16).
+//! was abandoned, and its record says so. When records cannot be written, both fail, and there is no
+//! answer (G16).
 //!
 //! # Reading order
 //!
@@ -41,6 +41,7 @@ pub use events::AdminRecord;
 pub use events::FetchRecord;
 pub use heads::HeadKeyError;
 pub use heads::HeadVerifier;
+pub use journal::Ticket;
 
 use self::journal::Journal;
 use self::journal::Order;
@@ -139,8 +140,8 @@ impl Audit {
     }
 
     /// Opens the record of a question.
-    pub fn entry(&self, arrival: Arrival) -> Entry {
-        Entry::open(self.clone(), arrival)
+    pub fn entry(&self, arrival: Arrival) -> Entry<'_> {
+        Entry::open(self, arrival)
     }
 
     /// Why no record can be written at present; `None` if all is well.

@@ -8,12 +8,11 @@ mod walk;
 mod withheld;
 
 use std::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
 use tracing::Instrument;
 use tracing::debug_span;
 
@@ -47,9 +46,11 @@ use crate::telemetry::metrics::lookups::LookupMetrics;
 use crate::telemetry::traces;
 use crate::upstream::Upstream;
 
+use withheld::Begun;
 use withheld::UnderWay;
 
 pub use refusal::Refusal;
+pub use withheld::Unanswered;
 pub use withheld::Withheld;
 
 /// The parts of a lookup, in the order in which it passes them.
@@ -124,46 +125,71 @@ pub struct Written<R> {
     pub certificates: Option<u64>,
 }
 
+/// How far a question has come.
+enum Step {
+    /// Memory has the answer.
+    Answer(Answer),
+    /// The list is not remembered, or is to be asked for anew.
+    Ask { caller: Arc<Caller>, permit: Permit },
+    /// The token is not remembered.
+    Verify,
+}
+
+impl<'r> Lookup<'r> {
+    /// What the cache is asked.
+    fn ask(&self, now: Moment) -> Ask<'r> {
+        Ask {
+            address: self.address,
+            wish: if self.no_cache {
+                Wish::Refresh
+            } else {
+                Wish::Any
+            },
+            now,
+        }
+    }
+}
+
 impl Gateway {
-    /// Answers one question.
+    /// Answers one question from memory; where that is not enough, what there is to wait for.
     ///
     /// `write` turns what came of it into the caller's reply, which [`Withheld::release`] hands out.
-    pub async fn answer<R>(
+    pub fn answer<R>(
         &self,
         arrival: Arrival,
         lookup: &Lookup<'_>,
         write: impl FnOnce(&Result<Answer, Refusal>) -> Written<R>,
-    ) -> Withheld<'_, R> {
+    ) -> Result<Withheld<'_, R>, Box<Unanswered<'_>>> {
         let (arrived, request_id) = (arrival.at, arrival.request_id);
         let mut entry = self.audit.entry(arrival);
+        entry.asked(lookup.question);
         let under_way = UnderWay::new(&self.metrics);
         // Only for traces: nothing is made of it while there are none.
         let span = debug_span!("request", %request_id);
         if let (Some(traceparent), false) = (lookup.traceparent, span.is_disabled()) {
             traces::continue_trace(&span, traceparent);
         }
-        let outcome = if under_way.present.before() >= self.bounds.in_flight {
-            entry.asked(lookup.question);
+        let step = if under_way.present.before() >= self.bounds.in_flight {
             Err(Refusal::Overloaded {
                 retry_after: OVERLOAD_PAUSE,
             })
         } else {
+            let decide = || span.in_scope(|| self.decide(&mut entry, lookup, arrived, None));
             // A panic costs its own request an answer of 500, on record like every other.
-            AssertUnwindSafe(self.decide(&mut entry, lookup, arrived).instrument(span))
-                .catch_unwind()
-                .await
-                .unwrap_or(Err(Refusal::Panicked))
+            catch_unwind(AssertUnwindSafe(decide)).unwrap_or(Err(Refusal::Panicked))
         };
-        if let Err(refusal) = &outcome {
-            refusal.log(request_id);
-        }
-        Withheld {
+        let begun = Begun {
             gateway: self,
-            written: write(&outcome),
-            outcome,
-            entry,
             arrived,
+            entry,
             under_way,
+        };
+        match step {
+            Ok(Step::Answer(answer)) => Ok(begun.end(&Ok(answer), write)),
+            Err(refusal) => Ok(begun.end(&Err(refusal), write)),
+            Ok(step @ (Step::Ask { .. } | Step::Verify)) => {
+                Err(Box::new(Unanswered { begun, step, span }))
+            }
         }
     }
 
@@ -193,81 +219,96 @@ impl Gateway {
         Ok(written.reply)
     }
 
-    async fn decide(
+    /// Decides what a caller may have, as far as memory goes. `verified` is the caller, where it took
+    /// more than memory to know it.
+    fn decide(
         &self,
-        entry: &mut Entry,
+        entry: &mut Entry<'_>,
         lookup: &Lookup<'_>,
         now: Moment,
-    ) -> Result<Answer, Refusal> {
-        let &Lookup {
-            token,
-            question,
-            address,
-            no_cache,
-            traceparent: _,
-        } = lookup;
-        entry.asked(question);
-        let token = token.ok_or(Refusal::NoToken)?;
-        let caller = self
-            .identity
-            .verify(token, now)
-            .instrument(debug_span!("identity"))
-            .await
-            .map_err(Refusal::unverified)?;
+        verified: Option<Arc<Caller>>,
+    ) -> Result<Step, Refusal> {
+        let token = lookup.token.ok_or(Refusal::NoToken)?;
+        let recall = || debug_span!("identity").in_scope(|| self.identity.recall(token, now));
+        let Some(caller) = verified.or_else(recall) else {
+            return Ok(Step::Verify);
+        };
         entry.identified(&caller);
         let permit = debug_span!("policy")
-            .in_scope(|| self.policy.load().authorize(&caller, question))
+            .in_scope(|| self.policy.load().authorize(&caller, lookup.question))
             .map_err(Refusal::Denied)?;
         entry.permitted(permit.rule());
         self.allowance
             .admit_lookup(&caller, &permit, now)
             .map_err(Refusal::RateLimited)?;
-        let wish = if no_cache { Wish::Refresh } else { Wish::Any };
-        let ask = Ask { address, wish, now };
-        let known = debug_span!("cache").in_scope(|| self.cache.peek(&permit, ask));
-        if let Some(found) = known {
-            return Ok(Answer { found: found?, now });
+        let known = debug_span!("cache").in_scope(|| self.cache.peek(&permit, lookup.ask(now)));
+        match known {
+            Some(found) => Ok(Step::Answer(Answer { found: found?, now })),
+            None => Ok(Step::Ask { caller, permit }),
         }
-        self.wait(&permit, &caller, ask, entry.request_id()).await
     }
 
-    /// What memory alone cannot answer. Boxed, so that a hit does not carry the room that this needs.
-    fn wait<'g>(
-        &'g self,
-        permit: &'g Permit,
-        caller: &'g Caller,
-        ask: Ask<'g>,
-        request_id: RequestId,
-    ) -> BoxFuture<'g, Result<Answer, Refusal>> {
-        Box::pin(async move {
-            let question = permit.question();
-            if let Some(found) = self.without_asking(permit, caller, ask)? {
-                return Ok(Answer {
-                    found,
-                    now: ask.now,
-                });
-            }
-            let walk = self.walk(request_id);
-            let looked_up = self.cache.look_up(permit, ask, walk);
-            let found = self.clock.timeout(self.bounds.request, looked_up).await;
-            let found = found.map_err(|_| Refusal::TimedOut)?;
-            let now = self.clock.now();
-            if now.elapsed.saturating_sub(ask.now.elapsed) > RECHECK_AFTER {
-                // A token may have ended and a rule may have gone while the caller waited (G11).
-                if now.wall >= caller.expires_at {
-                    return Err(Refusal::Unauthenticated(Unverified::Expired));
+    /// Goes on from `step` to the end, however long it takes.
+    async fn find_out(
+        &self,
+        mut step: Step,
+        entry: &mut Entry<'_>,
+        lookup: &Lookup<'_>,
+        now: Moment,
+    ) -> Result<Answer, Refusal> {
+        loop {
+            step = match step {
+                Step::Verify => {
+                    let token = lookup.token.ok_or(Refusal::NoToken)?;
+                    let verified = self.identity.verify(token, now);
+                    let verified = verified.instrument(debug_span!("identity")).await;
+                    let caller = verified.map_err(Refusal::unverified)?;
+                    self.decide(entry, lookup, now, Some(caller))?
                 }
-                self.policy
-                    .load()
-                    .authorize(caller, question)
-                    .map_err(Refusal::Denied)?;
+                Step::Ask { caller, permit } => {
+                    let ask = lookup.ask(now);
+                    return self.wait(&permit, &caller, ask, entry.request_id()).await;
+                }
+                Step::Answer(answer) => return Ok(answer),
             }
-            let found = found?;
-            // The first call was counted when the caller was let through.
-            let further = found.upstream_calls.saturating_sub(1);
-            self.allowance.charge(caller, permit, further, now);
-            Ok(Answer { found, now })
-        })
+        }
+    }
+
+    /// What the cache does not know.
+    async fn wait(
+        &self,
+        permit: &Permit,
+        caller: &Caller,
+        ask: Ask<'_>,
+        request_id: RequestId,
+    ) -> Result<Answer, Refusal> {
+        let question = permit.question();
+        if let Some(found) = self.without_asking(permit, caller, ask)? {
+            return Ok(Answer {
+                found,
+                now: ask.now,
+            });
+        }
+        let walk = self.walk(request_id);
+        let looked_up = self.cache.look_up(permit, ask, walk);
+        let found = self.clock.timeout(self.bounds.request, looked_up).await;
+        let found = found.map_err(|_| Refusal::TimedOut)?;
+        let now = self.clock.now();
+        if now.elapsed.saturating_sub(ask.now.elapsed) > RECHECK_AFTER {
+            // A token may have ended and a rule may have gone while the caller waited (G11).
+            if now.wall >= caller.expires_at {
+                return Err(Refusal::Unauthenticated(Unverified::Expired));
+            }
+            self.policy
+                .load()
+                .authorize(caller, question)
+                .map_err(Refusal::Denied)?;
+        }
+        let found = found?;
+        // The first call was counted when the caller was let through.
+        let further = found.upstream_calls.saturating_sub(1);
+        self.allowance.charge(caller, permit, further, now);
+        Ok(Answer { found, now })
     }
 
     /// What a caller gets who may not cost Atlas a call now: an old list, where there is one.

@@ -11,6 +11,7 @@ use crate::clock::Moment;
 use crate::identity::Caller;
 
 use super::Audit;
+use super::Ticket;
 use super::Unrecorded;
 use super::arrival::Arrival;
 use super::arrival::RequestId;
@@ -24,8 +25,8 @@ use super::record::room;
 ///
 /// Unclosed when it is dropped, it was abandoned: the caller hung up, or the task that answered died.
 #[derive(Debug)]
-pub struct Entry {
-    audit: Audit,
+pub struct Entry<'a> {
+    audit: &'a Audit,
     arrival: Arrival,
     caller: Option<Arc<Caller>>,
     asked: Asked,
@@ -99,8 +100,8 @@ enum Asked {
     Question(Question),
 }
 
-impl Entry {
-    pub(super) fn open(audit: Audit, arrival: Arrival) -> Self {
+impl<'a> Entry<'a> {
+    pub(super) fn open(audit: &'a Audit, arrival: Arrival) -> Self {
         Self {
             audit,
             arrival,
@@ -141,15 +142,21 @@ impl Entry {
     ///
     /// Dropped while it waits, the record is written all the same. After an error nothing may leave but
     /// a refusal.
-    pub async fn close(mut self, closing: Closing<'_>) -> Result<(), Unrecorded> {
+    pub async fn close(self, closing: Closing<'_>) -> Result<(), Unrecorded> {
+        self.submit(&closing)?.recorded().await
+    }
+
+    /// Hands the record in; the answer may leave when the ticket says that it is written. All that has
+    /// to be kept meanwhile is the ticket.
+    pub fn submit(mut self, closing: &Closing<'_>) -> Result<Ticket<'a>, Unrecorded> {
         self.closed = true;
-        let ticket = Body::compose(
+        let journal = &self.audit.0.journal;
+        Body::compose(
             closing.now.wall,
             Kind::Lookup,
-            |body| self.write(body, &closing),
-            |body| self.audit.0.journal.submit(body, closing.now),
-        );
-        ticket?.recorded().await
+            |body| self.write(body, closing),
+            |body| journal.submit(body, closing.now),
+        )
     }
 
     fn write(&self, body: &mut Body<'_>, closing: &Closing<'_>) {
@@ -213,7 +220,7 @@ impl Closing<'_> {
     }
 }
 
-impl Drop for Entry {
+impl Drop for Entry<'_> {
     fn drop(&mut self) {
         if self.closed {
             return;

@@ -41,7 +41,7 @@ use crate::telemetry::metrics::audit::AuditMetrics;
 use orders::Orders;
 
 pub(super) use orders::Order;
-pub(super) use ticket::Ticket;
+pub use ticket::Ticket;
 
 use super::Unrecorded;
 use super::config::Sync;

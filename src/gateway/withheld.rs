@@ -1,20 +1,44 @@
 //! A reply and what came of its question go in; the reply comes out once it is on record.
 
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
+
+use futures_util::FutureExt;
+use tracing::Instrument;
+use tracing::Span;
 
 use super::Answer;
 use super::Gateway;
+use super::Lookup;
 use super::Refusal;
+use super::Step;
 use super::Written;
 use crate::audit::CacheUse;
 use crate::audit::Closing;
 use crate::audit::Entry;
 use crate::audit::Outcome;
+use crate::audit::Ticket;
 use crate::audit::Unrecorded;
 use crate::cache::Source;
 use crate::clock::Moment;
 use crate::telemetry::metrics::lookups::LookupMetrics;
 use crate::telemetry::metrics::lookups::Present;
+
+/// A question that is on record as soon as it is answered; dropped before, as abandoned.
+pub(super) struct Begun<'g> {
+    pub(super) gateway: &'g Gateway,
+    pub(super) arrived: Moment,
+    pub(super) entry: Entry<'g>,
+    pub(super) under_way: UnderWay<'g>,
+}
+
+/// A question that memory alone cannot answer.
+#[must_use = "what nobody waits for was abandoned"]
+pub struct Unanswered<'g> {
+    pub(super) begun: Begun<'g>,
+    pub(super) step: Step,
+    pub(super) span: Span,
+}
 
 /// A reply that nobody has yet, because it is not on record.
 ///
@@ -22,34 +46,91 @@ use crate::telemetry::metrics::lookups::Present;
 /// hyper reads the next head into the same buffer instead of into a new one.
 #[must_use = "what is not released was not answered"]
 pub struct Withheld<'g, R> {
-    pub(super) gateway: &'g Gateway,
-    pub(super) written: Written<R>,
-    pub(super) outcome: Result<Answer, Refusal>,
-    pub(super) entry: Entry,
-    pub(super) arrived: Moment,
-    pub(super) under_way: UnderWay<'g>,
+    reply: R,
+    ticket: Result<Ticket<'g>, Unrecorded>,
+    under_way: UnderWay<'g>,
+    outcome: Outcome,
+    cache: CacheUse,
+    duration: Duration,
+    /// The calls to Atlas that a hit has spared.
+    saved: u32,
+}
+
+impl<'g> Begun<'g> {
+    /// Writes the reply and hands its record in.
+    pub(super) fn end<R>(
+        self,
+        outcome: &Result<Answer, Refusal>,
+        write: impl FnOnce(&Result<Answer, Refusal>) -> Written<R>,
+    ) -> Withheld<'g, R> {
+        let gateway = self.gateway;
+        if let Err(refusal) = outcome {
+            refusal.log(self.entry.request_id());
+            if matches!(refusal, Refusal::Overloaded { .. }) {
+                gateway.metrics.shed();
+            }
+        }
+        let written = write(outcome);
+        let now = self.arrived.at(gateway.clock.elapsed());
+        let closing = closing(outcome, &written, now);
+        let answer = outcome.as_ref().ok();
+        let saver = answer.filter(|answer| answer.found.upstream_calls == 0);
+        Withheld {
+            ticket: self.entry.submit(&closing),
+            under_way: self.under_way,
+            outcome: closing.outcome,
+            cache: closing.cache,
+            duration: now.elapsed.saturating_sub(self.arrived.elapsed),
+            saved: saver.map_or(0, |answer| answer.found.entry.walk().calls),
+            reply: written.reply,
+        }
+    }
+}
+
+impl<'g> Unanswered<'g> {
+    /// Answers it, however long that takes.
+    pub async fn answer<R>(
+        self,
+        lookup: &Lookup<'_>,
+        write: impl FnOnce(&Result<Answer, Refusal>) -> Written<R>,
+    ) -> Withheld<'g, R> {
+        let Self {
+            mut begun,
+            step,
+            span,
+        } = self;
+        let (gateway, now) = (begun.gateway, begun.arrived);
+        let found_out = gateway.find_out(step, &mut begun.entry, lookup, now);
+        // A panic costs its own request an answer of 500, on record like every other.
+        let outcome = AssertUnwindSafe(found_out.instrument(span))
+            .catch_unwind()
+            .await
+            .unwrap_or(Err(Refusal::Panicked));
+        begun.end(&outcome, write)
+    }
 }
 
 impl<R> Withheld<'_, R> {
     /// Hands the reply out once its record is in the audit trail, and only then.
-    pub async fn release(mut self) -> Result<R, Unrecorded> {
-        let gateway = self.gateway;
-        if matches!(&self.outcome, Err(Refusal::Overloaded { .. })) {
-            gateway.metrics.shed();
+    pub fn release(self) -> impl Future<Output = Result<R, Unrecorded>> {
+        let Self {
+            reply,
+            ticket,
+            mut under_way,
+            outcome,
+            cache,
+            duration,
+            saved,
+        } = self;
+        // Not an `async fn`, which would have room for all of this twice: as arguments and as variables.
+        async move {
+            ticket?.recorded().await?;
+            under_way.ended(outcome, cache, duration);
+            if saved > 0 {
+                under_way.metrics.saved(saved);
+            }
+            Ok(reply)
         }
-        let now = self.arrived.at(gateway.clock.elapsed());
-        let closing = closing(&self.outcome, &self.written, now);
-        let word = closing.cache;
-        self.entry.close(closing).await?;
-        let duration = now.elapsed.saturating_sub(self.arrived.elapsed);
-        let outcome = became(&self.outcome);
-        self.under_way.ended(outcome, word, duration);
-        if let Ok(answer) = &self.outcome
-            && answer.found.upstream_calls == 0
-        {
-            gateway.metrics.saved(answer.found.entry.walk().calls);
-        }
-        Ok(self.written.reply)
     }
 }
 

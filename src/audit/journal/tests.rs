@@ -53,7 +53,7 @@ impl Trail {
         &self.audit.0.journal
     }
 
-    fn record(&self) -> impl Future<Output = Result<(), Unrecorded>> + 'static {
+    fn record(&self) -> impl Future<Output = Result<(), Unrecorded>> {
         let entry = self.audit.entry(Arrival {
             request_id: uuid::Uuid::nil().into(),
             origin: Origin::new(([127, 0, 0, 1], 1).into(), None),

@@ -9,9 +9,10 @@ use crate::audit::commit::Commit;
 use super::Journal;
 use super::Order;
 
-/// Somebody's part in a batch.
+/// Somebody's part in a batch: what holds it has a record under way.
 #[derive(Debug)]
-pub(in crate::audit) struct Ticket<'j> {
+#[must_use = "a record is in the trail once its ticket says so"]
+pub struct Ticket<'j> {
     pub(super) journal: &'j Journal,
     pub(super) commit: Arc<Commit>,
     /// Nobody else has promised to write the batch.
@@ -20,7 +21,9 @@ pub(in crate::audit) struct Ticket<'j> {
 
 impl Ticket<'_> {
     /// Waits until the record is in the journal; or until it is known that it is not, or too late.
-    pub(in crate::audit) async fn recorded(mut self) -> Result<(), Unrecorded> {
+    ///
+    /// Dropped while it waits, the record is written all the same.
+    pub async fn recorded(mut self) -> Result<(), Unrecorded> {
         if self.leads {
             // Everybody who is ready to run adds a record before we come back.
             tokio::task::yield_now().await;

@@ -67,7 +67,7 @@ impl Trail {
         }
     }
 
-    pub(crate) fn entry(&self) -> Entry {
+    pub(crate) fn entry(&self) -> Entry<'_> {
         self.audit.entry(self.arrival())
     }
 
