@@ -186,7 +186,7 @@ impl Writer {
     pub(super) fn poison(&mut self, error: &io::Error) {
         let Some(open) = self.file.take() else { return };
         tracing::error!(%error, file = %open.path.display(), "audit file failed; a new one is begun");
-        if open.file.set_len(open.size).is_err() {
+        if cut_back(&open.file, open.size).is_err() {
             self.uncut.push((open.path, open.size));
         }
     }
@@ -264,7 +264,7 @@ impl Writer {
             private()
                 .write(true)
                 .open(path)
-                .and_then(|file| file.set_len(*size))
+                .and_then(|file| cut_back(&file, *size))
                 .is_err()
         });
     }
@@ -299,7 +299,7 @@ impl Writer {
     /// disk does not fill with empty files.
     fn discard(&mut self) {
         let Some(open) = self.file.take() else { return };
-        if open.file.set_len(open.size).is_err() {
+        if cut_back(&open.file, open.size).is_err() {
             self.uncut.push((open.path.clone(), open.size));
         } else {
             Self::remove_if_empty(&open);
@@ -324,6 +324,15 @@ impl OpenFile {
     fn give_back(&mut self) {
         self.ahead.give_back(&self.file, self.size);
     }
+}
+
+/// Takes from a file what is beyond `size`. One that somebody has shortened stays as it is: zeros in the
+/// place of what is missing would look like damage of another kind.
+fn cut_back(file: &File, size: u64) -> io::Result<()> {
+    if file.metadata()?.len() < size {
+        return Ok(());
+    }
+    file.set_len(size)
 }
 
 /// The UTC day, counted from 1970.

@@ -55,6 +55,20 @@ fn a_task_that_could_not_write_leaves_the_tip_where_it_was() {
     assert!(!writer.is_ready(NOW));
 }
 
+/// What somebody has taken away is not replaced by zeros.
+#[test]
+fn a_file_that_was_shortened_and_then_failed_stays_short() {
+    let place = tempfile::tempdir().unwrap();
+    let mut writer = writer(place.path(), "/dev/full", false);
+    writer.write(&bodies(3), NOW).unwrap();
+    let path = writer.file().unwrap().path.clone();
+    let whole = fs::read(&path).unwrap();
+    let short = whole.len() / 3;
+    writer.file().unwrap().file.set_len(short as u64).unwrap();
+    writer.poison(&io::ErrorKind::StorageFull.into());
+    assert_eq!(fs::read(&path).unwrap(), &whole[..short]);
+}
+
 /// Bytes of a write that was only half done must not stand before the records that follow.
 #[test]
 fn a_file_that_failed_is_cut_back_to_what_was_acknowledged() {
