@@ -1,6 +1,6 @@
-//! What stands around every request, from the outside to the inside, each with the reason for its place.
+//! The tower layers around every request, one list, each with the reason for its place.
 //!
-//! It is for what knows nothing of certificates. What must be written down (a request that is shed,
+//! Layers are for what knows nothing of certificates. What must be written down (a request that is shed,
 //! one that takes too long, one that panics) is [`gateway`](crate::gateway)'s, because only it holds the
 //! record.
 
@@ -14,14 +14,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::Either;
-use http::HeaderMap;
 use http::Request;
 use http::Response;
 use http::header::AUTHORIZATION;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::service::Service;
-use hyper::service::service_fn;
+use tower::Service;
+use tower::ServiceBuilder;
+use tower::service_fn;
 
 use super::accept::Peer;
 use super::head::Fault;
@@ -40,43 +40,67 @@ pub trait Handler: Send + Sync + 'static {
     ) -> impl Future<Output = Response<Body>> + Send;
 }
 
-/// Answers the requests of one connection, each within what stands around every handler.
+/// The layers as the service that hyper calls.
+///
+/// None of them ever has to be waited for before it is called, so this calls at once. hyper-util's
+/// `TowerToHyperService` asks first, in a future that moves each request about six times.
+#[derive(Debug)]
+struct Stack<S>(S);
+
+impl<S> hyper::service::Service<Request<Incoming>> for Stack<S>
+where
+    S: Service<Request<Incoming>> + Clone,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn call(&self, request: Request<Incoming>) -> S::Future {
+        self.0.clone().call(request)
+    }
+}
+
+/// The layers, outermost first, around a handler.
 pub fn stack<H: Handler>(
     handler: Arc<H>,
     peer: Peer,
-) -> impl Service<
+) -> impl hyper::service::Service<
     Request<Incoming>,
     Response = Response<Body>,
     Error = Infallible,
     Future: Send + 'static,
 > + Send {
     let both = Arc::new((handler, peer));
-    service_fn(move |mut request: Request<Incoming>| {
-        hide_tokens(request.headers_mut());
-        let both = Arc::clone(&both);
-        async move {
-            // The guard of the connection has refused what this request stands in for.
-            if let Some(fault) = Fault::behind(&request) {
-                return Ok(response::refused_head(fault));
+    let layers = ServiceBuilder::new()
+        // First, so that nothing further in, not even a panic's message, can print a caller's token.
+        // Not tower-http's layer, which moves each request once more.
+        .map_request(hide_tokens)
+        .service(service_fn(move |request: Request<Incoming>| {
+            let both = Arc::clone(&both);
+            async move {
+                // The guard of the connection has refused what this request stands in for.
+                if let Some(fault) = Fault::behind(&request) {
+                    return Ok(response::refused_head(fault));
+                }
+                let (handler, peer) = &*both;
+                Ok::<_, Infallible>(caught(|| handler.handle(request, peer)).await)
             }
-            let (handler, peer) = &*both;
-            Ok::<_, Infallible>(caught(|| handler.handle(request, peer)).await)
-        }
-    })
+        }));
+    Stack(layers)
 }
 
-/// First, so that nothing further in, not even a panic's message, can print a caller's token.
-fn hide_tokens(headers: &mut HeaderMap) {
-    for (name, value) in headers {
+fn hide_tokens(mut request: Request<Incoming>) -> Request<Incoming> {
+    for (name, value) in request.headers_mut() {
         if *name == AUTHORIZATION {
             value.set_sensitive(true);
         }
     }
+    request
 }
 
 /// The last net: a panic inside of a lookup is caught, answered and recorded by the gateway. One that is
 /// caught here, in what is done at once or in what is waited for, costs its own request an answer of 500,
-/// and no other request anything.
+/// and no other request anything. Not tower-http's layer, which would box the body of every answer.
 fn caught<F: Future<Output = Response<Body>>>(
     begin: impl FnOnce() -> F,
 ) -> impl Future<Output = Response<Body>> {
