@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tracing::Instrument;
+use tracing::Span;
 use tracing::debug_span;
 
 use crate::atlas::Question;
@@ -131,8 +132,9 @@ enum Step {
     Answer(Answer),
     /// The list is not remembered, or is to be asked for anew.
     Ask { caller: Arc<Caller>, permit: Permit },
-    /// The token is not remembered.
-    Verify,
+    /// The token is not remembered. Verifying it is one span of a trace, of which the memory was the
+    /// beginning.
+    Verify { span: Span },
 }
 
 impl<'r> Lookup<'r> {
@@ -187,7 +189,7 @@ impl Gateway {
         match step {
             Ok(Step::Answer(answer)) => Ok(begun.end(&Ok(answer), write)),
             Err(refusal) => Ok(begun.end(&Err(refusal), write)),
-            Ok(step @ (Step::Ask { .. } | Step::Verify)) => {
+            Ok(step @ (Step::Ask { .. } | Step::Verify { .. })) => {
                 Err(Box::new(Unanswered { begun, step, span }))
             }
         }
@@ -229,9 +231,15 @@ impl Gateway {
         verified: Option<Arc<Caller>>,
     ) -> Result<Step, Refusal> {
         let token = lookup.token.ok_or(Refusal::NoToken)?;
-        let recall = || debug_span!("identity").in_scope(|| self.identity.recall(token, now));
-        let Some(caller) = verified.or_else(recall) else {
-            return Ok(Step::Verify);
+        let caller = if let Some(caller) = verified {
+            caller
+        } else {
+            let span = debug_span!("identity");
+            let known = span.in_scope(|| self.identity.recall(token, now));
+            let Some(caller) = known else {
+                return Ok(Step::Verify { span });
+            };
+            caller
         };
         entry.identified(&caller);
         let permit = debug_span!("policy")
@@ -258,10 +266,10 @@ impl Gateway {
     ) -> Result<Answer, Refusal> {
         loop {
             step = match step {
-                Step::Verify => {
+                Step::Verify { span } => {
                     let token = lookup.token.ok_or(Refusal::NoToken)?;
                     let verified = self.identity.verify(token, now);
-                    let verified = verified.instrument(debug_span!("identity")).await;
+                    let verified = verified.instrument(span).await;
                     let caller = verified.map_err(Refusal::unverified)?;
                     self.decide(entry, lookup, now, Some(caller))?
                 }
