@@ -64,7 +64,8 @@ fn a_file_that_was_shortened_and_then_failed_stays_short() {
     let path = writer.file().unwrap().path.clone();
     let whole = fs::read(&path).unwrap();
     let short = whole.len() / 3;
-    writer.file().unwrap().file.set_len(short as u64).unwrap();
+    let length = u64::try_from(short).unwrap();
+    writer.file().unwrap().file.set_len(length).unwrap();
     writer.poison(&io::ErrorKind::StorageFull.into());
     assert_eq!(fs::read(&path).unwrap(), &whole[..short]);
 }
