@@ -5,8 +5,8 @@
 //! them, and `-- --test` shows within seconds that they can be run at all. The four modes of slowhttptest
 //! are run by that program itself where it is installed (Debian has it), from one address and at its own
 //! pace; all other storms come from many addresses of the loopback network, so that the bound on
-//! connections of one source does not end them before they begin, and come again as often as they are sent
-//! away.
+//! connections of one source does not end them before they begin. All but the idle ones come again, a second
+//! after they are sent away.
 //!
 //! Sixteen honest connections ask for a list in memory two hundred times a second each: in calm weather,
 //! while the storm rages against another process on the same processor, and while it rages against the
@@ -104,7 +104,7 @@ struct Effort {
     divisor: usize,
 }
 
-const STORMS: [Storm; 14] = [
+const STORMS: [Storm; 15] = [
     slowhttptest("slowhttptest-H", &["-H", "-i", "1"]),
     slowhttptest("slowhttptest-B", &["-B", "-i", "1"]),
     slowhttptest("slowhttptest-R", &["-R"]),
@@ -114,6 +114,7 @@ const STORMS: [Storm; 14] = [
     storm("slow-readers", Kind::SlowRead, 1_000),
     storm("ranges", Kind::Ranges, 200),
     storm("idle", Kind::Idle, 20_000),
+    storm("silent", Kind::Silent, 20_000),
     storm("rapid-resets", Kind::Spam(spam::rapid_resets), 8),
     storm("pings", Kind::Spam(spam::pings), 8),
     storm("settings", Kind::Spam(spam::settings), 8),

@@ -1,4 +1,4 @@
-//! The callers of a storm: each connects, does its worst until it is sent away, and comes again.
+//! The callers of a storm: each connects, does its worst until it is sent away, and most come again.
 
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::io::AsyncRead;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpSocket;
@@ -26,8 +27,10 @@ pub(crate) enum Kind {
     SlowRead,
     /// A thousand overlapping ranges.
     Ranges,
-    /// Nothing.
+    /// One question, and then nothing. Who is sent away stays away.
     Idle,
+    /// Nothing.
+    Silent,
     /// A flood of frames: a hundred of them, beginning with a stream's number.
     Spam(fn(u32) -> Vec<u8>),
 }
@@ -76,6 +79,9 @@ pub(crate) fn attack(
                     counts.open.fetch_sub(1, Ordering::Relaxed);
                     counts.ended.fetch_add(1, Ordering::Relaxed);
                 }
+                if matches!(kind, Kind::Idle) {
+                    return;
+                }
                 tokio::time::sleep(SECOND).await;
             }
         });
@@ -99,8 +105,10 @@ async fn connect(kind: Kind, number: usize, gateway: SocketAddr) -> Option<TcpSt
 async fn rage(kind: Kind, stream: &mut TcpStream, ammunition: &Ammunition) {
     match kind {
         Kind::Idle => {
-            let _ = stream.read(&mut [0]).await;
+            let _ = stream.write_all(&ammunition.small).await;
+            until_ended(stream).await;
         }
+        Kind::Silent => until_ended(stream).await,
         Kind::SlowHead => {
             let head = &ammunition.small[..ammunition.small.len() - 2];
             drip(stream, head, b"x-more: x\r\n").await;
@@ -140,8 +148,7 @@ async fn rage(kind: Kind, stream: &mut TcpStream, ammunition: &Ammunition) {
     }
 }
 
-/// Sends the first bytes, and then the same few each second; whatever comes back, the other side's end
-/// ends it.
+/// Sends the first bytes, and then the same few each second.
 async fn drip(stream: &mut TcpStream, first: &[u8], more: &[u8]) {
     let (mut read, mut write) = stream.split();
     let dripping = async {
@@ -151,7 +158,7 @@ async fn drip(stream: &mut TcpStream, first: &[u8], more: &[u8]) {
             sent = write.write_all(more).await;
         }
     };
-    let ending = async { while read.read(&mut [0; 512]).await.is_ok_and(|count| count > 0) {} };
+    let ending = until_ended(&mut read);
     tokio::select! {
         () = dripping => {}
         () = ending => {}
@@ -170,11 +177,16 @@ async fn spam(stream: &mut TcpStream, frames: fn(u32) -> Vec<u8>) {
             stream += 200;
         }
     };
-    let ending = async { while read.read(&mut [0; 512]).await.is_ok_and(|count| count > 0) {} };
+    let ending = until_ended(&mut read);
     tokio::select! {
         () = flooding => {}
         () = ending => {}
     }
+}
+
+/// Whatever comes back, the other side's end ends it.
+async fn until_ended(read: &mut (impl AsyncRead + Unpin)) {
+    while read.read(&mut [0; 512]).await.is_ok_and(|count| count > 0) {}
 }
 
 /// RFC 9113, section 3.4, and settings that say nothing.
