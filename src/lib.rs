@@ -10,7 +10,8 @@
 //!
 //! 1. [`server`] takes the connection, reads the head exactly and turns it into a bearer token and a
 //!    [`Question`](atlas::Question). HTTP ends there.
-//! 2. [`gateway`] holds the whole job in one plain function, `decide`; start reading there.
+//! 2. [`gateway`] holds the whole job in one plain function, `decide`; start reading there. What memory
+//!    cannot answer goes on in `find_out`.
 //! 3. [`audit`] opens the record. If the caller hangs up, dropping it writes `abandoned`.
 //! 4. [`identity`] makes a [`Caller`](identity::Caller) of the token.
 //! 5. [`policy`] makes a [`Permit`](policy::Permit) of the caller and the question. Nobody else can
