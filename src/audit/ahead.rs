@@ -29,6 +29,14 @@ pub(super) struct Ahead {
 }
 
 impl Ahead {
+    /// None yet; and never any where it does not pay.
+    pub(super) fn new(pays: bool) -> Self {
+        Self {
+            refused: !pays,
+            ..Self::default()
+        }
+    }
+
     /// Whether a file of `size` bytes that may grow to `limit` should be given room, which is told once.
     pub(super) fn tells(&mut self, size: u64, limit: u64) -> bool {
         self.runs_short(size, limit) && !mem::replace(&mut self.told, true)

@@ -159,7 +159,7 @@ fn resume(
                 file: Arc::new(file),
                 path: last.path.clone(),
                 size: mended.size,
-                ahead: Ahead::default(),
+                ahead: Ahead::new(directory.reserving_pays),
                 day: day(last.start),
             });
         }

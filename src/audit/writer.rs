@@ -161,18 +161,13 @@ impl Writer {
 
     /// Whether it is time for [`Writer::reserve`], which is told once.
     pub(super) fn runs_short(&mut self) -> bool {
-        self.directory.reserving_pays
-            && self
-                .file
-                .as_mut()
-                .is_some_and(|open| open.ahead.tells(open.size, self.rotate_size))
+        let open = self.file.as_mut();
+        open.is_some_and(|open| open.ahead.tells(open.size, self.rotate_size))
     }
 
     /// Reserves room for what comes next, if it runs short. May wait for the disk.
     pub(super) fn reserve(&mut self) {
-        if self.directory.reserving_pays
-            && let Some(open) = &mut self.file
-        {
+        if let Some(open) = &mut self.file {
             open.ahead.reserve(&open.file, open.size, self.rotate_size);
         }
     }
@@ -289,7 +284,7 @@ impl Writer {
             file: Arc::new(file),
             path,
             size: 0,
-            ahead: Ahead::default(),
+            ahead: Ahead::new(self.directory.reserving_pays),
             day: day(now),
         });
         Ok(())
