@@ -62,6 +62,7 @@ mod spam;
 mod tokens;
 
 use std::env;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -218,7 +219,7 @@ fn raise_descriptors() -> usize {
 
 /// Measures in calm weather, with the storm next door, and in it, on gateways of its own.
 async fn weather(site: &Site, storm: &Storm, callers: usize, effort: &Effort) {
-    let requests = Requests::new(site);
+    let requests = Arc::new(Requests::new(site));
     let start = || Server::start(&site.gateway(Tuning { sync: "interval" }), Cores::One);
     let (here, next_door) = (start(), start());
     for server in [&here, &next_door] {

@@ -14,7 +14,7 @@ use tokio::net::TcpSocket;
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 
-use crate::Request;
+use crate::raging::Requests;
 
 /// What a caller does. The first four are the modes of slowhttptest.
 #[derive(Clone, Copy)]
@@ -35,13 +35,6 @@ pub(crate) enum Kind {
     Spam(fn(u32) -> Vec<u8>),
 }
 
-/// What callers send, and to whom.
-pub(crate) struct Ammunition {
-    pub(crate) small: Request,
-    pub(crate) large: Request,
-    pub(crate) gateway: SocketAddr,
-}
-
 /// How the storm fares.
 #[derive(Default)]
 pub(crate) struct Counts {
@@ -59,23 +52,24 @@ impl Counts {
     }
 }
 
-/// Begins a storm, which goes on for as long as its runtime.
+/// Begins a storm, which goes on for as long as its runtime, and counts it.
 pub(crate) fn attack(
     kind: Kind,
     callers: usize,
-    ammunition: &Arc<Ammunition>,
-    counts: &Arc<Counts>,
+    requests: &Arc<Requests>,
+    gateway: SocketAddr,
     runtime: &Handle,
-) {
+) -> Arc<Counts> {
+    let counts = Arc::new(Counts::default());
     for number in 0..callers {
-        let (ammunition, counts) = (Arc::clone(ammunition), Arc::clone(counts));
+        let (requests, counts) = (Arc::clone(requests), Arc::clone(&counts));
         runtime.spawn(async move {
             // Five thousand a second: a storm, not a queue of connections.
             tokio::time::sleep(Duration::from_micros(200) * u32::try_from(number).unwrap()).await;
             loop {
-                if let Some(mut stream) = connect(kind, number, ammunition.gateway).await {
+                if let Some(mut stream) = connect(kind, number, gateway).await {
                     counts.open.fetch_add(1, Ordering::Relaxed);
-                    rage(kind, &mut stream, &ammunition).await;
+                    rage(kind, &mut stream, &requests).await;
                     counts.open.fetch_sub(1, Ordering::Relaxed);
                     counts.ended.fetch_add(1, Ordering::Relaxed);
                 }
@@ -86,6 +80,7 @@ pub(crate) fn attack(
             }
         });
     }
+    counts
 }
 
 /// From an address of the loopback network that few others have.
@@ -102,25 +97,25 @@ async fn connect(kind: Kind, number: usize, gateway: SocketAddr) -> Option<TcpSt
 }
 
 /// Returns when the gateway has had enough.
-async fn rage(kind: Kind, stream: &mut TcpStream, ammunition: &Ammunition) {
+async fn rage(kind: Kind, stream: &mut TcpStream, requests: &Requests) {
     match kind {
         Kind::Idle => {
-            let _ = stream.write_all(&ammunition.small).await;
+            let _ = stream.write_all(&requests.small).await;
             until_ended(stream).await;
         }
         Kind::Silent => until_ended(stream).await,
         Kind::SlowHead => {
-            let head = &ammunition.small[..ammunition.small.len() - 2];
+            let head = &requests.small[..requests.small.len() - 2];
             drip(stream, head, b"x-more: x\r\n").await;
         }
         Kind::SlowBody => {
-            let target = memchr::memchr(b' ', &ammunition.small).unwrap();
-            let head = &ammunition.small[target..ammunition.small.len() - 2];
+            let target = memchr::memchr(b' ', &requests.small).unwrap();
+            let head = &requests.small[target..requests.small.len() - 2];
             let head = [b"POST", head, b"content-length: 100000\r\n\r\n"].concat();
             drip(stream, &head, b"x").await;
         }
         Kind::SlowRead => {
-            if stream.write_all(&ammunition.large.repeat(8)).await.is_err() {
+            if stream.write_all(&requests.large.repeat(8)).await.is_err() {
                 return;
             }
             while stream.read(&mut [0]).await.is_ok_and(|count| count > 0) {
@@ -131,7 +126,7 @@ async fn rage(kind: Kind, stream: &mut TcpStream, ammunition: &Ammunition) {
             let ranges: Vec<String> = (1..1_000).map(|end| format!("5-{end}")).collect();
             let range = format!("range: bytes=0-,{}\r\n\r\n", ranges.join(","));
             let request = [
-                &ammunition.large[..ammunition.large.len() - 2],
+                &requests.large[..requests.large.len() - 2],
                 range.as_bytes(),
             ]
             .concat();

@@ -13,7 +13,6 @@ use tokio::runtime::Runtime;
 use crate::LAST;
 use crate::Request;
 use crate::callers;
-use crate::callers::Ammunition;
 use crate::callers::Counts;
 use crate::callers::Kind;
 use crate::runtime;
@@ -33,24 +32,13 @@ impl Attackers {
     pub(crate) fn begin(
         &self,
         callers: usize,
-        requests: &Requests,
+        requests: &Arc<Requests>,
         gateway: SocketAddr,
     ) -> Option<Raging> {
         match *self {
             Self::Ours(kind) => {
-                let (runtime, counts) = (runtime(LAST, None), Arc::new(Counts::default()));
-                let ammunition = Ammunition {
-                    small: requests.small.clone(),
-                    large: requests.large.clone(),
-                    gateway,
-                };
-                callers::attack(
-                    kind,
-                    callers,
-                    &Arc::new(ammunition),
-                    &counts,
-                    runtime.handle(),
-                );
+                let runtime = runtime(LAST, None);
+                let counts = callers::attack(kind, callers, requests, gateway, runtime.handle());
                 Some(Raging::Ours(Some(runtime), counts))
             }
             Self::Slowhttptest(mode) => {
