@@ -205,12 +205,12 @@ fn request_line(line: &[u8]) -> Result<RequestLine, Fault> {
     if target.len() > LONGEST_URI {
         return Err(Fault::TargetTooLong);
     }
-    // Odd bytes are judged by who will read them, so that its refusal is ours; but what comes of a
-    // fragment, which no request has, it only drops, unread.
+    // What is no usual path is judged by who will read it, so that its refusal is ours; but what comes of
+    // a fragment, which no request has, it only drops, unread.
     let all_usual = |block: &[u8]| block.iter().fold(true, |all, byte| all & is_usual(*byte));
-    if !folded(target, all_usual, |one, other| one & other)
-        && (memchr(b'#', target).is_some() || http::Uri::try_from(target).is_err())
-    {
+    let is_usual_path =
+        target.starts_with(b"/") && folded(target, all_usual, |one, other| one & other);
+    if !is_usual_path && (memchr(b'#', target).is_some() || http::Uri::try_from(target).is_err()) {
         return Err(Fault::Target);
     }
     Ok(RequestLine {

@@ -68,6 +68,9 @@ fn refused() -> Vec<Refused> {
         ("H33", "G\u{e9}T {path} HTTP/1.1"),
         ("H33", "! /body_length HTTP/1.1"),
         ("P15", "GET /a<b HTTP/1.1"),
+        // hyper would answer these by itself, with nothing in it.
+        ("H13", "GET a/b HTTP/1.1"),
+        ("H13", "GET ?pretty=true HTTP/1.1"),
         // hyper would drop a fragment unread, and answer what stands before it.
         ("P18", "GET /a#/../../x/certs HTTP/1.1"),
         ("P18", "GET {path}#x HTTP/1.1"),
