@@ -70,40 +70,39 @@ pub struct CacheStatus {
 }
 
 impl CacheStatus {
-    /// What it says, in pieces to be written one behind the other; `digits` is where a number is
-    /// written for it. So a header is made of it without the formatting machinery.
-    pub fn pieces<'d>(&self, digits: &'d mut itoa::Buffer) -> [&'d str; 5] {
-        let (words, detail) = match self.source {
-            Source::Collapsed => ("fwd=miss; collapsed", ""),
-            Source::Forced => ("fwd=request", ""),
-            Source::Hit => ("hit", ""),
-            Source::Miss => ("fwd=miss", ""),
-            Source::Negative => ("hit", "negative"),
-            Source::RefreshedAhead => ("hit", "refreshed-ahead"),
-            Source::Renewed => ("fwd=stale", ""),
-            Source::Stale(Staleness::Allowance) => ("hit", "stale-rate-limited"),
-            Source::Stale(Staleness::Error) => ("hit", "stale-if-error"),
-            Source::Stale(Staleness::Overload) => ("hit", "stale-overload"),
-            Source::Stale(Staleness::Slow) => ("hit", "stale-while-revalidate"),
-        };
-        let (parameter, number) = match (self.source, self.ttl) {
-            (Source::Forced | Source::Miss | Source::Renewed, _) if self.stored => ("; stored", ""),
-            (
-                Source::Hit | Source::Negative | Source::RefreshedAhead | Source::Stale(_),
-                Some(ttl),
-            ) => ("; ttl=", digits.format(ttl)),
-            (_, _) => ("", ""),
-        };
-        let before_detail = if detail.is_empty() { "" } else { "; detail=" };
-        [words, parameter, number, before_detail, detail]
+    /// For how long the answer is good, where it says so.
+    pub fn ttl(self) -> Option<i64> {
+        self.ttl
     }
 }
 
 impl fmt::Display for CacheStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut digits = itoa::Buffer::new();
-        let mut pieces = self.pieces(&mut digits).into_iter();
-        pieces.try_for_each(|piece| f.write_str(piece))
+        let (words, detail) = match self.source {
+            Source::Collapsed => ("fwd=miss; collapsed", ""),
+            Source::Forced => ("fwd=request", ""),
+            Source::Hit => ("hit", ""),
+            Source::Miss => ("fwd=miss", ""),
+            Source::Negative => ("hit", "; detail=negative"),
+            Source::RefreshedAhead => ("hit", "; detail=refreshed-ahead"),
+            Source::Renewed => ("fwd=stale", ""),
+            Source::Stale(Staleness::Allowance) => ("hit", "; detail=stale-rate-limited"),
+            Source::Stale(Staleness::Error) => ("hit", "; detail=stale-if-error"),
+            Source::Stale(Staleness::Overload) => ("hit", "; detail=stale-overload"),
+            Source::Stale(Staleness::Slow) => ("hit", "; detail=stale-while-revalidate"),
+        };
+        f.write_str(words)?;
+        match (self.source, self.ttl) {
+            (Source::Forced | Source::Miss | Source::Renewed, _) if self.stored => {
+                f.write_str("; stored")?;
+            }
+            (
+                Source::Hit | Source::Negative | Source::RefreshedAhead | Source::Stale(_),
+                Some(ttl),
+            ) => write!(f, "; ttl={ttl}")?,
+            (_, _) => {}
+        }
+        f.write_str(detail)
     }
 }
 

@@ -6,7 +6,6 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http::HeaderValue;
 use http::Response;
 use http::StatusCode;
@@ -16,18 +15,24 @@ use http_body_util::Full;
 use serde::Serialize;
 use uuid::Uuid;
 
+mod counted;
 mod document;
 
+use self::counted::Counted;
+use self::counted::text_value;
 use self::document::Document;
 use super::body;
 use super::fields::Values;
 use super::head::Fault;
 use super::layers::Body;
+use super::negotiation::MediaType;
 use super::request::Asked;
 use super::request::BadRequest;
 use crate::audit::RequestId;
 use crate::audit::Unrecorded;
+use crate::cache::CacheStatus;
 use crate::cache::Found;
+use crate::cache::Source;
 use crate::clock::Moment;
 use crate::gateway;
 use crate::gateway::Answer;
@@ -40,12 +45,14 @@ pub type Written = gateway::Written<Response<Body>>;
 pub fn answered(answer: &Answer, asked: &Asked<'_>, request_id: RequestId) -> Written {
     let list = body::render(answer, asked);
     let unchanged = is_known(asked.known, &list.etag);
-    let (status, body, mut headers) = if unchanged {
-        (StatusCode::NOT_MODIFIED, Bytes::new(), UNCHANGED.clone())
-    } else {
-        (StatusCode::OK, list.body, CHANGED.clone())
+    let (template, body) = match (unchanged, asked.media_type) {
+        (true, _) => (&UNCHANGED, Bytes::new()),
+        (false, MediaType::Json) => (&JSON, list.body),
+        (false, MediaType::Versioned) => (&VERSIONED, list.body),
     };
     let found = &answer.found;
+    let mut response = Response::clone(template).map(|()| Full::new(body));
+    let headers = response.headers_mut();
     let mut places = headers.iter_mut();
     let mut fill = |name: &str, value: HeaderValue| {
         if let Some((place, of)) = places.next() {
@@ -54,53 +61,55 @@ pub fn answered(answer: &Answer, asked: &Asked<'_>, request_id: RequestId) -> Wr
         }
     };
     // In the order of the templates.
-    fill("age", number(found.age(answer.now).as_secs()));
+    fill("age", NUMBERS.value(found.age(answer.now).as_secs()));
     fill("cache-status", cache_status(found, answer.now));
     fill("etag", list.etag);
     fill("x-request-id", request_id_value(request_id));
-    fill("x-upstream-calls", number(found.upstream_calls.into()));
-    if !unchanged {
-        fill("content-type", asked.media_type.header_value());
+    if found.upstream_calls > 0 {
+        headers.insert(UPSTREAM_CALLS, found.upstream_calls.into());
     }
     if !unchanged && let Some(encoding) = list.encoding {
         headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
     }
-    let mut response = Response::new(Full::new(body));
-    *response.status_mut() = status;
-    *response.headers_mut() = headers;
     Written {
+        status: response.status().as_u16(),
         reply: response,
-        status: status.as_u16(),
         error_code: None,
         certificates: Some(list.certificates),
     }
 }
 
-/// The headers of every list, in which what differs from list to list has no value yet.
+/// The head of every list, in which what differs from list to list has no value yet, and `0` where most
+/// of them have one.
 ///
-/// To copy them and fill them in costs half as much as to insert one after the other, which hashes each
-/// name and finds it a place. Those without a value come first, so that they are filled in one by one.
-static CHANGED: LazyLock<HeaderMap> = LazyLock::new(|| template([header::CONTENT_TYPE]));
+/// To copy it and fill it in costs half as much as to insert one header after the other, which hashes
+/// each name and finds it a place. Those without a value come first, so that they are filled in one by
+/// one.
+static JSON: LazyLock<Response<()>> = LazyLock::new(|| template(Some(MediaType::Json)));
 
-/// The same of one that the caller has already, which leaves without its content.
-static UNCHANGED: LazyLock<HeaderMap> = LazyLock::new(|| template([]));
+/// The same for those who ask for a version.
+static VERSIONED: LazyLock<Response<()>> = LazyLock::new(|| template(Some(MediaType::Versioned)));
 
-fn template<const N: usize>(of_content: [HeaderName; N]) -> HeaderMap {
-    let later = [
-        header::AGE,
-        CACHE_STATUS,
-        header::ETAG,
-        REQUEST_ID,
-        UPSTREAM_CALLS,
-    ];
-    let later = later.into_iter().chain(of_content);
+/// The same of a list that the caller has already, which leaves without its content.
+static UNCHANGED: LazyLock<Response<()>> = LazyLock::new(|| template(None));
+
+fn template(of_content: Option<MediaType>) -> Response<()> {
+    let later = [header::AGE, CACHE_STATUS, header::ETAG, REQUEST_ID];
     let fixed = [
+        (UPSTREAM_CALLS, "0"),
         (header::CACHE_CONTROL, "private, no-cache"),
         (header::VARY, "Accept, Accept-Encoding"),
     ];
     let later = later.map(|name| (name, LATER));
     let fixed = fixed.map(|(name, value)| (name, HeaderValue::from_static(value)));
-    later.chain(fixed).collect()
+    let mut template = Response::new(());
+    *template.status_mut() = match of_content {
+        Some(_) => StatusCode::OK,
+        None => StatusCode::NOT_MODIFIED,
+    };
+    let of_content = of_content.map(|it| (header::CONTENT_TYPE, it.header_value()));
+    *template.headers_mut() = later.into_iter().chain(fixed).chain(of_content).collect();
+    template
 }
 
 const LATER: HeaderValue = HeaderValue::from_static("");
@@ -235,7 +244,7 @@ fn enveloped(status: StatusCode, document: &[u8]) -> Bytes {
 
 /// The request's id as a header.
 pub(super) fn request_id_value(request_id: RequestId) -> HeaderValue {
-    value(request_id.as_bytes())
+    HeaderValue::from_bytes(request_id.as_bytes()).unwrap_or(LATER)
 }
 
 /// RFC 9110, section 13.1.2: a list of tags, compared weakly, or `*` for any.
@@ -250,29 +259,24 @@ fn is_known(known: Values<'_>, etag: &HeaderValue) -> bool {
 
 /// RFC 9211: how this cache came by its answer.
 fn cache_status(found: &Found, now: Moment) -> HeaderValue {
-    let mut digits = itoa::Buffer::new();
-    let pieces = found.status(now);
-    let pieces = pieces.pieces(&mut digits);
-    // As long as it will be: a vector that is full becomes the header's memory as it is.
-    let length = pieces.iter().map(|piece| piece.len()).sum::<usize>();
-    let mut text = Vec::with_capacity(CACHE.len() + length);
-    text.extend_from_slice(CACHE);
-    for piece in pieces {
-        text.extend_from_slice(piece.as_bytes());
-    }
-    HeaderValue::from_maybe_shared(Bytes::from(text)).unwrap_or(LATER)
-}
-
-/// A number as a header. `HeaderValue::from` would allocate twice for one that is not static.
-fn number(number: u64) -> HeaderValue {
-    match number {
-        0 => HeaderValue::from_static("0"),
-        number => value(itoa::Buffer::new().format(number).as_bytes()),
+    let status = found.status(now);
+    match (found.source, status.ttl().map(u64::try_from)) {
+        (Source::Hit, Some(Ok(ttl))) => HITS.value(ttl),
+        (Source::RefreshedAhead, Some(Ok(ttl))) => HITS_AHEAD.value(ttl),
+        (_, _) => text_value(of_this_cache(status)),
     }
 }
 
-fn value(ascii: &[u8]) -> HeaderValue {
-    HeaderValue::from_bytes(ascii).unwrap_or_else(|_| HeaderValue::from_static(""))
+fn of_this_cache(status: CacheStatus) -> String {
+    format!("atlas-cert-gateway; {status}")
+}
+
+static HITS: Counted = Counted::new(|ttl| of_this_cache(hit(Source::Hit, ttl)));
+static HITS_AHEAD: Counted = Counted::new(|ttl| of_this_cache(hit(Source::RefreshedAhead, ttl)));
+static NUMBERS: Counted = Counted::new(|number| number.to_string());
+
+fn hit(source: Source, ttl: u64) -> CacheStatus {
+    source.status(i64::try_from(ttl).ok(), true)
 }
 
 /// Whole seconds, rounded up, and never zero: a caller that waits for zero seconds does not wait.
@@ -285,8 +289,6 @@ fn whole_seconds(wait: Duration) -> u64 {
 pub(super) const ERROR_ORIGIN: HeaderName = HeaderName::from_static("x-error-origin");
 /// Ours; also in the audit record and in every log line.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// What `Cache-Status` calls this cache.
-const CACHE: &[u8] = b"atlas-cert-gateway; ";
 /// RFC 9211.
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// How many calls to Atlas this answer cost.
