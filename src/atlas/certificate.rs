@@ -104,6 +104,13 @@ impl CertificateList {
         self.buffer.get(..end).unwrap_or_default()
     }
 
+    /// What of [`CertificateList::enclosure`] stands before `at`, and what from there on, in the memory
+    /// that holds both; `None` past its end.
+    pub fn enclosure_at(&self, at: usize) -> Option<(Bytes, Bytes)> {
+        let end = usize::try_from(self.index).ok()?;
+        (at <= end).then(|| (self.buffer.slice(..at), self.buffer.slice(at..end)))
+    }
+
     /// A part of the memory that holds `part`, which must lie in [`CertificateList::enclosure`].
     pub fn share(&self, part: &[u8]) -> Bytes {
         self.buffer.slice_ref(part)

@@ -219,18 +219,24 @@ impl Entry {
         now: Timestamp,
         encoding: Encoding,
     ) -> Option<Bytes> {
-        if usize::try_from(self.usual).is_ok_and(|length| length <= WORTH_COMPRESSING) {
+        if !self.is_worth_compressing() {
             return None;
         }
         self.variant(question, address, now).compressed(encoding)
     }
 
+    /// Whether [`Entry::compressed`] is worth asking.
+    pub fn is_worth_compressing(&self) -> bool {
+        usize::try_from(self.usual).is_ok_and(|length| length > WORTH_COMPRESSING)
+    }
+
     /// Bytes of memory that the entry takes, its place in the memory included.
     pub fn weight(&self) -> usize {
-        let large = usize::try_from(self.usual)
-            .ok()
-            .filter(|length| *length > WORTH_COMPRESSING)
-            .unwrap_or_default();
+        let large = if self.is_worth_compressing() {
+            usize::try_from(self.usual).unwrap_or_default()
+        } else {
+            0
+        };
         // What is large may be held at a second address, and compressed: the two weigh about as much
         // as the answer itself.
         size_of::<Self>() + self.list.weight() - size_of::<CertificateList>() + large

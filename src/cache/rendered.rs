@@ -144,10 +144,10 @@ pub(super) fn enclose(
 /// Takes apart what [`enclose`] made.
 pub(super) fn enclosed(list: &CertificateList, length: u32) -> Option<Usual> {
     let length = usize::try_from(length).ok()?;
-    let (body, quoted_tag) = list.enclosure().split_at_checked(length)?;
+    let (body, quoted_tag) = list.enclosure_at(length)?;
     Some(Usual {
-        body: list.share(body),
-        etag: HeaderValue::from_maybe_shared(list.share(quoted_tag)).ok()?,
+        body,
+        etag: HeaderValue::from_maybe_shared(quoted_tag).ok()?,
         certificates: list.len(),
     })
 }
@@ -164,17 +164,14 @@ pub(super) fn enclosed_tag(list: &CertificateList, length: u32) -> Option<Tag> {
 ///
 /// So neither an entry nor a variant needs to remember whom it was made for.
 pub(super) fn speaks_of(document: &[u8], address: Address<'_>) -> bool {
-    let mut rest = document.strip_prefix(HREF.as_bytes());
-    for part in [
-        address.scheme,
-        "://",
-        address.host,
-        address.root,
-        "/groups/",
-    ] {
-        rest = rest.and_then(|rest| rest.strip_prefix(part.as_bytes()));
-    }
-    rest.is_some()
+    let after_address = || {
+        let rest = document.strip_prefix(HREF.as_bytes())?;
+        let rest = rest.strip_prefix(address.scheme.as_bytes())?;
+        let rest = rest.strip_prefix(b"://")?;
+        let rest = rest.strip_prefix(address.host.as_bytes())?;
+        rest.strip_prefix(address.root.as_bytes())
+    };
+    after_address().is_some_and(|rest| rest.starts_with(b"/groups/"))
 }
 
 impl Variant {

@@ -12,7 +12,9 @@ use super::pretty;
 use super::query::PageWish;
 use super::request::Asked;
 use crate::atlas::Certificate;
+use crate::atlas::Timestamp;
 use crate::cache::Encoding;
+use crate::cache::Entry;
 use crate::gateway::Answer;
 
 /// A list, written.
@@ -38,26 +40,18 @@ pub fn render(answer: &Answer, asked: &Asked<'_>) -> List {
 }
 
 fn usual(answer: &Answer, asked: &Asked<'_>) -> List {
-    let (entry, question, now) = (&answer.found.entry, &asked.question, answer.now.wall);
-    let usual = entry.usual(question, asked.address, now);
+    let (entry, now) = (&answer.found.entry, answer.now.wall);
+    let usual = entry.usual(&asked.question, asked.address, now);
     let certificates = u64::try_from(usual.certificates).unwrap_or(u64::MAX);
-    let mut wanted = [
-        (asked.encodings.zstd, Encoding::Zstd, "zstd"),
-        (asked.encodings.gzip, Encoding::Gzip, "gzip"),
-        (asked.encodings.brotli, Encoding::Brotli, "br"),
-    ];
-    // Of those that are equally welcome the first is the cheapest to make and to undo.
-    wanted.sort_by_key(|(quality, _, _)| std::cmp::Reverse(*quality));
-    for (_, encoding, name) in wanted.into_iter().filter(|(quality, _, _)| *quality > 0) {
-        if let Some(body) = entry.compressed(question, asked.address, now, encoding) {
-            let etag = entry.tag(now).header(format_args!("-{name}"));
-            return List {
-                body,
-                etag,
-                encoding: Some(name),
-                certificates,
-            };
-        }
+    if entry.is_worth_compressing()
+        && let Some((body, name)) = compressed(entry, asked, now)
+    {
+        return List {
+            body,
+            etag: entry.tag(now).header(format_args!("-{name}")),
+            encoding: Some(name),
+            certificates,
+        };
     }
     List {
         body: usual.body,
@@ -65,6 +59,22 @@ fn usual(answer: &Answer, asked: &Asked<'_>) -> List {
         encoding: None,
         certificates,
     }
+}
+
+/// The form that is wanted most of those that are there, and its name.
+fn compressed(entry: &Entry, asked: &Asked<'_>, now: Timestamp) -> Option<(Bytes, &'static str)> {
+    let mut wanted = [
+        (asked.encodings.zstd, Encoding::Zstd, "zstd"),
+        (asked.encodings.gzip, Encoding::Gzip, "gzip"),
+        (asked.encodings.brotli, Encoding::Brotli, "br"),
+    ];
+    // Of those that are equally welcome the first is the cheapest to make and to undo.
+    wanted.sort_by_key(|(quality, _, _)| std::cmp::Reverse(*quality));
+    let mut wanted = wanted.into_iter().filter(|(quality, _, _)| *quality > 0);
+    wanted.find_map(|(_, encoding, name)| {
+        let body = entry.compressed(&asked.question, asked.address, now, encoding)?;
+        Some((body, name))
+    })
 }
 
 fn unusual(answer: &Answer, asked: &Asked<'_>) -> List {
