@@ -61,7 +61,7 @@ fn list(certificates: usize) -> CertificateList {
     .unwrap()
 }
 
-fn permits() -> Vec<Permit> {
+fn permits() -> Vec<Permit<'static>> {
     let anybody = Anybody::new();
     (0..KEYS)
         .map(|number| {
@@ -74,7 +74,7 @@ fn permits() -> Vec<Permit> {
 }
 
 /// A memory that knows every key.
-fn filled(clock: &Clock, permits: &[Permit]) -> Cache {
+fn filled(clock: &Clock, permits: &[Permit<'_>]) -> Cache {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();

@@ -127,7 +127,7 @@ fn resident_bytes() -> usize {
     pages * rustix::param::page_size()
 }
 
-fn permit(anybody: &Anybody, number: usize) -> Permit {
+fn permit(anybody: &Anybody, number: usize) -> Permit<'static> {
     let question = Question {
         project: "32b6e34b3d91647abb20e7b8".parse().unwrap(),
         username: format!("CN=payments-{number:06}").parse().unwrap(),

@@ -186,7 +186,7 @@ impl Cache {
     }
 
     /// The answer that memory alone can give, if it can: no future, no allocation, nothing to wait for.
-    pub fn peek(&self, permit: &Permit, ask: Ask<'_>) -> Option<Result<Found, NotFound>> {
+    pub fn peek(&self, permit: &Permit<'_>, ask: Ask<'_>) -> Option<Result<Found, NotFound>> {
         let ask = ask.granted(permit);
         self.0.recall(permit.question(), ask)
     }
@@ -194,7 +194,7 @@ impl Cache {
     /// Whether [`Cache::look_up`] would ask Atlas, or wait for a walk, before it answers. Where
     /// [`Cache::peek`] says nothing it need not: an answer may come from memory while its successor
     /// is fetched.
-    pub fn would_ask(&self, permit: &Permit, ask: Ask<'_>) -> bool {
+    pub fn would_ask(&self, permit: &Permit<'_>, ask: Ask<'_>) -> bool {
         self.0.would_ask(permit.question(), ask.granted(permit))
     }
 
@@ -205,7 +205,7 @@ impl Cache {
     /// waited for it.
     pub async fn look_up<F, Fut>(
         &self,
-        permit: &Permit,
+        permit: &Permit<'_>,
         ask: Ask<'_>,
         fetch: F,
     ) -> Result<Found, NotFound>
@@ -219,7 +219,7 @@ impl Cache {
 
     /// The list that memory would serve while Atlas cannot answer: for a caller that may not cost Atlas
     /// a call now, and why not.
-    pub fn stale(&self, permit: &Permit, why: Staleness) -> Option<Found> {
+    pub fn stale(&self, permit: &Permit<'_>, why: Staleness) -> Option<Found> {
         self.0.stale(permit.question(), why)
     }
 
@@ -273,7 +273,7 @@ impl Cache {
 
 impl Ask<'_> {
     /// Nobody forces a refresh whose rule does not grant it.
-    fn granted(mut self, permit: &Permit) -> Self {
+    fn granted(mut self, permit: &Permit<'_>) -> Self {
         if !permit.may_force_refresh() {
             self.wish = Wish::Any;
         }

@@ -131,7 +131,10 @@ enum Step {
     /// Memory has the answer.
     Answer(Answer),
     /// The list is not remembered, or is to be asked for anew.
-    Ask { caller: Arc<Caller>, permit: Permit },
+    Ask {
+        caller: Arc<Caller>,
+        permit: Permit<'static>,
+    },
     /// The token is not remembered. Verifying it is one span of a trace, of which the memory was the
     /// beginning.
     Verify { span: Span },
@@ -242,8 +245,9 @@ impl Gateway {
             caller
         };
         entry.identified(&caller);
+        let policy = self.policy.load();
         let permit = debug_span!("policy")
-            .in_scope(|| self.policy.load().authorize(&caller, lookup.question))
+            .in_scope(|| policy.authorize(&caller, lookup.question))
             .map_err(Refusal::Denied)?;
         entry.permitted(permit.rule());
         self.allowance
@@ -252,7 +256,10 @@ impl Gateway {
         let known = debug_span!("cache").in_scope(|| self.cache.peek(&permit, lookup.ask(now)));
         match known {
             Some(found) => Ok(Step::Answer(Answer { found: found?, now })),
-            None => Ok(Step::Ask { caller, permit }),
+            None => Ok(Step::Ask {
+                caller,
+                permit: permit.into_owned(),
+            }),
         }
     }
 
@@ -285,7 +292,7 @@ impl Gateway {
     /// What the cache does not know.
     async fn wait(
         &self,
-        permit: &Permit,
+        permit: &Permit<'_>,
         caller: &Caller,
         ask: Ask<'_>,
         request_id: RequestId,
@@ -322,7 +329,7 @@ impl Gateway {
     /// What a caller gets who may not cost Atlas a call now: an old list, where there is one.
     fn without_asking(
         &self,
-        permit: &Permit,
+        permit: &Permit<'_>,
         caller: &Caller,
         ask: Ask<'_>,
     ) -> Result<Option<Found>, Refusal> {

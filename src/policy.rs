@@ -14,6 +14,7 @@ mod rules;
 
 pub mod allowance;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::atlas::ProjectId;
@@ -38,23 +39,27 @@ pub struct Policy {
 /// Only [`Policy::authorize`] makes one:
 ///
 /// ```compile_fail,E0451
+/// use std::borrow::Cow;
 /// use std::sync::Arc;
 /// use atlas_cert_gateway::policy::Permit;
 ///
-/// fn forge(genuine: &Permit) -> Permit {
+/// fn forge(genuine: &Permit<'_>) -> Permit<'static> {
 ///     Permit {
-///         question: genuine.question().clone(),
-///         rule: Arc::from("mine"),
+///         question: Cow::Owned(genuine.question().clone()),
+///         rule: Cow::Owned(Arc::from("mine")),
 ///         force_refresh: true,
 ///         lookups_per_minute: None,
 ///         misses_per_minute: None,
 ///     }
 /// }
 /// ```
+///
+/// It borrows, so that an answer from memory counts no references to what outlives it; who has to wait
+/// takes [`Permit::into_owned`] along.
 #[derive(Clone, Debug)]
-pub struct Permit {
-    question: Question,
-    rule: Arc<str>,
+pub struct Permit<'p> {
+    question: Cow<'p, Question>,
+    rule: Cow<'p, Arc<str>>,
     force_refresh: bool,
     lookups_per_minute: Option<u32>,
     misses_per_minute: Option<u32>,
@@ -107,14 +112,18 @@ impl Policy {
     }
 
     /// Whether `caller` may ask `question`.
-    pub fn authorize(&self, caller: &Caller, question: &Question) -> Result<Permit, Denied> {
+    pub fn authorize<'p>(
+        &'p self,
+        caller: &Caller,
+        question: &'p Question,
+    ) -> Result<Permit<'p>, Denied> {
         if let Some(rule) = self.denials.first(caller, question) {
             return Err(Denied::ByRule(Arc::clone(rule.name())));
         }
         match self.grants.first(caller, question) {
             Some(rule) => Ok(Permit {
-                question: question.clone(),
-                rule: Arc::clone(rule.name()),
+                question: Cow::Borrowed(question),
+                rule: Cow::Borrowed(rule.name()),
                 force_refresh: rule.force_refresh,
                 lookups_per_minute: rule.lookups_per_minute,
                 misses_per_minute: rule.misses_per_minute,
@@ -146,7 +155,18 @@ impl Policy {
     }
 }
 
-impl Permit {
+impl Permit<'_> {
+    /// The same, of its own.
+    pub fn into_owned(self) -> Permit<'static> {
+        Permit {
+            question: Cow::Owned(self.question.into_owned()),
+            rule: Cow::Owned(self.rule.into_owned()),
+            force_refresh: self.force_refresh,
+            lookups_per_minute: self.lookups_per_minute,
+            misses_per_minute: self.misses_per_minute,
+        }
+    }
+
     /// What may be asked.
     pub fn question(&self) -> &Question {
         &self.question

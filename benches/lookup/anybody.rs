@@ -27,7 +27,8 @@ impl Anybody {
         }
     }
 
-    pub(crate) fn permit(&self, question: &Question) -> Permit {
-        self.policy.authorize(&self.caller, question).unwrap()
+    pub(crate) fn permit(&self, question: &Question) -> Permit<'static> {
+        let permit = self.policy.authorize(&self.caller, question);
+        permit.unwrap().into_owned()
     }
 }

@@ -58,7 +58,12 @@ impl Allowance {
     /// Whether the rule's `lookups_per_minute` leaves the caller one more.
     ///
     /// Costs nothing where the rule sets no limit.
-    pub fn admit_lookup(&self, caller: &Caller, permit: &Permit, now: Moment) -> Result<(), Spent> {
+    pub fn admit_lookup(
+        &self,
+        caller: &Caller,
+        permit: &Permit<'_>,
+        now: Moment,
+    ) -> Result<(), Spent> {
         let Some(limit) = permit.lookups_per_minute() else {
             return Ok(());
         };
@@ -71,7 +76,7 @@ impl Allowance {
     pub fn admit_miss(
         &self,
         caller: &Caller,
-        permit: &Permit,
+        permit: &Permit<'_>,
         bucket: BucketView,
         now: Moment,
     ) -> Result<(), Spent> {
@@ -88,7 +93,7 @@ impl Allowance {
     }
 
     /// Counts the calls of an admitted miss beyond its first, once they are known.
-    pub fn charge(&self, caller: &Caller, permit: &Permit, further_calls: u32, now: Moment) {
+    pub fn charge(&self, caller: &Caller, permit: &Permit<'_>, further_calls: u32, now: Moment) {
         if further_calls > 0 {
             let project = permit.question().project;
             let who = self.seed.hash_one((&*caller.issuer, &*caller.subject));
@@ -96,7 +101,7 @@ impl Allowance {
         }
     }
 
-    fn account(&self, caller: &Caller, permit: &Permit) -> u64 {
+    fn account(&self, caller: &Caller, permit: &Permit<'_>) -> u64 {
         self.seed
             .hash_one((&*caller.issuer, &*caller.subject, &**permit.rule()))
     }
@@ -168,7 +173,7 @@ mod tests {
         }
     }
 
-    fn permit(lookups: Option<u32>, misses: Option<u32>) -> Permit {
+    fn permit(lookups: Option<u32>, misses: Option<u32>) -> Permit<'static> {
         let everybody = || vec!["*".to_owned()];
         let rule = RuleConfig {
             name: "rule".to_owned(),
@@ -187,6 +192,7 @@ mod tests {
             .unwrap()
             .authorize(&caller("a"), &question)
             .unwrap()
+            .into_owned()
     }
 
     #[test]
