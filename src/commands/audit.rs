@@ -144,7 +144,8 @@ impl Verify {
         if let Some(fault) = &report.fault {
             writeln!(out, "record {} {}", fault.seq, fault.kind)?;
             writeln!(out, "  {} line {}", fault.file.display(), fault.line)?;
-            writeln!(out, "  {} records before it are good", report.records)?;
+            let good = counted(report.records, "record");
+            writeln!(out, "  good before it: {good}")?;
             return Ok(Ending::Failed);
         }
         if report.records == 0 {
@@ -157,8 +158,11 @@ impl Verify {
         }
         writeln!(
             out,
-            "{} records in {} files are as they were written, {} to {}",
-            report.records, report.files, report.first, report.last
+            "{} in {}, {} to {}: as written",
+            counted(report.records, "record"),
+            counted(report.files, "file"),
+            report.first,
+            report.last
         )?;
         writeln!(out, "  the last has the hash {}", report.hash)?;
         match (&self.head_key, report.heads) {
@@ -170,8 +174,9 @@ impl Verify {
             (Some(_), 0) => writeln!(out, "  No signed head was found: the end is not proven.")?,
             (Some(_), heads) => writeln!(
                 out,
-                "  {heads} signed heads agree. Not shown by this: whether records after the newest head, \
-                 at most a minute old, were cut off."
+                "  In agreement with {}. Not shown by this: whether records after the newest head, \
+                 at most a minute old, were cut off.",
+                counted(heads, "signed head")
             )?,
         }
         Ok(Ending::Well)
@@ -285,6 +290,12 @@ fn write_row(out: &mut dyn Write, found: Option<&Found<'_>>) -> io::Result<()> {
     )
 }
 
+/// `1 file`, `2 files`.
+fn counted(number: u64, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
+}
+
 /// A text from outside as a terminal may see it.
 fn printable(text: Option<&str>) -> String {
     match text {
@@ -358,6 +369,46 @@ mod tests {
                 "{wrong}"
             );
         }
+    }
+
+    #[test]
+    fn a_verdict_tells_one_from_many() {
+        let report = |many: u64| Report {
+            files: many,
+            records: many,
+            first: 1,
+            last: many,
+            hash: "ab".to_owned(),
+            heads: many,
+            fault: None,
+        };
+        let verdict = |report: &Report| {
+            let verify = Verify {
+                directory: PathBuf::from("/var/audit"),
+                from: 1,
+                head_key: Some(PathBuf::from("/etc/head.pem")),
+            };
+            let mut out = Vec::new();
+            verify.write(report, &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let one = verdict(&report(1));
+        assert!(one.starts_with("1 record in 1 file, 1 to 1: as written\n"));
+        assert!(one.contains("agreement with 1 signed head."), "{one}");
+        let many = verdict(&report(2));
+        assert!(many.starts_with("2 records in 2 files, 1 to 2: as written\n"));
+        assert!(many.contains("agreement with 2 signed heads."), "{many}");
+        let fault = verify::Fault {
+            seq: 2,
+            file: PathBuf::from("lookups.jsonl"),
+            line: 2,
+            kind: verify::FaultKind::Changed,
+        };
+        let faulty = verdict(&Report {
+            fault: Some(fault),
+            ..report(1)
+        });
+        assert!(faulty.ends_with("good before it: 1 record\n"), "{faulty}");
     }
 
     #[test]
