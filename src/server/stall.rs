@@ -4,6 +4,7 @@
 //! waits with it. Time is only looked at once the kernel's buffer is full, so that an answer which fits
 //! there, as nearly every one does, costs nothing.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -125,11 +126,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stalling<S> {
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let stream = Pin::new(&mut self.stream);
-        let mut memory = [0; TOGETHER];
-        let written = match joined(buffers, &mut memory) {
+        let written = ROOM.with_borrow_mut(|room| match joined(buffers, room) {
             Some(small) => stream.poll_write(context, small),
             None => stream.poll_write_vectored(context, buffers),
-        };
+        });
         self.bounded(context, written)
     }
 
@@ -157,3 +157,8 @@ fn not_read() -> io::Error {
 }
 
 const TOGETHER: usize = 1 << 10;
+
+thread_local! {
+    /// Where pieces are joined. Made anew for each answer, it would have to be zeroed each time.
+    static ROOM: RefCell<[u8; TOGETHER]> = const { RefCell::new([0; TOGETHER]) };
+}
