@@ -16,6 +16,7 @@
 #[allow(dead_code, reason = "the bench of the whole program needs more of it")]
 mod counts;
 
+use std::borrow::Cow;
 use std::env;
 use std::fs;
 use std::hint::black_box;
@@ -305,7 +306,7 @@ impl Trail {
         let now = self.clock.now();
         let mut entry = self.audit.entry(Arrival {
             request_id: black_box(ID).into(),
-            origin: self.origin.clone(),
+            origin: Cow::Borrowed(&self.origin),
             at: now,
             caller_request_id: None,
         });

@@ -140,7 +140,7 @@ impl Audit {
     }
 
     /// Opens the record of a question.
-    pub fn entry(&self, arrival: Arrival) -> Entry<'_> {
+    pub fn entry<'a>(&'a self, arrival: Arrival<'a>) -> Entry<'a> {
         Entry::open(self, arrival)
     }
 
@@ -169,7 +169,7 @@ impl Audit {
 
     /// Records what an operator did; as with a question, what is not recorded is not done.
     pub async fn record_admin(&self, admin: &AdminRecord<'_>) -> Result<(), Unrecorded> {
-        let ticket = Body::compose(
+        Body::compose(
             admin.now.wall,
             Kind::Admin,
             |body| {
@@ -177,8 +177,8 @@ impl Audit {
                 admin.write(body);
             },
             |body| self.0.journal.submit(body, admin.now),
-        )?;
-        ticket.recorded().await
+        )?
+        .await
     }
 
     /// Where the journal lies, for reading it back.

@@ -159,12 +159,12 @@ impl Gateway {
     /// Answers one question from memory; where that is not enough, what there is to wait for.
     ///
     /// `write` turns what came of it into the caller's reply, which [`Withheld::release`] hands out.
-    pub fn answer<R>(
-        &self,
-        arrival: Arrival,
-        lookup: &Lookup<'_>,
+    pub fn answer<'l, R>(
+        &'l self,
+        arrival: Arrival<'l>,
+        lookup: &Lookup<'l>,
         write: impl FnOnce(&Result<Answer, Refusal>) -> Written<R>,
-    ) -> Result<Withheld<'_, R>, Box<Unanswered<'_>>> {
+    ) -> Result<Withheld<R>, Box<Unanswered>> {
         let (arrived, request_id) = (arrival.at, arrival.request_id);
         let mut entry = self.audit.entry(arrival);
         entry.asked(lookup.question);
@@ -184,24 +184,25 @@ impl Gateway {
             catch_unwind(AssertUnwindSafe(decide)).unwrap_or(Err(Refusal::Panicked))
         };
         let begun = Begun {
-            gateway: self,
             arrived,
             entry,
             under_way,
         };
-        match step {
-            Ok(Step::Answer(answer)) => Ok(begun.end(&Ok(answer), write)),
-            Err(refusal) => Ok(begun.end(&Err(refusal), write)),
+        let outcome = match step {
+            Ok(Step::Answer(answer)) => Ok(answer),
+            Err(refusal) => Err(refusal),
             Ok(step @ (Step::Ask { .. } | Step::Verify { .. })) => {
-                Err(Box::new(Unanswered { begun, step, span }))
+                let begun = begun.kept();
+                return Err(Box::new(Unanswered { begun, step, span }));
             }
-        }
+        };
+        Ok(begun.end(self, &outcome, write))
     }
 
     /// Puts a request on record that was no question.
     pub async fn reject<R>(
         &self,
-        arrival: Arrival,
+        arrival: Arrival<'_>,
         path: &[u8],
         written: Written<R>,
     ) -> Result<R, Unrecorded> {

@@ -1,5 +1,6 @@
 //! How a question came: its id and its connection go in, once, as the text that every record of them has.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,16 +15,16 @@ use super::record::name;
 use super::record::room;
 
 /// How a question came.
-#[derive(Clone, Debug)]
-pub struct Arrival {
+#[derive(Debug)]
+pub struct Arrival<'a> {
     /// Ours; also in the answer and in every log line.
     pub request_id: RequestId,
     /// Over which connection.
-    pub origin: Origin,
+    pub origin: Cow<'a, Origin>,
     /// When its head was read.
     pub at: Moment,
     /// The `X-Request-Id` that the caller sent, whatever it is.
-    pub caller_request_id: Option<Box<[u8]>>,
+    pub caller_request_id: Option<Cow<'a, [u8]>>,
 }
 
 /// A request's id, and the text of it that record and answer have.
@@ -37,6 +38,20 @@ pub struct RequestId {
 /// claims.
 #[derive(Clone)]
 pub struct Origin(Arc<[u8]>);
+
+impl Arrival<'_> {
+    /// The same, for when what it was read from is gone.
+    #[must_use]
+    pub fn kept(&self) -> Arrival<'static> {
+        let id = self.caller_request_id.as_deref();
+        Arrival {
+            request_id: self.request_id,
+            origin: Cow::Owned(Origin::clone(&self.origin)),
+            at: self.at,
+            caller_request_id: id.map(|id| Cow::Owned(id.to_owned())),
+        }
+    }
+}
 
 impl RequestId {
     pub(super) const LENGTH: usize = 36;

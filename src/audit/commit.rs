@@ -3,7 +3,6 @@
 //! A record does not get a channel of its own: that would be an allocation and two atomic handshakes a
 //! question. The batch is shared by all who are in it.
 
-use std::future::poll_fn;
 use std::mem;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -80,13 +79,8 @@ impl Commit {
         }
     }
 
-    /// Waits for the decision.
-    pub(super) async fn wait(&self) -> Result<(), Unrecorded> {
-        let mut place = None;
-        poll_fn(|context| self.poll(context, &mut place)).await
-    }
-
-    fn poll(
+    /// Waits for the decision. `place` is whose waker it is; `None` for whoever has not come yet.
+    pub(super) fn poll(
         &self,
         context: &Context<'_>,
         place: &mut Option<usize>,

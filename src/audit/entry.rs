@@ -1,6 +1,8 @@
 //! One question: what becomes known of it goes in step by step, its record comes out when it is closed,
 //! or dropped.
 
+use std::borrow::Cow;
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,12 +26,14 @@ use super::record::room;
 /// One question that is being answered.
 ///
 /// Unclosed when it is dropped, it was abandoned: the caller hung up, or the task that answered died.
+///
+/// It borrows what it can: a question that is answered at once needs no memory of its own.
 #[derive(Debug)]
 pub struct Entry<'a> {
-    audit: &'a Audit,
-    arrival: Arrival,
+    audit: Cow<'a, Audit>,
+    arrival: Arrival<'a>,
     caller: Option<Arc<Caller>>,
-    asked: Asked,
+    asked: Asked<'a>,
     rule: Option<Arc<str>>,
     closed: bool,
 }
@@ -94,16 +98,16 @@ pub enum CacheUse {
 }
 
 #[derive(Debug)]
-enum Asked {
+enum Asked<'a> {
     Nothing,
     Path(Box<[u8]>),
-    Question(Question),
+    Question(Cow<'a, Question>),
 }
 
 impl<'a> Entry<'a> {
-    pub(super) fn open(audit: &'a Audit, arrival: Arrival) -> Self {
+    pub(super) fn open(audit: &'a Audit, arrival: Arrival<'a>) -> Self {
         Self {
-            audit,
+            audit: Cow::Borrowed(audit),
             arrival,
             caller: None,
             asked: Asked::Nothing,
@@ -123,8 +127,8 @@ impl<'a> Entry<'a> {
     }
 
     /// What was asked.
-    pub fn asked(&mut self, question: &Question) {
-        self.asked = Asked::Question(question.clone());
+    pub fn asked(&mut self, question: &'a Question) {
+        self.asked = Asked::Question(Cow::Borrowed(question));
     }
 
     /// What was asked, where it is no question: the path as it arrived.
@@ -138,17 +142,32 @@ impl<'a> Entry<'a> {
         self.rule = Some(Arc::clone(rule));
     }
 
+    /// The same, for when what it was read from is gone.
+    #[must_use]
+    pub fn kept(mut self) -> Entry<'static> {
+        // This one has nothing more to say when it is dropped.
+        self.closed = true;
+        Entry {
+            audit: Cow::Owned(Audit::clone(&self.audit)),
+            arrival: self.arrival.kept(),
+            caller: self.caller.take(),
+            asked: mem::replace(&mut self.asked, Asked::Nothing).kept(),
+            rule: self.rule.take(),
+            closed: false,
+        }
+    }
+
     /// Writes the record; the answer may leave when this returns.
     ///
     /// Dropped while it waits, the record is written all the same. After an error nothing may leave but
     /// a refusal.
     pub async fn close(self, closing: Closing<'_>) -> Result<(), Unrecorded> {
-        self.submit(&closing)?.recorded().await
+        self.submit(&closing)?.await
     }
 
     /// Hands the record in; the answer may leave when the ticket says that it is written. All that has
     /// to be kept meanwhile is the ticket.
-    pub fn submit(mut self, closing: &Closing<'_>) -> Result<Ticket<'a>, Unrecorded> {
+    pub fn submit(mut self, closing: &Closing<'_>) -> Result<Ticket, Unrecorded> {
         self.closed = true;
         let journal = &self.audit.0.journal;
         Body::compose(
@@ -199,6 +218,16 @@ impl<'a> Entry<'a> {
         body.number(name!("upstream_calls"), closing.upstream_calls.into());
         let duration = closing.now.elapsed.saturating_sub(self.arrival.at.elapsed);
         body.number(name!("duration_us"), micros(duration));
+    }
+}
+
+impl Asked<'_> {
+    fn kept(self) -> Asked<'static> {
+        match self {
+            Self::Nothing => Asked::Nothing,
+            Self::Path(path) => Asked::Path(path),
+            Self::Question(question) => Asked::Question(Cow::Owned(question.into_owned())),
+        }
     }
 }
 

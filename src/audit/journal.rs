@@ -145,17 +145,13 @@ impl Journal {
     }
 
     /// Queues a body for whoever awaits the ticket.
-    pub(super) fn submit(&self, body: &[u8], now: Moment) -> Result<Ticket<'_>, Unrecorded> {
+    pub(super) fn submit(self: &Arc<Self>, body: &[u8], now: Moment) -> Result<Ticket, Unrecorded> {
         let Joined { commit, first } = self.push(body, now)?;
         let leads = first && self.sync != Sync::Always;
         if first && !leads {
             self.order(Order::Write);
         }
-        Ok(Ticket {
-            journal: self,
-            commit,
-            leads,
-        })
+        Ok(Ticket::new(commit, leads.then(|| Arc::clone(self))))
     }
 
     /// Queues a body that nobody waits for; the thread writes it.

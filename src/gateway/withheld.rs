@@ -1,6 +1,11 @@
 //! A reply and what came of its question go in; the reply comes out once it is on record.
 
+use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::task::Context;
+use std::task::Poll;
+use std::task::ready;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -25,30 +30,30 @@ use crate::telemetry::metrics::lookups::LookupMetrics;
 use crate::telemetry::metrics::lookups::Present;
 
 /// A question that is on record as soon as it is answered; dropped before, as abandoned.
-pub(super) struct Begun<'g> {
-    pub(super) gateway: &'g Gateway,
+pub(super) struct Begun<'l> {
     pub(super) arrived: Moment,
-    pub(super) entry: Entry<'g>,
-    pub(super) under_way: UnderWay<'g>,
+    pub(super) entry: Entry<'l>,
+    pub(super) under_way: UnderWay,
 }
 
 /// A question that memory alone cannot answer.
 #[must_use = "what nobody waits for was abandoned"]
-pub struct Unanswered<'g> {
-    pub(super) begun: Begun<'g>,
+pub struct Unanswered {
+    pub(super) begun: Begun<'static>,
     pub(super) step: Step,
     pub(super) span: Span,
 }
 
-/// A reply that nobody has yet, because it is not on record.
+/// A reply that nobody has yet: it comes out once its record is in the audit trail, and only then.
 ///
 /// It holds nothing of the request. So the request can be dropped before the wait for the record, and
 /// hyper reads the next head into the same buffer instead of into a new one.
-#[must_use = "what is not released was not answered"]
-pub struct Withheld<'g, R> {
-    reply: R,
-    ticket: Result<Ticket<'g>, Unrecorded>,
-    under_way: UnderWay<'g>,
+#[must_use = "what is not waited for was not answered"]
+pub struct Withheld<R> {
+    /// `None` once it was handed out.
+    reply: Option<R>,
+    ticket: Result<Ticket, Unrecorded>,
+    under_way: UnderWay,
     outcome: Outcome,
     cache: CacheUse,
     duration: Duration,
@@ -56,95 +61,107 @@ pub struct Withheld<'g, R> {
     saved: u32,
 }
 
-impl<'g> Begun<'g> {
+impl Begun<'_> {
+    /// The same, for when what it was read from is gone.
+    pub(super) fn kept(self) -> Begun<'static> {
+        Begun {
+            arrived: self.arrived,
+            entry: self.entry.kept(),
+            under_way: self.under_way,
+        }
+    }
+
     /// Writes the reply and hands its record in.
     pub(super) fn end<R>(
         self,
+        gateway: &Gateway,
         outcome: &Result<Answer, Refusal>,
         write: impl FnOnce(&Result<Answer, Refusal>) -> Written<R>,
-    ) -> Withheld<'g, R> {
-        let gateway = self.gateway;
+    ) -> Withheld<R> {
+        let Self {
+            arrived,
+            entry,
+            under_way,
+        } = self;
         if let Err(refusal) = outcome {
-            refusal.log(self.entry.request_id());
+            refusal.log(entry.request_id());
             if matches!(refusal, Refusal::Overloaded { .. }) {
                 gateway.metrics.shed();
             }
         }
         let written = write(outcome);
-        let now = self.arrived.at(gateway.clock.elapsed());
+        let now = arrived.at(gateway.clock.elapsed());
         let closing = closing(outcome, &written, now);
         let answer = outcome.as_ref().ok();
         let saver = answer.filter(|answer| answer.found.upstream_calls == 0);
         Withheld {
-            ticket: self.entry.submit(&closing),
-            under_way: self.under_way,
+            ticket: entry.submit(&closing),
+            under_way,
             outcome: closing.outcome,
             cache: closing.cache,
-            duration: now.elapsed.saturating_sub(self.arrived.elapsed),
+            duration: now.elapsed.saturating_sub(arrived.elapsed),
             saved: saver.map_or(0, |answer| answer.found.entry.walk().calls),
-            reply: written.reply,
+            reply: Some(written.reply),
         }
     }
 }
 
-impl<'g> Unanswered<'g> {
-    /// Answers it, however long that takes.
+impl Unanswered {
+    /// Answers it, however long that takes. `gateway` and `lookup` are those that could not answer it at
+    /// once.
     pub async fn answer<R>(
         self,
+        gateway: &Gateway,
         lookup: &Lookup<'_>,
         write: impl FnOnce(&Result<Answer, Refusal>) -> Written<R>,
-    ) -> Withheld<'g, R> {
+    ) -> Withheld<R> {
         let Self {
             mut begun,
             step,
             span,
         } = self;
-        let (gateway, now) = (begun.gateway, begun.arrived);
-        let found_out = gateway.find_out(step, &mut begun.entry, lookup, now);
+        let arrived = begun.arrived;
+        let found_out = gateway.find_out(step, &mut begun.entry, lookup, arrived);
         // A panic costs its own request an answer of 500, on record like every other.
         let outcome = AssertUnwindSafe(found_out.instrument(span))
             .catch_unwind()
             .await
             .unwrap_or(Err(Refusal::Panicked));
-        begun.end(&outcome, write)
+        begun.end(gateway, &outcome, write)
     }
 }
 
-impl<R> Withheld<'_, R> {
-    /// Hands the reply out once its record is in the audit trail, and only then.
-    pub fn release(self) -> impl Future<Output = Result<R, Unrecorded>> {
-        let Self {
-            reply,
-            ticket,
-            mut under_way,
-            outcome,
-            cache,
-            duration,
-            saved,
-        } = self;
-        // Not an `async fn`, which would have room for all of this twice: as arguments and as variables.
-        async move {
-            ticket?.recorded().await?;
-            under_way.ended(outcome, cache, duration);
-            if saved > 0 {
-                under_way.metrics.saved(saved);
-            }
-            Ok(reply)
+impl<R: Unpin> Future for Withheld<R> {
+    type Output = Result<R, Unrecorded>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let withheld = self.get_mut();
+        let recorded = match &mut withheld.ticket {
+            Ok(ticket) => ready!(Pin::new(ticket).poll(context)),
+            Err(problem) => Err(*problem),
+        };
+        recorded?;
+        let Some(reply) = withheld.reply.take() else {
+            return Poll::Pending;
+        };
+        let under_way = &mut withheld.under_way;
+        under_way.ended(withheld.outcome, withheld.cache, withheld.duration);
+        if withheld.saved > 0 {
+            under_way.present.metrics().saved(withheld.saved);
         }
+        Poll::Ready(Ok(reply))
     }
 }
 
 /// One lookup under way. Dropped before its end, it was abandoned, and is counted as that.
-pub(super) struct UnderWay<'g> {
-    metrics: &'g LookupMetrics,
+pub(super) struct UnderWay {
     pub(super) present: Present,
     ended: bool,
 }
 
-impl<'g> UnderWay<'g> {
-    pub(super) fn new(metrics: &'g LookupMetrics) -> Self {
+impl UnderWay {
+    pub(super) fn new(metrics: &LookupMetrics) -> Self {
         Self {
-            metrics,
             present: metrics.request(),
             ended: false,
         }
@@ -152,11 +169,12 @@ impl<'g> UnderWay<'g> {
 
     fn ended(&mut self, outcome: Outcome, cache: CacheUse, duration: Duration) {
         self.ended = true;
-        self.metrics.lookup(outcome.word(), cache.word(), duration);
+        let metrics = self.present.metrics();
+        metrics.lookup(outcome.word(), cache.word(), duration);
     }
 }
 
-impl Drop for UnderWay<'_> {
+impl Drop for UnderWay {
     fn drop(&mut self) {
         if !self.ended {
             self.ended(Outcome::Abandoned, CacheUse::None, Duration::ZERO);

@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http::HeaderValue;
 use http::Method;
 use http::Request;
@@ -229,7 +230,16 @@ impl Admin {
 }
 
 impl Handler for Admin {
-    async fn handle(&self, request: Request<Incoming>, peer: &Peer) -> Response<Body> {
+    type Answer = BoxFuture<'static, Response<Body>>;
+
+    fn handle(self: &Arc<Self>, request: Request<Incoming>, peer: &Peer) -> Self::Answer {
+        let (admin, peer) = (Arc::clone(self), peer.address);
+        Box::pin(async move { admin.answer(request, peer).await })
+    }
+}
+
+impl Admin {
+    async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let refused = |refusal| response::not_administered(&refusal, Uuid::now_v7().into());
         let fields = Fields::read(&parts.headers);
@@ -247,7 +257,7 @@ impl Handler for Admin {
             (_, "/healthz" | "/readyz" | "/metrics") => refused(AdminRefusal::Method("GET, HEAD")),
             _ => {
                 let by = By {
-                    peer: peer.address,
+                    peer,
                     request_id: Uuid::now_v7().into(),
                 };
                 let request_id = by.request_id;

@@ -1,16 +1,21 @@
 //! The outside door's handler: one HTTP request goes in, is asked as a question, and its answer comes
 //! out, on record.
 
+use std::borrow::Cow;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
+use std::task::Context;
+use std::task::Poll;
+use std::task::ready;
 
-use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use futures_util::future::Either;
 use http::HeaderValue;
 use http::Request;
 use http::Response;
+use http::Version;
 use http::header;
 use http::request::Parts;
 use http_body::Body as _;
@@ -59,15 +64,109 @@ impl Door {
     }
 }
 
+/// The answer to one request.
+#[must_use = "what is not waited for was not answered"]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all answers are known; a box for each would cost more than it saves"
+)]
+pub enum Answering {
+    /// Known, and waits for its record.
+    Known(Known),
+    /// Not known yet.
+    Unknown(BoxFuture<'static, Response<Body>>),
+}
+
+/// An answer that waits for its record.
+pub struct Known {
+    withheld: Withheld<Response<Body>>,
+    terms: Terms,
+}
+
+/// What has a say in the form of any answer to one request.
+#[derive(Clone, Copy)]
+struct Terms {
+    request_id: RequestId,
+    envelope: bool,
+    /// The answer is the last on its connection.
+    is_last: bool,
+}
+
 impl Door {
-    /// Does at once all that need not be waited for. A request that memory answers is gone when this
-    /// returns: only its answer waits, for the record. Most of what an `async fn` would carry through
-    /// that wait, and hyper move about with it, is of no use any more.
-    fn begin<'d>(
-        &'d self,
-        request: Request<Incoming>,
-        peer: &Peer,
-    ) -> impl Future<Output = Response<Body>> + use<'d> {
+    fn reject(
+        self: &Arc<Self>,
+        arrival: Arrival<'static>,
+        refusal: BadRequest,
+        parts: Parts,
+    ) -> Answering {
+        let door = Arc::clone(self);
+        Answering::Unknown(Box::pin(async move {
+            let terms = Terms {
+                request_id: arrival.request_id,
+                envelope: request::wants_envelope(&parts),
+                is_last: door.is_last(parts.version),
+            };
+            let mut written = response::bad_request(&refusal, terms.request_id, terms.envelope);
+            terms.finish(&mut written.reply);
+            let path = parts.uri.path().as_bytes();
+            let answer = door.gateway.reject(arrival, path, written).await;
+            answer.unwrap_or_else(|problem| terms.unrecorded(problem))
+        }))
+    }
+
+    /// Waits for what memory could not answer.
+    fn wait(
+        self: &Arc<Self>,
+        unanswered: Box<Unanswered>,
+        request_id: RequestId,
+        parts: Parts,
+        scheme: &'static str,
+    ) -> Answering {
+        let door = Arc::clone(self);
+        Answering::Unknown(Box::pin(async move {
+            // What is read borrows from what it is read of, so it cannot be brought along.
+            let fields = Fields::read(&parts.headers);
+            let Ok(asked) = Asked::read(&parts, &fields, scheme, false) else {
+                return response::unexpected();
+            };
+            let terms = || door.terms(request_id, &asked, parts.version);
+            let lookup = asked.lookup(&fields);
+            let withheld = unanswered
+                .answer(&door.gateway, &lookup, |outcome| {
+                    terms().write(outcome, &asked)
+                })
+                .await;
+            let terms = terms();
+            Known { withheld, terms }.await
+        }))
+    }
+
+    fn terms(&self, request_id: RequestId, asked: &Asked<'_>, version: Version) -> Terms {
+        Terms {
+            request_id,
+            envelope: asked.form.has_envelope(),
+            is_last: self.is_last(version),
+        }
+    }
+
+    /// Whether a connection ends with an answer that is given now.
+    fn is_last(&self, version: Version) -> bool {
+        match version {
+            Version::HTTP_11 => {
+                self.draining.load(Ordering::Relaxed)
+                    || self.gateway.memory.stage() >= Stage::Closing
+            }
+            // What HTTP/1.0 calls keeping alive is nobody's standard.
+            version => version < Version::HTTP_11,
+        }
+    }
+}
+
+impl Handler for Door {
+    type Answer = Answering;
+
+    /// A request that memory answers is gone when this returns: only its answer waits, for the record.
+    fn handle(self: &Arc<Self>, request: Request<Incoming>, peer: &Peer) -> Answering {
         let now = self.gateway.clock.now();
         let (parts, body) = request.into_parts();
         let has_body = !body.is_end_stream();
@@ -77,116 +176,74 @@ impl Door {
         let caller_request_id = fields.request_id.first();
         let arrival = Arrival {
             request_id: self.ids.at(now.wall).into(),
-            origin: peer.origin.clone(),
+            origin: Cow::Borrowed(&peer.origin),
             at: now,
-            caller_request_id: caller_request_id.map(|id| Box::from(id.as_bytes())),
+            caller_request_id: caller_request_id.map(|id| Cow::Borrowed(id.as_bytes())),
         };
-        let request_id = arrival.request_id;
         let asked = match Asked::read(&parts, &fields, peer.scheme, has_body) {
             Ok(asked) if !self.hosts.include(asked.address.host) => {
-                return Either::Right(self.reject(arrival, BadRequest::Misdirected, parts));
+                return self.reject(arrival.kept(), BadRequest::Misdirected, parts);
             }
             Ok(asked) => asked,
-            Err(refusal) => return Either::Right(self.reject(arrival, refusal, parts)),
+            Err(refusal) => return self.reject(arrival.kept(), refusal, parts),
         };
+        let terms = self.terms(arrival.request_id, &asked, parts.version);
         let answered = self
             .gateway
             .answer(arrival, &asked.lookup(&fields), |outcome| {
-                write(outcome, &asked, request_id)
+                terms.write(outcome, &asked)
             });
         match answered {
-            Ok(withheld) => Either::Left(release(withheld, request_id, asked.form.has_envelope())),
-            Err(unanswered) => {
-                drop(asked);
-                Either::Right(wait(unanswered, request_id, parts, peer.scheme))
-            }
+            Ok(withheld) => Answering::Known(Known { withheld, terms }),
+            Err(unanswered) => self.wait(unanswered, terms.request_id, parts, peer.scheme),
         }
     }
-
-    /// In a box, so that the others do not carry the room that this needs.
-    fn reject(
-        &self,
-        arrival: Arrival,
-        refusal: BadRequest,
-        parts: Parts,
-    ) -> BoxFuture<'_, Response<Body>> {
-        Box::pin(async move {
-            let request_id = arrival.request_id;
-            let envelope = request::wants_envelope(&parts);
-            let written = response::bad_request(&refusal, request_id, envelope);
-            let path = parts.uri.path().as_bytes();
-            let answer = self.gateway.reject(arrival, path, written).await;
-            answer.unwrap_or_else(|problem| unrecorded(problem, request_id, envelope))
-        })
-    }
 }
 
-impl Handler for Door {
-    fn handle(
-        &self,
-        request: Request<Incoming>,
-        peer: &Peer,
-    ) -> impl Future<Output = Response<Body>> + Send {
-        let version = request.version();
-        self.begin(request, peer).map(move |mut response| {
-            // What HTTP/1.0 calls keeping alive is nobody's standard.
-            let is_last = match version {
-                http::Version::HTTP_11 => {
-                    self.draining.load(Ordering::Relaxed)
-                        || self.gateway.memory.stage() >= Stage::Closing
-                }
-                version => version < http::Version::HTTP_11,
-            };
-            if is_last {
-                response
-                    .headers_mut()
-                    .insert(header::CONNECTION, HeaderValue::from_static("close"));
-            }
-            response
-        })
-    }
-}
-
-/// Waits for what memory could not answer; in a box, too.
-fn wait<'d>(
-    unanswered: Box<Unanswered<'d>>,
-    request_id: RequestId,
-    parts: Parts,
-    scheme: &'static str,
-) -> BoxFuture<'d, Response<Body>> {
-    Box::pin(async move {
-        // What is read borrows from what it is read of, so it cannot be brought along.
-        let fields = Fields::read(&parts.headers);
-        let Ok(asked) = Asked::read(&parts, &fields, scheme, false) else {
-            return response::unexpected();
+impl Terms {
+    fn write(&self, outcome: &Result<Answer, Refusal>, asked: &Asked<'_>) -> Written {
+        let mut written = match outcome {
+            Ok(answer) => response::answered(answer, asked, self.request_id),
+            Err(refusal) => response::refused(refusal, self.request_id, self.envelope),
         };
-        let withheld = unanswered
-            .answer(&asked.lookup(&fields), |outcome| {
-                write(outcome, &asked, request_id)
-            })
-            .await;
-        release(withheld, request_id, asked.form.has_envelope()).await
-    })
-}
+        self.finish(&mut written.reply);
+        written
+    }
 
-fn write(outcome: &Result<Answer, Refusal>, asked: &Asked<'_>, request_id: RequestId) -> Written {
-    match outcome {
-        Ok(answer) => response::answered(answer, asked, request_id),
-        Err(refusal) => response::refused(refusal, request_id, asked.form.has_envelope()),
+    fn unrecorded(&self, problem: Unrecorded) -> Response<Body> {
+        let request_id = self.request_id;
+        error!(%request_id, "not answered, because it is not on record: {problem}");
+        let mut response = response::unrecorded(request_id, self.envelope);
+        self.finish(&mut response);
+        response
+    }
+
+    fn finish(&self, response: &mut Response<Body>) {
+        if self.is_last {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
     }
 }
 
-fn release(
-    withheld: Withheld<'_, Response<Body>>,
-    request_id: RequestId,
-    envelope: bool,
-) -> impl Future<Output = Response<Body>> {
-    withheld.release().map(move |answer| {
-        answer.unwrap_or_else(|problem| unrecorded(problem, request_id, envelope))
-    })
+impl Future for Answering {
+    type Output = Response<Body>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Response<Body>> {
+        match self.get_mut() {
+            Self::Known(known) => Pin::new(known).poll(context),
+            Self::Unknown(answer) => answer.as_mut().poll(context),
+        }
+    }
 }
 
-fn unrecorded(problem: Unrecorded, request_id: RequestId, envelope: bool) -> Response<Body> {
-    error!(%request_id, "not answered, because it is not on record: {problem}");
-    response::unrecorded(request_id, envelope)
+impl Future for Known {
+    type Output = Response<Body>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Response<Body>> {
+        match ready!(Pin::new(&mut self.withheld).poll(context)) {
+            Ok(answer) => Poll::Ready(answer),
+            Err(problem) => Poll::Ready(self.terms.unrecorded(problem)),
+        }
+    }
 }

@@ -6,13 +6,16 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::future::Ready;
 use std::future::ready;
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Context;
+use std::task::Poll;
 
 use bytes::Bytes;
-use futures_util::FutureExt;
 use futures_util::future::Either;
 use http::Request;
 use http::Response;
@@ -21,7 +24,6 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use tower::Service;
 use tower::ServiceBuilder;
-use tower::service_fn;
 
 use super::accept::Peer;
 use super::head::Fault;
@@ -32,12 +34,19 @@ pub type Body = Full<Bytes>;
 
 /// What answers requests: the outside door or the operators'.
 pub trait Handler: Send + Sync + 'static {
-    /// Answers one request.
-    fn handle(
-        &self,
-        request: Request<Incoming>,
-        peer: &Peer,
-    ) -> impl Future<Output = Response<Body>> + Send;
+    /// An answer that may still have to be waited for. What hyper keeps and moves meanwhile is this, so it
+    /// should be small.
+    type Answer: Future<Output = Response<Body>> + Send + Unpin + 'static;
+
+    /// Answers one request. What need not be waited for is done before this returns.
+    fn handle(self: &Arc<Self>, request: Request<Incoming>, peer: &Peer) -> Self::Answer;
+}
+
+/// A handler for the requests of one connection: what the layers are around.
+#[derive(Debug)]
+struct Connected<H> {
+    handler: Arc<H>,
+    peer: Peer,
 }
 
 /// The layers as the service that hyper calls.
@@ -45,22 +54,64 @@ pub trait Handler: Send + Sync + 'static {
 /// None of them ever has to be waited for before it is called, so this calls at once. hyper-util's
 /// `TowerToHyperService` asks first, in a future that moves each request about six times.
 #[derive(Debug)]
-struct Stack<S>(S);
+struct Stack<H>(Connected<H>);
 
-impl<S> hyper::service::Service<Request<Incoming>> for Stack<S>
-where
-    S: Service<Request<Incoming>> + Clone,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = S::Future;
+impl<H: Handler> hyper::service::Service<Request<Incoming>> for Stack<H> {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Caught<Either<H::Answer, Ready<Response<Body>>>>;
 
-    fn call(&self, request: Request<Incoming>) -> S::Future {
-        self.0.clone().call(request)
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        // Outermost first.
+        ServiceBuilder::new()
+            // So that nothing further in, not even a panic's message, can print a caller's token. Not
+            // tower-http's layer, which moves each request once more.
+            .map_request(hide_tokens)
+            .service(&self.0)
+            .call(request)
     }
 }
 
-/// The layers, outermost first, around a handler.
+impl<H: Handler> Service<Request<Incoming>> for &Connected<H> {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Caught<Either<H::Answer, Ready<Response<Body>>>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        // The guard of the connection has refused what this request stands in for.
+        if let Some(fault) = Fault::behind(&request) {
+            return Caught(Either::Right(ready(response::refused_head(fault))));
+        }
+        let handle = || self.handler.handle(request, &self.peer);
+        Caught(match catch_unwind(AssertUnwindSafe(handle)) {
+            Ok(answer) => Either::Left(answer),
+            Err(_) => Either::Right(ready(response::unexpected())),
+        })
+    }
+}
+
+/// The last net: a panic inside of a lookup is caught, answered and recorded by the gateway. One that is
+/// caught here, in what is done at once or in what is waited for, costs its own request an answer of 500,
+/// and no other request anything. Not tower-http's layer, which would box the body of every answer.
+struct Caught<F>(F);
+
+impl<F: Future<Output = Response<Body>> + Unpin> Future for Caught<F> {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let poll = || Pin::new(&mut self.0).poll(context);
+        match catch_unwind(AssertUnwindSafe(poll)) {
+            Ok(polled) => polled.map(Ok),
+            Err(_) => Poll::Ready(Ok(response::unexpected())),
+        }
+    }
+}
+
+/// The layers around a handler, for one connection.
 pub fn stack<H: Handler>(
     handler: Arc<H>,
     peer: Peer,
@@ -70,23 +121,7 @@ pub fn stack<H: Handler>(
     Error = Infallible,
     Future: Send + 'static,
 > + Send {
-    let both = Arc::new((handler, peer));
-    let layers = ServiceBuilder::new()
-        // First, so that nothing further in, not even a panic's message, can print a caller's token.
-        // Not tower-http's layer, which moves each request once more.
-        .map_request(hide_tokens)
-        .service(service_fn(move |request: Request<Incoming>| {
-            let both = Arc::clone(&both);
-            async move {
-                // The guard of the connection has refused what this request stands in for.
-                if let Some(fault) = Fault::behind(&request) {
-                    return Ok(response::refused_head(fault));
-                }
-                let (handler, peer) = &*both;
-                Ok::<_, Infallible>(caught(|| handler.handle(request, peer)).await)
-            }
-        }));
-    Stack(layers)
+    Stack(Connected { handler, peer })
 }
 
 fn hide_tokens(mut request: Request<Incoming>) -> Request<Incoming> {
@@ -96,19 +131,4 @@ fn hide_tokens(mut request: Request<Incoming>) -> Request<Incoming> {
         }
     }
     request
-}
-
-/// The last net: a panic inside of a lookup is caught, answered and recorded by the gateway. One that is
-/// caught here, in what is done at once or in what is waited for, costs its own request an answer of 500,
-/// and no other request anything. Not tower-http's layer, which would box the body of every answer.
-fn caught<F: Future<Output = Response<Body>>>(
-    begin: impl FnOnce() -> F,
-) -> impl Future<Output = Response<Body>> {
-    let answer = match catch_unwind(AssertUnwindSafe(begin)) {
-        Ok(answer) => Either::Left(answer),
-        Err(_) => Either::Right(ready(response::unexpected())),
-    };
-    AssertUnwindSafe(answer)
-        .catch_unwind()
-        .map(|outcome| outcome.unwrap_or_else(|_| response::unexpected()))
 }

@@ -1,5 +1,6 @@
 //! Disks that hang, and who waits for them.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -56,7 +57,7 @@ impl Trail {
     fn record(&self) -> impl Future<Output = Result<(), Unrecorded>> {
         let entry = self.audit.entry(Arrival {
             request_id: uuid::Uuid::nil().into(),
-            origin: Origin::new(([127, 0, 0, 1], 1).into(), None),
+            origin: Cow::Owned(Origin::new(([127, 0, 0, 1], 1).into(), None)),
             at: self.clock.now(),
             caller_request_id: None,
         });
@@ -158,7 +159,7 @@ async fn a_sync_that_fails_ends_its_file_and_the_next_record_is_in_a_new_one() {
     let writer = Writer::new(directory, 1 << 20, false, Tip::START, Some(open));
     let journal = started(writer, &clock, &metrics);
     let body = Body::compose(NOW, Kind::Lookup, |_| (), <[u8]>::to_vec);
-    let record = async || journal.submit(&body, clock.now()).unwrap().recorded().await;
+    let record = async || journal.submit(&body, clock.now()).unwrap().await;
     assert_eq!(record().await, Ok(()));
     journal.sync();
     assert_eq!(metrics.sync_failures.get(), 1);
@@ -214,7 +215,7 @@ async fn the_thread_reserves_room_for_what_tasks_write_and_gives_back_what_was_n
     assert!(!has_room());
     let body = Body::compose(NOW, Kind::Lookup, |_| (), <[u8]>::to_vec);
     let ticket = journal.submit(&body, trail.clock.now()).unwrap();
-    assert_eq!(ticket.recorded().await, Ok(()));
+    assert_eq!(ticket.await, Ok(()));
     trail.until(has_room).await;
     journal.order(Order::Stop);
     journal.ended().await;

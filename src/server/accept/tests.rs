@@ -1,3 +1,6 @@
+use std::future::Ready;
+use std::future::ready;
+
 use http::Request;
 use http::Response;
 use hyper::body::Incoming;
@@ -12,8 +15,10 @@ use crate::telemetry::Metrics;
 struct Nobody;
 
 impl Handler for Nobody {
-    async fn handle(&self, _: Request<Incoming>, _: &Peer) -> Response<Body> {
-        Response::default()
+    type Answer = Ready<Response<Body>>;
+
+    fn handle(self: &Arc<Self>, _: Request<Incoming>, _: &Peer) -> Self::Answer {
+        ready(Response::default())
     }
 }
 

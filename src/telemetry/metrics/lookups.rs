@@ -14,12 +14,15 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-/// Handles to the metrics of lookups.
+/// Handles to the metrics of lookups. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct LookupMetrics {
+pub struct LookupMetrics(Arc<Handles>);
+
+#[derive(Debug)]
+struct Handles {
     /// By outcome, then by cache word, in the order of [`OUTCOMES`] and [`CACHE_WORDS`].
-    counters: Arc<[[Counter; CACHE_WORDS.len()]; OUTCOMES.len()]>,
-    durations: Arc<[Histogram; CACHE_WORDS.len()]>,
+    counters: [[Counter; CACHE_WORDS.len()]; OUTCOMES.len()],
+    durations: [Histogram; CACHE_WORDS.len()],
     saved: Counter,
     shed: Counter,
     connections: Gauge<i64, AtomicI64>,
@@ -31,9 +34,13 @@ pub struct LookupMetrics {
 /// Counts one while it lives.
 #[derive(Debug)]
 pub struct Present {
-    gauge: Gauge<i64, AtomicI64>,
+    metrics: LookupMetrics,
+    gauge: Counted,
     before: usize,
 }
+
+/// Where something is counted while it lives.
+type Counted = fn(&Handles) -> &Gauge<i64, AtomicI64>;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LookupLabels {
@@ -67,10 +74,10 @@ impl LookupMetrics {
         let by_cache =
             CACHE_WORDS.map(|cache| durations.get_or_create_owned(&CacheLabel { cache }));
         let not_ready = Family::<PartLabel, Gauge>::default();
-        let metrics = Self {
+        let metrics = Handles {
             not_ready: PARTS.map(|part| not_ready.get_or_create_owned(&PartLabel { part })),
-            counters: Arc::new(counters),
-            durations: Arc::new(by_cache),
+            counters,
+            durations: by_cache,
             saved: Counter::default(),
             shed: Counter::default(),
             connections: Gauge::default(),
@@ -114,7 +121,7 @@ impl LookupMetrics {
             })
             .set(1);
         registry.register("build_info", "The version that runs", build);
-        metrics
+        Self(Arc::new(metrics))
     }
 
     /// Counts a lookup. The words are those of the audit record; others count as nothing.
@@ -124,44 +131,44 @@ impl LookupMetrics {
         let (Some(outcome), Some(cache)) = (outcome, cache) else {
             return;
         };
-        if let Some(counter) = self.counters.get(outcome).and_then(|row| row.get(cache)) {
+        if let Some(counter) = self.0.counters.get(outcome).and_then(|row| row.get(cache)) {
             counter.inc();
         }
-        if let Some(histogram) = self.durations.get(cache) {
+        if let Some(histogram) = self.0.durations.get(cache) {
             histogram.observe(duration.as_secs_f64());
         }
     }
 
     /// Counts calls that an answer from memory has saved.
     pub fn saved(&self, calls: u32) {
-        self.saved.inc_by(calls.into());
+        self.0.saved.inc_by(calls.into());
     }
 
     /// Counts a lookup that was refused for want of room.
     pub fn shed(&self) {
-        self.shed.inc();
+        self.0.shed.inc();
     }
 
     /// How many lookups are under way.
     pub fn under_way(&self) -> usize {
-        usize::try_from(self.in_flight.get()).unwrap_or_default()
+        usize::try_from(self.0.in_flight.get()).unwrap_or_default()
     }
 
     /// Shows which parts are not ready; they are called as in the answer of the readiness probe.
     pub fn not_ready(&self, parts: &[&str]) {
-        for (part, gauge) in PARTS.iter().zip(&self.not_ready) {
+        for (part, gauge) in PARTS.iter().zip(&self.0.not_ready) {
             gauge.set(i64::from(parts.contains(part)));
         }
     }
 
     /// Counts a connection for as long as the value lives.
     pub fn connection(&self) -> Present {
-        Present::new(&self.connections)
+        Present::new(self, |handles| &handles.connections)
     }
 
     /// Counts a request under way for as long as the value lives.
     pub fn request(&self) -> Present {
-        Present::new(&self.in_flight)
+        Present::new(self, |handles| &handles.in_flight)
     }
 }
 
@@ -171,10 +178,16 @@ impl Present {
         self.before
     }
 
-    fn new(gauge: &Gauge<i64, AtomicI64>) -> Self {
-        let before = usize::try_from(gauge.inc()).unwrap_or_default();
+    /// Where it is counted.
+    pub fn metrics(&self) -> &LookupMetrics {
+        &self.metrics
+    }
+
+    fn new(metrics: &LookupMetrics, gauge: Counted) -> Self {
+        let before = usize::try_from(gauge(&metrics.0).inc()).unwrap_or_default();
         Self {
-            gauge: gauge.clone(),
+            metrics: metrics.clone(),
+            gauge,
             before,
         }
     }
@@ -182,7 +195,7 @@ impl Present {
 
 impl Drop for Present {
     fn drop(&mut self) {
-        self.gauge.dec();
+        (self.gauge)(&self.metrics.0).dec();
     }
 }
 

@@ -108,13 +108,12 @@ async fn trail_of(records: usize) -> Trail {
         config.sync = Sync::Never;
     });
     for turn in 0..records {
+        let padding = "x".repeat(turn * 7 % 900);
+        let username = USERNAMES[turn % USERNAMES.len()];
+        let question = question(&format!("{username}{padding}"));
         let mut entry = trail.entry();
         entry.identified(&caller(SUBJECTS[turn % SUBJECTS.len()]));
-        let padding = "x".repeat(turn * 7 % 900);
-        entry.asked(&question(&format!(
-            "{}{padding}",
-            USERNAMES[turn % USERNAMES.len()]
-        )));
+        entry.asked(&question);
         let closing = Closing {
             outcome: if turn % 5 == 0 {
                 Outcome::Denied

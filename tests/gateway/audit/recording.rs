@@ -28,9 +28,10 @@ use crate::audit::trail::question;
 #[tokio::test]
 async fn a_record_has_the_members_of_the_contract_in_their_order() {
     let trail = Trail::new();
+    let question = question("CN=payments");
     let mut entry = trail.entry();
     entry.identified(&caller("payments-api"));
-    entry.asked(&question("CN=payments"));
+    entry.asked(&question);
     entry.permitted(&Arc::from("payments reads its own users"));
     let closing = Closing {
         cache: CacheUse::Stale,
@@ -183,7 +184,7 @@ async fn after_the_end_nothing_is_taken() {
 async fn nothing_that_a_caller_sends_breaks_out_of_its_member() {
     let trail = Trail::new();
     let mut entry = trail.audit.entry(Arrival {
-        caller_request_id: Some(Box::from(&b"id\n{\"outcome\":\"answered\"}\xff"[..])),
+        caller_request_id: Some(b"id\n{\"outcome\":\"answered\"}\xff"[..].into()),
         ..trail.arrival()
     });
     entry
@@ -224,6 +225,7 @@ proptest! {
         runtime.block_on(async {
             let trail = Trail::with(|config| config.sync = Sync::Never);
             let text = |index: usize| texts[index].repeat(times);
+            let asked;
             let mut entry = trail.audit.entry(Arrival {
                 caller_request_id: Some(text(0).into_bytes().into()),
                 ..trail.arrival()
@@ -243,7 +245,8 @@ proptest! {
             if username.trim_matches('.').is_empty() || times % 2 == 0 {
                 entry.asked_nonsense(text(6).as_bytes());
             } else {
-                entry.asked(&question(&username));
+                asked = question(&username);
+                entry.asked(&asked);
             }
             entry.permitted(&text(7).into());
             let code = text(8);

@@ -1,5 +1,6 @@
 //! A record's bytes, held against a rendering that takes no short cut.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::fs;
 use std::net::SocketAddr;
@@ -40,9 +41,10 @@ proptest! {
         let (written, expected) = runtime.block_on(async {
             let trail = Trail::with(|config| config.sync = Sync::Never);
             let peer = SocketAddr::new(address, port);
+            let asked = question("CN=app");
             let mut entry = trail.audit.entry(Arrival {
                 request_id: Uuid::from_u128(ids[0]).into(),
-                origin: Origin::new(peer, None),
+                origin: Cow::Owned(Origin::new(peer, None)),
                 ..trail.arrival()
             });
             let some = |index: usize| (!absent[index]).then(|| texts[index].as_str());
@@ -55,7 +57,6 @@ proptest! {
                 expires_at: START,
             });
             entry.identified(&who);
-            let asked = question("CN=app");
             entry.asked(&asked);
             if let Some(rule) = some(2) {
                 entry.permitted(&Arc::from(rule));

@@ -1,5 +1,6 @@
 //! A journal in a directory of its own, and what stands in it.
 
+use std::borrow::Cow;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -71,10 +72,10 @@ impl Trail {
         self.audit.entry(self.arrival())
     }
 
-    pub(crate) fn arrival(&self) -> Arrival {
+    pub(crate) fn arrival(&self) -> Arrival<'static> {
         Arrival {
             request_id: Uuid::now_v7().into(),
-            origin: Origin::new("192.0.2.7:50123".parse().unwrap(), None),
+            origin: Cow::Owned(Origin::new("192.0.2.7:50123".parse().unwrap(), None)),
             at: self.clock.now(),
             caller_request_id: None,
         }
@@ -97,9 +98,10 @@ impl Trail {
 
     /// Records one answered lookup by `subject`.
     pub(crate) async fn record(&self, subject: &str) -> Result<(), Unrecorded> {
+        let question = question("app");
         let mut entry = self.entry();
         entry.identified(&caller(subject));
-        entry.asked(&question("app"));
+        entry.asked(&question);
         entry.close(self.closing()).await
     }
 

@@ -24,7 +24,7 @@ async fn every_record_is_as_the_schema_has_it() {
     let question = question("app");
     trail.record("plain").await.unwrap();
     let mut entry = trail.audit.entry(Arrival {
-        caller_request_id: Some(Box::from(&b"\xff"[..])),
+        caller_request_id: Some(b"\xff"[..].into()),
         ..trail.arrival()
     });
     entry.identified(&caller(&"long".repeat(1_000)));
