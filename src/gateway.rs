@@ -158,7 +158,7 @@ impl<'r> Lookup<'r> {
 impl Gateway {
     /// Answers one question from memory; where that is not enough, what there is to wait for.
     ///
-    /// `write` turns what came of it into the caller's reply, which [`Withheld::release`] hands out.
+    /// `write` turns what came of it into the caller's reply, which [`Withheld`] hands out.
     pub fn answer<'l, R>(
         &'l self,
         arrival: Arrival<'l>,
