@@ -7,6 +7,8 @@
 //! may take any slot of its row, the emptiest first. What is refused is never remembered, so strangers
 //! cannot push anybody out.
 
+use std::hash::BuildHasher;
+use std::hash::Hasher;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicUsize;
@@ -116,11 +118,12 @@ impl Memory {
 
     fn row(&self, token: &[u8]) -> &[Slot] {
         let tail = token.len().saturating_sub(TAIL);
-        let hash = self.seed.hash_one(token.get(tail..));
-        let rows = self.slots.len() / ROW;
+        let mut hasher = self.seed.build_hasher();
+        hasher.write(token.get(tail..).unwrap_or_default());
+        let rows = self.slots.as_chunks::<ROW>().0;
         // The number of rows is a power of two, and a shorter word keeps the low bits.
-        let row = usize::try_from(hash & u64::from(u32::MAX)).unwrap_or(0) & (rows - 1);
-        self.slots.get(row * ROW..(row + 1) * ROW).unwrap_or(&[])
+        let hash = usize::try_from(hasher.finish() & u64::from(u32::MAX)).unwrap_or(0);
+        rows.get(hash & (rows.len() - 1)).map_or(&[], |row| row)
     }
 }
 
@@ -163,8 +166,8 @@ fn choose<'a>(row: &'a [Slot], remembered: &Remembered, now: Moment) -> Option<&
 /// Slots that share a cache line of pointers.
 const ROW: usize = 4;
 
-/// Half of an Ed25519 signature, an eighth of the shortest RSA one: far more than a hash can hold.
-const TAIL: usize = 64;
+/// Twelve bytes of a signature, as base64: more than a hash can hold.
+const TAIL: usize = 16;
 
 /// What an entry weighs besides its texts: two counted boxes and the allocator's own bytes.
 const OVERHEAD: usize = size_of::<Remembered>() + size_of::<Caller>() + 64;
