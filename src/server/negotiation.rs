@@ -71,6 +71,9 @@ impl Encodings {
     /// Reads `Accept-Encoding`. A malformed header asks for nothing.
     pub fn read(accept_encoding: Values<'_>) -> Self {
         let mut encodings = Self::default();
+        if accept_encoding.first().is_none() {
+            return encodings;
+        }
         let mut any_other = None;
         for value in accept_encoding.iter() {
             let Ok(text) = value.to_str() else {

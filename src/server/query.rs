@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use percent_encoding::percent_decode_str;
 
 /// How an answer is to be written. Nothing of it reaches the cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Form {
     /// `pageNum` and `itemsPerPage`, if either was given; else every certificate in one answer.
     pub page: Option<PageWish>,
@@ -54,13 +54,10 @@ impl PageWish {
 impl Form {
     /// Reads what stands behind the question mark.
     pub fn read(query: &str) -> Result<Self, InvalidQuery> {
-        let mut form = Self {
-            page: None,
-            include_count: None,
-            pretty: None,
-            envelope: None,
-            token_in_query: false,
-        };
+        let mut form = Self::default();
+        if query.is_empty() {
+            return Ok(form);
+        }
         let (mut number, mut size) = (None, None);
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
