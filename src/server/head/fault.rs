@@ -2,73 +2,67 @@
 
 use crate::telemetry::metrics::connections::Reason;
 
-/// Why a head is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Fault {
+/// From one list the enum, what it says, its stand-ins and the list of all: a fault that were left out of
+/// one of them would be answered as a path that nobody has.
+macro_rules! faults {
+    ($($(#[$doc:meta])* $fault:ident = $word:literal: $says:literal,)*) => {
+        /// Why a head is refused.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+        pub enum Fault {
+            $($(#[$doc])* #[error($says)] $fault,)*
+        }
+
+        impl Fault {
+            /// Every one.
+            pub const ALL: &[Self] = &[$(Self::$fault,)*];
+
+            /// The request that is read in place of a refused one, so that its answer comes in its turn.
+            /// No caller can send it: a method that begins with a sign is refused.
+            pub fn stand_in(self) -> &'static [u8] {
+                let stand_in = match self {
+                    $(Self::$fault => {
+                        concat!("! /", $word, " HTTP/1.1\r\nConnection: close\r\n\r\n")
+                    })*
+                };
+                stand_in.as_bytes()
+            }
+
+            /// Its place in the metrics, whose word for it is also its stand-in's.
+            pub fn reason(self) -> Reason {
+                match self {
+                    $(Self::$fault => Reason::$fault,)*
+                }
+            }
+        }
+    };
+}
+
+faults! {
     /// `Content-Length` that is no number, is repeated, or stands beside `Transfer-Encoding`.
-    #[error("a request has at most one length of its body, a whole number")]
-    BodyLength,
+    BodyLength = "body_length": "a request has at most one length of its body, a whole number",
     /// Lines that do not end in CR LF, or control characters within them.
-    #[error("each line of a request's head ends with CR LF and holds no other control character")]
-    ControlCharacter,
+    ControlCharacter = "control_character":
+        "each line of a request's head ends with CR LF and holds no other control character",
     /// A header line that is no `name: value`.
-    #[error("a header line is a name, a colon and a value")]
-    HeaderLine,
+    HeaderLine = "header_line": "a header line is a name, a colon and a value",
     /// A first line that is no `METHOD target HTTP/1.1`.
-    #[error("a request begins with a method, a target and HTTP/1.1, one space between each")]
-    RequestLine,
-    /// A target with bytes that no target has.
-    #[error("the request target is not a path")]
-    Target,
+    RequestLine = "request_line":
+        "a request begins with a method, a target and HTTP/1.1, one space between each",
+    /// A target that nobody can read.
+    Target = "target": "the request target is not a path",
     /// A target that fills the whole head.
-    #[error("the request target is too long")]
-    TargetTooLong,
+    TargetTooLong = "target_too_long": "the request target is too long",
     /// It did not come in time.
-    #[error("the request's head did not arrive in time")]
-    Timeout,
+    Timeout = "timeout": "the request's head did not arrive in time",
     /// Too many bytes.
-    #[error("the request's headers are too large")]
-    TooLarge,
+    TooLarge = "too_large": "the request's headers are too large",
     /// Too many lines.
-    #[error("the request has too many headers")]
-    TooMany,
+    TooMany = "too_many": "the request has too many headers",
     /// `Transfer-Encoding` other than one plain `chunked`.
-    #[error("a transfer encoding is not taken here")]
-    TransferEncoding,
+    TransferEncoding = "transfer_encoding": "a transfer encoding is not taken here",
 }
 
 impl Fault {
-    /// Every one.
-    pub const ALL: [Self; 10] = [
-        Self::BodyLength,
-        Self::ControlCharacter,
-        Self::HeaderLine,
-        Self::RequestLine,
-        Self::Target,
-        Self::TargetTooLong,
-        Self::Timeout,
-        Self::TooLarge,
-        Self::TooMany,
-        Self::TransferEncoding,
-    ];
-
-    /// The request that is read in place of a refused one, so that its answer comes in its turn. No
-    /// caller can send it: a method that begins with a sign is refused.
-    pub fn stand_in(self) -> &'static [u8] {
-        match self {
-            Self::BodyLength => b"! /body_length HTTP/1.1\r\nConnection: close\r\n\r\n",
-            Self::ControlCharacter => b"! /control_character HTTP/1.1\r\nConnection: close\r\n\r\n",
-            Self::HeaderLine => b"! /header_line HTTP/1.1\r\nConnection: close\r\n\r\n",
-            Self::RequestLine => b"! /request_line HTTP/1.1\r\nConnection: close\r\n\r\n",
-            Self::Target => b"! /target HTTP/1.1\r\nConnection: close\r\n\r\n",
-            Self::TargetTooLong => b"! /target_too_long HTTP/1.1\r\nConnection: close\r\n\r\n",
-            Self::Timeout => b"! /timeout HTTP/1.1\r\nConnection: close\r\n\r\n",
-            Self::TooLarge => b"! /too_large HTTP/1.1\r\nConnection: close\r\n\r\n",
-            Self::TooMany => b"! /too_many HTTP/1.1\r\nConnection: close\r\n\r\n",
-            Self::TransferEncoding => b"! /transfer_encoding HTTP/1.1\r\nConnection: close\r\n\r\n",
-        }
-    }
-
     /// The fault that a request stands in for; `None` for a request that a caller has sent.
     pub fn behind<B>(request: &http::Request<B>) -> Option<Self> {
         let stands_in = request.version() == http::Version::HTTP_11 && request.method() == "!";
@@ -76,23 +70,7 @@ impl Fault {
             return None;
         }
         let name = request.uri().path().strip_prefix('/')?;
-        let mut all = Self::ALL.into_iter();
+        let mut all = Self::ALL.iter().copied();
         all.find(|fault| fault.reason().as_str() == name)
-    }
-
-    /// Its place in the metrics, whose word for it is also its stand-in's.
-    pub fn reason(self) -> Reason {
-        match self {
-            Self::BodyLength => Reason::BodyLength,
-            Self::ControlCharacter => Reason::ControlCharacter,
-            Self::HeaderLine => Reason::HeaderLine,
-            Self::RequestLine => Reason::RequestLine,
-            Self::Target => Reason::Target,
-            Self::TargetTooLong => Reason::TargetTooLong,
-            Self::Timeout => Reason::Timeout,
-            Self::TooLarge => Reason::TooLarge,
-            Self::TooMany => Reason::TooMany,
-            Self::TransferEncoding => Reason::TransferEncoding,
-        }
     }
 }

@@ -78,7 +78,7 @@ fn what_comes_behind_a_head_is_known_from_the_head() {
 
 #[test]
 fn each_stand_in_is_read_as_its_fault_and_none_can_be_sent() {
-    for fault in Fault::ALL {
+    for &fault in Fault::ALL {
         let head = std::str::from_utf8(fault.stand_in()).unwrap();
         assert_eq!(whole(head, BOUNDS), Progress::Bad(Fault::RequestLine));
         let target = head.split(' ').nth(1).unwrap();
