@@ -88,6 +88,21 @@ fn each_stand_in_is_read_as_its_fault_and_none_can_be_sent() {
 }
 
 #[test]
+fn every_byte_is_looked_at_however_many_there_are() {
+    for length in 0..70 {
+        let mut text = vec![b'm'; length];
+        assert!(all_between(&text, b'a', b'z'));
+        for at in 0..length {
+            for byte in [0, b'`', b'{', 0x80, 0xff] {
+                text[at] = byte;
+                assert!(!all_between(&text, b'a', b'z'), "{at} of {length}");
+            }
+            text[at] = b'm';
+        }
+    }
+}
+
+#[test]
 fn what_is_usual_in_targets_is_so_for_whoever_reads_them_next() {
     for byte in (0..=u8::MAX).filter(|byte| is_usual(*byte)) {
         let target = [b'/', byte, b'?', byte];
