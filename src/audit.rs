@@ -160,7 +160,7 @@ impl Audit {
             fetch.now.wall,
             Kind::Fetch,
             |body| {
-                body.copy(&self.0.replica);
+                body.put(&self.0.replica);
                 fetch.write(body);
             },
             |body| self.0.journal.leave(body, fetch.now),
@@ -173,7 +173,7 @@ impl Audit {
             admin.now.wall,
             Kind::Admin,
             |body| {
-                body.copy(&self.0.replica);
+                body.put(&self.0.replica);
                 admin.write(body);
             },
             |body| self.0.journal.submit(body, admin.now),

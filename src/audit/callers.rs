@@ -24,7 +24,7 @@ pub(super) fn write(body: &mut Body<'_>, caller: &Arc<Caller>, rule: Option<&Arc
             return write_anew(body, Some(caller), rule.map(|rule| &**rule));
         };
         if let Some(known) = slot.as_ref().filter(|known| known.is_of(caller, rule)) {
-            return body.copy(&known.members);
+            return body.put(&known.members);
         }
         let members = body.written(|body| write_anew(body, Some(caller), rule.map(|rule| &**rule)));
         *slot = Some(Known {

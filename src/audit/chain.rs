@@ -13,7 +13,7 @@ use aws_lc_rs::digest;
 
 use super::record::Lines;
 use super::record::TIME_LENGTH;
-use super::record::digits::write_hex;
+use super::record::digits::hex_digits;
 
 /// A hash as it stands in a line: 64 lower-case hexadecimal digits.
 pub(super) type HexHash = [u8; 64];
@@ -59,13 +59,13 @@ pub(super) fn seal(out: &mut Lines, body: &[u8], tip: &mut Tip) {
         line.put(b"\"seq\":");
         line.decimal(tip.seq);
         line.put(b",");
-        line.copy(rest);
+        line.put(rest);
         line.put(PREVIOUS);
         line.put(&tip.hash);
         line.put(b"\"");
         let covered = line.ended_by(b"}");
         let hash = digest::digest(&digest::SHA256, covered);
-        write_hex(&mut tip.hash, hash.as_ref());
+        tip.hash = hex(hash.as_ref());
         line.put(HASH);
         line.put(&tip.hash);
         line.put(END);
@@ -147,7 +147,9 @@ impl From<Place> for Tip {
 
 fn hex(hash: &[u8]) -> HexHash {
     let mut text = [b'0'; 64];
-    write_hex(&mut text, hash);
+    if let Some(hash) = hash.first_chunk::<32>() {
+        text.copy_from_slice(hex_digits(hash).as_flattened());
+    }
     text
 }
 

@@ -179,7 +179,7 @@ impl<'a> Entry<'a> {
     }
 
     fn write(&self, body: &mut Body<'_>, closing: &Closing<'_>) {
-        body.copy(&self.audit.0.replica);
+        body.put(&self.audit.0.replica);
         body.digits(name!("request_id"), self.arrival.request_id.as_bytes());
         if let Some(id) = &self.arrival.caller_request_id {
             body.bytes(name!("caller_request_id"), id, room::SHORT);
@@ -197,7 +197,7 @@ impl<'a> Entry<'a> {
             Some(caller) => callers::write(body, caller, self.rule.as_ref()),
             None => callers::write_anew(body, None, self.rule.as_deref()),
         }
-        body.copy(self.arrival.origin.members());
+        body.put(self.arrival.origin.members());
         match &self.asked {
             Asked::Question(question) => write_question(body, question),
             Asked::Nothing | Asked::Path(_) => {

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::atlas::Timestamp;
 
-use digits::decimal;
+use digits::Decimal;
 use digits::hex_digits;
 use digits::hyphenated;
 use text::escape;
@@ -163,8 +163,7 @@ impl Body<'_> {
         self.put(name);
         self.put(b"\"");
         for byte in shown {
-            let [.., first, second] = hex_digits([0, 0, 0, *byte]);
-            self.put(&[first, second]);
+            self.put(hex_digits(&[*byte]).as_flattened());
         }
         self.put(b"\"");
         self.flag(name, b"_hex\":true");
@@ -176,8 +175,7 @@ impl Body<'_> {
     /// One of our own words, or a text that was checked to be as plain as one.
     #[inline]
     pub(super) fn word<const N: usize>(&mut self, name: &[u8; N], value: &str) {
-        self.open(name);
-        self.close(value.as_bytes());
+        self.quoted(name, value.as_bytes());
     }
 
     /// Digits, as many as the compiler knows.
@@ -187,8 +185,7 @@ impl Body<'_> {
         name: &[u8; N],
         value: &[u8; D],
     ) {
-        self.open(name);
-        self.close(value);
+        self.quoted(name, value);
     }
 
     /// A whole number.
@@ -239,35 +236,34 @@ impl Body<'_> {
     /// A member that says something of the member `name`.
     #[cold]
     fn flag(&mut self, name: &[u8], rest: &[u8]) {
-        self.copy(name.strip_suffix(b"\":").unwrap_or(name));
-        self.copy(rest);
+        self.put(name.strip_suffix(b"\":").unwrap_or(name));
+        self.put(rest);
     }
 
     /// The digits of a number.
     #[inline]
     pub(super) fn decimal(&mut self, value: u64) {
-        match u8::try_from(value) {
-            Ok(value) => self.small(value),
-            Err(_) => self.copy(itoa::Buffer::new().format(value).as_bytes()),
+        if let Ok(digit @ 0..=9) = u8::try_from(value) {
+            return self.put(&[b'0' + digit]);
         }
-    }
-
-    fn small(&mut self, value: u8) {
-        // The digits of a small number are fewer; what is written behind them is written over.
-        let (digits, length) = decimal(value);
+        let Some(Decimal { digits, length }) = Decimal::of(value) else {
+            return self.put(itoa::Buffer::new().format(value).as_bytes());
+        };
+        // To move all eight is quicker than to copy so many; what comes next is written over the others.
+        let before = self.length;
         self.put(&digits);
-        self.length -= digits.len() - length;
+        self.length = before + length;
     }
 
     fn address(&mut self, address: &SocketAddr) {
         self.put(b"\"");
         match address {
             SocketAddr::V4(address) => {
-                let [first, rest @ ..] = address.ip().octets();
-                self.small(first);
+                let [first, rest @ ..] = &address.ip().octets();
+                self.decimal((*first).into());
                 for octet in rest {
                     self.put(b".");
-                    self.small(octet);
+                    self.decimal((*octet).into());
                 }
                 self.put(b":");
                 self.decimal(address.port().into());
@@ -276,7 +272,7 @@ impl Body<'_> {
                 let mut text = Vec::new();
                 // Writing to a vector cannot fail. A scope is a number, so nothing needs escaping.
                 let _ = write!(text, "{address}");
-                self.copy(&text);
+                self.put(&text);
             }
         }
         self.put(b"\"");
@@ -285,47 +281,43 @@ impl Body<'_> {
     /// Appends a member's name and the quotation mark before its value, in one step.
     #[inline]
     fn open<const N: usize>(&mut self, name: &[u8; N]) {
-        if let Some(rest) = self.line.get_mut(self.length..)
-            && let Some((place, rest)) = rest.split_first_chunk_mut()
-            && let Some(mark) = rest.first_mut()
-        {
-            *place = *name;
+        let place = self.advance(N + 1).unwrap_or_default();
+        if let Some((mark, place)) = place.split_last_mut() {
+            place.copy_from_slice(name);
             *mark = b'"';
-            self.length += N + 1;
         }
     }
 
-    /// Appends a value and the quotation mark behind it, in one step.
+    /// Appends a name and its value in quotation marks, in one step.
     #[inline]
-    fn close(&mut self, value: &[u8]) {
-        let end = self.length + value.len();
-        if let Some(place) = self.line.get_mut(self.length..=end)
-            && let Some((mark, place)) = place.split_last_mut()
+    fn quoted<const N: usize>(&mut self, name: &[u8; N], value: &[u8]) {
+        let place = self.advance(N + value.len() + 2).unwrap_or_default();
+        if let Some((before, place)) = place.split_first_chunk_mut()
+            && let [opening, place @ .., closing] = place
         {
+            *before = *name;
+            *opening = b'"';
             place.copy_from_slice(value);
-            *mark = b'"';
-            self.length = end + 1;
+            *closing = b'"';
         }
     }
 
-    /// Appends what the compiler knows the length of.
+    /// Appends bytes. Of what is written out where it is called the compiler knows the length, which makes
+    /// it a move or two.
     #[inline]
-    pub(super) fn put<const N: usize>(&mut self, bytes: &[u8; N]) {
-        // There is always room: every text has its own, and together they leave enough for the rest.
-        if let Some(rest) = self.line.get_mut(self.length..)
-            && let Some(place) = rest.first_chunk_mut()
-        {
-            *place = *bytes;
-            self.length += N;
-        }
-    }
-
-    /// Appends what may have any length.
-    #[inline]
-    pub(super) fn copy(&mut self, bytes: &[u8]) {
-        if let Some(place) = self.line.get_mut(self.length..self.length + bytes.len()) {
+    pub(super) fn put(&mut self, bytes: &[u8]) {
+        if let Some(place) = self.advance(bytes.len()) {
             place.copy_from_slice(bytes);
-            self.length += bytes.len();
         }
+    }
+
+    /// The place of the next `length` bytes.
+    #[inline]
+    fn advance(&mut self, length: usize) -> Option<&mut [u8]> {
+        // There is always room: every text has its own, and together they leave enough for the rest.
+        let end = self.length.checked_add(length)?;
+        let place = self.line.get_mut(self.length..end)?;
+        self.length = end;
+        Some(place)
     }
 }

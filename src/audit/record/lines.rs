@@ -17,6 +17,14 @@ pub(in crate::audit) struct Lines {
 }
 
 impl Lines {
+    /// None yet.
+    pub(in crate::audit) const fn new() -> Self {
+        Self {
+            bytes: Vec::new(),
+            length: 0,
+        }
+    }
+
     /// Appends what `write` writes, which is not more than `most` bytes.
     #[inline]
     pub(in crate::audit) fn append(&mut self, most: usize, write: impl FnOnce(&mut Body<'_>)) {

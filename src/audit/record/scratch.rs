@@ -1,19 +1,22 @@
 //! The buffer of a thread, and the head of a record: the time goes in as the number of its microseconds.
 
 use std::cell::RefCell;
+use std::ops::Range;
 
 use crate::atlas::Timestamp;
 
 use super::Body;
 use super::LONGEST_LINE;
+use super::Lines;
 use super::TIME_LENGTH;
+use super::digits::eight_digits;
 
-/// The buffer of a thread, and the text of the second that it wrote last: the calendar is worked out
-/// once a second, not once a record.
+/// The buffer of a thread, and the head of the record that it wrote last: the calendar is worked out once
+/// a second, not once a record.
 struct Scratch {
-    line: Vec<u8>,
-    second: i64,
-    calendar: [u8; CALENDAR_LENGTH],
+    line: Lines,
+    second: u64,
+    head: [u8; TIME_LENGTH],
 }
 
 /// Hands a body that begins with `time` to `write`, and its bytes to `read`. The buffer is allocated
@@ -24,53 +27,57 @@ pub(super) fn with_body<T>(
     read: impl FnOnce(&[u8]) -> T,
 ) -> T {
     SCRATCH.with_borrow_mut(|scratch| {
-        let head = scratch.head(time);
-        scratch.line.resize(LONGEST_LINE, 0);
-        let mut body = Body {
-            line: &mut scratch.line,
-            length: 0,
-        };
-        body.put(&head);
-        write(&mut body);
-        let length = body.length;
-        read(scratch.line.get(..length).unwrap_or_default())
+        scratch.tell(time);
+        scratch.line.clear();
+        scratch.line.append(LONGEST_LINE, |body| {
+            body.put(&scratch.head);
+            write(body);
+        });
+        read(scratch.line.as_bytes())
     })
 }
 
 impl Scratch {
-    fn head(&mut self, time: Timestamp) -> [u8; TIME_LENGTH] {
+    /// Makes `head` that of a record of `time`.
+    fn tell(&mut self, time: Timestamp) {
         // RFC 3339 has four digits for a year; a clock beyond them is set wrong, and a record that
         // says so at the edge is better than one that cannot be read.
-        let micros = time.micros().clamp(0, LAST_INSTANT);
+        let micros = time.micros().clamp(0, LAST_INSTANT).unsigned_abs();
         let (second, fraction) = (micros / 1_000_000, micros % 1_000_000);
         if second != self.second {
-            let text = Timestamp::from_micros(micros).to_string();
-            if let Some(calendar) = text.as_bytes().first_chunk() {
-                self.calendar = *calendar;
-                self.second = second;
-            }
+            self.begin(second);
         }
-        let mut head = *b"{\"time\":\"1970-01-01T00:00:00.000000Z\",";
-        let (_, rest) = head.split_at_mut(9);
-        let (calendar, rest) = rest.split_at_mut(CALENDAR_LENGTH);
-        calendar.copy_from_slice(&self.calendar);
-        let pairs = [fraction / 10_000, fraction / 100 % 100, fraction % 100];
-        let places = rest.get_mut(1..).unwrap_or_default();
-        for (place, pair) in places.as_chunks_mut().0.iter_mut().zip(pairs) {
-            let pair = u8::try_from(pair).unwrap_or_default();
-            *place = [b'0' + pair / 10, b'0' + pair % 10];
+        let [_, _, fraction @ ..] = eight_digits(u32::try_from(fraction).unwrap_or_default());
+        if let Some(place) = self.head.get_mut(FRACTION) {
+            place.copy_from_slice(&fraction);
         }
-        head
+    }
+
+    #[cold]
+    fn begin(&mut self, second: u64) {
+        let text = Timestamp::from_seconds(second.cast_signed()).to_string();
+        if let Some(calendar) = text.as_bytes().get(..CALENDAR.len())
+            && let Some(place) = self.head.get_mut(CALENDAR)
+        {
+            place.copy_from_slice(calendar);
+            self.second = second;
+        }
     }
 }
 
 thread_local! {
     static SCRATCH: RefCell<Scratch> = const {
-        RefCell::new(Scratch { line: Vec::new(), second: 0, calendar: *b"1970-01-01T00:00:00" })
+        RefCell::new(Scratch {
+            line: Lines::new(),
+            second: 0,
+            head: *b"{\"time\":\"1970-01-01T00:00:00.000000Z\",",
+        })
     };
 }
 
-const CALENDAR_LENGTH: usize = "1970-01-01T00:00:00".len();
+/// Where a head has the day and the second, and where the microseconds.
+const CALENDAR: Range<usize> = 9..28;
+const FRACTION: Range<usize> = 29..35;
 /// 9999-12-31T23:59:59.999999Z.
 const LAST_INSTANT: i64 = 253_402_300_799_999_999;
 

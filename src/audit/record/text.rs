@@ -10,7 +10,7 @@ use super::digits::hex_digits;
 #[inline]
 pub(super) fn escape(body: &mut Body<'_>, text: &str, room: usize) -> bool {
     if text.len() <= room && all_plain(text.as_bytes()) {
-        body.copy(text.as_bytes());
+        body.put(text.as_bytes());
         return true;
     }
     escape_slowly(body, text, room)
@@ -26,9 +26,9 @@ fn escape_slowly(body: &mut Body<'_>, text: &str, room: usize) -> bool {
             Ok(byte @ (b'"' | b'\\')) => body.put(&[b'\\', byte]),
             _ => {
                 for unit in character.encode_utf16(&mut [0; 2]) {
-                    let [high, low] = unit.to_be_bytes();
-                    let [.., a, b, c, d] = hex_digits([0, 0, high, low]);
-                    body.put(&[b'\\', b'u', a, b, c, d]);
+                    let digits = hex_digits(&unit.to_be_bytes());
+                    body.put(b"\\u");
+                    body.put(digits.as_flattened());
                 }
             }
         }
