@@ -7,10 +7,10 @@
 //!
 //! # Reading order
 //!
-//! [`arrival`], [`entry`] and [`events`] are what is recorded, [`record`] is how a line is spelt, [`chain`] what ties
-//! the lines together, [`journal`] who writes them and when, [`writer`] the file and [`ahead`] its room on
-//! the disk. [`directory`] names the files and [`repair`] mends the last one; [`verify`] and [`search`] read
-//! them back.
+//! [`arrival`], [`entry`], [`closing`] and [`events`] are what is recorded, [`record`] is how a line is
+//! spelt, [`chain`] what ties the lines together, [`journal`] who writes them and when, [`writer`] the file
+//! and [`ahead`] its room on the disk. [`directory`] names the files and [`repair`] mends the last one;
+//! [`verify`] and [`search`] read them back.
 
 use std::io;
 use std::path::Path;
@@ -25,6 +25,9 @@ use crate::telemetry::metrics::audit::AuditMetrics;
 pub use arrival::Arrival;
 pub use arrival::Origin;
 pub use arrival::RequestId;
+pub use closing::CacheUse;
+pub use closing::Closing;
+pub use closing::Outcome;
 pub use config::Config;
 pub use config::Destination;
 pub use config::Format;
@@ -32,10 +35,7 @@ pub use config::InvalidDestination;
 pub use config::Require;
 pub use config::Second;
 pub use config::Sync;
-pub use entry::CacheUse;
-pub use entry::Closing;
 pub use entry::Entry;
-pub use entry::Outcome;
 pub use events::AdminAction;
 pub use events::AdminRecord;
 pub use events::FetchRecord;
@@ -50,6 +50,7 @@ use self::record::Kind;
 
 mod arrival;
 mod entry;
+mod closing;
 mod events;
 mod callers;
 mod record;

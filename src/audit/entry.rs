@@ -6,10 +6,7 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use uuid::Uuid;
-
 use crate::atlas::Question;
-use crate::clock::Moment;
 use crate::identity::Caller;
 
 use super::Audit;
@@ -18,6 +15,7 @@ use super::Unrecorded;
 use super::arrival::Arrival;
 use super::arrival::RequestId;
 use super::callers;
+use super::closing::Closing;
 use super::record::Body;
 use super::record::Kind;
 use super::record::name;
@@ -36,65 +34,6 @@ pub struct Entry<'a> {
     asked: Asked<'a>,
     rule: Option<Arc<str>>,
     closed: bool,
-}
-
-/// How a question ended.
-#[derive(Clone, Debug)]
-pub struct Closing<'a> {
-    /// What became of it.
-    pub outcome: Outcome,
-    /// The answer's HTTP status.
-    pub status: u16,
-    /// The code in the answer's error document.
-    pub error_code: Option<&'a str>,
-    /// What was wrong with the token or which rule was missing, which the caller does not learn.
-    pub reason: Option<&'static str>,
-    /// Where the bytes came from.
-    pub cache: CacheUse,
-    /// The fetch that brought them from Atlas.
-    pub fill_id: Option<Uuid>,
-    /// How long ago Atlas answered with them.
-    pub age: Option<Duration>,
-    /// How many certificates are in the answer.
-    pub certificates: Option<u64>,
-    /// How many calls to Atlas this question cost.
-    pub upstream_calls: u32,
-    /// When the answer was ready.
-    pub now: Moment,
-}
-
-/// What became of a question.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The caller left, or the task that answered died.
-    Abandoned,
-    /// With certificates, or with Atlas's word that there is nothing.
-    Answered,
-    /// No rule grants it.
-    Denied,
-    /// We or Atlas could not answer.
-    Failed,
-    /// The question itself was wrong, or one too many.
-    Rejected,
-    /// No token, or none that is accepted.
-    Unauthenticated,
-}
-
-/// What the cache had to do with an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CacheUse {
-    /// Waited for a fetch that another question had begun.
-    Collapsed,
-    /// From memory, within its time.
-    Hit,
-    /// Fetched for this question.
-    Miss,
-    /// From memory: Atlas had said that there is nothing.
-    Negative,
-    /// The cache was not asked.
-    None,
-    /// From memory, past its time, because Atlas fails.
-    Stale,
 }
 
 #[derive(Debug)]
@@ -184,15 +123,7 @@ impl<'a> Entry<'a> {
         if let Some(id) = &self.arrival.caller_request_id {
             body.bytes(name!("caller_request_id"), id, room::SHORT);
         }
-        body.word(name!("outcome"), closing.outcome.word());
-        body.number_or_null(
-            name!("status"),
-            (closing.status > 0).then(|| closing.status.into()),
-        );
-        body.text_or_null(name!("error_code"), closing.error_code, room::SHORT);
-        if let Some(reason) = closing.reason {
-            body.text(name!("reason"), reason, room::SHORT);
-        }
+        closing.write_end(body);
         match &self.caller {
             Some(caller) => callers::write(body, caller, self.rule.as_ref()),
             None => callers::write_anew(body, None, self.rule.as_deref()),
@@ -208,14 +139,7 @@ impl<'a> Entry<'a> {
         if let Asked::Path(path) = &self.asked {
             body.bytes(name!("path"), path, room::PATH);
         }
-        body.word(name!("cache"), closing.cache.word());
-        if closing.cache == CacheUse::Stale {
-            body.truth(name!("stale"));
-        }
-        body.id_or_null(name!("fill_id"), closing.fill_id.as_ref());
-        body.number_or_null(name!("age_ms"), closing.age.map(millis));
-        body.number_or_null(name!("certificates"), closing.certificates);
-        body.number(name!("upstream_calls"), closing.upstream_calls.into());
+        closing.write_source(body);
         let duration = closing.now.elapsed.saturating_sub(self.arrival.at.elapsed);
         body.number(name!("duration_us"), micros(duration));
     }
@@ -227,24 +151,6 @@ impl Asked<'_> {
             Self::Nothing => Asked::Nothing,
             Self::Path(path) => Asked::Path(path),
             Self::Question(question) => Asked::Question(Cow::Owned(question.into_owned())),
-        }
-    }
-}
-
-impl Closing<'_> {
-    /// The end of a question that nobody answered; also what other ends are made from.
-    pub fn abandoned(now: Moment) -> Self {
-        Self {
-            outcome: Outcome::Abandoned,
-            status: 0,
-            error_code: None,
-            reason: None,
-            cache: CacheUse::None,
-            fill_id: None,
-            age: None,
-            certificates: None,
-            upstream_calls: 0,
-            now,
         }
     }
 }
@@ -264,34 +170,6 @@ impl Drop for Entry<'_> {
     }
 }
 
-impl Outcome {
-    /// As the record has it.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Abandoned => "abandoned",
-            Self::Answered => "answered",
-            Self::Denied => "denied",
-            Self::Failed => "failed",
-            Self::Rejected => "rejected",
-            Self::Unauthenticated => "unauthenticated",
-        }
-    }
-}
-
-impl CacheUse {
-    /// As the record has it.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Collapsed => "collapsed",
-            Self::Hit => "hit",
-            Self::Miss => "miss",
-            Self::Negative => "negative",
-            Self::None => "none",
-            Self::Stale => "stale",
-        }
-    }
-}
-
 pub(super) fn write_question(body: &mut Body<'_>, question: &Question) {
     body.digits(name!("group_id"), question.project.digits());
     body.text(
@@ -299,11 +177,6 @@ pub(super) fn write_question(body: &mut Body<'_>, question: &Question) {
         question.username.as_str(),
         room::USERNAME,
     );
-}
-
-fn millis(span: Duration) -> u64 {
-    let seconds = span.as_secs().saturating_mul(1_000);
-    seconds.saturating_add(span.subsec_millis().into())
 }
 
 pub(super) fn micros(span: Duration) -> u64 {
