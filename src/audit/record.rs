@@ -250,9 +250,9 @@ impl Body<'_> {
             return self.put(itoa::Buffer::new().format(value).as_bytes());
         };
         // To move all eight is quicker than to copy so many; what comes next is written over the others.
-        let before = self.length;
+        let end = self.length + length;
         self.put(&digits);
-        self.length = before + length;
+        self.length = self.length.min(end);
     }
 
     fn address(&mut self, address: &SocketAddr) {

@@ -56,3 +56,21 @@ impl fmt::Debug for Lines {
         write!(f, "Lines({})", self.as_bytes().escape_ascii())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_finds_no_room_is_left_out_whole() {
+        let mut lines = Lines::default();
+        lines.append(12, |body| {
+            body.put(b"before");
+            body.put(b"too long");
+            body.decimal(12_345);
+            body.word(b"", "too long");
+            body.put(b"|after");
+        });
+        assert_eq!(lines.as_bytes(), b"before|after");
+    }
+}
