@@ -116,17 +116,13 @@ impl Transport {
     /// A request for exactly this target; `None` if the URL's parser would rewrite it.
     ///
     /// A path that changed on its way into the request would be asked for with our credential, which
-    /// may read more than what the caller was allowed. The host stands in the URL already and is not
-    /// parsed again for each page; nothing in a path or a query can change it.
+    /// may read more than what the caller was allowed. Nor may a target name another host, as one with
+    /// two slashes at its beginning would: what is sent is the origin, and behind it the target.
     pub(crate) fn request(&self, method: Method, target: &str) -> Option<Request> {
-        let (path, query) = match target.split_once('?') {
-            Some((path, query)) => (path, Some(query)),
-            None => (target, None),
-        };
-        let mut url = self.origin.clone();
-        url.set_path(path);
-        url.set_query(query);
-        if url.path() != path || url.query() != query || url.fragment().is_some() {
+        let url = self.origin.join(target).ok()?;
+        let origin = self.origin.as_str().strip_suffix('/')?;
+        let is_same = url.as_str().strip_prefix(origin) == Some(target);
+        if !is_same || !target.starts_with('/') || url.fragment().is_some() {
             return None;
         }
         let mut request = Request::new(method, url);
@@ -294,3 +290,6 @@ mod tests {
         }
     }
 }
+            "//evil.example/certs".to_owned(),
+            "https://evil.example/certs".to_owned(),
+            String::new(),
