@@ -116,7 +116,8 @@ impl Recipe {
             .tls_backend_preconfigured(self.tls.clone())
             .https_only(self.only_https)
             .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
+            // Not to be tried again, and so not to be kept for it, which would cost a copy of its head.
+            .retry(reqwest::retry::never().max_retries_per_request(0))
             .referer(false)
             .no_proxy()
             .user_agent(concat!("atlas-cert-gateway/", env!("CARGO_PKG_VERSION")))
