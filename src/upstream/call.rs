@@ -271,12 +271,13 @@ impl Caller<'_> {
         self.project.rules().budget.challenged(self.now());
     }
 
-    /// How much of an answer is taken, and for how long.
-    pub(crate) fn bounds(&self) -> Bounds {
+    /// How much is taken of the answer to a call that begins at `from`, and for how long.
+    pub(crate) fn bounds(&self, from: Duration) -> Bounds {
         let limits = &self.upstream.limits;
         Bounds {
             bytes: limits.page_bytes.0,
-            time: limits.page.min(self.left()),
+            time: limits.page.min(self.deadline.saturating_sub(from)),
+            from,
         }
     }
 

@@ -96,7 +96,8 @@ async fn send(
     }
     let began = caller.now();
     caller.log.called(began);
-    let answer = upstream.transport.send(request, caller.bounds()).await;
+    let bounds = caller.bounds(began);
+    let answer = upstream.transport.send(request, bounds).await;
     let ended = caller.now();
     let status = answer.as_ref().map(|answer| answer.status).ok();
     caller.log.answered(status, ended);

@@ -21,6 +21,7 @@ use http::StatusCode;
 use http::header::ACCEPT_ENCODING;
 use http::header::CONTENT_ENCODING;
 use reqwest::Request;
+use reqwest::Response;
 use reqwest::Url;
 use reqwest::dns::Resolve;
 
@@ -85,8 +86,10 @@ pub enum Lost {
 pub(crate) struct Bounds {
     /// The largest body of a 200.
     pub(crate) bytes: u64,
-    /// Until the whole answer is there.
+    /// Until the whole answer is there, counted from `from`.
     pub(crate) time: Duration,
+    /// When the call begins, by the clock's `elapsed`.
+    pub(crate) from: Duration,
 }
 
 impl Transport {
@@ -131,57 +134,64 @@ impl Transport {
         Some(request)
     }
 
+    /// Sends `request` and reads the whole answer.
     pub(crate) async fn send(&self, request: Request, bounds: Bounds) -> Result<Answer, Lost> {
-        let exchange = pin!(self.exchange(request, bounds));
-        match self.clock.timeout(bounds.time, exchange).await {
+        let (client, number) = self.clients.current();
+        // One timer at a time: first for the head, and then, unless all is there already, for the rest.
+        let patience = self.first_byte.min(bounds.time);
+        let head = client.execute(request);
+        let Ok(head) = self.clock.timeout(patience, head).await else {
+            if self.first_byte <= bounds.time {
+                self.clients.waited_in_vain(number, bounds.from);
+            }
+            return Err(Lost::Timeout);
+        };
+        let response = head.map_err(|error| before_head(&error))?;
+        let at = self.clock.now();
+        self.clients.heard(at.elapsed);
+        let left = bounds
+            .time
+            .saturating_sub(at.elapsed.saturating_sub(bounds.from));
+        let rest = pin!(whole(response, at, bounds.bytes));
+        match self.clock.timeout(left, rest).await {
             Ok(answer) => answer,
             Err(_) => Err(Lost::Timeout),
         }
     }
+}
 
-    async fn exchange(&self, request: Request, bounds: Bounds) -> Result<Answer, Lost> {
-        let sent_at = self.clock.elapsed();
-        let (client, number) = self.clients.current();
-        let head = client.execute(request);
-        let head = self.clock.timeout(self.first_byte, head).await;
-        let Ok(head) = head else {
-            self.clients.waited_in_vain(number, sent_at);
-            return Err(Lost::Timeout);
-        };
-        let mut response = head.map_err(|error| before_head(&error))?;
-        let at = self.clock.now();
-        self.clients.heard(at.elapsed);
-        let limit = if response.status() == StatusCode::OK {
-            bounds.bytes
-        } else {
-            LARGEST_ERROR
-        };
-        if response.headers().contains_key(CONTENT_ENCODING) && !is_plain(response.headers()) {
-            return Err(Lost::Encoded);
-        }
-        let declared = response.content_length();
-        if declared.is_some_and(|length| length > limit) {
+/// Reads the body behind a head that arrived at `at`.
+async fn whole(mut response: Response, at: Moment, most: u64) -> Result<Answer, Lost> {
+    let limit = if response.status() == StatusCode::OK {
+        most
+    } else {
+        LARGEST_ERROR
+    };
+    if response.headers().contains_key(CONTENT_ENCODING) && !is_plain(response.headers()) {
+        return Err(Lost::Encoded);
+    }
+    let declared = response.content_length();
+    if declared.is_some_and(|length| length > limit) {
+        return Err(Lost::TooLarge);
+    }
+    let mut body = BytesMut::with_capacity(capacity(declared));
+    while let Some(chunk) = response
+        .chunk()
+        .await
+        .map_err(|error| within_body(&error))?
+    {
+        let length = body.len().saturating_add(chunk.len());
+        if u64::try_from(length).is_ok_and(|length| length > limit) {
             return Err(Lost::TooLarge);
         }
-        let mut body = BytesMut::with_capacity(capacity(declared));
-        while let Some(chunk) = response
-            .chunk()
-            .await
-            .map_err(|error| within_body(&error))?
-        {
-            let length = body.len().saturating_add(chunk.len());
-            if u64::try_from(length).is_ok_and(|length| length > limit) {
-                return Err(Lost::TooLarge);
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(Answer {
-            status: response.status(),
-            headers: std::mem::take(response.headers_mut()),
-            body: body.freeze(),
-            at,
-        })
+        body.extend_from_slice(&chunk);
     }
+    Ok(Answer {
+        status: response.status(),
+        headers: std::mem::take(response.headers_mut()),
+        body: body.freeze(),
+        at,
+    })
 }
 
 impl fmt::Debug for Transport {
@@ -285,11 +295,11 @@ mod tests {
             ".evil.example/certs".to_owned(),
             "@evil.example/certs".to_owned(),
             ":80/certs".to_owned(),
+            "//evil.example/certs".to_owned(),
+            "https://evil.example/certs".to_owned(),
+            String::new(),
         ] {
             assert_eq!(sent(&changed), None, "{changed}");
         }
     }
 }
-            "//evil.example/certs".to_owned(),
-            "https://evil.example/certs".to_owned(),
-            String::new(),

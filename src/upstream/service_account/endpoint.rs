@@ -40,13 +40,14 @@ impl Account {
         let form = HeaderValue::from_static("application/x-www-form-urlencoded");
         headers.insert(CONTENT_TYPE, form);
         *request.body_mut() = Some(body.into());
+        let began = self.clock.elapsed();
         let bounds = Bounds {
             bytes: LARGEST_ANSWER,
             time: self.time,
+            from: began,
         };
-        let began = self.clock.now().elapsed;
         let answer = self.transport.send(request, bounds).await;
-        let took = self.clock.now().elapsed.saturating_sub(began);
+        let took = self.clock.elapsed().saturating_sub(began);
         let status = answer.as_ref().map_or(0, |answer| answer.status.as_u16());
         self.metrics.called(endpoint, status, took.as_secs_f64());
         let name = &self.terms.load().name;
