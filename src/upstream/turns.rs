@@ -173,7 +173,6 @@ impl Shared {
         let Wish {
             project, urgency, ..
         } = wish;
-        let now = self.clock.elapsed();
         let mut lanes = self.lanes();
         let free = lanes.under_way < self.rules.in_all;
         let lane = lanes
@@ -192,7 +191,7 @@ impl Shared {
         let (leave, granted) = oneshot::channel();
         lane.press();
         let waiting = Waiting {
-            since: now,
+            since: self.clock.elapsed(),
             walk: wish.walk,
             leave,
         };
@@ -212,14 +211,15 @@ impl Shared {
     }
 
     fn give_back(&self, project: ProjectId, ended: Option<TurnEnded>) {
-        let now = self.clock.elapsed();
         let mut lanes = self.lanes();
         lanes.under_way = lanes.under_way.saturating_sub(1);
         if let Some(lane) = lanes.projects.get_mut(&project) {
             lane.ended();
             lane.learn(ended, self.rules.to_begin_with);
         }
-        lanes.pass_on(self.rules.in_all, now);
+        if !lanes.waiting.is_empty() {
+            lanes.pass_on(self.rules.in_all, self.clock.elapsed());
+        }
         if lanes.projects.len() > MOST_LANES {
             lanes
                 .projects
