@@ -6,6 +6,7 @@
 
 mod ending;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,20 +78,23 @@ struct Missed {
 impl Caller<'_> {
     /// The first page.
     pub(crate) async fn page(&self, number: u64) -> Result<Read, Stop> {
-        let grant = self.take(1, true)?;
+        self.spend(1, true)?;
+        let grant = self.grant();
         self.project.rules().retries.earn();
-        let page = self.read(number, grant.into_iter().next(), false);
+        // Pinned, as it is large and would be moved into what is wrapped around it.
+        let page = pin!(self.read(number, grant, false));
         page.instrument(debug_span!("page", number)).await
     }
 
     /// Leave for so many further pages, or for none of them.
     pub(crate) fn take_further(&self, count: u64) -> Result<Vec<Grant>, Stop> {
-        self.take(count, false)
+        self.spend(count, false)?;
+        Ok((0..count).map(|_| self.grant()).collect())
     }
 
     /// A page behind the first one. If what was asked for is gone meanwhile, the list has changed.
     pub(crate) async fn further_page(&self, number: u64, grant: Grant) -> Result<Read, Stop> {
-        let page = self.read(number, Some(grant), true);
+        let page = pin!(self.read(number, grant, true));
         let read = page.instrument(debug_span!("page", number)).await;
         read.map_err(|stop| match stop {
             Stop::Failed(FetchFailure::Atlas(answer))
@@ -111,18 +115,13 @@ impl Caller<'_> {
         self.upstream.clock.sleep(span).await;
     }
 
-    async fn read(&self, number: u64, grant: Option<Grant>, further: bool) -> Result<Read, Stop> {
-        let mut grant = grant;
+    async fn read(&self, number: u64, mut grant: Grant, further: bool) -> Result<Read, Stop> {
         loop {
-            let granted = match grant.take() {
-                Some(granted) => granted,
-                None => self.take_one()?,
-            };
             let Missed {
                 failure,
                 outcome,
                 bearer,
-            } = match self.attempt(number, granted, further).await? {
+            } = match self.attempt(number, grant, further).await? {
                 Ok(read) => return Ok(read),
                 Err(missed) => missed,
             };
@@ -138,6 +137,8 @@ impl Caller<'_> {
                 Next::CloseGate { wait } => return Err(self.close_gate(wait, failed)),
                 Next::Again(_) | Next::Restart(_) | Next::Stop => return Err(failed),
             }
+            self.spend(1, false)?;
+            grant = self.grant();
         }
     }
 
@@ -183,7 +184,8 @@ impl Caller<'_> {
         }))
     }
 
-    fn take(&self, calls: u64, first: bool) -> Result<Vec<Grant>, Stop> {
+    /// Takes so many calls out of the budget, or none of them. What comes of it are as many grants.
+    fn spend(&self, calls: u64, first: bool) -> Result<(), Stop> {
         let now = self.now();
         let mut rules = self.project.rules();
         let taken = rules.budget.take(calls, self.urgency, first, now);
@@ -192,17 +194,15 @@ impl Caller<'_> {
             rules.demand.wanted(calls, now);
         }
         drop(rules);
-        taken.map_err(rate_limited)?;
-        let grant = |_| Grant {
-            project: Arc::clone(&self.project),
-            sent: false,
-        };
-        Ok((0..calls).map(grant).collect())
+        taken.map_err(rate_limited)
     }
 
-    fn take_one(&self) -> Result<Grant, Stop> {
-        let grant = self.take(1, false)?.into_iter().next();
-        grant.ok_or(Stop::Changed)
+    /// One call of those that were taken out of the budget.
+    fn grant(&self) -> Grant {
+        Grant {
+            project: Arc::clone(&self.project),
+            sent: false,
+        }
     }
 
     fn pass_breakers(&self) -> Result<(), Stop> {
