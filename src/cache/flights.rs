@@ -137,7 +137,7 @@ impl Flights {
             urgency: flight.urgency,
             seats: Arc::clone(&flight.seats),
             waiting: Arc::clone(&self.waiting),
-            metrics: self.metrics.clone(),
+            waiters: self.metrics.waiters.clone(),
         }
     }
 

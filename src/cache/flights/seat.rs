@@ -5,11 +5,11 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::watch;
 
 use super::super::Entry;
 use super::super::FillId;
-use crate::telemetry::metrics::cache::CacheMetrics;
 use crate::upstream::FetchError;
 use crate::upstream::FetchFailure;
 use crate::upstream::Urgency;
@@ -51,7 +51,8 @@ pub(in super::super) struct Seat {
     pub(super) urgency: Urgency,
     pub(super) seats: Arc<Seats>,
     pub(super) waiting: Arc<AtomicUsize>,
-    pub(super) metrics: CacheMetrics,
+    /// How many wait, as the metrics have it.
+    pub(super) waiters: Gauge,
 }
 
 impl Seats {
@@ -100,7 +101,7 @@ impl Drop for Seat {
     fn drop(&mut self) {
         self.seats.of(self.leads).fetch_sub(1, Ordering::Relaxed);
         self.waiting.fetch_sub(1, Ordering::Relaxed);
-        self.metrics.waiters.dec();
+        self.waiters.dec();
     }
 }
 
