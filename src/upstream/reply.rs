@@ -106,6 +106,9 @@ fn is_json(answer: &Answer) -> bool {
     let (Some(value), None) = (values.next(), values.next()) else {
         return false;
     };
+    if value == USUAL_TYPE {
+        return true;
+    }
     let Ok(text) = value.to_str() else {
         return false;
     };
@@ -145,6 +148,9 @@ impl Document {
         Some(Duration::from_secs(seconds))
     }
 }
+
+/// What it answers with.
+const USUAL_TYPE: &str = "application/vnd.atlas.2023-01-01+json;charset=utf-8";
 
 /// Codes with which Atlas refuses a credential because of the address that it is used from.
 const ADDRESS: [&str; 4] = [
