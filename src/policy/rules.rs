@@ -54,6 +54,7 @@ enum Projects {
 struct Patterns {
     globs: Box<[Glob]>,
     by_text: Option<ByText>,
+    is_everything: bool,
 }
 
 /// The rules of a set by what they speak of.
@@ -115,9 +116,21 @@ impl RuleSet {
         question: &Question,
         matches: impl Fn(&Rule) -> bool,
     ) -> Option<&Rule> {
-        let Some(index) = &self.index else {
-            return self.rules.iter().find(|rule| matches(rule));
-        };
+        match &self.index {
+            None => self.rules.iter().find(|rule| matches(rule)),
+            Some(index) => self.find_in(index, caller, question, matches),
+        }
+    }
+
+    // By itself, like the other ways for many: what few rules never need would make theirs longer.
+    #[inline(never)]
+    fn find_in(
+        &self,
+        index: &Index,
+        caller: &Caller,
+        question: &Question,
+        matches: impl Fn(&Rule) -> bool,
+    ) -> Option<&Rule> {
         let rule = |number: u32| {
             usize::try_from(number)
                 .ok()
@@ -182,9 +195,9 @@ impl Rule {
             return true;
         }
         match reach {
-            Reach::Everything => self.projects.is_all() && self.usernames.is_everything(),
+            Reach::Everything => self.projects.is_all() && self.usernames.is_everything,
             Reach::Project(project) => {
-                self.projects.include(project) && self.usernames.is_everything()
+                self.projects.include(project) && self.usernames.is_everything
             }
             Reach::Question(question) => {
                 self.projects.include(&question.project)
@@ -197,9 +210,9 @@ impl Rule {
     /// users only does not, or a single denied user would keep everybody from purging a project.
     fn forbids(&self, reach: Reach<'_>) -> bool {
         match reach {
-            Reach::Everything => self.usernames.is_everything(),
+            Reach::Everything => self.usernames.is_everything,
             Reach::Project(project) => {
-                self.projects.include(project) && self.usernames.is_everything()
+                self.projects.include(project) && self.usernames.is_everything
             }
             Reach::Question(question) => {
                 self.projects.include(&question.project)
@@ -241,13 +254,23 @@ impl Patterns {
     fn new(patterns: &[String]) -> Self {
         let globs: Box<[Glob]> = patterns.iter().map(|text| Glob::new(text)).collect();
         let by_text = (globs.len() > FEW).then(|| ByText::new((0..).zip(&globs)));
-        Self { globs, by_text }
+        Self {
+            by_text,
+            is_everything: globs.iter().any(Glob::is_everything),
+            globs,
+        }
     }
 
     fn fit(&self, text: &str) -> bool {
-        let Some(by_text) = &self.by_text else {
-            return self.globs.iter().any(|glob| glob.matches(text));
-        };
+        self.is_everything
+            || match &self.by_text {
+                None => self.globs.iter().any(|glob| glob.matches(text)),
+                Some(by_text) => self.fit_one_of_many(by_text, text),
+            }
+    }
+
+    #[inline(never)]
+    fn fit_one_of_many(&self, by_text: &ByText, text: &str) -> bool {
         let fits = |number: &u32| {
             usize::try_from(*number)
                 .ok()
@@ -261,10 +284,6 @@ impl Patterns {
 
     fn is_empty(&self) -> bool {
         self.globs.is_empty()
-    }
-
-    fn is_everything(&self) -> bool {
-        self.globs.iter().any(Glob::is_everything)
     }
 }
 
