@@ -300,6 +300,10 @@ fn private_directory(path: &Path) -> io::Result<()> {
 
 /// Whether `id` is what `pattern` says, with `*` for any digits.
 fn matches(pattern: &str, id: &str) -> bool {
+    // What most are configured with, and looked at for each walk.
+    if pattern == "*" {
+        return true;
+    }
     let Some((start, rest)) = pattern.split_once('*') else {
         return pattern == id;
     };
