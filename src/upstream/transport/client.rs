@@ -128,10 +128,9 @@ impl Recipe {
             // All calls share one connection of HTTP/2; one that leads nowhere must be found out.
             .http2_keep_alive_interval(BETWEEN_PINGS)
             .http2_keep_alive_timeout(BETWEEN_PINGS)
-            // Real time, behind the clock's: should a clock ever stand still, no socket is kept for ever.
-            // No more of these than needed: each is a timer for each request, set again at each read.
-            .connect_timeout(limits.connect)
-            .timeout(limits.walk.max(limits.page));
+            // For the whole of a call the clock's time alone is counted, in `Transport::send`: a second
+            // timer for each request, set again at each read, would bound nothing that is not bounded.
+            .connect_timeout(limits.connect);
         if let Some(names) = &self.names {
             builder = builder.dns_resolver(Arc::clone(names));
         }
