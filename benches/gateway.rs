@@ -68,10 +68,10 @@ pub(crate) struct Effort {
 
 fn main() {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    if let [mode, answer, protocol] = arguments.as_slice()
+    if let [mode, rest @ ..] = arguments.as_slice()
         && mode == bare::MODE
     {
-        return bare::serve(answer, protocol);
+        return bare::serve(rest);
     }
     if arguments.first().is_some_and(|mode| mode == trouble::MODE) {
         return trouble::be_atlas();

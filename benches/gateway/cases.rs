@@ -22,6 +22,16 @@ pub(crate) struct Case {
     tokens: usize,
     wish: Wish,
     pub(crate) once: Once,
+    pub(crate) beside: Beside,
+}
+
+/// What the gateway is compared with.
+#[derive(Clone, Copy)]
+pub(crate) enum Beside {
+    /// Hyper, which only answers.
+    Hyper,
+    /// Hyper that asks Atlas each time, through the client library that the gateway asks with.
+    HyperAndClient,
 }
 
 /// How a list is asked for.
@@ -128,6 +138,7 @@ pub(crate) fn all() -> impl Iterator<Item = Case> {
         tokens: 1,
         wish: Wish::Plain,
         once: Once::Repeated,
+        beside: Beside::Hyper,
     };
     let large = || Users {
         name: "payments-large",
@@ -236,6 +247,18 @@ pub(crate) fn all() -> impl Iterator<Item = Case> {
             },
             tokens: 1,
             once: Once::User,
+            ..hit()
+        },
+        Case {
+            name: "miss-client",
+            about: "the same; bare hyper asks Atlas too, by the same library, and hands the list on",
+            users: Users {
+                name: "payments-newer",
+                ..keys()
+            },
+            tokens: 1,
+            once: Once::User,
+            beside: Beside::HyperAndClient,
             ..hit()
         },
     ]

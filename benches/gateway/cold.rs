@@ -208,7 +208,7 @@ async fn start(site: &Site, effort: &Effort) -> Value {
     let server = Server::start(&site.gateway(USUAL), Cores::One);
     let answer = load::once(server.address, &ask).await;
     let idle = server.resident() as f64 / f64::from(1 << 20);
-    let bare = bare::command(&site.write("start", &answer), Protocol::Http1);
+    let bare = bare::command(&site.write("start", &answer), Protocol::Http1, None);
     let (mut ours, mut bares) = (Vec::new(), Vec::new());
     for _ in 0..rounds(effort) {
         for (command, times) in [(site.gateway(USUAL), &mut ours), (clone(&bare), &mut bares)] {

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use crate::Effort;
 use crate::bare;
+use crate::bare::Behind;
 use crate::callgrind;
+use crate::cases::Beside;
 use crate::cases::Case;
 use crate::cases::Once;
 use crate::load;
@@ -40,7 +42,11 @@ pub(crate) async fn compare(site: &Site, case: &Case, effort: &Effort) {
     let answer_file = site.write(case.name, &answer);
     let mut ours = Side::open(server, &load()).await;
     let bare_load = Arc::new(Load::new(&asks, case.protocol, 200));
-    let bare_command = bare::command(&answer_file, case.protocol);
+    let behind = match case.beside {
+        Beside::Hyper => None,
+        Beside::HyperAndClient => Some(Behind::of(site.atlas.base_url()).await),
+    };
+    let bare_command = bare::command(&answer_file, case.protocol, behind.as_ref());
     let bare_server = Server::start(&bare_command, case.cores);
     let mut bare = Side::open(bare_server, &bare_load).await;
 
