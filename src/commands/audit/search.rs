@@ -1,0 +1,262 @@
+//! `audit search`: filters go in, records come out.
+
+use std::io;
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::ValueEnum;
+use uuid::Uuid;
+
+use crate::atlas::Timestamp;
+use crate::audit::search;
+use crate::audit::search::Filter;
+use crate::audit::search::Found;
+use crate::audit::search::Order;
+
+/// `audit search`.
+#[derive(Debug, Args)]
+pub(super) struct Search {
+    /// The audit directory.
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+    /// Who asked.
+    #[arg(long)]
+    subject: Option<String>,
+    /// About which project.
+    #[arg(long, value_name = "GROUP_ID")]
+    group: Option<String>,
+    /// About which database user.
+    #[arg(long)]
+    username: Option<String>,
+    /// How it ended.
+    #[arg(long, value_parser = ["answered", "denied", "unauthenticated", "rejected", "failed", "abandoned"])]
+    outcome: Option<String>,
+    /// Lookups, fetches from Atlas, or what operators did.
+    #[arg(long, value_parser = ["lookup", "fetch", "admin"])]
+    kind: Option<String>,
+    /// Not before this: `2026-08-10T02:06:35Z`, or `2026-08-10`.
+    #[arg(long, value_name = "TIME", value_parser = read_time)]
+    since: Option<Timestamp>,
+    /// Before this.
+    #[arg(long, value_name = "TIME", value_parser = read_time)]
+    until: Option<Timestamp>,
+    /// The `X-Request-Id` of an answer.
+    #[arg(long, value_name = "ID")]
+    request_id: Option<Uuid>,
+    /// A fetch from Atlas, and every answer that it filled.
+    #[arg(long, value_name = "ID")]
+    fill_id: Option<Uuid>,
+    /// How many records at most.
+    #[arg(long, default_value_t = 100)]
+    limit: u64,
+    /// Which record comes first.
+    #[arg(long, value_enum, default_value_t = First::Newest)]
+    first: First,
+    /// How a record is shown.
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum First {
+    Newest,
+    Oldest,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// The lines as they were written.
+    Json,
+    /// What most people want to see of them.
+    Table,
+}
+
+impl Search {
+    /// Writes what is found.
+    pub(super) fn run(self, out: &mut dyn Write) -> io::Result<()> {
+        let (order, limit, format) = (self.order(), self.limit, self.format);
+        let directory = self.directory.clone();
+        let filter = self.filter();
+        write_found(&directory, &filter, order, limit, |found| {
+            match (format, found) {
+                (Format::Json, Some(found)) => {
+                    out.write_all(found.line.as_bytes())?;
+                    out.write_all(b"\n")
+                }
+                (Format::Json, None) => Ok(()),
+                (Format::Table, found) => write_row(out, found),
+            }
+        })
+    }
+
+    fn order(&self) -> Order {
+        match self.first {
+            First::Newest => Order::NewestFirst,
+            First::Oldest => Order::OldestFirst,
+        }
+    }
+
+    fn filter(self) -> Filter {
+        Filter {
+            subject: self.subject,
+            group: self.group,
+            username: self.username,
+            outcome: self.outcome,
+            kind: self.kind,
+            since: self.since,
+            until: self.until,
+            request_id: self.request_id,
+            fill_id: self.fill_id,
+            after: None,
+            before: None,
+        }
+    }
+}
+
+/// Hands `None` and then up to `limit` records to `write`, and ends with its first error.
+fn write_found(
+    directory: &Path,
+    filter: &Filter,
+    order: Order,
+    limit: u64,
+    mut write: impl FnMut(Option<&Found<'_>>) -> io::Result<()>,
+) -> io::Result<()> {
+    write(None)?;
+    let mut left = limit;
+    let mut failed = Ok(());
+    search::search(directory, filter, order, |found| {
+        let Some(rest) = left.checked_sub(1) else {
+            return ControlFlow::Break(());
+        };
+        left = rest;
+        failed = write(Some(found));
+        if failed.is_err() || left == 0 {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    })?;
+    failed
+}
+
+/// A row of the table; its head for `None`.
+fn write_row(out: &mut dyn Write, found: Option<&Found<'_>>) -> io::Result<()> {
+    let Some(summary) = found.map(Found::summary) else {
+        return writeln!(
+            out,
+            "{:<27}  {:>9}  {:<6}  {:<15}  {:>6}  {:<9}  {:>9}  {:<36}  {:<24}  {:<24}  USERNAME",
+            "TIME",
+            "SEQ",
+            "KIND",
+            "OUTCOME",
+            "STATUS",
+            "CACHE",
+            "AGE MS",
+            "REQUEST ID",
+            "SUBJECT",
+            "GROUP ID",
+        );
+    };
+    let number = |number: Option<u64>| number.map_or_else(|| "-".to_owned(), |it| it.to_string());
+    writeln!(
+        out,
+        "{:<27}  {:>9}  {:<6}  {:<15}  {:>6}  {:<9}  {:>9}  {:<36}  {:<24}  {:<24}  {}",
+        summary.time,
+        summary.seq,
+        summary.kind,
+        summary
+            .outcome
+            .as_deref()
+            .or(summary.action.as_deref())
+            .unwrap_or("-"),
+        number(summary.status.map(u64::from)),
+        summary.cache.as_deref().unwrap_or("-"),
+        number(summary.age_ms),
+        summary.request_id.as_deref().unwrap_or("-"),
+        printable(summary.subject.as_deref()),
+        summary.group_id.as_deref().unwrap_or("-"),
+        printable(summary.username.as_deref()),
+    )
+}
+
+/// A text from outside as a terminal may see it.
+fn printable(text: Option<&str>) -> String {
+    match text {
+        None => "-".to_owned(),
+        Some(text) => text
+            .chars()
+            .flat_map(|character| match character {
+                ' '..='~' => vec![character],
+                _ => character.escape_unicode().collect(),
+            })
+            .collect(),
+    }
+}
+
+fn read_time(text: &str) -> Result<Timestamp, String> {
+    Timestamp::parse(text)
+        .or_else(|| Timestamp::parse(&format!("{text}T00:00:00Z")))
+        .ok_or_else(|| "a time is written 2026-08-10T02:06:35Z, or 2026-08-10".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Program {
+        #[command(flatten)]
+        search: Search,
+    }
+
+    #[test]
+    fn the_filters_of_the_contract_are_understood() {
+        let id = "0198a3f0-0000-7000-8000-000000000000";
+        let read = Program::try_parse_from([
+            "search",
+            "/var/audit",
+            "--subject=ci",
+            "--group=32b6e34b3d91647abb20e7b8",
+            "--username=app",
+            "--outcome=denied",
+            "--since=2026-08-10",
+            "--until=2026-08-10T02:06:35+02:00",
+            &format!("--request-id={id}"),
+            "--limit=5",
+            "--format=json",
+        ])
+        .unwrap();
+        let search = read.search;
+        assert_eq!((search.limit, search.format), (5, Format::Json));
+        let filter = search.filter();
+        assert_eq!(filter.subject.as_deref(), Some("ci"));
+        assert_eq!(filter.since, Timestamp::parse("2026-08-10T00:00:00Z"));
+        assert_eq!(filter.until, Timestamp::parse("2026-08-10T00:06:35Z"));
+        assert_eq!(filter.request_id, Uuid::try_parse(id).ok());
+        for wrong in [
+            "--outcome=allowed",
+            "--since=yesterday",
+            "--limit=-1",
+            "--request-id=7",
+        ] {
+            assert!(
+                Program::try_parse_from(["search", "/var/audit", wrong]).is_err(),
+                "{wrong}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_a_caller_sent_cannot_reach_the_terminal_as_it_is() {
+        assert_eq!(
+            printable(Some("a\u{1b}[31m\u{202e}")),
+            r"a\u{1b}[31m\u{202e}"
+        );
+        assert_eq!(printable(None), "-");
+    }
+}
