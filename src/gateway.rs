@@ -259,7 +259,7 @@ impl Gateway {
             Some(found) => Ok(Step::Answer(Answer { found: found?, now })),
             None => Ok(Step::Ask {
                 caller,
-                permit: permit.into_owned(),
+                permit: permit.kept(),
             }),
         }
     }

@@ -55,7 +55,7 @@ pub struct Policy {
 /// ```
 ///
 /// It borrows, so that an answer from memory counts no references to what outlives it; who has to wait
-/// takes [`Permit::into_owned`] along.
+/// takes [`Permit::kept`] along.
 #[derive(Clone, Debug)]
 pub struct Permit<'p> {
     question: Cow<'p, Question>,
@@ -156,8 +156,9 @@ impl Policy {
 }
 
 impl Permit<'_> {
-    /// The same, of its own.
-    pub fn into_owned(self) -> Permit<'static> {
+    /// The same, for when what it was read from is gone.
+    #[must_use]
+    pub fn kept(self) -> Permit<'static> {
         Permit {
             question: Cow::Owned(self.question.into_owned()),
             rule: Cow::Owned(self.rule.into_owned()),

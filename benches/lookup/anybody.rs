@@ -29,6 +29,6 @@ impl Anybody {
 
     pub(crate) fn permit(&self, question: &Question) -> Permit<'static> {
         let permit = self.policy.authorize(&self.caller, question);
-        permit.unwrap().into_owned()
+        permit.unwrap().kept()
     }
 }

@@ -192,7 +192,7 @@ mod tests {
             .unwrap()
             .authorize(&caller("a"), &question)
             .unwrap()
-            .into_owned()
+            .kept()
     }
 
     #[test]

@@ -122,7 +122,7 @@ fn the_first_rule_that_grants_gives_its_rights_and_limits() {
         policy
             .authorize(&caller(subject), &question(PROJECT, "u"))
             .unwrap()
-            .into_owned()
+            .kept()
     };
     let first = permit("a");
     assert_eq!(&**first.rule(), "first");

@@ -106,8 +106,7 @@ impl Door {
                 envelope: request::wants_envelope(&parts),
                 is_last: door.is_last(parts.version),
             };
-            let mut written = response::bad_request(&refusal, terms.request_id, terms.envelope);
-            terms.finish(&mut written.reply);
+            let written = terms.reject(&refusal);
             let path = parts.uri.path().as_bytes();
             let answer = door.gateway.reject(arrival, path, written).await;
             answer.unwrap_or_else(|problem| terms.unrecorded(problem))
@@ -200,12 +199,19 @@ impl Handler for Door {
     }
 }
 
+/// Every answer is made here, so that none forgets how it ends.
 impl Terms {
     fn write(&self, outcome: &Result<Answer, Refusal>, asked: &Asked<'_>) -> Written {
         let mut written = match outcome {
             Ok(answer) => response::answered(answer, asked, self.request_id),
             Err(refusal) => response::refused(refusal, self.request_id, self.envelope),
         };
+        self.finish(&mut written.reply);
+        written
+    }
+
+    fn reject(&self, refusal: &BadRequest) -> Written {
+        let mut written = response::bad_request(refusal, self.request_id, self.envelope);
         self.finish(&mut written.reply);
         written
     }

@@ -149,7 +149,7 @@ impl Document {
     }
 }
 
-/// What it answers with.
+/// The content type of a list, as Atlas spells it; the general way takes others, and costs more.
 const USUAL_TYPE: &str = "application/vnd.atlas.2023-01-01+json;charset=utf-8";
 
 /// Codes with which Atlas refuses a credential because of the address that it is used from.
