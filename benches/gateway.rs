@@ -6,6 +6,9 @@
 //! behind the line of each case where its instructions go, and the processor's time. `-- stopped` alone takes
 //! three minutes, in which Atlas stands still; with `--quick` it is ten seconds.
 //!
+//! `-- --against=/tmp/before hit` compares the gateway with another build of it instead, for which
+//! `/tmp/before` is a copy of `target/release/atlas-cert-gateway` from before a change.
+//!
 //! The gateway is the release binary in a process of its own, in front of a simulated Atlas in this
 //! process. Bare hyper is this binary, started once more: the same runtime, the same bytes, the same
 //! headers. Both are driven in turn by the same 64 connections, the servers on one processor and this
@@ -25,6 +28,8 @@
     reason = "a bench that cannot be set up has nothing to measure, and what it does is to read the time"
 )]
 
+#[path = "gateway/against.rs"]
+mod against;
 #[path = "gateway/bare.rs"]
 mod bare;
 #[path = "gateway/callgrind.rs"]
@@ -55,6 +60,7 @@ mod tokens;
 mod trouble;
 
 use std::env;
+use std::path::Path;
 
 use site::Site;
 
@@ -97,6 +103,9 @@ fn main() {
     if has("--test") {
         return;
     }
+    let other = arguments
+        .iter()
+        .find_map(|argument| argument.strip_prefix("--against="));
     process::pin_this_process();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -109,6 +118,12 @@ fn main() {
         .unwrap();
     runtime.block_on(async {
         let site = Site::start(atlas.handle()).await;
+        if let Some(other) = other {
+            for case in cases::all().filter(|case| wanted(case.name)) {
+                against::compare(&site, &case, Path::new(other), &effort).await;
+            }
+            return;
+        }
         table::print_head();
         for case in cases::all().filter(|case| wanted(case.name)) {
             rounds::compare(&site, &case, &effort).await;

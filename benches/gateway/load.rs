@@ -127,10 +127,6 @@ impl Load {
         }
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.asks.len()
-    }
-
     fn next(&self) -> &Prepared {
         let next = self.next.fetch_add(1, Ordering::Relaxed);
         &self.asks[next % self.asks.len()]

@@ -20,10 +20,10 @@ use crate::site::Site;
 use crate::table;
 use crate::table::Reading;
 use crate::table::Seen;
-use crate::table::median;
+use crate::table::Spread;
 
 /// A server, its lines, and what was seen of it.
-struct Side {
+pub(crate) struct Side {
     server: Server,
     lines: Lines,
     seen: Seen,
@@ -50,13 +50,7 @@ pub(crate) async fn compare(site: &Site, case: &Case, effort: &Effort) {
     let bare_server = Server::start(&bare_command, case.cores);
     let mut bare = Side::open(bare_server, &bare_load).await;
 
-    if case.once == Once::Repeated {
-        // What is compressed is compressed beside the first answers.
-        ours.lines
-            .drive(Until::Answered(2 * load().len().max(500)))
-            .await;
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    ours.warm(case, asks.len()).await;
     let mut ratios = Vec::new();
     for _ in 0..plan.rounds {
         let before = bare.slice(plan.until).await;
@@ -88,33 +82,34 @@ pub(crate) async fn compare(site: &Site, case: &Case, effort: &Effort) {
         ours.seen.instructions = callgrind::per_answer(&command, &load, &plan).await;
     }
     let (ours, bare) = (ours.seen, bare.seen);
-    table::print(case, answer.len(), &ours, &bare, median(ratios));
+    table::print(case, answer.len(), &ours, &bare, Spread::of(ratios));
     if effort.profile {
         table::print_profile(&ours, &bare);
     }
 }
 
-/// How long a case is measured.
-struct Plan {
-    rounds: usize,
-    until: Until,
+/// How long a case is measured: in slices that are short and many, because the speed of a shared machine
+/// changes within seconds, and only what was measured side by side can be compared.
+pub(crate) struct Plan {
+    pub(crate) rounds: usize,
+    pub(crate) until: Until,
     /// Answers in a slice, where they are counted.
-    each: usize,
+    pub(crate) each: usize,
     /// Slices in which a profile is taken.
     profiled: usize,
 }
 
 impl Plan {
-    fn of(case: &Case, effort: &Effort) -> Self {
-        let rounds = if effort.quick { 3 } else { 7 };
-        let milliseconds = if effort.quick { 100 } else { 500 };
+    pub(crate) fn of(case: &Case, effort: &Effort) -> Self {
+        let rounds = if effort.quick { 6 } else { 28 };
+        let milliseconds = if effort.quick { 50 } else { 125 };
         let each: usize = match case.once {
             Once::Repeated => 0,
-            Once::Token => 300,
-            Once::User => 2_000,
-            Once::TwentiethUser => 10_000,
+            Once::Token => 150,
+            Once::User => 500,
+            Once::TwentiethUser => 2_500,
         };
-        let each = if effort.quick { each.div_ceil(4) } else { each };
+        let each = if effort.quick { each.div_ceil(2) } else { each };
         let until = match case.once {
             Once::Repeated => Until::Passed(Duration::from_millis(milliseconds)),
             Once::Token | Once::User | Once::TwentiethUser => Until::Answered(each),
@@ -123,18 +118,18 @@ impl Plan {
             rounds,
             until,
             each,
-            profiled: if effort.profile { 4 } else { 0 },
+            profiled: if effort.profile { 16 } else { 0 },
         }
     }
 
     /// One more than rounds, for the system calls, and those for a profile.
-    fn slices(&self) -> usize {
+    pub(crate) fn slices(&self) -> usize {
         self.rounds + 1 + self.profiled
     }
 }
 
 impl Side {
-    async fn open(server: Server, load: &Arc<Load>) -> Self {
+    pub(crate) async fn open(server: Server, load: &Arc<Load>) -> Self {
         let lines = Lines::open(server.address, load, LINES).await;
         Self {
             server,
@@ -143,8 +138,19 @@ impl Side {
         }
     }
 
+    /// Has each of `asks` requests answered twice, where they may be repeated, so that all that can be
+    /// remembered is.
+    pub(crate) async fn warm(&mut self, case: &Case, asks: usize) {
+        if case.once != Once::Repeated {
+            return;
+        }
+        self.lines.drive(Until::Answered(2 * asks.max(500))).await;
+        // What is compressed is compressed beside the first answers.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+
     /// Measures one slice, and returns CPU time per answer.
-    async fn slice(&mut self, until: Until) -> f64 {
+    pub(crate) async fn slice(&mut self, until: Until) -> f64 {
         let before = self.server.cpu();
         let slice = self.lines.drive(until).await;
         let cpu = self.server.cpu().saturating_sub(before);

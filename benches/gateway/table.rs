@@ -33,6 +33,25 @@ pub(crate) struct Seen {
     pub(crate) others: usize,
 }
 
+/// What many rounds showed of the same.
+#[derive(Clone, Copy)]
+pub(crate) struct Spread {
+    pub(crate) median: f64,
+    /// A quarter of the rounds showed less than the first, a quarter more than the second.
+    pub(crate) quartiles: (f64, f64),
+}
+
+impl Spread {
+    pub(crate) fn of(mut values: Vec<f64>) -> Self {
+        values.sort_unstable_by(f64::total_cmp);
+        let (count, quarter) = (values.len(), values.len() / 4);
+        Self {
+            median: values[count / 2],
+            quartiles: (values[quarter], values[count - 1 - quarter]),
+        }
+    }
+}
+
 impl Reading {
     pub(crate) fn of(mut slice: Slice, cpu: Duration) -> Self {
         slice.latencies.sort_unstable();
@@ -73,11 +92,11 @@ impl Seen {
 /// The table's head.
 pub(crate) fn print_head() {
     println!(
-        "Each figure: the gateway | bare hyper. Capacity: CPU time of bare hyper ÷ of the gateway. \
-         Instructions of SHA-256 apart.\n"
+        "Each figure: the gateway | bare hyper. Capacity: CPU time of bare hyper ÷ of the gateway, in the \
+         middle half of the rounds. Instructions of SHA-256 apart.\n"
     );
     println!(
-        "{:<16} {:>8} {:>17} {:>15} {:>13} {:>13} {:>15} {:>23} {:>11}",
+        "{:<16} {:>16} {:>17} {:>15} {:>13} {:>13} {:>15} {:>23} {:>11}",
         "case",
         "capacity",
         "answers/s",
@@ -91,7 +110,8 @@ pub(crate) fn print_head() {
 }
 
 /// The line of a case, and the same for programs.
-pub(crate) fn print(case: &Case, answer_bytes: usize, ours: &Seen, bare: &Seen, capacity: f64) {
+pub(crate) fn print(case: &Case, answer_bytes: usize, ours: &Seen, bare: &Seen, capacity: Spread) {
+    let (low, high) = capacity.quartiles;
     let pair = |of: fn(&Reading) -> f64, digits: usize| {
         format!(
             "{:.digits$} | {:.digits$}",
@@ -110,9 +130,9 @@ pub(crate) fn print(case: &Case, answer_bytes: usize, ours: &Seen, bare: &Seen, 
     };
     let mebibytes = |side: &Seen| side.resident as f64 / f64::from(1 << 20);
     println!(
-        "{:<16} {:>8.2} {:>17} {:>15} {:>13} {:>13} {:>15} {:>23} {:>11}   {}",
+        "{:<16} {:>16} {:>17} {:>15} {:>13} {:>13} {:>15} {:>23} {:>11}   {}",
         case.name,
-        capacity,
+        format!("{:.2} ({low:.2}-{high:.2})", capacity.median),
         pair(|reading| reading.per_second, 0),
         pair(|reading| reading.cpu, 1),
         pair(|reading| reading.p50, 0),
@@ -131,7 +151,8 @@ pub(crate) fn print(case: &Case, answer_bytes: usize, ours: &Seen, bare: &Seen, 
     }
     let line = json!({
         "case": case.name,
-        "capacity": rounded(capacity),
+        "capacity": rounded(capacity.median),
+        "capacity_quartiles": [rounded(low), rounded(high)],
         "answer_bytes": answer_bytes,
         "gateway": ours.as_json(),
         "bare": bare.as_json(),
@@ -156,9 +177,8 @@ pub(crate) fn print_profile(ours: &Seen, bare: &Seen) {
     }
 }
 
-pub(crate) fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_unstable_by(f64::total_cmp);
-    values[values.len() / 2]
+pub(crate) fn median(values: Vec<f64>) -> f64 {
+    Spread::of(values).median
 }
 
 pub(crate) fn rounded(value: f64) -> f64 {
