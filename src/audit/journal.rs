@@ -181,9 +181,11 @@ impl Journal {
                 if waited < LONGEST_WAIT {
                     break;
                 }
+                // Asked before: to be told takes a moment, in which the disk may come back.
+                let waits_for_sink = self.sink.is_some() && oldest.is_journaled();
                 if oldest.settle(Err(Unrecorded::TooLate)) {
                     self.metrics.batches_late.inc();
-                    self.note_delay(oldest.is_journaled());
+                    self.note_delay(waits_for_sink);
                 }
             }
             queue.unsettled.pop_front();
@@ -316,8 +318,8 @@ impl Journal {
         self.metrics.write_seconds.observe(took.as_secs_f64());
     }
 
-    fn note_delay(&self, journaled: bool) {
-        let (trouble, reason) = if journaled {
+    fn note_delay(&self, waits_for_sink: bool) {
+        let (trouble, reason) = if waits_for_sink {
             (Trouble::Sink, "the second audit sink does not take records")
         } else {
             (

@@ -130,10 +130,17 @@ impl Sink {
                             && (connection.is_none() || queue.parcels.is_empty())
                     })
                     .unwrap_or_else(PoisonError::into_inner);
-                if mem::take(&mut queue.retry) && connection.is_none() {
-                    drop(queue);
-                    connection = self.connect(health);
-                    continue;
+                if mem::take(&mut queue.retry) {
+                    if connection.is_none() {
+                        drop(queue);
+                        connection = self.connect(health);
+                        continue;
+                    }
+                    if queue.parcels.is_empty() {
+                        // Somebody may have called it slow just after it had taken the last one, and
+                        // while it is called that, nothing more comes.
+                        health.clear(Trouble::Sink);
+                    }
                 }
                 let parcel = connection.as_ref().and_then(|_| queue.parcels.pop_front());
                 queue.size -= parcel.as_ref().map_or(0, |parcel| parcel.lines.len());
@@ -147,10 +154,10 @@ impl Sink {
                         connection = None;
                         self.return_parcel(parcel);
                     } else {
-                        health.clear(Trouble::Sink);
                         if let Some(commit) = parcel.commit {
                             commit.settle(Ok(()));
                         }
+                        health.clear(Trouble::Sink);
                     }
                 }
                 _ if closed => break,

@@ -126,6 +126,27 @@ async fn a_disk_that_hangs_holds_an_answer_for_a_second_and_then_there_is_none()
     }
 }
 
+/// G16: to find out that a record is late takes a moment, and in that moment the disk may come back.
+#[tokio::test]
+async fn a_write_that_ends_while_it_is_called_late_is_no_trouble_for_ever() {
+    let trail = Trail::new(Sync::Interval);
+    let disk = trail.hang();
+    let mut waiting = Box::pin(trail.record());
+    assert!(futures_util::poll!(&mut waiting).is_pending());
+    let commit = {
+        let queue = lock(&trail.journal().queue);
+        Arc::clone(queue.unsettled.back().unwrap())
+    };
+    commit.journaled();
+    trail.pass(Duration::from_millis(850)).await;
+    trail.pass(Duration::from_millis(150)).await;
+    assert_eq!(waiting.await, Err(Unrecorded::TooLate));
+    assert!(!trail.audit.is_writable());
+    drop(disk);
+    trail.until(|| trail.audit.is_writable()).await;
+    assert_eq!(trail.audit.trouble(), None);
+}
+
 #[tokio::test]
 async fn a_sync_that_hangs_means_no_answer_until_it_is_over() {
     let trail = Trail::new(Sync::Interval);
