@@ -60,15 +60,16 @@ pub(super) struct Flights {
 }
 
 #[derive(Debug)]
-struct Flight {
+pub(super) struct Flight {
     /// The number of the walk under way, and when it began.
     walk: u32,
     began: Duration,
     /// How much it matters to Atlas, and to those who wait.
     urgency: Urgency,
     needed: Urgency,
-    /// The walk that somebody insists on.
+    /// The walk that somebody waits for, and the last one that somebody insists on.
     wanted: u32,
+    insisted: u32,
     /// The last walk that a purge has overtaken, and the last one that a soft purge has.
     voided: u32,
     softened: u32,
@@ -171,9 +172,13 @@ impl Inner {
                 return Boarded::Full;
             }
             let interval = self.config.load().min_refresh_interval;
-            let insists = ask.wish == Wish::Refresh
-                && ask.now.elapsed.saturating_sub(flight.began) >= interval;
+            // A walk that is made for somebody else who insists will do.
+            let just_begun = ask.now.elapsed.saturating_sub(flight.began) < interval;
+            let insists = ask.wish == Wish::Refresh && !(flight.is_forced() && just_begun);
             let (wants, leads) = flight.admit(insists, urgency);
+            if insists && leads {
+                self.metrics.refreshes_forced.inc();
+            }
             return Boarded::Seat(self.flights.seat(flight, wants, leads));
         }
         // A flight may have landed since memory was asked.
@@ -185,10 +190,11 @@ impl Inner {
         if self.flights.is_full(None) {
             return Boarded::Full;
         }
+        let (mut flight, progress) = Flight::new(ask.now.elapsed, urgency);
         if ask.wish == Wish::Refresh {
             self.metrics.refreshes_forced.inc();
+            flight.insisted = flight.walk;
         }
-        let (flight, progress) = Flight::new(ask.now.elapsed, urgency);
         let seat = self.flights.seat(&flight, flight.walk, true);
         table.insert(question.clone(), flight);
         drop(table);
@@ -254,7 +260,10 @@ impl Inner {
             table.remove(question);
             return None;
         }
-        self.remember(question, &landing, flight.began, now);
+        if let (Landing::Arrived(entry), true) = (&landing, flight.is_forced()) {
+            entry.note_force();
+        }
+        self.remember(question, &landing, flight, now);
         if flight.softened >= flight.walk {
             // As if it had landed before the purge.
             self.store.soften(question);
@@ -290,6 +299,7 @@ impl Flight {
             urgency,
             needed: urgency,
             wanted: 1,
+            insisted: 0,
             voided: 0,
             softened: 0,
             reelected: false,
@@ -299,12 +309,25 @@ impl Flight {
         (flight, sender)
     }
 
+    /// Whether the walk under way is made because somebody insists.
+    pub(super) fn is_forced(&self) -> bool {
+        self.insisted == self.walk
+    }
+
+    /// When the walk under way began.
+    pub(super) fn began(&self) -> Duration {
+        self.began
+    }
+
     /// Which walk serves a newcomer, and whether it is made because of him.
     fn admit(&mut self, insists: bool, urgency: Urgency) -> (u32, bool) {
         let overtaken = self.voided >= self.walk;
         let wants = self.walk + u32::from(insists || overtaken);
         let leads = insists && self.wanted < wants;
         self.wanted = self.wanted.max(wants);
+        if insists {
+            self.insisted = wants;
+        }
         self.needed = self.needed.max(urgency);
         (wants, leads)
     }

@@ -18,6 +18,7 @@ use super::Source;
 use super::Staleness;
 use super::Wish;
 use super::flights::Boarded;
+use super::flights::Flight;
 use super::flights::Landing;
 use super::flights::Seat;
 use super::store::Absence;
@@ -113,8 +114,11 @@ impl Inner {
         };
         let insisting = ask.wish == Wish::Refresh && {
             let interval = self.config.load().min_refresh_interval;
-            now.elapsed.saturating_sub(entry.began()) >= interval
-                && !entry.failed_within(now, interval)
+            // Only what somebody has insisted on will do for the next one: what Atlas said to anybody
+            // else may be from before the change that this caller wants to see.
+            let just_forced =
+                entry.was_forced() && now.elapsed.saturating_sub(entry.began()) < interval;
+            !just_forced && !entry.failed_within(now, interval)
         };
         if insisting {
             return Recollection::Ask { old: Some(entry) };
@@ -141,7 +145,9 @@ impl Inner {
             return Recollection::Ask { old: None };
         };
         let insisting = ask.wish == Wish::Refresh
-            && elapsed.saturating_sub(absence.began) >= self.config.load().min_refresh_interval;
+            && absence.forced.is_none_or(|forced| {
+                elapsed.saturating_sub(forced) >= self.config.load().min_refresh_interval
+            });
         if insisting || elapsed >= absence.until {
             return Recollection::Ask { old: None };
         }
@@ -258,7 +264,7 @@ impl Inner {
         &self,
         question: &Question,
         landing: &Landing,
-        began: Duration,
+        flight: &Flight,
         now: Moment,
     ) {
         let config = self.config.load();
@@ -276,7 +282,7 @@ impl Inner {
                     Absence {
                         error: Arc::clone(error),
                         fill_id: *fill_id,
-                        began,
+                        forced: flight.is_forced().then(|| flight.began()),
                         until: now.elapsed.saturating_add(config.negative_ttl),
                     },
                 ),

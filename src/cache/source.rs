@@ -93,7 +93,7 @@ impl fmt::Display for CacheStatus {
         };
         f.write_str(words)?;
         match (self.source, self.ttl) {
-            (Source::Forced | Source::Miss | Source::Renewed, _) if self.stored => {
+            (Source::Miss | Source::Renewed, _) if self.stored => {
                 f.write_str("; stored")?;
             }
             (
@@ -129,7 +129,7 @@ mod tests {
                 true,
                 "hit; ttl=-1; detail=stale-while-revalidate",
             ),
-            (Source::Forced, Some(300), true, "fwd=request; stored"),
+            (Source::Forced, Some(300), true, "fwd=request"),
             (Source::Renewed, Some(300), true, "fwd=stale; stored"),
             (Source::Negative, None, false, "hit; detail=negative"),
             (

@@ -49,8 +49,9 @@ pub(super) struct Store {
 pub(super) struct Absence {
     pub(super) error: Arc<FetchError>,
     pub(super) fill_id: FillId,
-    /// When the walk began, and until when its answer is remembered, by `Moment::elapsed`.
-    pub(super) began: Duration,
+    /// When the walk began, if a caller had insisted on it, and until when its answer is remembered, by
+    /// `Moment::elapsed`.
+    pub(super) forced: Option<Duration>,
     pub(super) until: Duration,
 }
 

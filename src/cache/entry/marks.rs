@@ -13,6 +13,8 @@ use crate::clock::Moment;
 pub(super) enum Mark {
     /// Nobody waited for it.
     Ahead,
+    /// A caller had insisted on asking Atlas.
+    Forced,
     /// It has been asked for since it came.
     InUse,
     /// A purge has ended its fresh life.
@@ -31,6 +33,15 @@ impl Entry {
 
     pub(in crate::cache) fn is_ahead(&self) -> bool {
         self.has(Mark::Ahead)
+    }
+
+    pub(in crate::cache) fn was_forced(&self) -> bool {
+        self.has(Mark::Forced)
+    }
+
+    /// Notes that a caller had insisted on it.
+    pub(in crate::cache) fn note_force(&self) {
+        self.mark(Mark::Forced);
     }
 
     pub(in crate::cache) fn is_softened(&self) -> bool {
@@ -114,6 +125,7 @@ impl Mark {
             Self::Softened => 4,
             Self::Stored => 8,
             Self::Succession => 16,
+            Self::Forced => 32,
         }
     }
 }

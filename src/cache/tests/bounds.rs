@@ -124,7 +124,7 @@ async fn l02_a_flood_of_names_that_do_not_exist_stays_in_its_own_small_room() {
         let absence = store::Absence {
             error: Arc::clone(&error),
             fill_id,
-            began: Duration::ZERO,
+            forced: None,
             until: Duration::MAX,
         };
         store.put_absence(&question(&format!("nobody-{number}")), absence);

@@ -2,6 +2,7 @@
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
+use http::StatusCode;
 
 use super::super::*;
 use super::stage::ADDRESS;
@@ -158,7 +159,9 @@ async fn f08_a_walk_that_panics_fails_those_who_wait_and_nobody_else() {
 #[tokio::test]
 async fn a_caller_who_insists_gets_atlas_s_word_but_not_more_often_than_allowed() {
     let stage = Stage::new(Config::default());
+    // Atlas's word to those who do not insist may be older than what this caller wants to see.
     stage.ask("app").await.unwrap();
+    assert_eq!(stage.refresh("app").await.unwrap().source, Source::Forced);
     stage.pass(4);
     assert_eq!(stage.refresh("app").await.unwrap().source, Source::Hit);
     stage.pass(1);
@@ -174,8 +177,24 @@ async fn a_caller_who_insists_gets_atlas_s_word_but_not_more_often_than_allowed(
         assert_eq!(found.source, expected);
         assert!(stage.body("app", &found).contains("two"));
     }
-    assert_eq!(stage.atlas.walks(), 2);
-    assert_eq!(stage.metrics.refreshes_forced.get(), 1);
+    assert_eq!(stage.atlas.walks(), 3);
+    assert_eq!(stage.metrics.refreshes_forced.get(), 2);
+}
+
+#[tokio::test]
+async fn who_insists_on_a_name_that_was_missing_is_not_told_from_memory_at_first() {
+    let stage = Stage::new(Config::default());
+    stage
+        .atlas
+        .says(Word::Refusal(StatusCode::NOT_FOUND, "USERNAME_NOT_FOUND"));
+    let source = |answer: Result<Found, NotFound>| answer.unwrap_err().source();
+    assert_eq!(source(stage.ask("app").await), Some(Source::Miss));
+    assert_eq!(source(stage.refresh("app").await), Some(Source::Forced));
+    assert_eq!(source(stage.refresh("app").await), Some(Source::Negative));
+    stage.pass(5);
+    stage.atlas.says(list(&["one"]));
+    assert_eq!(stage.refresh("app").await.unwrap().source, Source::Forced);
+    assert_eq!(stage.atlas.walks(), 3);
 }
 
 #[tokio::test]
@@ -186,7 +205,6 @@ async fn who_insists_while_an_older_walk_is_under_way_gets_the_next_one() {
     assert!(early.as_mut().now_or_never().is_none());
     stage.breathe().await;
     stage.atlas.says(list(&["two"]));
-    stage.pass(6);
     let mut late: Vec<_> = (0..3).map(|_| Box::pin(stage.refresh("app"))).collect();
     assert!(late.iter_mut().all(|it| it.now_or_never().is_none()));
     stage.atlas.release_one();
@@ -218,7 +236,7 @@ async fn t4_a_refresh_that_is_denied_ends_the_entry_and_one_that_fails_leaves_it
     assert_eq!(stage.ask("app").await.unwrap().source, Source::Hit);
 
     stage.pass(10);
-    let forbidden = http::StatusCode::FORBIDDEN;
+    let forbidden = StatusCode::FORBIDDEN;
     stage
         .atlas
         .says(Word::Refusal(forbidden, "ACCESS_FORBIDDEN"));
