@@ -43,15 +43,22 @@ pub(crate) enum Ended {
 impl Breaker {
     /// Leave to call, or how long to wait. While open, one call is let through now and then.
     pub(crate) fn admit(&mut self, now: Duration) -> Result<(), Duration> {
+        if let Some(wait) = self.wait(now) {
+            return Err(wait);
+        }
         let Some(open) = &mut self.open else {
             return Ok(());
         };
-        if now < open.next_probe {
-            return Err(open.next_probe.saturating_sub(now));
-        }
         open.probes += 1;
         open.next_probe = now + between_probes(open.probes);
         Ok(())
+    }
+
+    /// How long there is no leave to call.
+    pub(crate) fn wait(&self, now: Duration) -> Option<Duration> {
+        let open = self.open.as_ref()?;
+        let wait = open.next_probe.saturating_sub(now);
+        (!wait.is_zero()).then_some(wait)
     }
 
     /// Writes down how a call ended. Returns whether that opened the breaker.
@@ -163,7 +170,9 @@ mod tests {
         }
         let mut probes = Vec::new();
         for second in 0..=25 {
-            while breaker.admit(seconds(second)).is_ok() {
+            // To ask uses nothing up.
+            while breaker.wait(seconds(second)).is_none() {
+                assert!(breaker.admit(seconds(second)).is_ok());
                 probes.push(second);
                 breaker.ended(Ended::Nowhere, seconds(second));
             }

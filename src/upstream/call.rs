@@ -207,8 +207,12 @@ impl Caller<'_> {
 
     fn pass_breakers(&self) -> Result<(), Stop> {
         let now = self.now();
-        self.upstream
-            .host_admits(now)
+        // The one call that the host's breaker lets through now and then must not be used up where the
+        // project's lets nothing through.
+        let project = self.project.rules().breaker.wait(now);
+        project
+            .map_or(Ok(()), Err)
+            .and_then(|()| self.upstream.host_admits(now))
             .and_then(|()| self.project.rules().breaker.admit(now))
             .map_err(|retry_after| Stop::Failed(FetchFailure::BreakerOpen { retry_after }))
     }

@@ -55,12 +55,13 @@ pub(crate) fn read(answer: &Answer) -> Reply<'_> {
         };
     };
     let retry_after = header.or_else(|| document.seconds());
-    let code = document.error_code.as_str();
-    let address_refused = status == StatusCode::FORBIDDEN && ADDRESS.contains(&code);
+    let code = document.error_code.as_deref();
+    let address_refused =
+        status == StatusCode::FORBIDDEN && code.is_some_and(|code| ADDRESS.contains(&code));
     let answer = AtlasAnswer {
         status,
         body: answer.body.clone(),
-        error_code: Some(code.into()),
+        error_code: code.map(Into::into),
         retry_after,
     };
     Reply::Error {
@@ -123,15 +124,16 @@ fn is_json(answer: &Answer) -> bool {
         })
 }
 
-/// Atlas's error document, as far as we judge it.
+/// Atlas's error document, as far as we judge it: by the number in it, which every one has. Some that
+/// refuse a credential have no code.
 #[derive(Debug, Deserialize)]
 struct Document {
     #[serde(rename = "error")]
     _status: u16,
-    #[serde(rename = "errorCode")]
-    error_code: String,
+    #[serde(rename = "errorCode", default)]
+    error_code: Option<String>,
     #[serde(default)]
-    parameters: Option<Vec<Value>>,
+    parameters: Value,
 }
 
 impl Document {
@@ -141,10 +143,10 @@ impl Document {
 
     /// The seconds in `["api/atlas/v2/...", 55, 10, 5, 60]`.
     fn seconds(&self) -> Option<Duration> {
-        if self.error_code != "RATE_LIMITED_TOKEN_BUCKET" {
+        if self.error_code.as_deref() != Some("RATE_LIMITED_TOKEN_BUCKET") {
             return None;
         }
-        let seconds = self.parameters.as_ref()?.get(1)?.as_u64()?;
+        let seconds = self.parameters.get(1)?.as_u64()?;
         Some(Duration::from_secs(seconds))
     }
 }

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::answer::CredentialFailure;
 use super::answer::NoToken;
+use super::transport::Lost;
 use crate::secret::Secret;
 
 /// A fresh token.
@@ -60,8 +61,26 @@ pub(crate) fn read(
     }
 }
 
+/// No answer. Where there was not even a connection, no token can have been made, and so it does not
+/// hurt to ask again as soon as Atlas may be back (G27).
+pub(crate) fn lost(lost: Lost, failures: u32) -> NotMinted {
+    match lost {
+        Lost::NoConnection | Lost::Tls => NotMinted {
+            wait: Duration::from_secs(1 << failures.min(2)),
+            in_vain: true,
+            ..unavailable(NoToken::Lost(lost), failures)
+        },
+        Lost::Encoded
+        | Lost::Malformed
+        | Lost::Reset
+        | Lost::Timeout
+        | Lost::TooLarge
+        | Lost::Torn => unavailable(NoToken::Lost(lost), failures),
+    }
+}
+
 /// No answer that can be used; a token may have been made all the same.
-pub(crate) fn unavailable(instead: NoToken, failures: u32) -> NotMinted {
+fn unavailable(instead: NoToken, failures: u32) -> NotMinted {
     NotMinted {
         why: CredentialFailure::Unavailable(instead),
         wait: Duration::from_secs(1 << failures.min(5)),

@@ -18,7 +18,6 @@ use crate::telemetry::metrics::upstream::MintLabels;
 use crate::telemetry::metrics::upstream::MintResult;
 use crate::telemetry::say;
 use crate::upstream::answer::CredentialFailure;
-use crate::upstream::answer::NoToken;
 use crate::upstream::retry_after;
 use crate::upstream::token;
 use crate::upstream::token::Minted;
@@ -99,15 +98,20 @@ impl Account {
         let answer = self
             .post(Endpoint::Token, endpoint::TOKEN, &secret, body)
             .await;
-        let answer = answer.map_err(|lost| token::unavailable(NoToken::Lost(lost), failures))?;
-        let wait = retry_after::of(&answer.headers, answer.at.wall);
-        let read = token::read(answer.status, &answer.body, wait, failures);
-        if read.as_ref().is_err_and(|failure| failure.in_vain) {
+        let minted = match answer {
+            Ok(answer) => {
+                let wait = retry_after::of(&answer.headers, answer.at.wall);
+                let minted = token::read(answer.status, &answer.body, wait, failures);
+                minted.map(|minted| (minted, answer.at.wall))
+            }
+            Err(lost) => Err(token::lost(lost, failures)),
+        };
+        if minted.as_ref().is_err_and(|failure| failure.in_vain) {
             // A line that is missing here only makes us more careful than we need be.
             let _ = self.ledger().in_vain();
         }
-        let minted = read?;
-        let expires = answer.at.wall.plus(minted.lifetime);
+        let (minted, answered_on) = minted?;
+        let expires = answered_on.plus(minted.lifetime);
         self.keep(&minted.token, expires, &secret);
         Ok(minted)
     }
