@@ -42,6 +42,7 @@ use crate::telemetry::metrics::connections::ConnectionMetrics;
 use crate::telemetry::metrics::connections::Reason;
 use crate::telemetry::metrics::lookups::LookupMetrics;
 
+mod exchange;
 mod guess;
 mod serve;
 mod sources;

@@ -2,6 +2,7 @@
 //! and nobody else anything.
 
 mod conformance;
+mod exchanges;
 mod floods;
 mod fuzzed;
 mod malformed;

@@ -21,10 +21,10 @@ use tokio::io::AsyncWrite;
 
 use super::Acceptor;
 use super::Peer;
+use super::exchange::Exchange;
 use super::guess::Protocol;
 use super::guess::Replayed;
 use super::guess::guess;
-use super::streams::Boxed;
 use super::streams::Streams;
 use crate::server::aside::Aside;
 use crate::server::guard::Guarded;
@@ -116,7 +116,11 @@ impl Acceptor {
         H: Handler,
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let service = layers::stack(handler, peer);
+        let service = Exchange {
+            service: layers::stack(handler, peer),
+            headers: self.limits.headers,
+            refusals: self.refusals.clone(),
+        };
         let streams = Streams::new(
             self.limits.request.saturating_add(self.limits.response),
             self.clock.clone(),
@@ -125,7 +129,7 @@ impl Acceptor {
         );
         let connection = self
             .http2(&streams)
-            .serve_connection(TokioIo::new(stream), Boxed(service));
+            .serve_connection(TokioIo::new(stream), service);
         Serving {
             connection: Box::pin(connection),
             requests: Requests::SideBySide(streams),

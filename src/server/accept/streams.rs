@@ -4,17 +4,13 @@
 //! lives, and a connection without requests live for as long as it answers pings.
 
 use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use http::Request;
-use hyper::body::Incoming;
 use hyper::rt::Executor;
-use hyper::service::Service;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
@@ -94,22 +90,6 @@ where
                 refusals.refused(Reason::WriteStall);
             }
         });
-    }
-}
-
-/// A service whose answers are made in a box each.
-///
-/// Between its head and the end of its task, hyper and tokio move a stream's future nine times, and
-/// it is as large as everything that an answer may have to wait for.
-pub(super) struct Boxed<S>(pub(super) S);
-
-impl<S: Service<Request<Incoming>>> Service<Request<Incoming>> for Boxed<S> {
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = Pin<Box<S::Future>>;
-
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        Box::pin(self.0.call(request))
     }
 }
 
