@@ -20,6 +20,7 @@ use std::sync::Arc;
 use tokio::signal::unix::SignalKind;
 
 use crate::clock::Clock;
+use crate::settings::Mistake;
 use crate::telemetry::metrics::audit::AuditMetrics;
 
 pub use arrival::Arrival;
@@ -138,6 +139,11 @@ impl Audit {
     ) -> Result<Self, AuditError> {
         let inner = opening::open(config, replica, clock, metrics)?;
         Ok(Self(Arc::new(inner)))
+    }
+
+    /// What is wrong with the files that `config` names.
+    pub fn check(config: &Config) -> Result<(), Vec<Mistake>> {
+        opening::check(config)
     }
 
     /// Opens the record of a question.

@@ -19,6 +19,7 @@ mod source;
 
 pub use overlay::ENVIRONMENT_PREFIX;
 use overlay::Laid;
+use place::TakenOut;
 pub use restart::needs_restart;
 pub use source::Source;
 
@@ -85,9 +86,15 @@ impl Config {
         };
         let mut mistakes = overlay::secrets_in_text(&root);
         let laid = overlay::lay_over(&mut root, environment);
-        let config = read_all(root, laid, &mut mistakes);
+        let mut taken_out = TakenOut::default();
+        let config = read_all(root, laid, &mut taken_out, &mut mistakes);
         if let Some(config) = &config {
-            mistakes.extend(config.mistakes());
+            let in_the_file = |mistake: Mistake| Mistake {
+                place: taken_out.in_the_file(&mistake.place),
+                ..mistake
+            };
+            let of_parts = config.mistakes().into_iter().map(in_the_file);
+            mistakes.extend(of_parts.filter(|mistake| !taken_out.is_from(&mistake.place)));
         }
         for mistake in &mut mistakes {
             if let Some(line) = place::line_of(text, &mistake.place) {
@@ -154,7 +161,12 @@ impl fmt::Display for Refused {
 impl std::error::Error for Refused {}
 
 /// Reads the values; what cannot be read is taken out and reported, until the rest can be.
-fn read_all(mut root: Value, mut laid: Laid, mistakes: &mut Vec<Mistake>) -> Option<Config> {
+fn read_all(
+    mut root: Value,
+    mut laid: Laid,
+    taken_out: &mut TakenOut,
+    mistakes: &mut Vec<Mistake>,
+) -> Option<Config> {
     mistakes.append(&mut laid.mistakes);
     // Each turn takes one value out, so this ends; the bound is for a file of nothing but mistakes.
     for _ in 0..MOST_MISTAKES {
@@ -167,11 +179,9 @@ fn read_all(mut root: Value, mut laid: Laid, mistakes: &mut Vec<Mistake>) -> Opt
             continue;
         }
         let message = error.into_inner().message().to_owned();
-        mistakes.push(Mistake::at(
-            place::printed(&path, &message),
-            message.clone(),
-        ));
-        if !place::take_out(&mut root, &path, &message) {
+        let place = taken_out.in_the_file(&place::printed(&path, &message));
+        mistakes.push(Mistake::at(place, message.clone()));
+        if !place::take_out(&mut root, &path, &message, taken_out) {
             break;
         }
     }

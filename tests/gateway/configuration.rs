@@ -99,6 +99,49 @@ subjects = ["*"]
 }
 
 #[test]
+fn items_behind_one_that_cannot_be_read_are_called_by_their_own_place() {
+    let text = r#"
+[[atlas.credentials]]
+projects = ["*"]
+
+[[access.rules]]
+subjects = ["*"]
+
+[[access.rules]]
+name = "second"
+subjects = ["*"]
+projects = ["xyz"]
+usernames = ["*"]
+
+[[access.rules]]
+subjects = ["*"]
+
+[[access.rules]]
+name = "fourth"
+subjects = ["*"]
+projects = ["xyz"]
+usernames = ["*"]
+"#;
+    let mistakes = Config::parse(text, []).unwrap_err();
+    let mut places: Vec<&str> = mistakes
+        .iter()
+        .map(|mistake| mistake.place.as_str())
+        .filter(|place| place.contains("rules") || place.contains("credentials"))
+        .collect();
+    places.sort_unstable();
+    assert_eq!(
+        places,
+        [
+            "access.rules[0] (line 5)",
+            "access.rules[1].projects (line 11)",
+            "access.rules[2] (line 14)",
+            "access.rules[3].projects (line 20)",
+            "atlas.credentials[0] (line 2)",
+        ]
+    );
+}
+
+#[test]
 fn the_environment_overrides_every_kind_of_key_and_a_secret_stays_text() {
     let environment = [
         ("CACHE__TTL", "90s"),

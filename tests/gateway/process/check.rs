@@ -82,6 +82,22 @@ async fn check_says_what_atlas_has_against_us_and_what_to_do() {
 }
 
 #[tokio::test]
+async fn a_key_that_cannot_sign_the_trail_is_a_refused_configuration_to_check_and_to_serve() {
+    let no_key = |config: &mut toml::Table| set(config, "audit.head_key_file", "/nowhere/key.pem");
+    let (_atlas, files) = world_with(no_key).await;
+    for subcommand in ["check", "serve"] {
+        let mut program = command();
+        program.args([subcommand, "--config"]);
+        program.arg(files.path().join("gateway.toml"));
+        let ended = output(&mut program);
+        let text = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert_eq!(ended.status.code(), Some(78), "{subcommand}: {text}");
+        assert!(text.contains("audit.head_key_file"), "{text}");
+        assert!(text.contains("/nowhere/key.pem"), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn check_names_the_host_that_cannot_be_reached() {
     // Nobody listens there.
     let nobody = |config: &mut toml::Table| set(config, "atlas.base_url", "http://127.0.0.1:1");
