@@ -9,6 +9,7 @@ use tracing::Level;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::Layer;
 use tracing_subscriber::Registry;
+use tracing_subscriber::filter::FilterExt;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt;
@@ -155,7 +156,7 @@ pub fn start(config: &Config) -> Result<Telemetry, LogError> {
         .as_ref()
         .map(|traces| traces.layer().with_filter(ours));
     tracing_subscriber::registry()
-        .with(lines.with_filter(filter))
+        .with(lines.with_filter(filter.and(keeps_secrets())))
         .with(spans)
         .try_init()
         .map_err(|_| LogError::AlreadySet)?;
@@ -172,20 +173,22 @@ impl LogLevel {
     }
 }
 
-/// The configured filter, and above it the rule that libraries which see credentials keep quiet.
-///
-/// At their finest levels hyper, h2 and reqwest print headers and frames, and so tokens.
+/// The configured filter. It holds together with [`keeps_secrets`].
 pub fn filter(log: &str) -> Result<EnvFilter, LogError> {
-    let mut filter = EnvFilter::builder()
+    EnvFilter::builder()
         .parse(log)
-        .map_err(|_| LogError::Filter)?;
-    for library in LIBRARIES_THAT_SEE_CREDENTIALS {
-        let directive = format!("{library}=warn")
-            .parse()
-            .map_err(|_| LogError::Filter)?;
-        filter = filter.add_directive(directive);
-    }
-    Ok(filter)
+        .map_err(|_| LogError::Filter)
+}
+
+/// The rule above every configured filter: libraries which see credentials keep quiet.
+///
+/// At their finest levels hyper, h2 and reqwest print headers and frames, and so tokens. A filter of its
+/// own, because a directive such as `h2::codec=trace` or `[request]=trace` overrules a broader one.
+pub fn keeps_secrets() -> Targets {
+    let quiet = LIBRARIES_THAT_SEE_CREDENTIALS.map(|library| (library, Level::WARN));
+    Targets::new()
+        .with_default(Level::TRACE)
+        .with_targets(quiet)
 }
 
 const LIBRARIES_THAT_SEE_CREDENTIALS: [&str; 6] =

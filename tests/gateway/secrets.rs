@@ -1,10 +1,14 @@
 //! No secret leaves: not the caller's token upstream, not the gateway's own anywhere.
 
+use atlas_cert_gateway::telemetry;
 use atlas_simulator::Asked;
 use atlas_simulator::CLIENT_SECRET;
 use atlas_simulator::Fault;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::FilterExt;
+use tracing_subscriber::layer::SubscriberExt;
 
 use crate::log::Log;
 use crate::world::PROJECT;
@@ -42,11 +46,12 @@ async fn the_callers_token_never_reaches_atlas() {
 #[tokio::test]
 async fn no_secret_is_in_any_log_record_error_or_metric() {
     let log = Log::default();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_env_filter(atlas_cert_gateway::telemetry::filter("trace").unwrap())
-        .with_writer(log.clone())
-        .finish();
+    // As fine as anybody can ask for, and in every way that can be asked.
+    let finest = "trace,h2::codec=trace,hyper::proto=trace,[request]=trace";
+    let finest = telemetry::filter(finest).unwrap();
+    let lines = tracing_subscriber::fmt::layer().with_writer(log.clone());
+    let lines = lines.with_filter(finest.and(telemetry::keeps_secrets()));
+    let subscriber = tracing_subscriber::registry().with(lines);
     let _guard = tracing::subscriber::set_default(subscriber);
     let world = World::new().await;
     let expired = token_of(&serde_json::json!({ "exp": 1 }));
