@@ -312,7 +312,7 @@ impl Trail {
         });
         entry.asked(&self.question);
         entry.identified(&self.caller);
-        entry.permitted(&self.rule);
+        entry.judged_by(&self.rule);
         let closing = Closing {
             outcome: Outcome::Answered,
             status: 200,

@@ -19,6 +19,7 @@ use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::gateway::Gateway;
+use crate::gateway::Panics;
 use crate::identity::Identity;
 use crate::memory;
 use crate::memory::Memory;
@@ -149,6 +150,7 @@ impl App {
             upstream: parts.upstream,
             audit,
             metrics: metrics.lookups.clone(),
+            panics: Panics::default(),
             memory: Memory::new(metrics.memory),
             clock: clock.clone(),
             bounds: config.server.limits.bounds(),
@@ -170,10 +172,9 @@ impl App {
             bodies: false,
         };
         let for_operators = acceptor.for_operators(stop.operators.clone());
-        let doors = vec![
-            tokio::spawn(acceptor.run(callers, Arc::new(door))),
-            tokio::spawn(for_operators.run(operators, Arc::new(admin))),
-        ];
+        let for_operators = for_operators.run(operators, Arc::new(admin));
+        let for_callers = acceptor.run(callers, Arc::new(door));
+        let doors = vec![tokio::spawn(for_callers), tokio::spawn(for_operators)];
         Ok(Self {
             started: config.clone(),
             reloads: metrics.reloads,
@@ -207,15 +208,22 @@ impl Parts {
         let policy = Policy::build(&config.access);
         let upstream = Upstream::build(&config.atlas, clock.clone(), metrics.upstream.clone());
         let tls = config.server.tls.as_ref().map(Tls::load).transpose();
-        match (identity, policy, upstream, tls) {
-            (Ok(identity), Ok(policy), Ok(upstream), Ok(tls)) => Ok(Self {
+        let audit = Audit::check(&config.audit);
+        match (identity, policy, upstream, tls, audit) {
+            (Ok(identity), Ok(policy), Ok(upstream), Ok(tls), Ok(())) => Ok(Self {
                 identity,
                 policy,
                 upstream,
                 tls,
             }),
-            (identity, policy, upstream, tls) => {
-                let wrong = [identity.err(), policy.err(), upstream.err(), tls.err()];
+            (identity, policy, upstream, tls, audit) => {
+                let wrong = [
+                    identity.err(),
+                    policy.err(),
+                    upstream.err(),
+                    tls.err(),
+                    audit.err(),
+                ];
                 Err(wrong.into_iter().flatten().flatten().collect())
             }
         }

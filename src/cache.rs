@@ -53,6 +53,7 @@ pub use explain::Explanation;
 pub use rendered::Address;
 pub use rendered::Encoding;
 pub use rendered::Tag;
+pub use rendered::Usage;
 pub use rendered::Usual;
 pub use source::CacheStatus;
 pub use source::Source;
@@ -105,8 +106,8 @@ pub struct Ask<'a> {
 pub enum Wish {
     /// It will.
     Any,
-    /// Atlas is to be asked, where the permit allows it. A walk that began less than
-    /// `min_refresh_interval` ago will do, and so at most one per interval is begun.
+    /// Atlas is to be asked, where the permit allows it. A walk that was made because somebody else
+    /// insisted, less than `min_refresh_interval` ago, will do; so at most one per interval is begun.
     Refresh,
 }
 

@@ -3,6 +3,8 @@
 //! A question comes in with the moment it arrived; what is written for its caller goes out only after
 //! its record is in the audit trail, because it is [`Withheld`] until then (G15).
 
+mod asking;
+mod panics;
 mod refusal;
 mod walk;
 mod withheld;
@@ -13,7 +15,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tracing::Instrument;
 use tracing::Span;
 use tracing::debug_span;
 
@@ -24,25 +25,21 @@ use crate::audit::CacheUse;
 use crate::audit::Closing;
 use crate::audit::Entry;
 use crate::audit::Outcome;
-use crate::audit::RequestId;
 use crate::audit::Unrecorded;
 use crate::cache::Address;
 use crate::cache::Ask;
 use crate::cache::Cache;
+use crate::cache::Encoding;
 use crate::cache::Found;
-use crate::cache::Staleness;
 use crate::cache::Wish;
 use crate::clock::Clock;
 use crate::clock::Moment;
 use crate::identity::Caller;
 use crate::identity::Identity;
-use crate::identity::Unverified;
 use crate::memory::Memory;
-use crate::memory::Stage;
 use crate::policy::Permit;
 use crate::policy::Policy;
 use crate::policy::allowance::Allowance;
-use crate::policy::allowance::BucketView;
 use crate::telemetry::metrics::lookups::LookupMetrics;
 use crate::telemetry::traces;
 use crate::upstream::Upstream;
@@ -50,6 +47,7 @@ use crate::upstream::Upstream;
 use withheld::Begun;
 use withheld::UnderWay;
 
+pub use panics::Panics;
 pub use refusal::Refusal;
 pub use withheld::Unanswered;
 pub use withheld::Withheld;
@@ -70,6 +68,8 @@ pub struct Gateway {
     pub audit: Audit,
     /// What is counted.
     pub metrics: LookupMetrics,
+    /// What has gone wrong inside.
+    pub panics: Panics,
     /// How much memory is left.
     pub memory: Memory,
     /// Where the time comes from.
@@ -100,6 +100,8 @@ pub struct Lookup<'r> {
     pub address: Address<'r>,
     /// Whether Atlas is to be asked anew, if the caller's rule allows it.
     pub no_cache: bool,
+    /// The form in which a large list is to leave, if not as it is.
+    pub encoding: Option<Encoding>,
     /// The trace that the caller is in (W3C Trace Context), if it says.
     pub traceparent: Option<&'r str>,
 }
@@ -130,6 +132,8 @@ pub struct Written<R> {
 enum Step {
     /// Memory has the answer.
     Answer(Answer),
+    /// Memory has the answer, but not yet in the form that is wanted.
+    Compress(Answer),
     /// The list is not remembered, or is to be asked for anew.
     Ask {
         caller: Arc<Caller>,
@@ -151,6 +155,29 @@ impl<'r> Lookup<'r> {
                 Wish::Any
             },
             now,
+        }
+    }
+}
+
+impl Lookup<'_> {
+    /// What is left to do to an answer.
+    fn form(&self, answer: Answer) -> Step {
+        match self.encoding {
+            Some(encoding) if self.lacks(&answer, encoding) => Step::Compress(answer),
+            _ => Step::Answer(answer),
+        }
+    }
+
+    fn lacks(&self, answer: &Answer, encoding: Encoding) -> bool {
+        let (entry, now) = (&answer.found.entry, answer.now.wall);
+        entry.lacks(self.question, self.address, now, encoding)
+    }
+
+    async fn compress(&self, answer: &Answer) {
+        if let Some(encoding) = self.encoding {
+            let (entry, now) = (&answer.found.entry, answer.now.wall);
+            let compressing = entry.compress(self.question, self.address, now, encoding);
+            compressing.await;
         }
     }
 }
@@ -191,7 +218,7 @@ impl Gateway {
         let outcome = match step {
             Ok(Step::Answer(answer)) => Ok(answer),
             Err(refusal) => Err(refusal),
-            Ok(step @ (Step::Ask { .. } | Step::Verify { .. })) => {
+            Ok(step @ (Step::Ask { .. } | Step::Compress(_) | Step::Verify { .. })) => {
                 let begun = begun.kept();
                 return Err(Box::new(Unanswered { begun, step, span }));
             }
@@ -206,23 +233,25 @@ impl Gateway {
         path: &[u8],
         written: Written<R>,
     ) -> Result<R, Unrecorded> {
-        let now = arrival.at;
+        let arrived = arrival.at;
         let mut entry = self.audit.entry(arrival);
         entry.asked_nonsense(path);
-        entry
-            .close(Closing {
-                outcome: Outcome::Rejected,
-                status: written.status,
-                error_code: written.error_code.as_deref(),
-                ..Closing::abandoned(now)
-            })
-            .await?;
-        self.metrics.lookup(
-            Outcome::Rejected.word(),
-            CacheUse::None.word(),
-            Duration::ZERO,
-        );
-        Ok(written.reply)
+        let now = arrived.at(self.clock.elapsed());
+        let closing = entry.close(Closing {
+            outcome: Outcome::Rejected,
+            status: written.status,
+            error_code: written.error_code.as_deref(),
+            ..Closing::abandoned(now)
+        });
+        let recorded = closing.await;
+        let outcome = match recorded {
+            Ok(()) => Outcome::Rejected,
+            Err(_) => Outcome::Failed,
+        };
+        let took = now.elapsed.saturating_sub(arrived.elapsed);
+        self.metrics
+            .lookup(outcome.word(), CacheUse::None.word(), took);
+        recorded.map(|()| written.reply)
     }
 
     /// Decides what a caller may have, as far as memory goes. `verified` is the caller, where it took
@@ -247,16 +276,23 @@ impl Gateway {
         };
         entry.identified(&caller);
         let policy = self.policy.load();
-        let permit = debug_span!("policy")
-            .in_scope(|| policy.authorize(&caller, lookup.question))
-            .map_err(Refusal::Denied)?;
-        entry.permitted(permit.rule());
+        let judged = debug_span!("policy").in_scope(|| policy.authorize(&caller, lookup.question));
+        let permit = match judged {
+            Ok(permit) => permit,
+            Err(denied) => {
+                if let Some(rule) = denied.rule() {
+                    entry.judged_by(rule);
+                }
+                return Err(Refusal::Denied(denied));
+            }
+        };
+        entry.judged_by(permit.rule());
         self.allowance
             .admit_lookup(&caller, &permit, now)
             .map_err(Refusal::RateLimited)?;
         let known = debug_span!("cache").in_scope(|| self.cache.peek(&permit, lookup.ask(now)));
         match known {
-            Some(found) => Ok(Step::Answer(Answer { found: found?, now })),
+            Some(found) => Ok(lookup.form(Answer { found: found?, now })),
             None => Ok(Step::Ask {
                 caller,
                 permit: permit.kept(),
@@ -264,110 +300,14 @@ impl Gateway {
         }
     }
 
-    /// Goes on from `step` to the end, however long it takes.
-    async fn find_out(
-        &self,
-        mut step: Step,
-        entry: &mut Entry<'_>,
-        lookup: &Lookup<'_>,
-        now: Moment,
-    ) -> Result<Answer, Refusal> {
-        loop {
-            step = match step {
-                Step::Verify { span } => {
-                    let token = lookup.token.ok_or(Refusal::NoToken)?;
-                    let verified = self.identity.verify(token, now);
-                    let verified = verified.instrument(span).await;
-                    let caller = verified.map_err(Refusal::unverified)?;
-                    self.decide(entry, lookup, now, Some(caller))?
-                }
-                Step::Ask { caller, permit } => {
-                    let ask = lookup.ask(now);
-                    return self.wait(&permit, &caller, ask, entry.request_id()).await;
-                }
-                Step::Answer(answer) => return Ok(answer),
-            }
+    fn count(&self, refusal: &Refusal) {
+        if matches!(refusal, Refusal::Overloaded { .. }) {
+            self.metrics.shed();
+        } else if matches!(refusal, Refusal::Panicked) {
+            self.metrics.panicked();
+            self.panics.note(self.clock.elapsed());
         }
-    }
-
-    /// What the cache does not know.
-    async fn wait(
-        &self,
-        permit: &Permit<'_>,
-        caller: &Caller,
-        ask: Ask<'_>,
-        request_id: RequestId,
-    ) -> Result<Answer, Refusal> {
-        let question = permit.question();
-        if let Some(found) = self.without_asking(permit, caller, ask)? {
-            return Ok(Answer {
-                found,
-                now: ask.now,
-            });
-        }
-        let walk = self.walk(request_id);
-        let looked_up = self.cache.look_up(permit, ask, walk);
-        let found = self.clock.timeout(self.bounds.request, looked_up).await;
-        let found = found.map_err(|_| Refusal::TimedOut)?;
-        let now = self.clock.now();
-        if now.elapsed.saturating_sub(ask.now.elapsed) > RECHECK_AFTER {
-            // A token may have ended and a rule may have gone while the caller waited (G11).
-            if now.wall >= caller.expires_at {
-                return Err(Refusal::Unauthenticated(Unverified::Expired));
-            }
-            self.policy
-                .load()
-                .authorize(caller, question)
-                .map_err(Refusal::Denied)?;
-        }
-        let found = found?;
-        // The first call was counted when the caller was let through.
-        let further = found.upstream_calls.saturating_sub(1);
-        self.allowance.charge(caller, permit, further, now);
-        Ok(Answer { found, now })
-    }
-
-    /// What a caller gets who may not cost Atlas a call now: an old list, where there is one.
-    fn without_asking(
-        &self,
-        permit: &Permit<'_>,
-        caller: &Caller,
-        ask: Ask<'_>,
-    ) -> Result<Option<Found>, Refusal> {
-        if !self.cache.would_ask(permit, ask) {
-            return Ok(None);
-        }
-        let view = self.upstream.budget_view(&permit.question().project);
-        let whole = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
-        let bucket = BucketView {
-            remaining: whole(view.remaining),
-            capacity: whole(view.capacity),
-            refill_per_minute: whole(view.refill_per_minute),
-        };
-        let (refusal, staleness) = if self.is_crowded() {
-            let retry_after = OVERLOAD_PAUSE;
-            (Refusal::Overloaded { retry_after }, Staleness::Overload)
-        } else {
-            let admitted = self.allowance.admit_miss(caller, permit, bucket, ask.now);
-            let Err(spent) = admitted else {
-                return Ok(None);
-            };
-            (Refusal::RateLimited(spent), Staleness::Allowance)
-        };
-        let old = self.cache.stale(permit, staleness);
-        old.map(Some).ok_or(refusal)
-    }
-
-    /// Whether there is room only for those whom memory answers: they are shed last (G26).
-    fn is_crowded(&self) -> bool {
-        let in_flight = self.bounds.in_flight;
-        self.metrics.under_way() > in_flight - in_flight / KEPT_FOR_HITS
-            || self.memory.stage() >= Stage::HitsOnly
     }
 }
 
-/// A fifth of the lookups under way can only be hits.
-const KEPT_FOR_HITS: usize = 5;
 const OVERLOAD_PAUSE: Duration = Duration::from_secs(1);
-/// A caller that waited longer than this is judged again.
-const RECHECK_AFTER: Duration = Duration::from_secs(5);

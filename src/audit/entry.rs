@@ -77,7 +77,7 @@ impl<'a> Entry<'a> {
     }
 
     /// Which rule granted it.
-    pub fn permitted(&mut self, rule: &Arc<str>) {
+    pub fn judged_by(&mut self, rule: &Arc<str>) {
         self.rule = Some(Arc::clone(rule));
     }
 

@@ -210,8 +210,8 @@ impl Entry {
         self.variant(question, address, now).usual().clone()
     }
 
-    /// The usual answer, compressed: `None` for a small one, for one that does not shrink, and while
-    /// it is being made, which the first call causes.
+    /// The usual answer, compressed: `None` for a small one, for one that does not shrink, and before
+    /// [`Entry::compress`].
     pub fn compressed(
         &self,
         question: &Question,
@@ -223,6 +223,29 @@ impl Entry {
             return None;
         }
         self.variant(question, address, now).compressed(encoding)
+    }
+
+    /// Whether [`Entry::compressed`] has to be made first.
+    pub fn lacks(
+        &self,
+        question: &Question,
+        address: Address<'_>,
+        now: Timestamp,
+        encoding: Encoding,
+    ) -> bool {
+        self.is_worth_compressing() && self.variant(question, address, now).lacks(encoding)
+    }
+
+    /// Makes what [`Entry::compressed`] returns from then on, once for all who ask for it.
+    pub async fn compress(
+        &self,
+        question: &Question,
+        address: Address<'_>,
+        now: Timestamp,
+        encoding: Encoding,
+    ) {
+        let variant = self.variant(question, address, now);
+        variant.compress(encoding).await;
     }
 
     /// Whether [`Entry::compressed`] is worth asking.

@@ -8,9 +8,6 @@
 use std::fmt;
 use std::io::Write;
 use std::sync::Arc;
-use std::sync::OnceLock;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
 
 use aws_lc_rs::digest;
 use base64::Engine;
@@ -19,6 +16,8 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::HeaderValue;
+use tokio::sync::OnceCell;
+use tokio::task::spawn_blocking;
 
 use crate::atlas::Certificate;
 use crate::atlas::CertificateList;
@@ -40,12 +39,21 @@ pub struct Address<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
     /// RFC 7932. Level 4: about as small as gzip's 6 for twice the time, so it is nobody's first choice
-    /// but the caller's.
+    /// but the caller's. Once: level 1.
     Brotli,
-    /// RFC 1952. Level 6.
+    /// RFC 1952. Level 6; once: level 1.
     Gzip,
     /// RFC 8878. Level 1, which is smaller here than gzip's 6 and six times as fast.
     Zstd,
+}
+
+/// For how many answers something is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Usage {
+    /// It is kept.
+    Many,
+    /// It leaves, and is gone.
+    Once,
 }
 
 /// The usual answer: every certificate, no page, no indentation.
@@ -78,11 +86,32 @@ pub(super) struct Variant {
     zstd: Form,
 }
 
-#[derive(Debug, Default)]
-struct Form {
-    begun: AtomicBool,
-    /// Empty where compressing made it no smaller.
-    bytes: OnceLock<Bytes>,
+/// Made for the first who wants it, while others wait; `None` where compressing made it no smaller.
+type Form = OnceCell<Option<Bytes>>;
+
+impl Encoding {
+    /// As it stands in `Content-Encoding`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Brotli => "br",
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+        }
+    }
+
+    /// `body` in this form; `None` where that is no smaller.
+    pub fn compress(self, body: &[u8], usage: Usage) -> Option<Bytes> {
+        let compressed = match (self, usage) {
+            (Self::Brotli, Usage::Many) => brotli(body, 4),
+            (Self::Brotli, Usage::Once) => brotli(body, 1),
+            (Self::Gzip, Usage::Many) => gzip(body, 6),
+            (Self::Gzip, Usage::Once) => gzip(body, 1),
+            (Self::Zstd, _) => zstd::bulk::compress(body, 1).ok(),
+        };
+        compressed
+            .filter(|bytes| bytes.len() < body.len())
+            .map(Bytes::from)
+    }
 }
 
 impl Tag {
@@ -214,9 +243,9 @@ impl Variant {
                 from.unwrap_or(Timestamp::from_micros(i64::MIN)),
                 until.unwrap_or(Timestamp::from_micros(i64::MAX)),
             ),
-            brotli: Form::default(),
-            gzip: Form::default(),
-            zstd: Form::default(),
+            brotli: Form::new(),
+            gzip: Form::new(),
+            zstd: Form::new(),
         }
     }
 
@@ -230,35 +259,25 @@ impl Variant {
         &self.usual
     }
 
-    /// The compressed body, if it is ready and smaller; else it is made while this answer leaves as it
-    /// is.
-    pub(super) fn compressed(self: &Arc<Self>, encoding: Encoding) -> Option<Bytes> {
-        let form = self.form(encoding);
-        if let Some(bytes) = form.bytes.get() {
-            return (!bytes.is_empty()).then(|| bytes.clone());
-        }
-        if !form.begun.swap(true, Ordering::Relaxed)
-            && let Ok(runtime) = tokio::runtime::Handle::try_current()
-        {
-            let variant = Arc::clone(self);
-            runtime.spawn_blocking(move || variant.compress(encoding));
-        }
-        None
+    /// The compressed body, if it was made and is smaller.
+    pub(super) fn compressed(&self, encoding: Encoding) -> Option<Bytes> {
+        self.form(encoding).get().cloned().flatten()
     }
 
-    pub(super) fn compress(&self, encoding: Encoding) {
-        let body = &self.usual.body;
-        let bytes = match encoding {
-            Encoding::Brotli => brotli(body),
-            Encoding::Gzip => gzip(body),
-            Encoding::Zstd => zstd::bulk::compress(body, 1).ok(),
+    /// Whether nobody has made the compressed body yet.
+    pub(super) fn lacks(&self, encoding: Encoding) -> bool {
+        !self.form(encoding).initialized()
+    }
+
+    /// Makes the compressed body, or waits for whoever makes it: on a thread that may take its time.
+    pub(super) async fn compress(self: Arc<Self>, encoding: Encoding) {
+        let making = || async {
+            let body = self.usual.body.clone();
+            let made = spawn_blocking(move || encoding.compress(&body, Usage::Many));
+            // Nobody can be told of a panic in there, but everybody can be answered.
+            made.await.ok().flatten()
         };
-        let bytes = bytes
-            .filter(|bytes| bytes.len() < body.len())
-            .map(Bytes::from)
-            .unwrap_or_default();
-        // Whoever was first has the same bytes.
-        let _ = self.form(encoding).bytes.set(bytes);
+        self.form(encoding).get_or_init(making).await;
     }
 
     fn form(&self, encoding: Encoding) -> &Form {
@@ -311,15 +330,16 @@ fn tail(certificates: usize) -> String {
     tail
 }
 
-fn brotli(body: &[u8]) -> Option<Vec<u8>> {
-    let mut encoder = brotli::CompressorWriter::new(Vec::new(), BROTLI_BUFFER, 4, BROTLI_WINDOW);
+fn brotli(body: &[u8], level: u32) -> Option<Vec<u8>> {
+    let mut encoder =
+        brotli::CompressorWriter::new(Vec::new(), BROTLI_BUFFER, level, BROTLI_WINDOW);
     encoder.write_all(body).ok()?;
     encoder.flush().ok()?;
     Some(encoder.into_inner())
 }
 
-fn gzip(body: &[u8]) -> Option<Vec<u8>> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::new(6));
+fn gzip(body: &[u8], level: u32) -> Option<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::new(level));
     encoder.write_all(body).ok()?;
     encoder.finish().ok()
 }

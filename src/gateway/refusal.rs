@@ -81,6 +81,15 @@ impl Refusal {
         }
     }
 
+    /// How the cache came by it, if it has got so far.
+    pub fn source(&self) -> Option<Source> {
+        if let Self::Fetch { source, .. } = self {
+            Some(*source)
+        } else {
+            None
+        }
+    }
+
     /// What became of the question.
     pub(super) fn outcome(&self) -> Outcome {
         match self {

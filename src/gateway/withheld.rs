@@ -85,9 +85,7 @@ impl Begun<'_> {
         } = self;
         if let Err(refusal) = outcome {
             refusal.log(entry.request_id());
-            if matches!(refusal, Refusal::Overloaded { .. }) {
-                gateway.metrics.shed();
-            }
+            gateway.count(refusal);
         }
         let written = write(outcome);
         let now = arrived.at(gateway.clock.elapsed());
@@ -140,12 +138,16 @@ impl<R: Unpin> Future for Withheld<R> {
             Ok(ticket) => ready!(Pin::new(ticket).poll(context)),
             Err(problem) => Err(*problem),
         };
-        recorded?;
+        let under_way = &mut withheld.under_way;
+        let outcome = match recorded {
+            Ok(()) => withheld.outcome,
+            Err(_) => Outcome::Failed,
+        };
         let Some(reply) = withheld.reply.take() else {
             return Poll::Pending;
         };
-        let under_way = &mut withheld.under_way;
-        under_way.ended(withheld.outcome, withheld.cache, withheld.duration);
+        under_way.ended(outcome, withheld.cache, withheld.duration);
+        recorded?;
         if withheld.saved > 0 {
             under_way.present.metrics().saved(withheld.saved);
         }

@@ -1,7 +1,9 @@
 //! A list and the form that was asked for go in; the bytes of the answer and their `ETag` come out.
 //!
 //! The usual form is kept with the list. Every other one (a page, indented, in an envelope, uncounted)
-//! is cut from the same list here and not kept.
+//! is cut from the same list here, compressed quickly where it is large, and not kept.
+
+use std::fmt;
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -12,9 +14,10 @@ use super::pretty;
 use super::query::PageWish;
 use super::request::Asked;
 use crate::atlas::Certificate;
-use crate::atlas::Timestamp;
 use crate::cache::Encoding;
-use crate::cache::Entry;
+use crate::cache::Tag;
+use crate::cache::Usage;
+use crate::cache::WORTH_COMPRESSING;
 use crate::gateway::Answer;
 
 /// A list, written.
@@ -43,15 +46,10 @@ fn usual(answer: &Answer, asked: &Asked<'_>) -> List {
     let (entry, now) = (&answer.found.entry, answer.now.wall);
     let usual = entry.usual(&asked.question, asked.address, now);
     let certificates = u64::try_from(usual.certificates).unwrap_or(u64::MAX);
-    if entry.is_worth_compressing()
-        && let Some((body, name)) = compressed(entry, asked, now)
+    if let Some(encoding) = asked.encodings.preferred()
+        && let Some(body) = entry.compressed(&asked.question, asked.address, now, encoding)
     {
-        return List {
-            body,
-            etag: entry.tag(now).header(format_args!("-{name}")),
-            encoding: Some(name),
-            certificates,
-        };
+        return compressed(body, encoding, (entry.tag(now), ""), certificates);
     }
     List {
         body: usual.body,
@@ -61,31 +59,48 @@ fn usual(answer: &Answer, asked: &Asked<'_>) -> List {
     }
 }
 
-/// The form that is wanted most of those that are there, and its name.
-fn compressed(entry: &Entry, asked: &Asked<'_>, now: Timestamp) -> Option<(Bytes, &'static str)> {
-    let mut wanted = [
-        (asked.encodings.zstd, Encoding::Zstd, "zstd"),
-        (asked.encodings.gzip, Encoding::Gzip, "gzip"),
-        (asked.encodings.brotli, Encoding::Brotli, "br"),
-    ];
-    // Of those that are equally welcome the first is the cheapest to make and to undo.
-    wanted.sort_by_key(|(quality, _, _)| std::cmp::Reverse(*quality));
-    let mut wanted = wanted.into_iter().filter(|(quality, _, _)| *quality > 0);
-    wanted.find_map(|(_, encoding, name)| {
-        let body = entry.compressed(&asked.question, asked.address, now, encoding)?;
-        Some((body, name))
-    })
-}
-
 fn unusual(answer: &Answer, asked: &Asked<'_>) -> List {
-    let (list, now) = (answer.found.entry.list(), answer.now.wall);
-    let all: Vec<Certificate<'_>> = list.unexpired(now).collect();
-    let total = all.len();
-    let form = asked.form;
-    let shown = match form.page {
+    let (entry, now) = (&answer.found.entry, answer.now.wall);
+    let all: Vec<Certificate<'_>> = entry.list().unexpired(now).collect();
+    let shown = match asked.form.page {
         None => all.as_slice(),
         Some(page) => cut(&all, page),
     };
+    let certificates = u64::try_from(shown.len()).unwrap_or(u64::MAX);
+    let body = document(shown, all.len(), asked);
+    let (tag, variant) = (entry.tag(now), Variant(asked));
+    if body.len() > WORTH_COMPRESSING
+        && let Some(encoding) = asked.encodings.preferred()
+        && let Some(body) = encoding.compress(&body, Usage::Once)
+    {
+        return compressed(body, encoding, (tag, variant), certificates);
+    }
+    List {
+        body: Bytes::from(body),
+        etag: tag.header(variant),
+        encoding: None,
+        certificates,
+    }
+}
+
+fn compressed(
+    body: Bytes,
+    encoding: Encoding,
+    (tag, variant): (Tag, impl fmt::Display),
+    certificates: u64,
+) -> List {
+    let name = encoding.name();
+    List {
+        body,
+        etag: tag.header(format_args!("{variant}-{name}")),
+        encoding: Some(name),
+        certificates,
+    }
+}
+
+/// The JSON document that shows `shown` of `total` certificates.
+fn document(shown: &[Certificate<'_>], total: usize, asked: &Asked<'_>) -> Vec<u8> {
+    let form = asked.form;
     let mut body = String::from("{");
     if form.has_envelope() {
         body.push_str("\"status\":200,");
@@ -118,16 +133,10 @@ fn unusual(answer: &Answer, asked: &Asked<'_>) -> List {
         body.push_str(&total.to_string());
     }
     body.push('}');
-    let body = if form.is_pretty() {
+    if form.is_pretty() {
         pretty::indented(body.as_bytes())
     } else {
         body.into_bytes()
-    };
-    List {
-        body: Bytes::from(body),
-        etag: answer.found.entry.tag(now).header(Variant(asked)),
-        encoding: None,
-        certificates: u64::try_from(shown.len()).unwrap_or(u64::MAX),
     }
 }
 
@@ -144,8 +153,8 @@ fn cut<'a, 'c>(all: &'a [Certificate<'c>], page: PageWish) -> &'a [Certificate<'
 /// What tells one form's validator from another's.
 struct Variant<'a>(&'a Asked<'a>);
 
-impl std::fmt::Display for Variant<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Variant<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let form = self.0.form;
         if let Some(page) = form.page {
             write!(f, "-{}x{}", page.number(), page.size())?;

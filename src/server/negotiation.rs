@@ -5,6 +5,7 @@ use http::HeaderValue;
 
 use super::fields::Values;
 use super::request::ApiVersion;
+use crate::cache::Encoding;
 
 /// The media type of a successful answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +100,19 @@ impl Encodings {
             encodings.gzip = any_other.unwrap_or(0);
         }
         encodings
+    }
+
+    /// The one that is preferred; of those that are equally welcome, the cheapest to make and to undo.
+    pub fn preferred(self) -> Option<Encoding> {
+        let wanted = [
+            (self.brotli, Encoding::Brotli),
+            (self.gzip, Encoding::Gzip),
+            (self.zstd, Encoding::Zstd),
+        ];
+        let wanted = wanted.into_iter().filter(|(quality, _)| *quality > 0);
+        // The last of those that are equal.
+        let (_, preferred) = wanted.max_by_key(|(quality, _)| *quality)?;
+        Some(preferred)
     }
 }
 

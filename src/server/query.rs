@@ -103,6 +103,14 @@ impl Form {
     }
 }
 
+/// Whether a query that was refused says in so many words that errors are wanted in an envelope.
+pub(super) fn asks_for_envelope(query: &str) -> bool {
+    let mut wishes = query
+        .split('&')
+        .filter_map(|pair| pair.strip_prefix("envelope="));
+    wishes.next() == Some("true") && wishes.next().is_none()
+}
+
 fn once<T>(name: &'static str, place: &mut Option<T>, value: T) -> Result<(), InvalidQuery> {
     match place.replace(value) {
         None => Ok(()),

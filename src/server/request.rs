@@ -17,6 +17,7 @@ use super::head::letters_digits_and;
 use super::negotiation::Encodings;
 use super::negotiation::MediaType;
 use super::negotiation::accepted_media_type;
+use super::query;
 use super::query::Form;
 use super::query::InvalidQuery;
 use crate::atlas::InvalidUsername;
@@ -193,6 +194,11 @@ impl Asked<'_> {
             question: &self.question,
             address: self.address,
             no_cache: self.no_cache,
+            encoding: if self.form.is_usual() {
+                self.encodings.preferred()
+            } else {
+                None
+            },
             traceparent: fields
                 .traceparent
                 .first()
@@ -264,12 +270,9 @@ impl<'r> Addressed<'r> {
     }
 }
 
-/// Whether a refused request asked for its errors in an envelope; `false` where that cannot be told.
+/// Whether a refused request asked for its errors in an envelope, whatever else is wrong with it.
 pub fn wants_envelope(parts: &Parts) -> bool {
-    parts
-        .uri
-        .query()
-        .is_some_and(|query| Form::read(query).is_ok_and(|form| form.has_envelope()))
+    parts.uri.query().is_some_and(query::asks_for_envelope)
 }
 
 impl std::fmt::Debug for Credentials<'_> {

@@ -25,6 +25,7 @@ struct Handles {
     durations: [Histogram; CACHE_WORDS.len()],
     saved: Counter,
     shed: Counter,
+    panicked: Counter,
     connections: Gauge<i64, AtomicI64>,
     in_flight: Gauge<i64, AtomicI64>,
     /// In the order of [`PARTS`].
@@ -80,6 +81,7 @@ impl LookupMetrics {
             durations: by_cache,
             saved: Counter::default(),
             shed: Counter::default(),
+            panicked: Counter::default(),
             connections: Gauge::default(),
             in_flight: Gauge::default(),
         };
@@ -100,6 +102,11 @@ impl LookupMetrics {
             metrics.shed.clone(),
         );
         registry.register(
+            "lookups_panicked",
+            "Lookups that were answered with 500 because of a bug",
+            metrics.panicked.clone(),
+        );
+        registry.register(
             "connections",
             "Open connections",
             metrics.connections.clone(),
@@ -114,13 +121,7 @@ impl LookupMetrics {
             "What keeps this replica from being ready, as its readiness tells",
             not_ready,
         );
-        let build = Family::<VersionLabel, Gauge>::default();
-        build
-            .get_or_create(&VersionLabel {
-                version: env!("CARGO_PKG_VERSION"),
-            })
-            .set(1);
-        registry.register("build_info", "The version that runs", build);
+        register_build(registry);
         Self(Arc::new(metrics))
     }
 
@@ -147,6 +148,11 @@ impl LookupMetrics {
     /// Counts a lookup that was refused for want of room.
     pub fn shed(&self) {
         self.0.shed.inc();
+    }
+
+    /// Counts a lookup that failed because of a bug.
+    pub fn panicked(&self) {
+        self.0.panicked.inc();
     }
 
     /// How many lookups are under way.
@@ -199,6 +205,13 @@ impl Drop for Present {
     }
 }
 
+fn register_build(registry: &mut Registry) {
+    let build = Family::<VersionLabel, Gauge>::default();
+    let version = env!("CARGO_PKG_VERSION");
+    build.get_or_create(&VersionLabel { version }).set(1);
+    registry.register("build_info", "The version that runs", build);
+}
+
 fn histogram() -> Histogram {
     Histogram::new([
         0.000_05, 0.000_1, 0.000_25, 0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0,
@@ -217,4 +230,11 @@ const OUTCOMES: [&str; 6] = [
 /// What the audit record says the cache had to do with it.
 const CACHE_WORDS: [&str; 6] = ["collapsed", "hit", "miss", "negative", "none", "stale"];
 /// What can keep a replica from being ready.
-const PARTS: [&str; 5] = ["audit", "credentials", "draining", "keys", "memory"];
+const PARTS: [&str; 6] = [
+    "audit",
+    "credentials",
+    "draining",
+    "keys",
+    "memory",
+    "panics",
+];

@@ -1,6 +1,7 @@
 //! Rules, issuers and tokens that change or end while callers come and wait.
 
 use std::time::Duration;
+use std::time::SystemTime;
 
 use atlas_simulator::Answer;
 use atlas_simulator::Asked;
@@ -12,8 +13,11 @@ use serde_json::json;
 
 use super::Scene;
 use crate::forgeries;
+use crate::tokens::TestKey;
+use crate::tokens::jwks;
 use crate::upstream::network::Authority;
 use crate::world::FOREIGN_PROJECT;
+use crate::world::PROJECT;
 use crate::world::certs;
 
 #[tokio::test]
@@ -90,19 +94,60 @@ async fn c03_a_leader_whose_rule_goes_while_it_waits_is_denied_and_the_others_ge
                 rules[0]["subjects"] = vec!["payments-follower"].into();
             })
             .await;
-        // The first attempt of the walk gets no answer in its time; the second does.
-        gate.arrived(2).await;
-        scene.world.advance(Duration::from_millis(2_500));
+        // However short the wait was.
         gate.open();
     };
-    let asking = async { tokio::join!(scene.ask(&leader), scene.ask(&follower), meanwhile) };
-    let (led, joined, ()) = scene.world.while_time_passes(asking).await;
+    let (led, joined, ()) = tokio::join!(scene.ask(&leader), scene.ask(&follower), meanwhile);
     assert_eq!(
         (led.status, &*led.error_code()),
         (403, "ACCESS_FORBIDDEN"),
         "C03, J66"
     );
     assert_eq!(joined.status, 200, "{}", joined.text());
+}
+
+#[tokio::test]
+async fn g1_g5_what_ends_while_keys_are_fetched_is_not_handed_out() {
+    let scene = Scene::new(&forgeries::published()).await;
+    let start = scene.world.clock.now().wall;
+    let at = |seconds| SystemTime::from(start.plus(Duration::from_secs(seconds)));
+    scene.world.atlas.world(|world| {
+        let mut project = world.project(PROJECT);
+        let mut user = project.user("app1");
+        user.remove_all_certificates();
+        user.certificate_until(at(2));
+        user.certificate_until(at(9_999));
+    });
+    let known = scene.issuer.token("payments-api");
+    let list = scene.ask(&known).await;
+    assert_eq!(list.json()["totalCount"], 2, "{}", list.text());
+    // The next token is of a key that has to be fetched first, and that takes four seconds.
+    scene
+        .publisher
+        .publish(&jwks(&[&TestKey::rsa(), &TestKey::next_rsa()]));
+    scene.publisher.hold(true);
+    let fetches = scene.publisher.requests();
+    let unknown = scene
+        .issuer
+        .signing_with(TestKey::next_rsa())
+        .token("payments-api");
+    let meanwhile = async {
+        scene
+            .world
+            .until(|_| scene.publisher.requests() > fetches)
+            .await;
+        scene.world.advance(Duration::from_secs(4));
+        scene.publisher.hold(false);
+    };
+    let (late, ()) = tokio::join!(scene.ask(&unknown), meanwhile);
+    assert_eq!(
+        late.header("x-upstream-calls"),
+        Some("0"),
+        "{}",
+        late.text()
+    );
+    assert_eq!(late.json()["totalCount"], 1);
+    assert_eq!(late.header("age"), Some("4"));
 }
 
 #[tokio::test]

@@ -1,0 +1,140 @@
+//! A question that memory could not answer goes in; its answer comes out, however long it takes.
+
+use tracing::Instrument;
+
+use super::Answer;
+use super::Gateway;
+use super::Lookup;
+use super::OVERLOAD_PAUSE;
+use super::Refusal;
+use super::Step;
+use crate::audit::Entry;
+use crate::audit::RequestId;
+use crate::cache::Ask;
+use crate::cache::Found;
+use crate::cache::Staleness;
+use crate::clock::Moment;
+use crate::identity::Caller;
+use crate::identity::Unverified;
+use crate::memory::Stage;
+use crate::policy::Permit;
+use crate::policy::allowance::BucketView;
+
+impl Gateway {
+    /// Goes on from `step` to the end, however long it takes.
+    pub(super) async fn find_out(
+        &self,
+        mut step: Step,
+        entry: &mut Entry<'_>,
+        lookup: &Lookup<'_>,
+        mut now: Moment,
+    ) -> Result<Answer, Refusal> {
+        let arrived = now;
+        loop {
+            step = match step {
+                Step::Verify { span } => {
+                    let token = lookup.token.ok_or(Refusal::NoToken)?;
+                    let verified = self.identity.verify(token, now);
+                    let verified = verified.instrument(span).await;
+                    let caller = verified.map_err(Refusal::unverified)?;
+                    // The issuer's keys may have been fetched for it, and while they were, a token or a
+                    // certificate may have ended.
+                    now = self.clock.now();
+                    if now.wall >= caller.expires_at {
+                        return Err(Refusal::Unauthenticated(Unverified::Expired));
+                    }
+                    self.decide(entry, lookup, now, Some(caller))?
+                }
+                Step::Ask { caller, permit } => {
+                    let ask = lookup.ask(now);
+                    let spent = now.elapsed.saturating_sub(arrived.elapsed);
+                    let left = self.bounds.request.saturating_sub(spent);
+                    let waiting = self.wait(&permit, &caller, ask, entry.request_id());
+                    let answer = self.clock.timeout(left, waiting).await;
+                    lookup.form(answer.map_err(|_| Refusal::TimedOut)??)
+                }
+                Step::Compress(answer) => {
+                    lookup.compress(&answer).await;
+                    // A certificate may have ended meanwhile.
+                    let now = self.clock.now();
+                    return Ok(Answer { now, ..answer });
+                }
+                Step::Answer(answer) => return Ok(answer),
+            }
+        }
+    }
+
+    /// What the cache does not know.
+    async fn wait(
+        &self,
+        permit: &Permit<'_>,
+        caller: &Caller,
+        ask: Ask<'_>,
+        request_id: RequestId,
+    ) -> Result<Answer, Refusal> {
+        let question = permit.question();
+        if let Some(found) = self.without_asking(permit, caller, ask)? {
+            return Ok(Answer {
+                found,
+                now: ask.now,
+            });
+        }
+        let walk = self.walk(request_id);
+        let found = self.cache.look_up(permit, ask, walk).await;
+        let now = self.clock.now();
+        // A token may have ended and a rule may have gone while the caller waited (G11).
+        if now.wall >= caller.expires_at {
+            return Err(Refusal::Unauthenticated(Unverified::Expired));
+        }
+        self.policy
+            .load()
+            .authorize(caller, question)
+            .map_err(Refusal::Denied)?;
+        let found = found?;
+        // The first call was counted when the caller was let through.
+        let further = found.upstream_calls.saturating_sub(1);
+        self.allowance.charge(caller, permit, further, now);
+        Ok(Answer { found, now })
+    }
+
+    /// What a caller gets who may not cost Atlas a call now: an old list, where there is one.
+    fn without_asking(
+        &self,
+        permit: &Permit<'_>,
+        caller: &Caller,
+        ask: Ask<'_>,
+    ) -> Result<Option<Found>, Refusal> {
+        if !self.cache.would_ask(permit, ask) {
+            return Ok(None);
+        }
+        let view = self.upstream.budget_view(&permit.question().project);
+        let whole = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+        let bucket = BucketView {
+            remaining: whole(view.remaining),
+            capacity: whole(view.capacity),
+            refill_per_minute: whole(view.refill_per_minute),
+        };
+        let (refusal, staleness) = if self.is_crowded() {
+            let retry_after = OVERLOAD_PAUSE;
+            (Refusal::Overloaded { retry_after }, Staleness::Overload)
+        } else {
+            let admitted = self.allowance.admit_miss(caller, permit, bucket, ask.now);
+            let Err(spent) = admitted else {
+                return Ok(None);
+            };
+            (Refusal::RateLimited(spent), Staleness::Allowance)
+        };
+        let old = self.cache.stale(permit, staleness);
+        old.map(Some).ok_or(refusal)
+    }
+
+    /// Whether there is room only for those whom memory answers: they are shed last (G26).
+    fn is_crowded(&self) -> bool {
+        let in_flight = self.bounds.in_flight;
+        self.metrics.under_way() > in_flight - in_flight / KEPT_FOR_HITS
+            || self.memory.stage() >= Stage::HitsOnly
+    }
+}
+
+/// A fifth of the lookups under way can only be hits.
+const KEPT_FOR_HITS: usize = 5;
