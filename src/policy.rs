@@ -135,6 +135,11 @@ impl Policy {
 
     /// Whether `caller` may administer `reach`: purge it, or look into it.
     ///
+    /// Whether any rule makes the caller an administrator of anything.
+    pub fn is_administrator(&self, caller: &Caller) -> bool {
+        self.grants.makes_administrator(caller)
+    }
+
     /// A rule with `admin` reaches as far as its projects and usernames do, and everywhere if it names
     /// neither. A rule with `deny` wins that covers the very key, the project or a whole project of
     /// all; one that covers some users of a project does not keep anybody from purging it.

@@ -95,11 +95,17 @@ impl RuleSet {
 
     /// The first rule that grants the administration of `reach`.
     pub(super) fn first_administering(&self, caller: &Caller, reach: Reach<'_>) -> Option<&Rule> {
-        self.rules.iter().find(|rule| {
-            rule.admin
-                && rule.subjects.fit(&caller.subject)
-                && rule.speaks_of(caller)
-                && rule.contains(reach)
+        self.administering(caller).find(|rule| rule.contains(reach))
+    }
+
+    /// Whether a rule grants the administration of anything.
+    pub(super) fn makes_administrator(&self, caller: &Caller) -> bool {
+        self.administering(caller).next().is_some()
+    }
+
+    fn administering(&self, caller: &Caller) -> impl Iterator<Item = &Rule> {
+        self.rules.iter().filter(|rule| {
+            rule.admin && rule.subjects.fit(&caller.subject) && rule.speaks_of(caller)
         })
     }
 

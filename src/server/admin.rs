@@ -44,6 +44,7 @@ use crate::audit::RequestId;
 use crate::clock::Moment;
 use crate::gateway::Gateway;
 use crate::identity::Caller;
+use crate::identity::Unverified;
 use crate::memory::Stage;
 use crate::policy::Reach;
 use crate::settings::Mistake;
@@ -119,6 +120,13 @@ impl Admin {
             );
         }
         let now = self.gateway.clock.now();
+        if self.gateway.panics.are_too_many(now.elapsed) {
+            not_ready(
+                "panics",
+                "three lookups have failed within a minute because of a bug; the log says where"
+                    .to_owned(),
+            );
+        }
         for issuer in self.gateway.identity.issuers_without_keys(now) {
             not_ready("keys", format!("no keys of the issuer {issuer}"));
         }
@@ -167,13 +175,19 @@ impl Admin {
             .policy
             .load()
             .may_administer(caller, task.reach);
-        if let Ok(administrator) = verdict {
-            return Ok(Arc::clone(administrator.rule()));
+        match verdict {
+            Ok(administrator) => Ok(Arc::clone(administrator.rule())),
+            Err(_) => Err(self.deny(caller, task, by).await),
         }
+    }
+
+    async fn deny(&self, caller: &Caller, task: &Task<'_>, by: &By) -> AdminRefusal {
         let now = self.gateway.clock.now();
         let denied = by.record(caller, task, Outcome::Denied, now);
-        self.write_down(&denied).await?;
-        Err(AdminRefusal::Denied)
+        self.write_down(&denied)
+            .await
+            .err()
+            .unwrap_or(AdminRefusal::Denied)
     }
 
     async fn administer(
@@ -187,14 +201,34 @@ impl Admin {
         let action = action_of(route.1).ok_or(AdminRefusal::Request(BadRequest::Route))?;
         let credentials = credentials.map_err(AdminRefusal::Request)?;
         let caller = self.caller(credentials, action, &by).await?;
+        // What it reaches is not known before it has been read, and only operators are told what is
+        // wrong with it.
+        let unread = Task {
+            action,
+            reach: Reach::Everything,
+        };
+        if !self.gateway.policy.load().is_administrator(&caller) {
+            return Err(self.deny(&caller, &unread, &by).await);
+        }
         let query = parts.uri.query().unwrap_or_default();
-        match route {
+        let done = match route {
             (&Method::POST, "/cache/purge") => self.purge(&caller, body, by).await,
             (&Method::GET, "/cache/explain") => self.explain(&caller, query, by).await,
             (&Method::GET, "/audit/lookups") => self.lookups(&caller, query, by).await,
             (_, "/cache/purge") => Err(AdminRefusal::Method("POST")),
             _ => Err(AdminRefusal::Method("GET")),
+        };
+        if let Err(refusal) = &done
+            && refusal.is_of_what_was_sent()
+        {
+            let now = self.gateway.clock.now();
+            let rejected = AdminRecord {
+                status: Some(refusal.status().as_u16()),
+                ..by.record(&caller, &unread, Outcome::Rejected, now)
+            };
+            self.write_down(&rejected).await?;
         }
+        done
     }
 
     async fn caller(
@@ -204,20 +238,21 @@ impl Admin {
         by: &By,
     ) -> Result<Arc<Caller>, AdminRefusal> {
         let now = self.gateway.clock.now();
-        let verdict = match credentials {
-            Credentials::Bearer(token) => self.gateway.identity.verify(token, now).await.ok(),
-            Credentials::None => None,
+        let refusal = match credentials {
+            Credentials::Bearer(token) => match self.gateway.identity.verify(token, now).await {
+                Ok(caller) => return Ok(caller),
+                Err(Unverified::NoKeys) => AdminRefusal::NoKeys,
+                Err(_) => AdminRefusal::BadToken,
+            },
+            Credentials::None => AdminRefusal::Unauthenticated,
         };
-        if let Some(caller) = verdict {
-            return Ok(caller);
-        }
         let refused = AdminRecord {
             action,
             outcome: Outcome::Unauthenticated,
             caller: None,
             peer: Some(by.peer),
             request_id: Some(by.request_id),
-            status: Some(StatusCode::UNAUTHORIZED.as_u16()),
+            status: Some(refusal.status().as_u16()),
             rule: None,
             group_id: None,
             username: None,
@@ -225,7 +260,7 @@ impl Admin {
             now,
         };
         self.write_down(&refused).await?;
-        Err(AdminRefusal::Unauthenticated)
+        Err(refusal)
     }
 }
 
@@ -234,7 +269,9 @@ impl Handler for Admin {
 
     fn handle(self: &Arc<Self>, request: Request<Incoming>, peer: &Peer) -> Self::Answer {
         let (admin, peer) = (Arc::clone(self), peer.address);
-        Box::pin(async move { admin.answer(request, peer).await })
+        // In a task of its own: what an operator has begun is done and on record, even if they hang up.
+        let answering = tokio::spawn(async move { admin.answer(request, peer).await });
+        Box::pin(async move { answering.await.unwrap_or_else(|_| response::unexpected()) })
     }
 }
 

@@ -1,6 +1,6 @@
 //! An answer or a refusal goes in; Atlas's form, headers and status come out.
 //!
-//! Here and in [`document`] is the only place with status codes.
+//! Here, in [`document`] and in [`fetch`] is the only place with status codes.
 
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 mod counted;
 mod document;
+mod fetch;
 
 use self::counted::Counted;
 use self::counted::text_value;
@@ -121,12 +122,13 @@ pub fn bad_request(refusal: &BadRequest, request_id: RequestId, envelope: bool) 
 
 /// Writes a refusal of a question.
 pub fn refused(refusal: &Refusal, request_id: RequestId, envelope: bool) -> Written {
-    finish(
-        Document::of_refusal(refusal),
-        request_id,
-        envelope,
-        refusal.upstream_calls(),
-    )
+    let document = Document::of_refusal(refusal);
+    let mut written = finish(document, request_id, envelope, refusal.upstream_calls());
+    if let Some(source) = refusal.source() {
+        let status = text_value(of_this_cache(source.status(None, false)));
+        written.reply.headers_mut().insert(CACHE_STATUS, status);
+    }
+    written
 }
 
 /// Nothing is answered that is not written down (G16).
@@ -147,22 +149,43 @@ pub fn refused_head(fault: Fault) -> Response<Body> {
 /// Why an operator's request was not done.
 #[derive(Debug)]
 pub enum AdminRefusal {
+    /// The token was not accepted.
+    BadToken,
     /// The body is not what the path takes.
     Body(&'static str),
     /// No rule grants it.
     Denied,
     /// The path takes these methods.
     Method(&'static str),
+    /// The keys of the token's issuer are not known.
+    NoKeys,
     /// The query is not what the path takes.
     Query(&'static str),
     /// The request itself.
     Request(BadRequest),
-    /// No token, or one that was not accepted.
+    /// The body is larger than any that means something.
+    TooLarge,
+    /// No token.
     Unauthenticated,
     /// A bug.
     Unexpected,
     /// It cannot be put on record.
     Unrecorded(Unrecorded),
+}
+
+impl AdminRefusal {
+    /// The status that says it.
+    pub fn status(&self) -> StatusCode {
+        Document::of_operators(self).status
+    }
+
+    /// Whether it is about what a known operator has sent, not about who or about us.
+    pub fn is_of_what_was_sent(&self) -> bool {
+        matches!(
+            self,
+            Self::Body(_) | Self::Method(_) | Self::Query(_) | Self::TooLarge
+        )
+    }
 }
 
 /// Writes a refusal to an operator.

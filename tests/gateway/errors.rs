@@ -37,6 +37,14 @@ async fn documents_of_atlas_arrive_byte_for_byte() {
             r#"{"detail":"Rate limit exceeded.","error":429,"errorCode":"RATE_LIMITED_TOKEN_BUCKET","parameters":["x",55,1200,500,60],"reason":"Too Many Requests"}"#,
         ),
         (
+            403,
+            r#"{"detail":"No code at all.","error":403,"reason":"Forbidden"}"#,
+        ),
+        (
+            503,
+            r#"{"detail":"Later.","error":503,"errorCode":"SERVICE_UNAVAILABLE","parameters":{},"reason":"Service Unavailable"}"#,
+        ),
+        (
             500,
             r#"{"detail":"Unexpected error.","error":500,"errorCode":"UNEXPECTED_ERROR","parameters":[],"reason":"Internal Server Error"}"#,
         ),
@@ -64,10 +72,10 @@ async fn documents_of_atlas_arrive_byte_for_byte() {
             .map(|seconds| seconds.parse::<u64>().unwrap());
         // Up to a tenth more than Atlas asks for, so that not everybody comes back at once.
         assert!(
-            if status == 429 {
-                matches!(wait, Some(55..=61))
-            } else {
-                wait.is_none()
+            match status {
+                429 => matches!(wait, Some(55..=61)),
+                503 => wait == Some(5),
+                _ => wait.is_none(),
             },
             "{wait:?}"
         );

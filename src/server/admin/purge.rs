@@ -3,6 +3,7 @@
 use http::Response;
 use http::StatusCode;
 use http_body_util::BodyExt;
+use http_body_util::LengthLimitError;
 use http_body_util::Limited;
 use hyper::body::Incoming;
 use serde::Deserialize;
@@ -16,6 +17,7 @@ use crate::atlas::Question;
 use crate::audit::AdminAction;
 use crate::audit::AdminRecord;
 use crate::audit::Outcome;
+use crate::audit::Unrecorded;
 use crate::cache::Purge;
 use crate::identity::Caller;
 use crate::policy::Reach;
@@ -47,8 +49,13 @@ impl Admin {
         by: By,
     ) -> Result<Response<Body>, AdminRefusal> {
         let body = Limited::new(body, LARGEST_BODY).collect().await;
-        let body =
-            body.map_err(|_| AdminRefusal::Body("cannot be read, or is larger than 16 KiB"))?;
+        let body = body.map_err(|problem| {
+            if problem.is::<LengthLimitError>() {
+                AdminRefusal::TooLarge
+            } else {
+                AdminRefusal::Body("cannot be read")
+            }
+        })?;
         let request: PurgeRequest =
             serde_json::from_slice(&body.to_bytes()).map_err(|_| AdminRefusal::Body(PURGE_FORM))?;
         let soft = request.soft;
@@ -63,6 +70,10 @@ impl Admin {
             reach,
         };
         let rule = self.permitted(caller, &task, &by).await?;
+        if !self.gateway.audit.is_writable() {
+            // How many entries it concerned is known afterwards, but what is not on record is not done.
+            return Err(AdminRefusal::Unrecorded(Unrecorded::Unwritable));
+        }
         let cache = self.gateway.cache.clone();
         let purged = what.clone();
         // Purging a project walks through the whole memory.

@@ -10,15 +10,13 @@ use bytes::Bytes;
 use http::StatusCode;
 
 use super::AdminRefusal;
+use super::fetch;
 use crate::atlas::ApiError;
 use crate::atlas::error::Parameter;
 use crate::gateway::Refusal;
 use crate::policy::Denied;
 use crate::server::head::Fault;
 use crate::server::request::BadRequest;
-use crate::upstream::AtlasAnswer;
-use crate::upstream::CredentialFailure;
-use crate::upstream::FetchFailure;
 
 /// A refusal in Atlas's form, before it has headers.
 #[derive(Debug)]
@@ -106,11 +104,8 @@ impl Document {
     pub(super) fn of_refusal(refusal: &Refusal) -> Self {
         match refusal {
             Refusal::Denied(denied) => of_denial(denied),
-            Refusal::Fetch { error, .. } => of_fetch(&error.reason),
-            Refusal::NoKeys => unavailable(
-                "The keys of the token's issuer are not known yet. Try again shortly.",
-                Duration::from_secs(5),
-            ),
+            Refusal::Fetch { error, .. } => fetch::document(&error.reason),
+            Refusal::NoKeys => no_keys(),
             Refusal::NoToken => {
                 unauthorized("A bearer token is needed in the Authorization header.")
                     .challenging("Bearer")
@@ -122,11 +117,7 @@ impl Document {
             Refusal::Panicked => Self::unexpected(),
             Refusal::RateLimited(spent) => rate_limited(spent.retry_after),
             Refusal::TimedOut => upstream_timeout(),
-            // One sentence for every reason: what is wrong with a token is for the operator's log.
-            Refusal::Unauthenticated(_) => unauthorized(
-                "The bearer token was not accepted. Get a new one for this gateway from your issuer.",
-            )
-            .challenging("Bearer error=\"invalid_token\""),
+            Refusal::Unauthenticated(_) => bad_token(),
         }
     }
 
@@ -134,6 +125,7 @@ impl Document {
     pub(super) fn of_operators(refusal: &AdminRefusal) -> Self {
         use StatusCode as S;
         match refusal {
+            AdminRefusal::BadToken => bad_token(),
             AdminRefusal::Body(problem) => ours(
                 S::BAD_REQUEST,
                 "BAD_REQUEST",
@@ -147,11 +139,18 @@ impl Document {
             AdminRefusal::Method(methods) => {
                 not_allowed(&format!("This path takes {methods} only."), methods)
             }
+            AdminRefusal::NoKeys => no_keys(),
             AdminRefusal::Query(form) => {
                 let detail = format!("The query {form}.");
                 ours(S::BAD_REQUEST, "INVALID_QUERY_PARAMETER", &detail)
             }
             AdminRefusal::Request(refusal) => Self::of_request(refusal),
+            AdminRefusal::TooLarge => ours(
+                S::PAYLOAD_TOO_LARGE,
+                "PAYLOAD_TOO_LARGE",
+                "The body is larger than 16 KiB.",
+            )
+            .closing(),
             AdminRefusal::Unauthenticated => {
                 unauthorized("A bearer token of an operator is needed in the Authorization header.")
                     .challenging("Bearer")
@@ -193,7 +192,7 @@ impl Document {
         }
     }
 
-    fn after(self, wait: Option<Duration>) -> Self {
+    pub(super) fn after(self, wait: Option<Duration>) -> Self {
         Self {
             retry_after: wait,
             ..self
@@ -214,100 +213,7 @@ fn of_denial(denied: &Denied) -> Document {
     }
 }
 
-fn of_fetch(failure: &FetchFailure) -> Document {
-    match failure {
-        FetchFailure::Atlas(answer) => of_atlas(answer),
-        FetchFailure::BreakerOpen { retry_after } => unavailable(
-            "Atlas keeps failing and is not asked for now. Try again later.",
-            *retry_after,
-        ),
-        FetchFailure::Busy { retry_after } => unavailable(
-            "Too many questions to Atlas are waiting. Try again shortly.",
-            *retry_after,
-        ),
-        FetchFailure::Credential(failure) => of_credential(*failure),
-        FetchFailure::Inconsistent => bad_gateway(
-            "UPSTREAM_INCONSISTENT",
-            "The list of certificates kept changing while it was read. Try again.",
-        ),
-        FetchFailure::InvalidResponse(problem) => bad_gateway(
-            "UPSTREAM_INVALID_RESPONSE",
-            &format!("Atlas's answer cannot be used: {problem}. Try again later."),
-        ),
-        FetchFailure::NoCredential => ours(
-            StatusCode::NOT_FOUND,
-            "GROUP_NOT_FOUND",
-            "No credential is configured for this project. Ask the gateway's operators to add one.",
-        ),
-        FetchFailure::NoDocument {
-            status,
-            retry_after,
-        } => no_document(*status, *retry_after),
-        FetchFailure::RateLimited { retry_after } => rate_limited(*retry_after),
-        FetchFailure::Timeout => upstream_timeout(),
-        FetchFailure::Tls => bad_gateway(
-            "UPSTREAM_UNREACHABLE",
-            "Atlas's TLS certificate was not accepted. The gateway's operators must check the network \
-             and `atlas.ca_certificate`.",
-        ),
-        FetchFailure::Unreachable => bad_gateway(
-            "UPSTREAM_UNREACHABLE",
-            "Atlas could not be reached. Try again later.",
-        ),
-    }
-}
-
-fn of_credential(failure: CredentialFailure) -> Document {
-    match failure {
-        CredentialFailure::MintLimit | CredentialFailure::MintLimited(_) => unavailable(
-            "The gateway may not get another token from Atlas now. Try again shortly.",
-            MINT_PAUSE,
-        ),
-        CredentialFailure::Refused(_) => bad_gateway(
-            "UPSTREAM_UNREACHABLE",
-            "Atlas refuses the gateway's own service account. The gateway's operators must renew its \
-             secret.",
-        ),
-        CredentialFailure::Unavailable(_) => bad_gateway(
-            "UPSTREAM_UNREACHABLE",
-            "Atlas gave the gateway no token. Try again shortly.",
-        ),
-    }
-}
-
-/// What Atlas said, byte for byte. Its `WWW-Authenticate` is not relayed: it speaks of our credential.
-fn of_atlas(answer: &AtlasAnswer) -> Document {
-    Document {
-        status: answer.status,
-        body: answer.body.clone(),
-        code: answer.error_code.clone().unwrap_or_else(|| Arc::from("")),
-        origin: "atlas",
-        retry_after: answer.retry_after,
-        challenge: None,
-        closes: false,
-        allow: None,
-    }
-}
-
-/// An error without words of Atlas's: what a load balancer or a maintenance page says is not relayed.
-fn no_document(status: StatusCode, retry_after: Option<Duration>) -> Document {
-    match (status, retry_after) {
-        (StatusCode::SERVICE_UNAVAILABLE, Some(wait)) => {
-            unavailable("Atlas is not available now. Try again later.", wait)
-        }
-        (StatusCode::GATEWAY_TIMEOUT, _) => upstream_timeout(),
-        (_, retry_after) => bad_gateway(
-            "UPSTREAM_INVALID_RESPONSE",
-            &format!(
-                "Atlas answered {} without a document. Try again later.",
-                status.as_u16()
-            ),
-        )
-        .after(retry_after),
-    }
-}
-
-fn ours(status: StatusCode, code: &'static str, detail: &str) -> Document {
+pub(super) fn ours(status: StatusCode, code: &'static str, detail: &str) -> Document {
     written(status, code, detail, Vec::new())
 }
 
@@ -352,7 +258,22 @@ fn unauthorized(detail: &str) -> Document {
     ours(StatusCode::UNAUTHORIZED, "USER_UNAUTHORIZED", detail)
 }
 
-fn unavailable(detail: &str, wait: Duration) -> Document {
+/// One sentence for every reason: what is wrong with a token is for the operator's log.
+fn bad_token() -> Document {
+    unauthorized(
+        "The bearer token was not accepted. Get a new one for this gateway from your issuer.",
+    )
+    .challenging("Bearer error=\"invalid_token\"")
+}
+
+fn no_keys() -> Document {
+    unavailable(
+        "The keys of the token's issuer are not known yet. Try again shortly.",
+        Duration::from_secs(5),
+    )
+}
+
+pub(super) fn unavailable(detail: &str, wait: Duration) -> Document {
     ours(
         StatusCode::SERVICE_UNAVAILABLE,
         "SERVICE_UNAVAILABLE",
@@ -361,18 +282,18 @@ fn unavailable(detail: &str, wait: Duration) -> Document {
     .after(Some(wait))
 }
 
-fn bad_gateway(code: &'static str, detail: &str) -> Document {
+pub(super) fn bad_gateway(code: &'static str, detail: &str) -> Document {
     ours(StatusCode::BAD_GATEWAY, code, detail)
 }
 
-fn rate_limited(wait: Duration) -> Document {
+pub(super) fn rate_limited(wait: Duration) -> Document {
     let seconds = super::whole_seconds(wait);
     let detail = format!("Rate limit exceeded. Please retry after {seconds} seconds.");
     let status = StatusCode::TOO_MANY_REQUESTS;
     about(status, "RATE_LIMITED", &detail, Parameter::Number(seconds)).after(Some(wait))
 }
 
-fn upstream_timeout() -> Document {
+pub(super) fn upstream_timeout() -> Document {
     let detail = "Atlas did not answer in time. Try again later.";
     ours(StatusCode::GATEWAY_TIMEOUT, "UPSTREAM_TIMEOUT", detail)
 }
@@ -384,5 +305,3 @@ fn capitalised(sentence: &str) -> String {
         .map(|first| first.to_uppercase().chain(letters).collect())
         .unwrap_or_default()
 }
-
-const MINT_PAUSE: Duration = Duration::from_secs(10);

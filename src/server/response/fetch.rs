@@ -1,0 +1,116 @@
+//! Why Atlas gave no list goes in; the error document that says so comes out: Atlas's own, byte for byte,
+//! where it has one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::document::Document;
+use super::document::bad_gateway;
+use super::document::ours;
+use super::document::rate_limited;
+use super::document::unavailable;
+use super::document::upstream_timeout;
+use crate::upstream::AtlasAnswer;
+use crate::upstream::CredentialFailure;
+use crate::upstream::FetchFailure;
+
+pub(super) fn document(failure: &FetchFailure) -> Document {
+    match failure {
+        FetchFailure::Atlas(answer) => of_atlas(answer),
+        FetchFailure::BreakerOpen { retry_after } => unavailable(
+            "Atlas keeps failing and is not asked for now. Try again later.",
+            *retry_after,
+        ),
+        FetchFailure::Busy { retry_after } => unavailable(
+            "Too many questions to Atlas are waiting. Try again shortly.",
+            *retry_after,
+        ),
+        FetchFailure::Credential(failure) => of_credential(*failure),
+        FetchFailure::Inconsistent => bad_gateway(
+            "UPSTREAM_INCONSISTENT",
+            "The list of certificates kept changing while it was read. Try again.",
+        ),
+        FetchFailure::InvalidResponse(problem) => bad_gateway(
+            "UPSTREAM_INVALID_RESPONSE",
+            &format!("Atlas's answer cannot be used: {problem}. Try again later."),
+        ),
+        FetchFailure::NoCredential => ours(
+            StatusCode::NOT_FOUND,
+            "GROUP_NOT_FOUND",
+            "No credential is configured for this project. Ask the gateway's operators to add one.",
+        ),
+        FetchFailure::NoDocument {
+            status,
+            retry_after,
+        } => no_document(*status, *retry_after),
+        FetchFailure::RateLimited { retry_after } => rate_limited(*retry_after),
+        FetchFailure::Timeout => upstream_timeout(),
+        FetchFailure::Tls => bad_gateway(
+            "UPSTREAM_UNREACHABLE",
+            "Atlas's TLS certificate was not accepted. The gateway's operators must check the network \
+             and `atlas.ca_certificate`.",
+        ),
+        FetchFailure::Unreachable => bad_gateway(
+            "UPSTREAM_UNREACHABLE",
+            "Atlas could not be reached. Try again later.",
+        ),
+    }
+}
+
+fn of_credential(failure: CredentialFailure) -> Document {
+    match failure {
+        CredentialFailure::MintLimit | CredentialFailure::MintLimited(_) => unavailable(
+            "The gateway may not get another token from Atlas now. Try again shortly.",
+            MINT_PAUSE,
+        ),
+        CredentialFailure::Refused(_) => bad_gateway(
+            "UPSTREAM_UNREACHABLE",
+            "Atlas refuses the gateway's own service account. The gateway's operators must renew its \
+             secret.",
+        ),
+        CredentialFailure::Unavailable(_) => bad_gateway(
+            "UPSTREAM_UNREACHABLE",
+            "Atlas gave the gateway no token. Try again shortly.",
+        ),
+    }
+}
+
+/// What Atlas said, byte for byte. Its `WWW-Authenticate` is not relayed: it speaks of our credential.
+fn of_atlas(answer: &AtlasAnswer) -> Document {
+    Document {
+        status: answer.status,
+        body: answer.body.clone(),
+        code: answer.error_code.clone().unwrap_or_else(|| Arc::from("")),
+        origin: "atlas",
+        // Not every 503 of Atlas says when to come back, but every one of ours does.
+        retry_after: answer
+            .retry_after
+            .or_else(|| (answer.status == StatusCode::SERVICE_UNAVAILABLE).then_some(OUTAGE_PAUSE)),
+        challenge: None,
+        closes: false,
+        allow: None,
+    }
+}
+
+/// An error without words of Atlas's: what a load balancer or a maintenance page says is not relayed.
+fn no_document(status: StatusCode, retry_after: Option<Duration>) -> Document {
+    match (status, retry_after) {
+        (StatusCode::SERVICE_UNAVAILABLE, Some(wait)) => {
+            unavailable("Atlas is not available now. Try again later.", wait)
+        }
+        (StatusCode::GATEWAY_TIMEOUT, _) => upstream_timeout(),
+        (_, retry_after) => bad_gateway(
+            "UPSTREAM_INVALID_RESPONSE",
+            &format!(
+                "Atlas answered {} without a document. Try again later.",
+                status.as_u16()
+            ),
+        )
+        .after(retry_after),
+    }
+}
+
+const MINT_PAUSE: Duration = Duration::from_secs(10);
+const OUTAGE_PAUSE: Duration = Duration::from_secs(5);
