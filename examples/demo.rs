@@ -141,7 +141,6 @@ fn introduce(atlas: &Simulator, app: &App, token: &str, directory: &Path) {
     );
     println!("  its files            {}", directory.display());
     println!("\nPaste these into another terminal:\n");
-    println!("export TOKEN={token}\n");
     let lines = [
         ("a first look: asks Atlas once", certs("payments-api"), ""),
         (
@@ -169,8 +168,14 @@ fn introduce(atlas: &Simulator, app: &App, token: &str, directory: &Path) {
         ),
         ("what no rule grants is denied", certs("root"), ""),
     ];
+    // The first stands alone; the others are short.
+    let mut sent = token;
     for (what, url, rest) in lines {
-        println!("# {what}\ncurl -si -H \"Authorization: Bearer $TOKEN\" '{url}'{rest}\n");
+        println!("# {what}\ncurl -si -H \"Authorization: Bearer {sent}\" '{url}'{rest}\n");
+        if sent == token {
+            println!("export TOKEN={token}\n");
+            sent = "$TOKEN";
+        }
     }
     println!("Each lookup, as it is put on record (Ctrl-C ends):\n");
 }

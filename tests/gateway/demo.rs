@@ -28,9 +28,14 @@ async fn the_demo_answers_its_first_curl_lines_and_ends_cleanly() {
         .iter()
         .find_map(|line| line.strip_prefix("export TOKEN="))
         .unwrap();
-    let urls: Vec<&str> = said
+    let curl_lines: Vec<&String> = said
         .iter()
         .filter(|line| line.starts_with("curl "))
+        .collect();
+    let alone = format!("-H \"Authorization: Bearer {token}\"");
+    assert!(curl_lines[0].contains(&alone), "{}", curl_lines[0]);
+    let urls: Vec<&str> = curl_lines
+        .iter()
         .map(|line| line.split('\'').nth(1).unwrap())
         .collect();
     let mut replies = Vec::new();
