@@ -104,6 +104,10 @@ impl Encodings {
 
     /// The one that is preferred; of those that are equally welcome, the cheapest to make and to undo.
     pub fn preferred(self) -> Option<Encoding> {
+        if self == Self::default() {
+            // Nearly nobody takes any.
+            return None;
+        }
         let wanted = [
             (self.brotli, Encoding::Brotli),
             (self.gzip, Encoding::Gzip),
