@@ -29,6 +29,8 @@ pub(crate) struct Ledger {
     path: PathBuf,
     file: File,
     wishes: Vec<Wish>,
+    /// How long the file was before its last line, where that is the last wish.
+    before: Option<u64>,
 }
 
 /// One line: a token was asked for, and maybe none came of it.
@@ -56,7 +58,12 @@ impl Ledger {
         } else {
             rewrite(&path, &wishes)?
         };
-        Ok(Self { path, file, wishes })
+        Ok(Self {
+            path,
+            file,
+            wishes,
+            before: None,
+        })
     }
 
     /// The file, to be brought to the disk while the token is asked for.
@@ -91,10 +98,24 @@ impl Ledger {
             in_vain: false,
         });
         if self.wishes.len() > MOST_LINES {
+            self.before = None;
             self.file = rewrite(&self.path, &self.wishes)?;
             return Ok(());
         }
-        self.append(&format!("asked {}\n", now.seconds()))
+        let before = self.file.metadata()?.len();
+        self.append(&format!("asked {}\n", now.seconds()))?;
+        self.before = Some(before);
+        Ok(())
+    }
+
+    /// Takes the last wish back: it was never sent. Nothing of it stays, or a long outage would fill the
+    /// file.
+    pub(crate) fn unsent(&mut self) -> io::Result<()> {
+        let Some(before) = self.before.take() else {
+            return self.in_vain();
+        };
+        self.wishes.pop();
+        self.file.set_len(before)
     }
 
     /// Writes down that no living token came of the last wish: it was refused, or has been revoked.
@@ -108,6 +129,7 @@ impl Ledger {
     }
 
     fn append(&mut self, line: &str) -> io::Result<()> {
+        self.before = None;
         self.file.write_all(line.as_bytes())
     }
 }
@@ -242,6 +264,28 @@ mod tests {
             ledger.ask(at(3_980)).unwrap();
         }
         assert_eq!(ledger.may_ask(at(3_980)), Err(Duration::from_secs(20)));
+    }
+
+    #[test]
+    fn a_wish_that_was_never_sent_counts_for_nothing_and_leaves_nothing_behind() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ledger");
+        let mut ledger = Ledger::open(path.clone(), at(0)).unwrap();
+        ledger.ask(at(0)).unwrap();
+        for second in 0..1_000 {
+            assert!(ledger.may_ask(at(second)).is_ok());
+            ledger.ask(at(second)).unwrap();
+            ledger.unsent().unwrap();
+        }
+        let sent = format!("asked {}\n", at(0).seconds());
+        assert_eq!(fs::read_to_string(&path).unwrap(), sent);
+        // Where something else was written behind it, it is only void.
+        ledger.ask(at(1_000)).unwrap();
+        ledger.in_vain().unwrap();
+        ledger.unsent().unwrap();
+        let wishes = read(&fs::read_to_string(&path).unwrap());
+        assert_eq!(wishes.len(), 2);
+        assert!(wishes.iter().all(|wish| wish.in_vain));
     }
 
     #[test]

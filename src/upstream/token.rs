@@ -26,8 +26,18 @@ pub(crate) struct Minted {
 pub(crate) struct NotMinted {
     pub(crate) why: CredentialFailure,
     pub(crate) wait: Duration,
-    /// Whether Atlas has surely made no token.
-    pub(crate) in_vain: bool,
+    pub(crate) wish: Fate,
+}
+
+/// What became of the wish for a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// A token may have been made.
+    Unknown,
+    /// It did not leave.
+    Unsent,
+    /// Atlas has surely made no token.
+    Vain,
 }
 
 /// Reads an answer of the token endpoint. `failures` is how often it has failed in a row.
@@ -39,35 +49,33 @@ pub(crate) fn read(
     retry_after: Option<Duration>,
     failures: u32,
 ) -> Result<Minted, NotMinted> {
-    let refusal = |why, wait, in_vain| NotMinted { why, wait, in_vain };
+    let refusal = |why, wait| {
+        let wish = Fate::Vain;
+        NotMinted { why, wait, wish }
+    };
     match status.as_u16() {
         200 => minted(body).ok_or_else(|| unavailable(NoToken::Unusable, failures)),
         429 => {
             let wait = retry_after.unwrap_or(UNSAID_WAIT);
             let wait = wait.clamp(Duration::from_secs(1), LONGEST_WAIT);
-            Err(refusal(CredentialFailure::MintLimited(status), wait, true))
+            Err(refusal(CredentialFailure::MintLimited(status), wait))
         }
         403 if oauth_error(body).as_deref() == Some("access_denied") => Err(refusal(
             CredentialFailure::MintLimited(status),
             LONGEST_WAIT,
-            true,
         )),
-        400..=499 => Err(refusal(
-            CredentialFailure::Refused(status),
-            REFUSED_WAIT,
-            true,
-        )),
+        400..=499 => Err(refusal(CredentialFailure::Refused(status), REFUSED_WAIT)),
         _ => Err(unavailable(NoToken::Answered(status), failures)),
     }
 }
 
-/// No answer. Where there was not even a connection, no token can have been made, and so it does not
-/// hurt to ask again as soon as Atlas may be back (G27).
+/// No answer. Where there was not even a connection, no token can have been made, and Atlas has counted
+/// nothing; so it does not hurt to ask again as soon as Atlas may be back (G27).
 pub(crate) fn lost(lost: Lost, failures: u32) -> NotMinted {
     match lost {
         Lost::NoConnection | Lost::Tls => NotMinted {
             wait: Duration::from_secs(1 << failures.min(2)),
-            in_vain: true,
+            wish: Fate::Unsent,
             ..unavailable(NoToken::Lost(lost), failures)
         },
         Lost::Encoded
@@ -84,7 +92,7 @@ fn unavailable(instead: NoToken, failures: u32) -> NotMinted {
     NotMinted {
         why: CredentialFailure::Unavailable(instead),
         wait: Duration::from_secs(1 << failures.min(5)),
-        in_vain: false,
+        wish: Fate::Unknown,
     }
 }
 

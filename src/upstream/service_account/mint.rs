@@ -20,6 +20,7 @@ use crate::telemetry::say;
 use crate::upstream::answer::CredentialFailure;
 use crate::upstream::retry_after;
 use crate::upstream::token;
+use crate::upstream::token::Fate;
 use crate::upstream::token::Minted;
 use crate::upstream::token::NotMinted;
 
@@ -87,7 +88,7 @@ impl Account {
             ledger.may_ask(now).map_err(|wait| NotMinted {
                 why: CredentialFailure::MintLimit,
                 wait: wait.min(LONGEST_LEDGER_WAIT),
-                in_vain: true,
+                wish: Fate::Unsent,
             })?;
             match ledger.ask(now).and_then(|()| ledger.file()) {
                 Ok(file) => self.bring_to_disk(file),
@@ -106,9 +107,13 @@ impl Account {
             }
             Err(lost) => Err(token::lost(lost, failures)),
         };
-        if minted.as_ref().is_err_and(|failure| failure.in_vain) {
-            // A line that is missing here only makes us more careful than we need be.
-            let _ = self.ledger().in_vain();
+        if let Err(failure) = &minted {
+            // What cannot be written here only makes us more careful than we need be.
+            let _ = match failure.wish {
+                Fate::Unknown => Ok(()),
+                Fate::Unsent => self.ledger().unsent(),
+                Fate::Vain => self.ledger().in_vain(),
+            };
         }
         let (minted, answered_on) = minted?;
         let expires = answered_on.plus(minted.lifetime);
