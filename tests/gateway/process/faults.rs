@@ -4,7 +4,9 @@ use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 
+use atlas_cert_gateway::clock::Clock;
 use serde_json::Value;
+use serde_json::json;
 
 use crate::audit::alone::small_disk;
 use crate::audit::alone::with_small_disk;
@@ -17,6 +19,7 @@ use crate::program::serve;
 use crate::program::world;
 use crate::program::world_with;
 use crate::world::set;
+use crate::world::token_at;
 
 /// F40, G16: not a byte of a certificate without its record, and 200 again once there is room.
 // The simulated Atlas answers while a test waits for the program.
@@ -53,11 +56,29 @@ async fn on_a_full_disk_everything_is_503_and_readiness_red_until_there_is_room(
         );
         assert!(!reply.text().contains("notAfter"), "{}", reply.text());
     }
+    // What is not on record is not done.
+    let refused = purge(&program).await;
+    assert_eq!(
+        (refused.status, &*refused.error_code()),
+        (503, "SERVICE_UNAVAILABLE")
+    );
     let ready = readiness(&program).await;
     assert_eq!(ready.status, 503);
     assert!(ready.text().contains("audit"), "{}", ready.text());
     fs::remove_file(&ballast).unwrap();
-    while ask().await.status != 200 {}
+    let again = loop {
+        let reply = ask().await;
+        if reply.status == 200 {
+            break reply;
+        }
+    };
+    assert_eq!(
+        again.header("x-upstream-calls"),
+        Some("0"),
+        "nothing was purged"
+    );
+    let purged = purge(&program).await;
+    assert_eq!(purged.json(), json!({ "entries": 1 }), "{}", purged.text());
     assert_eq!(readiness(&program).await.status, 200);
     let journal = fs::read_dir(ballast.with_file_name("audit")).unwrap();
     let lines: Vec<Value> = journal
@@ -88,6 +109,20 @@ async fn a_second_program_on_the_same_trail_does_not_start_and_the_first_goes_on
     assert!(complaint.contains("used by another process"), "{complaint}");
     let reply = client::exchange(program.address, &request("close")).await;
     assert_eq!(reply.status, 200);
+}
+
+async fn purge(program: &Program) -> Reply {
+    let now = Clock::system().now().wall.seconds();
+    let (token, body) = (
+        token_at(now, &json!({ "sub": "operator" })),
+        r#"{"all":true}"#,
+    );
+    let request = format!(
+        "POST /cache/purge HTTP/1.1\r\nHost: gateway.test\r\nAuthorization: Bearer {token}\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    client::exchange(program.admin, request.as_bytes()).await
 }
 
 async fn readiness(program: &Program) -> Reply {
