@@ -238,17 +238,18 @@ impl Admin {
         by: &By,
     ) -> Result<Arc<Caller>, AdminRefusal> {
         let now = self.gateway.clock.now();
-        let refusal = match credentials {
+        let unauthenticated = Outcome::Unauthenticated;
+        let (refusal, outcome) = match credentials {
             Credentials::Bearer(token) => match self.gateway.identity.verify(token, now).await {
                 Ok(caller) => return Ok(caller),
-                Err(Unverified::NoKeys) => AdminRefusal::NoKeys,
-                Err(_) => AdminRefusal::BadToken,
+                Err(Unverified::NoKeys) => (AdminRefusal::NoKeys, Outcome::Failed),
+                Err(_) => (AdminRefusal::BadToken, unauthenticated),
             },
-            Credentials::None => AdminRefusal::Unauthenticated,
+            Credentials::None => (AdminRefusal::Unauthenticated, unauthenticated),
         };
         let refused = AdminRecord {
             action,
-            outcome: Outcome::Unauthenticated,
+            outcome,
             caller: None,
             peer: Some(by.peer),
             request_id: Some(by.request_id),

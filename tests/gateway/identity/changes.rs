@@ -177,6 +177,9 @@ async fn an_issuer_proves_itself_by_the_root_that_is_named_for_it_and_by_no_othe
             .await;
         let token = scene.issuer.token(&format!("payments-{path}"));
         assert_eq!(scene.ask(&token).await.status, status, "{path}");
+        let operator = scene.issuer.token("operator");
+        let search = scene.world.admin("GET", "/audit/lookups", &operator, "");
+        assert_eq!(search.await.status, status, "{path}");
     }
     assert_eq!(issuer.all_calls(), 1);
 }
