@@ -61,7 +61,7 @@ pub struct App {
 pub enum StartError {
     /// The audit trail.
     #[error("the audit trail cannot be opened")]
-    Audit(#[from] AuditError),
+    Audit(#[source] AuditError),
     /// An address is taken or not ours.
     #[error("cannot listen on {address}")]
     Listen {
@@ -74,6 +74,15 @@ pub enum StartError {
     /// What the configuration names cannot be used.
     #[error("the configuration is refused")]
     Misconfigured(Vec<Mistake>),
+}
+
+impl From<AuditError> for StartError {
+    fn from(error: AuditError) -> Self {
+        match error.mistake() {
+            Some(mistake) => Self::Misconfigured(vec![mistake]),
+            None => Self::Audit(error),
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -104,7 +113,14 @@ impl App {
     /// Whether everything that the configuration names can be used: key files, secrets, certificates.
     pub fn check(config: &Config, clock: &Clock) -> Result<(), Vec<Mistake>> {
         let (metrics, _) = Metrics::register();
-        Parts::build(&beside(config), clock, &metrics).map(|_| ())
+        let parts = Parts::build(&beside(config), clock, &metrics);
+        let mut mistakes = parts.err().unwrap_or_default();
+        mistakes.extend(Audit::check(&config.audit));
+        if mistakes.is_empty() {
+            Ok(())
+        } else {
+            Err(mistakes)
+        }
     }
 
     /// Mints a token and reads one page with each credential.
@@ -208,22 +224,15 @@ impl Parts {
         let policy = Policy::build(&config.access);
         let upstream = Upstream::build(&config.atlas, clock.clone(), metrics.upstream.clone());
         let tls = config.server.tls.as_ref().map(Tls::load).transpose();
-        let audit = Audit::check(&config.audit);
-        match (identity, policy, upstream, tls, audit) {
-            (Ok(identity), Ok(policy), Ok(upstream), Ok(tls), Ok(())) => Ok(Self {
+        match (identity, policy, upstream, tls) {
+            (Ok(identity), Ok(policy), Ok(upstream), Ok(tls)) => Ok(Self {
                 identity,
                 policy,
                 upstream,
                 tls,
             }),
-            (identity, policy, upstream, tls, audit) => {
-                let wrong = [
-                    identity.err(),
-                    policy.err(),
-                    upstream.err(),
-                    tls.err(),
-                    audit.err(),
-                ];
+            (identity, policy, upstream, tls) => {
+                let wrong = [identity.err(), policy.err(), upstream.err(), tls.err()];
                 Err(wrong.into_iter().flatten().flatten().collect())
             }
         }

@@ -21,6 +21,7 @@ use tokio::signal::unix::SignalKind;
 
 use crate::clock::Clock;
 use crate::settings::Mistake;
+use crate::telemetry::Chain;
 use crate::telemetry::metrics::audit::AuditMetrics;
 
 pub use arrival::Arrival;
@@ -118,6 +119,19 @@ pub enum AuditError {
     },
 }
 
+impl AuditError {
+    /// What has to be changed in the configuration, where it is that.
+    pub fn mistake(&self) -> Option<Mistake> {
+        match self {
+            Self::HeadKey { .. } => {
+                let message = Chain(self).to_string();
+                Some(Mistake::at("audit.head_key_file", message))
+            }
+            Self::InUse { .. } | Self::Unusable { .. } => None,
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Inner {
     journal: Arc<Journal>,
@@ -141,9 +155,9 @@ impl Audit {
         Ok(Self(Arc::new(inner)))
     }
 
-    /// What is wrong with the files that `config` names.
-    pub fn check(config: &Config) -> Result<(), Vec<Mistake>> {
-        opening::check(config)
+    /// What is wrong with the file that `config` names, where it names one.
+    pub fn check(config: &Config) -> Option<Mistake> {
+        opening::read_head_key(config).err()?.mistake()
     }
 
     /// Opens the record of a question.

@@ -12,6 +12,7 @@ use tracing_subscriber::Registry;
 use tracing_subscriber::filter::FilterExt;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt;
+use tracing_subscriber::layer::Filter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -134,7 +135,7 @@ pub struct Telemetry {
 /// Starts logging to standard error, and sending traces where that is configured. To be called inside a
 /// tokio runtime.
 pub fn start(config: &Config) -> Result<Telemetry, LogError> {
-    let (filter, handle) = reload::Layer::new(filter(&config.log)?);
+    let (filter, level) = filter(&config.log)?;
     let lines = fmt::layer().with_writer(io::stderr);
     let lines = match config.log_format {
         LogFormat::Json => lines
@@ -156,11 +157,10 @@ pub fn start(config: &Config) -> Result<Telemetry, LogError> {
         .as_ref()
         .map(|traces| traces.layer().with_filter(ours));
     tracing_subscriber::registry()
-        .with(lines.with_filter(filter.and(keeps_secrets())))
+        .with(lines.with_filter(filter))
         .with(spans)
         .try_init()
         .map_err(|_| LogError::AlreadySet)?;
-    let level = LogLevel(handle);
     Ok(Telemetry { level, traces })
 }
 
@@ -168,27 +168,32 @@ impl LogLevel {
     /// Logs by the new settings from now on.
     pub fn change(&self, config: &Config) -> Result<(), LogError> {
         self.0
-            .reload(filter(&config.log)?)
+            .reload(configured(&config.log)?)
             .map_err(|_| LogError::Filter)
     }
 }
 
-/// The configured filter. It holds together with [`keeps_secrets`].
-pub fn filter(log: &str) -> Result<EnvFilter, LogError> {
+/// What is logged: the configured filter, and above it the rule that libraries which see credentials keep
+/// quiet.
+///
+/// At their finest levels hyper, h2 and reqwest print headers and frames, and so tokens. The rule is a
+/// filter of its own, because a directive such as `h2::codec=trace` or `[request]=trace` overrules a broader
+/// one.
+pub fn filter(
+    log: &str,
+) -> Result<(impl Filter<Registry> + Send + Sync + 'static, LogLevel), LogError> {
+    let (configured, handle) = reload::Layer::new(configured(log)?);
+    let quiet = LIBRARIES_THAT_SEE_CREDENTIALS.map(|library| (library, Level::WARN));
+    let rule = Targets::new()
+        .with_default(Level::TRACE)
+        .with_targets(quiet);
+    Ok((configured.and(rule), LogLevel(handle)))
+}
+
+fn configured(log: &str) -> Result<EnvFilter, LogError> {
     EnvFilter::builder()
         .parse(log)
         .map_err(|_| LogError::Filter)
-}
-
-/// The rule above every configured filter: libraries which see credentials keep quiet.
-///
-/// At their finest levels hyper, h2 and reqwest print headers and frames, and so tokens. A filter of its
-/// own, because a directive such as `h2::codec=trace` or `[request]=trace` overrules a broader one.
-pub fn keeps_secrets() -> Targets {
-    let quiet = LIBRARIES_THAT_SEE_CREDENTIALS.map(|library| (library, Level::WARN));
-    Targets::new()
-        .with_default(Level::TRACE)
-        .with_targets(quiet)
 }
 
 const LIBRARIES_THAT_SEE_CREDENTIALS: [&str; 6] =

@@ -145,8 +145,6 @@ impl Side {
             return;
         }
         self.lines.drive(Until::Answered(2 * asks.max(500))).await;
-        // What is compressed is compressed beside the first answers.
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 
     /// Measures one slice, and returns CPU time per answer.

@@ -1,7 +1,6 @@
 //! Opening: settings go in; a journal with its threads and its keeper comes out, and its first record is
 //! written.
 
-use std::error::Error;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -9,7 +8,6 @@ use std::thread;
 
 use crate::clock::Clock;
 use crate::clock::Moment;
-use crate::settings::Mistake;
 use crate::telemetry::metrics::audit::AuditMetrics;
 
 use super::AuditError;
@@ -75,18 +73,7 @@ pub(super) fn open(
     })
 }
 
-/// What is wrong with the files that the configuration names.
-pub(super) fn check(config: &Config) -> Result<(), Vec<Mistake>> {
-    let Err(error) = read_head_key(config) else {
-        return Ok(());
-    };
-    let why = error.source().map(ToString::to_string);
-    let message = [Some(error.to_string()), why].into_iter().flatten();
-    let message: Vec<String> = message.collect();
-    Err(vec![Mistake::at("audit.head_key_file", message.join(": "))])
-}
-
-fn read_head_key(config: &Config) -> Result<Option<HeadKey>, AuditError> {
+pub(super) fn read_head_key(config: &Config) -> Result<Option<HeadKey>, AuditError> {
     let Some(path) = &config.head_key_file else {
         return Ok(None);
     };

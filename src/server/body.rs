@@ -46,7 +46,7 @@ fn usual(answer: &Answer, asked: &Asked<'_>) -> List {
     let (entry, now) = (&answer.found.entry, answer.now.wall);
     let usual = entry.usual(&asked.question, asked.address, now);
     let certificates = u64::try_from(usual.certificates).unwrap_or(u64::MAX);
-    if let Some(encoding) = asked.encodings.preferred()
+    if let Some(encoding) = asked.encoding
         && let Some(body) = entry.compressed(&asked.question, asked.address, now, encoding)
     {
         return compressed(body, encoding, (entry.tag(now), ""), certificates);
@@ -70,7 +70,7 @@ fn unusual(answer: &Answer, asked: &Asked<'_>) -> List {
     let body = document(shown, all.len(), asked);
     let (tag, variant) = (entry.tag(now), Variant(asked));
     if body.len() > WORTH_COMPRESSING
-        && let Some(encoding) = asked.encodings.preferred()
+        && let Some(encoding) = asked.encoding
         && let Some(body) = encoding.compress(&body, Usage::Once)
     {
         return compressed(body, encoding, (tag, variant), certificates);

@@ -25,6 +25,7 @@ use crate::atlas::ProjectId;
 use crate::atlas::Question;
 use crate::atlas::Username;
 use crate::cache::Address;
+use crate::cache::Encoding;
 use crate::gateway::Lookup;
 
 /// A well-formed lookup, still to be authenticated.
@@ -38,8 +39,8 @@ pub struct Asked<'r> {
     pub form: Form,
     /// The media type of a successful answer.
     pub media_type: MediaType,
-    /// The compressions that the caller takes.
-    pub encodings: Encodings,
+    /// The compression that the caller likes best of those that there are.
+    pub encoding: Option<Encoding>,
     /// The lists that the caller has already.
     pub known: Values<'r>,
     /// How the caller addressed this gateway.
@@ -170,7 +171,7 @@ impl<'r> Asked<'r> {
             version,
             form,
             media_type,
-            encodings: Encodings::read(fields.accept_encoding),
+            encoding: Encodings::read(fields.accept_encoding).preferred(),
             known: fields.if_none_match,
             address: Address {
                 scheme,
@@ -194,11 +195,8 @@ impl Asked<'_> {
             question: &self.question,
             address: self.address,
             no_cache: self.no_cache,
-            encoding: if self.form.is_usual() {
-                self.encodings.preferred()
-            } else {
-                None
-            },
+            // Other forms are not kept, so there is nothing to be made of them before.
+            encoding: self.encoding.filter(|_| self.form.is_usual()),
             traceparent: fields
                 .traceparent
                 .first()

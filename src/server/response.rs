@@ -181,10 +181,16 @@ impl AdminRefusal {
 
     /// Whether it is about what a known operator has sent, not about who or about us.
     pub fn is_of_what_was_sent(&self) -> bool {
-        matches!(
-            self,
-            Self::Body(_) | Self::Method(_) | Self::Query(_) | Self::TooLarge
-        )
+        match self {
+            Self::Body(_) | Self::Method(_) | Self::Query(_) | Self::TooLarge => true,
+            Self::BadToken
+            | Self::Denied
+            | Self::NoKeys
+            | Self::Request(_)
+            | Self::Unauthenticated
+            | Self::Unexpected
+            | Self::Unrecorded(_) => false,
+        }
     }
 }
 
