@@ -312,7 +312,7 @@ impl Trail {
         });
         entry.asked(&self.question);
         entry.identified(&self.caller);
-        entry.judged_by(&self.rule);
+        entry.judged_by(Some(&self.rule));
         let closing = Closing {
             outcome: Outcome::Answered,
             status: 200,

@@ -133,7 +133,7 @@ enum Step {
     /// Memory has the answer.
     Answer(Answer),
     /// Memory has the answer, but not yet in the form that is wanted.
-    Compress(Answer),
+    Compress { answer: Answer, encoding: Encoding },
     /// The list is not remembered, or is to be asked for anew.
     Ask {
         caller: Arc<Caller>,
@@ -162,22 +162,12 @@ impl<'r> Lookup<'r> {
 impl Lookup<'_> {
     /// What is left to do to an answer.
     fn form(&self, answer: Answer) -> Step {
-        match self.encoding {
-            Some(encoding) if self.lacks(&answer, encoding) => Step::Compress(answer),
-            _ => Step::Answer(answer),
-        }
-    }
-
-    fn lacks(&self, answer: &Answer, encoding: Encoding) -> bool {
         let (entry, now) = (&answer.found.entry, answer.now.wall);
-        entry.lacks(self.question, self.address, now, encoding)
-    }
-
-    async fn compress(&self, answer: &Answer) {
-        if let Some(encoding) = self.encoding {
-            let (entry, now) = (&answer.found.entry, answer.now.wall);
-            let compressing = entry.compress(self.question, self.address, now, encoding);
-            compressing.await;
+        match self.encoding {
+            Some(encoding) if entry.lacks(self.question, self.address, now, encoding) => {
+                Step::Compress { answer, encoding }
+            }
+            _ => Step::Answer(answer),
         }
     }
 }
@@ -218,7 +208,7 @@ impl Gateway {
         let outcome = match step {
             Ok(Step::Answer(answer)) => Ok(answer),
             Err(refusal) => Err(refusal),
-            Ok(step @ (Step::Ask { .. } | Step::Compress(_) | Step::Verify { .. })) => {
+            Ok(step @ (Step::Ask { .. } | Step::Compress { .. } | Step::Verify { .. })) => {
                 let begun = begun.kept();
                 return Err(Box::new(Unanswered { begun, step, span }));
             }
@@ -276,17 +266,10 @@ impl Gateway {
         };
         entry.identified(&caller);
         let policy = self.policy.load();
-        let judged = debug_span!("policy").in_scope(|| policy.authorize(&caller, lookup.question));
-        let permit = match judged {
-            Ok(permit) => permit,
-            Err(denied) => {
-                if let Some(rule) = denied.rule() {
-                    entry.judged_by(rule);
-                }
-                return Err(Refusal::Denied(denied));
-            }
-        };
-        entry.judged_by(permit.rule());
+        let permit = debug_span!("policy")
+            .in_scope(|| policy.authorize(&caller, lookup.question))
+            .map_err(|denied| Refusal::denied(denied, entry))?;
+        entry.judged_by(Some(permit.rule()));
         self.allowance
             .admit_lookup(&caller, &permit, now)
             .map_err(Refusal::RateLimited)?;

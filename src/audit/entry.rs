@@ -76,9 +76,9 @@ impl<'a> Entry<'a> {
         self.asked = Asked::Path(Box::from(kept));
     }
 
-    /// Which rule granted it.
-    pub fn judged_by(&mut self, rule: &Arc<str>) {
-        self.rule = Some(Arc::clone(rule));
+    /// Which rule granted or denied it, if one did.
+    pub fn judged_by(&mut self, rule: Option<&Arc<str>>) {
+        self.rule = rule.map(Arc::clone);
     }
 
     /// The same, for when what it was read from is gone.

@@ -9,7 +9,6 @@ use super::OVERLOAD_PAUSE;
 use super::Refusal;
 use super::Step;
 use crate::audit::Entry;
-use crate::audit::RequestId;
 use crate::cache::Ask;
 use crate::cache::Found;
 use crate::cache::Staleness;
@@ -49,12 +48,14 @@ impl Gateway {
                     let ask = lookup.ask(now);
                     let spent = now.elapsed.saturating_sub(arrived.elapsed);
                     let left = self.bounds.request.saturating_sub(spent);
-                    let waiting = self.wait(&permit, &caller, ask, entry.request_id());
+                    let waiting = self.wait(&permit, &caller, ask, entry);
                     let answer = self.clock.timeout(left, waiting).await;
                     lookup.form(answer.map_err(|_| Refusal::TimedOut)??)
                 }
-                Step::Compress(answer) => {
-                    lookup.compress(&answer).await;
+                Step::Compress { answer, encoding } => {
+                    let (kept, wall) = (&answer.found.entry, answer.now.wall);
+                    kept.compress(lookup.question, lookup.address, wall, encoding)
+                        .await;
                     // A certificate may have ended meanwhile.
                     let now = self.clock.now();
                     return Ok(Answer { now, ..answer });
@@ -70,7 +71,7 @@ impl Gateway {
         permit: &Permit<'_>,
         caller: &Caller,
         ask: Ask<'_>,
-        request_id: RequestId,
+        entry: &mut Entry<'_>,
     ) -> Result<Answer, Refusal> {
         let question = permit.question();
         if let Some(found) = self.without_asking(permit, caller, ask)? {
@@ -79,7 +80,7 @@ impl Gateway {
                 now: ask.now,
             });
         }
-        let walk = self.walk(request_id);
+        let walk = self.walk(entry.request_id());
         let found = self.cache.look_up(permit, ask, walk).await;
         let now = self.clock.now();
         // A token may have ended and a rule may have gone while the caller waited (G11).
@@ -89,7 +90,7 @@ impl Gateway {
         self.policy
             .load()
             .authorize(caller, question)
-            .map_err(Refusal::Denied)?;
+            .map_err(|denied| Refusal::denied(denied, entry))?;
         let found = found?;
         // The first call was counted when the caller was let through.
         let further = found.upstream_calls.saturating_sub(1);

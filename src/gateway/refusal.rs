@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::audit::RequestId;
 use tracing::debug;
 use tracing::error;
 use tracing::info;
 use tracing::warn;
 
+use crate::audit::Entry;
 use crate::audit::Outcome;
+use crate::audit::RequestId;
 use crate::cache::FillId;
 use crate::cache::NotFound;
 use crate::cache::Source;
@@ -66,6 +67,12 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// A denial, of which the record names the rule, if it is one's.
+    pub(super) fn denied(denied: Denied, entry: &mut Entry<'_>) -> Self {
+        entry.judged_by(denied.rule());
+        Self::Denied(denied)
+    }
+
     /// What the question cost Atlas.
     pub fn upstream_calls(&self) -> u32 {
         match self {

@@ -265,6 +265,16 @@ async fn what_no_rule_grants_is_denied_before_the_cache_is_looked_at() {
         .map(|record| record["outcome"].clone())
         .collect();
     assert_eq!(outcomes, ["denied", "denied", "answered", "denied"]);
+    let rules: Vec<Value> = world
+        .lookups()
+        .iter()
+        .map(|record| record["rule"].clone())
+        .collect();
+    let (denying, granting) = ("nobody reads secrets", "payments reads its projects");
+    assert_eq!(
+        rules,
+        [Value::Null, denying.into(), granting.into(), Value::Null]
+    );
 }
 
 #[tokio::test]

@@ -32,7 +32,7 @@ async fn a_record_has_the_members_of_the_contract_in_their_order() {
     let mut entry = trail.entry();
     entry.identified(&caller("payments-api"));
     entry.asked(&question);
-    entry.judged_by(&Arc::from("payments reads its own users"));
+    entry.judged_by(Some(&Arc::from("payments reads its own users")));
     let closing = Closing {
         cache: CacheUse::Stale,
         fill_id: Some(Uuid::nil()),
@@ -248,7 +248,7 @@ proptest! {
                 asked = question(&username);
                 entry.asked(&asked);
             }
-            entry.judged_by(&text(7).into());
+            entry.judged_by(Some(&text(7).into()));
             let code = text(8);
             let closing = Closing { error_code: Some(&code), ..trail.closing() };
             entry.close(closing).await.unwrap();

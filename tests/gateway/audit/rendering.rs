@@ -59,7 +59,7 @@ proptest! {
             entry.identified(&who);
             entry.asked(&asked);
             if let Some(rule) = some(2) {
-                entry.judged_by(&Arc::from(rule));
+                entry.judged_by(Some(&Arc::from(rule)));
             }
             trail.hands.advance(Duration::from_micros(later));
             let number = |index: usize| numbers[index];
@@ -129,7 +129,7 @@ async fn callers_who_come_again_are_recorded_as_the_first_time() {
         let mut entry = trail.entry();
         entry.identified(caller);
         if let Some(rule) = rule {
-            entry.judged_by(rule);
+            entry.judged_by(Some(rule));
         }
         expected.push((
             caller.subject.to_string(),

@@ -104,6 +104,14 @@ async fn c03_a_leader_whose_rule_goes_while_it_waits_is_denied_and_the_others_ge
         "C03, J66"
     );
     assert_eq!(joined.status, 200, "{}", joined.text());
+    let denied = scene.world.lookups().into_iter();
+    let mut denied = denied.filter(|record| record["outcome"] == "denied");
+    let denied = denied.next().unwrap();
+    assert_eq!(
+        denied["rule"],
+        json!(null),
+        "the rule that had granted it is gone"
+    );
 }
 
 #[tokio::test]
