@@ -1,5 +1,6 @@
 //! A request of HTTP/2 goes in; its answer comes out, with what hyper sees to over HTTP/1 only: how many
-//! header lines a request may have, and that an answer to `HEAD` has no content.
+//! header lines a request may have, that an answer to `HEAD` has no content, and that an answer may be
+//! the last of its connection.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -9,10 +10,12 @@ use std::pin::Pin;
 use http::Method;
 use http::Request;
 use http::Response;
+use http::header::CONNECTION;
 use http::header::CONTENT_LENGTH;
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::service::Service;
+use tokio_util::sync::CancellationToken;
 
 use crate::server::head::Fault;
 use crate::server::layers::Body;
@@ -28,6 +31,8 @@ pub(super) struct Exchange<S> {
     /// How many header lines a request may have.
     pub(super) headers: usize,
     pub(super) refusals: ConnectionMetrics,
+    /// Cancelled by an answer after which there are to be no more.
+    pub(super) last: CancellationToken,
 }
 
 impl<S> Service<Request<Incoming>> for Exchange<S>
@@ -46,12 +51,25 @@ where
         }
         let is_head = *request.method() == Method::HEAD;
         let answer = self.service.call(request);
-        if is_head {
-            Box::pin(async { Ok(without_content(answer.await?)) })
-        } else {
-            Box::pin(answer)
-        }
+        let last = self.last.clone();
+        Box::pin(async move {
+            let answer = ended(answer.await?, &last);
+            Ok(if is_head {
+                without_content(answer)
+            } else {
+                answer
+            })
+        })
     }
+}
+
+/// HTTP/2 has no `Connection: close`, but says the same of the connection itself.
+fn ended(mut answer: Response<Body>, last: &CancellationToken) -> Response<Body> {
+    // No list is the last answer of its connection.
+    if answer.status().is_client_error() && answer.headers_mut().remove(CONNECTION).is_some() {
+        last.cancel();
+    }
+    answer
 }
 
 /// The same head, of which only the content is left out (RFC 9110, section 9.3.2).

@@ -18,6 +18,7 @@ use hyper::server::conn::http2;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
+use tokio_util::sync::CancellationToken;
 
 use super::Acceptor;
 use super::Peer;
@@ -41,6 +42,8 @@ use crate::upstream::Chance;
 struct Serving {
     connection: Pin<Box<dyn Graceful>>,
     requests: Requests,
+    /// Cancelled after the last answer.
+    last: CancellationToken,
 }
 
 /// What tells whether a connection is idle.
@@ -108,6 +111,8 @@ impl Acceptor {
         Serving {
             connection: Box::pin(connection),
             requests: Requests::InTurn(idleness),
+            // hyper sees to it.
+            last: CancellationToken::new(),
         }
     }
 
@@ -116,10 +121,12 @@ impl Acceptor {
         H: Handler,
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
+        let last = CancellationToken::new();
         let service = Exchange {
             service: layers::stack(handler, peer),
             headers: self.limits.headers,
             refusals: self.refusals.clone(),
+            last: last.clone(),
         };
         let streams = Streams::new(
             self.limits.request.saturating_add(self.limits.response),
@@ -133,6 +140,7 @@ impl Acceptor {
         Serving {
             connection: Box::pin(connection),
             requests: Requests::SideBySide(streams),
+            last,
         }
     }
 
@@ -187,6 +195,7 @@ impl Acceptor {
         let Serving {
             mut connection,
             requests,
+            last,
         } = serving;
         let age = self.limits.connection_age;
         // Connections that were made together, after a restart, do not all come again together.
@@ -197,6 +206,7 @@ impl Acceptor {
                 () = self.clock.sleep(age) => {}
                 () = self.memory.relief() => {}
                 () = requests.idle(self.limits.idle) => {}
+                () = last.cancelled() => {}
             }
         });
         if let Either::Left((ended, _)) = select(connection.as_mut(), Aside::new(end)).await {
