@@ -186,7 +186,9 @@ pub fn filter(
     let quiet = LIBRARIES_THAT_SEE_CREDENTIALS.map(|library| (library, Level::WARN));
     let rule = Targets::new()
         .with_default(Level::TRACE)
-        .with_targets(quiet);
+        .with_targets(quiet)
+        // It warns of every frame that is out of place, which a stranger can send without end.
+        .with_target("h2", Level::ERROR);
     Ok((configured.and(rule), LogLevel(handle)))
 }
 
