@@ -7,12 +7,13 @@
 //!
 //! # Reading order
 //!
-//! [`arrival`], [`entry`], [`closing`] and [`events`] are what is recorded, [`record`] is how a line is
-//! spelt, [`chain`] what ties the lines together, [`journal`] who writes them and when, [`writer`] the file
+//! [`arrival`], [`entry`], [`closing`] and [`events`] are what is recorded, [`refusals`] what of it is only
+//! counted and [`folding`] its records, [`record`] is how a line is spelt, [`chain`] what ties the lines together, [`journal`] who writes them and when, [`writer`] the file
 //! and [`ahead`] its room on the disk. [`directory`] names the files and [`repair`] mends the last one;
 //! [`verify`] and [`search`] read them back.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,6 +21,8 @@ use std::sync::Arc;
 use tokio::signal::unix::SignalKind;
 
 use crate::clock::Clock;
+use crate::clock::Moment;
+use crate::identity::Caller;
 use crate::settings::Mistake;
 use crate::telemetry::Chain;
 use crate::telemetry::metrics::audit::AuditMetrics;
@@ -38,21 +41,29 @@ pub use config::Require;
 pub use config::Second;
 pub use config::Sync;
 pub use entry::Entry;
+pub use entry::Refused;
 pub use events::AdminAction;
 pub use events::AdminRecord;
 pub use events::FetchRecord;
 pub use heads::HeadKeyError;
 pub use heads::HeadVerifier;
 pub use journal::Ticket;
+pub use refusals::TooManyRefusals;
+pub use refusals::network;
 
+use self::folding::Folding;
 use self::journal::Journal;
 use self::journal::Order;
 use self::record::Body;
 use self::record::Kind;
+use self::refusals::Who;
 
 mod arrival;
 mod entry;
 mod closing;
+mod refusals;
+mod folding;
+mod disk;
 mod events;
 mod callers;
 mod record;
@@ -138,8 +149,9 @@ struct Inner {
     directory: PathBuf,
     /// The member `replica`, as it stands in every record.
     replica: Box<[u8]>,
+    folding: Arc<Folding>,
     clock: Clock,
-    keeper: tokio::task::AbortHandle,
+    keepers: [tokio::task::AbortHandle; 2],
 }
 
 impl Audit {
@@ -200,6 +212,22 @@ impl Audit {
             |body| self.0.journal.submit(body, admin.now),
         )?
         .await
+    }
+
+    /// Counts what was refused to an operator: `None` if it is to be recorded, else it is folded, and on
+    /// record once its minute is over.
+    pub fn refuse_admin(
+        &self,
+        caller: Option<&Caller>,
+        peer: SocketAddr,
+        code: &str,
+        now: Moment,
+    ) -> Option<TooManyRefusals> {
+        let who = match caller {
+            Some(caller) => Who::from(caller),
+            None => Who::Source(network(peer.ip())),
+        };
+        self.0.folding.refuse(who, code, now)
     }
 
     /// Where the journal lies, for reading it back.

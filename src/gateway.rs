@@ -25,6 +25,7 @@ use crate::audit::CacheUse;
 use crate::audit::Closing;
 use crate::audit::Entry;
 use crate::audit::Outcome;
+use crate::audit::Refused;
 use crate::audit::Unrecorded;
 use crate::cache::Address;
 use crate::cache::Ask;
@@ -180,7 +181,7 @@ impl Gateway {
         &'l self,
         arrival: Arrival<'l>,
         lookup: &Lookup<'l>,
-        write: impl FnOnce(&Result<Answer, Refusal>) -> Written<R>,
+        write: impl Fn(&Result<Answer, Refusal>) -> Written<R>,
     ) -> Result<Withheld<R>, Box<Unanswered>> {
         let (arrived, request_id) = (arrival.at, arrival.request_id);
         let mut entry = self.audit.entry(arrival);
@@ -216,24 +217,33 @@ impl Gateway {
         Ok(begun.end(self, &outcome, write))
     }
 
-    /// Puts a request on record that was no question.
+    /// Puts a request on record that was no question. Where there were too many of them already, `write`
+    /// writes another reply.
     pub async fn reject<R>(
         &self,
         arrival: Arrival<'_>,
         path: &[u8],
-        written: Written<R>,
+        mut written: Written<R>,
+        write: impl FnOnce(&Refusal) -> Written<R>,
     ) -> Result<R, Unrecorded> {
         let arrived = arrival.at;
         let mut entry = self.audit.entry(arrival);
         entry.asked_nonsense(path);
         let now = arrived.at(self.clock.elapsed());
-        let closing = entry.close(Closing {
+        let closing = Closing {
             outcome: Outcome::Rejected,
             status: written.status,
             error_code: written.error_code.as_deref(),
             ..Closing::abandoned(now)
-        });
-        let recorded = closing.await;
+        };
+        let recorded = match entry.refuse(&closing) {
+            Refused::OnItsOwn => entry.close(closing).await,
+            Refused::Folded => Ok(()),
+            Refused::TooMany(refusals) => {
+                written = write(&Refusal::TooManyRefusals(refusals));
+                Ok(())
+            }
+        };
         let outcome = match recorded {
             Ok(()) => Outcome::Rejected,
             Err(_) => Outcome::Failed,
@@ -281,6 +291,17 @@ impl Gateway {
                 permit: permit.kept(),
             }),
         }
+    }
+
+    /// Counts a refusal, and tells the operator of it, if it is not folded.
+    #[cold]
+    fn refuse(&self, refusal: &Refusal, entry: &mut Entry<'_>, closing: &Closing<'_>) -> Refused {
+        self.count(refusal);
+        let refused = entry.refuse(closing);
+        if refused == Refused::OnItsOwn {
+            refusal.log(entry.request_id());
+        }
+        refused
     }
 
     fn count(&self, refusal: &Refusal) {

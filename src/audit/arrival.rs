@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use super::record::Body;
 use super::record::digits::hyphenated;
 use super::record::name;
 use super::record::room;
+use super::refusals::network;
 
 /// How a question came.
 #[derive(Debug)]
@@ -37,7 +39,11 @@ pub struct RequestId {
 /// What the records of one connection say of it, written once: who is connected, never what a header
 /// claims.
 #[derive(Clone)]
-pub struct Origin(Arc<[u8]>);
+pub struct Origin {
+    members: Arc<[u8]>,
+    /// With whom its refusals are counted.
+    source: IpAddr,
+}
 
 impl Arrival<'_> {
     /// The same, for when what it was read from is gone.
@@ -97,17 +103,25 @@ impl Origin {
                 body.text(name!("tls_subject"), subject, room::NAME);
             }
         });
-        Self(members.into())
+        Self {
+            members: members.into(),
+            source: network(peer.ip()),
+        }
     }
 
     /// The members `peer` and `tls_subject`.
     pub(super) fn members(&self) -> &[u8] {
-        &self.0
+        &self.members
+    }
+
+    /// With whom its refusals are counted.
+    pub(super) fn source(&self) -> IpAddr {
+        self.source
     }
 }
 
 impl fmt::Debug for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Origin({})", self.0.escape_ascii())
+        write!(f, "Origin({})", self.members.escape_ascii())
     }
 }

@@ -33,6 +33,15 @@ pub struct Config {
     /// records cannot be found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub head_key_file: Option<PathBuf>,
+    /// So much of the disk is kept for records of callers who were let in: while less is free, no refusal
+    /// has a record of its own.
+    pub reserve: Size,
+    /// How many refusals of one source, or of one caller, have records of their own within a minute. What
+    /// is beyond is folded into one.
+    pub refusals_per_minute: u32,
+    /// A file that says how many bytes of the disk are free, in place of the kernel: for tests.
+    #[serde(skip)]
+    pub disk_free: Option<PathBuf>,
 }
 
 /// `[audit.second]`.
@@ -189,6 +198,9 @@ impl Default for Config {
             require: Require::default(),
             second: None,
             head_key_file: None,
+            reserve: Size::mebibytes(256),
+            refusals_per_minute: 120,
+            disk_free: None,
         }
     }
 }

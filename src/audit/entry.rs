@@ -16,10 +16,13 @@ use super::arrival::Arrival;
 use super::arrival::RequestId;
 use super::callers;
 use super::closing::Closing;
+use super::closing::Outcome;
 use super::record::Body;
 use super::record::Kind;
 use super::record::name;
 use super::record::room;
+use super::refusals::TooManyRefusals;
+use super::refusals::Who;
 
 /// One question that is being answered.
 ///
@@ -34,6 +37,17 @@ pub struct Entry<'a> {
     asked: Asked<'a>,
     rule: Option<Arc<str>>,
     closed: bool,
+}
+
+/// What becomes of a refusal's record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// It has one of its own, which is still to be handed in.
+    OnItsOwn,
+    /// It is folded: its answer leaves as it is, without a record of its own.
+    Folded,
+    /// The same, and its answer is that there are too many of them.
+    TooMany(TooManyRefusals),
 }
 
 #[derive(Debug)]
@@ -117,6 +131,48 @@ impl<'a> Entry<'a> {
         )
     }
 
+    /// Counts what nobody was let in for: whoever is not must not be able to fill the disk. What is said of
+    /// certificates always has a record of its own.
+    pub fn refuse(&mut self, closing: &Closing<'_>) -> Refused {
+        let Some(who) = self.refused_to(closing.outcome) else {
+            return Refused::OnItsOwn;
+        };
+        let is_known = self.caller.is_some();
+        let code = closing.error_code.unwrap_or(ABANDONED);
+        let Some(too_many) = self.audit.0.folding.refuse(who, code, closing.now) else {
+            return Refused::OnItsOwn;
+        };
+        self.closed = true;
+        match closing.outcome {
+            Outcome::Rejected | Outcome::Unauthenticated if !is_known => Refused::TooMany(too_many),
+            // What is wrong with us, or with a caller's rights, is said all the same.
+            Outcome::Abandoned
+            | Outcome::Answered
+            | Outcome::Denied
+            | Outcome::Failed
+            | Outcome::Rejected
+            | Outcome::Unauthenticated => Refused::Folded,
+        }
+    }
+
+    /// With whom it is counted, if it is a refusal.
+    fn refused_to(&self, outcome: Outcome) -> Option<Who> {
+        match (&self.caller, outcome) {
+            (_, Outcome::Answered) | (Some(_), Outcome::Failed | Outcome::Abandoned) => None,
+            (Some(caller), Outcome::Denied | Outcome::Rejected | Outcome::Unauthenticated) => {
+                Some(Who::from(&**caller))
+            }
+            (
+                None,
+                Outcome::Abandoned
+                | Outcome::Denied
+                | Outcome::Failed
+                | Outcome::Rejected
+                | Outcome::Unauthenticated,
+            ) => Some(Who::Source(self.arrival.origin.source())),
+        }
+    }
+
     fn write(&self, body: &mut Body<'_>, closing: &Closing<'_>) {
         body.put(&self.audit.0.replica);
         body.digits(name!("request_id"), self.arrival.request_id.as_bytes());
@@ -161,6 +217,9 @@ impl Drop for Entry<'_> {
             return;
         }
         let closing = Closing::abandoned(self.audit.0.clock.now());
+        if self.refuse(&closing) != Refused::OnItsOwn {
+            return;
+        }
         Body::compose(
             closing.now.wall,
             Kind::Lookup,
@@ -184,5 +243,7 @@ pub(super) fn micros(span: Duration) -> u64 {
     seconds.saturating_add(span.subsec_micros().into())
 }
 
+/// Stands for the code that an answer which nobody waited for would have had.
+const ABANDONED: &str = "ABANDONED";
 /// More of a path than its room in the record can show is not kept.
 const LONGEST_PATH: usize = 1_100;

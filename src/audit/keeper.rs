@@ -18,6 +18,10 @@ use super::journal::Order;
 /// Has the writer thread finish, and the second sink, and waits for them, but not for ever: a disk that
 /// hangs must not keep the process from ending.
 pub(super) async fn close(inner: &Inner) {
+    let folding = inner.folding.close();
+    if inner.clock.timeout(LONGEST_END, folding).await.is_err() {
+        tracing::error!("folded refusals could not be put on record in time");
+    }
     inner.journal.order(Order::Stop);
     let ended = inner.journal.ended();
     if inner.clock.timeout(LONGEST_END, ended).await.is_err() {
@@ -36,7 +40,9 @@ pub(super) async fn close(inner: &Inner) {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.keeper.abort();
+        for keeper in &self.keepers {
+            keeper.abort();
+        }
         self.journal.order(Order::Stop);
     }
 }
@@ -47,6 +53,8 @@ pub(super) struct Keeper {
     /// Wakes the sync thread, if there is one.
     pub(super) sync: mpsc::SyncSender<()>,
     pub(super) sync_interval: Duration,
+    /// Wakes the thread that looks at the disk.
+    pub(super) measure: mpsc::SyncSender<()>,
 }
 
 impl Keeper {
@@ -79,6 +87,7 @@ impl Keeper {
             if now >= next_examination {
                 next_examination = now + EXAMINATION;
                 journal.order(Order::Examine);
+                let _ = self.measure.try_send(());
                 if let Some(sink) = journal.sink() {
                     sink.retry();
                 }

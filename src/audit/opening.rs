@@ -23,6 +23,9 @@ use super::directory::Directory;
 use super::directory::Taken;
 use super::directory::at;
 use super::directory::private;
+use super::disk::Disk;
+use super::folding::Folding;
+use super::folding::Minutes;
 use super::heads;
 use super::heads::HeadKey;
 use super::health::WhoseWord;
@@ -55,21 +58,41 @@ pub(super) fn open(
     let now = clock.now();
     let writer = resume(directory, config, replica, head_key.as_ref(), now)
         .map_err(|error| unusable(config, error))?;
+    let disk = Arc::new(Disk::new(config, metrics.clone()));
+    // Before the first question comes.
+    disk.measure_free();
+    disk.measure_directory();
+    let per_minute = config.refusals_per_minute;
+    let folding = Folding::new(per_minute, Arc::clone(&disk), metrics.clone());
+    let folding = Arc::new(folding);
     let parts = parts(config, replica, head_key, &clock, metrics);
     let journal = Journal::new(writer, parts);
+    let measure = start_measuring(disk).map_err(|error| unusable(config, error))?;
     let sync = start_threads(config, &journal).map_err(|error| unusable(config, error))?;
     let keeper = Keeper {
         journal: Arc::downgrade(&journal),
         clock: clock.clone(),
         sync,
         sync_interval: config.sync_interval,
+        measure,
+    };
+    let replica = Body::members(|body| body.text(name!("replica"), replica, room::SHORT));
+    let minutes = Minutes {
+        folding: Arc::clone(&folding),
+        journal: Arc::downgrade(&journal),
+        replica: replica.clone(),
+        clock: clock.clone(),
     };
     Ok(Inner {
         journal,
         directory: config.directory.clone(),
-        replica: Body::members(|body| body.text(name!("replica"), replica, room::SHORT)),
+        replica,
+        folding,
         clock,
-        keeper: tokio::spawn(keeper.keep()).abort_handle(),
+        keepers: [
+            tokio::spawn(keeper.keep()).abort_handle(),
+            tokio::spawn(minutes.keep()).abort_handle(),
+        ],
     })
 }
 
@@ -129,6 +152,23 @@ fn start_threads(config: &Config, journal: &Arc<Journal>) -> io::Result<mpsc::Sy
             }
         })?;
     }
+    Ok(order)
+}
+
+/// Starts what looks at the disk. What it gives back has it look.
+fn start_measuring(disk: Arc<Disk>) -> io::Result<mpsc::SyncSender<()>> {
+    let (order, orders) = mpsc::sync_channel::<()>(1);
+    start("audit-disk", move || {
+        let mut looks = 0_u64;
+        while orders.recv().is_ok() {
+            disk.measure_free();
+            looks += 1;
+            // A long trail has thousands of files.
+            if looks.is_multiple_of(10) {
+                disk.measure_directory();
+            }
+        }
+    })?;
     Ok(order)
 }
 

@@ -67,6 +67,8 @@ pub(super) enum Kind {
     Fetch,
     /// A question.
     Lookup,
+    /// Refusals that were folded.
+    Refusals,
 }
 
 impl Kind {
@@ -76,6 +78,7 @@ impl Kind {
             Self::Admin => body.put(b"\"kind\":\"admin\""),
             Self::Fetch => body.put(b"\"kind\":\"fetch\""),
             Self::Lookup => body.put(b"\"kind\":\"lookup\""),
+            Self::Refusals => body.put(b"\"kind\":\"refusals\""),
         }
     }
 }
@@ -218,6 +221,23 @@ impl Body<'_> {
     pub(super) fn peer<const N: usize>(&mut self, name: &[u8; N], value: &SocketAddr) {
         self.put(name);
         self.address(value);
+    }
+
+    /// How often each of our own words was counted, as an object.
+    pub(super) fn counts<'w, const N: usize>(
+        &mut self,
+        name: &[u8; N],
+        counts: impl Iterator<Item = (&'w str, u64)>,
+    ) {
+        self.put(name);
+        self.put(b"{");
+        for (place, (word, count)) in counts.enumerate() {
+            self.put(if place == 0 { b"\"" } else { b",\"" });
+            self.put(word.as_bytes());
+            self.put(b"\":");
+            self.decimal(count);
+        }
+        self.put(b"}");
     }
 
     /// `true`; absent otherwise.

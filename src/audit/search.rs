@@ -88,6 +88,8 @@ pub struct Summary<'a> {
     /// `action` of an operator's record.
     #[serde(borrow)]
     pub action: Option<Cow<'a, str>>,
+    /// `count` of folded refusals.
+    pub count: Option<u64>,
     /// `outcome`.
     #[serde(borrow)]
     pub outcome: Option<Cow<'a, str>>,

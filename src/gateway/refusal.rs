@@ -11,6 +11,7 @@ use tracing::warn;
 use crate::audit::Entry;
 use crate::audit::Outcome;
 use crate::audit::RequestId;
+use crate::audit::TooManyRefusals;
 use crate::cache::FillId;
 use crate::cache::NotFound;
 use crate::cache::Source;
@@ -58,6 +59,9 @@ pub enum Refusal {
     /// The caller has had its share.
     #[error("the caller has had its share")]
     RateLimited(#[source] Spent),
+    /// One request more that was refused than there may be, whatever it was refused for.
+    #[error("too many requests were refused")]
+    TooManyRefusals(TooManyRefusals),
     /// The time for a whole request is over.
     #[error("the lookup took too long")]
     TimedOut,
@@ -84,6 +88,7 @@ impl Refusal {
             | Self::Panicked
             | Self::RateLimited(_)
             | Self::TimedOut
+            | Self::TooManyRefusals(_)
             | Self::Unauthenticated(_) => 0,
         }
     }
@@ -102,7 +107,7 @@ impl Refusal {
         match self {
             Self::Denied(_) => Outcome::Denied,
             Self::NoToken | Self::Unauthenticated(_) => Outcome::Unauthenticated,
-            Self::RateLimited(_) => Outcome::Rejected,
+            Self::RateLimited(_) | Self::TooManyRefusals(_) => Outcome::Rejected,
             // That there is no such user or project is Atlas's answer.
             Self::Fetch { error, .. } if error.verdict() == Verdict::Missing => Outcome::Answered,
             Self::Fetch { .. }
@@ -127,7 +132,11 @@ impl Refusal {
                 debug!(%request_id, "there is no list: {}", Chain(&**error));
             }
             // Not louder: under a storm there are very many of them, and they are counted.
-            Self::Denied(_) | Self::NoToken | Self::Overloaded { .. } | Self::RateLimited(_) => {
+            Self::Denied(_)
+            | Self::NoToken
+            | Self::Overloaded { .. }
+            | Self::RateLimited(_)
+            | Self::TooManyRefusals(_) => {
                 debug!(%request_id, "a lookup was refused: {}", Chain(self));
             }
         }

@@ -22,6 +22,7 @@ use crate::audit::CacheUse;
 use crate::audit::Closing;
 use crate::audit::Entry;
 use crate::audit::Outcome;
+use crate::audit::Refused;
 use crate::audit::Ticket;
 use crate::audit::Unrecorded;
 use crate::cache::Source;
@@ -52,7 +53,8 @@ pub struct Unanswered {
 pub struct Withheld<R> {
     /// `None` once it was handed out.
     reply: Option<R>,
-    ticket: Result<Ticket, Unrecorded>,
+    /// Without one its record is folded.
+    ticket: Result<Option<Ticket>, Unrecorded>,
     under_way: UnderWay,
     outcome: Outcome,
     cache: CacheUse,
@@ -76,27 +78,36 @@ impl Begun<'_> {
         self,
         gateway: &Gateway,
         outcome: &Result<Answer, Refusal>,
-        write: impl FnOnce(&Result<Answer, Refusal>) -> Written<R>,
+        write: impl Fn(&Result<Answer, Refusal>) -> Written<R>,
     ) -> Withheld<R> {
         let Self {
             arrived,
-            entry,
+            mut entry,
             under_way,
         } = self;
-        if let Err(refusal) = outcome {
-            refusal.log(entry.request_id());
-            gateway.count(refusal);
-        }
-        let written = write(outcome);
+        let mut written = write(outcome);
         let now = arrived.at(gateway.clock.elapsed());
         let closing = closing(outcome, &written, now);
+        let refused = match outcome {
+            Ok(_) => Refused::OnItsOwn,
+            Err(refusal) => gateway.refuse(refusal, &mut entry, &closing),
+        };
+        let (became, cache) = (closing.outcome, closing.cache);
+        let ticket = match refused {
+            Refused::OnItsOwn => entry.submit(&closing).map(Some),
+            Refused::Folded => Ok(None),
+            Refused::TooMany(refusals) => {
+                written = write(&Err(Refusal::TooManyRefusals(refusals)));
+                Ok(None)
+            }
+        };
         let answer = outcome.as_ref().ok();
         let saver = answer.filter(|answer| answer.found.upstream_calls == 0);
         Withheld {
-            ticket: entry.submit(&closing),
+            ticket,
             under_way,
-            outcome: closing.outcome,
-            cache: closing.cache,
+            outcome: became,
+            cache,
             duration: now.elapsed.saturating_sub(arrived.elapsed),
             saved: saver.map_or(0, |answer| answer.found.entry.walk().calls),
             reply: Some(written.reply),
@@ -111,7 +122,7 @@ impl Unanswered {
         self,
         gateway: &Gateway,
         lookup: &Lookup<'_>,
-        write: impl FnOnce(&Result<Answer, Refusal>) -> Written<R>,
+        write: impl Fn(&Result<Answer, Refusal>) -> Written<R>,
     ) -> Withheld<R> {
         let Self {
             mut begun,
@@ -135,7 +146,8 @@ impl<R: Unpin> Future for Withheld<R> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let withheld = self.get_mut();
         let recorded = match &mut withheld.ticket {
-            Ok(ticket) => ready!(Pin::new(ticket).poll(context)),
+            Ok(Some(ticket)) => ready!(Pin::new(ticket).poll(context)),
+            Ok(None) => Ok(()),
             Err(problem) => Err(*problem),
         };
         let under_way = &mut withheld.under_way;
@@ -223,7 +235,8 @@ fn closing<'w, R>(
             | Refusal::NoToken
             | Refusal::Panicked
             | Refusal::RateLimited(_)
-            | Refusal::TimedOut,
+            | Refusal::TimedOut
+            | Refusal::TooManyRefusals(_),
         ) => {}
     }
     closing

@@ -21,7 +21,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use serde::Deserialize;
 use serde::Serialize;
-use tracing::error;
+use tracing::debug;
 use uuid::Uuid;
 
 mod explain;
@@ -183,11 +183,14 @@ impl Admin {
 
     async fn deny(&self, caller: &Caller, task: &Task<'_>, by: &By) -> AdminRefusal {
         let now = self.gateway.clock.now();
+        let refusal = AdminRefusal::Denied;
+        let audit = &self.gateway.audit;
+        let folded = audit.refuse_admin(Some(caller), by.peer, &refusal.code(), now);
+        if folded.is_some() {
+            return refusal;
+        }
         let denied = by.record(caller, task, Outcome::Denied, now);
-        self.write_down(&denied)
-            .await
-            .err()
-            .unwrap_or(AdminRefusal::Denied)
+        self.write_down(&denied).await.err().unwrap_or(refusal)
     }
 
     async fn administer(
@@ -247,6 +250,16 @@ impl Admin {
             },
             Credentials::None => (AdminRefusal::Unauthenticated, unauthenticated),
         };
+        let audit = &self.gateway.audit;
+        match (
+            audit.refuse_admin(None, by.peer, &refusal.code(), now),
+            &refusal,
+        ) {
+            (None, _) => {}
+            // What is wrong with us is said all the same.
+            (Some(_), AdminRefusal::NoKeys) => return Err(refusal),
+            (Some(refusals), _) => return Err(AdminRefusal::TooMany(refusals)),
+        }
         let refused = AdminRecord {
             action,
             outcome,
@@ -301,7 +314,7 @@ impl Admin {
                 let request_id = by.request_id;
                 self.administer(&parts, credentials, body, by).await.unwrap_or_else(|refusal| {
                     if let AdminRefusal::Unrecorded(problem) = &refusal {
-                        error!(%request_id, "not answered, because it is not on record: {problem}");
+                        debug!(%request_id, "not answered, because it is not on record: {problem}");
                     }
                     response::not_administered(&refusal, request_id)
                 })

@@ -20,7 +20,7 @@ use http::header;
 use http::request::Parts;
 use http_body::Body as _;
 use hyper::body::Incoming;
-use tracing::error;
+use tracing::debug;
 
 use super::Config;
 use super::accept::Peer;
@@ -108,7 +108,8 @@ impl Door {
             };
             let written = terms.reject(&refusal);
             let path = parts.uri.path().as_bytes();
-            let answer = door.gateway.reject(arrival, path, written).await;
+            let too_many = |refusal: &Refusal| terms.refuse(refusal);
+            let answer = door.gateway.reject(arrival, path, written, too_many).await;
             answer.unwrap_or_else(|problem| terms.unrecorded(problem))
         }))
     }
@@ -204,8 +205,14 @@ impl Terms {
     fn write(&self, outcome: &Result<Answer, Refusal>, asked: &Asked<'_>) -> Written {
         let mut written = match outcome {
             Ok(answer) => response::answered(answer, asked, self.request_id),
-            Err(refusal) => response::refused(refusal, self.request_id, self.envelope),
+            Err(refusal) => return self.refuse(refusal),
         };
+        self.finish(&mut written.reply);
+        written
+    }
+
+    fn refuse(&self, refusal: &Refusal) -> Written {
+        let mut written = response::refused(refusal, self.request_id, self.envelope);
         self.finish(&mut written.reply);
         written
     }
@@ -218,7 +225,8 @@ impl Terms {
 
     fn unrecorded(&self, problem: Unrecorded) -> Response<Body> {
         let request_id = self.request_id;
-        error!(%request_id, "not answered, because it is not on record: {problem}");
+        // Not louder: whoever is not let in can ask for it, too. The trail itself says once what is wrong.
+        debug!(%request_id, "not answered, because it is not on record: {problem}");
         let mut response = response::unrecorded(request_id, self.envelope);
         self.finish(&mut response);
         response

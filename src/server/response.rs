@@ -2,6 +2,7 @@
 //!
 //! Here, in [`document`] and in [`fetch`] is the only place with status codes.
 
+use std::sync::Arc;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ use super::negotiation::MediaType;
 use super::request::Asked;
 use super::request::BadRequest;
 use crate::audit::RequestId;
+use crate::audit::TooManyRefusals;
 use crate::audit::Unrecorded;
 use crate::cache::CacheStatus;
 use crate::cache::Found;
@@ -165,6 +167,8 @@ pub enum AdminRefusal {
     Request(BadRequest),
     /// The body is larger than any that means something.
     TooLarge,
+    /// One more that was refused than there may be.
+    TooMany(TooManyRefusals),
     /// No token.
     Unauthenticated,
     /// A bug.
@@ -179,6 +183,11 @@ impl AdminRefusal {
         Document::of_operators(self).status
     }
 
+    /// The code in its document.
+    pub fn code(&self) -> Arc<str> {
+        Document::of_operators(self).code
+    }
+
     /// Whether it is about what a known operator has sent, not about who or about us.
     pub fn is_of_what_was_sent(&self) -> bool {
         match self {
@@ -187,6 +196,7 @@ impl AdminRefusal {
             | Self::Denied
             | Self::NoKeys
             | Self::Request(_)
+            | Self::TooMany(_)
             | Self::Unauthenticated
             | Self::Unexpected
             | Self::Unrecorded(_) => false,

@@ -8,6 +8,7 @@ mod power;
 mod proof;
 mod reading;
 mod recording;
+mod refusals;
 mod rendering;
 mod second_sink;
 mod torn;

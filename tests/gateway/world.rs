@@ -46,6 +46,8 @@ pub(crate) struct Plan {
     pub(crate) atlas: Settings,
     /// Where the gateway is told how much memory it takes, in the form of `/proc/self/statm`.
     pub(crate) statm: Option<PathBuf>,
+    /// Where the gateway is told how many bytes of the audit trail's disk are free.
+    pub(crate) disk_free: Option<PathBuf>,
 }
 
 /// A gateway and an Atlas.
@@ -75,6 +77,7 @@ impl World {
             config: configuration(&files),
             atlas: atlas(&hands),
             statm: None,
+            disk_free: None,
         };
         change(&mut plan);
         let atlas = Simulator::start(plan.atlas).await.unwrap();
@@ -83,6 +86,7 @@ impl World {
         if let Some(statm) = plan.statm {
             config.memory.statm = statm;
         }
+        config.audit.disk_free = plan.disk_free;
         let app = App::start(&config, clock).await.unwrap();
         Self {
             clock: hands,
@@ -363,6 +367,8 @@ pub(crate) fn configuration(files: &TempDir) -> toml::Table {
         [audit]
         directory = "{directory}/audit"
         sync = "never"
+        # Each test has one address, and a minute that does not pass.
+        refusals_per_minute = 1000000
         "#
     )
     .parse()

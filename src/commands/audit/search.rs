@@ -1,5 +1,6 @@
 //! `audit search`: filters go in, records come out.
 
+use std::borrow::Cow;
 use std::io;
 use std::io::Write;
 use std::ops::ControlFlow;
@@ -34,8 +35,8 @@ pub(super) struct Search {
     /// How it ended.
     #[arg(long, value_parser = ["answered", "denied", "unauthenticated", "rejected", "failed", "abandoned"])]
     outcome: Option<String>,
-    /// Lookups, fetches from Atlas, or what operators did.
-    #[arg(long, value_parser = ["lookup", "fetch", "admin"])]
+    /// Lookups, fetches from Atlas, what operators did, or refusals that were folded.
+    #[arg(long, value_parser = ["lookup", "fetch", "admin", "refusals"])]
     kind: Option<String>,
     /// Not before this: `2026-08-10T02:06:35Z`, or `2026-08-10`.
     #[arg(long, value_name = "TIME", value_parser = read_time)]
@@ -147,7 +148,7 @@ fn write_row(out: &mut dyn Write, found: Option<&Found<'_>>) -> io::Result<()> {
     let Some(summary) = found.map(Found::summary) else {
         return writeln!(
             out,
-            "{:<27}  {:>9}  {:<6}  {:<15}  {:>6}  {:<9}  {:>9}  {:<36}  {:<24}  {:<24}  USERNAME",
+            "{:<27}  {:>9}  {:<8}  {:<15}  {:>6}  {:<9}  {:>9}  {:<36}  {:<24}  {:<24}  USERNAME",
             "TIME",
             "SEQ",
             "KIND",
@@ -163,7 +164,7 @@ fn write_row(out: &mut dyn Write, found: Option<&Found<'_>>) -> io::Result<()> {
     let number = |number: Option<u64>| number.map_or_else(|| "-".to_owned(), |it| it.to_string());
     writeln!(
         out,
-        "{:<27}  {:>9}  {:<6}  {:<15}  {:>6}  {:<9}  {:>9}  {:<36}  {:<24}  {:<24}  {}",
+        "{:<27}  {:>9}  {:<8}  {:<15}  {:>6}  {:<9}  {:>9}  {:<36}  {:<24}  {:<24}  {}",
         summary.time,
         summary.seq,
         summary.kind,
@@ -171,7 +172,9 @@ fn write_row(out: &mut dyn Write, found: Option<&Found<'_>>) -> io::Result<()> {
             .outcome
             .as_deref()
             .or(summary.action.as_deref())
-            .unwrap_or("-"),
+            .map(Cow::Borrowed)
+            .or_else(|| Some(Cow::Owned(summary.count?.to_string())))
+            .unwrap_or(Cow::Borrowed("-")),
         number(summary.status.map(u64::from)),
         summary.cache.as_deref().unwrap_or("-"),
         number(summary.age_ms),

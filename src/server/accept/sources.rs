@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
-use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+
+use crate::audit::network;
 
 /// How many connections come from where.
 #[derive(Debug)]
@@ -59,17 +60,6 @@ impl Drop for Place {
             if *count.get() == 0 {
                 count.remove();
             }
-        }
-    }
-}
-
-/// Whoever has one IPv6 address has the 2^64 beside it too.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => {
-            let prefix = address.to_bits() & !u128::from(u64::MAX);
-            IpAddr::V6(Ipv6Addr::from_bits(prefix))
         }
     }
 }

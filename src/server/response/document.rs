@@ -13,6 +13,7 @@ use super::AdminRefusal;
 use super::fetch;
 use crate::atlas::ApiError;
 use crate::atlas::error::Parameter;
+use crate::audit::TooManyRefusals;
 use crate::gateway::Refusal;
 use crate::policy::Denied;
 use crate::server::head::Fault;
@@ -117,6 +118,7 @@ impl Document {
             Refusal::Panicked => Self::unexpected(),
             Refusal::RateLimited(spent) => rate_limited(spent.retry_after),
             Refusal::TimedOut => upstream_timeout(),
+            Refusal::TooManyRefusals(refusals) => too_many_refusals(*refusals),
             Refusal::Unauthenticated(_) => bad_token(),
         }
     }
@@ -151,6 +153,7 @@ impl Document {
                 "The body is larger than 16 KiB.",
             )
             .closing(),
+            AdminRefusal::TooMany(refusals) => too_many_refusals(*refusals),
             AdminRefusal::Unauthenticated => {
                 unauthorized("A bearer token of an operator is needed in the Authorization header.")
                     .challenging("Bearer")
@@ -291,6 +294,27 @@ pub(super) fn rate_limited(wait: Duration) -> Document {
     let detail = format!("Rate limit exceeded. Please retry after {seconds} seconds.");
     let status = StatusCode::TOO_MANY_REQUESTS;
     about(status, "RATE_LIMITED", &detail, Parameter::Number(seconds)).after(Some(wait))
+}
+
+/// Says nothing of why the request was refused, and closes the connection: whoever goes on does so at the
+/// price of a new one.
+fn too_many_refusals(refusals: TooManyRefusals) -> Document {
+    let seconds = super::whole_seconds(refusals.retry_after);
+    let limit = match refusals.limit {
+        Some(limit) => format!(
+            "This address, or its /64 of IPv6, has had the {limit} refusals a minute that this gateway \
+             explains."
+        ),
+        None => "This gateway explains no refusals at present.".to_owned(),
+    };
+    let detail = format!(
+        "{limit} Requests with a token that is accepted are answered as ever. For the reason of a refusal, \
+         please retry after {seconds} seconds."
+    );
+    let status = StatusCode::TOO_MANY_REQUESTS;
+    about(status, "RATE_LIMITED", &detail, Parameter::Number(seconds))
+        .after(Some(refusals.retry_after))
+        .closing()
 }
 
 pub(super) fn upstream_timeout() -> Document {

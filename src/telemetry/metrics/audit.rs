@@ -2,6 +2,7 @@
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
@@ -22,6 +23,14 @@ pub struct AuditMetrics {
     pub rotations: Counter,
     /// Calls of `fdatasync` that failed.
     pub sync_failures: Counter,
+    /// Refusals that have no record of their own.
+    pub refusals_folded: Counter,
+    /// What is free on the journal's disk.
+    pub disk_free_bytes: Gauge,
+    /// What the journal takes of it.
+    pub directory_bytes: Gauge,
+    /// What is kept for callers who were let in.
+    pub reserve_bytes: Gauge,
     /// From taking a batch to its being in the journal.
     pub write_seconds: Histogram,
     /// How long `fdatasync` took.
@@ -75,10 +84,38 @@ impl AuditMetrics {
                 "Failed attempts to bring audit records to the disk",
                 &metrics.sync_failures,
             ),
+            (
+                "audit_refusals_folded",
+                "Refused requests that have no audit record of their own",
+                &metrics.refusals_folded,
+            ),
         ] {
             registry.register(name, help, counter.clone());
         }
+        metrics.register_gauges(registry);
         metrics
+    }
+
+    fn register_gauges(&self, registry: &mut Registry) {
+        for (name, help, gauge) in [
+            (
+                "audit_disk_free_bytes",
+                "What is free on the disk of the audit trail",
+                &self.disk_free_bytes,
+            ),
+            (
+                "audit_directory_bytes",
+                "What the files of the audit trail take of its disk",
+                &self.directory_bytes,
+            ),
+            (
+                "audit_reserve_bytes",
+                "While less than this is free, no refusal has an audit record of its own",
+                &self.reserve_bytes,
+            ),
+        ] {
+            registry.register(name, help, gauge.clone());
+        }
     }
 }
 
@@ -92,6 +129,10 @@ impl Default for AuditMetrics {
             sink_dropped: Counter::default(),
             rotations: Counter::default(),
             sync_failures: Counter::default(),
+            refusals_folded: Counter::default(),
+            disk_free_bytes: Gauge::default(),
+            directory_bytes: Gauge::default(),
+            reserve_bytes: Gauge::default(),
             write_seconds: Histogram::new(BOUNDS),
             sync_seconds: Histogram::new(BOUNDS),
         }

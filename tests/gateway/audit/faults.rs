@@ -130,7 +130,7 @@ fn a_read_only_directory_keeps_the_present_file_and_without_one_means_no_answer(
     );
 }
 
-fn run(work: impl Future<Output = ()>) {
+pub(super) fn run(work: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -139,7 +139,7 @@ fn run(work: impl Future<Output = ()>) {
         .block_on(work);
 }
 
-fn limit(current: Option<u64>) {
+pub(super) fn limit(current: Option<u64>) {
     setrlimit(
         Resource::Fsize,
         Rlimit {

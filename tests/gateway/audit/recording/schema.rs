@@ -1,9 +1,12 @@
 //! Records against the schema that is published of them.
 
+use std::time::Duration;
+
 use atlas_cert_gateway::audit::Arrival;
 use atlas_cert_gateway::audit::CacheUse;
 use atlas_cert_gateway::audit::Closing;
 use atlas_cert_gateway::audit::Outcome;
+use atlas_cert_gateway::audit::Refused;
 use serde::Deserialize;
 use serde::Deserializer;
 use serde::de::IgnoredAny;
@@ -20,7 +23,7 @@ use crate::audit::trail::question;
 /// The schema names every member that there is, in its order, and says which are always there.
 #[tokio::test]
 async fn every_record_is_as_the_schema_has_it() {
-    let trail = Trail::new();
+    let trail = Trail::with(|config| config.refusals_per_minute = 0);
     let question = question("app");
     trail.record("plain").await.unwrap();
     let mut entry = trail.audit.entry(Arrival {
@@ -42,14 +45,26 @@ async fn every_record_is_as_the_schema_has_it() {
         .record_admin(&purge(&trail, &caller("operator")))
         .await
         .unwrap();
-    trail.until(|| trail.lines().len() == 5).await;
+    let denied = Closing {
+        outcome: Outcome::Denied,
+        ..trail.closing()
+    };
+    for subject in [None, Some("denied".to_owned()), Some("long".repeat(1_000))] {
+        let mut entry = trail.entry();
+        if let Some(subject) = subject {
+            entry.identified(&caller(&subject));
+        }
+        assert_eq!(entry.refuse(&denied), Refused::Folded);
+    }
+    trail.hands.advance(Duration::from_mins(1));
+    trail.until(|| trail.lines().len() == 8).await;
     let schema: Value = serde_json::from_str(SCHEMA).unwrap();
     let forms: Form = serde_json::from_str(SCHEMA).unwrap();
     let file = std::fs::read_to_string(&trail.files()[0]).unwrap();
     for line in file.lines() {
         let names: Names = serde_json::from_str(line).unwrap();
         let record: Value = serde_json::from_str(line).unwrap();
-        let kinds = ["lookup", "fetch", "admin"];
+        let kinds = ["lookup", "fetch", "admin", "refusals"];
         let kind = kinds
             .iter()
             .position(|kind| record["kind"] == *kind)

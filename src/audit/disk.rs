@@ -1,0 +1,108 @@
+//! The disk under the trail is looked at once a second, on a thread of its own; out of it comes whether
+//! what is left belongs to callers who were let in.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+
+use rustix::fs::statvfs;
+
+use crate::telemetry::metrics::audit::AuditMetrics;
+
+use super::Config;
+
+/// The file system that the journal lies on.
+#[derive(Debug)]
+pub(super) struct Disk {
+    directory: PathBuf,
+    /// Says how many bytes are free, in place of the kernel.
+    free: Option<PathBuf>,
+    reserve: u64,
+    is_short: AtomicBool,
+    metrics: AuditMetrics,
+}
+
+impl Disk {
+    /// Not looked at yet.
+    pub(super) fn new(config: &Config, metrics: AuditMetrics) -> Self {
+        metrics.reserve_bytes.set(whole(config.reserve.0));
+        Self {
+            directory: config.directory.clone(),
+            free: config.disk_free.clone(),
+            reserve: config.reserve.0,
+            is_short: AtomicBool::new(false),
+            metrics,
+        }
+    }
+
+    /// Whether less is left than the reserve.
+    pub(super) fn is_short(&self) -> bool {
+        self.is_short.load(Ordering::Relaxed)
+    }
+
+    /// Looks at what is free. May wait for the disk.
+    pub(super) fn measure_free(&self) {
+        let free = match self.free() {
+            Ok(free) => free,
+            Err(error) => {
+                tracing::debug!(%error, "nobody knows how much of the audit trail's disk is free");
+                return;
+            }
+        };
+        let was_short = self.is_short();
+        // The reserve is left a little above where it is entered, so that it does not come and go.
+        let slack = if was_short { self.reserve / SLACK } else { 0 };
+        let is_short = free < self.reserve.saturating_add(slack);
+        self.is_short.store(is_short, Ordering::Relaxed);
+        self.metrics.disk_free_bytes.set(whole(free));
+        let reserve = self.reserve;
+        if is_short && !was_short {
+            tracing::warn!(
+                free,
+                reserve,
+                "the audit trail's disk is nearly full: there is one record a minute for all refusals"
+            );
+        } else if was_short && !is_short {
+            tracing::info!(free, reserve, "the audit trail's disk has room again");
+        }
+    }
+
+    /// Looks at what the journal takes. Costs as much as it has files.
+    pub(super) fn measure_directory(&self) {
+        if let Ok(bytes) = taken(&self.directory) {
+            self.metrics.directory_bytes.set(whole(bytes));
+        }
+    }
+
+    fn free(&self) -> io::Result<u64> {
+        if let Some(file) = &self.free {
+            let text = fs::read_to_string(file)?;
+            return text.trim().parse().map_err(io::Error::other);
+        }
+        let disk = statvfs(&self.directory)?;
+        Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+}
+
+/// What the files of a directory take of the disk.
+fn taken(directory: &Path) -> io::Result<u64> {
+    let sizes = fs::read_dir(directory)?.filter_map(|entry| {
+        // One that is gone takes nothing.
+        let metadata = entry.ok()?.metadata().ok()?;
+        Some(metadata.blocks().saturating_mul(BLOCK))
+    });
+    Ok(sizes.sum())
+}
+
+fn whole(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+/// The reserve is left once an eighth of it is free beyond it.
+const SLACK: u64 = 8;
+/// stat(2) counts in these.
+const BLOCK: u64 = 512;

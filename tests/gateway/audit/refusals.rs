@@ -1,0 +1,710 @@
+//! Whoever is not let in does not decide how fast the disk fills: refusals beyond a number are counted, and
+//! put on record once a minute.
+
+use std::borrow::Cow;
+use std::fs;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use atlas_cert_gateway::audit::Arrival;
+use atlas_cert_gateway::audit::Closing;
+use atlas_cert_gateway::audit::Origin;
+use atlas_cert_gateway::audit::Outcome;
+use atlas_cert_gateway::audit::Refused;
+use atlas_cert_gateway::audit::Sync;
+use atlas_cert_gateway::audit::survive_file_size_limit;
+use atlas_cert_gateway::audit::verify::verify;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Empty;
+use hyper::client::conn::http2;
+use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::net::TcpStream;
+
+use crate::audit::alone::alone;
+use crate::audit::alone::small_disk;
+use crate::audit::alone::unchanged;
+use crate::audit::alone::with_small_disk;
+use crate::audit::faults::limit;
+use crate::audit::faults::run;
+use crate::audit::trail::Trail;
+use crate::client;
+use crate::client::Connection;
+use crate::client::Reply;
+use crate::frames::ACK;
+use crate::frames::PING;
+use crate::frames::SETTINGS;
+use crate::frames::frame;
+use crate::program::Program;
+use crate::program::command;
+use crate::program::output;
+use crate::program::records;
+use crate::program::request;
+use crate::program::request_for;
+use crate::program::serve;
+use crate::program::world_with;
+use crate::world::OTHER_PROJECT;
+use crate::world::PROJECT;
+use crate::world::World;
+use crate::world::certs;
+use crate::world::operator_token;
+use crate::world::set;
+use crate::world::set_rule;
+use crate::world::token;
+use crate::world::token_of;
+
+/// As short as a request can be, without a token.
+const SHORTEST: &[u8] = b"GET / HTTP/1.1\r\nHost:a\r\n\r\n";
+const A_MINUTE: Duration = Duration::from_mins(1);
+
+/// A world in which so many refusals have records of their own.
+async fn world(refusals_per_minute: u32) -> World {
+    World::with(|plan| number(&mut plan.config, refusals_per_minute)).await
+}
+
+fn number(config: &mut toml::Table, refusals_per_minute: u32) {
+    let number = i64::from(refusals_per_minute);
+    set(config, "audit.refusals_per_minute", number);
+}
+
+/// The records of folded refusals, oldest first.
+fn folds(world: &World) -> Vec<Value> {
+    let mut records = world.records();
+    records.retain(|record| record["kind"] == "refusals");
+    records
+}
+
+/// The same, once the minute is over and there are so many of them.
+async fn folds_after_a_minute(world: &World, count: usize) -> Vec<Value> {
+    world.advance(A_MINUTE);
+    world.until(|world| folds(world).len() >= count).await;
+    let folds = folds(world);
+    assert_eq!(folds.len(), count, "{folds:?}");
+    folds
+}
+
+/// How many requests ended so, by their own records and by folded ones.
+fn recorded(world: &World) -> u64 {
+    let own = world.records();
+    let own = own.iter().filter(|record| record["outcome"] != "answered");
+    let own = own.filter(|record| record.get("outcome").is_some()).count();
+    let folded = folds(world);
+    let folded = folded.iter().map(|fold| fold["count"].as_u64().unwrap());
+    u64::try_from(own).unwrap() + folded.sum::<u64>()
+}
+
+/// Sends as many requests in one go as are answered on one connection.
+async fn pipeline(world: &World, count: usize) -> Vec<Reply> {
+    let mut connection = Connection::open(world.address()).await;
+    connection.send(&SHORTEST.repeat(count)).await;
+    let mut replies = Vec::new();
+    while replies.len() < count {
+        let reply = connection.reply(false).await;
+        if reply.status == 0 {
+            break;
+        }
+        replies.push(reply);
+    }
+    replies
+}
+
+fn is_whole(world: &World) -> bool {
+    let directory = world.files.path().join("audit");
+    verify(&directory, 1, None).unwrap().fault.is_none()
+}
+
+/// Row S1.
+#[tokio::test]
+async fn s1_thousands_of_refusals_of_one_source_have_few_records() {
+    let world = World::with(|plan| {
+        plan.config["audit"]
+            .as_table_mut()
+            .unwrap()
+            .remove("refusals_per_minute");
+    })
+    .await;
+    world.ask("app1").await;
+    let mut sent = 0;
+    for _ in 0..300 {
+        let replies = pipeline(&world, 200).await;
+        sent += replies.len();
+        let (last, others) = replies.split_last().unwrap();
+        assert!(others.iter().all(|reply| reply.status == 404));
+        assert_eq!((last.status, &*last.error_code()), (429, "RATE_LIMITED"));
+        assert_eq!(last.header("connection"), Some("close"));
+        assert_eq!(last.header("retry-after"), Some("60"));
+        assert_eq!(last.header("x-error-origin"), Some("gateway"));
+        // Whoever is let in does not notice.
+        assert_eq!(world.ask("app1").await.status, 200);
+    }
+    let bad = world
+        .send("GET", &certs(PROJECT, "app1"), "a.b.c", &[])
+        .await;
+    assert_eq!(bad.status, 429);
+    assert_eq!(sent, 120 + 300);
+    assert_eq!(world.lookups().len(), 120 + 301);
+    let folds = folds_after_a_minute(&world, 1).await;
+    let fold = &folds[0];
+    assert_eq!(fold["count"], 301);
+    assert_eq!(
+        fold["codes"],
+        json!({ "RESOURCE_NOT_FOUND": 300, "USER_UNAUTHORIZED": 1 })
+    );
+    assert_eq!(
+        (&fold["scope"], &fold["peer"]),
+        (&json!("source"), &json!("127.0.0.1"))
+    );
+    assert_eq!(fold["first"], "2026-11-21T12:00:00.000000Z");
+    assert_eq!(fold["last"], "2026-11-21T12:00:00.000000Z");
+    assert_eq!(fold["time"], "2026-11-21T12:01:00.000000Z");
+    assert_eq!(world.metric("audit_refusals_folded_total").await, 301);
+    // The next minute begins anew, and one without refusals says nothing.
+    assert_eq!(pipeline(&world, 1).await[0].status, 404);
+    world.advance(A_MINUTE);
+    world.ask("app1").await;
+    assert_eq!(self::folds(&world).len(), 1);
+    assert!(is_whole(&world));
+}
+
+#[tokio::test]
+async fn the_folded_answer_says_whose_limit_it_is_and_until_when() {
+    let world = world(1).await;
+    world.advance(Duration::from_millis(20_500));
+    pipeline(&world, 1).await;
+    let target = format!("{}?envelope=true", certs(PROJECT, "app1"));
+    let reply = world.get(&target, &[("Host", "again")]).await;
+    assert_eq!(
+        (reply.status, reply.header("retry-after")),
+        (429, Some("40"))
+    );
+    let (document, content) = (reply.json(), &reply.json()["content"]);
+    assert_eq!(document["status"], 429);
+    assert_eq!(
+        (
+            &content["error"],
+            &content["errorCode"],
+            &content["reason"],
+            &content["parameters"]
+        ),
+        (
+            &json!(429),
+            &json!("RATE_LIMITED"),
+            &json!("Too Many Requests"),
+            &json!([40])
+        )
+    );
+    let detail = content["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("This address") && detail.contains("the 1 refusals a minute"),
+        "{detail}"
+    );
+}
+
+#[tokio::test]
+async fn every_kind_of_refusal_counts_and_none_is_lost() {
+    let world = world(7).await;
+    let path = certs(PROJECT, "app1");
+    let query = format!("{path}?pageNum=0");
+    let mut sent = 0;
+    for _ in 0..5 {
+        for (method, target, token, headers) in [
+            ("GET", &*path, "", &[][..]),
+            ("GET", &path, "a.b.c", &[]),
+            ("GET", &query, "", &[]),
+            ("POST", &path, "", &[]),
+            ("GET", "/", "", &[]),
+            ("GET", &certs(PROJECT, ".."), "", &[]),
+            ("GET", &path, "", &[("Accept", "image/png")]),
+            ("GET", &path, "", &[("Host", "again")]),
+        ] {
+            let reply = world.send(method, target, token, headers).await;
+            sent += 1;
+            assert_eq!(reply.status == 429, sent > 7, "{} {target}", reply.status);
+        }
+        // The operators' door has the same number, and its tokens are refused in the same way.
+        for token in ["", "a.b.c"] {
+            let reply = world.admin("POST", "/cache/purge", token, "{}").await;
+            sent += 1;
+            assert_eq!(reply.status, 429);
+            assert_eq!(reply.header("connection"), Some("close"));
+            assert!(reply.header("retry-after").is_some());
+        }
+    }
+    assert_eq!(recorded(&world), 7);
+    folds_after_a_minute(&world, 1).await;
+    assert_eq!(recorded(&world), sent);
+    assert!(is_whole(&world));
+}
+
+#[tokio::test]
+async fn the_operators_door_folds_refused_tokens_too() {
+    let world = world(2).await;
+    for at in 0..10 {
+        let reply = world.admin("GET", "/audit/lookups", "a.b.c", "").await;
+        assert_eq!(reply.status, if at < 2 { 401 } else { 429 });
+        let denied = world.admin("GET", "/audit/lookups", &token(), "").await;
+        assert_eq!(
+            (denied.status, denied.header("connection")),
+            (403, Some("close"))
+        );
+    }
+    let operator = operator_token();
+    assert_eq!(
+        world
+            .admin("GET", "/audit/lookups", &operator, "")
+            .await
+            .status,
+        200
+    );
+    let mut folds = folds_after_a_minute(&world, 2).await;
+    folds.sort_by_key(|fold| fold["scope"].to_string());
+    assert_eq!(
+        (&folds[0]["subject"], &folds[0]["count"]),
+        (&json!("payments-api"), &json!(8))
+    );
+    assert_eq!(
+        (&folds[1]["peer"], &folds[1]["count"]),
+        (&json!("127.0.0.1"), &json!(8))
+    );
+    assert_eq!(recorded(&world), 20);
+}
+
+#[tokio::test]
+async fn a_source_is_an_ipv4_address_or_a_64_of_ipv6_and_none_pays_for_another() {
+    let world = World::with(|plan| {
+        number(&mut plan.config, 1);
+        let proxies = toml::Value::Array(vec!["127.0.0.0/8".into()]);
+        set(&mut plan.config, "server.trusted_proxies", proxies);
+    })
+    .await;
+    for (family, address, status) in [
+        ("TCP4", "192.0.2.7", 404),
+        ("TCP4", "192.0.2.8", 404),
+        ("TCP4", "192.0.2.7", 429),
+        ("TCP6", "2001:db8::1", 404),
+        ("TCP6", "2001:db8::2", 429),
+        ("TCP6", "2001:db8:0:1::1", 404),
+        ("TCP6", "::ffff:192.0.2.8", 429),
+    ] {
+        let header = format!("PROXY {family} {address} {address} 8080 443\r\n");
+        let reply = world.raw(&[header.as_bytes(), SHORTEST].concat()).await;
+        assert_eq!(reply.status, status, "{address}");
+    }
+    let folds = folds_after_a_minute(&world, 3).await;
+    let mut peers: Vec<_> = folds
+        .iter()
+        .map(|fold| fold["peer"].as_str().unwrap())
+        .collect();
+    peers.sort_unstable();
+    assert_eq!(peers, ["192.0.2.7", "192.0.2.8", "2001:db8::/64"]);
+}
+
+/// Neither `lookups_per_minute` nor a denial keeps a caller from writing, so this does.
+#[tokio::test]
+async fn a_callers_own_403s_and_429s_are_folded_and_stay_what_they_are() {
+    let world = World::with(|plan| {
+        number(&mut plan.config, 3);
+        set_rule(plan, 0, "lookups_per_minute", 2);
+    })
+    .await;
+    let other = token_of(&json!({ "sub": "payments-batch" }));
+    for _ in 0..2 {
+        assert_eq!(world.ask("app1").await.status, 200);
+    }
+    for _ in 0..20 {
+        let limited = world.ask("app1").await;
+        assert_eq!(
+            (limited.status, &*limited.error_code()),
+            (429, "RATE_LIMITED")
+        );
+        assert!(
+            limited.text().contains("Rate limit exceeded"),
+            "{}",
+            limited.text()
+        );
+        let denied = world.ask("secret-keeper").await;
+        assert_eq!(
+            (denied.status, &*denied.error_code()),
+            (403, "ACCESS_FORBIDDEN")
+        );
+    }
+    let denied = world
+        .send("GET", &certs(PROJECT, "secret-1"), &other, &[])
+        .await;
+    assert_eq!(denied.status, 403);
+    // The source has its number, whatever its callers have done.
+    assert_eq!(pipeline(&world, 1).await[0].status, 404);
+    assert_eq!(world.lookups().len(), 2 + 3 + 1 + 1);
+    let folds = folds_after_a_minute(&world, 1).await;
+    let fold = &folds[0];
+    assert_eq!(
+        (&fold["scope"], &fold["count"]),
+        (&json!("caller"), &json!(37))
+    );
+    assert_eq!(
+        fold["codes"],
+        json!({ "ACCESS_FORBIDDEN": 19, "RATE_LIMITED": 18 })
+    );
+    assert_eq!(fold["subject"], "payments-api");
+    assert_eq!(fold["issuer"], "https://idp.internal.example");
+    assert!(fold.get("peer").is_none());
+    assert!(is_whole(&world));
+}
+
+#[tokio::test]
+async fn whatever_is_said_of_certificates_has_a_record_of_its_own() {
+    let world = world(0).await;
+    let target = certs(PROJECT, "app1");
+    let etag = world.ask("app1").await.header("etag").unwrap().to_owned();
+    for _ in 0..5 {
+        assert_eq!(
+            world.get(&target, &[("If-None-Match", &etag)]).await.status,
+            304
+        );
+        assert_eq!(world.ask("nobody").await.status, 404);
+        assert_eq!(world.ask("app1").await.status, 200);
+        assert_eq!(pipeline(&world, 1).await[0].status, 429);
+    }
+    assert_eq!(world.lookups().len(), 16);
+}
+
+/// A gateway whose issuer's keys are at `address`, and a token that needs them.
+async fn world_of_keys_at(address: SocketAddr) -> (World, String) {
+    let world = World::with(|plan| {
+        number(&mut plan.config, 2);
+        let issuers = plan.config["identity"]["issuers"].as_array_mut().unwrap();
+        let issuer = issuers[0].as_table_mut().unwrap();
+        issuer.remove("hmac_secret_file");
+        set(issuer, "jwks_url", format!("http://{address}/jwks"));
+        set(issuer, "algorithms", vec!["RS256"]);
+    })
+    .await;
+    let usual = token();
+    let claims = usual.split('.').nth(1).unwrap();
+    let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"RS256","typ":"JWT","kid":"1"}"#);
+    (world, format!("{header}.{claims}.{}", "A".repeat(342)))
+}
+
+#[tokio::test]
+async fn a_stranger_who_hangs_up_counts_as_refused() {
+    // It takes connections and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (world, token) = world_of_keys_at(silent.local_addr().unwrap()).await;
+    for gone in 1..=5 {
+        let mut connection = Connection::open(world.address()).await;
+        connection
+            .send(&request_for("app1", &token, "keep-alive"))
+            .await;
+        while world.metric("inflight_requests").await < 1 {}
+        connection.reset();
+        while world.metric("inflight_requests").await > 0 {}
+        let folded = world.metric("audit_refusals_folded_total").await;
+        assert_eq!(folded, u64::saturating_sub(gone, 2));
+    }
+    world.until(|world| world.lookups().len() == 2).await;
+    let folds = folds_after_a_minute(&world, 1).await;
+    assert_eq!(folds[0]["codes"], json!({ "ABANDONED": 3 }));
+}
+
+/// Nobody is verified then, so a stranger could have a record for each; but what is wrong with us is said
+/// all the same.
+#[tokio::test]
+async fn without_keys_an_answer_stays_503_and_only_its_record_is_folded() {
+    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = nobody.local_addr().unwrap();
+    drop(nobody);
+    let (world, token) = world_of_keys_at(address).await;
+    let target = certs(PROJECT, "app1");
+    for _ in 0..6 {
+        let reply = world.send("GET", &target, &token, &[]).await;
+        assert_eq!(
+            (reply.status, &*reply.error_code()),
+            (503, "SERVICE_UNAVAILABLE")
+        );
+        let purge = world.admin("POST", "/cache/purge", &token, "{}").await;
+        assert_eq!(purge.status, 503);
+    }
+    assert_eq!(recorded(&world), 2);
+    let folds = folds_after_a_minute(&world, 1).await;
+    assert_eq!(folds[0]["codes"], json!({ "SERVICE_UNAVAILABLE": 10 }));
+}
+
+#[tokio::test]
+async fn what_is_folded_when_the_process_stops_is_on_record() {
+    let world = world(2).await;
+    for _ in 0..10 {
+        pipeline(&world, 1).await;
+    }
+    assert_eq!(folds(&world).len(), 0);
+    let World { app, files, .. } = world;
+    app.stop().await;
+    let records = records(files.path(), "refusals");
+    assert_eq!(records.len(), 1);
+    assert_eq!(records[0]["count"], 8);
+    let directory = files.path().join("audit");
+    let mut search = command();
+    let search = search.args(["audit", "search", "--kind", "refusals"]);
+    let found = output(search.arg(&directory));
+    let found = String::from_utf8(found.stdout).unwrap();
+    let row = found.lines().nth(1).unwrap();
+    assert!(row.contains("refusals  8 "), "{found}");
+}
+
+/// Over HTTP/2 there is no `Connection: close`.
+#[tokio::test]
+async fn over_http_2_a_folded_answer_ends_its_connection_in_good_order() {
+    let world = world(1).await;
+    let stream = TokioIo::new(TcpStream::connect(world.address()).await.unwrap());
+    let (mut sender, connection) = http2::handshake(TokioExecutor::new(), stream)
+        .await
+        .unwrap();
+    let ended = tokio::spawn(connection);
+    let request = || {
+        let request = Request::get("http://gateway.test/").body(Empty::<Bytes>::new());
+        request.unwrap()
+    };
+    let own = sender.send_request(request()).await.unwrap();
+    assert_eq!(own.status(), 404);
+    let folded = sender.send_request(request()).await.unwrap();
+    assert_eq!(folded.status(), 429);
+    assert!(folded.headers().get("connection").is_none());
+    assert!(folded.headers().get("retry-after").is_some());
+    drop(folded);
+    ended.await.unwrap().unwrap();
+}
+
+/// A disk of which a test says how much is free.
+struct Room(TempDir);
+
+impl Room {
+    fn new(free: u64) -> Self {
+        let room = Self(tempfile::tempdir().unwrap());
+        room.write(free);
+        room
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.path().join("free")
+    }
+
+    fn write(&self, free: u64) {
+        fs::write(self.file(), free.to_string()).unwrap();
+    }
+
+    /// Lets so much be free, and waits until the gateway has noticed.
+    async fn leave(&self, world: &World, free: u64) {
+        self.write(free);
+        while world.metric("audit_disk_free_bytes").await != free {
+            world.advance(Duration::from_secs(1));
+        }
+    }
+}
+
+#[tokio::test]
+async fn below_the_reserve_all_refusals_are_folded_into_one_record_a_minute() {
+    const MIB: u64 = 1 << 20;
+    let room = Room::new(300 * MIB);
+    let world = World::with(|plan| {
+        plan.disk_free = Some(room.file());
+        set_rule(plan, 0, "lookups_per_minute", 1_000);
+    })
+    .await;
+    assert_eq!(world.metric("audit_reserve_bytes").await, 256 * MIB);
+    assert!(world.metric("audit_directory_bytes").await > 0);
+    assert_eq!(pipeline(&world, 1).await[0].status, 404);
+    room.leave(&world, 255 * MIB).await;
+    let before = world.lookups().len();
+    for _ in 0..10 {
+        let reply = &pipeline(&world, 1).await[0];
+        assert_eq!(
+            (reply.status, reply.header("connection")),
+            (429, Some("close"))
+        );
+        let denied = world.get(&certs(OTHER_PROJECT, "secret-1"), &[]).await;
+        assert_eq!(denied.status, 403);
+        assert_eq!(world.ask("app1").await.status, 200);
+    }
+    assert_eq!(world.lookups().len(), before + 10);
+    let folds = folds_after_a_minute(&world, 1).await;
+    let fold = &folds[0];
+    assert_eq!(
+        (&fold["scope"], &fold["count"]),
+        (&json!("everybody"), &json!(20))
+    );
+    assert!(fold.get("peer").is_none() && fold.get("subject").is_none());
+    // It is left a little above where it was entered.
+    room.leave(&world, 257 * MIB).await;
+    assert_eq!(pipeline(&world, 1).await[0].status, 429);
+    room.leave(&world, 300 * MIB).await;
+    assert_eq!(pipeline(&world, 1).await[0].status, 404);
+    assert!(is_whole(&world));
+}
+
+/// Row S1 and row N3 in the program itself: by the kernel's word of the disk, and with its log.
+// The simulated Atlas answers while a test waits for the program.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_token_has_a_line_of_the_log_only_while_it_has_a_record() {
+    let (_atlas, files) = world_with(|config| number(config, 5)).await;
+    let program = Program::start(files.path());
+    for _ in 0..100 {
+        let request = request_for("app1", "a.b.c", "close");
+        client::exchange(program.address, &request).await;
+    }
+    program.signal("-TERM");
+    let (code, said) = program.end();
+    assert_eq!(code, Some(0));
+    let lines = |text: &str| said.iter().filter(|line| line.contains(text)).count();
+    // The hundred may lie in two minutes of the clock.
+    let (own, folded) = (
+        lines("a token was refused"),
+        lines("refused requests are folded"),
+    );
+    assert!((5..=10).contains(&own), "{said:?}");
+    assert!((1..=2).contains(&folded), "{said:?}");
+    let folds = records(files.path(), "refusals");
+    let counts = folds.iter().map(|fold| fold["count"].as_u64().unwrap());
+    assert_eq!(counts.sum::<u64>(), 100 - u64::try_from(own).unwrap());
+}
+
+/// One refusal of a source, folded.
+fn fold(trail: &Trail, source: IpAddr) {
+    let mut entry = trail.audit.entry(Arrival {
+        origin: Cow::Owned(Origin::new(SocketAddr::new(source, 443), None)),
+        ..trail.arrival()
+    });
+    let closing = Closing {
+        outcome: Outcome::Unauthenticated,
+        error_code: Some("USER_UNAUTHORIZED"),
+        ..trail.closing()
+    };
+    assert!(matches!(entry.refuse(&closing), Refused::TooMany(_)));
+}
+
+#[tokio::test]
+async fn ten_thousand_sources_have_a_record_each_and_the_rest_one() {
+    let trail = Trail::with(|config| {
+        config.refusals_per_minute = 0;
+        // A clock that jumps while the disk is busy would make records late.
+        config.sync = Sync::Never;
+    });
+    for source in 0..10_001 {
+        fold(&trail, Ipv4Addr::from_bits(source).into());
+    }
+    fold(&trail, Ipv4Addr::from_bits(20_000).into());
+    trail.hands.advance(A_MINUTE);
+    trail.until(|| trail.lines().len() == 10_002).await;
+    let rest: Vec<_> = trail
+        .lines()
+        .into_iter()
+        .filter(|line| line["scope"] == "other_sources")
+        .collect();
+    assert_eq!((rest.len(), &rest[0]["count"]), (1, &json!(2)));
+    assert_eq!(trail.verify().fault, None);
+}
+
+#[test]
+fn what_cannot_be_put_on_record_at_its_minute_is_so_later() {
+    alone(
+        "audit::refusals::what_cannot_be_put_on_record_at_its_minute_is_so_later",
+        unchanged,
+        || {
+            run(async {
+                survive_file_size_limit().unwrap();
+                let trail = Trail::with(|config| config.refusals_per_minute = 0);
+                let source = IpAddr::from([192, 0, 2, 7]);
+                fold(&trail, source);
+                limit(Some(0));
+                // That the journal cannot be written is found out by this record.
+                trail.hands.advance(A_MINUTE);
+                trail.until(|| !trail.audit.is_writable()).await;
+                fold(&trail, source);
+                trail.advance(A_MINUTE).await;
+                fold(&trail, source);
+                limit(None);
+                trail.until(|| trail.audit.is_writable()).await;
+                trail.hands.advance(A_MINUTE);
+                let folded = || {
+                    let lines = trail.lines().into_iter();
+                    let folds = lines.filter(|line| line["kind"] == "refusals");
+                    folds.collect::<Vec<_>>()
+                };
+                trail.until(|| !folded().is_empty()).await;
+                assert_eq!(folded()[0]["count"], 3);
+                assert_eq!(trail.verify().fault, None);
+            });
+        },
+    );
+}
+
+/// Row S1 on a disk of a mebibyte, by the kernel's word: it is below the reserve from the beginning.
+// The simulated Atlas answers while a test waits for the program.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_refusals_leaves_a_small_disk_to_those_who_are_let_in() {
+    let (_atlas, files) = world_with(|config| {
+        let directory = small_disk().join("audit");
+        set(config, "audit.directory", directory.to_str().unwrap());
+        // As it is by default.
+        number(config, 120);
+    })
+    .await;
+    let serve = serve(files.path());
+    let program = Program::run(with_small_disk(&serve).args(serve.get_args()));
+    for _ in 0..2_000 {
+        let refused = client::exchange(program.address, SHORTEST).await;
+        assert_eq!(refused.status, 429);
+    }
+    for _ in 0..100 {
+        let good = client::exchange(program.address, &request("close")).await;
+        assert_eq!(good.status, 200);
+    }
+    program.signal("-TERM");
+    let (_, said) = program.end();
+    let lines = |text: &str| said.iter().filter(|line| line.contains(text)).count();
+    assert_eq!(lines("one record a minute for all refusals"), 1, "{said:?}");
+    assert!(
+        (1..=2).contains(&lines("refused requests are folded")),
+        "{said:?}"
+    );
+}
+
+/// Row N3: what everybody can cause at the price of a few bytes has no line of the log.
+// The program is waited for by a thread.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_strangers_send_below_http_has_no_line_of_the_log() {
+    let (_atlas, files) = world_with(|config| set(config, "telemetry.log", "h2=warn,info")).await;
+    let program = Program::start(files.path());
+    let mut connection = Connection::open(program.address).await;
+    connection.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+    connection.send(&frame(SETTINGS, 0, 0, &[])).await;
+    // Answers to pings that nobody has sent.
+    connection
+        .send(&frame(PING, ACK, 0, &[7; 8]).repeat(1_000))
+        .await;
+    connection.send(&frame(PING, 0, 0, &[8; 8])).await;
+    connection.finish().await;
+    while connection.read_some(1_000).await.is_some() {}
+    for bytes in [
+        &b"\x16\x03\x01 no TLS\r\n\r\n"[..],
+        b"PROXY TCP4 a b c d\r\n",
+        b"GET\r\n\r\n",
+    ] {
+        for _ in 0..20 {
+            client::exchange(program.address, bytes).await;
+            client::exchange(program.admin, bytes).await;
+        }
+    }
+    program.signal("-TERM");
+    let (code, said) = program.end();
+    assert_eq!(code, Some(0));
+    assert!(said.len() < 10, "{said:?}");
+}
