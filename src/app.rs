@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::task::JoinHandle;
+use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -248,7 +249,8 @@ fn keep(gateway: &Arc<Gateway>, memory: memory::Config, stop: &CancellationToken
     let (saver, until) = (Arc::clone(gateway), stop.clone());
     keepers.spawn(async move {
         let save = |stage| saver.cache.save(stage >= Stage::Saving);
-        let watch = saver.memory.watch(memory, saver.clock.clone(), save);
+        let (clock, cache) = (saver.clock.clone(), saver.cache.clone());
+        let watch = saver.memory.watch(memory, clock, cache, save);
         until.run_until_cancelled(watch).await;
     });
     let (sweeper, stop) = (Arc::clone(gateway), stop.clone());
@@ -257,7 +259,9 @@ fn keep(gateway: &Arc<Gateway>, memory: memory::Config, stop: &CancellationToken
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = sweeper.clock.sleep(SWEEP_PERIOD) => {
-                    sweeper.cache.sweep(sweeper.clock.now());
+                    let (cache, now) = (sweeper.cache.clone(), sweeper.clock.now());
+                    // It walks through everything. A panic in it has been logged.
+                    let _ = spawn_blocking(move || cache.sweep(now)).await;
                 }
             }
         }

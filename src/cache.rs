@@ -27,6 +27,7 @@ mod entry;
 pub mod explain;
 mod flights;
 pub mod freshness;
+mod index;
 mod key;
 mod lookup;
 pub mod rendered;
@@ -67,6 +68,7 @@ use crate::atlas::Question;
 use crate::clock::Clock;
 use crate::clock::Ids;
 use crate::clock::Moment;
+use crate::memory::Reclaim;
 use crate::policy::Permit;
 use crate::telemetry::metrics::cache::CacheMetrics;
 use crate::upstream::FetchError;
@@ -224,21 +226,17 @@ impl Cache {
         self.0.stale(permit.question(), why)
     }
 
-    /// Gives memory back, or takes it again: while it `saves`, no list is renewed ahead of time, and each
-    /// call brings what is remembered down to half of `max_size`.
+    /// Whether memory is short: then no list is renewed ahead of time.
     pub fn save(&self, saves: bool) {
         self.0.saves.store(saves, Ordering::Relaxed);
-        if saves {
-            self.0.store.shrink();
-        }
     }
 
     /// Forgets, or if `soft` ends the fresh life, so that Atlas is asked anew but what is known may be
     /// served while it cannot answer. Says how many keys that concerned.
     ///
     /// Once this returns nobody is answered from what was known before, and no walk that had begun
-    /// before brings it back (G7). Purging more than a key walks through the whole memory; call it
-    /// where a thread may be busy for a moment.
+    /// before brings it back (G7). It costs what it purges, which may be a million lists: call it where a
+    /// thread may be busy for that long.
     pub fn purge(&self, what: &Purge, soft: bool) -> u64 {
         let concerned = self.0.purge(what, soft);
         self.0.metrics.purged.inc_by(concerned);
@@ -269,6 +267,16 @@ impl Cache {
     /// `min_refresh_interval` hold at once. Another `max_size` needs a restart.
     pub fn replace_config(&self, config: Config) {
         self.0.config.store(Arc::new(config));
+    }
+}
+
+impl Reclaim for Cache {
+    fn held(&self) -> u64 {
+        self.0.store.size().bytes
+    }
+
+    fn reclaim(&self, bytes: u64) {
+        self.0.store.shrink(bytes);
     }
 }
 

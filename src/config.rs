@@ -145,6 +145,7 @@ impl Config {
             .collect();
         let mut warnings = self.identity.warnings();
         warnings.extend(self.access.warnings(&issuers));
+        warnings.extend(self.memory.warnings(self.cache.max_size));
         warnings
     }
 }

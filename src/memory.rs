@@ -1,5 +1,5 @@
 //! How much memory the process takes, of what it may take: readings go in, the [`Stage`] comes out that
-//! says what is given up for more.
+//! says what is given up for more. How a reading is judged is `pressure`'s.
 //!
 //! What is read is the resident memory of the process, not its control group's `memory.current`: that one
 //! counts the pages of files too, and so grows to the group's limit with nothing but the audit trail being
@@ -16,9 +16,15 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::Serialize;
 use tokio::sync::Notify;
+use tokio::task::spawn_blocking;
 use tracing::info;
 use tracing::warn;
 
+mod pressure;
+
+use self::pressure::Demand;
+use self::pressure::Pressure;
+use self::pressure::Reading;
 use crate::clock::Clock;
 use crate::settings::Mistake;
 use crate::settings::Size;
@@ -48,12 +54,21 @@ struct Inner {
     metrics: MemoryMetrics,
 }
 
+/// What can be made smaller when memory is short. Both calls may take their time.
+pub trait Reclaim: Clone + Send + 'static {
+    /// How many bytes it holds.
+    fn held(&self) -> u64;
+
+    /// Lets go of so many bytes, first of what is asked for least.
+    fn reclaim(&self, bytes: u64);
+}
+
 /// What is given up; each stage includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     /// Nothing.
     Plenty,
-    /// Lists are not renewed ahead of time, and the cache keeps half of what it may.
+    /// Lists are not renewed ahead of time, and the cache lets go of an eighth at a time.
     Saving,
     /// No connection is kept for another request.
     Closing,
@@ -81,6 +96,61 @@ impl Config {
             .into_iter()
             .collect()
     }
+
+    /// What will not do what it seems to, with a cache of `max_size`. Reads what the control groups allow.
+    pub fn warnings(&self, max_size: Size) -> Vec<Mistake> {
+        self.warnings_for(self.ceiling().map(Size), max_size)
+    }
+
+    fn warnings_for(&self, ceiling: Option<Size>, max_size: Size) -> Vec<Mistake> {
+        let mark = Stage::Saving.mark();
+        let Some(ceiling) = ceiling else {
+            return Vec::new();
+        };
+        let needed = BASE.0.saturating_add(max_size.0);
+        if needed <= ceiling.0 / 100 * mark {
+            return Vec::new();
+        }
+        let fits = Size::mebibytes((ceiling.0 / 100 * mark).saturating_sub(BASE.0) >> 20);
+        let enough = Size::mebibytes((needed / mark * 100).div_ceil(1 << 20));
+        vec![Mistake::at(
+            "cache.max_size",
+            format!(
+                "{BASE} and cache.max_size ({max_size}) are more than {mark} % of the memory's ceiling \
+                 ({ceiling}): the cache will be shrunk before it is full; set cache.max_size to at most \
+                 {fits}, or allow at least {enough} (memory.ceiling, or memory.max of the control group)"
+            ),
+        )]
+    }
+
+    /// What the process may take, if anything bounds it. Reads files.
+    fn ceiling(&self) -> Option<u64> {
+        self.ceiling.map(|size| size.0).or_else(allowed_by_groups)
+    }
+}
+
+impl Stage {
+    /// From which percentage of the ceiling on.
+    const fn mark(self) -> u64 {
+        match self {
+            Self::Plenty => 0,
+            Self::Saving => 85,
+            Self::Closing => 92,
+            Self::HitsOnly => 95,
+            Self::Full => 98,
+        }
+    }
+
+    /// As the metrics have it.
+    const fn number(self) -> u8 {
+        match self {
+            Self::Plenty => 0,
+            Self::Saving => 1,
+            Self::Closing => 2,
+            Self::HitsOnly => 3,
+            Self::Full => 4,
+        }
+    }
 }
 
 impl Memory {
@@ -95,9 +165,7 @@ impl Memory {
     /// What is given up now.
     pub fn stage(&self) -> Stage {
         let number = usize::from(self.0.stage.load(Ordering::Relaxed));
-        STAGES
-            .get(number)
-            .map_or(Stage::Plenty, |(stage, _)| *stage)
+        STAGES.get(number).copied().unwrap_or(Stage::Plenty)
     }
 
     /// Waits until the present connections are to end.
@@ -105,42 +173,64 @@ impl Memory {
         self.0.relief.notified().await;
     }
 
-    /// Looks again and again, and tells `each` stage, for ever; without a ceiling there is nothing to do.
-    pub async fn watch(&self, config: Config, clock: Clock, each: impl Fn(Stage)) {
-        let ceiling = config.ceiling.map(|size| size.0).or_else(allowed_by_groups);
+    /// Looks again and again, tells `each` stage, and lets `cache` give back what is too much, for ever;
+    /// without a ceiling there is nothing to do.
+    pub async fn watch(
+        &self,
+        config: Config,
+        clock: Clock,
+        cache: impl Reclaim,
+        each: impl Fn(Stage),
+    ) {
+        let ceiling = match config.ceiling {
+            Some(size) => Some(size.0),
+            None => spawn_blocking(allowed_by_groups).await.ok().flatten(),
+        };
         let Some(ceiling) = ceiling else {
             return;
         };
         self.0.metrics.ceiling(ceiling);
+        let mut pressure = Pressure::new(ceiling);
         loop {
-            if let Some(resident) = resident(&config.statm) {
-                self.look(resident, ceiling);
+            let (statm, held) = (config.statm.clone(), cache.clone());
+            let reading = spawn_blocking(move || {
+                Some(Reading {
+                    resident: resident(&statm)?,
+                    held: held.held(),
+                })
+            });
+            if let Ok(Some(reading)) = reading.await {
+                let demand = self.look(&mut pressure, reading);
+                each(demand.stage);
+                if demand.reclaim > 0 {
+                    let cache = cache.clone();
+                    // What is let go of takes its time where it is much. A panic in it has been logged.
+                    let _ = spawn_blocking(move || cache.reclaim(demand.reclaim)).await;
+                }
             }
-            each(self.stage());
             clock.sleep(PERIOD).await;
         }
     }
 
-    fn look(&self, resident: u64, ceiling: u64) {
-        let before = self.stage();
-        let percent = resident.saturating_mul(100) / ceiling.max(1);
-        let reached = STAGES.iter().rposition(|(stage, mark)| {
-            // A stage is left a little below where it is entered, so that it does not come and go.
-            let slack = if *stage <= before { SLACK } else { 0 };
-            percent >= mark.saturating_sub(slack)
-        });
-        let number = u8::try_from(reached.unwrap_or_default()).unwrap_or_default();
-        self.0.stage.store(number, Ordering::Relaxed);
-        self.0.metrics.stage(number);
-        let now = self.stage();
+    fn look(&self, pressure: &mut Pressure, reading: Reading) -> Demand {
+        let (before, demand) = (self.stage(), pressure.judge(reading));
+        let (now, in_use, ceiling) = (demand.stage, demand.in_use, pressure.ceiling());
+        self.0.stage.store(now.number(), Ordering::Relaxed);
+        self.0.metrics.stage(now.number());
+        self.0.metrics.in_use(in_use);
+        let Reading { resident, held } = reading;
         if now > before {
-            warn!(resident, ceiling, "memory is short: {now:?}");
+            warn!(resident, in_use, held, ceiling, "memory is short: {now:?}");
         } else if now < before {
-            info!(resident, ceiling, "there is memory again: {now:?}");
+            info!(
+                resident,
+                in_use, held, ceiling, "there is memory again: {now:?}"
+            );
         }
         if before < Stage::Closing && now >= Stage::Closing {
             self.0.relief.notify_waiters();
         }
+        demand
     }
 }
 
@@ -165,43 +255,41 @@ fn allowed_by_groups() -> Option<u64> {
         .min()
 }
 
-/// From which percentage of the ceiling on.
-const STAGES: [(Stage, u64); 5] = [
-    (Stage::Plenty, 0),
-    (Stage::Saving, 85),
-    (Stage::Closing, 92),
-    (Stage::HitsOnly, 95),
-    (Stage::Full, 98),
+/// In the order of their numbers.
+const STAGES: [Stage; 5] = [
+    Stage::Plenty,
+    Stage::Saving,
+    Stage::Closing,
+    Stage::HitsOnly,
+    Stage::Full,
 ];
-const SLACK: u64 = 2;
 const PERIOD: Duration = Duration::from_millis(250);
 /// The process takes about half of it when it has nothing to do.
 const SMALLEST_CEILING: Size = Size::mebibytes(32);
+/// What it takes beside the cache, as the operating guide has it.
+const BASE: Size = Size::mebibytes(20);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn each_stage_begins_at_its_share_and_ends_a_little_below_it() {
-        let memory = Memory::default();
-        for (resident, stage) in [
-            (840, Stage::Plenty),
-            (850, Stage::Saving),
-            (830, Stage::Saving),
-            (829, Stage::Plenty),
-            (919, Stage::Saving),
-            (920, Stage::Closing),
-            (950, Stage::HitsOnly),
-            (980, Stage::Full),
-            (2_000, Stage::Full),
-            (960, Stage::Full),
-            (950, Stage::HitsOnly),
-            (10, Stage::Plenty),
-        ] {
-            memory.look(resident, 1_000);
-            assert_eq!(memory.stage(), stage, "{resident}");
-        }
+    fn a_cache_that_cannot_fit_is_warned_of_with_what_to_set() {
+        let warnings = |ceiling: Option<u64>, cache: u64| {
+            let ceiling = ceiling.map(Size::mebibytes);
+            Config::default().warnings_for(ceiling, Size::mebibytes(cache))
+        };
+        let tight = warnings(Some(64), 256);
+        assert_eq!(tight[0].place, "cache.max_size");
+        assert_eq!(
+            tight[0].message,
+            "20MiB and cache.max_size (256MiB) are more than 85 % of the memory's ceiling (64MiB): \
+             the cache will be shrunk before it is full; set cache.max_size to at most 34MiB, or \
+             allow at least 325MiB (memory.ceiling, or memory.max of the control group)"
+        );
+        assert!(warnings(Some(325), 256).is_empty());
+        assert_eq!(warnings(Some(324), 256).len(), 1);
+        assert!(warnings(None, 256).is_empty());
     }
 
     #[test]
@@ -209,6 +297,6 @@ mod tests {
         let resident = resident(&Config::default().statm).unwrap();
         assert!(resident > 1 << 20, "{resident}");
         // Whatever it is here, it can be read without harm.
-        allowed_by_groups();
+        Config::default().ceiling();
     }
 }

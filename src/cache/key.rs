@@ -6,6 +6,7 @@ use std::hash::Hasher;
 
 use equivalent::Equivalent;
 
+use super::index::IndexKey;
 use crate::atlas::ProjectId;
 use crate::atlas::Question;
 
@@ -31,12 +32,12 @@ impl Key {
         }
     }
 
-    /// The question again; always there, because the name was one.
-    pub(super) fn question(&self) -> Option<Question> {
-        Some(Question {
+    /// The same key as the index has it.
+    pub(super) fn stored(&self) -> Stored<'_> {
+        Stored {
             project: self.project,
-            username: str::from_utf8(self.name.bytes()).ok()?.parse().ok()?,
-        })
+            name: self.name.bytes(),
+        }
     }
 }
 
@@ -99,11 +100,54 @@ impl Hash for Asked<'_> {
     }
 }
 
+/// A key as the index has it; hashes like its [`Key`].
+#[derive(Clone, Copy)]
+pub(super) struct Stored<'k> {
+    project: ProjectId,
+    name: &'k [u8],
+}
+
+impl<'k> Stored<'k> {
+    pub(super) fn of(question: &'k Question) -> Self {
+        Self {
+            project: question.project,
+            name: question.username.as_str().as_bytes(),
+        }
+    }
+
+    /// Reads what [`Stored::index_key`] has written; `None` for anything else.
+    pub(super) fn read(key: &'k [u8]) -> Option<Self> {
+        let (digits, name) = key.split_at_checked(DIGITS)?;
+        Some(Self {
+            project: str::from_utf8(digits).ok()?.parse().ok()?,
+            name,
+        })
+    }
+
+    pub(super) fn index_key(&self) -> IndexKey {
+        [self.project.digits(), self.name].concat().into()
+    }
+}
+
+impl Hash for Stored<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        hash(&self.project, self.name, state);
+    }
+}
+
+impl Equivalent<Key> for Stored<'_> {
+    fn equivalent(&self, key: &Key) -> bool {
+        self.project == key.project && self.name == key.name.bytes()
+    }
+}
+
 fn hash<H: Hasher>(project: &ProjectId, name: &[u8], state: &mut H) {
     project.hash(state);
     name.hash(state);
 }
 
+/// Of a project.
+const DIGITS: usize = 24;
 /// So that a key is 72 bytes, and its place in the memory 88.
 const SHORT: usize = 46;
 
@@ -129,7 +173,12 @@ mod tests {
             let second = if same_project { first } else { "32b6e34b3d91647abb20e7b9" };
             let (one, other) = (question(&one, first), question(&other, second));
             let (key, hasher) = (Key::of(&one), RandomState::new());
-            prop_assert_eq!(key.question(), Some(one.clone()));
+            let index_key = key.stored().index_key();
+            let stored = Stored::read(&index_key).unwrap();
+            prop_assert!(stored.equivalent(&key));
+            prop_assert_eq!(hasher.hash_one(&key), hasher.hash_one(stored));
+            prop_assert_eq!(stored.equivalent(&Key::of(&other)), one == other);
+            prop_assert_eq!(Stored::of(&one).index_key(), index_key.clone());
             prop_assert_eq!(hasher.hash_one(&key), hasher.hash_one(Asked(&one)));
             prop_assert_eq!(Asked(&other).equivalent(&key), one == other);
             prop_assert_eq!(Key::of(&other) == key, one == other);

@@ -313,19 +313,12 @@ impl Inner {
         // First the walks under way, then the memory: a walk that lands in between is known to have
         // been overtaken, and what lands later began later.
         self.flights.overtake(what, soft);
-        let questions = match what {
-            Purge::All => self.store.questions(None),
-            Purge::Key(question) => vec![question.clone()],
-            Purge::Project(project) => self.store.questions(Some(*project)),
-        };
-        let concerned = questions.iter().filter(|question| {
-            if soft {
-                self.store.soften(question)
-            } else {
-                self.store.forget(question)
-            }
-        });
-        u64::try_from(concerned.count()).unwrap_or(u64::MAX)
+        match what {
+            Purge::All => self.store.purge(None, soft),
+            Purge::Project(project) => self.store.purge(Some(*project), soft),
+            Purge::Key(question) if soft => self.store.soften(question).into(),
+            Purge::Key(question) => self.store.forget(question).into(),
+        }
     }
 
     pub(super) fn sweep(&self, now: Moment) {

@@ -1,16 +1,21 @@
 //! The memory: entries go in by question, and come out until they are displaced or purged.
 
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ahash::RandomState;
+use equivalent::Equivalent;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
 use super::entry::Entry;
 use super::entry::FillId;
+use super::index::Index;
+use super::index::IndexKey;
 use super::key::Asked;
 use super::key::Key;
+use super::key::Stored;
 use super::seen::Seen;
 use crate::atlas::ProjectId;
 use crate::atlas::Question;
@@ -38,10 +43,9 @@ pub(super) struct Store {
     kept: Cache<Key, Arc<Entry>, RandomState>,
     recent: Cache<Key, Arc<Entry>, RandomState>,
     absent: Cache<Key, Arc<Absence>, RandomState>,
+    index: Index,
     seen: Seen,
     heaviest: usize,
-    /// What is left when memory is short, in bytes.
-    least: u64,
 }
 
 /// Atlas said that the user or the project does not exist.
@@ -77,10 +81,10 @@ impl Store {
                 .eviction_policy(EvictionPolicy::lru())
                 .weigher(|key: &Key, absence: &Arc<Absence>| weight(key, absence.weight()))
                 .build_with_hasher(RandomState::new()),
+            index: Index::default(),
             seen: Seen::new(usize::try_from(places).unwrap_or(usize::MAX)),
             // One giant must not push out all the others.
             heaviest: usize::try_from(max_size / 8).unwrap_or(usize::MAX),
-            least: max_size / 2,
         }
     }
 
@@ -97,9 +101,13 @@ impl Store {
     /// Whether anything is known. Unlike [`Store::get`] this is no sign of use: what is asked for once
     /// must not look as if it were asked for three times, or a flood would push out what is in use.
     pub(super) fn knows(&self, question: &Question) -> bool {
-        self.kept.contains_key(&Asked(question))
-            || self.recent.contains_key(&Asked(question))
-            || self.absent.contains_key(&Asked(question))
+        self.has(&Asked(question))
+    }
+
+    fn has(&self, key: &(impl Hash + Equivalent<Key>)) -> bool {
+        self.kept.contains_key(key)
+            || self.recent.contains_key(key)
+            || self.absent.contains_key(key)
     }
 
     /// Keeps `entry` unless it is too heavy.
@@ -110,12 +118,20 @@ impl Store {
             return;
         }
         entry.keep();
-        let key = Key::of(question);
-        // Asked in this order, because the first also leaves the key's mark.
-        if self.seen.again(&key) || self.has_room(&key, entry) || self.kept.contains_key(&key) {
-            self.kept.insert(key, Arc::clone(entry));
-        }
-        self.recent.insert(Key::of(question), Arc::clone(entry));
+        self.enter(question, |key| {
+            // Asked in this order, because the first also leaves the key's mark.
+            if self.seen.again(&key) || self.has_room(&key, entry) || self.kept.contains_key(&key) {
+                self.kept.insert(key, Arc::clone(entry));
+            }
+            self.recent.insert(Key::of(question), Arc::clone(entry));
+        });
+    }
+
+    /// Lets `put` put something into a room; nothing gets there in another way.
+    fn enter(&self, question: &Question, put: impl FnOnce(Key)) {
+        let is_known = |key: &Stored<'_>| self.has(key);
+        self.index
+            .enter(question, is_known, || put(Key::of(question)));
     }
 
     /// Whether nobody has to go for `entry`.
@@ -127,43 +143,61 @@ impl Store {
 
     pub(super) fn put_absence(&self, question: &Question, absence: Absence) {
         self.forget(question);
-        self.absent.insert(Key::of(question), Arc::new(absence));
+        self.enter(question, |key| self.absent.insert(key, Arc::new(absence)));
     }
 
     /// Forgets a list or an absence; says whether there was one.
     pub(super) fn forget(&self, question: &Question) -> bool {
+        self.remove(&Asked(question))
+    }
+
+    fn remove(&self, key: &(impl Hash + Equivalent<Key>)) -> bool {
         // Each room is emptied, whatever the others held.
-        let kept = self.kept.remove(&Asked(question)).is_some();
-        let recent = self.recent.remove(&Asked(question)).is_some();
-        let absent = self.absent.remove(&Asked(question)).is_some();
+        let kept = self.kept.remove(key).is_some();
+        let recent = self.recent.remove(key).is_some();
+        let absent = self.absent.remove(key).is_some();
         kept || recent || absent
     }
 
     /// Ends the fresh life of a list and forgets an absence; says whether there was one.
     pub(super) fn soften(&self, question: &Question) -> bool {
-        let absent = self.absent.remove(&Asked(question)).is_some();
-        let entry = self.get(question);
+        self.make_stale(&Asked(question))
+    }
+
+    fn make_stale(&self, key: &(impl Hash + Equivalent<Key>)) -> bool {
+        let absent = self.absent.remove(key).is_some();
+        let entry = self.kept.get(key).or_else(|| self.recent.get(key));
         if let Some(entry) = &entry {
             entry.soften();
         }
         absent || entry.is_some()
     }
 
-    /// Every question of which something is known, of one project or of all.
-    pub(super) fn questions(&self, project: Option<ProjectId>) -> Vec<Question> {
-        let lists = [&self.kept, &self.recent]
-            .into_iter()
-            .flat_map(|room| room.iter().map(|(key, _)| key));
-        let mut questions: Vec<Question> = lists
-            .chain(self.absent.iter().map(|(key, _)| key))
-            .filter(|key| project.is_none_or(|project| key.project == project))
-            .filter_map(|key| key.question())
-            .collect();
-        questions.sort_unstable_by(|one, other| {
-            (one.project, &one.username).cmp(&(other.project, &other.username))
-        });
-        questions.dedup();
-        questions
+    /// Forgets, or softens, what is known of one project or of all; says of how many keys something was.
+    pub(super) fn purge(&self, project: Option<ProjectId>, soft: bool) -> u64 {
+        let mut concerned = 0;
+        let mut last = None;
+        loop {
+            let mut keys = self.index.slice(project, last.as_ref());
+            for key in keys.iter().filter_map(|key| Stored::read(key)) {
+                let was_known = if soft {
+                    self.make_stale(&key)
+                } else {
+                    self.remove(&key)
+                };
+                concerned += u64::from(was_known);
+            }
+            self.clean(&keys);
+            last = keys.pop();
+            if last.is_none() {
+                return concerned;
+            }
+        }
+    }
+
+    /// Takes out of the index what no room holds any more.
+    fn clean(&self, keys: &[IndexKey]) {
+        self.index.clean(keys, |key| self.has(key));
     }
 
     /// Forgets the lists and absences that are past their time.
@@ -172,35 +206,69 @@ impl Store {
         is_dead: impl Fn(&Entry) -> bool,
         is_over: impl Fn(&Absence) -> bool,
     ) {
+        let mut gone = Vec::new();
         for room in [&self.kept, &self.recent] {
             for (key, entry) in room {
                 if is_dead(&entry) {
                     room.invalidate(&*key);
+                    self.is_gone(&key, &mut gone);
                 }
             }
         }
         for (key, absence) in &self.absent {
             if is_over(&absence) {
                 self.absent.invalidate(&*key);
+                self.is_gone(&key, &mut gone);
             }
+        }
+        self.clean(&gone);
+    }
+
+    /// Forgets lists of so many bytes, first those that nobody has asked for again.
+    pub(super) fn shrink(&self, bytes: u64) {
+        let mut excess = bytes;
+        let mut gone = Vec::new();
+        for in_use in [false, true] {
+            for room in [&self.kept, &self.recent] {
+                for (key, entry) in room {
+                    if excess == 0 {
+                        break;
+                    }
+                    if entry.is_in_use() == in_use {
+                        let weight = u64::from(weight(&key, entry.weight()));
+                        for room in [&self.kept, &self.recent] {
+                            if room.remove(&*key).is_some() {
+                                excess = excess.saturating_sub(weight);
+                            }
+                        }
+                        self.is_gone(&key, &mut gone);
+                    }
+                }
+            }
+        }
+        for (key, absence) in &self.absent {
+            if excess == 0 {
+                break;
+            }
+            self.absent.invalidate(&*key);
+            excess = excess.saturating_sub(weight(&key, absence.weight()).into());
+            self.is_gone(&key, &mut gone);
+        }
+        self.clean(&gone);
+    }
+
+    /// Notes a key that a room has let go of, to take many of them out of the index at a time.
+    fn is_gone(&self, key: &Key, gone: &mut Vec<IndexKey>) {
+        gone.push(key.stored().index_key());
+        if gone.len() >= GONE_AT_A_TIME {
+            self.clean(gone);
+            gone.clear();
         }
     }
 
-    /// Forgets lists until half of the room is free, first those that nobody has asked for again.
-    pub(super) fn shrink(&self) {
-        let mut excess = self.size().bytes.saturating_sub(self.least);
-        for in_use in [false, true] {
-            for (key, entry) in &self.kept {
-                if excess == 0 {
-                    return;
-                }
-                if entry.is_in_use() == in_use {
-                    self.kept.invalidate(&*key);
-                    self.recent.invalidate(&*key);
-                    excess = excess.saturating_sub(weight(&key, entry.weight()).into());
-                }
-            }
-        }
+    #[cfg(test)]
+    pub(super) fn indexed(&self) -> usize {
+        self.index.len()
     }
 
     /// Where a list stands.
@@ -260,8 +328,12 @@ pub(super) fn weight(key: &Key, entry: usize) -> u32 {
     u32::try_from(weight).unwrap_or(u32::MAX)
 }
 
-/// What a place in a room costs besides key and entry; measured by `benches/memory.rs`.
-const OVERHEAD: usize = 400;
+/// What a place in a room costs besides key and entry, its place in the index included; measured by
+/// `benches/memory.rs`.
+const OVERHEAD: usize = 480;
+
+/// How many keys are taken out of the index under one lock.
+const GONE_AT_A_TIME: usize = 256;
 
 /// For how many bytes of lists there is one place for a mark: some four times as many as there are
 /// lists, so that a key is still there when as many others as there is room for came after it.

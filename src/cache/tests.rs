@@ -6,5 +6,6 @@ mod explain;
 mod flights;
 mod freshness;
 mod model;
+mod project_index;
 mod purge;
 mod stage;

@@ -6,6 +6,7 @@ mod faults;
 mod killed;
 mod logs;
 mod manager;
+mod memory;
 mod restarts;
 mod signals;
 mod sockets;

@@ -1,0 +1,293 @@
+//! Readings of the process's memory go in; the [`Stage`] comes out, and how much the cache has to let go.
+//!
+//! # What is measured
+//!
+//! Resident memory alone does not say what the process needs. What the cache lets go of goes back to the
+//! allocator, and the allocator gives a page back to the kernel only once nothing at all is left in it; of
+//! lists that were let go here and there most pages keep one. So a process that has halved its cache may
+//! stay as large as it was, for hours, and a stage that waits for it to shrink would never end. The
+//! allocator can neither be told to give pages back nor be asked how many are free without unsafe code.
+//!
+//! But what is free inside of the allocator is used again before the kernel is asked for more. So the
+//! **memory in use** is what the process took when it was largest, less what the cache has let go of since:
+//!
+//! ```text
+//! in use = the smaller of  resident  and  resident at its peak − (held at its peak − held now)
+//! ```
+//!
+//! where `held` is the cache's own account. Two rules keep that honest:
+//!
+//! - Once the process grows beyond its peak, what was let go did not serve for what came: the peak is the
+//!   present, and nothing counts as free.
+//! - Once it becomes smaller, pages were given back, and count no longer as free inside: the peak follows.
+//!
+//! # What is done
+//!
+//! From [`Stage::Saving`] on the cache lets go of an eighth of what it *holds*, again with each reading,
+//! until there is memory; `max_size` says nothing about that, for it may never have been reached. After
+//! that it grows again as callers ask. Where letting go is enough, it is all that happens: connections are
+//! not closed and misses not refused for what the cache can give back at once.
+//!
+//! Where the cache has nothing left to give and misses are still refused, the memory went elsewhere: to
+//! connections, which end, or to pages that the allocator keeps after a burst. The second never shows in
+//! a reading. So when the process has not grown for ten seconds, misses are let in again; should it grow,
+//! they are refused again. Above the mark of [`Stage::Full`] there is no such trial.
+
+use super::PERIOD;
+use super::STAGES;
+use super::Stage;
+
+/// What the process takes and what the cache holds of it, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Reading {
+    pub(super) resident: u64,
+    pub(super) held: u64,
+}
+
+/// What is to be done about a reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Demand {
+    /// What is given up.
+    pub(super) stage: Stage,
+    /// How much of the cache is to go.
+    pub(super) reclaim: u64,
+    /// What the process is held to need.
+    pub(super) in_use: u64,
+}
+
+/// How close the process is to its ceiling.
+#[derive(Debug)]
+pub(super) struct Pressure {
+    ceiling: u64,
+    stage: Stage,
+    peak: Reading,
+    /// Readings in a row at which misses were refused, there was nothing to let go, and the process did
+    /// not grow.
+    quiet: u32,
+}
+
+impl Pressure {
+    pub(super) fn new(ceiling: u64) -> Self {
+        Self {
+            ceiling: ceiling.max(1),
+            stage: Stage::Plenty,
+            peak: Reading::default(),
+            quiet: 0,
+        }
+    }
+
+    pub(super) fn ceiling(&self) -> u64 {
+        self.ceiling
+    }
+
+    pub(super) fn judge(&mut self, now: Reading) -> Demand {
+        self.follow(now);
+        let reclaimable = now.held.saturating_sub(NOT_WORTH_IT);
+        let mut in_use = self.in_use(now);
+        let mut stage = self.reached(in_use);
+        let excess = in_use.saturating_sub(self.share(Stage::Saving.mark() - SLACK - 1));
+        let is_close = now.resident >= self.share(Stage::Full.mark());
+        let can_give = excess <= reclaimable;
+        if can_give && !is_close {
+            stage = stage.min(Stage::Saving);
+        }
+        self.quiet = if stage >= Stage::HitsOnly && reclaimable == 0 && !is_close {
+            self.quiet + 1
+        } else {
+            0
+        };
+        if self.quiet >= QUIET {
+            self.quiet = 0;
+            let wanted = self.share(Stage::HitsOnly.mark() - SLACK).saturating_sub(1);
+            self.peak.held += in_use.saturating_sub(wanted);
+            in_use = self.in_use(now);
+            stage = self.reached(in_use);
+        }
+        self.stage = stage;
+        let reclaim = if stage < Stage::Saving {
+            0
+        } else if can_give {
+            excess.max(now.held / 8).min(reclaimable)
+        } else {
+            (now.held / 8).min(reclaimable)
+        };
+        Demand {
+            stage,
+            reclaim,
+            in_use,
+        }
+    }
+
+    /// Moves the peak, where the reading says more than it does.
+    fn follow(&mut self, now: Reading) {
+        let noise = self.ceiling / 100;
+        let grows = now.resident > self.peak.resident.saturating_add(noise);
+        if grows {
+            self.quiet = 0;
+        }
+        if grows || now.held >= self.peak.held {
+            self.peak = now;
+            return;
+        }
+        let given_back = self
+            .peak
+            .resident
+            .saturating_sub(now.resident.saturating_add(noise));
+        self.peak.resident -= given_back;
+        self.peak.held = self.peak.held.saturating_sub(given_back);
+    }
+
+    fn in_use(&self, now: Reading) -> u64 {
+        let let_go = self.peak.held.saturating_sub(now.held);
+        let peak = self.peak.resident.max(now.resident);
+        now.resident.min(peak.saturating_sub(let_go))
+    }
+
+    fn reached(&self, in_use: u64) -> Stage {
+        let percent = in_use.saturating_mul(100) / self.ceiling;
+        let reached = STAGES.into_iter().rfind(|stage| {
+            // A stage is left a little below where it is entered, so that it does not come and go.
+            let slack = if *stage <= self.stage { SLACK } else { 0 };
+            percent >= stage.mark().saturating_sub(slack)
+        });
+        reached.unwrap_or(Stage::Plenty)
+    }
+
+    fn share(&self, percent: u64) -> u64 {
+        // In this order, so that it cannot overflow; to a hundred bytes it is the same.
+        self.ceiling / 100 * percent
+    }
+}
+
+const SLACK: u64 = 2;
+/// A cache as small as this is left alone: it is no remedy, and is all that hits have.
+const NOT_WORTH_IT: u64 = 64 << 10;
+/// Ten seconds.
+const QUIET: u32 = 40;
+const _: () = assert!(PERIOD.as_millis() == 250, "QUIET readings are ten seconds");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Readings in percent of a ceiling of 100 MB, and what each leads to: a stage, and what is to go.
+    #[track_caller]
+    fn check(readings: &[(u64, u64, Stage, u64)]) {
+        let mut pressure = Pressure::new(100 * PERCENT);
+        for (at, (resident, held, stage, reclaim)) in readings.iter().enumerate() {
+            let demand = pressure.judge(Reading {
+                resident: resident * PERCENT,
+                held: held * PERCENT,
+            });
+            assert_eq!(demand.stage, *stage, "reading {at}");
+            assert_eq!(demand.reclaim / PERCENT, *reclaim, "reading {at}");
+        }
+    }
+
+    const PERCENT: u64 = 1_000_000;
+
+    #[test]
+    fn each_stage_begins_at_its_share_and_ends_a_little_below_it() {
+        check(&[
+            (84, 0, Stage::Plenty, 0),
+            (85, 0, Stage::Saving, 0),
+            (83, 0, Stage::Saving, 0),
+            (82, 0, Stage::Plenty, 0),
+            (91, 0, Stage::Saving, 0),
+            (92, 0, Stage::Closing, 0),
+            (95, 0, Stage::HitsOnly, 0),
+            (98, 0, Stage::Full, 0),
+            (200, 0, Stage::Full, 0),
+            (96, 0, Stage::Full, 0),
+            (95, 0, Stage::HitsOnly, 0),
+            (1, 0, Stage::Plenty, 0),
+        ]);
+    }
+
+    #[test]
+    fn the_cache_gives_what_is_too_much_even_if_the_process_stays_as_large() {
+        check(&[
+            (60, 40, Stage::Plenty, 0),
+            (88, 64, Stage::Saving, 8),
+            (88, 56, Stage::Plenty, 0),
+            // It grows again into what is free.
+            (88, 60, Stage::Plenty, 0),
+            (88, 62, Stage::Saving, 7),
+            (88, 55, Stage::Plenty, 0),
+        ]);
+    }
+
+    #[test]
+    fn what_the_cache_can_give_costs_neither_connections_nor_misses() {
+        check(&[(97, 60, Stage::Saving, 15), (97, 45, Stage::Plenty, 0)]);
+        // So close to the ceiling it does, for one reading.
+        check(&[(98, 60, Stage::Full, 16), (98, 44, Stage::Plenty, 0)]);
+    }
+
+    #[test]
+    fn a_purge_under_pressure_ends_the_pressure_at_once() {
+        check(&[
+            (80, 60, Stage::Plenty, 0),
+            (88, 60, Stage::Saving, 7),
+            (89, 0, Stage::Plenty, 0),
+        ]);
+    }
+
+    #[test]
+    fn what_grows_beyond_its_peak_has_nothing_free() {
+        check(&[
+            (90, 40, Stage::Saving, 8),
+            (90, 32, Stage::Plenty, 0),
+            (92, 32, Stage::Saving, 10),
+            (96, 4, Stage::HitsOnly, 0),
+            // What was given back to the kernel is not free a second time.
+            (60, 4, Stage::Plenty, 0),
+            (96, 4, Stage::HitsOnly, 0),
+        ]);
+    }
+
+    #[test]
+    fn a_cache_that_cannot_give_enough_gives_an_eighth_each_time() {
+        check(&[
+            (96, 8, Stage::HitsOnly, 1),
+            (96, 7, Stage::HitsOnly, 0),
+            (95, 6, Stage::HitsOnly, 0),
+        ]);
+    }
+
+    #[test]
+    fn misses_are_let_in_again_when_nothing_is_left_to_give_and_nothing_grows() {
+        let mut pressure = Pressure::new(100 * PERCENT);
+        let mut read = |percent: u64| {
+            let resident = percent * PERCENT;
+            pressure.judge(Reading { resident, held: 0 }).stage
+        };
+        for _ in 1..QUIET {
+            assert_eq!(read(96), Stage::HitsOnly);
+        }
+        assert_eq!(read(96), Stage::Closing);
+        assert_eq!(read(96), Stage::Closing, "a trial lasts");
+        assert_eq!(read(98), Stage::Full, "and ends when the process grows");
+        for _ in 0..3 * QUIET {
+            assert_eq!(read(98), Stage::Full, "so close there is no trial");
+        }
+    }
+
+    #[test]
+    fn the_stages_end_whatever_the_allocator_keeps_and_the_cache_fits() {
+        // The process never becomes smaller, and every list that comes finds a place in what is free.
+        let mut pressure = Pressure::new(64 << 20);
+        let (base, mut held, mut resident) = (20_u64 << 20, 0_u64, 20_u64 << 20);
+        let mut refused = 0;
+        for reading in 0..4_000 {
+            let demand = pressure.judge(Reading { resident, held });
+            refused += u32::from(demand.stage >= Stage::Closing);
+            held -= demand.reclaim;
+            held += 700 << 10;
+            resident = resident.max(base + held);
+            assert!(resident < 60 << 20, "reading {reading}: {resident}");
+        }
+        assert_eq!(refused, 0);
+        assert!(held > 20 << 20, "{held}");
+    }
+}

@@ -1,0 +1,122 @@
+//! A ceiling that the configured cache does not fit under: the cache becomes smaller, callers are answered,
+//! and a purge ends the pressure.
+
+use atlas_cert_gateway::clock::Clock;
+use atlas_simulator::Settings;
+use atlas_simulator::Simulator;
+use serde_json::json;
+
+use crate::client;
+use crate::client::Connection;
+use crate::client::Reply;
+use crate::program::Program;
+use crate::program::command;
+use crate::program::output;
+use crate::program::request_for;
+use crate::program::token_now;
+use crate::program::world_with;
+use crate::world::PROJECT;
+use crate::world::set;
+use crate::world::token_at;
+
+async fn metric(program: &Program, name: &str) -> u64 {
+    let page = b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let page = client::exchange(program.admin, page).await.text();
+    let line = format!("atlas_cert_gateway_{name} ");
+    let value = page.lines().find_map(|it| it.strip_prefix(&line)).unwrap();
+    value.parse().unwrap()
+}
+
+async fn until_memory_is(program: &Program, stage: impl Fn(u64) -> bool) {
+    while !stage(metric(program, "memory_stage").await) {
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn ask(connection: &mut Connection, user: u32, token: &str) -> Reply {
+    let request = request_for(&format!("user-{user}"), token, "keep-alive");
+    connection.send(&request).await;
+    connection.reply(false).await
+}
+
+// The simulated Atlas answers while a test waits for the program.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cache_that_does_not_fit_becomes_smaller_and_misses_are_answered() {
+    let mut world = atlas_simulator::World::new(Clock::system().now().wall.into());
+    let mut project = world.project(PROJECT);
+    for number in 0..USERS {
+        project.user(&format!("user-{number}")).certificates(100);
+    }
+    let mut settings = Settings::with_world(world);
+    settings.rules.bucket.capacity = 1_000_000;
+    let atlas = Simulator::start(settings).await.unwrap();
+    let (_, files) = world_with(|configuration| {
+        set(configuration, "atlas.base_url", atlas.base_url());
+        set(configuration, "atlas.limits.capacity", 1_000_000);
+        set(configuration, "memory.ceiling", "64MiB");
+    })
+    .await;
+    let mut program = Program::start(files.path());
+    assert!(
+        program
+            .said
+            .iter()
+            .any(|line| line.contains("at most 34MiB")),
+        "the start does not warn: {:?}",
+        program.said
+    );
+    let token = token_now();
+    let mut connection = Connection::open(program.address).await;
+    // Some 25 kB of memory each: more than the ceiling in all.
+    for user in 0..USERS {
+        let reply = ask(&mut connection, user, &token).await;
+        let connection = reply.header("connection");
+        assert_eq!((reply.status, connection), (200, None), "user {user}");
+    }
+    let held = metric(&program, "cache_bytes").await;
+    assert!(held > 10 << 20, "what fits is remembered: {held}");
+    program.until_it_says("memory is short: Saving");
+    let operator = token_at(
+        Clock::system().now().wall.seconds(),
+        &json!({ "sub": "operator" }),
+    );
+    let body = "{\"all\":true}";
+    let purge = format!(
+        "POST /cache/purge HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {operator}\r\nContent-Length: \
+         {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    let purged = client::exchange(program.admin, purge.as_bytes()).await;
+    assert_eq!(purged.status, 200, "{}", purged.text());
+    until_memory_is(&program, |stage| stage == 0).await;
+    let reply = ask(&mut connection, 1, &token).await;
+    assert_eq!((reply.status, reply.header("connection")), (200, None));
+}
+
+#[tokio::test]
+async fn check_warns_of_a_cache_that_does_not_fit_and_says_what_does() {
+    let (_atlas, files) =
+        world_with(|configuration| set(configuration, "memory.ceiling", "300MiB")).await;
+    let check = |ceiling: &str| {
+        let file = files.path().join("gateway.toml");
+        let mut check = command();
+        check.args(["check", "--config"]).arg(file);
+        check.env("ATLAS_CERT_GATEWAY__MEMORY__CEILING", ceiling);
+        let checked = output(&mut check);
+        assert_eq!(checked.status.code(), Some(0), "{checked:?}");
+        String::from_utf8(checked.stderr).unwrap()
+    };
+    let warning = check("300MiB");
+    for words in [
+        "warning: cache.max_size",
+        "256MiB",
+        "300MiB",
+        "at most 235MiB",
+        "325MiB",
+    ] {
+        assert!(warning.contains(words), "{words}: {warning}");
+    }
+    assert!(!check("325MiB").contains("cache.max_size"));
+}
+
+const USERS: u32 = 2_400;
