@@ -33,6 +33,7 @@ mod lookup;
 pub mod rendered;
 mod seen;
 mod source;
+mod splice;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -54,7 +55,8 @@ pub use explain::Explanation;
 pub use rendered::Address;
 pub use rendered::Encoding;
 pub use rendered::Tag;
-pub use rendered::Usage;
+pub use rendered::Text;
+pub use rendered::Unexpired;
 pub use rendered::Usual;
 pub use source::CacheStatus;
 pub use source::Source;

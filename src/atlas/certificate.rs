@@ -1,6 +1,8 @@
 //! Certificates as Atlas sent them: raw JSON goes in, a [`CertificateList`] that changes no byte of it
 //! comes out.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use super::Timestamp;
@@ -167,6 +169,25 @@ impl CertificateList {
         self.share(self.text())
     }
 
+    /// Some of the texts, joined by commas, in the memory that holds all of them; a range beyond the end
+    /// ends there.
+    pub fn texts(&self, range: Range<usize>) -> Bytes {
+        let items = self.items();
+        let end = range.end.min(items.len());
+        let end_of = |at: usize| items.clone().nth(at).map(|item| item.end);
+        let (Some(last), true) = (end.checked_sub(1), range.start < end) else {
+            return Bytes::new();
+        };
+        let start = range.start.checked_sub(1).and_then(end_of);
+        let span = Span {
+            // Behind the comma.
+            start: start.map_or(0, |end| end.saturating_add(1)),
+            end: end_of(last).unwrap_or_default(),
+        };
+        let text = span.of(self.text()).unwrap_or_default();
+        self.share(text)
+    }
+
     /// How many bytes of memory the list holds.
     pub fn weight(&self) -> usize {
         size_of::<Self>() + self.buffer.len()
@@ -181,7 +202,7 @@ impl CertificateList {
         self.buffer.get(start..).unwrap_or_default()
     }
 
-    fn items(&self) -> impl ExactSizeIterator<Item = Item> {
+    fn items(&self) -> impl ExactSizeIterator<Item = Item> + Clone {
         let (items, _) = self.index().as_chunks::<{ Item::SIZE }>();
         items.iter().map(Item::decode)
     }
@@ -261,6 +282,24 @@ mod tests {
         }
         let empty = CertificateList::default().enclosed(b"<", b">").unwrap();
         assert!(empty.is_empty() && empty.enclosure() == b"<>");
+    }
+
+    #[test]
+    fn some_texts_are_a_piece_of_all() {
+        let list = list(&[("[1]", 10), ("2", 20), ("{}", 30)]);
+        let list = list.enclosed(b"<", b">").unwrap();
+        for (range, texts) in [
+            (0..3, "[1],2,{}"),
+            (0..1, "[1]"),
+            (1..2, "2"),
+            (1..9, "2,{}"),
+            (2..2, ""),
+            (3..5, ""),
+            (usize::MAX..usize::MAX, ""),
+        ] {
+            assert_eq!(list.texts(range.clone()), texts, "{range:?}");
+        }
+        assert_eq!(CertificateList::default().texts(0..1), "");
     }
 
     #[test]

@@ -10,7 +10,6 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use bytes::Bytes;
 use uuid::Uuid;
 
 use super::Config;
@@ -20,8 +19,9 @@ use super::rendered;
 use super::rendered::Address;
 use super::rendered::Encoding;
 use super::rendered::Tag;
+use super::rendered::Text;
+use super::rendered::Unexpired;
 use super::rendered::Usual;
-use super::rendered::Variant;
 use crate::atlas::CertificateList;
 use crate::atlas::Question;
 use crate::atlas::Timestamp;
@@ -59,7 +59,7 @@ pub struct Entry {
     cost: Cost,
     /// The first `notAfter`, or [`NEVER`]; from then on the usual answer has to be made anew.
     first_expiry: Timestamp,
-    variant: ArcSwapOption<Variant>,
+    unexpired: ArcSwapOption<Unexpired>,
 }
 
 /// What the walk that brought a list has cost.
@@ -141,7 +141,7 @@ impl Entry {
                 pages: fetched.walk.pages,
             },
             first_expiry: first_expiry.unwrap_or(NEVER),
-            variant: ArcSwapOption::empty(),
+            unexpired: ArcSwapOption::empty(),
         })
     }
 
@@ -198,11 +198,11 @@ impl Entry {
         {
             return tag;
         }
-        Tag::of(self.list.unexpired(now))
+        self.unexpired(now).tag()
     }
 
     /// The usual answer to `address` at `now`. Costs no allocation unless something has expired since
-    /// the last time, or another address was asked.
+    /// the last time, or another address was asked; it never copies a large list.
     pub fn usual(&self, question: &Question, address: Address<'_>, now: Timestamp) -> Usual {
         if now < self.first_expiry
             && rendered::speaks_of(self.list.enclosure(), address)
@@ -210,7 +210,7 @@ impl Entry {
         {
             return usual;
         }
-        self.variant(question, address, now).usual().clone()
+        self.unexpired_kept(now, true).usual(question, address)
     }
 
     /// The usual answer, compressed: `None` for a small one, for one that does not shrink, and before
@@ -221,34 +221,27 @@ impl Entry {
         address: Address<'_>,
         now: Timestamp,
         encoding: Encoding,
-    ) -> Option<Bytes> {
+    ) -> Option<Text> {
         if !self.is_worth_compressing() {
             return None;
         }
-        self.variant(question, address, now).compressed(encoding)
+        let unexpired = self.unexpired(now);
+        unexpired.compressed(question, address, encoding)
     }
 
-    /// Whether [`Entry::compressed`] has to be made first.
-    pub fn lacks(
-        &self,
-        question: &Question,
-        address: Address<'_>,
-        now: Timestamp,
-        encoding: Encoding,
-    ) -> bool {
-        self.is_worth_compressing() && self.variant(question, address, now).lacks(encoding)
+    /// Whether [`Entry::compress`] is still to be called for an answer that shows the whole list if it
+    /// has at most `most` certificates.
+    pub fn lacks(&self, most: usize, now: Timestamp, encoding: Encoding) -> bool {
+        self.is_worth_compressing() && {
+            let unexpired = self.unexpired(now);
+            unexpired.len() <= most && unexpired.lacks(encoding)
+        }
     }
 
-    /// Makes what [`Entry::compressed`] returns from then on, once for all who ask for it.
-    pub async fn compress(
-        &self,
-        question: &Question,
-        address: Address<'_>,
-        now: Timestamp,
-        encoding: Encoding,
-    ) {
-        let variant = self.variant(question, address, now);
-        variant.compress(encoding).await;
+    /// Compresses the list, once for all who ask for it: what they are to be answered besides, and where
+    /// they ask, makes no difference. Says whether this call has done it.
+    pub async fn compress(&self, now: Timestamp, encoding: Encoding) -> bool {
+        self.unexpired(now).compress(encoding).await
     }
 
     /// Whether [`Entry::compressed`] is worth asking.
@@ -263,7 +256,7 @@ impl Entry {
         } else {
             0
         };
-        // What is large may be held at a second address, and compressed: the two weigh about as much
+        // What is large may be held compressed, and without what has expired: the two weigh about as much
         // as the answer itself.
         size_of::<Self>() + self.list.weight() - size_of::<CertificateList>() + large
     }
@@ -303,22 +296,30 @@ impl Entry {
         }
     }
 
-    fn variant(&self, question: &Question, address: Address<'_>, now: Timestamp) -> Arc<Variant> {
-        if let Some(kept) = &*self.variant.load()
-            && kept.fits(address, now)
+    /// What every form but the first answer is made of at `now`.
+    pub fn unexpired(&self, now: Timestamp) -> Arc<Unexpired> {
+        // Of a small list nothing is made that would be worth keeping.
+        self.unexpired_kept(now, self.is_worth_compressing())
+    }
+
+    fn unexpired_kept(&self, now: Timestamp, is_kept: bool) -> Arc<Unexpired> {
+        if let Some(kept) = &*self.unexpired.load()
+            && kept.fits(now)
         {
             return Arc::clone(kept);
         }
-        let shared = (now < self.first_expiry
-            && rendered::speaks_of(self.list.enclosure(), address))
-        .then(|| rendered::enclosed(&self.list, self.usual))
-        .flatten();
-        let variant = Arc::new(match shared {
-            Some(usual) => Variant::new(usual, &self.list, now),
-            None => Variant::render(&self.list, question, address, now),
+        let is_whole = now < self.first_expiry;
+        let tag = is_whole
+            .then(|| rendered::enclosed_tag(&self.list, self.usual))
+            .flatten();
+        let unexpired = Arc::new(match tag {
+            Some(tag) => Unexpired::whole(&self.list, tag, self.first_expiry),
+            None => Unexpired::rest(&self.list, now),
         });
-        self.variant.store(Some(Arc::clone(&variant)));
-        variant
+        if is_kept || !is_whole {
+            self.unexpired.store(Some(Arc::clone(&unexpired)));
+        }
+        unexpired
     }
 }
 

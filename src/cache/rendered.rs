@@ -1,14 +1,18 @@
-//! The bytes of the usual answer: a list and the address it was asked at go in, the document, its
-//! `ETag` and its compressed forms come out, each made once.
+//! The bytes of an answer: a list goes in with the address it was asked at; the document, its `ETag` and
+//! its compressed forms come out.
 //!
 //! The first answer lies in memory around the list itself, so a small entry holds its certificates
-//! once. Whoever asks at another address, and everybody after a certificate has expired, gets a
-//! [`Variant`], of which an entry keeps the last.
+//! once. Whoever asks at another address or for another form, and everybody after a certificate has
+//! expired, is answered from [`Unexpired`]: a head of its own, the one list in memory, a tail of its own.
 
 use std::fmt;
+use std::io;
 use std::io::Write;
+use std::ops::Range;
 use std::sync::Arc;
+use std::sync::OnceLock;
 
+use arc_swap::ArcSwapOption;
 use aws_lc_rs::digest;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -19,6 +23,7 @@ use http::HeaderValue;
 use tokio::sync::OnceCell;
 use tokio::task::spawn_blocking;
 
+use super::splice::Packed;
 use crate::atlas::Certificate;
 use crate::atlas::CertificateList;
 use crate::atlas::Question;
@@ -47,20 +52,20 @@ pub enum Encoding {
     Zstd,
 }
 
-/// For how many answers something is compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Usage {
-    /// It is kept.
-    Many,
-    /// It leaves, and is gone.
-    Once,
+/// A document, as it lies in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Text {
+    /// In one piece.
+    Whole(Bytes),
+    /// What stands before a list, the list, which is shared, and what stands behind it.
+    Spliced(Box<[Bytes; 3]>),
 }
 
 /// The usual answer: every certificate, no page, no indentation.
 #[derive(Clone, Debug)]
 pub struct Usual {
     /// The JSON document.
-    pub body: Bytes,
+    pub body: Text,
     /// Its strong validator.
     pub etag: HeaderValue,
     /// How many certificates are in it.
@@ -75,19 +80,62 @@ pub struct Usual {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Tag([u8; Self::LENGTH]);
 
-/// The usual answer at another address, or after a certificate has expired, with its compressed forms.
+/// What of a list is unexpired for some time, whoever asks for it: the list that every form is made of,
+/// and its compressed forms.
 #[derive(Debug)]
-pub(super) struct Variant {
-    usual: Usual,
+pub struct Unexpired {
+    /// Shares the memory of the whole list while nothing has expired.
+    list: CertificateList,
+    tag: Tag,
     /// The wall clock's times at which no other certificates would be in it: from, and until before.
     valid: (Timestamp, Timestamp),
+    /// The last small answer to another address than the first.
+    small: ArcSwapOption<Usual>,
+    /// How long the list is when it is indented.
+    indented: OnceLock<usize>,
+    forms: OnceLock<Box<Forms>>,
+}
+
+#[derive(Debug, Default)]
+struct Forms {
     brotli: Form,
     gzip: Form,
     zstd: Form,
 }
 
-/// Made for the first who wants it, while others wait; `None` where compressing made it no smaller.
-type Form = OnceCell<Option<Bytes>>;
+/// A list in one encoding.
+#[derive(Debug, Default)]
+struct Form {
+    /// Made for the first who wants it, while others wait; `None` where compressing made it no smaller.
+    packed: OnceCell<Option<Packed>>,
+    /// The last usual answer.
+    usual: ArcSwapOption<Put>,
+    /// Others that were asked for, each in the place that its head's length says.
+    others: [ArcSwapOption<Put>; PLACES],
+}
+
+/// A compressed list between a head and a tail.
+#[derive(Debug)]
+struct Put {
+    head: Vec<u8>,
+    tail: Vec<u8>,
+    text: Text,
+}
+
+impl Address<'_> {
+    /// Writes where a list is, without a query, as a part of a JSON text.
+    pub fn push_list(self, json: &mut String, question: &Question) {
+        push_text(json, self.scheme);
+        json.push_str("://");
+        push_text(json, self.host);
+        push_text(json, self.root);
+        json.push_str("/groups/");
+        json.push_str(question.project.as_str());
+        json.push_str("/databaseUsers/");
+        json.extend(question.username.to_path_segment());
+        json.push_str("/certs");
+    }
+}
 
 impl Encoding {
     /// As it stands in `Content-Encoding`.
@@ -99,18 +147,70 @@ impl Encoding {
         }
     }
 
-    /// `body` in this form; `None` where that is no smaller.
-    pub fn compress(self, body: &[u8], usage: Usage) -> Option<Bytes> {
-        let compressed = match (self, usage) {
-            (Self::Brotli, Usage::Many) => brotli(body, 4),
-            (Self::Brotli, Usage::Once) => brotli(body, 1),
-            (Self::Gzip, Usage::Many) => gzip(body, 6),
-            (Self::Gzip, Usage::Once) => gzip(body, 1),
-            (Self::Zstd, _) => zstd::bulk::compress(body, 1).ok(),
-        };
-        compressed
-            .filter(|bytes| bytes.len() < body.len())
-            .map(Bytes::from)
+    /// Compresses quickly what `feed` writes, for one answer. `None` if that failed.
+    pub fn compress(self, feed: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Option<Vec<u8>> {
+        let out = Vec::new();
+        match self {
+            Self::Brotli => {
+                let mut encoder =
+                    brotli::CompressorWriter::new(out, BROTLI_BUFFER, 1, BROTLI_WINDOW);
+                feed(&mut encoder).ok()?;
+                Some(encoder.into_inner())
+            }
+            Self::Gzip => {
+                let mut encoder = GzEncoder::new(out, Compression::new(1));
+                feed(&mut encoder).ok()?;
+                encoder.finish().ok()
+            }
+            Self::Zstd => {
+                let mut encoder = zstd::Encoder::new(out, 1).ok()?;
+                feed(&mut encoder).ok()?;
+                encoder.finish().ok()
+            }
+        }
+    }
+}
+
+impl Text {
+    pub(super) fn spliced(head: impl Into<Bytes>, list: Bytes, tail: impl Into<Bytes>) -> Self {
+        Self::Spliced(Box::new([head.into(), list, tail.into()]))
+    }
+
+    /// Its parts, in their order; they can be empty.
+    pub fn texts(&self) -> &[Bytes] {
+        match self {
+            Self::Whole(bytes) => std::slice::from_ref(bytes),
+            Self::Spliced(texts) => &**texts,
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn texts_mut(&mut self) -> &mut [Bytes] {
+        match self {
+            Self::Whole(bytes) => std::slice::from_mut(bytes),
+            Self::Spliced(texts) => &mut **texts,
+        }
+    }
+
+    /// How many bytes it has.
+    pub fn len(&self) -> usize {
+        self.texts().iter().map(Bytes::len).sum()
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A copy in one piece.
+    pub fn to_vec(&self) -> Vec<u8> {
+        self.texts().concat()
+    }
+}
+
+impl Default for Text {
+    fn default() -> Self {
+        Self::Whole(Bytes::new())
     }
 }
 
@@ -153,6 +253,26 @@ impl fmt::Debug for Tag {
     }
 }
 
+impl Form {
+    fn put(&self, head: &[u8], tail: &[u8]) -> Option<Arc<Put>> {
+        let packed = self.packed.get()?.as_ref()?;
+        let place = self.others.get(head.len() % PLACES)?;
+        if let Some(last) = &*place.load()
+            && last.head == head
+            && last.tail == tail
+        {
+            return Some(Arc::clone(last));
+        }
+        let put = Arc::new(Put {
+            head: head.to_vec(),
+            tail: tail.to_vec(),
+            text: packed.splice(head, tail),
+        });
+        place.store(Some(Arc::clone(&put)));
+        Some(put)
+    }
+}
+
 /// The list with the usual answer around it, and behind that the quoted tag; with the answer's length.
 pub(super) fn enclose(
     list: &CertificateList,
@@ -175,7 +295,7 @@ pub(super) fn enclosed(list: &CertificateList, length: u32) -> Option<Usual> {
     let length = usize::try_from(length).ok()?;
     let (body, quoted_tag) = list.enclosure_at(length)?;
     Some(Usual {
-        body,
+        body: Text::Whole(body),
         etag: HeaderValue::from_maybe_shared(quoted_tag).ok()?,
         certificates: list.len(),
     })
@@ -191,7 +311,7 @@ pub(super) fn enclosed_tag(list: &CertificateList, length: u32) -> Option<Tag> {
 
 /// Whether the `links` of a document speak of `address`.
 ///
-/// So neither an entry nor a variant needs to remember whom it was made for.
+/// So what is kept need not remember whom it was made for.
 pub(super) fn speaks_of(document: &[u8], address: Address<'_>) -> bool {
     let after_address = || {
         let rest = document.strip_prefix(HREF.as_bytes())?;
@@ -203,88 +323,147 @@ pub(super) fn speaks_of(document: &[u8], address: Address<'_>) -> bool {
     after_address().is_some_and(|rest| rest.starts_with(b"/groups/"))
 }
 
-impl Variant {
-    /// Renders what is unexpired at `now` anew.
-    pub(super) fn render(
-        list: &CertificateList,
-        question: &Question,
-        address: Address<'_>,
-        now: Timestamp,
-    ) -> Self {
-        let mut body = head(question, address);
-        let mut certificates = 0;
-        for certificate in list.unexpired(now) {
-            if certificates > 0 {
-                body.push(',');
-            }
-            body.push_str(certificate.json);
-            certificates += 1;
-        }
-        body.push_str(&tail(certificates));
-        let usual = Usual {
-            body: Bytes::from(body),
-            etag: Tag::of(list.unexpired(now)).header(""),
-            certificates,
-        };
-        Self::new(usual, list, now)
+impl Unexpired {
+    /// The whole `list`, of which nothing expires before `until`.
+    pub(super) fn whole(list: &CertificateList, tag: Tag, until: Timestamp) -> Self {
+        Self::new(list.clone(), tag, (BEGINNING, until))
     }
 
-    /// `usual`, which holds what of `list` is unexpired at `now`.
-    pub(super) fn new(usual: Usual, list: &CertificateList, now: Timestamp) -> Self {
+    /// What of `list` is unexpired at `now`.
+    pub(super) fn rest(list: &CertificateList, now: Timestamp) -> Self {
         let from = list
             .iter()
             .map(|certificate| certificate.not_after)
             .filter(|not_after| *not_after <= now)
             .max();
-        let until = list.next_expiry(now);
+        let until = list.next_expiry(now).unwrap_or(END);
+        let rest = match from {
+            // Shorter than the list that it is made of, so it can be joined.
+            Some(_) => CertificateList::join(list.unexpired(now)).unwrap_or_default(),
+            None => list.clone(),
+        };
+        let tag = Tag::of(rest.iter());
+        Self::new(rest, tag, (from.unwrap_or(BEGINNING), until))
+    }
+
+    fn new(list: CertificateList, tag: Tag, valid: (Timestamp, Timestamp)) -> Self {
         Self {
-            usual,
-            valid: (
-                from.unwrap_or(Timestamp::from_micros(i64::MIN)),
-                until.unwrap_or(Timestamp::from_micros(i64::MAX)),
-            ),
-            brotli: Form::new(),
-            gzip: Form::new(),
-            zstd: Form::new(),
+            list,
+            tag,
+            valid,
+            small: ArcSwapOption::empty(),
+            indented: OnceLock::new(),
+            forms: OnceLock::new(),
         }
     }
 
-    /// Whether this is what `address` is to be answered at `now`.
-    pub(super) fn fits(&self, address: Address<'_>, now: Timestamp) -> bool {
+    /// Whether no other certificates are unexpired at `now`.
+    pub(super) fn fits(&self, now: Timestamp) -> bool {
         let (from, until) = self.valid;
-        from <= now && now < until && speaks_of(&self.usual.body, address)
+        from <= now && now < until
     }
 
-    pub(super) fn usual(&self) -> &Usual {
-        &self.usual
+    /// How many certificates there are.
+    pub fn len(&self) -> usize {
+        self.list.len()
     }
 
-    /// The compressed body, if it was made and is smaller.
-    pub(super) fn compressed(&self, encoding: Encoding) -> Option<Bytes> {
-        self.form(encoding).get().cloned().flatten()
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
     }
 
-    /// Whether nobody has made the compressed body yet.
+    /// What `ETag`s are made of.
+    pub fn tag(&self) -> Tag {
+        self.tag
+    }
+
+    /// Some of the certificates, joined by commas, in the memory of all.
+    pub fn texts(&self, range: Range<usize>) -> Bytes {
+        self.list.texts(range)
+    }
+
+    /// How long the list is when it is indented: as `measure` says, which is asked once.
+    pub fn indented(&self, measure: impl FnOnce() -> usize) -> usize {
+        *self.indented.get_or_init(measure)
+    }
+
+    /// The usual answer to `address`.
+    pub(super) fn usual(&self, question: &Question, address: Address<'_>) -> Usual {
+        let list = self.list.joined();
+        let (head, tail) = (|| head(question, address), || tail(self.len()));
+        let usual = |body| Usual {
+            body,
+            etag: self.tag.header(""),
+            certificates: self.len(),
+        };
+        if list.len() > WORTH_SPLICING {
+            return usual(Text::spliced(head(), list, tail()));
+        }
+        if let Some(last) = &*self.small.load()
+            && let Text::Whole(body) = &last.body
+            && speaks_of(body, address)
+        {
+            return Usual::clone(last);
+        }
+        let body = [head().as_bytes(), &list, tail().as_bytes()].concat();
+        let made = usual(Text::Whole(Bytes::from(body)));
+        self.small.store(Some(Arc::new(made.clone())));
+        made
+    }
+
+    /// The usual answer to `address`, compressed; `None` before [`Unexpired::compress`], and where
+    /// compressing makes it no smaller.
+    pub(super) fn compressed(
+        &self,
+        question: &Question,
+        address: Address<'_>,
+        encoding: Encoding,
+    ) -> Option<Text> {
+        let form = self.form(encoding);
+        if let Some(last) = &*form.usual.load()
+            && speaks_of(&last.head, address)
+        {
+            return Some(last.text.clone());
+        }
+        let (head, tail) = (head(question, address), tail(self.len()));
+        let put = form.put(head.as_bytes(), tail.as_bytes())?;
+        form.usual.store(Some(Arc::clone(&put)));
+        Some(put.text.clone())
+    }
+
+    /// The compressed form of all certificates between `head` and `tail`, on the same terms.
+    pub fn splice(&self, encoding: Encoding, head: &[u8], tail: &[u8]) -> Option<Text> {
+        let put = self.form(encoding).put(head, tail)?;
+        Some(put.text.clone())
+    }
+
+    /// Whether nobody has compressed the list yet.
     pub(super) fn lacks(&self, encoding: Encoding) -> bool {
-        !self.form(encoding).initialized()
+        !self.form(encoding).packed.initialized()
     }
 
-    /// Makes the compressed body, or waits for whoever makes it: on a thread that may take its time.
-    pub(super) async fn compress(self: Arc<Self>, encoding: Encoding) {
-        let making = || async {
-            let body = self.usual.body.clone();
-            let made = spawn_blocking(move || encoding.compress(&body, Usage::Many));
+    /// Compresses the list, or waits for whoever does: on a thread that may take its time. Says whether
+    /// this call has done it.
+    pub(super) async fn compress(&self, encoding: Encoding) -> bool {
+        let mut is_ours = false;
+        let (list, ours) = (self.list.joined(), &mut is_ours);
+        let making = move || async move {
+            *ours = true;
+            let made = spawn_blocking(move || Packed::pack(encoding, &list));
             // Nobody can be told of a panic in there, but everybody can be answered.
             made.await.ok().flatten()
         };
-        self.form(encoding).get_or_init(making).await;
+        self.form(encoding).packed.get_or_init(making).await;
+        is_ours
     }
 
     fn form(&self, encoding: Encoding) -> &Form {
+        let forms = self.forms.get_or_init(Box::default);
         match encoding {
-            Encoding::Brotli => &self.brotli,
-            Encoding::Gzip => &self.gzip,
-            Encoding::Zstd => &self.zstd,
+            Encoding::Brotli => &forms.brotli,
+            Encoding::Gzip => &forms.gzip,
+            Encoding::Zstd => &forms.zstd,
         }
     }
 }
@@ -293,15 +472,8 @@ impl Variant {
 fn head(question: &Question, address: Address<'_>) -> String {
     let mut head = String::with_capacity(ROOM_FOR_A_HEAD);
     head.push_str(HREF);
-    push_text(&mut head, address.scheme);
-    head.push_str("://");
-    push_text(&mut head, address.host);
-    push_text(&mut head, address.root);
-    head.push_str("/groups/");
-    head.push_str(question.project.as_str());
-    head.push_str("/databaseUsers/");
-    head.extend(question.username.to_path_segment());
-    head.push_str("/certs\",\"rel\":\"self\"}],\"results\":[");
+    address.push_list(&mut head, question);
+    head.push_str("\",\"rel\":\"self\"}],\"results\":[");
     head
 }
 
@@ -330,23 +502,15 @@ fn tail(certificates: usize) -> String {
     tail
 }
 
-fn brotli(body: &[u8], level: u32) -> Option<Vec<u8>> {
-    let mut encoder =
-        brotli::CompressorWriter::new(Vec::new(), BROTLI_BUFFER, level, BROTLI_WINDOW);
-    encoder.write_all(body).ok()?;
-    encoder.flush().ok()?;
-    Some(encoder.into_inner())
-}
-
-fn gzip(body: &[u8], level: u32) -> Option<Vec<u8>> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::new(level));
-    encoder.write_all(body).ok()?;
-    encoder.finish().ok()
-}
-
 const BROTLI_BUFFER: usize = 4_096;
 /// A window of 4 MiB, the largest list's size.
 const BROTLI_WINDOW: u32 = 22;
+/// How many compressed answers are kept besides the usual one. They share the list's own blocks.
+const PLACES: usize = 4;
+const BEGINNING: Timestamp = Timestamp::from_micros(i64::MIN);
+const END: Timestamp = Timestamp::from_micros(i64::MAX);
+/// Shorter lists are copied: that costs less than to write three pieces.
+const WORTH_SPLICING: usize = 8 << 10;
 const HREF: &str = "{\"links\":[{\"href\":\"";
 /// Most heads fit, and every tail with the quoted tag behind it.
 const ROOM_FOR_A_HEAD: usize = 256;

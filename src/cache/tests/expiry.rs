@@ -123,59 +123,94 @@ async fn a_host_with_odd_characters_cannot_break_the_document() {
         ..ADDRESS
     };
     let now = stage.hands.now().wall;
-    let body = found.entry.usual(&question("app"), odd, now).body;
+    let body = found.entry.usual(&question("app"), odd, now).body.to_vec();
     let document: serde_json::Value = serde_json::from_slice(&body).unwrap();
     let href = document["links"][0]["href"].as_str().unwrap();
     assert!(href.starts_with("https://a\",\"x\":\"\\/api"));
 }
 
 #[tokio::test]
-async fn a_large_answer_is_compressed_once_for_all_who_want_it() {
+async fn a_large_list_is_compressed_once_for_all_who_want_it_wherever_they_ask() {
     let stage = Stage::new(Config::default());
-    let many = (0..2_000).map(|id| (format!("{{\"_id\":{id}}}"), START + 100_000));
+    let many = (0..2_000).map(|id| (format!("{{\"_id\":{id}}}"), START + 100 + i64::from(id)));
     stage.atlas.says(Word::List(many.collect()));
     let found = stage.ask("app").await.unwrap();
     // Small bodies leave as they are.
     stage.atlas.says(one_that_ends_in(100_000));
     let small = stage.ask("small").await.unwrap();
+    let elsewhere = Address {
+        host: "other.example",
+        ..ADDRESS
+    };
+    let question = question("app");
+    for seconds in [0, 101] {
+        // What has expired leaves, and what is left is another list.
+        stage.pass(seconds);
+        let now = stage.hands.now().wall;
+        for encoding in [Encoding::Brotli, Encoding::Gzip, Encoding::Zstd] {
+            let form = |address| {
+                let (entry, question) = (&found.entry, &question);
+                entry.compressed(question, address, now, encoding)
+            };
+            let lacks = |most| found.entry.lacks(most, now, encoding);
+            assert!(!small.entry.lacks(usize::MAX, now, encoding));
+            assert_eq!(
+                small.entry.compressed(&question, ADDRESS, now, encoding),
+                None
+            );
+            assert!(lacks(2_000) && !lacks(100), "of a page nothing is kept");
+            assert_eq!(form(ADDRESS), None);
+            let made = join_all((0..3).map(|_| found.entry.compress(now, encoding))).await;
+            assert_eq!(made.into_iter().filter(|made| *made).count(), 1);
+            assert!(!lacks(2_000));
+            let (Some(Text::Spliced(here)), Some(Text::Spliced(there))) =
+                (form(ADDRESS), form(elsewhere))
+            else {
+                panic!("{encoding:?}: it is put together");
+            };
+            let [_, kept, _] = &*here;
+            assert_eq!(kept.as_ptr(), there[1].as_ptr(), "it is made once");
+            for (address, compressed) in [(ADDRESS, here), (elsewhere, there)] {
+                let usual = found.entry.usual(&question, address, now);
+                let plain = usual.body.to_vec();
+                let compressed = compressed.concat();
+                assert!(compressed.len() < plain.len() / 4);
+                assert_eq!(unpacked(encoding, &compressed), plain);
+            }
+        }
+    }
+}
+
+fn unpacked(encoding: Encoding, compressed: &[u8]) -> Vec<u8> {
+    match encoding {
+        Encoding::Brotli => {
+            let mut plain = Vec::new();
+            brotli::BrotliDecompress(&mut &*compressed, &mut plain).unwrap();
+            plain
+        }
+        Encoding::Gzip => {
+            let mut plain = Vec::new();
+            let mut decoder = flate2::read::GzDecoder::new(compressed);
+            std::io::Read::read_to_end(&mut decoder, &mut plain).unwrap();
+            plain
+        }
+        Encoding::Zstd => zstd::bulk::decompress(compressed, 1 << 20).unwrap(),
+    }
+}
+
+#[tokio::test]
+async fn no_address_has_a_copy_of_a_large_list() {
+    let stage = Stage::new(Config::default());
+    let many = (0..2_000).map(|id| (format!("{{\"_id\":{id}}}"), START + 100_000));
+    stage.atlas.says(Word::List(many.collect()));
+    let found = stage.ask("app").await.unwrap();
     let now = stage.hands.now().wall;
-    let body = stage.body("app", &found);
-    for encoding in [Encoding::Brotli, Encoding::Gzip, Encoding::Zstd] {
-        let form = |found: &Found, name| {
-            let question = question(name);
-            found.entry.compressed(&question, ADDRESS, now, encoding)
+    let list = found.entry.list().joined();
+    for host in ["a", "b", "a"] {
+        let address = Address { host, ..ADDRESS };
+        let Text::Spliced(parts) = found.entry.usual(&question("app"), address, now).body else {
+            panic!("a copy");
         };
-        let lacks = |found: &Found, name| {
-            let question = question(name);
-            found.entry.lacks(&question, ADDRESS, now, encoding)
-        };
-        assert!(!lacks(&small, "small"));
-        assert_eq!(form(&small, "small"), None);
-        assert!(lacks(&found, "app"));
-        let question = question("app");
-        join_all((0..3).map(|_| found.entry.compress(&question, ADDRESS, now, encoding))).await;
-        assert!(!lacks(&found, "app"));
-        let compressed = form(&found, "app").unwrap();
-        assert_eq!(
-            form(&found, "app").unwrap().as_ptr(),
-            compressed.as_ptr(),
-            "it is made once"
-        );
-        assert!(compressed.len() < body.len() / 4);
-        let plain = match encoding {
-            Encoding::Brotli => {
-                let mut plain = Vec::new();
-                brotli::BrotliDecompress(&mut &compressed[..], &mut plain).unwrap();
-                plain
-            }
-            Encoding::Gzip => {
-                let mut plain = Vec::new();
-                let mut decoder = flate2::read::GzDecoder::new(&compressed[..]);
-                std::io::Read::read_to_end(&mut decoder, &mut plain).unwrap();
-                plain
-            }
-            Encoding::Zstd => zstd::bulk::decompress(&compressed, 1 << 20).unwrap(),
-        };
-        assert_eq!(plain, body.as_bytes());
+        assert_eq!(parts[1].as_ptr(), list.as_ptr());
     }
 }

@@ -236,7 +236,7 @@ impl World {
         let scene = self.scene.lock().unwrap();
         let log = scene.walks[&found.entry.fill_id()];
         let usual = found.entry.usual(&asked(key), ADDRESS, now.wall);
-        let document: serde_json::Value = serde_json::from_slice(&usual.body).unwrap();
+        let document: serde_json::Value = serde_json::from_slice(&usual.body.to_vec()).unwrap();
         let results = document["results"].as_array().unwrap();
 
         assert_eq!(log.key, key, "crossed keys");
