@@ -25,10 +25,12 @@ use atlas_cert_gateway::cache::Wish;
 use atlas_cert_gateway::clock::Clock;
 use atlas_cert_gateway::clock::Ids;
 use atlas_cert_gateway::gateway::Answer;
+use atlas_cert_gateway::server::Limits;
 use atlas_cert_gateway::server::fields::Fields;
 use atlas_cert_gateway::server::negotiation::Encodings;
 use atlas_cert_gateway::server::request::Asked;
 use atlas_cert_gateway::server::response;
+use atlas_cert_gateway::server::unsent::Unsent;
 use atlas_cert_gateway::telemetry::metrics::cache::CacheMetrics;
 use atlas_cert_gateway::telemetry::metrics::lookups::LookupMetrics;
 use atlas_cert_gateway::upstream::Fetched;
@@ -136,14 +138,16 @@ fn write(criterion: &mut Criterion) {
         found: found(&clock, &asked),
         now: clock.now(),
     };
+    let metrics = LookupMetrics::register(&mut Registry::default());
+    let unsent = Unsent::new(&Limits::default(), None, metrics).account();
     let id = RequestId::from(Uuid::from_u128(0x0192_8000_7fff_8000_0000_0000_0000));
     group.bench_function("an answer and its headers", |bencher| {
-        bencher.iter(|| response::answered(black_box(&answer), &asked, id));
+        bencher.iter(|| response::answered(black_box(&answer), &asked, id, &unsent));
     });
     let knowing = head(&[("if-none-match", "*")]);
     let knowing = read_head(&knowing);
     group.bench_function("a 304 and its headers", |bencher| {
-        bencher.iter(|| response::answered(black_box(&answer), &knowing, id));
+        bencher.iter(|| response::answered(black_box(&answer), &knowing, id, &unsent));
     });
     group.finish();
 }

@@ -33,6 +33,7 @@ use crate::server::accept::Acceptor;
 use crate::server::admin::Admin;
 use crate::server::door::Door;
 use crate::server::tls::Tls;
+use crate::server::unsent::Unsent;
 use crate::settings::Mistake;
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::reloads::ReloadMetrics;
@@ -90,6 +91,15 @@ impl From<AuditError> for StartError {
 struct Addresses {
     callers: SocketAddr,
     operators: SocketAddr,
+}
+
+impl Addresses {
+    fn of(callers: &Bound, operators: &Bound) -> Self {
+        Self {
+            callers: callers.address(),
+            operators: operators.address(),
+        }
+    }
 }
 
 /// What ends what.
@@ -151,10 +161,7 @@ impl App {
         let parts = Parts::build(config, &clock, &metrics).map_err(StartError::Misconfigured)?;
         let callers = bind(passed.callers, config.server.listen).await?;
         let operators = bind(passed.operators, config.admin.listen).await?;
-        let addresses = Addresses {
-            callers: callers.address(),
-            operators: operators.address(),
-        };
+        let addresses = Addresses::of(&callers, &operators);
         let replica = Uuid::now_v7().simple().to_string();
         let audit = Audit::open(&config.audit, &replica, clock.clone(), metrics.audit)?;
         let (walks, settings) = (TaskTracker::new(), config.cache.clone());
@@ -175,8 +182,10 @@ impl App {
         let (draining, stop) = (Arc::new(AtomicBool::new(false)), Stop::default());
         let door = Door::new(Arc::clone(&gateway), &config.server, Arc::clone(&draining));
         let admin = Admin::new(Arc::clone(&gateway), scrape, Arc::clone(&draining));
+        let limits = config.server.limits.clone();
         let acceptor = Acceptor {
-            limits: config.server.limits.clone(),
+            unsent: Unsent::new(&limits, config.memory.bound(), metrics.lookups.clone()),
+            limits,
             tls: parts.tls.clone(),
             trusted_proxies: config.server.trusted_proxies.clone().into(),
             clock: clock.clone(),

@@ -103,6 +103,8 @@ pub struct Lookup<'r> {
     pub no_cache: bool,
     /// The form in which a large list is to leave, if not as it is.
     pub encoding: Option<Encoding>,
+    /// Up to how many certificates the answer shows all that there are.
+    pub most: usize,
     /// The trace that the caller is in (W3C Trace Context), if it says.
     pub traceparent: Option<&'r str>,
 }
@@ -127,6 +129,8 @@ pub struct Written<R> {
     pub error_code: Option<Arc<str>>,
     /// How many certificates are in the reply.
     pub certificates: Option<u64>,
+    /// There was no room for the answer, and the reply is the refusal that says so.
+    pub is_shed: bool,
 }
 
 /// How far a question has come.
@@ -165,7 +169,7 @@ impl Lookup<'_> {
     fn form(&self, answer: Answer) -> Step {
         let (entry, now) = (&answer.found.entry, answer.now.wall);
         match self.encoding {
-            Some(encoding) if entry.lacks(self.question, self.address, now, encoding) => {
+            Some(encoding) if entry.lacks(self.most, now, encoding) => {
                 Step::Compress { answer, encoding }
             }
             _ => Step::Answer(answer),
@@ -192,7 +196,7 @@ impl Gateway {
         if let (Some(traceparent), false) = (lookup.traceparent, span.is_disabled()) {
             traces::continue_trace(&span, traceparent);
         }
-        let step = if under_way.present.before() >= self.bounds.in_flight {
+        let step = if under_way.before() >= self.bounds.in_flight {
             Err(Refusal::Overloaded {
                 retry_after: OVERLOAD_PAUSE,
             })
@@ -314,4 +318,5 @@ impl Gateway {
     }
 }
 
-const OVERLOAD_PAUSE: Duration = Duration::from_secs(1);
+/// How long whoever is turned away for want of room is asked to wait.
+pub const OVERLOAD_PAUSE: Duration = Duration::from_secs(1);

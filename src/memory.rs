@@ -88,6 +88,11 @@ impl Default for Config {
 }
 
 impl Config {
+    /// What the process may take, in bytes; `None` if nothing bounds it. Reads files.
+    pub fn bound(&self) -> Option<u64> {
+        self.ceiling.map(|size| size.0).or_else(allowed_by_groups)
+    }
+
     /// What cannot be meant.
     pub fn mistakes(&self) -> Vec<Mistake> {
         let too_small = self.ceiling.filter(|ceiling| *ceiling < SMALLEST_CEILING);
@@ -99,7 +104,7 @@ impl Config {
 
     /// What will not do what it seems to, with a cache of `max_size`. Reads what the control groups allow.
     pub fn warnings(&self, max_size: Size) -> Vec<Mistake> {
-        self.warnings_for(self.ceiling().map(Size), max_size)
+        self.warnings_for(self.bound().map(Size), max_size)
     }
 
     fn warnings_for(&self, ceiling: Option<Size>, max_size: Size) -> Vec<Mistake> {
@@ -121,11 +126,6 @@ impl Config {
                  {fits}, or allow at least {enough} (memory.ceiling, or memory.max of the control group)"
             ),
         )]
-    }
-
-    /// What the process may take, if anything bounds it. Reads files.
-    fn ceiling(&self) -> Option<u64> {
-        self.ceiling.map(|size| size.0).or_else(allowed_by_groups)
     }
 }
 
@@ -182,10 +182,8 @@ impl Memory {
         cache: impl Reclaim,
         each: impl Fn(Stage),
     ) {
-        let ceiling = match config.ceiling {
-            Some(size) => Some(size.0),
-            None => spawn_blocking(allowed_by_groups).await.ok().flatten(),
-        };
+        let bounds = config.clone();
+        let ceiling = spawn_blocking(move || bounds.bound()).await.ok().flatten();
         let Some(ceiling) = ceiling else {
             return;
         };
@@ -297,6 +295,6 @@ mod tests {
         let resident = resident(&Config::default().statm).unwrap();
         assert!(resident > 1 << 20, "{resident}");
         // Whatever it is here, it can be read without harm.
-        Config::default().ceiling();
+        Config::default().bound();
     }
 }

@@ -28,6 +28,7 @@ pub mod idleness;
 pub mod layers;
 pub mod links;
 pub mod negotiation;
+pub mod payload;
 pub mod pretty;
 pub mod proxy_protocol;
 pub mod query;
@@ -36,6 +37,7 @@ pub mod response;
 pub mod stall;
 pub mod timer;
 pub mod tls;
+pub mod unsent;
 
 use self::hosts::Hosts;
 
@@ -95,6 +97,10 @@ pub struct Limits {
     pub response: Duration,
     /// HTTP/2 streams at a time on one connection.
     pub streams: u32,
+    /// What may have been made of answers and not be sent, on one connection.
+    pub unsent: Size,
+    /// The same in all, and never more than an eighth of the process's memory.
+    pub unsent_total: Size,
     /// How long a caller may read nothing at all of an answer.
     #[serde(with = "settings::duration")]
     pub write_stall: Duration,
@@ -145,6 +151,8 @@ impl Default for Limits {
             request: Duration::from_secs(15),
             response: Duration::from_mins(1),
             streams: 100,
+            unsent: Size::mebibytes(4),
+            unsent_total: Size::mebibytes(64),
             write_stall: Duration::from_secs(10),
         }
     }
@@ -191,6 +199,19 @@ impl Config {
             mistakes.push(Mistake::at(
                 "server.limits.head_size",
                 "must be from 8KiB to 1MiB",
+            ));
+        }
+        // At least one answer, made piece by piece, must have room.
+        if limits.unsent < Size::kibibytes(64) {
+            mistakes.push(Mistake::at(
+                "server.limits.unsent",
+                "must be at least 64KiB",
+            ));
+        }
+        if limits.unsent_total < limits.unsent {
+            mistakes.push(Mistake::at(
+                "server.limits.unsent_total",
+                "must not be less than server.limits.unsent",
             ));
         }
         mistakes

@@ -54,8 +54,9 @@ impl Gateway {
                 }
                 Step::Compress { answer, encoding } => {
                     let (kept, wall) = (&answer.found.entry, answer.now.wall);
-                    kept.compress(lookup.question, lookup.address, wall, encoding)
-                        .await;
+                    if kept.compress(wall, encoding).await {
+                        self.metrics.compressed(encoding.name());
+                    }
                     // A certificate may have ended meanwhile.
                     let now = self.clock.now();
                     return Ok(Answer { now, ..answer });

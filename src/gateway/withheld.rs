@@ -15,6 +15,7 @@ use tracing::Span;
 use super::Answer;
 use super::Gateway;
 use super::Lookup;
+use super::OVERLOAD_PAUSE;
 use super::Refusal;
 use super::Step;
 use super::Written;
@@ -47,6 +48,8 @@ pub struct Unanswered {
 }
 
 /// A reply that nobody has yet: it comes out once its record is in the audit trail, and only then.
+///
+/// With it comes what counts the request as one under way, which it is until its reply has left.
 ///
 /// It holds nothing of the request. So the request can be dropped before the wait for the record, and
 /// hyper reads the next head into the same buffer instead of into a new one.
@@ -87,6 +90,10 @@ impl Begun<'_> {
             under_way,
         } = self;
         let mut written = write(outcome);
+        let shed = written.is_shed.then_some(Err(Refusal::Overloaded {
+            retry_after: OVERLOAD_PAUSE,
+        }));
+        let outcome = shed.as_ref().unwrap_or(outcome);
         let now = arrived.at(gateway.clock.elapsed());
         let closing = closing(outcome, &written, now);
         let refused = match outcome {
@@ -142,7 +149,7 @@ impl Unanswered {
 }
 
 impl<R: Unpin> Future for Withheld<R> {
-    type Output = Result<R, Unrecorded>;
+    type Output = Result<(R, Option<Present>), Unrecorded>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let withheld = self.get_mut();
@@ -161,30 +168,40 @@ impl<R: Unpin> Future for Withheld<R> {
         };
         under_way.ended(outcome, withheld.cache, withheld.duration);
         recorded?;
-        if withheld.saved > 0 {
-            under_way.present.metrics().saved(withheld.saved);
+        let present = under_way.present.take();
+        if withheld.saved > 0
+            && let Some(present) = &present
+        {
+            present.metrics().saved(withheld.saved);
         }
-        Poll::Ready(Ok(reply))
+        Poll::Ready(Ok((reply, present)))
     }
 }
 
 /// One lookup under way. Dropped before its end, it was abandoned, and is counted as that.
 pub(super) struct UnderWay {
-    pub(super) present: Present,
+    /// `None` once it went with the reply.
+    present: Option<Present>,
     ended: bool,
 }
 
 impl UnderWay {
     pub(super) fn new(metrics: &LookupMetrics) -> Self {
         Self {
-            present: metrics.request(),
+            present: Some(metrics.request()),
             ended: false,
         }
     }
 
+    /// How many there were before this one.
+    pub(super) fn before(&self) -> usize {
+        self.present.as_ref().map_or(0, Present::before)
+    }
+
     fn ended(&mut self, outcome: Outcome, cache: CacheUse, duration: Duration) {
         self.ended = true;
-        let metrics = self.present.metrics();
+        let Some(present) = &self.present else { return };
+        let metrics = present.metrics();
         metrics.lookup(outcome.word(), cache.word(), duration);
     }
 }

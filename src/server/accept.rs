@@ -34,6 +34,8 @@ use super::stall::Stalling;
 use super::stall::WriteLimits;
 use super::tls;
 use super::tls::Tls;
+use super::unsent::Account;
+use super::unsent::Unsent;
 use crate::audit::Origin;
 use crate::clock::Clock;
 use crate::memory::Memory;
@@ -75,6 +77,8 @@ pub struct Acceptor {
     pub memory: Memory,
     /// Counts those that are refused.
     pub refusals: ConnectionMetrics,
+    /// What unsent answers may hold.
+    pub unsent: Unsent,
     /// Whether requests may have bodies.
     pub bodies: bool,
 }
@@ -88,6 +92,8 @@ pub struct Peer {
     pub scheme: &'static str,
     /// What every record of its requests says of it.
     pub origin: Origin,
+    /// What its unsent answers may hold.
+    pub unsent: Account,
 }
 
 impl Acceptor {
@@ -194,22 +200,31 @@ impl Acceptor {
             self.refusals.refused(Reason::ConnectionsPerSource);
             return Ok(());
         };
-        let writing = WriteLimits {
-            stall: self.limits.write_stall,
-            total: self.limits.response,
-        };
-        let stream = Stalling::new(stream, writing, self.clock.clone(), self.refusals.clone());
+        let stream = Stalling::new(
+            stream,
+            self.writing(),
+            self.clock.clone(),
+            self.refusals.clone(),
+        );
         match &self.tls {
             None => {
                 let peer = Peer {
                     address,
                     scheme: "http",
                     origin: Origin::new(address, None),
+                    unsent: self.unsent.account(),
                 };
                 self.serve(stream, peer, handler).await
             }
             // In a box, or each connection without TLS would have the room that one with it needs.
             Some(tls) => Box::pin(self.shake_hands(tls, stream, address, handler)).await,
+        }
+    }
+
+    fn writing(&self) -> WriteLimits {
+        WriteLimits {
+            stall: self.limits.write_stall,
+            total: self.limits.response,
         }
     }
 
@@ -232,6 +247,7 @@ impl Acceptor {
             address,
             scheme: "https",
             origin: Origin::new(address, tls::subject(&stream).as_deref()),
+            unsent: self.unsent.account(),
         };
         self.serve(stream, peer, handler).await
     }

@@ -17,7 +17,6 @@ use http::Response;
 use http::StatusCode;
 use http::header;
 use http::request::Parts;
-use http_body_util::Full;
 use hyper::body::Incoming;
 use serde::Deserialize;
 use serde::Serialize;
@@ -151,7 +150,7 @@ impl Admin {
         self.gateway.cache.measure();
         let parts: Vec<_> = self.problems().iter().map(|problem| problem.part).collect();
         self.gateway.metrics.not_ready(&parts);
-        let mut response = Response::new(Full::new(Bytes::from(self.scrape.render())));
+        let mut response = Response::new(Body::from(Bytes::from(self.scrape.render())));
         let kind = HeaderValue::from_static(crate::telemetry::metrics::CONTENT_TYPE);
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
         response

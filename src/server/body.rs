@@ -1,22 +1,31 @@
-//! A list and the form that was asked for go in; the bytes of the answer and their `ETag` come out.
+//! A list and the form that was asked for go in; the answer's body and its `ETag` come out.
 //!
-//! The usual form is kept with the list. Every other one (a page, indented, in an envelope, uncounted)
-//! is cut from the same list here, compressed quickly where it is large, and not kept.
+//! The usual form is kept with the list. Every other one (a page, in an envelope, uncounted) is a head, the
+//! list in memory or a part of it, and a tail; an indented one is made of these as it leaves. So none holds
+//! a copy of the list. What shows the whole list shares its compressed forms, too; the others are
+//! compressed quickly where they are large, and not kept.
 
 use std::fmt;
+use std::io::Write;
+use std::ops::Range;
 
 use bytes::Bytes;
 use http::HeaderValue;
 
 use super::links;
 use super::links::PageLinks;
-use super::pretty;
+use super::payload::Body;
+use super::payload::MADE_AT_A_TIME;
+use super::pretty::Chunk;
+use super::pretty::Indenter;
+use super::pretty::Length;
 use super::query::PageWish;
 use super::request::Asked;
-use crate::atlas::Certificate;
+use super::unsent::Account;
 use crate::cache::Encoding;
 use crate::cache::Tag;
-use crate::cache::Usage;
+use crate::cache::Text;
+use crate::cache::Unexpired;
 use crate::cache::WORTH_COMPRESSING;
 use crate::gateway::Answer;
 
@@ -24,7 +33,7 @@ use crate::gateway::Answer;
 #[derive(Debug)]
 pub struct List {
     /// The JSON document, compressed if `encoding` says so.
-    pub body: Bytes,
+    pub body: Body,
     /// Its strong validator.
     pub etag: HeaderValue,
     /// `Content-Encoding`.
@@ -33,12 +42,12 @@ pub struct List {
     pub certificates: u64,
 }
 
-/// Writes an answer's list as `asked`.
-pub fn render(answer: &Answer, asked: &Asked<'_>) -> List {
+/// Writes an answer's list as `asked`; `None` if too much waits to be sent for what has to be made.
+pub fn render(answer: &Answer, asked: &Asked<'_>, unsent: &Account) -> Option<List> {
     if asked.form.is_usual() {
-        usual(answer, asked)
+        Some(usual(answer, asked))
     } else {
-        unusual(answer, asked)
+        unusual(answer, asked, unsent)
     }
 }
 
@@ -49,42 +58,56 @@ fn usual(answer: &Answer, asked: &Asked<'_>) -> List {
     if let Some(encoding) = asked.encoding
         && let Some(body) = entry.compressed(&asked.question, asked.address, now, encoding)
     {
-        return compressed(body, encoding, (entry.tag(now), ""), certificates);
+        let tag = (entry.tag(now), "");
+        return compressed(body.into(), encoding, tag, certificates);
     }
     List {
-        body: usual.body,
+        body: usual.body.into(),
         etag: usual.etag,
         encoding: None,
         certificates,
     }
 }
 
-fn unusual(answer: &Answer, asked: &Asked<'_>) -> List {
-    let (entry, now) = (&answer.found.entry, answer.now.wall);
-    let all: Vec<Certificate<'_>> = entry.list().unexpired(now).collect();
-    let shown = match asked.form.page {
-        None => all.as_slice(),
-        Some(page) => cut(&all, page),
-    };
-    let certificates = u64::try_from(shown.len()).unwrap_or(u64::MAX);
-    let body = document(shown, all.len(), asked);
-    let (tag, variant) = (entry.tag(now), Variant(asked));
-    if body.len() > WORTH_COMPRESSING
+/// A form that is made of the list in memory.
+struct Cut<'a> {
+    all: &'a Unexpired,
+    /// What is shown.
+    shown: Range<usize>,
+    head: Vec<u8>,
+    list: Bytes,
+    tail: Vec<u8>,
+}
+
+fn unusual(answer: &Answer, asked: &Asked<'_>, unsent: &Account) -> Option<List> {
+    let entry = &answer.found.entry;
+    let all = entry.unexpired(answer.now.wall);
+    let cut = Cut::new(&all, asked);
+    let certificates = u64::try_from(cut.shown.len()).unwrap_or(u64::MAX);
+    let (tag, variant) = (all.tag(), Variant(asked));
+    let length = cut.length(asked.form.is_pretty());
+    if length > WORTH_COMPRESSING
         && let Some(encoding) = asked.encoding
-        && let Some(body) = encoding.compress(&body, Usage::Once)
+        && let Some(body) = cut.compress(asked.form.is_pretty(), encoding, length, unsent)
     {
-        return compressed(body, encoding, (tag, variant), certificates);
+        return Some(compressed(body, encoding, (tag, variant), certificates));
     }
-    List {
-        body: Bytes::from(body),
+    let body = if asked.form.is_pretty() {
+        let reserved = unsent.reserve(length.min(MADE_AT_A_TIME))?;
+        Body::indented(cut.into_text(), length, reserved)
+    } else {
+        Body::from(cut.into_text())
+    };
+    Some(List {
+        body,
         etag: tag.header(variant),
         encoding: None,
         certificates,
-    }
+    })
 }
 
 fn compressed(
-    body: Bytes,
+    body: Body,
     encoding: Encoding,
     (tag, variant): (Tag, impl fmt::Display),
     certificates: u64,
@@ -98,16 +121,119 @@ fn compressed(
     }
 }
 
-/// The JSON document that shows `shown` of `total` certificates.
-fn document(shown: &[Certificate<'_>], total: usize, asked: &Asked<'_>) -> Vec<u8> {
-    let form = asked.form;
-    let mut body = String::from("{");
-    if form.has_envelope() {
-        body.push_str("\"status\":200,");
+impl<'a> Cut<'a> {
+    fn new(all: &'a Unexpired, asked: &Asked<'_>) -> Self {
+        let total = all.len();
+        let shown = match asked.form.page {
+            None => 0..total,
+            Some(page) => of_page(total, page),
+        };
+        Self {
+            all,
+            head: head(asked, total),
+            list: all.texts(shown.clone()),
+            tail: tail(asked, total),
+            shown,
+        }
     }
-    body.push_str("\"links\":[");
+
+    /// Whether nothing is left out.
+    fn is_whole(&self) -> bool {
+        self.shown.len() == self.all.len()
+    }
+
+    /// How long the document is.
+    fn length(&self, is_pretty: bool) -> usize {
+        if !is_pretty {
+            return self.head.len() + self.list.len() + self.tail.len();
+        }
+        let (mut length, mut indenter) = (Length::default(), Indenter::default());
+        indenter.feed(&mut &self.head[..], &mut length);
+        let measure = || {
+            let (mut length, mut indenter) = (Length::default(), indenter);
+            indenter.feed(&mut &self.list[..], &mut length);
+            length.0
+        };
+        if self.is_whole() {
+            // Whatever stands before and behind it.
+            length.0 += self.all.indented(measure);
+        } else {
+            length.0 += measure();
+        }
+        if !self.list.is_empty() {
+            indenter = Indenter::behind_result();
+        }
+        indenter.feed(&mut &self.tail[..], &mut length);
+        length.0
+    }
+
+    /// The document, compressed; `None` where that makes it no smaller, or there is no room for it.
+    fn compress(
+        &self,
+        is_pretty: bool,
+        encoding: Encoding,
+        length: usize,
+        unsent: &Account,
+    ) -> Option<Body> {
+        if !is_pretty && self.is_whole() {
+            let text = self.all.splice(encoding, &self.head, &self.tail)?;
+            return Some(Body::from(text));
+        }
+        // It takes time to find out, so not where it is likely to be in vain.
+        if !unsent.has_plenty(length / LIKELY_TO_SHRINK) {
+            return None;
+        }
+        let made = encoding.compress(|out| self.write(is_pretty, out))?;
+        unsent.compressed(encoding.name());
+        if made.len() >= length {
+            return None;
+        }
+        let reserved = unsent.reserve(made.len())?;
+        Some(Body::made(made, reserved))
+    }
+
+    fn write(&self, is_pretty: bool, out: &mut dyn Write) -> std::io::Result<()> {
+        let mut indenter = Indenter::default();
+        for mut part in [&self.head[..], &self.list[..], &self.tail[..]] {
+            if !is_pretty {
+                out.write_all(part)?;
+                continue;
+            }
+            while !part.is_empty() {
+                let mut chunk = Chunk::new(WRITTEN_AT_A_TIME);
+                indenter.feed(&mut part, &mut chunk);
+                out.write_all(&chunk.into_bytes())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn into_text(self) -> Text {
+        if self.list.len() > WORTH_SHARING {
+            return Text::Spliced(Box::new([
+                Bytes::from(self.head),
+                self.list,
+                Bytes::from(self.tail),
+            ]));
+        }
+        let mut whole = self.head;
+        whole.extend_from_slice(&self.list);
+        whole.extend_from_slice(&self.tail);
+        Text::Whole(Bytes::from(whole))
+    }
+}
+
+/// What stands before the list in a document about `total` certificates.
+fn head(asked: &Asked<'_>, total: usize) -> Vec<u8> {
+    let form = asked.form;
+    let mut head = String::with_capacity(ROOM_FOR_A_HEAD);
+    head.push('{');
+    if form.has_envelope() {
+        head.push_str("\"status\":200,");
+    }
+    head.push_str("\"links\":[");
     match form.page {
-        None => links::self_link(&mut body, asked.address, &asked.question),
+        None => links::self_link(&mut head, asked.address, &asked.question),
         Some(page) => {
             let (address, question) = (asked.address, &asked.question);
             PageLinks {
@@ -117,37 +243,31 @@ fn document(shown: &[Certificate<'_>], total: usize, asked: &Asked<'_>) -> Vec<u
                 page,
                 total,
             }
-            .write(&mut body);
+            .write(&mut head);
         }
     }
-    body.push_str("],\"results\":[");
-    for (at, certificate) in shown.iter().enumerate() {
-        if at > 0 {
-            body.push(',');
-        }
-        body.push_str(certificate.json);
+    head.push_str("],\"results\":[");
+    head.into_bytes()
+}
+
+fn tail(asked: &Asked<'_>, total: usize) -> Vec<u8> {
+    let mut tail = String::from("]");
+    if asked.form.include_count != Some(false) {
+        tail.push_str(",\"totalCount\":");
+        tail.push_str(itoa::Buffer::new().format(total));
     }
-    body.push(']');
-    if form.include_count != Some(false) {
-        body.push_str(",\"totalCount\":");
-        body.push_str(&total.to_string());
-    }
-    body.push('}');
-    if form.is_pretty() {
-        pretty::indented(body.as_bytes())
-    } else {
-        body.into_bytes()
-    }
+    tail.push('}');
+    tail.into_bytes()
 }
 
 /// The certificates of one page; none for a page past the end, as Atlas has it.
-fn cut<'a, 'c>(all: &'a [Certificate<'c>], page: PageWish) -> &'a [Certificate<'c>] {
+fn of_page(total: usize, page: PageWish) -> Range<usize> {
     let size = usize::try_from(page.size()).unwrap_or(usize::MAX);
     let before = usize::try_from(page.number() - 1)
         .unwrap_or(usize::MAX)
         .saturating_mul(size);
-    let end = before.saturating_add(size).min(all.len());
-    all.get(before.min(end)..end).unwrap_or_default()
+    let end = before.saturating_add(size).min(total);
+    before.min(end)..end
 }
 
 /// What tells one form's validator from another's.
@@ -171,3 +291,11 @@ impl fmt::Display for Variant<'_> {
         Ok(())
     }
 }
+
+/// Longer lists are shared; to copy one that is shorter costs less than to write three pieces.
+const WORTH_SHARING: usize = 8 << 10;
+/// Most heads fit, and small lists behind them.
+const ROOM_FOR_A_HEAD: usize = 1 << 10;
+/// Compressed, a list is less than that part of what it was.
+const LIKELY_TO_SHRINK: usize = 8;
+const WRITTEN_AT_A_TIME: usize = 8 << 10;

@@ -33,6 +33,7 @@ use super::request::Asked;
 use super::request::BadRequest;
 use super::response;
 use super::response::Written;
+use super::unsent::Account;
 use crate::audit::Arrival;
 use crate::audit::RequestId;
 use crate::audit::Unrecorded;
@@ -90,6 +91,8 @@ struct Terms {
     envelope: bool,
     /// The answer is the last on its connection.
     is_last: bool,
+    /// It leaves beside others.
+    is_stream: bool,
 }
 
 impl Door {
@@ -105,6 +108,7 @@ impl Door {
                 request_id: arrival.request_id,
                 envelope: request::wants_envelope(&parts),
                 is_last: door.is_last(parts.version),
+                is_stream: parts.version > Version::HTTP_11,
             };
             let written = terms.reject(&refusal);
             let path = parts.uri.path().as_bytes();
@@ -120,9 +124,10 @@ impl Door {
         unanswered: Box<Unanswered>,
         request_id: RequestId,
         parts: Parts,
-        scheme: &'static str,
+        peer: &Peer,
     ) -> Answering {
         let door = Arc::clone(self);
+        let (scheme, unsent) = (peer.scheme, peer.unsent.clone());
         Answering::Unknown(Box::pin(async move {
             // What is read borrows from what it is read of, so it cannot be brought along.
             let fields = Fields::read(&parts.headers);
@@ -133,7 +138,7 @@ impl Door {
             let lookup = asked.lookup(&fields);
             let withheld = unanswered
                 .answer(&door.gateway, &lookup, |outcome| {
-                    terms().write(outcome, &asked)
+                    terms().write(outcome, &asked, &unsent)
                 })
                 .await;
             let terms = terms();
@@ -146,6 +151,7 @@ impl Door {
             request_id,
             envelope: asked.form.has_envelope(),
             is_last: self.is_last(version),
+            is_stream: version > Version::HTTP_11,
         }
     }
 
@@ -191,20 +197,25 @@ impl Handler for Door {
         let answered = self
             .gateway
             .answer(arrival, &asked.lookup(&fields), |outcome| {
-                terms.write(outcome, &asked)
+                terms.write(outcome, &asked, &peer.unsent)
             });
         match answered {
             Ok(withheld) => Answering::Known(Known { withheld, terms }),
-            Err(unanswered) => self.wait(unanswered, terms.request_id, parts, peer.scheme),
+            Err(unanswered) => self.wait(unanswered, terms.request_id, parts, peer),
         }
     }
 }
 
 /// Every answer is made here, so that none forgets how it ends.
 impl Terms {
-    fn write(&self, outcome: &Result<Answer, Refusal>, asked: &Asked<'_>) -> Written {
+    fn write(
+        &self,
+        outcome: &Result<Answer, Refusal>,
+        asked: &Asked<'_>,
+        unsent: &Account,
+    ) -> Written {
         let mut written = match outcome {
-            Ok(answer) => response::answered(answer, asked, self.request_id),
+            Ok(answer) => response::answered(answer, asked, self.request_id, unsent),
             Err(refusal) => return self.refuse(refusal),
         };
         self.finish(&mut written.reply);
@@ -256,7 +267,13 @@ impl Future for Known {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Response<Body>> {
         match ready!(Pin::new(&mut self.withheld).poll(context)) {
-            Ok(answer) => Poll::Ready(answer),
+            Ok((mut answer, present)) => {
+                if let Some(present) = present {
+                    let is_stream = self.terms.is_stream;
+                    answer.body_mut().count(present, is_stream);
+                }
+                Poll::Ready(answer)
+            }
             Err(problem) => Poll::Ready(self.terms.unrecorded(problem)),
         }
     }

@@ -15,12 +15,10 @@ use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
 
-use bytes::Bytes;
 use futures_util::future::Either;
 use http::Request;
 use http::Response;
 use http::header::AUTHORIZATION;
-use http_body_util::Full;
 use hyper::body::Incoming;
 use tower::Service;
 use tower::ServiceBuilder;
@@ -29,8 +27,7 @@ use super::accept::Peer;
 use super::head::Fault;
 use super::response;
 
-/// The body of every answer.
-pub type Body = Full<Bytes>;
+pub use super::payload::Body;
 
 /// What answers requests: the outside door or the operators'.
 pub trait Handler: Send + Sync + 'static {

@@ -84,6 +84,15 @@ impl Form {
         Ok(form)
     }
 
+    /// Up to how many certificates such an answer shows all that there are.
+    pub fn most(&self) -> usize {
+        match self.page {
+            None => usize::MAX,
+            Some(page) if page.number() == 1 => usize::try_from(page.size()).unwrap_or(usize::MAX),
+            Some(_) => 0,
+        }
+    }
+
     /// Whether indented JSON is wanted.
     pub fn is_pretty(&self) -> bool {
         self.pretty == Some(true)

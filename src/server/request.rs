@@ -195,8 +195,9 @@ impl Asked<'_> {
             question: &self.question,
             address: self.address,
             no_cache: self.no_cache,
-            // Other forms are not kept, so there is nothing to be made of them before.
-            encoding: self.encoding.filter(|_| self.form.is_usual()),
+            // What is indented is not kept, so there is nothing to be made of it before.
+            encoding: self.encoding.filter(|_| !self.form.is_pretty()),
+            most: self.form.most(),
             traceparent: fields
                 .traceparent
                 .first()

@@ -12,7 +12,6 @@ use http::Response;
 use http::StatusCode;
 use http::header;
 use http::header::HeaderName;
-use http_body_util::Full;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -30,6 +29,7 @@ use super::layers::Body;
 use super::negotiation::MediaType;
 use super::request::Asked;
 use super::request::BadRequest;
+use super::unsent::Account;
 use crate::audit::RequestId;
 use crate::audit::TooManyRefusals;
 use crate::audit::Unrecorded;
@@ -39,22 +39,31 @@ use crate::cache::Source;
 use crate::clock::Moment;
 use crate::gateway;
 use crate::gateway::Answer;
+use crate::gateway::OVERLOAD_PAUSE;
 use crate::gateway::Refusal;
 
 /// An answer, and what the audit record says of it.
 pub type Written = gateway::Written<Response<Body>>;
 
 /// Writes an answer: the list in the form that was asked for, or 304 where the caller has it already.
-pub fn answered(answer: &Answer, asked: &Asked<'_>, request_id: RequestId) -> Written {
-    let list = body::render(answer, asked);
+/// What has to be made for it has room in `unsent`, or the caller is turned away.
+pub fn answered(
+    answer: &Answer,
+    asked: &Asked<'_>,
+    request_id: RequestId,
+    unsent: &Account,
+) -> Written {
+    let Some(list) = body::render(answer, asked, unsent) else {
+        return shed(request_id, asked.form.has_envelope());
+    };
     let unchanged = is_known(asked.known, &list.etag);
     let (template, body) = match (unchanged, asked.media_type) {
-        (true, _) => (&UNCHANGED, Bytes::new()),
+        (true, _) => (&UNCHANGED, Body::default()),
         (false, MediaType::Json) => (&JSON, list.body),
         (false, MediaType::Versioned) => (&VERSIONED, list.body),
     };
     let found = &answer.found;
-    let mut response = Response::clone(template).map(|()| Full::new(body));
+    let mut response = Response::clone(template).map(|()| body);
     let headers = response.headers_mut();
     let mut places = headers.iter_mut();
     let mut fill = |name: &str, value: HeaderValue| {
@@ -79,6 +88,7 @@ pub fn answered(answer: &Answer, asked: &Asked<'_>, request_id: RequestId) -> Wr
         reply: response,
         error_code: None,
         certificates: Some(list.certificates),
+        is_shed: false,
     }
 }
 
@@ -131,6 +141,17 @@ pub fn refused(refusal: &Refusal, request_id: RequestId, envelope: bool) -> Writ
         written.reply.headers_mut().insert(CACHE_STATUS, status);
     }
     written
+}
+
+/// Writes that there is no room for the answer.
+#[cold]
+fn shed(request_id: RequestId, envelope: bool) -> Written {
+    let retry_after = OVERLOAD_PAUSE;
+    let refusal = Refusal::Overloaded { retry_after };
+    Written {
+        is_shed: true,
+        ..refused(&refusal, request_id, envelope)
+    }
 }
 
 /// Nothing is answered that is not written down (G16).
@@ -218,7 +239,7 @@ pub fn json(
     // Values of ours always serialise.
     let mut body = serde_json::to_vec(value).unwrap_or_default();
     body.push(b'\n');
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+    let mut response = Response::new(Body::from(Bytes::from(body)));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(
@@ -238,7 +259,7 @@ fn finish(document: Document, request_id: RequestId, envelope: bool, calls: u32)
     } else {
         document.body
     };
-    let mut response = Response::new(Full::new(body));
+    let mut response = Response::new(Body::from(body));
     *response.status_mut() = document.status;
     let headers = response.headers_mut();
     headers.insert(
@@ -270,6 +291,7 @@ fn finish(document: Document, request_id: RequestId, envelope: bool, calls: u32)
         status,
         error_code: Some(document.code),
         certificates: None,
+        is_shed: false,
     }
 }
 

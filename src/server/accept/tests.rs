@@ -26,8 +26,10 @@ impl Handler for Nobody {
 async fn a_connection_that_has_said_nothing_takes_less_than_four_kilobytes() {
     let (clock, _hands) = Clock::manual(Timestamp::from_seconds(0));
     let (metrics, _) = Metrics::register();
+    let limits = server::Config::default().limits;
     let acceptor = Acceptor {
-        limits: server::Config::default().limits,
+        unsent: Unsent::new(&limits, None, metrics.lookups.clone()),
+        limits,
         tls: None,
         trusted_proxies: Arc::from([]),
         clock,

@@ -28,6 +28,9 @@ struct Handles {
     panicked: Counter,
     connections: Gauge<i64, AtomicI64>,
     in_flight: Gauge<i64, AtomicI64>,
+    unsent: Gauge<i64, AtomicI64>,
+    /// In the order of [`ENCODINGS`].
+    compressions: [Counter; ENCODINGS.len()],
     /// In the order of [`PARTS`].
     not_ready: [Gauge; PARTS.len()],
 }
@@ -55,6 +58,11 @@ struct CacheLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EncodingLabel {
+    encoding: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PartLabel {
     part: &'static str,
 }
@@ -76,6 +84,8 @@ impl LookupMetrics {
             CACHE_WORDS.map(|cache| durations.get_or_create_owned(&CacheLabel { cache }));
         let not_ready = Family::<PartLabel, Gauge>::default();
         let metrics = Handles {
+            compressions: register_compressions(registry),
+            unsent: register_unsent(registry),
             not_ready: PARTS.map(|part| not_ready.get_or_create_owned(&PartLabel { part })),
             counters,
             durations: by_cache,
@@ -98,7 +108,7 @@ impl LookupMetrics {
         );
         registry.register(
             "lookups_shed",
-            "Lookups refused because too many were under way or memory was short",
+            "Lookups refused because too many were under way, too much was unsent or memory was short",
             metrics.shed.clone(),
         );
         registry.register(
@@ -155,6 +165,28 @@ impl LookupMetrics {
         self.0.panicked.inc();
     }
 
+    /// Counts what is compressed, by the encoding's name in HTTP.
+    pub fn compressed(&self, encoding: &str) {
+        let at = ENCODINGS.iter().position(|name| *name == encoding);
+        if let Some(counter) = at.and_then(|at| self.0.compressions.get(at)) {
+            counter.inc();
+        }
+    }
+
+    /// Shows that an answer holds so many bytes more.
+    pub fn reserved(&self, bytes: u64) {
+        self.0
+            .unsent
+            .inc_by(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// Shows that it no longer does.
+    pub fn released(&self, bytes: u64) {
+        self.0
+            .unsent
+            .dec_by(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
     /// How many lookups are under way.
     pub fn under_way(&self) -> usize {
         usize::try_from(self.0.in_flight.get()).unwrap_or_default()
@@ -205,6 +237,26 @@ impl Drop for Present {
     }
 }
 
+fn register_compressions(registry: &mut Registry) -> [Counter; ENCODINGS.len()] {
+    let compressions = Family::<EncodingLabel, Counter>::default();
+    registry.register(
+        "compressions",
+        "Times that a list was compressed to be kept, or a form of it for one answer",
+        compressions.clone(),
+    );
+    ENCODINGS.map(|encoding| compressions.get_or_create_owned(&EncodingLabel { encoding }))
+}
+
+fn register_unsent(registry: &mut Registry) -> Gauge<i64, AtomicI64> {
+    let unsent = Gauge::default();
+    registry.register(
+        "unsent_bytes",
+        "Room that answers hold which are made as they leave, of `server.limits.unsent_total`",
+        unsent.clone(),
+    );
+    unsent
+}
+
 fn register_build(registry: &mut Registry) {
     let build = Family::<VersionLabel, Gauge>::default();
     let version = env!("CARGO_PKG_VERSION");
@@ -229,6 +281,8 @@ const OUTCOMES: [&str; 6] = [
 ];
 /// What the audit record says the cache had to do with it.
 const CACHE_WORDS: [&str; 6] = ["collapsed", "hit", "miss", "negative", "none", "stale"];
+/// What lists are compressed with.
+const ENCODINGS: [&str; 3] = ["br", "gzip", "zstd"];
 /// What can keep a replica from being ready.
 const PARTS: [&str; 6] = [
     "audit",
