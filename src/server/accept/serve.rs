@@ -34,6 +34,7 @@ use crate::server::head::Bounds;
 use crate::server::idleness::Idleness;
 use crate::server::layers;
 use crate::server::layers::Handler;
+use crate::server::payload::SEND_BUFFER;
 use crate::server::timer::ClockTimer;
 use crate::telemetry::metrics::connections::Reason;
 use crate::upstream::Chance;
@@ -130,6 +131,7 @@ impl Acceptor {
         };
         let streams = Streams::new(
             self.limits.request.saturating_add(self.limits.response),
+            self.writing(),
             self.clock.clone(),
             self.refusals.clone(),
             self.tasks.clone(),
@@ -180,6 +182,7 @@ impl Acceptor {
             .max_local_error_reset_streams(256)
             .initial_stream_window_size(64 << 10)
             .initial_connection_window_size(1 << 20)
+            .max_send_buf_size(SEND_BUFFER)
             .keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(10));
         builder

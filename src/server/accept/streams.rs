@@ -1,13 +1,20 @@
 //! HTTP/2's requests go in and are run, none for ever; out of it comes whether a connection is idle.
 //!
 //! hyper lets a caller that grants no window keep its answer waiting for as long as the connection
-//! lives, and a connection without requests live for as long as it answers pings.
+//! lives, and a connection without requests live for as long as it answers pings. So a stream is reset
+//! when nothing of its answer has been taken for as long as a caller may read nothing at all; the other
+//! streams of its connection go on.
 
 use std::future::Future;
+use std::pin::Pin;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
+use std::task::Context;
+use std::task::Poll;
+use std::task::ready;
 use std::time::Duration;
 
 use hyper::rt::Executor;
@@ -15,6 +22,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::server::idleness;
+use crate::server::payload;
+use crate::server::payload::Given;
+use crate::server::stall::WriteLimits;
 use crate::telemetry::metrics::connections::ConnectionMetrics;
 use crate::telemetry::metrics::connections::Reason;
 
@@ -24,6 +34,7 @@ pub(super) struct Streams {
     clock: Clock,
     /// From a request's head to the last byte of its answer.
     limit: Duration,
+    writing: WriteLimits,
     refusals: ConnectionMetrics,
     /// Waited for before the process ends.
     tasks: TaskTracker,
@@ -45,6 +56,7 @@ impl Streams {
     /// The requests of a connection that begins now.
     pub(super) fn new(
         limit: Duration,
+        writing: WriteLimits,
         clock: Clock,
         refusals: ConnectionMetrics,
         tasks: TaskTracker,
@@ -56,6 +68,7 @@ impl Streams {
         Self {
             clock,
             limit,
+            writing,
             refusals,
             tasks,
             activity,
@@ -84,12 +97,107 @@ where
             activity: Arc::clone(&self.activity),
         };
         let (limit, refusals) = (self.limit, self.refusals.clone());
+        let writing = self.writing;
         self.tasks.spawn(async move {
+            let watched = Watched {
+                stream: pin!(stream),
+                writing,
+                clock: &open.clock,
+                answer: None,
+            };
             // Dropped, the stream is reset and its answer's memory is free.
-            if open.clock.timeout(limit, stream).await.is_err() {
+            let ended = open.clock.timeout(limit, watched).await;
+            if !matches!(ended, Ok(Ok(()))) {
                 refusals.refused(Reason::WriteStall);
             }
         });
+    }
+}
+
+/// A stream that ends when its caller does not read.
+struct Watched<'s, F> {
+    stream: Pin<&'s mut F>,
+    writing: WriteLimits,
+    clock: &'s Clock,
+    /// Once it has to wait for its caller.
+    answer: Option<Box<Answer<'s>>>,
+}
+
+/// An answer that waits for its caller to grant window.
+struct Answer<'s> {
+    clock: &'s Clock,
+    writing: WriteLimits,
+    given: Given,
+    /// How much of it had been taken at the last look, and since when no more is known to have been.
+    taken: u64,
+    since: Duration,
+    /// When it began to leave.
+    began: Duration,
+    next_look: Pin<Box<dyn Future<Output = ()> + Send + 's>>,
+}
+
+/// A caller has not read its answer in time.
+struct NotRead;
+
+impl<F: Future<Output = ()>> Future for Watched<'_, F> {
+    type Output = Result<(), NotRead>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let ended = this.stream.as_mut().poll(context);
+        let given = payload::given();
+        if ended.is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        match (given, &mut this.answer) {
+            (None, _) => {}
+            (Some(given), Some(answer)) => answer.goes_on(given),
+            (Some(given), answer @ None) => {
+                *answer = Some(Box::new(Answer::new(this.clock, this.writing, given)));
+            }
+        }
+        match &mut this.answer {
+            Some(answer) => answer.poll_not_read(context).map(Err),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl<'s> Answer<'s> {
+    fn new(clock: &'s Clock, writing: WriteLimits, given: Given) -> Self {
+        let now = clock.elapsed();
+        Self {
+            clock,
+            writing,
+            given,
+            taken: 0,
+            since: now,
+            began: now,
+            next_look: Box::pin(clock.sleep(writing.stall / LOOKS)),
+        }
+    }
+
+    fn goes_on(&mut self, given: Given) {
+        self.given = given;
+        self.since = self.clock.elapsed();
+    }
+
+    fn poll_not_read(&mut self, context: &mut Context<'_>) -> Poll<NotRead> {
+        loop {
+            ready!(self.next_look.as_mut().poll(context));
+            let now = self.clock.elapsed();
+            let taken = self.given.taken.as_ref();
+            let taken = taken.map_or(0, |taken| taken.load(Ordering::Relaxed));
+            if taken != self.taken {
+                (self.taken, self.since) = (taken, now);
+            }
+            if now >= self.since.saturating_add(self.writing.stall)
+                || now >= self.began.saturating_add(self.writing.total)
+            {
+                return Poll::Ready(NotRead);
+            }
+            self.next_look = Box::pin(self.clock.sleep(self.writing.stall / LOOKS));
+        }
     }
 }
 
@@ -104,3 +212,6 @@ impl Drop for Open {
 fn millis(clock: &Clock) -> u64 {
     u64::try_from(clock.now().elapsed.as_millis()).unwrap_or(u64::MAX)
 }
+
+/// How often an answer is looked at in the time in which something of it must have been taken.
+const LOOKS: u32 = 4;
