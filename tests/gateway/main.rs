@@ -51,6 +51,7 @@ mod restarts;
 mod secrets;
 mod series;
 mod stopped;
+mod unsent;
 mod upstream;
 mod tls;
 mod tools;

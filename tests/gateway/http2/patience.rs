@@ -46,7 +46,8 @@ async fn who_grants_no_window_is_not_waited_for_for_ever() {
     let seen = world.while_time_passes(ends).await;
     assert!(seen.resets.contains_key(&1), "X08: {seen:?}");
     let passed = world.clock.now().elapsed;
-    assert!(passed >= Duration::from_secs(75), "X08: {passed:?}");
+    assert!(passed >= Duration::from_secs(10), "X08: {passed:?}");
+    assert!(passed < Duration::from_secs(15), "X08: {passed:?}");
     assert_eq!(world.refused("write_stall").await, 1);
 }
 

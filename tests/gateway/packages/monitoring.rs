@@ -42,6 +42,7 @@ fn the_dashboard_shows_every_metric_that_has_something_to_answer() {
         "atlas_cert_gateway_audit_sink_dropped_total",
         "atlas_cert_gateway_audit_sync_failures_total",
         "atlas_cert_gateway_cache_reelections_total",
+        "atlas_cert_gateway_compressions_total",
         "atlas_cert_gateway_config_reloads_total",
         "atlas_cert_gateway_jwks_keys_ignored_total",
         "atlas_cert_gateway_lookups_panicked_total",
