@@ -59,6 +59,7 @@ pub mod memory;
 pub mod telemetry;
 pub mod settings;
 pub mod secret;
+pub mod http_client;
 pub mod roots;
 pub mod watched;
 pub mod clock;

@@ -1,95 +1,34 @@
-//! The wire to Atlas: a request goes in, a whole answer of bounded size comes out, or how it was lost.
-//!
-//! Everything that a client library does of its own accord is switched off: redirects, retries,
-//! referers, proxies of the environment and decompression (G12).
+//! The wire to Atlas: a request for one target goes in, a whole answer of bounded size comes out, or how
+//! it was lost.
 
-mod client;
-
-use std::error::Error;
 use std::fmt;
-use std::io;
-use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::Bytes;
-use bytes::BytesMut;
-use http::HeaderMap;
-use http::HeaderValue;
 use http::Method;
-use http::StatusCode;
-use http::header::ACCEPT_ENCODING;
-use http::header::CONTENT_ENCODING;
 use reqwest::Request;
-use reqwest::Response;
 use reqwest::Url;
 use reqwest::dns::Resolve;
 
 use super::config::Config;
 use super::config::origin;
 use crate::clock::Clock;
-use crate::clock::Moment;
+use crate::http_client::BuildError;
+use crate::http_client::HttpClient;
+use crate::http_client::Setup;
+use crate::roots::NoTls;
 use crate::settings::Mistake;
-use client::Clients;
+use crate::telemetry::Chain;
 
-/// The one client of the process, bound to one origin.
+pub(crate) use crate::http_client::Answer;
+pub(crate) use crate::http_client::Bounds;
+pub use crate::http_client::Lost;
+
+/// The client of all calls to Atlas, bound to one origin.
 #[derive(Clone)]
 pub(crate) struct Transport {
-    clients: Arc<Clients>,
+    client: Arc<HttpClient>,
     /// Scheme, host and port of Atlas, and nothing behind them.
     origin: Url,
-    clock: Clock,
-    first_byte: Duration,
-}
-
-/// An answer, whatever its status.
-#[derive(Clone, Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
-    /// When its head arrived.
-    pub(crate) at: Moment,
-}
-
-/// How an answer was lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Lost {
-    /// Compressed, though we ask for no compression.
-    #[error("it is compressed, which was not asked for")]
-    Encoded,
-    /// No HTTP.
-    #[error("it is no HTTP")]
-    Malformed,
-    /// No connection.
-    #[error("no connection can be made: the name, the network, or nobody listens")]
-    NoConnection,
-    /// The connection broke before the head.
-    #[error("the connection broke")]
-    Reset,
-    /// Not in time.
-    #[error("it did not come in time")]
-    Timeout,
-    /// TLS failed.
-    #[error("no TLS can be agreed on: mostly a certificate that is not trusted")]
-    Tls,
-    /// More bytes than allowed.
-    #[error("it is too large")]
-    TooLarge,
-    /// The connection broke within the body.
-    #[error("the connection broke in the middle of it")]
-    Torn,
-}
-
-/// How much of an answer is taken, and for how long.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Bounds {
-    /// The largest body of a 200.
-    pub(crate) bytes: u64,
-    /// Until the whole answer is there, counted from `from`.
-    pub(crate) time: Duration,
-    /// When the call begins, by the clock's `elapsed`.
-    pub(crate) from: Duration,
 }
 
 impl Transport {
@@ -98,20 +37,36 @@ impl Transport {
         clock: Clock,
         names: Option<&Arc<dyn Resolve>>,
     ) -> Result<Self, Vec<Mistake>> {
-        let clients = Clients::build(config, names);
+        let limits = &config.limits;
+        let setup = Setup {
+            trust: config.trust(),
+            only_https: config.base_url.starts_with("https://"),
+            proxy: config.proxy.as_deref(),
+            resolver: names.cloned(),
+            connect: limits.connect,
+            first_byte: limits.first_byte,
+            idle_connections: limits.concurrency,
+        };
+        let client = HttpClient::build(setup, clock).map_err(|error| {
+            let place = match &error {
+                BuildError::Proxy => "atlas.proxy",
+                BuildError::Roots(NoTls::Own(_)) => "atlas.ca_certificate",
+                BuildError::Roots(NoTls::Rootless | NoTls::Unspeakable(_)) | BuildError::Tls(_) => {
+                    "atlas"
+                }
+            };
+            Mistake::at(place, Chain(&error).to_string())
+        });
         let origin = origin(&config.base_url);
         let origin = origin.map_err(|message| Mistake::at("atlas.base_url", message));
-        match (clients, origin) {
-            (Ok(clients), Ok(origin)) => Ok(Self {
-                clients: Arc::new(clients),
+        match (client, origin) {
+            (Ok(client), Ok(origin)) => Ok(Self {
+                client: Arc::new(client),
                 origin,
-                clock,
-                first_byte: config.limits.first_byte,
             }),
-            (clients, origin) => {
-                let mut mistakes = clients.err().unwrap_or_default();
-                mistakes.extend(origin.err());
-                Err(mistakes)
+            (client, origin) => {
+                let mistakes = [client.err(), origin.err()];
+                Err(mistakes.into_iter().flatten().collect())
             }
         }
     }
@@ -128,70 +83,19 @@ impl Transport {
         if !is_same || !target.starts_with('/') || url.fragment().is_some() {
             return None;
         }
-        let mut request = Request::new(method, url);
-        let identity = HeaderValue::from_static("identity");
-        request.headers_mut().insert(ACCEPT_ENCODING, identity);
-        Some(request)
+        Some(Request::new(method, url))
     }
 
     /// Sends `request` and reads the whole answer.
     pub(crate) async fn send(&self, request: Request, bounds: Bounds) -> Result<Answer, Lost> {
-        let (client, number) = self.clients.current();
-        // One timer at a time: first for the head, and then, unless all is there already, for the rest.
-        let patience = self.first_byte.min(bounds.time);
-        let head = client.execute(request);
-        let Ok(head) = self.clock.timeout(patience, head).await else {
-            if self.first_byte <= bounds.time {
-                self.clients.waited_in_vain(number, bounds.from);
-            }
-            return Err(Lost::Timeout);
-        };
-        let response = head.map_err(|error| before_head(&error))?;
-        let at = self.clock.now();
-        self.clients.heard(at.elapsed);
-        let left = bounds
-            .time
-            .saturating_sub(at.elapsed.saturating_sub(bounds.from));
-        let rest = pin!(whole(response, at, bounds.bytes));
-        match self.clock.timeout(left, rest).await {
-            Ok(answer) => answer,
-            Err(_) => Err(Lost::Timeout),
-        }
+        let answer = self.client.send(request, bounds).await;
+        answer.map_err(|failed| failed.lost)
     }
-}
 
-/// Reads the body behind a head that arrived at `at`.
-async fn whole(mut response: Response, at: Moment, most: u64) -> Result<Answer, Lost> {
-    let limit = if response.status() == StatusCode::OK {
-        most
-    } else {
-        LARGEST_ERROR
-    };
-    if response.headers().contains_key(CONTENT_ENCODING) && !is_plain(response.headers()) {
-        return Err(Lost::Encoded);
+    /// The next call uses new connections.
+    pub(crate) fn leave_connections(&self) {
+        self.client.leave_connections();
     }
-    let declared = response.content_length();
-    if declared.is_some_and(|length| length > limit) {
-        return Err(Lost::TooLarge);
-    }
-    let mut body = BytesMut::with_capacity(capacity(declared));
-    while let Some(chunk) = response
-        .chunk()
-        .await
-        .map_err(|error| within_body(&error))?
-    {
-        let length = body.len().saturating_add(chunk.len());
-        if u64::try_from(length).is_ok_and(|length| length > limit) {
-            return Err(Lost::TooLarge);
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(Answer {
-        status: response.status(),
-        headers: std::mem::take(response.headers_mut()),
-        body: body.freeze(),
-        at,
-    })
 }
 
 impl fmt::Debug for Transport {
@@ -201,68 +105,6 @@ impl fmt::Debug for Transport {
             .finish_non_exhaustive()
     }
 }
-
-/// Memory for a body is only reserved up to a size that costs nothing if the length was a lie.
-fn capacity(declared: Option<u64>) -> usize {
-    let declared = declared.unwrap_or_default().min(LARGEST_ERROR);
-    usize::try_from(declared).unwrap_or_default()
-}
-
-fn is_plain(headers: &HeaderMap) -> bool {
-    headers
-        .get_all(CONTENT_ENCODING)
-        .iter()
-        .all(|value| value.as_bytes().eq_ignore_ascii_case(b"identity"))
-}
-
-fn before_head(error: &reqwest::Error) -> Lost {
-    if causes(error).any(is_tls) {
-        Lost::Tls
-    } else if error.is_connect() {
-        Lost::NoConnection
-    } else if error.is_timeout() {
-        Lost::Timeout
-    } else if causes(error).any(is_malformed) {
-        Lost::Malformed
-    } else {
-        Lost::Reset
-    }
-}
-
-fn within_body(error: &reqwest::Error) -> Lost {
-    if error.is_timeout() {
-        Lost::Timeout
-    } else {
-        Lost::Torn
-    }
-}
-
-/// What stands behind an error. An `io::Error` does not list what it holds as its source, and rustls's
-/// errors arrive inside two of them.
-fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
-    let mut next = error.source();
-    std::iter::from_fn(move || {
-        let cause = next?;
-        let held = cause.downcast_ref::<io::Error>();
-        next = match held.and_then(io::Error::get_ref) {
-            Some(held) => Some(held),
-            None => cause.source(),
-        };
-        Some(cause)
-    })
-}
-
-fn is_tls(cause: &(dyn Error + 'static)) -> bool {
-    cause.is::<rustls::Error>()
-}
-
-fn is_malformed(cause: &(dyn Error + 'static)) -> bool {
-    cause
-        .downcast_ref::<hyper::Error>()
-        .is_some_and(hyper::Error::is_parse)
-}
-
-const LARGEST_ERROR: u64 = 64 << 10;
 
 #[cfg(test)]
 mod tests {

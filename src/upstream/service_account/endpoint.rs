@@ -47,6 +47,10 @@ impl Account {
             from: began,
         };
         let answer = self.transport.send(request, bounds).await;
+        if let Err(Lost::Reset) = answer {
+            // The next mint is far away, and must not find the same connection.
+            self.transport.leave_connections();
+        }
         let took = self.clock.elapsed().saturating_sub(began);
         let status = answer.as_ref().map_or(0, |answer| answer.status.as_u16());
         self.metrics.called(endpoint, status, took.as_secs_f64());

@@ -1,0 +1,350 @@
+//! The HTTP client for all calls out, to Atlas and to issuers: a request goes in, a whole answer of
+//! bounded size comes out, or how it was lost.
+//!
+//! Everything that the library does of its own accord is switched off: redirects, retries, referers,
+//! proxies of the environment and decompression (G12). The whole of a call is timed by the [`Clock`].
+//! Bodies are read here and nowhere else, and never beyond a bound.
+
+mod generations;
+
+use std::error::Error;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use bytes::BytesMut;
+use http::HeaderMap;
+use http::HeaderValue;
+use http::StatusCode;
+use http::header::ACCEPT_ENCODING;
+use http::header::CONTENT_ENCODING;
+use reqwest::Request;
+use reqwest::Response;
+use reqwest::dns::Resolve;
+
+use crate::clock::Clock;
+use crate::clock::Moment;
+use crate::roots::NoTls;
+use crate::roots::Trust;
+use generations::Generation;
+use generations::Generations;
+
+/// What a client is made of.
+pub struct Setup<'s> {
+    /// Who may prove to be whom we call.
+    pub trust: Trust<'s>,
+    /// Whether nobody is called without TLS.
+    pub only_https: bool,
+    /// The proxy on the way, as a URL.
+    pub proxy: Option<&'s str>,
+    /// Who says which addresses a name has; the system, if nobody else does.
+    pub resolver: Option<Arc<dyn Resolve>>,
+    /// Until a new connection stands, TLS and proxy included.
+    pub connect: Duration,
+    /// Until the head of an answer is there, a new connection included.
+    pub first_byte: Duration,
+    /// How many idle connections are kept for each host.
+    pub idle_connections: usize,
+}
+
+/// Why no client can be made.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// What is given as a proxy is none.
+    #[error("is no URL of a proxy")]
+    Proxy,
+    /// There is no TLS with those roots.
+    #[error(transparent)]
+    Roots(#[from] NoTls),
+    /// There is none all the same.
+    #[error("cannot speak TLS")]
+    Tls(#[source] reqwest::Error),
+}
+
+/// A client with its connections.
+pub struct HttpClient {
+    generations: Generations,
+    first_byte: Duration,
+    clock: Clock,
+}
+
+/// An answer, whatever its status.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+    /// When its head arrived.
+    pub at: Moment,
+}
+
+/// How an answer was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Lost {
+    /// Compressed, though we ask for no compression.
+    #[error("it is compressed, which was not asked for")]
+    Encoded,
+    /// No HTTP.
+    #[error("it is no HTTP")]
+    Malformed,
+    /// No connection.
+    #[error("no connection can be made: the name, the network, or nobody listens")]
+    NoConnection,
+    /// The connection broke before the head.
+    #[error("the connection broke")]
+    Reset,
+    /// Not in time.
+    #[error("it did not come in time")]
+    Timeout,
+    /// TLS failed.
+    #[error("no TLS can be agreed on: mostly a certificate that is not trusted")]
+    Tls,
+    /// More bytes than allowed.
+    #[error("it is too large")]
+    TooLarge,
+    /// The connection broke within the body.
+    #[error("the connection broke in the middle of it")]
+    Torn,
+}
+
+/// A lost answer, and what the library says of it.
+#[derive(Debug, thiserror::Error)]
+#[error("{lost}")]
+pub struct CallFailed {
+    /// How it was lost.
+    pub lost: Lost,
+    #[source]
+    cause: Option<reqwest::Error>,
+}
+
+/// How much of an answer is taken, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// The largest body of a 200.
+    pub bytes: u64,
+    /// Until the whole answer is there, counted from `from`.
+    pub time: Duration,
+    /// When the call begins, by the clock's `elapsed`.
+    pub from: Duration,
+}
+
+/// The head of an answer whose body has yet to be read. Dropped before, the rest of it is not taken.
+pub struct Head<'c> {
+    client: &'c HttpClient,
+    call: Call,
+    response: Response,
+    at: Moment,
+}
+
+/// One call, and which connections it may have been sent on.
+#[derive(Clone, Copy)]
+struct Call {
+    generation: Generation,
+    bounds: Bounds,
+}
+
+impl HttpClient {
+    /// Makes the client; opens no connection yet.
+    pub fn build(setup: Setup<'_>, clock: Clock) -> Result<Self, BuildError> {
+        Ok(Self {
+            first_byte: setup.first_byte,
+            generations: Generations::build(setup)?,
+            clock,
+        })
+    }
+
+    /// Sends `request` and reads the whole answer.
+    pub async fn send(&self, request: Request, bounds: Bounds) -> Result<Answer, CallFailed> {
+        self.head(request, bounds).await?.whole().await
+    }
+
+    /// Sends `request` and waits for the head of its answer.
+    pub async fn head(&self, mut request: Request, bounds: Bounds) -> Result<Head<'_>, CallFailed> {
+        let identity = HeaderValue::from_static("identity");
+        request.headers_mut().insert(ACCEPT_ENCODING, identity);
+        let (client, generation) = self.generations.current();
+        let call = Call { generation, bounds };
+        // One timer at a time: first for the head, and then, unless all is there already, for the rest.
+        let patience = self.first_byte.min(bounds.time);
+        let head = client.execute(request);
+        let Ok(head) = self.clock.timeout(patience, head).await else {
+            return Err(self.failed(call, Lost::Timeout.into()));
+        };
+        let response = head.map_err(|error| {
+            let lost = before_head(&error);
+            self.failed(call, CallFailed::because(lost, error))
+        })?;
+        Ok(Head {
+            client: self,
+            call,
+            response,
+            at: self.clock.now(),
+        })
+    }
+
+    /// The next call uses new connections: for a caller who calls so seldom, or to whom whole answers are
+    /// of so little use, that the rules of calls in vain do not help.
+    pub fn leave_connections(&self) {
+        let (_, generation) = self.generations.current();
+        self.generations.leave(generation);
+    }
+
+    /// Looks whether a call that failed may have been sent on a connection that leads nowhere.
+    fn failed(&self, call: Call, failure: CallFailed) -> CallFailed {
+        let (generation, from) = (call.generation, call.bounds.from);
+        match failure.lost {
+            // Whoever had less time than that cannot tell.
+            Lost::Timeout if self.first_byte > call.bounds.time => {}
+            Lost::Timeout | Lost::Torn => self.generations.in_vain(generation, from),
+            Lost::Reset => self.generations.was_reset(generation, from),
+            // There was no connection, or it did answer.
+            Lost::Encoded | Lost::Malformed | Lost::NoConnection | Lost::Tls | Lost::TooLarge => {}
+        }
+        failure
+    }
+}
+
+impl Head<'_> {
+    /// The answer's status.
+    pub fn status(&self) -> StatusCode {
+        self.response.status()
+    }
+
+    /// Reads the rest of the answer.
+    pub async fn whole(self) -> Result<Answer, CallFailed> {
+        let Self {
+            client,
+            call,
+            response,
+            at,
+        } = self;
+        let bounds = call.bounds;
+        let spent = at.elapsed.saturating_sub(bounds.from);
+        let left = bounds.time.saturating_sub(spent);
+        let rest = pin!(whole(response, at, bounds.bytes));
+        let rest = client.clock.timeout(left, rest).await;
+        match rest.unwrap_or_else(|_| Err(Lost::Timeout.into())) {
+            Ok(answer) => {
+                client.generations.answered(client.clock.elapsed());
+                Ok(answer)
+            }
+            Err(failure) => Err(client.failed(call, failure)),
+        }
+    }
+}
+
+impl CallFailed {
+    fn because(lost: Lost, error: reqwest::Error) -> Self {
+        Self {
+            lost,
+            cause: Some(error.without_url()),
+        }
+    }
+}
+
+impl From<Lost> for CallFailed {
+    fn from(lost: Lost) -> Self {
+        Self { lost, cause: None }
+    }
+}
+
+/// Reads the body behind a head that arrived at `at`.
+async fn whole(mut response: Response, at: Moment, most: u64) -> Result<Answer, CallFailed> {
+    let limit = if response.status() == StatusCode::OK {
+        most
+    } else {
+        LARGEST_ERROR
+    };
+    if response.headers().contains_key(CONTENT_ENCODING) && !is_plain(response.headers()) {
+        return Err(Lost::Encoded.into());
+    }
+    let declared = response.content_length();
+    if declared.is_some_and(|length| length > limit) {
+        return Err(Lost::TooLarge.into());
+    }
+    let mut body = BytesMut::with_capacity(capacity(declared));
+    while let Some(chunk) = response
+        .chunk()
+        .await
+        .map_err(|error| CallFailed::because(within_body(&error), error))?
+    {
+        let length = body.len().saturating_add(chunk.len());
+        if u64::try_from(length).is_ok_and(|length| length > limit) {
+            return Err(Lost::TooLarge.into());
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Answer {
+        status: response.status(),
+        headers: std::mem::take(response.headers_mut()),
+        body: body.freeze(),
+        at,
+    })
+}
+
+/// Memory for a body is only reserved up to a size that costs nothing if the length was a lie.
+fn capacity(declared: Option<u64>) -> usize {
+    let declared = declared.unwrap_or_default().min(LARGEST_ERROR);
+    usize::try_from(declared).unwrap_or_default()
+}
+
+fn is_plain(headers: &HeaderMap) -> bool {
+    headers
+        .get_all(CONTENT_ENCODING)
+        .iter()
+        .all(|value| value.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
+
+fn before_head(error: &reqwest::Error) -> Lost {
+    if causes(error).any(is_tls) {
+        Lost::Tls
+    } else if error.is_connect() {
+        Lost::NoConnection
+    } else if error.is_timeout() {
+        Lost::Timeout
+    } else if causes(error).any(is_malformed) {
+        Lost::Malformed
+    } else {
+        Lost::Reset
+    }
+}
+
+fn within_body(error: &reqwest::Error) -> Lost {
+    if error.is_timeout() {
+        Lost::Timeout
+    } else {
+        Lost::Torn
+    }
+}
+
+/// What stands behind an error. An `io::Error` does not list what it holds as its source, and rustls's
+/// errors arrive inside two of them.
+fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    let mut next = error.source();
+    std::iter::from_fn(move || {
+        let cause = next?;
+        let held = cause.downcast_ref::<io::Error>();
+        next = match held.and_then(io::Error::get_ref) {
+            Some(held) => Some(held),
+            None => cause.source(),
+        };
+        Some(cause)
+    })
+}
+
+fn is_tls(cause: &(dyn Error + 'static)) -> bool {
+    cause.is::<rustls::Error>()
+}
+
+fn is_malformed(cause: &(dyn Error + 'static)) -> bool {
+    cause
+        .downcast_ref::<hyper::Error>()
+        .is_some_and(hyper::Error::is_parse)
+}
+
+const LARGEST_ERROR: u64 = 64 << 10;
