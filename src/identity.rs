@@ -8,6 +8,9 @@
 //! G14).
 //!
 //! Without any key of its issuer a token is neither good nor bad: [`Unverified::NoKeys`], never allow.
+//!
+//! The known are never behind the unknown: who is remembered is [recalled](Identity::recall) and waits for
+//! nothing; of the others few at a time cost a signature check, and few [wait](waiting) for keys.
 
 mod check;
 mod claims;
@@ -21,6 +24,8 @@ mod keys;
 mod memory;
 mod roca;
 mod token;
+mod trouble;
+mod waiting;
 
 #[cfg(test)]
 #[path = "../tests/gateway/forgeries.rs"]
@@ -39,6 +44,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -50,11 +56,15 @@ use crate::telemetry::metrics::identity::IdentityMetrics;
 
 pub use config::Config;
 pub use config::IssuerConfig;
+pub use trouble::Trouble;
+pub use trouble::TroubledIssuer;
+pub use waiting::Asker;
 
-use issuer::Issuer;
 use issuer::Issuers;
+use keys::KeySet;
 use memory::Memory;
 use memory::Remembered;
+use token::Envelope;
 use token::UncheckedToken;
 
 /// Somebody whose token was verified.
@@ -107,6 +117,8 @@ pub enum Unverified {
     TokenType,
     /// More than 8 KiB.
     TooLong,
+    /// Its key may be on its way, and too many wait for that already: nobody's fault, and not for ever.
+    TooManyWait,
     /// `iss` is nobody's that we know.
     UnknownIssuer,
     /// `kid` names no key of the issuer.
@@ -123,6 +135,9 @@ pub struct Identity {
     generation: AtomicU64,
     changed: Notify,
     memory: Memory,
+    /// Checking a signature takes up to 300 µs of a thread that answers others meanwhile. So callers who
+    /// are not known get half of the threads, one check each, and the known are at most one behind.
+    checks: Semaphore,
     clock: Clock,
     metrics: IdentityMetrics,
 }
@@ -144,6 +159,7 @@ impl Identity {
             current: ArcSwap::from_pointee(issuers),
             changed: Notify::new(),
             memory: Memory::new(MEMORY_ROWS, MEMORY_BYTES),
+            checks: Semaphore::new(checks_at_once()),
             clock,
             metrics,
         })
@@ -156,14 +172,13 @@ impl Identity {
     }
 
     /// Puts in place what was prepared. The next token is judged by it; keys of issuers that stay are
-    /// kept.
+    /// kept until the place that is configured now has delivered some.
     pub fn adopt(&self, Prepared(issuers): Prepared) {
         let old = self.current.load_full();
         let now = self.clock.elapsed();
         for issuer in &issuers.list {
-            let same = |other: &&Issuer| other.config.has_keys_of(&issuer.config);
-            if let Some(predecessor) = old.list.iter().find(same) {
-                issuer.keys.inherit(&predecessor.keys, now);
+            if let Some(predecessor) = old.of(&issuer.name) {
+                issuer.inherit(predecessor, now);
             }
         }
         let generation = issuers.generation;
@@ -210,15 +225,45 @@ impl Identity {
         Some(caller)
     }
 
-    /// Who `token` makes the caller, at `now`.
+    /// Who `token`, shown at the admin listener, makes the caller, at `now`.
     pub async fn verify(&self, token: &[u8], now: Moment) -> Result<Arc<Caller>, Unverified> {
+        self.verify_for(Asker::Operator, token, now).await
+    }
+
+    /// Who `token`, which `asker` shows, makes the caller, at `now`.
+    pub async fn verify_for(
+        &self,
+        asker: Asker,
+        token: &[u8],
+        now: Moment,
+    ) -> Result<Arc<Caller>, Unverified> {
         if let Some(caller) = self.recall(token, now) {
             return Ok(caller);
         }
         // Boxed, so that the usual way does not carry the room that this one needs.
-        let verdict = Box::pin(self.verify_anew(token, now)).await;
+        let verdict = Box::pin(self.verify_anew(asker, token, now)).await;
         self.metrics.checked(verdict.is_ok());
         verdict
+    }
+
+    /// How many callers wait until an issuer's keys have been fetched.
+    pub fn callers_waiting_for_keys(&self) -> usize {
+        let issuers = self.current.load();
+        let waiting = issuers.list.iter().map(|issuer| issuer.keys.waiting());
+        waiting.sum()
+    }
+
+    /// The issuers whose keys are not what they should be at `now`: missing, from a place that is no
+    /// longer the configured one, or not up to date.
+    pub fn issuers_in_trouble(&self, now: Moment) -> Vec<TroubledIssuer> {
+        let issuers = self.current.load();
+        let troubled = issuers.list.iter().filter_map(|issuer| {
+            Some(TroubledIssuer {
+                issuer: Arc::clone(&issuer.name),
+                trouble: issuer.keys.trouble(now)?,
+            })
+        });
+        troubled.collect()
     }
 
     /// The issuers that have no keys at `now`: for readiness.
@@ -232,7 +277,12 @@ impl Identity {
             .collect()
     }
 
-    async fn verify_anew(&self, bytes: &[u8], now: Moment) -> Result<Arc<Caller>, Unverified> {
+    async fn verify_anew(
+        &self,
+        asker: Asker,
+        bytes: &[u8],
+        now: Moment,
+    ) -> Result<Arc<Caller>, Unverified> {
         let text = str::from_utf8(bytes).map_err(|_| Unverified::Malformed)?;
         let token = UncheckedToken::read(text)?;
         let issuers = self.current.load_full();
@@ -241,8 +291,8 @@ impl Identity {
             .ok_or(Unverified::UnknownIssuer)?;
         issuer.judge(&token, now.wall)?;
         let (keys, envelope) = (&issuer.keys, &token.envelope);
-        let keys = keys.find(envelope, &self.clock, now.elapsed).await?;
-        keys.verify(envelope)?;
+        let keys = keys.find(asker, envelope, &self.clock, now.elapsed).await?;
+        self.check(asker, &keys, envelope).await?;
         let caller = Arc::new(issuer.caller(token));
         let remembered = Remembered {
             token: Box::from(bytes),
@@ -253,6 +303,29 @@ impl Identity {
         };
         self.memory.remember(remembered, now);
         Ok(caller)
+    }
+}
+
+impl Identity {
+    /// Checks a signature, in turn.
+    async fn check(
+        &self,
+        asker: Asker,
+        keys: &KeySet,
+        envelope: &Envelope<'_>,
+    ) -> Result<(), Unverified> {
+        let _turn = match (asker, self.checks.try_acquire()) {
+            // Operators are not behind callers.
+            (Asker::Operator, turn) => turn.ok(),
+            (Asker::Caller(_), Ok(turn)) => Some(turn),
+            (Asker::Caller(_), Err(_)) => {
+                let turn = self.checks.acquire().await.ok();
+                // Whose turn has come is woken ahead of all who are ready; so it goes behind them.
+                tokio::task::yield_now().await;
+                turn
+            }
+        };
+        keys.verify(envelope)
     }
 }
 
@@ -274,11 +347,18 @@ impl Unverified {
             Self::Signature => "bad signature",
             Self::TokenType => "wrong token type",
             Self::TooLong => "too long",
+            Self::TooManyWait => "too many wait for keys",
             Self::UnknownIssuer => "unknown issuer",
             Self::UnknownKey => "unknown key",
             Self::WrongAudience => "wrong audience",
         }
     }
+}
+
+/// Half of the threads that answer, which are as many as there are processors.
+fn checks_at_once() -> usize {
+    let threads = std::thread::available_parallelism();
+    threads.map_or(1, |threads| threads.get().div_ceil(2))
 }
 
 /// 8,192 tokens, of about a kilobyte each.

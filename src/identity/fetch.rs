@@ -7,21 +7,28 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use bytes::BytesMut;
-use reqwest::Client;
+use http::HeaderValue;
+use http::Method;
+use http::StatusCode;
+use http::header::ACCEPT;
+use reqwest::Request;
 use reqwest::Url;
-use reqwest::header::ACCEPT;
-use reqwest::redirect;
-use reqwest::retry;
 
 use super::config::trusted_url;
 use super::json::Object;
-use crate::roots::NoTls;
+use crate::clock::Clock;
+use crate::http_client::Bounds;
+use crate::http_client::BuildError;
+use crate::http_client::CallFailed;
+use crate::http_client::HttpClient;
+use crate::http_client::Lost;
+use crate::http_client::Setup;
 use crate::roots::Trust;
 
 /// Where an issuer publishes its keys.
 pub(super) struct Publisher {
-    client: Client,
+    client: HttpClient,
+    clock: Clock,
     place: Place,
 }
 
@@ -43,29 +50,23 @@ pub(super) enum FetchError {
     TooLarge,
     /// Not 200; a redirect is not followed.
     #[error("the issuer answered {0}")]
-    Status(reqwest::StatusCode),
-    /// No answer, or none in time.
-    #[error("the issuer could not be reached")]
-    Unreachable(#[source] reqwest::Error),
-}
-
-/// Why no client could be made.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ClientError {
-    /// There is no TLS with the roots that are configured.
-    #[error("{0}")]
-    Roots(#[from] NoTls),
-    /// There is none all the same.
-    #[error("no TLS client can be made")]
-    Tls(#[source] reqwest::Error),
+    Status(StatusCode),
+    /// No answer, or not all of it.
+    #[error("the issuer has given no answer")]
+    NoAnswer(#[source] CallFailed),
 }
 
 impl Publisher {
     /// Asks `url` for the key set.
-    pub(super) fn of_keys(url: Url, ca_certificate: Option<&PathBuf>) -> Result<Self, ClientError> {
+    pub(super) fn of_keys(
+        url: Url,
+        ca_certificate: Option<&PathBuf>,
+        clock: &Clock,
+    ) -> Result<Self, BuildError> {
         let system = url.scheme() == "https";
         Ok(Self {
-            client: client(system, ca_certificate)?,
+            client: client(system, ca_certificate, clock)?,
+            clock: clock.clone(),
             place: Place::Keys(url),
         })
     }
@@ -75,45 +76,55 @@ impl Publisher {
         document: Url,
         issuer: String,
         ca_certificate: Option<&PathBuf>,
-    ) -> Result<Self, ClientError> {
+        clock: &Clock,
+    ) -> Result<Self, BuildError> {
         // Wherever the document is, it may name a place that is called over TLS.
         Ok(Self {
-            client: client(true, ca_certificate)?,
+            client: client(true, ca_certificate, clock)?,
+            clock: clock.clone(),
             place: Place::Discovery { document, issuer },
         })
     }
 
     /// Fetches the key set.
     pub(super) async fn fetch(&self) -> Result<Bytes, FetchError> {
+        let from = self.clock.elapsed();
         match &self.place {
-            Place::Keys(url) => self.get(url.clone()).await,
+            Place::Keys(url) => self.get(url.clone(), from).await,
             Place::Discovery { document, issuer } => {
-                let answer = self.get(document.clone()).await?;
-                self.get(keys_url(&answer, issuer)?).await
+                let answer = self.get(document.clone(), from).await?;
+                self.get(keys_url(&answer, issuer)?, from).await
             }
         }
     }
 
-    async fn get(&self, url: Url) -> Result<Bytes, FetchError> {
-        let unreachable = |error: reqwest::Error| FetchError::Unreachable(error.without_url());
-        let mut answer = self
-            .client
-            .get(url)
-            .header(ACCEPT, "application/jwk-set+json, application/json")
-            .send()
-            .await
-            .map_err(unreachable)?;
-        if answer.status() != reqwest::StatusCode::OK {
-            return Err(FetchError::Status(answer.status()));
+    /// The next fetch uses new connections. Whatever was wrong with the last one, it may have been the
+    /// connection: one of HTTP/2 can stay with a server behind a balancer that is ill.
+    pub(super) fn leave_connections(&self) {
+        self.client.leave_connections();
+    }
+
+    /// One answer of a fetch that began at `from`.
+    async fn get(&self, url: Url, from: Duration) -> Result<Bytes, FetchError> {
+        let mut request = Request::new(Method::GET, url);
+        let accepted = HeaderValue::from_static("application/jwk-set+json, application/json");
+        request.headers_mut().insert(ACCEPT, accepted);
+        let now = self.clock.elapsed();
+        let bounds = Bounds {
+            bytes: LARGEST_KEY_SET,
+            time: WHOLE_FETCH.saturating_sub(now.saturating_sub(from)),
+            from: now,
+        };
+        let head = self.client.head(request, bounds).await;
+        let head = head.map_err(FetchError::NoAnswer)?;
+        if head.status() != StatusCode::OK {
+            return Err(FetchError::Status(head.status()));
         }
-        let mut body = BytesMut::new();
-        while let Some(chunk) = answer.chunk().await.map_err(unreachable)? {
-            if body.len().saturating_add(chunk.len()) > LARGEST_KEY_SET {
-                return Err(FetchError::TooLarge);
-            }
-            body.extend_from_slice(&chunk);
+        match head.whole().await {
+            Ok(answer) => Ok(answer.body),
+            Err(failed) if failed.lost == Lost::TooLarge => Err(FetchError::TooLarge),
+            Err(failed) => Err(FetchError::NoAnswer(failed)),
         }
-        Ok(body.freeze())
     }
 }
 
@@ -129,21 +140,26 @@ fn keys_url(document: &[u8], issuer: &str) -> Result<Url, FetchError> {
     trusted_url(url.unwrap_or_default()).map_err(FetchError::Discovery)
 }
 
-fn client(system: bool, ca_certificate: Option<&PathBuf>) -> Result<Client, ClientError> {
+fn client(
+    system: bool,
+    ca_certificate: Option<&PathBuf>,
+    clock: &Clock,
+) -> Result<HttpClient, BuildError> {
     let own = ca_certificate.map(PathBuf::as_path);
-    Client::builder()
-        .tls_backend_preconfigured(Trust { system, own }.tls()?)
-        .user_agent(concat!("atlas-cert-gateway/", env!("CARGO_PKG_VERSION")))
-        .redirect(redirect::Policy::none())
-        .retry(retry::never())
-        .referer(false)
-        .no_proxy()
-        .connect_timeout(CONNECT)
-        .timeout(WHOLE_ANSWER)
-        .build()
-        .map_err(ClientError::Tls)
+    let setup = Setup {
+        trust: Trust { system, own },
+        // Each URL was looked at: without TLS only this machine is called.
+        only_https: false,
+        proxy: None,
+        resolver: None,
+        connect: CONNECT,
+        first_byte: WHOLE_FETCH,
+        idle_connections: 1,
+    };
+    HttpClient::build(setup, clock.clone())
 }
 
-pub(super) const LARGEST_KEY_SET: usize = 256 << 10;
+/// In bytes.
+pub(super) const LARGEST_KEY_SET: u64 = 256 << 10;
 const CONNECT: Duration = Duration::from_secs(2);
-const WHOLE_ANSWER: Duration = Duration::from_secs(5);
+const WHOLE_FETCH: Duration = Duration::from_secs(5);

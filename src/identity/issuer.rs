@@ -1,6 +1,7 @@
 //! Whose tokens are believed, ready to be asked: settings go in, [`Issuers`] with their keys come out.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jsonwebtoken::Algorithm;
 
@@ -9,14 +10,15 @@ use super::Unverified;
 use super::config::Config;
 use super::config::IssuerConfig;
 use super::config::trusted_url;
-use super::fetch::ClientError;
 use super::fetch::Publisher;
 use super::keys::Keys;
+use super::keys::Place;
 use super::keys::Source;
 use super::token::UncheckedToken;
 use super::token::plain_type;
 use crate::atlas::Timestamp;
 use crate::clock::Clock;
+use crate::http_client::BuildError as ClientError;
 use crate::roots::NoTls;
 use crate::settings::Mistake;
 use crate::telemetry::Chain;
@@ -81,8 +83,8 @@ impl Issuer {
         metrics: &IdentityMetrics,
     ) -> Result<Self, BuildError> {
         let name: Arc<str> = Arc::from(config.issuer.as_str());
-        let (key, source) = config.source()?;
-        let keys = Keys::new(Arc::clone(&name), source);
+        let (key, source) = config.source(clock)?;
+        let keys = Keys::new(Arc::clone(&name), source, config.place());
         keys.read_file(clock, metrics)
             .map_err(|error| (key, Box::from(error)))?;
         if let Some(secret) = &config.hmac_secret {
@@ -96,6 +98,13 @@ impl Issuer {
             token_types: types.map(|name| plain_type(name)).collect(),
             keys: Arc::new(keys),
         })
+    }
+
+    /// Goes on with the keys of `old`, which has the same name, until this one has its own.
+    pub(super) fn inherit(&self, old: &Self, now: Duration) {
+        let asked_alike = self.config.place() == old.config.place()
+            && self.config.ca_certificate == old.config.ca_certificate;
+        self.keys.inherit(&old.keys, asked_alike, now);
     }
 
     /// Everything but the signature.
@@ -133,7 +142,7 @@ impl Issuer {
 
 impl IssuerConfig {
     /// Where the keys come from, and which key of the configuration says so.
-    fn source(&self) -> Result<(&'static str, Source), BuildError> {
+    fn source(&self, clock: &Clock) -> Result<(&'static str, Source), BuildError> {
         let ca_certificate = self.ca_certificate.as_ref();
         if let Some(path) = &self.jwks_file {
             return Ok(("jwks_file", Source::File(path.clone())));
@@ -144,14 +153,15 @@ impl IssuerConfig {
         }
         if let Some(url) = &self.jwks_url {
             let url = trusted_url(url).map_err(|message| ("jwks_url", message.into()))?;
-            let publisher = Publisher::of_keys(url, ca_certificate).map_err(of_client)?;
-            return Ok(("jwks_url", Source::Published(publisher)));
+            let publisher = Publisher::of_keys(url, ca_certificate, clock).map_err(of_client)?;
+            return Ok(("jwks_url", Source::Published(Box::new(publisher))));
         }
         if let Some(url) = &self.discovery_url {
             let url = trusted_url(url).map_err(|message| ("discovery_url", message.into()))?;
-            let publisher = Publisher::by_discovery(url, self.issuer.clone(), ca_certificate)
-                .map_err(of_client)?;
-            return Ok(("discovery_url", Source::Published(publisher)));
+            let publisher =
+                Publisher::by_discovery(url, self.issuer.clone(), ca_certificate, clock)
+                    .map_err(of_client)?;
+            return Ok(("discovery_url", Source::Published(Box::new(publisher))));
         }
         Ok(("hmac_secret", Source::Fixed))
     }
@@ -168,22 +178,26 @@ impl IssuerConfig {
         .map_or(0, |(_, bytes)| bytes)
     }
 
-    /// Whether `other` finds the same keys in the same place. A secret from the environment is read
-    /// anew, so it need not be inherited.
-    pub(super) fn has_keys_of(&self, other: &Self) -> bool {
-        self.issuer == other.issuer
-            && self.jwks_url == other.jwks_url
-            && self.discovery_url == other.discovery_url
-            && (self.jwks_url.is_some() || self.discovery_url.is_some())
+    /// Which place that is.
+    fn place(&self) -> Place {
+        if let Some(path) = &self.jwks_file {
+            Place::File(path.clone())
+        } else if let Some(url) = &self.jwks_url {
+            Place::Url(url.clone())
+        } else if let Some(url) = &self.discovery_url {
+            Place::Discovery(url.clone())
+        } else {
+            Place::Secret
+        }
     }
 }
 
 fn of_client(error: ClientError) -> BuildError {
     let key = match error {
         ClientError::Roots(NoTls::Own(_)) => "ca_certificate",
-        ClientError::Roots(NoTls::Rootless | NoTls::Unspeakable(_)) | ClientError::Tls(_) => {
-            "jwks_url"
-        }
+        ClientError::Proxy
+        | ClientError::Roots(NoTls::Rootless | NoTls::Unspeakable(_))
+        | ClientError::Tls(_) => "jwks_url",
     };
     (key, Box::from(error))
 }

@@ -32,7 +32,11 @@ use super::jwk;
 use super::jwk::BadKeySet;
 use super::jwk::Key;
 use super::token::Envelope;
+use super::trouble::Trouble;
+use super::waiting::Asker;
+use super::waiting::Waiting;
 use crate::clock::Clock;
+use crate::clock::Moment;
 use crate::secret::Secret;
 use crate::secret::SecretFileError;
 use crate::telemetry::Chain;
@@ -43,8 +47,10 @@ use crate::watched;
 pub(super) struct Keys {
     issuer: Arc<str>,
     source: Source,
+    place: Place,
     present: ArcSwapOption<KeySet>,
     gate: Mutex<Gate>,
+    waiting: Waiting,
     wanted: Notify,
     attempts: watch::Sender<u64>,
 }
@@ -63,12 +69,26 @@ pub(super) enum Source {
         shortest: usize,
     },
     /// A key set that is fetched.
-    Published(Publisher),
+    Published(Box<Publisher>),
+}
+
+/// Which place keys come from, as it is configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// `discovery_url`.
+    Discovery(String),
+    /// `jwks_file`.
+    File(PathBuf),
+    /// `hmac_secret` and `hmac_secret_file`.
+    Secret,
+    /// `jwks_url`.
+    Url(String),
 }
 
 /// The keys of one moment. What was verified with them holds as long as they do.
 pub(super) struct KeySet {
-    keys: Vec<Key>,
+    keys: Arc<[Key]>,
+    place: Place,
     digest: digest::Digest,
     /// Milliseconds of [`Moment::elapsed`](crate::clock::Moment::elapsed).
     confirmed: AtomicU64,
@@ -94,24 +114,64 @@ pub(super) enum KeyError {
 }
 
 impl Keys {
-    pub(super) fn new(issuer: Arc<str>, source: Source) -> Self {
+    pub(super) fn new(issuer: Arc<str>, source: Source, place: Place) -> Self {
         let published = matches!(source, Source::Published(_));
         Self {
             issuer,
             source,
+            place,
             present: ArcSwapOption::empty(),
             gate: Mutex::new(Gate::new(published)),
+            waiting: Waiting::default(),
             wanted: Notify::new(),
             attempts: watch::Sender::new(0),
         }
     }
 
-    /// Goes on where `old` stops: same issuer, same place, other settings.
-    pub(super) fn inherit(&self, old: &Self, now: Duration) {
-        if let Some(set) = old.present.load_full() {
-            self.present.store(Some(set));
+    /// Goes on with the keys of `old`, the same issuer's under other settings, until there are newer ones.
+    /// `asked_alike` says whether they would be fetched in the same way.
+    ///
+    /// What is read of a file or of the configuration is there already. A secret is not kept: it would
+    /// stand for keys that can be fetched, and fits none of their algorithms.
+    pub(super) fn inherit(&self, old: &Self, asked_alike: bool, now: Duration) {
+        if !matches!(self.source, Source::Published(_)) {
+            return;
         }
-        self.gate().inherit(&old.gate(), now);
+        if let Some(set) = old.present.load_full()
+            && set.place != Place::Secret
+        {
+            if set.place != self.place {
+                tracing::warn!(
+                    issuer = &*self.issuer,
+                    "the keys of {} stay as they are until their new place has delivered some",
+                    self.issuer
+                );
+            }
+            self.present.store(Some(Arc::new(set.successor(now))));
+        }
+        if asked_alike {
+            self.gate().inherit(&old.gate(), now);
+        }
+    }
+
+    /// How many callers wait until they have been fetched.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.callers()
+    }
+
+    /// What is wrong with them at `now`.
+    pub(super) fn trouble(&self, now: Moment) -> Option<Trouble> {
+        let Some(set) = self.present(now.elapsed) else {
+            return Some(Trouble::NoKeys);
+        };
+        let since = now.wall.minus(set.silence(now.elapsed));
+        if set.place != self.place {
+            Some(Trouble::OldPlace { since })
+        } else if self.gate().was_good() {
+            None
+        } else {
+            Some(Trouble::NotRenewed { since })
+        }
     }
 
     /// The set that counts at `now`.
@@ -122,6 +182,7 @@ impl Keys {
     /// A set that can answer for `token`, after a fetch if it takes one and one is allowed.
     pub(super) async fn find(
         &self,
+        asker: Asker,
         token: &Envelope<'_>,
         clock: &Clock,
         now: Duration,
@@ -129,7 +190,7 @@ impl Keys {
         let knows = |set: &Arc<KeySet>| set.knows(token.header.key_id.as_deref());
         match self.present(now) {
             Some(set) if knows(&set) => return Ok(set),
-            _ => self.wait_for_news(clock, now).await,
+            _ => self.wait_for_news(asker, clock, now).await?,
         }
         let set = self.present(now).ok_or(Unverified::NoKeys)?;
         if knows(&set) {
@@ -144,19 +205,26 @@ impl Keys {
         self.attempts.subscribe()
     }
 
-    async fn wait_for_news(&self, clock: &Clock, now: Duration) {
+    async fn wait_for_news(
+        &self,
+        asker: Asker,
+        clock: &Clock,
+        now: Duration,
+    ) -> Result<(), Unverified> {
         if !matches!(self.source, Source::Published(_)) {
-            return;
+            return Ok(());
         }
         // Subscribed before the keeper is woken, or its news could come before anybody listens.
         let mut attempts = self.attempts();
         match self.gate().turn(now) {
-            Turn::NotNow => return,
+            Turn::NotNow => return Ok(()),
             Turn::Wake => self.wanted.notify_one(),
             Turn::Wait => {}
         }
+        let _place = self.waiting.enter(asker).ok_or(Unverified::TooManyWait)?;
         // In vain or not: what is known afterwards decides.
         let _ = clock.timeout(LONGEST_WAIT, attempts.changed()).await;
+        Ok(())
     }
 
     /// Brings the keys up to date until `stop`.
@@ -186,13 +254,18 @@ impl Keys {
     }
 
     /// One attempt to bring the keys up to date. A failure is logged here and changes nothing else.
-    async fn refresh(&self, clock: &Clock, metrics: &IdentityMetrics) {
+    pub(super) async fn refresh(&self, clock: &Clock, metrics: &IdentityMetrics) {
         let attempt = Attempt::begin(self);
         let result = self.read(clock, metrics).await;
-        let published = matches!(self.source, Source::Published(_));
-        if published {
+        let published = if let Source::Published(publisher) = &self.source {
             metrics.fetched(result.is_ok());
-        }
+            if result.is_err() {
+                publisher.leave_connections();
+            }
+            true
+        } else {
+            false
+        };
         // A file is read every two seconds: one line says as much as many.
         if let Err(error) = &result
             && (published || self.gate().was_good())
@@ -228,8 +301,8 @@ impl Keys {
     ) -> Result<(), KeyError> {
         match &self.source {
             Source::File(path) => {
-                let limit = u64::try_from(LARGEST_KEY_SET).unwrap_or(u64::MAX);
-                let json = watched::read_limited(path, limit).map_err(KeyError::Unreadable)?;
+                let json =
+                    watched::read_limited(path, LARGEST_KEY_SET).map_err(KeyError::Unreadable)?;
                 self.take(&json, clock, metrics)
             }
             Source::SecretFile { path, shortest } => {
@@ -281,12 +354,15 @@ impl Keys {
     ) -> Result<(), KeyError> {
         let digest = digest::digest(&digest::SHA256, content);
         let present = self.present.load_full();
-        if let Some(present) = present.filter(|set| set.digest.as_ref() == digest.as_ref()) {
+        let is_same =
+            |set: &Arc<KeySet>| set.digest.as_ref() == digest.as_ref() && set.place == self.place;
+        if let Some(present) = present.filter(is_same) {
             present.confirmed.store(millis(now), Ordering::Relaxed);
             return Ok(());
         }
         let set = KeySet {
-            keys: read()?,
+            keys: read()?.into(),
+            place: self.place.clone(),
             digest,
             confirmed: AtomicU64::new(millis(now)),
             replaced: AtomicBool::new(false),
@@ -294,11 +370,12 @@ impl Keys {
         };
         if let Some(old) = self.present.swap(Some(Arc::new(set))) {
             old.replaced.store(true, Ordering::Release);
-            tracing::info!(
-                issuer = &*self.issuer,
-                "the keys of {} have changed",
-                self.issuer
-            );
+            let news = if old.place == self.place {
+                "have changed"
+            } else {
+                "come from their new place now"
+            };
+            tracing::info!(issuer = &*self.issuer, "the keys of {} {news}", self.issuer);
         }
         Ok(())
     }
@@ -312,10 +389,32 @@ impl Keys {
 impl KeySet {
     /// Whether what was verified with these keys may still be believed at `now`.
     pub(super) fn holds(&self, now: Duration) -> bool {
-        let silence = now.saturating_sub(Duration::from_millis(
-            self.confirmed.load(Ordering::Relaxed),
-        ));
-        !self.replaced.load(Ordering::Acquire) && (!self.ages || silence <= LONGEST_SILENCE)
+        !self.replaced.load(Ordering::Acquire)
+            && (!self.ages || self.silence(now) <= LONGEST_SILENCE)
+    }
+
+    /// How long ago they were last delivered.
+    fn silence(&self, now: Duration) -> Duration {
+        let confirmed = self.confirmed.load(Ordering::Relaxed);
+        now.saturating_sub(Duration::from_millis(confirmed))
+    }
+
+    /// The same keys under other settings. The old set may yet be replaced, by a fetch that was under
+    /// way; that says nothing of these. Keys that did not age begin to.
+    fn successor(&self, now: Duration) -> Self {
+        let confirmed = if self.ages {
+            self.confirmed.load(Ordering::Relaxed)
+        } else {
+            millis(now)
+        };
+        Self {
+            keys: Arc::clone(&self.keys),
+            place: self.place.clone(),
+            digest: self.digest,
+            confirmed: AtomicU64::new(confirmed),
+            replaced: AtomicBool::new(false),
+            ages: true,
+        }
     }
 
     /// Checks the signature of `token`.
@@ -340,7 +439,8 @@ impl KeySet {
     #[cfg(test)]
     pub(super) fn for_tests(keys: Vec<Key>) -> Self {
         Self {
-            keys,
+            keys: keys.into(),
+            place: Place::Secret,
             digest: digest::digest(&digest::SHA256, b""),
             confirmed: AtomicU64::new(0),
             replaced: AtomicBool::new(false),

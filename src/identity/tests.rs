@@ -1,6 +1,8 @@
 //! Identity as its callers see it: settings, an issuer on a real socket, and tokens.
 
 mod keys;
+mod trouble;
+mod turns;
 mod vectors;
 
 use std::fs;

@@ -244,7 +244,9 @@ impl Admin {
         let (refusal, outcome) = match credentials {
             Credentials::Bearer(token) => match self.gateway.identity.verify(token, now).await {
                 Ok(caller) => return Ok(caller),
-                Err(Unverified::NoKeys) => (AdminRefusal::NoKeys, Outcome::Failed),
+                Err(Unverified::NoKeys | Unverified::TooManyWait) => {
+                    (AdminRefusal::NoKeys, Outcome::Failed)
+                }
                 Err(_) => (AdminRefusal::BadToken, unauthenticated),
             },
             Credentials::None => (AdminRefusal::Unauthenticated, unauthenticated),

@@ -3,6 +3,7 @@
 
 mod changes;
 mod check;
+mod moved;
 mod rotation;
 
 use std::time::Duration;
@@ -32,20 +33,20 @@ use crate::world::certs;
 use crate::world::set_rule;
 
 /// A world whose callers have tokens of a published issuer.
-struct Scene {
-    world: World,
-    issuer: Issuer,
-    publisher: Publisher,
+pub(crate) struct Scene {
+    pub(crate) world: World,
+    pub(crate) issuer: Issuer,
+    pub(crate) publisher: Publisher,
     config: toml::Table,
     _others: TempDir,
 }
 
 impl Scene {
-    async fn new(document: &Value) -> Self {
+    pub(crate) async fn new(document: &Value) -> Self {
         Self::with(document, |_| {}).await
     }
 
-    async fn with(document: &Value, change: impl FnOnce(&mut Plan)) -> Self {
+    pub(crate) async fn with(document: &Value, change: impl FnOnce(&mut Plan)) -> Self {
         let publisher = Publisher::serve(document).await;
         let directory = tempfile::tempdir().unwrap();
         let others = directory.path().join("others.json");
@@ -83,13 +84,13 @@ impl Scene {
         }
     }
 
-    async fn ask(&self, token: &str) -> Reply {
+    pub(crate) async fn ask(&self, token: &str) -> Reply {
         self.world
             .send("GET", &certs(PROJECT, "app1"), token, &[])
             .await
     }
 
-    async fn reload(&self, change: impl FnOnce(&mut toml::Table)) {
+    pub(crate) async fn reload(&self, change: impl FnOnce(&mut toml::Table)) {
         let mut config = self.config.clone();
         change(&mut config);
         let config = Config::parse(&config.to_string(), []).unwrap();

@@ -20,6 +20,7 @@
 )]
 
 mod client;
+mod dead_connection;
 mod forgeries;
 mod frames;
 mod log;
@@ -35,6 +36,7 @@ mod demo;
 mod errors;
 mod forms;
 mod house;
+mod first_connection_dead;
 mod identity;
 mod http1;
 mod http2;

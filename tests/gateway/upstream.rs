@@ -1,7 +1,7 @@
 //! How Atlas is asked, without a gateway around it: against a local Atlas that enforces what Atlas
 //! enforces.
 
-mod world;
+pub(crate) mod world;
 
 mod answers;
 mod budgets;
