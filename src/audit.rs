@@ -23,6 +23,7 @@ use tokio::signal::unix::SignalKind;
 use crate::clock::Clock;
 use crate::clock::Moment;
 use crate::identity::Caller;
+use crate::identity::network;
 use crate::settings::Mistake;
 use crate::telemetry::Chain;
 use crate::telemetry::metrics::audit::AuditMetrics;
@@ -49,7 +50,6 @@ pub use heads::HeadKeyError;
 pub use heads::HeadVerifier;
 pub use journal::Ticket;
 pub use refusals::TooManyRefusals;
-pub use refusals::network;
 
 use self::folding::Folding;
 use self::journal::Journal;

@@ -35,6 +35,7 @@ use crate::cache::Found;
 use crate::cache::Wish;
 use crate::clock::Clock;
 use crate::clock::Moment;
+use crate::identity::Asker;
 use crate::identity::Caller;
 use crate::identity::Identity;
 use crate::memory::Memory;
@@ -84,7 +85,7 @@ pub struct Gateway {
 pub struct Bounds {
     /// How long one may take from its head to its answer.
     pub request: Duration,
-    /// How many may be under way.
+    /// How many may be under way of callers who are known, and how many of others beside them.
     pub in_flight: usize,
 }
 
@@ -133,6 +134,14 @@ pub struct Written<R> {
     pub is_shed: bool,
 }
 
+/// Whose question it is.
+enum Whose {
+    /// Nobody's yet; memory may know.
+    Unverified(Asker),
+    /// A caller's whose token was verified just now.
+    Verified(Arc<Caller>),
+}
+
 /// How far a question has come.
 enum Step {
     /// Memory has the answer.
@@ -146,7 +155,7 @@ enum Step {
     },
     /// The token is not remembered. Verifying it is one span of a trace, of which the memory was the
     /// beginning.
-    Verify { span: Span },
+    Verify { span: Span, asker: Asker },
 }
 
 impl<'r> Lookup<'r> {
@@ -188,23 +197,27 @@ impl Gateway {
         write: impl Fn(&Result<Answer, Refusal>) -> Written<R>,
     ) -> Result<Withheld<R>, Box<Unanswered>> {
         let (arrived, request_id) = (arrival.at, arrival.request_id);
+        let asker = arrival.origin.asker();
         let mut entry = self.audit.entry(arrival);
         entry.asked(lookup.question);
-        let under_way = UnderWay::new(&self.metrics);
+        let mut under_way = UnderWay::new(&self.metrics);
         // Only for traces: nothing is made of it while there are none.
         let span = debug_span!("request", %request_id);
         if let (Some(traceparent), false) = (lookup.traceparent, span.is_disabled()) {
             traces::continue_trace(&span, traceparent);
         }
-        let step = if under_way.before() >= self.bounds.in_flight {
-            Err(Refusal::Overloaded {
-                retry_after: OVERLOAD_PAUSE,
-            })
-        } else {
-            let decide = || span.in_scope(|| self.decide(&mut entry, lookup, arrived, None));
-            // A panic costs its own request an answer of 500, on record like every other.
-            catch_unwind(AssertUnwindSafe(decide)).unwrap_or(Err(Refusal::Panicked))
+        let decide = || {
+            let whose = Whose::Unverified(asker);
+            span.in_scope(|| self.decide(&mut entry, lookup, arrived, whose))
         };
+        // A panic costs its own request an answer of 500, on record like every other.
+        let mut step = catch_unwind(AssertUnwindSafe(decide)).unwrap_or(Err(Refusal::Panicked));
+        if matches!(step, Ok(Step::Verify { .. }) | Err(Refusal::NoToken)) {
+            under_way.unverified(&self.metrics);
+            if step.is_ok() && self.is_full_of_strangers() {
+                step = Err(Refusal::overloaded());
+            }
+        }
         let begun = Begun {
             arrived,
             entry,
@@ -258,27 +271,31 @@ impl Gateway {
         recorded.map(|()| written.reply)
     }
 
-    /// Decides what a caller may have, as far as memory goes. `verified` is the caller, where it took
-    /// more than memory to know it.
+    /// Decides what a caller may have, as far as memory goes. Who is remembered is known before anything
+    /// is asked about room, and then only those count who are known as well (G26).
     fn decide(
         &self,
         entry: &mut Entry<'_>,
         lookup: &Lookup<'_>,
         now: Moment,
-        verified: Option<Arc<Caller>>,
+        whose: Whose,
     ) -> Result<Step, Refusal> {
         let token = lookup.token.ok_or(Refusal::NoToken)?;
-        let caller = if let Some(caller) = verified {
-            caller
-        } else {
-            let span = debug_span!("identity");
-            let known = span.in_scope(|| self.identity.recall(token, now));
-            let Some(caller) = known else {
-                return Ok(Step::Verify { span });
-            };
-            caller
+        let caller = match whose {
+            Whose::Verified(caller) => caller,
+            Whose::Unverified(asker) => {
+                let span = debug_span!("identity");
+                let known = span.in_scope(|| self.identity.recall(token, now));
+                let Some(caller) = known else {
+                    return Ok(Step::Verify { span, asker });
+                };
+                caller
+            }
         };
         entry.identified(&caller);
+        if self.metrics.known_under_way() > self.bounds.in_flight {
+            return Err(Refusal::overloaded());
+        }
         let policy = self.policy.load();
         let permit = debug_span!("policy")
             .in_scope(|| policy.authorize(&caller, lookup.question))
@@ -306,6 +323,14 @@ impl Gateway {
             refusal.log(entry.request_id());
         }
         refused
+    }
+
+    /// Whether there is no room for another whose caller is not known. Those who wait for keys take none:
+    /// they do nothing, and are bounded where they wait.
+    fn is_full_of_strangers(&self) -> bool {
+        let waiting = self.identity.callers_waiting_for_keys();
+        let at_work = self.metrics.unverified_under_way().saturating_sub(waiting);
+        at_work > self.bounds.in_flight
     }
 
     fn count(&self, refusal: &Refusal) {

@@ -59,6 +59,7 @@ pub use config::IssuerConfig;
 pub use trouble::Trouble;
 pub use trouble::TroubledIssuer;
 pub use waiting::Asker;
+pub use waiting::network;
 
 use issuer::Issuers;
 use keys::KeySet;

@@ -9,12 +9,13 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::clock::Moment;
+use crate::identity::Asker;
+use crate::identity::network;
 
 use super::record::Body;
 use super::record::digits::hyphenated;
 use super::record::name;
 use super::record::room;
-use super::refusals::network;
 
 /// How a question came.
 #[derive(Debug)]
@@ -117,6 +118,11 @@ impl Origin {
     /// With whom its refusals are counted.
     pub(super) fn source(&self) -> IpAddr {
         self.source
+    }
+
+    /// Who that is, to whoever shares things out among sources.
+    pub fn asker(&self) -> Asker {
+        Asker::at(self.source)
     }
 }
 

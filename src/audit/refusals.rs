@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::net::IpAddr;
-use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +19,7 @@ use crate::identity::Caller;
 /// Whose refusals are counted together.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Who {
-    /// Nobody that is known, from this [`network`].
+    /// Nobody that is known, from this [`network`](crate::identity::network).
     Source(IpAddr),
     /// A caller whose token was verified.
     Caller { issuer: Arc<str>, subject: Box<str> },
@@ -230,17 +229,6 @@ impl Fold {
     }
 }
 
-/// The source that an address belongs to: whoever has one IPv6 address has the 2^64 beside it too.
-pub fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => {
-            let prefix = address.to_bits() & !u128::from(u64::MAX);
-            IpAddr::V6(Ipv6Addr::from_bits(prefix))
-        }
-    }
-}
-
 /// When the minute after `now` begins.
 pub(super) fn next_minute(now: Duration) -> Duration {
     begin_of(minute_of(now) + 1)
@@ -264,6 +252,7 @@ const MOST_DUE: usize = 2 * MOST_TRACKED + 3;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::network;
 
     fn source(address: &str) -> Who {
         Who::Source(network(address.parse().unwrap()))

@@ -8,11 +8,12 @@ use super::Lookup;
 use super::OVERLOAD_PAUSE;
 use super::Refusal;
 use super::Step;
+use super::Whose;
+use super::withheld::Begun;
 use crate::audit::Entry;
 use crate::cache::Ask;
 use crate::cache::Found;
 use crate::cache::Staleness;
-use crate::clock::Moment;
 use crate::identity::Caller;
 use crate::identity::Unverified;
 use crate::memory::Stage;
@@ -24,16 +25,17 @@ impl Gateway {
     pub(super) async fn find_out(
         &self,
         mut step: Step,
-        entry: &mut Entry<'_>,
+        begun: &mut Begun<'_>,
         lookup: &Lookup<'_>,
-        mut now: Moment,
     ) -> Result<Answer, Refusal> {
-        let arrived = now;
+        let arrived = begun.arrived;
+        let (entry, under_way) = (&mut begun.entry, &mut begun.under_way);
+        let mut now = arrived;
         loop {
             step = match step {
-                Step::Verify { span } => {
+                Step::Verify { span, asker } => {
                     let token = lookup.token.ok_or(Refusal::NoToken)?;
-                    let verified = self.identity.verify(token, now);
+                    let verified = self.identity.verify_for(asker, token, now);
                     let verified = verified.instrument(span).await;
                     let caller = verified.map_err(Refusal::unverified)?;
                     // The issuer's keys may have been fetched for it, and while they were, a token or a
@@ -42,7 +44,8 @@ impl Gateway {
                     if now.wall >= caller.expires_at {
                         return Err(Refusal::Unauthenticated(Unverified::Expired));
                     }
-                    self.decide(entry, lookup, now, Some(caller))?
+                    under_way.verified();
+                    self.decide(entry, lookup, now, Whose::Verified(caller))?
                 }
                 Step::Ask { caller, permit } => {
                     let ask = lookup.ask(now);
@@ -137,7 +140,7 @@ impl Gateway {
     /// Whether there is room only for those whom memory answers: they are shed last (G26).
     fn is_crowded(&self) -> bool {
         let in_flight = self.bounds.in_flight;
-        self.metrics.under_way() > in_flight - in_flight / KEPT_FOR_HITS
+        self.metrics.known_under_way() > in_flight - in_flight / KEPT_FOR_HITS
             || self.memory.stage() >= Stage::HitsOnly
     }
 }

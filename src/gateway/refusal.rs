@@ -8,6 +8,7 @@ use tracing::error;
 use tracing::info;
 use tracing::warn;
 
+use super::OVERLOAD_PAUSE;
 use crate::audit::Entry;
 use crate::audit::Outcome;
 use crate::audit::RequestId;
@@ -145,8 +146,16 @@ impl Refusal {
     pub(super) fn unverified(why: Unverified) -> Self {
         if why == Unverified::NoKeys {
             Self::NoKeys
+        } else if why == Unverified::TooManyWait {
+            Self::overloaded()
         } else {
             Self::Unauthenticated(why)
+        }
+    }
+
+    pub(super) fn overloaded() -> Self {
+        Self::Overloaded {
+            retry_after: OVERLOAD_PAUSE,
         }
     }
 }

@@ -137,8 +137,7 @@ impl Unanswered {
             step,
             span,
         } = self;
-        let arrived = begun.arrived;
-        let found_out = gateway.find_out(step, &mut begun.entry, lookup, arrived);
+        let found_out = gateway.find_out(step, &mut begun, lookup);
         // A panic costs its own request an answer of 500, on record like every other.
         let outcome = AssertUnwindSafe(found_out.instrument(span))
             .catch_unwind()
@@ -182,6 +181,8 @@ impl<R: Unpin> Future for Withheld<R> {
 pub(super) struct UnderWay {
     /// `None` once it went with the reply.
     present: Option<Present>,
+    /// Its caller is not known, or not yet; who counts that.
+    unverified: Option<LookupMetrics>,
     ended: bool,
 }
 
@@ -189,13 +190,24 @@ impl UnderWay {
     pub(super) fn new(metrics: &LookupMetrics) -> Self {
         Self {
             present: Some(metrics.request()),
+            unverified: None,
             ended: false,
         }
     }
 
-    /// How many there were before this one.
-    pub(super) fn before(&self) -> usize {
-        self.present.as_ref().map_or(0, Present::before)
+    /// Its caller is not known.
+    pub(super) fn unverified(&mut self, metrics: &LookupMetrics) {
+        if self.unverified.is_none() {
+            metrics.unverified_begins();
+            self.unverified = Some(metrics.clone());
+        }
+    }
+
+    /// Its caller is known by now.
+    pub(super) fn verified(&mut self) {
+        if let Some(metrics) = self.unverified.take() {
+            metrics.unverified_ends();
+        }
     }
 
     fn ended(&mut self, outcome: Outcome, cache: CacheUse, duration: Duration) {
@@ -208,6 +220,7 @@ impl UnderWay {
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
+        self.verified();
         if !self.ended {
             self.ended(Outcome::Abandoned, CacheUse::None, Duration::ZERO);
         }

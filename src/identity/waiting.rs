@@ -42,13 +42,18 @@ pub(super) struct Place<'w> {
 impl Asker {
     /// Somebody who calls from this address.
     pub fn at(address: IpAddr) -> Self {
-        Self::Caller(match address.to_canonical() {
-            IpAddr::V4(address) => IpAddr::V4(address),
-            IpAddr::V6(address) => {
-                let prefix = address.to_bits() & !u128::from(u64::MAX);
-                IpAddr::V6(Ipv6Addr::from_bits(prefix))
-            }
-        })
+        Self::Caller(network(address))
+    }
+}
+
+/// The source that an address belongs to: whoever has one IPv6 address has the 2^64 beside it too.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => {
+            let prefix = address.to_bits() & !u128::from(u64::MAX);
+            IpAddr::V6(Ipv6Addr::from_bits(prefix))
+        }
     }
 }
 

@@ -398,7 +398,7 @@ mod tests {
     #[test]
     fn a_request_is_under_way_until_the_last_piece_is_gone() {
         let (metrics, _) = Metrics::register();
-        let under_way = || metrics.lookups.under_way();
+        let under_way = || metrics.lookups.known_under_way();
         for text in [Text::Whole(Bytes::from_static(b"{}")), text(9)] {
             let mut body = Body::from(text);
             body.count(metrics.lookups.request(), false);

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use serde_json::Value;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
+use tokio::net::TcpSocket;
 use tokio::net::TcpStream;
 
 /// What came back.
@@ -46,6 +47,16 @@ impl Connection {
             stream,
             read: Vec::new(),
         })
+    }
+
+    /// Connects from an address of this machine.
+    pub(crate) async fn open_from(source: [u8; 4], address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from((source, 0))).unwrap();
+        Self {
+            stream: socket.connect(address).await.unwrap(),
+            read: Vec::new(),
+        }
     }
 
     /// Sends bytes. That the other side has already hung up shows in the reply.

@@ -40,6 +40,7 @@ mod first_connection_dead;
 mod identity;
 mod http1;
 mod http2;
+mod known_first;
 mod limits;
 mod lookups;
 mod names;

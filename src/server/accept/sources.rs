@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
-use crate::audit::network;
+use crate::identity::network;
 
 /// How many connections come from where.
 #[derive(Debug)]

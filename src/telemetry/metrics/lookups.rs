@@ -31,6 +31,8 @@ struct Handles {
     unsent: Gauge<i64, AtomicI64>,
     /// In the order of [`ENCODINGS`].
     compressions: [Counter; ENCODINGS.len()],
+    /// Of those, the ones whose caller is not known.
+    unverified: Gauge<i64, AtomicI64>,
     /// In the order of [`PARTS`].
     not_ready: [Gauge; PARTS.len()],
 }
@@ -40,7 +42,6 @@ struct Handles {
 pub struct Present {
     metrics: LookupMetrics,
     gauge: Counted,
-    before: usize,
 }
 
 /// Where something is counted while it lives.
@@ -94,6 +95,7 @@ impl LookupMetrics {
             panicked: Counter::default(),
             connections: Gauge::default(),
             in_flight: Gauge::default(),
+            unverified: Gauge::default(),
         };
         registry.register("lookups", "Lookups, by what became of them", lookups);
         registry.register(
@@ -116,16 +118,7 @@ impl LookupMetrics {
             "Lookups that were answered with 500 because of a bug",
             metrics.panicked.clone(),
         );
-        registry.register(
-            "connections",
-            "Open connections",
-            metrics.connections.clone(),
-        );
-        registry.register(
-            "inflight_requests",
-            "Requests under way",
-            metrics.in_flight.clone(),
-        );
+        register_present(registry, &metrics);
         registry.register(
             "not_ready",
             "What keeps this replica from being ready, as its readiness tells",
@@ -187,9 +180,25 @@ impl LookupMetrics {
             .dec_by(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
-    /// How many lookups are under way.
-    pub fn under_way(&self) -> usize {
-        usize::try_from(self.0.in_flight.get()).unwrap_or_default()
+    /// How many lookups are under way whose callers are known.
+    pub fn known_under_way(&self) -> usize {
+        let known = self.0.in_flight.get() - self.0.unverified.get();
+        usize::try_from(known).unwrap_or_default()
+    }
+
+    /// How many lookups are under way whose callers are not known, or not yet.
+    pub fn unverified_under_way(&self) -> usize {
+        usize::try_from(self.0.unverified.get()).unwrap_or_default()
+    }
+
+    /// The caller of a lookup under way is not known.
+    pub fn unverified_begins(&self) {
+        self.0.unverified.inc();
+    }
+
+    /// The caller of one is known by now, or the lookup is over.
+    pub fn unverified_ends(&self) {
+        self.0.unverified.dec();
     }
 
     /// Shows which parts are not ready; they are called as in the answer of the readiness probe.
@@ -211,22 +220,16 @@ impl LookupMetrics {
 }
 
 impl Present {
-    /// How many there were before this one.
-    pub fn before(&self) -> usize {
-        self.before
-    }
-
     /// Where it is counted.
     pub fn metrics(&self) -> &LookupMetrics {
         &self.metrics
     }
 
     fn new(metrics: &LookupMetrics, gauge: Counted) -> Self {
-        let before = usize::try_from(gauge(&metrics.0).inc()).unwrap_or_default();
+        gauge(&metrics.0).inc();
         Self {
             metrics: metrics.clone(),
             gauge,
-            before,
         }
     }
 }
@@ -255,6 +258,24 @@ fn register_unsent(registry: &mut Registry) -> Gauge<i64, AtomicI64> {
         unsent.clone(),
     );
     unsent
+}
+
+fn register_present(registry: &mut Registry, metrics: &Handles) {
+    registry.register(
+        "connections",
+        "Open connections",
+        metrics.connections.clone(),
+    );
+    registry.register(
+        "inflight_requests",
+        "Requests under way",
+        metrics.in_flight.clone(),
+    );
+    registry.register(
+        "inflight_unverified_requests",
+        "Requests under way whose caller is not known, or not yet",
+        metrics.unverified.clone(),
+    );
 }
 
 fn register_build(registry: &mut Registry) {
