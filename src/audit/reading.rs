@@ -14,21 +14,37 @@ use super::directory::Segment;
 use super::directory::at;
 use super::directory::private;
 
-/// Opens a file for reading from its beginning.
-pub(super) fn open(segment: &Segment) -> io::Result<Box<dyn BufRead>> {
-    Ok(Box::new(BufReader::with_capacity(BLOCK, unpack(segment)?)))
+/// What reading may take.
+#[derive(Clone, Copy)]
+pub(super) struct Bounds<'b> {
+    /// Asked before each block: whether to end.
+    pub(super) is_over: &'b dyn Fn() -> bool,
+    /// What unpacking may hold, as a power of two.
+    pub(super) window: u32,
 }
 
-/// Shows the file's lines in blocks of whole ones, first to last. What the end of a file lacks is shown
-/// as it is.
+/// Opens a file for reading from its beginning.
+pub(super) fn open(segment: &Segment) -> io::Result<Box<dyn BufRead>> {
+    Ok(Box::new(BufReader::with_capacity(
+        BLOCK,
+        unpack(segment, USUAL_WINDOW)?,
+    )))
+}
+
+/// Shows the file's lines in blocks of whole ones, first to last. What the end of a file
+/// lacks is shown as it is.
 pub(super) fn forwards(
     segment: &Segment,
+    bounds: Bounds<'_>,
     mut see: impl FnMut(&[u8]) -> ControlFlow<()>,
 ) -> io::Result<ControlFlow<()>> {
-    let mut file = unpack(segment)?;
+    let mut file = unpack(segment, bounds.window)?;
     let mut block = vec![0; BLOCK];
     let mut held = 0;
     loop {
+        if (bounds.is_over)() {
+            return Ok(ControlFlow::Break(()));
+        }
         let room = block.get_mut(held..).unwrap_or_default();
         let read = file.read(room).map_err(|error| at(&segment.path, &error))?;
         let filled = block.get(..held + read).unwrap_or_default();
@@ -48,20 +64,21 @@ pub(super) fn forwards(
     }
 }
 
-/// Shows the file's lines in blocks of whole ones, last block first. A packed file has to be unpacked
-/// from its beginning, so all of it is held.
+/// Whether the file can be read from its end. A packed one has to be unpacked from its beginning.
+pub(super) fn has_an_end(segment: &Segment) -> bool {
+    match segment.packing {
+        Packing::Plain | Packing::Renamed => true,
+        Packing::Gzip | Packing::Zstd => false,
+    }
+}
+
+/// Shows the lines of a file that [has an end](has_an_end) in blocks of whole ones, last block first.
 pub(super) fn backwards(
     segment: &Segment,
+    bounds: Bounds<'_>,
     mut see: impl FnMut(&[u8]) -> ControlFlow<()>,
 ) -> io::Result<ControlFlow<()>> {
     let path = &segment.path;
-    if matches!(segment.packing, Packing::Gzip | Packing::Zstd) {
-        let mut whole = Vec::new();
-        unpack(segment)?
-            .read_to_end(&mut whole)
-            .map_err(|error| at(path, &error))?;
-        return Ok(see(&whole));
-    }
     let file = private()
         .read(true)
         .open(path)
@@ -71,6 +88,9 @@ pub(super) fn backwards(
     // The beginning of a line whose rest was in the block before.
     let mut rest = Vec::new();
     loop {
+        if (bounds.is_over)() {
+            return Ok(ControlFlow::Break(()));
+        }
         let size = position.min(u64::try_from(BLOCK).unwrap_or(u64::MAX));
         position -= size;
         block.clear();
@@ -97,7 +117,7 @@ pub(super) fn backwards(
     }
 }
 
-fn unpack(segment: &Segment) -> io::Result<Box<dyn Read>> {
+fn unpack(segment: &Segment, window: u32) -> io::Result<Box<dyn Read>> {
     let path = &segment.path;
     let file: File = private()
         .read(true)
@@ -107,9 +127,16 @@ fn unpack(segment: &Segment) -> io::Result<Box<dyn Read>> {
         Packing::Plain | Packing::Renamed => Box::new(file),
         Packing::Gzip => Box::new(flate2::read::MultiGzDecoder::new(file)),
         Packing::Zstd => {
-            Box::new(zstd::stream::read::Decoder::new(file).map_err(|error| at(path, &error))?)
+            let decoder = zstd::stream::read::Decoder::new(file);
+            let mut decoder = decoder.map_err(|error| at(path, &error))?;
+            decoder.window_log_max(window)?;
+            Box::new(decoder)
         }
     })
 }
 
 const BLOCK: usize = 256 << 10;
+/// 128 MiB, as `zstd` itself has it: what `--long` wants, and `-22`.
+pub(super) const USUAL_WINDOW: u32 = 27;
+/// 8 MiB, which is enough for every level up to `-19`.
+pub(super) const SMALL_WINDOW: u32 = 23;

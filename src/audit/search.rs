@@ -6,6 +6,7 @@
 //! line is read as JSON.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::io;
 use std::ops::ControlFlow;
 use std::ops::Range;
@@ -21,6 +22,7 @@ use super::chain;
 use super::directory;
 use super::directory::Segment;
 use super::reading;
+use super::reading::Bounds;
 use super::record::room;
 use super::record::text::escaped;
 
@@ -118,8 +120,39 @@ pub struct Summary<'a> {
 
 /// Shows every record in `directory` that passes `filter` to `see`, until it has seen enough.
 ///
-/// Blocking: to be called off the runtime.
+/// Blocking: to be called off the runtime. Files are read in blocks, so what it holds does not depend on
+/// how large they are, nor on how they are packed.
 pub fn search(
+    directory: &Path,
+    filter: &Filter,
+    order: Order,
+    see: impl FnMut(&Found<'_>) -> ControlFlow<()>,
+) -> io::Result<()> {
+    let bounds = Bounds {
+        is_over: &|| false,
+        window: reading::USUAL_WINDOW,
+    };
+    search_within(bounds, directory, filter, order, see)
+}
+
+/// The same inside of a process that has other things to do: ends before the next block once it `is_over`,
+/// and refuses a file that needs more than 8 MiB to be unpacked.
+pub fn search_until(
+    directory: &Path,
+    filter: &Filter,
+    order: Order,
+    is_over: &dyn Fn() -> bool,
+    see: impl FnMut(&Found<'_>) -> ControlFlow<()>,
+) -> io::Result<()> {
+    let bounds = Bounds {
+        is_over,
+        window: reading::SMALL_WINDOW,
+    };
+    search_within(bounds, directory, filter, order, see)
+}
+
+fn search_within(
+    bounds: Bounds<'_>,
     directory: &Path,
     filter: &Filter,
     order: Order,
@@ -133,12 +166,13 @@ pub fn search(
     let mut passed = Vec::new();
     for segment in segments {
         let flow = match order {
-            Order::OldestFirst => reading::forwards(&segment, |block| {
-                sieve.sift(block, |line| {
-                    sieve.found(block, line).map_or(GO_ON, |it| see(&it))
-                })
-            }),
-            Order::NewestFirst => reading::backwards(&segment, |block| {
+            Order::OldestFirst => {
+                reading::forwards(&segment, bounds, |block| sieve.show(block, &mut see))
+            }
+            Order::NewestFirst if !reading::has_an_end(&segment) => {
+                newest_first(&segment, &sieve, bounds, &mut see)
+            }
+            Order::NewestFirst => reading::backwards(&segment, bounds, |block| {
                 passed.clear();
                 let _ = sieve.sift(block, |line| {
                     passed.push(line);
@@ -153,6 +187,50 @@ pub fn search(
         }
     }
     Ok(())
+}
+
+/// Shows the records of a packed file, newest first.
+///
+/// It is unpacked from its beginning, and only the last of what passes is kept. Whoever wants more than
+/// fits has it unpacked once more, as far as the oldest that was shown; most have seen enough by then.
+fn newest_first(
+    segment: &Segment,
+    sieve: &Sieve<'_>,
+    bounds: Bounds<'_>,
+    see: &mut impl FnMut(&Found<'_>) -> ControlFlow<()>,
+) -> io::Result<ControlFlow<()>> {
+    // How many of those that pass are still to be shown.
+    let mut left = usize::MAX;
+    loop {
+        let mut last = VecDeque::new();
+        let (mut held, mut count) = (0, 0);
+        let flow = reading::forwards(segment, bounds, |block| {
+            sieve.show(block, |found| {
+                if count == left {
+                    return ControlFlow::Break(());
+                }
+                count += 1;
+                held += found.line.len();
+                last.push_back((found.seq, Box::<str>::from(found.line)));
+                while held > KEPT && last.len() > 1 {
+                    held -= last.pop_front().map_or(0, |(_, line)| line.len());
+                }
+                GO_ON
+            })
+        })?;
+        if flow.is_break() && count != left {
+            return Ok(flow);
+        }
+        for (seq, line) in last.iter().rev() {
+            if see(&Found { line, seq: *seq }).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        left = count - last.len();
+        if left == 0 {
+            return Ok(GO_ON);
+        }
+    }
 }
 
 impl<'a> Found<'a> {
@@ -220,6 +298,17 @@ impl<'a> Sieve<'a> {
         }
     }
 
+    /// Shows the records in `block` that pass.
+    fn show(
+        &self,
+        block: &[u8],
+        mut see: impl FnMut(&Found<'_>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        self.sift(block, |line| {
+            self.found(block, line).map_or(GO_ON, |it| see(&it))
+        })
+    }
+
     /// Shows what may pass among the whole lines of `block`: where it stands.
     fn sift(
         &self,
@@ -276,5 +365,7 @@ impl<'a> Sieve<'a> {
 }
 
 const GO_ON: ControlFlow<()> = ControlFlow::Continue(());
+/// Bytes of lines that are kept of a packed file at a time.
+const KEPT: usize = 4 << 20;
 /// `2026-08-10T02:06:35.000000Z` in `{"time":"…"`.
 const TIME: Range<usize> = 9..36;

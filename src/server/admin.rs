@@ -20,6 +20,8 @@ use http::request::Parts;
 use hyper::body::Incoming;
 use serde::Deserialize;
 use serde::Serialize;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 use uuid::Uuid;
 
@@ -62,6 +64,7 @@ pub struct Admin {
     gateway: Arc<Gateway>,
     scrape: Scrape,
     draining: Arc<AtomicBool>,
+    searches: Arc<Semaphore>,
 }
 
 /// Something that keeps the gateway from being ready.
@@ -99,6 +102,7 @@ impl Admin {
             gateway,
             scrape,
             draining,
+            searches: Arc::new(Semaphore::new(lookups::SEARCHES)),
         }
     }
 
@@ -198,6 +202,7 @@ impl Admin {
         credentials: Result<Credentials<'_>, BadRequest>,
         body: Incoming,
         by: By,
+        gone: &CancellationToken,
     ) -> Result<Response<Body>, AdminRefusal> {
         let route = (&parts.method, parts.uri.path());
         let action = action_of(route.1).ok_or(AdminRefusal::Request(BadRequest::Route))?;
@@ -216,7 +221,7 @@ impl Admin {
         let done = match route {
             (&Method::POST, "/cache/purge") => self.purge(&caller, body, by).await,
             (&Method::GET, "/cache/explain") => self.explain(&caller, query, by).await,
-            (&Method::GET, "/audit/lookups") => self.lookups(&caller, query, by).await,
+            (&Method::GET, "/audit/lookups") => self.lookups(&caller, query, by, gone).await,
             (_, "/cache/purge") => Err(AdminRefusal::Method("POST")),
             _ => Err(AdminRefusal::Method("GET")),
         };
@@ -284,14 +289,26 @@ impl Handler for Admin {
 
     fn handle(self: &Arc<Self>, request: Request<Incoming>, peer: &Peer) -> Self::Answer {
         let (admin, peer) = (Arc::clone(self), peer.address);
+        let gone = CancellationToken::new();
+        let hangs_up = gone.clone().drop_guard();
         // In a task of its own: what an operator has begun is done and on record, even if they hang up.
-        let answering = tokio::spawn(async move { admin.answer(request, peer).await });
-        Box::pin(async move { answering.await.unwrap_or_else(|_| response::unexpected()) })
+        // Only what changes nothing, and takes long, looks whether somebody still waits for it.
+        let answering = tokio::spawn(async move { admin.answer(request, peer, &gone).await });
+        Box::pin(async move {
+            let answer = answering.await.unwrap_or_else(|_| response::unexpected());
+            drop(hangs_up);
+            answer
+        })
     }
 }
 
 impl Admin {
-    async fn answer(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+        gone: &CancellationToken,
+    ) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let refused = |refusal| response::not_administered(&refusal, Uuid::now_v7().into());
         let fields = Fields::read(&parts.headers);
@@ -313,7 +330,7 @@ impl Admin {
                     request_id: Uuid::now_v7().into(),
                 };
                 let request_id = by.request_id;
-                self.administer(&parts, credentials, body, by).await.unwrap_or_else(|refusal| {
+                self.administer(&parts, credentials, body, by, gone).await.unwrap_or_else(|refusal| {
                     if let AdminRefusal::Unrecorded(problem) = &refusal {
                         debug!(%request_id, "not answered, because it is not on record: {problem}");
                     }

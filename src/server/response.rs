@@ -186,6 +186,10 @@ pub enum AdminRefusal {
     Query(&'static str),
     /// The request itself.
     Request(BadRequest),
+    /// The process is stopping, and this would take too long.
+    Stopping,
+    /// As many search the trail as may at a time.
+    TooManySearches,
     /// The body is larger than any that means something.
     TooLarge,
     /// One more that was refused than there may be.
@@ -194,6 +198,8 @@ pub enum AdminRefusal {
     Unauthenticated,
     /// A bug.
     Unexpected,
+    /// A file of the trail cannot be read.
+    Unreadable,
     /// It cannot be put on record.
     Unrecorded(Unrecorded),
 }
@@ -217,9 +223,12 @@ impl AdminRefusal {
             | Self::Denied
             | Self::NoKeys
             | Self::Request(_)
+            | Self::Stopping
             | Self::TooMany(_)
+            | Self::TooManySearches
             | Self::Unauthenticated
             | Self::Unexpected
+            | Self::Unreadable
             | Self::Unrecorded(_) => false,
         }
     }

@@ -3,15 +3,26 @@
 //! The filters are those of the command `audit search`: `subject`, `group`, `username`, `outcome`,
 //! `since`, `until`, `request-id`. `first=oldest` turns the order around, `limit` is up to 1,000, and
 //! `next` of one page is `before` (or, oldest first, `after`) of the following.
+//!
+//! A search reads files for as long as they are large, so there are [two at a time](SEARCHES), each in
+//! blocks, and one ends with its caller, or when the process stops. It costs a thread of its own, and no
+//! hit waits for it.
 
 use std::borrow::Cow;
+use std::io;
 use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use http::Response;
 use http::StatusCode;
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
+use tracing::error;
 
 use super::Admin;
 use super::By;
@@ -52,6 +63,7 @@ impl Admin {
         caller: &Caller,
         query: &str,
         by: By,
+        gone: &CancellationToken,
     ) -> Result<Response<Body>, AdminRefusal> {
         let wish = Wish::read(query).ok_or(AdminRefusal::Query(QUERY_FORM))?;
         let question = wish.question();
@@ -69,18 +81,38 @@ impl Admin {
             },
         };
         let rule = self.permitted(caller, &task, &by).await?;
+        let now = self.gateway.clock.now();
+        let Ok(turn) = Arc::clone(&self.searches).try_acquire_owned() else {
+            let refusal = AdminRefusal::TooManySearches;
+            let refused = AdminRecord {
+                rule: Some(&rule),
+                status: Some(refusal.status().as_u16()),
+                ..by.record(caller, &task, Outcome::Failed, now)
+            };
+            self.write_down(&refused).await?;
+            return Err(refusal);
+        };
         let done = AdminRecord {
             rule: Some(&rule),
-            ..by.record(caller, &task, Outcome::Answered, self.gateway.clock.now())
+            ..by.record(caller, &task, Outcome::Answered, now)
         };
         self.write_down(&done).await?;
         let directory = self.gateway.audit.directory().to_owned();
+        let (gone, draining) = (gone.clone(), Arc::clone(&self.draining));
+        let is_over = move || gone.is_cancelled() || draining.load(Ordering::Relaxed);
         // Reading a trail takes as long as it is large.
-        let page = tokio::task::spawn_blocking(move || wish.page(&directory)).await;
-        let page = page
-            .ok()
-            .and_then(Result::ok)
-            .ok_or(AdminRefusal::Unexpected)?;
+        let page = spawn_blocking(move || {
+            let page = wish.page(&directory, &is_over);
+            // Not earlier: whoever hangs up and asks again must not have two searches under way.
+            drop(turn);
+            page.map(|page| (!is_over()).then_some(page))
+        });
+        let page = page.await.map_err(|_| AdminRefusal::Unexpected)?;
+        let page = page.map_err(|problem| {
+            error!(request_id = %by.request_id, "a search did not come to its end: {problem}");
+            AdminRefusal::Unreadable
+        })?;
+        let page = page.ok_or(AdminRefusal::Stopping)?;
         Ok(response::json(StatusCode::OK, &page, Some(by.request_id)))
     }
 }
@@ -139,18 +171,19 @@ impl Wish {
         })
     }
 
-    fn page(&self, directory: &std::path::Path) -> std::io::Result<Page> {
+    fn page(&self, directory: &Path, is_over: &dyn Fn() -> bool) -> io::Result<Page> {
         let mut page = Page {
             records: Vec::new(),
             next: None,
         };
-        let mut last = None;
-        search::search(directory, &self.filter, self.order, |found| {
-            if page.records.len() == self.limit {
+        let (mut last, mut bytes) = (None, 0);
+        search::search_until(directory, &self.filter, self.order, is_over, |found| {
+            if page.records.len() == self.limit || bytes > LARGEST_PAGE {
                 page.next = last;
                 return ControlFlow::Break(());
             }
             last = Some(found.seq);
+            bytes += found.line.len();
             // A line that is no JSON is a torn one, which the next start cuts off.
             page.records
                 .extend(RawValue::from_string(found.line.to_owned()).ok());
@@ -161,6 +194,10 @@ impl Wish {
 }
 
 const LARGEST_LIMIT: usize = 1_000;
+/// In bytes; a page may end before its limit.
+const LARGEST_PAGE: usize = 2 << 20;
 const QUERY_FORM: &str = "takes subject, group, username, outcome, since, until (RFC 3339), request-id, \
                           first=newest|oldest, limit (1 to 1000), before and after";
+/// Searches at a time.
+pub(super) const SEARCHES: usize = 2;
 const USUAL_LIMIT: usize = 100;

@@ -147,6 +147,15 @@ impl Document {
                 ours(S::BAD_REQUEST, "INVALID_QUERY_PARAMETER", &detail)
             }
             AdminRefusal::Request(refusal) => Self::of_request(refusal),
+            AdminRefusal::Stopping => unavailable(
+                "The process is stopping, and does not finish searches. Ask again when it is back.",
+                Duration::from_secs(5),
+            ),
+            AdminRefusal::TooManySearches => unavailable(
+                "Two searches of the audit trail are under way, and there are no more at a time. Try again \
+                 when one has ended, or narrow yours down with `since`, `before` and `limit`.",
+                Duration::from_secs(5),
+            ),
             AdminRefusal::TooLarge => ours(
                 S::PAYLOAD_TOO_LARGE,
                 "PAYLOAD_TOO_LARGE",
@@ -159,6 +168,11 @@ impl Document {
                     .challenging("Bearer")
             }
             AdminRefusal::Unexpected => Self::unexpected(),
+            AdminRefusal::Unreadable => ours(
+                S::INTERNAL_SERVER_ERROR,
+                "UNEXPECTED_ERROR",
+                "A file of the audit trail cannot be read; the gateway's log says which, and why.",
+            ),
             AdminRefusal::Unrecorded(_) => Self::unrecorded(),
         }
     }

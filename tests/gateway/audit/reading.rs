@@ -74,6 +74,35 @@ async fn pages_follow_one_another_without_gap_or_overlap() {
     assert_eq!(seen, (2..=101).rev().collect::<Vec<u64>>());
 }
 
+/// More than is kept of a packed file at a time.
+#[tokio::test]
+async fn a_large_packed_file_is_read_newest_first_without_gap_or_overlap() {
+    let trail = Trail::new();
+    trail.record("subject").await.unwrap();
+    let files = trail.files();
+    let line = fs::read_to_string(&files[0]).unwrap();
+    let line = line.lines().last().unwrap();
+    assert!(line.contains("\"seq\":2,"), "{line}");
+    let lines = 2..20_002_u64;
+    let text: String = lines
+        .clone()
+        .map(|seq| line.replace("\"seq\":2,", &format!("\"seq\":{seq},")) + "\n")
+        .collect();
+    assert!(text.len() > 9 << 20, "{}", text.len());
+    fs::remove_file(&files[0]).unwrap();
+    let packed = zstd::encode_all(text.as_bytes(), 1).unwrap();
+    fs::write(files[0].with_extension("jsonl.zst"), packed).unwrap();
+    let mut seen = Vec::new();
+    let everything = Filter::default();
+    let directory = trail.audit.directory();
+    search(directory, &everything, Order::NewestFirst, |found| {
+        seen.push(found.seq);
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    assert!(seen.into_iter().eq(lines.rev()));
+}
+
 /// A record has room for the beginning only; whoever looks for the whole finds it.
 #[tokio::test]
 async fn a_subject_that_was_cut_is_found_by_all_of_it_and_by_no_other() {

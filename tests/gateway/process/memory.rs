@@ -1,5 +1,8 @@
-//! A ceiling that the configured cache does not fit under: the cache becomes smaller, callers are answered,
-//! and a purge ends the pressure.
+//! What the process takes: under a ceiling that the configured cache does not fit under the cache becomes
+//! smaller, callers are answered, and a purge ends the pressure; searches take little.
+
+use std::fs;
+use std::io::Write;
 
 use atlas_cert_gateway::clock::Clock;
 use atlas_simulator::Settings;
@@ -76,10 +79,7 @@ async fn a_cache_that_does_not_fit_becomes_smaller_and_misses_are_answered() {
     let held = metric(&program, "cache_bytes").await;
     assert!(held > 10 << 20, "what fits is remembered: {held}");
     program.until_it_says("memory is short: Saving");
-    let operator = token_at(
-        Clock::system().now().wall.seconds(),
-        &json!({ "sub": "operator" }),
-    );
+    let operator = operator_token_now();
     let body = "{\"all\":true}";
     let purge = format!(
         "POST /cache/purge HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {operator}\r\nContent-Length: \
@@ -117,6 +117,52 @@ async fn check_warns_of_a_cache_that_does_not_fit_and_says_what_does() {
         assert!(warning.contains(words), "{words}: {warning}");
     }
     assert!(!check("325MiB").contains("cache.max_size"));
+}
+
+/// The most that the process has taken so far.
+fn most_resident(program: &Program) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", program.child.id())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kilobytes = line.unwrap().trim().trim_end_matches(" kB");
+    kilobytes.parse::<u64>().unwrap() << 10
+}
+
+// The simulated Atlas answers while a test waits for the program.
+#[tokio::test(flavor = "multi_thread")]
+async fn searches_hold_blocks_of_the_trail_however_large_its_packed_files_are() {
+    let (_atlas, files) = world_with(|_| ()).await;
+    let program = Program::start(files.path());
+    let directory = files.path().join("audit");
+    for file in [
+        "lookups-20200101T000000Z-1.jsonl",
+        "lookups-20200102T000000Z-1.jsonl",
+    ] {
+        // Unpacked, a quarter of a gigabyte.
+        let line = format!("{{\"time\":\"2020\",\"text\":\"{}\"}}\n", "x".repeat(1_000));
+        let chunk = line.repeat(1_000);
+        let packed = fs::File::create(directory.join(format!("{file}.zst"))).unwrap();
+        let mut packed = zstd::stream::write::Encoder::new(packed, 1).unwrap();
+        for _ in 0..256 {
+            packed.write_all(chunk.as_bytes()).unwrap();
+        }
+        packed.finish().unwrap();
+    }
+    let search = format!(
+        "GET /audit/lookups?subject=nobody HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer \
+         {}\r\nConnection: close\r\n\r\n",
+        operator_token_now()
+    );
+    let before = most_resident(&program);
+    let search = || client::exchange(program.admin, search.as_bytes());
+    let (one, other) = tokio::join!(search(), search());
+    assert_eq!((one.status, other.status), (200, 200), "{}", one.text());
+    let more = most_resident(&program) - before;
+    assert!(more < 48 << 20, "{more} bytes more");
+}
+
+fn operator_token_now() -> String {
+    let now = Clock::system().now().wall.seconds();
+    token_at(now, &json!({ "sub": "operator" }))
 }
 
 const USERS: u32 = 2_400;
