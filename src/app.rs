@@ -30,6 +30,7 @@ use crate::policy::allowance::Allowance;
 use crate::server::Bound;
 use crate::server::Passed;
 use crate::server::accept::Acceptor;
+use crate::server::accept::Yielding;
 use crate::server::admin::Admin;
 use crate::server::door::Door;
 use crate::server::tls::Tls;
@@ -196,6 +197,7 @@ impl App {
             memory: gateway.memory.clone(),
             refusals: metrics.connections,
             bodies: false,
+            yielding: Yielding::IdleStrangers,
         };
         let for_operators = acceptor.for_operators(stop.operators.clone());
         let for_operators = for_operators.run(operators, Arc::new(admin));

@@ -2,9 +2,9 @@
 //! come out.
 //!
 //! hyper's own protocol guess has no time limit, so it is made here: whoever sends nothing, or only the
-//! first bytes of HTTP/2's preface, is gone when `first_byte` has passed. Connections beyond what there
-//! is room for are closed at once, because a caller that is told so can go to another replica, and one
-//! that waits in the kernel's queue cannot.
+//! first bytes of HTTP/2's preface, is gone when `first_byte` has passed. Where there is no room for another
+//! connection, one of those that `places` names is closed for it, or it is itself: at once, because a
+//! caller that is told so can go to another replica, and one that waits in the kernel's queue cannot.
 
 use std::fs::File;
 use std::io;
@@ -20,7 +20,6 @@ use rustix::process::getrlimit;
 use rustix::process::setrlimit;
 use socket2::SockRef;
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
@@ -46,13 +45,17 @@ use crate::telemetry::metrics::lookups::LookupMetrics;
 
 mod exchange;
 mod guess;
+mod places;
 mod serve;
-mod sources;
 mod streams;
 #[cfg(test)]
 mod tests;
 
-use sources::Sources;
+pub use places::Standing;
+pub use places::Yielding;
+
+use places::Place;
+use places::Places;
 
 /// What every connection of one listener shares.
 #[derive(Clone)]
@@ -81,6 +84,8 @@ pub struct Acceptor {
     pub unsent: Unsent,
     /// Whether requests may have bodies.
     pub bodies: bool,
+    /// Whose connection ends when there are too many.
+    pub yielding: Yielding,
 }
 
 /// Who is at the other end of a connection.
@@ -94,31 +99,40 @@ pub struct Peer {
     pub origin: Origin,
     /// What its unsent answers may hold.
     pub unsent: Account,
+    /// What its requests say of its connection.
+    pub standing: Standing,
 }
 
 impl Acceptor {
     /// The same for operators and probes: plain text, with bodies, and a few connections that no caller
-    /// can take from them.
+    /// can take from them, nor one of them from the others.
     #[must_use]
     pub fn for_operators(&self, stop: CancellationToken) -> Self {
         let mut operators = Self {
             tls: None,
             trusted_proxies: Arc::from([]),
             bodies: true,
+            yielding: Yielding::Anyone,
             // Whoever looks for the reason has to be let in.
             memory: Memory::default(),
             stop,
             tasks: TaskTracker::new(),
             ..self.clone()
         };
-        operators.limits.connections = self.limits.connections.min(OPERATORS);
+        operators.limits.connections = OPERATORS;
+        operators.limits.connections_per_source = OPERATORS_PER_SOURCE;
+        operators.limits.streams = self.limits.streams.min(OPERATORS_STREAMS);
         operators
     }
 
     /// Takes connections until it is told to stop, then waits until the last one has ended.
     pub async fn run<H: Handler>(self, bound: Bound, handler: Arc<H>) {
-        let room = Arc::new(Semaphore::new(room(self.limits.connections)));
-        let sources = Sources::new(self.limits.connections_per_source);
+        let places = Places::new(
+            room(self.limits.connections),
+            self.limits.connections_per_source,
+            self.yielding,
+            self.refusals.clone(),
+        );
         let mut reserve = Reserve::new();
         let mut certificates = std::pin::pin!(self.watch_certificates());
         loop {
@@ -139,18 +153,15 @@ impl Acceptor {
                 self.refusals.refused(Reason::Memory);
                 continue;
             }
-            let Ok(place) = Arc::clone(&room).try_acquire_owned() else {
-                self.refusals.refused(Reason::Connections);
+            let Some(place) = places.enter(self.clock.elapsed()) else {
                 continue;
             };
-            let acceptor = self.clone();
-            let (handler, sources) = (Arc::clone(&handler), Arc::clone(&sources));
+            let (acceptor, handler) = (self.clone(), Arc::clone(&handler));
             self.tasks.spawn(async move {
                 let _counted = acceptor.metrics.connection();
-                if let Err(error) = acceptor.connection(stream, address, sources, handler).await {
+                if let Err(error) = acceptor.connection(stream, address, &place, handler).await {
                     debug!(%error, peer = %address, "a connection ended badly");
                 }
-                drop(place);
             });
         }
         drop(bound);
@@ -186,7 +197,7 @@ impl Acceptor {
         &self,
         mut stream: TcpStream,
         address: SocketAddr,
-        sources: Arc<Sources>,
+        place: &Place,
         handler: Arc<H>,
     ) -> io::Result<()> {
         stream.set_nodelay(true)?;
@@ -195,11 +206,14 @@ impl Acceptor {
         socket.set_tcp_user_timeout(Some(self.limits.write_stall))?;
         // Or the kernel takes megabytes of answers for a caller that reads none of them.
         socket.set_tcp_notsent_lowat(MOST_UNSENT)?;
-        let address = self.source(&mut stream, address).await?;
-        let Some(_place) = sources.enter(address.ip()) else {
-            self.refusals.refused(Reason::ConnectionsPerSource);
-            return Ok(());
+        let address = tokio::select! {
+            biased;
+            address = self.source(&mut stream, address) => address?,
+            () = place.is_needed() => return Ok(()),
         };
+        if !place.is_from(address.ip()) {
+            return Ok(());
+        }
         let stream = Stalling::new(
             stream,
             self.writing(),
@@ -213,11 +227,12 @@ impl Acceptor {
                     scheme: "http",
                     origin: Origin::new(address, None),
                     unsent: self.unsent.account(),
+                    standing: place.standing(),
                 };
-                self.serve(stream, peer, handler).await
+                self.serve(stream, peer, place, handler).await
             }
             // In a box, or each connection without TLS would have the room that one with it needs.
-            Some(tls) => Box::pin(self.shake_hands(tls, stream, address, handler)).await,
+            Some(tls) => Box::pin(self.shake_hands(tls, stream, address, place, handler)).await,
         }
     }
 
@@ -233,12 +248,15 @@ impl Acceptor {
         tls: &Tls,
         stream: Stalling<TcpStream>,
         address: SocketAddr,
+        place: &Place,
         handler: Arc<H>,
     ) -> io::Result<()> {
-        let handshake = self
-            .clock
-            .timeout(self.limits.first_byte, tls.accept(stream))
-            .await;
+        let accepting = tls.accept(stream);
+        let handshake = tokio::select! {
+            biased;
+            handshake = self.clock.timeout(self.limits.first_byte, accepting) => handshake,
+            () = place.is_needed() => return Ok(()),
+        };
         let stream = handshake
             .map_err(io::Error::other)
             .flatten()
@@ -248,8 +266,9 @@ impl Acceptor {
             scheme: "https",
             origin: Origin::new(address, tls::subject(&stream).as_deref()),
             unsent: self.unsent.account(),
+            standing: place.standing(),
         };
-        self.serve(stream, peer, handler).await
+        self.serve(stream, peer, place, handler).await
     }
 
     /// Whose connection it is: of whoever made it, unless a trusted proxy says otherwise.
@@ -303,7 +322,7 @@ fn room(wanted: usize) -> usize {
         .current
         .and_then(|most| usize::try_from(most).ok())
         .unwrap_or(usize::MAX);
-    let room = wanted.min(descriptors / 2).min(Semaphore::MAX_PERMITS);
+    let room = wanted.min(descriptors / 2);
     if room < wanted {
         warn!("room for {room} connections only: the process may have {descriptors} descriptors");
     }
@@ -313,6 +332,8 @@ fn room(wanted: usize) -> usize {
 /// Bytes of answers that wait in the kernel beyond those that are under way: more than all but the
 /// longest lists have, so that these are written at once.
 const MOST_UNSENT: u32 = 128 << 10;
-/// Connections of operators and probes at a time.
+/// Connections of operators and probes at a time, of one source, and requests on one of them.
 const OPERATORS: usize = 100;
+const OPERATORS_PER_SOURCE: usize = 16;
+const OPERATORS_STREAMS: u32 = 16;
 const PAUSE: Duration = Duration::from_millis(50);

@@ -21,6 +21,7 @@ use hyper::body::Incoming;
 use serde::Deserialize;
 use serde::Serialize;
 use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 use uuid::Uuid;
@@ -30,6 +31,7 @@ mod lookups;
 mod purge;
 
 use super::accept::Peer;
+use super::accept::Standing;
 use super::fields::Fields;
 use super::layers::Body;
 use super::layers::Handler;
@@ -150,8 +152,11 @@ impl Admin {
         response::json(status, &problems, None)
     }
 
-    fn metrics(&self) -> Response<Body> {
-        self.gateway.cache.measure();
+    async fn metrics(&self) -> Response<Body> {
+        let cache = self.gateway.cache.clone();
+        // It counts what was put and taken since the last time, and may have to wait for a purge that does
+        // so, too. A panic in it has been logged.
+        let _ = spawn_blocking(move || cache.measure()).await;
         let parts: Vec<_> = self.problems().iter().map(|problem| problem.part).collect();
         self.gateway.metrics.not_ready(&parts);
         let mut response = Response::new(Body::from(Bytes::from(self.scrape.render())));
@@ -202,12 +207,13 @@ impl Admin {
         credentials: Result<Credentials<'_>, BadRequest>,
         body: Incoming,
         by: By,
-        gone: &CancellationToken,
+        asking: &Asking,
     ) -> Result<Response<Body>, AdminRefusal> {
         let route = (&parts.method, parts.uri.path());
         let action = action_of(route.1).ok_or(AdminRefusal::Request(BadRequest::Route))?;
         let credentials = credentials.map_err(AdminRefusal::Request)?;
         let caller = self.caller(credentials, action, &by).await?;
+        asking.standing.vouch();
         // What it reaches is not known before it has been read, and only operators are told what is
         // wrong with it.
         let unread = Task {
@@ -221,7 +227,9 @@ impl Admin {
         let done = match route {
             (&Method::POST, "/cache/purge") => self.purge(&caller, body, by).await,
             (&Method::GET, "/cache/explain") => self.explain(&caller, query, by).await,
-            (&Method::GET, "/audit/lookups") => self.lookups(&caller, query, by, gone).await,
+            (&Method::GET, "/audit/lookups") => {
+                self.lookups(&caller, query, by, &asking.gone).await
+            }
             (_, "/cache/purge") => Err(AdminRefusal::Method("POST")),
             _ => Err(AdminRefusal::Method("GET")),
         };
@@ -288,12 +296,16 @@ impl Handler for Admin {
     type Answer = BoxFuture<'static, Response<Body>>;
 
     fn handle(self: &Arc<Self>, request: Request<Incoming>, peer: &Peer) -> Self::Answer {
-        let (admin, peer) = (Arc::clone(self), peer.address);
-        let gone = CancellationToken::new();
-        let hangs_up = gone.clone().drop_guard();
+        let admin = Arc::clone(self);
+        let asking = Asking {
+            peer: peer.address,
+            standing: peer.standing.clone(),
+            gone: CancellationToken::new(),
+        };
+        let hangs_up = asking.gone.clone().drop_guard();
         // In a task of its own: what an operator has begun is done and on record, even if they hang up.
         // Only what changes nothing, and takes long, looks whether somebody still waits for it.
-        let answering = tokio::spawn(async move { admin.answer(request, peer, &gone).await });
+        let answering = tokio::spawn(async move { admin.answer(request, &asking).await });
         Box::pin(async move {
             let answer = answering.await.unwrap_or_else(|_| response::unexpected());
             drop(hangs_up);
@@ -303,12 +315,7 @@ impl Handler for Admin {
 }
 
 impl Admin {
-    async fn answer(
-        &self,
-        request: Request<Incoming>,
-        peer: SocketAddr,
-        gone: &CancellationToken,
-    ) -> Response<Body> {
+    async fn answer(&self, request: Request<Incoming>, asking: &Asking) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let refused = |refusal| response::not_administered(&refusal, Uuid::now_v7().into());
         let fields = Fields::read(&parts.headers);
@@ -322,15 +329,15 @@ impl Admin {
                 response::json(StatusCode::OK, &"ok", None)
             }
             (&Method::GET | &Method::HEAD, "/readyz") => self.ready(),
-            (&Method::GET | &Method::HEAD, "/metrics") => self.metrics(),
+            (&Method::GET | &Method::HEAD, "/metrics") => self.metrics().await,
             (_, "/healthz" | "/readyz" | "/metrics") => refused(AdminRefusal::Method("GET, HEAD")),
             _ => {
                 let by = By {
-                    peer,
+                    peer: asking.peer,
                     request_id: Uuid::now_v7().into(),
                 };
                 let request_id = by.request_id;
-                self.administer(&parts, credentials, body, by, gone).await.unwrap_or_else(|refusal| {
+                self.administer(&parts, credentials, body, by, asking).await.unwrap_or_else(|refusal| {
                     if let AdminRefusal::Unrecorded(problem) = &refusal {
                         debug!(%request_id, "not answered, because it is not on record: {problem}");
                     }
@@ -339,6 +346,14 @@ impl Admin {
             }
         }
     }
+}
+
+/// The connection by which somebody asks.
+struct Asking {
+    peer: SocketAddr,
+    standing: Standing,
+    /// Cancelled when nobody waits for the answer any more.
+    gone: CancellationToken,
 }
 
 /// Who is asking, apart from their token.

@@ -24,6 +24,7 @@ use tracing::debug;
 
 use super::Config;
 use super::accept::Peer;
+use super::accept::Standing;
 use super::fields::Fields;
 use super::hosts::Hosts;
 use super::layers::Body;
@@ -128,6 +129,7 @@ impl Door {
     ) -> Answering {
         let door = Arc::clone(self);
         let (scheme, unsent) = (peer.scheme, peer.unsent.clone());
+        let standing = peer.standing.clone();
         Answering::Unknown(Box::pin(async move {
             // What is read borrows from what it is read of, so it cannot be brought along.
             let fields = Fields::read(&parts.headers);
@@ -138,6 +140,7 @@ impl Door {
             let lookup = asked.lookup(&fields);
             let withheld = unanswered
                 .answer(&door.gateway, &lookup, |outcome| {
+                    note(&standing, outcome);
                     terms().write(outcome, &asked, &unsent)
                 })
                 .await;
@@ -197,12 +200,24 @@ impl Handler for Door {
         let answered = self
             .gateway
             .answer(arrival, &asked.lookup(&fields), |outcome| {
+                note(&peer.standing, outcome);
                 terms.write(outcome, &asked, &peer.unsent)
             });
         match answered {
             Ok(withheld) => Answering::Known(Known { withheld, terms }),
             Err(unanswered) => self.wait(unanswered, terms.request_id, parts, peer),
         }
+    }
+}
+
+/// Notes that a connection is one of somebody who was let in.
+fn note(standing: &Standing, outcome: &Result<Answer, Refusal>) {
+    if let Ok(_)
+    | Err(
+        Refusal::Denied(_) | Refusal::Fetch { .. } | Refusal::RateLimited(_) | Refusal::TimedOut,
+    ) = outcome
+    {
+        standing.vouch();
     }
 }
 

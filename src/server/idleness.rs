@@ -40,13 +40,17 @@ impl Idleness {
         self.since.store(now, Ordering::Relaxed);
     }
 
-    /// Waits until it has lasted for `limit`.
-    pub async fn lasts(&self, limit: Duration) {
-        let since = || match self.since.load(Ordering::Relaxed) {
+    /// Since when it lasts; `None` while a request is under way.
+    pub fn since(&self) -> Option<Duration> {
+        match self.since.load(Ordering::Relaxed) {
             BUSY => None,
             since => Some(Duration::from_micros(since)),
-        };
-        lasts(&self.clock, limit, since).await;
+        }
+    }
+
+    /// Waits until it has lasted for `limit`.
+    pub async fn lasts(&self, limit: Duration) {
+        lasts(&self.clock, limit, || self.since()).await;
     }
 }
 

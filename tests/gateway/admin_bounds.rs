@@ -1,5 +1,5 @@
 //! The bounds of the admin listener: what one operator or one address does there costs neither callers nor
-//! the other operators anything.
+//! the other operators anything. And whose connection ends where there are too many, on either listener.
 
 use std::fs::File;
 use std::time::Duration;
@@ -9,9 +9,126 @@ use serde_json::json;
 
 use crate::client::Connection;
 use crate::client::Reply;
+use crate::program;
+use crate::program::Program;
+use crate::program::command;
+use crate::program::output;
 use crate::world::PROJECT;
 use crate::world::World;
+use crate::world::certs;
 use crate::world::operator_token;
+use crate::world::set;
+use crate::world::token;
+
+const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
+
+#[tokio::test]
+async fn a_hundred_idle_connections_of_one_address_keep_no_probe_out() {
+    let world = World::new().await;
+    let mut idle = Vec::new();
+    for number in 0..100 {
+        let mut connection = Connection::open(world.app.admin_address()).await;
+        // Half of them say nothing at all.
+        if number % 2 == 0 {
+            connection.send(HEALTH).await;
+            assert_eq!(connection.reply(false).await.status, 200, "{number}");
+        }
+        idle.push(connection);
+        let health = world.admin("GET", "/healthz", "", "").await;
+        assert_eq!(health.status, 200, "beside {number}");
+    }
+    let (oldest, newest) = idle.split_at_mut(80);
+    for connection in oldest {
+        assert!(world.closes(connection).await, "the longest idle stay");
+    }
+    let newest = newest.last_mut().unwrap();
+    newest.send(HEALTH).await;
+    assert_eq!(newest.reply(false).await.status, 200, "the newest goes");
+    assert!(world.refused("connections_per_source").await >= 84);
+}
+
+#[tokio::test]
+async fn a_request_under_way_outlasts_idle_connections() {
+    let world = world_with_an_endless_trail().await;
+    let mut searching = begin_search(&world).await;
+    let mut idle = Vec::new();
+    for _ in 0..40 {
+        let mut connection = Connection::open(world.app.admin_address()).await;
+        connection.send(HEALTH).await;
+        assert_eq!(connection.reply(false).await.status, 200);
+        idle.push(connection);
+    }
+    assert!(!searching.has_something(), "it was ended");
+}
+
+// The simulated Atlas answers while a test waits for the program.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_health_gets_in_beside_a_hundred_idle_connections() {
+    let (_atlas, files) = program::world().await;
+    let program = Program::start(files.path());
+    let mut idle = Vec::new();
+    for _ in 0..100 {
+        let mut connection = Connection::open(program.admin).await;
+        connection.send(HEALTH).await;
+        assert_eq!(connection.reply(false).await.status, 200);
+        idle.push(connection);
+        if idle.len() % 20 == 0 {
+            let url = format!("http://{}/healthz", program.admin);
+            let health = output(command().args(["health", "--url", &url]));
+            assert_eq!(health.status.code(), Some(0), "{health:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_caller_gets_in_where_strangers_hold_every_connection_and_stays() {
+    let limits = [
+        "server.limits.connections",
+        "server.limits.connections_per_source",
+    ];
+    for limit in limits {
+        let world = World::with(|plan| set(&mut plan.config, limit, 3)).await;
+        let mut silent = Connection::open(world.address()).await;
+        let mut answered = Connection::open(world.address()).await;
+        answered.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        assert_eq!(answered.reply(false).await.status, 404);
+        let mut http2 = Connection::open(world.address()).await;
+        http2
+            .send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+            .await;
+        assert!(http2.read_some(9).await.is_some(), "its settings");
+
+        let mut callers = Vec::new();
+        for _ in 0..3 {
+            let mut caller = Connection::open(world.address()).await;
+            caller.send(&lookup()).await;
+            assert_eq!(caller.reply(false).await.status, 200, "{limit}");
+            callers.push(caller);
+        }
+        assert!(world.closes(&mut silent).await, "{limit}");
+        assert!(world.closes(&mut answered).await, "{limit}");
+        let ends = async { while http2.read_some(1_000).await.is_some() {} };
+        world
+            .soon(ends)
+            .await
+            .expect("who does not say goodbye stays");
+
+        let mut excess = Connection::open(world.address()).await;
+        assert!(
+            world.closes(&mut excess).await,
+            "{limit}: callers do not yield"
+        );
+        for caller in &mut callers {
+            caller.send(&lookup()).await;
+            assert_eq!(caller.reply(false).await.status, 200, "{limit}");
+        }
+    }
+}
+
+fn lookup() -> Vec<u8> {
+    let (path, token) = (certs(PROJECT, "app1"), token());
+    format!("GET {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n").into_bytes()
+}
 
 fn searches(world: &World) -> Vec<Value> {
     let mut records = world.records();

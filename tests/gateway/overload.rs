@@ -215,7 +215,7 @@ async fn misses_are_answered_again_when_the_allocator_keeps_what_the_cache_let_g
     let mut looks = 0;
     while world.ask("user-1").await.status != 200 {
         looks += 1;
-        assert!(looks < 60, "misses are refused for ever");
+        assert!(looks < PATIENCE, "misses are refused for ever");
         world.advance(Duration::from_millis(250));
     }
     assert!(looks >= 30, "not before the process has stayed as it is");

@@ -11,6 +11,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::Either;
 use futures_util::future::select;
 use hyper::server::conn::http1;
@@ -26,12 +27,13 @@ use super::exchange::Exchange;
 use super::guess::Protocol;
 use super::guess::Replayed;
 use super::guess::guess;
+use super::places::Place;
+use super::places::Requests;
 use super::streams::Streams;
 use crate::server::aside::Aside;
 use crate::server::guard::Guarded;
 use crate::server::guard::Terms;
 use crate::server::head::Bounds;
-use crate::server::idleness::Idleness;
 use crate::server::layers;
 use crate::server::layers::Handler;
 use crate::server::payload::SEND_BUFFER;
@@ -45,12 +47,6 @@ struct Serving {
     requests: Requests,
     /// Cancelled after the last answer.
     last: CancellationToken,
-}
-
-/// What tells whether a connection is idle.
-enum Requests {
-    InTurn(Idleness),
-    SideBySide(Streams),
 }
 
 impl Requests {
@@ -67,6 +63,7 @@ impl Acceptor {
         &self,
         mut stream: S,
         peer: Peer,
+        place: &Place,
         handler: Arc<H>,
     ) -> io::Result<()>
     where
@@ -74,10 +71,13 @@ impl Acceptor {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let limits = &self.limits;
-        let guess = self
-            .clock
-            .timeout(limits.first_byte, guess(&mut stream, &self.clock))
-            .await
+        let first_bytes = guess(&mut stream, &self.clock);
+        let guess = tokio::select! {
+            biased;
+            guess = self.clock.timeout(limits.first_byte, first_bytes) => guess,
+            () = place.is_needed() => return Ok(()),
+        };
+        let guess = guess
             .inspect_err(|_| self.refusals.refused(Reason::FirstByte))
             .map_err(io::Error::other)??;
         let Some(guess) = guess else {
@@ -90,6 +90,7 @@ impl Acceptor {
                     biased;
                     first = poll_fn(|context| guarded.poll_first(context)) => first?,
                     () = self.stop.cancelled() => return Ok(()),
+                    () = place.is_needed() => return Ok(()),
                 }
                 self.begin_http1(guarded, peer, handler)
             }
@@ -98,7 +99,8 @@ impl Acceptor {
                 self.begin_http2(replayed, peer, handler)
             }
         };
-        self.finish(serving).await
+        place.serves(&serving.requests);
+        self.finish(serving, place).await
     }
 
     fn begin_http1<H, S>(&self, stream: Guarded<S>, peer: Peer, handler: Arc<H>) -> Serving
@@ -193,8 +195,9 @@ impl Acceptor {
     }
 
     /// Serves until the connection ends, or is idle or too old, or memory is short, or the process stops;
-    /// all but the first let the requests under way finish.
-    async fn finish(&self, serving: Serving) -> io::Result<()> {
+    /// all but the first let the requests under way finish. Or until its place is needed, which nothing
+    /// is waited for.
+    async fn finish(&self, serving: Serving, place: &Place) -> io::Result<()> {
         let Serving {
             mut connection,
             requests,
@@ -205,17 +208,24 @@ impl Acceptor {
         let age = Chance::System.between(age.mul_f64(0.9), age.mul_f64(1.1));
         let end = pin!(async {
             tokio::select! {
-                () = self.stop.cancelled() => {}
-                () = self.clock.sleep(age) => {}
-                () = self.memory.relief() => {}
-                () = requests.idle(self.limits.idle) => {}
-                () = last.cancelled() => {}
+                () = self.stop.cancelled() => false,
+                () = self.clock.sleep(age) => false,
+                () = self.memory.relief() => false,
+                () = requests.idle(self.limits.idle) => false,
+                () = last.cancelled() => false,
+                () = place.is_needed() => true,
             }
         });
-        if let Either::Left((ended, _)) = select(connection.as_mut(), Aside::new(end)).await {
-            return ended.map_err(io::Error::other);
-        }
+        let yields = match select(connection.as_mut(), Aside::new(end)).await {
+            Either::Left((ended, _)) => return ended.map_err(io::Error::other),
+            Either::Right((yields, _)) => yields,
+        };
         connection.as_mut().end();
+        if yields {
+            // As far as it goes at once; whoever does not answer must not stay for it.
+            let goodbye = connection.as_mut().now_or_never();
+            return goodbye.unwrap_or(Ok(())).map_err(io::Error::other);
+        }
         let last = self.limits.request.saturating_add(self.limits.response);
         tokio::select! {
             biased;
@@ -224,6 +234,7 @@ impl Acceptor {
             }
             // Dropped with the connection, a request is on record as abandoned.
             () = self.abort.cancelled() => Ok(()),
+            () = place.is_needed() => Ok(()),
         }
     }
 }

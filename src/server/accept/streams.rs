@@ -29,7 +29,7 @@ use crate::telemetry::metrics::connections::ConnectionMetrics;
 use crate::telemetry::metrics::connections::Reason;
 
 /// The requests of one HTTP/2 connection.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct Streams {
     clock: Clock,
     /// From a request's head to the last byte of its answer.
@@ -41,6 +41,7 @@ pub(super) struct Streams {
     activity: Arc<Activity>,
 }
 
+#[derive(Debug)]
 struct Activity {
     open: AtomicUsize,
     /// When the last one ended, in milliseconds of the clock.
@@ -75,14 +76,15 @@ impl Streams {
         }
     }
 
+    /// Since when no request has been under way; `None` while one is.
+    pub(super) fn idle_since(&self) -> Option<Duration> {
+        let is_busy = self.activity.open.load(Ordering::Relaxed) > 0;
+        (!is_busy).then(|| Duration::from_millis(self.activity.ended.load(Ordering::Relaxed)))
+    }
+
     /// Waits until no request has been under way for `limit`.
     pub(super) async fn idle(&self, limit: Duration) {
-        let activity = &self.activity;
-        let since = || {
-            let is_busy = activity.open.load(Ordering::Relaxed) > 0;
-            (!is_busy).then(|| Duration::from_millis(activity.ended.load(Ordering::Relaxed)))
-        };
-        idleness::lasts(&self.clock, limit, since).await;
+        idleness::lasts(&self.clock, limit, || self.idle_since()).await;
     }
 }
 

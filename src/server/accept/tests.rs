@@ -40,13 +40,16 @@ async fn a_connection_that_has_said_nothing_takes_less_than_four_kilobytes() {
         memory: Memory::default(),
         refusals: metrics.connections,
         bodies: false,
+        yielding: Yielding::IdleStrangers,
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let _caller = TcpStream::connect(listener.local_addr().unwrap())
         .await
         .unwrap();
     let (stream, address) = listener.accept().await.unwrap();
-    let connection = acceptor.connection(stream, address, Sources::new(1), Arc::new(Nobody));
-    let size = size_of_val(&connection);
+    let places = Places::new(1, 1, acceptor.yielding, acceptor.refusals.clone());
+    let place = places.enter(Duration::ZERO).unwrap();
+    let connection = acceptor.connection(stream, address, &place, Arc::new(Nobody));
+    let size = size_of_val(&connection) + size_of::<Place>();
     assert!(size < 4_000, "{size}");
 }

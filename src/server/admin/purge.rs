@@ -76,7 +76,7 @@ impl Admin {
         }
         let cache = self.gateway.cache.clone();
         let purged = what.clone();
-        // Purging a project walks through the whole memory.
+        // It costs what it purges, which may be everything.
         let entries = tokio::task::spawn_blocking(move || cache.purge(&purged, soft)).await;
         let entries = entries.map_err(|_| AdminRefusal::Unexpected)?;
         let done = AdminRecord {

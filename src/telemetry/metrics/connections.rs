@@ -101,7 +101,7 @@ impl ConnectionMetrics {
         }
         registry.register(
             "connections_refused",
-            "Connections that were ended by the gateway before a request could be read, by why",
+            "Connections that the gateway has refused, or ended for a newcomer, by why",
             metrics.refused.clone(),
         );
         registry.register(

@@ -1,0 +1,412 @@
+//! Who may have a connection, and whose ends when there are too many.
+//!
+//! There is room for so many connections, and for so many of one source: an IPv4 address, or a /64 of
+//! IPv6, because whoever has one address of it has all the others. If the newest had to go once there is
+//! no room, whoever came first and said nothing would keep everybody else out for as long as it likes. So
+//! one that is idle ends for the one that comes, the longest idle first, at once and without being waited
+//! for. It has nothing under way, and clients that keep connections connect anew when one is gone.
+//!
+//! The two listeners differ in who may lose a connection to a newcomer ([`Yielding`]):
+//!
+//! - **For callers** only strangers: connections without an authenticated request so far. Whoever comes is
+//!   a stranger as well, and must not take from a caller what the caller has been let in for. So where all
+//!   the others are callers, the newest goes. A stranger with a request under way is let finish; requests
+//!   are bounded by themselves.
+//! - **For operators** anyone, because a probe that is not let in restarts the process. Probes, scrapers
+//!   and the operators' own shells often have one address. The order is: strangers that are idle,
+//!   operators that are idle, strangers with a request under way, and operators with one; of those alike
+//!   the longest idle, or the oldest. What an operator has begun is done in any case.
+//!
+//! To find who is to go costs a look at so many connections at most, round and round, and not at all
+//! ten thousand: the longest idle of those is good enough.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::OnceLock;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use ahash::RandomState;
+use indexmap::IndexMap;
+use tokio::sync::Notify;
+
+use super::streams::Streams;
+use crate::identity::network;
+use crate::server::idleness::Idleness;
+use crate::telemetry::metrics::connections::ConnectionMetrics;
+use crate::telemetry::metrics::connections::Reason;
+
+/// The connections of one listener.
+#[derive(Debug)]
+pub(super) struct Places {
+    most: usize,
+    most_of_a_source: usize,
+    yielding: Yielding,
+    table: Mutex<Table>,
+    refusals: ConnectionMetrics,
+}
+
+/// Whose connection may end for a newcomer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Yielding {
+    /// One that is idle and never had an authenticated request.
+    IdleStrangers,
+    /// Any, if there is nobody else.
+    Anyone,
+}
+
+/// What the requests of a connection have said of it. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Standing(Arc<Held>);
+
+/// One connection's place; free again when it is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    places: Arc<Places>,
+    held: Arc<Held>,
+}
+
+/// What tells whether a connection is idle.
+#[derive(Clone, Debug)]
+pub(super) enum Requests {
+    InTurn(Idleness),
+    SideBySide(Streams),
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    next: u64,
+    all: Row,
+    of_source: HashMap<IpAddr, Row, RandomState>,
+}
+
+/// Connections, of which a few are looked at by turns.
+#[derive(Debug, Default)]
+struct Row {
+    connections: IndexMap<u64, Arc<Held>, RandomState>,
+    hand: usize,
+}
+
+#[derive(Debug)]
+struct Held {
+    number: u64,
+    came: Duration,
+    source: OnceLock<IpAddr>,
+    /// From the first whole head on; until then a connection is idle.
+    requests: OnceLock<Requests>,
+    is_known: AtomicBool,
+    end: Notify,
+}
+
+/// In the order in which they go.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    IdleStranger,
+    IdleKnown,
+    BusyStranger,
+    BusyKnown,
+}
+
+impl Places {
+    pub(super) fn new(
+        most: usize,
+        most_of_a_source: usize,
+        yielding: Yielding,
+        refusals: ConnectionMetrics,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            most,
+            most_of_a_source,
+            yielding,
+            table: Mutex::default(),
+            refusals,
+        })
+    }
+
+    /// A place for a connection that comes `now`, if there is one or somebody yields.
+    pub(super) fn enter(self: &Arc<Self>, now: Duration) -> Option<Place> {
+        let mut table = self.table();
+        if table.all.connections.len() >= self.most {
+            self.refusals.refused(Reason::Connections);
+            let yields = table.all.longest_idle(self.yielding)?;
+            table.end(&yields);
+        }
+        table.next += 1;
+        let held = Arc::new(Held {
+            number: table.next,
+            came: now,
+            source: OnceLock::new(),
+            requests: OnceLock::new(),
+            is_known: AtomicBool::new(false),
+            end: Notify::new(),
+        });
+        table.all.add(&held);
+        Some(Place {
+            places: Arc::clone(self),
+            held,
+        })
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        // Nothing in here panics half-way.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Place {
+    /// Whether there is room for a connection from `address`, too, or somebody yields.
+    pub(super) fn is_from(&self, address: IpAddr) -> bool {
+        let source = network(address);
+        let mut table = self.places.table();
+        if !table.all.connections.contains_key(&self.held.number) {
+            // It has yielded meanwhile.
+            return false;
+        }
+        let row = table.of_source.entry(source).or_default();
+        if row.connections.len() >= self.places.most_of_a_source {
+            self.places.refusals.refused(Reason::ConnectionsPerSource);
+            let Some(yields) = row.longest_idle(self.places.yielding) else {
+                return false;
+            };
+            table.end(&yields);
+        }
+        // It is set once, here.
+        let _ = self.held.source.set(source);
+        table.of_source.entry(source).or_default().add(&self.held);
+        true
+    }
+
+    /// The first whole head has come.
+    pub(super) fn serves(&self, requests: &Requests) {
+        // It is set once.
+        let _ = self.held.requests.set(requests.clone());
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        Standing(Arc::clone(&self.held))
+    }
+
+    /// Waits until the place is needed for another.
+    pub(super) async fn is_needed(&self) {
+        self.held.end.notified().await;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.places.table().remove(&self.held);
+    }
+}
+
+impl Standing {
+    /// A request was authenticated.
+    pub fn vouch(&self) {
+        // Reading first keeps the cache line shared between cores.
+        if !self.0.is_known.load(Ordering::Relaxed) {
+            self.0.is_known.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Requests {
+    /// Since when none is under way; `None` while one is.
+    fn idle_since(&self) -> Option<Duration> {
+        match self {
+            Self::InTurn(idleness) => idleness.since(),
+            Self::SideBySide(streams) => streams.idle_since(),
+        }
+    }
+}
+
+impl Held {
+    /// Whoever has the least goes first.
+    fn rank(&self) -> (Rank, Duration, u64) {
+        let idle_since = self
+            .requests
+            .get()
+            .map_or(Some(self.came), Requests::idle_since);
+        let is_known = self.is_known.load(Ordering::Relaxed);
+        match (idle_since, is_known) {
+            (Some(since), false) => (Rank::IdleStranger, since, self.number),
+            (Some(since), true) => (Rank::IdleKnown, since, self.number),
+            (None, false) => (Rank::BusyStranger, self.came, self.number),
+            (None, true) => (Rank::BusyKnown, self.came, self.number),
+        }
+    }
+}
+
+impl Table {
+    /// Ends a connection. Its place is free at once; it is gone when its task has noticed.
+    fn end(&mut self, held: &Held) {
+        self.remove(held);
+        held.end.notify_one();
+    }
+
+    fn remove(&mut self, held: &Held) {
+        self.all.connections.swap_remove(&held.number);
+        let Some(source) = held.source.get() else {
+            return;
+        };
+        if let Some(row) = self.of_source.get_mut(source) {
+            row.connections.swap_remove(&held.number);
+            if row.connections.is_empty() {
+                self.of_source.remove(source);
+            }
+        }
+    }
+}
+
+impl Row {
+    fn add(&mut self, held: &Arc<Held>) {
+        self.connections.insert(held.number, Arc::clone(held));
+    }
+
+    /// The longest idle of some connections that may yield.
+    fn longest_idle(&mut self, yielding: Yielding) -> Option<Arc<Held>> {
+        let count = self.connections.len();
+        let from = self.hand;
+        self.hand = (from + LOOKED_AT).checked_rem(count)?;
+        (from..from + LOOKED_AT.min(count))
+            .filter_map(|at| self.connections.get_index(at.checked_rem(count)?))
+            .map(|(_, held)| (held.rank(), held))
+            .filter(|((rank, ..), _)| match yielding {
+                Yielding::IdleStrangers => *rank == Rank::IdleStranger,
+                Yielding::Anyone => true,
+            })
+            .min_by_key(|(rank, _)| *rank)
+            .map(|(_, held)| Arc::clone(held))
+    }
+}
+
+/// How many connections are looked at for one that yields: all of an operators' listener.
+const LOOKED_AT: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+    use crate::atlas::Timestamp;
+    use crate::clock::Clock;
+    use crate::clock::Hands;
+
+    struct Listener {
+        places: Arc<Places>,
+        clock: Clock,
+        hands: Hands,
+    }
+
+    impl Listener {
+        fn new(most: usize, most_of_a_source: usize, yielding: Yielding) -> Self {
+            let (clock, hands) = Clock::manual(Timestamp::from_seconds(0));
+            let refusals = ConnectionMetrics::register(&mut Registry::default());
+            Self {
+                places: Places::new(most, most_of_a_source, yielding, refusals),
+                clock,
+                hands,
+            }
+        }
+
+        /// A connection that has said nothing so far, a second after the one before.
+        fn connect(&self, address: &str) -> Option<Place> {
+            self.hands.advance(Duration::from_secs(1));
+            let place = self.places.enter(self.clock.elapsed())?;
+            place.is_from(address.parse().unwrap()).then_some(place)
+        }
+
+        /// One with a request under way.
+        fn busy(&self, address: &str) -> (Place, Idleness) {
+            let place = self.connect(address).unwrap();
+            let idleness = Idleness::new(self.clock.clone());
+            place.serves(&Requests::InTurn(idleness.clone()));
+            (place, idleness)
+        }
+
+        /// One whose request was answered.
+        fn idle(&self, address: &str) -> Place {
+            let (place, idleness) = self.busy(address);
+            idleness.begins();
+            place
+        }
+    }
+
+    fn has_ended(place: &Place) -> bool {
+        let table = place.places.table();
+        !table.all.connections.contains_key(&place.held.number)
+    }
+
+    #[test]
+    fn each_network_has_its_own_places_and_gets_them_back() {
+        let listener = Listener::new(100, 2, Yielding::IdleStrangers);
+        let mut held = Vec::new();
+        for address in [
+            "192.0.2.1",
+            "::ffff:192.0.2.1",
+            "2001:db8::1",
+            "2001:db8::2",
+        ] {
+            let place = listener.connect(address).unwrap();
+            place.standing().vouch();
+            held.push(place);
+        }
+        assert!(listener.connect("192.0.2.1").is_none());
+        assert!(listener.connect("2001:db8::3").is_none());
+        assert!(listener.connect("2001:db8:0:1::3").is_some());
+        held.remove(0);
+        assert!(listener.connect("192.0.2.1").is_some());
+        drop(held);
+        let table = listener.places.table();
+        assert!(table.of_source.is_empty() && table.all.connections.is_empty());
+    }
+
+    #[test]
+    fn a_stranger_that_is_idle_yields_to_a_newcomer_the_longest_idle_first() {
+        for (most, most_of_a_source) in [(3, 100), (100, 3)] {
+            let listener = Listener::new(most, most_of_a_source, Yielding::IdleStrangers);
+            let known = listener.idle("192.0.2.1");
+            known.standing().vouch();
+            let silent = listener.connect("192.0.2.1").unwrap();
+            let answered = listener.idle("192.0.2.1");
+            let first = listener.connect("192.0.2.1").unwrap();
+            assert!(has_ended(&silent) && !has_ended(&answered));
+            let (_second, _) = listener.busy("192.0.2.1");
+            assert!(has_ended(&answered) && !has_ended(&first));
+            first.standing().vouch();
+            // What is left is known, or has a request under way.
+            assert!(listener.connect("192.0.2.1").is_none());
+            assert!(!has_ended(&known) && !has_ended(&first));
+        }
+    }
+
+    #[test]
+    fn who_comes_to_the_operators_listener_always_gets_in() {
+        let listener = Listener::new(100, 4, Yielding::Anyone);
+        let (busy_known, _) = listener.busy("192.0.2.1");
+        busy_known.standing().vouch();
+        let (busy, _) = listener.busy("192.0.2.1");
+        let idle_known = listener.idle("192.0.2.1");
+        idle_known.standing().vouch();
+        let idle = listener.idle("192.0.2.1");
+        let mut newcomers = Vec::new();
+        for yields in [&idle, &idle_known, &busy, &busy_known] {
+            assert!(!has_ended(yields));
+            let (newcomer, _) = listener.busy("192.0.2.1");
+            newcomer.standing().vouch();
+            assert!(has_ended(yields));
+            newcomers.push(newcomer);
+        }
+    }
+
+    #[tokio::test]
+    async fn who_yields_is_told_even_if_it_waits_only_later() {
+        let listener = Listener::new(1, 1, Yielding::Anyone);
+        let place = listener.connect("192.0.2.1").unwrap();
+        let _newcomer = listener.connect("192.0.2.2").unwrap();
+        place.is_needed().await;
+    }
+}
