@@ -197,11 +197,10 @@ impl App {
             memory: gateway.memory.clone(),
             refusals: metrics.connections,
             bodies: false,
-            yielding: Yielding::IdleStrangers,
         };
         let for_operators = acceptor.for_operators(stop.operators.clone());
-        let for_operators = for_operators.run(operators, Arc::new(admin));
-        let for_callers = acceptor.run(callers, Arc::new(door));
+        let for_operators = for_operators.run(operators, Arc::new(admin), Yielding::Anyone);
+        let for_callers = acceptor.run(callers, Arc::new(door), Yielding::IdleStrangers);
         let doors = vec![tokio::spawn(for_callers), tokio::spawn(for_operators)];
         Ok(Self {
             started: config.clone(),

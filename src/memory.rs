@@ -104,10 +104,10 @@ impl Config {
 
     /// What will not do what it seems to, with a cache of `max_size`. Reads what the control groups allow.
     pub fn warnings(&self, max_size: Size) -> Vec<Mistake> {
-        self.warnings_for(self.bound().map(Size), max_size)
+        Self::warnings_for(self.bound().map(Size), max_size)
     }
 
-    fn warnings_for(&self, ceiling: Option<Size>, max_size: Size) -> Vec<Mistake> {
+    fn warnings_for(ceiling: Option<Size>, max_size: Size) -> Vec<Mistake> {
         let mark = Stage::Saving.mark();
         let Some(ceiling) = ceiling else {
             return Vec::new();
@@ -275,7 +275,7 @@ mod tests {
     fn a_cache_that_cannot_fit_is_warned_of_with_what_to_set() {
         let warnings = |ceiling: Option<u64>, cache: u64| {
             let ceiling = ceiling.map(Size::mebibytes);
-            Config::default().warnings_for(ceiling, Size::mebibytes(cache))
+            Config::warnings_for(ceiling, Size::mebibytes(cache))
         };
         let tight = warnings(Some(64), 256);
         assert_eq!(tight[0].place, "cache.max_size");

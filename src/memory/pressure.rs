@@ -170,9 +170,12 @@ const _: () = assert!(PERIOD.as_millis() == 250, "QUIET readings are ten seconds
 mod tests {
     use super::*;
 
-    /// Readings in percent of a ceiling of 100 MB, and what each leads to: a stage, and what is to go.
+    /// What the process takes and the cache holds, and what that leads to: a stage, and what is to go. In
+    /// percent of a ceiling of 100 MB.
+    type Step = (u64, u64, Stage, u64);
+
     #[track_caller]
-    fn check(readings: &[(u64, u64, Stage, u64)]) {
+    fn check(readings: &[Step]) {
         let mut pressure = Pressure::new(100 * PERCENT);
         for (at, (resident, held, stage, reclaim)) in readings.iter().enumerate() {
             let demand = pressure.judge(Reading {

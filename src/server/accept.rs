@@ -84,8 +84,6 @@ pub struct Acceptor {
     pub unsent: Unsent,
     /// Whether requests may have bodies.
     pub bodies: bool,
-    /// Whose connection ends when there are too many.
-    pub yielding: Yielding,
 }
 
 /// Who is at the other end of a connection.
@@ -112,7 +110,6 @@ impl Acceptor {
             tls: None,
             trusted_proxies: Arc::from([]),
             bodies: true,
-            yielding: Yielding::Anyone,
             // Whoever looks for the reason has to be let in.
             memory: Memory::default(),
             stop,
@@ -125,12 +122,13 @@ impl Acceptor {
         operators
     }
 
-    /// Takes connections until it is told to stop, then waits until the last one has ended.
-    pub async fn run<H: Handler>(self, bound: Bound, handler: Arc<H>) {
+    /// Takes connections until it is told to stop, then waits until the last one has ended. `yielding` says
+    /// whose ends when there are too many.
+    pub async fn run<H: Handler>(self, bound: Bound, handler: Arc<H>, yielding: Yielding) {
         let places = Places::new(
             room(self.limits.connections),
             self.limits.connections_per_source,
-            self.yielding,
+            yielding,
             self.refusals.clone(),
         );
         let mut reserve = Reserve::new();
@@ -232,7 +230,7 @@ impl Acceptor {
                 self.serve(stream, peer, place, handler).await
             }
             // In a box, or each connection without TLS would have the room that one with it needs.
-            Some(tls) => Box::pin(self.shake_hands(tls, stream, address, place, handler)).await,
+            Some(tls) => Box::pin(self.serve_tls(tls, stream, (address, place), handler)).await,
         }
     }
 
@@ -243,12 +241,11 @@ impl Acceptor {
         }
     }
 
-    async fn shake_hands<H: Handler>(
+    async fn serve_tls<H: Handler>(
         &self,
         tls: &Tls,
         stream: Stalling<TcpStream>,
-        address: SocketAddr,
-        place: &Place,
+        (address, place): (SocketAddr, &Place),
         handler: Arc<H>,
     ) -> io::Result<()> {
         let accepting = tls.accept(stream);

@@ -206,10 +206,9 @@ impl Admin {
         parts: &Parts,
         credentials: Result<Credentials<'_>, BadRequest>,
         body: Incoming,
-        by: By,
         asking: &Asking,
     ) -> Result<Response<Body>, AdminRefusal> {
-        let route = (&parts.method, parts.uri.path());
+        let (by, route) = (asking.by, (&parts.method, parts.uri.path()));
         let action = action_of(route.1).ok_or(AdminRefusal::Request(BadRequest::Route))?;
         let credentials = credentials.map_err(AdminRefusal::Request)?;
         let caller = self.caller(credentials, action, &by).await?;
@@ -298,7 +297,10 @@ impl Handler for Admin {
     fn handle(self: &Arc<Self>, request: Request<Incoming>, peer: &Peer) -> Self::Answer {
         let admin = Arc::clone(self);
         let asking = Asking {
-            peer: peer.address,
+            by: By {
+                peer: peer.address,
+                request_id: Uuid::now_v7().into(),
+            },
             standing: peer.standing.clone(),
             gone: CancellationToken::new(),
         };
@@ -317,7 +319,7 @@ impl Handler for Admin {
 impl Admin {
     async fn answer(&self, request: Request<Incoming>, asking: &Asking) -> Response<Body> {
         let (parts, body) = request.into_parts();
-        let refused = |refusal| response::not_administered(&refusal, Uuid::now_v7().into());
+        let refused = |refusal| response::not_administered(&refusal, asking.by.request_id);
         let fields = Fields::read(&parts.headers);
         let credentials = match Addressed::read(&parts, &fields) {
             Ok(addressed) => addressed.credentials(&fields, false),
@@ -332,12 +334,8 @@ impl Admin {
             (&Method::GET | &Method::HEAD, "/metrics") => self.metrics().await,
             (_, "/healthz" | "/readyz" | "/metrics") => refused(AdminRefusal::Method("GET, HEAD")),
             _ => {
-                let by = By {
-                    peer: asking.peer,
-                    request_id: Uuid::now_v7().into(),
-                };
-                let request_id = by.request_id;
-                self.administer(&parts, credentials, body, by, asking).await.unwrap_or_else(|refusal| {
+                let request_id = asking.by.request_id;
+                self.administer(&parts, credentials, body, asking).await.unwrap_or_else(|refusal| {
                     if let AdminRefusal::Unrecorded(problem) = &refusal {
                         debug!(%request_id, "not answered, because it is not on record: {problem}");
                     }
@@ -350,7 +348,7 @@ impl Admin {
 
 /// The connection by which somebody asks.
 struct Asking {
-    peer: SocketAddr,
+    by: By,
     standing: Standing,
     /// Cancelled when nobody waits for the answer any more.
     gone: CancellationToken,

@@ -40,14 +40,13 @@ async fn a_connection_that_has_said_nothing_takes_less_than_four_kilobytes() {
         memory: Memory::default(),
         refusals: metrics.connections,
         bodies: false,
-        yielding: Yielding::IdleStrangers,
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let _caller = TcpStream::connect(listener.local_addr().unwrap())
         .await
         .unwrap();
     let (stream, address) = listener.accept().await.unwrap();
-    let places = Places::new(1, 1, acceptor.yielding, acceptor.refusals.clone());
+    let places = Places::new(1, 1, Yielding::Anyone, acceptor.refusals.clone());
     let place = places.enter(Duration::ZERO).unwrap();
     let connection = acceptor.connection(stream, address, &place, Arc::new(Nobody));
     let size = size_of_val(&connection) + size_of::<Place>();
