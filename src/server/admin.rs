@@ -67,6 +67,8 @@ pub struct Admin {
     scrape: Scrape,
     draining: Arc<AtomicBool>,
     searches: Arc<Semaphore>,
+    /// Purges of more than a key come one after the other, so that several leave callers a processor.
+    large_purges: Semaphore,
 }
 
 /// Something that keeps the gateway from being ready.
@@ -105,6 +107,7 @@ impl Admin {
             scrape,
             draining,
             searches: Arc::new(Semaphore::new(lookups::SEARCHES)),
+            large_purges: Semaphore::new(1),
         }
     }
 

@@ -208,7 +208,7 @@ async fn at_85_percent_nothing_is_renewed_ahead_and_what_is_held_shrinks() {
 }
 
 #[tokio::test]
-async fn misses_are_answered_again_when_the_allocator_keeps_what_the_cache_let_go() {
+async fn misses_are_answered_again_when_the_allocator_keeps_what_was_freed() {
     let (world, memory) = world_with_memory().await;
     memory.fill(&world, 96).await;
     assert_eq!(world.ask("user-1").await.status, 503);

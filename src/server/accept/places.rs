@@ -191,6 +191,12 @@ impl Place {
         Standing(Arc::clone(&self.held))
     }
 
+    /// Whether a connection that yields ends without its requests being waited for. For callers it had none
+    /// when it was chosen; one that has begun since is let finish.
+    pub(super) fn ends_at_once(&self, requests: &Requests) -> bool {
+        self.places.yielding == Yielding::Anyone || requests.idle_since().is_some()
+    }
+
     /// Waits until the place is needed for another.
     pub(super) async fn is_needed(&self) {
         self.held.end.notified().await;

@@ -195,8 +195,7 @@ impl Acceptor {
     }
 
     /// Serves until the connection ends, or is idle or too old, or memory is short, or the process stops;
-    /// all but the first let the requests under way finish. Or until its place is needed, which nothing
-    /// is waited for.
+    /// all but the first let the requests under way finish. Or until its place is needed by another.
     async fn finish(&self, serving: Serving, place: &Place) -> io::Result<()> {
         let Serving {
             mut connection,
@@ -221,7 +220,7 @@ impl Acceptor {
             Either::Right((yields, _)) => yields,
         };
         connection.as_mut().end();
-        if yields {
+        if yields && place.ends_at_once(&requests) {
             // As far as it goes at once; whoever does not answer must not stay for it.
             let goodbye = connection.as_mut().now_or_never();
             return goodbye.unwrap_or(Ok(())).map_err(io::Error::other);

@@ -75,6 +75,10 @@ impl Admin {
             return Err(AdminRefusal::Unrecorded(Unrecorded::Unwritable));
         }
         let cache = self.gateway.cache.clone();
+        let _turn = match &what {
+            Purge::All | Purge::Project(_) => self.large_purges.acquire().await.ok(),
+            Purge::Key(_) => None,
+        };
         let purged = what.clone();
         // It costs what it purges, which may be everything.
         let entries = tokio::task::spawn_blocking(move || cache.purge(&purged, soft)).await;
