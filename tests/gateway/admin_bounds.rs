@@ -88,7 +88,9 @@ async fn a_caller_gets_in_where_strangers_hold_every_connection_and_stays() {
     ];
     for limit in limits {
         let world = World::with(|plan| set(&mut plan.config, limit, 3)).await;
-        let mut silent = Connection::open(world.address()).await;
+        let mut refused = Connection::open(world.address()).await;
+        refused.send(&lookup_with("not-a-token")).await;
+        assert_eq!(refused.reply(false).await.status, 401);
         let mut answered = Connection::open(world.address()).await;
         answered.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
         assert_eq!(answered.reply(false).await.status, 404);
@@ -105,7 +107,7 @@ async fn a_caller_gets_in_where_strangers_hold_every_connection_and_stays() {
             assert_eq!(caller.reply(false).await.status, 200, "{limit}");
             callers.push(caller);
         }
-        assert!(world.closes(&mut silent).await, "{limit}");
+        assert!(world.closes(&mut refused).await, "{limit}");
         assert!(world.closes(&mut answered).await, "{limit}");
         let ends = async { while http2.read_some(1_000).await.is_some() {} };
         world
@@ -126,7 +128,11 @@ async fn a_caller_gets_in_where_strangers_hold_every_connection_and_stays() {
 }
 
 fn lookup() -> Vec<u8> {
-    let (path, token) = (certs(PROJECT, "app1"), token());
+    lookup_with(&token())
+}
+
+fn lookup_with(token: &str) -> Vec<u8> {
+    let path = certs(PROJECT, "app1");
     format!("GET {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n").into_bytes()
 }
 

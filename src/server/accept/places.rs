@@ -8,10 +8,12 @@
 //!
 //! The two listeners differ in who may lose a connection to a newcomer ([`Yielding`]):
 //!
-//! - **For callers** only strangers: connections without an authenticated request so far. Whoever comes is
-//!   a stranger as well, and must not take from a caller what the caller has been let in for. So where all
-//!   the others are callers, the newest goes. A stranger with a request under way is let finish; requests
-//!   are bounded by themselves.
+//! - **For callers** only strangers: connections that have had requests, none of them authenticated. Whoever
+//!   comes is a stranger as well, and must not take from a caller what the caller has been let in for. So
+//!   where all the others are callers, the newest goes. A stranger with a request under way is let finish;
+//!   requests are bounded by themselves. And so is one that has said nothing yet: it is gone within
+//!   `first_byte`, and if it yielded before that, a storm of connections would end each one before its
+//!   first request.
 //! - **For operators** anyone, because a probe that is not let in restarts the process. Probes, scrapers
 //!   and the operators' own shells often have one address. The order is: strangers that are idle,
 //!   operators that are idle, strangers with a request under way, and operators with one; of those alike
@@ -54,7 +56,7 @@ pub(super) struct Places {
 /// Whose connection may end for a newcomer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Yielding {
-    /// One that is idle and never had an authenticated request.
+    /// One that is idle and has had requests, but none that was authenticated.
     IdleStrangers,
     /// Any, if there is nobody else.
     Anyone,
@@ -280,8 +282,10 @@ impl Row {
         (from..from + LOOKED_AT.min(count))
             .filter_map(|at| self.connections.get_index(at.checked_rem(count)?))
             .map(|(_, held)| (held.rank(), held))
-            .filter(|((rank, ..), _)| match yielding {
-                Yielding::IdleStrangers => *rank == Rank::IdleStranger,
+            .filter(|((rank, ..), held)| match yielding {
+                Yielding::IdleStrangers => {
+                    *rank == Rank::IdleStranger && held.requests.get().is_some()
+                }
                 Yielding::Anyone => true,
             })
             .min_by_key(|(rank, _)| *rank)
@@ -371,21 +375,20 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_that_is_idle_yields_to_a_newcomer_the_longest_idle_first() {
+    fn a_stranger_that_was_answered_yields_to_a_newcomer_the_longest_first() {
         for (most, most_of_a_source) in [(3, 100), (100, 3)] {
             let listener = Listener::new(most, most_of_a_source, Yielding::IdleStrangers);
             let known = listener.idle("192.0.2.1");
             known.standing().vouch();
+            let oldest = listener.idle("192.0.2.1");
+            let newest = listener.idle("192.0.2.1");
             let silent = listener.connect("192.0.2.1").unwrap();
-            let answered = listener.idle("192.0.2.1");
-            let first = listener.connect("192.0.2.1").unwrap();
-            assert!(has_ended(&silent) && !has_ended(&answered));
-            let (_second, _) = listener.busy("192.0.2.1");
-            assert!(has_ended(&answered) && !has_ended(&first));
-            first.standing().vouch();
-            // What is left is known, or has a request under way.
+            assert!(has_ended(&oldest) && !has_ended(&newest));
+            let (busy, _) = listener.busy("192.0.2.1");
+            assert!(has_ended(&newest) && !has_ended(&silent));
+            // What is left is known, or busy, or has its time to say something.
             assert!(listener.connect("192.0.2.1").is_none());
-            assert!(!has_ended(&known) && !has_ended(&first));
+            assert!(!has_ended(&known) && !has_ended(&silent) && !has_ended(&busy));
         }
     }
 
