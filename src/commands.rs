@@ -12,6 +12,7 @@ use crate::config::Source;
 pub mod audit;
 pub mod check;
 pub mod health;
+mod private_memory;
 pub mod serve;
 
 /// One authenticated, cached, audited endpoint for the X.509 certificates of MongoDB Atlas database
@@ -57,6 +58,12 @@ enum Command {
 
 /// Runs a command to its end.
 pub fn run(arguments: Arguments) -> Ending {
+    // Of every command: `check` and `audit verify` read secrets, too.
+    if let Err(error) = private_memory::seal() {
+        complain(&format_args!(
+            "warning: a crash may write secrets into a core dump: {error}"
+        ));
+    }
     match arguments.command {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),

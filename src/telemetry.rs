@@ -19,10 +19,14 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::settings::Mistake;
 
+mod log_queue;
 pub mod metrics;
+mod panics;
 pub mod traces;
 mod walk_labels;
 
+pub use log_queue::LogEnd;
+pub use log_queue::LogQueue;
 pub use metrics::Metrics;
 pub use metrics::Scrape;
 pub use traces::Traces;
@@ -132,11 +136,12 @@ pub struct Telemetry {
     pub traces: Option<Traces>,
 }
 
-/// Starts logging to standard error, and sending traces where that is configured. To be called inside a
-/// tokio runtime.
-pub fn start(config: &Config) -> Result<Telemetry, LogError> {
+/// Starts logging to `queue`, and sending traces where that is configured. To be called inside a tokio
+/// runtime.
+pub fn start(config: &Config, queue: LogQueue) -> Result<Telemetry, LogError> {
     let (filter, level) = filter(&config.log)?;
-    let lines = fmt::layer().with_writer(io::stderr);
+    // What goes wrong with a line would be printed by whoever logs it, who may wait for nothing.
+    let lines = fmt::layer().with_writer(queue).log_internal_errors(false);
     let lines = match config.log_format {
         LogFormat::Json => lines
             .json()
@@ -161,6 +166,7 @@ pub fn start(config: &Config) -> Result<Telemetry, LogError> {
         .with(spans)
         .try_init()
         .map_err(|_| LogError::AlreadySet)?;
+    panics::log();
     Ok(Telemetry { level, traces })
 }
 
@@ -183,7 +189,8 @@ pub fn filter(
     log: &str,
 ) -> Result<(impl Filter<Registry> + Send + Sync + 'static, LogLevel), LogError> {
     let (configured, handle) = reload::Layer::new(configured(log)?);
-    let quiet = LIBRARIES_THAT_SEE_CREDENTIALS.map(|library| (library, Level::WARN));
+    // At `WARN` h2 writes a line for each frame that a stranger sends against the rules.
+    let quiet = LIBRARIES_THAT_SEE_CREDENTIALS.map(|library| (library, Level::ERROR));
     let rule = Targets::new()
         .with_default(Level::TRACE)
         .with_targets(quiet)

@@ -57,7 +57,6 @@ impl App {
     /// has them until the process is started anew; the log names them, too.
     pub async fn reload(&self, config: &Config) -> Result<Vec<String>, Vec<Mistake>> {
         let applied = self.apply(config);
-        self.gateway.audit.reopen();
         self.write_down(applied.is_ok()).await;
         applied?;
         let waiting = needs_restart(&self.started, config);
@@ -66,6 +65,12 @@ impl App {
         }
         info!("the configuration was read again");
         Ok(waiting)
+    }
+
+    /// Begins a new audit file, as SIGHUP asks for after the present one was renamed: whatever becomes of
+    /// the configuration, and not when that is read again of our own accord.
+    pub fn begin_audit_file(&self) {
+        self.gateway.audit.reopen();
     }
 
     /// Waits until the configuration's file is another one, or one that a refused configuration names.

@@ -4,6 +4,7 @@ mod manager;
 mod signals;
 mod sockets;
 
+use std::fmt;
 use std::pin::pin;
 
 use clap::Args;
@@ -25,6 +26,8 @@ use crate::server::Passed;
 use crate::telemetry;
 use crate::telemetry::Chain;
 use crate::telemetry::LogLevel;
+use crate::telemetry::LogQueue;
+use crate::telemetry::metrics::log::lines_dropped;
 use signals::Signals;
 use signals::Told;
 
@@ -38,44 +41,43 @@ pub struct Arguments {
 /// Serves.
 pub fn run(arguments: &Arguments) -> Ending {
     // Before there are other threads, as it asks for.
-    let passed = match sockets::take() {
-        Ok(passed) => passed,
-        Err(error) => {
-            complain(&Chain(&error));
-            return Ending::Failed;
-        }
-    };
-    let runtime = match runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
+    let passed = sockets::take();
+    let (log, _end_of_log) = match LogQueue::to_standard_error(lines_dropped()) {
+        Ok(started) => started,
         Err(error) => {
             complain(&format_args!("cannot start: {error}"));
             return Ending::Failed;
         }
     };
-    let ending = runtime.block_on(signalled(arguments, passed));
+    let passed = match passed {
+        Ok(passed) => passed,
+        Err(error) => return failed(&log, &Chain(&error)),
+    };
+    let runtime = match runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&log, &format_args!("cannot start: {error}")),
+    };
+    let ending = runtime.block_on(signalled(arguments, passed, &log));
     // All that matters has ended in good order. A name that is still being resolved keeps nobody waiting.
     runtime.shutdown_background();
     ending
 }
 
 /// Serves, and listens to signals before anything else: one that comes early is not lost.
-async fn signalled(arguments: &Arguments, passed: Passed) -> Ending {
+async fn signalled(arguments: &Arguments, passed: Passed, log: &LogQueue) -> Ending {
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
-        Err(error) => {
-            complain(&format_args!("cannot listen to signals: {error}"));
-            return Ending::Failed;
-        }
+        Err(error) => return failed(log, &format_args!("cannot listen to signals: {error}")),
     };
     let mut source = arguments.config.source();
     let config = match source.read() {
         Ok(config) => config,
         Err(refused) => {
-            complain(&refused);
+            say(log, &refused);
             return Ending::Misconfigured;
         }
     };
-    match telemetry::start(&config.telemetry) {
+    match telemetry::start(&config.telemetry, log.clone()) {
         Ok(telemetry) => {
             let ending = serve(source, &config, passed, &mut signals, &telemetry.level).await;
             if let Some(traces) = telemetry.traces {
@@ -83,11 +85,18 @@ async fn signalled(arguments: &Arguments, passed: Passed) -> Ending {
             }
             ending
         }
-        Err(error) => {
-            complain(&Chain(&error));
-            Ending::Failed
-        }
+        Err(error) => failed(log, &Chain(&error)),
     }
+}
+
+/// Says why nothing was started, while there are no lines of a log yet.
+fn failed(log: &LogQueue, why: &dyn fmt::Display) -> Ending {
+    say(log, why);
+    Ending::Failed
+}
+
+fn say(log: &LogQueue, message: &dyn fmt::Display) {
+    log.put(format!("{message}\n").as_bytes());
 }
 
 async fn serve(
@@ -140,7 +149,10 @@ async fn serve(
         tokio::select! {
             biased;
             told = signals.next() => match told {
-                Told::Reload => reload(&app, &mut source, log).await,
+                Told::Reload => {
+                    app.begin_audit_file();
+                    reload(&app, &mut source, log).await;
+                }
                 Told::Stop => break,
             },
             () = app.until_changed(&mut source) => reload(&app, &mut source, log).await,

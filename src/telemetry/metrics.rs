@@ -7,6 +7,7 @@ pub mod audit;
 pub mod cache;
 pub mod connections;
 pub mod identity;
+pub mod log;
 pub mod lookups;
 pub mod memory;
 mod process;
@@ -57,6 +58,7 @@ impl Metrics {
             memory: memory::MemoryMetrics::register(&mut registry),
             upstream: upstream::UpstreamMetrics::register(&mut registry),
         };
+        log::register(&mut registry);
         (metrics, Scrape(registry))
     }
 }

@@ -202,11 +202,14 @@ impl Process {
 }
 
 impl Process {
-    /// Leaves it what it has open, and so many more.
-    fn leave(&self, descriptors: usize) {
-        let open = fs::read_dir(format!("/proc/{}/fd", self.0.id()))
-            .unwrap()
-            .count();
+    /// Leaves it what it has open by its own count, and so many more: nobody else but root may look.
+    async fn leave(&self, operators: SocketAddr, descriptors: usize) {
+        let request = b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        let page = client::exchange(operators, request).await.text();
+        let open = page
+            .lines()
+            .find_map(|line| line.strip_prefix("process_open_fds "));
+        let open: usize = open.unwrap().parse().unwrap();
         let most = u64::try_from(open + descriptors).ok();
         let limit = Rlimit {
             current: most,
@@ -236,7 +239,7 @@ async fn an_accept_loop_without_descriptors_lives_and_recovers() {
         format!("{files}/own-state"),
     );
     let (gateway, [address, operators]) = Process::start(&world, &config).await;
-    gateway.leave(20);
+    gateway.leave(operators, 20).await;
     let mut open = Vec::new();
     let mut closed = 0;
     for _ in 0..200 {

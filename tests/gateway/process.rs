@@ -1,9 +1,12 @@
 //! The program itself: its commands, its exit codes, its signals, and what is left when it is killed.
 
+mod audit_files;
 mod check;
+mod core_dumps;
 mod descriptors;
 mod faults;
 mod killed;
+mod log_pipe;
 mod logs;
 mod manager;
 mod memory;

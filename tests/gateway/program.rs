@@ -102,7 +102,7 @@ impl Drop for Program {
 }
 
 /// Where it says that it listens, in either format of its log.
-fn listening(line: &str) -> Option<(SocketAddr, SocketAddr)> {
+pub(crate) fn listening(line: &str) -> Option<(SocketAddr, SocketAddr)> {
     let (_, rest) = line.split_once("listening on ")?;
     let (callers, operators) = rest.split_once(", for operators on ")?;
     let end = operators.find(|sign: char| sign == '"' || sign.is_whitespace());

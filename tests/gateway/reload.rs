@@ -137,6 +137,22 @@ async fn a_changed_file_is_noticed_taken_and_put_on_record() {
 }
 
 #[tokio::test]
+async fn a_configuration_that_is_read_again_unasked_goes_on_with_the_audit_file() {
+    let mut scene = Scene::new().await;
+    for content in ["no TOML [", "[cache]\nttl = \"soon\"\n"] {
+        fs::write(scene.path("gateway.toml"), content).unwrap();
+        assert!(!scene.reload().await);
+    }
+    scene.write(deny_everybody);
+    assert!(scene.reload().await);
+    assert_eq!(scene.world.metric("audit_rotations_total").await, 0);
+    scene.world.app.begin_audit_file();
+    while scene.world.metric("audit_rotations_total").await == 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
 async fn an_account_that_stays_keeps_its_token_and_one_that_goes_gives_it_back() {
     let second = "mdb_sa_id_66f1c0ffee00000000000002";
     let mut scene = Scene::with(|plan| {
