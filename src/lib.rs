@@ -32,6 +32,8 @@
 //!   project and the name reaches the key.
 //! - **Nothing is answered without a record.** [`gateway::Gateway::answer`] returns a reply only after
 //!   its record is in the audit trail.
+//! - **Nobody waits for a file or for the log.** While callers are served, files are read where
+//!   [`blocking`] may wait for them, and lines of the log are dropped rather than waited for.
 //!
 //! # What is deliberately absent
 //!
@@ -62,5 +64,6 @@ pub mod secret;
 pub mod http_client;
 pub mod roots;
 pub mod watched;
+pub mod blocking;
 pub mod clock;
 pub mod atlas;

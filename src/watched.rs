@@ -3,15 +3,23 @@
 //!
 //! Polled, not notified: a mounted secret is swapped by renaming symlinks, which file notifications
 //! miss; and reading a small file every few seconds costs nothing.
+//!
+//! Only regular files are read. A pipe or a device in the place of one keeps its reader waiting for ever,
+//! or never ends.
 
 use std::fs::File;
+use std::fs::OpenOptions;
 use std::io;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustix::fs::OFlags;
+
+use crate::blocking::may_wait;
 use crate::clock::Clock;
 
 /// A small file that is wanted again when it has changed.
@@ -19,6 +27,8 @@ use crate::clock::Clock;
 pub struct WatchedFile {
     path: PathBuf,
     limit: u64,
+    /// It was a pipe when it was first read: that can be read once, and does not change.
+    is_pipe: bool,
     /// What was last read; nothing if it could not be.
     taken: Option<Vec<u8>>,
     /// What was last seen.
@@ -45,6 +55,7 @@ impl WatchedFile {
         Self {
             path: path.into(),
             limit,
+            is_pipe: false,
             taken: None,
             glimpsed: None,
         }
@@ -56,11 +67,24 @@ impl WatchedFile {
     }
 
     /// The content now. From here on, [`WatchedFile::changed`] waits for another.
+    ///
+    /// For the start of a process, while nobody is kept waiting: it may be a pipe, as a shell makes for
+    /// `<(…)`.
     pub fn read(&mut self) -> io::Result<Vec<u8>> {
-        let content = read_limited(&self.path, self.limit);
-        self.taken = content.as_ref().ok().cloned();
-        self.glimpsed.clone_from(&self.taken);
-        content
+        let file = std::fs::metadata(&self.path);
+        self.is_pipe = file.is_ok_and(|file| !file.is_file() && !file.is_dir());
+        let content = if self.is_pipe {
+            File::open(&self.path).and_then(|file| read_whole(file, self.limit))
+        } else {
+            read_limited(&self.path, self.limit)
+        };
+        self.take(content)
+    }
+
+    /// The same, without keeping a thread of the runtime waiting; of a pipe there is nothing more to read.
+    pub async fn read_again(&mut self) -> io::Result<Vec<u8>> {
+        let content = self.look().await;
+        self.take(content)
     }
 
     /// Waits until the file is another one than was last read, or is gone, and has been the same for two
@@ -69,22 +93,41 @@ impl WatchedFile {
     /// One that is being written is half a file, and half a list of rules may well be read without a
     /// mistake.
     pub async fn changed(&mut self, clock: &Clock) {
+        if self.is_pipe {
+            std::future::pending::<()>().await;
+        }
         loop {
             clock.sleep(BETWEEN_LOOKS).await;
-            let present = read_limited(&self.path, self.limit).ok();
-            let settled = present == self.glimpsed;
-            self.glimpsed = present;
-            if settled && self.glimpsed != self.taken {
+            let present = self.look().await.ok();
+            if self.is_another(present) {
                 return;
             }
         }
+    }
+
+    async fn look(&self) -> io::Result<Vec<u8>> {
+        let (path, limit) = (self.path.clone(), self.limit);
+        may_wait(move || read_limited(&path, limit)).await
+    }
+
+    fn take(&mut self, content: io::Result<Vec<u8>>) -> io::Result<Vec<u8>> {
+        self.taken = content.as_ref().ok().cloned();
+        self.glimpsed.clone_from(&self.taken);
+        content
+    }
+
+    /// Whether what is there now is settled, and not what was taken.
+    fn is_another(&mut self, present: Option<Vec<u8>>) -> bool {
+        let is_settled = present == self.glimpsed;
+        self.glimpsed = present;
+        is_settled && self.glimpsed != self.taken
     }
 }
 
 impl WatchedFiles {
     /// Watches `paths` from now on.
-    pub fn new(paths: Vec<PathBuf>) -> Self {
-        let taken = marks(&paths);
+    pub async fn new(paths: Vec<PathBuf>) -> Self {
+        let taken = marks(paths.clone()).await;
         Self {
             glimpsed: taken.clone(),
             taken,
@@ -97,36 +140,50 @@ impl WatchedFiles {
     pub async fn changed(&mut self, clock: &Clock) {
         loop {
             clock.sleep(BETWEEN_LOOKS).await;
-            let present = marks(&self.paths);
-            let settled = present == self.glimpsed;
+            let present = marks(self.paths.clone()).await;
+            let is_settled = present == self.glimpsed;
             self.glimpsed = present;
-            if settled && self.glimpsed != self.taken {
+            if is_settled && self.glimpsed != self.taken {
                 return;
             }
         }
     }
 }
 
-fn marks(paths: &[PathBuf]) -> Vec<Option<Mark>> {
-    let mark = |path: &PathBuf| {
-        let file = std::fs::metadata(path).ok()?;
-        Some([
-            file.dev(),
-            file.ino(),
-            file.len(),
-            file.mode().into(),
-            file.ctime().cast_unsigned(),
-            file.ctime_nsec().cast_unsigned(),
-        ])
-    };
-    paths.iter().map(mark).collect()
+async fn marks(paths: Vec<PathBuf>) -> Vec<Option<Mark>> {
+    may_wait(move || paths.iter().map(mark).collect()).await
 }
 
-/// Reads a whole file of at most `limit` bytes.
+fn mark(path: &PathBuf) -> Option<Mark> {
+    let file = std::fs::metadata(path).ok()?;
+    Some([
+        file.dev(),
+        file.ino(),
+        file.len(),
+        file.mode().into(),
+        file.ctime().cast_unsigned(),
+        file.ctime_nsec().cast_unsigned(),
+    ])
+}
+
+/// Reads a whole regular file of at most `limit` bytes. Waits for the disk, but for nobody else.
 pub fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    // To open a pipe would be to wait for whoever writes to it.
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other(
+            "it is no regular file, but a directory, a pipe, a socket or a device",
+        ));
+    }
+    read_whole(file, limit)
+}
+
+fn read_whole(file: File, limit: u64) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
-    File::open(path)?
-        .take(limit.saturating_add(1))
+    file.take(limit.saturating_add(1))
         .read_to_end(&mut content)?;
     if u64::try_from(content.len()).is_ok_and(|length| length > limit) {
         return Err(io::Error::new(
@@ -144,27 +201,23 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
-    use futures_util::FutureExt;
+    use rustix::fs::CWD;
+    use rustix::fs::FileType;
+    use rustix::fs::Mode;
+    use rustix::fs::mknodat;
+    use tokio::task::yield_now;
 
     use super::*;
     use crate::atlas::Timestamp;
-    use crate::clock::Hands;
 
     /// Whether the file is said to have changed after one more look.
-    fn look(watched: &mut WatchedFile, clock: &Clock, hands: &Hands) -> bool {
-        is_told(watched.changed(clock), hands)
-    }
-
-    fn is_told(changed: impl Future<Output = ()>, hands: &Hands) -> bool {
-        let mut changed = Box::pin(changed);
-        assert!(changed.as_mut().now_or_never().is_none());
-        hands.advance(BETWEEN_LOOKS);
-        changed.now_or_never().is_some()
+    fn look(watched: &mut WatchedFile) -> bool {
+        let present = read_limited(&watched.path, watched.limit).ok();
+        watched.is_another(present)
     }
 
     #[test]
     fn each_change_is_told_once_it_has_settled_and_again_only_after_another() {
-        let (clock, hands) = Clock::manual(Timestamp::from_seconds(0));
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
         let mut watched = WatchedFile::new(&path, 8);
@@ -177,21 +230,20 @@ mod tests {
             ("", Ok(Vec::new())),
         ] {
             fs::write(&path, content).unwrap();
-            assert!(!look(&mut watched, &clock, &hands), "{content}");
-            assert!(look(&mut watched, &clock, &hands), "{content}");
+            assert!(!look(&mut watched), "{content}");
+            assert!(look(&mut watched), "{content}");
             assert_eq!(watched.read().map_err(|error| error.kind()), expected);
             for _ in 0..3 {
-                assert!(!look(&mut watched, &clock, &hands), "{content}");
+                assert!(!look(&mut watched), "{content}");
             }
         }
         fs::remove_file(&path).unwrap();
-        assert!(!look(&mut watched, &clock, &hands));
-        assert!(look(&mut watched, &clock, &hands));
+        assert!(!look(&mut watched));
+        assert!(look(&mut watched));
     }
 
     #[test]
     fn a_file_that_is_still_being_written_is_left_alone() {
-        let (clock, hands) = Clock::manual(Timestamp::from_seconds(0));
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
         fs::write(&path, "0").unwrap();
@@ -199,21 +251,20 @@ mod tests {
         watched.read().unwrap();
         for content in ["1", "12", "123"] {
             fs::write(&path, content).unwrap();
-            assert!(!look(&mut watched, &clock, &hands), "{content}");
+            assert!(!look(&mut watched), "{content}");
         }
-        assert!(look(&mut watched, &clock, &hands));
+        assert!(look(&mut watched));
     }
-    #[test]
-    fn of_several_files_one_that_comes_goes_or_has_another_mode_is_told_once_it_has_settled() {
+
+    #[tokio::test]
+    async fn of_several_files_one_that_comes_goes_or_has_another_mode_is_told() {
         let (clock, hands) = Clock::manual(Timestamp::from_seconds(0));
         let directory = tempfile::tempdir().unwrap();
         let paths = ["one", "two"].map(|name| directory.path().join(name));
         fs::write(&paths[0], "1").unwrap();
         for what in ["comes", "is another", "is closed to others", "goes"] {
-            let mut watched = WatchedFiles::new(paths.to_vec());
-            for _ in 0..2 {
-                assert!(!is_told(watched.changed(&clock), &hands), "{what}");
-            }
+            let mut watched = WatchedFiles::new(paths.to_vec()).await;
+            assert_eq!(marks(paths.to_vec()).await, watched.taken);
             let done = match what {
                 "comes" => fs::write(&paths[1], "2"),
                 "is another" => fs::write(&paths[1], "22"),
@@ -221,10 +272,35 @@ mod tests {
                 _ => fs::set_permissions(&paths[0], fs::Permissions::from_mode(0o600)),
             };
             done.unwrap();
-            assert!(!is_told(watched.changed(&clock), &hands), "{what}");
-            assert!(is_told(watched.changed(&clock), &hands), "{what}");
+            let passing = async {
+                loop {
+                    hands.advance(BETWEEN_LOOKS);
+                    yield_now().await;
+                }
+            };
+            tokio::select! {
+                () = watched.changed(&clock) => {}
+                () = passing => {}
+            }
         }
-        let mut none = WatchedFiles::default();
-        assert!(!is_told(none.changed(&clock), &hands));
+    }
+
+    #[test]
+    fn a_pipe_is_read_once_at_the_start_and_what_takes_a_files_place_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pipe");
+        mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        let refused = read_limited(&path, 8).unwrap_err();
+        assert!(refused.to_string().contains("no regular file"), "{refused}");
+        for place in ["/dev/zero", "/"] {
+            assert!(read_limited(Path::new(place), 8).is_err(), "{place}");
+        }
+        let mut watched = WatchedFile::new(&path, 8);
+        let writing = std::thread::spawn({
+            let path = path.clone();
+            move || fs::write(path, "content").unwrap()
+        });
+        assert_eq!(watched.read().unwrap(), b"content");
+        writing.join().unwrap();
     }
 }

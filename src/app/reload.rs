@@ -11,22 +11,56 @@ use super::App;
 use crate::audit::AdminAction;
 use crate::audit::AdminRecord;
 use crate::audit::Outcome;
+use crate::blocking::may_wait;
 use crate::config::Config;
 use crate::config::Source;
 use crate::config::needs_restart;
+use crate::gateway::Gateway;
+use crate::identity;
 use crate::policy::Policy;
 use crate::server::tls::Tls;
 use crate::settings::Mistake;
+use crate::upstream;
 use crate::watched::WatchedFiles;
+
+/// What a configuration makes anew, ready to be put in place.
+struct Fresh {
+    policy: Policy,
+    tls: Option<Tls>,
+    identity: identity::Prepared,
+    upstream: upstream::Prepared,
+}
+
+impl Fresh {
+    /// Reads every file that the configuration names; changes nothing yet.
+    fn prepare(gateway: &Gateway, config: &Config) -> Result<Self, Vec<Mistake>> {
+        let policy = Policy::build(&config.access);
+        let tls = config.server.tls.as_ref().map(Tls::load).transpose();
+        let identity = gateway.identity.prepare(&config.identity);
+        let upstream = gateway.upstream.prepare(&config.atlas);
+        match (policy, tls, identity, upstream) {
+            (Ok(policy), Ok(tls), Ok(identity), Ok(upstream)) => Ok(Self {
+                policy,
+                tls,
+                identity,
+                upstream,
+            }),
+            (policy, tls, identity, upstream) => {
+                let wrong = [policy.err(), tls.err(), identity.err(), upstream.err()];
+                Err(wrong.into_iter().flatten().flatten().collect())
+            }
+        }
+    }
+}
 
 impl App {
     /// Reads the configuration again and puts it in place. `None` if it is refused: then the old one
     /// stays, the log says why, and a change of a file that it names is a change of it.
     pub async fn reload_from(&self, source: &mut Source) -> Option<Config> {
-        let reloaded = match source.read() {
+        let reloaded = match source.read_again().await {
             Ok(config) => {
                 // Before they are read, so that no change is missed.
-                let named = WatchedFiles::new(config.files());
+                let named = WatchedFiles::new(config.files()).await;
                 let reloaded = self.reload(&config).await;
                 if reloaded.is_err() {
                     source.watch(named);
@@ -56,7 +90,7 @@ impl App {
     /// buckets, the cache's times and certificates. Returns the keys that are not as this configuration
     /// has them until the process is started anew; the log names them, too.
     pub async fn reload(&self, config: &Config) -> Result<Vec<String>, Vec<Mistake>> {
-        let applied = self.apply(config);
+        let applied = self.apply(config).await;
         self.write_down(applied.is_ok()).await;
         applied?;
         let waiting = needs_restart(&self.started, config);
@@ -78,24 +112,15 @@ impl App {
         source.changed(&self.clock).await;
     }
 
-    fn apply(&self, config: &Config) -> Result<(), Vec<Mistake>> {
-        let policy = Policy::build(&config.access);
-        let tls = config.server.tls.as_ref().map(Tls::load).transpose();
-        let identity = self.gateway.identity.prepare(&config.identity);
-        let upstream = self.gateway.upstream.prepare(&config.atlas);
-        let (policy, tls, identity, upstream) = match (policy, tls, identity, upstream) {
-            (Ok(policy), Ok(tls), Ok(identity), Ok(upstream)) => (policy, tls, identity, upstream),
-            (policy, tls, identity, upstream) => {
-                let wrong = [policy.err(), tls.err(), identity.err(), upstream.err()];
-                return Err(wrong.into_iter().flatten().flatten().collect());
-            }
-        };
+    async fn apply(&self, config: &Config) -> Result<(), Vec<Mistake>> {
+        let (gateway, wanted) = (Arc::clone(&self.gateway), config.clone());
+        let fresh = may_wait(move || Fresh::prepare(&gateway, &wanted)).await?;
         // From here on nothing can be refused.
-        self.gateway.identity.adopt(identity);
-        self.gateway.policy.store(Arc::new(policy));
-        self.gateway.upstream.adopt(upstream);
+        self.gateway.identity.adopt(fresh.identity);
+        self.gateway.policy.store(Arc::new(fresh.policy));
+        self.gateway.upstream.adopt(fresh.upstream);
         self.gateway.cache.replace_config(config.cache.clone());
-        if let (Some(present), Some(fresh)) = (&self.tls, tls) {
+        if let (Some(present), Some(fresh)) = (&self.tls, fresh.tls) {
             present.take_over(&fresh);
         }
         Ok(())

@@ -6,6 +6,7 @@ mod sockets;
 
 use std::fmt;
 use std::pin::pin;
+use std::time::Duration;
 
 use clap::Args;
 use tokio::runtime;
@@ -113,7 +114,8 @@ async fn serve(
     for warning in config.warnings() {
         warn!(place = warning.place, "{}", warning.message);
     }
-    let started = pin!(App::start_on(passed, config, Clock::system()));
+    let clock = Clock::system();
+    let started = pin!(App::start_on(passed, config, clock.clone()));
     let started = tokio::select! {
         biased;
         () = signals.stop() => {
@@ -144,18 +146,28 @@ async fn serve(
         app.admin_address()
     );
     manager::ready();
-    let _watched = manager::keep_alive(Clock::system());
+    let _watched = manager::keep_alive(clock.clone());
     loop {
-        tokio::select! {
+        let is_told = tokio::select! {
             biased;
             told = signals.next() => match told {
-                Told::Reload => {
-                    app.begin_audit_file();
-                    reload(&app, &mut source, log).await;
-                }
+                Told::Reload => true,
                 Told::Stop => break,
             },
-            () = app.until_changed(&mut source) => reload(&app, &mut source, log).await,
+            () = app.until_changed(&mut source) => false,
+        };
+        if is_told {
+            app.begin_audit_file();
+        }
+        let mut reloading = pin!(reload(&app, &mut source, log));
+        tokio::select! {
+            biased;
+            () = &mut reloading => {}
+            () = signals.stop() => {
+                // A disk that hangs must not keep it from ending.
+                let _ = clock.timeout(LONGEST_RELOAD, reloading).await;
+                break;
+            }
         }
     }
     info!("stopping: finishing what is under way");
@@ -176,3 +188,6 @@ async fn reload(app: &App, source: &mut Source, log: &LogLevel) {
     }
     manager::reloaded(taken.is_some());
 }
+
+/// How long a reload may take to its end once the process is told to stop.
+const LONGEST_RELOAD: Duration = Duration::from_secs(1);

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::Config;
 use super::Refused;
+use crate::blocking::may_wait;
 use crate::clock::Clock;
 use crate::settings::Mistake;
 use crate::watched::WatchedFile;
@@ -28,23 +29,20 @@ impl Source {
         }
     }
 
-    /// Reads the file and lays the environment over it; a refused one is reported whole.
+    /// Reads the file and lays the environment over it; a refused one is reported whole. For the start of
+    /// a process: the file may keep its reader waiting.
     pub fn read(&mut self) -> Result<Config, Refused> {
+        let content = self.file.read();
         self.named = WatchedFiles::default();
-        let text = self.file.read().and_then(|bytes| {
-            String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8 text"))
-        });
-        let config = match text {
-            Ok(text) => Config::parse(&text, variables()),
-            Err(error) => Err(vec![Mistake::at(
-                "the file",
-                format!("cannot be read: {error}"),
-            )]),
-        };
-        config.map_err(|mistakes| Refused {
-            file: self.file.path().display().to_string(),
-            mistakes,
-        })
+        parse(content).map_err(|mistakes| self.refused(mistakes))
+    }
+
+    /// The same for a process that serves.
+    pub async fn read_again(&mut self) -> Result<Config, Refused> {
+        let content = self.file.read_again().await;
+        self.named = WatchedFiles::default();
+        let config = may_wait(move || parse(content)).await;
+        config.map_err(|mistakes| self.refused(mistakes))
     }
 
     /// From here on, another one of `named` is a change, too; until the next reading.
@@ -58,6 +56,26 @@ impl Source {
             () = self.file.changed(clock) => {}
             () = self.named.changed(clock) => {}
         }
+    }
+
+    fn refused(&self, mistakes: Vec<Mistake>) -> Refused {
+        Refused {
+            file: self.file.path().display().to_string(),
+            mistakes,
+        }
+    }
+}
+
+fn parse(content: io::Result<Vec<u8>>) -> Result<Config, Vec<Mistake>> {
+    let text = content.and_then(|bytes| {
+        String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8 text"))
+    });
+    match text {
+        Ok(text) => Config::parse(&text, variables()),
+        Err(error) => Err(vec![Mistake::at(
+            "the file",
+            format!("cannot be read: {error}"),
+        )]),
     }
 }
 
