@@ -145,7 +145,7 @@ async fn serve(
         app.address(),
         app.admin_address()
     );
-    manager::ready();
+    manager::ready(&clock).await;
     let _watched = manager::keep_alive(clock.clone());
     loop {
         let is_told = tokio::select! {
@@ -159,7 +159,7 @@ async fn serve(
         if is_told {
             app.begin_audit_file();
         }
-        let mut reloading = pin!(reload(&app, &mut source, log));
+        let mut reloading = pin!(reload(&app, &mut source, log, &clock));
         tokio::select! {
             biased;
             () = &mut reloading => {}
@@ -171,22 +171,22 @@ async fn serve(
         }
     }
     info!("stopping: finishing what is under way");
-    manager::stopping();
+    manager::stopping(&clock).await;
     app.stop_unless(signals.stop()).await;
     info!("stopped");
     Ending::Well
 }
 
 /// Applies the configuration anew, as a whole or not at all.
-async fn reload(app: &App, source: &mut Source, log: &LogLevel) {
-    manager::reloading();
+async fn reload(app: &App, source: &mut Source, log: &LogLevel, clock: &Clock) {
+    manager::reloading(clock).await;
     let taken = app.reload_from(source).await;
     if let Some(config) = &taken
         && let Err(problem) = log.change(&config.telemetry)
     {
         warn!("the log level stays as it was: {}", Chain(&problem));
     }
-    manager::reloaded(taken.is_some());
+    manager::reloaded(clock, taken.is_some()).await;
 }
 
 /// How long a reload may take to its end once the process is told to stop.

@@ -6,6 +6,7 @@
 //! so that happens at most once in thirty seconds, counted from the attempt and whatever came of it
 //! (G13). A failed attempt changes nothing: keys stay for a day without word from their issuer.
 
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -35,6 +36,7 @@ use super::token::Envelope;
 use super::trouble::Trouble;
 use super::waiting::Asker;
 use super::waiting::Waiting;
+use crate::blocking::may_wait;
 use crate::clock::Clock;
 use crate::clock::Moment;
 use crate::secret::Secret;
@@ -287,24 +289,28 @@ impl Keys {
                 let json = publisher.fetch().await?;
                 self.take(&json, clock, metrics)
             }
-            Source::File(_) | Source::Fixed | Source::SecretFile { .. } => {
-                self.read_file(clock, metrics)
+            Source::File(path) => {
+                let path = path.clone();
+                let json = may_wait(move || read_key_set(&path)).await?;
+                self.take(&json, clock, metrics)
             }
+            Source::SecretFile { path, shortest } => {
+                let path = path.clone();
+                let secret = may_wait(move || Secret::read(&path)).await?;
+                self.share(&secret, *shortest, clock)
+            }
+            Source::Fixed => Ok(()),
         }
     }
 
-    /// Reads the keys, if they are in a file; `Ok` if they are good, new or not.
+    /// Reads the keys, if they are in a file; `Ok` if they are good, new or not. Waits for the disk.
     pub(super) fn read_file(
         &self,
         clock: &Clock,
         metrics: &IdentityMetrics,
     ) -> Result<(), KeyError> {
         match &self.source {
-            Source::File(path) => {
-                let json =
-                    watched::read_limited(path, LARGEST_KEY_SET).map_err(KeyError::Unreadable)?;
-                self.take(&json, clock, metrics)
-            }
+            Source::File(path) => self.take(&read_key_set(path)?, clock, metrics),
             Source::SecretFile { path, shortest } => {
                 self.share(&Secret::read(path)?, *shortest, clock)
             }
@@ -478,6 +484,11 @@ impl Drop for Attempt<'_> {
             .attempts
             .send_modify(|count| *count = count.wrapping_add(1));
     }
+}
+
+fn read_key_set(path: &Path) -> Result<Vec<u8>, KeyError> {
+    let limit = u64::try_from(LARGEST_KEY_SET).unwrap_or(u64::MAX);
+    watched::read_limited(path, limit).map_err(KeyError::Unreadable)
 }
 
 fn millis(span: Duration) -> u64 {

@@ -162,7 +162,7 @@ impl Admin {
         let _ = spawn_blocking(move || cache.measure()).await;
         let parts: Vec<_> = self.problems().iter().map(|problem| problem.part).collect();
         self.gateway.metrics.not_ready(&parts);
-        let mut response = Response::new(Body::from(Bytes::from(self.scrape.render())));
+        let mut response = Response::new(Body::from(Bytes::from(self.scrape.page().await)));
         let kind = HeaderValue::from_static(crate::telemetry::metrics::CONTENT_TYPE);
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
         response

@@ -19,6 +19,8 @@ use std::fmt::Write;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
+use crate::blocking::may_wait;
+
 /// Every metric of the process, by the part that counts it. Cheap to clone: the values are shared.
 #[derive(Clone, Debug)]
 pub struct Metrics {
@@ -91,7 +93,13 @@ impl Scrape {
                 }
             }
         }
-        process::render(&mut page);
+        page
+    }
+
+    /// The same, and what the kernel tells of the process.
+    pub async fn page(&self) -> String {
+        let mut page = self.render();
+        page.push_str(&may_wait(process::page).await);
         page
     }
 }

@@ -46,10 +46,10 @@ pub(crate) enum Challenged {
 }
 
 impl ApiKey {
-    pub(crate) fn new(public_key: String, private_key: WatchedSecret) -> Self {
+    pub(crate) fn new(public_key: String, private_key: Arc<WatchedSecret>) -> Self {
         Self {
             public_key,
-            private_key: ArcSwap::from_pointee(private_key),
+            private_key: ArcSwap::new(private_key),
             idle: Mutex::default(),
         }
     }
@@ -65,8 +65,8 @@ impl ApiKey {
     }
 
     /// Signs with another private half from now on.
-    pub(crate) fn adopt(&self, private_key: WatchedSecret) {
-        self.private_key.store(Arc::new(private_key));
+    pub(crate) fn adopt(&self, private_key: Arc<WatchedSecret>) {
+        self.private_key.store(private_key);
     }
 
     /// A nonce that was used before and is free.
@@ -94,7 +94,7 @@ impl ApiKey {
 
     /// Takes up a changed key. Called every few seconds.
     pub(crate) fn tend(&self) {
-        self.private_key.load().look();
+        self.private_key.load().look(|| {});
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Nonce>> {
@@ -162,7 +162,7 @@ mod tests {
 
     fn key() -> ApiKey {
         let secret = WatchedSecret::fixed(Secret::new("private".to_owned()));
-        ApiKey::new("public".to_owned(), secret)
+        ApiKey::new("public".to_owned(), Arc::new(secret))
     }
 
     fn headers(challenges: &[&str]) -> HeaderMap {

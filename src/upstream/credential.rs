@@ -231,7 +231,7 @@ impl Tools<'_> {
             let name: Arc<str> = Arc::from(config.name.as_str());
             let terms = Terms {
                 name: Arc::clone(&name),
-                secret,
+                secret: Arc::new(secret),
             };
             let mut present = self.present.iter();
             let predecessor = present.find(|present| config.identity() == Some(present.login.id()));

@@ -28,6 +28,7 @@ use super::ledger::Ledger;
 use super::sealed;
 use super::transport::Transport;
 use super::watched_secret::WatchedSecret;
+use crate::blocking::may_wait;
 use crate::clock::Clock;
 use crate::secret::Secret;
 use crate::telemetry::metrics::upstream::CredentialLabels;
@@ -44,7 +45,7 @@ pub(crate) struct ServiceAccount(Arc<Account>);
 pub(crate) struct Terms {
     /// Its configured name.
     pub(crate) name: Arc<str>,
-    pub(crate) secret: WatchedSecret,
+    pub(crate) secret: Arc<WatchedSecret>,
 }
 
 /// What an account is made of.
@@ -96,6 +97,8 @@ struct State {
     /// No mint before this moment.
     not_before: Duration,
     failures: u32,
+    /// What lies there for the next process was refused; the mint that follows removes it first.
+    is_kept_in_vain: bool,
     last_refusal: Option<Duration>,
 }
 
@@ -195,16 +198,22 @@ impl ServiceAccount {
         });
         state.last_refusal = Some(now);
         state.token = None;
-        sealed::remove(&self.0.sealed);
+        state.is_kept_in_vain = true;
         true
     }
 
     /// Does what is due: takes up a changed secret, renews the token. Called every few seconds.
     pub(crate) fn tend(&self) {
+        let account = self.clone();
+        self.0.terms.load().secret.look(move || {
+            account.0.secret_changed();
+            account.renew();
+        });
+        self.renew();
+    }
+
+    fn renew(&self) {
         let now = self.0.clock.elapsed();
-        if self.0.terms.load().secret.look() {
-            self.0.secret_changed();
-        }
         let mut state = self.0.state();
         let wanted = state.token.is_none() || state.is_due(now);
         if wanted && !state.minting && now >= state.not_before {
@@ -250,15 +259,19 @@ impl Account {
         self.terms.load().secret.current()
     }
 
-    async fn revoke(&self, token: &Secret) {
+    async fn revoke(self: &Arc<Self>, token: &Secret) {
         let secret = self.secret();
         let body = format!("token={}&token_type_hint=access_token", token.expose());
         let answer = self
             .post(Endpoint::Revoke, endpoint::REVOKE, &secret, body)
             .await;
         if answer.is_ok_and(|answer| answer.status.is_success()) {
-            sealed::remove(&self.sealed);
-            let _ = self.ledger().in_vain();
+            let account = Arc::clone(self);
+            let _ = may_wait(move || {
+                sealed::remove(&account.sealed);
+                account.ledger().in_vain()
+            })
+            .await;
         }
     }
 

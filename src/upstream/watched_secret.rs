@@ -1,5 +1,6 @@
 //! A secret that may be rotated under us: a file or a text goes in, the last good secret comes out.
 
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -9,6 +10,7 @@ use arc_swap::ArcSwap;
 use tracing::info;
 use tracing::warn;
 
+use crate::blocking::may_wait;
 use crate::secret::Secret;
 use crate::secret::SecretFileError;
 use crate::telemetry::say;
@@ -20,6 +22,8 @@ pub(crate) struct WatchedSecret {
     file: Option<PathBuf>,
     /// Whether the file was last found unreadable, so that it is said once and not every time.
     broken: AtomicBool,
+    /// A look is under way, or hangs: one thread is enough to find that out.
+    looking: AtomicBool,
 }
 
 impl WatchedSecret {
@@ -38,6 +42,7 @@ impl WatchedSecret {
             current: ArcSwap::from_pointee(secret),
             file,
             broken: AtomicBool::new(false),
+            looking: AtomicBool::new(false),
         }
     }
 
@@ -45,13 +50,30 @@ impl WatchedSecret {
         self.current.load_full()
     }
 
-    /// Looks at the file again; true if there is another secret in it. A file that cannot be used
-    /// leaves the last good secret in place (G33).
-    pub(crate) fn look(&self) -> bool {
-        let Some(file) = &self.file else {
-            return false;
+    /// Has somebody look at the file again, and `changed` be called if there is another secret in it.
+    /// Waits for nothing. To be called inside a tokio runtime.
+    pub(crate) fn look(self: &Arc<Self>, changed: impl FnOnce() + Send + 'static) {
+        let Some(file) = self.file.clone() else {
+            return;
         };
-        match Secret::read(file) {
+        if self.looking.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let secret = Arc::clone(self);
+        tokio::spawn(async move {
+            let path = file.clone();
+            let read = may_wait(move || Secret::read(&path)).await;
+            if secret.take(read, &file) {
+                changed();
+            }
+            secret.looking.store(false, Ordering::Release);
+        });
+    }
+
+    /// Takes over what was read; true if it is another secret. A file that cannot be used leaves the last
+    /// good secret in place (G33).
+    fn take(&self, read: Result<Secret, SecretFileError>, file: &Path) -> bool {
+        match read {
             Ok(secret) => {
                 self.broken.store(false, Ordering::Relaxed);
                 if secret.expose() == self.current.load().expose() {
@@ -85,13 +107,14 @@ mod tests {
         fs::write(&path, "one").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         let secret = WatchedSecret::read(path.clone()).unwrap();
-        assert!(!secret.look());
+        let look = || secret.take(Secret::read(&path), &path);
+        assert!(!look());
         fs::write(&path, "two\n").unwrap();
-        assert!(secret.look());
+        assert!(look());
         fs::write(&path, "").unwrap();
-        assert!(!secret.look());
+        assert!(!look());
         fs::remove_file(&path).unwrap();
-        assert!(!secret.look());
+        assert!(!look());
         assert_eq!(secret.current().expose(), "two");
     }
 }

@@ -1,39 +1,43 @@
 //! What the service manager is told, where there is one (`sd_notify`). Without `NOTIFY_SOCKET` in the
-//! environment nothing happens.
+//! environment nothing happens. A manager that does not listen is waited for where nobody else waits, and
+//! not for long.
+
+use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
+use crate::blocking::may_wait;
 use crate::clock::Clock;
 
 /// Callers are answered from now on.
-pub(super) fn ready() {
-    tell(&[NotifyState::Ready]);
+pub(super) async fn ready(clock: &Clock) {
+    tell(clock, vec![NotifyState::Ready]).await;
 }
 
 /// The configuration is being read again.
-pub(super) fn reloading() {
+pub(super) async fn reloading(clock: &Clock) {
     // The moment tells the manager which of its own wishes this one answers.
     match NotifyState::monotonic_usec_now() {
-        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Ok(now) => tell(clock, vec![NotifyState::Reloading, now]).await,
         Err(error) => warn!(%error, "the service manager is not told of a reload"),
     }
 }
 
 /// It was, and either taken or refused.
-pub(super) fn reloaded(taken: bool) {
+pub(super) async fn reloaded(clock: &Clock, taken: bool) {
     let status = if taken {
         "the configuration was read again"
     } else {
         "the configuration was refused and the old one stays; the log says why"
     };
-    tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+    tell(clock, vec![NotifyState::Ready, NotifyState::Status(status)]).await;
 }
 
 /// The end has begun.
-pub(super) fn stopping() {
-    tell(&[NotifyState::Stopping]);
+pub(super) async fn stopping(clock: &Clock) {
+    tell(clock, vec![NotifyState::Stopping]).await;
 }
 
 /// Says twice in each of the manager's intervals that the runtime still runs its tasks, where it wants to
@@ -42,14 +46,18 @@ pub(super) fn keep_alive(clock: Clock) -> Option<AbortOnDropHandle<()>> {
     let interval = sd_notify::watchdog_enabled()?;
     Some(AbortOnDropHandle::new(tokio::spawn(async move {
         loop {
-            tell(&[NotifyState::Watchdog]);
+            tell(&clock, vec![NotifyState::Watchdog]).await;
             clock.sleep(interval / 2).await;
         }
     })))
 }
 
-fn tell(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
+async fn tell(clock: &Clock, state: Vec<NotifyState<'static>>) {
+    let told = may_wait(move || sd_notify::notify(&state));
+    if let Ok(Err(error)) = clock.timeout(LONGEST_WORD, told).await {
         warn!(%error, "the service manager cannot be told how we are");
     }
 }
+
+/// How long the manager may take to listen.
+const LONGEST_WORD: Duration = Duration::from_secs(1);

@@ -5,7 +5,8 @@ use std::fs;
 
 /// The metrics that every Prometheus client library has for its process. What `/proc` does not tell is
 /// left out.
-pub(super) fn render(page: &mut String) {
+pub(super) fn page() -> String {
+    let mut page = String::new();
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     // The second field is the program's name in parentheses, and may hold anything.
     let fields: Vec<&str> = stat
@@ -67,6 +68,7 @@ pub(super) fn render(page: &mut String) {
         "Limit on open file descriptors",
         most_descriptors(),
     );
+    page
 }
 
 fn boot_time() -> Option<f64> {
@@ -105,8 +107,7 @@ mod tests {
 
     #[test]
     fn the_process_knows_its_memory_its_descriptors_and_its_start() {
-        let mut page = String::new();
-        render(&mut page);
+        let page = page();
         for name in [
             "cpu_seconds_total",
             "resident_memory_bytes",

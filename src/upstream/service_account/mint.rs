@@ -1,5 +1,6 @@
 //! A mint: a need for a token goes in; a token, or why there is none and until when, comes out.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,12 +14,15 @@ use super::ServiceAccount;
 use super::State;
 use super::Token;
 use super::endpoint;
+use crate::atlas::Timestamp;
+use crate::blocking::may_wait;
 use crate::telemetry::metrics::upstream::Endpoint;
 use crate::telemetry::metrics::upstream::MintLabels;
 use crate::telemetry::metrics::upstream::MintResult;
 use crate::telemetry::say;
 use crate::upstream::answer::CredentialFailure;
 use crate::upstream::retry_after;
+use crate::upstream::sealed;
 use crate::upstream::token;
 use crate::upstream::token::Fate;
 use crate::upstream::token::Minted;
@@ -83,18 +87,8 @@ impl Account {
         let failures = self.state().failures;
         let now = self.clock.now().wall;
         let secret = self.secret();
-        {
-            let mut ledger = self.ledger();
-            ledger.may_ask(now).map_err(|wait| NotMinted {
-                why: CredentialFailure::MintLimit,
-                wait: wait.min(LONGEST_LEDGER_WAIT),
-                wish: Fate::Unsent,
-            })?;
-            match ledger.ask(now).and_then(|()| ledger.file()) {
-                Ok(file) => self.bring_to_disk(file),
-                Err(error) => self.cannot_write(&error),
-            }
-        }
+        let account = Arc::clone(self);
+        may_wait(move || account.wish(now)).await?;
         let body = "grant_type=client_credentials".to_owned();
         let answer = self
             .post(Endpoint::Token, endpoint::TOKEN, &secret, body)
@@ -107,18 +101,39 @@ impl Account {
             }
             Err(lost) => Err(token::lost(lost, failures)),
         };
-        if let Err(failure) = &minted {
-            // What cannot be written here only makes us more careful than we need be.
-            let _ = match failure.wish {
-                Fate::Unknown => Ok(()),
-                Fate::Unsent => self.ledger().unsent(),
-                Fate::Vain => self.ledger().in_vain(),
-            };
+        let account = Arc::clone(self);
+        may_wait(move || {
+            let (minted, answered_on) = minted.inspect_err(|failure| {
+                // What cannot be written here only makes us more careful than we need be.
+                let _ = match failure.wish {
+                    Fate::Unknown => Ok(()),
+                    Fate::Unsent => account.ledger().unsent(),
+                    Fate::Vain => account.ledger().in_vain(),
+                };
+            })?;
+            let expires = answered_on.plus(minted.lifetime);
+            account.keep(&minted.token, expires, &secret);
+            Ok(minted)
+        })
+        .await
+    }
+
+    /// Writes down that a token is about to be asked for, if one may be. Waits for the disk.
+    fn wish(self: &Arc<Self>, now: Timestamp) -> Result<(), NotMinted> {
+        if mem::take(&mut self.state().is_kept_in_vain) {
+            sealed::remove(&self.sealed);
         }
-        let (minted, answered_on) = minted?;
-        let expires = answered_on.plus(minted.lifetime);
-        self.keep(&minted.token, expires, &secret);
-        Ok(minted)
+        let mut ledger = self.ledger();
+        ledger.may_ask(now).map_err(|wait| NotMinted {
+            why: CredentialFailure::MintLimit,
+            wait: wait.min(LONGEST_LEDGER_WAIT),
+            wish: Fate::Unsent,
+        })?;
+        match ledger.ask(now).and_then(|()| ledger.file()) {
+            Ok(file) => self.bring_to_disk(file),
+            Err(error) => self.cannot_write(&error),
+        }
+        Ok(())
     }
 
     pub(super) fn adopt(&self, minted: Minted) {
