@@ -135,6 +135,18 @@ impl App {
         }
     }
 
+    /// What is allowed but is seldom meant, in the configuration and in the files that it names.
+    pub fn warnings(config: &Config, clock: &Clock) -> Vec<Mistake> {
+        let mut warnings = config.warnings();
+        let tls = config
+            .server
+            .tls
+            .as_ref()
+            .and_then(|tls| Tls::load(tls).ok());
+        warnings.extend(tls.iter().flat_map(|tls| tls.warnings(clock.now().wall)));
+        warnings
+    }
+
     /// Mints a token and reads one page with each credential.
     pub async fn check_online(
         config: &Config,
@@ -160,6 +172,11 @@ impl App {
     ) -> Result<Self, StartError> {
         let (metrics, scrape) = Metrics::register();
         let parts = Parts::build(config, &clock, &metrics).map_err(StartError::Misconfigured)?;
+        if let Some(tls) = parts.tls.clone() {
+            tls.warn(clock.now().wall);
+            let clock = clock.clone();
+            metrics.tls.ask(move || tls.seconds_left(clock.now().wall));
+        }
         let callers = bind(passed.callers, config.server.listen).await?;
         let operators = bind(passed.operators, config.admin.listen).await?;
         let addresses = Addresses::of(&callers, &operators);
@@ -176,6 +193,7 @@ impl App {
             audit,
             metrics: metrics.lookups.clone(),
             panics: Panics::default(),
+            repeats: Arc::default(),
             memory: Memory::new(metrics.memory),
             clock: clock.clone(),
             bounds: config.server.limits.bounds(),

@@ -4,8 +4,10 @@
 //! its record is in the audit trail, because it is [`Withheld`] until then (G15).
 
 mod asking;
+mod outage;
 mod panics;
 mod refusal;
+mod repeats;
 mod walk;
 mod withheld;
 
@@ -51,6 +53,7 @@ use withheld::UnderWay;
 
 pub use panics::Panics;
 pub use refusal::Refusal;
+pub use repeats::Repeats;
 pub use withheld::Unanswered;
 pub use withheld::Withheld;
 
@@ -72,6 +75,8 @@ pub struct Gateway {
     pub metrics: LookupMetrics,
     /// What has gone wrong inside.
     pub panics: Panics,
+    /// What is said once for many lookups.
+    pub repeats: Arc<Repeats>,
     /// How much memory is left.
     pub memory: Memory,
     /// Where the time comes from.
@@ -320,7 +325,7 @@ impl Gateway {
         self.count(refusal);
         let refused = entry.refuse(closing);
         if refused == Refused::OnItsOwn {
-            refusal.log(entry.request_id());
+            refusal.log(entry.request_id(), self);
         }
         refused
     }

@@ -22,6 +22,7 @@ use crate::settings::Mistake;
 mod log_queue;
 pub mod metrics;
 mod panics;
+mod repeated;
 pub mod traces;
 mod walk_labels;
 
@@ -29,6 +30,8 @@ pub use log_queue::LogEnd;
 pub use log_queue::LogQueue;
 pub use metrics::Metrics;
 pub use metrics::Scrape;
+pub use repeated::Repeated;
+pub use repeated::Tally;
 pub use traces::Traces;
 pub use walk_labels::WalkLabels;
 pub use walk_labels::say;

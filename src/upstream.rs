@@ -88,6 +88,8 @@ use crate::atlas::ProjectId;
 use crate::atlas::Question;
 use crate::clock::Clock;
 use crate::settings::Mistake;
+use crate::telemetry::Repeated;
+use crate::telemetry::Tally;
 use crate::telemetry::metrics::upstream::ReasonLabel;
 use crate::telemetry::metrics::upstream::UpstreamMetrics;
 use crate::telemetry::say;
@@ -153,6 +155,16 @@ struct Inner {
     projects: Projects,
     turns: Turns,
     host: Mutex<Breaker>,
+    repeats: Repeats,
+}
+
+/// What is said once for all projects, however many it befalls.
+#[derive(Debug, Default)]
+struct Repeats {
+    answers_refused: Repeated,
+    breakers: Repeated,
+    gates: Repeated,
+    host: Repeated,
 }
 
 impl Upstream {
@@ -205,6 +217,7 @@ impl Upstream {
             projects: Projects::new(Rates::new(&config.limits)),
             turns: Turns::new(&config.limits, clock.clone()),
             host: Mutex::default(),
+            repeats: Repeats::default(),
             clock,
             chance,
             metrics,
@@ -359,8 +372,10 @@ impl Inner {
     }
 
     fn host_ended(&self, how: Ended, now: Duration) {
-        if self.host().ended(how, now) {
-            say(|| tracing::error!("Atlas cannot be reached; trying rarely"));
+        if self.host().ended(how, now)
+            && let Some(Tally { times, .. }) = self.repeats.host.happened(now)
+        {
+            say(|| tracing::error!(times, "Atlas cannot be reached; trying rarely"));
         }
     }
 

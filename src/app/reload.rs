@@ -122,6 +122,7 @@ impl App {
         self.gateway.cache.replace_config(config.cache.clone());
         if let (Some(present), Some(fresh)) = (&self.tls, fresh.tls) {
             present.take_over(&fresh);
+            present.warn(self.clock.now().wall);
         }
         Ok(())
     }

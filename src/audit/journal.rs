@@ -36,6 +36,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::clock::Moment;
+use crate::telemetry::Repeated;
+use crate::telemetry::Tally;
 use crate::telemetry::metrics::audit::AuditMetrics;
 
 use orders::Orders;
@@ -86,6 +88,15 @@ pub(super) struct Journal {
     syncing: AtomicBool,
     slow: AtomicBool,
     ended: CancellationToken,
+    repeats: Repeats,
+}
+
+/// What is said once, however many records it befalls and however often it comes and goes.
+#[derive(Debug, Default)]
+struct Repeats {
+    failed: Repeated,
+    late: Repeated,
+    refused: Repeated,
 }
 
 /// What a journal is made of beside its file.
@@ -141,6 +152,7 @@ impl Journal {
             syncing: AtomicBool::new(false),
             slow: AtomicBool::new(false),
             ended: CancellationToken::new(),
+            repeats: Repeats::default(),
         })
     }
 
@@ -185,7 +197,7 @@ impl Journal {
                 let waits_for_sink = self.sink.is_some() && oldest.is_journaled();
                 if oldest.settle(Err(Unrecorded::TooLate)) {
                     self.metrics.batches_late.inc();
-                    self.note_delay(waits_for_sink);
+                    self.note_delay(waits_for_sink, now);
                 }
             }
             queue.unsettled.pop_front();
@@ -211,6 +223,14 @@ impl Journal {
             drop(queue);
             self.unrecorded.fetch_add(1, Ordering::Relaxed);
             self.metrics.records_refused.inc();
+            if let Some(Tally { times, .. }) = self.repeats.refused.happened(now.elapsed) {
+                let reason = self.health.reason();
+                let reason = reason.as_deref().unwrap_or("too much waits for the disk");
+                tracing::error!(
+                    times,
+                    "not answered, because it cannot be put on record: {reason}"
+                );
+            }
             return Err(Unrecorded::Unwritable);
         }
         Ok(queue.push(body, now.elapsed))
@@ -311,14 +331,14 @@ impl Journal {
         lock(&self.queue).recycle(batch.bodies);
         let took = self.clock.now().elapsed.saturating_sub(began.elapsed);
         self.slow.store(took > QUICK, Ordering::Relaxed);
-        if self.health.clear(Trouble::Slow) {
+        if self.health.clear(Trouble::Slow) && self.repeats.late.is_over(began.elapsed).is_some() {
             tracing::warn!("the audit trail is written in time again");
         }
         self.metrics.records_written.inc_by(records);
         self.metrics.write_seconds.observe(took.as_secs_f64());
     }
 
-    fn note_delay(&self, waits_for_sink: bool) {
+    fn note_delay(&self, waits_for_sink: bool, now: Duration) {
         let (trouble, reason) = if waits_for_sink {
             (Trouble::Sink, "the second audit sink does not take records")
         } else {
@@ -327,9 +347,12 @@ impl Journal {
                 "the disk takes longer than a second to write",
             )
         };
-        if self.health.set(trouble, reason) {
+        if self.health.set(trouble, reason)
+            && let Some(Tally { times, .. }) = self.repeats.late.happened(now)
+        {
             tracing::error!(
                 reason,
+                times,
                 "audit records are late; their questions are not answered"
             );
         }

@@ -33,14 +33,15 @@ pub fn run(arguments: &Arguments) -> Ending {
         }
     };
     // The files that the settings name are read, too: keys, secrets, certificates.
-    if let Err(mistakes) = App::check(&config, &Clock::system()) {
+    let clock = Clock::system();
+    if let Err(mistakes) = App::check(&config, &clock) {
         complain(&"the files that the configuration names are refused:");
         for mistake in mistakes {
             complain(&format_args!("  {mistake}"));
         }
         return Ending::Misconfigured;
     }
-    for warning in config.warnings() {
+    for warning in App::warnings(&config, &clock) {
         complain(&format_args!("warning: {warning}"));
     }
     say(&config.to_toml());
@@ -59,7 +60,10 @@ fn online(config: &Config) -> Ending {
             return Ending::Failed;
         }
     };
-    let checks = match runtime.block_on(App::check_online(config, Clock::system())) {
+    let checks = runtime.block_on(App::check_online(config, Clock::system()));
+    // A name that is still being resolved keeps nobody waiting.
+    runtime.shutdown_background();
+    let checks = match checks {
         Ok(checks) => checks,
         Err(mistakes) => {
             for mistake in mistakes {

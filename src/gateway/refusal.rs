@@ -8,6 +8,7 @@ use tracing::error;
 use tracing::info;
 use tracing::warn;
 
+use super::Gateway;
 use super::OVERLOAD_PAUSE;
 use crate::audit::Entry;
 use crate::audit::Outcome;
@@ -20,6 +21,8 @@ use crate::identity::Unverified;
 use crate::policy::Denied;
 use crate::policy::allowance::Spent;
 use crate::telemetry::Chain;
+use crate::telemetry::Repeated;
+use crate::telemetry::Tally;
 use crate::upstream::FetchError;
 use crate::upstream::Verdict;
 
@@ -120,14 +123,26 @@ impl Refusal {
     }
 
     /// Tells the operator what the caller is not told. What Atlas or a rule says is in the record.
-    pub(super) fn log(&self, request_id: RequestId) {
+    pub(super) fn log(&self, request_id: RequestId, gateway: &Gateway) {
+        let repeats = &gateway.repeats;
         match self {
             Self::Unauthenticated(why) => {
                 info!(%request_id, reason = why.reason(), "a token was refused: {}", why.reason());
             }
-            Self::Panicked => error!(%request_id, "a lookup panicked"),
-            Self::NoKeys | Self::TimedOut => {
-                warn!(%request_id, "a lookup was not answered: {self}");
+            Self::Panicked => {
+                if let Some(Tally { times, .. }) = gateway.repeated(&repeats.panicked) {
+                    error!(%request_id, times, "a lookup panicked");
+                }
+            }
+            Self::NoKeys => {
+                if let Some(Tally { times, .. }) = gateway.repeated(&repeats.no_keys) {
+                    warn!(%request_id, times, "a lookup was not answered: {self}");
+                }
+            }
+            Self::TimedOut => {
+                if let Some(Tally { times, .. }) = gateway.repeated(&repeats.timed_out) {
+                    warn!(%request_id, times, "a lookup was not answered: {self}");
+                }
             }
             Self::Fetch { error, .. } => {
                 debug!(%request_id, "there is no list: {}", Chain(&**error));
@@ -157,6 +172,12 @@ impl Refusal {
         Self::Overloaded {
             retry_after: OVERLOAD_PAUSE,
         }
+    }
+}
+
+impl Gateway {
+    fn repeated(&self, what: &Repeated) -> Option<Tally> {
+        what.happened(self.clock.elapsed())
     }
 }
 

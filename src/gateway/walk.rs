@@ -1,19 +1,25 @@
 //! A walk for the cache: asks Atlas, and writes down what came of it.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tracing::Instrument;
 use tracing::debug;
 use tracing::debug_span;
+use tracing::info;
 use tracing::warn;
 
 use super::Gateway;
+use super::outage::Outage;
 use crate::audit::FetchRecord;
 use crate::audit::Outcome;
 use crate::audit::RequestId;
 use crate::cache::Errand;
 use crate::clock::Moment;
 use crate::telemetry::Chain;
+use crate::telemetry::Tally;
 use crate::telemetry::WalkLabels;
 use crate::telemetry::say;
 use crate::upstream::FetchError;
@@ -34,8 +40,10 @@ impl Gateway {
             self.audit.clone(),
             self.clock.clone(),
         );
+        let repeats = Arc::clone(&self.repeats);
         move |errand| {
             let (upstream, audit, clock) = (upstream.clone(), audit.clone(), clock.clone());
+            let repeats = Arc::clone(&repeats);
             let labels = WalkLabels {
                 request_id: request_id.uuid(),
                 fill_id: errand.fill_id.uuid(),
@@ -47,23 +55,42 @@ impl Gateway {
                 let fetched = upstream
                     .list_certificates(&errand.question, errand.urgency)
                     .await;
-                if let Err(error) = &fetched {
-                    match error.verdict() {
-                        Verdict::Outage => {
-                            say(|| warn!("Atlas could not be asked: {}", Chain(error)));
-                        }
-                        // Not louder: it is counted, and no failure of Atlas.
-                        Verdict::HeldBack(_) => {
-                            say(|| debug!("Atlas was not asked: {}", Chain(error)));
-                        }
-                        Verdict::Denial | Verdict::Missing => {}
-                    }
-                }
-                audit.record_fetch(&fetch_record(&errand, &fetched, clock.now()));
+                let now = clock.now();
+                repeats.outage.log(&errand, &fetched, now.elapsed);
+                audit.record_fetch(&fetch_record(&errand, &fetched, now));
                 fetched
             };
             // A walk is some kilobytes: boxed before it is wrapped, it is moved once.
             labels.around(walk.boxed()).instrument(span).boxed()
+        }
+    }
+}
+
+impl Outage {
+    /// Says what a fetch has to tell of Atlas: that it is out, for how long, and that it is back.
+    fn log(&self, errand: &Errand, fetched: &Result<Fetched, FetchError>, now: Duration) {
+        let project = errand.question.project;
+        match fetched {
+            Err(error) if error.verdict() == Verdict::Outage => {
+                if let Some(Tally { times, .. }) = self.failed(project, now) {
+                    say(|| warn!(%project, times, "Atlas could not be asked: {}", Chain(error)));
+                }
+            }
+            Err(error) if matches!(error.verdict(), Verdict::HeldBack(_)) => {
+                // Not louder: it is counted, and no failure of Atlas, nor an answer.
+                say(|| debug!("Atlas was not asked: {}", Chain(error)));
+            }
+            Ok(_) | Err(_) => {
+                if let Some(Tally { times, span }) = self.answered(&project, now) {
+                    let seconds = span.as_secs();
+                    say(|| {
+                        info!(
+                            times,
+                            seconds, "Atlas answers again, after {times} failures in {seconds} s"
+                        )
+                    });
+                }
+            }
         }
     }
 }

@@ -42,6 +42,8 @@ use crate::clock::Moment;
 use crate::secret::Secret;
 use crate::secret::SecretFileError;
 use crate::telemetry::Chain;
+use crate::telemetry::Repeated;
+use crate::telemetry::Tally;
 use crate::telemetry::metrics::identity::IdentityMetrics;
 use crate::watched;
 
@@ -53,6 +55,7 @@ pub(super) struct Keys {
     present: ArcSwapOption<KeySet>,
     gate: Mutex<Gate>,
     waiting: Waiting,
+    failures: Repeated,
     wanted: Notify,
     attempts: watch::Sender<u64>,
 }
@@ -125,6 +128,7 @@ impl Keys {
             present: ArcSwapOption::empty(),
             gate: Mutex::new(Gate::new(published)),
             waiting: Waiting::default(),
+            failures: Repeated::default(),
             wanted: Notify::new(),
             attempts: watch::Sender::new(0),
         }
@@ -269,15 +273,28 @@ impl Keys {
             false
         };
         // A file is read every two seconds: one line says as much as many.
+        let now = clock.elapsed();
         if let Err(error) = &result
             && (published || self.gate().was_good())
+            && let Some(Tally { times, .. }) = self.failures.happened(now)
         {
             // As text: as JSON an error is logged without its causes, which say what is to be mended.
             tracing::warn!(
                 issuer = &*self.issuer,
                 error = %Chain(error),
+                times,
                 "could not bring the keys of {} up to date; those that are known stay",
                 self.issuer
+            );
+        }
+        if result.is_ok()
+            && let Some(Tally { times, span }) = self.failures.is_over(now)
+        {
+            tracing::info!(
+                issuer = &*self.issuer,
+                "the keys of {} are up to date again, after {times} failures in {} s",
+                self.issuer,
+                span.as_secs()
             );
         }
         attempt.end(clock.now().elapsed, result.is_ok());

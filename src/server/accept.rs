@@ -39,6 +39,8 @@ use crate::audit::Origin;
 use crate::clock::Clock;
 use crate::memory::Memory;
 use crate::memory::Stage;
+use crate::telemetry::Repeated;
+use crate::telemetry::Tally;
 use crate::telemetry::metrics::connections::ConnectionMetrics;
 use crate::telemetry::metrics::connections::Reason;
 use crate::telemetry::metrics::lookups::LookupMetrics;
@@ -180,7 +182,9 @@ impl Acceptor {
         if matches!(number, Some(Errno::MFILE | Errno::NFILE)) && reserve.shed(bound) {
             return;
         }
-        warn!(%error, "cannot take a connection; trying again in {PAUSE:?}");
+        if let Some(Tally { times, .. }) = reserve.failures.happened(self.clock.elapsed()) {
+            warn!(%error, times, "cannot take a connection; trying again every {PAUSE:?}");
+        }
         self.clock.sleep(PAUSE).await;
     }
 
@@ -292,18 +296,25 @@ impl Acceptor {
 
 /// A descriptor kept back, to be able to say no when there are none left. Without it the connections
 /// that cannot be taken stay in the kernel's queue, and the loop spins on them.
-struct Reserve(Option<File>);
+struct Reserve {
+    file: Option<File>,
+    /// That it was not enough.
+    failures: Repeated,
+}
 
 impl Reserve {
     fn new() -> Self {
-        Self(File::open("/dev/null").ok())
+        Self {
+            file: File::open("/dev/null").ok(),
+            failures: Repeated::default(),
+        }
     }
 
     /// Takes one connection and closes it. `false` if there is nothing to take it with.
     fn shed(&mut self, bound: &Bound) -> bool {
-        let had_one = self.0.take().is_some();
+        let had_one = self.file.take().is_some();
         drop(bound.listener.accept().now_or_never());
-        self.0 = File::open("/dev/null").ok();
+        self.file = File::open("/dev/null").ok();
         had_one
     }
 }

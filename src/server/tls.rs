@@ -3,7 +3,10 @@
 //! The files are looked at every few seconds, not watched by notification, which misses the renaming of
 //! symlinks by which a mounted secret changes.
 
+mod validity;
+
 use std::io;
+use std::mem;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,10 +32,14 @@ use tokio_rustls::server::TlsStream;
 use tracing::info;
 use tracing::warn;
 
+use crate::atlas::Timestamp;
+use crate::blocking::may_wait;
 use crate::clock::Clock;
 use crate::settings::Mistake;
 use crate::telemetry::metrics::connections::ConnectionMetrics;
 use crate::watched::read_limited;
+use validity::Validity;
+use validity::Whose;
 
 /// Settings of TLS.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -69,10 +76,11 @@ struct Loaded {
     /// Of the files' bytes.
     fingerprint: [u8; SHA256_OUTPUT_LEN],
     server: Arc<ServerConfig>,
+    validities: Vec<Validity>,
 }
 
 impl Tls {
-    /// Reads the files.
+    /// Reads the files. Waits for the disk.
     pub fn load(config: &Config) -> Result<Self, Vec<Mistake>> {
         Ok(Self(Arc::new(ArcSwap::from_pointee(Loaded::read(config)?))))
     }
@@ -82,39 +90,87 @@ impl Tls {
         self.0.store(fresh.0.load_full());
     }
 
-    /// Reads the files again: new connections get the new certificate, present ones go on. Files that do
-    /// not fit together change nothing.
-    fn reload(&self, config: &Config) -> Result<(), Vec<Mistake>> {
-        self.0.store(Arc::new(Loaded::read(config)?));
-        Ok(())
+    /// What is wrong with the certificates at `now`, in words: callers refuse ours, or we refuse all of
+    /// theirs. `None` if all is well.
+    pub fn fault(&self, now: Timestamp) -> Option<String> {
+        let loaded = self.0.load();
+        let of = |what| loaded.validities.iter().filter(move |it| it.of == what);
+        let ours = of(Whose::Ours).find_map(|it| it.fault(now));
+        ours.or_else(|| {
+            let authorities: Vec<_> = of(Whose::Authority).map(|it| it.fault(now)).collect();
+            // One that is good is enough for the callers that it has signed.
+            authorities.into_iter().collect::<Option<Vec<_>>>()?.pop()
+        })
+        .map(|fault| fault.to_string())
     }
 
-    /// Reloads whenever the files have changed. Does not end.
+    /// Each certificate that is not good at `now`: for the log and for `check`.
+    pub fn warnings(&self, now: Timestamp) -> Vec<Mistake> {
+        let loaded = self.0.load();
+        let faults = loaded.validities.iter().filter_map(|it| it.fault(now));
+        faults.collect()
+    }
+
+    /// Logs what [`Tls::warnings`] has to say.
+    pub fn warn(&self, now: Timestamp) {
+        for warning in self.warnings(now) {
+            warn!(place = warning.place, "{}", warning.message);
+        }
+    }
+
+    /// How many seconds our own chain is good from `now` on, below 0 once it is not.
+    pub fn seconds_left(&self, now: Timestamp) -> Option<i64> {
+        let loaded = self.0.load();
+        let ours = loaded.validities.iter().filter(|it| it.of == Whose::Ours);
+        let end = ours.map(|it| it.until.seconds()).min()?;
+        Some(end.saturating_sub(now.seconds()))
+    }
+
+    /// Reloads whenever the files have changed, and says when a certificate ends. Does not end.
     pub async fn watch(&self, clock: &Clock, metrics: &ConnectionMetrics) {
         let mut refused = None;
+        let mut fault = self.fault(clock.now().wall);
         loop {
             clock.sleep(PERIOD).await;
             let present = self.0.load_full();
-            let now = fingerprint(&present.settings);
-            if now == present.fingerprint || Some(now) == refused {
-                continue;
-            }
-            let result = self.reload(&present.settings);
-            metrics.tls_reload(result.is_ok());
-            match result {
-                Ok(()) => info!("the TLS certificate was read anew"),
-                Err(mistakes) => {
-                    // Said once: the files may be half-way through being replaced.
-                    refused = Some(now);
-                    for mistake in mistakes {
-                        warn!(
-                            place = mistake.place,
-                            "the old TLS certificate stays: {}", mistake.message
-                        );
+            let settings = present.settings.clone();
+            let now = may_wait(move || fingerprint(&settings)).await;
+            if now != present.fingerprint && Some(now) != refused {
+                match self.reload(&present, metrics).await {
+                    Ok(()) => info!("the TLS certificate was read anew"),
+                    Err(mistakes) => {
+                        // Said once: the files may be half-way through being replaced.
+                        refused = Some(now);
+                        for mistake in mistakes {
+                            warn!(
+                                place = mistake.place,
+                                "the old TLS certificate stays: {}", mistake.message
+                            );
+                        }
                     }
                 }
             }
+            let now = clock.now().wall;
+            let before = mem::replace(&mut fault, self.fault(now));
+            if fault.is_some() && fault != before {
+                self.warn(now);
+            }
         }
+    }
+
+    /// Reads the files again: new connections get the new certificate, present ones go on. Files that do
+    /// not fit together change nothing.
+    async fn reload(
+        &self,
+        present: &Arc<Loaded>,
+        metrics: &ConnectionMetrics,
+    ) -> Result<(), Vec<Mistake>> {
+        let settings = present.settings.clone();
+        let fresh = may_wait(move || Loaded::read(&settings)).await;
+        metrics.tls_reload(fresh.is_ok());
+        // Unless a reload of the configuration has put other files in their place meanwhile.
+        self.0.compare_and_swap(present, Arc::new(fresh?));
+        Ok(())
     }
 
     /// Shakes hands with a caller.
@@ -131,10 +187,23 @@ impl Loaded {
     fn read(config: &Config) -> Result<Self, Vec<Mistake>> {
         // Before the files are used, so that a change in between is seen as one.
         let fingerprint = fingerprint(config);
+        let chain = certificates("server.tls.certificate", &config.certificate)?;
+        let client_ca = config.client_ca.as_deref();
+        let authorities = client_ca.map(|path| certificates("server.tls.client_ca", path));
+        let authorities = authorities.transpose()?;
+        let mut validities: Vec<_> = chain
+            .iter()
+            .filter_map(|it| Validity::read(it, Whose::Ours, &config.certificate))
+            .collect();
+        if let (Some(authorities), Some(path)) = (&authorities, client_ca) {
+            let known = authorities.iter();
+            validities.extend(known.filter_map(|it| Validity::read(it, Whose::Authority, path)));
+        }
         Ok(Self {
             settings: config.clone(),
             fingerprint,
-            server: Arc::new(server_config(config)?),
+            server: Arc::new(server_config(config, chain, authorities)?),
+            validities,
         })
     }
 }
@@ -164,19 +233,23 @@ fn fingerprint(config: &Config) -> [u8; SHA256_OUTPUT_LEN] {
     fingerprint
 }
 
-fn server_config(config: &Config) -> Result<ServerConfig, Vec<Mistake>> {
-    let chain = certificates("server.tls.certificate", &config.certificate)?;
-    let key = PrivateKeyDer::from_pem_file(&config.private_key)
+fn server_config(
+    config: &Config,
+    chain: Vec<CertificateDer<'static>>,
+    authorities: Option<Vec<CertificateDer<'static>>>,
+) -> Result<ServerConfig, Vec<Mistake>> {
+    let key = read_limited(&config.private_key, LARGEST_FILE)
+        .map_err(|error| unusable("server.tls.private_key", &config.private_key, &error))?;
+    let key = PrivateKeyDer::from_pem_slice(&key)
         .map_err(|error| unusable("server.tls.private_key", &config.private_key, &error))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| unusable("server.tls", &config.certificate, &error))?;
-    let builder = match &config.client_ca {
-        None => builder.with_no_client_auth(),
-        Some(path) => {
+    let builder = match (&config.client_ca, authorities) {
+        (Some(path), Some(authorities)) => {
             let mut roots = RootCertStore::empty();
-            for certificate in certificates("server.tls.client_ca", path)? {
+            for certificate in authorities {
                 roots
                     .add(certificate)
                     .map_err(|error| unusable("server.tls.client_ca", path, &error))?;
@@ -186,6 +259,7 @@ fn server_config(config: &Config) -> Result<ServerConfig, Vec<Mistake>> {
                 .map_err(|error| unusable("server.tls.client_ca", path, &error))?;
             builder.with_client_cert_verifier(verifier)
         }
+        (_, _) => builder.with_no_client_auth(),
     };
     let mut tls = builder
         .with_single_cert(chain, key)
@@ -195,8 +269,9 @@ fn server_config(config: &Config) -> Result<ServerConfig, Vec<Mistake>> {
 }
 
 fn certificates(place: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Vec<Mistake>> {
-    CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
+    let pem = read_limited(path, LARGEST_FILE).map_err(|error| unusable(place, path, &error))?;
+    CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<_, _>>()
         .map_err(|error| unusable(place, path, &error))
 }
 

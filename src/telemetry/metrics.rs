@@ -12,6 +12,7 @@ pub mod lookups;
 pub mod memory;
 mod process;
 pub mod reloads;
+pub mod tls;
 pub mod upstream;
 
 use std::fmt::Write;
@@ -38,6 +39,8 @@ pub struct Metrics {
     pub reloads: reloads::ReloadMetrics,
     /// What is shown of memory.
     pub memory: memory::MemoryMetrics,
+    /// What is shown of our certificate.
+    pub tls: tls::TlsMetrics,
     /// What is counted per call to Atlas.
     pub upstream: upstream::UpstreamMetrics,
 }
@@ -58,6 +61,7 @@ impl Metrics {
             lookups: lookups::LookupMetrics::register(&mut registry),
             reloads: reloads::ReloadMetrics::register(&mut registry),
             memory: memory::MemoryMetrics::register(&mut registry),
+            tls: tls::TlsMetrics::register(&mut registry),
             upstream: upstream::UpstreamMetrics::register(&mut registry),
         };
         log::register(&mut registry);

@@ -36,6 +36,7 @@ use super::turns::Wish;
 use super::walk::Log;
 use super::walk::Read;
 use crate::atlas::Question;
+use crate::telemetry::Tally;
 use crate::telemetry::say;
 
 /// Who calls, for what, and until when.
@@ -261,14 +262,17 @@ impl Caller<'_> {
         drop(rules);
         self.upstream.count_gates();
         let (project, seconds) = (self.question.project, wait.as_secs());
-        say(|| {
-            tracing::warn!(
-                %project,
-                seconds,
-                "Atlas asked us to leave this project alone for {seconds} s: it answered {}",
-                cause.status(),
-            );
-        });
+        if let Some(Tally { times, .. }) = self.upstream.repeats.gates.happened(now) {
+            say(|| {
+                tracing::warn!(
+                    %project,
+                    seconds,
+                    times,
+                    "Atlas asked us to leave this project alone for {seconds} s: it answered {}",
+                    cause.status(),
+                );
+            });
+        }
         match failed {
             Stop::Failed(FetchFailure::Atlas(mut answer)) => {
                 answer.retry_after = Some(wait);

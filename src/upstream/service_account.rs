@@ -31,6 +31,7 @@ use super::watched_secret::WatchedSecret;
 use crate::blocking::may_wait;
 use crate::clock::Clock;
 use crate::secret::Secret;
+use crate::telemetry::Repeated;
 use crate::telemetry::metrics::upstream::CredentialLabels;
 use crate::telemetry::metrics::upstream::Endpoint;
 use crate::telemetry::metrics::upstream::UpstreamMetrics;
@@ -83,6 +84,10 @@ struct Account {
     metrics: UpstreamMetrics,
     time: Duration,
     state: Mutex<State>,
+    /// Of mints that fail.
+    without_token: Repeated,
+    /// Of calls to the token endpoint without an answer.
+    unanswered: Repeated,
     /// Changes whenever a mint has ended.
     settled: watch::Sender<u64>,
 }
@@ -123,6 +128,8 @@ impl ServiceAccount {
             metrics: parts.metrics,
             time: parts.time,
             state: Mutex::default(),
+            without_token: Repeated::default(),
+            unanswered: Repeated::default(),
             settled: watch::Sender::default(),
         };
         account.take_up();

@@ -46,6 +46,7 @@ mod limits;
 mod lookups;
 mod names;
 mod operators;
+mod outage_log;
 mod overload;
 mod packages;
 mod process;

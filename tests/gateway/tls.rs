@@ -1,6 +1,9 @@
 //! TLS at the outside door: certificates that change under it, callers that show their own, and what is
 //! no TLS at all.
 
+mod pipes;
+mod validity;
+
 use std::fs;
 use std::io;
 use std::path::Path;

@@ -24,6 +24,7 @@ use crate::audit::sink::Parcel;
 use crate::audit::writer::Finished;
 use crate::audit::writer::Writer;
 use crate::clock::Moment;
+use crate::telemetry::Tally;
 
 use super::Journal;
 use super::Order;
@@ -167,7 +168,9 @@ impl Journal {
         match writer.write(&note, now.wall) {
             Ok(()) => {
                 writer.cut_again();
-                if self.health.clear(Trouble::Failed) {
+                if self.health.clear(Trouble::Failed)
+                    && self.repeats.failed.is_over(now.elapsed).is_some()
+                {
                     tracing::warn!(unrecorded = missing, "the audit trail is written again");
                 }
                 Ok(())
@@ -200,8 +203,10 @@ impl Journal {
     }
 
     fn note_failure(&self, error: &io::Error) {
-        if self.health.set(Trouble::Failed, &error.to_string()) {
-            tracing::error!(%error, "the audit journal cannot be written");
+        if self.health.set(Trouble::Failed, &error.to_string())
+            && let Some(Tally { times, .. }) = self.repeats.failed.happened(self.clock.elapsed())
+        {
+            tracing::error!(%error, times, "the audit journal cannot be written");
         }
     }
 

@@ -10,6 +10,8 @@ use tracing::warn;
 
 use crate::blocking::may_wait;
 use crate::clock::Clock;
+use crate::telemetry::Repeated;
+use crate::telemetry::Tally;
 
 /// Callers are answered from now on.
 pub(super) async fn ready(clock: &Clock) {
@@ -45,17 +47,24 @@ pub(super) async fn stopping(clock: &Clock) {
 pub(super) fn keep_alive(clock: Clock) -> Option<AbortOnDropHandle<()>> {
     let interval = sd_notify::watchdog_enabled()?;
     Some(AbortOnDropHandle::new(tokio::spawn(async move {
+        let failures = Repeated::default();
         loop {
-            tell(&clock, vec![NotifyState::Watchdog]).await;
+            send(&clock, vec![NotifyState::Watchdog], &failures).await;
             clock.sleep(interval / 2).await;
         }
     })))
 }
 
 async fn tell(clock: &Clock, state: Vec<NotifyState<'static>>) {
+    send(clock, state, &Repeated::default()).await;
+}
+
+async fn send(clock: &Clock, state: Vec<NotifyState<'static>>, failures: &Repeated) {
     let told = may_wait(move || sd_notify::notify(&state));
-    if let Ok(Err(error)) = clock.timeout(LONGEST_WORD, told).await {
-        warn!(%error, "the service manager cannot be told how we are");
+    if let Ok(Err(error)) = clock.timeout(LONGEST_WORD, told).await
+        && let Some(Tally { times, .. }) = failures.happened(clock.elapsed())
+    {
+        warn!(%error, times, "the service manager cannot be told how we are");
     }
 }
 

@@ -6,6 +6,7 @@ use http::HeaderName;
 use http::StatusCode;
 
 use super::Caller;
+use crate::telemetry::Tally;
 use crate::telemetry::metrics::upstream::CredentialLabels;
 use crate::telemetry::say;
 use crate::upstream::answer::FetchFailure;
@@ -46,10 +47,11 @@ impl Caller<'_> {
         let mut rules = self.project.rules();
         if let Some(how) = project
             && rules.breaker.ended(how, now)
+            && let Some(Tally { times, .. }) = self.upstream.repeats.breakers.happened(now)
         {
             let project = self.question.project;
             say(|| {
-                tracing::warn!(%project, "Atlas keeps failing for this project; asking it rarely");
+                tracing::warn!(%project, times, "Atlas keeps failing for this project; asking it rarely");
             });
         }
         if let Ok(answer) = answer {
@@ -105,7 +107,10 @@ impl Caller<'_> {
             Err(Unusable::Refused(why)) => {
                 self.upstream.metrics.answers_refused.inc();
                 let project = self.question.project;
-                say(|| tracing::error!(%project, "refused an answer of Atlas: {why}"));
+                let answers = &self.upstream.repeats.answers_refused;
+                if let Some(Tally { times, .. }) = answers.happened(self.now()) {
+                    say(|| tracing::error!(%project, times, "refused an answer of Atlas: {why}"));
+                }
                 Err((FetchFailure::InvalidResponse(why), Outcome::Unusable))
             }
         }

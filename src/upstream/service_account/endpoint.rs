@@ -11,6 +11,7 @@ use tracing::warn;
 
 use super::Account;
 use crate::secret::Secret;
+use crate::telemetry::Tally;
 use crate::telemetry::metrics::upstream::Endpoint;
 use crate::telemetry::say;
 use crate::upstream::transport::Answer;
@@ -56,7 +57,11 @@ impl Account {
         self.metrics.called(endpoint, status, took.as_secs_f64());
         let name = &self.terms.load().name;
         answer.inspect_err(|lost| {
-            say(|| warn!(credential = %name, "no answer of Atlas's {target}: {lost}"));
+            if let Some(Tally { times, .. }) = self.unanswered.happened(self.clock.elapsed()) {
+                say(|| {
+                    warn!(credential = %name, times, "no answer of Atlas's {target}: {lost}");
+                });
+            }
         })
     }
 }

@@ -16,6 +16,7 @@ use super::Token;
 use super::endpoint;
 use crate::atlas::Timestamp;
 use crate::blocking::may_wait;
+use crate::telemetry::Tally;
 use crate::telemetry::metrics::upstream::Endpoint;
 use crate::telemetry::metrics::upstream::MintLabels;
 use crate::telemetry::metrics::upstream::MintResult;
@@ -69,14 +70,17 @@ impl Account {
             CredentialFailure::Unavailable(_) => MintResult::Unavailable,
         });
         let (name, seconds) = (&self.terms.load().name, wait.as_secs());
-        say(|| {
-            error!(
-                credential = %name,
-                wait_seconds = seconds,
-                "no token for Atlas: {why}; not asking again before {seconds} s",
-            );
-        });
         let now = self.clock.elapsed();
+        if let Some(Tally { times, .. }) = self.without_token.happened(now) {
+            say(|| {
+                error!(
+                    credential = %name,
+                    wait_seconds = seconds,
+                    times,
+                    "no token for Atlas: {why}; not asking again before {seconds} s",
+                );
+            });
+        }
         let mut state = self.state();
         state.trouble = Some(why);
         state.failures = state.failures.saturating_add(1);
@@ -145,6 +149,9 @@ impl Account {
         let renew_in = self.chance.between(life * 75 / 100, life * 85 / 100);
         let (name, seconds) = (&self.terms.load().name, life.as_secs());
         say(|| info!(credential = %name, seconds, "minted a token for Atlas"));
+        // That line tells that it is over, too.
+        let _ = self.without_token.is_over(now);
+        let _ = self.unanswered.is_over(now);
         let mut state = self.state();
         state.number += 1;
         state.trouble = None;

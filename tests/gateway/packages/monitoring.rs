@@ -45,6 +45,7 @@ fn the_dashboard_shows_every_metric_that_has_something_to_answer() {
         "atlas_cert_gateway_compressions_total",
         "atlas_cert_gateway_config_reloads_total",
         "atlas_cert_gateway_jwks_keys_ignored_total",
+        "atlas_cert_gateway_log_lines_dropped_total",
         "atlas_cert_gateway_lookups_panicked_total",
         "atlas_cert_gateway_memory_stage",
         "atlas_cert_gateway_tls_reloads_total",
@@ -113,6 +114,7 @@ pub(crate) fn page() -> String {
         .set(1);
     upstream.gate_closed.get_or_create(&credential()).set(0);
     upstream.demand_ratio.get_or_create(&credential()).set(1.0);
+    metrics.tls.ask(|| Some(1));
     upstream.token_expires.get_or_create(&credential()).set(1.0);
     scrape.render()
 }

@@ -1,0 +1,92 @@
+//! When a certificate is good: what stands in it and the time go in, what is wrong comes out.
+
+use std::path::Path;
+use std::path::PathBuf;
+
+use rustls_pki_types::CertificateDer;
+
+use crate::atlas::Timestamp;
+use crate::settings::Mistake;
+
+/// From when to when a certificate is good.
+#[derive(Debug)]
+pub(super) struct Validity {
+    pub(super) of: Whose,
+    file: PathBuf,
+    from: Timestamp,
+    pub(super) until: Timestamp,
+}
+
+/// What a certificate is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// Signs callers' certificates.
+    Authority,
+    /// Is shown to callers.
+    Ours,
+}
+
+impl Validity {
+    /// What `certificate` of `file` says; `None` if it cannot be read, which TLS itself judges.
+    pub(super) fn read(certificate: &CertificateDer<'_>, of: Whose, file: &Path) -> Option<Self> {
+        let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+        let validity = certificate.validity();
+        Some(Self {
+            of,
+            file: file.to_owned(),
+            from: Timestamp::from_seconds(validity.not_before.timestamp()),
+            until: Timestamp::from_seconds(validity.not_after.timestamp()),
+        })
+    }
+
+    /// Why it is not good at `now`.
+    pub(super) fn fault(&self, now: Timestamp) -> Option<Mistake> {
+        let what = if now > self.until {
+            format!("expired on {}", self.until)
+        } else if now < self.from {
+            format!("is not valid before {}", self.from)
+        } else {
+            return None;
+        };
+        let (place, consequence) = match self.of {
+            Whose::Authority => ("client_ca", "no caller gets in with a certificate of it"),
+            Whose::Ours => ("certificate", "callers refuse it"),
+        };
+        let file = self.file.display();
+        Some(Mistake::at(
+            format!("server.tls.{place}"),
+            format!("a certificate in {file} {what}: {consequence}"),
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_good_from_its_first_second_to_its_last() {
+        let at = Timestamp::from_seconds;
+        let validity = Validity {
+            of: Whose::Ours,
+            file: PathBuf::from("server.pem"),
+            from: at(1_000),
+            until: at(2_000),
+        };
+        let fault = |now| validity.fault(at(now)).map(|fault| fault.to_string());
+        assert_eq!(fault(1_000), None);
+        assert_eq!(fault(2_000), None);
+        assert_eq!(
+            fault(999).as_deref(),
+            Some(
+                "server.tls.certificate: a certificate in server.pem is not valid before \
+                 1970-01-01T00:16:40.000000Z: callers refuse it"
+            )
+        );
+        let expired = fault(2_001).unwrap();
+        assert!(
+            expired.contains("expired on 1970-01-01T00:33:20"),
+            "{expired}"
+        );
+    }
+}
