@@ -172,11 +172,7 @@ impl App {
     ) -> Result<Self, StartError> {
         let (metrics, scrape) = Metrics::register();
         let parts = Parts::build(config, &clock, &metrics).map_err(StartError::Misconfigured)?;
-        if let Some(tls) = parts.tls.clone() {
-            tls.warn(clock.now().wall);
-            let clock = clock.clone();
-            metrics.tls.ask(move || tls.seconds_left(clock.now().wall));
-        }
+        parts.show_certificate(&clock, &metrics);
         let callers = bind(passed.callers, config.server.listen).await?;
         let operators = bind(passed.operators, config.admin.listen).await?;
         let addresses = Addresses::of(&callers, &operators);
@@ -264,6 +260,17 @@ impl Parts {
                 let wrong = [identity.err(), policy.err(), upstream.err(), tls.err()];
                 Err(wrong.into_iter().flatten().flatten().collect())
             }
+        }
+    }
+}
+
+impl Parts {
+    /// Says how long our certificate is good: in the log if it is not, and at each scrape.
+    fn show_certificate(&self, clock: &Clock, metrics: &Metrics) {
+        if let Some(tls) = self.tls.clone() {
+            tls.warn(clock.now().wall);
+            let clock = clock.clone();
+            metrics.tls.ask(move || tls.seconds_left(clock.now().wall));
         }
     }
 }

@@ -147,29 +147,12 @@ async fn serve(
     );
     manager::ready(&clock).await;
     let _watched = manager::keep_alive(clock.clone());
-    loop {
-        let is_told = tokio::select! {
-            biased;
-            told = signals.next() => match told {
-                Told::Reload => true,
-                Told::Stop => break,
-            },
-            () = app.until_changed(&mut source) => false,
-        };
-        if is_told {
-            app.begin_audit_file();
-        }
-        let mut reloading = pin!(reload(&app, &mut source, log, &clock));
-        tokio::select! {
-            biased;
-            () = &mut reloading => {}
-            () = signals.stop() => {
-                // A disk that hangs must not keep it from ending.
-                let _ = clock.timeout(LONGEST_RELOAD, reloading).await;
-                break;
-            }
-        }
-    }
+    let running = Running {
+        app: &app,
+        log,
+        clock: &clock,
+    };
+    running.until_told_to_stop(&mut source, signals).await;
     info!("stopping: finishing what is under way");
     manager::stopping(&clock).await;
     app.stop_unless(signals.stop()).await;
@@ -177,16 +160,54 @@ async fn serve(
     Ending::Well
 }
 
-/// Applies the configuration anew, as a whole or not at all.
-async fn reload(app: &App, source: &mut Source, log: &LogLevel, clock: &Clock) {
-    manager::reloading(clock).await;
-    let taken = app.reload_from(source).await;
-    if let Some(config) = &taken
-        && let Err(problem) = log.change(&config.telemetry)
-    {
-        warn!("the log level stays as it was: {}", Chain(&problem));
+/// What is at hand while callers are served.
+#[derive(Clone, Copy)]
+struct Running<'a> {
+    app: &'a App,
+    log: &'a LogLevel,
+    clock: &'a Clock,
+}
+
+impl Running<'_> {
+    /// Reads the configuration again whenever somebody asks for it, or it has changed.
+    async fn until_told_to_stop(self, source: &mut Source, signals: &mut Signals) {
+        loop {
+            let is_told = tokio::select! {
+                biased;
+                told = signals.next() => match told {
+                    Told::Reload => true,
+                    Told::Stop => return,
+                },
+                () = self.app.until_changed(source) => false,
+            };
+            if is_told {
+                self.app.begin_audit_file();
+            }
+            let mut reloading = pin!(self.reload(source));
+            tokio::select! {
+                biased;
+                () = &mut reloading => {}
+                () = signals.stop() => {
+                    // A disk that hangs must not keep it from ending.
+                    let _ = self.clock.timeout(LONGEST_RELOAD, reloading).await;
+                    return;
+                }
+            }
+        }
     }
-    manager::reloaded(clock, taken.is_some()).await;
+
+    /// Applies the configuration anew, as a whole or not at all.
+    async fn reload(self, source: &mut Source) {
+        let Self { app, log, clock } = self;
+        manager::reloading(clock).await;
+        let taken = app.reload_from(source).await;
+        if let Some(config) = &taken
+            && let Err(problem) = log.change(&config.telemetry)
+        {
+            warn!("the log level stays as it was: {}", Chain(&problem));
+        }
+        manager::reloaded(clock, taken.is_some()).await;
+    }
 }
 
 /// How long a reload may take to its end once the process is told to stop.

@@ -87,7 +87,7 @@ impl Outage {
                         info!(
                             times,
                             seconds, "Atlas answers again, after {times} failures in {seconds} s"
-                        )
+                        );
                     });
                 }
             }

@@ -266,7 +266,7 @@ mod tests {
         let dropped = scene.dropped.get();
         assert!((900..1_100).contains(&dropped), "{dropped}");
         assert!(scene.queue.0.lock().bytes <= MOST_BYTES);
-        scene.queue.put(&[b'y'; MOST_BYTES]);
+        scene.queue.put(&vec![b'y'; MOST_BYTES]);
         assert_eq!(scene.dropped.get(), dropped + 1);
         for _ in 0..2_000 - dropped {
             scene.leave.send(()).unwrap();

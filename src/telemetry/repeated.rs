@@ -79,24 +79,24 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    fn tally(times: u64, seconds: u64) -> Option<Tally> {
-        Some(Tally {
+    fn tally(times: u64, seconds: u64) -> Tally {
+        Tally {
             times,
             span: at(seconds),
-        })
+        }
     }
 
     #[test]
     fn the_first_is_said_then_one_a_minute_with_their_number_then_the_end() {
         let repeated = Repeated::default();
         assert_eq!(repeated.is_over(at(9)), None);
-        assert_eq!(repeated.happened(at(10)), tally(1, 0));
+        assert_eq!(repeated.happened(at(10)), Some(tally(1, 0)));
         for second in 11..70 {
             assert_eq!(repeated.happened(at(second)), None);
         }
-        assert_eq!(repeated.happened(at(70)), tally(60, 60));
+        assert_eq!(repeated.happened(at(70)), Some(tally(60, 60)));
         assert_eq!(repeated.happened(at(71)), None);
-        assert_eq!(repeated.is_over(at(72)), tally(62, 62));
+        assert_eq!(repeated.is_over(at(72)), Some(tally(62, 62)));
         assert_eq!(repeated.is_over(at(73)), None);
     }
 

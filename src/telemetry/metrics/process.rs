@@ -4,9 +4,14 @@ use std::fmt::Write;
 use std::fs;
 
 /// The metrics that every Prometheus client library has for its process. What `/proc` does not tell is
-/// left out.
+/// left out. Waits for the kernel.
 pub(super) fn page() -> String {
     let mut page = String::new();
+    render(&mut page);
+    page
+}
+
+fn render(page: &mut String) {
     let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     // The second field is the program's name in parentheses, and may hold anything.
     let fields: Vec<&str> = stat
@@ -68,7 +73,6 @@ pub(super) fn page() -> String {
         "Limit on open file descriptors",
         most_descriptors(),
     );
-    page
 }
 
 fn boot_time() -> Option<f64> {

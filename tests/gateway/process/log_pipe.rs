@@ -48,7 +48,7 @@ async fn once_the_log_is_read_again_it_says_how_many_lines_are_missing() {
     let (_atlas, files) = talkative().await;
     let mut gateway = Unread::start(files.path());
     gateway.until_lines_are_dropped().await;
-    let unread = gateway.unread.take().unwrap();
+    let unread = gateway.log.take().unwrap();
     let told = std::thread::spawn(move || {
         let mut lines = unread.lines().map_while(Result::ok);
         let told = lines.find(|line| line.contains("lines of this log were dropped"));
@@ -69,7 +69,7 @@ async fn once_the_log_is_read_again_it_says_how_many_lines_are_missing() {
 async fn a_reader_of_the_log_that_goes_away_ends_nothing_and_its_lines_are_counted() {
     let (_atlas, files) = talkative().await;
     let mut gateway = Unread::start(files.path());
-    drop(gateway.unread.take());
+    drop(gateway.log.take());
     while gateway.dropped().await == 0 {
         assert_eq!(gateway.ask(&absent("close")).await, 404);
     }
@@ -91,7 +91,7 @@ struct Unread {
     child: Child,
     address: SocketAddr,
     admin: SocketAddr,
-    unread: Option<BufReader<PipeReader>>,
+    log: Option<BufReader<PipeReader>>,
 }
 
 impl Unread {
@@ -110,7 +110,7 @@ impl Unread {
             child,
             address,
             admin,
-            unread: Some(unread),
+            log: Some(unread),
         }
     }
 
