@@ -29,7 +29,7 @@ async fn a_crash_leaves_no_core_where_cores_are_allowed() {
     let core: Vec<&str> = core.split_whitespace().take(2).collect();
     assert_eq!(core, ["0", "0"]);
     // proc(5): what is not dumpable belongs to root, whoever runs it.
-    assert_eq!(fs::metadata(&process).unwrap().uid(), 0);
+    assert_eq!(fs::metadata(format!("{process}/environ")).unwrap().uid(), 0);
     program.signal("-QUIT");
     let status = program.child.wait().unwrap();
     assert_eq!((status.signal(), status.core_dumped()), (Some(3), false));
