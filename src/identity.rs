@@ -227,7 +227,7 @@ impl Identity {
         issuers
             .list
             .iter()
-            .filter(|issuer| issuer.keys.present(now.elapsed).is_none())
+            .filter(|issuer| issuer.keys.present(now).is_none())
             .map(|issuer| Arc::clone(&issuer.name))
             .collect()
     }
@@ -241,7 +241,7 @@ impl Identity {
             .ok_or(Unverified::UnknownIssuer)?;
         issuer.judge(&token, now.wall)?;
         let (keys, envelope) = (&issuer.keys, &token.envelope);
-        let keys = keys.find(envelope, &self.clock, now.elapsed).await?;
+        let keys = keys.find(envelope, &self.clock, now).await?;
         keys.verify(envelope)?;
         let caller = Arc::new(issuer.caller(token));
         let remembered = Remembered {

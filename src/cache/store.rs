@@ -14,6 +14,7 @@ use super::key::Key;
 use super::seen::Seen;
 use crate::atlas::ProjectId;
 use crate::atlas::Question;
+use crate::clock::Moment;
 use crate::upstream::AtlasAnswer;
 use crate::upstream::FetchError;
 use crate::upstream::FetchFailure;
@@ -49,10 +50,11 @@ pub(super) struct Store {
 pub(super) struct Absence {
     pub(super) error: Arc<FetchError>,
     pub(super) fill_id: FillId,
-    /// When the walk began, if a caller had insisted on it, and until when its answer is remembered, by
-    /// `Moment::elapsed`.
+    /// When the walk began, by `Moment::elapsed`, if a caller had insisted on it.
     pub(super) forced: Option<Duration>,
-    pub(super) until: Duration,
+    /// When the walk ended, and for how long its answer is remembered.
+    pub(super) known_at: Moment,
+    pub(super) ttl: Duration,
 }
 
 impl Store {
@@ -236,6 +238,11 @@ pub(super) struct Size {
 }
 
 impl Absence {
+    /// For how long it is remembered from `now` on.
+    pub(super) fn left(&self, now: Moment) -> Duration {
+        self.ttl.saturating_sub(now.since(self.known_at))
+    }
+
     /// Atlas's code.
     pub(super) fn error_code(&self) -> Option<&str> {
         self.answer()?.error_code.as_deref()

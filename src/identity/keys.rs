@@ -12,7 +12,6 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -33,6 +32,8 @@ use super::jwk::BadKeySet;
 use super::jwk::Key;
 use super::token::Envelope;
 use crate::clock::Clock;
+use crate::clock::Moment;
+use crate::clock::SharedMoment;
 use crate::secret::Secret;
 use crate::secret::SecretFileError;
 use crate::telemetry::Chain;
@@ -70,8 +71,7 @@ pub(super) enum Source {
 pub(super) struct KeySet {
     keys: Vec<Key>,
     digest: digest::Digest,
-    /// Milliseconds of [`Moment::elapsed`](crate::clock::Moment::elapsed).
-    confirmed: AtomicU64,
+    confirmed: SharedMoment,
     replaced: AtomicBool,
     ages: bool,
 }
@@ -115,7 +115,7 @@ impl Keys {
     }
 
     /// The set that counts at `now`.
-    pub(super) fn present(&self, now: Duration) -> Option<Arc<KeySet>> {
+    pub(super) fn present(&self, now: Moment) -> Option<Arc<KeySet>> {
         self.present.load_full().filter(|set| set.holds(now))
     }
 
@@ -124,12 +124,12 @@ impl Keys {
         &self,
         token: &Envelope<'_>,
         clock: &Clock,
-        now: Duration,
+        now: Moment,
     ) -> Result<Arc<KeySet>, Unverified> {
         let knows = |set: &Arc<KeySet>| set.knows(token.header.key_id.as_deref());
         match self.present(now) {
             Some(set) if knows(&set) => return Ok(set),
-            _ => self.wait_for_news(clock, now).await,
+            _ => self.wait_for_news(clock, now.elapsed).await,
         }
         let set = self.present(now).ok_or(Unverified::NoKeys)?;
         if knows(&set) {
@@ -175,7 +175,7 @@ impl Keys {
                 biased;
                 () = stop.cancelled() => return,
                 () = self.wanted.notified() => {}
-                () = clock.sleep_until(due) => {}
+                () = clock.sleep_until_or_ahead(due) => {}
             }
             tokio::select! {
                 biased;
@@ -250,14 +250,12 @@ impl Keys {
         if bytes.len() < shortest {
             return Err(KeyError::ShortSecret(shortest));
         }
-        self.replace(bytes, clock.now().elapsed, || {
-            Ok(vec![Key::shared_secret(bytes)])
-        })
+        self.replace(bytes, clock.now(), || Ok(vec![Key::shared_secret(bytes)]))
     }
 
     /// Takes a key set over.
     fn take(&self, json: &[u8], clock: &Clock, metrics: &IdentityMetrics) -> Result<(), KeyError> {
-        self.replace(json, clock.now().elapsed, || {
+        self.replace(json, clock.now(), || {
             let (keys, unusable) = jwk::read_set(json)?;
             for reason in unusable {
                 metrics.ignored();
@@ -276,19 +274,19 @@ impl Keys {
     fn replace(
         &self,
         content: &[u8],
-        now: Duration,
+        now: Moment,
         read: impl FnOnce() -> Result<Vec<Key>, KeyError>,
     ) -> Result<(), KeyError> {
         let digest = digest::digest(&digest::SHA256, content);
         let present = self.present.load_full();
         if let Some(present) = present.filter(|set| set.digest.as_ref() == digest.as_ref()) {
-            present.confirmed.store(millis(now), Ordering::Relaxed);
+            present.confirmed.set(now);
             return Ok(());
         }
         let set = KeySet {
             keys: read()?,
             digest,
-            confirmed: AtomicU64::new(millis(now)),
+            confirmed: SharedMoment::new(now),
             replaced: AtomicBool::new(false),
             ages: matches!(self.source, Source::Published(_)),
         };
@@ -311,10 +309,8 @@ impl Keys {
 
 impl KeySet {
     /// Whether what was verified with these keys may still be believed at `now`.
-    pub(super) fn holds(&self, now: Duration) -> bool {
-        let silence = now.saturating_sub(Duration::from_millis(
-            self.confirmed.load(Ordering::Relaxed),
-        ));
+    pub(super) fn holds(&self, now: Moment) -> bool {
+        let silence = now.since(self.confirmed.get());
         !self.replaced.load(Ordering::Acquire) && (!self.ages || silence <= LONGEST_SILENCE)
     }
 
@@ -342,7 +338,10 @@ impl KeySet {
         Self {
             keys,
             digest: digest::digest(&digest::SHA256, b""),
-            confirmed: AtomicU64::new(0),
+            confirmed: SharedMoment::new(Moment {
+                elapsed: Duration::ZERO,
+                wall: crate::atlas::Timestamp::from_seconds(0),
+            }),
             replaced: AtomicBool::new(false),
             ages: false,
         }
@@ -378,10 +377,6 @@ impl Drop for Attempt<'_> {
             .attempts
             .send_modify(|count| *count = count.wrapping_add(1));
     }
-}
-
-fn millis(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// How long published keys are believed without word from their issuer.

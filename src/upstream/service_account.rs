@@ -29,6 +29,7 @@ use super::sealed;
 use super::transport::Transport;
 use super::watched_secret::WatchedSecret;
 use crate::clock::Clock;
+use crate::clock::Moment;
 use crate::secret::Secret;
 use crate::telemetry::metrics::upstream::CredentialLabels;
 use crate::telemetry::metrics::upstream::Endpoint;
@@ -103,8 +104,10 @@ struct State {
 struct Token {
     text: Secret,
     header: HeaderValue,
-    renew_at: Duration,
-    expires_at: Duration,
+    minted_at: Moment,
+    /// After how long it is renewed, and after how long it ends.
+    renew_after: Duration,
+    lifetime: Duration,
 }
 
 impl ServiceAccount {
@@ -149,7 +152,7 @@ impl ServiceAccount {
     pub(crate) async fn bearer(&self) -> Result<Bearer, CredentialFailure> {
         let mut settled = self.0.settled.subscribe();
         loop {
-            let now = self.0.clock.elapsed();
+            let now = self.0.clock.now();
             {
                 let mut state = self.0.state();
                 if let Some(token) = state.usable(now) {
@@ -164,7 +167,7 @@ impl ServiceAccount {
                     return Ok(bearer);
                 }
                 if !state.minting {
-                    if now < state.not_before {
+                    if now.elapsed < state.not_before {
                         return Err(state.trouble.unwrap_or(UNTRIED));
                     }
                     self.start_minting(&mut state);
@@ -201,23 +204,23 @@ impl ServiceAccount {
 
     /// Does what is due: takes up a changed secret, renews the token. Called every few seconds.
     pub(crate) fn tend(&self) {
-        let now = self.0.clock.elapsed();
+        let now = self.0.clock.now();
         if self.0.terms.load().secret.look() {
             self.0.secret_changed();
         }
         let mut state = self.0.state();
         let wanted = state.token.is_none() || state.is_due(now);
-        if wanted && !state.minting && now >= state.not_before {
+        if wanted && !state.minting && now.elapsed >= state.not_before {
             self.start_minting(&mut state);
         }
-        let expires = state.token.as_ref().map(|token| token.expires_at);
-        let left = expires.unwrap_or(now).saturating_sub(now);
+        let left = state.token.as_ref().map(|token| token.left(now));
+        let left = left.unwrap_or_default();
         self.0.token_expires_in(left);
     }
 
     /// Why there is no token; `None` while there is one, or none was needed yet.
     pub(crate) fn trouble(&self) -> Option<CredentialFailure> {
-        let now = self.0.clock.elapsed();
+        let now = self.0.clock.now();
         let state = self.0.state();
         match state.usable(now) {
             Some(_) => None,
@@ -281,17 +284,24 @@ impl Account {
 
 impl State {
     /// The token, while it lives long enough for a call.
-    fn usable(&self, now: Duration) -> Option<&Token> {
+    fn usable(&self, now: Moment) -> Option<&Token> {
         let token = self.token.as_ref()?;
-        (now + MARGIN < token.expires_at).then_some(token)
+        (token.left(now) > MARGIN).then_some(token)
     }
 
-    fn is_due(&self, now: Duration) -> bool {
+    fn is_due(&self, now: Moment) -> bool {
         let due = self
             .token
             .as_ref()
-            .is_some_and(|token| now >= token.renew_at);
-        due && !self.minting && now >= self.not_before
+            .is_some_and(|token| now.since(token.minted_at) >= token.renew_after);
+        due && !self.minting && now.elapsed >= self.not_before
+    }
+}
+
+impl Token {
+    /// For how long Atlas takes it from `now` on.
+    fn left(&self, now: Moment) -> Duration {
+        self.lifetime.saturating_sub(now.since(self.minted_at))
     }
 }
 

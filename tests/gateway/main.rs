@@ -51,6 +51,7 @@ mod restarts;
 mod secrets;
 mod series;
 mod stopped;
+mod time;
 mod upstream;
 mod tls;
 mod tools;

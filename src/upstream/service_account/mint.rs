@@ -125,21 +125,22 @@ impl Account {
         let Some(header) = token::bearer(&minted.token) else {
             return;
         };
-        let now = self.clock.elapsed();
+        let now = self.clock.now();
         let life = minted.lifetime;
-        let renew_in = self.chance.between(life * 75 / 100, life * 85 / 100);
+        let renew_after = self.chance.between(life * 75 / 100, life * 85 / 100);
         let (name, seconds) = (&self.terms.load().name, life.as_secs());
         say(|| info!(credential = %name, seconds, "minted a token for Atlas"));
         let mut state = self.state();
         state.number += 1;
         state.trouble = None;
         state.failures = 0;
-        state.not_before = now;
+        state.not_before = now.elapsed;
         state.token = Some(Token {
             text: minted.token,
             header,
-            renew_at: now + renew_in,
-            expires_at: now + life,
+            minted_at: now,
+            renew_after,
+            lifetime: life,
         });
         self.token_expires_in(life);
     }
