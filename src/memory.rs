@@ -21,6 +21,7 @@ use tracing::warn;
 
 use crate::clock::Clock;
 use crate::settings::Mistake;
+use crate::settings::Ranges;
 use crate::settings::Size;
 use crate::telemetry::metrics::memory::MemoryMetrics;
 
@@ -75,11 +76,13 @@ impl Default for Config {
 impl Config {
     /// What cannot be meant.
     pub fn mistakes(&self) -> Vec<Mistake> {
-        let too_small = self.ceiling.filter(|ceiling| *ceiling < SMALLEST_CEILING);
-        too_small
-            .map(|_| Mistake::at("memory.ceiling", "must be at least 32MiB"))
-            .into_iter()
-            .collect()
+        let mut mistakes = Vec::new();
+        if let Some(ceiling) = self.ceiling {
+            let allowed = SMALLEST_CEILING..=Size::mebibytes(64 << 20);
+            let example = Size::mebibytes(512);
+            Ranges::of("memory", &mut mistakes).check("ceiling", ceiling, allowed, example);
+        }
+        mistakes
     }
 }
 

@@ -17,7 +17,9 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::settings;
 use crate::settings::Mistake;
+use crate::settings::Ranges;
 
 pub mod metrics;
 pub mod traces;
@@ -41,6 +43,7 @@ pub struct Config {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub otlp_endpoint: Option<String>,
     /// How many of a hundred traces that begin here are kept.
+    #[serde(deserialize_with = "settings::whole")]
     pub otlp_sample_percent: u8,
 }
 
@@ -97,12 +100,8 @@ impl Config {
             let message = "is no URL; write it like \"http://127.0.0.1:4317\"";
             mistakes.push(Mistake::at("telemetry.otlp_endpoint", message));
         }
-        if self.otlp_sample_percent > 100 {
-            mistakes.push(Mistake::at(
-                "telemetry.otlp_sample_percent",
-                "must be from 0 to 100",
-            ));
-        }
+        let mut ranges = Ranges::of("telemetry", &mut mistakes);
+        ranges.check("otlp_sample_percent", self.otlp_sample_percent, 0..=100, 10);
         mistakes
     }
 }

@@ -67,7 +67,7 @@ impl Store {
                 .build_with_hasher(RandomState::new())
         };
         let recent = max_size / 16;
-        let places = max_size / PER_PLACE;
+        let places = (max_size / PER_PLACE).min(MOST_PLACES);
         let marks = places * PLACE;
         Self {
             kept: room(max_size - recent - marks, EvictionPolicy::tiny_lfu()),
@@ -273,6 +273,9 @@ const OVERHEAD: usize = 400;
 /// For how many bytes of lists there is one place for a mark: some four times as many as there are
 /// lists, so that a key is still there when as many others as there is room for came after it.
 const PER_PLACE: u64 = 256;
+
+/// Of 8 GiB; a larger memory is not worth more marks, which are taken at the start.
+const MOST_PLACES: u64 = 1 << 25;
 
 /// What a place takes.
 const PLACE: u64 = 4;
