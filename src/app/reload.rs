@@ -85,6 +85,8 @@ impl App {
                 return Err(wrong.into_iter().flatten().flatten().collect());
             }
         };
+        let state = self.gateway.upstream.take_state(&config.atlas);
+        state.map_err(|refused| vec![refused.mistake()])?;
         // From here on nothing can be refused.
         self.gateway.identity.adopt(identity);
         self.gateway.policy.store(Arc::new(policy));

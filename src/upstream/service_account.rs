@@ -24,8 +24,6 @@ use tracing::warn;
 use super::answer::CredentialFailure;
 use super::answer::NoToken;
 use super::chance::Chance;
-use super::ledger::Ledger;
-use super::sealed;
 use super::transport::Transport;
 use super::watched_secret::WatchedSecret;
 use crate::clock::Clock;
@@ -35,6 +33,7 @@ use crate::telemetry::metrics::upstream::CredentialLabels;
 use crate::telemetry::metrics::upstream::Endpoint;
 use crate::telemetry::metrics::upstream::UpstreamMetrics;
 use crate::telemetry::say;
+use kept::Kept;
 
 /// One service account. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -53,9 +52,11 @@ pub(crate) struct Terms {
 pub(crate) struct Parts {
     pub(crate) client_id: String,
     pub(crate) terms: Terms,
-    pub(crate) ledger: Ledger,
-    /// Where the token is kept for the next process.
+    /// Where the ledger is, and the token for the next process.
+    pub(crate) ledger: PathBuf,
     pub(crate) sealed: PathBuf,
+    /// Whether this process keeps anything for the next one; a check does not.
+    pub(crate) keeps: bool,
     pub(crate) transport: Transport,
     pub(crate) clock: Clock,
     pub(crate) chance: Chance,
@@ -75,8 +76,7 @@ pub(crate) struct Bearer {
 struct Account {
     client_id: String,
     terms: ArcSwap<Terms>,
-    ledger: Mutex<Ledger>,
-    sealed: PathBuf,
+    kept: Kept,
     transport: Transport,
     clock: Clock,
     chance: Chance,
@@ -115,8 +115,7 @@ impl ServiceAccount {
         let account = Account {
             client_id: parts.client_id,
             terms: ArcSwap::from_pointee(parts.terms),
-            ledger: Mutex::new(parts.ledger),
-            sealed: parts.sealed,
+            kept: Kept::new(parts.ledger, parts.sealed, parts.keeps),
             transport: parts.transport,
             clock: parts.clock,
             chance: parts.chance,
@@ -125,7 +124,6 @@ impl ServiceAccount {
             state: Mutex::default(),
             settled: watch::Sender::default(),
         };
-        account.take_up();
         Self(Arc::new(account))
     }
 
@@ -198,7 +196,7 @@ impl ServiceAccount {
         });
         state.last_refusal = Some(now);
         state.token = None;
-        sealed::remove(&self.0.sealed);
+        self.0.forget_token();
         true
     }
 
@@ -253,15 +251,14 @@ impl Account {
         self.terms.load().secret.current()
     }
 
-    async fn revoke(&self, token: &Secret) {
+    async fn revoke(self: &Arc<Self>, token: &Secret) {
         let secret = self.secret();
         let body = format!("token={}&token_type_hint=access_token", token.expose());
         let answer = self
             .post(Endpoint::Revoke, endpoint::REVOKE, &secret, body)
             .await;
         if answer.is_ok_and(|answer| answer.status.is_success()) {
-            sealed::remove(&self.sealed);
-            let _ = self.ledger().in_vain();
+            self.revoked().await;
         }
     }
 
@@ -275,10 +272,6 @@ impl Account {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

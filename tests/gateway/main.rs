@@ -51,6 +51,7 @@ mod requests;
 mod restarts;
 mod secrets;
 mod series;
+mod state;
 mod stopped;
 mod time;
 mod upstream;

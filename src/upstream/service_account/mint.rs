@@ -51,6 +51,10 @@ impl Drop for UnderWay {
 
 impl Account {
     async fn mint(self: &Arc<Self>) {
+        if let Some(kept) = self.take_up().await {
+            self.adopt(kept);
+            return;
+        }
         let (why, wait) = match self.try_mint().await {
             Ok(minted) => {
                 self.count(MintResult::Minted);
@@ -81,20 +85,12 @@ impl Account {
 
     async fn try_mint(self: &Arc<Self>) -> Result<Minted, NotMinted> {
         let failures = self.state().failures;
-        let now = self.clock.now().wall;
         let secret = self.secret();
-        {
-            let mut ledger = self.ledger();
-            ledger.may_ask(now).map_err(|wait| NotMinted {
-                why: CredentialFailure::MintLimit,
-                wait: wait.min(LONGEST_LEDGER_WAIT),
-                wish: Fate::Unsent,
-            })?;
-            match ledger.ask(now).and_then(|()| ledger.file()) {
-                Ok(file) => self.bring_to_disk(file),
-                Err(error) => self.cannot_write(&error),
-            }
-        }
+        self.wish().await.map_err(|wait| NotMinted {
+            why: CredentialFailure::MintLimit,
+            wait: wait.min(LONGEST_LEDGER_WAIT),
+            wish: Fate::Unsent,
+        })?;
         let body = "grant_type=client_credentials".to_owned();
         let answer = self
             .post(Endpoint::Token, endpoint::TOKEN, &secret, body)
@@ -108,16 +104,15 @@ impl Account {
             Err(lost) => Err(token::lost(lost, failures)),
         };
         if let Err(failure) = &minted {
-            // What cannot be written here only makes us more careful than we need be.
-            let _ = match failure.wish {
-                Fate::Unknown => Ok(()),
-                Fate::Unsent => self.ledger().unsent(),
-                Fate::Vain => self.ledger().in_vain(),
-            };
+            match failure.wish {
+                Fate::Unknown => {}
+                Fate::Unsent => self.unsent().await,
+                Fate::Vain => self.in_vain().await,
+            }
         }
         let (minted, answered_on) = minted?;
         let expires = answered_on.plus(minted.lifetime);
-        self.keep(&minted.token, expires, &secret);
+        self.keep(&minted.token, expires, secret).await;
         Ok(minted)
     }
 
