@@ -11,7 +11,6 @@ use arc_swap::ArcSwap;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use uuid::Uuid;
 
 use crate::audit::Audit;
 use crate::audit::AuditError;
@@ -33,6 +32,7 @@ use crate::server::admin::Admin;
 use crate::server::door::Door;
 use crate::server::tls::Tls;
 use crate::settings::Mistake;
+use crate::telemetry;
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::reloads::ReloadMetrics;
 use crate::upstream::OnlineCheck;
@@ -168,8 +168,8 @@ impl App {
             operators: operators.address(),
         };
         parts.upstream.take_state(&config.atlas)?;
-        let replica = Uuid::now_v7().simple().to_string();
-        let audit = Audit::open(&config.audit, &replica, clock.clone(), metrics.audit)?;
+        let replica = telemetry::instance();
+        let audit = Audit::open(&config.audit, replica, clock.clone(), metrics.audit)?;
         let (walks, settings) = (TaskTracker::new(), config.cache.clone());
         let cache = Cache::new(settings, clock.clone(), metrics.cache, walks.clone());
         let gateway = Arc::new(Gateway {

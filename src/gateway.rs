@@ -15,6 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use http::Method;
+use http::Version;
 use tracing::Span;
 use tracing::debug_span;
 
@@ -25,6 +27,7 @@ use crate::audit::CacheUse;
 use crate::audit::Closing;
 use crate::audit::Entry;
 use crate::audit::Outcome;
+use crate::audit::RequestId;
 use crate::audit::Unrecorded;
 use crate::cache::Address;
 use crate::cache::Ask;
@@ -98,6 +101,10 @@ pub struct Lookup<'r> {
     pub question: &'r Question,
     /// How the caller addressed this gateway.
     pub address: Address<'r>,
+    /// How it was asked; for traces.
+    pub method: &'r Method,
+    /// In which version of HTTP; for traces.
+    pub protocol: Version,
     /// Whether Atlas is to be asked anew, if the caller's rule allows it.
     pub no_cache: bool,
     /// The form in which a large list is to leave, if not as it is.
@@ -160,6 +167,23 @@ impl<'r> Lookup<'r> {
 }
 
 impl Lookup<'_> {
+    /// The span of this lookup, in its caller's trace if it is in one. Only for traces: nothing is made of
+    /// it while there are none.
+    fn span(&self, request_id: &RequestId) -> Span {
+        let span = traces::lookup(&traces::Request {
+            request_id,
+            method: self.method,
+            protocol: self.protocol,
+            scheme: self.address.scheme,
+            host: self.address.host,
+            root: self.address.root,
+        });
+        if let (Some(traceparent), false) = (self.traceparent, span.is_disabled()) {
+            traces::continue_trace(&span, traceparent);
+        }
+        span
+    }
+
     /// What is left to do to an answer.
     fn form(&self, answer: Answer) -> Step {
         let (entry, now) = (&answer.found.entry, answer.now.wall);
@@ -186,11 +210,7 @@ impl Gateway {
         let mut entry = self.audit.entry(arrival);
         entry.asked(lookup.question);
         let under_way = UnderWay::new(&self.metrics);
-        // Only for traces: nothing is made of it while there are none.
-        let span = debug_span!("request", %request_id);
-        if let (Some(traceparent), false) = (lookup.traceparent, span.is_disabled()) {
-            traces::continue_trace(&span, traceparent);
-        }
+        let span = lookup.span(&request_id);
         let step = if under_way.present.before() >= self.bounds.in_flight {
             Err(Refusal::Overloaded {
                 retry_after: OVERLOAD_PAUSE,
@@ -204,6 +224,7 @@ impl Gateway {
             arrived,
             entry,
             under_way,
+            traced: traces::Traced::of(&span),
         };
         let outcome = match step {
             Ok(Step::Answer(answer)) => Ok(answer),

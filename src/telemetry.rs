@@ -2,6 +2,7 @@
 
 use std::io;
 use std::io::IsTerminal;
+use std::sync::LazyLock;
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -10,12 +11,15 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::Layer;
 use tracing_subscriber::Registry;
 use tracing_subscriber::filter::FilterExt;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::Filter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
+use uuid::Uuid;
 
 use crate::settings;
 use crate::settings::Mistake;
@@ -106,6 +110,12 @@ impl Config {
     }
 }
 
+/// What this process is called in its audit trail and in its traces.
+pub fn instance() -> &'static str {
+    static INSTANCE: LazyLock<String> = LazyLock::new(|| Uuid::now_v7().simple().to_string());
+    &INSTANCE
+}
+
 /// An error with everything that caused it, in one line: for the one place that logs it.
 #[derive(Debug)]
 pub struct Chain<'e>(pub &'e dyn std::error::Error);
@@ -151,7 +161,11 @@ pub fn start(config: &Config) -> Result<Telemetry, LogError> {
         .map(|endpoint| Traces::to(endpoint, config.otlp_sample_percent))
         .transpose()?;
     // Spans for traces are finer than what is logged, and each has its own filter.
-    let ours = Targets::new().with_target(env!("CARGO_CRATE_NAME"), Level::DEBUG);
+    // Lines of the log are none of them, and may name a project; nor is a span that is made around a line.
+    let ours = Targets::new()
+        .with_target(env!("CARGO_CRATE_NAME"), Level::DEBUG)
+        .with_target(walk_labels::TARGET, LevelFilter::OFF)
+        .and(filter_fn(|data| data.is_span()));
     let spans = traces
         .as_ref()
         .map(|traces| traces.layer().with_filter(ours));

@@ -28,12 +28,15 @@ use crate::cache::Source;
 use crate::clock::Moment;
 use crate::telemetry::metrics::lookups::LookupMetrics;
 use crate::telemetry::metrics::lookups::Present;
+use crate::telemetry::traces::End;
+use crate::telemetry::traces::Traced;
 
 /// A question that is on record as soon as it is answered; dropped before, as abandoned.
 pub(super) struct Begun<'l> {
     pub(super) arrived: Moment,
     pub(super) entry: Entry<'l>,
     pub(super) under_way: UnderWay,
+    pub(super) traced: Option<Box<Traced>>,
 }
 
 /// A question that memory alone cannot answer.
@@ -59,6 +62,7 @@ pub struct Withheld<R> {
     duration: Duration,
     /// The calls to Atlas that a hit has spared.
     saved: u32,
+    traced: Option<Box<Traced>>,
 }
 
 impl Begun<'_> {
@@ -68,6 +72,7 @@ impl Begun<'_> {
             arrived: self.arrived,
             entry: self.entry.kept(),
             under_way: self.under_way,
+            traced: self.traced,
         }
     }
 
@@ -82,6 +87,7 @@ impl Begun<'_> {
             arrived,
             entry,
             under_way,
+            mut traced,
         } = self;
         if let Err(refusal) = outcome {
             refusal.log(entry.request_id());
@@ -90,6 +96,15 @@ impl Begun<'_> {
         let written = write(outcome);
         let now = arrived.at(gateway.clock.elapsed());
         let closing = closing(outcome, &written, now);
+        if let Some(traced) = &mut traced {
+            traced.answered(&End {
+                status: closing.status,
+                error_code: closing.error_code,
+                outcome: closing.outcome.word(),
+                cache: closing.cache.word(),
+                upstream_calls: closing.upstream_calls,
+            });
+        }
         let answer = outcome.as_ref().ok();
         let saver = answer.filter(|answer| answer.found.upstream_calls == 0);
         Withheld {
@@ -99,6 +114,7 @@ impl Begun<'_> {
             cache: closing.cache,
             duration: now.elapsed.saturating_sub(arrived.elapsed),
             saved: saver.map_or(0, |answer| answer.found.entry.walk().calls),
+            traced,
             reply: Some(written.reply),
         }
     }
@@ -147,6 +163,9 @@ impl<R: Unpin> Future for Withheld<R> {
             return Poll::Pending;
         };
         under_way.ended(outcome, withheld.cache, withheld.duration);
+        if let Some(traced) = withheld.traced.take() {
+            traced.ended(recorded.is_ok());
+        }
         recorded?;
         if withheld.saved > 0 {
             under_way.present.metrics().saved(withheld.saved);

@@ -9,6 +9,7 @@ mod manager;
 mod restarts;
 mod signals;
 mod sockets;
+mod spans;
 mod standard_output;
 mod traces;
 

@@ -1,5 +1,7 @@
 //! Atlas's OAuth endpoints: a form goes in, the answer comes out.
 
+use std::pin::pin;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
@@ -7,12 +9,14 @@ use http::Method;
 use http::header::ACCEPT;
 use http::header::AUTHORIZATION;
 use http::header::CONTENT_TYPE;
+use tracing::Instrument;
 use tracing::warn;
 
 use super::Account;
 use crate::secret::Secret;
 use crate::telemetry::metrics::upstream::Endpoint;
 use crate::telemetry::say;
+use crate::telemetry::traces::Call;
 use crate::upstream::transport::Answer;
 use crate::upstream::transport::Bounds;
 use crate::upstream::transport::Lost;
@@ -22,7 +26,7 @@ impl Account {
     pub(super) async fn post(
         &self,
         endpoint: Endpoint,
-        target: &str,
+        target: &'static str,
         secret: &Secret,
         body: String,
     ) -> Result<Answer, Lost> {
@@ -46,7 +50,17 @@ impl Account {
             time: self.time,
             from: began,
         };
-        let answer = self.transport.send(request, bounds).await;
+        let call = Call {
+            method: "POST",
+            template: target,
+            place: self.transport.place(),
+            resends: 0,
+        };
+        let span = call.span();
+        let answer = pin!(self.transport.send(request, bounds));
+        let answer = answer.instrument(span.span()).await;
+        let came = answer.as_ref().map(|answer| answer.status.as_u16());
+        span.answered(came.map_err(|lost| lost.word()));
         let took = self.clock.elapsed().saturating_sub(began);
         let status = answer.as_ref().map_or(0, |answer| answer.status.as_u16());
         self.metrics.called(endpoint, status, took.as_secs_f64());

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::Instrument;
-use tracing::debug_span;
 use tracing::error;
 use tracing::info;
 
@@ -31,7 +29,7 @@ impl ServiceAccount {
         let under_way = UnderWay(Arc::clone(&self.0));
         tokio::spawn(async move {
             let under_way = under_way;
-            account.mint().instrument(debug_span!("mint")).await;
+            account.mint().await;
             drop(under_way);
         });
     }
