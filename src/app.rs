@@ -104,6 +104,15 @@ struct Addresses {
     operators: SocketAddr,
 }
 
+impl Addresses {
+    fn of(callers: &Bound, operators: &Bound) -> Self {
+        Self {
+            callers: callers.address(),
+            operators: operators.address(),
+        }
+    }
+}
+
 /// What ends what.
 #[derive(Clone, Default)]
 struct Stop {
@@ -163,13 +172,10 @@ impl App {
         let parts = Parts::build(config, &clock, &metrics).map_err(StartError::Misconfigured)?;
         let callers = bind(passed.callers, config.server.listen).await?;
         let operators = bind(passed.operators, config.admin.listen).await?;
-        let addresses = Addresses {
-            callers: callers.address(),
-            operators: operators.address(),
-        };
+        let addresses = Addresses::of(&callers, &operators);
         parts.upstream.take_state(&config.atlas)?;
-        let replica = telemetry::instance();
-        let audit = Audit::open(&config.audit, replica, clock.clone(), metrics.audit)?;
+        let (trail, replica) = (&config.audit, telemetry::instance());
+        let audit = Audit::open(trail, replica, clock.clone(), metrics.audit)?;
         let (walks, settings) = (TaskTracker::new(), config.cache.clone());
         let cache = Cache::new(settings, clock.clone(), metrics.cache, walks.clone());
         let gateway = Arc::new(Gateway {

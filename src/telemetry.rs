@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 use serde::Deserialize;
 use serde::Serialize;
 use tracing::Level;
+use tracing::Metadata;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::Layer;
 use tracing_subscriber::Registry;
@@ -165,7 +166,7 @@ pub fn start(config: &Config) -> Result<Telemetry, LogError> {
     let ours = Targets::new()
         .with_target(env!("CARGO_CRATE_NAME"), Level::DEBUG)
         .with_target(walk_labels::TARGET, LevelFilter::OFF)
-        .and(filter_fn(|data| data.is_span()));
+        .and(filter_fn(is_span));
     let spans = traces
         .as_ref()
         .map(|traces| traces.layer().with_filter(ours));
@@ -175,6 +176,10 @@ pub fn start(config: &Config) -> Result<Telemetry, LogError> {
         .try_init()
         .map_err(|_| LogError::AlreadySet)?;
     Ok(Telemetry { level, traces })
+}
+
+fn is_span(data: &Metadata<'_>) -> bool {
+    data.is_span()
 }
 
 impl LogLevel {

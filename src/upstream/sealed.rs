@@ -69,11 +69,12 @@ pub(crate) fn read(path: &Path, account: &str, secret: &Secret) -> Option<(Secre
 
 /// A file that cannot be believed is put out of the way of the next one, and a token minted instead.
 fn unfit<T>(path: &Path, why: &dyn fmt::Display) -> Option<T> {
-    let aside = state::set_aside(path);
-    say(|| {
-        let aside = aside.as_ref().map(|aside| aside.display());
-        warn!(file = %path.display(), ?aside, "the token of the last process is not taken up: {why}");
-    });
+    let aside = match state::set_aside(path) {
+        Ok(aside) => aside.display().to_string(),
+        Err(error) => error.to_string(),
+    };
+    let (file, why) = (path.display(), why.to_string());
+    say(|| warn!(%file, aside, "the token of the last process is not taken up: {why}"));
     None
 }
 

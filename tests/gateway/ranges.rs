@@ -43,17 +43,17 @@ impl Kind {
     }
 
     fn of(value: &Value) -> Option<Self> {
-        match value {
-            Value::Integer(_) => Some(Self::Number),
-            Value::String(text) if text.starts_with(|sign: char| sign.is_ascii_digit()) => {
-                if text.ends_with("iB") {
-                    Some(Self::Size)
-                } else {
-                    text.ends_with(['s', 'm', 'h', 'd'])
-                        .then_some(Self::Duration)
-                }
-            }
-            _ => None,
+        if value.is_integer() {
+            return Some(Self::Number);
+        }
+        let text = value.as_str()?;
+        if !text.starts_with(|sign: char| sign.is_ascii_digit()) {
+            None
+        } else if text.ends_with("iB") {
+            Some(Self::Size)
+        } else {
+            text.ends_with(['s', 'm', 'h', 'd'])
+                .then_some(Self::Duration)
         }
     }
 }

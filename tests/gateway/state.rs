@@ -204,8 +204,11 @@ async fn r9_a_second_process_says_who_has_its_state_and_exits_with_1() {
     assert_eq!(reply.status, 200);
 }
 
+/// A file, its content and its mode.
+type Seen = (PathBuf, Vec<u8>, u32);
+
 /// Everything below a directory, and what is in it.
-fn everything(directory: &Path) -> Vec<(PathBuf, Vec<u8>, u32)> {
+fn everything(directory: &Path) -> Vec<Seen> {
     let mut all = Vec::new();
     for entry in fs::read_dir(directory).into_iter().flatten() {
         let path = entry.unwrap().path();

@@ -228,7 +228,7 @@ async fn g24_neither_retry_after_nor_a_callers_allowance_ends_because_the_clock_
     assert_eq!(world.atlas.calls(Endpoint::Certificates), calls);
     back(&world, TWO_HOURS * 3);
     // In suspend time passes for Atlas as for everybody.
-    world.clock.suspend(Duration::from_secs(660));
+    world.clock.suspend(Duration::from_mins(11));
     assert_eq!(ask(&world, "app1").await.status, 200);
 }
 

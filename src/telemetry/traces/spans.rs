@@ -119,15 +119,15 @@ impl Traced {
     }
 
     /// Its record is written, or cannot be, which is an answer of its own.
-    pub fn ended(mut self: Box<Self>, recorded: bool) {
+    pub fn ended(mut self, recorded: bool) {
         if !recorded {
             self.outcome = "failed";
             self.status = 503;
             self.error_code = Some("SERVICE_UNAVAILABLE".into());
         }
-        let Self { span, status, .. } = &*self;
-        span.record("http.response.status_code", *status);
-        if *status >= 500 {
+        let (span, status) = (&self.span, self.status);
+        span.record("http.response.status_code", status);
+        if status >= 500 {
             span.record("error.type", self.error_code.as_deref().unwrap_or("500"));
             span.record("otel.status_code", "ERROR");
         }

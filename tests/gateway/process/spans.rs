@@ -7,6 +7,7 @@ use opentelemetry_proto::tonic::common::v1::AnyValue;
 use opentelemetry_proto::tonic::common::v1::KeyValue;
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
 use opentelemetry_proto::tonic::trace::v1::Span;
+use opentelemetry_proto::tonic::trace::v1::Status;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 
@@ -48,10 +49,7 @@ fn attribute(attributes: &[KeyValue], key: &str) -> String {
 
 fn assert_says(span: &Span, kind: SpanKind, failed: bool, expected: &[(&str, &str)]) {
     assert_eq!(span.kind(), kind, "{span:?}");
-    let status = span
-        .status
-        .as_ref()
-        .map_or(StatusCode::Unset, |it| it.code());
+    let status = span.status.as_ref().map_or(StatusCode::Unset, Status::code);
     assert_eq!(status == StatusCode::Error, failed, "{span:?}");
     for (key, value) in expected {
         assert_eq!(
