@@ -12,7 +12,6 @@ use tokio::task::JoinHandle;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use uuid::Uuid;
 
 use crate::audit::Audit;
 use crate::audit::AuditError;
@@ -36,9 +35,11 @@ use crate::server::door::Door;
 use crate::server::tls::Tls;
 use crate::server::unsent::Unsent;
 use crate::settings::Mistake;
+use crate::telemetry;
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::reloads::ReloadMetrics;
 use crate::upstream::OnlineCheck;
+use crate::upstream::StateError;
 use crate::upstream::Upstream;
 
 mod reload;
@@ -77,6 +78,18 @@ pub enum StartError {
     /// What the configuration names cannot be used.
     #[error("the configuration is refused")]
     Misconfigured(Vec<Mistake>),
+    /// The state directory is another process's.
+    #[error("our tokens at Atlas cannot be kept account of")]
+    State(#[source] StateError),
+}
+
+impl From<StateError> for StartError {
+    fn from(error: StateError) -> Self {
+        match error {
+            StateError::InUse { .. } => Self::State(error),
+            StateError::Unusable { .. } => Self::Misconfigured(vec![error.mistake()]),
+        }
+    }
 }
 
 impl From<AuditError> for StartError {
@@ -125,7 +138,7 @@ impl App {
     /// Whether everything that the configuration names can be used: key files, secrets, certificates.
     pub fn check(config: &Config, clock: &Clock) -> Result<(), Vec<Mistake>> {
         let (metrics, _) = Metrics::register();
-        let parts = Parts::build(&beside(config), clock, &metrics);
+        let parts = Parts::build(config, clock, &metrics);
         let mut mistakes = parts.err().unwrap_or_default();
         mistakes.extend(Audit::check(&config.audit));
         if mistakes.is_empty() {
@@ -153,7 +166,7 @@ impl App {
         clock: Clock,
     ) -> Result<Vec<OnlineCheck>, Vec<Mistake>> {
         let (metrics, _) = Metrics::register();
-        let upstream = Upstream::build(&beside(config).atlas, clock, metrics.upstream)?;
+        let upstream = Upstream::build_for_check(&config.atlas, clock, metrics.upstream)?;
         let checks = upstream.check_online().await;
         upstream.close().await;
         Ok(checks)
@@ -176,8 +189,9 @@ impl App {
         let callers = bind(passed.callers, config.server.listen).await?;
         let operators = bind(passed.operators, config.admin.listen).await?;
         let addresses = Addresses::of(&callers, &operators);
-        let replica = Uuid::now_v7().simple().to_string();
-        let audit = Audit::open(&config.audit, &replica, clock.clone(), metrics.audit)?;
+        parts.upstream.take_state(&config.atlas)?;
+        let (trail, replica) = (&config.audit, telemetry::instance());
+        let audit = Audit::open(trail, replica, clock.clone(), metrics.audit)?;
         let (walks, settings) = (TaskTracker::new(), config.cache.clone());
         let cache = Cache::new(settings, clock.clone(), metrics.cache, walks.clone());
         let gateway = Arc::new(Gateway {
@@ -302,14 +316,6 @@ fn keep(gateway: &Arc<Gateway>, memory: memory::Config, stop: &CancellationToken
         }
     });
     keepers
-}
-
-/// The same configuration for a check, with a ledger of its own: in the state directory are that of a
-/// gateway which may be running, and its token, which is not to be given back.
-fn beside(config: &Config) -> Config {
-    let mut config = config.clone();
-    config.atlas.state_directory.push("check");
-    config
 }
 
 async fn bind(passed: Option<TcpListener>, address: SocketAddr) -> Result<Bound, StartError> {

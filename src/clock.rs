@@ -1,30 +1,42 @@
 //! The only place that reads the time: a [`Clock`] goes in everywhere, a [`Moment`] comes out.
 //!
-//! A moment holds both times. Lifetimes and timers are judged by `elapsed`, which only ever moves
-//! forward; `wall` is for what the world dates: `exp`, `nbf`, `notAfter` and records (G34).
+//! A moment holds both times. Timers, pauses and budgets are judged by `elapsed`, which only ever moves
+//! forward and goes on while the machine is suspended (`CLOCK_BOOTTIME`); `wall` is for what the world
+//! dates: `exp`, `nbf`, `notAfter` and records (G34).
+//!
+//! How old something is, [`Moment::since`] says, and nothing else does. No clock of the kernel runs while
+//! a virtual machine is paused; afterwards only the calendar is set right. So a calendar that has run
+//! ahead counts towards an age, but ends no pause early: the world may not have waited as long as we
+//! believe (G24).
+//!
+//! The kernel's timers stand still in suspend. A long wait is therefore made of short ones, and who waits
+//! notices within [`SLICE`] that its time is over.
 //!
 //! A manual clock stands still until its [`Hands`] move it, and whoever sleeps on it wakes when it
 //! passes their moment. So tests move through hours without waiting for one.
 
 mod ids;
+mod shared;
 
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
-use std::time::Instant;
 use std::time::SystemTime;
 
+use rustix::time::ClockId;
+use rustix::time::clock_gettime;
 use tokio::sync::watch;
 
 use crate::atlas::Timestamp;
 
 pub use ids::Ids;
+pub use shared::SharedMoment;
 
 /// One reading of the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
-    /// Time since the clock was made; never goes back.
+    /// Time since the clock was made, suspended or not; never goes back.
     pub elapsed: Duration,
     /// What the calendar says; may jump when the host's clock is set.
     pub wall: Timestamp,
@@ -36,7 +48,7 @@ pub struct Clock(Source);
 
 /// Moves a manual [`Clock`]. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Hands(Arc<watch::Sender<Moment>>);
+pub struct Hands(Arc<watch::Sender<Dial>>);
 
 /// The time allowed for something has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,8 +57,16 @@ pub struct Elapsed;
 
 #[derive(Clone)]
 enum Source {
-    System { origin: Instant },
-    Manual { now: watch::Receiver<Moment> },
+    System { origin: Duration },
+    Manual { dial: watch::Receiver<Dial> },
+}
+
+/// What a manual clock shows.
+#[derive(Clone, Copy, Debug)]
+struct Dial {
+    now: Moment,
+    /// What timers go by: it stands still in suspend.
+    timers: Duration,
 }
 
 impl Moment {
@@ -59,27 +79,49 @@ impl Moment {
             wall: self.wall.plus(elapsed.saturating_sub(self.elapsed)),
         }
     }
+
+    /// How old at this moment is what is of `earlier`. A calendar that has run ahead by more than
+    /// [`TOLERANCE`] is believed; one that was set back is not.
+    pub fn since(self, earlier: Self) -> Duration {
+        let passed = self.elapsed.saturating_sub(earlier.elapsed);
+        let dated = self.wall.since(earlier.wall);
+        if dated > passed.saturating_add(TOLERANCE) {
+            dated
+        } else {
+            passed
+        }
+    }
+
+    /// Whether the calendar has run ahead of the time by more than [`TOLERANCE`] since `earlier`.
+    pub fn ran_ahead(self, earlier: Self) -> bool {
+        self.since(earlier) > self.elapsed.saturating_sub(earlier.elapsed)
+    }
 }
+
+/// By how much the calendar may run ahead before it counts: it is set by seconds in the usual course.
+pub const TOLERANCE: Duration = Duration::from_mins(1);
+
+/// The longest wait of one piece.
+pub const SLICE: Duration = Duration::from_secs(5);
 
 impl Clock {
     /// The host's clock.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the one place that reads the time"
-    )]
     pub fn system() -> Self {
         Self(Source::System {
-            origin: Instant::now(),
+            origin: boot_time(),
         })
     }
 
     /// A clock that stands at `wall` until its hands are moved.
     pub fn manual(wall: Timestamp) -> (Self, Hands) {
-        let (sender, now) = watch::channel(Moment {
-            elapsed: Duration::ZERO,
-            wall,
+        let (sender, dial) = watch::channel(Dial {
+            now: Moment {
+                elapsed: Duration::ZERO,
+                wall,
+            },
+            timers: Duration::ZERO,
         });
-        (Self(Source::Manual { now }), Hands(Arc::new(sender)))
+        (Self(Source::Manual { dial }), Hands(Arc::new(sender)))
     }
 
     /// Both times, now.
@@ -90,18 +132,18 @@ impl Clock {
     pub fn now(&self) -> Moment {
         match &self.0 {
             Source::System { origin } => Moment {
-                elapsed: origin.elapsed(),
+                elapsed: boot_time().saturating_sub(*origin),
                 wall: SystemTime::now().into(),
             },
-            Source::Manual { now } => *now.borrow(),
+            Source::Manual { dial } => dial.borrow().now,
         }
     }
 
     /// [`Moment::elapsed`] alone, for deadlines: half of what reading both times costs.
     pub fn elapsed(&self) -> Duration {
         match &self.0 {
-            Source::System { origin } => origin.elapsed(),
-            Source::Manual { now } => now.borrow().elapsed,
+            Source::System { origin } => boot_time().saturating_sub(*origin),
+            Source::Manual { dial } => dial.borrow().now.elapsed,
         }
     }
 
@@ -111,18 +153,42 @@ impl Clock {
     }
 
     /// Waits until [`Moment::elapsed`] has reached `due`.
+    pub async fn sleep_until(&self, due: Duration) {
+        while let Some(left) = due
+            .checked_sub(self.elapsed())
+            .filter(|left| !left.is_zero())
+        {
+            self.slice(left).await;
+        }
+    }
+
+    /// Waits until [`Moment::elapsed`] has reached `due`, or until the calendar runs ahead: for what is
+    /// brought up to date from time to time.
+    pub async fn sleep_until_or_ahead(&self, due: Duration) {
+        let began = self.now();
+        loop {
+            let now = self.now();
+            let left = due.saturating_sub(now.elapsed);
+            if left.is_zero() || now.ran_ahead(began) {
+                return;
+            }
+            self.slice(left).await;
+        }
+    }
+
+    /// Waits for `left`, but not longer than for a slice, by a timer that stands still in suspend.
     #[expect(
         clippy::disallowed_methods,
         reason = "this is the one place that waits for the time"
     )]
-    pub async fn sleep_until(&self, due: Duration) {
+    async fn slice(&self, left: Duration) {
+        let left = left.min(SLICE);
         match &self.0 {
-            Source::System { origin } => {
-                tokio::time::sleep(due.saturating_sub(origin.elapsed())).await;
-            }
-            Source::Manual { now } => {
-                let mut now = now.clone();
-                if now.wait_for(|moment| moment.elapsed >= due).await.is_err() {
+            Source::System { .. } => tokio::time::sleep(left).await,
+            Source::Manual { dial } => {
+                let mut dial = dial.clone();
+                let due = dial.borrow().timers.saturating_add(left);
+                if dial.wait_for(|dial| dial.timers >= due).await.is_err() {
                     // The hands are gone: this clock stands still for ever.
                     std::future::pending::<()>().await;
                 }
@@ -144,17 +210,25 @@ impl Clock {
     }
 
     /// Waits until `span` has passed, counted from when it is first waited for: what needs no waiting
-    /// reads no clock, and what does reads it once instead of three times.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the one place that waits for the time"
-    )]
+    /// reads no clock, and what does reads it for a long wait only.
     async fn pause(&self, span: Duration) {
         match &self.0 {
-            Source::System { .. } => tokio::time::sleep(span).await,
-            Source::Manual { .. } => self.sleep(span).await,
+            Source::System { .. } if span <= SLICE => self.slice(span).await,
+            Source::System { .. } | Source::Manual { .. } => self.sleep(span).await,
         }
     }
+}
+
+/// Time since the machine was started, suspended or not.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one place that reads the time"
+)]
+fn boot_time() -> Duration {
+    let time = clock_gettime(ClockId::Boottime);
+    // It begins with 0, and its nanoseconds are less than a second.
+    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())
 }
 
 impl fmt::Debug for Clock {
@@ -169,20 +243,33 @@ impl fmt::Debug for Clock {
 impl Hands {
     /// Lets `span` pass, on both times.
     pub fn advance(&self, span: Duration) {
-        self.0.send_modify(|now| {
-            now.elapsed = now.elapsed.saturating_add(span);
-            now.wall = now.wall.plus(span);
+        self.0.send_modify(|dial| {
+            dial.timers = dial.timers.saturating_add(span);
+            dial.pass(span);
         });
     }
 
-    /// Sets the calendar, as an operator or NTP would; no time passes.
+    /// Suspends the machine for `span`: both times have gone on when it wakes, and timers have not.
+    pub fn suspend(&self, span: Duration) {
+        self.0.send_modify(|dial| dial.pass(span));
+    }
+
+    /// Sets the calendar, as an operator or NTP would; no time passes. So it is after a virtual machine
+    /// was paused.
     pub fn set_wall(&self, wall: Timestamp) {
-        self.0.send_modify(|now| now.wall = wall);
+        self.0.send_modify(|dial| dial.now.wall = wall);
     }
 
     /// What the clock shows.
     pub fn now(&self) -> Moment {
-        *self.0.borrow()
+        self.0.borrow().now
+    }
+}
+
+impl Dial {
+    fn pass(&mut self, span: Duration) {
+        self.now.elapsed = self.now.elapsed.saturating_add(span);
+        self.now.wall = self.now.wall.plus(span);
     }
 }
 
@@ -210,5 +297,65 @@ mod tests {
             (now.elapsed, now.wall),
             (Duration::ZERO, Timestamp::from_seconds(5))
         );
+    }
+
+    #[tokio::test]
+    async fn a_sleeper_notices_within_seconds_that_its_time_passed_in_suspend() {
+        let (clock, hands) = Clock::manual(Timestamp::from_seconds(1_000));
+        let mut sleeper = std::pin::pin!(clock.sleep(Duration::from_mins(5)));
+        assert!(futures_util::poll!(&mut sleeper).is_pending());
+        hands.suspend(Duration::from_hours(2));
+        assert!(futures_util::poll!(&mut sleeper).is_pending());
+        hands.advance(SLICE);
+        assert!(futures_util::poll!(&mut sleeper).is_ready());
+    }
+
+    #[tokio::test]
+    async fn only_who_asks_for_it_is_woken_by_a_calendar_that_runs_ahead() {
+        let (clock, hands) = Clock::manual(Timestamp::from_seconds(1_000));
+        let due = Duration::from_mins(5);
+        let mut pause = std::pin::pin!(clock.sleep_until(due));
+        let mut renewal = std::pin::pin!(clock.sleep_until_or_ahead(due));
+        for (wall, woken) in [(1_060, false), (10, false), (8_200, true)] {
+            assert!(futures_util::poll!(&mut pause).is_pending());
+            assert!(futures_util::poll!(&mut renewal).is_pending());
+            hands.set_wall(Timestamp::from_seconds(wall));
+            hands.advance(SLICE);
+            assert!(futures_util::poll!(&mut pause).is_pending());
+            if woken {
+                assert!(futures_util::poll!(&mut renewal).is_ready());
+            }
+        }
+    }
+
+    #[test]
+    fn an_age_is_what_the_later_of_both_times_says_beyond_a_minute() {
+        let at = |elapsed, wall| Moment {
+            elapsed: Duration::from_secs(elapsed),
+            wall: Timestamp::from_seconds(wall),
+        };
+        let began = at(10, 1_000);
+        for (now, age) in [
+            (at(10, 1_000), 0),
+            (at(20, 1_010), 10),
+            (at(20, 1_070), 10),
+            (at(20, 1_071), 71),
+            (at(10, 8_200), 7_200),
+            (at(7_210, 1_000), 7_200),
+            (at(20, 3), 10),
+        ] {
+            assert_eq!(now.since(began), Duration::from_secs(age), "{now:?}");
+            assert_eq!(
+                now.ran_ahead(began),
+                age == 71 || now.wall.seconds() == 8_200
+            );
+        }
+    }
+
+    #[test]
+    fn the_system_clock_counts_from_its_making_and_goes_on() {
+        let clock = Clock::system();
+        let (one, other) = (clock.now(), clock.now());
+        assert!(one.elapsed < Duration::from_mins(1) && one.elapsed <= other.elapsed);
     }
 }

@@ -143,7 +143,9 @@ impl Config {
             .iter()
             .map(|issuer| issuer.issuer.as_str())
             .collect();
-        let mut warnings = self.identity.warnings();
+        let mut warnings = self.server.warnings();
+        warnings.extend(self.atlas.warnings());
+        warnings.extend(self.identity.warnings());
         warnings.extend(self.access.warnings(&issuers));
         warnings.extend(self.memory.warnings(self.cache.max_size));
         warnings

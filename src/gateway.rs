@@ -17,6 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use http::Method;
+use http::Version;
 use tracing::Span;
 use tracing::debug_span;
 
@@ -28,6 +30,7 @@ use crate::audit::Closing;
 use crate::audit::Entry;
 use crate::audit::Outcome;
 use crate::audit::Refused;
+use crate::audit::RequestId;
 use crate::audit::Unrecorded;
 use crate::cache::Address;
 use crate::cache::Ask;
@@ -105,6 +108,10 @@ pub struct Lookup<'r> {
     pub question: &'r Question,
     /// How the caller addressed this gateway.
     pub address: Address<'r>,
+    /// How it was asked; for traces.
+    pub method: &'r Method,
+    /// In which version of HTTP; for traces.
+    pub protocol: Version,
     /// Whether Atlas is to be asked anew, if the caller's rule allows it.
     pub no_cache: bool,
     /// The form in which a large list is to leave, if not as it is.
@@ -179,6 +186,23 @@ impl<'r> Lookup<'r> {
 }
 
 impl Lookup<'_> {
+    /// The span of this lookup, in its caller's trace if it is in one. Only for traces: nothing is made of
+    /// it while there are none.
+    fn span(&self, request_id: &RequestId) -> Span {
+        let span = traces::lookup(&traces::Request {
+            request_id,
+            method: self.method,
+            protocol: self.protocol,
+            scheme: self.address.scheme,
+            host: self.address.host,
+            root: self.address.root,
+        });
+        if let (Some(traceparent), false) = (self.traceparent, span.is_disabled()) {
+            traces::continue_trace(&span, traceparent);
+        }
+        span
+    }
+
     /// What is left to do to an answer.
     fn form(&self, answer: Answer) -> Step {
         let (entry, now) = (&answer.found.entry, answer.now.wall);
@@ -206,11 +230,7 @@ impl Gateway {
         let mut entry = self.audit.entry(arrival);
         entry.asked(lookup.question);
         let mut under_way = UnderWay::new(&self.metrics);
-        // Only for traces: nothing is made of it while there are none.
-        let span = debug_span!("request", %request_id);
-        if let (Some(traceparent), false) = (lookup.traceparent, span.is_disabled()) {
-            traces::continue_trace(&span, traceparent);
-        }
+        let span = lookup.span(&request_id);
         let decide = || {
             let whose = Whose::Unverified(asker);
             span.in_scope(|| self.decide(&mut entry, lookup, arrived, whose))
@@ -227,6 +247,7 @@ impl Gateway {
             arrived,
             entry,
             under_way,
+            traced: traces::Traced::of(&span),
         };
         let outcome = match step {
             Ok(Step::Answer(answer)) => Ok(answer),

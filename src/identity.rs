@@ -176,7 +176,7 @@ impl Identity {
     /// kept until the place that is configured now has delivered some.
     pub fn adopt(&self, Prepared(issuers): Prepared) {
         let old = self.current.load_full();
-        let now = self.clock.elapsed();
+        let now = self.clock.now();
         for issuer in &issuers.list {
             if let Some(predecessor) = old.of(&issuer.name) {
                 issuer.inherit(predecessor, now);
@@ -273,7 +273,7 @@ impl Identity {
         issuers
             .list
             .iter()
-            .filter(|issuer| issuer.keys.present(now.elapsed).is_none())
+            .filter(|issuer| issuer.keys.present(now).is_none())
             .map(|issuer| Arc::clone(&issuer.name))
             .collect()
     }
@@ -292,7 +292,7 @@ impl Identity {
             .ok_or(Unverified::UnknownIssuer)?;
         issuer.judge(&token, now.wall)?;
         let (keys, envelope) = (&issuer.keys, &token.envelope);
-        let keys = keys.find(asker, envelope, &self.clock, now.elapsed).await?;
+        let keys = keys.find(asker, envelope, &self.clock, now).await?;
         self.check(asker, &keys, envelope).await?;
         let caller = Arc::new(issuer.caller(token));
         let remembered = Remembered {

@@ -27,6 +27,7 @@ use self::pressure::Pressure;
 use self::pressure::Reading;
 use crate::clock::Clock;
 use crate::settings::Mistake;
+use crate::settings::Ranges;
 use crate::settings::Size;
 use crate::telemetry::metrics::memory::MemoryMetrics;
 
@@ -95,11 +96,13 @@ impl Config {
 
     /// What cannot be meant.
     pub fn mistakes(&self) -> Vec<Mistake> {
-        let too_small = self.ceiling.filter(|ceiling| *ceiling < SMALLEST_CEILING);
-        too_small
-            .map(|_| Mistake::at("memory.ceiling", "must be at least 32MiB"))
-            .into_iter()
-            .collect()
+        let mut mistakes = Vec::new();
+        if let Some(ceiling) = self.ceiling {
+            let allowed = SMALLEST_CEILING..=Size::mebibytes(64 << 20);
+            let example = Size::mebibytes(512);
+            Ranges::of("memory", &mut mistakes).check("ceiling", ceiling, allowed, example);
+        }
+        mistakes
     }
 
     /// What will not do what it seems to, with a cache of `max_size`. Reads what the control groups allow.

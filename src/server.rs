@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::gateway::Bounds;
 use crate::settings;
 use crate::settings::Mistake;
+use crate::settings::Ranges;
 use crate::settings::Size;
 
 pub mod accept;
@@ -62,11 +63,13 @@ pub struct Config {
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Connections at a time, in all, and never more than half of the process's descriptors.
+    #[serde(deserialize_with = "settings::whole")]
     pub connections: usize,
     /// How long a connection may live before it is closed in good order.
     #[serde(with = "settings::duration")]
     pub connection_age: Duration,
     /// Connections at a time from one address, or from one /64 of IPv6.
+    #[serde(deserialize_with = "settings::whole")]
     pub connections_per_source: usize,
     /// How long the requests under way may take once the process is told to stop.
     #[serde(with = "settings::duration")]
@@ -78,6 +81,7 @@ pub struct Limits {
     #[serde(with = "settings::duration")]
     pub first_byte: Duration,
     /// How many headers a request may have.
+    #[serde(deserialize_with = "settings::whole")]
     pub headers: usize,
     /// How long a request's head may take, from its first byte to its last.
     #[serde(with = "settings::duration")]
@@ -88,6 +92,7 @@ pub struct Limits {
     #[serde(with = "settings::duration")]
     pub idle: Duration,
     /// Requests at a time, in all.
+    #[serde(deserialize_with = "settings::whole")]
     pub in_flight: usize,
     /// How long a request may take from its head to its answer.
     #[serde(with = "settings::duration")]
@@ -96,6 +101,7 @@ pub struct Limits {
     #[serde(with = "settings::duration")]
     pub response: Duration,
     /// HTTP/2 streams at a time on one connection.
+    #[serde(deserialize_with = "settings::whole")]
     pub streams: u32,
     /// What may have been made of answers and not be sent, on one connection.
     pub unsent: Size,
@@ -166,55 +172,86 @@ impl Limits {
             in_flight: self.in_flight,
         }
     }
+
+    fn check(&self, mistakes: &mut Vec<Mistake>) {
+        let usual = Self::default();
+        let mut ranges = Ranges::of("server.limits", mistakes);
+        let many = 1..=1_000_000;
+        for (key, count, allowed, example) in [
+            ("connections", self.connections, &many, usual.connections),
+            (
+                "connections_per_source",
+                self.connections_per_source,
+                &many,
+                usual.connections_per_source,
+            ),
+            ("headers", self.headers, &(1..=1_000), usual.headers),
+            ("in_flight", self.in_flight, &many, usual.in_flight),
+        ] {
+            ranges.check(key, count, allowed.clone(), example);
+        }
+        ranges.check("streams", self.streams, 1..=10_000, usual.streams);
+        // hyper's buffer holds a whole head and cannot be smaller.
+        let head_size = Size::kibibytes(8)..=Size::mebibytes(1);
+        ranges.check("head_size", self.head_size, head_size, usual.head_size);
+        // At least one answer, made piece by piece, must have room.
+        let unsent = Size::kibibytes(64)..=Size::mebibytes(1 << 10);
+        let total = self.unsent..=Size::mebibytes(1 << 20).max(self.unsent);
+        ranges.check("unsent", self.unsent, unsent, usual.unsent);
+        ranges.check("unsent_total", self.unsent_total, total, usual.unsent_total);
+        let any = Duration::from_millis(1);
+        let (hour, month) = (Duration::from_hours(1), Duration::from_hours(30 * 24));
+        for (key, span, longest, example) in [
+            (
+                "connection_age",
+                self.connection_age,
+                month,
+                usual.connection_age,
+            ),
+            ("first_byte", self.first_byte, hour, usual.first_byte),
+            ("head", self.head, hour, usual.head),
+            ("idle", self.idle, month, usual.idle),
+            ("request", self.request, hour, usual.request),
+            ("response", self.response, hour, usual.response),
+            // The kernel takes it as milliseconds in 31 bits, and refuses what is longer.
+            ("write_stall", self.write_stall, hour, usual.write_stall),
+        ] {
+            ranges.check(key, span, any..=longest, example);
+        }
+        for (key, span, example) in [
+            ("drain_grace", self.drain_grace, usual.drain_grace),
+            ("drain_lead", self.drain_lead, usual.drain_lead),
+        ] {
+            ranges.check(key, span, Duration::ZERO..=hour, example);
+        }
+    }
 }
 
 impl Config {
     /// What cannot be meant.
     pub fn mistakes(&self) -> Vec<Mistake> {
         let mut mistakes = self.hosts.mistakes();
-        let limits = &self.limits;
-        for (key, is_zero) in [
-            ("connections", limits.connections == 0),
-            ("connection_age", limits.connection_age.is_zero()),
-            ("connections_per_source", limits.connections_per_source == 0),
-            ("first_byte", limits.first_byte.is_zero()),
-            ("headers", limits.headers == 0),
-            ("head", limits.head.is_zero()),
-            ("idle", limits.idle.is_zero()),
-            ("in_flight", limits.in_flight == 0),
-            ("request", limits.request.is_zero()),
-            ("response", limits.response.is_zero()),
-            ("streams", limits.streams == 0),
-            ("write_stall", limits.write_stall.is_zero()),
-        ] {
-            if is_zero {
-                mistakes.push(Mistake::at(
-                    format!("server.limits.{key}"),
-                    "must be more than 0",
-                ));
-            }
-        }
-        // hyper's buffer holds a whole head and cannot be smaller.
-        if limits.head_size < Size::kibibytes(8) || limits.head_size > Size::mebibytes(1) {
-            mistakes.push(Mistake::at(
-                "server.limits.head_size",
-                "must be from 8KiB to 1MiB",
-            ));
-        }
-        // At least one answer, made piece by piece, must have room.
-        if limits.unsent < Size::kibibytes(64) {
-            mistakes.push(Mistake::at(
-                "server.limits.unsent",
-                "must be at least 64KiB",
-            ));
-        }
-        if limits.unsent_total < limits.unsent {
-            mistakes.push(Mistake::at(
-                "server.limits.unsent_total",
-                "must not be less than server.limits.unsent",
-            ));
-        }
+        self.limits.check(&mut mistakes);
         mistakes
+    }
+
+    /// What is allowed and seldom meant.
+    pub fn warnings(&self) -> Vec<Mistake> {
+        let (limits, usual) = (&self.limits, Limits::default());
+        let connections = settings::never_reached(
+            (
+                "server.limits.connections_per_source",
+                limits.connections_per_source,
+            ),
+            usual.connections_per_source,
+            ("server.limits.connections", limits.connections),
+        );
+        let stall = settings::never_reached(
+            ("server.limits.write_stall", limits.write_stall),
+            usual.write_stall,
+            ("server.limits.response", limits.response),
+        );
+        connections.into_iter().chain(stall).collect()
     }
 
     /// The files that a reload reads.

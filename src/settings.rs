@@ -10,6 +10,12 @@ use serde::Serialize;
 use serde::Serializer;
 use serde::de::Error as _;
 
+mod ranges;
+
+pub use ranges::Ranged;
+pub use ranges::Ranges;
+pub use ranges::never_reached;
+
 /// Something in the configuration that cannot be meant, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistake {
@@ -36,7 +42,7 @@ impl fmt::Display for Mistake {
 }
 
 /// A number of bytes, written `64MiB`, `512KiB`, `1GiB` or a bare number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(pub u64);
 
 impl Size {
@@ -109,11 +115,16 @@ pub mod duration {
             .iter()
             .find(|(name, _)| *name == unit)
             .map(|(_, millis)| *millis)?;
-        let count: u64 = digits.parse().ok()?;
-        count.checked_mul(millis).map(Duration::from_millis)
+        if digits.is_empty() {
+            return None;
+        }
+        // What is too long to be counted is too long for every key, which then says how long it may be.
+        let count: u64 = digits.parse().unwrap_or(u64::MAX);
+        Some(Duration::from_millis(count.saturating_mul(millis)))
     }
 
-    fn print(span: Duration) -> String {
+    /// As [`deserialize`] reads it.
+    pub(super) fn print(span: Duration) -> String {
         let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         for (unit, scale) in SPAN_UNITS {
             if millis >= scale && millis.is_multiple_of(scale) {
@@ -122,6 +133,45 @@ pub mod duration {
         }
         "0s".to_owned()
     }
+}
+
+/// Reads a whole number. One that is too large for its type becomes the largest, and is refused with the
+/// bounds of its key; for `#[serde(deserialize_with = "settings::whole")]`.
+pub fn whole<'de, D: Deserializer<'de>, T: TryFrom<u64> + Whole>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    let number = i64::deserialize(deserializer)?;
+    let number = u64::try_from(number).map_err(|_| D::Error::custom(WHOLE_FORM))?;
+    Ok(T::try_from(number).unwrap_or(T::MOST))
+}
+
+/// The same, where there may be none.
+pub fn whole_if_any<'de, D: Deserializer<'de>, T: TryFrom<u64> + Whole>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    whole(deserializer).map(Some)
+}
+
+/// A whole number that is not negative.
+pub trait Whole {
+    /// The largest.
+    const MOST: Self;
+}
+
+impl Whole for u8 {
+    const MOST: Self = Self::MAX;
+}
+
+impl Whole for u32 {
+    const MOST: Self = Self::MAX;
+}
+
+impl Whole for u64 {
+    const MOST: Self = Self::MAX;
+}
+
+impl Whole for usize {
+    const MOST: Self = Self::MAX;
 }
 
 fn text_or_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
@@ -144,6 +194,7 @@ fn split_unit(text: &str) -> (&str, &str) {
 
 const SIZE_UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
 const SIZE_FORM: &str = "a size is a whole number and a unit: \"64MiB\", \"512KiB\" or \"1GiB\"";
+const WHOLE_FORM: &str = "a whole number that is not negative is expected, such as 100";
 const SPAN_UNITS: [(&str, u64); 5] = [
     ("d", 86_400_000),
     ("h", 3_600_000),

@@ -2,22 +2,29 @@
 
 use std::io;
 use std::io::IsTerminal;
+use std::sync::LazyLock;
 
 use serde::Deserialize;
 use serde::Serialize;
 use tracing::Level;
+use tracing::Metadata;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::Layer;
 use tracing_subscriber::Registry;
 use tracing_subscriber::filter::FilterExt;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::Filter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
+use uuid::Uuid;
 
+use crate::settings;
 use crate::settings::Mistake;
+use crate::settings::Ranges;
 
 mod log_queue;
 pub mod metrics;
@@ -48,6 +55,7 @@ pub struct Config {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub otlp_endpoint: Option<String>,
     /// How many of a hundred traces that begin here are kept.
+    #[serde(deserialize_with = "settings::whole")]
     pub otlp_sample_percent: u8,
 }
 
@@ -104,14 +112,16 @@ impl Config {
             let message = "is no URL; write it like \"http://127.0.0.1:4317\"";
             mistakes.push(Mistake::at("telemetry.otlp_endpoint", message));
         }
-        if self.otlp_sample_percent > 100 {
-            mistakes.push(Mistake::at(
-                "telemetry.otlp_sample_percent",
-                "must be from 0 to 100",
-            ));
-        }
+        let mut ranges = Ranges::of("telemetry", &mut mistakes);
+        ranges.check("otlp_sample_percent", self.otlp_sample_percent, 0..=100, 10);
         mistakes
     }
+}
+
+/// What this process is called in its audit trail and in its traces.
+pub fn instance() -> &'static str {
+    static INSTANCE: LazyLock<String> = LazyLock::new(|| Uuid::now_v7().simple().to_string());
+    &INSTANCE
 }
 
 /// An error with everything that caused it, in one line: for the one place that logs it.
@@ -160,7 +170,11 @@ pub fn start(config: &Config, queue: LogQueue) -> Result<Telemetry, LogError> {
         .map(|endpoint| Traces::to(endpoint, config.otlp_sample_percent))
         .transpose()?;
     // Spans for traces are finer than what is logged, and each has its own filter.
-    let ours = Targets::new().with_target(env!("CARGO_CRATE_NAME"), Level::DEBUG);
+    // Lines of the log are none of them, and may name a project; nor is a span that is made around a line.
+    let ours = Targets::new()
+        .with_target(env!("CARGO_CRATE_NAME"), Level::DEBUG)
+        .with_target(walk_labels::TARGET, LevelFilter::OFF)
+        .and(filter_fn(is_span));
     let spans = traces
         .as_ref()
         .map(|traces| traces.layer().with_filter(ours));
@@ -171,6 +185,10 @@ pub fn start(config: &Config, queue: LogQueue) -> Result<Telemetry, LogError> {
         .map_err(|_| LogError::AlreadySet)?;
     panics::log();
     Ok(Telemetry { level, traces })
+}
+
+fn is_span(data: &Metadata<'_>) -> bool {
+    data.is_span()
 }
 
 impl LogLevel {

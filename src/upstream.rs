@@ -37,6 +37,7 @@ mod retry;
 mod retry_after;
 mod sealed;
 mod service_account;
+mod state;
 mod token;
 mod transport;
 mod turns;
@@ -66,6 +67,7 @@ pub use config::ServiceAccountConfig;
 pub use credential::Refusal;
 pub use online_check::OnlineCheck;
 pub use reload::Prepared;
+pub use state::StateError;
 pub use transport::Lost;
 
 use std::fmt;
@@ -104,6 +106,7 @@ use credential::Tools;
 use page::Page;
 use project::Projects;
 use reload::Retired;
+use state::StateDirectory;
 use transport::Transport;
 use turns::Turns;
 use walk::Log;
@@ -147,6 +150,8 @@ struct Inner {
     metrics: UpstreamMetrics,
     transport: Transport,
     state_directory: PathBuf,
+    /// Its lock, while this process has it.
+    state: Mutex<Option<StateDirectory>>,
     credentials: ArcSwap<Credentials>,
     /// Those that no configuration names any more, and since when.
     retired: Mutex<Vec<Retired>>,
@@ -170,7 +175,7 @@ struct Repeats {
 impl Upstream {
     /// Builds the client and reads the secrets; asks nothing of Atlas yet.
     ///
-    /// Takes up the token that a former process has left in the state directory.
+    /// The token that a former process has left in the state directory is taken up when one is needed.
     pub fn build(
         config: &Config,
         clock: Clock,
@@ -186,6 +191,25 @@ impl Upstream {
         clock: Clock,
         metrics: UpstreamMetrics,
         surroundings: &Surroundings,
+    ) -> Result<Self, Vec<Mistake>> {
+        Self::build_keeping(config, clock, metrics, (surroundings, true))
+    }
+
+    /// The same for a check beside a gateway that may be running: it mints tokens of its own, goes by the
+    /// ledger that is there, and writes nothing.
+    pub fn build_for_check(
+        config: &Config,
+        clock: Clock,
+        metrics: UpstreamMetrics,
+    ) -> Result<Self, Vec<Mistake>> {
+        Self::build_keeping(config, clock, metrics, (&Surroundings::default(), false))
+    }
+
+    fn build_keeping(
+        config: &Config,
+        clock: Clock,
+        metrics: UpstreamMetrics,
+        (surroundings, keeps): (&Surroundings, bool),
     ) -> Result<Self, Vec<Mistake>> {
         let mistakes = config.mistakes();
         if !mistakes.is_empty() {
@@ -207,6 +231,7 @@ impl Upstream {
             clock: &clock,
             chance,
             metrics: &metrics,
+            keeps,
             present: &[],
         };
         let successors = tools.credentials(secrets)?;
@@ -223,10 +248,27 @@ impl Upstream {
             metrics,
             transport,
             state_directory: config.state_directory.clone(),
+            state: Mutex::default(),
             credentials: ArcSwap::from_pointee(credentials),
             retired: Mutex::default(),
             given_up: CancellationToken::new(),
         })))
+    }
+
+    /// Makes the state directory this process's own, where a credential of `config` needs one: two
+    /// processes would not know of each other's tokens.
+    pub fn take_state(&self, config: &Config) -> Result<(), StateError> {
+        let needs_it = |credential: &CredentialConfig| credential.service_account.is_some();
+        let mut state = self.0.state();
+        if state.is_none() && config.credentials.iter().any(needs_it) {
+            *state = Some(StateDirectory::take(&self.0.state_directory)?);
+        }
+        Ok(())
+    }
+
+    /// Leaves the state directory to the next process.
+    pub fn leave_state(&self) {
+        *self.0.state() = None;
     }
 
     /// Asks for every certificate of a database user.
@@ -365,6 +407,10 @@ impl Inner {
                 Err(error)
             }
         }
+    }
+
+    fn state(&self) -> MutexGuard<'_, Option<StateDirectory>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn host_admits(&self, now: Duration) -> Result<(), Duration> {

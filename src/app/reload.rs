@@ -115,6 +115,10 @@ impl App {
     async fn apply(&self, config: &Config) -> Result<(), Vec<Mistake>> {
         let (gateway, wanted) = (Arc::clone(&self.gateway), config.clone());
         let fresh = may_wait(move || Fresh::prepare(&gateway, &wanted)).await?;
+        let state = self.gateway.upstream.clone();
+        let (state, atlas) = (state, config.atlas.clone());
+        let taken = may_wait(move || state.take_state(&atlas)).await;
+        taken.map_err(|refused| vec![refused.mistake()])?;
         // From here on nothing can be refused.
         self.gateway.identity.adopt(fresh.identity);
         self.gateway.policy.store(Arc::new(fresh.policy));

@@ -78,6 +78,7 @@ impl App {
             let _ = self.clock.timeout(LAST_WORDS, self.keepers.wait()).await;
             self.gateway.upstream.close().await;
         }
+        self.gateway.upstream.leave_state();
         self.gateway.audit.clone().close().await;
         self.stop.operators.cancel();
         if finish != Finish::Hurried {

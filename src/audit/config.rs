@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::settings;
 use crate::settings::Mistake;
+use crate::settings::Ranges;
 use crate::settings::Size;
 
 /// `[audit]`.
@@ -154,29 +155,33 @@ impl Config {
                 "is empty; name a directory that only the gateway may write to",
             ));
         }
-        if self.rotate_size < SMALLEST_FILE {
-            mistakes.push(Mistake::at(
-                "audit.rotate_size",
-                format!(
-                    "is smaller than {SMALLEST_FILE}, which would make a file of every few records"
-                ),
-            ));
-        }
-        if !(SHORTEST_INTERVAL..=LONGEST_INTERVAL).contains(&self.sync_interval) {
-            mistakes.push(Mistake::at(
-                "audit.sync_interval",
-                "lies outside 100ms to 1m; use sync = \"always\" or \"never\" for less or more",
-            ));
-        }
-        if let Some(second) = &self.second
-            && second.queue < SMALLEST_QUEUE
-        {
-            mistakes.push(Mistake::at(
-                "audit.second.queue",
-                format!(
-                    "is smaller than {SMALLEST_QUEUE}, which would drop records at every burst"
-                ),
-            ));
+        let usual = Self::default();
+        let mut ranges = Ranges::of("audit", &mut mistakes);
+        // Smaller ones would make a file of every few records, and drop records at every burst.
+        let rotate_size = SMALLEST_FILE..=Size::mebibytes(1 << 20);
+        ranges.check(
+            "rotate_size",
+            self.rotate_size,
+            rotate_size,
+            usual.rotate_size,
+        );
+        ranges.check(
+            "refusals_per_minute",
+            self.refusals_per_minute,
+            0..=1_000_000,
+            usual.refusals_per_minute,
+        );
+        let reserve = Size::mebibytes(0)..=Size::mebibytes(1 << 20);
+        ranges.check("reserve", self.reserve, reserve, usual.reserve);
+        ranges.check(
+            "sync_interval",
+            self.sync_interval,
+            SHORTEST_INTERVAL..=LONGEST_INTERVAL,
+            usual.sync_interval,
+        );
+        if let Some(second) = &self.second {
+            let queue = SMALLEST_QUEUE..=Size::mebibytes(1_024);
+            ranges.check("second.queue", second.queue, queue, DEFAULT_QUEUE);
         }
         if self.second.is_none() && self.require == Require::All {
             mistakes.push(Mistake::at(

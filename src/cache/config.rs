@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::settings;
 use crate::settings::Mistake;
+use crate::settings::Ranges;
 use crate::settings::Size;
 
 /// What is written under `[cache]`. `0s` and `0B` switch a thing off.
@@ -47,31 +48,31 @@ impl Default for Config {
 impl Config {
     /// What cannot be meant.
     pub fn mistakes(&self) -> Vec<Mistake> {
+        let usual = Self::default();
         let mut mistakes = Vec::new();
-        for (key, span, longest, name) in [
-            ("ttl", self.ttl, DAY, "1d"),
-            ("stale_if_error", self.stale_if_error, WEEK, "7d"),
-            ("negative_ttl", self.negative_ttl, HOUR, "1h"),
+        let mut ranges = Ranges::of("cache", &mut mistakes);
+        // Nobody would trust what is older.
+        for (key, span, longest, example) in [
+            ("ttl", self.ttl, DAY, usual.ttl),
+            (
+                "stale_if_error",
+                self.stale_if_error,
+                WEEK,
+                usual.stale_if_error,
+            ),
+            ("negative_ttl", self.negative_ttl, HOUR, usual.negative_ttl),
             (
                 "min_refresh_interval",
                 self.min_refresh_interval,
                 HOUR,
-                "1h",
+                usual.min_refresh_interval,
             ),
         ] {
-            if span > longest {
-                mistakes.push(Mistake::at(
-                    format!("cache.{key}"),
-                    format!("is longer than {name}, after which nobody would trust it; shorten it"),
-                ));
-            }
+            ranges.check(key, span, Duration::ZERO..=longest, example);
         }
-        if self.max_size > Size(0) && self.max_size < SMALLEST {
-            mistakes.push(Mistake::at(
-                "cache.max_size",
-                format!("holds hardly a list; write at least {SMALLEST}, or 0 for no cache"),
-            ));
-        }
+        // Less holds hardly a list.
+        let max_size = Size::mebibytes(1)..=Size::mebibytes(1 << 20);
+        ranges.check_or_off("max_size", self.max_size, max_size, usual.max_size);
         mistakes
     }
 }
@@ -79,7 +80,6 @@ impl Config {
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 const WEEK: Duration = Duration::from_hours(168);
-const SMALLEST: Size = Size::mebibytes(1);
 
 #[cfg(test)]
 mod tests {

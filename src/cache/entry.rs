@@ -170,8 +170,7 @@ impl Entry {
 
     /// How long ago Atlas answered with its oldest page.
     pub fn age(&self, now: Moment) -> Duration {
-        now.elapsed
-            .saturating_sub(Duration::from_micros(self.answered_at))
+        now.since(self.answered_at())
     }
 
     /// Whole seconds for which this very answer stays what it is: until the list is asked for anew or
@@ -263,6 +262,10 @@ impl Entry {
 
     pub(super) fn freshness(&self, now: Moment, stale_if_error: Duration) -> Freshness {
         let freshness = self.lifetime.judge(self.age(now), stale_if_error);
+        if freshness >= Freshness::Stale && now.ran_ahead(self.answered_at()) {
+            // What has ended stays so, if the calendar is set back before the list is fetched anew.
+            self.soften();
+        }
         if self.is_softened() {
             freshness.max(Freshness::Stale)
         } else {

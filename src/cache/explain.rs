@@ -83,7 +83,7 @@ pub struct ListFacts {
     pub bytes: usize,
     /// Whether it was fetched before anybody had to wait.
     pub refreshed_ahead: bool,
-    /// Whether a soft purge has ended its fresh life.
+    /// Whether a soft purge, or a clock that ran ahead, has ended its fresh life.
     pub softly_purged: bool,
     /// Seconds since Atlas last failed to replace it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -144,7 +144,7 @@ impl Inner {
         let Some(absence) = self.store.absence(question) else {
             return nothing;
         };
-        let left = absence.until.saturating_sub(now.elapsed);
+        let left = absence.left(now);
         if left.is_zero() {
             return nothing;
         }
@@ -177,7 +177,8 @@ impl Inner {
             ),
             Freshness::Stale if entry.is_softened() => (
                 State::Stale,
-                "A soft purge has ended its fresh life; it is served only while Atlas cannot answer or is not asked.",
+                "A soft purge, or a clock that ran ahead, has ended its fresh life; it is served only while \
+                 Atlas cannot answer or is not asked.",
             ),
             Freshness::Stale => (
                 State::Stale,

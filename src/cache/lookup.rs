@@ -152,7 +152,7 @@ impl Inner {
             && absence.forced.is_none_or(|forced| {
                 elapsed.saturating_sub(forced) >= self.config.load().min_refresh_interval
             });
-        if insisting || elapsed >= absence.until {
+        if insisting || absence.left(ask.now).is_zero() {
             return Recollection::Ask { old: None };
         }
         Recollection::Answer(Err(NotFound::Fetch {
@@ -294,7 +294,8 @@ impl Inner {
                         error: Arc::clone(error),
                         fill_id: *fill_id,
                         forced: flight.is_forced().then(|| flight.began()),
-                        until: now.elapsed.saturating_add(config.negative_ttl),
+                        known_at: now,
+                        ttl: config.negative_ttl,
                     },
                 ),
                 Verdict::HeldBack(why) => self.note_failure(question, now, Some(why)),
@@ -325,7 +326,7 @@ impl Inner {
         let stale_if_error = self.config.load().stale_if_error;
         self.store.sweep(
             |entry| entry.freshness(now, stale_if_error) == Freshness::Dead,
-            |absence| absence.until <= now.elapsed,
+            |absence| absence.left(now).is_zero(),
         );
     }
 }

@@ -19,6 +19,7 @@ use super::key::Stored;
 use super::seen::Seen;
 use crate::atlas::ProjectId;
 use crate::atlas::Question;
+use crate::clock::Moment;
 use crate::upstream::AtlasAnswer;
 use crate::upstream::FetchError;
 use crate::upstream::FetchFailure;
@@ -53,10 +54,11 @@ pub(super) struct Store {
 pub(super) struct Absence {
     pub(super) error: Arc<FetchError>,
     pub(super) fill_id: FillId,
-    /// When the walk began, if a caller had insisted on it, and until when its answer is remembered, by
-    /// `Moment::elapsed`.
+    /// When the walk began, by `Moment::elapsed`, if a caller had insisted on it.
     pub(super) forced: Option<Duration>,
-    pub(super) until: Duration,
+    /// When the walk ended, and for how long its answer is remembered.
+    pub(super) known_at: Moment,
+    pub(super) ttl: Duration,
 }
 
 impl Store {
@@ -69,7 +71,7 @@ impl Store {
                 .build_with_hasher(RandomState::new())
         };
         let recent = max_size / 16;
-        let places = max_size / PER_PLACE;
+        let places = (max_size / PER_PLACE).min(MOST_PLACES);
         let marks = places * PLACE;
         Self {
             kept: room(max_size - recent - marks, EvictionPolicy::tiny_lfu()),
@@ -304,6 +306,11 @@ pub(super) struct Size {
 }
 
 impl Absence {
+    /// For how long it is remembered from `now` on.
+    pub(super) fn left(&self, now: Moment) -> Duration {
+        self.ttl.saturating_sub(now.since(self.known_at))
+    }
+
     /// Atlas's code.
     pub(super) fn error_code(&self) -> Option<&str> {
         self.answer()?.error_code.as_deref()
@@ -338,6 +345,9 @@ const GONE_AT_A_TIME: usize = 256;
 /// For how many bytes of lists there is one place for a mark: some four times as many as there are
 /// lists, so that a key is still there when as many others as there is room for came after it.
 const PER_PLACE: u64 = 256;
+
+/// Of 8 GiB; a larger memory is not worth more marks, which are taken at the start.
+const MOST_PLACES: u64 = 1 << 25;
 
 /// What a place takes.
 const PLACE: u64 = 4;

@@ -31,12 +31,15 @@ use crate::cache::Staleness;
 use crate::clock::Moment;
 use crate::telemetry::metrics::lookups::LookupMetrics;
 use crate::telemetry::metrics::lookups::Present;
+use crate::telemetry::traces::End;
+use crate::telemetry::traces::Traced;
 
 /// A question that is on record as soon as it is answered; dropped before, as abandoned.
 pub(super) struct Begun<'l> {
     pub(super) arrived: Moment,
     pub(super) entry: Entry<'l>,
     pub(super) under_way: UnderWay,
+    pub(super) traced: Option<Box<Traced>>,
 }
 
 /// A question that memory alone cannot answer.
@@ -65,6 +68,7 @@ pub struct Withheld<R> {
     duration: Duration,
     /// The calls to Atlas that a hit has spared.
     saved: u32,
+    traced: Option<Box<Traced>>,
 }
 
 impl Begun<'_> {
@@ -74,6 +78,7 @@ impl Begun<'_> {
             arrived: self.arrived,
             entry: self.entry.kept(),
             under_way: self.under_way,
+            traced: self.traced,
         }
     }
 
@@ -88,6 +93,7 @@ impl Begun<'_> {
             arrived,
             mut entry,
             under_way,
+            mut traced,
         } = self;
         let mut written = write(outcome);
         let shed = written.is_shed.then_some(Err(Refusal::Overloaded {
@@ -96,6 +102,15 @@ impl Begun<'_> {
         let outcome = shed.as_ref().unwrap_or(outcome);
         let now = arrived.at(gateway.clock.elapsed());
         let closing = closing(outcome, &written, now);
+        if let Some(traced) = &mut traced {
+            traced.answered(&End {
+                status: closing.status,
+                error_code: closing.error_code,
+                outcome: closing.outcome.word(),
+                cache: closing.cache.word(),
+                upstream_calls: closing.upstream_calls,
+            });
+        }
         let refused = match outcome {
             Ok(_) => Refused::OnItsOwn,
             Err(refusal) => gateway.refuse(refusal, &mut entry, &closing),
@@ -118,6 +133,7 @@ impl Begun<'_> {
             cache,
             duration: now.elapsed.saturating_sub(arrived.elapsed),
             saved: saver.map_or(0, |answer| answer.found.entry.walk().calls),
+            traced,
             reply: Some(written.reply),
         }
     }
@@ -166,6 +182,9 @@ impl<R: Unpin> Future for Withheld<R> {
             return Poll::Pending;
         };
         under_way.ended(outcome, withheld.cache, withheld.duration);
+        if let Some(traced) = withheld.traced.take() {
+            traced.ended(recorded.is_ok());
+        }
         recorded?;
         let present = under_way.present.take();
         if withheld.saved > 0

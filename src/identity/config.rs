@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::secret::Secret;
 use crate::settings;
 use crate::settings::Mistake;
+use crate::settings::Ranges;
 
 /// `[identity]`.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -154,14 +155,15 @@ impl IssuerConfig {
                 "no type of token is allowed; leave the key out for the default",
             );
         }
-        if self.leeway > LONGEST_LEEWAY {
-            wrong("leeway", "more than 5m; set the clocks instead");
-        }
-        if self.max_lifetime.is_zero() {
-            wrong("max_lifetime", "no token lives for no time");
-        }
         self.report_algorithms(&mut wrong);
         self.report_source(&mut wrong);
+        let mut ranges = Ranges::of(place, mistakes);
+        // Beyond that, set the clocks instead.
+        let leeway = Duration::ZERO..=LONGEST_LEEWAY;
+        ranges.check("leeway", self.leeway, leeway, default_leeway());
+        let max_lifetime = Duration::from_secs(1)..=LONGEST_LIFETIME;
+        let example = default_max_lifetime();
+        ranges.check("max_lifetime", self.max_lifetime, max_lifetime, example);
     }
 
     fn report_algorithms(&self, wrong: &mut impl FnMut(&str, &str)) {
@@ -270,6 +272,8 @@ const fn default_max_lifetime() -> Duration {
 }
 
 const LONGEST_LEEWAY: Duration = Duration::from_mins(5);
+/// Ten years: as long as no token of a person or a service lives.
+const LONGEST_LIFETIME: Duration = Duration::from_hours(10 * 365 * 24);
 const LONG_LIFETIME: Duration = Duration::from_hours(24);
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! Whose tokens are believed, ready to be asked: settings go in, [`Issuers`] with their keys come out.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use jsonwebtoken::Algorithm;
 
@@ -18,6 +17,7 @@ use super::token::UncheckedToken;
 use super::token::plain_type;
 use crate::atlas::Timestamp;
 use crate::clock::Clock;
+use crate::clock::Moment;
 use crate::http_client::BuildError as ClientError;
 use crate::roots::NoTls;
 use crate::settings::Mistake;
@@ -101,7 +101,7 @@ impl Issuer {
     }
 
     /// Goes on with the keys of `old`, which has the same name, until this one has its own.
-    pub(super) fn inherit(&self, old: &Self, now: Duration) {
+    pub(super) fn inherit(&self, old: &Self, now: Moment) {
         let asked_alike = self.config.place() == old.config.place()
             && self.config.ca_certificate == old.config.ca_certificate;
         self.keys.inherit(&old.keys, asked_alike, now);

@@ -13,7 +13,6 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -39,6 +38,7 @@ use super::waiting::Waiting;
 use crate::blocking::may_wait;
 use crate::clock::Clock;
 use crate::clock::Moment;
+use crate::clock::SharedMoment;
 use crate::secret::Secret;
 use crate::secret::SecretFileError;
 use crate::telemetry::Chain;
@@ -95,8 +95,7 @@ pub(super) struct KeySet {
     keys: Arc<[Key]>,
     place: Place,
     digest: digest::Digest,
-    /// Milliseconds of [`Moment::elapsed`](crate::clock::Moment::elapsed).
-    confirmed: AtomicU64,
+    confirmed: SharedMoment,
     replaced: AtomicBool,
     ages: bool,
 }
@@ -139,7 +138,7 @@ impl Keys {
     ///
     /// What is read of a file or of the configuration is there already. A secret is not kept: it would
     /// stand for keys that can be fetched, and fits none of their algorithms.
-    pub(super) fn inherit(&self, old: &Self, asked_alike: bool, now: Duration) {
+    pub(super) fn inherit(&self, old: &Self, asked_alike: bool, now: Moment) {
         if !matches!(self.source, Source::Published(_)) {
             return;
         }
@@ -156,7 +155,7 @@ impl Keys {
             self.present.store(Some(Arc::new(set.successor(now))));
         }
         if asked_alike {
-            self.gate().inherit(&old.gate(), now);
+            self.gate().inherit(&old.gate(), now.elapsed);
         }
     }
 
@@ -167,10 +166,10 @@ impl Keys {
 
     /// What is wrong with them at `now`.
     pub(super) fn trouble(&self, now: Moment) -> Option<Trouble> {
-        let Some(set) = self.present(now.elapsed) else {
+        let Some(set) = self.present(now) else {
             return Some(Trouble::NoKeys);
         };
-        let since = now.wall.minus(set.silence(now.elapsed));
+        let since = now.wall.minus(set.silence(now));
         if set.place != self.place {
             Some(Trouble::OldPlace { since })
         } else if self.gate().was_good() {
@@ -181,7 +180,7 @@ impl Keys {
     }
 
     /// The set that counts at `now`.
-    pub(super) fn present(&self, now: Duration) -> Option<Arc<KeySet>> {
+    pub(super) fn present(&self, now: Moment) -> Option<Arc<KeySet>> {
         self.present.load_full().filter(|set| set.holds(now))
     }
 
@@ -191,12 +190,12 @@ impl Keys {
         asker: Asker,
         token: &Envelope<'_>,
         clock: &Clock,
-        now: Duration,
+        now: Moment,
     ) -> Result<Arc<KeySet>, Unverified> {
         let knows = |set: &Arc<KeySet>| set.knows(token.header.key_id.as_deref());
         match self.present(now) {
             Some(set) if knows(&set) => return Ok(set),
-            _ => self.wait_for_news(asker, clock, now).await?,
+            _ => self.wait_for_news(asker, clock, now.elapsed).await?,
         }
         let set = self.present(now).ok_or(Unverified::NoKeys)?;
         if knows(&set) {
@@ -249,7 +248,7 @@ impl Keys {
                 biased;
                 () = stop.cancelled() => return,
                 () = self.wanted.notified() => {}
-                () = clock.sleep_until(due) => {}
+                () = clock.sleep_until_or_ahead(due) => {}
             }
             tokio::select! {
                 biased;
@@ -346,14 +345,12 @@ impl Keys {
         if bytes.len() < shortest {
             return Err(KeyError::ShortSecret(shortest));
         }
-        self.replace(bytes, clock.now().elapsed, || {
-            Ok(vec![Key::shared_secret(bytes)])
-        })
+        self.replace(bytes, clock.now(), || Ok(vec![Key::shared_secret(bytes)]))
     }
 
     /// Takes a key set over.
     fn take(&self, json: &[u8], clock: &Clock, metrics: &IdentityMetrics) -> Result<(), KeyError> {
-        self.replace(json, clock.now().elapsed, || {
+        self.replace(json, clock.now(), || {
             let (keys, unusable) = jwk::read_set(json)?;
             for reason in unusable {
                 metrics.ignored();
@@ -372,7 +369,7 @@ impl Keys {
     fn replace(
         &self,
         content: &[u8],
-        now: Duration,
+        now: Moment,
         read: impl FnOnce() -> Result<Vec<Key>, KeyError>,
     ) -> Result<(), KeyError> {
         let digest = digest::digest(&digest::SHA256, content);
@@ -380,14 +377,14 @@ impl Keys {
         let is_same =
             |set: &Arc<KeySet>| set.digest.as_ref() == digest.as_ref() && set.place == self.place;
         if let Some(present) = present.filter(is_same) {
-            present.confirmed.store(millis(now), Ordering::Relaxed);
+            present.confirmed.set(now);
             return Ok(());
         }
         let set = KeySet {
             keys: read()?.into(),
             place: self.place.clone(),
             digest,
-            confirmed: AtomicU64::new(millis(now)),
+            confirmed: SharedMoment::new(now),
             replaced: AtomicBool::new(false),
             ages: matches!(self.source, Source::Published(_)),
         };
@@ -411,30 +408,25 @@ impl Keys {
 
 impl KeySet {
     /// Whether what was verified with these keys may still be believed at `now`.
-    pub(super) fn holds(&self, now: Duration) -> bool {
+    pub(super) fn holds(&self, now: Moment) -> bool {
         !self.replaced.load(Ordering::Acquire)
             && (!self.ages || self.silence(now) <= LONGEST_SILENCE)
     }
 
     /// How long ago they were last delivered.
-    fn silence(&self, now: Duration) -> Duration {
-        let confirmed = self.confirmed.load(Ordering::Relaxed);
-        now.saturating_sub(Duration::from_millis(confirmed))
+    fn silence(&self, now: Moment) -> Duration {
+        now.since(self.confirmed.get())
     }
 
     /// The same keys under other settings. The old set may yet be replaced, by a fetch that was under
     /// way; that says nothing of these. Keys that did not age begin to.
-    fn successor(&self, now: Duration) -> Self {
-        let confirmed = if self.ages {
-            self.confirmed.load(Ordering::Relaxed)
-        } else {
-            millis(now)
-        };
+    fn successor(&self, now: Moment) -> Self {
+        let confirmed = if self.ages { self.confirmed.get() } else { now };
         Self {
             keys: Arc::clone(&self.keys),
             place: self.place.clone(),
             digest: self.digest,
-            confirmed: AtomicU64::new(confirmed),
+            confirmed: SharedMoment::new(confirmed),
             replaced: AtomicBool::new(false),
             ages: true,
         }
@@ -465,7 +457,10 @@ impl KeySet {
             keys: keys.into(),
             place: Place::Secret,
             digest: digest::digest(&digest::SHA256, b""),
-            confirmed: AtomicU64::new(0),
+            confirmed: SharedMoment::new(Moment {
+                elapsed: Duration::ZERO,
+                wall: crate::atlas::Timestamp::from_seconds(0),
+            }),
             replaced: AtomicBool::new(false),
             ages: false,
         }
@@ -506,10 +501,6 @@ impl Drop for Attempt<'_> {
 fn read_key_set(path: &Path) -> Result<Vec<u8>, KeyError> {
     let limit = u64::try_from(LARGEST_KEY_SET).unwrap_or(u64::MAX);
     watched::read_limited(path, limit).map_err(KeyError::Unreadable)
-}
-
-fn millis(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// How long published keys are believed without word from their issuer.

@@ -129,9 +129,7 @@ impl Memory {
 
 impl Remembered {
     fn holds(&self, generation: u64, now: Moment) -> bool {
-        self.generation == generation
-            && now.wall < self.caller.expires_at
-            && self.keys.holds(now.elapsed)
+        self.generation == generation && now.wall < self.caller.expires_at && self.keys.holds(now)
     }
 
     fn weight(&self) -> usize {

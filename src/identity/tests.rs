@@ -1,6 +1,7 @@
 //! Identity as its callers see it: settings, an issuer on a real socket, and tokens.
 
 mod keys;
+mod time;
 mod trouble;
 mod turns;
 mod vectors;

@@ -8,7 +8,9 @@ use serde::Serialize;
 use super::glob::Glob;
 use crate::atlas::ProjectId;
 use crate::atlas::Username;
+use crate::settings;
 use crate::settings::Mistake;
+use crate::settings::Ranges;
 
 /// `[access]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -48,10 +50,18 @@ pub struct RuleConfig {
     #[serde(default)]
     pub deny: bool,
     /// How many lookups a minute each caller may make.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "settings::whole_if_any",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub lookups_per_minute: Option<u32>,
     /// How many of them the cache need not be able to answer.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "settings::whole_if_any",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub misses_per_minute: Option<u32>,
 }
 
@@ -178,6 +188,16 @@ impl RuleConfig {
                 wrong(key, "a rule that denies has no limit");
             }
         }
+        let mut ranges = Ranges::of(place, mistakes);
+        for (key, limit, example) in [
+            ("lookups_per_minute", self.lookups_per_minute, 600),
+            ("misses_per_minute", self.misses_per_minute, 125),
+        ] {
+            // Of 0 more is to be said, above.
+            if let Some(limit) = limit.filter(|limit| *limit > 0) {
+                ranges.check(key, limit, 1..=MOST_A_MINUTE, example);
+            }
+        }
     }
 
     fn matches_all(&self) -> bool {
@@ -189,5 +209,8 @@ impl RuleConfig {
             && all(&self.usernames)
     }
 }
+
+/// Nobody's limit.
+const MOST_A_MINUTE: u32 = 1_000_000_000;
 
 pub(super) const ANY: &str = "*";

@@ -45,6 +45,10 @@ pub struct Asked<'r> {
     pub known: Values<'r>,
     /// How the caller addressed this gateway.
     pub address: Address<'r>,
+    /// `GET` or `HEAD`.
+    pub method: &'r Method,
+    /// The version of HTTP.
+    pub protocol: Version,
     /// Whether the caller wants Atlas to be asked anew (`Cache-Control: no-cache`).
     pub no_cache: bool,
     /// The bearer token.
@@ -178,6 +182,8 @@ impl<'r> Asked<'r> {
                 host,
                 root: version.root(),
             },
+            method: &parts.method,
+            protocol: parts.version,
             no_cache: wants_no_cache(fields.cache_control),
             credentials,
         })
@@ -194,6 +200,8 @@ impl Asked<'_> {
             },
             question: &self.question,
             address: self.address,
+            method: self.method,
+            protocol: self.protocol,
             no_cache: self.no_cache,
             // What is indented is not kept, so there is nothing to be made of it before.
             encoding: self.encoding.filter(|_| !self.form.is_pretty()),

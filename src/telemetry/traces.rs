@@ -1,12 +1,17 @@
 //! Traces to an OpenTelemetry collector: an endpoint goes in, a layer that exports spans comes out.
 //!
-//! Spans of a request: `request`, and within it `identity`, `policy`, `cache`; of a fetch: `walk`, `page`
-//! and `mint`. A caller's `traceparent` (W3C Trace Context) makes its trace go on here; nothing of it is
+//! A lookup is a span of a server, and within it are `identity`, `policy` and `cache`; a fetch is `walk`,
+//! and each request to Atlas in it is a span of a client. Both have the names and attributes of
+//! OpenTelemetry's conventions for HTTP, and none says whom or what was asked for: no subject, no project,
+//! no username. A caller's `traceparent` (W3C Trace Context) makes its trace go on here; nothing of it is
 //! sent on to Atlas.
+
+mod spans;
 
 use std::collections::HashMap;
 use std::time::Duration;
 
+use opentelemetry::KeyValue;
 use opentelemetry::propagation::TextMapPropagator;
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::ExporterBuildError;
@@ -22,6 +27,13 @@ use tracing::Subscriber;
 use tracing_opentelemetry::OpenTelemetryLayer;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::registry::LookupSpan;
+
+pub use spans::Call;
+pub use spans::End;
+pub use spans::Request;
+pub use spans::Sent;
+pub use spans::Traced;
+pub use spans::lookup;
 
 /// The way to the collector. Spans that wait are sent when it is closed.
 #[derive(Clone, Debug)]
@@ -43,7 +55,7 @@ impl Traces {
         let provider = SdkTracerProvider::builder()
             .with_batch_exporter(exporter)
             .with_sampler(Sampler::ParentBased(Box::new(ratio)))
-            .with_resource(Resource::builder().with_service_name(SERVICE).build())
+            .with_resource(resource())
             .build();
         Ok(Self(provider))
     }
@@ -53,7 +65,13 @@ impl Traces {
     where
         S: Subscriber + for<'span> LookupSpan<'span>,
     {
-        tracing_opentelemetry::layer().with_tracer(self.0.tracer(SERVICE))
+        // Where in the source and on which thread: nobody asks a trace for that.
+        tracing_opentelemetry::layer()
+            .with_location(false)
+            .with_threads(false)
+            .with_target(false)
+            .with_tracked_inactivity(false)
+            .with_tracer(self.0.tracer(SERVICE))
     }
 
     /// Sends what waits, as well as that goes within the export's time.
@@ -72,6 +90,16 @@ pub fn continue_trace(span: &Span, traceparent: &str) {
     let context = TraceContextPropagator::new().extract(&carrier);
     // It fails where no traces are kept, and there is nothing to continue then.
     let _ = span.set_parent(context);
+}
+
+fn resource() -> Resource {
+    Resource::builder()
+        .with_service_name(SERVICE)
+        .with_attributes([
+            KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
+            KeyValue::new("service.instance.id", super::instance()),
+        ])
+        .build()
 }
 
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(3);

@@ -37,9 +37,12 @@ impl WalkLabels {
             fill_id,
             urgency,
         } = self;
-        info_span!("walk", %request_id, %fill_id, urgency = %urgency)
+        info_span!(target: TARGET, "walk", %request_id, %fill_id, urgency = %urgency)
     }
 }
+
+/// What such a span is told from one of a trace by.
+pub(super) const TARGET: &str = concat!(env!("CARGO_CRATE_NAME"), "::walk_labels");
 
 /// Writes a line as one of the walk that is under way, if it is said in one.
 pub fn say(line: impl FnOnce()) {

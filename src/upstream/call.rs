@@ -6,13 +6,10 @@
 
 mod ending;
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use tracing::Instrument;
-use tracing::debug_span;
 
 use super::Inner;
 use super::answer::FetchFailure;
@@ -84,9 +81,7 @@ impl Caller<'_> {
         self.spend(1, true)?;
         let grant = self.grant();
         self.project.rules().retries.earn();
-        // Pinned, as it is large and would be moved into what is wrapped around it.
-        let page = pin!(self.read(number, grant, false));
-        page.instrument(debug_span!("page", number)).await
+        self.read(number, grant, false).await
     }
 
     /// Leave for so many further pages, or for none of them.
@@ -97,8 +92,7 @@ impl Caller<'_> {
 
     /// A page behind the first one. If what was asked for is gone meanwhile, the list has changed.
     pub(crate) async fn further_page(&self, number: u64, grant: Grant) -> Result<Read, Stop> {
-        let page = pin!(self.read(number, grant, true));
-        let read = page.instrument(debug_span!("page", number)).await;
+        let read = self.read(number, grant, true).await;
         read.map_err(|stop| match stop {
             Stop::Failed(FetchFailure::Atlas(answer))
                 if matches!(
@@ -120,8 +114,9 @@ impl Caller<'_> {
 
     async fn read(&self, number: u64, mut grant: Grant, further: bool) -> Result<Read, Stop> {
         let mut earlier = None;
+        let mut resends = 0;
         loop {
-            let attempt = self.attempt(number, grant, further).await;
+            let attempt = self.attempt(number, grant, (further, resends)).await;
             let Missed {
                 failure,
                 outcome,
@@ -152,6 +147,7 @@ impl Caller<'_> {
             }
             grant = self.grant();
             earlier = Some(failed);
+            resends += 1;
         }
     }
 
@@ -160,7 +156,7 @@ impl Caller<'_> {
         &self,
         number: u64,
         mut grant: Grant,
-        further: bool,
+        (further, resends): (bool, u32),
     ) -> Result<Result<Read, Missed>, Stop> {
         let bearer = match &self.credential.login {
             Login::Account(account) => Some(
@@ -187,7 +183,7 @@ impl Caller<'_> {
         let sent = self.project.rules().budget.send(self.urgency, now);
         let sent = sent.map_err(held_back)?;
         grant.sent = true;
-        let answer = exchange::page(self, number, bearer.as_ref()).await?;
+        let answer = exchange::page(self, number, bearer.as_ref(), resends).await?;
         turn.ended(self.learn(&answer, sent));
         drop(grant);
         Ok(self.judge(answer).map_err(|(failure, outcome)| Missed {

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::roots::Trust;
 use crate::secret::Secret;
+use crate::settings;
 use crate::settings::Size;
 use crate::settings::duration;
 
@@ -54,19 +55,26 @@ pub enum Api {
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// How much of the refill of a project's bucket we take for ourselves, in percent.
+    #[serde(deserialize_with = "settings::whole")]
     pub share_percent: u64,
     /// Calls of each bucket that are left to others, such as the issuing of certificates.
+    #[serde(deserialize_with = "settings::whole")]
     pub reserve: u64,
     /// How many calls a project's bucket holds. Lowered when Atlas says so.
+    #[serde(deserialize_with = "settings::whole")]
     pub capacity: u64,
     /// How many calls come back to it in a minute.
+    #[serde(deserialize_with = "settings::whole")]
     pub refill_per_minute: u64,
     /// Calls under way at once.
+    #[serde(deserialize_with = "settings::whole")]
     pub concurrency: usize,
     /// Calls under way at once for one project, to begin with; it then moves between 1 and five times
     /// this number, as Atlas answers well or badly.
+    #[serde(deserialize_with = "settings::whole")]
     pub concurrency_per_project: usize,
     /// Calls that may wait for their turn, per project.
+    #[serde(deserialize_with = "settings::whole")]
     pub queue: usize,
     /// How long a call may wait for its turn.
     #[serde(with = "duration")]
@@ -74,6 +82,7 @@ pub struct Limits {
     /// The largest page.
     pub page_bytes: Size,
     /// Pages of 500 that a list may have.
+    #[serde(deserialize_with = "settings::whole")]
     pub pages: u64,
     /// How a list of several pages is proven to be of one moment.
     pub proof: Proof,

@@ -4,10 +4,6 @@
 //! disturbs no other (G23).
 
 use std::error::Error;
-use std::fs;
-use std::io;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -18,10 +14,10 @@ use super::api_key::ApiKey;
 use super::chance::Chance;
 use super::config::Config;
 use super::config::CredentialConfig;
-use super::ledger::Ledger;
 use super::service_account::Parts;
 use super::service_account::ServiceAccount;
 use super::service_account::Terms;
+use super::state;
 use super::transport::Transport;
 use super::watched_secret::WatchedSecret;
 use crate::atlas::ProjectId;
@@ -169,6 +165,8 @@ pub(crate) struct Tools<'a> {
     pub(crate) clock: &'a Clock,
     pub(crate) chance: Chance,
     pub(crate) metrics: &'a UpstreamMetrics,
+    /// Whether anything is kept for the next process.
+    pub(crate) keeps: bool,
     /// Those in use, whose tokens, nonces and ledgers go on.
     pub(crate) present: &'a [Arc<Credential>],
 }
@@ -264,16 +262,14 @@ impl Tools<'_> {
         let client_id = config.identity().unwrap_or_default().to_owned();
         let directory = &self.config.state_directory;
         let beside = |ending: &str| directory.join(format!("{}.{ending}", file_name(&client_id)));
-        let ledger = private_directory(directory)
-            .and_then(|()| Ledger::open(beside("ledger"), self.clock.now().wall));
-        let ledger = ledger.map_err(|error| {
-            let message = format!("cannot use {}: {error}", directory.display());
-            Mistake::at("atlas.state_directory", message)
-        })?;
+        if let Some(why) = state::impossible(directory) {
+            return Err(Mistake::at("atlas.state_directory", why));
+        }
         Ok(Login::Account(ServiceAccount::new(Parts {
             terms,
-            ledger,
+            ledger: beside("ledger"),
             sealed: beside("token"),
+            keeps: self.keeps,
             client_id,
             transport: self.transport.clone(),
             clock: self.clock.clone(),
@@ -289,13 +285,6 @@ fn file_name(client_id: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
     let id = client_id.chars();
     id.map(|c| if plain(c) { c } else { '-' }).collect()
-}
-
-fn private_directory(path: &Path) -> io::Result<()> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(path)
 }
 
 /// Whether `id` is what `pattern` says, with `*` for any digits.

@@ -1,11 +1,14 @@
 //! The exchange behind one call: a page's number and a proof of who we are go in, Atlas's answer comes
 //! out. With a token that is one request; with an API key it may take a challenge first.
 
+use std::pin::pin;
+
 use http::HeaderValue;
 use http::Method;
 use http::StatusCode;
 use http::header::ACCEPT;
 use http::header::AUTHORIZATION;
+use tracing::Instrument;
 
 use super::answer::FetchFailure;
 use super::api_key;
@@ -20,19 +23,21 @@ use super::service_account::Bearer;
 use super::transport::Answer;
 use super::transport::Lost;
 use crate::telemetry::metrics::upstream::Endpoint;
+use crate::telemetry::traces::Call;
 
 /// Asks for one page.
 pub(crate) async fn page(
     caller: &Caller<'_>,
     number: u64,
     bearer: Option<&Bearer>,
+    resends: u32,
 ) -> Result<Result<Answer, Lost>, Stop> {
     let target = target(caller, number);
     match (&caller.credential.login, bearer) {
-        (Login::Key(key), _) => digest(caller, key, &target).await,
+        (Login::Key(key), _) => digest(caller, key, &target, resends).await,
         (Login::Account(_), bearer) => {
             let header = bearer.map(|bearer| bearer.header.clone());
-            send(caller, &target, header).await
+            send(caller, &target, header, resends).await
         }
     }
 }
@@ -43,6 +48,7 @@ async fn digest(
     caller: &Caller<'_>,
     key: &ApiKey,
     target: &str,
+    resends: u32,
 ) -> Result<Result<Answer, Lost>, Stop> {
     let mut nonce = key.nonce();
     let mut rounds = 0;
@@ -50,7 +56,7 @@ async fn digest(
         let header = nonce
             .as_mut()
             .and_then(|nonce| key.authorize(nonce, target));
-        let answer = send(caller, target, header).await?;
+        let answer = send(caller, target, header, resends + rounds).await?;
         let Ok(answered) = &answer else {
             return Ok(answer);
         };
@@ -79,6 +85,7 @@ async fn send(
     caller: &Caller<'_>,
     target: &str,
     authorization: Option<HeaderValue>,
+    resends: u32,
 ) -> Result<Result<Answer, Lost>, Stop> {
     let upstream = caller.upstream;
     let Some(mut request) = upstream.transport.request(Method::GET, target) else {
@@ -97,9 +104,20 @@ async fn send(
     let began = caller.now();
     caller.log.called(began);
     let bounds = caller.bounds(began);
-    let answer = upstream.transport.send(request, bounds).await;
+    let call = Call {
+        method: "GET",
+        template: "/groups/{groupId}/databaseUsers/{username}/certs",
+        place: upstream.transport.place(),
+        resends,
+    };
+    let span = call.span();
+    // Pinned, as it is large and would be moved into what is wrapped around it.
+    let answer = pin!(upstream.transport.send(request, bounds));
+    let answer = answer.instrument(span.span()).await;
     let ended = caller.now();
     let status = answer.as_ref().map(|answer| answer.status).ok();
+    let lost = answer.as_ref().map(|answer| answer.status.as_u16());
+    span.answered(lost.map_err(|lost| lost.word()));
     caller.log.answered(status, ended);
     upstream.metrics.called(
         Endpoint::Certificates,

@@ -61,6 +61,7 @@ impl Upstream {
             clock: &inner.clock,
             chance: inner.chance,
             metrics: &inner.metrics,
+            keeps: true,
             present: &present,
         };
         Ok(Prepared {

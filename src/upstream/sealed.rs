@@ -5,6 +5,7 @@
 //! so that a restart costs no token (G25). Who can read the state directory alone cannot use it: the
 //! key is made of the client secret, and a rotated secret opens nothing.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::io::Read;
@@ -18,11 +19,13 @@ use aws_lc_rs::aead::NONCE_LEN;
 use aws_lc_rs::aead::Nonce;
 use aws_lc_rs::aead::UnboundKey;
 use aws_lc_rs::hkdf;
+use tracing::warn;
 
-use super::ledger;
+use super::state;
+use super::state::FileContent;
 use crate::atlas::Timestamp;
 use crate::secret::Secret;
-use crate::watched;
+use crate::telemetry::say;
 
 /// Writes a token that expires at `expires` for whoever knows `secret`.
 pub(crate) fn write(
@@ -38,8 +41,7 @@ pub(crate) fn write(
     let aad = Aad::from(account.as_bytes());
     let sealed = key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad, &mut text);
     sealed.map_err(|_| cannot_seal())?;
-    let beside = path.with_extension("new");
-    let mut file = ledger::private(&beside)?;
+    let (mut file, beside) = state::beside(path)?;
     file.write_all(&nonce)?;
     file.write_all(&text)?;
     fs::rename(&beside, path)
@@ -47,7 +49,12 @@ pub(crate) fn write(
 
 /// The token in the file and when it expires; `None` if there is none that this secret opens.
 pub(crate) fn read(path: &Path, account: &str, secret: &Secret) -> Option<(Secret, Timestamp)> {
-    let content = watched::read_limited(path, LARGEST).ok()?;
+    let content = match state::read(path, LARGEST) {
+        FileContent::Nothing => return None,
+        FileContent::Whole(content) => content,
+        FileContent::End(_) => return unfit(path, &"it is too large"),
+        FileContent::Unfit(why) => return unfit(path, &why),
+    };
     let (nonce, sealed) = content.split_at_checked(NONCE_LEN)?;
     let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
     let mut sealed = sealed.to_vec();
@@ -58,6 +65,17 @@ pub(crate) fn read(path: &Path, account: &str, secret: &Secret) -> Option<(Secre
     let (expires, token) = str::from_utf8(text).ok()?.split_once(' ')?;
     let expires = Timestamp::from_seconds(expires.parse().ok()?);
     Some((Secret::new(token.to_owned()), expires))
+}
+
+/// A file that cannot be believed is put out of the way of the next one, and a token minted instead.
+fn unfit<T>(path: &Path, why: &dyn fmt::Display) -> Option<T> {
+    let aside = match state::set_aside(path) {
+        Ok(aside) => aside.display().to_string(),
+        Err(error) => error.to_string(),
+    };
+    let (file, why) = (path.display(), why.to_string());
+    say(|| warn!(%file, aside, "the token of the last process is not taken up: {why}"));
+    None
 }
 
 /// Forgets the token. A file that is not there is forgotten already.

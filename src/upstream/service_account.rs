@@ -24,18 +24,17 @@ use tracing::warn;
 use super::answer::CredentialFailure;
 use super::answer::NoToken;
 use super::chance::Chance;
-use super::ledger::Ledger;
-use super::sealed;
 use super::transport::Transport;
 use super::watched_secret::WatchedSecret;
-use crate::blocking::may_wait;
 use crate::clock::Clock;
+use crate::clock::Moment;
 use crate::secret::Secret;
 use crate::telemetry::Repeated;
 use crate::telemetry::metrics::upstream::CredentialLabels;
 use crate::telemetry::metrics::upstream::Endpoint;
 use crate::telemetry::metrics::upstream::UpstreamMetrics;
 use crate::telemetry::say;
+use kept::Kept;
 
 /// One service account. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -54,9 +53,11 @@ pub(crate) struct Terms {
 pub(crate) struct Parts {
     pub(crate) client_id: String,
     pub(crate) terms: Terms,
-    pub(crate) ledger: Ledger,
-    /// Where the token is kept for the next process.
+    /// Where the ledger is, and the token for the next process.
+    pub(crate) ledger: PathBuf,
     pub(crate) sealed: PathBuf,
+    /// Whether this process keeps anything for the next one; a check does not.
+    pub(crate) keeps: bool,
     pub(crate) transport: Transport,
     pub(crate) clock: Clock,
     pub(crate) chance: Chance,
@@ -76,8 +77,7 @@ pub(crate) struct Bearer {
 struct Account {
     client_id: String,
     terms: ArcSwap<Terms>,
-    ledger: Mutex<Ledger>,
-    sealed: PathBuf,
+    kept: Kept,
     transport: Transport,
     clock: Clock,
     chance: Chance,
@@ -102,8 +102,6 @@ struct State {
     /// No mint before this moment.
     not_before: Duration,
     failures: u32,
-    /// What lies there for the next process was refused; the mint that follows removes it first.
-    is_kept_in_vain: bool,
     last_refusal: Option<Duration>,
 }
 
@@ -111,8 +109,10 @@ struct State {
 struct Token {
     text: Secret,
     header: HeaderValue,
-    renew_at: Duration,
-    expires_at: Duration,
+    minted_at: Moment,
+    /// After how long it is renewed, and after how long it ends.
+    renew_after: Duration,
+    lifetime: Duration,
 }
 
 impl ServiceAccount {
@@ -120,8 +120,7 @@ impl ServiceAccount {
         let account = Account {
             client_id: parts.client_id,
             terms: ArcSwap::from_pointee(parts.terms),
-            ledger: Mutex::new(parts.ledger),
-            sealed: parts.sealed,
+            kept: Kept::new(parts.ledger, parts.sealed, parts.keeps),
             transport: parts.transport,
             clock: parts.clock,
             chance: parts.chance,
@@ -132,7 +131,6 @@ impl ServiceAccount {
             unanswered: Repeated::default(),
             settled: watch::Sender::default(),
         };
-        account.take_up();
         Self(Arc::new(account))
     }
 
@@ -159,7 +157,7 @@ impl ServiceAccount {
     pub(crate) async fn bearer(&self) -> Result<Bearer, CredentialFailure> {
         let mut settled = self.0.settled.subscribe();
         loop {
-            let now = self.0.clock.elapsed();
+            let now = self.0.clock.now();
             {
                 let mut state = self.0.state();
                 if let Some(token) = state.usable(now) {
@@ -174,7 +172,7 @@ impl ServiceAccount {
                     return Ok(bearer);
                 }
                 if !state.minting {
-                    if now < state.not_before {
+                    if now.elapsed < state.not_before {
                         return Err(state.trouble.unwrap_or(UNTRIED));
                     }
                     self.start_minting(&mut state);
@@ -205,7 +203,7 @@ impl ServiceAccount {
         });
         state.last_refusal = Some(now);
         state.token = None;
-        state.is_kept_in_vain = true;
+        self.0.forget_token();
         true
     }
 
@@ -220,20 +218,20 @@ impl ServiceAccount {
     }
 
     fn renew(&self) {
-        let now = self.0.clock.elapsed();
+        let now = self.0.clock.now();
         let mut state = self.0.state();
         let wanted = state.token.is_none() || state.is_due(now);
-        if wanted && !state.minting && now >= state.not_before {
+        if wanted && !state.minting && now.elapsed >= state.not_before {
             self.start_minting(&mut state);
         }
-        let expires = state.token.as_ref().map(|token| token.expires_at);
-        let left = expires.unwrap_or(now).saturating_sub(now);
+        let left = state.token.as_ref().map(|token| token.left(now));
+        let left = left.unwrap_or_default();
         self.0.token_expires_in(left);
     }
 
     /// Why there is no token; `None` while there is one, or none was needed yet.
     pub(crate) fn trouble(&self) -> Option<CredentialFailure> {
-        let now = self.0.clock.elapsed();
+        let now = self.0.clock.now();
         let state = self.0.state();
         match state.usable(now) {
             Some(_) => None,
@@ -273,12 +271,7 @@ impl Account {
             .post(Endpoint::Revoke, endpoint::REVOKE, &secret, body)
             .await;
         if answer.is_ok_and(|answer| answer.status.is_success()) {
-            let account = Arc::clone(self);
-            let _ = may_wait(move || {
-                sealed::remove(&account.sealed);
-                account.ledger().in_vain()
-            })
-            .await;
+            self.revoked().await;
         }
     }
 
@@ -293,25 +286,28 @@ impl Account {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl State {
     /// The token, while it lives long enough for a call.
-    fn usable(&self, now: Duration) -> Option<&Token> {
+    fn usable(&self, now: Moment) -> Option<&Token> {
         let token = self.token.as_ref()?;
-        (now + MARGIN < token.expires_at).then_some(token)
+        (token.left(now) > MARGIN).then_some(token)
     }
 
-    fn is_due(&self, now: Duration) -> bool {
+    fn is_due(&self, now: Moment) -> bool {
         let due = self
             .token
             .as_ref()
-            .is_some_and(|token| now >= token.renew_at);
-        due && !self.minting && now >= self.not_before
+            .is_some_and(|token| now.since(token.minted_at) >= token.renew_after);
+        due && !self.minting && now.elapsed >= self.not_before
+    }
+}
+
+impl Token {
+    /// For how long Atlas takes it from `now` on.
+    fn left(&self, now: Moment) -> Duration {
+        self.lifetime.saturating_sub(now.since(self.minted_at))
     }
 }
 

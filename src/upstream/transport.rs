@@ -31,6 +31,18 @@ pub(crate) struct Transport {
     origin: Url,
 }
 
+impl Lost {
+    /// One of a few words, for traces.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Encoded | Self::Malformed | Self::TooLarge => "invalid",
+            Self::NoConnection | Self::Reset | Self::Torn => "connection",
+            Self::Timeout => "timeout",
+            Self::Tls => "tls",
+        }
+    }
+}
+
 impl Transport {
     pub(crate) fn build(
         config: &Config,
@@ -69,6 +81,12 @@ impl Transport {
                 Err(mistakes.into_iter().flatten().collect())
             }
         }
+    }
+
+    /// Whom everything is sent to: a host and its port.
+    pub(crate) fn place(&self) -> (&str, u16) {
+        let port = self.origin.port_or_known_default().unwrap_or_default();
+        (self.origin.host_str().unwrap_or_default(), port)
     }
 
     /// A request for exactly this target; `None` if the URL's parser would rewrite it.

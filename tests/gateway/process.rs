@@ -13,6 +13,7 @@ mod memory;
 mod restarts;
 mod signals;
 mod sockets;
+mod spans;
 mod standard_output;
 mod traces;
 

@@ -18,7 +18,7 @@ pub(super) enum Mark {
     Forced,
     /// It has been asked for since it came.
     InUse,
-    /// A purge has ended its fresh life.
+    /// A soft purge, or a calendar that ran ahead, has ended its fresh life.
     Softened,
     /// The memory keeps it.
     Stored,

@@ -125,7 +125,8 @@ async fn l02_a_flood_of_names_that_do_not_exist_stays_in_its_own_small_room() {
             error: Arc::clone(&error),
             fill_id,
             forced: None,
-            until: Duration::MAX,
+            known_at: stage.hands.now(),
+            ttl: Duration::MAX,
         };
         store.put_absence(&question(&format!("nobody-{number}")), absence);
     }

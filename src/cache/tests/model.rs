@@ -46,6 +46,8 @@ struct World {
     /// The event at which each key was last purged, softly or not, and not softly.
     purged: [u64; KEYS.len()],
     purged_hard: [u64; KEYS.len()],
+    /// The event at which the calendar was last set: that may have ended the fresh life of every list.
+    calendar_set: u64,
 }
 
 struct Caller {
@@ -81,6 +83,7 @@ impl World {
             callers: Vec::new(),
             purged: [0; KEYS.len()],
             purged_hard: [0; KEYS.len()],
+            calendar_set: 0,
         }
     }
 
@@ -103,6 +106,7 @@ impl World {
             Step::SetCalendar { by } => {
                 let wall = self.hands.now().wall.micros() + by * 1_000_000;
                 self.hands.set_wall(Timestamp::from_micros(wall));
+                self.calendar_set = self.scene.lock().unwrap().next();
             }
             Step::Purge { what, soft } => self.purge(what, soft),
             Step::Sweep => self.cache.sweep(self.hands.now()),
@@ -159,7 +163,7 @@ impl World {
             && ask.wish == Wish::Any
             && scene.under_way[key] == 0
             && age < config().ttl * 9 / 10
-            && log.began > self.purged[key];
+            && log.began > self.purged[key].max(self.calendar_set);
         plain.then_some(*fill_id)
     }
 

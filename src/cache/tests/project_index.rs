@@ -3,6 +3,8 @@
 
 use std::collections::HashSet;
 
+use std::time::Duration;
+
 use http::StatusCode;
 use proptest::prelude::*;
 
@@ -90,7 +92,11 @@ impl Goods {
             error: Arc::clone(&self.error),
             fill_id: self.fill_id,
             forced: None,
-            until: Duration::ZERO,
+            known_at: Moment {
+                elapsed: Duration::ZERO,
+                wall: crate::atlas::Timestamp::default(),
+            },
+            ttl: Duration::ZERO,
         }
     }
 }
@@ -136,7 +142,7 @@ fn take(store: &Store, goods: &Goods, question: &Question, step: Step) {
         }
         Step::PurgeAll { soft } => purge(store, None, soft),
         Step::Shrink { bytes } => store.shrink(bytes),
-        Step::Sweep => store.sweep(|_| false, |absence| absence.until.is_zero()),
+        Step::Sweep => store.sweep(|_| false, |absence| absence.ttl.is_zero()),
     }
 }
 

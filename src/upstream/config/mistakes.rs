@@ -1,11 +1,16 @@
 //! What an operator cannot mean: settings go in, mistakes with their places come out. Pure.
 
+use std::time::Duration;
+
 use reqwest::Url;
 
 use super::Config;
 use super::CredentialConfig;
 use super::Limits;
 use crate::settings::Mistake;
+use crate::settings::Ranges;
+use crate::settings::Size;
+use crate::settings::never_reached;
 
 impl Config {
     /// Everything that cannot be meant, each with its place. Reads no file.
@@ -42,61 +47,113 @@ impl Config {
         }
         mistakes
     }
+
+    /// What is allowed and seldom meant.
+    pub fn warnings(&self) -> Vec<Mistake> {
+        self.limits.warnings().collect()
+    }
 }
 
 impl Limits {
     fn mistakes(&self, mistakes: &mut Vec<Mistake>) {
-        let mut refuse = |wrong: bool, key: &str, message: &str| {
-            if wrong {
-                mistakes.push(Mistake::at(format!("atlas.limits.{key}"), message));
-            }
-        };
-        let share = 1..=100;
-        refuse(
-            !share.contains(&self.share_percent),
+        let usual = Self::default();
+        let mut ranges = Ranges::of("atlas.limits", mistakes);
+        ranges.check(
             "share_percent",
-            "between 1 and 100",
+            self.share_percent,
+            1..=100,
+            usual.share_percent,
         );
-        refuse(self.capacity == 0, "capacity", "at least 1");
-        refuse(
-            self.reserve >= self.capacity,
-            "reserve",
-            "less than the capacity",
-        );
-        let own = self.refill_per_minute.saturating_mul(self.share_percent) / 100;
-        let message = "our share of it must be at least one call a minute";
-        refuse(own == 0, "refill_per_minute", message);
-        refuse(self.concurrency == 0, "concurrency", "at least 1");
-        refuse(
-            self.concurrency_per_project == 0,
-            "concurrency_per_project",
-            "at least 1",
-        );
-        refuse(self.page_bytes.0 < 1 << 10, "page_bytes", "at least 1KiB");
-        refuse(
-            !(1..=1_000).contains(&self.pages),
-            "pages",
-            "between 1 and 1000",
-        );
-        for (key, span) in [
-            ("connect", self.connect),
-            ("first_byte", self.first_byte),
-            ("page", self.page),
-            ("walk", self.walk),
-        ] {
-            refuse(
-                span.is_zero(),
-                key,
-                "longer than 0s: nothing answers in no time",
-            );
+        ranges.check("capacity", self.capacity, 1..=MOST_CALLS, usual.capacity);
+        if self.reserve >= self.capacity {
+            ranges.wrong("reserve", "must be less than the capacity");
         }
-        refuse(
-            self.walk < self.page,
-            "walk",
-            "no shorter than a single page may take",
+        let refill = self.refill_per_minute;
+        if refill.saturating_mul(self.share_percent) / 100 == 0 {
+            let message = "our share of it must be at least one call a minute";
+            ranges.wrong("refill_per_minute", message);
+        } else {
+            let usual = usual.refill_per_minute;
+            ranges.check("refill_per_minute", refill, 1..=MOST_CALLS, usual);
+        }
+        for (key, count, least, most, example) in [
+            (
+                "concurrency",
+                self.concurrency,
+                1,
+                10_000,
+                usual.concurrency,
+            ),
+            (
+                "concurrency_per_project",
+                self.concurrency_per_project,
+                1,
+                10_000,
+                usual.concurrency_per_project,
+            ),
+            ("queue", self.queue, 0, 1_000_000, usual.queue),
+        ] {
+            ranges.check(key, count, least..=most, example);
+        }
+        let page_bytes = Size::kibibytes(1)..=Size::mebibytes(1_024);
+        ranges.check("page_bytes", self.page_bytes, page_bytes, usual.page_bytes);
+        ranges.check("pages", self.pages, 1..=1_000, usual.pages);
+        let (any, hour) = (Duration::from_millis(1), Duration::from_hours(1));
+        for (key, span, least, example) in [
+            (
+                "queue_wait",
+                self.queue_wait,
+                Duration::ZERO,
+                usual.queue_wait,
+            ),
+            ("connect", self.connect, any, usual.connect),
+            ("first_byte", self.first_byte, any, usual.first_byte),
+            ("page", self.page, any, usual.page),
+            ("walk", self.walk, any, usual.walk),
+        ] {
+            ranges.check(key, span, least..=hour, example);
+        }
+        if !self.walk.is_zero() && self.walk < self.page {
+            ranges.wrong("walk", "must be no shorter than a single page may take");
+        }
+    }
+
+    fn warnings(&self) -> impl Iterator<Item = Mistake> {
+        let usual = Self::default();
+        let lanes = never_reached(
+            (
+                "atlas.limits.concurrency_per_project",
+                self.concurrency_per_project,
+            ),
+            usual.concurrency_per_project,
+            ("atlas.limits.concurrency", self.concurrency),
         );
+        let spans = [
+            (
+                ("atlas.limits.connect", self.connect),
+                usual.connect,
+                ("atlas.limits.first_byte", self.first_byte),
+            ),
+            (
+                ("atlas.limits.first_byte", self.first_byte),
+                usual.first_byte,
+                ("atlas.limits.page", self.page),
+            ),
+            (
+                ("atlas.limits.queue_wait", self.queue_wait),
+                usual.queue_wait,
+                ("atlas.limits.walk", self.walk),
+            ),
+        ];
+        let spans = spans.into_iter();
+        lanes
+            .into_iter()
+            .chain(spans.filter_map(|(limit, usual, other)| never_reached(limit, usual, other)))
     }
 }
+
+/// More than Atlas allows anywhere.
+const MOST_CALLS: u64 = 1_000_000_000;
 
 impl CredentialConfig {
     fn mistakes(&self, place: &str, mistakes: &mut Vec<Mistake>) {

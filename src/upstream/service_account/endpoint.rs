@@ -1,5 +1,7 @@
 //! Atlas's OAuth endpoints: a form goes in, the answer comes out.
 
+use std::pin::pin;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
@@ -7,6 +9,7 @@ use http::Method;
 use http::header::ACCEPT;
 use http::header::AUTHORIZATION;
 use http::header::CONTENT_TYPE;
+use tracing::Instrument;
 use tracing::warn;
 
 use super::Account;
@@ -14,6 +17,7 @@ use crate::secret::Secret;
 use crate::telemetry::Tally;
 use crate::telemetry::metrics::upstream::Endpoint;
 use crate::telemetry::say;
+use crate::telemetry::traces::Call;
 use crate::upstream::transport::Answer;
 use crate::upstream::transport::Bounds;
 use crate::upstream::transport::Lost;
@@ -23,7 +27,7 @@ impl Account {
     pub(super) async fn post(
         &self,
         endpoint: Endpoint,
-        target: &str,
+        target: &'static str,
         secret: &Secret,
         body: String,
     ) -> Result<Answer, Lost> {
@@ -47,7 +51,17 @@ impl Account {
             time: self.time,
             from: began,
         };
-        let answer = self.transport.send(request, bounds).await;
+        let call = Call {
+            method: "POST",
+            template: target,
+            place: self.transport.place(),
+            resends: 0,
+        };
+        let span = call.span();
+        let answer = pin!(self.transport.send(request, bounds));
+        let answer = answer.instrument(span.span()).await;
+        let came = answer.as_ref().map(|answer| answer.status.as_u16());
+        span.answered(came.map_err(|lost| lost.word()));
         if let Err(Lost::Reset) = answer {
             // The next mint is far away, and must not find the same connection.
             self.transport.leave_connections();

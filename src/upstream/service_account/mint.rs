@@ -1,11 +1,8 @@
 //! A mint: a need for a token goes in; a token, or why there is none and until when, comes out.
 
-use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::Instrument;
-use tracing::debug_span;
 use tracing::error;
 use tracing::info;
 
@@ -14,8 +11,6 @@ use super::ServiceAccount;
 use super::State;
 use super::Token;
 use super::endpoint;
-use crate::atlas::Timestamp;
-use crate::blocking::may_wait;
 use crate::telemetry::Tally;
 use crate::telemetry::metrics::upstream::Endpoint;
 use crate::telemetry::metrics::upstream::MintLabels;
@@ -23,7 +18,6 @@ use crate::telemetry::metrics::upstream::MintResult;
 use crate::telemetry::say;
 use crate::upstream::answer::CredentialFailure;
 use crate::upstream::retry_after;
-use crate::upstream::sealed;
 use crate::upstream::token;
 use crate::upstream::token::Fate;
 use crate::upstream::token::Minted;
@@ -36,7 +30,7 @@ impl ServiceAccount {
         let under_way = UnderWay(Arc::clone(&self.0));
         tokio::spawn(async move {
             let under_way = under_way;
-            account.mint().instrument(debug_span!("mint")).await;
+            account.mint().await;
             drop(under_way);
         });
     }
@@ -56,6 +50,10 @@ impl Drop for UnderWay {
 
 impl Account {
     async fn mint(self: &Arc<Self>) {
+        if let Some(kept) = self.take_up().await {
+            self.adopt(kept);
+            return;
+        }
         let (why, wait) = match self.try_mint().await {
             Ok(minted) => {
                 self.count(MintResult::Minted);
@@ -89,10 +87,12 @@ impl Account {
 
     async fn try_mint(self: &Arc<Self>) -> Result<Minted, NotMinted> {
         let failures = self.state().failures;
-        let now = self.clock.now().wall;
         let secret = self.secret();
-        let account = Arc::clone(self);
-        may_wait(move || account.wish(now)).await?;
+        self.wish().await.map_err(|wait| NotMinted {
+            why: CredentialFailure::MintLimit,
+            wait: wait.min(LONGEST_LEDGER_WAIT),
+            wish: Fate::Unsent,
+        })?;
         let body = "grant_type=client_credentials".to_owned();
         let answer = self
             .post(Endpoint::Token, endpoint::TOKEN, &secret, body)
@@ -105,63 +105,42 @@ impl Account {
             }
             Err(lost) => Err(token::lost(lost, failures)),
         };
-        let account = Arc::clone(self);
-        may_wait(move || {
-            let (minted, answered_on) = minted.inspect_err(|failure| {
-                // What cannot be written here only makes us more careful than we need be.
-                let _ = match failure.wish {
-                    Fate::Unknown => Ok(()),
-                    Fate::Unsent => account.ledger().unsent(),
-                    Fate::Vain => account.ledger().in_vain(),
-                };
-            })?;
-            let expires = answered_on.plus(minted.lifetime);
-            account.keep(&minted.token, expires, &secret);
-            Ok(minted)
-        })
-        .await
-    }
-
-    /// Writes down that a token is about to be asked for, if one may be. Waits for the disk.
-    fn wish(self: &Arc<Self>, now: Timestamp) -> Result<(), NotMinted> {
-        if mem::take(&mut self.state().is_kept_in_vain) {
-            sealed::remove(&self.sealed);
+        if let Err(failure) = &minted {
+            match failure.wish {
+                Fate::Unknown => {}
+                Fate::Unsent => self.unsent().await,
+                Fate::Vain => self.in_vain().await,
+            }
         }
-        let mut ledger = self.ledger();
-        ledger.may_ask(now).map_err(|wait| NotMinted {
-            why: CredentialFailure::MintLimit,
-            wait: wait.min(LONGEST_LEDGER_WAIT),
-            wish: Fate::Unsent,
-        })?;
-        match ledger.ask(now).and_then(|()| ledger.file()) {
-            Ok(file) => self.bring_to_disk(file),
-            Err(error) => self.cannot_write(&error),
-        }
-        Ok(())
+        let (minted, answered_on) = minted?;
+        let expires = answered_on.plus(minted.lifetime);
+        self.keep(&minted.token, expires, secret).await;
+        Ok(minted)
     }
 
     pub(super) fn adopt(&self, minted: Minted) {
         let Some(header) = token::bearer(&minted.token) else {
             return;
         };
-        let now = self.clock.elapsed();
+        let now = self.clock.now();
         let life = minted.lifetime;
-        let renew_in = self.chance.between(life * 75 / 100, life * 85 / 100);
+        let renew_after = self.chance.between(life * 75 / 100, life * 85 / 100);
         let (name, seconds) = (&self.terms.load().name, life.as_secs());
         say(|| info!(credential = %name, seconds, "minted a token for Atlas"));
         // That line tells that it is over, too.
-        let _ = self.without_token.is_over(now);
-        let _ = self.unanswered.is_over(now);
+        let _ = self.without_token.is_over(now.elapsed);
+        let _ = self.unanswered.is_over(now.elapsed);
         let mut state = self.state();
         state.number += 1;
         state.trouble = None;
         state.failures = 0;
-        state.not_before = now;
+        state.not_before = now.elapsed;
         state.token = Some(Token {
             text: minted.token,
             header,
-            renew_at: now + renew_in,
-            expires_at: now + life,
+            minted_at: now,
+            renew_after,
+            lifetime: life,
         });
         self.token_expires_in(life);
     }

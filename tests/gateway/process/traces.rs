@@ -16,6 +16,10 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioExecutor;
 use hyper_util::rt::TokioIo;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::trace::v1::ResourceSpans;
+use opentelemetry_proto::tonic::trace::v1::Span;
+use prost::Message;
 use tokio::net::TcpListener;
 
 use crate::client;
@@ -26,9 +30,9 @@ use crate::program::world_with;
 use crate::world::set;
 
 /// What a collector was sent: the path of each call, and its message.
-type Exports = Arc<Mutex<Vec<(String, Bytes)>>>;
+pub(super) type Exports = Arc<Mutex<Vec<(String, Bytes)>>>;
 
-async fn collector() -> (SocketAddr, Exports) {
+pub(super) async fn collector() -> (SocketAddr, Exports) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let exports = Exports::default();
@@ -66,6 +70,32 @@ async fn export(
     Ok(response)
 }
 
+/// Every export so far: gRPC puts five bytes before a message, and none is compressed.
+pub(super) fn exported(exports: &Exports) -> Vec<ResourceSpans> {
+    let exports = exports.lock().unwrap();
+    let path = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+    assert!(exports.iter().all(|(called, _)| called == path));
+    exports
+        .iter()
+        .flat_map(|(_, message)| {
+            let request = ExportTraceServiceRequest::decode(&message[5..]).unwrap();
+            request.resource_spans
+        })
+        .collect()
+}
+
+/// Every span so far.
+pub(super) fn spans_of(exports: &Exports) -> Vec<Span> {
+    let resources = exported(exports).into_iter();
+    let scopes = resources.flat_map(|resource| resource.scope_spans);
+    scopes.flat_map(|scope| scope.spans).collect()
+}
+
+/// A lookup, a page and a mint are called so.
+pub(super) const LOOKUP: &str = "GET /api/atlas/v2/groups/{groupId}/databaseUsers/{username}/certs";
+pub(super) const PAGE: &str = "GET /groups/{groupId}/databaseUsers/{username}/certs";
+pub(super) const MINT: &str = "POST /api/oauth/token";
+
 const TRACE: [u8; 16] = *b"0123456789abcdef";
 const CALLERS_SPAN: [u8; 8] = *b"callspan";
 
@@ -75,17 +105,10 @@ fn traceparent() -> String {
 }
 
 /// A lookup that is part of its caller's trace.
-fn traced(connection: &str) -> Vec<u8> {
+pub(super) fn traced(connection: &str) -> Vec<u8> {
     let request = String::from_utf8(request(connection)).unwrap();
     let traceparent = format!("\r\ntraceparent: {}\r\n\r\n", traceparent());
     request.replace("\r\n\r\n", &traceparent).into_bytes()
-}
-
-fn count(message: &[u8], part: &[u8]) -> usize {
-    message
-        .windows(part.len())
-        .filter(|window| *window == part)
-        .count()
 }
 
 // The simulated Atlas answers while a test waits for the program.
@@ -110,34 +133,23 @@ async fn a_collector_gets_every_span_of_a_callers_trace_and_atlas_learns_nothing
     // What waits is sent at the end.
     program.signal("-TERM");
     assert_eq!(program.child.wait().unwrap().code(), Some(0));
-    let exports = exports.lock().unwrap();
-    let path = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
-    assert!(exports.iter().all(|(called, _)| called == path));
-    let message: Vec<u8> = exports
-        .iter()
-        .flat_map(|(_, message)| message.to_vec())
-        .collect();
-    // trace.proto: a span's trace_id is field 1, parent_span_id field 4 and name field 5.
-    let field = |number: u8, text: &[u8]| {
-        let length = u8::try_from(text.len()).unwrap();
-        [&[number << 3 | 2, length], text].concat()
-    };
-    let mut spans = 0;
+    let spans = spans_of(&exports);
+    let named = |name: &str| spans.iter().filter(|span| span.name == name).count();
     for (name, times) in [
-        ("request", 2),
+        (LOOKUP, 2),
         ("identity", 2),
         ("policy", 2),
         ("cache", 2),
         ("walk", 1),
-        ("page", 1),
+        (PAGE, 1),
     ] {
-        let found = count(&message, &field(5, name.as_bytes()));
-        assert_eq!(found, times, "{name}");
-        spans += times;
+        assert_eq!(named(name), times, "{name}");
+        let mut of_it = spans.iter().filter(|span| span.name == name);
+        assert!(of_it.all(|span| span.trace_id == TRACE), "{name}");
     }
-    assert!(count(&message, &field(1, &TRACE)) >= spans);
-    assert_eq!(count(&message, &field(5, b"mint")), 1);
-    assert_eq!(count(&message, &field(4, &CALLERS_SPAN)), 2);
+    assert_eq!((named(MINT), named("POST /api/oauth/revoke")), (1, 1));
+    let beneath = spans.iter().filter(|it| it.parent_span_id == CALLERS_SPAN);
+    assert_eq!(beneath.count(), 2);
     for request in atlas.requests() {
         for header in ["traceparent", "tracestate", "baggage"] {
             assert!(!request.headers.contains_key(header), "{header}");

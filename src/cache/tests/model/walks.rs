@@ -73,7 +73,13 @@ impl Scene {
 
 impl Log {
     pub(super) fn age(&self, now: Moment) -> Duration {
-        now.elapsed.saturating_sub(self.read_at.elapsed)
+        let passed = now.elapsed.saturating_sub(self.read_at.elapsed);
+        let dated = now.wall.since(self.read_at.wall);
+        if dated > passed + Duration::from_mins(1) {
+            dated
+        } else {
+            passed
+        }
     }
 
     /// What Atlas brings in the end.

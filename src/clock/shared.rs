@@ -1,0 +1,48 @@
+//! A moment that many read while one sets it, without a lock.
+
+use std::sync::atomic::AtomicI64;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::Moment;
+use crate::atlas::Timestamp;
+
+/// When something happened last, to the millisecond.
+///
+/// Who reads while it is set may find one time of before and one of after; then what is looked at seems
+/// at most as old as it was before.
+#[derive(Debug)]
+pub struct SharedMoment {
+    elapsed: AtomicU64,
+    wall: AtomicI64,
+}
+
+impl SharedMoment {
+    /// It happened at `moment`.
+    pub fn new(moment: Moment) -> Self {
+        Self {
+            elapsed: AtomicU64::new(millis(moment.elapsed)),
+            wall: AtomicI64::new(moment.wall.micros()),
+        }
+    }
+
+    /// It happened again.
+    pub fn set(&self, moment: Moment) {
+        self.elapsed
+            .store(millis(moment.elapsed), Ordering::Relaxed);
+        self.wall.store(moment.wall.micros(), Ordering::Relaxed);
+    }
+
+    /// When it happened.
+    pub fn get(&self) -> Moment {
+        Moment {
+            elapsed: Duration::from_millis(self.elapsed.load(Ordering::Relaxed)),
+            wall: Timestamp::from_micros(self.wall.load(Ordering::Relaxed)),
+        }
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,226 @@
+//! The spans of HTTP, on both sides: what was asked and what came of it go in.
+
+use std::fmt::Display;
+
+use http::Method;
+use http::Version;
+use tracing::Span;
+use tracing::debug_span;
+use tracing::field::Empty;
+
+/// A lookup as it came in.
+#[derive(Clone, Copy)]
+#[expect(
+    missing_debug_implementations,
+    reason = "it is only lent, to be made a span of"
+)]
+pub struct Request<'r> {
+    /// Its id in the audit trail.
+    pub request_id: &'r dyn Display,
+    /// `GET` or `HEAD`.
+    pub method: &'r Method,
+    /// The version of HTTP.
+    pub protocol: Version,
+    /// `http` or `https`.
+    pub scheme: &'r str,
+    /// How this gateway was addressed, with or without a port.
+    pub host: &'r str,
+    /// The path before `/groups/`.
+    pub root: &'r str,
+}
+
+/// What came of a lookup.
+#[derive(Clone, Copy, Debug)]
+pub struct End<'e> {
+    /// Of the answer.
+    pub status: u16,
+    /// The code of an error.
+    pub error_code: Option<&'e str>,
+    /// As in its record.
+    pub outcome: &'static str,
+    /// As in its record.
+    pub cache: &'static str,
+    /// As in its record.
+    pub upstream_calls: u32,
+}
+
+/// The span of a lookup until it is answered. Dropped before, the lookup was abandoned.
+#[derive(Debug)]
+pub struct Traced {
+    span: Span,
+    outcome: &'static str,
+    status: u16,
+    error_code: Option<Box<str>>,
+}
+
+/// A request to Atlas, before it is sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'c> {
+    /// How.
+    pub method: &'static str,
+    /// What, with places in it for what differs.
+    pub template: &'static str,
+    /// Whom: a host, and its port.
+    pub place: (&'c str, u16),
+    /// How many times it was sent before.
+    pub resends: u32,
+}
+
+/// The span of a request to Atlas until it is answered. Dropped before, it was given up.
+#[derive(Debug)]
+pub struct Sent {
+    span: Span,
+    answered: bool,
+}
+
+/// The span of a lookup. Nothing is made of it while there are no traces.
+pub fn lookup(request: &Request<'_>) -> Span {
+    let (method, root) = (request.method, request.root);
+    debug_span!(
+        "request",
+        otel.name = %format_args!("{method} {root}{CERTIFICATES}"),
+        otel.kind = "server",
+        otel.status_code = Empty,
+        http.request.method = method.as_str(),
+        http.route = %format_args!("{root}{CERTIFICATES}"),
+        http.response.status_code = Empty,
+        url.scheme = request.scheme,
+        network.protocol.version = version(request.protocol),
+        server.address = without_port(request.host),
+        error.type = Empty,
+        atlas_cert_gateway.request_id = %request.request_id,
+        atlas_cert_gateway.outcome = Empty,
+        atlas_cert_gateway.cache = Empty,
+        atlas_cert_gateway.upstream_calls = Empty,
+    )
+}
+
+impl Traced {
+    /// `span`, if anybody wants to know of it.
+    pub fn of(span: &Span) -> Option<Box<Self>> {
+        (!span.is_disabled()).then(|| {
+            Box::new(Self {
+                span: span.clone(),
+                outcome: ABANDONED,
+                status: 0,
+                error_code: None,
+            })
+        })
+    }
+
+    /// It has an answer, which leaves once its record is written.
+    pub fn answered(&mut self, end: &End<'_>) {
+        self.outcome = end.outcome;
+        self.status = end.status;
+        self.error_code = end.error_code.map(Into::into);
+        self.span.record("atlas_cert_gateway.cache", end.cache);
+        let calls = end.upstream_calls;
+        self.span.record("atlas_cert_gateway.upstream_calls", calls);
+    }
+
+    /// Its record is written, or cannot be, which is an answer of its own.
+    pub fn ended(mut self, recorded: bool) {
+        if !recorded {
+            self.outcome = "failed";
+            self.status = 503;
+            self.error_code = Some("SERVICE_UNAVAILABLE".into());
+        }
+        let (span, status) = (&self.span, self.status);
+        span.record("http.response.status_code", status);
+        if status >= 500 {
+            span.record("error.type", self.error_code.as_deref().unwrap_or("500"));
+            span.record("otel.status_code", "ERROR");
+        }
+        span.record("atlas_cert_gateway.outcome", self.outcome);
+        self.outcome = RECORDED;
+    }
+}
+
+impl Drop for Traced {
+    fn drop(&mut self) {
+        if self.outcome != RECORDED {
+            self.span.record("atlas_cert_gateway.outcome", ABANDONED);
+        }
+    }
+}
+
+impl Call<'_> {
+    /// The span of this request.
+    pub fn span(&self) -> Sent {
+        let (method, template) = (self.method, self.template);
+        let span = debug_span!(
+            "call",
+            otel.name = %format_args!("{method} {template}"),
+            otel.kind = "client",
+            otel.status_code = Empty,
+            http.request.method = method,
+            http.request.resend_count = Empty,
+            http.response.status_code = Empty,
+            server.address = self.place.0,
+            server.port = self.place.1,
+            error.type = Empty,
+        );
+        if self.resends > 0 {
+            span.record("http.request.resend_count", self.resends);
+        }
+        Sent {
+            span,
+            answered: false,
+        }
+    }
+}
+
+impl Sent {
+    /// For what goes on in it.
+    pub fn span(&self) -> Span {
+        self.span.clone()
+    }
+
+    /// An answer has come, or it was lost, for one of a few reasons.
+    pub fn answered(mut self, answer: Result<u16, &'static str>) {
+        match answer {
+            Ok(status) => {
+                self.span.record("http.response.status_code", status);
+                if status >= 400 {
+                    self.failed(&status);
+                }
+            }
+            Err(lost) => self.failed(&lost),
+        }
+        self.answered = true;
+    }
+
+    fn failed(&self, why: &dyn Display) {
+        self.span.record("error.type", tracing::field::display(why));
+        self.span.record("otel.status_code", "ERROR");
+    }
+}
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.failed(&"canceled");
+        }
+    }
+}
+
+fn version(protocol: Version) -> &'static str {
+    match protocol {
+        Version::HTTP_10 => "1.0",
+        Version::HTTP_2 => "2",
+        _ => "1.1",
+    }
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        Some(_) | None => host,
+    }
+}
+
+/// The path of a list behind the root of a version.
+const CERTIFICATES: &str = "/groups/{groupId}/databaseUsers/{username}/certs";
+const ABANDONED: &str = "abandoned";
+/// Of a lookup whose end is in its span.
+const RECORDED: &str = "";

@@ -1,0 +1,310 @@
+//! The directory of what outlives the process: a path goes in; its lock, and the content of files that
+//! can be believed, come out.
+//!
+//! Somebody else may have put anything there, and a disk may have lost anything. So no link is followed
+//! and no pipe waited for; a file that others could write, or that is larger than ours are, is set aside
+//! under another name, for people, and the gateway starts without it.
+
+use std::fs;
+use std::fs::DirBuilder;
+use std::fs::File;
+use std::fs::OpenOptions;
+use std::fs::TryLockError;
+use std::io;
+use std::io::Read;
+use std::io::Seek;
+use std::io::SeekFrom;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::path::PathBuf;
+
+use rustix::fs::OFlags;
+use rustix::process::geteuid;
+
+use crate::settings::Mistake;
+use crate::telemetry::Chain;
+
+/// A state directory that this process alone uses, as long as the value lives.
+#[derive(Debug)]
+pub(crate) struct StateDirectory {
+    lock: File,
+}
+
+/// Why a state directory cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// Another process has it.
+    #[error("the state directory {} is used by another process", .directory.display())]
+    InUse {
+        /// Which.
+        directory: PathBuf,
+    },
+    /// It cannot be made or written.
+    #[error("the state directory {} cannot be used", .directory.display())]
+    Unusable {
+        /// Which.
+        directory: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// What is in a file of ours.
+#[derive(Debug)]
+pub(crate) enum FileContent {
+    /// There is none.
+    Nothing,
+    /// All of it.
+    Whole(Vec<u8>),
+    /// It is ours, but larger than it can be: its end.
+    End(Vec<u8>),
+    /// It cannot be believed, or not be read.
+    Unfit(Unfit),
+}
+
+/// Why a file cannot be believed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unfit {
+    #[error("it is another user's")]
+    Foreign,
+    #[error("it is no file but a link, a directory or something else")]
+    NoFile,
+    #[error("it cannot be read: {0}")]
+    Unreadable(io::Error),
+    #[error("others may write to it (mode {0:o})")]
+    Writable(u32),
+}
+
+impl StateError {
+    /// What has to be changed.
+    pub fn mistake(&self) -> Mistake {
+        Mistake::at("atlas.state_directory", Chain(self).to_string())
+    }
+}
+
+impl StateDirectory {
+    /// Makes the directory if it is not there, and takes its lock.
+    pub(crate) fn take(directory: &Path) -> Result<Self, StateError> {
+        let unusable = |source| StateError::Unusable {
+            directory: directory.to_owned(),
+            source,
+        };
+        private_directory(directory).map_err(unusable)?;
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .custom_flags(FLAGS)
+            .open(directory.join(LOCK))
+            .map_err(unusable)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { lock }),
+            Err(TryLockError::WouldBlock) => Err(StateError::InUse {
+                directory: directory.to_owned(),
+            }),
+            Err(TryLockError::Error(source)) => Err(unusable(source)),
+        }
+    }
+}
+
+impl Drop for StateDirectory {
+    /// The lock would end with the file, but a process that is being started has it, too, for a moment.
+    fn drop(&mut self) {
+        let _ = self.lock.unlock();
+    }
+}
+
+/// Why `directory` can never be a state directory, whoever asks: something else is in its place, or on the
+/// way to it. Writes nothing.
+pub(crate) fn impossible(directory: &Path) -> Option<String> {
+    let there = directory
+        .ancestors()
+        .filter(|place| !place.as_os_str().is_empty());
+    let first = there.filter_map(|place| Some((place, fs::metadata(place).ok()?)));
+    let (place, found) = first.take(1).next()?;
+    (!found.is_dir()).then(|| format!("{} is no directory; name another place", place.display()))
+}
+
+/// Reads a file of at most `limit` bytes; of a larger one, its last [`END`].
+pub(crate) fn read(path: &Path, limit: u64) -> FileContent {
+    match try_read(path, limit) {
+        Ok(kept) => kept,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => FileContent::Nothing,
+        Err(error) => FileContent::Unfit(Unfit::Unreadable(error)),
+    }
+}
+
+fn try_read(path: &Path, limit: u64) -> io::Result<FileContent> {
+    if !fs::symlink_metadata(path)?.is_file() {
+        return Ok(FileContent::Unfit(Unfit::NoFile));
+    }
+    let mut options = OpenOptions::new();
+    let mut file = options.read(true).custom_flags(FLAGS).open(path)?;
+    // Once more, of what was opened: it may be another one by now.
+    let found = file.metadata()?;
+    if !found.is_file() {
+        return Ok(FileContent::Unfit(Unfit::NoFile));
+    }
+    if found.uid() != geteuid().as_raw() {
+        return Ok(FileContent::Unfit(Unfit::Foreign));
+    }
+    let mode = found.mode() & 0o777;
+    if mode & 0o022 != 0 {
+        return Ok(FileContent::Unfit(Unfit::Writable(mode)));
+    }
+    let too_large = found.len() > limit;
+    if too_large {
+        file.seek(SeekFrom::End(-END))?;
+    }
+    let mut content = Vec::new();
+    file.take(limit).read_to_end(&mut content)?;
+    Ok(if too_large {
+        FileContent::End(content)
+    } else {
+        FileContent::Whole(content)
+    })
+}
+
+/// Puts what is at `path` out of the way, over what was put there before.
+pub(crate) fn set_aside(path: &Path) -> io::Result<PathBuf> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".damaged");
+    let aside = PathBuf::from(name);
+    fs::rename(path, &aside)?;
+    Ok(aside)
+}
+
+/// A new file beside `path` that only its owner can read, to be renamed to it once it is whole.
+pub(crate) fn beside(path: &Path) -> io::Result<(File, PathBuf)> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let beside = PathBuf::from(name);
+    if let Some(directory) = beside.parent() {
+        private_directory(directory)?;
+    }
+    // An old file would keep its mode.
+    match fs::remove_file(&beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let mut options = OpenOptions::new();
+    let file = options
+        .append(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&beside)?;
+    Ok((file, beside))
+}
+
+fn private_directory(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Never through a link, and waiting for nobody.
+const FLAGS: i32 = OFlags::NOFOLLOW
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::CLOEXEC)
+    .bits()
+    .cast_signed();
+/// Not `.lock`, which the audit trail has: both may lie in one directory.
+const LOCK: &str = ".state-lock";
+/// Of a file that is too large this much is read, which is more than ours ever are.
+const END: i64 = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::symlink;
+
+    use rustix::fs::CWD;
+    use rustix::fs::FileType;
+    use rustix::fs::Mode;
+    use rustix::fs::mknodat;
+
+    use super::*;
+
+    #[test]
+    fn a_second_owner_is_refused_until_the_first_is_gone() {
+        let place = tempfile::tempdir().unwrap();
+        let first = StateDirectory::take(place.path()).unwrap();
+        let second = StateDirectory::take(place.path());
+        assert!(matches!(second, Err(StateError::InUse { .. })));
+        drop(first);
+        StateDirectory::take(place.path()).unwrap();
+    }
+
+    #[test]
+    fn only_a_small_file_of_ours_that_others_cannot_write_is_believed() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("file");
+        assert!(matches!(read(&path, 10), FileContent::Nothing));
+        fs::write(&path, "0123456789").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(matches!(read(&path, 10), FileContent::Whole(content) if content == b"0123456789"));
+        for mode in [0o620, 0o602, 0o666] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let unfit = read(&path, 10);
+            assert!(matches!(unfit, FileContent::Unfit(Unfit::Writable(found)) if found == mode));
+        }
+        let link = place.path().join("link");
+        symlink(&path, &link).unwrap();
+        assert!(matches!(read(&link, 10), FileContent::Unfit(Unfit::NoFile)));
+        let dangling = place.path().join("dangling");
+        symlink("nowhere", &dangling).unwrap();
+        assert!(matches!(
+            read(&dangling, 10),
+            FileContent::Unfit(Unfit::NoFile)
+        ));
+        assert!(matches!(
+            read(place.path(), 10),
+            FileContent::Unfit(Unfit::NoFile)
+        ));
+        // Nobody waits for one who writes into it.
+        let pipe = place.path().join("pipe");
+        mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR, 0).unwrap();
+        assert!(matches!(read(&pipe, 10), FileContent::Unfit(Unfit::NoFile)));
+    }
+
+    #[test]
+    fn of_a_file_that_is_too_large_the_end_is_read() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("file");
+        let mut content = vec![b'x'; 100_000];
+        content.extend(b"end");
+        fs::write(&path, &content).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let FileContent::End(end) = read(&path, 70_000) else {
+            panic!("it is too large");
+        };
+        assert!(end.len() == 64 << 10 && end.ends_with(b"end"));
+    }
+
+    #[test]
+    fn what_is_set_aside_is_whatever_it_is_and_what_it_points_to_stays() {
+        let place = tempfile::tempdir().unwrap();
+        let (target, path) = (place.path().join("target"), place.path().join("file"));
+        fs::write(&target, "kept").unwrap();
+        for _ in 0..2 {
+            symlink(&target, &path).unwrap();
+            let aside = set_aside(&path).unwrap();
+            assert!(aside.ends_with("file.damaged") && fs::symlink_metadata(&path).is_err());
+        }
+        assert_eq!(fs::read_to_string(&target).unwrap(), "kept");
+    }
+
+    #[test]
+    fn a_place_that_can_be_no_directory_is_known_without_writing() {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert!(impossible(&file).is_some());
+        assert!(impossible(&file.join("below/it")).is_some());
+        assert_eq!(impossible(&place.path().join("new/one")), None);
+        assert_eq!(impossible(Path::new("relative")), None);
+        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
+    }
+}
