@@ -48,11 +48,13 @@ pub use answer::CredentialFailure;
 pub use answer::FetchError;
 pub use answer::FetchFailure;
 pub use answer::Fetched;
+pub use answer::HeldBack;
 pub use answer::NoToken;
 pub use answer::Urgency;
 pub use answer::Verdict;
 pub use answer::Walk;
 pub use budget::BudgetView;
+pub use budget::CooldownCause;
 pub use chance::Chance;
 pub use config::Api;
 pub use config::ApiKeyConfig;
@@ -86,6 +88,7 @@ use crate::atlas::ProjectId;
 use crate::atlas::Question;
 use crate::clock::Clock;
 use crate::settings::Mistake;
+use crate::telemetry::metrics::upstream::ReasonLabel;
 use crate::telemetry::metrics::upstream::UpstreamMetrics;
 use crate::telemetry::say;
 use breaker::Breaker;
@@ -340,7 +343,14 @@ impl Inner {
                 answered_at: whole.at,
                 walk,
             }),
-            Err(reason) => Err(FetchError { reason, walk }),
+            Err(reason) => {
+                let error = FetchError { reason, walk };
+                if let Some(reason) = error.not_asked() {
+                    let withheld = &self.metrics.fetches_withheld;
+                    withheld.get_or_create(&ReasonLabel { reason }).inc();
+                }
+                Err(error)
+            }
         }
     }
 

@@ -53,6 +53,8 @@ pub struct Entry {
     began: u64,
     /// Milliseconds of [`Moment::elapsed`] at which Atlas last failed to replace it; 0 for never.
     failed_at: AtomicU64,
+    /// Whether a rule of ours was why: 0 if not, else its place among [`HeldBack::ALL`] and one more.
+    held_back: AtomicU8,
     fill_id: FillId,
     cost: Cost,
     /// The first `notAfter`, or [`NEVER`]; from then on the usual answer has to be made anew.
@@ -131,6 +133,7 @@ impl Entry {
             answered_on: fetched.answered_at.wall,
             began: micros(of.began),
             failed_at: AtomicU64::new(0),
+            held_back: AtomicU8::new(0),
             fill_id: of.fill_id,
             cost: Cost {
                 credential: fetched.walk.credential,

@@ -9,6 +9,7 @@ use super::Inner;
 use super::entry::Entry;
 use crate::atlas::Question;
 use crate::clock::Moment;
+use crate::upstream::HeldBack;
 
 /// Everything that is known of a key. Serialised, it is the answer to `/cache/explain`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -87,6 +88,12 @@ pub struct ListFacts {
     /// Seconds since Atlas last failed to replace it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failed_seconds_ago: Option<u64>,
+    /// Seconds since a rule of ours last held back the call that would have replaced it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_back_seconds_ago: Option<u64>,
+    /// Which rule that was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_back_by: Option<&'static str>,
     /// Where it stands: `kept`, among the much-asked lists, `recent`, among the last asked, or both.
     pub rooms: Vec<&'static str>,
 }
@@ -170,11 +177,11 @@ impl Inner {
             ),
             Freshness::Stale if entry.is_softened() => (
                 State::Stale,
-                "A soft purge has ended its fresh life; it is served only while Atlas cannot answer.",
+                "A soft purge has ended its fresh life; it is served only while Atlas cannot answer or is not asked.",
             ),
             Freshness::Stale => (
                 State::Stale,
-                "The list is past its share of `ttl`; it is served only while Atlas cannot answer.",
+                "The list is past its share of `ttl`; it is served only while Atlas cannot answer or is not asked.",
             ),
             Freshness::Dead => (
                 State::Absent,
@@ -192,6 +199,8 @@ impl Inner {
     fn facts(&self, question: &Question, entry: &Entry, now: Moment) -> ListFacts {
         let age = entry.age(now);
         let lifetime = entry.lifetime();
+        let held_back = entry.held_back();
+        let in_vain = entry.failed_since(now).map(|span| span.as_secs());
         let dead = lifetime
             .fresh()
             .saturating_add(self.config.load().stale_if_error);
@@ -213,7 +222,9 @@ impl Inner {
             bytes: entry.weight(),
             refreshed_ahead: entry.is_ahead(),
             softly_purged: entry.is_softened(),
-            failed_seconds_ago: entry.failed_since(now).map(|span| span.as_secs()),
+            failed_seconds_ago: in_vain.filter(|_| held_back.is_none()),
+            held_back_seconds_ago: in_vain.filter(|_| held_back.is_some()),
+            held_back_by: held_back.map(HeldBack::word),
             rooms: self.store.rooms(question),
         }
     }

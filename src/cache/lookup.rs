@@ -26,6 +26,7 @@ use crate::atlas::Question;
 use crate::clock::Moment;
 use crate::upstream::FetchError;
 use crate::upstream::Fetched;
+use crate::upstream::HeldBack;
 use crate::upstream::Urgency;
 use crate::upstream::Verdict;
 
@@ -132,7 +133,10 @@ impl Inner {
             Freshness::Due if entry.wants_successor(now) => Recollection::Due(hit(entry)),
             Freshness::Fresh | Freshness::Due => Recollection::Answer(Ok(hit(entry))),
             Freshness::Stale if entry.failed_within(now, STALE_PAUSE) => {
-                Recollection::Answer(Ok(self.old(entry, Staleness::Error, 0)))
+                let why = entry
+                    .held_back()
+                    .map_or(Staleness::Error, Staleness::HeldBack);
+                Recollection::Answer(Ok(self.old(entry, why)))
             }
             Freshness::Stale => Recollection::Ask { old: Some(entry) },
             Freshness::Dead => Recollection::Ask { old: None },
@@ -222,9 +226,13 @@ impl Inner {
             Some(Landing::Failed { error, fill_id }) => {
                 let calls = cost(error.walk.calls);
                 // Looked for again, not remembered from before the wait: it may have been purged.
-                if error.verdict() == Verdict::Outage
-                    && let Some(mut found) = self.stale(question, Staleness::Error)
-                {
+                let staleness = match error.verdict() {
+                    Verdict::HeldBack(why) => Some(Staleness::HeldBack(why)),
+                    Verdict::Outage => Some(Staleness::Error),
+                    Verdict::Denial | Verdict::Missing => None,
+                };
+                let old = staleness.and_then(|why| self.stale(question, why));
+                if let Some(mut found) = old {
                     found.upstream_calls = calls;
                     return Ok(found);
                 }
@@ -238,24 +246,27 @@ impl Inner {
         }
     }
 
-    /// What may be served while Atlas cannot answer.
+    /// What may be served while Atlas cannot answer, or is not asked. That we do not
+    /// ask makes no list old: one within its time is a hit like any other.
     pub(super) fn stale(&self, question: &Question, staleness: Staleness) -> Option<Found> {
         let entry = self.store.get(question)?;
         let stale_if_error = self.config.load().stale_if_error;
         match entry.freshness(self.clock.now(), stale_if_error) {
+            // A caller who insisted is told that Atlas failed to say anything newer.
+            Freshness::Fresh | Freshness::Due if staleness != Staleness::Error => Some(hit(entry)),
             Freshness::Fresh | Freshness::Due | Freshness::Stale => {
-                Some(self.old(entry, staleness, 0))
+                Some(self.old(entry, staleness))
             }
             Freshness::Dead => None,
         }
     }
 
-    fn old(&self, entry: Arc<Entry>, staleness: Staleness, upstream_calls: u32) -> Found {
-        self.metrics.stale_answers.inc();
+    fn old(&self, entry: Arc<Entry>, staleness: Staleness) -> Found {
+        self.metrics.stale_answer(staleness.word());
         Found {
             entry,
             source: Source::Stale(staleness),
-            upstream_calls,
+            upstream_calls: 0,
         }
     }
 
@@ -286,12 +297,15 @@ impl Inner {
                         until: now.elapsed.saturating_add(config.negative_ttl),
                     },
                 ),
-                Verdict::Outage => {
-                    if let Some(entry) = self.store.get(question) {
-                        entry.note_failure(now);
-                    }
-                }
+                Verdict::HeldBack(why) => self.note_failure(question, now, Some(why)),
+                Verdict::Outage => self.note_failure(question, now, None),
             },
+        }
+    }
+
+    fn note_failure(&self, question: &Question, now: Moment, held_back: Option<HeldBack>) {
+        if let Some(entry) = self.store.get(question) {
+            entry.note_failure(now, held_back);
         }
     }
 
@@ -347,7 +361,7 @@ fn patience(old: &Entry) -> Duration {
     }
 }
 
-/// After Atlas has failed to replace a stale list it is not asked for that list for this long.
+/// After a stale list was to be replaced in vain Atlas is not asked for that list for this long.
 const STALE_PAUSE: Duration = Duration::from_secs(1);
 
 /// What those are told for whom there is no room to wait.

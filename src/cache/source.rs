@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use crate::upstream::HeldBack;
+
 /// Where an answer came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Source {
@@ -31,10 +33,55 @@ pub enum Staleness {
     Allowance,
     /// Atlas could not answer.
     Error,
+    /// A rule of ours holds calls to Atlas back, which is no failure of Atlas.
+    HeldBack(HeldBack),
     /// Too much is under way here to ask Atlas.
     Overload,
     /// Atlas is taking its time, and the walk goes on without the caller.
     Slow,
+}
+
+impl Staleness {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Allowance,
+        Self::Error,
+        Self::HeldBack(HeldBack::BucketLow),
+        Self::HeldBack(HeldBack::Busy),
+        Self::HeldBack(HeldBack::MintLimit),
+        Self::HeldBack(HeldBack::OwnShare),
+        Self::HeldBack(HeldBack::RateLimited),
+        Self::HeldBack(HeldBack::Unavailable),
+        Self::Overload,
+        Self::Slow,
+    ];
+
+    /// The word for the audit trail and the metrics, from a closed set.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Allowance => "allowance",
+            Self::Error => "error",
+            Self::HeldBack(why) => why.word(),
+            Self::Overload => "overload",
+            Self::Slow => "slow",
+        }
+    }
+
+    /// What `Cache-Status` says of it.
+    const fn detail(self) -> &'static str {
+        match self {
+            Self::Allowance => "; detail=stale-rate-limited",
+            Self::Error => "; detail=stale-if-error",
+            Self::HeldBack(HeldBack::BucketLow) => "; detail=stale-bucket-low",
+            Self::HeldBack(HeldBack::Busy) => "; detail=stale-busy",
+            Self::HeldBack(HeldBack::MintLimit) => "; detail=stale-mint-limit",
+            Self::HeldBack(HeldBack::OwnShare) => "; detail=stale-own-share",
+            Self::HeldBack(HeldBack::RateLimited) => "; detail=stale-cooldown-429",
+            Self::HeldBack(HeldBack::Unavailable) => "; detail=stale-cooldown-503",
+            Self::Overload => "; detail=stale-overload",
+            Self::Slow => "; detail=stale-while-revalidate",
+        }
+    }
 }
 
 impl Source {
@@ -86,10 +133,7 @@ impl fmt::Display for CacheStatus {
             Source::Negative => ("hit", "; detail=negative"),
             Source::RefreshedAhead => ("hit", "; detail=refreshed-ahead"),
             Source::Renewed => ("fwd=stale", ""),
-            Source::Stale(Staleness::Allowance) => ("hit", "; detail=stale-rate-limited"),
-            Source::Stale(Staleness::Error) => ("hit", "; detail=stale-if-error"),
-            Source::Stale(Staleness::Overload) => ("hit", "; detail=stale-overload"),
-            Source::Stale(Staleness::Slow) => ("hit", "; detail=stale-while-revalidate"),
+            Source::Stale(why) => ("hit", why.detail()),
         };
         f.write_str(words)?;
         match (self.source, self.ttl) {
@@ -128,6 +172,12 @@ mod tests {
                 Some(-1),
                 true,
                 "hit; ttl=-1; detail=stale-while-revalidate",
+            ),
+            (
+                Source::Stale(Staleness::HeldBack(HeldBack::OwnShare)),
+                Some(-3),
+                true,
+                "hit; ttl=-3; detail=stale-own-share",
             ),
             (Source::Forced, Some(300), true, "fwd=request"),
             (Source::Renewed, Some(300), true, "fwd=stale; stored"),

@@ -3,6 +3,7 @@
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tracing::Instrument;
+use tracing::debug;
 use tracing::debug_span;
 use tracing::warn;
 
@@ -46,10 +47,17 @@ impl Gateway {
                 let fetched = upstream
                     .list_certificates(&errand.question, errand.urgency)
                     .await;
-                if let Err(error) = &fetched
-                    && error.verdict() == Verdict::Outage
-                {
-                    say(|| warn!("Atlas could not be asked: {}", Chain(error)));
+                if let Err(error) = &fetched {
+                    match error.verdict() {
+                        Verdict::Outage => {
+                            say(|| warn!("Atlas could not be asked: {}", Chain(error)));
+                        }
+                        // Not louder: it is counted, and no failure of Atlas.
+                        Verdict::HeldBack(_) => {
+                            say(|| debug!("Atlas was not asked: {}", Chain(error)));
+                        }
+                        Verdict::Denial | Verdict::Missing => {}
+                    }
                 }
                 audit.record_fetch(&fetch_record(&errand, &fetched, clock.now()));
                 fetched

@@ -25,6 +25,7 @@ use crate::audit::Outcome;
 use crate::audit::Ticket;
 use crate::audit::Unrecorded;
 use crate::cache::Source;
+use crate::cache::Staleness;
 use crate::clock::Moment;
 use crate::telemetry::metrics::lookups::LookupMetrics;
 use crate::telemetry::metrics::lookups::Present;
@@ -201,16 +202,20 @@ fn closing<'w, R>(
         Ok(answer) => {
             let found = &answer.found;
             closing.cache = cache_use(found.source);
+            if let Source::Stale(why) = found.source {
+                closing.reason = Some(why.word());
+            }
             closing.fill_id = Some(found.entry.fill_id().uuid());
             closing.age = Some(found.age(now));
             closing.upstream_calls = found.upstream_calls;
         }
         Err(Refusal::Fetch {
+            error,
             fill_id,
             source,
             upstream_calls,
-            ..
         }) => {
+            closing.reason = error.not_asked();
             closing.cache = cache_use(*source);
             closing.fill_id = Some(fill_id.uuid());
             closing.upstream_calls = *upstream_calls;
@@ -218,13 +223,8 @@ fn closing<'w, R>(
         Err(Refusal::Unauthenticated(why)) => closing.reason = Some(why.reason()),
         Err(Refusal::Denied(why)) => closing.reason = Some(why.reason()),
         Err(Refusal::Overloaded { .. }) => closing.reason = Some("shed"),
-        Err(
-            Refusal::NoKeys
-            | Refusal::NoToken
-            | Refusal::Panicked
-            | Refusal::RateLimited(_)
-            | Refusal::TimedOut,
-        ) => {}
+        Err(Refusal::RateLimited(_)) => closing.reason = Some(Staleness::Allowance.word()),
+        Err(Refusal::NoKeys | Refusal::NoToken | Refusal::Panicked | Refusal::TimedOut) => {}
     }
     closing
 }

@@ -80,6 +80,14 @@ pub enum FetchFailure {
     /// No token for Atlas: the service account could not get one.
     #[error("no credential for Atlas: {0}")]
     Credential(CredentialFailure),
+    /// Atlas is not asked now, by a rule of ours.
+    #[error("Atlas is not asked now: {why}")]
+    HeldBack {
+        /// Which rule.
+        why: HeldBack,
+        /// When it is worth asking again.
+        retry_after: Duration,
+    },
     /// Pages of different moments, however often the walk was begun again.
     #[error("the list changed while it was read")]
     Inconsistent,
@@ -97,12 +105,6 @@ pub enum FetchFailure {
         /// When it is worth asking again, if it said so.
         retry_after: Option<Duration>,
     },
-    /// Our share of the project's bucket is spent, or Atlas has asked us to wait.
-    #[error("the project's share of Atlas's rate limit is spent")]
-    RateLimited {
-        /// When it is worth asking again.
-        retry_after: Duration,
-    },
     /// Atlas did not answer in time.
     #[error("Atlas did not answer in time")]
     Timeout,
@@ -112,6 +114,30 @@ pub enum FetchFailure {
     /// No connection, or one that broke.
     #[error("Atlas could not be reached")]
     Unreachable,
+}
+
+/// Why Atlas is not asked now although nothing says that it could not answer: a rule of ours holds the
+/// call back. That is no failure of Atlas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum HeldBack {
+    /// What is left in Atlas's bucket is left to issuing, or to calls that matter more.
+    #[error("too little is left in the project's bucket")]
+    BucketLow,
+    /// As many calls are under way or waiting as there may be.
+    #[error("too many calls are waiting")]
+    Busy,
+    /// Another token could reach Atlas's limits on tokens.
+    #[error("no more tokens may be asked for")]
+    MintLimit,
+    /// Our share of the project's bucket is spent.
+    #[error("our share of the project's rate limit is spent")]
+    OwnShare,
+    /// The cooldown after a 429.
+    #[error("Atlas has answered 429 and asked us to wait")]
+    RateLimited,
+    /// The cooldown after a 503 that says when to come back.
+    #[error("Atlas has answered 503 and asked us to wait")]
+    Unavailable,
 }
 
 /// Why a service account has no token.
@@ -165,26 +191,74 @@ pub enum Verdict {
     Denial,
     /// Atlas answered that the user or the project does not exist.
     Missing,
-    /// Atlas could not answer now: an old list may be served (unreachable, 5xx, 429, gate closed).
+    /// We have not asked: an old list may be served, and nothing is said against Atlas.
+    HeldBack(HeldBack),
+    /// Atlas could not answer now: an old list may be served (unreachable, 5xx, 429, breaker open).
     Outage,
+}
+
+impl HeldBack {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::BucketLow,
+        Self::Busy,
+        Self::MintLimit,
+        Self::OwnShare,
+        Self::RateLimited,
+        Self::Unavailable,
+    ];
+
+    /// The word for the audit trail and the metrics, from a closed set.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::BucketLow => "bucket_low",
+            Self::Busy => "busy",
+            Self::MintLimit => "mint_limit",
+            Self::OwnShare => "own_share",
+            Self::RateLimited => "cooldown_429",
+            Self::Unavailable => "cooldown_503",
+        }
+    }
 }
 
 impl FetchError {
     /// What the failure means for what is remembered.
     pub fn verdict(&self) -> Verdict {
-        match &self.reason {
-            FetchFailure::Atlas(answer) => answer.verdict(),
-            FetchFailure::NoCredential => Verdict::Denial,
-            FetchFailure::BreakerOpen { .. }
-            | FetchFailure::Busy { .. }
-            | FetchFailure::Credential(_)
-            | FetchFailure::Inconsistent
-            | FetchFailure::InvalidResponse(_)
-            | FetchFailure::NoDocument { .. }
-            | FetchFailure::RateLimited { .. }
-            | FetchFailure::Timeout
-            | FetchFailure::Tls
-            | FetchFailure::Unreachable => Verdict::Outage,
+        self.reason.verdict()
+    }
+
+    /// The word for why Atlas was not asked, for the audit trail and the metrics; `None` if it was.
+    pub fn not_asked(&self) -> Option<&'static str> {
+        match (&self.reason, self.verdict()) {
+            (FetchFailure::BreakerOpen { .. }, _) => Some(BREAKER_OPEN),
+            (_, Verdict::HeldBack(why)) => Some(why.word()),
+            (_, Verdict::Denial | Verdict::Missing | Verdict::Outage) => None,
+        }
+    }
+}
+
+impl FetchFailure {
+    pub(crate) fn verdict(&self) -> Verdict {
+        match self {
+            Self::Atlas(answer) => answer.verdict(),
+            Self::NoCredential => Verdict::Denial,
+            Self::Busy { .. } => Verdict::HeldBack(HeldBack::Busy),
+            Self::Credential(CredentialFailure::MintLimit) => {
+                Verdict::HeldBack(HeldBack::MintLimit)
+            }
+            Self::HeldBack { why, .. } => Verdict::HeldBack(*why),
+            Self::BreakerOpen { .. }
+            | Self::Credential(
+                CredentialFailure::MintLimited(_)
+                | CredentialFailure::Refused(_)
+                | CredentialFailure::Unavailable(_),
+            )
+            | Self::Inconsistent
+            | Self::InvalidResponse(_)
+            | Self::NoDocument { .. }
+            | Self::Timeout
+            | Self::Tls
+            | Self::Unreachable => Verdict::Outage,
         }
     }
 }
@@ -197,11 +271,11 @@ impl FetchError {
             FetchFailure::BreakerOpen { .. }
             | FetchFailure::Busy { .. }
             | FetchFailure::Credential(_)
+            | FetchFailure::HeldBack { .. }
             | FetchFailure::Inconsistent
             | FetchFailure::InvalidResponse(_)
             | FetchFailure::NoCredential
             | FetchFailure::NoDocument { .. }
-            | FetchFailure::RateLimited { .. }
             | FetchFailure::Timeout
             | FetchFailure::Tls
             | FetchFailure::Unreachable => None,
@@ -232,6 +306,9 @@ impl AtlasAnswer {
         }
     }
 }
+
+/// The word for a breaker that is open.
+const BREAKER_OPEN: &str = "breaker_open";
 
 /// Codes that say that the user or the project does not exist. `RESOURCE_NOT_FOUND` is not among them:
 /// it speaks of our path, not of what was asked.

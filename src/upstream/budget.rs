@@ -10,19 +10,24 @@
 //!   reserve nothing is called, and before that, first what nobody waits for, then what has a stale
 //!   answer. Between answers the estimate is a lower bound: Atlas's example of a bucket fills by whole
 //!   periods, so nothing is expected back before a whole minute has passed;
-//! - *the gate*: after a 429 nothing is called until its time is over, then a single probe, then one
-//!   call a second, two, four, for ten seconds (G24).
+//! - *the gate*: after a 429, or a 503 that says when to come back, nothing is called until its time is
+//!   over (the cooldown), then a single probe, then one call a second, two, four, for ten seconds (G24).
+//!
+//! A refusal says which of them it was: our own is no failure of Atlas, and a cooldown after a 503 is no
+//! spent bucket.
 
 mod gate;
 mod rates;
 #[cfg(test)]
 mod tests;
 
+pub use gate::CooldownCause;
 pub use rates::BudgetView;
 pub(crate) use rates::Rates;
 
 use std::time::Duration;
 
+use super::answer::HeldBack;
 use super::answer::Urgency;
 use gate::Gate;
 use rates::MINUTE;
@@ -45,6 +50,8 @@ pub(crate) struct Budget {
     sent: u64,
     ended: u64,
     gate: Gate,
+    /// Whether `remaining` is 0 because of a 429, which says nothing of how soon there is more.
+    emptied: bool,
 }
 
 /// What was known when a call was sent, which says what its answer can know.
@@ -56,6 +63,8 @@ pub(crate) struct Sent {
 /// Not now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Spent {
+    /// What holds it back.
+    pub(crate) why: HeldBack,
     /// When a call of this urgency can be granted again, if nobody else takes it.
     pub(crate) retry_after: Duration,
 }
@@ -73,6 +82,7 @@ impl Budget {
             sent: 0,
             ended: 0,
             gate: Gate::Open,
+            emptied: false,
         }
     }
 
@@ -117,7 +127,8 @@ impl Budget {
         now: Duration,
     ) -> Result<(), Spent> {
         self.fill(now);
-        let held = |retry_after| Spent { retry_after };
+        let why = self.cooldown();
+        let held = |retry_after| Spent { why, retry_after };
         // The probe is how we learn what is left, whatever we believe of it.
         if let Some(probe) = self.gate.probe(now) {
             probe.map_err(held)?;
@@ -149,7 +160,8 @@ impl Budget {
     /// against it: the gate has closed, or others have taken what was left.
     pub(crate) fn send(&mut self, urgency: Urgency, now: Duration) -> Result<Sent, Spent> {
         if let Some(retry_after) = self.gate(now) {
-            return Err(Spent { retry_after });
+            let why = self.cooldown();
+            return Err(Spent { why, retry_after });
         }
         if !matches!(self.gate, Gate::Closed { .. }) {
             self.look_at_atlas(0, urgency, now)?;
@@ -200,27 +212,49 @@ impl Budget {
 
     /// Atlas answered well: a probe opens the gate, slowly. Comes before [`Self::observe`].
     pub(crate) fn succeeded(&mut self, now: Duration) {
-        if self.gate.succeeded(now) {
+        if self.gate.succeeded(now) && self.emptied {
             // What is left is unknown unless the answer says so; the slow start feels its way.
             self.remaining = self.capacity;
+            self.emptied = false;
         }
     }
 
     /// Atlas asked us to wait. `late` is added, so that not everybody comes back at once.
     pub(crate) fn close_gate(
         &mut self,
+        cause: CooldownCause,
         wait: Option<Duration>,
         late: impl FnOnce(Duration) -> Duration,
         now: Duration,
     ) -> Duration {
-        self.remaining = 0;
-        self.seen_at = now;
-        self.gate.close(wait, late, now)
+        match cause {
+            CooldownCause::RateLimited => {
+                self.remaining = 0;
+                self.seen_at = now;
+                self.emptied = true;
+            }
+            // Says nothing of the bucket.
+            CooldownCause::Unavailable => {}
+        }
+        self.gate.close(cause, wait, late, now)
     }
 
     /// How long the gate stays closed; `None` if it does not.
     pub(crate) fn gate(&self, now: Duration) -> Option<Duration> {
         self.gate.closed_for(now)
+    }
+
+    /// Why the gate is closed; `None` if it is not.
+    pub(crate) fn gate_cause(&self, now: Duration) -> Option<CooldownCause> {
+        self.gate(now).and_then(|_| self.gate.cause())
+    }
+
+    /// What holds a call back that the gate does not let through.
+    fn cooldown(&self) -> HeldBack {
+        match self.gate.cause() {
+            Some(CooldownCause::Unavailable) => HeldBack::Unavailable,
+            Some(CooldownCause::RateLimited) | None => HeldBack::RateLimited,
+        }
     }
 
     /// Calls that come back to us in a minute.
@@ -238,6 +272,7 @@ impl Budget {
             capacity: self.burst(),
             refill_per_minute: self.rates.own_refill,
             gate: self.gate(now),
+            gate_cause: self.gate_cause(now),
         }
     }
 
@@ -260,6 +295,7 @@ impl Budget {
             self.burst().saturating_sub(needed),
         ));
         Err(Spent {
+            why: HeldBack::OwnShare,
             retry_after: enough_at.saturating_sub(now).max(self.rates.interval),
         })
     }
@@ -278,6 +314,7 @@ impl Budget {
         let periods = missing.div_ceil(self.rates.refill.max(1));
         let enough_at = self.seen_at + times(MINUTE, periods);
         Err(Spent {
+            why: HeldBack::BucketLow,
             retry_after: enough_at.saturating_sub(now).max(self.rates.interval),
         })
     }

@@ -17,6 +17,8 @@ use tracing::debug_span;
 use super::Inner;
 use super::answer::FetchFailure;
 use super::answer::Urgency;
+use super::answer::Verdict;
+use super::budget::CooldownCause;
 use super::budget::Spent;
 use super::credential::Credential;
 use super::credential::Login;
@@ -116,14 +118,19 @@ impl Caller<'_> {
     }
 
     async fn read(&self, number: u64, mut grant: Grant, further: bool) -> Result<Read, Stop> {
+        let mut earlier = None;
         loop {
+            let attempt = self.attempt(number, grant, further).await;
             let Missed {
                 failure,
                 outcome,
                 bearer,
-            } = match self.attempt(number, grant, further).await? {
-                Ok(read) => return Ok(read),
-                Err(missed) => missed,
+            } = match (attempt, earlier) {
+                (Ok(Ok(read)), _) => return Ok(read),
+                (Ok(Err(missed)), _) => missed,
+                // That we may not try again is not why there is no page.
+                (Err(stop), Some(earlier)) if stop.is_held_back() => return Err(earlier),
+                (Err(stop), _) => return Err(stop),
             };
             let failed = Stop::Failed(failure);
             match retry::next(outcome, self.log.retries(), self.left()) {
@@ -134,11 +141,16 @@ impl Caller<'_> {
                     self.credential.refused(Refusal::Key);
                     return Err(failed);
                 }
-                Next::CloseGate { wait } => return Err(self.close_gate(wait, failed)),
+                Next::CloseGate { cause, wait } => {
+                    return Err(self.close_gate(cause, wait, failed));
+                }
                 Next::Again(_) | Next::Restart(_) | Next::Stop => return Err(failed),
             }
-            self.spend(1, false)?;
+            if self.spend(1, false).is_err() {
+                return Err(failed);
+            }
             grant = self.grant();
+            earlier = Some(failed);
         }
     }
 
@@ -172,7 +184,7 @@ impl Caller<'_> {
         })?;
         let now = self.now();
         let sent = self.project.rules().budget.send(self.urgency, now);
-        let sent = sent.map_err(rate_limited)?;
+        let sent = sent.map_err(held_back)?;
         grant.sent = true;
         let answer = exchange::page(self, number, bearer.as_ref()).await?;
         turn.ended(self.learn(&answer, sent));
@@ -194,7 +206,7 @@ impl Caller<'_> {
             rules.demand.wanted(calls, now);
         }
         drop(rules);
-        taken.map_err(rate_limited)
+        taken.map_err(held_back)
     }
 
     /// One call of those that were taken out of the budget.
@@ -240,18 +252,21 @@ impl Caller<'_> {
         }
     }
 
-    fn close_gate(&self, wait: Option<Duration>, failed: Stop) -> Stop {
+    fn close_gate(&self, cause: CooldownCause, wait: Option<Duration>, failed: Stop) -> Stop {
         let now = self.now();
         let chance = self.upstream.chance;
         let late = |tenth| chance.up_to(tenth);
-        let wait = self.project.rules().budget.close_gate(wait, late, now);
+        let mut rules = self.project.rules();
+        let wait = rules.budget.close_gate(cause, wait, late, now);
+        drop(rules);
         self.upstream.count_gates();
         let (project, seconds) = (self.question.project, wait.as_secs());
         say(|| {
             tracing::warn!(
                 %project,
                 seconds,
-                "Atlas asked us to leave this project alone for {seconds} s",
+                "Atlas asked us to leave this project alone for {seconds} s: it answered {}",
+                cause.status(),
             );
         });
         match failed {
@@ -305,8 +320,18 @@ impl Drop for Grant {
     }
 }
 
-fn rate_limited(spent: Spent) -> Stop {
-    Stop::Failed(FetchFailure::RateLimited {
+impl Stop {
+    fn is_held_back(&self) -> bool {
+        match self {
+            Self::Failed(failure) => matches!(failure.verdict(), Verdict::HeldBack(_)),
+            Self::Changed | Self::Torn(_) => false,
+        }
+    }
+}
+
+fn held_back(spent: Spent) -> Stop {
+    Stop::Failed(FetchFailure::HeldBack {
+        why: spent.why,
         retry_after: spent.retry_after,
     })
 }

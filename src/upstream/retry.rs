@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use super::budget::CooldownCause;
+
 /// What became of one call to Atlas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -39,6 +41,8 @@ pub(crate) enum Next {
     Again(Pause),
     /// Stop, and ask nothing more of this project until the wait is over.
     CloseGate {
+        /// What Atlas said.
+        cause: CooldownCause,
         /// What Atlas asked for, if it said so.
         wait: Option<Duration>,
     },
@@ -92,10 +96,14 @@ fn after_answer(
 ) -> Next {
     let cost = if retries == 0 { 1 } else { SECOND_AFTER_ANSWER };
     match status.as_u16() {
-        429 => Next::CloseGate { wait: retry_after },
-        503 if retry_after.is_some_and(|wait| wait > LONGEST_INLINE_WAIT) => {
-            Next::CloseGate { wait: retry_after }
-        }
+        429 => Next::CloseGate {
+            cause: CooldownCause::RateLimited,
+            wait: retry_after,
+        },
+        503 if retry_after.is_some_and(|wait| wait > LONGEST_INLINE_WAIT) => Next::CloseGate {
+            cause: CooldownCause::Unavailable,
+            wait: retry_after,
+        },
         503 if retries < MOST_RETRIES => {
             let mut pause = jitter(retries, cost);
             pause.least = retry_after.unwrap_or_default();
@@ -184,8 +192,10 @@ mod tests {
         match next {
             Next::Again(wait) => pause("again", wait),
             Next::Restart(wait) => pause("restart", wait),
-            Next::CloseGate { wait: Some(wait) } => format!("gate {}s", wait.as_secs()),
-            Next::CloseGate { wait: None } => "gate".to_owned(),
+            Next::CloseGate { cause, wait } => {
+                let wait = wait.map_or_else(String::new, |wait| format!(" {}s", wait.as_secs()));
+                format!("{cause:?}{wait}")
+            }
             Next::NewToken => "new token".to_owned(),
             Next::Stop => "stop".to_owned(),
         }
@@ -209,9 +219,12 @@ mod tests {
             (answered(425, None, false), again),
             (
                 answered(429, Some(55), false),
-                "gate 55s | gate 55s | gate 55s",
+                "RateLimited 55s | RateLimited 55s | RateLimited 55s",
             ),
-            (answered(429, None, false), "gate | gate | gate"),
+            (
+                answered(429, None, false),
+                "RateLimited | RateLimited | RateLimited",
+            ),
             (answered(500, None, false), again),
             (answered(502, None, false), again),
             (answered(503, None, false), again),
@@ -219,7 +232,10 @@ mod tests {
                 answered(503, Some(1), false),
                 "again 1000..1000ms -1 | again 1000..1000ms -3 | stop",
             ),
-            (answered(503, Some(7), false), "gate 7s | gate 7s | gate 7s"),
+            (
+                answered(503, Some(7), false),
+                "Unavailable 7s | Unavailable 7s | Unavailable 7s",
+            ),
             (answered(504, None, false), again),
         ] {
             assert_eq!(row(outcome), expected, "{outcome:?}");

@@ -1,5 +1,6 @@
 //! The cache seen from outside: fresh, shared, honest and bounded, over real sockets.
 
+mod held_back;
 mod outages;
 mod purges;
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::Entry;
 use super::RETRY_PAUSE;
 use crate::clock::Moment;
+use crate::upstream::HeldBack;
 
 /// What may be said of an entry besides.
 #[derive(Clone, Copy, Debug)]
@@ -82,8 +83,13 @@ impl Entry {
         self.mark(Mark::Succession)
     }
 
-    /// Notes that Atlas could not replace it.
-    pub(in crate::cache) fn note_failure(&self, now: Moment) {
+    /// Notes that it could not be replaced: because Atlas failed, or because a rule of ours has held the
+    /// call back.
+    pub(in crate::cache) fn note_failure(&self, now: Moment, held_back: Option<HeldBack>) {
+        let place = HeldBack::ALL.iter().position(|why| Some(*why) == held_back);
+        let number = place.and_then(|place| u8::try_from(place + 1).ok());
+        self.held_back
+            .store(number.unwrap_or_default(), Ordering::Relaxed);
         let millis = u64::try_from(now.elapsed.as_millis()).unwrap_or(u64::MAX);
         self.failed_at
             .store(millis.saturating_add(1), Ordering::Relaxed);
@@ -91,18 +97,24 @@ impl Entry {
             .fetch_and(!Mark::Succession.bit(), Ordering::Relaxed);
     }
 
-    /// Whether Atlas has ever failed to replace it.
+    /// Whether it was Atlas that failed when it was last to be replaced in vain.
     pub(in crate::cache) fn has_failed(&self) -> bool {
-        self.failed_at.load(Ordering::Relaxed) > 0
+        self.failed_at.load(Ordering::Relaxed) > 0 && self.held_back().is_none()
     }
 
-    /// How long ago Atlas last failed to replace it.
+    /// What has held the last call for its successor back.
+    pub(in crate::cache) fn held_back(&self) -> Option<HeldBack> {
+        let place = usize::from(self.held_back.load(Ordering::Relaxed)).checked_sub(1)?;
+        HeldBack::ALL.get(place).copied()
+    }
+
+    /// How long ago it was last to be replaced in vain.
     pub(in crate::cache) fn failed_since(&self, now: Moment) -> Option<Duration> {
         let millis = self.failed_at.load(Ordering::Relaxed).checked_sub(1)?;
         Some(now.elapsed.saturating_sub(Duration::from_millis(millis)))
     }
 
-    /// Whether Atlas failed to replace it less than `span` ago.
+    /// Whether it was to be replaced in vain less than `span` ago.
     pub(in crate::cache) fn failed_within(&self, now: Moment, span: Duration) -> bool {
         self.failed_since(now).is_some_and(|since| since < span)
     }

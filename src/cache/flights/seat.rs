@@ -122,10 +122,14 @@ impl Landing {
         }
     }
 
+    /// Whether it says nothing of what Atlas has: Atlas could not answer, or was not asked.
     pub(super) fn is_outage(&self) -> bool {
         match self {
             Self::Arrived(_) => false,
-            Self::Failed { error, .. } => error.verdict() == Verdict::Outage,
+            Self::Failed { error, .. } => match error.verdict() {
+                Verdict::HeldBack(_) | Verdict::Outage => true,
+                Verdict::Denial | Verdict::Missing => false,
+            },
         }
     }
 
@@ -147,8 +151,8 @@ impl Landing {
             FetchFailure::BreakerOpen { .. }
             | FetchFailure::Busy { .. }
             | FetchFailure::Credential(_)
+            | FetchFailure::HeldBack { .. }
             | FetchFailure::NoCredential
-            | FetchFailure::RateLimited { .. }
             | FetchFailure::Tls => false,
         }
     }

@@ -108,7 +108,8 @@ async fn t2_followers_of_a_walk_that_failed_get_one_more_and_not_a_third() {
 #[tokio::test]
 async fn nobody_tries_again_where_atlas_has_asked_to_be_left_alone() {
     let stage = Stage::new(Config::default());
-    let limited = crate::upstream::FetchFailure::RateLimited {
+    let limited = crate::upstream::FetchFailure::HeldBack {
+        why: crate::upstream::HeldBack::OwnShare,
         retry_after: Duration::from_secs(9),
     };
     stage.atlas.says(Word::Failure(limited));

@@ -71,7 +71,7 @@ async fn g5_an_old_list_is_served_only_while_atlas_cannot_answer_and_never_past_
             panic!("no fetch was made");
         };
         assert_eq!(source, Source::Miss);
-        assert_eq!(stage.metrics.stale_answers.get(), 11);
+        assert_eq!(stage.metrics.stale_answers("error"), 11);
     }
 }
 

@@ -17,7 +17,7 @@ pub(super) fn on(failure: &FetchFailure, atlas: &Config) -> String {
         FetchFailure::Atlas(answer) => on_answer(answer, atlas),
         FetchFailure::BreakerOpen { retry_after }
         | FetchFailure::Busy { retry_after }
-        | FetchFailure::RateLimited { retry_after } => again(Some(*retry_after)),
+        | FetchFailure::HeldBack { retry_after, .. } => again(Some(*retry_after)),
         FetchFailure::Credential(why) => on_credential(*why, atlas),
         FetchFailure::Inconsistent => again(None),
         FetchFailure::InvalidResponse(_) => on_stranger(atlas),

@@ -19,6 +19,7 @@ use crate::server::layers::Body;
 use crate::server::response;
 use crate::server::response::AdminRefusal;
 use crate::upstream::BudgetView;
+use crate::upstream::CooldownCause;
 
 #[derive(Serialize)]
 struct Explained {
@@ -35,6 +36,8 @@ struct Budget {
     capacity: u64,
     refill_per_minute: u64,
     gate_closed_for_seconds: Option<u64>,
+    /// Which answer of Atlas's closed it.
+    gate_closed_by_status: Option<u16>,
 }
 
 impl From<BudgetView> for Budget {
@@ -44,6 +47,7 @@ impl From<BudgetView> for Budget {
             capacity: view.capacity,
             refill_per_minute: view.refill_per_minute,
             gate_closed_for_seconds: view.gate.map(|wait| wait.as_secs()),
+            gate_closed_by_status: view.gate_cause.map(CooldownCause::status),
         }
     }
 }

@@ -15,6 +15,7 @@ use super::document::upstream_timeout;
 use crate::upstream::AtlasAnswer;
 use crate::upstream::CredentialFailure;
 use crate::upstream::FetchFailure;
+use crate::upstream::HeldBack;
 
 pub(super) fn document(failure: &FetchFailure) -> Document {
     match failure {
@@ -23,11 +24,9 @@ pub(super) fn document(failure: &FetchFailure) -> Document {
             "Atlas keeps failing and is not asked for now. Try again later.",
             *retry_after,
         ),
-        FetchFailure::Busy { retry_after } => unavailable(
-            "Too many questions to Atlas are waiting. Try again shortly.",
-            *retry_after,
-        ),
+        FetchFailure::Busy { retry_after } => busy(*retry_after),
         FetchFailure::Credential(failure) => of_credential(*failure),
+        FetchFailure::HeldBack { why, retry_after } => held_back(*why, *retry_after),
         FetchFailure::Inconsistent => bad_gateway(
             "UPSTREAM_INCONSISTENT",
             "The list of certificates kept changing while it was read. Try again.",
@@ -45,7 +44,6 @@ pub(super) fn document(failure: &FetchFailure) -> Document {
             status,
             retry_after,
         } => no_document(*status, *retry_after),
-        FetchFailure::RateLimited { retry_after } => rate_limited(*retry_after),
         FetchFailure::Timeout => upstream_timeout(),
         FetchFailure::Tls => bad_gateway(
             "UPSTREAM_UNREACHABLE",
@@ -59,12 +57,39 @@ pub(super) fn document(failure: &FetchFailure) -> Document {
     }
 }
 
+/// 429 only where a rate limit is spent.
+fn held_back(why: HeldBack, retry_after: Duration) -> Document {
+    match why {
+        HeldBack::BucketLow | HeldBack::OwnShare | HeldBack::RateLimited => {
+            rate_limited(retry_after)
+        }
+        HeldBack::Busy => busy(retry_after),
+        HeldBack::MintLimit => no_mint(),
+        HeldBack::Unavailable => unavailable(
+            "Atlas is not available for this project and has asked not to be called for a while. Try \
+             again later.",
+            retry_after,
+        ),
+    }
+}
+
+fn busy(retry_after: Duration) -> Document {
+    unavailable(
+        "Too many questions to Atlas are waiting. Try again shortly.",
+        retry_after,
+    )
+}
+
+fn no_mint() -> Document {
+    unavailable(
+        "The gateway may not get another token from Atlas now. Try again shortly.",
+        MINT_PAUSE,
+    )
+}
+
 fn of_credential(failure: CredentialFailure) -> Document {
     match failure {
-        CredentialFailure::MintLimit | CredentialFailure::MintLimited(_) => unavailable(
-            "The gateway may not get another token from Atlas now. Try again shortly.",
-            MINT_PAUSE,
-        ),
+        CredentialFailure::MintLimit | CredentialFailure::MintLimited(_) => no_mint(),
         CredentialFailure::Refused(_) => bad_gateway(
             "UPSTREAM_UNREACHABLE",
             "Atlas refuses the gateway's own service account. The gateway's operators must renew its \

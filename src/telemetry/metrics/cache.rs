@@ -2,7 +2,9 @@
 
 use std::sync::atomic::AtomicI64;
 
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
@@ -28,15 +30,26 @@ pub struct CacheMetrics {
     /// Walks that ended without a result because their task died.
     pub walks_died: Counter,
     /// Answers that were too old, given because Atlas could not answer.
-    pub stale_answers: Counter,
+    stale_answers: Family<ReasonLabel, Counter>,
     /// Entries that were purged.
     pub purged: Counter,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
 }
 
 impl CacheMetrics {
     /// Makes the metrics known to `registry`.
     pub fn register(registry: &mut Registry) -> Self {
         let it = Self::default();
+        // On the page before the first, so that its increase can be seen.
+        for reason in STALE_REASONS {
+            it.stale_answers
+                .get_or_create(&ReasonLabel { reason })
+                .inc_by(0);
+        }
         for (name, help, gauge) in [
             ("cache_entries", "Lists and absences in memory", &it.entries),
             ("cache_bytes", "Memory taken by the cache", &it.bytes),
@@ -71,15 +84,43 @@ impl CacheMetrics {
                 &it.reelections,
             ),
             ("cache_walks_died", "Walks whose task died", &it.walks_died),
-            (
-                "cache_stale_answers",
-                "Answers past their time, given because Atlas could not answer",
-                &it.stale_answers,
-            ),
             ("cache_purged", "Entries purged", &it.purged),
         ] {
             registry.register(name, help, counter.clone());
         }
+        registry.register(
+            "cache_stale_answers",
+            "Answers past their time, by why Atlas did not renew them",
+            it.stale_answers.clone(),
+        );
         it
     }
+
+    /// Counts an answer past its time. The words are those of the audit record.
+    pub fn stale_answer(&self, reason: &'static str) {
+        self.stale_answers
+            .get_or_create(&ReasonLabel { reason })
+            .inc();
+    }
+
+    /// How many answers past their time were given for a reason.
+    pub fn stale_answers(&self, reason: &'static str) -> u64 {
+        self.stale_answers
+            .get_or_create(&ReasonLabel { reason })
+            .get()
+    }
 }
+
+/// Why an answer is past its time, as the audit record says it.
+const STALE_REASONS: [&str; 10] = [
+    "allowance",
+    "bucket_low",
+    "busy",
+    "cooldown_429",
+    "cooldown_503",
+    "error",
+    "mint_limit",
+    "overload",
+    "own_share",
+    "slow",
+];

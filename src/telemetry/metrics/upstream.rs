@@ -29,6 +29,8 @@ pub struct UpstreamMetrics {
     /// How much of our share of a project's rate limit was wanted in five minutes, of the project of a
     /// credential that wants most; above 1 it is more than there is.
     pub demand_ratio: Family<CredentialLabels, Gauge<f64, AtomicU64>>,
+    /// Fetches that were not made, by why.
+    pub fetches_withheld: Family<ReasonLabel, Counter>,
     /// Breakers that are open, of the host and of projects.
     pub breakers_open: Gauge,
     /// Tokens asked for, by what came of it.
@@ -78,6 +80,13 @@ pub struct EndpointLabels {
 pub struct CredentialLabels {
     /// The credential's configured name.
     pub credential: String,
+}
+
+/// Why a fetch was not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReasonLabel {
+    /// As the audit record says it.
+    pub reason: &'static str,
 }
 
 /// What came of asking for a token.
@@ -142,8 +151,13 @@ impl UpstreamMetrics {
         );
         registry.register(
             "upstream_gate_closed",
-            "Projects that Atlas has asked this credential to leave alone for now",
+            "Projects that Atlas has asked this credential to leave alone for now, with 429 or with 503",
             metrics.gate_closed.clone(),
+        );
+        registry.register(
+            "upstream_fetches_withheld",
+            "Fetches that were not made or not finished because a rule of ours held the call back, by which",
+            metrics.fetches_withheld.clone(),
         );
         registry.register(
             "upstream_demand_ratio",
@@ -209,6 +223,7 @@ impl Default for UpstreamMetrics {
             rate_limit_remaining: Family::default(),
             gate_closed: Family::default(),
             demand_ratio: Family::default(),
+            fetches_withheld: withheld(),
             breakers_open: Gauge::default(),
             token_mints: mints(),
             token_expires: Family::default(),
@@ -249,6 +264,14 @@ fn mints() -> Family<MintLabels, Counter> {
     mints
 }
 
+fn withheld() -> Family<ReasonLabel, Counter> {
+    let withheld = Family::<ReasonLabel, Counter>::default();
+    for reason in WITHHELD_REASONS {
+        withheld.get_or_create(&ReasonLabel { reason }).inc_by(0);
+    }
+    withheld
+}
+
 fn buckets() -> Histogram {
     // From 5 ms to 10 s.
     Histogram::new(exponential_buckets(0.005, 2.0, 12))
@@ -258,3 +281,14 @@ const KNOWN: [u16; 15] = [
     0, 200, 400, 401, 402, 403, 404, 406, 408, 410, 429, 500, 502, 503, 504,
 ];
 const OTHER: u16 = 999;
+
+/// Why a fetch is not made, as the audit record says it.
+const WITHHELD_REASONS: [&str; 7] = [
+    "breaker_open",
+    "bucket_low",
+    "busy",
+    "cooldown_429",
+    "cooldown_503",
+    "mint_limit",
+    "own_share",
+];

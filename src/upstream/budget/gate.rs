@@ -2,12 +2,32 @@
 
 use std::time::Duration;
 
+/// What Atlas said when it asked us to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CooldownCause {
+    /// 429: the project's bucket is spent.
+    RateLimited,
+    /// 503 with `Retry-After`: Atlas is not available for a while.
+    Unavailable,
+}
+
+impl CooldownCause {
+    /// The status with which Atlas said it.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::RateLimited => 429,
+            Self::Unavailable => 503,
+        }
+    }
+}
+
 /// Whether a project may be called at all. Times are
 /// [`Moment::elapsed`](crate::clock::Moment::elapsed).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Gate {
     /// Atlas has asked us to wait.
     Closed {
+        cause: CooldownCause,
         until: Duration,
         /// How long it was closed this time; the next time is at least twice as long.
         wait: Duration,
@@ -18,6 +38,7 @@ pub(super) enum Gate {
     Open,
     /// A probe was answered: a few calls each second, and more with each.
     Opening {
+        cause: CooldownCause,
         since: Duration,
         wait: Duration,
         /// Calls granted in this second of the slow start.
@@ -27,6 +48,14 @@ pub(super) enum Gate {
 }
 
 impl Gate {
+    /// Why it was closed, until calls are as free as ever.
+    pub(super) fn cause(self) -> Option<CooldownCause> {
+        match self {
+            Self::Closed { cause, .. } | Self::Opening { cause, .. } => Some(cause),
+            Self::Open => None,
+        }
+    }
+
     /// How long it stays closed; `None` if it does not.
     pub(super) fn closed_for(self, now: Duration) -> Option<Duration> {
         match self {
@@ -88,13 +117,17 @@ impl Gate {
 
     /// Atlas answered well. True if that was the answer to a probe, which opens the gate.
     pub(super) fn succeeded(&mut self, now: Duration) -> bool {
-        let Self::Closed { until, wait, .. } = *self else {
+        let Self::Closed {
+            cause, until, wait, ..
+        } = *self
+        else {
             return false;
         };
         if now < until {
             return false;
         }
         *self = Self::Opening {
+            cause,
             since: now,
             wait,
             second: 0,
@@ -107,6 +140,7 @@ impl Gate {
     /// comes back at once.
     pub(super) fn close(
         &mut self,
+        cause: CooldownCause,
         asked: Option<Duration>,
         late: impl FnOnce(Duration) -> Duration,
         now: Duration,
@@ -114,9 +148,17 @@ impl Gate {
         let asked = asked.unwrap_or(UNSAID_WAIT);
         let least = match *self {
             // Several calls may be told to wait at the same time; that is one refusal, not several.
-            Self::Closed { until, wait, .. } if now < until => {
-                let until = until.max(now + asked.clamp(SHORTEST_WAIT, LONGEST_WAIT));
-                *self = Self::closed(until, wait);
+            Self::Closed {
+                cause: earlier,
+                until,
+                wait,
+                ..
+            } if now < until => {
+                let asked_until = now + asked.clamp(SHORTEST_WAIT, LONGEST_WAIT);
+                // The cause is that of the answer which is waited for.
+                let cause = if asked_until > until { cause } else { earlier };
+                let until = until.max(asked_until);
+                *self = Self::closed(cause, until, wait);
                 return until.saturating_sub(now);
             }
             Self::Closed { wait, .. } | Self::Opening { wait, .. } => wait * 2,
@@ -124,12 +166,13 @@ impl Gate {
         };
         let wait = asked.max(least).clamp(SHORTEST_WAIT, LONGEST_WAIT);
         let until = now + wait + late(wait / 10);
-        *self = Self::closed(until, wait);
+        *self = Self::closed(cause, until, wait);
         until.saturating_sub(now)
     }
 
-    fn closed(until: Duration, wait: Duration) -> Self {
+    fn closed(cause: CooldownCause, until: Duration, wait: Duration) -> Self {
         Self::Closed {
+            cause,
             until,
             wait,
             next_probe: until,
@@ -146,6 +189,8 @@ const SLOW_START: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
+    use super::CooldownCause::RateLimited;
+    use super::CooldownCause::Unavailable;
     use super::*;
 
     fn seconds(seconds: u64) -> Duration {
@@ -159,7 +204,12 @@ mod tests {
     #[test]
     fn after_its_time_one_probe_passes_and_then_a_few() {
         let mut gate = Gate::Open;
-        let wait = gate.close(Some(seconds(55)), |tenth| tenth, Duration::ZERO);
+        let wait = gate.close(
+            RateLimited,
+            Some(seconds(55)),
+            |tenth| tenth,
+            Duration::ZERO,
+        );
         assert_eq!(wait, Duration::from_millis(60_500));
         let left = Duration::from_millis(500);
         assert_eq!(gate.closed_for(seconds(60)), Some(left));
@@ -180,7 +230,7 @@ mod tests {
     #[test]
     fn a_walk_that_has_begun_goes_on_while_the_gate_opens() {
         let mut gate = Gate::Open;
-        gate.close(Some(seconds(1)), none, Duration::ZERO);
+        gate.close(RateLimited, Some(seconds(1)), none, Duration::ZERO);
         gate.succeeded(seconds(1));
         assert!(gate.admit(1, true, seconds(1)).is_ok());
         assert!(gate.admit(19, false, seconds(1)).is_ok());
@@ -190,19 +240,40 @@ mod tests {
     #[test]
     fn a_second_refusal_waits_at_least_twice_as_long_and_never_longer_than_five_minutes() {
         let mut gate = Gate::Open;
-        assert_eq!(gate.close(None, none, Duration::ZERO), seconds(10));
+        assert_eq!(
+            gate.close(RateLimited, None, none, Duration::ZERO),
+            seconds(10)
+        );
         // Others that were under way are told the same; it is one refusal.
-        assert_eq!(gate.close(Some(seconds(3)), none, seconds(1)), seconds(9));
+        assert_eq!(
+            gate.close(RateLimited, Some(seconds(3)), none, seconds(1)),
+            seconds(9)
+        );
         let mut now = seconds(10);
         for expected in [20, 40, 80, 160, 300, 300] {
             assert_eq!(gate.probe(now), Some(Ok(())));
-            let wait = gate.close(Some(seconds(1)), none, now);
+            let wait = gate.close(RateLimited, Some(seconds(1)), none, now);
             assert_eq!(wait, seconds(expected));
             now += wait;
         }
         for (asked, waited) in [(0, 1), (1_000_000_000, 300)] {
-            let wait = Gate::Open.close(Some(seconds(asked)), none, Duration::ZERO);
+            let wait = Gate::Open.close(RateLimited, Some(seconds(asked)), none, Duration::ZERO);
             assert_eq!(wait, seconds(waited));
         }
+    }
+
+    #[test]
+    fn the_cause_is_that_of_the_answer_which_is_waited_for() {
+        let mut gate = Gate::Open;
+        assert_eq!(gate.cause(), None);
+        gate.close(Unavailable, Some(seconds(30)), none, Duration::ZERO);
+        gate.close(RateLimited, Some(seconds(3)), none, seconds(1));
+        assert_eq!(gate.cause(), Some(Unavailable));
+        gate.close(RateLimited, Some(seconds(60)), none, seconds(1));
+        assert_eq!(gate.cause(), Some(RateLimited));
+        gate.succeeded(seconds(61));
+        assert_eq!(gate.cause(), Some(RateLimited), "while it opens slowly");
+        assert!(gate.admit(1, true, seconds(71)).is_ok());
+        assert_eq!(gate.cause(), None);
     }
 }

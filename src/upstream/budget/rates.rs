@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::gate::CooldownCause;
 use crate::upstream::config::Limits;
 
 /// The configured numbers, as the rules need them.
@@ -28,6 +29,8 @@ pub struct BudgetView {
     pub refill_per_minute: u64,
     /// How long Atlas has asked us to wait; `None` while it does not.
     pub gate: Option<Duration>,
+    /// What it said then.
+    pub gate_cause: Option<CooldownCause>,
 }
 
 impl Rates {

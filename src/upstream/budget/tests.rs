@@ -1,6 +1,7 @@
 //! A budget as its callers see it: grants, answers and minutes go in; what is granted after them comes
 //! out.
 
+use super::gate::CooldownCause;
 use super::*;
 use crate::upstream::config::Limits;
 
@@ -157,7 +158,12 @@ fn what_nobody_waits_for_stops_first_and_a_callers_miss_last() {
 #[test]
 fn a_probe_passes_the_gate_whatever_is_believed_to_be_left() {
     let mut budget = Budget::new(rates(), Duration::ZERO);
-    budget.close_gate(Some(seconds(5)), |_| Duration::ZERO, Duration::ZERO);
+    budget.close_gate(
+        CooldownCause::RateLimited,
+        Some(seconds(5)),
+        |_| Duration::ZERO,
+        Duration::ZERO,
+    );
     assert_eq!(granted(&mut budget, Urgency::Miss, seconds(4)), 0);
     assert_eq!(granted(&mut budget, Urgency::Miss, seconds(5)), 1);
     budget.succeeded(seconds(5));

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use atlas_cert_gateway::upstream::FetchFailure;
+use atlas_cert_gateway::upstream::HeldBack;
 use atlas_cert_gateway::upstream::Urgency;
 use atlas_simulator::Answer;
 use atlas_simulator::Asked;
@@ -86,7 +87,11 @@ async fn a_refusal_names_a_time_at_which_there_is_an_answer() {
     let world = with_users(1_000, 0).await;
     ask_all(&world, PROJECT, 0..1_000).await;
     let error = world.ask().await.unwrap_err();
-    let FetchFailure::RateLimited { retry_after } = error.reason else {
+    let FetchFailure::HeldBack {
+        why: HeldBack::OwnShare | HeldBack::BucketLow,
+        retry_after,
+    } = error.reason
+    else {
         panic!("{}", name(&error.reason));
     };
     assert_eq!(error.walk.calls, 0);
@@ -184,7 +189,11 @@ async fn u25_after_a_429_nothing_is_sent_before_its_time_and_then_one_probe() {
             .hands
             .advance(wait.saturating_sub(Duration::from_millis(50)));
         let error = world.ask_at_once().await.unwrap_err();
-        let FetchFailure::RateLimited { retry_after } = error.reason else {
+        let FetchFailure::HeldBack {
+            why: HeldBack::RateLimited,
+            retry_after,
+        } = error.reason
+        else {
             panic!();
         };
         assert_eq!(retry_after, Duration::from_millis(50));

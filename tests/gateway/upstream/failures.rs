@@ -134,7 +134,7 @@ async fn u24_a_503_that_asks_for_seven_seconds_gets_them() {
         panic!();
     };
     assert_eq!(retry_after, Some(Duration::from_secs(7)));
-    assert_eq!(outcome(&world.ask().await), "rate limited");
+    assert_eq!(outcome(&world.ask().await), "unavailable");
     world.hands.advance(Duration::from_secs(7));
     assert_eq!(outcome(&world.ask().await), "2 certificates");
     assert_eq!(world.atlas.certificate_calls(), 2);

@@ -19,6 +19,7 @@ use atlas_cert_gateway::upstream::CredentialConfig;
 use atlas_cert_gateway::upstream::FetchError;
 use atlas_cert_gateway::upstream::FetchFailure;
 use atlas_cert_gateway::upstream::Fetched;
+use atlas_cert_gateway::upstream::HeldBack;
 use atlas_cert_gateway::upstream::ServiceAccountConfig;
 use atlas_cert_gateway::upstream::Surroundings;
 use atlas_cert_gateway::upstream::Upstream;
@@ -251,7 +252,11 @@ pub(crate) fn name(failure: &FetchFailure) -> String {
         FetchFailure::InvalidResponse(_) => "invalid".to_owned(),
         FetchFailure::NoCredential => "no credential".to_owned(),
         FetchFailure::NoDocument { status, .. } => format!("{} no document", status.as_u16()),
-        FetchFailure::RateLimited { .. } => "rate limited".to_owned(),
+        FetchFailure::HeldBack {
+            why: HeldBack::Unavailable,
+            ..
+        } => "unavailable".to_owned(),
+        FetchFailure::HeldBack { .. } => "rate limited".to_owned(),
         FetchFailure::Timeout => "timeout".to_owned(),
         FetchFailure::Tls => "tls".to_owned(),
         FetchFailure::Unreachable => "unreachable".to_owned(),

@@ -18,6 +18,7 @@ use crate::cache::*;
 use crate::clock::Hands;
 use crate::upstream::AtlasAnswer;
 use crate::upstream::FetchFailure;
+use crate::upstream::HeldBack;
 use crate::upstream::Walk;
 
 /// What Atlas says of a key.
@@ -103,7 +104,8 @@ impl Log {
             Word::Denied => atlas(StatusCode::FORBIDDEN, "ACCESS_FORBIDDEN"),
             Word::Missing => atlas(StatusCode::NOT_FOUND, "USER_NOT_FOUND"),
             Word::Down => FetchFailure::Unreachable,
-            Word::Limited => FetchFailure::RateLimited {
+            Word::Limited => FetchFailure::HeldBack {
+                why: HeldBack::OwnShare,
                 retry_after: Duration::from_secs(1),
             },
             // Like a panic, but says nothing.
