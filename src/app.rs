@@ -30,6 +30,8 @@ use crate::server::Bound;
 use crate::server::Passed;
 use crate::server::accept::Acceptor;
 use crate::server::admin::Admin;
+use crate::server::admin::Readiness;
+use crate::server::admin::Report;
 use crate::server::door::Door;
 use crate::server::tls::Tls;
 use crate::settings::Mistake;
@@ -50,6 +52,7 @@ pub struct App {
     tls: Option<Tls>,
     addresses: Addresses,
     draining: Arc<AtomicBool>,
+    readiness: Arc<Readiness>,
     stop: Stop,
     walks: TaskTracker,
     doors: Vec<JoinHandle<()>>,
@@ -173,7 +176,13 @@ impl App {
         });
         let (draining, stop) = (Arc::new(AtomicBool::new(false)), Stop::default());
         let door = Door::new(Arc::clone(&gateway), &config.server, Arc::clone(&draining));
-        let admin = Admin::new(Arc::clone(&gateway), scrape, Arc::clone(&draining));
+        let readiness = Readiness::new(
+            Arc::clone(&gateway),
+            Arc::clone(&draining),
+            metrics.readiness,
+        );
+        let readiness = Arc::new(readiness);
+        let admin = Admin::new(Arc::clone(&gateway), scrape, Arc::clone(&readiness));
         let acceptor = Acceptor {
             limits: config.server.limits.clone(),
             tls: parts.tls.clone(),
@@ -200,10 +209,16 @@ impl App {
             tls: parts.tls,
             addresses,
             draining,
+            readiness,
             stop,
             walks,
             doors,
         })
+    }
+
+    /// Whether this replica should be given requests, and what is ill.
+    pub fn readiness(&self) -> Report {
+        self.readiness.report()
     }
 
     /// Where callers connect to.

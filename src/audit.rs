@@ -43,6 +43,9 @@ pub use events::AdminRecord;
 pub use events::FetchRecord;
 pub use heads::HeadKeyError;
 pub use heads::HeadVerifier;
+pub use health::AuditFault;
+pub use health::AuditHealth;
+pub use health::AuditPart;
 pub use journal::Ticket;
 
 use self::journal::Journal;
@@ -168,6 +171,11 @@ impl Audit {
     /// Why no record can be written at present; `None` if all is well.
     pub fn trouble(&self) -> Option<String> {
         self.0.journal.health().reason()
+    }
+
+    /// Whether records can be written at present, and all that is wrong.
+    pub fn health(&self) -> AuditHealth {
+        self.0.journal.health().report()
     }
 
     /// Whether records can be written at present.

@@ -127,6 +127,31 @@ pub struct Identity {
     metrics: IdentityMetrics,
 }
 
+/// How the issuers' keys are.
+#[derive(Clone, Debug)]
+pub struct KeyHealth {
+    /// Whether at least one issuer has keys.
+    pub any: bool,
+    /// What is wrong with those of some.
+    pub faults: Vec<KeyFault>,
+}
+
+/// What is wrong with the keys of an issuer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyFault {
+    /// There are none.
+    #[error("no keys of the issuer {0}")]
+    Missing(Arc<str>),
+    /// Those that are known are believed, but could not be brought up to date for so long.
+    #[error("the keys of the issuer {issuer} could not be brought up to date for {} s", .age.as_secs())]
+    OutOfDate {
+        /// Whose.
+        issuer: Arc<str>,
+        /// Since they were last confirmed.
+        age: Duration,
+    },
+}
+
 /// Issuers whose settings and files are known to be good.
 pub struct Prepared(Issuers);
 
@@ -230,6 +255,28 @@ impl Identity {
             .filter(|issuer| issuer.keys.present(now.elapsed).is_none())
             .map(|issuer| Arc::clone(&issuer.name))
             .collect()
+    }
+
+    /// How the issuers' keys are at `now`: for readiness.
+    pub fn key_health(&self, now: Moment) -> KeyHealth {
+        let issuers = self.current.load();
+        let mut health = KeyHealth {
+            any: false,
+            faults: Vec::new(),
+        };
+        for issuer in &issuers.list {
+            let name = Arc::clone(&issuer.name);
+            if issuer.keys.present(now.elapsed).is_none() {
+                health.faults.push(KeyFault::Missing(name));
+                continue;
+            }
+            health.any = true;
+            if let Some(age) = issuer.keys.out_of_date(now.elapsed) {
+                let issuer = name;
+                health.faults.push(KeyFault::OutOfDate { issuer, age });
+            }
+        }
+        health
     }
 
     async fn verify_anew(&self, bytes: &[u8], now: Moment) -> Result<Arc<Caller>, Unverified> {

@@ -1,5 +1,5 @@
-//! `health`: the address of a running gateway's operators' door goes in; whether it answers 200 comes
-//! out. For health checks in images that hold no shell and no `curl`.
+//! `health`: asks a running gateway's admin listener whether it is well, and says what is ill. For health
+//! checks in images that hold no shell and no `curl`.
 
 use std::io;
 use std::io::Read;
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use clap::Args;
 use http::Uri;
+use serde::Deserialize;
 
 use super::Ending;
 use super::complain;
@@ -47,8 +48,8 @@ enum Unhealthy {
 pub fn run(arguments: &Arguments) -> Ending {
     let patience = Duration::from_secs(arguments.timeout);
     match ask(&arguments.url, patience, &Clock::system()) {
-        Ok(()) => {
-            say(&"healthy");
+        Ok(state) => {
+            say(&state);
             Ending::Well
         }
         Err(why) => {
@@ -58,7 +59,7 @@ pub fn run(arguments: &Arguments) -> Ending {
     }
 }
 
-fn ask(url: &Uri, patience: Duration, clock: &Clock) -> Result<(), Unhealthy> {
+fn ask(url: &Uri, patience: Duration, clock: &Clock) -> Result<String, Unhealthy> {
     let (Some("http"), Some(authority)) = (url.scheme_str(), url.authority()) else {
         return Err(Unhealthy::Address);
     };
@@ -119,19 +120,43 @@ fn read(stream: &mut TcpStream, until: &Deadline<'_>) -> io::Result<Vec<u8>> {
     Ok(answer)
 }
 
-fn judge(answer: &[u8]) -> Result<(), Unhealthy> {
+fn judge(answer: &[u8]) -> Result<String, Unhealthy> {
     let text = String::from_utf8_lossy(answer);
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
     let line = head.lines().next().unwrap_or_default();
     let status = line.strip_prefix("HTTP/1.1 ").unwrap_or(line);
     if status.split(' ').next() == Some("200") && line.len() > status.len() {
-        return Ok(());
+        return Ok(state(body));
     }
     // What is not ready is told in the body, and that is what the person who looks wants to know.
     Err(Unhealthy::Answer {
         status: status.chars().filter(|sign| !sign.is_control()).collect(),
         body: body.chars().filter(|sign| !sign.is_control()).collect(),
     })
+}
+
+/// What a gateway that is well says of itself: a line, and one more for each part that is ill.
+fn state(body: &str) -> String {
+    let report: Report = serde_json::from_str(body).unwrap_or_default();
+    let degraded = report.degraded.iter().map(|fault| {
+        let line = format!("degraded: {}: {}", fault.part, fault.problem);
+        line.chars().filter(|sign| !sign.is_control()).collect()
+    });
+    let mut lines = vec!["healthy".to_owned()];
+    lines.extend(degraded);
+    lines.join("\n")
+}
+
+/// What is read of the answer of `/readyz`; that of `/healthz` has none of it.
+#[derive(Debug, Default, Deserialize)]
+struct Report {
+    degraded: Vec<Fault>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Fault {
+    part: String,
+    problem: String,
 }
 
 /// When patience ends.
@@ -170,7 +195,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(2);
 
     /// Asks a door that takes one request and answers with `pieces`, a second apart.
-    fn ask_one_that_says(pieces: &'static [&'static str]) -> (Result<(), Unhealthy>, String) {
+    fn ask_one_that_says(pieces: &'static [&'static str]) -> (Result<String, Unhealthy>, String) {
         let (clock, hands) = Clock::manual(Timestamp::from_seconds(1_000));
         let door = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/readyz", door.local_addr().unwrap());
@@ -198,8 +223,17 @@ mod tests {
     #[test]
     fn a_door_that_answers_200_is_healthy_and_was_asked_for_the_path() {
         let (verdict, request) = ask_one_that_says(&["HTTP/1.1 200 OK\r\n\r\n\"ok\"\n"]);
-        assert!(verdict.is_ok(), "{verdict:?}");
+        assert_eq!(verdict.unwrap(), "healthy");
         assert!(request.starts_with("GET /readyz HTTP/1.1\r\nHost: 127.0.0.1:"));
+    }
+
+    #[test]
+    fn one_that_serves_although_something_is_ill_is_healthy_and_says_what() {
+        let (verdict, _) = ask_one_that_says(&[
+            "HTTP/1.1 200 OK\r\n\r\n{\"ready\":true,\"problems\":[],",
+            "\"degraded\":[{\"part\":\"keys\",\"problem\":\"none of x\"}]}\n",
+        ]);
+        assert_eq!(verdict.unwrap(), "healthy\ndegraded: keys: none of x");
     }
 
     #[test]

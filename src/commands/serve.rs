@@ -136,14 +136,18 @@ async fn serve(
     );
     manager::ready();
     let _watched = manager::keep_alive(Clock::system());
-    loop {
-        tokio::select! {
-            biased;
-            told = signals.next() => match told {
-                Told::Reload => reload(&app, &mut source, log).await,
-                Told::Stop => break,
-            },
-            () = app.until_changed(&mut source) => reload(&app, &mut source, log).await,
+    {
+        let mut readiness = pin!(manager::tell_readiness(&app, Clock::system()));
+        loop {
+            tokio::select! {
+                biased;
+                told = signals.next() => match told {
+                    Told::Reload => reload(&app, &mut source, log).await,
+                    Told::Stop => break,
+                },
+                () = app.until_changed(&mut source) => reload(&app, &mut source, log).await,
+                never = readiness.as_mut() => match never {},
+            }
         }
     }
     info!("stopping: finishing what is under way");
@@ -162,5 +166,5 @@ async fn reload(app: &App, source: &mut Source, log: &LogLevel) {
     {
         warn!("the log level stays as it was: {}", Chain(&problem));
     }
-    manager::reloaded(taken.is_some());
+    manager::reloaded(taken.is_some(), &app.readiness());
 }

@@ -119,6 +119,14 @@ impl Keys {
         self.present.load_full().filter(|set| set.holds(now))
     }
 
+    /// For how long the keys that count at `now` could not be brought up to date; `None` if the last
+    /// attempt was good, or there are no keys.
+    pub(super) fn out_of_date(&self, now: Duration) -> Option<Duration> {
+        let set = self.present(now)?;
+        let confirmed = Duration::from_millis(set.confirmed.load(Ordering::Relaxed));
+        (!self.gate().was_good()).then(|| now.saturating_sub(confirmed))
+    }
+
     /// A set that can answer for `token`, after a fetch if it takes one and one is allowed.
     pub(super) async fn find(
         &self,

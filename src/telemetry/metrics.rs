@@ -10,6 +10,7 @@ pub mod identity;
 pub mod lookups;
 pub mod memory;
 mod process;
+pub mod readiness;
 pub mod reloads;
 pub mod upstream;
 
@@ -31,6 +32,8 @@ pub struct Metrics {
     pub identity: identity::IdentityMetrics,
     /// What is counted per lookup and per connection.
     pub lookups: lookups::LookupMetrics,
+    /// What is shown of readiness.
+    pub readiness: readiness::ReadinessMetrics,
     /// What is counted of reloads.
     pub reloads: reloads::ReloadMetrics,
     /// What is shown of memory.
@@ -53,6 +56,7 @@ impl Metrics {
             connections: connections::ConnectionMetrics::register(&mut registry),
             identity: identity::IdentityMetrics::register(&mut registry),
             lookups: lookups::LookupMetrics::register(&mut registry),
+            readiness: readiness::ReadinessMetrics::register(&mut registry),
             reloads: reloads::ReloadMetrics::register(&mut registry),
             memory: memory::MemoryMetrics::register(&mut registry),
             upstream: upstream::UpstreamMetrics::register(&mut registry),

@@ -45,6 +45,7 @@ mod operators;
 mod overload;
 mod packages;
 mod process;
+mod readiness;
 mod reload;
 mod requests;
 mod restarts;

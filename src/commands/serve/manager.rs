@@ -1,11 +1,16 @@
 //! What the service manager is told, where there is one (`sd_notify`). Without `NOTIFY_SOCKET` in the
 //! environment nothing happens.
 
+use std::convert::Infallible;
+use std::time::Duration;
+
 use sd_notify::NotifyState;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
+use crate::app::App;
 use crate::clock::Clock;
+use crate::server::admin::Report;
 
 /// Callers are answered from now on.
 pub(super) fn ready() {
@@ -22,13 +27,30 @@ pub(super) fn reloading() {
 }
 
 /// It was, and either taken or refused.
-pub(super) fn reloaded(taken: bool) {
-    let status = if taken {
+pub(super) fn reloaded(taken: bool, report: &Report) {
+    let mut status = if taken {
         "the configuration was read again"
     } else {
         "the configuration was refused and the old one stays; the log says why"
-    };
-    tell(&[NotifyState::Ready, NotifyState::Status(status)]);
+    }
+    .to_owned();
+    if !report.is_well() {
+        status = format!("{status}; {report}");
+    }
+    tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
+}
+
+/// Tells, whenever that changes, whether this replica is ready and what is ill. Never ends.
+pub(super) async fn tell_readiness(app: &App, clock: Clock) -> Infallible {
+    let mut told = "ready".to_owned();
+    loop {
+        let state = app.readiness().to_string();
+        if state != told {
+            tell(&[NotifyState::Status(&state)]);
+            told = state;
+        }
+        clock.sleep(BETWEEN_LOOKS).await;
+    }
 }
 
 /// The end has begun.
@@ -53,3 +75,5 @@ fn tell(state: &[NotifyState<'_>]) {
         warn!(%error, "the service manager cannot be told how we are");
     }
 }
+
+const BETWEEN_LOOKS: Duration = Duration::from_secs(1);

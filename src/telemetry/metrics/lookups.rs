@@ -28,8 +28,6 @@ struct Handles {
     panicked: Counter,
     connections: Gauge<i64, AtomicI64>,
     in_flight: Gauge<i64, AtomicI64>,
-    /// In the order of [`PARTS`].
-    not_ready: [Gauge; PARTS.len()],
 }
 
 /// Counts one while it lives.
@@ -55,11 +53,6 @@ struct CacheLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PartLabel {
-    part: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct VersionLabel {
     version: &'static str,
 }
@@ -74,9 +67,7 @@ impl LookupMetrics {
         });
         let by_cache =
             CACHE_WORDS.map(|cache| durations.get_or_create_owned(&CacheLabel { cache }));
-        let not_ready = Family::<PartLabel, Gauge>::default();
         let metrics = Handles {
-            not_ready: PARTS.map(|part| not_ready.get_or_create_owned(&PartLabel { part })),
             counters,
             durations: by_cache,
             saved: Counter::default(),
@@ -116,11 +107,6 @@ impl LookupMetrics {
             "Requests under way",
             metrics.in_flight.clone(),
         );
-        registry.register(
-            "not_ready",
-            "What keeps this replica from being ready, as its readiness tells",
-            not_ready,
-        );
         register_build(registry);
         Self(Arc::new(metrics))
     }
@@ -158,13 +144,6 @@ impl LookupMetrics {
     /// How many lookups are under way.
     pub fn under_way(&self) -> usize {
         usize::try_from(self.0.in_flight.get()).unwrap_or_default()
-    }
-
-    /// Shows which parts are not ready; they are called as in the answer of the readiness probe.
-    pub fn not_ready(&self, parts: &[&str]) {
-        for (part, gauge) in PARTS.iter().zip(&self.0.not_ready) {
-            gauge.set(i64::from(parts.contains(part)));
-        }
     }
 
     /// Counts a connection for as long as the value lives.
@@ -229,12 +208,3 @@ const OUTCOMES: [&str; 6] = [
 ];
 /// What the audit record says the cache had to do with it.
 const CACHE_WORDS: [&str; 6] = ["collapsed", "hit", "miss", "negative", "none", "stale"];
-/// What can keep a replica from being ready.
-const PARTS: [&str; 6] = [
-    "audit",
-    "credentials",
-    "draining",
-    "keys",
-    "memory",
-    "panics",
-];
