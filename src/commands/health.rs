@@ -4,18 +4,27 @@
 use std::io;
 use std::io::Read;
 use std::io::Write;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
+use std::net::SocketAddr;
 use std::net::TcpStream;
 use std::net::ToSocketAddrs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use http::Uri;
+use http::uri::Parts;
+use http::uri::PathAndQuery;
+use http::uri::Scheme;
 use serde::Deserialize;
 
 use super::Ending;
 use super::complain;
 use super::say;
 use crate::clock::Clock;
+use crate::config::Source;
 
 /// What `health` is told.
 #[derive(Debug, Args)]
@@ -28,6 +37,9 @@ pub struct Arguments {
         default_value = "http://127.0.0.1:9090/healthz"
     )]
     url: Uri,
+    /// The configuration of the gateway to ask for `/readyz`, at the address that it names.
+    #[arg(long, value_name = "FILE", conflicts_with = "url")]
+    config: Option<PathBuf>,
     /// How long the answer may take, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=60))]
     timeout: u64,
@@ -47,16 +59,41 @@ enum Unhealthy {
 /// Asks.
 pub fn run(arguments: &Arguments) -> Ending {
     let patience = Duration::from_secs(arguments.timeout);
-    match ask(&arguments.url, patience, &Clock::system()) {
+    let url = match &arguments.config {
+        Some(file) => match Source::new(file).read() {
+            Ok(config) => readiness_at(config.admin.listen),
+            Err(refused) => {
+                complain(&refused);
+                return Ending::Misconfigured;
+            }
+        },
+        None => arguments.url.clone(),
+    };
+    match ask(&url, patience, &Clock::system()) {
         Ok(state) => {
             say(&state);
             Ending::Well
         }
         Err(why) => {
-            complain(&format_args!("{}: {why}", arguments.url));
+            complain(&format_args!("{url}: {why}"));
             Ending::Failed
         }
     }
+}
+
+/// Where a gateway on this host tells of its readiness, whichever addresses it listens on.
+fn readiness_at(listen: SocketAddr) -> Uri {
+    let host = match listen.ip() {
+        ip if !ip.is_unspecified() => ip,
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    };
+    let authority = SocketAddr::new(host, listen.port()).to_string();
+    let mut parts = Parts::default();
+    parts.scheme = Some(Scheme::HTTP);
+    parts.authority = authority.parse().ok();
+    parts.path_and_query = Some(PathAndQuery::from_static("/readyz"));
+    Uri::from_parts(parts).unwrap_or_default()
 }
 
 fn ask(url: &Uri, patience: Duration, clock: &Clock) -> Result<String, Unhealthy> {
@@ -86,7 +123,7 @@ fn host(text: &str) -> &str {
 }
 
 fn connect(
-    addresses: impl Iterator<Item = std::net::SocketAddr>,
+    addresses: impl Iterator<Item = SocketAddr>,
     until: &Deadline<'_>,
 ) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
@@ -267,6 +304,18 @@ mod tests {
         drop(door);
         let verdict = ask(&url.parse().unwrap(), PATIENCE, &Clock::system());
         assert!(matches!(verdict, Err(Unhealthy::Silent(_))), "{verdict:?}");
+    }
+
+    #[test]
+    fn the_address_of_a_configuration_is_asked_on_this_host() {
+        for (listen, url) in [
+            ("127.0.0.1:9090", "http://127.0.0.1:9090/readyz"),
+            ("0.0.0.0:9091", "http://127.0.0.1:9091/readyz"),
+            ("[::]:9090", "http://[::1]:9090/readyz"),
+            ("10.0.0.7:9090", "http://10.0.0.7:9090/readyz"),
+        ] {
+            assert_eq!(readiness_at(listen.parse().unwrap()).to_string(), url);
+        }
     }
 
     #[test]
