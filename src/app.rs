@@ -4,7 +4,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -51,7 +50,6 @@ pub struct App {
     clock: Clock,
     tls: Option<Tls>,
     addresses: Addresses,
-    draining: Arc<AtomicBool>,
     readiness: Arc<Readiness>,
     stop: Stop,
     walks: TaskTracker,
@@ -174,14 +172,8 @@ impl App {
             clock: clock.clone(),
             bounds: config.server.limits.bounds(),
         });
-        let (draining, stop) = (Arc::new(AtomicBool::new(false)), Stop::default());
-        let door = Door::new(Arc::clone(&gateway), &config.server, Arc::clone(&draining));
-        let readiness = Readiness::new(
-            Arc::clone(&gateway),
-            Arc::clone(&draining),
-            metrics.readiness,
-        );
-        let readiness = Arc::new(readiness);
+        let (readiness, stop) = (Readiness::new(&gateway, metrics.readiness), Stop::default());
+        let door = Door::new(Arc::clone(&gateway), &config.server, readiness.draining());
         let admin = Admin::new(Arc::clone(&gateway), scrape, Arc::clone(&readiness));
         let acceptor = Acceptor {
             limits: config.server.limits.clone(),
@@ -208,7 +200,6 @@ impl App {
             clock,
             tls: parts.tls,
             addresses,
-            draining,
             readiness,
             stop,
             walks,

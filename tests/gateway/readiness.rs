@@ -204,7 +204,7 @@ async fn with_every_dependency_ill_hits_and_stale_lists_are_served_and_it_is_rea
     world.ask("app1").await;
     world.atlas.stop_accepting().await.unwrap();
     for _ in 0..61 {
-        world.advance(Duration::from_secs(60));
+        world.advance(Duration::from_mins(1));
         readyz(&world).await;
     }
     let stale = world.while_time_passes(world.ask("app1")).await;

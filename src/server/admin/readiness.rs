@@ -49,23 +49,29 @@ pub struct PartFault {
 }
 
 impl Readiness {
-    /// Of this gateway, which stops once `draining` is set.
-    pub fn new(
-        gateway: Arc<Gateway>,
-        draining: Arc<AtomicBool>,
-        metrics: ReadinessMetrics,
-    ) -> Self {
-        Self {
-            gateway,
-            draining,
+    /// Of this gateway, until it drains.
+    pub fn new(gateway: &Arc<Gateway>, metrics: ReadinessMetrics) -> Arc<Self> {
+        Arc::new(Self {
+            gateway: Arc::clone(gateway),
+            draining: Arc::default(),
             metrics,
-        }
+        })
+    }
+
+    /// The end has begun: from now on it is not ready.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Set once the end has begun.
+    pub fn draining(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.draining)
     }
 
     /// The state now, which the metrics then show as well.
     pub fn report(&self) -> Report {
         let mut report = Report::default();
-        self.draining(&mut report);
+        self.end(&mut report);
         self.audit(&mut report);
         self.memory(&mut report);
         self.keys(&mut report);
@@ -78,7 +84,7 @@ impl Readiness {
         report
     }
 
-    fn draining(&self, report: &mut Report) {
+    fn end(&self, report: &mut Report) {
         if self.draining.load(Ordering::Relaxed) {
             report.problem(Part::Draining, "the process is stopping");
         }

@@ -53,7 +53,7 @@ fn block(text: &str, key: &str) -> String {
     let mut lines = text.lines().skip_while(|line| line.trim() != start);
     let own = indent(lines.next().unwrap_or_else(|| panic!("no {key}")));
     let below = lines.take_while(|line| line.trim().is_empty() || indent(line) > own);
-    below.map(|line| format!("{line}\n")).collect()
+    below.flat_map(|line| [line, "\n"]).collect()
 }
 
 /// What stands behind the first `key:`.
