@@ -266,10 +266,9 @@ mod tests {
 
     #[test]
     fn one_that_serves_although_something_is_ill_is_healthy_and_says_what() {
-        let (verdict, _) = ask_one_that_says(&[
-            "HTTP/1.1 200 OK\r\n\r\n{\"ready\":true,\"problems\":[],",
-            "\"degraded\":[{\"part\":\"keys\",\"problem\":\"none of x\"}]}\n",
-        ]);
+        let (verdict, _) =
+            ask_one_that_says(&["HTTP/1.1 200 OK\r\n\r\n{\"ready\":true,\"problems\":[],\
+             \"degraded\":[{\"part\":\"keys\",\"problem\":\"none of x\"}]}\n"]);
         assert_eq!(verdict.unwrap(), "healthy\ndegraded: keys: none of x");
     }
 
