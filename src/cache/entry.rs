@@ -53,7 +53,7 @@ pub struct Entry {
     began: u64,
     /// Milliseconds of [`Moment::elapsed`] at which Atlas last failed to replace it; 0 for never.
     failed_at: AtomicU64,
-    /// Whether a rule of ours was why: 0 if not, else its place among [`HeldBack::ALL`] and one more.
+    /// Whether a rule of ours was why: 0 if not, else its place in `HeldBack::ALL`, plus 1.
     held_back: AtomicU8,
     fill_id: FillId,
     cost: Cost,
