@@ -4,7 +4,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -31,6 +30,8 @@ use crate::server::Passed;
 use crate::server::accept::Acceptor;
 use crate::server::accept::Yielding;
 use crate::server::admin::Admin;
+use crate::server::admin::Readiness;
+use crate::server::admin::Report;
 use crate::server::door::Door;
 use crate::server::tls::Tls;
 use crate::server::unsent::Unsent;
@@ -53,7 +54,7 @@ pub struct App {
     clock: Clock,
     tls: Option<Tls>,
     addresses: Addresses,
-    draining: Arc<AtomicBool>,
+    readiness: Arc<Readiness>,
     stop: Stop,
     walks: TaskTracker,
     doors: Vec<JoinHandle<()>>,
@@ -208,9 +209,12 @@ impl App {
             clock: clock.clone(),
             bounds: config.server.limits.bounds(),
         });
-        let (draining, stop) = (Arc::new(AtomicBool::new(false)), Stop::default());
-        let door = Door::new(Arc::clone(&gateway), &config.server, Arc::clone(&draining));
-        let admin = Admin::new(Arc::clone(&gateway), scrape, Arc::clone(&draining));
+        let (readiness, stop) = (
+            Readiness::new(&gateway, parts.tls.clone(), metrics.readiness),
+            Stop::default(),
+        );
+        let door = Door::new(Arc::clone(&gateway), &config.server, readiness.draining());
+        let admin = Admin::new(Arc::clone(&gateway), scrape, Arc::clone(&readiness));
         let limits = config.server.limits.clone();
         let acceptor = Acceptor {
             unsent: Unsent::new(&limits, config.memory.bound(), metrics.lookups.clone()),
@@ -238,11 +242,16 @@ impl App {
             clock,
             tls: parts.tls,
             addresses,
-            draining,
+            readiness,
             stop,
             walks,
             doors,
         })
+    }
+
+    /// Whether this replica should be given requests, and what is ill.
+    pub fn readiness(&self) -> Report {
+        self.readiness.report()
     }
 
     /// Where callers connect to.

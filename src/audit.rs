@@ -48,6 +48,9 @@ pub use events::AdminRecord;
 pub use events::FetchRecord;
 pub use heads::HeadKeyError;
 pub use heads::HeadVerifier;
+pub use health::AuditFault;
+pub use health::AuditHealth;
+pub use health::AuditPart;
 pub use journal::Ticket;
 pub use refusals::TooManyRefusals;
 
@@ -180,6 +183,16 @@ impl Audit {
     /// Why no record can be written at present; `None` if all is well.
     pub fn trouble(&self) -> Option<String> {
         self.0.journal.health().reason()
+    }
+
+    /// Whether records can be written at present, and all that is wrong.
+    pub fn health(&self) -> AuditHealth {
+        self.0.journal.health().report()
+    }
+
+    /// Whether less of the disk is free than is kept for callers who are let in.
+    pub fn disk_is_short(&self) -> bool {
+        self.0.folding.disk_is_short()
     }
 
     /// Whether records can be written at present.

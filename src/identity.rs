@@ -267,15 +267,11 @@ impl Identity {
         troubled.collect()
     }
 
-    /// The issuers that have no keys at `now`: for readiness.
-    pub fn issuers_without_keys(&self, now: Moment) -> Vec<Arc<str>> {
+    /// Whether any issuer has keys at `now`. Without, nobody can be answered.
+    pub fn has_keys(&self, now: Moment) -> bool {
         let issuers = self.current.load();
-        issuers
-            .list
-            .iter()
-            .filter(|issuer| issuer.keys.present(now).is_none())
-            .map(|issuer| Arc::clone(&issuer.name))
-            .collect()
+        let mut issuers = issuers.list.iter();
+        issuers.any(|issuer| issuer.keys.present(now).is_some())
     }
 
     async fn verify_anew(

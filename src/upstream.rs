@@ -142,6 +142,23 @@ pub struct NotReady {
     pub why: Refusal,
 }
 
+/// What is wrong with Atlas. Projects are counted, not named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AtlasFault {
+    /// Calls for so many projects fail, or are not answered.
+    #[error("calls for {0} of its projects fail")]
+    Failing(usize),
+    /// It has answered 429 for so many projects, and asked us to wait.
+    #[error("it has answered 429 for {0} of its projects, which are left alone for a while")]
+    RateLimited(usize),
+    /// It has answered 503 for so many projects, and asked us to wait.
+    #[error("it has answered 503 for {0} of its projects, which are left alone for a while")]
+    Unavailable(usize),
+    /// No connection comes about.
+    #[error("it cannot be reached")]
+    Unreachable,
+}
+
 struct Inner {
     api: Api,
     limits: Limits,
@@ -331,6 +348,30 @@ impl Upstream {
                 })
             })
             .collect()
+    }
+
+    /// What is wrong with Atlas, or with the way to it, as far as calls have shown.
+    pub fn faults(&self) -> Vec<AtlasFault> {
+        let now = self.0.clock.elapsed();
+        let unreachable = self.0.host().is_failing(now);
+        let (mut failing, mut rate_limited, mut unavailable) = (0, 0, 0);
+        self.0.projects.for_each(|_, rules| {
+            failing += usize::from(rules.breaker.is_failing(now));
+            match rules.budget.gate_cause(now) {
+                Some(CooldownCause::RateLimited) => rate_limited += 1,
+                Some(CooldownCause::Unavailable) => unavailable += 1,
+                None => {}
+            }
+        });
+        [
+            unreachable.then_some(AtlasFault::Unreachable),
+            (failing > 0).then_some(AtlasFault::Failing(failing)),
+            (rate_limited > 0).then_some(AtlasFault::RateLimited(rate_limited)),
+            (unavailable > 0).then_some(AtlasFault::Unavailable(unavailable)),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
     }
 
     /// What is left of a project's budget.

@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::future::pending;
 use std::pin::pin;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -29,7 +28,7 @@ impl App {
     /// The same, but once `hurry` is done nothing more is waited for: requests under way are given up,
     /// which puts them on record as abandoned, and our token is left to the next process.
     pub async fn stop_unless(self, hurry: impl Future<Output = ()>) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.readiness.drain();
         let mut doors = self.doors.into_iter();
         let callers = doors.next();
         let callers_left = async {

@@ -50,6 +50,10 @@ pub(super) struct Minutes {
 }
 
 impl Folding {
+    pub(super) fn disk_is_short(&self) -> bool {
+        self.disk.is_short()
+    }
+
     pub(super) fn new(per_minute: u32, disk: Arc<Disk>, metrics: AuditMetrics) -> Self {
         Self {
             refusals: Mutex::new(Refusals::new(per_minute)),

@@ -20,6 +20,33 @@ pub(super) enum Trouble {
     Unsynced,
 }
 
+/// How the audit trail is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditHealth {
+    /// Whether a record can be written by those whose word counts.
+    pub writable: bool,
+    /// What is wrong, whether or not that matters to answers.
+    pub faults: Vec<AuditFault>,
+}
+
+/// What is wrong with a part of the audit trail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditFault {
+    /// Which part.
+    pub part: AuditPart,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+/// A part of the audit trail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AuditPart {
+    /// The journal in its directory.
+    Journal,
+    /// The second sink.
+    SecondSink,
+}
+
 /// The state of the journal and of the second sink. Read for every record, so it is one byte; the
 /// reasons are read by people.
 #[derive(Debug)]
@@ -60,7 +87,30 @@ impl Health {
 
     /// Whether a record that comes now can be expected to be written.
     pub(super) fn is_writable(&self) -> bool {
+        self.allows(self.troubles.load(Ordering::Acquire))
+    }
+
+    /// All that is known, of one moment.
+    pub(super) fn report(&self) -> AuditHealth {
         let troubles = self.troubles.load(Ordering::Acquire);
+        let reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
+        let faults = Trouble::ALL
+            .into_iter()
+            .filter(|trouble| troubles & trouble.bit() != 0)
+            .map(|trouble| AuditFault {
+                part: match trouble {
+                    Trouble::Failed | Trouble::Slow | Trouble::Unsynced => AuditPart::Journal,
+                    Trouble::Sink => AuditPart::SecondSink,
+                },
+                problem: reason_of(&reasons, trouble),
+            });
+        AuditHealth {
+            writable: self.allows(troubles),
+            faults: faults.collect(),
+        }
+    }
+
+    fn allows(&self, troubles: u8) -> bool {
         match self.whose_word {
             WhoseWord::Both | WhoseWord::Journal => troubles == 0,
             WhoseWord::Either => troubles & JOURNAL == 0 || troubles & Trouble::Sink.bit() == 0,
@@ -99,20 +149,10 @@ impl Health {
     /// Why no record can be written; `None` if all is well.
     pub(super) fn reason(&self) -> Option<String> {
         let reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
-        [
-            Trouble::Failed,
-            Trouble::Slow,
-            Trouble::Unsynced,
-            Trouble::Sink,
-        ]
-        .into_iter()
-        .find(|trouble| self.is(*trouble))
-        .map(|trouble| {
-            let reason = reasons.get(trouble.place()).and_then(Option::as_deref);
-            reason
-                .unwrap_or("the audit trail is not written")
-                .to_owned()
-        })
+        Trouble::ALL
+            .into_iter()
+            .find(|trouble| self.is(*trouble))
+            .map(|trouble| reason_of(&reasons, trouble))
     }
 
     pub(super) fn durable(&self, seq: u64) {
@@ -139,7 +179,17 @@ impl Health {
     }
 }
 
+fn reason_of(reasons: &Reasons, trouble: Trouble) -> String {
+    let reason = reasons.get(trouble.place()).and_then(Option::as_deref);
+    reason
+        .unwrap_or("the audit trail is not written")
+        .to_owned()
+}
+
 impl Trouble {
+    /// All of them, what is gravest first.
+    const ALL: [Self; 4] = [Self::Failed, Self::Slow, Self::Unsynced, Self::Sink];
+
     fn place(self) -> usize {
         match self {
             Self::Failed => 0,
@@ -192,6 +242,12 @@ mod tests {
                 expected,
                 "{whose_word:?} {troubles:?}"
             );
+            let report = health.report();
+            assert_eq!(report.writable, expected);
+            let of_sink = troubles.iter().filter(|trouble| **trouble == Sink).count();
+            let sink = |fault: &&AuditFault| fault.part == AuditPart::SecondSink;
+            assert_eq!(report.faults.iter().filter(sink).count(), of_sink);
+            assert_eq!(report.faults.len(), troubles.len());
             for trouble in troubles {
                 assert_eq!(health.reason().as_deref(), Some("reason"));
                 assert!(health.clear(*trouble));

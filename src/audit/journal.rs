@@ -318,11 +318,14 @@ impl Journal {
                         None
                     }
                 };
-                sink.offer(Parcel {
-                    lines,
-                    records,
-                    commit,
-                });
+                sink.offer(
+                    Parcel {
+                        lines,
+                        records,
+                        commit,
+                    },
+                    &self.health,
+                );
             }
             None => {
                 batch.commit.settle(Ok(()));

@@ -86,11 +86,18 @@ impl Sink {
     }
 
     /// Takes lines over, or drops them if there is no room. Never waits.
-    pub(super) fn offer(&self, parcel: Parcel) {
+    pub(super) fn offer(&self, parcel: Parcel, health: &Health) {
         let mut queue = self.lock();
         if queue.closed || queue.size + parcel.lines.len() > self.limit {
+            let full = !queue.closed;
             drop(queue);
             self.drop_parcel(&parcel);
+            if full {
+                health.set(
+                    Trouble::Sink,
+                    "the second audit sink is slower than the records",
+                );
+            }
             return;
         }
         queue.size += parcel.lines.len();

@@ -1,20 +1,30 @@
-//! `health`: the address of a running gateway's operators' door goes in; whether it answers 200 comes
-//! out. For health checks in images that hold no shell and no `curl`.
+//! `health`: asks a running gateway's admin listener whether it is well, and says what is ill. For health
+//! checks in images that hold no shell and no `curl`.
 
 use std::io;
 use std::io::Read;
 use std::io::Write;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
+use std::net::SocketAddr;
 use std::net::TcpStream;
 use std::net::ToSocketAddrs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use http::Uri;
+use http::uri::Parts;
+use http::uri::PathAndQuery;
+use http::uri::Scheme;
+use serde::Deserialize;
 
 use super::Ending;
 use super::complain;
 use super::say;
 use crate::clock::Clock;
+use crate::config::Source;
 
 /// What `health` is told.
 #[derive(Debug, Args)]
@@ -27,6 +37,9 @@ pub struct Arguments {
         default_value = "http://127.0.0.1:9090/healthz"
     )]
     url: Uri,
+    /// The configuration of the gateway to ask for `/readyz`, at the address that it names.
+    #[arg(long, value_name = "FILE", conflicts_with = "url")]
+    config: Option<PathBuf>,
     /// How long the answer may take, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=60))]
     timeout: u64,
@@ -46,19 +59,44 @@ enum Unhealthy {
 /// Asks.
 pub fn run(arguments: &Arguments) -> Ending {
     let patience = Duration::from_secs(arguments.timeout);
-    match ask(&arguments.url, patience, &Clock::system()) {
-        Ok(()) => {
-            say(&"healthy");
+    let url = match &arguments.config {
+        Some(file) => match Source::new(file).read() {
+            Ok(config) => readiness_at(config.admin.listen),
+            Err(refused) => {
+                complain(&refused);
+                return Ending::Misconfigured;
+            }
+        },
+        None => arguments.url.clone(),
+    };
+    match ask(&url, patience, &Clock::system()) {
+        Ok(state) => {
+            say(&state);
             Ending::Well
         }
         Err(why) => {
-            complain(&format_args!("{}: {why}", arguments.url));
+            complain(&format_args!("{url}: {why}"));
             Ending::Failed
         }
     }
 }
 
-fn ask(url: &Uri, patience: Duration, clock: &Clock) -> Result<(), Unhealthy> {
+/// Where a gateway on this host tells of its readiness, whichever addresses it listens on.
+fn readiness_at(listen: SocketAddr) -> Uri {
+    let host = match listen.ip() {
+        ip if !ip.is_unspecified() => ip,
+        IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+    };
+    let authority = SocketAddr::new(host, listen.port()).to_string();
+    let mut parts = Parts::default();
+    parts.scheme = Some(Scheme::HTTP);
+    parts.authority = authority.parse().ok();
+    parts.path_and_query = Some(PathAndQuery::from_static("/readyz"));
+    Uri::from_parts(parts).unwrap_or_default()
+}
+
+fn ask(url: &Uri, patience: Duration, clock: &Clock) -> Result<String, Unhealthy> {
     let (Some("http"), Some(authority)) = (url.scheme_str(), url.authority()) else {
         return Err(Unhealthy::Address);
     };
@@ -85,7 +123,7 @@ fn host(text: &str) -> &str {
 }
 
 fn connect(
-    addresses: impl Iterator<Item = std::net::SocketAddr>,
+    addresses: impl Iterator<Item = SocketAddr>,
     until: &Deadline<'_>,
 ) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
@@ -119,19 +157,43 @@ fn read(stream: &mut TcpStream, until: &Deadline<'_>) -> io::Result<Vec<u8>> {
     Ok(answer)
 }
 
-fn judge(answer: &[u8]) -> Result<(), Unhealthy> {
+fn judge(answer: &[u8]) -> Result<String, Unhealthy> {
     let text = String::from_utf8_lossy(answer);
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
     let line = head.lines().next().unwrap_or_default();
     let status = line.strip_prefix("HTTP/1.1 ").unwrap_or(line);
     if status.split(' ').next() == Some("200") && line.len() > status.len() {
-        return Ok(());
+        return Ok(state(body));
     }
     // What is not ready is told in the body, and that is what the person who looks wants to know.
     Err(Unhealthy::Answer {
         status: status.chars().filter(|sign| !sign.is_control()).collect(),
         body: body.chars().filter(|sign| !sign.is_control()).collect(),
     })
+}
+
+/// What a gateway that is well says of itself: a line, and one more for each part that is ill.
+fn state(body: &str) -> String {
+    let report: Report = serde_json::from_str(body).unwrap_or_default();
+    let degraded = report.degraded.iter().map(|fault| {
+        let line = format!("degraded: {}: {}", fault.part, fault.problem);
+        line.chars().filter(|sign| !sign.is_control()).collect()
+    });
+    let mut lines = vec!["healthy".to_owned()];
+    lines.extend(degraded);
+    lines.join("\n")
+}
+
+/// What is read of the answer of `/readyz`; that of `/healthz` has none of it.
+#[derive(Debug, Default, Deserialize)]
+struct Report {
+    degraded: Vec<Fault>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Fault {
+    part: String,
+    problem: String,
 }
 
 /// When patience ends.
@@ -170,7 +232,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(2);
 
     /// Asks a door that takes one request and answers with `pieces`, a second apart.
-    fn ask_one_that_says(pieces: &'static [&'static str]) -> (Result<(), Unhealthy>, String) {
+    fn ask_one_that_says(pieces: &'static [&'static str]) -> (Result<String, Unhealthy>, String) {
         let (clock, hands) = Clock::manual(Timestamp::from_seconds(1_000));
         let door = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/readyz", door.local_addr().unwrap());
@@ -198,8 +260,16 @@ mod tests {
     #[test]
     fn a_door_that_answers_200_is_healthy_and_was_asked_for_the_path() {
         let (verdict, request) = ask_one_that_says(&["HTTP/1.1 200 OK\r\n\r\n\"ok\"\n"]);
-        assert!(verdict.is_ok(), "{verdict:?}");
+        assert_eq!(verdict.unwrap(), "healthy");
         assert!(request.starts_with("GET /readyz HTTP/1.1\r\nHost: 127.0.0.1:"));
+    }
+
+    #[test]
+    fn one_that_serves_although_something_is_ill_is_healthy_and_says_what() {
+        let (verdict, _) =
+            ask_one_that_says(&["HTTP/1.1 200 OK\r\n\r\n{\"ready\":true,\"problems\":[],\
+             \"degraded\":[{\"part\":\"keys\",\"problem\":\"none of x\"}]}\n"]);
+        assert_eq!(verdict.unwrap(), "healthy\ndegraded: keys: none of x");
     }
 
     #[test]
@@ -233,6 +303,18 @@ mod tests {
         drop(door);
         let verdict = ask(&url.parse().unwrap(), PATIENCE, &Clock::system());
         assert!(matches!(verdict, Err(Unhealthy::Silent(_))), "{verdict:?}");
+    }
+
+    #[test]
+    fn the_address_of_a_configuration_is_asked_on_this_host() {
+        for (listen, url) in [
+            ("127.0.0.1:9090", "http://127.0.0.1:9090/readyz"),
+            ("0.0.0.0:9091", "http://127.0.0.1:9091/readyz"),
+            ("[::]:9090", "http://[::1]:9090/readyz"),
+            ("10.0.0.7:9090", "http://10.0.0.7:9090/readyz"),
+        ] {
+            assert_eq!(readiness_at(listen.parse().unwrap()).to_string(), url);
+        }
     }
 
     #[test]

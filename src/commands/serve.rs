@@ -171,6 +171,7 @@ struct Running<'a> {
 impl Running<'_> {
     /// Reads the configuration again whenever somebody asks for it, or it has changed.
     async fn until_told_to_stop(self, source: &mut Source, signals: &mut Signals) {
+        let mut readiness = pin!(manager::tell_readiness(self.app, self.clock));
         loop {
             let is_told = tokio::select! {
                 biased;
@@ -179,6 +180,7 @@ impl Running<'_> {
                     Told::Stop => return,
                 },
                 () = self.app.until_changed(source) => false,
+                never = readiness.as_mut() => match never {},
             };
             if is_told {
                 self.app.begin_audit_file();
@@ -206,7 +208,7 @@ impl Running<'_> {
         {
             warn!("the log level stays as it was: {}", Chain(&problem));
         }
-        manager::reloaded(clock, taken.is_some()).await;
+        manager::reloaded(clock, taken.is_some(), &app.readiness()).await;
     }
 }
 

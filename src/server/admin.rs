@@ -5,8 +5,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -29,6 +27,11 @@ use uuid::Uuid;
 mod explain;
 mod lookups;
 mod purge;
+mod readiness;
+
+pub use readiness::PartFault;
+pub use readiness::Readiness;
+pub use readiness::Report;
 
 use super::accept::Peer;
 use super::accept::Standing;
@@ -48,7 +51,6 @@ use crate::clock::Moment;
 use crate::gateway::Gateway;
 use crate::identity::Caller;
 use crate::identity::Unverified;
-use crate::memory::Stage;
 use crate::policy::Reach;
 use crate::settings::Mistake;
 use crate::telemetry::Scrape;
@@ -65,17 +67,10 @@ pub struct Config {
 pub struct Admin {
     gateway: Arc<Gateway>,
     scrape: Scrape,
-    draining: Arc<AtomicBool>,
+    readiness: Arc<Readiness>,
     searches: Arc<Semaphore>,
     /// Purges of more than a key come one after the other, so that several leave callers a processor.
     large_purges: Semaphore,
-}
-
-/// Something that keeps the gateway from being ready.
-#[derive(Clone, Debug, Serialize)]
-struct NotReady {
-    part: &'static str,
-    problem: String,
 }
 
 /// What an operator asked for, once it is known that they may.
@@ -101,58 +96,24 @@ impl Config {
 
 impl Admin {
     /// A door to `gateway` for operators.
-    pub fn new(gateway: Arc<Gateway>, scrape: Scrape, draining: Arc<AtomicBool>) -> Self {
+    pub fn new(gateway: Arc<Gateway>, scrape: Scrape, readiness: Arc<Readiness>) -> Self {
         Self {
             gateway,
             scrape,
-            draining,
+            readiness,
             searches: Arc::new(Semaphore::new(lookups::SEARCHES)),
             large_purges: Semaphore::new(1),
         }
     }
 
-    /// What keeps this replica from being ready.
-    fn problems(&self) -> Vec<NotReady> {
-        let mut problems = Vec::new();
-        let mut not_ready = |part, problem| problems.push(NotReady { part, problem });
-        if self.draining.load(Ordering::Relaxed) {
-            not_ready("draining", "the process is stopping".to_owned());
-        }
-        if let Some(trouble) = self.gateway.audit.trouble() {
-            not_ready("audit", trouble);
-        }
-        if self.gateway.memory.stage() >= Stage::Full {
-            not_ready(
-                "memory",
-                "no connection is taken for want of memory".to_owned(),
-            );
-        }
-        let now = self.gateway.clock.now();
-        if self.gateway.panics.are_too_many(now.elapsed) {
-            not_ready(
-                "panics",
-                "three lookups have failed within a minute because of a bug; the log says where"
-                    .to_owned(),
-            );
-        }
-        for issuer in self.gateway.identity.issuers_without_keys(now) {
-            not_ready("keys", format!("no keys of the issuer {issuer}"));
-        }
-        for trouble in self.gateway.upstream.readiness() {
-            let credential = trouble.credential;
-            not_ready("credentials", format!("{credential}: {}", trouble.why));
-        }
-        problems
-    }
-
     fn ready(&self) -> Response<Body> {
-        let problems = self.problems();
-        let status = if problems.is_empty() {
+        let report = self.readiness.report();
+        let status = if report.ready {
             StatusCode::OK
         } else {
             StatusCode::SERVICE_UNAVAILABLE
         };
-        response::json(status, &problems, None)
+        response::json(status, &report, None)
     }
 
     async fn metrics(&self) -> Response<Body> {
@@ -160,8 +121,7 @@ impl Admin {
         // It counts what was put and taken since the last time, and may have to wait for a purge that does
         // so, too. A panic in it has been logged.
         let _ = spawn_blocking(move || cache.measure()).await;
-        let parts: Vec<_> = self.problems().iter().map(|problem| problem.part).collect();
-        self.gateway.metrics.not_ready(&parts);
+        self.readiness.report();
         let mut response = Response::new(Body::from(Bytes::from(self.scrape.page().await)));
         let kind = HeaderValue::from_static(crate::telemetry::metrics::CONTENT_TYPE);
         response.headers_mut().insert(header::CONTENT_TYPE, kind);

@@ -11,6 +11,7 @@ pub mod log;
 pub mod lookups;
 pub mod memory;
 mod process;
+pub mod readiness;
 pub mod reloads;
 pub mod tls;
 pub mod upstream;
@@ -35,6 +36,8 @@ pub struct Metrics {
     pub identity: identity::IdentityMetrics,
     /// What is counted per lookup and per connection.
     pub lookups: lookups::LookupMetrics,
+    /// What is shown of readiness.
+    pub readiness: readiness::ReadinessMetrics,
     /// What is counted of reloads.
     pub reloads: reloads::ReloadMetrics,
     /// What is shown of memory.
@@ -59,6 +62,7 @@ impl Metrics {
             connections: connections::ConnectionMetrics::register(&mut registry),
             identity: identity::IdentityMetrics::register(&mut registry),
             lookups: lookups::LookupMetrics::register(&mut registry),
+            readiness: readiness::ReadinessMetrics::register(&mut registry),
             reloads: reloads::ReloadMetrics::register(&mut registry),
             memory: memory::MemoryMetrics::register(&mut registry),
             tls: tls::TlsMetrics::register(&mut registry),

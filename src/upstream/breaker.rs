@@ -14,6 +14,8 @@ pub(crate) struct Breaker {
     window: VecDeque<Second>,
     in_a_row: u32,
     open: Option<Open>,
+    /// When a call last ended badly, if none has ended well since.
+    failed_at: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +68,7 @@ impl Breaker {
         if how == Ended::Well && self.open.is_some() {
             *self = Self::default();
         }
+        self.failed_at = (how != Ended::Well).then_some(now);
         self.count(how, now);
         self.in_a_row = match how {
             Ended::Nowhere => self.in_a_row.saturating_add(1),
@@ -84,6 +87,12 @@ impl Breaker {
 
     pub(crate) fn is_open(&self) -> bool {
         self.open.is_some()
+    }
+
+    /// Whether calls fail: it is open, or the last one has failed, lately.
+    pub(crate) fn is_failing(&self, now: Duration) -> bool {
+        let lately = |at| now.saturating_sub(at) < LATELY;
+        self.is_open() || self.failed_at.is_some_and(lately)
     }
 
     fn count(&mut self, how: Ended, now: Duration) {
@@ -120,6 +129,8 @@ fn between_probes(probes: usize) -> Duration {
 const WINDOW_SECONDS: u64 = 10;
 const ENOUGH_CALLS: u32 = 20;
 const MOST_IN_A_ROW: u32 = 5;
+/// For how long a failure is told of that nobody has tried to overcome.
+const LATELY: Duration = Duration::from_mins(5);
 
 #[cfg(test)]
 mod tests {
@@ -144,6 +155,20 @@ mod tests {
         assert_eq!(breaker.admit(Duration::ZERO), Err(seconds(1)));
         breaker.ended(Ended::Well, seconds(1));
         assert!(!breaker.is_open() && breaker.admit(seconds(1)).is_ok());
+    }
+
+    #[test]
+    fn a_failure_is_told_of_until_a_call_ends_well_or_five_minutes_are_over() {
+        let mut breaker = Breaker::default();
+        assert!(!breaker.is_failing(Duration::ZERO));
+        breaker.ended(Ended::Badly, Duration::ZERO);
+        assert!(breaker.is_failing(seconds(299)) && !breaker.is_failing(seconds(300)));
+        breaker.ended(Ended::Well, seconds(1));
+        assert!(!breaker.is_failing(seconds(1)));
+        for _ in 0..5 {
+            breaker.ended(Ended::Nowhere, seconds(2));
+        }
+        assert!(breaker.is_failing(seconds(9_000)), "while it is open");
     }
 
     #[test]

@@ -51,6 +51,7 @@ mod overload;
 mod packages;
 mod process;
 mod ranges;
+mod readiness;
 mod reload;
 mod requests;
 mod restarts;

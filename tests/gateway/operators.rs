@@ -16,7 +16,7 @@ async fn health_readiness_and_metrics_need_no_token() {
     world.ask("app1").await;
     assert_eq!(world.admin("GET", "/healthz", "", "").await.status, 200);
     let ready = world.admin("GET", "/readyz", "", "").await;
-    assert_eq!((ready.status, ready.json()), (200, json!([])));
+    assert_eq!((ready.status, &ready.json()["ready"]), (200, &json!(true)));
     let metrics = world.admin("GET", "/metrics", "", "").await;
     assert_eq!(
         metrics.header("content-type"),
@@ -30,6 +30,7 @@ async fn health_readiness_and_metrics_need_no_token() {
         "atlas_cert_gateway_upstream_calls_saved_total 1",
         "atlas_cert_gateway_cache_entries 1",
         "atlas_cert_gateway_not_ready{part=\"audit\"} 0",
+        "atlas_cert_gateway_degraded{part=\"audit\"} 0",
         "# TYPE atlas_cert_gateway_lookups_total counter",
     ] {
         assert!(page.lines().any(|known| known == line), "{line} in\n{page}");

@@ -269,7 +269,7 @@ async fn at_98_percent_no_connection_is_taken_and_readiness_says_why() {
     assert_eq!(world.refused("memory").await, 1);
     let ready = world.admin("GET", "/readyz", "", "").await;
     assert_eq!(
-        (ready.status, &ready.json()[0]["part"]),
+        (ready.status, &ready.json()["problems"][0]["part"]),
         (503, &json!("memory"))
     );
     memory.fill(&world, 50).await;

@@ -3,5 +3,6 @@
 
 mod dependencies;
 mod guide;
+pub(crate) mod manifests;
 mod monitoring;
 mod settings;

@@ -190,11 +190,14 @@ impl Journal {
         match &self.sink {
             Some(sink) if self.health.is_writable() => {
                 writer.pass_over(&batch.bodies);
-                sink.offer(Parcel {
-                    lines: writer.lines().to_vec(),
-                    records,
-                    commit: Some(batch.commit),
-                });
+                sink.offer(
+                    Parcel {
+                        lines: writer.lines().to_vec(),
+                        records,
+                        commit: Some(batch.commit),
+                    },
+                    &self.health,
+                );
             }
             Some(_) | None => {
                 batch.commit.settle(Err(Unrecorded::Unwritable));
@@ -264,11 +267,14 @@ impl Journal {
         let hash = String::from_utf8_lossy(&tip.hash);
         tracing::info!(seq = tip.seq, %hash, "signed the head of the audit chain");
         if let Some(sink) = &self.sink {
-            sink.offer(Parcel {
-                lines: line,
-                records: 0,
-                commit: None,
-            });
+            sink.offer(
+                Parcel {
+                    lines: line,
+                    records: 0,
+                    commit: None,
+                },
+                &self.health,
+            );
         }
     }
 

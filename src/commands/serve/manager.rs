@@ -2,14 +2,18 @@
 //! environment nothing happens. A manager that does not listen is waited for where nobody else waits, and
 //! not for long.
 
+use std::convert::Infallible;
+use std::io;
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
+use crate::app::App;
 use crate::blocking::may_wait;
 use crate::clock::Clock;
+use crate::server::admin::Report;
 use crate::telemetry::Repeated;
 use crate::telemetry::Tally;
 
@@ -28,13 +32,34 @@ pub(super) async fn reloading(clock: &Clock) {
 }
 
 /// It was, and either taken or refused.
-pub(super) async fn reloaded(clock: &Clock, taken: bool) {
-    let status = if taken {
+pub(super) async fn reloaded(clock: &Clock, taken: bool, report: &Report) {
+    let mut status = if taken {
         "the configuration was read again"
     } else {
         "the configuration was refused and the old one stays; the log says why"
-    };
-    tell(clock, vec![NotifyState::Ready, NotifyState::Status(status)]).await;
+    }
+    .to_owned();
+    if !report.is_well() {
+        status = format!("{status}; {report}");
+    }
+    let told = move || sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
+    send(clock, told, &Repeated::default()).await;
+}
+
+/// Tells, whenever that changes, whether this replica is ready and what is ill. Never ends.
+pub(super) async fn tell_readiness(app: &App, clock: &Clock) -> Infallible {
+    let mut told = "ready".to_owned();
+    let failures = Repeated::default();
+    loop {
+        let state = app.readiness().to_string();
+        if state != told {
+            let status = state.clone();
+            let tell = move || sd_notify::notify(&[NotifyState::Status(&status)]);
+            send(clock, tell, &failures).await;
+            told = state;
+        }
+        clock.sleep(BETWEEN_LOOKS).await;
+    }
 }
 
 /// The end has begun.
@@ -49,19 +74,28 @@ pub(super) fn keep_alive(clock: Clock) -> Option<AbortOnDropHandle<()>> {
     Some(AbortOnDropHandle::new(tokio::spawn(async move {
         let failures = Repeated::default();
         loop {
-            send(&clock, vec![NotifyState::Watchdog], &failures).await;
+            let told = || sd_notify::notify(&[NotifyState::Watchdog]);
+            send(&clock, told, &failures).await;
             clock.sleep(interval / 2).await;
         }
     })))
 }
 
 async fn tell(clock: &Clock, state: Vec<NotifyState<'static>>) {
-    send(clock, state, &Repeated::default()).await;
+    send(
+        clock,
+        move || sd_notify::notify(&state),
+        &Repeated::default(),
+    )
+    .await;
 }
 
-async fn send(clock: &Clock, state: Vec<NotifyState<'static>>, failures: &Repeated) {
-    let told = may_wait(move || sd_notify::notify(&state));
-    if let Ok(Err(error)) = clock.timeout(LONGEST_WORD, told).await
+async fn send(
+    clock: &Clock,
+    tell: impl FnOnce() -> io::Result<()> + Send + 'static,
+    failures: &Repeated,
+) {
+    if let Ok(Err(error)) = clock.timeout(LONGEST_WORD, may_wait(tell)).await
         && let Some(Tally { times, .. }) = failures.happened(clock.elapsed())
     {
         warn!(%error, times, "the service manager cannot be told how we are");
@@ -70,3 +104,4 @@ async fn send(clock: &Clock, state: Vec<NotifyState<'static>>, failures: &Repeat
 
 /// How long the manager may take to listen.
 const LONGEST_WORD: Duration = Duration::from_secs(1);
+const BETWEEN_LOOKS: Duration = Duration::from_secs(1);

@@ -98,7 +98,7 @@ impl Admin {
         };
         self.write_down(&done).await?;
         let directory = self.gateway.audit.directory().to_owned();
-        let (gone, draining) = (gone.clone(), Arc::clone(&self.draining));
+        let (gone, draining) = (gone.clone(), self.readiness.draining());
         let is_over = move || gone.is_cancelled() || draining.load(Ordering::Relaxed);
         // Reading a trail takes as long as it is large.
         let page = spawn_blocking(move || {

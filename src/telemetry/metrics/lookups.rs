@@ -33,8 +33,6 @@ struct Handles {
     compressions: [Counter; ENCODINGS.len()],
     /// Of those, the ones whose caller is not known.
     unverified: Gauge<i64, AtomicI64>,
-    /// In the order of [`PARTS`].
-    not_ready: [Gauge; PARTS.len()],
 }
 
 /// Counts one while it lives.
@@ -64,11 +62,6 @@ struct EncodingLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PartLabel {
-    part: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct VersionLabel {
     version: &'static str,
 }
@@ -83,11 +76,9 @@ impl LookupMetrics {
         });
         let by_cache =
             CACHE_WORDS.map(|cache| durations.get_or_create_owned(&CacheLabel { cache }));
-        let not_ready = Family::<PartLabel, Gauge>::default();
         let metrics = Handles {
             compressions: register_compressions(registry),
             unsent: register_unsent(registry),
-            not_ready: PARTS.map(|part| not_ready.get_or_create_owned(&PartLabel { part })),
             counters,
             durations: by_cache,
             saved: Counter::default(),
@@ -119,11 +110,6 @@ impl LookupMetrics {
             metrics.panicked.clone(),
         );
         register_present(registry, &metrics);
-        registry.register(
-            "not_ready",
-            "What keeps this replica from being ready, as its readiness tells",
-            not_ready,
-        );
         register_build(registry);
         Self(Arc::new(metrics))
     }
@@ -199,13 +185,6 @@ impl LookupMetrics {
     /// The caller of one is known by now, or the lookup is over.
     pub fn unverified_ends(&self) {
         self.0.unverified.dec();
-    }
-
-    /// Shows which parts are not ready; they are called as in the answer of the readiness probe.
-    pub fn not_ready(&self, parts: &[&str]) {
-        for (part, gauge) in PARTS.iter().zip(&self.0.not_ready) {
-            gauge.set(i64::from(parts.contains(part)));
-        }
     }
 
     /// Counts a connection for as long as the value lives.
@@ -304,12 +283,3 @@ const OUTCOMES: [&str; 6] = [
 const CACHE_WORDS: [&str; 6] = ["collapsed", "hit", "miss", "negative", "none", "stale"];
 /// What lists are compressed with.
 const ENCODINGS: [&str; 3] = ["br", "gzip", "zstd"];
-/// What can keep a replica from being ready.
-const PARTS: [&str; 6] = [
-    "audit",
-    "credentials",
-    "draining",
-    "keys",
-    "memory",
-    "panics",
-];

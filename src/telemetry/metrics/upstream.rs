@@ -169,16 +169,7 @@ impl UpstreamMetrics {
             "Breakers that are open, of the host and of projects",
             metrics.breakers_open.clone(),
         );
-        registry.register(
-            "token_mints",
-            "Tokens of service accounts asked for",
-            metrics.token_mints.clone(),
-        );
-        registry.register(
-            "token_expires_in_seconds",
-            "How long the current token of this credential still lives",
-            metrics.token_expires.clone(),
-        );
+        metrics.register_tokens(registry);
         registry.register(
             "upstream_retries",
             "Calls to Atlas beyond the first try",
@@ -195,6 +186,19 @@ impl UpstreamMetrics {
             metrics.answers_refused.clone(),
         );
         metrics
+    }
+
+    fn register_tokens(&self, registry: &mut Registry) {
+        registry.register(
+            "token_mints",
+            "Tokens of service accounts asked for",
+            self.token_mints.clone(),
+        );
+        registry.register(
+            "token_expires_in_seconds",
+            "How long the current token of this credential still lives",
+            self.token_expires.clone(),
+        );
     }
 
     /// Counts one call.

@@ -6,7 +6,7 @@ use atlas_cert_gateway::telemetry::Metrics;
 use atlas_cert_gateway::telemetry::metrics::upstream::CredentialLabels;
 use atlas_cert_gateway::telemetry::metrics::upstream::Endpoint;
 
-const ALERTS: &str = include_str!("../../../config/monitoring/alerts.yaml");
+pub(crate) const ALERTS: &str = include_str!("../../../config/monitoring/alerts.yaml");
 const ALERT_TESTS: &str = include_str!("../../../config/monitoring/alerts.test.yaml");
 const DASHBOARD: &str = include_str!("../../../config/monitoring/dashboard.json");
 const PREFIX: &str = "atlas_cert_gateway_";

@@ -5,9 +5,13 @@ use std::path::Path;
 
 use crate::client;
 use crate::program::Program;
+use crate::program::command;
+use crate::program::output;
 use crate::program::request;
 use crate::program::serve;
 use crate::program::world;
+use crate::program::world_with;
+use crate::world::set;
 
 /// The manager's end of `NOTIFY_SOCKET`.
 pub(super) struct Manager(UnixDatagram);
@@ -74,6 +78,43 @@ async fn the_service_manager_is_told_of_readiness_reloads_life_and_the_end() {
     program.signal("-TERM");
     assert_eq!(manager.told(), "STOPPING=1");
     assert_eq!(program.end().0, Some(0));
+}
+
+/// What is ill is told to the manager and by `health`, which is well all the same.
+// The simulated Atlas answers while a test waits for the program.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_manager_and_health_are_told_what_is_degraded() {
+    let (_atlas, files) = world_with(|configuration| {
+        set(configuration, "audit.second.to", "unix:///nowhere/at/all");
+    })
+    .await;
+    let path = files.path().join("notify");
+    let manager = Manager::at(&path);
+    let program = Program::run(serve(files.path()).env("NOTIFY_SOCKET", &path));
+    assert_eq!(manager.told(), "READY=1");
+    let problem = "second_sink: the second audit sink cannot be reached";
+    assert_eq!(manager.told(), format!("STATUS=ready; degraded: {problem}"));
+    let mut health = command();
+    health
+        .arg("health")
+        .arg("--config")
+        .arg(files.path().join("gateway.toml"))
+        .env(
+            "ATLAS_CERT_GATEWAY__ADMIN__LISTEN",
+            program.admin.to_string(),
+        );
+    let health = output(&mut health);
+    assert_eq!(health.status.code(), Some(0), "{health:?}");
+    assert_eq!(
+        String::from_utf8(health.stdout).unwrap(),
+        format!("healthy\ndegraded: {problem}\n")
+    );
+    program.signal("-HUP");
+    assert!(manager.told().starts_with("RELOADING=1"));
+    assert_eq!(
+        manager.told(),
+        format!("READY=1\nSTATUS=the configuration was read again; ready; degraded: {problem}")
+    );
 }
 
 // The simulated Atlas answers while a test waits for the program.

@@ -1,0 +1,232 @@
+//! Readiness: whether this replica should be given requests, and what is ill although it should.
+//!
+//! A replica is taken out of service only where it can answer nobody and another one could: it drains,
+//! no record can be written by those whose word counts, its memory is full, or it has no keys of any
+//! issuer. Atlas, an issuer, a credential or a copy of the trail that is ill is ill for all replicas at
+//! once; to take them all out would turn lists that are still in memory into nothing. So that is
+//! `degraded`, in an answer of 200, in the metrics and in an alert.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+
+use serde::Serialize;
+use serde::Serializer;
+
+use crate::audit::AuditPart;
+use crate::gateway::Gateway;
+use crate::memory::Stage;
+use crate::server::tls::Tls;
+use crate::telemetry::metrics::readiness::Part;
+use crate::telemetry::metrics::readiness::ReadinessMetrics;
+
+/// What is asked for the state of this replica.
+pub struct Readiness {
+    gateway: Arc<Gateway>,
+    tls: Option<Tls>,
+    draining: Arc<AtomicBool>,
+    metrics: ReadinessMetrics,
+}
+
+/// The state of this replica; serialised, it is the answer to `/readyz`. Displayed, it is one line.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Report {
+    /// Whether it should be given requests.
+    pub ready: bool,
+    /// Why not.
+    pub problems: Vec<PartFault>,
+    /// What is ill besides.
+    pub degraded: Vec<PartFault>,
+}
+
+/// Something that is ill. Names no user and holds no secret: nobody needs a token to read it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PartFault {
+    /// What.
+    #[serde(serialize_with = "word_of")]
+    pub part: Part,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+impl Readiness {
+    /// Of this gateway, until it drains. `tls` is what its callers are shown.
+    pub fn new(gateway: &Arc<Gateway>, tls: Option<Tls>, metrics: ReadinessMetrics) -> Arc<Self> {
+        Arc::new(Self {
+            gateway: Arc::clone(gateway),
+            tls,
+            draining: Arc::default(),
+            metrics,
+        })
+    }
+
+    /// The end has begun: from now on it is not ready.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Set once the end has begun.
+    pub fn draining(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.draining)
+    }
+
+    /// The state now, which the metrics then show as well.
+    pub fn report(&self) -> Report {
+        let mut report = Report::default();
+        self.end(&mut report);
+        self.audit(&mut report);
+        self.memory(&mut report);
+        self.keys(&mut report);
+        self.credentials(&mut report);
+        self.atlas(&mut report);
+        self.panics(&mut report);
+        self.tls(&mut report);
+        report.ready = report.problems.is_empty();
+        self.metrics
+            .show(&parts(&report.problems), &parts(&report.degraded));
+        report
+    }
+
+    fn end(&self, report: &mut Report) {
+        if self.draining.load(Ordering::Relaxed) {
+            report.problem(Part::Draining, "the process is stopping");
+        }
+    }
+
+    fn audit(&self, report: &mut Report) {
+        let health = self.gateway.audit.health();
+        if self.gateway.audit.disk_is_short() {
+            let problem =
+                "less of the disk is free than `audit.reserve`: refusals share one record a minute";
+            report.degraded(Part::Audit, problem);
+        }
+        for fault in health.faults {
+            let part = match fault.part {
+                AuditPart::Journal => Part::Audit,
+                AuditPart::SecondSink => Part::SecondSink,
+            };
+            if health.writable {
+                report.degraded(part, fault.problem);
+            } else {
+                report.problem(Part::Audit, fault.problem);
+            }
+        }
+    }
+
+    fn memory(&self, report: &mut Report) {
+        match self.gateway.memory.stage() {
+            Stage::Plenty => {}
+            Stage::Saving => report.degraded(
+                Part::Memory,
+                "it is short: lists are not renewed ahead of time, and the cache keeps half",
+            ),
+            Stage::Closing => report.degraded(
+                Part::Memory,
+                "it is short: no connection is kept for another request",
+            ),
+            Stage::HitsOnly => report.degraded(
+                Part::Memory,
+                "it is short: only what is in memory is answered",
+            ),
+            Stage::Full => {
+                report.problem(Part::Memory, "no connection is taken for want of memory");
+            }
+        }
+    }
+
+    fn keys(&self, report: &mut Report) {
+        let (identity, now) = (&self.gateway.identity, self.gateway.clock.now());
+        let has_keys = identity.has_keys(now);
+        for fault in identity.issuers_in_trouble(now) {
+            if has_keys {
+                report.degraded(Part::Keys, fault.to_string());
+            } else {
+                report.problem(Part::Keys, fault.to_string());
+            }
+        }
+    }
+
+    fn credentials(&self, report: &mut Report) {
+        for trouble in self.gateway.upstream.readiness() {
+            let problem = format!("{}: {}", trouble.credential, trouble.why);
+            report.degraded(Part::Credentials, problem);
+        }
+    }
+
+    fn atlas(&self, report: &mut Report) {
+        for fault in self.gateway.upstream.faults() {
+            report.degraded(Part::Atlas, fault.to_string());
+        }
+    }
+
+    /// Callers who look at a certificate's time get in nowhere; others, and whoever is connected, do.
+    fn tls(&self, report: &mut Report) {
+        let now = self.gateway.clock.now().wall;
+        if let Some(fault) = self.tls.as_ref().and_then(|tls| tls.fault(now)) {
+            report.degraded(Part::Tls, fault);
+        }
+    }
+
+    /// A caller who finds a request that panics could else take all replicas out.
+    fn panics(&self, report: &mut Report) {
+        if self
+            .gateway
+            .panics
+            .are_too_many(self.gateway.clock.elapsed())
+        {
+            report.degraded(
+                Part::Panics,
+                "three lookups have failed within a minute because of a bug; the log says where",
+            );
+        }
+    }
+}
+
+impl Report {
+    fn problem(&mut self, part: Part, problem: impl Into<String>) {
+        let problem = problem.into();
+        self.problems.push(PartFault { part, problem });
+    }
+
+    fn degraded(&mut self, part: Part, problem: impl Into<String>) {
+        let problem = problem.into();
+        self.degraded.push(PartFault { part, problem });
+    }
+
+    /// Whether there is nothing to tell.
+    pub fn is_well(&self) -> bool {
+        self.problems.is_empty() && self.degraded.is_empty()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.ready { "ready" } else { "not ready" })?;
+        for fault in &self.problems {
+            write!(f, "; {fault}")?;
+        }
+        for fault in &self.degraded {
+            write!(f, "; degraded: {fault}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for PartFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.part.word(), self.problem)
+    }
+}
+
+fn parts(faults: &[PartFault]) -> Vec<Part> {
+    faults.iter().map(|fault| fault.part).collect()
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands fields over by reference"
+)]
+fn word_of<S: Serializer>(part: &Part, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(part.word())
+}
