@@ -38,6 +38,8 @@ use crate::server::unsent::Unsent;
 use crate::settings::Mistake;
 use crate::telemetry;
 use crate::telemetry::Metrics;
+use crate::telemetry::metrics::connections::ConnectionMetrics;
+use crate::telemetry::metrics::lookups::LookupMetrics;
 use crate::telemetry::metrics::reloads::ReloadMetrics;
 use crate::upstream::OnlineCheck;
 use crate::upstream::StateError;
@@ -215,21 +217,8 @@ impl App {
         );
         let door = Door::new(Arc::clone(&gateway), &config.server, readiness.draining());
         let admin = Admin::new(Arc::clone(&gateway), scrape, Arc::clone(&readiness));
-        let limits = config.server.limits.clone();
-        let acceptor = Acceptor {
-            unsent: Unsent::new(&limits, config.memory.bound(), metrics.lookups.clone()),
-            limits,
-            tls: parts.tls.clone(),
-            trusted_proxies: config.server.trusted_proxies.clone().into(),
-            clock: clock.clone(),
-            stop: stop.callers.clone(),
-            abort: stop.abort.clone(),
-            tasks: TaskTracker::new(),
-            metrics: metrics.lookups,
-            memory: gateway.memory.clone(),
-            refusals: metrics.connections,
-            bodies: false,
-        };
+        let served = (metrics.lookups, metrics.connections);
+        let acceptor = acceptor(config, &gateway, parts.tls.clone(), &stop, served);
         let for_operators = acceptor.for_operators(stop.operators.clone());
         let for_operators = for_operators.run(operators, Arc::new(admin), Yielding::Anyone);
         let for_callers = acceptor.run(callers, Arc::new(door), Yielding::IdleStrangers);
@@ -262,6 +251,31 @@ impl App {
     /// Where operators connect to.
     pub fn admin_address(&self) -> SocketAddr {
         self.addresses.operators
+    }
+}
+
+/// What takes callers' connections; that for operators is made of it.
+fn acceptor(
+    config: &Config,
+    gateway: &Gateway,
+    tls: Option<Tls>,
+    stop: &Stop,
+    (metrics, refusals): (LookupMetrics, ConnectionMetrics),
+) -> Acceptor {
+    let limits = config.server.limits.clone();
+    Acceptor {
+        unsent: Unsent::new(&limits, config.memory.bound(), metrics.clone()),
+        limits,
+        tls,
+        trusted_proxies: config.server.trusted_proxies.clone().into(),
+        clock: gateway.clock.clone(),
+        stop: stop.callers.clone(),
+        abort: stop.abort.clone(),
+        tasks: TaskTracker::new(),
+        metrics,
+        memory: gateway.memory.clone(),
+        refusals,
+        bodies: false,
     }
 }
 

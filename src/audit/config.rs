@@ -39,6 +39,7 @@ pub struct Config {
     pub reserve: Size,
     /// How many refusals of one source, or of one caller, have records of their own within a minute. What
     /// is beyond is folded into one.
+    #[serde(deserialize_with = "settings::whole")]
     pub refusals_per_minute: u32,
     /// A file that says how many bytes of the disk are free, in place of the kernel: for tests.
     #[serde(skip)]

@@ -499,8 +499,7 @@ impl Drop for Attempt<'_> {
 }
 
 fn read_key_set(path: &Path) -> Result<Vec<u8>, KeyError> {
-    let limit = u64::try_from(LARGEST_KEY_SET).unwrap_or(u64::MAX);
-    watched::read_limited(path, limit).map_err(KeyError::Unreadable)
+    watched::read_limited(path, LARGEST_KEY_SET).map_err(KeyError::Unreadable)
 }
 
 /// How long published keys are believed without word from their issuer.

@@ -3,7 +3,7 @@
 use super::*;
 
 impl Scene {
-    fn troubles(&self) -> Vec<Trouble> {
+    pub(super) fn troubles(&self) -> Vec<Trouble> {
         let troubled = self.identity.issuers_in_trouble(self.clock.now());
         for issuer in &troubled {
             assert_eq!(&*issuer.issuer, ISSUER);
