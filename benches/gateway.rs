@@ -43,6 +43,7 @@ mod counts;
 #[path = "gateway/load.rs"]
 mod load;
 #[path = "gateway/process.rs"]
+#[allow(dead_code, reason = "the bench of storms needs more of it")]
 mod process;
 #[path = "gateway/profile.rs"]
 mod profile;
@@ -51,6 +52,7 @@ mod rounds;
 #[path = "gateway/samples.rs"]
 mod samples;
 #[path = "gateway/site.rs"]
+#[allow(dead_code, reason = "the bench of storms needs more of it")]
 mod site;
 #[path = "gateway/table.rs"]
 mod table;

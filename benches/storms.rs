@@ -1,4 +1,6 @@
-//! What honest callers notice of storms: slow callers, idle ones, and floods of frames.
+//! What honest callers notice of storms: slow callers, idle ones, floods of frames, of requests without a
+//! token and of what is denied, on a small disk too, a log that nobody reads, keys that never come, answers
+//! that are not read, and operators' connections.
 //!
 //! `cargo bench --bench storms` runs every storm, `cargo bench --bench storms -- slow idle` those whose
 //! names contain one of the words, `-- --quick` each of them shortly and small, `-- --list` only names
@@ -61,7 +63,13 @@ mod spam;
 #[path = "../tests/gateway/tokens.rs"]
 mod tokens;
 
+use std::cell::RefCell;
 use std::env;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -92,6 +100,18 @@ struct Storm {
     attackers: Attackers,
     /// How many connections it tries to hold.
     callers: usize,
+    place: Place,
+}
+
+/// What is special about the gateway that is stormed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Nothing.
+    Usual,
+    /// Its trail lies on a disk of 64 MiB.
+    SmallDisk,
+    /// Nobody reads what it logs.
+    UnreadLog,
 }
 
 /// How long and how large.
@@ -105,7 +125,7 @@ struct Effort {
     divisor: usize,
 }
 
-const STORMS: [Storm; 15] = [
+const STORMS: [Storm; 23] = [
     slowhttptest("slowhttptest-H", &["-H", "-i", "1"]),
     slowhttptest("slowhttptest-B", &["-B", "-i", "1"]),
     slowhttptest("slowhttptest-R", &["-R"]),
@@ -121,6 +141,14 @@ const STORMS: [Storm; 15] = [
     storm("settings", Kind::Spam(spam::settings), 8),
     storm("continuations", Kind::Spam(spam::continuations), 8),
     storm("header-bombs", Kind::Spam(spam::header_bombs), 8),
+    storm("strangers", Kind::Strangers, 8).at(Place::SmallDisk),
+    storm("denied", Kind::Denied, 8).at(Place::SmallDisk),
+    storm("bad-tokens", Kind::BadTokens, 8),
+    storm("unread-log", Kind::BadTokens, 8).at(Place::UnreadLog),
+    storm("unknown-keys", Kind::UnknownKeys, 10_100),
+    storm("unread-streams", Kind::Unread, 10),
+    storm("idle-operators", Kind::IdleOperators, 200),
+    storm("searches", Kind::Searches, 8),
 ];
 
 const fn storm(name: &'static str, kind: Kind, callers: usize) -> Storm {
@@ -128,6 +156,21 @@ const fn storm(name: &'static str, kind: Kind, callers: usize) -> Storm {
         name,
         attackers: Attackers::Ours(kind),
         callers,
+        place: Place::Usual,
+    }
+}
+
+impl Storm {
+    const fn at(self, place: Place) -> Self {
+        Self { place, ..self }
+    }
+
+    /// Which of a gateway's addresses it storms.
+    fn target(&self, server: &Server) -> SocketAddr {
+        match self.attackers {
+            Attackers::Ours(kind) if kind.is_for_operators() => server.admin.unwrap(),
+            Attackers::Ours(_) | Attackers::Slowhttptest(_) => server.address,
+        }
     }
 }
 
@@ -136,6 +179,7 @@ const fn slowhttptest(name: &'static str, mode: &'static [&'static str]) -> Stor
         name,
         attackers: Attackers::Slowhttptest(mode),
         callers: 5_000,
+        place: Place::Usual,
     }
 }
 
@@ -220,8 +264,27 @@ fn raise_descriptors() -> usize {
 /// Measures in calm weather, with the storm next door, and in it, on gateways of its own.
 async fn weather(site: &Site, storm: &Storm, callers: usize, effort: &Effort) {
     let requests = Arc::new(Requests::new(site));
-    let start = || Server::start(&site.gateway(Tuning { sync: "interval" }), Cores::One);
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let disks = RefCell::new(Vec::new());
+    let start = || {
+        let more = more(silent.local_addr().unwrap());
+        let command = site.gateway_with(Tuning { sync: "interval" }, &more, |directory| {
+            if storm.place == Place::SmallDisk {
+                disks
+                    .borrow_mut()
+                    .extend(SmallDisk::mount(&directory.join("audit")));
+            }
+        });
+        match storm.place {
+            Place::UnreadLog => Server::start_unread(&command, Cores::One),
+            Place::SmallDisk | Place::Usual => Server::start(&command, Cores::One),
+        }
+    };
     let (here, next_door) = (start(), start());
+    if storm.place == Place::SmallDisk && disks.borrow().len() < 2 {
+        println!("{:<14} (a small disk cannot be mounted)", storm.name);
+        return;
+    }
     for server in [&here, &next_door] {
         honest::once(server.address, &requests.small).await;
         honest::once(server.address, &requests.large).await;
@@ -237,7 +300,8 @@ async fn weather(site: &Site, storm: &Storm, callers: usize, effort: &Effort) {
         let slice = noticed(&here, &mut streams, &requests.small, effort.measured).await;
         observed.calm.push(slice);
         for target in [&next_door, &here] {
-            let Some(raging) = storm.attackers.begin(callers, &requests, target.address) else {
+            let address = storm.target(target);
+            let Some(raging) = storm.attackers.begin(callers, &requests, address) else {
                 println!("{:<14} (slowhttptest is not installed)", storm.name);
                 return;
             };
@@ -256,6 +320,50 @@ async fn weather(site: &Site, storm: &Storm, callers: usize, effort: &Effort) {
         }
     }
     println!("{:<14} {callers:>7} {observed}", storm.name);
+}
+
+/// Operators, and an issuer that says nothing.
+fn more(silent: SocketAddr) -> String {
+    let (issuer, audience) = (raging::SILENT, tokens::AUDIENCE);
+    format!(
+        r#"
+        [[access.rules]]
+        name = "operators"
+        subjects = ["operator"]
+        projects = ["*"]
+        usernames = ["*"]
+        admin = true
+        [[identity.issuers]]
+        issuer = "{issuer}"
+        audiences = ["{audience}"]
+        algorithms = ["RS256"]
+        jwks_url = "http://{silent}/jwks"
+        "#
+    )
+}
+
+/// A disk of 64 MiB, until it is dropped.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(directory: &Path) -> Option<Self> {
+        std::fs::create_dir(directory).unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", "size=64m,mode=700", "tmpfs"])
+            .arg(directory)
+            .stderr(Stdio::null())
+            .status();
+        mounted
+            .is_ok_and(|status| status.success())
+            .then(|| Self(directory.to_owned()))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: the gateway that writes there may still be ending.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
 }
 
 /// So many take some seconds to come.

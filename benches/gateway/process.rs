@@ -6,6 +6,7 @@ use std::io::BufReader;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Child;
+use std::process::ChildStderr;
 use std::process::Command;
 use std::process::Stdio;
 use std::thread;
@@ -25,31 +26,47 @@ pub(crate) struct Server {
     child: Child,
     /// Where it listens.
     pub(crate) address: SocketAddr,
+    /// Where it listens for operators, if it does.
+    pub(crate) admin: Option<SocketAddr>,
+    /// What it logs, where nobody reads it.
+    unread: Option<ChildStderr>,
 }
 
 impl Server {
     /// Starts a server and waits until it says where it listens.
     pub(crate) fn start(command: &Command, cores: Cores) -> Self {
+        let mut server = Self::start_unread(command, cores);
+        // Or the server would wait for room in the pipe.
+        if let Some(log) = server.unread.take() {
+            thread::spawn(move || BufReader::new(log).lines().for_each(drop));
+        }
+        server
+    }
+
+    /// The same, and from then on nobody reads what it logs.
+    pub(crate) fn start_unread(command: &Command, cores: Cores) -> Self {
         let mut child = pinned(command, cores)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let mut seen = Vec::new();
-        let address = loop {
-            let Some(Ok(line)) = lines.next() else {
-                panic!("the server did not start:\n{}", seen.join("\n"));
-            };
-            if let Some(address) = listening(&line) {
-                break address;
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut seen = String::new();
+        let (address, admin) = loop {
+            let begin = seen.len();
+            let read = log.read_line(&mut seen).unwrap();
+            assert_ne!(read, 0, "the server did not start:\n{seen}");
+            if let Some(address) = address_in(&seen[begin..], "listen") {
+                break (address, address_in(&seen[begin..], "admin"));
             }
-            seen.push(line);
         };
-        // Read on, or the server would wait for room in the pipe.
-        thread::spawn(move || lines.for_each(drop));
-        Self { child, address }
+        Self {
+            child,
+            address,
+            admin,
+            unread: Some(log.into_inner()),
+        }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -158,8 +175,8 @@ fn pinned(command: &Command, cores: Cores) -> Command {
     pinned
 }
 
-/// The address in the line with which a server says that it listens.
-fn listening(line: &str) -> Option<SocketAddr> {
-    let (_, rest) = line.split_once("\"listen\":\"")?;
+/// An address in the line with which a server says that it listens.
+fn address_in(line: &str, name: &str) -> Option<SocketAddr> {
+    let (_, rest) = line.split_once(&format!("\"{name}\":\""))?;
     rest.split_once('"')?.0.parse().ok()
 }

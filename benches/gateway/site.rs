@@ -155,6 +155,29 @@ impl Site {
         })
     }
 
+    /// The same, with more tables behind its configuration. `prepare` is given its directory first.
+    pub(crate) fn gateway_with(
+        &self,
+        tuning: Tuning,
+        more: &str,
+        prepare: impl FnOnce(&Path),
+    ) -> Command {
+        self.command(|directory| {
+            prepare(directory);
+            let usual = Self::configuration(directory, tuning, &self.atlas.base_url());
+            format!("{usual}\n{more}")
+        })
+    }
+
+    /// A token of this subject, changed before it was signed.
+    pub(crate) fn forge(
+        &self,
+        subject: &str,
+        change: impl FnOnce(&mut serde_json::Value, &mut serde_json::Value),
+    ) -> String {
+        self.issuer.forge(subject, change)
+    }
+
     fn command(&self, configuration: impl FnOnce(&Path) -> String) -> Command {
         let number = self.gateways.fetch_add(1, Ordering::Relaxed);
         let directory = self.files.path().join(format!("gateway-{number}"));

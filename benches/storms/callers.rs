@@ -33,6 +33,27 @@ pub(crate) enum Kind {
     Silent,
     /// A flood of frames: a hundred of them, beginning with a stream's number.
     Spam(fn(u32) -> Vec<u8>),
+    /// Requests of 26 bytes without a token, one behind the other.
+    Strangers,
+    /// Tokens that nobody has signed, one behind the other.
+    BadTokens,
+    /// A good token, and what it may not have, one behind the other.
+    Denied,
+    /// Tokens that name ever other keys of an issuer that says nothing.
+    UnknownKeys,
+    /// A hundred streams of an indented large list over HTTP/2, and nothing is read of them.
+    Unread,
+    /// Nothing, on the operators' address.
+    IdleOperators,
+    /// Searches of the trail, one after the other.
+    Searches,
+}
+
+impl Kind {
+    /// Whether the operators' address is stormed.
+    pub(crate) fn is_for_operators(self) -> bool {
+        matches!(self, Self::IdleOperators | Self::Searches)
+    }
 }
 
 /// How the storm fares.
@@ -73,10 +94,14 @@ pub(crate) fn attack(
                     counts.open.fetch_sub(1, Ordering::Relaxed);
                     counts.ended.fetch_add(1, Ordering::Relaxed);
                 }
-                if matches!(kind, Kind::Idle) {
-                    return;
+                match kind {
+                    Kind::Idle => return,
+                    // Whoever floods comes again at once.
+                    Kind::Strangers | Kind::BadTokens | Kind::Denied | Kind::IdleOperators => {
+                        tokio::time::sleep(PAUSE / 10).await;
+                    }
+                    _ => tokio::time::sleep(SECOND).await,
                 }
-                tokio::time::sleep(SECOND).await;
             }
         });
     }
@@ -103,7 +128,17 @@ async fn rage(kind: Kind, stream: &mut TcpStream, requests: &Requests) {
             let _ = stream.write_all(&requests.small).await;
             until_ended(stream).await;
         }
-        Kind::Silent => until_ended(stream).await,
+        Kind::Silent | Kind::IdleOperators => until_ended(stream).await,
+        Kind::Strangers => flood(stream, &b"GET / HTTP/1.1\r\nHost:a\r\n\r\n".repeat(100)).await,
+        Kind::BadTokens => flood(stream, &requests.unsigned.repeat(20)).await,
+        Kind::Denied => flood(stream, &requests.denied.repeat(20)).await,
+        Kind::UnknownKeys => in_turn(stream, || requests.of_unknown_key()).await,
+        Kind::Searches => in_turn(stream, || requests.search.to_vec()).await,
+        Kind::Unread => {
+            if stream.write_all(&requests.unread).await.is_ok() {
+                until_ended(stream).await;
+            }
+        }
         Kind::SlowHead => {
             let head = &requests.small[..requests.small.len() - 2];
             drip(stream, head, b"x-more: x\r\n").await;
@@ -176,6 +211,27 @@ async fn spam(stream: &mut TcpStream, frames: fn(u32) -> Vec<u8>) {
     tokio::select! {
         () = flooding => {}
         () = ending => {}
+    }
+}
+
+/// The same bytes again and again, as fast as they are taken; what comes back is read.
+async fn flood(stream: &mut TcpStream, bytes: &[u8]) {
+    let (mut read, mut write) = stream.split();
+    let flooding = async { while write.write_all(bytes).await.is_ok() {} };
+    let ending = until_ended(&mut read);
+    tokio::select! {
+        () = flooding => {}
+        () = ending => {}
+    }
+}
+
+/// One request after the other, as soon as something has come back.
+async fn in_turn(stream: &mut TcpStream, next: impl Fn() -> Vec<u8>) {
+    let mut part = vec![0; 64 << 10];
+    while stream.write_all(&next()).await.is_ok() {
+        if !stream.read(&mut part).await.is_ok_and(|count| count > 0) {
+            return;
+        }
     }
 }
 

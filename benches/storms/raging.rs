@@ -5,9 +5,15 @@ use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rustix::process::Pid;
 use rustix::process::setpriority_process;
+use serde_json::Value;
+use serde_json::json;
 use tokio::runtime::Runtime;
 
 use crate::LAST;
@@ -15,9 +21,17 @@ use crate::Request;
 use crate::callers;
 use crate::callers::Counts;
 use crate::callers::Kind;
+use crate::frames::END_HEADERS;
+use crate::frames::END_STREAM;
+use crate::frames::HEADERS;
+use crate::frames::INITIAL_WINDOW_SIZE;
+use crate::frames::SETTINGS;
+use crate::frames::block;
+use crate::frames::frame;
 use crate::runtime;
 use crate::site::Site;
 use crate::site::Users;
+use crate::tokens;
 
 /// Who storms.
 pub(crate) enum Attackers {
@@ -95,6 +109,15 @@ impl Drop for Raging {
 pub(crate) struct Requests {
     pub(crate) small: Request,
     pub(crate) large: Request,
+    /// With a token that nobody has signed.
+    pub(crate) unsigned: Request,
+    /// For a user that a rule denies.
+    pub(crate) denied: Request,
+    /// An operator's.
+    pub(crate) search: Request,
+    /// Settings without a window, and a hundred streams.
+    pub(crate) unread: Request,
+    keys: AtomicUsize,
 }
 
 impl Requests {
@@ -108,12 +131,65 @@ impl Requests {
             };
             site.asks(users, &tokens).remove(0).http1()
         };
+        let large = of("payments-storm-many", 5_000);
+        let operator = site.forge("operator", |_, _| {});
+        let denied = target(&large).replace("payments-storm-many-0", "root");
+        let (signed, _) = tokens[0].rsplit_once('.').unwrap();
         Self {
             small: of("payments-storm", 2),
-            large: of("payments-storm-many", 5_000),
+            unsigned: get(target(&large), &format!("{signed}.{}", "A".repeat(342))),
+            denied: get(&denied, &tokens[0]),
+            search: get("/audit/lookups?limit=1000", &operator),
+            unread: unread(target(&large), &tokens[0]).into(),
+            large,
+            keys: AtomicUsize::new(0),
         }
     }
+
+    /// With a token that names a key which nobody has named before.
+    pub(crate) fn of_unknown_key(&self) -> Vec<u8> {
+        let number = self.keys.fetch_add(1, Ordering::Relaxed);
+        let header = json!({"alg": "RS256", "typ": "JWT", "kid": format!("unknown-{number}")});
+        let claims = json!({"iss": SILENT, "sub": "payments-api", "aud": tokens::AUDIENCE,
+                            "iat": 1_700_000_000, "exp": 4_000_000_000_u64});
+        let part = |json: Value| URL_SAFE_NO_PAD.encode(json.to_string());
+        let token = format!("{}.{}.{}", part(header), part(claims), "A".repeat(342));
+        get(target(&self.large), &token).to_vec()
+    }
 }
+
+fn get(target: &str, token: &str) -> Request {
+    let head = format!(
+        "GET {target} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n"
+    );
+    head.into()
+}
+
+/// Streams that may not be sent a byte of their answers.
+fn unread(target: &str, token: &str) -> Vec<u8> {
+    let window = [&INITIAL_WINDOW_SIZE.to_be_bytes()[..], &[0; 4]].concat();
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    bytes.extend(frame(SETTINGS, 0, 0, &window));
+    let head = block(&[
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":authority", "localhost"),
+        (":path", &format!("{target}?pretty=true")),
+        ("authorization", &format!("Bearer {token}")),
+    ]);
+    for stream in 0..100 {
+        bytes.extend(frame(
+            HEADERS,
+            END_HEADERS | END_STREAM,
+            stream * 2 + 1,
+            &head,
+        ));
+    }
+    bytes
+}
+
+/// An issuer whose keys never come.
+pub(crate) const SILENT: &str = "https://silent.test";
 
 /// Of a request.
 fn target(request: &Request) -> &str {
