@@ -117,7 +117,7 @@ use walk::Log;
 pub fn merge(bodies: &[Bytes], project: &ProjectId) -> Option<CertificateList> {
     let pages = bodies.iter().map(|body| Page::read(body, project).ok());
     let pages: Vec<Page> = pages.collect::<Option<_>>()?;
-    pages::fit_together(&pages).then(|| pages::join(&pages))?
+    pages::are_distinct(&pages).then(|| pages::join(&pages))?
 }
 
 /// The way to Atlas. Cheap to clone.

@@ -9,9 +9,11 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::HeaderMap;
+use http::HeaderValue;
 use http::Method;
 use http::Request;
 use http::Version;
+use http::header::DATE;
 use http_body_util::BodyExt as _;
 use http_body_util::Limited;
 use hyper::body::Incoming;
@@ -97,6 +99,10 @@ impl Atlas {
             | Effect::Wire(_) => None,
         });
         let mut answer = scripted.unwrap_or_else(|| routes::answer(self, &heard, &rules));
+        // By the clock of this Atlas; a fault may change it or leave it out.
+        if let Ok(date) = HeaderValue::try_from(httpdate::fmt_http_date(self.now())) {
+            answer.headers.entry(DATE).or_insert(date);
+        }
         let mut wire = None;
         for effect in effects {
             self.spoil(&mut answer, &mut wire, effect);

@@ -32,6 +32,11 @@ impl Certificate {
         }
     }
 
+    /// When it was made.
+    pub(crate) fn made_at(&self) -> SystemTime {
+        self.created_at + BACKDATED
+    }
+
     pub(crate) fn listed<'a>(&'a self, project: &'a str) -> Listed<'a> {
         Listed {
             id: self.serial,

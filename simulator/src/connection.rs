@@ -35,6 +35,9 @@ pub(crate) async fn serve(stream: Stream, peer: SocketAddr, atlas: Arc<Atlas>) {
     let service = service_fn(|request| answer(Arc::clone(&atlas), request, peer, order.clone()));
     let http2 = atlas.rules.with(|rules| rules.http2);
     let mut builder = Builder::new(TokioExecutor::new());
+    // Atlas's `Date` is that of the simulated world, or left out by a fault.
+    builder.http1().auto_date_header(false);
+    builder.http2().auto_date_header(false);
     if let Some(streams) = http2.streams {
         builder.http2().max_concurrent_streams(streams);
     }

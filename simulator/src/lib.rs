@@ -106,5 +106,6 @@ pub use target::Endpoint;
 pub use tls::Tls;
 pub use world::InProject;
 pub use world::InUser;
+pub use world::ListOrder;
 pub use world::World;
 pub use world::X509Type;

@@ -20,18 +20,36 @@ pub(crate) struct Place<'a> {
     pub(crate) path: &'a str,
 }
 
-/// The answer that shows one page of `total` items, of which `results` are on this page.
+/// How long a list is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Length {
+    /// How many items there are: what `next` goes by.
+    pub(crate) held: usize,
+    /// What `totalCount` says.
+    pub(crate) counted: usize,
+}
+
+impl Length {
+    pub(crate) fn exact(count: usize) -> Self {
+        Self {
+            held: count,
+            counted: count,
+        }
+    }
+}
+
+/// The answer that shows one page of a list, of which `results` are on this page.
 pub(crate) fn page<T: Serialize>(
     place: Place<'_>,
     query: &ListQuery,
     results: Vec<T>,
-    total: usize,
+    length: Length,
 ) -> Answer {
     let list = List {
-        links: links(place, query, total),
+        links: links(place, query, length.held),
         results,
         status: query.envelope.then_some(200),
-        total_count: query.include_count.then_some(total),
+        total_count: query.include_count.then_some(length.counted),
     };
     document(place.api, query.pretty, StatusCode::OK, &list)
 }

@@ -15,12 +15,12 @@ use crate::atlas::Heard;
 use crate::bucket::BucketSize;
 use crate::bucket::Draw;
 use crate::bucket::EndpointSet;
-use crate::certificate::Certificate;
 use crate::credential::Credential;
 use crate::credential::Presented;
 use crate::errors;
 use crate::issuing;
 use crate::listing;
+use crate::listing::Length;
 use crate::listing::Link;
 use crate::listing::Place;
 use crate::oauth;
@@ -31,6 +31,7 @@ use crate::target::Api;
 use crate::target::Endpoint;
 use crate::target::is_project_id;
 use crate::target::strictly_encoded;
+use crate::world::List;
 use crate::world::Project;
 use crate::world::X509Type;
 
@@ -112,27 +113,31 @@ fn certificates(
     let username = managed_user(atlas, heard, project)?;
     let now = atlas.now();
     // Copied out, so that the world is not held while a page is written.
-    let (page, total): (Vec<Certificate>, usize) = atlas.world.with(|world| {
-        let unexpired = || {
-            world
-                .find(project)
-                .map(|project| project.unexpired(username, now))
-        };
-        let on_page = unexpired()
-            .into_iter()
-            .flatten()
-            .skip(query.skipped())
-            .take(query.taken());
-        (
-            on_page.cloned().collect(),
-            unexpired().into_iter().flatten().count(),
-        )
+    let list = atlas.world.with(|world| {
+        let project = world.find(project);
+        project.map(|project| project.list(username, now))
     });
-    let results = page
+    let List {
+        certificates,
+        total,
+    } = list.unwrap_or_default();
+    let held = certificates.len();
+    let results = certificates
         .iter()
+        .skip(query.skipped())
+        .take(query.taken())
         .map(|certificate| certificate.listed(project))
         .collect();
-    let mut answer = listing::page(place(heard, rules), &query, results, total);
+    let place = place(heard, rules);
+    let mut answer = listing::page(
+        place,
+        &query,
+        results,
+        Length {
+            held,
+            counted: total,
+        },
+    );
     let method = "ApiAtlasV2DatabaseUsersResource::getValidCertsByUsername";
     answer
         .headers
@@ -197,7 +202,12 @@ fn database_users(
                 "x509Type": kind.as_str(),
             })
         });
-        listing::page(place, &query, results.collect(), users().count())
+        listing::page(
+            place,
+            &query,
+            results.collect(),
+            Length::exact(users().count()),
+        )
     }))
 }
 
@@ -224,7 +234,12 @@ fn rate_limits(atlas: &Atlas, heard: &Heard, rules: &Rules) -> Result<Answer, Re
         ),
         set("x509Authentication", "X509 Authentication", &rules.bucket),
     ];
-    Ok(listing::page(place(heard, rules), &query, sets, 2))
+    Ok(listing::page(
+        place(heard, rules),
+        &query,
+        sets,
+        Length::exact(2),
+    ))
 }
 
 /// `POST /api/oauth/token`

@@ -56,12 +56,12 @@ impl World {
         self.projects.remove(id);
     }
 
-    /// The unexpired certificates of a user, oldest first, as a list call would show them now.
+    /// The unexpired certificates of a user, in the order and with the lag of a list call made now.
     pub fn unexpired(&self, project: &str, username: &str) -> Vec<Certificate> {
         let Some(project) = self.find(project) else {
             return Vec::new();
         };
-        project.unexpired(username, self.now).cloned().collect()
+        project.list(username, self.now).certificates
     }
 
     pub(crate) fn at(&mut self, now: SystemTime) -> &mut Self {
@@ -104,6 +104,35 @@ impl X509Type {
 pub(crate) struct Project {
     users: BTreeMap<String, X509Type>,
     certificates: BTreeMap<String, Vec<Certificate>>,
+    listing: BTreeMap<String, Listing>,
+}
+
+/// In which order a list is paged. Atlas documents none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ListOrder {
+    /// By the serial number, which is drawn at random: a new certificate lands anywhere.
+    BySerial,
+    /// The newest certificate first.
+    NewestFirst,
+    /// The oldest certificate first, as observed.
+    #[default]
+    OldestFirst,
+}
+
+/// How the list of one user differs from what Atlas holds.
+#[derive(Clone, Copy, Debug, Default)]
+struct Listing {
+    order: ListOrder,
+    miscount: i64,
+    lag: Duration,
+}
+
+/// A list before it is cut into pages.
+#[derive(Default)]
+pub(crate) struct List {
+    pub(crate) certificates: Vec<Certificate>,
+    /// Atlas: "The total number is an estimate and may not be exact."
+    pub(crate) total: usize,
 }
 
 impl Project {
@@ -115,19 +144,28 @@ impl Project {
         self.users.iter().map(|(name, kind)| (name.as_str(), *kind))
     }
 
-    /// Atlas: "Returns all unexpired X.509 certificates". Oldest first, as observed.
-    pub(crate) fn unexpired(
-        &self,
-        username: &str,
-        now: SystemTime,
-    ) -> impl Iterator<Item = &Certificate> {
-        let all = self
-            .certificates
-            .get(username)
-            .map(Vec::as_slice)
-            .unwrap_or_default();
-        all.iter()
-            .filter(move |certificate| certificate.not_after > now)
+    /// Atlas: "Returns all unexpired X.509 certificates".
+    pub(crate) fn list(&self, username: &str, now: SystemTime) -> List {
+        let listing = self.listing.get(username).copied().unwrap_or_default();
+        let all = self.certificates.get(username);
+        let mut certificates: Vec<Certificate> = all
+            .into_iter()
+            .flatten()
+            .filter(|certificate| certificate.not_after > now)
+            .cloned()
+            .collect();
+        let counted = i64::try_from(certificates.len()).unwrap_or(i64::MAX);
+        let total = usize::try_from(counted.saturating_add(listing.miscount)).unwrap_or(0);
+        certificates.retain(|certificate| certificate.made_at() + listing.lag <= now);
+        match listing.order {
+            ListOrder::BySerial => certificates.sort_by_key(|certificate| certificate.serial),
+            ListOrder::NewestFirst => certificates.reverse(),
+            ListOrder::OldestFirst => {}
+        }
+        List {
+            certificates,
+            total,
+        }
     }
 }
 
@@ -158,10 +196,12 @@ impl InProject<'_> {
             .entry(name.to_owned())
             .or_default();
         let kind = self.project.users.entry(name.to_owned()).or_default();
+        let listing = self.project.listing.entry(name.to_owned()).or_default();
         InUser {
             now: self.now,
             numbers: self.numbers,
             kind,
+            listing,
             certificates,
             name: name.to_owned(),
         }
@@ -174,6 +214,7 @@ pub struct InUser<'w> {
     now: SystemTime,
     numbers: &'w mut Numbers,
     kind: &'w mut X509Type,
+    listing: &'w mut Listing,
     certificates: &'w mut Vec<Certificate>,
     name: String,
 }
@@ -228,6 +269,25 @@ impl InUser<'_> {
     /// Says how the user proves itself. Only a managed one has a certificate list.
     pub fn x509(&mut self, kind: X509Type) -> &mut Self {
         *self.kind = kind;
+        self
+    }
+
+    /// Says in which order the list is paged.
+    pub fn order(&mut self, order: ListOrder) -> &mut Self {
+        self.listing.order = order;
+        self
+    }
+
+    /// Makes `totalCount` say so many more (or fewer) than there are.
+    pub fn miscount(&mut self, by: i64) -> &mut Self {
+        self.listing.miscount = by;
+        self
+    }
+
+    /// Leaves certificates out of the list until so long after they were made; `totalCount` has them
+    /// at once.
+    pub fn lag(&mut self, by: Duration) -> &mut Self {
+        self.listing.lag = by;
         self
     }
 

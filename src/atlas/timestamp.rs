@@ -14,6 +14,9 @@ use time::format_description::well_known::Rfc3339;
 pub struct Timestamp(i64);
 
 impl Timestamp {
+    /// The end of time: later than every instant that Atlas can name.
+    pub const MAX: Self = Self(i64::MAX);
+
     /// Microseconds since 1970; negative before it.
     pub const fn from_micros(micros: i64) -> Self {
         Self(micros)

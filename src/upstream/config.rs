@@ -100,15 +100,18 @@ pub struct Limits {
     pub walk: Duration,
 }
 
-/// What is read a second time once all pages were read.
+/// How a list of several pages is proven to be of one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Proof {
-    /// All pages: proves the list whatever happened between them.
+    /// By the age of its certificates and their count, at one call a page; where these prove nothing,
+    /// as [`Proof::EveryPage`] does.
     #[default]
+    CreatedAt,
+    /// All pages are read twice, and must be the same.
     EveryPage,
-    /// The first page: costs one call, and misses a revocation together with an issue that both fall
-    /// behind the first page.
+    /// The first page is read again: one call more, and a revocation together with an issue that both
+    /// fall behind the first page goes unnoticed.
     FirstPage,
 }
 
@@ -206,7 +209,7 @@ impl Default for Limits {
             queue_wait: Duration::from_secs(5),
             page_bytes: Size::mebibytes(8),
             pages: 20,
-            proof: Proof::EveryPage,
+            proof: Proof::CreatedAt,
             connect: Duration::from_secs(2),
             first_byte: Duration::from_secs(3),
             page: Duration::from_secs(5),

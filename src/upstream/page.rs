@@ -1,8 +1,8 @@
 //! One page of Atlas's answer: the bytes of a body go in, the certificates as they were sent come out,
 //! or the reason why they cannot be used.
 //!
-//! Nothing is rewritten: a certificate stays the text that Atlas sent (G4). But everything is looked
-//! at: what a strict reader would not understand in one way only must never be stored (G39).
+//! Nothing is rewritten: a certificate stays the text that Atlas sent (G4). What is used is read
+//! strictly; what is not used is not judged, except for its nesting, which costs the reader of it.
 
 mod strict;
 
@@ -21,17 +21,20 @@ use serde_json::value::RawValue;
 
 use crate::atlas::ProjectId;
 use crate::atlas::Timestamp;
-use strict::Bounded;
-use strict::Names;
+use strict::Name;
 use strict::Text;
+use strict::set_once;
+use strict::skip;
 
 /// The certificates of one page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Page {
     /// In Atlas's order.
     pub(crate) items: Vec<Item>,
-    /// How many certificates Atlas says there are on all pages.
+    /// How many certificates Atlas says there are on all pages. Atlas: "an estimate".
     pub(crate) total: u64,
+    /// Whether Atlas says that another page follows; `None` if it gives no links.
+    pub(crate) has_next: Option<bool>,
 }
 
 /// One certificate of a page.
@@ -39,8 +42,10 @@ pub(crate) struct Page {
 pub(crate) struct Item {
     /// The serial number, `_id`.
     pub(crate) id: i128,
-    /// When it expires.
-    pub(crate) not_after: Timestamp,
+    /// When its validity begins, one hour before it was made; `None` if Atlas does not say.
+    pub(crate) created_at: Option<Timestamp>,
+    /// When it expires; `None` if Atlas does not say, which its schema allows.
+    pub(crate) not_after: Option<Timestamp>,
     /// The JSON object as Atlas sent it.
     pub(crate) text: Bytes,
 }
@@ -64,6 +69,7 @@ impl Page {
         Ok(Self {
             items: items?,
             total: read.total,
+            has_next: read.links.and_then(has_next),
         })
     }
 }
@@ -74,11 +80,13 @@ impl Item {
         if read.group_id.is_some_and(|group| group != project.as_str()) {
             return Err(Unusable::Refused("a certificate of another project"));
         }
-        let not_after =
-            Timestamp::parse(&read.not_after).ok_or(Unusable::Refused("notAfter is no instant"))?;
+        let unreadable = Unusable::Refused("notAfter is no instant");
+        let not_after = read.not_after;
+        let not_after = not_after.map(|text| Timestamp::parse(&text).ok_or(unreadable));
         Ok(Self {
             id: read.id,
-            not_after,
+            created_at: read.created_at.and_then(created_at),
+            not_after: not_after.transpose()?,
             text: body.slice_ref(raw.get().as_bytes()),
         })
     }
@@ -91,8 +99,26 @@ fn reason(error: &serde_json::Error) -> Unusable {
     }
 }
 
-/// The page's members; unknown ones are checked and left.
+/// Whether one of the links is to the next page; `None` if these are no links. No link is followed.
+fn has_next(links: &RawValue) -> Option<bool> {
+    #[derive(Deserialize)]
+    struct Link<'a> {
+        #[serde(borrow)]
+        rel: Cow<'a, str>,
+    }
+    let links: Vec<Link<'_>> = serde_json::from_str(links.get()).ok()?;
+    Some(links.iter().any(|link| link.rel == "next"))
+}
+
+/// Only spares a second reading, so what cannot be read is not there.
+fn created_at(value: &RawValue) -> Option<Timestamp> {
+    let text: Text<'_> = serde_json::from_str(value.get()).ok()?;
+    Timestamp::parse(&text.0)
+}
+
+/// The page's members that are used.
 struct PageText<'a> {
+    links: Option<&'a RawValue>,
     results: Vec<&'a RawValue>,
     total: u64,
 }
@@ -113,19 +139,21 @@ impl<'de> Visitor<'de> for PageVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<PageText<'de>, A::Error> {
-        let (mut results, mut total) = (None, None);
-        let mut names = Names::default();
-        while let Some(Text(name)) = map.next_key()? {
+        let (mut links, mut results, mut total) = (None, None, None);
+        while let Some(Name(name)) = map.next_key()? {
             match &*name {
-                "results" => results = Some(map.next_value::<Items<'de>>()?.0),
-                "totalCount" => total = Some(map.next_value()?),
-                _ => map.next_value_seed(Bounded(DEEPEST - 1))?,
+                b"links" => set_once(&mut links, skip(&mut map, DEEPEST - 1)?)?,
+                b"results" => set_once(&mut results, map.next_value::<Items<'de>>()?.0)?,
+                b"totalCount" => set_once(&mut total, map.next_value()?)?,
+                _ => {
+                    skip(&mut map, DEEPEST - 1)?;
+                }
             }
-            names.add(name)?;
         }
         Ok(PageText {
+            links,
             results: results.ok_or_else(|| A::Error::missing_field("results"))?,
-            // We ask for it with `includeCount=true`; without it nothing proves a list complete.
+            // We ask for it with `includeCount=true`; a page without it is not what we asked for.
             total: total.ok_or_else(|| A::Error::missing_field("totalCount"))?,
         })
     }
@@ -162,11 +190,12 @@ impl<'de> Visitor<'de> for ItemsVisitor {
     }
 }
 
-/// A certificate's members that we judge; the others are checked and left.
+/// A certificate's members that are used.
 struct ItemText<'a> {
     id: i128,
+    created_at: Option<&'a RawValue>,
     group_id: Option<Cow<'a, str>>,
-    not_after: Cow<'a, str>,
+    not_after: Option<Cow<'a, str>>,
 }
 
 impl<'de> Deserialize<'de> for ItemText<'de> {
@@ -185,25 +214,28 @@ impl<'de> Visitor<'de> for ItemVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ItemText<'de>, A::Error> {
-        let (mut id, mut group_id, mut not_after) = (None, None, None);
-        let mut names = Names::default();
-        while let Some(Text(name)) = map.next_key()? {
+        let (mut id, mut created_at, mut group_id, mut not_after) = (None, None, None, None);
+        while let Some(Name(name)) = map.next_key()? {
             match &*name {
-                "_id" => {
+                b"_id" => {
                     let number = map.next_value::<&RawValue>()?.get();
                     // A fraction, an exponent or a text is no serial number.
-                    id = Some(number.parse().map_err(|_| A::Error::custom("_id"))?);
+                    let number = number.parse().map_err(|_| A::Error::custom("_id"))?;
+                    set_once(&mut id, number)?;
                 }
-                "groupId" => group_id = Some(map.next_value::<Text<'de>>()?.0),
-                "notAfter" => not_after = Some(map.next_value::<Text<'de>>()?.0),
-                _ => map.next_value_seed(Bounded(DEEPEST - 3))?,
+                b"createdAt" => set_once(&mut created_at, skip(&mut map, DEEPEST - 3)?)?,
+                b"groupId" => set_once(&mut group_id, map.next_value::<Text<'de>>()?.0)?,
+                b"notAfter" => set_once(&mut not_after, map.next_value::<Text<'de>>()?.0)?,
+                _ => {
+                    skip(&mut map, DEEPEST - 3)?;
+                }
             }
-            names.add(name)?;
         }
         Ok(ItemText {
             id: id.ok_or_else(|| A::Error::missing_field("_id"))?,
+            created_at,
             group_id,
-            not_after: not_after.ok_or_else(|| A::Error::missing_field("notAfter"))?,
+            not_after,
         })
     }
 }
@@ -268,17 +300,11 @@ mod tests {
             r#"{"results":[],"totalCount":"0"}"#,
             r#"{"results":[],"results":[],"totalCount":0}"#,
             r#"{"results":[],"totalCount":0,"totalCount":0}"#,
-            r#"{"results":[],"totalCount":0,"x":1,"x":1}"#,
             r#"{"results":[1],"totalCount":1}"#,
         ] {
             assert!(matches!(read(body), Err(Unusable::Refused(_))), "{body}");
         }
-        for body in [
-            "",
-            "\u{feff}{}",
-            r#"{"results":[],"totalCount":0}x"#,
-            r#"{"results":[],"totalCount":0,"x":"\ud800"}"#,
-        ] {
+        for body in ["", "\u{feff}{}", r#"{"results":[],"totalCount":0}x"#] {
             assert_eq!(read(body), Err(Unusable::Torn), "{body}");
         }
         let not_utf8 = Bytes::from_static(b"{\"results\":[],\"totalCount\":0,\"x\":\"\xff\"}");
@@ -325,7 +351,54 @@ mod tests {
         ] {
             assert!(!with(text), "{text}");
         }
-        assert!(read(&item(r#""_id":1"#)).is_err());
+        let page = read(&item(r#""_id":1"#)).unwrap();
+        assert_eq!(page.items[0].not_after, None, "Atlas's schema lets it out");
+    }
+
+    #[test]
+    fn what_is_not_used_is_not_judged_and_kept_as_it_came() {
+        for odd in [
+            "1e400",
+            "-1E-999999",
+            r#""\ud800""#,
+            r#"{"a":1,"a":2}"#,
+            "null",
+            "99999999999999999999999999999999999999999999",
+        ] {
+            let inside = item(&format!(
+                r#""_id":1,"x":{odd},"x":{odd},"createdAt":{odd},"subject":{odd}"#
+            ));
+            // `createdAt` twice would be something else: it is read.
+            let inside = inside.replace(r#""createdAt":"#, r#""y":"#);
+            let page = read(&inside).unwrap();
+            let text = str::from_utf8(&page.items[0].text).unwrap();
+            assert!(text.contains(odd), "{odd}");
+            let outside = format!(r#"{{"x":{odd},"results":[],"totalCount":0,"links":{odd}}}"#);
+            assert_eq!(read(&outside).map(|page| page.has_next), Ok(None), "{odd}");
+            let created = read(&item(&format!(r#""_id":1,"createdAt":{odd}"#))).unwrap();
+            assert_eq!(created.items[0].created_at, None, "{odd}");
+        }
+        let named = r#"{"results":[],"totalCount":0,"\ud800":1,"":[]}"#;
+        assert!(read(named).is_ok());
+    }
+
+    #[test]
+    fn the_links_say_whether_another_page_follows() {
+        for (links, expected) in [
+            (r#","links":[]"#, Some(false)),
+            (r#","links":[{"rel":"self","href":"x"}]"#, Some(false)),
+            (
+                r#","links":[{"href":7,"rel":"self"},{"rel":"next"}]"#,
+                Some(true),
+            ),
+            (r#","links":null"#, None),
+            (r#","links":[{"href":"x"}]"#, None),
+            ("", None),
+        ] {
+            let page = read(&format!(r#"{{"results":[],"totalCount":0{links}}}"#)).unwrap();
+            assert_eq!(page.has_next, expected, "{links}");
+        }
+        assert!(read(r#"{"results":[],"totalCount":0,"links":[],"links":[]}"#).is_err());
     }
 
     #[test]
@@ -338,7 +411,7 @@ mod tests {
             r#""groupId":1"#,
             r#""_id":1"#,
             r#""\u005fid":1"#,
-            r#""x":1,"x":1"#,
+            r#""notAfter":"2031-01-01T00:00:00Z""#,
         ] {
             assert!(read(&item(&format!("{rest},{more}"))).is_err(), "{more}");
         }
@@ -368,13 +441,5 @@ mod tests {
             "{},".repeat(1_000_000)
         );
         assert!(read(&many).is_err());
-        let members: Vec<String> = (0..65).map(|n| format!(r#""m{n}":1"#)).collect();
-        assert!(
-            read(&format!(
-                r#"{{"results":[],"totalCount":0,{}}}"#,
-                members.join(",")
-            ))
-            .is_err()
-        );
     }
 }

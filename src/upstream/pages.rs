@@ -1,85 +1,114 @@
-//! Many pages, one list: the first page goes in, the pages still to read come out; all of them go in,
-//! and a list of one moment comes out, or none. Pure.
+//! Many pages, one list: the pages that were read go in, those still to read come out; a whole reading
+//! goes in, and whether it is a list of one moment comes out. Pure.
 //!
 //! # How a list is proven to be of one moment
 //!
-//! A list on a single page came in a single answer, and needs no proof. For a longer one all pages are
-//! read, and then, after the last answer of this first reading, read once more. Suppose that both
-//! readings agree, that no certificate stands there twice, and that there are as many as `totalCount`
-//! said in the last answer of the first reading. A revoked certificate does not come back, so each
-//! certificate that both readings saw was there at the moment of that answer; and as there were no more
-//! than those, the list is exactly what Atlas held at that moment (G2).
+//! A list on a single page came in a single answer, and needs no proof. A longer one is read page after
+//! page, and meanwhile certificates may be issued and revoked. Two things are known of Atlas: a revoked
+//! certificate does not come back, and `createdAt` is one hour before a certificate was made.
 //!
-//! Reading only the first page again, which costs one call instead of one per page, would miss a
-//! revocation and an issue that both fall behind the first page.
+//! **One reading.** Let `t` be the `Date` of the answer with the first page, after which all others were
+//! asked for. Suppose that
+//!
+//! - no certificate stands there twice,
+//! - each one's `createdAt` is at or before `t` − 65 min, so it was made at or before `t` − 5 min, where
+//!   the five minutes are for the clocks of Atlas's servers,
+//! - and there are as many as the first page's `totalCount`.
+//!
+//! Each of them was there at `t`: it had been made by then, and it was seen at `t` or later, which it
+//! could not have been had it been revoked before. And as Atlas counted no more than those at `t`, they
+//! are the list at `t` (G2). This holds in whatever order Atlas pages. It costs one call a page.
+//!
+//! **Two readings.** A certificate that is younger, a count that differs (Atlas: "The total number is an
+//! estimate and may not be exact"), a missing `createdAt` or `Date`: then nothing is proven, and all
+//! pages are read once more. Suppose that both readings agree. Each certificate was seen before and
+//! after the moment between them, so it was there at that moment. One that was there and is missing
+//! from both must have moved, in both readings, from a page that was still to be read to one that was
+//! read: to the front because of a revocation, of a certificate that the first reading shows and the
+//! second cannot show; or to the back because of an issue, of one that the second reading shows and the
+//! first cannot. So nothing is missing, and the list is that of the moment between, whatever the count
+//! says.
 
 use std::collections::HashSet;
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use ahash::RandomState;
 
+use super::page::Item;
 use super::page::LONGEST_PAGE;
 use super::page::Page;
 use crate::atlas::Certificate;
 use crate::atlas::CertificateList;
+use crate::atlas::Timestamp;
 
-/// What is left to read after the first page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What is left to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Plan {
-    /// The page contradicts itself.
+    /// The pages contradict each other: the list changed while it was read.
     Changed,
-    /// Nothing.
-    Complete,
-    /// The pages from 2 to `last`.
-    Rest {
-        /// The last of them. If all others are full this one is short or empty, and proves the end.
-        last: u64,
-        /// Whether to look at the second page before asking for the others: the first one was short,
-        /// so Atlas either gives fewer items than asked for, or its count is wrong.
-        doubtful: bool,
-    },
+    /// Nothing: the list ends with the last of so many pages.
+    Complete(usize),
+    /// These pages, all at once.
+    Further(RangeInclusive<u64>),
     /// More pages than we ever read.
     TooLong,
 }
 
-/// What the first page says about the others; at most `most` pages may hold certificates.
-pub(crate) fn plan(first: &Page, most: u64) -> Plan {
-    let count = length(first);
-    let Some(full) = first.total.checked_div(count) else {
-        return if first.total == 0 {
-            Plan::Complete
+/// What the pages from the first one on say about those behind them; at most `most` pages may hold
+/// certificates.
+pub(crate) fn plan(pages: &[Page], most: u64) -> Plan {
+    let Some((first, last)) = pages.first().zip(pages.last()) else {
+        return Plan::Further(1..=1);
+    };
+    if first.items.is_empty() && first.has_next == Some(true) {
+        return Plan::Changed;
+    }
+    if let Some(end) = end(pages) {
+        let mut beyond = pages.iter().skip(end);
+        return if beyond.all(|page| page.items.is_empty()) {
+            Plan::Complete(end)
         } else {
             Plan::Changed
         };
-    };
-    let doubtful = first.items.len() < LONGEST_PAGE;
-    if first.total < count {
-        Plan::Changed
-    } else if first.total == count && doubtful {
-        Plan::Complete
-    } else if first.total.div_ceil(count) > most {
-        Plan::TooLong
-    } else {
-        // Atlas: "The total number is an estimate and may not be exact." So we read up to a page that
-        // is short, or up to an empty one if the count says that the last one is full.
-        Plan::Rest {
-            last: full + 1,
-            doubtful,
-        }
     }
+    let read = u64::try_from(pages.len()).unwrap_or(u64::MAX);
+    let counted = first.total.div_ceil(length(first).max(1));
+    let full = read == most && last.has_next == Some(true);
+    if full || read > most || counted > most {
+        return Plan::TooLong;
+    }
+    let next = read + 1;
+    // One look before many: a short page with others behind it means that Atlas gives fewer items than
+    // asked for, or that its count is wrong.
+    let is_doubtful = read == 1 && first.items.len() < LONGEST_PAGE;
+    let last = if is_doubtful { next } else { counted.max(next) };
+    Plan::Further(next..=last)
 }
 
-/// Whether these pages can be one list: all counts agree with each other and with what is there, and
-/// no certificate stands there twice.
-pub(crate) fn fit_together(pages: &[Page]) -> bool {
-    let Some(first) = pages.first() else {
-        return false;
-    };
-    let count: u64 = pages.iter().map(length).sum();
-    if count != first.total || pages.iter().any(|page| page.total != first.total) {
-        return false;
-    }
-    let mut items = pages.iter().flat_map(|page| &page.items);
-    let count = usize::try_from(count).unwrap_or_default();
+/// With how many pages the list ends; `None` if it goes on behind them.
+fn end(pages: &[Page]) -> Option<usize> {
+    let first = pages.first()?;
+    let mut held: u64 = 0;
+    let end = pages.iter().position(|page| {
+        let count = page.items.len();
+        held += length(page);
+        // An empty page ends every list, whatever its links say.
+        count == 0
+            || match page.has_next {
+                Some(has_next) => !has_next,
+                // Atlas always gives links. Should it not, a page ends the list that is shorter than
+                // the first one, or short and with it the count is reached.
+                None => count < first.items.len() || (count < LONGEST_PAGE && held >= first.total),
+            }
+    });
+    end.map(|at| at + 1)
+}
+
+/// Whether no certificate stands there twice.
+pub(crate) fn are_distinct(pages: &[Page]) -> bool {
+    let mut items = items(pages);
+    let count = items.clone().count();
     if count <= FEW {
         // Most lists hold a certificate or two, for which a set costs more than it spares.
         return items.clone().enumerate().all(|(at, item)| {
@@ -91,13 +120,38 @@ pub(crate) fn fit_together(pages: &[Page]) -> bool {
     items.all(|item| seen.insert(item.id))
 }
 
+/// Whether there are as many certificates as the first page says.
+pub(crate) fn are_as_counted(pages: &[Page]) -> bool {
+    let held: u64 = pages.iter().map(length).sum();
+    pages.first().is_some_and(|first| first.total == held)
+}
+
+/// Whether distinct certificates that were read once are the list at `date`, which the first answer
+/// bears.
+pub(crate) fn are_proven_by_creation(pages: &[Page], date: Option<Timestamp>) -> bool {
+    let Some(latest) = date.map(|date| date.minus(BACKDATED + CLOCKS)) else {
+        return false;
+    };
+    let is_old = |item: &Item| item.created_at.is_some_and(|created| created <= latest);
+    are_as_counted(pages) && items(pages).all(is_old)
+}
+
+/// Whether two readings show the same certificates, byte for byte and in the same order.
+pub(crate) fn agree(one: &[Page], other: &[Page]) -> bool {
+    items(one).eq(items(other))
+}
+
+/// The certificates of all pages.
+pub(crate) fn items(pages: &[Page]) -> impl Iterator<Item = &Item> + Clone {
+    pages.iter().flat_map(|page| &page.items)
+}
+
 /// All pages as one list; `None` if it is larger than a list can be.
 pub(crate) fn join(pages: &[Page]) -> Option<CertificateList> {
-    let items = pages.iter().flat_map(|page| &page.items);
-    CertificateList::join(items.map(|item| Certificate {
+    CertificateList::join(items(pages).map(|item| Certificate {
         // The body was checked to be UTF-8 before it was cut.
         json: str::from_utf8(&item.text).unwrap_or_default(),
-        not_after: item.not_after,
+        not_after: item.not_after.unwrap_or(Timestamp::MAX),
     }))
 }
 
@@ -107,71 +161,130 @@ fn length(page: &Page) -> u64 {
 
 /// So many are compared with each other.
 const FEW: usize = 8;
+/// Atlas dates a certificate so long before it was made.
+const BACKDATED: Duration = Duration::from_hours(1);
+/// By so much the clocks of Atlas's servers may differ.
+const CLOCKS: Duration = Duration::from_mins(5);
 
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
 
-    use super::super::page::Item;
     use super::*;
-    use crate::atlas::Timestamp;
 
-    fn page(ids: std::ops::Range<i128>, total: u64) -> Page {
+    fn page(ids: std::ops::Range<i128>, total: u64, has_next: Option<bool>) -> Page {
         let items = ids.map(|id| Item {
             id,
-            not_after: Timestamp::from_seconds(1),
+            created_at: Some(Timestamp::from_seconds(0)),
+            not_after: Some(Timestamp::from_seconds(1)),
             text: Bytes::from(format!("{{\"_id\":{id}}}")),
         });
         Page {
             items: items.collect(),
             total,
+            has_next,
         }
     }
 
     #[test]
-    fn the_first_page_says_what_is_left_to_read() {
-        let rest = |last, doubtful| Plan::Rest { last, doubtful };
-        for (items, total, expected) in [
-            (0, 0, Plan::Complete),
-            (0, 1, Plan::Changed),
-            (3, 2, Plan::Changed),
-            (3, 3, Plan::Complete),
-            (500, 500, rest(2, false)),
-            (500, 501, rest(2, false)),
-            (500, 1_203, rest(3, false)),
-            (500, 9_999, rest(20, false)),
-            (500, 10_000, rest(21, false)),
-            (500, 10_001, Plan::TooLong),
-            (100, 203, rest(3, true)),
-            (100, 300, rest(4, true)),
-            (2, 3, rest(2, true)),
-            (2, 1_000_000_000, Plan::TooLong),
-            (500, u64::MAX, Plan::TooLong),
+    fn links_say_where_a_list_ends_whatever_is_counted() {
+        let further = |pages| Plan::Further(pages);
+        for (sizes, total, has_next, expected) in [
+            (&[0][..], 0, false, Plan::Complete(1)),
+            (&[0], 4, false, Plan::Complete(1)),
+            (&[2], 0, false, Plan::Complete(1)),
+            (&[2], 3, false, Plan::Complete(1)),
+            (&[2], 1_000_000_000, false, Plan::Complete(1)),
+            (&[500], 500, false, Plan::Complete(1)),
+            (&[500], 500, true, further(2..=2)),
+            (&[500], 1_203, true, further(2..=3)),
+            (&[500], 10_000, true, further(2..=20)),
+            (&[500], 10_001, true, Plan::TooLong),
+            (&[500], u64::MAX, true, Plan::TooLong),
+            (&[100], 203, true, further(2..=2)),
+            (&[100, 100], 203, true, further(3..=3)),
+            (&[0], 3, true, Plan::Changed),
+            (&[500, 0], 700, true, Plan::Complete(2)),
+            (&[500; 20], 500, true, Plan::TooLong),
+            (&[500, 500, 1], 3, true, further(4..=4)),
         ] {
-            assert_eq!(
-                plan(&page(0..items, total), 20),
-                expected,
-                "{items} of {total}"
-            );
+            let last = sizes.len() - 1;
+            let sizes = sizes.iter().enumerate();
+            let pages: Vec<Page> = sizes
+                .map(|(at, size)| page(0..*size, total, Some(at < last || has_next)))
+                .collect();
+            assert_eq!(plan(&pages, 20), expected, "{:?} of {total}", pages.len());
+        }
+        let ended = [page(0..500, 900, Some(false)), page(0..0, 900, Some(false))];
+        assert_eq!(plan(&ended, 20), Plan::Complete(1));
+        let contradicting = [page(0..500, 900, Some(false)), page(0..1, 900, Some(false))];
+        assert_eq!(plan(&contradicting, 20), Plan::Changed);
+    }
+
+    #[test]
+    fn without_links_a_list_ends_with_a_short_page_or_an_empty_one() {
+        for (sizes, total, expected) in [
+            (&[0][..], 7, Plan::Complete(1)),
+            (&[3], 3, Plan::Complete(1)),
+            (&[3], 2, Plan::Complete(1)),
+            (&[3], 4, Plan::Further(2..=2)),
+            (&[500], 500, Plan::Further(2..=2)),
+            (&[500, 0], 500, Plan::Complete(2)),
+            (&[500, 3], 9_000, Plan::Complete(2)),
+            (&[100, 100, 3], 203, Plan::Complete(3)),
+            (&[500; 21], 10_000, Plan::TooLong),
+        ] {
+            let pages: Vec<Page> = sizes
+                .iter()
+                .map(|size| page(0..*size, total, None))
+                .collect();
+            assert_eq!(plan(&pages, 20), expected, "{} of {total}", pages.len());
         }
     }
 
     #[test]
-    fn pages_fit_together_only_if_every_count_agrees_and_nothing_stands_there_twice() {
-        assert!(fit_together(&[page(0..500, 503), page(500..503, 503)]));
-        assert!(fit_together(&[page(0..500, 500), page(0..0, 500)]));
-        assert!(fit_together(&[page(0..0, 0)]));
-        assert!(!fit_together(&[]));
-        assert!(!fit_together(&[page(0..500, 503), page(500..502, 503)]));
-        assert!(!fit_together(&[page(0..500, 503), page(499..502, 503)]));
-        assert!(!fit_together(&[page(0..2, 4), page(1..3, 4)]));
-        assert!(fit_together(&[page(0..2, 4), page(2..4, 4)]));
-        assert!(!fit_together(&[page(0..500, 503), page(500..503, 504)]));
+    fn one_reading_proves_only_what_is_old_and_counted() {
+        let date = Timestamp::from_seconds(65 * 60);
+        let pages = [
+            page(0..500, 503, Some(true)),
+            page(500..503, 503, Some(false)),
+        ];
+        assert!(are_proven_by_creation(&pages, Some(date)));
+        assert!(!are_proven_by_creation(&pages, None));
+        let earlier = Timestamp::from_micros(date.micros() - 1);
+        assert!(!are_proven_by_creation(&pages, Some(earlier)));
+        let [first, second] = &pages;
+        let miscounted = [page(0..500, 504, Some(true)), second.clone()];
+        assert!(!are_proven_by_creation(&miscounted, Some(date)));
+        let mut undated = second.clone();
+        undated.items[0].created_at = None;
+        assert!(!are_proven_by_creation(
+            &[first.clone(), undated],
+            Some(date)
+        ));
+    }
+
+    #[test]
+    fn a_certificate_that_stands_there_twice_is_found() {
+        let of = |one, other| [page(one, 0, None), page(other, 0, None)];
+        assert!(are_distinct(&of(0..500, 500..503)));
+        assert!(!are_distinct(&of(0..500, 499..502)));
+        assert!(are_distinct(&of(0..2, 2..4)));
+        assert!(!are_distinct(&of(0..2, 1..3)));
+        assert!(are_distinct(&[]));
+    }
+
+    #[test]
+    fn readings_agree_however_they_are_cut_into_pages() {
+        let whole = [page(0..4, 4, None)];
+        assert!(agree(&whole, &[page(0..2, 9, None), page(2..4, 9, None)]));
+        assert!(!agree(&whole, &[page(0..3, 4, None)]));
+        assert!(!agree(&whole, &[page(1..4, 4, None), page(0..1, 4, None)]));
     }
 
     #[test]
     fn the_list_holds_every_page_in_order() {
-        let list = join(&[page(0..2, 3), page(2..3, 3)]).unwrap();
+        let list = join(&[page(0..2, 3, None), page(2..3, 3, None)]).unwrap();
         assert_eq!(&list.joined()[..], br#"{"_id":0},{"_id":1},{"_id":2}"#);
     }
 }

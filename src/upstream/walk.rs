@@ -19,6 +19,7 @@ use super::pages;
 use super::pages::Plan;
 use super::retry::Pause;
 use crate::atlas::CertificateList;
+use crate::atlas::Timestamp;
 use crate::clock::Moment;
 
 /// What a walk is doing, as it goes; kept outside of it, so that it is known even if time runs out.
@@ -40,6 +41,8 @@ struct Entries {
 pub(crate) struct Read {
     pub(crate) page: Page,
     pub(crate) at: Moment,
+    /// Atlas's own clock, as the answer's `Date` has it.
+    pub(crate) date: Option<Timestamp>,
 }
 
 /// A list of one moment.
@@ -49,78 +52,124 @@ pub(crate) struct Whole {
     pub(crate) at: Moment,
 }
 
-/// Reads the list, from the beginning again if it changes meanwhile.
+/// All pages, each read once.
+struct Reading {
+    pages: Vec<Page>,
+    at: Moment,
+    date: Option<Timestamp>,
+}
+
+/// What a reading has shown.
+enum Shown {
+    /// The list of one moment.
+    List(Reading),
+    /// Pages that may be of several moments.
+    Unproven(Reading),
+}
+
+/// Reads the list, as often as it takes to prove that it is of one moment; see [`pages`].
 pub(crate) async fn whole(caller: &Caller<'_>) -> Result<Whole, FetchFailure> {
-    let mut restarts = 0;
+    let mut previous = None;
+    let mut readings = 1;
     loop {
-        let pause = match once(caller).await {
-            Ok(whole) => return Ok(whole),
-            Err(Stop::Failed(failure)) => return Err(failure),
-            Err(Stop::Changed) if restarts < MOST_RESTARTS => {
-                restarts += 1;
-                caller.upstream.metrics.walks_restarted.inc();
-                AFTER_CHANGE
+        let is_first_doubt = previous.is_none();
+        let pause = match read(caller, previous.take()).await {
+            Ok(Shown::List(reading)) => return accept(caller, &reading),
+            Ok(Shown::Unproven(reading)) => {
+                previous = Some(reading);
+                if is_first_doubt {
+                    NO_PAUSE
+                } else {
+                    AFTER_CHANGE
+                }
             }
-            Err(Stop::Changed) => return Err(FetchFailure::Inconsistent),
-            Err(Stop::Torn(pause)) => pause,
+            Err(Stop::Changed) => AFTER_CHANGE,
+            Err(Stop::Failed(failure)) => return Err(failure),
+            Err(Stop::Torn(pause)) => {
+                // A retry, which its own budget bounds.
+                caller.pause(pause).await;
+                continue;
+            }
         };
+        if readings == MOST_READINGS {
+            return Err(FetchFailure::Inconsistent);
+        }
+        readings += 1;
+        if pause == AFTER_CHANGE {
+            caller.upstream.metrics.walks_restarted.inc();
+        }
         caller.pause(pause).await;
     }
 }
 
-async fn once(caller: &Caller<'_>) -> Result<Whole, Stop> {
-    let first = caller.page(1).await?;
-    let at = first.at;
-    let mut pages = vec![first.page];
-    let limits = &caller.upstream.limits;
-    let plan = pages.first().map(|page| pages::plan(page, limits.pages));
-    match plan {
-        Some(Plan::Complete) => {}
-        Some(Plan::Changed) | None => return Err(Stop::Changed),
-        Some(Plan::TooLong) => {
-            let why = "more pages than are ever read";
-            return Err(Stop::Failed(FetchFailure::InvalidResponse(why)));
-        }
-        Some(Plan::Rest { last, doubtful }) => {
-            let mut next = 2;
-            if doubtful && last > 2 {
-                // One look before many: if the count is wrong, the second page is empty.
-                let second = further(caller, [2]).await?;
-                if second.iter().all(|page| page.items.is_empty()) {
-                    return Err(Stop::Changed);
-                }
-                pages.extend(second);
-                next = 3;
+/// Reads all pages, and looks whether they are of one moment: by themselves, or because they agree with
+/// the reading before.
+async fn read(caller: &Caller<'_>, previous: Option<Reading>) -> Result<Shown, Stop> {
+    let reading = read_all(caller).await?;
+    if let Some(before) = previous
+        && pages::agree(&before.pages, &reading.pages)
+    {
+        return Ok(Shown::List(before));
+    }
+    // One answer is of one moment. An empty page behind it makes two answers.
+    let is_proven = reading.pages.len() == 1
+        || match caller.upstream.limits.proof {
+            Proof::CreatedAt => pages::are_proven_by_creation(&reading.pages, reading.date),
+            Proof::EveryPage => false,
+            Proof::FirstPage => {
+                let again = further(caller, 1..=1).await?;
+                pages::agree(&again, reading.pages.get(..1).unwrap_or_default())
             }
-            pages.extend(further(caller, next..=last).await?);
-        }
-    }
-    if !pages::fit_together(&pages) {
-        return Err(Stop::Changed);
-    }
-    pages.retain(|page| !page.items.is_empty());
-    caller.log.pages(pages.len());
-    if pages.len() > 1 {
-        prove(caller, &pages, limits.proof).await?;
-    }
-    let list = pages::join(&pages).ok_or(Stop::Failed(FetchFailure::InvalidResponse(
-        "a list larger than can be kept",
-    )))?;
-    Ok(Whole { list, at })
+        };
+    Ok(if is_proven {
+        Shown::List(reading)
+    } else {
+        Shown::Unproven(reading)
+    })
 }
 
-/// Reads again what was read, once all of it was; see [`pages`].
-async fn prove(caller: &Caller<'_>, pages: &[Page], proof: Proof) -> Result<(), Stop> {
-    let again = match proof {
-        Proof::EveryPage => pages,
-        Proof::FirstPage => pages.get(..1).unwrap_or_default(),
-    };
-    let last = u64::try_from(again.len()).unwrap_or(u64::MAX);
-    if further(caller, 1..=last).await? == again {
-        Ok(())
-    } else {
-        Err(Stop::Changed)
+async fn read_all(caller: &Caller<'_>) -> Result<Reading, Stop> {
+    let first = caller.page(1).await?;
+    let (at, date) = (first.at, first.date);
+    let mut pages = vec![first.page];
+    loop {
+        match pages::plan(&pages, caller.upstream.limits.pages) {
+            Plan::Changed => return Err(Stop::Changed),
+            Plan::Complete(end) => {
+                pages.truncate(end);
+                break;
+            }
+            Plan::Further(numbers) => pages.extend(further(caller, numbers).await?),
+            Plan::TooLong => {
+                let why = "more pages than are ever read";
+                return Err(Stop::Failed(FetchFailure::InvalidResponse(why)));
+            }
+        }
     }
+    if !pages::are_distinct(&pages) {
+        return Err(Stop::Changed);
+    }
+    // The last one may be empty.
+    caller
+        .log
+        .pages(pages.iter().filter(|page| !page.items.is_empty()).count());
+    Ok(Reading { pages, at, date })
+}
+
+fn accept(caller: &Caller<'_>, reading: &Reading) -> Result<Whole, FetchFailure> {
+    let metrics = &caller.upstream.metrics;
+    if !pages::are_as_counted(&reading.pages) {
+        metrics.lists_miscounted.inc();
+    }
+    let endless = pages::items(&reading.pages).filter(|item| item.not_after.is_none());
+    metrics
+        .certificates_without_end
+        .inc_by(u64::try_from(endless.count()).unwrap_or(u64::MAX));
+    let too_large = FetchFailure::InvalidResponse("a list larger than can be kept");
+    Ok(Whole {
+        list: pages::join(&reading.pages).ok_or(too_large)?,
+        at: reading.at,
+    })
 }
 
 /// Reads several pages at once, in their order.
@@ -183,7 +232,12 @@ impl Log {
     }
 }
 
-const MOST_RESTARTS: u32 = 2;
+const MOST_READINGS: u32 = 3;
+const NO_PAUSE: Pause = Pause {
+    least: Duration::ZERO,
+    most: Duration::ZERO,
+    cost: 0,
+};
 const AFTER_CHANGE: Pause = Pause {
     least: Duration::ZERO,
     most: Duration::from_millis(150),

@@ -41,6 +41,10 @@ pub struct UpstreamMetrics {
     pub retries: Counter,
     /// Walks that began again because the list changed while it was read.
     pub walks_restarted: Counter,
+    /// Lists whose `totalCount` was not what Atlas listed.
+    pub lists_miscounted: Counter,
+    /// Certificates without `notAfter`, which never expire by us.
+    pub certificates_without_end: Counter,
     /// Answers that were refused as a protection: another project's, oversized, malformed.
     pub answers_refused: Counter,
 }
@@ -176,6 +180,16 @@ impl UpstreamMetrics {
             metrics.retries.clone(),
         );
         registry.register(
+            "upstream_lists_miscounted",
+            "Lists whose totalCount, an estimate, was not what Atlas listed",
+            metrics.lists_miscounted.clone(),
+        );
+        registry.register(
+            "upstream_certificates_without_end",
+            "Certificates read that bear no notAfter, and so never expire here",
+            metrics.certificates_without_end.clone(),
+        );
+        registry.register(
             "upstream_walks_restarted",
             "Lists read again because they changed while they were read",
             metrics.walks_restarted.clone(),
@@ -233,6 +247,8 @@ impl Default for UpstreamMetrics {
             token_expires: Family::default(),
             retries: Counter::default(),
             walks_restarted: Counter::default(),
+            lists_miscounted: Counter::default(),
+            certificates_without_end: Counter::default(),
             answers_refused: Counter::default(),
         }
     }

@@ -1,11 +1,15 @@
 //! How a call ended: an answer, or how it was lost, goes in; what the rules learn of it, and the page
 //! or what may be done without it, come out.
 
+use std::time::SystemTime;
+
 use http::HeaderMap;
 use http::HeaderName;
 use http::StatusCode;
+use http::header::DATE;
 
 use super::Caller;
+use crate::atlas::Timestamp;
 use crate::telemetry::Tally;
 use crate::telemetry::metrics::upstream::CredentialLabels;
 use crate::telemetry::say;
@@ -99,7 +103,11 @@ impl Caller<'_> {
         };
         self.credential.accepted();
         match Page::read(body, &self.question.project) {
-            Ok(page) => Ok(Read { page, at }),
+            Ok(page) => Ok(Read {
+                page,
+                at,
+                date: date(&answer.headers),
+            }),
             Err(Unusable::Torn) => Err((
                 FetchFailure::InvalidResponse("it breaks off or is no JSON"),
                 Outcome::Torn,
@@ -120,6 +128,13 @@ impl Caller<'_> {
 /// A whole number in a header; anything else is not there.
 fn number(headers: &HeaderMap, name: &HeaderName) -> Option<u64> {
     headers.get(name)?.to_str().ok()?.trim().parse().ok()
+}
+
+/// When Atlas sent an answer, by its own clock.
+fn date(headers: &HeaderMap) -> Option<Timestamp> {
+    let date = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
+    let since = date.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    Some(Timestamp::default().plus(since))
 }
 
 static LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");

@@ -1,100 +1,80 @@
-//! Strict JSON: what two readers could take differently, or what would cost too much, is refused.
+//! Strict JSON: a member that is used stands there once, and nothing is nested too deep.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::DeserializeSeed;
 use serde::de::Deserializer;
+use serde::de::Error;
 use serde::de::MapAccess;
-use serde::de::SeqAccess;
 use serde::de::Visitor;
-
-/// The names of an object's members. Two readers may take a doubled one differently.
-#[derive(Default)]
-pub(super) struct Names<'a>(Vec<Cow<'a, str>>);
-
-impl<'a> Names<'a> {
-    pub(super) fn add<E: serde::de::Error>(&mut self, name: Cow<'a, str>) -> Result<(), E> {
-        // The bound also keeps the comparison of all with all small.
-        if self.0.len() == MOST_MEMBERS || self.0.contains(&name) {
-            return Err(E::custom("a member that stands there twice, or too many"));
-        }
-        if self.0.is_empty() {
-            self.0.reserve(8);
-        }
-        self.0.push(name);
-        Ok(())
-    }
-}
+use serde_json::value::RawValue;
 
 /// Text, borrowed where it holds no escapes.
 #[derive(Deserialize)]
 pub(super) struct Text<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 
-/// Any value whose nesting is at most this deep; it is read to its end, and nothing is kept.
-#[derive(Clone, Copy)]
-pub(super) struct Bounded(pub(super) u8);
+/// A member's name, which need not be Unicode: `"\ud800"` is a name that we do not know.
+pub(super) struct Name<'a>(pub(super) Cow<'a, [u8]>);
 
-impl<'de> DeserializeSeed<'de> for Bounded {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
+impl<'de> Deserialize<'de> for Name<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_bytes(NameVisitor)
     }
 }
 
-impl Bounded {
-    fn inner<E: serde::de::Error>(self) -> Result<Self, E> {
-        let depth = self.0.checked_sub(1);
-        depth.map(Self).ok_or_else(|| E::custom("nested too deep"))
-    }
-}
+struct NameVisitor;
 
-impl<'de> Visitor<'de> for Bounded {
-    type Value = ();
+impl<'de> Visitor<'de> for NameVisitor {
+    type Value = Name<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("any value")
+        f.write_str("a name")
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
+    fn visit_borrowed_bytes<E: Error>(self, name: &'de [u8]) -> Result<Name<'de>, E> {
+        Ok(Name(Cow::Borrowed(name)))
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        let inner = self.inner()?;
-        while seq.next_element_seed(inner)?.is_some() {}
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let inner = self.inner()?;
-        while map.next_key::<Text<'de>>()?.is_some() {
-            map.next_value_seed(inner)?;
-        }
-        Ok(())
+    fn visit_bytes<E: Error>(self, name: &[u8]) -> Result<Name<'de>, E> {
+        Ok(Name(Cow::Owned(name.to_owned())))
     }
 }
 
-const MOST_MEMBERS: usize = 64;
+/// Two readers may take a member differently that stands there twice.
+pub(super) fn set_once<T, E: Error>(member: &mut Option<T>, value: T) -> Result<(), E> {
+    if member.replace(value).is_some() {
+        return Err(E::custom("a member that stands there twice"));
+    }
+    Ok(())
+}
+
+/// Passes over a value that is nested at most so deep, and returns its text.
+pub(super) fn skip<'de, A: MapAccess<'de>>(
+    map: &mut A,
+    deepest: u8,
+) -> Result<&'de RawValue, A::Error> {
+    let value: &RawValue = map.next_value()?;
+    if is_deeper(value.get(), deepest) {
+        return Err(A::Error::custom("nested too deep"));
+    }
+    Ok(value)
+}
+
+fn is_deeper(value: &str, deepest: u8) -> bool {
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for byte in value.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => depth += 1,
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > usize::from(deepest) {
+            return true;
+        }
+    }
+    false
+}

@@ -1,7 +1,9 @@
 //! Lists: whole, exact, and asked for in one way only.
 
 use std::time::Duration;
+use std::time::SystemTime;
 
+use atlas_cert_gateway::atlas::Timestamp;
 use atlas_cert_gateway::upstream::Api;
 use atlas_cert_gateway::upstream::Proof;
 use atlas_cert_gateway::upstream::Urgency;
@@ -21,11 +23,10 @@ async fn a_list_of_any_length_is_whole_and_costs_what_it_must() {
         (0, 1, 1),
         (2, 1, 1),
         (499, 1, 1),
-        // A full page is followed by a look at whether there is another.
-        (500, 1, 2),
-        (501, 2, 4),
-        (1_203, 3, 6),
-        (10_000, 20, 41),
+        (500, 1, 1),
+        (501, 2, 2),
+        (1_203, 3, 3),
+        (10_000, 20, 20),
     ] {
         let world = World::of(count).await;
         let fetched = world.ask().await.unwrap();
@@ -49,16 +50,13 @@ async fn the_pages_of_a_long_list_are_asked_for_at_once_while_nobody_else_asks()
     let world = World::of(9_990).await;
     let further = world.atlas.on(Asked::certificates()).after(1).hold();
     let mut asking = Box::pin(world.ask());
-    // Those behind the first page; and when all of them were there, each once more, with the first.
-    for (under_way, in_all) in [(19, 19), (20, 39)] {
-        tokio::select! {
-            result = &mut asking => panic!("{}", outcome(&result)),
-            () = further.arrived(in_all) => {}
-        }
-        for _ in 0..under_way {
-            assert_eq!(further.arrivals(), in_all);
-            further.release_one();
-        }
+    tokio::select! {
+        result = &mut asking => panic!("{}", outcome(&result)),
+        () = further.arrived(19) => {}
+    }
+    for _ in 0..19 {
+        assert_eq!(further.arrivals(), 19);
+        further.release_one();
     }
     assert_eq!(outcome(&asking.await), "9990 certificates");
 }
@@ -71,20 +69,123 @@ async fn a_list_longer_than_twenty_pages_is_refused_after_one_call() {
 }
 
 #[tokio::test]
-async fn proving_by_the_first_page_costs_one_call() {
-    let world = World::with(
-        |settings| {
-            settings
-                .world
-                .project(PROJECT)
-                .user("app1")
-                .certificates(1_201);
-        },
-        |config| config.limits.proof = Proof::FirstPage,
-    )
-    .await;
+async fn each_proof_costs_what_its_setting_says() {
+    for (proof, calls) in [
+        (Proof::CreatedAt, 3),
+        (Proof::FirstPage, 4),
+        (Proof::EveryPage, 6),
+    ] {
+        let world = World::with(
+            |settings| {
+                settings
+                    .world
+                    .project(PROJECT)
+                    .user("app1")
+                    .certificates(1_201);
+            },
+            |config| config.limits.proof = proof,
+        )
+        .await;
+        let fetched = world.ask().await.unwrap();
+        assert_eq!((fetched.list.len(), fetched.walk.calls), (1_203, calls));
+    }
+}
+
+#[tokio::test]
+async fn what_one_reading_does_not_prove_is_read_a_second_time() {
+    let young = |atlas: &mut atlas_simulator::World| {
+        let until = SystemTime::UNIX_EPOCH + Duration::from_secs(4_000_000_000);
+        let mut project = atlas.project(PROJECT);
+        project.user("app1").certificate_until(until);
+    };
+    let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+    let without = |name: &'static str| {
+        Fault::json(move |document| {
+            for item in document["results"].as_array_mut().unwrap() {
+                item.as_object_mut().unwrap().remove(name);
+            }
+        })
+    };
+    for (case, since, fault, calls) in [
+        ("made this moment", minutes(0), None, 6),
+        ("made four minutes ago", minutes(4), None, 6),
+        ("made five minutes ago", minutes(5), None, 3),
+        ("no createdAt", minutes(9), Some(without("createdAt")), 6),
+        (
+            "no Date",
+            minutes(9),
+            Some(Fault::without_header("date")),
+            6,
+        ),
+        (
+            "no date",
+            minutes(9),
+            Some(Fault::header("date", "tomorrow")),
+            6,
+        ),
+        (
+            "an odd createdAt",
+            minutes(9),
+            Some(Fault::json(|document| {
+                document["results"][0]["createdAt"] = json!(1_786_327_595);
+            })),
+            6,
+        ),
+    ] {
+        let world = World::of(1_202).await;
+        world.atlas.world(young);
+        world.hands.advance(since);
+        if let Some(fault) = fault {
+            world.atlas.on(Asked::certificates()).respond(fault);
+        }
+        let fetched = world.ask().await.unwrap();
+        assert_eq!(serials(&fetched), world.held(), "{case}");
+        assert_eq!(fetched.walk.calls, calls, "{case}");
+    }
+}
+
+#[tokio::test]
+async fn a_count_that_is_off_costs_a_second_reading_of_several_pages_at_most() {
+    for (held, miscount, calls) in [
+        (2, 1, 1),
+        (2, -1, 1),
+        (2, -2, 1),
+        (0, 4, 1),
+        (499, 1, 1),
+        (500, 1, 1),
+        (500, -1, 1),
+        (2, 1_000_000_000, 1),
+        (501, -1, 4),
+        (1_203, 1, 6),
+        (1_203, 600, 8),
+        (1_203, -1_203, 6),
+    ] {
+        let world = World::of(held).await;
+        world.atlas.world(|atlas| {
+            let mut project = atlas.project(PROJECT);
+            project.user("app1").miscount(miscount);
+        });
+        let fetched = world.ask().await.unwrap();
+        assert_eq!(serials(&fetched), world.held(), "{held} and {miscount}");
+        assert_eq!(fetched.walk.calls, calls, "{held} and {miscount}");
+        assert_eq!(world.metrics.lists_miscounted.get(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_without_an_end_is_kept_and_counted() {
+    let world = World::new().await;
+    world
+        .atlas
+        .on(Asked::certificates())
+        .respond(Fault::json(|document| {
+            let item = document["results"][1].as_object_mut().unwrap();
+            item.remove("notAfter");
+        }));
     let fetched = world.ask().await.unwrap();
-    assert_eq!((fetched.list.len(), fetched.walk.calls), (1_203, 4));
+    let ends: Vec<_> = fetched.list.iter().map(|one| one.not_after).collect();
+    assert_eq!(ends[1], Timestamp::MAX);
+    assert_eq!(world.metrics.certificates_without_end.get(), 1);
 }
 
 #[tokio::test]
@@ -140,6 +241,7 @@ fn cap_pages(world: &World, size: usize) {
             slice(document);
             document["results"] = json!(items);
             document["totalCount"] = json!(total);
+            document["links"] = json!([{"rel": if from + size < total { "next" } else { "self" }}]);
         });
         world
             .atlas
