@@ -27,6 +27,7 @@ mod demand;
 mod exchange;
 mod gauges;
 mod ledger;
+mod meaning;
 mod online_check;
 mod page;
 mod pages;

@@ -7,6 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 
+use super::meaning;
+use super::meaning::Meaning;
 use super::transport::Lost;
 use crate::atlas::CertificateList;
 use crate::clock::Moment;
@@ -187,13 +189,14 @@ pub struct AtlasAnswer {
 /// What a failure means for what is remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Atlas answered: the old list is no longer to be served (401, 403, 404 and other 4xx).
+    /// Atlas answered that this user or project is closed to us: the old list is no longer to be served.
     Denial,
     /// Atlas answered that the user or the project does not exist.
     Missing,
     /// We have not asked: an old list may be served, and nothing is said against Atlas.
     HeldBack(HeldBack),
-    /// Atlas could not answer now: an old list may be served (unreachable, 5xx, 429, breaker open).
+    /// There is no answer now: an old list may be served. Atlas is ill or not to be reached, its rate
+    /// limit is spent, or it refuses our credential, address, bill or version, whoever is asked about.
     Outage,
 }
 
@@ -287,43 +290,18 @@ impl AtlasAnswer {
     /// Whether a good token lacks a permission. Atlas answers 401 for that too.
     pub(crate) fn says_no_access(&self) -> bool {
         let code = self.error_code.as_deref().unwrap_or_default();
-        self.status == StatusCode::UNAUTHORIZED && NO_ACCESS.contains(&code)
+        self.status == StatusCode::UNAUTHORIZED && meaning::names_access(code)
     }
 
     fn verdict(&self) -> Verdict {
         let code = self.error_code.as_deref().unwrap_or_default();
-        if self.status.is_server_error()
-            || matches!(
-                self.status,
-                StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT
-            )
-        {
-            Verdict::Outage
-        } else if self.status == StatusCode::NOT_FOUND && MISSING.contains(&code) {
-            Verdict::Missing
-        } else {
-            Verdict::Denial
+        match meaning::of(self.status, code) {
+            Meaning::Closed => Verdict::Denial,
+            Meaning::Gone => Verdict::Missing,
+            Meaning::Ill | Meaning::Limited | Meaning::Ours => Verdict::Outage,
         }
     }
 }
 
 /// The word for a breaker that is open.
 const BREAKER_OPEN: &str = "breaker_open";
-
-/// Codes that say that the user or the project does not exist. `RESOURCE_NOT_FOUND` is not among them:
-/// it speaks of our path, not of what was asked.
-const MISSING: [&str; 5] = [
-    "GROUP_NOT_FOUND",
-    "INVALID_GROUP_ID",
-    "USERNAME_NOT_FOUND",
-    "USER_NOT_FOUND",
-    "USER_NOT_IN_GROUP",
-];
-
-/// Codes with which a 401 says that the token is good, and its account may not see the project.
-const NO_ACCESS: [&str; 4] = [
-    "NOT_IN_GROUP",
-    "USER_CANNOT_ACCESS_GROUP",
-    "USER_CANNOT_ACCESS_ORG",
-    "USER_UNAUTHORIZED",
-];

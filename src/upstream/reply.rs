@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::answer::AtlasAnswer;
 use super::answer::FetchFailure;
+use super::meaning;
 use super::retry::Outcome;
 use super::retry_after;
 use super::transport::Answer;
@@ -57,7 +58,7 @@ pub(crate) fn read(answer: &Answer) -> Reply<'_> {
     let retry_after = header.or_else(|| document.seconds());
     let code = document.error_code.as_deref();
     let address_refused =
-        status == StatusCode::FORBIDDEN && code.is_some_and(|code| ADDRESS.contains(&code));
+        status == StatusCode::FORBIDDEN && code.is_some_and(meaning::names_address);
     let answer = AtlasAnswer {
         status,
         body: answer.body.clone(),
@@ -153,14 +154,6 @@ impl Document {
 
 /// The content type of a list, as Atlas spells it; the general way takes others, and costs more.
 const USUAL_TYPE: &str = "application/vnd.atlas.2023-01-01+json;charset=utf-8";
-
-/// Codes with which Atlas refuses a credential because of the address that it is used from.
-const ADDRESS: [&str; 4] = [
-    "GLOBAL_USER_OUTSIDE_SUBNET",
-    "IP_ADDRESS_NOT_ON_ACCESS_LIST",
-    "ORG_REQUIRES_ACCESS_LIST",
-    "RESOURCE_REQUIRES_ACCESS_LIST",
-];
 
 #[cfg(test)]
 mod tests {
