@@ -95,7 +95,9 @@ fn filled(clock: &Clock, permits: &[Permit<'_>]) -> Cache {
                 },
             })
         };
-        runtime.block_on(cache.look_up(permit, ask, fetch)).unwrap();
+        runtime
+            .block_on(cache.look_up(permit, ask, || Ok(()), fetch))
+            .unwrap();
     }
     cache
 }

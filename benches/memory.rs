@@ -92,7 +92,11 @@ impl Memory {
                     walk: walk(),
                 })
             };
-            let found = self.cache.look_up(&permit, ask, fetch).await.unwrap();
+            let found = self
+                .cache
+                .look_up(&permit, ask, || Ok(()), fetch)
+                .await
+                .unwrap();
             let now = ask.now.wall;
             found.entry.usual(permit.question(), ADDRESS, now);
         }

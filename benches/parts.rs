@@ -98,7 +98,7 @@ fn found(clock: &Clock, asked: &Asked<'_>) -> Found {
         .build()
         .unwrap();
     runtime
-        .block_on(cache.look_up(&permit, ask, fetch))
+        .block_on(cache.look_up(&permit, ask, || Ok(()), fetch))
         .unwrap();
     cache.peek(&permit, ask).unwrap().unwrap()
 }

@@ -40,6 +40,7 @@ mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -72,6 +73,7 @@ use crate::clock::Ids;
 use crate::clock::Moment;
 use crate::memory::Reclaim;
 use crate::policy::Permit;
+use crate::policy::allowance::Spent;
 use crate::telemetry::metrics::cache::CacheMetrics;
 use crate::upstream::FetchError;
 use crate::upstream::Fetched;
@@ -92,6 +94,8 @@ struct Inner {
     tasks: TaskTracker,
     /// Whether memory is short.
     saves: AtomicBool,
+    /// When the last list arrived, in microseconds of [`Moment::elapsed`]; 0 before the first.
+    arrived_at: AtomicU64,
 }
 
 /// What an asker brings besides the permit.
@@ -124,6 +128,8 @@ pub struct Errand {
     pub fill_id: FillId,
     /// How much it matters.
     pub urgency: Urgency,
+    /// Whether the last fetch has failed, so that this one tries each call once.
+    pub after_failure: bool,
 }
 
 /// A list was found.
@@ -153,6 +159,9 @@ pub enum NotFound {
         /// Calls to Atlas that this answer cost.
         upstream_calls: u32,
     },
+    /// The caller may not cost Atlas a call now.
+    #[error("the caller may not cost Atlas a call")]
+    NotAdmitted(#[source] Spent),
     /// As many wait as there is room for.
     #[error("too many callers are waiting")]
     TooManyWaiters {
@@ -187,6 +196,7 @@ impl Cache {
             metrics,
             tasks,
             saves: AtomicBool::new(false),
+            arrived_at: AtomicU64::new(0),
         }))
     }
 
@@ -205,21 +215,26 @@ impl Cache {
 
     /// The answer from memory, or that of a walk which `fetch` makes.
     ///
+    /// `admit` says whether this caller may cost Atlas a call; it is asked only if this caller would, and
+    /// not if another's fetch is waited for.
+    ///
     /// `fetch` runs in a task of its own, at most once per key at a time, whoever leaves meanwhile. It
     /// may be called again after a walk that a purge has overtaken, or that failed while others
     /// waited for it.
-    pub async fn look_up<F, Fut>(
+    pub async fn look_up<A, F, Fut>(
         &self,
         permit: &Permit<'_>,
         ask: Ask<'_>,
+        admit: A,
         fetch: F,
     ) -> Result<Found, NotFound>
     where
+        A: FnOnce() -> Result<(), Spent>,
         F: Fn(Errand) -> Fut + Send + 'static,
         Fut: Future<Output = Result<Fetched, FetchError>> + Send + 'static,
     {
         let ask = ask.granted(permit);
-        self.0.look_up(permit.question(), ask, fetch).await
+        self.0.look_up(permit.question(), ask, admit, fetch).await
     }
 
     /// The list that memory would serve while Atlas cannot answer: for a caller that may not cost Atlas
@@ -310,7 +325,7 @@ impl NotFound {
     pub fn source(&self) -> Option<Source> {
         match self {
             Self::Fetch { source, .. } => Some(*source),
-            Self::TooManyWaiters { .. } | Self::WalkDied => None,
+            Self::NotAdmitted(_) | Self::TooManyWaiters { .. } | Self::WalkDied => None,
         }
     }
 }

@@ -295,6 +295,24 @@ impl Upstream {
         question: &Question,
         urgency: Urgency,
     ) -> Result<Fetched, FetchError> {
+        self.list(question, urgency, true).await
+    }
+
+    /// The same for a list that could not be had lately: a call that fails is not tried again.
+    pub async fn try_once(
+        &self,
+        question: &Question,
+        urgency: Urgency,
+    ) -> Result<Fetched, FetchError> {
+        self.list(question, urgency, false).await
+    }
+
+    async fn list(
+        &self,
+        question: &Question,
+        urgency: Urgency,
+        retries: bool,
+    ) -> Result<Fetched, FetchError> {
         let credential = self.0.credential(&question.project);
         let Some(credential) = credential else {
             return Err(FetchError {
@@ -302,7 +320,7 @@ impl Upstream {
                 walk: Log::default().walk(Arc::from("")),
             });
         };
-        self.0.list(question, urgency, &credential).await
+        self.0.list(question, urgency, retries, &credential).await
     }
 
     /// Does what has its time: renews tokens before their end, takes up changed secrets. Returns when
@@ -411,6 +429,7 @@ impl Inner {
         &self,
         question: &Question,
         urgency: Urgency,
+        retries: bool,
         credential: &Credential,
     ) -> Result<Fetched, FetchError> {
         let now = self.clock.elapsed();
@@ -419,6 +438,7 @@ impl Inner {
             upstream: self,
             question,
             urgency,
+            retries,
             credential,
             project: self.projects.get(&question.project, now),
             log: &log,

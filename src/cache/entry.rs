@@ -53,6 +53,8 @@ pub struct Entry {
     began: u64,
     /// Milliseconds of [`Moment::elapsed`] at which Atlas last failed to replace it; 0 for never.
     failed_at: AtomicU64,
+    /// How often Atlas has failed to replace it.
+    failures: AtomicU8,
     /// Whether a rule of ours was why: 0 if not, else its place among [`HeldBack::ALL`] and one more.
     held_back: AtomicU8,
     fill_id: FillId,
@@ -133,6 +135,7 @@ impl Entry {
             answered_on: fetched.answered_at.wall,
             began: micros(of.began),
             failed_at: AtomicU64::new(0),
+            failures: AtomicU8::new(0),
             held_back: AtomicU8::new(0),
             fill_id: of.fill_id,
             cost: Cost {
@@ -335,6 +338,3 @@ pub const WORTH_COMPRESSING: usize = 8 << 10;
 
 /// When a list without certificates expires.
 const NEVER: Timestamp = Timestamp::from_micros(i64::MAX);
-
-/// After Atlas has failed to replace a list it is not asked for that list for this long.
-pub(super) const RETRY_PAUSE: Duration = Duration::from_secs(5);

@@ -38,6 +38,8 @@ pub enum State {
     Absent,
     /// A list that will be fetched anew when it is asked for.
     Due,
+    /// That the list could not be had.
+    Failed,
     /// A list that is served.
     Fresh,
     /// That there is no such user or project.
@@ -144,13 +146,25 @@ impl Inner {
         let Some(absence) = self.store.absence(question) else {
             return nothing;
         };
-        let left = absence.left(now);
+        let left = self.left(&absence, now);
         if left.is_zero() {
             return nothing;
         }
+        let (state, why) = match absence.failures {
+            0 => (
+                State::Negative,
+                "Atlas has said that there is no such user or project.".to_owned(),
+            ),
+            failures => (
+                State::Failed,
+                format!(
+                    "The list could not be had {failures} times in a row; it is too early to ask again."
+                ),
+            ),
+        };
         Explanation {
-            state: State::Negative,
-            why: "Atlas has said that there is no such user or project.".to_owned(),
+            state,
+            why,
             absence: Some(AbsenceFacts {
                 error_code: absence.error_code().map(str::to_owned),
                 ttl_seconds: left.as_secs(),

@@ -5,9 +5,7 @@
 //!
 //! - a purge came while it was on its way, so it may have read what was to be forgotten (G7);
 //! - a caller insisted on a refresh after it had begun;
-//! - it failed, and others than the one who caused it wait: they get one more walk, once, unless Atlas
-//!   has asked to be left alone. A walk ahead of time, which may be refused for being unimportant,
-//!   is made again as one that somebody waits for.
+//! - it was made ahead of time, and was refused for being unimportant, while somebody came to wait for it.
 //!
 //! Each walk has a number within its flight; a seat names the first walk that will do.
 
@@ -45,6 +43,7 @@ use super::Purge;
 use super::Wish;
 use super::entry::Circumstances;
 use crate::atlas::Question;
+use crate::policy::allowance::Spent;
 use crate::telemetry::metrics::cache::CacheMetrics;
 use crate::upstream::FetchError;
 use crate::upstream::FetchFailure;
@@ -73,8 +72,6 @@ pub(super) struct Flight {
     /// The last walk that a purge has overtaken, and the last one that a soft purge has.
     voided: u32,
     softened: u32,
-    /// Whether a failed walk has been repeated for those who waited.
-    reelected: bool,
     seats: Arc<Seats>,
     progress: watch::Receiver<Progress>,
 }
@@ -85,6 +82,8 @@ pub(super) enum Boarded {
     Answered(Box<Result<Found, NotFound>>),
     /// As many wait as there is room for.
     Full,
+    /// Whoever would cause the walk may not.
+    NotAdmitted(Spent),
     /// A place to wait; leaving it costs the others nothing.
     Seat(Seat),
 }
@@ -154,15 +153,18 @@ impl Flights {
 }
 
 impl Inner {
-    /// Takes a seat in the flight to `question`, which begins if there is none.
-    pub(super) fn board<F, Fut>(
+    /// Takes a seat in the flight to `question`, which begins if there is none, and if whoever would
+    /// cause it may.
+    pub(super) fn board<A, F, Fut>(
         self: &Arc<Self>,
         question: &Question,
         ask: Ask<'_>,
         urgency: Urgency,
+        admit: A,
         fetch: F,
     ) -> Boarded
     where
+        A: FnOnce() -> Result<(), Spent>,
         F: Fn(Errand) -> Fut + Send + 'static,
         Fut: Future<Output = Result<Fetched, FetchError>> + Send + 'static,
     {
@@ -175,6 +177,12 @@ impl Inner {
             // A walk that is made for somebody else who insists will do.
             let just_begun = ask.now.elapsed.saturating_sub(flight.began) < interval;
             let insists = ask.wish == Wish::Refresh && !(flight.is_forced() && just_begun);
+            if insists
+                && flight.would_lead()
+                && let Err(spent) = admit()
+            {
+                return Boarded::NotAdmitted(spent);
+            }
             let (wants, leads) = flight.admit(insists, urgency);
             if insists && leads {
                 self.metrics.refreshes_forced.inc();
@@ -189,6 +197,10 @@ impl Inner {
         }
         if self.flights.is_full(None) {
             return Boarded::Full;
+        }
+        // Only now it is known who pays.
+        if let Err(spent) = admit() {
+            return Boarded::NotAdmitted(spent);
         }
         let (mut flight, progress) = Flight::new(ask.now.elapsed, urgency);
         if ask.wish == Wish::Refresh {
@@ -275,9 +287,6 @@ impl Inner {
         };
         let insisted = flight.wanted > flight.walk && flight.seats.taken() > 0;
         let next = if brought.repeated || insisted {
-            if brought.repeated {
-                self.metrics.reelections.inc();
-            }
             Some(flight.walk_again(now.elapsed))
         } else {
             table.remove(question);
@@ -302,7 +311,6 @@ impl Flight {
             insisted: 0,
             voided: 0,
             softened: 0,
-            reelected: false,
             seats: Arc::default(),
             progress,
         };
@@ -319,6 +327,11 @@ impl Flight {
         self.began
     }
 
+    /// Whether a newcomer who insists would cause another walk.
+    fn would_lead(&self) -> bool {
+        self.wanted < self.walk + 1
+    }
+
     /// Which walk serves a newcomer, and whether it is made because of him.
     fn admit(&mut self, insists: bool, urgency: Urgency) -> (u32, bool) {
         let overtaken = self.voided >= self.walk;
@@ -333,16 +346,11 @@ impl Flight {
     }
 
     /// Whether those who waited for `landing` without having caused it get another walk.
-    fn is_repeated(&mut self, landing: &Landing) -> bool {
-        if !landing.is_outage() || self.seats.followers.load(Ordering::Relaxed) == 0 {
+    fn is_repeated(&self, landing: &Landing) -> bool {
+        if !landing.is_held_back() || self.seats.followers.load(Ordering::Relaxed) == 0 {
             return false;
         }
-        if self.needed > self.urgency {
-            return true;
-        }
-        let again = landing.is_transient() && self.needed == Urgency::Miss && !self.reelected;
-        self.reelected |= again;
-        again
+        self.needed > self.urgency
     }
 
     fn walk_again(&mut self, began: Duration) -> Urgency {

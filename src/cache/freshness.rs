@@ -68,6 +68,17 @@ impl Lifetime {
     }
 }
 
+/// For how long Atlas is not asked for a list again that it has failed to give so many times in a row.
+pub(super) fn pause_after(failures: u8) -> Duration {
+    Duration::from_secs(match failures {
+        0 => 0,
+        1 => 5,
+        2 => 10,
+        3 => 20,
+        _ => 30,
+    })
+}
+
 fn per_mille(span: u32, share: u64) -> u32 {
     u32::try_from(u64::from(span) * share / 1_000).unwrap_or(u32::MAX)
 }

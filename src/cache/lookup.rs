@@ -21,12 +21,13 @@ use super::flights::Boarded;
 use super::flights::Flight;
 use super::flights::Landing;
 use super::flights::Seat;
+use super::freshness::pause_after;
 use super::store::Absence;
 use crate::atlas::Question;
 use crate::clock::Moment;
+use crate::policy::allowance::Spent;
 use crate::upstream::FetchError;
 use crate::upstream::Fetched;
-use crate::upstream::HeldBack;
 use crate::upstream::Urgency;
 use crate::upstream::Verdict;
 
@@ -58,13 +59,15 @@ impl Inner {
             || matches!(self.recollect(question, ask), Recollection::Ask { .. })
     }
 
-    pub(super) async fn look_up<F, Fut>(
+    pub(super) async fn look_up<A, F, Fut>(
         self: &Arc<Self>,
         question: &Question,
         ask: Ask<'_>,
+        admit: A,
         fetch: F,
     ) -> Result<Found, NotFound>
     where
+        A: FnOnce() -> Result<(), Spent>,
         F: Fn(Errand) -> Fut + Send + 'static,
         Fut: Future<Output = Result<Fetched, FetchError>> + Send + 'static,
     {
@@ -88,13 +91,17 @@ impl Inner {
         } else {
             Urgency::Miss
         };
-        let seat = match self.board(question, ask, urgency, fetch) {
+        let seat = match self.board(question, ask, urgency, admit, fetch) {
             Boarded::Answered(answer) => return *answer,
             Boarded::Full => {
                 let old = self.stale(question, Staleness::Slow);
                 return old.ok_or(NotFound::TooManyWaiters {
                     retry_after: FULL_RETRY_AFTER,
                 });
+            }
+            Boarded::NotAdmitted(spent) => {
+                let old = self.stale(question, Staleness::Allowance);
+                return old.ok_or(NotFound::NotAdmitted(spent));
             }
             Boarded::Seat(seat) => seat,
         };
@@ -132,7 +139,7 @@ impl Inner {
         match freshness {
             Freshness::Due if entry.wants_successor(now) => Recollection::Due(hit(entry)),
             Freshness::Fresh | Freshness::Due => Recollection::Answer(Ok(hit(entry))),
-            Freshness::Stale if entry.failed_within(now, STALE_PAUSE) => {
+            Freshness::Stale if entry.waits_after_failure(now) => {
                 let why = entry
                     .held_back()
                     .map_or(Staleness::Error, Staleness::HeldBack);
@@ -152,15 +159,30 @@ impl Inner {
             && absence.forced.is_none_or(|forced| {
                 elapsed.saturating_sub(forced) >= self.config.load().min_refresh_interval
             });
-        if insisting || absence.left(ask.now).is_zero() {
+        if insisting || self.left(&absence, ask.now).is_zero() {
             return Recollection::Ask { old: None };
         }
         Recollection::Answer(Err(NotFound::Fetch {
             error: Arc::clone(&absence.error),
             fill_id: absence.fill_id,
-            source: Source::Negative,
+            source: absence.source(),
             upstream_calls: 0,
         }))
+    }
+
+    /// For how long an absence is believed from `now` on. If Atlas could not be reached, and has brought a
+    /// list since, no longer than after a first failure.
+    pub(super) fn left(&self, absence: &Absence, now: Moment) -> Duration {
+        let arrived = Duration::from_micros(self.arrived_at.load(Ordering::Relaxed));
+        let is_over = absence.failures > 0
+            && absence.error.is_of_atlas_as_a_whole()
+            && arrived > absence.known_at.elapsed;
+        let ttl = if is_over {
+            absence.ttl.min(pause_after(1))
+        } else {
+            absence.ttl
+        };
+        ttl.saturating_sub(now.since(absence.known_at))
     }
 
     async fn wait(
@@ -280,34 +302,72 @@ impl Inner {
     ) {
         let config = self.config.load();
         match landing {
-            Landing::Arrived(entry) => self.store.put(question, entry),
-            Landing::Failed { error, fill_id } => match error.verdict() {
-                Verdict::Denial => {
-                    self.store.forget(question);
+            Landing::Arrived(entry) => {
+                let micros = u64::try_from(now.elapsed.as_micros()).unwrap_or(u64::MAX);
+                self.arrived_at.fetch_max(micros, Ordering::Relaxed);
+                self.store.put(question, entry);
+            }
+            Landing::Failed { error, fill_id } => {
+                let absence = |failures, span| Absence {
+                    error: Arc::clone(error),
+                    fill_id: *fill_id,
+                    failures,
+                    forced: flight.is_forced().then(|| flight.began()),
+                    known_at: now,
+                    ttl: span,
+                };
+                match error.verdict() {
+                    Verdict::Missing if config.negative_ttl.is_zero() => {
+                        self.store.forget(question);
+                    }
+                    Verdict::Missing => {
+                        let absence = absence(0, config.negative_ttl);
+                        self.store.put_absence(question, absence);
+                    }
+                    Verdict::HeldBack(why) => {
+                        if let Some(entry) = self.store.get(question) {
+                            entry.note_failure(now, Some(why));
+                        }
+                    }
+                    verdict @ (Verdict::Denial | Verdict::Outage) => {
+                        if verdict == Verdict::Outage
+                            && let Some(entry) = self.living(question, now)
+                        {
+                            entry.note_failure(now, None);
+                        } else if error.walk.calls > 0 {
+                            let failures = self.failures(question).saturating_add(1);
+                            let absence = absence(failures, pause_after(failures));
+                            self.store.put_absence(question, absence);
+                        } else if verdict == Verdict::Denial {
+                            self.store.forget(question);
+                        }
+                    }
                 }
-                Verdict::Missing if config.negative_ttl.is_zero() => {
-                    self.store.forget(question);
-                }
-                Verdict::Missing => self.store.put_absence(
-                    question,
-                    Absence {
-                        error: Arc::clone(error),
-                        fill_id: *fill_id,
-                        forced: flight.is_forced().then(|| flight.began()),
-                        known_at: now,
-                        ttl: config.negative_ttl,
-                    },
-                ),
-                Verdict::HeldBack(why) => self.note_failure(question, now, Some(why)),
-                Verdict::Outage => self.note_failure(question, now, None),
-            },
+            }
         }
     }
 
-    fn note_failure(&self, question: &Question, now: Moment, held_back: Option<HeldBack>) {
-        if let Some(entry) = self.store.get(question) {
-            entry.note_failure(now, held_back);
-        }
+    /// A list that may still be served.
+    fn living(&self, question: &Question, now: Moment) -> Option<Arc<Entry>> {
+        let stale_if_error = self.config.load().stale_if_error;
+        let entry = self.store.get(question)?;
+        (entry.freshness(now, stale_if_error) != Freshness::Dead).then_some(entry)
+    }
+
+    /// How often in a row a list could not be had that is not remembered.
+    fn failures(&self, question: &Question) -> u8 {
+        self.store
+            .absence(question)
+            .map_or(0, |absence| absence.failures)
+    }
+
+    /// Whether the last fetch of a list has failed, so that the next one is but an attempt.
+    pub(super) fn has_failed(&self, question: &Question) -> bool {
+        self.failures(question) > 0
+            || self
+                .store
+                .get(question)
+                .is_some_and(|entry| entry.has_failed())
     }
 
     pub(super) fn purge(&self, what: &Purge, soft: bool) -> u64 {
@@ -326,7 +386,14 @@ impl Inner {
         let stale_if_error = self.config.load().stale_if_error;
         self.store.sweep(
             |entry| entry.freshness(now, stale_if_error) == Freshness::Dead,
-            |absence| absence.left(now).is_zero(),
+            // Remembered for a while longer, a failure makes the next pause longer.
+            |absence| {
+                let kept = match absence.failures {
+                    0 => absence.ttl,
+                    _ => 3 * absence.ttl,
+                };
+                now.since(absence.known_at) >= kept
+            },
         );
     }
 }
@@ -354,9 +421,6 @@ fn patience(old: &Entry) -> Duration {
         Duration::from_secs(3)
     }
 }
-
-/// After a stale list was to be replaced in vain Atlas is not asked for that list for this long.
-const STALE_PAUSE: Duration = Duration::from_secs(1);
 
 /// What those are told for whom there is no room to wait.
 const FULL_RETRY_AFTER: Duration = Duration::from_secs(1);

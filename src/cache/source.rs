@@ -10,6 +10,8 @@ use crate::upstream::HeldBack;
 pub enum Source {
     /// A walk that somebody else had already begun.
     Collapsed,
+    /// Memory: the last fetch has failed, and it is too early for another.
+    Failed,
     /// A walk of its own, because the caller asked for one.
     Forced,
     /// Memory.
@@ -91,7 +93,7 @@ impl Source {
             Self::Collapsed => "collapsed",
             Self::Hit | Self::RefreshedAhead => "hit",
             Self::Forced | Self::Miss | Self::Renewed => "miss",
-            Self::Negative => "negative",
+            Self::Failed | Self::Negative => "negative",
             Self::Stale(_) => "stale",
         }
     }
@@ -127,6 +129,7 @@ impl fmt::Display for CacheStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (words, detail) = match self.source {
             Source::Collapsed => ("fwd=miss; collapsed", ""),
+            Source::Failed => ("hit", "; detail=failed"),
             Source::Forced => ("fwd=request", ""),
             Source::Hit => ("hit", ""),
             Source::Miss => ("fwd=miss", ""),
@@ -141,7 +144,11 @@ impl fmt::Display for CacheStatus {
                 f.write_str("; stored")?;
             }
             (
-                Source::Hit | Source::Negative | Source::RefreshedAhead | Source::Stale(_),
+                Source::Failed
+                | Source::Hit
+                | Source::Negative
+                | Source::RefreshedAhead
+                | Source::Stale(_),
                 Some(ttl),
             ) => write!(f, "; ttl={ttl}")?,
             (_, _) => {}
@@ -182,6 +189,7 @@ mod tests {
             (Source::Forced, Some(300), true, "fwd=request"),
             (Source::Renewed, Some(300), true, "fwd=stale; stored"),
             (Source::Negative, None, false, "hit; detail=negative"),
+            (Source::Failed, None, false, "hit; detail=failed"),
             (
                 Source::RefreshedAhead,
                 Some(300),

@@ -9,6 +9,7 @@ use equivalent::Equivalent;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
+use super::Source;
 use super::entry::Entry;
 use super::entry::FillId;
 use super::index::Index;
@@ -49,11 +50,13 @@ pub(super) struct Store {
     heaviest: usize,
 }
 
-/// Atlas said that the user or the project does not exist.
+/// There is no list: Atlas has said so, or has failed to give it.
 #[derive(Debug)]
 pub(super) struct Absence {
     pub(super) error: Arc<FetchError>,
     pub(super) fill_id: FillId,
+    /// How often in a row the list could not be had; 0 where Atlas says that there is none.
+    pub(super) failures: u8,
     /// When the walk began, by `Moment::elapsed`, if a caller had insisted on it.
     pub(super) forced: Option<Duration>,
     /// When the walk ended, and for how long its answer is remembered.
@@ -306,9 +309,13 @@ pub(super) struct Size {
 }
 
 impl Absence {
-    /// For how long it is remembered from `now` on.
-    pub(super) fn left(&self, now: Moment) -> Duration {
-        self.ttl.saturating_sub(now.since(self.known_at))
+    /// What a caller is told of where this came from.
+    pub(super) fn source(&self) -> Source {
+        if self.failures == 0 {
+            Source::Negative
+        } else {
+            Source::Failed
+        }
     }
 
     /// Atlas's code.

@@ -12,13 +12,14 @@ use super::Whose;
 use super::withheld::Begun;
 use crate::audit::Entry;
 use crate::cache::Ask;
-use crate::cache::Found;
 use crate::cache::Staleness;
+use crate::clock::Moment;
 use crate::identity::Caller;
 use crate::identity::Unverified;
 use crate::memory::Stage;
 use crate::policy::Permit;
 use crate::policy::allowance::BucketView;
+use crate::policy::allowance::Spent;
 
 impl Gateway {
     /// Goes on from `step` to the end, however long it takes.
@@ -78,14 +79,18 @@ impl Gateway {
         entry: &mut Entry<'_>,
     ) -> Result<Answer, Refusal> {
         let question = permit.question();
-        if let Some(found) = self.without_asking(permit, caller, ask)? {
+        if self.is_crowded() && self.cache.would_ask(permit, ask) {
+            let retry_after = OVERLOAD_PAUSE;
+            let old = self.cache.stale(permit, Staleness::Overload);
+            let found = old.ok_or(Refusal::Overloaded { retry_after })?;
             return Ok(Answer {
                 found,
                 now: ask.now,
             });
         }
+        let admit = || self.admit_miss(permit, caller, ask.now);
         let walk = self.walk(entry.request_id());
-        let found = self.cache.look_up(permit, ask, walk).await;
+        let found = self.cache.look_up(permit, ask, admit, walk).await;
         let now = self.clock.now();
         // A token may have ended and a rule may have gone while the caller waited (G11).
         if now.wall >= caller.expires_at {
@@ -102,20 +107,12 @@ impl Gateway {
         Ok(Answer { found, now })
     }
 
-    /// What a caller gets who may not cost Atlas a call now: an old list, where there is one.
-    fn without_asking(
-        &self,
-        permit: &Permit<'_>,
-        caller: &Caller,
-        ask: Ask<'_>,
-    ) -> Result<Option<Found>, Refusal> {
-        if !self.cache.would_ask(permit, ask) {
-            return Ok(None);
-        }
+    /// Whether the caller may cost Atlas a call. Charges it for one if so.
+    fn admit_miss(&self, permit: &Permit<'_>, caller: &Caller, now: Moment) -> Result<(), Spent> {
         let view = self.upstream.budget_view(&permit.question().project);
-        if view.gate.is_some() && !self.is_crowded() {
+        if view.gate.is_some() {
             // It will not cost Atlas a call, and why is not that the caller has had its share.
-            return Ok(None);
+            return Ok(());
         }
         let whole = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
         let bucket = BucketView {
@@ -123,18 +120,7 @@ impl Gateway {
             capacity: whole(view.capacity),
             refill_per_minute: whole(view.refill_per_minute),
         };
-        let (refusal, staleness) = if self.is_crowded() {
-            let retry_after = OVERLOAD_PAUSE;
-            (Refusal::Overloaded { retry_after }, Staleness::Overload)
-        } else {
-            let admitted = self.allowance.admit_miss(caller, permit, bucket, ask.now);
-            let Err(spent) = admitted else {
-                return Ok(None);
-            };
-            (Refusal::RateLimited(spent), Staleness::Allowance)
-        };
-        let old = self.cache.stale(permit, staleness);
-        old.map(Some).ok_or(refusal)
+        self.allowance.admit_miss(caller, permit, bucket, now)
     }
 
     /// Whether there is room only for those whom memory answers: they are shed last (G26).

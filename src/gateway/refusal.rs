@@ -195,6 +195,7 @@ impl From<NotFound> for Refusal {
                 source,
                 upstream_calls,
             },
+            NotFound::NotAdmitted(spent) => Self::RateLimited(spent),
             NotFound::TooManyWaiters { retry_after } => Self::Overloaded { retry_after },
             NotFound::WalkDied => Self::Panicked,
         }

@@ -52,9 +52,13 @@ impl Gateway {
             // Only for traces.
             let span = debug_span!("walk", fill_id = %errand.fill_id, urgency = ?errand.urgency);
             let walk = async move {
-                let fetched = upstream
-                    .list_certificates(&errand.question, errand.urgency)
-                    .await;
+                let fetched = if errand.after_failure {
+                    upstream.try_once(&errand.question, errand.urgency).await
+                } else {
+                    upstream
+                        .list_certificates(&errand.question, errand.urgency)
+                        .await
+                };
                 let now = clock.now();
                 repeats.outage.log(&errand, &fetched, now.elapsed);
                 audit.record_fetch(&fetch_record(&errand, &fetched, now));

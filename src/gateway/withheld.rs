@@ -308,7 +308,7 @@ fn cache_use(source: Source) -> CacheUse {
         Source::Collapsed => CacheUse::Collapsed,
         Source::Hit | Source::RefreshedAhead => CacheUse::Hit,
         Source::Forced | Source::Miss | Source::Renewed => CacheUse::Miss,
-        Source::Negative => CacheUse::Negative,
+        Source::Failed | Source::Negative => CacheUse::Negative,
         Source::Stale(_) => CacheUse::Stale,
     }
 }

@@ -267,6 +267,24 @@ impl FetchFailure {
 }
 
 impl FetchError {
+    /// Whether nothing says that it is this list's: Atlas could not be reached, or did not answer.
+    pub fn is_of_atlas_as_a_whole(&self) -> bool {
+        match &self.reason {
+            FetchFailure::Atlas(answer) => matches!(answer.status.as_u16(), 502..=504),
+            FetchFailure::BreakerOpen { .. }
+            | FetchFailure::Busy { .. }
+            | FetchFailure::Credential(_)
+            | FetchFailure::HeldBack { .. }
+            | FetchFailure::NoDocument { .. }
+            | FetchFailure::Timeout
+            | FetchFailure::Tls
+            | FetchFailure::Unreachable => true,
+            FetchFailure::Inconsistent
+            | FetchFailure::InvalidResponse(_)
+            | FetchFailure::NoCredential => false,
+        }
+    }
+
     /// The code of Atlas's error document, where Atlas sent one.
     pub fn atlas_code(&self) -> Option<&str> {
         match &self.reason {

@@ -42,6 +42,8 @@ pub(crate) struct Caller<'a> {
     pub(crate) upstream: &'a Inner,
     pub(crate) question: &'a Question,
     pub(crate) urgency: Urgency,
+    /// Whether a call that fails may be tried again.
+    pub(crate) retries: bool,
     pub(crate) credential: &'a Credential,
     pub(crate) project: Arc<Project>,
     pub(crate) log: &'a Log,
@@ -228,7 +230,7 @@ impl Caller<'_> {
 
     /// Whether another try fits into the time and the budget of retries; if so it is counted.
     fn may_retry(&self, pause: Pause) -> bool {
-        let fits = self.left() >= pause.most + SHORTEST_TRY;
+        let fits = self.retries && self.left() >= pause.most + SHORTEST_TRY;
         let may = fits && self.project.rules().retries.spend(pause.cost);
         if may {
             self.count_retry();

@@ -27,7 +27,7 @@ impl Inner {
             username: NOBODY.parse().ok()?,
         };
         let error = self
-            .list(&question, Urgency::Miss, credential)
+            .list(&question, Urgency::Miss, true, credential)
             .await
             .err()?;
         if let FetchFailure::Atlas(answer) = &error.reason {

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::Entry;
-use super::RETRY_PAUSE;
+use crate::cache::freshness::pause_after;
 use crate::clock::Moment;
 use crate::upstream::HeldBack;
 
@@ -73,9 +73,7 @@ impl Entry {
 
     /// Whether it was asked for before, and nobody is fetching its successor.
     pub(in crate::cache) fn wants_successor(&self, now: Moment) -> bool {
-        self.has(Mark::InUse)
-            && !self.has(Mark::Succession)
-            && !self.failed_within(now, RETRY_PAUSE)
+        self.has(Mark::InUse) && !self.has(Mark::Succession) && !self.waits_after_failure(now)
     }
 
     /// Takes the task of fetching the successor; `false` if somebody else has it.
@@ -90,6 +88,12 @@ impl Entry {
         let number = place.and_then(|place| u8::try_from(place + 1).ok());
         self.held_back
             .store(number.unwrap_or_default(), Ordering::Relaxed);
+        // That we did not ask says nothing new of Atlas.
+        if held_back.is_none() {
+            let failures = self.failures.load(Ordering::Relaxed);
+            self.failures
+                .store(failures.saturating_add(1), Ordering::Relaxed);
+        }
         let millis = u64::try_from(now.elapsed.as_millis()).unwrap_or(u64::MAX);
         self.failed_at
             .store(millis.saturating_add(1), Ordering::Relaxed);
@@ -114,6 +118,17 @@ impl Entry {
         Some(now.elapsed.saturating_sub(Duration::from_millis(millis)))
     }
 
+    /// Whether it is too early to try again after it was to be replaced in vain: ever longer while Atlas
+    /// fails, and a moment after we have held a call back, which has cost nothing.
+    pub(in crate::cache) fn waits_after_failure(&self, now: Moment) -> bool {
+        let pause = if self.held_back().is_some() {
+            AFTER_HOLDING_BACK
+        } else {
+            pause_after(self.failures.load(Ordering::Relaxed))
+        };
+        self.failed_within(now, pause)
+    }
+
     /// Whether it was to be replaced in vain less than `span` ago.
     pub(in crate::cache) fn failed_within(&self, now: Moment, span: Duration) -> bool {
         self.failed_since(now).is_some_and(|since| since < span)
@@ -128,6 +143,8 @@ impl Entry {
         self.marks.fetch_or(mark.bit(), Ordering::Relaxed) & mark.bit() == 0
     }
 }
+
+const AFTER_HOLDING_BACK: Duration = Duration::from_secs(1);
 
 impl Mark {
     pub(super) const fn bit(self) -> u8 {

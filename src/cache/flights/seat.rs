@@ -11,7 +11,6 @@ use tokio::sync::watch;
 use super::super::Entry;
 use super::super::FillId;
 use crate::upstream::FetchError;
-use crate::upstream::FetchFailure;
 use crate::upstream::Urgency;
 use crate::upstream::Verdict;
 
@@ -133,27 +132,11 @@ impl Landing {
         }
     }
 
-    /// Whether asking once more may help, and is not what Atlas or our own limits forbid.
-    pub(super) fn is_transient(&self) -> bool {
-        let Self::Failed { error, .. } = self else {
-            return false;
-        };
-        match &error.reason {
-            FetchFailure::Atlas(answer) => answer.status.is_server_error(),
-            FetchFailure::NoDocument {
-                status,
-                retry_after,
-            } => status.is_server_error() && retry_after.is_none(),
-            FetchFailure::Inconsistent
-            | FetchFailure::InvalidResponse(_)
-            | FetchFailure::Timeout
-            | FetchFailure::Unreachable => true,
-            FetchFailure::BreakerOpen { .. }
-            | FetchFailure::Busy { .. }
-            | FetchFailure::Credential(_)
-            | FetchFailure::HeldBack { .. }
-            | FetchFailure::NoCredential
-            | FetchFailure::Tls => false,
+    /// Whether Atlas was not asked, by a rule of ours.
+    pub(super) fn is_held_back(&self) -> bool {
+        match self {
+            Self::Arrived(_) => false,
+            Self::Failed { error, .. } => matches!(error.verdict(), Verdict::HeldBack(_)),
         }
     }
 }

@@ -63,6 +63,7 @@ where
             question: tower.question.clone(),
             fill_id: of.fill_id,
             urgency,
+            after_failure: tower.inner.has_failed(&tower.question),
         })
         .await;
         let landing = Landing::of(tower.inner.entry(of, fetched), of.fill_id);

@@ -122,6 +122,7 @@ async fn l02_a_flood_of_names_that_do_not_exist_stays_in_its_own_small_room() {
     };
     for number in 0..100_000 {
         let absence = store::Absence {
+            failures: 0,
             error: Arc::clone(&error),
             fill_id,
             forced: None,

@@ -77,32 +77,22 @@ async fn followers_pay_nothing_and_are_told_so() {
 }
 
 #[tokio::test]
-async fn t2_followers_of_a_walk_that_failed_get_one_more_and_not_a_third() {
+async fn followers_of_a_fetch_that_failed_share_its_failure() {
     let stage = Stage::new(Config::default());
     stage.atlas.says(down());
     stage.atlas.hold();
-    let mut leader = Box::pin(stage.ask("app"));
-    assert!(leader.as_mut().now_or_never().is_none());
-    let mut followers: Vec<_> = (0..10).map(|_| Box::pin(stage.ask("app"))).collect();
-    assert!(followers.iter_mut().all(|it| it.now_or_never().is_none()));
+    let mut callers: Vec<_> = (0..10).map(|_| Box::pin(stage.ask("app"))).collect();
+    assert!(callers.iter_mut().all(|it| it.now_or_never().is_none()));
     stage.breathe().await;
-    // What the second walk reads; the first one has read already.
-    stage.atlas.says(list(&["one"]));
-    stage.atlas.release_one();
-    leader.await.unwrap_err();
     stage.atlas.release();
-    for answer in join_all(followers).await {
-        assert_eq!(answer.unwrap().source, Source::Collapsed);
-    }
-    assert_eq!((stage.atlas.walks(), stage.atlas.most_at_once()), (2, 1));
-
-    stage.atlas.says(down());
-    let answers = join_all((0..10).map(|_| stage.ask("other"))).await;
-    assert!(answers.iter().all(Result::is_err));
-    assert_eq!(stage.atlas.walks(), 4);
-    // A leader without followers just fails.
-    stage.ask("lonely").await.unwrap_err();
-    assert_eq!(stage.atlas.walks(), 5);
+    let failed = join_all(callers).await;
+    let sources = failed.iter().map(|it| it.as_ref().unwrap_err().source());
+    let sources: Vec<_> = sources.map(Option::unwrap).collect();
+    assert_eq!(sources[0], Source::Miss);
+    assert!(sources[1..].iter().all(|it| *it == Source::Collapsed));
+    let late = stage.ask("app").await.unwrap_err();
+    assert_eq!(late.source(), Some(Source::Failed));
+    assert_eq!(stage.atlas.walks(), 1);
 }
 
 #[tokio::test]
@@ -240,7 +230,7 @@ async fn t4_a_refresh_that_is_denied_ends_the_entry_and_one_that_fails_leaves_it
     let forbidden = StatusCode::FORBIDDEN;
     stage
         .atlas
-        .says(Word::Refusal(forbidden, "ACCESS_FORBIDDEN"));
+        .says(Word::Refusal(forbidden, "USER_CANNOT_ACCESS_GROUP"));
     stage.refresh("app").await.unwrap_err();
     assert!(stage.cache.0.store.get(&question("app")).is_none());
     assert!(stage.ask("app").await.is_err());
@@ -256,12 +246,13 @@ async fn an_answer_that_came_while_boarding_is_taken() {
         now: stage.hands.now(),
     };
     let atlas = Arc::clone(&stage.atlas);
-    let boarded = stage
-        .cache
-        .0
-        .board(&question("app"), ask, Urgency::Miss, move |errand| {
-            Arc::clone(&atlas).walk(errand)
-        });
+    let boarded = stage.cache.0.board(
+        &question("app"),
+        ask,
+        Urgency::Miss,
+        || Ok(()),
+        move |errand| Arc::clone(&atlas).walk(errand),
+    );
     assert!(matches!(boarded, flights::Boarded::Answered(_)));
     assert_eq!(stage.atlas.walks(), 1);
 }

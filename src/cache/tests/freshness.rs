@@ -7,6 +7,7 @@ use super::stage::Stage;
 use super::stage::Word;
 use super::stage::down;
 use super::stage::list;
+use crate::upstream::FetchFailure;
 
 /// Past every share of five minutes, with a tenth of jitter.
 const PAST_TTL: u64 = 331;
@@ -47,8 +48,8 @@ async fn a_list_past_its_time_is_asked_for_anew() {
 async fn g5_an_old_list_is_served_only_while_atlas_cannot_answer_and_never_past_its_bound() {
     for failure in [
         down(),
-        Word::Failure(crate::upstream::FetchFailure::Timeout),
-        Word::Failure(crate::upstream::FetchFailure::BreakerOpen {
+        Word::Failure(FetchFailure::Timeout),
+        Word::Failure(FetchFailure::BreakerOpen {
             retry_after: Duration::from_secs(1),
         }),
         Word::Refusal(StatusCode::INTERNAL_SERVER_ERROR, "UNEXPECTED_ERROR"),
@@ -79,9 +80,8 @@ async fn g5_an_old_list_is_served_only_while_atlas_cannot_answer_and_never_past_
 async fn a_denial_is_an_answer_and_ends_what_was_remembered() {
     for (status, code) in [
         (StatusCode::UNAUTHORIZED, "USER_UNAUTHORIZED"),
-        (StatusCode::FORBIDDEN, "IP_ADDRESS_NOT_ON_ACCESS_LIST"),
+        (StatusCode::FORBIDDEN, "USER_CANNOT_ACCESS_GROUP"),
         (StatusCode::NOT_FOUND, "USER_NOT_FOUND"),
-        (StatusCode::NOT_FOUND, "RESOURCE_NOT_FOUND"),
         (StatusCode::BAD_REQUEST, "USER_NOT_MANAGED_X509"),
     ] {
         let stage = Stage::new(Config::default());
@@ -96,34 +96,122 @@ async fn a_denial_is_an_answer_and_ends_what_was_remembered() {
 }
 
 #[tokio::test]
-async fn only_what_does_not_exist_is_remembered_as_absent_and_not_for_long() {
-    for (status, code, remembered) in [
-        (StatusCode::NOT_FOUND, "USER_NOT_FOUND", true),
-        (StatusCode::NOT_FOUND, "GROUP_NOT_FOUND", true),
-        (StatusCode::NOT_FOUND, "RESOURCE_NOT_FOUND", false),
-        (StatusCode::FORBIDDEN, "ACCESS_FORBIDDEN", false),
-        (StatusCode::BAD_REQUEST, "USER_NOT_MANAGED_X509", false),
-        (StatusCode::INTERNAL_SERVER_ERROR, "UNEXPECTED_ERROR", false),
+async fn trouble_with_our_credential_address_bill_or_version_leaves_old_lists() {
+    for (status, code) in [
+        (401, "UNAUTHORIZED"),
+        (402, "ACCOUNT_SUSPENDED"),
+        (403, "IP_ADDRESS_NOT_ON_ACCESS_LIST"),
+        (403, "NEVER_SEEN"),
+        (404, "RESOURCE_NOT_FOUND"),
+        (406, "INVALID_VERSION_DATE"),
+        (410, "VERSION_GONE"),
     ] {
         let stage = Stage::new(Config::default());
+        let first = stage.ask("app").await.unwrap();
+        let status = StatusCode::from_u16(status).unwrap();
         stage.atlas.says(Word::Refusal(status, code));
+        let due = first.entry.lifetime().due();
+        stage.ask("app").await.unwrap();
+        stage.hands.advance(due);
+        // A refresh that nobody waits for.
+        assert_eq!(stage.ask("app").await.unwrap().source, Source::Hit);
+        stage.settle().await;
+        assert_eq!(
+            stage.ask("app").await.unwrap().source,
+            Source::Hit,
+            "{code}"
+        );
+        stage.pass(PAST_TTL);
+        let old = stage.ask("app").await.unwrap();
+        assert_eq!(old.source, Source::Stale(Staleness::Error), "{code}");
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_exist_is_remembered_as_absent_and_not_for_long() {
+    for code in ["USER_NOT_FOUND", "GROUP_NOT_FOUND", "NEVER_SEEN"] {
+        let stage = Stage::new(Config::default());
+        stage.atlas.says(Word::Refusal(StatusCode::NOT_FOUND, code));
         let first = stage.ask("app").await.unwrap_err();
         assert_eq!(first.source(), Some(Source::Miss));
         stage.pass(29);
         for _ in 0..100 {
             let again = stage.ask("app").await.unwrap_err();
-            let expected = if remembered {
-                Source::Negative
-            } else {
-                Source::Miss
-            };
-            assert_eq!(again.source(), Some(expected), "{code}");
+            assert_eq!(again.source(), Some(Source::Negative), "{code}");
         }
-        assert_eq!(stage.atlas.walks(), if remembered { 1 } else { 101 });
+        assert_eq!(stage.atlas.walks(), 1);
         stage.pass(2);
         stage.atlas.says(list(&["born"]));
         let found = stage.ask("app").await.unwrap();
         assert!(stage.body("app", &found).contains("born"));
+    }
+}
+
+#[tokio::test]
+async fn a_failure_is_remembered_for_ever_longer_while_it_lasts() {
+    for word in [
+        down(),
+        Word::Refusal(StatusCode::FORBIDDEN, "ACCESS_FORBIDDEN"),
+        Word::Refusal(StatusCode::BAD_REQUEST, "USER_NOT_MANAGED_X509"),
+        Word::Refusal(StatusCode::INTERNAL_SERVER_ERROR, "UNEXPECTED_ERROR"),
+        Word::Failure(FetchFailure::Inconsistent),
+    ] {
+        let stage = Stage::new(Config::default());
+        stage.atlas.says(word);
+        for pause in [5, 10, 20, 30, 30] {
+            let failed = stage.ask("app").await.unwrap_err();
+            assert_eq!(failed.source(), Some(Source::Miss));
+            for second in 0..pause {
+                let again = stage.ask("app").await.unwrap_err();
+                assert_eq!(again.source(), Some(Source::Failed), "{second} of {pause}");
+                stage.pass(1);
+            }
+        }
+        assert_eq!(stage.atlas.walks(), 5);
+        stage.atlas.says(list(&["well"]));
+        assert_eq!(stage.ask("app").await.unwrap().source, Source::Miss);
+        // And it begins again with the shortest.
+        stage.cache.purge(&Purge::All, false);
+        stage.atlas.says(down());
+        stage.ask("app").await.unwrap_err();
+        stage.pass(5);
+        assert_eq!(
+            stage.ask("app").await.unwrap_err().source(),
+            Some(Source::Miss)
+        );
+    }
+}
+
+#[tokio::test]
+async fn once_atlas_is_back_nobody_waits_for_longer_than_after_a_first_failure() {
+    let stage = Stage::new(Config::default());
+    stage.atlas.says(down());
+    for pause in [5, 10, 20] {
+        stage.ask("app").await.unwrap_err();
+        stage.pass(pause);
+    }
+    stage.ask("app").await.unwrap_err();
+    stage.atlas.says(list(&["one"]));
+    stage.pass(5);
+    assert_eq!(
+        stage.ask("app").await.unwrap_err().source(),
+        Some(Source::Failed)
+    );
+    stage.ask("another").await.unwrap();
+    assert_eq!(stage.ask("app").await.unwrap().source, Source::Miss);
+}
+
+#[tokio::test]
+async fn a_forced_refresh_tries_once_per_interval_although_the_last_fetch_failed() {
+    let stage = Stage::new(Config::default());
+    stage.atlas.says(Word::Failure(FetchFailure::Inconsistent));
+    for _ in 0..3 {
+        for walks in [1, 0, 0] {
+            let before = stage.atlas.walks();
+            stage.refresh("app").await.unwrap_err();
+            assert_eq!(stage.atlas.walks() - before, walks);
+        }
+        stage.pass(5);
     }
 }
 
@@ -234,6 +322,8 @@ async fn what_is_switched_off_is_not_done() {
     }
     stage.atlas.says(down());
     assert!(stage.ask("app").await.is_err());
+    // Failures are remembered all the same: that spares Atlas, and nobody anything that there was.
+    stage.pass(5);
     stage
         .atlas
         .says(Word::Refusal(StatusCode::NOT_FOUND, "USER_NOT_FOUND"));

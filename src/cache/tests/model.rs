@@ -132,7 +132,7 @@ impl World {
                     (key, errand),
                 )
             };
-            cache.0.look_up(&asked(key), ask, fetch).await
+            cache.0.look_up(&asked(key), ask, || Ok(()), fetch).await
         });
         let mut caller = Caller { key, answer };
         if let Some(fill_id) = expected {
@@ -284,7 +284,7 @@ impl World {
                 }
             }
             Source::Collapsed | Source::Forced | Source::Miss | Source::Renewed => {}
-            Source::Negative => panic!("a list is no absence"),
+            Source::Failed | Source::Negative => panic!("a list is no absence"),
         }
         assert!(log.began > self.purged_hard[key], "G7");
         let denied = scene.walks.values().any(|other| {

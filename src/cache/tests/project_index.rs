@@ -89,6 +89,7 @@ impl Goods {
 
     fn absence(&self) -> store::Absence {
         store::Absence {
+            failures: 0,
             error: Arc::clone(&self.error),
             fill_id: self.fill_id,
             forced: None,

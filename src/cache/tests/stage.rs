@@ -117,9 +117,12 @@ impl Stage {
         let atlas = Arc::clone(&self.atlas);
         self.cache
             .0
-            .look_up(&question(name), ask, move |errand| {
-                Arc::clone(&atlas).walk(errand)
-            })
+            .look_up(
+                &question(name),
+                ask,
+                || Ok(()),
+                move |errand| Arc::clone(&atlas).walk(errand),
+            )
             .await
     }
 

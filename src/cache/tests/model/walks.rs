@@ -107,7 +107,7 @@ impl Log {
                     walk,
                 });
             }
-            Word::Denied => atlas(StatusCode::FORBIDDEN, "ACCESS_FORBIDDEN"),
+            Word::Denied => atlas(StatusCode::FORBIDDEN, "USER_CANNOT_ACCESS_GROUP"),
             Word::Missing => atlas(StatusCode::NOT_FOUND, "USER_NOT_FOUND"),
             Word::Down => FetchFailure::Unreachable,
             Word::Limited => FetchFailure::HeldBack {
