@@ -1,5 +1,6 @@
 //! The cache seen from outside: fresh, shared, honest and bounded, over real sockets.
 
+mod failures;
 mod held_back;
 mod outages;
 mod purges;
@@ -207,11 +208,7 @@ async fn t4_a_denial_of_atlas_is_passed_on_and_ends_the_list() {
     let forbidden = world
         .atlas
         .on(Asked::certificates())
-        .respond(Fault::api_error(
-            403,
-            "IP_ADDRESS_NOT_ON_ACCESS_LIST",
-            "No.",
-        ));
+        .respond(Fault::api_error(403, "USER_CANNOT_ACCESS_GROUP", "No."));
     advance_on_record(&world, PAST_TTL).await;
     let denied = world.ask("app1").await;
     assert_eq!(

@@ -128,6 +128,46 @@ async fn trouble_with_our_credential_address_bill_or_version_leaves_old_lists() 
 }
 
 #[tokio::test]
+async fn only_what_says_that_user_or_project_is_gone_or_closed_ends_a_list() {
+    let codes = [
+        "",
+        "NEVER_SEEN",
+        "ACCESS_FORBIDDEN",
+        "ACCOUNT_SUSPENDED",
+        "IP_ADDRESS_NOT_ON_ACCESS_LIST",
+        "NOT_IN_GROUP",
+        "RATE_LIMITED",
+        "RESOURCE_NOT_FOUND",
+        "UNEXPECTED_ERROR",
+        "USERNAME_NOT_FOUND",
+        "USER_CANNOT_ACCESS_GROUP",
+        "USER_NOT_MANAGED_X509",
+        "VERSION_GONE",
+    ];
+    let of_what_was_asked = [
+        "NOT_IN_GROUP",
+        "USERNAME_NOT_FOUND",
+        "USER_CANNOT_ACCESS_GROUP",
+        "USER_NOT_MANAGED_X509",
+    ];
+    for (status, code) in (400..=599).flat_map(|status| codes.map(|code| (status, code))) {
+        let ends = match status {
+            404 => !["RESOURCE_NOT_FOUND", "RATE_LIMITED"].contains(&code),
+            400 | 401 | 403 | 409 | 422 => of_what_was_asked.contains(&code),
+            _ => false,
+        };
+        let status = StatusCode::from_u16(status).unwrap();
+        let stage = Stage::new(Config::default());
+        stage.ask("app").await.unwrap();
+        stage.pass(PAST_TTL);
+        stage.atlas.says(Word::Refusal(status, code));
+        assert_eq!(stage.ask("app").await.is_err(), ends, "{status} {code}");
+        // Without a list it is passed on, whatever it means.
+        assert!(stage.ask("other").await.is_err(), "{status} {code}");
+    }
+}
+
+#[tokio::test]
 async fn what_does_not_exist_is_remembered_as_absent_and_not_for_long() {
     for code in ["USER_NOT_FOUND", "GROUP_NOT_FOUND", "NEVER_SEEN"] {
         let stage = Stage::new(Config::default());

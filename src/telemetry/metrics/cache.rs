@@ -25,8 +25,6 @@ pub struct CacheMetrics {
     pub refreshes_ahead: Counter,
     /// Walks begun because a caller insisted.
     pub refreshes_forced: Counter,
-    /// Second walks for those who waited for one that failed.
-    pub reelections: Counter,
     /// Walks that ended without a result because their task died.
     pub walks_died: Counter,
     /// Answers that were too old, given because Atlas could not answer.
@@ -77,11 +75,6 @@ impl CacheMetrics {
                 "cache_refreshes_forced",
                 "Walks begun because a caller asked for one",
                 &it.refreshes_forced,
-            ),
-            (
-                "cache_reelections",
-                "Second walks for those who waited for one that failed",
-                &it.reelections,
             ),
             ("cache_walks_died", "Walks whose task died", &it.walks_died),
             ("cache_purged", "Entries purged", &it.purged),

@@ -48,7 +48,8 @@ async fn nothing_secret_is_said_at_the_finest_level() {
                 client::exchange(program.address, &request_for("app1", token, "close")).await;
             }
             failing.withdraw();
-            client::exchange(program.address, &request_for("app1", &good, "close")).await;
+            // Of another list: the failure of the first one is remembered.
+            client::exchange(program.address, &request_for("many", &good, "close")).await;
             program.signal("-HUP");
             program.until_it_says("the configuration was read again");
             program.signal("-TERM");

@@ -23,13 +23,13 @@ async fn u23_errors_of_atlas_are_kept_byte_for_byte_with_what_they_mean() {
     for (status, code, verdict) in [
         (400, "USER_NOT_MANAGED_X509", Verdict::Denial),
         (401, "USER_CANNOT_ACCESS_GROUP", Verdict::Denial),
-        (402, "ACCOUNT_SUSPENDED", Verdict::Denial),
-        (403, "ACCESS_FORBIDDEN", Verdict::Denial),
+        (402, "ACCOUNT_SUSPENDED", Verdict::Outage),
+        (403, "ACCESS_FORBIDDEN", Verdict::Outage),
         (404, "GROUP_NOT_FOUND", Verdict::Missing),
         (404, "USERNAME_NOT_FOUND", Verdict::Missing),
-        (404, "RESOURCE_NOT_FOUND", Verdict::Denial),
-        (406, "INVALID_VERSION_DATE", Verdict::Denial),
-        (410, "VERSION_GONE", Verdict::Denial),
+        (404, "RESOURCE_NOT_FOUND", Verdict::Outage),
+        (406, "INVALID_VERSION_DATE", Verdict::Outage),
+        (410, "VERSION_GONE", Verdict::Outage),
     ] {
         let world = World::new().await;
         let text = format!(r#"{{ "error":{status}, "errorCode":"{code}", "parameters":null }}"#);
