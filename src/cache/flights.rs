@@ -157,8 +157,7 @@ impl Inner {
     /// cause it may.
     pub(super) fn board<A, F, Fut>(
         self: &Arc<Self>,
-        question: &Question,
-        ask: Ask<'_>,
+        (question, ask): (&Question, Ask<'_>),
         urgency: Urgency,
         admit: A,
         fetch: F,

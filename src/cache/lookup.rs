@@ -91,7 +91,7 @@ impl Inner {
         } else {
             Urgency::Miss
         };
-        let seat = match self.board(question, ask, urgency, admit, fetch) {
+        let seat = match self.board((question, ask), urgency, admit, fetch) {
             Boarded::Answered(answer) => return *answer,
             Boarded::Full => {
                 let old = self.stale(question, Staleness::Slow);

@@ -247,8 +247,7 @@ async fn an_answer_that_came_while_boarding_is_taken() {
     };
     let atlas = Arc::clone(&stage.atlas);
     let boarded = stage.cache.0.board(
-        &question("app"),
-        ask,
+        (&question("app"), ask),
         Urgency::Miss,
         || Ok(()),
         move |errand| Arc::clone(&atlas).walk(errand),

@@ -135,6 +135,19 @@ impl EncodeLabelValue for MintResult {
 }
 
 impl UpstreamMetrics {
+    fn register_lists(&self, registry: &mut Registry) {
+        registry.register(
+            "upstream_lists_miscounted",
+            "Lists whose totalCount, an estimate, was not what Atlas listed",
+            self.lists_miscounted.clone(),
+        );
+        registry.register(
+            "upstream_certificates_without_end",
+            "Certificates read that bear no notAfter, and so never expire here",
+            self.certificates_without_end.clone(),
+        );
+    }
+
     /// Makes the metrics known to `registry`.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
@@ -179,16 +192,7 @@ impl UpstreamMetrics {
             "Calls to Atlas beyond the first try",
             metrics.retries.clone(),
         );
-        registry.register(
-            "upstream_lists_miscounted",
-            "Lists whose totalCount, an estimate, was not what Atlas listed",
-            metrics.lists_miscounted.clone(),
-        );
-        registry.register(
-            "upstream_certificates_without_end",
-            "Certificates read that bear no notAfter, and so never expire here",
-            metrics.certificates_without_end.clone(),
-        );
+        metrics.register_lists(registry);
         registry.register(
             "upstream_walks_restarted",
             "Lists read again because they changed while they were read",
