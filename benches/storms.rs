@@ -32,7 +32,6 @@
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    clippy::panic,
     clippy::print_stdout,
     clippy::disallowed_methods,
     reason = "a bench that cannot be set up has nothing to measure, and what it does is to read the time"

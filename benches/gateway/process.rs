@@ -52,14 +52,15 @@ impl Server {
             .spawn()
             .unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
-        let mut seen = String::new();
+        let (mut seen, mut line) = (String::new(), String::new());
         let (address, admin) = loop {
-            let begin = seen.len();
-            let read = log.read_line(&mut seen).unwrap();
+            let read = log.read_line(&mut line).unwrap();
             assert_ne!(read, 0, "the server did not start:\n{seen}");
-            if let Some(address) = address_in(&seen[begin..], "listen") {
-                break (address, address_in(&seen[begin..], "admin"));
+            if let Some(address) = address_in(&line, "listen") {
+                break (address, address_in(&line, "admin"));
             }
+            seen.push_str(&line);
+            line.clear();
         };
         Self {
             child,

@@ -100,7 +100,15 @@ pub(crate) fn attack(
                     Kind::Strangers | Kind::BadTokens | Kind::Denied | Kind::IdleOperators => {
                         tokio::time::sleep(PAUSE / 10).await;
                     }
-                    _ => tokio::time::sleep(SECOND).await,
+                    Kind::SlowHead
+                    | Kind::SlowBody
+                    | Kind::SlowRead
+                    | Kind::Ranges
+                    | Kind::Silent
+                    | Kind::Spam(_)
+                    | Kind::UnknownKeys
+                    | Kind::Unread
+                    | Kind::Searches => tokio::time::sleep(SECOND).await,
                 }
             }
         });

@@ -72,8 +72,9 @@ struct Zipf(Vec<f64>);
 impl Zipf {
     fn new(count: usize) -> Self {
         let mut sum = 0.0;
-        let cumulated = (1..=count).map(|rank| {
-            sum += 1.0 / rank as f64;
+        let ranks = 1..=u32::try_from(count).unwrap();
+        let cumulated = ranks.map(|rank| {
+            sum += 1.0 / f64::from(rank);
             sum
         });
         let cumulated: Vec<f64> = cumulated.collect();
@@ -87,7 +88,7 @@ impl Zipf {
     }
 }
 
-/// SplitMix64.
+/// `SplitMix64`.
 struct Chance(u64);
 
 impl Chance {
@@ -97,6 +98,7 @@ impl Chance {
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+        let upper = u32::try_from((mixed ^ (mixed >> 31)) >> 32).unwrap();
+        f64::from(upper) / 4_294_967_296.0
     }
 }

@@ -35,7 +35,7 @@ impl Others {
             uncached += pods;
             let is_fresh = |kept: &HashMap<usize, Duration>| {
                 let fetched = kept.get(&event.user);
-                !forced && fetched.is_some_and(|fetched| event.at - *fetched < ttl)
+                !forced && fetched.is_some_and(|fetched| event.at.saturating_sub(*fetched) < ttl)
             };
             if !is_fresh(&of_plain) {
                 plain += pods;

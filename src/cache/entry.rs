@@ -55,7 +55,7 @@ pub struct Entry {
     failed_at: AtomicU64,
     /// How often Atlas has failed to replace it.
     failures: AtomicU8,
-    /// Whether a rule of ours was why: 0 if not, else its place among [`HeldBack::ALL`] and one more.
+    /// Whether a rule of ours was why: 0 if not, else its place among `HeldBack::ALL` and one more.
     held_back: AtomicU8,
     fill_id: FillId,
     cost: Cost,

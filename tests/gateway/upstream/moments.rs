@@ -156,7 +156,7 @@ async fn u46_a_server_that_gives_the_same_page_for_ever_is_given_up() {
         .atlas
         .on(Asked::certificates())
         .respond(Fault::json(move |document| {
-            document["results"] = json!(same)
+            document["results"] = json!(same);
         }));
     assert_eq!(outcome(&world.ask().await), "invalid");
     assert!(world.atlas.certificate_calls() <= 20);
