@@ -5,7 +5,6 @@
 //! socket that takes nothing for a second is closed, and connected anew on the keeper's next round.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io;
 use std::io::Write;
 use std::mem;
@@ -20,11 +19,9 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use rustix::event::PollFd;
-use rustix::event::PollFlags;
-use rustix::event::poll;
 use tokio_util::sync::CancellationToken;
 
+use crate::blocking::BlockingFile;
 use crate::telemetry::metrics::audit::AuditMetrics;
 
 use super::Unrecorded;
@@ -49,9 +46,6 @@ pub(super) struct Sink {
     /// Nothing more is sent.
     ended: CancellationToken,
 }
-
-/// Standard output, written past the buffer that the program's other output shares.
-struct StandardOutput(File);
 
 /// Lines that are on their way, and whose answers wait for them.
 #[derive(Debug)]
@@ -234,7 +228,7 @@ fn open(destination: &Destination) -> io::Result<Box<dyn Write>> {
     Ok(match destination {
         Destination::Stdout => {
             let descriptor = io::stdout().as_fd().try_clone_to_owned()?;
-            Box::new(StandardOutput(descriptor.into()))
+            Box::new(BlockingFile::from(descriptor))
         }
         Destination::Tcp(address) => Box::new(connect_tcp(address)?),
         Destination::Unix(path) => {
@@ -257,25 +251,6 @@ fn connect_tcp(address: &str) -> io::Result<TcpStream> {
         }
     }
     Err(last)
-}
-
-impl Write for StandardOutput {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        loop {
-            match self.0.write(bytes) {
-                // Whoever is at the other end may have asked for this. A line of which a part is gone
-                // must not be given up.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    poll(&mut [PollFd::new(&self.0, PollFlags::OUT)], None)?;
-                }
-                written => return written,
-            }
-        }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 /// `<length> <110>1 <time> <host> atlas-cert-gateway - audit - <line>`.

@@ -6,7 +6,6 @@
 //! standard output when it cannot end in time, where the audit trail may be.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::io;
 use std::io::Write;
 use std::mem;
@@ -20,10 +19,9 @@ use std::thread;
 use std::time::Duration;
 
 use prometheus_client::metrics::counter::Counter;
-use rustix::event::PollFd;
-use rustix::event::PollFlags;
-use rustix::event::poll;
 use tracing_subscriber::fmt::MakeWriter;
+
+use crate::blocking::BlockingFile;
 
 /// Takes lines and never waits. Cheap to clone: clones are the same queue.
 #[derive(Clone, Debug)]
@@ -50,15 +48,12 @@ struct Waiting {
     ended: bool,
 }
 
-/// Standard error, written past the lock that the process shares: whoever is stuck in a write would hold
-/// it.
-struct StandardError(File);
-
 impl LogQueue {
     /// A queue before standard error, and the thread that empties it.
     pub fn to_standard_error(dropped: Counter) -> io::Result<(Self, LogEnd)> {
+        // Past the lock that the process shares: whoever is stuck in a write would hold it.
         let descriptor = io::stderr().as_fd().try_clone_to_owned()?;
-        Self::start(StandardError(descriptor.into()), dropped)
+        Self::start(BlockingFile::from(descriptor), dropped)
     }
 
     fn start(out: impl Write + Send + 'static, dropped: Counter) -> io::Result<(Self, LogEnd)> {
@@ -155,24 +150,6 @@ impl Write for &LogQueue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.put(line);
         Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Write for StandardError {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        loop {
-            match self.0.write(bytes) {
-                // Whoever shares the descriptor may have asked for this.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    poll(&mut [PollFd::new(&self.0, PollFlags::OUT)], None)?;
-                }
-                written => return written,
-            }
-        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
