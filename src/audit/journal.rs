@@ -334,11 +334,15 @@ impl Journal {
         lock(&self.queue).recycle(batch.bodies);
         let took = self.clock.now().elapsed.saturating_sub(began.elapsed);
         self.slow.store(took > QUICK, Ordering::Relaxed);
-        if self.health.clear(Trouble::Slow) && self.repeats.late.is_over(began.elapsed).is_some() {
-            tracing::warn!("the audit trail is written in time again");
-        }
+        self.note_in_time(began.elapsed);
         self.metrics.records_written.inc_by(records);
         self.metrics.write_seconds.observe(took.as_secs_f64());
+    }
+
+    fn note_in_time(&self, now: Duration) {
+        if self.health.clear(Trouble::Slow) && self.repeats.late.is_over(now).is_some() {
+            tracing::warn!("the audit trail is written in time again");
+        }
     }
 
     fn note_delay(&self, waits_for_sink: bool, now: Duration) {

@@ -96,7 +96,7 @@ impl Keeper {
                 next_head = now + HEAD;
                 journal.order(Order::Sign);
             }
-            if health.is(Trouble::Failed) {
+            if health.is(Trouble::Failed) || health.is(Trouble::Slow) {
                 journal.order(Order::Write);
             }
         }

@@ -1,7 +1,9 @@
 //! Disks that hang, and who waits for them.
 
 use std::borrow::Cow;
+use std::fs;
 use std::fs::File;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::mpsc;
@@ -28,7 +30,7 @@ struct Trail {
     audit: Audit,
     clock: Clock,
     hands: Hands,
-    _place: tempfile::TempDir,
+    place: tempfile::TempDir,
 }
 
 impl Trail {
@@ -46,7 +48,7 @@ impl Trail {
             audit,
             clock,
             hands,
-            _place: place,
+            place,
         }
     }
 
@@ -66,13 +68,19 @@ impl Trail {
 
     /// Holds the writer as a disk would that does not come back, until the sender is dropped.
     fn hang(&self) -> mpsc::Sender<()> {
+        self.hang_and(|_| ())
+    }
+
+    /// The same, with what the disk does in the end.
+    fn hang_and(&self, in_the_end: impl FnOnce(&mut Writer) + Send + 'static) -> mpsc::Sender<()> {
         let journal = Arc::clone(self.journal());
         let (release, released) = mpsc::channel::<()>();
         let (held, holding) = mpsc::channel();
         thread::spawn(move || {
-            let writer = lock(&journal.writer);
+            let mut writer = lock(&journal.writer);
             held.send(()).unwrap();
             let _ = released.recv();
+            in_the_end(writer.as_mut().unwrap());
             drop(writer);
             journal.order(Order::Write);
         });
@@ -145,6 +153,33 @@ async fn a_write_that_ends_while_it_is_called_late_is_no_trouble_for_ever() {
     drop(disk);
     trail.until(|| trail.audit.is_writable()).await;
     assert_eq!(trail.audit.trouble(), None);
+}
+
+/// G15: the late batch is gone, so that no write of it can prove that the disk is quick again.
+#[tokio::test]
+async fn a_disk_that_hangs_then_fails_and_comes_back_is_written_again() {
+    let trail = Trail::new(Sync::Interval);
+    let directory = trail.place.path().join("audit");
+    let aside = trail.place.path().join("aside");
+    let disk = trail.hang_and(|writer| writer.poison(&io::Error::other("lost")));
+    let mut waiting = Box::pin(trail.record());
+    assert!(futures_util::poll!(&mut waiting).is_pending());
+    trail.pass(Duration::from_millis(850)).await;
+    trail.pass(Duration::from_millis(150)).await;
+    assert_eq!(waiting.await, Err(Unrecorded::TooLate));
+    fs::rename(&directory, &aside).unwrap();
+    drop(disk);
+    trail
+        .until(|| trail.journal().health.is(Trouble::Failed))
+        .await;
+    fs::rename(&aside, &directory).unwrap();
+    trail
+        .until(|| {
+            trail.hands.advance(Duration::from_millis(10));
+            trail.audit.is_writable()
+        })
+        .await;
+    assert_eq!(trail.record().await, Ok(()));
 }
 
 #[tokio::test]

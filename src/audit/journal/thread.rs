@@ -125,10 +125,12 @@ impl Journal {
     fn commit_next(&self, writer: &mut Writer) -> bool {
         let batch = lock(&self.queue).take();
         let began = self.clock.now();
-        let outcome = self.recover(writer, began).and_then(|()| match &batch {
-            Some(batch) => writer.write(&batch.bodies, began.wall),
-            None => Ok(()),
-        });
+        let outcome = self
+            .recover(writer, began, batch.is_none())
+            .and_then(|()| match &batch {
+                Some(batch) => writer.write(&batch.bodies, began.wall),
+                None => Ok(()),
+            });
         match (batch, outcome) {
             (Some(batch), Ok(())) => {
                 let lines = self.lines_for_sink(writer);
@@ -148,10 +150,12 @@ impl Journal {
         }
     }
 
-    /// After a failure: one record that says how many are missing, and proves that there is room.
-    fn recover(&self, writer: &mut Writer, now: Moment) -> io::Result<()> {
+    /// After a failure: one record that says how many are missing, and proves that there is room. After
+    /// a delay too, where no batch is left whose writing would prove that it is over.
+    fn recover(&self, writer: &mut Writer, now: Moment, no_batch: bool) -> io::Result<()> {
         let missing = self.unrecorded.swap(0, Ordering::Relaxed);
-        if missing == 0 && !self.health.is(Trouble::Failed) {
+        let was_slow = no_batch && self.health.is(Trouble::Slow);
+        if missing == 0 && !was_slow && !self.health.is(Trouble::Failed) {
             return Ok(());
         }
         let mut note = Bodies::default();
@@ -172,6 +176,9 @@ impl Journal {
                     && self.repeats.failed.is_over(now.elapsed).is_some()
                 {
                     tracing::warn!(unrecorded = missing, "the audit trail is written again");
+                }
+                if was_slow {
+                    self.note_in_time(now.elapsed);
                 }
                 Ok(())
             }

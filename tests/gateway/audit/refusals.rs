@@ -620,7 +620,11 @@ fn what_cannot_be_put_on_record_at_its_minute_is_so_later() {
         || {
             run(async {
                 survive_file_size_limit().unwrap();
-                let trail = Trail::with(|config| config.refusals_per_minute = 0);
+                let trail = Trail::with(|config| {
+                    config.refusals_per_minute = 0;
+                    // A clock that jumps while the disk is busy would make records late.
+                    config.sync = Sync::Never;
+                });
                 let source = IpAddr::from([192, 0, 2, 7]);
                 fold(&trail, source);
                 limit(Some(0));
@@ -633,13 +637,15 @@ fn what_cannot_be_put_on_record_at_its_minute_is_so_later() {
                 limit(None);
                 trail.until(|| trail.audit.is_writable()).await;
                 trail.hands.advance(A_MINUTE);
+                // One record or two: the disk may come back before the second minute is over.
                 let folded = || {
                     let lines = trail.lines().into_iter();
                     let folds = lines.filter(|line| line["kind"] == "refusals");
-                    folds.collect::<Vec<_>>()
+                    folds
+                        .map(|line| line["count"].as_u64().unwrap())
+                        .sum::<u64>()
                 };
-                trail.until(|| !folded().is_empty()).await;
-                assert_eq!(folded()[0]["count"], 3);
+                trail.until(|| folded() == 3).await;
                 assert_eq!(trail.verify().fault, None);
             });
         },
