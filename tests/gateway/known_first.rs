@@ -90,8 +90,8 @@ async fn strangers_who_wait_for_keys_take_no_place_of_those_who_are_known() {
     let (world, issuer) = (&scene.world, &scene.issuer);
     let known = issuer.token("payments-known");
     assert_eq!(scene.ask(&known).await.status, 200);
+    let mut fetches = scene.publisher.requests();
     for round in 0..2 {
-        let fetches = scene.publisher.requests();
         scene.publisher.hold(true);
         let more = 300;
         let mut waiting = come(world, ELSEWHERE, &strangers(issuer, PLACES.0 + more)).await;
@@ -107,7 +107,7 @@ async fn strangers_who_wait_for_keys_take_no_place_of_those_who_are_known() {
             (miss.status, miss.header("x-upstream-calls")),
             (404, Some("1"))
         );
-        assert_eq!(world.metric("inflight_requests").await, 128);
+        until_waiting(world, PLACES.0).await;
         // Nothing will come, and all who wait are let go.
         world.advance(Duration::from_secs(5));
         let replies = join_all(waiting.iter_mut().map(|stranger| stranger.reply(false))).await;
@@ -117,6 +117,8 @@ async fn strangers_who_wait_for_keys_take_no_place_of_those_who_are_known() {
         assert_eq!(turned_away.len(), more);
         turned_away.into_iter().for_each(assert_turned_away);
         until_waiting(world, 0).await;
+        // Before the clock moves: then the keeper may ask by itself, and strangers wait for that.
+        fetches = scene.publisher.requests();
         world.advance(Duration::from_secs(31));
     }
 }
@@ -206,5 +208,6 @@ async fn forged_signatures_are_refused_while_hits_are_answered() {
     until_waiting(world, 0).await;
 }
 
-/// How many looks at the metrics a change may take, which comes within the first few.
-const PATIENCE: u32 = 2_000;
+/// How many looks at the metrics a change may take, which comes within the first few: so many that a busy
+/// machine has the time, and that a change which never comes is still an end.
+const PATIENCE: u32 = 100_000;

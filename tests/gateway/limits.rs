@@ -19,6 +19,7 @@ use crate::client::Connection;
 use crate::world::PROJECT;
 use crate::world::World;
 use crate::world::certs;
+use crate::world::every;
 use crate::world::set;
 use crate::world::token;
 
@@ -186,7 +187,7 @@ impl Process {
             .spawn()
             .unwrap();
         let gateway = Self(child);
-        let mut glances = tokio::time::interval(Duration::from_millis(5));
+        let mut glances = every(Duration::from_millis(5));
         loop {
             glances.tick().await;
             let said = fs::read_to_string(&log).unwrap_or_default();

@@ -11,6 +11,7 @@ use crate::client;
 use crate::program::Program;
 use crate::program::request;
 use crate::program::world;
+use crate::world::every;
 
 /// `RESTARTS=150 cargo test --test gateway restarts` is the long run.
 ///
@@ -28,7 +29,7 @@ async fn f24_killed_and_started_again_and_again_it_is_never_locked_out() {
         let program = Program::start(files.path());
         let ask = request("close");
         let waiting = client::exchange(program.address, &ask);
-        let mut glances = tokio::time::interval(Duration::from_millis(2));
+        let mut glances = every(Duration::from_millis(2));
         let minted = async {
             while atlas.mints() < killed {
                 glances.tick().await;

@@ -21,6 +21,7 @@ use crate::program::Program;
 use crate::world::PROJECT;
 use crate::world::certs;
 use crate::world::configuration;
+use crate::world::every;
 use crate::world::set;
 use crate::world::token_at;
 use crate::world::write_secrets;
@@ -79,7 +80,7 @@ impl AtlasProcess {
             // proc(5): the state comes behind the name, which stands in parentheses.
             stat.rsplit_once(") ").unwrap().1.starts_with('T')
         };
-        let mut glances = tokio::time::interval(Duration::from_millis(2));
+        let mut glances = every(Duration::from_millis(2));
         while !fs::read_dir(&threads)
             .unwrap()
             .all(|thread| stands_still(thread.unwrap()))
@@ -150,7 +151,7 @@ async fn u12_while_atlas_stands_still_hits_go_on_and_misses_are_refused_and_then
     assert_eq!(last, &(503, "SERVICE_UNAVAILABLE".to_owned()), "{seen:?}");
 
     atlas.signal("-CONT");
-    let mut glances = tokio::time::interval(Duration::from_millis(20));
+    let mut glances = every(Duration::from_millis(20));
     while ask(&program, "late").await.status != 200 {
         glances.tick().await;
     }

@@ -24,6 +24,8 @@ use atlas_simulator::Simulator;
 use serde_json::Value;
 use serde_json::json;
 use tempfile::TempDir;
+use tokio::time::Interval;
+use tokio::time::MissedTickBehavior;
 
 use crate::client;
 use crate::client::Connection;
@@ -217,9 +219,7 @@ impl World {
 
     /// Waits for something that only shows in what the gateway has written.
     pub(crate) async fn until(&self, is_so: impl Fn(&Self) -> bool) {
-        let mut glances = tokio::time::interval(Duration::from_millis(2));
-        // A look that takes longer than that must not keep those from working whom it waits for.
-        glances.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut glances = every(Duration::from_millis(2));
         while !is_so(self) {
             glances.tick().await;
         }
@@ -229,7 +229,7 @@ impl World {
     /// clock between its calls, such as a retry.
     pub(crate) async fn while_time_passes<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = std::pin::pin!(work);
-        let mut glances = tokio::time::interval(Duration::from_millis(5));
+        let mut glances = every(Duration::from_millis(5));
         loop {
             tokio::select! {
                 biased;
@@ -243,6 +243,14 @@ impl World {
     pub(crate) fn advance(&self, span: Duration) {
         self.clock.advance(span);
     }
+}
+
+/// Ticks at this pace at most: after a tick that was late the next is as far away as ever, so that a test
+/// on a busy machine does not make up for it and leave no time for whoever it waits for.
+pub(crate) fn every(span: Duration) -> Interval {
+    let mut ticks = tokio::time::interval(span);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 /// Sets a key of a configuration, such as `cache.ttl`; tables on the way are made.

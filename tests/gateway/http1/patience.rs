@@ -9,6 +9,7 @@ use crate::client::Connection;
 use crate::world::PROJECT;
 use crate::world::World;
 use crate::world::certs;
+use crate::world::every;
 use crate::world::set;
 
 #[tokio::test]
@@ -23,7 +24,7 @@ async fn a_head_has_five_seconds_from_its_first_byte() {
             world.advance(Duration::from_secs(30));
         }
         let head = USUAL.bytes();
-        let mut glances = tokio::time::interval(Duration::from_millis(5));
+        let mut glances = every(Duration::from_millis(5));
         let dripping = async {
             for byte in head {
                 connection.send(&[byte]).await;
@@ -116,7 +117,7 @@ async fn an_answer_that_is_read_slowly_for_a_minute_is_given_up_however_steadily
     };
     let mut connection = Connection::open(world.address()).await;
     connection.send(&giant.bytes()).await;
-    let (mut read, mut glances) = (0, tokio::time::interval(Duration::from_millis(2)));
+    let (mut read, mut glances) = (0, every(Duration::from_millis(2)));
     // At a byte a second the answer would take months; the clock begins with the full buffer.
     let passed = loop {
         glances.tick().await;
