@@ -28,10 +28,11 @@
 //! that it grows again as callers ask. Where letting go is enough, it is all that happens: connections are
 //! not closed and misses not refused for what the cache can give back at once.
 //!
-//! Where the cache has nothing left to give and misses are still refused, the memory went elsewhere: to
-//! connections, which end, or to pages that the allocator keeps after a burst. The second never shows in
-//! a reading. So when the process has not grown for ten seconds, misses are let in again; should it grow,
-//! they are refused again. Above the mark of [`Stage::Full`] there is no such trial.
+//! Where the cache has not enough left to give, the memory went elsewhere: to connections, which end, or to
+//! pages that the allocator keeps after a burst. The second never shows in a reading. So when the process
+//! has not grown for ten seconds, the stage below is tried: misses are let in again, then connections stay,
+//! then the cache may grow. Should the process grow, the stage comes back. Above the mark of
+//! [`Stage::Full`] there is no such trial.
 
 use super::PERIOD;
 use super::STAGES;
@@ -61,8 +62,7 @@ pub(super) struct Pressure {
     ceiling: u64,
     stage: Stage,
     peak: Reading,
-    /// Readings in a row at which misses were refused, there was nothing to let go, and the process did
-    /// not grow.
+    /// Readings in a row at which the cache had not enough to let go, and the process did not grow.
     quiet: u32,
 }
 
@@ -91,14 +91,20 @@ impl Pressure {
         if can_give && !is_close {
             stage = stage.min(Stage::Saving);
         }
-        self.quiet = if stage >= Stage::HitsOnly && reclaimable == 0 && !is_close {
+        self.quiet = if stage >= Stage::Saving && !can_give && !is_close {
             self.quiet + 1
         } else {
             0
         };
         if self.quiet >= QUIET {
             self.quiet = 0;
-            let wanted = self.share(Stage::HitsOnly.mark() - SLACK).saturating_sub(1);
+            // The last trial gives the cache room, which costs nothing: it ends as soon as the process grows.
+            let percent = if stage == Stage::Saving {
+                stage.mark() / 2
+            } else {
+                stage.mark() - SLACK
+            };
+            let wanted = self.share(percent).saturating_sub(1);
             self.peak.held += in_use.saturating_sub(wanted);
             in_use = self.in_use(now);
             stage = self.reached(in_use);
@@ -274,6 +280,25 @@ mod tests {
         for _ in 0..3 * QUIET {
             assert_eq!(read(98), Stage::Full, "so close there is no trial");
         }
+    }
+
+    #[test]
+    fn the_cache_may_grow_again_when_the_process_does_not_although_it_has_little_to_give() {
+        let mut pressure = Pressure::new(100 * PERCENT);
+        let mut read = |resident: u64, held: u64| {
+            let (resident, held) = (resident * PERCENT, held * PERCENT);
+            pressure.judge(Reading { resident, held })
+        };
+        for _ in 1..QUIET {
+            assert_eq!(read(93, 1).stage, Stage::Closing);
+        }
+        for _ in 0..QUIET {
+            assert_eq!(read(93, 1).stage, Stage::Saving);
+        }
+        let demand = read(93, 1);
+        assert_eq!((demand.stage, demand.reclaim), (Stage::Plenty, 0));
+        assert_eq!(read(93, 40).reclaim, 0, "into what is free");
+        assert!(read(95, 40).reclaim > 0, "not beyond it");
     }
 
     #[test]
