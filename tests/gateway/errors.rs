@@ -29,6 +29,14 @@ async fn documents_of_atlas_arrive_byte_for_byte() {
             r#"{ "detail" : "No user with username app1 exists.", "error" : 404, "errorCode" : "USERNAME_NOT_FOUND", "parameters" : null }"#,
         ),
         (
+            401,
+            r#"{"detail":"You are not authorized for this resource.","error":401,"errorCode":"UNAUTHORIZED","parameters":[],"reason":"Unauthorized"}"#,
+        ),
+        (
+            405,
+            r#"{"detail":"x","error":405,"errorCode":"METHOD_NOT_ALLOWED","parameters":[],"reason":"Method Not Allowed"}"#,
+        ),
+        (
             409,
             r#"{"detail":"x","error":409,"errorCode":"SOMETHING_ELSE","parameters":[],"reason":"Conflict"}"#,
         ),
@@ -64,8 +72,12 @@ async fn documents_of_atlas_arrive_byte_for_byte() {
         assert_eq!(reply.header("cache-control"), Some("no-store"));
         assert_eq!(
             reply.header("www-authenticate"),
-            None,
-            "it speaks of our credential"
+            (status == 401).then_some("Bearer"),
+            "Atlas's speaks of our credential, and the caller's token is not at fault"
+        );
+        assert_eq!(
+            reply.header("allow"),
+            (status == 405).then_some("GET, HEAD")
         );
         let wait = reply
             .header("retry-after")

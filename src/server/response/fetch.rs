@@ -102,7 +102,9 @@ fn of_credential(failure: CredentialFailure) -> Document {
     }
 }
 
-/// What Atlas said, byte for byte. Its `WWW-Authenticate` is not relayed: it speaks of our credential.
+/// What Atlas said, byte for byte. Its `WWW-Authenticate` is not relayed: it speaks of our credential. A 401
+/// must have a challenge and a 405 an `Allow` (RFC 9110, 15.5.2 and 15.5.6), so they get ours; a challenge
+/// without `error`, because the caller's token was accepted.
 fn of_atlas(answer: &AtlasAnswer) -> Document {
     Document {
         status: answer.status,
@@ -113,9 +115,9 @@ fn of_atlas(answer: &AtlasAnswer) -> Document {
         retry_after: answer
             .retry_after
             .or_else(|| (answer.status == StatusCode::SERVICE_UNAVAILABLE).then_some(OUTAGE_PAUSE)),
-        challenge: None,
+        challenge: (answer.status == StatusCode::UNAUTHORIZED).then_some("Bearer"),
         closes: false,
-        allow: None,
+        allow: (answer.status == StatusCode::METHOD_NOT_ALLOWED).then_some("GET, HEAD"),
     }
 }
 
