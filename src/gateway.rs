@@ -365,6 +365,8 @@ impl Gateway {
         } else if matches!(refusal, Refusal::Panicked) {
             self.metrics.panicked();
             self.panics.note(self.clock.elapsed());
+        } else if let Some(limit) = refusal.limited_by() {
+            self.metrics.limited(limit);
         }
     }
 }

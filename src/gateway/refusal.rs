@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::StatusCode;
 use tracing::debug;
 use tracing::error;
 use tracing::info;
@@ -19,11 +20,15 @@ use crate::cache::NotFound;
 use crate::cache::Source;
 use crate::identity::Unverified;
 use crate::policy::Denied;
+use crate::policy::allowance::Limit;
 use crate::policy::allowance::Spent;
 use crate::telemetry::Chain;
 use crate::telemetry::Repeated;
 use crate::telemetry::Tally;
+use crate::telemetry::metrics::lookups::LimitedBy;
 use crate::upstream::FetchError;
+use crate::upstream::FetchFailure;
+use crate::upstream::HeldBack;
 use crate::upstream::Verdict;
 
 /// Why a question has no answer.
@@ -122,6 +127,26 @@ impl Refusal {
         }
     }
 
+    /// The limit that was reached, if that is why.
+    pub(super) fn limited_by(&self) -> Option<LimitedBy> {
+        match self {
+            Self::RateLimited(spent) => Some(match spent.limit {
+                Limit::FairShare { .. } => LimitedBy::FairShare,
+                Limit::Lookups { .. } => LimitedBy::LookupsPerMinute,
+                Limit::Misses { .. } => LimitedBy::MissesPerMinute,
+            }),
+            Self::Fetch { error, .. } => of_upstream(&error.reason),
+            Self::Denied(_)
+            | Self::NoKeys
+            | Self::NoToken
+            | Self::Overloaded { .. }
+            | Self::Panicked
+            | Self::TimedOut
+            | Self::TooManyRefusals(_)
+            | Self::Unauthenticated(_) => None,
+        }
+    }
+
     /// Tells the operator what the caller is not told. What Atlas or a rule says is in the record.
     pub(super) fn log(&self, request_id: RequestId, gateway: &Gateway) {
         let repeats = &gateway.repeats;
@@ -172,6 +197,32 @@ impl Refusal {
         Self::Overloaded {
             retry_after: OVERLOAD_PAUSE,
         }
+    }
+}
+
+/// The limit of a project at Atlas that kept a list from being fetched.
+fn of_upstream(failure: &FetchFailure) -> Option<LimitedBy> {
+    match failure {
+        FetchFailure::Atlas(answer) => {
+            (answer.status == StatusCode::TOO_MANY_REQUESTS).then_some(LimitedBy::Gate)
+        }
+        FetchFailure::HeldBack { why, .. } => match why {
+            HeldBack::BucketLow | HeldBack::OwnShare => Some(LimitedBy::Bucket),
+            HeldBack::RateLimited | HeldBack::Unavailable => Some(LimitedBy::Gate),
+            HeldBack::Busy | HeldBack::MintLimit => None,
+        },
+        FetchFailure::NoDocument { status, .. } => {
+            (*status == StatusCode::TOO_MANY_REQUESTS).then_some(LimitedBy::Gate)
+        }
+        FetchFailure::BreakerOpen { .. }
+        | FetchFailure::Busy { .. }
+        | FetchFailure::Credential(_)
+        | FetchFailure::Inconsistent
+        | FetchFailure::InvalidResponse(_)
+        | FetchFailure::NoCredential
+        | FetchFailure::Timeout
+        | FetchFailure::Tls
+        | FetchFailure::Unreachable => None,
     }
 }
 

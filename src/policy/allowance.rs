@@ -14,6 +14,7 @@ mod shares;
 
 use std::hash::BuildHasher;
 use std::hash::RandomState;
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
@@ -47,11 +48,37 @@ pub struct BucketView {
 }
 
 /// The caller has taken what it may for now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the caller's allowance is spent")]
 pub struct Spent {
+    /// Which limit it has reached.
+    pub limit: Limit,
     /// When it is worth asking again.
     pub retry_after: Duration,
+}
+
+/// What limits a caller, and to how much a minute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Its part of what comes back to the project's bucket, while that is low.
+    FairShare {
+        /// How many calls to Atlas that is now.
+        calls: u32,
+    },
+    /// The rule's `lookups_per_minute`.
+    Lookups {
+        /// How many lookups.
+        most: u32,
+        /// The rule's name.
+        rule: Arc<str>,
+    },
+    /// The rule's `misses_per_minute`.
+    Misses {
+        /// How many lookups that memory cannot answer.
+        most: u32,
+        /// The rule's name.
+        rule: Arc<str>,
+    },
 }
 
 impl Allowance {
@@ -68,7 +95,14 @@ impl Allowance {
             return Ok(());
         };
         let account = self.account(caller, permit);
-        lock(&self.lookups).take(account, limit, now.elapsed)
+        let taken = lock(&self.lookups).take(account, limit, now.elapsed);
+        taken.map_err(|retry_after| Spent {
+            limit: Limit::Lookups {
+                most: limit,
+                rule: Arc::clone(permit.rule()),
+            },
+            retry_after,
+        })
     }
 
     /// Whether the caller may cost Atlas a call: the rule's `misses_per_minute`, and its fair share
@@ -86,7 +120,14 @@ impl Allowance {
         lock(&self.shares).may_take(project, who, bucket, now.elapsed)?;
         if let Some(limit) = permit.misses_per_minute() {
             let account = self.account(caller, permit);
-            lock(&self.misses).take(account, limit, now.elapsed)?;
+            let taken = lock(&self.misses).take(account, limit, now.elapsed);
+            taken.map_err(|retry_after| Spent {
+                limit: Limit::Misses {
+                    most: limit,
+                    rule: Arc::clone(permit.rule()),
+                },
+                retry_after,
+            })?;
         }
         lock(&self.shares).add(project, who, 1, now.elapsed);
         Ok(())
@@ -136,8 +177,6 @@ const SHARED_ACCOUNT: u64 = 0;
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::atlas::Question;
     use crate::atlas::Timestamp;

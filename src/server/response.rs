@@ -18,6 +18,7 @@ use uuid::Uuid;
 mod counted;
 mod document;
 mod fetch;
+mod limits;
 
 use self::counted::Counted;
 use self::counted::text_value;

@@ -87,6 +87,8 @@ pub enum FetchFailure {
     HeldBack {
         /// Which rule.
         why: HeldBack,
+        /// How many calls a minute of the project's rate limit are ours.
+        calls_per_minute: u64,
         /// When it is worth asking again.
         retry_after: Duration,
     },

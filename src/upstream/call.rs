@@ -183,7 +183,7 @@ impl Caller<'_> {
         })?;
         let now = self.now();
         let sent = self.project.rules().budget.send(self.urgency, now);
-        let sent = sent.map_err(held_back)?;
+        let sent = sent.map_err(|spent| self.held_back(spent))?;
         grant.sent = true;
         let answer = exchange::page(self, number, bearer.as_ref(), resends).await?;
         turn.ended(self.learn(&answer, sent));
@@ -205,7 +205,7 @@ impl Caller<'_> {
             rules.demand.wanted(calls, now);
         }
         drop(rules);
-        taken.map_err(held_back)
+        taken.map_err(|spent| self.held_back(spent))
     }
 
     /// One call of those that were taken out of the budget.
@@ -226,6 +226,14 @@ impl Caller<'_> {
             .and_then(|()| self.upstream.host_admits(now))
             .and_then(|()| self.project.rules().breaker.admit(now))
             .map_err(|retry_after| Stop::Failed(FetchFailure::BreakerOpen { retry_after }))
+    }
+
+    fn held_back(&self, spent: Spent) -> Stop {
+        Stop::Failed(FetchFailure::HeldBack {
+            why: spent.why,
+            calls_per_minute: self.project.rules().budget.own_refill(),
+            retry_after: spent.retry_after,
+        })
     }
 
     /// Whether another try fits into the time and the budget of retries; if so it is counted.
@@ -329,13 +337,6 @@ impl Stop {
             Self::Changed | Self::Torn(_) => false,
         }
     }
-}
-
-fn held_back(spent: Spent) -> Stop {
-    Stop::Failed(FetchFailure::HeldBack {
-        why: spent.why,
-        retry_after: spent.retry_after,
-    })
 }
 
 const AFTER_BUSY: Duration = Duration::from_secs(1);

@@ -43,6 +43,7 @@ mod http1;
 mod http2;
 mod known_first;
 mod limits;
+mod limits_said;
 mod lookups;
 mod names;
 mod operators;

@@ -100,6 +100,7 @@ async fn nobody_tries_again_where_atlas_has_asked_to_be_left_alone() {
     let stage = Stage::new(Config::default());
     let limited = crate::upstream::FetchFailure::HeldBack {
         why: crate::upstream::HeldBack::OwnShare,
+        calls_per_minute: 250,
         retry_after: Duration::from_secs(9),
     };
     stage.atlas.says(Word::Failure(limited));

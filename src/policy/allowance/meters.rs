@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::SHARED_ACCOUNT;
-use super::Spent;
 use super::is_new_slot;
 
 /// Fixed limits, by caller and rule: when each account is full again.
@@ -15,9 +14,9 @@ pub(super) struct Meters {
 }
 
 impl Meters {
-    /// A bucket of `limit` that fills in a minute, kept as the one instant when it is full (the
+    /// Takes one, or says after how long there is one. A bucket of `limit` that fills in a minute, kept as the one instant when it is full (the
     /// generic cell rate algorithm of ITU-T I.371).
-    pub(super) fn take(&mut self, account: u64, limit: u32, now: Duration) -> Result<(), Spent> {
+    pub(super) fn take(&mut self, account: u64, limit: u32, now: Duration) -> Result<(), Duration> {
         let account = self.room_for(account, now);
         let each = MINUTE / limit.max(1);
         let full = self.full.get(&account).copied().unwrap_or(now).max(now);
@@ -26,7 +25,7 @@ impl Meters {
             .checked_sub(now + MINUTE)
             .filter(|wait| !wait.is_zero())
         {
-            return Err(Spent { retry_after });
+            return Err(retry_after);
         }
         self.full.insert(account, after);
         Ok(())

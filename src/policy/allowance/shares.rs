@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::BucketView;
+use super::Limit;
 use super::SHARED_ACCOUNT;
 use super::SLOT;
 use super::Spent;
@@ -57,7 +58,12 @@ impl Shares {
         let share = (bucket.refill_per_minute / everybody).max(1);
         own.unwrap_or_default()
             .wait_for_less_than(share, now)
-            .map_or(Ok(()), |retry_after| Err(Spent { retry_after }))
+            .map_or(Ok(()), |retry_after| {
+                Err(Spent {
+                    limit: Limit::FairShare { calls: share },
+                    retry_after,
+                })
+            })
     }
 
     /// Counts calls that `who` has cost.

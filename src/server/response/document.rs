@@ -11,6 +11,7 @@ use http::StatusCode;
 
 use super::AdminRefusal;
 use super::fetch;
+use super::limits;
 use crate::atlas::ApiError;
 use crate::atlas::error::Parameter;
 use crate::audit::TooManyRefusals;
@@ -116,7 +117,7 @@ impl Document {
                 *retry_after,
             ),
             Refusal::Panicked => Self::unexpected(),
-            Refusal::RateLimited(spent) => rate_limited(spent.retry_after),
+            Refusal::RateLimited(spent) => limits::of_caller(spent),
             Refusal::TimedOut => upstream_timeout(),
             Refusal::TooManyRefusals(refusals) => too_many_refusals(*refusals),
             Refusal::Unauthenticated(_) => bad_token(),
@@ -238,7 +239,7 @@ fn about(status: StatusCode, code: &'static str, detail: &str, parameter: Parame
     written(status, code, detail, vec![parameter])
 }
 
-fn written(
+pub(super) fn written(
     status: StatusCode,
     code: &'static str,
     detail: &str,
@@ -301,13 +302,6 @@ pub(super) fn unavailable(detail: &str, wait: Duration) -> Document {
 
 pub(super) fn bad_gateway(code: &'static str, detail: &str) -> Document {
     ours(StatusCode::BAD_GATEWAY, code, detail)
-}
-
-pub(super) fn rate_limited(wait: Duration) -> Document {
-    let seconds = super::whole_seconds(wait);
-    let detail = format!("Rate limit exceeded. Please retry after {seconds} seconds.");
-    let status = StatusCode::TOO_MANY_REQUESTS;
-    about(status, "RATE_LIMITED", &detail, Parameter::Number(seconds)).after(Some(wait))
 }
 
 /// Says nothing of why the request was refused, and closes the connection: whoever goes on does so at the

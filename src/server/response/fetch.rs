@@ -9,9 +9,9 @@ use http::StatusCode;
 use super::document::Document;
 use super::document::bad_gateway;
 use super::document::ours;
-use super::document::rate_limited;
 use super::document::unavailable;
 use super::document::upstream_timeout;
+use super::limits;
 use crate::upstream::AtlasAnswer;
 use crate::upstream::CredentialFailure;
 use crate::upstream::FetchFailure;
@@ -26,7 +26,11 @@ pub(super) fn document(failure: &FetchFailure) -> Document {
         ),
         FetchFailure::Busy { retry_after } => busy(*retry_after),
         FetchFailure::Credential(failure) => of_credential(*failure),
-        FetchFailure::HeldBack { why, retry_after } => held_back(*why, *retry_after),
+        FetchFailure::HeldBack {
+            why,
+            calls_per_minute,
+            retry_after,
+        } => held_back(*why, *calls_per_minute, *retry_after),
         FetchFailure::Inconsistent => bad_gateway(
             "UPSTREAM_INCONSISTENT",
             "The list of certificates kept changing while it was read. Try again.",
@@ -58,18 +62,14 @@ pub(super) fn document(failure: &FetchFailure) -> Document {
 }
 
 /// 429 only where a rate limit is spent.
-fn held_back(why: HeldBack, retry_after: Duration) -> Document {
+fn held_back(why: HeldBack, calls_per_minute: u64, retry_after: Duration) -> Document {
     match why {
-        HeldBack::BucketLow | HeldBack::OwnShare | HeldBack::RateLimited => {
-            rate_limited(retry_after)
-        }
+        HeldBack::BucketLow => limits::reserve(calls_per_minute, retry_after),
+        HeldBack::OwnShare => limits::own_share(calls_per_minute, retry_after),
+        HeldBack::RateLimited => limits::cooldown(retry_after),
         HeldBack::Busy => busy(retry_after),
         HeldBack::MintLimit => no_mint(),
-        HeldBack::Unavailable => unavailable(
-            "Atlas is not available for this project and has asked not to be called for a while. Try \
-             again later.",
-            retry_after,
-        ),
+        HeldBack::Unavailable => limits::unavailable(retry_after),
     }
 }
 

@@ -25,6 +25,8 @@ struct Handles {
     durations: [Histogram; CACHE_WORDS.len()],
     saved: Counter,
     shed: Counter,
+    /// In the order of [`LimitedBy::ALL`].
+    limited: [Counter; LimitedBy::ALL.len()],
     panicked: Counter,
     connections: Gauge<i64, AtomicI64>,
     in_flight: Gauge<i64, AtomicI64>,
@@ -33,6 +35,21 @@ struct Handles {
     compressions: [Counter; ENCODINGS.len()],
     /// Of those, the ones whose caller is not known.
     unverified: Gauge<i64, AtomicI64>,
+}
+
+/// The limit that a lookup was refused for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitedBy {
+    /// Our share of the project's bucket at Atlas, or what may be taken of it.
+    Bucket,
+    /// The caller's fair share while that bucket is low.
+    FairShare,
+    /// Atlas's own word: a 429, or the cooldown after one or after a 503.
+    Gate,
+    /// The rule's `lookups_per_minute`.
+    LookupsPerMinute,
+    /// The rule's `misses_per_minute`.
+    MissesPerMinute,
 }
 
 /// Counts one while it lives.
@@ -57,6 +74,11 @@ struct CacheLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LimitLabel {
+    by: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct EncodingLabel {
     encoding: &'static str,
 }
@@ -78,6 +100,7 @@ impl LookupMetrics {
             CACHE_WORDS.map(|cache| durations.get_or_create_owned(&CacheLabel { cache }));
         let metrics = Handles {
             compressions: register_compressions(registry),
+            limited: register_limited(registry),
             unsent: register_unsent(registry),
             counters,
             durations: by_cache,
@@ -139,6 +162,15 @@ impl LookupMetrics {
         self.0.shed.inc();
     }
 
+    /// Counts a lookup that was refused for a limit.
+    pub fn limited(&self, by: LimitedBy) {
+        for (limit, counter) in LimitedBy::ALL.iter().zip(&self.0.limited) {
+            if *limit == by {
+                counter.inc();
+            }
+        }
+    }
+
     /// Counts a lookup that failed because of a bug.
     pub fn panicked(&self) {
         self.0.panicked.inc();
@@ -198,6 +230,28 @@ impl LookupMetrics {
     }
 }
 
+impl LimitedBy {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Bucket,
+        Self::FairShare,
+        Self::Gate,
+        Self::LookupsPerMinute,
+        Self::MissesPerMinute,
+    ];
+
+    /// Its name.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Bucket => "bucket",
+            Self::FairShare => "fair_share",
+            Self::Gate => "gate",
+            Self::LookupsPerMinute => "lookups_per_minute",
+            Self::MissesPerMinute => "misses_per_minute",
+        }
+    }
+}
+
 impl Present {
     /// Where it is counted.
     pub fn metrics(&self) -> &LookupMetrics {
@@ -227,6 +281,16 @@ fn register_compressions(registry: &mut Registry) -> [Counter; ENCODINGS.len()] 
         compressions.clone(),
     );
     ENCODINGS.map(|encoding| compressions.get_or_create_owned(&EncodingLabel { encoding }))
+}
+
+fn register_limited(registry: &mut Registry) -> [Counter; LimitedBy::ALL.len()] {
+    let limited = Family::<LimitLabel, Counter>::default();
+    registry.register(
+        "lookups_limited",
+        "Lookups refused because a limit was reached, by whose it is",
+        limited.clone(),
+    );
+    LimitedBy::ALL.map(|limit| limited.get_or_create_owned(&LimitLabel { by: limit.word() }))
 }
 
 fn register_unsent(registry: &mut Registry) -> Gauge<i64, AtomicI64> {

@@ -328,7 +328,9 @@ async fn a_callers_own_403s_and_429s_are_folded_and_stay_what_they_are() {
             (429, "RATE_LIMITED")
         );
         assert!(
-            limited.text().contains("Rate limit exceeded"),
+            limited
+                .text()
+                .contains("This caller may look up 2 times a minute"),
             "{}",
             limited.text()
         );

@@ -90,6 +90,7 @@ async fn a_refusal_names_a_time_at_which_there_is_an_answer() {
     let FetchFailure::HeldBack {
         why: HeldBack::OwnShare | HeldBack::BucketLow,
         retry_after,
+        ..
     } = error.reason
     else {
         panic!("{}", name(&error.reason));
@@ -192,6 +193,7 @@ async fn u25_after_a_429_nothing_is_sent_before_its_time_and_then_one_probe() {
         let FetchFailure::HeldBack {
             why: HeldBack::RateLimited,
             retry_after,
+            ..
         } = error.reason
         else {
             panic!();

@@ -112,6 +112,7 @@ impl Log {
             Word::Down => FetchFailure::Unreachable,
             Word::Limited => FetchFailure::HeldBack {
                 why: HeldBack::OwnShare,
+                calls_per_minute: 250,
                 retry_after: Duration::from_secs(1),
             },
             // Like a panic, but says nothing.

@@ -1,0 +1,111 @@
+//! A limit that is reached goes in; the document that says whose it is, how large, and when to ask again
+//! comes out.
+//!
+//! Atlas's own numbers are not in it: they are the whole project's, and tell of others.
+
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::document::Document;
+use super::document::written;
+use super::whole_seconds;
+use crate::atlas::error::Parameter;
+use crate::policy::allowance::Limit;
+use crate::policy::allowance::Spent;
+
+/// The caller's own limit.
+pub(super) fn of_caller(spent: &Spent) -> Document {
+    let (name, most, limit) = match &spent.limit {
+        Limit::FairShare { calls } => (
+            "fair_share",
+            *calls,
+            format!(
+                "Little is left of Atlas's rate limit for this project, and this caller has had its fair \
+                 share of {} a minute",
+                counted(u64::from(*calls), "call")
+            ),
+        ),
+        Limit::Lookups { most, rule } => (
+            "lookups_per_minute",
+            *most,
+            format!(
+                "This caller may look up {} a minute by the rule \"{rule}\"",
+                counted(u64::from(*most), "time")
+            ),
+        ),
+        Limit::Misses { most, rule } => (
+            "misses_per_minute",
+            *most,
+            format!(
+                "This caller may look up {} a minute what is not in memory by the rule \"{rule}\"",
+                counted(u64::from(*most), "time")
+            ),
+        ),
+    };
+    let size = Parameter::Number(u64::from(most));
+    let parameters = vec![Parameter::Text(name.to_owned()), size];
+    rate_limited(&limit, parameters, spent.retry_after)
+}
+
+/// Our share of the project's bucket at Atlas is spent.
+pub(super) fn own_share(calls_per_minute: u64, wait: Duration) -> Document {
+    let limit = format!(
+        "This gateway's share of Atlas's rate limit for this project, {} a minute, is spent",
+        counted(calls_per_minute, "call")
+    );
+    rate_limited(&limit, project(), wait)
+}
+
+/// What is left in the project's bucket is left to others.
+pub(super) fn reserve(calls_per_minute: u64, wait: Duration) -> Document {
+    let limit = format!(
+        "Atlas's rate limit for this project, of which {} a minute are this gateway's, is spent but for \
+         what is kept for others",
+        counted(calls_per_minute, "call")
+    );
+    rate_limited(&limit, project(), wait)
+}
+
+/// Atlas has answered 429.
+pub(super) fn cooldown(wait: Duration) -> Document {
+    let limit = "Atlas's rate limit for this project is spent: it has answered 429, and is not asked before \
+                 the time that it gave";
+    rate_limited(limit, project(), wait)
+}
+
+/// Atlas has answered 503 and said when to come back, which is no spent limit.
+pub(super) fn unavailable(wait: Duration) -> Document {
+    let cause = "Atlas is not available for this project: it has answered 503, and is not asked before the \
+                 time that it gave";
+    let (status, code) = (StatusCode::SERVICE_UNAVAILABLE, "SERVICE_UNAVAILABLE");
+    document(status, code, cause, project(), wait)
+}
+
+fn project() -> Vec<Parameter> {
+    vec![Parameter::Text("project".to_owned())]
+}
+
+fn rate_limited(limit: &str, parameters: Vec<Parameter>, wait: Duration) -> Document {
+    let status = StatusCode::TOO_MANY_REQUESTS;
+    document(status, "RATE_LIMITED", limit, parameters, wait)
+}
+
+/// The last parameter is the seconds to wait.
+fn document(
+    status: StatusCode,
+    code: &'static str,
+    cause: &str,
+    mut parameters: Vec<Parameter>,
+    wait: Duration,
+) -> Document {
+    let seconds = whole_seconds(wait);
+    parameters.push(Parameter::Number(seconds));
+    let detail = format!("{cause}; ask again in {}.", counted(seconds, "second"));
+    written(status, code, &detail, parameters).after(Some(wait))
+}
+
+fn counted(number: u64, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
+}
