@@ -229,7 +229,7 @@ impl Gateway {
         let asker = arrival.origin.asker();
         let mut entry = self.audit.entry(arrival);
         entry.asked(lookup.question);
-        let mut under_way = UnderWay::new(&self.metrics);
+        let mut under_way = UnderWay::new(&self.metrics, &self.clock, arrived);
         let span = lookup.span(&request_id);
         let decide = || {
             let whose = Whose::Unverified(asker);

@@ -61,7 +61,10 @@ impl Gateway {
                 };
                 let now = clock.now();
                 repeats.outage.log(&errand, &fetched, now.elapsed);
-                audit.record_fetch(&fetch_record(&errand, &fetched, now));
+                // Where nothing was sent there is nothing to tell; the lookup's record says why.
+                if fetched.as_ref().err().is_none_or(FetchError::was_sent) {
+                    audit.record_fetch(&fetch_record(&errand, &fetched, now));
+                }
                 fetched
             };
             // A walk is some kilobytes: boxed before it is wrapped, it is moved once.

@@ -28,6 +28,7 @@ use crate::audit::Ticket;
 use crate::audit::Unrecorded;
 use crate::cache::Source;
 use crate::cache::Staleness;
+use crate::clock::Clock;
 use crate::clock::Moment;
 use crate::telemetry::metrics::lookups::LookupMetrics;
 use crate::telemetry::metrics::lookups::Present;
@@ -203,11 +204,16 @@ pub(super) struct UnderWay {
     /// Its caller is not known, or not yet; who counts that.
     unverified: Option<LookupMetrics>,
     ended: bool,
+    clock: Clock,
+    /// On the clock's [`Moment::elapsed`].
+    arrived: Duration,
 }
 
 impl UnderWay {
-    pub(super) fn new(metrics: &LookupMetrics) -> Self {
+    pub(super) fn new(metrics: &LookupMetrics, clock: &Clock, arrived: Moment) -> Self {
         Self {
+            clock: clock.clone(),
+            arrived: arrived.elapsed,
             present: Some(metrics.request()),
             unverified: None,
             ended: false,
@@ -241,7 +247,8 @@ impl Drop for UnderWay {
     fn drop(&mut self) {
         self.verified();
         if !self.ended {
-            self.ended(Outcome::Abandoned, CacheUse::None, Duration::ZERO);
+            let took = self.clock.elapsed().saturating_sub(self.arrived);
+            self.ended(Outcome::Abandoned, CacheUse::None, took);
         }
     }
 }
@@ -276,9 +283,10 @@ fn closing<'w, R>(
             source,
             upstream_calls,
         }) => {
-            closing.reason = error.not_asked();
+            closing.reason = error.reason_unsent();
             closing.cache = cache_use(*source);
-            closing.fill_id = Some(fill_id.uuid());
+            // Without a call there is no record of a fetch that it could name.
+            closing.fill_id = error.was_sent().then(|| fill_id.uuid());
             closing.upstream_calls = *upstream_calls;
         }
         Err(Refusal::Unauthenticated(why)) => closing.reason = Some(why.reason()),

@@ -242,6 +242,32 @@ impl FetchError {
     }
 }
 
+impl FetchError {
+    /// Whether Atlas's API was called at all.
+    pub fn was_sent(&self) -> bool {
+        self.walk.calls > 0
+    }
+
+    /// The word for why nothing was sent to Atlas, or no more, for the audit trail; `None` if Atlas has had
+    /// its say.
+    pub fn reason_unsent(&self) -> Option<&'static str> {
+        self.not_asked().or_else(|| match &self.reason {
+            FetchFailure::Credential(_) => Some("no_token"),
+            FetchFailure::NoCredential => Some("no_credential"),
+            FetchFailure::Atlas(_)
+            | FetchFailure::BreakerOpen { .. }
+            | FetchFailure::Busy { .. }
+            | FetchFailure::HeldBack { .. }
+            | FetchFailure::Inconsistent
+            | FetchFailure::InvalidResponse(_)
+            | FetchFailure::NoDocument { .. }
+            | FetchFailure::Timeout
+            | FetchFailure::Tls
+            | FetchFailure::Unreachable => (!self.was_sent()).then_some("not_sent"),
+        })
+    }
+}
+
 impl FetchFailure {
     pub(crate) fn verdict(&self) -> Verdict {
         match self {

@@ -13,3 +13,4 @@ mod rendering;
 mod second_sink;
 mod torn;
 mod trail;
+mod unsent_fetches;

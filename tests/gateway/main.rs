@@ -28,6 +28,7 @@ mod program;
 mod tokens;
 mod world;
 
+mod abandoned;
 mod admin_bounds;
 mod allowance;
 mod audit;
