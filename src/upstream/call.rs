@@ -23,6 +23,7 @@ use super::credential::Refusal;
 use super::exchange;
 use super::project::Project;
 use super::retry;
+use super::retry::Blame;
 use super::retry::Next;
 use super::retry::Outcome;
 use super::retry::Pause;
@@ -134,11 +135,16 @@ impl Caller<'_> {
             match retry::next(outcome, self.log.retries(), self.left()) {
                 Next::Again(pause) if self.may_retry(pause) => self.pause(pause).await,
                 Next::Restart(pause) if self.may_retry(pause) => return Err(Stop::Torn(pause)),
-                Next::NewToken if self.renewed(bearer.as_ref()) => self.count_retry(),
-                Next::NewToken => {
-                    self.credential.refused(Refusal::Key);
-                    return Err(failed);
-                }
+                Next::NewToken(blame) => match (self.renewed(bearer.as_ref(), blame).await?, blame)
+                {
+                    (true, _) => self.count_retry(),
+                    // A second 401 is believed.
+                    (false, Blame::Access) => return Err(failed),
+                    (false, Blame::Token) => {
+                        self.credential.refused(Refusal::Key);
+                        return Err(failed);
+                    }
+                },
                 Next::CloseGate { cause, wait } => {
                     return Err(self.close_gate(cause, wait, failed));
                 }
@@ -252,10 +258,14 @@ impl Caller<'_> {
     }
 
     /// Whether there is, or will be, another token than the one that was refused.
-    fn renewed(&self, bearer: Option<&Bearer>) -> bool {
-        match (&self.credential.login, bearer) {
-            (Login::Account(account), Some(bearer)) => account.refused(bearer),
-            (Login::Account(_) | Login::Key(_), _) => false,
+    async fn renewed(&self, bearer: Option<&Bearer>, blame: Blame) -> Result<bool, Stop> {
+        match (&self.credential.login, bearer, blame) {
+            (Login::Account(account), Some(bearer), Blame::Token) => Ok(account.refused(bearer)),
+            (Login::Account(account), Some(bearer), Blame::Access) => account
+                .replaced(bearer)
+                .await
+                .map_err(|why| Stop::Failed(FetchFailure::Credential(why))),
+            (Login::Account(_) | Login::Key(_), _, _) => Ok(false),
         }
     }
 

@@ -49,8 +49,7 @@ fn names_what_was_asked(code: &str) -> bool {
         && code != "NO_CURRENT_USER"
 }
 
-/// Whether a 401 with this code says that the token is good and its account lacks a right. Atlas answers
-/// 401 for both.
+/// Whether a 401 with this code says that our account lacks a right. Atlas says so of some dead tokens too.
 pub(crate) fn names_access(code: &str) -> bool {
     names_what_was_asked(code)
 }

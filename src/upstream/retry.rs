@@ -17,7 +17,7 @@ pub(crate) enum Outcome {
         status: StatusCode,
         /// What `Retry-After` asks for.
         retry_after: Option<Duration>,
-        /// Whether the error names a missing permission, which no new token would bring.
+        /// Whether the error names a missing permission, which a new token rarely brings.
         no_access: bool,
     },
     /// No connection: refused, unreachable, or its name is unknown.
@@ -46,12 +46,22 @@ pub(crate) enum Next {
         /// What Atlas asked for, if it said so.
         wait: Option<Duration>,
     },
-    /// Ask again with a new token.
-    NewToken,
+    /// Ask again with a new token, if there may be one.
+    NewToken(Blame),
     /// Begin the whole walk again after a pause.
     Restart(Pause),
     /// Give the outcome to the caller.
     Stop,
+}
+
+/// What a 401 may be the fault of. Atlas answers it to a dead token and to an account without a right, and
+/// not always with a code that tells which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Blame {
+    /// The account's rights, by the error's code, or a token that has lost them.
+    Access,
+    /// The token.
+    Token,
 }
 
 /// How long to wait before another try, and what the try costs the budget of retries.
@@ -111,7 +121,11 @@ fn after_answer(
             Next::Again(pause)
         }
         408 | 425 | 500 | 502 | 504 if retries < MOST_RETRIES => Next::Again(jitter(retries, cost)),
-        401 if !no_access && retries < MOST_RETRIES => Next::NewToken,
+        401 if retries < MOST_RETRIES => Next::NewToken(if no_access {
+            Blame::Access
+        } else {
+            Blame::Token
+        }),
         _ => Next::Stop,
     }
 }
@@ -196,7 +210,8 @@ mod tests {
                 let wait = wait.map_or_else(String::new, |wait| format!(" {}s", wait.as_secs()));
                 format!("{cause:?}{wait}")
             }
-            Next::NewToken => "new token".to_owned(),
+            Next::NewToken(Blame::Access) => "new token for access".to_owned(),
+            Next::NewToken(Blame::Token) => "new token".to_owned(),
             Next::Stop => "stop".to_owned(),
         }
     }
@@ -214,7 +229,10 @@ mod tests {
             (Outcome::Torn, "restart 0..100ms -1 | stop | stop"),
             (Outcome::Unusable, never),
             (answered(401, None, false), "new token | new token | stop"),
-            (answered(401, None, true), never),
+            (
+                answered(401, None, true),
+                "new token for access | new token for access | stop",
+            ),
             (answered(408, None, false), again),
             (answered(425, None, false), again),
             (

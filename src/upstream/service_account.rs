@@ -103,6 +103,9 @@ struct State {
     not_before: Duration,
     failures: u32,
     last_refusal: Option<Duration>,
+    /// Whether the mint under way is for a token that may be dead, and when the last such one ended.
+    replacing: bool,
+    last_replaced: Option<Duration>,
 }
 
 #[derive(Clone, Debug)]
@@ -110,6 +113,8 @@ struct Token {
     text: Secret,
     header: HeaderValue,
     minted_at: Moment,
+    /// Whether the last process has left it, so that its age is not known.
+    is_kept: bool,
     /// After how long it is renewed, and after how long it ends.
     renew_after: Duration,
     lifetime: Duration,
@@ -207,6 +212,41 @@ impl ServiceAccount {
         true
     }
 
+    /// Atlas says that our account lacks a right. It says the same of tokens that have died, so a token
+    /// that is not fresh is replaced once; the old one stays in use until the new one is there, because
+    /// it may well be good for other projects. True if there is another token now; an error if there
+    /// should be, and could not be got.
+    pub(crate) async fn replaced(&self, bearer: &Bearer) -> Result<bool, CredentialFailure> {
+        let mut settled = self.0.settled.subscribe();
+        {
+            let now = self.0.clock.now();
+            let mut state = self.0.state();
+            if state.number != bearer.number {
+                return Ok(true);
+            }
+            if !state.minting {
+                if !state.may_be_dead(now) {
+                    return Ok(false);
+                }
+                if now.elapsed < state.not_before {
+                    return unreplaced(state.trouble);
+                }
+                // The next process need not try it.
+                self.0.forget_token();
+                state.replacing = true;
+                self.start_minting(&mut state);
+            }
+            settled.mark_unchanged();
+        }
+        while self.0.state().minting && settled.changed().await.is_ok() {}
+        let state = self.0.state();
+        if state.number == bearer.number {
+            unreplaced(state.trouble)
+        } else {
+            Ok(true)
+        }
+    }
+
     /// Does what is due: takes up a changed secret, renews the token. Called every few seconds.
     pub(crate) fn tend(&self) {
         let account = self.clone();
@@ -295,6 +335,17 @@ impl State {
         (token.left(now) > MARGIN).then_some(token)
     }
 
+    /// Whether the token is old enough to have died, and none was replaced for that lately.
+    fn may_be_dead(&self, now: Moment) -> bool {
+        let replaced = self.last_replaced;
+        let lately =
+            replaced.is_some_and(|last| now.elapsed.saturating_sub(last) < BETWEEN_REPLACEMENTS);
+        let token = self.token.as_ref();
+        let is_fresh =
+            token.is_some_and(|token| !token.is_kept && now.since(token.minted_at) < FRESH);
+        !lately && !is_fresh
+    }
+
     fn is_due(&self, now: Moment) -> bool {
         let due = self
             .token
@@ -311,9 +362,26 @@ impl Token {
     }
 }
 
+/// Why a token that may be dead was not replaced. Where only our own limit on tokens forbids it, what Atlas
+/// has said stands.
+fn unreplaced(trouble: Option<CredentialFailure>) -> Result<bool, CredentialFailure> {
+    match trouble {
+        None | Some(CredentialFailure::MintLimit) => Ok(false),
+        Some(
+            why @ (CredentialFailure::MintLimited(_)
+            | CredentialFailure::Refused(_)
+            | CredentialFailure::Unavailable(_)),
+        ) => Err(why),
+    }
+}
+
 /// Of a mint that is put off without a reason, which none is.
 const UNTRIED: CredentialFailure = CredentialFailure::Unavailable(NoToken::Unusable);
 /// A token is not used in its last seconds: it could end on its way.
 const MARGIN: Duration = Duration::from_secs(10);
 /// At most one mint a minute because of a refused token.
 const BETWEEN_REFUSALS: Duration = Duration::from_mins(1);
+/// A token of less than this has not died.
+const FRESH: Duration = Duration::from_mins(1);
+/// At most one mint in this time because an account may not lack a right after all.
+const BETWEEN_REPLACEMENTS: Duration = Duration::from_mins(10);

@@ -51,13 +51,13 @@ impl Drop for UnderWay {
 impl Account {
     async fn mint(self: &Arc<Self>) {
         if let Some(kept) = self.take_up().await {
-            self.adopt(kept);
+            self.adopt(kept, true);
             return;
         }
         let (why, wait) = match self.try_mint().await {
             Ok(minted) => {
                 self.count(MintResult::Minted);
-                self.adopt(minted);
+                self.adopt(minted, false);
                 return;
             }
             Err(NotMinted { why, wait, .. }) => (why, wait),
@@ -80,6 +80,7 @@ impl Account {
             });
         }
         let mut state = self.state();
+        state.replacing = false;
         state.trouble = Some(why);
         state.failures = state.failures.saturating_add(1);
         state.not_before = now + wait + self.chance.up_to(wait / 10);
@@ -118,7 +119,7 @@ impl Account {
         Ok(minted)
     }
 
-    pub(super) fn adopt(&self, minted: Minted) {
+    fn adopt(&self, minted: Minted, is_kept: bool) {
         let Some(header) = token::bearer(&minted.token) else {
             return;
         };
@@ -132,6 +133,10 @@ impl Account {
         let _ = self.unanswered.is_over(now.elapsed);
         let mut state = self.state();
         state.number += 1;
+        if std::mem::take(&mut state.replacing) {
+            state.last_replaced = Some(now.elapsed);
+            state.last_refusal = Some(now.elapsed);
+        }
         state.trouble = None;
         state.failures = 0;
         state.not_before = now.elapsed;
@@ -139,6 +144,7 @@ impl Account {
             text: minted.token,
             header,
             minted_at: now,
+            is_kept,
             renew_after,
             lifetime: life,
         });

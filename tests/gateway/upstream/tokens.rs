@@ -2,6 +2,7 @@
 
 mod endpoint;
 mod kept;
+mod lost_access;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -116,7 +117,7 @@ async fn u21_a_token_that_is_never_accepted_is_replaced_once_a_minute_and_named_
 }
 
 #[tokio::test]
-async fn a_401_that_names_a_missing_permission_mints_nothing() {
+async fn a_401_that_names_a_missing_permission_is_believed_of_a_fresh_token() {
     let world = World::with(
         |settings| {
             settings.world.project(OTHER).user("app1").certificates(1);
