@@ -136,7 +136,7 @@ fn page_number(value: &str) -> Result<u32, InvalidQuery> {
         .filter(|number| (1..=i32::MAX.unsigned_abs()).contains(number))
         .ok_or(InvalidQuery {
             name: "pageNum",
-            problem: "must be a whole number from 1",
+            problem: "must be a whole number from 1 to 2147483647",
         })
 }
 
@@ -225,6 +225,20 @@ mod tests {
                 "{ignored}"
             );
         }
+    }
+
+    #[test]
+    fn both_bounds_of_a_number_are_named() {
+        for (query, problem) in [
+            (
+                "pageNum=2147483648",
+                "must be a whole number from 1 to 2147483647",
+            ),
+            ("itemsPerPage=501", "must be a whole number from 1 to 500"),
+        ] {
+            assert_eq!(Form::read(query).unwrap_err().problem, problem);
+        }
+        assert!(Form::read("pageNum=2147483647").is_ok());
     }
 
     #[test]
