@@ -67,6 +67,7 @@ pub use config::Proof;
 pub use config::ServiceAccountConfig;
 pub use credential::Refusal;
 pub use online_check::OnlineCheck;
+pub use page::LONGEST_PAGE;
 pub use reload::Prepared;
 pub use state::StateError;
 pub use transport::Lost;

@@ -19,6 +19,7 @@ use super::OVERLOAD_PAUSE;
 use super::Refusal;
 use super::Step;
 use super::Written;
+use super::savings::Savings;
 use crate::audit::CacheUse;
 use crate::audit::Closing;
 use crate::audit::Entry;
@@ -38,6 +39,7 @@ use crate::telemetry::traces::Traced;
 /// A question that is on record as soon as it is answered; dropped before, as abandoned.
 pub(super) struct Begun<'l> {
     pub(super) arrived: Moment,
+    pub(super) one_page: bool,
     pub(super) entry: Entry<'l>,
     pub(super) under_way: UnderWay,
     pub(super) traced: Option<Box<Traced>>,
@@ -67,8 +69,7 @@ pub struct Withheld<R> {
     outcome: Outcome,
     cache: CacheUse,
     duration: Duration,
-    /// The calls to Atlas that a hit has spared.
-    saved: u32,
+    savings: Savings,
     traced: Option<Box<Traced>>,
 }
 
@@ -77,6 +78,7 @@ impl Begun<'_> {
     pub(super) fn kept(self) -> Begun<'static> {
         Begun {
             arrived: self.arrived,
+            one_page: self.one_page,
             entry: self.entry.kept(),
             under_way: self.under_way,
             traced: self.traced,
@@ -92,6 +94,7 @@ impl Begun<'_> {
     ) -> Withheld<R> {
         let Self {
             arrived,
+            one_page,
             mut entry,
             under_way,
             mut traced,
@@ -125,15 +128,13 @@ impl Begun<'_> {
                 Ok(None)
             }
         };
-        let answer = outcome.as_ref().ok();
-        let saver = answer.filter(|answer| answer.found.upstream_calls == 0);
         Withheld {
             ticket,
             under_way,
             outcome: became,
             cache,
             duration: now.elapsed.saturating_sub(arrived.elapsed),
-            saved: saver.map_or(0, |answer| answer.found.entry.walk().calls),
+            savings: Savings::of(outcome, one_page),
             traced,
             reply: Some(written.reply),
         }
@@ -188,10 +189,14 @@ impl<R: Unpin> Future for Withheld<R> {
         }
         recorded?;
         let present = under_way.present.take();
-        if withheld.saved > 0
+        let Savings {
+            would_have_cost,
+            saved,
+        } = withheld.savings;
+        if would_have_cost > 0
             && let Some(present) = &present
         {
-            present.metrics().saved(withheld.saved);
+            present.metrics().saved(would_have_cost, saved);
         }
         Poll::Ready(Ok((reply, present)))
     }

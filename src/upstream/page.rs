@@ -241,7 +241,7 @@ impl<'de> Visitor<'de> for ItemVisitor {
 }
 
 /// The most that Atlas puts on one page, and what we ask for.
-pub(crate) const LONGEST_PAGE: usize = 500;
+pub const LONGEST_PAGE: usize = 500;
 /// How deep a body may be nested, itself included.
 const DEEPEST: u8 = 32;
 

@@ -57,6 +57,7 @@ mod readiness;
 mod reload;
 mod requests;
 mod restarts;
+mod savings;
 mod secrets;
 mod series;
 mod state;

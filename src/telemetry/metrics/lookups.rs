@@ -23,6 +23,7 @@ struct Handles {
     /// By outcome, then by cache word, in the order of [`OUTCOMES`] and [`CACHE_WORDS`].
     counters: [[Counter; CACHE_WORDS.len()]; OUTCOMES.len()],
     durations: [Histogram; CACHE_WORDS.len()],
+    would_have_cost: Counter,
     saved: Counter,
     shed: Counter,
     /// In the order of [`LimitedBy::ALL`].
@@ -104,6 +105,7 @@ impl LookupMetrics {
             unsent: register_unsent(registry),
             counters,
             durations: by_cache,
+            would_have_cost: Counter::default(),
             saved: Counter::default(),
             shed: Counter::default(),
             panicked: Counter::default(),
@@ -119,8 +121,13 @@ impl LookupMetrics {
         );
         registry.register(
             "upstream_calls_saved",
-            "Calls to Atlas that answers from memory did not need",
+            "Calls to Atlas that lookups would have cost their callers without this gateway, less what they did cost",
             metrics.saved.clone(),
+        );
+        registry.register(
+            "lookups_would_have_cost",
+            "Calls to Atlas that answered lookups would have cost their callers without this gateway",
+            metrics.would_have_cost.clone(),
         );
         registry.register(
             "lookups_shed",
@@ -152,9 +159,10 @@ impl LookupMetrics {
         }
     }
 
-    /// Counts calls that an answer from memory has saved.
-    pub fn saved(&self, calls: u32) {
-        self.0.saved.inc_by(calls.into());
+    /// Counts the calls that an answer would have cost its caller, and how many of them it has saved.
+    pub fn saved(&self, would_have_cost: u32, saved: u32) {
+        self.0.would_have_cost.inc_by(would_have_cost.into());
+        self.0.saved.inc_by(saved.into());
     }
 
     /// Counts a lookup that was refused for want of room.

@@ -1,0 +1,129 @@
+//! What lookups would have cost their callers, and what of that was saved.
+
+use std::time::Duration;
+
+use atlas_simulator::Asked;
+use atlas_simulator::Fault;
+
+use crate::world::PROJECT;
+use crate::world::World;
+use crate::world::certs;
+
+/// A world in which `long` has 700 certificates, `full` 500 and `empty` none.
+async fn world() -> World {
+    World::with(|plan| {
+        let mut project = plan.atlas.world.project(PROJECT);
+        project.user("long").certificates(700);
+        project.user("full").certificates(500);
+        project.user("empty");
+    })
+    .await
+}
+
+impl World {
+    /// What all lookups so far would have cost, and what of that was saved.
+    async fn savings(&self) -> (u64, u64) {
+        let would_have_cost = self.metric("lookups_would_have_cost_total").await;
+        (
+            would_have_cost,
+            self.metric("upstream_calls_saved_total").await,
+        )
+    }
+
+    /// What one more lookup adds to both, with its status and `X-Upstream-Calls`.
+    async fn adds(&self, target: &str, headers: &[(&str, &str)]) -> (u16, u64, (u64, u64)) {
+        let before = self.savings().await;
+        let reply = self.while_time_passes(self.get(target, headers)).await;
+        let calls = reply.header("x-upstream-calls").unwrap().parse().unwrap();
+        let after = self.savings().await;
+        let added = (after.0 - before.0, after.1 - before.1);
+        (reply.status, calls, added)
+    }
+}
+
+#[tokio::test]
+async fn a_hit_saves_what_atlas_would_have_charged_for_the_list() {
+    let world = world().await;
+    for (user, pages) in [
+        ("empty", 1),
+        ("app1", 1),
+        ("full", 1),
+        ("long", 2),
+        ("many", 3),
+    ] {
+        let path = certs(PROJECT, user);
+        let (status, calls, added) = world.adds(&path, &[]).await;
+        assert_eq!((status, added), (200, (pages, 0)), "{user}");
+        assert!(calls >= pages, "{user}: {calls}");
+        assert_eq!(
+            world.adds(&path, &[]).await,
+            (200, 0, (pages, pages)),
+            "{user}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_page_out_of_memory_saves_one_call_however_long_the_list_is() {
+    let world = world().await;
+    let path = certs(PROJECT, "long");
+    world.adds(&path, &[]).await;
+    for query in [
+        "pageNum=1",
+        "pageNum=9",
+        "itemsPerPage=500",
+        "pageNum=2&itemsPerPage=50",
+    ] {
+        let page = format!("{path}?{query}");
+        assert_eq!(world.adds(&page, &[]).await, (200, 0, (1, 1)), "{query}");
+    }
+    let whole = format!("{path}?includeCount=false&pretty=true");
+    assert_eq!(world.adds(&whole, &[]).await, (200, 0, (2, 2)));
+}
+
+#[tokio::test]
+async fn a_remembered_404_saves_one_call_and_a_fetched_one_none() {
+    let world = world().await;
+    let path = certs(PROJECT, "nobody");
+    assert_eq!(world.adds(&path, &[]).await, (404, 1, (1, 0)));
+    assert_eq!(world.adds(&path, &[]).await, (404, 0, (1, 1)));
+}
+
+#[tokio::test]
+async fn a_list_that_the_caller_has_already_saves_as_much_as_one_that_is_sent() {
+    let world = world().await;
+    let path = certs(PROJECT, "long");
+    let first = world.ask("long").await;
+    let tag = first.header("etag").unwrap();
+    let unchanged = world.adds(&path, &[("If-None-Match", tag)]).await;
+    assert_eq!(unchanged, (304, 0, (2, 2)));
+}
+
+#[tokio::test]
+async fn a_forced_lookup_saves_nothing_and_takes_nothing_back() {
+    let world = world().await;
+    let path = certs(PROJECT, "long");
+    world.adds(&path, &[]).await;
+    world.advance(Duration::from_secs(60));
+    let (status, calls, added) = world.adds(&path, &[("Cache-Control", "no-cache")]).await;
+    assert_eq!((status, added), (200, (2, 0)));
+    assert!(calls >= 2, "{calls}");
+    // A page that makes the whole list be read has cost more than it would have.
+    let page = format!("{}?pageNum=1", certs(PROJECT, "many"));
+    let (status, calls, added) = world.adds(&page, &[]).await;
+    assert_eq!((status, added), (200, (1, 0)));
+    assert!(calls > 1, "{calls}");
+}
+
+#[tokio::test]
+async fn what_is_refused_or_fails_would_have_cost_nothing() {
+    let world = world().await;
+    let fault = Fault::api_error(403, "USER_UNAUTHORIZED", "no");
+    world.atlas.on(Asked::certificates()).respond(fault);
+    let path = certs(PROJECT, "app1");
+    let (status, _, added) = world.adds(&path, &[]).await;
+    assert!(status >= 400 && added == (0, 0), "{status} {added:?}");
+    world.send("GET", &path, "", &[]).await;
+    world.get("/nothing", &[]).await;
+    assert_eq!(world.savings().await, (0, 0));
+}
