@@ -128,6 +128,8 @@ pub struct Errand {
     pub fill_id: FillId,
     /// How much it matters.
     pub urgency: Urgency,
+    /// Whether it is made because a caller insists on Atlas's word.
+    pub forced: bool,
     /// Whether the last fetch has failed, so that this one tries each call once.
     pub after_failure: bool,
 }

@@ -94,6 +94,7 @@ use crate::clock::Clock;
 use crate::settings::Mistake;
 use crate::telemetry::Repeated;
 use crate::telemetry::Tally;
+use crate::telemetry::metrics::upstream::CallCause;
 use crate::telemetry::metrics::upstream::ReasonLabel;
 use crate::telemetry::metrics::upstream::UpstreamMetrics;
 use crate::telemetry::say;
@@ -296,7 +297,8 @@ impl Upstream {
         question: &Question,
         urgency: Urgency,
     ) -> Result<Fetched, FetchError> {
-        self.list(question, urgency, true).await
+        self.fetch(question, (urgency, usual_cause(urgency)), true)
+            .await
     }
 
     /// The same for a list that could not be had lately: a call that fails is not tried again.
@@ -305,13 +307,25 @@ impl Upstream {
         question: &Question,
         urgency: Urgency,
     ) -> Result<Fetched, FetchError> {
-        self.list(question, urgency, false).await
+        self.fetch(question, (urgency, usual_cause(urgency)), false)
+            .await
     }
 
-    async fn list(
+    /// The same because a caller insists on Atlas's word; a call that fails is tried again if `retries`.
+    pub async fn list_anew(
         &self,
         question: &Question,
         urgency: Urgency,
+        retries: bool,
+    ) -> Result<Fetched, FetchError> {
+        self.fetch(question, (urgency, CallCause::Forced), retries)
+            .await
+    }
+
+    async fn fetch(
+        &self,
+        question: &Question,
+        why: (Urgency, CallCause),
         retries: bool,
     ) -> Result<Fetched, FetchError> {
         let credential = self.0.credential(&question.project);
@@ -321,7 +335,7 @@ impl Upstream {
                 walk: Log::default().walk(Arc::from("")),
             });
         };
-        self.0.list(question, urgency, retries, &credential).await
+        self.0.list(question, why, retries, &credential).await
     }
 
     /// Does what has its time: renews tokens before their end, takes up changed secrets. Returns when
@@ -429,12 +443,12 @@ impl Inner {
     async fn list(
         &self,
         question: &Question,
-        urgency: Urgency,
+        (urgency, cause): (Urgency, CallCause),
         retries: bool,
         credential: &Credential,
     ) -> Result<Fetched, FetchError> {
         let now = self.clock.elapsed();
-        let log = Log::default();
+        let log = Log::new(cause);
         let caller = Caller {
             upstream: self,
             question,
@@ -490,6 +504,14 @@ impl Inner {
 
     fn host(&self) -> MutexGuard<'_, Breaker> {
         self.host.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What calls of this urgency are made for, unless a caller insists on them.
+fn usual_cause(urgency: Urgency) -> CallCause {
+    match urgency {
+        Urgency::RefreshAhead => CallCause::Ahead,
+        Urgency::Revalidate | Urgency::Miss => CallCause::Miss,
     }
 }
 

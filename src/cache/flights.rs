@@ -29,6 +29,7 @@ pub(super) use self::seat::Landing;
 use self::seat::Progress;
 pub(super) use self::seat::Seat;
 use self::seat::Seats;
+use self::trip::Departure;
 use self::trip::Tower;
 use self::trip::Trip;
 use self::trip::fly;
@@ -202,7 +203,8 @@ impl Inner {
             return Boarded::NotAdmitted(spent);
         }
         let (mut flight, progress) = Flight::new(ask.now.elapsed, urgency);
-        if ask.wish == Wish::Refresh {
+        let forced = ask.wish == Wish::Refresh;
+        if forced {
             self.metrics.refreshes_forced.inc();
             flight.insisted = flight.walk;
         }
@@ -210,7 +212,8 @@ impl Inner {
         table.insert(question.clone(), flight);
         drop(table);
         let tower = Tower::watch(self, question);
-        self.depart(Trip::new(tower, ask.address, urgency, progress), fetch);
+        let next = Departure { urgency, forced };
+        self.depart(Trip::new(tower, ask.address, next, progress), fetch);
         Boarded::Seat(seat)
     }
 
@@ -230,7 +233,9 @@ impl Inner {
         table.insert(question.clone(), flight);
         drop(table);
         let tower = Tower::watch(self, question);
-        self.depart(Trip::new(tower, ask.address, urgency, progress), fetch);
+        let forced = false;
+        let next = Departure { urgency, forced };
+        self.depart(Trip::new(tower, ask.address, next, progress), fetch);
     }
 
     fn depart<F, Fut>(&self, trip: Trip, fetch: F)
@@ -259,7 +264,7 @@ impl Inner {
         question: &Question,
         landing: Landing,
         progress: &watch::Sender<Progress>,
-    ) -> Option<Urgency> {
+    ) -> Option<Departure> {
         let now = self.clock.now();
         let mut table = self.flights.lock();
         let flight = table.get_mut(question)?;
@@ -352,11 +357,14 @@ impl Flight {
         self.needed > self.urgency
     }
 
-    fn walk_again(&mut self, began: Duration) -> Urgency {
+    fn walk_again(&mut self, began: Duration) -> Departure {
         self.walk += 1;
         self.began = began;
         self.urgency = self.needed;
-        self.urgency
+        Departure {
+            urgency: self.urgency,
+            forced: self.is_forced(),
+        }
     }
 }
 

@@ -52,12 +52,13 @@ impl Gateway {
             // Only for traces.
             let span = debug_span!("walk", fill_id = %errand.fill_id, urgency = ?errand.urgency);
             let walk = async move {
-                let fetched = if errand.after_failure {
-                    upstream.try_once(&errand.question, errand.urgency).await
-                } else {
-                    upstream
-                        .list_certificates(&errand.question, errand.urgency)
-                        .await
+                let (question, urgency) = (&errand.question, errand.urgency);
+                let fetched = match (errand.forced, errand.after_failure) {
+                    (true, after_failure) => {
+                        upstream.list_anew(question, urgency, !after_failure).await
+                    }
+                    (false, true) => upstream.try_once(question, urgency).await,
+                    (false, false) => upstream.list_certificates(question, urgency).await,
                 };
                 let now = clock.now();
                 repeats.outage.log(&errand, &fetched, now.elapsed);

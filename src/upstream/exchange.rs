@@ -34,10 +34,10 @@ pub(crate) async fn page(
 ) -> Result<Result<Answer, Lost>, Stop> {
     let target = target(caller, number);
     match (&caller.credential.login, bearer) {
-        (Login::Key(key), _) => digest(caller, key, &target, resends).await,
+        (Login::Key(key), _) => digest(caller, key, (number, &target), resends).await,
         (Login::Account(_), bearer) => {
             let header = bearer.map(|bearer| bearer.header.clone());
-            send(caller, &target, header, resends).await
+            send(caller, (number, &target), header, resends).await
         }
     }
 }
@@ -47,7 +47,7 @@ pub(crate) async fn page(
 async fn digest(
     caller: &Caller<'_>,
     key: &ApiKey,
-    target: &str,
+    (number, target): (u64, &str),
     resends: u32,
 ) -> Result<Result<Answer, Lost>, Stop> {
     let mut nonce = key.nonce();
@@ -56,7 +56,7 @@ async fn digest(
         let header = nonce
             .as_mut()
             .and_then(|nonce| key.authorize(nonce, target));
-        let answer = send(caller, target, header, resends + rounds).await?;
+        let answer = send(caller, (number, target), header, resends + rounds).await?;
         let Ok(answered) = &answer else {
             return Ok(answer);
         };
@@ -83,7 +83,7 @@ async fn digest(
 /// One request, with nothing in it but what is said here: no header of a caller's is ever sent on.
 async fn send(
     caller: &Caller<'_>,
-    target: &str,
+    (number, target): (u64, &str),
     authorization: Option<HeaderValue>,
     resends: u32,
 ) -> Result<Result<Answer, Lost>, Stop> {
@@ -102,7 +102,7 @@ async fn send(
         headers.insert(AUTHORIZATION, authorization);
     }
     let began = caller.now();
-    caller.log.called(began);
+    let cause = caller.log.called(number, began);
     let bounds = caller.bounds(began);
     let call = Call {
         method: "GET",
@@ -124,6 +124,7 @@ async fn send(
         status.map_or(0, |status| status.as_u16()),
         ended.saturating_sub(began).as_secs_f64(),
     );
+    upstream.metrics.caused(cause);
     Ok(answer)
 }
 

@@ -9,6 +9,7 @@ use super::Inner;
 use super::Urgency;
 use super::credential::Credential;
 use crate::atlas::Question;
+use crate::telemetry::metrics::upstream::CallCause;
 
 /// What became of trying a credential.
 #[derive(Clone, Debug)]
@@ -27,7 +28,12 @@ impl Inner {
             username: NOBODY.parse().ok()?,
         };
         let error = self
-            .list(&question, Urgency::Miss, true, credential)
+            .list(
+                &question,
+                (Urgency::Miss, CallCause::Miss),
+                true,
+                credential,
+            )
             .await
             .err()?;
         if let FetchFailure::Atlas(answer) = &error.reason {

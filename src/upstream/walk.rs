@@ -21,13 +21,17 @@ use super::retry::Pause;
 use crate::atlas::CertificateList;
 use crate::atlas::Timestamp;
 use crate::clock::Moment;
+use crate::telemetry::metrics::upstream::CallCause;
 
 /// What a walk is doing, as it goes; kept outside of it, so that it is known even if time runs out.
 #[derive(Debug, Default)]
 pub(crate) struct Log(Mutex<Entries>);
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Entries {
+    /// What the reading under way is made for, and the pages that were asked for in it.
+    cause: CallCause,
+    asked: Vec<u64>,
     calls: u32,
     retries: u32,
     pages: u32,
@@ -78,6 +82,7 @@ pub(crate) async fn whole(caller: &Caller<'_>) -> Result<Whole, FetchFailure> {
             Ok(Shown::Unproven(reading)) => {
                 previous = Some(reading);
                 if is_first_doubt {
+                    caller.log.begin_reading(CallCause::Proof);
                     NO_PAUSE
                 } else {
                     AFTER_CHANGE
@@ -97,6 +102,7 @@ pub(crate) async fn whole(caller: &Caller<'_>) -> Result<Whole, FetchFailure> {
         readings += 1;
         if pause == AFTER_CHANGE {
             caller.upstream.metrics.walks_restarted.inc();
+            caller.log.begin_reading(CallCause::Restart);
         }
         caller.pause(pause).await;
     }
@@ -117,6 +123,7 @@ async fn read(caller: &Caller<'_>, previous: Option<Reading>) -> Result<Shown, S
             Proof::CreatedAt => pages::are_proven_by_creation(&reading.pages, reading.date),
             Proof::EveryPage => false,
             Proof::FirstPage => {
+                caller.log.begin_reading(CallCause::Proof);
                 let again = further(caller, 1..=1).await?;
                 pages::agree(&again, reading.pages.get(..1).unwrap_or_default())
             }
@@ -188,10 +195,31 @@ async fn further(
 }
 
 impl Log {
-    pub(crate) fn called(&self, now: Duration) {
+    /// Of a fetch that is made for this.
+    pub(crate) fn new(cause: CallCause) -> Self {
+        let log = Self::default();
+        log.begin_reading(cause);
+        log
+    }
+
+    /// All pages are read once more, for this.
+    fn begin_reading(&self, cause: CallCause) {
+        let mut entries = self.entries();
+        entries.cause = cause;
+        entries.asked.clear();
+    }
+
+    /// A page is asked for; says what this call is made for. A second one for the same page in one reading
+    /// is a retry.
+    pub(crate) fn called(&self, page: u64, now: Duration) -> CallCause {
         let mut entries = self.entries();
         entries.calls = entries.calls.saturating_add(1);
         entries.began.get_or_insert(now);
+        if entries.asked.contains(&page) {
+            return CallCause::Retry;
+        }
+        entries.asked.push(page);
+        entries.cause
     }
 
     pub(crate) fn answered(&self, status: Option<StatusCode>, now: Duration) {
@@ -216,7 +244,7 @@ impl Log {
     }
 
     pub(crate) fn walk(&self, credential: Arc<str>) -> Walk {
-        let entries = *self.entries();
+        let entries = self.entries();
         let ended = entries.ended.unwrap_or_default();
         Walk {
             credential,

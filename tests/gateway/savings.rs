@@ -8,6 +8,9 @@ use atlas_simulator::Fault;
 use crate::world::PROJECT;
 use crate::world::World;
 use crate::world::certs;
+use crate::world::operator_token;
+use crate::world::set;
+use crate::world::token;
 
 /// A world in which `long` has 700 certificates, `full` 500 and `empty` none.
 async fn world() -> World {
@@ -30,10 +33,27 @@ impl World {
         )
     }
 
+    /// The calls that were made for these causes.
+    async fn spent(&self, causes: &[&str]) -> u64 {
+        let mut calls = 0;
+        for cause in causes {
+            let name = format!("upstream_calls_by_cause_total{{cause=\"{cause}\"}}");
+            calls += self.metric(&name).await;
+        }
+        calls
+    }
+
     /// What one more lookup adds to both, with its status and `X-Upstream-Calls`.
     async fn adds(&self, target: &str, headers: &[(&str, &str)]) -> (u16, u64, (u64, u64)) {
         let before = self.savings().await;
-        let reply = self.while_time_passes(self.get(target, headers)).await;
+        // Only operators may insist on Atlas's word here.
+        let token = if headers.is_empty() {
+            token()
+        } else {
+            operator_token()
+        };
+        let ask = self.send("GET", target, &token, headers);
+        let reply = self.while_time_passes(ask).await;
         let calls = reply.header("x-upstream-calls").unwrap().parse().unwrap();
         let after = self.savings().await;
         let added = (after.0 - before.0, after.1 - before.1);
@@ -126,4 +146,57 @@ async fn what_is_refused_or_fails_would_have_cost_nothing() {
     world.send("GET", &path, "", &[]).await;
     world.get("/nothing", &[]).await;
     assert_eq!(world.savings().await, (0, 0));
+}
+
+#[tokio::test]
+async fn what_lookups_would_have_cost_was_saved_or_spent_on_callers() {
+    let world = World::with(|plan| {
+        set(&mut plan.config, "atlas.limits.proof", "every_page");
+        let mut project = plan.atlas.world.project(PROJECT);
+        project.user("long").certificates(700);
+    })
+    .await;
+    let fault = Fault::unexpected_error();
+    let asked = Asked::certificates().user("app1");
+    world.atlas.on(asked).once().respond(fault);
+    let no_cache = [("Cache-Control", "no-cache")];
+    let mut spent_on_callers = 0;
+    for (user, headers) in [
+        ("app1", &[][..]),
+        ("app1", &[]),
+        ("long", &[]),
+        ("long", &[]),
+        ("nobody", &[]),
+        ("nobody", &[]),
+        ("long", &no_cache),
+        ("app1", &[]),
+    ] {
+        let (_, calls, _) = world.adds(&certs(PROJECT, user), headers).await;
+        spent_on_callers += calls;
+    }
+    let target = format!("/cache/explain?groupId={PROJECT}&username=app1");
+    let explained = world.admin("GET", &target, &operator_token(), "").await;
+    let due = explained.json()["list"]["refreshInSeconds"]
+        .as_u64()
+        .unwrap();
+    world.advance(Duration::from_secs(due + 1));
+    while world.spent(&["ahead"]).await == 0 {
+        world.adds(&certs(PROJECT, "app1"), &[]).await;
+    }
+    assert_eq!(world.spent(&["ahead"]).await, 1);
+    assert_eq!(world.spent(&["forced"]).await, 2);
+    assert_eq!(world.spent(&["proof"]).await, 4);
+    assert_eq!(world.spent(&["retry"]).await, 1);
+    let overhead = world.spent(&["proof", "retry", "restart"]).await;
+    let (would_have_cost, saved) = world.savings().await;
+    assert_eq!(would_have_cost, saved + spent_on_callers - overhead);
+    let all = ["miss", "forced", "ahead", "proof", "retry", "restart"];
+    let seen = u64::try_from(world.atlas.certificate_calls()).unwrap();
+    assert_eq!(world.spent(&all).await, seen);
+    let mut counted = 0;
+    for status in [200, 404, 500] {
+        let name = format!("upstream_calls_total{{endpoint=\"certificates\",status=\"{status}\"}}");
+        counted += world.metric(&name).await;
+    }
+    assert_eq!(counted, seen);
 }

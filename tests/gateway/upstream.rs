@@ -5,6 +5,7 @@ pub(crate) mod world;
 
 mod answers;
 mod budgets;
+mod causes;
 mod demand;
 mod digest;
 mod failures;

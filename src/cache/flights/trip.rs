@@ -27,8 +27,17 @@ pub(super) struct Tower {
 pub(super) struct Trip {
     tower: Tower,
     home: Home,
-    urgency: Urgency,
+    next: Departure,
     progress: watch::Sender<Progress>,
+}
+
+/// A walk that is about to be made.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Departure {
+    /// How much it matters.
+    pub(super) urgency: Urgency,
+    /// Whether somebody insists on it.
+    pub(super) forced: bool,
 }
 
 /// What [`Address`] borrows, for a task.
@@ -47,7 +56,7 @@ where
     let Trip {
         mut tower,
         home,
-        mut urgency,
+        mut next,
         progress,
     } = trip;
     loop {
@@ -57,18 +66,19 @@ where
             address: home.address(),
             fill_id: FillId::mint(&tower.inner.ids, now),
             began: now.elapsed,
-            ahead: urgency == Urgency::RefreshAhead,
+            ahead: next.urgency == Urgency::RefreshAhead,
         };
         let fetched = fetch(Errand {
             question: tower.question.clone(),
             fill_id: of.fill_id,
-            urgency,
+            urgency: next.urgency,
+            forced: next.forced,
             after_failure: tower.inner.has_failed(&tower.question),
         })
         .await;
         let landing = Landing::of(tower.inner.entry(of, fetched), of.fill_id);
         match tower.inner.land(&tower.question, landing, &progress) {
-            Some(next) => urgency = next,
+            Some(another) => next = another,
             None => break,
         }
     }
@@ -101,13 +111,13 @@ impl Trip {
     pub(super) fn new(
         tower: Tower,
         address: Address<'_>,
-        urgency: Urgency,
+        next: Departure,
         progress: watch::Sender<Progress>,
     ) -> Self {
         Self {
             tower,
             home: Home::of(address),
-            urgency,
+            next,
             progress,
         }
     }

@@ -20,6 +20,8 @@ use prometheus_client::registry::Registry;
 pub struct UpstreamMetrics {
     /// Calls, by where they went and how they ended.
     pub calls: Family<CallLabels, Counter>,
+    /// Those for certificates, by what they were made for.
+    pub calls_by_cause: Family<CauseLabel, Counter>,
     /// How long calls took, by where they went.
     pub duration: DurationFamily,
     /// The last `RateLimit-Remaining` that a credential was told, whichever project it was for.
@@ -61,6 +63,31 @@ pub enum Endpoint {
     Revoke,
     /// A new token.
     Token,
+}
+
+/// What a call for certificates was made for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum CallCause {
+    /// A list was renewed before its time; nobody waited.
+    Ahead,
+    /// A caller insisted on Atlas's word.
+    Forced,
+    /// Nothing was known, or what was known was too old.
+    #[default]
+    Miss,
+    /// A list of several pages was read again to prove that it is of one moment.
+    Proof,
+    /// A list was read again because it changed while it was read.
+    Restart,
+    /// A page was asked for again because an answer was missing, bad or a challenge.
+    Retry,
+}
+
+/// What a call for certificates was made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CauseLabel {
+    /// What it was made for.
+    pub cause: CallCause,
 }
 
 /// How a call ended: a status of HTTP, or none.
@@ -123,6 +150,19 @@ impl EncodeLabelValue for Endpoint {
     }
 }
 
+impl EncodeLabelValue for CallCause {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        encoder.write_str(match self {
+            Self::Ahead => "ahead",
+            Self::Forced => "forced",
+            Self::Miss => "miss",
+            Self::Proof => "proof",
+            Self::Restart => "restart",
+            Self::Retry => "retry",
+        })
+    }
+}
+
 impl EncodeLabelValue for MintResult {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
         encoder.write_str(match self {
@@ -155,6 +195,11 @@ impl UpstreamMetrics {
             "upstream_calls",
             "Calls to Atlas; status 0 if there was no answer",
             metrics.calls.clone(),
+        );
+        registry.register(
+            "upstream_calls_by_cause",
+            "Calls to Atlas for certificates, by what they were made for",
+            metrics.calls_by_cause.clone(),
         );
         registry.register(
             "upstream_duration_seconds",
@@ -219,6 +264,13 @@ impl UpstreamMetrics {
         );
     }
 
+    /// Counts one call for certificates by what it was made for.
+    pub fn caused(&self, cause: CallCause) {
+        self.calls_by_cause
+            .get_or_create(&CauseLabel { cause })
+            .inc();
+    }
+
     /// Counts one call.
     pub fn called(&self, endpoint: Endpoint, status: u16, seconds: f64) {
         // Statuses are a closed set only if a hostile server cannot invent them.
@@ -241,6 +293,7 @@ impl Default for UpstreamMetrics {
         let (calls, duration) = calls();
         Self {
             calls,
+            calls_by_cause: causes(),
             duration,
             rate_limit_remaining: Family::default(),
             gate_closed: Family::default(),
@@ -271,6 +324,14 @@ fn calls() -> (Family<CallLabels, Counter>, DurationFamily) {
         drop(duration.get_or_create(&EndpointLabels { endpoint }));
     }
     (calls, duration)
+}
+
+fn causes() -> Family<CauseLabel, Counter> {
+    let causes = Family::<CauseLabel, Counter>::default();
+    for cause in CALL_CAUSES {
+        causes.get_or_create(&CauseLabel { cause }).inc_by(0);
+    }
+    causes
 }
 
 /// Prometheus sees no increase in a counter that begins at one, and the first refused token is what an
@@ -305,6 +366,15 @@ const KNOWN: [u16; 15] = [
     0, 200, 400, 401, 402, 403, 404, 406, 408, 410, 429, 500, 502, 503, 504,
 ];
 const OTHER: u16 = 999;
+
+const CALL_CAUSES: [CallCause; 6] = [
+    CallCause::Ahead,
+    CallCause::Forced,
+    CallCause::Miss,
+    CallCause::Proof,
+    CallCause::Restart,
+    CallCause::Retry,
+];
 
 /// Why a fetch is not made, as the audit record says it.
 const WITHHELD_REASONS: [&str; 7] = [
