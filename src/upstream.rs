@@ -348,11 +348,17 @@ impl Upstream {
             self.0.let_go().await;
             self.0.count_gates();
             self.0.watch_demand();
+            self.0.watch_buckets();
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = self.0.clock.sleep(BETWEEN_ROUNDS) => {}
             }
         }
+    }
+
+    /// Brings the metrics of the buckets up to now, for a scrape.
+    pub fn show_buckets(&self) {
+        self.0.watch_buckets();
     }
 
     /// Ends all walks at once; each says how far it has come.

@@ -122,6 +122,7 @@ impl Admin {
         // so, too. A panic in it has been logged.
         let _ = spawn_blocking(move || cache.measure()).await;
         self.readiness.report();
+        self.gateway.upstream.show_buckets();
         let mut response = Response::new(Body::from(Bytes::from(self.scrape.page().await)));
         let kind = HeaderValue::from_static(crate::telemetry::metrics::CONTENT_TYPE);
         response.headers_mut().insert(header::CONTENT_TYPE, kind);

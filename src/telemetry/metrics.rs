@@ -16,6 +16,7 @@ pub mod reloads;
 pub mod tls;
 pub mod upstream;
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use prometheus_client::encoding::text::encode;
@@ -96,7 +97,12 @@ impl Scrape {
                     let _ = writeln!(page, "# TYPE {family}_total counter");
                 }
                 _ => {
-                    page.push_str(line);
+                    // As Prometheus writes it.
+                    let line = line.strip_suffix(" inf").map_or_else(
+                        || Cow::Borrowed(line),
+                        |series| Cow::Owned(format!("{series} +Inf")),
+                    );
+                    page.push_str(&line);
                     page.push('\n');
                 }
             }

@@ -17,6 +17,7 @@
 //! spent bucket.
 
 mod gate;
+mod pace;
 mod rates;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,8 @@ use std::time::Duration;
 use super::answer::HeldBack;
 use super::answer::Urgency;
 use gate::Gate;
+use pace::Pace;
+use pace::Told;
 use rates::MINUTE;
 use rates::times;
 
@@ -52,6 +55,7 @@ pub(crate) struct Budget {
     gate: Gate,
     /// Whether `remaining` is 0 because of a 429, which says nothing of how soon there is more.
     emptied: bool,
+    pace: Pace,
 }
 
 /// What was known when a call was sent, which says what its answer can know.
@@ -83,6 +87,7 @@ impl Budget {
             ended: 0,
             gate: Gate::Open,
             emptied: false,
+            pace: Pace::default(),
         }
     }
 
@@ -185,19 +190,30 @@ impl Budget {
     }
 
     /// Corrects the estimate by what Atlas says of its bucket in the answer to a call that has not
-    /// ended yet. Numbers that cannot be are ignored.
+    /// ended yet; says how many calls others have spent since the last answer, as far as that is sure.
+    /// Numbers that cannot be are ignored.
     pub(crate) fn observe(
         &mut self,
         sent: Sent,
         limit: Option<u64>,
         remaining: Option<u64>,
         now: Duration,
-    ) {
+    ) -> u64 {
+        let mut others = 0;
         if let Some(limit) = limit.filter(|limit| *limit > 0) {
             self.capacity = limit.min(self.rates.capacity);
         }
         let most = limit.unwrap_or(self.rates.capacity);
         if let Some(remaining) = remaining.filter(|remaining| *remaining <= most) {
+            others = self.pace.told(Told {
+                remaining,
+                at: now,
+                ended: self.ended + 1,
+                in_flight: self.sent.saturating_sub(self.ended + 1),
+                ended_before: sent.ended_before,
+                capacity: most,
+                refill: self.rates.refill,
+            });
             // What was granted and not sent will surely be missing; what had not ended when this call
             // was sent, and what came after it, may be missing.
             let surely = self.granted.saturating_sub(self.sent);
@@ -208,6 +224,18 @@ impl Budget {
             self.seen_at = now;
         }
         self.remaining = self.remaining.min(self.capacity);
+        others
+    }
+
+    /// What Atlas has last said remains, if it was asked within five minutes.
+    pub(crate) fn told_remaining(&self, now: Duration) -> Option<u64> {
+        self.pace.remaining(now)
+    }
+
+    /// In how many seconds what remains is down at the reserve, at the pace of the last five minutes;
+    /// infinite if it never is.
+    pub(crate) fn reserve_in(&self, now: Duration) -> f64 {
+        self.pace.reserve_in(self.reserve(), now)
     }
 
     /// Atlas answered well: a probe opens the gate, slowly. Comes before [`Self::observe`].

@@ -42,6 +42,40 @@ impl Inner {
         }
     }
 
+    /// Shows what is left of the buckets of each credential's projects: the least, and when the first of
+    /// them is down at the reserve.
+    pub(super) fn watch_buckets(&self) {
+        let now = self.clock.elapsed();
+        let credentials = self.credentials.load();
+        let mut shown = vec![(None::<u64>, f64::INFINITY); credentials.len()];
+        self.projects.for_each(|id, rules| {
+            let Some(remaining) = rules.budget.told_remaining(now) else {
+                return;
+            };
+            let number = number_of(&credentials, id);
+            if let Some((least, soonest)) = number.and_then(|number| shown.get_mut(number)) {
+                *least = Some(least.map_or(remaining, |least| least.min(remaining)));
+                *soonest = soonest.min(rules.budget.reserve_in(now));
+            }
+        });
+        for (credential, (least, soonest)) in credentials.iter().zip(shown) {
+            let credential = credential.name.as_ref().to_owned();
+            let labels = CredentialLabels { credential };
+            let metrics = &self.metrics;
+            metrics.others_calls.get_or_create(&labels).inc_by(0);
+            metrics.reserve_in.get_or_create(&labels).set(soonest);
+            match least.map(i64::try_from) {
+                Some(Ok(least)) => {
+                    let remaining = &metrics.rate_limit_remaining;
+                    remaining.get_or_create(&labels).set(least);
+                }
+                Some(Err(_)) | None => {
+                    metrics.rate_limit_remaining.remove(&labels);
+                }
+            }
+        }
+    }
+
     /// Shows how many projects of each credential wait for Atlas, and how many breakers are open.
     pub(super) fn count_gates(&self) {
         let now = self.clock.elapsed();

@@ -123,6 +123,8 @@ impl Inner {
             credential: credential.name.as_ref().to_owned(),
         };
         self.metrics.rate_limit_remaining.remove(&labels);
+        self.metrics.reserve_in.remove(&labels);
+        self.metrics.others_calls.remove(&labels);
         self.metrics.demand_ratio.remove(&labels);
         self.metrics.gate_closed.remove(&labels);
         self.metrics.token_expires.remove(&labels);

@@ -39,6 +39,8 @@ async fn health_readiness_and_metrics_need_no_token() {
         "upstream_calls_total",
         "upstream_duration_seconds_bucket",
         "upstream_rate_limit_remaining",
+        "upstream_bucket_reserve_in_seconds{credential=\"platform\"} +Inf",
+        "upstream_others_calls_total{credential=\"platform\"} 0",
         "upstream_gate_closed",
         "token_mints_total",
         "token_expires_in_seconds",

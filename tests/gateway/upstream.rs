@@ -4,6 +4,7 @@
 pub(crate) mod world;
 
 mod answers;
+mod buckets;
 mod budgets;
 mod causes;
 mod demand;

@@ -24,8 +24,12 @@ pub struct UpstreamMetrics {
     pub calls_by_cause: Family<CauseLabel, Counter>,
     /// How long calls took, by where they went.
     pub duration: DurationFamily,
-    /// The last `RateLimit-Remaining` that a credential was told, whichever project it was for.
+    /// The least `RateLimit-Remaining` of all projects of a credential that were asked in five minutes.
     pub rate_limit_remaining: Family<CredentialLabels, Gauge>,
+    /// In how many seconds the first of a credential's projects is down at the reserve.
+    pub reserve_in: Family<CredentialLabels, Gauge<f64, AtomicU64>>,
+    /// Calls that others have spent of the buckets of a credential's projects.
+    pub others_calls: Family<CredentialLabels, Counter>,
     /// How many projects of a credential Atlas has asked us to leave alone.
     pub gate_closed: Family<CredentialLabels, Gauge>,
     /// How much of our share of a project's rate limit was wanted in five minutes, of the project of a
@@ -208,8 +212,18 @@ impl UpstreamMetrics {
         );
         registry.register(
             "upstream_rate_limit_remaining",
-            "The last RateLimit-Remaining that Atlas told this credential",
+            "The least RateLimit-Remaining that Atlas told this credential of any project asked within five minutes",
             metrics.rate_limit_remaining.clone(),
+        );
+        registry.register(
+            "upstream_bucket_reserve_in_seconds",
+            "When the first bucket of this credential's projects is down at the reserve, at the pace of five minutes",
+            metrics.reserve_in.clone(),
+        );
+        registry.register(
+            "upstream_others_calls",
+            "Calls that others have spent of the buckets of this credential's projects, as far as Atlas's answers tell",
+            metrics.others_calls.clone(),
         );
         registry.register(
             "upstream_gate_closed",
@@ -296,6 +310,8 @@ impl Default for UpstreamMetrics {
             calls_by_cause: causes(),
             duration,
             rate_limit_remaining: Family::default(),
+            reserve_in: Family::default(),
+            others_calls: Family::default(),
             gate_closed: Family::default(),
             demand_ratio: Family::default(),
             fetches_withheld: withheld(),

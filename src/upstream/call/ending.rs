@@ -65,13 +65,13 @@ impl Caller<'_> {
             }
             let limit = number(&answer.headers, &LIMIT);
             let remaining = number(&answer.headers, &REMAINING);
-            rules.budget.observe(sent, limit, remaining, now);
-            if let Some(remaining) = remaining.and_then(|remaining| i64::try_from(remaining).ok()) {
+            let others = rules.budget.observe(sent, limit, remaining, now);
+            if others > 0 {
                 let credential = self.credential.name.as_ref().to_owned();
-                let metrics = &self.upstream.metrics.rate_limit_remaining;
+                let metrics = &self.upstream.metrics.others_calls;
                 metrics
                     .get_or_create(&CredentialLabels { credential })
-                    .set(remaining);
+                    .inc_by(others);
             }
         }
         match project {

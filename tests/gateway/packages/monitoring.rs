@@ -113,6 +113,8 @@ pub(crate) fn page() -> String {
         .rate_limit_remaining
         .get_or_create(&credential())
         .set(1);
+    upstream.reserve_in.get_or_create(&credential()).set(1.0);
+    upstream.others_calls.get_or_create(&credential()).inc();
     upstream.gate_closed.get_or_create(&credential()).set(0);
     upstream.demand_ratio.get_or_create(&credential()).set(1.0);
     metrics.tls.ask(|| Some(1));
