@@ -51,6 +51,8 @@ mod profile;
 mod rounds;
 #[path = "gateway/samples.rs"]
 mod samples;
+#[path = "gateway/sdk.rs"]
+mod sdk;
 #[path = "gateway/site.rs"]
 #[allow(dead_code, reason = "the bench of storms needs more of it")]
 mod site;

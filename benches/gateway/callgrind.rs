@@ -35,9 +35,16 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// For requests that memory answers.
+    pub(crate) const HITS: Self = Self {
+        warm: 1_500,
+        counted: 3_000,
+        keep: None,
+    };
+
     pub(crate) fn of(case: &Case, effort: &Effort) -> Self {
         let (warm, counted) = match case.once {
-            Once::Repeated => (1_500, 3_000),
+            Once::Repeated => (Self::HITS.warm, Self::HITS.counted),
             Once::Token => (100, 300),
             Once::User => (200, 500),
             Once::TwentiethUser => (1_000, 2_000),

@@ -19,6 +19,7 @@ use crate::load::Until;
 use crate::process::Cores;
 use crate::process::Server;
 use crate::rounds::LINES;
+use crate::sdk;
 use crate::site::Site;
 use crate::site::Tuning;
 use crate::site::Users;
@@ -37,15 +38,18 @@ enum Kind {
     Memory,
     Neighbours,
     Pages,
+    Sdk(&'static [usize]),
     Start,
     Stopped,
 }
 
 /// All of them.
-pub(crate) fn all() -> [Case; 6] {
+pub(crate) fn all() -> [Case; 8] {
     [
         ("crowd", Kind::Crowd),
         ("pages", Kind::Pages),
+        ("hit-sdk", Kind::Sdk(&[2, 100])),
+        ("large-sdk", Kind::Sdk(&[2_000])),
         ("start", Kind::Start),
         ("stopped", Kind::Stopped),
         ("neighbours", Kind::Neighbours),
@@ -65,6 +69,7 @@ pub(crate) async fn run(site: &Site, case: &Case, effort: &Effort) {
         Kind::Memory => memory(site, effort).await,
         Kind::Neighbours => trouble::neighbours(site, effort).await,
         Kind::Pages => pages(site, effort).await,
+        Kind::Sdk(lists) => sdk::compare(site, lists).await,
         Kind::Start => start(site, effort).await,
         Kind::Stopped => trouble::stopped(site, effort).await,
     };

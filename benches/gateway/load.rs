@@ -90,6 +90,12 @@ impl Ask {
         self
     }
 
+    /// The same, asked with a query.
+    pub(crate) fn query(mut self, query: &str) -> Self {
+        self.target.push_str(query);
+        self
+    }
+
     pub(crate) fn target(&self) -> &str {
         &self.target
     }

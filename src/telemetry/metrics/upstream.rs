@@ -210,36 +210,7 @@ impl UpstreamMetrics {
             "Time until an answer of Atlas was there",
             metrics.duration.clone(),
         );
-        registry.register(
-            "upstream_rate_limit_remaining",
-            "The least RateLimit-Remaining that Atlas told this credential of any project asked within five minutes",
-            metrics.rate_limit_remaining.clone(),
-        );
-        registry.register(
-            "upstream_bucket_reserve_in_seconds",
-            "When the first bucket of this credential's projects is down at the reserve, at the pace of five minutes",
-            metrics.reserve_in.clone(),
-        );
-        registry.register(
-            "upstream_others_calls",
-            "Calls that others have spent of the buckets of this credential's projects, as far as Atlas's answers tell",
-            metrics.others_calls.clone(),
-        );
-        registry.register(
-            "upstream_gate_closed",
-            "Projects that Atlas has asked this credential to leave alone for now, with 429 or with 503",
-            metrics.gate_closed.clone(),
-        );
-        registry.register(
-            "upstream_fetches_withheld",
-            "Fetches that were not made or not finished because a rule of ours held the call back, by which",
-            metrics.fetches_withheld.clone(),
-        );
-        registry.register(
-            "upstream_demand_ratio",
-            "Calls to Atlas wanted in five minutes, by the project that wants most, to what our share allows",
-            metrics.demand_ratio.clone(),
-        );
+        metrics.register_buckets(registry);
         registry.register(
             "upstream_breakers_open",
             "Breakers that are open, of the host and of projects",
@@ -263,6 +234,39 @@ impl UpstreamMetrics {
             metrics.answers_refused.clone(),
         );
         metrics
+    }
+
+    fn register_buckets(&self, registry: &mut Registry) {
+        registry.register(
+            "upstream_rate_limit_remaining",
+            "The least RateLimit-Remaining that Atlas told this credential of any project asked within five minutes",
+            self.rate_limit_remaining.clone(),
+        );
+        registry.register(
+            "upstream_bucket_reserve_in_seconds",
+            "When the first bucket of this credential's projects is down at the reserve, at the pace of five minutes",
+            self.reserve_in.clone(),
+        );
+        registry.register(
+            "upstream_others_calls",
+            "Calls that others have spent of the buckets of this credential's projects, as far as Atlas's answers tell",
+            self.others_calls.clone(),
+        );
+        registry.register(
+            "upstream_gate_closed",
+            "Projects that Atlas has asked this credential to leave alone for now, with 429 or with 503",
+            self.gate_closed.clone(),
+        );
+        registry.register(
+            "upstream_fetches_withheld",
+            "Fetches that were not made or not finished because a rule of ours held the call back, by which",
+            self.fetches_withheld.clone(),
+        );
+        registry.register(
+            "upstream_demand_ratio",
+            "Calls to Atlas wanted in five minutes, by the project that wants most, to what our share allows",
+            self.demand_ratio.clone(),
+        );
     }
 
     fn register_tokens(&self, registry: &mut Registry) {
