@@ -38,7 +38,7 @@ enum Kind {
     Memory,
     Neighbours,
     Pages,
-    Sdk(&'static [usize]),
+    Sdk(&'static [u32]),
     Start,
     Stopped,
 }

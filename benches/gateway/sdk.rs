@@ -16,7 +16,7 @@ use crate::site::Users;
 use crate::table::rounded;
 
 /// Compares both on lists of so many certificates, plain and compressed.
-pub(crate) async fn compare(site: &Site, lists: &[usize]) -> Value {
+pub(crate) async fn compare(site: &Site, lists: &[u32]) -> Value {
     let mut figures = Vec::new();
     for certificates in lists {
         let name = format!("payments-sdk-{certificates}");

@@ -101,6 +101,8 @@ struct Forms {
     brotli: Form,
     gzip: Form,
     zstd: Form,
+    /// Pages that were asked for, each in the place that its number says.
+    pages: [ArcSwapOption<Page>; PLACES],
 }
 
 /// A list in one encoding.
@@ -114,7 +116,14 @@ struct Form {
     others: [ArcSwapOption<Put>; PLACES],
 }
 
-/// A compressed list between a head and a tail.
+/// A part of a list in one encoding.
+#[derive(Debug)]
+struct Page {
+    encoding: Encoding,
+    put: Put,
+}
+
+/// A compressed list, or a part of it, between a head and a tail.
 #[derive(Debug)]
 struct Put {
     head: Vec<u8>,
@@ -438,6 +447,35 @@ impl Unexpired {
         Some(put.text.clone())
     }
 
+    /// The compressed form of page `number` between `head` and `tail`, which no other document has: as it
+    /// was made for the last who asked, or as `make` does it.
+    pub fn page(
+        &self,
+        encoding: Encoding,
+        number: u32,
+        (head, tail): (&[u8], &[u8]),
+        make: impl FnOnce() -> Option<Vec<u8>>,
+    ) -> Option<Text> {
+        let forms = self.forms.get_or_init(Box::default);
+        let place = usize::try_from(number).ok()? % PLACES;
+        let place = forms.pages.get(place)?;
+        if let Some(page) = &*place.load()
+            && page.encoding == encoding
+            && page.put.head == head
+            && page.put.tail == tail
+        {
+            return Some(page.put.text.clone());
+        }
+        let text = Text::Whole(Bytes::from(make()?));
+        let put = Put {
+            head: head.to_vec(),
+            tail: tail.to_vec(),
+            text: text.clone(),
+        };
+        place.store(Some(Arc::new(Page { encoding, put })));
+        Some(text)
+    }
+
     /// Whether nobody has compressed the list yet.
     pub(super) fn lacks(&self, encoding: Encoding) -> bool {
         !self.form(encoding).packed.initialized()
@@ -505,7 +543,8 @@ fn tail(certificates: usize) -> String {
 const BROTLI_BUFFER: usize = 4_096;
 /// A window of 4 MiB, the largest list's size.
 const BROTLI_WINDOW: u32 = 22;
-/// How many compressed answers are kept besides the usual one. They share the list's own blocks.
+/// How many compressed answers are kept besides the usual one, which share the list's own blocks; and how
+/// many pages, which do not, but are parts of it.
 const PLACES: usize = 4;
 const BEGINNING: Timestamp = Timestamp::from_micros(i64::MIN);
 const END: Timestamp = Timestamp::from_micros(i64::MAX);

@@ -2,8 +2,8 @@
 //!
 //! The usual form is kept with the list. Every other one (a page, in an envelope, uncounted) is a head, the
 //! list in memory or a part of it, and a tail; an indented one is made of these as it leaves. So none holds
-//! a copy of the list. What shows the whole list shares its compressed forms, too; the others are
-//! compressed quickly where they are large, and not kept.
+//! a copy of the list. What shows the whole list shares its compressed forms, too. Pages are compressed
+//! quickly, and the last few are kept; indented answers are compressed quickly, and not kept.
 
 use std::fmt;
 use std::io::Write;
@@ -74,6 +74,8 @@ struct Cut<'a> {
     all: &'a Unexpired,
     /// What is shown.
     shown: Range<usize>,
+    /// Which page it is.
+    page: Option<u32>,
     head: Vec<u8>,
     list: Bytes,
     tail: Vec<u8>,
@@ -134,6 +136,7 @@ impl<'a> Cut<'a> {
             list: all.texts(shown.clone()),
             tail: tail(asked, total),
             shown,
+            page: asked.form.page.map(PageWish::number),
         }
     }
 
@@ -179,15 +182,24 @@ impl<'a> Cut<'a> {
             let text = self.all.splice(encoding, &self.head, &self.tail)?;
             return Some(Body::from(text));
         }
-        // It takes time to find out, so not where it is likely to be in vain.
-        if !unsent.has_plenty(length / LIKELY_TO_SHRINK) {
-            return None;
+        let compress = || {
+            // It takes time to find out, so not where it is likely to be in vain.
+            if !unsent.has_plenty(length / LIKELY_TO_SHRINK) {
+                return None;
+            }
+            let made = encoding.compress(|out| self.write(is_pretty, out))?;
+            unsent.compressed(encoding.name());
+            (made.len() < length).then_some(made)
+        };
+        if let Some(number) = self.page
+            && !is_pretty
+        {
+            let page = self
+                .all
+                .page(encoding, number, (&self.head, &self.tail), compress)?;
+            return Some(Body::from(page));
         }
-        let made = encoding.compress(|out| self.write(is_pretty, out))?;
-        unsent.compressed(encoding.name());
-        if made.len() >= length {
-            return None;
-        }
+        let made = compress()?;
         let reserved = unsent.reserve(made.len())?;
         Some(Body::made(made, reserved))
     }

@@ -455,6 +455,24 @@ async fn a_list_is_compressed_once_whatever_the_names_by_which_it_is_asked_for()
     }
 }
 
+#[tokio::test]
+async fn pages_that_are_asked_for_again_are_not_compressed_again() {
+    let world = World::with(with_a_giant).await;
+    let accept = [("accept-encoding", "gzip")];
+    for _ in 0..10 {
+        for page in 1..=4 {
+            let path = certs(PROJECT, "giant");
+            let target = format!("{path}?itemsPerPage=100&pageNum={page}");
+            let plain = world.send("GET", &target, &token(), &[]).await;
+            let reply = world.send("GET", &target, &token(), &accept).await;
+            assert_eq!(reply.header("content-encoding"), Some("gzip"));
+            assert!(unpacked("gzip", &reply.body) == plain.body, "{target}");
+        }
+    }
+    let compressions = "compressions_total{encoding=\"gzip\"}";
+    assert_eq!(world.metric(compressions).await, 4);
+}
+
 /// Read by decoders that take one gzip member and one zstd frame, and nothing behind them.
 fn unpacked(encoding: &str, mut body: &[u8]) -> Vec<u8> {
     use std::io::Read;
