@@ -106,6 +106,12 @@ impl CertificateList {
         self.buffer.get(..end).unwrap_or_default()
     }
 
+    /// What of [`CertificateList::enclosure`] stands before the list's text.
+    pub fn head(&self) -> &[u8] {
+        let end = usize::try_from(self.text.start).unwrap_or_default();
+        self.buffer.get(..end).unwrap_or_default()
+    }
+
     /// What of [`CertificateList::enclosure`] stands before `at`, and what from there on, in the memory
     /// that holds both; `None` past its end.
     pub fn enclosure_at(&self, at: usize) -> Option<(Bytes, Bytes)> {

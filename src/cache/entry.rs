@@ -3,6 +3,7 @@
 
 mod marks;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
@@ -213,6 +214,16 @@ impl Entry {
             return usual;
         }
         self.unexpired_kept(now, true).usual(question, address)
+    }
+
+    /// Where the list is for those who ask at `address`, without a query, as a part of a JSON text.
+    pub fn url(&self, question: &Question, address: Address<'_>) -> Cow<'_, [u8]> {
+        if let Some(url) = rendered::enclosed_url(&self.list, address) {
+            return Cow::Borrowed(url);
+        }
+        let mut url = String::new();
+        address.push_list(&mut url, question);
+        Cow::Owned(url.into_bytes())
     }
 
     /// The usual answer, compressed: `None` for a small one, for one that does not shrink, and before

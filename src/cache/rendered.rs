@@ -242,10 +242,17 @@ impl Tag {
         Self(tag)
     }
 
-    /// The header for one form of the list: `variant` is `""` for the usual one, and differs for each
+    /// The header for one form of the list: `variant` is empty for the usual one, and differs for each
     /// other (a page, an indented one, a compressed one).
-    pub fn header(self, variant: impl fmt::Display) -> HeaderValue {
-        HeaderValue::try_from(format!("\"{self}{variant}\""))
+    pub fn header(self, variant: &[&str]) -> HeaderValue {
+        let mut value = Vec::with_capacity(ROOM_FOR_A_TAG);
+        value.push(b'"');
+        value.extend_from_slice(&self.0);
+        for part in variant {
+            value.extend_from_slice(part.as_bytes());
+        }
+        value.push(b'"');
+        HeaderValue::from_maybe_shared(Bytes::from(value))
             .unwrap_or_else(|_| HeaderValue::from_static("\"\""))
     }
 }
@@ -316,6 +323,20 @@ pub(super) fn enclosed_tag(list: &CertificateList, length: u32) -> Option<Tag> {
     let (_, quoted_tag) = list.enclosure().split_at_checked(length)?;
     let (tag, _) = quoted_tag.get(1..)?.split_first_chunk()?;
     Some(Tag(*tag))
+}
+
+/// Where the list that [`enclose`] has enclosed is, as a part of a JSON text; `None` where its answer is
+/// one to another address.
+pub(super) fn enclosed_url<'l>(
+    list: &'l CertificateList,
+    address: Address<'_>,
+) -> Option<&'l [u8]> {
+    let head = list.head();
+    if !speaks_of(head, address) {
+        return None;
+    }
+    let url = head.strip_prefix(HREF.as_bytes())?;
+    url.strip_suffix(BEHIND_URL.as_bytes())
 }
 
 /// Whether the `links` of a document speak of `address`.
@@ -403,7 +424,7 @@ impl Unexpired {
         let (head, tail) = (|| head(question, address), || tail(self.len()));
         let usual = |body| Usual {
             body,
-            etag: self.tag.header(""),
+            etag: self.tag.header(&[]),
             certificates: self.len(),
         };
         if list.len() > WORTH_SPLICING {
@@ -511,7 +532,7 @@ fn head(question: &Question, address: Address<'_>) -> String {
     let mut head = String::with_capacity(ROOM_FOR_A_HEAD);
     head.push_str(HREF);
     address.push_list(&mut head, question);
-    head.push_str("\",\"rel\":\"self\"}],\"results\":[");
+    head.push_str(BEHIND_URL);
     head
 }
 
@@ -551,6 +572,9 @@ const END: Timestamp = Timestamp::from_micros(i64::MAX);
 /// Shorter lists are copied: that costs less than to write three pieces.
 const WORTH_SPLICING: usize = 8 << 10;
 const HREF: &str = "{\"links\":[{\"href\":\"";
+const BEHIND_URL: &str = "\",\"rel\":\"self\"}],\"results\":[";
+/// Nearly every variant fits.
+const ROOM_FOR_A_TAG: usize = 48;
 /// Most heads fit, and every tail with the quoted tag behind it.
 const ROOM_FOR_A_HEAD: usize = 256;
 const ROOM_FOR_A_TAIL: usize = 64;

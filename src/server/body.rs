@@ -5,7 +5,6 @@
 //! a copy of the list. What shows the whole list shares its compressed forms, too. Pages are compressed
 //! quickly, and the last few are kept; indented answers are compressed quickly, and not kept.
 
-use std::fmt;
 use std::io::Write;
 use std::ops::Range;
 
@@ -19,6 +18,7 @@ use super::payload::MADE_AT_A_TIME;
 use super::pretty::Chunk;
 use super::pretty::Indenter;
 use super::pretty::Length;
+use super::query::Form;
 use super::query::PageWish;
 use super::request::Asked;
 use super::unsent::Account;
@@ -84,15 +84,16 @@ struct Cut<'a> {
 fn unusual(answer: &Answer, asked: &Asked<'_>, unsent: &Account) -> Option<List> {
     let entry = &answer.found.entry;
     let all = entry.unexpired(answer.now.wall);
-    let cut = Cut::new(&all, asked);
+    let url = entry.url(&asked.question, asked.address);
+    let cut = Cut::new(&all, asked, &url);
     let certificates = u64::try_from(cut.shown.len()).unwrap_or(u64::MAX);
-    let (tag, variant) = (all.tag(), Variant(asked));
+    let (tag, variant) = (all.tag(), variant(asked.form));
     let length = cut.length(asked.form.is_pretty());
     if length > WORTH_COMPRESSING
         && let Some(encoding) = asked.encoding
         && let Some(body) = cut.compress(asked.form.is_pretty(), encoding, length, unsent)
     {
-        return Some(compressed(body, encoding, (tag, variant), certificates));
+        return Some(compressed(body, encoding, (tag, &variant), certificates));
     }
     let body = if asked.form.is_pretty() {
         let reserved = unsent.reserve(length.min(MADE_AT_A_TIME))?;
@@ -102,7 +103,7 @@ fn unusual(answer: &Answer, asked: &Asked<'_>, unsent: &Account) -> Option<List>
     };
     Some(List {
         body,
-        etag: tag.header(variant),
+        etag: tag.header(&[&variant]),
         encoding: None,
         certificates,
     })
@@ -111,20 +112,20 @@ fn unusual(answer: &Answer, asked: &Asked<'_>, unsent: &Account) -> Option<List>
 fn compressed(
     body: Body,
     encoding: Encoding,
-    (tag, variant): (Tag, impl fmt::Display),
+    (tag, variant): (Tag, &str),
     certificates: u64,
 ) -> List {
     let name = encoding.name();
     List {
         body,
-        etag: tag.header(format_args!("{variant}-{name}")),
+        etag: tag.header(&[variant, "-", name]),
         encoding: Some(name),
         certificates,
     }
 }
 
 impl<'a> Cut<'a> {
-    fn new(all: &'a Unexpired, asked: &Asked<'_>) -> Self {
+    fn new(all: &'a Unexpired, asked: &Asked<'_>, url: &[u8]) -> Self {
         let total = all.len();
         let shown = match asked.form.page {
             None => 0..total,
@@ -132,7 +133,7 @@ impl<'a> Cut<'a> {
         };
         Self {
             all,
-            head: head(asked, total),
+            head: head(asked.form, url, total),
             list: all.texts(shown.clone()),
             tail: tail(asked, total),
             shown,
@@ -235,41 +236,37 @@ impl<'a> Cut<'a> {
     }
 }
 
-/// What stands before the list in a document about `total` certificates.
-fn head(asked: &Asked<'_>, total: usize) -> Vec<u8> {
-    let form = asked.form;
-    let mut head = String::with_capacity(ROOM_FOR_A_HEAD);
-    head.push('{');
+/// What stands before the list in a document about `total` certificates, which are at `url`.
+fn head(form: Form, url: &[u8], total: usize) -> Vec<u8> {
+    let mut head = Vec::with_capacity(ROOM_FOR_A_HEAD);
+    head.push(b'{');
     if form.has_envelope() {
-        head.push_str("\"status\":200,");
+        head.extend_from_slice(b"\"status\":200,");
     }
-    head.push_str("\"links\":[");
+    head.extend_from_slice(b"\"links\":[");
     match form.page {
-        None => links::self_link(&mut head, asked.address, &asked.question),
-        Some(page) => {
-            let (address, question) = (asked.address, &asked.question);
-            PageLinks {
-                address,
-                question,
-                form,
-                page,
-                total,
-            }
-            .write(&mut head);
+        None => links::self_link(&mut head, url),
+        Some(page) => PageLinks {
+            url,
+            form,
+            page,
+            total,
         }
+        .write(&mut head),
     }
-    head.push_str("],\"results\":[");
-    head.into_bytes()
+    head.extend_from_slice(b"],\"results\":[");
+    head
 }
 
 fn tail(asked: &Asked<'_>, total: usize) -> Vec<u8> {
-    let mut tail = String::from("]");
+    let mut tail = Vec::with_capacity(ROOM_FOR_A_TAIL);
+    tail.push(b']');
     if asked.form.include_count != Some(false) {
-        tail.push_str(",\"totalCount\":");
-        tail.push_str(itoa::Buffer::new().format(total));
+        tail.extend_from_slice(b",\"totalCount\":");
+        tail.extend_from_slice(itoa::Buffer::new().format(total).as_bytes());
     }
-    tail.push('}');
-    tail.into_bytes()
+    tail.push(b'}');
+    tail
 }
 
 /// The certificates of one page; none for a page past the end, as Atlas has it.
@@ -283,31 +280,32 @@ fn of_page(total: usize, page: PageWish) -> Range<usize> {
 }
 
 /// What tells one form's validator from another's.
-struct Variant<'a>(&'a Asked<'a>);
-
-impl fmt::Display for Variant<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let form = self.0.form;
-        if let Some(page) = form.page {
-            write!(f, "-{}x{}", page.number(), page.size())?;
-        }
-        for (flag, is_set) in [
-            ("-e", form.has_envelope()),
-            ("-p", form.is_pretty()),
-            ("-u", form.include_count == Some(false)),
-        ] {
-            if is_set {
-                f.write_str(flag)?;
-            }
-        }
-        Ok(())
+fn variant(form: Form) -> String {
+    let mut variant = String::new();
+    if let Some(page) = form.page {
+        let mut digits = itoa::Buffer::new();
+        variant.push('-');
+        variant.push_str(digits.format(page.number()));
+        variant.push('x');
+        variant.push_str(digits.format(page.size()));
     }
+    for (flag, is_set) in [
+        ("-e", form.has_envelope()),
+        ("-p", form.is_pretty()),
+        ("-u", form.include_count == Some(false)),
+    ] {
+        if is_set {
+            variant.push_str(flag);
+        }
+    }
+    variant
 }
 
 /// Longer lists are shared; to copy one that is shorter costs less than to write three pieces.
 const WORTH_SHARING: usize = 8 << 10;
 /// Most heads fit, and small lists behind them.
 const ROOM_FOR_A_HEAD: usize = 1 << 10;
+const ROOM_FOR_A_TAIL: usize = 64;
 /// Compressed, a list is less than that part of what it was.
 const LIKELY_TO_SHRINK: usize = 8;
 const WRITTEN_AT_A_TIME: usize = 8 << 10;

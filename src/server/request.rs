@@ -12,7 +12,6 @@ use http::uri::PathAndQuery;
 use super::fields::Fields;
 use super::fields::Values;
 use super::head::all_between;
-use super::head::greatest;
 use super::head::letters_digits_and;
 use super::negotiation::Encodings;
 use super::negotiation::MediaType;
@@ -317,8 +316,8 @@ fn target(parts: &Parts) -> Result<&PathAndQuery, BadRequest> {
         return Err(BadRequest::TargetTooLong);
     }
     // hyper lets these through, although no URI holds them (RFC 3986, appendix A).
-    let is_foreign = |byte: u8| u8::from((byte == b'\\') | !byte.is_ascii_graphic());
-    if greatest(text.as_bytes(), is_foreign) > 0 {
+    let text = text.as_bytes();
+    if !all_between(text, b'!', b'~') || memchr::memchr(b'\\', text).is_some() {
         return Err(BadRequest::Target);
     }
     Ok(target)

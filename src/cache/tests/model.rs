@@ -253,7 +253,7 @@ impl World {
         let unexpired = listed.iter().filter(|end| **end > now.wall);
         assert_eq!(results.len(), unexpired.count(), "something is missing");
         assert_eq!(document["totalCount"], results.len());
-        assert_eq!(usual.etag, found.entry.tag(now.wall).header(""));
+        assert_eq!(usual.etag, found.entry.tag(now.wall).header(&[]));
 
         let age = found.age(now);
         assert_eq!(age, log.age(now), "a false age");
