@@ -34,8 +34,8 @@ pub(crate) enum What {
 }
 
 impl Day {
-    /// A day, or a part of one, with so many lookups by single callers.
-    pub(crate) fn new(length: Duration, lookups: usize) -> Self {
+    /// A day, or a part of one, with so many lookups by single callers, and so many rollouts.
+    pub(crate) fn new(length: Duration, lookups: usize, rollouts: usize) -> Self {
         let mut chance = Chance(0x5eed);
         let users = Zipf::new(USERS);
         let mut events = Vec::new();
@@ -50,7 +50,7 @@ impl Day {
         };
         let once = |pods, forced| What::Lookup { pods, forced };
         add(lookups, once(1, false), &mut chance);
-        add(lookups / 4_000, once(60, false), &mut chance);
+        add(rollouts, once(60, false), &mut chance);
         add(lookups / 1_000, once(1, true), &mut chance);
         add(lookups / 400, What::Issue, &mut chance);
         add(lookups / 800, What::Revoke, &mut chance);
@@ -66,7 +66,8 @@ impl Day {
     }
 }
 
-/// The user of rank n is asked about in proportion to 1/n.
+/// The user of rank n is asked about in proportion to n to the power of -1.6: a few services ask all the
+/// time, and most of them hardly ever.
 struct Zipf(Vec<f64>);
 
 impl Zipf {
@@ -74,7 +75,7 @@ impl Zipf {
         let mut sum = 0.0;
         let ranks = 1..=u32::try_from(count).unwrap();
         let cumulated = ranks.map(|rank| {
-            sum += 1.0 / f64::from(rank);
+            sum += f64::from(rank).powf(-1.6);
             sum
         });
         let cumulated: Vec<f64> = cumulated.collect();
