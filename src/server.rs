@@ -38,6 +38,7 @@ pub mod response;
 pub mod stall;
 pub mod timer;
 pub mod tls;
+pub mod turns;
 pub mod unsent;
 
 use self::hosts::Hosts;

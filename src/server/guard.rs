@@ -30,6 +30,7 @@ use super::head::Next;
 use super::head::Progress;
 use super::head::Scan;
 use super::idleness::Idleness;
+use super::turns::Reads;
 use crate::clock::Clock;
 use crate::telemetry::metrics::connections::ConnectionMetrics;
 
@@ -45,6 +46,7 @@ pub struct Guarded<S> {
     deadline: Option<Deadline>,
     linger: Option<Linger>,
     idleness: Idleness,
+    reads: Reads,
     /// Something was written that has not been flushed.
     has_written: bool,
 }
@@ -90,6 +92,7 @@ impl<S> Guarded<S> {
         let mut guarded = Self {
             stream,
             idleness: Idleness::new(terms.clock.clone()),
+            reads: Reads::default(),
             has_written: false,
             terms,
             scan: Scan::default(),
@@ -106,6 +109,11 @@ impl<S> Guarded<S> {
     /// Since when the next request is waited for.
     pub fn idleness(&self) -> &Idleness {
         &self.idleness
+    }
+
+    /// Whether the next request has been read for.
+    pub fn reads(&self) -> &Reads {
+        &self.reads
     }
 
     /// Scans what is held, from where the scan stopped.
@@ -292,6 +300,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.reads.note();
         loop {
             if self.passable > 0 {
                 self.pass_on(buffer);

@@ -117,7 +117,8 @@ pub fn stack<H: Handler>(
     Response = Response<Body>,
     Error = Infallible,
     Future: Send + 'static,
-> + Send {
+> + Send
++ Sync {
     Stack(Connected { handler, peer })
 }
 

@@ -129,6 +129,16 @@ impl Connection {
         self.stream.try_read_buf(&mut self.read).is_ok()
     }
 
+    /// How many answers have begun to come that were not read yet.
+    pub(crate) fn answers_here(&mut self) -> usize {
+        while self
+            .stream
+            .try_read_buf(&mut self.read)
+            .is_ok_and(|count| count > 0)
+        {}
+        memchr::memmem::find_iter(&self.read, b"HTTP/1.1 ").count()
+    }
+
     /// Sends bytes, and says whether the other side still takes any.
     pub(crate) async fn can_send(&mut self, bytes: &[u8]) -> bool {
         self.stream.write_all(bytes).await.is_ok()

@@ -14,6 +14,7 @@ use crate::client::Reply;
 use crate::world::PROJECT;
 use crate::world::World;
 use crate::world::certs;
+use crate::world::set;
 use crate::world::token;
 
 /// The usual request with other words in some of its places.
@@ -159,6 +160,39 @@ async fn a_pipeline_is_answered_in_order_however_its_bytes_arrive() {
         connection.send(&two[cut..]).await;
         for _ in 0..2 {
             assert_eq!(connection.reply(false).await.status, 200, "cut at {cut}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn callers_with_pipelines_take_turns_with_everybody_else() {
+    // Where nothing has to be waited for, not even a record.
+    let world = World::with(|plan| set(&mut plan.config, "audit.refusals_per_minute", 0)).await;
+    let mut other = Connection::open(world.address()).await;
+    other.send(&USUAL.bytes()).await;
+    assert_eq!(other.reply(false).await.status, 200);
+    let denied = Asked {
+        line: &format!("GET {} HTTP/1.1", certs(PROJECT, "secret-1")),
+        ..USUAL
+    };
+    let mut callers = Vec::new();
+    for _ in 0..8 {
+        let mut caller = Connection::open(world.address()).await;
+        caller.send(&denied.bytes()).await;
+        assert_eq!(caller.reply(false).await.status, 403);
+        callers.push(caller);
+    }
+    for caller in &mut callers {
+        caller.send(&denied.bytes().repeat(20)).await;
+    }
+    other.send(&USUAL.bytes()).await;
+    assert_eq!(other.reply(false).await.status, 200);
+    // Of 160, and not sixteen of each.
+    let before: usize = callers.iter_mut().map(Connection::answers_here).sum();
+    assert!(before < 60, "{before} were answered before");
+    for caller in &mut callers {
+        for _ in 0..20 {
+            assert_eq!(caller.reply(false).await.status, 403);
         }
     }
 }

@@ -40,7 +40,9 @@ async fn a_key_is_explained_in_every_state() {
     assert_eq!(facts.ttl_seconds, found.entry.ttl(now));
 
     let due = found.entry.lifetime().due();
-    stage.hands.advance(due.saturating_sub(found.entry.age(now)));
+    stage
+        .hands
+        .advance(due.saturating_sub(found.entry.age(now)));
     assert_eq!(explain().state, State::Due);
     stage.pass(100);
     stage.atlas.says(down());

@@ -38,6 +38,7 @@ use crate::server::layers;
 use crate::server::layers::Handler;
 use crate::server::payload::SEND_BUFFER;
 use crate::server::timer::ClockTimer;
+use crate::server::turns::InTurn;
 use crate::telemetry::metrics::connections::Reason;
 use crate::upstream::Chance;
 
@@ -108,7 +109,7 @@ impl Acceptor {
         H: Handler,
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let service = layers::stack(handler, peer);
+        let service = InTurn::new(layers::stack(handler, peer), stream.reads().clone());
         let idleness = stream.idleness().clone();
         let connection = self.http1().serve_connection(TokioIo::new(stream), service);
         Serving {
