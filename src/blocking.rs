@@ -6,10 +6,13 @@ use std::io;
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::panic::resume_unwind;
+use std::thread;
 
 use rustix::event::PollFd;
 use rustix::event::PollFlags;
 use rustix::event::poll;
+use rustix::process::setpriority_process;
+use tokio::sync::oneshot;
 
 /// A copy of standard output or standard error, written past the buffer and the lock that the process
 /// shares. A write waits for its reader even where another holder of the descriptor made it
@@ -28,6 +31,24 @@ pub async fn may_wait<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
             Err(_) => pending().await,
         },
     }
+}
+
+/// Does long `work` on a thread of its own that yields to all others: where there is one processor, those
+/// who answer callers would otherwise wait for it as for one of their own. `None` if it has panicked, or
+/// there can be no thread.
+pub async fn in_background<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let (done, result) = oneshot::channel();
+    let thread = thread::Builder::new().name("background".to_owned());
+    let spawned = thread.spawn(move || {
+        // On Linux it is the calling thread's own. Without it the work is done all the same.
+        let _ = setpriority_process(None, LOWEST_PRIORITY);
+        // Nobody may wait any more.
+        let _ = done.send(work());
+    });
+    spawned.ok()?;
+    result.await.ok()
 }
 
 impl From<OwnedFd> for BlockingFile {
@@ -50,5 +71,25 @@ impl Write for BlockingFile {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// As nice(2) counts.
+const LOWEST_PRIORITY: i32 = 19;
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::getpriority_process;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn background_work_yields_to_all_other_and_may_panic() {
+        let usual = getpriority_process(None).unwrap();
+        let priority = in_background(|| getpriority_process(None).unwrap()).await;
+        assert_eq!(priority, Some(LOWEST_PRIORITY));
+        assert_eq!(getpriority_process(None).unwrap(), usual);
+        let lost: Option<()> = in_background(|| panic!("on purpose")).await;
+        assert_eq!(lost, None);
     }
 }

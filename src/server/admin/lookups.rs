@@ -5,8 +5,8 @@
 //! `next` of one page is `before` (or, oldest first, `after`) of the following.
 //!
 //! A search reads files for as long as they are large, so there are [two at a time](SEARCHES), each in
-//! blocks, and one ends with its caller, or when the process stops. It costs a thread of its own, and no
-//! hit waits for it.
+//! blocks, and one ends with its caller, or when the process stops. It has a thread of its own, of the
+//! lowest priority, and no hit waits for it.
 
 use std::borrow::Cow;
 use std::io;
@@ -20,7 +20,6 @@ use http::StatusCode;
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
@@ -36,6 +35,7 @@ use crate::audit::Outcome;
 use crate::audit::search;
 use crate::audit::search::Filter;
 use crate::audit::search::Order;
+use crate::blocking::in_background;
 use crate::identity::Caller;
 use crate::policy::Reach;
 use crate::server::layers::Body;
@@ -101,13 +101,13 @@ impl Admin {
         let (gone, draining) = (gone.clone(), self.readiness.draining());
         let is_over = move || gone.is_cancelled() || draining.load(Ordering::Relaxed);
         // Reading a trail takes as long as it is large.
-        let page = spawn_blocking(move || {
+        let page = in_background(move || {
             let page = wish.page(&directory, &is_over);
             // Not earlier: whoever hangs up and asks again must not have two searches under way.
             drop(turn);
             page.map(|page| (!is_over()).then_some(page))
         });
-        let page = page.await.map_err(|_| AdminRefusal::Unexpected)?;
+        let page = page.await.ok_or(AdminRefusal::Unexpected)?;
         let page = page.map_err(|problem| {
             error!(request_id = %by.request_id, "a search did not come to its end: {problem}");
             AdminRefusal::Unreadable
