@@ -3,12 +3,12 @@
 //! that are not read, and operators' connections.
 //!
 //! `cargo bench --bench storms` runs every storm, `cargo bench --bench storms -- slow idle` those whose
-//! names contain one of the words, `-- --quick` each of them shortly and small, `-- --list` only names
-//! them, and `-- --test` shows within seconds that they can be run at all. The four modes of slowhttptest
-//! are run by that program itself where it is installed (Debian has it), from one address and at its own
-//! pace; all other storms come from many addresses of the loopback network, so that the bound on
-//! connections of one source does not end them before they begin. All but the idle ones come again, a second
-//! after they are sent away.
+//! names contain one of the words, `-- --quick` each of them shortly and small, `-- --minute` each for a
+//! minute at a time, `-- --list` only names them, and `-- --test` shows within seconds that they can be run
+//! at all. The four modes of slowhttptest are run by that program itself where it is installed (Debian has
+//! it), from one address and at its own pace; all other storms come from many addresses of the loopback
+//! network, so that the bound on connections of one source does not end them before they begin. All but the
+//! idle ones come again, a second after they are sent away.
 //!
 //! Sixteen honest connections ask for a list in memory two hundred times a second each: in calm weather,
 //! while the storm rages against another process on the same processor, and while it rages against the
@@ -210,6 +210,13 @@ fn main() {
             measured: Duration::from_secs(1),
             rounds: 1,
             divisor: 10,
+        }
+    } else if has("--minute") {
+        Effort {
+            gathering: Duration::from_secs(6),
+            measured: Duration::from_mins(1),
+            rounds: 1,
+            divisor: 1,
         }
     } else {
         Effort {

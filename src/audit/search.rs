@@ -26,6 +26,16 @@ use super::reading::Bounds;
 use super::record::room;
 use super::record::text::escaped;
 
+mod words;
+
+pub use words::BadFilter;
+pub use words::When;
+pub use words::group;
+pub use words::id;
+pub use words::kind;
+pub use words::outcome;
+pub use words::when;
+
 /// Which records are wanted; what is absent does not matter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {

@@ -2,6 +2,7 @@
 //!
 //! Here, in [`document`] and in [`fetch`] is the only place with status codes.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -184,7 +185,7 @@ pub enum AdminRefusal {
     /// The keys of the token's issuer are not known.
     NoKeys,
     /// The query is not what the path takes.
-    Query(&'static str),
+    Query(Cow<'static, str>),
     /// The request itself.
     Request(BadRequest),
     /// The process is stopping, and this would take too long.

@@ -334,14 +334,23 @@ async fn an_operator_reads_the_audit_trail_page_by_page() {
     );
     let oldest = read(format!("group={PROJECT}&first=oldest")).await.json();
     assert_eq!(oldest["records"][1]["username"], "nobody");
-    for wrong in [
-        "limit=0",
-        "limit=1001",
-        "since=yesterday",
-        "colour=blue",
-        "first",
+    for (wrong, told) in [
+        ("limit=0", "`limit` 1 to 1000"),
+        ("limit=1001", "`limit` 1 to 1000"),
+        ("limit=1&limit=2", "`limit` once"),
+        ("since=yesterday", "`since` a time"),
+        ("outcome=answerd", "`outcome` answered, denied"),
+        ("group=XYZ", "`group` 24 lower-case"),
+        ("kind=", "`kind` lookup, fetch"),
+        ("subject=a&subject=a", "`subject` once"),
+        ("colour=blue", "there are subject, group"),
+        ("first", "there are subject, group"),
+        ("first=last", "`first` newest or oldest"),
     ] {
-        assert_eq!(read(wrong.to_owned()).await.status, 400, "{wrong}");
+        let refused = read(wrong.to_owned()).await;
+        assert_eq!(refused.status, 400, "{wrong}");
+        let text = refused.text();
+        assert!(text.contains(told), "{wrong}: {text}");
     }
     let refused = world.admin("GET", "/audit/lookups", &token(), "").await;
     assert_eq!(refused.status, 403);
@@ -352,6 +361,6 @@ async fn an_operator_reads_the_audit_trail_page_by_page() {
     let outcomes: Vec<_> = searches.map(|record| record["outcome"].clone()).collect();
     let (told, rejected) = outcomes.split_at(3);
     assert!(told.iter().all(|outcome| outcome == "answered"), "{told:?}");
-    assert_eq!(rejected.len(), 5 + 1, "who reads the trail is in the trail");
+    assert_eq!(rejected.len(), 11 + 1, "who reads the trail is in the trail");
     assert_eq!(rejected.last().unwrap(), "denied");
 }

@@ -16,6 +16,8 @@ use crate::audit::search;
 use crate::audit::search::Filter;
 use crate::audit::search::Found;
 use crate::audit::search::Order;
+use crate::audit::search::When;
+use crate::clock::Clock;
 
 /// `audit search`.
 #[derive(Debug, Args)]
@@ -27,23 +29,23 @@ pub(super) struct Search {
     #[arg(long)]
     subject: Option<String>,
     /// About which project.
-    #[arg(long, value_name = "GROUP_ID")]
+    #[arg(long, value_name = "GROUP_ID", value_parser = search::group)]
     group: Option<String>,
     /// About which database user.
     #[arg(long)]
     username: Option<String>,
     /// How it ended.
-    #[arg(long, value_parser = ["answered", "denied", "unauthenticated", "rejected", "failed", "abandoned"])]
+    #[arg(long, value_parser = search::outcome)]
     outcome: Option<String>,
     /// Lookups, fetches from Atlas, what operators did, or refusals that were folded.
-    #[arg(long, value_parser = ["lookup", "fetch", "admin", "refusals"])]
+    #[arg(long, value_parser = search::kind)]
     kind: Option<String>,
-    /// Not before this: `2026-08-10T02:06:35Z`, or `2026-08-10`.
-    #[arg(long, value_name = "TIME", value_parser = read_time)]
-    since: Option<Timestamp>,
+    /// Not before this: `2026-08-10T02:06:35Z`, `2026-08-10`, or `24h` for as long ago.
+    #[arg(long, value_name = "TIME", value_parser = search::when)]
+    since: Option<When>,
     /// Before this.
-    #[arg(long, value_name = "TIME", value_parser = read_time)]
-    until: Option<Timestamp>,
+    #[arg(long, value_name = "TIME", value_parser = search::when)]
+    until: Option<When>,
     /// The `X-Request-Id` of an answer.
     #[arg(long, value_name = "ID")]
     request_id: Option<Uuid>,
@@ -80,7 +82,7 @@ impl Search {
     pub(super) fn run(self, out: &mut dyn Write) -> io::Result<()> {
         let (order, limit, format) = (self.order(), self.limit, self.format);
         let directory = self.directory.clone();
-        let filter = self.filter();
+        let filter = self.filter(Clock::system().now().wall);
         write_found(&directory, &filter, order, limit, |found| {
             match (format, found) {
                 (Format::Json, Some(found)) => {
@@ -100,15 +102,15 @@ impl Search {
         }
     }
 
-    fn filter(self) -> Filter {
+    fn filter(self, now: Timestamp) -> Filter {
         Filter {
             subject: self.subject,
             group: self.group,
             username: self.username,
             outcome: self.outcome,
             kind: self.kind,
-            since: self.since,
-            until: self.until,
+            since: self.since.map(|since| since.at(now)),
+            until: self.until.map(|until| until.at(now)),
             request_id: self.request_id,
             fill_id: self.fill_id,
             after: None,
@@ -199,12 +201,6 @@ fn printable(text: Option<&str>) -> String {
     }
 }
 
-fn read_time(text: &str) -> Result<Timestamp, String> {
-    Timestamp::parse(text)
-        .or_else(|| Timestamp::parse(&format!("{text}T00:00:00Z")))
-        .ok_or_else(|| "a time is written 2026-08-10T02:06:35Z, or 2026-08-10".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -236,7 +232,7 @@ mod tests {
         .unwrap();
         let search = read.search;
         assert_eq!((search.limit, search.format), (5, Format::Json));
-        let filter = search.filter();
+        let filter = search.filter(Timestamp::parse("2026-08-10T02:06:35Z").unwrap());
         assert_eq!(filter.subject.as_deref(), Some("ci"));
         assert_eq!(filter.since, Timestamp::parse("2026-08-10T00:00:00Z"));
         assert_eq!(filter.until, Timestamp::parse("2026-08-10T00:06:35Z"));

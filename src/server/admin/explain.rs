@@ -1,5 +1,7 @@
 //! `GET /cache/explain`: a project and a user go in, everything that is known of their entry comes out.
 
+use std::borrow::Cow;
+
 use http::Response;
 use http::StatusCode;
 use serde::Serialize;
@@ -59,7 +61,7 @@ impl Admin {
         query: &str,
         by: By,
     ) -> Result<Response<Body>, AdminRefusal> {
-        let question = question_in(query).ok_or(AdminRefusal::Query(QUERY_FORM))?;
+        let question = question_in(query).ok_or(AdminRefusal::Query(Cow::Borrowed(QUERY_FORM)))?;
         let task = Task {
             action: AdminAction::Explain,
             reach: Reach::Question(&question),

@@ -1,8 +1,8 @@
 //! `GET /audit/lookups`: filters go in, a page of the audit trail comes out.
 //!
-//! The filters are those of the command `audit search`: `subject`, `group`, `username`, `outcome`,
-//! `since`, `until`, `request-id`. `first=oldest` turns the order around, `limit` is up to 1,000, and
-//! `next` of one page is `before` (or, oldest first, `after`) of the following.
+//! The filters are those of the command `audit search`, in the same words; without `kind` they are of
+//! lookups. `first=oldest` turns the order around, `limit` is up to 1,000, and `next` of one page is
+//! `before` (or, oldest first, `after`) of the following.
 //!
 //! A search reads files for as long as they are large, so there are [two at a time](SEARCHES), each in
 //! blocks, and one ends with its caller, or when the process stops. It has a thread of its own, of the
@@ -33,6 +33,7 @@ use crate::audit::AdminAction;
 use crate::audit::AdminRecord;
 use crate::audit::Outcome;
 use crate::audit::search;
+use crate::audit::search::BadFilter;
 use crate::audit::search::Filter;
 use crate::audit::search::Order;
 use crate::blocking::in_background;
@@ -65,7 +66,9 @@ impl Admin {
         by: By,
         gone: &CancellationToken,
     ) -> Result<Response<Body>, AdminRefusal> {
-        let wish = Wish::read(query).ok_or(AdminRefusal::Query(QUERY_FORM))?;
+        let now = self.gateway.clock.now();
+        let wish = Wish::read(query, now.wall)
+            .map_err(|bad| AdminRefusal::Query(Cow::Owned(bad.to_string())))?;
         let question = wish.question();
         let project = wish
             .filter
@@ -118,49 +121,41 @@ impl Admin {
 }
 
 impl Wish {
-    fn read(query: &str) -> Option<Self> {
-        let mut wish = Self {
-            filter: Filter {
-                kind: Some("lookup".to_owned()),
-                ..Filter::default()
-            },
-            order: Order::NewestFirst,
-            limit: USUAL_LIMIT,
-        };
+    fn read(query: &str, now: Timestamp) -> Result<Self, BadFilter> {
+        let (mut filter, mut order, mut limit) = (Filter::default(), None, None);
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=')?;
-            let value = percent_decode_str(value).decode_utf8().ok()?;
-            wish.set(name, value)?;
-        }
-        Some(wish)
-    }
-
-    fn set(&mut self, name: &str, value: Cow<'_, str>) -> Option<()> {
-        let filter = &mut self.filter;
-        match name {
-            "subject" => filter.subject = Some(value.into_owned()),
-            "group" => filter.group = Some(value.into_owned()),
-            "username" => filter.username = Some(value.into_owned()),
-            "outcome" => filter.outcome = Some(value.into_owned()),
-            "since" => filter.since = Some(Timestamp::parse(&value)?),
-            "until" => filter.until = Some(Timestamp::parse(&value)?),
-            "request-id" => filter.request_id = Some(value.parse().ok()?),
-            "before" => filter.before = Some(value.parse().ok()?),
-            "after" => filter.after = Some(value.parse().ok()?),
-            "first" => {
-                self.order = match &*value {
-                    "newest" => Order::NewestFirst,
-                    "oldest" => Order::OldestFirst,
-                    _ => return None,
+            let (name, value) = pair.split_once('=').ok_or(BadFilter::Unknown)?;
+            let value = percent_decode_str(value).decode_utf8();
+            let value = value.map_err(|_| BadFilter::Unknown)?;
+            let bad = |name, allowed| BadFilter::Value { name, allowed };
+            match name {
+                "first" => {
+                    let first = match &*value {
+                        "newest" => Order::NewestFirst,
+                        "oldest" => Order::OldestFirst,
+                        _ => return Err(bad("first", "newest or oldest")),
+                    };
+                    if order.replace(first).is_some() {
+                        return Err(BadFilter::Twice("first"));
+                    }
                 }
+                "limit" => {
+                    let most = value.parse().ok();
+                    let most = most.filter(|most| (1..=LARGEST_LIMIT).contains(most));
+                    let most = most.ok_or_else(|| bad("limit", "1 to 1000"))?;
+                    if limit.replace(most).is_some() {
+                        return Err(BadFilter::Twice("limit"));
+                    }
+                }
+                _ => filter.set(name, &value, now)?,
             }
-            "limit" => {
-                let limit = value.parse().ok()?;
-                self.limit = (1..=LARGEST_LIMIT).contains(&limit).then_some(limit)?;
-            }
-            _ => return None,
         }
-        Some(())
+        filter.kind.get_or_insert_with(|| "lookup".to_owned());
+        Ok(Self {
+            filter,
+            order: order.unwrap_or_default(),
+            limit: limit.unwrap_or(USUAL_LIMIT),
+        })
     }
 
     /// The one key that is asked about, where the filters name one.
@@ -196,8 +191,6 @@ impl Wish {
 const LARGEST_LIMIT: usize = 1_000;
 /// In bytes; a page may end before its limit.
 const LARGEST_PAGE: usize = 2 << 20;
-const QUERY_FORM: &str = "takes subject, group, username, outcome, since, until (RFC 3339), request-id, \
-                          first=newest|oldest, limit (1 to 1000), before and after";
 /// Searches at a time.
 pub(super) const SEARCHES: usize = 2;
 const USUAL_LIMIT: usize = 100;

@@ -1,0 +1,211 @@
+//! What people write goes in; a filter comes out, or what is allowed instead: one set of words for
+//! `audit search` and for `GET /audit/lookups`.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::Filter;
+use crate::atlas::ProjectId;
+use crate::atlas::Timestamp;
+
+/// An instant, as people name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// `2026-08-10T02:06:35Z`, or `2026-08-10`, which is its first moment in UTC.
+    At(Timestamp),
+    /// `24h`: so long before now.
+    Ago(Duration),
+}
+
+/// A filter that cannot be meant.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadFilter {
+    /// There is none of this name.
+    #[error("has no parameter of this name; there are {NAMES}")]
+    Unknown,
+    /// It has a value already.
+    #[error("takes `{0}` once")]
+    Twice(&'static str),
+    /// Its value is not what it takes.
+    #[error("takes as `{name}` {allowed}")]
+    Value {
+        /// Which filter.
+        name: &'static str,
+        /// What it takes.
+        allowed: &'static str,
+    },
+}
+
+impl Filter {
+    /// Sets the filter of this name; `now` is what [`When::Ago`] is counted from.
+    pub fn set(&mut self, name: &str, value: &str, now: Timestamp) -> Result<(), BadFilter> {
+        match name {
+            "subject" => once("subject", &mut self.subject, Ok(value.to_owned())),
+            "username" => once("username", &mut self.username, Ok(value.to_owned())),
+            "group" => once("group", &mut self.group, group(value)),
+            "outcome" => once("outcome", &mut self.outcome, outcome(value)),
+            "kind" => once("kind", &mut self.kind, kind(value)),
+            "since" => once("since", &mut self.since, when(value).map(|it| it.at(now))),
+            "until" => once("until", &mut self.until, when(value).map(|it| it.at(now))),
+            "request-id" => once("request-id", &mut self.request_id, id(value)),
+            "fill-id" => once("fill-id", &mut self.fill_id, id(value)),
+            "after" => once("after", &mut self.after, number(value)),
+            "before" => once("before", &mut self.before, number(value)),
+            _ => Err(BadFilter::Unknown),
+        }
+    }
+}
+
+impl When {
+    /// The instant, where it is `now`.
+    pub fn at(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::At(instant) => instant,
+            Self::Ago(span) => now.minus(span),
+        }
+    }
+}
+
+fn once<T>(
+    name: &'static str,
+    place: &mut Option<T>,
+    value: Result<T, &'static str>,
+) -> Result<(), BadFilter> {
+    let value = value.map_err(|allowed| BadFilter::Value { name, allowed })?;
+    match place.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(BadFilter::Twice(name)),
+    }
+}
+
+/// A project's id; the error says what is allowed, as in all of these.
+pub fn group(text: &str) -> Result<String, &'static str> {
+    let id: Result<ProjectId, _> = text.parse();
+    id.map(|id| id.as_str().to_owned())
+        .map_err(|_| "24 lower-case hexadecimal digits")
+}
+
+/// How a lookup ended.
+pub fn outcome(text: &str) -> Result<String, &'static str> {
+    let words = [
+        "answered",
+        "denied",
+        "unauthenticated",
+        "rejected",
+        "failed",
+        "abandoned",
+    ];
+    let allowed = "answered, denied, unauthenticated, rejected, failed or abandoned";
+    one_of(&words, text, allowed)
+}
+
+/// What a record is of.
+pub fn kind(text: &str) -> Result<String, &'static str> {
+    let words = ["lookup", "fetch", "admin", "refusals"];
+    one_of(&words, text, "lookup, fetch, admin or refusals")
+}
+
+/// An instant.
+pub fn when(text: &str) -> Result<When, &'static str> {
+    let at = || {
+        let instant = Timestamp::parse(text);
+        instant.or_else(|| Timestamp::parse(&format!("{text}T00:00:00Z")))
+    };
+    ago(text)
+        .map(When::Ago)
+        .or_else(|| at().map(When::At))
+        .ok_or("a time (2026-08-10T02:06:35Z, or 2026-08-10) or how long ago it was (90s, 15m, 24h, 7d)")
+}
+
+/// A UUID.
+pub fn id(text: &str) -> Result<Uuid, &'static str> {
+    text.parse().map_err(|_| "a UUID")
+}
+
+/// A record's number.
+fn number(text: &str) -> Result<u64, &'static str> {
+    text.parse().map_err(|_| "a record's number")
+}
+
+fn one_of(words: &[&str], text: &str, allowed: &'static str) -> Result<String, &'static str> {
+    let is_one = words.contains(&text);
+    is_one.then(|| text.to_owned()).ok_or(allowed)
+}
+
+fn ago(text: &str) -> Option<Duration> {
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    let number: u64 = is_number.then(|| number.parse().ok()).flatten()?;
+    Some(Duration::from_secs(number.checked_mul(seconds)?))
+}
+
+const NAMES: &str = "subject, group, username, outcome, kind, since, until, request-id, fill-id, first, limit, \
+                     before and after";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(pairs: &[(&str, &str)]) -> Result<Filter, String> {
+        let now = Timestamp::parse("2026-08-10T02:06:35Z").unwrap();
+        let mut filter = Filter::default();
+        for (name, value) in pairs {
+            filter
+                .set(name, value, now)
+                .map_err(|bad| bad.to_string())?;
+        }
+        Ok(filter)
+    }
+
+    #[test]
+    fn an_instant_is_a_time_a_day_or_how_long_ago_it_was() {
+        for (text, instant) in [
+            ("2026-08-10T04:06:35+02:00", "2026-08-10T02:06:35Z"),
+            ("2026-08-10", "2026-08-10T00:00:00Z"),
+            ("24h", "2026-08-09T02:06:35Z"),
+            ("90s", "2026-08-10T02:05:05Z"),
+            ("15m", "2026-08-10T01:51:35Z"),
+            ("7d", "2026-08-03T02:06:35Z"),
+        ] {
+            let filter = read(&[("since", text)]).unwrap();
+            assert_eq!(filter.since, Timestamp::parse(instant), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_with_what_is_allowed() {
+        for (pairs, told) in [
+            (
+                &[("outcome", "answerd")][..],
+                "takes as `outcome` answered, denied",
+            ),
+            (&[("group", "XYZ")], "takes as `group` 24 lower-case"),
+            (&[("kind", "lookups")], "takes as `kind` lookup, fetch"),
+            (&[("since", "yesterday")], "takes as `since` a time"),
+            (&[("until", "h")], "takes as `until` a time"),
+            (&[("since", "-1h")], "takes as `since` a time"),
+            (
+                &[("since", "99999999999999999999d")],
+                "takes as `since` a time",
+            ),
+            (&[("request-id", "1")], "takes as `request-id` a UUID"),
+            (&[("before", "x")], "takes as `before` a record's number"),
+            (
+                &[("subject", "a"), ("subject", "b")],
+                "takes `subject` once",
+            ),
+            (&[("colour", "blue")], "there are subject, group"),
+        ] {
+            let error = read(pairs).unwrap_err();
+            assert!(error.contains(told), "{pairs:?}: {error}");
+        }
+    }
+}
