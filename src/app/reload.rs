@@ -149,6 +149,7 @@ impl App {
             group_id: None,
             username: None,
             entries: None,
+            filters: None,
             now: self.clock.now(),
         };
         if let Err(problem) = self.gateway.audit.record_admin(&reload).await {

@@ -66,8 +66,10 @@ pub struct AdminRecord<'a> {
     pub group_id: Option<&'a str>,
     /// The database user that it was about.
     pub username: Option<&'a str>,
-    /// How many entries it touched.
+    /// How many entries it touched, or records it gave.
     pub entries: Option<u64>,
+    /// What a search looked for: the query as it was sent.
+    pub filters: Option<&'a str>,
     /// When.
     pub now: Moment,
 }
@@ -117,6 +119,9 @@ impl AdminRecord<'_> {
         body.text_or_null(name!("group_id"), self.group_id, room::SHORT);
         body.text_or_null(name!("username"), self.username, room::USERNAME);
         body.number_or_null(name!("entries"), self.entries);
+        if let Some(filters) = self.filters {
+            body.text(name!("filters"), filters, room::PATH);
+        }
     }
 }
 

@@ -202,6 +202,7 @@ impl Admin {
             let now = self.gateway.clock.now();
             let rejected = AdminRecord {
                 status: Some(refusal.status().as_u16()),
+                filters: (action == AdminAction::Search).then_some(query),
                 ..by.record(&caller, &unread, Outcome::Rejected, now)
             };
             self.write_down(&rejected).await?;
@@ -248,6 +249,7 @@ impl Admin {
             group_id: None,
             username: None,
             entries: None,
+            filters: None,
             now,
         };
         self.write_down(&refused).await?;
@@ -359,6 +361,7 @@ impl By {
             group_id,
             username,
             entries: None,
+            filters: None,
             now,
         }
     }

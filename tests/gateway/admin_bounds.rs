@@ -1,6 +1,7 @@
 //! The bounds of the admin listener: what one operator or one address does there costs neither callers nor
 //! the other operators anything. And whose connection ends where there are too many, on either listener.
 
+use std::fs;
 use std::fs::File;
 use std::time::Duration;
 
@@ -162,18 +163,27 @@ async fn world_with_an_endless_trail() -> World {
     for _ in 0..3 {
         world.ask("app1").await;
     }
-    let file = "audit/lookups-20200101T000000Z-1.jsonl.1";
-    let file = File::create(world.files.path().join(file)).unwrap();
+    let file = File::create(world.files.path().join(ENDLESS)).unwrap();
     file.set_len(4 << 40).unwrap();
     world
 }
 
+const ENDLESS: &str = "audit/lookups-20200101T000000Z-1.jsonl.1";
+
 async fn begin_search(world: &World) -> Connection {
-    let before = searches(world).len();
+    let before = under_way(world);
     let mut connection = Connection::open(world.app.admin_address()).await;
     connection.send(&search_request("subject=nobody")).await;
-    world.until(|world| searches(world).len() > before).await;
+    world.until(|world| under_way(world) > before).await;
     connection
+}
+
+/// How many read the endless file.
+fn under_way(world: &World) -> usize {
+    let file = world.files.path().join(ENDLESS);
+    let descriptors = fs::read_dir("/proc/self/fd").unwrap();
+    let open = descriptors.filter_map(|descriptor| fs::read_link(descriptor.unwrap().path()).ok());
+    open.filter(|open| *open == file).count()
 }
 
 #[tokio::test]
@@ -220,6 +230,12 @@ async fn a_third_search_is_refused_and_one_ends_with_its_caller() {
         .soon(ended)
         .await
         .expect("a search outlives its caller");
+    let abandoned =
+        |record: &Value| record["outcome"] == "abandoned" && record["filters"] == "subject=nobody";
+    assert_eq!(
+        searches(&world).iter().filter(|it| abandoned(it)).count(),
+        1
+    );
     drop(second);
 }
 

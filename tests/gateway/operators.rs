@@ -358,9 +358,18 @@ async fn an_operator_reads_the_audit_trail_page_by_page() {
         .records()
         .into_iter()
         .filter(|record| record["action"] == "search");
+    let searches: Vec<_> = searches.collect();
+    let told = |number: usize| (&searches[number]["filters"], &searches[number]["entries"]);
+    assert_eq!(told(0), (&json!("username=app1&limit=2"), &json!(2)));
+    assert_eq!(told(3), (&json!("limit=0"), &json!(null)));
+    let searches = searches.iter();
     let outcomes: Vec<_> = searches.map(|record| record["outcome"].clone()).collect();
     let (told, rejected) = outcomes.split_at(3);
     assert!(told.iter().all(|outcome| outcome == "answered"), "{told:?}");
-    assert_eq!(rejected.len(), 11 + 1, "who reads the trail is in the trail");
+    assert_eq!(
+        rejected.len(),
+        11 + 1,
+        "who reads the trail is in the trail"
+    );
     assert_eq!(rejected.last().unwrap(), "denied");
 }

@@ -32,6 +32,7 @@ use crate::atlas::Timestamp;
 use crate::audit::AdminAction;
 use crate::audit::AdminRecord;
 use crate::audit::Outcome;
+use crate::audit::RequestId;
 use crate::audit::search;
 use crate::audit::search::BadFilter;
 use crate::audit::search::Filter;
@@ -84,22 +85,34 @@ impl Admin {
             },
         };
         let rule = self.permitted(caller, &task, &by).await?;
-        let now = self.gateway.clock.now();
-        let Ok(turn) = Arc::clone(&self.searches).try_acquire_owned() else {
-            let refusal = AdminRefusal::TooManySearches;
-            let refused = AdminRecord {
-                rule: Some(&rule),
-                status: Some(refusal.status().as_u16()),
-                ..by.record(caller, &task, Outcome::Failed, now)
-            };
-            self.write_down(&refused).await?;
-            return Err(refusal);
+        let searched = self.search(wish, gone, by.request_id).await;
+        // After its end, and before anybody is told: what was looked for, and what became of it.
+        let (outcome, status) = match &searched {
+            _ if gone.is_cancelled() => (Outcome::Abandoned, None),
+            Ok(_) => (Outcome::Answered, Some(StatusCode::OK)),
+            Err(refusal) => (Outcome::Failed, Some(refusal.status())),
         };
+        let page = searched.as_ref().ok();
         let done = AdminRecord {
             rule: Some(&rule),
-            ..by.record(caller, &task, Outcome::Answered, now)
+            status: status.map(|status| status.as_u16()),
+            entries: page.and_then(|page| page.records.len().try_into().ok()),
+            filters: Some(query),
+            ..by.record(caller, &task, outcome, self.gateway.clock.now())
         };
         self.write_down(&done).await?;
+        let page = searched?;
+        Ok(response::json(StatusCode::OK, &page, Some(by.request_id)))
+    }
+
+    async fn search(
+        &self,
+        wish: Wish,
+        gone: &CancellationToken,
+        request_id: RequestId,
+    ) -> Result<Page, AdminRefusal> {
+        let turn = Arc::clone(&self.searches).try_acquire_owned();
+        let turn = turn.map_err(|_| AdminRefusal::TooManySearches)?;
         let directory = self.gateway.audit.directory().to_owned();
         let (gone, draining) = (gone.clone(), self.readiness.draining());
         let is_over = move || gone.is_cancelled() || draining.load(Ordering::Relaxed);
@@ -112,11 +125,10 @@ impl Admin {
         });
         let page = page.await.ok_or(AdminRefusal::Unexpected)?;
         let page = page.map_err(|problem| {
-            error!(request_id = %by.request_id, "a search did not come to its end: {problem}");
+            error!(%request_id, "a search did not come to its end: {problem}");
             AdminRefusal::Unreadable
         })?;
-        let page = page.ok_or(AdminRefusal::Stopping)?;
-        Ok(response::json(StatusCode::OK, &page, Some(by.request_id)))
+        page.ok_or(AdminRefusal::Stopping)
     }
 }
 
