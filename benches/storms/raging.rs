@@ -132,7 +132,10 @@ impl Requests {
             site.asks(users, &tokens).remove(0).http1()
         };
         let large = of("payments-storm-many", 5_000);
-        let operator = site.forge("operator", |_, _| {});
+        // All storms together take longer than a usual token lives.
+        let operator = site.forge("operator", |_, claims| {
+            claims["exp"] = json!(claims["iat"].as_i64().unwrap() + 3 * 3_600);
+        });
         let denied = target(&large).replace("payments-storm-many-0", "root");
         let (signed, _) = tokens[0].rsplit_once('.').unwrap();
         Self {
