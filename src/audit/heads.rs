@@ -135,18 +135,27 @@ impl HeadKey {
     }
 }
 
-/// Takes out of every file of heads a last line that was cut off while it was written.
+/// Takes out of the newest file of heads a last line that was cut off while it was written.
 pub(super) fn mend(directory: &Path) -> io::Result<()> {
-    for path in files(directory)? {
-        let file = private().read(true).write(true).open(&path)?;
-        let mut content = Vec::new();
-        BufReader::new(&file).read_to_end(&mut content)?;
-        let whole = memchr::memrchr(b'\n', &content).map_or(0, |end| end + 1);
-        if whole < content.len() {
-            file.set_len(u64::try_from(whole).unwrap_or_default())?;
-        }
+    let Some(newest) = live(directory)?.pop() else {
+        return Ok(());
+    };
+    let file = private().read(true).write(true).open(newest)?;
+    let mut content = Vec::new();
+    BufReader::new(&file).read_to_end(&mut content)?;
+    let whole = memchr::memrchr(b'\n', &content).map_or(0, |end| end + 1);
+    if whole < content.len() {
+        file.set_len(u64::try_from(whole).unwrap_or_default())?;
     }
     Ok(())
+}
+
+/// Those that were never packed, the newest last: each has the time in its name at which it was begun.
+fn live(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = files(directory)?;
+    files.retain(|path| path.extension().is_some_and(|end| end == "jsonl"));
+    files.sort();
+    Ok(files)
 }
 
 fn files(directory: &Path) -> io::Result<Vec<PathBuf>> {
@@ -189,6 +198,19 @@ impl HeadVerifier {
             return Ok(Self(Checking::Ed25519(key.to_vec())));
         }
         Ok(HeadKey::read(path)?.verifier())
+    }
+
+    /// The last head in `directory`. Reads no more than it takes to find it, which is one file of a day,
+    /// however long the trail is.
+    pub(super) fn last(&self, directory: &Path) -> io::Result<Option<Tip>> {
+        for path in live(directory)?.iter().rev() {
+            let content = fs::read(path)?;
+            let mut heads = content.rsplit(|byte| *byte == b'\n');
+            if let Some((seq, hash)) = heads.find_map(|line| self.check(line)) {
+                return Ok(Some(Tip { seq, hash }));
+            }
+        }
+        Ok(None)
     }
 
     /// Reads every head in `directory`.

@@ -229,20 +229,16 @@ fn resume(
 fn signed_tip(config: &Config, key: Option<&HeadKey>, found: Tip) -> io::Result<Tip> {
     let Some(key) = key else { return Ok(found) };
     heads::mend(&config.directory)?;
-    let heads = key.verifier().collect(&config.directory)?;
-    match heads.signed.last_key_value() {
-        Some((seq, hash)) if *seq > found.seq => {
+    match key.verifier().last(&config.directory)? {
+        Some(signed) if signed.seq > found.seq => {
             // Going on from the head leaves a gap for the verifier to name; going on from the file
             // would give the missing numbers away a second time.
             tracing::error!(
                 from = found.seq + 1,
-                to = seq,
+                to = signed.seq,
                 "signed audit records are missing"
             );
-            Ok(Tip {
-                seq: *seq,
-                hash: *hash,
-            })
+            Ok(signed)
         }
         _ => Ok(found),
     }

@@ -158,6 +158,23 @@ async fn a_file_that_an_operator_renames_is_signed_when_it_is_left() {
     assert_eq!(lookups(&trail).len(), 2);
 }
 
+/// Row T8: a start that reads all heads takes longer each day; here it would never end.
+#[tokio::test]
+async fn a_start_reads_the_newest_heads_however_long_the_trail_is() {
+    let key = Key::new();
+    let trail = key.trail(|_| ());
+    let old = "heads-20200101T000000Z-1.jsonl";
+    let old = fs::File::create(trail.config.directory.join(old)).unwrap();
+    old.set_len(4 << 40).unwrap();
+    trail.record("signed").await.unwrap();
+    trail.audit.clone().close().await;
+    let missing = lookups(&trail).remove(0);
+    fs::remove_file(missing).unwrap();
+    trail.reopened().unwrap().close().await;
+    // What the newest head knows of is missing, and is not given away a second time.
+    assert!(first_of(&lookups(&trail)[0]) > 2);
+}
+
 /// A secret that signs heads, in a file.
 struct Key(TempDir);
 
