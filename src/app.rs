@@ -36,7 +36,6 @@ use crate::server::door::Door;
 use crate::server::tls::Tls;
 use crate::server::unsent::Unsent;
 use crate::settings::Mistake;
-use crate::telemetry;
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::connections::ConnectionMetrics;
 use crate::telemetry::metrics::lookups::LookupMetrics;
@@ -193,8 +192,8 @@ impl App {
         let operators = bind(passed.operators, config.admin.listen).await?;
         let addresses = Addresses::of(&callers, &operators);
         parts.upstream.take_state(&config.atlas)?;
-        let (trail, replica) = (&config.audit, telemetry::instance());
-        let audit = Audit::open(trail, replica, clock.clone(), metrics.audit)?;
+        let replica = config.audit.replica();
+        let audit = Audit::open(&config.audit, &replica, clock.clone(), metrics.audit)?;
         let (walks, settings) = (TaskTracker::new(), config.cache.clone());
         let cache = Cache::new(settings, clock.clone(), metrics.cache, walks.clone());
         let gateway = Arc::new(Gateway {

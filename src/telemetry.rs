@@ -2,7 +2,6 @@
 
 use std::io;
 use std::io::IsTerminal;
-use std::sync::LazyLock;
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -20,7 +19,6 @@ use tracing_subscriber::layer::Filter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
-use uuid::Uuid;
 
 use crate::settings;
 use crate::settings::Mistake;
@@ -118,12 +116,6 @@ impl Config {
     }
 }
 
-/// What this process is called in its audit trail and in its traces.
-pub fn instance() -> &'static str {
-    static INSTANCE: LazyLock<String> = LazyLock::new(|| Uuid::now_v7().simple().to_string());
-    &INSTANCE
-}
-
 /// An error with everything that caused it, in one line: for the one place that logs it.
 #[derive(Debug)]
 pub struct Chain<'e>(pub &'e dyn std::error::Error);
@@ -149,9 +141,9 @@ pub struct Telemetry {
     pub traces: Option<Traces>,
 }
 
-/// Starts logging to `queue`, and sending traces where that is configured. To be called inside a tokio
-/// runtime.
-pub fn start(config: &Config, queue: LogQueue) -> Result<Telemetry, LogError> {
+/// Starts logging to `queue`, and sending traces of this `replica` where that is configured. To be called
+/// inside a tokio runtime.
+pub fn start(config: &Config, replica: &str, queue: LogQueue) -> Result<Telemetry, LogError> {
     let (filter, level) = filter(&config.log)?;
     // What goes wrong with a line would be printed by whoever logs it, who may wait for nothing.
     let lines = fmt::layer().with_writer(queue).log_internal_errors(false);
@@ -167,7 +159,7 @@ pub fn start(config: &Config, queue: LogQueue) -> Result<Telemetry, LogError> {
     };
     let endpoint = config.otlp_endpoint.as_deref();
     let traces = endpoint
-        .map(|endpoint| Traces::to(endpoint, config.otlp_sample_percent))
+        .map(|endpoint| Traces::to(endpoint, config.otlp_sample_percent, replica))
         .transpose()?;
     // Spans for traces are finer than what is logged, and each has its own filter.
     // Lines of the log are none of them, and may name a project; nor is a span that is made around a line.

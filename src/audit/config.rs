@@ -1,8 +1,10 @@
 //! The settings of the audit trail go in as TOML; defaults and mistakes come out.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustix::system::uname;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -17,6 +19,9 @@ use crate::settings::Size;
 pub struct Config {
     /// Where the journal lies; made if it is not there. One process at a time.
     pub directory: PathBuf,
+    /// Who writes the records: a name that stays the same over restarts. Without it the host's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replica: Option<String>,
     /// When a record counts as written.
     pub sync: Sync,
     /// How often `sync = "interval"` brings records to the disk.
@@ -147,6 +152,14 @@ pub enum Require {
 }
 
 impl Config {
+    /// The name of whoever writes the records.
+    pub fn replica(&self) -> Cow<'_, str> {
+        match &self.replica {
+            Some(name) => Cow::Borrowed(name),
+            None => Cow::Owned(uname().nodename().to_string_lossy().into_owned()),
+        }
+    }
+
     /// What cannot be meant.
     pub fn mistakes(&self) -> Vec<Mistake> {
         let mut mistakes = Vec::new();
@@ -154,6 +167,15 @@ impl Config {
             mistakes.push(Mistake::at(
                 "audit.directory",
                 "is empty; name a directory that only the gateway may write to",
+            ));
+        }
+        let is_name = |name: &str| {
+            (1..=LONGEST_NAME).contains(&name.len()) && name.bytes().all(|it| it.is_ascii_graphic())
+        };
+        if self.replica.as_deref().is_some_and(|name| !is_name(name)) {
+            mistakes.push(Mistake::at(
+                "audit.replica",
+                "is no name; take 1 to 128 letters, digits and signs of ASCII, without blanks",
             ));
         }
         let usual = Self::default();
@@ -198,6 +220,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             directory: PathBuf::from("audit"),
+            replica: None,
             sync: Sync::default(),
             sync_interval: Duration::from_secs(1),
             rotate_size: Size::mebibytes(64),
@@ -218,6 +241,8 @@ fn default_queue() -> Size {
 const DEFAULT_QUEUE: Size = Size::mebibytes(8);
 const SMALLEST_QUEUE: Size = Size::kibibytes(64);
 
+/// As syslog's HOSTNAME has room for (RFC 5424 allows 255), and a record for a name.
+const LONGEST_NAME: usize = 128;
 const SMALLEST_FILE: Size = Size::kibibytes(64);
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 const LONGEST_INTERVAL: Duration = Duration::from_mins(1);
@@ -265,7 +290,8 @@ mod tests {
     #[test]
     fn what_cannot_be_meant_is_named_with_its_place() {
         let config: Config = toml::from_str(
-            "directory = ''\nrotate_size = '1KiB'\nsync_interval = '10ms'\nrequire = 'all'",
+            "directory = ''\nreplica = 'a b'\nrotate_size = '1KiB'\nsync_interval = '10ms'\n\
+             require = 'all'",
         )
         .unwrap();
         let places: Vec<_> = config.mistakes().into_iter().map(|it| it.place).collect();
@@ -273,6 +299,7 @@ mod tests {
             places,
             [
                 "audit.directory",
+                "audit.replica",
                 "audit.rotate_size",
                 "audit.sync_interval",
                 "audit.require"

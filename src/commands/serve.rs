@@ -78,7 +78,7 @@ async fn signalled(arguments: &Arguments, passed: Passed, log: &LogQueue) -> End
             return Ending::Misconfigured;
         }
     };
-    match telemetry::start(&config.telemetry, log.clone()) {
+    match telemetry::start(&config.telemetry, &config.audit.replica(), log.clone()) {
         Ok(telemetry) => {
             let ending = serve(source, &config, passed, &mut signals, &telemetry.level).await;
             if let Some(traces) = telemetry.traces {

@@ -45,7 +45,11 @@ impl Traces {
     ///
     /// `percent` of the traces that begin here are kept; one that a caller has begun is kept if the
     /// caller keeps it.
-    pub(super) fn to(endpoint: &str, percent: u8) -> Result<Self, ExporterBuildError> {
+    pub(super) fn to(
+        endpoint: &str,
+        percent: u8,
+        replica: &str,
+    ) -> Result<Self, ExporterBuildError> {
         let exporter = SpanExporter::builder()
             .with_tonic()
             .with_endpoint(endpoint)
@@ -55,7 +59,7 @@ impl Traces {
         let provider = SdkTracerProvider::builder()
             .with_batch_exporter(exporter)
             .with_sampler(Sampler::ParentBased(Box::new(ratio)))
-            .with_resource(resource())
+            .with_resource(resource(replica))
             .build();
         Ok(Self(provider))
     }
@@ -92,12 +96,12 @@ pub fn continue_trace(span: &Span, traceparent: &str) {
     let _ = span.set_parent(context);
 }
 
-fn resource() -> Resource {
+fn resource(replica: &str) -> Resource {
     Resource::builder()
         .with_service_name(SERVICE)
         .with_attributes([
             KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
-            KeyValue::new("service.instance.id", super::instance()),
+            KeyValue::new("service.instance.id", replica.to_owned()),
         ])
         .build()
 }

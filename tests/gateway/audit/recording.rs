@@ -24,6 +24,23 @@ use crate::audit::trail::START;
 use crate::audit::trail::Trail;
 use crate::audit::trail::caller;
 use crate::audit::trail::question;
+use crate::world::World;
+use crate::world::set;
+
+#[tokio::test]
+async fn a_replica_has_the_name_that_it_is_given_or_its_hosts() {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+    for (given, name) in [(Some("gateway-1"), "gateway-1"), (None, host.trim())] {
+        let world = World::with(|plan| {
+            if let Some(given) = given {
+                set(&mut plan.config, "audit.replica", given);
+            }
+        })
+        .await;
+        world.ask("app1").await;
+        assert!(world.records().iter().all(|it| it["replica"] == name));
+    }
+}
 
 #[tokio::test]
 async fn a_record_has_the_members_of_the_contract_in_their_order() {
