@@ -80,7 +80,7 @@ fn main() {
     calls("the least, knowing the future", others.least);
     calls("this gateway", seen.calls);
     println!(
-        "the fullest bucket went down to {} of 1200 calls; {} are issuing's",
+        "the emptiest bucket went down to {} of 1200 calls; {} are issuing's",
         seen.lowest, RESERVE
     );
     assert!(
