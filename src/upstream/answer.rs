@@ -240,9 +240,7 @@ impl FetchError {
             (_, Verdict::Denial | Verdict::Missing | Verdict::Outage) => None,
         }
     }
-}
 
-impl FetchError {
     /// Whether Atlas's API was called at all.
     pub fn was_sent(&self) -> bool {
         self.walk.calls > 0

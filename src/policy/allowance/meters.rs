@@ -14,8 +14,8 @@ pub(super) struct Meters {
 }
 
 impl Meters {
-    /// Takes one, or says after how long there is one. A bucket of `limit` that fills in a minute, kept as the one instant when it is full (the
-    /// generic cell rate algorithm of ITU-T I.371).
+    /// Takes one, or says after how long there is one. A bucket of `limit` that fills in a minute, kept as
+    /// the one instant when it is full (the generic cell rate algorithm of ITU-T I.371).
     pub(super) fn take(&mut self, account: u64, limit: u32, now: Duration) -> Result<(), Duration> {
         let account = self.room_for(account, now);
         let each = MINUTE / limit.max(1);
