@@ -24,6 +24,7 @@ use std::io;
 use std::io::BufWriter;
 use std::io::Write;
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::process::Command;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -42,14 +43,17 @@ use atlas_cert_gateway::audit::RequestId;
 use atlas_cert_gateway::audit::Sync;
 use atlas_cert_gateway::audit::search::Filter;
 use atlas_cert_gateway::audit::search::Order;
+use atlas_cert_gateway::audit::search::Search;
 use atlas_cert_gateway::audit::search::search;
 use atlas_cert_gateway::audit::verify::verify;
 use atlas_cert_gateway::clock::Clock;
 use atlas_cert_gateway::identity::Caller;
 use atlas_cert_gateway::telemetry::metrics::audit::AuditMetrics;
+use criterion::BenchmarkGroup;
 use criterion::Criterion;
 use criterion::Throughput;
 use criterion::criterion_group;
+use criterion::measurement::WallTime;
 use futures_util::future::join_all;
 use tempfile::TempDir;
 use tokio::runtime::Builder;
@@ -172,10 +176,16 @@ fn read(criterion: &mut Criterion) {
         .sum();
     let mut group = criterion.benchmark_group("read");
     group.throughput(Throughput::Bytes(size)).sample_size(10);
+    let directories = [trail.audit.directory().to_owned()];
     // As `audit search --format json` does it.
     let written = |filter: &Filter, order| {
         let mut out = BufWriter::with_capacity(256 << 10, io::sink());
-        search(trail.audit.directory(), filter, order, |found| {
+        let wanted = Search {
+            directories: &directories,
+            filter,
+            order,
+        };
+        search(&wanted, &|_| (), |found| {
             out.write_all(black_box(found.line.as_bytes())).unwrap();
             out.write_all(b"\n").unwrap();
             ControlFlow::Continue(())
@@ -192,11 +202,23 @@ fn read(criterion: &mut Criterion) {
             });
         }
     }
+    rows(&mut group, &directories);
+    group.bench_function("verify", |bencher| {
+        bencher.iter(|| verify(trail.audit.directory(), 1, &[]).unwrap().records);
+    });
+    group.finish();
+}
+
+fn rows(group: &mut BenchmarkGroup<'_, WallTime>, directories: &[PathBuf]) {
     group.bench_function("search for all, as rows of a table", |bencher| {
         bencher.iter(|| {
             let mut seen = 0;
-            let directory = trail.audit.directory();
-            search(directory, &Filter::default(), Order::OldestFirst, |found| {
+            let wanted = Search {
+                directories,
+                filter: &Filter::default(),
+                order: Order::OldestFirst,
+            };
+            search(&wanted, &|_| (), |found| {
                 seen += black_box(found.summary()).seq;
                 ControlFlow::Continue(())
             })
@@ -204,10 +226,6 @@ fn read(criterion: &mut Criterion) {
             seen
         });
     });
-    group.bench_function("verify", |bencher| {
-        bencher.iter(|| verify(trail.audit.directory(), 1, None).unwrap().records);
-    });
-    group.finish();
 }
 
 fn filters(rare: &str) -> [(&'static str, Filter); 5] {

@@ -9,7 +9,7 @@
 //!
 //! [`arrival`], [`entry`], [`closing`] and [`events`] are what is recorded, [`refusals`] what of it is only
 //! counted and [`folding`] its records, [`record`] is how a line is spelt, [`chain`] what ties the lines together, [`journal`] who writes them and when, [`writer`] the file
-//! and [`ahead`] its room on the disk. [`directory`] names the files and [`repair`] mends the last one;
+//! and [`ahead`] its room on the disk. [`directory`] names the files, [`listing`] finds them and [`repair`] mends the last one;
 //! [`verify`] and [`search`] read them back.
 
 use std::io;
@@ -81,6 +81,7 @@ mod keeper;
 mod writer;
 mod ahead;
 mod directory;
+mod listing;
 mod repair;
 mod heads;
 mod sink;
@@ -150,8 +151,8 @@ impl AuditError {
 struct Inner {
     journal: Arc<Journal>,
     directory: PathBuf,
-    /// The member `replica`, as it stands in every record.
-    replica: Box<[u8]>,
+    /// The members `replica` and `chain`, as they stand in every record.
+    identity: Box<[u8]>,
     folding: Arc<Folding>,
     clock: Clock,
     keepers: [tokio::task::AbortHandle; 2],
@@ -206,7 +207,7 @@ impl Audit {
             fetch.now.wall,
             Kind::Fetch,
             |body| {
-                body.put(&self.0.replica);
+                body.put(&self.0.identity);
                 fetch.write(body);
             },
             |body| self.0.journal.leave(body, fetch.now),
@@ -219,7 +220,7 @@ impl Audit {
             admin.now.wall,
             Kind::Admin,
             |body| {
-                body.put(&self.0.replica);
+                body.put(&self.0.identity);
                 admin.write(body);
             },
             |body| self.0.journal.submit(body, admin.now),

@@ -10,6 +10,8 @@
 //! ```
 
 use aws_lc_rs::digest;
+use memchr::memmem;
+use uuid::Uuid;
 
 use super::record::Lines;
 use super::record::TIME_LENGTH;
@@ -100,6 +102,12 @@ pub(super) fn seq(line: &[u8]) -> Option<u64> {
     Some(outline(line)?.seq)
 }
 
+/// The id of the chain that a line belongs to; earlier versions wrote none.
+pub(super) fn id(line: &[u8]) -> Option<Uuid> {
+    let start = memmem::find(line, ID)? + ID.len();
+    Uuid::try_parse_ascii(line.get(start..)?.get(..36)?).ok()
+}
+
 /// What stands where in a line.
 struct Outline<'a> {
     seq: u64,
@@ -158,6 +166,7 @@ fn is_hex(text: &[u8]) -> bool {
         .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
+const ID: &[u8] = b",\"chain\":\"";
 const PREVIOUS: &[u8; 13] = b",\"previous\":\"";
 const HASH: &[u8; 9] = b",\"hash\":\"";
 const END: &[u8; 3] = b"\"}\n";

@@ -4,7 +4,6 @@
 //! A file is called `lookups-<UTC start>-<n>.jsonl`, where `n` is the number of its first record: so a
 //! file whose beginning is missing is found even where the files before it were archived.
 
-use std::fs;
 use std::fs::DirBuilder;
 use std::fs::File;
 use std::fs::OpenOptions;
@@ -35,28 +34,6 @@ pub(super) struct Directory {
 pub(super) enum Taken {
     ByAnother,
     Failed(io::Error),
-}
-
-/// One file of a journal.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Segment {
-    /// The number of its first record, as its name says.
-    pub(super) first: u64,
-    /// When it was begun, as its name says; 1970 if it says something else.
-    pub(super) start: Timestamp,
-    pub(super) path: PathBuf,
-    pub(super) packing: Packing,
-}
-
-/// How a file of a journal is packed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Packing {
-    Gzip,
-    /// As it was written.
-    Plain,
-    /// As it was written, but under a name that somebody else gave it.
-    Renamed,
-    Zstd,
 }
 
 impl Directory {
@@ -120,28 +97,6 @@ impl Drop for Directory {
     }
 }
 
-/// The files of the journal in `directory`, in the order of the chain.
-pub(super) fn segments(directory: &Path) -> io::Result<Vec<Segment>> {
-    let mut segments = Vec::new();
-    for entry in fs::read_dir(directory).map_err(|error| at(directory, &error))? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let Some((first, start, packing)) = name.to_str().and_then(read_name) else {
-            continue;
-        };
-        if entry.file_type()?.is_file() {
-            segments.push(Segment {
-                first,
-                start,
-                path: entry.path(),
-                packing,
-            });
-        }
-    }
-    segments.sort_by(|a, b| (a.first, &a.path).cmp(&(b.first, &b.path)));
-    Ok(segments)
-}
-
 /// How every file of the journal is opened: for us alone, never through a link, never inherited.
 pub(super) fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
@@ -156,7 +111,8 @@ pub(super) fn at(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
-fn name(start: Timestamp, first: u64) -> String {
+/// What a file of the journal is called.
+pub(super) fn name(start: Timestamp, first: u64) -> String {
     let start: String = start
         .to_string()
         .chars()
@@ -166,60 +122,12 @@ fn name(start: Timestamp, first: u64) -> String {
     format!("lookups-{start}Z-{first}.jsonl")
 }
 
-/// The first record's number, the start and the packing; `None` for what is no file of a journal.
-fn read_name(name: &str) -> Option<(u64, Timestamp, Packing)> {
-    let (stem, suffix) = name.strip_prefix("lookups-")?.split_once(".jsonl")?;
-    let (start, first) = stem.rsplit_once('-')?;
-    let packing = match suffix.rsplit_once('.') {
-        None if suffix.is_empty() => Packing::Plain,
-        Some((_, "torn")) => return None,
-        Some((_, "gz")) => Packing::Gzip,
-        Some((_, "zst" | "zstd")) => Packing::Zstd,
-        None | Some(_) => Packing::Renamed,
-    };
-    Some((first.parse().ok()?, read_start(start), packing))
-}
-
-/// `20260810T020635Z`.
-fn read_start(text: &str) -> Timestamp {
-    let part = |from: usize, to: usize| text.get(from..to).unwrap_or_default();
-    let long = format!(
-        "{}-{}-{}T{}:{}:{}",
-        part(0, 4),
-        part(4, 6),
-        part(6, 8),
-        part(9, 11),
-        part(11, 13),
-        part(13, 16)
-    );
-    Timestamp::parse(&long).unwrap_or_default()
-}
-
 /// How many seconds ahead a name is looked for when the present one is taken.
 const MOST_ATTEMPTS: i64 = 100;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_are_read_as_they_are_made_and_as_others_leave_them() {
-        let start = Timestamp::from_seconds(1_786_327_595);
-        let made = name(start, 41);
-        assert_eq!(made, "lookups-20260810T020635Z-41.jsonl");
-        for (suffix, expected) in [
-            ("", Some((41, start, Packing::Plain))),
-            (".1", Some((41, start, Packing::Renamed))),
-            ("-20261121.gz", Some((41, start, Packing::Gzip))),
-            (".zst", Some((41, start, Packing::Zstd))),
-            (".torn", None),
-            (".1.torn", None),
-        ] {
-            assert_eq!(read_name(&format!("{made}{suffix}")), expected, "{suffix}");
-        }
-        assert_eq!(read_name("heads.jsonl"), None);
-        assert_eq!(read_name("lookups-x.jsonl"), None);
-    }
 
     #[test]
     fn a_second_owner_is_refused_and_a_name_that_is_taken_is_not_used() {

@@ -174,7 +174,7 @@ impl<'a> Entry<'a> {
     }
 
     fn write(&self, body: &mut Body<'_>, closing: &Closing<'_>) {
-        body.put(&self.audit.0.replica);
+        body.put(&self.audit.0.identity);
         body.digits(name!("request_id"), self.arrival.request_id.as_bytes());
         if let Some(id) = &self.arrival.caller_request_id {
             body.bytes(name!("caller_request_id"), id, room::SHORT);

@@ -44,8 +44,8 @@ pub(super) struct Folding {
 pub(super) struct Minutes {
     pub(super) folding: Arc<Folding>,
     pub(super) journal: Weak<Journal>,
-    /// The member `replica`, as it stands in every record.
-    pub(super) replica: Box<[u8]>,
+    /// The members `replica` and `chain`, as they stand in every record.
+    pub(super) identity: Box<[u8]>,
     pub(super) clock: Clock,
 }
 
@@ -148,7 +148,7 @@ impl Minutes {
             now.wall,
             Kind::Refusals,
             |body| {
-                body.put(&self.replica);
+                body.put(&self.identity);
                 write(body, &who, &fold);
             },
             |body| journal.submit(body, now),

@@ -5,6 +5,7 @@
 //! the second sink and to the log, where whoever cuts the journal cannot reach it.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs;
 use std::fs::File;
 use std::io;
@@ -15,6 +16,7 @@ use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
 
+use aws_lc_rs::digest;
 use aws_lc_rs::hmac;
 use aws_lc_rs::signature;
 use aws_lc_rs::signature::Ed25519KeyPair;
@@ -35,14 +37,25 @@ use crate::secret::SecretFileError;
 use super::chain::HexHash;
 use super::chain::Tip;
 use super::directory::private;
+use super::listing;
+use super::listing::Segment;
+use super::reading;
+use super::record::digits::hex_digits;
+use super::search::Incomplete;
 
 /// Signs heads.
 #[derive(Debug)]
-pub(super) struct HeadKey(Signing);
+pub(super) struct HeadKey {
+    signing: Signing,
+    id: String,
+}
 
 /// Checks heads.
 #[derive(Debug)]
-pub struct HeadVerifier(Checking);
+pub struct HeadVerifier {
+    checking: Checking,
+    id: String,
+}
 
 /// Why a key file is refused. Never holds any of its content.
 #[derive(Debug, thiserror::Error)]
@@ -63,8 +76,19 @@ pub enum HeadKeyError {
 pub(super) struct Heads {
     /// What was signed, by number.
     pub(super) signed: BTreeMap<u64, HexHash>,
-    /// How many lines are no heads, or not signed with this key.
+    /// How many lines are no heads, or not signed with the key that they name.
     pub(super) false_ones: u64,
+    /// The ids of keys that signed heads and were not given.
+    pub(super) unknown_keys: BTreeSet<String>,
+}
+
+/// The last head of a directory.
+#[derive(Debug, Default)]
+pub(super) struct LastHead {
+    /// What it signs, if it is signed with the key that is asked for.
+    pub(super) tip: Option<Tip>,
+    /// The id of the key that signed it, by its own word.
+    pub(super) key_id: Option<String>,
 }
 
 #[derive(Debug)]
@@ -86,6 +110,9 @@ struct Head<'a> {
     seq: u64,
     hash: &'a str,
     algorithm: &'a str,
+    /// The id of the key; heads of earlier versions have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
     signature: &'a str,
 }
 
@@ -99,17 +126,33 @@ impl HeadKey {
                 .map_err(|_| HeadKeyError::NotEd25519)?;
             let pair = Ed25519KeyPair::from_pkcs8(der.secret_pkcs8_der())
                 .map_err(|_| HeadKeyError::NotEd25519)?;
-            return Ok(Self(Signing::Ed25519(Box::new(pair))));
+            return Ok(Self {
+                id: key_id(pair.public_key().as_ref()),
+                signing: Signing::Ed25519(Box::new(pair)),
+            });
         }
-        Ok(Self(Signing::Hmac(hmac_key(text)?)))
+        let key = hmac_key(text)?;
+        Ok(Self {
+            // Tells secrets from one another, and nothing of them.
+            id: key_id(hmac::sign(&key, b"atlas-cert-gateway audit key").as_ref()),
+            signing: Signing::Hmac(key),
+        })
+    }
+
+    /// Names the key in the heads that it signs.
+    pub(super) fn id(&self) -> &str {
+        &self.id
     }
 
     /// The same key, for checking.
     pub(super) fn verifier(&self) -> HeadVerifier {
-        HeadVerifier(match &self.0 {
-            Signing::Ed25519(pair) => Checking::Ed25519(pair.public_key().as_ref().to_vec()),
-            Signing::Hmac(key) => Checking::Hmac(key.clone()),
-        })
+        HeadVerifier {
+            checking: match &self.signing {
+                Signing::Ed25519(pair) => Checking::Ed25519(pair.public_key().as_ref().to_vec()),
+                Signing::Hmac(key) => Checking::Hmac(key.clone()),
+            },
+            id: self.id.clone(),
+        }
     }
 
     /// The signed line.
@@ -117,7 +160,7 @@ impl HeadKey {
         let time = time.to_string();
         let hash = str::from_utf8(&tip.hash).unwrap_or_default();
         let message = message(&time, tip.seq, hash);
-        let (algorithm, signature) = match &self.0 {
+        let (algorithm, signature) = match &self.signing {
             Signing::Ed25519(pair) => (ED25519, pair.sign(message.as_bytes()).as_ref().to_vec()),
             Signing::Hmac(key) => (HMAC, hmac::sign(key, message.as_bytes()).as_ref().to_vec()),
         };
@@ -126,6 +169,7 @@ impl HeadKey {
             seq: tip.seq,
             hash,
             algorithm,
+            key: Some(&self.id),
             signature: &BASE64_STANDARD.encode(signature),
         };
         // A struct of texts and numbers always serialises.
@@ -150,27 +194,12 @@ pub(super) fn mend(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Those that were never packed, the newest last: each has the time in its name at which it was begun.
+/// Those that the gateway writes to, the newest last.
 fn live(directory: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut files = files(directory)?;
-    files.retain(|path| path.extension().is_some_and(|end| end == "jsonl"));
-    files.sort();
-    Ok(files)
-}
-
-fn files(directory: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        let is_heads = name
-            .to_str()
-            .is_some_and(|name| name.starts_with("heads-") && name.contains(".jsonl"));
-        if is_heads && entry.file_type()?.is_file() {
-            files.push(entry.path());
-        }
-    }
-    Ok(files)
+    let mut segments = listing::list_heads(directory)?.segments;
+    segments.sort_by_key(|segment| (segment.start, segment.first));
+    let files = segments.iter().filter_map(Segment::own_file);
+    Ok(files.map(|file| file.path.clone()).collect())
 }
 
 impl HeadVerifier {
@@ -195,44 +224,40 @@ impl HeadVerifier {
                 .strip_prefix(ED25519_INFO)
                 .filter(|key| key.len() == 32)
                 .ok_or(HeadKeyError::NotEd25519)?;
-            return Ok(Self(Checking::Ed25519(key.to_vec())));
+            return Ok(Self {
+                id: key_id(key),
+                checking: Checking::Ed25519(key.to_vec()),
+            });
         }
         Ok(HeadKey::read(path)?.verifier())
     }
 
-    /// The last head in `directory`. Reads no more than it takes to find it, which is one file of a day,
-    /// however long the trail is.
-    pub(super) fn last(&self, directory: &Path) -> io::Result<Option<Tip>> {
+    /// Names the key in the heads that it signs.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The last head in `directory`. Reads no more than the newest file that has one, which is of a day at
+    /// most, however long the trail is.
+    pub(super) fn last(&self, directory: &Path) -> io::Result<LastHead> {
         for path in live(directory)?.iter().rev() {
             let content = fs::read(path)?;
-            let mut heads = content.rsplit(|byte| *byte == b'\n');
-            if let Some((seq, hash)) = heads.find_map(|line| self.check(line)) {
-                return Ok(Some(Tip { seq, hash }));
-            }
+            let mut heads = content.rsplit(|byte| *byte == b'\n').filter_map(parse);
+            let Some(newest) = heads.next() else { continue };
+            let key_id = newest.key.map(str::to_owned);
+            let tip = self
+                .check(&newest)
+                .or_else(|| heads.find_map(|it| self.check(&it)));
+            return Ok(LastHead { tip, key_id });
         }
-        Ok(None)
+        Ok(LastHead::default())
     }
 
-    /// Reads every head in `directory`.
-    pub(super) fn collect(&self, directory: &Path) -> io::Result<Heads> {
-        let mut heads = Heads::default();
-        for path in files(directory)? {
-            let file = private().read(true).open(path)?;
-            for line in BufReader::new(file).split(b'\n') {
-                match self.check(&line?) {
-                    Some((seq, hash)) if *heads.signed.entry(seq).or_insert(hash) == hash => (),
-                    _ => heads.false_ones += 1,
-                }
-            }
-        }
-        Ok(heads)
-    }
-
-    fn check(&self, line: &[u8]) -> Option<(u64, HexHash)> {
-        let head: Head<'_> = serde_json::from_slice(line).ok()?;
+    /// What the head says, if it is signed with this key.
+    fn check(&self, head: &Head<'_>) -> Option<Tip> {
         let message = message(head.time, head.seq, head.hash);
         let signature = BASE64_STANDARD.decode(head.signature).ok()?;
-        match &self.0 {
+        match &self.checking {
             Checking::Ed25519(key) if head.algorithm == ED25519 => {
                 UnparsedPublicKey::new(&signature::ED25519, key)
                     .verify(message.as_bytes(), &signature)
@@ -243,8 +268,73 @@ impl HeadVerifier {
             }
             Checking::Ed25519(_) | Checking::Hmac(_) => return None,
         }
-        Some((head.seq, head.hash.as_bytes().try_into().ok()?))
+        Some(Tip {
+            seq: head.seq,
+            hash: head.hash.as_bytes().try_into().ok()?,
+        })
     }
+}
+
+impl Heads {
+    /// Reads every head in `directory` and checks it with the keys; none are read without a key. Files
+    /// that cannot be read as a whole are added to `incomplete`.
+    pub(super) fn collect(
+        directory: &Path,
+        keys: &[HeadVerifier],
+        incomplete: &mut Vec<Incomplete>,
+    ) -> io::Result<Self> {
+        let mut heads = Self::default();
+        if keys.is_empty() {
+            return Ok(heads);
+        }
+        let listing = listing::list_heads(directory)?;
+        for segment in &listing.segments {
+            let opened = reading::open_best(directory, segment, None, reading::open);
+            let read = opened.and_then(|(_, lines)| heads.add(lines, keys));
+            if let Err(error) = read {
+                let path = segment.best.path.clone();
+                let problem = error.to_string();
+                incomplete.push(Incomplete { path, problem });
+            }
+        }
+        Ok(heads)
+    }
+
+    fn add(&mut self, mut lines: Box<dyn BufRead>, keys: &[HeadVerifier]) -> io::Result<()> {
+        let mut line = Vec::new();
+        // One without its end is being written, or was when the process ended.
+        while lines.read_until(b'\n', &mut line)? > 0 && line.ends_with(b"\n") {
+            self.add_line(&line, keys);
+            line.clear();
+        }
+        Ok(())
+    }
+
+    fn add_line(&mut self, line: &[u8], keys: &[HeadVerifier]) {
+        let Some(head) = parse(line) else {
+            self.false_ones += 1;
+            return;
+        };
+        if let Some(id) = head.key.filter(|id| keys.iter().all(|key| key.id != *id)) {
+            self.unknown_keys.insert(id.to_owned());
+            return;
+        }
+        match keys.iter().find_map(|key| key.check(&head)) {
+            Some(tip) if *self.signed.entry(tip.seq).or_insert(tip.hash) == tip.hash => (),
+            _ => self.false_ones += 1,
+        }
+    }
+}
+
+fn parse(line: &[u8]) -> Option<Head<'_>> {
+    serde_json::from_slice(line).ok()
+}
+
+/// The first 16 hexadecimal digits of a SHA-256.
+fn key_id(of: &[u8]) -> String {
+    let hash = digest::digest(&digest::SHA256, of);
+    let digits = hex_digits(hash.as_ref().first_chunk::<8>().unwrap_or(&[0; 8]));
+    String::from_utf8_lossy(digits.as_flattened()).into_owned()
 }
 
 /// Appends a head to the file that stands beside `segment`.

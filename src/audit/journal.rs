@@ -69,7 +69,7 @@ mod tests;
 pub(super) struct Journal {
     clock: Clock,
     metrics: AuditMetrics,
-    replica: Box<str>,
+    identity: Box<[u8]>,
     sync: Sync,
     queue: Mutex<Queue>,
     /// `None` once the journal is closed.
@@ -102,7 +102,8 @@ struct Repeats {
 /// What a journal is made of beside its file.
 #[derive(Debug)]
 pub(super) struct Parts {
-    pub(super) replica: Box<str>,
+    /// The members that every record has of its writer and its chain.
+    pub(super) identity: Box<[u8]>,
     pub(super) sync: Sync,
     pub(super) sink: Option<Arc<Sink>>,
     pub(super) whose_word: WhoseWord,
@@ -126,7 +127,7 @@ enum Turn {
 impl Journal {
     pub(super) fn new(writer: Writer, parts: Parts) -> Arc<Self> {
         let Parts {
-            replica,
+            identity,
             sync,
             sink,
             whose_word,
@@ -137,7 +138,7 @@ impl Journal {
         Arc::new(Self {
             clock,
             metrics,
-            replica,
+            identity,
             sync,
             queue: Mutex::default(),
             writer: Mutex::new(Some(writer)),

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
 
+use uuid::Uuid;
+
 use crate::clock::Clock;
 use crate::clock::Moment;
 use crate::telemetry::metrics::audit::AuditMetrics;
@@ -18,7 +20,6 @@ use super::Sync;
 use super::ahead::Ahead;
 use super::bodies::Bodies;
 use super::chain::Tip;
-use super::directory;
 use super::directory::Directory;
 use super::directory::Taken;
 use super::directory::at;
@@ -28,10 +29,12 @@ use super::folding::Folding;
 use super::folding::Minutes;
 use super::heads;
 use super::heads::HeadKey;
+use super::heads::LastHead;
 use super::health::WhoseWord;
 use super::journal::Journal;
 use super::journal::Parts;
 use super::keeper::Keeper;
+use super::listing;
 use super::record::Body;
 use super::record::Kind;
 use super::record::name;
@@ -56,8 +59,9 @@ pub(super) fn open(
     })?;
     let head_key = read_head_key(config)?;
     let now = clock.now();
-    let writer = resume(directory, config, replica, head_key.as_ref(), now)
+    let (writer, chain) = resume(directory, config, replica, head_key.as_ref(), now)
         .map_err(|error| unusable(config, error))?;
+    let identity = identity(replica, chain);
     let disk = Arc::new(Disk::new(config, metrics.clone()));
     // Before the first question comes.
     disk.measure_free();
@@ -65,7 +69,19 @@ pub(super) fn open(
     let per_minute = config.refusals_per_minute;
     let folding = Folding::new(per_minute, Arc::clone(&disk), metrics.clone());
     let folding = Arc::new(folding);
-    let parts = parts(config, replica, head_key, &clock, metrics);
+    let sink = config
+        .second
+        .as_ref()
+        .map(|second| Sink::new(second, replica, metrics.clone()));
+    let parts = Parts {
+        identity: identity.clone(),
+        sync: config.sync,
+        whose_word: whose_word(config),
+        sink,
+        head_key,
+        clock: clock.clone(),
+        metrics,
+    };
     let journal = Journal::new(writer, parts);
     let measure = start_measuring(disk).map_err(|error| unusable(config, error))?;
     let sync = start_threads(config, &journal).map_err(|error| unusable(config, error))?;
@@ -76,17 +92,16 @@ pub(super) fn open(
         sync_interval: config.sync_interval,
         measure,
     };
-    let replica = Body::members(|body| body.text(name!("replica"), replica, room::SHORT));
     let minutes = Minutes {
         folding: Arc::clone(&folding),
         journal: Arc::downgrade(&journal),
-        replica: replica.clone(),
+        identity: identity.clone(),
         clock: clock.clone(),
     };
     Ok(Inner {
         journal,
         directory: config.directory.clone(),
-        replica,
+        identity,
         folding,
         clock,
         keepers: [
@@ -107,29 +122,11 @@ pub(super) fn read_head_key(config: &Config) -> Result<Option<HeadKey>, AuditErr
     Ok(Some(key))
 }
 
-fn parts(
-    config: &Config,
-    replica: &str,
-    head_key: Option<HeadKey>,
-    clock: &Clock,
-    metrics: AuditMetrics,
-) -> Parts {
-    let sink = config
-        .second
-        .as_ref()
-        .map(|second| Sink::new(second, replica, metrics.clone()));
-    Parts {
-        replica: Box::from(replica),
-        sync: config.sync,
-        whose_word: match (&sink, config.require) {
-            (None, _) => WhoseWord::Journal,
-            (Some(_), Require::All) => WhoseWord::Both,
-            (Some(_), Require::Any) => WhoseWord::Either,
-        },
-        sink,
-        head_key,
-        clock: clock.clone(),
-        metrics,
+fn whose_word(config: &Config) -> WhoseWord {
+    match (&config.second, config.require) {
+        (None, _) => WhoseWord::Journal,
+        (Some(_), Require::All) => WhoseWord::Both,
+        (Some(_), Require::Any) => WhoseWord::Either,
     }
 }
 
@@ -172,43 +169,48 @@ fn start_measuring(disk: Arc<Disk>) -> io::Result<mpsc::SyncSender<()>> {
     Ok(order)
 }
 
-/// Finds where the chain ends, mends the last file and writes the first record.
+/// Finds where the chain ends, mends the last file and writes the first record. Gives back the chain's id
+/// as well.
 fn resume(
     directory: Directory,
     config: &Config,
     replica: &str,
     head_key: Option<&HeadKey>,
     now: Moment,
-) -> io::Result<Writer> {
-    let segments = directory::segments(&config.directory)?;
-    let mut tip = None;
+) -> io::Result<(Writer, Uuid)> {
+    let segments = listing::list(&config.directory)?.segments;
+    let mut last = None;
     let mut torn = 0;
     let mut open = None;
-    if let Some(last) = segments.last().filter(|last| last.is_ours()) {
-        let mended = repair::mend(&last.path)?;
+    let newest = segments.last();
+    if let Some((own, segment)) = newest.and_then(|it| Some((it.own_file()?, it))) {
+        let mended = repair::mend(&own.path)?;
         torn = mended.torn;
-        tip = mended.tip;
+        last = mended.last;
         if mended.damaged {
-            tracing::error!(file = %last.path.display(), "the last audit file is damaged; a new one is begun");
+            tracing::error!(file = %own.path.display(), "the last audit file is damaged; a new one is begun");
         } else {
             let file = private()
                 .append(true)
-                .open(&last.path)
-                .map_err(|error| at(&last.path, &error))?;
+                .open(&own.path)
+                .map_err(|error| at(&own.path, &error))?;
             open = Some(OpenFile {
                 file: Arc::new(file),
-                path: last.path.clone(),
+                path: own.path.clone(),
                 size: mended.size,
                 ahead: Ahead::new(directory.reserving_pays),
-                day: day(last.start),
+                day: day(segment.start),
             });
         }
     }
-    let found = match tip {
-        Some(tip) => tip,
-        None => repair::last_tip(&segments)?.unwrap_or(Tip::START),
-    };
-    let tip = signed_tip(config, head_key, found)?;
+    if last.is_none() {
+        last = repair::last_tip(&segments)?;
+    }
+    let found = last.map_or(Tip::START, |last| last.tip);
+    let chain = last.and_then(|last| last.chain);
+    let chain = chain.unwrap_or_else(Uuid::now_v7);
+    let signed = last_head(config, head_key)?;
+    let tip = signed_tip(&signed, found);
     if tip != found {
         open = None;
     }
@@ -220,16 +222,32 @@ fn resume(
         tip,
         open,
     );
-    let bodies = started(replica, torn, now);
+    let mut bodies = Bodies::default();
+    Body::compose(
+        now.wall,
+        Kind::Admin,
+        |body| {
+            body.put(&identity(replica, chain));
+            write_start(body, torn, head_key, &signed);
+        },
+        |body| bodies.push(body),
+    );
     writer.write(&bodies, now.wall)?;
-    Ok(writer)
+    Ok((writer, chain))
+}
+
+/// The last signed head, where heads are signed.
+fn last_head(config: &Config, key: Option<&HeadKey>) -> io::Result<LastHead> {
+    let Some(key) = key else {
+        return Ok(LastHead::default());
+    };
+    heads::mend(&config.directory)?;
+    key.verifier().last(&config.directory)
 }
 
 /// Where the chain ends by the word of signed heads, which may know of records that are gone.
-fn signed_tip(config: &Config, key: Option<&HeadKey>, found: Tip) -> io::Result<Tip> {
-    let Some(key) = key else { return Ok(found) };
-    heads::mend(&config.directory)?;
-    match key.verifier().last(&config.directory)? {
+fn signed_tip(signed: &LastHead, found: Tip) -> Tip {
+    match signed.tip {
         Some(signed) if signed.seq > found.seq => {
             // Going on from the head leaves a gap for the verifier to name; going on from the file
             // would give the missing numbers away a second time.
@@ -238,27 +256,35 @@ fn signed_tip(config: &Config, key: Option<&HeadKey>, found: Tip) -> io::Result<
                 to = signed.seq,
                 "signed audit records are missing"
             );
-            Ok(signed)
+            signed
         }
-        _ => Ok(found),
+        _ => found,
     }
 }
 
-/// The record that a journal was opened.
-fn started(replica: &str, torn: u64, now: Moment) -> Bodies {
-    let mut bodies = Bodies::default();
-    Body::compose(
-        now.wall,
-        Kind::Admin,
-        |body| {
-            body.text(name!("replica"), replica, room::SHORT);
-            body.word(name!("action"), "started");
-            body.text(name!("version"), env!("CARGO_PKG_VERSION"), room::SHORT);
-            body.number(name!("torn_bytes"), torn);
-        },
-        |body| bodies.push(body),
-    );
-    bodies
+/// The members that every record has of its writer and its chain.
+fn identity(replica: &str, chain: Uuid) -> Box<[u8]> {
+    Body::members(|body| {
+        body.text(name!("replica"), replica, room::SHORT);
+        body.id_or_null(name!("chain"), Some(&chain));
+    })
+}
+
+/// The rest of the record that a journal was opened. Where heads are signed, it says with which key, and
+/// with which one the last head was signed if that was another.
+fn write_start(body: &mut Body<'_>, torn: u64, key: Option<&HeadKey>, signed: &LastHead) {
+    body.word(name!("action"), "started");
+    body.text(name!("version"), env!("CARGO_PKG_VERSION"), room::SHORT);
+    body.number(name!("torn_bytes"), torn);
+    let Some(key) = key else { return };
+    body.word(name!("head_key"), key.id());
+    if let Some(before) = signed
+        .key_id
+        .as_deref()
+        .filter(|before| *before != key.id())
+    {
+        body.text(name!("head_key_before"), before, room::SHORT);
+    }
 }
 
 fn start(name: &'static str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {

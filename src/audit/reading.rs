@@ -1,141 +1,312 @@
-//! A file of a journal goes in, its lines as they were written come out, packed or not, a block at a
-//! time.
+//! A copy of a segment goes in, its lines as they were written come out in blocks of whole ones, packed
+//! or not, from either end.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::io::BufRead;
 use std::io::BufReader;
 use std::io::Read;
-use std::ops::ControlFlow;
+use std::mem;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::rc::Rc;
 
-use super::directory::Packing;
-use super::directory::Segment;
+use super::chain;
 use super::directory::at;
-use super::directory::private;
+use super::listing;
+use super::listing::Packing;
+use super::listing::Segment;
+use super::listing::SegmentFile;
 
-/// What reading may take.
-#[derive(Clone, Copy)]
-pub(super) struct Bounds<'b> {
-    /// Asked before each block: whether to end.
-    pub(super) is_over: &'b dyn Fn() -> bool,
-    /// What unpacking may hold, as a power of two.
-    pub(super) window: u32,
-}
-
-/// Opens a file for reading from its beginning.
-pub(super) fn open(segment: &Segment) -> io::Result<Box<dyn BufRead>> {
-    Ok(Box::new(BufReader::with_capacity(
-        BLOCK,
-        unpack(segment, USUAL_WINDOW)?,
-    )))
-}
-
-/// Shows the file's lines in blocks of whole ones, first to last. What the end of a file
-/// lacks is shown as it is.
-pub(super) fn forwards(
+/// Opens with `open` the copy of `segment` that holds all of it, or most. `next` is the number with which
+/// the segment behind it begins.
+///
+/// Packers and rotations rename and remove files meanwhile: one that is gone is looked for again.
+pub(super) fn open_best<T>(
+    directory: &Path,
     segment: &Segment,
-    bounds: Bounds<'_>,
-    mut see: impl FnMut(&[u8]) -> ControlFlow<()>,
-) -> io::Result<ControlFlow<()>> {
-    let mut file = unpack(segment, bounds.window)?;
-    let mut block = vec![0; BLOCK];
-    let mut held = 0;
-    loop {
-        if (bounds.is_over)() {
-            return Ok(ControlFlow::Break(()));
+    next: Option<u64>,
+    open: impl Fn(&SegmentFile) -> io::Result<T>,
+) -> io::Result<(SegmentFile, T)> {
+    let mut listed = segment.clone();
+    for _ in 0..MOST_ATTEMPTS {
+        let best = choose(&listed, next);
+        match open(best) {
+            Ok(opened) => return Ok((best.clone(), opened)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (),
+            Err(error) => return Err(error),
         }
-        let room = block.get_mut(held..).unwrap_or_default();
-        let read = file.read(room).map_err(|error| at(&segment.path, &error))?;
-        let filled = block.get(..held + read).unwrap_or_default();
-        if read == 0 {
-            return Ok(see(filled));
-        }
-        let whole = memchr::memrchr(b'\n', filled).map_or(0, |end| end + 1);
-        if whole > 0 && see(filled.get(..whole).unwrap_or_default()).is_break() {
-            return Ok(ControlFlow::Break(()));
-        }
-        held = filled.len() - whole;
-        block.copy_within(whole..whole + held, 0);
-        if held == block.len() {
-            // Far longer than any line of ours; it is not one, and not kept.
-            held = 0;
+        let listing = listing::list(directory)?;
+        let is_it = |it: &Segment| (it.first, it.start) == (segment.first, segment.start);
+        match listing.segments.into_iter().find(is_it) {
+            Some(again) => listed = again,
+            None => break,
         }
     }
+    Err(io::Error::new(
+        io::ErrorKind::NotFound,
+        format!(
+            "{}: was removed before it was read",
+            segment.best.path.display()
+        ),
+    ))
 }
 
-/// Whether the file can be read from its end. A packed one has to be unpacked from its beginning.
-pub(super) fn has_an_end(segment: &Segment) -> bool {
-    match segment.packing {
-        Packing::Plain | Packing::Renamed => true,
-        Packing::Gzip | Packing::Zstd => false,
+/// Opens a copy for reading its lines from the beginning.
+pub(super) fn open(copy: &SegmentFile) -> io::Result<Box<dyn BufRead>> {
+    let lines = unpack(copy, copy.open()?, USUAL_WINDOW)?;
+    Ok(Box::new(BufReader::with_capacity(BLOCK, lines)))
+}
+
+/// The copy that holds all of a segment. Only a packer, or somebody who unpacks by hand, leaves more than
+/// one, and one of them may be half of the other.
+fn choose(segment: &Segment, next: Option<u64>) -> &SegmentFile {
+    if segment.others.is_empty() {
+        return &segment.best;
     }
+    let is_whole = |copy: &&SegmentFile| match (copy.packing, next) {
+        // The gateway is writing it, or nothing tells.
+        (Packing::Plain | Packing::Renamed, None) => true,
+        (Packing::Unknown, None) => false,
+        (Packing::Plain | Packing::Renamed | Packing::Unknown, Some(next)) => {
+            last_number(copy).is_ok_and(|last| last.is_some_and(|last| last + 1 == next))
+        }
+        (Packing::Gzip | Packing::Zstd, _) => unpacked_size(copy).is_ok_and(|size| size > 0),
+    };
+    segment.copies().find(is_whole).unwrap_or(&segment.best)
 }
 
-/// Shows the lines of a file that [has an end](has_an_end) in blocks of whole ones, last block first.
-pub(super) fn backwards(
-    segment: &Segment,
-    bounds: Bounds<'_>,
-    mut see: impl FnMut(&[u8]) -> ControlFlow<()>,
-) -> io::Result<ControlFlow<()>> {
-    let path = &segment.path;
-    let file = private()
-        .read(true)
-        .open(path)
-        .map_err(|error| at(path, &error))?;
-    let mut position = file.metadata()?.len();
-    let mut block = Vec::new();
-    // The beginning of a line whose rest was in the block before.
-    let mut rest = Vec::new();
+/// What a second file of a segment is to the one that was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Likeness {
+    /// It holds the same.
+    Copy,
+    /// It holds something else, after so many equal lines.
+    Differs { lines: u64 },
+    /// It is no longer there.
+    Gone,
+    /// It holds the beginning of it, or cannot be unpacked to its end.
+    Part,
+}
+
+/// Compares what two files hold, unpacked.
+pub(super) fn compare(copy: &SegmentFile, other: &SegmentFile) -> io::Result<Likeness> {
+    let mut theirs = match open(other) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Likeness::Gone),
+        opened => opened?,
+    };
+    let mut ours = match open(copy) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Likeness::Gone),
+        opened => opened?,
+    };
+    let mut lines = 0;
     loop {
-        if (bounds.is_over)() {
-            return Ok(ControlFlow::Break(()));
-        }
-        let size = position.min(u64::try_from(BLOCK).unwrap_or(u64::MAX));
-        position -= size;
-        block.clear();
-        block.resize(usize::try_from(size).unwrap_or(BLOCK), 0);
-        file.read_exact_at(&mut block, position)
-            .map_err(|error| at(path, &error))?;
-        block.extend_from_slice(&rest);
-        let start = if position == 0 {
-            0
-        } else {
-            memchr::memchr(b'\n', &block).map_or(block.len(), |end| end + 1)
+        let (a, b) = match (ours.fill_buf(), theirs.fill_buf()) {
+            (Ok(a), Ok(b)) => (a, b),
+            // One that is being packed, or was left half packed.
+            (Ok(_), Err(error)) if error.raw_os_error().is_none() => return Ok(Likeness::Part),
+            (Err(error), _) | (_, Err(error)) => return Err(error),
         };
-        if see(block.get(start..).unwrap_or_default()).is_break() {
-            return Ok(ControlFlow::Break(()));
+        let length = a.len().min(b.len());
+        let (a, b) = (a.get(..length).unwrap_or(a), b.get(..length).unwrap_or(b));
+        if a.is_empty() && b.is_empty() {
+            let ends = (ours.fill_buf()?.is_empty(), theirs.fill_buf()?.is_empty());
+            return Ok(match ends {
+                (true, true) => Likeness::Copy,
+                (_, true) => Likeness::Part,
+                // It goes on where the file that was read ends.
+                (_, false) => Likeness::Differs { lines },
+            });
         }
-        if position == 0 {
-            return Ok(ControlFlow::Continue(()));
+        let equal = a.iter().zip(b).take_while(|(a, b)| a == b).count();
+        let is_text = |byte: &u8| *byte != 0;
+        let ends = a.get(..equal).unwrap_or(a);
+        lines += u64::try_from(memchr::memchr_iter(b'\n', ends).count()).unwrap_or_default();
+        if equal < length {
+            // Room that was reserved for a copy and never written.
+            let is_room = !b.iter().skip(equal).any(is_text);
+            return Ok(if is_room {
+                Likeness::Part
+            } else {
+                Likeness::Differs { lines }
+            });
         }
-        rest.clear();
-        rest.extend_from_slice(block.get(..start).unwrap_or_default());
-        if rest.len() > BLOCK {
-            rest.clear();
-        }
+        ours.consume(length);
+        theirs.consume(length);
     }
 }
 
-fn unpack(segment: &Segment, window: u32) -> io::Result<Box<dyn Read>> {
-    let path = &segment.path;
-    let file: File = private()
-        .read(true)
-        .open(path)
-        .map_err(|error| at(path, &error))?;
-    Ok(match segment.packing {
-        Packing::Plain | Packing::Renamed => Box::new(file),
+/// The lines of a copy from its beginning.
+pub(super) struct Forwards {
+    file: Box<dyn Read>,
+    /// The beginning of a line whose rest comes with the next block.
+    rest: Vec<u8>,
+    /// How much of the file on the disk was read.
+    read: Rc<Cell<u64>>,
+}
+
+impl Forwards {
+    /// `window` is what unpacking may hold, as a power of two.
+    pub(super) fn open(copy: &SegmentFile, window: u32) -> io::Result<Self> {
+        let read = Rc::default();
+        let file = Counted {
+            file: copy.open()?,
+            read: Rc::clone(&read),
+        };
+        Ok(Self {
+            file: unpack(copy, file, window)?,
+            rest: Vec::new(),
+            read,
+        })
+    }
+
+    /// Reads the next lines into `block`; says whether there were any. What the end of a file lacks is
+    /// given as it is.
+    pub(super) fn next(&mut self, block: &mut Vec<u8>) -> io::Result<bool> {
+        block.clear();
+        block.append(&mut self.rest);
+        loop {
+            let held = block.len();
+            block.resize(held + BLOCK, 0);
+            let read = self.file.read(block.get_mut(held..).unwrap_or_default());
+            block.truncate(held + *read.as_ref().unwrap_or(&0));
+            if read? == 0 {
+                return Ok(!block.is_empty());
+            }
+            if let Some(end) = memchr::memrchr(b'\n', block) {
+                self.rest
+                    .extend_from_slice(block.get(end + 1..).unwrap_or_default());
+                block.truncate(end + 1);
+                return Ok(true);
+            }
+            if block.len() > LONGEST_KEPT {
+                // Far longer than any line of ours; it is not one.
+                block.clear();
+            }
+        }
+    }
+
+    /// How many bytes of the file were read.
+    pub(super) fn position(&self) -> u64 {
+        self.read.get()
+    }
+}
+
+/// The lines of a copy that is not packed from its end.
+pub(super) struct Backwards {
+    file: File,
+    length: u64,
+    position: u64,
+    /// The end of a line whose beginning comes with the next block.
+    rest: Vec<u8>,
+}
+
+impl Backwards {
+    /// `None` for a packed one, which has to be unpacked from its beginning.
+    pub(super) fn open(copy: &SegmentFile) -> io::Result<Option<Self>> {
+        match copy.packing {
+            Packing::Plain | Packing::Renamed | Packing::Unknown => {
+                let file = copy.open()?;
+                let length = file.metadata()?.len();
+                Ok(Some(Self {
+                    file,
+                    length,
+                    position: length,
+                    rest: Vec::new(),
+                }))
+            }
+            Packing::Gzip | Packing::Zstd => Ok(None),
+        }
+    }
+
+    /// Reads the lines before those that were read into `block`; says whether there were any.
+    pub(super) fn next(&mut self, block: &mut Vec<u8>) -> io::Result<bool> {
+        while self.position > 0 {
+            let size = self.position.min(BLOCK_LENGTH);
+            self.position -= size;
+            block.clear();
+            block.resize(usize::try_from(size).unwrap_or(BLOCK), 0);
+            self.file.read_exact_at(block, self.position)?;
+            block.append(&mut self.rest);
+            if self.position == 0 {
+                return Ok(!block.is_empty());
+            }
+            let start = memchr::memchr(b'\n', block).map_or(block.len(), |end| end + 1);
+            let mut lines = block.split_off(start);
+            mem::swap(block, &mut lines);
+            if lines.len() <= LONGEST_KEPT {
+                self.rest = lines;
+            }
+            if !block.is_empty() {
+                return Ok(true);
+            }
+        }
+        block.clear();
+        Ok(false)
+    }
+
+    /// How many bytes of the file were read.
+    pub(super) fn position(&self) -> u64 {
+        self.length.saturating_sub(self.position)
+    }
+}
+
+/// The number of the last whole line of a copy that is not packed.
+fn last_number(copy: &SegmentFile) -> io::Result<Option<u64>> {
+    let mut block = Vec::new();
+    let Some(mut lines) = Backwards::open(copy)? else {
+        return Ok(None);
+    };
+    lines.next(&mut block)?;
+    let last = block
+        .strip_suffix(b"\n")
+        .and_then(|it| it.rsplit(|byte| *byte == b'\n').next());
+    Ok(last.and_then(chain::seq))
+}
+
+/// How many bytes a packed copy has; an error where it is half of one.
+fn unpacked_size(copy: &SegmentFile) -> io::Result<u64> {
+    io::copy(
+        &mut unpack(copy, copy.open()?, USUAL_WINDOW)?,
+        &mut io::sink(),
+    )
+}
+
+fn unpack(copy: &SegmentFile, file: impl Read + 'static, window: u32) -> io::Result<Box<dyn Read>> {
+    Ok(match copy.packing {
+        Packing::Plain | Packing::Renamed | Packing::Unknown => Box::new(file),
         Packing::Gzip => Box::new(flate2::read::MultiGzDecoder::new(file)),
         Packing::Zstd => {
             let decoder = zstd::stream::read::Decoder::new(file);
-            let mut decoder = decoder.map_err(|error| at(path, &error))?;
+            let mut decoder = decoder.map_err(|error| at(&copy.path, &error))?;
             decoder.window_log_max(window)?;
             Box::new(decoder)
         }
     })
 }
 
+/// Counts what is read of a file.
+struct Counted {
+    file: File,
+    read: Rc<Cell<u64>>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read(bytes)?;
+        let count = u64::try_from(read).unwrap_or_default();
+        self.read.set(self.read.get() + count);
+        Ok(read)
+    }
+}
+
+/// How often a file that has another name by now is looked for.
+const MOST_ATTEMPTS: usize = 5;
 const BLOCK: usize = 256 << 10;
+const BLOCK_LENGTH: u64 = 256 << 10;
+/// What is kept of a line that does not end.
+const LONGEST_KEPT: usize = 256 << 10;
 /// 128 MiB, as `zstd` itself has it: what `--long` wants, and `-22`.
 pub(super) const USUAL_WINDOW: u32 = 27;
 /// 8 MiB, which is enough for every level up to `-19`.

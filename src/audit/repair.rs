@@ -22,13 +22,15 @@ use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
 
+use uuid::Uuid;
+
 use super::ahead;
 use super::chain;
+use super::chain::Place;
 use super::chain::Tip;
-use super::directory::Packing;
-use super::directory::Segment;
 use super::directory::at;
 use super::directory::private;
+use super::listing::Segment;
 use super::reading;
 use super::record::LONGEST_LINE;
 
@@ -36,13 +38,30 @@ use super::record::LONGEST_LINE;
 #[derive(Debug)]
 pub(super) struct Mended {
     /// Its last record; `None` if it has none.
-    pub(super) tip: Option<Tip>,
+    pub(super) last: Option<LastRecord>,
     /// How long it is now.
     pub(super) size: u64,
     /// How many bytes were cut aside.
     pub(super) torn: u64,
     /// Whether it ends in something that no crash leaves, so that nothing may be appended to it.
     pub(super) damaged: bool,
+}
+
+/// The record that a chain ends with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LastRecord {
+    pub(super) tip: Tip,
+    /// The id of the chain, if the record has it.
+    pub(super) chain: Option<Uuid>,
+}
+
+impl LastRecord {
+    fn of(line: &[u8], place: Place) -> Self {
+        Self {
+            tip: place.into(),
+            chain: chain::id(line),
+        }
+    }
 }
 
 /// Cuts off a plain file what never became part of the chain.
@@ -73,7 +92,7 @@ pub(super) fn mend(path: &Path) -> io::Result<Mended> {
         ahead::free_beyond(&file, size);
     }
     Ok(Mended {
-        tip: end.tip,
+        last: end.last,
         size,
         torn: length - size,
         damaged: end.damaged,
@@ -100,27 +119,28 @@ fn first_zero(file: &mut File) -> io::Result<Option<u64>> {
     }
 }
 
-/// The last record of the newest file among `segments` that has one.
-pub(super) fn last_tip(segments: &[Segment]) -> io::Result<Option<Tip>> {
+/// The last record of the newest file among `segments` that has one, and the id of its chain.
+pub(super) fn last_tip(segments: &[Segment]) -> io::Result<Option<LastRecord>> {
     for segment in segments.iter().rev() {
-        let mut tip = None;
-        let mut lines = reading::open(segment)?;
+        let mut last = None;
+        let mut lines = reading::open(&segment.best)?;
         let mut line = Vec::new();
         while lines.read_until(b'\n', &mut line)? > 0 {
-            if let Some(place) = line.strip_suffix(b"\n").and_then(chain::read) {
-                tip = Some(Tip::from(place));
+            let text = line.strip_suffix(b"\n").unwrap_or_default();
+            if let Some(place) = chain::read(text) {
+                last = Some(LastRecord::of(text, place));
             }
             line.clear();
         }
-        if tip.is_some() {
-            return Ok(tip);
+        if last.is_some() {
+            return Ok(last);
         }
     }
     Ok(None)
 }
 
 struct End {
-    tip: Option<Tip>,
+    last: Option<LastRecord>,
     /// Where in the window the last whole line ends.
     length: usize,
     damaged: bool,
@@ -128,7 +148,7 @@ struct End {
 
 /// What the last bytes of a file say; `whole` if they are all of it.
 fn judge(window: &[u8], whole: bool) -> End {
-    let mut tip = None;
+    let mut last = None;
     let mut damaged = false;
     let mut length = 0;
     for (index, line) in window.split_inclusive(|byte| *byte == b'\n').enumerate() {
@@ -138,7 +158,7 @@ fn judge(window: &[u8], whole: bool) -> End {
         length += line.len();
         match chain::read(text) {
             Some(place) => {
-                tip = Some(Tip::from(place));
+                last = Some(LastRecord::of(text, place));
                 damaged |= !place.genuine;
             }
             // The window may begin in the middle of a line.
@@ -147,9 +167,9 @@ fn judge(window: &[u8], whole: bool) -> End {
     }
     // Longer than any line: no crash of ours left this.
     let torn = window.len() - length;
-    damaged |= torn > LONGEST_LINE || (!whole && tip.is_none());
+    damaged |= torn > LONGEST_LINE || (!whole && last.is_none());
     End {
-        tip,
+        last,
         length,
         damaged,
     }
@@ -173,13 +193,6 @@ fn keep_aside(path: &Path, file: &mut File) -> io::Result<()> {
 
 fn length_of(bytes: &[u8]) -> u64 {
     u64::try_from(bytes.len()).unwrap_or(u64::MAX)
-}
-
-impl Segment {
-    /// Whether this is a file as we wrote it, to which we may append.
-    pub(super) fn is_ours(&self) -> bool {
-        self.packing == Packing::Plain
-    }
 }
 
 /// How much of a file's end is looked at; several times the longest line.

@@ -6,11 +6,11 @@
 //! line is read as JSON.
 
 use std::borrow::Cow;
-use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::ops::ControlFlow;
 use std::ops::Range;
-use std::path::Path;
+use std::path::PathBuf;
 
 use memchr::memmem::Finder;
 use serde::Deserialize;
@@ -19,13 +19,15 @@ use uuid::Uuid;
 use crate::atlas::Timestamp;
 
 use super::chain;
-use super::directory;
-use super::directory::Segment;
 use super::reading;
-use super::reading::Bounds;
 use super::record::room;
 use super::record::text::escaped;
 
+use cursor::Bounds;
+use cursor::Cursor;
+
+mod cursor;
+mod packed;
 mod words;
 
 pub use words::BadFilter;
@@ -128,118 +130,114 @@ pub struct Summary<'a> {
     pub certificates: Option<u64>,
 }
 
-/// Shows every record in `directory` that passes `filter` to `see`, until it has seen enough.
+/// What is searched, and for what.
+#[derive(Clone, Copy, Debug)]
+pub struct Search<'a> {
+    /// Directories of journals; what is found in them is merged by time.
+    pub directories: &'a [PathBuf],
+    /// Which records are wanted.
+    pub filter: &'a Filter,
+    /// Which of them comes first.
+    pub order: Order,
+}
+
+/// How far a search has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes of files that were read, as they lie on the disk.
+    pub done: u64,
+    /// Of all that are to be read.
+    pub total: u64,
+}
+
+/// A file that could not be searched, or not as a whole: there may be records in it that were not found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Incomplete {
+    /// Which file.
+    pub path: PathBuf,
+    /// Why.
+    pub problem: String,
+}
+
+/// Shows every record that passes the filter to `see`, until it has seen enough. Gives back what could
+/// not be read; the rest was searched all the same.
 ///
 /// Blocking: to be called off the runtime. Files are read in blocks, so what it holds does not depend on
 /// how large they are, nor on how they are packed.
 pub fn search(
-    directory: &Path,
-    filter: &Filter,
-    order: Order,
+    search: &Search<'_>,
+    progress: &dyn Fn(Progress),
     see: impl FnMut(&Found<'_>) -> ControlFlow<()>,
-) -> io::Result<()> {
+) -> io::Result<Vec<Incomplete>> {
     let bounds = Bounds {
         is_over: &|| false,
         window: reading::USUAL_WINDOW,
     };
-    search_within(bounds, directory, filter, order, see)
+    search_within(bounds, search, progress, see)
 }
 
 /// The same inside of a process that has other things to do: ends before the next block once it `is_over`,
-/// and refuses a file that needs more than 8 MiB to be unpacked.
+/// and does not read a file that needs more than 8 MiB to be unpacked.
 pub fn search_until(
-    directory: &Path,
-    filter: &Filter,
-    order: Order,
+    search: &Search<'_>,
     is_over: &dyn Fn() -> bool,
     see: impl FnMut(&Found<'_>) -> ControlFlow<()>,
-) -> io::Result<()> {
+) -> io::Result<Vec<Incomplete>> {
     let bounds = Bounds {
         is_over,
         window: reading::SMALL_WINDOW,
     };
-    search_within(bounds, directory, filter, order, see)
+    search_within(bounds, search, &|_| (), see)
 }
 
 fn search_within(
     bounds: Bounds<'_>,
-    directory: &Path,
-    filter: &Filter,
-    order: Order,
+    search: &Search<'_>,
+    progress: &dyn Fn(Progress),
     mut see: impl FnMut(&Found<'_>) -> ControlFlow<()>,
-) -> io::Result<()> {
-    let sieve = Sieve::new(filter);
-    let mut segments = wanted(directory::segments(directory)?, filter);
-    if order == Order::NewestFirst {
-        segments.reverse();
+) -> io::Result<Vec<Incomplete>> {
+    let sieve = Sieve::new(search.filter);
+    let mut cursors = Vec::new();
+    for directory in search.directories {
+        cursors.push(Cursor::open(directory, &sieve, search.order, bounds)?);
     }
-    let mut passed = Vec::new();
-    for segment in segments {
-        let flow = match order {
-            Order::OldestFirst => {
-                reading::forwards(&segment, bounds, |block| sieve.show(block, &mut see))
-            }
-            Order::NewestFirst if !reading::has_an_end(&segment) => {
-                newest_first(&segment, &sieve, bounds, &mut see)
-            }
-            Order::NewestFirst => reading::backwards(&segment, bounds, |block| {
-                passed.clear();
-                let _ = sieve.sift(block, |line| {
-                    passed.push(line);
-                    GO_ON
-                });
-                let mut lines = passed.drain(..).rev();
-                lines.try_for_each(|line| sieve.found(block, line).map_or(GO_ON, |it| see(&it)))
-            }),
-        }?;
-        if flow.is_break() {
+    let total = cursors.iter().map(Cursor::total).sum();
+    loop {
+        let mut has_read = false;
+        for cursor in &mut cursors {
+            has_read |= cursor.fill();
+        }
+        if has_read {
+            let done = cursors.iter().map(Cursor::done).sum();
+            progress(Progress { done, total });
+        }
+        let waiting = cursors.iter_mut().filter(|cursor| !cursor.is_at_end());
+        let next = match search.order {
+            Order::NewestFirst => waiting.max_by(|a, b| a.time().cmp(b.time())),
+            Order::OldestFirst => waiting.min_by(|a, b| a.time().cmp(b.time())),
+        };
+        let Some(cursor) = next else { break };
+        if cursor.show(&mut see).is_break() {
             break;
         }
     }
-    Ok(())
+    Ok(cursors
+        .into_iter()
+        .flat_map(Cursor::into_incomplete)
+        .collect())
 }
 
-/// Shows the records of a packed file, newest first.
-///
-/// It is unpacked from its beginning, and only the last of what passes is kept. Whoever wants more than
-/// fits has it unpacked once more, as far as the oldest that was shown; most have seen enough by then.
-fn newest_first(
-    segment: &Segment,
-    sieve: &Sieve<'_>,
-    bounds: Bounds<'_>,
-    see: &mut impl FnMut(&Found<'_>) -> ControlFlow<()>,
-) -> io::Result<ControlFlow<()>> {
-    // How many of those that pass are still to be shown.
-    let mut left = usize::MAX;
-    loop {
-        let mut last = VecDeque::new();
-        let (mut held, mut count) = (0, 0);
-        let flow = reading::forwards(segment, bounds, |block| {
-            sieve.show(block, |found| {
-                if count == left {
-                    return ControlFlow::Break(());
-                }
-                count += 1;
-                held += found.line.len();
-                last.push_back((found.seq, Box::<str>::from(found.line)));
-                while held > KEPT && last.len() > 1 {
-                    held -= last.pop_front().map_or(0, |(_, line)| line.len());
-                }
-                GO_ON
-            })
-        })?;
-        if flow.is_break() && count != left {
-            return Ok(flow);
-        }
-        for (seq, line) in last.iter().rev() {
-            if see(&Found { line, seq: *seq }).is_break() {
-                return Ok(ControlFlow::Break(()));
-            }
-        }
-        left = count - last.len();
-        if left == 0 {
-            return Ok(GO_ON);
-        }
+impl Incomplete {
+    /// The file's name and what is wrong with it.
+    pub fn of_name(&self) -> String {
+        let name = self.path.file_name().unwrap_or(self.path.as_os_str());
+        format!("{}: {}", name.display(), self.problem)
+    }
+}
+
+impl fmt::Display for Incomplete {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.problem)
     }
 }
 
@@ -248,21 +246,6 @@ impl<'a> Found<'a> {
     pub fn summary(&self) -> Summary<'a> {
         serde_json::from_str(self.line).unwrap_or_default()
     }
-}
-
-/// The files that may hold records with the numbers that are wanted; their names say with which they
-/// begin.
-fn wanted(mut segments: Vec<Segment>, filter: &Filter) -> Vec<Segment> {
-    if let Some(before) = filter.before {
-        segments.retain(|segment| segment.first < before);
-    }
-    if let Some(after) = filter.after {
-        let older = segments.partition_point(|segment| segment.first <= after.saturating_add(1));
-        // The last of them may go on beyond it; so may others that begin alike.
-        let first = segments.get(older.saturating_sub(1)).map(|it| it.first);
-        segments.retain(|segment| first.is_none_or(|first| segment.first >= first));
-    }
-    segments
 }
 
 struct Sieve<'a> {
@@ -308,29 +291,16 @@ impl<'a> Sieve<'a> {
         }
     }
 
-    /// Shows the records in `block` that pass.
-    fn show(
-        &self,
-        block: &[u8],
-        mut see: impl FnMut(&Found<'_>) -> ControlFlow<()>,
-    ) -> ControlFlow<()> {
-        self.sift(block, |line| {
-            self.found(block, line).map_or(GO_ON, |it| see(&it))
-        })
-    }
-
-    /// Shows what may pass among the whole lines of `block`: where it stands.
-    fn sift(
-        &self,
-        block: &[u8],
-        mut see: impl FnMut(Range<usize>) -> ControlFlow<()>,
-    ) -> ControlFlow<()> {
+    /// Where the records in `block` stand that pass, and their numbers.
+    fn sift(&self, block: &[u8], mut see: impl FnMut(Range<usize>, u64) -> ControlFlow<()>) {
         let mut start = 0;
         while let Some(line) = self.next_candidate(block, start) {
             start = line.end + 1;
-            see(line)?;
+            let seq = block.get(line.clone()).and_then(|line| self.pass(line));
+            if seq.is_some_and(|seq| see(line, seq).is_break()) {
+                return;
+            }
         }
-        GO_ON
     }
 
     /// Where the next line that may pass stands, at `start` or after it.
@@ -348,9 +318,8 @@ impl<'a> Sieve<'a> {
         Some(begin..end)
     }
 
-    /// The record that stands at `line` in `block`, if it passes.
-    fn found<'b>(&self, block: &'b [u8], line: Range<usize>) -> Option<Found<'b>> {
-        let line = block.get(line)?;
+    /// The number of a line, if it passes.
+    fn pass(&self, line: &[u8]) -> Option<u64> {
         // The time stands at the same place in every line.
         let time = line.get(TIME)?;
         let (since, until) = (self.since.as_deref(), self.until.as_deref());
@@ -368,14 +337,9 @@ impl<'a> Sieve<'a> {
         let mut others = self.members.iter().skip(1);
         others
             .all(|member| member.find(line).is_some())
-            .then_some(())?;
-        let line = str::from_utf8(line).ok()?;
-        Some(Found { line, seq })
+            .then_some(seq)
     }
 }
 
-const GO_ON: ControlFlow<()> = ControlFlow::Continue(());
-/// Bytes of lines that are kept of a packed file at a time.
-const KEPT: usize = 4 << 20;
 /// `2026-08-10T02:06:35.000000Z` in `{"time":"…"`.
 const TIME: Range<usize> = 9..36;

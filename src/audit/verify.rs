@@ -15,16 +15,29 @@ use std::io;
 use std::io::BufRead;
 use std::path::Path;
 use std::path::PathBuf;
+use std::thread;
+
+use memchr::memmem;
+use serde::Deserialize;
 
 use super::chain;
+use super::chain::Place;
 use super::chain::Tip;
 use super::directory;
 use super::heads::HeadVerifier;
 use super::heads::Heads;
+use super::listing;
+use super::listing::Listing;
+use super::listing::Packing;
+use super::listing::Segment;
+use super::listing::SegmentFile;
 use super::reading;
+use super::reading::Likeness;
+use super::search::Incomplete;
+use super::search::Progress;
 
 /// What a verification found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
     /// How many files were read.
     pub files: u64,
@@ -36,8 +49,16 @@ pub struct Report {
     pub last: u64,
     /// The last good record's hash. Compare it with one that was kept elsewhere.
     pub hash: String,
+    /// Up to which record the trail says itself that older ones were removed; 0 if it does not.
+    pub removed: u64,
     /// How many signed heads agree with the records.
     pub heads: u64,
+    /// The ids of keys that signed heads and were not given.
+    pub unknown_keys: Vec<String>,
+    /// Files that are copies of others, whole or in part.
+    pub copies: Vec<PathBuf>,
+    /// Files that were passed over, and why.
+    pub passed_over: Vec<Incomplete>,
     /// The first thing that is wrong.
     pub fault: Option<Fault>,
 }
@@ -61,14 +82,17 @@ pub enum FaultKind {
     /// Its hash is not the hash of its text.
     #[error("was changed after it was written")]
     Changed,
+    /// A copy of its file says something else.
+    #[error("stands otherwise in a copy of its file")]
+    CopyDiffers,
     /// A signed head says that there was such a record.
     #[error("is missing at the end: a signed head names it")]
     EndMissing,
     /// The file ends in the middle of a line.
     #[error("is cut off; if the process was killed, a restart mends it")]
     CutOff,
-    /// A line among the heads is no head, or not signed with the key that was given.
-    #[error("has no answer: a head is not signed with this key")]
+    /// A line among the heads is no head, or not signed with a key that was given.
+    #[error("is the last, and is not proven to be: a head is not signed with a key that was given")]
     HeadUnsigned,
     /// A signed head names another hash.
     #[error("is not the record that a signed head names: the chain was written anew")]
@@ -76,9 +100,10 @@ pub enum FaultKind {
     /// Another record stands where it should be.
     #[error("is missing: a later record stands in its place")]
     Missing,
-    /// The records before the first one are not there.
+    /// The records before the first one are not there, and no record says that they were removed.
     #[error(
-        "is missing, with all before the first record; if older files were archived, say from which record on to verify"
+        "is missing, with all before the first record, and no record says that they were removed; \
+         if older files were archived, say from which record on to verify"
     )]
     MissingBeginning,
     /// It does not follow the record before it.
@@ -87,8 +112,8 @@ pub enum FaultKind {
     /// An earlier record stands where it should be.
     #[error("is out of its place: an earlier record stands here")]
     OutOfOrder,
-    /// The packed file cannot be unpacked from here on.
-    #[error("cannot be unpacked: its file was changed or cut off")]
+    /// The packed file cannot be unpacked from here on, and there is no other copy.
+    #[error("cannot be read: its file is half of a packed one, and there is no other copy")]
     Packing,
     /// The line is no record.
     #[error("is not a record")]
@@ -96,93 +121,187 @@ pub enum FaultKind {
 }
 
 /// Verifies every file of the journal in `directory`, of any size, in one pass. `from` is the first
-/// record that has to be there: 1, or that of the oldest file that was kept. With `key`, the signed heads
-/// are checked as well.
-pub fn verify(directory: &Path, from: u64, key: Option<&HeadVerifier>) -> io::Result<Report> {
-    let heads = match key {
-        Some(key) => key.collect(directory)?,
-        None => Heads::default(),
-    };
-    let mut walk = Walk {
-        tip: Tip {
-            seq: from.saturating_sub(1),
-            ..Tip::START
-        },
-        anchored: from <= 1,
-        report: Report {
-            files: 0,
-            records: 0,
-            first: 0,
-            last: 0,
-            hash: String::new(),
-            heads: 0,
-            fault: None,
-        },
-        heads,
-    };
-    for segment in directory::segments(directory)? {
-        let mut lines = reading::open(&segment)?;
+/// record that has to be there; with 1 the chain may also begin where a record says that older ones were
+/// removed. With `keys`, the signed heads are checked as well.
+///
+/// The journal may be written, packed and rotated meanwhile.
+pub fn verify(directory: &Path, from: u64, keys: &[HeadVerifier]) -> io::Result<Report> {
+    verify_showing(directory, from, keys, &|_| ())
+}
+
+/// The same, showing how far it has come.
+pub fn verify_showing(
+    directory: &Path,
+    from: u64,
+    keys: &[HeadVerifier],
+    progress: &dyn Fn(Progress),
+) -> io::Result<Report> {
+    let mut listing = listing::list(directory)?;
+    for _ in 0..MOST_ATTEMPTS {
+        let mut verification = Verification::new(directory, from, keys)?;
+        let outcome = verification.read(&listing, progress);
+        let report = outcome.map(|()| verification.report);
+        let is_well = report.as_ref().is_ok_and(|report| report.fault.is_none());
+        // What looks like a fault may be a file that was packed, renamed or removed meanwhile.
+        let now = listing::list(directory)?;
+        if is_well || now.has_the_files_of(&listing) {
+            return report;
+        }
+        listing = now;
+    }
+    Err(io::Error::other(
+        "the files change faster than they can be verified",
+    ))
+}
+
+struct Verification<'a> {
+    directory: &'a Path,
+    tip: Tip,
+    /// What the first record follows, as long as no record has said that all before it was removed.
+    beginning: Option<Tip>,
+    /// Whether the tip's hash is known, so that the next record must name it.
+    anchored: bool,
+    from: u64,
+    report: Report,
+    heads: Heads,
+}
+
+/// Which line of which file is wrong.
+type Wrong = (u64, FaultKind);
+
+impl<'a> Verification<'a> {
+    fn new(directory: &'a Path, from: u64, keys: &[HeadVerifier]) -> io::Result<Self> {
+        let mut report = Report::default();
+        let heads = Heads::collect(directory, keys, &mut report.passed_over)?;
+        report.unknown_keys = heads.unknown_keys.iter().cloned().collect();
+        Ok(Self {
+            directory,
+            tip: Tip {
+                seq: from.saturating_sub(1),
+                ..Tip::START
+            },
+            beginning: None,
+            anchored: from <= 1,
+            from,
+            report,
+            heads,
+        })
+    }
+
+    fn read(&mut self, listing: &Listing, progress: &dyn Fn(Progress)) -> io::Result<()> {
+        for path in &listing.foreign {
+            let problem = FOREIGN.to_owned();
+            let path = path.clone();
+            self.report.passed_over.push(Incomplete { path, problem });
+        }
+        let total = listing.segments.iter().map(|it| it.best.size).sum();
+        let mut done = 0;
+        let next = listing.segments.iter().skip(1).map(|it| Some(it.first));
+        for (segment, next) in listing.segments.iter().zip(next.chain([None])) {
+            self.read_segment(segment, next)?;
+            if self.report.fault.is_some() {
+                return Ok(());
+            }
+            done += segment.best.size;
+            progress(Progress { done, total });
+        }
+        self.report.fault = self.missing_end();
+        if self.beginning.is_some() && self.report.fault.is_none() {
+            let file = listing.segments.first().map(|it| it.best.path.clone());
+            self.report.fault = Some(Fault {
+                seq: 1,
+                file: file.unwrap_or_default(),
+                line: 1,
+                kind: FaultKind::MissingBeginning,
+            });
+        }
+        Ok(())
+    }
+
+    fn read_segment(&mut self, segment: &Segment, next: Option<u64>) -> io::Result<()> {
+        let (copy, mut lines) = reading::open_best(self.directory, segment, next, reading::open)?;
+        self.report.files += 1;
         let mut line = Vec::new();
         let mut number = 0;
-        walk.report.files += 1;
         loop {
             let step = match read_line(&mut *lines, &mut line) {
                 Ok(false) => break,
                 Ok(true) => {
                     number += 1;
-                    walk.step(&line, segment.first, number)
+                    self.step(&line, segment.first, number)
                 }
                 // Not the disk, but what is on it.
-                Err(error) if error.raw_os_error().is_none() => Err(walk.packing_fault()),
-                Err(error) => return Err(directory::at(&segment.path, &error)),
+                Err(error) if error.raw_os_error().is_none() => {
+                    Err((self.tip.seq + 1, FaultKind::Packing))
+                }
+                Err(error) => return Err(directory::at(&copy.path, &error)),
             };
             if let Err((seq, kind)) = step {
-                walk.report.fault = Some(Fault {
+                self.report.fault = Some(Fault {
                     seq,
-                    file: segment.path,
+                    file: copy.path,
                     line: number,
                     kind,
                 });
-                return Ok(walk.report);
+                return Ok(());
             }
         }
+        for other in segment.copies().filter(|other| other.path != copy.path) {
+            self.compare(segment, &copy, other)?;
+        }
+        Ok(())
     }
-    walk.report.fault = walk.missing_end(directory);
-    Ok(walk.report)
-}
 
-struct Walk {
-    tip: Tip,
-    /// Whether the tip's hash is known, so that the next record must name it.
-    anchored: bool,
-    report: Report,
-    heads: Heads,
-}
+    /// What is listed beside the copy that was read holds the same, or less of it.
+    fn compare(
+        &mut self,
+        segment: &Segment,
+        copy: &SegmentFile,
+        other: &SegmentFile,
+    ) -> io::Result<()> {
+        let mut pass_over = |problem: &str| {
+            self.report.passed_over.push(Incomplete {
+                path: other.path.clone(),
+                problem: problem.to_owned(),
+            });
+        };
+        if other.packing == Packing::Unknown {
+            pass_over(FOREIGN);
+            return Ok(());
+        }
+        match reading::compare(copy, other)? {
+            Likeness::Gone => (),
+            Likeness::Copy => self.report.copies.push(other.path.clone()),
+            Likeness::Part => pass_over("is a part of a copy of another file"),
+            Likeness::Differs { lines } => {
+                self.report.fault = Some(Fault {
+                    seq: segment.first + lines,
+                    file: other.path.clone(),
+                    line: lines + 1,
+                    kind: FaultKind::CopyDiffers,
+                });
+            }
+        }
+        Ok(())
+    }
 
-impl Walk {
     /// What only heads can tell, once every record has been seen.
-    fn missing_end(&self, directory: &Path) -> Option<Fault> {
-        let missing = self
-            .heads
-            .signed
-            .last_key_value()
+    fn missing_end(&self) -> Option<Fault> {
+        let signed = self.heads.signed.last_key_value();
+        let missing = signed
             .filter(|(seq, _)| **seq > self.tip.seq)
             .map(|_| (self.tip.seq + 1, FaultKind::EndMissing));
-        let unsigned =
-            (self.heads.false_ones > 0).then_some((self.tip.seq, FaultKind::HeadUnsigned));
+        let is_unsigned = self.heads.false_ones > 0 || !self.heads.unknown_keys.is_empty();
+        let unsigned = is_unsigned.then_some((self.tip.seq, FaultKind::HeadUnsigned));
         missing.or(unsigned).map(|(seq, kind)| Fault {
             seq,
-            file: directory.to_owned(),
+            file: self.directory.to_owned(),
             line: 0,
             kind,
         })
     }
 
-    fn packing_fault(&self) -> (u64, FaultKind) {
-        (self.tip.seq + 1, FaultKind::Packing)
-    }
-
-    fn step(&mut self, line: &[u8], first: u64, number: u64) -> Result<(), (u64, FaultKind)> {
+    fn step(&mut self, line: &[u8], first: u64, number: u64) -> Result<(), Wrong> {
         let expected = self.tip.seq + 1;
         let Some(text) = line.strip_suffix(b"\n") else {
             return Err((expected, FaultKind::CutOff));
@@ -197,28 +316,25 @@ impl Walk {
         if !place.genuine {
             return Err((expected, FaultKind::Changed));
         }
-        if place.seq != expected {
-            return Err((
-                expected,
-                match place.seq {
-                    seq if seq < expected => FaultKind::OutOfOrder,
-                    _ if self.report.records == 0 => FaultKind::MissingBeginning,
-                    _ => FaultKind::Missing,
-                },
-            ));
+        if self.report.records == 0 && self.from <= 1 && first > 1 {
+            // Until a record says why those before it are not there.
+            self.tip = Tip {
+                seq: first - 1,
+                hash: place.previous,
+            };
+            self.beginning = Some(self.tip);
         }
-        if self.anchored && place.previous != self.tip.hash {
-            return Err((expected, FaultKind::NotNext));
-        }
+        self.check_place(place)?;
         if number == 1 && place.seq != first {
-            return Err((expected, FaultKind::OutOfOrder));
+            return Err((place.seq, FaultKind::OutOfOrder));
         }
         if let Some(signed) = self.heads.signed.get(&place.seq) {
             if *signed != place.hash {
-                return Err((expected, FaultKind::Forged));
+                return Err((place.seq, FaultKind::Forged));
             }
             self.report.heads += 1;
         }
+        self.note_removal(text);
         self.tip = place.into();
         self.anchored = true;
         if self.report.records == 0 {
@@ -229,12 +345,68 @@ impl Walk {
         self.report.hash = String::from_utf8_lossy(&place.hash).into_owned();
         Ok(())
     }
+
+    fn check_place(&self, place: Place) -> Result<(), Wrong> {
+        let expected = self.tip.seq + 1;
+        if place.seq != expected {
+            let kind = match place.seq {
+                seq if seq < expected => FaultKind::OutOfOrder,
+                _ if self.report.records == 0 => FaultKind::MissingBeginning,
+                _ => FaultKind::Missing,
+            };
+            return Err((expected, kind));
+        }
+        if self.anchored && place.previous != self.tip.hash {
+            return Err((expected, FaultKind::NotNext));
+        }
+        Ok(())
+    }
+
+    /// A record that older ones were removed proves that the chain may begin where it does.
+    fn note_removal(&mut self, line: &[u8]) {
+        let Some(removal) = removal(line) else { return };
+        self.report.removed = self.report.removed.max(removal.last_seq);
+        self.beginning = self.beginning.filter(|before| {
+            // Files go one by one, and the process may end in between.
+            let is_up_to_here = removal.last_seq == before.seq
+                && removal.last_hash.as_bytes() == before.hash.as_slice();
+            !is_up_to_here && removal.last_seq <= before.seq
+        });
+    }
+}
+
+/// What a record of a removal says.
+#[derive(Deserialize)]
+struct Removal<'a> {
+    last_seq: u64,
+    last_hash: &'a str,
+}
+
+fn removal(line: &[u8]) -> Option<Removal<'_>> {
+    memmem::find(line, REMOVED)?;
+    serde_json::from_slice(line).ok()
 }
 
 /// Reads one line, with its end if it has one, but no more than a line can have.
 fn read_line(lines: &mut dyn BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
-    use std::io::Read;
     line.clear();
-    let limit = u64::try_from(super::record::LONGEST_LINE).unwrap_or_default() + 1;
-    Ok(lines.take(limit).read_until(b'\n', line)? > 0)
+    for _ in 0..MOST_LOOKS {
+        let room = LONGEST.saturating_sub(line.len());
+        let limit = u64::try_from(room).unwrap_or_default();
+        io::Read::take(&mut *lines, limit).read_until(b'\n', line)?;
+        if line.is_empty() || line.ends_with(b"\n") || line.len() >= LONGEST {
+            break;
+        }
+        // The gateway may be writing it at this moment.
+        thread::yield_now();
+    }
+    Ok(!line.is_empty())
 }
+
+const FOREIGN: &str = "is not one of the journal's files";
+const REMOVED: &[u8] = b",\"action\":\"removed\",";
+const LONGEST: usize = super::record::LONGEST_LINE + 1;
+/// How often the rest of a line is looked for: some hundredths of a second, for what takes microseconds.
+const MOST_LOOKS: usize = 20_000;
+/// How often it is begun anew where the files have changed.
+const MOST_ATTEMPTS: usize = 10;

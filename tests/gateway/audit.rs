@@ -1,6 +1,7 @@
 //! The audit trail through its public face, without a gateway around it: real files, real faults.
 
 pub(crate) mod alone;
+pub(crate) mod copies;
 mod faults;
 mod files;
 mod heads;

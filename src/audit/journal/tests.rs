@@ -223,7 +223,7 @@ async fn a_sync_that_fails_ends_its_file_and_the_next_record_is_in_a_new_one() {
     journal.sync();
     assert_eq!(metrics.sync_failures.get(), 1);
     // The first is where it was written to; the second in a file that is none of it.
-    let report = verify(place.path(), 2, None).unwrap();
+    let report = verify(place.path(), 2, &[]).unwrap();
     assert_eq!((report.first, report.last, report.fault), (2, 2, None));
     journal.order(Order::Stop);
     journal.ended().await;
@@ -234,7 +234,7 @@ fn started(writer: Writer, clock: &Clock, metrics: &AuditMetrics) -> Arc<Journal
     let journal = Journal::new(
         writer,
         Parts {
-            replica: Box::from("test"),
+            identity: Box::from(*b",\"replica\":\"test\""),
             sync: Sync::Interval,
             sink: None,
             whose_word: WhoseWord::Journal,

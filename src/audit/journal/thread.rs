@@ -19,7 +19,6 @@ use crate::audit::queue::Batch;
 use crate::audit::record::Body;
 use crate::audit::record::Kind;
 use crate::audit::record::name;
-use crate::audit::record::room;
 use crate::audit::sink::Parcel;
 use crate::audit::writer::Finished;
 use crate::audit::writer::Writer;
@@ -163,7 +162,7 @@ impl Journal {
             now.wall,
             Kind::Admin,
             |body| {
-                body.text(name!("replica"), &self.replica, room::SHORT);
+                body.put(&self.identity);
                 body.word(name!("action"), "recovered");
                 body.number(name!("unrecorded"), missing);
             },

@@ -38,7 +38,7 @@ fn a_file_that_failed_is_never_written_again_and_its_records_are_in_a_new_one() 
         writer.write(&bodies(3), NOW).unwrap();
         let open = writer.file().unwrap();
         assert!(open.path.starts_with(place.path()), "{device}");
-        let report = verify(place.path(), 1, None).unwrap();
+        let report = verify(place.path(), 1, &[]).unwrap();
         assert_eq!((report.records, report.fault), (3, None));
     }
 }
@@ -84,7 +84,7 @@ fn a_file_that_failed_is_cut_back_to_what_was_acknowledged() {
         .write(&bodies(1), NOW.plus(std::time::Duration::from_secs(1)))
         .unwrap();
     assert_ne!(writer.file().unwrap().path, path);
-    let report = verify(place.path(), 1, None).unwrap();
+    let report = verify(place.path(), 1, &[]).unwrap();
     assert_eq!((report.records, report.fault), (2, None));
 }
 
@@ -112,7 +112,7 @@ fn has_room(path: &Path) -> bool {
 fn room_ahead_is_given_back_at_a_rotation_and_at_the_end_and_no_reader_sees_it() {
     let place = tempfile::tempdir().unwrap();
     let mut writer = reserving(place.path());
-    let report = verify(place.path(), 1, None).unwrap();
+    let report = verify(place.path(), 1, &[]).unwrap();
     assert_eq!((report.records, report.fault), (3, None));
     assert_eq!(writer.examine(), None);
     let left = writer.file().unwrap().path.clone();
@@ -124,7 +124,7 @@ fn room_ahead_is_given_back_at_a_rotation_and_at_the_end_and_no_reader_sees_it()
     assert!(has_room(&writer.file().unwrap().path));
     writer.finish().unwrap();
     assert!(!has_room(&writer.file().unwrap().path));
-    let report = verify(place.path(), 1, None).unwrap();
+    let report = verify(place.path(), 1, &[]).unwrap();
     assert_eq!((report.records, report.fault), (6, None));
 }
 

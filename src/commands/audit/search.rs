@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::io;
 use std::io::Write;
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -15,16 +14,18 @@ use crate::atlas::Timestamp;
 use crate::audit::search;
 use crate::audit::search::Filter;
 use crate::audit::search::Found;
+use crate::audit::search::Incomplete;
 use crate::audit::search::Order;
 use crate::audit::search::When;
 use crate::clock::Clock;
+use crate::commands::complain;
 
 /// `audit search`.
 #[derive(Debug, Args)]
 pub(super) struct Search {
-    /// The audit directory.
-    #[arg(value_name = "DIR")]
-    directory: PathBuf,
+    /// Audit directories; what is found in them is merged by time.
+    #[arg(value_name = "DIR", required = true)]
+    directories: Vec<PathBuf>,
     /// Who asked.
     #[arg(long)]
     subject: Option<String>,
@@ -81,18 +82,27 @@ impl Search {
     /// Writes what is found.
     pub(super) fn run(self, out: &mut dyn Write) -> io::Result<()> {
         let (order, limit, format) = (self.order(), self.limit, self.format);
-        let directory = self.directory.clone();
+        let directories = self.directories.clone();
         let filter = self.filter(Clock::system().now().wall);
-        write_found(&directory, &filter, order, limit, |found| {
-            match (format, found) {
-                (Format::Json, Some(found)) => {
-                    out.write_all(found.line.as_bytes())?;
-                    out.write_all(b"\n")
-                }
-                (Format::Json, None) => Ok(()),
-                (Format::Table, found) => write_row(out, found),
+        let search = search::Search {
+            directories: &directories,
+            filter: &filter,
+            order,
+        };
+        let incomplete = write_found(&search, limit, |found| match (format, found) {
+            (Format::Json, Some(found)) => {
+                out.write_all(found.line.as_bytes())?;
+                out.write_all(b"\n")
             }
-        })
+            (Format::Json, None) => Ok(()),
+            (Format::Table, found) => write_row(out, found),
+        })?;
+        for file in &incomplete {
+            complain(&io::Error::other(format!(
+                "not searched as a whole: {file}"
+            )));
+        }
+        Ok(())
     }
 
     fn order(&self) -> Order {
@@ -121,16 +131,14 @@ impl Search {
 
 /// Hands `None` and then up to `limit` records to `write`, and ends with its first error.
 fn write_found(
-    directory: &Path,
-    filter: &Filter,
-    order: Order,
+    search: &search::Search<'_>,
     limit: u64,
     mut write: impl FnMut(Option<&Found<'_>>) -> io::Result<()>,
-) -> io::Result<()> {
+) -> io::Result<Vec<Incomplete>> {
     write(None)?;
     let mut left = limit;
     let mut failed = Ok(());
-    search::search(directory, filter, order, |found| {
+    let incomplete = search::search(search, &|_| (), |found| {
         let Some(rest) = left.checked_sub(1) else {
             return ControlFlow::Break(());
         };
@@ -142,7 +150,7 @@ fn write_found(
             ControlFlow::Continue(())
         }
     })?;
-    failed
+    failed.map(|()| incomplete)
 }
 
 /// A row of the table; its head for `None`.

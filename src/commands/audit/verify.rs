@@ -2,6 +2,7 @@
 
 use std::io;
 use std::io::Write;
+use std::path::Path;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -16,42 +17,72 @@ use crate::commands::complain;
 /// `audit verify`.
 #[derive(Debug, Args)]
 pub(super) struct Verify {
-    /// The audit directory.
-    #[arg(value_name = "DIR")]
-    directory: PathBuf,
-    /// The first record that has to be there: that of the oldest file, if older ones were archived.
+    /// Audit directories, each with a chain of its own.
+    #[arg(value_name = "DIR", required = true)]
+    directories: Vec<PathBuf>,
+    /// The first record that has to be there: that of the oldest file, if older ones were archived. What
+    /// the gateway removed itself is on record and needs no such word.
     #[arg(long, value_name = "SEQ", default_value_t = 1)]
     from: u64,
-    /// The key of the signed heads: the Ed25519 key in PEM, public or private, or the HMAC secret.
-    #[arg(long, value_name = "FILE")]
-    head_key: Option<PathBuf>,
+    /// A key of the signed heads: the Ed25519 key in PEM, public or private, or the HMAC secret. Given
+    /// several times where keys followed one another.
+    #[arg(long = "head-key", value_name = "FILE")]
+    head_keys: Vec<PathBuf>,
 }
 
 impl Verify {
-    /// Says what is to be said of the trail, and how the command ends.
+    /// Says what is to be said of the trails, and how the command ends.
     pub(super) fn run(&self, out: &mut dyn Write) -> io::Result<Ending> {
-        let key = match self.head_key.as_deref().map(HeadVerifier::read).transpose() {
-            Ok(key) => key,
+        let keys: Result<Vec<_>, _> = self
+            .head_keys
+            .iter()
+            .map(|it| HeadVerifier::read(it))
+            .collect();
+        let keys = match keys {
+            Ok(keys) => keys,
             Err(error) => {
                 complain(&error);
                 return Ok(Ending::Failed);
             }
         };
-        let report = verify::verify(&self.directory, self.from, key.as_ref())?;
-        self.write(&report, out)
+        let mut ending = Ending::Well;
+        for directory in &self.directories {
+            if self.directories.len() > 1 {
+                writeln!(out, "{}", directory.display())?;
+            }
+            let report = verify::verify(directory, self.from, &keys)?;
+            if self.write(directory, &report, out)? == Ending::Failed {
+                ending = Ending::Failed;
+            }
+        }
+        Ok(ending)
     }
 
-    fn write(&self, report: &Report, out: &mut dyn Write) -> io::Result<Ending> {
+    fn write(&self, directory: &Path, report: &Report, out: &mut dyn Write) -> io::Result<Ending> {
+        for file in &report.passed_over {
+            writeln!(out, "passed over: {file}")?;
+        }
+        for copy in &report.copies {
+            writeln!(out, "a copy of another file: {}", copy.display())?;
+        }
         if let Some(fault) = &report.fault {
             writeln!(out, "record {} {}", fault.seq, fault.kind)?;
-            writeln!(out, "  {} line {}", fault.file.display(), fault.line)?;
+            if fault.line > 0 {
+                writeln!(out, "  {} line {}", fault.file.display(), fault.line)?;
+            }
+            for key in &report.unknown_keys {
+                writeln!(
+                    out,
+                    "  heads are signed with the key {key}: give its file with --head-key, too"
+                )?;
+            }
             let good = counted(report.records, "record");
             writeln!(out, "  good before it: {good}")?;
             return Ok(Ending::Failed);
         }
         if report.records == 0 {
-            writeln!(out, "no records in {}", self.directory.display())?;
-            return Ok(if self.from > 1 || !self.directory.is_dir() {
+            writeln!(out, "no records in {}", directory.display())?;
+            return Ok(if self.from > 1 || !directory.is_dir() {
                 Ending::Failed
             } else {
                 Ending::Well
@@ -65,15 +96,22 @@ impl Verify {
             report.first,
             report.last
         )?;
+        if report.removed > 0 {
+            writeln!(
+                out,
+                "  those up to {} were removed, as the trail says itself",
+                report.removed
+            )?;
+        }
         writeln!(out, "  the last has the hash {}", report.hash)?;
-        match (&self.head_key, report.heads) {
-            (None, _) => writeln!(
+        match (self.head_keys.is_empty(), report.heads) {
+            (true, _) => writeln!(
                 out,
                 "  Not shown by this: whether records after the last one were cut off, or the whole chain \
                  was written anew. Compare the last hash with a copy kept elsewhere, or give --head-key."
             )?,
-            (Some(_), 0) => writeln!(out, "  No signed head was found: the end is not proven.")?,
-            (Some(_), heads) => writeln!(
+            (false, 0) => writeln!(out, "  No signed head was found: the end is not proven.")?,
+            (false, heads) => writeln!(
                 out,
                 "  In agreement with {}. Not shown by this: whether records after the newest head, \
                  at most a minute old, were cut off.",
@@ -103,16 +141,18 @@ mod tests {
             last: many,
             hash: "ab".to_owned(),
             heads: many,
-            fault: None,
+            ..Report::default()
         };
         let verdict = |report: &Report| {
             let verify = Verify {
-                directory: PathBuf::from("/var/audit"),
+                directories: vec![PathBuf::from("/var/audit")],
                 from: 1,
-                head_key: Some(PathBuf::from("/etc/head.pem")),
+                head_keys: vec![PathBuf::from("/etc/head.pem")],
             };
             let mut out = Vec::new();
-            verify.write(report, &mut out).unwrap();
+            verify
+                .write(&verify.directories[0], report, &mut out)
+                .unwrap();
             String::from_utf8(out).unwrap()
         };
         let one = verdict(&report(1));

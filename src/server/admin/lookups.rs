@@ -36,7 +36,9 @@ use crate::audit::RequestId;
 use crate::audit::search;
 use crate::audit::search::BadFilter;
 use crate::audit::search::Filter;
+use crate::audit::search::Incomplete;
 use crate::audit::search::Order;
+use crate::audit::search::Search;
 use crate::blocking::in_background;
 use crate::identity::Caller;
 use crate::policy::Reach;
@@ -51,6 +53,9 @@ struct Page {
     /// The number to go on from; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<u64>,
+    /// The files that could not be searched as a whole, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    incomplete: Vec<String>,
 }
 
 struct Wish {
@@ -182,9 +187,15 @@ impl Wish {
         let mut page = Page {
             records: Vec::new(),
             next: None,
+            incomplete: Vec::new(),
         };
         let (mut last, mut bytes) = (None, 0);
-        search::search_until(directory, &self.filter, self.order, is_over, |found| {
+        let search = Search {
+            directories: &[directory.to_owned()],
+            filter: &self.filter,
+            order: self.order,
+        };
+        let incomplete = search::search_until(&search, is_over, |found| {
             if page.records.len() == self.limit || bytes > LARGEST_PAGE {
                 page.next = last;
                 return ControlFlow::Break(());
@@ -196,6 +207,8 @@ impl Wish {
                 .extend(RawValue::from_string(found.line.to_owned()).ok());
             ControlFlow::Continue(())
         })?;
+        // Their names are the operator's to know; where they lie is not.
+        page.incomplete = incomplete.iter().map(Incomplete::of_name).collect();
         Ok(page)
     }
 }

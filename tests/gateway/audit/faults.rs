@@ -55,7 +55,7 @@ fn a_full_disk_means_no_answer_until_there_is_room() {
                 assert_eq!(gap["unrecorded"], 51);
                 let newer = trail.files().remove(0);
                 fs::copy(&newer, saved.path().join(newer.file_name().unwrap())).unwrap();
-                let report = verify(saved.path(), 1, None).unwrap();
+                let report = verify(saved.path(), 1, &[]).unwrap();
                 assert_eq!(report.fault, None);
                 assert_eq!(report.records, u64::try_from(recorded).unwrap() + 3);
             });

@@ -12,6 +12,7 @@ use std::time::Duration;
 use atlas_cert_gateway::audit::Sync;
 use atlas_cert_gateway::settings::Size;
 
+use crate::audit::copies::zstd;
 use crate::audit::trail::PAST_EXAMINATION;
 use crate::audit::trail::Trail;
 
@@ -55,6 +56,17 @@ async fn a_restart_continues_the_file_and_the_chain() {
         assert_eq!(trail.verify().last, 2 * round + 1);
     }
     assert_eq!(trail.verify().fault, None);
+    let chain = trail.chain();
+    assert!(trail.lines().iter().all(|line| line["chain"] == *chain));
+    // Also where only a packed file tells.
+    let file = trail.files().remove(0);
+    let packed = zstd(&fs::read(&file).unwrap());
+    fs::write(file.with_extension("jsonl.zst"), packed).unwrap();
+    fs::remove_file(&file).unwrap();
+    let trail = trail.restart().await;
+    let started = fs::read_to_string(&trail.files()[1]).unwrap();
+    assert!(started.contains(&chain));
+    assert_ne!(Trail::new().chain(), chain);
 }
 
 /// F46: under load the file is renamed away, as logrotate does it, and a new one ordered.

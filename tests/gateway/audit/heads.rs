@@ -38,7 +38,8 @@ async fn a_cut_off_end_is_found_where_a_signed_head_speaks_of_it() {
     ] {
         let mut trail = Trail::with(|config| config.head_key_file = Some(signing.clone()));
         let key = HeadVerifier::read(checking).unwrap();
-        let check = |trail: &Trail| verify(&trail.config.directory, 1, Some(&key)).unwrap();
+        let check =
+            |trail: &Trail| verify(&trail.config.directory, 1, std::slice::from_ref(&key)).unwrap();
         trail.record("one").await.unwrap();
         trail.advance(PAST_SIGNATURE).await;
         trail.until(|| check(&trail).heads == 1).await;
@@ -175,14 +176,48 @@ async fn a_start_reads_the_newest_heads_however_long_the_trail_is() {
     assert!(first_of(&lookups(&trail)[0]) > 2);
 }
 
+#[tokio::test]
+async fn a_key_that_follows_another_is_on_record_and_both_prove_the_trail() {
+    let (old, new) = (Key::new(), Key::with("fedcba9876543210fedcba9876543210"));
+    let mut trail = old.trail(|_| ());
+    trail.record("one").await.unwrap();
+    trail.config.head_key_file = Some(new.path());
+    let trail = trail.restart().await;
+    trail.record("two").await.unwrap();
+    trail.audit.clone().close().await;
+    let keys = [&old, &new].map(|key| HeadVerifier::read(&key.path()).unwrap());
+    let [before, after] = keys.each_ref().map(|key| key.id().to_owned());
+    let starts: Vec<_> = trail
+        .lines()
+        .into_iter()
+        .filter(|it| it["action"] == "started")
+        .collect();
+    assert_eq!(starts[0]["head_key"], *before);
+    assert_eq!(starts[0].get("head_key_before"), None);
+    assert_eq!(starts[1]["head_key"], *after);
+    assert_eq!(starts[1]["head_key_before"], *before);
+    let report = verify(&trail.config.directory, 1, &keys).unwrap();
+    assert_eq!((report.heads, report.fault), (2, None));
+    // With one of them alone a part of the heads proves nothing, and it is said which key is missing.
+    for (given, missing) in [(0, &after), (1, &before)] {
+        let report = verify(&trail.config.directory, 1, &keys[given..=given]).unwrap();
+        assert_eq!(report.fault.unwrap().kind, FaultKind::HeadUnsigned);
+        assert_eq!(report.unknown_keys, std::slice::from_ref(missing));
+    }
+}
+
 /// A secret that signs heads, in a file.
 struct Key(TempDir);
 
 impl Key {
     fn new() -> Self {
+        Self::with("0123456789abcdef0123456789abcdef")
+    }
+
+    fn with(secret: &str) -> Self {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("secret");
-        fs::write(&path, "0123456789abcdef0123456789abcdef").unwrap();
+        fs::write(&path, secret).unwrap();
         keep_private(&path);
         Self(place)
     }
@@ -200,7 +235,7 @@ impl Key {
 
     fn check(&self, trail: &Trail) -> Report {
         let key = HeadVerifier::read(&self.path()).unwrap();
-        verify(&trail.config.directory, 1, Some(&key)).unwrap()
+        verify(&trail.config.directory, 1, std::slice::from_ref(&key)).unwrap()
     }
 }
 

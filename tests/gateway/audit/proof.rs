@@ -139,18 +139,18 @@ fn a_missing_file_is_found_wherever_it_was_and_archived_ones_are_named_by_the_op
     fs::remove_file(&files[0]).unwrap();
     let fault = copy.verify().fault.unwrap();
     assert_eq!((fault.seq, fault.kind), (1, FaultKind::MissingBeginning));
-    let report = verify(copy.0.path(), third, None).unwrap();
+    let report = verify(copy.0.path(), third, &[]).unwrap();
     assert_eq!(
         (report.first, report.last, report.fault),
         (third, RECORDS, None)
     );
-    let report = verify(copy.0.path(), third + 10, None).unwrap();
+    let report = verify(copy.0.path(), third + 10, &[]).unwrap();
     assert_eq!((report.first, report.fault), (third + 10, None));
     // The first lines of the oldest file cannot go unseen, because its name counts them.
     let text = fs::read_to_string(&files[2]).unwrap();
     let rest: String = text.split_inclusive('\n').skip(3).collect();
     fs::write(&files[2], rest).unwrap();
-    let fault = verify(copy.0.path(), third, None).unwrap().fault.unwrap();
+    let fault = verify(copy.0.path(), third, &[]).unwrap().fault.unwrap();
     assert_eq!(fault.seq, third);
 }
 
@@ -232,7 +232,7 @@ impl Copy {
     }
 
     fn verify(&self) -> Report {
-        verify(self.0.path(), 1, None).unwrap()
+        verify(self.0.path(), 1, &[]).unwrap()
     }
 
     fn files(&self) -> Vec<PathBuf> {

@@ -1,6 +1,7 @@
 //! Search gives back what a naive reader of the same files would pick.
 
 use std::fs;
+use std::io;
 use std::io::Read;
 use std::io::Write;
 use std::ops::ControlFlow;
@@ -10,9 +11,12 @@ use atlas_cert_gateway::atlas::Timestamp;
 use atlas_cert_gateway::audit::Closing;
 use atlas_cert_gateway::audit::Outcome;
 use atlas_cert_gateway::audit::Sync;
+use atlas_cert_gateway::audit::search;
 use atlas_cert_gateway::audit::search::Filter;
+use atlas_cert_gateway::audit::search::Found;
+use atlas_cert_gateway::audit::search::Incomplete;
 use atlas_cert_gateway::audit::search::Order;
-use atlas_cert_gateway::audit::search::search;
+use atlas_cert_gateway::audit::search::Search;
 use atlas_cert_gateway::settings::Size;
 use serde_json::Value;
 
@@ -52,19 +56,14 @@ async fn pages_follow_one_another_without_gap_or_overlap() {
             ..Filter::default()
         };
         let mut page = Vec::new();
-        search(
-            trail.audit.directory(),
-            &filter,
-            Order::NewestFirst,
-            |found| {
-                page.push(found.seq);
-                if page.len() == 7 {
-                    ControlFlow::Break(())
-                } else {
-                    ControlFlow::Continue(())
-                }
-            },
-        )
+        search(&trail, &filter, Order::NewestFirst, |found| {
+            page.push(found.seq);
+            if page.len() == 7 {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        })
         .unwrap();
         if page.is_empty() {
             break;
@@ -94,8 +93,7 @@ async fn a_large_packed_file_is_read_newest_first_without_gap_or_overlap() {
     fs::write(files[0].with_extension("jsonl.zst"), packed).unwrap();
     let mut seen = Vec::new();
     let everything = Filter::default();
-    let directory = trail.audit.directory();
-    search(directory, &everything, Order::NewestFirst, |found| {
+    search(&trail, &everything, Order::NewestFirst, |found| {
         seen.push(found.seq);
         ControlFlow::Continue(())
     })
@@ -116,8 +114,7 @@ async fn a_subject_that_was_cut_is_found_by_all_of_it_and_by_no_other() {
             ..Filter::default()
         };
         let mut found = Vec::new();
-        let directory = trail.audit.directory();
-        search(directory, &filter, Order::OldestFirst, |it| {
+        search(&trail, &filter, Order::OldestFirst, |it| {
             found.push((it.seq, it.summary().status));
             ControlFlow::Continue(())
         })
@@ -127,6 +124,21 @@ async fn a_subject_that_was_cut_is_found_by_all_of_it_and_by_no_other() {
     assert_eq!(found(&long), [(2, Some(200))]);
     assert_eq!(found("subject/"), [(3, Some(200))]);
     assert_eq!(found(&long.replace("su", "uu")), []);
+}
+
+/// Searches the trail's directory.
+fn search(
+    trail: &Trail,
+    filter: &Filter,
+    order: Order,
+    see: impl FnMut(&Found<'_>) -> ControlFlow<()>,
+) -> io::Result<Vec<Incomplete>> {
+    let search = Search {
+        directories: &[trail.audit.directory().to_owned()],
+        filter,
+        order,
+    };
+    search::search(&search, &|_| (), see)
 }
 
 /// Lines of every length, over several files, with subjects that need escaping.
@@ -167,7 +179,7 @@ fn check(trail: &Trail) {
             .collect();
         for order in [Order::OldestFirst, Order::NewestFirst] {
             let mut found = Vec::new();
-            search(trail.audit.directory(), &filter, order, |it| {
+            search(trail, &filter, order, |it| {
                 found.push(it.line.to_owned());
                 ControlFlow::Continue(())
             })

@@ -61,7 +61,7 @@ async fn a_record_has_the_members_of_the_contract_in_their_order() {
     let line = text.lines().nth(1).unwrap();
     assert_eq!(
         names(line),
-        "time seq kind replica request_id outcome status error_code subject issuer client_id token_id \
+        "time seq kind replica chain request_id outcome status error_code subject issuer client_id token_id \
          rule peer group_id username cache stale fill_id age_ms certificates upstream_calls duration_us \
          previous hash"
     );

@@ -77,7 +77,7 @@ proptest! {
             };
             let members = [
                 format!("\"time\":\"{}\"", closing.now.wall),
-                "\"seq\":2,\"kind\":\"lookup\",\"replica\":\"test\"".to_owned(),
+                format!("\"seq\":2,\"kind\":\"lookup\",\"replica\":\"test\",\"chain\":\"{}\"", trail.chain()),
                 format!("\"request_id\":\"{}\"", Uuid::from_u128(ids[0])),
                 format!("\"outcome\":\"{}\"", OUTCOMES[outcome].word()),
                 format!("\"status\":{}", or_null((status > 0).then(|| status.to_string()))),

@@ -192,8 +192,14 @@ impl Trail {
         lines
     }
 
+    /// The id of the chain.
+    pub(crate) fn chain(&self) -> String {
+        let first = self.lines().remove(0);
+        first["chain"].as_str().unwrap().to_owned()
+    }
+
     pub(crate) fn verify(&self) -> Report {
-        verify(&self.config.directory, 1, None).unwrap()
+        verify(&self.config.directory, 1, &[]).unwrap()
     }
 
     /// Moves the hands on by `span`, and lets everybody run who waited for that. No real time passes.

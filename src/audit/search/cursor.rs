@@ -1,0 +1,320 @@
+//! One journal that is being searched: its files in order, the file that is open, and the records of the
+//! present block that pass.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::time::Duration;
+use std::vec;
+
+use super::Filter;
+use super::Found;
+use super::Incomplete;
+use super::Order;
+use super::Sieve;
+use super::TIME;
+use super::packed::Last;
+use super::packed::Passed;
+use super::packed::check_end;
+use super::packed::last_number;
+use crate::atlas::Timestamp;
+use crate::audit::chain;
+use crate::audit::listing;
+use crate::audit::listing::Segment;
+use crate::audit::listing::SegmentFile;
+use crate::audit::reading;
+use crate::audit::reading::Backwards;
+use crate::audit::reading::Forwards;
+
+/// What a search may take.
+#[derive(Clone, Copy)]
+pub(super) struct Bounds<'b> {
+    /// Asked before each block: whether to end.
+    pub(super) is_over: &'b dyn Fn() -> bool,
+    /// What unpacking may hold, as a power of two.
+    pub(super) window: u32,
+}
+
+pub(super) struct Cursor<'a> {
+    directory: &'a Path,
+    sieve: &'a Sieve<'a>,
+    order: Order,
+    bounds: Bounds<'a>,
+    segments: vec::IntoIter<Wanted>,
+    open: Option<Open>,
+    block: Vec<u8>,
+    /// Where the records in the block stand that pass, and their numbers; the next one last.
+    passed: Vec<Passed>,
+    incomplete: Vec<Incomplete>,
+    /// Bytes of the files that are behind.
+    behind: u64,
+    total: u64,
+}
+
+/// A segment that may hold records that pass.
+struct Wanted {
+    segment: Segment,
+    /// The number with which the segment behind it begins.
+    next: Option<u64>,
+}
+
+struct Open {
+    copy: SegmentFile,
+    next: Option<u64>,
+    /// The last record that was read.
+    last: Option<u64>,
+    lines: Lines,
+}
+
+enum Lines {
+    Backwards(Backwards),
+    Forwards(Forwards),
+    /// A packed file, newest first: how many of the records that pass are still to be shown.
+    Packed(usize),
+}
+
+impl<'a> Cursor<'a> {
+    pub(super) fn open(
+        directory: &'a Path,
+        sieve: &'a Sieve<'a>,
+        order: Order,
+        bounds: Bounds<'a>,
+    ) -> io::Result<Self> {
+        let listing = listing::list(directory)?;
+        let foreign = listing.foreign.into_iter().map(|path| Incomplete {
+            path,
+            problem: "is not one of the journal's files and was not searched".to_owned(),
+        });
+        let incomplete = foreign.collect();
+        let mut segments = wanted(listing.segments, sieve.filter);
+        if order == Order::NewestFirst {
+            segments.reverse();
+        }
+        Ok(Self {
+            directory,
+            sieve,
+            order,
+            bounds,
+            total: segments.iter().map(|it| it.segment.best.size).sum(),
+            segments: segments.into_iter(),
+            open: None,
+            block: Vec::new(),
+            passed: Vec::new(),
+            incomplete,
+            behind: 0,
+        })
+    }
+
+    /// Reads on until there is a record that passes, or no more; says whether it has read.
+    pub(super) fn fill(&mut self) -> bool {
+        let mut has_read = false;
+        while self.passed.is_empty() {
+            if (self.bounds.is_over)() {
+                self.segments = Vec::new().into_iter();
+                self.open = None;
+            }
+            let Some(mut open) = self.open.take().or_else(|| self.next_file()) else {
+                break;
+            };
+            has_read = true;
+            match self.read_block(&mut open) {
+                Ok(ControlFlow::Continue(())) => self.open = Some(open),
+                Ok(ControlFlow::Break(())) => self.behind += open.copy.size,
+                Err(error) => {
+                    self.behind += open.copy.size;
+                    self.note(&open.copy, error.to_string());
+                }
+            }
+        }
+        has_read
+    }
+
+    /// Whether there is no record left.
+    pub(super) fn is_at_end(&self) -> bool {
+        self.passed.is_empty()
+    }
+
+    /// The time of the next record, as it stands there.
+    pub(super) fn time(&self) -> &[u8] {
+        let line = self
+            .passed
+            .last()
+            .and_then(|it| self.block.get(it.line.clone()));
+        line.and_then(|line| line.get(TIME)).unwrap_or_default()
+    }
+
+    /// Shows the next record and goes on to the one after it.
+    pub(super) fn show(
+        &mut self,
+        see: &mut impl FnMut(&Found<'_>) -> ControlFlow<()>,
+    ) -> ControlFlow<()> {
+        let found = self.passed.pop().and_then(|Passed { line, seq }| {
+            let line = str::from_utf8(self.block.get(line)?).ok()?;
+            Some(Found { line, seq })
+        });
+        found.map_or(ControlFlow::Continue(()), |found| see(&found))
+    }
+
+    /// How many bytes of files are behind.
+    pub(super) fn done(&self) -> u64 {
+        let open = self.open.as_ref().map_or(0, |open| match &open.lines {
+            Lines::Backwards(lines) => lines.position(),
+            Lines::Forwards(lines) => lines.position(),
+            Lines::Packed(_) => 0,
+        });
+        self.behind + open
+    }
+
+    /// How many bytes of files there are.
+    pub(super) fn total(&self) -> u64 {
+        self.total
+    }
+
+    pub(super) fn into_incomplete(self) -> Vec<Incomplete> {
+        self.incomplete
+    }
+
+    /// Opens the next file that can be opened.
+    fn next_file(&mut self) -> Option<Open> {
+        loop {
+            let wanted = self.segments.next()?;
+            match self.open_segment(&wanted) {
+                Ok(open) => return Some(open),
+                Err(error) => {
+                    self.behind += wanted.segment.best.size;
+                    self.note(&wanted.segment.best, error.to_string());
+                }
+            }
+        }
+    }
+
+    fn open_segment(&self, wanted: &Wanted) -> io::Result<Open> {
+        let (copy, lines) =
+            reading::open_best(self.directory, &wanted.segment, wanted.next, |copy| {
+                if self.order == Order::OldestFirst {
+                    return Forwards::open(copy, self.bounds.window).map(Lines::Forwards);
+                }
+                Ok(match Backwards::open(copy)? {
+                    Some(lines) => Lines::Backwards(lines),
+                    None => Lines::Packed(usize::MAX),
+                })
+            })?;
+        Ok(Open {
+            copy,
+            next: wanted.next,
+            last: None,
+            lines,
+        })
+    }
+
+    /// Reads a block of an open file and what passes in it; breaks if it was the last that matters.
+    fn read_block(&mut self, open: &mut Open) -> io::Result<ControlFlow<()>> {
+        let (block, passed) = (&mut self.block, &mut self.passed);
+        let has_read = match &mut open.lines {
+            Lines::Backwards(lines) => lines.next(block)?,
+            Lines::Forwards(lines) => lines.next(block)?,
+            Lines::Packed(left) => {
+                let mut last = Last::of(&open.copy, open.next, *left);
+                let read = last.read(self.sieve, self.bounds, block);
+                let goes_on = last.give(block, passed, left);
+                if let Err(error) = read {
+                    self.note(&open.copy, error.to_string());
+                }
+                return Ok(goes_on);
+            }
+        };
+        if !has_read {
+            check_end(&open.copy, open.last, open.next)?;
+            return Ok(ControlFlow::Break(()));
+        }
+        open.last = last_number(block);
+        self.sieve.sift(block, |line, seq| {
+            passed.push(Passed { line, seq });
+            ControlFlow::Continue(())
+        });
+        if self.order == Order::OldestFirst {
+            passed.reverse();
+        }
+        Ok(if self.is_beyond(&self.block) {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        })
+    }
+
+    /// Whether what follows `block` in its file is too old, or too new, to pass.
+    fn is_beyond(&self, block: &[u8]) -> bool {
+        let filter = self.sieve.filter;
+        let mut lines = block
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty());
+        let text = |instant: Option<Timestamp>| instant.map(|it| it.to_string());
+        match self.order {
+            Order::NewestFirst => {
+                let Some(first) = lines.next() else {
+                    return false;
+                };
+                let since = text(filter.since.map(|since| since.minus(SLACK)));
+                let is_old =
+                    |since: String| first.get(TIME).is_some_and(|it| it < since.as_bytes());
+                since.is_some_and(is_old)
+                    || filter
+                        .after
+                        .is_some_and(|after| chain::seq(first).is_some_and(|it| it <= after))
+            }
+            Order::OldestFirst => {
+                let Some(last) = lines.next_back() else {
+                    return false;
+                };
+                let until = text(filter.until.map(|until| until.plus(SLACK)));
+                let is_new = |until: String| last.get(TIME).is_some_and(|it| it > until.as_bytes());
+                until.is_some_and(is_new)
+                    || filter
+                        .before
+                        .is_some_and(|before| chain::seq(last).is_some_and(|it| it >= before))
+            }
+        }
+    }
+
+    fn note(&mut self, copy: &SegmentFile, problem: String) {
+        if self.incomplete.iter().all(|it| it.path != copy.path) {
+            let path = copy.path.clone();
+            self.incomplete.push(Incomplete { path, problem });
+        }
+    }
+}
+
+/// The segments that may hold records that are wanted: their names say with which number and when they
+/// begin.
+fn wanted(segments: Vec<Segment>, filter: &Filter) -> Vec<Wanted> {
+    let follows: Vec<_> = segments
+        .iter()
+        .skip(1)
+        .map(|it| (it.first, it.start))
+        .collect();
+    let mut follows = follows.into_iter().map(Some);
+    let mut wanted = Vec::new();
+    for segment in segments {
+        let next = follows.next().flatten();
+        let (first, start) = (segment.first, segment.start);
+        let is_too_old = next.is_some_and(|(next, end)| {
+            filter
+                .after
+                .is_some_and(|after| next <= after.saturating_add(1))
+                || filter.since.is_some_and(|since| end.plus(SLACK) < since)
+        });
+        let is_too_new = filter.before.is_some_and(|before| first >= before)
+            || filter.until.is_some_and(|until| start >= until.plus(SLACK));
+        if !is_too_old && !is_too_new {
+            wanted.push(Wanted {
+                segment,
+                next: next.map(|(next, _)| next),
+            });
+        }
+    }
+    wanted
+}
+
+/// How far the times of records may be from those in the names of files: a record waits for a second at
+/// most, and clocks are set.
+const SLACK: Duration = Duration::from_mins(1);

@@ -1,0 +1,140 @@
+//! Packed files newest first: they can only be unpacked from their beginning.
+
+use std::collections::VecDeque;
+use std::io;
+use std::ops::ControlFlow;
+use std::ops::Range;
+
+use super::Sieve;
+use super::cursor::Bounds;
+use crate::audit::chain;
+use crate::audit::listing::Packing;
+use crate::audit::listing::SegmentFile;
+use crate::audit::reading::Forwards;
+
+/// A record that passes.
+pub(super) struct Passed {
+    /// Where it stands in the block.
+    pub(super) line: Range<usize>,
+    pub(super) seq: u64,
+}
+
+/// The last records of a packed file that pass.
+///
+/// It is unpacked from its beginning, and only the last of what passes is kept. A caller who wants more
+/// than fits has it unpacked once more, as far as the oldest that was shown; most have seen enough by then.
+pub(super) struct Last<'c> {
+    copy: &'c SegmentFile,
+    /// The number with which the file behind it begins.
+    next: Option<u64>,
+    /// How many are still to be shown.
+    left: usize,
+    count: usize,
+    held: usize,
+    lines: VecDeque<Kept>,
+}
+
+struct Kept {
+    line: Box<[u8]>,
+    seq: u64,
+}
+
+impl<'c> Last<'c> {
+    pub(super) fn of(copy: &'c SegmentFile, next: Option<u64>, left: usize) -> Self {
+        Self {
+            copy,
+            next,
+            left,
+            count: 0,
+            held: 0,
+            lines: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn read(
+        &mut self,
+        sieve: &Sieve<'_>,
+        bounds: Bounds<'_>,
+        block: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        let mut file = Forwards::open(self.copy, bounds.window)?;
+        let mut last = None;
+        while self.count < self.left && !(bounds.is_over)() {
+            if !file.next(block)? {
+                return check_end(self.copy, last, self.next);
+            }
+            last = last_number(block);
+            sieve.sift(block, |line, seq| {
+                self.keep(block.get(line).unwrap_or_default(), seq)
+            });
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, line: &[u8], seq: u64) -> ControlFlow<()> {
+        if self.count == self.left {
+            return ControlFlow::Break(());
+        }
+        self.count += 1;
+        self.held += line.len();
+        self.lines.push_back(Kept {
+            line: Box::from(line),
+            seq,
+        });
+        while self.held > KEPT && self.lines.len() > 1 {
+            self.held -= self.lines.pop_front().map_or(0, |it| it.line.len());
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Gives what was kept; breaks if nothing is left after it.
+    pub(super) fn give(
+        self,
+        block: &mut Vec<u8>,
+        passed: &mut Vec<Passed>,
+        left: &mut usize,
+    ) -> ControlFlow<()> {
+        *left = self.count - self.lines.len();
+        block.clear();
+        for Kept { line, seq } in self.lines {
+            let start = block.len();
+            block.extend_from_slice(&line);
+            let line = start..block.len();
+            passed.push(Passed { line, seq });
+        }
+        if *left == 0 {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
+}
+
+/// A packed file that was cut off between two of its frames ends without an error, and one of an unknown
+/// name may hold anything.
+pub(super) fn check_end(
+    copy: &SegmentFile,
+    last: Option<u64>,
+    next: Option<u64>,
+) -> io::Result<()> {
+    let is_packed = !matches!(copy.packing, Packing::Plain | Packing::Renamed);
+    let missing = match (last, next) {
+        (None, _) => is_packed,
+        (Some(last), Some(next)) => is_packed && last.saturating_add(1) < next,
+        (Some(_), None) => false,
+    };
+    if missing {
+        return Err(io::Error::other("it ends before the last of its records"));
+    }
+    Ok(())
+}
+
+/// The number of the last record in a block of whole lines.
+pub(super) fn last_number(block: &[u8]) -> Option<u64> {
+    let block = block.strip_suffix(b"\n").unwrap_or(block);
+    let start = memchr::memrchr(b'\n', block).map_or(0, |end| end + 1);
+    chain::seq(block.get(start..)?)
+}
+
+/// Bytes of lines that are kept of a packed file at a time.
+const KEPT: usize = 4 << 20;
