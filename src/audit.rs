@@ -10,6 +10,7 @@
 //! [`arrival`], [`entry`], [`closing`] and [`events`] are what is recorded, [`refusals`] what of it is only
 //! counted and [`folding`] its records, [`record`] is how a line is spelt, [`chain`] what ties the lines together, [`journal`] who writes them and when, [`writer`] the file
 //! and [`ahead`] its room on the disk. [`directory`] names the files, [`listing`] finds them and [`repair`] mends the last one;
+//! [`retention`] packs and removes them;
 //! [`verify`] and [`search`] read them back.
 
 use std::io;
@@ -83,6 +84,7 @@ mod ahead;
 mod directory;
 mod listing;
 mod repair;
+mod retention;
 mod heads;
 mod sink;
 mod reading;
@@ -155,7 +157,7 @@ struct Inner {
     identity: Box<[u8]>,
     folding: Arc<Folding>,
     clock: Clock,
-    keepers: [tokio::task::AbortHandle; 2],
+    keepers: [tokio::task::AbortHandle; 3],
 }
 
 impl Audit {

@@ -135,6 +135,29 @@ pub mod duration {
     }
 }
 
+/// Durations that may be absent; for `#[serde(with = "settings::duration_if_any")]`.
+pub mod duration_if_any {
+    use super::{Deserializer, Duration, Serializer, duration};
+
+    /// Reads `90s`.
+    pub fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Duration>, D::Error> {
+        duration::deserialize(deserializer).map(Some)
+    }
+
+    /// Writes `90s`.
+    pub fn serialize<S: Serializer>(
+        span: &Option<Duration>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match span {
+            Some(span) => duration::serialize(span, serializer),
+            None => serializer.serialize_none(),
+        }
+    }
+}
+
 /// Reads a whole number. One that is too large for its type becomes the largest, and is refused with the
 /// bounds of its key; for `#[serde(deserialize_with = "settings::whole")]`.
 pub fn whole<'de, D: Deserializer<'de>, T: TryFrom<u64> + Whole>(

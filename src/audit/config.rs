@@ -39,6 +39,20 @@ pub struct Config {
     /// records cannot be found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub head_key_file: Option<PathBuf>,
+    /// Whether finished files are packed, as `.zst`.
+    pub compress: bool,
+    /// How long after they were finished, so that agents which follow them are done.
+    #[serde(with = "settings::duration")]
+    pub compress_after: Duration,
+    /// How long after they were finished files are removed. Without it no age is a reason.
+    #[serde(
+        with = "settings::duration_if_any",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub keep: Option<Duration>,
+    /// How much all files may take before the oldest is removed. Without it no size is a reason.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_size: Option<Size>,
     /// So much of the disk is kept for records of callers who were let in: while less is free, no refusal
     /// has a record of its own.
     pub reserve: Size,
@@ -178,8 +192,18 @@ impl Config {
                 "is no name; take 1 to 128 letters, digits and signs of ASCII, without blanks",
             ));
         }
+        self.check_ranges(&mut Ranges::of("audit", &mut mistakes));
+        if self.second.is_none() && self.require == Require::All {
+            mistakes.push(Mistake::at(
+                "audit.require",
+                "is \"all\", but there is no second sink; name one under audit.second",
+            ));
+        }
+        mistakes
+    }
+
+    fn check_ranges(&self, ranges: &mut Ranges<'_>) {
         let usual = Self::default();
-        let mut ranges = Ranges::of("audit", &mut mistakes);
         // Smaller ones would make a file of every few records, and drop records at every burst.
         let rotate_size = SMALLEST_FILE..=Size::mebibytes(1 << 20);
         ranges.check(
@@ -202,17 +226,25 @@ impl Config {
             SHORTEST_INTERVAL..=LONGEST_INTERVAL,
             usual.sync_interval,
         );
+        let compress_after = Duration::ZERO..=LONGEST_KEPT;
+        ranges.check(
+            "compress_after",
+            self.compress_after,
+            compress_after,
+            usual.compress_after,
+        );
+        if let Some(keep) = self.keep {
+            ranges.check("keep", keep, SHORTEST_KEPT..=LONGEST_KEPT, USUALLY_KEPT);
+        }
+        if let Some(keep_size) = self.keep_size {
+            // The file that is written to and a finished one.
+            let least = Size(self.rotate_size.0.saturating_mul(2)).min(MOST_KEPT);
+            ranges.check("keep_size", keep_size, least..=MOST_KEPT, USUAL_KEPT_SIZE);
+        }
         if let Some(second) = &self.second {
             let queue = SMALLEST_QUEUE..=Size::mebibytes(1_024);
             ranges.check("second.queue", second.queue, queue, DEFAULT_QUEUE);
         }
-        if self.second.is_none() && self.require == Require::All {
-            mistakes.push(Mistake::at(
-                "audit.require",
-                "is \"all\", but there is no second sink; name one under audit.second",
-            ));
-        }
-        mistakes
     }
 }
 
@@ -227,6 +259,10 @@ impl Default for Config {
             require: Require::default(),
             second: None,
             head_key_file: None,
+            compress: true,
+            compress_after: Duration::from_hours(1),
+            keep: None,
+            keep_size: None,
             reserve: Size::mebibytes(256),
             refusals_per_minute: 120,
             disk_free: None,
@@ -246,6 +282,12 @@ const LONGEST_NAME: usize = 128;
 const SMALLEST_FILE: Size = Size::kibibytes(64);
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 const LONGEST_INTERVAL: Duration = Duration::from_mins(1);
+const SHORTEST_KEPT: Duration = Duration::from_hours(1);
+/// A hundred years.
+const LONGEST_KEPT: Duration = Duration::from_hours(24 * 36_525);
+const USUALLY_KEPT: Duration = Duration::from_hours(24 * 400);
+const MOST_KEPT: Size = Size::mebibytes(1 << 30);
+const USUAL_KEPT_SIZE: Size = Size::mebibytes(100 << 10);
 
 #[cfg(test)]
 mod tests {

@@ -207,7 +207,7 @@ fn read_start(text: &str) -> Timestamp {
 const LOOKUPS: &str = "lookups-";
 const HEADS: &str = "heads-";
 /// What a crash left of a line, put aside.
-const TORN: &str = ".torn";
+pub(super) const TORN: &str = ".torn";
 
 #[cfg(test)]
 mod tests {

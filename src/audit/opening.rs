@@ -40,6 +40,7 @@ use super::record::Kind;
 use super::record::name;
 use super::record::room;
 use super::repair;
+use super::retention::Retention;
 use super::sink::Sink;
 use super::writer::OpenFile;
 use super::writer::Writer;
@@ -80,7 +81,7 @@ pub(super) fn open(
         sink,
         head_key,
         clock: clock.clone(),
-        metrics,
+        metrics: metrics.clone(),
     };
     let journal = Journal::new(writer, parts);
     let measure = start_measuring(disk).map_err(|error| unusable(config, error))?;
@@ -98,6 +99,7 @@ pub(super) fn open(
         identity: identity.clone(),
         clock: clock.clone(),
     };
+    let retention = Retention::new(config, &journal, &identity, &clock, metrics);
     Ok(Inner {
         journal,
         directory: config.directory.clone(),
@@ -107,6 +109,7 @@ pub(super) fn open(
         keepers: [
             tokio::spawn(keeper.keep()).abort_handle(),
             tokio::spawn(minutes.keep()).abort_handle(),
+            tokio::spawn(retention.keep_up()).abort_handle(),
         ],
     })
 }

@@ -161,8 +161,8 @@ impl Forwards {
         })
     }
 
-    /// Reads the next lines into `block`; says whether there were any. What the end of a file lacks is
-    /// given as it is.
+    /// Reads the next lines into `block`, which may be none where one is far too long; says whether the end
+    /// is not reached. What the end of a file lacks is given as it is.
     pub(super) fn next(&mut self, block: &mut Vec<u8>) -> io::Result<bool> {
         block.clear();
         block.append(&mut self.rest);
@@ -183,6 +183,7 @@ impl Forwards {
             if block.len() > LONGEST_KEPT {
                 // Far longer than any line of ours; it is not one.
                 block.clear();
+                return Ok(true);
             }
         }
     }
@@ -220,30 +221,27 @@ impl Backwards {
         }
     }
 
-    /// Reads the lines before those that were read into `block`; says whether there were any.
+    /// Reads the lines before those that were read into `block`, which may be none where one is far too
+    /// long; says whether the beginning was not reached before.
     pub(super) fn next(&mut self, block: &mut Vec<u8>) -> io::Result<bool> {
-        while self.position > 0 {
-            let size = self.position.min(BLOCK_LENGTH);
-            self.position -= size;
-            block.clear();
-            block.resize(usize::try_from(size).unwrap_or(BLOCK), 0);
-            self.file.read_exact_at(block, self.position)?;
-            block.append(&mut self.rest);
-            if self.position == 0 {
-                return Ok(!block.is_empty());
-            }
+        block.clear();
+        if self.position == 0 {
+            return Ok(false);
+        }
+        let size = self.position.min(BLOCK_LENGTH);
+        self.position -= size;
+        block.resize(usize::try_from(size).unwrap_or(BLOCK), 0);
+        self.file.read_exact_at(block, self.position)?;
+        block.append(&mut self.rest);
+        if self.position > 0 {
             let start = memchr::memchr(b'\n', block).map_or(block.len(), |end| end + 1);
-            let mut lines = block.split_off(start);
-            mem::swap(block, &mut lines);
-            if lines.len() <= LONGEST_KEPT {
-                self.rest = lines;
-            }
-            if !block.is_empty() {
-                return Ok(true);
+            let lines = block.split_off(start);
+            self.rest = mem::replace(block, lines);
+            if self.rest.len() > LONGEST_KEPT {
+                self.rest.clear();
             }
         }
-        block.clear();
-        Ok(false)
+        Ok(true)
     }
 
     /// How many bytes of the file were read.
@@ -253,7 +251,7 @@ impl Backwards {
 }
 
 /// The number of the last whole line of a copy that is not packed.
-fn last_number(copy: &SegmentFile) -> io::Result<Option<u64>> {
+pub(super) fn last_number(copy: &SegmentFile) -> io::Result<Option<u64>> {
     let mut block = Vec::new();
     let Some(mut lines) = Backwards::open(copy)? else {
         return Ok(None);

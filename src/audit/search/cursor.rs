@@ -227,7 +227,7 @@ impl<'a> Cursor<'a> {
             check_end(&open.copy, open.last, open.next)?;
             return Ok(ControlFlow::Break(()));
         }
-        open.last = last_number(block);
+        open.last = last_number(block).or(open.last);
         self.sieve.sift(block, |line, seq| {
             passed.push(Passed { line, seq });
             ControlFlow::Continue(())

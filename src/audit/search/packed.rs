@@ -63,7 +63,7 @@ impl<'c> Last<'c> {
             if !file.next(block)? {
                 return check_end(self.copy, last, self.next);
             }
-            last = last_number(block);
+            last = last_number(block).or(last);
             sieve.sift(block, |line, seq| {
                 self.keep(block.get(line).unwrap_or_default(), seq)
             });

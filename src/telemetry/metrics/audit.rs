@@ -25,6 +25,12 @@ pub struct AuditMetrics {
     pub sync_failures: Counter,
     /// Refusals that have no record of their own.
     pub refusals_folded: Counter,
+    /// Finished files that were packed.
+    pub files_packed: Counter,
+    /// Files that were removed, as `keep` and `keep_size` want it.
+    pub files_removed: Counter,
+    /// Rounds in which a file could not be packed or removed.
+    pub retention_failures: Counter,
     /// What is free on the journal's disk.
     pub disk_free_bytes: Gauge,
     /// What the journal takes of it.
@@ -63,37 +69,56 @@ impl AuditMetrics {
             "Time to bring audit records to the disk",
             metrics.sync_seconds.clone(),
         );
+        metrics.register_counters(registry);
+        metrics.register_gauges(registry);
+        metrics
+    }
+
+    fn register_counters(&self, registry: &mut Registry) {
         for (name, help, counter) in [
             (
                 "audit_batches_late",
                 "Batches of audit records that were not written within a second",
-                &metrics.batches_late,
+                &self.batches_late,
             ),
             (
                 "audit_sink_dropped",
                 "Audit records that the second sink did not get",
-                &metrics.sink_dropped,
+                &self.sink_dropped,
             ),
             (
                 "audit_rotations",
                 "Audit files that were begun after the first",
-                &metrics.rotations,
+                &self.rotations,
             ),
             (
                 "audit_sync_failures",
                 "Failed attempts to bring audit records to the disk",
-                &metrics.sync_failures,
+                &self.sync_failures,
             ),
             (
                 "audit_refusals_folded",
                 "Refused requests that have no audit record of their own",
-                &metrics.refusals_folded,
+                &self.refusals_folded,
+            ),
+            (
+                "audit_files_packed",
+                "Finished audit files that were packed",
+                &self.files_packed,
+            ),
+            (
+                "audit_files_removed",
+                "Audit files that were removed because of their age or of the size of all",
+                &self.files_removed,
+            ),
+            (
+                "audit_retention_failures",
+                "Rounds in which an audit file could not be packed or removed",
+                &self.retention_failures,
             ),
         ] {
             registry.register(name, help, counter.clone());
         }
-        metrics.register_gauges(registry);
-        metrics
     }
 
     fn register_gauges(&self, registry: &mut Registry) {
@@ -130,6 +155,9 @@ impl Default for AuditMetrics {
             rotations: Counter::default(),
             sync_failures: Counter::default(),
             refusals_folded: Counter::default(),
+            files_packed: Counter::default(),
+            files_removed: Counter::default(),
+            retention_failures: Counter::default(),
             disk_free_bytes: Gauge::default(),
             directory_bytes: Gauge::default(),
             reserve_bytes: Gauge::default(),

@@ -226,7 +226,7 @@ fn with(file: &Path, ending: &str) -> PathBuf {
     })
 }
 
-fn half(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn half(bytes: &[u8]) -> Vec<u8> {
     bytes[..bytes.len() / 2].to_vec()
 }
 

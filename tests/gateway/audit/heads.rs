@@ -207,10 +207,10 @@ async fn a_key_that_follows_another_is_on_record_and_both_prove_the_trail() {
 }
 
 /// A secret that signs heads, in a file.
-struct Key(TempDir);
+pub(super) struct Key(TempDir);
 
 impl Key {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::with("0123456789abcdef0123456789abcdef")
     }
 
@@ -222,7 +222,7 @@ impl Key {
         Self(place)
     }
 
-    fn path(&self) -> PathBuf {
+    pub(super) fn path(&self) -> PathBuf {
         self.0.path().join("secret")
     }
 

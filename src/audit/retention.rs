@@ -1,0 +1,447 @@
+//! What becomes of finished files: they are packed, and the oldest are removed where the configuration says
+//! so.
+//!
+//! A file is packed beside itself, read back, and only then removed. A removal is on record, and on the disk,
+//! before the file goes; the record holds the number and the hash of the last record that went, so that the
+//! trail itself says why it begins where it does. Whenever the process ends in between, the next round goes
+//! on with what it finds. Nothing here waits for a caller, nor a caller for it.
+
+use std::fs;
+use std::fs::File;
+use std::io;
+use std::io::BufRead;
+use std::io::Read;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Weak;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::atlas::Timestamp;
+use crate::blocking::in_background;
+use crate::clock::Clock;
+use crate::telemetry::Repeated;
+use crate::telemetry::Tally;
+use crate::telemetry::metrics::audit::AuditMetrics;
+
+use super::Config;
+use super::chain;
+use super::chain::Tip;
+use super::directory::at;
+use super::directory::private;
+use super::journal::Journal;
+use super::listing;
+use super::listing::Listing;
+use super::listing::Packing;
+use super::listing::Segment;
+use super::listing::SegmentFile;
+use super::reading;
+use super::reading::Likeness;
+use super::record::Body;
+use super::record::Kind;
+use super::record::name;
+use super::record::room;
+
+/// Packs and removes finished files, once a minute.
+pub(super) struct Retention {
+    directory: PathBuf,
+    limits: Limits,
+    journal: Weak<Journal>,
+    /// The members that every record has of its writer and its chain.
+    identity: Box<[u8]>,
+    clock: Clock,
+    metrics: AuditMetrics,
+}
+
+/// How long finished files stay as they are, and how long, and how many, stay at all.
+#[derive(Clone, Copy, Debug, Default)]
+struct Limits {
+    /// After which they are packed; `None` if never.
+    pack_after: Option<Duration>,
+    keep: Option<Duration>,
+    /// In bytes.
+    keep_size: Option<u64>,
+}
+
+/// A file that is to be removed, and why.
+#[derive(Debug)]
+struct Removal {
+    segment: Segment,
+    reason: Reason,
+    /// The number with which the segment behind it begins.
+    next: u64,
+}
+
+/// A finished file that is to be packed.
+#[derive(Debug)]
+struct Unpacked {
+    file: SegmentFile,
+    /// The number with which the segment behind it begins.
+    next: u64,
+}
+
+/// The setting that wants a file removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reason {
+    Keep,
+    KeepSize,
+}
+
+impl Limits {
+    fn of(config: &Config) -> Self {
+        Self {
+            pack_after: config.compress.then_some(config.compress_after),
+            keep: config.keep,
+            keep_size: config.keep_size.map(|size| size.0),
+        }
+    }
+
+    /// The segments that are over, oldest first: a trail has no holes. The newest is being written.
+    fn over(self, listing: &Listing, heads: u64, now: Timestamp) -> Vec<Removal> {
+        let size = |segment: &Segment| segment.copies().map(|copy| copy.size).sum::<u64>();
+        let mut total = listing.segments.iter().map(size).sum::<u64>() + heads;
+        let mut over = Vec::new();
+        for (segment, next) in finished(listing) {
+            let is_old = |keep| next.start.plus(keep) <= now;
+            let reason = if self.keep.is_some_and(is_old) {
+                Reason::Keep
+            } else if self.keep_size.is_some_and(|most| total > most) {
+                Reason::KeepSize
+            } else {
+                break;
+            };
+            total -= size(segment);
+            over.push(Removal {
+                segment: segment.clone(),
+                reason,
+                next: next.first,
+            });
+        }
+        over
+    }
+
+    /// The files that are to be packed: as the gateway wrote them, whole, and left by agents that follow
+    /// them.
+    fn unpacked(self, listing: &Listing, least: Duration, now: Timestamp) -> Vec<Unpacked> {
+        let Some(after) = self.pack_after.map(|after| after.max(least)) else {
+            return Vec::new();
+        };
+        finished(listing)
+            .filter(|(_, next)| next.start.plus(after) <= now)
+            .filter_map(|(segment, next)| {
+                Some(Unpacked {
+                    file: segment.own_file()?.clone(),
+                    next: next.first,
+                })
+            })
+            .collect()
+    }
+}
+
+impl Retention {
+    /// `identity` is what every record has of its writer and its chain.
+    pub(super) fn new(
+        config: &Config,
+        journal: &Arc<Journal>,
+        identity: &[u8],
+        clock: &Clock,
+        metrics: AuditMetrics,
+    ) -> Self {
+        Self {
+            directory: config.directory.clone(),
+            limits: Limits::of(config),
+            journal: Arc::downgrade(journal),
+            identity: Box::from(identity),
+            clock: clock.clone(),
+            metrics,
+        }
+    }
+
+    /// Goes round until the journal is closed.
+    pub(super) async fn keep_up(self) {
+        let troubles = Repeated::default();
+        let directory = self.directory.clone();
+        // What a process left that ended while it packed.
+        if let Err(error) = background(move || remove_parts(&directory)).await {
+            tracing::warn!(%error, "half-packed audit files could not be removed");
+        }
+        loop {
+            match self.go_round().await {
+                Ok(()) => {
+                    if troubles.is_over(self.clock.elapsed()).is_some() {
+                        tracing::info!("finished audit files are packed and removed again");
+                    }
+                }
+                Err(error) => {
+                    self.metrics.retention_failures.inc();
+                    if let Some(Tally { times, .. }) = troubles.happened(self.clock.elapsed()) {
+                        tracing::warn!(%error, times, "an audit file could not be packed or removed");
+                    }
+                }
+            }
+            self.clock.sleep(ROUND).await;
+            if self.journal.strong_count() == 0 {
+                return;
+            }
+        }
+    }
+
+    async fn go_round(&self) -> io::Result<()> {
+        let now = self.clock.now().wall;
+        let listing = self.list().await?;
+        for removal in self
+            .limits
+            .over(&listing.journal, listing.heads_size(), now)
+        {
+            self.remove(removal).await?;
+        }
+        let listing = self.list().await?;
+        let mut first_error = Ok(());
+        let files = self.limits.unpacked(&listing.journal, Duration::ZERO, now);
+        let heads = self.limits.unpacked(&listing.heads, HEADS_AFTER, now);
+        let files = files.into_iter().map(|it| (it.file, Some(it.next)));
+        let heads = heads.into_iter().map(|it| (it.file, None));
+        for (file, next) in files.chain(heads) {
+            match background(move || pack(&file, next)).await {
+                Ok(()) => {
+                    self.metrics.files_packed.inc();
+                }
+                // The others are packed all the same.
+                Err(error) => first_error = first_error.and(Err(error)),
+            }
+        }
+        first_error
+    }
+
+    async fn list(&self) -> io::Result<Listings> {
+        let directory = self.directory.clone();
+        background(move || {
+            Ok(Listings {
+                journal: listing::list(&directory)?,
+                heads: listing::list_heads(&directory)?,
+            })
+        })
+        .await
+    }
+
+    async fn remove(&self, removal: Removal) -> io::Result<()> {
+        let directory = self.directory.clone();
+        let next = removal.next;
+        let last = background(move || last_before(&directory, next)).await?;
+        let now = self.clock.now();
+        let Some(journal) = self.journal.upgrade() else {
+            return Ok(());
+        };
+        let recorded = Body::compose(
+            now.wall,
+            Kind::Admin,
+            |body| self.write(body, &removal, last),
+            |body| journal.submit(body, now),
+        );
+        let ticket = recorded.map_err(io::Error::other)?;
+        drop(journal);
+        ticket.await.map_err(io::Error::other)?;
+        let directory = self.directory.clone();
+        let reason = removal.reason.word();
+        let first = removal.segment.first;
+        background(move || {
+            sync_newest(&directory)?;
+            remove(&directory, &removal.segment)
+        })
+        .await?;
+        self.metrics.files_removed.inc();
+        tracing::info!(first, last = last.seq, reason, "removed audit records");
+        Ok(())
+    }
+
+    fn write(&self, body: &mut Body<'_>, removal: &Removal, last: Tip) {
+        let file = removal.segment.best.path.file_name();
+        let file = file.and_then(|name| name.to_str()).unwrap_or_default();
+        body.put(&self.identity);
+        body.word(name!("action"), "removed");
+        body.word(name!("reason"), removal.reason.word());
+        body.text(name!("file"), file, room::NAME);
+        body.number(name!("first_seq"), removal.segment.first);
+        body.number(name!("last_seq"), last.seq);
+        body.digits(name!("last_hash"), &last.hash);
+    }
+}
+
+impl Reason {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Keep => "keep",
+            Self::KeepSize => "keep_size",
+        }
+    }
+}
+
+struct Listings {
+    journal: Listing,
+    heads: Listing,
+}
+
+impl Listings {
+    fn heads_size(&self) -> u64 {
+        let copies = self.heads.segments.iter().flat_map(Segment::copies);
+        copies.map(|copy| copy.size).sum()
+    }
+}
+
+/// The finished segments, oldest first, each with the one behind it.
+fn finished(listing: &Listing) -> impl Iterator<Item = (&Segment, &Segment)> {
+    let behind = listing.segments.iter().skip(1);
+    listing.segments.iter().zip(behind)
+}
+
+/// The record before number `next`, by the word of that one: its hash is what a verification compares.
+fn last_before(directory: &Path, next: u64) -> io::Result<Tip> {
+    let listing = listing::list(directory)?;
+    let segment = listing.segments.iter().find(|it| it.first == next);
+    let segment = segment.ok_or(io::ErrorKind::NotFound)?;
+    let (_, lines) = reading::open_best(directory, segment, None, reading::open)?;
+    let mut line = Vec::new();
+    lines.take(LONGEST).read_until(b'\n', &mut line)?;
+    let place = line.strip_suffix(b"\n").and_then(chain::read);
+    match place.filter(|place| place.genuine && place.seq == next) {
+        Some(place) => Ok(Tip {
+            seq: place.seq - 1,
+            hash: place.previous,
+        }),
+        None => Err(at(
+            &segment.best.path,
+            &io::Error::other("does not begin with its first record: nothing is removed before it"),
+        )),
+    }
+}
+
+/// Brings to the disk what was written last, which may be in the file before the present one.
+fn sync_newest(directory: &Path) -> io::Result<()> {
+    let listing = listing::list(directory)?;
+    for segment in listing.segments.iter().rev().take(2) {
+        segment.best.open()?.sync_data()?;
+    }
+    sync_names(directory)
+}
+
+fn sync_names(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+/// Removes the copies of a segment, and what belongs to it.
+fn remove(directory: &Path, segment: &Segment) -> io::Result<()> {
+    let listing = listing::list_heads(directory)?;
+    let heads = listing
+        .segments
+        .iter()
+        .filter(|it| it.first <= segment.first);
+    let copies = heads.flat_map(Segment::copies).chain(segment.copies());
+    for copy in copies.filter(|copy| copy.packing != Packing::Unknown) {
+        remove_file(&copy.path)?;
+        let mut torn = copy.path.clone().into_os_string();
+        torn.push(listing::TORN);
+        remove_file(Path::new(&torn))?;
+    }
+    sync_names(directory)
+}
+
+fn remove_file(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        // By an operator, or by the round that was interrupted.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.map_err(|error| at(path, &error)),
+    }
+}
+
+/// Replaces a file by a packed one that holds the same. A file of the journal must end before the record
+/// `next`: one that failed while it was written may hold what was never acknowledged, until it is cut.
+fn pack(file: &SegmentFile, next: Option<u64>) -> io::Result<()> {
+    if let Some(next) = next
+        && reading::last_number(file)?.is_none_or(|last| last >= next)
+    {
+        return Ok(());
+    }
+    let directory = file.path.parent().unwrap_or_else(|| Path::new("."));
+    let packed = SegmentFile {
+        packing: Packing::Zstd,
+        path: file.path.with_extension("jsonl.zst"),
+        size: 0,
+    };
+    if !packed.path.try_exists()? {
+        // A name of its own: another process may have the directory by the time this thread is done.
+        let part = directory.join(format!(".{}{PART}", Uuid::now_v7()));
+        let written = write_packed(file, &packed, &part);
+        if written.is_err() {
+            remove_file(&part)?;
+        }
+        written?;
+        sync_names(directory)?;
+    }
+    // One that was there may be half of what somebody else is writing, or has left.
+    match reading::compare(file, &packed)? {
+        Likeness::Copy => {
+            remove_file(&file.path)?;
+            sync_names(directory)
+        }
+        Likeness::Gone => Ok(()),
+        Likeness::Part | Likeness::Differs { .. } => Err(at(
+            &packed.path,
+            &io::Error::other("does not hold all of the file that it was made of"),
+        )),
+    }
+}
+
+fn remove_parts(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        if name.is_some_and(|name| name.starts_with('.') && name.ends_with(PART)) {
+            remove_file(&path)?;
+        }
+    }
+    Ok(())
+}
+
+fn write_packed(file: &SegmentFile, packed: &SegmentFile, part: &Path) -> io::Result<()> {
+    let mut source = file.open()?;
+    let modified = source.metadata()?.modified()?;
+    let target = private()
+        .create_new(true)
+        .write(true)
+        .open(part)
+        .map_err(|error| at(part, &error))?;
+    let mut encoder = zstd::Encoder::new(target, LEVEL)?;
+    encoder.include_checksum(true)?;
+    io::copy(&mut source, &mut encoder)?;
+    let target = encoder.finish()?;
+    target.set_modified(modified)?;
+    target.sync_all()?;
+    let read_back = SegmentFile {
+        path: part.to_owned(),
+        ..packed.clone()
+    };
+    if reading::compare(file, &read_back)? != Likeness::Copy {
+        return Err(at(
+            part,
+            &io::Error::other("was not read back as it was written"),
+        ));
+    }
+    fs::rename(part, &packed.path).map_err(|error| at(&packed.path, &error))
+}
+
+async fn background<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let lost = || Err(io::Error::other("the work was not done"));
+    in_background(work).await.unwrap_or_else(lost)
+}
+
+const ROUND: Duration = Duration::from_mins(1);
+/// The last head of a file is written once the file is on the disk.
+const HEADS_AFTER: Duration = Duration::from_mins(10);
+const LEVEL: i32 = 3;
+/// What a packed file is called until it is whole.
+const PART: &str = ".zst.part";
+const LONGEST: u64 = 16 << 10;
