@@ -1,6 +1,7 @@
 //! The audit trail through its public face, without a gateway around it: real files, real faults.
 
 pub(crate) mod alone;
+mod certificates;
 mod faults;
 mod files;
 mod heads;
