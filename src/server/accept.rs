@@ -54,6 +54,7 @@ mod streams;
 mod tests;
 
 pub use places::Standing;
+pub use places::Waiting;
 pub use places::Yielding;
 
 use places::Place;

@@ -163,9 +163,9 @@ async fn a_fetch_says_what_appeared_and_what_vanished_since_the_one_before() {
         [Some(&fourth["fill_id"]), None, Some(&json!([two[1]]))]
     );
     assert!(gone.get("list").is_none());
-    world
-        .atlas
-        .world(|atlas| drop(atlas.project(PROJECT).user("app1").certificates(1)));
+    world.atlas.world(|atlas| {
+        atlas.project(PROJECT).user("app1").certificates(1);
+    });
     let back = fetch(&world, "app1").await;
     let appeared = json!(serials(&world, "app1"));
     assert_eq!(
@@ -183,12 +183,8 @@ async fn of_many_serials_the_first_are_named_and_the_others_counted() {
     assert_eq!(first["appeared"], json!(all[..64]));
     assert_eq!(first["appeared_more"], 1_203 - 64);
     world.atlas.world(|atlas| {
-        drop(
-            atlas
-                .project(PROJECT)
-                .user("many")
-                .remove_all_certificates(),
-        )
+        let mut project = atlas.project(PROJECT);
+        project.user("many").remove_all_certificates();
     });
     let second = fetch(&world, "many").await;
     assert_eq!(second["vanished"], json!(all[..64]));
