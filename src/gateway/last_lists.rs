@@ -87,25 +87,25 @@ impl LastLists {
             // Nothing was learnt.
             Err(_) => return Changes::default(),
         };
-        let last = self.0.get(&errand.question);
-        if fetched.is_err() && last.is_none() {
+        let before = self.0.get(&errand.question);
+        if fetched.is_err() && before.is_none() {
             // Names that nobody has must not displace those that somebody has.
             return Changes::default();
         }
         let tag = Tag::of(list.unexpired(now));
         let mut changes = Changes {
             list: fetched.is_ok().then(|| *tag.as_bytes()),
-            before: last.as_ref().map(|last| last.fill_id),
+            before: before.as_ref().map(|before| before.fill_id),
             ..Changes::default()
         };
-        let serials = match &last {
+        let serials = match &before {
             // The very same certificates need not be read.
-            Some(last) if last.tag == tag => Arc::clone(&last.serials),
+            Some(before) if before.tag == tag => Arc::clone(&before.serials),
             _ => {
                 let serials = serials(list, now);
-                let before = last.as_ref().map(|last| &*last.serials);
-                (changes.appeared, changes.vanished) =
-                    compare(before.unwrap_or_default(), &serials, now);
+                let known = before.as_ref().map(|before| &*before.serials);
+                let known = known.unwrap_or_default();
+                (changes.appeared, changes.vanished) = compare(known, &serials, now);
                 serials
             }
         };
@@ -167,7 +167,7 @@ fn compare(before: &[Serial], after: &[Serial], now: Timestamp) -> (Vec<i128>, V
 
 const MOST_BYTES: u64 = 16 << 20;
 /// What a list takes besides its name and its serial numbers.
-const OVERHEAD: usize = 320;
+const OVERHEAD: usize = 480;
 
 #[cfg(test)]
 mod tests {

@@ -45,6 +45,7 @@ use crate::telemetry::metrics::connections::ConnectionMetrics;
 use crate::telemetry::metrics::connections::Reason;
 use crate::telemetry::metrics::lookups::LookupMetrics;
 
+mod ending;
 mod exchange;
 mod guess;
 mod places;

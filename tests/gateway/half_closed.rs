@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use atlas_simulator::Asked;
+use serde_json::Value;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
 
@@ -24,8 +25,8 @@ fn request(username: &str, more: &str) -> Vec<u8> {
 }
 
 fn outcomes(world: &World) -> Vec<String> {
-    let word = |record: serde_json::Value| record["outcome"].as_str().unwrap().to_owned();
-    world.lookups().into_iter().map(word).collect()
+    let outcome = |record: Value| record["outcome"].as_str().unwrap().to_owned();
+    world.lookups().into_iter().map(outcome).collect()
 }
 
 async fn until_nobody_is_connected(world: &World) {

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Acceptor;
 use super::Peer;
+use super::ending::Ending;
 use super::exchange::Exchange;
 use super::guess::Protocol;
 use super::guess::Replayed;
@@ -128,7 +129,7 @@ impl Acceptor {
         H: Handler,
         S: AsyncRead + AsyncWrite + Send + Unpin + Wire + 'static,
     {
-        let last = CancellationToken::new();
+        let (last, standing) = (CancellationToken::new(), peer.standing.clone());
         let service = Exchange {
             service: layers::stack(handler, peer),
             headers: self.limits.headers,
@@ -142,6 +143,7 @@ impl Acceptor {
             self.refusals.clone(),
             self.tasks.clone(),
         );
+        let stream = Ending::new(stream, streams.clone(), standing);
         let connection = self
             .http2(&streams)
             .serve_connection(TokioIo::new(stream), service);

@@ -106,8 +106,8 @@ async fn a_record_says_which_list_its_caller_was_shown() {
     world.ask("nobody").await;
     world.ask("secret-keeper").await;
     let lookups = world.lookups();
-    let last = &lookups[8..];
-    assert!(last.len() == 2 && last.iter().all(|it| it.get("list").is_none()));
+    let without = &lookups[8..];
+    assert!(without.len() == 2 && without.iter().all(|it| it.get("list").is_none()));
 }
 
 #[tokio::test]
@@ -125,7 +125,7 @@ async fn a_fetch_says_what_appeared_and_what_vanished_since_the_one_before() {
         let mut user = project.user("app1");
         user.remove_certificate(two[0]);
         let until = std::time::SystemTime::from(world.clock.now().wall);
-        user.certificate_until(until + Duration::from_secs(60))
+        user.certificate_until(until + Duration::from_mins(1))
     });
     let purged = json!({ "groupId": PROJECT, "username": "app1" }).to_string();
     world
@@ -136,7 +136,7 @@ async fn a_fetch_says_what_appeared_and_what_vanished_since_the_one_before() {
     assert_eq!(changes(&third), expected.map(Some));
     assert_ne!(third["list"], first["list"]);
     // What has expired has not vanished.
-    world.advance(Duration::from_secs(60));
+    world.advance(Duration::from_mins(1));
     let fourth = fetch(&world, "app1").await;
     assert_eq!(changes(&fourth), [Some(&third["fill_id"]), None, None]);
     assert_eq!(fourth["certificates"], 1);

@@ -237,7 +237,7 @@ async fn the_longest_record_of_a_fetch_is_below_eight_kibibytes() {
     let question = question(&"\u{e9}".repeat(512));
     let long = "\u{1}".repeat(1_000);
     for (serial, listed) in [(i128::from(i64::MAX), 64), (i128::MIN, 31)] {
-        let serials = [serial; 10_000];
+        let serials = vec![serial; 10_000];
         trail.audit.record_fetch(&FetchRecord {
             credential: &long,
             error_code: Some(&long),
