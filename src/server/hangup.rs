@@ -5,15 +5,21 @@
 //! sent something, which its kernel answers with a reset.
 //!
 //! That costs a descriptor, so it is looked for only while a request has to wait for something else than
-//! its own record: an answer from memory is there before anybody can hang up.
+//! its own record (an answer from memory is there before anybody can hang up), and not on more connections
+//! than an eighth of the process's descriptors.
 
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::LazyLock;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
 
 use futures_util::FutureExt;
+use rustix::process::Resource;
+use rustix::process::getrlimit;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -37,8 +43,12 @@ impl<S: Wire> Wire for TlsStream<S> {
 pub struct Watch {
     standing: Standing,
     /// The same socket once more, which nobody reads from or writes to.
-    socket: Option<Box<TcpStream>>,
+    socket: Option<Box<Watched>>,
 }
+
+/// One of those that are watched.
+#[derive(Debug)]
+struct Watched(TcpStream);
 
 impl Watch {
     /// Of a connection whose requests say in `standing` that they wait.
@@ -57,11 +67,12 @@ impl Watch {
         }
         if self.socket.is_none() {
             // Without a descriptor for it a caller that hangs up is answered.
-            self.socket = watched(wire.socket()).ok().map(Box::new);
+            self.socket = Watched::new(wire.socket()).map(Box::new);
         }
-        let Some(socket) = &self.socket else {
+        let Some(watched) = &self.socket else {
             return Poll::Pending;
         };
+        let socket = &watched.0;
         loop {
             if ready!(socket.poll_write_ready(context)).is_err() {
                 return Poll::Pending;
@@ -79,8 +90,35 @@ impl Watch {
     }
 }
 
-/// The same socket, with events of its own.
-fn watched(socket: &TcpStream) -> io::Result<TcpStream> {
-    let socket = socket.as_fd().try_clone_to_owned()?;
-    TcpStream::from_std(std::net::TcpStream::from(socket))
+impl Watched {
+    /// The same socket, with events of its own.
+    fn new(socket: &TcpStream) -> Option<Self> {
+        let again = || {
+            let socket = socket.as_fd().try_clone_to_owned()?;
+            TcpStream::from_std(std::net::TcpStream::from(socket))
+        };
+        let order = Ordering::Relaxed;
+        let one_more = |count: usize| (count < *MOST_WATCHED).then_some(count + 1);
+        WATCHED.fetch_update(order, order, one_more).ok()?;
+        let watched = again().map(Self);
+        if watched.is_err() {
+            WATCHED.fetch_sub(1, order);
+        }
+        watched.ok()
+    }
 }
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        WATCHED.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// How many sockets of this process are watched, and how many may be.
+static WATCHED: AtomicUsize = AtomicUsize::new(0);
+static MOST_WATCHED: LazyLock<usize> = LazyLock::new(|| {
+    let descriptors = getrlimit(Resource::Nofile).current;
+    descriptors.map_or(usize::MAX, |most| {
+        usize::try_from(most / 8).unwrap_or(usize::MAX)
+    })
+});
