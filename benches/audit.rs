@@ -338,6 +338,7 @@ impl Trail {
             fill_id: Some(ID),
             age: Some(Duration::from_millis(1_500)),
             certificates: Some(2),
+            list: Some(*b"n4bQgYhMfWWaL-qg"),
             ..Closing::abandoned(now)
         };
         entry.close(closing).await.unwrap();

@@ -202,6 +202,7 @@ impl App {
             allowance: Allowance::default(),
             cache,
             upstream: parts.upstream,
+            last_lists: Arc::default(),
             audit,
             metrics: metrics.lookups.clone(),
             panics: Panics::default(),

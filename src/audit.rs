@@ -34,6 +34,7 @@ pub use arrival::Origin;
 pub use arrival::RequestId;
 pub use closing::CacheUse;
 pub use closing::Closing;
+pub use closing::ListTag;
 pub use closing::Outcome;
 pub use config::Config;
 pub use config::Destination;

@@ -4,6 +4,7 @@
 //! its record is in the audit trail, because it is [`Withheld`] until then (G15).
 
 mod asking;
+mod last_lists;
 mod outage;
 mod panics;
 mod refusal;
@@ -55,6 +56,7 @@ use crate::upstream::Upstream;
 use withheld::Begun;
 use withheld::UnderWay;
 
+pub use last_lists::LastLists;
 pub use panics::Panics;
 pub use refusal::Refusal;
 pub use repeats::Repeats;
@@ -73,6 +75,8 @@ pub struct Gateway {
     pub cache: Cache,
     /// How Atlas is asked.
     pub upstream: Upstream,
+    /// What the last fetches have found.
+    pub last_lists: Arc<LastLists>,
     /// What is written down.
     pub audit: Audit,
     /// What is counted.

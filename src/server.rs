@@ -23,6 +23,7 @@ pub mod body;
 pub mod door;
 pub mod fields;
 pub mod guard;
+pub mod hangup;
 pub mod head;
 pub mod hosts;
 pub mod idleness;

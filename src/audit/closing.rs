@@ -29,11 +29,16 @@ pub struct Closing<'a> {
     pub age: Option<Duration>,
     /// How many certificates are in the answer.
     pub certificates: Option<u64>,
+    /// Which certificates the whole list has: the value of its `ETag`.
+    pub list: Option<ListTag>,
     /// How many calls to Atlas this question cost.
     pub upstream_calls: u32,
     /// When the answer was ready.
     pub now: Moment,
 }
+
+/// The value of a list's `ETag`, in its plain form and without the quotation marks.
+pub type ListTag = [u8; 16];
 
 /// What became of a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +86,7 @@ impl Closing<'_> {
             fill_id: None,
             age: None,
             certificates: None,
+            list: None,
             upstream_calls: 0,
             now,
         }
@@ -106,6 +112,9 @@ impl Closing<'_> {
         body.id_or_null(name!("fill_id"), self.fill_id.as_ref());
         body.number_or_null(name!("age_ms"), self.age.map(millis));
         body.number_or_null(name!("certificates"), self.certificates);
+        if let Some(list) = &self.list {
+            body.digits(name!("list"), list);
+        }
         body.number(name!("upstream_calls"), self.upstream_calls.into());
     }
 

@@ -12,9 +12,11 @@ use crate::identity::Caller;
 use super::Outcome;
 use super::arrival::RequestId;
 use super::callers;
+use super::closing::ListTag;
 use super::entry::micros;
 use super::entry::write_question;
 use super::record::Body;
+use super::record::digits::hyphenated;
 use super::record::name;
 use super::record::room;
 
@@ -39,6 +41,14 @@ pub struct FetchRecord<'a> {
     pub upstream_calls: u32,
     /// How many certificates are in the list.
     pub certificates: Option<u64>,
+    /// Which certificates: the value of the list's `ETag`.
+    pub list: Option<ListTag>,
+    /// The fetch before of the same project and user, where one is known.
+    pub before: Option<Uuid>,
+    /// The serial numbers that the fetch before did not find.
+    pub appeared: &'a [i128],
+    /// Those that it found and that are gone, although they have not expired.
+    pub vanished: &'a [i128],
     /// From the first call to the last answer.
     pub duration: Duration,
     /// When it ended.
@@ -96,6 +106,14 @@ impl FetchRecord<'_> {
         write_question(body, self.question);
         body.id_or_null(name!("fill_id"), Some(&self.fill_id));
         body.number_or_null(name!("certificates"), self.certificates);
+        if let Some(list) = &self.list {
+            body.digits(name!("list"), list);
+        }
+        if let Some(before) = &self.before {
+            body.digits(name!("before"), &hyphenated(*before));
+        }
+        body.serials(name!("appeared"), self.appeared);
+        body.serials(name!("vanished"), self.vanished);
         body.number(name!("pages"), self.pages.into());
         body.number(name!("upstream_calls"), self.upstream_calls.into());
         body.number(name!("duration_us"), micros(self.duration));

@@ -33,6 +33,9 @@ pub(super) const LONGEST_LINE: usize = 8 << 10;
 /// How many bytes `{"time":"2026-08-10T02:06:35.000000Z",` has; `seq` is put in after them.
 pub(super) const TIME_LENGTH: usize = 38;
 
+/// A fetch's record names no more serial numbers than this that appeared, or that vanished.
+const MOST_SERIALS: usize = 64;
+
 /// The bytes that each text may take after escaping. Together with the names and the numbers they
 /// stay below [`LONGEST_LINE`]; a username never needs more than this (1,024 bytes, times three).
 pub(super) mod room {
@@ -42,6 +45,8 @@ pub(super) mod room {
     pub(in crate::audit) const ISSUER: usize = 512;
     pub(in crate::audit) const NAME: usize = 256;
     pub(in crate::audit) const SHORT: usize = 128;
+    /// Of the digits of 64 serial numbers of 63 bits each, and the commas between them.
+    pub(in crate::audit) const SERIALS: usize = 64 * 20;
 }
 
 /// A member's name as it stands in a line, with what is around it: one append instead of three, and of a
@@ -238,6 +243,36 @@ impl Body<'_> {
             self.decimal(count);
         }
         self.put(b"}");
+    }
+
+    /// Serial numbers, at most 64 and as many as have room, and how many more there are; absent where there
+    /// are none.
+    pub(super) fn serials<const N: usize>(&mut self, name: &[u8; N], serials: &[i128]) {
+        if serials.is_empty() {
+            return;
+        }
+        self.put(name);
+        self.put(b"[");
+        let room = self.length + room::SERIALS;
+        let mut listed = 0;
+        for serial in serials.iter().take(MOST_SERIALS) {
+            let mut digits = itoa::Buffer::new();
+            let digits = digits.format(*serial);
+            if self.length + 1 + digits.len() > room {
+                break;
+            }
+            if listed > 0 {
+                self.put(b",");
+            }
+            self.put(digits.as_bytes());
+            listed += 1;
+        }
+        self.put(b"]");
+        let more = u64::try_from(serials.len() - listed).unwrap_or(u64::MAX);
+        if more > 0 {
+            self.flag(name, b"_more\":");
+            self.decimal(more);
+        }
     }
 
     /// `true`; absent otherwise.

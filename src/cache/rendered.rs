@@ -242,6 +242,11 @@ impl Tag {
         Self(tag)
     }
 
+    /// The value of the usual form's `ETag`, ASCII.
+    pub fn as_bytes(&self) -> &[u8; Self::LENGTH] {
+        &self.0
+    }
+
     /// The header for one form of the list: `variant` is empty for the usual one, and differs for each
     /// other (a page, an indented one, a compressed one).
     pub fn header(self, variant: &[&str]) -> HeaderValue {

@@ -12,6 +12,7 @@ use tracing::info;
 use tracing::warn;
 
 use super::Gateway;
+use super::last_lists::Changes;
 use super::outage::Outage;
 use crate::audit::FetchRecord;
 use crate::audit::Outcome;
@@ -40,10 +41,10 @@ impl Gateway {
             self.audit.clone(),
             self.clock.clone(),
         );
-        let repeats = Arc::clone(&self.repeats);
+        let (repeats, last_lists) = (Arc::clone(&self.repeats), Arc::clone(&self.last_lists));
         move |errand| {
             let (upstream, audit, clock) = (upstream.clone(), audit.clone(), clock.clone());
-            let repeats = Arc::clone(&repeats);
+            let (repeats, last_lists) = (Arc::clone(&repeats), Arc::clone(&last_lists));
             let labels = WalkLabels {
                 request_id: request_id.uuid(),
                 fill_id: errand.fill_id.uuid(),
@@ -64,7 +65,8 @@ impl Gateway {
                 repeats.outage.log(&errand, &fetched, now.elapsed);
                 // Where nothing was sent there is nothing to tell; the lookup's record says why.
                 if fetched.as_ref().err().is_none_or(FetchError::was_sent) {
-                    audit.record_fetch(&fetch_record(&errand, &fetched, now));
+                    let changes = last_lists.compare(&errand, &fetched, now.wall);
+                    audit.record_fetch(&fetch_record(&errand, &fetched, &changes, now));
                 }
                 fetched
             };
@@ -114,6 +116,7 @@ fn word(urgency: Urgency) -> &'static str {
 fn fetch_record<'a>(
     errand: &'a Errand,
     fetched: &'a Result<Fetched, FetchError>,
+    changes: &'a Changes,
     now: Moment,
 ) -> FetchRecord<'a> {
     let (walk, outcome, certificates, error_code) = match fetched {
@@ -133,6 +136,10 @@ fn fetch_record<'a>(
         pages: walk.pages,
         upstream_calls: walk.calls,
         certificates,
+        list: changes.list,
+        before: changes.before,
+        appeared: &changes.appeared,
+        vanished: &changes.vanished,
         duration: walk.duration,
         now,
     }

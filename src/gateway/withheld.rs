@@ -280,6 +280,7 @@ fn closing<'w, R>(
             }
             closing.fill_id = Some(found.entry.fill_id().uuid());
             closing.age = Some(found.age(now));
+            closing.list = Some(*found.entry.tag(answer.now.wall).as_bytes());
             closing.upstream_calls = found.upstream_calls;
         }
         Err(Refusal::Fetch {

@@ -45,6 +45,7 @@ use crate::telemetry::metrics::connections::ConnectionMetrics;
 use crate::telemetry::metrics::connections::Reason;
 use crate::telemetry::metrics::lookups::LookupMetrics;
 
+mod ending;
 mod exchange;
 mod guess;
 mod places;
@@ -54,6 +55,7 @@ mod streams;
 mod tests;
 
 pub use places::Standing;
+pub use places::Waiting;
 pub use places::Yielding;
 
 use places::Place;

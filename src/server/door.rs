@@ -130,6 +130,7 @@ impl Door {
         let door = Arc::clone(self);
         let (scheme, unsent) = (peer.scheme, peer.unsent.clone());
         let standing = peer.standing.clone();
+        let waiting = standing.wait();
         Answering::Unknown(Box::pin(async move {
             // What is read borrows from what it is read of, so it cannot be brought along.
             let fields = Fields::read(&parts.headers);
@@ -144,6 +145,7 @@ impl Door {
                     terms().write(outcome, &asked, &unsent)
                 })
                 .await;
+            drop(waiting);
             let terms = terms();
             Known { withheld, terms }.await
         }))

@@ -24,6 +24,9 @@ use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
 
+use super::accept::Standing;
+use super::hangup::Watch;
+use super::hangup::Wire;
 use super::head::Bounds;
 use super::head::Fault;
 use super::head::Next;
@@ -47,6 +50,7 @@ pub struct Guarded<S> {
     linger: Option<Linger>,
     idleness: Idleness,
     reads: Reads,
+    watch: Watch,
     /// Something was written that has not been flushed.
     has_written: bool,
 }
@@ -87,10 +91,17 @@ struct Linger {
 type Deadline = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl<S> Guarded<S> {
-    /// A guard of `stream`, of which `read` was read already, the first byte of it at `since`.
-    pub fn new(stream: S, read: BytesMut, since: Duration, terms: Terms) -> Self {
+    /// A guard of `stream`, of which `read` was read already, the first byte of it at `since`. What its
+    /// requests say of it is in `standing`.
+    pub fn new(
+        stream: S,
+        (read, since): (BytesMut, Duration),
+        terms: Terms,
+        standing: Standing,
+    ) -> Self {
         let mut guarded = Self {
             stream,
+            watch: Watch::new(standing),
             idleness: Idleness::new(terms.clock.clone()),
             reads: Reads::default(),
             has_written: false,
@@ -321,7 +332,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin + Wire> AsyncWrite for Guarded<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -332,6 +343,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        // hyper does not read while it has a request to answer, but flushes each time it was woken.
+        if let Poll::Ready(gone) = this.watch.poll_gone(&this.stream, context) {
+            return Poll::Ready(Err(gone));
+        }
         ready!(Pin::new(&mut self.stream).poll_flush(context))?;
         // hyper flushes when there is nothing left to be written.
         if mem::take(&mut self.has_written) {

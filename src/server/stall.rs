@@ -15,7 +15,9 @@ use std::time::Duration;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
+use tokio::net::TcpStream;
 
+use super::hangup::Wire;
 use crate::clock::Clock;
 use crate::telemetry::metrics::connections::ConnectionMetrics;
 use crate::telemetry::metrics::connections::Reason;
@@ -87,6 +89,12 @@ impl<S> Stalling<S> {
         self.gave_up = true;
         self.refusals.refused(Reason::WriteStall);
         Poll::Ready(Err(not_read()))
+    }
+}
+
+impl Wire for Stalling<TcpStream> {
+    fn socket(&self) -> &TcpStream {
+        &self.stream
     }
 }
 

@@ -23,7 +23,7 @@ async fn an_abandoned_lookup_is_observed_with_its_time() {
     caller.send(request.as_bytes()).await;
     gate.arrived(1).await;
     world.advance(Duration::from_secs(2));
-    drop(caller);
+    caller.reset();
     let abandoned = "lookups_total{outcome=\"abandoned\",cache=\"none\"}";
     while world.metric(abandoned).await == 0 {}
     let page = world.admin("GET", "/metrics", "", "").await.text();

@@ -2,6 +2,7 @@
 
 pub(crate) mod alone;
 pub(crate) mod copies;
+mod certificates;
 mod faults;
 mod files;
 pub(crate) mod heads;

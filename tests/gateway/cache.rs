@@ -289,7 +289,7 @@ async fn f07_g21_a_walk_goes_on_when_every_caller_hangs_up() {
     }
     gate.arrived(1).await;
     while explain(&world).await["walk"]["waiters"] != 20 {}
-    drop(callers);
+    callers.into_iter().for_each(Connection::reset);
     let hung_up = |world: &World| words(world, "outcome").len() == 20;
     world.until(hung_up).await;
     assert_eq!(words(&world, "outcome"), vec!["abandoned"; 20]);

@@ -5,6 +5,7 @@ mod conformance;
 mod exchanges;
 mod floods;
 mod fuzzed;
+mod half_closed;
 mod malformed;
 mod patience;
 

@@ -161,7 +161,7 @@ async fn f07_the_walk_goes_on_when_the_first_forty_nine_hang_up() {
     }
     gate.arrived(1).await;
     let mut last = callers.pop().unwrap();
-    drop(callers);
+    callers.into_iter().for_each(Connection::reset);
     world.until(|world| abandoned(world) == 49).await;
     gate.open();
     assert_eq!(last.reply(false).await.status, 200);

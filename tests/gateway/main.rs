@@ -37,6 +37,7 @@ mod configuration;
 mod demo;
 mod errors;
 mod forms;
+mod half_closed;
 mod house;
 mod first_connection_dead;
 mod identity;

@@ -16,8 +16,10 @@ use bytes::BytesMut;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
+use tokio::net::TcpStream;
 
 use crate::clock::Clock;
+use crate::server::hangup::Wire;
 
 /// What a caller speaks.
 pub(super) enum Protocol {
@@ -94,6 +96,12 @@ pub(super) struct Replayed<S> {
 impl<S> Replayed<S> {
     pub(super) fn new(first: Bytes, stream: S) -> Self {
         Self { first, stream }
+    }
+}
+
+impl<S: Wire> Wire for Replayed<S> {
+    fn socket(&self) -> &TcpStream {
+        self.stream.socket()
     }
 }
 

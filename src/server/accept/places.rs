@@ -30,6 +30,7 @@ use std::sync::MutexGuard;
 use std::sync::OnceLock;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -102,8 +103,14 @@ struct Held {
     /// From the first whole head on; until then a connection is idle.
     requests: OnceLock<Requests>,
     is_known: AtomicBool,
+    /// How many requests wait for something else than their records.
+    waiting: AtomicUsize,
     end: Notify,
 }
+
+/// A request that waits; dropped, it does not any more.
+#[derive(Debug)]
+pub struct Waiting(Standing);
 
 /// In the order in which they go.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -145,6 +152,7 @@ impl Places {
             source: OnceLock::new(),
             requests: OnceLock::new(),
             is_known: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
             end: Notify::new(),
         });
         table.all.add(&held);
@@ -211,6 +219,12 @@ impl Drop for Place {
     }
 }
 
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Standing {
     /// A request was authenticated.
     pub fn vouch(&self) {
@@ -218,6 +232,17 @@ impl Standing {
         if !self.0.is_known.load(Ordering::Relaxed) {
             self.0.is_known.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// A request waits from now on.
+    pub fn wait(&self) -> Waiting {
+        self.0.waiting.fetch_add(1, Ordering::Relaxed);
+        Waiting(self.clone())
+    }
+
+    /// Whether any request waits.
+    pub fn has_waiting(&self) -> bool {
+        self.0.waiting.load(Ordering::Relaxed) > 0
     }
 }
 

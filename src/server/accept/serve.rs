@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Acceptor;
 use super::Peer;
+use super::ending::Ending;
 use super::exchange::Exchange;
 use super::guess::Protocol;
 use super::guess::Replayed;
@@ -33,6 +34,7 @@ use super::streams::Streams;
 use crate::server::aside::Aside;
 use crate::server::guard::Guarded;
 use crate::server::guard::Terms;
+use crate::server::hangup::Wire;
 use crate::server::head::Bounds;
 use crate::server::layers;
 use crate::server::layers::Handler;
@@ -69,7 +71,7 @@ impl Acceptor {
     ) -> io::Result<()>
     where
         H: Handler,
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        S: AsyncRead + AsyncWrite + Send + Unpin + Wire + 'static,
     {
         let limits = &self.limits;
         let first_bytes = guess(&mut stream, &self.clock);
@@ -86,7 +88,9 @@ impl Acceptor {
         };
         let serving = match guess.protocol {
             Protocol::Http1 => {
-                let mut guarded = Guarded::new(stream, guess.read, guess.since, self.terms());
+                let standing = peer.standing.clone();
+                let read = (guess.read, guess.since);
+                let mut guarded = Guarded::new(stream, read, self.terms(), standing);
                 tokio::select! {
                     biased;
                     first = poll_fn(|context| guarded.poll_first(context)) => first?,
@@ -107,7 +111,7 @@ impl Acceptor {
     fn begin_http1<H, S>(&self, stream: Guarded<S>, peer: Peer, handler: Arc<H>) -> Serving
     where
         H: Handler,
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        S: AsyncRead + AsyncWrite + Send + Unpin + Wire + 'static,
     {
         let service = InTurn::new(layers::stack(handler, peer), stream.reads().clone());
         let idleness = stream.idleness().clone();
@@ -123,9 +127,9 @@ impl Acceptor {
     fn begin_http2<H, S>(&self, stream: Replayed<S>, peer: Peer, handler: Arc<H>) -> Serving
     where
         H: Handler,
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        S: AsyncRead + AsyncWrite + Send + Unpin + Wire + 'static,
     {
-        let last = CancellationToken::new();
+        let (last, standing) = (CancellationToken::new(), peer.standing.clone());
         let service = Exchange {
             service: layers::stack(handler, peer),
             headers: self.limits.headers,
@@ -139,6 +143,7 @@ impl Acceptor {
             self.refusals.clone(),
             self.tasks.clone(),
         );
+        let stream = Ending::new(stream, streams.clone(), standing);
         let connection = self
             .http2(&streams)
             .serve_connection(TokioIo::new(stream), service);
@@ -165,6 +170,8 @@ impl Acceptor {
     fn http1(&self) -> http1::Builder {
         let mut builder = http1::Builder::new();
         builder
+            // An operator who closes a connection gives up what it asked for; a caller may still wait.
+            .half_close(!self.bodies)
             // The guard lets only whole heads pass, and says how long it has waited for one.
             .header_read_timeout(None)
             .max_headers(self.limits.headers)

@@ -17,6 +17,7 @@ use std::task::Poll;
 use std::task::ready;
 use std::time::Duration;
 
+use futures_util::task::AtomicWaker;
 use hyper::rt::Executor;
 use tokio_util::task::TaskTracker;
 
@@ -46,6 +47,8 @@ struct Activity {
     open: AtomicUsize,
     /// When the last one ended, in milliseconds of the clock.
     ended: AtomicU64,
+    /// Woken when none is open any more.
+    waiter: AtomicWaker,
 }
 
 struct Open {
@@ -65,6 +68,7 @@ impl Streams {
         let activity = Arc::new(Activity {
             open: AtomicUsize::new(0),
             ended: AtomicU64::new(millis(&clock)),
+            waiter: AtomicWaker::new(),
         });
         Self {
             clock,
@@ -80,6 +84,15 @@ impl Streams {
     pub(super) fn idle_since(&self) -> Option<Duration> {
         let is_busy = self.activity.open.load(Ordering::Relaxed) > 0;
         (!is_busy).then(|| Duration::from_millis(self.activity.ended.load(Ordering::Relaxed)))
+    }
+
+    /// Ready where no request is under way.
+    pub(super) fn poll_done(&self, context: &Context<'_>) -> Poll<()> {
+        self.activity.waiter.register(context.waker());
+        if self.activity.open.load(Ordering::Relaxed) > 0 {
+            return Poll::Pending;
+        }
+        Poll::Ready(())
     }
 
     /// Waits until no request has been under way for `limit`.
@@ -207,7 +220,9 @@ impl Drop for Open {
     fn drop(&mut self) {
         let now = millis(&self.clock);
         self.activity.ended.store(now, Ordering::Relaxed);
-        self.activity.open.fetch_sub(1, Ordering::Relaxed);
+        if self.activity.open.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.activity.waiter.wake();
+        }
     }
 }
 

@@ -62,7 +62,8 @@ async fn a_record_has_the_members_of_the_contract_in_their_order() {
     assert_eq!(
         names(line),
         "time seq kind replica chain request_id outcome status error_code subject issuer client_id token_id \
-         rule peer group_id username cache stale fill_id age_ms certificates upstream_calls duration_us \
+         rule peer group_id username cache stale fill_id age_ms certificates list upstream_calls \
+         duration_us \
          previous hash"
     );
     let record = &trail.lookups()[0];
@@ -229,6 +230,42 @@ async fn nothing_that_a_caller_sends_breaks_out_of_its_member() {
     assert_eq!(records[1]["path_hex"], true);
 }
 
+#[tokio::test]
+async fn the_longest_record_of_a_fetch_is_below_eight_kibibytes() {
+    let trail = Trail::with(|config| config.replica = Some("r".repeat(255)));
+    // Of each character of a username three bytes stay.
+    let question = question(&"\u{e9}".repeat(512));
+    let long = "\u{1}".repeat(1_000);
+    for (serial, listed) in [(i128::from(i64::MAX), 64), (i128::MIN, 31)] {
+        let serials = vec![serial; 10_000];
+        trail.audit.record_fetch(&FetchRecord {
+            credential: &long,
+            error_code: Some(&long),
+            certificates: Some(u64::MAX),
+            pages: u32::MAX,
+            upstream_calls: u32::MAX,
+            duration: Duration::MAX,
+            appeared: &serials,
+            vanished: &serials,
+            ..fetch(&trail, &question)
+        });
+        let file = &trail.files()[0];
+        let last = || {
+            let text = std::fs::read_to_string(file).unwrap();
+            text.lines().next_back().unwrap().to_owned()
+        };
+        let is_there = || last().contains(&serial.to_string());
+        trail.until(is_there).await;
+        let line = last();
+        assert!(line.len() < 8 << 10, "{} bytes", line.len());
+        let record: Value = serde_json::from_str(&line).unwrap();
+        for change in ["appeared", "vanished"] {
+            assert_eq!(record[change].as_array().unwrap().len(), listed);
+            assert_eq!(record[format!("{change}_more")], 10_000 - listed);
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -296,6 +333,10 @@ fn fetch<'a>(trail: &Trail, question: &'a Question) -> FetchRecord<'a> {
         pages: 3,
         upstream_calls: 4,
         certificates: Some(1_200),
+        list: Some(*b"n4bQgYhMfWWaL-qg"),
+        before: Some(Uuid::nil()),
+        appeared: &[2_558_523_591_213_958_694],
+        vanished: &[1, i128::MAX],
         duration: Duration::from_millis(250),
         now: trail.clock.now(),
     }

@@ -72,6 +72,7 @@ proptest! {
                 fill_id: (!absent[4]).then(|| Uuid::from_u128(ids[1])),
                 age: (!absent[5]).then(|| Duration::from_millis(number(0))),
                 certificates: (!absent[0]).then(|| number(1)),
+                list: (!absent[1]).then_some(*b"n4bQgYhMfWWaL-qg"),
                 upstream_calls: calls,
                 now: trail.clock.now(),
             };
@@ -94,6 +95,7 @@ proptest! {
                 format!("\"fill_id\":{}", or_null(closing.fill_id.map(|id| format!("\"{id}\"")))),
                 format!("\"age_ms\":{}", or_null(closing.age.map(|_| number(0).to_string()))),
                 format!("\"certificates\":{}", or_null(closing.certificates.map(|it| it.to_string()))),
+                if absent[1] { "" } else { "\"list\":\"n4bQgYhMfWWaL-qg\"" }.to_owned(),
                 format!("\"upstream_calls\":{calls},\"duration_us\":{later}"),
             ];
             let expected = members.into_iter().filter(|member| !member.is_empty());

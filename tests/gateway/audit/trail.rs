@@ -91,6 +91,7 @@ impl Trail {
             fill_id: None,
             age: Some(Duration::from_millis(1_500)),
             certificates: Some(2),
+            list: Some(*b"n4bQgYhMfWWaL-qg"),
             upstream_calls: 0,
             now: self.clock.now(),
         }
