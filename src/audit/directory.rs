@@ -106,11 +106,6 @@ impl Directory {
             }
         }
     }
-
-    /// Brings the names in the directory to the disk.
-    pub(super) fn sync(&self) -> io::Result<()> {
-        File::open(&self.path)?.sync_all()
-    }
 }
 
 impl Drop for Directory {
@@ -118,6 +113,11 @@ impl Drop for Directory {
     fn drop(&mut self) {
         let _ = self.lock.unlock();
     }
+}
+
+/// Brings the names in `directory` to the disk.
+pub(super) fn sync_names(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
 }
 
 /// The files of the journal in `directory`, in the order of the chain.

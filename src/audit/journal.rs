@@ -17,12 +17,14 @@
 //! - when a file has to be made, mended or given up, or room to be reserved for it; always with
 //!   `sync = "always"`.
 //!
+//! What no record waits for is done on the sync thread, which never has the writer while it waits for the
+//! disk: `fdatasync` each second, files that were finished, names of new files, signed heads.
+//!
 //! Nobody waits longer than a second for a record, however long the disk takes: the keeper settles what
 //! is older, and its answers become 503. Such a record may still reach the file afterwards. It then
 //! speaks of an answer that was held back; the reverse, an answer without its record, does not happen.
 
 use std::sync::Arc;
-use std::sync::Condvar;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
@@ -40,7 +42,7 @@ use crate::telemetry::Repeated;
 use crate::telemetry::Tally;
 use crate::telemetry::metrics::audit::AuditMetrics;
 
-use orders::Orders;
+use orders::Desk;
 
 pub(super) use orders::Order;
 pub use ticket::Ticket;
@@ -59,6 +61,7 @@ use super::sink::Sink;
 use super::writer::Writer;
 
 mod orders;
+mod syncing;
 mod thread;
 mod ticket;
 #[cfg(test)]
@@ -76,8 +79,8 @@ pub(super) struct Journal {
     writer: Mutex<Option<Writer>>,
     /// Somebody found the writer in use and left its batch to whoever has it.
     left_over: AtomicBool,
-    orders: Mutex<Orders>,
-    ordered: Condvar,
+    writer_orders: Desk,
+    sync_orders: Desk,
     health: Health,
     sink: Option<Arc<Sink>>,
     head_key: Option<HeadKey>,
@@ -89,6 +92,8 @@ pub(super) struct Journal {
     slow: AtomicBool,
     ended: CancellationToken,
     repeats: Repeats,
+    #[cfg(test)]
+    disk: tests::Gate,
 }
 
 /// What is said once, however many records it befalls and however often it comes and goes.
@@ -142,8 +147,8 @@ impl Journal {
             queue: Mutex::default(),
             writer: Mutex::new(Some(writer)),
             left_over: AtomicBool::new(false),
-            orders: Mutex::default(),
-            ordered: Condvar::new(),
+            writer_orders: Desk::default(),
+            sync_orders: Desk::default(),
             health: Health::new(whose_word),
             sink,
             head_key,
@@ -153,6 +158,8 @@ impl Journal {
             slow: AtomicBool::new(false),
             ended: CancellationToken::new(),
             repeats: Repeats::default(),
+            #[cfg(test)]
+            disk: tests::Gate::default(),
         })
     }
 
@@ -176,8 +183,12 @@ impl Journal {
     }
 
     pub(super) fn order(&self, order: Order) {
-        lock(&self.orders).add(order);
-        self.ordered.notify_one();
+        match order {
+            Order::Sign | Order::Sync | Order::Tend => self.sync_orders.put(order),
+            Order::Examine | Order::Reopen | Order::Stop | Order::Write => {
+                self.writer_orders.put(order);
+            }
+        }
     }
 
     /// Settles what has waited too long, and has the thread write what nobody else comes to write: a
@@ -204,7 +215,7 @@ impl Journal {
         }
     }
 
-    /// Waits until the writer thread has followed the order to stop.
+    /// Waits until the threads have followed the order to stop.
     pub(super) fn ended(&self) -> impl Future<Output = ()> + '_ {
         self.ended.cancelled()
     }

@@ -30,6 +30,7 @@ use super::heads;
 use super::heads::HeadKey;
 use super::health::WhoseWord;
 use super::journal::Journal;
+use super::journal::Order;
 use super::journal::Parts;
 use super::keeper::Keeper;
 use super::record::Body;
@@ -68,11 +69,10 @@ pub(super) fn open(
     let parts = parts(config, replica, head_key, &clock, metrics);
     let journal = Journal::new(writer, parts);
     let measure = start_measuring(disk).map_err(|error| unusable(config, error))?;
-    let sync = start_threads(config, &journal).map_err(|error| unusable(config, error))?;
+    start_threads(&journal).map_err(|error| unusable(config, error))?;
     let keeper = Keeper {
         journal: Arc::downgrade(&journal),
         clock: clock.clone(),
-        sync,
         sync_interval: config.sync_interval,
         measure,
     };
@@ -133,26 +133,21 @@ fn parts(
     }
 }
 
-/// Starts what may wait for the disk and for the second sink. What it gives back wakes the sync thread.
-fn start_threads(config: &Config, journal: &Arc<Journal>) -> io::Result<mpsc::SyncSender<()>> {
+/// Starts what may wait for the disk and for the second sink.
+fn start_threads(journal: &Arc<Journal>) -> io::Result<()> {
     let writing = Arc::clone(journal);
     start("audit-writer", move || writing.write_until_stopped())?;
+    let syncing = Arc::clone(journal);
+    start("audit-sync", move || syncing.sync_until_stopped())?;
     if let Some(sink) = journal.sink().cloned() {
         let journal = Arc::clone(journal);
         start("audit-sink", move || {
             sink.send_until_closed(journal.health());
         })?;
     }
-    let (order, orders) = mpsc::sync_channel::<()>(1);
-    if config.sync == Sync::Interval {
-        let journal = Arc::downgrade(journal);
-        start("audit-sync", move || {
-            while let (Ok(()), Some(journal)) = (orders.recv(), journal.upgrade()) {
-                journal.sync();
-            }
-        })?;
-    }
-    Ok(order)
+    // The first record may have finished a file.
+    journal.order(Order::Tend);
+    Ok(())
 }
 
 /// Starts what looks at the disk. What it gives back has it look.
@@ -222,6 +217,7 @@ fn resume(
     );
     let bodies = started(replica, torn, now);
     writer.write(&bodies, now.wall)?;
+    writer.sync_names()?;
     Ok(writer)
 }
 
