@@ -53,6 +53,7 @@ use super::heads::HeadKey;
 use super::health::Health;
 use super::health::Trouble;
 use super::health::WhoseWord;
+use super::outcomes::Outcomes;
 use super::queue::Batch;
 use super::queue::Joined;
 use super::queue::Queue;
@@ -86,8 +87,7 @@ pub(super) struct Journal {
     head_key: Option<HeadKey>,
     /// The last record that a head was signed for.
     signed: AtomicU64,
-    /// Questions that were refused since the last record, because none could be written.
-    unrecorded: AtomicU64,
+    outcomes: Arc<Outcomes>,
     syncing: AtomicBool,
     slow: AtomicBool,
     ended: CancellationToken,
@@ -114,6 +114,7 @@ pub(super) struct Parts {
     pub(super) head_key: Option<HeadKey>,
     pub(super) clock: Clock,
     pub(super) metrics: AuditMetrics,
+    pub(super) outcomes: Arc<Outcomes>,
 }
 
 /// What one attempt to write came to.
@@ -138,6 +139,7 @@ impl Journal {
             head_key,
             clock,
             metrics,
+            outcomes,
         } = parts;
         Arc::new(Self {
             clock,
@@ -153,7 +155,7 @@ impl Journal {
             sink,
             head_key,
             signed: AtomicU64::new(0),
-            unrecorded: AtomicU64::new(0),
+            outcomes,
             syncing: AtomicBool::new(false),
             slow: AtomicBool::new(false),
             ended: CancellationToken::new(),
@@ -205,8 +207,8 @@ impl Journal {
                     break;
                 }
                 // Asked before: to be told takes a moment, in which the disk may come back.
-                let waits_for_sink = self.sink.is_some() && oldest.is_journaled();
-                if oldest.settle(Err(Unrecorded::TooLate)) {
+                let waits_for_sink = self.sink.is_some() && oldest.waits_for_sink();
+                if self.outcomes.settle(oldest, Err(Unrecorded::TooLate)) {
                     self.metrics.batches_late.inc();
                     self.note_delay(waits_for_sink, now);
                 }
@@ -232,8 +234,7 @@ impl Journal {
         let mut queue = lock(&self.queue);
         if queue.closed || queue.size() > LARGEST_QUEUE || !self.health.is_writable() {
             drop(queue);
-            self.unrecorded.fetch_add(1, Ordering::Relaxed);
-            self.metrics.records_refused.inc();
+            self.outcomes.refuse();
             if let Some(Tally { times, .. }) = self.repeats.refused.happened(now.elapsed) {
                 let reason = self.health.reason();
                 let reason = reason.as_deref().unwrap_or("too much waits for the disk");
@@ -244,7 +245,11 @@ impl Journal {
             }
             return Err(Unrecorded::Unwritable);
         }
-        Ok(queue.push(body, now.elapsed))
+        let joined = queue.push(body, now.elapsed);
+        if joined.commit.outcome().is_some() {
+            self.outcomes.joined_late();
+        }
+        Ok(joined)
     }
 
     /// Writes what is queued, here and now, if that is known to be quick. Says whether it is taken
@@ -292,7 +297,7 @@ impl Journal {
             return Turn::Unable;
         };
         let began = self.clock.now();
-        if !writer.is_ready(began.wall) || self.unrecorded.load(Ordering::Relaxed) > 0 {
+        if !writer.is_ready(began.wall) || self.outcomes.has_missing() {
             return Turn::Unable;
         }
         let Some(batch) = lock(&self.queue).take() else {
@@ -325,7 +330,7 @@ impl Journal {
                 let commit = match self.health.whose_word() {
                     WhoseWord::Both => Some(batch.commit),
                     WhoseWord::Either | WhoseWord::Journal => {
-                        batch.commit.settle(Ok(()));
+                        self.outcomes.settle(&batch.commit, Ok(()));
                         None
                     }
                 };
@@ -339,14 +344,13 @@ impl Journal {
                 );
             }
             None => {
-                batch.commit.settle(Ok(()));
+                self.outcomes.settle(&batch.commit, Ok(()));
             }
         }
         lock(&self.queue).recycle(batch.bodies);
         let took = self.clock.now().elapsed.saturating_sub(began.elapsed);
         self.slow.store(took > QUICK, Ordering::Relaxed);
         self.note_in_time(began.elapsed);
-        self.metrics.records_written.inc_by(records);
         self.metrics.write_seconds.observe(took.as_secs_f64());
     }
 

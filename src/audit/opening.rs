@@ -33,6 +33,7 @@ use super::journal::Journal;
 use super::journal::Order;
 use super::journal::Parts;
 use super::keeper::Keeper;
+use super::outcomes::Outcomes;
 use super::record::Body;
 use super::record::Kind;
 use super::record::name;
@@ -114,22 +115,23 @@ fn parts(
     clock: &Clock,
     metrics: AuditMetrics,
 ) -> Parts {
-    let sink = config
-        .second
-        .as_ref()
-        .map(|second| Sink::new(second, replica, metrics.clone()));
+    let outcomes = Arc::new(Outcomes::new(metrics.clone()));
+    let second = config.second.as_ref();
+    let sink =
+        second.map(|second| Sink::new(second, replica, metrics.clone(), Arc::clone(&outcomes)));
     Parts {
         replica: Box::from(replica),
         sync: config.sync,
-        whose_word: match (&sink, config.require) {
-            (None, _) => WhoseWord::Journal,
+        whose_word: match (second, config.require) {
             (Some(_), Require::All) => WhoseWord::Both,
-            (Some(_), Require::Any) => WhoseWord::Either,
+            (Some(second), Require::Any) if second.format.acknowledges() => WhoseWord::Either,
+            (Some(_) | None, _) => WhoseWord::Journal,
         },
         sink,
         head_key,
         clock: clock.clone(),
         metrics,
+        outcomes,
     }
 }
 

@@ -279,6 +279,7 @@ fn started(writer: Writer, clock: &Clock, metrics: &AuditMetrics) -> Arc<Journal
             head_key: None,
             clock: clock.clone(),
             metrics: metrics.clone(),
+            outcomes: Arc::new(Outcomes::new(metrics.clone())),
         },
     );
     let writing = Arc::clone(&journal);

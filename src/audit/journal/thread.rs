@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use crate::audit::Unrecorded;
 use crate::audit::bodies::Bodies;
 use crate::audit::health::Trouble;
+use crate::audit::health::WhoseWord;
 use crate::audit::queue::Batch;
 use crate::audit::record::Body;
 use crate::audit::record::Kind;
@@ -85,7 +86,7 @@ impl Journal {
     /// After a failure: one record that says how many are missing, and proves that there is room. After
     /// a delay too, where no batch is left whose writing would prove that it is over.
     fn recover(&self, writer: &mut Writer, now: Moment, no_batch: bool) -> io::Result<()> {
-        let missing = self.unrecorded.swap(0, Ordering::Relaxed);
+        let missing = self.outcomes.take_missing();
         let was_slow = no_batch && self.health.is(Trouble::Slow);
         if missing == 0 && !was_slow && !self.health.is(Trouble::Failed) {
             return Ok(());
@@ -115,7 +116,7 @@ impl Journal {
                 Ok(())
             }
             Err(error) => {
-                self.unrecorded.fetch_add(missing, Ordering::Relaxed);
+                self.outcomes.miss(missing);
                 Err(error)
             }
         }
@@ -123,23 +124,24 @@ impl Journal {
 
     /// The journal does not have `batch`. The second sink may still take it, if its word is enough.
     fn failed(&self, batch: Batch, writer: &mut Writer) {
-        let records = u64::try_from(batch.bodies.len()).unwrap_or_default();
-        self.unrecorded.fetch_add(records, Ordering::Relaxed);
-        self.metrics.records_failed.inc_by(records);
+        let stands_in = self.outcomes.pass_over(&batch.commit)
+            && self.health.whose_word() == WhoseWord::Either
+            && self.health.is_writable();
         match &self.sink {
-            Some(sink) if self.health.is_writable() => {
+            Some(sink) if stands_in => {
                 writer.pass_over(&batch.bodies);
                 sink.offer(
                     Parcel {
                         lines: writer.lines().to_vec(),
-                        records,
+                        records: u64::try_from(batch.bodies.len()).unwrap_or_default(),
                         commit: Some(batch.commit),
                     },
                     &self.health,
                 );
             }
             Some(_) | None => {
-                batch.commit.settle(Err(Unrecorded::Unwritable));
+                self.outcomes
+                    .settle(&batch.commit, Err(Unrecorded::Unwritable));
             }
         }
     }
