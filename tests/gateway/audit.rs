@@ -9,6 +9,7 @@ mod proof;
 mod reading;
 mod recording;
 mod refusals;
+mod relp;
 mod rendering;
 mod second_sink;
 mod torn;

@@ -80,8 +80,12 @@ impl Journal {
             (writer.take_aside(), present, writer.directory().to_owned())
         })?;
         // Before a record in a new file counts as being on the disk, the file has its name there.
-        let names = || self.await_disk(|| sync_names(&directory));
-        let named = match if aside.names { names() } else { Ok(()) } {
+        let synced = if aside.names {
+            self.await_disk(|| sync_names(&directory))
+        } else {
+            Ok(())
+        };
+        let named = match synced {
             Ok(()) => true,
             Err(error) => {
                 tracing::error!(%error, "the name of an audit file may not be on the disk");

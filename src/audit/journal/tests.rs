@@ -164,10 +164,12 @@ impl Trail {
     }
 }
 
+type Part<T> = fn(&Journal) -> &Mutex<T>;
+
 /// Locks a part of the journal on a thread, until the sender is dropped.
 fn hold<T: 'static>(
     journal: &Arc<Journal>,
-    part: fn(&Journal) -> &Mutex<T>,
+    part: Part<T>,
     in_the_end: impl FnOnce(&mut T) + Send + 'static,
 ) -> mpsc::Sender<()> {
     let journal = Arc::clone(journal);
