@@ -77,6 +77,7 @@ mod journal;
 mod queue;
 mod bodies;
 mod commit;
+mod outcomes;
 mod health;
 mod opening;
 mod keeper;

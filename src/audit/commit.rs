@@ -5,9 +5,10 @@
 
 use std::mem;
 use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
-use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU8;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::task::Poll;
@@ -20,18 +21,28 @@ use super::Unrecorded;
 #[derive(Debug)]
 pub(super) struct Commit {
     state: AtomicU8,
-    /// In the journal already; what it still waits for is the second sink.
-    journaled: AtomicBool,
+    /// Changed while `waiting` is locked.
+    place: AtomicU8,
+    records: AtomicU64,
     /// When its first record came, by [`Moment::elapsed`](crate::clock::Moment::elapsed).
     since: Duration,
     waiting: Mutex<Vec<Waker>>,
+}
+
+/// What was decided about, for whoever counts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Decided {
+    pub(super) records: u64,
+    /// They were refused, and the journal will not have them either.
+    pub(super) missing: bool,
 }
 
 impl Commit {
     pub(super) fn new(since: Duration) -> Self {
         Self {
             state: AtomicU8::new(OPEN),
-            journaled: AtomicBool::new(false),
+            place: AtomicU8::new(QUEUED),
+            records: AtomicU64::new(0),
             since,
             waiting: Mutex::new(Vec::with_capacity(USUALLY_WAITING)),
         }
@@ -41,32 +52,63 @@ impl Commit {
         self.since
     }
 
+    /// One more record is in the batch.
+    pub(super) fn add(&self) {
+        self.records.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The journal has it; what it may still wait for is the second sink.
     pub(super) fn journaled(&self) {
-        self.journaled.store(true, Ordering::Release);
+        let _waiting = self.lock();
+        self.place.store(JOURNALED, Ordering::Release);
     }
 
-    pub(super) fn is_journaled(&self) -> bool {
-        self.journaled.load(Ordering::Acquire)
+    /// The journal does not have it, and the second sink may stand in. If it was refused already, there is
+    /// no need: then this says how many records are missing.
+    pub(super) fn pass_over(&self) -> Option<u64> {
+        let _waiting = self.lock();
+        self.place.store(PASSED_OVER, Ordering::Release);
+        self.outcome().map(|_| self.records.load(Ordering::Relaxed))
     }
 
-    /// Decides it, once: whoever comes second changes nothing. Says whether this was the decision.
-    pub(super) fn settle(&self, outcome: Result<(), Unrecorded>) -> bool {
+    /// Whether the journal is done with it, so that it can only wait for the second sink.
+    pub(super) fn waits_for_sink(&self) -> bool {
+        self.place.load(Ordering::Acquire) != QUEUED
+    }
+
+    /// Whether it was refused, and the journal does not have it.
+    pub(super) fn is_missing(&self) -> bool {
+        self.place.load(Ordering::Acquire) == PASSED_OVER
+            && self.outcome().is_some_and(|outcome| outcome.is_err())
+    }
+
+    /// Decides it, once: whoever comes second changes nothing. Says whether this was the decision; then
+    /// `count` is told before anybody is woken.
+    pub(super) fn settle(
+        &self,
+        outcome: Result<(), Unrecorded>,
+        count: impl FnOnce(Decided),
+    ) -> bool {
         let state = match outcome {
             Ok(()) => RECORDED,
             Err(Unrecorded::Unwritable) => UNWRITABLE,
             Err(Unrecorded::TooLate) => TOO_LATE,
         };
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let decided = self
-            .state
-            .compare_exchange(OPEN, state, Ordering::AcqRel, Ordering::Acquire)
-            .is_ok();
+        let mut waiting = self.lock();
+        if self.outcome().is_some() {
+            return false;
+        }
+        count(Decided {
+            records: self.records.load(Ordering::Relaxed),
+            missing: outcome.is_err() && self.place.load(Ordering::Relaxed) == PASSED_OVER,
+        });
+        self.state.store(state, Ordering::Release);
         let waiting_now = mem::take(&mut *waiting);
         drop(waiting);
         for waker in waiting_now {
             waker.wake();
         }
-        decided
+        true
     }
 
     /// The decision; `None` as long as there is none.
@@ -91,7 +133,7 @@ impl Commit {
         {
             return Poll::Ready(outcome);
         }
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.lock();
         // Once it has been decided, nobody would wake us any more.
         if let Some(outcome) = self.outcome() {
             return Poll::Ready(outcome);
@@ -104,6 +146,10 @@ impl Commit {
         }
         Poll::Pending
     }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Waker>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Room for so many is made at once, not bit by bit.
@@ -112,3 +158,7 @@ const OPEN: u8 = 0;
 const RECORDED: u8 = 1;
 const UNWRITABLE: u8 = 2;
 const TOO_LATE: u8 = 3;
+
+const QUEUED: u8 = 0;
+const JOURNALED: u8 = 1;
+const PASSED_OVER: u8 = 2;

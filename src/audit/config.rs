@@ -100,6 +100,15 @@ pub enum Format {
     Json,
     /// Syslog (RFC 5424) with the count of octets before each message (RFC 6587, section 3.4.1).
     Rfc5424,
+    /// The same messages by RELP, whose receiver acknowledges each: rsyslog's imrelp.
+    Relp,
+}
+
+impl Format {
+    /// Whether the receiver says that it has a record. A write into a socket says nothing of it.
+    pub fn acknowledges(self) -> bool {
+        self == Self::Relp
+    }
 }
 
 /// A destination is written in one of three ways.
@@ -160,7 +169,7 @@ pub enum Sync {
 pub enum Require {
     /// All of them have to take a record before its answer leaves.
     All,
-    /// One is enough.
+    /// One is enough: the journal, or a second sink that acknowledges.
     #[default]
     Any,
 }
@@ -244,6 +253,12 @@ impl Config {
         if let Some(second) = &self.second {
             let queue = SMALLEST_QUEUE..=Size::mebibytes(1_024);
             ranges.check("second.queue", second.queue, queue, DEFAULT_QUEUE);
+            if second.format == Format::Relp && second.to == Destination::Stdout {
+                ranges.wrong(
+                    "second.format",
+                    "is \"relp\", which needs a receiver that answers; with \"stdout\" take \"json\" or \"rfc5424\"",
+                );
+            }
         }
     }
 }
@@ -336,6 +351,9 @@ mod tests {
              require = 'all'",
         )
         .unwrap();
+        let relp = "second = { to = 'stdout', format = 'relp' }";
+        let relp: Config = toml::from_str(relp).unwrap();
+        assert_eq!(relp.mistakes().remove(0).place, "audit.second.format");
         let places: Vec<_> = config.mistakes().into_iter().map(|it| it.place).collect();
         assert_eq!(
             places,

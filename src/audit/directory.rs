@@ -83,11 +83,6 @@ impl Directory {
             }
         }
     }
-
-    /// Brings the names in the directory to the disk.
-    pub(super) fn sync(&self) -> io::Result<()> {
-        File::open(&self.path)?.sync_all()
-    }
 }
 
 impl Drop for Directory {
@@ -95,6 +90,11 @@ impl Drop for Directory {
     fn drop(&mut self) {
         let _ = self.lock.unlock();
     }
+}
+
+/// Brings the names in `directory` to the disk.
+pub(super) fn sync_names(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
 }
 
 /// How every file of the journal is opened: for us alone, never through a link, never inherited.

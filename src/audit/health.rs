@@ -68,9 +68,9 @@ type Reasons = [Option<Box<str>>; 4];
 pub(super) enum WhoseWord {
     /// The journal and the second sink.
     Both,
-    /// Either of them.
+    /// Either of them; a second sink that acknowledges what it takes.
     Either,
-    /// The journal; there is no second sink.
+    /// The journal; there is no second sink, or one that does not acknowledge.
     Journal,
 }
 
@@ -112,7 +112,8 @@ impl Health {
 
     fn allows(&self, troubles: u8) -> bool {
         match self.whose_word {
-            WhoseWord::Both | WhoseWord::Journal => troubles == 0,
+            WhoseWord::Both => troubles == 0,
+            WhoseWord::Journal => troubles & JOURNAL == 0,
             WhoseWord::Either => troubles & JOURNAL == 0 || troubles & Trouble::Sink.bit() == 0,
         }
     }
@@ -226,6 +227,7 @@ mod tests {
         for (whose_word, troubles, expected) in [
             (WhoseWord::Journal, &[][..], true),
             (WhoseWord::Journal, &[Failed], false),
+            (WhoseWord::Journal, &[Sink], true),
             (WhoseWord::Both, &[Sink], false),
             (WhoseWord::Both, &[Slow], false),
             (WhoseWord::Either, &[Sink], true),

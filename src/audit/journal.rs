@@ -17,12 +17,14 @@
 //! - when a file has to be made, mended or given up, or room to be reserved for it; always with
 //!   `sync = "always"`.
 //!
+//! What no record waits for is done on the sync thread, which never has the writer while it waits for the
+//! disk: `fdatasync` each second, files that were finished, names of new files, signed heads.
+//!
 //! Nobody waits longer than a second for a record, however long the disk takes: the keeper settles what
 //! is older, and its answers become 503. Such a record may still reach the file afterwards. It then
 //! speaks of an answer that was held back; the reverse, an answer without its record, does not happen.
 
 use std::sync::Arc;
-use std::sync::Condvar;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
@@ -40,7 +42,7 @@ use crate::telemetry::Repeated;
 use crate::telemetry::Tally;
 use crate::telemetry::metrics::audit::AuditMetrics;
 
-use orders::Orders;
+use orders::Desk;
 
 pub(super) use orders::Order;
 pub use ticket::Ticket;
@@ -51,6 +53,7 @@ use super::heads::HeadKey;
 use super::health::Health;
 use super::health::Trouble;
 use super::health::WhoseWord;
+use super::outcomes::Outcomes;
 use super::queue::Batch;
 use super::queue::Joined;
 use super::queue::Queue;
@@ -59,6 +62,7 @@ use super::sink::Sink;
 use super::writer::Writer;
 
 mod orders;
+mod syncing;
 mod thread;
 mod ticket;
 #[cfg(test)]
@@ -76,19 +80,20 @@ pub(super) struct Journal {
     writer: Mutex<Option<Writer>>,
     /// Somebody found the writer in use and left its batch to whoever has it.
     left_over: AtomicBool,
-    orders: Mutex<Orders>,
-    ordered: Condvar,
+    writer_orders: Desk,
+    sync_orders: Desk,
     health: Health,
     sink: Option<Arc<Sink>>,
     head_key: Option<HeadKey>,
     /// The last record that a head was signed for.
     signed: AtomicU64,
-    /// Questions that were refused since the last record, because none could be written.
-    unrecorded: AtomicU64,
+    outcomes: Arc<Outcomes>,
     syncing: AtomicBool,
     slow: AtomicBool,
     ended: CancellationToken,
     repeats: Repeats,
+    #[cfg(test)]
+    disk: tests::Gate,
 }
 
 /// What is said once, however many records it befalls and however often it comes and goes.
@@ -110,6 +115,7 @@ pub(super) struct Parts {
     pub(super) head_key: Option<HeadKey>,
     pub(super) clock: Clock,
     pub(super) metrics: AuditMetrics,
+    pub(super) outcomes: Arc<Outcomes>,
 }
 
 /// What one attempt to write came to.
@@ -134,6 +140,7 @@ impl Journal {
             head_key,
             clock,
             metrics,
+            outcomes,
         } = parts;
         Arc::new(Self {
             clock,
@@ -143,17 +150,19 @@ impl Journal {
             queue: Mutex::default(),
             writer: Mutex::new(Some(writer)),
             left_over: AtomicBool::new(false),
-            orders: Mutex::default(),
-            ordered: Condvar::new(),
+            writer_orders: Desk::default(),
+            sync_orders: Desk::default(),
             health: Health::new(whose_word),
             sink,
             head_key,
             signed: AtomicU64::new(0),
-            unrecorded: AtomicU64::new(0),
+            outcomes,
             syncing: AtomicBool::new(false),
             slow: AtomicBool::new(false),
             ended: CancellationToken::new(),
             repeats: Repeats::default(),
+            #[cfg(test)]
+            disk: tests::Gate::default(),
         })
     }
 
@@ -177,8 +186,12 @@ impl Journal {
     }
 
     pub(super) fn order(&self, order: Order) {
-        lock(&self.orders).add(order);
-        self.ordered.notify_one();
+        match order {
+            Order::Sign | Order::Sync | Order::Tend => self.sync_orders.put(order),
+            Order::Examine | Order::Reopen | Order::Stop | Order::Write => {
+                self.writer_orders.put(order);
+            }
+        }
     }
 
     /// Settles what has waited too long, and has the thread write what nobody else comes to write: a
@@ -195,8 +208,8 @@ impl Journal {
                     break;
                 }
                 // Asked before: to be told takes a moment, in which the disk may come back.
-                let waits_for_sink = self.sink.is_some() && oldest.is_journaled();
-                if oldest.settle(Err(Unrecorded::TooLate)) {
+                let waits_for_sink = self.sink.is_some() && oldest.waits_for_sink();
+                if self.outcomes.settle(oldest, Err(Unrecorded::TooLate)) {
                     self.metrics.batches_late.inc();
                     self.note_delay(waits_for_sink, now);
                 }
@@ -205,7 +218,7 @@ impl Journal {
         }
     }
 
-    /// Waits until the writer thread has followed the order to stop.
+    /// Waits until the threads have followed the order to stop.
     pub(super) fn ended(&self) -> impl Future<Output = ()> + '_ {
         self.ended.cancelled()
     }
@@ -222,8 +235,7 @@ impl Journal {
         let mut queue = lock(&self.queue);
         if queue.closed || queue.size() > LARGEST_QUEUE || !self.health.is_writable() {
             drop(queue);
-            self.unrecorded.fetch_add(1, Ordering::Relaxed);
-            self.metrics.records_refused.inc();
+            self.outcomes.refuse();
             if let Some(Tally { times, .. }) = self.repeats.refused.happened(now.elapsed) {
                 let reason = self.health.reason();
                 let reason = reason.as_deref().unwrap_or("too much waits for the disk");
@@ -234,7 +246,11 @@ impl Journal {
             }
             return Err(Unrecorded::Unwritable);
         }
-        Ok(queue.push(body, now.elapsed))
+        let joined = queue.push(body, now.elapsed);
+        if joined.commit.outcome().is_some() {
+            self.outcomes.joined_late();
+        }
+        Ok(joined)
     }
 
     /// Writes what is queued, here and now, if that is known to be quick. Says whether it is taken
@@ -282,7 +298,7 @@ impl Journal {
             return Turn::Unable;
         };
         let began = self.clock.now();
-        if !writer.is_ready(began.wall) || self.unrecorded.load(Ordering::Relaxed) > 0 {
+        if !writer.is_ready(began.wall) || self.outcomes.has_missing() {
             return Turn::Unable;
         }
         let Some(batch) = lock(&self.queue).take() else {
@@ -315,7 +331,7 @@ impl Journal {
                 let commit = match self.health.whose_word() {
                     WhoseWord::Both => Some(batch.commit),
                     WhoseWord::Either | WhoseWord::Journal => {
-                        batch.commit.settle(Ok(()));
+                        self.outcomes.settle(&batch.commit, Ok(()));
                         None
                     }
                 };
@@ -329,14 +345,13 @@ impl Journal {
                 );
             }
             None => {
-                batch.commit.settle(Ok(()));
+                self.outcomes.settle(&batch.commit, Ok(()));
             }
         }
         lock(&self.queue).recycle(batch.bodies);
         let took = self.clock.now().elapsed.saturating_sub(began.elapsed);
         self.slow.store(took > QUICK, Ordering::Relaxed);
         self.note_in_time(began.elapsed);
-        self.metrics.records_written.inc_by(records);
         self.metrics.write_seconds.observe(took.as_secs_f64());
     }
 

@@ -15,7 +15,7 @@ use super::health::Trouble;
 use super::journal::Journal;
 use super::journal::Order;
 
-/// Has the writer thread finish, and the second sink, and waits for them, but not for ever: a disk that
+/// Has the journal's threads finish, and the second sink, and waits for them, but not for ever: a disk that
 /// hangs must not keep the process from ending.
 pub(super) async fn close(inner: &Inner) {
     let folding = inner.folding.close();
@@ -50,8 +50,6 @@ impl Drop for Inner {
 pub(super) struct Keeper {
     pub(super) journal: Weak<Journal>,
     pub(super) clock: Clock,
-    /// Wakes the sync thread, if there is one.
-    pub(super) sync: mpsc::SyncSender<()>,
     pub(super) sync_interval: Duration,
     /// Wakes the thread that looks at the disk.
     pub(super) measure: mpsc::SyncSender<()>,
@@ -81,8 +79,7 @@ impl Keeper {
             }
             if now >= next_sync {
                 next_sync = now + self.sync_interval;
-                // One that is still under way is as good as a new one.
-                let _ = self.sync.try_send(());
+                journal.order(Order::Sync);
             }
             if now >= next_examination {
                 next_examination = now + EXAMINATION;

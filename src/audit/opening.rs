@@ -32,9 +32,11 @@ use super::heads::HeadKey;
 use super::heads::LastHead;
 use super::health::WhoseWord;
 use super::journal::Journal;
+use super::journal::Order;
 use super::journal::Parts;
 use super::keeper::Keeper;
 use super::listing;
+use super::outcomes::Outcomes;
 use super::record::Body;
 use super::record::Kind;
 use super::record::name;
@@ -70,10 +72,10 @@ pub(super) fn open(
     let per_minute = config.refusals_per_minute;
     let folding = Folding::new(per_minute, Arc::clone(&disk), metrics.clone());
     let folding = Arc::new(folding);
-    let sink = config
-        .second
-        .as_ref()
-        .map(|second| Sink::new(second, replica, metrics.clone()));
+    let outcomes = Arc::new(Outcomes::new(metrics.clone()));
+    let second = config.second.as_ref();
+    let sink =
+        second.map(|second| Sink::new(second, replica, metrics.clone(), Arc::clone(&outcomes)));
     let parts = Parts {
         identity: identity.clone(),
         sync: config.sync,
@@ -82,14 +84,14 @@ pub(super) fn open(
         head_key,
         clock: clock.clone(),
         metrics: metrics.clone(),
+        outcomes,
     };
     let journal = Journal::new(writer, parts);
     let measure = start_measuring(disk).map_err(|error| unusable(config, error))?;
-    let sync = start_threads(config, &journal).map_err(|error| unusable(config, error))?;
+    start_threads(&journal).map_err(|error| unusable(config, error))?;
     let keeper = Keeper {
         journal: Arc::downgrade(&journal),
         clock: clock.clone(),
-        sync,
         sync_interval: config.sync_interval,
         measure,
     };
@@ -127,32 +129,27 @@ pub(super) fn read_head_key(config: &Config) -> Result<Option<HeadKey>, AuditErr
 
 fn whose_word(config: &Config) -> WhoseWord {
     match (&config.second, config.require) {
-        (None, _) => WhoseWord::Journal,
         (Some(_), Require::All) => WhoseWord::Both,
-        (Some(_), Require::Any) => WhoseWord::Either,
+        (Some(second), Require::Any) if second.format.acknowledges() => WhoseWord::Either,
+        (Some(_) | None, _) => WhoseWord::Journal,
     }
 }
 
-/// Starts what may wait for the disk and for the second sink. What it gives back wakes the sync thread.
-fn start_threads(config: &Config, journal: &Arc<Journal>) -> io::Result<mpsc::SyncSender<()>> {
+/// Starts what may wait for the disk and for the second sink.
+fn start_threads(journal: &Arc<Journal>) -> io::Result<()> {
     let writing = Arc::clone(journal);
     start("audit-writer", move || writing.write_until_stopped())?;
+    let syncing = Arc::clone(journal);
+    start("audit-sync", move || syncing.sync_until_stopped())?;
     if let Some(sink) = journal.sink().cloned() {
         let journal = Arc::clone(journal);
         start("audit-sink", move || {
             sink.send_until_closed(journal.health());
         })?;
     }
-    let (order, orders) = mpsc::sync_channel::<()>(1);
-    if config.sync == Sync::Interval {
-        let journal = Arc::downgrade(journal);
-        start("audit-sync", move || {
-            while let (Ok(()), Some(journal)) = (orders.recv(), journal.upgrade()) {
-                journal.sync();
-            }
-        })?;
-    }
-    Ok(order)
+    // The first record may have finished a file.
+    journal.order(Order::Tend);
+    Ok(())
 }
 
 /// Starts what looks at the disk. What it gives back has it look.
@@ -236,6 +233,7 @@ fn resume(
         |body| bodies.push(body),
     );
     writer.write(&bodies, now.wall)?;
+    writer.sync_names()?;
     Ok((writer, chain))
 }
 

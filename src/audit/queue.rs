@@ -55,6 +55,7 @@ impl Queue {
             unsettled.push_back(Arc::clone(&commit));
             commit
         });
+        commit.add();
         Joined {
             commit: Arc::clone(commit),
             first: !mem::replace(&mut self.led, true),

@@ -7,7 +7,6 @@
 //! on with what it finds. Nothing here waits for a caller, nor a caller for it.
 
 use std::fs;
-use std::fs::File;
 use std::io;
 use std::io::BufRead;
 use std::io::Read;
@@ -31,6 +30,7 @@ use super::chain;
 use super::chain::Tip;
 use super::directory::at;
 use super::directory::private;
+use super::directory::sync_names;
 use super::journal::Journal;
 use super::listing;
 use super::listing::Listing;
@@ -324,10 +324,6 @@ fn sync_newest(directory: &Path) -> io::Result<()> {
         segment.best.open()?.sync_data()?;
     }
     sync_names(directory)
-}
-
-fn sync_names(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
 }
 
 /// Removes the copies of a segment, and what belongs to it.

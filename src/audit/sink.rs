@@ -1,11 +1,15 @@
 //! The second sink: sealed lines go in, and leave for standard output or a socket, from a queue and a
 //! thread of their own.
 //!
+//! A write into a socket is no receipt: only a receiver that acknowledges ([`relp`]) can stand in for a
+//! journal that cannot be written.
+//!
 //! Nothing here can hold up the journal. What does not fit into the queue is dropped and counted; a
 //! socket that takes nothing for a second is closed, and connected anew on the keeper's next round.
 
 use std::collections::VecDeque;
 use std::io;
+use std::io::Read;
 use std::io::Write;
 use std::mem;
 use std::net::TcpStream;
@@ -31,6 +35,9 @@ use super::config::Format;
 use super::config::Second;
 use super::health::Health;
 use super::health::Trouble;
+use super::outcomes::Outcomes;
+
+mod relp;
 
 /// The queue of the second sink.
 #[derive(Debug)]
@@ -41,6 +48,7 @@ pub(super) struct Sink {
     host: Box<str>,
     limit: usize,
     metrics: AuditMetrics,
+    outcomes: Arc<Outcomes>,
     queue: Mutex<Waiting>,
     changed: Condvar,
     /// Nothing more is sent.
@@ -65,14 +73,30 @@ struct Waiting {
     closed: bool,
 }
 
+enum Connection {
+    /// Takes lines, and does not say whether they have arrived.
+    Plain(Box<dyn Write>),
+    Relp(relp::Session<Box<dyn Duplex>>),
+}
+
+trait Duplex: Read + Write {}
+
+impl<S: Read + Write> Duplex for S {}
+
 impl Sink {
-    pub(super) fn new(second: &Second, replica: &str, metrics: AuditMetrics) -> Arc<Self> {
+    pub(super) fn new(
+        second: &Second,
+        replica: &str,
+        metrics: AuditMetrics,
+        outcomes: Arc<Outcomes>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             to: second.to.clone(),
             format: second.format,
             host: header_name(replica),
             limit: usize::try_from(second.queue.0).unwrap_or(usize::MAX),
             metrics,
+            outcomes,
             queue: Mutex::default(),
             changed: Condvar::new(),
             ended: CancellationToken::new(),
@@ -148,6 +172,8 @@ impl Sink {
                 (parcel, queue.closed)
             };
             match (parcel, connection.as_mut()) {
+                // Its questions were answered 503, and its records are counted as missing.
+                (Some(parcel), _) if parcel.is_missing() => self.drop_parcel(&parcel),
                 (Some(parcel), Some(open)) => {
                     if let Err(error) = self.send(&parcel, open) {
                         tracing::warn!(%error, "the second audit sink was lost");
@@ -155,8 +181,8 @@ impl Sink {
                         connection = None;
                         self.return_parcel(parcel);
                     } else {
-                        if let Some(commit) = parcel.commit {
-                            commit.settle(Ok(()));
+                        if let Some(commit) = &parcel.commit {
+                            self.outcomes.settle(commit, Ok(()));
                         }
                         health.clear(Trouble::Sink);
                     }
@@ -168,27 +194,39 @@ impl Sink {
         for parcel in mem::take(&mut self.lock().parcels) {
             self.drop_parcel(&parcel);
         }
+        if let Some(Connection::Relp(session)) = &mut connection {
+            // Whatever the receiver says to that, it has what it has acknowledged.
+            let _ = session.close();
+        }
         self.ended.cancel();
     }
 
-    fn send(&self, parcel: &Parcel, connection: &mut Box<dyn Write>) -> io::Result<()> {
-        match self.format {
-            Format::Json => connection.write_all(&parcel.lines)?,
-            Format::Rfc5424 => {
-                let mut framed = Vec::with_capacity(parcel.lines.len() + parcel.lines.len() / 4);
-                for line in parcel.lines.split(|byte| *byte == b'\n') {
-                    if !line.is_empty() {
-                        frame(&mut framed, line, &self.host);
-                    }
-                }
-                connection.write_all(&framed)?;
+    /// Sends a parcel; where the receiver acknowledges, until it has acknowledged every record.
+    fn send(&self, parcel: &Parcel, connection: &mut Connection) -> io::Result<()> {
+        let lines = parcel.lines.split(|byte| *byte == b'\n');
+        let messages = lines
+            .filter(|line| !line.is_empty())
+            .map(|line| message(line, &self.host));
+        let stream = match connection {
+            Connection::Relp(session) => return session.send(&messages.collect::<Vec<_>>()),
+            Connection::Plain(stream) => stream,
+        };
+        if self.format == Format::Rfc5424 {
+            let mut framed = Vec::with_capacity(parcel.lines.len() + parcel.lines.len() / 4);
+            for message in messages {
+                framed.extend_from_slice(message.len().to_string().as_bytes());
+                framed.push(b' ');
+                framed.extend_from_slice(&message);
             }
+            stream.write_all(&framed)?;
+        } else {
+            stream.write_all(&parcel.lines)?;
         }
-        connection.flush()
+        stream.flush()
     }
 
-    fn connect(&self, health: &Health) -> Option<Box<dyn Write>> {
-        match open(&self.to) {
+    fn connect(&self, health: &Health) -> Option<Connection> {
+        match open(&self.to, self.format) {
             Ok(connection) => {
                 if health.clear(Trouble::Sink) {
                     tracing::info!("the second audit sink is connected again");
@@ -215,7 +253,7 @@ impl Sink {
     fn drop_parcel(&self, parcel: &Parcel) {
         self.metrics.sink_dropped.inc_by(parcel.records);
         if let Some(commit) = &parcel.commit {
-            commit.settle(Err(Unrecorded::Unwritable));
+            self.outcomes.settle(commit, Err(Unrecorded::Unwritable));
         }
     }
 
@@ -224,37 +262,58 @@ impl Sink {
     }
 }
 
-fn open(destination: &Destination) -> io::Result<Box<dyn Write>> {
-    Ok(match destination {
+impl Parcel {
+    /// Whether its records are counted as missing already: then it is not sent any more.
+    fn is_missing(&self) -> bool {
+        self.commit
+            .as_ref()
+            .is_some_and(|commit| commit.is_missing())
+    }
+}
+
+fn open(destination: &Destination, format: Format) -> io::Result<Connection> {
+    match destination {
         Destination::Stdout => {
             let descriptor = io::stdout().as_fd().try_clone_to_owned()?;
-            Box::new(BlockingFile::from(descriptor))
+            Ok(Connection::Plain(Box::new(BlockingFile::from(descriptor))))
         }
-        Destination::Tcp(address) => Box::new(connect_tcp(address)?),
+        Destination::Tcp(address) => {
+            let stream = connect_tcp(address)?;
+            stream.set_write_timeout(Some(DEADLINE))?;
+            stream.set_read_timeout(Some(DEADLINE))?;
+            stream.set_nodelay(true)?;
+            over(stream, format)
+        }
         Destination::Unix(path) => {
             let stream = UnixStream::connect(path)?;
             stream.set_write_timeout(Some(DEADLINE))?;
-            Box::new(stream)
+            stream.set_read_timeout(Some(DEADLINE))?;
+            over(stream, format)
         }
-    })
+    }
+}
+
+fn over(stream: impl Read + Write + 'static, format: Format) -> io::Result<Connection> {
+    if format.acknowledges() {
+        let stream: Box<dyn Duplex> = Box::new(stream);
+        return Ok(Connection::Relp(relp::Session::open(stream)?));
+    }
+    Ok(Connection::Plain(Box::new(stream)))
 }
 
 fn connect_tcp(address: &str) -> io::Result<TcpStream> {
     let mut last = io::ErrorKind::AddrNotAvailable.into();
     for address in address.to_socket_addrs()? {
         match TcpStream::connect_timeout(&address, DEADLINE) {
-            Ok(stream) => {
-                stream.set_write_timeout(Some(DEADLINE))?;
-                return Ok(stream);
-            }
+            Ok(stream) => return Ok(stream),
             Err(error) => last = error,
         }
     }
     Err(last)
 }
 
-/// `<length> <110>1 <time> <host> atlas-cert-gateway - audit - <line>`.
-fn frame(out: &mut Vec<u8>, line: &[u8], host: &str) {
+/// `<110>1 <time> <host> atlas-cert-gateway - audit - <line>`.
+fn message(line: &[u8], host: &str) -> Vec<u8> {
     // A line begins with its time, in a form that RFC 5424 takes as it is.
     let time = line.get(9..36).unwrap_or(b"-");
     let mut message = Vec::with_capacity(line.len() + 96);
@@ -264,9 +323,7 @@ fn frame(out: &mut Vec<u8>, line: &[u8], host: &str) {
     message.extend_from_slice(host.as_bytes());
     message.extend_from_slice(b" atlas-cert-gateway - audit - ");
     message.extend_from_slice(line);
-    out.extend_from_slice(message.len().to_string().as_bytes());
-    out.push(b' ');
-    out.extend_from_slice(&message);
+    message
 }
 
 /// A name as syslog's header allows it: up to 255 printable characters without a space.
@@ -285,7 +342,7 @@ fn header_name(name: &str) -> Box<str> {
 
 /// Facility 13 (log audit), severity 6 (informational).
 const PRIORITY_AND_VERSION: &[u8] = b"<110>1 ";
-/// How long a socket may take nothing, or a connection take to be made.
+/// How long a socket may take or give nothing, or a connection take to be made.
 const DEADLINE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -293,15 +350,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_syslog_message_is_framed_by_its_length() {
+    fn a_syslog_message_has_the_time_of_its_record_and_the_name_of_its_host() {
         let line = br#"{"time":"2026-08-10T02:06:35.000000Z","seq":1}"#;
-        let mut out = Vec::new();
-        frame(&mut out, line, "gateway-1");
-        let text = String::from_utf8(out).unwrap();
-        let (length, message) = text.split_once(' ').unwrap();
-        assert_eq!(length.parse(), Ok(message.len()));
         assert_eq!(
-            message,
+            String::from_utf8(message(line, "gateway-1")).unwrap(),
             "<110>1 2026-08-10T02:06:35.000000Z gateway-1 atlas-cert-gateway - audit - \
              {\"time\":\"2026-08-10T02:06:35.000000Z\",\"seq\":1}"
         );

@@ -3,11 +3,18 @@
 //! A file that refused a write or a sync is never written again, because nobody can say what it holds
 //! (after a failed `fsync` the kernel may have dropped the pages and call them clean): it is cut back to
 //! what was acknowledged, and the chain goes on in a new one (G18).
+//!
+//! Everybody whose record comes next waits for whoever has the writer. So a file that is full is only put
+//! aside here; the sync thread makes it [`Finished`]. What still may wait for the disk is what the records
+//! that come next depend on: a new file, its name with `sync = "always"`, and the end of one that failed,
+//! because half a line must not stand before them. So does room ahead: the kernel makes those who write
+//! to a file wait while it gets some, whoever asked for it.
 
 use std::fs;
 use std::fs::File;
 use std::io;
 use std::io::Write;
+use std::mem;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
@@ -21,7 +28,7 @@ use super::chain;
 use super::chain::Tip;
 use super::directory::Directory;
 use super::directory::at;
-use super::directory::private;
+use super::directory::sync_names;
 use super::record::Lines;
 
 #[cfg(test)]
@@ -35,17 +42,27 @@ pub(super) struct Writer {
     sync_each: bool,
     tip: Tip,
     file: Option<OpenFile>,
-    /// Files that could not be cut back when they failed, and to what length they should be.
-    uncut: Vec<(PathBuf, u64)>,
-    /// A file that was followed by another, until somebody asks.
-    finished: Option<Finished>,
+    /// Files that failed and have yet to be cut back.
+    uncut: Vec<OpenFile>,
+    aside: Aside,
+    /// How often a file was followed by another because it was full.
+    rotated: u64,
     out: Lines,
 }
 
-/// A file that is complete and on the disk.
+/// What the sync thread has to see to.
+#[derive(Debug, Default)]
+pub(super) struct Aside {
+    /// Files that were followed by others, in the order of the chain.
+    pub(super) finished: Vec<Finished>,
+    /// A new file's name may not be on the disk.
+    pub(super) names: bool,
+}
+
+/// A file that is complete, and perhaps not yet on the disk.
 #[derive(Debug)]
 pub(super) struct Finished {
-    pub(super) path: PathBuf,
+    open: OpenFile,
     /// Its last record.
     pub(super) tip: Tip,
 }
@@ -89,7 +106,8 @@ impl Writer {
             tip,
             file,
             uncut: Vec::new(),
-            finished: None,
+            aside: Aside::default(),
+            rotated: 0,
             out: Lines::default(),
         }
     }
@@ -113,8 +131,11 @@ impl Writer {
         {
             // A file that is too long is better than none: without room for a new one the old one
             // goes on.
-            if let Err(error) = self.rotate(now) {
-                tracing::warn!(%error, "no new audit file could be begun; the present one goes on");
+            match self.rotate(now) {
+                Ok(()) => self.rotated += 1,
+                Err(error) => {
+                    tracing::warn!(%error, "no new audit file could be begun; the present one goes on");
+                }
             }
         }
         if self.file.is_some() {
@@ -177,39 +198,21 @@ impl Writer {
         self.out.as_bytes()
     }
 
-    /// Gives the present file up: cuts it back to what was acknowledged, and forgets it.
+    /// Gives the present file up. It is cut back to what was acknowledged before the next is begun.
     pub(super) fn poison(&mut self, error: &io::Error) {
         let Some(open) = self.file.take() else { return };
         tracing::error!(%error, file = %open.path.display(), "audit file failed; a new one is begun");
-        if cut_back(&open.file, open.size).is_err() {
-            self.uncut.push((open.path, open.size));
-        }
+        self.uncut.push(open);
     }
 
-    /// Begins a new file and leaves the present one as it is.
+    /// Begins a new file and puts the present one aside for the sync thread.
     pub(super) fn rotate(&mut self, now: Timestamp) -> io::Result<()> {
-        let mut left = self.file.take();
-        if let Some(left) = &mut left {
-            left.give_back();
-        }
+        let left = self.file.take();
         match self.begin(now) {
             Ok(()) => {
-                if let Some(left) = left {
-                    Self::remove_if_empty(&left);
-                    // What `sync` promises holds for the end of a file, too.
-                    match left.file.sync_data() {
-                        Ok(()) if left.size == 0 => (),
-                        Ok(()) => {
-                            self.finished = Some(Finished {
-                                path: left.path,
-                                tip: self.tip,
-                            });
-                        }
-                        Err(error) => {
-                            tracing::error!(%error, file = %left.path.display(), "the end of an audit file may not be on the disk");
-                        }
-                    }
-                }
+                let tip = self.tip;
+                let finished = left.map(|open| Finished { open, tip });
+                self.aside.finished.extend(finished);
                 Ok(())
             }
             Err(error) => {
@@ -221,16 +224,34 @@ impl Writer {
 
     /// Brings the present file to the disk, as the last thing that is done with it.
     pub(super) fn finish(&mut self) -> io::Result<()> {
+        self.cut_back();
         let Some(open) = &mut self.file else {
             return Ok(());
         };
-        open.give_back();
+        open.ahead.give_back(&open.file, open.size);
         open.file.sync_data()
     }
 
-    /// The file that was finished since this was asked last.
-    pub(super) fn take_finished(&mut self) -> Option<Finished> {
-        self.finished.take()
+    /// What was put aside since this was asked last.
+    pub(super) fn take_aside(&mut self) -> Aside {
+        mem::take(&mut self.aside)
+    }
+
+    /// Brings the names of new files to the disk, while nobody waits.
+    pub(super) fn sync_names(&mut self) -> io::Result<()> {
+        if mem::take(&mut self.aside.names) {
+            sync_names(self.directory.path())?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn has_aside(&self) -> bool {
+        self.aside.names || !self.aside.finished.is_empty()
+    }
+
+    /// How often a file was followed by another because it was full.
+    pub(super) fn rotated(&self) -> u64 {
+        self.rotated
     }
 
     /// What has become of the present file, as its name shows it.
@@ -253,15 +274,9 @@ impl Writer {
         }
     }
 
-    /// Tries again to cut back files that failed.
-    pub(super) fn cut_again(&mut self) {
-        self.uncut.retain(|(path, size)| {
-            private()
-                .write(true)
-                .open(path)
-                .and_then(|file| cut_back(&file, *size))
-                .is_err()
-        });
+    /// Cuts back files that failed.
+    pub(super) fn cut_back(&mut self) {
+        self.uncut.retain(|open| open.cut_back().is_err());
     }
 
     /// Where the chain ends.
@@ -278,8 +293,14 @@ impl Writer {
     }
 
     fn begin(&mut self, now: Timestamp) -> io::Result<()> {
+        self.cut_back();
         let (file, path) = self.directory.create(self.tip.seq + 1, now)?;
-        self.directory.sync()?;
+        if self.sync_each {
+            // So that a disk which fails does not fill with empty files.
+            sync_names(self.directory.path()).inspect_err(|_| remove_if_empty(&file, &path, 0))?;
+        } else {
+            self.aside.names = true;
+        }
         self.file = Some(OpenFile {
             file: Arc::new(file),
             path,
@@ -294,19 +315,10 @@ impl Writer {
     /// disk does not fill with empty files.
     fn discard(&mut self) {
         let Some(open) = self.file.take() else { return };
-        if cut_back(&open.file, open.size).is_err() {
-            self.uncut.push((open.path.clone(), open.size));
+        if open.cut_back().is_ok() {
+            open.remove_if_empty();
         } else {
-            Self::remove_if_empty(&open);
-        }
-    }
-
-    fn remove_if_empty(open: &OpenFile) {
-        let is_ours = fs::symlink_metadata(&open.path)
-            .and_then(|named| Ok((named.ino(), open.file.metadata()?.ino())))
-            .is_ok_and(|(named, ours)| named == ours);
-        if open.size == 0 && is_ours {
-            let _ = fs::remove_file(&open.path);
+            self.uncut.push(open);
         }
     }
 
@@ -315,19 +327,49 @@ impl Writer {
     }
 }
 
-impl OpenFile {
-    fn give_back(&mut self) {
-        self.ahead.give_back(&self.file, self.size);
+impl Finished {
+    /// Gives back room that the file does not need and brings it to the disk, or removes it if there is
+    /// nothing in it. Says whether there is. May wait for the disk.
+    pub(super) fn settle(&mut self) -> io::Result<bool> {
+        let Self { open, .. } = self;
+        open.ahead.give_back(&open.file, open.size);
+        open.remove_if_empty();
+        if open.size == 0 {
+            return Ok(false);
+        }
+        open.file
+            .sync_data()
+            .map_err(|error| at(&open.path, &error))?;
+        Ok(true)
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.open.path
     }
 }
 
-/// Takes from a file what is beyond `size`. One that somebody has shortened stays as it is: zeros in the
-/// place of what is missing would look like damage of another kind.
-fn cut_back(file: &File, size: u64) -> io::Result<()> {
-    if file.metadata()?.len() < size {
-        return Ok(());
+impl OpenFile {
+    /// Takes from the file what is beyond its size. One that somebody has shortened stays as it is: zeros
+    /// in the place of what is missing would look like damage of another kind.
+    fn cut_back(&self) -> io::Result<()> {
+        if self.file.metadata()?.len() < self.size {
+            return Ok(());
+        }
+        self.file.set_len(self.size)
     }
-    file.set_len(size)
+
+    fn remove_if_empty(&self) {
+        remove_if_empty(&self.file, &self.path, self.size);
+    }
+}
+
+fn remove_if_empty(file: &File, path: &Path, size: u64) {
+    let is_ours = fs::symlink_metadata(path)
+        .and_then(|named| Ok((named.ino(), file.metadata()?.ino())))
+        .is_ok_and(|(named, ours)| named == ours);
+    if size == 0 && is_ours {
+        let _ = fs::remove_file(path);
+    }
 }
 
 /// The UTC day, counted from 1970.

@@ -11,6 +11,7 @@ mod proof;
 mod reading;
 mod recording;
 mod refusals;
+mod relp;
 mod rendering;
 mod retention;
 mod second_sink;

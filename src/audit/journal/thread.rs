@@ -1,26 +1,17 @@
-//! The writer thread: it follows orders, and may wait for the disk as long as it has to. The sync thread
-//! brings its work to the disk.
+//! The writer thread: it follows orders, and may wait for the disk as long as it has to.
 
-use std::fs::File;
 use std::io;
-use std::path::Path;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use crate::audit::Unrecorded;
 use crate::audit::bodies::Bodies;
-use crate::audit::chain::Tip;
-use crate::audit::config::Sync;
-use crate::audit::heads;
 use crate::audit::health::Trouble;
+use crate::audit::health::WhoseWord;
 use crate::audit::queue::Batch;
 use crate::audit::record::Body;
 use crate::audit::record::Kind;
 use crate::audit::record::name;
 use crate::audit::sink::Parcel;
-use crate::audit::writer::Finished;
 use crate::audit::writer::Writer;
 use crate::clock::Moment;
 use crate::telemetry::Tally;
@@ -29,25 +20,11 @@ use super::Journal;
 use super::Order;
 use super::lock;
 
-/// The file that is written to, and the last record in it.
-struct Present {
-    file: Arc<File>,
-    path: PathBuf,
-    tip: Tip,
-}
-
 impl Journal {
     /// The writer thread: follows orders until it is told to stop.
     pub(in crate::audit) fn write_until_stopped(&self) {
         loop {
-            let orders = {
-                let idle = lock(&self.orders);
-                let mut orders = self
-                    .ordered
-                    .wait_while(idle, |orders| orders.is_empty())
-                    .unwrap_or_else(PoisonError::into_inner);
-                orders.take()
-            };
+            let orders = self.writer_orders.take();
             if orders.hold(Order::Stop) {
                 lock(&self.queue).closed = true;
             }
@@ -59,63 +36,19 @@ impl Journal {
                     self.reopen(writer);
                 }
             });
-            self.sign_finished();
-            while self.with_writer(|writer| self.write_on(writer)) == Some(true) {
-                if self.sign_finished() {
-                    self.metrics.rotations.inc();
-                }
-            }
-            if orders.hold(Order::Sign) || orders.hold(Order::Stop) {
-                self.sign_head();
-            }
+            while self.with_writer(|writer| self.write_on(writer)) == Some(true) {}
             if orders.hold(Order::Stop) {
-                self.finish();
-                self.ended.cancel();
+                self.sync_orders.put(Order::Stop);
                 return;
-            }
-        }
-    }
-
-    /// Brings to the disk what was written so far; on the sync thread.
-    pub(in crate::audit) fn sync(&self) {
-        if let Some(Present { file, tip, .. }) = self.present()
-            && !self.health.is_durable(tip.seq)
-        {
-            self.sync_file(&file, tip);
-        }
-    }
-
-    fn sync_file(&self, file: &Arc<File>, tip: Tip) {
-        let began = self.clock.now().elapsed;
-        self.health.sync_began(began);
-        self.syncing.store(true, Ordering::Release);
-        let outcome = file.sync_data();
-        self.syncing.store(false, Ordering::Release);
-        self.health.sync_ended();
-        match outcome {
-            Ok(()) => {
-                self.health.durable(tip.seq);
-                let took = self.clock.now().elapsed.saturating_sub(began);
-                self.metrics.sync_seconds.observe(took.as_secs_f64());
-            }
-            Err(error) => {
-                self.metrics.sync_failures.inc();
-                self.with_writer(|writer| {
-                    if writer
-                        .file()
-                        .is_some_and(|open| Arc::ptr_eq(&open.file, file))
-                    {
-                        writer.poison(&error);
-                    }
-                });
-                self.order(Order::Write);
             }
         }
     }
 
     /// Writes one batch, and then has room for the next. Says whether there was one.
     fn write_on(&self, writer: &mut Writer) -> bool {
+        let rotated = writer.rotated();
         let wrote = self.commit_next(writer);
+        self.metrics.rotations.inc_by(writer.rotated() - rotated);
         writer.reserve();
         wrote
     }
@@ -152,7 +85,7 @@ impl Journal {
     /// After a failure: one record that says how many are missing, and proves that there is room. After
     /// a delay too, where no batch is left whose writing would prove that it is over.
     fn recover(&self, writer: &mut Writer, now: Moment, no_batch: bool) -> io::Result<()> {
-        let missing = self.unrecorded.swap(0, Ordering::Relaxed);
+        let missing = self.outcomes.take_missing();
         let was_slow = no_batch && self.health.is(Trouble::Slow);
         if missing == 0 && !was_slow && !self.health.is(Trouble::Failed) {
             return Ok(());
@@ -170,7 +103,7 @@ impl Journal {
         );
         match writer.write(&note, now.wall) {
             Ok(()) => {
-                writer.cut_again();
+                writer.cut_back();
                 if self.health.clear(Trouble::Failed)
                     && self.repeats.failed.is_over(now.elapsed).is_some()
                 {
@@ -182,7 +115,7 @@ impl Journal {
                 Ok(())
             }
             Err(error) => {
-                self.unrecorded.fetch_add(missing, Ordering::Relaxed);
+                self.outcomes.miss(missing);
                 Err(error)
             }
         }
@@ -190,23 +123,24 @@ impl Journal {
 
     /// The journal does not have `batch`. The second sink may still take it, if its word is enough.
     fn failed(&self, batch: Batch, writer: &mut Writer) {
-        let records = u64::try_from(batch.bodies.len()).unwrap_or_default();
-        self.unrecorded.fetch_add(records, Ordering::Relaxed);
-        self.metrics.records_failed.inc_by(records);
+        let stands_in = self.outcomes.pass_over(&batch.commit)
+            && self.health.whose_word() == WhoseWord::Either
+            && self.health.is_writable();
         match &self.sink {
-            Some(sink) if self.health.is_writable() => {
+            Some(sink) if stands_in => {
                 writer.pass_over(&batch.bodies);
                 sink.offer(
                     Parcel {
                         lines: writer.lines().to_vec(),
-                        records,
+                        records: u64::try_from(batch.bodies.len()).unwrap_or_default(),
                         commit: Some(batch.commit),
                     },
                     &self.health,
                 );
             }
             Some(_) | None => {
-                batch.commit.settle(Err(Unrecorded::Unwritable));
+                self.outcomes
+                    .settle(&batch.commit, Err(Unrecorded::Unwritable));
             }
         }
     }
@@ -217,75 +151,6 @@ impl Journal {
         {
             tracing::error!(%error, times, "the audit journal cannot be written");
         }
-    }
-
-    /// The present file, its path and its last record.
-    fn present(&self) -> Option<Present> {
-        self.with_writer(|writer| {
-            let open = writer.file()?;
-            Some(Present {
-                file: Arc::clone(&open.file),
-                path: open.path.clone(),
-                tip: writer.tip(),
-            })
-        })
-        .flatten()
-    }
-
-    /// Signs the end of a file that was finished; says whether there was one.
-    fn sign_finished(&self) -> bool {
-        let finished = self.with_writer(Writer::take_finished).flatten();
-        if let Some(Finished { path, tip }) = &finished {
-            self.sign(path, *tip);
-        }
-        finished.is_some()
-    }
-
-    /// Signs the end of the chain, which is on the disk by then unless nobody wants it there.
-    fn sign_head(&self) {
-        let Some(Present { file, path, tip }) = self.present() else {
-            return;
-        };
-        if self.head_key.is_none() || self.is_signed(tip) {
-            return;
-        }
-        if self.sync != Sync::Never && !self.health.is_durable(tip.seq) {
-            self.sync_file(&file, tip);
-            if !self.health.is_durable(tip.seq) {
-                return;
-            }
-        }
-        self.sign(&path, tip);
-    }
-
-    /// Signs a record, unless it or a later one was signed already.
-    fn sign(&self, path: &Path, tip: Tip) {
-        let Some(key) = &self.head_key else { return };
-        if self.is_signed(tip) {
-            return;
-        }
-        let line = key.sign(tip, self.clock.now().wall);
-        if let Err(error) = heads::append(path, &line) {
-            tracing::error!(%error, "the head of the audit chain could not be written");
-            return;
-        }
-        self.signed.store(tip.seq, Ordering::Relaxed);
-        let hash = String::from_utf8_lossy(&tip.hash);
-        tracing::info!(seq = tip.seq, %hash, "signed the head of the audit chain");
-        if let Some(sink) = &self.sink {
-            sink.offer(
-                Parcel {
-                    lines: line,
-                    records: 0,
-                    commit: None,
-                },
-                &self.health,
-            );
-        }
-    }
-
-    fn is_signed(&self, tip: Tip) -> bool {
-        tip.seq <= self.signed.load(Ordering::Relaxed)
     }
 
     fn examine(&self, writer: &mut Writer) {
@@ -306,21 +171,15 @@ impl Journal {
         }
     }
 
-    fn finish(&self) {
-        if let Some(sink) = &self.sink {
-            sink.close();
-        }
-        let writer = lock(&self.writer).take();
-        if let Some(mut writer) = writer
-            && let Err(error) = writer.finish()
-        {
-            tracing::error!(%error, "the last audit records may not be on the disk");
-        }
-    }
-
     /// The writer, waited for; `None` once the journal is closed.
-    fn with_writer<T>(&self, act: impl FnOnce(&mut Writer) -> T) -> Option<T> {
-        let done = lock(&self.writer).as_mut().map(act);
+    pub(super) fn with_writer<T>(&self, act: impl FnOnce(&mut Writer) -> T) -> Option<T> {
+        let done = lock(&self.writer).as_mut().map(|writer| {
+            let done = act(writer);
+            if writer.has_aside() {
+                self.order(Order::Tend);
+            }
+            done
+        });
         if self.left_over.swap(false, Ordering::AcqRel) {
             self.order(Order::Write);
         }

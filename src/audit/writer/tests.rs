@@ -1,6 +1,7 @@
 //! Files that fail, and the room that files have ahead.
 
 use super::*;
+use crate::audit::directory::private;
 use crate::audit::record::Body;
 use crate::audit::record::Kind;
 use crate::audit::repair;
@@ -67,6 +68,7 @@ fn a_file_that_was_shortened_and_then_failed_stays_short() {
     let length = u64::try_from(short).unwrap();
     writer.file().unwrap().file.set_len(length).unwrap();
     writer.poison(&io::ErrorKind::StorageFull.into());
+    writer.write(&bodies(1), NOW).unwrap();
     assert_eq!(fs::read(&path).unwrap(), &whole[..short]);
 }
 
@@ -117,6 +119,9 @@ fn room_ahead_is_given_back_at_a_rotation_and_at_the_end_and_no_reader_sees_it()
     assert_eq!(writer.examine(), None);
     let left = writer.file().unwrap().path.clone();
     writer.rotate(NOW).unwrap();
+    for mut finished in writer.take_aside().finished {
+        assert!(finished.settle().unwrap());
+    }
     assert!(!has_room(&left));
     writer.write(&bodies(3), NOW).unwrap();
     assert!(!has_room(&writer.file().unwrap().path));
@@ -126,6 +131,19 @@ fn room_ahead_is_given_back_at_a_rotation_and_at_the_end_and_no_reader_sees_it()
     assert!(!has_room(&writer.file().unwrap().path));
     let report = verify(place.path(), 1, &[]).unwrap();
     assert_eq!((report.records, report.fault), (6, None));
+}
+
+/// G17: who waits for the disk waits for the name of the file, too; else the sync thread sees to it.
+#[test]
+fn the_name_of_a_new_file_is_on_the_disk_before_the_record_where_every_record_is() {
+    for sync_each in [true, false] {
+        let place = tempfile::tempdir().unwrap();
+        let mut writer = writer(place.path(), "/dev/full", sync_each);
+        assert!(!writer.has_aside());
+        writer.write(&bodies(1), NOW).unwrap();
+        assert_eq!(writer.take_aside().names, !sync_each);
+        assert!(!writer.has_aside());
+    }
 }
 
 #[test]

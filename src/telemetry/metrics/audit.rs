@@ -9,9 +9,9 @@ use prometheus_client::registry::Registry;
 /// Handles to the metrics of audit.
 #[derive(Clone, Debug)]
 pub struct AuditMetrics {
-    /// Records that are in the journal.
+    /// Records that those have whose word counts: their questions were answered.
     pub records_written: Counter,
-    /// Records that the journal refused: its questions were answered 503.
+    /// Records that they did not have in time: their questions were answered 503.
     pub records_failed: Counter,
     /// Batches of records that waited too long: their questions were answered 503.
     pub batches_late: Counter,

@@ -7,13 +7,17 @@ use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::os::unix::net::UnixStream;
 
+use atlas_cert_gateway::audit::AuditFault;
 use atlas_cert_gateway::audit::Destination;
 use atlas_cert_gateway::audit::Format;
 use atlas_cert_gateway::audit::Require;
 use atlas_cert_gateway::audit::Second;
 use atlas_cert_gateway::audit::Unrecorded;
 use atlas_cert_gateway::settings::Size;
+use futures_util::FutureExt;
 
+use crate::audit::relp::Death;
+use crate::audit::relp::Receiver;
 use crate::audit::trail::A_ROUND;
 use crate::audit::trail::PAST_EXAMINATION;
 use crate::audit::trail::Trail;
@@ -109,31 +113,129 @@ async fn where_both_are_required_a_missing_sink_means_no_answer() {
     trail.record("late").await.unwrap();
 }
 
+/// A write into a socket is no receipt.
 #[tokio::test]
-async fn where_one_is_enough_the_sink_stands_in_for_a_journal_that_fails() {
+async fn where_one_is_enough_a_sink_that_does_not_acknowledge_is_not_enough() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let trail = trail_to(tcp(&listener), Format::Json, Require::Any);
-    let (stream, _) = listener.accept().unwrap();
-    let mut received = BufReader::new(stream).lines();
+    for format in [Format::Json, Format::Rfc5424] {
+        let trail = trail_to(tcp(&listener), format, Require::Any);
+        let (stream, _) = listener.accept().unwrap();
+        trail.record("both").await.unwrap();
+        let mut received = String::new();
+        while !received.contains("both") {
+            let mut byte = [0];
+            (&stream).read_exact(&mut byte).unwrap();
+            received.push(char::from(byte[0]));
+        }
+        lose_journal(&trail).await;
+        assert!(!trail.audit.is_writable());
+        assert!(!trail.audit.health().writable);
+        assert_eq!(trail.record("sink").await, Err(Unrecorded::Unwritable));
+        assert_eq!(mend_journal(&trail).await, 1);
+        assert_eq!(counts(&trail), (2, 1));
+    }
+}
+
+#[tokio::test]
+async fn where_one_is_enough_a_sink_that_acknowledges_stands_in_for_a_journal_that_fails() {
+    let receiver = Receiver::new(Death::Never);
+    let trail = trail_to(relp(&receiver), Format::Relp, Require::Any);
     trail.record("both").await.unwrap();
-    assert!(received.next().unwrap().unwrap().contains("both"));
-    // The whole directory goes away, and with it every place for a file.
-    std::fs::remove_dir_all(&trail.config.directory).unwrap();
-    trail.advance(PAST_EXAMINATION).await;
-    trail.until(|| trail.audit.trouble().is_some()).await;
+    trail.until(|| receiver.has("both")).await;
+    lose_journal(&trail).await;
     assert!(trail.audit.is_writable());
     trail.record("sink alone").await.unwrap();
-    assert!(received.next().unwrap().unwrap().contains("sink alone"));
-    std::fs::create_dir(&trail.config.directory).unwrap();
-    trail.advance(2 * A_ROUND).await;
-    trail.until(|| trail.audit.trouble().is_none()).await;
-    trail.record("both again").await.unwrap();
+    assert!(receiver.has("\"subject\":\"sink alone\""));
+    assert_eq!(mend_journal(&trail).await, 0);
     assert_eq!(trail.lookups().len(), 1);
-    let recovered = trail
-        .lines()
-        .into_iter()
-        .find(|line| line["action"] == "recovered");
-    assert_eq!(recovered.unwrap()["unrecorded"], 1);
+    assert_eq!(counts(&trail), (3, 0));
+}
+
+/// T1. The journal cannot be written, and the receiver dies at every byte that it reads and writes: no
+/// record of an answer is nowhere, and the counters say what the callers saw.
+#[tokio::test]
+async fn a_receiver_may_die_at_any_byte_and_no_answered_record_is_nowhere() {
+    for death in [Death::AfterReading, Death::AfterWriting] {
+        let receiver = Receiver::new(Death::Never);
+        let trail = trail_to(relp(&receiver), Format::Relp, Require::Any);
+        trail.record("both").await.unwrap();
+        trail.until(|| receiver.has("both")).await;
+        lose_journal(&trail).await;
+        receiver.revive(Death::Before);
+        assert!(record(&trail, &receiver, "none").await.is_err());
+        let mut answered = 1;
+        let mut refused = 1;
+        let mut bytes = 0;
+        loop {
+            receiver.revive(death(bytes));
+            while !trail.audit.is_writable() && !receiver.is_dead() {
+                trail.advance(A_ROUND).await;
+            }
+            let before = answered;
+            for turn in 0..2 {
+                let subject = format!("{bytes}/{turn}");
+                if record(&trail, &receiver, &subject).await.is_ok() {
+                    assert!(receiver.has(&format!("\"{subject}\"")), "{subject}");
+                    answered += 1;
+                } else {
+                    refused += 1;
+                }
+                assert_eq!(counts(&trail), (answered, refused), "{subject}");
+            }
+            // A session that had died before is no trial.
+            if receiver.is_dead() {
+                bytes += 1;
+            } else if answered == before + 2 {
+                break;
+            }
+        }
+        assert!(bytes > 50 && refused > 50, "{bytes} {refused}");
+        assert_eq!(mend_journal(&trail).await, refused);
+    }
+}
+
+/// What becomes of a record; time passes only once the receiver is dead, or was found to be.
+async fn record(trail: &Trail, receiver: &Receiver, subject: &str) -> Result<(), Unrecorded> {
+    let mut record = Box::pin(trail.record(subject));
+    loop {
+        if let Some(outcome) = (&mut record).now_or_never() {
+            return outcome;
+        }
+        if receiver.is_dead() || !trail.audit.is_writable() {
+            trail.advance(A_ROUND).await;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// The whole directory goes away, and with it every place for a file.
+async fn lose_journal(trail: &Trail) {
+    std::fs::remove_dir_all(&trail.config.directory).unwrap();
+    trail.advance(PAST_EXAMINATION).await;
+    let is_lost = |fault: &AuditFault| fault.problem.contains("No such file");
+    trail
+        .until(|| trail.audit.health().faults.iter().any(is_lost))
+        .await;
+}
+
+/// It comes back and has one record more; says how many are missing.
+async fn mend_journal(trail: &Trail) -> u64 {
+    std::fs::create_dir(&trail.config.directory).unwrap();
+    let is_well = |lines: &[serde_json::Value]| lines.iter().any(|it| it["action"] == "recovered");
+    trail.until(|| is_well(&trail.lines())).await;
+    // What was refused while the journal was being tried is said before the next record.
+    trail.record("both again").await.unwrap();
+    let recovered = trail.lines().into_iter();
+    recovered
+        .filter_map(|line| line["unrecorded"].as_u64())
+        .sum()
+}
+
+/// The records whose questions were answered, and those whose were not.
+fn counts(trail: &Trail) -> (u64, u64) {
+    let metrics = &trail.metrics;
+    let refused = metrics.records_failed.get() + metrics.records_refused.get();
+    (metrics.records_written.get(), refused)
 }
 
 /// The connection that the sink makes on one of the keeper's rounds.
@@ -162,4 +264,8 @@ fn trail_to(to: Destination, format: Format, require: Require) -> Trail {
 
 fn tcp(listener: &TcpListener) -> Destination {
     Destination::Tcp(listener.local_addr().unwrap().to_string())
+}
+
+fn relp(receiver: &Receiver) -> Destination {
+    Destination::Tcp(receiver.address.to_string())
 }
