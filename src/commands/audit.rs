@@ -1,17 +1,30 @@
-//! `audit verify` and `audit search`: a directory goes in, a verdict or records come out.
+//! `audit verify` and `audit search`: directories go in, a verdict or records come
+//! out.
 
+mod filters;
+mod follow;
+mod progress;
+mod records;
 mod search;
+mod spreadsheet;
+mod table;
 mod verify;
 
 use std::io;
 use std::io::BufWriter;
 use std::io::Write;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
 
 use clap::Args;
 use clap::Subcommand;
 
 use super::Ending;
 use super::complain;
+use crate::audit::search::Filter;
+use crate::audit::search::Found;
+use crate::audit::search::Order;
+use crate::audit::search::Progress;
 
 use search::Search;
 use verify::Verify;
@@ -28,25 +41,54 @@ enum Command {
     /// Re-computes the hash chain and names the first record that is not as it was written.
     Verify(Verify),
     /// Shows records, newest first.
-    Search(Search),
+    Search(Box<Search>),
 }
 
 /// Runs the command to its end.
 pub fn run(arguments: Arguments) -> Ending {
-    let mut out = BufWriter::with_capacity(BUFFER, io::stdout().lock());
     let outcome = match arguments.command {
-        Command::Verify(verify) => verify.run(&mut out),
-        Command::Search(search) => search.run(&mut out).map(|()| Ending::Well),
+        Command::Search(search) if search.follows() => search.follow(),
+        Command::Search(search) => written(|out| search.run(out)),
+        Command::Verify(verify) => written(|out| verify.run(out)),
     };
-    match outcome.and_then(|ending| out.flush().map(|()| ending)) {
+    match outcome {
         Ok(ending) => ending,
-        // Whoever read the output has seen enough.
+        // The reader of the output has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ending::Well,
         Err(error) => {
             complain(&error);
             Ending::Failed
         }
     }
+}
+
+/// What `write` has written is on standard output.
+fn written(write: impl FnOnce(&mut dyn Write) -> io::Result<Ending>) -> io::Result<Ending> {
+    let mut out = BufWriter::with_capacity(BUFFER, io::stdout().lock());
+    let ending = write(&mut out)?;
+    out.flush()?;
+    Ok(ending)
+}
+
+/// Shows what passes in these directories, one after the other, until `see` has seen enough.
+fn search_in(
+    directories: &[PathBuf],
+    filter: &Filter,
+    order: Order,
+    _progress: &dyn Fn(Progress),
+    mut see: impl FnMut(&Found<'_>) -> ControlFlow<()>,
+) -> io::Result<()> {
+    for directory in directories {
+        let mut flow = ControlFlow::Continue(());
+        crate::audit::search::search(directory, filter, order, |found| {
+            flow = see(found);
+            flow
+        })?;
+        if flow.is_break() {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// A search may find gigabytes.
