@@ -1,4 +1,4 @@
-//! `audit verify` and `audit search`: directories go in, a verdict or records come
+//! `audit verify`, `audit search` and `audit usage`: directories go in, a verdict, records or a report come
 //! out.
 
 mod filters;
@@ -8,6 +8,7 @@ mod records;
 mod search;
 mod spreadsheet;
 mod table;
+mod usage;
 mod verify;
 
 use std::io;
@@ -27,6 +28,7 @@ use crate::audit::search::Order;
 use crate::audit::search::Progress;
 
 use search::Search;
+use usage::Usage;
 use verify::Verify;
 
 /// `audit`.
@@ -42,6 +44,8 @@ enum Command {
     Verify(Verify),
     /// Shows records, newest first.
     Search(Box<Search>),
+    /// Says who asked how often, what that cost at Atlas, and what was saved.
+    Usage(Usage),
 }
 
 /// Runs the command to its end.
@@ -49,6 +53,7 @@ pub fn run(arguments: Arguments) -> Ending {
     let outcome = match arguments.command {
         Command::Search(search) if search.follows() => search.follow(),
         Command::Search(search) => written(|out| search.run(out)),
+        Command::Usage(usage) => written(|out| usage.run(out)),
         Command::Verify(verify) => written(|out| verify.run(out)),
     };
     match outcome {
