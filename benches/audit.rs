@@ -1,10 +1,10 @@
 //! What the audit trail costs: the instructions of a record on the way of an answer, the rate of the
-//! journal in each sync mode, and reading it back.
+//! journal in each sync mode, reading it back, and adding it up.
 //!
-//! `cargo bench --bench audit`; `-- record` or `-- read` for a part of it. The instructions are counted by
-//! valgrind, where there is one, in this program run anew: `-- instructions` counts them alone. valgrind
-//! knows no SHA instructions, so that what hashes is counted apart; a processor that has them does with a
-//! tenth of it. `AUDIT_BENCH_RECORDS=20000` only writes so many records, for a profile of one's own, and
+//! `cargo bench --bench audit`; `-- record`, `-- read` or `-- usage` for a part of it. The instructions are
+//! counted by valgrind, where there is one, in this program run anew: `-- instructions` counts them alone.
+//! valgrind knows no SHA instructions, so that what hashes is counted apart; a processor that has them does
+//! with a tenth of it. `AUDIT_BENCH_RECORDS=20000` only writes so many records, for a profile of one's own, and
 //! with `AUDIT_BENCH_MODE=off` does all but that.
 #![expect(
     clippy::unwrap_used,
@@ -45,6 +45,8 @@ use atlas_cert_gateway::audit::search::Filter;
 use atlas_cert_gateway::audit::search::Order;
 use atlas_cert_gateway::audit::search::Search;
 use atlas_cert_gateway::audit::search::search;
+use atlas_cert_gateway::audit::usage::By;
+use atlas_cert_gateway::audit::usage::Usage;
 use atlas_cert_gateway::audit::verify::verify;
 use atlas_cert_gateway::clock::Clock;
 use atlas_cert_gateway::identity::Caller;
@@ -60,7 +62,7 @@ use tokio::runtime::Builder;
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
-criterion_group!(benches, record, read);
+criterion_group!(benches, record, read, usage);
 
 fn main() {
     if let Some(records) = env::var_os("AUDIT_BENCH_RECORDS") {
@@ -228,6 +230,49 @@ fn rows(group: &mut BenchmarkGroup<'_, WallTime>, directories: &[PathBuf]) {
     });
 }
 
+/// Adding up 20,000 records of 100 callers, as lines in memory.
+fn usage(criterion: &mut Criterion) {
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let trail = Trail::new(Sync::Never, &runtime);
+    for number in 0..100 {
+        let trail = Trail {
+            caller: Arc::new(caller(&format!("payments-api-{number}"))),
+            ..trail.clone()
+        };
+        runtime.block_on(join_all((0..200).map(|_| trail.record())));
+    }
+    let mut lines = Vec::new();
+    let everything = Search {
+        directories: &[trail.audit.directory().to_owned()],
+        filter: &Filter::default(),
+        order: Order::OldestFirst,
+    };
+    search(&everything, &|_| (), |found| {
+        lines.push(found.line.to_owned());
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    let size: usize = lines.iter().map(String::len).sum();
+    let mut group = criterion.benchmark_group("usage");
+    group.throughput(Throughput::Bytes(size.try_into().unwrap()));
+    for (name, by) in [
+        ("day", By::Day),
+        ("subject", By::Subject),
+        ("username", By::Username),
+    ] {
+        group.bench_function(format!("by {name}"), |bencher| {
+            bencher.iter(|| {
+                let mut usage = Usage::new(by);
+                for line in &lines {
+                    usage.add(black_box(line));
+                }
+                usage.rows()
+            });
+        });
+    }
+    group.finish();
+}
+
 fn filters(rare: &str) -> [(&'static str, Filter); 5] {
     let named = |name: &str| Filter {
         username: Some(name.to_owned()),
@@ -302,14 +347,7 @@ impl Trail {
             clock,
             // A caller keeps its connection.
             origin: Origin::new(([192, 0, 2, 7], 50_123).into(), None),
-            caller: Arc::new(Caller {
-                subject: Box::from("payments-api"),
-                issuer: Arc::from("https://idp.internal.example"),
-                client_id: Some(Box::from("payments")),
-                token_id: Some(Box::from("3f0c7bb4-7f0e-4a52-8d8b-4b8a39b3bb0d")),
-                scopes: Box::default(),
-                expires_at: Timestamp::from_seconds(4_102_444_800),
-            }),
+            caller: Arc::new(caller("payments-api")),
             question: Question {
                 project: "32b6e34b3d91647abb20e7b8".parse().unwrap(),
                 username: "CN=payments-api,OU=apps".parse().unwrap(),
@@ -350,6 +388,17 @@ impl Trail {
         black_box(RequestId::from(black_box(ID)));
         black_box((&self.caller, &self.question, &self.rule));
         std::future::ready(()).await;
+    }
+}
+
+fn caller(subject: &str) -> Caller {
+    Caller {
+        subject: Box::from(subject),
+        issuer: Arc::from("https://idp.internal.example"),
+        client_id: Some(Box::from("payments")),
+        token_id: Some(Box::from("3f0c7bb4-7f0e-4a52-8d8b-4b8a39b3bb0d")),
+        scopes: Box::default(),
+        expires_at: Timestamp::from_seconds(4_102_444_800),
     }
 }
 

@@ -92,6 +92,7 @@ mod sink;
 mod reading;
 pub mod verify;
 pub mod search;
+pub mod usage;
 mod config;
 
 /// The audit trail of one process. Cheap to clone.

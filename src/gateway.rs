@@ -123,8 +123,6 @@ pub struct Lookup<'r> {
     pub encoding: Option<Encoding>,
     /// Up to how many certificates the answer shows all that there are.
     pub most: usize,
-    /// Whether one page of the list was asked for, as Atlas would cut it.
-    pub one_page: bool,
     /// The trace that the caller is in (W3C Trace Context), if it says.
     pub traceparent: Option<&'r str>,
 }
@@ -252,7 +250,6 @@ impl Gateway {
         }
         let begun = Begun {
             arrived,
-            one_page: lookup.one_page,
             entry,
             under_way,
             traced: traces::Traced::of(&span),

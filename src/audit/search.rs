@@ -5,7 +5,6 @@
 //! `,"subject":"ci"` in a line are that member and nothing else: they are looked for as they are, and no
 //! line is read as JSON.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::ops::ControlFlow;
@@ -13,7 +12,6 @@ use std::ops::Range;
 use std::path::PathBuf;
 
 use memchr::memmem::Finder;
-use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::atlas::Timestamp;
@@ -28,14 +26,21 @@ use cursor::Cursor;
 
 mod cursor;
 mod packed;
+mod summary;
 mod words;
 
+pub use summary::Summary;
 pub use words::BadFilter;
+pub use words::Peer;
 pub use words::When;
 pub use words::group;
 pub use words::id;
 pub use words::kind;
+pub use words::number;
+pub use words::order;
 pub use words::outcome;
+pub use words::peer;
+pub use words::status;
 pub use words::when;
 
 /// Which records are wanted; what is absent does not matter.
@@ -43,12 +48,24 @@ pub use words::when;
 pub struct Filter {
     /// `subject`, whole.
     pub subject: Option<String>,
+    /// `issuer`, whole.
+    pub issuer: Option<String>,
+    /// `client_id`, whole.
+    pub client_id: Option<String>,
+    /// `token_id`, whole.
+    pub token_id: Option<String>,
+    /// `rule`, whole.
+    pub rule: Option<String>,
+    /// `peer`.
+    pub peer: Option<Peer>,
     /// `group_id`, whole.
     pub group: Option<String>,
     /// `username`, whole.
     pub username: Option<String>,
     /// `outcome`, one of its words.
     pub outcome: Option<String>,
+    /// `status`.
+    pub status: Option<u16>,
     /// `kind`, one of its words.
     pub kind: Option<String>,
     /// Not before this.
@@ -82,52 +99,6 @@ pub struct Found<'a> {
     pub line: &'a str,
     /// Its number.
     pub seq: u64,
-}
-
-/// The members of a record that a table shows. Absent where the record's kind has none.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub struct Summary<'a> {
-    /// `time`.
-    #[serde(borrow)]
-    pub time: Cow<'a, str>,
-    /// `seq`.
-    pub seq: u64,
-    /// `kind`.
-    #[serde(borrow)]
-    pub kind: Cow<'a, str>,
-    /// `request_id`.
-    #[serde(borrow)]
-    pub request_id: Option<Cow<'a, str>>,
-    /// `action` of an operator's record.
-    #[serde(borrow)]
-    pub action: Option<Cow<'a, str>>,
-    /// `count` of folded refusals.
-    pub count: Option<u64>,
-    /// `outcome`.
-    #[serde(borrow)]
-    pub outcome: Option<Cow<'a, str>>,
-    /// `status`.
-    pub status: Option<u16>,
-    /// `subject`.
-    #[serde(borrow)]
-    pub subject: Option<Cow<'a, str>>,
-    /// `group_id`.
-    #[serde(borrow)]
-    pub group_id: Option<Cow<'a, str>>,
-    /// `username`.
-    #[serde(borrow)]
-    pub username: Option<Cow<'a, str>>,
-    /// `cache`.
-    #[serde(borrow)]
-    pub cache: Option<Cow<'a, str>>,
-    /// `fill_id`.
-    #[serde(borrow)]
-    pub fill_id: Option<Cow<'a, str>>,
-    /// `age_ms`.
-    pub age_ms: Option<u64>,
-    /// `certificates`.
-    pub certificates: Option<u64>,
 }
 
 /// What is searched, and for what.
@@ -241,24 +212,21 @@ impl fmt::Display for Incomplete {
     }
 }
 
-impl<'a> Found<'a> {
-    /// What most people want to see of it.
-    pub fn summary(&self) -> Summary<'a> {
-        serde_json::from_str(self.line).unwrap_or_default()
-    }
-}
-
-struct Sieve<'a> {
+/// A filter, made ready for lines.
+pub struct Sieve<'a> {
     filter: &'a Filter,
     /// The members that a line must hold, as they stand in it; the rarest first.
     members: Vec<Finder<'static>>,
+    /// Of these a line must hold one.
+    peers: Vec<Finder<'static>>,
     /// As the records have them, so that times are compared as text.
     since: Option<String>,
     until: Option<String>,
 }
 
 impl<'a> Sieve<'a> {
-    fn new(filter: &'a Filter) -> Self {
+    /// Of this filter.
+    pub fn new(filter: &'a Filter) -> Self {
         let id = |name, id: Option<Uuid>| id.map(|id| format!(",\"{name}\":\"{id}\""));
         let text = |name, text: &Option<String>, room| {
             let (inside, whole) = escaped(text.as_deref()?, room);
@@ -273,22 +241,40 @@ impl<'a> Sieve<'a> {
         let members = [
             id("request_id", filter.request_id),
             id("fill_id", filter.fill_id),
+            text("token_id", &filter.token_id, room::NAME),
             text("username", &filter.username, room::USERNAME),
             text("subject", &filter.subject, room::SUBJECT),
+            text("client_id", &filter.client_id, room::NAME),
+            text("rule", &filter.rule, room::NAME),
             text("group_id", &filter.group, room::SHORT),
+            // In every kind of record something follows it.
+            filter.status.map(|status| format!(",\"status\":{status},")),
             text("outcome", &filter.outcome, room::SHORT),
+            text("issuer", &filter.issuer, room::ISSUER),
             text("kind", &filter.kind, room::SHORT),
         ];
+        let finder = |member: String| Finder::new(member.as_bytes()).into_owned();
         Self {
             filter,
-            members: members
+            members: members.into_iter().flatten().map(finder).collect(),
+            peers: filter
+                .peer
+                .map(Peer::spellings)
                 .into_iter()
                 .flatten()
-                .map(|member| Finder::new(member.as_bytes()).into_owned())
+                .map(finder)
                 .collect(),
             since: filter.since.map(|since| since.to_string()),
             until: filter.until.map(|until| until.to_string()),
         }
+    }
+
+    /// Whether one line passes.
+    pub fn passes(&self, line: &str) -> bool {
+        let line = line.as_bytes();
+        // [`pass`](Self::pass) is only shown lines that hold the first member.
+        let first = self.members.first();
+        first.is_none_or(|member| member.find(line).is_some()) && self.pass(line).is_some()
     }
 
     /// Where the records in `block` stand that pass, and their numbers.
@@ -337,7 +323,10 @@ impl<'a> Sieve<'a> {
         let mut others = self.members.iter().skip(1);
         others
             .all(|member| member.find(line).is_some())
-            .then_some(seq)
+            .then_some(())?;
+        let mut peers = self.peers.iter();
+        let is_peer = peers.len() == 0 || peers.any(|peer| peer.find(line).is_some());
+        is_peer.then_some(seq)
     }
 }
 

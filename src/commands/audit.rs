@@ -1,6 +1,14 @@
-//! `audit verify` and `audit search`: a directory goes in, a verdict or records come out.
+//! `audit verify`, `audit search` and `audit usage`: directories go in, a verdict, records or a report come
+//! out.
 
+mod filters;
+mod follow;
+mod progress;
+mod records;
 mod search;
+mod spreadsheet;
+mod table;
+mod usage;
 mod verify;
 
 use std::io;
@@ -12,8 +20,10 @@ use clap::Subcommand;
 
 use super::Ending;
 use super::complain;
+use crate::audit::search::Incomplete;
 
 use search::Search;
+use usage::Usage;
 use verify::Verify;
 
 /// `audit`.
@@ -28,24 +38,44 @@ enum Command {
     /// Re-computes the hash chain and names the first record that is not as it was written.
     Verify(Verify),
     /// Shows records, newest first.
-    Search(Search),
+    Search(Box<Search>),
+    /// Says who asked how often, what that cost at Atlas, and what was saved.
+    Usage(Usage),
 }
 
 /// Runs the command to its end.
 pub fn run(arguments: Arguments) -> Ending {
-    let mut out = BufWriter::with_capacity(BUFFER, io::stdout().lock());
     let outcome = match arguments.command {
-        Command::Verify(verify) => verify.run(&mut out),
-        Command::Search(search) => search.run(&mut out).map(|()| Ending::Well),
+        Command::Search(search) if search.follows() => search.follow(),
+        Command::Search(search) => written(|out| search.run(out)),
+        Command::Usage(usage) => written(|out| usage.run(out)),
+        Command::Verify(verify) => written(|out| verify.run(out)),
     };
-    match outcome.and_then(|ending| out.flush().map(|()| ending)) {
+    match outcome {
         Ok(ending) => ending,
-        // Whoever read the output has seen enough.
+        // The reader of the output has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ending::Well,
         Err(error) => {
             complain(&error);
             Ending::Failed
         }
+    }
+}
+
+/// What `write` has written is on standard output.
+fn written(write: impl FnOnce(&mut dyn Write) -> io::Result<Ending>) -> io::Result<Ending> {
+    let mut out = BufWriter::with_capacity(BUFFER, io::stdout().lock());
+    let ending = write(&mut out)?;
+    out.flush()?;
+    Ok(ending)
+}
+
+/// Names the files that could not be searched as a whole.
+fn name_incomplete(files: &[Incomplete]) {
+    for file in files {
+        complain(&io::Error::other(format!(
+            "not searched as a whole: {file}"
+        )));
     }
 }
 

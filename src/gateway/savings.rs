@@ -1,9 +1,8 @@
 //! What a lookup would have cost its caller who asks Atlas himself, and how much of that was saved.
 
-use super::Answer;
-use super::Refusal;
-use crate::upstream::LONGEST_PAGE;
-use crate::upstream::Verdict;
+use crate::audit::Closing;
+use crate::audit::Outcome;
+use crate::audit::usage::would_have_cost;
 
 /// Calls to Atlas's API, of one lookup.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -15,40 +14,21 @@ pub(super) struct Savings {
 }
 
 impl Savings {
-    /// Of a lookup that ended like this. `one_page` says whether the caller asked for a page, which is one
-    /// call however long the list is.
-    pub(super) fn of(outcome: &Result<Answer, Refusal>, one_page: bool) -> Self {
-        let (would_have_cost, spent) = match outcome {
-            Ok(Answer { found, .. }) => {
-                let pages = if one_page {
-                    1
-                } else {
-                    found.entry.list().len().div_ceil(LONGEST_PAGE).max(1)
-                };
-                let pages = u32::try_from(pages).unwrap_or(u32::MAX);
-                (pages, found.upstream_calls)
-            }
-            Err(refusal) => (u32::from(is_missing(refusal)), refusal.upstream_calls()),
+    /// Of a lookup that ended like this. It is reckoned from what is on record, so that `audit usage` comes
+    /// to the same.
+    pub(super) fn of(closing: &Closing<'_>) -> Self {
+        let would_have_cost = match closing.outcome {
+            Outcome::Answered => would_have_cost(closing.certificates),
+            Outcome::Abandoned
+            | Outcome::Denied
+            | Outcome::Failed
+            | Outcome::Rejected
+            | Outcome::Unauthenticated => 0,
         };
+        let would_have_cost = u32::try_from(would_have_cost).unwrap_or(u32::MAX);
         Self {
             would_have_cost,
-            saved: would_have_cost.saturating_sub(spent),
+            saved: would_have_cost.saturating_sub(closing.upstream_calls),
         }
-    }
-}
-
-/// Whether the answer is Atlas's own: that there is no such user or project.
-fn is_missing(refusal: &Refusal) -> bool {
-    match refusal {
-        Refusal::Fetch { error, .. } => error.verdict() == Verdict::Missing,
-        Refusal::Denied(_)
-        | Refusal::NoKeys
-        | Refusal::NoToken
-        | Refusal::Overloaded { .. }
-        | Refusal::Panicked
-        | Refusal::RateLimited(_)
-        | Refusal::TimedOut
-        | Refusal::TooManyRefusals(_)
-        | Refusal::Unauthenticated(_) => false,
     }
 }

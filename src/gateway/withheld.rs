@@ -39,7 +39,6 @@ use crate::telemetry::traces::Traced;
 /// A question that is on record as soon as it is answered; dropped before, as abandoned.
 pub(super) struct Begun<'l> {
     pub(super) arrived: Moment,
-    pub(super) one_page: bool,
     pub(super) entry: Entry<'l>,
     pub(super) under_way: UnderWay,
     pub(super) traced: Option<Box<Traced>>,
@@ -78,7 +77,6 @@ impl Begun<'_> {
     pub(super) fn kept(self) -> Begun<'static> {
         Begun {
             arrived: self.arrived,
-            one_page: self.one_page,
             entry: self.entry.kept(),
             under_way: self.under_way,
             traced: self.traced,
@@ -94,7 +92,6 @@ impl Begun<'_> {
     ) -> Withheld<R> {
         let Self {
             arrived,
-            one_page,
             mut entry,
             under_way,
             mut traced,
@@ -120,6 +117,7 @@ impl Begun<'_> {
             Err(refusal) => gateway.refuse(refusal, &mut entry, &closing),
         };
         let (became, cache) = (closing.outcome, closing.cache);
+        let savings = Savings::of(&closing);
         let ticket = match refused {
             Refused::OnItsOwn => entry.submit(&closing).map(Some),
             Refused::Folded => Ok(None),
@@ -134,7 +132,7 @@ impl Begun<'_> {
             outcome: became,
             cache,
             duration: now.elapsed.saturating_sub(arrived.elapsed),
-            savings: Savings::of(outcome, one_page),
+            savings,
             traced,
             reply: Some(written.reply),
         }

@@ -205,7 +205,6 @@ impl Asked<'_> {
             // What is indented is not kept, so there is nothing to be made of it before.
             encoding: self.encoding.filter(|_| !self.form.is_pretty()),
             most: self.form.most(),
-            one_page: self.form.page.is_some(),
             traceparent: fields
                 .traceparent
                 .first()

@@ -334,6 +334,8 @@ async fn an_operator_reads_the_audit_trail_page_by_page() {
     );
     let oldest = read(format!("group={PROJECT}&first=oldest")).await.json();
     assert_eq!(oldest["records"][1]["username"], "nobody");
+    let missing = read("peer=127.0.0.1&status=404&limit=5".to_owned()).await;
+    assert_eq!(missing.json()["records"][0]["username"], "nobody");
     for (wrong, told) in [
         ("limit=0", "`limit` 1 to 1000"),
         ("limit=1001", "`limit` 1 to 1000"),
@@ -343,9 +345,12 @@ async fn an_operator_reads_the_audit_trail_page_by_page() {
         ("group=XYZ", "`group` 24 lower-case"),
         ("kind=", "`kind` lookup, fetch"),
         ("subject=a&subject=a", "`subject` once"),
-        ("colour=blue", "there are subject, group"),
-        ("first", "there are subject, group"),
+        ("colour=blue", "there are subject, issuer"),
+        ("first", "there are subject, issuer"),
         ("first=last", "`first` newest or oldest"),
+        ("peer=localhost", "`peer` an IP address"),
+        ("status=0200", "`status` an HTTP status"),
+        ("rule=a&rule=b", "`rule` once"),
     ] {
         let refused = read(wrong.to_owned()).await;
         assert_eq!(refused.status, 400, "{wrong}");
@@ -361,14 +366,15 @@ async fn an_operator_reads_the_audit_trail_page_by_page() {
     let searches: Vec<_> = searches.collect();
     let told = |number: usize| (&searches[number]["filters"], &searches[number]["entries"]);
     assert_eq!(told(0), (&json!("username=app1&limit=2"), &json!(2)));
-    assert_eq!(told(3), (&json!("limit=0"), &json!(null)));
+    assert_eq!(told(3).1, &json!(1));
+    assert_eq!(told(4), (&json!("limit=0"), &json!(null)));
     let searches = searches.iter();
     let outcomes: Vec<_> = searches.map(|record| record["outcome"].clone()).collect();
-    let (told, rejected) = outcomes.split_at(3);
+    let (told, rejected) = outcomes.split_at(4);
     assert!(told.iter().all(|outcome| outcome == "answered"), "{told:?}");
     assert_eq!(
         rejected.len(),
-        11 + 1,
+        14 + 1,
         "who reads the trail is in the trail"
     );
     assert_eq!(rejected.last().unwrap(), "denied");

@@ -5,6 +5,7 @@ mod check;
 mod core_dumps;
 mod descriptors;
 mod faults;
+mod follow;
 mod killed;
 mod log_pipe;
 mod logs;
@@ -82,6 +83,14 @@ async fn exit_codes_tell_a_refused_configuration_from_a_failure_and_from_a_wrong
         (&["serve", "--config"], Some(&bad), 78),
         (&["check", "--config"], Some(&absent), 78),
         (&["audit", "verify", "/nowhere"], None, 1),
+        (&["audit", "usage", "/nowhere"], None, 1),
+        (&["audit", "search", "/nowhere", "--status=2xx"], None, 2),
+        (
+            &["audit", "search", "/nowhere", "--peer=localhost"],
+            None,
+            2,
+        ),
+        (&["audit", "usage", "/nowhere", "--by=colour"], None, 2),
         (&["--help"], None, 0),
         (&["--version"], None, 0),
         (&["--nonsense"], None, 2),

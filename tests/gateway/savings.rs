@@ -1,10 +1,19 @@
 //! What lookups would have cost their callers, and what of that was saved.
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
+use atlas_cert_gateway::audit::search::Filter;
+use atlas_cert_gateway::audit::search::Order;
+use atlas_cert_gateway::audit::search::Search;
+use atlas_cert_gateway::audit::search::search;
+use atlas_cert_gateway::audit::usage::By;
+use atlas_cert_gateway::audit::usage::Counts;
+use atlas_cert_gateway::audit::usage::Usage;
 use atlas_simulator::Asked;
 use atlas_simulator::Fault;
 
+use crate::world::FOREIGN_PROJECT;
 use crate::world::PROJECT;
 use crate::world::World;
 use crate::world::certs;
@@ -199,4 +208,77 @@ async fn what_lookups_would_have_cost_was_saved_or_spent_on_callers() {
         counted += world.metric(&name).await;
     }
     assert_eq!(counted, seen);
+}
+
+/// The report reckons from the records what the metrics have counted.
+#[tokio::test]
+async fn the_report_of_the_trail_comes_to_what_the_metrics_say() {
+    let world = world().await;
+    let fault = Fault::unexpected_error();
+    world
+        .atlas
+        .on(Asked::certificates().user("full"))
+        .once()
+        .respond(fault);
+    let (long, page) = (certs(PROJECT, "long"), certs(PROJECT, "many"));
+    let first = world.adds(&long, &[]).await;
+    assert_eq!(first.0, 200);
+    let tag = world.ask("long").await;
+    let tag = tag.header("etag").unwrap();
+    let force = [("Cache-Control", "no-cache")];
+    for (target, headers) in [
+        (&long, &[("If-None-Match", tag)][..]),
+        (&certs(PROJECT, "empty"), &[]),
+        (&certs(PROJECT, "full"), &[]),
+        (&certs(PROJECT, "nobody"), &[]),
+        (&certs(PROJECT, "nobody"), &[]),
+        (&format!("{page}?pageNum=3"), &[]),
+        (&format!("{page}?pageNum=9&itemsPerPage=500"), &[]),
+        (&format!("{page}?pretty=true"), &[]),
+        (&long, &force),
+        (&certs(FOREIGN_PROJECT, "app1"), &[]),
+    ] {
+        world.adds(target, headers).await;
+    }
+    world.send("GET", &long, "", &[]).await;
+    let (would_have_cost, saved) = world.savings().await;
+    assert!(saved > 0 && saved < would_have_cost);
+    for (by, rows) in [
+        (By::Day, 1),
+        (By::Project, 2),
+        (By::Rule, 3),
+        (By::Subject, 3),
+        (By::Username, 6),
+    ] {
+        let mut usage = Usage::new(by);
+        let directory = world.files.path().join("audit");
+        let all = Filter::default();
+        let everything = Search {
+            directories: std::slice::from_ref(&directory),
+            filter: &all,
+            order: Order::OldestFirst,
+        };
+        search(&everything, &|_| (), |found| {
+            usage.add(found.line);
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        let found = usage.rows();
+        let total = Counts::total(&found).unwrap();
+        assert_eq!(
+            (total.would_have_cost, total.saved),
+            (would_have_cost, saved)
+        );
+        assert_eq!(
+            (total.lookups, total.denied, total.failed),
+            (13, 1, 1),
+            "{total:?}"
+        );
+        assert_eq!(found.len(), rows, "{by:?} {found:?}");
+        // A fetch that is refreshed ahead is on nobody's account.
+        let on_callers = world
+            .spent(&["miss", "forced", "proof", "retry", "restart"])
+            .await;
+        assert_eq!(total.spent, on_callers);
+    }
 }

@@ -1,13 +1,17 @@
 //! What people write goes in; a filter comes out, or what is allowed instead: one set of words for
 //! `audit search` and for `GET /audit/lookups`.
 
+use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use uuid::Uuid;
 
 use super::Filter;
+use super::Order;
 use crate::atlas::ProjectId;
 use crate::atlas::Timestamp;
+use crate::identity::network;
 
 /// An instant, as people name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +20,15 @@ pub enum When {
     At(Timestamp),
     /// `24h`: so long before now.
     Ago(Duration),
+}
+
+/// Who was connected, as people name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// From any port of it.
+    Address(IpAddr),
+    /// From this port.
+    Socket(SocketAddr),
 }
 
 /// A filter that cannot be meant.
@@ -42,9 +55,15 @@ impl Filter {
     pub fn set(&mut self, name: &str, value: &str, now: Timestamp) -> Result<(), BadFilter> {
         match name {
             "subject" => once("subject", &mut self.subject, Ok(value.to_owned())),
+            "issuer" => once("issuer", &mut self.issuer, Ok(value.to_owned())),
+            "client-id" => once("client-id", &mut self.client_id, Ok(value.to_owned())),
+            "token-id" => once("token-id", &mut self.token_id, Ok(value.to_owned())),
+            "rule" => once("rule", &mut self.rule, Ok(value.to_owned())),
+            "peer" => once("peer", &mut self.peer, peer(value)),
             "username" => once("username", &mut self.username, Ok(value.to_owned())),
             "group" => once("group", &mut self.group, group(value)),
             "outcome" => once("outcome", &mut self.outcome, outcome(value)),
+            "status" => once("status", &mut self.status, status(value)),
             "kind" => once("kind", &mut self.kind, kind(value)),
             "since" => once("since", &mut self.since, when(value).map(|it| it.at(now))),
             "until" => once("until", &mut self.until, when(value).map(|it| it.at(now))),
@@ -63,6 +82,32 @@ impl When {
         match self {
             Self::At(instant) => instant,
             Self::Ago(span) => now.minus(span),
+        }
+    }
+}
+
+impl Peer {
+    /// The members of which a record of it has one. A listener on `[::]` sees IPv4 addresses as mapped
+    /// ones; folded refusals are of an address, or of a network of IPv6, without a port.
+    pub(super) fn spellings(self) -> Vec<String> {
+        match self {
+            Self::Socket(SocketAddr::V4(peer)) => {
+                let (ip, port) = (peer.ip(), peer.port());
+                vec![
+                    format!(",\"peer\":\"{peer}\""),
+                    format!(",\"peer\":\"[::ffff:{ip}]:{port}\""),
+                ]
+            }
+            Self::Socket(SocketAddr::V6(peer)) => vec![format!(",\"peer\":\"{peer}\"")],
+            Self::Address(IpAddr::V4(ip)) => vec![
+                format!(",\"peer\":\"{ip}:"),
+                format!(",\"peer\":\"{ip}\""),
+                format!(",\"peer\":\"[::ffff:{ip}]:"),
+            ],
+            Self::Address(IpAddr::V6(ip)) => vec![
+                format!(",\"peer\":\"[{ip}]:"),
+                format!(",\"peer\":\"{}/64\"", network(ip.into())),
+            ],
         }
     }
 }
@@ -118,13 +163,39 @@ pub fn when(text: &str) -> Result<When, &'static str> {
         .ok_or("a time (2026-08-10T02:06:35Z, or 2026-08-10) or how long ago it was (90s, 15m, 24h, 7d)")
 }
 
+/// An IP address, or one and its port.
+pub fn peer(text: &str) -> Result<Peer, &'static str> {
+    let address = |address: IpAddr| Peer::Address(address.to_canonical());
+    let socket =
+        |peer: SocketAddr| Peer::Socket(SocketAddr::new(peer.ip().to_canonical(), peer.port()));
+    let read = text.parse().map(address);
+    read.or_else(|_| text.parse().map(socket))
+        .map_err(|_| "an IP address (10.0.0.1, 2001:db8::1) or one with a port (10.0.0.1:50123, [::1]:50123)")
+}
+
+/// An HTTP status.
+pub fn status(text: &str) -> Result<u16, &'static str> {
+    let status = (text.len() == 3).then(|| text.parse().ok()).flatten();
+    let status = status.filter(|status| (100..=599).contains(status));
+    status.ok_or("an HTTP status, 100 to 599")
+}
+
+/// Which record comes first.
+pub fn order(text: &str) -> Result<Order, &'static str> {
+    match text {
+        "newest" => Ok(Order::NewestFirst),
+        "oldest" => Ok(Order::OldestFirst),
+        _ => Err("newest or oldest"),
+    }
+}
+
 /// A UUID.
 pub fn id(text: &str) -> Result<Uuid, &'static str> {
     text.parse().map_err(|_| "a UUID")
 }
 
 /// A record's number.
-fn number(text: &str) -> Result<u64, &'static str> {
+pub fn number(text: &str) -> Result<u64, &'static str> {
     text.parse().map_err(|_| "a record's number")
 }
 
@@ -147,8 +218,8 @@ fn ago(text: &str) -> Option<Duration> {
     Some(Duration::from_secs(number.checked_mul(seconds)?))
 }
 
-const NAMES: &str = "subject, group, username, outcome, kind, since, until, request-id, fill-id, first, limit, \
-                     before and after";
+const NAMES: &str = "subject, issuer, client-id, token-id, rule, peer, group, username, outcome, status, kind, \
+                     since, until, request-id, fill-id, first, limit, before and after";
 
 #[cfg(test)]
 mod tests {
@@ -181,6 +252,29 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_is_looked_for_in_every_spelling_that_a_record_may_have() {
+        for (text, spellings) in [
+            (
+                "10.0.0.1",
+                &["10.0.0.1:", "10.0.0.1\"", "[::ffff:10.0.0.1]:"][..],
+            ),
+            (
+                "::ffff:10.0.0.1",
+                &["10.0.0.1:", "10.0.0.1\"", "[::ffff:10.0.0.1]:"],
+            ),
+            ("10.0.0.1:80", &["10.0.0.1:80\"", "[::ffff:10.0.0.1]:80\""]),
+            ("2001:DB8:0:0::1", &["[2001:db8::1]:", "2001:db8::/64\""]),
+            ("[0::1]:80", &["[::1]:80\""]),
+        ] {
+            let expected: Vec<String> = spellings
+                .iter()
+                .map(|spelling| format!(",\"peer\":\"{spelling}"))
+                .collect();
+            assert_eq!(peer(text).unwrap().spellings(), expected, "{text}");
+        }
+    }
+
+    #[test]
     fn what_cannot_be_meant_is_refused_with_what_is_allowed() {
         for (pairs, told) in [
             (
@@ -202,7 +296,11 @@ mod tests {
                 &[("subject", "a"), ("subject", "b")],
                 "takes `subject` once",
             ),
-            (&[("colour", "blue")], "there are subject, group"),
+            (&[("colour", "blue")], "there are subject, issuer"),
+            (&[("peer", "localhost")], "takes as `peer` an IP address"),
+            (&[("peer", "10.0.0.1:")], "takes as `peer` an IP address"),
+            (&[("status", "99")], "takes as `status` an HTTP status"),
+            (&[("status", "2xx")], "takes as `status` an HTTP status"),
         ] {
             let error = read(pairs).unwrap_err();
             assert!(error.contains(told), "{pairs:?}: {error}");

@@ -11,8 +11,11 @@ use crate::audit::HeadVerifier;
 use crate::audit::verify;
 use crate::audit::verify::Report;
 
+use crate::clock::Clock;
 use crate::commands::Ending;
 use crate::commands::complain;
+
+use super::progress::Bar;
 
 /// `audit verify`.
 #[derive(Debug, Args)]
@@ -47,10 +50,12 @@ impl Verify {
         };
         let mut ending = Ending::Well;
         for directory in &self.directories {
+            let bar = Bar::new(Clock::system());
             if self.directories.len() > 1 {
                 writeln!(out, "{}", directory.display())?;
             }
-            let report = verify::verify(directory, self.from, &keys)?;
+            let report = verify::verify_showing(directory, self.from, &keys, &|it| bar.show(it))?;
+            bar.clear();
             if self.write(directory, &report, out)? == Ending::Failed {
                 ending = Ending::Failed;
             }

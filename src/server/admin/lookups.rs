@@ -147,11 +147,7 @@ impl Wish {
             let bad = |name, allowed| BadFilter::Value { name, allowed };
             match name {
                 "first" => {
-                    let first = match &*value {
-                        "newest" => Order::NewestFirst,
-                        "oldest" => Order::OldestFirst,
-                        _ => return Err(bad("first", "newest or oldest")),
-                    };
+                    let first = search::order(&value).map_err(|it| bad("first", it))?;
                     if order.replace(first).is_some() {
                         return Err(BadFilter::Twice("first"));
                     }

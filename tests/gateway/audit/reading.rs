@@ -1,14 +1,19 @@
 //! Search gives back what a naive reader of the same files would pick.
 
+use std::borrow::Cow;
 use std::fs;
 use std::io;
 use std::io::Read;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use atlas_cert_gateway::atlas::Timestamp;
+use atlas_cert_gateway::audit::Arrival;
 use atlas_cert_gateway::audit::Closing;
+use atlas_cert_gateway::audit::Origin;
 use atlas_cert_gateway::audit::Outcome;
 use atlas_cert_gateway::audit::Sync;
 use atlas_cert_gateway::audit::search;
@@ -16,6 +21,7 @@ use atlas_cert_gateway::audit::search::Filter;
 use atlas_cert_gateway::audit::search::Found;
 use atlas_cert_gateway::audit::search::Incomplete;
 use atlas_cert_gateway::audit::search::Order;
+use atlas_cert_gateway::audit::search::Peer;
 use atlas_cert_gateway::audit::search::Search;
 use atlas_cert_gateway::settings::Size;
 use serde_json::Value;
@@ -152,15 +158,27 @@ async fn trail_of(records: usize) -> Trail {
         let padding = "x".repeat(turn * 7 % 900);
         let username = USERNAMES[turn % USERNAMES.len()];
         let question = question(&format!("{username}{padding}"));
-        let mut entry = trail.entry();
-        entry.identified(&caller(SUBJECTS[turn % SUBJECTS.len()]));
+        let peer = PEERS[turn % 7 % PEERS.len()].parse().unwrap();
+        let mut entry = trail.audit.entry(Arrival {
+            origin: Cow::Owned(Origin::new(peer, None)),
+            ..trail.arrival()
+        });
+        let mut caller = caller(SUBJECTS[turn % SUBJECTS.len()]);
+        if turn % 3 == 0 {
+            Arc::get_mut(&mut caller).unwrap().client_id = Some(Box::from("client \"two\""));
+        }
+        entry.identified(&caller);
         entry.asked(&question);
+        let rule = Arc::from("reads \\ writes");
+        entry.judged_by((turn % 11 == 0).then_some(&rule));
+        let denied = turn % 5 == 0;
         let closing = Closing {
-            outcome: if turn % 5 == 0 {
+            outcome: if denied {
                 Outcome::Denied
             } else {
                 Outcome::Answered
             },
+            status: if denied { 403 } else { 200 },
             ..trail.closing()
         };
         entry.close(closing).await.unwrap();
@@ -257,6 +275,54 @@ fn filters(naive: &[(String, Value)]) -> Vec<Filter> {
             ..none()
         },
         Filter {
+            issuer: text("https://idp.internal.example"),
+            token_id: text("token-1"),
+            subject: text("payments"),
+            ..none()
+        },
+        Filter {
+            issuer: text("https://idp.internal"),
+            ..none()
+        },
+        Filter {
+            client_id: text("client \"two\""),
+            ..none()
+        },
+        Filter {
+            rule: text("reads \\ writes"),
+            ..none()
+        },
+        Filter {
+            peer: Some("192.0.2.7".parse().map(Peer::Address).unwrap()),
+            ..none()
+        },
+        Filter {
+            peer: Some("192.0.2.70".parse().map(Peer::Address).unwrap()),
+            ..none()
+        },
+        Filter {
+            peer: Some("2001:db8::1".parse().map(Peer::Address).unwrap()),
+            outcome: text("denied"),
+            ..none()
+        },
+        Filter {
+            peer: Some("192.0.2.8:50123".parse().map(Peer::Socket).unwrap()),
+            ..none()
+        },
+        Filter {
+            status: Some(403),
+            ..none()
+        },
+        Filter {
+            status: Some(200),
+            subject: text("payments"),
+            ..none()
+        },
+        Filter {
+            status: Some(100),
+            ..none()
+        },
+        Filter {
             kind: text("fetch"),
             ..none()
         },
@@ -301,6 +367,16 @@ fn passes(filter: &Filter, record: &Value) -> bool {
     is(&filter.subject, "subject")
         && is(&filter.username, "username")
         && is(&filter.group, "group_id")
+        && is(&filter.issuer, "issuer")
+        && is(&filter.client_id, "client_id")
+        && is(&filter.token_id, "token_id")
+        && is(&filter.rule, "rule")
+        && filter
+            .peer
+            .is_none_or(|peer| is_peer(peer, &record["peer"]))
+        && filter
+            .status
+            .is_none_or(|status| record["status"] == status)
         && is(&filter.outcome, "outcome")
         && is(&filter.kind, "kind")
         && filter.since.is_none_or(|since| time >= since)
@@ -312,6 +388,20 @@ fn passes(filter: &Filter, record: &Value) -> bool {
         && filter.before.is_none_or(|before| seq < before)
 }
 
+fn is_peer(wanted: Peer, peer: &Value) -> bool {
+    let peer: Option<SocketAddr> = peer.as_str().map(|peer| peer.parse().unwrap());
+    peer.is_some_and(|peer| match wanted {
+        Peer::Address(address) => peer.ip() == address,
+        Peer::Socket(socket) => peer == socket,
+    })
+}
+
+const PEERS: [&str; 4] = [
+    "192.0.2.7:50123",
+    "192.0.2.8:50123",
+    "192.0.2.70:50123",
+    "[2001:db8::1]:443",
+];
 const SUBJECTS: [&str; 4] = [
     "payments",
     "ünï\"côdé",

@@ -1,0 +1,240 @@
+//! `audit search --follow`: shows the newest records, and each second those that were written since.
+
+use std::io;
+use std::io::BufWriter;
+use std::io::Stdout;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::slice;
+use std::time::Duration;
+
+use rustix::event::PollFd;
+use rustix::event::PollFlags;
+use rustix::event::Timespec;
+use rustix::event::poll;
+use tokio::runtime;
+use tokio::signal::unix::SignalKind;
+use tokio::signal::unix::signal;
+
+use crate::audit::search;
+use crate::audit::search::Filter;
+use crate::audit::search::Found;
+use crate::audit::search::Order;
+use crate::audit::search::Search;
+use crate::audit::search::Sieve;
+use crate::blocking::may_wait;
+use crate::clock::Clock;
+use crate::commands::Ending;
+
+use super::records::Format;
+use super::records::Records;
+
+/// What is followed, and how it is shown.
+pub(super) struct Wish {
+    pub(super) directories: Vec<PathBuf>,
+    pub(super) filter: Filter,
+    /// How many of the records that are there already.
+    pub(super) limit: usize,
+    pub(super) format: Format,
+}
+
+/// Follows until it is interrupted, or what it writes is not read any more.
+pub(super) fn run(wish: Wish, clock: &Clock) -> io::Result<Ending> {
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let ended = runtime.block_on(async {
+        let mut interrupted = signal(SignalKind::interrupt())?;
+        let mut terminated = signal(SignalKind::terminate())?;
+        tokio::select! {
+            _ = interrupted.recv() => Ok(()),
+            _ = terminated.recv() => Ok(()),
+            ended = follow(wish, clock) => ended,
+        }
+    });
+    // A long search, or a reader that is slow, must not delay the end.
+    runtime.shutdown_background();
+    ended.map(|()| Ending::Well)
+}
+
+async fn follow(wish: Wish, clock: &Clock) -> io::Result<()> {
+    let mut following = may_wait(move || Following::begin(wish)).await?;
+    while !is_reader_gone() {
+        following = may_wait(move || following.go_on()).await?;
+        clock.sleep(PAUSE).await;
+    }
+    Ok(())
+}
+
+/// What is followed, as far as it was shown.
+struct Following {
+    wish: Wish,
+    trails: Vec<Trail>,
+    records: Records,
+    out: BufWriter<Stdout>,
+}
+
+impl Following {
+    /// Shows what is there.
+    fn begin(wish: Wish) -> io::Result<Self> {
+        let directories = wish.directories.iter().cloned();
+        let mut trails: Vec<_> = directories
+            .map(|directory| Trail { directory, last: 0 })
+            .collect();
+        let mut lines = in_order(&mut trails, |trail| trail.known(&wish.filter, wish.limit))?;
+        lines.drain(..lines.len().saturating_sub(wish.limit));
+        let mut out = BufWriter::new(io::stdout());
+        let records = Records::begin(wish.format, &mut out)?;
+        let mut following = Self {
+            wish,
+            trails,
+            records,
+            out,
+        };
+        following.show(&lines)?;
+        Ok(following)
+    }
+
+    /// Shows what was written since.
+    fn go_on(mut self) -> io::Result<Self> {
+        let filter = &self.wish.filter;
+        let lines = in_order(&mut self.trails, |trail| trail.new_lines(filter))?;
+        self.show(&lines)?;
+        Ok(self)
+    }
+
+    fn show(&mut self, lines: &[Line]) -> io::Result<()> {
+        for Line { text, seq } in lines {
+            let found = Found {
+                line: text,
+                seq: *seq,
+            };
+            self.records.show(&mut self.out, &found)?;
+        }
+        self.records.flush(&mut self.out)
+    }
+}
+
+/// The trail of one directory, as far as it was read.
+struct Trail {
+    directory: PathBuf,
+    /// The number of the last record.
+    last: u64,
+}
+
+struct Line {
+    text: String,
+    seq: u64,
+}
+
+/// What is read of each trail, by time.
+fn in_order(
+    trails: &mut [Trail],
+    read: impl Fn(&mut Trail) -> io::Result<Vec<Line>>,
+) -> io::Result<Vec<Line>> {
+    let mut lines = Vec::new();
+    for trail in trails {
+        lines.extend(read(trail)?);
+    }
+    lines.sort_by(|one, other| one.time().cmp(&other.time()));
+    Ok(lines)
+}
+
+impl Trail {
+    /// Up to `limit` of the newest records that pass, oldest first. All that are there count as read.
+    fn known(&mut self, filter: &Filter, limit: usize) -> io::Result<Vec<Line>> {
+        let everything = Filter::default();
+        search_newest(&self.directory, &everything, |found| {
+            self.last = found.seq;
+            ControlFlow::Break(())
+        })?;
+        let filter = Filter {
+            before: Some(self.last.saturating_add(1)),
+            ..filter.clone()
+        };
+        let mut lines = Vec::new();
+        if limit > 0 {
+            search_newest(&self.directory, &filter, |found| {
+                lines.push(Line::from(found));
+                if lines.len() < limit {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                }
+            })?;
+        }
+        lines.reverse();
+        Ok(lines)
+    }
+
+    /// Those that pass of the records that were written since, oldest first.
+    ///
+    /// They are read from the end, so that it does not matter how large the file is, or whether another one
+    /// was begun.
+    fn new_lines(&mut self, filter: &Filter) -> io::Result<Vec<Line>> {
+        let sieve = Sieve::new(filter);
+        let (mut lines, mut newest) = (Vec::new(), self.last);
+        let everything = Filter::default();
+        search_newest(&self.directory, &everything, |found| {
+            if found.seq <= self.last {
+                return ControlFlow::Break(());
+            }
+            newest = newest.max(found.seq);
+            if sieve.passes(found.line) {
+                lines.push(Line::from(found));
+            }
+            ControlFlow::Continue(())
+        })?;
+        self.last = newest;
+        lines.reverse();
+        Ok(lines)
+    }
+}
+
+/// Shows what passes in one directory, newest first. A file that was packed or moved while it was looked
+/// for is read the next time.
+fn search_newest(
+    directory: &PathBuf,
+    filter: &Filter,
+    see: impl FnMut(&Found<'_>) -> ControlFlow<()>,
+) -> io::Result<()> {
+    let wanted = Search {
+        directories: slice::from_ref(directory),
+        filter,
+        order: Order::NewestFirst,
+    };
+    search::search(&wanted, &|_| (), see).map(drop)
+}
+
+impl Line {
+    /// As text; it stands at the same place in every line.
+    fn time(&self) -> Option<&str> {
+        self.text.get(..TIME_END)
+    }
+}
+
+impl From<&Found<'_>> for Line {
+    fn from(found: &Found<'_>) -> Self {
+        Self {
+            text: found.line.to_owned(),
+            seq: found.seq,
+        }
+    }
+}
+
+/// Whether standard output is a pipe that is not read any more. Without new records no write would tell.
+fn is_reader_gone() -> bool {
+    let out = io::stdout();
+    let mut watched = [PollFd::new(&out, PollFlags::empty())];
+    let at_once = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    let polled = poll(&mut watched, Some(&at_once));
+    let [watched] = watched;
+    polled.is_ok() && watched.revents().contains(PollFlags::ERR)
+}
+
+const PAUSE: Duration = Duration::from_secs(1);
+/// Where the time ends in a line.
+const TIME_END: usize = 36;

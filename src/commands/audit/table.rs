@@ -1,0 +1,238 @@
+//! Rows of text go in, a table comes out: as wide as what it shows or, on a terminal, as that is.
+//!
+//! It is never coloured.
+
+use std::io;
+use std::io::IsTerminal;
+use std::io::Write;
+
+use icu_properties::CodePointMapData;
+use icu_properties::CodePointSetData;
+use icu_properties::props::DefaultIgnorableCodePoint;
+use icu_properties::props::GeneralCategory;
+use rustix::termios::tcgetwinsize;
+use unicode_width::UnicodeWidthChar;
+use unicode_width::UnicodeWidthStr;
+
+/// A column.
+pub(super) struct Column {
+    /// What stands above it.
+    pub(super) name: &'static str,
+    /// What is in it.
+    pub(super) holds: Holds,
+    /// On a narrow terminal the column with the highest rank goes first; with 0 it stays.
+    pub(super) rank: u8,
+    /// How wide it usually is, for rows that are not known yet when the first is written.
+    pub(super) usual: usize,
+}
+
+/// What is in a column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Holds {
+    /// Names, which are shortened where there is no room.
+    Names,
+    /// Numbers, which stand at the right.
+    Numbers,
+    /// Words of ours, which are always whole.
+    Words,
+}
+
+/// A table that is being written.
+pub(super) struct Table {
+    columns: Vec<Column>,
+    /// How wide the terminal is.
+    terminal: Option<usize>,
+    /// Rows that are waited with until the widths are known.
+    held: Vec<Vec<String>>,
+    /// How wide each column is; `None` for what is left out. Empty as long as they are not known.
+    widths: Vec<Option<usize>>,
+}
+
+impl Table {
+    /// On a terminal so many columns wide, or on none.
+    pub(super) fn new(columns: Vec<Column>, terminal: Option<usize>) -> Self {
+        Self {
+            columns,
+            terminal,
+            held: Vec::new(),
+            widths: Vec::new(),
+        }
+    }
+
+    /// Adds a row. It is written at once if the widths are known.
+    pub(super) fn row(&mut self, out: &mut dyn Write, cells: Vec<String>) -> io::Result<()> {
+        if !self.widths.is_empty() {
+            return self.write(out, &cells);
+        }
+        self.held.push(cells);
+        if self.held.len() < HELD {
+            return Ok(());
+        }
+        self.flush(out)
+    }
+
+    /// Writes what is held; the widths are those of these rows.
+    pub(super) fn flush(&mut self, out: &mut dyn Write) -> io::Result<()> {
+        if self.widths.is_empty() {
+            let names = self.columns.iter().map(|it| it.name.to_owned()).collect();
+            self.held.insert(0, names);
+            self.widths = self.fit();
+        }
+        for row in std::mem::take(&mut self.held) {
+            self.write(out, &row)?;
+        }
+        Ok(())
+    }
+
+    /// The widths with which the held rows fit the terminal.
+    fn fit(&self) -> Vec<Option<usize>> {
+        let widest = |place: usize| {
+            let cells = self.held.iter().filter_map(|row| row.get(place));
+            cells.map(|cell| cell.width()).max().unwrap_or_default()
+        };
+        let columns = self.columns.iter().enumerate();
+        let mut widths: Vec<_> = columns
+            .map(|(place, column)| Some(widest(place).max(column.usual)))
+            .collect();
+        let Some(terminal) = self.terminal else {
+            return widths;
+        };
+        // Columns make room for names up to a point; beyond it names are shortened.
+        while self.taken(&widths, |width| width.min(NAME)) > terminal {
+            let ranked = self.columns.iter().zip(&mut widths);
+            let shown = ranked.filter(|(column, width)| column.rank > 0 && width.is_some());
+            let Some((_, width)) = shown.max_by_key(|(column, _)| column.rank) else {
+                break;
+            };
+            *width = None;
+        }
+        let mut room = terminal.saturating_sub(self.taken(&widths, |_| 0));
+        let columns = self.columns.iter().zip(&mut widths);
+        let mut names: Vec<_> = columns
+            .filter(|(column, _)| column.holds == Holds::Names)
+            .filter_map(|(_, width)| width.as_mut())
+            .collect();
+        // Narrow ones leave what they do not need to the others.
+        names.sort_unstable();
+        let mut left = names.len();
+        for width in names {
+            *width = (*width).min(room / left).max(1);
+            room = room.saturating_sub(*width);
+            left -= 1;
+        }
+        widths
+    }
+
+    /// How wide a row is in which names are as wide as `name` says.
+    fn taken(&self, widths: &[Option<usize>], name: impl Fn(usize) -> usize) -> usize {
+        let shown = self.columns.iter().zip(widths);
+        let shown = shown.filter_map(|(column, width)| match column.holds {
+            Holds::Names => width.map(&name),
+            Holds::Numbers | Holds::Words => *width,
+        });
+        let (count, sum) = shown.fold((0, 0), |(count, sum), width| (count + 1, sum + width));
+        sum + GAP.len() * usize::saturating_sub(count, 1)
+    }
+
+    fn write(&self, out: &mut dyn Write, cells: &[String]) -> io::Result<()> {
+        let mut line = String::new();
+        let columns = self.columns.iter().zip(&self.widths).zip(cells);
+        let shown = columns.filter_map(|((column, width), cell)| Some((column, (*width)?, cell)));
+        for (place, (column, width, cell)) in shown.enumerate() {
+            if place > 0 {
+                line.push_str(GAP);
+            }
+            let is_cut = self.terminal.is_some() && column.holds == Holds::Names;
+            let cell = if is_cut {
+                shortened(cell, width)
+            } else {
+                cell.clone()
+            };
+            let padding = " ".repeat(width.saturating_sub(cell.width()));
+            match column.holds {
+                Holds::Numbers => line.extend([padding, cell]),
+                Holds::Names | Holds::Words => line.extend([cell, padding]),
+            }
+        }
+        line.truncate(line.trim_end().len());
+        line.push('\n');
+        // As one, so that what ends the program ends no line in its middle.
+        out.write_all(line.as_bytes())
+    }
+}
+
+/// How wide the terminal is that standard output is, if it is one.
+pub(super) fn terminal() -> Option<usize> {
+    let out = io::stdout();
+    if !out.is_terminal() {
+        return None;
+    }
+    let columns = tcgetwinsize(&out).ok()?.ws_col;
+    (columns > 0).then(|| columns.into())
+}
+
+/// A text from outside as people write it. Only what a terminal obeys, or what cannot be seen, stands there
+/// as its number.
+pub(super) fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if is_seen(character) {
+            shown.push(character);
+        } else {
+            shown.extend(character.escape_unicode());
+        }
+    }
+    shown
+}
+
+fn is_seen(character: char) -> bool {
+    if matches!(character, ' '..='~') {
+        return true;
+    }
+    let category = CodePointMapData::<GeneralCategory>::new().get(character);
+    let is_obeyed = matches!(
+        category,
+        GeneralCategory::Control
+            | GeneralCategory::Format
+            | GeneralCategory::LineSeparator
+            | GeneralCategory::ParagraphSeparator
+    );
+    let is_invisible = CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(character);
+    !is_obeyed && !is_invisible
+}
+
+/// `text` in so many columns, without its middle where it needs more: names of certificates differ at both
+/// ends.
+fn shortened(text: &str, width: usize) -> String {
+    if text.width() <= width {
+        return text.to_owned();
+    }
+    let room = width.saturating_sub(ELLIPSIS.width());
+    let end = fitting(text.chars().rev(), room / 2);
+    let start = fitting(text.chars(), room - room / 2);
+    let end: String = end.chars().rev().collect();
+    // A mark that belongs to a letter which is gone would stand on the dots.
+    let end = end.trim_start_matches(|character: char| character.width() == Some(0));
+    format!("{start}{ELLIPSIS}{end}")
+}
+
+/// Those of the characters that fit into so many columns.
+fn fitting(characters: impl Iterator<Item = char>, room: usize) -> String {
+    let mut taken = 0;
+    characters
+        .take_while(|character| {
+            taken += character.width().unwrap_or_default();
+            taken <= room
+        })
+        .collect()
+}
+
+/// Rows by which the widths are judged.
+const HELD: usize = 256;
+/// So much of a name is worth a column.
+const NAME: usize = 14;
+const GAP: &str = "  ";
+const ELLIPSIS: &str = "…";
+
+#[cfg(test)]
+mod tests;
