@@ -16,6 +16,8 @@ use super::closing::ListTag;
 use super::entry::micros;
 use super::entry::write_question;
 use super::record::Body;
+use super::record::MOST_EXPIRED;
+use super::record::MOST_SERIALS;
 use super::record::digits::hyphenated;
 use super::record::name;
 use super::record::room;
@@ -46,9 +48,11 @@ pub struct FetchRecord<'a> {
     /// The fetch before of the same project and user, where one is known.
     pub before: Option<Uuid>,
     /// The serial numbers that the fetch before did not find.
-    pub appeared: &'a [i128],
+    pub appeared: &'a [i64],
     /// Those that it found and that are gone, although they have not expired.
-    pub vanished: &'a [i128],
+    pub vanished: &'a [i64],
+    /// Those that it found and that have expired since.
+    pub expired: &'a [i64],
     /// From the first call to the last answer.
     pub duration: Duration,
     /// When it ended.
@@ -112,8 +116,9 @@ impl FetchRecord<'_> {
         if let Some(before) = &self.before {
             body.digits(name!("before"), &hyphenated(*before));
         }
-        body.serials(name!("appeared"), self.appeared);
-        body.serials(name!("vanished"), self.vanished);
+        body.serials(name!("appeared"), self.appeared, MOST_SERIALS);
+        body.serials(name!("vanished"), self.vanished, MOST_SERIALS);
+        body.serials(name!("expired"), self.expired, MOST_EXPIRED);
         body.number(name!("pages"), self.pages.into());
         body.number(name!("upstream_calls"), self.upstream_calls.into());
         body.number(name!("duration_us"), micros(self.duration));

@@ -34,7 +34,9 @@ pub(super) const LONGEST_LINE: usize = 8 << 10;
 pub(super) const TIME_LENGTH: usize = 38;
 
 /// A fetch's record names no more serial numbers than this that appeared, or that vanished.
-const MOST_SERIALS: usize = 64;
+pub(super) const MOST_SERIALS: usize = 64;
+/// And no more than this that expired.
+pub(super) const MOST_EXPIRED: usize = 16;
 
 /// The bytes that each text may take after escaping. Together with the names and the numbers they
 /// stay below [`LONGEST_LINE`]; a username never needs more than this (1,024 bytes, times three).
@@ -45,8 +47,8 @@ pub(super) mod room {
     pub(in crate::audit) const ISSUER: usize = 512;
     pub(in crate::audit) const NAME: usize = 256;
     pub(in crate::audit) const SHORT: usize = 128;
-    /// Of the digits of 64 serial numbers of 63 bits each, and the commas between them.
-    pub(in crate::audit) const SERIALS: usize = 64 * 20;
+    /// Of the digits of a serial number of 63 bits, and a comma.
+    pub(in crate::audit) const SERIAL: usize = 20;
 }
 
 /// A member's name as it stands in a line, with what is around it: one append instead of three, and of a
@@ -245,17 +247,17 @@ impl Body<'_> {
         self.put(b"}");
     }
 
-    /// Serial numbers, at most 64 and as many as have room, and how many more there are; absent where there
-    /// are none.
-    pub(super) fn serials<const N: usize>(&mut self, name: &[u8; N], serials: &[i128]) {
+    /// Serial numbers, at most so many and as many as have room, and how many more there are; absent where
+    /// there are none.
+    pub(super) fn serials<const N: usize>(&mut self, name: &[u8; N], serials: &[i64], most: usize) {
         if serials.is_empty() {
             return;
         }
         self.put(name);
         self.put(b"[");
-        let room = self.length + room::SERIALS;
+        let room = self.length + most * room::SERIAL;
         let mut listed = 0;
-        for serial in serials.iter().take(MOST_SERIALS) {
+        for serial in serials.iter().take(most) {
             let mut digits = itoa::Buffer::new();
             let digits = digits.format(*serial);
             if self.length + 1 + digits.len() > room {

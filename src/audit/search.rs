@@ -23,9 +23,11 @@ use super::record::text::escaped;
 
 use cursor::Bounds;
 use cursor::Cursor;
+use shown::Shown;
 
 mod cursor;
 mod packed;
+mod shown;
 mod summary;
 mod words;
 
@@ -33,6 +35,7 @@ pub use summary::Summary;
 pub use words::BadFilter;
 pub use words::Peer;
 pub use words::When;
+pub use words::certificate;
 pub use words::group;
 pub use words::id;
 pub use words::kind;
@@ -76,6 +79,8 @@ pub struct Filter {
     pub request_id: Option<Uuid>,
     /// `fill_id`: a fetch and every answer that it filled.
     pub fill_id: Option<Uuid>,
+    /// A certificate by its serial number: the answers and the fetches whose lists had it.
+    pub certificate: Option<i64>,
     /// Only records with a number above this: the next page, oldest first.
     pub after: Option<u64>,
     /// Only records with a number below this: the next page, newest first.
@@ -167,7 +172,13 @@ fn search_within(
     progress: &dyn Fn(Progress),
     mut see: impl FnMut(&Found<'_>) -> ControlFlow<()>,
 ) -> io::Result<Vec<Incomplete>> {
-    let sieve = Sieve::new(search.filter);
+    let mut incomplete = Vec::new();
+    let mut sieve = Sieve::new(search.filter);
+    if let Some(certificate) = search.filter.certificate {
+        let (directories, filter) = (search.directories, search.filter);
+        let shown = Shown::read(directories, certificate, filter, bounds, &mut incomplete)?;
+        sieve.shown = Some(shown);
+    }
     let mut cursors = Vec::new();
     for directory in search.directories {
         cursors.push(Cursor::open(directory, &sieve, search.order, bounds)?);
@@ -192,10 +203,12 @@ fn search_within(
             break;
         }
     }
-    Ok(cursors
-        .into_iter()
-        .flat_map(Cursor::into_incomplete)
-        .collect())
+    for found in cursors.into_iter().flat_map(Cursor::into_incomplete) {
+        if !incomplete.contains(&found) {
+            incomplete.push(found);
+        }
+    }
+    Ok(incomplete)
 }
 
 impl Incomplete {
@@ -222,6 +235,8 @@ pub struct Sieve<'a> {
     /// As the records have them, so that times are compared as text.
     since: Option<String>,
     until: Option<String>,
+    /// What is known of the certificate that the filter names.
+    shown: Option<Shown>,
 }
 
 impl<'a> Sieve<'a> {
@@ -266,6 +281,7 @@ impl<'a> Sieve<'a> {
                 .collect(),
             since: filter.since.map(|since| since.to_string()),
             until: filter.until.map(|until| until.to_string()),
+            shown: None,
         }
     }
 
@@ -326,7 +342,8 @@ impl<'a> Sieve<'a> {
             .then_some(())?;
         let mut peers = self.peers.iter();
         let is_peer = peers.len() == 0 || peers.any(|peer| peer.find(line).is_some());
-        is_peer.then_some(seq)
+        let is_shown = self.shown.as_ref().is_none_or(|shown| shown.passes(line));
+        (is_peer && is_shown).then_some(seq)
     }
 }
 

@@ -40,7 +40,8 @@ struct LastList {
 /// A certificate, as far as it is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Serial {
-    id: i128,
+    /// Atlas's have 63 bits.
+    id: i64,
     not_after: Timestamp,
 }
 
@@ -51,8 +52,18 @@ pub(super) struct Changes {
     pub(super) list: Option<ListTag>,
     /// Which fetch it is compared with.
     pub(super) before: Option<Uuid>,
-    pub(super) appeared: Vec<i128>,
-    pub(super) vanished: Vec<i128>,
+    pub(super) serials: SerialChanges,
+}
+
+/// Which serial numbers are in one of two lists only, each in ascending order.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct SerialChanges {
+    /// In the second.
+    pub(super) appeared: Vec<i64>,
+    /// They have left the first before they expired.
+    pub(super) vanished: Vec<i64>,
+    /// They have expired since the first.
+    pub(super) expired: Vec<i64>,
 }
 
 impl Default for LastLists {
@@ -105,7 +116,7 @@ impl LastLists {
                 let serials = serials(list, now);
                 let known = before.as_ref().map(|before| &*before.serials);
                 let known = known.unwrap_or_default();
-                (changes.appeared, changes.vanished) = compare(known, &serials, now);
+                changes.serials = compare(known, &serials, now);
                 serials
             }
         };
@@ -125,12 +136,12 @@ fn serials(list: &CertificateList, now: Timestamp) -> Arc<[Serial]> {
     #[derive(Deserialize)]
     struct Certificate {
         #[serde(rename = "_id")]
-        id: i128,
+        id: i64,
     }
     let mut serials: Vec<Serial> = list
         .unexpired(now)
         .filter_map(|certificate| {
-            // Each was read before, or it would not be in a list.
+            // One with another number is in the list, and not among these.
             let read: Certificate = serde_json::from_str(certificate.json).ok()?;
             Some(Serial {
                 id: read.id,
@@ -142,30 +153,30 @@ fn serials(list: &CertificateList, now: Timestamp) -> Arc<[Serial]> {
     serials.into()
 }
 
-/// Which of two lists' serial numbers, each in ascending order, are in the second only, and which have left
-/// the first before they expired.
-fn compare(before: &[Serial], after: &[Serial], now: Timestamp) -> (Vec<i128>, Vec<i128>) {
-    let (mut appeared, mut vanished) = (Vec::new(), Vec::new());
+/// Compares two lists' serial numbers, each in ascending order.
+fn compare(before: &[Serial], after: &[Serial], now: Timestamp) -> SerialChanges {
+    let mut changes = SerialChanges::default();
     let (mut before, mut after) = (before.iter().peekable(), after.iter().peekable());
     loop {
         let order = match (before.peek(), after.peek()) {
             (Some(old), Some(new)) => old.id.cmp(&new.id),
             (Some(_), None) => Ordering::Less,
             (None, Some(_)) => Ordering::Greater,
-            (None, None) => return (appeared, vanished),
+            (None, None) => return changes,
         };
         // What is in both is taken out of both.
         let old = before.next_if(|_| order.is_le());
         let new = after.next_if(|_| order.is_ge());
         match (old, new) {
-            (Some(old), None) if old.not_after > now => vanished.push(old.id),
-            (None, Some(new)) => appeared.push(new.id),
+            (Some(old), None) if old.not_after > now => changes.vanished.push(old.id),
+            (Some(old), None) => changes.expired.push(old.id),
+            (None, Some(new)) => changes.appeared.push(new.id),
             _ => {}
         }
     }
 }
 
-const MOST_BYTES: u64 = 16 << 20;
+const MOST_BYTES: u64 = 4 << 20;
 /// What a list takes besides its name and its serial numbers.
 const OVERHEAD: usize = 480;
 
@@ -174,8 +185,8 @@ mod tests {
     use super::*;
 
     /// Certificates of these serial numbers, each with the second at which it expires.
-    fn of(serials: &[(i128, i64)]) -> Vec<Serial> {
-        let serial = |(id, seconds): &(i128, i64)| Serial {
+    fn of(serials: &[(i64, i64)]) -> Vec<Serial> {
+        let serial = |(id, seconds): &(i64, i64)| Serial {
             id: *id,
             not_after: Timestamp::from_seconds(*seconds),
         };
@@ -185,20 +196,25 @@ mod tests {
     #[test]
     fn what_is_in_one_list_only_has_appeared_or_vanished() {
         let big = 1 << 62;
-        for (before, after, appeared, vanished) in [
-            (&[][..], &[][..], &[][..], &[][..]),
-            (&[], &[(1, 99), (big, 99)], &[1, big], &[]),
-            (&[(1, 99), (big, 99)], &[], &[], &[1, big]),
-            (&[(1, 99), (3, 99)], &[(1, 99), (3, 99)], &[], &[]),
-            (&[(1, 99), (3, 99)], &[(2, 99), (3, 99)], &[2], &[1]),
-            (&[(2, 99)], &[(1, 99), (2, 99), (3, 99)], &[1, 3], &[]),
+        for (before, after, appeared, vanished, expired) in [
+            (&[][..], &[][..], &[][..], &[][..], &[][..]),
+            (&[], &[(1, 99), (big, 99)], &[1, big], &[], &[]),
+            (&[(1, 99), (big, 99)], &[], &[], &[1, big], &[]),
+            (&[(1, 99), (3, 99)], &[(1, 99), (3, 99)], &[], &[], &[]),
+            (&[(1, 99), (3, 99)], &[(2, 99), (3, 99)], &[2], &[1], &[]),
+            (&[(2, 99)], &[(1, 99), (2, 99), (3, 99)], &[1, 3], &[], &[]),
             // Renewed under its old number.
-            (&[(1, 20)], &[(1, 99)], &[], &[]),
+            (&[(1, 20)], &[(1, 99)], &[], &[], &[]),
             // Expired before it was looked for again, or in that very second.
-            (&[(1, 9), (2, 10), (3, 11)], &[], &[], &[3]),
+            (&[(1, 9), (2, 10), (3, 11)], &[], &[], &[3], &[1, 2]),
         ] {
             let found = compare(&of(before), &of(after), Timestamp::from_seconds(10));
-            assert_eq!(found, (appeared.to_vec(), vanished.to_vec()));
+            let expected = SerialChanges {
+                appeared: appeared.to_vec(),
+                vanished: vanished.to_vec(),
+                expired: expired.to_vec(),
+            };
+            assert_eq!(found, expected);
         }
     }
 }

@@ -138,8 +138,9 @@ fn fetch_record<'a>(
         certificates,
         list: changes.list,
         before: changes.before,
-        appeared: &changes.appeared,
-        vanished: &changes.vanished,
+        appeared: &changes.serials.appeared,
+        vanished: &changes.serials.vanished,
+        expired: &changes.serials.expired,
         duration: walk.duration,
         now,
     }

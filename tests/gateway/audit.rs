@@ -11,7 +11,7 @@ mod proof;
 mod reading;
 mod recording;
 mod refusals;
-mod relp;
+pub(crate) mod relp;
 mod rendering;
 mod retention;
 mod second_sink;

@@ -14,6 +14,8 @@ use atlas_simulator::ServiceAccount;
 use http::StatusCode;
 use serde_json::Value;
 
+use crate::audit::relp::Death;
+use crate::audit::relp::Receiver;
 use crate::client;
 use crate::client::Reply;
 use crate::packages::manifests;
@@ -140,7 +142,22 @@ async fn a_second_sink_that_is_gone_takes_nobody_out() {
 }
 
 #[tokio::test]
-async fn a_journal_that_fails_beside_a_second_sink_takes_nobody_out() {
+async fn a_journal_that_fails_beside_a_sink_that_acknowledges_takes_nobody_out() {
+    let receiver = Receiver::new(Death::Never);
+    let world = World::with(|plan| {
+        let to = format!("tcp://{}", receiver.address);
+        set(&mut plan.config, "audit.second.to", to);
+        set(&mut plan.config, "audit.second.format", "relp");
+    })
+    .await;
+    world.ask("app1").await;
+    fs::remove_dir_all(world.files.path().join("audit")).unwrap();
+    until_degraded(&world, &["audit"]).await;
+}
+
+/// A write into a socket is no receipt.
+#[tokio::test]
+async fn a_journal_that_fails_beside_a_sink_that_does_not_makes_it_red() {
     let sink = TcpListener::bind("127.0.0.1:0").unwrap();
     let world = World::with(|plan| {
         let to = format!("tcp://{}", sink.local_addr().unwrap());
@@ -149,7 +166,7 @@ async fn a_journal_that_fails_beside_a_second_sink_takes_nobody_out() {
     .await;
     let (_stream, _) = sink.accept().unwrap();
     fs::remove_dir_all(world.files.path().join("audit")).unwrap();
-    until_degraded(&world, &["audit"]).await;
+    until_not_ready(&world, "audit").await;
 }
 
 #[tokio::test]

@@ -69,6 +69,7 @@ impl Filter {
             "until" => once("until", &mut self.until, when(value).map(|it| it.at(now))),
             "request-id" => once("request-id", &mut self.request_id, id(value)),
             "fill-id" => once("fill-id", &mut self.fill_id, id(value)),
+            "certificate" => once("certificate", &mut self.certificate, certificate(value)),
             "after" => once("after", &mut self.after, number(value)),
             "before" => once("before", &mut self.before, number(value)),
             _ => Err(BadFilter::Unknown),
@@ -194,6 +195,12 @@ pub fn id(text: &str) -> Result<Uuid, &'static str> {
     text.parse().map_err(|_| "a UUID")
 }
 
+/// A certificate's serial number.
+pub fn certificate(text: &str) -> Result<i64, &'static str> {
+    text.parse()
+        .map_err(|_| "a certificate's serial number: the digits of its `_id`")
+}
+
 /// A record's number.
 pub fn number(text: &str) -> Result<u64, &'static str> {
     text.parse().map_err(|_| "a record's number")
@@ -219,7 +226,7 @@ fn ago(text: &str) -> Option<Duration> {
 }
 
 const NAMES: &str = "subject, issuer, client-id, token-id, rule, peer, group, username, outcome, status, kind, \
-                     since, until, request-id, fill-id, first, limit, before and after";
+                     since, until, request-id, fill-id, certificate, first, limit, before and after";
 
 #[cfg(test)]
 mod tests {

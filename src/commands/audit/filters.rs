@@ -58,6 +58,9 @@ pub(super) struct Filters {
     /// A fetch from Atlas, and every answer that it filled.
     #[arg(long, value_name = "ID", value_parser = search::id)]
     fill_id: Option<Uuid>,
+    /// Which answers had a certificate, by its serial number (`_id`), and with which fetches it came and went.
+    #[arg(long, value_name = "SERIAL", value_parser = search::certificate)]
+    certificate: Option<i64>,
     /// Only records with a number above this.
     #[arg(long, value_name = "SEQ", value_parser = search::number)]
     after: Option<u64>,
@@ -85,6 +88,7 @@ impl Filters {
             until: self.until.map(|until| until.at(now)),
             request_id: self.request_id,
             fill_id: self.fill_id,
+            certificate: self.certificate,
             after: self.after,
             before: self.before,
         }
@@ -107,7 +111,7 @@ mod tests {
     const ID: &str = "0198a3f0-0000-7000-8000-000000000000";
     /// An option, a value that it takes, and one that it does not take.
     type Example = (&'static str, &'static str, Option<&'static str>);
-    const OPTIONS: [Example; 17] = [
+    const OPTIONS: [Example; 18] = [
         ("subject", "ci", None),
         ("issuer", "https://idp.internal.example", None),
         ("client-id", "payments", None),
@@ -123,6 +127,7 @@ mod tests {
         ("until", "24h", Some("h")),
         ("request-id", ID, Some("7")),
         ("fill-id", ID, Some("7")),
+        ("certificate", "5225608189600411232", Some("0x5e")),
         ("after", "7", Some("-1")),
         ("before", "7", Some("x")),
     ];

@@ -35,7 +35,7 @@ pub(super) struct Search {
     #[arg(long, default_value = "newest", value_parser = search::order)]
     first: Order,
     /// Goes on with new records as they are written, until it is interrupted; the newest comes last.
-    #[arg(long, conflicts_with_all = ["first", "until", "before"])]
+    #[arg(long, conflicts_with_all = ["first", "until", "before", "certificate"])]
     follow: bool,
     /// How a record is shown. Output is never coloured.
     #[arg(long, value_enum, default_value_t = Format::Table)]

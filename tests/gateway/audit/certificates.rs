@@ -14,6 +14,7 @@ use futures_util::poll;
 use serde_json::Value;
 use serde_json::json;
 
+use crate::client::Reply;
 use crate::world::NOW;
 use crate::world::PROJECT;
 use crate::world::Plan;
@@ -140,6 +141,7 @@ async fn a_fetch_says_what_appeared_and_what_vanished_since_the_one_before() {
     let fourth = fetch(&world, "app1").await;
     assert_eq!(changes(&fourth), [Some(&third["fill_id"]), None, None]);
     assert_eq!(fourth["certificates"], 1);
+    assert_eq!(fourth["expired"], json!([new]));
     // While Atlas fails nothing is known, and nothing has vanished.
     let fails = world
         .atlas
@@ -173,6 +175,47 @@ async fn a_fetch_says_what_appeared_and_what_vanished_since_the_one_before() {
         [Some(&gone["fill_id"]), Some(&appeared), None]
     );
     assert!(fetch(&world, "nobody").await.get("appeared").is_none());
+}
+
+#[tokio::test]
+async fn who_was_shown_a_certificate_is_found_by_its_serial_number() {
+    let world = world(|_| {}).await;
+    let first = world.ask("app1").await;
+    let serial = serials(&world, "app1")[0];
+    world.ask("app2").await;
+    let hit = world.ask("app1").await;
+    fetch(&world, "app1").await;
+    world.atlas.world(|atlas| {
+        let mut project = atlas.project(PROJECT);
+        project.user("app1").remove_certificate(serial);
+    });
+    let purged = json!({ "groupId": PROJECT, "username": "app1" }).to_string();
+    world
+        .admin("POST", "/cache/purge", &operator_token(), &purged)
+        .await;
+    fetch(&world, "app1").await;
+    world.ask("app1").await;
+    let found = |query: String| {
+        let target = format!("/audit/lookups?first=oldest&certificate={serial}{query}");
+        let token = operator_token();
+        let world = &world;
+        async move { world.admin("GET", &target, &token, "").await.json()["records"].clone() }
+    };
+    let answers = found(String::new()).await;
+    let ids: Vec<_> = answers
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| &it["request_id"])
+        .collect();
+    let id = |reply: &Reply| json!(reply.header("x-request-id").unwrap());
+    assert_eq!(ids[..2], [&id(&first), &id(&hit)]);
+    // And the answer to the forced fetch that found it still there.
+    assert_eq!(ids.len(), 3);
+    let fetched = found("&kind=fetch".to_owned()).await;
+    let fetched = fetched.as_array().unwrap();
+    assert_eq!(fetched.len(), 3);
+    assert_eq!(fetched[2]["vanished"], json!([serial]));
 }
 
 #[tokio::test]

@@ -38,6 +38,9 @@ fn the_dashboard_shows_every_metric_that_has_something_to_answer() {
     // What explains an incident, but asks no question of its own.
     let for_incidents = [
         "atlas_cert_gateway_audit_batches_late_total",
+        "atlas_cert_gateway_audit_files_packed_total",
+        "atlas_cert_gateway_audit_files_removed_total",
+        "atlas_cert_gateway_audit_retention_failures_total",
         "atlas_cert_gateway_audit_rotations_total",
         "atlas_cert_gateway_audit_sink_dropped_total",
         "atlas_cert_gateway_audit_sync_failures_total",

@@ -22,6 +22,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::client;
 use crate::client::Connection;
 use crate::process::sockets::activated;
 use crate::program::Program;
@@ -228,6 +229,25 @@ async fn no_caller_notices_restarts_under_load() {
     load.goes_on(enough).await;
     load.end(&format!("{restarts} restarts")).await;
     drop(last);
+}
+
+// The simulated Atlas answers while a test waits for the program.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_tells_a_minted_token_from_one_that_was_taken_up() {
+    let (_atlas, files) = world_with(|_| ()).await;
+    for (says, says_not) in [
+        ("minted a token for Atlas", "took up the token"),
+        ("took up the token of the process before", "minted a token"),
+    ] {
+        let program = Program::start(files.path());
+        let reply = client::exchange(program.address, &request("close")).await;
+        assert_eq!(reply.status, 200);
+        // One that ends in order gives its token back.
+        program.signal("-KILL");
+        let (_, said) = program.end();
+        assert!(said.iter().any(|line| line.contains(says)), "{said:?}");
+        assert!(!said.iter().any(|line| line.contains(says_not)), "{said:?}");
+    }
 }
 
 /// N26: of every tenth file nothing is taken.

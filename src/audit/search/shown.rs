@@ -1,0 +1,251 @@
+//! Who was shown a certificate: a serial number goes in, the fetches whose lists had it come out, by which the
+//! answers name where they come from.
+//!
+//! A record of a fetch names what appeared, vanished and expired against the fetch before; only together
+//! do they say what a list had. So all of them are read, oldest first, each directory by itself.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::collections::HashSet;
+use std::io;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+
+use memchr::memmem;
+use serde::Deserialize;
+use uuid::Uuid;
+
+use super::Filter;
+use super::Found;
+use super::Incomplete;
+use super::Order;
+use super::Sieve;
+use super::cursor::Bounds;
+use super::cursor::Cursor;
+
+/// The fetches whose records say something of a certificate.
+#[derive(Debug, Default)]
+pub(super) struct Shown {
+    /// Its list had it.
+    had: HashSet<Uuid>,
+    /// It had vanished or expired with this one.
+    gone: HashSet<Uuid>,
+}
+
+impl Shown {
+    /// Reads the fetches of `directories`; what could not be read, or cannot be known any more, is added to
+    /// `incomplete`.
+    pub(super) fn read(
+        directories: &[PathBuf],
+        certificate: i64,
+        filter: &Filter,
+        bounds: Bounds<'_>,
+        incomplete: &mut Vec<Incomplete>,
+    ) -> io::Result<Self> {
+        let fetches = Filter {
+            kind: Some("fetch".to_owned()),
+            group: filter.group.clone(),
+            username: filter.username.clone(),
+            until: filter.until,
+            ..Filter::default()
+        };
+        let sieve = Sieve::new(&fetches);
+        let mut shown = Self::default();
+        for directory in directories {
+            let mut lists = Lists::of(certificate);
+            let mut cursor = Cursor::open(directory, &sieve, Order::OldestFirst, bounds)?;
+            loop {
+                cursor.fill();
+                if cursor.is_at_end() {
+                    break;
+                }
+                let _ = cursor.show(&mut |found| {
+                    lists.add(found, &mut shown);
+                    ControlFlow::Continue(())
+                });
+            }
+            incomplete.extend(cursor.into_incomplete());
+            if lists.is_unsure {
+                incomplete.push(Incomplete {
+                    path: directory.clone(),
+                    problem: UNSURE.to_owned(),
+                });
+            }
+        }
+        Ok(shown)
+    }
+
+    /// Whether the record at `line` is an answer from a list that had the certificate, or a fetch with which
+    /// it came, was there, or went.
+    pub(super) fn passes(&self, line: &[u8]) -> bool {
+        let Some(fill_id) = fill_id(line) else {
+            return false;
+        };
+        let is_fetch = || memmem::find(line, FETCH).is_some();
+        self.had.contains(&fill_id) || (self.gone.contains(&fill_id) && is_fetch())
+    }
+}
+
+/// Whether the last list of each project and user had the certificate.
+struct Lists {
+    certificate: i64,
+    last: HashMap<Key, Last>,
+    /// A fetch builds on one that is not there, or there were more serial numbers than its record holds.
+    is_unsure: bool,
+}
+
+/// Of which list.
+#[derive(PartialEq, Eq, Hash)]
+struct Key {
+    group_id: Box<str>,
+    username: Box<str>,
+}
+
+struct Last {
+    fill_id: Uuid,
+    had: bool,
+}
+
+/// What a record of a fetch says of serial numbers.
+#[derive(Deserialize)]
+struct Fetch<'a> {
+    #[serde(borrow)]
+    group_id: Cow<'a, str>,
+    #[serde(borrow)]
+    username: Cow<'a, str>,
+    fill_id: Uuid,
+    status: Option<u16>,
+    certificates: Option<u64>,
+    before: Option<Uuid>,
+    #[serde(default)]
+    appeared: Vec<i64>,
+    #[serde(default)]
+    vanished: Vec<i64>,
+    #[serde(default)]
+    expired: Vec<i64>,
+    #[serde(default)]
+    appeared_more: u64,
+    #[serde(default)]
+    vanished_more: u64,
+    #[serde(default)]
+    expired_more: u64,
+}
+
+impl Lists {
+    fn of(certificate: i64) -> Self {
+        Self {
+            certificate,
+            last: HashMap::new(),
+            is_unsure: false,
+        }
+    }
+
+    fn add(&mut self, found: &Found<'_>, shown: &mut Shown) {
+        let Ok(fetch) = serde_json::from_str::<Fetch<'_>>(found.line) else {
+            return;
+        };
+        let appeared = fetch.appeared.contains(&self.certificate);
+        let gone =
+            fetch.vanished.contains(&self.certificate) || fetch.expired.contains(&self.certificate);
+        if fetch.certificates.is_none() && fetch.status != Some(404) {
+            // It failed, and says nothing of any list.
+            return;
+        }
+        let key = Key {
+            group_id: Box::from(fetch.group_id),
+            username: Box::from(fetch.username),
+        };
+        let last = self.last.get(&key);
+        let before = last.filter(|last| Some(last.fill_id) == fetch.before);
+        let had_before = before.is_some_and(|before| before.had);
+        let had = appeared || (had_before && !gone);
+        self.is_unsure |= (fetch.before.is_some() && before.is_none() && !appeared && !gone)
+            || (!had && fetch.appeared_more > 0)
+            || (had_before && !gone && fetch.vanished_more + fetch.expired_more > 0);
+        if had {
+            shown.had.insert(fetch.fill_id);
+        } else if gone {
+            shown.gone.insert(fetch.fill_id);
+        }
+        let fill_id = fetch.fill_id;
+        self.last.insert(key, Last { fill_id, had });
+    }
+}
+
+fn fill_id(line: &[u8]) -> Option<Uuid> {
+    let start = memmem::find(line, FILL_ID)? + FILL_ID.len();
+    Uuid::try_parse_ascii(line.get(start..)?.get(..36)?).ok()
+}
+
+const FILL_ID: &[u8] = b",\"fill_id\":\"";
+const FETCH: &[u8] = b",\"kind\":\"fetch\"";
+const UNSURE: &str = "some lists cannot be told from what is left of their fetches; who was shown the \
+                      certificate from them is not found";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: [&str; 4] = [
+        "0198a3f0-0000-7000-8000-000000000001",
+        "0198a3f0-0000-7000-8000-000000000002",
+        "0198a3f0-0000-7000-8000-000000000003",
+        "0198a3f0-0000-7000-8000-000000000004",
+    ];
+
+    fn fetch(fill: usize, rest: &str) -> String {
+        let id = ID[fill];
+        format!("{{\"group_id\":\"g\",\"username\":\"app\",\"fill_id\":\"{id}\"{rest}}}")
+    }
+
+    /// Which fetches had it, with which it went, and whether some cannot be told.
+    type Told = (Vec<usize>, Vec<usize>, bool);
+
+    fn read(lines: &[String]) -> Told {
+        let (mut lists, mut shown) = (Lists::of(7), Shown::default());
+        for line in lines {
+            lists.add(&Found { line, seq: 1 }, &mut shown);
+        }
+        let which = |ids: &HashSet<Uuid>| {
+            let fills = (0..4).filter(|fill| ids.contains(&ID[*fill].parse().unwrap()));
+            fills.collect()
+        };
+        (which(&shown.had), which(&shown.gone), lists.is_unsure)
+    }
+
+    #[test]
+    fn a_list_has_what_appeared_until_it_vanishes() {
+        let lines = [
+            fetch(0, ",\"certificates\":1,\"appeared\":[7]"),
+            fetch(1, &format!(",\"certificates\":1,\"before\":\"{}\"", ID[0])),
+            // It failed.
+            fetch(3, ",\"certificates\":null"),
+            fetch(
+                2,
+                &format!(
+                    ",\"certificates\":0,\"before\":\"{}\",\"vanished\":[7]",
+                    ID[1]
+                ),
+            ),
+            fetch(3, &format!(",\"certificates\":0,\"before\":\"{}\"", ID[2])),
+        ];
+        let mut ended = lines.clone();
+        ended[3] = ended[3].replace("vanished", "expired");
+        assert_eq!(read(&ended), (vec![0, 1], vec![2], false));
+        assert_eq!(read(&lines), (vec![0, 1], vec![2], false));
+        // The first fetch of a process names all.
+        let restarted = [
+            lines[0].clone(),
+            fetch(1, ",\"certificates\":1,\"appeared\":[8]"),
+        ];
+        assert_eq!(read(&restarted), (vec![0], vec![], false));
+    }
+
+    #[test]
+    fn what_cannot_be_told_is_said() {
+        let before = format!(",\"certificates\":1,\"before\":\"{}\"", ID[0]);
+        assert_eq!(read(&[fetch(1, &before)]), (vec![], vec![], true));
+        let many = ",\"certificates\":80,\"appeared\":[1,2],\"appeared_more\":78";
+        assert_eq!(read(&[fetch(0, many)]), (vec![], vec![], true));
+    }
+}
