@@ -73,18 +73,23 @@ pub(super) fn list_heads(directory: &Path) -> io::Result<Listing> {
 fn list_named(directory: &Path, prefix: &str) -> io::Result<Listing> {
     let mut found = BTreeMap::new();
     let mut foreign = BTreeSet::new();
-    // A file that is renamed while the directory is read may be in none of its entries. Seldom twice.
-    for _ in 0..2 {
+    // A file that is renamed while the directory is read may be in none of its entries, or gone by the time
+    // it is looked at: it is read until nothing has changed.
+    let mut before = None;
+    for _ in 0..MOST_PASSES {
+        let mut names = BTreeSet::new();
+        let mut is_settled = true;
         for entry in fs::read_dir(directory).map_err(|error| at(directory, &error))? {
             let entry = entry?;
             let name = entry.file_name();
             let Some(name) = name.to_str().filter(|name| name.starts_with(prefix)) else {
                 continue;
             };
-            // One that is gone by now is listed under its next name, or not at all.
             let Ok(metadata) = entry.metadata() else {
+                is_settled = false;
                 continue;
             };
+            names.insert(name.to_owned());
             if !metadata.is_file() || name.ends_with(TORN) {
                 continue;
             }
@@ -100,6 +105,11 @@ fn list_named(directory: &Path, prefix: &str) -> io::Result<Listing> {
                 }
             }
         }
+        let names = Some(names);
+        if is_settled && names == before {
+            break;
+        }
+        before = names;
     }
     let segments = found.into_iter().filter_map(|((first, start), copies)| {
         let mut copies = copies
@@ -206,6 +216,8 @@ fn read_start(text: &str) -> Timestamp {
 
 const LOOKUPS: &str = "lookups-";
 const HEADS: &str = "heads-";
+/// How often a directory is read in which files come and go. Seldom more than twice.
+const MOST_PASSES: usize = 10;
 /// What a crash left of a line, put aside.
 pub(super) const TORN: &str = ".torn";
 

@@ -204,7 +204,7 @@ fn resume(
         }
     }
     if last.is_none() {
-        last = repair::last_tip(&segments)?;
+        last = repair::last_tip(&config.directory, &segments)?;
     }
     let found = last.map_or(Tip::START, |last| last.tip);
     let chain = last.and_then(|last| last.chain);

@@ -149,9 +149,14 @@ pub(super) struct Forwards {
 impl Forwards {
     /// `window` is what unpacking may hold, as a power of two.
     pub(super) fn open(copy: &SegmentFile, window: u32) -> io::Result<Self> {
+        Self::of(copy, copy.open()?, window)
+    }
+
+    /// Of the copy's file, which may have another name by now.
+    pub(super) fn of(copy: &SegmentFile, file: File, window: u32) -> io::Result<Self> {
         let read = Rc::default();
         let file = Counted {
-            file: copy.open()?,
+            file,
             read: Rc::clone(&read),
         };
         Ok(Self {

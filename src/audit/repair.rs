@@ -120,10 +120,10 @@ fn first_zero(file: &mut File) -> io::Result<Option<u64>> {
 }
 
 /// The last record of the newest file among `segments` that has one, and the id of its chain.
-pub(super) fn last_tip(segments: &[Segment]) -> io::Result<Option<LastRecord>> {
+pub(super) fn last_tip(directory: &Path, segments: &[Segment]) -> io::Result<Option<LastRecord>> {
     for segment in segments.iter().rev() {
         let mut last = None;
-        let mut lines = reading::open(&segment.best)?;
+        let (_, mut lines) = reading::open_best(directory, segment, None, reading::open)?;
         let mut line = Vec::new();
         while lines.read_until(b'\n', &mut line)? > 0 {
             let text = line.strip_suffix(b"\n").unwrap_or_default();

@@ -16,8 +16,6 @@ use std::sync::Arc;
 use std::sync::Weak;
 use std::time::Duration;
 
-use uuid::Uuid;
-
 use crate::atlas::Timestamp;
 use crate::blocking::in_background;
 use crate::clock::Clock;
@@ -29,7 +27,6 @@ use super::Config;
 use super::chain;
 use super::chain::Tip;
 use super::directory::at;
-use super::directory::private;
 use super::directory::sync_names;
 use super::journal::Journal;
 use super::listing;
@@ -38,11 +35,15 @@ use super::listing::Packing;
 use super::listing::Segment;
 use super::listing::SegmentFile;
 use super::reading;
-use super::reading::Likeness;
 use super::record::Body;
 use super::record::Kind;
 use super::record::name;
 use super::record::room;
+
+use packing::pack;
+use packing::remove_parts;
+
+mod packing;
 
 /// Packs and removes finished files, once a minute.
 pub(super) struct Retention {
@@ -100,10 +101,12 @@ impl Limits {
 
     /// The segments that are over, oldest first: a trail has no holes. The newest is being written.
     fn over(self, listing: &Listing, heads: u64, now: Timestamp) -> Vec<Removal> {
-        let size = |segment: &Segment| segment.copies().map(|copy| copy.size).sum::<u64>();
+        let size = |segment: &Segment| removable(segment).map(|copy| copy.size).sum::<u64>();
         let mut total = listing.segments.iter().map(size).sum::<u64>() + heads;
         let mut over = Vec::new();
-        for (segment, next) in finished(listing) {
+        // Of some there is only left what somebody else made of them.
+        let present = |(segment, _): &(&Segment, _)| removable(segment).next().is_some();
+        for (segment, next) in finished(listing).filter(present) {
             let is_old = |keep| next.start.plus(keep) <= now;
             let reason = if self.keep.is_some_and(is_old) {
                 Reason::Keep
@@ -162,11 +165,6 @@ impl Retention {
     /// Goes round until the journal is closed.
     pub(super) async fn keep_up(self) {
         let troubles = Repeated::default();
-        let directory = self.directory.clone();
-        // What a process left that ended while it packed.
-        if let Err(error) = background(move || remove_parts(&directory)).await {
-            tracing::warn!(%error, "half-packed audit files could not be removed");
-        }
         loop {
             match self.go_round().await {
                 Ok(()) => {
@@ -189,6 +187,8 @@ impl Retention {
     }
 
     async fn go_round(&self) -> io::Result<()> {
+        let directory = self.directory.clone();
+        background(move || remove_parts(&directory)).await?;
         let now = self.clock.now().wall;
         let listing = self.list().await?;
         for removal in self
@@ -205,9 +205,11 @@ impl Retention {
         let heads = heads.into_iter().map(|it| (it.file, None));
         for (file, next) in files.chain(heads) {
             match background(move || pack(&file, next)).await {
-                Ok(()) => {
+                Ok(true) => {
                     self.metrics.files_packed.inc();
                 }
+                // It is not finished yet, or somebody else has taken it.
+                Ok(false) => (),
                 // The others are packed all the same.
                 Err(error) => first_error = first_error.and(Err(error)),
             }
@@ -243,6 +245,11 @@ impl Retention {
         let ticket = recorded.map_err(io::Error::other)?;
         drop(journal);
         ticket.await.map_err(io::Error::other)?;
+        // A second sink may have taken it in the journal's place, where its word is enough for an answer.
+        let journal = self.journal.upgrade();
+        if !journal.is_some_and(|journal| journal.health().journal_is_well()) {
+            return Err(io::Error::other("the journal cannot be written"));
+        }
         let directory = self.directory.clone();
         let reason = removal.reason.word();
         let first = removal.segment.first;
@@ -326,21 +333,38 @@ fn sync_newest(directory: &Path) -> io::Result<()> {
     sync_names(directory)
 }
 
+/// The copies of a segment that are the journal's own, the best first.
+fn removable(segment: &Segment) -> impl Iterator<Item = &SegmentFile> {
+    segment
+        .copies()
+        .filter(|copy| copy.packing != Packing::Unknown)
+}
+
 /// Removes the copies of a segment, and what belongs to it.
+///
+/// They are listed anew: somebody may have begun to pack one, and half of it would stay. The best goes last,
+/// so that what an interruption leaves is whole.
 fn remove(directory: &Path, segment: &Segment) -> io::Result<()> {
-    let listing = listing::list_heads(directory)?;
-    let heads = listing
-        .segments
-        .iter()
-        .filter(|it| it.first <= segment.first);
-    let copies = heads.flat_map(Segment::copies).chain(segment.copies());
-    for copy in copies.filter(|copy| copy.packing != Packing::Unknown) {
-        remove_file(&copy.path)?;
-        let mut torn = copy.path.clone().into_os_string();
-        torn.push(listing::TORN);
-        remove_file(Path::new(&torn))?;
+    let heads = listing::list_heads(directory)?.segments;
+    let heads = heads.iter().filter(|it| it.first <= segment.first);
+    let journal = listing::list(directory)?.segments;
+    let is_it = |it: &&Segment| (it.first, it.start) == (segment.first, segment.start);
+    for segment in heads.chain(journal.iter().filter(is_it)) {
+        remove_file(&torn(segment))?;
+        let copies: Vec<_> = removable(segment).collect();
+        for copy in copies.into_iter().rev() {
+            remove_file(&copy.path)?;
+        }
     }
     sync_names(directory)
+}
+
+/// What a crash left of a segment's last line, under the name that the gateway gave the segment.
+fn torn(segment: &Segment) -> PathBuf {
+    let path = &segment.best.path;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let own = name.split_once(OWN).map_or(&*name, |(stem, _)| stem);
+    path.with_file_name(format!("{own}{OWN}{}", listing::TORN))
 }
 
 fn remove_file(path: &Path) -> io::Result<()> {
@@ -349,82 +373,6 @@ fn remove_file(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => removed.map_err(|error| at(path, &error)),
     }
-}
-
-/// Replaces a file by a packed one that holds the same. A file of the journal must end before the record
-/// `next`: one that failed while it was written may hold what was never acknowledged, until it is cut.
-fn pack(file: &SegmentFile, next: Option<u64>) -> io::Result<()> {
-    if let Some(next) = next
-        && reading::last_number(file)?.is_none_or(|last| last >= next)
-    {
-        return Ok(());
-    }
-    let directory = file.path.parent().unwrap_or_else(|| Path::new("."));
-    let packed = SegmentFile {
-        packing: Packing::Zstd,
-        path: file.path.with_extension("jsonl.zst"),
-        size: 0,
-    };
-    if !packed.path.try_exists()? {
-        // A name of its own: another process may have the directory by the time this thread is done.
-        let part = directory.join(format!(".{}{PART}", Uuid::now_v7()));
-        let written = write_packed(file, &packed, &part);
-        if written.is_err() {
-            remove_file(&part)?;
-        }
-        written?;
-        sync_names(directory)?;
-    }
-    // One that was there may be half of what somebody else is writing, or has left.
-    match reading::compare(file, &packed)? {
-        Likeness::Copy => {
-            remove_file(&file.path)?;
-            sync_names(directory)
-        }
-        Likeness::Gone => Ok(()),
-        Likeness::Part | Likeness::Differs { .. } => Err(at(
-            &packed.path,
-            &io::Error::other("does not hold all of the file that it was made of"),
-        )),
-    }
-}
-
-fn remove_parts(directory: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
-        let name = path.file_name().and_then(|name| name.to_str());
-        if name.is_some_and(|name| name.starts_with('.') && name.ends_with(PART)) {
-            remove_file(&path)?;
-        }
-    }
-    Ok(())
-}
-
-fn write_packed(file: &SegmentFile, packed: &SegmentFile, part: &Path) -> io::Result<()> {
-    let mut source = file.open()?;
-    let modified = source.metadata()?.modified()?;
-    let target = private()
-        .create_new(true)
-        .write(true)
-        .open(part)
-        .map_err(|error| at(part, &error))?;
-    let mut encoder = zstd::Encoder::new(target, LEVEL)?;
-    encoder.include_checksum(true)?;
-    io::copy(&mut source, &mut encoder)?;
-    let target = encoder.finish()?;
-    target.set_modified(modified)?;
-    target.sync_all()?;
-    let read_back = SegmentFile {
-        path: part.to_owned(),
-        ..packed.clone()
-    };
-    if reading::compare(file, &read_back)? != Likeness::Copy {
-        return Err(at(
-            part,
-            &io::Error::other("was not read back as it was written"),
-        ));
-    }
-    fs::rename(part, &packed.path).map_err(|error| at(&packed.path, &error))
 }
 
 async fn background<T: Send + 'static>(
@@ -437,7 +385,6 @@ async fn background<T: Send + 'static>(
 const ROUND: Duration = Duration::from_mins(1);
 /// The last head of a file is written once the file is on the disk.
 const HEADS_AFTER: Duration = Duration::from_mins(10);
-const LEVEL: i32 = 3;
-/// What a packed file is called until it is whole.
-const PART: &str = ".zst.part";
+/// What the gateway's own names end in.
+const OWN: &str = ".jsonl";
 const LONGEST: u64 = 16 << 10;

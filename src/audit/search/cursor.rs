@@ -1,6 +1,7 @@
 //! One journal that is being searched: its files in order, the file that is open, and the records of the
 //! present block that pass.
 
+use std::fs::File;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -69,8 +70,12 @@ struct Open {
 enum Lines {
     Backwards(Backwards),
     Forwards(Forwards),
-    /// A packed file, newest first: how many of the records that pass are still to be shown.
-    Packed(usize),
+    /// A packed file, newest first, which is held open: it may be renamed before it is unpacked.
+    Packed {
+        file: File,
+        /// How many of the records that pass are still to be shown.
+        left: usize,
+    },
 }
 
 impl<'a> Cursor<'a> {
@@ -160,7 +165,7 @@ impl<'a> Cursor<'a> {
         let open = self.open.as_ref().map_or(0, |open| match &open.lines {
             Lines::Backwards(lines) => lines.position(),
             Lines::Forwards(lines) => lines.position(),
-            Lines::Packed(_) => 0,
+            Lines::Packed { .. } => 0,
         });
         self.behind + open
     }
@@ -196,7 +201,10 @@ impl<'a> Cursor<'a> {
                 }
                 Ok(match Backwards::open(copy)? {
                     Some(lines) => Lines::Backwards(lines),
-                    None => Lines::Packed(usize::MAX),
+                    None => Lines::Packed {
+                        file: copy.open()?,
+                        left: usize::MAX,
+                    },
                 })
             })?;
         Ok(Open {
@@ -213,9 +221,9 @@ impl<'a> Cursor<'a> {
         let has_read = match &mut open.lines {
             Lines::Backwards(lines) => lines.next(block)?,
             Lines::Forwards(lines) => lines.next(block)?,
-            Lines::Packed(left) => {
+            Lines::Packed { file, left } => {
                 let mut last = Last::of(&open.copy, open.next, *left);
-                let read = last.read(self.sieve, self.bounds, block);
+                let read = last.read(file, self.sieve, self.bounds, block);
                 let goes_on = last.give(block, passed, left);
                 if let Err(error) = read {
                     self.note(&open.copy, error.to_string());

@@ -1,7 +1,9 @@
 //! Packed files newest first: they can only be unpacked from their beginning.
 
 use std::collections::VecDeque;
+use std::fs::File;
 use std::io;
+use std::io::Seek;
 use std::ops::ControlFlow;
 use std::ops::Range;
 
@@ -53,11 +55,13 @@ impl<'c> Last<'c> {
 
     pub(super) fn read(
         &mut self,
+        mut file: &File,
         sieve: &Sieve<'_>,
         bounds: Bounds<'_>,
         block: &mut Vec<u8>,
     ) -> io::Result<()> {
-        let mut file = Forwards::open(self.copy, bounds.window)?;
+        file.rewind()?;
+        let mut file = Forwards::of(self.copy, file.try_clone()?, bounds.window)?;
         let mut last = None;
         while self.count < self.left && !(bounds.is_over)() {
             if !file.next(block)? {

@@ -68,6 +68,35 @@ async fn the_whole_copy_is_read_whichever_it_is() {
     }
 }
 
+/// As a rotation does it once more with what it has packed.
+#[tokio::test]
+async fn a_packed_file_that_is_renamed_while_others_are_read_is_found_again() {
+    for order in [Order::OldestFirst, Order::NewestFirst] {
+        let trail = trail_of_three_files().await;
+        for file in &trail.files()[..2] {
+            fs::write(with(file, "1.zst"), zstd(&fs::read(file).unwrap())).unwrap();
+            fs::remove_file(file).unwrap();
+        }
+        let packed = trail.files()[usize::from(order == Order::OldestFirst)].clone();
+        let renamed = packed.with_extension("").with_extension("2.zst");
+        let mut found = Vec::new();
+        let search = Search {
+            directories: std::slice::from_ref(&trail.config.directory),
+            filter: &Filter::default(),
+            order,
+        };
+        let incomplete = search::search(&search, &|_| (), |record| {
+            if found.is_empty() {
+                fs::rename(&packed, &renamed).unwrap();
+            }
+            found.push(record.seq);
+            ControlFlow::Continue(())
+        });
+        found.sort_unstable();
+        assert_eq!((incomplete.unwrap(), found), (Vec::new(), all()));
+    }
+}
+
 #[tokio::test]
 async fn half_of_a_file_without_a_whole_one_is_named_and_the_rest_is_searched() {
     let halves: [Leftover; 4] = [

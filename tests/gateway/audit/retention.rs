@@ -156,6 +156,32 @@ async fn signed_heads_are_packed_and_removed_with_their_records() {
     assert_eq!(check().fault, None);
 }
 
+/// Nobody can say what it is, so that it stays; what a crash left of the file goes with it.
+#[tokio::test]
+async fn what_others_made_of_a_removed_file_stays_and_is_not_removed_again() {
+    let trail = trail(|config| config.keep = Some(Duration::from_hours(48))).await;
+    let file = trail.files().remove(0);
+    let (copy, torn) = ["bak", "torn"]
+        .map(|ending| file.with_extension(format!("jsonl.{ending}")))
+        .into();
+    fs::copy(&file, &copy).unwrap();
+    fs::write(&torn, "{").unwrap();
+    trail.advance(Duration::from_hours(2)).await;
+    rounds(&trail, || packed(&trail).len() == 2).await;
+    trail.advance(Duration::from_hours(48)).await;
+    rounds(&trail, || trail.metrics.files_removed.get() == 2).await;
+    assert!(copy.exists() && !torn.exists());
+    // It is of another day.
+    trail.record("after").await.unwrap();
+    trail.advance(Duration::from_hours(49)).await;
+    rounds(&trail, || trail.metrics.files_removed.get() >= 3).await;
+    let removals = trail.lines();
+    let removals = removals.iter().filter(|it| it["action"] == "removed");
+    let firsts: Vec<_> = removals.map(|it| it["first_seq"].as_u64()).collect();
+    assert_eq!(firsts.iter().filter(|it| **it == Some(1)).count(), 1);
+    assert!(copy.exists());
+}
+
 /// As a process leaves them that ended before it had removed the file, or while it packed.
 #[tokio::test]
 async fn what_an_interrupted_round_left_is_taken_up() {
