@@ -16,6 +16,7 @@ pub(crate) mod relp;
 mod rendering;
 mod retention;
 mod retention_faults;
+mod rsyslog;
 mod second_sink;
 mod torn;
 pub(crate) mod trail;

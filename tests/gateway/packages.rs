@@ -6,3 +6,4 @@ mod guide;
 pub(crate) mod manifests;
 mod monitoring;
 mod settings;
+pub(crate) mod shipping;

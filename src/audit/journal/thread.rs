@@ -112,6 +112,14 @@ impl Journal {
                 if was_slow {
                     self.note_in_time(now.elapsed);
                 }
+                if let Some(sink) = &self.sink {
+                    let parcel = Parcel {
+                        lines: writer.lines().to_vec(),
+                        records: 1,
+                        commit: None,
+                    };
+                    sink.offer(parcel, &self.health);
+                }
                 Ok(())
             }
             Err(error) => {

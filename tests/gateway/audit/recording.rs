@@ -323,7 +323,7 @@ proptest! {
     }
 }
 
-fn fetch<'a>(trail: &Trail, question: &'a Question) -> FetchRecord<'a> {
+pub(super) fn fetch<'a>(trail: &Trail, question: &'a Question) -> FetchRecord<'a> {
     FetchRecord {
         fill_id: Uuid::nil(),
         question,

@@ -209,7 +209,7 @@ async fn record(trail: &Trail, receiver: &Receiver, subject: &str) -> Result<(),
 }
 
 /// The whole directory goes away, and with it every place for a file.
-async fn lose_journal(trail: &Trail) {
+pub(super) async fn lose_journal(trail: &Trail) {
     std::fs::remove_dir_all(&trail.config.directory).unwrap();
     trail.advance(PAST_EXAMINATION).await;
     let is_lost = |fault: &AuditFault| fault.problem.contains("No such file");
@@ -219,7 +219,7 @@ async fn lose_journal(trail: &Trail) {
 }
 
 /// It comes back and has one record more; says how many are missing.
-async fn mend_journal(trail: &Trail) -> u64 {
+pub(super) async fn mend_journal(trail: &Trail) -> u64 {
     std::fs::create_dir(&trail.config.directory).unwrap();
     let is_well = |lines: &[serde_json::Value]| lines.iter().any(|it| it["action"] == "recovered");
     trail.until(|| is_well(&trail.lines())).await;
