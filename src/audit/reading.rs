@@ -119,7 +119,11 @@ pub(super) fn compare(copy: &SegmentFile, other: &SegmentFile) -> io::Result<Lik
                 (_, false) => Likeness::Differs { lines },
             });
         }
-        let equal = a.iter().zip(b).take_while(|(a, b)| a == b).count();
+        let equal = if a == b {
+            length
+        } else {
+            a.iter().zip(b).take_while(|(a, b)| a == b).count()
+        };
         let is_text = |byte: &u8| *byte != 0;
         let ends = a.get(..equal).unwrap_or(a);
         lines += u64::try_from(memchr::memchr_iter(b'\n', ends).count()).unwrap_or_default();

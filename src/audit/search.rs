@@ -148,6 +148,7 @@ pub fn search(
     let bounds = Bounds {
         is_over: &|| false,
         window: reading::USUAL_WINDOW,
+        kept: USUALLY_KEPT,
     };
     search_within(bounds, search, progress, see)
 }
@@ -162,6 +163,7 @@ pub fn search_until(
     let bounds = Bounds {
         is_over,
         window: reading::SMALL_WINDOW,
+        kept: FEW_KEPT,
     };
     search_within(bounds, search, &|_| (), see)
 }
@@ -349,3 +351,7 @@ impl<'a> Sieve<'a> {
 
 /// `2026-08-10T02:06:35.000000Z` in `{"time":"…"`.
 const TIME: Range<usize> = 9..36;
+/// All of a packed file of the usual size, so that none is unpacked twice.
+const USUALLY_KEPT: usize = 64 << 20;
+/// Beside callers who wait for answers.
+const FEW_KEPT: usize = 4 << 20;

@@ -34,6 +34,8 @@ pub(super) struct Bounds<'b> {
     pub(super) is_over: &'b dyn Fn() -> bool,
     /// What unpacking may hold, as a power of two.
     pub(super) window: u32,
+    /// Bytes of lines that may be held of a packed file that is read newest first.
+    pub(super) kept: usize,
 }
 
 pub(super) struct Cursor<'a> {
@@ -243,51 +245,49 @@ impl<'a> Cursor<'a> {
         if self.order == Order::OldestFirst {
             passed.reverse();
         }
-        Ok(if self.is_beyond(&self.block) {
+        Ok(if is_beyond(self.sieve.filter, self.order, &self.block) {
             ControlFlow::Break(())
         } else {
             ControlFlow::Continue(())
         })
     }
 
-    /// Whether what follows `block` in its file is too old, or too new, to pass.
-    fn is_beyond(&self, block: &[u8]) -> bool {
-        let filter = self.sieve.filter;
-        let mut lines = block
-            .split(|byte| *byte == b'\n')
-            .filter(|line| !line.is_empty());
-        let text = |instant: Option<Timestamp>| instant.map(|it| it.to_string());
-        match self.order {
-            Order::NewestFirst => {
-                let Some(first) = lines.next() else {
-                    return false;
-                };
-                let since = text(filter.since.map(|since| since.minus(SLACK)));
-                let is_old =
-                    |since: String| first.get(TIME).is_some_and(|it| it < since.as_bytes());
-                since.is_some_and(is_old)
-                    || filter
-                        .after
-                        .is_some_and(|after| chain::seq(first).is_some_and(|it| it <= after))
-            }
-            Order::OldestFirst => {
-                let Some(last) = lines.next_back() else {
-                    return false;
-                };
-                let until = text(filter.until.map(|until| until.plus(SLACK)));
-                let is_new = |until: String| last.get(TIME).is_some_and(|it| it > until.as_bytes());
-                until.is_some_and(is_new)
-                    || filter
-                        .before
-                        .is_some_and(|before| chain::seq(last).is_some_and(|it| it >= before))
-            }
-        }
-    }
-
     fn note(&mut self, copy: &SegmentFile, problem: String) {
         if self.incomplete.iter().all(|it| it.path != copy.path) {
             let path = copy.path.clone();
             self.incomplete.push(Incomplete { path, problem });
+        }
+    }
+}
+
+/// Whether what follows `block` in the order of reading is too old, or too new, to pass.
+pub(super) fn is_beyond(filter: &Filter, order: Order, block: &[u8]) -> bool {
+    let mut lines = block
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty());
+    let text = |instant: Option<Timestamp>| instant.map(|it| it.to_string());
+    match order {
+        Order::NewestFirst => {
+            let Some(first) = lines.next() else {
+                return false;
+            };
+            let since = text(filter.since.map(|since| since.minus(SLACK)));
+            let is_old = |since: String| first.get(TIME).is_some_and(|it| it < since.as_bytes());
+            since.is_some_and(is_old)
+                || filter
+                    .after
+                    .is_some_and(|after| chain::seq(first).is_some_and(|it| it <= after))
+        }
+        Order::OldestFirst => {
+            let Some(last) = lines.next_back() else {
+                return false;
+            };
+            let until = text(filter.until.map(|until| until.plus(SLACK)));
+            let is_new = |until: String| last.get(TIME).is_some_and(|it| it > until.as_bytes());
+            until.is_some_and(is_new)
+                || filter
+                    .before
+                    .is_some_and(|before| chain::seq(last).is_some_and(|it| it >= before))
         }
     }
 }

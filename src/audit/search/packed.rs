@@ -7,8 +7,10 @@ use std::io::Seek;
 use std::ops::ControlFlow;
 use std::ops::Range;
 
+use super::Order;
 use super::Sieve;
 use super::cursor::Bounds;
+use super::cursor::is_beyond;
 use crate::audit::chain;
 use crate::audit::listing::Packing;
 use crate::audit::listing::SegmentFile;
@@ -69,13 +71,16 @@ impl<'c> Last<'c> {
             }
             last = last_number(block).or(last);
             sieve.sift(block, |line, seq| {
-                self.keep(block.get(line).unwrap_or_default(), seq)
+                self.keep(block.get(line).unwrap_or_default(), seq, bounds.kept)
             });
+            if is_beyond(sieve.filter, Order::OldestFirst, block) {
+                break;
+            }
         }
         Ok(())
     }
 
-    fn keep(&mut self, line: &[u8], seq: u64) -> ControlFlow<()> {
+    fn keep(&mut self, line: &[u8], seq: u64, most: usize) -> ControlFlow<()> {
         if self.count == self.left {
             return ControlFlow::Break(());
         }
@@ -85,7 +90,7 @@ impl<'c> Last<'c> {
             line: Box::from(line),
             seq,
         });
-        while self.held > KEPT && self.lines.len() > 1 {
+        while self.held > most && self.lines.len() > 1 {
             self.held -= self.lines.pop_front().map_or(0, |it| it.line.len());
         }
         ControlFlow::Continue(())
@@ -139,6 +144,3 @@ pub(super) fn last_number(block: &[u8]) -> Option<u64> {
     let start = memchr::memrchr(b'\n', block).map_or(0, |end| end + 1);
     chain::seq(block.get(start..)?)
 }
-
-/// Bytes of lines that are kept of a packed file at a time.
-const KEPT: usize = 4 << 20;

@@ -98,8 +98,13 @@ async fn a_large_packed_file_is_read_newest_first_without_gap_or_overlap() {
     let packed = zstd::encode_all(text.as_bytes(), 1).unwrap();
     fs::write(files[0].with_extension("jsonl.zst"), packed).unwrap();
     let mut seen = Vec::new();
-    let everything = Filter::default();
-    search(&trail, &everything, Order::NewestFirst, |found| {
+    let wanted = Search {
+        directories: &[trail.config.directory.clone()],
+        filter: &Filter::default(),
+        order: Order::NewestFirst,
+    };
+    // As in the gateway, where less of it is kept than by a command.
+    search::search_until(&wanted, &|| false, |found| {
         seen.push(found.seq);
         ControlFlow::Continue(())
     })
