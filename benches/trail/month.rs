@@ -192,7 +192,7 @@ impl Generator<'_> {
         if changes {
             user.change(drawn);
         }
-        let serial = [i128::from(drawn)];
+        let serial = [i64::try_from(drawn >> 1).unwrap_or(i64::MAX)];
         self.written.fetches += 1;
         self.audit.record_fetch(&FetchRecord {
             fill_id,
@@ -212,6 +212,7 @@ impl Generator<'_> {
             before: before.map(|(id, _)| id),
             appeared: if changes { &serial } else { &[] },
             vanished: &[],
+            expired: &[],
             duration: took(false, drawn),
             now: at,
         });

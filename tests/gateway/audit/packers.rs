@@ -156,10 +156,10 @@ fn write_packed<W: Write>(
     let Ok(text) = fs::read(file) else {
         return Ok(());
     };
-    let Ok(packed) = File::create_new(with(file, ending)) else {
+    let Ok(target) = File::create_new(with(file, ending)) else {
         return Ok(());
     };
-    let mut packer = begin(packed)?;
+    let mut packer = begin(target)?;
     for piece in text.chunks(8 << 10) {
         packer.write_all(piece)?;
         packer.flush()?;
@@ -318,10 +318,10 @@ fn found(directory: &Path, order: Order, limit: usize) -> Vec<u64> {
 
 /// The last of them was acknowledged at least as late as `least`, and there is every one before it.
 fn assert_whole(found: &[u64], least: u64, limit: usize) {
-    let last = *found.last().unwrap();
-    assert!(last >= least, "{last} {least}");
+    let newest = *found.last().unwrap();
+    assert!(newest >= least, "{newest} {least}");
     let limit = u64::try_from(limit).unwrap();
-    let whole: Vec<_> = (last.saturating_sub(limit) + 1..=last).collect();
+    let whole: Vec<_> = (newest.saturating_sub(limit) + 1..=newest).collect();
     assert_eq!(found, whole);
 }
 

@@ -109,8 +109,9 @@ async fn record_all(trail: &Trail) {
     trail.audit.record_fetch(&FetchRecord {
         credential: &long,
         error_code: Some(&long),
-        appeared: &[i128::MIN; 100],
-        vanished: &[i128::MIN; 100],
+        appeared: &[i64::MIN; 100],
+        vanished: &[i64::MIN; 100],
+        expired: &[i64::MIN; 100],
         ..fetch(trail, &question)
     });
     for subject in ["ci", "a \"quoted\" \\ name", "\u{e9}\t\n", "\u{1}"] {
