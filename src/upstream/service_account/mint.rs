@@ -127,13 +127,11 @@ impl Account {
         let life = minted.lifetime;
         let renew_after = self.chance.between(life * 75 / 100, life * 85 / 100);
         let (name, seconds) = (&self.terms.load().name, life.as_secs());
-        say(|| {
-            if is_kept {
-                info!(credential = %name, seconds, "took up the token of the process before");
-            } else {
-                info!(credential = %name, seconds, "minted a token for Atlas");
-            }
-        });
+        if is_kept {
+            say(|| info!(credential = %name, seconds, "took up the token of the process before"));
+        } else {
+            say(|| info!(credential = %name, seconds, "minted a token for Atlas"));
+        }
         // That line tells that it is over, too.
         let _ = self.without_token.is_over(now.elapsed);
         let _ = self.unanswered.is_over(now.elapsed);
