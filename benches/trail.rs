@@ -48,6 +48,7 @@ use month::Written;
 use reading::Run;
 use reading::audit;
 use reading::find;
+use tokio::runtime::Builder;
 use tokio::runtime::Runtime;
 
 fn main() {
@@ -73,7 +74,7 @@ fn main() {
         Times {
             span,
             window: Duration::from_mins(10),
-            kept_span: days("--keep-days").unwrap_or(10 * 24 * HOUR).min(span),
+            kept_span: days("--keep-days").unwrap_or(span.min(10 * 24 * HOUR)),
             keep: 7 * 24 * HOUR,
             slack: 24 * HOUR,
             pack_after: HOUR,
@@ -81,7 +82,7 @@ fn main() {
         }
     };
     let bench = Bench {
-        runtime: Runtime::new().unwrap(),
+        runtime: Builder::new_current_thread().enable_all().build().unwrap(),
         times,
         is_test,
         missed: Cell::new(0),

@@ -75,9 +75,9 @@ fn verified(config: &Config) -> Report {
     let report = verify(&config.directory, 1, &[key]).unwrap();
     assert_eq!(report.fault, None);
     assert_eq!(report.passed_over, []);
-    assert_eq!(
-        report.removed + 1,
-        report.first,
+    // A removal is on record before the file goes; the last one may not have come to that.
+    assert!(
+        report.removed + 1 >= report.first,
         "not all removals are on record"
     );
     report

@@ -91,7 +91,7 @@ pub(crate) async fn write(plan: &Plan, mut each_hour: impl FnMut(Timestamp)) -> 
     let steps = plan.span.as_micros() / STEP.as_micros();
     for step in 1..=steps {
         generator.step(step).await;
-        if step.is_multiple_of(60) || plan.span < HOUR {
+        if step.is_multiple_of(if plan.span < HOUR { 6 } else { 360 }) {
             generator.wait_for_retention().await;
         }
         if step.is_multiple_of(plan.hour().as_micros() / STEP.as_micros()) {
@@ -111,17 +111,17 @@ pub(crate) async fn write(plan: &Plan, mut each_hour: impl FnMut(Timestamp)) -> 
 }
 
 impl Generator<'_> {
-    /// Five seconds. What comes within them is dated before they are over, and on record when they are.
+    /// What comes within a step is dated before it is over, and on record when it is.
     async fn step(&mut self, step: u128) {
         let now = self.clock.now();
         for number in 0..PER_STEP {
             let offset = u64::try_from(STEP.as_micros()).unwrap() * number / PER_STEP;
             let drawn = self.site.draw();
-            let offset = Duration::from_micros(offset + (drawn >> 48));
+            let offset = Duration::from_micros(offset + (drawn >> 49));
             self.look_up(now.at(now.elapsed + offset), drawn);
         }
         // Somebody's rule was taken away, and it asks all the more.
-        if step.is_multiple_of(700) {
+        if step % 4_000 == 300 {
             for _ in 0..150 {
                 let drawn = self.site.draw();
                 self.refuse(now, 0, drawn, DENIED);
@@ -348,9 +348,11 @@ fn id_at(at: Moment, drawn: u64) -> Uuid {
 pub(crate) const START: Timestamp = Timestamp::from_seconds(1_785_542_400);
 /// A caller that seldom asks.
 pub(crate) const RARE: usize = ASKERS - 1;
-const STEP: Duration = Duration::from_secs(5);
+/// Less than the second for which a record may wait: a record that the gateway makes itself may have begun the
+/// batch before the clock was moved.
+const STEP: Duration = Duration::from_millis(800);
 /// Twenty lookups a second.
-const PER_STEP: u64 = 100;
+const PER_STEP: u64 = 16;
 const HOUR: Duration = Duration::from_hours(1);
 /// In microseconds.
 const TTL: u64 = 300_000_000;

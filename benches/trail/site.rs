@@ -47,7 +47,7 @@ impl Site {
             users: users.collect(),
             chance,
             often: ranks(ASKERS, 0.8),
-            wanted: ranks(USERS, 1.1),
+            wanted: ranks(USERS, 1.6),
         }
     }
 
@@ -56,13 +56,13 @@ impl Site {
         self.chance.next()
     }
 
-    /// Who asks, and about whom: each caller has users that it asks about often.
+    /// Who asks, and about whom: each team has users that it asks about often.
     pub(crate) fn pair(&self, drawn: u64) -> (usize, usize) {
         let of = |ranks: &[usize], drawn: u64| {
             ranks[usize::try_from(drawn & 0xffff).unwrap() % ranks.len()]
         };
         let asker = of(&self.often, drawn);
-        let user = (of(&self.wanted, drawn >> 16) + asker * 13) % USERS;
+        let user = (of(&self.wanted, drawn >> 16) + asker % TEAMS * 97) % USERS;
         (asker, user)
     }
 
