@@ -7,6 +7,7 @@ mod descriptors;
 mod faults;
 mod follow;
 mod killed;
+mod killed_packing;
 mod log_pipe;
 mod logs;
 mod manager;
