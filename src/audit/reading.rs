@@ -53,6 +53,17 @@ pub(super) fn open_best<T>(
     ))
 }
 
+/// Whether a segment that is gone was empty, and the gateway began with the same record once more.
+pub(super) fn held_nothing(directory: &Path, segment: &Segment) -> bool {
+    let listing = listing::list(directory).unwrap_or_default();
+    let same = listing
+        .segments
+        .iter()
+        .filter(|it| it.first == segment.first);
+    let starts: Vec<_> = same.map(|it| it.start).collect();
+    !starts.is_empty() && !starts.contains(&segment.start)
+}
+
 /// Opens a copy for reading its lines from the beginning.
 pub(super) fn open(copy: &SegmentFile) -> io::Result<Box<dyn BufRead>> {
     let lines = unpack(copy, copy.open()?, USUAL_WINDOW)?;

@@ -189,7 +189,9 @@ impl<'a> Cursor<'a> {
                 Ok(open) => return Some(open),
                 Err(error) => {
                     self.behind += wanted.segment.best.size;
-                    self.note(&wanted.segment.best, error.to_string());
+                    if !reading::held_nothing(self.directory, &wanted.segment) {
+                        self.note(&wanted.segment.best, error.to_string());
+                    }
                 }
             }
         }
