@@ -74,7 +74,7 @@ fn main() {
         Times {
             span,
             window: Duration::from_mins(10),
-            kept_span: days("--keep-days").unwrap_or(span.min(10 * 24 * HOUR)),
+            kept_span: days("--keep-days").unwrap_or_else(|| span.min(10 * 24 * HOUR)),
             keep: 7 * 24 * HOUR,
             slack: 24 * HOUR,
             pack_after: HOUR,
