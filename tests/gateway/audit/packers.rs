@@ -137,7 +137,7 @@ fn write_zstd(file: &Path) -> io::Result<()> {
         file,
         ".zst",
         |packed| zstd::Encoder::new(packed, 1),
-        |it| it.finish(),
+        zstd::Encoder::finish,
     )
 }
 
@@ -156,10 +156,10 @@ fn write_packed<W: Write>(
     let Ok(text) = fs::read(file) else {
         return Ok(());
     };
-    let Ok(packed) = File::create_new(with(file, ending)) else {
+    let Ok(target) = File::create_new(with(file, ending)) else {
         return Ok(());
     };
-    let mut packer = begin(packed)?;
+    let mut packer = begin(target)?;
     for piece in text.chunks(8 << 10) {
         packer.write_all(piece)?;
         packer.flush()?;
@@ -173,7 +173,7 @@ fn write_packed<W: Write>(
 /// The file under its next name; `None` if another has taken it.
 fn renamed(file: &Path, ending: &str) -> Option<PathBuf> {
     // Of a rotation that was before this one.
-    if !file.to_str()?.ends_with(".jsonl") {
+    if !has_ending(file, "jsonl") {
         return Some(file.to_owned());
     }
     let renamed = with(file, ending);
@@ -182,7 +182,7 @@ fn renamed(file: &Path, ending: &str) -> Option<PathBuf> {
 
 /// Renames the present file and orders the next, and only then lets go of it.
 async fn rotate(trail: &Trail, readers: &Readers) {
-    let present = files(trail, |it| it.ends_with(".jsonl")).pop().unwrap();
+    let present = files(trail, |it| has_ending(it, "jsonl")).pop().unwrap();
     fs::rename(&present, with(&present, ".1")).unwrap();
     readers.record(trail).await;
     trail.audit.reopen();
@@ -227,7 +227,7 @@ impl Readers {
             passes: Default::default(),
             threads: Vec::new(),
         };
-        let reads: [fn(&Place, u64); 4] = [
+        let reads: [Read; 4] = [
             check_verification,
             |place, least| {
                 let found = found(&place.directory, Order::OldestFirst, usize::MAX);
@@ -318,28 +318,35 @@ fn found(directory: &Path, order: Order, limit: usize) -> Vec<u64> {
 
 /// The last of them was acknowledged at least as late as `least`, and there is every one before it.
 fn assert_whole(found: &[u64], least: u64, limit: usize) {
-    let last = *found.last().unwrap();
-    assert!(last >= least, "{last} {least}");
+    let newest = *found.last().unwrap();
+    assert!(newest >= least, "{newest} {least}");
     let limit = u64::try_from(limit).unwrap();
-    let whole: Vec<_> = (last.saturating_sub(limit) + 1..=last).collect();
+    let whole: Vec<_> = (newest.saturating_sub(limit) + 1..=newest).collect();
     assert_eq!(found, whole);
 }
 
 /// Those that nobody has packed and the gateway no longer writes to, oldest first.
 fn finished(trail: &Trail) -> Vec<PathBuf> {
-    let mut finished = files(trail, |it| !it.ends_with(".gz") && !it.ends_with(".zst"));
+    let mut finished = files(trail, |it| !has_ending(it, "gz") && !has_ending(it, "zst"));
     finished.pop();
     finished
 }
 
 /// The files of the journal whose names are so, oldest first.
-fn files(trail: &Trail, is_wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+fn files(trail: &Trail, is_wanted: impl Fn(&Path) -> bool) -> Vec<PathBuf> {
     let mut files = trail.files();
     files.retain(|file| {
         let name = file.file_name().unwrap().to_str().unwrap();
-        name.starts_with("lookups-") && is_wanted(name)
+        name.starts_with("lookups-") && is_wanted(file)
     });
     files
+}
+
+/// Reads the trail, of which so many records were acknowledged before.
+type Read = fn(&Place, u64);
+
+fn has_ending(file: &Path, ending: &str) -> bool {
+    file.extension().is_some_and(|it| it == ending)
 }
 
 fn first_of(file: &Path) -> u64 {

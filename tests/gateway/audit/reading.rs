@@ -99,7 +99,7 @@ async fn a_large_packed_file_is_read_newest_first_without_gap_or_overlap() {
     fs::write(files[0].with_extension("jsonl.zst"), packed).unwrap();
     let mut seen = Vec::new();
     let wanted = Search {
-        directories: &[trail.config.directory.clone()],
+        directories: std::slice::from_ref(&trail.config.directory),
         filter: &Filter::default(),
         order: Order::NewestFirst,
     };

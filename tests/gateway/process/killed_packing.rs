@@ -109,10 +109,10 @@ impl Seen {
         };
         self.removed += segments(before).difference(&segments(&now)).count();
         let new = now.difference(before);
-        self.packed += new.filter(|name| name.ends_with(".zst")).count();
+        self.packed += new.filter(|name| has_ending(name, "zst")).count();
         self.parts += usize::from(now.iter().any(|name| name.ends_with(PART)));
         let is_beside =
-            |name: &String| name.ends_with(".jsonl") && now.contains(&format!("{name}.zst"));
+            |name: &String| has_ending(name, "jsonl") && now.contains(&format!("{name}.zst"));
         self.both += usize::from(now.iter().any(is_beside));
         self.too_late += usize::from(at_its_end);
     }
@@ -121,7 +121,7 @@ impl Seen {
 /// Writes records into many files more, and gives back the number of the last.
 async fn fill(directory: &Path) -> u64 {
     let trail = Trail::with(|config| {
-        config.directory = directory.to_owned();
+        directory.clone_into(&mut config.directory);
         config.rotate_size = Size::kibibytes(64);
         config.compress = false;
         config.sync = Sync::Never;
@@ -159,7 +159,7 @@ fn assert_trail(directory: &Path, acknowledged: u64) {
 
 /// Whether all that is finished is packed, and what is left is small enough.
 fn is_done(names: &BTreeSet<String>, directory: &Path) -> bool {
-    let is_plain = |name: &&String| name.ends_with(".jsonl");
+    let is_plain = |name: &&String| has_ending(name, "jsonl");
     let sizes = names
         .iter()
         .filter_map(|name| fs::metadata(directory.join(name)).ok());
@@ -182,3 +182,7 @@ const FILES: usize = 14;
 /// Changes of the directory by a whole round, about.
 const STEPS: usize = 43;
 const PART: &str = ".part";
+
+fn has_ending(name: &str, ending: &str) -> bool {
+    Path::new(name).extension().is_some_and(|it| it == ending)
+}
