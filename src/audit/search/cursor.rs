@@ -63,6 +63,8 @@ struct Wanted {
 
 struct Open {
     copy: SegmentFile,
+    /// The number with which it begins.
+    first: u64,
     next: Option<u64>,
     /// The last record that was read.
     last: Option<u64>,
@@ -213,6 +215,7 @@ impl<'a> Cursor<'a> {
             })?;
         Ok(Open {
             copy,
+            first: wanted.segment.first,
             next: wanted.next,
             last: None,
             lines,
@@ -226,7 +229,7 @@ impl<'a> Cursor<'a> {
             Lines::Backwards(lines) => lines.next(block)?,
             Lines::Forwards(lines) => lines.next(block)?,
             Lines::Packed { file, left } => {
-                let mut last = Last::of(&open.copy, open.next, *left);
+                let mut last = Last::of(&open.copy, open.first, open.next, *left);
                 let read = last.read(file, self.sieve, self.bounds, block);
                 let goes_on = last.give(block, passed, left);
                 if let Err(error) = read {
@@ -236,7 +239,7 @@ impl<'a> Cursor<'a> {
             }
         };
         if !has_read {
-            check_end(&open.copy, open.last, open.next)?;
+            check_end(&open.copy, open.first, open.last, open.next)?;
             return Ok(ControlFlow::Break(()));
         }
         open.last = last_number(block).or(open.last);

@@ -29,6 +29,7 @@ pub(super) struct Passed {
 /// than fits has it unpacked once more, as far as the oldest that was shown; most have seen enough by then.
 pub(super) struct Last<'c> {
     copy: &'c SegmentFile,
+    first: u64,
     /// The number with which the file behind it begins.
     next: Option<u64>,
     /// How many are still to be shown.
@@ -44,9 +45,10 @@ struct Kept {
 }
 
 impl<'c> Last<'c> {
-    pub(super) fn of(copy: &'c SegmentFile, next: Option<u64>, left: usize) -> Self {
+    pub(super) fn of(copy: &'c SegmentFile, first: u64, next: Option<u64>, left: usize) -> Self {
         Self {
             copy,
+            first,
             next,
             left,
             count: 0,
@@ -67,7 +69,7 @@ impl<'c> Last<'c> {
         let mut last = None;
         while self.count < self.left && !(bounds.is_over)() {
             if !file.next(block)? {
-                return check_end(self.copy, last, self.next);
+                return check_end(self.copy, self.first, last, self.next);
             }
             last = last_number(block).or(last);
             sieve.sift(block, |line, seq| {
@@ -123,12 +125,14 @@ impl<'c> Last<'c> {
 /// name may hold anything.
 pub(super) fn check_end(
     copy: &SegmentFile,
+    first: u64,
     last: Option<u64>,
     next: Option<u64>,
 ) -> io::Result<()> {
     let is_packed = !matches!(copy.packing, Packing::Plain | Packing::Renamed);
     let missing = match (last, next) {
-        (None, _) => is_packed,
+        // One that was packed empty is followed by another that begins as it does.
+        (None, next) => is_packed && next != Some(first),
         (Some(last), Some(next)) => is_packed && last.saturating_add(1) < next,
         (Some(_), None) => false,
     };
