@@ -262,9 +262,9 @@ impl Generator<'_> {
     async fn wait_for_retention(&mut self) {
         let (bytes, unpacked) = measure(&self.plan.config.directory);
         self.written.most_bytes = self.written.most_bytes.max(bytes);
-        if unpacked > MOST_UNPACKED {
-            Clock::system().sleep(Duration::from_millis(100)).await;
-        }
+        let behind = unpacked.saturating_sub(MOST_UNPACKED);
+        let pause = Duration::from_millis(100) * u32::try_from(behind.min(10)).unwrap();
+        Clock::system().sleep(pause).await;
     }
 
     /// Until nothing is being packed.
