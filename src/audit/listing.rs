@@ -70,6 +70,16 @@ pub(super) fn list_heads(directory: &Path) -> io::Result<Listing> {
     list_named(directory, HEADS)
 }
 
+/// The segment as it is now, where a copy that was listed is gone; `None` if all are.
+pub(super) fn list_again(directory: &Path, segment: &Segment) -> io::Result<Option<Segment>> {
+    let name = segment.best.path.file_name().and_then(|it| it.to_str());
+    // The heads of a segment have its number and its time.
+    let is_heads = name.is_some_and(|name| name.starts_with(HEADS));
+    let listing = list_named(directory, if is_heads { HEADS } else { LOOKUPS })?;
+    let is_it = |it: &Segment| (it.first, it.start) == (segment.first, segment.start);
+    Ok(listing.segments.into_iter().find(is_it))
+}
+
 fn list_named(directory: &Path, prefix: &str) -> io::Result<Listing> {
     let mut found = BTreeMap::new();
     let mut foreign = BTreeSet::new();

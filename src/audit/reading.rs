@@ -37,9 +37,7 @@ pub(super) fn open_best<T>(
             Err(error) if error.kind() == io::ErrorKind::NotFound => (),
             Err(error) => return Err(error),
         }
-        let listing = listing::list(directory)?;
-        let is_it = |it: &Segment| (it.first, it.start) == (segment.first, segment.start);
-        match listing.segments.into_iter().find(is_it) {
+        match listing::list_again(directory, segment)? {
             Some(again) => listed = again,
             None => break,
         }

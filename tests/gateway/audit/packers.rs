@@ -156,16 +156,16 @@ fn write_packed<W: Write>(
     let Ok(text) = fs::read(file) else {
         return Ok(());
     };
-    let Ok(target) = File::create_new(with(file, ending)) else {
+    let Ok(packed) = File::create_new(with(file, ending)) else {
         return Ok(());
     };
-    let mut packer = begin(target)?;
+    let mut writer = begin(packed)?;
     for piece in text.chunks(8 << 10) {
-        packer.write_all(piece)?;
-        packer.flush()?;
+        writer.write_all(piece)?;
+        writer.flush()?;
         thread::yield_now();
     }
-    finish(packer)?.sync_all()?;
+    finish(writer)?.sync_all()?;
     let _ = fs::remove_file(file);
     Ok(())
 }
@@ -173,17 +173,23 @@ fn write_packed<W: Write>(
 /// The file under its next name; `None` if another has taken it.
 fn renamed(file: &Path, ending: &str) -> Option<PathBuf> {
     // Of a rotation that was before this one.
-    if !has_ending(file, "jsonl") {
+    if !ends(file, "jsonl") {
         return Some(file.to_owned());
     }
     let renamed = with(file, ending);
+    // An empty file may have had the same name before it; a rotation would have renamed that once more.
+    if renamed.exists() {
+        return None;
+    }
     fs::rename(file, &renamed).ok().map(|()| renamed)
 }
 
 /// Renames the present file and orders the next, and only then lets go of it.
 async fn rotate(trail: &Trail, readers: &Readers) {
-    let present = files(trail, |it| has_ending(it, "jsonl")).pop().unwrap();
-    fs::rename(&present, with(&present, ".1")).unwrap();
+    let present = files(trail, |it| ends(it, "jsonl")).pop().unwrap();
+    if renamed(&present, ".1").is_none() {
+        return;
+    }
     readers.record(trail).await;
     trail.audit.reopen();
     let is_newer = |file: &PathBuf| first_of(file) > first_of(&present);
@@ -196,7 +202,7 @@ async fn rotate(trail: &Trail, readers: &Readers) {
 /// `.1.gz` becomes `.2.gz`, as at the next rotation.
 fn shift(trail: &Trail) {
     for (old, new) in [(".2.gz", ".3.gz"), (".1.gz", ".2.gz"), (".1.zst", ".2.zst")] {
-        for file in files(trail, |it| it.ends_with(old)) {
+        for file in files(trail, |it| it.to_str().unwrap().ends_with(old)) {
             let stem = file.to_str().unwrap().strip_suffix(old).unwrap();
             fs::rename(&file, format!("{stem}{new}")).unwrap();
         }
@@ -208,6 +214,9 @@ struct Place {
     directory: PathBuf,
     key: PathBuf,
 }
+
+/// Reads all of a trail, up to this record at least.
+type Read = fn(&Place, u64);
 
 /// Those that read the trail, over and over.
 struct Readers {
@@ -325,10 +334,12 @@ fn assert_whole(found: &[u64], least: u64, limit: usize) {
     assert_eq!(found, whole);
 }
 
-/// Those that nobody has packed and the gateway no longer writes to, oldest first.
+/// Files that nobody has packed and the gateway no longer writes to, oldest first.
 fn finished(trail: &Trail) -> Vec<PathBuf> {
-    let mut finished = files(trail, |it| !has_ending(it, "gz") && !has_ending(it, "zst"));
+    let mut finished = files(trail, |it| !ends(it, "gz") && !ends(it, "zst"));
     finished.pop();
+    // No rotation has two files of one name at a time.
+    finished.dedup_by_key(|file| stem(file));
     finished
 }
 
@@ -342,11 +353,14 @@ fn files(trail: &Trail, is_wanted: impl Fn(&Path) -> bool) -> Vec<PathBuf> {
     files
 }
 
-/// Reads the trail, of which so many records were acknowledged before.
-type Read = fn(&Place, u64);
-
-fn has_ending(file: &Path, ending: &str) -> bool {
+fn ends(file: &Path, ending: &str) -> bool {
     file.extension().is_some_and(|it| it == ending)
+}
+
+/// What the gateway has named it.
+fn stem(file: &Path) -> String {
+    let name = file.to_str().unwrap();
+    name.split_once(".jsonl").unwrap().0.to_owned()
 }
 
 fn first_of(file: &Path) -> u64 {

@@ -142,9 +142,10 @@ async fn signed_heads_are_packed_and_removed_with_their_records() {
     };
     rounds(&trail, || heads().len() == 2).await;
     trail.advance(Duration::from_mins(61)).await;
-    trail
-        .until(|| heads().iter().filter(|it| is_packed(it)).count() == 2)
-        .await;
+    rounds(&trail, || {
+        heads().iter().filter(|it| is_packed(it)).count() == 2
+    })
+    .await;
     let keys = [HeadVerifier::read(&key.path()).unwrap()];
     let check = || verify(&trail.config.directory, 1, &keys).unwrap();
     let report = check();

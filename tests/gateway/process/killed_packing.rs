@@ -109,10 +109,9 @@ impl Seen {
         };
         self.removed += segments(before).difference(&segments(&now)).count();
         let new = now.difference(before);
-        self.packed += new.filter(|name| has_ending(name, "zst")).count();
+        self.packed += new.filter(|name| ends(name, "zst")).count();
         self.parts += usize::from(now.iter().any(|name| name.ends_with(PART)));
-        let is_beside =
-            |name: &String| has_ending(name, "jsonl") && now.contains(&format!("{name}.zst"));
+        let is_beside = |name: &String| ends(name, "jsonl") && now.contains(&format!("{name}.zst"));
         self.both += usize::from(now.iter().any(is_beside));
         self.too_late += usize::from(at_its_end);
     }
@@ -159,13 +158,17 @@ fn assert_trail(directory: &Path, acknowledged: u64) {
 
 /// Whether all that is finished is packed, and what is left is small enough.
 fn is_done(names: &BTreeSet<String>, directory: &Path) -> bool {
-    let is_plain = |name: &&String| has_ending(name, "jsonl");
+    let is_plain = |name: &&String| ends(name, "jsonl");
     let sizes = names
         .iter()
         .filter_map(|name| fs::metadata(directory.join(name)).ok());
     names.iter().filter(is_plain).count() <= 1
         && !names.iter().any(|name| name.ends_with(PART))
         && sizes.map(|file| file.len()).sum::<u64>() <= 640 << 10
+}
+
+fn ends(name: &str, ending: &str) -> bool {
+    Path::new(name).extension().is_some_and(|it| it == ending)
 }
 
 fn names(directory: &Path) -> BTreeSet<String> {
@@ -182,7 +185,3 @@ const FILES: usize = 14;
 /// Changes of the directory by a whole round, about.
 const STEPS: usize = 43;
 const PART: &str = ".part";
-
-fn has_ending(name: &str, ending: &str) -> bool {
-    Path::new(name).extension().is_some_and(|it| it == ending)
-}
