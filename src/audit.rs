@@ -8,9 +8,10 @@
 //! # Reading order
 //!
 //! [`arrival`], [`entry`], [`closing`] and [`events`] are what is recorded, [`refusals`] what of it is only
-//! counted and [`folding`] its records, [`record`] is how a line is spelt, [`chain`] what ties the lines together, [`journal`] who writes them and when, [`writer`] the file
-//! and [`ahead`] its room on the disk. [`directory`] names the files, [`listing`] finds them and [`repair`] mends the last one;
-//! [`retention`] packs and removes them;
+//! counted and [`folding`] its records, [`record`] is how a line is spelt, [`chain`] what ties the lines
+//! together, [`journal`] who writes them and when, [`writer`] the file and [`ahead`] its room on the disk.
+//! [`directory`] names the files, [`listing`] finds them, [`repair`] mends the last one and [`retention`]
+//! packs and removes them; [`reading`] opens them, packed or not.
 //! [`verify`] and [`search`] read them back.
 
 use std::io;

@@ -17,6 +17,7 @@ use tempfile::TempDir;
 
 use crate::audit::trail::PAST_SIGNATURE;
 use crate::audit::trail::Trail;
+use crate::audit::trail::number;
 
 #[tokio::test]
 async fn a_cut_off_end_is_found_where_a_signed_head_speaks_of_it() {
@@ -112,7 +113,7 @@ async fn each_file_that_is_finished_is_signed_and_its_last_record_cannot_be_take
     trail
         .until(|| trail.metrics.rotations.get() == finished)
         .await;
-    let last_of_first = first_of(&files[1]) - 1;
+    let last_of_first = number(&files[1]) - 1;
     // Every file after the first disappears, and the last line of the first.
     for file in &files[1..] {
         fs::remove_file(file).unwrap();
@@ -173,7 +174,7 @@ async fn a_start_reads_the_newest_heads_however_long_the_trail_is() {
     fs::remove_file(missing).unwrap();
     trail.reopened().unwrap().close().await;
     // What the newest head knows of is missing, and is not given away a second time.
-    assert!(first_of(&lookups(&trail)[0]) > 2);
+    assert!(number(&lookups(&trail)[0]) > 2);
 }
 
 #[tokio::test]
@@ -243,11 +244,6 @@ fn lookups(trail: &Trail) -> Vec<PathBuf> {
     let mut files = trail.files();
     files.retain(|path| is_lookups(path));
     files
-}
-
-fn first_of(file: &Path) -> u64 {
-    let name = file.file_name().unwrap().to_str().unwrap();
-    name.split(['-', '.']).nth(2).unwrap().parse().unwrap()
 }
 
 fn cut_last_line(file: &Path) {

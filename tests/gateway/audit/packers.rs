@@ -35,6 +35,7 @@ use flate2::write::GzEncoder;
 
 use crate::audit::heads::Key;
 use crate::audit::trail::Trail;
+use crate::audit::trail::number;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn packers_beside_a_gateway_that_packs_leave_every_record_readable() {
@@ -192,7 +193,7 @@ async fn rotate(trail: &Trail, readers: &Readers) {
     }
     readers.record(trail).await;
     trail.audit.reopen();
-    let is_newer = |file: &PathBuf| first_of(file) > first_of(&present);
+    let is_newer = |file: &PathBuf| number(file) > number(&present);
     trail
         .until(|| files(trail, |_| true).last().is_some_and(is_newer))
         .await;
@@ -361,11 +362,6 @@ fn ends(file: &Path, ending: &str) -> bool {
 fn stem(file: &Path) -> String {
     let name = file.to_str().unwrap();
     name.split_once(".jsonl").unwrap().0.to_owned()
-}
-
-fn first_of(file: &Path) -> u64 {
-    let name = file.file_name().unwrap().to_str().unwrap();
-    name.split(['-', '.']).nth(2).unwrap().parse().unwrap()
 }
 
 fn with(file: &Path, ending: &str) -> PathBuf {

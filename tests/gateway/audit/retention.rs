@@ -22,6 +22,7 @@ use crate::audit::copies::half;
 use crate::audit::copies::zstd;
 use crate::audit::heads::Key;
 use crate::audit::trail::Trail;
+use crate::audit::trail::number;
 
 #[tokio::test]
 async fn a_finished_file_is_packed_an_hour_later_and_its_records_stay() {
@@ -62,7 +63,7 @@ async fn nothing_is_packed_or_removed_where_nothing_says_so() {
 async fn what_is_older_than_keep_is_removed_on_record_and_the_trail_begins_behind_it() {
     let trail = trail(|config| config.keep = Some(Duration::from_hours(48))).await;
     let files = trail.files();
-    let second: u64 = first_of(&files[1]);
+    let second: u64 = number(&files[1]);
     trail.advance(Duration::from_hours(47)).await;
     rounds(&trail, || packed(&trail).len() == 2).await;
     assert_eq!(trail.metrics.files_removed.get(), 0);
@@ -75,7 +76,7 @@ async fn what_is_older_than_keep_is_removed_on_record_and_the_trail_begins_behin
         .flat_map(|file| records(file))
         .filter(|it| it["action"] == "removed")
         .collect();
-    let first = first_of(&left[0]);
+    let first = number(&left[0]);
     assert_eq!(removals[0]["reason"], "keep");
     assert_eq!(removals[0]["first_seq"], 1);
     assert_eq!(removals[0]["last_seq"], second - 1);
@@ -278,15 +279,6 @@ fn records(file: &Path) -> Vec<serde_json::Value> {
     text.lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect()
-}
-
-fn first_of(file: &Path) -> u64 {
-    name(file)
-        .split(['-', '.'])
-        .nth(2)
-        .unwrap()
-        .parse()
-        .unwrap()
 }
 
 fn is_packed(file: &Path) -> bool {

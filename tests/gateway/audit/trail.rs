@@ -243,7 +243,8 @@ pub(crate) fn question(username: &str) -> Question {
     }
 }
 
-fn number(path: &std::path::Path) -> u64 {
+/// The number of a file's first record, as its name says; 0 for a name without one.
+pub(crate) fn number(path: &std::path::Path) -> u64 {
     let name = path.file_name().unwrap().to_str().unwrap();
     name.split(['-', '.'])
         .nth(2)
