@@ -79,10 +79,19 @@ pub struct Caller {
     pub client_id: Option<Box<str>>,
     /// `jti`, where the token has one.
     pub token_id: Option<Box<str>>,
+    /// `kid` of the key that has signed the token, where that key has one.
+    pub key_id: Option<Box<str>>,
     /// `scope`, `scp` and `roles`, taken together.
     pub scopes: Box<[Box<str>]>,
     /// When the token ends, leeway included.
     pub expires_at: Timestamp,
+}
+
+impl Caller {
+    /// `kid` of the key that has signed the token; `None` if that key has no name, as a shared secret.
+    pub fn key_id(&self) -> Option<&str> {
+        self.key_id.as_deref()
+    }
 }
 
 /// Why a token makes nobody a caller. For the log and the audit trail; the caller learns only what
@@ -289,8 +298,8 @@ impl Identity {
         issuer.judge(&token, now.wall)?;
         let (keys, envelope) = (&issuer.keys, &token.envelope);
         let keys = keys.find(asker, envelope, &self.clock, now).await?;
-        self.check(asker, &keys, envelope).await?;
-        let caller = Arc::new(issuer.caller(token));
+        let key_id = self.check(asker, &keys, envelope).await?;
+        let caller = Arc::new(issuer.caller(token, key_id));
         let remembered = Remembered {
             token: Box::from(bytes),
             caller: Arc::clone(&caller),
@@ -304,13 +313,13 @@ impl Identity {
 }
 
 impl Identity {
-    /// Checks a signature, in turn.
+    /// Checks a signature, in turn. Returns the name of the key that made it, if it has one.
     async fn check(
         &self,
         asker: Asker,
         keys: &KeySet,
         envelope: &Envelope<'_>,
-    ) -> Result<(), Unverified> {
+    ) -> Result<Option<Box<str>>, Unverified> {
         let _turn = match (asker, self.checks.try_acquire()) {
             // Operators are not behind callers.
             (Asker::Operator, turn) => turn.ok(),

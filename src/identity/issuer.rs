@@ -126,8 +126,8 @@ impl Issuer {
         token.claims.judge(&self.config, now)
     }
 
-    /// Who a token makes the caller, once its signature holds.
-    pub(super) fn caller(&self, token: UncheckedToken<'_>) -> Caller {
+    /// Who a token makes the caller, once its signature holds, which the key `key_id` has made.
+    pub(super) fn caller(&self, token: UncheckedToken<'_>, key_id: Option<Box<str>>) -> Caller {
         let claims = token.claims;
         Caller {
             expires_at: claims.end(self.config.leeway),
@@ -135,6 +135,7 @@ impl Issuer {
             issuer: Arc::clone(&self.name),
             client_id: claims.client_id,
             token_id: claims.token_id,
+            key_id,
             scopes: claims.scopes,
         }
     }

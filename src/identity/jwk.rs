@@ -72,6 +72,11 @@ impl Key {
         }
     }
 
+    /// `kid`, where it has one.
+    pub(super) fn id(&self) -> Option<&str> {
+        self.id.as_deref()
+    }
+
     /// Whether a token that names `id` means this key.
     pub(super) fn is_meant_by(&self, id: Option<&str>) -> bool {
         self.id.is_none() || self.id.as_deref() == id

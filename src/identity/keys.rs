@@ -432,22 +432,22 @@ impl KeySet {
         }
     }
 
-    /// Checks the signature of `token`.
-    pub(super) fn verify(&self, token: &Envelope<'_>) -> Result<(), Unverified> {
+    /// Checks the signature of `token`. Returns the name of the key that made it, if it has one.
+    pub(super) fn verify(&self, token: &Envelope<'_>) -> Result<Option<Box<str>>, Unverified> {
         let mut fitting = self
             .meant(token.header.key_id.as_deref())
-            .filter_map(|key| key.check(token.header.algorithm))
+            .filter_map(|key| Some((key, key.check(token.header.algorithm)?)))
             .take(MOST_NAMESAKES)
             .peekable();
         if fitting.peek().is_none() {
             return Err(Unverified::Algorithm);
         }
         let signature = token.signature()?;
-        if fitting.any(|key| key.holds(token.signed.as_bytes(), &signature)) {
-            Ok(())
-        } else {
-            Err(Unverified::Signature)
-        }
+        let signed = token.signed.as_bytes();
+        let (key, _) = fitting
+            .find(|(_, check)| check.holds(signed, &signature))
+            .ok_or(Unverified::Signature)?;
+        Ok(key.id().map(Box::from))
     }
 
     /// A set which holds for ever.

@@ -134,7 +134,7 @@ impl Remembered {
 
     fn weight(&self) -> usize {
         let caller = &self.caller;
-        let texts = [&caller.client_id, &caller.token_id]
+        let texts = [&caller.client_id, &caller.token_id, &caller.key_id]
             .into_iter()
             .flatten()
             .chain(&caller.scopes)
@@ -190,6 +190,7 @@ mod tests {
             issuer: Arc::from("https://idp.test"),
             client_id: None,
             token_id: None,
+            key_id: None,
             scopes: Box::default(),
             expires_at: Timestamp::from_seconds(ends),
         };

@@ -189,6 +189,7 @@ async fn a_caller_is_what_its_token_says() {
         caller.token_id.as_deref(),
         Some(&*format!("payments-api-{NOW}"))
     );
+    assert_eq!(caller.key_id(), Some("rsa-1"));
     let scopes: Vec<&str> = caller.scopes.iter().map(|scope| &**scope).collect();
     assert_eq!(
         scopes,

@@ -53,6 +53,7 @@ proptest! {
                 issuer: texts[6].as_str().into(),
                 client_id: some(0).map(Box::from),
                 token_id: some(1).map(Box::from),
+                key_id: None,
                 scopes: Box::default(),
                 expires_at: START,
             });

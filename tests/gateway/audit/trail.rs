@@ -231,6 +231,7 @@ pub(crate) fn caller(subject: &str) -> Arc<Caller> {
         issuer: Arc::from("https://idp.internal.example"),
         client_id: None,
         token_id: Some(Box::from("token-1")),
+        key_id: None,
         scopes: Box::default(),
         expires_at: START.plus(Duration::from_hours(1)),
     })
