@@ -22,6 +22,7 @@ mod json;
 mod jwk;
 mod keys;
 mod memory;
+mod numeric_date;
 mod roca;
 mod token;
 mod trouble;

@@ -11,6 +11,8 @@ use super::config::IssuerConfig;
 use super::json::Mistyped;
 use super::json::Object;
 use super::json::Value;
+use super::numeric_date;
+use super::numeric_date::Rounding;
 use crate::atlas::Timestamp;
 
 /// The claims of a token.
@@ -22,9 +24,9 @@ pub(super) struct Claims {
     pub(super) token_id: Option<Box<str>>,
     pub(super) scopes: Scopes,
     audiences: Vec<Box<str>>,
-    expires: u64,
-    not_before: Option<u64>,
-    issued: Option<u64>,
+    expires: Timestamp,
+    not_before: Option<Timestamp>,
+    issued: Option<Timestamp>,
     is_id_token: bool,
 }
 
@@ -54,9 +56,9 @@ impl Claims {
             token_id: name(object, "jti")?,
             scopes: scopes(object)?,
             audiences: audiences.into_iter().map(Box::from).collect(),
-            expires: object.integer("exp")?.ok_or(Mistyped)?,
-            not_before: object.integer("nbf")?,
-            issued: object.integer("iat")?,
+            expires: time(object, "exp", Rounding::Down)?.ok_or(Mistyped)?,
+            not_before: time(object, "nbf", Rounding::Up)?,
+            issued: time(object, "iat", Rounding::Up)?,
             is_id_token: ONLY_IN_ID_TOKENS.iter().any(|name| object.has(name)),
         })
     }
@@ -76,17 +78,17 @@ impl Claims {
         {
             return Err(Unverified::WrongAudience);
         }
-        let expires = instant(self.expires);
+        let expires = self.expires;
         if now >= expires.plus(issuer.leeway) {
             return Err(Unverified::Expired);
         }
         for begins in [self.not_before, self.issued].into_iter().flatten() {
-            if instant(begins) > now.plus(issuer.leeway) {
+            if begins > now.plus(issuer.leeway) {
                 return Err(Unverified::NotYetValid);
             }
         }
         // Without `iat` the token began now at the latest, so what is left of it is a lower bound.
-        let begun = self.issued.map_or(now, instant);
+        let begun = self.issued.unwrap_or(now);
         let longest = issuer.max_lifetime;
         if expires.since(begun) > longest
             || expires.since(now) > longest.saturating_add(issuer.leeway)
@@ -98,7 +100,7 @@ impl Claims {
 
     /// When the token ends, leeway included.
     pub(super) fn end(&self, leeway: Duration) -> Timestamp {
-        instant(self.expires).plus(leeway)
+        self.expires.plus(leeway)
     }
 }
 
@@ -109,6 +111,18 @@ fn name(object: &Object<'_>, member: &str) -> Result<Option<Box<str>>, Mistyped>
         Some(text) if text.chars().any(char::is_control) => Err(Mistyped),
         text => Ok(text.map(Box::from)),
     }
+}
+
+/// A time, if the member is there.
+fn time(
+    object: &Object<'_>,
+    member: &str,
+    rounding: Rounding,
+) -> Result<Option<Timestamp>, Mistyped> {
+    let value = object.get(member);
+    value
+        .map(|value| numeric_date::read(value, rounding))
+        .transpose()
 }
 
 /// The scopes in all their spellings, each once: `scope` (RFC 8693), `scp` and `roles`, as one text
@@ -123,12 +137,12 @@ fn scopes(object: &Object<'_>) -> Result<Scopes, Mistyped> {
         // nobody named.
         let found: Vec<&str> = match value {
             Value::Text(text) => text.split(' ').collect(),
-            Value::Flag
+            Value::Flag(_)
             | Value::Integer(_)
             | Value::List(_)
             | Value::Null
-            | Value::Number
-            | Value::Object(_) => value.texts()?,
+            | Value::Object(_)
+            | Value::Real(_) => value.texts()?,
         };
         for scope in found {
             if scope.chars().any(char::is_control) {
@@ -144,11 +158,6 @@ fn scopes(object: &Object<'_>) -> Result<Scopes, Mistyped> {
         }
     }
     Ok(scopes.into_boxed_slice())
-}
-
-/// Seconds since 1970. What lies beyond the end of time is the end of time, and lives too long.
-fn instant(seconds: u64) -> Timestamp {
-    Timestamp::from_seconds(i64::try_from(seconds).unwrap_or(i64::MAX))
 }
 
 /// OpenID Connect Core, sections 2 and 3.3.2.11: what binds an ID token to its login.

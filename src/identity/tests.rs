@@ -156,6 +156,14 @@ async fn good_tokens_of_every_algorithm_and_shape_pass() {
         ),
         ("a whole day", json!([{}, {"exp": NOW + 24 * 3_600}])),
         (
+            "times with fractions (K1)",
+            json!([{}, {"exp": 1_790_000_600.5, "iat": 1_789_999_999.25, "nbf": 1_789_999_999.0}]),
+        ),
+        (
+            "times as powers of ten (K1)",
+            json!([{}, {"exp": 1.790_000_6e9, "iat": 1.79e9, "nbf": 1.79e9}]),
+        ),
+        (
             "nested objects",
             json!([{}, {"realm_access": {"roles": ["a"]}}]),
         ),

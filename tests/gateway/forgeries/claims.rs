@@ -27,19 +27,29 @@ pub(super) fn times(issuer: &Issuer, all: &mut Vec<Forgery>) {
     ] {
         claim("J30", "malformed claim", "exp", value);
     }
+    // A number that is exact means what it says; one that is not means nothing.
+    for value in [json!(-1), json!(0), json!(1.5), json!(-1.79e9)] {
+        claim("J31", "expired", "exp", value);
+    }
+    claim("J31", "lives too long", "exp", json!(1_u64 << 53));
     for value in [
-        json!(-1),
-        json!(1.5),
         json!(1e300),
+        json!(-1e300),
+        json!(1_u64 << 63),
+        json!(u64::MAX),
         json!(18_446_744_073_709_551_616.0),
     ] {
-        claim("J31", "malformed claim", "exp", value);
+        claim("J31", "malformed claim", "exp", value.clone());
+        claim("J31", "malformed claim", "nbf", value);
     }
-    claim("J31", "expired", "exp", json!(0));
-    claim("J31", "lives too long", "exp", json!(1_u64 << 63));
-    claim("J31", "lives too long", "exp", json!(u64::MAX));
     claim("J32", "expired", "exp", json!(now - 30));
     claim("J32", "expired", "exp", json!(now - 31));
+    // A fraction is never to the bearer's good: an end is rounded down, a beginning up.
+    let fraction = |seconds: i64| format!("{}.000001", now + seconds);
+    let fraction = |seconds| -> Value { serde_json::from_str(&fraction(seconds)).unwrap() };
+    claim("J32", "expired", "exp", fraction(-30));
+    claim("J33", "not yet valid", "nbf", fraction(30));
+    claim("J34", "not yet valid", "iat", fraction(30));
     claim("J33", "not yet valid", "nbf", json!(now + 31));
     claim(
         "J33",
