@@ -75,6 +75,32 @@ impl<'a> Object<'a> {
             .map(|(_, value)| value)
     }
 
+    /// What stands behind `steps` of members, from the outside in; `None` if a member is missing.
+    pub(super) fn at<'s>(
+        &self,
+        mut steps: impl Iterator<Item = &'s str>,
+    ) -> Result<Option<&Value<'a>>, Mistyped> {
+        let mut value = steps.next().and_then(|step| self.get(step));
+        for step in steps {
+            value = match value {
+                None => return Ok(None),
+                Some(Value::Object(object)) => object.get(step),
+                Some(_) => return Err(Mistyped),
+            };
+        }
+        Ok(value)
+    }
+
+    /// The member `name`, if it is the only one.
+    pub(super) fn only(&self, name: &str) -> Option<&Value<'a>> {
+        self.get(name).filter(|_| self.0.len() == 1)
+    }
+
+    /// The names of the members.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| &**name)
+    }
+
     /// Whether there is a member `name`, whatever it holds.
     pub(super) fn has(&self, name: &str) -> bool {
         self.get(name).is_some()
@@ -95,22 +121,26 @@ impl Value<'_> {
     pub(super) fn texts(&self) -> Result<Vec<&str>, Mistyped> {
         match self {
             Self::Text(text) => Ok(vec![text]),
-            Self::List(list) => list.iter().map(Self::as_text).collect(),
+            Self::List(list) => {
+                let texts = list.iter().map(Self::as_text);
+                texts.collect::<Option<_>>().ok_or(Mistyped)
+            }
             Self::Flag(_) | Self::Integer(_) | Self::Null | Self::Object(_) | Self::Real(_) => {
                 Err(Mistyped)
             }
         }
     }
 
-    fn as_text(&self) -> Result<&str, Mistyped> {
+    /// The text, if it is one.
+    pub(super) fn as_text(&self) -> Option<&str> {
         match self {
-            Self::Text(text) => Ok(text),
+            Self::Text(text) => Some(text),
             Self::Flag(_)
             | Self::Integer(_)
             | Self::List(_)
             | Self::Null
             | Self::Object(_)
-            | Self::Real(_) => Err(Mistyped),
+            | Self::Real(_) => None,
         }
     }
 }

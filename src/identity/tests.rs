@@ -241,7 +241,7 @@ async fn a_reloaded_configuration_judges_the_next_token_and_keeps_the_keys() {
     let changes: [(Change, Unverified); 5] = [
         (
             |issuer| issuer.audiences = vec!["another".to_owned()],
-            Unverified::WrongAudience,
+            Unverified::WrongAudience("aud".into()),
         ),
         (
             |issuer| issuer.algorithms = vec![Algorithm::ES256],

@@ -87,6 +87,7 @@ impl Trail {
             status: 200,
             error_code: None,
             reason: None,
+            claim: None,
             cache: CacheUse::Hit,
             fill_id: None,
             age: Some(Duration::from_millis(1_500)),
