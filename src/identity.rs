@@ -13,6 +13,7 @@
 //! nothing; of the others few at a time cost a signature check, and few [wait](waiting) for keys.
 
 mod certificate;
+mod check;
 mod claims;
 mod config;
 mod fetch;
@@ -61,6 +62,10 @@ use crate::telemetry::metrics::identity::IdentityMetrics;
 
 pub use certificate::PeerCertificate;
 pub use certificate::Thumbprint;
+pub use check::IssuerCheck;
+pub use check::UsableKey;
+pub use check::check_online;
+pub use check::left_out_of_files;
 pub use config::ClaimPath;
 pub use config::ClaimPlaces;
 pub use config::Config;

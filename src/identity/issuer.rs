@@ -120,7 +120,7 @@ impl Issuers {
 }
 
 /// The key of the configuration that a failure belongs to, and the failure.
-type BuildError = (&'static str, Box<dyn std::error::Error>);
+pub(super) type BuildError = (&'static str, Box<dyn std::error::Error>);
 
 impl Issuer {
     fn build(
@@ -190,7 +190,7 @@ impl Issuer {
 
 impl IssuerConfig {
     /// Where the keys come from, and which key of the configuration says so.
-    fn source(&self, clock: &Clock) -> Result<(&'static str, Source), BuildError> {
+    pub(super) fn source(&self, clock: &Clock) -> Result<(&'static str, Source), BuildError> {
         if let Some(path) = &self.jwks_file {
             return Ok(("jwks_file", Source::File(path.clone())));
         }

@@ -81,8 +81,8 @@ impl Key {
         self.id.as_deref()
     }
 
-    /// Which algorithms it may be used with.
-    pub(super) fn algorithms(&self) -> &[Algorithm] {
+    #[cfg(test)]
+    fn algorithms(&self) -> &[Algorithm] {
         &self.algorithms
     }
 

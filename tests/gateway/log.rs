@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::Mutex;
 
+use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Collects lines. Clones are the same log.
@@ -14,6 +15,16 @@ impl Log {
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned()
     }
+}
+
+/// Keeps what is said from here on; by this thread, which is all that a world runs on.
+pub(crate) fn listen() -> (Log, DefaultGuard) {
+    let log = Log::default();
+    let lines = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(log.clone())
+        .finish();
+    (log, tracing::subscriber::set_default(lines))
 }
 
 impl std::io::Write for Log {

@@ -1,0 +1,134 @@
+//! What an operator wants to know of an issuer's keys: its settings go in; what is there, what of it can be
+//! used and why the rest is left out come out.
+
+use jsonwebtoken::Algorithm;
+
+use super::config::Config;
+use super::config::IssuerConfig;
+use super::jwk;
+use super::jwk::Sorted;
+use super::left_out::LeftOut;
+use super::source::KeyError;
+use super::source::Source;
+use super::source::read_key_set;
+use super::source::read_secrets;
+use crate::clock::Clock;
+use crate::settings::Mistake;
+use crate::telemetry::Chain;
+
+/// What came of asking for an issuer's keys.
+#[derive(Debug)]
+pub struct IssuerCheck {
+    /// `iss`, and of several entries of one issuer the place of each.
+    pub issuer: String,
+    /// The keys that can be used; of a shared secret there is none to tell of.
+    pub keys: Vec<UsableKey>,
+    /// Why the others are not.
+    pub left_out: Vec<LeftOut>,
+    /// Why its tokens cannot be verified, and what to do; `None` if they can.
+    pub problem: Option<String>,
+}
+
+/// A key that can be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsableKey {
+    /// `kid`, where it has one.
+    pub id: Option<Box<str>>,
+    /// What may be signed with it, and is among the issuer's `algorithms`.
+    pub algorithms: Vec<Algorithm>,
+}
+
+/// Asks for the keys of every issuer, once.
+pub async fn check_online(config: &Config, clock: &Clock) -> Vec<IssuerCheck> {
+    let mut checks = Vec::new();
+    for (index, issuer) in config.issuers.iter().enumerate() {
+        let mut check = issuer.check(clock).await;
+        let namesakes = config
+            .issuers
+            .iter()
+            .filter(|other| other.issuer == issuer.issuer);
+        if namesakes.count() > 1 {
+            check.issuer = format!("{} (identity.issuers[{index}])", issuer.issuer);
+        }
+        checks.push(check);
+    }
+    checks
+}
+
+/// The keys in files that are not used. Waits for the disk.
+pub fn left_out_of_files(config: &Config) -> Vec<Mistake> {
+    let mut warnings = Vec::new();
+    for (index, issuer) in config.issuers.iter().enumerate() {
+        let Some(path) = &issuer.jwks_file else {
+            continue;
+        };
+        // What cannot be read at all is a mistake, and said as one.
+        let json = read_key_set(path).unwrap_or_default();
+        let sorted = jwk::read_set(&json).unwrap_or_default();
+        warnings.extend(sorted.left_out.iter().map(|key| {
+            let place = format!("identity.issuers[{index}].jwks_file");
+            Mistake::at(place, format!("a key in it is left out: {key}"))
+        }));
+    }
+    warnings
+}
+
+impl IssuerConfig {
+    async fn check(&self, clock: &Clock) -> IssuerCheck {
+        let mut check = IssuerCheck {
+            issuer: self.issuer.clone(),
+            keys: Vec::new(),
+            left_out: Vec::new(),
+            problem: None,
+        };
+        let sorted = match self.source(clock) {
+            Ok((_, source)) => fetch(source).await,
+            Err((key, error)) => {
+                check.problem = Some(format!("{key}: {}", Chain(&*error)));
+                return check;
+            }
+        };
+        match sorted {
+            Ok(None) => {}
+            Ok(Some(sorted)) => {
+                check.keys = sorted.keys.iter().map(|key| self.usable(key)).collect();
+                check.left_out = sorted.left_out;
+                if check.keys.iter().all(|key| key.algorithms.is_empty()) {
+                    let none =
+                        "none of its keys fits its `algorithms`; write those that it signs with";
+                    check.problem = Some(none.to_owned());
+                }
+            }
+            Err(error) => {
+                let place = self.jwks_url.as_ref().or(self.discovery_url.as_ref());
+                let place = place.map_or(String::new(), |url| format!(" ({url})"));
+                check.problem = Some(format!("{}{place}", Chain(&error)));
+            }
+        }
+        check
+    }
+
+    fn usable(&self, key: &jwk::Key) -> UsableKey {
+        let algorithms = self.algorithms.iter().copied();
+        UsableKey {
+            id: key.id().map(Box::from),
+            algorithms: algorithms
+                .filter(|algorithm| key.fits(*algorithm))
+                .collect(),
+        }
+    }
+}
+
+/// The keys as they are published now; `None` of a secret, which has nothing to tell.
+async fn fetch(source: Source) -> Result<Option<Sorted>, KeyError> {
+    let json = match source {
+        Source::Published(publisher) => publisher.fetch().await?.to_vec(),
+        Source::File(path) => read_key_set(&path)?,
+        Source::SecretFiles { paths, .. } => {
+            read_secrets(&paths)?;
+            return Ok(None);
+        }
+        Source::Fixed => return Ok(None),
+    };
+    Ok(Some(jwk::read_set(&json)?))
+}
