@@ -63,8 +63,12 @@ pub fn left_out_of_files(config: &Config) -> Vec<Mistake> {
             continue;
         };
         // What cannot be read at all is a mistake, and said as one.
-        let json = read_key_set(path).unwrap_or_default();
-        let sorted = jwk::read_set(&json).unwrap_or_default();
+        let Ok(json) = read_key_set(path) else {
+            continue;
+        };
+        let Ok(sorted) = jwk::read_set(&json) else {
+            continue;
+        };
         warnings.extend(sorted.left_out.iter().map(|key| {
             let place = format!("identity.issuers[{index}].jwks_file");
             Mistake::at(place, format!("a key in it is left out: {key}"))

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -12,13 +13,13 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 
 use super::Scene;
+use super::keys::fetched;
 use crate::log::listen;
 use crate::tokens::ISSUER;
 use crate::tokens::Publisher;
 use crate::tokens::TestKey;
 use crate::tokens::jwks;
 use crate::world::Plan;
-use crate::world::World;
 use crate::world::set;
 
 fn secret(directory: &TempDir, name: &str, text: &str) -> PathBuf {
@@ -48,15 +49,14 @@ async fn k6_keys_are_asked_for_with_the_token_that_is_in_the_file_now() {
     assert_eq!(scene.publisher.authorization().unwrap(), "Bearer first");
     secret(&directory, "token", "second");
     scene.world.app.fetch_keys();
-    let asked = |_: &World| scene.publisher.requests() == 2;
     // Not twice in a second.
-    scene.world.advance(std::time::Duration::from_secs(1));
-    scene.world.until(asked).await;
+    scene.world.advance(Duration::from_secs(1));
+    fetched(&scene.world, 2).await;
     assert_eq!(scene.publisher.authorization().unwrap(), "Bearer second");
     // Without it there is no fetch, and the keys stay.
     let (log, _listening) = listen();
     fs::remove_file(&file).unwrap();
-    scene.world.advance(std::time::Duration::from_mins(5));
+    scene.world.advance(Duration::from_mins(5));
     scene
         .world
         .until(|_| {
