@@ -8,6 +8,7 @@ mod claims;
 mod issuers;
 mod keys;
 mod moved;
+mod random;
 mod rotation;
 mod shapes;
 mod way;

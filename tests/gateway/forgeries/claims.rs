@@ -159,6 +159,23 @@ pub(super) fn parties(issuer: &Issuer, all: &mut Vec<Forgery>) {
         "scope",
         json!({"certs:read": true}),
     );
+    for value in [
+        json!({"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}),
+        json!({"kid": "rsa-1"}),
+        json!({"x5t#S256": "AAAA"}),
+        json!({"x5t#S256": 1}),
+        json!({}),
+        json!(null),
+        json!("x5t#S256"),
+    ] {
+        claim("K5", "unsupported confirmation", "cnf", value);
+    }
+    claim(
+        "K5",
+        "not the holder's certificate",
+        "cnf",
+        json!({"x5t#S256": "A4DtL2JmUMhAsvJj5tKyn64SqzmuXbMrJa0n761y5v0"}),
+    );
     let many: Vec<String> = (0..300).map(|n| n.to_string()).collect();
     claim("J46", "malformed claim", "scope", json!(many.join(" ")));
     for name in ["aud", "iss", "sub"] {
@@ -228,6 +245,10 @@ pub(super) fn texts(issuer: &Issuer, all: &mut Vec<Forgery>) {
         ("a text", "\"x\"".to_owned()),
         ("depth 200", deep),
         ("more behind it", format!("{claims}x")),
+        (
+            "a number beyond all",
+            claims.replace('}', ",\"nbf\":1e400}"),
+        ),
     ] {
         add(
             all,
