@@ -125,7 +125,7 @@ fn keys_of(check: &IssuerCheck) -> String {
         let name = key
             .id
             .as_ref()
-            .map_or("without kid".to_owned(), |id| format!("kid {id:?}"));
+            .map_or_else(|| "without kid".to_owned(), |id| format!("kid {id:?}"));
         let algorithms = key
             .algorithms
             .iter()

@@ -32,7 +32,7 @@ use super::token::LONGEST_KEY_ID;
 pub(super) struct Key {
     id: Option<Box<str>>,
     algorithms: Box<[Algorithm]>,
-    key: DecodingKey,
+    material: DecodingKey,
 }
 
 /// Why a whole set cannot be used.
@@ -72,7 +72,7 @@ impl Key {
         Self {
             id: None,
             algorithms: AlgorithmFamily::Hmac.algorithms().into(),
-            key: DecodingKey::from_secret(secret),
+            material: DecodingKey::from_secret(secret),
         }
     }
 
@@ -94,7 +94,7 @@ impl Key {
     /// Whether a token's signature is this key's, made with the token's algorithm, which fits the key.
     pub(super) fn has_signed(&self, token: &Envelope<'_>) -> bool {
         let (signature, signed) = (token.signature, token.signed.as_bytes());
-        let verdict = crypto::verify(signature, signed, &self.key, token.header.algorithm);
+        let verdict = crypto::verify(signature, signed, &self.material, token.header.algorithm);
         verdict.unwrap_or(false)
     }
 
@@ -105,7 +105,7 @@ impl Key {
             }
             id => id.map(Box::from),
         };
-        let (key, algorithms) = match text(object, "kty")? {
+        let (material, algorithms) = match text(object, "kty")? {
             "RSA" => (rsa(object)?, AlgorithmFamily::Rsa.algorithms()),
             "EC" => elliptic_curve(object)?,
             "OKP" => (ed25519(object)?, AlgorithmFamily::Ed.algorithms()),
@@ -118,7 +118,7 @@ impl Key {
         Ok(Self {
             id,
             algorithms: purpose(object, algorithms)?,
-            key,
+            material,
         })
     }
 }
@@ -216,8 +216,11 @@ fn rsa(object: &Object<'_>) -> Result<DecodingKey, Unusable> {
     Ok(DecodingKey::from_rsa_raw_components(&modulus, &exponent))
 }
 
+/// A key and the algorithms that fit it.
+type Fitting = (DecodingKey, &'static [Algorithm]);
+
 /// RFC 7518, section 6.2: the curve decides the algorithm and how long the coordinates are.
-fn elliptic_curve(object: &Object<'_>) -> Result<(DecodingKey, &'static [Algorithm]), Unusable> {
+fn elliptic_curve(object: &Object<'_>) -> Result<Fitting, Unusable> {
     type Curve = &'static dyn VerificationAlgorithm;
     let (curve, algorithms, length): (Curve, &'static [Algorithm], usize) =
         match text(object, "crv")? {

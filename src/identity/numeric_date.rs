@@ -1,4 +1,4 @@
-//! A time in a token, which RFC 7519, section 2, calls a NumericDate: a JSON number of seconds since 1970
+//! A time in a token, which RFC 7519, section 2, calls a `NumericDate`: a JSON number of seconds since 1970
 //! goes in, a whole second comes out.
 //!
 //! "Non-integer values can be represented", and some libraries do write fractions. A fraction is rounded

@@ -237,6 +237,9 @@ pub(crate) struct Publisher {
     authorization: Arc<Mutex<Option<String>>>,
 }
 
+/// How many requests there were, and `Authorization` of the last one.
+type Seen = (Arc<AtomicUsize>, Arc<Mutex<Option<String>>>);
+
 /// What it answers.
 #[derive(Clone)]
 pub(crate) struct Answer {
@@ -256,7 +259,7 @@ impl Publisher {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let answer = watch::Sender::new(Answer::json(document));
-        let (requests, authorization) = <(Arc<AtomicUsize>, Arc<Mutex<Option<String>>>)>::default();
+        let (requests, authorization) = Seen::default();
         let seen = (Arc::clone(&requests), Arc::clone(&authorization));
         tokio::spawn(publish(listener, answer.subscribe(), seen));
         Self {
@@ -315,11 +318,7 @@ impl Answer {
     }
 }
 
-async fn publish(
-    listener: TcpListener,
-    answer: watch::Receiver<Answer>,
-    seen: (Arc<AtomicUsize>, Arc<Mutex<Option<String>>>),
-) {
+async fn publish(listener: TcpListener, answer: watch::Receiver<Answer>, seen: Seen) {
     while let Ok((stream, _)) = listener.accept().await {
         let (answer, seen) = (answer.clone(), seen.clone());
         let service = service_fn(move |request: Request<Incoming>| {

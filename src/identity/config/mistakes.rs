@@ -296,6 +296,12 @@ mod tests {
         assert_eq!(issuer.claims.audience.as_str(), "aud");
     }
 
+    /// What is wrong with the usual issuer once a text in it is another.
+    fn assert_mistakes(from: &str, to: &str, expected: &[&str]) {
+        let text = GOOD.replacen(from, to, 1);
+        assert_eq!(places(config(&text).mistakes()), expected, "{text}");
+    }
+
     #[test]
     fn what_would_let_anybody_in_is_a_mistake_with_its_place() {
         for (from, to, expected) in [
@@ -334,10 +340,41 @@ mod tests {
             ("issuer", "leeway = \"6m\"\nissuer", &["leeway"]),
             ("issuer", "max_lifetime = \"0s\"\nissuer", &["max_lifetime"]),
             ("issuer", "token_types = []\nissuer", &["token_types"]),
+        ] {
+            assert_mistakes(from, to, expected);
+        }
+        assert_eq!(
+            places(Config::default().mistakes()),
+            ["identity.issuers"],
+            "no issuer at all"
+        );
+        let twice = Config {
+            issuers: [config(GOOD).issuers, config(GOOD).issuers].concat(),
+        };
+        assert_eq!(places(twice.mistakes()), ["identity.issuers[1].audiences"]);
+        let mut apart = twice.clone();
+        apart.issuers[1].audiences = vec!["another".to_owned()];
+        assert_eq!(places(apart.mistakes()), [""; 0]);
+        for unknown in [
+            "algorithms = [\"none\"]",
+            "unknown = 1",
+            "claims = { subject = \"a..b\" }",
+            "claims = { issuer = \"a\" }",
+            "required_claims = { tid = 1.5 }",
+            "required_claims = { tid = [[1]] }",
+        ] {
+            let text = GOOD.replace("algorithms = [\"RS256\"]", unknown);
+            assert!(toml::from_str::<IssuerConfig>(&text).is_err(), "{unknown}");
+        }
+    }
+
+    #[test]
+    fn the_way_to_the_keys_and_the_places_of_claims_are_checked() {
+        for (from, to, expected) in [
             (
                 "issuer",
                 "proxy = \"http://a:canary@egress\"\nissuer",
-                &["proxy"],
+                &["proxy"][..],
             ),
             (
                 "issuer",
@@ -376,31 +413,7 @@ mod tests {
                 &["required_claims", "required_claims"],
             ),
         ] {
-            let text = GOOD.replacen(from, to, 1);
-            assert_eq!(places(config(&text).mistakes()), expected, "{text}");
-        }
-        assert_eq!(
-            places(Config::default().mistakes()),
-            ["identity.issuers"],
-            "no issuer at all"
-        );
-        let twice = Config {
-            issuers: [config(GOOD).issuers, config(GOOD).issuers].concat(),
-        };
-        assert_eq!(places(twice.mistakes()), ["identity.issuers[1].audiences"]);
-        let mut apart = twice.clone();
-        apart.issuers[1].audiences = vec!["another".to_owned()];
-        assert_eq!(places(apart.mistakes()), [""; 0]);
-        for unknown in [
-            "algorithms = [\"none\"]",
-            "unknown = 1",
-            "claims = { subject = \"a..b\" }",
-            "claims = { issuer = \"a\" }",
-            "required_claims = { tid = 1.5 }",
-            "required_claims = { tid = [[1]] }",
-        ] {
-            let text = GOOD.replace("algorithms = [\"RS256\"]", unknown);
-            assert!(toml::from_str::<IssuerConfig>(&text).is_err(), "{unknown}");
+            assert_mistakes(from, to, expected);
         }
     }
 
