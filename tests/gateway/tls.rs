@@ -79,11 +79,11 @@ impl Authority {
         params
             .distinguished_name
             .push(DnType::CommonName, "payments");
-        self.signed(params)
+        self.signed(&params)
     }
 
     /// A certificate of any names, and its key.
-    pub(crate) fn signed(&self, params: CertificateParams) -> Identity {
+    pub(crate) fn signed(&self, params: &CertificateParams) -> Identity {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();

@@ -115,7 +115,7 @@ async fn k8_names_of_certificates_are_on_record_so_that_none_can_be_taken_for_tw
             params.distinguished_name.push(kind.clone(), *value);
         }
         params.subject_alt_names = others;
-        authority.signed(params)
+        authority.signed(&params)
     };
     let uri = |text: &str| SanType::URI(text.try_into().unwrap());
     let dns = |text: &str| SanType::DnsName(text.try_into().unwrap());

@@ -81,12 +81,12 @@ struct Asked {
 
 /// Shows a token to a gateway whose one issuer is `entry`, or a stranger.
 async fn ask(shape: &Shape, entry: Option<toml::Table>, token: &str) -> Asked {
-    let mut published = jwks(&[&shape.key]);
-    published["keys"]
+    let mut document = jwks(&[&shape.key]);
+    document["keys"]
         .as_array_mut()
         .unwrap()
         .extend(shape.beside.clone());
-    let publisher = Publisher::serve(&published).await;
+    let publisher = Publisher::serve(&document).await;
     let (log, _listening) = listen();
     let needs_bearer = entry
         .as_ref()

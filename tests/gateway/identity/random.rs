@@ -77,10 +77,11 @@ fn token(issuer: &Issuer) -> impl Strategy<Value = String> {
         });
         match made {
             Made::Signed | Made::Forged => good,
-            Made::Cut(at) => good[..at.index(good.len())].to_owned(),
+            Made::Cut(at) => good.chars().take(at.index(good.len())).collect(),
             Made::Bent(at, sign) => {
-                let at = at.index(good.len());
-                format!("{}{sign}{}", &good[..at], &good[at + 1..])
+                let mut signs: Vec<char> = good.chars().collect();
+                *at.get_mut(&mut signs) = sign;
+                signs.into_iter().collect()
             }
         }
     })
