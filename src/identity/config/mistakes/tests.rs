@@ -143,13 +143,13 @@ fn the_way_to_the_keys_and_the_places_of_claims_are_checked() {
             &["ca_certificate", "bearer_file", "proxy"],
         ),
         (
-            "[\"RS256\"]\n        jwks_url = \"https://idp.test/jwks\"",
-            "[\"HS256\"]\n        hmac_secret_files = [\"a\", \"b\", \"c\"]",
+            "[\"RS256\"]\n    jwks_url = \"https://idp.test/jwks\"",
+            "[\"HS256\"]\n    hmac_secret_files = [\"a\", \"b\", \"c\"]",
             &["hmac_secret_files"],
         ),
         (
-            "[\"RS256\"]\n        jwks_url = \"https://idp.test/jwks\"",
-            "[\"HS256\"]\n        hmac_secret_files = [\"a\", \"b\"]",
+            "[\"RS256\"]\n    jwks_url = \"https://idp.test/jwks\"",
+            "[\"HS256\"]\n    hmac_secret_files = [\"a\", \"b\"]",
             &[],
         ),
         (
