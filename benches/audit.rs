@@ -397,6 +397,7 @@ fn caller(subject: &str) -> Caller {
         issuer: Arc::from("https://idp.internal.example"),
         client_id: Some(Box::from("payments")),
         token_id: Some(Box::from("3f0c7bb4-7f0e-4a52-8d8b-4b8a39b3bb0d")),
+        key_id: None,
         scopes: Box::default(),
         expires_at: Timestamp::from_seconds(4_102_444_800),
     }

@@ -157,6 +157,7 @@ fn authorize(c: &mut Criterion) {
         issuer: Arc::from(tokens::ISSUER),
         client_id: None,
         token_id: None,
+        key_id: None,
         scopes: Box::default(),
         expires_at: Timestamp::from_seconds(NOW),
     };

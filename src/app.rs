@@ -19,7 +19,9 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::gateway::Gateway;
 use crate::gateway::Panics;
+use crate::identity;
 use crate::identity::Identity;
+use crate::identity::IssuerCheck;
 use crate::memory;
 use crate::memory::Memory;
 use crate::memory::Stage;
@@ -159,6 +161,7 @@ impl App {
             .as_ref()
             .and_then(|tls| Tls::load(tls).ok());
         warnings.extend(tls.iter().flat_map(|tls| tls.warnings(clock.now().wall)));
+        warnings.extend(identity::left_out_of_files(&config.identity));
         warnings
     }
 
@@ -172,6 +175,11 @@ impl App {
         let checks = upstream.check_online().await;
         upstream.close().await;
         Ok(checks)
+    }
+
+    /// Asks for the keys of each issuer, once.
+    pub async fn check_issuers(config: &Config, clock: &Clock) -> Vec<IssuerCheck> {
+        identity::check_online(&config.identity, clock).await
     }
 
     /// Starts. Neither Atlas nor an issuer need be there (G32).

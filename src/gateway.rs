@@ -316,7 +316,8 @@ impl Gateway {
             Whose::Verified(caller) => caller,
             Whose::Unverified(asker) => {
                 let span = debug_span!("identity");
-                let known = span.in_scope(|| self.identity.recall(token, now));
+                let holder = entry.holder();
+                let known = span.in_scope(|| self.identity.recall(token, holder, now));
                 let Some(caller) = known else {
                     return Ok(Step::Verify { span, asker });
                 };

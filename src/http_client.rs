@@ -6,6 +6,7 @@
 //! Bodies are read here and nowhere else, and never beyond a bound.
 
 mod generations;
+mod proxy;
 
 use std::error::Error;
 use std::io;
@@ -31,14 +32,17 @@ use crate::roots::Trust;
 use generations::Generation;
 use generations::Generations;
 
+pub use proxy::ProxyError;
+pub use proxy::ProxySettings;
+
 /// What a client is made of.
 pub struct Setup<'s> {
     /// Who may prove to be whom we call.
     pub trust: Trust<'s>,
     /// Whether nobody is called without TLS.
     pub only_https: bool,
-    /// The proxy on the way, as a URL.
-    pub proxy: Option<&'s str>,
+    /// The proxy on the way, if there is one.
+    pub proxy: ProxySettings<'s>,
     /// Who says which addresses a name has; the system, if nobody else does.
     pub resolver: Option<Arc<dyn Resolve>>,
     /// Until a new connection stands, TLS and proxy included.
@@ -52,9 +56,9 @@ pub struct Setup<'s> {
 /// Why no client can be made.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// What is given as a proxy is none.
-    #[error("is no URL of a proxy")]
-    Proxy,
+    /// There is no such proxy.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
     /// There is no TLS with those roots.
     #[error(transparent)]
     Roots(#[from] NoTls),
@@ -149,7 +153,7 @@ struct Call {
 }
 
 impl HttpClient {
-    /// Makes the client; opens no connection yet.
+    /// Makes the client; opens no connection yet. Reads files: waits for the disk.
     pub fn build(setup: Setup<'_>, clock: Clock) -> Result<Self, BuildError> {
         Ok(Self {
             first_byte: setup.first_byte,

@@ -12,6 +12,7 @@
 //! The known are never behind the unknown: who is remembered is [recalled](Identity::recall) and waits for
 //! nothing; of the others few at a time cost a signature check, and few [wait](waiting) for keys.
 
+mod certificate;
 mod check;
 mod claims;
 mod config;
@@ -20,11 +21,16 @@ mod gate;
 mod issuer;
 mod json;
 mod jwk;
+mod key_set;
 mod keys;
+mod left_out;
 mod memory;
+mod numeric_date;
 mod roca;
+mod source;
 mod token;
 mod trouble;
+mod unverified;
 mod waiting;
 
 #[cfg(test)]
@@ -54,78 +60,58 @@ use crate::clock::Moment;
 use crate::settings::Mistake;
 use crate::telemetry::metrics::identity::IdentityMetrics;
 
+pub use certificate::PeerCertificate;
+pub use certificate::Thumbprint;
+pub use check::IssuerCheck;
+pub use check::UsableKey;
+pub use check::check_online;
+pub use check::left_out_of_files;
+pub use config::ClaimPath;
+pub use config::ClaimPlaces;
 pub use config::Config;
+pub use config::Demand;
 pub use config::IssuerConfig;
+pub use config::NoClaimPath;
+pub use config::Scalar;
+pub use left_out::LeftOut;
+pub use left_out::Unusable;
 pub use trouble::Trouble;
 pub use trouble::TroubledIssuer;
+pub use unverified::Unverified;
 pub use waiting::Asker;
 pub use waiting::network;
 
 use issuer::Issuers;
-use keys::KeySet;
+use json::Object;
+use key_set::KeySet;
 use memory::Memory;
 use memory::Remembered;
 use token::Envelope;
-use token::UncheckedToken;
 
 /// Somebody whose token was verified.
 #[derive(Debug)]
 pub struct Caller {
-    /// `sub`.
+    /// `sub`, or what stands in its place.
     pub subject: Box<str>,
     /// `iss`.
     pub issuer: Arc<str>,
-    /// `client_id` or `azp`, where the token has one.
+    /// By which client: `client_id`, `azp`, `cid` or `appid`, where the token has one.
     pub client_id: Option<Box<str>>,
     /// `jti`, where the token has one.
     pub token_id: Option<Box<str>>,
-    /// `scope`, `scp` and `roles`, taken together.
+    /// `kid` of the key that has signed the token, where that key has one.
+    pub key_id: Option<Box<str>>,
+    /// `scope`, `scp` and `roles`, or what stands in their place, taken together.
     pub scopes: Box<[Box<str>]>,
     /// When the token ends, leeway included.
     pub expires_at: Timestamp,
 }
 
-/// Why a token makes nobody a caller. For the log and the audit trail; the caller learns only what
-/// RFC 6750 has words for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-#[error("the token is not accepted: {}", self.reason())]
-pub enum Unverified {
-    /// `alg` is none of the issuer's, does not fit the key, or is not known at all.
-    Algorithm,
-    /// A claim is missing, has the wrong type, or a size that nobody needs.
-    Claim,
-    /// `exp` has passed.
-    Expired,
-    /// The header holds something that changes what the token means.
-    Header,
-    /// A token about a login, not for an API.
-    IdToken,
-    /// `kid` is empty, too long or no text.
-    KeyId,
-    /// It lives longer than `max_lifetime`.
-    LivesTooLong,
-    /// Not a signed JWT in compact form.
-    Malformed,
-    /// There is no key of the issuer at all: nobody's fault, and not for ever.
-    NoKeys,
-    /// `nbf` or `iat` lies in the future.
-    NotYetValid,
-    /// It is meant for others as well.
-    SeveralAudiences,
-    /// The key that it names did not sign it.
-    Signature,
-    /// `typ` is none of `token_types`.
-    TokenType,
-    /// More than 8 KiB.
-    TooLong,
-    /// Its key may be on its way, and too many wait for that already: nobody's fault, and not for ever.
-    TooManyWait,
-    /// `iss` is nobody's that we know.
-    UnknownIssuer,
-    /// `kid` names no key of the issuer.
-    UnknownKey,
-    /// `aud` does not name us.
-    WrongAudience,
+impl Caller {
+    /// `kid` of the key that has signed the token; `None` if that key has no name, as a shared secret.
+    pub fn key_id(&self) -> Option<&str> {
+        self.key_id.as_deref()
+    }
 }
 
 /// Everybody whose tokens are believed, and what was believed lately.
@@ -178,7 +164,7 @@ impl Identity {
         let old = self.current.load_full();
         let now = self.clock.now();
         for issuer in &issuers.list {
-            if let Some(predecessor) = old.of(&issuer.name) {
+            if let Some(predecessor) = old.predecessor(issuer, &issuers) {
                 issuer.inherit(predecessor, now);
             }
         }
@@ -186,6 +172,15 @@ impl Identity {
         self.current.store(Arc::new(issuers));
         self.generation.store(generation, Ordering::Release);
         self.changed.notify_one();
+    }
+
+    /// Fetches the keys of all issuers, as soon as they answer: for an operator who knows that there are
+    /// others than five minutes ago.
+    pub fn fetch_keys(&self) {
+        let now = self.clock.elapsed();
+        for issuer in &self.current.load().list {
+            issuer.keys.want(now);
+        }
     }
 
     /// Puts another configuration in place of the present one, whole or not at all.
@@ -218,31 +213,37 @@ impl Identity {
     }
 
     /// Who `token` makes the caller, at `now`, if it was verified before: that costs no signature, no
-    /// lock, no allocation and no wait.
-    pub fn recall(&self, token: &[u8], now: Moment) -> Option<Arc<Caller>> {
+    /// lock, no allocation and no wait. `holder` is the certificate that it is shown with, if any is.
+    pub fn recall(
+        &self,
+        token: &[u8],
+        holder: Option<&Thumbprint>,
+        now: Moment,
+    ) -> Option<Arc<Caller>> {
         let generation = self.generation.load(Ordering::Acquire);
-        let caller = self.memory.recall(token, generation, now)?;
+        let caller = self.memory.recall(token, holder, generation, now)?;
         self.metrics.remembered();
         Some(caller)
     }
 
-    /// Who `token`, shown at the admin listener, makes the caller, at `now`.
+    /// Who `token`, shown at the admin listener without a certificate, makes the caller, at `now`.
     pub async fn verify(&self, token: &[u8], now: Moment) -> Result<Arc<Caller>, Unverified> {
-        self.verify_for(Asker::Operator, token, now).await
+        self.verify_for(Asker::Operator, token, None, now).await
     }
 
-    /// Who `token`, which `asker` shows, makes the caller, at `now`.
+    /// Who `token`, which `asker` shows with the certificate `holder`, makes the caller, at `now`.
     pub async fn verify_for(
         &self,
         asker: Asker,
         token: &[u8],
+        holder: Option<&Thumbprint>,
         now: Moment,
     ) -> Result<Arc<Caller>, Unverified> {
-        if let Some(caller) = self.recall(token, now) {
+        if let Some(caller) = self.recall(token, holder, now) {
             return Ok(caller);
         }
         // Boxed, so that the usual way does not carry the room that this one needs.
-        let verdict = Box::pin(self.verify_anew(asker, token, now)).await;
+        let verdict = Box::pin(self.verify_anew(asker, token, holder, now)).await;
         self.metrics.checked(verdict.is_ok());
         verdict
     }
@@ -278,39 +279,51 @@ impl Identity {
         &self,
         asker: Asker,
         bytes: &[u8],
+        holder: Option<&Thumbprint>,
         now: Moment,
     ) -> Result<Arc<Caller>, Unverified> {
         let text = str::from_utf8(bytes).map_err(|_| Unverified::Malformed)?;
-        let token = UncheckedToken::read(text)?;
+        let envelope = &Envelope::read(text)?;
         let issuers = self.current.load_full();
-        let issuer = issuers
-            .of(&token.claims.issuer)
-            .ok_or(Unverified::UnknownIssuer)?;
-        issuer.judge(&token, now.wall)?;
-        let (keys, envelope) = (&issuer.keys, &token.envelope);
-        let keys = keys.find(asker, envelope, &self.clock, now).await?;
-        self.check(asker, &keys, envelope).await?;
-        let caller = Arc::new(issuer.caller(token));
+        let (issuer, claims) = {
+            let content = envelope.content()?;
+            let claims = Object::read(&content).map_err(|_| Unverified::Malformed)?;
+            issuers.judge(&envelope.header, &claims, now.wall)?
+        };
+        if claims.bound_to.is_some() && claims.bound_to.as_ref() != holder {
+            return Err(Unverified::Certificate);
+        }
+        let keys = issuer.keys.find(asker, envelope, &self.clock, now).await?;
+        let key_id = self
+            .check(asker, &keys, envelope)
+            .await
+            .inspect_err(|why| {
+                if *why == Unverified::Signature && keys.are_unnamed() {
+                    issuer.keys.doubt(now.elapsed);
+                }
+            })?;
         let remembered = Remembered {
             token: Box::from(bytes),
-            caller: Arc::clone(&caller),
+            bound_to: claims.bound_to,
+            caller: Arc::new(issuer.caller(claims, key_id)),
             keys,
             generation: issuers.generation,
             used: AtomicBool::new(false),
         };
+        let caller = Arc::clone(&remembered.caller);
         self.memory.remember(remembered, now);
         Ok(caller)
     }
 }
 
 impl Identity {
-    /// Checks a signature, in turn.
+    /// Checks a signature, in turn. Returns the name of the key that made it, if it has one.
     async fn check(
         &self,
         asker: Asker,
         keys: &KeySet,
         envelope: &Envelope<'_>,
-    ) -> Result<(), Unverified> {
+    ) -> Result<Option<Box<str>>, Unverified> {
         let _turn = match (asker, self.checks.try_acquire()) {
             // Operators are not behind callers.
             (Asker::Operator, turn) => turn.ok(),
@@ -323,32 +336,6 @@ impl Identity {
             }
         };
         keys.verify(envelope)
-    }
-}
-
-impl Unverified {
-    /// A stable word for the log and the audit record.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::Algorithm => "algorithm not allowed",
-            Self::Claim => "malformed claim",
-            Self::Expired => "expired",
-            Self::Header => "unsupported header",
-            Self::IdToken => "id token",
-            Self::KeyId => "malformed key id",
-            Self::LivesTooLong => "lives too long",
-            Self::Malformed => "malformed",
-            Self::NoKeys => "no keys",
-            Self::NotYetValid => "not yet valid",
-            Self::SeveralAudiences => "several audiences",
-            Self::Signature => "bad signature",
-            Self::TokenType => "wrong token type",
-            Self::TooLong => "too long",
-            Self::TooManyWait => "too many wait for keys",
-            Self::UnknownIssuer => "unknown issuer",
-            Self::UnknownKey => "unknown key",
-            Self::WrongAudience => "wrong audience",
-        }
     }
 }
 

@@ -21,6 +21,7 @@ impl Anybody {
                 issuer: "https://idp.example".into(),
                 client_id: None,
                 token_id: None,
+                key_id: None,
                 scopes: Box::default(),
                 expires_at: Timestamp::from_seconds(i64::MAX / 1_000_000),
             },

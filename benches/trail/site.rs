@@ -85,6 +85,7 @@ impl Asker {
             issuer: Arc::from(ISSUERS[number % ISSUERS.len()]),
             client_id: Some(Box::from(format!("team-{}", number % TEAMS))),
             token_id: Some(Box::from(token.to_string())),
+            key_id: None,
             scopes: Box::default(),
             expires_at: Timestamp::from_seconds(4_102_444_800),
         };

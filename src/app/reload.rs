@@ -107,6 +107,12 @@ impl App {
         self.gateway.audit.reopen();
     }
 
+    /// Fetches the keys of all issuers, as SIGHUP asks for, whatever becomes of the configuration: one of
+    /// them may have been taken down because it was stolen.
+    pub fn fetch_keys(&self) {
+        self.gateway.identity.fetch_keys();
+    }
+
     /// Waits until the configuration's file is another one, or one that a refused configuration names.
     pub async fn until_changed(&self, source: &mut Source) {
         source.changed(&self.clock).await;

@@ -10,6 +10,8 @@ use uuid::Uuid;
 
 use crate::clock::Moment;
 use crate::identity::Asker;
+use crate::identity::PeerCertificate;
+use crate::identity::Thumbprint;
 use crate::identity::network;
 
 use super::record::Body;
@@ -42,6 +44,7 @@ pub struct RequestId {
 #[derive(Clone)]
 pub struct Origin {
     members: Arc<[u8]>,
+    certificate: Option<Thumbprint>,
     /// With whom its refusals are counted.
     source: IpAddr,
 }
@@ -96,21 +99,30 @@ impl fmt::Debug for RequestId {
 }
 
 impl Origin {
-    /// A connection from `peer`, which has shown a certificate with `tls_subject`.
-    pub fn new(peer: SocketAddr, tls_subject: Option<&str>) -> Self {
+    /// A connection from `peer`, which has shown `certificate`.
+    pub fn new(peer: SocketAddr, certificate: Option<&PeerCertificate>) -> Self {
         let members = Body::members(|body| {
             body.peer(name!("peer"), &peer);
-            if let Some(subject) = tls_subject {
-                body.text(name!("tls_subject"), subject, room::NAME);
+            if let Some(certificate) = certificate {
+                if let Some(subject) = &certificate.subject {
+                    body.text(name!("tls_subject"), subject, room::NAME);
+                }
+                body.texts(name!("tls_names"), &certificate.names, room::ISSUER);
             }
         });
         Self {
             members: members.into(),
+            certificate: certificate.map(|certificate| certificate.thumbprint),
             source: network(peer.ip()),
         }
     }
 
-    /// The members `peer` and `tls_subject`.
+    /// Which certificate was shown, if one was.
+    pub(super) fn certificate(&self) -> Option<&Thumbprint> {
+        self.certificate.as_ref()
+    }
+
+    /// The members from `peer` to `tls_names`.
     pub(super) fn members(&self) -> &[u8] {
         &self.members
     }

@@ -21,6 +21,8 @@ pub struct Closing<'a> {
     pub error_code: Option<&'a str>,
     /// What was wrong with the token or which rule was missing, which the caller does not learn.
     pub reason: Option<&'static str>,
+    /// The claim of the token that it was refused for, as the configuration names its place.
+    pub claim: Option<&'a str>,
     /// Where the bytes came from.
     pub cache: CacheUse,
     /// The fetch that brought them from Atlas.
@@ -82,6 +84,7 @@ impl Closing<'_> {
             status: 0,
             error_code: None,
             reason: None,
+            claim: None,
             cache: CacheUse::None,
             fill_id: None,
             age: None,
@@ -92,7 +95,7 @@ impl Closing<'_> {
         }
     }
 
-    /// Writes the members from `outcome` to `reason`.
+    /// Writes the members from `outcome` to `claim`.
     #[inline]
     pub(super) fn write_end(&self, body: &mut Body<'_>) {
         if self.is_usual() {
@@ -124,6 +127,7 @@ impl Closing<'_> {
             && self.status == 200
             && self.error_code.is_none()
             && self.reason.is_none()
+            && self.claim.is_none()
     }
 
     fn write_any_end(&self, body: &mut Body<'_>) {
@@ -135,6 +139,9 @@ impl Closing<'_> {
         body.text_or_null(name!("error_code"), self.error_code, room::SHORT);
         if let Some(reason) = self.reason {
             body.text(name!("reason"), reason, room::SHORT);
+        }
+        if let Some(claim) = self.claim {
+            body.text(name!("claim"), claim, room::SHORT);
         }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::atlas::Question;
 use crate::identity::Caller;
+use crate::identity::Thumbprint;
 
 use super::Audit;
 use super::Ticket;
@@ -72,6 +73,11 @@ impl<'a> Entry<'a> {
     /// The request's id.
     pub fn request_id(&self) -> RequestId {
         self.arrival.request_id
+    }
+
+    /// The certificate that the caller has shown, which its token may be bound to.
+    pub fn holder(&self) -> Option<&Thumbprint> {
+        self.arrival.origin.certificate()
     }
 
     /// The caller's token was verified.

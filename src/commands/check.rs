@@ -12,13 +12,14 @@ use super::say;
 use crate::app::App;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::identity::IssuerCheck;
 
 /// What `check` is told.
 #[derive(Debug, Args)]
 pub struct Arguments {
     #[command(flatten)]
     config: ConfigArguments,
-    /// Also mints a token and reads one page with every credential.
+    /// Also mints a token and reads one page with every credential, and fetches the keys of every issuer.
     #[arg(long)]
     online: bool,
 }
@@ -61,6 +62,7 @@ fn online(config: &Config) -> Ending {
         }
     };
     let checks = runtime.block_on(App::check_online(config, Clock::system()));
+    let issuers = runtime.block_on(App::check_issuers(config, &Clock::system()));
     // A name that is still being resolved keeps nobody waiting.
     runtime.shutdown_background();
     let checks = match checks {
@@ -87,5 +89,52 @@ fn online(config: &Config) -> Ending {
             }
         }
     }
+    for issuer in &issuers {
+        if !tell(issuer) {
+            ending = Ending::Failed;
+        }
+    }
     ending
+}
+
+/// Says what there is of an issuer's keys; whether its tokens can be verified.
+fn tell(check: &IssuerCheck) -> bool {
+    let issuer = &check.issuer;
+    for key in &check.left_out {
+        complain(&format_args!(
+            "{issuer}: a published key is left out: {key}"
+        ));
+    }
+    match &check.problem {
+        None => {
+            say(&format_args!("# {issuer}: {}", keys_of(check)));
+            true
+        }
+        Some(problem) => {
+            complain(&format_args!("{issuer}: {problem}"));
+            false
+        }
+    }
+}
+
+fn keys_of(check: &IssuerCheck) -> String {
+    if check.keys.is_empty() {
+        return "it shares a secret with this gateway".to_owned();
+    }
+    let keys = check.keys.iter().map(|key| {
+        let name = key
+            .id
+            .as_ref()
+            .map_or_else(|| "without kid".to_owned(), |id| format!("kid {id:?}"));
+        let algorithms = key
+            .algorithms
+            .iter()
+            .map(|algorithm| format!("{algorithm:?}"));
+        let algorithms = algorithms.collect::<Vec<_>>().join(", ");
+        format!("{name} ({algorithms})")
+    });
+    format!(
+        "its keys are there: {}",
+        keys.collect::<Vec<_>>().join(", ")
+    )
 }

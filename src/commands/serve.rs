@@ -188,7 +188,10 @@ impl Running<'_> {
             let mut reloading = pin!(self.reload(source));
             tokio::select! {
                 biased;
-                () = &mut reloading => {}
+                // From where the configuration, as it is now, says that they are.
+                () = &mut reloading => if is_told {
+                    self.app.fetch_keys();
+                },
                 () = signals.stop() => {
                     // A disk that hangs must not keep it from ending.
                     let _ = self.clock.timeout(LONGEST_RELOAD, reloading).await;

@@ -161,8 +161,10 @@ fn place_of(keys: &[&str]) -> String {
 }
 
 /// Keys that hold a secret itself, by the end of their place.
-const SECRETS: [&str; 3] = [
+const SECRETS: [&str; 5] = [
     "service_account.client_secret",
     "api_key.private_key",
     "].hmac_secret",
+    "].proxy_password",
+    "atlas.proxy_password",
 ];

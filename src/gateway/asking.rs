@@ -36,7 +36,7 @@ impl Gateway {
             step = match step {
                 Step::Verify { span, asker } => {
                     let token = lookup.token.ok_or(Refusal::NoToken)?;
-                    let verified = self.identity.verify_for(asker, token, now);
+                    let verified = self.identity.verify_for(asker, token, entry.holder(), now);
                     let verified = verified.instrument(span).await;
                     let caller = verified.map_err(Refusal::unverified)?;
                     // The issuer's keys may have been fetched for it, and while they were, a token or a

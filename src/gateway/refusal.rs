@@ -152,7 +152,8 @@ impl Refusal {
         let repeats = &gateway.repeats;
         match self {
             Self::Unauthenticated(why) => {
-                info!(%request_id, reason = why.reason(), "a token was refused: {}", why.reason());
+                let (reason, claim) = (why.reason(), why.claim());
+                info!(%request_id, reason, claim, "a token was refused: {why}");
             }
             Self::Panicked => {
                 if let Some(Tally { times, .. }) = gateway.repeated(&repeats.panicked) {

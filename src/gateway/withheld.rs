@@ -258,7 +258,7 @@ impl Drop for UnderWay {
 
 /// What the record says of how a question ended.
 fn closing<'w, R>(
-    outcome: &Result<Answer, Refusal>,
+    outcome: &'w Result<Answer, Refusal>,
     written: &'w Written<R>,
     now: Moment,
 ) -> Closing<'w> {
@@ -293,7 +293,10 @@ fn closing<'w, R>(
             closing.fill_id = error.was_sent().then(|| fill_id.uuid());
             closing.upstream_calls = *upstream_calls;
         }
-        Err(Refusal::Unauthenticated(why)) => closing.reason = Some(why.reason()),
+        Err(Refusal::Unauthenticated(why)) => {
+            closing.reason = Some(why.reason());
+            closing.claim = why.claim();
+        }
         Err(Refusal::Denied(why)) => closing.reason = Some(why.reason()),
         Err(Refusal::Overloaded { .. }) => closing.reason = Some("shed"),
         Err(Refusal::RateLimited(_)) => closing.reason = Some(Staleness::Allowance.word()),

@@ -51,11 +51,10 @@ struct Recipe {
 
 impl Generations {
     pub(super) fn build(setup: Setup<'_>) -> Result<Self, BuildError> {
-        let proxy = setup.proxy.map(Proxy::all).transpose();
         let recipe = Recipe {
             tls: setup.trust.tls()?,
             only_https: setup.only_https,
-            proxy: proxy.map_err(|_| BuildError::Proxy)?,
+            proxy: setup.proxy.read()?,
             resolver: setup.resolver,
             connect: setup.connect,
             idle_connections: setup.idle_connections,

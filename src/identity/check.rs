@@ -1,98 +1,138 @@
-//! One key with one algorithm: a text and its signature go in, whether it holds comes out.
-//!
-//! A key is parsed once, when its set arrives, and not for each token. So the primitives are taken from
-//! `aws_lc_rs` and not through `jsonwebtoken`, which parses anew each time: the first use of an RS256
-//! token costs 325,000 instructions this way and 360,000 that way. Which primitive belongs to which
-//! algorithm is said in this file and nowhere else (RFC 8725, section 3.1).
+//! What an operator wants to know of an issuer's keys: its settings go in; what is there, what of it can be
+//! used and why the rest is left out come out.
 
-use aws_lc_rs::hmac;
-use aws_lc_rs::signature;
-use aws_lc_rs::signature::ParsedPublicKey;
-use aws_lc_rs::signature::RsaParameters;
-use aws_lc_rs::signature::RsaPublicKeyComponents;
-use aws_lc_rs::signature::VerificationAlgorithm;
 use jsonwebtoken::Algorithm;
 
-/// A key, ready to check signatures of one algorithm.
-pub(super) struct Check {
-    algorithm: Algorithm,
-    key: Ready,
+use super::config::Config;
+use super::config::IssuerConfig;
+use super::jwk;
+use super::jwk::Sorted;
+use super::left_out::LeftOut;
+use super::source::KeyError;
+use super::source::Source;
+use super::source::read_key_set;
+use super::source::read_secrets;
+use crate::clock::Clock;
+use crate::settings::Mistake;
+use crate::telemetry::Chain;
+
+/// What came of asking for an issuer's keys.
+#[derive(Debug)]
+pub struct IssuerCheck {
+    /// `iss`, and of several entries of one issuer the place of each.
+    pub issuer: String,
+    /// The keys that can be used; of a shared secret there is none to tell of.
+    pub keys: Vec<UsableKey>,
+    /// Why the others are not.
+    pub left_out: Vec<LeftOut>,
+    /// Why its tokens cannot be verified, and what to do; `None` if they can.
+    pub problem: Option<String>,
 }
 
-enum Ready {
-    Public(ParsedPublicKey),
-    // Boxed, for it holds two hashes under way.
-    Shared(Box<hmac::Key>),
+/// A key that can be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsableKey {
+    /// `kid`, where it has one.
+    pub id: Option<Box<str>>,
+    /// What may be signed with it, and is among the issuer's `algorithms`.
+    pub algorithms: Vec<Algorithm>,
 }
 
-type Curve = &'static dyn VerificationAlgorithm;
-
-impl Check {
-    /// With a shared secret; `None` if `algorithm` takes none.
-    pub(super) fn shared(algorithm: Algorithm, secret: &[u8]) -> Option<Self> {
-        let key = hmac::Key::new(named(&HASHES, algorithm)?, secret);
-        let key = Ready::Shared(Box::new(key));
-        Some(Self { algorithm, key })
+/// Asks for the keys of every issuer, once.
+pub async fn check_online(config: &Config, clock: &Clock) -> Vec<IssuerCheck> {
+    let mut checks = Vec::new();
+    for (index, issuer) in config.issuers.iter().enumerate() {
+        let mut check = issuer.check(clock).await;
+        let namesakes = config
+            .issuers
+            .iter()
+            .filter(|other| other.issuer == issuer.issuer);
+        if namesakes.count() > 1 {
+            check.issuer = format!("{} (identity.issuers[{index}])", issuer.issuer);
+        }
+        checks.push(check);
     }
+    checks
+}
 
-    /// With a point of a curve; `None` if it is none, or if `algorithm` has another curve.
-    pub(super) fn point(algorithm: Algorithm, point: &[u8]) -> Option<Self> {
-        let key = ParsedPublicKey::new(named(&CURVES, algorithm)?, point).ok()?;
-        let key = Ready::Public(key);
-        Some(Self { algorithm, key })
-    }
-
-    /// With an RSA key; `None` if `algorithm` is of another kind.
-    pub(super) fn rsa(algorithm: Algorithm, modulus: &[u8], exponent: &[u8]) -> Option<Self> {
-        let numbers = RsaPublicKeyComponents {
-            n: modulus,
-            e: exponent,
+/// The keys in files that are not used. Waits for the disk.
+pub fn left_out_of_files(config: &Config) -> Vec<Mistake> {
+    let mut warnings = Vec::new();
+    for (index, issuer) in config.issuers.iter().enumerate() {
+        let Some(path) = &issuer.jwks_file else {
+            continue;
         };
-        let key = numbers.to_parsed_public_key(named(&PADDINGS, algorithm)?);
-        let key = Ready::Public(key.ok()?);
-        Some(Self { algorithm, key })
+        // What cannot be read at all is a mistake, and said as one.
+        let Ok(json) = read_key_set(path) else {
+            continue;
+        };
+        let Ok(sorted) = jwk::read_set(&json) else {
+            continue;
+        };
+        warnings.extend(sorted.left_out.iter().map(|key| {
+            let place = format!("identity.issuers[{index}].jwks_file");
+            Mistake::at(place, format!("a key in it is left out: {key}"))
+        }));
+    }
+    warnings
+}
+
+impl IssuerConfig {
+    async fn check(&self, clock: &Clock) -> IssuerCheck {
+        let mut check = IssuerCheck {
+            issuer: self.issuer.clone(),
+            keys: Vec::new(),
+            left_out: Vec::new(),
+            problem: None,
+        };
+        let sorted = match self.source(clock) {
+            Ok((_, source)) => fetch(source).await,
+            Err((key, error)) => {
+                check.problem = Some(format!("{key}: {}", Chain(&*error)));
+                return check;
+            }
+        };
+        match sorted {
+            Ok(None) => {}
+            Ok(Some(sorted)) => {
+                check.keys = sorted.keys.iter().map(|key| self.usable(key)).collect();
+                check.left_out = sorted.left_out;
+                if check.keys.iter().all(|key| key.algorithms.is_empty()) {
+                    let none =
+                        "none of its keys fits its `algorithms`; write those that it signs with";
+                    check.problem = Some(none.to_owned());
+                }
+            }
+            Err(error) => {
+                let place = self.jwks_url.as_ref().or(self.discovery_url.as_ref());
+                let place = place.map_or(String::new(), |url| format!(" ({url})"));
+                check.problem = Some(format!("{}{place}", Chain(&error)));
+            }
+        }
+        check
     }
 
-    /// The one algorithm.
-    pub(super) fn algorithm(&self) -> Algorithm {
-        self.algorithm
-    }
-
-    /// Whether `signature` is this key's over `signed`.
-    pub(super) fn holds(&self, signed: &[u8], signature: &[u8]) -> bool {
-        match &self.key {
-            Ready::Public(key) => key.verify_sig(signed, signature).is_ok(),
-            // Compared in constant time.
-            Ready::Shared(key) => hmac::verify(key, signed, signature).is_ok(),
+    fn usable(&self, key: &jwk::Key) -> UsableKey {
+        let algorithms = self.algorithms.iter().copied();
+        UsableKey {
+            id: key.id().map(Box::from),
+            algorithms: algorithms
+                .filter(|algorithm| key.fits(*algorithm))
+                .collect(),
         }
     }
 }
 
-fn named<T: Copy>(table: &[(Algorithm, T)], algorithm: Algorithm) -> Option<T> {
-    let mut entries = table.iter();
-    entries
-        .find(|(name, _)| *name == algorithm)
-        .map(|(_, primitive)| *primitive)
+/// The keys as they are published now; `None` of a secret, which has nothing to tell.
+async fn fetch(source: Source) -> Result<Option<Sorted>, KeyError> {
+    let json = match source {
+        Source::Published(publisher) => publisher.fetch().await?.to_vec(),
+        Source::File(path) => read_key_set(&path)?,
+        Source::SecretFiles { paths, .. } => {
+            read_secrets(&paths)?;
+            return Ok(None);
+        }
+        Source::Fixed => return Ok(None),
+    };
+    Ok(Some(jwk::read_set(&json)?))
 }
-
-static HASHES: [(Algorithm, hmac::Algorithm); 3] = [
-    (Algorithm::HS256, hmac::HMAC_SHA256),
-    (Algorithm::HS384, hmac::HMAC_SHA384),
-    (Algorithm::HS512, hmac::HMAC_SHA512),
-];
-
-/// RFC 7518, section 3.4: an ECDSA signature is `r` and `s`, each of the curve's length.
-static CURVES: [(Algorithm, Curve); 3] = [
-    (Algorithm::ES256, &signature::ECDSA_P256_SHA256_FIXED),
-    (Algorithm::ES384, &signature::ECDSA_P384_SHA384_FIXED),
-    (Algorithm::EdDSA, &signature::ED25519),
-];
-
-static PADDINGS: [(Algorithm, &RsaParameters); 6] = [
-    (Algorithm::RS256, &signature::RSA_PKCS1_2048_8192_SHA256),
-    (Algorithm::RS384, &signature::RSA_PKCS1_2048_8192_SHA384),
-    (Algorithm::RS512, &signature::RSA_PKCS1_2048_8192_SHA512),
-    (Algorithm::PS256, &signature::RSA_PSS_2048_8192_SHA256),
-    (Algorithm::PS384, &signature::RSA_PSS_2048_8192_SHA384),
-    (Algorithm::PS512, &signature::RSA_PSS_2048_8192_SHA512),
-];

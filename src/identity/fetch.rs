@@ -1,7 +1,8 @@
 //! Asking an issuer for its keys: a URL goes in, the bytes of its key set come out.
 //!
 //! The issuer is trusted for its keys and for nothing else: no redirect is followed, no proxy is taken
-//! from the environment, and an answer is cut off at a size, not only at a time (G12).
+//! from the environment, and an answer is cut off at a size, not only at a time (G12). The token that an
+//! issuer may want for them goes to the host that is configured and to no other.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,11 +12,14 @@ use http::HeaderValue;
 use http::Method;
 use http::StatusCode;
 use http::header::ACCEPT;
+use http::header::AUTHORIZATION;
 use reqwest::Request;
 use reqwest::Url;
 
+use super::config::IssuerConfig;
 use super::config::trusted_url;
 use super::json::Object;
+use crate::blocking::may_wait;
 use crate::clock::Clock;
 use crate::http_client::Bounds;
 use crate::http_client::BuildError;
@@ -24,12 +28,15 @@ use crate::http_client::HttpClient;
 use crate::http_client::Lost;
 use crate::http_client::Setup;
 use crate::roots::Trust;
+use crate::secret::Secret;
+use crate::secret::SecretFileError;
 
 /// Where an issuer publishes its keys.
 pub(super) struct Publisher {
     client: HttpClient,
     clock: Clock,
     place: Place,
+    bearer_file: Option<PathBuf>,
 }
 
 enum Place {
@@ -42,6 +49,12 @@ enum Place {
 /// Why no key set was fetched.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FetchError {
+    /// The token that the keys are asked for with cannot be read.
+    #[error("the token of `bearer_file` cannot be used")]
+    Bearer(#[source] SecretFileError),
+    /// It holds something that no header can.
+    #[error("the token of `bearer_file` is none: it holds a line end or another control character")]
+    BearerForm,
     /// The discovery document is another issuer's, or names no place that keys may come from.
     #[error("the discovery document cannot be used: {0}")]
     Discovery(&'static str),
@@ -60,42 +73,62 @@ impl Publisher {
     /// Asks `url` for the key set.
     pub(super) fn of_keys(
         url: Url,
-        ca_certificate: Option<&PathBuf>,
+        config: &IssuerConfig,
         clock: &Clock,
     ) -> Result<Self, BuildError> {
-        let system = url.scheme() == "https";
-        Ok(Self {
-            client: client(system, ca_certificate, clock)?,
-            clock: clock.clone(),
-            place: Place::Keys(url),
-        })
+        Self::build(Place::Keys(url), config, clock)
     }
 
-    /// Asks `document` where the keys of `issuer` are, each time.
+    /// Asks `document` where the issuer's keys are, each time.
     pub(super) fn by_discovery(
         document: Url,
-        issuer: String,
-        ca_certificate: Option<&PathBuf>,
+        config: &IssuerConfig,
         clock: &Clock,
     ) -> Result<Self, BuildError> {
-        // Wherever the document is, it may name a place that is called over TLS.
+        let issuer = config.issuer.clone();
+        Self::build(Place::Discovery { document, issuer }, config, clock)
+    }
+
+    fn build(place: Place, config: &IssuerConfig, clock: &Clock) -> Result<Self, BuildError> {
+        let system = match &place {
+            Place::Keys(url) => url.scheme() == "https",
+            // Wherever the document is, it may name a place that is called over TLS.
+            Place::Discovery { .. } => true,
+        };
         Ok(Self {
-            client: client(true, ca_certificate, clock)?,
+            client: client(system, config, clock)?,
             clock: clock.clone(),
-            place: Place::Discovery { document, issuer },
+            place,
+            bearer_file: config.bearer_file.clone(),
         })
     }
 
     /// Fetches the key set.
     pub(super) async fn fetch(&self) -> Result<Bytes, FetchError> {
         let from = self.clock.elapsed();
+        let bearer = self.bearer().await?;
         match &self.place {
-            Place::Keys(url) => self.get(url.clone(), from).await,
+            Place::Keys(url) => self.get(url.clone(), bearer, from).await,
             Place::Discovery { document, issuer } => {
-                let answer = self.get(document.clone(), from).await?;
-                self.get(keys_url(&answer, issuer)?, from).await
+                let answer = self.get(document.clone(), bearer.clone(), from).await?;
+                let url = keys_url(&answer, issuer)?;
+                let bearer = bearer.filter(|_| url.origin() == document.origin());
+                self.get(url, bearer, from).await
             }
         }
+    }
+
+    /// `Authorization`, as its file has it now: whoever has issued it replaces it before it ends.
+    async fn bearer(&self) -> Result<Option<HeaderValue>, FetchError> {
+        let Some(path) = self.bearer_file.clone() else {
+            return Ok(None);
+        };
+        let token = may_wait(move || Secret::read(&path)).await;
+        let token = token.map_err(FetchError::Bearer)?;
+        let header = HeaderValue::try_from(format!("Bearer {}", token.expose()));
+        let mut header = header.map_err(|_| FetchError::BearerForm)?;
+        header.set_sensitive(true);
+        Ok(Some(header))
     }
 
     /// The next fetch uses new connections. Whatever was wrong with the last one, it may have been the
@@ -105,10 +138,18 @@ impl Publisher {
     }
 
     /// One answer of a fetch that began at `from`.
-    async fn get(&self, url: Url, from: Duration) -> Result<Bytes, FetchError> {
+    async fn get(
+        &self,
+        url: Url,
+        bearer: Option<HeaderValue>,
+        from: Duration,
+    ) -> Result<Bytes, FetchError> {
         let mut request = Request::new(Method::GET, url);
         let accepted = HeaderValue::from_static("application/jwk-set+json, application/json");
         request.headers_mut().insert(ACCEPT, accepted);
+        if let Some(bearer) = bearer {
+            request.headers_mut().insert(AUTHORIZATION, bearer);
+        }
         let now = self.clock.elapsed();
         let bounds = Bounds {
             bytes: LARGEST_KEY_SET,
@@ -140,17 +181,17 @@ fn keys_url(document: &[u8], issuer: &str) -> Result<Url, FetchError> {
     trusted_url(url.unwrap_or_default()).map_err(FetchError::Discovery)
 }
 
-fn client(
-    system: bool,
-    ca_certificate: Option<&PathBuf>,
-    clock: &Clock,
-) -> Result<HttpClient, BuildError> {
-    let own = ca_certificate.map(PathBuf::as_path);
+fn client(system: bool, config: &IssuerConfig, clock: &Clock) -> Result<HttpClient, BuildError> {
+    let proxy = config.proxy();
     let setup = Setup {
-        trust: Trust { system, own },
-        // Each URL was looked at: without TLS only this machine is called.
-        only_https: false,
-        proxy: None,
+        trust: Trust {
+            // A proxy may be called over TLS as well.
+            system: system || proxy.url.is_some(),
+            own: config.ca_certificate.as_deref(),
+        },
+        // Each URL was looked at: without TLS only this machine is called, and that not through a proxy.
+        only_https: proxy.url.is_some(),
+        proxy,
         resolver: None,
         connect: CONNECT,
         first_byte: WHOLE_FETCH,

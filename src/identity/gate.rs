@@ -9,6 +9,9 @@ pub(super) struct Gate {
     published: bool,
     running: bool,
     asked_for_unknown: Option<Duration>,
+    /// Whether they are wanted anew, whatever comes of the attempt that is under way.
+    wanted: bool,
+    ended: Option<Duration>,
     due: Duration,
     failures: u32,
 }
@@ -32,6 +35,8 @@ impl Gate {
             published,
             running: published,
             asked_for_unknown: None,
+            wanted: false,
+            ended: None,
             due: Duration::ZERO,
             failures: 0,
         }
@@ -66,8 +71,19 @@ impl Gate {
             _ => {
                 self.asked_for_unknown = Some(now);
                 self.running = true;
+                self.due = now;
                 Turn::Wake
             }
+        }
+    }
+
+    /// An operator wants the keys as they are now. An attempt that is under way may have begun before they
+    /// changed.
+    pub(super) fn want(&mut self, now: Duration) {
+        self.wanted = self.running;
+        if !self.running {
+            let pause_ends = self.ended.map_or(now, |ended| ended.saturating_add(BREATH));
+            self.due = self.due.min(pause_ends.max(now));
         }
     }
 
@@ -84,12 +100,15 @@ impl Gate {
     /// An attempt ends. After a failure the next comes sooner, but ever later while they go on.
     pub(super) fn end(&mut self, now: Duration, good: bool) {
         self.running = false;
+        self.ended = Some(now);
         self.failures = if good {
             0
         } else {
             self.failures.saturating_add(1)
         };
-        let pause = if !self.published {
+        let pause = if std::mem::take(&mut self.wanted) {
+            BREATH
+        } else if !self.published {
             FILE_PERIOD
         } else if good {
             PERIOD
@@ -109,6 +128,9 @@ const FILE_PERIOD: Duration = Duration::from_secs(2);
 
 /// The least time between two fetches for unknown keys, and the longest pause after a failure.
 const COOL_DOWN: Duration = Duration::from_secs(30);
+
+/// The least time between two attempts, however often they are asked for.
+const BREATH: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -149,6 +171,27 @@ mod tests {
         assert_eq!(pauses[69], at(30));
         gate.end(at(100), true);
         assert_eq!(gate.due(), at(400));
+    }
+
+    #[test]
+    fn an_operator_is_heard_at_once_but_not_twice_in_a_second() {
+        let mut gate = Gate::new(true);
+        gate.begin();
+        gate.want(at(0));
+        gate.end(at(5), true);
+        assert_eq!(gate.due(), at(6), "what was under way may be too old");
+        gate.begin();
+        gate.end(at(6), true);
+        assert_eq!(gate.due(), at(306));
+        gate.want(at(6));
+        gate.want(at(6));
+        assert_eq!(gate.due(), at(7));
+        gate.want(at(100));
+        assert_eq!(gate.due(), at(7));
+        gate.begin();
+        gate.end(at(100), true);
+        gate.want(at(200));
+        assert_eq!(gate.due(), at(200));
     }
 
     #[test]

@@ -1,25 +1,33 @@
 //! Whose tokens are believed, ready to be asked: settings go in, [`Issuers`] with their keys come out.
 
+use std::ffi::OsStr;
+use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use jsonwebtoken::Algorithm;
 
 use super::Caller;
 use super::Unverified;
+use super::claims;
+use super::claims::Claims;
 use super::config::Config;
 use super::config::IssuerConfig;
 use super::config::trusted_url;
 use super::fetch::Publisher;
+use super::json::Object;
+use super::key_set::Place;
 use super::keys::Keys;
-use super::keys::Place;
-use super::keys::Source;
-use super::token::UncheckedToken;
+use super::source::Source;
+use super::token::Header;
 use super::token::plain_type;
 use crate::atlas::Timestamp;
 use crate::clock::Clock;
 use crate::clock::Moment;
 use crate::http_client::BuildError as ClientError;
+use crate::http_client::ProxyError;
 use crate::roots::NoTls;
+use crate::secret::Secret;
 use crate::settings::Mistake;
 use crate::telemetry::Chain;
 use crate::telemetry::metrics::identity::IdentityMetrics;
@@ -67,14 +75,52 @@ impl Issuers {
         }
     }
 
-    /// The issuer that calls itself `name`.
-    pub(super) fn of(&self, name: &str) -> Option<&Issuer> {
-        self.list.iter().find(|issuer| *issuer.name == *name)
+    /// The entry by which a token is good, all but its signature, and what it claims.
+    ///
+    /// Of several entries of one issuer the first that has the token's audience judges it, and no other:
+    /// nothing is put together from two.
+    pub(super) fn judge(
+        &self,
+        header: &Header,
+        claims: &Object<'_>,
+        now: Timestamp,
+    ) -> Result<(&Issuer, Claims), Unverified> {
+        let name = claims::issuer(claims)?;
+        let mut entries = self.list.iter().filter(|issuer| *issuer.name == *name);
+        let first = entries.clone().next().ok_or(Unverified::UnknownIssuer)?;
+        let meant = entries.find(|issuer| claims::names_one_of_us(claims, &issuer.config));
+        let issuer = meant.unwrap_or(first);
+        Ok((issuer, issuer.judge(header, claims, now)?))
+    }
+}
+
+impl Issuers {
+    /// Whose keys `issuer`, one of the successors of these, goes on with: the entry of its name which asks
+    /// the same place, or has one of its audiences, or is the only one, as it is.
+    pub(super) fn predecessor(&self, issuer: &Issuer, successors: &Self) -> Option<&Issuer> {
+        let namesakes = |issuers: &'_ Self| -> usize {
+            let of_name = issuers
+                .list
+                .iter()
+                .filter(|other| other.name == issuer.name);
+            of_name.count()
+        };
+        let is_only_one = namesakes(self) == 1 && namesakes(successors) == 1;
+        let mut list = self.list.iter().filter(|other| other.name == issuer.name);
+        let (place, config) = (issuer.config.place(), &issuer.config);
+        let by_place = list.clone().find(|other| other.config.place() == place);
+        let by_audience = || {
+            list.clone()
+                .find(|other| other.config.shares_audience(config))
+        };
+        by_place
+            .or_else(by_audience)
+            .or_else(|| list.next().filter(|_| is_only_one))
     }
 }
 
 /// The key of the configuration that a failure belongs to, and the failure.
-type BuildError = (&'static str, Box<dyn std::error::Error>);
+pub(super) type BuildError = (&'static str, Box<dyn std::error::Error>);
 
 impl Issuer {
     fn build(
@@ -87,7 +133,12 @@ impl Issuer {
         let keys = Keys::new(Arc::clone(&name), source, config.place());
         keys.read_file(clock, metrics)
             .map_err(|error| (key, Box::from(error)))?;
+        if let Some(path) = &config.bearer_file {
+            // Read again for each fetch; but what cannot be read at all is no setting.
+            Secret::read(path).map_err(|error| ("bearer_file", Box::from(error)))?;
+        }
         if let Some(secret) = &config.hmac_secret {
+            let secret = std::slice::from_ref(secret);
             keys.share(secret, config.shortest_secret(), clock)
                 .map_err(|error| ("hmac_secret", Box::from(error)))?;
         }
@@ -102,39 +153,36 @@ impl Issuer {
 
     /// Goes on with the keys of `old`, which has the same name, until this one has its own.
     pub(super) fn inherit(&self, old: &Self, now: Moment) {
-        let asked_alike = self.config.place() == old.config.place()
-            && self.config.ca_certificate == old.config.ca_certificate;
+        let asked_alike =
+            self.config.place() == old.config.place() && self.config.way() == old.config.way();
         self.keys.inherit(&old.keys, asked_alike, now);
     }
 
     /// Everything but the signature.
-    pub(super) fn judge(
+    fn judge(
         &self,
-        token: &UncheckedToken<'_>,
+        header: &Header,
+        claims: &Object<'_>,
         now: Timestamp,
-    ) -> Result<(), Unverified> {
-        if !self
-            .config
-            .algorithms
-            .contains(&token.envelope.header.algorithm)
-        {
+    ) -> Result<Claims, Unverified> {
+        if !self.config.algorithms.contains(&header.algorithm) {
             return Err(Unverified::Algorithm);
         }
-        if !self.token_types.contains(&token.envelope.header.token_type) {
+        if !self.token_types.contains(&header.token_type) {
             return Err(Unverified::TokenType);
         }
-        token.claims.judge(&self.config, now)
+        Claims::read(claims, &self.config, now)
     }
 
-    /// Who a token makes the caller, once its signature holds.
-    pub(super) fn caller(&self, token: UncheckedToken<'_>) -> Caller {
-        let claims = token.claims;
+    /// Who a token makes the caller, once its signature holds, which the key `key_id` has made.
+    pub(super) fn caller(&self, claims: Claims, key_id: Option<Box<str>>) -> Caller {
         Caller {
-            expires_at: claims.end(self.config.leeway),
+            expires_at: claims.expires_at,
             subject: claims.subject,
             issuer: Arc::clone(&self.name),
             client_id: claims.client_id,
             token_id: claims.token_id,
+            key_id,
             scopes: claims.scopes,
         }
     }
@@ -142,25 +190,27 @@ impl Issuer {
 
 impl IssuerConfig {
     /// Where the keys come from, and which key of the configuration says so.
-    fn source(&self, clock: &Clock) -> Result<(&'static str, Source), BuildError> {
-        let ca_certificate = self.ca_certificate.as_ref();
+    pub(super) fn source(&self, clock: &Clock) -> Result<(&'static str, Source), BuildError> {
         if let Some(path) = &self.jwks_file {
             return Ok(("jwks_file", Source::File(path.clone())));
         }
-        if let Some(path) = &self.hmac_secret_file {
-            let (path, shortest) = (path.clone(), self.shortest_secret());
-            return Ok(("hmac_secret_file", Source::SecretFile { path, shortest }));
+        let paths: Vec<PathBuf> = self.secret_files().cloned().collect();
+        if !paths.is_empty() {
+            let key = match &self.hmac_secret_file {
+                Some(_) => "hmac_secret_file",
+                None => "hmac_secret_files",
+            };
+            let shortest = self.shortest_secret();
+            return Ok((key, Source::SecretFiles { paths, shortest }));
         }
         if let Some(url) = &self.jwks_url {
             let url = trusted_url(url).map_err(|message| ("jwks_url", message.into()))?;
-            let publisher = Publisher::of_keys(url, ca_certificate, clock).map_err(of_client)?;
+            let publisher = Publisher::of_keys(url, self, clock).map_err(of_client)?;
             return Ok(("jwks_url", Source::Published(Box::new(publisher))));
         }
         if let Some(url) = &self.discovery_url {
             let url = trusted_url(url).map_err(|message| ("discovery_url", message.into()))?;
-            let publisher =
-                Publisher::by_discovery(url, self.issuer.clone(), ca_certificate, clock)
-                    .map_err(of_client)?;
+            let publisher = Publisher::by_discovery(url, self, clock).map_err(of_client)?;
             return Ok(("discovery_url", Source::Published(Box::new(publisher))));
         }
         Ok(("hmac_secret", Source::Fixed))
@@ -176,6 +226,22 @@ impl IssuerConfig {
         .into_iter()
         .find(|(algorithm, _)| self.algorithms.contains(algorithm))
         .map_or(0, |(_, bytes)| bytes)
+    }
+
+    /// How it is asked there.
+    fn way(&self) -> [Option<&OsStr>; 4] {
+        let files = [
+            &self.ca_certificate,
+            &self.bearer_file,
+            &self.proxy_password_file,
+        ];
+        let [roots, bearer, password] = files.map(|file| file.as_deref().map(Path::as_os_str));
+        [
+            roots,
+            bearer,
+            password,
+            self.proxy.as_deref().map(OsStr::new),
+        ]
     }
 
     /// Which place that is.
@@ -195,9 +261,11 @@ impl IssuerConfig {
 fn of_client(error: ClientError) -> BuildError {
     let key = match error {
         ClientError::Roots(NoTls::Own(_)) => "ca_certificate",
-        ClientError::Proxy
-        | ClientError::Roots(NoTls::Rootless | NoTls::Unspeakable(_))
-        | ClientError::Tls(_) => "jwks_url",
+        ClientError::Proxy(ProxyError::Password(_)) => "proxy_password_file",
+        ClientError::Proxy(ProxyError::Url(_)) => "proxy",
+        ClientError::Roots(NoTls::Rootless | NoTls::Unspeakable(_)) | ClientError::Tls(_) => {
+            "jwks_url"
+        }
     };
     (key, Box::from(error))
 }

@@ -1,168 +1,181 @@
 //! Published keys: a JSON Web Key Set (RFC 7517) goes in, the [`Key`]s that tokens may be checked with
-//! come out.
+//! come out, and why the others cannot be used.
 //!
 //! A key says itself what it may be used for, and is held to it: `use`, `key_ops`, `alg`, `crv` and its
-//! size are read here, because the library reads none of them. What cannot be used is left out, and
-//! counted; the rest of the set stays good.
+//! size are read here, because the library reads none of them. What cannot be used is left out and told
+//! of, whatever it is; the rest of the set stays good.
 
+#[cfg(test)]
+mod tests;
+
+use aws_lc_rs::signature::ECDSA_P256_SHA256_FIXED;
+use aws_lc_rs::signature::ECDSA_P384_SHA384_FIXED;
+use aws_lc_rs::signature::ED25519;
+use aws_lc_rs::signature::ParsedPublicKey;
+use aws_lc_rs::signature::VerificationAlgorithm;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::Algorithm;
 use jsonwebtoken::AlgorithmFamily;
+use jsonwebtoken::DecodingKey;
+use jsonwebtoken::crypto;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
-use super::check::Check;
 use super::json::Mistyped;
 use super::json::Object;
-use super::json::Value;
+use super::key_set::MOST_NAMESAKES;
+use super::left_out::LeftOut;
+use super::left_out::Unusable;
 use super::roca;
+use super::token::Envelope;
 use super::token::LONGEST_KEY_ID;
 
 /// A key, and the algorithms that it may be used with.
 pub(super) struct Key {
     id: Option<Box<str>>,
-    checks: Box<[Check]>,
-}
-
-/// The public numbers of a key, by its kind.
-enum Kind {
-    Ed25519(Vec<u8>),
-    P256(Vec<u8>),
-    P384(Vec<u8>),
-    Rsa { modulus: Vec<u8>, exponent: Vec<u8> },
+    algorithms: Box<[Algorithm]>,
+    material: DecodingKey,
 }
 
 /// Why a whole set cannot be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BadKeySet {
+    /// Without any key.
+    #[error("it holds no key")]
+    Empty,
     /// Not JSON, or without a list of `keys`.
     #[error("it is not a JSON Web Key Set")]
     Malformed,
     /// No key in it can be used.
-    #[error("none of its keys can be used")]
-    NoUsableKey,
+    #[error("none of its keys can be used: {}", some_of(.0))]
+    NoUsableKey(Vec<LeftOut>),
     /// More keys than any issuer has.
     #[error("it holds more than 64 keys")]
     TooManyKeys,
 }
 
-/// Why one key of a set is left out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unusable {
-    /// An RSA key whose private part can be computed from its public one.
-    Factorable,
-    /// Not for signatures, or for an algorithm that does not fit it.
-    Purpose,
-    /// Of a kind, curve or size that is not supported.
-    Kind,
-    /// Without a `kid`, or with members that are not what they must be.
-    Malformed,
-    /// A secret or a private key: whoever reads the set could sign with it.
-    Secret,
+/// The keys of a set that can be used, and why the others cannot.
+#[derive(Default)]
+pub(super) struct Sorted {
+    pub(super) keys: Vec<Key>,
+    pub(super) left_out: Vec<LeftOut>,
+}
+
+/// A set as it is published. An entry is read on its own, so that one spoils no other.
+#[derive(Deserialize)]
+struct Document<'a> {
+    #[serde(borrow)]
+    keys: Vec<&'a RawValue>,
 }
 
 impl Key {
     /// A secret that the issuer shares with us. It has no name, so any `kid` finds it.
     pub(super) fn shared_secret(secret: &[u8]) -> Self {
-        let algorithms = AlgorithmFamily::Hmac.algorithms().iter();
         Self {
             id: None,
-            checks: algorithms
-                .filter_map(|algorithm| Check::shared(*algorithm, secret))
-                .collect(),
+            algorithms: AlgorithmFamily::Hmac.algorithms().into(),
+            material: DecodingKey::from_secret(secret),
         }
     }
 
-    /// Whether a token that names `id` means this key.
-    pub(super) fn is_meant_by(&self, id: Option<&str>) -> bool {
-        self.id.is_none() || self.id.as_deref() == id
+    /// `kid`, where it has one.
+    pub(super) fn id(&self) -> Option<&str> {
+        self.id.as_deref()
     }
 
-    /// How the key checks a signature made with `algorithm`; `None` if it does not fit.
-    pub(super) fn check(&self, algorithm: Algorithm) -> Option<&Check> {
-        let mut checks = self.checks.iter();
-        checks.find(|check| check.algorithm() == algorithm)
+    #[cfg(test)]
+    fn algorithms(&self) -> &[Algorithm] {
+        &self.algorithms
+    }
+
+    /// Whether it may check what was signed with `algorithm`.
+    pub(super) fn fits(&self, algorithm: Algorithm) -> bool {
+        self.algorithms.contains(&algorithm)
+    }
+
+    /// Whether a token's signature is this key's, made with the token's algorithm, which fits the key.
+    pub(super) fn has_signed(&self, token: &Envelope<'_>) -> bool {
+        let (signature, signed) = (token.signature, token.signed.as_bytes());
+        let verdict = crypto::verify(signature, signed, &self.material, token.header.algorithm);
+        verdict.unwrap_or(false)
     }
 
     fn read(object: &Object<'_>) -> Result<Self, Unusable> {
-        let id = match text(object, "kid")? {
-            "" => return Err(Unusable::Malformed),
-            id if id.len() > LONGEST_KEY_ID => return Err(Unusable::Malformed),
-            id => Some(Box::from(id)),
+        let id = match optional(object, "kid")? {
+            Some(id) if id.is_empty() || id.len() > LONGEST_KEY_ID => {
+                return Err(Unusable::Malformed);
+            }
+            id => id.map(Box::from),
         };
-        let kind = match text(object, "kty")? {
-            "RSA" => rsa(object)?,
+        let (material, algorithms) = match text(object, "kty")? {
+            "RSA" => (rsa(object)?, AlgorithmFamily::Rsa.algorithms()),
             "EC" => elliptic_curve(object)?,
-            "OKP" => ed25519(object)?,
+            "OKP" => (ed25519(object)?, AlgorithmFamily::Ed.algorithms()),
             "oct" => return Err(Unusable::Secret),
             _ => return Err(Unusable::Kind),
         };
         if object.has("d") {
             return Err(Unusable::Secret);
         }
-        let checks: Option<_> = purpose(object, kind.algorithms())?
-            .iter()
-            .map(|algorithm| kind.check(*algorithm))
-            .collect();
         Ok(Self {
             id,
-            // What is no point of its curve is found out here.
-            checks: checks.ok_or(Unusable::Malformed)?,
+            algorithms: purpose(object, algorithms)?,
+            material,
         })
     }
 }
 
-impl Kind {
-    fn algorithms(&self) -> &'static [Algorithm] {
-        match self {
-            Self::Ed25519(_) => &[Algorithm::EdDSA],
-            Self::P256(_) => &[Algorithm::ES256],
-            Self::P384(_) => &[Algorithm::ES384],
-            Self::Rsa { .. } => AlgorithmFamily::Rsa.algorithms(),
-        }
+/// Sorts the keys of a set.
+pub(super) fn read_set(json: &[u8]) -> Result<Sorted, BadKeySet> {
+    let document: Document<'_> = serde_json::from_slice(json).map_err(|_| BadKeySet::Malformed)?;
+    if document.keys.len() > MOST_KEYS {
+        return Err(BadKeySet::TooManyKeys);
     }
-
-    fn check(&self, algorithm: Algorithm) -> Option<Check> {
-        match self {
-            Self::Ed25519(point) | Self::P256(point) | Self::P384(point) => {
-                Check::point(algorithm, point)
-            }
-            Self::Rsa { modulus, exponent } => Check::rsa(algorithm, modulus, exponent),
-        }
+    let mut sorted = Sorted::default();
+    for entry in document.keys {
+        sorted.add(entry.get().as_bytes());
+    }
+    if !sorted.keys.is_empty() {
+        Ok(sorted)
+    } else if sorted.left_out.is_empty() {
+        Err(BadKeySet::Empty)
+    } else {
+        Err(BadKeySet::NoUsableKey(sorted.left_out))
     }
 }
 
-/// The keys of a set that can be used, and why the others cannot.
-type Sorted = (Vec<Key>, Vec<Unusable>);
-
-/// Sorts the keys of a set.
-pub(super) fn read_set(json: &[u8]) -> Result<Sorted, BadKeySet> {
-    let document = Object::read(json).map_err(|_| BadKeySet::Malformed)?;
-    let Some(Value::List(list)) = document.get("keys") else {
-        return Err(BadKeySet::Malformed);
-    };
-    if list.len() > MOST_KEYS {
-        return Err(BadKeySet::TooManyKeys);
-    }
-    let (mut keys, mut unusable) = (Vec::new(), Vec::new());
-    for item in list {
-        let Value::Object(object) = item else {
-            return Err(BadKeySet::Malformed);
+impl Sorted {
+    fn add(&mut self, entry: &[u8]) {
+        let Ok(object) = Object::read(entry) else {
+            self.left_out.push(LeftOut::unreadable());
+            return;
         };
-        match Key::read(object) {
-            Ok(key) => keys.push(key),
-            Err(reason) => unusable.push(reason),
+        match Key::read(&object) {
+            Ok(key) if self.has_enough_like(&key) => {
+                self.left_out.push(LeftOut::of(&object, Unusable::Unnamed));
+            }
+            Ok(key) => self.keys.push(key),
+            Err(reason) => self.left_out.push(LeftOut::of(&object, reason)),
         }
     }
-    if keys.is_empty() {
-        return Err(BadKeySet::NoUsableKey);
+
+    /// Whether so many keys without a name fit one of its algorithms that it would never be tried.
+    fn has_enough_like(&self, key: &Key) -> bool {
+        let unnamed = self.keys.iter().filter(|other| other.id.is_none());
+        key.id.is_none()
+            && key.algorithms.iter().any(|algorithm| {
+                let alike = unnamed.clone().filter(|other| other.fits(*algorithm));
+                alike.count() >= MOST_NAMESAKES
+            })
     }
-    Ok((keys, unusable))
 }
 
 /// Which of the algorithms that fit the key's kind its own words allow.
 fn purpose(object: &Object<'_>, candidates: &[Algorithm]) -> Result<Box<[Algorithm]>, Unusable> {
-    let optional = |name| object.text(name).map_err(|Mistyped| Unusable::Malformed);
-    if optional("use")?.is_some_and(|purpose| purpose != "sig") {
+    // SPIFFE's bundles say of a key for tokens that it is for tokens.
+    let is_for_signatures = |purpose| matches!(purpose, "sig" | "jwt-svid");
+    if !optional(object, "use")?.is_none_or(is_for_signatures) {
         return Err(Unusable::Purpose);
     }
     if let Some(operations) = object.get("key_ops") {
@@ -171,7 +184,7 @@ fn purpose(object: &Object<'_>, candidates: &[Algorithm]) -> Result<Box<[Algorit
             return Err(Unusable::Purpose);
         }
     }
-    match optional("alg")? {
+    match optional(object, "alg")? {
         None => Ok(candidates.into()),
         Some(name) => name
             .parse()
@@ -183,7 +196,7 @@ fn purpose(object: &Object<'_>, candidates: &[Algorithm]) -> Result<Box<[Algorit
 }
 
 /// RFC 7518, section 6.3. Small moduli can be factored, and an exponent of 1 signs nothing.
-fn rsa(object: &Object<'_>) -> Result<Kind, Unusable> {
+fn rsa(object: &Object<'_>) -> Result<DecodingKey, Unusable> {
     let modulus = number(object, "n")?;
     let exponent = number(object, "e")?;
     let unused = modulus.first().map_or(0, |byte| byte.leading_zeros());
@@ -198,48 +211,54 @@ fn rsa(object: &Object<'_>) -> Result<Kind, Unusable> {
         || exponent == [1]
         || exponent.len() > LONGEST_EXPONENT
     {
-        return Err(Unusable::Kind);
+        return Err(Unusable::Size);
     }
     if roca::marks(&modulus) {
         return Err(Unusable::Factorable);
     }
-    Ok(Kind::Rsa { modulus, exponent })
+    Ok(DecodingKey::from_rsa_raw_components(&modulus, &exponent))
 }
 
+/// A key and the algorithms that fit it.
+type Fitting = (DecodingKey, &'static [Algorithm]);
+
 /// RFC 7518, section 6.2: the curve decides the algorithm and how long the coordinates are.
-fn elliptic_curve(object: &Object<'_>) -> Result<Kind, Unusable> {
-    let length = match text(object, "crv")? {
-        "P-256" => 32,
-        "P-384" => 48,
-        _ => return Err(Unusable::Kind),
-    };
-    let (x, y) = (bytes(text(object, "x")?)?, bytes(text(object, "y")?)?);
-    if x.len() != length || y.len() != length {
+fn elliptic_curve(object: &Object<'_>) -> Result<Fitting, Unusable> {
+    type Curve = &'static dyn VerificationAlgorithm;
+    let (curve, algorithms, length): (Curve, &'static [Algorithm], usize) =
+        match text(object, "crv")? {
+            "P-256" => (&ECDSA_P256_SHA256_FIXED, &[Algorithm::ES256], 32),
+            "P-384" => (&ECDSA_P384_SHA384_FIXED, &[Algorithm::ES384], 48),
+            _ => return Err(Unusable::Curve),
+        };
+    let (x, y) = (text(object, "x")?, text(object, "y")?);
+    let coordinates = [bytes(x)?, bytes(y)?];
+    if coordinates.iter().any(|number| number.len() != length) {
         return Err(Unusable::Malformed);
     }
-    // SEC 1, section 2.3.3: an uncompressed point.
-    let point = [vec![4], x, y].concat();
-    Ok(if length == 32 {
-        Kind::P256(point)
-    } else {
-        Kind::P384(point)
-    })
+    // SEC 1, section 2.3.3: an uncompressed point. What is none of its curve is found out here.
+    let point = [vec![4], coordinates.concat()].concat();
+    ParsedPublicKey::new(curve, &point).map_err(|_| Unusable::Malformed)?;
+    let key = DecodingKey::from_ec_components(x, y).map_err(|_| Unusable::Malformed)?;
+    Ok((key, algorithms))
 }
 
 /// RFC 8037, section 2.
-fn ed25519(object: &Object<'_>) -> Result<Kind, Unusable> {
+fn ed25519(object: &Object<'_>) -> Result<DecodingKey, Unusable> {
     if text(object, "crv")? != "Ed25519" {
-        return Err(Unusable::Kind);
+        return Err(Unusable::Curve);
     }
-    let point = bytes(text(object, "x")?)?;
-    if point.len() != 32 {
-        return Err(Unusable::Malformed);
-    }
-    Ok(Kind::Ed25519(point))
+    let x = text(object, "x")?;
+    ParsedPublicKey::new(&ED25519, bytes(x)?).map_err(|_| Unusable::Malformed)?;
+    DecodingKey::from_ed_components(x).map_err(|_| Unusable::Malformed)
 }
 
 fn text<'a>(object: &'a Object<'_>, name: &str) -> Result<&'a str, Unusable> {
-    object.text(name).ok().flatten().ok_or(Unusable::Malformed)
+    optional(object, name)?.ok_or(Unusable::Malformed)
+}
+
+fn optional<'a>(object: &'a Object<'_>, name: &str) -> Result<Option<&'a str>, Unusable> {
+    object.text(name).map_err(|Mistyped| Unusable::Malformed)
 }
 
 /// A big-endian number without leading zeros.
@@ -254,93 +273,23 @@ fn bytes(text: &str) -> Result<Vec<u8>, Unusable> {
         .map_err(|_| Unusable::Malformed)
 }
 
+/// The first few, for a message.
+fn some_of(left_out: &[LeftOut]) -> String {
+    let mut told: Vec<String> = left_out
+        .iter()
+        .take(MOST_TOLD)
+        .map(ToString::to_string)
+        .collect();
+    if left_out.len() > MOST_TOLD {
+        told.push(format!("and {} more", left_out.len() - MOST_TOLD));
+    }
+    told.join("; ")
+}
+
 const MOST_KEYS: usize = 64;
+const MOST_TOLD: usize = 8;
 const SMALLEST_MODULUS: usize = 2_048;
 const LARGEST_MODULUS: usize = 8_192;
 
 /// In bytes: the largest exponent that RSA verifiers agree on is below 2^33.
 const LONGEST_EXPONENT: usize = 5;
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::super::forgeries;
-    use super::super::tokens::TestKey;
-    use super::*;
-
-    fn set(keys: &serde_json::Value) -> Result<Sorted, BadKeySet> {
-        read_set(json!({ "keys": keys }).to_string().as_bytes())
-    }
-
-    fn algorithms(key: &Key) -> Vec<Algorithm> {
-        key.checks.iter().map(Check::algorithm).collect()
-    }
-
-    #[test]
-    fn each_key_is_held_to_its_own_words() {
-        let document = forgeries::published().to_string();
-        let (keys, unusable) = read_set(document.as_bytes()).unwrap();
-        let usable: Vec<_> = keys
-            .iter()
-            .map(|key| (key.id.as_deref().unwrap(), algorithms(key)))
-            .collect();
-        assert_eq!(
-            usable,
-            [
-                ("rsa-1", vec![Algorithm::RS256]),
-                ("ec-256", vec![Algorithm::ES256]),
-                ("ec-384", vec![Algorithm::ES384]),
-                ("ed-1", vec![Algorithm::EdDSA]),
-            ]
-        );
-        assert_eq!(
-            unusable,
-            [
-                Unusable::Kind,      // 1,024 bits
-                Unusable::Kind,      // an exponent of 1
-                Unusable::Purpose,   // `use: enc`
-                Unusable::Purpose,   // `key_ops: ["encrypt"]`
-                Unusable::Purpose,   // `alg` of another kind
-                Unusable::Malformed, // coordinates of another curve's length
-                Unusable::Secret,    // the private exponent with it
-                Unusable::Secret,    // `kty: oct`
-                Unusable::Malformed, // `kid` is a number
-            ]
-        );
-    }
-
-    #[test]
-    fn a_key_that_names_no_algorithm_fits_all_of_its_kind_and_none_of_another() {
-        let mut jwk = TestKey::rsa().jwk();
-        jwk.as_object_mut().unwrap().remove("alg");
-        let (keys, _) = set(&json!([jwk])).unwrap();
-        let family = AlgorithmFamily::Rsa.algorithms();
-        assert_eq!(algorithms(&keys[0]), family);
-    }
-
-    #[test]
-    fn a_point_that_is_not_on_its_curve_is_no_key() {
-        let mut jwk = TestKey::p256().jwk();
-        jwk["x"] = jwk["y"].clone();
-        assert_eq!(set(&json!([jwk])).err(), Some(BadKeySet::NoUsableKey));
-    }
-
-    #[test]
-    fn a_set_that_is_none_or_holds_no_usable_key_is_refused_whole() {
-        let key = TestKey::rsa().jwk();
-        for (document, expected) in [
-            (json!([]), BadKeySet::NoUsableKey),
-            (
-                json!([{"kty": "oct", "kid": "a", "k": "AAAA"}]),
-                BadKeySet::NoUsableKey,
-            ),
-            (json!({}), BadKeySet::Malformed),
-            (json!([1]), BadKeySet::Malformed),
-            (json!(vec![&key; 65]), BadKeySet::TooManyKeys),
-        ] {
-            assert_eq!(set(&document).err(), Some(expected), "{document}");
-        }
-        assert!(set(&json!(vec![&key; 64])).is_ok());
-    }
-}

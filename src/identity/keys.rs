@@ -6,31 +6,32 @@
 //! so that happens at most once in thirty seconds, counted from the attempt and whatever came of it
 //! (G13). A failed attempt changes nothing: keys stay for a day without word from their issuer.
 
-use std::path::Path;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use aws_lc_rs::digest;
+use aws_lc_rs::digest::Context;
+use aws_lc_rs::digest::Digest;
+use aws_lc_rs::digest::SHA256;
+use aws_lc_rs::digest::digest;
 use tokio::sync::Notify;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::Unverified;
-use super::fetch::FetchError;
-use super::fetch::LARGEST_KEY_SET;
-use super::fetch::Publisher;
 use super::gate::Gate;
 use super::gate::Turn;
 use super::jwk;
-use super::jwk::BadKeySet;
 use super::jwk::Key;
+use super::key_set::KeySet;
+use super::key_set::Place;
+use super::source::KeyError;
+use super::source::Source;
+use super::source::read_key_set;
+use super::source::read_secrets;
 use super::token::Envelope;
 use super::trouble::Trouble;
 use super::waiting::Asker;
@@ -38,14 +39,11 @@ use super::waiting::Waiting;
 use crate::blocking::may_wait;
 use crate::clock::Clock;
 use crate::clock::Moment;
-use crate::clock::SharedMoment;
 use crate::secret::Secret;
-use crate::secret::SecretFileError;
 use crate::telemetry::Chain;
 use crate::telemetry::Repeated;
 use crate::telemetry::Tally;
 use crate::telemetry::metrics::identity::IdentityMetrics;
-use crate::watched;
 
 /// The keys of one issuer, from one place.
 pub(super) struct Keys {
@@ -58,63 +56,6 @@ pub(super) struct Keys {
     failures: Repeated,
     wanted: Notify,
     attempts: watch::Sender<u64>,
-}
-
-/// Where keys come from.
-pub(super) enum Source {
-    /// A key set in a file.
-    File(PathBuf),
-    /// A secret that does not change.
-    Fixed,
-    /// A secret in a file.
-    SecretFile {
-        /// Which file.
-        path: PathBuf,
-        /// The least length that the issuer's algorithms allow.
-        shortest: usize,
-    },
-    /// A key set that is fetched.
-    Published(Box<Publisher>),
-}
-
-/// Which place keys come from, as it is configured.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    /// `discovery_url`.
-    Discovery(String),
-    /// `jwks_file`.
-    File(PathBuf),
-    /// `hmac_secret` and `hmac_secret_file`.
-    Secret,
-    /// `jwks_url`.
-    Url(String),
-}
-
-/// The keys of one moment. What was verified with them holds as long as they do.
-pub(super) struct KeySet {
-    keys: Arc<[Key]>,
-    place: Place,
-    digest: digest::Digest,
-    confirmed: SharedMoment,
-    replaced: AtomicBool,
-    ages: bool,
-}
-
-/// Why there are no new keys.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum KeyError {
-    #[error("could not fetch the keys")]
-    Fetch(#[from] FetchError),
-    #[error("the key set cannot be used: {0}")]
-    Set(#[from] BadKeySet),
-    #[error("the secret cannot be used")]
-    Secret(#[from] SecretFileError),
-    #[error(
-        "the secret is too short: the algorithms need at least {0} bytes (RFC 7518, section 3.2)"
-    )]
-    ShortSecret(usize),
-    #[error("cannot read the file")]
-    Unreadable(#[source] std::io::Error),
 }
 
 impl Keys {
@@ -143,9 +84,9 @@ impl Keys {
             return;
         }
         if let Some(set) = old.present.load_full()
-            && set.place != Place::Secret
+            && *set.place() != Place::Secret
         {
-            if set.place != self.place {
+            if *set.place() != self.place {
                 tracing::warn!(
                     issuer = &*self.issuer,
                     "the keys of {} stay as they are until their new place has delivered some",
@@ -170,7 +111,7 @@ impl Keys {
             return Some(Trouble::NoKeys);
         };
         let since = now.wall.minus(set.silence(now));
-        if set.place != self.place {
+        if *set.place() != self.place {
             Some(Trouble::OldPlace { since })
         } else if self.gate().was_good() {
             None
@@ -192,16 +133,30 @@ impl Keys {
         clock: &Clock,
         now: Moment,
     ) -> Result<Arc<KeySet>, Unverified> {
-        let knows = |set: &Arc<KeySet>| set.knows(token.header.key_id.as_deref());
+        let id = token.header.key_id.as_deref();
         match self.present(now) {
-            Some(set) if knows(&set) => return Ok(set),
+            Some(set) if set.knows(id) => return Ok(set),
             _ => self.wait_for_news(asker, clock, now.elapsed).await?,
         }
         let set = self.present(now).ok_or(Unverified::NoKeys)?;
-        if knows(&set) {
+        if set.may_mean(id) {
             Ok(set)
         } else {
             Err(Unverified::UnknownKey)
+        }
+    }
+
+    /// Somebody with the right to wants them brought up to date: at once, whatever was asked for lately.
+    pub(super) fn want(&self, now: Duration) {
+        self.gate().want(now);
+        self.wanted.notify_one();
+    }
+
+    /// A signature was none of theirs, and it could not be told by their names whether there are new ones:
+    /// that is worth as much as an unknown name. Nobody waits for it.
+    pub(super) fn doubt(&self, now: Duration) {
+        if matches!(self.source, Source::Published(_)) && self.gate().turn(now) == Turn::Wake {
+            self.wanted.notify_one();
         }
     }
 
@@ -247,7 +202,8 @@ impl Keys {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                () = self.wanted.notified() => {}
+                // The gate says when.
+                () = self.wanted.notified() => continue,
                 () = clock.sleep_until_or_ahead(due) => {}
             }
             tokio::select! {
@@ -310,10 +266,10 @@ impl Keys {
                 let json = may_wait(move || read_key_set(&path)).await?;
                 self.take(&json, clock, metrics)
             }
-            Source::SecretFile { path, shortest } => {
-                let path = path.clone();
-                let secret = may_wait(move || Secret::read(&path)).await?;
-                self.share(&secret, *shortest, clock)
+            Source::SecretFiles { paths, shortest } => {
+                let paths = paths.clone();
+                let secrets = may_wait(move || read_secrets(&paths)).await?;
+                self.share(&secrets, *shortest, clock)
             }
             Source::Fixed => Ok(()),
         }
@@ -327,70 +283,69 @@ impl Keys {
     ) -> Result<(), KeyError> {
         match &self.source {
             Source::File(path) => self.take(&read_key_set(path)?, clock, metrics),
-            Source::SecretFile { path, shortest } => {
-                self.share(&Secret::read(path)?, *shortest, clock)
+            Source::SecretFiles { paths, shortest } => {
+                self.share(&read_secrets(paths)?, *shortest, clock)
             }
             Source::Fixed | Source::Published(_) => Ok(()),
         }
     }
 
-    /// Takes a shared secret over.
+    /// Takes shared secrets over.
     pub(super) fn share(
         &self,
-        secret: &Secret,
+        secrets: &[Secret],
         shortest: usize,
         clock: &Clock,
     ) -> Result<(), KeyError> {
-        let bytes = secret.expose().as_bytes();
-        if bytes.len() < shortest {
+        let secrets = secrets.iter().map(|secret| secret.expose().as_bytes());
+        if secrets.clone().any(|secret| secret.len() < shortest) {
             return Err(KeyError::ShortSecret(shortest));
         }
-        self.replace(bytes, clock.now(), || Ok(vec![Key::shared_secret(bytes)]))
+        let mut content = Context::new(&SHA256);
+        for secret in secrets.clone() {
+            content.update(digest(&SHA256, secret).as_ref());
+        }
+        self.replace(content.finish(), clock.now(), || {
+            Ok(secrets.map(Key::shared_secret).collect())
+        })
     }
 
     /// Takes a key set over.
     fn take(&self, json: &[u8], clock: &Clock, metrics: &IdentityMetrics) -> Result<(), KeyError> {
-        self.replace(json, clock.now(), || {
-            let (keys, unusable) = jwk::read_set(json)?;
-            for reason in unusable {
+        self.replace(digest(&SHA256, json), clock.now(), || {
+            let sorted = jwk::read_set(json)?;
+            for key in &sorted.left_out {
                 metrics.ignored();
                 tracing::warn!(
                     issuer = &*self.issuer,
-                    reason = ?reason,
-                    "a published key of {} is left out",
+                    kid = key.id(),
+                    kty = key.kind(),
+                    reason = %key.reason(),
+                    "a published key of {} is left out: {key}",
                     self.issuer
                 );
             }
-            Ok(keys)
+            Ok(sorted.keys)
         })
     }
 
     /// The same bytes confirm the set that is there, so that nothing verified with it is forgotten.
     fn replace(
         &self,
-        content: &[u8],
+        content: Digest,
         now: Moment,
         read: impl FnOnce() -> Result<Vec<Key>, KeyError>,
     ) -> Result<(), KeyError> {
-        let digest = digest::digest(&digest::SHA256, content);
         let present = self.present.load_full();
-        let is_same =
-            |set: &Arc<KeySet>| set.digest.as_ref() == digest.as_ref() && set.place == self.place;
-        if let Some(present) = present.filter(is_same) {
-            present.confirmed.set(now);
+        if let Some(present) = present.filter(|set| set.is_from(&self.place, &content)) {
+            present.confirm(now);
             return Ok(());
         }
-        let set = KeySet {
-            keys: read()?.into(),
-            place: self.place.clone(),
-            digest,
-            confirmed: SharedMoment::new(now),
-            replaced: AtomicBool::new(false),
-            ages: matches!(self.source, Source::Published(_)),
-        };
+        let ages = matches!(self.source, Source::Published(_));
+        let set = KeySet::new(read()?, (self.place.clone(), content), ages, now);
         if let Some(old) = self.present.swap(Some(Arc::new(set))) {
-            old.replaced.store(true, Ordering::Release);
-            let news = if old.place == self.place {
+            old.replace();
+            let news = if *old.place() == self.place {
                 "have changed"
             } else {
                 "come from their new place now"
@@ -403,75 +358,6 @@ impl Keys {
     fn gate(&self) -> MutexGuard<'_, Gate> {
         // Nothing that holds it can panic half-way.
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl KeySet {
-    /// Whether what was verified with these keys may still be believed at `now`.
-    pub(super) fn holds(&self, now: Moment) -> bool {
-        !self.replaced.load(Ordering::Acquire)
-            && (!self.ages || self.silence(now) <= LONGEST_SILENCE)
-    }
-
-    /// How long ago they were last delivered.
-    fn silence(&self, now: Moment) -> Duration {
-        now.since(self.confirmed.get())
-    }
-
-    /// The same keys under other settings. The old set may yet be replaced, by a fetch that was under
-    /// way; that says nothing of these. Keys that did not age begin to.
-    fn successor(&self, now: Moment) -> Self {
-        let confirmed = if self.ages { self.confirmed.get() } else { now };
-        Self {
-            keys: Arc::clone(&self.keys),
-            place: self.place.clone(),
-            digest: self.digest,
-            confirmed: SharedMoment::new(confirmed),
-            replaced: AtomicBool::new(false),
-            ages: true,
-        }
-    }
-
-    /// Checks the signature of `token`.
-    pub(super) fn verify(&self, token: &Envelope<'_>) -> Result<(), Unverified> {
-        let mut fitting = self
-            .meant(token.header.key_id.as_deref())
-            .filter_map(|key| key.check(token.header.algorithm))
-            .take(MOST_NAMESAKES)
-            .peekable();
-        if fitting.peek().is_none() {
-            return Err(Unverified::Algorithm);
-        }
-        let signature = token.signature()?;
-        if fitting.any(|key| key.holds(token.signed.as_bytes(), &signature)) {
-            Ok(())
-        } else {
-            Err(Unverified::Signature)
-        }
-    }
-
-    /// A set which holds for ever.
-    #[cfg(test)]
-    pub(super) fn for_tests(keys: Vec<Key>) -> Self {
-        Self {
-            keys: keys.into(),
-            place: Place::Secret,
-            digest: digest::digest(&digest::SHA256, b""),
-            confirmed: SharedMoment::new(Moment {
-                elapsed: Duration::ZERO,
-                wall: crate::atlas::Timestamp::from_seconds(0),
-            }),
-            replaced: AtomicBool::new(false),
-            ages: false,
-        }
-    }
-
-    fn knows(&self, id: Option<&str>) -> bool {
-        self.meant(id).next().is_some()
-    }
-
-    fn meant<'a>(&'a self, id: Option<&'a str>) -> impl Iterator<Item = &'a Key> {
-        self.keys.iter().filter(move |key| key.is_meant_by(id))
     }
 }
 
@@ -498,15 +384,5 @@ impl Drop for Attempt<'_> {
     }
 }
 
-fn read_key_set(path: &Path) -> Result<Vec<u8>, KeyError> {
-    watched::read_limited(path, LARGEST_KEY_SET).map_err(KeyError::Unreadable)
-}
-
-/// How long published keys are believed without word from their issuer.
-const LONGEST_SILENCE: Duration = Duration::from_hours(24);
-
 /// How long a caller waits for a fetch: as long as a fetch may take.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
-
-/// Two keys of one name happen while an issuer rotates; more would let one token cost many checks.
-const MOST_NAMESAKES: usize = 2;

@@ -18,7 +18,8 @@ use ahash::RandomState;
 use arc_swap::ArcSwapOption;
 
 use super::Caller;
-use super::keys::KeySet;
+use super::Thumbprint;
+use super::key_set::KeySet;
 use crate::clock::Moment;
 
 /// A bounded memory of verified tokens.
@@ -36,6 +37,8 @@ pub(super) struct Remembered {
     pub(super) token: Box<[u8]>,
     /// Who it makes the caller.
     pub(super) caller: Arc<Caller>,
+    /// The certificate that whoever shows it must hold.
+    pub(super) bound_to: Option<Thumbprint>,
     /// The keys that verified it.
     pub(super) keys: Arc<KeySet>,
     /// The settings that it was judged by.
@@ -60,14 +63,21 @@ impl Memory {
         }
     }
 
-    /// The caller of `token`, if it was verified under `generation` and is still good.
-    pub(super) fn recall(&self, token: &[u8], generation: u64, now: Moment) -> Option<Arc<Caller>> {
+    /// The caller of `token`, if it was verified under `generation`, is still good, and is shown with the
+    /// certificate that it is bound to.
+    pub(super) fn recall(
+        &self,
+        token: &[u8],
+        holder: Option<&Thumbprint>,
+        generation: u64,
+        now: Moment,
+    ) -> Option<Arc<Caller>> {
         for slot in self.row(token) {
             let slot = slot.load();
             if let Some(remembered) = &*slot
                 && *remembered.token == *token
             {
-                if !remembered.holds(generation, now) {
+                if !remembered.holds(generation, now) || !remembered.is_for(holder) {
                     return None;
                 }
                 if !remembered.used.load(Ordering::Relaxed) {
@@ -132,9 +142,13 @@ impl Remembered {
         self.generation == generation && now.wall < self.caller.expires_at && self.keys.holds(now)
     }
 
+    fn is_for(&self, holder: Option<&Thumbprint>) -> bool {
+        self.bound_to.is_none() || self.bound_to.as_ref() == holder
+    }
+
     fn weight(&self) -> usize {
         let caller = &self.caller;
-        let texts = [&caller.client_id, &caller.token_id]
+        let texts = [&caller.client_id, &caller.token_id, &caller.key_id]
             .into_iter()
             .flatten()
             .chain(&caller.scopes)
@@ -190,12 +204,14 @@ mod tests {
             issuer: Arc::from("https://idp.test"),
             client_id: None,
             token_id: None,
+            key_id: None,
             scopes: Box::default(),
             expires_at: Timestamp::from_seconds(ends),
         };
         Remembered {
             token: Box::from(token.as_bytes()),
             caller: Arc::new(caller),
+            bound_to: None,
             keys: Arc::new(KeySet::for_tests(Vec::new())),
             generation: 1,
             used: AtomicBool::new(false),
@@ -207,21 +223,21 @@ mod tests {
         let memory = Memory::new(4, 1 << 20);
         let long = "t".repeat(200);
         memory.remember(remembered(&long, 10), at(0));
-        assert!(memory.recall(long.as_bytes(), 1, at(9)).is_some());
-        assert!(memory.recall(long.as_bytes(), 1, at(10)).is_none());
-        assert!(memory.recall(long.as_bytes(), 2, at(9)).is_none());
+        assert!(memory.recall(long.as_bytes(), None, 1, at(9)).is_some());
+        assert!(memory.recall(long.as_bytes(), None, 1, at(10)).is_none());
+        assert!(memory.recall(long.as_bytes(), None, 2, at(9)).is_none());
         // Same tail, other head.
         assert!(
             memory
-                .recall(format!("x{long}").as_bytes(), 1, at(9))
+                .recall(format!("x{long}").as_bytes(), None, 1, at(9))
                 .is_none()
         );
         assert!(
             memory
-                .recall(long.trim_start_matches("tt").as_bytes(), 1, at(9))
+                .recall(long.trim_start_matches("tt").as_bytes(), None, 1, at(9))
                 .is_none()
         );
-        assert!(memory.recall(b"", 1, at(9)).is_none());
+        assert!(memory.recall(b"", None, 1, at(9)).is_none());
     }
 
     #[test]
@@ -234,7 +250,7 @@ mod tests {
         let kept = (0..10_000)
             .filter(|number| {
                 memory
-                    .recall(format!("token-{number}").as_bytes(), 1, at(0))
+                    .recall(format!("token-{number}").as_bytes(), None, 1, at(0))
                     .is_some()
             })
             .count();
@@ -250,14 +266,14 @@ mod tests {
             memory.remember(remembered(token, 10), at(0));
         }
         for token in ["a", "b", "d"] {
-            assert!(memory.recall(token.as_bytes(), 1, at(0)).is_some());
+            assert!(memory.recall(token.as_bytes(), None, 1, at(0)).is_some());
         }
         memory.remember(remembered("e", 10), at(0));
         let known = ["a", "b", "c", "d", "e"]
-            .map(|token| memory.recall(token.as_bytes(), 1, at(0)).is_some());
+            .map(|token| memory.recall(token.as_bytes(), None, 1, at(0)).is_some());
         assert_eq!(known, [true, true, false, true, true]);
         // What has ended goes first, even if it was asked for.
         memory.remember(remembered("f", 20), at(10));
-        assert!(memory.recall(b"f", 1, at(10)).is_some());
+        assert!(memory.recall(b"f", None, 1, at(10)).is_some());
     }
 }

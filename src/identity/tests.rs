@@ -156,6 +156,14 @@ async fn good_tokens_of_every_algorithm_and_shape_pass() {
         ),
         ("a whole day", json!([{}, {"exp": NOW + 24 * 3_600}])),
         (
+            "times with fractions (K1)",
+            json!([{}, {"exp": 1_790_000_600.5, "iat": 1_789_999_999.25, "nbf": 1_789_999_999.0}]),
+        ),
+        (
+            "times as powers of ten (K1)",
+            json!([{}, {"exp": 1.790_000_6e9, "iat": 1.79e9, "nbf": 1.79e9}]),
+        ),
+        (
             "nested objects",
             json!([{}, {"realm_access": {"roles": ["a"]}}]),
         ),
@@ -189,6 +197,7 @@ async fn a_caller_is_what_its_token_says() {
         caller.token_id.as_deref(),
         Some(&*format!("payments-api-{NOW}"))
     );
+    assert_eq!(caller.key_id(), Some("rsa-1"));
     let scopes: Vec<&str> = caller.scopes.iter().map(|scope| &**scope).collect();
     assert_eq!(
         scopes,
@@ -232,7 +241,7 @@ async fn a_reloaded_configuration_judges_the_next_token_and_keeps_the_keys() {
     let changes: [(Change, Unverified); 5] = [
         (
             |issuer| issuer.audiences = vec!["another".to_owned()],
-            Unverified::WrongAudience,
+            Unverified::WrongAudience("aud".into()),
         ),
         (
             |issuer| issuer.algorithms = vec![Algorithm::ES256],

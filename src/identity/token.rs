@@ -1,5 +1,5 @@
-//! The strict reading of a JWT: text goes in, an [`UncheckedToken`] comes out, whose signature nobody
-//! has checked yet.
+//! The strict reading of a JWT: text goes in, an [`Envelope`] comes out, whose signature nobody has
+//! checked yet.
 //!
 //! The form is RFC 7515's compact one and nothing else: three parts of base64url without padding,
 //! each the only spelling of its bytes. The header may say which algorithm, which key and which type;
@@ -14,17 +14,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::Algorithm;
 
 use super::Unverified;
-use super::claims::Claims;
 use super::json::Object;
-
-/// A token that was read. Nothing in it may be believed.
-#[derive(Debug)]
-pub(super) struct UncheckedToken<'a> {
-    /// What was signed, and how.
-    pub(super) envelope: Envelope<'a>,
-    /// What it says.
-    pub(super) claims: Claims,
-}
 
 /// A signed text in compact form, whatever it says.
 #[derive(Debug)]
@@ -34,7 +24,7 @@ pub(super) struct Envelope<'a> {
     /// The second part, as it came.
     content: &'a str,
     /// The third part, as it came.
-    signature: &'a str,
+    pub(super) signature: &'a str,
     /// The first part.
     pub(super) header: Header,
 }
@@ -48,15 +38,6 @@ pub(super) struct Header {
     pub(super) key_id: Option<Box<str>>,
     /// `typ` in lower case and without `application/`; empty where there is none.
     pub(super) token_type: Box<str>,
-}
-
-impl<'a> UncheckedToken<'a> {
-    /// Reads the compact form, and the claims in it.
-    pub(super) fn read(token: &'a str) -> Result<Self, Unverified> {
-        let envelope = Envelope::read(token)?;
-        let claims = Claims::read(&envelope.content()?)?;
-        Ok(Self { envelope, claims })
-    }
 }
 
 impl<'a> Envelope<'a> {
@@ -79,11 +60,6 @@ impl<'a> Envelope<'a> {
     /// more than one; a dot is no base64url, so it ends here.
     pub(super) fn content(&self) -> Result<Vec<u8>, Unverified> {
         decode(self.content)
-    }
-
-    /// The bytes of the third part. They are read last: a token is refused for less before.
-    pub(super) fn signature(&self) -> Result<Vec<u8>, Unverified> {
-        decode(self.signature).map_err(|_| Unverified::Signature)
     }
 }
 

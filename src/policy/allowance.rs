@@ -207,6 +207,7 @@ mod tests {
             issuer: Arc::from("https://idp.test"),
             client_id: None,
             token_id: None,
+            key_id: None,
             scopes: Box::default(),
             expires_at: Timestamp::default(),
         }

@@ -16,6 +16,7 @@ fn caller(subject: &str) -> Caller {
         issuer: Arc::from("https://idp.test"),
         client_id: None,
         token_id: None,
+        key_id: None,
         scopes: Box::new([Box::from("certs:read")]),
         expires_at: Timestamp::default(),
     }

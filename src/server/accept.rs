@@ -267,7 +267,7 @@ impl Acceptor {
         let peer = Peer {
             address,
             scheme: "https",
-            origin: Origin::new(address, tls::subject(&stream).as_deref()),
+            origin: Origin::new(address, tls::peer_certificate(&stream).as_ref()),
             unsent: self.unsent.account(),
             standing: place.standing(),
         };

@@ -22,6 +22,7 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
+use tracing::info;
 use uuid::Uuid;
 
 mod explain;
@@ -218,13 +219,17 @@ impl Admin {
     ) -> Result<Arc<Caller>, AdminRefusal> {
         let now = self.gateway.clock.now();
         let unauthenticated = Outcome::Unauthenticated;
+        let mut refused_for = None;
         let (refusal, outcome) = match credentials {
             Credentials::Bearer(token) => match self.gateway.identity.verify(token, now).await {
                 Ok(caller) => return Ok(caller),
                 Err(Unverified::NoKeys | Unverified::TooManyWait) => {
                     (AdminRefusal::NoKeys, Outcome::Failed)
                 }
-                Err(_) => (AdminRefusal::BadToken, unauthenticated),
+                Err(why) => {
+                    refused_for = Some(why);
+                    (AdminRefusal::BadToken, unauthenticated)
+                }
             },
             Credentials::None => (AdminRefusal::Unauthenticated, unauthenticated),
         };
@@ -237,6 +242,10 @@ impl Admin {
             // What is wrong with us is said all the same.
             (Some(_), AdminRefusal::NoKeys) => return Err(refusal),
             (Some(refusals), _) => return Err(AdminRefusal::TooMany(refusals)),
+        }
+        if let Some(why) = refused_for {
+            let (request_id, reason, claim) = (by.request_id, why.reason(), why.claim());
+            info!(%request_id, reason, claim, "an operator's token was refused: {why}");
         }
         let refused = AdminRecord {
             action,

@@ -35,6 +35,7 @@ use tracing::warn;
 use crate::atlas::Timestamp;
 use crate::blocking::may_wait;
 use crate::clock::Clock;
+use crate::identity::PeerCertificate;
 use crate::settings::Mistake;
 use crate::telemetry::metrics::connections::ConnectionMetrics;
 use crate::watched::read_limited;
@@ -208,13 +209,11 @@ impl Loaded {
     }
 }
 
-/// The subject of the certificate that a caller has shown, as RFC 4514 would write it, in the order of
-/// the certificate.
-pub fn subject<S>(stream: &TlsStream<S>) -> Option<String> {
+/// The certificate that a caller has shown.
+pub fn peer_certificate<S>(stream: &TlsStream<S>) -> Option<PeerCertificate> {
     let (_, session) = stream.get_ref();
     let certificate = session.peer_certificates()?.first()?;
-    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
-    Some(certificate.subject().to_string())
+    Some(PeerCertificate::read(certificate))
 }
 
 fn fingerprint(config: &Config) -> [u8; SHA256_OUTPUT_LEN] {

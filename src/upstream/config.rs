@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::http_client::ProxySettings;
 use crate::roots::Trust;
 use crate::secret::Secret;
 use crate::settings;
@@ -30,6 +31,12 @@ pub struct Config {
     /// The proxy on the way to Atlas; the system's proxy variables are not read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy: Option<String>,
+    /// The file with the password of the user in `proxy`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy_password_file: Option<PathBuf>,
+    /// The same password, which only ever comes from the environment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy_password: Option<Secret>,
     /// Where the ledger of minted tokens is kept. One process per directory.
     pub state_directory: PathBuf,
     /// How much is asked of Atlas, and how long it may take.
@@ -168,7 +175,17 @@ impl Config {
         }
     }
 
-    /// The files that a reload reads. Not `ca_certificate`, which waits for a restart.
+    /// The proxy on the way to Atlas.
+    pub fn proxy(&self) -> ProxySettings<'_> {
+        ProxySettings {
+            url: self.proxy.as_deref(),
+            password_file: self.proxy_password_file.as_deref(),
+            password: self.proxy_password.as_ref(),
+        }
+    }
+
+    /// The files that a reload reads. Not `ca_certificate` and `proxy_password_file`, which wait for a
+    /// restart.
     pub fn files(&self) -> Vec<PathBuf> {
         let named = self.credentials.iter().flat_map(|credential| {
             let account = credential.service_account.as_ref();
@@ -189,6 +206,8 @@ impl Default for Config {
             api: Api::V2,
             ca_certificate: None,
             proxy: None,
+            proxy_password_file: None,
+            proxy_password: None,
             state_directory: PathBuf::from("state"),
             limits: Limits::default(),
             credentials: Vec::new(),

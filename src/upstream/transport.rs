@@ -14,6 +14,7 @@ use super::config::origin;
 use crate::clock::Clock;
 use crate::http_client::BuildError;
 use crate::http_client::HttpClient;
+use crate::http_client::ProxyError;
 use crate::http_client::Setup;
 use crate::roots::NoTls;
 use crate::settings::Mistake;
@@ -53,7 +54,7 @@ impl Transport {
         let setup = Setup {
             trust: config.trust(),
             only_https: config.base_url.starts_with("https://"),
-            proxy: config.proxy.as_deref(),
+            proxy: config.proxy(),
             resolver: names.cloned(),
             connect: limits.connect,
             first_byte: limits.first_byte,
@@ -61,7 +62,8 @@ impl Transport {
         };
         let client = HttpClient::build(setup, clock).map_err(|error| {
             let place = match &error {
-                BuildError::Proxy => "atlas.proxy",
+                BuildError::Proxy(ProxyError::Url(_)) => "atlas.proxy",
+                BuildError::Proxy(ProxyError::Password(_)) => "atlas.proxy_password_file",
                 BuildError::Roots(NoTls::Own(_)) => "atlas.ca_certificate",
                 BuildError::Roots(NoTls::Rootless | NoTls::Unspeakable(_)) | BuildError::Tls(_) => {
                     "atlas"

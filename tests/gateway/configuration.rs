@@ -219,9 +219,16 @@ issuer = "https://idp.example"
 jwks_file = "watched/6"
 hmac_secret_file = "watched/7"
 ca_certificate = "watched/8"
+bearer_file = "watched/9"
+proxy_password_file = "watched/10"
+hmac_secret_files = [
+    "watched/11",
+    "watched/12",
+]
 
 [atlas]
 ca_certificate = "restart"
+proxy_password_file = "restart"
 state_directory = "restart"
 
 [audit]
@@ -229,7 +236,7 @@ directory = "restart"
 head_key_file = "restart"
 "#;
     let config: Config = toml::from_str(text).unwrap();
-    let expected: Vec<_> = (1..=8)
+    let expected: Vec<_> = (1..=12)
         .map(|n| PathBuf::from(format!("watched/{n}")))
         .collect();
     assert_eq!(config.files(), expected);
@@ -239,7 +246,9 @@ head_key_file = "restart"
         .filter_map(|line| {
             let (keys, _) = line
                 .split_once(" = \"watched/")
-                .or_else(|| line.split_once(" = \"restart"))?;
+                .or_else(|| line.split_once(" = \"restart"))
+                .or_else(|| line.split_once(" = ["))
+                .filter(|(keys, _)| *keys != "projects")?;
             Some(keys.rsplit(' ').next().unwrap().to_owned())
         })
         .collect();

@@ -1,10 +1,17 @@
 //! The door seen from outside: every token that must not pass, keys that change under load, and rules
 //! that change while somebody waits.
 
+mod bound;
 mod changes;
 mod check;
+mod claims;
+mod issuers;
+mod keys;
 mod moved;
+mod random;
 mod rotation;
+mod shapes;
+mod way;
 
 use std::time::Duration;
 

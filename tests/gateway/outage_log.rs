@@ -6,9 +6,9 @@ use atlas_cert_gateway::atlas::Timestamp;
 use atlas_simulator::Asked;
 use atlas_simulator::Fault;
 use serde_json::json;
-use tracing::subscriber::DefaultGuard;
 
 use crate::log::Log;
+use crate::log::listen;
 use crate::tokens::AUDIENCE;
 use crate::tokens::ISSUER;
 use crate::tokens::Issuer;
@@ -17,16 +17,6 @@ use crate::world::PROJECT;
 use crate::world::World;
 use crate::world::certs;
 use crate::world::set;
-
-/// Keeps what is said from here on; by this thread, which is all that a world runs on.
-fn listen() -> (Log, DefaultGuard) {
-    let log = Log::default();
-    let lines = tracing_subscriber::fmt()
-        .with_ansi(false)
-        .with_writer(log.clone())
-        .finish();
-    (log, tracing::subscriber::set_default(lines))
-}
 
 fn lines(log: &Log, text: &str) -> usize {
     log.text()

@@ -51,6 +51,7 @@ async fn no_secret_is_in_any_log_record_error_or_metric() {
     let lines = tracing_subscriber::fmt::layer().with_writer(log.clone());
     let lines = lines.with_filter(finest);
     let subscriber = tracing_subscriber::registry().with(lines);
+    crate::log::be_heard();
     let _guard = tracing::subscriber::set_default(subscriber);
     let world = World::new().await;
     let expired = token_of(&serde_json::json!({ "exp": 1 }));

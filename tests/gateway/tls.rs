@@ -70,8 +70,7 @@ impl Authority {
     }
 
     /// A caller's.
-    fn caller(&self) -> Identity {
-        let key = KeyPair::generate().unwrap();
+    pub(crate) fn caller(&self) -> Identity {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name = rcgen::DistinguishedName::new();
         params
@@ -80,6 +79,12 @@ impl Authority {
         params
             .distinguished_name
             .push(DnType::CommonName, "payments");
+        self.signed(&params)
+    }
+
+    /// A certificate of any names, and its key.
+    pub(crate) fn signed(&self, params: &CertificateParams) -> Identity {
+        let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         (vec![certificate.der().clone()], key)
@@ -264,7 +269,10 @@ async fn a_callers_certificate_is_demanded_and_its_subject_is_on_record() {
         .unwrap();
     assert_eq!(ask(&mut known).await.unwrap(), "200");
     let record = &world.lookups()[0];
-    assert_eq!(record["tls_subject"], "O=Example, \"Inc\", CN=payments");
+    assert_eq!(
+        record["tls_subject"],
+        "CN=payments,O=Example\\, \\\"Inc\\\""
+    );
     let stranger = Authority::new().caller();
     for identity in [None, Some(stranger)] {
         // With TLS 1.3 the refusal comes after the client's own half of the handshake.

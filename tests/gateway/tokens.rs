@@ -11,6 +11,7 @@ use std::convert::Infallible;
 use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
@@ -18,7 +19,9 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http_body_util::Full;
+use hyper::Request;
 use hyper::Response;
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use jsonwebtoken::Algorithm;
@@ -231,7 +234,11 @@ pub(crate) struct Publisher {
     address: SocketAddr,
     answer: watch::Sender<Answer>,
     requests: Arc<AtomicUsize>,
+    authorization: Arc<Mutex<Option<String>>>,
 }
+
+/// How many requests there were, and `Authorization` of the last one.
+type Seen = (Arc<AtomicUsize>, Arc<Mutex<Option<String>>>);
 
 /// What it answers.
 #[derive(Clone)]
@@ -252,12 +259,14 @@ impl Publisher {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let answer = watch::Sender::new(Answer::json(document));
-        let requests = Arc::new(AtomicUsize::new(0));
-        tokio::spawn(publish(listener, answer.subscribe(), Arc::clone(&requests)));
+        let (requests, authorization) = Seen::default();
+        let seen = (Arc::clone(&requests), Arc::clone(&authorization));
+        tokio::spawn(publish(listener, answer.subscribe(), seen));
         Self {
             address,
             answer,
             requests,
+            authorization,
         }
     }
 
@@ -279,6 +288,11 @@ impl Publisher {
     /// Keeps everybody waiting, or no longer.
     pub(crate) fn hold(&self, held: bool) {
         self.answer.send_modify(|answer| answer.held = held);
+    }
+
+    /// `Authorization` of the last request.
+    pub(crate) fn authorization(&self) -> Option<String> {
+        self.authorization.lock().unwrap().clone()
     }
 
     /// How many requests have come.
@@ -304,16 +318,15 @@ impl Answer {
     }
 }
 
-async fn publish(
-    listener: TcpListener,
-    answer: watch::Receiver<Answer>,
-    requests: Arc<AtomicUsize>,
-) {
+async fn publish(listener: TcpListener, answer: watch::Receiver<Answer>, seen: Seen) {
     while let Ok((stream, _)) = listener.accept().await {
-        let (answer, requests) = (answer.clone(), Arc::clone(&requests));
-        let service = service_fn(move |_| {
-            let (mut answer, requests) = (answer.clone(), Arc::clone(&requests));
+        let (answer, seen) = (answer.clone(), seen.clone());
+        let service = service_fn(move |request: Request<Incoming>| {
+            let (mut answer, (requests, authorization)) = (answer.clone(), seen.clone());
             async move {
+                let header = request.headers().get("authorization");
+                let header = header.map(|value| value.to_str().unwrap().to_owned());
+                *authorization.lock().unwrap() = header;
                 requests.fetch_add(1, Ordering::SeqCst);
                 let open = answer.wait_for(|answer| !answer.held).await;
                 let Some(answer) = open.ok().map(|answer| answer.clone()) else {

@@ -40,6 +40,42 @@ fn escape_slowly(body: &mut Body<'_>, text: &str, room: usize) -> bool {
     true
 }
 
+impl Body<'_> {
+    /// Texts from outside, each whole, as many as have `room` bytes together, and how many more there are;
+    /// absent where there are none.
+    pub(in crate::audit) fn texts<const N: usize>(
+        &mut self,
+        name: &[u8; N],
+        texts: &[String],
+        room: usize,
+    ) {
+        if texts.is_empty() {
+            return;
+        }
+        self.put(name);
+        self.put(b"[");
+        let limit = self.length + room;
+        let mut listed = 0;
+        for text in texts {
+            let before = self.length;
+            self.put(if listed == 0 { b"\"" } else { b",\"" });
+            let left = limit.saturating_sub(self.length);
+            if !escape(self, text, left) {
+                self.length = before;
+                break;
+            }
+            self.put(b"\"");
+            listed += 1;
+        }
+        self.put(b"]");
+        let more = u64::try_from(texts.len() - listed).unwrap_or(u64::MAX);
+        if more > 0 {
+            self.flag(name, b"_more\":");
+            self.decimal(more);
+        }
+    }
+}
+
 /// `text` as it stands in a record, and whether all of it does.
 pub(in crate::audit) fn escaped(text: &str, room: usize) -> (String, bool) {
     let (mut line, mut whole) = (Lines::default(), true);

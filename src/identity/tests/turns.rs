@@ -20,17 +20,19 @@ async fn while_others_are_checked_the_known_pass_and_the_next_new_one_gets_its_t
     let turns = scene.identity.checks.acquire_many(all).await.unwrap();
     let new = scene.issuer.token("new");
     let identity = &scene.identity;
-    let mut waiting = std::pin::pin!(identity.verify_for(caller(), new.as_bytes(), now));
+    let mut waiting = std::pin::pin!(identity.verify_for(caller(), new.as_bytes(), None, now));
     assert!(waiting.as_mut().now_or_never().is_none());
     // Nobody who is known is behind it, and no operator.
-    assert!(identity.recall(known.as_bytes(), now).is_some());
-    let known = identity.verify_for(caller(), known.as_bytes(), now);
+    assert!(identity.recall(known.as_bytes(), None, now).is_some());
+    let known = identity.verify_for(caller(), known.as_bytes(), None, now);
     assert!(known.now_or_never().unwrap().is_ok());
     let operator = scene.issuer.token("operator");
     let operator = identity.verify(operator.as_bytes(), now).now_or_never();
     assert!(operator.unwrap().is_ok());
     // What costs no check is refused at once.
-    let refused = identity.verify_for(caller(), b"null", now).now_or_never();
+    let refused = identity
+        .verify_for(caller(), b"null", None, now)
+        .now_or_never();
     assert_eq!(refused.unwrap().unwrap_err(), Unverified::Malformed);
     drop(turns);
     // It goes behind those who are ready.
@@ -50,7 +52,11 @@ async fn of_one_source_few_wait_for_keys_and_others_still_may() {
             header["kid"] = json!(format!("kid-{number}"));
         });
         let identity = Arc::clone(&scene.identity);
-        async move { identity.verify_for(asker, token.as_bytes(), now).await }
+        async move {
+            identity
+                .verify_for(asker, token.as_bytes(), None, now)
+                .await
+        }
     };
     let mut waiting: Vec<_> = (0..200)
         .map(|number| Box::pin(verify(number, caller())))
@@ -60,7 +66,7 @@ async fn of_one_source_few_wait_for_keys_and_others_still_may() {
         .filter_map(|waiting| waiting.as_mut().now_or_never())
         .map(|verdict| verdict.unwrap_err())
         .collect();
-    assert_eq!(verdicts, [Unverified::TooManyWait; 72]);
+    assert_eq!(verdicts, vec![Unverified::TooManyWait; 72]);
     assert_eq!(scene.identity.callers_waiting_for_keys(), 128);
     // From elsewhere, and for operators, there is room.
     let elsewhere = Asker::at(IpAddr::from([192, 0, 2, 2]));

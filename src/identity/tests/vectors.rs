@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::*;
 use crate::identity::jwk;
 use crate::identity::jwk::Key;
-use crate::identity::keys::KeySet;
+use crate::identity::key_set::KeySet;
 use crate::identity::token::Envelope;
 
 #[derive(Deserialize)]
@@ -40,7 +40,7 @@ impl Group {
         let secrets: Option<Vec<Key>> = self.keys.iter().map(secret).collect();
         KeySet::for_tests(secrets.unwrap_or_else(|| {
             let document = json!({ "keys": self.keys }).to_string();
-            jwk::read_set(document.as_bytes()).map_or_else(|_| Vec::new(), |(keys, _)| keys)
+            jwk::read_set(document.as_bytes()).map_or_else(|_| Vec::new(), |sorted| sorted.keys)
         }))
     }
 
@@ -110,6 +110,10 @@ fn of_long_keys_those_that_can_be_factored_are_left_out() {
     let vectors: Vectors = serde_json::from_str(vectors).unwrap();
     let roca = vectors.groups.iter().find(|group| group.valid.is_empty());
     let document = json!({ "keys": [roca.unwrap().keys[0], TestKey::rsa().jwk()] }).to_string();
-    let (keys, unusable) = jwk::read_set(document.as_bytes()).unwrap();
-    assert_eq!((keys.len(), unusable), (1, vec![jwk::Unusable::Factorable]));
+    let sorted = jwk::read_set(document.as_bytes()).unwrap();
+    let reasons: Vec<_> = sorted.left_out.iter().map(LeftOut::reason).collect();
+    assert_eq!(
+        (sorted.keys.len(), reasons),
+        (1, vec![Unusable::Factorable])
+    );
 }

@@ -19,8 +19,8 @@ impl Config {
         if let Err(message) = origin(&self.base_url) {
             mistakes.push(Mistake::at("atlas.base_url", message));
         }
-        if let Some(Err(message)) = self.proxy.as_deref().map(proxy) {
-            mistakes.push(Mistake::at("atlas.proxy", message));
+        if let Some((key, message)) = self.proxy().mistake() {
+            mistakes.push(Mistake::at(format!("atlas.{key}"), message));
         }
         self.limits.mistakes(&mut mistakes);
         if self.credentials.is_empty() {
@@ -242,17 +242,6 @@ fn is_loopback(url: &Url) -> bool {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let address: Result<std::net::IpAddr, _> = host.parse();
     host == "localhost" || address.is_ok_and(|address| address.is_loopback())
-}
-
-fn proxy(text: &str) -> Result<(), &'static str> {
-    let url = Url::parse(text).map_err(|_| "is no URL; write http://egress.internal:3128")?;
-    if !matches!(url.scheme(), "http" | "https") {
-        Err("must begin with http:// or https://")
-    } else if !url.username().is_empty() || url.password().is_some() {
-        Err("must not hold a user or a password: a secret never stands in this file")
-    } else {
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -290,6 +290,7 @@ proptest! {
                 issuer: text(2).into(),
                 client_id: Some(text(3).into()),
                 token_id: Some(text(4).into()),
+                key_id: None,
                 scopes: Box::default(),
                 expires_at: START,
             }));

@@ -53,6 +53,7 @@ proptest! {
                 issuer: texts[6].as_str().into(),
                 client_id: some(0).map(Box::from),
                 token_id: some(1).map(Box::from),
+                key_id: None,
                 scopes: Box::default(),
                 expires_at: START,
             });
@@ -68,6 +69,7 @@ proptest! {
                 status,
                 error_code: some(3),
                 reason: None,
+                claim: some(2),
                 cache: CACHES[cache],
                 fill_id: (!absent[4]).then(|| Uuid::from_u128(ids[1])),
                 age: (!absent[5]).then(|| Duration::from_millis(number(0))),
@@ -83,6 +85,7 @@ proptest! {
                 format!("\"outcome\":\"{}\"", OUTCOMES[outcome].word()),
                 format!("\"status\":{}", or_null((status > 0).then(|| status.to_string()))),
                 format!("\"error_code\":{}", or_null(some(3).map(quoted))),
+                some(2).map(|claim| format!("\"claim\":{}", quoted(claim))).unwrap_or_default(),
                 format!("\"subject\":{}", quoted(&texts[5])),
                 format!("\"issuer\":{}", quoted(&texts[6])),
                 format!("\"client_id\":{}", or_null(some(0).map(quoted))),

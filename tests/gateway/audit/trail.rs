@@ -87,6 +87,7 @@ impl Trail {
             status: 200,
             error_code: None,
             reason: None,
+            claim: None,
             cache: CacheUse::Hit,
             fill_id: None,
             age: Some(Duration::from_millis(1_500)),
@@ -231,6 +232,7 @@ pub(crate) fn caller(subject: &str) -> Arc<Caller> {
         issuer: Arc::from("https://idp.internal.example"),
         client_id: None,
         token_id: Some(Box::from("token-1")),
+        key_id: None,
         scopes: Box::default(),
         expires_at: START.plus(Duration::from_hours(1)),
     })

@@ -27,19 +27,29 @@ pub(super) fn times(issuer: &Issuer, all: &mut Vec<Forgery>) {
     ] {
         claim("J30", "malformed claim", "exp", value);
     }
+    // A number that is exact means what it says; one that is not means nothing.
+    for value in [json!(-1), json!(0), json!(1.5), json!(-1.79e9)] {
+        claim("J31", "expired", "exp", value);
+    }
+    claim("J31", "lives too long", "exp", json!(1_u64 << 53));
     for value in [
-        json!(-1),
-        json!(1.5),
         json!(1e300),
+        json!(-1e300),
+        json!(1_u64 << 63),
+        json!(u64::MAX),
         json!(18_446_744_073_709_551_616.0),
     ] {
-        claim("J31", "malformed claim", "exp", value);
+        claim("J31", "malformed claim", "exp", value.clone());
+        claim("J31", "malformed claim", "nbf", value);
     }
-    claim("J31", "expired", "exp", json!(0));
-    claim("J31", "lives too long", "exp", json!(1_u64 << 63));
-    claim("J31", "lives too long", "exp", json!(u64::MAX));
     claim("J32", "expired", "exp", json!(now - 30));
     claim("J32", "expired", "exp", json!(now - 31));
+    // A fraction is never to the bearer's good: an end is rounded down, a beginning up.
+    let fraction = |seconds: i64| format!("{}.000001", now + seconds);
+    let fraction = |seconds| -> Value { serde_json::from_str(&fraction(seconds)).unwrap() };
+    claim("J32", "expired", "exp", fraction(-30));
+    claim("J33", "not yet valid", "nbf", fraction(30));
+    claim("J34", "not yet valid", "iat", fraction(30));
     claim("J33", "not yet valid", "nbf", json!(now + 31));
     claim(
         "J33",
@@ -149,6 +159,23 @@ pub(super) fn parties(issuer: &Issuer, all: &mut Vec<Forgery>) {
         "scope",
         json!({"certs:read": true}),
     );
+    for value in [
+        json!({"jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I"}),
+        json!({"kid": "rsa-1"}),
+        json!({"x5t#S256": "AAAA"}),
+        json!({"x5t#S256": 1}),
+        json!({}),
+        json!(null),
+        json!("x5t#S256"),
+    ] {
+        claim("K5", "unsupported confirmation", "cnf", value);
+    }
+    claim(
+        "K5",
+        "not the holder's certificate",
+        "cnf",
+        json!({"x5t#S256": "A4DtL2JmUMhAsvJj5tKyn64SqzmuXbMrJa0n761y5v0"}),
+    );
     let many: Vec<String> = (0..300).map(|n| n.to_string()).collect();
     claim("J46", "malformed claim", "scope", json!(many.join(" ")));
     for name in ["aud", "iss", "sub"] {
@@ -218,6 +245,10 @@ pub(super) fn texts(issuer: &Issuer, all: &mut Vec<Forgery>) {
         ("a text", "\"x\"".to_owned()),
         ("depth 200", deep),
         ("more behind it", format!("{claims}x")),
+        (
+            "a number beyond all",
+            claims.replace('}', ",\"nbf\":1e400}"),
+        ),
     ] {
         add(
             all,

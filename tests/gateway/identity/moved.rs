@@ -218,3 +218,34 @@ async fn what_is_no_key_of_the_issuer_does_not_outlive_a_reload() {
     let ready = scene.world.admin("GET", "/readyz", "", "").await.text();
     assert!(ready.contains(ISSUER), "{ready}");
 }
+
+#[tokio::test]
+async fn of_two_entries_of_an_issuer_each_keeps_its_own_keys() {
+    let scene = Scene::new(&jwks(&[&TestKey::rsa()])).await;
+    assert_eq!(
+        scene.ask(&scene.issuer.token("payments-a")).await.status,
+        200
+    );
+    let nobody = "http://127.0.0.1:1/jwks";
+    // The first one's place is mistyped while a second one, for another audience, is added.
+    scene
+        .reload(|config| {
+            let issuers = config["identity"]["issuers"].as_array_mut().unwrap();
+            let mut second = issuers[0].as_table().unwrap().clone();
+            move_to(issuers[0].as_table_mut().unwrap(), "jwks_url", nobody);
+            second.insert("audiences".to_owned(), vec!["another"].into());
+            second.insert("algorithms".to_owned(), vec!["ES256"].into());
+            move_to(&mut second, "jwks_url", "http://127.0.0.1:2/jwks");
+            issuers.push(second.into());
+        })
+        .await;
+    assert_eq!(
+        scene.ask(&scene.issuer.token("payments-b")).await.status,
+        200
+    );
+    // It has none yet, and the other one's are not its own.
+    let es256 = scene.issuer.signing_with(TestKey::p256());
+    let for_another = es256.forge("payments-c", |_, claims| claims["aud"] = json!("another"));
+    let reply = scene.world.while_time_passes(scene.ask(&for_another)).await;
+    assert_eq!(reply.status, 503, "{}", reply.text());
+}

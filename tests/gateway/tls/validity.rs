@@ -49,6 +49,7 @@ async fn a_certificate_that_is_not_good_is_warned_of_at_start_at_reload_and_when
         .with_ansi(false)
         .with_writer(log.clone())
         .finish();
+    crate::log::be_heard();
     let _listening = tracing::subscriber::set_default(lines);
     let authority = Authority::new();
     authority.issue_for((2026, 1, 1), (2026, 11, 20));

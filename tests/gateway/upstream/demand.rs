@@ -36,6 +36,7 @@ async fn a_demand_above_our_share_is_told_of_by_the_log_and_by_a_metric_while_al
  {
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).finish();
+    crate::log::be_heard();
     let _guard = tracing::subscriber::set_default(subscriber);
     // A tenth of 500 calls a minute: 250 in five minutes.
     let world = World::with(|_| (), |config| config.limits.share_percent = 10).await;

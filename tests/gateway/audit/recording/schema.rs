@@ -1,12 +1,15 @@
 //! Records against the schema that is published of them.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use atlas_cert_gateway::audit::Arrival;
 use atlas_cert_gateway::audit::CacheUse;
 use atlas_cert_gateway::audit::Closing;
+use atlas_cert_gateway::audit::Origin;
 use atlas_cert_gateway::audit::Outcome;
 use atlas_cert_gateway::audit::Refused;
+use atlas_cert_gateway::identity::PeerCertificate;
 use serde::Deserialize;
 use serde::Deserializer;
 use serde::de::IgnoredAny;
@@ -28,13 +31,19 @@ async fn every_record_is_as_the_schema_has_it() {
     trail.record("plain").await.unwrap();
     let mut entry = trail.audit.entry(Arrival {
         caller_request_id: Some(b"\xff"[..].into()),
+        origin: Cow::Owned(Origin::new(
+            ([192, 0, 2, 1], 1).into(),
+            Some(&certificate()),
+        )),
         ..trail.arrival()
     });
     entry.identified(&caller(&"long".repeat(1_000)));
     entry.asked_nonsense(&[b'/'; 2_000]);
+    let long_name = "claim".repeat(100);
     let closing = Closing {
         outcome: Outcome::Rejected,
-        reason: Some("malformed"),
+        reason: Some("malformed claim"),
+        claim: Some(&long_name),
         cache: CacheUse::Stale,
         ..trail.closing()
     };
@@ -84,6 +93,15 @@ async fn every_record_is_as_the_schema_has_it() {
                 "{required} is missing: {line}"
             );
         }
+    }
+}
+
+/// A caller's certificate with more names than a record has room for.
+fn certificate() -> PeerCertificate {
+    PeerCertificate {
+        subject: Some("CN=payments,".repeat(100)),
+        names: vec!["URI:spiffe://example.org/\"payments\"".to_owned(); 100],
+        ..PeerCertificate::read(b"")
     }
 }
 

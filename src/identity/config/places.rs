@@ -1,0 +1,216 @@
+//! Where a claim stands in a token, as the configuration writes it: `realm_access.roles` goes in, the
+//! steps from member to member come out.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Deserialize;
+use serde::Deserializer;
+use serde::Serialize;
+use serde::Serializer;
+use serde::de::Error as _;
+
+/// `identity.issuers[].claims`: where things stand in the issuer's tokens.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClaimPlaces {
+    /// Who is calling: a text.
+    pub subject: ClaimPath,
+    /// By which client: the first of these that holds a text. Nobody is refused for want of it.
+    pub client_id: Vec<ClaimPath>,
+    /// What the token is good for: all of these together, each a text with blanks between the names, or a
+    /// list of names.
+    pub scopes: Vec<ClaimPath>,
+    /// Whom it is meant for: a text or a list of texts.
+    pub audience: ClaimPath,
+}
+
+/// The place of a claim.
+///
+/// Dots separate the members that lie in one another. A name with dots of its own is written in quotation
+/// marks, `"kubernetes.io".namespace`; a name that is a URI needs none, `https://example.com/roles`. With
+/// `.*` at its end it stands for the names of an object's members.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ClaimPath {
+    /// As it is written, which is what logs and records call it.
+    text: Box<str>,
+    steps: Box<[Box<str>]>,
+    of_names: bool,
+}
+
+/// Not the place of a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the place of a claim is written `name` or `outer.inner`, a name with dots of its own in quotation \
+     marks: '\"kubernetes.io\".namespace'"
+)]
+pub struct NoClaimPath;
+
+impl ClaimPath {
+    /// As it is written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The names of the members, from the outside in; there is at least one.
+    pub(in crate::identity) fn steps(&self) -> impl Iterator<Item = &str> {
+        self.steps.iter().map(|step| &**step)
+    }
+
+    /// Whether it stands for the names of the members of what is there.
+    pub(in crate::identity) fn is_of_names(&self) -> bool {
+        self.of_names
+    }
+
+    fn plain(name: &str) -> Self {
+        Self {
+            text: Box::from(name),
+            steps: Box::new([Box::from(name)]),
+            of_names: false,
+        }
+    }
+}
+
+impl Default for ClaimPlaces {
+    fn default() -> Self {
+        let all = |names: &[&str]| names.iter().map(|name| ClaimPath::plain(name)).collect();
+        Self {
+            subject: ClaimPath::plain("sub"),
+            // RFC 9068, OpenID Connect, Okta, and the older tokens of Entra.
+            client_id: all(&["client_id", "azp", "cid", "appid"]),
+            // RFC 8693, Okta and Entra.
+            scopes: all(&["scope", "scp", "roles"]),
+            audience: ClaimPath::plain("aud"),
+        }
+    }
+}
+
+impl FromStr for ClaimPath {
+    type Err = NoClaimPath;
+
+    fn from_str(text: &str) -> Result<Self, NoClaimPath> {
+        if text.len() > LONGEST {
+            return Err(NoClaimPath);
+        }
+        let (place, of_names) = match text.strip_suffix(".*") {
+            Some(place) => (place, true),
+            None => (text, false),
+        };
+        let steps = if place.contains(':') && !place.contains(['"', '\'']) {
+            vec![Box::from(place)]
+        } else {
+            steps(place)?
+        };
+        let is_name = |step: &str| !step.is_empty() && !step.chars().any(char::is_control);
+        if steps.is_empty() || !steps.iter().all(|step| is_name(step)) {
+            return Err(NoClaimPath);
+        }
+        Ok(Self {
+            text: Box::from(text),
+            steps: steps.into_boxed_slice(),
+            of_names,
+        })
+    }
+}
+
+/// Takes a place apart at the dots that are not in quotation marks.
+fn steps(place: &str) -> Result<Vec<Box<str>>, NoClaimPath> {
+    let mut steps = Vec::new();
+    let mut rest = Some(place);
+    while let Some(text) = rest {
+        let quote = text
+            .chars()
+            .next()
+            .filter(|first| ['"', '\''].contains(first));
+        let (step, behind) = match quote {
+            Some(quote) => {
+                let inside = text.strip_prefix(quote).ok_or(NoClaimPath)?;
+                let (step, behind) = inside.split_once(quote).ok_or(NoClaimPath)?;
+                match behind.strip_prefix('.') {
+                    Some(behind) => (step, Some(behind)),
+                    None if behind.is_empty() => (step, None),
+                    None => return Err(NoClaimPath),
+                }
+            }
+            None => match text.split_once('.') {
+                Some((step, behind)) => (step, Some(behind)),
+                None => (text, None),
+            },
+        };
+        if quote.is_none() && step.contains(['"', '\'']) {
+            return Err(NoClaimPath);
+        }
+        steps.push(Box::from(step));
+        rest = behind;
+    }
+    Ok(steps)
+}
+
+impl fmt::Display for ClaimPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl<'de> Deserialize<'de> for ClaimPath {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer).map_err(|_| D::Error::custom(NoClaimPath))?;
+        text.parse().map_err(D::Error::custom)
+    }
+}
+
+impl Serialize for ClaimPath {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
+    }
+}
+
+/// In bytes; also what a record has room for.
+const LONGEST: usize = 120;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dots_separate_steps_unless_they_are_quoted_or_in_a_uri() {
+        for (text, steps, of_names) in [
+            ("sub", &["sub"][..], false),
+            ("realm_access.roles", &["realm_access", "roles"], false),
+            (
+                "\"kubernetes.io\".namespace",
+                &["kubernetes.io", "namespace"],
+                false,
+            ),
+            ("a.'b.c'", &["a", "b.c"], false),
+            (
+                "https://example.com/roles",
+                &["https://example.com/roles"],
+                false,
+            ),
+            (
+                "'https://example.com/a'.b",
+                &["https://example.com/a", "b"],
+                false,
+            ),
+            (
+                "urn:zitadel:iam:org:project:roles.*",
+                &["urn:zitadel:iam:org:project:roles"],
+                true,
+            ),
+            ("'a.*'", &["a.*"], false),
+            ("a b", &["a b"], false),
+        ] {
+            let path: ClaimPath = text.parse().unwrap();
+            assert!(path.steps().eq(steps.iter().copied()), "{text}: {path:?}");
+            assert_eq!(path.is_of_names(), of_names, "{text}");
+            assert_eq!(path.as_str(), text);
+        }
+        let long = "a".repeat(121);
+        for text in [
+            "", ".", ".*", "a.", ".a", "a..b", "\"a", "\"a\"b", "a\"b\"", "\"\"", "a\nb", &long,
+        ] {
+            assert_eq!(text.parse::<ClaimPath>(), Err(NoClaimPath), "{text}");
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The keys of one issuer at one moment: a token goes in, whether one of them has signed it comes out.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use aws_lc_rs::digest::Digest;
+
+use super::Unverified;
+use super::jwk::Key;
+use super::token::Envelope;
+use crate::clock::Moment;
+use crate::clock::SharedMoment;
+
+/// The keys of one moment. What was verified with them holds as long as they do.
+pub(super) struct KeySet {
+    keys: Arc<[Key]>,
+    place: Place,
+    digest: Digest,
+    confirmed: SharedMoment,
+    replaced: AtomicBool,
+    ages: bool,
+}
+
+/// Which place keys come from, as it is configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// `discovery_url`.
+    Discovery(String),
+    /// `jwks_file`.
+    File(PathBuf),
+    /// `hmac_secret`, `hmac_secret_file` and `hmac_secret_files`.
+    Secret,
+    /// `jwks_url`.
+    Url(String),
+}
+
+impl KeySet {
+    /// The keys that `place` has delivered at `now`. `digest` tells them from others; those that age are
+    /// believed for a day.
+    pub(super) fn new(
+        keys: Vec<Key>,
+        (place, digest): (Place, Digest),
+        ages: bool,
+        now: Moment,
+    ) -> Self {
+        Self {
+            keys: keys.into(),
+            place,
+            digest,
+            confirmed: SharedMoment::new(now),
+            replaced: AtomicBool::new(false),
+            ages,
+        }
+    }
+
+    /// Whether `place` has delivered them, the same bytes as now.
+    pub(super) fn is_from(&self, place: &Place, digest: &Digest) -> bool {
+        self.place == *place && self.digest.as_ref() == digest.as_ref()
+    }
+
+    /// The place that has delivered them.
+    pub(super) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// They were delivered again.
+    pub(super) fn confirm(&self, now: Moment) {
+        self.confirmed.set(now);
+    }
+
+    /// There are others in their place.
+    pub(super) fn replace(&self) {
+        self.replaced.store(true, Ordering::Release);
+    }
+
+    /// Whether what was verified with these keys may still be believed at `now`.
+    pub(super) fn holds(&self, now: Moment) -> bool {
+        !self.replaced.load(Ordering::Acquire)
+            && (!self.ages || self.silence(now) <= LONGEST_SILENCE)
+    }
+
+    /// How long ago they were last delivered.
+    pub(super) fn silence(&self, now: Moment) -> Duration {
+        now.since(self.confirmed.get())
+    }
+
+    /// The same keys under other settings. The old set may yet be replaced, by a fetch that was under
+    /// way; that says nothing of these. Keys that did not age begin to.
+    pub(super) fn successor(&self, now: Moment) -> Self {
+        let confirmed = if self.ages { self.confirmed.get() } else { now };
+        Self {
+            keys: Arc::clone(&self.keys),
+            place: self.place.clone(),
+            digest: self.digest,
+            confirmed: SharedMoment::new(confirmed),
+            replaced: AtomicBool::new(false),
+            ages: true,
+        }
+    }
+
+    /// Checks the signature of `token`. Returns the name of the key that made it, if it has one.
+    pub(super) fn verify(&self, token: &Envelope<'_>) -> Result<Option<Box<str>>, Unverified> {
+        let mut fitting = self
+            .meant(token.header.key_id.as_deref())
+            .filter(|key| key.fits(token.header.algorithm))
+            .take(MOST_NAMESAKES)
+            .peekable();
+        if fitting.peek().is_none() {
+            return Err(Unverified::Algorithm);
+        }
+        let signer = fitting.find(|key| key.has_signed(token));
+        let signer = signer.ok_or(Unverified::Signature)?;
+        Ok(signer.id().map(Box::from))
+    }
+
+    /// A set which holds for ever.
+    #[cfg(test)]
+    pub(super) fn for_tests(keys: Vec<Key>) -> Self {
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, b"");
+        let now = Moment {
+            elapsed: Duration::ZERO,
+            wall: crate::atlas::Timestamp::from_seconds(0),
+        };
+        Self::new(keys, (Place::Secret, digest), false, now)
+    }
+
+    /// Whether there is no need to ask for others to answer for a token that names `id`: a key has that
+    /// name, or the issuer gives its keys no names.
+    pub(super) fn knows(&self, id: Option<&str>) -> bool {
+        let is_named = id.is_some_and(|id| self.names(id));
+        is_named || (self.may_mean(id) && (id.is_none() || self.are_unnamed()))
+    }
+
+    /// Whether a token that names `id` may mean one of them.
+    pub(super) fn may_mean(&self, id: Option<&str>) -> bool {
+        self.meant(id).next().is_some()
+    }
+
+    /// Whether none of them has a name.
+    pub(super) fn are_unnamed(&self) -> bool {
+        self.keys.iter().all(|key| key.id().is_none())
+    }
+
+    /// Those of the name `id`; where there is none of it, those without a name, which may be it.
+    fn meant<'a>(&'a self, id: Option<&'a str>) -> impl Iterator<Item = &'a Key> {
+        let wanted = id.filter(|id| self.names(id));
+        self.keys.iter().filter(move |key| key.id() == wanted)
+    }
+
+    fn names(&self, id: &str) -> bool {
+        self.keys.iter().any(|key| key.id() == Some(id))
+    }
+}
+
+/// How long published keys are believed without word from their issuer.
+const LONGEST_SILENCE: Duration = Duration::from_hours(24);
+
+/// Two keys of one name, or without one, happen while an issuer rotates; more would let one token cost many
+/// checks.
+pub(super) const MOST_NAMESAKES: usize = 2;
