@@ -37,11 +37,13 @@ pub struct RequestId {
     text: [u8; Self::LENGTH],
 }
 
-/// What the records of one connection say of it, written once: who is connected, never what a header
-/// claims.
+/// What the records of one connection say of it, written once: who is connected, or for whom a trusted proxy
+/// is, never what anybody else claims.
 #[derive(Clone)]
 pub struct Origin {
     members: Arc<[u8]>,
+    /// How many bytes of them are the peer's.
+    of_peer: usize,
     /// With whom its refusals are counted.
     source: IpAddr,
 }
@@ -98,15 +100,37 @@ impl fmt::Debug for RequestId {
 impl Origin {
     /// A connection from `peer`, which has shown a certificate with `tls_subject`.
     pub fn new(peer: SocketAddr, tls_subject: Option<&str>) -> Self {
-        let members = Body::members(|body| {
-            body.peer(name!("peer"), &peer);
-            if let Some(subject) = tls_subject {
-                body.text(name!("tls_subject"), subject, room::NAME);
+        let alone = Body::members(|body| body.peer(name!("peer"), &peer));
+        let of_peer = alone.len();
+        let members = match tls_subject {
+            None => alone,
+            Some(subject) => {
+                let shown = |body: &mut Body<'_>| {
+                    body.text(name!("tls_subject"), subject, room::NAME);
+                };
+                [alone, Body::members(shown)].concat().into()
             }
-        });
+        };
         Self {
             members: members.into(),
+            of_peer,
             source: network(peer.ip()),
+        }
+    }
+
+    /// The same connection, by which a trusted proxy has brought a request from `address`, and from `port` if
+    /// it says so.
+    #[must_use]
+    pub fn forwarded(&self, address: IpAddr, port: Option<u16>) -> Self {
+        let peer = Body::members(|body| match port {
+            Some(port) => body.peer(name!("peer"), &SocketAddr::new(address, port)),
+            None => body.word(name!("peer"), &address.to_string()),
+        });
+        let others = self.members.get(self.of_peer..).unwrap_or_default();
+        Self {
+            members: [&peer[..], others].concat().into(),
+            of_peer: peer.len(),
+            source: network(address),
         }
     }
 
