@@ -33,6 +33,7 @@ mod admin_bounds;
 mod allowance;
 mod audit;
 mod cache;
+mod clients;
 mod configuration;
 mod demo;
 mod errors;
