@@ -43,6 +43,7 @@ mod half_closed;
 mod house;
 mod first_connection_dead;
 mod identity;
+mod ingress;
 mod http1;
 mod http2;
 mod known_first;
