@@ -29,6 +29,7 @@ use atlas_cert_gateway::server::Limits;
 use atlas_cert_gateway::server::fields::Fields;
 use atlas_cert_gateway::server::negotiation::Encodings;
 use atlas_cert_gateway::server::request::Asked;
+use atlas_cert_gateway::server::request::Received;
 use atlas_cert_gateway::server::response;
 use atlas_cert_gateway::server::unsent::Unsent;
 use atlas_cert_gateway::telemetry::metrics::cache::CacheMetrics;
@@ -104,7 +105,12 @@ fn found(clock: &Clock, asked: &Asked<'_>) -> Found {
 }
 
 fn read_head(head: &Parts) -> Asked<'_> {
-    Asked::read(head, &Fields::read(&head.headers), "http", false).unwrap()
+    let received = Received {
+        scheme: "http",
+        host: None,
+        public_url: None,
+    };
+    Asked::read(head, &Fields::read(&head.headers), received, false).unwrap()
 }
 
 fn read(criterion: &mut Criterion) {

@@ -224,7 +224,8 @@ impl App {
             Stop::default(),
         );
         let door = Door::new(Arc::clone(&gateway), &config.server, readiness.draining());
-        let admin = Admin::new(Arc::clone(&gateway), scrape, Arc::clone(&readiness));
+        let seen = Arc::clone(&readiness);
+        let admin = Admin::new(Arc::clone(&gateway), &config.admin, scrape, seen);
         let served = (metrics.lookups, metrics.connections);
         let acceptor = acceptor(config, &gateway, parts.tls.clone(), &stop, served);
         let for_operators = acceptor.for_operators(stop.operators.clone());
@@ -275,7 +276,8 @@ fn acceptor(
         unsent: Unsent::new(&limits, config.memory.bound(), metrics.clone()),
         limits,
         tls,
-        trusted_proxies: config.server.trusted_proxies.clone().into(),
+        trusted_proxies: config.server.trusted_proxies.clone(),
+        proxy_protocol: config.server.proxy_protocol,
         clock: gateway.clock.clone(),
         stop: stop.callers.clone(),
         abort: stop.abort.clone(),

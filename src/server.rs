@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ipnet::IpNet;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -20,19 +19,24 @@ pub mod accept;
 pub mod admin;
 pub mod aside;
 pub mod body;
+pub mod chunks;
 pub mod door;
 pub mod fields;
+pub mod forwarded;
 pub mod guard;
 pub mod hangup;
 pub mod head;
 pub mod hosts;
 pub mod idleness;
 pub mod layers;
+pub mod linger;
 pub mod links;
 pub mod negotiation;
 pub mod payload;
 pub mod pretty;
+pub mod proxies;
 pub mod proxy_protocol;
+pub mod public_url;
 pub mod query;
 pub mod request;
 pub mod response;
@@ -43,6 +47,8 @@ pub mod turns;
 pub mod unsent;
 
 use self::hosts::Hosts;
+use self::proxies::Proxies;
+use self::public_url::PublicUrl;
 
 /// Settings of the outside door.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -54,10 +60,15 @@ pub struct Config {
     pub hosts: Hosts,
     /// How a connection and a request are bounded.
     pub limits: Limits,
+    /// Whether each connection of a trusted proxy begins with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
+    /// Where callers find this gateway; links begin with it. Without it they begin with what was addressed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub public_url: Option<PublicUrl>,
     /// TLS; plain text without it.
     pub tls: Option<tls::Config>,
-    /// Load balancers that speak the PROXY protocol: of these, and of nobody else, it is asked.
-    pub trusted_proxies: Vec<IpNet>,
+    /// Proxies that are believed about whom they speak for; nobody else is.
+    pub trusted_proxies: Proxies,
 }
 
 /// What bounds a connection and a request. Every one is on by default.
@@ -136,8 +147,10 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             hosts: Hosts::default(),
             limits: Limits::default(),
+            proxy_protocol: false,
+            public_url: None,
             tls: None,
-            trusted_proxies: Vec::new(),
+            trusted_proxies: Proxies::default(),
         }
     }
 }
@@ -237,7 +250,8 @@ impl Limits {
 impl Config {
     /// What cannot be meant.
     pub fn mistakes(&self) -> Vec<Mistake> {
-        let mut mistakes = self.hosts.mistakes();
+        let mut mistakes = self.hosts.mistakes("server.hosts");
+        mistakes.extend(self.trusted_proxies.mistakes());
         self.limits.check(&mut mistakes);
         mistakes
     }
@@ -258,7 +272,13 @@ impl Config {
             usual.write_stall,
             ("server.limits.response", limits.response),
         );
-        connections.into_iter().chain(stall).collect()
+        let unused = self.proxy_protocol && self.trusted_proxies.is_empty();
+        let unused = unused.then(|| {
+            let message =
+                "has no effect without `server.trusted_proxies`, of which the header is demanded";
+            Mistake::at("server.proxy_protocol", message)
+        });
+        connections.into_iter().chain(stall).chain(unused).collect()
     }
 
     /// The files that a reload reads.

@@ -39,12 +39,14 @@ pub struct RequestId {
     text: [u8; Self::LENGTH],
 }
 
-/// What the records of one connection say of it, written once: who is connected, never what a header
-/// claims.
+/// What the records of one connection say of it, written once: who is connected, or for whom a trusted proxy
+/// is, never what anybody else claims.
 #[derive(Clone)]
 pub struct Origin {
     members: Arc<[u8]>,
     certificate: Option<Thumbprint>,
+    /// How many bytes of the members are the peer's.
+    of_peer: usize,
     /// With whom its refusals are counted.
     source: IpAddr,
 }
@@ -101,18 +103,24 @@ impl fmt::Debug for RequestId {
 impl Origin {
     /// A connection from `peer`, which has shown `certificate`.
     pub fn new(peer: SocketAddr, certificate: Option<&PeerCertificate>) -> Self {
-        let members = Body::members(|body| {
-            body.peer(name!("peer"), &peer);
-            if let Some(certificate) = certificate {
-                if let Some(subject) = &certificate.subject {
-                    body.text(name!("tls_subject"), subject, room::NAME);
-                }
-                body.texts(name!("tls_names"), &certificate.names, room::ISSUER);
+        let alone = Body::members(|body| body.peer(name!("peer"), &peer));
+        let of_peer = alone.len();
+        let members = match certificate {
+            None => alone,
+            Some(certificate) => {
+                let shown = |body: &mut Body<'_>| {
+                    if let Some(subject) = &certificate.subject {
+                        body.text(name!("tls_subject"), subject, room::NAME);
+                    }
+                    body.texts(name!("tls_names"), &certificate.names, room::ISSUER);
+                };
+                [alone, Body::members(shown)].concat().into()
             }
-        });
+        };
         Self {
             members: members.into(),
             certificate: certificate.map(|certificate| certificate.thumbprint),
+            of_peer,
             source: network(peer.ip()),
         }
     }
@@ -120,6 +128,23 @@ impl Origin {
     /// Which certificate was shown, if one was.
     pub(super) fn certificate(&self) -> Option<&Thumbprint> {
         self.certificate.as_ref()
+    }
+
+    /// The same connection, by which a trusted proxy has brought a request from `address`, and from `port` if
+    /// it says so. The certificate on it is the proxy's, and no caller is its holder.
+    #[must_use]
+    pub fn forwarded(&self, address: IpAddr, port: Option<u16>) -> Self {
+        let peer = Body::members(|body| match port {
+            Some(port) => body.peer(name!("peer"), &SocketAddr::new(address, port)),
+            None => body.word(name!("peer"), &address.to_string()),
+        });
+        let others = self.members.get(self.of_peer..).unwrap_or_default();
+        Self {
+            members: [&peer[..], others].concat().into(),
+            certificate: None,
+            of_peer: peer.len(),
+            source: network(address),
+        }
     }
 
     /// The members from `peer` to `tls_names`.

@@ -8,12 +8,12 @@
 
 use std::fs::File;
 use std::io;
+use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use ipnet::IpNet;
 use rustix::io::Errno;
 use rustix::process::Resource;
 use rustix::process::getrlimit;
@@ -28,6 +28,7 @@ use tracing::warn;
 use super::Bound;
 use super::Limits;
 use super::layers::Handler;
+use super::proxies::Proxies;
 use super::proxy_protocol;
 use super::stall::Stalling;
 use super::stall::WriteLimits;
@@ -54,6 +55,7 @@ mod streams;
 #[cfg(test)]
 mod tests;
 
+pub use guess::Protocol;
 pub use places::Standing;
 pub use places::Waiting;
 pub use places::Yielding;
@@ -68,8 +70,10 @@ pub struct Acceptor {
     pub limits: Limits,
     /// TLS, where it is configured.
     pub tls: Option<Tls>,
-    /// Who is believed about whose connection it brings.
-    pub trusted_proxies: Arc<[IpNet]>,
+    /// Who is believed about whose connections and requests it brings.
+    pub trusted_proxies: Proxies,
+    /// Whether each of their connections begins with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
     /// The clock of every deadline.
     pub clock: Clock,
     /// Cancelled when no more connections are to be taken and the present ones are to end.
@@ -95,8 +99,14 @@ pub struct Acceptor {
 pub struct Peer {
     /// Its address.
     pub address: SocketAddr,
+    /// The address that it connected to, if the kernel can tell.
+    pub local: Option<IpAddr>,
+    /// Whether it is believed about whose requests it brings.
+    pub is_trusted_proxy: bool,
     /// `http` or `https`, as the connection was made.
     pub scheme: &'static str,
+    /// What the TLS handshake has agreed on, if it was asked to.
+    pub agreed: Option<Protocol>,
     /// What every record of its requests says of it.
     pub origin: Origin,
     /// What its unsent answers may hold.
@@ -112,7 +122,7 @@ impl Acceptor {
     pub fn for_operators(&self, stop: CancellationToken) -> Self {
         let mut operators = Self {
             tls: None,
-            trusted_proxies: Arc::from([]),
+            trusted_proxies: Proxies::default(),
             bodies: true,
             // Whoever looks for the reason has to be let in.
             memory: Memory::default(),
@@ -215,9 +225,12 @@ impl Acceptor {
             address = self.source(&mut stream, address) => address?,
             () = place.is_needed() => return Ok(()),
         };
-        if !place.is_from(address.ip()) {
+        // The connections of a proxy are those of many callers.
+        let is_trusted_proxy = self.trusted_proxies.include(address.ip());
+        if !is_trusted_proxy && !place.is_from(address.ip()) {
             return Ok(());
         }
+        let local = stream.local_addr().ok().map(|local| local.ip());
         let stream = Stalling::new(
             stream,
             self.writing(),
@@ -228,7 +241,10 @@ impl Acceptor {
             None => {
                 let peer = Peer {
                     address,
+                    local,
+                    is_trusted_proxy,
                     scheme: "http",
+                    agreed: None,
                     origin: Origin::new(address, None),
                     unsent: self.unsent.account(),
                     standing: place.standing(),
@@ -236,7 +252,10 @@ impl Acceptor {
                 self.serve(stream, peer, place, handler).await
             }
             // In a box, or each connection without TLS would have the room that one with it needs.
-            Some(tls) => Box::pin(self.serve_tls(tls, stream, (address, place), handler)).await,
+            Some(tls) => {
+                let peer = (address, local, is_trusted_proxy);
+                Box::pin(self.serve_tls(tls, stream, peer, (place, handler))).await
+            }
         }
     }
 
@@ -251,8 +270,8 @@ impl Acceptor {
         &self,
         tls: &Tls,
         stream: Stalling<TcpStream>,
-        (address, place): (SocketAddr, &Place),
-        handler: Arc<H>,
+        (address, local, is_trusted_proxy): (SocketAddr, Option<IpAddr>, bool),
+        (place, handler): (&Place, Arc<H>),
     ) -> io::Result<()> {
         let accepting = tls.accept(stream);
         let handshake = tokio::select! {
@@ -266,7 +285,10 @@ impl Acceptor {
             .inspect_err(|_| self.refusals.refused(Reason::TlsHandshake))?;
         let peer = Peer {
             address,
+            local,
+            is_trusted_proxy,
             scheme: "https",
+            agreed: Protocol::agreed(&stream),
             origin: Origin::new(address, tls::peer_certificate(&stream).as_ref()),
             unsent: self.unsent.account(),
             standing: place.standing(),
@@ -274,14 +296,10 @@ impl Acceptor {
         self.serve(stream, peer, place, handler).await
     }
 
-    /// Whose connection it is: of whoever made it, unless a trusted proxy says otherwise.
+    /// Whose connection it is: of whoever made it, unless a trusted proxy says otherwise before its first
+    /// byte.
     async fn source(&self, stream: &mut TcpStream, address: SocketAddr) -> io::Result<SocketAddr> {
-        let ip = address.ip().to_canonical();
-        if !self
-            .trusted_proxies
-            .iter()
-            .any(|proxies| proxies.contains(&ip))
-        {
+        if !self.proxy_protocol || !self.trusted_proxies.include(address.ip()) {
             return Ok(address);
         }
         let source = self

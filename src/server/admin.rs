@@ -37,6 +37,7 @@ pub use readiness::Report;
 use super::accept::Peer;
 use super::accept::Standing;
 use super::fields::Fields;
+use super::hosts::Hosts;
 use super::layers::Body;
 use super::layers::Handler;
 use super::request::Addressed;
@@ -62,11 +63,14 @@ use crate::telemetry::Scrape;
 pub struct Config {
     /// Where operators and their tools connect to; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// The names by which they address it, on any port, beside IP addresses and `localhost`.
+    pub hosts: Hosts,
 }
 
 /// Answers operators.
 pub struct Admin {
     gateway: Arc<Gateway>,
+    hosts: Hosts,
     scrape: Scrape,
     readiness: Arc<Readiness>,
     searches: Arc<Semaphore>,
@@ -84,6 +88,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 9090)),
+            hosts: Hosts::default(),
         }
     }
 }
@@ -91,15 +96,21 @@ impl Default for Config {
 impl Config {
     /// What cannot be meant.
     pub fn mistakes(&self) -> Vec<Mistake> {
-        Vec::new()
+        self.hosts.mistakes("admin.hosts")
     }
 }
 
 impl Admin {
-    /// A door to `gateway` for operators.
-    pub fn new(gateway: Arc<Gateway>, scrape: Scrape, readiness: Arc<Readiness>) -> Self {
+    /// What answers operators of `gateway`.
+    pub fn new(
+        gateway: Arc<Gateway>,
+        config: &Config,
+        scrape: Scrape,
+        readiness: Arc<Readiness>,
+    ) -> Self {
         Self {
             gateway,
+            hosts: config.hosts.clone(),
             scrape,
             readiness,
             searches: Arc::new(Semaphore::new(lookups::SEARCHES)),
@@ -297,6 +308,10 @@ impl Admin {
         let refused = |refusal| response::not_administered(&refusal, asking.by.request_id);
         let fields = Fields::read(&parts.headers);
         let credentials = match Addressed::read(&parts, &fields) {
+            // A page of somebody else's that a browser was told is here speaks of its own host.
+            Ok(addressed) if !self.hosts.include_or_local(addressed.host()) => {
+                return refused(AdminRefusal::Misdirected);
+            }
             Ok(addressed) => addressed.credentials(&fields, false),
             Err(BadRequest::Method) => return refused(AdminRefusal::Method("GET, HEAD, POST")),
             Err(refusal) => return refused(AdminRefusal::Request(refusal)),

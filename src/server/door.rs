@@ -10,8 +10,10 @@ use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::task::Poll;
 use std::task::ready;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use http::HeaderMap;
 use http::HeaderValue;
 use http::Request;
 use http::Response;
@@ -19,6 +21,8 @@ use http::Version;
 use http::header;
 use http::request::Parts;
 use http_body::Body as _;
+use http_body_util::BodyExt;
+use http_body_util::Limited;
 use hyper::body::Incoming;
 use tracing::debug;
 
@@ -26,12 +30,16 @@ use super::Config;
 use super::accept::Peer;
 use super::accept::Standing;
 use super::fields::Fields;
+use super::forwarded::Forwarded;
 use super::hosts::Hosts;
 use super::layers::Body;
 use super::layers::Handler;
+use super::proxies::Proxies;
+use super::public_url::PublicUrl;
 use super::request;
 use super::request::Asked;
 use super::request::BadRequest;
+use super::request::Received;
 use super::response;
 use super::response::Written;
 use super::unsent::Account;
@@ -51,16 +59,24 @@ pub struct Door {
     gateway: Arc<Gateway>,
     draining: Arc<AtomicBool>,
     hosts: Hosts,
+    public_url: Option<PublicUrl>,
+    trusted_proxies: Proxies,
     ids: Ids,
 }
 
 impl Door {
     /// A door to `gateway`. Once `draining` is set each answer asks its caller to connect anew.
     pub fn new(gateway: Arc<Gateway>, config: &Config, draining: Arc<AtomicBool>) -> Self {
+        let (hosts, public_url) = (config.hosts.clone(), config.public_url.clone());
         Self {
             gateway,
             draining,
-            hosts: config.hosts.clone(),
+            hosts: match &public_url {
+                Some(url) => hosts.and(url.host()),
+                None => hosts,
+            },
+            public_url,
+            trusted_proxies: config.trusted_proxies.clone(),
             ids: Ids::default(),
         }
     }
@@ -101,15 +117,21 @@ impl Door {
         self: &Arc<Self>,
         arrival: Arrival<'static>,
         refusal: BadRequest,
-        parts: Parts,
+        (parts, body): (Parts, Option<Incoming>),
     ) -> Answering {
         let door = Arc::clone(self);
         Answering::Unknown(Box::pin(async move {
+            let is_stream = parts.version > Version::HTTP_11;
+            let has_body = body.is_some();
+            if let Some(body) = body.filter(|_| is_stream) {
+                door.wait_for(body).await;
+            }
             let terms = Terms {
                 request_id: arrival.request_id,
                 envelope: request::wants_envelope(&parts),
-                is_last: door.is_last(parts.version),
-                is_stream: parts.version > Version::HTTP_11,
+                // What stands behind a body that nobody reads is nobody's.
+                is_last: door.is_last(parts.version) || (has_body && !is_stream),
+                is_stream,
             };
             let written = terms.reject(&refusal);
             let path = parts.uri.path().as_bytes();
@@ -119,12 +141,20 @@ impl Door {
         }))
     }
 
+    /// Waits until a body has come, which nobody will read: a stream whose frames turn out to be malformed is
+    /// reset for it, and not answered. The guard does the same for HTTP/1.
+    async fn wait_for(&self, body: Incoming) {
+        let whole = Limited::new(body, LARGEST_BODY).collect();
+        // Too long or too slow, it is refused without the rest of it.
+        let _ = self.gateway.clock.timeout(BODY_PATIENCE, whole).await;
+    }
+
     /// Waits for what memory could not answer.
     fn wait(
         self: &Arc<Self>,
         unanswered: Box<Unanswered>,
         request_id: RequestId,
-        parts: Parts,
+        (parts, forwarded): (Parts, Forwarded),
         peer: &Peer,
     ) -> Answering {
         let door = Arc::clone(self);
@@ -134,7 +164,8 @@ impl Door {
         Answering::Unknown(Box::pin(async move {
             // What is read borrows from what it is read of, so it cannot be brought along.
             let fields = Fields::read(&parts.headers);
-            let Ok(asked) = Asked::read(&parts, &fields, scheme, false) else {
+            let received = door.received(scheme, &forwarded);
+            let Ok(asked) = Asked::read(&parts, &fields, received, false) else {
                 return response::unexpected();
             };
             let terms = || door.terms(request_id, &asked, parts.version);
@@ -149,6 +180,32 @@ impl Door {
             let terms = terms();
             Known { withheld, terms }.await
         }))
+    }
+
+    /// What trusted proxies say of a request; of others nothing is believed.
+    fn forwarded(&self, headers: &HeaderMap, peer: &Peer) -> Result<Forwarded, BadRequest> {
+        if !peer.is_trusted_proxy {
+            return Ok(Forwarded::default());
+        }
+        Forwarded::read(headers, &self.trusted_proxies).map_err(|_| BadRequest::Forwarded)
+    }
+
+    fn received<'a>(&'a self, scheme: &'a str, forwarded: &'a Forwarded) -> Received<'a> {
+        Received {
+            scheme: forwarded.scheme.unwrap_or(scheme),
+            host: forwarded.host.as_deref(),
+            public_url: self.public_url.as_ref(),
+        }
+    }
+
+    /// Whether this gateway is the one that was asked. A request that could be one to a proxy has to name
+    /// it in so many words.
+    fn is_asked(&self, asked: &Asked<'_>, peer: &Peer) -> bool {
+        let is_named = || {
+            let public = self.public_url.as_ref().map(PublicUrl::host);
+            public == Some(asked.host) || self.hosts.identify(asked.host, peer.local)
+        };
+        self.hosts.include(asked.host) && (!asked.is_absolute || is_named())
     }
 
     fn terms(&self, request_id: RequestId, asked: &Asked<'_>, version: Version) -> Terms {
@@ -181,22 +238,31 @@ impl Handler for Door {
         let now = self.gateway.clock.now();
         let (parts, body) = request.into_parts();
         let has_body = !body.is_end_stream();
-        // A body is never read: what comes of it is an error, and the connection closes.
-        drop(body);
+        let body = has_body.then_some(body);
         let fields = Fields::read(&parts.headers);
         let caller_request_id = fields.request_id.first();
+        let forwarded = self.forwarded(&parts.headers, peer);
+        let source = forwarded.as_ref().ok().and_then(|it| it.source);
         let arrival = Arrival {
             request_id: self.ids.at(now.wall).into(),
-            origin: Cow::Borrowed(&peer.origin),
+            origin: match source {
+                None => Cow::Borrowed(&peer.origin),
+                Some(node) => Cow::Owned(peer.origin.forwarded(node.address, node.port)),
+            },
             at: now,
             caller_request_id: caller_request_id.map(|id| Cow::Borrowed(id.as_bytes())),
         };
-        let asked = match Asked::read(&parts, &fields, peer.scheme, has_body) {
-            Ok(asked) if !self.hosts.include(asked.address.host) => {
-                return self.reject(arrival.kept(), BadRequest::Misdirected, parts);
+        let forwarded = match forwarded {
+            Ok(forwarded) => forwarded,
+            Err(refusal) => return self.reject(arrival.kept(), refusal, (parts, body)),
+        };
+        let received = self.received(peer.scheme, &forwarded);
+        let asked = match Asked::read(&parts, &fields, received, has_body) {
+            Ok(asked) if !self.is_asked(&asked, peer) => {
+                return self.reject(arrival.kept(), BadRequest::Misdirected, (parts, body));
             }
             Ok(asked) => asked,
-            Err(refusal) => return self.reject(arrival.kept(), refusal, parts),
+            Err(refusal) => return self.reject(arrival.kept(), refusal, (parts, body)),
         };
         let terms = self.terms(arrival.request_id, &asked, parts.version);
         let answered = self
@@ -207,7 +273,7 @@ impl Handler for Door {
             });
         match answered {
             Ok(withheld) => Answering::Known(Known { withheld, terms }),
-            Err(unanswered) => self.wait(unanswered, terms.request_id, parts, peer),
+            Err(unanswered) => self.wait(unanswered, terms.request_id, (parts, forwarded), peer),
         }
     }
 }
@@ -295,3 +361,7 @@ impl Future for Known {
         }
     }
 }
+
+/// How much of a body is waited for that nobody will read, and for how long.
+const LARGEST_BODY: usize = 16 << 10;
+const BODY_PATIENCE: Duration = Duration::from_secs(5);

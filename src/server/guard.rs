@@ -25,6 +25,8 @@ use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
 
 use super::accept::Standing;
+use super::chunks;
+use super::chunks::Chunks;
 use super::hangup::Watch;
 use super::hangup::Wire;
 use super::head::Bounds;
@@ -33,6 +35,7 @@ use super::head::Next;
 use super::head::Progress;
 use super::head::Scan;
 use super::idleness::Idleness;
+use super::linger::Linger;
 use super::turns::Reads;
 use crate::clock::Clock;
 use crate::telemetry::metrics::connections::ConnectionMetrics;
@@ -72,6 +75,9 @@ pub struct Terms {
 enum Expects {
     Head,
     Body(u64),
+    Chunks(Chunks),
+    /// Nothing that may be passed on, in the midst of a body that hyper is to take for cut off.
+    End,
     Nothing,
 }
 
@@ -80,12 +86,6 @@ struct Examined {
     /// How many may be passed on.
     passable: usize,
     fault: Option<Fault>,
-}
-
-struct Linger {
-    deadline: Deadline,
-    left: usize,
-    is_over: bool,
 }
 
 type Deadline = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -133,8 +133,8 @@ impl<S> Guarded<S> {
         let examined = self.examine(&held);
         self.passable = examined.passable;
         match (examined.fault, self.expects) {
-            (Some(_), _) | (None, Expects::Nothing) => held.truncate(self.passable),
-            (None, Expects::Head | Expects::Body(_)) => {}
+            (Some(_), _) | (None, Expects::End | Expects::Nothing) => held.truncate(self.passable),
+            (None, Expects::Head | Expects::Body(_) | Expects::Chunks(_)) => {}
         }
         self.held = held;
         self.settle(examined.fault, since);
@@ -169,6 +169,20 @@ impl<S> Guarded<S> {
                     passable += count;
                     self.expects = following(left - u64::try_from(count).unwrap_or(left));
                 }
+                Expects::Chunks(mut chunks) => match chunks.advance(rest) {
+                    chunks::Progress::Partial => {
+                        passable = bytes.len();
+                        self.expects = Expects::Chunks(chunks);
+                    }
+                    chunks::Progress::Whole(count) => {
+                        passable += count;
+                        self.expects = Expects::Head;
+                    }
+                    chunks::Progress::Bad => {
+                        self.terms.refusals.refused(Fault::Chunk.reason());
+                        self.expects = Expects::End;
+                    }
+                },
                 Expects::Head => match self.scan.advance(rest, self.terms.bounds) {
                     Progress::Partial => break None,
                     Progress::Whole { length, next } => {
@@ -177,6 +191,7 @@ impl<S> Guarded<S> {
                         self.deadline = None;
                         self.idleness.ends();
                         self.expects = match next {
+                            Next::Chunks => Expects::Chunks(Chunks::default()),
                             Next::Head(body) => following(body),
                             Next::Nothing => Expects::Nothing,
                         };
@@ -186,7 +201,7 @@ impl<S> Guarded<S> {
                         break Some(fault);
                     }
                 },
-                Expects::Nothing => break None,
+                Expects::End | Expects::Nothing => break None,
             }
         };
         Examined { passable, fault }
@@ -222,7 +237,7 @@ impl<S: AsyncRead + Unpin> Guarded<S> {
         if examined.passable == count {
             return Poll::Ready(Ok(true));
         }
-        if examined.fault.is_none() && !matches!(self.expects, Expects::Nothing) {
+        if examined.fault.is_none() && !matches!(self.expects, Expects::End | Expects::Nothing) {
             let rest = read.get(examined.passable..).unwrap_or_default();
             self.held.extend_from_slice(rest);
         }
@@ -246,8 +261,14 @@ impl<S: AsyncRead + Unpin> Guarded<S> {
                 let deadline = self.deadline.as_mut();
                 if deadline.is_some_and(|deadline| deadline.as_mut().poll(context).is_ready()) {
                     self.expects = Expects::Nothing;
-                    self.held.clear();
-                    self.settle(Some(Fault::Timeout), Duration::ZERO);
+                    if let Some(head) = self.scan.refusable() {
+                        self.held.truncate(head);
+                        self.passable = self.held.len();
+                        self.deadline = None;
+                    } else {
+                        self.held.clear();
+                        self.settle(Some(Fault::Timeout), Duration::ZERO);
+                    }
                     return Poll::Ready(Ok(false));
                 }
                 return Poll::Pending;
@@ -274,35 +295,6 @@ impl<S: AsyncRead + Unpin> Guarded<S> {
         }
         Poll::Ready(Ok(()))
     }
-
-    /// Throws away what still comes, until the caller has closed too: bytes that nobody reads would
-    /// make the kernel answer with a reset, and the reset would overtake our last answer.
-    fn poll_linger(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let clock = &self.terms.clock;
-        let linger = self.linger.get_or_insert_with(|| {
-            let (clock, due) = (clock.clone(), clock.now().elapsed + LINGER);
-            Linger {
-                deadline: Box::pin(async move { clock.sleep_until(due).await }),
-                left: MOST_THROWN_AWAY,
-                is_over: false,
-            }
-        });
-        let mut thrown_away = [0; 4_096];
-        while !linger.is_over {
-            let mut buffer = ReadBuf::new(&mut thrown_away);
-            match Pin::new(&mut self.stream).poll_read(context, &mut buffer) {
-                Poll::Ready(Ok(())) if !buffer.filled().is_empty() && linger.left > 0 => {
-                    linger.left = linger.left.saturating_sub(buffer.filled().len());
-                }
-                Poll::Ready(_) => linger.is_over = true,
-                Poll::Pending => {
-                    ready!(linger.deadline.as_mut().poll(context));
-                    linger.is_over = true;
-                }
-            }
-        }
-        Poll::Ready(())
-    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
@@ -320,10 +312,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
             let can_pass = match self.expects {
                 // The answer to the last request closes the connection, whatever else comes.
                 Expects::Nothing => return Poll::Pending,
-                Expects::Head | Expects::Body(_) if self.held.is_empty() => {
+                Expects::End => return Poll::Ready(Ok(())),
+                Expects::Head | Expects::Body(_) | Expects::Chunks(_) if self.held.is_empty() => {
                     ready!(self.poll_fresh(context, buffer))?
                 }
-                Expects::Head | Expects::Body(_) => ready!(self.poll_rest(context, buffer))?,
+                Expects::Head | Expects::Body(_) | Expects::Chunks(_) => {
+                    ready!(self.poll_rest(context, buffer))?
+                }
             };
             if can_pass {
                 return Poll::Ready(Ok(()));
@@ -360,9 +355,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Wire> AsyncWrite for Guarded<S> {
         if self.linger.is_none() {
             ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
         }
-        match self.expects {
-            Expects::Nothing => self.poll_linger(context).map(Ok),
-            Expects::Head | Expects::Body(_) => Poll::Ready(Ok(())),
+        let this = &mut *self;
+        match this.expects {
+            Expects::End | Expects::Nothing => {
+                let clock = &this.terms.clock;
+                let linger = this.linger.get_or_insert_with(|| Linger::new(clock));
+                linger.poll(&mut this.stream, context).map(Ok)
+            }
+            Expects::Head | Expects::Body(_) | Expects::Chunks(_) => Poll::Ready(Ok(())),
         }
     }
 
@@ -390,6 +390,3 @@ fn following(body: u64) -> Expects {
 
 /// How much of a first head is read at a time.
 const ROOM: usize = 4_096;
-/// How long the caller may take to close after us, and how much it may still send.
-const LINGER: Duration = Duration::from_secs(2);
-const MOST_THROWN_AWAY: usize = 4 << 20;

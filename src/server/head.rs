@@ -11,10 +11,21 @@
 use memchr::memchr;
 use memchr::memchr_iter;
 
+use super::chunks;
+use super::chunks::Chunks;
+
+mod bytes;
 mod fault;
 #[cfg(test)]
 mod tests;
 
+pub(super) use bytes::all_between;
+pub(super) use bytes::greatest;
+use bytes::has_control_character;
+pub(super) use bytes::is_control;
+pub(super) use bytes::is_in_tokens;
+use bytes::is_usual;
+pub(super) use bytes::letters_digits_and;
 pub use fault::Fault;
 
 /// What bounds a head.
@@ -47,6 +58,8 @@ pub enum Progress {
 /// What comes behind a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
+    /// A body in chunks, and behind it another head.
+    Chunks,
     /// Another head, after this many bytes of body.
     Head(u64),
     /// Nothing that may be read as a request.
@@ -67,12 +80,30 @@ pub struct Scan {
     headers: usize,
     length: Option<u64>,
     chunked: bool,
+    /// Its sender waits for a word of ours before the body leaves (`Expect`).
+    waits: bool,
+    /// What has not come of a body that nobody will read.
+    body: Option<Body>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct RequestLine {
-    is_connect: bool,
+    method: MethodKind,
     is_http_1_0: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum MethodKind {
+    Connect,
+    GetOrHead,
+    Other,
+}
+
+/// A body that is looked at and not passed on.
+#[derive(Clone, Copy, Debug)]
+enum Body {
+    Chunks(Chunks),
+    Length(u64),
 }
 
 impl Scan {
@@ -85,6 +116,9 @@ impl Scan {
     }
 
     fn read(&mut self, head: &[u8], bounds: Bounds) -> Result<Progress, Fault> {
+        if let Some(body) = self.body {
+            return self.body(head, body);
+        }
         loop {
             let unsearched = head.get(self.searched..).unwrap_or_default();
             // The last line, which is empty, need not be searched for.
@@ -107,7 +141,7 @@ impl Scan {
             match (line.is_empty(), self.request) {
                 (false, Some(_)) => self.header(line, bounds)?,
                 (false, None) => self.request = Some(request_line(line)?),
-                (true, Some(request)) => return self.whole(request, bounds),
+                (true, Some(request)) => return self.whole(head, request, bounds),
                 // RFC 9112, section 2.2: a server should ignore at least one of them.
                 (true, None) if !self.led_by_empty_line => self.led_by_empty_line = true,
                 (true, None) => return Err(Fault::RequestLine),
@@ -169,29 +203,80 @@ impl Scan {
                 return Err(Fault::TransferEncoding);
             }
             self.chunked = true;
+        } else if name.eq_ignore_ascii_case(b"expect") {
+            self.waits = true;
         }
         Ok(())
     }
 
-    fn whole(&self, request: RequestLine, bounds: Bounds) -> Result<Progress, Fault> {
+    fn whole(
+        &mut self,
+        head: &[u8],
+        request: RequestLine,
+        bounds: Bounds,
+    ) -> Result<Progress, Fault> {
         if self.chunked && self.length.is_some() {
             return Err(Fault::BodyLength);
         }
-        // RFC 9112, section 6.1: HTTP/1.0 has no chunks. Where bodies are read, their end must be known
-        // from the head.
-        if self.chunked && (request.is_http_1_0 || bounds.bodies) {
+        // RFC 9112, section 6.1: HTTP/1.0 has no chunks.
+        if self.chunked && request.is_http_1_0 {
             return Err(Fault::TransferEncoding);
         }
-        let body = self.length.unwrap_or(0);
-        let is_last = request.is_connect || self.chunked || (body > 0 && !bounds.bodies);
+        let length = self.length.unwrap_or(0);
+        let has_body = self.chunked || length > 0;
+        let next = match (request.method, has_body) {
+            (MethodKind::Connect, _) => Next::Nothing,
+            (_, false) => Next::Head(0),
+            (_, true) if bounds.bodies && self.chunked => Next::Chunks,
+            (_, true) if bounds.bodies => Next::Head(length),
+            // A lookup with a body is refused for that, and whoever waits is told at once.
+            (MethodKind::GetOrHead, true) => Next::Nothing,
+            (MethodKind::Other, true) if self.waits => Next::Nothing,
+            // It will be refused for its method or its path, but only once its framing is known to be sound:
+            // one that is not would have been another request to somebody else.
+            (MethodKind::Other, true) => {
+                let body = if self.chunked {
+                    Body::Chunks(Chunks::default())
+                } else {
+                    Body::Length(length)
+                };
+                return self.body(head, body);
+            }
+        };
         Ok(Progress::Whole {
             length: self.line,
-            next: if is_last {
-                Next::Nothing
-            } else {
-                Next::Head(body)
-            },
+            next,
         })
+    }
+
+    /// The length of a head that will be refused whatever comes of its body, once it is whole.
+    pub fn refusable(&self) -> Option<usize> {
+        self.body.is_some().then_some(self.line)
+    }
+
+    /// Looks at what has come of a body that will not be passed on.
+    fn body(&mut self, head: &[u8], mut body: Body) -> Result<Progress, Fault> {
+        let unread = head.get(self.searched..).unwrap_or_default();
+        self.searched = head.len();
+        let is_whole = match &mut body {
+            Body::Chunks(chunks) => match chunks.advance(unread) {
+                chunks::Progress::Bad => return Err(Fault::Chunk),
+                chunks::Progress::Partial => false,
+                chunks::Progress::Whole(_) => true,
+            },
+            Body::Length(left) => {
+                *left = left.saturating_sub(u64::try_from(unread.len()).unwrap_or(u64::MAX));
+                *left == 0
+            }
+        };
+        self.body = Some(body);
+        if is_whole || head.len() - self.line >= LARGEST_BODY {
+            return Ok(Progress::Whole {
+                length: self.line,
+                next: Next::Nothing,
+            });
+        }
+        Ok(Progress::Partial)
     }
 }
 
@@ -201,7 +286,7 @@ fn request_line(line: &[u8]) -> Result<RequestLine, Fault> {
     let target = rest.and_then(|rest| rest.strip_suffix(b" HTTP/1.1"));
     if target.is_some_and(is_usual_path) {
         return Ok(RequestLine {
-            is_connect: false,
+            method: MethodKind::GetOrHead,
             is_http_1_0: false,
         });
     }
@@ -231,7 +316,11 @@ fn request_line(line: &[u8]) -> Result<RequestLine, Fault> {
         return Err(Fault::Target);
     }
     Ok(RequestLine {
-        is_connect: method == b"CONNECT",
+        method: match method {
+            b"CONNECT" => MethodKind::Connect,
+            b"GET" | b"HEAD" => MethodKind::GetOrHead,
+            _ => MethodKind::Other,
+        },
         is_http_1_0: match version {
             b"HTTP/1.1" => false,
             b"HTTP/1.0" => true,
@@ -261,76 +350,9 @@ fn length(value: &[u8]) -> Result<u64, Fault> {
     })
 }
 
-/// Whether there is a control character other than a tab. Only where there is a tab or a byte beyond
-/// ASCII, which hardly any head has, is that not known from a first look.
-fn has_control_character(text: &[u8]) -> bool {
-    !all_between(text, b' ', b'~') && text.iter().any(|byte| is_control(*byte))
-}
-
-/// Whether no byte lies outside of `first` to `last`.
-pub(super) fn all_between(text: &[u8], first: u8, last: u8) -> bool {
-    greatest(text, |byte| byte.wrapping_sub(first)) <= last - first
-}
-
-/// The greatest that `judge` makes of a byte; zero of none.
-///
-/// Sixteen bytes are looked at together, and the last sixteen in any case, some of them once more:
-/// without that the compiler looks at what is left over one by one.
-pub(super) fn greatest(text: &[u8], judge: impl Fn(u8) -> u8) -> u8 {
-    let Some(last) = text.last_chunk::<16>() else {
-        return text
-            .iter()
-            .fold(0, |greatest, byte| judge(*byte).max(greatest));
-    };
-    let mut greatest = last.map(&judge);
-    for block in text.as_chunks::<16>().0 {
-        for (greatest, byte) in greatest.iter_mut().zip(block) {
-            *greatest = judge(*byte).max(*greatest);
-        }
-    }
-    greatest.into_iter().fold(0, u8::max)
-}
-
-fn is_control(byte: u8) -> bool {
-    byte.is_ascii_control() && byte != b'\t'
-}
-
-/// Whether a byte stands in targets every day. As few ranges and signs, so that many bytes are looked at
-/// together for little.
-fn is_usual(byte: u8) -> bool {
-    let between = |first: u8, last: u8| byte.wrapping_sub(first) <= last - first;
-    between(b'%', b'9') | between(b'?', b'Z') | between(b'a', b'z') | matches!(byte, b'=' | b'_')
-}
-
-/// Whether a byte may stand in a token (RFC 9110, section 5.6.2).
-fn is_in_tokens(byte: u8) -> bool {
-    IN_TOKENS.get(usize::from(byte)).is_some_and(|is_in| *is_in)
-}
-
-const IN_TOKENS: [bool; 256] = letters_digits_and(b"!#$%&'*+-.^_`|~");
-
-/// Of each byte, whether it is an ASCII letter, a digit or one of `signs`.
-#[expect(
-    clippy::as_conversions,
-    clippy::indexing_slicing,
-    reason = "for constants; the compiler would stop"
-)]
-pub(super) const fn letters_digits_and(signs: &[u8]) -> [bool; 256] {
-    let mut table = [false; 256];
-    let mut byte = 0_u8;
-    while byte < 128 {
-        table[byte as usize] = byte.is_ascii_alphanumeric();
-        byte += 1;
-    }
-    let mut at = 0;
-    while at < signs.len() {
-        table[signs[at] as usize] = true;
-        at += 1;
-    }
-    table
-}
-
 /// The `http` crate's bound.
 const LONGEST_URI: usize = 65_534;
 /// Any number of so many digits fits.
 const LONGEST_LENGTH: usize = 19;
+/// How much of a body is looked at that nobody will read.
+const LARGEST_BODY: usize = 16 << 10;

@@ -1,5 +1,8 @@
-//! The names under which callers may address this gateway: a `Host` goes in; whether it is one of them
-//! comes out.
+//! The names under which this gateway may be addressed: a `Host` goes in; whether it is one of them comes
+//! out.
+
+use std::net::IpAddr;
+use std::net::Ipv6Addr;
 
 use serde::Deserialize;
 use serde::Serialize;
@@ -14,14 +17,38 @@ pub struct Hosts(Vec<String>);
 impl Hosts {
     /// Whether a request to `host`, on whatever port, is one to this gateway.
     pub fn include(&self, host: &str) -> bool {
-        self.0.is_empty() || {
-            let name = without_port(host);
-            self.0.iter().any(|known| known.eq_ignore_ascii_case(name))
-        }
+        self.0.is_empty() || self.name(host)
     }
 
-    /// What cannot be meant.
-    pub(super) fn mistakes(&self) -> Vec<Mistake> {
+    /// Whether a request to `host` is one to a name of this gateway, to an IP address or to `localhost`:
+    /// none of which a page of somebody else's has in its own URL.
+    pub fn include_or_local(&self, host: &str) -> bool {
+        self.name(host) || is_localhost(host) || address(host).is_some()
+    }
+
+    /// Whether `host` names this gateway and no other, as far as that is known: a name of it, `localhost`, or
+    /// the `local` address of a connection to it.
+    pub fn identify(&self, host: &str, local: Option<IpAddr>) -> bool {
+        let is_local = || local.is_some() && address(host) == local.map(|it| it.to_canonical());
+        self.name(host) || is_localhost(host) || is_local()
+    }
+
+    /// The same names and one more, unless any will do.
+    #[must_use]
+    pub fn and(mut self, host: &str) -> Self {
+        if !self.0.is_empty() {
+            self.0.push(without_port(host).to_owned());
+        }
+        self
+    }
+
+    fn name(&self, host: &str) -> bool {
+        let name = without_port(host);
+        self.0.iter().any(|known| known.eq_ignore_ascii_case(name))
+    }
+
+    /// What cannot be meant at the key `place`.
+    pub(super) fn mistakes(&self, place: &str) -> Vec<Mistake> {
         let is_name = |name: &str| {
             let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"-._[]:".contains(&byte);
             !name.is_empty() && name.bytes().all(is_part) && without_port(name) == name
@@ -30,7 +57,7 @@ impl Hosts {
         wrong
             .map(|(at, _)| {
                 let message = "is a host's name or address alone: \"certs.internal.example\"";
-                Mistake::at(format!("server.hosts[{at}]"), message)
+                Mistake::at(format!("{place}[{at}]"), message)
             })
             .collect()
     }
@@ -41,6 +68,20 @@ fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
         Some((name, port)) if !port.contains(']') => name,
         Some(_) | None => host,
+    }
+}
+
+fn is_localhost(host: &str) -> bool {
+    without_port(host).eq_ignore_ascii_case("localhost")
+}
+
+/// The address that a host is, if it is one.
+fn address(host: &str) -> Option<IpAddr> {
+    let name = without_port(host);
+    let in_brackets = name.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+    match in_brackets {
+        Some(address) => address.parse().map(|it: Ipv6Addr| it.to_canonical()).ok(),
+        None => name.parse().ok().filter(IpAddr::is_ipv4),
     }
 }
 
@@ -64,13 +105,46 @@ mod tests {
             assert!(!hosts.include(host), "{host}");
         }
         assert!(Hosts::default().include("anything"));
-        assert!(hosts.mistakes().is_empty());
+        assert!(hosts.mistakes("server.hosts").is_empty());
+    }
+
+    #[test]
+    fn an_address_and_localhost_are_nobody_elses() {
+        let hosts = Hosts(vec!["ops.example".to_owned()]);
+        for (host, is_one) in [
+            ("127.0.0.1", true),
+            ("10.0.0.7:9090", true),
+            ("[::1]:9090", true),
+            ("LOCALHOST:9090", true),
+            ("ops.example:9090", true),
+            ("evil.example", false),
+            ("localhost.evil.example", false),
+            ("127.0.0.1.evil.example", false),
+            ("[::1].evil", false),
+            ("::1", false),
+            ("", false),
+        ] {
+            assert_eq!(hosts.include_or_local(host), is_one, "{host}");
+        }
+        let local = "10.0.0.7".parse().ok();
+        for (host, is_one) in [
+            ("10.0.0.7:80", true),
+            ("10.0.0.8", false),
+            ("localhost", true),
+            ("ops.example", true),
+            ("evil.example", false),
+        ] {
+            assert_eq!(hosts.identify(host, local), is_one, "{host}");
+        }
+        assert!(!Hosts::default().identify("10.0.0.7", None));
     }
 
     #[test]
     fn what_is_no_bare_name_is_a_mistake() {
         let names = ["https://certs.example", "certs.example:443", "", "a b"];
         let hosts = Hosts(names.map(str::to_owned).to_vec());
-        assert_eq!(hosts.mistakes().len(), names.len());
+        let mistakes = hosts.mistakes("admin.hosts");
+        assert_eq!(mistakes.len(), names.len());
+        assert_eq!(mistakes[0].place, "admin.hosts[0]");
     }
 }

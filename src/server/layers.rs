@@ -5,20 +5,24 @@
 //! record.
 
 use std::convert::Infallible;
+use std::future;
 use std::future::Future;
 use std::future::Ready;
-use std::future::ready;
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context;
 use std::task::Poll;
+use std::task::ready;
 
 use futures_util::future::Either;
+use http::HeaderValue;
 use http::Request;
 use http::Response;
+use http::Version;
 use http::header::AUTHORIZATION;
+use http::header::CONNECTION;
 use hyper::body::Incoming;
 use tower::Service;
 use tower::ServiceBuilder;
@@ -79,33 +83,57 @@ impl<H: Handler> Service<Request<Incoming>> for &Connected<H> {
     }
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        // The guard of the connection has refused what this request stands in for.
-        if let Some(fault) = Fault::behind(&request) {
-            return Caught(Either::Right(ready(response::refused_head(fault))));
+        let is_of_http_1_0 = request.version() == Version::HTTP_10;
+        let answer = if let Some(fault) = Fault::behind(&request) {
+            // The guard of the connection has refused what this request stands in for.
+            Either::Right(future::ready(response::refused_head(fault)))
+        } else {
+            let handle = || self.handler.handle(request, &self.peer);
+            match catch_unwind(AssertUnwindSafe(handle)) {
+                Ok(answer) => Either::Left(answer),
+                Err(_) => Either::Right(future::ready(response::unexpected())),
+            }
+        };
+        Caught {
+            answer,
+            is_of_http_1_0,
         }
-        let handle = || self.handler.handle(request, &self.peer);
-        Caught(match catch_unwind(AssertUnwindSafe(handle)) {
-            Ok(answer) => Either::Left(answer),
-            Err(_) => Either::Right(ready(response::unexpected())),
-        })
     }
 }
 
 /// The last net: a panic inside of a lookup is caught, answered and recorded by the gateway. One that is
 /// caught here, in what is done at once or in what is waited for, costs its own request an answer of 500,
 /// and no other request anything. Not tower-http's layer, which would box the body of every answer.
-struct Caught<F>(F);
+struct Caught<F> {
+    answer: F,
+    /// The request was one of HTTP/1.0.
+    is_of_http_1_0: bool,
+}
 
 impl<F: Future<Output = Response<Body>> + Unpin> Future for Caught<F> {
     type Output = Result<Response<Body>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let poll = || Pin::new(&mut self.0).poll(context);
-        match catch_unwind(AssertUnwindSafe(poll)) {
-            Ok(polled) => polled.map(Ok),
-            Err(_) => Poll::Ready(Ok(response::unexpected())),
+        let poll = || Pin::new(&mut self.answer).poll(context);
+        let mut answer = match catch_unwind(AssertUnwindSafe(poll)) {
+            Ok(polled) => ready!(polled),
+            Err(_) => response::unexpected(),
+        };
+        if self.is_of_http_1_0 {
+            end_with(&mut answer);
         }
+        Poll::Ready(Ok(answer))
     }
+}
+
+/// What HTTP/1.0 calls keeping alive is nobody's standard, so its connections end with the first answer.
+/// Unless the answer is one of HTTP/1.0, hyper says beside that that they go on.
+#[cold]
+fn end_with(answer: &mut Response<Body>) {
+    *answer.version_mut() = Version::HTTP_10;
+    answer
+        .headers_mut()
+        .insert(CONNECTION, HeaderValue::from_static("close"));
 }
 
 /// The layers around a handler, for one connection.

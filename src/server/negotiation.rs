@@ -29,17 +29,20 @@ pub struct Encodings {
 
 /// The media type to answer with; `None` if the caller takes none that this resource has.
 pub fn accepted_media_type(accept: Values<'_>, version: ApiVersion) -> Option<MediaType> {
-    if accept.first().is_none() {
+    let mut accepted = None;
+    let mut items = accept
+        .iter()
+        .flat_map(|value| value.to_str().unwrap_or(UNREADABLE).split(','))
+        .filter(|item| !item.trim().is_empty())
+        .peekable();
+    // Whoever names nothing takes everything.
+    if items.peek().is_none() {
         return Some(MediaType::Json);
     }
-    let mut accepted = None;
-    for item in accept
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-    {
+    for item in items {
         let (range, quality) = item_and_quality(item);
-        if quality.unwrap_or(0) == 0 {
+        // Java up to 18 writes `*; q=.2`: a `q` that is none says nothing of its range, and so no refusal.
+        if quality == Some(0) {
             continue;
         }
         if is_versioned(range) {
@@ -48,7 +51,7 @@ pub fn accepted_media_type(accept: Values<'_>, version: ApiVersion) -> Option<Me
                 ApiVersion::V2 => MediaType::Versioned,
             });
         }
-        if ["application/json", "application/*", "*/*"]
+        if ["application/json", "application/*", "*/*", "*"]
             .iter()
             .any(|known| range.eq_ignore_ascii_case(known))
         {
@@ -75,7 +78,7 @@ impl Encodings {
         if accept_encoding.first().is_none() {
             return encodings;
         }
-        let mut any_other = None;
+        let (mut gzip, mut any_other) = (None, None);
         for value in accept_encoding.iter() {
             let Ok(text) = value.to_str() else {
                 return Self::default();
@@ -85,7 +88,7 @@ impl Encodings {
                     return Self::default();
                 };
                 if coding.eq_ignore_ascii_case("gzip") || coding.eq_ignore_ascii_case("x-gzip") {
-                    encodings.gzip = quality;
+                    gzip = Some(quality);
                 } else if coding.eq_ignore_ascii_case("br") {
                     encodings.brotli = quality;
                 } else if coding.eq_ignore_ascii_case("zstd") {
@@ -96,9 +99,7 @@ impl Encodings {
             }
         }
         // A bare `*` says that the caller does not care; it does not say that it can decode all.
-        if encodings.gzip == 0 {
-            encodings.gzip = any_other.unwrap_or(0);
-        }
+        encodings.gzip = gzip.or(any_other).unwrap_or(0);
         encodings
     }
 
@@ -169,6 +170,8 @@ fn thousandths(quality: &str) -> Option<u16> {
     }
 }
 
+/// No media range.
+const UNREADABLE: &str = "?";
 const VERSIONED_PREFIX: &str = "application/vnd.atlas.";
 const VERSIONED_SUFFIX: &str = "+json";
 
@@ -217,7 +220,17 @@ mod tests {
             (&["text/html"], V2, None),
             (&["application/vnd.atlas.preview+json"], V2, None),
             (&["application/json;q=0"], V2, None),
-            (&[""], V2, None),
+            (&[""], V2, Some(Json)),
+            (&["*"], V2, Some(Json)),
+            (
+                &["text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2"],
+                V2,
+                Some(Json),
+            ),
+            (&["application/json;q=high"], V2, Some(Json)),
+            (&["application/json; q=1,0"], V2, Some(Json)),
+            (&["application/json;q=0.000"], V2, None),
+            (&["text/html;q=.2"], V2, None),
         ] {
             let headers = headers(&header::ACCEPT, accept);
             assert_eq!(
@@ -235,6 +248,11 @@ mod tests {
             (&["gzip;q=0.5", "zstd;q=0.25"], 0, 500, 250),
             (&["*"], 0, 1_000, 0),
             (&["gzip;q=0"], 0, 0, 0),
+            (&["gzip;q=0, *"], 0, 0, 0),
+            (&["*;q=0"], 0, 0, 0),
+            (&["deflate, gzip;q=1.0, *;q=0.5"], 0, 1_000, 0),
+            (&["gzip;q=.5"], 0, 0, 0),
+            (&[""], 0, 0, 0),
             (&["identity"], 0, 0, 0),
             (&["gzip, br;q=bad"], 0, 0, 0),
             (&["gzip;q=1.5"], 0, 0, 0),

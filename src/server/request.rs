@@ -2,20 +2,24 @@
 //!
 //! HTTP ends here. Nothing is normalised: the path is matched as the bytes that arrived, and each
 //! segment is decoded exactly once. The order of the checks is the order in which they get cheaper to
-//! exploit: framing, target, route, method, query, headers.
+//! exploit: framing, target, route, method, body, query, headers.
+
+mod addressed;
 
 use http::Method;
 use http::Version;
 use http::request::Parts;
-use http::uri::PathAndQuery;
+
+pub use addressed::Addressed;
+pub use addressed::Credentials;
+pub(super) use addressed::is_host;
 
 use super::fields::Fields;
 use super::fields::Values;
-use super::head::all_between;
-use super::head::letters_digits_and;
 use super::negotiation::Encodings;
 use super::negotiation::MediaType;
 use super::negotiation::accepted_media_type;
+use super::public_url::PublicUrl;
 use super::query;
 use super::query::Form;
 use super::query::InvalidQuery;
@@ -42,8 +46,12 @@ pub struct Asked<'r> {
     pub encoding: Option<Encoding>,
     /// The lists that the caller has already.
     pub known: Values<'r>,
-    /// How the caller addressed this gateway.
+    /// Where the links of the answer point.
     pub address: Address<'r>,
+    /// The host that the caller has addressed, with its port where it gave one.
+    pub host: &'r str,
+    /// Whether the target names the host, as in a request to a proxy.
+    pub is_absolute: bool,
     /// `GET` or `HEAD`.
     pub method: &'r Method,
     /// The version of HTTP.
@@ -54,19 +62,15 @@ pub struct Asked<'r> {
     pub credentials: Credentials<'r>,
 }
 
-/// Proof that a request's target and host are such as a server has that is no proxy. At no door does
-/// anybody come by a caller's credentials without it:
-///
-/// ```compile_fail,E0451
-/// use atlas_cert_gateway::server::request::Addressed;
-///
-/// let forged = Addressed { path: "*", query: "", host: "" };
-/// ```
+/// How a request came here, as far as its own head does not say it.
 #[derive(Clone, Copy, Debug)]
-pub struct Addressed<'r> {
-    path: &'r str,
-    query: &'r str,
-    host: &'r str,
+pub struct Received<'r> {
+    /// `http` or `https`: of the connection, or as a trusted proxy has said.
+    pub scheme: &'r str,
+    /// The host that the caller has addressed, if a trusted proxy says so.
+    pub host: Option<&'r str>,
+    /// Where links point whatever was addressed.
+    pub public_url: Option<&'r PublicUrl>,
 }
 
 /// Which of Atlas's two paths was used; both give the same list.
@@ -78,15 +82,6 @@ pub enum ApiVersion {
     V2,
 }
 
-/// What stands in `Authorization`.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Credentials<'r> {
-    /// A token to be verified: ASCII.
-    Bearer(&'r [u8]),
-    /// Nothing, or a scheme that is not ours.
-    None,
-}
-
 /// Why a request is refused before anybody is asked who sent it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadRequest {
@@ -96,8 +91,16 @@ pub enum BadRequest {
     /// `CONNECT`, which would make this a tunnel.
     #[error("this is not a tunnel")]
     Connect,
+    /// What proxies say of the request is unclear.
+    #[error(
+        "what the proxies in between say of this request (Forwarded, X-Forwarded-For, -Proto, -Host) cannot be \
+         read or is contradictory: let the outermost of them replace or remove what callers send of it"
+    )]
+    Forwarded,
     /// The `Host` header is missing, repeated or no host.
-    #[error("exactly one valid Host header is needed")]
+    #[error(
+        "exactly one valid Host header is needed, the same as in the target if there is one in it"
+    )]
     Host,
     /// The token's framing is ambiguous: repeated, or not `Bearer` and one token.
     #[error("exactly one Authorization header with one bearer token is needed")]
@@ -109,7 +112,10 @@ pub enum BadRequest {
     #[error("only GET and HEAD are answered here")]
     Method,
     /// The name of another host.
-    #[error("this gateway does not answer for the host that was addressed")]
+    #[error(
+        "this gateway does not answer for the host that was addressed: mend the URL, or let its operators add \
+         the name to `server.hosts`"
+    )]
     Misdirected,
     /// No media type that this endpoint has.
     #[error("no media type of this endpoint is accepted")]
@@ -120,7 +126,7 @@ pub enum BadRequest {
     /// No such path.
     #[error("no such resource")]
     Route,
-    /// The target is no path: absolute, an authority, `*`, or with bytes that no URI has.
+    /// The target is no path and no URL of one: an authority, `*`, or with bytes that no URI has.
     #[error("the request target is not a path")]
     Target,
     /// A longer target than any legal one.
@@ -142,18 +148,16 @@ impl ApiVersion {
 }
 
 impl<'r> Asked<'r> {
-    /// Reads a request's head and its `fields`, which came over a connection of `scheme`.
+    /// Reads a request's head and its `fields`.
     pub fn read(
         parts: &'r Parts,
         fields: &Fields<'r>,
-        scheme: &'r str,
+        received: Received<'r>,
         has_body: bool,
     ) -> Result<Self, BadRequest> {
         let addressed = Addressed::read(parts, fields)?;
-        let Addressed { path, query, host } = addressed;
-        if has_body {
-            return Err(BadRequest::Body);
-        }
+        let Addressed { path, query, .. } = addressed;
+        let host = received.host.unwrap_or_else(|| addressed.host());
         let Route {
             version,
             project,
@@ -161,6 +165,9 @@ impl<'r> Asked<'r> {
         } = route(path).ok_or(BadRequest::Route)?;
         if parts.method != Method::GET && parts.method != Method::HEAD {
             return Err(BadRequest::Method);
+        }
+        if has_body {
+            return Err(BadRequest::Body);
         }
         let project = ProjectId::from_path_segment(project)
             .map_err(|_| BadRequest::ProjectId(project.to_owned()))?;
@@ -176,11 +183,16 @@ impl<'r> Asked<'r> {
             media_type,
             encoding: Encodings::read(fields.accept_encoding).preferred(),
             known: fields.if_none_match,
-            address: Address {
-                scheme,
-                host,
-                root: version.root(),
+            address: match received.public_url {
+                Some(url) => url.address(version),
+                None => Address {
+                    scheme: received.scheme,
+                    host,
+                    root: version.root(),
+                },
             },
+            host,
+            is_absolute: addressed.is_absolute && received.host.is_none(),
             method: &parts.method,
             protocol: parts.version,
             no_cache: wants_no_cache(fields.cache_control),
@@ -213,142 +225,10 @@ impl Asked<'_> {
     }
 }
 
-impl<'r> Addressed<'r> {
-    /// Judges a request's head by its `fields`.
-    pub fn read(parts: &'r Parts, fields: &Fields<'r>) -> Result<Self, BadRequest> {
-        let target = target(parts)?;
-        Ok(Self {
-            path: target.path(),
-            query: target.query().unwrap_or_default(),
-            host: host(parts, fields.host)?,
-        })
-    }
-
-    /// The bearer token of the request.
-    pub fn credentials<'f>(
-        self,
-        fields: &Fields<'f>,
-        token_in_query: bool,
-    ) -> Result<Credentials<'f>, BadRequest> {
-        let authorization = fields.authorization;
-        if authorization.is_repeated() {
-            return Err(BadRequest::Authorization);
-        }
-        let Some(value) = authorization.first() else {
-            return Ok(Credentials::None);
-        };
-        // RFC 6750, section 2: a client must not use more than one way to send its token.
-        if token_in_query {
-            return Err(BadRequest::Authorization);
-        }
-        let bytes = value.as_bytes();
-        // Nearly every token has only letters, digits and signs behind the comma, so that one look at its
-        // bytes says all that follows.
-        if let Some(token) = bytes.strip_prefix(b"Bearer ")
-            && all_between(token, b'-', b'z')
-        {
-            return Ok(Credentials::Bearer(token));
-        }
-        // Bytes beyond ASCII cannot be a token, so there is none.
-        if !bytes.is_ascii() {
-            return Ok(Credentials::None);
-        }
-        let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
-        let end = bytes.iter().rposition(|byte| !is_blank(byte));
-        let bytes = bytes.get(..end.map_or(0, |end| end + 1)).unwrap_or(bytes);
-        let scheme_ends = bytes.iter().position(is_blank).unwrap_or(bytes.len());
-        let (scheme, rest) = bytes.split_at_checked(scheme_ends).unwrap_or((bytes, b""));
-        if !scheme.eq_ignore_ascii_case(b"bearer") {
-            return Ok(Credentials::None);
-        }
-        // RFC 6750, section 2.1: "Bearer" 1*SP b64token. We take the one space that clients send.
-        let Some(token) = rest.strip_prefix(b" ") else {
-            return if rest.is_empty() {
-                Ok(Credentials::Bearer(b""))
-            } else {
-                Err(BadRequest::Authorization)
-            };
-        };
-        if token.first().is_some_and(is_blank) || memchr::memchr(b',', token).is_some() {
-            return Err(BadRequest::Authorization);
-        }
-        Ok(Credentials::Bearer(token))
-    }
-}
-
 /// Whether a refused request asked for its errors in an envelope, whatever else is wrong with it.
 pub fn wants_envelope(parts: &Parts) -> bool {
     parts.uri.query().is_some_and(query::asks_for_envelope)
 }
-
-impl std::fmt::Debug for Credentials<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Bearer(_) => "Bearer([redacted])",
-            Self::None => "None",
-        })
-    }
-}
-
-fn target(parts: &Parts) -> Result<&PathAndQuery, BadRequest> {
-    if parts.method == Method::CONNECT {
-        return Err(BadRequest::Connect);
-    }
-    // RFC 9110, section 9.3.7: it asks about the server, not about a resource.
-    if parts.method == Method::OPTIONS && parts.uri == "*" {
-        return Err(BadRequest::Method);
-    }
-    let target = parts.uri.path_and_query().ok_or(BadRequest::Target)?;
-    let text = target.as_str();
-    // HTTP/2 always carries scheme and authority beside the path; in HTTP/1 they make the request one
-    // to a proxy (RFC 9112, section 3.2.2), which this is not.
-    let to_a_proxy = parts.version <= Version::HTTP_11 && parts.uri.authority().is_some();
-    // Which of the two it is, a proxy that ends TLS may say as it likes. An empty one is none to hyper.
-    let is_of_http = match parts.uri.scheme_str() {
-        Some(scheme) => matches!(scheme, "http" | "https"),
-        None => parts.uri.authority().is_none(),
-    };
-    if to_a_proxy || !is_of_http || !text.starts_with('/') {
-        return Err(BadRequest::Target);
-    }
-    if text.len() > LONGEST_TARGET {
-        return Err(BadRequest::TargetTooLong);
-    }
-    // hyper lets these through, although no URI holds them (RFC 3986, appendix A).
-    let text = text.as_bytes();
-    if !all_between(text, b'!', b'~') || memchr::memchr(b'\\', text).is_some() {
-        return Err(BadRequest::Target);
-    }
-    Ok(target)
-}
-
-fn host<'r>(parts: &'r Parts, hosts: Values<'r>) -> Result<&'r str, BadRequest> {
-    if hosts.is_repeated() {
-        return Err(BadRequest::Host);
-    }
-    let host = match (hosts.first(), parts.uri.authority()) {
-        (Some(host), None) => host.as_bytes(),
-        (Some(host), Some(authority)) if host == authority.as_str() => host.as_bytes(),
-        (None, Some(authority)) => authority.as_str().as_bytes(),
-        // RFC 9112, section 3.2: only HTTP/1.0 may come without a Host.
-        (None, None) if parts.version < Version::HTTP_11 => b"localhost",
-        (_, _) => return Err(BadRequest::Host),
-    };
-    // Not by `all`, which takes twice as many instructions for a byte.
-    let is_one = host.iter().fold(true, |all, byte| all & is_in_hosts(*byte));
-    if host.is_empty() || host.len() > LONGEST_HOST || !is_one {
-        return Err(BadRequest::Host);
-    }
-    str::from_utf8(host).map_err(|_| BadRequest::Host)
-}
-
-/// Whether a byte may stand in a host and its port (RFC 3986, section 3.2).
-fn is_in_hosts(byte: u8) -> bool {
-    IN_HOSTS.get(usize::from(byte)).is_some_and(|is_in| *is_in)
-}
-
-/// Looked up: most hosts are too short for many bytes to be looked at together.
-const IN_HOSTS: [bool; 256] = letters_digits_and(b"-._~%!$&'()*+;=:[]");
 
 /// One of the two paths, with its free segments as they arrived.
 struct Route<'p> {
@@ -387,19 +267,4 @@ fn wants_no_cache(cache_control: Values<'_>) -> bool {
         .any(|directive| directive.trim().eq_ignore_ascii_case("no-cache"))
 }
 
-const LONGEST_HOST: usize = 255 + ":65535".len();
 const LONGEST_TARGET: usize = 8_192;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_host_has_unreserved_bytes_and_the_marks_of_addresses_and_ports() {
-        let marks = b"-._~%!$&'()*+;=:[]";
-        for byte in 0..=u8::MAX {
-            let may = byte.is_ascii_alphanumeric() || marks.contains(&byte);
-            assert_eq!(is_in_hosts(byte), may, "{byte:#x}");
-        }
-    }
-}

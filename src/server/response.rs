@@ -182,6 +182,8 @@ pub enum AdminRefusal {
     Denied,
     /// The path takes these methods.
     Method(&'static str),
+    /// Another host was addressed.
+    Misdirected,
     /// The keys of the token's issuer are not known.
     NoKeys,
     /// The query is not what the path takes.
@@ -194,6 +196,8 @@ pub enum AdminRefusal {
     TooManySearches,
     /// The body is larger than any that means something.
     TooLarge,
+    /// The body did not come.
+    TooLate,
     /// One more that was refused than there may be.
     TooMany(TooManyRefusals),
     /// No token.
@@ -220,9 +224,12 @@ impl AdminRefusal {
     /// Whether it is about what a known operator has sent, not about who or about us.
     pub fn is_of_what_was_sent(&self) -> bool {
         match self {
-            Self::Body(_) | Self::Method(_) | Self::Query(_) | Self::TooLarge => true,
+            Self::Body(_) | Self::Method(_) | Self::Query(_) | Self::TooLarge | Self::TooLate => {
+                true
+            }
             Self::BadToken
             | Self::Denied
+            | Self::Misdirected
             | Self::NoKeys
             | Self::Request(_)
             | Self::Stopping

@@ -21,7 +21,7 @@ use crate::world::operator_token;
 use crate::world::set;
 use crate::world::token;
 
-const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
+const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 #[tokio::test]
 async fn a_hundred_idle_connections_of_one_address_keep_no_probe_out() {
@@ -93,7 +93,9 @@ async fn a_caller_gets_in_where_strangers_hold_every_connection_and_stays() {
         refused.send(&lookup_with("not-a-token")).await;
         assert_eq!(refused.reply(false).await.status, 401);
         let mut answered = Connection::open(world.address()).await;
-        answered.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        answered
+            .send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            .await;
         assert_eq!(answered.reply(false).await.status, 404);
         let mut http2 = Connection::open(world.address()).await;
         http2
@@ -134,7 +136,8 @@ fn lookup() -> Vec<u8> {
 
 fn lookup_with(token: &str) -> Vec<u8> {
     let path = certs(PROJECT, "app1");
-    format!("GET {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n").into_bytes()
+    format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n")
+        .into_bytes()
 }
 
 fn searches(world: &World) -> Vec<Value> {
@@ -146,7 +149,7 @@ fn searches(world: &World) -> Vec<Value> {
 fn search_request(query: &str) -> Vec<u8> {
     let token = operator_token();
     format!(
-        "GET /audit/lookups?{query} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n"
+        "GET /audit/lookups?{query} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n"
     )
     .into_bytes()
 }

@@ -4,6 +4,7 @@
 mod conformance;
 mod exchanges;
 mod floods;
+mod farewell;
 mod fuzzed;
 mod half_closed;
 mod malformed;

@@ -133,6 +133,7 @@ async fn a_connection_ends_in_good_order_at_its_age_more_or_less_a_tenth() {
 #[tokio::test]
 async fn a_trusted_proxy_says_whose_connection_it_brings_and_nobody_else_is_believed() {
     let trusting = World::with(|plan| {
+        set(&mut plan.config, "server.proxy_protocol", true);
         let proxies = toml::Value::Array(vec!["127.0.0.0/8".into()]);
         set(&mut plan.config, "server.trusted_proxies", proxies);
     })
@@ -205,7 +206,7 @@ impl Process {
 impl Process {
     /// Leaves it what it has open by its own count, and so many more: nobody else but root may look.
     async fn leave(&self, operators: SocketAddr, descriptors: usize) {
-        let request = b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        let request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
         let page = client::exchange(operators, request).await.text();
         let open = page
             .lines()
@@ -267,7 +268,7 @@ async fn an_accept_loop_without_descriptors_lives_and_recovers() {
         assert!(attempts < 1_000, "F82: it does not recover");
         tokio::task::yield_now().await;
     }
-    let page = b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let page = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     let page = client::exchange(operators, page).await.text();
     let ran_out = "atlas_cert_gateway_connections_refused_total{reason=\"descriptors\"}";
     assert!(page.contains(ran_out), "F82: {page}");

@@ -178,7 +178,7 @@ pub(crate) fn request(connection: &str) -> Vec<u8> {
 pub(crate) fn request_for(username: &str, token: &str, connection: &str) -> Vec<u8> {
     let path = certs(PROJECT, username);
     format!(
-        "GET {path} HTTP/1.1\r\nHost: gateway.test\r\nAuthorization: Bearer {token}\r\nConnection: \
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\nConnection: \
          {connection}\r\n\r\n"
     )
     .into_bytes()

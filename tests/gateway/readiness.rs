@@ -282,7 +282,7 @@ async fn one_that_stops_is_not_ready() {
     } = world;
     let admin = app.admin_address();
     let stopping = tokio::spawn(app.stop());
-    let request = b"GET /readyz HTTP/1.1\r\nHost: gateway.test\r\nConnection: close\r\n\r\n";
+    let request = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     let reply = loop {
         let reply = client::exchange(admin, request).await;
         if reply.status == 503 {

@@ -240,10 +240,6 @@ async fn ambiguous_framing_is_refused_and_the_connection_closed() {
                 "GET {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n{authorization}\r\nhello"
             ),
         ),
-        (
-            "H13",
-            format!("GET http://evil{path} HTTP/1.1\r\nHost: evil\r\n{authorization}\r\n"),
-        ),
     ] {
         let mut connection = Connection::open(world.address()).await;
         connection.send(request.as_bytes()).await;

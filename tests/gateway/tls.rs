@@ -1,6 +1,7 @@
 //! TLS at the outside door: certificates that change under it, callers that show their own, and what is
 //! no TLS at all.
 
+mod agreed;
 mod pipes;
 mod validity;
 

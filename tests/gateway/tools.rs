@@ -108,6 +108,80 @@ fn h2load(plain: &World) {
     assert!(said.contains("2000 2xx"), "{said}");
 }
 
+/// The list of three pages by its links, as the standard library of Python asks.
+fn python(plain: &World) {
+    let program = r#"
+import json, sys, urllib.request
+url, token = sys.argv[1:]
+ids = []
+while url:
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
+    page = json.load(urllib.request.urlopen(request))
+    ids += [result["_id"] for result in page["results"]]
+    url = next((link["href"] for link in page["links"] if link["rel"] == "next"), None)
+assert len(set(ids)) == 1203, len(ids)
+"#;
+    let url = format!(
+        "http://{}{}?itemsPerPage=500",
+        plain.address(),
+        certs(PROJECT, "many")
+    );
+    let (output, said) = run(Command::new("python3").args(["-c", program, &url, &token()]));
+    assert!(output.status.success(), "python3: {said}");
+}
+
+/// `fetch`, with the line by which the document keeps each `_id` whole.
+fn node(plain: &World) {
+    let (_, recipe) = include_str!("../../docs/clients.md")
+        .split_once("const text = ")
+        .unwrap();
+    let (recipe, _) = recipe.split_once("```").unwrap();
+    let program = format!(
+        "const [url, token] = process.argv.slice(1);
+        (async () => {{
+            const response = await fetch(url, {{ headers: {{ authorization: `Bearer ${{token}}` }} }});
+            const text = {recipe}
+            console.log(list.results.map((result) => result._id).join());
+        }})();"
+    );
+    let url = format!("http://{}{}", plain.address(), certs(PROJECT, "app1"));
+    let (output, said) = run(Command::new("node").args(["-e", &program, &url, &token()]));
+    assert!(output.status.success(), "node: {said}");
+    let serials = plain
+        .atlas
+        .world(|atlas| atlas.project(PROJECT).user("app1").serials());
+    let ids: Vec<String> = serials.iter().map(ToString::to_string).collect();
+    assert_eq!(said.trim(), ids.join(","), "node");
+}
+
+/// Both clients of Java's library, the newer one with what it offers in clear text.
+fn java(plain: &World) {
+    let program = plain.files.path().join("Ask.java");
+    std::fs::write(
+        &program,
+        r#"
+import java.net.*;
+import java.net.http.*;
+public class Ask {
+    public static void main(String[] arguments) throws Exception {
+        var url = new URL(arguments[0]);
+        var connection = (HttpURLConnection) url.openConnection();
+        connection.setRequestProperty("Authorization", "Bearer " + arguments[1]);
+        var first = new String(connection.getInputStream().readAllBytes());
+        var request = HttpRequest.newBuilder(url.toURI()).header("Authorization", "Bearer " + arguments[1]);
+        var second = HttpClient.newHttpClient().send(request.build(), HttpResponse.BodyHandlers.ofString());
+        if (second.statusCode() != 200 || !first.equals(second.body()) || !first.contains("\"totalCount\":2"))
+            throw new Exception(first + second.body());
+    }
+}
+"#,
+    )
+    .unwrap();
+    let url = format!("http://{}{}", plain.address(), certs(PROJECT, "app1"));
+    let (output, said) = run(Command::new("java").arg(&program).args([&url, &token()]));
+    assert!(output.status.success(), "java: {said}");
+}
+
 /// The metrics page, by who reads it.
 fn promtool(page: &str, files: &World) {
     let file = files.files.path().join("metrics");
@@ -141,6 +215,9 @@ async fn the_tools_of_others_are_satisfied() {
         match tool {
             "curl" => curl(&plain, &tls, &authority),
             "h2load" => h2load(&plain),
+            "java" => java(&plain),
+            "node" => node(&plain),
+            "python3" => python(&plain),
             "openssl" => openssl(&tls, &authority),
             "promtool" => {
                 let page = plain.admin("GET", "/metrics", "", "").await.text();

@@ -141,7 +141,7 @@ impl World {
         };
         let length = body.len();
         let request = format!(
-            "{method} {target} HTTP/1.1\r\nHost: gateway.test\r\n{authorization}Content-Length: \
+            "{method} {target} HTTP/1.1\r\nHost: localhost\r\n{authorization}Content-Length: \
              {length}\r\nConnection: close\r\n\r\n{body}"
         );
         client::exchange(self.app.admin_address(), request.as_bytes()).await

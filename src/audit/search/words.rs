@@ -89,7 +89,7 @@ impl When {
 
 impl Peer {
     /// The members of which a record of it has one. A listener on `[::]` sees IPv4 addresses as mapped
-    /// ones; folded refusals are of an address, or of a network of IPv6, without a port.
+    /// ones; proxies tell an address without a port, and folded refusals are of one, or of a network of IPv6.
     pub(super) fn spellings(self) -> Vec<String> {
         match self {
             Self::Socket(SocketAddr::V4(peer)) => {
@@ -107,6 +107,7 @@ impl Peer {
             ],
             Self::Address(IpAddr::V6(ip)) => vec![
                 format!(",\"peer\":\"[{ip}]:"),
+                format!(",\"peer\":\"{ip}\""),
                 format!(",\"peer\":\"{}/64\"", network(ip.into())),
             ],
         }
@@ -270,7 +271,10 @@ mod tests {
                 &["10.0.0.1:", "10.0.0.1\"", "[::ffff:10.0.0.1]:"],
             ),
             ("10.0.0.1:80", &["10.0.0.1:80\"", "[::ffff:10.0.0.1]:80\""]),
-            ("2001:DB8:0:0::1", &["[2001:db8::1]:", "2001:db8::/64\""]),
+            (
+                "2001:DB8:0:0::1",
+                &["[2001:db8::1]:", "2001:db8::1\"", "2001:db8::/64\""],
+            ),
             ("[0::1]:80", &["[::1]:80\""]),
         ] {
             let expected: Vec<String> = spellings

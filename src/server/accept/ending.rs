@@ -1,4 +1,5 @@
-//! An HTTP/2 connection goes in; that its caller sends no more comes out once all answers have left.
+//! An HTTP/2 connection goes in; that its caller sends no more comes out once all answers have left, and its
+//! end does not overtake the last of them.
 //!
 //! h2 takes the end of what it reads for the end of the connection, and drops the answers that wait. So the
 //! end is kept from it while a stream is open, and until what was written of the last one is flushed.
@@ -15,8 +16,10 @@ use tokio::io::ReadBuf;
 
 use super::Standing;
 use super::streams::Streams;
+use crate::clock::Clock;
 use crate::server::hangup::Watch;
 use crate::server::hangup::Wire;
+use crate::server::linger::Linger;
 
 /// A stream whose end waits for the answers.
 pub(super) struct Ending<S> {
@@ -29,11 +32,13 @@ pub(super) struct Ending<S> {
     had_turn: bool,
     /// Something was written that has not been flushed.
     has_written: bool,
+    clock: Clock,
+    linger: Option<Linger>,
 }
 
 impl<S> Ending<S> {
     /// Of a connection with these requests, which say of it what is in `standing`.
-    pub(super) fn new(stream: S, streams: Streams, standing: Standing) -> Self {
+    pub(super) fn new(stream: S, streams: Streams, standing: Standing, clock: Clock) -> Self {
         Self {
             stream,
             streams,
@@ -41,6 +46,8 @@ impl<S> Ending<S> {
             has_ended: false,
             had_turn: false,
             has_written: false,
+            clock,
+            linger: None,
         }
     }
 }
@@ -80,7 +87,7 @@ impl<S: AsyncRead + Unpin + Wire> AsyncRead for Ending<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Ending<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Ending<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -99,7 +106,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Ending<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        let this = &mut *self;
+        if this.linger.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
+        }
+        if this.has_ended {
+            return Poll::Ready(Ok(()));
+        }
+        let linger = this.linger.get_or_insert_with(|| Linger::new(&this.clock));
+        linger.poll(&mut this.stream, context).map(Ok)
     }
 
     fn poll_write_vectored(

@@ -17,14 +17,30 @@ use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 use crate::clock::Clock;
 use crate::server::hangup::Wire;
 
 /// What a caller speaks.
-pub(super) enum Protocol {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1, and before.
     Http1,
+    /// HTTP/2.
     Http2,
+}
+
+impl Protocol {
+    /// What both sides of a handshake have agreed on (RFC 7301), if the caller has named anything.
+    pub(super) fn agreed<S>(stream: &TlsStream<S>) -> Option<Self> {
+        let (_, session) = stream.get_ref();
+        match session.alpn_protocol() {
+            Some(b"h2") => Some(Self::Http2),
+            Some(_) => Some(Self::Http1),
+            None => None,
+        }
+    }
 }
 
 /// What was read, and what it means.
@@ -36,9 +52,11 @@ pub(super) struct Guess {
     pub(super) since: Duration,
 }
 
-/// Reads until the bytes cannot be, or are, HTTP/2's preface; `None` if they end before.
+/// Reads until the bytes cannot be, or are, HTTP/2's preface; `None` if they end before. Of a caller that has
+/// `agreed` to HTTP/1 no preface is taken for one.
 pub(super) async fn guess(
     stream: &mut (impl AsyncRead + Unpin),
+    agreed: Option<Protocol>,
     clock: &Clock,
 ) -> io::Result<Option<Guess>> {
     let mut read = BytesMut::new();
@@ -53,7 +71,8 @@ pub(super) async fn guess(
             .zip(PREFACE)
             .take_while(|(byte, known)| byte == known)
             .count();
-        let protocol = if common < PREFACE.len() && common < read.len() {
+        let is_other = common < PREFACE.len() && common < read.len();
+        let protocol = if is_other || agreed == Some(Protocol::Http1) {
             Protocol::Http1
         } else if let Some(head) = read.get(PREFACE.len()..WHOLE_PREFACE) {
             // hyper's h2 would take any other frame, too.

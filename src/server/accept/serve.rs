@@ -19,6 +19,7 @@ use hyper::server::conn::http2;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
+use tokio::io::AsyncWriteExt;
 use tokio_util::sync::CancellationToken;
 
 use super::Acceptor;
@@ -38,6 +39,7 @@ use crate::server::hangup::Wire;
 use crate::server::head::Bounds;
 use crate::server::layers;
 use crate::server::layers::Handler;
+use crate::server::linger::Linger;
 use crate::server::payload::SEND_BUFFER;
 use crate::server::timer::ClockTimer;
 use crate::server::turns::InTurn;
@@ -74,7 +76,7 @@ impl Acceptor {
         S: AsyncRead + AsyncWrite + Send + Unpin + Wire + 'static,
     {
         let limits = &self.limits;
-        let first_bytes = guess(&mut stream, &self.clock);
+        let first_bytes = guess(&mut stream, peer.agreed, &self.clock);
         let guess = tokio::select! {
             biased;
             guess = self.clock.timeout(limits.first_byte, first_bytes) => guess,
@@ -87,6 +89,11 @@ impl Acceptor {
             return Ok(());
         };
         let serving = match guess.protocol {
+            // RFC 7301, section 3.2: what was agreed holds.
+            Protocol::Http1 if peer.agreed == Some(Protocol::Http2) => {
+                self.refusals.refused(Reason::Alpn);
+                return self.take_leave(stream).await;
+            }
             Protocol::Http1 => {
                 let standing = peer.standing.clone();
                 let read = (guess.read, guess.since);
@@ -106,6 +113,18 @@ impl Acceptor {
         };
         place.serves(&serving.requests);
         self.finish(serving, place).await
+    }
+
+    /// Says in HTTP/2 that what came is none.
+    async fn take_leave<S>(&self, mut stream: S) -> io::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        stream.write_all(NO_PREFACE).await?;
+        stream.shutdown().await?;
+        let mut linger = Linger::new(&self.clock);
+        poll_fn(|context| linger.poll(&mut stream, context)).await;
+        Ok(())
     }
 
     fn begin_http1<H, S>(&self, stream: Guarded<S>, peer: Peer, handler: Arc<H>) -> Serving
@@ -143,7 +162,7 @@ impl Acceptor {
             self.refusals.clone(),
             self.tasks.clone(),
         );
-        let stream = Ending::new(stream, streams.clone(), standing);
+        let stream = Ending::new(stream, streams.clone(), standing, self.clock.clone());
         let connection = self
             .http2(&streams)
             .serve_connection(TokioIo::new(stream), service);
@@ -280,5 +299,7 @@ where
     }
 }
 
+/// Our settings, none, and `GOAWAY` for a `PROTOCOL_ERROR` before the first stream (RFC 9113, section 3.4).
+const NO_PREFACE: &[u8] = b"\0\0\0\x04\0\0\0\0\0\0\0\x08\x07\0\0\0\0\0\0\0\0\0\0\0\0\x01";
 /// hyper panics below this.
 const SMALLEST_BUFFER: usize = 8_192;

@@ -1,5 +1,7 @@
 //! `POST /cache/purge`: what is to be forgotten goes in, how many entries that concerned comes out.
 
+use std::time::Duration;
+
 use http::Response;
 use http::StatusCode;
 use http_body_util::BodyExt;
@@ -48,14 +50,17 @@ impl Admin {
         body: Incoming,
         by: By,
     ) -> Result<Response<Body>, AdminRefusal> {
-        let body = Limited::new(body, LARGEST_BODY).collect().await;
-        let body = body.map_err(|problem| {
-            if problem.is::<LengthLimitError>() {
-                AdminRefusal::TooLarge
-            } else {
-                AdminRefusal::Body("cannot be read")
-            }
-        })?;
+        let body = Limited::new(body, LARGEST_BODY).collect();
+        let body = self.gateway.clock.timeout(BODY_PATIENCE, body).await;
+        let body = body
+            .map_err(|_| AdminRefusal::TooLate)?
+            .map_err(|problem| {
+                if problem.is::<LengthLimitError>() {
+                    AdminRefusal::TooLarge
+                } else {
+                    AdminRefusal::Body("cannot be read")
+                }
+            })?;
         let request: PurgeRequest =
             serde_json::from_slice(&body.to_bytes()).map_err(|_| AdminRefusal::Body(PURGE_FORM))?;
         let soft = request.soft;
@@ -116,5 +121,7 @@ fn what_to_purge(request: PurgeRequest) -> Result<Purge, AdminRefusal> {
 }
 
 const LARGEST_BODY: usize = 16 << 10;
+/// How long it may take.
+const BODY_PATIENCE: Duration = Duration::from_secs(10);
 const PURGE_FORM: &str = "must be {\"groupId\": \"…\", \"username\": \"…\"}, `groupId` alone or {\"all\": true}, \
                           with \"soft\": true to mark stale instead of removing";

@@ -40,6 +40,8 @@ macro_rules! faults {
 faults! {
     /// `Content-Length` that is no number, is repeated, or stands beside `Transfer-Encoding`.
     BodyLength = "body_length": "a request has at most one length of its body, a whole number",
+    /// A body whose chunks nobody can tell apart.
+    Chunk = "chunk": "a body in chunks is sizes, data and line ends, as RFC 9112 has them",
     /// Lines that do not end in CR LF, or control characters within them.
     ControlCharacter = "control_character":
         "each line of a request's head ends with CR LF and holds no other control character",

@@ -48,13 +48,28 @@ fn what_comes_behind_a_head_is_known_from_the_head() {
             Some(Next::Head(0)),
         ),
         (
-            "POST / HTTP/1.1\r\nContent-Length: 12\r\n\r\n",
+            "GET / HTTP/1.1\r\nContent-Length: 12\r\n\r\n",
             Some(Next::Nothing),
             Some(Next::Head(12)),
         ),
         (
-            "POST / HTTP/1.1\r\nTransfer-Encoding: Chunked\r\n\r\n",
+            "POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 12\r\n\r\n",
             Some(Next::Nothing),
+            Some(Next::Head(12)),
+        ),
+        (
+            "POST / HTTP/1.1\r\nContent-Length: 12\r\n\r\n",
+            None,
+            Some(Next::Head(12)),
+        ),
+        (
+            "POST / HTTP/1.1\r\nTransfer-Encoding: Chunked\r\n\r\n",
+            None,
+            Some(Next::Chunks),
+        ),
+        (
+            "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
+            None,
             None,
         ),
         (
@@ -73,6 +88,42 @@ fn what_comes_behind_a_head_is_known_from_the_head() {
             };
             assert_eq!(next, expected, "{head:?}");
         }
+    }
+}
+
+#[test]
+fn a_body_that_nobody_will_read_is_whole_malformed_or_too_long_to_look_at() {
+    let post = |headers: &str, body: &str| format!("POST / HTTP/1.1\r\n{headers}\r\n\r\n{body}");
+    let chunked = "Transfer-Encoding: chunked";
+    let long = "x".repeat(16 << 10);
+    for (headers, body, expected) in [
+        ("Content-Length: 5", "hello", Some(true)),
+        ("Content-Length: 5", "hello!", Some(true)),
+        ("Content-Length: 5", "hell", None),
+        (chunked, "5\r\nhello\r\n0\r\n\r\n", Some(true)),
+        (chunked, "5\r\nhello\r\n0\r\n", None),
+        (chunked, "0x5\r\nhello\r\n0\r\n\r\n", Some(false)),
+        ("Content-Length: 99999", &long, Some(true)),
+        (chunked, &format!("ffff\r\n{long}"), Some(true)),
+    ] {
+        let head = post(headers, "").len();
+        let whole = Progress::Whole {
+            length: head,
+            next: Next::Nothing,
+        };
+        let progress = match expected {
+            Some(true) => whole,
+            Some(false) => Progress::Bad(Fault::Chunk),
+            None => Progress::Partial,
+        };
+        let text = post(headers, body);
+        assert_eq!(self::whole(&text, BOUNDS), progress, "{headers} {body:.20}");
+        let mut scan = Scan::default();
+        let in_pieces = (1..=text.len())
+            .map(|count| scan.advance(&text.as_bytes()[..count], BOUNDS))
+            .find(|progress| *progress != Progress::Partial);
+        let in_pieces = in_pieces.unwrap_or(Progress::Partial);
+        assert_eq!(in_pieces, progress, "{headers} {body:.20}");
     }
 }
 

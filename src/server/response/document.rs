@@ -42,7 +42,7 @@ impl Document {
         match refusal {
             BadRequest::Authorization => ours(S::BAD_REQUEST, "BAD_REQUEST", &detail)
                 .challenging("Bearer error=\"invalid_request\""),
-            BadRequest::Body | BadRequest::Host | BadRequest::Target => {
+            BadRequest::Body | BadRequest::Forwarded | BadRequest::Host | BadRequest::Target => {
                 ours(S::BAD_REQUEST, "BAD_REQUEST", &detail).closing()
             }
             BadRequest::Connect => not_allowed(&detail, "GET, HEAD").closing(),
@@ -87,6 +87,7 @@ impl Document {
         use StatusCode as S;
         let (status, code) = match fault {
             Fault::BodyLength
+            | Fault::Chunk
             | Fault::ControlCharacter
             | Fault::HeaderLine
             | Fault::RequestLine
@@ -142,6 +143,11 @@ impl Document {
             AdminRefusal::Method(methods) => {
                 not_allowed(&format!("This path takes {methods} only."), methods)
             }
+            AdminRefusal::Misdirected => ours(
+                S::MISDIRECTED_REQUEST,
+                "MISDIRECTED_REQUEST",
+                NOT_AN_ADMIN_HOST,
+            ),
             AdminRefusal::NoKeys => no_keys(),
             AdminRefusal::Query(form) => {
                 let detail = format!("The query {form}.");
@@ -157,6 +163,10 @@ impl Document {
                  when one has ended, or narrow yours down with `since`, `before` and `limit`.",
                 Duration::from_secs(5),
             ),
+            AdminRefusal::TooLate => {
+                let detail = "The body did not arrive in time.";
+                ours(S::REQUEST_TIMEOUT, "REQUEST_TIMEOUT", detail).closing()
+            }
             AdminRefusal::TooLarge => ours(
                 S::PAYLOAD_TOO_LARGE,
                 "PAYLOAD_TOO_LARGE",
@@ -217,6 +227,9 @@ impl Document {
         }
     }
 }
+
+const NOT_AN_ADMIN_HOST: &str = "Here only an IP address, localhost and the names in `admin.hosts` are answered \
+                                 for. Use one of them, or add the name.";
 
 fn of_denial(denied: &Denied) -> Document {
     let document = ours(

@@ -30,8 +30,12 @@ macro_rules! reasons {
 }
 
 reasons! {
+    /// Another protocol than the TLS handshake has agreed on.
+    Alpn = "alpn",
     /// `Content-Length` that is no number, is repeated, or stands beside `Transfer-Encoding`.
     BodyLength = "body_length",
+    /// A body whose chunks are malformed.
+    Chunk = "chunk",
     /// There are as many connections as there may be.
     Connections = "connections",
     /// There are as many of one address.

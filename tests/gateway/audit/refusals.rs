@@ -283,6 +283,7 @@ async fn the_operators_door_folds_refused_tokens_too() {
 async fn a_source_is_an_ipv4_address_or_a_64_of_ipv6_and_none_pays_for_another() {
     let world = World::with(|plan| {
         number(&mut plan.config, 1);
+        set(&mut plan.config, "server.proxy_protocol", true);
         let proxies = toml::Value::Array(vec!["127.0.0.0/8".into()]);
         set(&mut plan.config, "server.trusted_proxies", proxies);
     })

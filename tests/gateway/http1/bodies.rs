@@ -140,3 +140,109 @@ async fn a_request_to_another_host_is_misdirected_where_the_names_of_this_one_ar
     let unnamed = unnamed.replace("HTTP/1.1\r\nHost: gateway.test", "HTTP/1.0");
     assert_eq!(world.raw(unnamed.as_bytes()).await.status, 421, "H12");
 }
+
+#[tokio::test]
+async fn a_method_that_is_not_taken_is_refused_as_such_with_a_body_and_without() {
+    let world = World::new().await;
+    let chunked = "Transfer-Encoding: chunked\r\n";
+    for (headers, body, status, code) in [
+        ("Content-Length: 5\r\n", "hello", 405, "METHOD_NOT_ALLOWED"),
+        (
+            chunked,
+            "5\r\nhello\r\n0\r\n\r\n",
+            405,
+            "METHOD_NOT_ALLOWED",
+        ),
+        (
+            chunked,
+            "5;a=b\r\nhello\r\n0\r\nX: y\r\n\r\n",
+            405,
+            "METHOD_NOT_ALLOWED",
+        ),
+        // H06: what another server would have read as something else.
+        (chunked, "0x5\r\nhello\r\n0\r\n\r\n", 400, "BAD_REQUEST"),
+        (chunked, "5\nhello\n0\n\n", 400, "BAD_REQUEST"),
+    ] {
+        for method in ["POST", "PUT", "PATCH", "DELETE"] {
+            let line = format!("{method} {{path}} HTTP/1.1");
+            let head = Asked {
+                line: &line,
+                headers,
+            };
+            let sent = [&head.bytes(), body.as_bytes(), &USUAL.bytes()].concat();
+            let mut connection = Connection::open(world.address()).await;
+            connection.send(&sent).await;
+            let reply = connection.reply(false).await;
+            assert_refusal(&reply, status, code, &format!("{method} {headers} {body}"));
+            let allowed = (status == 405).then_some("GET, HEAD");
+            assert_eq!(reply.header("allow"), allowed, "H30 {method} {headers}");
+            assert!(connection.is_closed().await, "{method} {headers} {body}");
+        }
+    }
+    assert_eq!(world.refused("chunk").await, 8);
+    assert_eq!(world.atlas.certificate_calls(), 0);
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_waited_for_no_longer_than_a_head() {
+    let world = World::new().await;
+    for (headers, body) in [
+        ("Content-Length: 10\r\n", "hello"),
+        ("Transfer-Encoding: chunked\r\n", "5\r\nhello\r\n"),
+    ] {
+        let line = "POST {path} HTTP/1.1";
+        let head = Asked { line, headers };
+        let mut connection = Connection::open(world.address()).await;
+        connection
+            .send(&[&head.bytes(), body.as_bytes()].concat())
+            .await;
+        let reply = world.while_time_passes(connection.reply(false)).await;
+        assert_refusal(&reply, 405, "METHOD_NOT_ALLOWED", headers);
+        assert!(connection.is_closed().await, "{headers}");
+    }
+}
+
+#[tokio::test]
+async fn a_url_as_target_is_answered_if_it_is_this_gateways() {
+    let world = World::new().await;
+    let named = World::with(|plan| {
+        let names = vec![toml::Value::from("gateway.test")];
+        set(&mut plan.config, "server.hosts", names);
+    })
+    .await;
+    for (world, host, status) in [
+        (&world, "127.0.0.1", 200),
+        (&world, "127.0.0.1:8080", 200),
+        (&world, "localhost", 200),
+        (&world, "evil.test", 421),
+        (&world, "10.0.0.1", 421),
+        // Nobody has said that this is its name.
+        (&world, "gateway.test", 421),
+        (&named, "gateway.test", 200),
+        (&named, "GATEWAY.test:443", 200),
+        (&named, "evil.test", 421),
+    ] {
+        for scheme in ["http", "https"] {
+            let request = String::from_utf8(USUAL.bytes()).unwrap();
+            let request = request.replace("GET /", &format!("GET {scheme}://{host}/"));
+            let request = request.replace("Host: gateway.test", &format!("Host: {host}"));
+            let reply = world
+                .raw(
+                    request
+                        .replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")
+                        .as_bytes(),
+                )
+                .await;
+            assert_eq!(reply.status, status, "H6 {request}");
+            if status == 421 {
+                assert_eq!(reply.error_code(), "MISDIRECTED_REQUEST", "H6 {host}");
+            } else {
+                let href = reply.json()["links"][0]["href"]
+                    .as_str()
+                    .unwrap()
+                    .to_owned();
+                assert!(href.starts_with(&format!("http://{host}/api/")), "{href}");
+            }
+        }
+    }
+}

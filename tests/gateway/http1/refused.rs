@@ -135,7 +135,7 @@ fn noise(length: usize) -> Vec<u8> {
 }
 
 /// What is refused as a request, and so on record.
-const REJECTED: [Rejected; 12] = [
+const REJECTED: [Rejected; 16] = [
     (
         "H06",
         "GET {path} HTTP/1.1",
@@ -195,12 +195,41 @@ const REJECTED: [Rejected; 12] = [
         400,
         "BAD_REQUEST",
     ),
+    // What the bytes behind it make a whole body of, and one that is refused before it is sent.
     (
         "H30",
         "POST {path} HTTP/1.1",
         "Content-Length: 5\r\n",
-        400,
-        "BAD_REQUEST",
+        405,
+        "METHOD_NOT_ALLOWED",
+    ),
+    (
+        "H30",
+        "PUT {path} HTTP/1.1",
+        "Content-Length: 5\r\n",
+        405,
+        "METHOD_NOT_ALLOWED",
+    ),
+    (
+        "H21",
+        "POST {path} HTTP/1.1",
+        "Expect: 100-continue\r\nContent-Length: 9999\r\n",
+        405,
+        "METHOD_NOT_ALLOWED",
+    ),
+    (
+        "H4",
+        "POST /api/oauth/token HTTP/1.1",
+        "Content-Length: 29\r\n",
+        404,
+        "RESOURCE_NOT_FOUND",
+    ),
+    (
+        "H4",
+        "GET /nowhere HTTP/1.1",
+        "Content-Length: 5\r\n",
+        404,
+        "RESOURCE_NOT_FOUND",
     ),
 ];
 

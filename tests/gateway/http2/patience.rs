@@ -66,14 +66,16 @@ async fn a_preface_that_stops_short_ends_its_connection_at_once() {
 }
 
 #[tokio::test]
-async fn a_body_that_never_comes_is_not_waited_for() {
+async fn a_body_that_never_comes_is_waited_for_a_few_seconds() {
     let world = World::new().await;
     let mut caller = Spammer::open(&world).await;
     let (path, authorization) = (certs(PROJECT, "app1"), format!("Bearer {}", token()));
     let block = block(&get(&path, &authorization));
     caller.send(&frame(HEADERS, END_HEADERS, 1, &block)).await;
-    let seen = caller.until(|seen| !seen.heads.is_empty()).await;
+    let answer = caller.until(|seen| !seen.heads.is_empty());
+    let seen = world.while_time_passes(answer).await;
     assert_eq!(seen.heads[&1][0], STATUS_400, "X11");
+    assert!(world.clock.now().elapsed < Duration::from_secs(10), "X11");
 }
 
 #[tokio::test]

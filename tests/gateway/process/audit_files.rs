@@ -38,7 +38,7 @@ async fn sighup_begins_a_new_audit_file_whatever_becomes_of_the_configuration() 
 }
 
 async fn rotations(program: &Program) -> usize {
-    let request = b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     let page = client::exchange(program.admin, request).await.text();
     let count = page
         .lines()

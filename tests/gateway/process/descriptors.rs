@@ -38,7 +38,7 @@ async fn with_256_descriptors_and_1000_connections_it_lives_and_recovers() {
     // Who is there is served, and operators have descriptors of their own.
     first.send(&request("keep-alive")).await;
     assert_eq!(first.reply(false).await.status, 200);
-    let ready = b"GET /readyz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let ready = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     assert_eq!(client::exchange(program.admin, ready).await.status, 200);
     drop(open);
     let mut attempts = 0;

@@ -118,7 +118,7 @@ async fn purge(program: &Program) -> Reply {
         r#"{"all":true}"#,
     );
     let request = format!(
-        "POST /cache/purge HTTP/1.1\r\nHost: gateway.test\r\nAuthorization: Bearer {token}\r\n\
+        "POST /cache/purge HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\
          Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
     );
@@ -126,6 +126,6 @@ async fn purge(program: &Program) -> Reply {
 }
 
 async fn readiness(program: &Program) -> Reply {
-    let request = b"GET /readyz HTTP/1.1\r\nHost: gateway.test\r\nConnection: close\r\n\r\n";
+    let request = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     client::exchange(program.admin, request).await
 }

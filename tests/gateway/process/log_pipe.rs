@@ -119,7 +119,8 @@ impl Unread {
     }
 
     async fn operator(&self, path: &str) -> (u16, String) {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         let reply = client::exchange(self.admin, request.as_bytes()).await;
         (reply.status, reply.text())
     }

@@ -23,7 +23,7 @@ use crate::world::set;
 use crate::world::token_at;
 
 async fn metric(program: &Program, name: &str) -> u64 {
-    let page = b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let page = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     let page = client::exchange(program.admin, page).await.text();
     let line = format!("atlas_cert_gateway_{name} ");
     let value = page.lines().find_map(|it| it.strip_prefix(&line)).unwrap();
@@ -76,7 +76,7 @@ async fn a_cache_that_does_not_fit_becomes_smaller_and_misses_are_answered() {
     let operator = operator_token_now();
     let body = "{\"all\":true}";
     let purge = format!(
-        "POST /cache/purge HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {operator}\r\nContent-Length: \
+        "POST /cache/purge HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {operator}\r\nContent-Length: \
          {}\r\nConnection: close\r\n\r\n{body}",
         body.len()
     );
@@ -145,7 +145,7 @@ async fn searches_hold_blocks_of_the_trail_however_large_its_packed_files_are() 
         packed.finish().unwrap();
     }
     let search = format!(
-        "GET /audit/lookups?subject=nobody HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer \
+        "GET /audit/lookups?subject=nobody HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer \
          {}\r\nConnection: close\r\n\r\n",
         operator_token_now()
     );

@@ -149,7 +149,7 @@ async fn told_to_stop_twice_it_ends_at_once_and_every_request_under_way_is_on_re
         let streams: Vec<_> = (0..5).map(|_| over_http2.begin()).collect();
         gate.arrived(1).await;
         // All of them have arrived once they are counted.
-        let metrics = b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        let metrics = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
         while !client::exchange(program.admin, metrics)
             .await
             .text()

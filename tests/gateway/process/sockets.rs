@@ -64,7 +64,7 @@ async fn each_door_gets_the_socket_of_its_name() {
     let ((public, first), (admin, second)) = (listener(), listener());
     let program = start(files.path(), "admin:public", vec![second, first]);
     assert_eq!((program.address, program.admin), (public, admin));
-    let health = b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let health = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     assert_eq!(client::exchange(admin, health).await.status, 200);
     let reply = client::exchange(public, &request("close")).await;
     assert_eq!(reply.status, 200);

@@ -124,7 +124,7 @@ async fn ask(program: &Program) -> u16 {
 }
 
 async fn dropped(program: &Program) -> u64 {
-    let request = b"GET /metrics HTTP/1.1\r\nHost: gateway.test\r\nConnection: close\r\n\r\n";
+    let request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
     let page = client::exchange(program.admin, request).await.text();
     page.lines()
         .find_map(|line| line.strip_prefix("atlas_cert_gateway_audit_sink_dropped_total "))

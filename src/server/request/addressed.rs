@@ -1,0 +1,205 @@
+//! A request's head goes in; its target, its host and its token come out, if they are such as a server has.
+
+use http::Method;
+use http::Version;
+use http::request::Parts;
+use http::uri::PathAndQuery;
+
+use super::BadRequest;
+use super::LONGEST_TARGET;
+use crate::server::fields::Fields;
+use crate::server::fields::Values;
+use crate::server::head::all_between;
+use crate::server::head::letters_digits_and;
+
+/// Proof that a request's target and host are such as a server has that is no proxy. Nowhere does anybody
+/// come by a caller's credentials without it:
+///
+/// ```compile_fail,E0451
+/// use atlas_cert_gateway::server::request::Addressed;
+///
+/// let forged = Addressed { path: "*", query: "", host: "", is_absolute: false };
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Addressed<'r> {
+    pub(super) path: &'r str,
+    pub(super) query: &'r str,
+    host: &'r str,
+    pub(super) is_absolute: bool,
+}
+
+/// What stands in `Authorization`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Credentials<'r> {
+    /// A token to be verified: ASCII.
+    Bearer(&'r [u8]),
+    /// Nothing, or a scheme that is not ours.
+    None,
+}
+
+impl<'r> Addressed<'r> {
+    /// Judges a request's head by its `fields`.
+    pub fn read(parts: &'r Parts, fields: &Fields<'r>) -> Result<Self, BadRequest> {
+        let target = target(parts)?;
+        Ok(Self {
+            path: target.path(),
+            query: target.query().unwrap_or_default(),
+            host: host(parts, fields.host)?,
+            // HTTP/2 always carries scheme and authority beside the path.
+            is_absolute: parts.version <= Version::HTTP_11 && parts.uri.authority().is_some(),
+        })
+    }
+
+    /// The host that was addressed, with its port where the caller gave one.
+    pub fn host(self) -> &'r str {
+        self.host
+    }
+
+    /// The bearer token of the request.
+    pub fn credentials<'f>(
+        self,
+        fields: &Fields<'f>,
+        token_in_query: bool,
+    ) -> Result<Credentials<'f>, BadRequest> {
+        let authorization = fields.authorization;
+        if authorization.is_repeated() {
+            return Err(BadRequest::Authorization);
+        }
+        let Some(value) = authorization.first() else {
+            return Ok(Credentials::None);
+        };
+        // RFC 6750, section 2: a client must not use more than one way to send its token.
+        if token_in_query {
+            return Err(BadRequest::Authorization);
+        }
+        let bytes = value.as_bytes();
+        // Nearly every token has only letters, digits and signs behind the comma, so that one look at its
+        // bytes says all that follows.
+        if let Some(token) = bytes.strip_prefix(b"Bearer ")
+            && all_between(token, b'-', b'z')
+        {
+            return Ok(Credentials::Bearer(token));
+        }
+        // Bytes beyond ASCII cannot be a token, so there is none.
+        if !bytes.is_ascii() {
+            return Ok(Credentials::None);
+        }
+        let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+        let end = bytes.iter().rposition(|byte| !is_blank(byte));
+        let bytes = bytes.get(..end.map_or(0, |end| end + 1)).unwrap_or(bytes);
+        let scheme_ends = bytes.iter().position(is_blank).unwrap_or(bytes.len());
+        let (scheme, rest) = bytes.split_at_checked(scheme_ends).unwrap_or((bytes, b""));
+        if !scheme.eq_ignore_ascii_case(b"bearer") {
+            return Ok(Credentials::None);
+        }
+        // RFC 6750, section 2.1: "Bearer" 1*SP b64token. We take the one space that clients send.
+        let Some(token) = rest.strip_prefix(b" ") else {
+            return if rest.is_empty() {
+                Ok(Credentials::Bearer(b""))
+            } else {
+                Err(BadRequest::Authorization)
+            };
+        };
+        if token.first().is_some_and(is_blank) || memchr::memchr(b',', token).is_some() {
+            return Err(BadRequest::Authorization);
+        }
+        Ok(Credentials::Bearer(token))
+    }
+}
+
+impl std::fmt::Debug for Credentials<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Bearer(_) => "Bearer([redacted])",
+            Self::None => "None",
+        })
+    }
+}
+
+fn target(parts: &Parts) -> Result<&PathAndQuery, BadRequest> {
+    if parts.method == Method::CONNECT {
+        return Err(BadRequest::Connect);
+    }
+    // RFC 9110, section 9.3.7: it asks about the server, not about a resource.
+    if parts.method == Method::OPTIONS && parts.uri == "*" {
+        return Err(BadRequest::Method);
+    }
+    let target = parts.uri.path_and_query().ok_or(BadRequest::Target)?;
+    let text = target.as_str();
+    // Which of the two it is, a proxy that ends TLS may say as it likes. An empty one is none to hyper.
+    let is_of_http = match parts.uri.scheme_str() {
+        Some(scheme) => matches!(scheme, "http" | "https"),
+        None => parts.uri.authority().is_none(),
+    };
+    if !is_of_http || !text.starts_with('/') {
+        return Err(BadRequest::Target);
+    }
+    if text.len() > LONGEST_TARGET {
+        return Err(BadRequest::TargetTooLong);
+    }
+    // hyper lets these through, although no URI holds them (RFC 3986, appendix A).
+    let text = text.as_bytes();
+    if !all_between(text, b'!', b'~') || memchr::memchr(b'\\', text).is_some() {
+        return Err(BadRequest::Target);
+    }
+    Ok(target)
+}
+
+fn host<'r>(parts: &'r Parts, hosts: Values<'r>) -> Result<&'r str, BadRequest> {
+    if hosts.is_repeated() {
+        return Err(BadRequest::Host);
+    }
+    let host = match (hosts.first(), parts.uri.authority()) {
+        (Some(host), None) => host.as_bytes(),
+        // RFC 9112, section 3.2.2: the target's counts. Who forwards by one and routes by the other can be
+        // made to do both, so they have to be the same.
+        (Some(host), Some(authority))
+            if host
+                .as_bytes()
+                .eq_ignore_ascii_case(authority.as_str().as_bytes()) =>
+        {
+            authority.as_str().as_bytes()
+        }
+        (None, Some(authority)) if parts.version != Version::HTTP_11 => {
+            authority.as_str().as_bytes()
+        }
+        // RFC 9112, section 3.2: only HTTP/1.0 may come without a Host.
+        (None, None) if parts.version < Version::HTTP_11 => b"localhost",
+        (_, _) => return Err(BadRequest::Host),
+    };
+    if !is_host(host) {
+        return Err(BadRequest::Host);
+    }
+    str::from_utf8(host).map_err(|_| BadRequest::Host)
+}
+
+/// Whether this may be a host, maybe with a port.
+pub(in crate::server) fn is_host(host: &[u8]) -> bool {
+    // Not by `all`, which takes twice as many instructions for a byte.
+    let is_one = host.iter().fold(true, |all, byte| all & is_in_hosts(*byte));
+    is_one && !host.is_empty() && host.len() <= LONGEST_HOST
+}
+
+/// Whether a byte may stand in a host and its port (RFC 3986, section 3.2).
+fn is_in_hosts(byte: u8) -> bool {
+    IN_HOSTS.get(usize::from(byte)).is_some_and(|is_in| *is_in)
+}
+
+/// Looked up: most hosts are too short for many bytes to be looked at together.
+const IN_HOSTS: [bool; 256] = letters_digits_and(b"-._~%!$&'()*+;=:[]");
+
+const LONGEST_HOST: usize = 255 + ":65535".len();
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_has_unreserved_bytes_and_the_marks_of_addresses_and_ports() {
+        let marks = b"-._~%!$&'()*+;=:[]";
+        for byte in 0..=u8::MAX {
+            let may = byte.is_ascii_alphanumeric() || marks.contains(&byte);
+            assert_eq!(is_in_hosts(byte), may, "{byte:#x}");
+        }
+    }
+}
