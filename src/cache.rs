@@ -257,7 +257,17 @@ impl Cache {
     /// before brings it back (G7). It costs what it purges, which may be a million lists: call it where a
     /// thread may be busy for that long.
     pub fn purge(&self, what: &Purge, soft: bool) -> u64 {
-        let concerned = self.0.purge(what, soft);
+        self.purge_except(what, soft, |_, _| false)
+    }
+
+    /// The same, but what belongs to a project and a user of whom `stays` says so is left as it is.
+    pub fn purge_except(
+        &self,
+        what: &Purge,
+        soft: bool,
+        stays: impl Fn(&str, &str) -> bool,
+    ) -> u64 {
+        let concerned = self.0.purge(what, soft, &stays);
         self.0.metrics.purged.inc_by(concerned);
         concerned
     }

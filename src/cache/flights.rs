@@ -43,6 +43,7 @@ use super::NotFound;
 use super::Purge;
 use super::Wish;
 use super::entry::Circumstances;
+use super::key::Stays;
 use crate::atlas::Question;
 use crate::policy::allowance::Spent;
 use crate::telemetry::metrics::cache::CacheMetrics;
@@ -99,13 +100,15 @@ impl Flights {
     }
 
     /// Notes that what the walks under way bring has been purged.
-    pub(super) fn overtake(&self, what: &Purge, soft: bool) {
+    pub(super) fn overtake(&self, what: &Purge, soft: bool, stays: &Stays<'_>) {
         for (question, flight) in &mut *self.lock() {
             let concerned = match what {
                 Purge::All => true,
                 Purge::Key(key) => question == key,
                 Purge::Project(project) => question.project == *project,
             };
+            let concerned =
+                concerned && !stays(question.project.as_str(), question.username.as_str());
             if concerned && soft {
                 flight.softened = flight.walk;
             } else if concerned {

@@ -10,6 +10,9 @@ use super::index::IndexKey;
 use crate::atlas::ProjectId;
 use crate::atlas::Question;
 
+/// Says of a project and a user whether a purge leaves theirs as it is.
+pub(super) type Stays<'s> = dyn Fn(&str, &str) -> bool + 's;
+
 /// A key of the memory. Equal keys are equal questions and the reverse (C13).
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Key {
@@ -122,6 +125,11 @@ impl<'k> Stored<'k> {
             project: str::from_utf8(digits).ok()?.parse().ok()?,
             name,
         })
+    }
+
+    /// Whether the key is one of which `stays` says so.
+    pub(super) fn is_of(&self, stays: &Stays<'_>) -> bool {
+        str::from_utf8(self.name).is_ok_and(|name| stays(self.project.as_str(), name))
     }
 
     pub(super) fn index_key(&self) -> IndexKey {

@@ -22,6 +22,7 @@ use super::flights::Flight;
 use super::flights::Landing;
 use super::flights::Seat;
 use super::freshness::pause_after;
+use super::key::Stays;
 use super::store::Absence;
 use crate::atlas::Question;
 use crate::clock::Moment;
@@ -370,13 +371,13 @@ impl Inner {
                 .is_some_and(|entry| entry.has_failed())
     }
 
-    pub(super) fn purge(&self, what: &Purge, soft: bool) -> u64 {
+    pub(super) fn purge(&self, what: &Purge, soft: bool, stays: &Stays<'_>) -> u64 {
         // First the walks under way, then the memory: a walk that lands in between is known to have
         // been overtaken, and what lands later began later.
-        self.flights.overtake(what, soft);
+        self.flights.overtake(what, soft, stays);
         match what {
-            Purge::All => self.store.purge(None, soft),
-            Purge::Project(project) => self.store.purge(Some(*project), soft),
+            Purge::All => self.store.purge(None, soft, stays),
+            Purge::Project(project) => self.store.purge(Some(*project), soft, stays),
             Purge::Key(question) if soft => self.store.soften(question).into(),
             Purge::Key(question) => self.store.forget(question).into(),
         }

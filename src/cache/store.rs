@@ -16,6 +16,7 @@ use super::index::Index;
 use super::index::IndexKey;
 use super::key::Asked;
 use super::key::Key;
+use super::key::Stays;
 use super::key::Stored;
 use super::seen::Seen;
 use crate::atlas::ProjectId;
@@ -179,12 +180,13 @@ impl Store {
     }
 
     /// Forgets, or softens, what is known of one project or of all; says of how many keys something was.
-    pub(super) fn purge(&self, project: Option<ProjectId>, soft: bool) -> u64 {
+    pub(super) fn purge(&self, project: Option<ProjectId>, soft: bool, stays: &Stays<'_>) -> u64 {
         let mut concerned = 0;
         let mut last = None;
         loop {
             let mut keys = self.index.slice(project, last.as_ref());
-            for key in keys.iter().filter_map(|key| Stored::read(key)) {
+            let of_purge = keys.iter().filter_map(|key| Stored::read(key));
+            for key in of_purge.filter(|key| !key.is_of(stays)) {
                 let was_known = if soft {
                     self.make_stale(&key)
                 } else {
