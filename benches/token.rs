@@ -169,7 +169,11 @@ fn authorize(c: &mut Criterion) {
         for (number, rule) in rules.iter_mut().enumerate() {
             rule.name = number.to_string();
         }
-        let policy = Policy::build(&policy::Config { rules }).unwrap();
+        let policy = Policy::build(&policy::Config {
+            rules,
+            ..policy::Config::default()
+        })
+        .unwrap();
         let asked = question("app-54321-x");
         group.bench_function(format!("{name}: granted"), |b| {
             b.iter(|| {

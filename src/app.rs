@@ -17,6 +17,7 @@ use crate::audit::AuditError;
 use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::gateway::DenyFile;
 use crate::gateway::Gateway;
 use crate::gateway::Panics;
 use crate::identity;
@@ -25,6 +26,7 @@ use crate::identity::IssuerCheck;
 use crate::memory;
 use crate::memory::Memory;
 use crate::memory::Stage;
+use crate::policy;
 use crate::policy::Policy;
 use crate::policy::allowance::Allowance;
 use crate::server::Bound;
@@ -38,6 +40,7 @@ use crate::server::door::Door;
 use crate::server::tls::Tls;
 use crate::server::unsent::Unsent;
 use crate::settings::Mistake;
+use crate::settings::unwritable_directory;
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::connections::ConnectionMetrics;
 use crate::telemetry::metrics::lookups::LookupMetrics;
@@ -105,6 +108,15 @@ impl From<AuditError> for StartError {
     }
 }
 
+/// What came of asking Atlas.
+#[derive(Debug)]
+pub struct Checked {
+    /// With each credential.
+    pub credentials: Vec<OnlineCheck>,
+    /// By how many seconds our clock is ahead of its; behind, if negative. `None` where it does not say.
+    pub clock_ahead: Option<i64>,
+}
+
 #[derive(Clone, Copy)]
 struct Addresses {
     callers: SocketAddr,
@@ -140,41 +152,58 @@ struct Parts {
 
 impl App {
     /// Whether everything that the configuration names can be used: key files, secrets, certificates.
-    pub fn check(config: &Config, clock: &Clock) -> Result<(), Vec<Mistake>> {
+    /// Returns who may ask what.
+    pub fn check(config: &Config, clock: &Clock) -> Result<Policy, Vec<Mistake>> {
         let (metrics, _) = Metrics::register();
-        let parts = Parts::build(config, clock, &metrics);
-        let mut mistakes = parts.err().unwrap_or_default();
-        mistakes.extend(Audit::check(&config.audit));
-        if mistakes.is_empty() {
-            Ok(())
-        } else {
-            Err(mistakes)
-        }
+        Parts::build(config, clock, &metrics).map(|parts| parts.policy)
     }
 
     /// What is allowed but is seldom meant, in the configuration and in the files that it names.
     pub fn warnings(config: &Config, clock: &Clock) -> Vec<Mistake> {
         let mut warnings = config.warnings();
+        warnings.extend(Self::unwritable(config));
         let tls = config
             .server
             .tls
             .as_ref()
             .and_then(|tls| Tls::load(tls).ok());
+        let listed = config.access.deny_file.as_deref().map(DenyFile::read);
+        let lines = listed.and_then(Result::ok).map(|read| read.bad);
+        warnings.extend(
+            lines
+                .into_iter()
+                .flatten()
+                .map(|line| Mistake::at("access.deny_file", format!("{line}; it denies nobody"))),
+        );
         warnings.extend(tls.iter().flat_map(|tls| tls.warnings(clock.now().wall)));
         warnings.extend(identity::left_out_of_files(&config.identity));
         warnings
     }
 
-    /// Mints a token and reads one page with each credential.
-    pub async fn check_online(
-        config: &Config,
-        clock: Clock,
-    ) -> Result<Vec<OnlineCheck>, Vec<Mistake>> {
+    /// Mints a token and reads one page with each credential, of the projects that it or a rule names.
+    pub async fn check_online(config: &Config, clock: Clock) -> Result<Checked, Vec<Mistake>> {
         let (metrics, _) = Metrics::register();
         let upstream = Upstream::build_for_check(&config.atlas, clock, metrics.upstream)?;
-        let checks = upstream.check_online().await;
+        let credentials = upstream.check_online(&config.access.named_projects()).await;
+        let clock_ahead = upstream.clock_ahead().await;
         upstream.close().await;
-        Ok(checks)
+        Ok(Checked {
+            credentials,
+            clock_ahead,
+        })
+    }
+
+    /// The directories that this user cannot write to.
+    pub fn unwritable(config: &Config) -> Vec<Mistake> {
+        let places = [
+            ("audit.directory", &config.audit.directory),
+            ("atlas.state_directory", &config.atlas.state_directory),
+        ];
+        let warnings = places.into_iter().filter_map(|(key, path)| {
+            let message = unwritable_directory(path)?;
+            Some(Mistake::at(key, message))
+        });
+        warnings.collect()
     }
 
     /// Asks for the keys of each issuer, once.
@@ -207,6 +236,8 @@ impl App {
         let gateway = Arc::new(Gateway {
             identity: Arc::new(parts.identity),
             policy: ArcSwap::from_pointee(parts.policy),
+            deny_file: DenyFile::default(),
+            policy_metrics: metrics.policy,
             allowance: Allowance::default(),
             cache,
             upstream: parts.upstream,
@@ -219,6 +250,7 @@ impl App {
             clock: clock.clone(),
             bounds: config.server.limits.bounds(),
         });
+        gateway.deny_file.place(config.access.deny_file.clone());
         let (readiness, stop) = (
             Readiness::new(&gateway, parts.tls.clone(), metrics.readiness),
             Stop::default(),
@@ -293,11 +325,12 @@ impl Parts {
     /// Builds what can be built; of what cannot, says everything that is wrong.
     fn build(config: &Config, clock: &Clock, metrics: &Metrics) -> Result<Self, Vec<Mistake>> {
         let identity = Identity::build(&config.identity, clock.clone(), metrics.identity.clone());
-        let policy = Policy::build(&config.access);
+        let policy = policy(&config.access);
         let upstream = Upstream::build(&config.atlas, clock.clone(), metrics.upstream.clone());
         let tls = config.server.tls.as_ref().map(Tls::load).transpose();
+        let audit = Audit::check(&config.audit);
         match (identity, policy, upstream, tls) {
-            (Ok(identity), Ok(policy), Ok(upstream), Ok(tls)) => Ok(Self {
+            (Ok(identity), Ok(policy), Ok(upstream), Ok(tls)) if audit.is_empty() => Ok(Self {
                 identity,
                 policy,
                 upstream,
@@ -305,9 +338,21 @@ impl Parts {
             }),
             (identity, policy, upstream, tls) => {
                 let wrong = [identity.err(), policy.err(), upstream.err(), tls.err()];
-                Err(wrong.into_iter().flatten().flatten().collect())
+                Err(wrong.into_iter().flatten().flatten().chain(audit).collect())
             }
         }
+    }
+}
+
+/// The policy with its deny list.
+fn policy(access: &policy::Config) -> Result<Policy, Vec<Mistake>> {
+    let policy = Policy::build(access)?;
+    match &access.deny_file {
+        Some(path) => {
+            let read = DenyFile::read(path).map_err(|mistake| vec![mistake])?;
+            Ok(policy.with_deny_list(Arc::new(read.list)))
+        }
+        None => Ok(policy),
     }
 }
 
@@ -328,6 +373,10 @@ fn keep(gateway: &Arc<Gateway>, memory: memory::Config, stop: &CancellationToken
     keepers.spawn(Arc::clone(&gateway.identity).run(stop.clone()));
     let (upstream, until) = (gateway.upstream.clone(), stop.clone());
     keepers.spawn(async move { upstream.run(until).await });
+    let (watching, until) = (Arc::clone(gateway), stop.clone());
+    keepers.spawn(async move {
+        until.run_until_cancelled(watching.watch_deny_file()).await;
+    });
     let (saver, until) = (Arc::clone(gateway), stop.clone());
     keepers.spawn(async move {
         let save = |stage| saver.cache.save(stage >= Stage::Saving);

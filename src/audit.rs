@@ -27,6 +27,7 @@ use crate::clock::Moment;
 use crate::identity::Caller;
 use crate::identity::network;
 use crate::settings::Mistake;
+use crate::settings::impossible_directory;
 use crate::telemetry::Chain;
 use crate::telemetry::metrics::audit::AuditMetrics;
 
@@ -178,8 +179,14 @@ impl Audit {
     }
 
     /// What is wrong with the file that `config` names, where it names one.
-    pub fn check(config: &Config) -> Option<Mistake> {
-        opening::read_head_key(config).err()?.mistake()
+    pub fn check(config: &Config) -> Vec<Mistake> {
+        let key = opening::read_head_key(config).err();
+        let directory = impossible_directory(&config.directory)
+            .map(|message| Mistake::at("audit.directory", message));
+        let second = config.second.as_ref().and_then(Second::impossible);
+        let second = second.map(|message| Mistake::at("audit.second.to", message));
+        let key = key.and_then(|error| error.mistake());
+        [key, directory, second].into_iter().flatten().collect()
     }
 
     /// Opens the record of a question.

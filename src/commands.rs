@@ -40,6 +40,8 @@ pub enum Ending {
     Well,
     /// It could not do what it was asked for.
     Failed,
+    /// Its arguments mean nothing.
+    Misused,
     /// The configuration is refused.
     Misconfigured,
 }

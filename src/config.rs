@@ -6,12 +6,17 @@
 
 use std::fmt;
 use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use toml::Value;
 
+mod include;
+mod message;
 mod overlay;
 mod place;
 mod restart;
@@ -32,6 +37,7 @@ use crate::server;
 use crate::settings::Mistake;
 use crate::telemetry;
 use crate::upstream;
+use crate::watched::WatchedFiles;
 
 /// Every setting of the gateway.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -70,9 +76,23 @@ impl Config {
     /// Reads a text, lays `environment` over it and checks the whole.
     ///
     /// `environment` is every variable of the process; those without our prefix are ignored.
+    ///
+    /// Files that it includes are looked for from the working directory.
     pub fn parse(
         text: &str,
         environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, Vec<Mistake>> {
+        let mut watched = WatchedFiles::default();
+        Self::parse_in(Path::new(""), text, environment, &mut watched)
+    }
+
+    /// The same for a file that lies in `directory`. `watched` becomes what was looked for besides, as it was
+    /// before it was read.
+    fn parse_in(
+        directory: &Path,
+        text: &str,
+        environment: impl IntoIterator<Item = (String, String)>,
+        watched: &mut WatchedFiles,
     ) -> Result<Self, Vec<Mistake>> {
         let mut root = match text.parse() {
             Ok(table) => Value::Table(table),
@@ -80,24 +100,29 @@ impl Config {
                 let error: toml::de::Error = error;
                 return Err(vec![Mistake::at(
                     "the file",
-                    error.to_string().trim_end().to_owned(),
+                    place::of_syntax(text, &error),
                 )]);
             }
         };
         let mut mistakes = overlay::secrets_in_text(&root);
-        let laid = overlay::lay_over(&mut root, environment);
+        let mut laid = overlay::lay_over(&mut root, environment, &known_places());
         let mut taken_out = TakenOut::default();
-        let config = read_all(root, laid, &mut taken_out, &mut mistakes);
-        if let Some(config) = &config {
+        let mut config: Option<Self> = read_all(root, &mut laid, &mut taken_out, &mut mistakes);
+        if let Some(config) = &mut config {
+            let included = include::read(directory, &mut config.access, watched);
             let in_the_file = |mistake: Mistake| Mistake {
                 place: taken_out.in_the_file(&mistake.place),
                 ..mistake
             };
             let of_parts = config.mistakes().into_iter().map(in_the_file);
+            let of_parts = of_parts.map(|mistake| included.with_line(mistake));
             mistakes.extend(of_parts.filter(|mistake| !taken_out.is_from(&mistake.place)));
+            mistakes.extend(included.mistakes);
         }
         for mistake in &mut mistakes {
-            if let Some(line) = place::line_of(text, &mistake.place) {
+            if let Some(variable) = laid.variable(&mistake.place) {
+                mistake.place = format!("{variable} ({})", mistake.place);
+            } else if let Some(line) = place::line_of(text, &mistake.place) {
                 let _ = write!(mistake.place, " (line {line})");
             }
         }
@@ -124,6 +149,12 @@ impl Config {
         mistakes.extend(self.audit.mistakes());
         mistakes.extend(self.memory.mistakes());
         mistakes.extend(self.telemetry.mistakes());
+        if overlap(self.server.listen, self.admin.listen) {
+            mistakes.push(Mistake::at(
+                "admin.listen",
+                "is the address of server.listen as well; operators need another port",
+            ));
+        }
         mistakes
     }
 
@@ -132,6 +163,7 @@ impl Config {
         let mut files = self.server.files();
         files.extend(self.atlas.files());
         files.extend(self.identity.files());
+        files.extend(self.access.deny_file.clone());
         files
     }
 
@@ -146,7 +178,10 @@ impl Config {
         let mut warnings = self.server.warnings();
         warnings.extend(self.atlas.warnings());
         warnings.extend(self.identity.warnings());
-        warnings.extend(self.access.warnings(&issuers));
+        warnings.extend(
+            self.access
+                .warnings(&issuers, |project| self.atlas.has_credential(project)),
+        );
         warnings.extend(self.memory.warnings(self.cache.max_size));
         warnings
     }
@@ -164,16 +199,16 @@ impl fmt::Display for Refused {
 impl std::error::Error for Refused {}
 
 /// Reads the values; what cannot be read is taken out and reported, until the rest can be.
-fn read_all(
+fn read_all<T: DeserializeOwned>(
     mut root: Value,
-    mut laid: Laid,
+    laid: &mut Laid,
     taken_out: &mut TakenOut,
     mistakes: &mut Vec<Mistake>,
-) -> Option<Config> {
+) -> Option<T> {
     mistakes.append(&mut laid.mistakes);
     // Each turn takes one value out, so this ends; the bound is for a file of nothing but mistakes.
     for _ in 0..MOST_MISTAKES {
-        let error = match serde_path_to_error::deserialize::<_, Config>(root.clone()) {
+        let error = match serde_path_to_error::deserialize::<_, T>(root.clone()) {
             Ok(config) => return Some(config),
             Err(error) => error,
         };
@@ -183,12 +218,44 @@ fn read_all(
         }
         let message = error.into_inner().message().to_owned();
         let place = taken_out.in_the_file(&place::printed(&path, &message));
-        mistakes.push(Mistake::at(place, message.clone()));
+        mistakes.push(Mistake::at(place, message::without_value(&message)));
         if !place::take_out(&mut root, &path, &message, taken_out) {
             break;
         }
     }
     None
+}
+
+/// Whether two listeners cannot have both addresses. Port 0 is a free one.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let ips = (one.ip(), other.ip());
+    let is_any = ips.0.is_unspecified() || ips.1.is_unspecified();
+    one.port() != 0
+        && one.port() == other.port()
+        && (ips.0 == ips.1 || (is_any && ips.0.is_ipv4() == ips.1.is_ipv4()))
+}
+
+/// The places of the keys that have a default.
+fn known_places() -> Vec<String> {
+    fn add(table: &toml::Table, under: &str, places: &mut Vec<String>) {
+        for (key, value) in table {
+            let place = format!("{under}{key}");
+            match value {
+                Value::Table(inner) => add(inner, &format!("{place}."), places),
+                Value::Array(_)
+                | Value::Boolean(_)
+                | Value::Datetime(_)
+                | Value::Float(_)
+                | Value::Integer(_)
+                | Value::String(_) => places.push(place),
+            }
+        }
+    }
+    let mut places = Vec::new();
+    // Every part's settings are texts, numbers, lists and tables, all of which TOML has.
+    let defaults = toml::Table::try_from(Config::default()).unwrap_or_default();
+    add(&defaults, "", &mut places);
+    places
 }
 
 const MOST_MISTAKES: usize = 200;

@@ -4,6 +4,7 @@
 //! its record is in the audit trail, because it is [`Withheld`] until then (G15).
 
 mod asking;
+mod deny_file;
 mod last_lists;
 mod outage;
 mod panics;
@@ -50,12 +51,15 @@ use crate::policy::Permit;
 use crate::policy::Policy;
 use crate::policy::allowance::Allowance;
 use crate::telemetry::metrics::lookups::LookupMetrics;
+use crate::telemetry::metrics::policy::PolicyMetrics;
 use crate::telemetry::traces;
 use crate::upstream::Upstream;
 
 use withheld::Begun;
 use withheld::UnderWay;
 
+pub use deny_file::DenyFile;
+pub use deny_file::ReadList;
 pub use last_lists::LastLists;
 pub use panics::Panics;
 pub use refusal::Refusal;
@@ -69,6 +73,10 @@ pub struct Gateway {
     pub identity: Arc<Identity>,
     /// May they.
     pub policy: ArcSwap<Policy>,
+    /// Where the list of those comes from who are denied at once.
+    pub deny_file: DenyFile,
+    /// What is shown of both.
+    pub policy_metrics: PolicyMetrics,
     /// How much may they.
     pub allowance: Allowance,
     /// What is remembered.
@@ -344,6 +352,13 @@ impl Gateway {
                 permit: permit.kept(),
             }),
         }
+    }
+
+    /// Brings the gauges of the policy up to date; for a scrape.
+    pub fn show_policy(&self) {
+        let policy = self.policy.load();
+        self.policy_metrics
+            .show(policy.unused().len(), policy.deny_list().len());
     }
 
     /// Counts a refusal, and tells the operator of it, if it is not folded.

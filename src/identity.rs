@@ -16,6 +16,7 @@ mod certificate;
 mod check;
 mod claims;
 mod config;
+mod described;
 mod fetch;
 mod gate;
 mod issuer;
@@ -73,6 +74,7 @@ pub use config::Demand;
 pub use config::IssuerConfig;
 pub use config::NoClaimPath;
 pub use config::Scalar;
+pub use described::Described;
 pub use left_out::LeftOut;
 pub use left_out::Unusable;
 pub use trouble::Trouble;
@@ -266,6 +268,18 @@ impl Identity {
             })
         });
         troubled.collect()
+    }
+
+    /// The names of the issuers whose tokens are believed, each once.
+    pub fn issuer_names(&self) -> Vec<Arc<str>> {
+        let issuers = self.current.load();
+        let mut names: Vec<Arc<str>> = Vec::new();
+        for issuer in &issuers.list {
+            if !names.contains(&issuer.name) {
+                names.push(Arc::clone(&issuer.name));
+            }
+        }
+        names
     }
 
     /// Whether any issuer has keys at `now`. Without, nobody can be answered.

@@ -33,11 +33,14 @@ fn main() -> ExitCode {
     match atlas_cert_gateway::commands::run(arguments) {
         Ending::Well => ExitCode::SUCCESS,
         Ending::Failed => ExitCode::FAILURE,
+        Ending::Misused => ExitCode::from(USAGE),
         Ending::Misconfigured => ExitCode::from(EX_CONFIG),
     }
 }
 
 /// Usage, as shells and clap have it.
 const EX_USAGE: u8 = 2;
+/// What clap ends with, too.
+const USAGE: u8 = 2;
 /// `sysexits.h`: something in the configuration is wrong; restarting will not help.
 const EX_CONFIG: u8 = 78;

@@ -1,20 +1,26 @@
 //! May they: a [`Caller`] and a question go in, a [`Permit`] comes out.
 //!
 //! Nothing is allowed that no rule grants; any rule that matches grants; a rule with `deny` wins over
-//! all that grant. The first rule, in the order of the file, that grants is the one that is named in
-//! the record, and whose limits and rights apply.
+//! all that grant, and the [deny list](deny_list) over all rules. What rules give adds up: whoever may force a
+//! refresh by one rule may, whatever the others say, and of limits the most generous holds. The first rule, in
+//! the order of the file, that grants is the one that is named in the record.
 //!
 //! A policy is a value that never changes: [`Policy::build`] makes a new one, and whoever holds the
 //! present one swaps it whole. It is asked on every request, before the cache is looked at, and again
 //! by a caller that has waited (G9): it reads no clock, takes no lock and waits for nobody.
 
 mod config;
+mod deny_list;
+mod explanation;
 mod glob;
+mod pattern;
+mod rights;
 mod rules;
 
 pub mod allowance;
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::atlas::ProjectId;
@@ -23,13 +29,33 @@ use crate::identity::Caller;
 use crate::settings::Mistake;
 
 pub use config::Config;
+pub use config::Included;
 pub use config::RuleConfig;
+pub use deny_list::BadLine;
+pub use deny_list::DenyList;
+pub use deny_list::ListedBy;
+pub use explanation::Aspect;
+pub use explanation::Effect;
+pub use explanation::Explanation;
+pub use explanation::Limit;
+pub use explanation::RuleVerdict;
+pub use rights::RateLimit;
 
+use rights::Rights;
+use rules::Rule;
 use rules::RuleSet;
 
-/// The access rules of one configuration.
-#[derive(Debug)]
+/// The access rules of one configuration, and who is denied whatever they say.
+#[derive(Clone, Debug)]
 pub struct Policy {
+    rules: Arc<Rules>,
+    deny_list: Arc<DenyList>,
+}
+
+#[derive(Debug)]
+struct Rules {
+    /// As they were configured, by their places.
+    configured: Vec<RuleConfig>,
     denials: RuleSet,
     grants: RuleSet,
 }
@@ -48,8 +74,8 @@ pub struct Policy {
 ///         question: Cow::Owned(genuine.question().clone()),
 ///         rule: Cow::Owned(Arc::from("mine")),
 ///         force_refresh: true,
-///         lookups_per_minute: None,
-///         misses_per_minute: None,
+///         lookups: None,
+///         misses: None,
 ///     }
 /// }
 /// ```
@@ -61,14 +87,23 @@ pub struct Permit<'p> {
     question: Cow<'p, Question>,
     rule: Cow<'p, Arc<str>>,
     force_refresh: bool,
-    lookups_per_minute: Option<u32>,
-    misses_per_minute: Option<u32>,
+    lookups: Option<RateLimit<'p>>,
+    misses: Option<RateLimit<'p>>,
 }
 
 /// Proof that a caller may administer what was asked about.
 #[derive(Clone, Debug)]
 pub struct Administrator {
     rule: Arc<str>,
+}
+
+/// What a caller is denied, to be left out of an answer that it may have.
+#[derive(Clone, Debug)]
+pub struct Hidden {
+    rules: Arc<Rules>,
+    caller: Arc<Caller>,
+    /// Whether any rule denies this caller anything.
+    any: bool,
 }
 
 /// What somebody wants to administer.
@@ -86,6 +121,9 @@ pub enum Reach<'a> {
 /// it is not.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
+    /// The caller stands on the deny list.
+    #[error("{}", .0.reason())]
+    Listed(ListedBy),
     /// A rule with `deny` says so.
     #[error("denied by rule \"{0}\"")]
     ByRule(Arc<str>),
@@ -98,17 +136,51 @@ pub enum Denied {
 }
 
 impl Policy {
-    /// Takes the rules over, or says everything that is wrong with them.
+    /// Takes the rules over, or says everything that is wrong with them. Nobody is on its deny list.
     pub fn build(config: &Config) -> Result<Self, Vec<Mistake>> {
         let mistakes = config.mistakes();
         if !mistakes.is_empty() {
             return Err(mistakes);
         }
-        let (denials, grants): (Vec<_>, Vec<_>) = config.rules.iter().partition(|rule| rule.deny);
+        let of_kind = |deny| {
+            let rules = config.rules.iter().enumerate();
+            RuleSet::new(config, rules.filter(move |(_, rule)| rule.deny == deny))
+        };
         Ok(Self {
-            denials: RuleSet::new(&denials),
-            grants: RuleSet::new(&grants),
+            rules: Arc::new(Rules {
+                denials: of_kind(true),
+                grants: of_kind(false),
+                configured: config.rules.clone(),
+            }),
+            deny_list: Arc::default(),
         })
+    }
+
+    /// The same rules with another deny list.
+    #[must_use]
+    pub fn with_deny_list(&self, list: Arc<DenyList>) -> Self {
+        Self {
+            rules: Arc::clone(&self.rules),
+            deny_list: list,
+        }
+    }
+
+    /// Takes over from the one before: its deny list, and which of the rules that stay have been used.
+    #[must_use]
+    pub fn following(self, earlier: &Self) -> Self {
+        let used: HashSet<&RuleConfig> = earlier
+            .rules
+            .all()
+            .filter(|rule| rule.is_used())
+            .filter_map(|rule| earlier.rules.configured.get(rule.position))
+            .collect();
+        for rule in self.rules.all() {
+            let configured = self.rules.configured.get(rule.position);
+            if configured.is_some_and(|rule| used.contains(rule)) {
+                rule.note_use();
+            }
+        }
+        self.with_deny_list(Arc::clone(&earlier.deny_list))
     }
 
     /// Whether `caller` may ask `question`.
@@ -117,46 +189,144 @@ impl Policy {
         caller: &Caller,
         question: &'p Question,
     ) -> Result<Permit<'p>, Denied> {
-        if let Some(rule) = self.denials.first(caller, question) {
+        let rights = self.rights(caller, question, Rule::note_use)?;
+        Ok(Permit {
+            question: Cow::Borrowed(question),
+            rule: Cow::Borrowed(rights.rule()),
+            force_refresh: rights.force_refresh,
+            lookups: rights.lookups_per_minute(),
+            misses: rights.misses_per_minute(),
+        })
+    }
+
+    /// What all rules together give `caller` for `question`. Shows `decides` each rule that had a say.
+    fn rights(
+        &self,
+        caller: &Caller,
+        question: &Question,
+        decides: impl Fn(&Rule),
+    ) -> Result<Rights<'_>, Denied> {
+        self.pass_deny_list(caller)?;
+        if let Some(rule) = self.rules.denials.first(caller, question) {
+            decides(rule);
             return Err(Denied::ByRule(Arc::clone(rule.name())));
         }
-        match self.grants.first(caller, question) {
-            Some(rule) => Ok(Permit {
-                question: Cow::Borrowed(question),
-                rule: Cow::Borrowed(rule.name()),
-                force_refresh: rule.force_refresh,
-                lookups_per_minute: rule.lookups_per_minute,
-                misses_per_minute: rule.misses_per_minute,
-            }),
-            None if self.grants.would_match(caller, question) => Err(Denied::InsufficientScope),
+        let mut rights: Option<Rights<'_>> = None;
+        self.rules.grants.for_each(caller, question, |rule| {
+            decides(rule);
+            rights = Some(match rights.take() {
+                None => Rights::of(rule),
+                Some(sum) => sum.add(rule),
+            });
+        });
+        match rights {
+            Some(rights) => Ok(rights),
+            None if self.rules.grants.would_match(caller, question) => {
+                Err(Denied::InsufficientScope)
+            }
             None => Err(Denied::NoRule),
+        }
+    }
+
+    /// Who is denied, whatever the rules say.
+    pub fn deny_list(&self) -> &DenyList {
+        &self.deny_list
+    }
+
+    /// Whether the deny list lets `caller` pass.
+    pub fn pass_deny_list(&self, caller: &Caller) -> Result<(), Denied> {
+        match self.deny_list.find(caller) {
+            Some(listed) => Err(Denied::Listed(listed)),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether any rule makes the caller an administrator of anything.
+    pub fn administrates(&self, caller: &Caller) -> Result<(), Denied> {
+        self.pass_deny_list(caller)?;
+        if self.rules.grants.makes_administrator(caller) {
+            Ok(())
+        } else {
+            Err(Denied::NoRule)
         }
     }
 
     /// Whether `caller` may administer `reach`: purge it, or look into it.
     ///
-    /// Whether any rule makes the caller an administrator of anything.
-    pub fn is_administrator(&self, caller: &Caller) -> bool {
-        self.grants.makes_administrator(caller)
-    }
-
     /// A rule with `admin` reaches as far as its projects and usernames do, and everywhere if it names
-    /// neither. A rule with `deny` wins that covers the very key, the project or a whole project of
-    /// all; one that covers some users of a project does not keep anybody from purging it.
+    /// neither. A rule with `deny` wins that takes in all of `reach`; of one that takes in a part, that part
+    /// is [hidden](Policy::hidden).
     pub fn may_administer(
         &self,
         caller: &Caller,
         reach: Reach<'_>,
     ) -> Result<Administrator, Denied> {
-        if let Some(rule) = self.denials.first_forbidding(caller, reach) {
+        let rule = self.administering_rule(caller, reach, Rule::note_use)?;
+        Ok(Administrator {
+            rule: Arc::clone(rule.name()),
+        })
+    }
+
+    fn administering_rule(
+        &self,
+        caller: &Caller,
+        reach: Reach<'_>,
+        decides: impl Fn(&Rule),
+    ) -> Result<&Rule, Denied> {
+        self.pass_deny_list(caller)?;
+        let mut denials = self.rules.denials.about(caller);
+        if let Some(rule) = denials.find(|rule| rule.forbids(caller, reach)) {
+            decides(rule);
             return Err(Denied::ByRule(Arc::clone(rule.name())));
         }
-        self.grants
-            .first_administering(caller, reach)
-            .map(|rule| Administrator {
-                rule: Arc::clone(rule.name()),
-            })
-            .ok_or(Denied::NoRule)
+        let rule = self.rules.grants.first_administering(caller, reach);
+        let rule = rule.ok_or(Denied::NoRule)?;
+        decides(rule);
+        Ok(rule)
+    }
+
+    /// What rules deny the caller.
+    pub fn hidden(&self, caller: &Arc<Caller>) -> Hidden {
+        Hidden {
+            rules: Arc::clone(&self.rules),
+            caller: Arc::clone(caller),
+            any: self.rules.denials.about(caller).next().is_some(),
+        }
+    }
+
+    /// The names of the rules that have decided nothing yet, in the order of the file.
+    pub fn unused(&self) -> Vec<&Arc<str>> {
+        let mut unused: Vec<_> = self.rules.all().filter(|rule| !rule.is_used()).collect();
+        unused.sort_unstable_by_key(|rule| rule.position);
+        unused.into_iter().map(Rule::name).collect()
+    }
+}
+
+/// Whether `text` fits `pattern`, in which `*` is any text.
+pub fn fits_pattern(pattern: &str, text: &str) -> bool {
+    glob::Glob::new(pattern).matches(text)
+}
+
+impl Rules {
+    fn all(&self) -> impl Iterator<Item = &Rule> {
+        self.denials.iter().chain(self.grants.iter())
+    }
+}
+
+impl Hidden {
+    /// Whether nothing is hidden.
+    pub fn is_empty(&self) -> bool {
+        !self.any
+    }
+
+    /// Whether a name that stands in a record is hidden: of a project, of a user in it, or of either alone.
+    pub fn has(&self, project: Option<&str>, username: Option<&str>) -> bool {
+        let (rules, caller) = (&self.rules, &self.caller);
+        self.any
+            && rules
+                .denials
+                .about(caller)
+                .any(|rule| rule.takes_in(caller, project, username))
     }
 }
 
@@ -168,8 +338,8 @@ impl Permit<'_> {
             question: Cow::Owned(self.question.into_owned()),
             rule: Cow::Owned(self.rule.into_owned()),
             force_refresh: self.force_refresh,
-            lookups_per_minute: self.lookups_per_minute,
-            misses_per_minute: self.misses_per_minute,
+            lookups: self.lookups.map(RateLimit::kept),
+            misses: self.misses.map(RateLimit::kept),
         }
     }
 
@@ -178,7 +348,7 @@ impl Permit<'_> {
         &self.question
     }
 
-    /// The name of the rule that granted it.
+    /// The name of the first rule that granted it.
     pub fn rule(&self) -> &Arc<str> {
         &self.rule
     }
@@ -188,14 +358,14 @@ impl Permit<'_> {
         self.force_refresh
     }
 
-    /// How many lookups a minute the rule allows each caller, if it says.
-    pub fn lookups_per_minute(&self) -> Option<u32> {
-        self.lookups_per_minute
+    /// How many lookups a minute the rules allow each caller, if they say.
+    pub fn lookups_per_minute(&self) -> Option<&RateLimit<'_>> {
+        self.lookups.as_ref()
     }
 
-    /// How many lookups a minute that the cache cannot answer the rule allows each caller, if it says.
-    pub fn misses_per_minute(&self) -> Option<u32> {
-        self.misses_per_minute
+    /// How many lookups a minute that the cache cannot answer the rules allow each caller, if they say.
+    pub fn misses_per_minute(&self) -> Option<&RateLimit<'_>> {
+        self.misses.as_ref()
     }
 }
 
@@ -211,7 +381,7 @@ impl Denied {
     pub fn rule(&self) -> Option<&Arc<str>> {
         match self {
             Self::ByRule(rule) => Some(rule),
-            Self::InsufficientScope | Self::NoRule => None,
+            Self::InsufficientScope | Self::Listed(_) | Self::NoRule => None,
         }
     }
 
@@ -220,6 +390,7 @@ impl Denied {
         match self {
             Self::ByRule(_) => "denied by a rule",
             Self::InsufficientScope => "insufficient scope",
+            Self::Listed(listed) => listed.reason(),
             Self::NoRule => "no rule grants it",
         }
     }

@@ -55,6 +55,7 @@ use self::public_url::PublicUrl;
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Where callers connect to; port 0 takes a free one.
+    #[serde(deserialize_with = "settings::socket_address")]
     pub listen: SocketAddr,
     /// The names by which callers address this gateway, on any port; any, where there are none.
     pub hosts: Hosts,

@@ -2,6 +2,7 @@
 //! with their place.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -10,8 +11,12 @@ use serde::Serialize;
 use serde::Serializer;
 use serde::de::Error as _;
 
+mod place;
 mod ranges;
 
+pub use place::impossible_directory;
+pub use place::unwritable_directory;
+pub use place::written_by_its_owner;
 pub use ranges::Ranged;
 pub use ranges::Ranges;
 pub use ranges::never_reached;
@@ -135,6 +140,12 @@ pub mod duration {
     }
 }
 
+/// Reads an address to listen on; for `#[serde(deserialize_with = "settings::socket_address")]`.
+pub fn socket_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    let text = String::deserialize(deserializer).map_err(|_| D::Error::custom(ADDRESS_FORM))?;
+    text.parse().map_err(|_| D::Error::custom(ADDRESS_FORM))
+}
+
 /// Durations that may be absent; for `#[serde(with = "settings::duration_if_any")]`.
 pub mod duration_if_any {
     use super::{Deserializer, Duration, Serializer, duration};
@@ -225,6 +236,8 @@ const SPAN_UNITS: [(&str, u64); 5] = [
     ("s", 1_000),
     ("ms", 1),
 ];
+const ADDRESS_FORM: &str = "an IP address and a port are expected, such as \"127.0.0.1:8080\", \"[::1]:8080\", or \
+                            \"0.0.0.0:8080\" for every address; no name";
 const SPAN_FORM: &str =
     "a duration is a whole number and a unit: \"90s\", \"5m\", \"1h\" or \"250ms\"";
 

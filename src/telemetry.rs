@@ -3,6 +3,7 @@
 use std::io;
 use std::io::IsTerminal;
 
+use http::Uri;
 use serde::Deserialize;
 use serde::Serialize;
 use tracing::Level;
@@ -102,17 +103,35 @@ impl Config {
     pub fn mistakes(&self) -> Vec<Mistake> {
         let mut mistakes = Vec::new();
         if let Err(error) = EnvFilter::builder().parse(&self.log) {
-            let message = format!("is no filter: {error}");
+            // What the library says of it shows what was found.
+            drop(error);
+            let message = "is no filter; write a level, such as \"info\", or \"info,atlas_cert_gateway::upstream=debug\"";
             mistakes.push(Mistake::at("telemetry.log", message));
         }
         let endpoint = self.otlp_endpoint.as_deref();
-        if endpoint.is_some_and(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
-            let message = "is no URL; write it like \"http://127.0.0.1:4317\"";
+        if let Some(message) = endpoint.and_then(impossible_endpoint) {
             mistakes.push(Mistake::at("telemetry.otlp_endpoint", message));
         }
         let mut ranges = Ranges::of("telemetry", &mut mistakes);
         ranges.check("otlp_sample_percent", self.otlp_sample_percent, 0..=100, 10);
         mistakes
+    }
+}
+
+/// Why traces cannot be sent there.
+fn impossible_endpoint(url: &str) -> Option<&'static str> {
+    let parsed: Result<Uri, _> = url.parse();
+    let authority = parsed.as_ref().ok().and_then(Uri::authority);
+    match (&parsed, authority) {
+        (_, Some(authority)) if authority.as_str().contains('@') => Some(
+            "names a user; a collector that wants one is reached through an agent on this host",
+        ),
+        (Ok(uri), Some(_)) if uri.scheme_str() == Some("http") => None,
+        (Ok(uri), Some(_)) if uri.scheme_str() == Some("https") => Some(
+            "is https, which is not spoken here; send to a collector on this host or in this network, such as \
+             \"http://127.0.0.1:4317\"",
+        ),
+        _ => Some("is no URL; write it like \"http://127.0.0.1:4317\""),
     }
 }
 

@@ -67,6 +67,7 @@ pub use config::Proof;
 pub use config::ServiceAccountConfig;
 pub use credential::Refusal;
 pub use online_check::OnlineCheck;
+pub use online_check::Tried;
 pub use page::LONGEST_PAGE;
 pub use reload::Prepared;
 pub use state::StateError;
@@ -84,12 +85,15 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::future::join_all;
+use http::Method;
+use http::header::DATE;
 use reqwest::dns::Resolve;
 use tokio_util::sync::CancellationToken;
 
 use crate::atlas::CertificateList;
 use crate::atlas::ProjectId;
 use crate::atlas::Question;
+use crate::atlas::Timestamp;
 use crate::clock::Clock;
 use crate::settings::Mistake;
 use crate::telemetry::Repeated;
@@ -110,6 +114,7 @@ use page::Page;
 use project::Projects;
 use reload::Retired;
 use state::StateDirectory;
+use transport::Bounds;
 use transport::Transport;
 use turns::Turns;
 use walk::Log;
@@ -423,17 +428,44 @@ impl Upstream {
         }
     }
 
-    /// Tries every credential on one page: of a user that need not exist, in the first project that
-    /// the credential names in full, or in one that cannot exist.
-    pub async fn check_online(&self) -> Vec<OnlineCheck> {
+    /// Tries every credential on one page of a user that need not exist: in the projects that it names in
+    /// full, and in those of `projects` for which it is used. Where there is none, in one that cannot exist.
+    pub async fn check_online(&self, projects: &[ProjectId]) -> Vec<OnlineCheck> {
         let mut checks = Vec::new();
         for credential in self.0.credentials.load_full().iter() {
-            checks.push(OnlineCheck {
-                credential: Arc::clone(&credential.name),
-                problem: self.0.try_out(credential).await,
-            });
+            let is_its_own = |project: &ProjectId| {
+                let used = self.0.credential(project);
+                used.is_some_and(|used| Arc::ptr_eq(&used, credential))
+            };
+            let of_rules = projects.iter().copied();
+            let mut projects: Vec<ProjectId> =
+                credential.named_projects().chain(of_rules).collect();
+            projects.retain(is_its_own);
+            projects.sort_unstable();
+            projects.dedup();
+            if projects.is_empty() {
+                checks.extend(self.0.try_out(credential, None).await);
+            }
+            for project in projects {
+                checks.extend(self.0.try_out(credential, Some(project)).await);
+            }
         }
         checks
+    }
+
+    /// By how many seconds our clock is ahead of Atlas's, by the `Date` of an answer of whatever kind.
+    pub async fn clock_ahead(&self) -> Option<i64> {
+        let inner = &self.0;
+        let request = inner.transport.request(Method::GET, "/")?;
+        let bounds = Bounds {
+            bytes: LARGEST_GREETING,
+            time: inner.limits.page,
+            from: inner.clock.elapsed(),
+        };
+        let answer = inner.transport.send(request, bounds).await.ok()?;
+        let date = httpdate::parse_http_date(answer.headers.get(DATE)?.to_str().ok()?).ok()?;
+        let theirs = Timestamp::from(date).seconds();
+        Some(inner.clock.now().wall.seconds().saturating_sub(theirs))
     }
 }
 
@@ -555,3 +587,6 @@ impl fmt::Debug for Inner {
 
 const BETWEEN_ROUNDS: Duration = Duration::from_secs(5);
 const TIME_TO_CLOSE: Duration = Duration::from_secs(1);
+
+/// Of an answer of which the head alone matters, in bytes.
+const LARGEST_GREETING: u64 = 1 << 20;

@@ -127,7 +127,12 @@ impl WatchedFile {
 impl WatchedFiles {
     /// Watches `paths` from now on.
     pub async fn new(paths: Vec<PathBuf>) -> Self {
-        let taken = marks(paths.clone()).await;
+        may_wait(move || Self::now(paths)).await
+    }
+
+    /// The same. Waits for the disk.
+    pub fn now(paths: Vec<PathBuf>) -> Self {
+        let taken: Vec<Option<Mark>> = paths.iter().map(mark).collect();
         Self {
             glimpsed: taken.clone(),
             taken,

@@ -17,6 +17,7 @@ use crate::config::Source;
 use crate::config::needs_restart;
 use crate::gateway::Gateway;
 use crate::identity;
+use crate::policy::DenyList;
 use crate::policy::Policy;
 use crate::server::tls::Tls;
 use crate::settings::Mistake;
@@ -26,6 +27,8 @@ use crate::watched::WatchedFiles;
 /// What a configuration makes anew, ready to be put in place.
 struct Fresh {
     policy: Policy,
+    /// `None` if its file is where it was: then the list stays, and its file is watched.
+    deny_list: Option<Arc<DenyList>>,
     tls: Option<Tls>,
     identity: identity::Prepared,
     upstream: upstream::Prepared,
@@ -35,18 +38,29 @@ impl Fresh {
     /// Reads every file that the configuration names; changes nothing yet.
     fn prepare(gateway: &Gateway, config: &Config) -> Result<Self, Vec<Mistake>> {
         let policy = Policy::build(&config.access);
+        let deny_list = gateway
+            .deny_file
+            .read_if_moved(config.access.deny_file.as_deref());
         let tls = config.server.tls.as_ref().map(Tls::load).transpose();
         let identity = gateway.identity.prepare(&config.identity);
         let upstream = gateway.upstream.prepare(&config.atlas);
-        match (policy, tls, identity, upstream) {
-            (Ok(policy), Ok(tls), Ok(identity), Ok(upstream)) => Ok(Self {
+        match (policy, deny_list, tls, identity, upstream) {
+            (Ok(policy), Ok(deny_list), Ok(tls), Ok(identity), Ok(upstream)) => Ok(Self {
                 policy,
+                deny_list,
                 tls,
                 identity,
                 upstream,
             }),
-            (policy, tls, identity, upstream) => {
-                let wrong = [policy.err(), tls.err(), identity.err(), upstream.err()];
+            (policy, deny_list, tls, identity, upstream) => {
+                let deny_list = deny_list.err().map(|mistake| vec![mistake]);
+                let wrong = [
+                    policy.err(),
+                    deny_list,
+                    tls.err(),
+                    identity.err(),
+                    upstream.err(),
+                ];
                 Err(wrong.into_iter().flatten().flatten().collect())
             }
         }
@@ -127,7 +141,17 @@ impl App {
         taken.map_err(|refused| vec![refused.mistake()])?;
         // From here on nothing can be refused.
         self.gateway.identity.adopt(fresh.identity);
-        self.gateway.policy.store(Arc::new(fresh.policy));
+        self.gateway.policy.rcu(|earlier| {
+            let policy = fresh.policy.clone().following(earlier);
+            match &fresh.deny_list {
+                Some(list) => policy.with_deny_list(Arc::clone(list)),
+                None => policy,
+            }
+        });
+        if fresh.deny_list.is_some() {
+            let path = config.access.deny_file.clone();
+            self.gateway.deny_file.place(path);
+        }
         self.gateway.upstream.adopt(fresh.upstream);
         self.gateway.cache.replace_config(config.cache.clone());
         if let (Some(present), Some(fresh)) = (&self.tls, fresh.tls) {

@@ -1,6 +1,8 @@
 //! The settings of the audit trail go in as TOML; defaults and mistakes come out.
 
 use std::borrow::Cow;
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -174,6 +176,32 @@ pub enum Require {
     Any,
 }
 
+impl Second {
+    /// Why it can never take records, if it is on this machine and there now. Connects to nobody.
+    pub(super) fn impossible(&self) -> Option<String> {
+        let Destination::Unix(path) = &self.to else {
+            return None;
+        };
+        let file = path.display();
+        if !std::fs::metadata(path).ok()?.file_type().is_socket() {
+            return Some(format!("{file} is no socket"));
+        }
+        // Where it is listed at all, it is listed with its type, which is in the fifth column.
+        let sockets = std::fs::read_to_string("/proc/net/unix").ok()?;
+        let is_for_datagrams = sockets.lines().any(|line| {
+            let mut columns = line.split_ascii_whitespace().skip(4);
+            let (kind, name) = (columns.next(), columns.nth(2));
+            kind == Some(DATAGRAMS) && name.is_some_and(|name| Path::new(name) == path)
+        });
+        is_for_datagrams.then(|| {
+            format!(
+                "{file} is a socket for datagrams, which cannot say what was taken; have the receiver listen \
+                 on a stream"
+            )
+        })
+    }
+}
+
 impl Config {
     /// The name of whoever writes the records.
     pub fn replica(&self) -> Cow<'_, str> {
@@ -284,6 +312,9 @@ impl Default for Config {
         }
     }
 }
+
+/// `SOCK_DGRAM` (unix(7)), as the kernel lists it.
+const DATAGRAMS: &str = "0002";
 
 fn default_queue() -> Size {
     DEFAULT_QUEUE

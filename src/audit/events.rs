@@ -93,6 +93,8 @@ pub struct AdminRecord<'a> {
 pub enum AdminAction {
     /// Asked what is known of a key.
     Explain,
+    /// Asked what somebody may, and why.
+    ExplainAccess,
     /// Removed entries from the cache, or marked them stale.
     Purge,
     /// Had configuration, rules, keys or certificates read again.
@@ -153,6 +155,7 @@ impl AdminAction {
     pub fn word(self) -> &'static str {
         match self {
             Self::Explain => "explain",
+            Self::ExplainAccess => "explain_access",
             Self::Purge => "purge",
             Self::Reload => "reload",
             Self::Search => "search",

@@ -1,11 +1,13 @@
 //! The environment laid over the file: `ATLAS_CERT_GATEWAY__CACHE__TTL=90s` becomes `cache.ttl`.
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 use serde_path_to_error::Path;
 use toml::Table;
 use toml::Value;
 
+use super::message::nearest;
 use super::place;
 use crate::settings::Mistake;
 
@@ -16,44 +18,119 @@ pub const ENVIRONMENT_PREFIX: &str = "ATLAS_CERT_GATEWAY__";
 pub(super) struct Laid {
     /// The places it set that have not yet been asked for as something else than text.
     as_text: BTreeSet<String>,
+    /// Which variable set which place.
+    variables: BTreeMap<String, String>,
     /// Variables that name no key.
     pub(super) mistakes: Vec<Mistake>,
 }
 
-/// Sets every key that the environment names. Numbers in a name are places in a list.
+/// Sets every key that the environment names. Numbers in a name are places in a list. `known` are the places of
+/// keys, among which a variable that names none may have meant one.
 pub(super) fn lay_over(
     root: &mut Value,
     environment: impl IntoIterator<Item = (String, String)>,
+    known: &[String],
 ) -> Laid {
-    let mut variables: Vec<(String, String)> = environment
-        .into_iter()
-        .filter(|(name, _)| name.starts_with(ENVIRONMENT_PREFIX))
-        .collect();
-    // In order, so that `…__0` makes the list before `…__1` extends it.
+    let mut laid = Laid::none();
+    let mut variables: Vec<Variable> = Vec::new();
+    for (name, text) in environment {
+        if let Some(rest) = name.strip_prefix(ENVIRONMENT_PREFIX) {
+            let lower = rest.to_ascii_lowercase();
+            let steps = lower.split("__").map(Step::of).collect();
+            variables.push(Variable { steps, name, text });
+        } else if is_nearly_ours(&name) {
+            laid.mistakes.push(names_no_key(name, known));
+        }
+    }
+    // In order, so that `…__0` makes the list before `…__1` extends it, and `…__10` comes after `…__9`.
     variables.sort();
-    let mut laid = Laid {
-        as_text: BTreeSet::new(),
-        mistakes: Vec::new(),
-    };
-    for (name, text) in variables {
-        let lower = name
-            .trim_start_matches(ENVIRONMENT_PREFIX)
-            .to_ascii_lowercase();
-        let keys: Vec<&str> = lower.split("__").collect();
-        if set(root, &keys, text) {
-            laid.as_text.insert(place_of(&keys));
+    for Variable { steps, name, text } in variables {
+        let place = place_of(&steps);
+        if set(root, &steps, text) {
+            laid.as_text.insert(place.clone());
+            laid.variables.insert(place, name);
         } else {
-            laid.mistakes.push(Mistake::at(
-                name,
-                "names no key; `cache.ttl` is ATLAS_CERT_GATEWAY__CACHE__TTL, and the first issuer's \
-                 key is ATLAS_CERT_GATEWAY__IDENTITY__ISSUERS__0__ISSUER",
-            ));
+            laid.mistakes.push(names_no_key(name, known));
         }
     }
     laid
 }
 
+/// A variable, ordered by what it sets.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Variable {
+    steps: Vec<Step>,
+    name: String,
+    text: String,
+}
+
+/// A part of a variable's name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Step {
+    Index(usize),
+    Key(String),
+}
+
+impl Step {
+    fn of(text: &str) -> Self {
+        match text.parse() {
+            Ok(at) => Self::Index(at),
+            Err(_) => Self::Key(text.to_owned()),
+        }
+    }
+}
+
+/// Whether a variable is meant for the gateway and is not written as one is. What Kubernetes and Docker set for
+/// a service of the gateway's name is not.
+fn is_nearly_ours(name: &str) -> bool {
+    let Some(rest) = name.strip_prefix("ATLAS_CERT_GATEWAY_") else {
+        return false;
+    };
+    let of_a_service = rest == "PORT"
+        || rest == "NAME"
+        || ["PORT_", "SERVICE_HOST", "SERVICE_PORT", "ENV_"]
+            .iter()
+            .any(|begin| rest.starts_with(begin));
+    rest != "CONFIG" && !of_a_service
+}
+
+fn names_no_key(name: String, known: &[String]) -> Mistake {
+    let variable = |place: &str| {
+        let place = place.replace('[', "__").replace(']', "").replace('.', "__");
+        format!("{ENVIRONMENT_PREFIX}{}", place.to_ascii_uppercase())
+    };
+    let variables: Vec<String> = known.iter().map(|place| variable(place)).collect();
+    let message = match nearest(&name, variables.iter().map(String::as_str)) {
+        Some(near) => format!("names no key; is {near} meant?"),
+        None => "names no key; `cache.ttl` is ATLAS_CERT_GATEWAY__CACHE__TTL, and the first issuer's key \
+                 is ATLAS_CERT_GATEWAY__IDENTITY__ISSUERS__0__ISSUER"
+            .to_owned(),
+    };
+    Mistake::at(name, message)
+}
+
 impl Laid {
+    /// Of a file over which nothing is laid.
+    pub(super) fn none() -> Self {
+        Self {
+            as_text: BTreeSet::new(),
+            variables: BTreeMap::new(),
+            mistakes: Vec::new(),
+        }
+    }
+
+    /// The variable that set what stands at `place`, or what it is a part of.
+    pub(super) fn variable(&self, place: &str) -> Option<&str> {
+        let mut inside = place;
+        loop {
+            if let Some(name) = self.variables.get(inside) {
+                return Some(name);
+            }
+            let end = inside.rfind(['.', '['])?;
+            inside = inside.get(..end)?;
+        }
+    }
+
     /// Where a text stands that the environment brought and something else is wanted, reads it as TOML.
     ///
     /// A variable is text first, so that a secret `0123456` stays what it is; only a key that refuses
@@ -86,26 +163,21 @@ pub(super) fn secrets_in_text(root: &Value) -> Vec<Mistake> {
     mistakes
 }
 
-fn set(value: &mut Value, keys: &[&str], text: String) -> bool {
-    let Some((key, rest)) = keys.split_first() else {
+fn set(value: &mut Value, steps: &[Step], text: String) -> bool {
+    let Some((step, rest)) = steps.split_first() else {
         *value = Value::String(text);
         return true;
     };
-    if key.is_empty() {
-        return false;
-    }
-    let next = match (value, key.parse::<usize>()) {
-        (Value::Array(items), Ok(at)) => {
-            if at == items.len() {
+    let next = match (value, step) {
+        (Value::Array(items), Step::Index(at)) => {
+            if *at == items.len() {
                 items.push(Value::Table(Table::new()));
             }
-            items.get_mut(at)
+            items.get_mut(*at)
         }
-        (Value::Table(table), Err(_)) => {
-            let wants_list = rest
-                .first()
-                .is_some_and(|next| next.parse::<usize>().is_ok());
-            Some(table.entry(*key).or_insert_with(|| {
+        (Value::Table(table), Step::Key(key)) if !key.is_empty() => {
+            let wants_list = matches!(rest.first(), Some(Step::Index(_)));
+            Some(table.entry(key).or_insert_with(|| {
                 if wants_list {
                     Value::Array(Vec::new())
                 } else {
@@ -151,13 +223,12 @@ fn find_secrets(value: &Value, place: &str, mistakes: &mut Vec<Mistake>) {
     }
 }
 
-fn place_of(keys: &[&str]) -> String {
-    keys.iter()
-        .fold(String::new(), |place, key| match key.parse::<usize>() {
-            Ok(at) => format!("{place}[{at}]"),
-            Err(_) if place.is_empty() => (*key).to_owned(),
-            Err(_) => format!("{place}.{key}"),
-        })
+fn place_of(steps: &[Step]) -> String {
+    steps.iter().fold(String::new(), |place, step| match step {
+        Step::Index(at) => format!("{place}[{at}]"),
+        Step::Key(key) if place.is_empty() => key.clone(),
+        Step::Key(key) => format!("{place}.{key}"),
+    })
 }
 
 /// Keys that hold a secret itself, by the end of their place.

@@ -128,6 +128,26 @@ pub(super) fn take_out(
     }
 }
 
+/// What is wrong with a text that is no TOML, and where. Not the line itself: a secret may stand in it.
+pub(super) fn of_syntax(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let message = error.message();
+    match before {
+        Some(before) => {
+            let line = before.matches('\n').count() + 1;
+            let column = before
+                .rsplit('\n')
+                .next()
+                .unwrap_or_default()
+                .chars()
+                .count()
+                + 1;
+            format!("line {line}, column {column}: {message}")
+        }
+        None => message.to_owned(),
+    }
+}
+
 /// The line, from 1, on which a place stands in the text; of its nearest parent that stands there.
 pub(super) fn line_of(text: &str, place: &str) -> Option<usize> {
     let document = DeTable::parse(text).ok()?;

@@ -2,6 +2,7 @@
 //! later the word that there is another.
 
 use std::io;
+use std::path::Path;
 use std::path::PathBuf;
 
 use super::Config;
@@ -16,6 +17,8 @@ use crate::watched::WatchedFiles;
 #[derive(Debug)]
 pub struct Source {
     file: WatchedFile,
+    /// What the file includes.
+    included: WatchedFiles,
     /// What a configuration that was refused names, one of which may be mended.
     named: WatchedFiles,
 }
@@ -25,6 +28,7 @@ impl Source {
     pub fn new(file: impl Into<PathBuf>) -> Self {
         Self {
             file: WatchedFile::new(file, LARGEST_FILE),
+            included: WatchedFiles::default(),
             named: WatchedFiles::default(),
         }
     }
@@ -34,14 +38,21 @@ impl Source {
     pub fn read(&mut self) -> Result<Config, Refused> {
         let content = self.file.read();
         self.named = WatchedFiles::default();
-        parse(content).map_err(|mistakes| self.refused(mistakes))
+        let config = parse(&self.directory(), content, &mut self.included);
+        config.map_err(|mistakes| self.refused(mistakes))
     }
 
     /// The same for a process that serves.
     pub async fn read_again(&mut self) -> Result<Config, Refused> {
         let content = self.file.read_again().await;
         self.named = WatchedFiles::default();
-        let config = may_wait(move || parse(content)).await;
+        let directory = self.directory();
+        let parsed = may_wait(move || {
+            let mut included = WatchedFiles::default();
+            (parse(&directory, content, &mut included), included)
+        });
+        let (config, included) = parsed.await;
+        self.included = included;
         config.map_err(|mistakes| self.refused(mistakes))
     }
 
@@ -54,8 +65,18 @@ impl Source {
     pub async fn changed(&mut self, clock: &Clock) {
         tokio::select! {
             () = self.file.changed(clock) => {}
+            () = self.included.changed(clock) => {}
             () = self.named.changed(clock) => {}
         }
+    }
+
+    /// Where what it includes is looked for.
+    fn directory(&self) -> PathBuf {
+        self.file
+            .path()
+            .parent()
+            .map(Path::to_owned)
+            .unwrap_or_default()
     }
 
     fn refused(&self, mistakes: Vec<Mistake>) -> Refused {
@@ -66,12 +87,17 @@ impl Source {
     }
 }
 
-fn parse(content: io::Result<Vec<u8>>) -> Result<Config, Vec<Mistake>> {
+fn parse(
+    directory: &Path,
+    content: io::Result<Vec<u8>>,
+    included: &mut WatchedFiles,
+) -> Result<Config, Vec<Mistake>> {
+    *included = WatchedFiles::default();
     let text = content.and_then(|bytes| {
         String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8 text"))
     });
     match text {
-        Ok(text) => Config::parse(&text, variables()),
+        Ok(text) => Config::parse_in(directory, &text, variables(), included),
         Err(error) => Err(vec![Mistake::at(
             "the file",
             format!("cannot be read: {error}"),

@@ -83,7 +83,14 @@ impl Refusal {
     /// A denial, of which the record names the rule, if it is one's.
     pub(super) fn denied(denied: Denied, entry: &mut Entry<'_>) -> Self {
         entry.judged_by(denied.rule());
-        Self::Denied(denied)
+        match &denied {
+            Denied::Listed(listed) if listed.is_of_token() => {
+                Self::Unauthenticated(Unverified::Revoked)
+            }
+            Denied::Listed(_) | Denied::ByRule(_) | Denied::InsufficientScope | Denied::NoRule => {
+                Self::Denied(denied)
+            }
+        }
     }
 
     /// What the question cost Atlas.

@@ -9,6 +9,7 @@ use super::fetch::Publisher;
 use super::jwk::BadKeySet;
 use crate::secret::Secret;
 use crate::secret::SecretFileError;
+use crate::settings::written_by_its_owner;
 use crate::watched;
 
 /// Where keys come from.
@@ -52,5 +53,8 @@ pub(super) fn read_secrets(paths: &[PathBuf]) -> Result<Vec<Secret>, SecretFileE
 
 /// Reads a key set. Waits for the disk.
 pub(super) fn read_key_set(path: &Path) -> Result<Vec<u8>, KeyError> {
-    watched::read_limited(path, LARGEST_KEY_SET).map_err(KeyError::Unreadable)
+    // Whoever may write to it says who is believed.
+    let bytes =
+        written_by_its_owner(path).and_then(|()| watched::read_limited(path, LARGEST_KEY_SET));
+    bytes.map_err(KeyError::Unreadable)
 }

@@ -37,6 +37,8 @@ pub enum Unverified {
     RequiredClaim(Box<str>),
     /// It is meant for others as well, by this claim.
     SeveralAudiences(Box<str>),
+    /// It, or the key that has signed it, stands on the deny list.
+    Revoked,
     /// The key that it names did not sign it.
     Signature,
     /// `typ` is none of `token_types`.
@@ -71,6 +73,7 @@ impl Unverified {
             Self::NotYetValid(_) => "not yet valid",
             Self::RequiredClaim(_) => "required claim",
             Self::SeveralAudiences(_) => "several audiences",
+            Self::Revoked => "on the deny list",
             Self::Signature => "bad signature",
             Self::TokenType => "wrong token type",
             Self::TooLong => "too long",
@@ -97,6 +100,7 @@ impl Unverified {
             | Self::KeyId
             | Self::Malformed
             | Self::NoKeys
+            | Self::Revoked
             | Self::Signature
             | Self::TokenType
             | Self::TooLong
@@ -151,6 +155,7 @@ impl Unverified {
             | Self::KeyId
             | Self::Malformed
             | Self::NoKeys
+            | Self::Revoked
             | Self::Signature
             | Self::TooLong
             | Self::TooManyWait => None,

@@ -24,6 +24,7 @@ use meters::Meters;
 use shares::Shares;
 
 use super::Permit;
+use super::RateLimit;
 use crate::clock::Moment;
 use crate::identity::Caller;
 
@@ -94,12 +95,12 @@ impl Allowance {
         let Some(limit) = permit.lookups_per_minute() else {
             return Ok(());
         };
-        let account = self.account(caller, permit);
-        let taken = lock(&self.lookups).take(account, limit, now.elapsed);
+        let (account, most) = (self.account(caller, limit), limit.per_minute);
+        let taken = lock(&self.lookups).take(account, most, now.elapsed);
         taken.map_err(|retry_after| Spent {
             limit: Limit::Lookups {
-                most: limit,
-                rule: Arc::clone(permit.rule()),
+                most,
+                rule: Arc::clone(&limit.rule),
             },
             retry_after,
         })
@@ -119,12 +120,12 @@ impl Allowance {
         // The share first: a caller that it turns away has not used up its fixed limit.
         lock(&self.shares).may_take(project, who, bucket, now.elapsed)?;
         if let Some(limit) = permit.misses_per_minute() {
-            let account = self.account(caller, permit);
-            let taken = lock(&self.misses).take(account, limit, now.elapsed);
+            let (account, most) = (self.account(caller, limit), limit.per_minute);
+            let taken = lock(&self.misses).take(account, most, now.elapsed);
             taken.map_err(|retry_after| Spent {
                 limit: Limit::Misses {
-                    most: limit,
-                    rule: Arc::clone(permit.rule()),
+                    most,
+                    rule: Arc::clone(&limit.rule),
                 },
                 retry_after,
             })?;
@@ -142,9 +143,9 @@ impl Allowance {
         }
     }
 
-    fn account(&self, caller: &Caller, permit: &Permit<'_>) -> u64 {
+    fn account(&self, caller: &Caller, limit: &RateLimit<'_>) -> u64 {
         self.seed
-            .hash_one((&*caller.issuer, &*caller.subject, &**permit.rule()))
+            .hash_one((&*caller.issuer, &*caller.subject, &**limit.rule))
     }
 }
 
@@ -228,11 +229,14 @@ mod tests {
             project: "32b6e34b3d91647abb20e7b8".parse().unwrap(),
             username: "u".parse().unwrap(),
         };
-        Policy::build(&Config { rules: vec![rule] })
-            .unwrap()
-            .authorize(&caller("a"), &question)
-            .unwrap()
-            .kept()
+        Policy::build(&Config {
+            rules: vec![rule],
+            ..Config::default()
+        })
+        .unwrap()
+        .authorize(&caller("a"), &question)
+        .unwrap()
+        .kept()
     }
 
     #[test]

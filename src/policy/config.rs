@@ -1,11 +1,14 @@
 //! Who may ask what: `access.rules` goes in, mistakes and warnings with their place come out.
 
+use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde::Serialize;
 
 use super::glob::Glob;
+use super::pattern::unknown_placeholders;
 use crate::atlas::ProjectId;
 use crate::atlas::Username;
 use crate::settings;
@@ -16,12 +19,33 @@ use crate::settings::Ranges;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
+    /// Files of rules; in their last part, `*` is any text. What they hold stands behind `rules`.
+    #[serde(skip_serializing)]
+    pub include: Vec<String>,
+    /// A list for an emergency; see [`DenyList`](super::DenyList).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deny_file: Option<PathBuf>,
+    /// Projects by a name, by which a rule may speak of them all: `"@name"`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub project_groups: BTreeMap<String, Vec<String>>,
     /// `[[access.rules]]`: what no rule grants is denied.
     pub rules: Vec<RuleConfig>,
+    /// Which of the rules are of which included file.
+    #[serde(skip)]
+    pub included: Vec<Included>,
+}
+
+/// An included file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Included {
+    /// Its path, for messages.
+    pub path: PathBuf,
+    /// How many rules it holds.
+    pub rules: usize,
 }
 
 /// One of `[[access.rules]]`. It matches if all that it names matches.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct RuleConfig {
     /// What the audit record calls it.
@@ -34,10 +58,10 @@ pub struct RuleConfig {
     /// Scopes, all of which the token must have.
     #[serde(default)]
     pub scopes: Vec<String>,
-    /// Project ids, or `"*"`.
+    /// Project ids, names of `project_groups` behind an `@`, or `"*"`.
     #[serde(default)]
     pub projects: Vec<String>,
-    /// Patterns, one of which the username must fit.
+    /// Patterns, one of which the username must fit; `{subject}` and `{client_id}` are the caller's own.
     #[serde(default)]
     pub usernames: Vec<String>,
     /// Whether `Cache-Control: no-cache` is obeyed.
@@ -76,27 +100,96 @@ impl Config {
             ));
         }
         let mut names = HashMap::new();
+        self.report_groups(&mut mistakes);
         for (index, rule) in self.rules.iter().enumerate() {
-            rule.report(&format!("access.rules[{index}]"), &mut mistakes);
+            let place = self.place(index);
+            rule.report(&place, &self.project_groups, &mut mistakes);
             if let Some(earlier) = names.insert(rule.name.as_str(), index) {
+                let earlier = self.place(earlier);
                 mistakes.push(Mistake::at(
-                    format!("access.rules[{index}].name"),
-                    format!("access.rules[{earlier}] has this name; records name the rule"),
+                    format!("{place}.name"),
+                    format!("{earlier} has this name; records name the rule"),
                 ));
             }
         }
         mistakes
     }
 
-    /// What is allowed and seldom meant. `issuers` are those whose tokens are believed.
-    pub fn warnings(&self, issuers: &[&str]) -> Vec<Mistake> {
+    /// The projects that rules name in full, each once.
+    pub fn named_projects(&self) -> Vec<ProjectId> {
+        let rules = self.rules.iter().filter(|rule| !rule.deny);
+        let names = rules.flat_map(|rule| self.projects_of(rule));
+        let mut projects: Vec<ProjectId> = names.filter_map(|name| name.parse().ok()).collect();
+        projects.sort_unstable();
+        projects.dedup();
+        projects
+    }
+
+    fn report_groups(&self, mistakes: &mut Vec<Mistake>) {
+        for (name, projects) in &self.project_groups {
+            let place = format!("access.project_groups.{name}");
+            if projects.is_empty() {
+                let message = "holds no project; name one, or leave the group out";
+                mistakes.push(Mistake::at(&place, message));
+            }
+            for (at, project) in projects.iter().enumerate() {
+                if project.parse::<ProjectId>().is_err() {
+                    let message = "is no project's id: 24 lower-case hexadecimal digits";
+                    mistakes.push(Mistake::at(format!("{place}[{at}]"), message));
+                }
+            }
+        }
+    }
+
+    /// The projects that a rule names, those of its groups included. What is no group's name is left as it is.
+    pub(super) fn projects_of<'c>(
+        &'c self,
+        rule: &'c RuleConfig,
+    ) -> impl Iterator<Item = &'c str> + Clone {
+        rule.projects.iter().flat_map(|name| {
+            let group = name
+                .strip_prefix(GROUP)
+                .and_then(|name| self.project_groups.get(name));
+            let itself = group.is_none().then_some(name);
+            itself
+                .into_iter()
+                .chain(group.into_iter().flatten())
+                .map(String::as_str)
+        })
+    }
+
+    /// Where a rule stands: in the file, or in one that it includes.
+    fn place(&self, index: usize) -> String {
+        let of_files: usize = self.included.iter().map(|file| file.rules).sum();
+        let mut at = index;
+        let own = self.rules.len().saturating_sub(of_files);
+        if at < own {
+            return format!("access.rules[{at}]");
+        }
+        at -= own;
+        for file in &self.included {
+            if at < file.rules {
+                return format!("{}: rules[{at}]", file.path.display());
+            }
+            at -= file.rules;
+        }
+        format!("access.rules[{index}]")
+    }
+
+    /// What is allowed and seldom meant. `issuers` are those whose tokens are believed; `has_credential` says
+    /// whether there is a credential for a project.
+    pub fn warnings(
+        &self,
+        issuers: &[&str],
+        has_credential: impl Fn(&ProjectId) -> bool,
+    ) -> Vec<Mistake> {
         let mut warnings = Vec::new();
         let denies_all = self
             .rules
             .iter()
             .position(|rule| rule.deny && rule.matches_all());
         for (index, rule) in self.rules.iter().enumerate() {
-            let place = format!("access.rules[{index}]");
+            let place = self.place(index);
             let mut warn = |key: &str, message: &str| {
                 warnings.push(Mistake::at(format!("{place}{key}"), message));
             };
@@ -109,15 +202,11 @@ impl Config {
                     "this rule can never grant: another rule denies everything",
                 );
             }
-            if let Some(unknown) = rule
-                .issuers
-                .iter()
-                .find(|name| !issuers.contains(&&***name))
-            {
-                warn(
-                    ".issuers",
-                    &format!("no token of \"{unknown}\" is believed, so this never matches"),
-                );
+            for (at, name) in rule.issuers.iter().enumerate() {
+                if !issuers.contains(&&**name) {
+                    let message = "is no issuer whose tokens are believed, so it never matches";
+                    warn(&format!(".issuers[{at}]"), message);
+                }
             }
             if rule.issuers.is_empty() && issuers.len() > 1 && !rule.deny {
                 warn(
@@ -125,12 +214,20 @@ impl Config {
                     "there are several issuers, and a subject of any of them matches; name one",
                 );
             }
-            for name in &rule.usernames {
-                if !name.contains('*') && name.parse::<Username>().is_err() {
-                    warn(
-                        ".usernames",
-                        &format!("{name:?} is no database user's name, so this never matches"),
+            for project in self.projects_of(rule) {
+                if project.parse().is_ok_and(|id| !has_credential(&id)) {
+                    // Known to be an id, so that it can be nothing else.
+                    let message = format!(
+                        "no credential is for project {project}, so nobody gets anything of it; name it in \
+                         atlas.credentials"
                     );
+                    warn(".projects", &message);
+                }
+            }
+            for (at, name) in rule.usernames.iter().enumerate() {
+                if !name.contains(['*', '{']) && name.parse::<Username>().is_err() {
+                    let message = "is no database user's name, so it never matches";
+                    warn(&format!(".usernames[{at}]"), message);
                 }
             }
         }
@@ -139,7 +236,12 @@ impl Config {
 }
 
 impl RuleConfig {
-    fn report(&self, place: &str, mistakes: &mut Vec<Mistake>) {
+    fn report(
+        &self,
+        place: &str,
+        groups: &BTreeMap<String, Vec<String>>,
+        mistakes: &mut Vec<Mistake>,
+    ) {
         let mut wrong = |key: &str, message: &str| {
             mistakes.push(Mistake::at(format!("{place}.{key}"), message));
         };
@@ -164,14 +266,8 @@ impl RuleConfig {
                 "the rule matches no user; [\"*\"] is every one",
             );
         }
-        for project in &self.projects {
-            if project != ANY && project.parse::<ProjectId>().is_err() {
-                wrong(
-                    "projects",
-                    &format!("{project:?} is neither 24 lower-case hexadecimal digits nor \"*\""),
-                );
-            }
-        }
+        self.report_projects(groups, &mut wrong);
+        self.report_what_fits_nothing(&mut wrong);
         if self.deny && (self.admin || self.force_refresh) {
             wrong(
                 "deny",
@@ -200,6 +296,61 @@ impl RuleConfig {
         }
     }
 
+    fn report_projects(
+        &self,
+        groups: &BTreeMap<String, Vec<String>>,
+        wrong: &mut impl FnMut(&str, &str),
+    ) {
+        for (at, project) in self.projects.iter().enumerate() {
+            let key = format!("projects[{at}]");
+            if let Some(group) = project.strip_prefix(GROUP) {
+                if !groups.contains_key(group) {
+                    wrong(&key, "names no group of access.project_groups");
+                }
+            } else if project != ANY && project.parse::<ProjectId>().is_err() {
+                wrong(
+                    &key,
+                    "is neither 24 lower-case hexadecimal digits nor \"*\", nor \"@\" and the name of a \
+                     group",
+                );
+            }
+        }
+    }
+
+    /// What no token and no username can have: in a rule that denies it would deny nothing.
+    fn report_what_fits_nothing(&self, wrong: &mut impl FnMut(&str, &str)) {
+        let lists = [
+            ("subjects", &self.subjects),
+            ("issuers", &self.issuers),
+            ("scopes", &self.scopes),
+            ("usernames", &self.usernames),
+        ];
+        for (key, texts) in lists {
+            for (at, text) in texts.iter().enumerate() {
+                let mut wrong = |message: &str| wrong(&format!("{key}[{at}]"), message);
+                let of_token = key != "usernames";
+                if text.is_empty() {
+                    wrong("is empty, which fits nothing; \"*\" is any");
+                } else if of_token && text.trim() != text {
+                    wrong("has blanks around it, which nothing has that it could fit");
+                } else if of_token && text.chars().any(char::is_control) {
+                    wrong("has a control character, which no token may have");
+                } else if key == "scopes" && text.contains(' ') {
+                    wrong("has a blank in it, which separates scopes; make it several entries");
+                } else if key == "subjects"
+                    && (text.contains("{subject}") || text.contains("{client_id}"))
+                {
+                    wrong("has {subject} or {client_id} in it, which are for `usernames`");
+                } else if !of_token && unknown_placeholders(text).next().is_some() {
+                    wrong(
+                        "has a word in braces that stands for nothing; there are {subject} and \
+                         {client_id}",
+                    );
+                }
+            }
+        }
+    }
+
     fn matches_all(&self) -> bool {
         let all = |patterns: &[String]| patterns.iter().any(|text| Glob::new(text).is_everything());
         self.issuers.is_empty()
@@ -214,3 +365,6 @@ impl RuleConfig {
 const MOST_A_MINUTE: u32 = 1_000_000_000;
 
 pub(super) const ANY: &str = "*";
+
+/// What the name of a group of projects begins with.
+const GROUP: char = '@';

@@ -29,7 +29,13 @@ pub(super) enum Anchor<'a> {
 
 impl Glob {
     pub(super) fn new(pattern: &str) -> Self {
-        let mut parts = pattern.split('*');
+        let parts: Vec<&str> = pattern.split('*').collect();
+        Self::of_parts(&parts)
+    }
+
+    /// The pattern of these texts with a star between each two. A star within one of them is a letter.
+    pub(super) fn of_parts(parts: &[impl AsRef<str>]) -> Self {
+        let mut parts = parts.iter().map(AsRef::as_ref);
         let head = parts.next().unwrap_or_default();
         let tail = parts.next_back();
         Self {

@@ -1,4 +1,4 @@
-//! The rules as they are asked: a caller and a question go in, the first rule that matches comes out.
+//! The rules as they are asked: a caller and a question go in, the rules that match come out.
 //!
 //! Few rules are simply tried one after another. Of many, most speak of other subjects, projects or
 //! users: an index by each of the three names the rules that could match, and the shortest of the
@@ -6,17 +6,23 @@
 //! decides; so it cannot change an answer, only the time it takes.
 
 mod by_text;
+mod index;
+mod names;
 
-use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 
-use by_text::ByText;
+use index::Index;
+use names::Patterns;
+use names::Projects;
 
+use super::Aspect;
 use super::Reach;
-use super::config::ANY;
+use super::config::Config;
 use super::config::RuleConfig;
 use super::glob::Glob;
-use crate::atlas::ProjectId;
+use super::pattern::Pattern;
 use crate::atlas::Question;
 use crate::identity::Caller;
 
@@ -32,43 +38,30 @@ pub(super) struct RuleSet {
 #[derive(Debug)]
 pub(super) struct Rule {
     name: Arc<str>,
-    subjects: Patterns,
+    /// Where it stands among all rules.
+    pub(super) position: usize,
+    subjects: Patterns<Glob>,
     issuers: Box<[Box<str>]>,
     scopes: Box<[Box<str>]>,
     projects: Projects,
-    usernames: Patterns,
-    admin: bool,
+    usernames: Patterns<Pattern>,
+    pub(super) admin: bool,
+    /// Whether it has decided anything yet.
+    used: AtomicBool,
     pub(super) force_refresh: bool,
     pub(super) lookups_per_minute: Option<u32>,
     pub(super) misses_per_minute: Option<u32>,
 }
 
-#[derive(Debug)]
-enum Projects {
-    All,
-    These(Box<[ProjectId]>),
-}
-
-/// Patterns, any of which may fit.
-#[derive(Debug)]
-struct Patterns {
-    globs: Box<[Glob]>,
-    by_text: Option<ByText>,
-    is_everything: bool,
-}
-
-/// The rules of a set by what they speak of.
-#[derive(Debug)]
-struct Index {
-    subjects: ByText,
-    usernames: ByText,
-    projects: HashMap<ProjectId, Vec<u32>>,
-    all_projects: Vec<u32>,
-}
-
 impl RuleSet {
-    pub(super) fn new(configs: &[&RuleConfig]) -> Self {
-        let rules: Vec<Rule> = configs.iter().map(|config| Rule::new(config)).collect();
+    /// `rules` with their places among all rules.
+    pub(super) fn new<'c>(
+        config: &Config,
+        rules: impl Iterator<Item = (usize, &'c RuleConfig)>,
+    ) -> Self {
+        let rules: Vec<Rule> = rules
+            .map(|(position, rule)| Rule::new(config, position, rule))
+            .collect();
         Self {
             index: (rules.len() > FEW).then(|| Index::new(&rules)),
             needs_scopes: rules.iter().any(|rule| !rule.scopes.is_empty()),
@@ -76,11 +69,38 @@ impl RuleSet {
         }
     }
 
+    /// The rules, in the order of the file.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Rule> {
+        self.rules.iter()
+    }
+
     /// The first rule that matches.
     pub(super) fn first(&self, caller: &Caller, question: &Question) -> Option<&Rule> {
         self.find(caller, question, |rule| {
             rule.covers(caller, question) && rule.speaks_of(caller)
         })
+    }
+
+    /// Shows every rule that matches, in no order, and some of them more than once.
+    pub(super) fn for_each<'r>(
+        &'r self,
+        caller: &Caller,
+        question: &Question,
+        mut visit: impl FnMut(&'r Rule),
+    ) {
+        let mut visit = |rule: &'r Rule| {
+            if rule.covers(caller, question) && rule.speaks_of(caller) {
+                visit(rule);
+            }
+        };
+        match &self.index {
+            None => self.rules.iter().for_each(visit),
+            Some(index) => index.for_each_list(caller, question, |list| {
+                list.iter()
+                    .filter_map(|number| self.numbered(*number))
+                    .for_each(&mut visit);
+            }),
+        }
     }
 
     /// Whether a rule would match if the token had all scopes.
@@ -95,7 +115,8 @@ impl RuleSet {
 
     /// The first rule that grants the administration of `reach`.
     pub(super) fn first_administering(&self, caller: &Caller, reach: Reach<'_>) -> Option<&Rule> {
-        self.administering(caller).find(|rule| rule.contains(reach))
+        self.administering(caller)
+            .find(|rule| rule.contains(caller, reach))
     }
 
     /// Whether a rule grants the administration of anything.
@@ -104,16 +125,20 @@ impl RuleSet {
     }
 
     fn administering(&self, caller: &Caller) -> impl Iterator<Item = &Rule> {
-        self.rules.iter().filter(|rule| {
-            rule.admin && rule.subjects.fit(&caller.subject) && rule.speaks_of(caller)
-        })
+        self.about(caller).filter(|rule| rule.admin)
     }
 
-    /// The first rule that forbids the administration of `reach`.
-    pub(super) fn first_forbidding(&self, caller: &Caller, reach: Reach<'_>) -> Option<&Rule> {
-        self.rules.iter().find(|rule| {
-            rule.subjects.fit(&caller.subject) && rule.speaks_of(caller) && rule.forbids(reach)
-        })
+    /// The rules that speak of the caller, whatever is asked about.
+    pub(super) fn about(&self, caller: &Caller) -> impl Iterator<Item = &Rule> {
+        self.rules
+            .iter()
+            .filter(|rule| rule.subjects.fit(&caller.subject, caller) && rule.speaks_of(caller))
+    }
+
+    fn numbered(&self, number: u32) -> Option<&Rule> {
+        usize::try_from(number)
+            .ok()
+            .and_then(|at| self.rules.get(at))
     }
 
     fn find(
@@ -137,11 +162,7 @@ impl RuleSet {
         question: &Question,
         matches: impl Fn(&Rule) -> bool,
     ) -> Option<&Rule> {
-        let rule = |number: u32| {
-            usize::try_from(number)
-                .ok()
-                .and_then(|at| self.rules.get(at))
-        };
+        let rule = |number| self.numbered(number);
         let mut first = u32::MAX;
         index.for_each_list(caller, question, |list| {
             let found = list
@@ -155,19 +176,21 @@ impl RuleSet {
 }
 
 impl Rule {
-    fn new(config: &RuleConfig) -> Self {
+    fn new(config: &Config, position: usize, rule: &RuleConfig) -> Self {
         let boxed = |texts: &[String]| texts.iter().map(|text| Box::from(text.as_str())).collect();
         Self {
-            name: Arc::from(config.name.as_str()),
-            subjects: Patterns::new(&config.subjects),
-            issuers: boxed(&config.issuers),
-            scopes: boxed(&config.scopes),
-            projects: Projects::new(&config.projects),
-            usernames: Patterns::new(&config.usernames),
-            admin: config.admin,
-            force_refresh: config.force_refresh,
-            lookups_per_minute: config.lookups_per_minute,
-            misses_per_minute: config.misses_per_minute,
+            name: Arc::from(rule.name.as_str()),
+            position,
+            subjects: Patterns::globs(&rule.subjects),
+            issuers: boxed(&rule.issuers),
+            scopes: boxed(&rule.scopes),
+            projects: Projects::new(config.projects_of(rule)),
+            usernames: Patterns::of_usernames(&rule.usernames),
+            admin: rule.admin,
+            used: AtomicBool::new(false),
+            force_refresh: rule.force_refresh,
+            lookups_per_minute: rule.lookups_per_minute,
+            misses_per_minute: rule.misses_per_minute,
         }
     }
 
@@ -175,20 +198,74 @@ impl Rule {
         &self.name
     }
 
+    /// Notes that the rule has decided something.
+    pub(super) fn note_use(&self) {
+        // Looked at first: a line that nobody writes to is in every core's cache.
+        if !self.is_used() {
+            self.used.store(true, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn is_used(&self) -> bool {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// What of the rule does not fit; nothing, if it matches.
+    pub(super) fn misfits(&self, caller: &Caller, question: &Question) -> Vec<Aspect> {
+        [
+            (Aspect::Subject, self.subjects.fit(&caller.subject, caller)),
+            (Aspect::Issuer, self.names_issuer_of(caller)),
+            (Aspect::Scopes, self.has_scopes_of(caller)),
+            (Aspect::Project, self.projects.include(&question.project)),
+            (
+                Aspect::Username,
+                self.usernames.fit(question.username.as_str(), caller),
+            ),
+        ]
+        .into_iter()
+        .filter_map(|(aspect, fits)| (!fits).then_some(aspect))
+        .collect()
+    }
+
     /// Whether the rule speaks of the question and of the subject.
     fn covers(&self, caller: &Caller, question: &Question) -> bool {
         self.projects.include(&question.project)
-            && self.subjects.fit(&caller.subject)
-            && self.usernames.fit(question.username.as_str())
+            && self.subjects.fit(&caller.subject, caller)
+            && self.usernames.fit(question.username.as_str(), caller)
+    }
+
+    /// Whether the rule, which speaks of the caller, takes in a name that stands in a record: of a project, of
+    /// a user in it, or of either alone.
+    pub(super) fn takes_in(
+        &self,
+        caller: &Caller,
+        project: Option<&str>,
+        username: Option<&str>,
+    ) -> bool {
+        let has_project = match project {
+            Some(text) => match text.parse() {
+                Ok(id) => self.projects.include(&id),
+                Err(_) => self.projects.is_all(),
+            },
+            // A name without a project may be of any.
+            None => username.is_some() && !self.projects.is_empty(),
+        };
+        let has_user = match username {
+            Some(name) => self.usernames.fit(name, caller),
+            None => self.usernames.is_everything,
+        };
+        has_project && has_user
     }
 
     /// Whether the caller's token is of an issuer and has the scopes that the rule asks for.
     fn speaks_of(&self, caller: &Caller) -> bool {
-        self.names_issuer_of(caller)
-            && self
-                .scopes
-                .iter()
-                .all(|scope| caller.scopes.contains(scope))
+        self.names_issuer_of(caller) && self.has_scopes_of(caller)
+    }
+
+    fn has_scopes_of(&self, caller: &Caller) -> bool {
+        self.scopes
+            .iter()
+            .all(|scope| caller.scopes.contains(scope))
     }
 
     fn names_issuer_of(&self, caller: &Caller) -> bool {
@@ -196,7 +273,7 @@ impl Rule {
     }
 
     /// Whether all of `reach` is the rule's.
-    fn contains(&self, reach: Reach<'_>) -> bool {
+    fn contains(&self, caller: &Caller, reach: Reach<'_>) -> bool {
         if self.projects.is_empty() && self.usernames.is_empty() {
             return true;
         }
@@ -207,137 +284,15 @@ impl Rule {
             }
             Reach::Question(question) => {
                 self.projects.include(&question.project)
-                    && self.usernames.fit(question.username.as_str())
+                    && self.usernames.fit(question.username.as_str(), caller)
             }
         }
     }
 
-    /// Whether the rule takes a whole project, or the very key, out of `reach`. One that speaks of some
-    /// users only does not, or a single denied user would keep everybody from purging a project.
-    fn forbids(&self, reach: Reach<'_>) -> bool {
-        match reach {
-            Reach::Everything => self.usernames.is_everything,
-            Reach::Project(project) => {
-                self.projects.include(project) && self.usernames.is_everything
-            }
-            Reach::Question(question) => {
-                self.projects.include(&question.project)
-                    && self.usernames.fit(question.username.as_str())
-            }
-        }
-    }
-}
-
-impl Projects {
-    fn new(names: &[String]) -> Self {
-        if names.iter().any(|name| name == ANY) {
-            return Self::All;
-        }
-        // What is no project id was reported as a mistake and cannot match.
-        let mut ids: Vec<ProjectId> = names.iter().filter_map(|name| name.parse().ok()).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        Self::These(ids.into_boxed_slice())
-    }
-
-    fn include(&self, project: &ProjectId) -> bool {
-        match self {
-            Self::All => true,
-            Self::These(ids) => ids.binary_search(project).is_ok(),
-        }
-    }
-
-    fn is_all(&self) -> bool {
-        matches!(self, Self::All)
-    }
-
-    fn is_empty(&self) -> bool {
-        matches!(self, Self::These(ids) if ids.is_empty())
-    }
-}
-
-impl Patterns {
-    fn new(patterns: &[String]) -> Self {
-        let globs: Box<[Glob]> = patterns.iter().map(|text| Glob::new(text)).collect();
-        let by_text = (globs.len() > FEW).then(|| ByText::new((0..).zip(&globs)));
-        Self {
-            by_text,
-            is_everything: globs.iter().any(Glob::is_everything),
-            globs,
-        }
-    }
-
-    fn fit(&self, text: &str) -> bool {
-        self.is_everything
-            || match &self.by_text {
-                None => self.globs.iter().any(|glob| glob.matches(text)),
-                Some(by_text) => self.fit_one_of_many(by_text, text),
-            }
-    }
-
-    #[inline(never)]
-    fn fit_one_of_many(&self, by_text: &ByText, text: &str) -> bool {
-        let fits = |number: &u32| {
-            usize::try_from(*number)
-                .ok()
-                .and_then(|at| self.globs.get(at))
-                .is_some_and(|glob| glob.matches(text))
-        };
-        let mut found = false;
-        by_text.for_each_list(text, |list| found = found || list.iter().any(fits));
-        found
-    }
-
-    fn is_empty(&self) -> bool {
-        self.globs.is_empty()
-    }
-}
-
-impl Index {
-    fn new(rules: &[Rule]) -> Self {
-        let of_rules = |patterns: fn(&Rule) -> &Patterns| {
-            let rules = (0..).zip(rules);
-            ByText::new(rules.flat_map(move |(number, rule)| {
-                patterns(rule).globs.iter().map(move |glob| (number, glob))
-            }))
-        };
-        let mut index = Self {
-            subjects: of_rules(|rule| &rule.subjects),
-            usernames: of_rules(|rule| &rule.usernames),
-            projects: HashMap::new(),
-            all_projects: Vec::new(),
-        };
-        for (number, rule) in (0..).zip(rules) {
-            match &rule.projects {
-                Projects::All => index.all_projects.push(number),
-                Projects::These(ids) => {
-                    for id in ids {
-                        index.projects.entry(*id).or_default().push(number);
-                    }
-                }
-            }
-        }
-        index
-    }
-
-    /// The lists that together name every rule that could match: the shortest of three ways.
-    fn for_each_list(&self, caller: &Caller, question: &Question, mut visit: impl FnMut(&[u32])) {
-        let of_project = self
-            .projects
-            .get(&question.project)
-            .map_or(&[][..], Vec::as_slice);
-        let username = question.username.as_str();
-        let by_project = of_project.len() + self.all_projects.len();
-        let by_subject = self.subjects.count(&caller.subject);
-        let by_username = self.usernames.count(username);
-        if by_project <= by_subject && by_project <= by_username {
-            visit(of_project);
-            visit(&self.all_projects);
-        } else if by_subject <= by_username {
-            self.subjects.for_each_list(&caller.subject, visit);
-        } else {
-            self.usernames.for_each_list(username, visit);
-        }
+    /// Whether the rule, which speaks of the caller, takes in all of `reach`. What it takes in of a larger one
+    /// is left out of what is done there.
+    pub(super) fn forbids(&self, caller: &Caller, reach: Reach<'_>) -> bool {
+        !(self.projects.is_empty() && self.usernames.is_empty()) && self.contains(caller, reach)
     }
 }
 

@@ -25,6 +25,7 @@ use tracing::debug;
 use tracing::info;
 use uuid::Uuid;
 
+mod access;
 mod explain;
 mod lookups;
 mod purge;
@@ -53,7 +54,9 @@ use crate::clock::Moment;
 use crate::gateway::Gateway;
 use crate::identity::Caller;
 use crate::identity::Unverified;
+use crate::policy::Denied;
 use crate::policy::Reach;
+use crate::settings;
 use crate::settings::Mistake;
 use crate::telemetry::Scrape;
 
@@ -62,6 +65,7 @@ use crate::telemetry::Scrape;
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Where operators and their tools connect to; port 0 takes a free one.
+    #[serde(deserialize_with = "settings::socket_address")]
     pub listen: SocketAddr,
     /// The names by which they address it, on any port, beside IP addresses and `localhost`.
     pub hosts: Hosts,
@@ -135,6 +139,7 @@ impl Admin {
         let _ = spawn_blocking(move || cache.measure()).await;
         self.readiness.report();
         self.gateway.upstream.show_buckets();
+        self.gateway.show_policy();
         let mut response = Response::new(Body::from(Bytes::from(self.scrape.page().await)));
         let kind = HeaderValue::from_static(crate::telemetry::metrics::CONTENT_TYPE);
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
@@ -161,11 +166,17 @@ impl Admin {
             .may_administer(caller, task.reach);
         match verdict {
             Ok(administrator) => Ok(Arc::clone(administrator.rule())),
-            Err(_) => Err(self.deny(caller, task, by).await),
+            Err(denied) => Err(self.deny(caller, task, by, &denied).await),
         }
     }
 
-    async fn deny(&self, caller: &Caller, task: &Task<'_>, by: &By) -> AdminRefusal {
+    async fn deny(
+        &self,
+        caller: &Caller,
+        task: &Task<'_>,
+        by: &By,
+        denied: &Denied,
+    ) -> AdminRefusal {
         let now = self.gateway.clock.now();
         let refusal = AdminRefusal::Denied;
         let audit = &self.gateway.audit;
@@ -173,8 +184,11 @@ impl Admin {
         if folded.is_some() {
             return refusal;
         }
-        let denied = by.record(caller, task, Outcome::Denied, now);
-        self.write_down(&denied).await.err().unwrap_or(refusal)
+        let record = AdminRecord {
+            rule: denied.rule().map(|rule| &**rule),
+            ..by.record(caller, task, Outcome::Denied, now)
+        };
+        self.write_down(&record).await.err().unwrap_or(refusal)
     }
 
     async fn administer(
@@ -195,13 +209,14 @@ impl Admin {
             action,
             reach: Reach::Everything,
         };
-        if !self.gateway.policy.load().is_administrator(&caller) {
-            return Err(self.deny(&caller, &unread, &by).await);
+        if let Err(denied) = self.gateway.policy.load().administrates(&caller) {
+            return Err(self.deny(&caller, &unread, &by, &denied).await);
         }
         let query = parts.uri.query().unwrap_or_default();
         let done = match route {
             (&Method::POST, "/cache/purge") => self.purge(&caller, body, by).await,
             (&Method::GET, "/cache/explain") => self.explain(&caller, query, by).await,
+            (&Method::GET, "/access/explain") => self.explain_access(&caller, query, by).await,
             (&Method::GET, "/audit/lookups") => {
                 self.lookups(&caller, query, by, &asking.gone).await
             }
@@ -222,6 +237,12 @@ impl Admin {
         done
     }
 
+    /// Whether the caller's token is not on the deny list.
+    fn is_believed(&self, caller: &Caller) -> bool {
+        let passed = self.gateway.policy.load().pass_deny_list(caller);
+        !matches!(passed, Err(Denied::Listed(listed)) if listed.is_of_token())
+    }
+
     async fn caller(
         &self,
         credentials: Credentials<'_>,
@@ -233,7 +254,8 @@ impl Admin {
         let mut refused_for = None;
         let (refusal, outcome) = match credentials {
             Credentials::Bearer(token) => match self.gateway.identity.verify(token, now).await {
-                Ok(caller) => return Ok(caller),
+                Ok(caller) if self.is_believed(&caller) => return Ok(caller),
+                Ok(_) => (AdminRefusal::BadToken, unauthenticated),
                 Err(Unverified::NoKeys | Unverified::TooManyWait) => {
                     (AdminRefusal::NoKeys, Outcome::Failed)
                 }
@@ -394,6 +416,7 @@ impl By {
 /// What is done at a path.
 fn action_of(path: &str) -> Option<AdminAction> {
     match path {
+        "/access/explain" => Some(AdminAction::ExplainAccess),
         "/audit/lookups" => Some(AdminAction::Search),
         "/cache/explain" => Some(AdminAction::Explain),
         "/cache/purge" => Some(AdminAction::Purge),

@@ -36,7 +36,10 @@ use crate::atlas::Timestamp;
 use crate::blocking::may_wait;
 use crate::clock::Clock;
 use crate::identity::PeerCertificate;
+use crate::secret::Secret;
 use crate::settings::Mistake;
+use crate::settings::written_by_its_owner;
+use crate::telemetry::Chain;
 use crate::telemetry::metrics::connections::ConnectionMetrics;
 use crate::watched::read_limited;
 use validity::Validity;
@@ -237,9 +240,14 @@ fn server_config(
     chain: Vec<CertificateDer<'static>>,
     authorities: Option<Vec<CertificateDer<'static>>>,
 ) -> Result<ServerConfig, Vec<Mistake>> {
-    let key = read_limited(&config.private_key, LARGEST_FILE)
-        .map_err(|error| unusable("server.tls.private_key", &config.private_key, &error))?;
-    let key = PrivateKeyDer::from_pem_slice(&key)
+    let key = Secret::read(&config.private_key).map_err(|error| {
+        unusable(
+            "server.tls.private_key",
+            &config.private_key,
+            &Chain(&error),
+        )
+    })?;
+    let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes())
         .map_err(|error| unusable("server.tls.private_key", &config.private_key, &error))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -268,10 +276,16 @@ fn server_config(
 }
 
 fn certificates(place: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Vec<Mistake>> {
-    let pem = read_limited(path, LARGEST_FILE).map_err(|error| unusable(place, path, &error))?;
-    CertificateDer::pem_slice_iter(&pem)
+    let pem = written_by_its_owner(path).and_then(|()| read_limited(path, LARGEST_FILE));
+    let pem = pem.map_err(|error| unusable(place, path, &error))?;
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<_, _>>()
-        .map_err(|error| unusable(place, path, &error))
+        .map_err(|error| unusable(place, path, &error))?;
+    if certificates.is_empty() {
+        let none = "it holds no certificate; it must begin with -----BEGIN CERTIFICATE-----";
+        return Err(unusable(place, path, &none));
+    }
+    Ok(certificates)
 }
 
 fn unusable(place: &str, path: &Path, error: &impl std::fmt::Display) -> Vec<Mistake> {

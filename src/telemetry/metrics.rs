@@ -10,6 +10,7 @@ pub mod identity;
 pub mod log;
 pub mod lookups;
 pub mod memory;
+pub mod policy;
 mod process;
 pub mod readiness;
 pub mod reloads;
@@ -37,6 +38,8 @@ pub struct Metrics {
     pub identity: identity::IdentityMetrics,
     /// What is counted per lookup and per connection.
     pub lookups: lookups::LookupMetrics,
+    /// What is shown of the access rules.
+    pub policy: policy::PolicyMetrics,
     /// What is shown of readiness.
     pub readiness: readiness::ReadinessMetrics,
     /// What is counted of reloads.
@@ -63,6 +66,7 @@ impl Metrics {
             connections: connections::ConnectionMetrics::register(&mut registry),
             identity: identity::IdentityMetrics::register(&mut registry),
             lookups: lookups::LookupMetrics::register(&mut registry),
+            policy: policy::PolicyMetrics::register(&mut registry),
             readiness: readiness::ReadinessMetrics::register(&mut registry),
             reloads: reloads::ReloadMetrics::register(&mut registry),
             memory: memory::MemoryMetrics::register(&mut registry),

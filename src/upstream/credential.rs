@@ -17,13 +17,13 @@ use super::config::CredentialConfig;
 use super::service_account::Parts;
 use super::service_account::ServiceAccount;
 use super::service_account::Terms;
-use super::state;
 use super::transport::Transport;
 use super::watched_secret::WatchedSecret;
 use crate::atlas::ProjectId;
 use crate::clock::Clock;
 use crate::secret::Secret;
 use crate::settings::Mistake;
+use crate::settings::impossible_directory;
 use crate::telemetry::metrics::upstream::UpstreamMetrics;
 
 /// One of the configured credentials.
@@ -262,7 +262,7 @@ impl Tools<'_> {
         let client_id = config.identity().unwrap_or_default().to_owned();
         let directory = &self.config.state_directory;
         let beside = |ending: &str| directory.join(format!("{}.{ending}", file_name(&client_id)));
-        if let Some(why) = state::impossible(directory) {
+        if let Some(why) = impossible_directory(directory) {
             return Err(Mistake::at("atlas.state_directory", why));
         }
         Ok(Login::Account(ServiceAccount::new(Parts {
@@ -288,7 +288,7 @@ fn file_name(client_id: &str) -> String {
 }
 
 /// Whether `id` is what `pattern` says, with `*` for any digits.
-fn matches(pattern: &str, id: &str) -> bool {
+pub(super) fn matches(pattern: &str, id: &str) -> bool {
     // What most are configured with, and looked at for each walk.
     if pattern == "*" {
         return true;

@@ -118,17 +118,6 @@ impl Drop for StateDirectory {
     }
 }
 
-/// Why `directory` can never be a state directory, whoever asks: something else is in its place, or on the
-/// way to it. Writes nothing.
-pub(crate) fn impossible(directory: &Path) -> Option<String> {
-    let there = directory
-        .ancestors()
-        .filter(|place| !place.as_os_str().is_empty());
-    let first = there.filter_map(|place| Some((place, fs::metadata(place).ok()?)));
-    let (place, found) = first.take(1).next()?;
-    (!found.is_dir()).then(|| format!("{} is no directory; name another place", place.display()))
-}
-
 /// Reads a file of at most `limit` bytes; of a larger one, its last [`END`].
 pub(crate) fn read(path: &Path, limit: u64) -> FileContent {
     match try_read(path, limit) {
@@ -294,17 +283,5 @@ mod tests {
             assert!(aside.ends_with("file.damaged") && fs::symlink_metadata(&path).is_err());
         }
         assert_eq!(fs::read_to_string(&target).unwrap(), "kept");
-    }
-
-    #[test]
-    fn a_place_that_can_be_no_directory_is_known_without_writing() {
-        let place = tempfile::tempdir().unwrap();
-        let file = place.path().join("file");
-        fs::write(&file, "").unwrap();
-        assert!(impossible(&file).is_some());
-        assert!(impossible(&file.join("below/it")).is_some());
-        assert_eq!(impossible(&place.path().join("new/one")), None);
-        assert_eq!(impossible(Path::new("relative")), None);
-        assert_eq!(fs::read_dir(place.path()).unwrap().count(), 1);
     }
 }

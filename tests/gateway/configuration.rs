@@ -5,6 +5,7 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use atlas_cert_gateway::config::Config;
+use atlas_cert_gateway::settings::Mistake;
 
 use crate::house;
 
@@ -133,9 +134,9 @@ usernames = ["*"]
         places,
         [
             "access.rules[0] (line 5)",
-            "access.rules[1].projects (line 11)",
+            "access.rules[1].projects[0] (line 11)",
             "access.rules[2] (line 14)",
-            "access.rules[3].projects (line 20)",
+            "access.rules[3].projects[0] (line 20)",
             "atlas.credentials[0] (line 2)",
         ]
     );
@@ -180,9 +181,8 @@ fn an_unknown_variable_and_a_secret_in_the_text_are_mistakes() {
     )];
     let mistakes = Config::parse(&uncommented(), unknown).unwrap_err();
     assert!(
-        mistakes
-            .iter()
-            .any(|mistake| mistake.place.starts_with("cache.tll")),
+        mistakes.iter().any(|mistake| mistake.to_string()
+            == "ATLAS_CERT_GATEWAY__CACHE__TLL (cache.tll): there is no such key; is `ttl` meant?"),
         "{mistakes:?}"
     );
     let secret = uncommented().replace("client_secret_file", "client_secret");
@@ -193,6 +193,189 @@ fn an_unknown_variable_and_a_secret_in_the_text_are_mistakes() {
             .any(|mistake| mistake.message.contains("client_secret_file")),
         "{mistakes:?}"
     );
+}
+
+#[test]
+fn a_variable_is_named_for_what_it_sets_and_numbers_sort_as_numbers() {
+    let parse = |variables: &[(&str, &str)]| {
+        let variables = variables
+            .iter()
+            .map(|(name, value)| (format!("ATLAS_CERT_GATEWAY_{name}"), (*value).to_owned()));
+        Config::parse(&uncommented(), variables)
+    };
+    let hosts: Vec<(String, String)> = (0..=10)
+        .map(|at| (format!("_SERVER__HOSTS__{at}"), format!("host-{at}")))
+        .collect();
+    let hosts: Vec<(&str, &str)> = hosts
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    let effective = parse(&hosts).unwrap().to_toml();
+    let last = "\"host-9\",\n    \"host-10\",\n";
+    assert!(effective.contains(last), "{effective}");
+    // What Kubernetes and Docker set for a service of this name is not ours.
+    for of_others in [
+        "PORT",
+        "PORT_8080_TCP_ADDR",
+        "SERVICE_HOST",
+        "SERVICE_PORT_HTTP",
+        "CONFIG",
+    ] {
+        assert!(parse(&[(of_others, "x")]).is_ok(), "{of_others}");
+    }
+    for (name, value, expected) in [
+        (
+            "_ATLAS__LIMITS__CAPACITY",
+            "many",
+            "ATLAS_CERT_GATEWAY__ATLAS__LIMITS__CAPACITY (atlas.limits.capacity): is of the wrong kind",
+        ),
+        (
+            "_CACHE__TTL",
+            "soon",
+            "ATLAS_CERT_GATEWAY__CACHE__TTL (cache.ttl): a duration is",
+        ),
+        (
+            "_CACHE__TTL",
+            "400d",
+            "ATLAS_CERT_GATEWAY__CACHE__TTL (cache.ttl): ",
+        ),
+        (
+            "_IDENTITY__ISSUERS__0__ALGORITHMS",
+            "[\"RS1\"]",
+            "ATLAS_CERT_GATEWAY__IDENTITY__ISSUERS__0__ALGORITHMS (identity.issuers[0].algorithms[0]): ",
+        ),
+        (
+            "CACHE_TTL",
+            "90s",
+            "ATLAS_CERT_GATEWAY_CACHE_TTL: names no key; is ATLAS_CERT_GATEWAY__CACHE__TTL meant?",
+        ),
+        (
+            "_SERVER__LISTEN",
+            "localhost:8080",
+            "ATLAS_CERT_GATEWAY__SERVER__LISTEN (server.listen): an IP address and a port are expected",
+        ),
+        (
+            "_SERVER__HOSTS__2",
+            "x",
+            "ATLAS_CERT_GATEWAY__SERVER__HOSTS__2: names no key",
+        ),
+    ] {
+        let mistakes = parse(&[(name, value)]).unwrap_err();
+        let [mistake] = mistakes.as_slice() else {
+            panic!("{name}: {mistakes:?}");
+        };
+        let said = mistake.to_string();
+        assert!(said.starts_with(expected), "{expected} in {said}");
+    }
+}
+
+/// Whatever is wrong with a value, nothing of it is in a message: it may be a secret in the wrong place.
+#[test]
+fn no_message_shows_what_was_found() {
+    let told = |result: Result<Config, Vec<Mistake>>| match result {
+        Ok(config) => config.warnings(),
+        Err(mistakes) => mistakes,
+    };
+    let whole: toml::Table = uncommented().parse().unwrap();
+    let mut places = Vec::new();
+    leaves(
+        &toml::Value::Table(whole.clone()),
+        &mut Vec::new(),
+        &mut places,
+    );
+    assert!(places.len() > 80, "{places:?}");
+    let wrong: Vec<toml::Value> = [
+        "\"canary\"",
+        "\" canary \"",
+        "\"canary\\u0001\"",
+        "\"{canary}\"",
+        "\"@canary\"",
+        "\"https://user:canary@host.example/\"",
+        "\"http://canary\"",
+        "\"tcp://canary\"",
+        "\"canary:0\"",
+        "\"\"",
+        "-1",
+        "42424242424242",
+        "4242.4242",
+        "true",
+        "1979-05-27",
+        "[\"canary\"]",
+        "[[\"canary\"]]",
+        "{ canary = \"canary\" }",
+        "[{ name = \"canary\", subjects = [\"canary\"], projects = [\"canary\"] }]",
+    ]
+    .map(|value| {
+        let mut table: toml::Table = format!("it = {value}").parse().unwrap();
+        table.remove("it").unwrap()
+    })
+    .into();
+    for place in &places {
+        let name = place.join("__").to_ascii_uppercase();
+        for value in &wrong {
+            let mut changed = toml::Value::Table(whole.clone());
+            *at(&mut changed, place) = value.clone();
+            let by_file = told(Config::parse(&changed.to_string(), []));
+            let text = value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned);
+            let variable = format!("ATLAS_CERT_GATEWAY__{name}");
+            let by_variable = told(Config::parse(&uncommented(), [(variable, text)]));
+            for mistake in by_file.iter().chain(&by_variable) {
+                let said = &mistake.message;
+                let is_silent = ["canary", "42424242424242", "4242.4242"]
+                    .iter()
+                    .all(|value| !said.contains(value));
+                assert!(is_silent, "{name} = {value}: {mistake}");
+            }
+        }
+    }
+    // Nor where the text is no TOML.
+    for line in 0..uncommented().lines().count() {
+        for broken in [
+            "key = canary",
+            "key = \"canary",
+            "key = \"canary\" canary",
+            "key = [\"canary\"",
+            "key = 1canary",
+            "key \"canary\"",
+            "= \"canary\"",
+            "key = \"\"\"canary",
+        ] {
+            let text = uncommented();
+            let mut lines: Vec<&str> = text.lines().collect();
+            lines.insert(line, broken);
+            let said = Config::parse(&lines.join("\n"), []).unwrap_err();
+            let said = said.iter().map(ToString::to_string).collect::<String>();
+            assert!(!said.contains("canary"), "{broken}: {said}");
+        }
+    }
+}
+
+/// Every place of a value, by its steps.
+fn leaves(value: &toml::Value, steps: &mut Vec<String>, out: &mut Vec<Vec<String>>) {
+    if !steps.is_empty() {
+        out.push(steps.clone());
+    }
+    let of_table = value.as_table().into_iter().flatten();
+    let of_table = of_table.map(|(key, it)| (key.clone(), it));
+    let of_list = value.as_array().into_iter().flatten().enumerate();
+    let of_list = of_list.map(|(at, it)| (at.to_string(), it));
+    for (step, child) in of_table.chain(of_list) {
+        steps.push(step);
+        leaves(child, steps, out);
+        steps.pop();
+    }
+}
+
+fn at<'v>(value: &'v mut toml::Value, steps: &[String]) -> &'v mut toml::Value {
+    steps.iter().fold(value, |value, step| {
+        if value.is_array() {
+            &mut value[step.parse::<usize>().unwrap()]
+        } else {
+            &mut value[step.as_str()]
+        }
+    })
 }
 
 /// A refused configuration is tried again when one of the files changes that it is refused for.
@@ -231,12 +414,15 @@ ca_certificate = "restart"
 proxy_password_file = "restart"
 state_directory = "restart"
 
+[access]
+deny_file = "watched/13"
+
 [audit]
 directory = "restart"
 head_key_file = "restart"
 "#;
     let config: Config = toml::from_str(text).unwrap();
-    let expected: Vec<_> = (1..=12)
+    let expected: Vec<_> = (1..=13)
         .map(|n| PathBuf::from(format!("watched/{n}")))
         .collect();
     assert_eq!(config.files(), expected);

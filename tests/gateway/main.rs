@@ -29,6 +29,7 @@ mod tokens;
 mod world;
 
 mod abandoned;
+mod access;
 mod admin_bounds;
 mod allowance;
 mod audit;

@@ -20,6 +20,7 @@ use serde_json::Value;
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::world::OTHER_PROJECT;
 use crate::world::PROJECT;
 use crate::world::certs;
 use crate::world::configuration;
@@ -158,6 +159,7 @@ pub(crate) async fn world() -> (Simulator, TempDir) {
 pub(crate) async fn world_with(change: impl FnOnce(&mut toml::Table)) -> (Simulator, TempDir) {
     let mut world = atlas_simulator::World::new(Clock::system().now().wall.into());
     world.project(PROJECT).user("app1").certificates(2);
+    world.project(OTHER_PROJECT).user("app1").certificates(1);
     let atlas = Simulator::start(Settings::with_world(world)).await.unwrap();
     let files = tempfile::tempdir().unwrap();
     write_secrets(&files);

@@ -21,18 +21,18 @@ use crate::world::set;
 use crate::world::use_api_key;
 
 /// A world whose gateway was started with a file.
-struct Scene {
-    world: World,
+pub(crate) struct Scene {
+    pub(crate) world: World,
     config: toml::Table,
     source: Source,
 }
 
 impl Scene {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(|_| {}).await
     }
 
-    async fn with(change: impl FnOnce(&mut Plan)) -> Self {
+    pub(crate) async fn with(change: impl FnOnce(&mut Plan)) -> Self {
         let mut config = toml::Table::new();
         let world = World::with(|plan| {
             change(plan);
@@ -51,7 +51,7 @@ impl Scene {
         }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.world.files.path().join(name)
     }
 
@@ -63,20 +63,25 @@ impl Scene {
     }
 
     /// Writes the file anew, with a change of what it was at the start.
-    fn write(&self, change: impl FnOnce(&mut toml::Table)) {
+    pub(crate) fn write(&self, change: impl FnOnce(&mut toml::Table)) {
         let mut config = self.config.clone();
         change(&mut config);
         fs::write(self.path("gateway.toml"), config.to_string()).unwrap();
     }
 
     /// Whether the file as it is now is taken.
-    async fn reload(&mut self) -> bool {
+    pub(crate) async fn reload(&mut self) -> bool {
         let taken = self.world.app.reload_from(&mut self.source).await;
         taken.is_some()
     }
 
+    /// Why the file as it is now is not taken.
+    pub(crate) async fn refusal(&mut self) -> String {
+        self.source.read_again().await.unwrap_err().to_string()
+    }
+
     /// Whether a change is noticed within twenty seconds of the clock.
-    async fn notices(&mut self) -> bool {
+    pub(crate) async fn notices(&mut self) -> bool {
         let Self { world, source, .. } = self;
         let passing = async {
             for _ in 0..5 {

@@ -37,6 +37,7 @@ use crate::world::certs;
 use crate::world::configuration;
 use crate::world::set;
 use crate::world::token;
+use crate::world::write_private;
 
 /// An authority, and the files that it has signed.
 pub(crate) struct Authority {
@@ -67,7 +68,7 @@ impl Authority {
         let params = CertificateParams::new(vec!["gateway.test".to_owned()]).unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         fs::write(self.path("server.pem"), certificate.pem()).unwrap();
-        fs::write(self.path("server.key"), key.serialize_pem()).unwrap();
+        write_private(self.path("server.key"), &key.serialize_pem());
     }
 
     /// A caller's.

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -325,10 +326,14 @@ pub(crate) fn write_secrets(files: &TempDir) {
         ("atlas-key", PRIVATE_KEY),
         ("hmac", HMAC_SECRET),
     ] {
-        let path = files.path().join(name);
-        fs::write(&path, secret).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        write_private(files.path().join(name), secret);
     }
+}
+
+/// Writes a file that only its owner may read.
+pub(crate) fn write_private(path: impl AsRef<Path>, content: &str) {
+    fs::write(&path, content).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 /// The usual configuration, whose `atlas.base_url` is nobody's yet.

@@ -4,6 +4,8 @@
 //! lookups. `first=oldest` turns the order around, `limit` is up to 1,000, and `next` of one page is
 //! `before` (or, oldest first, `after`) of the following.
 //!
+//! What a rule denies the operator is left out.
+//!
 //! A search reads files for as long as they are large, so there are [two at a time](SEARCHES), each in
 //! blocks, and one ends with its caller, or when the process stops. It has a thread of its own, of the
 //! lowest priority, and no hit waits for it.
@@ -18,6 +20,7 @@ use std::sync::atomic::Ordering;
 use http::Response;
 use http::StatusCode;
 use percent_encoding::percent_decode_str;
+use serde::Deserialize;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
@@ -41,6 +44,7 @@ use crate::audit::search::Order;
 use crate::audit::search::Search;
 use crate::blocking::in_background;
 use crate::identity::Caller;
+use crate::policy::Hidden;
 use crate::policy::Reach;
 use crate::server::layers::Body;
 use crate::server::response;
@@ -67,7 +71,7 @@ struct Wish {
 impl Admin {
     pub(super) async fn lookups(
         &self,
-        caller: &Caller,
+        caller: &Arc<Caller>,
         query: &str,
         by: By,
         gone: &CancellationToken,
@@ -90,7 +94,8 @@ impl Admin {
             },
         };
         let rule = self.permitted(caller, &task, &by).await?;
-        let searched = self.search(wish, gone, by.request_id).await;
+        let hidden = self.gateway.policy.load().hidden(caller);
+        let searched = self.search(wish, hidden, gone, by.request_id).await;
         // After its end, and before anybody is told: what was looked for, and what became of it.
         let (outcome, status) = match &searched {
             _ if gone.is_cancelled() => (Outcome::Abandoned, None),
@@ -113,6 +118,7 @@ impl Admin {
     async fn search(
         &self,
         wish: Wish,
+        hidden: Hidden,
         gone: &CancellationToken,
         request_id: RequestId,
     ) -> Result<Page, AdminRefusal> {
@@ -123,7 +129,7 @@ impl Admin {
         let is_over = move || gone.is_cancelled() || draining.load(Ordering::Relaxed);
         // Reading a trail takes as long as it is large.
         let page = in_background(move || {
-            let page = wish.page(&directory, &is_over);
+            let page = wish.page(&directory, &hidden, &is_over);
             // Not earlier: whoever hangs up and asks again must not have two searches under way.
             drop(turn);
             page.map(|page| (!is_over()).then_some(page))
@@ -179,7 +185,12 @@ impl Wish {
         })
     }
 
-    fn page(&self, directory: &Path, is_over: &dyn Fn() -> bool) -> io::Result<Page> {
+    fn page(
+        &self,
+        directory: &Path,
+        hidden: &Hidden,
+        is_over: &dyn Fn() -> bool,
+    ) -> io::Result<Page> {
         let mut page = Page {
             records: Vec::new(),
             next: None,
@@ -192,6 +203,9 @@ impl Wish {
             order: self.order,
         };
         let incomplete = search::search_until(&search, is_over, |found| {
+            if is_hidden(found.line, hidden) {
+                return ControlFlow::Continue(());
+            }
             if page.records.len() == self.limit || bytes > LARGEST_PAGE {
                 page.next = last;
                 return ControlFlow::Break(());
@@ -207,6 +221,40 @@ impl Wish {
         page.incomplete = incomplete.iter().map(Incomplete::of_name).collect();
         Ok(page)
     }
+}
+
+/// The members of a record that name a project or a user.
+#[derive(Deserialize)]
+struct Named<'l> {
+    #[serde(borrow)]
+    group_id: Option<Cow<'l, str>>,
+    #[serde(borrow)]
+    username: Option<Cow<'l, str>>,
+    #[serde(borrow)]
+    filters: Option<Cow<'l, str>>,
+}
+
+/// Whether a record speaks of what a rule denies the operator.
+fn is_hidden(line: &str, hidden: &Hidden) -> bool {
+    if hidden.is_empty() {
+        return false;
+    }
+    // A line that is no JSON is not shown anyhow.
+    let Ok(named) = serde_json::from_str::<Named<'_>>(line) else {
+        return false;
+    };
+    let asked_for = named.filters.as_deref().map(|filters| {
+        let value = |wanted: &str| {
+            let mut pairs = filters.split('&').filter_map(|pair| pair.split_once('='));
+            let (_, value) = pairs.find(|(name, _)| *name == wanted)?;
+            Some(percent_decode_str(value).decode_utf8_lossy())
+        };
+        let group = value("group").or_else(|| value("groupId"));
+        (group, value("username"))
+    });
+    hidden.has(named.group_id.as_deref(), named.username.as_deref())
+        || asked_for
+            .is_some_and(|(group, username)| hidden.has(group.as_deref(), username.as_deref()))
 }
 
 const LARGEST_LIMIT: usize = 1_000;

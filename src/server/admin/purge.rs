@@ -1,5 +1,6 @@
 //! `POST /cache/purge`: what is to be forgotten goes in, how many entries that concerned comes out.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::Response;
@@ -46,7 +47,7 @@ struct Purged {
 impl Admin {
     pub(super) async fn purge(
         &self,
-        caller: &Caller,
+        caller: &Arc<Caller>,
         body: Incoming,
         by: By,
     ) -> Result<Response<Body>, AdminRefusal> {
@@ -85,8 +86,15 @@ impl Admin {
             Purge::Key(_) => None,
         };
         let purged = what.clone();
+        let hidden = self.gateway.policy.load().hidden(caller);
         // It costs what it purges, which may be everything.
-        let entries = tokio::task::spawn_blocking(move || cache.purge(&purged, soft)).await;
+        let entries = tokio::task::spawn_blocking(move || {
+            // What is denied to the operator stays as it is.
+            cache.purge_except(&purged, soft, |project, username| {
+                hidden.has(Some(project), Some(username))
+            })
+        })
+        .await;
         let entries = entries.map_err(|_| AdminRefusal::Unexpected)?;
         let done = AdminRecord {
             entries: Some(entries),

@@ -79,6 +79,7 @@ impl Readiness {
         self.memory(&mut report);
         self.keys(&mut report);
         self.credentials(&mut report);
+        self.deny_list(&mut report);
         self.atlas(&mut report);
         self.panics(&mut report);
         self.tls(&mut report);
@@ -151,6 +152,12 @@ impl Readiness {
         for trouble in self.gateway.upstream.readiness() {
             let problem = format!("{}: {}", trouble.credential, trouble.why);
             report.degraded(Part::Credentials, problem);
+        }
+    }
+
+    fn deny_list(&self, report: &mut Report) {
+        if let Some(trouble) = self.gateway.deny_file.trouble() {
+            report.degraded(Part::DenyList, trouble);
         }
     }
 

@@ -138,7 +138,7 @@ impl Document {
             AdminRefusal::Denied => ours(
                 S::FORBIDDEN,
                 "ACCESS_FORBIDDEN",
-                "No access rule with `admin = true` allows this caller to do that.",
+                "The access rules do not allow this caller to do that. Ask the gateway's operators.",
             ),
             AdminRefusal::Method(methods) => {
                 not_allowed(&format!("This path takes {methods} only."), methods)
@@ -240,7 +240,7 @@ fn of_denial(denied: &Denied) -> Document {
     );
     match denied {
         Denied::InsufficientScope => document.challenging("Bearer error=\"insufficient_scope\""),
-        Denied::ByRule(_) | Denied::NoRule => document,
+        Denied::ByRule(_) | Denied::Listed(_) | Denied::NoRule => document,
     }
 }
 

@@ -25,6 +25,8 @@ pub enum Part {
     Audit,
     /// Our credentials for Atlas.
     Credentials,
+    /// The deny list.
+    DenyList,
     /// The process is stopping.
     Draining,
     /// The issuers' keys.
@@ -46,10 +48,11 @@ struct PartLabel {
 
 impl Part {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Atlas,
         Self::Audit,
         Self::Credentials,
+        Self::DenyList,
         Self::Draining,
         Self::Keys,
         Self::Memory,
@@ -64,6 +67,7 @@ impl Part {
             Self::Atlas => "atlas",
             Self::Audit => "audit",
             Self::Credentials => "credentials",
+            Self::DenyList => "deny_list",
             Self::Draining => "draining",
             Self::Keys => "keys",
             Self::Memory => "memory",

@@ -7,6 +7,7 @@ use reqwest::Url;
 use super::Config;
 use super::CredentialConfig;
 use super::Limits;
+use crate::atlas::ProjectId;
 use crate::settings::Mistake;
 use crate::settings::Ranges;
 use crate::settings::Size;
@@ -35,7 +36,7 @@ impl Config {
             let before = self.credentials.iter().take(number);
             for other in before {
                 if other.name == credential.name {
-                    let message = format!("{:?} is the name of another credential", other.name);
+                    let message = "another credential has this name; metrics and records name it";
                     mistakes.push(Mistake::at(format!("{place}.name"), message));
                 }
                 if other.identity().is_some() && other.identity() == credential.identity() {
@@ -46,6 +47,12 @@ impl Config {
             }
         }
         mistakes
+    }
+
+    /// Whether any credential is for `project`.
+    pub fn has_credential(&self, project: &ProjectId) -> bool {
+        let mut patterns = self.credentials.iter().flat_map(|it| &it.projects);
+        patterns.any(|pattern| super::super::credential::matches(pattern, project.as_str()))
     }
 
     /// What is allowed and seldom meant.

@@ -26,6 +26,7 @@ use atlas_cert_gateway::audit::HeadVerifier;
 use atlas_cert_gateway::audit::Sync;
 use atlas_cert_gateway::audit::search;
 use atlas_cert_gateway::audit::search::Filter;
+use atlas_cert_gateway::audit::search::Incomplete;
 use atlas_cert_gateway::audit::search::Order;
 use atlas_cert_gateway::audit::search::Search;
 use atlas_cert_gateway::audit::verify::verify;
@@ -307,7 +308,22 @@ fn check_verification(place: &Place, least: u64) {
 
 /// The numbers of the records, in the order in which they are shown. Every file could be read, in one of
 /// its copies.
+///
+/// `zstd` may open the gateway's fresh copy to write the same into it, when it has looked for one just before
+/// that was there. Until it is done the copy is cut, and told as that: such a search is made again.
 fn found(directory: &Path, order: Order, limit: usize) -> Vec<u64> {
+    for _ in 0..1_000 {
+        let (found, incomplete) = search_once(directory, order, limit);
+        match incomplete.as_slice() {
+            [] => return found,
+            [cut] if cut.problem == "incomplete frame" => {}
+            others => panic!("{order:?}: {others:?}"),
+        }
+    }
+    panic!("a copy stays cut");
+}
+
+fn search_once(directory: &Path, order: Order, limit: usize) -> (Vec<u64>, Vec<Incomplete>) {
     let mut found = Vec::new();
     let search = Search {
         directories: &[directory.to_owned()],
@@ -322,8 +338,7 @@ fn found(directory: &Path, order: Order, limit: usize) -> Vec<u64> {
             ControlFlow::Continue(())
         }
     });
-    assert_eq!(incomplete.unwrap(), [], "{order:?}");
-    found
+    (found, incomplete.unwrap())
 }
 
 /// The last of them was acknowledged at least as late as `least`, and there is every one before it.

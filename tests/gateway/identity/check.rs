@@ -48,7 +48,7 @@ async fn the_check_warns_of_doors_that_stand_open_and_refuses_those_that_nobody_
     let plain = toml::Value::from("http://idp.test/jwks");
     let cases: [Case<'_>; 5] = [
         (&everything, 0, "this rule grants everything"),
-        (&rule("usernames", ".."), 0, "so this never matches"),
+        (&rule("usernames", ".."), 0, "so it never matches"),
         (
             &issuer("audiences", none.clone()),
             78,

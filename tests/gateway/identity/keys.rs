@@ -206,7 +206,7 @@ async fn k2_check_says_which_keys_can_be_used_and_why_the_others_cannot() {
         world_with(|config| set(config, "identity.issuers", vec![by_url.clone()])).await;
     let (code, said, complained) = check(files.path(), true);
     assert_eq!(code, Some(0), "{complained}");
-    let told = format!("# {ISSUER}: its keys are there: kid \"rsa-1\" (RS256)");
+    let told = format!("# issuer {ISSUER}: its keys are there: kid \"rsa-1\" (RS256)");
     assert!(said.contains(&told), "{said}");
     for told in LEFT_OUT {
         assert!(complained.contains(told), "{told}: {complained}");

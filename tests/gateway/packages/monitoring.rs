@@ -37,6 +37,8 @@ fn the_dashboard_shows_every_metric_that_has_something_to_answer() {
         .collect();
     // What explains an incident, but asks no question of its own.
     let for_incidents = [
+        "atlas_cert_gateway_access_deny_list_entries",
+        "atlas_cert_gateway_access_rules_unused",
         "atlas_cert_gateway_audit_batches_late_total",
         "atlas_cert_gateway_audit_files_packed_total",
         "atlas_cert_gateway_audit_files_removed_total",

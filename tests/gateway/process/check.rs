@@ -1,8 +1,12 @@
 //! `check --online`: whatever keeps a credential from working, it says what happened and what to do next.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Command;
 
+use atlas_cert_gateway::clock::Clock;
 use atlas_simulator::Answer;
 use atlas_simulator::Asked;
 use atlas_simulator::CLIENT_SECRET;
@@ -17,9 +21,12 @@ use crate::program::command;
 use crate::program::output;
 use crate::program::request;
 use crate::program::request_for;
+use crate::program::serve;
 use crate::program::token_now;
 use crate::program::world_with;
 use crate::upstream::network::Authority;
+use crate::world::OTHER_PROJECT;
+use crate::world::PROJECT;
 use crate::world::set;
 
 fn check(files: &Path) -> Command {
@@ -115,9 +122,13 @@ async fn check_names_the_host_that_cannot_be_reached() {
 #[tokio::test(flavor = "multi_thread")]
 async fn check_names_the_roots_of_which_no_certificate_is() {
     let (authority, strangers) = (Authority::new(), [Authority::new(), Authority::new()]);
+    let mut world = atlas_simulator::World::new(Clock::system().now().wall.into());
+    for project in [PROJECT, OTHER_PROJECT] {
+        world.project(project).user("app1").certificates(1);
+    }
     let settings = Settings {
         tls: Some(authority.tls("localhost", false)),
-        ..Settings::default()
+        ..Settings::with_world(world)
     };
     let atlas = Simulator::start(settings).await.unwrap();
     let [first, second] = strangers
@@ -169,4 +180,260 @@ async fn check_mints_a_token_of_its_own_and_leaves_that_of_a_running_gateway_alo
         404
     );
     assert_eq!(atlas.mints(), 2);
+}
+
+/// Runs `check` without `--online`; its exit code and what it said.
+fn checked(files: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let mut check = command();
+    check.args(["check", "--config"]);
+    check.arg(files.join("gateway.toml")).args(arguments);
+    let ended = output(&mut check);
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (ended.status.code(), text(ended.stdout), text(ended.stderr))
+}
+
+fn write(path: &Path, content: &str, mode: u32) -> String {
+    fs::write(path, content).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    path.display().to_string()
+}
+
+/// Makes a configuration one that can never work.
+type Change = fn(&mut toml::Table, &Path);
+
+/// How it is called, what does it, and what is said.
+type Case = (&'static str, Change, &'static str);
+
+const NEVER: [Case; 12] = [
+    (
+        "a file in the place of the trail",
+        |config, files| {
+            set(
+                config,
+                "audit.directory",
+                write(&files.join("file"), "", 0o600),
+            );
+        },
+        "audit.directory: ",
+    ),
+    (
+        "a file on the way to the trail",
+        |config, files| {
+            set(
+                config,
+                "audit.directory",
+                write(&files.join("file"), "", 0o600) + "/below",
+            );
+        },
+        "is no directory; name another place",
+    ),
+    (
+        "a file in the place of the state",
+        |config, files| {
+            set(
+                config,
+                "atlas.state_directory",
+                write(&files.join("file"), "", 0o600),
+            );
+        },
+        "atlas.state_directory: ",
+    ),
+    (
+        "one address for both",
+        |config, _| {
+            set(config, "server.listen", "127.0.0.1:8080");
+            set(config, "admin.listen", "0.0.0.0:8080");
+        },
+        "admin.listen (line ",
+    ),
+    (
+        "traces over TLS",
+        |config, _| set(config, "telemetry.otlp_endpoint", "https://collector:4317"),
+        "is https, which is not spoken here",
+    ),
+    (
+        "traces with a password",
+        |config, _| {
+            set(
+                config,
+                "telemetry.otlp_endpoint",
+                "http://a:secret-word@b:4317",
+            );
+        },
+        "names a user",
+    ),
+    (
+        "a sink that is no socket",
+        |config, files| {
+            let file = write(&files.join("file"), "", 0o600);
+            set(config, "audit.second.to", format!("unix://{file}"));
+        },
+        "is no socket",
+    ),
+    (
+        "a sink for datagrams",
+        |config, files| {
+            let path = files.join("datagrams");
+            drop(UnixDatagram::bind(&path).unwrap());
+            set(
+                config,
+                "audit.second.to",
+                format!("unix://{}", path.display()),
+            );
+        },
+        "is no socket",
+    ),
+    (
+        "a deny file that is not there",
+        |config, files| {
+            set(
+                config,
+                "access.deny_file",
+                files.join("nowhere").display().to_string(),
+            );
+        },
+        "access.deny_file: ",
+    ),
+    (
+        "a key that everybody may read",
+        |config, files| tls(config, files, (0o644, 0o644)),
+        "server.tls.private_key: ",
+    ),
+    (
+        "a certificate that everybody may write to",
+        |config, files| tls(config, files, (0o646, 0o600)),
+        "everybody may write to it (mode 646); run `chmod o-w` on it",
+    ),
+    (
+        "a certificate file without one",
+        |config, files| {
+            tls(config, files, (0o644, 0o600));
+            write(&files.join("certificate"), "", 0o644);
+        },
+        "it holds no certificate; it must begin with -----BEGIN CERTIFICATE-----",
+    ),
+];
+
+#[tokio::test]
+async fn what_can_never_work_is_refused_by_check_as_by_serve() {
+    for (name, change, expected) in NEVER {
+        let (_atlas, files) = world_with(|_| {}).await;
+        let file = files.path().join("gateway.toml");
+        let mut config: toml::Table = fs::read_to_string(&file).unwrap().parse().unwrap();
+        change(&mut config, files.path());
+        // A socket is one as long as somebody holds it.
+        let _datagrams = (name == "a sink for datagrams").then(|| {
+            let path = files.path().join("datagrams");
+            fs::remove_file(&path).unwrap();
+            UnixDatagram::bind(path).unwrap()
+        });
+        let expected = match name {
+            "a sink for datagrams" => "is a socket for datagrams",
+            _ => expected,
+        };
+        fs::write(&file, config.to_string()).unwrap();
+        let (code, _, said) = checked(files.path(), &[]);
+        assert_eq!(code, Some(78), "{name}: {said}");
+        assert!(said.contains(expected), "{name}: {said}");
+        assert!(!said.contains("secret-word"), "{name}: {said}");
+        let served = output(&mut serve(files.path()));
+        let said = String::from_utf8(served.stderr).unwrap();
+        assert_eq!(served.status.code(), Some(78), "{name}: {said}");
+        assert!(!said.contains("secret-word"), "{name}: {said}");
+    }
+}
+
+/// Files for TLS with these modes.
+fn tls(config: &mut toml::Table, files: &Path, (certificate, key): (u32, u32)) {
+    let made = Authority::new().tls("localhost", false);
+    let chain = write(
+        &files.join("certificate"),
+        &made.certificate_chain,
+        certificate,
+    );
+    set(config, "server.tls.certificate", chain);
+    let private = write(&files.join("key"), &made.private_key, key);
+    set(config, "server.tls.private_key", private);
+}
+
+#[tokio::test]
+async fn check_writes_nothing_and_says_what_it_could_not_write() {
+    let (_atlas, files) = world_with(|_| {}).await;
+    let names = || {
+        let entries = fs::read_dir(files.path()).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let before = names();
+    let (code, effective, said) = checked(files.path(), &[]);
+    assert_eq!((code, said.as_str()), (Some(0), ""));
+    assert!(effective.contains("[[access.rules]]"), "{effective}");
+    assert_eq!(names(), before);
+    // Nobody reads what it says.
+    let mut check = command();
+    check
+        .args(["check", "--config"])
+        .arg(files.path().join("gateway.toml"));
+    check.stdout(fs::File::options().write(true).open("/dev/full").unwrap());
+    assert_eq!(output(&mut check).status.code(), Some(1));
+}
+
+// The simulated Atlas answers while a test waits for the program.
+#[tokio::test(flavor = "multi_thread")]
+async fn check_asks_about_the_projects_that_rules_name_and_says_what_it_could_not_ask() {
+    let unknown = "5f0e1d2c3b4a59687f6e5dff";
+    let (atlas, files) = world_with(|_| {}).await;
+    let file = files.path().join("gateway.toml");
+    let config = fs::read_to_string(&file).unwrap();
+    let online = |format: &str| {
+        let (code, said, complaints) = checked(files.path(), &["--online", "--format", format]);
+        (code, said + &complaints)
+    };
+    let known = format!("\"{PROJECT}\"");
+    assert!(config.contains(&known), "{config}");
+    fs::write(
+        &file,
+        config
+            .replace(&known, "\"*\"")
+            .replace(OTHER_PROJECT, PROJECT),
+    )
+    .unwrap();
+    let (code, said) = online("text");
+    assert_eq!(code, Some(0), "{said}");
+    for expected in [
+        &format!("# credential platform: Atlas accepts it for project {PROJECT}\n"),
+        "# clock: it agrees with Atlas's\n",
+        "# issuer https://idp.internal.example: it shares a secret with this gateway\n",
+        "# server.listen 127.0.0.1:0: it is free\n",
+    ] {
+        assert!(said.contains(expected), "{expected} in {said}");
+    }
+    fs::write(
+        &file,
+        config.replace(&known, "\"*\"").replace(OTHER_PROJECT, "*"),
+    )
+    .unwrap();
+    let (code, said) = online("text");
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("that it may read a project is not known"),
+        "{said}"
+    );
+    fs::write(&file, config.replace(OTHER_PROJECT, unknown)).unwrap();
+    let (code, said) = online("json");
+    assert_eq!(code, Some(1), "{said}");
+    let findings: Vec<serde_json::Value> = serde_json::from_str(&said).unwrap();
+    let ill: Vec<_> = findings.iter().filter(|it| it["well"] == false).collect();
+    assert_eq!(ill.len(), 1, "{said}");
+    let found = ill[0]["found"].as_str().unwrap();
+    assert!(
+        found.contains(&format!("Atlas knows no project {unknown}")),
+        "{found}"
+    );
+    assert!(
+        ill[0]["advice"].as_str().unwrap().contains("access.rules"),
+        "{said}"
+    );
+    drop(atlas);
 }

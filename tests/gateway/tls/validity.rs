@@ -17,6 +17,7 @@ use crate::program::output;
 use crate::program::world_with;
 use crate::world::World;
 use crate::world::set;
+use crate::world::write_private;
 
 type Day = (i32, u8, u8);
 
@@ -29,7 +30,7 @@ impl Authority {
         params.not_after = date_time_ymd(until.0, until.1, until.2);
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         fs::write(self.path("server.pem"), certificate.pem()).unwrap();
-        fs::write(self.path("server.key"), key.serialize_pem()).unwrap();
+        write_private(self.path("server.key"), &key.serialize_pem());
     }
 }
 

@@ -270,12 +270,12 @@ async fn each_project_is_asked_with_the_first_credential_that_covers_it_and_thei
 #[tokio::test]
 async fn trying_the_credentials_online_finds_those_that_atlas_does_not_accept() {
     let world = World::new().await;
-    let good = world.pass_time(world.upstream.check_online()).await;
+    let good = world.pass_time(world.upstream.check_online(&[])).await;
     assert!(good[0].problem.is_none(), "{good:?}");
     world
         .atlas
         .rules(|rules| rules.access_list = Some(Vec::new()));
-    let bad = world.pass_time(world.upstream.check_online()).await;
+    let bad = world.pass_time(world.upstream.check_online(&[])).await;
     let problem = bad[0].problem.as_ref().unwrap();
     assert!(matches!(&problem.reason, FetchFailure::Atlas(answer) if answer.status == 403));
 }

@@ -1,0 +1,273 @@
+//! `check --online`: everything that the gateway would ask or open is tried; one line for each comes out, with
+//! what to do where it does not work.
+
+use std::fmt;
+use std::net::TcpListener;
+
+use clap::ValueEnum;
+use serde::Serialize;
+use tokio::runtime;
+
+use super::advice;
+use crate::app::App;
+use crate::clock::Clock;
+use crate::commands::Ending;
+use crate::commands::complain;
+use crate::commands::say;
+use crate::config::Config;
+use crate::identity::IssuerCheck;
+use crate::settings::Mistake;
+use crate::upstream::OnlineCheck;
+use crate::upstream::Tried;
+
+/// How what was found is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// One list, with nothing before or behind it.
+    Json,
+    /// Lines behind the effective settings.
+    #[default]
+    Text,
+}
+
+/// What came of trying something.
+#[derive(Debug, Serialize)]
+struct Finding {
+    /// What was tried.
+    what: String,
+    /// Whether it works.
+    well: bool,
+    /// Whether an operator may want to do something all the same.
+    #[serde(skip)]
+    notable: bool,
+    found: String,
+    /// What to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    advice: Option<String>,
+}
+
+/// Tries everything.
+pub(super) fn run(config: &Config, format: Format) -> Ending {
+    let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain(&format_args!("cannot start: {error}"));
+            return Ending::Failed;
+        }
+    };
+    let found = runtime.block_on(findings(config));
+    // A name that is still being resolved keeps nobody waiting.
+    runtime.shutdown_background();
+    let findings = match found {
+        Ok(findings) => findings,
+        Err(mistakes) => {
+            for mistake in mistakes {
+                complain(&mistake);
+            }
+            return Ending::Misconfigured;
+        }
+    };
+    let is_well = findings.iter().all(|finding| finding.well);
+    let was_said = match format {
+        Format::Json => say(&json(&findings)),
+        Format::Text => findings.iter().all(Finding::tell),
+    };
+    if is_well && was_said {
+        Ending::Well
+    } else {
+        Ending::Failed
+    }
+}
+
+async fn findings(config: &Config) -> Result<Vec<Finding>, Vec<Mistake>> {
+    let clock = Clock::system();
+    let checked = App::check_online(config, clock.clone()).await?;
+    let mut findings: Vec<Finding> = checked
+        .credentials
+        .iter()
+        .map(|check| of_credential(check, config))
+        .collect();
+    findings.push(of_clock(checked.clock_ahead, config));
+    for check in App::check_issuers(config, &clock).await {
+        findings.extend(of_issuer(&check));
+    }
+    findings.extend(of_addresses(config));
+    findings.extend(of_places(config));
+    Ok(findings)
+}
+
+fn of_credential(check: &OnlineCheck, config: &Config) -> Finding {
+    let what = format!("credential {}", check.credential);
+    if let Some(problem) = &check.problem {
+        let advice = match &check.tried {
+            Tried::UnknownProject(_) => {
+                "Mend the project's id in atlas.credentials or access.rules.".to_owned()
+            }
+            Tried::Nothing | Tried::Project(_) => advice::on(&problem.reason, &config.atlas),
+        };
+        let of = match &check.tried {
+            Tried::Project(id) => format!(" (project {id})"),
+            Tried::UnknownProject(id) => format!(" (Atlas knows no project {id})"),
+            Tried::Nothing => String::new(),
+        };
+        return Finding::bad(what, format!("{}{of}", problem.reason), Some(advice));
+    }
+    Finding::good(
+        what,
+        match &check.tried {
+            Tried::Project(id) | Tried::UnknownProject(id) => {
+                format!("Atlas accepts it for project {id}")
+            }
+            Tried::Nothing => {
+                "Atlas accepts it; that it may read a project is not known, because neither its \
+                               `projects` nor a rule names one in full"
+                    .to_owned()
+            }
+        },
+    )
+}
+
+fn of_clock(ahead: Option<i64>, config: &Config) -> Finding {
+    let what = "clock".to_owned();
+    match ahead {
+        None => Finding::good(
+            what,
+            format!("{} does not say what time it is", config.atlas.base_url),
+        ),
+        Some(ahead) if ahead.unsigned_abs() <= MOST_APART => {
+            Finding::good(what, "it agrees with Atlas's".to_owned())
+        }
+        Some(ahead) => {
+            let direction = if ahead > 0 { "ahead of" } else { "behind" };
+            let found = format!("it is {} s {direction} Atlas's", ahead.unsigned_abs());
+            let advice = "Set this host's clock by NTP: tokens and certificates are judged by it.";
+            Finding::bad(what, found, Some(advice.to_owned()))
+        }
+    }
+}
+
+fn of_issuer(check: &IssuerCheck) -> Vec<Finding> {
+    let what = format!("issuer {}", check.issuer);
+    let mut findings: Vec<Finding> = Vec::new();
+    findings.push(match &check.problem {
+        None => Finding::good(what.clone(), keys_of(check)),
+        Some(problem) => Finding::bad(what.clone(), problem.clone(), None),
+    });
+    // With the others its tokens can be verified.
+    findings.extend(check.left_out.iter().map(|key| Finding {
+        notable: true,
+        ..Finding::good(what.clone(), format!("a published key is left out: {key}"))
+    }));
+    findings
+}
+
+fn keys_of(check: &IssuerCheck) -> String {
+    if check.keys.is_empty() {
+        return "it shares a secret with this gateway".to_owned();
+    }
+    let keys = check.keys.iter().map(|key| {
+        let name = key
+            .id
+            .as_ref()
+            .map_or_else(|| "without kid".to_owned(), |id| format!("kid {id:?}"));
+        let algorithms = key
+            .algorithms
+            .iter()
+            .map(|algorithm| format!("{algorithm:?}"));
+        let algorithms = algorithms.collect::<Vec<_>>().join(", ");
+        format!("{name} ({algorithms})")
+    });
+    let keys = keys.collect::<Vec<_>>().join(", ");
+    format!("its keys are there: {keys}")
+}
+
+/// The addresses to listen on. A gateway that runs has them already.
+fn of_addresses(config: &Config) -> impl Iterator<Item = Finding> {
+    let both = [
+        ("server.listen", config.server.listen),
+        ("admin.listen", config.admin.listen),
+    ];
+    both.into_iter().map(|(key, address)| {
+        let what = format!("{key} {address}");
+        match TcpListener::bind(address) {
+            Ok(_) => Finding::good(what, "it is free".to_owned()),
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Finding::good(
+                what,
+                "it is taken: by a gateway that runs, or by another process".to_owned(),
+            ),
+            Err(error) => {
+                let advice = "Name an address of this host, or 0.0.0.0 for all of them.";
+                Finding::bad(what, error.to_string(), Some(advice.to_owned()))
+            }
+        }
+    })
+}
+
+/// What only the user that runs the gateway has to be able to write.
+fn of_places(config: &Config) -> impl Iterator<Item = Finding> {
+    let unwritable = App::unwritable(config);
+    [
+        ("audit.directory", &config.audit.directory),
+        ("atlas.state_directory", &config.atlas.state_directory),
+    ]
+    .into_iter()
+    .map(move |(key, path)| {
+        let what = format!("{key} {}", path.display());
+        let warning = unwritable.iter().find(|warning| warning.place == key);
+        Finding::good(
+            what,
+            warning.map_or_else(
+                || "it can be written to".to_owned(),
+                |it| it.message.clone(),
+            ),
+        )
+    })
+}
+
+impl Finding {
+    fn good(what: String, found: String) -> Self {
+        Self {
+            what,
+            well: true,
+            notable: false,
+            found,
+            advice: None,
+        }
+    }
+
+    fn bad(what: String, found: String, advice: Option<String>) -> Self {
+        Self {
+            what,
+            well: false,
+            notable: true,
+            found,
+            advice,
+        }
+    }
+
+    /// Says it where people look for it; whether that could be said.
+    fn tell(&self) -> bool {
+        if !self.notable {
+            return say(&format_args!("# {self}"));
+        }
+        complain(self);
+        if let Some(advice) = &self.advice {
+            complain(&format_args!("  {advice}"));
+        }
+        true
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.what, self.found)
+    }
+}
+
+fn json(findings: &[Finding]) -> String {
+    // Texts and truth values, all of which JSON has.
+    serde_json::to_string_pretty(findings).unwrap_or_default()
+}
+
+/// In seconds: an answer takes its time, and `Date` has whole seconds.
+const MOST_APART: u64 = 5;

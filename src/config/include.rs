@@ -1,0 +1,160 @@
+//! Rules from other files: `access.include` goes in; their rules stand behind those of the file.
+//!
+//! An included file holds `[[rules]]` and nothing else. What is wrong in it is told with its path and line, as in
+//! the file that includes it.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use toml::Value;
+
+use super::overlay::Laid;
+use super::place;
+use super::place::TakenOut;
+use super::read_all;
+use crate::policy;
+use crate::policy::Included;
+use crate::policy::RuleConfig;
+use crate::settings::Mistake;
+use crate::settings::written_by_its_owner;
+use crate::watched::WatchedFiles;
+use crate::watched::read_limited;
+
+/// What came of reading the files.
+pub(super) struct Includes {
+    /// What is wrong with them.
+    pub(super) mistakes: Vec<Mistake>,
+    texts: Vec<(PathBuf, String)>,
+}
+
+/// What an included file may hold.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    rules: Vec<RuleConfig>,
+}
+
+/// Reads the files that `access` includes, from `directory` on, and puts their rules behind its own.
+pub(super) fn read(
+    directory: &Path,
+    access: &mut policy::Config,
+    watched: &mut WatchedFiles,
+) -> Includes {
+    let mut includes = Includes {
+        mistakes: Vec::new(),
+        texts: Vec::new(),
+    };
+    let (mut files, mut looked_at) = (Vec::new(), Vec::new());
+    for (at, pattern) in access.include.iter().enumerate() {
+        let pattern = directory.join(pattern);
+        looked_at.extend(pattern.parent().map(Path::to_owned));
+        match matching(&pattern) {
+            Ok(found) => files.extend(found),
+            Err(message) => {
+                let place = format!("access.include[{at}]");
+                includes.mistakes.push(Mistake::at(place, message));
+            }
+        }
+    }
+    files.dedup();
+    looked_at.extend(files.iter().cloned());
+    // Before they are read, so that no change is missed.
+    *watched = WatchedFiles::now(looked_at);
+    for path in files {
+        includes.add(path, access);
+    }
+    includes
+}
+
+impl Includes {
+    fn add(&mut self, path: PathBuf, access: &mut policy::Config) {
+        let mut wrong = |place: Option<&str>, message: String| {
+            let file = path.display();
+            let place = place.map_or_else(|| file.to_string(), |place| format!("{file}: {place}"));
+            self.mistakes.push(Mistake::at(place, message));
+        };
+        let bytes = written_by_its_owner(&path).and_then(|()| read_limited(&path, LARGEST_FILE));
+        let text = bytes.and_then(|bytes| {
+            String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8 text"))
+        });
+        let text = match text {
+            Ok(text) => text,
+            Err(error) => return wrong(None, format!("cannot be read: {error}")),
+        };
+        let root = match text.parse() {
+            Ok(table) => Value::Table(table),
+            Err(error) => {
+                let error: toml::de::Error = error;
+                return wrong(None, place::of_syntax(&text, &error));
+            }
+        };
+        let (mut taken_out, mut mistakes) = (TakenOut::default(), Vec::new());
+        let file: Option<File> = read_all(root, &mut Laid::none(), &mut taken_out, &mut mistakes);
+        for mistake in mistakes {
+            let line = place::line_of(&text, &mistake.place);
+            let line = line.map_or_else(String::new, |line| format!(" (line {line})"));
+            wrong(Some(&format!("{}{line}", mistake.place)), mistake.message);
+        }
+        let mut rules = file.unwrap_or_default().rules;
+        access.included.push(Included {
+            path: path.clone(),
+            rules: rules.len(),
+        });
+        access.rules.append(&mut rules);
+        self.texts.push((path, text));
+    }
+
+    /// The mistake with its line, if it is in one of the files.
+    pub(super) fn with_line(&self, mistake: Mistake) -> Mistake {
+        let line = self.texts.iter().find_map(|(path, text)| {
+            let place = mistake
+                .place
+                .strip_prefix(&format!("{}: ", path.display()))?;
+            place::line_of(text, place)
+        });
+        match line {
+            Some(line) => Mistake {
+                place: format!("{} (line {line})", mistake.place),
+                ..mistake
+            },
+            None => mistake,
+        }
+    }
+}
+
+/// The files whose names fit the last part of `pattern`, in the order of their names.
+fn matching(pattern: &Path) -> Result<Vec<PathBuf>, String> {
+    let name = pattern.file_name().and_then(|name| name.to_str());
+    let name =
+        name.ok_or("must end with the name of a file, or with a pattern such as `*.toml`")?;
+    if !name.contains('*') {
+        return Ok(vec![pattern.to_owned()]);
+    }
+    let directory = match pattern.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let entries = fs::read_dir(directory);
+    let entries =
+        entries.map_err(|error| format!("{} cannot be read: {error}", directory.display()))?;
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry =
+            entry.map_err(|error| format!("{} cannot be read: {error}", directory.display()))?;
+        let file_name = entry.file_name();
+        let fits = file_name
+            .to_str()
+            .is_some_and(|file| policy::fits_pattern(name, file));
+        // As of a shell, what is hidden is not meant: editors and file managers leave such files.
+        if fits && (name.starts_with('.') || !file_name.as_encoded_bytes().starts_with(b".")) {
+            found.push(pattern.with_file_name(&file_name));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+const LARGEST_FILE: u64 = 16 << 20;

@@ -1,0 +1,170 @@
+//! The file of the deny list, watched: another content goes in, a policy that denies by it comes out.
+//!
+//! It is looked at four times a second, apart from everything else that is configured: whatever is wrong
+//! there, who is put on the list is denied within a second. While the file cannot be read the list stays as
+//! it was.
+
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use tracing::info;
+use tracing::warn;
+
+use super::Gateway;
+use crate::blocking::may_wait;
+use crate::policy::BadLine;
+use crate::policy::DenyList;
+use crate::settings::Mistake;
+use crate::settings::written_by_its_owner;
+use crate::watched::read_limited;
+
+/// Where the deny list comes from, and what is wrong with it.
+#[derive(Debug, Default)]
+pub struct DenyFile(Mutex<State>);
+
+/// A deny list as it was read.
+#[derive(Debug)]
+pub struct ReadList {
+    /// The list.
+    pub list: DenyList,
+    /// The lines that deny nobody.
+    pub bad: Vec<BadLine>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    path: Option<PathBuf>,
+    /// What was found at the last look, and what was taken over.
+    seen: Option<Content>,
+    taken: Option<Content>,
+    trouble: Option<String>,
+}
+
+/// What was found in the file, or why it cannot be read.
+type Content = Result<Vec<u8>, String>;
+
+impl DenyFile {
+    /// The list as it is now in the file at `path`.
+    pub fn read(path: &Path) -> Result<ReadList, Mistake> {
+        let text = read_by_its_owner(path).and_then(text_of);
+        let text = text.map_err(|error| {
+            Mistake::at(
+                "access.deny_file",
+                format!("{} cannot be read: {error}", path.display()),
+            )
+        })?;
+        let (list, bad) = DenyList::parse(&text);
+        Ok(ReadList { list, bad })
+    }
+
+    /// The list of another file than the present one, if `path` is one.
+    pub fn read_if_moved(&self, path: Option<&Path>) -> Result<Option<Arc<DenyList>>, Mistake> {
+        if self.lock().path.as_deref() == path {
+            return Ok(None);
+        }
+        let list = match path {
+            Some(path) => Self::read(path)?.list,
+            None => DenyList::default(),
+        };
+        Ok(Some(Arc::new(list)))
+    }
+
+    /// From now on the list is in the file at `path`, if there is one at all.
+    pub fn place(&self, path: Option<PathBuf>) {
+        *self.lock() = State {
+            path,
+            ..State::default()
+        };
+    }
+
+    /// What is wrong with the file.
+    pub fn trouble(&self) -> Option<String> {
+        self.lock().trouble.clone()
+    }
+
+    /// What was found and is to be taken over: another content than was taken, once it has been the same for
+    /// two looks in a row. What is being written is half a list.
+    fn news(&self, path: &Path, found: Content) -> Option<Content> {
+        let mut state = self.lock();
+        if state.path.as_deref() != Some(path) {
+            return None;
+        }
+        let is_settled = state.seen.as_ref() == Some(&found);
+        let is_news = state.taken.as_ref() != Some(&found);
+        state.seen = Some(found.clone());
+        (is_settled && is_news).then(|| {
+            state.taken = Some(found.clone());
+            found
+        })
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        // Nothing that holds it can panic half-way.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Gateway {
+    /// Keeps the deny list as its file has it. Never ends.
+    pub async fn watch_deny_file(&self) {
+        loop {
+            self.clock.sleep(BETWEEN_LOOKS).await;
+            let Some(path) = self.deny_file.lock().path.clone() else {
+                continue;
+            };
+            let place = path.clone();
+            let found = may_wait(move || read_by_its_owner(&place)).await;
+            let found = found.map_err(|error| error.to_string());
+            if let Some(news) = self.deny_file.news(&path, found) {
+                self.take_deny_list(&path, news);
+            }
+        }
+    }
+
+    fn take_deny_list(&self, path: &Path, news: Content) {
+        let file = path.display();
+        let text = news.and_then(|bytes| text_of(bytes).map_err(|error| error.to_string()));
+        let trouble = match text {
+            Ok(text) => {
+                let (list, bad) = DenyList::parse(&text);
+                let list = Arc::new(list);
+                self.policy
+                    .rcu(|policy| policy.with_deny_list(Arc::clone(&list)));
+                info!(entries = list.len(), "the deny list was read from {file}");
+                bad.first().map(|first| {
+                    format!(
+                        "{} of its lines deny nobody, the first of them: {first}",
+                        bad.len()
+                    )
+                })
+            }
+            Err(error) => Some(format!(
+                "{file} cannot be read, and the list stays as it was: {error}"
+            )),
+        };
+        if let Some(trouble) = &trouble {
+            warn!("the deny list: {trouble}");
+        }
+        let mut state = self.deny_file.lock();
+        if state.path.as_deref() == Some(path) {
+            state.trouble = trouble;
+        }
+    }
+}
+
+fn read_by_its_owner(path: &Path) -> io::Result<Vec<u8>> {
+    written_by_its_owner(path)?;
+    read_limited(path, LARGEST_FILE)
+}
+
+fn text_of(bytes: Vec<u8>) -> io::Result<String> {
+    String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8 text"))
+}
+
+const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
+const LARGEST_FILE: u64 = 1 << 20;

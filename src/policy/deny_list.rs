@@ -1,0 +1,188 @@
+//! The list for an emergency: lines of a file go in, whether a caller is on it comes out.
+//!
+//! A line names what is denied and its value, such as `sub payments-api`; the value goes to the end of the
+//! line. Empty lines and those that begin with `#` say nothing. What is on the list is denied at once and
+//! whatever the rules say; of lines that cannot be read the others hold all the same.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use crate::identity::Caller;
+
+/// Who is denied, whatever the rules say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DenyList {
+    subjects: HashSet<Box<str>>,
+    client_ids: HashSet<Box<str>>,
+    token_ids: HashSet<Box<str>>,
+    key_ids: HashSet<Box<str>>,
+}
+
+/// By what a caller stands on the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ListedBy {
+    /// Its `sub`.
+    Subject,
+    /// Its `client_id`.
+    ClientId,
+    /// Its token's `jti`.
+    TokenId,
+    /// The `kid` of the key that signed its token.
+    KeyId,
+}
+
+/// A line that names nothing that can be denied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BadLine {
+    /// Its number, from 1.
+    pub number: usize,
+}
+
+impl DenyList {
+    /// Reads a list. The lines that cannot be read come with it.
+    pub fn parse(text: &str) -> (Self, Vec<BadLine>) {
+        let (mut list, mut bad) = (Self::default(), Vec::new());
+        for (number, line) in (1..).zip(text.lines()) {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let entry = line.split_once(char::is_whitespace);
+            let entry =
+                entry.and_then(|(kind, value)| Some((ListedBy::named(kind)?, value.trim())));
+            match entry {
+                Some((kind, value)) => {
+                    list.of_kind(kind).insert(Box::from(value));
+                }
+                None => bad.push(BadLine { number }),
+            }
+        }
+        (list, bad)
+    }
+
+    /// By what `caller` stands on the list, if it does.
+    pub fn find(&self, caller: &Caller) -> Option<ListedBy> {
+        let has = |set: &HashSet<Box<str>>, name: Option<&str>| {
+            !set.is_empty() && name.is_some_and(|name| set.contains(name))
+        };
+        if has(&self.subjects, Some(&caller.subject)) {
+            Some(ListedBy::Subject)
+        } else if has(&self.client_ids, caller.client_id.as_deref()) {
+            Some(ListedBy::ClientId)
+        } else if has(&self.token_ids, caller.token_id.as_deref()) {
+            Some(ListedBy::TokenId)
+        } else if has(&self.key_ids, caller.key_id()) {
+            Some(ListedBy::KeyId)
+        } else {
+            None
+        }
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.subjects.len() + self.client_ids.len() + self.token_ids.len() + self.key_ids.len()
+    }
+
+    /// Whether nobody is on it.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn of_kind(&mut self, kind: ListedBy) -> &mut HashSet<Box<str>> {
+        match kind {
+            ListedBy::Subject => &mut self.subjects,
+            ListedBy::ClientId => &mut self.client_ids,
+            ListedBy::TokenId => &mut self.token_ids,
+            ListedBy::KeyId => &mut self.key_ids,
+        }
+    }
+}
+
+impl ListedBy {
+    fn named(word: &str) -> Option<Self> {
+        match word {
+            "sub" => Some(Self::Subject),
+            "client_id" => Some(Self::ClientId),
+            "jti" => Some(Self::TokenId),
+            "kid" => Some(Self::KeyId),
+            _ => None,
+        }
+    }
+
+    /// The word of the list for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Subject => "sub",
+            Self::ClientId => "client_id",
+            Self::TokenId => "jti",
+            Self::KeyId => "kid",
+        }
+    }
+
+    /// Why, for the record.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Subject => "its sub is on the deny list",
+            Self::ClientId => "its client_id is on the deny list",
+            Self::TokenId => "its jti is on the deny list",
+            Self::KeyId => "its kid is on the deny list",
+        }
+    }
+
+    /// Whether it is the token that is not to be believed any more, rather than its owner who is denied.
+    pub fn is_of_token(self) -> bool {
+        matches!(self, Self::TokenId | Self::KeyId)
+    }
+}
+
+impl fmt::Display for BadLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "line {} is none of `sub NAME`, `client_id NAME`, `jti ID` and `kid ID`",
+            self.number
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::tests::caller;
+
+    #[test]
+    fn each_kind_of_line_denies_what_it_names_and_bad_ones_spoil_nothing() {
+        let text = "# of the night\n\nsub  payments api\r\nclient_id c\njti j\nkid\tk\nsubject x\nsub\nsub \n";
+        let (list, bad) = DenyList::parse(text);
+        assert_eq!(list.len(), 4);
+        let numbers: Vec<usize> = bad.iter().map(|line| line.number).collect();
+        assert_eq!(numbers, [7, 8, 9]);
+        let listed =
+            |subject: &str, client: Option<&str>, token: Option<&str>, key: Option<&str>| {
+                let mut asking = caller(subject);
+                asking.client_id = client.map(Box::from);
+                asking.token_id = token.map(Box::from);
+                asking.key_id = key.map(Box::from);
+                list.find(&asking)
+            };
+        for (found, expected) in [
+            (
+                listed("payments api", None, None, None),
+                Some(ListedBy::Subject),
+            ),
+            (
+                listed("payments", Some("c"), None, None),
+                Some(ListedBy::ClientId),
+            ),
+            (
+                listed("a", Some("j"), Some("j"), None),
+                Some(ListedBy::TokenId),
+            ),
+            (listed("a", None, None, Some("k")), Some(ListedBy::KeyId)),
+            (listed("c", Some("k"), Some("c"), Some("j")), None),
+        ] {
+            assert_eq!(found, expected);
+        }
+        assert!(DenyList::parse("").0.is_empty());
+    }
+}

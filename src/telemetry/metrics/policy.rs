@@ -1,0 +1,36 @@
+//! What is shown of the access rules and of the deny list.
+
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// Handles to the gauges of the policy. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct PolicyMetrics {
+    unused: Gauge,
+    listed: Gauge,
+}
+
+impl PolicyMetrics {
+    /// Makes the metrics known to `registry`.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register(
+            "access_rules_unused",
+            "Access rules that have decided nothing since the start, or since they were changed",
+            metrics.unused.clone(),
+        );
+        registry.register(
+            "access_deny_list_entries",
+            "Entries of the deny list that is in place",
+            metrics.listed.clone(),
+        );
+        metrics
+    }
+
+    /// Shows how many rules have decided nothing yet, and how many entries the deny list has.
+    pub fn show(&self, unused: usize, listed: usize) {
+        let gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        self.unused.set(gauge(unused));
+        self.listed.set(gauge(listed));
+    }
+}
