@@ -122,7 +122,7 @@ pub enum AuditError {
         directory: PathBuf,
     },
     /// The key that signs heads.
-    #[error("the key in {} cannot sign the audit trail", .path.display())]
+    #[error("the key cannot sign the audit trail")]
     HeadKey {
         /// Which file.
         path: PathBuf,

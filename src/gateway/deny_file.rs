@@ -52,12 +52,8 @@ impl DenyFile {
     /// The list as it is now in the file at `path`.
     pub fn read(path: &Path) -> Result<ReadList, Mistake> {
         let text = read_by_its_owner(path).and_then(text_of);
-        let text = text.map_err(|error| {
-            Mistake::at(
-                "access.deny_file",
-                format!("{} cannot be read: {error}", path.display()),
-            )
-        })?;
+        let text = text
+            .map_err(|error| Mistake::at("access.deny_file", format!("cannot be read: {error}")))?;
         let (list, bad) = DenyList::parse(&text);
         Ok(ReadList { list, bad })
     }
@@ -127,7 +123,6 @@ impl Gateway {
     }
 
     fn take_deny_list(&self, path: &Path, news: Content) {
-        let file = path.display();
         let text = news.and_then(|bytes| text_of(bytes).map_err(|error| error.to_string()));
         let trouble = match text {
             Ok(text) => {
@@ -135,7 +130,7 @@ impl Gateway {
                 let list = Arc::new(list);
                 self.policy
                     .rcu(|policy| policy.with_deny_list(Arc::clone(&list)));
-                info!(entries = list.len(), "the deny list was read from {file}");
+                info!(entries = list.len(), "the deny list was read");
                 bad.first().map(|first| {
                     format!(
                         "{} of its lines deny nobody, the first of them: {first}",
@@ -144,7 +139,7 @@ impl Gateway {
                 })
             }
             Err(error) => Some(format!(
-                "{file} cannot be read, and the list stays as it was: {error}"
+                "its file cannot be read, and the list stays as it was: {error}"
             )),
         };
         if let Some(trouble) = &trouble {

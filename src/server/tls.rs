@@ -240,59 +240,52 @@ fn server_config(
     chain: Vec<CertificateDer<'static>>,
     authorities: Option<Vec<CertificateDer<'static>>>,
 ) -> Result<ServerConfig, Vec<Mistake>> {
-    let key = Secret::read(&config.private_key).map_err(|error| {
-        unusable(
-            "server.tls.private_key",
-            &config.private_key,
-            &Chain(&error),
-        )
-    })?;
+    let key = Secret::read(&config.private_key)
+        .map_err(|error| unusable("server.tls.private_key", &Chain(&error)))?;
     let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes())
-        .map_err(|error| unusable("server.tls.private_key", &config.private_key, &error))?;
+        .map_err(|error| unusable("server.tls.private_key", &error))?;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        .map_err(|error| unusable("server.tls", &config.certificate, &error))?;
+        .map_err(|error| unusable("server.tls", &error))?;
     let builder = match (&config.client_ca, authorities) {
-        (Some(path), Some(authorities)) => {
+        (Some(_), Some(authorities)) => {
             let mut roots = RootCertStore::empty();
             for certificate in authorities {
                 roots
                     .add(certificate)
-                    .map_err(|error| unusable("server.tls.client_ca", path, &error))?;
+                    .map_err(|error| unusable("server.tls.client_ca", &error))?;
             }
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
                 .build()
-                .map_err(|error| unusable("server.tls.client_ca", path, &error))?;
+                .map_err(|error| unusable("server.tls.client_ca", &error))?;
             builder.with_client_cert_verifier(verifier)
         }
         (_, _) => builder.with_no_client_auth(),
     };
     let mut tls = builder
         .with_single_cert(chain, key)
-        .map_err(|error| unusable("server.tls.certificate", &config.certificate, &error))?;
+        .map_err(|error| unusable("server.tls.certificate", &error))?;
     tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(tls)
 }
 
 fn certificates(place: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Vec<Mistake>> {
     let pem = written_by_its_owner(path).and_then(|()| read_limited(path, LARGEST_FILE));
-    let pem = pem.map_err(|error| unusable(place, path, &error))?;
+    let pem = pem.map_err(|error| unusable(place, &error))?;
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<_, _>>()
-        .map_err(|error| unusable(place, path, &error))?;
+        .map_err(|error| unusable(place, &error))?;
     if certificates.is_empty() {
         let none = "it holds no certificate; it must begin with -----BEGIN CERTIFICATE-----";
-        return Err(unusable(place, path, &none));
+        return Err(unusable(place, &none));
     }
     Ok(certificates)
 }
 
-fn unusable(place: &str, path: &Path, error: &impl std::fmt::Display) -> Vec<Mistake> {
-    vec![Mistake::at(
-        place,
-        format!("{} cannot be used: {error}", path.display()),
-    )]
+/// The path is not told: a key itself may stand in its place.
+fn unusable(place: &str, error: &impl std::fmt::Display) -> Vec<Mistake> {
+    vec![Mistake::at(place, format!("cannot be used: {error}"))]
 }
 
 const PERIOD: Duration = Duration::from_secs(10);

@@ -3,7 +3,6 @@
 //! Each credential has its own token, its own failures and its own health, so that one that fails
 //! disturbs no other (G23).
 
-use std::error::Error;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -24,6 +23,7 @@ use crate::clock::Clock;
 use crate::secret::Secret;
 use crate::settings::Mistake;
 use crate::settings::impossible_directory;
+use crate::telemetry::Chain;
 use crate::telemetry::metrics::upstream::UpstreamMetrics;
 
 /// One of the configured credentials.
@@ -196,23 +196,22 @@ fn secret(config: &CredentialConfig) -> Result<WatchedSecret, (&'static str, Str
     let key = config.api_key.as_ref();
     let (place, file, text) = match (account, key) {
         (Some(account), _) => (
-            "service_account",
+            "service_account.client_secret_file",
             account.client_secret_file.as_ref(),
             account.client_secret.as_ref(),
         ),
         (None, Some(key)) => (
-            "api_key",
+            "api_key.private_key_file",
             key.private_key_file.as_ref(),
             key.private_key.as_ref(),
         ),
         (None, None) => ("service_account", None, None),
     };
     match (file, text) {
-        (Some(file), _) => WatchedSecret::read(file.clone()).map_err(|error| {
-            let cause = error.source().map(|cause| format!(": {cause}"));
-            let cause = cause.unwrap_or_default();
-            (place, format!("{}: {error}{cause}", file.display()))
-        }),
+        // The path is not told: the secret itself may stand in its place.
+        (Some(file), _) => {
+            WatchedSecret::read(file.clone()).map_err(|error| (place, Chain(&error).to_string()))
+        }
         (None, Some(text)) => Ok(WatchedSecret::fixed(text.clone())),
         (None, None) => Err((place, "no secret is given".to_owned())),
     }

@@ -100,7 +100,6 @@ async fn a_key_that_cannot_sign_the_trail_is_a_refused_configuration_to_check_an
         let text = String::from_utf8_lossy(&ended.stderr).into_owned();
         assert_eq!(ended.status.code(), Some(78), "{subcommand}: {text}");
         assert!(text.contains("audit.head_key_file"), "{text}");
-        assert!(text.contains("/nowhere/key.pem"), "{text}");
     }
 }
 
@@ -354,6 +353,70 @@ fn tls(config: &mut toml::Table, files: &Path, (certificate, key): (u32, u32)) {
     set(config, "server.tls.certificate", chain);
     let private = write(&files.join("key"), &made.private_key, key);
     set(config, "server.tls.private_key", private);
+}
+
+#[tokio::test]
+async fn a_secret_in_the_place_of_its_files_path_is_not_shown() {
+    let text = r#"
+        [server]
+        tls = { certificate = "canary", private_key = "canary", client_ca = "canary" }
+        [atlas]
+        ca_certificate = "canary"
+        proxy = "http://user@127.0.0.1:3128"
+        proxy_password_file = "canary"
+        [[atlas.credentials]]
+        name = "account"
+        projects = ["*"]
+        service_account = { client_id = "mdb_sa_id_x", client_secret_file = "canary" }
+        [[atlas.credentials]]
+        name = "key"
+        projects = ["*"]
+        api_key = { public_key = "abcdefgh", private_key_file = "canary" }
+        [[identity.issuers]]
+        issuer = "https://one.test"
+        audiences = ["a"]
+        algorithms = ["HS256"]
+        hmac_secret_files = ["canary", "canary-too"]
+        [[identity.issuers]]
+        issuer = "https://two.test"
+        audiences = ["a"]
+        algorithms = ["RS256"]
+        jwks_url = "https://two.test/keys"
+        bearer_file = "canary"
+        ca_certificate = "canary"
+        proxy = "http://user@127.0.0.1:3128"
+        proxy_password_file = "canary"
+        [[identity.issuers]]
+        issuer = "https://three.test"
+        audiences = ["a"]
+        algorithms = ["RS256"]
+        jwks_file = "canary"
+        [access]
+        deny_file = "canary"
+        [[access.rules]]
+        name = "rule"
+        subjects = ["a"]
+        projects = ["*"]
+        usernames = ["a"]
+        [audit]
+        head_key_file = "canary"
+    "#;
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("gateway.toml"), text).unwrap();
+    let (code, said, complaints) = checked(directory.path(), &[]);
+    assert_eq!((code, said.as_str()), (Some(78), ""));
+    assert!(!complaints.contains("canary"), "{complaints}");
+    for place in [
+        "server.tls.certificate: cannot be used: No such file",
+        "atlas.credentials[0].service_account.client_secret_file: cannot read the file",
+        "atlas.credentials[1].api_key.private_key_file: cannot read the file",
+        "identity.issuers[0].hmac_secret_files",
+        "identity.issuers[2].jwks_file",
+        "access.deny_file: cannot be read",
+        "audit.head_key_file: ",
+    ] {
+        assert!(complaints.contains(place), "{place} in {complaints}");
+    }
 }
 
 #[tokio::test]

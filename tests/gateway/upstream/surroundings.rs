@@ -29,7 +29,7 @@ async fn mistakes_in_files_are_found_at_the_start_each_with_its_place() {
         places(&config),
         [
             "atlas.ca_certificate",
-            "atlas.credentials[0].service_account"
+            "atlas.credentials[0].service_account.client_secret_file"
         ]
     );
 }
