@@ -17,49 +17,30 @@
 mod counts;
 
 use std::borrow::Cow;
-use std::env;
-use std::fs;
 use std::hint::black_box;
-use std::io;
-use std::io::BufWriter;
-use std::io::Write;
+use std::io::{BufWriter, Write};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::process::Command;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
+use std::{env, fs, io};
 
-use atlas_cert_gateway::atlas::Question;
-use atlas_cert_gateway::atlas::Timestamp;
-use atlas_cert_gateway::audit::Arrival;
-use atlas_cert_gateway::audit::Audit;
-use atlas_cert_gateway::audit::CacheUse;
-use atlas_cert_gateway::audit::Closing;
-use atlas_cert_gateway::audit::Config;
-use atlas_cert_gateway::audit::Origin;
-use atlas_cert_gateway::audit::Outcome;
-use atlas_cert_gateway::audit::RequestId;
-use atlas_cert_gateway::audit::Sync;
-use atlas_cert_gateway::audit::search::Filter;
-use atlas_cert_gateway::audit::search::Order;
-use atlas_cert_gateway::audit::search::Search;
-use atlas_cert_gateway::audit::search::search;
-use atlas_cert_gateway::audit::usage::By;
-use atlas_cert_gateway::audit::usage::Usage;
+use atlas_cert_gateway::atlas::{Question, Timestamp};
+use atlas_cert_gateway::audit::search::{Filter, Order, Search, search};
+use atlas_cert_gateway::audit::usage::{By, Usage};
 use atlas_cert_gateway::audit::verify::verify;
+use atlas_cert_gateway::audit::{
+    Arrival, Audit, CacheUse, Closing, Config, Origin, Outcome, RequestId, Sync,
+};
 use atlas_cert_gateway::clock::Clock;
 use atlas_cert_gateway::identity::Caller;
 use atlas_cert_gateway::telemetry::metrics::audit::AuditMetrics;
-use criterion::BenchmarkGroup;
-use criterion::Criterion;
-use criterion::Throughput;
-use criterion::criterion_group;
 use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group};
 use futures_util::future::join_all;
 use tempfile::TempDir;
-use tokio::runtime::Builder;
-use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, Runtime};
 use uuid::Uuid;
 
 criterion_group!(benches, record, read, usage);

@@ -50,26 +50,17 @@ use std::collections::HashMap;
 use std::env;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use exchange::Exchange;
-use exchange::send_all;
-use judge::Reading;
-use judge::Verdict;
-use proxies::Kind;
-use proxies::Line;
-use proxies::Proxy;
+use exchange::{Exchange, send_all};
+use judge::{Reading, Verdict};
+use proxies::{Kind, Line, Proxy};
 use recorder::Notes;
-use streams::Stream;
-use streams::USERS;
-use streams::user;
+use streams::{Stream, USERS, user};
 use through::Passage;
-use world::PROJECT;
-use world::World;
-use world::set;
+use world::{PROJECT, World, set};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().collect();

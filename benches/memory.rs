@@ -15,20 +15,12 @@ mod anybody;
 use std::ops::Range;
 use std::time::Duration;
 
-use atlas_cert_gateway::atlas::Certificate;
-use atlas_cert_gateway::atlas::CertificateList;
-use atlas_cert_gateway::atlas::Question;
-use atlas_cert_gateway::atlas::Timestamp;
-use atlas_cert_gateway::cache::Address;
-use atlas_cert_gateway::cache::Ask;
-use atlas_cert_gateway::cache::Cache;
-use atlas_cert_gateway::cache::Config;
-use atlas_cert_gateway::cache::Wish;
+use atlas_cert_gateway::atlas::{Certificate, CertificateList, Question, Timestamp};
+use atlas_cert_gateway::cache::{Address, Ask, Cache, Config, Wish};
 use atlas_cert_gateway::clock::Clock;
 use atlas_cert_gateway::policy::Permit;
 use atlas_cert_gateway::telemetry::metrics::cache::CacheMetrics;
-use atlas_cert_gateway::upstream::Fetched;
-use atlas_cert_gateway::upstream::Walk;
+use atlas_cert_gateway::upstream::{Fetched, Walk};
 use tokio_util::task::TaskTracker;
 
 use anybody::Anybody;

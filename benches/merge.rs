@@ -11,26 +11,17 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use atlas_cert_gateway::atlas::ProjectId;
-use atlas_cert_gateway::atlas::Question;
+use atlas_cert_gateway::atlas::{ProjectId, Question};
 use atlas_cert_gateway::clock::Clock;
 use atlas_cert_gateway::secret::Secret;
 use atlas_cert_gateway::telemetry::metrics::upstream::UpstreamMetrics;
 use atlas_cert_gateway::upstream;
-use atlas_cert_gateway::upstream::Config;
-use atlas_cert_gateway::upstream::CredentialConfig;
-use atlas_cert_gateway::upstream::ServiceAccountConfig;
-use atlas_cert_gateway::upstream::Upstream;
-use atlas_cert_gateway::upstream::Urgency;
-use atlas_simulator::BucketSize;
-use atlas_simulator::CLIENT_ID;
-use atlas_simulator::CLIENT_SECRET;
-use atlas_simulator::Settings;
-use atlas_simulator::Simulator;
-use atlas_simulator::World;
+use atlas_cert_gateway::upstream::{
+    Config, CredentialConfig, ServiceAccountConfig, Upstream, Urgency,
+};
+use atlas_simulator::{BucketSize, CLIENT_ID, CLIENT_SECRET, Settings, Simulator, World};
 use bytes::Bytes;
-use criterion::Criterion;
-use criterion::Throughput;
+use criterion::{Criterion, Throughput};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 

@@ -31,11 +31,7 @@ use std::time::Instant;
 use serde_json::json;
 
 use client::Connection;
-use world::PROJECT;
-use world::World;
-use world::certs;
-use world::token;
-use world::token_of;
+use world::{PROJECT, World, certs, token, token_of};
 
 /// What is asked, again and again, and what is answered.
 struct Ask {

@@ -65,33 +65,21 @@ mod tokens;
 use std::cell::RefCell;
 use std::env;
 use std::net::SocketAddr;
-use std::path::Path;
-use std::path::PathBuf;
-use std::process::Command;
-use std::process::Stdio;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rustix::process::Resource;
-use rustix::process::getrlimit;
-use rustix::process::setpriority_process;
-use rustix::process::setrlimit;
-use rustix::thread::CpuSet;
-use rustix::thread::sched_setaffinity;
-use tokio::runtime::Builder;
-use tokio::runtime::Runtime;
+use rustix::process::{Resource, getrlimit, setpriority_process, setrlimit};
+use rustix::thread::{CpuSet, sched_setaffinity};
+use tokio::runtime::{Builder, Runtime};
 
 use callers::Kind;
-use process::Cores;
-use process::Server;
-use raging::Attackers;
-use raging::Requests;
-use site::Site;
-use site::Tuning;
-use slices::HEAD;
-use slices::Observed;
-use slices::noticed;
+use process::{Cores, Server};
+use raging::{Attackers, Requests};
+use site::{Site, Tuning};
+use slices::{HEAD, Observed, noticed};
 
 /// One storm.
 struct Storm {

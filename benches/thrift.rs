@@ -33,26 +33,16 @@ mod others;
 mod world;
 
 use std::env;
-use std::time::Duration;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use atlas_cert_gateway::atlas::Timestamp;
-use atlas_simulator::Asked;
-use atlas_simulator::Fault;
-use atlas_simulator::Planted;
+use atlas_simulator::{Asked, Fault, Planted};
 use client::Connection;
-use day::Day;
-use day::Event;
-use day::What;
+use day::{Day, Event, What};
 use futures_util::future::join_all;
 use others::Others;
 use serde_json::json;
-use world::NOW;
-use world::World;
-use world::certs;
-use world::set;
-use world::set_rule;
-use world::token_at;
+use world::{NOW, World, certs, set, set_rule, token_at};
 
 fn main() {
     let arguments: Vec<String> = env::args().skip(1).collect();

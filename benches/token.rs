@@ -15,31 +15,19 @@ use std::hint::black_box;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
-use atlas_cert_gateway::atlas::Question;
-use atlas_cert_gateway::atlas::Timestamp;
-use atlas_cert_gateway::clock::Clock;
-use atlas_cert_gateway::clock::Moment;
-use atlas_cert_gateway::identity::Caller;
-use atlas_cert_gateway::identity::Config;
-use atlas_cert_gateway::identity::Identity;
-use atlas_cert_gateway::identity::Unverified;
+use atlas_cert_gateway::atlas::{Question, Timestamp};
+use atlas_cert_gateway::clock::{Clock, Moment};
+use atlas_cert_gateway::identity::{Caller, Config, Identity, Unverified};
 use atlas_cert_gateway::policy;
-use atlas_cert_gateway::policy::Policy;
-use atlas_cert_gateway::policy::RuleConfig;
+use atlas_cert_gateway::policy::{Policy, RuleConfig};
 use atlas_cert_gateway::telemetry::metrics::identity::IdentityMetrics;
-use criterion::BatchSize;
-use criterion::Criterion;
-use criterion::criterion_group;
-use criterion::criterion_main;
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use futures_util::FutureExt;
-use jsonwebtoken::Algorithm;
-use jsonwebtoken::AlgorithmFamily;
+use jsonwebtoken::{Algorithm, AlgorithmFamily};
 use serde_json::json;
 use tempfile::TempDir;
 
-use tokens::Issuer;
-use tokens::SECRET;
-use tokens::TestKey;
+use tokens::{Issuer, SECRET, TestKey};
 
 const NOW: i64 = 1_790_000_000;
 

@@ -26,30 +26,19 @@ mod reading;
 mod site;
 
 use std::cell::Cell;
-use std::env;
-use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+use std::{env, fs};
 
-use atlas_cert_gateway::audit::Audit;
-use atlas_cert_gateway::audit::Config;
-use atlas_cert_gateway::audit::Sync;
-use atlas_cert_gateway::audit::search::Filter;
-use atlas_cert_gateway::audit::search::Order;
+use atlas_cert_gateway::audit::search::{Filter, Order};
+use atlas_cert_gateway::audit::{Audit, Config, Sync};
 use atlas_cert_gateway::clock::Clock;
 use atlas_cert_gateway::settings::Size;
 use atlas_cert_gateway::telemetry::metrics::audit::AuditMetrics;
-use month::Plan;
-use month::RARE;
-use month::START;
-use month::Written;
-use reading::Run;
-use reading::audit;
-use reading::find;
-use tokio::runtime::Builder;
-use tokio::runtime::Runtime;
+use month::{Plan, RARE, START, Written};
+use reading::{Run, audit, find};
+use tokio::runtime::{Builder, Runtime};
 
 fn main() {
     let arguments: Vec<String> = env::args().skip(1).collect();

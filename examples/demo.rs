@@ -9,8 +9,7 @@
 
 use std::error::Error;
 use std::fs;
-use std::io::Write;
-use std::io::stdout;
+use std::io::{Write, stdout};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
@@ -18,13 +17,8 @@ use std::time::Duration;
 use atlas_cert_gateway::app::App;
 use atlas_cert_gateway::clock::Clock;
 use atlas_cert_gateway::config::Config;
-use atlas_simulator::CLIENT_ID;
-use atlas_simulator::CLIENT_SECRET;
-use atlas_simulator::Settings;
-use atlas_simulator::Simulator;
-use atlas_simulator::World;
-use serde_json::Value;
-use serde_json::json;
+use atlas_simulator::{CLIENT_ID, CLIENT_SECRET, Settings, Simulator, World};
+use serde_json::{Value, json};
 
 const PROJECT: &str = "32b6e34b3d91647abb20e7b8";
 const ISSUER: &str = "https://idp.demo.example";

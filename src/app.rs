@@ -1,53 +1,39 @@
 //! The wiring: a [`Config`] goes in, a running gateway comes out. The only file that knows every part.
 
 use std::io;
-use std::net::SocketAddr;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::task::JoinHandle;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::audit::Audit;
-use crate::audit::AuditError;
+use crate::audit::{Audit, AuditError};
 use crate::cache::Cache;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::gateway::DenyFile;
-use crate::gateway::Gateway;
-use crate::gateway::Panics;
+use crate::gateway::{DenyFile, Gateway, Panics};
 use crate::identity;
-use crate::identity::Identity;
-use crate::identity::IssuerCheck;
+use crate::identity::{Identity, IssuerCheck};
 use crate::memory;
-use crate::memory::Memory;
-use crate::memory::Stage;
+use crate::memory::{Memory, Stage};
 use crate::policy;
 use crate::policy::Policy;
 use crate::policy::allowance::Allowance;
-use crate::server::Bound;
-use crate::server::Passed;
-use crate::server::accept::Acceptor;
-use crate::server::accept::Yielding;
-use crate::server::admin::Admin;
-use crate::server::admin::Readiness;
-use crate::server::admin::Report;
+use crate::server::accept::{Acceptor, Yielding};
+use crate::server::admin::{Admin, Readiness, Report};
 use crate::server::door::Door;
 use crate::server::tls::Tls;
 use crate::server::unsent::Unsent;
-use crate::settings::Mistake;
-use crate::settings::unwritable_directory;
+use crate::server::{Bound, Passed};
+use crate::settings::{Mistake, unwritable_directory};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::connections::ConnectionMetrics;
 use crate::telemetry::metrics::lookups::LookupMetrics;
 use crate::telemetry::metrics::reloads::ReloadMetrics;
-use crate::upstream::OnlineCheck;
-use crate::upstream::StateError;
-use crate::upstream::Upstream;
+use crate::upstream::{OnlineCheck, StateError, Upstream};
 
 mod reload;
 mod stop;

@@ -16,53 +16,30 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::signal::unix::SignalKind;
 
-use crate::clock::Clock;
-use crate::clock::Moment;
-use crate::identity::Caller;
-use crate::identity::network;
-use crate::settings::Mistake;
-use crate::settings::impossible_directory;
+use crate::clock::{Clock, Moment};
+use crate::identity::{Caller, network};
+use crate::settings::{Mistake, impossible_directory};
 use crate::telemetry::Chain;
 use crate::telemetry::metrics::audit::AuditMetrics;
 
-pub use arrival::Arrival;
-pub use arrival::Origin;
-pub use arrival::RequestId;
-pub use closing::CacheUse;
-pub use closing::Closing;
-pub use closing::ListTag;
-pub use closing::Outcome;
-pub use config::Config;
-pub use config::Destination;
-pub use config::Format;
-pub use config::InvalidDestination;
-pub use config::Require;
-pub use config::Second;
-pub use config::Sync;
-pub use entry::Entry;
-pub use entry::Refused;
-pub use events::AdminAction;
-pub use events::AdminRecord;
-pub use events::FetchRecord;
-pub use heads::HeadKeyError;
-pub use heads::HeadVerifier;
-pub use health::AuditFault;
-pub use health::AuditHealth;
-pub use health::AuditPart;
+pub use arrival::{Arrival, Origin, RequestId};
+pub use closing::{CacheUse, Closing, ListTag, Outcome};
+pub use config::{Config, Destination, Format, InvalidDestination, Require, Second, Sync};
+pub use entry::{Entry, Refused};
+pub use events::{AdminAction, AdminRecord, FetchRecord};
+pub use heads::{HeadKeyError, HeadVerifier};
+pub use health::{AuditFault, AuditHealth, AuditPart};
 pub use journal::Ticket;
 pub use refusals::TooManyRefusals;
 
 use self::folding::Folding;
-use self::journal::Journal;
-use self::journal::Order;
-use self::record::Body;
-use self::record::Kind;
+use self::journal::{Journal, Order};
+use self::record::{Body, Kind};
 use self::refusals::Who;
 
 mod arrival;

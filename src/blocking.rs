@@ -2,15 +2,12 @@
 
 use std::fs::File;
 use std::future::pending;
-use std::io;
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::panic::resume_unwind;
-use std::thread;
+use std::{io, thread};
 
-use rustix::event::PollFd;
-use rustix::event::PollFlags;
-use rustix::event::poll;
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::setpriority_process;
 use tokio::sync::oneshot;
 

@@ -39,45 +39,28 @@ mod store;
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio_util::task::TaskTracker;
 
 pub use config::Config;
-pub use entry::Cost;
-pub use entry::Entry;
-pub use entry::FillId;
-pub use entry::WORTH_COMPRESSING;
+pub use entry::{Cost, Entry, FillId, WORTH_COMPRESSING};
 pub use explain::Explanation;
-pub use rendered::Address;
-pub use rendered::Encoding;
-pub use rendered::Tag;
-pub use rendered::Text;
-pub use rendered::Unexpired;
-pub use rendered::Usual;
-pub use source::CacheStatus;
-pub use source::Source;
-pub use source::Staleness;
+pub use rendered::{Address, Encoding, Tag, Text, Unexpired, Usual};
+pub use source::{CacheStatus, Source, Staleness};
 
 use self::flights::Flights;
 use self::freshness::Freshness;
 use self::store::Store;
-use crate::atlas::ProjectId;
-use crate::atlas::Question;
-use crate::clock::Clock;
-use crate::clock::Ids;
-use crate::clock::Moment;
+use crate::atlas::{ProjectId, Question};
+use crate::clock::{Clock, Ids, Moment};
 use crate::memory::Reclaim;
 use crate::policy::Permit;
 use crate::policy::allowance::Spent;
 use crate::telemetry::metrics::cache::CacheMetrics;
-use crate::upstream::FetchError;
-use crate::upstream::Fetched;
-use crate::upstream::Urgency;
+use crate::upstream::{FetchError, Fetched, Urgency};
 
 /// The memory of a process. Cheap to clone.
 #[derive(Clone, Debug)]

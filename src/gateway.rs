@@ -14,58 +14,37 @@ mod savings;
 mod walk;
 mod withheld;
 
-use std::panic::AssertUnwindSafe;
-use std::panic::catch_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use http::Method;
-use http::Version;
-use tracing::Span;
-use tracing::debug_span;
+use http::{Method, Version};
+use tracing::{Span, debug_span};
 
 use crate::atlas::Question;
-use crate::audit::Arrival;
-use crate::audit::Audit;
-use crate::audit::CacheUse;
-use crate::audit::Closing;
-use crate::audit::Entry;
-use crate::audit::Outcome;
-use crate::audit::Refused;
-use crate::audit::RequestId;
-use crate::audit::Unrecorded;
-use crate::cache::Address;
-use crate::cache::Ask;
-use crate::cache::Cache;
-use crate::cache::Encoding;
-use crate::cache::Found;
-use crate::cache::Wish;
-use crate::clock::Clock;
-use crate::clock::Moment;
-use crate::identity::Asker;
-use crate::identity::Caller;
-use crate::identity::Identity;
+use crate::audit::{
+    Arrival, Audit, CacheUse, Closing, Entry, Outcome, Refused, RequestId, Unrecorded,
+};
+use crate::cache::{Address, Ask, Cache, Encoding, Found, Wish};
+use crate::clock::{Clock, Moment};
+use crate::identity::{Asker, Caller, Identity};
 use crate::memory::Memory;
-use crate::policy::Permit;
-use crate::policy::Policy;
 use crate::policy::allowance::Allowance;
+use crate::policy::{Permit, Policy};
 use crate::telemetry::metrics::lookups::LookupMetrics;
 use crate::telemetry::metrics::policy::PolicyMetrics;
 use crate::telemetry::traces;
 use crate::upstream::Upstream;
 
-use withheld::Begun;
-use withheld::UnderWay;
+use withheld::{Begun, UnderWay};
 
-pub use deny_file::DenyFile;
-pub use deny_file::ReadList;
+pub use deny_file::{DenyFile, ReadList};
 pub use last_lists::LastLists;
 pub use panics::Panics;
 pub use refusal::Refusal;
 pub use repeats::Repeats;
-pub use withheld::Unanswered;
-pub use withheld::Withheld;
+pub use withheld::{Unanswered, Withheld};
 
 /// The parts of a lookup, in the order in which it passes them.
 pub struct Gateway {

@@ -14,26 +14,17 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use bytes::BytesMut;
-use http::HeaderMap;
-use http::HeaderValue;
-use http::StatusCode;
-use http::header::ACCEPT_ENCODING;
-use http::header::CONTENT_ENCODING;
-use reqwest::Request;
-use reqwest::Response;
+use bytes::{Bytes, BytesMut};
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use reqwest::dns::Resolve;
+use reqwest::{Request, Response};
 
-use crate::clock::Clock;
-use crate::clock::Moment;
-use crate::roots::NoTls;
-use crate::roots::Trust;
-use generations::Generation;
-use generations::Generations;
+use crate::clock::{Clock, Moment};
+use crate::roots::{NoTls, Trust};
+use generations::{Generation, Generations};
 
-pub use proxy::ProxyError;
-pub use proxy::ProxySettings;
+pub use proxy::{ProxyError, ProxySettings};
 
 /// What a client is made of.
 pub struct Setup<'s> {

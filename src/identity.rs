@@ -44,50 +44,32 @@ mod tests;
 mod tokens;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::Notify;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::atlas::Timestamp;
-use crate::clock::Clock;
-use crate::clock::Moment;
+use crate::clock::{Clock, Moment};
 use crate::settings::Mistake;
 use crate::telemetry::metrics::identity::IdentityMetrics;
 
-pub use certificate::PeerCertificate;
-pub use certificate::Thumbprint;
-pub use check::IssuerCheck;
-pub use check::UsableKey;
-pub use check::check_online;
-pub use check::left_out_of_files;
-pub use config::ClaimPath;
-pub use config::ClaimPlaces;
-pub use config::Config;
-pub use config::Demand;
-pub use config::IssuerConfig;
-pub use config::NoClaimPath;
-pub use config::Scalar;
+pub use certificate::{PeerCertificate, Thumbprint};
+pub use check::{IssuerCheck, UsableKey, check_online, left_out_of_files};
+pub use config::{ClaimPath, ClaimPlaces, Config, Demand, IssuerConfig, NoClaimPath, Scalar};
 pub use described::Described;
-pub use left_out::LeftOut;
-pub use left_out::Unusable;
-pub use trouble::Trouble;
-pub use trouble::TroubledIssuer;
+pub use left_out::{LeftOut, Unusable};
+pub use trouble::{Trouble, TroubledIssuer};
 pub use unverified::Unverified;
-pub use waiting::Asker;
-pub use waiting::network;
+pub use waiting::{Asker, network};
 
 use issuer::Issuers;
 use json::Object;
 use key_set::KeySet;
-use memory::Memory;
-use memory::Remembered;
+use memory::{Memory, Remembered};
 use token::Envelope;
 
 /// Somebody whose token was verified.

@@ -2,8 +2,7 @@
 
 use std::process::ExitCode;
 
-use atlas_cert_gateway::commands::Arguments;
-use atlas_cert_gateway::commands::Ending;
+use atlas_cert_gateway::commands::{Arguments, Ending};
 use clap::Parser;
 use clap::error::ErrorKind;
 use mimalloc::MiMalloc;

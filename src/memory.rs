@@ -6,29 +6,21 @@
 //! written, although the kernel takes those pages back by itself.
 
 use std::fs;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU8;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
-use tracing::info;
-use tracing::warn;
+use tracing::{info, warn};
 
 mod pressure;
 
-use self::pressure::Demand;
-use self::pressure::Pressure;
-use self::pressure::Reading;
+use self::pressure::{Demand, Pressure, Reading};
 use crate::clock::Clock;
-use crate::settings::Mistake;
-use crate::settings::Ranges;
-use crate::settings::Size;
+use crate::settings::{Mistake, Ranges, Size};
 use crate::telemetry::metrics::memory::MemoryMetrics;
 
 /// What is written under `[memory]`.

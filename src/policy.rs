@@ -23,27 +23,17 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::atlas::ProjectId;
-use crate::atlas::Question;
+use crate::atlas::{ProjectId, Question};
 use crate::identity::Caller;
 use crate::settings::Mistake;
 
-pub use config::Config;
-pub use config::Included;
-pub use config::RuleConfig;
-pub use deny_list::BadLine;
-pub use deny_list::DenyList;
-pub use deny_list::ListedBy;
-pub use explanation::Aspect;
-pub use explanation::Effect;
-pub use explanation::Explanation;
-pub use explanation::Limit;
-pub use explanation::RuleVerdict;
+pub use config::{Config, Included, RuleConfig};
+pub use deny_list::{BadLine, DenyList, ListedBy};
+pub use explanation::{Aspect, Effect, Explanation, Limit, RuleVerdict};
 pub use rights::RateLimit;
 
 use rights::Rights;
-use rules::Rule;
-use rules::RuleSet;
+use rules::{Rule, RuleSet};
 
 /// The access rules of one configuration, and who is denied whatever they say.
 #[derive(Clone, Debug)]

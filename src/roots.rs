@@ -6,13 +6,11 @@
 //! no such file, or where somebody says so with `SSL_CERT_FILE` or `SSL_CERT_DIR`. Whoever is called
 //! without TLS, which can only be somebody on this machine, needs no roots at all.
 
-use std::env;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread;
+use std::{env, thread};
 
-use rustls::ClientConfig;
-use rustls::RootCertStore;
+use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 

@@ -1,15 +1,11 @@
 //! Text that cannot be printed: a secret goes in, and only a word you can search for brings it out.
 
-use std::fmt;
-use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::{fmt, io};
 
-use secrecy::ExposeSecret;
-use secrecy::SecretString;
-use serde::Deserialize;
-use serde::Serialize;
-use serde::Serializer;
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::watched;
 

@@ -6,14 +6,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::gateway::Bounds;
 use crate::settings;
-use crate::settings::Mistake;
-use crate::settings::Ranges;
-use crate::settings::Size;
+use crate::settings::{Mistake, Ranges, Size};
 
 pub mod accept;
 pub mod admin;

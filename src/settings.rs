@@ -5,21 +5,14 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde::Deserializer;
-use serde::Serialize;
-use serde::Serializer;
 use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 mod place;
 mod ranges;
 
-pub use place::impossible_directory;
-pub use place::unwritable_directory;
-pub use place::written_by_its_owner;
-pub use ranges::Ranged;
-pub use ranges::Ranges;
-pub use ranges::never_reached;
+pub use place::{impossible_directory, unwritable_directory, written_by_its_owner};
+pub use ranges::{Ranged, Ranges, never_reached};
 
 /// Something in the configuration that cannot be meant, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,26 +4,15 @@ use std::io;
 use std::io::IsTerminal;
 
 use http::Uri;
-use serde::Deserialize;
-use serde::Serialize;
-use tracing::Level;
-use tracing::Metadata;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::Layer;
-use tracing_subscriber::Registry;
-use tracing_subscriber::filter::FilterExt;
-use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::filter::filter_fn;
-use tracing_subscriber::fmt;
-use tracing_subscriber::layer::Filter;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::reload;
+use serde::{Deserialize, Serialize};
+use tracing::{Level, Metadata};
+use tracing_subscriber::filter::{FilterExt, LevelFilter, Targets, filter_fn};
+use tracing_subscriber::layer::{Filter, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
 use crate::settings;
-use crate::settings::Mistake;
-use crate::settings::Ranges;
+use crate::settings::{Mistake, Ranges};
 
 mod log_queue;
 pub mod metrics;
@@ -32,15 +21,11 @@ mod repeated;
 pub mod traces;
 mod walk_labels;
 
-pub use log_queue::LogEnd;
-pub use log_queue::LogQueue;
-pub use metrics::Metrics;
-pub use metrics::Scrape;
-pub use repeated::Repeated;
-pub use repeated::Tally;
+pub use log_queue::{LogEnd, LogQueue};
+pub use metrics::{Metrics, Scrape};
+pub use repeated::{Repeated, Tally};
 pub use traces::Traces;
-pub use walk_labels::WalkLabels;
-pub use walk_labels::say;
+pub use walk_labels::{WalkLabels, say};
 
 /// Settings of logs.
 #[derive(Clone, Debug, Deserialize, Serialize)]

@@ -45,29 +45,17 @@ mod turns;
 mod walk;
 mod watched_secret;
 
-pub use answer::AtlasAnswer;
-pub use answer::CredentialFailure;
-pub use answer::FetchError;
-pub use answer::FetchFailure;
-pub use answer::Fetched;
-pub use answer::HeldBack;
-pub use answer::NoToken;
-pub use answer::Urgency;
-pub use answer::Verdict;
-pub use answer::Walk;
-pub use budget::BudgetView;
-pub use budget::CooldownCause;
+pub use answer::{
+    AtlasAnswer, CredentialFailure, FetchError, FetchFailure, Fetched, HeldBack, NoToken, Urgency,
+    Verdict, Walk,
+};
+pub use budget::{BudgetView, CooldownCause};
 pub use chance::Chance;
-pub use config::Api;
-pub use config::ApiKeyConfig;
-pub use config::Config;
-pub use config::CredentialConfig;
-pub use config::Limits;
-pub use config::Proof;
-pub use config::ServiceAccountConfig;
+pub use config::{
+    Api, ApiKeyConfig, Config, CredentialConfig, Limits, Proof, ServiceAccountConfig,
+};
 pub use credential::Refusal;
-pub use online_check::OnlineCheck;
-pub use online_check::Tried;
+pub use online_check::{OnlineCheck, Tried};
 pub use page::LONGEST_PAGE;
 pub use reload::Prepared;
 pub use state::StateError;
@@ -76,10 +64,7 @@ pub use transport::Lost;
 use std::fmt;
 use std::path::PathBuf;
 use std::pin::pin;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -90,32 +75,20 @@ use http::header::DATE;
 use reqwest::dns::Resolve;
 use tokio_util::sync::CancellationToken;
 
-use crate::atlas::CertificateList;
-use crate::atlas::ProjectId;
-use crate::atlas::Question;
-use crate::atlas::Timestamp;
+use crate::atlas::{CertificateList, ProjectId, Question, Timestamp};
 use crate::clock::Clock;
 use crate::settings::Mistake;
-use crate::telemetry::Repeated;
-use crate::telemetry::Tally;
-use crate::telemetry::metrics::upstream::CallCause;
-use crate::telemetry::metrics::upstream::ReasonLabel;
-use crate::telemetry::metrics::upstream::UpstreamMetrics;
-use crate::telemetry::say;
-use breaker::Breaker;
-use breaker::Ended;
+use crate::telemetry::metrics::upstream::{CallCause, ReasonLabel, UpstreamMetrics};
+use crate::telemetry::{Repeated, Tally, say};
+use breaker::{Breaker, Ended};
 use budget::Rates;
 use call::Caller;
-use credential::Credential;
-use credential::Credentials;
-use credential::Successor;
-use credential::Tools;
+use credential::{Credential, Credentials, Successor, Tools};
 use page::Page;
 use project::Projects;
 use reload::Retired;
 use state::StateDirectory;
-use transport::Bounds;
-use transport::Transport;
+use transport::{Bounds, Transport};
 use turns::Turns;
 use walk::Log;
 

@@ -2,11 +2,8 @@
 //! a body with every body, and two or three mutations together, drawn from a seed; behind each two plain
 //! requests, the last of which says that it is the last.
 
-use crate::cases::Words;
-use crate::cases::cases;
-use crate::world::PROJECT;
-use crate::world::certs;
-use crate::world::token;
+use crate::cases::{Words, cases};
+use crate::world::{PROJECT, certs, token};
 
 /// The bytes of one connection.
 pub(crate) struct Stream {

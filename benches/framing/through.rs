@@ -1,15 +1,13 @@
 //! What went through a proxy to the gateway: whether both have counted the same, and nobody got an answer
 //! to somebody else's question.
 
-use std::collections::HashMap;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
 
 use serde_json::Value;
 
 use crate::exchange::Exchange;
-use crate::judge::user;
-use crate::judge::user_on_record;
+use crate::judge::{user, user_on_record};
 use crate::proxies::Line;
 use crate::streams::Stream;
 

@@ -8,8 +8,7 @@ use crate::Effort;
 use crate::cases::Case;
 use crate::load::Load;
 use crate::process::Server;
-use crate::rounds::Plan;
-use crate::rounds::Side;
+use crate::rounds::{Plan, Side};
 use crate::site::Site;
 use crate::table::Spread;
 

@@ -6,23 +6,14 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use atlas_simulator::CLIENT_ID;
-use atlas_simulator::CLIENT_SECRET;
+use atlas_simulator::{CLIENT_ID, CLIENT_SECRET};
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::Method;
-use hyper::Request;
-use hyper::Response;
-use hyper::StatusCode;
 use hyper::body::Incoming;
-use hyper::header::ACCEPT;
-use hyper::header::ACCEPT_ENCODING;
-use hyper::header::AUTHORIZATION;
-use hyper::header::HeaderName;
-use hyper::header::HeaderValue;
+use hyper::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderName, HeaderValue};
 use hyper::service::service_fn;
-use hyper_util::rt::TokioExecutor;
-use hyper_util::rt::TokioIo;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::Value;
 use tokio::net::TcpListener;
 

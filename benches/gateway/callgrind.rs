@@ -9,21 +9,14 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use crate::Effort;
-use crate::cases::Case;
-use crate::cases::Once;
-use crate::counts::costs;
-use crate::counts::of_sha256;
-use crate::counts::total;
-use crate::load::Lines;
-use crate::load::Load;
-use crate::load::Until;
-use crate::process::Cores;
-use crate::process::Server;
+use crate::cases::{Case, Once};
+use crate::counts::{costs, of_sha256, total};
+use crate::load::{Lines, Load, Until};
+use crate::process::{Cores, Server};
 use crate::profile::Profile;
 use crate::rounds::LINES;
 

@@ -1,11 +1,8 @@
 //! The cases in which the gateway is compared with bare hyper.
 
-use crate::load::Ask;
-use crate::load::Protocol;
+use crate::load::{Ask, Protocol};
 use crate::process::Cores;
-use crate::site::Site;
-use crate::site::Tuning;
-use crate::site::Users;
+use crate::site::{Site, Tuning, Users};
 
 /// One comparison.
 pub(crate) struct Case {

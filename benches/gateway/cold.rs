@@ -1,30 +1,20 @@
 //! What happens before memory can answer, and what memory costs: cases with figures of their own.
 
 use std::sync::Arc;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use atlas_simulator::CLIENT_ID;
-use atlas_simulator::CLIENT_SECRET;
-use serde_json::Value;
-use serde_json::json;
+use atlas_simulator::{CLIENT_ID, CLIENT_SECRET};
+use serde_json::{Value, json};
 
 use crate::Effort;
 use crate::bare;
 use crate::load;
-use crate::load::Lines;
-use crate::load::Load;
-use crate::load::Protocol;
-use crate::load::Until;
-use crate::process::Cores;
-use crate::process::Server;
+use crate::load::{Lines, Load, Protocol, Until};
+use crate::process::{Cores, Server};
 use crate::rounds::LINES;
 use crate::sdk;
-use crate::site::Site;
-use crate::site::Tuning;
-use crate::site::Users;
-use crate::table::median;
-use crate::table::rounded;
+use crate::site::{Site, Tuning, Users};
+use crate::table::{median, rounded};
 use crate::trouble;
 
 /// One such case.

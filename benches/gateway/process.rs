@@ -1,16 +1,11 @@
 //! A server in a process of its own, and what the kernel says of it.
 
-use std::fs;
-use std::io::BufRead;
-use std::io::BufReader;
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Child;
-use std::process::ChildStderr;
-use std::process::Command;
-use std::process::Stdio;
-use std::thread;
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::Duration;
+use std::{fs, thread};
 
 /// Which processors a server may use.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -7,20 +7,14 @@ use crate::Effort;
 use crate::bare;
 use crate::bare::Behind;
 use crate::callgrind;
-use crate::cases::Beside;
-use crate::cases::Case;
-use crate::cases::Once;
+use crate::cases::{Beside, Case, Once};
 use crate::load;
-use crate::load::Lines;
-use crate::load::Load;
-use crate::load::Until;
+use crate::load::{Lines, Load, Until};
 use crate::process::Server;
 use crate::samples::Shares;
 use crate::site::Site;
 use crate::table;
-use crate::table::Reading;
-use crate::table::Seen;
-use crate::table::Spread;
+use crate::table::{Reading, Seen, Spread};
 
 /// A server, its lines, and what was seen of it.
 pub(crate) struct Side {

@@ -3,16 +3,11 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::callgrind;
-use crate::load::Ask;
-use crate::load::Load;
-use crate::load::Protocol;
-use crate::site::Site;
-use crate::site::Tuning;
-use crate::site::Users;
+use crate::load::{Ask, Load, Protocol};
+use crate::site::{Site, Tuning, Users};
 use crate::table::rounded;
 
 /// Compares both on lists of so many certificates, plain and compressed.

@@ -4,19 +4,12 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
-use std::time::SystemTime;
-use std::time::UNIX_EPOCH;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use atlas_simulator::BucketSize;
-use atlas_simulator::CLIENT_ID;
-use atlas_simulator::CLIENT_SECRET;
-use atlas_simulator::Rules;
-use atlas_simulator::Settings;
-use atlas_simulator::Simulator;
-use atlas_simulator::TokenRules;
+use atlas_simulator::{
+    BucketSize, CLIENT_ID, CLIENT_SECRET, Rules, Settings, Simulator, TokenRules,
+};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::runtime::Handle;

@@ -1,39 +1,21 @@
 //! What callers notice of Atlas's troubles: cases in which one side fails, and another is measured.
 
 use std::env;
-use std::io::BufRead;
-use std::io::BufReader;
-use std::process::Child;
-use std::process::Command;
-use std::process::Stdio;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use atlas_simulator::Asked;
-use atlas_simulator::Fault;
-use atlas_simulator::Settings;
-use atlas_simulator::Simulator;
-use serde_json::Value;
-use serde_json::json;
+use atlas_simulator::{Asked, Fault, Settings, Simulator};
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::Effort;
 use crate::load;
-use crate::load::Ask;
-use crate::load::Lines;
-use crate::load::Load;
-use crate::load::Protocol;
-use crate::load::Slice;
-use crate::load::Until;
-use crate::process::Cores;
-use crate::process::Server;
-use crate::site::BROKEN;
-use crate::site::Site;
-use crate::site::Tuning;
-use crate::site::Users;
-use crate::table::median;
-use crate::table::rounded;
+use crate::load::{Ask, Lines, Load, Protocol, Slice, Until};
+use crate::process::{Cores, Server};
+use crate::site::{BROKEN, Site, Tuning, Users};
+use crate::table::{median, rounded};
 
 /// The argument that makes this binary an Atlas in a process of its own.
 pub(crate) const MODE: &str = "--atlas";

@@ -1,10 +1,8 @@
 //! A caller whom the rules allow everything, for what costs the same whoever asks.
 
-use atlas_cert_gateway::atlas::Question;
-use atlas_cert_gateway::atlas::Timestamp;
+use atlas_cert_gateway::atlas::{Question, Timestamp};
 use atlas_cert_gateway::identity::Caller;
-use atlas_cert_gateway::policy::Permit;
-use atlas_cert_gateway::policy::Policy;
+use atlas_cert_gateway::policy::{Permit, Policy};
 
 pub(crate) struct Anybody {
     policy: Policy,

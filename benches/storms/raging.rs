@@ -1,36 +1,25 @@
 //! A storm from its beginning to its end.
 
 use std::net::SocketAddr;
-use std::process::Child;
-use std::process::Command;
-use std::process::Stdio;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use rustix::process::Pid;
-use rustix::process::setpriority_process;
-use serde_json::Value;
-use serde_json::json;
+use rustix::process::{Pid, setpriority_process};
+use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use crate::LAST;
 use crate::Request;
 use crate::callers;
-use crate::callers::Counts;
-use crate::callers::Kind;
-use crate::frames::END_HEADERS;
-use crate::frames::END_STREAM;
-use crate::frames::HEADERS;
-use crate::frames::INITIAL_WINDOW_SIZE;
-use crate::frames::SETTINGS;
-use crate::frames::block;
-use crate::frames::frame;
+use crate::callers::{Counts, Kind};
+use crate::frames::{
+    END_HEADERS, END_STREAM, HEADERS, INITIAL_WINDOW_SIZE, SETTINGS, block, frame,
+};
 use crate::runtime;
-use crate::site::Site;
-use crate::site::Users;
+use crate::site::{Site, Users};
 use crate::tokens;
 
 /// Who storms.

@@ -1,8 +1,7 @@
 //! What honest callers notice, slice of time by slice of time.
 
 use std::fmt;
-use std::time::Duration;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 

@@ -1,14 +1,8 @@
 //! Floods of frames, a hundred at a time.
 
-use crate::frames::CONTINUATION;
-use crate::frames::END_HEADERS;
-use crate::frames::END_STREAM;
-use crate::frames::HEADERS;
-use crate::frames::PING;
-use crate::frames::RST_STREAM;
-use crate::frames::SETTINGS;
-use crate::frames::block;
-use crate::frames::frame;
+use crate::frames::{
+    CONTINUATION, END_HEADERS, END_STREAM, HEADERS, PING, RST_STREAM, SETTINGS, block, frame,
+};
 
 fn head() -> Vec<u8> {
     block(&[

@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::day::Day;
-use crate::day::What;
+use crate::day::{Day, What};
 
 /// Calls to Atlas.
 pub(crate) struct Others {

@@ -4,22 +4,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use atlas_cert_gateway::atlas::Timestamp;
-use atlas_cert_gateway::audit::Config;
-use atlas_cert_gateway::audit::HeadVerifier;
-use atlas_cert_gateway::audit::search::Filter;
-use atlas_cert_gateway::audit::search::Order;
-use atlas_cert_gateway::audit::verify::Report;
-use atlas_cert_gateway::audit::verify::verify;
+use atlas_cert_gateway::audit::search::{Filter, Order};
+use atlas_cert_gateway::audit::verify::{Report, verify};
+use atlas_cert_gateway::audit::{Config, HeadVerifier};
 
 use crate::Bench;
 use crate::MEGA;
 use crate::Times;
 use crate::month;
-use crate::month::Plan;
-use crate::month::START;
-use crate::month::Written;
-use crate::reading::audit;
-use crate::reading::find;
+use crate::month::{Plan, START, Written};
+use crate::reading::{audit, find};
 
 /// Writes as much as is to be written with `keep`, and asserts what has to be there and what has not.
 pub(crate) fn check(bench: &Bench) {

@@ -7,23 +7,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use atlas_cert_gateway::atlas::Timestamp;
-use atlas_cert_gateway::audit::Arrival;
-use atlas_cert_gateway::audit::Audit;
-use atlas_cert_gateway::audit::CacheUse;
-use atlas_cert_gateway::audit::Closing;
-use atlas_cert_gateway::audit::Config;
-use atlas_cert_gateway::audit::FetchRecord;
-use atlas_cert_gateway::audit::Outcome;
-use atlas_cert_gateway::audit::Refused;
-use atlas_cert_gateway::audit::Ticket;
-use atlas_cert_gateway::clock::Clock;
-use atlas_cert_gateway::clock::Hands;
-use atlas_cert_gateway::clock::Moment;
+use atlas_cert_gateway::audit::{
+    Arrival, Audit, CacheUse, Closing, Config, FetchRecord, Outcome, Refused, Ticket,
+};
+use atlas_cert_gateway::clock::{Clock, Hands, Moment};
 use atlas_cert_gateway::telemetry::metrics::audit::AuditMetrics;
 use uuid::Uuid;
 
-use crate::site::ASKERS;
-use crate::site::Site;
+use crate::site::{ASKERS, Site};
 
 /// What is to be written, and which part of it is counted apart.
 pub(crate) struct Plan {

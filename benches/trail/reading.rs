@@ -6,10 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use atlas_cert_gateway::audit::search::Filter;
-use atlas_cert_gateway::audit::search::Order;
-use atlas_cert_gateway::audit::search::Search;
-use atlas_cert_gateway::audit::search::search;
+use atlas_cert_gateway::audit::search::{Filter, Order, Search, search};
 use atlas_cert_gateway::clock::Clock;
 
 /// What a run of the binary came to.

@@ -3,10 +3,8 @@
 
 use std::sync::Arc;
 
-use atlas_cert_gateway::atlas::Question;
-use atlas_cert_gateway::atlas::Timestamp;
-use atlas_cert_gateway::audit::ListTag;
-use atlas_cert_gateway::audit::Origin;
+use atlas_cert_gateway::atlas::{Question, Timestamp};
+use atlas_cert_gateway::audit::{ListTag, Origin};
 use atlas_cert_gateway::identity::Caller;
 use uuid::Uuid;
 

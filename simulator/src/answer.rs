@@ -1,12 +1,8 @@
 //! An answer before it is put on the wire: status, headers and the whole body.
 
 use bytes::Bytes;
-use http::HeaderMap;
-use http::HeaderName;
-use http::HeaderValue;
-use http::StatusCode;
-use http::header::CONTENT_TYPE;
-use http::header::SERVER;
+use http::header::{CONTENT_TYPE, SERVER};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::Serialize;
 
 /// What the simulator is about to answer. A [`Fault`](crate::Fault) may replace or change it.

@@ -3,18 +3,12 @@
 use std::error::Error;
 use std::fmt;
 use std::pin::Pin;
-use std::task::Context;
-use std::task::Poll;
-use std::task::ready;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body::Body;
-use http_body::Frame;
-use http_body::SizeHint;
-use tokio::time::Instant;
-use tokio::time::Interval;
-use tokio::time::interval_at;
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::{Instant, Interval, interval_at};
 
 /// A body that a fault may have spoiled.
 #[derive(Debug)]

@@ -1,8 +1,7 @@
 //! Atlas's token bucket: one call takes one token, or is told how long to wait.
 
 use std::collections::HashMap;
-use std::time::Duration;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// The size of a bucket and how it fills.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,6 @@
 //! One certificate as Atlas lists it: who it names, until when, and its JSON form.
 
-use std::time::Duration;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 use time::OffsetDateTime;

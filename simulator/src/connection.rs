@@ -7,16 +7,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::Request;
-use http::Response;
-use http::Version;
-use http::header::CONNECTION;
-use http::header::CONTENT_LENGTH;
-use http::header::TRANSFER_ENCODING;
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioExecutor;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::mpsc;
@@ -24,9 +19,7 @@ use tokio::sync::mpsc;
 use crate::answer::Answer;
 use crate::atlas::Atlas;
 use crate::body::SpoiltBody;
-use crate::fault::Cut;
-use crate::fault::Ending;
-use crate::fault::Wire;
+use crate::fault::{Cut, Ending, Wire};
 use crate::stream::Stream;
 
 /// Serves a connection until one side ends it.

@@ -6,11 +6,8 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
 use crate::accounts::Projects;
-use crate::answer::Answer;
-use crate::answer::Refusal;
-use crate::digest::Asked;
-use crate::digest::Nonces;
-use crate::digest::Verdict;
+use crate::answer::{Answer, Refusal};
+use crate::digest::{Asked, Nonces, Verdict};
 use crate::errors;
 use crate::held::Held;
 use crate::oauth::Tokens;

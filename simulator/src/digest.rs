@@ -2,17 +2,14 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::time::Duration;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::HeaderValue;
-use md5::Digest as _;
-use md5::Md5;
+use md5::{Digest as _, Md5};
 use sha2::Sha256;
 
 use crate::accounts::ApiKey;
-use crate::numbers::BASE64;
-use crate::numbers::Numbers;
+use crate::numbers::{BASE64, Numbers};
 
 /// How the simulator challenges, and what it accepts.
 #[derive(Clone, Debug, PartialEq, Eq)]

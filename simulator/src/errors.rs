@@ -1,12 +1,9 @@
 //! Atlas's error documents: each situation has its status, its code and its words.
 
-use http::HeaderValue;
-use http::StatusCode;
-use http::header::RETRY_AFTER;
-use http::header::WWW_AUTHENTICATE;
+use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, StatusCode};
 use serde::Serialize;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::answer::Answer;
 use crate::bucket::BucketSize;

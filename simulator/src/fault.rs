@@ -5,13 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderName;
-use http::StatusCode;
-use http::header::CONTENT_LENGTH;
-use http::header::CONTENT_TYPE;
-use http::header::LOCATION;
-use serde_json::Value;
-use serde_json::json;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
+use http::{HeaderName, StatusCode};
+use serde_json::{Value, json};
 
 use crate::answer::Answer;
 use crate::errors;

@@ -1,7 +1,6 @@
 //! A lock that cannot be held across an await: a closure goes in, its result comes out.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
 
 /// A value that many connections share and each touches only for a moment.
 #[derive(Debug, Default)]

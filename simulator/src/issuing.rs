@@ -3,12 +3,9 @@
 use std::time::SystemTime;
 
 use serde_json::Value;
-use time::Date;
-use time::Month;
-use time::OffsetDateTime;
+use time::{Date, Month, OffsetDateTime};
 
-use crate::numbers::BASE64;
-use crate::numbers::Numbers;
+use crate::numbers::{BASE64, Numbers};
 
 /// `monthsUntilExpiration` of a request body: 3 if it is absent, at most 24.
 pub(crate) fn months(body: &[u8]) -> Option<u8> {

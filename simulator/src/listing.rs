@@ -1,8 +1,7 @@
 //! One page of a list in Atlas's form: the items, the links, the count.
 
-use http::HeaderValue;
-use http::StatusCode;
 use http::header::CONTENT_TYPE;
+use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 
 use crate::answer::Answer;

@@ -5,18 +5,10 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use atlas_simulator::ApiKey;
-use atlas_simulator::BucketSize;
-use atlas_simulator::CLIENT_ID;
-use atlas_simulator::CLIENT_SECRET;
-use atlas_simulator::PRIVATE_KEY;
-use atlas_simulator::PUBLIC_KEY;
-use atlas_simulator::Rules;
-use atlas_simulator::ServiceAccount;
-use atlas_simulator::Settings;
-use atlas_simulator::Simulator;
-use atlas_simulator::World;
-use atlas_simulator::system_clock;
+use atlas_simulator::{
+    ApiKey, BucketSize, CLIENT_ID, CLIENT_SECRET, PRIVATE_KEY, PUBLIC_KEY, Rules, ServiceAccount,
+    Settings, Simulator, World, system_clock,
+};
 use clap::Parser;
 
 /// A local MongoDB Atlas that lists generated X.509 certificates.

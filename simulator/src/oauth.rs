@@ -1,25 +1,18 @@
 //! Service-account tokens: minted with Basic credentials, counted, limited, revoked.
 
-use std::collections::BTreeMap;
-use std::collections::HashMap;
-use std::collections::VecDeque;
-use std::time::Duration;
-use std::time::SystemTime;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::HeaderMap;
-use http::StatusCode;
-use http::header::AUTHORIZATION;
-use http::header::CONTENT_TYPE;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderMap, StatusCode};
 use serde_json::json;
 
 use crate::accounts::ServiceAccount;
 use crate::answer::Answer;
 use crate::errors;
-use crate::numbers::BASE64_URL;
-use crate::numbers::Numbers;
+use crate::numbers::{BASE64_URL, Numbers};
 use crate::query;
 
 /// The lives and limits of tokens, per service account.

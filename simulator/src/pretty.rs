@@ -4,8 +4,7 @@ use std::io;
 
 use serde::Serialize;
 use serde_json::Serializer;
-use serde_json::ser::Formatter;
-use serde_json::ser::PrettyFormatter;
+use serde_json::ser::{Formatter, PrettyFormatter};
 
 /// The indented form of a document.
 pub(crate) fn to_vec(document: &impl Serialize) -> Vec<u8> {

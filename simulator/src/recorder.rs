@@ -1,15 +1,11 @@
 //! What the simulator saw: every request, how it was answered, and how many there were.
 
-use std::collections::BTreeMap;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::HeaderMap;
-use http::Method;
-use http::StatusCode;
-use http::Version;
+use http::{HeaderMap, Method, StatusCode, Version};
 use tokio::sync::watch;
 
 use crate::credential::Credential;

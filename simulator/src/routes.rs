@@ -1,39 +1,24 @@
 //! What Atlas answers to each request, when nothing is wrong with Atlas.
 
-use http::HeaderMap;
-use http::HeaderValue;
-use http::StatusCode;
-use http::header::ACCEPT;
-use http::header::CONTENT_TYPE;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::json;
 
 use crate::accounts::Projects;
-use crate::answer::Answer;
-use crate::answer::Refusal;
-use crate::atlas::Atlas;
-use crate::atlas::Heard;
-use crate::bucket::BucketSize;
-use crate::bucket::Draw;
-use crate::bucket::EndpointSet;
-use crate::credential::Credential;
-use crate::credential::Presented;
+use crate::answer::{Answer, Refusal};
+use crate::atlas::{Atlas, Heard};
+use crate::bucket::{BucketSize, Draw, EndpointSet};
+use crate::credential::{Credential, Presented};
 use crate::errors;
 use crate::issuing;
 use crate::listing;
-use crate::listing::Length;
-use crate::listing::Link;
-use crate::listing::Place;
+use crate::listing::{Length, Link, Place};
 use crate::oauth;
 use crate::query;
 use crate::query::ListQuery;
 use crate::settings::Rules;
-use crate::target::Api;
-use crate::target::Endpoint;
-use crate::target::is_project_id;
-use crate::target::strictly_encoded;
-use crate::world::List;
-use crate::world::Project;
-use crate::world::X509Type;
+use crate::target::{Api, Endpoint, is_project_id, strictly_encoded};
+use crate::world::{List, Project, X509Type};
 
 /// Atlas's own answer.
 pub(crate) fn answer(atlas: &Atlas, heard: &Heard, rules: &Rules) -> Answer {

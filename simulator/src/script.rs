@@ -1,12 +1,9 @@
 //! The script of faults: which requests are concerned, and which of those by their number.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::fault::Effect;
-use crate::fault::Fault;
+use crate::fault::{Effect, Fault};
 use crate::gate::Gate;
 use crate::held::Held;
 use crate::numbers::Numbers;

@@ -1,16 +1,12 @@
 //! What a simulator is started with, and the rules that may change while it runs.
 
 use std::fmt;
-use std::net::IpAddr;
-use std::net::Ipv4Addr;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use crate::accounts::ApiKey;
-use crate::accounts::ServiceAccount;
+use crate::accounts::{ApiKey, ServiceAccount};
 use crate::bucket::BucketSize;
-use crate::clock::Now;
-use crate::clock::system_clock;
+use crate::clock::{Now, system_clock};
 use crate::digest::DigestRules;
 use crate::oauth::TokenRules;
 use crate::tls::Tls;

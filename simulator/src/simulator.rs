@@ -1,22 +1,17 @@
 //! The handle that a test holds: starts the simulator, scripts it, asks what it saw, ends it.
 
-use std::fmt;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::{fmt, io};
 
 use crate::atlas::Atlas;
 use crate::bucket::EndpointSet;
 use crate::credential::Doorkeeper;
 use crate::held::Held;
-use crate::recorder::Recorder;
-use crate::recorder::SeenRequest;
-use crate::script::Asked;
-use crate::script::On;
-use crate::script::Script;
+use crate::recorder::{Recorder, SeenRequest};
+use crate::script::{Asked, On, Script};
 use crate::server::Server;
-use crate::settings::Rules;
-use crate::settings::Settings;
+use crate::settings::{Rules, Settings};
 use crate::target::Endpoint;
 use crate::world::World;
 

@@ -1,8 +1,7 @@
 //! Which projects, users and certificates exist: stated by the caller, generated from a seed.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::certificate::Certificate;
 use crate::numbers::Numbers;

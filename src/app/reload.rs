@@ -3,22 +3,15 @@
 
 use std::sync::Arc;
 
-use tracing::error;
-use tracing::info;
-use tracing::warn;
+use tracing::{error, info, warn};
 
 use super::App;
-use crate::audit::AdminAction;
-use crate::audit::AdminRecord;
-use crate::audit::Outcome;
+use crate::audit::{AdminAction, AdminRecord, Outcome};
 use crate::blocking::may_wait;
-use crate::config::Config;
-use crate::config::Source;
-use crate::config::needs_restart;
+use crate::config::{Config, Source, needs_restart};
 use crate::gateway::Gateway;
 use crate::identity;
-use crate::policy::DenyList;
-use crate::policy::Policy;
+use crate::policy::{DenyList, Policy};
 use crate::server::tls::Tls;
 use crate::settings::Mistake;
 use crate::upstream;

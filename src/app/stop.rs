@@ -1,7 +1,6 @@
 //! The end: what is under way is finished within its time, or given up, and on record either way.
 
-use std::future::Future;
-use std::future::pending;
+use std::future::{Future, pending};
 use std::pin::pin;
 use std::time::Duration;
 

@@ -1,8 +1,7 @@
 //! An instant as Atlas writes it: RFC 3339 text goes in, whole microseconds since 1970 come out.
 
 use std::fmt;
-use std::time::Duration;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;

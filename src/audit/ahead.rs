@@ -9,13 +9,9 @@
 //! A process that is killed leaves the room with the file; it is taken from it when the file is mended.
 
 use std::fs::File;
-use std::io;
-use std::mem;
+use std::{io, mem};
 
-use rustix::fs::FallocateFlags;
-use rustix::fs::fallocate;
-use rustix::fs::fstatfs;
-use rustix::fs::fstatvfs;
+use rustix::fs::{FallocateFlags, fallocate, fstatfs, fstatvfs};
 
 /// The room that one file has beyond its end.
 #[derive(Debug, Default)]

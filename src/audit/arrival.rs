@@ -2,22 +2,16 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::net::IpAddr;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use uuid::Uuid;
 
 use crate::clock::Moment;
-use crate::identity::Asker;
-use crate::identity::PeerCertificate;
-use crate::identity::Thumbprint;
-use crate::identity::network;
+use crate::identity::{Asker, PeerCertificate, Thumbprint, network};
 
-use super::record::Body;
 use super::record::digits::hyphenated;
-use super::record::name;
-use super::record::room;
+use super::record::{Body, name, room};
 
 /// How a question came.
 #[derive(Debug)]

@@ -8,9 +8,7 @@ use std::sync::Arc;
 
 use crate::identity::Caller;
 
-use super::record::Body;
-use super::record::name;
-use super::record::room;
+use super::record::{Body, name, room};
 
 /// Writes the members from `subject` to `rule`.
 pub(super) fn write(body: &mut Body<'_>, caller: &Arc<Caller>, rule: Option<&Arc<str>>) {

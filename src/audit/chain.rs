@@ -13,9 +13,8 @@ use aws_lc_rs::digest;
 use memchr::memmem;
 use uuid::Uuid;
 
-use super::record::Lines;
-use super::record::TIME_LENGTH;
 use super::record::digits::hex_digits;
+use super::record::{Lines, TIME_LENGTH};
 
 /// A hash as it stands in a line: 64 lower-case hexadecimal digits.
 pub(super) type HexHash = [u8; 64];
@@ -179,9 +178,7 @@ const MOST_ADDED: usize = 6 + 20 + 1 + TAIL_LENGTH + 1;
 mod tests {
     use super::*;
     use crate::atlas::Timestamp;
-    use crate::audit::record::Body;
-    use crate::audit::record::Kind;
-    use crate::audit::record::name;
+    use crate::audit::record::{Body, Kind, name};
 
     fn line(tip: &mut Tip) -> Vec<u8> {
         let mut out = Lines::default();

@@ -6,9 +6,7 @@ use uuid::Uuid;
 
 use crate::clock::Moment;
 
-use super::record::Body;
-use super::record::name;
-use super::record::room;
+use super::record::{Body, name, room};
 
 /// How a question ended.
 #[derive(Clone, Debug)]

@@ -2,18 +2,14 @@
 
 use std::borrow::Cow;
 use std::os::unix::fs::FileTypeExt;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::system::uname;
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::settings;
-use crate::settings::Mistake;
-use crate::settings::Ranges;
-use crate::settings::Size;
+use crate::settings::{Mistake, Ranges, Size};
 
 /// `[audit]`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]

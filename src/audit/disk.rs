@@ -1,13 +1,10 @@
 //! The disk under the trail is looked at once a second, on a thread of its own; out of it comes whether
 //! what is left belongs to callers who were let in.
 
-use std::fs;
-use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::{fs, io};
 
 use rustix::fs::statvfs;
 

@@ -7,23 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::atlas::Question;
-use crate::identity::Caller;
-use crate::identity::Thumbprint;
+use crate::identity::{Caller, Thumbprint};
 
-use super::Audit;
-use super::Ticket;
-use super::Unrecorded;
-use super::arrival::Arrival;
-use super::arrival::RequestId;
-use super::callers;
-use super::closing::Closing;
-use super::closing::Outcome;
-use super::record::Body;
-use super::record::Kind;
-use super::record::name;
-use super::record::room;
-use super::refusals::TooManyRefusals;
-use super::refusals::Who;
+use super::arrival::{Arrival, RequestId};
+use super::closing::{Closing, Outcome};
+use super::record::{Body, Kind, name, room};
+use super::refusals::{TooManyRefusals, Who};
+use super::{Audit, Ticket, Unrecorded, callers};
 
 /// One question that is being answered.
 ///

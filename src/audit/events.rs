@@ -9,18 +9,12 @@ use crate::atlas::Question;
 use crate::clock::Moment;
 use crate::identity::Caller;
 
-use super::Outcome;
 use super::arrival::RequestId;
-use super::callers;
 use super::closing::ListTag;
-use super::entry::micros;
-use super::entry::write_question;
-use super::record::Body;
-use super::record::MOST_EXPIRED;
-use super::record::MOST_SERIALS;
+use super::entry::{micros, write_question};
 use super::record::digits::hyphenated;
-use super::record::name;
-use super::record::room;
+use super::record::{Body, MOST_EXPIRED, MOST_SERIALS, name, room};
+use super::{Outcome, callers};
 
 /// One fetch from Atlas, whoever waited for it.
 #[derive(Clone, Debug)]

@@ -3,31 +3,19 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
-use std::sync::Weak;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Clock;
-use crate::clock::Moment;
+use crate::clock::{Clock, Moment};
 use crate::telemetry::metrics::audit::AuditMetrics;
 
 use super::Unrecorded;
 use super::disk::Disk;
 use super::journal::Journal;
-use super::record::Body;
-use super::record::Kind;
-use super::record::name;
-use super::record::room;
-use super::refusals::Fold;
-use super::refusals::Refusals;
-use super::refusals::TooManyRefusals;
-use super::refusals::Who;
-use super::refusals::next_minute;
+use super::record::{Body, Kind, name, room};
+use super::refusals::{Fold, Refusals, TooManyRefusals, Who, next_minute};
 
 /// The refusals of one trail.
 #[derive(Debug)]

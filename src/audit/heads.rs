@@ -4,44 +4,29 @@
 //! with this number had this hash; it lies in `heads-….jsonl` beside the file it belongs to, and goes to
 //! the second sink and to the log, where whoever cuts the journal cannot reach it.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
-use std::fs;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io;
-use std::io::BufRead;
-use std::io::BufReader;
-use std::io::Read;
-use std::io::Write;
-use std::path::Path;
-use std::path::PathBuf;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
-use aws_lc_rs::digest;
-use aws_lc_rs::hmac;
-use aws_lc_rs::signature;
-use aws_lc_rs::signature::Ed25519KeyPair;
-use aws_lc_rs::signature::KeyPair;
-use aws_lc_rs::signature::UnparsedPublicKey;
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+use aws_lc_rs::{digest, hmac, signature};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use rustls_pki_types::PrivatePkcs8KeyDer;
-use rustls_pki_types::SubjectPublicKeyInfoDer;
 use rustls_pki_types::pem::PemObject;
-use serde::Deserialize;
-use serde::Serialize;
+use rustls_pki_types::{PrivatePkcs8KeyDer, SubjectPublicKeyInfoDer};
+use serde::{Deserialize, Serialize};
 
 use crate::atlas::Timestamp;
-use crate::secret::Secret;
-use crate::secret::SecretFileError;
+use crate::secret::{Secret, SecretFileError};
 
-use super::chain::HexHash;
-use super::chain::Tip;
+use super::chain::{HexHash, Tip};
 use super::directory::private;
-use super::listing;
 use super::listing::Segment;
-use super::reading;
 use super::record::digits::hex_digits;
 use super::search::Incomplete;
+use super::{listing, reading};
 
 /// Signs heads.
 #[derive(Debug)]

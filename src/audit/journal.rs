@@ -24,23 +24,15 @@
 //! is older, and its answers become 503. Such a record may still reach the file afterwards. It then
 //! speaks of an answer that was held back; the reverse, an answer without its record, does not happen.
 
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
-use std::sync::TryLockError;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Clock;
-use crate::clock::Moment;
-use crate::telemetry::Repeated;
-use crate::telemetry::Tally;
+use crate::clock::{Clock, Moment};
 use crate::telemetry::metrics::audit::AuditMetrics;
+use crate::telemetry::{Repeated, Tally};
 
 use orders::Desk;
 
@@ -50,15 +42,10 @@ pub use ticket::Ticket;
 use super::Unrecorded;
 use super::config::Sync;
 use super::heads::HeadKey;
-use super::health::Health;
-use super::health::Trouble;
-use super::health::WhoseWord;
+use super::health::{Health, Trouble, WhoseWord};
 use super::outcomes::Outcomes;
-use super::queue::Batch;
-use super::queue::Joined;
-use super::queue::Queue;
-use super::sink::Parcel;
-use super::sink::Sink;
+use super::queue::{Batch, Joined, Queue};
+use super::sink::{Parcel, Sink};
 use super::writer::Writer;
 
 mod orders;

@@ -4,16 +4,14 @@
 //! examination every second, and another attempt ten times a second while nothing can be written. It
 //! never touches the disk, so a disk that hangs cannot stop it.
 
-use std::sync::Weak;
-use std::sync::mpsc;
+use std::sync::{Weak, mpsc};
 use std::time::Duration;
 
 use crate::clock::Clock;
 
 use super::Inner;
 use super::health::Trouble;
-use super::journal::Journal;
-use super::journal::Order;
+use super::journal::{Journal, Order};
 
 /// Has the journal's threads finish, and the second sink, and waits for them, but not for ever: a disk that
 /// hangs must not keep the process from ending.

@@ -1,19 +1,14 @@
 //! What lies in a journal's directory: its segments in the order of the chain, the copies of each, and files
 //! of others.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
-use std::fs;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io;
-use std::iter;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::{fs, io, iter};
 
 use crate::atlas::Timestamp;
 
-use super::directory::at;
-use super::directory::private;
+use super::directory::{at, private};
 
 /// What lies in the directory of a journal.
 #[derive(Debug, Default)]

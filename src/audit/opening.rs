@@ -1,52 +1,30 @@
 //! Opening: settings go in; a journal with its threads and its keeper comes out, and its first record is
 //! written.
 
-use std::io;
-use std::sync::Arc;
-use std::sync::mpsc;
-use std::thread;
+use std::sync::{Arc, mpsc};
+use std::{io, thread};
 
 use uuid::Uuid;
 
-use crate::clock::Clock;
-use crate::clock::Moment;
+use crate::clock::{Clock, Moment};
 use crate::telemetry::metrics::audit::AuditMetrics;
 
-use super::AuditError;
-use super::Config;
-use super::Inner;
-use super::Require;
-use super::Sync;
 use super::ahead::Ahead;
 use super::bodies::Bodies;
 use super::chain::Tip;
-use super::directory::Directory;
-use super::directory::Taken;
-use super::directory::at;
-use super::directory::private;
+use super::directory::{Directory, Taken, at, private};
 use super::disk::Disk;
-use super::folding::Folding;
-use super::folding::Minutes;
-use super::heads;
-use super::heads::HeadKey;
-use super::heads::LastHead;
+use super::folding::{Folding, Minutes};
+use super::heads::{HeadKey, LastHead};
 use super::health::WhoseWord;
-use super::journal::Journal;
-use super::journal::Order;
-use super::journal::Parts;
+use super::journal::{Journal, Order, Parts};
 use super::keeper::Keeper;
-use super::listing;
 use super::outcomes::Outcomes;
-use super::record::Body;
-use super::record::Kind;
-use super::record::name;
-use super::record::room;
-use super::repair;
+use super::record::{Body, Kind, name, room};
 use super::retention::Retention;
 use super::sink::Sink;
-use super::writer::OpenFile;
-use super::writer::Writer;
-use super::writer::day;
+use super::writer::{OpenFile, Writer, day};
+use super::{AuditError, Config, Inner, Require, Sync, heads, listing, repair};
 
 pub(super) fn open(
     config: &Config,

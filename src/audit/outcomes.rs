@@ -1,13 +1,11 @@
 //! What became of records, counted once it is known: what the counters say is what the callers saw.
 
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::telemetry::metrics::audit::AuditMetrics;
 
 use super::Unrecorded;
-use super::commit::Commit;
-use super::commit::Decided;
+use super::commit::{Commit, Decided};
 
 /// The counts of one audit trail.
 #[derive(Debug)]

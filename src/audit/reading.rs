@@ -3,21 +3,15 @@
 
 use std::cell::Cell;
 use std::fs::File;
-use std::io;
-use std::io::BufRead;
-use std::io::BufReader;
-use std::io::Read;
-use std::mem;
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::rc::Rc;
+use std::{io, mem};
 
-use super::chain;
 use super::directory::at;
-use super::listing;
-use super::listing::Packing;
-use super::listing::Segment;
-use super::listing::SegmentFile;
+use super::listing::{Packing, Segment, SegmentFile};
+use super::{chain, listing};
 
 /// Opens with `open` the copy of `segment` that holds all of it, or most. `next` is the number with which
 /// the segment behind it begins.

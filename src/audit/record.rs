@@ -15,9 +15,7 @@ use uuid::Uuid;
 
 use crate::atlas::Timestamp;
 
-use digits::Decimal;
-use digits::hex_digits;
-use digits::hyphenated;
+use digits::{Decimal, hex_digits, hyphenated};
 use text::escape;
 
 pub(super) use lines::Lines;

@@ -5,9 +5,8 @@
 //! number of records of refusals a minute, and what is beyond costs a count in memory. The minutes are
 //! fixed ones of the clock, so that a refusal costs one look-up in a table and nobody needs a timer.
 
-use std::collections::BTreeMap;
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;

@@ -13,26 +13,16 @@
 
 use std::fs::File;
 use std::io;
-use std::io::BufRead;
-use std::io::BufReader;
-use std::io::Read;
-use std::io::Seek;
-use std::io::SeekFrom;
-use std::io::Write;
-use std::path::Path;
-use std::path::PathBuf;
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
-use super::ahead;
-use super::chain;
-use super::chain::Place;
-use super::chain::Tip;
-use super::directory::at;
-use super::directory::private;
+use super::chain::{Place, Tip};
+use super::directory::{at, private};
 use super::listing::Segment;
-use super::reading;
 use super::record::LONGEST_LINE;
+use super::{ahead, chain, reading};
 
 /// The end of the newest file.
 #[derive(Debug)]

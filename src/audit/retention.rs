@@ -6,42 +6,26 @@
 //! trail itself says why it begins where it does. Whenever the process ends in between, the next round goes
 //! on with what it finds. Nothing here waits for a caller, nor a caller for it.
 
-use std::fs;
-use std::io;
-use std::io::BufRead;
-use std::io::Read;
-use std::path::Path;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::Weak;
+use std::io::{BufRead, Read};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
+use std::{fs, io};
 
 use crate::atlas::Timestamp;
 use crate::blocking::in_background;
 use crate::clock::Clock;
-use crate::telemetry::Repeated;
-use crate::telemetry::Tally;
 use crate::telemetry::metrics::audit::AuditMetrics;
+use crate::telemetry::{Repeated, Tally};
 
-use super::Config;
-use super::chain;
 use super::chain::Tip;
-use super::directory::at;
-use super::directory::sync_names;
+use super::directory::{at, sync_names};
 use super::journal::Journal;
-use super::listing;
-use super::listing::Listing;
-use super::listing::Packing;
-use super::listing::Segment;
-use super::listing::SegmentFile;
-use super::reading;
-use super::record::Body;
-use super::record::Kind;
-use super::record::name;
-use super::record::room;
+use super::listing::{Listing, Packing, Segment, SegmentFile};
+use super::record::{Body, Kind, name, room};
+use super::{Config, chain, listing, reading};
 
-use packing::pack;
-use packing::remove_parts;
+use packing::{pack, remove_parts};
 
 mod packing;
 

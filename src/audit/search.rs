@@ -5,24 +5,20 @@
 //! `,"subject":"ci"` in a line are that member and nothing else: they are looked for as they are, and no
 //! line is read as JSON.
 
-use std::fmt;
-use std::io;
-use std::ops::ControlFlow;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
+use std::{fmt, io};
 
 use memchr::memmem::Finder;
 use uuid::Uuid;
 
 use crate::atlas::Timestamp;
 
-use super::chain;
-use super::reading;
 use super::record::room;
 use super::record::text::escaped;
+use super::{chain, reading};
 
-use cursor::Bounds;
-use cursor::Cursor;
+use cursor::{Bounds, Cursor};
 use shown::Shown;
 
 mod cursor;
@@ -32,19 +28,9 @@ mod summary;
 mod words;
 
 pub use summary::Summary;
-pub use words::BadFilter;
-pub use words::Peer;
-pub use words::When;
-pub use words::certificate;
-pub use words::group;
-pub use words::id;
-pub use words::kind;
-pub use words::number;
-pub use words::order;
-pub use words::outcome;
-pub use words::peer;
-pub use words::status;
-pub use words::when;
+pub use words::{
+    BadFilter, Peer, When, certificate, group, id, kind, number, order, outcome, peer, status, when,
+};
 
 /// Which records are wanted; what is absent does not matter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -8,20 +8,13 @@
 //! socket that takes nothing for a second is closed, and connected anew on the keeper's next round.
 
 use std::collections::VecDeque;
-use std::io;
-use std::io::Read;
-use std::io::Write;
-use std::mem;
-use std::net::TcpStream;
-use std::net::ToSocketAddrs;
+use std::io::{Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
-use std::sync::Condvar;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use std::{io, mem};
 
 use tokio_util::sync::CancellationToken;
 
@@ -30,11 +23,8 @@ use crate::telemetry::metrics::audit::AuditMetrics;
 
 use super::Unrecorded;
 use super::commit::Commit;
-use super::config::Destination;
-use super::config::Format;
-use super::config::Second;
-use super::health::Health;
-use super::health::Trouble;
+use super::config::{Destination, Format, Second};
+use super::health::{Health, Trouble};
 use super::outcomes::Outcomes;
 
 mod relp;

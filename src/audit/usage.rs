@@ -6,8 +6,7 @@
 //! are looked for one behind the other. Keys stay as they are written until the end.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use memchr::memmem::Finder;

@@ -11,30 +11,19 @@
 //! Somebody who can write to the directory can write a whole new chain, or cut off its end. Only what
 //! lies elsewhere tells: a signed head, or the copy that a second sink sent away.
 
-use std::io;
 use std::io::BufRead;
-use std::path::Path;
-use std::path::PathBuf;
-use std::thread;
+use std::path::{Path, PathBuf};
+use std::{io, thread};
 
 use memchr::memmem;
 use serde::Deserialize;
 
-use super::chain;
-use super::chain::Place;
-use super::chain::Tip;
-use super::directory;
-use super::heads::HeadVerifier;
-use super::heads::Heads;
-use super::listing;
-use super::listing::Listing;
-use super::listing::Packing;
-use super::listing::Segment;
-use super::listing::SegmentFile;
-use super::reading;
+use super::chain::{Place, Tip};
+use super::heads::{HeadVerifier, Heads};
+use super::listing::{Listing, Packing, Segment, SegmentFile};
 use super::reading::Likeness;
-use super::search::Incomplete;
-use super::search::Progress;
+use super::search::{Incomplete, Progress};
+use super::{chain, directory, listing, reading};
 
 /// What a verification found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -10,15 +10,12 @@
 //! because half a line must not stand before them. So does room ahead: the kernel makes those who write
 //! to a file wait while it gets some, whoever asked for it.
 
-use std::fs;
 use std::fs::File;
-use std::io;
 use std::io::Write;
-use std::mem;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::{fs, io, mem};
 
 use crate::atlas::Timestamp;
 
@@ -26,9 +23,7 @@ use super::ahead::Ahead;
 use super::bodies::Bodies;
 use super::chain;
 use super::chain::Tip;
-use super::directory::Directory;
-use super::directory::at;
-use super::directory::sync_names;
+use super::directory::{Directory, at, sync_names};
 use super::record::Lines;
 
 #[cfg(test)]

@@ -2,13 +2,10 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::settings;
-use crate::settings::Mistake;
-use crate::settings::Ranges;
-use crate::settings::Size;
+use crate::settings::{Mistake, Ranges, Size};
 
 /// What is written under `[cache]`. `0s` and `0B` switch a thing off.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]

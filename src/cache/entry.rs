@@ -6,30 +6,18 @@ mod marks;
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU8;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU8, AtomicU64};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use uuid::Uuid;
 
-use super::Config;
-use super::freshness::Freshness;
-use super::freshness::Lifetime;
-use super::rendered;
-use super::rendered::Address;
-use super::rendered::Encoding;
-use super::rendered::Tag;
-use super::rendered::Text;
-use super::rendered::Unexpired;
-use super::rendered::Usual;
-use crate::atlas::CertificateList;
-use crate::atlas::Question;
-use crate::atlas::Timestamp;
-use crate::clock::Ids;
-use crate::clock::Moment;
-use crate::upstream::Fetched;
-use crate::upstream::Walk;
+use super::freshness::{Freshness, Lifetime};
+use super::rendered::{Address, Encoding, Tag, Text, Unexpired, Usual};
+use super::{Config, rendered};
+use crate::atlas::{CertificateList, Question, Timestamp};
+use crate::clock::{Ids, Moment};
+use crate::upstream::{Fetched, Walk};
 use marks::Mark;
 
 /// Which walk brought something; in the audit trail it leads from an answer to the fetch behind it.

@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::Freshness;
-use super::Inner;
 use super::entry::Entry;
+use super::{Freshness, Inner};
 use crate::atlas::Question;
 use crate::clock::Moment;
 use crate::upstream::HeldBack;

@@ -13,44 +13,25 @@ mod seat;
 mod trip;
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ahash::RandomState;
 use tokio::sync::watch;
 use tracing::Instrument;
 
-pub(super) use self::seat::Landing;
-use self::seat::Progress;
-pub(super) use self::seat::Seat;
-use self::seat::Seats;
-use self::trip::Departure;
-use self::trip::Tower;
-use self::trip::Trip;
-use self::trip::fly;
+pub(super) use self::seat::{Landing, Seat};
+use self::seat::{Progress, Seats};
+use self::trip::{Departure, Tower, Trip, fly};
 
-use super::Ask;
-use super::Entry;
-use super::Errand;
-use super::Found;
-use super::Inner;
-use super::NotFound;
-use super::Purge;
-use super::Wish;
 use super::entry::Circumstances;
 use super::key::Stays;
+use super::{Ask, Entry, Errand, Found, Inner, NotFound, Purge, Wish};
 use crate::atlas::Question;
 use crate::policy::allowance::Spent;
 use crate::telemetry::metrics::cache::CacheMetrics;
-use crate::upstream::FetchError;
-use crate::upstream::FetchFailure;
-use crate::upstream::Fetched;
-use crate::upstream::Urgency;
+use crate::upstream::{FetchError, FetchFailure, Fetched, Urgency};
 
 /// The flights under way.
 #[derive(Debug)]

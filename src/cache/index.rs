@@ -16,13 +16,10 @@
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::key::Stored;
-use crate::atlas::ProjectId;
-use crate::atlas::Question;
+use crate::atlas::{ProjectId, Question};
 
 /// The keys in the store, and some that were.
 #[derive(Debug, Default)]

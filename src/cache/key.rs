@@ -1,14 +1,12 @@
 //! A question as the memory keeps it: in one piece, so that a small list does not cost three
 //! allocations for its name.
 
-use std::hash::Hash;
-use std::hash::Hasher;
+use std::hash::{Hash, Hasher};
 
 use equivalent::Equivalent;
 
 use super::index::IndexKey;
-use crate::atlas::ProjectId;
-use crate::atlas::Question;
+use crate::atlas::{ProjectId, Question};
 
 /// Says of a project and a user whether a purge leaves theirs as it is.
 pub(super) type Stays<'s> = dyn Fn(&str, &str) -> bool + 's;
@@ -161,8 +159,7 @@ const SHORT: usize = 46;
 
 #[cfg(test)]
 mod tests {
-    use std::hash::BuildHasher;
-    use std::hash::RandomState;
+    use std::hash::{BuildHasher, RandomState};
 
     use proptest::prelude::*;
 

@@ -6,31 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::Ask;
-use super::Entry;
-use super::Errand;
-use super::Found;
-use super::Freshness;
-use super::Inner;
-use super::NotFound;
-use super::Purge;
-use super::Source;
-use super::Staleness;
-use super::Wish;
-use super::flights::Boarded;
-use super::flights::Flight;
-use super::flights::Landing;
-use super::flights::Seat;
+use super::flights::{Boarded, Flight, Landing, Seat};
 use super::freshness::pause_after;
 use super::key::Stays;
 use super::store::Absence;
+use super::{
+    Ask, Entry, Errand, Found, Freshness, Inner, NotFound, Purge, Source, Staleness, Wish,
+};
 use crate::atlas::Question;
 use crate::clock::Moment;
 use crate::policy::allowance::Spent;
-use crate::upstream::FetchError;
-use crate::upstream::Fetched;
-use crate::upstream::Urgency;
-use crate::upstream::Verdict;
+use crate::upstream::{FetchError, Fetched, Urgency, Verdict};
 
 /// What memory says to a question.
 enum Recollection {

@@ -5,12 +5,10 @@
 //! once. Whoever asks at another address or for another form, and everybody after a certificate has
 //! expired, is answered from [`Unexpired`]: a head of its own, the one list in memory, a tail of its own.
 
-use std::fmt;
-use std::io;
 use std::io::Write;
 use std::ops::Range;
-use std::sync::Arc;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
+use std::{fmt, io};
 
 use arc_swap::ArcSwapOption;
 use aws_lc_rs::digest;
@@ -24,10 +22,7 @@ use tokio::sync::OnceCell;
 use tokio::task::spawn_blocking;
 
 use super::splice::Packed;
-use crate::atlas::Certificate;
-use crate::atlas::CertificateList;
-use crate::atlas::Question;
-use crate::atlas::Timestamp;
+use crate::atlas::{Certificate, CertificateList, Question, Timestamp};
 
 /// How the caller addressed this gateway; what stands before `/groups/` in `links`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

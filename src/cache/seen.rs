@@ -5,10 +5,8 @@
 //! Two keys of one place and one mark would be taken for each other, which one in four thousand million
 //! pairs of a place is; it costs nothing but a try to be kept.
 
-use std::hash::BuildHasher;
-use std::hash::RandomState;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Mutex, PoisonError};
 
 use super::key::Key;
 

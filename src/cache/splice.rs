@@ -5,17 +5,11 @@
 //! and each answer is one stream of that encoding: its head as it is, the kept blocks, its tail as it is.
 //! It is always one gzip member and one zstd frame, because many clients stop after the first.
 
-use bytes::BufMut;
-use bytes::Bytes;
-use flate2::Compress;
-use flate2::Compression;
-use flate2::Crc;
-use flate2::FlushCompress;
-use flate2::Status;
+use bytes::{BufMut, Bytes};
+use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 use zstd::zstd_safe::CParameter;
 
-use super::rendered::Encoding;
-use super::rendered::Text;
+use super::rendered::{Encoding, Text};
 
 /// A list, compressed, without beginning and end.
 #[derive(Debug)]

@@ -10,21 +10,13 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
 use super::Source;
-use super::entry::Entry;
-use super::entry::FillId;
-use super::index::Index;
-use super::index::IndexKey;
-use super::key::Asked;
-use super::key::Key;
-use super::key::Stays;
-use super::key::Stored;
+use super::entry::{Entry, FillId};
+use super::index::{Index, IndexKey};
+use super::key::{Asked, Key, Stays, Stored};
 use super::seen::Seen;
-use crate::atlas::ProjectId;
-use crate::atlas::Question;
+use crate::atlas::{ProjectId, Question};
 use crate::clock::Moment;
-use crate::upstream::AtlasAnswer;
-use crate::upstream::FetchError;
-use crate::upstream::FetchFailure;
+use crate::upstream::{AtlasAnswer, FetchError, FetchFailure};
 
 /// Lists and absences, each bounded in bytes.
 ///

@@ -1,11 +1,9 @@
 //! A moment goes in; an id that nothing else has, and that sorts by time, comes out.
 
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ahash::RandomState;
-use uuid::Builder;
-use uuid::Uuid;
+use uuid::{Builder, Uuid};
 
 use crate::atlas::Timestamp;
 

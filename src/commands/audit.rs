@@ -12,14 +12,11 @@ mod usage;
 mod verify;
 
 use std::io;
-use std::io::BufWriter;
-use std::io::Write;
+use std::io::{BufWriter, Write};
 
-use clap::Args;
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 
-use super::Ending;
-use super::complain;
+use super::{Ending, complain};
 use crate::audit::search::Incomplete;
 
 use search::Search;

@@ -6,10 +6,7 @@ mod online;
 
 use clap::Args;
 
-use super::ConfigArguments;
-use super::Ending;
-use super::complain;
-use super::say;
+use super::{ConfigArguments, Ending, complain, say};
 use crate::app::App;
 use crate::clock::Clock;
 

@@ -2,27 +2,17 @@
 //! checks in images that hold no shell and no `curl`.
 
 use std::io;
-use std::io::Read;
-use std::io::Write;
-use std::net::IpAddr;
-use std::net::Ipv4Addr;
-use std::net::Ipv6Addr;
-use std::net::SocketAddr;
-use std::net::TcpStream;
-use std::net::ToSocketAddrs;
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use http::Uri;
-use http::uri::Parts;
-use http::uri::PathAndQuery;
-use http::uri::Scheme;
+use http::uri::{Parts, PathAndQuery, Scheme};
 use serde::Deserialize;
 
-use super::Ending;
-use super::complain;
-use super::say;
+use super::{Ending, complain, say};
 use crate::clock::Clock;
 use crate::config::Source;
 

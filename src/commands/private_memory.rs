@@ -2,11 +2,7 @@
 
 use std::io;
 
-use rustix::process::DumpableBehavior;
-use rustix::process::Resource;
-use rustix::process::Rlimit;
-use rustix::process::set_dumpable_behavior;
-use rustix::process::setrlimit;
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 
 /// From now on this process leaves no core, neither in a file nor with a handler of the system's, and no
 /// process of the same user may read its memory or attach to it.

@@ -10,27 +10,18 @@ use std::time::Duration;
 
 use clap::Args;
 use tokio::runtime;
-use tracing::error;
-use tracing::info;
-use tracing::warn;
+use tracing::{error, info, warn};
 
-use super::ConfigArguments;
-use super::Ending;
-use super::complain;
-use crate::app::App;
-use crate::app::StartError;
+use super::{ConfigArguments, Ending, complain};
+use crate::app::{App, StartError};
 use crate::audit::survive_file_size_limit;
 use crate::clock::Clock;
-use crate::config::Config;
-use crate::config::Source;
+use crate::config::{Config, Source};
 use crate::server::Passed;
 use crate::telemetry;
-use crate::telemetry::Chain;
-use crate::telemetry::LogLevel;
-use crate::telemetry::LogQueue;
 use crate::telemetry::metrics::log::lines_dropped;
-use signals::Signals;
-use signals::Told;
+use crate::telemetry::{Chain, LogLevel, LogQueue};
+use signals::{Signals, Told};
 
 /// What `serve` is told.
 #[derive(Debug, Args)]

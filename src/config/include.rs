@@ -3,25 +3,19 @@
 //! An included file holds `[[rules]]` and nothing else. What is wrong in it is told with its path and line, as in
 //! the file that includes it.
 
-use std::fs;
-use std::io;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use serde::Deserialize;
 use toml::Value;
 
 use super::overlay::Laid;
-use super::place;
 use super::place::TakenOut;
-use super::read_all;
+use super::{place, read_all};
 use crate::policy;
-use crate::policy::Included;
-use crate::policy::RuleConfig;
-use crate::settings::Mistake;
-use crate::settings::written_by_its_owner;
-use crate::watched::WatchedFiles;
-use crate::watched::read_limited;
+use crate::policy::{Included, RuleConfig};
+use crate::settings::{Mistake, written_by_its_owner};
+use crate::watched::{WatchedFiles, read_limited};
 
 /// What came of reading the files.
 pub(super) struct Includes {

@@ -1,11 +1,9 @@
 //! The environment laid over the file: `ATLAS_CERT_GATEWAY__CACHE__TTL=90s` becomes `cache.ttl`.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_path_to_error::Path;
-use toml::Table;
-use toml::Value;
+use toml::{Table, Value};
 
 use super::message::nearest;
 use super::place;

@@ -1,15 +1,12 @@
 //! Where in the configuration something stands: serde's path goes in; a printed place, a value to take
 //! out and a line number come out.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use serde_path_to_error::Path;
-use serde_path_to_error::Segment;
+use serde_path_to_error::{Path, Segment};
 use toml::Value;
-use toml::de::DeTable;
-use toml::de::DeValue;
+use toml::de::{DeTable, DeValue};
 
 /// What was taken out of lists, so that what stood behind it is still called by the place where it stands
 /// in the file.

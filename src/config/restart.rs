@@ -1,8 +1,7 @@
 //! What a running process cannot take up: two configurations go in, the keys that need a restart come
 //! out.
 
-use toml::Table;
-use toml::Value;
+use toml::{Table, Value};
 
 use super::Config;
 

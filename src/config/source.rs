@@ -2,16 +2,13 @@
 //! later the word that there is another.
 
 use std::io;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::Config;
-use super::Refused;
+use super::{Config, Refused};
 use crate::blocking::may_wait;
 use crate::clock::Clock;
 use crate::settings::Mistake;
-use crate::watched::WatchedFile;
-use crate::watched::WatchedFiles;
+use crate::watched::{WatchedFile, WatchedFiles};
 
 /// The configuration's file, watched, and what the environment lays over it.
 #[derive(Debug)]

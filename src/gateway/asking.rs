@@ -2,24 +2,15 @@
 
 use tracing::Instrument;
 
-use super::Answer;
-use super::Gateway;
-use super::Lookup;
-use super::OVERLOAD_PAUSE;
-use super::Refusal;
-use super::Step;
-use super::Whose;
 use super::withheld::Begun;
+use super::{Answer, Gateway, Lookup, OVERLOAD_PAUSE, Refusal, Step, Whose};
 use crate::audit::Entry;
-use crate::cache::Ask;
-use crate::cache::Staleness;
+use crate::cache::{Ask, Staleness};
 use crate::clock::Moment;
-use crate::identity::Caller;
-use crate::identity::Unverified;
+use crate::identity::{Caller, Unverified};
 use crate::memory::Stage;
 use crate::policy::Permit;
-use crate::policy::allowance::BucketView;
-use crate::policy::allowance::Spent;
+use crate::policy::allowance::{BucketView, Spent};
 
 impl Gateway {
     /// Goes on from `step` to the end, however long it takes.

@@ -5,22 +5,16 @@
 //! it was.
 
 use std::io;
-use std::path::Path;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tracing::info;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::Gateway;
 use crate::blocking::may_wait;
-use crate::policy::BadLine;
-use crate::policy::DenyList;
-use crate::settings::Mistake;
-use crate::settings::written_by_its_owner;
+use crate::policy::{BadLine, DenyList};
+use crate::settings::{Mistake, written_by_its_owner};
 use crate::watched::read_limited;
 
 /// Where the deny list comes from, and what is wrong with it.

@@ -14,15 +14,10 @@ use moka::sync::Cache;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use crate::atlas::CertificateList;
-use crate::atlas::Question;
-use crate::atlas::Timestamp;
+use crate::atlas::{CertificateList, Question, Timestamp};
 use crate::audit::ListTag;
-use crate::cache::Errand;
-use crate::cache::Tag;
-use crate::upstream::FetchError;
-use crate::upstream::Fetched;
-use crate::upstream::Verdict;
+use crate::cache::{Errand, Tag};
+use crate::upstream::{FetchError, Fetched, Verdict};
 
 /// The last list of each user of each project.
 #[derive(Debug)]

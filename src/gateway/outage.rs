@@ -2,13 +2,11 @@
 //! failed lately has had an answer. Pure; times are [`Moment::elapsed`](crate::clock::Moment::elapsed).
 
 use std::collections::HashMap;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::atlas::ProjectId;
-use crate::telemetry::Repeated;
-use crate::telemetry::Tally;
+use crate::telemetry::{Repeated, Tally};
 
 /// Whether Atlas answers.
 #[derive(Debug, Default)]

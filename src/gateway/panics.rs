@@ -1,8 +1,7 @@
 //! Panics go in as they are caught; whether they are more than an accident comes out (G30).
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// When lookups have panicked lately.

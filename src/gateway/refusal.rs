@@ -4,32 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use tracing::debug;
-use tracing::error;
-use tracing::info;
-use tracing::warn;
+use tracing::{debug, error, info, warn};
 
-use super::Gateway;
-use super::OVERLOAD_PAUSE;
-use crate::audit::Entry;
-use crate::audit::Outcome;
-use crate::audit::RequestId;
-use crate::audit::TooManyRefusals;
-use crate::cache::FillId;
-use crate::cache::NotFound;
-use crate::cache::Source;
+use super::{Gateway, OVERLOAD_PAUSE};
+use crate::audit::{Entry, Outcome, RequestId, TooManyRefusals};
+use crate::cache::{FillId, NotFound, Source};
 use crate::identity::Unverified;
 use crate::policy::Denied;
-use crate::policy::allowance::Limit;
-use crate::policy::allowance::Spent;
-use crate::telemetry::Chain;
-use crate::telemetry::Repeated;
-use crate::telemetry::Tally;
+use crate::policy::allowance::{Limit, Spent};
 use crate::telemetry::metrics::lookups::LimitedBy;
-use crate::upstream::FetchError;
-use crate::upstream::FetchFailure;
-use crate::upstream::HeldBack;
-use crate::upstream::Verdict;
+use crate::telemetry::{Chain, Repeated, Tally};
+use crate::upstream::{FetchError, FetchFailure, HeldBack, Verdict};
 
 /// Why a question has no answer.
 #[derive(Debug, thiserror::Error)]

@@ -1,8 +1,7 @@
 //! What a lookup would have cost its caller who asks Atlas himself, and how much of that was saved.
 
-use crate::audit::Closing;
-use crate::audit::Outcome;
 use crate::audit::usage::would_have_cost;
+use crate::audit::{Closing, Outcome};
 
 /// Calls to Atlas's API, of one lookup.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -5,28 +5,16 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use tracing::Instrument;
-use tracing::debug;
-use tracing::debug_span;
-use tracing::info;
-use tracing::warn;
+use tracing::{Instrument, debug, debug_span, info, warn};
 
 use super::Gateway;
 use super::last_lists::Changes;
 use super::outage::Outage;
-use crate::audit::FetchRecord;
-use crate::audit::Outcome;
-use crate::audit::RequestId;
+use crate::audit::{FetchRecord, Outcome, RequestId};
 use crate::cache::Errand;
 use crate::clock::Moment;
-use crate::telemetry::Chain;
-use crate::telemetry::Tally;
-use crate::telemetry::WalkLabels;
-use crate::telemetry::say;
-use crate::upstream::FetchError;
-use crate::upstream::Fetched;
-use crate::upstream::Urgency;
-use crate::upstream::Verdict;
+use crate::telemetry::{Chain, Tally, WalkLabels, say};
+use crate::upstream::{FetchError, Fetched, Urgency, Verdict};
 
 impl Gateway {
     /// What makes a walk: asks Atlas, and writes down what came of it.

@@ -3,38 +3,19 @@
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
-use std::task::Context;
-use std::task::Poll;
-use std::task::ready;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use tracing::Instrument;
-use tracing::Span;
+use tracing::{Instrument, Span};
 
-use super::Answer;
-use super::Gateway;
-use super::Lookup;
-use super::OVERLOAD_PAUSE;
-use super::Refusal;
-use super::Step;
-use super::Written;
 use super::savings::Savings;
-use crate::audit::CacheUse;
-use crate::audit::Closing;
-use crate::audit::Entry;
-use crate::audit::Outcome;
-use crate::audit::Refused;
-use crate::audit::Ticket;
-use crate::audit::Unrecorded;
-use crate::cache::Source;
-use crate::cache::Staleness;
-use crate::clock::Clock;
-use crate::clock::Moment;
-use crate::telemetry::metrics::lookups::LookupMetrics;
-use crate::telemetry::metrics::lookups::Present;
-use crate::telemetry::traces::End;
-use crate::telemetry::traces::Traced;
+use super::{Answer, Gateway, Lookup, OVERLOAD_PAUSE, Refusal, Step, Written};
+use crate::audit::{CacheUse, Closing, Entry, Outcome, Refused, Ticket, Unrecorded};
+use crate::cache::{Source, Staleness};
+use crate::clock::{Clock, Moment};
+use crate::telemetry::metrics::lookups::{LookupMetrics, Present};
+use crate::telemetry::traces::{End, Traced};
 
 /// A question that is on record as soon as it is answered; dropped before, as abandoned.
 pub(super) struct Begun<'l> {

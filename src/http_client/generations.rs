@@ -6,20 +6,14 @@
 //! library would stay with it for ever. So when a call has waited in vain, or two were reset, and nobody else
 //! has had a whole answer meanwhile either, the connections are left.
 
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use reqwest::Client;
-use reqwest::Proxy;
 use reqwest::dns::Resolve;
+use reqwest::{Client, Proxy};
 
-use super::BuildError;
-use super::Setup;
+use super::{BuildError, Setup};
 
 /// The client in use, and what it is made from.
 pub(super) struct Generations {

@@ -4,11 +4,9 @@
 use std::path::Path;
 
 use percent_encoding::percent_decode_str;
-use reqwest::Proxy;
-use reqwest::Url;
+use reqwest::{Proxy, Url};
 
-use crate::secret::Secret;
-use crate::secret::SecretFileError;
+use crate::secret::{Secret, SecretFileError};
 
 /// What a section says of its proxy. The system's proxy variables are not read.
 #[derive(Clone, Copy, Debug)]

@@ -3,15 +3,11 @@
 
 use jsonwebtoken::Algorithm;
 
-use super::config::Config;
-use super::config::IssuerConfig;
+use super::config::{Config, IssuerConfig};
 use super::jwk;
 use super::jwk::Sorted;
 use super::left_out::LeftOut;
-use super::source::KeyError;
-use super::source::Source;
-use super::source::read_key_set;
-use super::source::read_secrets;
+use super::source::{KeyError, Source, read_key_set, read_secrets};
 use crate::clock::Clock;
 use crate::settings::Mistake;
 use crate::telemetry::Chain;

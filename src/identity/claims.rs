@@ -6,15 +6,11 @@
 
 use crate::atlas::Timestamp;
 
-use super::Unverified;
 use super::certificate::Thumbprint;
-use super::config::ClaimPath;
-use super::config::IssuerConfig;
-use super::json::Mistyped;
-use super::json::Object;
-use super::json::Value;
-use super::numeric_date;
+use super::config::{ClaimPath, IssuerConfig};
+use super::json::{Mistyped, Object, Value};
 use super::numeric_date::Rounding;
+use super::{Unverified, numeric_date};
 
 /// The claims of a token that is good now, if its signature is.
 #[derive(Debug)]

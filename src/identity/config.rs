@@ -11,18 +11,14 @@ use std::time::Duration;
 
 use jsonwebtoken::Algorithm;
 use reqwest::Url;
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::http_client::ProxySettings;
 use crate::secret::Secret;
 use crate::settings;
 
-pub use demands::Demand;
-pub use demands::Scalar;
-pub use places::ClaimPath;
-pub use places::ClaimPlaces;
-pub use places::NoClaimPath;
+pub use demands::{Demand, Scalar};
+pub use places::{ClaimPath, ClaimPlaces, NoClaimPath};
 
 /// `[identity]`.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]

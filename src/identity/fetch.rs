@@ -8,28 +8,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderValue;
-use http::Method;
-use http::StatusCode;
-use http::header::ACCEPT;
-use http::header::AUTHORIZATION;
-use reqwest::Request;
-use reqwest::Url;
+use http::header::{ACCEPT, AUTHORIZATION};
+use http::{HeaderValue, Method, StatusCode};
+use reqwest::{Request, Url};
 
-use super::config::IssuerConfig;
-use super::config::trusted_url;
+use super::config::{IssuerConfig, trusted_url};
 use super::json::Object;
 use crate::blocking::may_wait;
 use crate::clock::Clock;
-use crate::http_client::Bounds;
-use crate::http_client::BuildError;
-use crate::http_client::CallFailed;
-use crate::http_client::HttpClient;
-use crate::http_client::Lost;
-use crate::http_client::Setup;
+use crate::http_client::{Bounds, BuildError, CallFailed, HttpClient, Lost, Setup};
 use crate::roots::Trust;
-use crate::secret::Secret;
-use crate::secret::SecretFileError;
+use crate::secret::{Secret, SecretFileError};
 
 /// Where an issuer publishes its keys.
 pub(super) struct Publisher {

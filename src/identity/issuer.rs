@@ -1,31 +1,23 @@
 //! Whose tokens are believed, ready to be asked: settings go in, [`Issuers`] with their keys come out.
 
 use std::ffi::OsStr;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jsonwebtoken::Algorithm;
 
-use super::Caller;
-use super::Unverified;
-use super::claims;
 use super::claims::Claims;
-use super::config::Config;
-use super::config::IssuerConfig;
-use super::config::trusted_url;
+use super::config::{Config, IssuerConfig, trusted_url};
 use super::fetch::Publisher;
 use super::json::Object;
 use super::key_set::Place;
 use super::keys::Keys;
 use super::source::Source;
-use super::token::Header;
-use super::token::plain_type;
+use super::token::{Header, plain_type};
+use super::{Caller, Unverified, claims};
 use crate::atlas::Timestamp;
-use crate::clock::Clock;
-use crate::clock::Moment;
-use crate::http_client::BuildError as ClientError;
-use crate::http_client::ProxyError;
+use crate::clock::{Clock, Moment};
+use crate::http_client::{BuildError as ClientError, ProxyError};
 use crate::roots::NoTls;
 use crate::secret::Secret;
 use crate::settings::Mistake;

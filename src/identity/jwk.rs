@@ -8,28 +8,21 @@
 #[cfg(test)]
 mod tests;
 
-use aws_lc_rs::signature::ECDSA_P256_SHA256_FIXED;
-use aws_lc_rs::signature::ECDSA_P384_SHA384_FIXED;
-use aws_lc_rs::signature::ED25519;
-use aws_lc_rs::signature::ParsedPublicKey;
-use aws_lc_rs::signature::VerificationAlgorithm;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, ParsedPublicKey,
+    VerificationAlgorithm,
+};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::Algorithm;
-use jsonwebtoken::AlgorithmFamily;
-use jsonwebtoken::DecodingKey;
-use jsonwebtoken::crypto;
+use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, crypto};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::json::Mistyped;
-use super::json::Object;
+use super::json::{Mistyped, Object};
 use super::key_set::MOST_NAMESAKES;
-use super::left_out::LeftOut;
-use super::left_out::Unusable;
+use super::left_out::{LeftOut, Unusable};
 use super::roca;
-use super::token::Envelope;
-use super::token::LONGEST_KEY_ID;
+use super::token::{Envelope, LONGEST_KEY_ID};
 
 /// A key, and the algorithms that it may be used with.
 pub(super) struct Key {

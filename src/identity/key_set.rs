@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aws_lc_rs::digest::Digest;
@@ -11,8 +10,7 @@ use aws_lc_rs::digest::Digest;
 use super::Unverified;
 use super::jwk::Key;
 use super::token::Envelope;
-use crate::clock::Moment;
-use crate::clock::SharedMoment;
+use crate::clock::{Moment, SharedMoment};
 
 /// The keys of one moment. What was verified with them holds as long as they do.
 pub(super) struct KeySet {

@@ -6,44 +6,27 @@
 //! so that happens at most once in thirty seconds, counted from the attempt and whatever came of it
 //! (G13). A failed attempt changes nothing: keys stay for a day without word from their issuer.
 
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use aws_lc_rs::digest::Context;
-use aws_lc_rs::digest::Digest;
-use aws_lc_rs::digest::SHA256;
-use aws_lc_rs::digest::digest;
-use tokio::sync::Notify;
-use tokio::sync::watch;
+use aws_lc_rs::digest::{Context, Digest, SHA256, digest};
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::Unverified;
-use super::gate::Gate;
-use super::gate::Turn;
-use super::jwk;
+use super::gate::{Gate, Turn};
 use super::jwk::Key;
-use super::key_set::KeySet;
-use super::key_set::Place;
-use super::source::KeyError;
-use super::source::Source;
-use super::source::read_key_set;
-use super::source::read_secrets;
+use super::key_set::{KeySet, Place};
+use super::source::{KeyError, Source, read_key_set, read_secrets};
 use super::token::Envelope;
 use super::trouble::Trouble;
-use super::waiting::Asker;
-use super::waiting::Waiting;
+use super::waiting::{Asker, Waiting};
+use super::{Unverified, jwk};
 use crate::blocking::may_wait;
-use crate::clock::Clock;
-use crate::clock::Moment;
+use crate::clock::{Clock, Moment};
 use crate::secret::Secret;
-use crate::telemetry::Chain;
-use crate::telemetry::Repeated;
-use crate::telemetry::Tally;
 use crate::telemetry::metrics::identity::IdentityMetrics;
+use crate::telemetry::{Chain, Repeated, Tally};
 
 /// The keys of one issuer, from one place.
 pub(super) struct Keys {

@@ -7,19 +7,15 @@
 //! may take any slot of its row, the emptiest first. What is refused is never remembered, so strangers
 //! cannot push anybody out.
 
-use std::hash::BuildHasher;
-use std::hash::Hasher;
+use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use ahash::RandomState;
 use arc_swap::ArcSwapOption;
 
-use super::Caller;
-use super::Thumbprint;
 use super::key_set::KeySet;
+use super::{Caller, Thumbprint};
 use crate::clock::Moment;
 
 /// A bounded memory of verified tokens.

@@ -6,8 +6,7 @@
 
 use std::time::Duration;
 
-use super::json::Mistyped;
-use super::json::Value;
+use super::json::{Mistyped, Value};
 use crate::atlas::Timestamp;
 
 /// Which whole second stands for a fraction of one.

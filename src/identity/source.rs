@@ -1,14 +1,10 @@
 //! Where the keys of an issuer come from, and why there are no new ones.
 
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::fetch::FetchError;
-use super::fetch::LARGEST_KEY_SET;
-use super::fetch::Publisher;
+use super::fetch::{FetchError, LARGEST_KEY_SET, Publisher};
 use super::jwk::BadKeySet;
-use crate::secret::Secret;
-use crate::secret::SecretFileError;
+use crate::secret::{Secret, SecretFileError};
 use crate::settings::written_by_its_owner;
 use crate::watched;
 

@@ -12,22 +12,16 @@ use std::os::unix::fs::PermissionsExt;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::Algorithm;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::forgeries;
 use super::forgeries::forgeries;
-use super::tokens::AUDIENCE;
-use super::tokens::Answer;
-use super::tokens::ISSUER;
-use super::tokens::Issuer as TestIssuer;
-use super::tokens::Publisher as TestPublisher;
-use super::tokens::SECRET;
-use super::tokens::TestKey;
-use super::tokens::jwks;
-use super::*;
+use super::tokens::{
+    AUDIENCE, Answer, ISSUER, Issuer as TestIssuer, Publisher as TestPublisher, SECRET, TestKey,
+    jwks,
+};
+use super::{forgeries, *};
 use crate::clock::Hands;
 
 const NOW: i64 = 1_790_000_000;

@@ -6,11 +6,8 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::net::IpAddr;
-use std::net::Ipv6Addr;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Who shows a token, as far as is known before it is verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

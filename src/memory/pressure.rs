@@ -34,9 +34,7 @@
 //! then the cache may grow. Should the process grow, the stage comes back. Above the mark of
 //! [`Stage::Full`] there is no such trial.
 
-use super::PERIOD;
-use super::STAGES;
-use super::Stage;
+use super::{PERIOD, STAGES, Stage};
 
 /// What the process takes and what the cache holds of it, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -12,19 +12,14 @@
 mod meters;
 mod shares;
 
-use std::hash::BuildHasher;
-use std::hash::RandomState;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use meters::Meters;
 use shares::Shares;
 
-use super::Permit;
-use super::RateLimit;
+use super::{Permit, RateLimit};
 use crate::clock::Moment;
 use crate::identity::Caller;
 
@@ -179,11 +174,8 @@ const SHARED_ACCOUNT: u64 = 0;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::atlas::Question;
-    use crate::atlas::Timestamp;
-    use crate::policy::Config;
-    use crate::policy::Policy;
-    use crate::policy::RuleConfig;
+    use crate::atlas::{Question, Timestamp};
+    use crate::policy::{Config, Policy, RuleConfig};
 
     const FULL: BucketView = BucketView {
         remaining: 1_200,

@@ -1,19 +1,15 @@
 //! Who may ask what: `access.rules` goes in, mistakes and warnings with their place come out.
 
-use std::collections::BTreeMap;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::glob::Glob;
 use super::pattern::unknown_placeholders;
-use crate::atlas::ProjectId;
-use crate::atlas::Username;
+use crate::atlas::{ProjectId, Username};
 use crate::settings;
-use crate::settings::Mistake;
-use crate::settings::Ranges;
+use crate::settings::{Mistake, Ranges};
 
 /// `[access]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]

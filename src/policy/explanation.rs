@@ -4,11 +4,9 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::Policy;
-use super::RateLimit;
-use super::Reach;
 use super::rights::Rights;
 use super::rules::Rule;
+use super::{Policy, RateLimit, Reach};
 use crate::atlas::Question;
 use crate::identity::Caller;
 

@@ -10,19 +10,15 @@ mod index;
 mod names;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use index::Index;
-use names::Patterns;
-use names::Projects;
+use names::{Patterns, Projects};
 
-use super::Aspect;
-use super::Reach;
-use super::config::Config;
-use super::config::RuleConfig;
+use super::config::{Config, RuleConfig};
 use super::glob::Glob;
 use super::pattern::Pattern;
+use super::{Aspect, Reach};
 use crate::atlas::Question;
 use crate::identity::Caller;
 

@@ -4,8 +4,7 @@ mod properties;
 
 use super::glob::Glob;
 use super::*;
-use crate::atlas::Timestamp;
-use crate::atlas::Username;
+use crate::atlas::{Timestamp, Username};
 
 const PROJECT: &str = "32b6e34b3d91647abb20e7b8";
 const OTHER: &str = "000000000000000000000000";

@@ -8,43 +8,31 @@
 
 use std::fs::File;
 use std::io;
-use std::net::IpAddr;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use rustix::io::Errno;
-use rustix::process::Resource;
-use rustix::process::getrlimit;
-use rustix::process::setrlimit;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::debug;
-use tracing::warn;
+use tracing::{debug, warn};
 
-use super::Bound;
-use super::Limits;
 use super::layers::Handler;
 use super::proxies::Proxies;
-use super::proxy_protocol;
-use super::stall::Stalling;
-use super::stall::WriteLimits;
-use super::tls;
+use super::stall::{Stalling, WriteLimits};
 use super::tls::Tls;
-use super::unsent::Account;
-use super::unsent::Unsent;
+use super::unsent::{Account, Unsent};
+use super::{Bound, Limits, proxy_protocol, tls};
 use crate::audit::Origin;
 use crate::clock::Clock;
-use crate::memory::Memory;
-use crate::memory::Stage;
-use crate::telemetry::Repeated;
-use crate::telemetry::Tally;
-use crate::telemetry::metrics::connections::ConnectionMetrics;
-use crate::telemetry::metrics::connections::Reason;
+use crate::memory::{Memory, Stage};
+use crate::telemetry::metrics::connections::{ConnectionMetrics, Reason};
 use crate::telemetry::metrics::lookups::LookupMetrics;
+use crate::telemetry::{Repeated, Tally};
 
 mod ending;
 mod exchange;
@@ -56,12 +44,9 @@ mod streams;
 mod tests;
 
 pub use guess::Protocol;
-pub use places::Standing;
-pub use places::Waiting;
-pub use places::Yielding;
+pub use places::{Standing, Waiting, Yielding};
 
-use places::Place;
-use places::Places;
+use places::{Place, Places};
 
 /// What every connection of one listener shares.
 #[derive(Clone)]

@@ -13,20 +13,12 @@ use http::HeaderValue;
 
 use super::links;
 use super::links::PageLinks;
-use super::payload::Body;
-use super::payload::MADE_AT_A_TIME;
-use super::pretty::Chunk;
-use super::pretty::Indenter;
-use super::pretty::Length;
-use super::query::Form;
-use super::query::PageWish;
+use super::payload::{Body, MADE_AT_A_TIME};
+use super::pretty::{Chunk, Indenter, Length};
+use super::query::{Form, PageWish};
 use super::request::Asked;
 use super::unsent::Account;
-use crate::cache::Encoding;
-use crate::cache::Tag;
-use crate::cache::Text;
-use crate::cache::Unexpired;
-use crate::cache::WORTH_COMPRESSING;
+use crate::cache::{Encoding, Tag, Text, Unexpired, WORTH_COMPRESSING};
 use crate::gateway::Answer;
 
 /// A list, written.

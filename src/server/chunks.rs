@@ -4,8 +4,7 @@
 //! hyper's own decoder forgives a space behind a size, an extension that is none, and more. Whoever forgives
 //! something else than the proxy in front of it can be made to read another request than the proxy did.
 
-use super::head::is_control;
-use super::head::is_in_tokens;
+use super::head::{is_control, is_in_tokens};
 
 /// How far a body has been read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,10 +5,8 @@
 
 use std::iter;
 
-use http::HeaderMap;
-use http::HeaderValue;
-use http::header;
 use http::header::HeaderName;
+use http::{HeaderMap, HeaderValue, header};
 
 use super::response::REQUEST_ID;
 

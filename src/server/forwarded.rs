@@ -9,8 +9,7 @@
 use std::net::IpAddr;
 
 use http::HeaderMap;
-use http::header::FORWARDED;
-use http::header::HeaderName;
+use http::header::{FORWARDED, HeaderName};
 
 use super::proxies::Proxies;
 use super::request::is_host;

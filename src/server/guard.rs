@@ -9,31 +9,20 @@
 //! is only thrown away, so that the caller's kernel does not discard our answer because of a reset.
 
 use std::future::Future;
-use std::io;
-use std::mem;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::task::Context;
-use std::task::Poll;
-use std::task::ready;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
+use std::{io, mem};
 
-use bytes::Buf;
-use bytes::BytesMut;
-use tokio::io::AsyncRead;
-use tokio::io::AsyncWrite;
-use tokio::io::ReadBuf;
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::accept::Standing;
 use super::chunks;
 use super::chunks::Chunks;
-use super::hangup::Watch;
-use super::hangup::Wire;
-use super::head::Bounds;
-use super::head::Fault;
-use super::head::Next;
-use super::head::Progress;
-use super::head::Scan;
+use super::hangup::{Watch, Wire};
+use super::head::{Bounds, Fault, Next, Progress, Scan};
 use super::idleness::Idleness;
 use super::linger::Linger;
 use super::turns::Reads;

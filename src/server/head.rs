@@ -8,8 +8,7 @@
 //!
 //! Each byte is looked at once, nothing is copied and nothing is allocated.
 
-use memchr::memchr;
-use memchr::memchr_iter;
+use memchr::{memchr, memchr_iter};
 
 use super::chunks;
 use super::chunks::Chunks;
@@ -19,13 +18,8 @@ mod fault;
 #[cfg(test)]
 mod tests;
 
-pub(super) use bytes::all_between;
-pub(super) use bytes::greatest;
-use bytes::has_control_character;
-pub(super) use bytes::is_control;
-pub(super) use bytes::is_in_tokens;
-use bytes::is_usual;
-pub(super) use bytes::letters_digits_and;
+pub(super) use bytes::{all_between, greatest, is_control, is_in_tokens, letters_digits_and};
+use bytes::{has_control_character, is_usual};
 pub use fault::Fault;
 
 /// What bounds a head.

@@ -1,11 +1,9 @@
 //! The names under which this gateway may be addressed: a `Host` goes in; whether it is one of them comes
 //! out.
 
-use std::net::IpAddr;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::settings::Mistake;
 

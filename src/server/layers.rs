@@ -6,26 +6,17 @@
 
 use std::convert::Infallible;
 use std::future;
-use std::future::Future;
-use std::future::Ready;
-use std::panic::AssertUnwindSafe;
-use std::panic::catch_unwind;
+use std::future::{Future, Ready};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Context;
-use std::task::Poll;
-use std::task::ready;
+use std::task::{Context, Poll, ready};
 
 use futures_util::future::Either;
-use http::HeaderValue;
-use http::Request;
-use http::Response;
-use http::Version;
-use http::header::AUTHORIZATION;
-use http::header::CONNECTION;
+use http::header::{AUTHORIZATION, CONNECTION};
+use http::{HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
-use tower::Service;
-use tower::ServiceBuilder;
+use tower::{Service, ServiceBuilder};
 
 use super::accept::Peer;
 use super::head::Fault;

@@ -1,7 +1,6 @@
 //! Where this gateway was asked goes in; links in Atlas's form, pointing at this gateway, come out.
 
-use super::query::Form;
-use super::query::PageWish;
+use super::query::{Form, PageWish};
 
 /// The links of one page of a list of `total` certificates.
 #[derive(Clone, Copy, Debug)]

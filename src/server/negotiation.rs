@@ -177,8 +177,7 @@ const VERSIONED_SUFFIX: &str = "+json";
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderMap;
-    use http::header;
+    use http::{HeaderMap, header};
 
     use super::*;
     use crate::server::fields::Fields;
@@ -192,10 +191,8 @@ mod tests {
 
     #[test]
     fn every_accept_of_the_worlds_clients_is_answered_and_foreign_types_are_not() {
-        use ApiVersion::V1;
-        use ApiVersion::V2;
-        use MediaType::Json;
-        use MediaType::Versioned;
+        use ApiVersion::{V1, V2};
+        use MediaType::{Json, Versioned};
         for (accept, version, expected) in [
             (&[][..], V2, Some(Json)),
             (&["*/*"], V2, Some(Json)),

@@ -10,19 +10,13 @@ use std::convert::Infallible;
 use std::io::IoSlice;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
-use std::task::Context;
-use std::task::Poll;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 
-use bytes::Buf;
-use bytes::Bytes;
-use http_body::Frame;
-use http_body::SizeHint;
+use bytes::{Buf, Bytes};
+use http_body::{Frame, SizeHint};
 
-use super::pretty::Chunk;
-use super::pretty::Indenter;
-use super::pretty::LONGEST_STEP;
+use super::pretty::{Chunk, Indenter, LONGEST_STEP};
 use super::unsent::Reserved;
 use crate::cache::Text;
 use crate::telemetry::metrics::lookups::Present;

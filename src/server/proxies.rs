@@ -4,10 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use serde::Deserialize;
-use serde::Deserializer;
-use serde::Serialize;
 use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::settings::Mistake;
 

@@ -2,11 +2,8 @@
 //! links comes out.
 
 use http::Uri;
-use serde::Deserialize;
-use serde::Deserializer;
-use serde::Serialize;
-use serde::Serializer;
 use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::request::ApiVersion;
 use crate::cache::Address;

@@ -6,29 +6,19 @@
 
 mod addressed;
 
-use http::Method;
-use http::Version;
 use http::request::Parts;
+use http::{Method, Version};
 
-pub use addressed::Addressed;
-pub use addressed::Credentials;
 pub(super) use addressed::is_host;
+pub use addressed::{Addressed, Credentials};
 
-use super::fields::Fields;
-use super::fields::Values;
-use super::negotiation::Encodings;
-use super::negotiation::MediaType;
-use super::negotiation::accepted_media_type;
+use super::fields::{Fields, Values};
+use super::negotiation::{Encodings, MediaType, accepted_media_type};
 use super::public_url::PublicUrl;
 use super::query;
-use super::query::Form;
-use super::query::InvalidQuery;
-use crate::atlas::InvalidUsername;
-use crate::atlas::ProjectId;
-use crate::atlas::Question;
-use crate::atlas::Username;
-use crate::cache::Address;
-use crate::cache::Encoding;
+use super::query::{Form, InvalidQuery};
+use crate::atlas::{InvalidUsername, ProjectId, Question, Username};
+use crate::cache::{Address, Encoding};
 use crate::gateway::Lookup;
 
 /// A well-formed lookup, still to be authenticated.

@@ -3,16 +3,12 @@
 //! Here, in [`document`] and in [`fetch`] is the only place with status codes.
 
 use std::borrow::Cow;
-use std::sync::Arc;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderValue;
-use http::Response;
-use http::StatusCode;
-use http::header;
 use http::header::HeaderName;
+use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -21,28 +17,20 @@ mod document;
 mod fetch;
 mod limits;
 
-use self::counted::Counted;
-use self::counted::text_value;
+use self::counted::{Counted, text_value};
 use self::document::Document;
 use super::body;
 use super::fields::Values;
 use super::head::Fault;
 use super::layers::Body;
 use super::negotiation::MediaType;
-use super::request::Asked;
-use super::request::BadRequest;
+use super::request::{Asked, BadRequest};
 use super::unsent::Account;
-use crate::audit::RequestId;
-use crate::audit::TooManyRefusals;
-use crate::audit::Unrecorded;
-use crate::cache::CacheStatus;
-use crate::cache::Found;
-use crate::cache::Source;
+use crate::audit::{RequestId, TooManyRefusals, Unrecorded};
+use crate::cache::{CacheStatus, Found, Source};
 use crate::clock::Moment;
 use crate::gateway;
-use crate::gateway::Answer;
-use crate::gateway::OVERLOAD_PAUSE;
-use crate::gateway::Refusal;
+use crate::gateway::{Answer, OVERLOAD_PAUSE, Refusal};
 
 /// An answer, and what the audit record says of it.
 pub type Written = gateway::Written<Response<Body>>;

@@ -8,19 +8,15 @@ use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::task::Context;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::AsyncRead;
-use tokio::io::AsyncWrite;
-use tokio::io::ReadBuf;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::hangup::Wire;
 use crate::clock::Clock;
-use crate::telemetry::metrics::connections::ConnectionMetrics;
-use crate::telemetry::metrics::connections::Reason;
+use crate::telemetry::metrics::connections::{ConnectionMetrics, Reason};
 
 /// How long writing may take.
 #[derive(Clone, Copy, Debug)]

@@ -4,13 +4,10 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::task::Context;
-use std::task::Poll;
-use std::time::Duration;
-use std::time::Instant;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
-use hyper::rt::Sleep;
-use hyper::rt::Timer;
+use hyper::rt::{Sleep, Timer};
 
 use crate::clock::Clock;
 

@@ -5,45 +5,33 @@
 
 mod validity;
 
-use std::io;
-use std::mem;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use std::{io, mem};
 
 use arc_swap::ArcSwap;
-use aws_lc_rs::digest::Context;
-use aws_lc_rs::digest::SHA256;
-use aws_lc_rs::digest::SHA256_OUTPUT_LEN;
-use aws_lc_rs::digest::digest;
-use rustls::RootCertStore;
-use rustls::ServerConfig;
+use aws_lc_rs::digest::{Context, SHA256, SHA256_OUTPUT_LEN, digest};
 use rustls::server::WebPkiClientVerifier;
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::PrivateKeyDer;
+use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
-use serde::Deserialize;
-use serde::Serialize;
-use tokio::io::AsyncRead;
-use tokio::io::AsyncWrite;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use tracing::info;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::atlas::Timestamp;
 use crate::blocking::may_wait;
 use crate::clock::Clock;
 use crate::identity::PeerCertificate;
 use crate::secret::Secret;
-use crate::settings::Mistake;
-use crate::settings::written_by_its_owner;
+use crate::settings::{Mistake, written_by_its_owner};
 use crate::telemetry::Chain;
 use crate::telemetry::metrics::connections::ConnectionMetrics;
 use crate::watched::read_limited;
-use validity::Validity;
-use validity::Whose;
+use validity::{Validity, Whose};
 
 /// Settings of TLS.
 #[derive(Clone, Debug, Deserialize, Serialize)]

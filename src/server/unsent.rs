@@ -6,8 +6,7 @@
 //! requests under way.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Limits;
 use crate::telemetry::metrics::lookups::LookupMetrics;

@@ -1,13 +1,11 @@
 //! Files and directories that settings name: whether they can be what they are meant for. Writes nothing.
 
-use std::fs;
 use std::fs::Metadata;
-use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::{fs, io};
 
-use rustix::fs::Access;
-use rustix::fs::access;
+use rustix::fs::{Access, access};
 
 /// Why `directory` can never be a directory, whoever asks: something else is in its place, or on the way to it.
 pub fn impossible_directory(directory: &Path) -> Option<String> {

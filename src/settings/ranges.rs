@@ -4,9 +4,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::Mistake;
-use super::Size;
-use super::duration;
+use super::{Mistake, Size, duration};
 
 /// Judges the settings of one section.
 #[derive(Debug)]

@@ -6,17 +6,11 @@
 //! standard output when it cannot end in time, where the audit trail may be.
 
 use std::collections::VecDeque;
-use std::io;
 use std::io::Write;
-use std::mem;
 use std::os::fd::AsFd;
-use std::sync::Arc;
-use std::sync::Condvar;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
-use std::thread;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use std::{io, mem, thread};
 
 use prometheus_client::metrics::counter::Counter;
 use tracing_subscriber::fmt::MakeWriter;

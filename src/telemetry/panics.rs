@@ -1,8 +1,7 @@
 //! Panics as lines of the log. The hook that a process has by default writes to standard error itself,
 //! and waits for whoever reads it.
 
-use std::backtrace::Backtrace;
-use std::backtrace::BacktraceStatus;
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::panic;
 
 use tracing::error;

@@ -2,9 +2,7 @@
 //! line a minute at most, whatever happens and however often. Pure; times are
 //! [`Moment::elapsed`](crate::clock::Moment::elapsed).
 
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// One thing that may go wrong again and again.

@@ -6,8 +6,7 @@
 
 use std::future::Future;
 
-use tracing::Span;
-use tracing::info_span;
+use tracing::{Span, info_span};
 use uuid::Uuid;
 
 /// What lines of a walk say beside their own words.

@@ -5,19 +5,12 @@
 //! double every call. A server may insist that counts arrive in order; so a nonce serves one call at a
 //! time, and calls under way at once use different ones.
 
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
-use digest_auth::AlgorithmType;
-use digest_auth::AuthContext;
-use digest_auth::Qop;
-use digest_auth::WwwAuthenticateHeader;
-use http::HeaderMap;
-use http::HeaderValue;
+use digest_auth::{AlgorithmType, AuthContext, Qop, WwwAuthenticateHeader};
 use http::header::WWW_AUTHENTICATE;
+use http::{HeaderMap, HeaderValue};
 
 use super::watched_secret::WatchedSecret;
 use crate::secret::Secret;

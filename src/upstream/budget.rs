@@ -28,13 +28,10 @@ pub(crate) use rates::Rates;
 
 use std::time::Duration;
 
-use super::answer::HeldBack;
-use super::answer::Urgency;
+use super::answer::{HeldBack, Urgency};
 use gate::Gate;
-use pace::Pace;
-use pace::Told;
-use rates::MINUTE;
-use rates::times;
+use pace::{Pace, Told};
+use rates::{MINUTE, times};
 
 /// What is known of one project's bucket. Times are [`Moment::elapsed`](crate::clock::Moment::elapsed).
 #[derive(Clone, Debug)]

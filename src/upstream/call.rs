@@ -11,31 +11,18 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::Inner;
-use super::answer::FetchFailure;
-use super::answer::Urgency;
-use super::answer::Verdict;
-use super::budget::CooldownCause;
-use super::budget::Spent;
-use super::credential::Credential;
-use super::credential::Login;
-use super::credential::Refusal;
-use super::exchange;
+use super::answer::{FetchFailure, Urgency, Verdict};
+use super::budget::{CooldownCause, Spent};
+use super::credential::{Credential, Login, Refusal};
 use super::project::Project;
-use super::retry;
-use super::retry::Blame;
-use super::retry::Next;
-use super::retry::Outcome;
-use super::retry::Pause;
+use super::retry::{Blame, Next, Outcome, Pause};
 use super::service_account::Bearer;
 use super::transport::Bounds;
-use super::turns::WalkNumber;
-use super::turns::Wish;
-use super::walk::Log;
-use super::walk::Read;
+use super::turns::{WalkNumber, Wish};
+use super::walk::{Log, Read};
+use super::{Inner, exchange, retry};
 use crate::atlas::Question;
-use crate::telemetry::Tally;
-use crate::telemetry::say;
+use crate::telemetry::{Tally, say};
 
 /// Who calls, for what, and until when.
 #[derive(Debug)]

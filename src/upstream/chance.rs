@@ -1,7 +1,6 @@
 //! Chance: a span goes in, a random part of it comes out; so that many gateways do not act in step.
 
-use std::hash::BuildHasher;
-use std::hash::RandomState;
+use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 /// Where randomness comes from. Fixed in tests, so that rules can be checked to the millisecond.

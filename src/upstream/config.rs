@@ -7,15 +7,13 @@ pub(crate) use mistakes::origin;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::http_client::ProxySettings;
 use crate::roots::Trust;
 use crate::secret::Secret;
 use crate::settings;
-use crate::settings::Size;
-use crate::settings::duration;
+use crate::settings::{Size, duration};
 
 /// The section `atlas`.
 #[derive(Clone, Debug, Deserialize, Serialize)]

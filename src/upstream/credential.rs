@@ -3,26 +3,19 @@
 //! Each credential has its own token, its own failures and its own health, so that one that fails
 //! disturbs no other (G23).
 
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::answer::CredentialFailure;
 use super::api_key::ApiKey;
 use super::chance::Chance;
-use super::config::Config;
-use super::config::CredentialConfig;
-use super::service_account::Parts;
-use super::service_account::ServiceAccount;
-use super::service_account::Terms;
+use super::config::{Config, CredentialConfig};
+use super::service_account::{Parts, ServiceAccount, Terms};
 use super::transport::Transport;
 use super::watched_secret::WatchedSecret;
 use crate::atlas::ProjectId;
 use crate::clock::Clock;
 use crate::secret::Secret;
-use crate::settings::Mistake;
-use crate::settings::impossible_directory;
+use crate::settings::{Mistake, impossible_directory};
 use crate::telemetry::Chain;
 use crate::telemetry::metrics::upstream::UpstreamMetrics;
 

@@ -3,25 +3,19 @@
 
 use std::pin::pin;
 
-use http::HeaderValue;
-use http::Method;
-use http::StatusCode;
-use http::header::ACCEPT;
-use http::header::AUTHORIZATION;
+use http::header::{ACCEPT, AUTHORIZATION};
+use http::{HeaderValue, Method, StatusCode};
 use tracing::Instrument;
 
 use super::answer::FetchFailure;
 use super::api_key;
-use super::api_key::ApiKey;
-use super::api_key::Challenged;
-use super::call::Caller;
-use super::call::Stop;
+use super::api_key::{ApiKey, Challenged};
+use super::call::{Caller, Stop};
 use super::config::Api;
 use super::credential::Login;
 use super::page::LONGEST_PAGE;
 use super::service_account::Bearer;
-use super::transport::Answer;
-use super::transport::Lost;
+use super::transport::{Answer, Lost};
 use crate::telemetry::metrics::upstream::Endpoint;
 use crate::telemetry::traces::Call;
 

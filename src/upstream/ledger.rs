@@ -13,12 +13,11 @@
 //! made before the calendar was set back, so it was made now at the latest, and the others as much before
 //! it as they say. What is damaged is set aside, and then less is minted at first than would be allowed.
 
-use std::fs;
 use std::fs::File;
-use std::io;
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
+use std::{fs, io};
 
 use tracing::warn;
 

@@ -3,13 +3,9 @@
 
 use std::sync::Arc;
 
-use super::FetchError;
-use super::FetchFailure;
-use super::Inner;
-use super::Urgency;
 use super::credential::Credential;
-use crate::atlas::ProjectId;
-use crate::atlas::Question;
+use super::{FetchError, FetchFailure, Inner, Urgency};
+use crate::atlas::{ProjectId, Question};
 use crate::telemetry::metrics::upstream::CallCause;
 
 /// What became of trying a credential.

@@ -11,20 +11,12 @@ use std::fmt;
 
 use bytes::Bytes;
 use serde::Deserialize;
-use serde::de::Deserializer;
-use serde::de::Error as _;
-use serde::de::MapAccess;
-use serde::de::SeqAccess;
-use serde::de::Visitor;
+use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
-use crate::atlas::ProjectId;
-use crate::atlas::Timestamp;
-use strict::Name;
-use strict::Text;
-use strict::set_once;
-use strict::skip;
+use crate::atlas::{ProjectId, Timestamp};
+use strict::{Name, Text, set_once, skip};
 
 /// The certificates of one page.
 #[derive(Clone, Debug, PartialEq, Eq)]

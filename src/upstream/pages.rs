@@ -35,12 +35,8 @@ use std::time::Duration;
 
 use ahash::RandomState;
 
-use super::page::Item;
-use super::page::LONGEST_PAGE;
-use super::page::Page;
-use crate::atlas::Certificate;
-use crate::atlas::CertificateList;
-use crate::atlas::Timestamp;
+use super::page::{Item, LONGEST_PAGE, Page};
+use crate::atlas::{Certificate, CertificateList, Timestamp};
 
 /// What is left to read.
 #[derive(Clone, Debug, PartialEq, Eq)]

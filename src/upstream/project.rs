@@ -3,17 +3,13 @@
 //! Bounded: a project that nobody has asked about for a while is forgotten, which loses nothing.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ahash::RandomState;
 
 use super::breaker::Breaker;
-use super::budget::Budget;
-use super::budget::Rates;
+use super::budget::{Budget, Rates};
 use super::demand::Demand;
 use super::retry::RetryBudget;
 use crate::atlas::ProjectId;

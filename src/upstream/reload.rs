@@ -4,22 +4,16 @@
 //! An account that stays keeps its token, its ledger and its nonces, whatever else changes about it. One
 //! that goes is given the time of a walk before its token is given back, for those who still use it.
 
-use std::sync::Arc;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use tracing::info;
 
-use super::Inner;
-use super::Upstream;
 use super::budget::Rates;
 use super::config::Config;
-use super::credential::Credential;
-use super::credential::Successor;
-use super::credential::Tools;
-use super::credential::secrets;
+use super::credential::{Credential, Successor, Tools, secrets};
+use super::{Inner, Upstream};
 use crate::settings::Mistake;
 use crate::telemetry::metrics::upstream::CredentialLabels;
 use crate::telemetry::say;

@@ -8,13 +8,10 @@ use http::header::CONTENT_TYPE;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::answer::AtlasAnswer;
-use super::answer::FetchFailure;
-use super::meaning;
+use super::answer::{AtlasAnswer, FetchFailure};
 use super::retry::Outcome;
-use super::retry_after;
-use super::transport::Answer;
-use super::transport::Lost;
+use super::transport::{Answer, Lost};
+use super::{meaning, retry_after};
 
 /// What an answer is.
 pub(crate) enum Reply<'a> {
@@ -157,8 +154,7 @@ const USUAL_TYPE: &str = "application/vnd.atlas.2023-01-01+json;charset=utf-8";
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderMap;
-    use http::HeaderValue;
+    use http::{HeaderMap, HeaderValue};
 
     use super::*;
     use crate::clock::Clock;

@@ -1,7 +1,6 @@
 //! When to ask again: an answer's `Retry-After` goes in, a span comes out. Pure.
 
-use std::time::Duration;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
 use http::header::RETRY_AFTER;

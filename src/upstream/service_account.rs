@@ -10,10 +10,7 @@ mod kept;
 mod mint;
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -21,19 +18,14 @@ use http::HeaderValue;
 use tokio::sync::watch;
 use tracing::warn;
 
-use super::answer::CredentialFailure;
-use super::answer::NoToken;
+use super::answer::{CredentialFailure, NoToken};
 use super::chance::Chance;
 use super::transport::Transport;
 use super::watched_secret::WatchedSecret;
-use crate::clock::Clock;
-use crate::clock::Moment;
+use crate::clock::{Clock, Moment};
 use crate::secret::Secret;
-use crate::telemetry::Repeated;
-use crate::telemetry::metrics::upstream::CredentialLabels;
-use crate::telemetry::metrics::upstream::Endpoint;
-use crate::telemetry::metrics::upstream::UpstreamMetrics;
-use crate::telemetry::say;
+use crate::telemetry::metrics::upstream::{CredentialLabels, Endpoint, UpstreamMetrics};
+use crate::telemetry::{Repeated, say};
 use kept::Kept;
 
 /// One service account. Cheap to clone.

@@ -4,13 +4,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderValue;
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::answer::CredentialFailure;
-use super::answer::NoToken;
+use super::answer::{CredentialFailure, NoToken};
 use super::transport::Lost;
 use crate::secret::Secret;
 

@@ -5,24 +5,18 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::Method;
-use reqwest::Request;
-use reqwest::Url;
 use reqwest::dns::Resolve;
+use reqwest::{Request, Url};
 
-use super::config::Config;
-use super::config::origin;
+use super::config::{Config, origin};
 use crate::clock::Clock;
-use crate::http_client::BuildError;
-use crate::http_client::HttpClient;
-use crate::http_client::ProxyError;
-use crate::http_client::Setup;
+use crate::http_client::{BuildError, HttpClient, ProxyError, Setup};
 use crate::roots::NoTls;
 use crate::settings::Mistake;
 use crate::telemetry::Chain;
 
-pub(crate) use crate::http_client::Answer;
-pub(crate) use crate::http_client::Bounds;
 pub use crate::http_client::Lost;
+pub(crate) use crate::http_client::{Answer, Bounds};
 
 /// The client of all calls to Atlas, bound to one origin.
 #[derive(Clone)]

@@ -13,12 +13,8 @@ mod lane;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
-use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ahash::RandomState;
@@ -28,8 +24,7 @@ use super::answer::Urgency;
 use super::config::Limits;
 use crate::atlas::ProjectId;
 use crate::clock::Clock;
-use lane::Lane;
-use lane::Waiting;
+use lane::{Lane, Waiting};
 
 /// Hands out turns. Cheap to clone.
 #[derive(Clone, Debug)]

@@ -1,25 +1,19 @@
 //! One walk: a question goes in, page after page is asked for, and a list of one moment comes out.
 
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use http::StatusCode;
 
-use super::answer::FetchFailure;
-use super::answer::Walk;
-use super::call::Caller;
-use super::call::Stop;
+use super::answer::{FetchFailure, Walk};
+use super::call::{Caller, Stop};
 use super::config::Proof;
 use super::page::Page;
 use super::pages;
 use super::pages::Plan;
 use super::retry::Pause;
-use crate::atlas::CertificateList;
-use crate::atlas::Timestamp;
+use crate::atlas::{CertificateList, Timestamp};
 use crate::clock::Moment;
 use crate::telemetry::metrics::upstream::CallCause;
 

@@ -1,18 +1,14 @@
 //! A secret that may be rotated under us: a file or a text goes in, the last good secret comes out.
 
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
-use tracing::info;
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::blocking::may_wait;
-use crate::secret::Secret;
-use crate::secret::SecretFileError;
+use crate::secret::{Secret, SecretFileError};
 use crate::telemetry::say;
 
 /// A secret, and the file that it may change in.

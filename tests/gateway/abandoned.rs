@@ -5,10 +5,7 @@ use std::time::Duration;
 use atlas_simulator::Asked;
 
 use crate::client::Connection;
-use crate::world::PROJECT;
-use crate::world::World;
-use crate::world::certs;
-use crate::world::token;
+use crate::world::{PROJECT, World, certs, token};
 
 #[tokio::test]
 async fn an_abandoned_lookup_is_observed_with_its_time() {

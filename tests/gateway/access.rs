@@ -6,21 +6,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use atlas_simulator::Asked;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::program::command;
-use crate::program::output;
+use crate::program::{command, output};
 use crate::reload::Scene;
-use crate::world::FOREIGN_PROJECT;
-use crate::world::OTHER_PROJECT;
-use crate::world::PROJECT;
-use crate::world::Plan;
-use crate::world::World;
-use crate::world::certs;
-use crate::world::operator_token;
-use crate::world::token;
-use crate::world::token_of;
+use crate::world::{
+    FOREIGN_PROJECT, OTHER_PROJECT, PROJECT, Plan, World, certs, operator_token, token, token_of,
+};
 
 /// Adds a rule, as it is written in the file.
 fn add_rule(config: &mut toml::Table, rule: &str) {

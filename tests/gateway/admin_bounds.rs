@@ -5,21 +5,12 @@ use std::fs;
 use std::fs::File;
 use std::time::Duration;
 
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::client::Connection;
-use crate::client::Reply;
+use crate::client::{Connection, Reply};
 use crate::program;
-use crate::program::Program;
-use crate::program::command;
-use crate::program::output;
-use crate::world::PROJECT;
-use crate::world::World;
-use crate::world::certs;
-use crate::world::operator_token;
-use crate::world::set;
-use crate::world::token;
+use crate::program::{Program, command, output};
+use crate::world::{PROJECT, World, certs, operator_token, set, token};
 
 const HEALTH: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
 

@@ -5,11 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde_json::json;
 
-use crate::world::PROJECT;
-use crate::world::World;
-use crate::world::certs;
-use crate::world::set_rule;
-use crate::world::token_of;
+use crate::world::{PROJECT, World, certs, set_rule, token_of};
 
 #[tokio::test]
 async fn a_rule_limits_lookups_of_each_caller_and_no_other() {

@@ -7,21 +7,12 @@ mod purges;
 
 use std::time::Duration;
 
-use atlas_simulator::Asked;
-use atlas_simulator::Fault;
+use atlas_simulator::{Asked, Fault};
 use futures_util::future::join_all;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::client::Connection;
-use crate::client::Reply;
-use crate::world::PROJECT;
-use crate::world::World;
-use crate::world::certs;
-use crate::world::operator_token;
-use crate::world::set;
-use crate::world::token;
-use crate::world::token_of;
+use crate::client::{Connection, Reply};
+use crate::world::{PROJECT, World, certs, operator_token, set, token, token_of};
 
 /// Past every share of five minutes.
 const PAST_TTL: Duration = Duration::from_secs(331);

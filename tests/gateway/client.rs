@@ -4,10 +4,8 @@
 use std::net::SocketAddr;
 
 use serde_json::Value;
-use tokio::io::AsyncReadExt;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpSocket;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
 
 /// What came back.
 #[derive(Clone, Debug, PartialEq, Eq)]

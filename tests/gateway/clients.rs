@@ -7,12 +7,8 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::client::Connection;
-use crate::client::Reply;
-use crate::world::PROJECT;
-use crate::world::World;
-use crate::world::certs;
-use crate::world::token;
+use crate::client::{Connection, Reply};
+use crate::world::{PROJECT, World, certs, token};
 
 /// A client, and the head of what it sends; `{target}`, `{host}` and `{token}` stand for what they name.
 struct Client {

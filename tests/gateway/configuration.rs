@@ -1,8 +1,7 @@
 //! The configuration: every key of the documented file, every mistake at once, the environment over it.
 
 use std::fs;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use atlas_cert_gateway::config::Config;
 use atlas_cert_gateway::settings::Mistake;

@@ -1,9 +1,7 @@
 //! The demo, as a newcomer starts it: one command, a first look, a hit, a clean end.
 
-use std::io::BufRead;
-use std::io::BufReader;
-use std::process::Command;
-use std::process::Stdio;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 
 use crate::client;
 

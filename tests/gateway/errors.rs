@@ -1,13 +1,8 @@
 //! What Atlas refuses arrives as Atlas said it; what is no answer of Atlas arrives in Atlas's form.
 
-use atlas_simulator::Answer;
-use atlas_simulator::Asked;
-use atlas_simulator::Ending;
-use atlas_simulator::Fault;
+use atlas_simulator::{Answer, Asked, Ending, Fault};
 
-use crate::world::PROJECT;
-use crate::world::World;
-use crate::world::certs;
+use crate::world::{PROJECT, World, certs};
 
 #[tokio::test]
 async fn documents_of_atlas_arrive_byte_for_byte() {

@@ -4,28 +4,16 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use atlas_simulator::Answer;
-use atlas_simulator::Asked;
-use atlas_simulator::Fault;
-use atlas_simulator::Settings;
-use atlas_simulator::Simulator;
-use atlas_simulator::Tls;
-use http::StatusCode;
-use http::Version;
-use serde_json::Value;
-use serde_json::json;
+use atlas_simulator::{Answer, Asked, Fault, Settings, Simulator, Tls};
+use http::{StatusCode, Version};
+use serde_json::{Value, json};
 
-use crate::dead_connection::DeadFirst;
-use crate::dead_connection::Death;
-use crate::dead_connection::Proxy;
+use crate::dead_connection::{DeadFirst, Death, Proxy};
 use crate::forgeries;
 use crate::identity::Scene;
-use crate::tokens::TestKey;
-use crate::tokens::jwks;
+use crate::tokens::{TestKey, jwks};
 use crate::upstream::network::Authority;
-use crate::upstream::world::World;
-use crate::upstream::world::api_key;
-use crate::upstream::world::outcome;
+use crate::upstream::world::{World, api_key, outcome};
 
 const DEATHS: [Death; 5] = [
     Death::NoBody,

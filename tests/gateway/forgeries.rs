@@ -16,15 +16,9 @@ mod claims;
 use std::fmt::Display;
 
 use jsonwebtoken::Algorithm;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::tokens::Issuer;
-use super::tokens::SECRET;
-use super::tokens::TestKey;
-use super::tokens::WEAK_MODULUS;
-use super::tokens::base64url;
-use super::tokens::jwks;
+use super::tokens::{Issuer, SECRET, TestKey, WEAK_MODULUS, base64url, jwks};
 
 /// A token that must not pass.
 pub(crate) struct Forgery {

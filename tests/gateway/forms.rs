@@ -1,9 +1,6 @@
 //! One list, many forms: pretty, enveloped, uncounted, paged, conditional, compressed, HEAD.
 
-use crate::world::PROJECT;
-use crate::world::World;
-use crate::world::certs;
-use crate::world::token;
+use crate::world::{PROJECT, World, certs, token};
 
 #[tokio::test]
 async fn c04_c08_forms_differ_in_writing_only_and_leave_the_entry_alone() {

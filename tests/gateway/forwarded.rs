@@ -3,13 +3,8 @@
 
 use serde_json::Value;
 
-use crate::client::Connection;
-use crate::client::Reply;
-use crate::world::PROJECT;
-use crate::world::World;
-use crate::world::certs;
-use crate::world::set;
-use crate::world::token;
+use crate::client::{Connection, Reply};
+use crate::world::{PROJECT, World, certs, set, token};
 
 /// A gateway behind a proxy with the address 127.0.0.1, and others in 10.0.0.0/8.
 async fn world(settings: &[(&str, toml::Value)]) -> World {

@@ -5,15 +5,11 @@ use std::time::Duration;
 
 use atlas_simulator::Asked;
 use serde_json::Value;
-use tokio::io::AsyncReadExt;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::client::Connection;
 use crate::tls::Authority;
-use crate::world::PROJECT;
-use crate::world::World;
-use crate::world::certs;
-use crate::world::token;
+use crate::world::{PROJECT, World, certs, token};
 
 /// A request for a list, with more lines in its head.
 fn request(username: &str, more: &str) -> Vec<u8> {

@@ -1,8 +1,7 @@
 //! The arrows of the house: a module uses only what stands to its right in `lib.rs`.
 
 use std::fs;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[test]
 fn every_arrow_points_to_the_right() {

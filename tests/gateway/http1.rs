@@ -9,13 +9,8 @@ mod patience;
 mod probe;
 mod refused;
 
-use crate::client::Connection;
-use crate::client::Reply;
-use crate::world::PROJECT;
-use crate::world::World;
-use crate::world::certs;
-use crate::world::set;
-use crate::world::token;
+use crate::client::{Connection, Reply};
+use crate::world::{PROJECT, World, certs, set, token};
 
 /// The usual request with other words in some of its places.
 struct Asked<'a> {

@@ -10,35 +10,16 @@ mod half_closed;
 mod malformed;
 mod patience;
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use tokio::io::AsyncRead;
-use tokio::io::AsyncReadExt;
-use tokio::io::AsyncWrite;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::frames::ACK;
-use crate::frames::CONTINUATION;
-use crate::frames::DATA;
-use crate::frames::END_HEADERS;
-use crate::frames::END_STREAM;
-use crate::frames::GOAWAY;
-use crate::frames::HEADERS;
-use crate::frames::INITIAL_WINDOW_SIZE;
-use crate::frames::PING;
-use crate::frames::PRIORITY;
-use crate::frames::RST_STREAM;
-use crate::frames::SETTINGS;
-use crate::frames::WINDOW_UPDATE;
-use crate::frames::WITH_PRIORITY;
-use crate::frames::block;
-use crate::frames::frame;
-use crate::world::PROJECT;
-use crate::world::World;
-use crate::world::certs;
-use crate::world::token;
+use crate::frames::{
+    ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, INITIAL_WINDOW_SIZE, PING,
+    PRIORITY, RST_STREAM, SETTINGS, WINDOW_UPDATE, WITH_PRIORITY, block, frame,
+};
+use crate::world::{PROJECT, World, certs, token};
 
 /// A caller that says what it likes.
 struct Spammer<S = TcpStream> {

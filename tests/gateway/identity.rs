@@ -18,26 +18,14 @@ use std::time::Duration;
 use atlas_cert_gateway::atlas::Timestamp;
 use atlas_cert_gateway::config::Config;
 use futures_util::future::join_all;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::client::Reply;
 use crate::forgeries;
 use crate::forgeries::forgeries;
-use crate::tokens::AUDIENCE;
-use crate::tokens::Answer;
-use crate::tokens::ISSUER;
-use crate::tokens::Issuer;
-use crate::tokens::Publisher;
-use crate::tokens::TestKey;
-use crate::tokens::jwks;
-use crate::world::NOW;
-use crate::world::PROJECT;
-use crate::world::Plan;
-use crate::world::World;
-use crate::world::certs;
-use crate::world::set_rule;
+use crate::tokens::{AUDIENCE, Answer, ISSUER, Issuer, Publisher, TestKey, jwks};
+use crate::world::{NOW, PROJECT, Plan, World, certs, set_rule};
 
 /// A world whose callers have tokens of a published issuer.
 pub(crate) struct Scene {

@@ -5,32 +5,19 @@
 //! set.
 
 use std::fs;
-use std::net::IpAddr;
-use std::net::Ipv4Addr;
-use std::net::SocketAddr;
-use std::net::TcpListener;
-use std::path::Path;
-use std::path::PathBuf;
-use std::process::Child;
-use std::process::Command;
-use std::process::Stdio;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use reqwest::Method;
-use reqwest::Response;
-use reqwest::Version;
 use reqwest::header::HeaderMap;
+use reqwest::{Method, Response, Version};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
 use crate::tls::Authority;
-use crate::world::PROJECT;
-use crate::world::World;
-use crate::world::certs;
-use crate::world::every;
-use crate::world::set;
-use crate::world::token;
+use crate::world::{PROJECT, World, certs, every, set, token};
 
 const GUIDE: &str = include_str!("../../config/README.md");
 

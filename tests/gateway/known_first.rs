@@ -5,17 +5,11 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde_json::json;
 
-use crate::client::Connection;
-use crate::client::Reply;
+use crate::client::{Connection, Reply};
 use crate::forgeries;
 use crate::identity::Scene;
-use crate::tokens::Issuer;
-use crate::tokens::TestKey;
-use crate::tokens::jwks;
-use crate::world::PROJECT;
-use crate::world::World;
-use crate::world::certs;
-use crate::world::set;
+use crate::tokens::{Issuer, TestKey, jwks};
+use crate::world::{PROJECT, World, certs, set};
 
 /// Where the callers are who know no key.
 const ELSEWHERE: [u8; 4] = [127, 0, 0, 2];

@@ -3,25 +3,16 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::process::Child;
-use std::process::Command;
+use std::process::{Child, Command};
 use std::time::Duration;
 
-use rustix::process::Pid;
-use rustix::process::Resource;
-use rustix::process::Rlimit;
-use rustix::process::prlimit;
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpSocket;
 
 use crate::client;
 use crate::client::Connection;
-use crate::world::PROJECT;
-use crate::world::World;
-use crate::world::certs;
-use crate::world::every;
-use crate::world::set;
-use crate::world::token;
+use crate::world::{PROJECT, World, certs, every, set, token};
 
 fn request(username: &str) -> Vec<u8> {
     let (path, token) = (certs(PROJECT, username), token());

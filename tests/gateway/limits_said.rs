@@ -2,19 +2,12 @@
 
 use std::time::Duration;
 
-use atlas_simulator::Answer;
-use atlas_simulator::Asked;
-use atlas_simulator::Fault;
+use atlas_simulator::{Answer, Asked, Fault};
 use http::StatusCode;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::client::Reply;
-use crate::world::PROJECT;
-use crate::world::World;
-use crate::world::certs;
-use crate::world::set_rule;
-use crate::world::token_of;
+use crate::world::{PROJECT, World, certs, set_rule, token_of};
 
 /// The sentence, and the parameters without the seconds, which have to be those of `Retry-After`.
 fn said(reply: &Reply) -> (String, Vec<Value>) {

@@ -1,8 +1,6 @@
 //! What is logged, kept for the test.
 
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use tracing::Dispatch;
 use tracing::subscriber::DefaultGuard;

@@ -4,19 +4,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use atlas_simulator::Asked;
-use atlas_simulator::Fault;
+use atlas_simulator::{Asked, Fault};
 use serde_json::Value;
 
 use crate::client::Connection;
-use crate::world::FOREIGN_PROJECT;
-use crate::world::OTHER_PROJECT;
-use crate::world::PROJECT;
-use crate::world::World;
-use crate::world::certs;
-use crate::world::token;
-use crate::world::token_of;
-use crate::world::use_api_key;
+use crate::world::{
+    FOREIGN_PROJECT, OTHER_PROJECT, PROJECT, World, certs, token, token_of, use_api_key,
+};
 
 #[tokio::test]
 async fn the_first_answer_asks_atlas_and_the_second_is_a_hit() {

@@ -7,9 +7,7 @@ use proptest::test_runner::TestRunner;
 
 use atlas_cert_gateway::atlas::Username;
 
-use crate::world::PROJECT;
-use crate::world::World;
-use crate::world::set_rule;
+use crate::world::{PROJECT, World, set_rule};
 
 #[tokio::test]
 async fn the_four_views_of_a_name_are_the_same_bytes() {

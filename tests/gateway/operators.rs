@@ -5,11 +5,7 @@ mod requests;
 use serde_json::json;
 
 use crate::client::Connection;
-use crate::world::PROJECT;
-use crate::world::World;
-use crate::world::certs;
-use crate::world::operator_token;
-use crate::world::token;
+use crate::world::{PROJECT, World, certs, operator_token, token};
 
 #[tokio::test]
 async fn health_readiness_and_metrics_need_no_token() {

@@ -3,20 +3,12 @@
 use std::time::Duration;
 
 use atlas_cert_gateway::atlas::Timestamp;
-use atlas_simulator::Asked;
-use atlas_simulator::Fault;
+use atlas_simulator::{Asked, Fault};
 use serde_json::json;
 
-use crate::log::Log;
-use crate::log::listen;
-use crate::tokens::AUDIENCE;
-use crate::tokens::ISSUER;
-use crate::tokens::Issuer;
-use crate::world::NOW;
-use crate::world::PROJECT;
-use crate::world::World;
-use crate::world::certs;
-use crate::world::set;
+use crate::log::{Log, listen};
+use crate::tokens::{AUDIENCE, ISSUER, Issuer};
+use crate::world::{NOW, PROJECT, World, certs, set};
 
 fn lines(log: &Log, text: &str) -> usize {
     log.text()

@@ -7,17 +7,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use atlas_simulator::Asked;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::client::Connection;
-use crate::client::Reply;
-use crate::world::PROJECT;
-use crate::world::World;
-use crate::world::certs;
-use crate::world::set;
-use crate::world::token;
+use crate::client::{Connection, Reply};
+use crate::world::{PROJECT, World, certs, set, token};
 
 /// Past every share of five minutes.
 const PAST_TTL: Duration = Duration::from_mins(6);

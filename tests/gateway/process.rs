@@ -24,11 +24,7 @@ use std::fs;
 use atlas_simulator::CLIENT_SECRET;
 
 use crate::client;
-use crate::program::Program;
-use crate::program::command;
-use crate::program::output;
-use crate::program::request;
-use crate::program::world;
+use crate::program::{Program, command, output, request, world};
 
 // The simulated Atlas answers while a test waits for the program.
 #[tokio::test(flavor = "multi_thread")]

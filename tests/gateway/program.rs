@@ -2,31 +2,18 @@
 //! what it has left behind.
 
 use std::fs;
-use std::io::BufRead;
-use std::io::BufReader;
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Child;
-use std::process::ChildStderr;
-use std::process::Command;
-use std::process::Output;
-use std::process::Stdio;
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::sync::mpsc;
 
 use atlas_cert_gateway::clock::Clock;
-use atlas_simulator::Settings;
-use atlas_simulator::Simulator;
-use serde_json::Value;
-use serde_json::json;
+use atlas_simulator::{Settings, Simulator};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::world::OTHER_PROJECT;
-use crate::world::PROJECT;
-use crate::world::certs;
-use crate::world::configuration;
-use crate::world::set;
-use crate::world::token_at;
-use crate::world::write_secrets;
+use crate::world::{OTHER_PROJECT, PROJECT, certs, configuration, set, token_at, write_secrets};
 
 /// A running program.
 pub(crate) struct Program {

@@ -4,14 +4,7 @@
 use atlas_cert_gateway::config::Config;
 use toml::Value;
 
-use crate::world::PROJECT;
-use crate::world::World;
-use crate::world::certs;
-use crate::world::configuration;
-use crate::world::set;
-use crate::world::set_rule;
-use crate::world::token;
-use crate::world::write_secrets;
+use crate::world::{PROJECT, World, certs, configuration, set, set_rule, token, write_secrets};
 
 /// What kind of value a key has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

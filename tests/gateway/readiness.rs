@@ -6,24 +6,15 @@ use std::fs;
 use std::net::TcpListener;
 use std::time::Duration;
 
-use atlas_simulator::Answer;
-use atlas_simulator::Asked;
-use atlas_simulator::CLIENT_ID;
-use atlas_simulator::Fault;
-use atlas_simulator::ServiceAccount;
+use atlas_simulator::{Answer, Asked, CLIENT_ID, Fault, ServiceAccount};
 use http::StatusCode;
 use serde_json::Value;
 
-use crate::audit::relp::Death;
-use crate::audit::relp::Receiver;
+use crate::audit::relp::{Death, Receiver};
 use crate::client;
 use crate::client::Reply;
 use crate::packages::manifests;
-use crate::world::OTHER_PROJECT;
-use crate::world::Plan;
-use crate::world::World;
-use crate::world::certs;
-use crate::world::set;
+use crate::world::{OTHER_PROJECT, Plan, World, certs, set};
 
 /// The parts in a list of the answer.
 fn parts(reply: &Reply, list: &str) -> BTreeSet<String> {

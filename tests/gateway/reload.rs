@@ -6,19 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use atlas_cert_gateway::config::Source;
-use atlas_simulator::CLIENT_ID;
-use atlas_simulator::CLIENT_SECRET;
-use atlas_simulator::PUBLIC_KEY;
-use atlas_simulator::ServiceAccount;
+use atlas_simulator::{CLIENT_ID, CLIENT_SECRET, PUBLIC_KEY, ServiceAccount};
 
-use crate::world::OTHER_PROJECT;
-use crate::world::PROJECT;
-use crate::world::Plan;
-use crate::world::World;
-use crate::world::certs;
-use crate::world::operator_token;
-use crate::world::set;
-use crate::world::use_api_key;
+use crate::world::{OTHER_PROJECT, PROJECT, Plan, World, certs, operator_token, set, use_api_key};
 
 /// A world whose gateway was started with a file.
 pub(crate) struct Scene {

@@ -3,9 +3,7 @@
 mod refused;
 
 use crate::client::Connection;
-use crate::world::PROJECT;
-use crate::world::World;
-use crate::world::token;
+use crate::world::{PROJECT, World, token};
 
 fn user(name: &str) -> String {
     format!("/api/atlas/v2/groups/{PROJECT}/databaseUsers/{name}/certs")

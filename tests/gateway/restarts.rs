@@ -3,14 +3,10 @@
 use std::env;
 use std::time::Duration;
 
-use atlas_simulator::Asked;
-use atlas_simulator::Ending;
-use atlas_simulator::Fault;
+use atlas_simulator::{Asked, Ending, Fault};
 
 use crate::client;
-use crate::program::Program;
-use crate::program::request;
-use crate::program::world;
+use crate::program::{Program, request, world};
 use crate::world::every;
 
 /// `RESTARTS=150 cargo test --test gateway restarts` is the long run.

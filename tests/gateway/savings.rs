@@ -3,23 +3,11 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use atlas_cert_gateway::audit::search::Filter;
-use atlas_cert_gateway::audit::search::Order;
-use atlas_cert_gateway::audit::search::Search;
-use atlas_cert_gateway::audit::search::search;
-use atlas_cert_gateway::audit::usage::By;
-use atlas_cert_gateway::audit::usage::Counts;
-use atlas_cert_gateway::audit::usage::Usage;
-use atlas_simulator::Asked;
-use atlas_simulator::Fault;
+use atlas_cert_gateway::audit::search::{Filter, Order, Search, search};
+use atlas_cert_gateway::audit::usage::{By, Counts, Usage};
+use atlas_simulator::{Asked, Fault};
 
-use crate::world::FOREIGN_PROJECT;
-use crate::world::PROJECT;
-use crate::world::World;
-use crate::world::certs;
-use crate::world::operator_token;
-use crate::world::set;
-use crate::world::token;
+use crate::world::{FOREIGN_PROJECT, PROJECT, World, certs, operator_token, set, token};
 
 /// A world in which `long` has 700 certificates, `full` 500 and `empty` none.
 async fn world() -> World {

@@ -1,21 +1,14 @@
 //! No secret leaves: not the caller's token upstream, not the gateway's own anywhere.
 
 use atlas_cert_gateway::telemetry;
-use atlas_simulator::Asked;
-use atlas_simulator::CLIENT_SECRET;
-use atlas_simulator::Fault;
+use atlas_simulator::{Asked, CLIENT_SECRET, Fault};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::SubscriberExt;
 
 use crate::log::Log;
-use crate::world::PROJECT;
-use crate::world::World;
-use crate::world::certs;
-use crate::world::operator_token;
-use crate::world::token;
-use crate::world::token_of;
+use crate::world::{PROJECT, World, certs, operator_token, token, token_of};
 
 #[tokio::test]
 async fn the_callers_token_never_reaches_atlas() {

@@ -3,17 +3,12 @@
 use std::collections::BTreeSet;
 
 use atlas_cert_gateway::telemetry::metrics::connections::Reason;
-use atlas_simulator::Asked;
-use atlas_simulator::Fault;
+use atlas_simulator::{Asked, Fault};
 use serde_json::json;
 
-use crate::world::FOREIGN_PROJECT;
-use crate::world::OTHER_PROJECT;
-use crate::world::PROJECT;
-use crate::world::World;
-use crate::world::certs;
-use crate::world::operator_token;
-use crate::world::token_of;
+use crate::world::{
+    FOREIGN_PROJECT, OTHER_PROJECT, PROJECT, World, certs, operator_token, token_of,
+};
 
 /// Names and values of labels, without the values of the series.
 async fn series(world: &World) -> BTreeSet<String> {

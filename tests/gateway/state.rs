@@ -2,10 +2,8 @@
 //! (R9).
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::fs::symlink;
-use std::path::Path;
-use std::path::PathBuf;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use atlas_cert_gateway::app::App;
@@ -14,23 +12,11 @@ use atlas_cert_gateway::clock::Clock;
 use atlas_cert_gateway::config::Config;
 use atlas_cert_gateway::telemetry::Chain;
 use atlas_simulator::CLIENT_ID;
-use rustix::fs::CWD;
-use rustix::fs::FileType;
-use rustix::fs::Mode;
-use rustix::fs::mknodat;
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use crate::client;
-use crate::program::Program;
-use crate::program::command;
-use crate::program::output;
-use crate::program::request;
-use crate::program::serve;
-use crate::program::world_with;
-use crate::world::NOW;
-use crate::world::Plan;
-use crate::world::World;
-use crate::world::set;
-use crate::world::use_api_key;
+use crate::program::{Program, command, output, request, serve, world_with};
+use crate::world::{NOW, Plan, World, set, use_api_key};
 
 /// Where a file of the usual account lies.
 fn kept(plan: &Plan, ending: &str) -> PathBuf {

@@ -1,30 +1,19 @@
 //! U12, G22, G27: Atlas stands still. Its process is stopped as by a debugger: connections stand, and
 //! nothing comes.
 
-use std::env;
-use std::fs;
-use std::io::BufRead;
-use std::io::BufReader;
-use std::process::Child;
-use std::process::Command;
-use std::process::Stdio;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+use std::{env, fs};
 
 use atlas_cert_gateway::clock::Clock;
-use atlas_simulator::Settings;
-use atlas_simulator::Simulator;
+use atlas_simulator::{Settings, Simulator};
 use serde_json::json;
 
 use crate::client;
 use crate::client::Reply;
 use crate::program::Program;
-use crate::world::PROJECT;
-use crate::world::certs;
-use crate::world::configuration;
-use crate::world::every;
-use crate::world::set;
-use crate::world::token_at;
-use crate::world::write_secrets;
+use crate::world::{PROJECT, certs, configuration, every, set, token_at, write_secrets};
 
 /// An Atlas in a process of its own: this test, once more.
 struct AtlasProcess {

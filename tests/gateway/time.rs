@@ -2,19 +2,10 @@
 
 use std::time::Duration;
 
-use atlas_simulator::Asked;
-use atlas_simulator::Endpoint;
-use atlas_simulator::Fault;
+use atlas_simulator::{Asked, Endpoint, Fault};
 use serde_json::json;
 
-use crate::world::NOW;
-use crate::world::PROJECT;
-use crate::world::Plan;
-use crate::world::World;
-use crate::world::certs;
-use crate::world::set;
-use crate::world::set_rule;
-use crate::world::token_at;
+use crate::world::{NOW, PROJECT, Plan, World, certs, set, set_rule, token_at};
 use atlas_cert_gateway::atlas::Timestamp;
 
 /// What happens to the machine.

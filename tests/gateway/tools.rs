@@ -2,15 +2,10 @@
 //! what is installed. Without it there is nothing to run.
 
 use std::env;
-use std::process::Command;
-use std::process::Output;
-use std::process::Stdio;
+use std::process::{Command, Output, Stdio};
 
 use crate::tls::Authority;
-use crate::world::PROJECT;
-use crate::world::World;
-use crate::world::certs;
-use crate::world::token;
+use crate::world::{PROJECT, World, certs, token};
 
 fn run(command: &mut Command) -> (Output, String) {
     let output = command.stdin(Stdio::null()).output().unwrap();

@@ -5,31 +5,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::io::AsyncReadExt;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpSocket;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::client::Connection;
-use crate::frames::ACK;
-use crate::frames::DATA;
-use crate::frames::END_HEADERS;
-use crate::frames::END_STREAM;
-use crate::frames::GOAWAY;
-use crate::frames::HEADERS;
-use crate::frames::INITIAL_WINDOW_SIZE;
-use crate::frames::PING;
-use crate::frames::RST_STREAM;
-use crate::frames::SETTINGS;
-use crate::frames::WINDOW_UPDATE;
-use crate::frames::block;
-use crate::frames::frame;
-use crate::world::PROJECT;
-use crate::world::Plan;
-use crate::world::World;
-use crate::world::certs;
-use crate::world::set;
-use crate::world::token;
+use crate::frames::{
+    ACK, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, INITIAL_WINDOW_SIZE, PING, RST_STREAM,
+    SETTINGS, WINDOW_UPDATE, block, frame,
+};
+use crate::world::{PROJECT, Plan, World, certs, set, token};
 
 /// A caller of HTTP/2 that grants each stream the window that it likes.
 struct Caller {

@@ -2,13 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::client::Connection;
-use crate::client::Reply;
-use crate::world::PROJECT;
-use crate::world::World;
-use crate::world::certs;
-use crate::world::operator_token;
-use crate::world::token;
+use crate::client::{Connection, Reply};
+use crate::world::{PROJECT, World, certs, operator_token, token};
 
 /// A case: what is asked, and the status.
 struct Case {

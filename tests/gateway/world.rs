@@ -5,32 +5,21 @@ use std::fmt::Write;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use atlas_cert_gateway::app::App;
 use atlas_cert_gateway::atlas::Timestamp;
-use atlas_cert_gateway::clock::Clock;
-use atlas_cert_gateway::clock::Hands;
+use atlas_cert_gateway::clock::{Clock, Hands};
 use atlas_cert_gateway::config::Config;
-use atlas_simulator::CLIENT_ID;
-use atlas_simulator::CLIENT_SECRET;
-use atlas_simulator::PRIVATE_KEY;
-use atlas_simulator::PUBLIC_KEY;
-use atlas_simulator::Settings;
-use atlas_simulator::Simulator;
-use serde_json::Value;
-use serde_json::json;
+use atlas_simulator::{CLIENT_ID, CLIENT_SECRET, PRIVATE_KEY, PUBLIC_KEY, Settings, Simulator};
+use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::time::Interval;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::client;
-use crate::client::Connection;
-use crate::client::Reply;
+use crate::client::{Connection, Reply};
 
 /// The project that the usual caller may read.
 pub(crate) const PROJECT: &str = "32b6e34b3d91647abb20e7b8";

@@ -1,22 +1,13 @@
 //! A client that does exactly what a test tells it, and a simulator with a small world.
 
 use std::io;
-use std::time::Duration;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use atlas_simulator::CLIENT_ID;
-use atlas_simulator::CLIENT_SECRET;
-use atlas_simulator::ManualClock;
-use atlas_simulator::Settings;
-use atlas_simulator::Simulator;
-use atlas_simulator::World;
-use reqwest::Client;
-use reqwest::RequestBuilder;
-use reqwest::Response;
+use atlas_simulator::{CLIENT_ID, CLIENT_SECRET, ManualClock, Settings, Simulator, World};
 use reqwest::redirect::Policy;
+use reqwest::{Client, RequestBuilder, Response};
 use serde_json::Value;
-use tokio::io::AsyncReadExt as _;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 pub(crate) const G: &str = "32b6e34b3d91647abb20e7b8";

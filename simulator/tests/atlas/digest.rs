@@ -3,18 +3,11 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use atlas_simulator::ApiKey;
-use atlas_simulator::Credential;
-use atlas_simulator::PRIVATE_KEY;
-use atlas_simulator::PUBLIC_KEY;
-use md5::Digest as _;
-use md5::Md5;
+use atlas_simulator::{ApiKey, Credential, PRIVATE_KEY, PUBLIC_KEY};
+use md5::{Digest as _, Md5};
 use sha2::Sha256;
 
-use crate::client::Fixture;
-use crate::client::G;
-use crate::client::certificates;
-use crate::client::error_code;
+use crate::client::{Fixture, G, certificates, error_code};
 
 #[tokio::test]
 async fn without_a_credential_the_challenge_and_its_body_are_as_recorded() {

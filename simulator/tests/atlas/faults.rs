@@ -2,21 +2,11 @@
 
 use std::time::Duration;
 
-use atlas_simulator::Answer;
-use atlas_simulator::Asked;
-use atlas_simulator::Ending;
-use atlas_simulator::Endpoint;
-use atlas_simulator::Fault;
+use atlas_simulator::{Answer, Asked, Ending, Endpoint, Fault};
 use http::StatusCode;
 use serde_json::json;
 
-use crate::client::Fixture;
-use crate::client::G;
-use crate::client::certificates;
-use crate::client::error_code;
-use crate::client::json;
-use crate::client::raw;
-use crate::client::raw_get;
+use crate::client::{Fixture, G, certificates, error_code, json, raw, raw_get};
 
 async fn statuses(fixture: &Fixture, calls: usize) -> Vec<u16> {
     let mut statuses = Vec::new();

@@ -1,10 +1,6 @@
 //! The making of certificates, which draws from the same bucket as their list.
 
-use crate::client::ACCEPT;
-use crate::client::Fixture;
-use crate::client::G;
-use crate::client::certificates;
-use crate::client::json;
+use crate::client::{ACCEPT, Fixture, G, certificates, json};
 
 #[tokio::test]
 async fn a_new_certificate_is_answered_as_pem_and_listed_last() {

@@ -3,16 +3,9 @@
 use std::time::Duration;
 
 use atlas_simulator::X509Type;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::client::ACCEPT;
-use crate::client::Fixture;
-use crate::client::G;
-use crate::client::certificates;
-use crate::client::error_code;
-use crate::client::json;
-use crate::client::raw_get;
+use crate::client::{ACCEPT, Fixture, G, certificates, error_code, json, raw_get};
 
 #[tokio::test]
 async fn a_list_has_the_members_headers_and_self_link_that_were_recorded() {

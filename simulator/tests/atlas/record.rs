@@ -2,14 +2,9 @@
 
 use std::sync::Arc;
 
-use atlas_simulator::CLIENT_ID;
-use atlas_simulator::Credential;
-use atlas_simulator::Endpoint;
+use atlas_simulator::{CLIENT_ID, Credential, Endpoint};
 
-use crate::client::Fixture;
-use crate::client::G;
-use crate::client::certificates;
-use crate::client::raw_get;
+use crate::client::{Fixture, G, certificates, raw_get};
 
 #[tokio::test]
 async fn a_request_is_recorded_with_all_that_it_carried_and_how_it_ended() {

@@ -2,18 +2,13 @@
 
 use std::io::ErrorKind;
 
-use atlas_simulator::Asked;
-use atlas_simulator::Ending;
-use atlas_simulator::Fault;
-use atlas_simulator::Tls;
+use atlas_simulator::{Asked, Ending, Fault, Tls};
 use http::Version;
-use reqwest::Certificate;
-use reqwest::Client;
 use reqwest::redirect::Policy;
+use reqwest::{Certificate, Client};
 use tokio::net::TcpSocket;
 
-use crate::client::Fixture;
-use crate::client::certificates;
+use crate::client::{Fixture, certificates};
 
 #[tokio::test]
 async fn a_host_that_is_down_refuses_connections_and_comes_back_on_the_same_port() {

@@ -1,23 +1,14 @@
 //! Service accounts: minting, limits, revoking, and what a token opens.
 
-use std::net::IpAddr;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use atlas_simulator::BucketSize;
-use atlas_simulator::CLIENT_ID;
-use atlas_simulator::CLIENT_SECRET;
-use atlas_simulator::Credential;
-use atlas_simulator::ServiceAccount;
-use atlas_simulator::TokenRules;
+use atlas_simulator::{
+    BucketSize, CLIENT_ID, CLIENT_SECRET, Credential, ServiceAccount, TokenRules,
+};
 use serde_json::json;
 
-use crate::client::ACCEPT;
-use crate::client::Fixture;
-use crate::client::G;
-use crate::client::certificates;
-use crate::client::error_code;
-use crate::client::json;
+use crate::client::{ACCEPT, Fixture, G, certificates, error_code, json};
 
 #[tokio::test]
 async fn a_token_lives_for_an_hour_of_the_simulators_clock() {

@@ -2,9 +2,7 @@
 //! each once.
 
 use std::mem;
-use std::sync::Condvar;
-use std::sync::Mutex;
-use std::sync::PoisonError;
+use std::sync::{Condvar, Mutex, PoisonError};
 
 use super::lock;
 

@@ -3,8 +3,7 @@
 
 use std::fs::File;
 use std::io;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -15,9 +14,7 @@ use crate::audit::heads;
 use crate::audit::sink::Parcel;
 use crate::audit::writer::Finished;
 
-use super::Journal;
-use super::Order;
-use super::lock;
+use super::{Journal, Order, lock};
 
 /// The file that is written to, and the last record in it.
 pub(super) struct Present {

@@ -1,33 +1,24 @@
 //! Disks that hang, and who waits for them.
 
 use std::borrow::Cow;
-use std::fs;
 use std::fs::File;
-use std::io;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::mpsc;
-use std::thread;
+use std::{fs, io, thread};
 
 use futures_util::FutureExt;
 
 use super::*;
 use crate::atlas::Timestamp;
-use crate::audit::Arrival;
-use crate::audit::Audit;
-use crate::audit::Closing;
-use crate::audit::Config;
-use crate::audit::Origin;
 use crate::audit::ahead::Ahead;
 use crate::audit::chain::Tip;
-use crate::audit::directory::Directory;
-use crate::audit::directory::private;
-use crate::audit::record::Body;
-use crate::audit::record::Kind;
+use crate::audit::directory::{Directory, private};
+use crate::audit::record::{Body, Kind};
 use crate::audit::verify::verify;
-use crate::audit::writer::OpenFile;
-use crate::audit::writer::day;
+use crate::audit::writer::{OpenFile, day};
+use crate::audit::{Arrival, Audit, Closing, Config, Origin};
 use crate::clock::Hands;
 
 mod syncing;

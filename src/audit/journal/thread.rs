@@ -5,20 +5,15 @@ use std::sync::atomic::Ordering;
 
 use crate::audit::Unrecorded;
 use crate::audit::bodies::Bodies;
-use crate::audit::health::Trouble;
-use crate::audit::health::WhoseWord;
+use crate::audit::health::{Trouble, WhoseWord};
 use crate::audit::queue::Batch;
-use crate::audit::record::Body;
-use crate::audit::record::Kind;
-use crate::audit::record::name;
+use crate::audit::record::{Body, Kind, name};
 use crate::audit::sink::Parcel;
 use crate::audit::writer::Writer;
 use crate::clock::Moment;
 use crate::telemetry::Tally;
 
-use super::Journal;
-use super::Order;
-use super::lock;
+use super::{Journal, Order, lock};
 
 impl Journal {
     /// The writer thread: follows orders until it is told to stop.

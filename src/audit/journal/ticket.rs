@@ -4,17 +4,14 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Context;
-use std::task::Poll;
-use std::task::ready;
+use std::task::{Context, Poll, ready};
 
 use tokio::task::yield_now;
 
 use crate::audit::Unrecorded;
 use crate::audit::commit::Commit;
 
-use super::Journal;
-use super::Order;
+use super::{Journal, Order};
 
 /// Somebody's part in a batch. It comes true when the record is in the journal; or when it is known
 /// that it is not, or too late.

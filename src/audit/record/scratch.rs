@@ -5,11 +5,8 @@ use std::ops::Range;
 
 use crate::atlas::Timestamp;
 
-use super::Body;
-use super::LONGEST_LINE;
-use super::Lines;
-use super::TIME_LENGTH;
 use super::digits::eight_digits;
+use super::{Body, LONGEST_LINE, Lines, TIME_LENGTH};
 
 /// The buffer of a thread, and the head of the record that it wrote last: the calendar is worked out once
 /// a second, not once a record.

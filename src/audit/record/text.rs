@@ -1,9 +1,8 @@
 //! Text from outside goes in; what may stand between the quotation marks of a record comes out: ASCII
 //! that can be printed, and no more of it than there is room for.
 
-use super::Body;
-use super::Lines;
 use super::digits::hex_digits;
+use super::{Body, Lines};
 
 /// Appends `text` as the inside of a JSON string, using `room` bytes at most; says whether all of it
 /// had room.

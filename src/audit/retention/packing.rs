@@ -1,18 +1,14 @@
 //! A finished file goes in, a packed one that holds the same stands in its place.
 
-use std::fs;
-use std::io;
 use std::path::Path;
+use std::{fs, io};
 
 use rustix::fs::statvfs;
 use uuid::Uuid;
 
 use super::remove_file;
-use crate::audit::directory::at;
-use crate::audit::directory::private;
-use crate::audit::directory::sync_names;
-use crate::audit::listing::Packing;
-use crate::audit::listing::SegmentFile;
+use crate::audit::directory::{at, private, sync_names};
+use crate::audit::listing::{Packing, SegmentFile};
 use crate::audit::reading;
 use crate::audit::reading::Likeness;
 

@@ -2,30 +2,17 @@
 //! present block that pass.
 
 use std::fs::File;
-use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
-use std::vec;
+use std::{io, vec};
 
-use super::Filter;
-use super::Found;
-use super::Incomplete;
-use super::Order;
-use super::Sieve;
-use super::TIME;
-use super::packed::Last;
-use super::packed::Passed;
-use super::packed::check_end;
-use super::packed::last_number;
+use super::packed::{Last, Passed, check_end, last_number};
+use super::{Filter, Found, Incomplete, Order, Sieve, TIME};
 use crate::atlas::Timestamp;
-use crate::audit::chain;
-use crate::audit::listing;
-use crate::audit::listing::Segment;
-use crate::audit::listing::SegmentFile;
-use crate::audit::reading;
-use crate::audit::reading::Backwards;
-use crate::audit::reading::Forwards;
+use crate::audit::listing::{Segment, SegmentFile};
+use crate::audit::reading::{Backwards, Forwards};
+use crate::audit::{chain, listing, reading};
 
 /// What a search may take.
 #[derive(Clone, Copy)]

@@ -4,16 +4,12 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::io::Seek;
-use std::ops::ControlFlow;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
-use super::Order;
-use super::Sieve;
-use super::cursor::Bounds;
-use super::cursor::is_beyond;
+use super::cursor::{Bounds, is_beyond};
+use super::{Order, Sieve};
 use crate::audit::chain;
-use crate::audit::listing::Packing;
-use crate::audit::listing::SegmentFile;
+use crate::audit::listing::{Packing, SegmentFile};
 use crate::audit::reading::Forwards;
 
 /// A record that passes.

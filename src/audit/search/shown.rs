@@ -5,8 +5,7 @@
 //! do they say what a list had. So all of them are read, oldest first, each directory by itself.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -15,13 +14,8 @@ use memchr::memmem;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::Filter;
-use super::Found;
-use super::Incomplete;
-use super::Order;
-use super::Sieve;
-use super::cursor::Bounds;
-use super::cursor::Cursor;
+use super::cursor::{Bounds, Cursor};
+use super::{Filter, Found, Incomplete, Order, Sieve};
 
 /// The fetches whose records say something of a certificate.
 #[derive(Debug, Default)]

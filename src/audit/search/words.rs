@@ -1,16 +1,13 @@
 //! What people write goes in; a filter comes out, or what is allowed instead: one set of words for
 //! `audit search` and for `GET /audit/lookups`.
 
-use std::net::IpAddr;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::Filter;
-use super::Order;
-use crate::atlas::ProjectId;
-use crate::atlas::Timestamp;
+use super::{Filter, Order};
+use crate::atlas::{ProjectId, Timestamp};
 use crate::identity::network;
 
 /// An instant, as people name it.

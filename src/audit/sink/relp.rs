@@ -5,9 +5,7 @@
 //! what it answers, the command `rsp`, and data that begins with a code.
 
 use std::io;
-use std::io::BufReader;
-use std::io::Read;
-use std::io::Write;
+use std::io::{BufReader, Read, Write};
 
 /// A session that the receiver has agreed to.
 pub(super) struct Session<S> {

@@ -2,8 +2,7 @@
 
 use super::*;
 use crate::audit::directory::private;
-use crate::audit::record::Body;
-use crate::audit::record::Kind;
+use crate::audit::record::{Body, Kind};
 use crate::audit::repair;
 use crate::audit::verify::verify;
 

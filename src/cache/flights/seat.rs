@@ -1,18 +1,14 @@
 //! A place to wait for a walk: a flight's progress goes in, what its walk brought comes out.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::watch;
 
-use super::super::Entry;
-use super::super::FillId;
-use crate::upstream::FetchError;
-use crate::upstream::Urgency;
-use crate::upstream::Verdict;
+use super::super::{Entry, FillId};
+use crate::upstream::{FetchError, Urgency, Verdict};
 
 /// Who waits for a flight.
 #[derive(Debug, Default)]

@@ -4,17 +4,12 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::super::Errand;
-use super::super::FillId;
-use super::super::Inner;
 use super::super::entry::Circumstances;
 use super::super::rendered::Address;
-use super::seat::Landing;
-use super::seat::Progress;
+use super::super::{Errand, FillId, Inner};
+use super::seat::{Landing, Progress};
 use crate::atlas::Question;
-use crate::upstream::FetchError;
-use crate::upstream::Fetched;
-use crate::upstream::Urgency;
+use crate::upstream::{FetchError, Fetched, Urgency};
 
 /// Removes a flight whose task died, or was never run, so that the next asker starts another.
 pub(super) struct Tower {

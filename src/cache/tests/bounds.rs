@@ -6,10 +6,7 @@ use http::StatusCode;
 use proptest::prelude::*;
 
 use super::super::*;
-use super::stage::Stage;
-use super::stage::Word;
-use super::stage::list;
-use super::stage::question;
+use super::stage::{Stage, Word, list, question};
 use crate::atlas::Username;
 
 /// A memory with `count` lists in use and room for `room_for`, one of those lists, and the questions.

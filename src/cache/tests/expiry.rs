@@ -3,12 +3,7 @@
 use futures_util::future::join_all;
 
 use super::super::*;
-use super::stage::ADDRESS;
-use super::stage::START;
-use super::stage::Stage;
-use super::stage::Word;
-use super::stage::down;
-use super::stage::question;
+use super::stage::{ADDRESS, START, Stage, Word, down, question};
 
 fn one_that_ends_in(seconds: i64) -> Word {
     Word::List(vec![

@@ -5,10 +5,7 @@ use http::StatusCode;
 
 use super::super::explain::State;
 use super::super::*;
-use super::stage::Stage;
-use super::stage::Word;
-use super::stage::down;
-use super::stage::question;
+use super::stage::{Stage, Word, down, question};
 
 #[tokio::test]
 async fn a_key_is_explained_in_every_state() {

@@ -5,12 +5,7 @@ use futures_util::future::join_all;
 use http::StatusCode;
 
 use super::super::*;
-use super::stage::ADDRESS;
-use super::stage::Stage;
-use super::stage::Word;
-use super::stage::down;
-use super::stage::list;
-use super::stage::question;
+use super::stage::{ADDRESS, Stage, Word, down, list, question};
 
 #[tokio::test]
 async fn f06_f07_g21_one_walk_per_key_however_many_callers_leave() {

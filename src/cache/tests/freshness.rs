@@ -3,10 +3,7 @@
 use http::StatusCode;
 
 use super::super::*;
-use super::stage::Stage;
-use super::stage::Word;
-use super::stage::down;
-use super::stage::list;
+use super::stage::{Stage, Word, down, list};
 use crate::upstream::FetchFailure;
 
 /// Past every share of five minutes, with a tenth of jitter.

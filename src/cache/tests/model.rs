@@ -7,8 +7,7 @@ mod steps;
 mod walks;
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
@@ -17,17 +16,12 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use super::super::*;
-use super::stage::ADDRESS;
-use super::stage::START;
+use super::stage::{ADDRESS, START};
 use crate::atlas::Timestamp;
 use crate::clock::Hands;
 use crate::upstream::Verdict;
-use steps::Purged;
-use steps::Step;
-use steps::step;
-use walks::Scene;
-use walks::Word;
-use walks::walk;
+use steps::{Purged, Step, step};
+use walks::{Scene, Word, walk};
 
 /// The keys: alike enough to be mixed up, and one in another project.
 const KEYS: [(&str, &str); 4] = [

@@ -10,9 +10,7 @@ use proptest::prelude::*;
 
 use super::super::index::Index;
 use super::super::*;
-use super::stage::Stage;
-use super::stage::Word;
-use super::stage::list;
+use super::stage::{Stage, Word, list};
 
 /// What may happen to a key of one of three projects.
 #[derive(Clone, Copy, Debug)]

@@ -3,11 +3,7 @@
 use futures_util::FutureExt;
 
 use super::super::*;
-use super::stage::Stage;
-use super::stage::Word;
-use super::stage::down;
-use super::stage::list;
-use super::stage::question;
+use super::stage::{Stage, Word, down, list, question};
 
 #[tokio::test]
 async fn g7_what_was_purged_is_not_seen_again_and_each_purge_says_how_much_it_concerned() {

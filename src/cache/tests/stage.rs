@@ -1,24 +1,18 @@
 //! A cache, a clock and an Atlas that says what the test has told it to say.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
-use tokio::sync::Semaphore;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio_util::task::TaskTracker;
 
 use super::super::*;
-use crate::atlas::Certificate;
-use crate::atlas::CertificateList;
-use crate::atlas::Timestamp;
+use crate::atlas::{Certificate, CertificateList, Timestamp};
 use crate::clock::Hands;
-use crate::upstream::AtlasAnswer;
-use crate::upstream::FetchFailure;
-use crate::upstream::Walk;
+use crate::upstream::{AtlasAnswer, FetchFailure, Walk};
 
 /// What a scripted Atlas says.
 #[derive(Clone, Debug)]

@@ -5,9 +5,7 @@ use uuid::Uuid;
 
 use crate::atlas::Timestamp;
 use crate::audit::search;
-use crate::audit::search::Filter;
-use crate::audit::search::Peer;
-use crate::audit::search::When;
+use crate::audit::search::{Filter, Peer, When};
 
 /// A record has to pass all that are given.
 #[derive(Debug, Args)]
@@ -97,8 +95,7 @@ impl Filters {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-    use clap::Parser;
+    use clap::{CommandFactory, Parser};
 
     use super::*;
 

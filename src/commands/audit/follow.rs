@@ -1,33 +1,22 @@
 //! `audit search --follow`: shows the newest records, and each second those that were written since.
 
-use std::io;
-use std::io::BufWriter;
-use std::io::Stdout;
+use std::io::{BufWriter, Stdout};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::slice;
 use std::time::Duration;
+use std::{io, slice};
 
-use rustix::event::PollFd;
-use rustix::event::PollFlags;
-use rustix::event::Timespec;
-use rustix::event::poll;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::runtime;
-use tokio::signal::unix::SignalKind;
-use tokio::signal::unix::signal;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::audit::search;
-use crate::audit::search::Filter;
-use crate::audit::search::Found;
-use crate::audit::search::Order;
-use crate::audit::search::Search;
-use crate::audit::search::Sieve;
+use crate::audit::search::{Filter, Found, Order, Search, Sieve};
 use crate::blocking::may_wait;
 use crate::clock::Clock;
 use crate::commands::Ending;
 
-use super::records::Format;
-use super::records::Records;
+use super::records::{Format, Records};
 
 /// What is followed, and how it is shown.
 pub(super) struct Wish {

@@ -1,13 +1,10 @@
 //! How far a command has come that reads for longer than a second: a bar on standard error, if that is a
 //! terminal.
 
-use std::cell::Cell;
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::time::Duration;
 
-use indicatif::ProgressBar;
-use indicatif::ProgressDrawTarget;
-use indicatif::ProgressStyle;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::audit::search::Progress;
 use crate::clock::Clock;

@@ -6,15 +6,10 @@ use std::io::Write;
 
 use clap::ValueEnum;
 
-use crate::audit::search::Found;
-use crate::audit::search::Summary;
+use crate::audit::search::{Found, Summary};
 
 use super::spreadsheet::Spreadsheet;
-use super::table::Column;
-use super::table::Holds;
-use super::table::Table;
-use super::table::printable;
-use super::table::terminal;
+use super::table::{Column, Holds, Table, printable, terminal};
 
 /// How something is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

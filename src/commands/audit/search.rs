@@ -13,12 +13,10 @@ use crate::clock::Clock;
 use crate::commands::Ending;
 
 use super::filters::Filters;
-use super::follow;
-use super::name_incomplete;
 use super::progress::Bar;
-use super::records::Format;
-use super::records::Records;
+use super::records::{Format, Records};
 use super::table::terminal;
+use super::{follow, name_incomplete};
 
 /// `audit search`.
 #[derive(Debug, Args)]

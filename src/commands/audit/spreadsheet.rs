@@ -2,11 +2,9 @@
 
 use std::borrow::Cow;
 use std::io;
-use std::io::IsTerminal;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
-use csv::Terminator;
-use csv::WriterBuilder;
+use csv::{Terminator, WriterBuilder};
 
 use super::table::printable;
 

@@ -7,18 +7,13 @@ use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use clap::Args;
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::audit::search;
-use crate::audit::search::Filter;
-use crate::audit::search::Order;
-use crate::audit::search::When;
-use crate::audit::usage;
-use crate::audit::usage::Counts;
-use crate::audit::usage::Row;
+use crate::audit::search::{Filter, Order, When};
+use crate::audit::usage::{Counts, Row};
+use crate::audit::{search, usage};
 use crate::clock::Clock;
 use crate::commands::Ending;
 
@@ -26,11 +21,7 @@ use super::name_incomplete;
 use super::progress::Bar;
 use super::records::Format;
 use super::spreadsheet::Spreadsheet;
-use super::table::Column;
-use super::table::Holds;
-use super::table::Table;
-use super::table::printable;
-use super::table::terminal;
+use super::table::{Column, Holds, Table, printable, terminal};
 
 /// `audit usage`.
 #[derive(Debug, Args)]

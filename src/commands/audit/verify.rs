@@ -2,18 +2,15 @@
 
 use std::io;
 use std::io::Write;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::audit::HeadVerifier;
-use crate::audit::verify;
 use crate::audit::verify::Report;
+use crate::audit::{HeadVerifier, verify};
 
 use crate::clock::Clock;
-use crate::commands::Ending;
-use crate::commands::complain;
+use crate::commands::{Ending, complain};
 
 use super::progress::Bar;
 

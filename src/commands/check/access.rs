@@ -2,17 +2,11 @@
 
 use clap::Args;
 
-use crate::atlas::ProjectId;
-use crate::atlas::Question;
-use crate::atlas::Username;
-use crate::commands::Ending;
-use crate::commands::complain;
-use crate::commands::say;
+use crate::atlas::{ProjectId, Question, Username};
+use crate::commands::{Ending, complain, say};
 use crate::config::Config;
 use crate::identity::Described;
-use crate::policy::Explanation;
-use crate::policy::Limit;
-use crate::policy::Policy;
+use crate::policy::{Explanation, Limit, Policy};
 
 /// Who is asked about, and what they would ask.
 #[derive(Debug, Args)]

@@ -4,12 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use crate::upstream::AtlasAnswer;
-use crate::upstream::Config;
-use crate::upstream::CredentialFailure;
-use crate::upstream::FetchFailure;
-use crate::upstream::Lost;
-use crate::upstream::NoToken;
+use crate::upstream::{AtlasAnswer, Config, CredentialFailure, FetchFailure, Lost, NoToken};
 
 /// What an operator can do about a failure. Holds no secret.
 pub(super) fn on(failure: &FetchFailure, atlas: &Config) -> String {

@@ -11,14 +11,11 @@ use tokio::runtime;
 use super::advice;
 use crate::app::App;
 use crate::clock::Clock;
-use crate::commands::Ending;
-use crate::commands::complain;
-use crate::commands::say;
+use crate::commands::{Ending, complain, say};
 use crate::config::Config;
 use crate::identity::IssuerCheck;
 use crate::settings::Mistake;
-use crate::upstream::OnlineCheck;
-use crate::upstream::Tried;
+use crate::upstream::{OnlineCheck, Tried};
 
 /// How what was found is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

@@ -14,8 +14,7 @@ use crate::app::App;
 use crate::blocking::may_wait;
 use crate::clock::Clock;
 use crate::server::admin::Report;
-use crate::telemetry::Repeated;
-use crate::telemetry::Tally;
+use crate::telemetry::{Repeated, Tally};
 
 /// Callers are answered from now on.
 pub(super) async fn ready(clock: &Clock) {

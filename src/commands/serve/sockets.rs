@@ -3,8 +3,7 @@
 //! Such a socket lives on while the process is replaced, and who connects meanwhile waits for the next
 //! one instead of being refused.
 
-use std::env;
-use std::io;
+use std::{env, io};
 
 use listenfd::ListenFd;
 use socket2::SockRef;

@@ -1,7 +1,6 @@
 //! What a claim must be, as `required_claims` writes it: a value, or a list of those that will do.
 
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::identity::json::Value;
 

@@ -8,14 +8,8 @@ use std::time::Duration;
 
 use jsonwebtoken::AlgorithmFamily;
 
-use super::Config;
-use super::Demand;
-use super::IssuerConfig;
-use super::default_leeway;
-use super::default_max_lifetime;
-use super::trusted_url;
-use crate::settings::Mistake;
-use crate::settings::Ranges;
+use super::{Config, Demand, IssuerConfig, default_leeway, default_max_lifetime, trusted_url};
+use crate::settings::{Mistake, Ranges};
 
 impl Config {
     /// Everything that cannot be meant.

@@ -4,11 +4,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::Deserialize;
-use serde::Deserializer;
-use serde::Serialize;
-use serde::Serializer;
 use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// `identity.issuers[].claims`: where things stand in the issuer's tokens.
 #[derive(Clone, Debug, Deserialize, Serialize)]

@@ -3,8 +3,7 @@
 //! Their content is no set of claims, so what is asked is how far a token gets before its claims are
 //! read: its form, its header, its key and its signature.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 

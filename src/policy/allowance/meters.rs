@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::SHARED_ACCOUNT;
-use super::is_new_slot;
+use super::{SHARED_ACCOUNT, is_new_slot};
 
 /// Fixed limits, by caller and rule: when each account is full again.
 #[derive(Debug, Default)]

@@ -4,13 +4,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::BucketView;
-use super::Limit;
-use super::SHARED_ACCOUNT;
-use super::SLOT;
-use super::Spent;
-use super::is_new_slot;
-use super::slot;
+use super::{BucketView, Limit, SHARED_ACCOUNT, SLOT, Spent, is_new_slot, slot};
 use crate::atlas::ProjectId;
 
 /// What each caller took of each project's bucket in the last minute.

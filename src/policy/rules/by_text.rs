@@ -11,8 +11,7 @@ use std::collections::HashMap;
 
 use aho_corasick::AhoCorasick;
 
-use super::super::glob::Anchor;
-use super::super::glob::Glob;
+use super::super::glob::{Anchor, Glob};
 
 /// Numbers by the anchors of their patterns. Lists are sorted, and hold no number twice.
 #[derive(Debug, Default)]

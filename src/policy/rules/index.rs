@@ -6,8 +6,7 @@ use std::collections::HashMap;
 use super::Rule;
 use super::by_text::ByText;
 use super::names::Projects;
-use crate::atlas::ProjectId;
-use crate::atlas::Question;
+use crate::atlas::{ProjectId, Question};
 use crate::identity::Caller;
 
 /// The rules of a set by what they speak of.

@@ -6,19 +6,14 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::Context;
-use std::task::Poll;
-use std::task::ready;
+use std::task::{Context, Poll, ready};
 
-use tokio::io::AsyncRead;
-use tokio::io::AsyncWrite;
-use tokio::io::ReadBuf;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Standing;
 use super::streams::Streams;
 use crate::clock::Clock;
-use crate::server::hangup::Watch;
-use crate::server::hangup::Wire;
+use crate::server::hangup::{Watch, Wire};
 use crate::server::linger::Linger;
 
 /// A stream whose end waits for the answers.

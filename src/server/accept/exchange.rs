@@ -3,15 +3,11 @@
 //! the last of its connection.
 
 use std::convert::Infallible;
-use std::future::Future;
-use std::future::ready;
+use std::future::{Future, ready};
 use std::pin::Pin;
 
-use http::Method;
-use http::Request;
-use http::Response;
-use http::header::CONNECTION;
-use http::header::CONTENT_LENGTH;
+use http::header::{CONNECTION, CONTENT_LENGTH};
+use http::{Method, Request, Response};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::service::Service;

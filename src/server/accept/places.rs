@@ -24,14 +24,8 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::OnceLock;
-use std::sync::PoisonError;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use ahash::RandomState;
@@ -41,8 +35,7 @@ use tokio::sync::Notify;
 use super::streams::Streams;
 use crate::identity::network;
 use crate::server::idleness::Idleness;
-use crate::telemetry::metrics::connections::ConnectionMetrics;
-use crate::telemetry::metrics::connections::Reason;
+use crate::telemetry::metrics::connections::{ConnectionMetrics, Reason};
 
 /// The connections of one listener.
 #[derive(Debug)]
@@ -327,8 +320,7 @@ mod tests {
 
     use super::*;
     use crate::atlas::Timestamp;
-    use crate::clock::Clock;
-    use crate::clock::Hands;
+    use crate::clock::{Clock, Hands};
 
     struct Listener {
         places: Arc<Places>,

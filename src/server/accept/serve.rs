@@ -3,38 +3,27 @@
 //! A caller that has said nothing yet costs its task and no more, and one whose first head is not whole what
 //! it has sent of it: what hyper needs of memory is a box of its own, made when there is something to read.
 
-use std::future::Future;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::Either;
-use futures_util::future::select;
-use hyper::server::conn::http1;
-use hyper::server::conn::http2;
+use futures_util::future::{Either, select};
+use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
-use tokio::io::AsyncRead;
-use tokio::io::AsyncWrite;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
-use super::Acceptor;
-use super::Peer;
 use super::ending::Ending;
 use super::exchange::Exchange;
-use super::guess::Protocol;
-use super::guess::Replayed;
-use super::guess::guess;
-use super::places::Place;
-use super::places::Requests;
+use super::guess::{Protocol, Replayed, guess};
+use super::places::{Place, Requests};
 use super::streams::Streams;
+use super::{Acceptor, Peer};
 use crate::server::aside::Aside;
-use crate::server::guard::Guarded;
-use crate::server::guard::Terms;
+use crate::server::guard::{Guarded, Terms};
 use crate::server::hangup::Wire;
 use crate::server::head::Bounds;
 use crate::server::layers;

@@ -6,15 +6,10 @@
 //! streams of its connection go on.
 
 use std::future::Future;
-use std::pin::Pin;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
-use std::task::Context;
-use std::task::Poll;
-use std::task::ready;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
@@ -22,12 +17,10 @@ use hyper::rt::Executor;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
-use crate::server::idleness;
-use crate::server::payload;
 use crate::server::payload::Given;
 use crate::server::stall::WriteLimits;
-use crate::telemetry::metrics::connections::ConnectionMetrics;
-use crate::telemetry::metrics::connections::Reason;
+use crate::server::{idleness, payload};
+use crate::telemetry::metrics::connections::{ConnectionMetrics, Reason};
 
 /// The requests of one HTTP/2 connection.
 #[derive(Clone, Debug)]

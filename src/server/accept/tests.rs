@@ -1,8 +1,6 @@
-use std::future::Ready;
-use std::future::ready;
+use std::future::{Ready, ready};
 
-use http::Request;
-use http::Response;
+use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::net::TcpListener;
 

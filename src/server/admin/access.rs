@@ -6,22 +6,15 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use http::Response;
-use http::StatusCode;
+use http::{Response, StatusCode};
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
 
-use super::Admin;
-use super::By;
-use super::Task;
+use super::{Admin, By, Task};
 use crate::atlas::Question;
-use crate::audit::AdminAction;
-use crate::audit::AdminRecord;
-use crate::audit::Outcome;
-use crate::identity::Caller;
-use crate::identity::Described;
-use crate::policy::Explanation;
-use crate::policy::Reach;
+use crate::audit::{AdminAction, AdminRecord, Outcome};
+use crate::identity::{Caller, Described};
+use crate::policy::{Explanation, Reach};
 use crate::server::layers::Body;
 use crate::server::response;
 use crate::server::response::AdminRefusal;

@@ -2,26 +2,19 @@
 
 use std::borrow::Cow;
 
-use http::Response;
-use http::StatusCode;
+use http::{Response, StatusCode};
 use serde::Serialize;
 
-use super::Admin;
-use super::By;
-use super::Task;
-use crate::atlas::ProjectId;
-use crate::atlas::Question;
-use crate::audit::AdminAction;
-use crate::audit::AdminRecord;
-use crate::audit::Outcome;
+use super::{Admin, By, Task};
+use crate::atlas::{ProjectId, Question};
+use crate::audit::{AdminAction, AdminRecord, Outcome};
 use crate::cache::Explanation;
 use crate::identity::Caller;
 use crate::policy::Reach;
 use crate::server::layers::Body;
 use crate::server::response;
 use crate::server::response::AdminRefusal;
-use crate::upstream::BudgetView;
-use crate::upstream::CooldownCause;
+use crate::upstream::{BudgetView, CooldownCause};
 
 #[derive(Serialize)]
 struct Explained {

@@ -3,24 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Response;
-use http::StatusCode;
-use http_body_util::BodyExt;
-use http_body_util::LengthLimitError;
-use http_body_util::Limited;
+use http::{Response, StatusCode};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use serde::Deserialize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::Admin;
-use super::By;
-use super::Task;
-use crate::atlas::ProjectId;
-use crate::atlas::Question;
-use crate::audit::AdminAction;
-use crate::audit::AdminRecord;
-use crate::audit::Outcome;
-use crate::audit::Unrecorded;
+use super::{Admin, By, Task};
+use crate::atlas::{ProjectId, Question};
+use crate::audit::{AdminAction, AdminRecord, Outcome, Unrecorded};
 use crate::cache::Purge;
 use crate::identity::Caller;
 use crate::policy::Reach;

@@ -8,18 +8,15 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use serde::Serialize;
-use serde::Serializer;
+use serde::{Serialize, Serializer};
 
 use crate::audit::AuditPart;
 use crate::gateway::Gateway;
 use crate::memory::Stage;
 use crate::server::tls::Tls;
-use crate::telemetry::metrics::readiness::Part;
-use crate::telemetry::metrics::readiness::ReadinessMetrics;
+use crate::telemetry::metrics::readiness::{Part, ReadinessMetrics};
 
 /// What is asked for the state of this replica.
 pub struct Readiness {

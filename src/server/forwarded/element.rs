@@ -1,7 +1,6 @@
 //! The value of a `Forwarded` header goes in; what each proxy has said comes out (RFC 7239, section 4).
 
-use std::net::IpAddr;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::Node;
 use crate::server::head::is_in_tokens;

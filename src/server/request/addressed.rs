@@ -1,16 +1,12 @@
 //! A request's head goes in; its target, its host and its token come out, if they are such as a server has.
 
-use http::Method;
-use http::Version;
 use http::request::Parts;
 use http::uri::PathAndQuery;
+use http::{Method, Version};
 
-use super::BadRequest;
-use super::LONGEST_TARGET;
-use crate::server::fields::Fields;
-use crate::server::fields::Values;
-use crate::server::head::all_between;
-use crate::server::head::letters_digits_and;
+use super::{BadRequest, LONGEST_TARGET};
+use crate::server::fields::{Fields, Values};
+use crate::server::head::{all_between, letters_digits_and};
 
 /// Proof that a request's target and host are such as a server has that is no proxy. Nowhere does anybody
 /// come by a caller's credentials without it:

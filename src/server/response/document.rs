@@ -9,9 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 
-use super::AdminRefusal;
-use super::fetch;
-use super::limits;
+use super::{AdminRefusal, fetch, limits};
 use crate::atlas::ApiError;
 use crate::atlas::error::Parameter;
 use crate::audit::TooManyRefusals;

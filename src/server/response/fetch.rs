@@ -6,16 +6,9 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::document::Document;
-use super::document::bad_gateway;
-use super::document::ours;
-use super::document::unavailable;
-use super::document::upstream_timeout;
+use super::document::{Document, bad_gateway, ours, unavailable, upstream_timeout};
 use super::limits;
-use crate::upstream::AtlasAnswer;
-use crate::upstream::CredentialFailure;
-use crate::upstream::FetchFailure;
-use crate::upstream::HeldBack;
+use crate::upstream::{AtlasAnswer, CredentialFailure, FetchFailure, HeldBack};
 
 pub(super) fn document(failure: &FetchFailure) -> Document {
     match failure {

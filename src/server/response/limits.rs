@@ -7,12 +7,10 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::document::Document;
-use super::document::written;
+use super::document::{Document, written};
 use super::whole_seconds;
 use crate::atlas::error::Parameter;
-use crate::policy::allowance::Limit;
-use crate::policy::allowance::Spent;
+use crate::policy::allowance::{Limit, Spent};
 
 /// The caller's own limit.
 pub(super) fn of_caller(spent: &Spent) -> Document {

@@ -1,7 +1,6 @@
 //! When a certificate is good: what stands in it and the time go in, what is wrong comes out.
 
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustls_pki_types::CertificateDer;
 

@@ -2,11 +2,9 @@
 
 use std::fmt::Display;
 
-use http::Method;
-use http::Version;
-use tracing::Span;
-use tracing::debug_span;
+use http::{Method, Version};
 use tracing::field::Empty;
+use tracing::{Span, debug_span};
 
 /// A lookup as it came in.
 #[derive(Clone, Copy)]

@@ -189,8 +189,7 @@ const SLOW_START: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
-    use super::CooldownCause::RateLimited;
-    use super::CooldownCause::Unavailable;
+    use super::CooldownCause::{RateLimited, Unavailable};
     use super::*;
 
     fn seconds(seconds: u64) -> Duration {

@@ -3,27 +3,22 @@
 
 use std::time::SystemTime;
 
-use http::HeaderMap;
-use http::HeaderName;
-use http::StatusCode;
 use http::header::DATE;
+use http::{HeaderMap, HeaderName, StatusCode};
 
 use super::Caller;
 use crate::atlas::Timestamp;
-use crate::telemetry::Tally;
 use crate::telemetry::metrics::upstream::CredentialLabels;
-use crate::telemetry::say;
+use crate::telemetry::{Tally, say};
 use crate::upstream::answer::FetchFailure;
 use crate::upstream::breaker::Ended;
 use crate::upstream::budget::Sent;
 use crate::upstream::credential::Refusal;
-use crate::upstream::page::Page;
-use crate::upstream::page::Unusable;
+use crate::upstream::page::{Page, Unusable};
 use crate::upstream::reply;
 use crate::upstream::reply::Reply;
 use crate::upstream::retry::Outcome;
-use crate::upstream::transport::Answer;
-use crate::upstream::transport::Lost;
+use crate::upstream::transport::{Answer, Lost};
 use crate::upstream::turns::TurnEnded;
 use crate::upstream::walk::Read;
 

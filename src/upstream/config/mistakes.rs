@@ -4,14 +4,9 @@ use std::time::Duration;
 
 use reqwest::Url;
 
-use super::Config;
-use super::CredentialConfig;
-use super::Limits;
+use super::{Config, CredentialConfig, Limits};
 use crate::atlas::ProjectId;
-use crate::settings::Mistake;
-use crate::settings::Ranges;
-use crate::settings::Size;
-use crate::settings::never_reached;
+use crate::settings::{Mistake, Ranges, Size, never_reached};
 
 impl Config {
     /// Everything that cannot be meant, each with its place. Reads no file.

@@ -4,23 +4,16 @@ use std::pin::pin;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::HeaderValue;
-use http::Method;
-use http::header::ACCEPT;
-use http::header::AUTHORIZATION;
-use http::header::CONTENT_TYPE;
-use tracing::Instrument;
-use tracing::warn;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderValue, Method};
+use tracing::{Instrument, warn};
 
 use super::Account;
 use crate::secret::Secret;
-use crate::telemetry::Tally;
 use crate::telemetry::metrics::upstream::Endpoint;
-use crate::telemetry::say;
 use crate::telemetry::traces::Call;
-use crate::upstream::transport::Answer;
-use crate::upstream::transport::Bounds;
-use crate::upstream::transport::Lost;
+use crate::telemetry::{Tally, say};
+use crate::upstream::transport::{Answer, Bounds, Lost};
 
 impl Account {
     /// Posts a form with the account's id and secret.

@@ -6,17 +6,13 @@
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tracing::warn;
 
-use super::Account;
-use super::MARGIN;
+use super::{Account, MARGIN};
 use crate::atlas::Timestamp;
 use crate::secret::Secret;
 use crate::telemetry::say;

@@ -3,25 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::error;
-use tracing::info;
+use tracing::{error, info};
 
-use super::Account;
-use super::ServiceAccount;
-use super::State;
-use super::Token;
-use super::endpoint;
-use crate::telemetry::Tally;
-use crate::telemetry::metrics::upstream::Endpoint;
-use crate::telemetry::metrics::upstream::MintLabels;
-use crate::telemetry::metrics::upstream::MintResult;
-use crate::telemetry::say;
+use super::{Account, ServiceAccount, State, Token, endpoint};
+use crate::telemetry::metrics::upstream::{Endpoint, MintLabels, MintResult};
+use crate::telemetry::{Tally, say};
 use crate::upstream::answer::CredentialFailure;
-use crate::upstream::retry_after;
-use crate::upstream::token;
-use crate::upstream::token::Fate;
-use crate::upstream::token::Minted;
-use crate::upstream::token::NotMinted;
+use crate::upstream::token::{Fate, Minted, NotMinted};
+use crate::upstream::{retry_after, token};
 
 impl ServiceAccount {
     pub(super) fn start_minting(&self, state: &mut State) {

@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::TurnEnded;
-use super::WalkNumber;
-use super::Wish;
+use super::{TurnEnded, WalkNumber, Wish};
 use crate::upstream::answer::Urgency;
 
 /// The calls of one project, under way and waiting.

@@ -8,20 +8,12 @@ use atlas_cert_gateway::app::App;
 use atlas_cert_gateway::atlas::Timestamp;
 use atlas_cert_gateway::clock::Clock;
 use atlas_cert_gateway::config::Config;
-use atlas_simulator::Asked;
-use atlas_simulator::Fault;
+use atlas_simulator::{Asked, Fault};
 use futures_util::poll;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::client::Reply;
-use crate::world::NOW;
-use crate::world::PROJECT;
-use crate::world::Plan;
-use crate::world::World;
-use crate::world::certs;
-use crate::world::operator_token;
-use crate::world::set;
+use crate::world::{NOW, PROJECT, Plan, World, certs, operator_token, set};
 
 /// Everybody may have a list fetched anew, as often as it likes.
 async fn world(change: impl FnOnce(&mut Plan)) -> World {

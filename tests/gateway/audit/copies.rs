@@ -4,17 +4,11 @@
 use std::fs;
 use std::io::Write;
 use std::ops::ControlFlow;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use atlas_cert_gateway::audit::Sync;
-use atlas_cert_gateway::audit::search;
-use atlas_cert_gateway::audit::search::Filter;
-use atlas_cert_gateway::audit::search::Incomplete;
-use atlas_cert_gateway::audit::search::Order;
-use atlas_cert_gateway::audit::search::Search;
-use atlas_cert_gateway::audit::verify::FaultKind;
-use atlas_cert_gateway::audit::verify::Report;
+use atlas_cert_gateway::audit::search::{Filter, Incomplete, Order, Search};
+use atlas_cert_gateway::audit::verify::{FaultKind, Report};
+use atlas_cert_gateway::audit::{Sync, search};
 use atlas_cert_gateway::settings::Size;
 use flate2::Compression;
 use flate2::write::GzEncoder;

@@ -7,17 +7,10 @@ use std::os::unix::fs::PermissionsExt;
 use atlas_cert_gateway::audit;
 use atlas_cert_gateway::audit::Unrecorded;
 use atlas_cert_gateway::audit::verify::verify;
-use rustix::process::Resource;
-use rustix::process::Rlimit;
-use rustix::process::setrlimit;
+use rustix::process::{Resource, Rlimit, setrlimit};
 
-use crate::audit::alone::alone;
-use crate::audit::alone::small_disk;
-use crate::audit::alone::unchanged;
-use crate::audit::alone::unprivileged;
-use crate::audit::alone::with_small_disk;
-use crate::audit::trail::A_ROUND;
-use crate::audit::trail::Trail;
+use crate::audit::alone::{alone, small_disk, unchanged, unprivileged, with_small_disk};
+use crate::audit::trail::{A_ROUND, Trail};
 
 /// F40, G16.
 #[test]

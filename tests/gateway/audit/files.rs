@@ -1,20 +1,17 @@
 //! Rotation, and files that somebody takes away under us.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use atlas_cert_gateway::audit::Sync;
 use atlas_cert_gateway::settings::Size;
 
 use crate::audit::copies::zstd;
-use crate::audit::trail::PAST_EXAMINATION;
-use crate::audit::trail::Trail;
+use crate::audit::trail::{PAST_EXAMINATION, Trail};
 
 #[tokio::test]
 async fn a_file_of_the_size_or_of_another_day_is_followed_by_a_new_one() {

@@ -2,22 +2,15 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use atlas_cert_gateway::audit::Config;
-use atlas_cert_gateway::audit::HeadVerifier;
-use atlas_cert_gateway::audit::Sync;
-use atlas_cert_gateway::audit::verify::FaultKind;
-use atlas_cert_gateway::audit::verify::Report;
-use atlas_cert_gateway::audit::verify::verify;
+use atlas_cert_gateway::audit::verify::{FaultKind, Report, verify};
+use atlas_cert_gateway::audit::{Config, HeadVerifier, Sync};
 use atlas_cert_gateway::settings::Size;
 use tempfile::TempDir;
 
-use crate::audit::trail::PAST_SIGNATURE;
-use crate::audit::trail::Trail;
-use crate::audit::trail::number;
+use crate::audit::trail::{PAST_SIGNATURE, Trail, number};
 
 #[tokio::test]
 async fn a_cut_off_end_is_found_where_a_signed_head_speaks_of_it() {

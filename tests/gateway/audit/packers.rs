@@ -3,40 +3,26 @@
 //!
 //! `AUDIT_ROUNDS=1000 cargo test --test gateway packers -- --nocapture` is the long run.
 
-use std::env;
-use std::fs;
 use std::fs::File;
-use std::io;
 use std::io::Write;
 use std::ops::ControlFlow;
-use std::path::Path;
-use std::path::PathBuf;
-use std::process::Command;
-use std::process::Stdio;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
-use std::thread;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
+use std::{env, fs, io, thread};
 
-use atlas_cert_gateway::audit::HeadVerifier;
-use atlas_cert_gateway::audit::Sync;
-use atlas_cert_gateway::audit::search;
-use atlas_cert_gateway::audit::search::Filter;
-use atlas_cert_gateway::audit::search::Incomplete;
-use atlas_cert_gateway::audit::search::Order;
-use atlas_cert_gateway::audit::search::Search;
+use atlas_cert_gateway::audit::search::{Filter, Incomplete, Order, Search};
 use atlas_cert_gateway::audit::verify::verify;
+use atlas_cert_gateway::audit::{HeadVerifier, Sync, search};
 use atlas_cert_gateway::settings::Size;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use crate::audit::heads::Key;
-use crate::audit::trail::Trail;
-use crate::audit::trail::number;
+use crate::audit::trail::{Trail, number};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn packers_beside_a_gateway_that_packs_leave_every_record_readable() {

@@ -12,8 +12,7 @@ use atlas_cert_gateway::audit::Sync;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
-use crate::audit::trail::SYNC_INTERVAL;
-use crate::audit::trail::Trail;
+use crate::audit::trail::{SYNC_INTERVAL, Trail};
 
 #[tokio::test]
 async fn with_always_every_answer_is_there_after_a_power_cut_at_any_byte() {

@@ -1,13 +1,10 @@
 //! Whatever is done to the files, the verifier names the first record that is not as it was written.
 
 use std::fs;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use atlas_cert_gateway::audit::verify::FaultKind;
-use atlas_cert_gateway::audit::verify::Report;
-use atlas_cert_gateway::audit::verify::verify;
+use atlas_cert_gateway::audit::verify::{FaultKind, Report, verify};
 use atlas_cert_gateway::settings::Size;
 use proptest::prelude::*;
 use tempfile::TempDir;

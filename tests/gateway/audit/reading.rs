@@ -1,35 +1,20 @@
 //! Search gives back what a naive reader of the same files would pick.
 
 use std::borrow::Cow;
-use std::fs;
-use std::io;
-use std::io::Read;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fs, io};
 
 use atlas_cert_gateway::atlas::Timestamp;
-use atlas_cert_gateway::audit::Arrival;
-use atlas_cert_gateway::audit::Closing;
-use atlas_cert_gateway::audit::Origin;
-use atlas_cert_gateway::audit::Outcome;
-use atlas_cert_gateway::audit::Sync;
-use atlas_cert_gateway::audit::search;
-use atlas_cert_gateway::audit::search::Filter;
-use atlas_cert_gateway::audit::search::Found;
-use atlas_cert_gateway::audit::search::Incomplete;
-use atlas_cert_gateway::audit::search::Order;
-use atlas_cert_gateway::audit::search::Peer;
-use atlas_cert_gateway::audit::search::Search;
+use atlas_cert_gateway::audit::search::{Filter, Found, Incomplete, Order, Peer, Search};
+use atlas_cert_gateway::audit::{Arrival, Closing, Origin, Outcome, Sync, search};
 use atlas_cert_gateway::settings::Size;
 use serde_json::Value;
 
-use crate::audit::trail::START;
-use crate::audit::trail::Trail;
-use crate::audit::trail::caller;
-use crate::audit::trail::question;
+use crate::audit::trail::{START, Trail, caller, question};
 
 #[tokio::test]
 async fn every_filter_picks_what_a_naive_reader_picks_in_either_order_packed_or_not() {

@@ -6,26 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use atlas_cert_gateway::atlas::Question;
-use atlas_cert_gateway::audit::AdminAction;
-use atlas_cert_gateway::audit::AdminRecord;
-use atlas_cert_gateway::audit::Arrival;
-use atlas_cert_gateway::audit::CacheUse;
-use atlas_cert_gateway::audit::Closing;
-use atlas_cert_gateway::audit::FetchRecord;
-use atlas_cert_gateway::audit::Outcome;
-use atlas_cert_gateway::audit::Sync;
+use atlas_cert_gateway::audit::{
+    AdminAction, AdminRecord, Arrival, CacheUse, Closing, FetchRecord, Outcome, Sync,
+};
 use atlas_cert_gateway::identity::Caller;
 use futures_util::future::join_all;
 use proptest::prelude::*;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::audit::trail::START;
-use crate::audit::trail::Trail;
-use crate::audit::trail::caller;
-use crate::audit::trail::question;
-use crate::world::World;
-use crate::world::set;
+use crate::audit::trail::{START, Trail, caller, question};
+use crate::world::{World, set};
 
 #[tokio::test]
 async fn a_replica_has_the_name_that_it_is_given_or_its_hosts() {

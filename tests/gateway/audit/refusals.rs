@@ -3,65 +3,35 @@
 
 use std::borrow::Cow;
 use std::fs;
-use std::net::IpAddr;
-use std::net::Ipv4Addr;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use atlas_cert_gateway::audit::Arrival;
-use atlas_cert_gateway::audit::Closing;
-use atlas_cert_gateway::audit::Origin;
-use atlas_cert_gateway::audit::Outcome;
-use atlas_cert_gateway::audit::Refused;
-use atlas_cert_gateway::audit::Sync;
-use atlas_cert_gateway::audit::survive_file_size_limit;
 use atlas_cert_gateway::audit::verify::verify;
+use atlas_cert_gateway::audit::{
+    Arrival, Closing, Origin, Outcome, Refused, Sync, survive_file_size_limit,
+};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Empty;
 use hyper::client::conn::http2;
-use hyper_util::rt::TokioExecutor;
-use hyper_util::rt::TokioIo;
-use serde_json::Value;
-use serde_json::json;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::net::TcpListener;
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
-use crate::audit::alone::alone;
-use crate::audit::alone::small_disk;
-use crate::audit::alone::unchanged;
-use crate::audit::alone::with_small_disk;
-use crate::audit::faults::limit;
-use crate::audit::faults::run;
+use crate::audit::alone::{alone, small_disk, unchanged, with_small_disk};
+use crate::audit::faults::{limit, run};
 use crate::audit::trail::Trail;
 use crate::client;
-use crate::client::Connection;
-use crate::client::Reply;
-use crate::frames::ACK;
-use crate::frames::PING;
-use crate::frames::SETTINGS;
-use crate::frames::frame;
-use crate::program::Program;
-use crate::program::command;
-use crate::program::output;
-use crate::program::records;
-use crate::program::request;
-use crate::program::request_for;
-use crate::program::serve;
-use crate::program::world_with;
-use crate::world::OTHER_PROJECT;
-use crate::world::PROJECT;
-use crate::world::World;
-use crate::world::certs;
-use crate::world::operator_token;
-use crate::world::set;
-use crate::world::set_rule;
-use crate::world::token;
-use crate::world::token_of;
+use crate::client::{Connection, Reply};
+use crate::frames::{ACK, PING, SETTINGS, frame};
+use crate::program::{Program, command, output, records, request, request_for, serve, world_with};
+use crate::world::{
+    OTHER_PROJECT, PROJECT, World, certs, operator_token, set, set_rule, token, token_of,
+};
 
 /// As short as a request can be, without a token.
 const SHORTEST: &[u8] = b"GET / HTTP/1.1\r\nHost:a\r\n\r\n";

@@ -1,15 +1,10 @@
 //! A receiver that speaks RELP: it stores a record once it has it whole, and then says so. It can be
 //! killed at any byte.
 
-use std::io;
-use std::io::Read;
-use std::io::Write;
-use std::net::SocketAddr;
-use std::net::TcpListener;
-use std::net::TcpStream;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::thread;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::{io, thread};
 
 /// When a receiver dies, by what it has read or written since its session began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

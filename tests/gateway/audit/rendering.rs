@@ -7,20 +7,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use atlas_cert_gateway::audit::Arrival;
-use atlas_cert_gateway::audit::CacheUse;
-use atlas_cert_gateway::audit::Closing;
-use atlas_cert_gateway::audit::Origin;
-use atlas_cert_gateway::audit::Outcome;
-use atlas_cert_gateway::audit::Sync;
+use atlas_cert_gateway::audit::{Arrival, CacheUse, Closing, Origin, Outcome, Sync};
 use atlas_cert_gateway::identity::Caller;
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use crate::audit::trail::START;
-use crate::audit::trail::Trail;
-use crate::audit::trail::caller;
-use crate::audit::trail::question;
+use crate::audit::trail::{START, Trail, caller, question};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]

@@ -3,26 +3,17 @@
 
 use std::fs;
 use std::ops::ControlFlow;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use atlas_cert_gateway::audit::Config;
-use atlas_cert_gateway::audit::HeadVerifier;
-use atlas_cert_gateway::audit::Sync;
-use atlas_cert_gateway::audit::search;
-use atlas_cert_gateway::audit::search::Filter;
-use atlas_cert_gateway::audit::search::Order;
-use atlas_cert_gateway::audit::search::Search;
-use atlas_cert_gateway::audit::verify::FaultKind;
-use atlas_cert_gateway::audit::verify::verify;
+use atlas_cert_gateway::audit::search::{Filter, Order, Search};
+use atlas_cert_gateway::audit::verify::{FaultKind, verify};
+use atlas_cert_gateway::audit::{Config, HeadVerifier, Sync, search};
 use atlas_cert_gateway::settings::Size;
 
-use crate::audit::copies::half;
-use crate::audit::copies::zstd;
+use crate::audit::copies::{half, zstd};
 use crate::audit::heads::Key;
-use crate::audit::trail::Trail;
-use crate::audit::trail::number;
+use crate::audit::trail::{Trail, number};
 
 #[tokio::test]
 async fn a_finished_file_is_packed_an_hour_later_and_its_records_stay() {

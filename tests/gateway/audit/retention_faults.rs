@@ -9,18 +9,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use atlas_cert_gateway::audit;
-use atlas_cert_gateway::audit::Config;
-use atlas_cert_gateway::audit::Sync;
+use atlas_cert_gateway::audit::{Config, Sync};
 use atlas_cert_gateway::settings::Size;
 use rustix::fs::statvfs;
 
-use crate::audit::alone::alone;
-use crate::audit::alone::small_disk;
-use crate::audit::alone::unchanged;
-use crate::audit::alone::unprivileged;
-use crate::audit::alone::with_small_disk;
-use crate::audit::faults::limit;
-use crate::audit::faults::run;
+use crate::audit::alone::{alone, small_disk, unchanged, unprivileged, with_small_disk};
+use crate::audit::faults::{limit, run};
 use crate::audit::trail::Trail;
 
 #[test]

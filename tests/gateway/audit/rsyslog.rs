@@ -2,28 +2,20 @@
 //! `CLIENT_TOOLS` names its modules, which `config/check` sets to what is installed.
 
 use std::collections::BTreeSet;
-use std::env;
-use std::fs;
 use std::io::Write;
 use std::net::TcpStream;
 use std::path::PathBuf;
-use std::process::Child;
-use std::process::Command;
-use std::process::Stdio;
+use std::process::{Child, Command, Stdio};
+use std::{env, fs};
 
-use atlas_cert_gateway::audit::FetchRecord;
-use atlas_cert_gateway::audit::Require;
-use atlas_cert_gateway::audit::Second;
+use atlas_cert_gateway::audit::{FetchRecord, Require, Second};
 use futures_util::FutureExt;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::audit::recording::fetch;
-use crate::audit::second_sink::lose_journal;
-use crate::audit::second_sink::mend_journal;
-use crate::audit::trail::A_ROUND;
-use crate::audit::trail::Trail;
-use crate::audit::trail::question;
+use crate::audit::second_sink::{lose_journal, mend_journal};
+use crate::audit::trail::{A_ROUND, Trail, question};
 use crate::packages::shipping;
 
 #[tokio::test]

@@ -1,26 +1,15 @@
 //! The second sink gets what the journal gets, and cannot hold it up.
 
-use std::io::BufRead;
-use std::io::BufReader;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
-use std::os::unix::net::UnixListener;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 
-use atlas_cert_gateway::audit::AuditFault;
-use atlas_cert_gateway::audit::Destination;
-use atlas_cert_gateway::audit::Format;
-use atlas_cert_gateway::audit::Require;
-use atlas_cert_gateway::audit::Second;
-use atlas_cert_gateway::audit::Unrecorded;
+use atlas_cert_gateway::audit::{AuditFault, Destination, Format, Require, Second, Unrecorded};
 use atlas_cert_gateway::settings::Size;
 use futures_util::FutureExt;
 
-use crate::audit::relp::Death;
-use crate::audit::relp::Receiver;
-use crate::audit::trail::A_ROUND;
-use crate::audit::trail::PAST_EXAMINATION;
-use crate::audit::trail::Trail;
+use crate::audit::relp::{Death, Receiver};
+use crate::audit::trail::{A_ROUND, PAST_EXAMINATION, Trail};
 
 #[tokio::test]
 async fn lines_arrive_over_tcp_as_they_are_in_the_journal() {

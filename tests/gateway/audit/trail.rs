@@ -1,28 +1,17 @@
 //! A journal in a directory of its own, and what stands in it.
 
 use std::borrow::Cow;
-use std::fs;
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{fs, io};
 
-use atlas_cert_gateway::atlas::Question;
-use atlas_cert_gateway::atlas::Timestamp;
-use atlas_cert_gateway::audit::Arrival;
-use atlas_cert_gateway::audit::Audit;
-use atlas_cert_gateway::audit::AuditError;
-use atlas_cert_gateway::audit::CacheUse;
-use atlas_cert_gateway::audit::Closing;
-use atlas_cert_gateway::audit::Config;
-use atlas_cert_gateway::audit::Entry;
-use atlas_cert_gateway::audit::Origin;
-use atlas_cert_gateway::audit::Outcome;
-use atlas_cert_gateway::audit::Unrecorded;
-use atlas_cert_gateway::audit::verify::Report;
-use atlas_cert_gateway::audit::verify::verify;
-use atlas_cert_gateway::clock::Clock;
-use atlas_cert_gateway::clock::Hands;
+use atlas_cert_gateway::atlas::{Question, Timestamp};
+use atlas_cert_gateway::audit::verify::{Report, verify};
+use atlas_cert_gateway::audit::{
+    Arrival, Audit, AuditError, CacheUse, Closing, Config, Entry, Origin, Outcome, Unrecorded,
+};
+use atlas_cert_gateway::clock::{Clock, Hands};
 use atlas_cert_gateway::identity::Caller;
 use atlas_cert_gateway::telemetry::metrics::audit::AuditMetrics;
 use prometheus_client::encoding::text::encode;

@@ -1,7 +1,6 @@
 //! Where nothing was sent to Atlas there is no record of a fetch, and the lookup's record says why.
 
-use atlas_simulator::Asked;
-use atlas_simulator::Fault;
+use atlas_simulator::{Asked, Fault};
 use serde_json::Value;
 
 use crate::world::World;

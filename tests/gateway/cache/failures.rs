@@ -2,15 +2,11 @@
 
 use std::time::Duration;
 
-use atlas_simulator::Asked;
-use atlas_simulator::Fault;
+use atlas_simulator::{Asked, Fault};
 use futures_util::future::join_all;
 use serde_json::json;
 
-use crate::world::PROJECT;
-use crate::world::World;
-use crate::world::certs;
-use crate::world::set_rule;
+use crate::world::{PROJECT, World, certs, set_rule};
 
 #[tokio::test]
 async fn a_hundred_lookups_of_a_list_that_fails_for_a_minute_are_five_calls() {

@@ -4,21 +4,13 @@ use std::time::Duration;
 
 use atlas_cert_gateway::cache::Staleness;
 use atlas_cert_gateway::upstream::HeldBack;
-use atlas_simulator::Answer;
-use atlas_simulator::Asked;
-use atlas_simulator::Fault;
+use atlas_simulator::{Answer, Asked, Fault};
 use http::StatusCode;
 use serde_json::Value;
 
-use super::PAST_TTL;
-use super::advance_on_record;
-use super::quiet_world;
+use super::{PAST_TTL, advance_on_record, quiet_world};
 use crate::client::Reply;
-use crate::world::OTHER_PROJECT;
-use crate::world::PROJECT;
-use crate::world::World;
-use crate::world::certs;
-use crate::world::operator_token;
+use crate::world::{OTHER_PROJECT, PROJECT, World, certs, operator_token};
 
 /// Others leave so many calls in the project's bucket, which the next answer tells.
 async fn leave(world: &World, calls: u64) {

@@ -2,17 +2,12 @@
 
 use std::time::Duration;
 
-use atlas_simulator::Asked;
-use atlas_simulator::Fault;
+use atlas_simulator::{Asked, Fault};
 use futures_util::future::join_all;
 
-use super::PAST_TTL;
-use super::advance_on_record;
-use super::quiet_world;
+use super::{PAST_TTL, advance_on_record, quiet_world};
 use crate::client::Reply;
-use crate::world::PROJECT;
-use crate::world::World;
-use crate::world::set;
+use crate::world::{PROJECT, World, set};
 
 #[tokio::test]
 async fn f01_f02_half_an_hour_without_atlas_is_bridged_on_record_and_cheap_and_its_return_noticed()

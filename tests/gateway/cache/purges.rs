@@ -1,15 +1,11 @@
 //! Purges: what they end, and what they leave for an outage.
 
 use atlas_simulator::Asked;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::quiet_world;
-use super::words;
+use super::{quiet_world, words};
 use crate::client::Reply;
-use crate::world::PROJECT;
-use crate::world::World;
-use crate::world::operator_token;
+use crate::world::{PROJECT, World, operator_token};
 
 #[tokio::test]
 async fn f09_a_purge_during_a_walk_wins() {

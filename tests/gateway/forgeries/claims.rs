@@ -1,15 +1,9 @@
 //! Claims that must not pass, and texts that two readers could read differently.
 
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::super::tokens::AUDIENCE;
-use super::super::tokens::ISSUER;
-use super::super::tokens::Issuer;
-use super::super::tokens::base64url;
-use super::Forgery;
-use super::OTHER_ISSUER;
-use super::add;
+use super::super::tokens::{AUDIENCE, ISSUER, Issuer, base64url};
+use super::{Forgery, OTHER_ISSUER, add};
 
 pub(super) fn times(issuer: &Issuer, all: &mut Vec<Forgery>) {
     let now = issuer.now;

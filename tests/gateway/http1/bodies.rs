@@ -1,12 +1,9 @@
 //! Bodies, of which no request here has one: whatever frames them, the head is refused, and not one byte
 //! of them is ever a request.
 
-use super::Asked;
-use super::USUAL;
-use super::assert_refusal;
+use super::{Asked, USUAL, assert_refusal};
 use crate::client::Connection;
-use crate::world::World;
-use crate::world::set;
+use crate::world::{World, set};
 
 /// A row's id, what frames the body, and the body.
 type Framed = (&'static str, String, Vec<u8>);

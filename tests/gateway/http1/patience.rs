@@ -2,15 +2,9 @@
 
 use std::time::Duration;
 
-use super::Asked;
-use super::USUAL;
-use super::assert_refusal;
+use super::{Asked, USUAL, assert_refusal};
 use crate::client::Connection;
-use crate::world::PROJECT;
-use crate::world::World;
-use crate::world::certs;
-use crate::world::every;
-use crate::world::set;
+use crate::world::{PROJECT, World, certs, every, set};
 
 #[tokio::test]
 async fn a_head_has_five_seconds_from_its_first_byte() {

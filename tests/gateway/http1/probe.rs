@@ -4,17 +4,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::cases::Answer;
-use super::cases::Case;
-use super::cases::Verdict;
-use super::cases::Words;
-use super::cases::cases;
-use crate::client::Connection;
-use crate::client::Reply;
-use crate::world::PROJECT;
-use crate::world::World;
-use crate::world::certs;
-use crate::world::token;
+use super::cases::{Answer, Case, Verdict, Words, cases};
+use crate::client::{Connection, Reply};
+use crate::world::{PROJECT, World, certs, token};
 
 #[tokio::test]
 async fn each_case_of_http11probe_is_answered_as_its_row_says() {

@@ -1,9 +1,7 @@
 //! Heads that are no request, requests that are refused as soon as their head is read, and that nothing
 //! behind either of them is read.
 
-use super::Asked;
-use super::USUAL;
-use super::assert_refusal;
+use super::{Asked, USUAL, assert_refusal};
 use crate::client::Connection;
 use crate::world::World;
 

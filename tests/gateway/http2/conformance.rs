@@ -16,17 +16,9 @@ mod words;
 
 use std::time::Duration;
 
-use tokio::io::AsyncRead;
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::NO_ERROR;
-use super::PREFACE;
-use super::PROTOCOL_ERROR;
-use super::SETTINGS;
-use super::Seen;
-use super::Spammer;
-use super::connect;
-use super::settings;
+use super::{NO_ERROR, PREFACE, PROTOCOL_ERROR, SETTINGS, Seen, Spammer, connect, settings};
 use crate::tls::Authority;
 use crate::world::World;
 use words::Words;

@@ -1,19 +1,13 @@
 //! What a client of HTTP/2 that is strict about its answers gets.
 
 use bytes::Bytes;
-use http::HeaderMap;
-use http::Request;
-use http_body_util::BodyExt;
-use http_body_util::Empty;
+use http::{HeaderMap, Request};
+use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http2;
-use hyper_util::rt::TokioExecutor;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use super::connect;
-use crate::world::PROJECT;
-use crate::world::World;
-use crate::world::certs;
-use crate::world::token;
+use crate::world::{PROJECT, World, certs, token};
 
 /// Sends one request with so many header lines besides.
 async fn exchange(

@@ -1,13 +1,8 @@
 //! The end of a connection whose caller still sends: it learns why, and no reset of the kernel overtakes that.
 
-use tokio::io::AsyncReadExt;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::DATA;
-use super::PREFACE;
-use super::connect;
-use super::frame;
-use super::settings;
+use super::{DATA, PREFACE, connect, frame, settings};
 use crate::frames::GOAWAY;
 use crate::world::World;
 

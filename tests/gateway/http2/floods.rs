@@ -2,20 +2,10 @@
 
 use std::fs;
 
-use super::CONTINUATION;
-use super::DATA;
-use super::END_HEADERS;
-use super::END_STREAM;
-use super::HEADERS;
-use super::PING;
-use super::PRIORITY;
-use super::RST_STREAM;
-use super::SETTINGS;
-use super::Spammer;
-use super::WINDOW_UPDATE;
-use super::block;
-use super::frame;
-use super::lookup;
+use super::{
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PING, PRIORITY, RST_STREAM, SETTINGS,
+    Spammer, WINDOW_UPDATE, block, frame, lookup,
+};
 use crate::world::World;
 
 pub(super) fn resident_kib() -> u64 {

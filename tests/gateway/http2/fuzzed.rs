@@ -4,24 +4,17 @@
 mod chance;
 
 use std::cell::Cell;
-use std::env;
-use std::hash::BuildHasher;
-use std::hash::RandomState;
-use std::panic;
+use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
+use std::{env, panic};
 
 use tokio::io::AsyncWriteExt;
 
-use super::STATUS_200;
-use super::Seen;
-use super::Spammer;
 use super::conformance::conversations;
-use super::connect;
 use super::floods::resident_kib;
-use super::next_frame;
+use super::{STATUS_200, Seen, Spammer, connect, next_frame};
 use crate::world::World;
-use chance::Chance;
-use chance::Piece;
+use chance::{Chance, Piece};
 
 /// How many of what came back are lists.
 fn lists(seen: &Seen) -> usize {

@@ -6,21 +6,11 @@ use atlas_simulator::Asked;
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 
-use super::STATUS_200;
-use super::Spammer;
-use super::get;
-use super::lookup;
-use crate::frames::END_HEADERS;
-use crate::frames::END_STREAM;
-use crate::frames::HEADERS;
-use crate::frames::INITIAL_WINDOW_SIZE;
-use crate::frames::WINDOW_UPDATE;
-use crate::frames::block;
-use crate::frames::frame;
-use crate::world::PROJECT;
-use crate::world::World;
-use crate::world::certs;
-use crate::world::token;
+use super::{STATUS_200, Spammer, get, lookup};
+use crate::frames::{
+    END_HEADERS, END_STREAM, HEADERS, INITIAL_WINDOW_SIZE, WINDOW_UPDATE, block, frame,
+};
+use crate::world::{PROJECT, World, certs, token};
 
 /// Sends no more.
 async fn finish(caller: &mut Spammer) {

@@ -1,23 +1,11 @@
 //! Frames and requests that RFC 9113 does not allow: an error of the stream or of the connection, and
 //! never an answer.
 
-use super::CONTINUATION;
-use super::END_HEADERS;
-use super::END_STREAM;
-use super::HEADERS;
-use super::STATUS_200;
-use super::STATUS_400;
-use super::STATUS_404;
-use super::Spammer;
-use super::block;
-use super::frame;
-use super::get;
-use super::lookup;
-use crate::world::PROJECT;
-use crate::world::World;
-use crate::world::certs;
-use crate::world::set;
-use crate::world::token;
+use super::{
+    CONTINUATION, END_HEADERS, END_STREAM, HEADERS, STATUS_200, STATUS_400, STATUS_404, Spammer,
+    block, frame, get, lookup,
+};
+use crate::world::{PROJECT, World, certs, set, token};
 
 #[tokio::test]
 async fn malformed_requests_are_stream_errors_or_refused_and_never_answered() {

@@ -3,23 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::END_HEADERS;
-use super::HEADERS;
-use super::INITIAL_WINDOW_SIZE;
-use super::PREFACE;
-use super::REFUSED_STREAM;
-use super::STATUS_400;
-use super::Spammer;
-use super::block;
-use super::frame;
-use super::get;
-use super::lookup;
-use super::settings;
+use super::{
+    END_HEADERS, HEADERS, INITIAL_WINDOW_SIZE, PREFACE, REFUSED_STREAM, STATUS_400, Spammer, block,
+    frame, get, lookup, settings,
+};
 use crate::client::Connection;
-use crate::world::PROJECT;
-use crate::world::World;
-use crate::world::certs;
-use crate::world::token;
+use crate::world::{PROJECT, World, certs, token};
 
 #[tokio::test]
 async fn the_stream_beyond_the_limit_is_refused_and_the_others_are_answered() {

@@ -1,23 +1,13 @@
 //! Tokens that are bound to a certificate (RFC 8705), and the names of certificates on record (RFC 4514).
 
 use atlas_cert_gateway::atlas::Timestamp;
-use rcgen::CertificateParams;
-use rcgen::DistinguishedName;
-use rcgen::DnType;
-use rcgen::SanType;
-use serde_json::Value;
-use serde_json::json;
-use tokio::io::AsyncReadExt;
-use tokio::io::AsyncWriteExt;
+use rcgen::{CertificateParams, DistinguishedName, DnType, SanType};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::tls::Authority;
-use crate::tls::Identity;
+use crate::tls::{Authority, Identity};
 use crate::tokens::base64url;
-use crate::world::NOW;
-use crate::world::PROJECT;
-use crate::world::World;
-use crate::world::certs;
-use crate::world::token_at;
+use crate::world::{NOW, PROJECT, World, certs, token_at};
 
 /// The status of a lookup with `token` on a connection of its own.
 async fn ask(authority: &Authority, world: &World, identity: &Identity, token: &str) -> String {

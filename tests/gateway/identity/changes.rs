@@ -1,24 +1,16 @@
 //! Rules, issuers and tokens that change or end while callers come and wait.
 
-use std::time::Duration;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use atlas_simulator::Answer;
-use atlas_simulator::Asked;
-use atlas_simulator::Fault;
-use atlas_simulator::Settings;
-use atlas_simulator::Simulator;
+use atlas_simulator::{Answer, Asked, Fault, Settings, Simulator};
 use http::StatusCode;
 use serde_json::json;
 
 use super::Scene;
 use crate::forgeries;
-use crate::tokens::TestKey;
-use crate::tokens::jwks;
+use crate::tokens::{TestKey, jwks};
 use crate::upstream::network::Authority;
-use crate::world::FOREIGN_PROJECT;
-use crate::world::PROJECT;
-use crate::world::certs;
+use crate::world::{FOREIGN_PROJECT, PROJECT, certs};
 
 #[tokio::test]
 async fn g9_a_reloaded_rule_or_issuer_holds_for_the_next_request() {

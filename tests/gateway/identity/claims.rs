@@ -1,15 +1,12 @@
 //! Claims where an issuer's settings say that they stand; what is refused is named, but not to the caller.
 
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::Scene;
-use super::face;
+use super::{Scene, face};
 use crate::forgeries;
 use crate::log::listen;
 use crate::tokens::ISSUER;
-use crate::world::Plan;
-use crate::world::set_rule;
+use crate::world::{Plan, set_rule};
 
 /// A scene whose issuer has further settings.
 async fn scene(settings: &str) -> Scene {

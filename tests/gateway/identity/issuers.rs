@@ -2,22 +2,13 @@
 //! the log says of the same token without the recipe.
 
 use atlas_cert_gateway::atlas::Timestamp;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::shapes;
-use super::shapes::Shape;
-use super::shapes::Without;
+use super::shapes::{Shape, Without};
 use crate::log::listen;
-use crate::tokens::Issuer;
-use crate::tokens::Publisher;
-use crate::tokens::jwks;
-use crate::world::NOW;
-use crate::world::PROJECT;
-use crate::world::World;
-use crate::world::certs;
-use crate::world::set;
-use crate::world::set_rule;
+use crate::tokens::{Issuer, Publisher, jwks};
+use crate::world::{NOW, PROJECT, World, certs, set, set_rule};
 
 const DOCUMENT: &str = include_str!("../../../docs/issuers.md");
 

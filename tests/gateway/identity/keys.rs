@@ -5,29 +5,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Scene;
 use crate::client;
 use crate::log::listen;
-use crate::program::Program;
-use crate::program::command;
-use crate::program::output;
-use crate::program::request_for;
-use crate::program::world_with;
-use crate::tokens::AUDIENCE;
-use crate::tokens::ISSUER;
-use crate::tokens::Issuer;
-use crate::tokens::Publisher;
-use crate::tokens::TestKey;
-use crate::tokens::base64url;
-use crate::tokens::jwks;
-use crate::world::PROJECT;
-use crate::world::Plan;
-use crate::world::World;
-use crate::world::certs;
-use crate::world::set;
+use crate::program::{Program, command, output, request_for, world_with};
+use crate::tokens::{AUDIENCE, ISSUER, Issuer, Publisher, TestKey, base64url, jwks};
+use crate::world::{PROJECT, Plan, World, certs, set};
 
 fn unnamed(keys: &[&TestKey]) -> Value {
     let mut document = jwks(keys);

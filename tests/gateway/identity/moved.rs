@@ -3,19 +3,12 @@
 use std::time::Duration;
 
 use atlas_cert_gateway::config::Config;
-use atlas_simulator::Answer;
-use atlas_simulator::Asked;
-use atlas_simulator::Fault;
-use atlas_simulator::Settings;
-use atlas_simulator::Simulator;
+use atlas_simulator::{Answer, Asked, Fault, Settings, Simulator};
 use http::StatusCode;
 use serde_json::json;
 
 use super::Scene;
-use crate::tokens::ISSUER;
-use crate::tokens::Publisher;
-use crate::tokens::TestKey;
-use crate::tokens::jwks;
+use crate::tokens::{ISSUER, Publisher, TestKey, jwks};
 use crate::upstream::network::Authority;
 
 type Issuer = toml::Table;

@@ -5,13 +5,11 @@ use futures_util::future::join_all;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Scene;
 use crate::forgeries;
-use crate::tokens::Issuer;
-use crate::tokens::TestKey;
+use crate::tokens::{Issuer, TestKey};
 
 /// What becomes of a token on its way.
 #[derive(Clone, Debug)]

@@ -1,17 +1,13 @@
 //! An issuer changes its keys while callers keep coming, two hundred a second.
 
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 
 use super::Scene;
-use crate::tokens::Issuer;
-use crate::tokens::TestKey;
-use crate::tokens::jwks;
+use crate::tokens::{Issuer, TestKey, jwks};
 use crate::world::World;
 
 /// Callers that come one after another at a steady pace, however long each is kept.

@@ -1,7 +1,6 @@
 //! Tokens as the issuers of `docs/issuers.md` write them: every member that they have, with values made up.
 
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::tokens::TestKey;
 

@@ -15,12 +15,8 @@ use tokio::net::TcpListener;
 use super::Scene;
 use super::keys::fetched;
 use crate::log::listen;
-use crate::tokens::ISSUER;
-use crate::tokens::Publisher;
-use crate::tokens::TestKey;
-use crate::tokens::jwks;
-use crate::world::Plan;
-use crate::world::set;
+use crate::tokens::{ISSUER, Publisher, TestKey, jwks};
+use crate::world::{Plan, set};
 
 fn secret(directory: &TempDir, name: &str, text: &str) -> PathBuf {
     let path = directory.path().join(name);

@@ -1,10 +1,7 @@
 //! How operators' requests may come: in chunks, and to which names.
 
-use crate::client::Connection;
-use crate::client::exchange;
-use crate::world::World;
-use crate::world::operator_token;
-use crate::world::set;
+use crate::client::{Connection, exchange};
+use crate::world::{World, operator_token, set};
 
 #[tokio::test]
 async fn a_purge_in_chunks_is_done_and_its_connection_goes_on() {

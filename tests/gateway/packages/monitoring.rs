@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 
 use atlas_cert_gateway::telemetry::Metrics;
-use atlas_cert_gateway::telemetry::metrics::upstream::CredentialLabels;
-use atlas_cert_gateway::telemetry::metrics::upstream::Endpoint;
+use atlas_cert_gateway::telemetry::metrics::upstream::{CredentialLabels, Endpoint};
 
 pub(crate) const ALERTS: &str = include_str!("../../../config/monitoring/alerts.yaml");
 const ALERT_TESTS: &str = include_str!("../../../config/monitoring/alerts.test.yaml");

@@ -3,9 +3,7 @@
 use std::fs;
 
 use crate::client;
-use crate::program::Program;
-use crate::program::reloads;
-use crate::program::world;
+use crate::program::{Program, reloads, world};
 
 // The simulated Atlas answers while a test waits for the program.
 #[tokio::test(flavor = "multi_thread")]

@@ -7,27 +7,15 @@ use std::path::Path;
 use std::process::Command;
 
 use atlas_cert_gateway::clock::Clock;
-use atlas_simulator::Answer;
-use atlas_simulator::Asked;
-use atlas_simulator::CLIENT_SECRET;
-use atlas_simulator::Fault;
-use atlas_simulator::Settings;
-use atlas_simulator::Simulator;
+use atlas_simulator::{Answer, Asked, CLIENT_SECRET, Fault, Settings, Simulator};
 use http::StatusCode;
 
 use crate::client;
-use crate::program::Program;
-use crate::program::command;
-use crate::program::output;
-use crate::program::request;
-use crate::program::request_for;
-use crate::program::serve;
-use crate::program::token_now;
-use crate::program::world_with;
+use crate::program::{
+    Program, command, output, request, request_for, serve, token_now, world_with,
+};
 use crate::upstream::network::Authority;
-use crate::world::OTHER_PROJECT;
-use crate::world::PROJECT;
-use crate::world::set;
+use crate::world::{OTHER_PROJECT, PROJECT, set};
 
 fn check(files: &Path) -> Command {
     let mut check = command();

@@ -5,9 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
-use crate::program::Program;
-use crate::program::serve;
-use crate::program::world;
+use crate::program::{Program, serve, world};
 
 // The program is waited for by a thread.
 #[tokio::test(flavor = "multi_thread")]

@@ -5,10 +5,7 @@ use std::time::Duration;
 
 use crate::client;
 use crate::client::Connection;
-use crate::program::Program;
-use crate::program::request;
-use crate::program::serve;
-use crate::program::world;
+use crate::program::{Program, request, serve, world};
 
 /// G29: of 256 descriptors callers get half; whoever comes beyond is sent away at once, and when they
 /// leave all is as before.

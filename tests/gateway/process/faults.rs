@@ -5,21 +5,13 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use atlas_cert_gateway::clock::Clock;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::audit::alone::small_disk;
-use crate::audit::alone::with_small_disk;
+use crate::audit::alone::{small_disk, with_small_disk};
 use crate::client;
 use crate::client::Reply;
-use crate::program::Program;
-use crate::program::output;
-use crate::program::request;
-use crate::program::serve;
-use crate::program::world;
-use crate::program::world_with;
-use crate::world::set;
-use crate::world::token_at;
+use crate::program::{Program, output, request, serve, world, world_with};
+use crate::world::{set, token_at};
 
 /// F40, G16: not a byte of a certificate without its record, and 200 again once there is room.
 // The simulated Atlas answers while a test waits for the program.

@@ -1,23 +1,14 @@
 //! `audit search --follow` shows what is there, and what comes, across audit files and directories.
 
-use std::io::BufRead;
-use std::io::BufReader;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::Child;
-use std::process::Command;
-use std::process::Stdio;
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 
 use serde_json::Value;
 
 use crate::client;
-use crate::program::Program;
-use crate::program::command;
-use crate::program::request;
-use crate::program::request_for;
-use crate::program::signal;
-use crate::program::token_now;
-use crate::program::world;
+use crate::program::{Program, command, request, request_for, signal, token_now, world};
 
 /// A program that follows trails, and what it shows.
 struct Follower {

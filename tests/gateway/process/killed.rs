@@ -2,29 +2,20 @@
 //! each has its one record, every file parses, and the chain is whole.
 
 use std::collections::HashMap;
-use std::env;
-use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{env, fs};
 
 use atlas_cert_gateway::clock::Clock;
-use serde_json::Value;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::client::Connection;
-use crate::program::Program;
-use crate::program::command;
-use crate::program::output;
-use crate::program::request_for;
-use crate::program::world_with;
-use crate::world::set;
-use crate::world::token_at;
-use crate::world::use_api_key;
+use crate::program::{Program, command, output, request_for, world_with};
+use crate::world::{set, token_at, use_api_key};
 
 /// `AUDIT_KILLS=100 cargo test --test gateway killed -- --nocapture` is the long run.
 // The simulated Atlas answers while a test waits for the program.

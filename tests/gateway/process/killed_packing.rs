@@ -2,27 +2,19 @@
 //! many finished files and killed as soon as so much of them is done. What is left is whole each time.
 
 use std::collections::BTreeSet;
-use std::env;
-use std::fs;
 use std::ops::ControlFlow;
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::{env, fs};
 
-use atlas_cert_gateway::audit::Sync;
-use atlas_cert_gateway::audit::search;
-use atlas_cert_gateway::audit::search::Filter;
-use atlas_cert_gateway::audit::search::Order;
-use atlas_cert_gateway::audit::search::Search;
+use atlas_cert_gateway::audit::search::{Filter, Order, Search};
 use atlas_cert_gateway::audit::verify::verify;
+use atlas_cert_gateway::audit::{Sync, search};
 use atlas_cert_gateway::settings::Size;
 
 use crate::audit::trail::Trail;
-use crate::program::Program;
-use crate::program::serve;
-use crate::program::world_with;
-use crate::world::set;
-use crate::world::use_api_key;
+use crate::program::{Program, serve, world_with};
+use crate::world::{set, use_api_key};
 
 /// `AUDIT_KILLS=100 cargo test --test gateway killed_packing -- --nocapture` is the long run.
 // The simulated Atlas answers while a test waits for the program.

@@ -1,9 +1,6 @@
 //! Standard error is a pipe that nobody reads: no answer waits for it, and neither does the end.
 
-use std::io::BufRead;
-use std::io::BufReader;
-use std::io::PipeReader;
-use std::io::pipe;
+use std::io::{BufRead, BufReader, PipeReader, pipe};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Child;
@@ -13,13 +10,7 @@ use tempfile::TempDir;
 
 use crate::client;
 use crate::client::Connection;
-use crate::program::listening;
-use crate::program::request;
-use crate::program::request_for;
-use crate::program::serve;
-use crate::program::signal;
-use crate::program::token_now;
-use crate::program::world_with;
+use crate::program::{listening, request, request_for, serve, signal, token_now, world_with};
 use crate::world::set;
 
 // The simulated Atlas answers while a test waits for the program.

@@ -1,25 +1,14 @@
 //! What the program says: one line an event, by request, and nothing secret at any level.
 
-use atlas_simulator::Asked;
-use atlas_simulator::CLIENT_SECRET;
-use atlas_simulator::Fault;
-use atlas_simulator::PRIVATE_KEY;
+use atlas_simulator::{Asked, CLIENT_SECRET, Fault, PRIVATE_KEY};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use crate::client;
 use crate::process::manager::Manager;
-use crate::program::Program;
-use crate::program::records;
-use crate::program::request_for;
-use crate::program::serve;
-use crate::program::token_now;
-use crate::program::world;
-use crate::program::world_with;
-use crate::world::HMAC_SECRET;
-use crate::world::set;
-use crate::world::use_api_key;
+use crate::program::{Program, records, request_for, serve, token_now, world, world_with};
+use crate::world::{HMAC_SECRET, set, use_api_key};
 
 /// Everything that a caller's token, a credential and an issuer could leave in a log: G20.
 // The simulated Atlas answers while a test waits for the program.

@@ -4,13 +4,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
 use crate::client;
-use crate::program::Program;
-use crate::program::command;
-use crate::program::output;
-use crate::program::request;
-use crate::program::serve;
-use crate::program::world;
-use crate::program::world_with;
+use crate::program::{Program, command, output, request, serve, world, world_with};
 use crate::world::set;
 
 /// The manager's end of `NOTIFY_SOCKET`.

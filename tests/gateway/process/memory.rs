@@ -5,22 +5,13 @@ use std::fs;
 use std::io::Write;
 
 use atlas_cert_gateway::clock::Clock;
-use atlas_simulator::Settings;
-use atlas_simulator::Simulator;
+use atlas_simulator::{Settings, Simulator};
 use serde_json::json;
 
 use crate::client;
-use crate::client::Connection;
-use crate::client::Reply;
-use crate::program::Program;
-use crate::program::command;
-use crate::program::output;
-use crate::program::request_for;
-use crate::program::token_now;
-use crate::program::world_with;
-use crate::world::PROJECT;
-use crate::world::set;
-use crate::world::token_at;
+use crate::client::{Connection, Reply};
+use crate::program::{Program, command, output, request_for, token_now, world_with};
+use crate::world::{PROJECT, set, token_at};
 
 async fn metric(program: &Program, name: &str) -> u64 {
     let page = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";

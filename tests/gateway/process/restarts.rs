@@ -3,21 +3,16 @@
 //! `RESTARTS=50 RELOADS=1000 ANSWERS=20000 cargo test --test gateway under_load -- --nocapture` is the long
 //! run.
 
-use std::env;
-use std::fs;
-use std::net::SocketAddr;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{env, fs};
 
 use bytes::Bytes;
 use http::Request;
-use http_body_util::BodyExt;
-use http_body_util::Empty;
+use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http2;
-use hyper_util::rt::TokioExecutor;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -25,16 +20,8 @@ use tokio_util::sync::CancellationToken;
 use crate::client;
 use crate::client::Connection;
 use crate::process::sockets::activated;
-use crate::program::Program;
-use crate::program::reloads as on_record;
-use crate::program::request;
-use crate::program::serve;
-use crate::program::token_now;
-use crate::program::world_with;
-use crate::world::PROJECT;
-use crate::world::certs;
-use crate::world::set;
-use crate::world::use_api_key;
+use crate::program::{Program, reloads as on_record, request, serve, token_now, world_with};
+use crate::world::{PROJECT, certs, set, use_api_key};
 
 /// An HTTP/2 connection.
 pub(super) struct Http2 {

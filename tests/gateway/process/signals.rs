@@ -4,8 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::process::Stdio;
 
-use atlas_simulator::Asked;
-use atlas_simulator::Simulator;
+use atlas_simulator::{Asked, Simulator};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -13,16 +12,9 @@ use tokio::task::JoinHandle;
 use crate::client;
 use crate::client::Reply;
 use crate::process::restarts::Http2;
-use crate::program::Program;
-use crate::program::lines;
-use crate::program::output;
-use crate::program::records;
-use crate::program::reloads;
-use crate::program::request;
-use crate::program::serve;
-use crate::program::signal;
-use crate::program::world;
-use crate::program::world_with;
+use crate::program::{
+    Program, lines, output, records, reloads, request, serve, signal, world, world_with,
+};
 use crate::world::set;
 
 fn ask(program: &Program) -> JoinHandle<Reply> {

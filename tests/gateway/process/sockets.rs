@@ -1,21 +1,14 @@
 //! Listening sockets that the service manager holds.
 
-use std::net::SocketAddr;
-use std::net::TcpListener;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::process::Command;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use crate::client;
 use crate::client::Connection;
-use crate::program::Program;
-use crate::program::output;
-use crate::program::request;
-use crate::program::serve;
-use crate::program::world;
+use crate::program::{Program, output, request, serve, world};
 
 /// The program with sockets at descriptor 3 and from there on, as systemd passes them.
 pub(super) fn activated(serve: &Command, names: &str, sockets: Vec<OwnedFd>) -> Command {

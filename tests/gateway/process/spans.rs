@@ -1,34 +1,17 @@
 //! What the spans say, decoded as a collector decodes them: OpenTelemetry's conventions for HTTP, and nothing
 //! of whom or what was asked for (M3).
 
-use atlas_simulator::Asked;
-use atlas_simulator::Fault;
-use opentelemetry_proto::tonic::common::v1::AnyValue;
-use opentelemetry_proto::tonic::common::v1::KeyValue;
+use atlas_simulator::{Asked, Fault};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
-use opentelemetry_proto::tonic::trace::v1::Span;
-use opentelemetry_proto::tonic::trace::v1::Status;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
+use opentelemetry_proto::tonic::trace::v1::{Span, Status};
 
-use super::traces::Exports;
-use super::traces::LOOKUP;
-use super::traces::MINT;
-use super::traces::PAGE;
-use super::traces::collector;
-use super::traces::exported;
-use super::traces::spans_of;
-use super::traces::traced;
+use super::traces::{Exports, LOOKUP, MINT, PAGE, collector, exported, spans_of, traced};
 use crate::client;
-use crate::program::Program;
-use crate::program::records;
-use crate::program::request;
-use crate::program::request_for;
-use crate::program::token_now;
-use crate::program::world_with;
-use crate::world::PROJECT;
-use crate::world::set;
-use crate::world::use_api_key;
+use crate::program::{Program, records, request, request_for, token_now, world_with};
+use crate::world::{PROJECT, set, use_api_key};
 
 /// An attribute's value as text; empty if there is none, and never twice.
 fn attribute(attributes: &[KeyValue], key: &str) -> String {

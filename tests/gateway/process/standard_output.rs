@@ -1,24 +1,15 @@
 //! The second sink on standard output: whole lines, and nobody who does not read them delays an answer.
 
 use std::fs;
-use std::io::BufRead;
-use std::io::BufReader;
-use std::io::pipe;
+use std::io::{BufRead, BufReader, pipe};
 use std::path::Path;
-use std::process::Child;
-use std::process::Command;
-use std::process::Stdio;
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::channel;
 
-use rustix::fs::OFlags;
-use rustix::fs::fcntl_setfl;
+use rustix::fs::{OFlags, fcntl_setfl};
 
 use crate::client;
-use crate::program::Program;
-use crate::program::request;
-use crate::program::serve;
-use crate::program::signal;
-use crate::program::world_with;
+use crate::program::{Program, request, serve, signal, world_with};
 use crate::world::set;
 
 // The simulated Atlas answers while a test waits for the program.

@@ -1,11 +1,8 @@
 //! Paths and queries that are refused, row by row: the stated answer, no call to Atlas, one record.
 
-use super::query;
-use super::request;
-use super::user;
+use super::{query, request, user};
 use crate::client::Connection;
-use crate::world::PROJECT;
-use crate::world::World;
+use crate::world::{PROJECT, World};
 
 /// One request and what has to become of it.
 struct Row {

@@ -1,15 +1,10 @@
 //! What a handshake has agreed on is what is spoken (RFC 7301, section 3.2; H5).
 
-use tokio::io::AsyncReadExt;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::Authority;
-use crate::frames::GOAWAY;
-use crate::frames::SETTINGS;
-use crate::frames::frame;
-use crate::world::PROJECT;
-use crate::world::certs;
-use crate::world::token;
+use crate::frames::{GOAWAY, SETTINGS, frame};
+use crate::world::{PROJECT, certs, token};
 
 /// What comes back to some bytes over a connection with this offer, until a first answer or the end.
 enum Back {

@@ -4,18 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::CWD;
-use rustix::fs::FileType;
-use rustix::fs::Mode;
-use rustix::fs::mknodat;
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 
-use super::Authority;
-use super::ask;
-use super::until_reloaded;
-use crate::program::Program;
-use crate::program::command;
-use crate::program::output;
-use crate::program::world_with;
+use super::{Authority, ask, until_reloaded};
+use crate::program::{Program, command, output, world_with};
 use crate::world::set;
 
 /// Puts a pipe that nobody writes to in the place of a file.

@@ -5,19 +5,12 @@ use std::fs;
 use atlas_cert_gateway::app::App;
 use atlas_cert_gateway::clock::Clock;
 use atlas_cert_gateway::config::Config;
-use rcgen::CertificateParams;
-use rcgen::KeyPair;
-use rcgen::date_time_ymd;
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 
-use super::Authority;
-use super::until_reloaded;
+use super::{Authority, until_reloaded};
 use crate::log::Log;
-use crate::program::command;
-use crate::program::output;
-use crate::program::world_with;
-use crate::world::World;
-use crate::world::set;
-use crate::world::write_private;
+use crate::program::{command, output, world_with};
+use crate::world::{World, set, write_private};
 
 type Day = (i32, u8, u8);
 

@@ -3,16 +3,10 @@
 use std::time::Duration;
 
 use atlas_cert_gateway::upstream::Verdict;
-use atlas_simulator::Asked;
-use atlas_simulator::Endpoint;
-use atlas_simulator::Fault;
-use serde_json::Value;
-use serde_json::json;
+use atlas_simulator::{Asked, Endpoint, Fault};
+use serde_json::{Value, json};
 
-use crate::upstream::world::OTHER;
-use crate::upstream::world::PROJECT;
-use crate::upstream::world::World;
-use crate::upstream::world::outcome;
+use crate::upstream::world::{OTHER, PROJECT, World, outcome};
 
 const JSON: &str = "application/vnd.atlas.2023-01-01+json;charset=utf-8";
 

@@ -5,9 +5,7 @@ use std::time::Duration;
 use atlas_cert_gateway::telemetry::metrics::upstream::CredentialLabels;
 use atlas_cert_gateway::upstream::Urgency;
 
-use crate::upstream::world::OTHER;
-use crate::upstream::world::PROJECT;
-use crate::upstream::world::World;
+use crate::upstream::world::{OTHER, PROJECT, World};
 
 /// What is shown of a credential.
 #[derive(Debug)]

@@ -2,24 +2,12 @@
 
 use std::time::Duration;
 
-use atlas_cert_gateway::upstream::FetchFailure;
-use atlas_cert_gateway::upstream::HeldBack;
-use atlas_cert_gateway::upstream::Urgency;
-use atlas_simulator::Answer;
-use atlas_simulator::Asked;
-use atlas_simulator::BucketSize;
-use atlas_simulator::Fault;
-use atlas_simulator::Filling;
-use atlas_simulator::Gate;
+use atlas_cert_gateway::upstream::{FetchFailure, HeldBack, Urgency};
+use atlas_simulator::{Answer, Asked, BucketSize, Fault, Filling, Gate};
 use futures_util::future::join_all;
 use http::StatusCode;
 
-use crate::upstream::world::OTHER;
-use crate::upstream::world::PROJECT;
-use crate::upstream::world::World;
-use crate::upstream::world::name;
-use crate::upstream::world::outcome;
-use crate::upstream::world::project_id;
+use crate::upstream::world::{OTHER, PROJECT, World, name, outcome, project_id};
 
 async fn with_users(count: u32, other: u32) -> World {
     World::with(

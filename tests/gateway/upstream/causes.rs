@@ -1,25 +1,14 @@
 //! What calls were made for: each under one cause, and all of them together every call that Atlas saw.
 
-use atlas_cert_gateway::telemetry::metrics::upstream::CallCause;
-use atlas_cert_gateway::telemetry::metrics::upstream::CallLabels;
-use atlas_cert_gateway::telemetry::metrics::upstream::CauseLabel;
-use atlas_cert_gateway::telemetry::metrics::upstream::Endpoint;
-use atlas_cert_gateway::upstream::Proof;
-use atlas_cert_gateway::upstream::Urgency;
-use atlas_simulator::Asked;
-use atlas_simulator::Fault;
+use atlas_cert_gateway::telemetry::metrics::upstream::{
+    CallCause, CallLabels, CauseLabel, Endpoint,
+};
+use atlas_cert_gateway::upstream::{Proof, Urgency};
+use atlas_simulator::{Asked, Fault};
 
-use crate::upstream::world::PROJECT;
-use crate::upstream::world::World;
-use crate::upstream::world::api_key;
-use crate::upstream::world::question;
+use crate::upstream::world::{PROJECT, World, api_key, question};
 
-use CallCause::Ahead;
-use CallCause::Forced;
-use CallCause::Miss;
-use CallCause::Proof as Proven;
-use CallCause::Restart;
-use CallCause::Retry;
+use CallCause::{Ahead, Forced, Miss, Proof as Proven, Restart, Retry};
 
 impl World {
     /// Asserts what calls were made for; that these are all that were counted, and all that Atlas saw.

@@ -6,8 +6,7 @@ use atlas_cert_gateway::telemetry::metrics::upstream::CredentialLabels;
 use tokio_util::sync::CancellationToken;
 
 use crate::log::Log;
-use crate::upstream::world::PROJECT;
-use crate::upstream::world::World;
+use crate::upstream::world::{PROJECT, World};
 
 impl World {
     /// Asks so many times within one minute, and waits until the gateway has measured what that was of

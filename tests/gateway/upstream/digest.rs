@@ -3,17 +3,11 @@
 use std::collections::HashMap;
 
 use atlas_cert_gateway::upstream::Refusal;
-use atlas_simulator::DigestRules;
-use atlas_simulator::Endpoint;
-use atlas_simulator::PRIVATE_KEY;
+use atlas_simulator::{DigestRules, Endpoint, PRIVATE_KEY};
 use futures_util::future::join_all;
 use http::HeaderValue;
 
-use crate::upstream::world::PROJECT;
-use crate::upstream::world::World;
-use crate::upstream::world::api_key;
-use crate::upstream::world::outcome;
-use crate::upstream::world::serials;
+use crate::upstream::world::{PROJECT, World, api_key, outcome, serials};
 
 /// What is different about a server.
 type Change = fn(&mut DigestRules);

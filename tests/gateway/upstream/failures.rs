@@ -2,21 +2,11 @@
 
 use std::time::Duration;
 
-use atlas_cert_gateway::upstream::FetchFailure;
-use atlas_cert_gateway::upstream::Refusal;
-use atlas_cert_gateway::upstream::Verdict;
-use atlas_simulator::Answer;
-use atlas_simulator::Asked;
-use atlas_simulator::Ending;
-use atlas_simulator::Fault;
-use atlas_simulator::X509Type;
+use atlas_cert_gateway::upstream::{FetchFailure, Refusal, Verdict};
+use atlas_simulator::{Answer, Asked, Ending, Fault, X509Type};
 use http::StatusCode;
 
-use crate::upstream::world::OTHER;
-use crate::upstream::world::PROJECT;
-use crate::upstream::world::World;
-use crate::upstream::world::name;
-use crate::upstream::world::outcome;
+use crate::upstream::world::{OTHER, PROJECT, World, name, outcome};
 use crate::world::every;
 
 #[tokio::test]

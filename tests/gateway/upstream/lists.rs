@@ -1,21 +1,13 @@
 //! Lists: whole, exact, and asked for in one way only.
 
-use std::time::Duration;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use atlas_cert_gateway::atlas::Timestamp;
-use atlas_cert_gateway::upstream::Api;
-use atlas_cert_gateway::upstream::Proof;
-use atlas_cert_gateway::upstream::Urgency;
-use atlas_simulator::Asked;
-use atlas_simulator::Fault;
-use serde_json::Value;
-use serde_json::json;
+use atlas_cert_gateway::upstream::{Api, Proof, Urgency};
+use atlas_simulator::{Asked, Fault};
+use serde_json::{Value, json};
 
-use crate::upstream::world::PROJECT;
-use crate::upstream::world::World;
-use crate::upstream::world::outcome;
-use crate::upstream::world::serials;
+use crate::upstream::world::{PROJECT, World, outcome, serials};
 
 #[tokio::test]
 async fn a_list_of_any_length_is_whole_and_costs_what_it_must() {

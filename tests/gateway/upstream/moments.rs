@@ -1,23 +1,14 @@
 //! Lists that change while they are read: of one moment, or not at all.
 
 use std::collections::HashSet;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::time::Duration;
-use std::time::SystemTime;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
-use atlas_simulator::Asked;
-use atlas_simulator::Fault;
-use atlas_simulator::ListOrder;
-use atlas_simulator::Simulator;
-use atlas_simulator::World as Projects;
+use atlas_simulator::{Asked, Fault, ListOrder, Simulator, World as Projects};
 use proptest::prelude::*;
 use serde_json::json;
 
-use crate::upstream::world::PROJECT;
-use crate::upstream::world::World;
-use crate::upstream::world::outcome;
-use crate::upstream::world::serials;
+use crate::upstream::world::{PROJECT, World, outcome, serials};
 
 /// Changes what `app1` has once page `number` has been answered for the `nth` time.
 fn then(

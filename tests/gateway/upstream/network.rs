@@ -3,33 +3,17 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use atlas_simulator::Asked;
-use atlas_simulator::Fault;
-use atlas_simulator::Http2Rules;
-use atlas_simulator::Settings;
-use atlas_simulator::Simulator;
-use atlas_simulator::Tls;
+use atlas_simulator::{Asked, Fault, Http2Rules, Settings, Simulator, Tls};
 use http::Version;
-use rcgen::BasicConstraints;
-use rcgen::CertificateParams;
-use rcgen::IsCa;
-use rcgen::Issuer;
-use rcgen::KeyPair;
-use reqwest::dns::Addrs;
-use reqwest::dns::Name;
-use reqwest::dns::Resolve;
-use reqwest::dns::Resolving;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tempfile::TempDir;
-use tokio::net::TcpSocket;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
-use crate::upstream::world::World;
-use crate::upstream::world::api_key;
-use crate::upstream::world::outcome;
+use crate::upstream::world::{World, api_key, outcome};
 
 pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,

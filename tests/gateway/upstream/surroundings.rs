@@ -2,8 +2,7 @@
 
 use std::process::Command;
 
-use atlas_cert_gateway::upstream::Config;
-use atlas_cert_gateway::upstream::Upstream;
+use atlas_cert_gateway::upstream::{Config, Upstream};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 

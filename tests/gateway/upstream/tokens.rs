@@ -8,27 +8,13 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use atlas_cert_gateway::upstream::CredentialFailure;
-use atlas_cert_gateway::upstream::FetchFailure;
-use atlas_cert_gateway::upstream::Refusal;
-use atlas_cert_gateway::upstream::Upstream;
-use atlas_cert_gateway::upstream::Urgency;
-use atlas_simulator::Asked;
-use atlas_simulator::CLIENT_ID;
-use atlas_simulator::CLIENT_SECRET;
-use atlas_simulator::Endpoint;
-use atlas_simulator::Fault;
-use atlas_simulator::ServiceAccount;
+use atlas_cert_gateway::upstream::{CredentialFailure, FetchFailure, Refusal, Upstream, Urgency};
+use atlas_simulator::{Asked, CLIENT_ID, CLIENT_SECRET, Endpoint, Fault, ServiceAccount};
 use futures_util::future::join_all;
 use http::StatusCode;
 use tokio_util::sync::CancellationToken;
 
-use crate::upstream::world::OTHER;
-use crate::upstream::world::PROJECT;
-use crate::upstream::world::World;
-use crate::upstream::world::outcome;
-use crate::upstream::world::question;
-use crate::upstream::world::service_account;
+use crate::upstream::world::{OTHER, PROJECT, World, outcome, question, service_account};
 
 #[tokio::test]
 async fn any_number_of_callers_share_one_mint() {

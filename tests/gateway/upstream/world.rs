@@ -2,35 +2,19 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use atlas_cert_gateway::atlas::ProjectId;
-use atlas_cert_gateway::atlas::Question;
-use atlas_cert_gateway::atlas::Timestamp;
-use atlas_cert_gateway::clock::Clock;
-use atlas_cert_gateway::clock::Hands;
+use atlas_cert_gateway::atlas::{ProjectId, Question, Timestamp};
+use atlas_cert_gateway::clock::{Clock, Hands};
 use atlas_cert_gateway::secret::Secret;
 use atlas_cert_gateway::telemetry::metrics::upstream::UpstreamMetrics;
-use atlas_cert_gateway::upstream::ApiKeyConfig;
-use atlas_cert_gateway::upstream::Chance;
-use atlas_cert_gateway::upstream::Config;
-use atlas_cert_gateway::upstream::CredentialConfig;
-use atlas_cert_gateway::upstream::FetchError;
-use atlas_cert_gateway::upstream::FetchFailure;
-use atlas_cert_gateway::upstream::Fetched;
-use atlas_cert_gateway::upstream::HeldBack;
-use atlas_cert_gateway::upstream::ServiceAccountConfig;
-use atlas_cert_gateway::upstream::Surroundings;
-use atlas_cert_gateway::upstream::Upstream;
-use atlas_cert_gateway::upstream::Urgency;
-use atlas_simulator::CLIENT_ID;
-use atlas_simulator::CLIENT_SECRET;
-use atlas_simulator::PRIVATE_KEY;
-use atlas_simulator::PUBLIC_KEY;
-use atlas_simulator::Settings;
-use atlas_simulator::Simulator;
-use atlas_simulator::World as Projects;
+use atlas_cert_gateway::upstream::{
+    ApiKeyConfig, Chance, Config, CredentialConfig, FetchError, FetchFailure, Fetched, HeldBack,
+    ServiceAccountConfig, Surroundings, Upstream, Urgency,
+};
+use atlas_simulator::{
+    CLIENT_ID, CLIENT_SECRET, PRIVATE_KEY, PUBLIC_KEY, Settings, Simulator, World as Projects,
+};
 use reqwest::dns::Resolve;
 use tempfile::TempDir;
 

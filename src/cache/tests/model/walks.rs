@@ -2,24 +2,17 @@
 //! what was read when.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use http::StatusCode;
 use tokio::sync::Semaphore;
 
-use super::KEYS;
-use super::asked;
-use crate::atlas::Certificate;
-use crate::atlas::CertificateList;
-use crate::atlas::Timestamp;
+use super::{KEYS, asked};
+use crate::atlas::{Certificate, CertificateList, Timestamp};
 use crate::cache::*;
 use crate::clock::Hands;
-use crate::upstream::AtlasAnswer;
-use crate::upstream::FetchFailure;
-use crate::upstream::HeldBack;
-use crate::upstream::Walk;
+use crate::upstream::{AtlasAnswer, FetchFailure, HeldBack, Walk};
 
 /// What Atlas says of a key.
 #[derive(Clone, Copy, Debug, PartialEq)]

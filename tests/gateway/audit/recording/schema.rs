@@ -3,25 +3,14 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use atlas_cert_gateway::audit::Arrival;
-use atlas_cert_gateway::audit::CacheUse;
-use atlas_cert_gateway::audit::Closing;
-use atlas_cert_gateway::audit::Origin;
-use atlas_cert_gateway::audit::Outcome;
-use atlas_cert_gateway::audit::Refused;
+use atlas_cert_gateway::audit::{Arrival, CacheUse, Closing, Origin, Outcome, Refused};
 use atlas_cert_gateway::identity::PeerCertificate;
-use serde::Deserialize;
-use serde::Deserializer;
-use serde::de::IgnoredAny;
-use serde::de::MapAccess;
-use serde::de::Visitor;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::fetch;
-use super::purge;
-use crate::audit::trail::Trail;
-use crate::audit::trail::caller;
-use crate::audit::trail::question;
+use super::{fetch, purge};
+use crate::audit::trail::{Trail, caller, question};
 
 /// The schema names every member that there is, in its order, and says which are always there.
 #[tokio::test]

@@ -1,31 +1,15 @@
 //! What the suite does not ask.
 
-use super::Case;
-use super::End::Answered;
-use super::End::Closed;
-use super::End::Connection;
-use super::End::Pong;
-use super::Step;
-use super::case;
-use super::dialogue;
-use super::words::Words;
-use super::words::ping;
-use super::words::whole;
-use crate::frames::END_HEADERS;
-use crate::frames::END_STREAM;
-use crate::frames::GOAWAY;
-use crate::frames::HEADERS;
-use crate::frames::INITIAL_WINDOW_SIZE;
-use crate::frames::PUSH_PROMISE;
-use crate::frames::WINDOW_UPDATE;
-use crate::frames::block;
-use crate::frames::frame;
-use crate::http2::COMPRESSION_ERROR;
-use crate::http2::FLOW_CONTROL_ERROR;
-use crate::http2::FRAME_SIZE_ERROR;
-use crate::http2::PREFACE;
-use crate::http2::PROTOCOL_ERROR;
-use crate::http2::settings;
+use super::End::{Answered, Closed, Connection, Pong};
+use super::words::{Words, ping, whole};
+use super::{Case, Step, case, dialogue};
+use crate::frames::{
+    END_HEADERS, END_STREAM, GOAWAY, HEADERS, INITIAL_WINDOW_SIZE, PUSH_PROMISE, WINDOW_UPDATE,
+    block, frame,
+};
+use crate::http2::{
+    COMPRESSION_ERROR, FLOW_CONTROL_ERROR, FRAME_SIZE_ERROR, PREFACE, PROTOCOL_ERROR, settings,
+};
 
 pub(super) fn cases(words: &Words) -> Vec<Case> {
     let promise = [&[0, 0, 0, 2][..], &words.block()].concat();

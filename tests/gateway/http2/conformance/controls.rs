@@ -1,24 +1,10 @@
 //! RFC 9113, sections 5.4, 6.5, 6.7, 6.8 and 7: `SETTINGS`, `PING` and `GOAWAY`, and codes that nobody knows.
 
-use super::Case;
-use super::End::Agreed;
-use super::End::Closed;
-use super::End::Connection;
-use super::End::Pong;
-use super::End::PongOrClosed;
-use super::case;
-use super::words::Words;
-use super::words::ping;
-use crate::frames::ACK;
-use crate::frames::GOAWAY;
-use crate::frames::PING;
-use crate::frames::RST_STREAM;
-use crate::frames::SETTINGS;
-use crate::frames::frame;
-use crate::http2::FLOW_CONTROL_ERROR;
-use crate::http2::FRAME_SIZE_ERROR;
-use crate::http2::PROTOCOL_ERROR;
-use crate::http2::settings;
+use super::End::{Agreed, Closed, Connection, Pong, PongOrClosed};
+use super::words::{Words, ping};
+use super::{Case, case};
+use crate::frames::{ACK, GOAWAY, PING, RST_STREAM, SETTINGS, frame};
+use crate::http2::{FLOW_CONTROL_ERROR, FRAME_SIZE_ERROR, PROTOCOL_ERROR, settings};
 
 pub(super) fn cases(words: &Words) -> Vec<Case> {
     vec![

@@ -1,27 +1,13 @@
 //! RFC 9113, sections 6.1 and 6.9: data, and the windows that it goes through.
 
-use super::Case;
-use super::End::Connection;
-use super::End::Data;
-use super::End::Stream;
-use super::Step;
-use super::case;
-use super::dialogue;
+use super::End::{Connection, Data, Stream};
 use super::words::Words;
+use super::{Case, Step, case, dialogue};
 use crate::frames;
-use crate::frames::END_HEADERS;
-use crate::frames::END_STREAM;
-use crate::frames::HEADERS;
-use crate::frames::INITIAL_WINDOW_SIZE;
-use crate::frames::PADDED;
-use crate::frames::WINDOW_UPDATE;
-use crate::frames::block;
-use crate::frames::frame;
-use crate::http2::FLOW_CONTROL_ERROR;
-use crate::http2::FRAME_SIZE_ERROR;
-use crate::http2::PROTOCOL_ERROR;
-use crate::http2::STREAM_CLOSED;
-use crate::http2::settings;
+use crate::frames::{
+    END_HEADERS, END_STREAM, HEADERS, INITIAL_WINDOW_SIZE, PADDED, WINDOW_UPDATE, block, frame,
+};
+use crate::http2::{FLOW_CONTROL_ERROR, FRAME_SIZE_ERROR, PROTOCOL_ERROR, STREAM_CLOSED, settings};
 
 pub(super) fn cases(words: &Words) -> Vec<Case> {
     let window = |sizes: &[u32]| {

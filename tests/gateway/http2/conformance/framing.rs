@@ -1,30 +1,12 @@
 //! RFC 9113, sections 3 and 4, and the frames that open and close streams.
 
-use super::Case;
-use super::End::Answered;
-use super::End::Begun;
-use super::End::Closed;
-use super::End::Connection;
-use super::End::Pong;
-use super::End::Stream;
-use super::case;
-use super::dialogue;
-use super::words::Words;
-use super::words::filler;
-use super::words::ping;
-use crate::frames::CONTINUATION;
-use crate::frames::DATA;
-use crate::frames::END_HEADERS;
-use crate::frames::END_STREAM;
-use crate::frames::HEADERS;
-use crate::frames::PADDED;
-use crate::frames::PING;
-use crate::frames::PRIORITY;
-use crate::frames::RST_STREAM;
-use crate::frames::frame;
-use crate::http2::COMPRESSION_ERROR;
-use crate::http2::FRAME_SIZE_ERROR;
-use crate::http2::PROTOCOL_ERROR;
+use super::End::{Answered, Begun, Closed, Connection, Pong, Stream};
+use super::words::{Words, filler, ping};
+use super::{Case, case, dialogue};
+use crate::frames::{
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PADDED, PING, PRIORITY, RST_STREAM, frame,
+};
+use crate::http2::{COMPRESSION_ERROR, FRAME_SIZE_ERROR, PROTOCOL_ERROR};
 
 pub(super) fn cases(words: &Words) -> Vec<Case> {
     [openings(words), frames(words)]

@@ -1,33 +1,13 @@
 //! Generic cases: what every endpoint has to take.
 
-use super::Case;
-use super::End::Agreed;
-use super::End::Answered;
-use super::End::Begun;
-use super::End::Closed;
-use super::End::Data;
-use super::End::Pong;
-use super::End::PongOrClosed;
-use super::Step;
-use super::case;
-use super::dialogue;
-use super::words::Words;
-use super::words::ping;
-use super::words::whole;
+use super::End::{Agreed, Answered, Begun, Closed, Data, Pong, PongOrClosed};
+use super::words::{Words, ping, whole};
+use super::{Case, Step, case, dialogue};
 use crate::frames;
-use crate::frames::CONTINUATION;
-use crate::frames::END_HEADERS;
-use crate::frames::END_STREAM;
-use crate::frames::GOAWAY;
-use crate::frames::HEADERS;
-use crate::frames::INITIAL_WINDOW_SIZE;
-use crate::frames::PADDED;
-use crate::frames::PRIORITY;
-use crate::frames::RST_STREAM;
-use crate::frames::WINDOW_UPDATE;
-use crate::frames::WITH_PRIORITY;
-use crate::frames::block;
-use crate::frames::frame;
+use crate::frames::{
+    CONTINUATION, END_HEADERS, END_STREAM, GOAWAY, HEADERS, INITIAL_WINDOW_SIZE, PADDED, PRIORITY,
+    RST_STREAM, WINDOW_UPDATE, WITH_PRIORITY, block, frame,
+};
 use crate::http2::settings;
 
 pub(super) fn cases(words: &Words) -> Vec<Case> {

@@ -1,13 +1,9 @@
 //! RFC 7541: header blocks that cannot be unpacked.
 
-use super::Case;
 use super::End::Connection;
-use super::case;
 use super::words::Words;
-use crate::frames::END_HEADERS;
-use crate::frames::END_STREAM;
-use crate::frames::HEADERS;
-use crate::frames::frame;
+use super::{Case, case};
+use crate::frames::{END_HEADERS, END_STREAM, HEADERS, frame};
 use crate::http2::COMPRESSION_ERROR;
 
 pub(super) fn cases(words: &Words) -> Vec<Case> {

@@ -1,18 +1,9 @@
 //! RFC 9113, section 8: what a request may be.
 
-use super::Case;
-use super::End::Connection;
-use super::End::Stream;
-use super::case;
-use super::words::Words;
-use super::words::whole;
-use crate::frames::DATA;
-use crate::frames::END_HEADERS;
-use crate::frames::END_STREAM;
-use crate::frames::HEADERS;
-use crate::frames::PUSH_PROMISE;
-use crate::frames::block;
-use crate::frames::frame;
+use super::End::{Connection, Stream};
+use super::words::{Words, whole};
+use super::{Case, case};
+use crate::frames::{DATA, END_HEADERS, END_STREAM, HEADERS, PUSH_PROMISE, block, frame};
 use crate::http2::PROTOCOL_ERROR;
 
 pub(super) fn cases(words: &Words) -> Vec<Case> {

@@ -1,14 +1,9 @@
 //! Generic cases: every representation of RFC 7541, section 6, behind or before a request's own.
 
-use super::Case;
 use super::End::Answered;
-use super::case;
 use super::words::Words;
-use crate::frames::END_HEADERS;
-use crate::frames::END_STREAM;
-use crate::frames::HEADERS;
-use crate::frames::block;
-use crate::frames::frame;
+use super::{Case, case};
+use crate::frames::{END_HEADERS, END_STREAM, HEADERS, block, frame};
 
 pub(super) fn cases(words: &Words) -> Vec<Case> {
     let plain = |kind: u8, name: &str, value: &str| {

@@ -1,28 +1,13 @@
 //! RFC 9113, section 5: what may be said of a stream, idle, open, half-closed or closed.
 
-use super::Case;
-use super::End::Connection;
-use super::End::Stream;
-use super::Step;
-use super::case;
-use super::dialogue;
-use super::words::Words;
-use super::words::filler;
-use crate::frames::CONTINUATION;
-use crate::frames::DATA;
-use crate::frames::END_HEADERS;
-use crate::frames::END_STREAM;
-use crate::frames::HEADERS;
-use crate::frames::INITIAL_WINDOW_SIZE;
-use crate::frames::PRIORITY;
-use crate::frames::RST_STREAM;
-use crate::frames::WINDOW_UPDATE;
-use crate::frames::WITH_PRIORITY;
-use crate::frames::frame;
-use crate::http2::PROTOCOL_ERROR;
-use crate::http2::REFUSED_STREAM;
-use crate::http2::STREAM_CLOSED;
-use crate::http2::settings;
+use super::End::{Connection, Stream};
+use super::words::{Words, filler};
+use super::{Case, Step, case, dialogue};
+use crate::frames::{
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, INITIAL_WINDOW_SIZE, PRIORITY,
+    RST_STREAM, WINDOW_UPDATE, WITH_PRIORITY, frame,
+};
+use crate::http2::{PROTOCOL_ERROR, REFUSED_STREAM, STREAM_CLOSED, settings};
 
 pub(super) fn cases(words: &Words) -> Vec<Case> {
     let asked = || words.asked(1);

@@ -1,15 +1,8 @@
 //! What the cases are made of.
 
-use crate::frames::END_HEADERS;
-use crate::frames::END_STREAM;
-use crate::frames::HEADERS;
-use crate::frames::PING;
-use crate::frames::block;
-use crate::frames::frame;
+use crate::frames::{END_HEADERS, END_STREAM, HEADERS, PING, block, frame};
 use crate::http2::get;
-use crate::world::PROJECT;
-use crate::world::certs;
-use crate::world::token;
+use crate::world::{PROJECT, certs, token};
 
 /// What the cases ask for: a lookup that is answered.
 pub(super) struct Words {

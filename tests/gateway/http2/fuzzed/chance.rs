@@ -1,11 +1,6 @@
 //! What chance makes of a conversation.
 
-use crate::http2::CONTINUATION;
-use crate::http2::Frame;
-use crate::http2::HEADERS;
-use crate::http2::PREFACE;
-use crate::http2::frame;
-use crate::http2::settings;
+use crate::http2::{CONTINUATION, Frame, HEADERS, PREFACE, frame, settings};
 
 /// A frame that may lie about its length.
 #[derive(Clone)]

@@ -2,16 +2,11 @@
 
 use std::time::Duration;
 
-use atlas_cert_gateway::upstream::CredentialFailure;
-use atlas_cert_gateway::upstream::Refusal;
-use atlas_simulator::Answer;
-use atlas_simulator::Asked;
-use atlas_simulator::Endpoint;
-use atlas_simulator::Fault;
+use atlas_cert_gateway::upstream::{CredentialFailure, Refusal};
+use atlas_simulator::{Answer, Asked, Endpoint, Fault};
 use http::StatusCode;
 
-use crate::upstream::world::World;
-use crate::upstream::world::outcome;
+use crate::upstream::world::{World, outcome};
 
 #[tokio::test]
 async fn f20_a_429_of_the_token_endpoint_is_obeyed_and_the_old_token_used_to_its_end() {

@@ -4,10 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use atlas_simulator::Asked;
-use atlas_simulator::CLIENT_SECRET;
-use atlas_simulator::Endpoint;
-use atlas_simulator::Fault;
+use atlas_simulator::{Asked, CLIENT_SECRET, Endpoint, Fault};
 
 use crate::upstream::world::World;
 

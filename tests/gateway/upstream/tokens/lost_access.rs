@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use atlas_simulator::Asked;
-use atlas_simulator::Fault;
+use atlas_simulator::{Asked, Fault};
 use futures_util::future::join_all;
 
-use crate::upstream::world::World;
-use crate::upstream::world::outcome;
+use crate::upstream::world::{World, outcome};
 
 const CODES: [&str; 2] = ["USER_UNAUTHORIZED", "USER_CANNOT_ACCESS_GROUP"];
 
