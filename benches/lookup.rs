@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use atlas_cert_gateway::atlas::{Certificate, CertificateList, Question, Timestamp};
 use atlas_cert_gateway::cache::freshness::Lifetime;
-use atlas_cert_gateway::cache::{Address, Ask, Cache, Config, Tag, Wish};
+use atlas_cert_gateway::cache::{Address, Ask, Cache, CacheMode, Config, Tag};
 use atlas_cert_gateway::clock::Clock;
 use atlas_cert_gateway::policy::Permit;
 use atlas_cert_gateway::telemetry::metrics::cache::CacheMetrics;
@@ -85,7 +85,7 @@ fn filled(clock: &Clock, permits: &[Permit<'_>]) -> Cache {
             })
         };
         runtime
-            .block_on(cache.look_up(permit, ask, || Ok(()), fetch))
+            .block_on(cache.get_or_fetch(permit, ask, || Ok(()), fetch))
             .unwrap();
     }
     cache
@@ -94,7 +94,7 @@ fn filled(clock: &Clock, permits: &[Permit<'_>]) -> Cache {
 fn ask(clock: &Clock) -> Ask<'static> {
     Ask {
         address: ADDRESS,
-        wish: Wish::Any,
+        wish: CacheMode::Cached,
         now: clock.now(),
     }
 }
@@ -105,12 +105,12 @@ fn found(criterion: &mut Criterion) {
     let ask = ask(&clock);
     let mut turn = permits.iter().cycle();
     criterion.bench_function("peek, one of 1,000 keys", |bencher| {
-        bencher.iter(|| black_box(cache.peek(turn.next().unwrap(), ask)));
+        bencher.iter(|| black_box(cache.get_cached(turn.next().unwrap(), ask)));
     });
     criterion.bench_function("peek, and the usual answer with its ETag", |bencher| {
         bencher.iter(|| {
             let permit = turn.next().unwrap();
-            let found = cache.peek(permit, ask).unwrap().unwrap();
+            let found = cache.get_cached(permit, ask).unwrap().unwrap();
             black_box(found.entry.usual(permit.question(), ADDRESS, ask.now.wall))
         });
     });
@@ -121,7 +121,7 @@ fn sent(criterion: &mut Criterion) {
     let cache = filled(&clock, &permits);
     let (ask, permit) = (ask(&clock), permits.first().unwrap());
     let (now, question) = (ask.now, permit.question());
-    let found = cache.peek(permit, ask).unwrap().unwrap();
+    let found = cache.get_cached(permit, ask).unwrap().unwrap();
     criterion.bench_function("the usual answer with its ETag", |bencher| {
         bencher.iter(|| black_box(found.entry.usual(question, ADDRESS, now.wall)));
     });

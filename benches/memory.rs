@@ -16,7 +16,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use atlas_cert_gateway::atlas::{Certificate, CertificateList, Question, Timestamp};
-use atlas_cert_gateway::cache::{Address, Ask, Cache, Config, Wish};
+use atlas_cert_gateway::cache::{Address, Ask, Cache, CacheMode, Config};
 use atlas_cert_gateway::clock::Clock;
 use atlas_cert_gateway::policy::Permit;
 use atlas_cert_gateway::telemetry::metrics::cache::CacheMetrics;
@@ -84,11 +84,7 @@ impl Memory {
                     walk: walk(),
                 })
             };
-            let found = self
-                .cache
-                .look_up(&permit, ask, || Ok(()), fetch)
-                .await
-                .unwrap();
+            let found = self..look_up(&permit, ask, || Ok(()), fetch).await.unwrap();
             let now = ask.now.wall;
             found.entry.usual(permit.question(), ADDRESS, now);
         }
@@ -101,7 +97,7 @@ impl Memory {
         for number in numbers {
             let permit = permit(&self.anybody, number);
             let ask = self.ask();
-            let found = self.cache.peek(&permit, ask).unwrap().unwrap();
+            let found = self.cache.get_cached(&permit, ask).unwrap().unwrap();
             let usual = found.entry.usual(permit.question(), ADDRESS, ask.now.wall);
             length = usual.body.len();
         }
@@ -111,7 +107,7 @@ impl Memory {
     fn ask(&self) -> Ask<'static> {
         Ask {
             address: ADDRESS,
-            wish: Wish::Any,
+            wish: CacheMode::Cached,
             now: self.clock.now(),
         }
     }

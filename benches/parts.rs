@@ -16,7 +16,7 @@ use std::time::Duration;
 use atlas_cert_gateway::atlas::{Certificate, CertificateList, Timestamp};
 use atlas_cert_gateway::audit::RequestId;
 use atlas_cert_gateway::cache;
-use atlas_cert_gateway::cache::{Ask, Cache, Found, Wish};
+use atlas_cert_gateway::cache::{Ask, Cache, CacheMode, Found};
 use atlas_cert_gateway::clock::{Clock, Ids};
 use atlas_cert_gateway::gateway::Answer;
 use atlas_cert_gateway::server::fields::Fields;
@@ -55,7 +55,7 @@ fn found(clock: &Clock, asked: &Asked<'_>) -> Found {
     let permit = Anybody::new().permit(&asked.question);
     let ask = Ask {
         address: asked.address,
-        wish: Wish::Any,
+        wish: CacheMode::Cached,
         now: clock.now(),
     };
     let json = "{\"_id\":2558523591213958694,\"createdAt\":\"2026-05-12T02:06:35Z\",\"groupId\":\
@@ -88,9 +88,9 @@ fn found(clock: &Clock, asked: &Asked<'_>) -> Found {
         .build()
         .unwrap();
     runtime
-        .block_on(cache.look_up(&permit, ask, || Ok(()), fetch))
+        .block_on(cache.get_or_fetch(&permit, ask, || Ok(()), fetch))
         .unwrap();
-    cache.peek(&permit, ask).unwrap().unwrap()
+    cache.get_cached(&permit, ask).unwrap().unwrap()
 }
 
 fn read_head(head: &Parts) -> Asked<'_> {

@@ -1,4 +1,4 @@
-//! What we remember; one walk however many ask: a [`Permit`] and a way to ask Atlas go in, a list and
+//! What we remember; one fetch however many ask: a [`Permit`] and a way to ask Atlas go in, a list and
 //! its circumstances come out.
 //!
 //! What is remembered is one merged, complete, validated list per project and username, never a page,
@@ -11,10 +11,10 @@
 //!   answer renews nothing. A 401, 403 or 404 is an answer, no outage, and ends the entry.
 //! - **A certificate leaves at its `notAfter`** ([`rendered`]), whatever the list's age, and nobody is
 //!   asked for that.
-//! - **One walk per key** (`flights`). It is a task of its own: who asked may leave, and who comes later
-//!   waits for the same walk.
+//! - **One fetch per key** (`flights`). It is a task of its own: who asked may leave, and who comes later
+//!   waits for the same fetch.
 //! - **Bounded in bytes** (`store`), with a small room of its own for "there is no such user".
-//! - **A purge wins** over a walk that had already begun (G7).
+//! - **A purge wins** over a fetch that had already begun (G7).
 //!
 //! # What is deliberately absent
 //!
@@ -25,7 +25,7 @@
 mod config;
 mod entry;
 pub mod explain;
-mod flights;
+mod in_flight;
 pub mod freshness;
 mod index;
 mod key;
@@ -51,8 +51,8 @@ pub use explain::Explanation;
 pub use rendered::{Address, Encoding, Tag, Text, Unexpired, Usual};
 pub use source::{CacheStatus, Source, Staleness};
 
-use self::flights::Flights;
 use self::freshness::Freshness;
+use self::in_flight::InFlight;
 use self::store::Store;
 use crate::atlas::{ProjectId, Question};
 use crate::clock::{Clock, Ids, Moment};
@@ -70,7 +70,7 @@ pub struct Cache(Arc<Inner>);
 struct Inner {
     config: ArcSwap<Config>,
     store: Store,
-    flights: Flights,
+    in_flight: InFlight,
     ids: Ids,
     clock: Clock,
     metrics: CacheMetrics,
@@ -87,31 +87,31 @@ pub struct Ask<'a> {
     /// How the caller addressed this gateway.
     pub address: Address<'a>,
     /// Whether an answer from memory will do.
-    pub wish: Wish,
+    pub mode: CacheMode,
     /// The time.
     pub now: Moment,
 }
 
 /// Whether an answer from memory will do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wish {
+pub enum CacheMode {
     /// It will.
     Any,
-    /// Atlas is to be asked, where the permit allows it. A walk that was made because somebody else
-    /// insisted, less than `min_refresh_interval` ago, will do; so at most one per interval is begun.
+    /// Atlas is to be asked, where the permit allows it. A fetch that was made because somebody else
+    /// forced, less than `min_refresh_interval` ago, will do; so at most one per interval is begun.
     Refresh,
 }
 
-/// One walk to be made.
+/// One fetch to be made.
 #[derive(Clone, Debug)]
-pub struct Errand {
+pub struct FetchRequest {
     /// What to ask.
     pub question: Question,
-    /// The id under which the walk goes on record, and by which every answer that comes of it says so.
+    /// The id under which the fetch goes on record, and by which every answer that comes of it says so.
     pub fill_id: FillId,
     /// How much it matters.
     pub urgency: Urgency,
-    /// Whether it is made because a caller insists on Atlas's word.
+    /// Whether a caller forces it.
     pub forced: bool,
     /// Whether the last fetch has failed, so that this one tries each call once.
     pub after_failure: bool,
@@ -124,7 +124,7 @@ pub struct Found {
     pub entry: Arc<Entry>,
     /// Where it came from.
     pub source: Source,
-    /// Calls to Atlas that this answer cost; nothing for those who shared another's walk.
+    /// Calls to Atlas that this answer cost; nothing for those who shared another's fetch.
     pub upstream_calls: u32,
 }
 
@@ -137,9 +137,9 @@ pub enum NotFound {
         /// Why.
         #[source]
         error: Arc<FetchError>,
-        /// Which walk brought this.
+        /// Which fetch brought this.
         fill_id: FillId,
-        /// Whose walk it was.
+        /// Whose fetch it was.
         source: Source,
         /// Calls to Atlas that this answer cost.
         upstream_calls: u32,
@@ -153,7 +153,7 @@ pub enum NotFound {
         /// When it is worth asking again.
         retry_after: Duration,
     },
-    /// The walk's task ended without a result: a bug, or the process is ending.
+    /// The fetch's task ended without a result: a bug, or the process is ending.
     #[error("the walk ended without a result")]
     WalkDied,
 }
@@ -170,11 +170,11 @@ pub enum Purge {
 }
 
 impl Cache {
-    /// An empty memory. Walks run as `tasks`, so that an orderly end can wait for them.
+    /// An empty memory. Fetches run as `tasks`, so that an orderly end can wait for them.
     pub fn new(config: Config, clock: Clock, metrics: CacheMetrics, tasks: TaskTracker) -> Self {
         Self(Arc::new(Inner {
             store: Store::new(config.max_size.0),
-            flights: Flights::new(metrics.clone()),
+            in_flight: InFlight::new(metrics.clone()),
             ids: Ids::default(),
             config: ArcSwap::from_pointee(config),
             clock,
@@ -186,27 +186,27 @@ impl Cache {
     }
 
     /// The answer that memory alone can give, if it can: no future, no allocation, nothing to wait for.
-    pub fn peek(&self, permit: &Permit<'_>, ask: Ask<'_>) -> Option<Result<Found, NotFound>> {
+    pub fn get_cached(&self, permit: &Permit<'_>, ask: Ask<'_>) -> Option<Result<Found, NotFound>> {
         let ask = ask.granted(permit);
         self.0.recall(permit.question(), ask)
     }
 
-    /// Whether [`Cache::look_up`] would ask Atlas, or wait for a walk, before it answers. Where
-    /// [`Cache::peek`] says nothing it need not: an answer may come from memory while its successor
+    /// Whether [`Cache::get_or_fetch`] would ask Atlas, or wait for a fetch, before it answers. Where
+    /// [`Cache::get_cached`] says nothing it need not: an answer may come from memory while its successor
     /// is fetched.
     pub fn would_ask(&self, permit: &Permit<'_>, ask: Ask<'_>) -> bool {
         self.0.would_ask(permit.question(), ask.granted(permit))
     }
 
-    /// The answer from memory, or that of a walk which `fetch` makes.
+    /// The answer from memory, or that of a fetch which `fetch` makes.
     ///
     /// `admit` says whether this caller may cost Atlas a call; it is asked only if this caller would, and
     /// not if another's fetch is waited for.
     ///
     /// `fetch` runs in a task of its own, at most once per key at a time, whoever leaves meanwhile. It
-    /// may be called again after a walk that a purge has overtaken, or that failed while others
+    /// may be called again after a fetch that a purge has overtaken, or that failed while others
     /// waited for it.
-    pub async fn look_up<A, F, Fut>(
+    pub async fn get_or_fetch<A, F, Fut>(
         &self,
         permit: &Permit<'_>,
         ask: Ask<'_>,
@@ -215,11 +215,13 @@ impl Cache {
     ) -> Result<Found, NotFound>
     where
         A: FnOnce() -> Result<(), Spent>,
-        F: Fn(Errand) -> Fut + Send + 'static,
+        F: Fn(FetchRequest) -> Fut + Send + 'static,
         Fut: Future<Output = Result<Fetched, FetchError>> + Send + 'static,
     {
         let ask = ask.granted(permit);
-        self.0.look_up(permit.question(), ask, admit, fetch).await
+        self.0
+            .get_or_fetch(permit.question(), ask, admit, fetch)
+            .await
     }
 
     /// The list that memory would serve while Atlas cannot answer: for a caller that may not cost Atlas
@@ -236,7 +238,7 @@ impl Cache {
     /// Forgets, or if `soft` ends the fresh life, so that Atlas is asked anew but what is known may be
     /// served while it cannot answer. Says how many keys that concerned.
     ///
-    /// Once this returns nobody is answered from what was known before, and no walk that had begun
+    /// Once this returns nobody is answered from what was known before, and no fetch that had begun
     /// before brings it back (G7). It costs what it purges, which may be a million lists: call it where a
     /// thread may be busy for that long.
     pub fn purge(&self, what: &Purge, soft: bool) -> u64 {
@@ -296,7 +298,7 @@ impl Ask<'_> {
     /// Nobody forces a refresh whose rule does not grant it.
     fn granted(mut self, permit: &Permit<'_>) -> Self {
         if !permit.may_force_refresh() {
-            self.wish = Wish::Any;
+            self.mode = CacheMode::Cached;
         }
         self
     }

@@ -26,7 +26,7 @@ use crate::atlas::Question;
 use crate::audit::{
     Arrival, Audit, CacheUse, Closing, Entry, Outcome, Refused, RequestId, Unrecorded,
 };
-use crate::cache::{Address, Ask, Cache, Encoding, Found, Wish};
+use crate::cache::{Address, Ask, Cache, CacheMode, Encoding, Found};
 use crate::clock::{Clock, Moment};
 use crate::identity::{Asker, Caller, Identity};
 use crate::memory::Memory;
@@ -168,9 +168,9 @@ impl<'r> Lookup<'r> {
         Ask {
             address: self.address,
             wish: if self.no_cache {
-                Wish::Refresh
+                CacheMode::ForceRefresh
             } else {
-                Wish::Any
+                CacheMode::Cached
             },
             now,
         }
@@ -323,7 +323,8 @@ impl Gateway {
         self.allowance
             .admit_lookup(&caller, &permit, now)
             .map_err(Refusal::RateLimited)?;
-        let known = debug_span!("cache").in_scope(|| self.cache.peek(&permit, lookup.ask(now)));
+        let known =
+            debug_span!("cache").in_scope(|| self.cache.get_cached(&permit, lookup.ask(now)));
         match known {
             Some(found) => Ok(lookup.form(Answer { found: found?, now })),
             None => Ok(Step::Ask {

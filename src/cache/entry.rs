@@ -1,4 +1,4 @@
-//! What is kept of one walk: a complete list and its circumstances go in; its age, its freshness and
+//! What is kept of one fetch: a complete list and its circumstances go in; its age, its freshness and
 //! the bytes of its answer come out.
 
 mod marks;
@@ -20,7 +20,7 @@ use crate::clock::{Ids, Moment};
 use crate::upstream::{Fetched, Walk};
 use marks::Mark;
 
-/// Which walk brought something; in the audit trail it leads from an answer to the fetch behind it.
+/// Which fetch brought something; in the audit trail it leads from an answer to the fetch behind it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FillId(Uuid);
 
@@ -36,7 +36,7 @@ pub struct Entry {
     /// See [`Mark`].
     marks: AtomicU8,
     lifetime: Lifetime,
-    /// When Atlas answered with the oldest page, by both times, and when the walk began; microseconds.
+    /// When Atlas answered with the oldest page, by both times, and when the fetch began; microseconds.
     answered_at: u64,
     answered_on: Timestamp,
     began: u64,
@@ -53,7 +53,7 @@ pub struct Entry {
     unexpired: ArcSwapOption<Unexpired>,
 }
 
-/// What the walk that brought a list has cost.
+/// What the fetch that brought a list has cost.
 #[derive(Clone, Debug)]
 pub struct Cost {
     /// The credential's configured name.
@@ -64,7 +64,7 @@ pub struct Cost {
     pub pages: u32,
 }
 
-/// The circumstances of a walk.
+/// The circumstances of a fetch.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Circumstances<'a> {
     pub(super) question: &'a Question,
@@ -142,12 +142,12 @@ impl Entry {
         &self.list
     }
 
-    /// Which walk brought it.
+    /// Which fetch brought it.
     pub fn fill_id(&self) -> FillId {
         self.fill_id
     }
 
-    /// What the walk cost.
+    /// What the fetch cost.
     pub fn walk(&self) -> &Cost {
         &self.cost
     }
@@ -266,9 +266,9 @@ impl Entry {
         let freshness = self.lifetime.judge(self.age(now), stale_if_error);
         if freshness >= Freshness::Stale && now.ran_ahead(self.answered_at()) {
             // What has ended stays so, if the calendar is set back before the list is fetched anew.
-            self.soften();
+            self.mark_stale();
         }
-        if self.is_softened() {
+        if self.is_softly_purged() {
             freshness.max(Freshness::Stale)
         } else {
             freshness
@@ -294,7 +294,7 @@ impl Entry {
     }
 
     fn fresh_for(&self) -> Duration {
-        if self.is_softened() {
+        if self.is_softly_purged() {
             Duration::ZERO
         } else {
             self.lifetime.fresh()

@@ -24,7 +24,7 @@ pub struct Explanation {
     /// The absence, if one is remembered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub absence: Option<AbsenceFacts>,
-    /// The walk under way, if there is one.
+    /// The fetch under way, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub walk: Option<WalkFacts>,
 }
@@ -70,11 +70,11 @@ pub struct ListFacts {
     pub certificates: usize,
     /// Certificates that Atlas listed.
     pub listed: usize,
-    /// The walk that brought it.
+    /// The fetch that brought it.
     pub fill_id: String,
-    /// Pages of that walk.
+    /// Pages of that fetch.
     pub pages: u32,
-    /// Calls of that walk.
+    /// Calls of that fetch.
     pub calls: u32,
     /// Which credential asked.
     pub credential: String,
@@ -108,15 +108,15 @@ pub struct AbsenceFacts {
     pub error_code: Option<String>,
     /// For how many more seconds Atlas is not asked.
     pub ttl_seconds: u64,
-    /// The walk that brought it.
+    /// The fetch that brought it.
     pub fill_id: String,
 }
 
-/// What is known of a walk under way.
+/// What is known of a fetch under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct WalkFacts {
-    /// Which walk of its flight it is.
+    /// Which fetch of its task it is.
     pub number: u32,
     /// Since how many milliseconds it is under way.
     pub since_milliseconds: u64,
@@ -126,7 +126,7 @@ pub struct WalkFacts {
 
 impl Inner {
     pub(super) fn explain(&self, question: &Question, now: Moment) -> Explanation {
-        let walk = self.flights.under_way(question);
+        let walk = self.in_flight.under_way(question);
         let walk = walk.map(|(number, began, waiters)| WalkFacts {
             number,
             since_milliseconds: millis(now.elapsed.saturating_sub(began)),
@@ -188,7 +188,7 @@ impl Inner {
                 State::Due,
                 "The list is near its end; if it is in use, the next hit fetches it anew.",
             ),
-            Freshness::Stale if entry.is_softened() => (
+            Freshness::Stale if entry.is_softly_purged() => (
                 State::Stale,
                 "A soft purge, or a clock that ran ahead, has ended its fresh life; it is served only while \
                  Atlas cannot answer or is not asked.",
@@ -235,7 +235,7 @@ impl Inner {
             etag: format!("\"{}\"", entry.tag(now.wall)),
             bytes: entry.weight(),
             refreshed_ahead: entry.is_ahead(),
-            softly_purged: entry.is_softened(),
+            softly_purged: entry.is_softly_purged(),
             failed_seconds_ago: in_vain.filter(|_| held_back.is_none()),
             held_back_seconds_ago: in_vain.filter(|_| held_back.is_some()),
             held_back_by: held_back.map(HeldBack::word),

@@ -1,17 +1,18 @@
 //! The way of one question through the memory: what is known decides whether it is answered at once,
-//! answered while a walk begins, or has to wait for one.
+//! answered while a fetch begins, or has to wait for one.
 
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::flights::{Boarded, Flight, Landing, Seat};
 use super::freshness::pause_after;
+use super::in_flight::{FetchOutcome, InFlightFetch, Joined, Waiter};
 use super::key::Stays;
 use super::store::Absence;
 use super::{
-    Ask, Entry, Errand, Found, Freshness, Inner, NotFound, Purge, Source, Staleness, Wish,
+    Ask, CacheMode, Entry, FetchRequest, Found, Freshness, Inner, NotFound, Purge, Source,
+    Staleness,
 };
 use crate::atlas::Question;
 use crate::clock::Moment;
@@ -46,7 +47,7 @@ impl Inner {
             || matches!(self.recollect(question, ask), Recollection::Ask { .. })
     }
 
-    pub(super) async fn look_up<A, F, Fut>(
+    pub(super) async fn get_or_fetch<A, F, Fut>(
         self: &Arc<Self>,
         question: &Question,
         ask: Ask<'_>,
@@ -55,7 +56,7 @@ impl Inner {
     ) -> Result<Found, NotFound>
     where
         A: FnOnce() -> Result<(), Spent>,
-        F: Fn(Errand) -> Fut + Send + 'static,
+        F: Fn(FetchRequest) -> Fut + Send + 'static,
         Fut: Future<Output = Result<Fetched, FetchError>> + Send + 'static,
     {
         let recollection = if self.store.knows(question) {
@@ -67,7 +68,7 @@ impl Inner {
             Recollection::Answer(answer) => return answer,
             Recollection::Due(found) => {
                 if !self.saves.load(Ordering::Relaxed) && found.entry.begin_succession() {
-                    self.fly_ahead(question, ask, fetch);
+                    self.refresh_ahead(question, ask, fetch);
                 }
                 return Ok(found);
             }
@@ -78,28 +79,28 @@ impl Inner {
         } else {
             Urgency::Miss
         };
-        let seat = match self.board((question, ask), urgency, admit, fetch) {
-            Boarded::Answered(answer) => return *answer,
-            Boarded::Full => {
+        let waiter = match self.join((question, ask), urgency, admit, fetch) {
+            Joined::Answered(answer) => return *answer,
+            Joined::Full => {
                 let old = self.stale(question, Staleness::Slow);
                 return old.ok_or(NotFound::TooManyWaiters {
                     retry_after: FULL_RETRY_AFTER,
                 });
             }
-            Boarded::NotAdmitted(spent) => {
+            Joined::NotAdmitted(spent) => {
                 let old = self.stale(question, Staleness::Allowance);
                 return old.ok_or(NotFound::NotAdmitted(spent));
             }
-            Boarded::Seat(seat) => seat,
+            Joined::Waiter(waiter) => waiter,
         };
-        // A caller who insists on Atlas's word waits for it; any other has the old list to fall back
+        // A caller that forces a refresh waits for it; any other has the old list to fall back
         // on, and so an Atlas that hangs delays him only a little.
-        let patience = match (&old, ask.wish) {
-            (Some(old), Wish::Any) => Some(patience(old)),
-            (None, Wish::Any) | (_, Wish::Refresh) => None,
+        let patience = match (&old, ask.mode) {
+            (Some(old), CacheMode::Cached) => Some(patience(old)),
+            (None, CacheMode::Cached) | (_, CacheMode::ForceRefresh) => None,
         };
         drop(old);
-        self.wait(question, seat, ask.wish, patience).await
+        self.wait(question, waiter, ask.mode, patience).await
     }
 
     fn recollect(&self, question: &Question, ask: Ask<'_>) -> Recollection {
@@ -107,15 +108,15 @@ impl Inner {
         let Some(entry) = self.store.get(question) else {
             return self.recollect_absence(question, ask);
         };
-        let insisting = ask.wish == Wish::Refresh && {
+        let forces = ask.mode == CacheMode::ForceRefresh && {
             let interval = self.config.load().min_refresh_interval;
-            // Only what somebody has insisted on will do for the next one: what Atlas said to anybody
+            // Only what another caller has forced will do for the next one: what Atlas said to anyone
             // else may be from before the change that this caller wants to see.
             let just_forced =
                 entry.was_forced() && now.elapsed.saturating_sub(entry.began()) < interval;
             !just_forced && !entry.failed_within(now, interval)
         };
-        if insisting {
+        if forces {
             return Recollection::Ask { old: Some(entry) };
         }
         // Most questions find a fresh list, and those need no setting.
@@ -142,11 +143,11 @@ impl Inner {
         let Some(absence) = self.store.absence(question) else {
             return Recollection::Ask { old: None };
         };
-        let insisting = ask.wish == Wish::Refresh
+        let forces = ask.mode == CacheMode::ForceRefresh
             && absence.forced.is_none_or(|forced| {
                 elapsed.saturating_sub(forced) >= self.config.load().min_refresh_interval
             });
-        if insisting || self.left(&absence, ask.now).is_zero() {
+        if forces || self.left(&absence, ask.now).is_zero() {
             return Recollection::Ask { old: None };
         }
         Recollection::Answer(Err(NotFound::Fetch {
@@ -175,44 +176,46 @@ impl Inner {
     async fn wait(
         &self,
         question: &Question,
-        mut seat: Seat,
-        wish: Wish,
+        mut waiter: Waiter,
+        mode: CacheMode,
         patience: Option<Duration>,
     ) -> Result<Found, NotFound> {
-        let (leads, began, urgency) = (seat.leads(), seat.began(), seat.urgency());
-        let landing = {
-            let mut landing = pin!(seat.landing());
+        let (leads, began, urgency) = (waiter.leads(), waiter.began(), waiter.urgency());
+        let outcome = {
+            let mut outcome = pin!(waiter.outcome());
             match patience {
-                None => landing.await,
+                None => outcome.await,
                 Some(patience) => {
-                    // Counted from the beginning of the walk, not of the wait: who comes to a walk
+                    // Counted from the beginning of the fetch, not of the wait: who comes to a fetch
                     // that has been hanging for long does not wait at all.
                     let left = (began + patience).saturating_sub(self.clock.elapsed());
-                    match self.clock.timeout(left, &mut landing).await {
-                        Ok(landing) => landing,
+                    match self.clock.timeout(left, &mut outcome).await {
+                        Ok(outcome) => outcome,
                         Err(_) => match self.stale(question, Staleness::Slow) {
                             Some(found) => return Ok(found),
                             // It was purged, or has died, in the meantime.
-                            None => landing.await,
+                            None => outcome.await,
                         },
                     }
                 }
             }
         };
-        let source = match (leads, wish, urgency) {
+        let source = match (leads, mode, urgency) {
             (false, _, _) => Source::Collapsed,
-            (true, Wish::Refresh, _) => Source::Forced,
-            (true, Wish::Any, Urgency::Miss) => Source::Miss,
-            (true, Wish::Any, Urgency::Revalidate | Urgency::RefreshAhead) => Source::Renewed,
+            (true, CacheMode::ForceRefresh, _) => Source::Forced,
+            (true, CacheMode::Cached, Urgency::Miss) => Source::Miss,
+            (true, CacheMode::Cached, Urgency::Revalidate | Urgency::RefreshAhead) => {
+                Source::Renewed
+            }
         };
-        self.answer(question, landing, source)
+        self.answer(question, outcome, source)
     }
 
-    /// What a landing means to one who waited for it.
+    /// What the outcome means to a caller that waited for it.
     fn answer(
         &self,
         question: &Question,
-        landing: Option<Landing>,
+        outcome: Option<FetchOutcome>,
         source: Source,
     ) -> Result<Found, NotFound> {
         let cost = |calls: u32| {
@@ -222,9 +225,9 @@ impl Inner {
                 calls
             }
         };
-        match landing {
+        match outcome {
             None => Err(NotFound::WalkDied),
-            Some(Landing::Arrived(entry)) => {
+            Some(FetchOutcome::Arrived(entry)) => {
                 let upstream_calls = cost(entry.walk().calls);
                 Ok(Found {
                     entry,
@@ -232,7 +235,7 @@ impl Inner {
                     upstream_calls,
                 })
             }
-            Some(Landing::Failed { error, fill_id }) => {
+            Some(FetchOutcome::Failed { error, fill_id }) => {
                 let calls = cost(error.walk.calls);
                 // Looked for again, not remembered from before the wait: it may have been purged.
                 let staleness = match error.verdict() {
@@ -261,7 +264,7 @@ impl Inner {
         let entry = self.store.get(question)?;
         let stale_if_error = self.config.load().stale_if_error;
         match entry.freshness(self.clock.now(), stale_if_error) {
-            // A caller who insisted is told that Atlas failed to say anything newer.
+            // A caller that forced the refresh is told that Atlas failed to say anything newer.
             Freshness::Fresh | Freshness::Due if staleness != Staleness::Error => Some(hit(entry)),
             Freshness::Fresh | Freshness::Due | Freshness::Stale => {
                 Some(self.old(entry, staleness))
@@ -279,27 +282,27 @@ impl Inner {
         }
     }
 
-    /// Lets what a walk brought into the memory, or takes out of it what the walk has disproved.
+    /// Lets what a fetch brought into the memory, or takes out of it what the fetch has disproved.
     pub(super) fn remember(
         &self,
         question: &Question,
-        landing: &Landing,
-        flight: &Flight,
+        outcome: &FetchOutcome,
+        fetch: &InFlightFetch,
         now: Moment,
     ) {
         let config = self.config.load();
-        match landing {
-            Landing::Arrived(entry) => {
+        match outcome {
+            FetchOutcome::Arrived(entry) => {
                 let micros = u64::try_from(now.elapsed.as_micros()).unwrap_or(u64::MAX);
                 self.arrived_at.fetch_max(micros, Ordering::Relaxed);
                 self.store.put(question, entry);
             }
-            Landing::Failed { error, fill_id } => {
+            FetchOutcome::Failed { error, fill_id } => {
                 let absence = |failures, span| Absence {
                     error: Arc::clone(error),
                     fill_id: *fill_id,
                     failures,
-                    forced: flight.is_forced().then(|| flight.began()),
+                    forced: fetch.is_forced().then(|| fetch.began()),
                     known_at: now,
                     ttl: span,
                 };
@@ -358,13 +361,13 @@ impl Inner {
     }
 
     pub(super) fn purge(&self, what: &Purge, soft: bool, stays: &Stays<'_>) -> u64 {
-        // First the walks under way, then the memory: a walk that lands in between is known to have
+        // First the fetches under way, then the memory: a fetch that lands in between is known to have
         // been overtaken, and what lands later began later.
-        self.flights.overtake(what, soft, stays);
+        self.in_flight.invalidate(what, soft, stays);
         match what {
             Purge::All => self.store.purge(None, soft, stays),
             Purge::Project(project) => self.store.purge(Some(*project), soft, stays),
-            Purge::Key(question) if soft => self.store.soften(question).into(),
+            Purge::Key(question) if soft => self.store.mark_stale(question).into(),
             Purge::Key(question) => self.store.forget(question).into(),
         }
     }

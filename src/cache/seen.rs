@@ -14,7 +14,7 @@ use super::key::Key;
 #[derive(Debug)]
 pub(super) struct Seen {
     // Zeros, which take no memory before they are written to. The lock is held for one exchange, and
-    // only after a walk.
+    // only after a fetch.
     marks: Mutex<Vec<u32>>,
     // Keyed anew in each process, so that nobody can choose names for one place.
     hasher: RandomState,

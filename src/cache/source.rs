@@ -8,21 +8,21 @@ use crate::upstream::HeldBack;
 /// Where an answer came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Source {
-    /// A walk that somebody else had already begun.
+    /// A fetch that somebody else had already begun.
     Collapsed,
     /// Memory: the last fetch has failed, and it is too early for another.
     Failed,
-    /// A walk of its own, because the caller asked for one.
+    /// A fetch of its own, because the caller asked for one.
     Forced,
     /// Memory.
     Hit,
-    /// A walk of its own, because nothing was known.
+    /// A fetch of its own, because nothing was known.
     Miss,
     /// Memory: Atlas has lately said that there is no such user or project.
     Negative,
     /// Memory, which was renewed before its time, so that nobody had to wait.
     RefreshedAhead,
-    /// A walk of its own, because what was known was too old.
+    /// A fetch of its own, because what was known was too old.
     Renewed,
     /// Memory, although it is too old.
     Stale(Staleness),
@@ -39,7 +39,7 @@ pub enum Staleness {
     HeldBack(HeldBack),
     /// Too much is under way here to ask Atlas.
     Overload,
-    /// Atlas is taking its time, and the walk goes on without the caller.
+    /// Atlas is taking its time, and the fetch goes on without the caller.
     Slow,
 }
 

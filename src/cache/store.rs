@@ -27,7 +27,7 @@ use crate::upstream::{AtlasAnswer, FetchError, FetchFailure};
 /// what is asked for once.
 ///
 /// But on a full room of lists in use even `TinyLFU` admits none of a hundred new ones until each has been
-/// asked for more often than what it would displace, and each of these times would cost a walk. So every
+/// asked for more often than what it would displace, and each of these times would cost a fetch. So every
 /// list also enters `recent`, a small room that admits everybody and displaces whoever was not asked for
 /// longest; when the list is fetched anew it tries `kept` again, better known than before.
 ///
@@ -50,9 +50,9 @@ pub(super) struct Absence {
     pub(super) fill_id: FillId,
     /// How often in a row the list could not be had; 0 where Atlas says that there is none.
     pub(super) failures: u8,
-    /// When the walk began, by `Moment::elapsed`, if a caller had insisted on it.
+    /// When the fetch began, by `Moment::elapsed`, if a caller has forced it.
     pub(super) forced: Option<Duration>,
-    /// When the walk ended, and for how long its answer is remembered.
+    /// When the fetch ended, and for how long its answer is remembered.
     pub(super) known_at: Moment,
     pub(super) ttl: Duration,
 }
@@ -158,7 +158,7 @@ impl Store {
     }
 
     /// Ends the fresh life of a list and forgets an absence; says whether there was one.
-    pub(super) fn soften(&self, question: &Question) -> bool {
+    pub(super) fn mark_stale(&self, question: &Question) -> bool {
         self.make_stale(&Asked(question))
     }
 
@@ -166,7 +166,7 @@ impl Store {
         let absent = self.absent.remove(key).is_some();
         let entry = self.kept.get(key).or_else(|| self.recent.get(key));
         if let Some(entry) = &entry {
-            entry.soften();
+            entry.mark_stale();
         }
         absent || entry.is_some()
     }

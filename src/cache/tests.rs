@@ -1,9 +1,9 @@
-//! The cache as its callers see it: scripted walks, a clock that the test moves, no sockets.
+//! The cache as its callers see it: scripted fetches, a clock that the test moves, no sockets.
 
 mod bounds;
 mod expiry;
 mod explain;
-mod flights;
+mod in_flight;
 mod freshness;
 mod model;
 mod project_index;

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::atlas::{CertificateList, Question, Timestamp};
 use crate::audit::ListTag;
-use crate::cache::{Errand, Tag};
+use crate::cache::{FetchRequest, Tag};
 use crate::upstream::{FetchError, Fetched, Verdict};
 
 /// The last list of each user of each project.
@@ -81,7 +81,7 @@ impl LastLists {
     /// Compares what was `fetched` until `now` with the fetch before, and remembers it for the next one.
     pub(super) fn compare(
         &self,
-        errand: &Errand,
+        errand: &FetchRequest,
         fetched: &Result<Fetched, FetchError>,
         now: Timestamp,
     ) -> Changes {

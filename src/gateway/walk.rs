@@ -11,7 +11,7 @@ use super::Gateway;
 use super::last_lists::Changes;
 use super::outage::Outage;
 use crate::audit::{FetchRecord, Outcome, RequestId};
-use crate::cache::Errand;
+use crate::cache::FetchRequest;
 use crate::clock::Moment;
 use crate::telemetry::{Chain, Tally, WalkLabels, say};
 use crate::upstream::{FetchError, Fetched, Urgency, Verdict};
@@ -23,7 +23,8 @@ impl Gateway {
     pub(super) fn walk(
         &self,
         request_id: RequestId,
-    ) -> impl Fn(Errand) -> BoxFuture<'static, Result<Fetched, FetchError>> + Send + 'static {
+    ) -> impl Fn(FetchRequest) -> BoxFuture<'static, Result<Fetched, FetchError>> + Send + 'static
+    {
         let (upstream, audit, clock) = (
             self.upstream.clone(),
             self.audit.clone(),
@@ -66,7 +67,7 @@ impl Gateway {
 
 impl Outage {
     /// Says what a fetch has to tell of Atlas: that it is out, for how long, and that it is back.
-    fn log(&self, errand: &Errand, fetched: &Result<Fetched, FetchError>, now: Duration) {
+    fn log(&self, errand: &FetchRequest, fetched: &Result<Fetched, FetchError>, now: Duration) {
         let project = errand.question.project;
         match fetched {
             Err(error) if error.verdict() == Verdict::Outage => {
@@ -102,7 +103,7 @@ fn word(urgency: Urgency) -> &'static str {
 }
 
 fn fetch_record<'a>(
-    errand: &'a Errand,
+    errand: &'a FetchRequest,
     fetched: &'a Result<Fetched, FetchError>,
     changes: &'a Changes,
     now: Moment,

@@ -14,7 +14,7 @@ use crate::upstream::HeldBack;
 pub(super) enum Mark {
     /// Nobody waited for it.
     Ahead,
-    /// A caller had insisted on asking Atlas.
+    /// A caller has forced the fetch.
     Forced,
     /// It has been asked for since it came.
     InUse,
@@ -40,12 +40,12 @@ impl Entry {
         self.has(Mark::Forced)
     }
 
-    /// Notes that a caller had insisted on it.
+    /// Notes that a caller has forced the fetch.
     pub(in crate::cache) fn note_force(&self) {
         self.mark(Mark::Forced);
     }
 
-    pub(in crate::cache) fn is_softened(&self) -> bool {
+    pub(in crate::cache) fn is_softly_purged(&self) -> bool {
         self.has(Mark::Softened)
     }
 
@@ -54,7 +54,7 @@ impl Entry {
     }
 
     /// Ends the fresh life; the stale one ends when it would have.
-    pub(in crate::cache) fn soften(&self) {
+    pub(in crate::cache) fn mark_stale(&self) {
         self.mark(Mark::Softened);
     }
 

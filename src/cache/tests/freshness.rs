@@ -266,7 +266,7 @@ async fn a_list_in_use_is_renewed_before_its_time_and_nobody_waits() {
     stage.atlas.says(list(&["two"]));
     let ask = Ask {
         address: super::stage::ADDRESS,
-        wish: Wish::Any,
+        mode: CacheMode::Cached,
         now: stage.hands.now(),
     };
     let app = super::stage::question("app");

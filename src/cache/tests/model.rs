@@ -4,7 +4,7 @@
 //! then judged by that log alone.
 
 mod steps;
-mod walks;
+mod fetches;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -20,8 +20,8 @@ use super::stage::{ADDRESS, START};
 use crate::atlas::Timestamp;
 use crate::clock::Hands;
 use crate::upstream::Verdict;
+use fetches::{Scene, Word, walk};
 use steps::{Purged, Step, step};
-use walks::{Scene, Word, walk};
 
 /// The keys: alike enough to be mixed up, and one in another project.
 const KEYS: [(&str, &str); 4] = [
@@ -83,7 +83,7 @@ impl World {
 
     async fn take(&mut self, step: Step) {
         match step {
-            Step::Ask { key, wish } => self.ask(key, wish),
+            Step::Ask { key, forces } => self.ask(key, forces),
             Step::HangUp { caller } => {
                 if !self.callers.is_empty() {
                     self.callers.swap_remove(caller % self.callers.len());
@@ -108,25 +108,32 @@ impl World {
         self.hear().await;
     }
 
-    fn ask(&mut self, key: usize, wish: bool) {
+    fn ask(&mut self, key: usize, forces: bool) {
         let ask = Ask {
             address: ADDRESS,
-            wish: if wish { Wish::Refresh } else { Wish::Any },
+            mode: if forces {
+                CacheMode::ForceRefresh
+            } else {
+                CacheMode::Cached
+            },
             now: self.hands.now(),
         };
         let (cache, hands) = (self.cache.clone(), self.hands.clone());
         let (scene, gate) = (Arc::clone(&self.scene), Arc::clone(&self.gate));
         let expected = self.expected_hit(key, ask);
         let answer = Box::pin(async move {
-            let fetch = move |errand: Errand| {
+            let fetch = move |request: FetchRequest| {
                 walk(
                     Arc::clone(&scene),
                     Arc::clone(&gate),
                     hands.clone(),
-                    (key, errand),
+                    (key, request),
                 )
             };
-            cache.0.look_up(&asked(key), ask, || Ok(()), fetch).await
+            cache
+                .0
+                .get_or_fetch(&asked(key), ask, || Ok(()), fetch)
+                .await
         });
         let mut caller = Caller { key, answer };
         if let Some(fill_id) = expected {
@@ -154,7 +161,7 @@ impl World {
         let (fill_id, log) = last?;
         let age = log.age(ask.now);
         let plain = matches!(log.word, Word::List { .. })
-            && ask.wish == Wish::Any
+            && ask.mode == CacheMode::Cached
             && scene.under_way[key] == 0
             && age < config().ttl * 9 / 10
             && log.began > self.purged[key].max(self.calendar_set);

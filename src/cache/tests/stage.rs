@@ -95,27 +95,27 @@ impl Stage {
     }
 
     pub(super) async fn ask(&self, name: &str) -> Result<Found, NotFound> {
-        self.ask_with(name, Wish::Any).await
+        self.ask_with(name, CacheMode::Cached).await
     }
 
     pub(super) async fn refresh(&self, name: &str) -> Result<Found, NotFound> {
-        self.ask_with(name, Wish::Refresh).await
+        self.ask_with(name, CacheMode::ForceRefresh).await
     }
 
-    pub(super) async fn ask_with(&self, name: &str, wish: Wish) -> Result<Found, NotFound> {
+    pub(super) async fn ask_with(&self, name: &str, mode: CacheMode) -> Result<Found, NotFound> {
         let ask = Ask {
             address: ADDRESS,
-            wish,
+            mode,
             now: self.hands.now(),
         };
         let atlas = Arc::clone(&self.atlas);
         self.cache
             .0
-            .look_up(
+            .get_or_fetch(
                 &question(name),
                 ask,
                 || Ok(()),
-                move |errand| Arc::clone(&atlas).walk(errand),
+                move |request| Arc::clone(&atlas).walk(request),
             )
             .await
     }
@@ -174,9 +174,12 @@ impl Atlas {
     }
 
     /// One walk: reads what Atlas says now, and brings it once the gate is open.
-    pub(super) async fn walk(self: Arc<Self>, errand: Errand) -> Result<Fetched, FetchError> {
+    pub(super) async fn walk(
+        self: Arc<Self>,
+        request: FetchRequest,
+    ) -> Result<Fetched, FetchError> {
         self.walks.fetch_add(1, Ordering::SeqCst);
-        self.urgencies.lock().unwrap().push(errand.urgency);
+        self.urgencies.lock().unwrap().push(request.urgency);
         let at_once = self.under_way.fetch_add(1, Ordering::SeqCst) + 1;
         self.most_at_once.fetch_max(at_once, Ordering::SeqCst);
         let (word, answered_at) = (self.word.borrow().clone(), self.clock.now());

@@ -3,11 +3,11 @@
 use proptest::prelude::*;
 
 use super::KEYS;
-use super::walks::Word;
+use super::fetches::Word;
 
 #[derive(Clone, Debug)]
 pub(super) enum Step {
-    Ask { key: usize, wish: bool },
+    Ask { key: usize, forces: bool },
     HangUp { caller: usize },
     Atlas { key: usize, word: Word },
     EndOneWalk,
@@ -33,7 +33,7 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
     ];
     prop_oneof![
         8 => (key.clone(), prop::bool::weighted(0.2))
-            .prop_map(|(key, wish)| Step::Ask { key, wish }),
+            .prop_map(|(key, forces)| Step::Ask { key, forces }),
         2 => (0_usize..16).prop_map(|caller| Step::HangUp { caller }),
         3 => (key, word()).prop_map(|(key, word)| Step::Atlas { key, word }),
         6 => Just(Step::EndOneWalk),

@@ -1,4 +1,4 @@
-//! A place to wait for a walk: a flight's progress goes in, what its walk brought comes out.
+//! Waiting for a fetch, and what came of it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,25 +10,25 @@ use tokio::sync::watch;
 use super::super::{Entry, FillId};
 use crate::upstream::{FetchError, Urgency, Verdict};
 
-/// Who waits for a flight.
+/// How many wait for a fetch: those who cause it, and those who share it.
 #[derive(Debug, Default)]
-pub(super) struct Seats {
+pub(super) struct Waiters {
     pub(super) leaders: AtomicUsize,
     pub(super) followers: AtomicUsize,
 }
 
-/// What a flight has brought so far.
+/// What a task has brought so far.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Progress {
-    pub(super) walk: u32,
-    pub(super) landing: Option<Landing>,
-    /// Whether another walk is made for those who waited.
+    pub(super) generation: u32,
+    pub(super) outcome: Option<FetchOutcome>,
+    /// Whether another fetch is made for the followers.
     pub(super) repeated: bool,
 }
 
-/// What a walk brought.
+/// What came of a fetch.
 #[derive(Clone, Debug)]
-pub(in super::super) enum Landing {
+pub(in super::super) enum FetchOutcome {
     Arrived(Arc<Entry>),
     Failed {
         error: Arc<FetchError>,
@@ -36,21 +36,22 @@ pub(in super::super) enum Landing {
     },
 }
 
-/// A place to wait.
+/// A caller that waits.
 #[derive(Debug)]
-pub(in super::super) struct Seat {
+pub(in super::super) struct Waiter {
     pub(super) progress: watch::Receiver<Progress>,
-    pub(super) wants: u32,
+    /// The first generation that will do.
+    pub(super) required_generation: u32,
     pub(super) leads: bool,
     pub(super) began: Duration,
     pub(super) urgency: Urgency,
-    pub(super) seats: Arc<Seats>,
-    pub(super) waiting: Arc<AtomicUsize>,
-    /// How many wait, as the metrics have it.
-    pub(super) waiters: Gauge,
+    pub(super) of_fetch: Arc<Waiters>,
+    /// How many wait for any fetch, here and in the metrics.
+    pub(super) of_all: Arc<AtomicUsize>,
+    pub(super) gauge: Gauge,
 }
 
-impl Seats {
+impl Waiters {
     pub(super) fn of(&self, leads: bool) -> &AtomicUsize {
         if leads {
             &self.leaders
@@ -59,54 +60,54 @@ impl Seats {
         }
     }
 
-    pub(super) fn taken(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.leaders.load(Ordering::Relaxed) + self.followers.load(Ordering::Relaxed)
     }
 }
 
-impl Seat {
-    /// Waits for what the flight brings; `None` if its task died.
-    pub(in super::super) async fn landing(&mut self) -> Option<Landing> {
-        let (wants, leads) = (self.wants, self.leads);
+impl Waiter {
+    /// Waits for the outcome; `None` if the task died.
+    pub(in super::super) async fn outcome(&mut self) -> Option<FetchOutcome> {
+        let (required, leads) = (self.required_generation, self.leads);
         let progress = self
             .progress
-            .wait_for(|progress| progress.serves(wants, leads))
+            .wait_for(|progress| progress.serves(required, leads))
             .await
             .ok()?;
-        progress.landing.clone()
+        progress.outcome.clone()
     }
 
-    /// Whether the walk is made because of this asker.
+    /// Whether the fetch is made because of this caller.
     pub(in super::super) fn leads(&self) -> bool {
         self.leads
     }
 
-    /// When the walk began.
+    /// When the fetch began.
     pub(in super::super) fn began(&self) -> Duration {
         self.began
     }
 
-    /// How much the walk matters.
+    /// How urgent the fetch is.
     pub(in super::super) fn urgency(&self) -> Urgency {
         self.urgency
     }
 }
 
-impl Drop for Seat {
+impl Drop for Waiter {
     fn drop(&mut self) {
-        self.seats.of(self.leads).fetch_sub(1, Ordering::Relaxed);
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
-        self.waiters.dec();
+        self.of_fetch.of(self.leads).fetch_sub(1, Ordering::Relaxed);
+        self.of_all.fetch_sub(1, Ordering::Relaxed);
+        self.gauge.dec();
     }
 }
 
 impl Progress {
-    fn serves(&self, wants: u32, leads: bool) -> bool {
-        self.landing.is_some() && self.walk >= wants && (leads || !self.repeated)
+    fn serves(&self, required: u32, leads: bool) -> bool {
+        self.outcome.is_some() && self.generation >= required && (leads || !self.repeated)
     }
 }
 
-impl Landing {
+impl FetchOutcome {
     pub(super) fn of(entry: Result<Entry, FetchError>, fill_id: FillId) -> Self {
         match entry {
             Ok(entry) => Self::Arrived(Arc::new(entry)),

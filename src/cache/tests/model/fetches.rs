@@ -155,9 +155,9 @@ pub(super) async fn walk(
     scene: Arc<Mutex<Scene>>,
     gate: Arc<Semaphore>,
     hands: Hands,
-    (key, errand): (usize, Errand),
+    (key, request): (usize, FetchRequest),
 ) -> Result<Fetched, FetchError> {
-    assert_eq!(errand.question, asked(key));
+    assert_eq!(request.question, asked(key));
     let log = {
         let mut scene = scene.lock().unwrap();
         scene.under_way[key] += 1;
@@ -170,7 +170,7 @@ pub(super) async fn walk(
             ended_at: Duration::ZERO,
             word: scene.words[key],
         };
-        scene.walks.insert(errand.fill_id, log);
+        scene.walks.insert(request.fill_id, log);
         log
     };
     gate.acquire().await.unwrap().forget();
@@ -178,7 +178,7 @@ pub(super) async fn walk(
         let mut scene = scene.lock().unwrap();
         scene.under_way[key] -= 1;
         let event = scene.next();
-        let log = scene.walks.get_mut(&errand.fill_id).unwrap();
+        let log = scene.walks.get_mut(&request.fill_id).unwrap();
         log.ended = Some(event);
         log.ended_at = hands.now().elapsed;
     }

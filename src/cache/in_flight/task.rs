@@ -1,4 +1,4 @@
-//! The task that walks: a trip and a way to ask Atlas go in; what each walk brings is landed.
+//! The task of a fetch: it fetches until no one waits for more.
 
 use std::sync::Arc;
 
@@ -6,119 +6,119 @@ use tokio::sync::watch;
 
 use super::super::entry::Circumstances;
 use super::super::rendered::Address;
-use super::super::{Errand, FillId, Inner};
-use super::seat::{Landing, Progress};
+use super::super::{FetchRequest, FillId, Inner};
+use super::waiter::{FetchOutcome, Progress};
 use crate::atlas::Question;
 use crate::upstream::{FetchError, Fetched, Urgency};
 
-/// Removes a flight whose task died, or was never run, so that the next asker starts another.
-pub(super) struct Tower {
+/// Takes a fetch off the table if its task dies, or is never run, so that the next caller begins another.
+pub(super) struct FetchGuard {
     inner: Arc<Inner>,
     question: Question,
-    landed: bool,
+    is_finished: bool,
 }
 
-/// What a flight's task needs to know.
-pub(super) struct Trip {
-    tower: Tower,
-    home: Home,
-    next: Departure,
+/// What the task needs.
+pub(super) struct FetchTask {
+    guard: FetchGuard,
+    address: OwnedAddress,
+    next: NextFetch,
     progress: watch::Sender<Progress>,
 }
 
-/// A walk that is about to be made.
+/// A fetch that is about to be made.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Departure {
-    /// How much it matters.
+pub(super) struct NextFetch {
+    /// How urgent it is.
     pub(super) urgency: Urgency,
-    /// Whether somebody insists on it.
+    /// Whether a caller forces it.
     pub(super) forced: bool,
 }
 
 /// What [`Address`] borrows, for a task.
-struct Home {
+struct OwnedAddress {
     scheme: String,
     host: String,
     root: String,
 }
 
-/// Walks until there is nothing left to walk for.
-pub(super) async fn fly<F, Fut>(trip: Trip, fetch: F)
+/// Fetches until nothing is left to fetch for.
+pub(super) async fn run<F, Fut>(task: FetchTask, fetch: F)
 where
-    F: Fn(Errand) -> Fut + Send + 'static,
+    F: Fn(FetchRequest) -> Fut + Send + 'static,
     Fut: Future<Output = Result<Fetched, FetchError>> + Send + 'static,
 {
-    let Trip {
-        mut tower,
-        home,
+    let FetchTask {
+        mut guard,
+        address,
         mut next,
         progress,
-    } = trip;
+    } = task;
     loop {
-        let now = tower.inner.clock.now();
+        let now = guard.inner.clock.now();
         let of = Circumstances {
-            question: &tower.question,
-            address: home.address(),
-            fill_id: FillId::mint(&tower.inner.ids, now),
+            question: &guard.question,
+            address: address.borrowed(),
+            fill_id: FillId::mint(&guard.inner.ids, now),
             began: now.elapsed,
             ahead: next.urgency == Urgency::RefreshAhead,
         };
-        let fetched = fetch(Errand {
-            question: tower.question.clone(),
+        let fetched = fetch(FetchRequest {
+            question: guard.question.clone(),
             fill_id: of.fill_id,
             urgency: next.urgency,
             forced: next.forced,
-            after_failure: tower.inner.has_failed(&tower.question),
+            after_failure: guard.inner.has_failed(&guard.question),
         })
         .await;
-        let landing = Landing::of(tower.inner.entry(of, fetched), of.fill_id);
-        match tower.inner.land(&tower.question, landing, &progress) {
+        let outcome = FetchOutcome::of(guard.inner.entry(of, fetched), of.fill_id);
+        match guard.inner.finish(&guard.question, outcome, &progress) {
             Some(another) => next = another,
             None => break,
         }
     }
-    tower.landed = true;
+    guard.is_finished = true;
 }
 
-impl Tower {
-    pub(super) fn watch(inner: &Arc<Inner>, question: &Question) -> Self {
+impl FetchGuard {
+    pub(super) fn new(inner: &Arc<Inner>, question: &Question) -> Self {
         inner.metrics.walks.inc();
         Self {
             inner: Arc::clone(inner),
             question: question.clone(),
-            landed: false,
+            is_finished: false,
         }
     }
 }
 
-impl Drop for Tower {
+impl Drop for FetchGuard {
     fn drop(&mut self) {
         let metrics = &self.inner.metrics;
         metrics.walks.dec();
-        if !self.landed {
+        if !self.is_finished {
             metrics.walks_died.inc();
-            self.inner.flights.lock().remove(&self.question);
+            self.inner.in_flight.lock().remove(&self.question);
         }
     }
 }
 
-impl Trip {
+impl FetchTask {
     pub(super) fn new(
-        tower: Tower,
+        guard: FetchGuard,
         address: Address<'_>,
-        next: Departure,
+        next: NextFetch,
         progress: watch::Sender<Progress>,
     ) -> Self {
         Self {
-            tower,
-            home: Home::of(address),
+            guard,
+            address: OwnedAddress::of(address),
             next,
             progress,
         }
     }
 }
 
-impl Home {
+impl OwnedAddress {
     fn of(address: Address<'_>) -> Self {
         Self {
             scheme: address.scheme.to_owned(),
@@ -127,7 +127,7 @@ impl Home {
         }
     }
 
-    fn address(&self) -> Address<'_> {
+    fn borrowed(&self) -> Address<'_> {
         Address {
             scheme: &self.scheme,
             host: &self.host,

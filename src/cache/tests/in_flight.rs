@@ -238,16 +238,16 @@ async fn an_answer_that_came_while_boarding_is_taken() {
     stage.ask("app").await.unwrap();
     let ask = Ask {
         address: ADDRESS,
-        wish: Wish::Any,
+        mode: CacheMode::Cached,
         now: stage.hands.now(),
     };
     let atlas = Arc::clone(&stage.atlas);
-    let boarded = stage.cache.0.board(
+    let boarded = stage.cache.0.join(
         (&question("app"), ask),
         Urgency::Miss,
         || Ok(()),
         move |errand| Arc::clone(&atlas).walk(errand),
     );
-    assert!(matches!(boarded, flights::Boarded::Answered(_)));
+    assert!(matches!(boarded, in_flight::Joined::Answered(_)));
     assert_eq!(stage.atlas.walks(), 1);
 }
