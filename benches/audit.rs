@@ -347,9 +347,9 @@ impl Trail {
             at: now,
             caller_request_id: None,
         });
-        entry.asked(&self.question);
-        entry.identified(&self.caller);
-        entry.judged_by(Some(&self.rule));
+        entry.set_query(&self.question);
+        entry.set_caller(&self.caller);
+        entry.set_rule(Some(&self.rule));
         let closing = Closing {
             outcome: Outcome::Answered,
             status: 200,

@@ -191,13 +191,13 @@ async fn world() -> World {
         }
     })
     .await;
-    let hands = world.clock.clone();
+    let manual_clock = world.clock.clone();
     tokio::spawn(async move {
         let mut last = Instant::now();
         loop {
             tokio::time::sleep(Duration::from_millis(5)).await;
             let now = Instant::now();
-            hands.advance(now - last);
+            manual_clock.advance(now - last);
             last = now;
         }
     });

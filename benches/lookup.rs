@@ -94,7 +94,7 @@ fn filled(clock: &Clock, permits: &[Permit<'_>]) -> Cache {
 fn ask(clock: &Clock) -> Ask<'static> {
     Ask {
         address: ADDRESS,
-        wish: CacheMode::Cached,
+        mode: CacheMode::Cached,
         now: clock.now(),
     }
 }

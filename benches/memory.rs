@@ -84,7 +84,11 @@ impl Memory {
                     walk: walk(),
                 })
             };
-            let found = self..look_up(&permit, ask, || Ok(()), fetch).await.unwrap();
+            let found = self
+                .cache
+                .get_or_fetch(&permit, ask, || Ok(()), fetch)
+                .await
+                .unwrap();
             let now = ask.now.wall;
             found.entry.usual(permit.question(), ADDRESS, now);
         }
@@ -107,7 +111,7 @@ impl Memory {
     fn ask(&self) -> Ask<'static> {
         Ask {
             address: ADDRESS,
-            wish: CacheMode::Cached,
+            mode: CacheMode::Cached,
             now: self.clock.now(),
         }
     }

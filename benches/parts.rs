@@ -55,7 +55,7 @@ fn found(clock: &Clock, asked: &Asked<'_>) -> Found {
     let permit = Anybody::new().permit(&asked.question);
     let ask = Ask {
         address: asked.address,
-        wish: CacheMode::Cached,
+        mode: CacheMode::Cached,
         now: clock.now(),
     };
     let json = "{\"_id\":2558523591213958694,\"createdAt\":\"2026-05-12T02:06:35Z\",\"groupId\":\

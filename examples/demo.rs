@@ -45,7 +45,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     project.user("root").certificates(1);
     let atlas = Simulator::start(Settings::with_world(world)).await?;
     let configuration = configuration(directory.path(), &atlas.base_url());
-    let config = Config::parse(&configuration, []).map_err(|mistakes| format!("{mistakes:?}"))?;
+    let config =
+        Config::parse(&configuration, []).map_err(|config_errors| format!("{config_errors:?}"))?;
     let app = App::start(&config, clock.clone()).await?;
     introduce(
         &atlas,

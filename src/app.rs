@@ -28,7 +28,7 @@ use crate::server::door::Door;
 use crate::server::tls::Tls;
 use crate::server::unsent::Unsent;
 use crate::server::{Bound, Passed};
-use crate::settings::{Mistake, unwritable_directory};
+use crate::settings::{ConfigError, unwritable_directory};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::connections::ConnectionMetrics;
 use crate::telemetry::metrics::lookups::LookupMetrics;
@@ -70,7 +70,7 @@ pub enum StartError {
     },
     /// What the configuration names cannot be used.
     #[error("the configuration is refused")]
-    Misconfigured(Vec<Mistake>),
+    Misconfigured(Vec<ConfigError>),
     /// The state directory is another process's.
     #[error("our tokens at Atlas cannot be kept account of")]
     State(#[source] StateError),
@@ -80,15 +80,15 @@ impl From<StateError> for StartError {
     fn from(error: StateError) -> Self {
         match error {
             StateError::InUse { .. } => Self::State(error),
-            StateError::Unusable { .. } => Self::Misconfigured(vec![error.mistake()]),
+            StateError::Unusable { .. } => Self::Misconfigured(vec![error.config_error()]),
         }
     }
 }
 
 impl From<AuditError> for StartError {
     fn from(error: AuditError) -> Self {
-        match error.mistake() {
-            Some(mistake) => Self::Misconfigured(vec![mistake]),
+        match error.config_error() {
+            Some(config_error) => Self::Misconfigured(vec![config_error]),
             None => Self::Audit(error),
         }
     }
@@ -139,13 +139,13 @@ struct Parts {
 impl App {
     /// Whether everything that the configuration names can be used: key files, secrets, certificates.
     /// Returns who may ask what.
-    pub fn check(config: &Config, clock: &Clock) -> Result<Policy, Vec<Mistake>> {
+    pub fn check(config: &Config, clock: &Clock) -> Result<Policy, Vec<ConfigError>> {
         let (metrics, _) = Metrics::register();
         Parts::build(config, clock, &metrics).map(|parts| parts.policy)
     }
 
     /// What is allowed but is seldom meant, in the configuration and in the files that it names.
-    pub fn warnings(config: &Config, clock: &Clock) -> Vec<Mistake> {
+    pub fn warnings(config: &Config, clock: &Clock) -> Vec<ConfigError> {
         let mut warnings = config.warnings();
         warnings.extend(Self::unwritable(config));
         let tls = config
@@ -156,10 +156,9 @@ impl App {
         let listed = config.access.deny_file.as_deref().map(DenyFile::read);
         let lines = listed.and_then(Result::ok).map(|read| read.bad);
         warnings.extend(
-            lines
-                .into_iter()
-                .flatten()
-                .map(|line| Mistake::at("access.deny_file", format!("{line}; it denies nobody"))),
+            lines.into_iter().flatten().map(|line| {
+                ConfigError::at("access.deny_file", format!("{line}; it denies nobody"))
+            }),
         );
         warnings.extend(tls.iter().flat_map(|tls| tls.warnings(clock.now().wall)));
         warnings.extend(identity::left_out_of_files(&config.identity));
@@ -167,7 +166,7 @@ impl App {
     }
 
     /// Mints a token and reads one page with each credential, of the projects that it or a rule names.
-    pub async fn check_online(config: &Config, clock: Clock) -> Result<Checked, Vec<Mistake>> {
+    pub async fn check_online(config: &Config, clock: Clock) -> Result<Checked, Vec<ConfigError>> {
         let (metrics, _) = Metrics::register();
         let upstream = Upstream::build_for_check(&config.atlas, clock, metrics.upstream)?;
         let credentials = upstream.check_online(&config.access.named_projects()).await;
@@ -180,14 +179,14 @@ impl App {
     }
 
     /// The directories that this user cannot write to.
-    pub fn unwritable(config: &Config) -> Vec<Mistake> {
+    pub fn unwritable(config: &Config) -> Vec<ConfigError> {
         let places = [
             ("audit.directory", &config.audit.directory),
             ("atlas.state_directory", &config.atlas.state_directory),
         ];
         let warnings = places.into_iter().filter_map(|(key, path)| {
             let message = unwritable_directory(path)?;
-            Some(Mistake::at(key, message))
+            Some(ConfigError::at(key, message))
         });
         warnings.collect()
     }
@@ -309,7 +308,7 @@ fn acceptor(
 
 impl Parts {
     /// Builds what can be built; of what cannot, says everything that is wrong.
-    fn build(config: &Config, clock: &Clock, metrics: &Metrics) -> Result<Self, Vec<Mistake>> {
+    fn build(config: &Config, clock: &Clock, metrics: &Metrics) -> Result<Self, Vec<ConfigError>> {
         let identity = Identity::build(&config.identity, clock.clone(), metrics.identity.clone());
         let policy = policy(&config.access);
         let upstream = Upstream::build(&config.atlas, clock.clone(), metrics.upstream.clone());
@@ -331,11 +330,11 @@ impl Parts {
 }
 
 /// The policy with its deny list.
-fn policy(access: &policy::Config) -> Result<Policy, Vec<Mistake>> {
+fn policy(access: &policy::Config) -> Result<Policy, Vec<ConfigError>> {
     let policy = Policy::build(access)?;
     match &access.deny_file {
         Some(path) => {
-            let read = DenyFile::read(path).map_err(|mistake| vec![mistake])?;
+            let read = DenyFile::read(path).map_err(|config_error| vec![config_error])?;
             Ok(policy.with_deny_list(Arc::new(read.list)))
         }
         None => Ok(policy),

@@ -23,7 +23,7 @@ use tokio::signal::unix::SignalKind;
 
 use crate::clock::{Clock, Moment};
 use crate::identity::{Caller, network};
-use crate::settings::{Mistake, impossible_directory};
+use crate::settings::{ConfigError, impossible_directory};
 use crate::telemetry::Chain;
 use crate::telemetry::metrics::audit::AuditMetrics;
 
@@ -120,11 +120,11 @@ pub enum AuditError {
 
 impl AuditError {
     /// What has to be changed in the configuration, where it is that.
-    pub fn mistake(&self) -> Option<Mistake> {
+    pub fn config_error(&self) -> Option<ConfigError> {
         match self {
             Self::HeadKey { .. } => {
                 let message = Chain(self).to_string();
-                Some(Mistake::at("audit.head_key_file", message))
+                Some(ConfigError::at("audit.head_key_file", message))
             }
             Self::InUse { .. } | Self::Unusable { .. } => None,
         }
@@ -156,13 +156,13 @@ impl Audit {
     }
 
     /// What is wrong with the file that `config` names, where it names one.
-    pub fn check(config: &Config) -> Vec<Mistake> {
+    pub fn check(config: &Config) -> Vec<ConfigError> {
         let key = opening::read_head_key(config).err();
         let directory = impossible_directory(&config.directory)
-            .map(|message| Mistake::at("audit.directory", message));
+            .map(|message| ConfigError::at("audit.directory", message));
         let second = config.second.as_ref().and_then(Second::impossible);
-        let second = second.map(|message| Mistake::at("audit.second.to", message));
-        let key = key.and_then(|error| error.mistake());
+        let second = second.map(|message| ConfigError::at("audit.second.to", message));
+        let key = key.and_then(|error| error.config_error());
         [key, directory, second].into_iter().flatten().collect()
     }
 

@@ -96,10 +96,10 @@ pub struct Ask<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CacheMode {
     /// It will.
-    Any,
+    Cached,
     /// Atlas is to be asked, where the permit allows it. A fetch that was made because somebody else
     /// forced, less than `min_refresh_interval` ago, will do; so at most one per interval is begun.
-    Refresh,
+    ForceRefresh,
 }
 
 /// One fetch to be made.

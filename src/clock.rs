@@ -12,7 +12,7 @@
 //! The kernel's timers stand still in suspend. A long wait is therefore made of short ones, and who waits
 //! notices within [`SLICE`] that its time is over.
 //!
-//! A manual clock stands still until its [`Hands`] move it, and whoever sleeps on it wakes when it
+//! A manual clock stands still until its [`ManualClock`] move it, and whoever sleeps on it wakes when it
 //! passes their moment. So tests move through hours without waiting for one.
 
 mod ids;
@@ -46,7 +46,7 @@ pub struct Clock(Source);
 
 /// Moves a manual [`Clock`]. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Hands(Arc<watch::Sender<Dial>>);
+pub struct ManualClock(Arc<watch::Sender<Dial>>);
 
 /// The time allowed for something has passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -111,7 +111,7 @@ impl Clock {
     }
 
     /// A clock that stands at `wall` until its hands are moved.
-    pub fn manual(wall: Timestamp) -> (Self, Hands) {
+    pub fn manual(wall: Timestamp) -> (Self, ManualClock) {
         let (sender, dial) = watch::channel(Dial {
             now: Moment {
                 elapsed: Duration::ZERO,
@@ -119,7 +119,7 @@ impl Clock {
             },
             timers: Duration::ZERO,
         });
-        (Self(Source::Manual { dial }), Hands(Arc::new(sender)))
+        (Self(Source::Manual { dial }), ManualClock(Arc::new(sender)))
     }
 
     /// Both times, now.
@@ -238,7 +238,7 @@ impl fmt::Debug for Clock {
     }
 }
 
-impl Hands {
+impl ManualClock {
     /// Lets `span` pass, on both times.
     pub fn advance(&self, span: Duration) {
         self.0.send_modify(|dial| {
@@ -277,19 +277,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_sleeper_wakes_when_the_hands_pass_its_moment_and_not_before() {
-        let (clock, hands) = Clock::manual(Timestamp::from_seconds(1_000));
+        let (clock, manual_clock) = Clock::manual(Timestamp::from_seconds(1_000));
         let mut sleeper = std::pin::pin!(clock.sleep(Duration::from_mins(1)));
-        hands.advance(Duration::from_secs(59));
+        manual_clock.advance(Duration::from_secs(59));
         assert!(futures_util::poll!(&mut sleeper).is_pending());
-        hands.advance(Duration::from_secs(1));
+        manual_clock.advance(Duration::from_secs(1));
         sleeper.await;
         assert_eq!(clock.now().wall, Timestamp::from_seconds(1_060));
     }
 
     #[tokio::test]
     async fn setting_the_calendar_lets_no_time_pass() {
-        let (clock, hands) = Clock::manual(Timestamp::from_seconds(1_000));
-        hands.set_wall(Timestamp::from_seconds(5));
+        let (clock, manual_clock) = Clock::manual(Timestamp::from_seconds(1_000));
+        manual_clock.set_wall(Timestamp::from_seconds(5));
         let now = clock.now();
         assert_eq!(
             (now.elapsed, now.wall),
@@ -299,26 +299,26 @@ mod tests {
 
     #[tokio::test]
     async fn a_sleeper_notices_within_seconds_that_its_time_passed_in_suspend() {
-        let (clock, hands) = Clock::manual(Timestamp::from_seconds(1_000));
+        let (clock, manual_clock) = Clock::manual(Timestamp::from_seconds(1_000));
         let mut sleeper = std::pin::pin!(clock.sleep(Duration::from_mins(5)));
         assert!(futures_util::poll!(&mut sleeper).is_pending());
-        hands.suspend(Duration::from_hours(2));
+        manual_clock.suspend(Duration::from_hours(2));
         assert!(futures_util::poll!(&mut sleeper).is_pending());
-        hands.advance(SLICE);
+        manual_clock.advance(SLICE);
         assert!(futures_util::poll!(&mut sleeper).is_ready());
     }
 
     #[tokio::test]
     async fn only_who_asks_for_it_is_woken_by_a_calendar_that_runs_ahead() {
-        let (clock, hands) = Clock::manual(Timestamp::from_seconds(1_000));
+        let (clock, manual_clock) = Clock::manual(Timestamp::from_seconds(1_000));
         let due = Duration::from_mins(5);
         let mut pause = std::pin::pin!(clock.sleep_until(due));
         let mut renewal = std::pin::pin!(clock.sleep_until_or_ahead(due));
         for (wall, woken) in [(1_060, false), (10, false), (8_200, true)] {
             assert!(futures_util::poll!(&mut pause).is_pending());
             assert!(futures_util::poll!(&mut renewal).is_pending());
-            hands.set_wall(Timestamp::from_seconds(wall));
-            hands.advance(SLICE);
+            manual_clock.set_wall(Timestamp::from_seconds(wall));
+            manual_clock.advance(SLICE);
             assert!(futures_util::poll!(&mut pause).is_pending());
             if woken {
                 assert!(futures_util::poll!(&mut renewal).is_ready());

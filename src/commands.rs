@@ -1,4 +1,4 @@
-//! The commands: parsed arguments go in, an [`Ending`] comes out.
+//! The commands: parsed arguments go in, an [`ExitStatus`] comes out.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -33,7 +33,7 @@ pub struct ConfigArguments {
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub enum ExitStatus {
     /// As it should.
     Well,
     /// It could not do what it was asked for.
@@ -57,7 +57,7 @@ enum Command {
 }
 
 /// Runs a command to its end.
-pub fn run(arguments: Arguments) -> Ending {
+pub fn run(arguments: Arguments) -> ExitStatus {
     // Of every command: `check` and `audit verify` read secrets, too.
     if let Err(error) = private_memory::seal() {
         complain(&format_args!(

@@ -32,7 +32,7 @@ use crate::identity;
 use crate::memory;
 use crate::policy;
 use crate::server;
-use crate::settings::Mistake;
+use crate::settings::ConfigError;
 use crate::telemetry;
 use crate::upstream;
 use crate::watched::WatchedFiles;
@@ -67,7 +67,7 @@ pub struct Refused {
     /// The file, for the message.
     file: String,
     /// Everything that is wrong.
-    pub mistakes: Vec<Mistake>,
+    pub config_errors: Vec<ConfigError>,
 }
 
 impl Config {
@@ -79,7 +79,7 @@ impl Config {
     pub fn parse(
         text: &str,
         environment: impl IntoIterator<Item = (String, String)>,
-    ) -> Result<Self, Vec<Mistake>> {
+    ) -> Result<Self, Vec<ConfigError>> {
         let mut watched = WatchedFiles::default();
         Self::parse_in(Path::new(""), text, environment, &mut watched)
     }
@@ -91,42 +91,44 @@ impl Config {
         text: &str,
         environment: impl IntoIterator<Item = (String, String)>,
         watched: &mut WatchedFiles,
-    ) -> Result<Self, Vec<Mistake>> {
+    ) -> Result<Self, Vec<ConfigError>> {
         let mut root = match text.parse() {
             Ok(table) => Value::Table(table),
             Err(error) => {
                 let error: toml::de::Error = error;
-                return Err(vec![Mistake::at(
+                return Err(vec![ConfigError::at(
                     "the file",
                     place::of_syntax(text, &error),
                 )]);
             }
         };
-        let mut mistakes = overlay::secrets_in_text(&root);
+        let mut config_errors = overlay::secrets_in_text(&root);
         let mut laid = overlay::lay_over(&mut root, environment, &known_places());
         let mut taken_out = TakenOut::default();
-        let mut config: Option<Self> = read_all(root, &mut laid, &mut taken_out, &mut mistakes);
+        let mut config: Option<Self> =
+            read_all(root, &mut laid, &mut taken_out, &mut config_errors);
         if let Some(config) = &mut config {
             let included = include::read(directory, &mut config.access, watched);
-            let in_the_file = |mistake: Mistake| Mistake {
-                place: taken_out.in_the_file(&mistake.place),
-                ..mistake
+            let in_the_file = |config_error: ConfigError| ConfigError {
+                place: taken_out.in_the_file(&config_error.place),
+                ..config_error
             };
-            let of_parts = config.mistakes().into_iter().map(in_the_file);
-            let of_parts = of_parts.map(|mistake| included.with_line(mistake));
-            mistakes.extend(of_parts.filter(|mistake| !taken_out.is_from(&mistake.place)));
-            mistakes.extend(included.mistakes);
+            let of_parts = config.config_errors().into_iter().map(in_the_file);
+            let of_parts = of_parts.map(|config_error| included.with_line(config_error));
+            config_errors
+                .extend(of_parts.filter(|config_error| !taken_out.is_from(&config_error.place)));
+            config_errors.extend(included.config_errors);
         }
-        for mistake in &mut mistakes {
-            if let Some(variable) = laid.variable(&mistake.place) {
-                mistake.place = format!("{variable} ({})", mistake.place);
-            } else if let Some(line) = place::line_of(text, &mistake.place) {
-                let _ = write!(mistake.place, " (line {line})");
+        for config_error in &mut config_errors {
+            if let Some(variable) = laid.variable(&config_error.place) {
+                config_error.place = format!("{variable} ({})", config_error.place);
+            } else if let Some(line) = place::line_of(text, &config_error.place) {
+                let _ = write!(config_error.place, " (line {line})");
             }
         }
         match config {
-            Some(config) if mistakes.is_empty() => Ok(config),
-            Some(_) | None => Err(mistakes),
+            Some(config) if config_errors.is_empty() => Ok(config),
+            Some(_) | None => Err(config_errors),
         }
     }
 
@@ -137,23 +139,23 @@ impl Config {
     }
 
     /// What the parts find wrong with values that can be read.
-    fn mistakes(&self) -> Vec<Mistake> {
-        let mut mistakes = self.server.mistakes();
-        mistakes.extend(self.admin.mistakes());
-        mistakes.extend(self.atlas.mistakes());
-        mistakes.extend(self.identity.mistakes());
-        mistakes.extend(self.access.mistakes());
-        mistakes.extend(self.cache.mistakes());
-        mistakes.extend(self.audit.mistakes());
-        mistakes.extend(self.memory.mistakes());
-        mistakes.extend(self.telemetry.mistakes());
+    fn config_errors(&self) -> Vec<ConfigError> {
+        let mut config_errors = self.server.config_errors();
+        config_errors.extend(self.admin.config_errors());
+        config_errors.extend(self.atlas.config_errors());
+        config_errors.extend(self.identity.config_errors());
+        config_errors.extend(self.access.config_errors());
+        config_errors.extend(self.cache.config_errors());
+        config_errors.extend(self.audit.config_errors());
+        config_errors.extend(self.memory.config_errors());
+        config_errors.extend(self.telemetry.config_errors());
         if overlap(self.server.listen, self.admin.listen) {
-            mistakes.push(Mistake::at(
+            config_errors.push(ConfigError::at(
                 "admin.listen",
                 "is the address of server.listen as well; operators need another port",
             ));
         }
-        mistakes
+        config_errors
     }
 
     /// The files that a reload reads: whether the configuration can be put in place depends on them.
@@ -166,7 +168,7 @@ impl Config {
     }
 
     /// What is allowed but is seldom meant: printed by `check`, logged at start.
-    pub fn warnings(&self) -> Vec<Mistake> {
+    pub fn warnings(&self) -> Vec<ConfigError> {
         let issuers: Vec<&str> = self
             .identity
             .issuers
@@ -188,9 +190,9 @@ impl Config {
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} is refused:", self.file)?;
-        self.mistakes
+        self.config_errors
             .iter()
-            .try_for_each(|mistake| write!(f, "\n  {mistake}"))
+            .try_for_each(|config_error| write!(f, "\n  {config_error}"))
     }
 }
 
@@ -201,9 +203,9 @@ fn read_all<T: DeserializeOwned>(
     mut root: Value,
     laid: &mut Laid,
     taken_out: &mut TakenOut,
-    mistakes: &mut Vec<Mistake>,
+    config_errors: &mut Vec<ConfigError>,
 ) -> Option<T> {
-    mistakes.append(&mut laid.mistakes);
+    config_errors.append(&mut laid.config_errors);
     // Each turn takes one value out, so this ends; the bound is for a file of nothing but mistakes.
     for _ in 0..MOST_MISTAKES {
         let error = match serde_path_to_error::deserialize::<_, T>(root.clone()) {
@@ -216,7 +218,7 @@ fn read_all<T: DeserializeOwned>(
         }
         let message = error.into_inner().message().to_owned();
         let place = taken_out.in_the_file(&place::printed(&path, &message));
-        mistakes.push(Mistake::at(place, message::without_value(&message)));
+        config_errors.push(ConfigError::at(place, message::without_value(&message)));
         if !place::take_out(&mut root, &path, &message, taken_out) {
             break;
         }

@@ -1,7 +1,7 @@
 //! The whole job, in order: verify, authorize, look up, write down.
 //!
 //! A question comes in with the moment it arrived; what is written for its caller goes out only after
-//! its record is in the audit trail, because it is [`Withheld`] until then (G15).
+//! its record is in the audit trail, because it is [`AwaitingRecord`] until then (G15).
 
 mod asking;
 mod deny_file;
@@ -12,7 +12,7 @@ mod refusal;
 mod repeats;
 mod savings;
 mod walk;
-mod withheld;
+mod awaiting_record;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -37,14 +37,14 @@ use crate::telemetry::metrics::policy::PolicyMetrics;
 use crate::telemetry::traces;
 use crate::upstream::Upstream;
 
-use withheld::{Begun, UnderWay};
+use awaiting_record::{Begun, InFlightGuard};
 
+pub use awaiting_record::{AwaitingRecord, Unanswered};
 pub use deny_file::{DenyFile, ReadList};
 pub use last_lists::LastLists;
 pub use panics::Panics;
 pub use refusal::Refusal;
 pub use repeats::Repeats;
-pub use withheld::{Unanswered, Withheld};
 
 /// The parts of a lookup, in the order in which it passes them.
 pub struct Gateway {
@@ -167,7 +167,7 @@ impl<'r> Lookup<'r> {
     fn ask(&self, now: Moment) -> Ask<'r> {
         Ask {
             address: self.address,
-            wish: if self.no_cache {
+            mode: if self.no_cache {
                 CacheMode::ForceRefresh
             } else {
                 CacheMode::Cached
@@ -210,18 +210,18 @@ impl Lookup<'_> {
 impl Gateway {
     /// Answers one question from memory; where that is not enough, what there is to wait for.
     ///
-    /// `write` turns what came of it into the caller's reply, which [`Withheld`] hands out.
+    /// `write` turns what came of it into the caller's reply, which [`AwaitingRecord`] hands out.
     pub fn answer<'l, R>(
         &'l self,
         arrival: Arrival<'l>,
         lookup: &Lookup<'l>,
         write: impl Fn(&Result<Answer, Refusal>) -> Written<R>,
-    ) -> Result<Withheld<R>, Box<Unanswered>> {
+    ) -> Result<AwaitingRecord<R>, Box<Unanswered>> {
         let (arrived, request_id) = (arrival.at, arrival.request_id);
         let asker = arrival.origin.asker();
         let mut entry = self.audit.entry(arrival);
-        entry.asked(lookup.question);
-        let mut under_way = UnderWay::new(&self.metrics, &self.clock, arrived);
+        entry.set_query(lookup.question);
+        let mut in_flight = InFlightGuard::new(&self.metrics, &self.clock, arrived);
         let span = lookup.span(&request_id);
         let decide = || {
             let whose = Whose::Unverified(asker);
@@ -230,7 +230,7 @@ impl Gateway {
         // A panic costs its own request an answer of 500, on record like every other.
         let mut step = catch_unwind(AssertUnwindSafe(decide)).unwrap_or(Err(Refusal::Panicked));
         if matches!(step, Ok(Step::Verify { .. }) | Err(Refusal::NoToken)) {
-            under_way.unverified(&self.metrics);
+            in_flight.unverified(&self.metrics);
             if step.is_ok() && self.is_full_of_strangers() {
                 step = Err(Refusal::overloaded());
             }
@@ -238,14 +238,14 @@ impl Gateway {
         let begun = Begun {
             arrived,
             entry,
-            under_way,
+            in_flight,
             traced: traces::Traced::of(&span),
         };
         let outcome = match step {
             Ok(Step::Answer(answer)) => Ok(answer),
             Err(refusal) => Err(refusal),
             Ok(step @ (Step::Ask { .. } | Step::Compress { .. } | Step::Verify { .. })) => {
-                let begun = begun.kept();
+                let begun = begun.into_owned();
                 return Err(Box::new(Unanswered { begun, step, span }));
             }
         };
@@ -263,7 +263,7 @@ impl Gateway {
     ) -> Result<R, Unrecorded> {
         let arrived = arrival.at;
         let mut entry = self.audit.entry(arrival);
-        entry.asked_nonsense(path);
+        entry.set_invalid_path(path);
         let now = arrived.at(self.clock.elapsed());
         let closing = Closing {
             outcome: Outcome::Rejected,
@@ -311,7 +311,7 @@ impl Gateway {
                 caller
             }
         };
-        entry.identified(&caller);
+        entry.set_caller(&caller);
         if self.metrics.known_under_way() > self.bounds.in_flight {
             return Err(Refusal::overloaded());
         }
@@ -319,7 +319,7 @@ impl Gateway {
         let permit = debug_span!("policy")
             .in_scope(|| policy.authorize(&caller, lookup.question))
             .map_err(|denied| Refusal::denied(denied, entry))?;
-        entry.judged_by(Some(permit.rule()));
+        entry.set_rule(Some(permit.rule()));
         self.allowance
             .admit_lookup(&caller, &permit, now)
             .map_err(Refusal::RateLimited)?;
@@ -329,7 +329,7 @@ impl Gateway {
             Some(found) => Ok(lookup.form(Answer { found: found?, now })),
             None => Ok(Step::Ask {
                 caller,
-                permit: permit.kept(),
+                permit: permit.into_owned(),
             }),
         }
     }

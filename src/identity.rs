@@ -54,7 +54,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::atlas::Timestamp;
 use crate::clock::{Clock, Moment};
-use crate::settings::Mistake;
+use crate::settings::ConfigError;
 use crate::telemetry::metrics::identity::IdentityMetrics;
 
 pub use certificate::{PeerCertificate, Thumbprint};
@@ -123,7 +123,7 @@ impl Identity {
         config: &Config,
         clock: Clock,
         metrics: IdentityMetrics,
-    ) -> Result<Self, Vec<Mistake>> {
+    ) -> Result<Self, Vec<ConfigError>> {
         let issuers = Issuers::build(config, 0, &clock, &metrics)?;
         Ok(Self {
             generation: AtomicU64::new(issuers.generation),
@@ -137,7 +137,7 @@ impl Identity {
     }
 
     /// Takes over other issuers and reads the keys that lie in files. Changes nothing yet.
-    pub fn prepare(&self, config: &Config) -> Result<Prepared, Vec<Mistake>> {
+    pub fn prepare(&self, config: &Config) -> Result<Prepared, Vec<ConfigError>> {
         let generation = self.current.load().generation.wrapping_add(1);
         Issuers::build(config, generation, &self.clock, &self.metrics).map(Prepared)
     }
@@ -168,7 +168,7 @@ impl Identity {
     }
 
     /// Puts another configuration in place of the present one, whole or not at all.
-    pub fn reload(&self, config: &Config) -> Result<(), Vec<Mistake>> {
+    pub fn reload(&self, config: &Config) -> Result<(), Vec<ConfigError>> {
         self.adopt(self.prepare(config)?);
         Ok(())
     }

@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use atlas_cert_gateway::commands::{Arguments, Ending};
+use atlas_cert_gateway::commands::{Arguments, ExitStatus};
+use atlas_cert_gateway::roots::end_gathering;
 use clap::Parser;
 use clap::error::ErrorKind;
 use mimalloc::MiMalloc;
@@ -29,17 +30,17 @@ fn main() -> ExitCode {
             };
         }
     };
-    match atlas_cert_gateway::commands::run(arguments) {
-        Ending::Well => ExitCode::SUCCESS,
-        Ending::Failed => ExitCode::FAILURE,
-        Ending::Misused => ExitCode::from(USAGE),
-        Ending::Misconfigured => ExitCode::from(EX_CONFIG),
+    let status = atlas_cert_gateway::commands::run(arguments);
+    end_gathering();
+    match status {
+        ExitStatus::Well => ExitCode::SUCCESS,
+        ExitStatus::Failed => ExitCode::FAILURE,
+        ExitStatus::Misused => ExitCode::from(EX_USAGE),
+        ExitStatus::Misconfigured => ExitCode::from(EX_CONFIG),
     }
 }
 
 /// Usage, as shells and clap have it.
 const EX_USAGE: u8 = 2;
-/// What clap ends with, too.
-const USAGE: u8 = 2;
 /// `sysexits.h`: something in the configuration is wrong; restarting will not help.
 const EX_CONFIG: u8 = 78;

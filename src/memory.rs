@@ -20,7 +20,7 @@ mod pressure;
 
 use self::pressure::{Demand, Pressure, Reading};
 use crate::clock::Clock;
-use crate::settings::{Mistake, Ranges, Size};
+use crate::settings::{ConfigError, Ranges, Size};
 use crate::telemetry::metrics::memory::MemoryMetrics;
 
 /// What is written under `[memory]`.
@@ -87,22 +87,22 @@ impl Config {
     }
 
     /// What cannot be meant.
-    pub fn mistakes(&self) -> Vec<Mistake> {
-        let mut mistakes = Vec::new();
+    pub fn config_errors(&self) -> Vec<ConfigError> {
+        let mut config_errors = Vec::new();
         if let Some(ceiling) = self.ceiling {
             let allowed = SMALLEST_CEILING..=Size::mebibytes(64 << 20);
             let example = Size::mebibytes(512);
-            Ranges::of("memory", &mut mistakes).check("ceiling", ceiling, allowed, example);
+            Ranges::of("memory", &mut config_errors).check("ceiling", ceiling, allowed, example);
         }
-        mistakes
+        config_errors
     }
 
     /// What will not do what it seems to, with a cache of `max_size`. Reads what the control groups allow.
-    pub fn warnings(&self, max_size: Size) -> Vec<Mistake> {
+    pub fn warnings(&self, max_size: Size) -> Vec<ConfigError> {
         Self::warnings_for(self.bound().map(Size), max_size)
     }
 
-    fn warnings_for(ceiling: Option<Size>, max_size: Size) -> Vec<Mistake> {
+    fn warnings_for(ceiling: Option<Size>, max_size: Size) -> Vec<ConfigError> {
         let mark = Stage::Saving.mark();
         let Some(ceiling) = ceiling else {
             return Vec::new();
@@ -113,7 +113,7 @@ impl Config {
         }
         let fits = Size::mebibytes((ceiling.0 / 100 * mark).saturating_sub(BASE.0) >> 20);
         let enough = Size::mebibytes((needed / mark * 100).div_ceil(1 << 20));
-        vec![Mistake::at(
+        vec![ConfigError::at(
             "cache.max_size",
             format!(
                 "{BASE} and cache.max_size ({max_size}) are more than {mark} % of the memory's ceiling \

@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 use crate::atlas::{ProjectId, Question};
 use crate::identity::Caller;
-use crate::settings::Mistake;
+use crate::settings::ConfigError;
 
 pub use config::{Config, Included, RuleConfig};
 pub use deny_list::{BadLine, DenyList, ListedBy};
@@ -71,7 +71,7 @@ struct Rules {
 /// ```
 ///
 /// It borrows, so that an answer from memory counts no references to what outlives it; who has to wait
-/// takes [`Permit::kept`] along.
+/// takes [`Permit::into_owned`] along.
 #[derive(Clone, Debug)]
 pub struct Permit<'p> {
     question: Cow<'p, Question>,
@@ -127,10 +127,10 @@ pub enum Denied {
 
 impl Policy {
     /// Takes the rules over, or says everything that is wrong with them. Nobody is on its deny list.
-    pub fn build(config: &Config) -> Result<Self, Vec<Mistake>> {
-        let mistakes = config.mistakes();
-        if !mistakes.is_empty() {
-            return Err(mistakes);
+    pub fn build(config: &Config) -> Result<Self, Vec<ConfigError>> {
+        let config_errors = config.config_errors();
+        if !config_errors.is_empty() {
+            return Err(config_errors);
         }
         let of_kind = |deny| {
             let rules = config.rules.iter().enumerate();
@@ -323,13 +323,13 @@ impl Hidden {
 impl Permit<'_> {
     /// The same, for when what it was read from is gone.
     #[must_use]
-    pub fn kept(self) -> Permit<'static> {
+    pub fn into_owned(self) -> Permit<'static> {
         Permit {
             question: Cow::Owned(self.question.into_owned()),
             rule: Cow::Owned(self.rule.into_owned()),
             force_refresh: self.force_refresh,
-            lookups: self.lookups.map(RateLimit::kept),
-            misses: self.misses.map(RateLimit::kept),
+            lookups: self.lookups.map(RateLimit::into_owned),
+            misses: self.misses.map(RateLimit::into_owned),
         }
     }
 

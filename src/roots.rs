@@ -6,9 +6,10 @@
 //! no such file, or where somebody says so with `SSL_CERT_FILE` or `SSL_CERT_DIR`. Whoever is called
 //! without TLS, which can only be somebody on this machine, needs no roots at all.
 
+use std::env;
 use std::path::Path;
-use std::sync::Arc;
-use std::{env, thread};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
 
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
@@ -79,10 +80,26 @@ impl Trust<'_> {
 /// The first randomness of a process is gathered for 40 ms and more. So that is done while the
 /// configuration is read, and not when the first connection is made.
 fn gather_randomness() {
-    thread::spawn(|| {
-        // Whoever needs it and gets none, says so.
-        let _ = aws_lc_rs::rand::fill(&mut [0; 1]);
+    gathering().get_or_insert_with(|| {
+        thread::spawn(|| {
+            // What needs it and gets none, says so.
+            let _ = aws_lc_rs::rand::fill(&mut [0; 1]);
+        })
     });
+}
+
+/// Waits until nothing gathers randomness any more: to be called at the end of the process, which takes the library
+/// down beneath a thread that still uses it.
+pub fn end_gathering() {
+    if let Some(thread) = gathering().take() {
+        // A panic in it has been told.
+        let _ = thread.join();
+    }
+}
+
+fn gathering() -> MutexGuard<'static, Option<JoinHandle<()>>> {
+    static GATHERING: Mutex<Option<JoinHandle<()>>> = Mutex::new(None);
+    GATHERING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The system's roots, and before them where they are.

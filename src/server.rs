@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::gateway::Bounds;
 use crate::settings;
-use crate::settings::{Mistake, Ranges, Size};
+use crate::settings::{ConfigError, Ranges, Size};
 
 pub mod accept;
 pub mod admin;
@@ -186,9 +186,9 @@ impl Limits {
         }
     }
 
-    fn check(&self, mistakes: &mut Vec<Mistake>) {
+    fn check(&self, config_errors: &mut Vec<ConfigError>) {
         let usual = Self::default();
-        let mut ranges = Ranges::of("server.limits", mistakes);
+        let mut ranges = Ranges::of("server.limits", config_errors);
         let many = 1..=1_000_000;
         for (key, count, allowed, example) in [
             ("connections", self.connections, &many, usual.connections),
@@ -247,15 +247,15 @@ impl Limits {
 
 impl Config {
     /// What cannot be meant.
-    pub fn mistakes(&self) -> Vec<Mistake> {
-        let mut mistakes = self.hosts.mistakes("server.hosts");
-        mistakes.extend(self.trusted_proxies.mistakes());
-        self.limits.check(&mut mistakes);
-        mistakes
+    pub fn config_errors(&self) -> Vec<ConfigError> {
+        let mut config_errors = self.hosts.config_errors("server.hosts");
+        config_errors.extend(self.trusted_proxies.config_errors());
+        self.limits.check(&mut config_errors);
+        config_errors
     }
 
     /// What is allowed and seldom meant.
-    pub fn warnings(&self) -> Vec<Mistake> {
+    pub fn warnings(&self) -> Vec<ConfigError> {
         let (limits, usual) = (&self.limits, Limits::default());
         let connections = settings::never_reached(
             (
@@ -274,7 +274,7 @@ impl Config {
         let unused = unused.then(|| {
             let message =
                 "has no effect without `server.trusted_proxies`, of which the header is demanded";
-            Mistake::at("server.proxy_protocol", message)
+            ConfigError::at("server.proxy_protocol", message)
         });
         connections.into_iter().chain(stall).chain(unused).collect()
     }

@@ -16,14 +16,14 @@ pub use ranges::{Ranged, Ranges, never_reached};
 
 /// Something in the configuration that cannot be meant, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mistake {
+pub struct ConfigError {
     /// Which key, as it is written in TOML: `identity.issuers[0].audiences`.
     pub place: String,
     /// What is wrong and what to write instead.
     pub message: String,
 }
 
-impl Mistake {
+impl ConfigError {
     /// A mistake at `place`.
     pub fn at(place: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
@@ -33,7 +33,7 @@ impl Mistake {
     }
 }
 
-impl fmt::Display for Mistake {
+impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.place, self.message)
     }

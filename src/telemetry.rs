@@ -12,7 +12,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
 use crate::settings;
-use crate::settings::{Mistake, Ranges};
+use crate::settings::{ConfigError, Ranges};
 
 mod log_queue;
 pub mod metrics;
@@ -85,21 +85,21 @@ impl Default for Config {
 
 impl Config {
     /// What cannot be meant.
-    pub fn mistakes(&self) -> Vec<Mistake> {
-        let mut mistakes = Vec::new();
+    pub fn config_errors(&self) -> Vec<ConfigError> {
+        let mut config_errors = Vec::new();
         if let Err(error) = EnvFilter::builder().parse(&self.log) {
             // What the library says of it shows what was found.
             drop(error);
             let message = "is no filter; write a level, such as \"info\", or \"info,atlas_cert_gateway::upstream=debug\"";
-            mistakes.push(Mistake::at("telemetry.log", message));
+            config_errors.push(ConfigError::at("telemetry.log", message));
         }
         let endpoint = self.otlp_endpoint.as_deref();
         if let Some(message) = endpoint.and_then(impossible_endpoint) {
-            mistakes.push(Mistake::at("telemetry.otlp_endpoint", message));
+            config_errors.push(ConfigError::at("telemetry.otlp_endpoint", message));
         }
-        let mut ranges = Ranges::of("telemetry", &mut mistakes);
+        let mut ranges = Ranges::of("telemetry", &mut config_errors);
         ranges.check("otlp_sample_percent", self.otlp_sample_percent, 0..=100, 10);
-        mistakes
+        config_errors
     }
 }
 

@@ -20,13 +20,13 @@ mod api_key;
 mod breaker;
 mod budget;
 mod call;
-mod chance;
+mod jitter;
 mod config;
 mod credential;
 mod demand;
 mod exchange;
 mod gauges;
-mod ledger;
+mod mint_log;
 mod meaning;
 mod online_check;
 mod page;
@@ -50,11 +50,11 @@ pub use answer::{
     Verdict, Walk,
 };
 pub use budget::{BudgetView, CooldownCause};
-pub use chance::Chance;
 pub use config::{
     Api, ApiKeyConfig, Config, CredentialConfig, Limits, Proof, ServiceAccountConfig,
 };
 pub use credential::Refusal;
+pub use jitter::Jitter;
 pub use online_check::{OnlineCheck, Tried};
 pub use page::LONGEST_PAGE;
 pub use reload::Prepared;
@@ -77,7 +77,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::atlas::{CertificateList, ProjectId, Question, Timestamp};
 use crate::clock::Clock;
-use crate::settings::Mistake;
+use crate::settings::ConfigError;
 use crate::telemetry::metrics::upstream::{CallCause, ReasonLabel, UpstreamMetrics};
 use crate::telemetry::{Repeated, Tally, say};
 use breaker::{Breaker, Ended};
@@ -109,7 +109,7 @@ pub struct Upstream(Arc<Inner>);
 #[derive(Clone)]
 pub struct Surroundings {
     /// Where randomness comes from.
-    pub chance: Chance,
+    pub jitter: Jitter,
     /// Who says which address a name has; the system where it is `None`.
     pub names: Option<Arc<dyn Resolve>>,
 }
@@ -144,7 +144,7 @@ struct Inner {
     api: Api,
     limits: Limits,
     clock: Clock,
-    chance: Chance,
+    jitter: Jitter,
     metrics: UpstreamMetrics,
     transport: Transport,
     state_directory: PathBuf,
@@ -178,7 +178,7 @@ impl Upstream {
         config: &Config,
         clock: Clock,
         metrics: UpstreamMetrics,
-    ) -> Result<Self, Vec<Mistake>> {
+    ) -> Result<Self, Vec<ConfigError>> {
         Self::build_in(config, clock, metrics, &Surroundings::default())
     }
 
@@ -189,7 +189,7 @@ impl Upstream {
         clock: Clock,
         metrics: UpstreamMetrics,
         surroundings: &Surroundings,
-    ) -> Result<Self, Vec<Mistake>> {
+    ) -> Result<Self, Vec<ConfigError>> {
         Self::build_keeping(config, clock, metrics, (surroundings, true))
     }
 
@@ -199,7 +199,7 @@ impl Upstream {
         config: &Config,
         clock: Clock,
         metrics: UpstreamMetrics,
-    ) -> Result<Self, Vec<Mistake>> {
+    ) -> Result<Self, Vec<ConfigError>> {
         Self::build_keeping(config, clock, metrics, (&Surroundings::default(), false))
     }
 
@@ -208,26 +208,26 @@ impl Upstream {
         clock: Clock,
         metrics: UpstreamMetrics,
         (surroundings, keeps): (&Surroundings, bool),
-    ) -> Result<Self, Vec<Mistake>> {
-        let mistakes = config.mistakes();
-        if !mistakes.is_empty() {
-            return Err(mistakes);
+    ) -> Result<Self, Vec<ConfigError>> {
+        let config_errors = config.config_errors();
+        if !config_errors.is_empty() {
+            return Err(config_errors);
         }
         let secrets = credential::secrets(config);
-        let chance = surroundings.chance;
+        let jitter = surroundings.jitter;
         let transport = Transport::build(config, clock.clone(), surroundings.names.as_ref());
         let (transport, secrets) = match (transport, secrets) {
             (Ok(transport), Ok(secrets)) => (transport, secrets),
             (transport, secrets) => {
-                let mistakes = [transport.err(), secrets.err()];
-                return Err(mistakes.into_iter().flatten().flatten().collect());
+                let config_errors = [transport.err(), secrets.err()];
+                return Err(config_errors.into_iter().flatten().flatten().collect());
             }
         };
         let tools = Tools {
             config,
             transport: &transport,
             clock: &clock,
-            chance,
+            jitter,
             metrics: &metrics,
             keeps,
             present: &[],
@@ -242,7 +242,7 @@ impl Upstream {
             host: Mutex::default(),
             repeats: Repeats::default(),
             clock,
-            chance,
+            jitter,
             metrics,
             transport,
             state_directory: config.state_directory.clone(),
@@ -529,7 +529,7 @@ fn usual_cause(urgency: Urgency) -> CallCause {
 impl Default for Surroundings {
     fn default() -> Self {
         Self {
-            chance: Chance::System,
+            jitter: Jitter::System,
             names: None,
         }
     }
@@ -538,7 +538,7 @@ impl Default for Surroundings {
 impl fmt::Debug for Surroundings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Surroundings")
-            .field("chance", &self.chance)
+            .field("chance", &self.jitter)
             .field("own_names", &self.names.is_some())
             .finish()
     }

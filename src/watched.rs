@@ -257,7 +257,7 @@ mod tests {
 
     #[tokio::test]
     async fn of_several_files_one_that_comes_goes_or_has_another_mode_is_told() {
-        let (clock, hands) = Clock::manual(Timestamp::from_seconds(0));
+        let (clock, manual_clock) = Clock::manual(Timestamp::from_seconds(0));
         let directory = tempfile::tempdir().unwrap();
         let paths = ["one", "two"].map(|name| directory.path().join(name));
         fs::write(&paths[0], "1").unwrap();
@@ -273,7 +273,7 @@ mod tests {
             done.unwrap();
             let passing = async {
                 loop {
-                    hands.advance(BETWEEN_LOOKS);
+                    manual_clock.advance(BETWEEN_LOOKS);
                     yield_now().await;
                 }
             };

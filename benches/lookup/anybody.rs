@@ -28,6 +28,6 @@ impl Anybody {
 
     pub(crate) fn permit(&self, question: &Question) -> Permit<'static> {
         let permit = self.policy.authorize(&self.caller, question);
-        permit.unwrap().kept()
+        permit.unwrap().into_owned()
     }
 }

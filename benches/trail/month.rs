@@ -10,7 +10,7 @@ use atlas_cert_gateway::atlas::Timestamp;
 use atlas_cert_gateway::audit::{
     Arrival, Audit, CacheUse, Closing, Config, FetchRecord, Outcome, Refused, Ticket,
 };
-use atlas_cert_gateway::clock::{Clock, Hands, Moment};
+use atlas_cert_gateway::clock::{Clock, ManualClock, Moment};
 use atlas_cert_gateway::telemetry::metrics::audit::AuditMetrics;
 use uuid::Uuid;
 
@@ -51,7 +51,7 @@ struct Generator<'p> {
     plan: &'p Plan,
     audit: Audit,
     clock: Clock,
-    hands: Hands,
+    manual_clock: ManualClock,
     site: Site,
     tickets: Vec<Ticket>,
     written: Written,
@@ -67,14 +67,14 @@ impl Plan {
 /// Writes the trail. `each_hour` is called with the time at the end of each hour.
 pub(crate) async fn write(plan: &Plan, mut each_hour: impl FnMut(Timestamp)) -> Written {
     let began = Clock::system();
-    let (clock, hands) = Clock::manual(START);
+    let (clock, manual_clock) = Clock::manual(START);
     let metrics = AuditMetrics::default();
     let audit = Audit::open(&plan.config, "gateway-1", clock.clone(), metrics.clone()).unwrap();
     let mut generator = Generator {
         plan,
         audit,
         clock,
-        hands,
+        manual_clock,
         site: Site::new(),
         tickets: Vec::new(),
         written: Written::default(),
@@ -121,7 +121,7 @@ impl Generator<'_> {
         for ticket in self.tickets.drain(..) {
             ticket.await.unwrap();
         }
-        self.hands.advance(STEP);
+        self.manual_clock.advance(STEP);
     }
 
     fn look_up(&mut self, at: Moment, drawn: u64) {
@@ -163,9 +163,9 @@ impl Generator<'_> {
             at: at.at(at.elapsed.saturating_sub(took(hit, drawn))),
             caller_request_id: None,
         });
-        entry.asked(&user.question);
-        entry.identified(&by.caller);
-        entry.judged_by(Some(&by.rule));
+        entry.set_query(&user.question);
+        entry.set_caller(&by.caller);
+        entry.set_rule(Some(&by.rule));
         self.tickets.push(entry.submit(&closing).unwrap());
         self.count(at, asker);
     }
@@ -219,9 +219,9 @@ impl Generator<'_> {
             at: at.at(at.elapsed.saturating_sub(took(true, drawn))),
             caller_request_id: None,
         });
-        entry.asked(&self.site.users[user].question);
+        entry.set_query(&self.site.users[user].question);
         if what.outcome == Outcome::Denied {
-            entry.identified(&by.caller);
+            entry.set_caller(&by.caller);
         }
         let closing = Closing {
             outcome: what.outcome,

@@ -13,7 +13,7 @@ use crate::gateway::Gateway;
 use crate::identity;
 use crate::policy::{DenyList, Policy};
 use crate::server::tls::Tls;
-use crate::settings::Mistake;
+use crate::settings::ConfigError;
 use crate::upstream;
 use crate::watched::WatchedFiles;
 
@@ -29,7 +29,7 @@ struct Fresh {
 
 impl Fresh {
     /// Reads every file that the configuration names; changes nothing yet.
-    fn prepare(gateway: &Gateway, config: &Config) -> Result<Self, Vec<Mistake>> {
+    fn prepare(gateway: &Gateway, config: &Config) -> Result<Self, Vec<ConfigError>> {
         let policy = Policy::build(&config.access);
         let deny_list = gateway
             .deny_file
@@ -46,7 +46,7 @@ impl Fresh {
                 upstream,
             }),
             (policy, deny_list, tls, identity, upstream) => {
-                let deny_list = deny_list.err().map(|mistake| vec![mistake]);
+                let deny_list = deny_list.err().map(|config_error| vec![config_error]);
                 let wrong = [
                     policy.err(),
                     deny_list,
@@ -76,16 +76,16 @@ impl App {
             }
             Err(refused) => {
                 self.write_down(false).await;
-                Err(refused.mistakes)
+                Err(refused.config_errors)
             }
         };
         match reloaded {
             Ok(config) => Some(config),
-            Err(mistakes) => {
-                for mistake in mistakes {
+            Err(config_errors) => {
+                for config_error in config_errors {
                     error!(
-                        place = mistake.place,
-                        "the old configuration stays: {mistake}"
+                        place = config_error.place,
+                        "the old configuration stays: {config_error}"
                     );
                 }
                 None
@@ -96,7 +96,7 @@ impl App {
     /// Puts another configuration in place: issuers, rules, Atlas's credentials and the numbers of its
     /// buckets, the cache's times and certificates. Returns the keys that are not as this configuration
     /// has them until the process is started anew; the log names them, too.
-    pub async fn reload(&self, config: &Config) -> Result<Vec<String>, Vec<Mistake>> {
+    pub async fn reload(&self, config: &Config) -> Result<Vec<String>, Vec<ConfigError>> {
         let applied = self.apply(config).await;
         self.write_down(applied.is_ok()).await;
         applied?;
@@ -125,13 +125,13 @@ impl App {
         source.changed(&self.clock).await;
     }
 
-    async fn apply(&self, config: &Config) -> Result<(), Vec<Mistake>> {
+    async fn apply(&self, config: &Config) -> Result<(), Vec<ConfigError>> {
         let (gateway, wanted) = (Arc::clone(&self.gateway), config.clone());
         let fresh = may_wait(move || Fresh::prepare(&gateway, &wanted)).await?;
         let state = self.gateway.upstream.clone();
         let (state, atlas) = (state, config.atlas.clone());
         let taken = may_wait(move || state.take_state(&atlas)).await;
-        taken.map_err(|refused| vec![refused.mistake()])?;
+        taken.map_err(|refused| vec![refused.config_error()])?;
         // From here on nothing can be refused.
         self.gateway.identity.adopt(fresh.identity);
         self.gateway.policy.rcu(|earlier| {

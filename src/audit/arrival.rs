@@ -48,7 +48,7 @@ pub struct Origin {
 impl Arrival<'_> {
     /// The same, for when what it was read from is gone.
     #[must_use]
-    pub fn kept(&self) -> Arrival<'static> {
+    pub fn into_owned(&self) -> Arrival<'static> {
         let id = self.caller_request_id.as_deref();
         Arrival {
             request_id: self.request_id,

@@ -9,7 +9,7 @@ use rustix::system::uname;
 use serde::{Deserialize, Serialize};
 
 use crate::settings;
-use crate::settings::{Mistake, Ranges, Size};
+use crate::settings::{ConfigError, Ranges, Size};
 
 /// `[audit]`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -208,10 +208,10 @@ impl Config {
     }
 
     /// What cannot be meant.
-    pub fn mistakes(&self) -> Vec<Mistake> {
-        let mut mistakes = Vec::new();
+    pub fn config_errors(&self) -> Vec<ConfigError> {
+        let mut config_errors = Vec::new();
         if self.directory.as_os_str().is_empty() {
-            mistakes.push(Mistake::at(
+            config_errors.push(ConfigError::at(
                 "audit.directory",
                 "is empty; name a directory that only the gateway may write to",
             ));
@@ -220,19 +220,19 @@ impl Config {
             (1..=LONGEST_NAME).contains(&name.len()) && name.bytes().all(|it| it.is_ascii_graphic())
         };
         if self.replica.as_deref().is_some_and(|name| !is_name(name)) {
-            mistakes.push(Mistake::at(
+            config_errors.push(ConfigError::at(
                 "audit.replica",
                 "is no name; take 1 to 128 letters, digits and signs of ASCII, without blanks",
             ));
         }
-        self.check_ranges(&mut Ranges::of("audit", &mut mistakes));
+        self.check_ranges(&mut Ranges::of("audit", &mut config_errors));
         if self.second.is_none() && self.require == Require::All {
-            mistakes.push(Mistake::at(
+            config_errors.push(ConfigError::at(
                 "audit.require",
                 "is \"all\", but there is no second sink; name one under audit.second",
             ));
         }
-        mistakes
+        config_errors
     }
 
     fn check_ranges(&self, ranges: &mut Ranges<'_>) {
@@ -338,7 +338,7 @@ mod tests {
     #[test]
     fn an_empty_table_is_the_default_and_unknown_keys_are_refused() {
         assert_eq!(toml::from_str::<Config>("").unwrap(), Config::default());
-        assert_eq!(Config::default().mistakes(), []);
+        assert_eq!(Config::default().config_errors(), []);
         assert!(toml::from_str::<Config>("fsync = true").is_err());
     }
 
@@ -380,8 +380,12 @@ mod tests {
         .unwrap();
         let relp = "second = { to = 'stdout', format = 'relp' }";
         let relp: Config = toml::from_str(relp).unwrap();
-        assert_eq!(relp.mistakes().remove(0).place, "audit.second.format");
-        let places: Vec<_> = config.mistakes().into_iter().map(|it| it.place).collect();
+        assert_eq!(relp.config_errors().remove(0).place, "audit.second.format");
+        let places: Vec<_> = config
+            .config_errors()
+            .into_iter()
+            .map(|it| it.place)
+            .collect();
         assert_eq!(
             places,
             [

@@ -71,36 +71,36 @@ impl<'a> Entry<'a> {
     }
 
     /// The caller's token was verified.
-    pub fn identified(&mut self, caller: &Arc<Caller>) {
+    pub fn set_caller(&mut self, caller: &Arc<Caller>) {
         self.caller = Some(Arc::clone(caller));
     }
 
     /// What was asked.
-    pub fn asked(&mut self, question: &'a Question) {
+    pub fn set_query(&mut self, question: &'a Question) {
         self.asked = Asked::Question(Cow::Borrowed(question));
     }
 
     /// What was asked, where it is no question: the path as it arrived.
-    pub fn asked_nonsense(&mut self, path: &[u8]) {
+    pub fn set_invalid_path(&mut self, path: &[u8]) {
         let kept = path.get(..LONGEST_PATH).unwrap_or(path);
         self.asked = Asked::Path(Box::from(kept));
     }
 
     /// Which rule granted or denied it, if one did.
-    pub fn judged_by(&mut self, rule: Option<&Arc<str>>) {
+    pub fn set_rule(&mut self, rule: Option<&Arc<str>>) {
         self.rule = rule.map(Arc::clone);
     }
 
     /// The same, for when what it was read from is gone.
     #[must_use]
-    pub fn kept(mut self) -> Entry<'static> {
+    pub fn into_owned(mut self) -> Entry<'static> {
         // This one has nothing more to say when it is dropped.
         self.closed = true;
         Entry {
             audit: Cow::Owned(Audit::clone(&self.audit)),
-            arrival: self.arrival.kept(),
+            arrival: self.arrival.into_owned(),
             caller: self.caller.take(),
-            asked: mem::replace(&mut self.asked, Asked::Nothing).kept(),
+            asked: mem::replace(&mut self.asked, Asked::Nothing).into_owned(),
             rule: self.rule.take(),
             closed: false,
         }
@@ -198,7 +198,7 @@ impl<'a> Entry<'a> {
 }
 
 impl Asked<'_> {
-    fn kept(self) -> Asked<'static> {
+    fn into_owned(self) -> Asked<'static> {
         match self {
             Self::Nothing => Asked::Nothing,
             Self::Path(path) => Asked::Path(path),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::settings;
-use crate::settings::{Mistake, Ranges, Size};
+use crate::settings::{ConfigError, Ranges, Size};
 
 /// What is written under `[cache]`. `0s` and `0B` switch a thing off.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -44,10 +44,10 @@ impl Default for Config {
 
 impl Config {
     /// What cannot be meant.
-    pub fn mistakes(&self) -> Vec<Mistake> {
+    pub fn config_errors(&self) -> Vec<ConfigError> {
         let usual = Self::default();
-        let mut mistakes = Vec::new();
-        let mut ranges = Ranges::of("cache", &mut mistakes);
+        let mut config_errors = Vec::new();
+        let mut ranges = Ranges::of("cache", &mut config_errors);
         // Nobody would trust what is older.
         for (key, span, longest, example) in [
             ("ttl", self.ttl, DAY, usual.ttl),
@@ -70,7 +70,7 @@ impl Config {
         // Less holds hardly a list.
         let max_size = Size::mebibytes(1)..=Size::mebibytes(1 << 20);
         ranges.check_or_off("max_size", self.max_size, max_size, usual.max_size);
-        mistakes
+        config_errors
     }
 }
 
@@ -86,7 +86,7 @@ mod tests {
     fn the_defaults_are_those_of_the_documentation_and_hold_no_mistake() {
         let config: Config = toml::from_str("").unwrap();
         assert_eq!(config, Config::default());
-        assert_eq!(config.mistakes(), []);
+        assert_eq!(config.config_errors(), []);
         assert_eq!(
             toml::to_string(&config).unwrap(),
             "ttl = \"5m\"\nstale_if_error = \"1h\"\nnegative_ttl = \"30s\"\nrefresh_ahead = true\n\
@@ -99,12 +99,16 @@ mod tests {
         let off = "ttl = \"0s\"\nstale_if_error = \"0s\"\nnegative_ttl = \"0s\"\n\
                    refresh_ahead = false\nmin_refresh_interval = \"0s\"\nmax_size = 0";
         let config: Config = toml::from_str(off).unwrap();
-        assert_eq!(config.mistakes(), []);
+        assert_eq!(config.config_errors(), []);
 
         let wrong = "ttl = \"2d\"\nstale_if_error = \"8d\"\nnegative_ttl = \"2h\"\n\
                      min_refresh_interval = \"2h\"\nmax_size = \"1KiB\"";
         let config: Config = toml::from_str(wrong).unwrap();
-        let places: Vec<String> = config.mistakes().into_iter().map(|it| it.place).collect();
+        let places: Vec<String> = config
+            .config_errors()
+            .into_iter()
+            .map(|it| it.place)
+            .collect();
         assert_eq!(
             places,
             [

@@ -191,11 +191,11 @@ const fn window_bits(window: u8) -> u8 {
 
 fn deflate_as_it_is(out: &mut Vec<u8>, bytes: &[u8], is_end: bool) {
     let mut blocks = bytes.chunks(LONGEST_STORED_BLOCK).peekable();
-    if blocks.get_cached().is_none() && is_end {
+    if blocks.peek().is_none() && is_end {
         deflate_block(out, &[], true);
     }
     while let Some(block) = blocks.next() {
-        deflate_block(out, block, is_end && blocks.get_cached().is_none());
+        deflate_block(out, block, is_end && blocks.peek().is_none());
     }
 }
 
@@ -210,11 +210,11 @@ fn deflate_block(out: &mut Vec<u8>, block: &[u8], is_last: bool) {
 
 fn zstd_as_it_is(out: &mut Vec<u8>, bytes: &[u8], is_end: bool) {
     let mut blocks = bytes.chunks(LONGEST_RAW_BLOCK).peekable();
-    if blocks.get_cached().is_none() && is_end {
+    if blocks.peek().is_none() && is_end {
         zstd_block(out, &[], true);
     }
     while let Some(block) = blocks.next() {
-        zstd_block(out, block, is_end && blocks.get_cached().is_none());
+        zstd_block(out, block, is_end && blocks.peek().is_none());
     }
 }
 

@@ -16,7 +16,7 @@ use std::io::{BufWriter, Write};
 
 use clap::{Args, Subcommand};
 
-use super::{Ending, complain};
+use super::{ExitStatus, complain};
 use crate::audit::search::Incomplete;
 
 use search::Search;
@@ -41,7 +41,7 @@ enum Command {
 }
 
 /// Runs the command to its end.
-pub fn run(arguments: Arguments) -> Ending {
+pub fn run(arguments: Arguments) -> ExitStatus {
     let outcome = match arguments.command {
         Command::Search(search) if search.follows() => search.follow(),
         Command::Search(search) => written(|out| search.run(out)),
@@ -51,16 +51,16 @@ pub fn run(arguments: Arguments) -> Ending {
     match outcome {
         Ok(ending) => ending,
         // The reader of the output has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ending::Well,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitStatus::Well,
         Err(error) => {
             complain(&error);
-            Ending::Failed
+            ExitStatus::Failed
         }
     }
 }
 
 /// What `write` has written is on standard output.
-fn written(write: impl FnOnce(&mut dyn Write) -> io::Result<Ending>) -> io::Result<Ending> {
+fn written(write: impl FnOnce(&mut dyn Write) -> io::Result<ExitStatus>) -> io::Result<ExitStatus> {
     let mut out = BufWriter::with_capacity(BUFFER, io::stdout().lock());
     let ending = write(&mut out)?;
     out.flush()?;

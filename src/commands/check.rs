@@ -6,7 +6,7 @@ mod online;
 
 use clap::Args;
 
-use super::{ConfigArguments, Ending, complain, say};
+use super::{ConfigArguments, ExitStatus, complain, say};
 use crate::app::App;
 use crate::clock::Clock;
 
@@ -27,24 +27,24 @@ pub struct Arguments {
 }
 
 /// Checks.
-pub fn run(arguments: &Arguments) -> Ending {
+pub fn run(arguments: &Arguments) -> ExitStatus {
     let config = match arguments.config.source().read() {
         Ok(config) => config,
         Err(refused) => {
             complain(&refused);
-            return Ending::Misconfigured;
+            return ExitStatus::Misconfigured;
         }
     };
     // The files that the settings name are read, too: keys, secrets, certificates.
     let clock = Clock::system();
     let policy = match App::check(&config, &clock) {
         Ok(policy) => policy,
-        Err(mistakes) => {
+        Err(config_errors) => {
             complain(&"the files that the configuration names are refused:");
-            for mistake in mistakes {
-                complain(&format_args!("  {mistake}"));
+            for config_error in config_errors {
+                complain(&format_args!("  {config_error}"));
             }
-            return Ending::Misconfigured;
+            return ExitStatus::Misconfigured;
         }
     };
     if let Some(ending) = arguments.access.answer(&config, &policy) {
@@ -54,11 +54,11 @@ pub fn run(arguments: &Arguments) -> Ending {
         complain(&format_args!("warning: {warning}"));
     }
     if arguments.format == online::Format::Text && !say(&config.to_toml()) {
-        return Ending::Failed;
+        return ExitStatus::Failed;
     }
     if arguments.online {
         online::run(&config, arguments.format)
     } else {
-        Ending::Well
+        ExitStatus::Well
     }
 }

@@ -12,7 +12,7 @@ use http::Uri;
 use http::uri::{Parts, PathAndQuery, Scheme};
 use serde::Deserialize;
 
-use super::{Ending, complain, say};
+use super::{ExitStatus, complain, say};
 use crate::clock::Clock;
 use crate::config::Source;
 
@@ -47,14 +47,14 @@ enum Unhealthy {
 }
 
 /// Asks.
-pub fn run(arguments: &Arguments) -> Ending {
+pub fn run(arguments: &Arguments) -> ExitStatus {
     let patience = Duration::from_secs(arguments.timeout);
     let url = match &arguments.config {
         Some(file) => match Source::new(file).read() {
             Ok(config) => readiness_at(config.admin.listen),
             Err(refused) => {
                 complain(&refused);
-                return Ending::Misconfigured;
+                return ExitStatus::Misconfigured;
             }
         },
         None => arguments.url.clone(),
@@ -62,11 +62,11 @@ pub fn run(arguments: &Arguments) -> Ending {
     match ask(&url, patience, &Clock::system()) {
         Ok(state) => {
             say(&state);
-            Ending::Well
+            ExitStatus::Well
         }
         Err(why) => {
             complain(&format_args!("{url}: {why}"));
-            Ending::Failed
+            ExitStatus::Failed
         }
     }
 }
@@ -217,21 +217,21 @@ mod tests {
 
     use super::*;
     use crate::atlas::Timestamp;
-    use crate::clock::Hands;
+    use crate::clock::ManualClock;
 
     const PATIENCE: Duration = Duration::from_secs(2);
 
     /// Asks a door that takes one request and answers with `pieces`, a second apart.
     fn ask_one_that_says(pieces: &'static [&'static str]) -> (Result<String, Unhealthy>, String) {
-        let (clock, hands) = Clock::manual(Timestamp::from_seconds(1_000));
+        let (clock, manual_clock) = Clock::manual(Timestamp::from_seconds(1_000));
         let door = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/readyz", door.local_addr().unwrap());
-        let door = thread::spawn(move || answer_once(&door, pieces, &hands));
+        let door = thread::spawn(move || answer_once(&door, pieces, &manual_clock));
         let verdict = ask(&url.parse().unwrap(), PATIENCE, &clock);
         (verdict, door.join().unwrap())
     }
 
-    fn answer_once(door: &TcpListener, pieces: &[&str], hands: &Hands) -> String {
+    fn answer_once(door: &TcpListener, pieces: &[&str], manual_clock: &ManualClock) -> String {
         let (mut stream, _) = door.accept().unwrap();
         let mut request = Vec::new();
         while !request.ends_with(b"\r\n\r\n") {
@@ -242,7 +242,7 @@ mod tests {
         for piece in pieces {
             // The other side may have lost its patience.
             let _ = stream.write_all(piece.as_bytes());
-            hands.advance(Duration::from_secs(1));
+            manual_clock.advance(Duration::from_secs(1));
         }
         String::from_utf8(request).unwrap()
     }

@@ -12,7 +12,7 @@ use clap::Args;
 use tokio::runtime;
 use tracing::{error, info, warn};
 
-use super::{ConfigArguments, Ending, complain};
+use super::{ConfigArguments, ExitStatus, complain};
 use crate::app::{App, StartError};
 use crate::audit::survive_file_size_limit;
 use crate::clock::Clock;
@@ -31,14 +31,14 @@ pub struct Arguments {
 }
 
 /// Serves.
-pub fn run(arguments: &Arguments) -> Ending {
+pub fn run(arguments: &Arguments) -> ExitStatus {
     // Before there are other threads, as it asks for.
     let passed = sockets::take();
     let (log, _end_of_log) = match LogQueue::to_standard_error(lines_dropped()) {
         Ok(started) => started,
         Err(error) => {
             complain(&format_args!("cannot start: {error}"));
-            return Ending::Failed;
+            return ExitStatus::Failed;
         }
     };
     let passed = match passed {
@@ -56,7 +56,7 @@ pub fn run(arguments: &Arguments) -> Ending {
 }
 
 /// Serves, and listens to signals before anything else: one that comes early is not lost.
-async fn signalled(arguments: &Arguments, passed: Passed, log: &LogQueue) -> Ending {
+async fn signalled(arguments: &Arguments, passed: Passed, log: &LogQueue) -> ExitStatus {
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(error) => return failed(log, &format_args!("cannot listen to signals: {error}")),
@@ -66,7 +66,7 @@ async fn signalled(arguments: &Arguments, passed: Passed, log: &LogQueue) -> End
         Ok(config) => config,
         Err(refused) => {
             say(log, &refused);
-            return Ending::Misconfigured;
+            return ExitStatus::Misconfigured;
         }
     };
     match telemetry::start(&config.telemetry, &config.audit.replica(), log.clone()) {
@@ -82,9 +82,9 @@ async fn signalled(arguments: &Arguments, passed: Passed, log: &LogQueue) -> End
 }
 
 /// Says why nothing was started, while there are no lines of a log yet.
-fn failed(log: &LogQueue, why: &dyn fmt::Display) -> Ending {
+fn failed(log: &LogQueue, why: &dyn fmt::Display) -> ExitStatus {
     say(log, why);
-    Ending::Failed
+    ExitStatus::Failed
 }
 
 fn say(log: &LogQueue, message: &dyn fmt::Display) {
@@ -97,7 +97,7 @@ async fn serve(
     passed: Passed,
     signals: &mut Signals,
     log: &LogLevel,
-) -> Ending {
+) -> ExitStatus {
     // A limit on the size of files ends a write, not the process (G16).
     if let Err(problem) = survive_file_size_limit() {
         warn!("a limit on file sizes would end the process: {problem}");
@@ -111,21 +111,21 @@ async fn serve(
         biased;
         () = signals.stop() => {
             info!("told to stop before anything was begun");
-            return Ending::Well;
+            return ExitStatus::Well;
         }
         started = started => started,
     };
     let app = match started {
         Ok(app) => app,
-        Err(StartError::Misconfigured(mistakes)) => {
-            for mistake in mistakes {
-                error!(place = mistake.place, "{}", mistake.message);
+        Err(StartError::Misconfigured(config_errors)) => {
+            for config_error in config_errors {
+                error!(place = config_error.place, "{}", config_error.message);
             }
-            return Ending::Misconfigured;
+            return ExitStatus::Misconfigured;
         }
         Err(failed) => {
             error!("cannot start: {}", Chain(&failed));
-            return Ending::Failed;
+            return ExitStatus::Failed;
         }
     };
     info!(
@@ -148,7 +148,7 @@ async fn serve(
     manager::stopping(&clock).await;
     app.stop_unless(signals.stop()).await;
     info!("stopped");
-    Ending::Well
+    ExitStatus::Well
 }
 
 /// What is at hand while callers are served.

@@ -14,13 +14,13 @@ use super::place::TakenOut;
 use super::{place, read_all};
 use crate::policy;
 use crate::policy::{Included, RuleConfig};
-use crate::settings::{Mistake, written_by_its_owner};
+use crate::settings::{ConfigError, written_by_its_owner};
 use crate::watched::{WatchedFiles, read_limited};
 
 /// What came of reading the files.
 pub(super) struct Includes {
     /// What is wrong with them.
-    pub(super) mistakes: Vec<Mistake>,
+    pub(super) config_errors: Vec<ConfigError>,
     texts: Vec<(PathBuf, String)>,
 }
 
@@ -38,7 +38,7 @@ pub(super) fn read(
     watched: &mut WatchedFiles,
 ) -> Includes {
     let mut includes = Includes {
-        mistakes: Vec::new(),
+        config_errors: Vec::new(),
         texts: Vec::new(),
     };
     let (mut files, mut looked_at) = (Vec::new(), Vec::new());
@@ -49,7 +49,7 @@ pub(super) fn read(
             Ok(found) => files.extend(found),
             Err(message) => {
                 let place = format!("access.include[{at}]");
-                includes.mistakes.push(Mistake::at(place, message));
+                includes.config_errors.push(ConfigError::at(place, message));
             }
         }
     }
@@ -68,7 +68,7 @@ impl Includes {
         let mut wrong = |place: Option<&str>, message: String| {
             let file = path.display();
             let place = place.map_or_else(|| file.to_string(), |place| format!("{file}: {place}"));
-            self.mistakes.push(Mistake::at(place, message));
+            self.config_errors.push(ConfigError::at(place, message));
         };
         let bytes = written_by_its_owner(&path).and_then(|()| read_limited(&path, LARGEST_FILE));
         let text = bytes.and_then(|bytes| {
@@ -85,12 +85,16 @@ impl Includes {
                 return wrong(None, place::of_syntax(&text, &error));
             }
         };
-        let (mut taken_out, mut mistakes) = (TakenOut::default(), Vec::new());
-        let file: Option<File> = read_all(root, &mut Laid::none(), &mut taken_out, &mut mistakes);
-        for mistake in mistakes {
-            let line = place::line_of(&text, &mistake.place);
+        let (mut taken_out, mut config_errors) = (TakenOut::default(), Vec::new());
+        let file: Option<File> =
+            read_all(root, &mut Laid::none(), &mut taken_out, &mut config_errors);
+        for config_error in config_errors {
+            let line = place::line_of(&text, &config_error.place);
             let line = line.map_or_else(String::new, |line| format!(" (line {line})"));
-            wrong(Some(&format!("{}{line}", mistake.place)), mistake.message);
+            wrong(
+                Some(&format!("{}{line}", config_error.place)),
+                config_error.message,
+            );
         }
         let mut rules = file.unwrap_or_default().rules;
         access.included.push(Included {
@@ -102,19 +106,19 @@ impl Includes {
     }
 
     /// The mistake with its line, if it is in one of the files.
-    pub(super) fn with_line(&self, mistake: Mistake) -> Mistake {
+    pub(super) fn with_line(&self, config_error: ConfigError) -> ConfigError {
         let line = self.texts.iter().find_map(|(path, text)| {
-            let place = mistake
+            let place = config_error
                 .place
                 .strip_prefix(&format!("{}: ", path.display()))?;
             place::line_of(text, place)
         });
         match line {
-            Some(line) => Mistake {
-                place: format!("{} (line {line})", mistake.place),
-                ..mistake
+            Some(line) => ConfigError {
+                place: format!("{} (line {line})", config_error.place),
+                ..config_error
             },
-            None => mistake,
+            None => config_error,
         }
     }
 }

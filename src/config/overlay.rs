@@ -7,7 +7,7 @@ use toml::{Table, Value};
 
 use super::message::nearest;
 use super::place;
-use crate::settings::Mistake;
+use crate::settings::ConfigError;
 
 /// What the gateway's environment variables begin with.
 pub const ENVIRONMENT_PREFIX: &str = "ATLAS_CERT_GATEWAY__";
@@ -19,7 +19,7 @@ pub(super) struct Laid {
     /// Which variable set which place.
     variables: BTreeMap<String, String>,
     /// Variables that name no key.
-    pub(super) mistakes: Vec<Mistake>,
+    pub(super) config_errors: Vec<ConfigError>,
 }
 
 /// Sets every key that the environment names. Numbers in a name are places in a list. `known` are the places of
@@ -37,7 +37,7 @@ pub(super) fn lay_over(
             let steps = lower.split("__").map(Step::of).collect();
             variables.push(Variable { steps, name, text });
         } else if is_nearly_ours(&name) {
-            laid.mistakes.push(names_no_key(name, known));
+            laid.config_errors.push(names_no_key(name, known));
         }
     }
     // In order, so that `…__0` makes the list before `…__1` extends it, and `…__10` comes after `…__9`.
@@ -48,7 +48,7 @@ pub(super) fn lay_over(
             laid.as_text.insert(place.clone());
             laid.variables.insert(place, name);
         } else {
-            laid.mistakes.push(names_no_key(name, known));
+            laid.config_errors.push(names_no_key(name, known));
         }
     }
     laid
@@ -92,7 +92,7 @@ fn is_nearly_ours(name: &str) -> bool {
     rest != "CONFIG" && !of_a_service
 }
 
-fn names_no_key(name: String, known: &[String]) -> Mistake {
+fn names_no_key(name: String, known: &[String]) -> ConfigError {
     let variable = |place: &str| {
         let place = place.replace('[', "__").replace(']', "").replace('.', "__");
         format!("{ENVIRONMENT_PREFIX}{}", place.to_ascii_uppercase())
@@ -104,7 +104,7 @@ fn names_no_key(name: String, known: &[String]) -> Mistake {
                  is ATLAS_CERT_GATEWAY__IDENTITY__ISSUERS__0__ISSUER"
             .to_owned(),
     };
-    Mistake::at(name, message)
+    ConfigError::at(name, message)
 }
 
 impl Laid {
@@ -113,7 +113,7 @@ impl Laid {
         Self {
             as_text: BTreeSet::new(),
             variables: BTreeMap::new(),
-            mistakes: Vec::new(),
+            config_errors: Vec::new(),
         }
     }
 
@@ -155,10 +155,10 @@ impl Laid {
 }
 
 /// A secret may stand in the environment, but not in the text of the file.
-pub(super) fn secrets_in_text(root: &Value) -> Vec<Mistake> {
-    let mut mistakes = Vec::new();
-    find_secrets(root, "", &mut mistakes);
-    mistakes
+pub(super) fn secrets_in_text(root: &Value) -> Vec<ConfigError> {
+    let mut config_errors = Vec::new();
+    find_secrets(root, "", &mut config_errors);
+    config_errors
 }
 
 fn set(value: &mut Value, steps: &[Step], text: String) -> bool {
@@ -188,7 +188,7 @@ fn set(value: &mut Value, steps: &[Step], text: String) -> bool {
     next.is_some_and(|next| set(next, rest, text))
 }
 
-fn find_secrets(value: &Value, place: &str, mistakes: &mut Vec<Mistake>) {
+fn find_secrets(value: &Value, place: &str, config_errors: &mut Vec<ConfigError>) {
     match value {
         Value::Table(table) => {
             for (key, inner) in table {
@@ -202,15 +202,15 @@ fn find_secrets(value: &Value, place: &str, mistakes: &mut Vec<Mistake>) {
                         "a secret does not belong into this file; write `{key}_file` with the path of \
                          a file that holds it, or set it in the environment"
                     );
-                    mistakes.push(Mistake::at(place, message));
+                    config_errors.push(ConfigError::at(place, message));
                 } else {
-                    find_secrets(inner, &place, mistakes);
+                    find_secrets(inner, &place, config_errors);
                 }
             }
         }
         Value::Array(items) => {
             for (at, inner) in items.iter().enumerate() {
-                find_secrets(inner, &format!("{place}[{at}]"), mistakes);
+                find_secrets(inner, &format!("{place}[{at}]"), config_errors);
             }
         }
         Value::String(_)

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::{Config, Refused};
 use crate::blocking::may_wait;
 use crate::clock::Clock;
-use crate::settings::Mistake;
+use crate::settings::ConfigError;
 use crate::watched::{WatchedFile, WatchedFiles};
 
 /// The configuration's file, watched, and what the environment lays over it.
@@ -36,7 +36,7 @@ impl Source {
         let content = self.file.read();
         self.named = WatchedFiles::default();
         let config = parse(&self.directory(), content, &mut self.included);
-        config.map_err(|mistakes| self.refused(mistakes))
+        config.map_err(|config_errors| self.refused(config_errors))
     }
 
     /// The same for a process that serves.
@@ -50,7 +50,7 @@ impl Source {
         });
         let (config, included) = parsed.await;
         self.included = included;
-        config.map_err(|mistakes| self.refused(mistakes))
+        config.map_err(|config_errors| self.refused(config_errors))
     }
 
     /// From here on, another one of `named` is a change, too; until the next reading.
@@ -76,10 +76,10 @@ impl Source {
             .unwrap_or_default()
     }
 
-    fn refused(&self, mistakes: Vec<Mistake>) -> Refused {
+    fn refused(&self, config_errors: Vec<ConfigError>) -> Refused {
         Refused {
             file: self.file.path().display().to_string(),
-            mistakes,
+            config_errors,
         }
     }
 }
@@ -88,14 +88,14 @@ fn parse(
     directory: &Path,
     content: io::Result<Vec<u8>>,
     included: &mut WatchedFiles,
-) -> Result<Config, Vec<Mistake>> {
+) -> Result<Config, Vec<ConfigError>> {
     *included = WatchedFiles::default();
     let text = content.and_then(|bytes| {
         String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8 text"))
     });
     match text {
         Ok(text) => Config::parse_in(directory, &text, variables(), included),
-        Err(error) => Err(vec![Mistake::at(
+        Err(error) => Err(vec![ConfigError::at(
             "the file",
             format!("cannot be read: {error}"),
         )]),

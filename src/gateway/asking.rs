@@ -2,7 +2,7 @@
 
 use tracing::Instrument;
 
-use super::withheld::Begun;
+use super::awaiting_record::Begun;
 use super::{Answer, Gateway, Lookup, OVERLOAD_PAUSE, Refusal, Step, Whose};
 use crate::audit::Entry;
 use crate::cache::{Ask, Staleness};
@@ -21,7 +21,7 @@ impl Gateway {
         lookup: &Lookup<'_>,
     ) -> Result<Answer, Refusal> {
         let arrived = begun.arrived;
-        let (entry, under_way) = (&mut begun.entry, &mut begun.under_way);
+        let (entry, in_flight) = (&mut begun.entry, &mut begun.in_flight);
         let mut now = arrived;
         loop {
             step = match step {
@@ -36,7 +36,7 @@ impl Gateway {
                     if now.wall >= caller.expires_at {
                         return Err(Refusal::Unauthenticated(Unverified::Expired));
                     }
-                    under_way.verified();
+                    in_flight.verified();
                     self.decide(entry, lookup, now, Whose::Verified(caller))?
                 }
                 Step::Ask { caller, permit } => {

@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use super::Gateway;
 use crate::blocking::may_wait;
 use crate::policy::{BadLine, DenyList};
-use crate::settings::{Mistake, written_by_its_owner};
+use crate::settings::{ConfigError, written_by_its_owner};
 use crate::watched::read_limited;
 
 /// Where the deny list comes from, and what is wrong with it.
@@ -44,16 +44,17 @@ type Content = Result<Vec<u8>, String>;
 
 impl DenyFile {
     /// The list as it is now in the file at `path`.
-    pub fn read(path: &Path) -> Result<ReadList, Mistake> {
+    pub fn read(path: &Path) -> Result<ReadList, ConfigError> {
         let text = read_by_its_owner(path).and_then(text_of);
-        let text = text
-            .map_err(|error| Mistake::at("access.deny_file", format!("cannot be read: {error}")))?;
+        let text = text.map_err(|error| {
+            ConfigError::at("access.deny_file", format!("cannot be read: {error}"))
+        })?;
         let (list, bad) = DenyList::parse(&text);
         Ok(ReadList { list, bad })
     }
 
     /// The list of another file than the present one, if `path` is one.
-    pub fn read_if_moved(&self, path: Option<&Path>) -> Result<Option<Arc<DenyList>>, Mistake> {
+    pub fn read_if_moved(&self, path: Option<&Path>) -> Result<Option<Arc<DenyList>>, ConfigError> {
         if self.lock().path.as_deref() == path {
             return Ok(None);
         }

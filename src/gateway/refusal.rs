@@ -67,7 +67,7 @@ pub enum Refusal {
 impl Refusal {
     /// A denial, of which the record names the rule, if it is one's.
     pub(super) fn denied(denied: Denied, entry: &mut Entry<'_>) -> Self {
-        entry.judged_by(denied.rule());
+        entry.set_rule(denied.rule());
         match &denied {
             Denied::Listed(listed) if listed.is_of_token() => {
                 Self::Unauthenticated(Unverified::Revoked)

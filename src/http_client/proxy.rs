@@ -38,7 +38,7 @@ struct Address {
 
 impl ProxySettings<'_> {
     /// What cannot be meant: the key that it is said of, and what to write instead. Reads no file.
-    pub fn mistake(&self) -> Option<(&'static str, &'static str)> {
+    pub fn config_error(&self) -> Option<(&'static str, &'static str)> {
         let has_password = self.password_file.is_some() || self.password.is_some();
         let Some(url) = self.url else {
             return has_password.then_some(("proxy_password_file", WITHOUT_PROXY));
@@ -158,9 +158,9 @@ mod tests {
                 password_file,
                 password,
             };
-            let mistake = settings.mistake();
-            assert_eq!(mistake.map(|(key, _)| key), expected, "{url:?}");
-            let said = mistake.map_or("", |(_, message)| message);
+            let config_error = settings.config_error();
+            assert_eq!(config_error.map(|(key, _)| key), expected, "{url:?}");
+            let said = config_error.map_or("", |(_, message)| message);
             assert!(!said.contains("canary"), "{said}");
         }
     }

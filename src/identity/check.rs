@@ -9,7 +9,7 @@ use super::jwk::Sorted;
 use super::left_out::LeftOut;
 use super::source::{KeyError, Source, read_key_set, read_secrets};
 use crate::clock::Clock;
-use crate::settings::Mistake;
+use crate::settings::ConfigError;
 use crate::telemetry::Chain;
 
 /// What came of asking for an issuer's keys.
@@ -52,7 +52,7 @@ pub async fn check_online(config: &Config, clock: &Clock) -> Vec<IssuerCheck> {
 }
 
 /// The keys in files that are not used. Waits for the disk.
-pub fn left_out_of_files(config: &Config) -> Vec<Mistake> {
+pub fn left_out_of_files(config: &Config) -> Vec<ConfigError> {
     let mut warnings = Vec::new();
     for (index, issuer) in config.issuers.iter().enumerate() {
         let Some(path) = &issuer.jwks_file else {
@@ -67,7 +67,7 @@ pub fn left_out_of_files(config: &Config) -> Vec<Mistake> {
         };
         warnings.extend(sorted.left_out.iter().map(|key| {
             let place = format!("identity.issuers[{index}].jwks_file");
-            Mistake::at(place, format!("a key in it is left out: {key}"))
+            ConfigError::at(place, format!("a key in it is left out: {key}"))
         }));
     }
     warnings

@@ -1,7 +1,7 @@
 //! Whose tokens are believed: what `identity.issuers` says of each.
 
 mod demands;
-mod mistakes;
+mod config_errors;
 mod places;
 
 use std::collections::BTreeMap;

@@ -20,7 +20,7 @@ use crate::clock::{Clock, Moment};
 use crate::http_client::{BuildError as ClientError, ProxyError};
 use crate::roots::NoTls;
 use crate::secret::Secret;
-use crate::settings::Mistake;
+use crate::settings::ConfigError;
 use crate::telemetry::Chain;
 use crate::telemetry::metrics::identity::IdentityMetrics;
 
@@ -45,10 +45,10 @@ impl Issuers {
         generation: u64,
         clock: &Clock,
         metrics: &IdentityMetrics,
-    ) -> Result<Self, Vec<Mistake>> {
-        let mut mistakes = config.mistakes();
-        if !mistakes.is_empty() {
-            return Err(mistakes);
+    ) -> Result<Self, Vec<ConfigError>> {
+        let mut config_errors = config.config_errors();
+        if !config_errors.is_empty() {
+            return Err(config_errors);
         }
         let mut list = Vec::new();
         for (index, issuer) in config.issuers.iter().enumerate() {
@@ -56,14 +56,14 @@ impl Issuers {
                 Ok(issuer) => list.push(issuer),
                 Err((key, error)) => {
                     let place = format!("identity.issuers[{index}].{key}");
-                    mistakes.push(Mistake::at(place, Chain(&*error).to_string()));
+                    config_errors.push(ConfigError::at(place, Chain(&*error).to_string()));
                 }
             }
         }
-        if mistakes.is_empty() {
+        if config_errors.is_empty() {
             Ok(Self { generation, list })
         } else {
-            Err(mistakes)
+            Err(config_errors)
         }
     }
 

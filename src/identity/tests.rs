@@ -22,7 +22,7 @@ use super::tokens::{
     jwks,
 };
 use super::{forgeries, *};
-use crate::clock::Hands;
+use crate::clock::ManualClock;
 
 const NOW: i64 = 1_790_000_000;
 
@@ -31,7 +31,7 @@ struct Scene {
     identity: Arc<Identity>,
     issuer: TestIssuer,
     publisher: TestPublisher,
-    hands: Hands,
+    manual_clock: ManualClock,
     clock: Clock,
     directory: TempDir,
     _run: AbortOnDropHandle<()>,
@@ -54,7 +54,7 @@ impl Scene {
                 },
             ],
         };
-        let (clock, hands) = Clock::manual(Timestamp::from_seconds(NOW));
+        let (clock, manual_clock) = Clock::manual(Timestamp::from_seconds(NOW));
         let identity = Identity::build(&config, clock.clone(), IdentityMetrics::default()).unwrap();
         let identity = Arc::new(identity);
         let run = tokio::spawn(Arc::clone(&identity).run(CancellationToken::new()));
@@ -62,7 +62,7 @@ impl Scene {
             identity,
             issuer: TestIssuer::new(NOW),
             publisher,
-            hands,
+            manual_clock,
             clock,
             directory,
             _run: AbortOnDropHandle::new(run),
@@ -79,7 +79,7 @@ impl Scene {
     async fn pass(&self, span: Duration) {
         let mut attempts = self.attempts();
         attempts.mark_unchanged();
-        self.hands.advance(span);
+        self.manual_clock.advance(span);
         attempts.changed().await.unwrap();
     }
 
@@ -210,12 +210,16 @@ async fn a_token_is_verified_once_until_it_ends() {
         Arc::ptr_eq(&first, &second),
         "remembered, not verified anew"
     );
-    scene.hands.set_wall(Timestamp::from_seconds(NOW + 629));
+    scene
+        .manual_clock
+        .set_wall(Timestamp::from_seconds(NOW + 629));
     assert!(Arc::ptr_eq(&first, &scene.verify(&token).await.unwrap()));
-    scene.hands.set_wall(Timestamp::from_seconds(NOW + 630));
+    scene
+        .manual_clock
+        .set_wall(Timestamp::from_seconds(NOW + 630));
     assert_eq!(scene.verify(&token).await.unwrap_err(), Unverified::Expired);
     // Part of a remembered token, or more than it, is another token.
-    scene.hands.set_wall(Timestamp::from_seconds(NOW));
+    scene.manual_clock.set_wall(Timestamp::from_seconds(NOW));
     let longer = format!("x{token}");
     assert!(scene.verify(&longer).await.is_err());
 }
@@ -262,7 +266,7 @@ async fn a_reloaded_configuration_judges_the_next_token_and_keeps_the_keys() {
     }
     // A configuration with a mistake changes nothing.
     let broken = config(|issuer| issuer.audiences.clear());
-    let mistakes = scene.identity.reload(&broken).unwrap_err();
-    assert_eq!(mistakes[0].place, "identity.issuers[0].audiences");
+    let config_errors = scene.identity.reload(&broken).unwrap_err();
+    assert_eq!(config_errors[0].place, "identity.issuers[0].audiences");
     scene.verify(&token).await.unwrap();
 }

@@ -228,7 +228,7 @@ mod tests {
         .unwrap()
         .authorize(&caller("a"), &question)
         .unwrap()
-        .kept()
+        .into_owned()
     }
 
     #[test]

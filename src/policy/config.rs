@@ -9,7 +9,7 @@ use super::glob::Glob;
 use super::pattern::unknown_placeholders;
 use crate::atlas::{ProjectId, Username};
 use crate::settings;
-use crate::settings::{Mistake, Ranges};
+use crate::settings::{ConfigError, Ranges};
 
 /// `[access]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -87,28 +87,28 @@ pub struct RuleConfig {
 
 impl Config {
     /// Everything that cannot be meant.
-    pub fn mistakes(&self) -> Vec<Mistake> {
-        let mut mistakes = Vec::new();
+    pub fn config_errors(&self) -> Vec<ConfigError> {
+        let mut config_errors = Vec::new();
         if self.rules.is_empty() {
-            mistakes.push(Mistake::at(
+            config_errors.push(ConfigError::at(
                 "access.rules",
                 "nobody may ask anything without a rule; add [[access.rules]]",
             ));
         }
         let mut names = HashMap::new();
-        self.report_groups(&mut mistakes);
+        self.report_groups(&mut config_errors);
         for (index, rule) in self.rules.iter().enumerate() {
             let place = self.place(index);
-            rule.report(&place, &self.project_groups, &mut mistakes);
+            rule.report(&place, &self.project_groups, &mut config_errors);
             if let Some(earlier) = names.insert(rule.name.as_str(), index) {
                 let earlier = self.place(earlier);
-                mistakes.push(Mistake::at(
+                config_errors.push(ConfigError::at(
                     format!("{place}.name"),
                     format!("{earlier} has this name; records name the rule"),
                 ));
             }
         }
-        mistakes
+        config_errors
     }
 
     /// The projects that rules name in full, each once.
@@ -121,17 +121,17 @@ impl Config {
         projects
     }
 
-    fn report_groups(&self, mistakes: &mut Vec<Mistake>) {
+    fn report_groups(&self, config_errors: &mut Vec<ConfigError>) {
         for (name, projects) in &self.project_groups {
             let place = format!("access.project_groups.{name}");
             if projects.is_empty() {
                 let message = "holds no project; name one, or leave the group out";
-                mistakes.push(Mistake::at(&place, message));
+                config_errors.push(ConfigError::at(&place, message));
             }
             for (at, project) in projects.iter().enumerate() {
                 if project.parse::<ProjectId>().is_err() {
                     let message = "is no project's id: 24 lower-case hexadecimal digits";
-                    mistakes.push(Mistake::at(format!("{place}[{at}]"), message));
+                    config_errors.push(ConfigError::at(format!("{place}[{at}]"), message));
                 }
             }
         }
@@ -178,7 +178,7 @@ impl Config {
         &self,
         issuers: &[&str],
         has_credential: impl Fn(&ProjectId) -> bool,
-    ) -> Vec<Mistake> {
+    ) -> Vec<ConfigError> {
         let mut warnings = Vec::new();
         let denies_all = self
             .rules
@@ -187,7 +187,7 @@ impl Config {
         for (index, rule) in self.rules.iter().enumerate() {
             let place = self.place(index);
             let mut warn = |key: &str, message: &str| {
-                warnings.push(Mistake::at(format!("{place}{key}"), message));
+                warnings.push(ConfigError::at(format!("{place}{key}"), message));
             };
             if !rule.deny && rule.matches_all() {
                 warn("", "this rule grants everything to everybody with a token");
@@ -236,10 +236,10 @@ impl RuleConfig {
         &self,
         place: &str,
         groups: &BTreeMap<String, Vec<String>>,
-        mistakes: &mut Vec<Mistake>,
+        config_errors: &mut Vec<ConfigError>,
     ) {
         let mut wrong = |key: &str, message: &str| {
-            mistakes.push(Mistake::at(format!("{place}.{key}"), message));
+            config_errors.push(ConfigError::at(format!("{place}.{key}"), message));
         };
         if self.name.is_empty() || self.name.chars().any(char::is_control) {
             wrong("name", "a rule needs a name of printable characters");
@@ -280,7 +280,7 @@ impl RuleConfig {
                 wrong(key, "a rule that denies has no limit");
             }
         }
-        let mut ranges = Ranges::of(place, mistakes);
+        let mut ranges = Ranges::of(place, config_errors);
         for (key, limit, example) in [
             ("lookups_per_minute", self.lookups_per_minute, 600),
             ("misses_per_minute", self.misses_per_minute, 125),

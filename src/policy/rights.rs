@@ -86,7 +86,7 @@ impl<'p> Most<'p> {
 
 impl RateLimit<'_> {
     /// The same, for when what it was read from is gone.
-    pub(super) fn kept(self) -> RateLimit<'static> {
+    pub(super) fn into_owned(self) -> RateLimit<'static> {
         RateLimit {
             per_minute: self.per_minute,
             rule: Cow::Owned(self.rule.into_owned()),

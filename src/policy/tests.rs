@@ -138,7 +138,7 @@ fn what_rules_give_adds_up() {
         policy
             .authorize(&caller(subject), &question(PROJECT, username))
             .unwrap()
-            .kept()
+            .into_owned()
     };
     let limit = |limit: Option<&RateLimit<'_>>| {
         limit.map(|limit| (limit.per_minute, limit.rule.to_string()))
@@ -373,7 +373,7 @@ fn a_configuration_that_cannot_be_meant_is_refused_with_every_place() {
     let places: Vec<String> = Policy::build(&config(rules))
         .unwrap_err()
         .into_iter()
-        .map(|mistake| mistake.place)
+        .map(|config_error| config_error.place)
         .collect();
     assert_eq!(
         places,

@@ -39,7 +39,7 @@ use crate::gateway::Gateway;
 use crate::identity::{Caller, Unverified};
 use crate::policy::{Denied, Reach};
 use crate::settings;
-use crate::settings::Mistake;
+use crate::settings::ConfigError;
 use crate::telemetry::Scrape;
 
 /// Settings of the operators' door.
@@ -81,8 +81,8 @@ impl Default for Config {
 
 impl Config {
     /// What cannot be meant.
-    pub fn mistakes(&self) -> Vec<Mistake> {
-        self.hosts.mistakes("admin.hosts")
+    pub fn config_errors(&self) -> Vec<ConfigError> {
+        self.hosts.config_errors("admin.hosts")
     }
 }
 

@@ -30,7 +30,7 @@ use super::unsent::Account;
 use super::{Config, request, response};
 use crate::audit::{Arrival, RequestId, Unrecorded};
 use crate::clock::Ids;
-use crate::gateway::{Answer, Gateway, Refusal, Unanswered, Withheld};
+use crate::gateway::{Answer, AwaitingRecord, Gateway, Refusal, Unanswered};
 use crate::memory::Stage;
 
 /// Answers lookups.
@@ -76,7 +76,7 @@ pub enum Answering {
 
 /// An answer that waits for its record.
 pub struct Known {
-    withheld: Withheld<Response<Body>>,
+    withheld: AwaitingRecord<Response<Body>>,
     terms: Terms,
 }
 
@@ -233,15 +233,15 @@ impl Handler for Door {
         };
         let forwarded = match forwarded {
             Ok(forwarded) => forwarded,
-            Err(refusal) => return self.reject(arrival.kept(), refusal, (parts, body)),
+            Err(refusal) => return self.reject(arrival.into_owned(), refusal, (parts, body)),
         };
         let received = self.received(peer.scheme, &forwarded);
         let asked = match Asked::read(&parts, &fields, received, has_body) {
             Ok(asked) if !self.is_asked(&asked, peer) => {
-                return self.reject(arrival.kept(), BadRequest::Misdirected, (parts, body));
+                return self.reject(arrival.into_owned(), BadRequest::Misdirected, (parts, body));
             }
             Ok(asked) => asked,
-            Err(refusal) => return self.reject(arrival.kept(), refusal, (parts, body)),
+            Err(refusal) => return self.reject(arrival.into_owned(), refusal, (parts, body)),
         };
         let terms = self.terms(arrival.request_id, &asked, parts.version);
         let answered = self

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::settings::Mistake;
+use crate::settings::ConfigError;
 
 /// Names of this gateway, without ports; with none, any name will do.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -46,7 +46,7 @@ impl Hosts {
     }
 
     /// What cannot be meant at the key `place`.
-    pub(super) fn mistakes(&self, place: &str) -> Vec<Mistake> {
+    pub(super) fn config_errors(&self, place: &str) -> Vec<ConfigError> {
         let is_name = |name: &str| {
             let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"-._[]:".contains(&byte);
             !name.is_empty() && name.bytes().all(is_part) && without_port(name) == name
@@ -55,7 +55,7 @@ impl Hosts {
         wrong
             .map(|(at, _)| {
                 let message = "is a host's name or address alone: \"certs.internal.example\"";
-                Mistake::at(format!("{place}[{at}]"), message)
+                ConfigError::at(format!("{place}[{at}]"), message)
             })
             .collect()
     }
@@ -103,7 +103,7 @@ mod tests {
             assert!(!hosts.include(host), "{host}");
         }
         assert!(Hosts::default().include("anything"));
-        assert!(hosts.mistakes("server.hosts").is_empty());
+        assert!(hosts.config_errors("server.hosts").is_empty());
     }
 
     #[test]
@@ -141,8 +141,8 @@ mod tests {
     fn what_is_no_bare_name_is_a_mistake() {
         let names = ["https://certs.example", "certs.example:443", "", "a b"];
         let hosts = Hosts(names.map(str::to_owned).to_vec());
-        let mistakes = hosts.mistakes("admin.hosts");
-        assert_eq!(mistakes.len(), names.len());
-        assert_eq!(mistakes[0].place, "admin.hosts[0]");
+        let config_errors = hosts.config_errors("admin.hosts");
+        assert_eq!(config_errors.len(), names.len());
+        assert_eq!(config_errors[0].place, "admin.hosts[0]");
     }
 }

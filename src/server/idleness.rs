@@ -79,23 +79,23 @@ mod tests {
 
     #[tokio::test]
     async fn idleness_lasts_from_the_end_of_the_last_request_and_not_through_one() {
-        let (clock, hands) = Clock::manual(Timestamp::from_seconds(1_000));
+        let (clock, manual_clock) = Clock::manual(Timestamp::from_seconds(1_000));
         let idleness = Idleness::new(clock);
         let limit = Duration::from_mins(1);
         let mut over = pin!(idleness.lasts(limit));
         assert!(poll!(&mut over).is_pending());
         // A request of three minutes.
-        hands.advance(limit * 3);
+        manual_clock.advance(limit * 3);
         assert!(poll!(&mut over).is_pending());
         idleness.begins();
-        hands.advance(Duration::from_secs(50));
+        manual_clock.advance(Duration::from_secs(50));
         assert!(poll!(&mut over).is_pending());
         // And a quick one.
         idleness.ends();
         idleness.begins();
-        hands.advance(Duration::from_secs(59));
+        manual_clock.advance(Duration::from_secs(59));
         assert!(poll!(&mut over).is_pending());
-        hands.advance(Duration::from_secs(1));
+        manual_clock.advance(Duration::from_secs(1));
         assert!(poll!(&mut over).is_ready());
     }
 }

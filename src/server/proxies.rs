@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::settings::Mistake;
+use crate::settings::ConfigError;
 
 /// Who is believed about whose requests it brings. Cheap to clone.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -34,14 +34,14 @@ impl Proxies {
     }
 
     /// What cannot be meant.
-    pub(super) fn mistakes(&self) -> Vec<Mistake> {
+    pub(super) fn config_errors(&self) -> Vec<ConfigError> {
         let networks = self.0.iter().enumerate();
         let of_everybody = networks.filter(|(_, network)| network.0.prefix_len() == 0);
         of_everybody
             .map(|(at, _)| {
                 let message = "is every address there is, so that any caller could say where it comes from; \
                                name the proxies' own addresses, such as \"10.0.0.5/32\"";
-                Mistake::at(format!("server.trusted_proxies[{at}]"), message)
+                ConfigError::at(format!("server.trusted_proxies[{at}]"), message)
             })
             .collect()
     }
@@ -88,7 +88,7 @@ mod tests {
                 "{address}"
             );
         }
-        assert!(networks.mistakes().is_empty());
+        assert!(networks.config_errors().is_empty());
         assert!(!Proxies::default().include("10.0.0.1".parse().unwrap()));
     }
 
@@ -100,7 +100,7 @@ mod tests {
         }
         for network in ["0.0.0.0/0", "::/0"] {
             assert_eq!(
-                proxies(&[network]).unwrap().mistakes().len(),
+                proxies(&[network]).unwrap().config_errors().len(),
                 1,
                 "{network}"
             );

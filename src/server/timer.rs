@@ -80,34 +80,34 @@ mod tests {
 
     #[tokio::test]
     async fn each_deadline_is_kept_however_many_went_before_it() {
-        let (clock, hands) = Clock::manual(Timestamp::from_seconds(1_000));
+        let (clock, manual_clock) = Clock::manual(Timestamp::from_seconds(1_000));
         let timer = ClockTimer::new(clock);
         for _ in 0..3 {
             // A head that comes after ten seconds: its deadline is dropped unmet.
             let mut met = timer.sleep_until(timer.now() + Duration::from_mins(1));
             assert!(poll!(&mut met).is_pending());
-            hands.advance(Duration::from_secs(10));
+            manual_clock.advance(Duration::from_secs(10));
         }
         let mut missed = timer.sleep_until(timer.now() + Duration::from_mins(1));
         assert!(poll!(&mut missed).is_pending());
-        hands.advance(Duration::from_secs(59));
+        manual_clock.advance(Duration::from_secs(59));
         assert!(poll!(&mut missed).is_pending());
-        hands.advance(Duration::from_secs(1));
+        manual_clock.advance(Duration::from_secs(1));
         assert!(poll!(&mut missed).is_ready());
     }
 
     #[tokio::test]
     async fn two_deadlines_at_once_are_both_kept() {
-        let (clock, hands) = Clock::manual(Timestamp::from_seconds(1_000));
+        let (clock, manual_clock) = Clock::manual(Timestamp::from_seconds(1_000));
         let timer = ClockTimer::new(clock);
         let mut soon = timer.sleep(Duration::from_secs(5));
         let mut sooner = timer.sleep(Duration::from_secs(2));
         assert!(poll!(&mut soon).is_pending());
         assert!(poll!(&mut sooner).is_pending());
-        hands.advance(Duration::from_secs(2));
+        manual_clock.advance(Duration::from_secs(2));
         assert!(poll!(&mut sooner).is_ready());
         assert!(poll!(&mut soon).is_pending());
-        hands.advance(Duration::from_secs(3));
+        manual_clock.advance(Duration::from_secs(3));
         assert!(poll!(&mut soon).is_ready());
     }
 }

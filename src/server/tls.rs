@@ -27,7 +27,7 @@ use crate::blocking::may_wait;
 use crate::clock::Clock;
 use crate::identity::PeerCertificate;
 use crate::secret::Secret;
-use crate::settings::{Mistake, written_by_its_owner};
+use crate::settings::{ConfigError, written_by_its_owner};
 use crate::telemetry::Chain;
 use crate::telemetry::metrics::connections::ConnectionMetrics;
 use crate::watched::read_limited;
@@ -73,7 +73,7 @@ struct Loaded {
 
 impl Tls {
     /// Reads the files. Waits for the disk.
-    pub fn load(config: &Config) -> Result<Self, Vec<Mistake>> {
+    pub fn load(config: &Config) -> Result<Self, Vec<ConfigError>> {
         Ok(Self(Arc::new(ArcSwap::from_pointee(Loaded::read(config)?))))
     }
 
@@ -97,7 +97,7 @@ impl Tls {
     }
 
     /// Each certificate that is not good at `now`: for the log and for `check`.
-    pub fn warnings(&self, now: Timestamp) -> Vec<Mistake> {
+    pub fn warnings(&self, now: Timestamp) -> Vec<ConfigError> {
         let loaded = self.0.load();
         let faults = loaded.validities.iter().filter_map(|it| it.fault(now));
         faults.collect()
@@ -130,13 +130,13 @@ impl Tls {
             if now != present.fingerprint && Some(now) != refused {
                 match self.reload(&present, metrics).await {
                     Ok(()) => info!("the TLS certificate was read anew"),
-                    Err(mistakes) => {
+                    Err(config_errors) => {
                         // Said once: the files may be half-way through being replaced.
                         refused = Some(now);
-                        for mistake in mistakes {
+                        for config_error in config_errors {
                             warn!(
-                                place = mistake.place,
-                                "the old TLS certificate stays: {}", mistake.message
+                                place = config_error.place,
+                                "the old TLS certificate stays: {}", config_error.message
                             );
                         }
                     }
@@ -156,7 +156,7 @@ impl Tls {
         &self,
         present: &Arc<Loaded>,
         metrics: &ConnectionMetrics,
-    ) -> Result<(), Vec<Mistake>> {
+    ) -> Result<(), Vec<ConfigError>> {
         let settings = present.settings.clone();
         let fresh = may_wait(move || Loaded::read(&settings)).await;
         metrics.tls_reload(fresh.is_ok());
@@ -176,7 +176,7 @@ impl Tls {
 }
 
 impl Loaded {
-    fn read(config: &Config) -> Result<Self, Vec<Mistake>> {
+    fn read(config: &Config) -> Result<Self, Vec<ConfigError>> {
         // Before the files are used, so that a change in between is seen as one.
         let fingerprint = fingerprint(config);
         let chain = certificates("server.tls.certificate", &config.certificate)?;
@@ -227,7 +227,7 @@ fn server_config(
     config: &Config,
     chain: Vec<CertificateDer<'static>>,
     authorities: Option<Vec<CertificateDer<'static>>>,
-) -> Result<ServerConfig, Vec<Mistake>> {
+) -> Result<ServerConfig, Vec<ConfigError>> {
     let key = Secret::read(&config.private_key)
         .map_err(|error| unusable("server.tls.private_key", &Chain(&error)))?;
     let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes())
@@ -258,7 +258,10 @@ fn server_config(
     Ok(tls)
 }
 
-fn certificates(place: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>, Vec<Mistake>> {
+fn certificates(
+    place: &str,
+    path: &Path,
+) -> Result<Vec<CertificateDer<'static>>, Vec<ConfigError>> {
     let pem = written_by_its_owner(path).and_then(|()| read_limited(path, LARGEST_FILE));
     let pem = pem.map_err(|error| unusable(place, &error))?;
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
@@ -272,8 +275,8 @@ fn certificates(place: &str, path: &Path) -> Result<Vec<CertificateDer<'static>>
 }
 
 /// The path is not told: a key itself may stand in its place.
-fn unusable(place: &str, error: &impl std::fmt::Display) -> Vec<Mistake> {
-    vec![Mistake::at(place, format!("cannot be used: {error}"))]
+fn unusable(place: &str, error: &impl std::fmt::Display) -> Vec<ConfigError> {
+    vec![ConfigError::at(place, format!("cannot be used: {error}"))]
 }
 
 const PERIOD: Duration = Duration::from_secs(10);

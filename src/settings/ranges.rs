@@ -1,16 +1,16 @@
-//! The bounds of settings: a number, a duration or a size and what it may be go in, a [`Mistake`] comes
+//! The bounds of settings: a number, a duration or a size and what it may be go in, a [`ConfigError`] comes
 //! out that says so. What would otherwise only the kernel refuse, or an overflow, is refused here.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::{Mistake, Size, duration};
+use super::{ConfigError, Size, duration};
 
 /// Judges the settings of one section.
 #[derive(Debug)]
 pub struct Ranges<'m> {
     section: &'m str,
-    mistakes: &'m mut Vec<Mistake>,
+    config_errors: &'m mut Vec<ConfigError>,
 }
 
 /// What has bounds.
@@ -20,9 +20,12 @@ pub trait Ranged: PartialOrd + Copy {
 }
 
 impl<'m> Ranges<'m> {
-    /// Of the section `section`, such as `server.limits`; what is wrong goes to `mistakes`.
-    pub fn of(section: &'m str, mistakes: &'m mut Vec<Mistake>) -> Self {
-        Self { section, mistakes }
+    /// Of the section `section`, such as `server.limits`; what is wrong goes to `config_errors`.
+    pub fn of(section: &'m str, config_errors: &'m mut Vec<ConfigError>) -> Self {
+        Self {
+            section,
+            config_errors,
+        }
     }
 
     /// `value` must lie in `allowed`; `example` is what one might write instead.
@@ -55,7 +58,7 @@ impl<'m> Ranges<'m> {
     /// Anything else that is wrong with a key of the section.
     pub fn wrong(&mut self, key: &str, message: impl Into<String>) {
         let place = format!("{}.{key}", self.section);
-        self.mistakes.push(Mistake::at(place, message));
+        self.config_errors.push(ConfigError::at(place, message));
     }
 
     fn refuse<T: Ranged>(&mut self, key: &str, allowed: RangeInclusive<T>, example: T, off: &str) {
@@ -73,9 +76,9 @@ pub fn never_reached<T: Ranged>(
     (place, value): (&str, T),
     usual: T,
     (other, bound): (&str, T),
-) -> Option<Mistake> {
+) -> Option<ConfigError> {
     (value > bound && value != usual).then(|| {
-        Mistake::at(
+        ConfigError::at(
             place,
             format!(
                 "is never reached: `{other}` is smaller; write at most {}",
@@ -115,15 +118,15 @@ mod tests {
 
     #[test]
     fn a_mistake_says_what_is_allowed_and_what_to_write() {
-        let mut mistakes = Vec::new();
-        let mut ranges = Ranges::of("part", &mut mistakes);
+        let mut config_errors = Vec::new();
+        let mut ranges = Ranges::of("part", &mut config_errors);
         let minute = Duration::from_mins(1);
         ranges.check("good", minute, Duration::from_secs(1)..=minute, minute);
         ranges.check("span", minute * 2, Duration::from_secs(1)..=minute, minute);
         ranges.check("count", 0_u32, 1..=10, 5);
         ranges.check_or_off("off", Size(0), Size(2)..=Size::mebibytes(1), Size(2));
         ranges.check_or_off("size", Size(1), Size(2)..=Size::mebibytes(1), Size(2));
-        let texts: Vec<String> = mistakes.iter().map(Mistake::to_string).collect();
+        let texts: Vec<String> = config_errors.iter().map(ConfigError::to_string).collect();
         assert_eq!(
             texts,
             [

@@ -98,7 +98,7 @@ impl Caller<'_> {
 
     /// Waits, between the least and the most of a pause.
     pub(crate) async fn pause(&self, pause: Pause) {
-        let span = self.upstream.chance.between(pause.least, pause.most);
+        let span = self.upstream.jitter.between(pause.least, pause.most);
         self.upstream.clock.sleep(span).await;
     }
 
@@ -258,8 +258,8 @@ impl Caller<'_> {
 
     fn close_gate(&self, cause: CooldownCause, wait: Option<Duration>, failed: Stop) -> Stop {
         let now = self.now();
-        let chance = self.upstream.chance;
-        let late = |tenth| chance.up_to(tenth);
+        let jitter = self.upstream.jitter;
+        let late = |tenth| jitter.up_to(tenth);
         let mut rules = self.project.rules();
         let wait = rules.budget.close_gate(cause, wait, late, now);
         drop(rules);

@@ -1,8 +1,8 @@
 //! What an operator says about Atlas: the section `atlas` goes in, settings or mistakes come out.
 
-mod mistakes;
+mod config_errors;
 
-pub(crate) use mistakes::origin;
+pub(crate) use config_errors::origin;
 
 use std::path::PathBuf;
 use std::time::Duration;

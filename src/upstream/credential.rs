@@ -7,15 +7,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::answer::CredentialFailure;
 use super::api_key::ApiKey;
-use super::chance::Chance;
 use super::config::{Config, CredentialConfig};
+use super::jitter::Jitter;
 use super::service_account::{Parts, ServiceAccount, Terms};
 use super::transport::Transport;
 use super::watched_secret::WatchedSecret;
 use crate::atlas::ProjectId;
 use crate::clock::Clock;
 use crate::secret::Secret;
-use crate::settings::{Mistake, impossible_directory};
+use crate::settings::{ConfigError, impossible_directory};
 use crate::telemetry::Chain;
 use crate::telemetry::metrics::upstream::UpstreamMetrics;
 
@@ -156,7 +156,7 @@ pub(crate) struct Tools<'a> {
     pub(crate) config: &'a Config,
     pub(crate) transport: &'a Transport,
     pub(crate) clock: &'a Clock,
-    pub(crate) chance: Chance,
+    pub(crate) jitter: Jitter,
     pub(crate) metrics: &'a UpstreamMetrics,
     /// Whether anything is kept for the next process.
     pub(crate) keeps: bool,
@@ -165,22 +165,22 @@ pub(crate) struct Tools<'a> {
 }
 
 /// The secrets of all credentials, in their order; every mistake is reported with its place.
-pub(crate) fn secrets(config: &Config) -> Result<Vec<WatchedSecret>, Vec<Mistake>> {
+pub(crate) fn secrets(config: &Config) -> Result<Vec<WatchedSecret>, Vec<ConfigError>> {
     let mut secrets = Vec::new();
-    let mut mistakes = Vec::new();
+    let mut config_errors = Vec::new();
     for (number, credential) in config.credentials.iter().enumerate() {
         match secret(credential) {
             Ok(secret) => secrets.push(secret),
             Err((key, message)) => {
                 let place = format!("atlas.credentials[{number}].{key}");
-                mistakes.push(Mistake::at(place, message));
+                config_errors.push(ConfigError::at(place, message));
             }
         }
     }
-    if mistakes.is_empty() {
+    if config_errors.is_empty() {
         Ok(secrets)
     } else {
-        Err(mistakes)
+        Err(config_errors)
     }
 }
 
@@ -215,7 +215,7 @@ impl Tools<'_> {
     pub(crate) fn credentials(
         self,
         secrets: Vec<WatchedSecret>,
-    ) -> Result<Vec<Successor>, Vec<Mistake>> {
+    ) -> Result<Vec<Successor>, Vec<ConfigError>> {
         let configs = self.config.credentials.iter();
         let successors = configs.zip(secrets).map(|(config, secret)| {
             let name: Arc<str> = Arc::from(config.name.as_str());
@@ -242,11 +242,11 @@ impl Tools<'_> {
             Ok(Successor { credential, terms })
         });
         successors
-            .collect::<Result<_, Mistake>>()
-            .map_err(|mistake| vec![mistake])
+            .collect::<Result<_, ConfigError>>()
+            .map_err(|config_error| vec![config_error])
     }
 
-    fn login(self, config: &CredentialConfig, terms: Terms) -> Result<Login, Mistake> {
+    fn login(self, config: &CredentialConfig, terms: Terms) -> Result<Login, ConfigError> {
         if let Some(key) = &config.api_key {
             let key = ApiKey::new(key.public_key.clone(), terms.secret);
             return Ok(Login::Key(Arc::new(key)));
@@ -255,7 +255,7 @@ impl Tools<'_> {
         let directory = &self.config.state_directory;
         let beside = |ending: &str| directory.join(format!("{}.{ending}", file_name(&client_id)));
         if let Some(why) = impossible_directory(directory) {
-            return Err(Mistake::at("atlas.state_directory", why));
+            return Err(ConfigError::at("atlas.state_directory", why));
         }
         Ok(Login::Account(ServiceAccount::new(Parts {
             terms,
@@ -265,7 +265,7 @@ impl Tools<'_> {
             client_id,
             transport: self.transport.clone(),
             clock: self.clock.clone(),
-            chance: self.chance,
+            jitter: self.jitter,
             metrics: self.metrics.clone(),
             time: self.config.limits.page,
         })))

@@ -14,7 +14,7 @@ use super::budget::Rates;
 use super::config::Config;
 use super::credential::{Credential, Successor, Tools, secrets};
 use super::{Inner, Upstream};
-use crate::settings::Mistake;
+use crate::settings::ConfigError;
 use crate::telemetry::metrics::upstream::CredentialLabels;
 use crate::telemetry::say;
 
@@ -34,11 +34,11 @@ pub(super) struct Retired {
 
 impl Upstream {
     /// Reads the secrets of another configuration. Changes nothing yet.
-    pub fn prepare(&self, config: &Config) -> Result<Prepared, Vec<Mistake>> {
+    pub fn prepare(&self, config: &Config) -> Result<Prepared, Vec<ConfigError>> {
         let inner = &*self.0;
-        let mistakes = config.mistakes();
-        if !mistakes.is_empty() {
-            return Err(mistakes);
+        let config_errors = config.config_errors();
+        if !config_errors.is_empty() {
+            return Err(config_errors);
         }
         let mut present = inner.credentials.load().to_vec();
         present.extend(inner.retired().iter().map(|it| Arc::clone(&it.credential)));
@@ -53,7 +53,7 @@ impl Upstream {
             config: &config,
             transport: &inner.transport,
             clock: &inner.clock,
-            chance: inner.chance,
+            jitter: inner.jitter,
             metrics: &inner.metrics,
             keeps: true,
             present: &present,

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use super::answer::{CredentialFailure, NoToken};
-use super::chance::Chance;
+use super::jitter::Jitter;
 use super::transport::Transport;
 use super::watched_secret::WatchedSecret;
 use crate::clock::{Clock, Moment};
@@ -52,7 +52,7 @@ pub(crate) struct Parts {
     pub(crate) keeps: bool,
     pub(crate) transport: Transport,
     pub(crate) clock: Clock,
-    pub(crate) chance: Chance,
+    pub(crate) jitter: Jitter,
     pub(crate) metrics: UpstreamMetrics,
     /// How long one request to the token endpoint may take.
     pub(crate) time: Duration,
@@ -72,7 +72,7 @@ struct Account {
     kept: Kept,
     transport: Transport,
     clock: Clock,
-    chance: Chance,
+    jitter: Jitter,
     metrics: UpstreamMetrics,
     time: Duration,
     state: Mutex<State>,
@@ -120,7 +120,7 @@ impl ServiceAccount {
             kept: Kept::new(parts.ledger, parts.sealed, parts.keeps),
             transport: parts.transport,
             clock: parts.clock,
-            chance: parts.chance,
+            jitter: parts.jitter,
             metrics: parts.metrics,
             time: parts.time,
             state: Mutex::default(),

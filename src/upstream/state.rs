@@ -14,7 +14,7 @@ use std::{fs, io};
 use rustix::fs::OFlags;
 use rustix::process::geteuid;
 
-use crate::settings::Mistake;
+use crate::settings::ConfigError;
 use crate::telemetry::Chain;
 
 /// A state directory that this process alone uses, as long as the value lives.
@@ -71,8 +71,8 @@ pub(crate) enum Unfit {
 
 impl StateError {
     /// What has to be changed.
-    pub fn mistake(&self) -> Mistake {
-        Mistake::at("atlas.state_directory", Chain(self).to_string())
+    pub fn config_error(&self) -> ConfigError {
+        ConfigError::at("atlas.state_directory", Chain(self).to_string())
     }
 }
 

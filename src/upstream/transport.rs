@@ -12,7 +12,7 @@ use super::config::{Config, origin};
 use crate::clock::Clock;
 use crate::http_client::{BuildError, HttpClient, ProxyError, Setup};
 use crate::roots::NoTls;
-use crate::settings::Mistake;
+use crate::settings::ConfigError;
 use crate::telemetry::Chain;
 
 pub use crate::http_client::Lost;
@@ -43,7 +43,7 @@ impl Transport {
         config: &Config,
         clock: Clock,
         names: Option<&Arc<dyn Resolve>>,
-    ) -> Result<Self, Vec<Mistake>> {
+    ) -> Result<Self, Vec<ConfigError>> {
         let limits = &config.limits;
         let setup = Setup {
             trust: config.trust(),
@@ -63,18 +63,18 @@ impl Transport {
                     "atlas"
                 }
             };
-            Mistake::at(place, Chain(&error).to_string())
+            ConfigError::at(place, Chain(&error).to_string())
         });
         let origin = origin(&config.base_url);
-        let origin = origin.map_err(|message| Mistake::at("atlas.base_url", message));
+        let origin = origin.map_err(|message| ConfigError::at("atlas.base_url", message));
         match (client, origin) {
             (Ok(client), Ok(origin)) => Ok(Self {
                 client: Arc::new(client),
                 origin,
             }),
             (client, origin) => {
-                let mistakes = [client.err(), origin.err()];
-                Err(mistakes.into_iter().flatten().collect())
+                let config_errors = [client.err(), origin.err()];
+                Err(config_errors.into_iter().flatten().collect())
             }
         }
     }

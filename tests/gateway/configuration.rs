@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use atlas_cert_gateway::config::Config;
-use atlas_cert_gateway::settings::Mistake;
+use atlas_cert_gateway::settings::ConfigError;
 
 use crate::house;
 
@@ -70,10 +70,10 @@ jwks_url = "http://idp.example/jwks"
 [[access.rules]]
 subjects = ["*"]
 "#;
-    let mistakes = Config::parse(text, []).unwrap_err();
-    let places: Vec<&str> = mistakes
+    let config_errors = Config::parse(text, []).unwrap_err();
+    let places: Vec<&str> = config_errors
         .iter()
-        .map(|mistake| mistake.place.as_str())
+        .map(|config_error| config_error.place.as_str())
         .collect();
     for (place, line) in [
         ("server.listen", 3),
@@ -88,13 +88,13 @@ subjects = ["*"]
         let expected = format!("{place} (line {line})");
         assert!(
             places.contains(&expected.as_str()),
-            "{expected} in {mistakes:#?}"
+            "{expected} in {config_errors:#?}"
         );
     }
     assert!(
-        mistakes
+        config_errors
             .iter()
-            .any(|mistake| mistake.place.starts_with("access.rules[0]"))
+            .any(|config_error| config_error.place.starts_with("access.rules[0]"))
     );
 }
 
@@ -122,10 +122,10 @@ subjects = ["*"]
 projects = ["xyz"]
 usernames = ["*"]
 "#;
-    let mistakes = Config::parse(text, []).unwrap_err();
-    let mut places: Vec<&str> = mistakes
+    let config_errors = Config::parse(text, []).unwrap_err();
+    let mut places: Vec<&str> = config_errors
         .iter()
-        .map(|mistake| mistake.place.as_str())
+        .map(|config_error| config_error.place.as_str())
         .filter(|place| place.contains("rules") || place.contains("credentials"))
         .collect();
     places.sort_unstable();
@@ -178,19 +178,19 @@ fn an_unknown_variable_and_a_secret_in_the_text_are_mistakes() {
         "ATLAS_CERT_GATEWAY__CACHE__TLL".to_owned(),
         "90s".to_owned(),
     )];
-    let mistakes = Config::parse(&uncommented(), unknown).unwrap_err();
+    let config_errors = Config::parse(&uncommented(), unknown).unwrap_err();
     assert!(
-        mistakes.iter().any(|mistake| mistake.to_string()
+        config_errors.iter().any(|config_error| config_error.to_string()
             == "ATLAS_CERT_GATEWAY__CACHE__TLL (cache.tll): there is no such key; is `ttl` meant?"),
-        "{mistakes:?}"
+        "{config_errors:?}"
     );
     let secret = uncommented().replace("client_secret_file", "client_secret");
-    let mistakes = Config::parse(&secret, []).unwrap_err();
+    let config_errors = Config::parse(&secret, []).unwrap_err();
     assert!(
-        mistakes
+        config_errors
             .iter()
-            .any(|mistake| mistake.message.contains("client_secret_file")),
-        "{mistakes:?}"
+            .any(|config_error| config_error.message.contains("client_secret_file")),
+        "{config_errors:?}"
     );
 }
 
@@ -259,11 +259,11 @@ fn a_variable_is_named_for_what_it_sets_and_numbers_sort_as_numbers() {
             "ATLAS_CERT_GATEWAY__SERVER__HOSTS__2: names no key",
         ),
     ] {
-        let mistakes = parse(&[(name, value)]).unwrap_err();
-        let [mistake] = mistakes.as_slice() else {
-            panic!("{name}: {mistakes:?}");
+        let config_errors = parse(&[(name, value)]).unwrap_err();
+        let [config_error] = config_errors.as_slice() else {
+            panic!("{name}: {config_errors:?}");
         };
-        let said = mistake.to_string();
+        let said = config_error.to_string();
         assert!(said.starts_with(expected), "{expected} in {said}");
     }
 }
@@ -271,9 +271,9 @@ fn a_variable_is_named_for_what_it_sets_and_numbers_sort_as_numbers() {
 /// Whatever is wrong with a value, nothing of it is in a message: it may be a secret in the wrong place.
 #[test]
 fn no_message_shows_what_was_found() {
-    let told = |result: Result<Config, Vec<Mistake>>| match result {
+    let told = |result: Result<Config, Vec<ConfigError>>| match result {
         Ok(config) => config.warnings(),
-        Err(mistakes) => mistakes,
+        Err(config_errors) => config_errors,
     };
     let whole: toml::Table = uncommented().parse().unwrap();
     let mut places = Vec::new();
@@ -320,12 +320,12 @@ fn no_message_shows_what_was_found() {
                 .map_or_else(|| value.to_string(), str::to_owned);
             let variable = format!("ATLAS_CERT_GATEWAY__{name}");
             let by_variable = told(Config::parse(&uncommented(), [(variable, text)]));
-            for mistake in by_file.iter().chain(&by_variable) {
-                let said = &mistake.message;
+            for config_error in by_file.iter().chain(&by_variable) {
+                let said = &config_error.message;
                 let is_silent = ["canary", "42424242424242", "4242.4242"]
                     .iter()
                     .all(|value| !said.contains(value));
-                assert!(is_silent, "{name} = {value}: {mistake}");
+                assert!(is_silent, "{name} = {value}: {config_error}");
             }
         }
     }

@@ -156,7 +156,7 @@ async fn atlas_is_asked_on_the_second_connection() {
     for death in [Death::NoBody, Death::NoStream, Death::NoTls, Death::Resets] {
         let (world, front) = atlas(death, false, None).await;
         world.ask().await.ok();
-        world.hands.advance(Duration::from_secs(30));
+        world.manual_clock.advance(Duration::from_secs(30));
         assert_eq!(outcome(&world.ask().await), "2 certificates", "{death:?}");
         assert_eq!(front.accepted(), 2, "{death:?}");
     }
@@ -168,7 +168,7 @@ async fn a_token_is_minted_on_the_second_connection() {
         let (world, front) = atlas(death, true, None).await;
         let first = outcome(&world.ask().await);
         assert_eq!(first, "credential Unavailable", "{death:?}");
-        world.hands.advance(Duration::from_secs(30));
+        world.manual_clock.advance(Duration::from_secs(30));
         assert_eq!(outcome(&world.ask().await), "2 certificates", "{death:?}");
         assert_eq!(front.accepted(), 2, "{death:?}");
         assert_eq!(world.atlas.mints(), 1, "{death:?}");
@@ -181,7 +181,7 @@ async fn behind_a_proxy_a_dead_tunnel_is_left_for_a_new_one() {
         let proxy = Proxy::start();
         let (world, front) = atlas(death, false, Some(&proxy)).await;
         world.ask().await.ok();
-        world.hands.advance(Duration::from_secs(30));
+        world.manual_clock.advance(Duration::from_secs(30));
         assert_eq!(outcome(&world.ask().await), "2 certificates", "{death:?}");
         assert_eq!((front.accepted(), proxy.tunnels()), (2, 2), "{death:?}");
     }

@@ -308,8 +308,8 @@ fn a_configuration_that_cannot_be_meant_is_refused_with_an_example() {
         ),
     ] {
         let text = format!("[server]\n{setting}\n");
-        let mistakes = atlas_cert_gateway::config::Config::parse(&text, []).unwrap_err();
-        let texts: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+        let config_errors = atlas_cert_gateway::config::Config::parse(&text, []).unwrap_err();
+        let texts: Vec<String> = config_errors.iter().map(ToString::to_string).collect();
         let is_told = |text: &String| text.starts_with(place) && text.contains(example);
         assert!(texts.iter().any(is_told), "{setting}: {texts:#?}");
     }

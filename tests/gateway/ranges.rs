@@ -125,8 +125,8 @@ fn refusal(key: &Key, value: &Value) -> Option<String> {
         disk_free: None,
     };
     key.put(&mut plan, value.clone());
-    let mistakes = Config::parse(&plan.config.to_string(), []).err()?;
-    let texts: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+    let config_errors = Config::parse(&plan.config.to_string(), []).err()?;
+    let texts: Vec<String> = config_errors.iter().map(ToString::to_string).collect();
     let place = key.place();
     let own: Vec<&String> = texts
         .iter()
@@ -197,8 +197,8 @@ async fn s10_what_check_lets_pass_is_served_and_no_connection_is_reset() {
 fn s10_mistakes_in_several_limits_are_all_told_at_once() {
     let text = "[server.limits]\nwrite_stall = \"30d\"\nstreams = 5000000000\nheaders = 0\n\
                 [atlas.limits]\nqueue = 9000000000\n[cache]\nttl = \"400d\"\n";
-    let mistakes = Config::parse(text, []).unwrap_err();
-    let texts: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
+    let config_errors = Config::parse(text, []).unwrap_err();
+    let texts: Vec<String> = config_errors.iter().map(ToString::to_string).collect();
     for expected in [
         "server.limits.write_stall (line 2): must be from \"1ms\" to \"1h\", such as \"10s\"",
         "server.limits.streams (line 3): must be from 1 to 10000, such as 100",

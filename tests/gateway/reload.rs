@@ -107,7 +107,7 @@ impl Scene {
 }
 
 /// Makes a mistake in a configuration; the path is of a file with nothing in it.
-type Mistake = fn(&mut toml::Table, &str);
+type Damage = fn(&mut toml::Table, &str);
 
 fn credential(config: &mut toml::Table) -> &mut toml::Table {
     let credentials = config["atlas"]["credentials"].as_array_mut().unwrap();
@@ -261,7 +261,7 @@ async fn a_mistake_of_any_kind_leaves_everything_as_it_was() {
     let mut scene = Scene::new().await;
     assert_eq!(scene.world.ask("app1").await.status, 200);
     let nothing = scene.write_secret("empty", "");
-    let mistakes: [(&str, Mistake); 7] = [
+    let config_errors: [(&str, Damage); 7] = [
         ("an unknown key", |config, _| set(config, "cache.tll", "1m")),
         ("a value that is none", |config, _| {
             set(config, "cache.ttl", "soon");
@@ -293,11 +293,11 @@ async fn a_mistake_of_any_kind_leaves_everything_as_it_was() {
         }),
     ];
     let mut refused = Vec::new();
-    for (what, mistake) in mistakes {
+    for (what, config_error) in config_errors {
         scene.write(|config| {
             deny_everybody(config);
             set(config, "cache.ttl", "1s");
-            mistake(config, &nothing);
+            config_error(config, &nothing);
         });
         assert!(!scene.reload().await, "{what}");
         refused.push("rejected");

@@ -214,8 +214,8 @@ async fn another_pair_of_files_is_shown_once_the_configuration_names_it() {
         .unwrap()
         .insert("deny".to_owned(), true.into());
     let broken = Config::parse(&config.to_string(), []).unwrap();
-    let mistakes = world.app.reload(&broken).await.unwrap_err();
-    assert_eq!(mistakes[0].place, "server.tls.certificate");
+    let config_errors = world.app.reload(&broken).await.unwrap_err();
+    assert_eq!(config_errors[0].place, "server.tls.certificate");
     let mut last = next.connect(&world, None, &[]).await.unwrap();
     assert_eq!(ask(&mut last).await.unwrap(), "200");
 }

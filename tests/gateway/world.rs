@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use atlas_cert_gateway::app::App;
 use atlas_cert_gateway::atlas::Timestamp;
-use atlas_cert_gateway::clock::{Clock, Hands};
+use atlas_cert_gateway::clock::{Clock, ManualClock};
 use atlas_cert_gateway::config::Config;
 use atlas_simulator::{CLIENT_ID, CLIENT_SECRET, PRIVATE_KEY, PUBLIC_KEY, Settings, Simulator};
 use serde_json::{Value, json};
@@ -45,7 +45,7 @@ pub(crate) struct Plan {
 /// A gateway and an Atlas.
 pub(crate) struct World {
     /// Moves the time of both.
-    pub(crate) clock: Hands,
+    pub(crate) clock: ManualClock,
     /// Atlas.
     pub(crate) atlas: Simulator,
     /// The gateway.
@@ -62,12 +62,12 @@ impl World {
 
     /// The usual world, with changes.
     pub(crate) async fn with(change: impl FnOnce(&mut Plan)) -> Self {
-        let (clock, hands) = Clock::manual(Timestamp::parse(NOW).unwrap());
+        let (clock, manual_clock) = Clock::manual(Timestamp::parse(NOW).unwrap());
         let files = tempfile::tempdir().unwrap();
         write_secrets(&files);
         let mut plan = Plan {
             config: configuration(&files),
-            atlas: atlas(&hands),
+            atlas: atlas(&manual_clock),
             statm: None,
             disk_free: None,
         };
@@ -81,7 +81,7 @@ impl World {
         config.audit.disk_free = plan.disk_free;
         let app = App::start(&config, clock).await.unwrap();
         Self {
-            clock: hands,
+            clock: manual_clock,
             atlas,
             app,
             files,
@@ -388,9 +388,9 @@ pub(crate) fn use_api_key(config: &mut toml::Table) {
     credential.insert("api_key".to_owned(), toml::Value::Table(key));
 }
 
-fn atlas(hands: &Hands) -> Settings {
-    let hands = hands.clone();
-    let now = move || SystemTime::from(hands.now().wall);
+fn atlas(manual_clock: &ManualClock) -> Settings {
+    let manual_clock = manual_clock.clone();
+    let now = move || SystemTime::from(manual_clock.now().wall);
     let mut world = atlas_simulator::World::new(now());
     let mut project = world.project(PROJECT);
     project.user("app1").certificates(2);

@@ -19,7 +19,7 @@ use crate::audit::record::{Body, Kind};
 use crate::audit::verify::verify;
 use crate::audit::writer::{OpenFile, day};
 use crate::audit::{Arrival, Audit, Closing, Config, Origin};
-use crate::clock::Hands;
+use crate::clock::ManualClock;
 
 mod syncing;
 
@@ -42,7 +42,7 @@ impl Gate {
 struct Trail {
     audit: Audit,
     clock: Clock,
-    hands: Hands,
+    manual_clock: ManualClock,
     place: tempfile::TempDir,
 }
 
@@ -59,13 +59,13 @@ impl Trail {
             head_key_file: Some(key),
             ..Config::default()
         };
-        let (clock, hands) = Clock::manual(NOW);
+        let (clock, manual_clock) = Clock::manual(NOW);
         let metrics = AuditMetrics::default();
         let audit = Audit::open(&config, "test", clock.clone(), metrics).unwrap();
         Self {
             audit,
             clock,
-            hands,
+            manual_clock,
             place,
         }
     }
@@ -125,7 +125,7 @@ impl Trail {
     }
 
     async fn pass(&self, span: Duration) {
-        self.hands.advance(span);
+        self.manual_clock.advance(span);
         for _ in 0..20 {
             tokio::task::yield_now().await;
         }
@@ -246,7 +246,7 @@ async fn a_disk_that_hangs_then_fails_and_comes_back_is_written_again() {
     fs::rename(&aside, &directory).unwrap();
     trail
         .until(|| {
-            trail.hands.advance(Duration::from_millis(10));
+            trail.manual_clock.advance(Duration::from_millis(10));
             trail.audit.is_writable()
         })
         .await;

@@ -101,7 +101,10 @@ async fn t21_one_giant_list_pushes_out_nobody() {
     stage.atlas.says(list(&certificates));
     let found = stage.ask("giant").await.unwrap();
     // It is answered, but not remembered, and says so.
-    assert_eq!(found.status(stage.hands.now()).to_string(), "fwd=miss");
+    assert_eq!(
+        found.status(stage.manual_clock.now()).to_string(),
+        "fwd=miss"
+    );
     assert_eq!(stage.ask("giant").await.unwrap().source, Source::Miss);
     store.put(&question("giant"), &found.entry);
     let left = used.iter().filter(|used| store.get(used).is_some()).count();
@@ -123,7 +126,7 @@ async fn l02_a_flood_of_names_that_do_not_exist_stays_in_its_own_small_room() {
             error: Arc::clone(&error),
             fill_id,
             forced: None,
-            known_at: stage.hands.now(),
+            known_at: stage.manual_clock.now(),
             ttl: Duration::MAX,
         };
         store.put_absence(&question(&format!("nobody-{number}")), absence);
@@ -154,11 +157,11 @@ async fn a_sweep_takes_what_may_not_be_served_any_more_and_nothing_else() {
     stage.pass(3_600);
     stage.atlas.says(list(&["one"]));
     stage.ask("young").await.unwrap();
-    stage.cache.sweep(stage.hands.now());
+    stage.cache.sweep(stage.manual_clock.now());
     stage.cache.measure();
     assert_eq!(stage.metrics.entries.get(), 2, "an old list may be served");
     stage.pass(331);
-    stage.cache.sweep(stage.hands.now());
+    stage.cache.sweep(stage.manual_clock.now());
     stage.cache.measure();
     assert_eq!(stage.metrics.entries.get(), 1);
     assert!(stage.metrics.bytes.get() > 500);

@@ -23,23 +23,25 @@ async fn g1_a_certificate_leaves_the_answer_at_its_not_after_without_a_walk() {
     let first = stage.ask("CN=app").await.unwrap();
     let both = format!("{HEAD}{{\"_id\":1}},{{\"_id\":2}}],\"totalCount\":2}}");
     assert_eq!(stage.body("CN=app", &first), both);
-    assert_eq!(first.entry.ttl(stage.hands.now()), 60);
+    assert_eq!(first.entry.ttl(stage.manual_clock.now()), 60);
     let usual = |found: &Found| {
-        let now = stage.hands.now().wall;
+        let now = stage.manual_clock.now().wall;
         found.entry.usual(&question("CN=app"), ADDRESS, now)
     };
     let before = usual(&first);
-    stage.hands.advance(Duration::from_micros(59_999_999));
+    stage
+        .manual_clock
+        .advance(Duration::from_micros(59_999_999));
     assert_eq!(usual(&stage.ask("CN=app").await.unwrap()).etag, before.etag);
 
-    stage.hands.advance(Duration::from_micros(1));
+    stage.manual_clock.advance(Duration::from_micros(1));
     let second = stage.ask("CN=app").await.unwrap();
     assert_eq!(second.source, Source::Hit);
     let one = format!("{HEAD}{{\"_id\":2}}],\"totalCount\":1}}");
     assert_eq!(stage.body("CN=app", &second), one);
     assert_ne!(usual(&second).etag, before.etag);
     assert_eq!(usual(&second).certificates, 1);
-    let tag = second.entry.tag(stage.hands.now().wall);
+    let tag = second.entry.tag(stage.manual_clock.now().wall);
     assert_eq!(usual(&second).etag, tag.header(&[]));
     assert_eq!(stage.atlas.walks(), 1);
 }
@@ -65,16 +67,19 @@ async fn g34_a_calendar_set_back_does_not_serve_the_shorter_answer_for_the_longe
     stage.pass(60);
     assert!(stage.body("CN=app", &found).ends_with("\"totalCount\":1}"));
     let set_back = crate::atlas::Timestamp::from_seconds(START + 50);
-    stage.hands.set_wall(set_back);
+    stage.manual_clock.set_wall(set_back);
     assert!(stage.body("CN=app", &found).ends_with("\"totalCount\":2}"));
     // The same for an answer that was already shortened.
     stage.pass(100_000);
     assert!(stage.body("CN=app", &found).ends_with("\"totalCount\":0}"));
     let set_back = crate::atlas::Timestamp::from_seconds(START + 70);
-    stage.hands.set_wall(set_back);
+    stage.manual_clock.set_wall(set_back);
     assert!(stage.body("CN=app", &found).ends_with("\"totalCount\":1}"));
     // The list is as old as it is, whatever the calendar says.
-    assert_eq!(found.age(stage.hands.now()), Duration::from_secs(100_060));
+    assert_eq!(
+        found.age(stage.manual_clock.now()),
+        Duration::from_secs(100_060)
+    );
 }
 
 #[tokio::test]
@@ -85,7 +90,7 @@ async fn the_same_certificates_keep_their_tag_and_other_addresses_change_only_th
     stage.pass(400);
     let second = stage.ask("CN=app").await.unwrap();
     assert_ne!(first.entry.fill_id(), second.entry.fill_id());
-    let now = stage.hands.now().wall;
+    let now = stage.manual_clock.now().wall;
     assert_eq!(first.entry.tag(now), second.entry.tag(now));
 
     let elsewhere = Address {
@@ -117,7 +122,7 @@ async fn a_host_with_odd_characters_cannot_break_the_document() {
         host: "a\",\"x\":\"\\",
         ..ADDRESS
     };
-    let now = stage.hands.now().wall;
+    let now = stage.manual_clock.now().wall;
     let body = found.entry.usual(&question("app"), odd, now).body.to_vec();
     let document: serde_json::Value = serde_json::from_slice(&body).unwrap();
     let href = document["links"][0]["href"].as_str().unwrap();
@@ -141,7 +146,7 @@ async fn a_large_list_is_compressed_once_for_all_who_want_it_wherever_they_ask()
     for seconds in [0, 101] {
         // What has expired leaves, and what is left is another list.
         stage.pass(seconds);
-        let now = stage.hands.now().wall;
+        let now = stage.manual_clock.now().wall;
         for encoding in [Encoding::Brotli, Encoding::Gzip, Encoding::Zstd] {
             let form = |address| {
                 let (entry, question) = (&found.entry, &question);
@@ -199,7 +204,7 @@ async fn no_address_has_a_copy_of_a_large_list() {
     let many = (0..2_000).map(|id| (format!("{{\"_id\":{id}}}"), START + 100_000));
     stage.atlas.says(Word::List(many.collect()));
     let found = stage.ask("app").await.unwrap();
-    let now = stage.hands.now().wall;
+    let now = stage.manual_clock.now().wall;
     let list = found.entry.list().joined();
     for host in ["a", "b", "a"] {
         let address = Address { host, ..ADDRESS };

@@ -10,13 +10,17 @@ use super::stage::{Stage, Word, down, question};
 #[tokio::test]
 async fn a_key_is_explained_in_every_state() {
     let stage = Stage::new(Config::default());
-    let explain = || stage.cache.explain(&question("app"), stage.hands.now());
+    let explain = || {
+        stage
+            .cache
+            .explain(&question("app"), stage.manual_clock.now())
+    };
     assert_eq!(explain().state, State::Absent);
 
     stage.atlas.hold();
     let mut caller = Box::pin(stage.ask("app"));
     assert!(caller.as_mut().now_or_never().is_none());
-    stage.hands.advance(Duration::from_millis(1_500));
+    stage.manual_clock.advance(Duration::from_millis(1_500));
     let walk = explain().walk.unwrap();
     assert_eq!(
         (walk.number, walk.since_milliseconds, walk.waiters),
@@ -33,12 +37,12 @@ async fn a_key_is_explained_in_every_state() {
     assert_eq!((facts.pages, facts.calls), (1, 2));
     assert_eq!(facts.fill_id, found.entry.fill_id().to_string());
     assert_eq!(facts.rooms, ["kept", "recent"]);
-    let now = stage.hands.now();
+    let now = stage.manual_clock.now();
     assert_eq!(facts.ttl_seconds, found.entry.ttl(now));
 
     let due = found.entry.lifetime().due();
     stage
-        .hands
+        .manual_clock
         .advance(due.saturating_sub(found.entry.age(now)));
     assert_eq!(explain().state, State::Due);
     stage.pass(100);

@@ -15,13 +15,16 @@ async fn the_first_question_costs_a_walk_and_the_second_nothing() {
     let first = stage.ask("app").await.unwrap();
     assert_eq!((first.source, first.upstream_calls), (Source::Miss, 2));
     assert_eq!(
-        first.status(stage.hands.now()).to_string(),
+        first.status(stage.manual_clock.now()).to_string(),
         "fwd=miss; stored"
     );
     stage.pass(100);
     let second = stage.ask("app").await.unwrap();
     assert_eq!((second.source, second.upstream_calls), (Source::Hit, 0));
-    assert_eq!(second.age(stage.hands.now()), Duration::from_secs(100));
+    assert_eq!(
+        second.age(stage.manual_clock.now()),
+        Duration::from_secs(100)
+    );
     assert_eq!(second.entry.fill_id(), first.entry.fill_id());
     assert_eq!(stage.atlas.walks(), 1);
 }
@@ -61,7 +64,7 @@ async fn g5_an_old_list_is_served_only_while_atlas_cannot_answer_and_never_past_
             let old = stage.ask("app").await.unwrap();
             assert_eq!(old.source, Source::Stale(Staleness::Error));
             assert_eq!(old.entry.fill_id(), first.entry.fill_id());
-            assert!(old.entry.ttl(stage.hands.now()) < 0);
+            assert!(old.entry.ttl(stage.manual_clock.now()) < 0);
         }
         stage.pass(PAST_TTL);
         stage.pass(PAST_TTL);
@@ -109,7 +112,7 @@ async fn trouble_with_our_credential_address_bill_or_version_leaves_old_lists() 
         stage.atlas.says(Word::Refusal(status, code));
         let due = first.entry.lifetime().due();
         stage.ask("app").await.unwrap();
-        stage.hands.advance(due);
+        stage.manual_clock.advance(due);
         // A refresh that nobody waits for.
         assert_eq!(stage.ask("app").await.unwrap().source, Source::Hit);
         stage.settle().await;
@@ -260,14 +263,14 @@ async fn a_list_in_use_is_renewed_before_its_time_and_nobody_waits() {
     stage.pass(100);
     stage.ask("app").await.unwrap();
     stage
-        .hands
+        .manual_clock
         .advance(due.saturating_sub(Duration::from_secs(100)));
     stage.atlas.hold();
     stage.atlas.says(list(&["two"]));
     let ask = Ask {
         address: super::stage::ADDRESS,
         mode: CacheMode::Cached,
-        now: stage.hands.now(),
+        now: stage.manual_clock.now(),
     };
     let app = super::stage::question("app");
     assert!(!stage.cache.0.would_ask(&app, ask));
@@ -297,7 +300,7 @@ async fn a_list_in_use_is_renewed_before_its_time_and_nobody_waits() {
 async fn a_list_that_nobody_asked_for_again_is_not_renewed_ahead() {
     let stage = Stage::new(Config::default());
     let first = stage.ask("app").await.unwrap();
-    stage.hands.advance(first.entry.lifetime().due());
+    stage.manual_clock.advance(first.entry.lifetime().due());
     assert_eq!(stage.ask("app").await.unwrap().source, Source::Hit);
     stage.settle().await;
     assert_eq!(stage.atlas.walks(), 1);
@@ -308,7 +311,7 @@ async fn a_refusal_to_renew_ahead_costs_no_answer() {
     let stage = Stage::new(Config::default());
     let first = stage.ask("app").await.unwrap();
     stage.ask("app").await.unwrap();
-    stage.hands.advance(first.entry.lifetime().due());
+    stage.manual_clock.advance(first.entry.lifetime().due());
     stage.atlas.says(down());
     stage.ask("app").await.unwrap();
     stage.settle().await;

@@ -109,7 +109,7 @@ async fn who_needs_a_list_does_not_share_the_fate_of_a_walk_that_was_only_made_a
     let stage = Stage::new(Config::default());
     let first = stage.ask("app").await.unwrap();
     stage.ask("app").await.unwrap();
-    stage.hands.advance(first.entry.lifetime().due());
+    stage.manual_clock.advance(first.entry.lifetime().due());
     let busy = crate::upstream::FetchFailure::Busy {
         retry_after: Duration::from_secs(1),
     };
@@ -239,7 +239,7 @@ async fn an_answer_that_came_while_boarding_is_taken() {
     let ask = Ask {
         address: ADDRESS,
         mode: CacheMode::Cached,
-        now: stage.hands.now(),
+        now: stage.manual_clock.now(),
     };
     let atlas = Arc::clone(&stage.atlas);
     let boarded = stage.cache.0.join(

@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use super::super::*;
 use super::stage::{ADDRESS, START};
 use crate::atlas::Timestamp;
-use crate::clock::Hands;
+use crate::clock::ManualClock;
 use crate::upstream::Verdict;
 use fetches::{Scene, Word, walk};
 use steps::{Purged, Step, step};
@@ -33,7 +33,7 @@ const KEYS: [(&str, &str); 4] = [
 
 struct World {
     cache: Cache,
-    hands: Hands,
+    manual_clock: ManualClock,
     scene: Arc<Mutex<Scene>>,
     gate: Arc<Semaphore>,
     callers: Vec<Caller>,
@@ -59,14 +59,14 @@ fn config() -> Config {
 
 impl World {
     fn new() -> Self {
-        let (clock, hands) = Clock::manual(Timestamp::from_seconds(START));
+        let (clock, manual_clock) = Clock::manual(Timestamp::from_seconds(START));
         let list = Word::List {
             certificates: 2,
             first_ends_in: 9_999,
         };
         Self {
             cache: Cache::new(config(), clock, CacheMetrics::default(), TaskTracker::new()),
-            hands,
+            manual_clock,
             scene: Arc::new(Mutex::new(Scene {
                 words: [list; KEYS.len()],
                 event: 1,
@@ -96,14 +96,14 @@ impl World {
                     self.gate.add_permits(1);
                 }
             }
-            Step::Pass { seconds } => self.hands.advance(Duration::from_secs(seconds)),
+            Step::Pass { seconds } => self.manual_clock.advance(Duration::from_secs(seconds)),
             Step::SetCalendar { by } => {
-                let wall = self.hands.now().wall.micros() + by * 1_000_000;
-                self.hands.set_wall(Timestamp::from_micros(wall));
+                let wall = self.manual_clock.now().wall.micros() + by * 1_000_000;
+                self.manual_clock.set_wall(Timestamp::from_micros(wall));
                 self.calendar_set = self.scene.lock().unwrap().next();
             }
             Step::Purge { what, soft } => self.purge(what, soft),
-            Step::Sweep => self.cache.sweep(self.hands.now()),
+            Step::Sweep => self.cache.sweep(self.manual_clock.now()),
         }
         self.hear().await;
     }
@@ -116,9 +116,9 @@ impl World {
             } else {
                 CacheMode::Cached
             },
-            now: self.hands.now(),
+            now: self.manual_clock.now(),
         };
-        let (cache, hands) = (self.cache.clone(), self.hands.clone());
+        let (cache, manual_clock) = (self.cache.clone(), self.manual_clock.clone());
         let (scene, gate) = (Arc::clone(&self.scene), Arc::clone(&self.gate));
         let expected = self.expected_hit(key, ask);
         let answer = Box::pin(async move {
@@ -126,7 +126,7 @@ impl World {
                 walk(
                     Arc::clone(&scene),
                     Arc::clone(&gate),
-                    hands.clone(),
+                    manual_clock.clone(),
                     (key, request),
                 )
             };
@@ -221,7 +221,7 @@ impl World {
                 assert_eq!(log.key, key, "crossed keys");
                 assert!(!matches!(log.word, Word::List { .. }));
                 if source == Source::Negative {
-                    let since = self.hands.now().elapsed.saturating_sub(log.ended_at);
+                    let since = self.manual_clock.now().elapsed.saturating_sub(log.ended_at);
                     assert_eq!(error.verdict(), Verdict::Missing);
                     assert!(since < config().negative_ttl);
                     assert!(log.began > self.purged[key], "a purged absence was served");
@@ -237,7 +237,7 @@ impl World {
     }
 
     fn judge_list(&self, key: usize, found: &Found) {
-        let now = self.hands.now();
+        let now = self.manual_clock.now();
         let scene = self.scene.lock().unwrap();
         let log = scene.walks[&found.entry.fill_id()];
         let usual = found.entry.usual(&asked(key), ADDRESS, now.wall);

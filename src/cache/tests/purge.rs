@@ -76,7 +76,7 @@ async fn a_soft_purge_asks_anew_but_keeps_what_is_known_for_an_outage() {
     stage.atlas.says(down());
     let old = stage.ask("app").await.unwrap();
     assert_eq!(old.source, Source::Stale(Staleness::Error));
-    assert!(old.entry.ttl(stage.hands.now()) < 0);
+    assert!(old.entry.ttl(stage.manual_clock.now()) < 0);
     stage.pass(5);
     stage.atlas.says(list(&["two"]));
     let found = stage.ask("app").await.unwrap();

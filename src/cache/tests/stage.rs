@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::super::*;
 use crate::atlas::{Certificate, CertificateList, Timestamp};
-use crate::clock::Hands;
+use crate::clock::ManualClock;
 use crate::upstream::{AtlasAnswer, FetchFailure, Walk};
 
 /// What a scripted Atlas says.
@@ -27,7 +27,7 @@ pub(super) enum Word {
 
 pub(super) struct Stage {
     pub(super) cache: Cache,
-    pub(super) hands: Hands,
+    pub(super) manual_clock: ManualClock,
     pub(super) metrics: CacheMetrics,
     pub(super) atlas: Arc<Atlas>,
 }
@@ -76,11 +76,11 @@ pub(super) fn down() -> Word {
 
 impl Stage {
     pub(super) fn new(config: Config) -> Self {
-        let (clock, hands) = Clock::manual(Timestamp::from_seconds(START));
+        let (clock, manual_clock) = Clock::manual(Timestamp::from_seconds(START));
         let metrics = CacheMetrics::default();
         Self {
             cache: Cache::new(config, clock.clone(), metrics.clone(), TaskTracker::new()),
-            hands,
+            manual_clock,
             metrics,
             atlas: Arc::new(Atlas {
                 word: watch::Sender::new(list(&["one"])),
@@ -106,7 +106,7 @@ impl Stage {
         let ask = Ask {
             address: ADDRESS,
             mode,
-            now: self.hands.now(),
+            now: self.manual_clock.now(),
         };
         let atlas = Arc::clone(&self.atlas);
         self.cache
@@ -122,13 +122,13 @@ impl Stage {
 
     /// The usual answer's certificates, as far as they are served now.
     pub(super) fn body(&self, name: &str, found: &Found) -> String {
-        let now = self.hands.now().wall;
+        let now = self.manual_clock.now().wall;
         let usual = found.entry.usual(&question(name), ADDRESS, now);
         String::from_utf8(usual.body.to_vec()).unwrap()
     }
 
     pub(super) fn pass(&self, seconds: u64) {
-        self.hands.advance(Duration::from_secs(seconds));
+        self.manual_clock.advance(Duration::from_secs(seconds));
     }
 
     /// Lets every walk under way come to its end.

@@ -14,7 +14,7 @@ use crate::audit::search;
 use crate::audit::search::{Filter, Found, Order, Search, Sieve};
 use crate::blocking::may_wait;
 use crate::clock::Clock;
-use crate::commands::Ending;
+use crate::commands::ExitStatus;
 
 use super::records::{Format, Records};
 
@@ -28,7 +28,7 @@ pub(super) struct Wish {
 }
 
 /// Follows until it is interrupted, or what it writes is not read any more.
-pub(super) fn run(wish: Wish, clock: &Clock) -> io::Result<Ending> {
+pub(super) fn run(wish: Wish, clock: &Clock) -> io::Result<ExitStatus> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -43,7 +43,7 @@ pub(super) fn run(wish: Wish, clock: &Clock) -> io::Result<Ending> {
     });
     // A long search, or a reader that is slow, must not delay the end.
     runtime.shutdown_background();
-    ended.map(|()| Ending::Well)
+    ended.map(|()| ExitStatus::Well)
 }
 
 async fn follow(wish: Wish, clock: &Clock) -> io::Result<()> {

@@ -72,14 +72,14 @@ mod tests {
 
     #[test]
     fn a_bar_appears_after_a_second_with_what_is_done_by_then() {
-        let (clock, hands) = Clock::manual(Timestamp::from_seconds(0));
+        let (clock, manual_clock) = Clock::manual(Timestamp::from_seconds(0));
         let bar = Bar::new(clock);
         let at = |done| Progress { done, total: 100 };
         bar.show(at(1));
-        hands.advance(Duration::from_millis(999));
+        manual_clock.advance(Duration::from_millis(999));
         bar.show(at(2));
         assert!(bar.shown.get().is_none());
-        hands.advance(Duration::from_millis(1));
+        manual_clock.advance(Duration::from_millis(1));
         bar.show(at(3));
         let shown = bar.shown.get().unwrap();
         assert_eq!((shown.position(), shown.length()), (3, Some(100)));

@@ -10,7 +10,7 @@ use clap::Args;
 use crate::audit::search;
 use crate::audit::search::Order;
 use crate::clock::Clock;
-use crate::commands::Ending;
+use crate::commands::ExitStatus;
 
 use super::filters::Filters;
 use super::progress::Bar;
@@ -47,7 +47,7 @@ impl Search {
     }
 
     /// Writes what is found.
-    pub(super) fn run(self, out: &mut dyn Write) -> io::Result<Ending> {
+    pub(super) fn run(self, out: &mut dyn Write) -> io::Result<ExitStatus> {
         let clock = Clock::system();
         let bar = Bar::new(clock.clone());
         let is_terminal = terminal().is_some();
@@ -80,11 +80,11 @@ impl Search {
         bar.clear();
         records.flush(out)?;
         name_incomplete(&incomplete);
-        Ok(Ending::Well)
+        Ok(ExitStatus::Well)
     }
 
     /// Writes what is found and what comes, until it is interrupted.
-    pub(super) fn follow(self) -> io::Result<Ending> {
+    pub(super) fn follow(self) -> io::Result<ExitStatus> {
         let clock = Clock::system();
         let filter = self.filters.filter(clock.now().wall);
         follow::run(

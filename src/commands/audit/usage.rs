@@ -15,7 +15,7 @@ use crate::audit::search::{Filter, Order, When};
 use crate::audit::usage::{Counts, Row};
 use crate::audit::{search, usage};
 use crate::clock::Clock;
-use crate::commands::Ending;
+use crate::commands::ExitStatus;
 
 use super::name_incomplete;
 use super::progress::Bar;
@@ -80,7 +80,7 @@ callers are not counted: `audit search --kind refusals` shows them.";
 
 impl Usage {
     /// Writes the report.
-    pub(super) fn run(self, out: &mut dyn Write) -> io::Result<Ending> {
+    pub(super) fn run(self, out: &mut dyn Write) -> io::Result<ExitStatus> {
         let clock = Clock::system();
         let now = clock.now().wall;
         let filter = Filter {
@@ -118,7 +118,7 @@ impl Usage {
             Format::Json => report.write_json(out)?,
             Format::Csv => report.write_csv(out)?,
         }
-        Ok(Ending::Well)
+        Ok(ExitStatus::Well)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::audit::verify::Report;
 use crate::audit::{HeadVerifier, verify};
 
 use crate::clock::Clock;
-use crate::commands::{Ending, complain};
+use crate::commands::{ExitStatus, complain};
 
 use super::progress::Bar;
 
@@ -32,7 +32,7 @@ pub(super) struct Verify {
 
 impl Verify {
     /// Says what is to be said of the trails, and how the command ends.
-    pub(super) fn run(&self, out: &mut dyn Write) -> io::Result<Ending> {
+    pub(super) fn run(&self, out: &mut dyn Write) -> io::Result<ExitStatus> {
         let keys: Result<Vec<_>, _> = self
             .head_keys
             .iter()
@@ -42,10 +42,10 @@ impl Verify {
             Ok(keys) => keys,
             Err(error) => {
                 complain(&error);
-                return Ok(Ending::Failed);
+                return Ok(ExitStatus::Failed);
             }
         };
-        let mut ending = Ending::Well;
+        let mut ending = ExitStatus::Well;
         for directory in &self.directories {
             let bar = Bar::new(Clock::system());
             if self.directories.len() > 1 {
@@ -53,14 +53,19 @@ impl Verify {
             }
             let report = verify::verify_showing(directory, self.from, &keys, &|it| bar.show(it))?;
             bar.clear();
-            if self.write(directory, &report, out)? == Ending::Failed {
-                ending = Ending::Failed;
+            if self.write(directory, &report, out)? == ExitStatus::Failed {
+                ending = ExitStatus::Failed;
             }
         }
         Ok(ending)
     }
 
-    fn write(&self, directory: &Path, report: &Report, out: &mut dyn Write) -> io::Result<Ending> {
+    fn write(
+        &self,
+        directory: &Path,
+        report: &Report,
+        out: &mut dyn Write,
+    ) -> io::Result<ExitStatus> {
         for file in &report.passed_over {
             writeln!(out, "passed over: {file}")?;
         }
@@ -80,14 +85,14 @@ impl Verify {
             }
             let good = counted(report.records, "record");
             writeln!(out, "  good before it: {good}")?;
-            return Ok(Ending::Failed);
+            return Ok(ExitStatus::Failed);
         }
         if report.records == 0 {
             writeln!(out, "no records in {}", directory.display())?;
             return Ok(if self.from > 1 || !directory.is_dir() {
-                Ending::Failed
+                ExitStatus::Failed
             } else {
-                Ending::Well
+                ExitStatus::Well
             });
         }
         writeln!(
@@ -120,7 +125,7 @@ impl Verify {
                 counted(heads, "signed head")
             )?,
         }
-        Ok(Ending::Well)
+        Ok(ExitStatus::Well)
     }
 }
 

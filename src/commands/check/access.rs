@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::atlas::{ProjectId, Question, Username};
-use crate::commands::{Ending, complain, say};
+use crate::commands::{ExitStatus, complain, say};
 use crate::config::Config;
 use crate::identity::Described;
 use crate::policy::{Explanation, Limit, Policy};
@@ -30,8 +30,8 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    /// Answers, if anything was asked: [`Ending::Well`] if the caller may, [`Ending::Failed`] if not.
-    pub(super) fn answer(&self, config: &Config, policy: &Policy) -> Option<Ending> {
+    /// Answers, if anything was asked: [`ExitStatus::Well`] if the caller may, [`ExitStatus::Failed`] if not.
+    pub(super) fn answer(&self, config: &Config, policy: &Policy) -> Option<ExitStatus> {
         let question = Question {
             project: self.group?,
             username: self.username.clone()?,
@@ -51,7 +51,7 @@ impl Arguments {
             Ok(caller) => Some(print(&policy.explain(&caller, &question))),
             Err(message) => {
                 complain(&format_args!("--as {message}"));
-                Some(Ending::Misused)
+                Some(ExitStatus::Misused)
             }
         }
     }
@@ -81,12 +81,12 @@ fn claims(text: &str) -> Vec<(&str, &str)> {
     claims
 }
 
-fn print(explanation: &Explanation) -> Ending {
+fn print(explanation: &Explanation) -> ExitStatus {
     let was_said = lines(explanation).iter().all(|line| say(line));
     if explanation.allowed && was_said {
-        Ending::Well
+        ExitStatus::Well
     } else {
-        Ending::Failed
+        ExitStatus::Failed
     }
 }
 

@@ -11,10 +11,10 @@ use tokio::runtime;
 use super::advice;
 use crate::app::App;
 use crate::clock::Clock;
-use crate::commands::{Ending, complain, say};
+use crate::commands::{ExitStatus, complain, say};
 use crate::config::Config;
 use crate::identity::IssuerCheck;
-use crate::settings::Mistake;
+use crate::settings::ConfigError;
 use crate::upstream::{OnlineCheck, Tried};
 
 /// How what was found is written.
@@ -44,12 +44,12 @@ struct Finding {
 }
 
 /// Tries everything.
-pub(super) fn run(config: &Config, format: Format) -> Ending {
+pub(super) fn run(config: &Config, format: Format) -> ExitStatus {
     let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             complain(&format_args!("cannot start: {error}"));
-            return Ending::Failed;
+            return ExitStatus::Failed;
         }
     };
     let found = runtime.block_on(findings(config));
@@ -57,11 +57,11 @@ pub(super) fn run(config: &Config, format: Format) -> Ending {
     runtime.shutdown_background();
     let findings = match found {
         Ok(findings) => findings,
-        Err(mistakes) => {
-            for mistake in mistakes {
-                complain(&mistake);
+        Err(config_errors) => {
+            for config_error in config_errors {
+                complain(&config_error);
             }
-            return Ending::Misconfigured;
+            return ExitStatus::Misconfigured;
         }
     };
     let is_well = findings.iter().all(|finding| finding.well);
@@ -70,13 +70,13 @@ pub(super) fn run(config: &Config, format: Format) -> Ending {
         Format::Text => findings.iter().all(Finding::tell),
     };
     if is_well && was_said {
-        Ending::Well
+        ExitStatus::Well
     } else {
-        Ending::Failed
+        ExitStatus::Failed
     }
 }
 
-async fn findings(config: &Config) -> Result<Vec<Finding>, Vec<Mistake>> {
+async fn findings(config: &Config) -> Result<Vec<Finding>, Vec<ConfigError>> {
     let clock = Clock::system();
     let checked = App::check_online(config, clock.clone()).await?;
     let mut findings: Vec<Finding> = checked

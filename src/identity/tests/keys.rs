@@ -32,7 +32,7 @@ async fn g13_a_thousand_unknown_keys_cost_one_fetch_whatever_it_brings() {
         }
         assert_eq!(scene.publisher.requests(), before + 1);
         // Thirty seconds after that attempt there may be another.
-        scene.hands.advance(Duration::from_secs(30));
+        scene.manual_clock.advance(Duration::from_secs(30));
         let unknown = scene
             .issuer
             .forge("a", |header, _| header["kid"] = json!("x"));
@@ -124,7 +124,7 @@ async fn f31_to_f34_an_issuer_that_is_down_or_talks_nonsense_keeps_its_keys_for_
             assert!(!scene.troubles().contains(&Trouble::NoKeys));
         }
         scene.pass(Duration::from_mins(61)).await;
-        scene.hands.set_wall(Timestamp::from_seconds(NOW));
+        scene.manual_clock.set_wall(Timestamp::from_seconds(NOW));
         assert_eq!(
             scene.verify(&long_lived).await.unwrap_err(),
             Unverified::NoKeys
@@ -244,7 +244,7 @@ async fn keys_and_secrets_in_files_are_read_again_when_they_change() {
     // Twice, for a keeper may be in the middle of its first reading.
     for _ in 0..2 {
         let mut attempts = attempts.clone();
-        scene.hands.advance(Duration::from_secs(2));
+        scene.manual_clock.advance(Duration::from_secs(2));
         for attempt in &mut attempts {
             attempt.changed().await.unwrap();
         }

@@ -24,11 +24,11 @@ async fn r8_keys_are_fetched_within_seconds_after_a_suspend_or_a_pause() {
         let scene = Scene::new(&published_keys()).await;
         known_token(&scene).await;
         let before = scene.publisher.requests();
-        let now = scene.hands.now().wall;
+        let now = scene.manual_clock.now().wall;
         if paused {
-            scene.hands.set_wall(now.plus(TWO_HOURS));
+            scene.manual_clock.set_wall(now.plus(TWO_HOURS));
         } else {
-            scene.hands.suspend(TWO_HOURS);
+            scene.manual_clock.suspend(TWO_HOURS);
         }
         scene.pass(SLICE).await;
         assert_eq!(scene.publisher.requests(), before + 1, "paused: {paused}");
@@ -41,11 +41,11 @@ async fn r8_keys_of_yesterday_are_not_believed_because_the_machine_was_paused() 
         let scene = Scene::new(&published_keys()).await;
         let token = known_token(&scene).await;
         scene.publisher.answer(Answer::with(503, ""));
-        let now = scene.hands.now().wall;
+        let now = scene.manual_clock.now().wall;
         if paused {
-            scene.hands.set_wall(now.plus(MORE_THAN_A_DAY));
+            scene.manual_clock.set_wall(now.plus(MORE_THAN_A_DAY));
         } else {
-            scene.hands.suspend(MORE_THAN_A_DAY);
+            scene.manual_clock.suspend(MORE_THAN_A_DAY);
         }
         let now = scene.clock.now();
         assert_eq!(scene.troubles(), [Trouble::NoKeys], "paused: {paused}");
@@ -56,7 +56,7 @@ async fn r8_keys_of_yesterday_are_not_believed_because_the_machine_was_paused() 
             tokio::select! {
                 biased;
                 refused = waiting.as_mut() => break refused,
-                () = tokio::task::yield_now() => scene.hands.advance(Duration::from_millis(100)),
+                () = tokio::task::yield_now() => scene.manual_clock.advance(Duration::from_millis(100)),
             }
         };
         assert_eq!(refused.unwrap_err(), Unverified::NoKeys, "paused: {paused}");

@@ -31,7 +31,7 @@ async fn an_issuer_is_in_trouble_while_its_new_place_has_delivered_nothing() {
     assert_eq!(scene.troubles(), []);
     let since = scene.clock.now().wall;
     let elsewhere = TestPublisher::serve(&json!({})).await;
-    scene.hands.advance(Duration::from_secs(9));
+    scene.manual_clock.advance(Duration::from_secs(9));
     scene.reload(&elsewhere.url("/jwks"));
     assert_eq!(scene.troubles(), [Trouble::OldPlace { since }]);
     scene.after(scene.attempts()).await;

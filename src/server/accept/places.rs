@@ -320,28 +320,28 @@ mod tests {
 
     use super::*;
     use crate::atlas::Timestamp;
-    use crate::clock::{Clock, Hands};
+    use crate::clock::{Clock, ManualClock};
 
     struct Listener {
         places: Arc<Places>,
         clock: Clock,
-        hands: Hands,
+        manual_clock: ManualClock,
     }
 
     impl Listener {
         fn new(most: usize, most_of_a_source: usize, yielding: Yielding) -> Self {
-            let (clock, hands) = Clock::manual(Timestamp::from_seconds(0));
+            let (clock, manual_clock) = Clock::manual(Timestamp::from_seconds(0));
             let refusals = ConnectionMetrics::register(&mut Registry::default());
             Self {
                 places: Places::new(most, most_of_a_source, yielding, refusals),
                 clock,
-                hands,
+                manual_clock,
             }
         }
 
         /// A connection that has said nothing so far, a second after the one before.
         fn connect(&self, address: &str) -> Option<Place> {
-            self.hands.advance(Duration::from_secs(1));
+            self.manual_clock.advance(Duration::from_secs(1));
             let place = self.places.enter(self.clock.elapsed())?;
             place.is_from(address.parse().unwrap()).then_some(place)
         }

@@ -33,7 +33,7 @@ use crate::server::payload::SEND_BUFFER;
 use crate::server::timer::ClockTimer;
 use crate::server::turns::InTurn;
 use crate::telemetry::metrics::connections::Reason;
-use crate::upstream::Chance;
+use crate::upstream::Jitter;
 
 /// A connection of which it is known what it speaks.
 struct Serving {
@@ -220,7 +220,7 @@ impl Acceptor {
         } = serving;
         let age = self.limits.connection_age;
         // Connections that were made together, after a restart, do not all come again together.
-        let age = Chance::System.between(age.mul_f64(0.9), age.mul_f64(1.1));
+        let age = Jitter::System.between(age.mul_f64(0.9), age.mul_f64(1.1));
         let end = pin!(async {
             tokio::select! {
                 () = self.stop.cancelled() => false,

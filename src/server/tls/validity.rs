@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use rustls_pki_types::CertificateDer;
 
 use crate::atlas::Timestamp;
-use crate::settings::Mistake;
+use crate::settings::ConfigError;
 
 /// From when to when a certificate is good.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl Validity {
     }
 
     /// Why it is not good at `now`.
-    pub(super) fn fault(&self, now: Timestamp) -> Option<Mistake> {
+    pub(super) fn fault(&self, now: Timestamp) -> Option<ConfigError> {
         let what = if now > self.until {
             format!("expired on {}", self.until)
         } else if now < self.from {
@@ -52,7 +52,7 @@ impl Validity {
             Whose::Ours => ("certificate", "callers refuse it"),
         };
         let file = self.file.display();
-        Some(Mistake::at(
+        Some(ConfigError::at(
             format!("server.tls.{place}"),
             format!("a certificate in {file} {what}: {consequence}"),
         ))

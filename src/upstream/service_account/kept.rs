@@ -16,7 +16,7 @@ use super::{Account, MARGIN};
 use crate::atlas::Timestamp;
 use crate::secret::Secret;
 use crate::telemetry::say;
-use crate::upstream::ledger::Ledger;
+use crate::upstream::mint_log::MintLog;
 use crate::upstream::sealed;
 use crate::upstream::token::Minted;
 
@@ -25,7 +25,7 @@ use crate::upstream::token::Minted;
 pub(super) struct Kept {
     ledger: PathBuf,
     /// What is in it, once it was read.
-    wishes: Mutex<Option<Ledger>>,
+    wishes: Mutex<Option<MintLog>>,
     sealed: PathBuf,
     /// Whether anything is kept for the next process.
     keeps: bool,
@@ -125,13 +125,13 @@ impl Account {
 
     async fn in_ledger<T: Send + 'static>(
         self: &Arc<Self>,
-        work: impl FnOnce(&mut Ledger, &Self) -> T + Send + 'static,
+        work: impl FnOnce(&mut MintLog, &Self) -> T + Send + 'static,
     ) -> T {
         self.aside(move |account| {
             let kept = &account.kept;
             let mut wishes = kept.wishes.lock().unwrap_or_else(PoisonError::into_inner);
             let ledger = wishes.get_or_insert_with(|| {
-                Ledger::open(kept.ledger.clone(), account.clock.now(), kept.keeps)
+                MintLog::open(kept.ledger.clone(), account.clock.now(), kept.keeps)
             });
             work(ledger, account)
         })

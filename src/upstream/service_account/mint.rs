@@ -72,7 +72,7 @@ impl Account {
         state.replacing = false;
         state.trouble = Some(why);
         state.failures = state.failures.saturating_add(1);
-        state.not_before = now + wait + self.chance.up_to(wait / 10);
+        state.not_before = now + wait + self.jitter.up_to(wait / 10);
     }
 
     async fn try_mint(self: &Arc<Self>) -> Result<Minted, NotMinted> {
@@ -114,7 +114,7 @@ impl Account {
         };
         let now = self.clock.now();
         let life = minted.lifetime;
-        let renew_after = self.chance.between(life * 75 / 100, life * 85 / 100);
+        let renew_after = self.jitter.between(life * 75 / 100, life * 85 / 100);
         let (name, seconds) = (&self.terms.load().name, life.as_secs());
         if is_kept {
             say(|| info!(credential = %name, seconds, "took up the token of the process before"));

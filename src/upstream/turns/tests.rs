@@ -5,17 +5,17 @@ use futures_util::future::join_all;
 
 use super::*;
 use crate::atlas::Timestamp;
-use crate::clock::Hands;
+use crate::clock::ManualClock;
 
-fn turns(in_all: usize, per_project: usize, queue: usize) -> (Turns, Hands) {
-    let (clock, hands) = Clock::manual(Timestamp::from_seconds(0));
+fn turns(in_all: usize, per_project: usize, queue: usize) -> (Turns, ManualClock) {
+    let (clock, manual_clock) = Clock::manual(Timestamp::from_seconds(0));
     let limits = Limits {
         concurrency: in_all,
         concurrency_per_project: per_project,
         queue,
         ..Limits::default()
     };
-    (Turns::new(&limits, clock), hands)
+    (Turns::new(&limits, clock), manual_clock)
 }
 
 fn project(digit: char) -> ProjectId {
@@ -74,7 +74,7 @@ async fn the_more_urgent_goes_first() {
 
 #[tokio::test]
 async fn whoever_cannot_wait_in_the_queue_or_has_waited_too_long_is_told_so() {
-    let (turns, hands) = turns(1, 1, 1);
+    let (turns, manual_clock) = turns(1, 1, 1);
     let _held = turns.take(wish(project('a'), Urgency::Miss)).await.unwrap();
     let mut waiting = Box::pin(turns.take(wish(project('a'), Urgency::Miss)));
     assert!(waiting.as_mut().now_or_never().is_none());
@@ -85,7 +85,7 @@ async fn whoever_cannot_wait_in_the_queue_or_has_waited_too_long_is_told_so() {
             .unwrap_err(),
         Busy
     );
-    hands.advance(Duration::from_secs(5));
+    manual_clock.advance(Duration::from_secs(5));
     assert_eq!(waiting.await.unwrap_err(), Busy);
 }
 

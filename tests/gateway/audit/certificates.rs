@@ -241,8 +241,8 @@ async fn after_a_restart_nothing_is_known_of_the_fetch_before() {
         // The disk has its own time.
         std::thread::park_timeout(Duration::from_millis(1));
     }
-    let (clock, hands) = Clock::manual(Timestamp::parse(NOW).unwrap());
-    (world.app, world.clock) = (App::start(&config, clock).await.unwrap(), hands);
+    let (clock, manual_clock) = Clock::manual(Timestamp::parse(NOW).unwrap());
+    (world.app, world.clock) = (App::start(&config, clock).await.unwrap(), manual_clock);
     world.ask("app1").await;
     let records = fetches(&world);
     let [_, second] = &records[..] else {

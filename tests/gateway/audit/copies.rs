@@ -162,7 +162,9 @@ async fn several_directories_are_searched_as_one_by_time() {
         trail.record(&subject).await.unwrap();
         expected.push(subject);
         for trail in [&one, &other] {
-            trail.hands.advance(std::time::Duration::from_millis(300));
+            trail
+                .manual_clock
+                .advance(std::time::Duration::from_millis(300));
         }
     }
     let directories = [&one, &other].map(|trail| trail.config.directory.clone());

@@ -25,7 +25,7 @@ async fn a_file_of_the_size_or_of_another_day_is_followed_by_a_new_one() {
         let size = fs::metadata(file).unwrap().len();
         assert!((64 << 10..66 << 10).contains(&size), "{size}");
     }
-    trail.hands.advance(Duration::from_hours(22));
+    trail.manual_clock.advance(Duration::from_hours(22));
     trail.record("tomorrow").await.unwrap();
     assert_eq!(trail.files().len(), files.len() + 1);
     let name = trail.files().pop().unwrap();

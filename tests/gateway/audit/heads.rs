@@ -54,7 +54,7 @@ async fn a_cut_off_end_is_found_where_a_signed_head_speaks_of_it() {
         let fault = check(&trail).fault.unwrap();
         assert_eq!((fault.seq, fault.kind), (4, FaultKind::EndMissing));
         // A restart does not give the missing numbers away again.
-        trail.hands.advance(Duration::from_secs(1));
+        trail.manual_clock.advance(Duration::from_secs(1));
         trail.audit = trail.reopened().unwrap();
         trail.record("after").await.unwrap();
         let fault = check(&trail).fault.unwrap();
@@ -126,7 +126,7 @@ async fn the_last_record_of_a_day_is_signed_when_the_next_day_begins() {
     // With `always` the record is written before the keeper, whose minute has come, orders a head.
     let trail = key.trail(|config| config.sync = Sync::Always);
     trail.record("today").await.unwrap();
-    trail.hands.advance(Duration::from_hours(22));
+    trail.manual_clock.advance(Duration::from_hours(22));
     trail.record("tomorrow").await.unwrap();
     let files = lookups(&trail);
     assert_eq!(files.len(), 2);

@@ -157,10 +157,10 @@ async fn trail_of(records: usize) -> Trail {
         if turn % 3 == 0 {
             Arc::get_mut(&mut caller).unwrap().client_id = Some(Box::from("client \"two\""));
         }
-        entry.identified(&caller);
-        entry.asked(&question);
+        entry.set_caller(&caller);
+        entry.set_query(&question);
         let rule = Arc::from("reads \\ writes");
-        entry.judged_by((turn % 11 == 0).then_some(&rule));
+        entry.set_rule((turn % 11 == 0).then_some(&rule));
         let denied = turn % 5 == 0;
         let closing = Closing {
             outcome: if denied {
@@ -172,7 +172,7 @@ async fn trail_of(records: usize) -> Trail {
             ..trail.closing()
         };
         entry.close(closing).await.unwrap();
-        trail.hands.advance(Duration::from_millis(250));
+        trail.manual_clock.advance(Duration::from_millis(250));
     }
     trail
 }

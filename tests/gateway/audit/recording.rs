@@ -38,9 +38,9 @@ async fn a_record_has_the_members_of_the_contract_in_their_order() {
     let trail = Trail::new();
     let question = question("CN=payments");
     let mut entry = trail.entry();
-    entry.identified(&caller("payments-api"));
-    entry.asked(&question);
-    entry.judged_by(Some(&Arc::from("payments reads its own users")));
+    entry.set_caller(&caller("payments-api"));
+    entry.set_query(&question);
+    entry.set_rule(Some(&Arc::from("payments reads its own users")));
     let closing = Closing {
         cache: CacheUse::Stale,
         fill_id: Some(Uuid::nil()),
@@ -102,7 +102,7 @@ async fn fetches_and_operators_have_records_of_their_own() {
 async fn a_question_that_is_dropped_was_abandoned() {
     let trail = Trail::new();
     let mut entry = trail.entry();
-    entry.identified(&caller("payments-api"));
+    entry.set_caller(&caller("payments-api"));
     drop(entry);
     trail.until(|| !trail.lookups().is_empty()).await;
     let record = &trail.lookups()[0];
@@ -196,8 +196,9 @@ async fn nothing_that_a_caller_sends_breaks_out_of_its_member() {
         caller_request_id: Some(b"id\n{\"outcome\":\"answered\"}\xff"[..].into()),
         ..trail.arrival()
     });
-    entry
-        .asked_nonsense(b"/groups/x\"}\n{\"outcome\":\"answered\"\x1b[31m\xe2\x80\xa8\xe2\x80\xae");
+    entry.set_invalid_path(
+        b"/groups/x\"}\n{\"outcome\":\"answered\"\x1b[31m\xe2\x80\xa8\xe2\x80\xae",
+    );
     let closing = Closing {
         outcome: Outcome::Rejected,
         status: 400,
@@ -207,7 +208,7 @@ async fn nothing_that_a_caller_sends_breaks_out_of_its_member() {
     };
     entry.close(closing).await.unwrap();
     let mut entry = trail.entry();
-    entry.asked_nonsense(b"/groups/\xff\xfe");
+    entry.set_invalid_path(b"/groups/\xff\xfe");
     entry.close(trail.closing()).await.unwrap();
     let records = trail.lookups();
     assert_eq!(records.len(), 2);
@@ -276,7 +277,7 @@ proptest! {
                 caller_request_id: Some(text(0).into_bytes().into()),
                 ..trail.arrival()
             });
-            entry.identified(&Arc::new(Caller {
+            entry.set_caller(&Arc::new(Caller {
                 subject: text(1).into(),
                 issuer: text(2).into(),
                 client_id: Some(text(3).into()),
@@ -290,12 +291,12 @@ proptest! {
                 username.pop();
             }
             if username.trim_matches('.').is_empty() || times % 2 == 0 {
-                entry.asked_nonsense(text(6).as_bytes());
+                entry.set_invalid_path(text(6).as_bytes());
             } else {
                 asked = question(&username);
-                entry.asked(&asked);
+                entry.set_query(&asked);
             }
-            entry.judged_by(Some(&text(7).into()));
+            entry.set_rule(Some(&text(7).into()));
             let code = text(8);
             let closing = Closing { error_code: Some(&code), ..trail.closing() };
             entry.close(closing).await.unwrap();

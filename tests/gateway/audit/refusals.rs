@@ -574,7 +574,7 @@ async fn ten_thousand_sources_have_a_record_each_and_the_rest_one() {
         fold(&trail, Ipv4Addr::from_bits(source).into());
     }
     fold(&trail, Ipv4Addr::from_bits(20_000).into());
-    trail.hands.advance(A_MINUTE);
+    trail.manual_clock.advance(A_MINUTE);
     trail.until(|| trail.lines().len() == 10_002).await;
     let rest: Vec<_> = trail
         .lines()
@@ -602,14 +602,14 @@ fn what_cannot_be_put_on_record_at_its_minute_is_so_later() {
                 fold(&trail, source);
                 limit(Some(0));
                 // That the journal cannot be written is found out by this record.
-                trail.hands.advance(A_MINUTE);
+                trail.manual_clock.advance(A_MINUTE);
                 trail.until(|| !trail.audit.is_writable()).await;
                 fold(&trail, source);
                 trail.advance(A_MINUTE).await;
                 fold(&trail, source);
                 limit(None);
                 trail.until(|| trail.audit.is_writable()).await;
-                trail.hands.advance(A_MINUTE);
+                trail.manual_clock.advance(A_MINUTE);
                 // One record or two: the disk may come back before the second minute is over.
                 let folded = || {
                     let lines = trail.lines().into_iter();

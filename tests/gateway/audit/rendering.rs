@@ -49,12 +49,12 @@ proptest! {
                 scopes: Box::default(),
                 expires_at: START,
             });
-            entry.identified(&who);
-            entry.asked(&asked);
+            entry.set_caller(&who);
+            entry.set_query(&asked);
             if let Some(rule) = some(2) {
-                entry.judged_by(Some(&Arc::from(rule)));
+                entry.set_rule(Some(&Arc::from(rule)));
             }
-            trail.hands.advance(Duration::from_micros(later));
+            trail.manual_clock.advance(Duration::from_micros(later));
             let number = |index: usize| numbers[index];
             let closing = Closing {
                 outcome: OUTCOMES[outcome],
@@ -124,9 +124,9 @@ async fn callers_who_come_again_are_recorded_as_the_first_time() {
         };
         let rule = &rules[turn / 3 % 3];
         let mut entry = trail.entry();
-        entry.identified(caller);
+        entry.set_caller(caller);
         if let Some(rule) = rule {
-            entry.judged_by(Some(rule));
+            entry.set_rule(Some(rule));
         }
         expected.push((
             caller.subject.to_string(),

@@ -73,7 +73,9 @@ async fn a_false_last_line_stays_and_the_journal_goes_on_in_a_new_file() {
     let file = trail.files().remove(0);
     let changed = fs::read_to_string(&file).unwrap().replace("alice", "mallo");
     fs::write(&file, &changed).unwrap();
-    trail.hands.advance(std::time::Duration::from_secs(1));
+    trail
+        .manual_clock
+        .advance(std::time::Duration::from_secs(1));
     trail.audit = trail.reopened().unwrap();
     trail.record("after").await.unwrap();
     assert_eq!(fs::read_to_string(&file).unwrap(), changed);
@@ -85,7 +87,9 @@ async fn a_false_last_line_stays_and_the_journal_goes_on_in_a_new_file() {
         .open(trail.files().remove(1))
         .unwrap();
     garbage.write_all(b"not a record\n").unwrap();
-    trail.hands.advance(std::time::Duration::from_secs(1));
+    trail
+        .manual_clock
+        .advance(std::time::Duration::from_secs(1));
     trail.audit = trail.reopened().unwrap();
     assert_eq!(trail.files().len(), 3);
 }

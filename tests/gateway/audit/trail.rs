@@ -11,7 +11,7 @@ use atlas_cert_gateway::audit::verify::{Report, verify};
 use atlas_cert_gateway::audit::{
     Arrival, Audit, AuditError, CacheUse, Closing, Config, Entry, Origin, Outcome, Unrecorded,
 };
-use atlas_cert_gateway::clock::{Clock, Hands};
+use atlas_cert_gateway::clock::{Clock, ManualClock};
 use atlas_cert_gateway::identity::Caller;
 use atlas_cert_gateway::telemetry::metrics::audit::AuditMetrics;
 use prometheus_client::encoding::text::encode;
@@ -23,7 +23,7 @@ use uuid::Uuid;
 pub(crate) struct Trail {
     pub(crate) audit: Audit,
     pub(crate) clock: Clock,
-    pub(crate) hands: Hands,
+    pub(crate) manual_clock: ManualClock,
     pub(crate) config: Config,
     pub(crate) metrics: AuditMetrics,
     registry: Registry,
@@ -42,14 +42,14 @@ impl Trail {
             ..Config::default()
         };
         change(&mut config);
-        let (clock, hands) = Clock::manual(START);
+        let (clock, manual_clock) = Clock::manual(START);
         let mut registry = Registry::default();
         let metrics = AuditMetrics::register(&mut registry);
         let audit = Audit::open(&config, "test", clock.clone(), metrics.clone()).unwrap();
         Self {
             audit,
             clock,
-            hands,
+            manual_clock,
             config,
             metrics,
             registry,
@@ -91,8 +91,8 @@ impl Trail {
     pub(crate) async fn record(&self, subject: &str) -> Result<(), Unrecorded> {
         let question = question("app");
         let mut entry = self.entry();
-        entry.identified(&caller(subject));
-        entry.asked(&question);
+        entry.set_caller(&caller(subject));
+        entry.set_query(&question);
         entry.close(self.closing()).await
     }
 
@@ -101,7 +101,7 @@ impl Trail {
         let Self {
             audit,
             clock,
-            hands,
+            manual_clock,
             config,
             metrics,
             registry,
@@ -112,7 +112,7 @@ impl Trail {
         Self {
             audit,
             clock,
-            hands,
+            manual_clock,
             config,
             metrics,
             registry,
@@ -195,7 +195,7 @@ impl Trail {
 
     /// Moves the hands on by `span`, and lets everybody run who waited for that. No real time passes.
     pub(crate) async fn advance(&self, span: Duration) {
-        self.hands.advance(span);
+        self.manual_clock.advance(span);
         for _ in 0..20 {
             tokio::task::yield_now().await;
         }
@@ -207,7 +207,7 @@ impl Trail {
             if reached() {
                 return;
             }
-            self.hands.advance(Duration::from_millis(1));
+            self.manual_clock.advance(Duration::from_millis(1));
             tokio::task::yield_now().await;
             std::thread::park_timeout(Duration::from_millis(1));
         }

@@ -168,10 +168,10 @@ async fn k6_a_password_that_cannot_be_read_is_a_mistake_with_its_place() {
     issuer.insert("proxy_password_file".to_owned(), "/nowhere/password".into());
     let config = atlas_cert_gateway::config::Config::parse(&config.to_string(), []).unwrap();
     let clock = atlas_cert_gateway::clock::Clock::system();
-    let mistakes = atlas_cert_gateway::app::App::check(&config, &clock).unwrap_err();
-    let places: Vec<&str> = mistakes
+    let config_errors = atlas_cert_gateway::app::App::check(&config, &clock).unwrap_err();
+    let places: Vec<&str> = config_errors
         .iter()
-        .map(|mistake| mistake.place.as_str())
+        .map(|config_error| config_error.place.as_str())
         .collect();
     assert_eq!(
         places,
@@ -180,10 +180,10 @@ async fn k6_a_password_that_cannot_be_read_is_a_mistake_with_its_place() {
             "atlas.proxy_password_file"
         ]
     );
-    for mistake in &mistakes {
+    for config_error in &config_errors {
         assert!(
-            mistake.message.contains("cannot read the file"),
-            "{mistake}"
+            config_error.message.contains("cannot read the file"),
+            "{config_error}"
         );
     }
 }

@@ -42,7 +42,7 @@ async fn u30_a_body_cut_at_any_byte_is_never_a_list() {
         let result = world.ask().await;
         assert_eq!(outcome(&result), "invalid", "at {at}");
         // The breaker and the budgets are not what is tested here.
-        world.hands.advance(Duration::from_mins(10));
+        world.manual_clock.advance(Duration::from_mins(10));
         world.atlas.clear_script();
         assert_eq!(outcome(&world.ask().await), "2 certificates");
     }
@@ -305,6 +305,6 @@ async fn u46_pages_that_repeat_or_never_end_are_no_list() {
             "{total}"
         );
         assert!(world.atlas.certificate_calls() <= 3 * 21, "{total}");
-        world.hands.advance(Duration::from_mins(10));
+        world.manual_clock.advance(Duration::from_mins(10));
     }
 }

@@ -52,12 +52,12 @@ async fn the_least_of_all_projects_is_shown_whichever_was_asked_last() {
     world.ask_in(PROJECT).await;
     assert_eq!(world.shown().remaining, Some(208));
     // Five minutes later that is no longer known, but what was asked meanwhile is.
-    world.hands.advance(Duration::from_mins(4));
+    world.manual_clock.advance(Duration::from_mins(4));
     world.ask_in(PROJECT).await;
     assert_eq!(world.shown().remaining, Some(208));
-    world.hands.advance(Duration::from_mins(1));
+    world.manual_clock.advance(Duration::from_mins(1));
     assert_eq!(world.shown().remaining, Some(1_199));
-    world.hands.advance(Duration::from_mins(5));
+    world.manual_clock.advance(Duration::from_mins(5));
     assert_eq!(world.shown().remaining, None);
 }
 
@@ -66,7 +66,7 @@ async fn what_others_take_is_counted_and_what_we_take_is_not() {
     let world = two_projects().await;
     for _ in 0..20 {
         world.ask_in(PROJECT).await;
-        world.hands.advance(Duration::from_secs(25));
+        world.manual_clock.advance(Duration::from_secs(25));
     }
     assert_eq!(world.shown().others, 0);
     world.atlas.drain_bucket(PROJECT, 300);
@@ -86,7 +86,7 @@ async fn the_project_that_is_down_at_the_reserve_first_is_foretold() {
         world.ask_in(OTHER).await;
         world.ask_in(PROJECT).await;
         world.atlas.drain_bucket(OTHER, 600);
-        world.hands.advance(Duration::from_mins(1));
+        world.manual_clock.advance(Duration::from_mins(1));
     }
     let shown = world.shown();
     assert!((60.0..=600.0).contains(&shown.reserve_in), "{shown:?}");
@@ -99,7 +99,7 @@ async fn the_project_that_is_down_at_the_reserve_first_is_foretold() {
         "{shown:?}"
     );
     // Nobody has asked about it for five minutes: whether it fills again is not known.
-    world.hands.advance(Duration::from_mins(5));
+    world.manual_clock.advance(Duration::from_mins(5));
     assert!(world.shown().reserve_in.is_infinite());
 }
 
@@ -111,7 +111,7 @@ async fn a_bucket_that_is_low_and_steady_is_not_foretold_to_run_out() {
         world.ask_in(OTHER).await;
         let shown = world.shown();
         assert!(shown.reserve_in.is_infinite(), "{minute}: {shown:?}");
-        world.hands.advance(Duration::from_mins(1));
+        world.manual_clock.advance(Duration::from_mins(1));
         world.atlas.drain_bucket(OTHER, 499);
     }
 }

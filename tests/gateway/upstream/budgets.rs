@@ -84,7 +84,7 @@ async fn a_refusal_names_a_time_at_which_there_is_an_answer() {
         panic!("{}", name(&error.reason));
     };
     assert_eq!(error.walk.calls, 0);
-    world.hands.advance(retry_after);
+    world.manual_clock.advance(retry_after);
     assert_eq!(outcome(&world.ask().await), "3 certificates");
 }
 
@@ -102,7 +102,7 @@ async fn ten_minutes_of_more_than_there_is_never_bring_a_429_and_never_touch_the
         for _ in 0..600 {
             answered += count(&ask_all(&world, PROJECT, 0..10).await, "answered");
             assert!(world.atlas.bucket_remaining(PROJECT) >= 200);
-            world.hands.advance(Duration::from_secs(1));
+            world.manual_clock.advance(Duration::from_secs(1));
         }
         assert_eq!(world.atlas.answers(429), 0);
         // The burst, and our half of the refill.
@@ -175,7 +175,7 @@ async fn u25_after_a_429_nothing_is_sent_before_its_time_and_then_one_probe() {
         assert_eq!(answer.retry_after, Some(wait), "{headers:?}");
         let sent = world.atlas.certificate_calls();
         world
-            .hands
+            .manual_clock
             .advance(wait.saturating_sub(Duration::from_millis(50)));
         let error = world.ask_at_once().await.unwrap_err();
         let FetchFailure::HeldBack {
@@ -195,7 +195,7 @@ async fn u25_after_a_429_nothing_is_sent_before_its_time_and_then_one_probe() {
         // Another project is asked as ever.
         assert_eq!(count(&ask_all(&world, OTHER, 0..30).await, "answered"), 30);
         let sent = world.atlas.certificate_calls();
-        world.hands.advance(Duration::from_millis(50));
+        world.manual_clock.advance(Duration::from_millis(50));
         let probe = world
             .atlas
             .on(Asked::certificates().project(PROJECT))
@@ -326,12 +326,12 @@ async fn g22_g27_a_project_that_keeps_failing_is_asked_rarely_and_found_when_it_
     assert!(retry_after <= Duration::from_secs(5) && error.walk.calls == 0);
     let calls = world.atlas.certificate_calls();
     for _ in 0..60 {
-        world.hands.advance(Duration::from_secs(1));
+        world.manual_clock.advance(Duration::from_secs(1));
         assert!(world.ask_at_once().await.is_err());
     }
     assert!(world.atlas.certificate_calls() - calls <= 15);
     planted.withdraw();
-    world.hands.advance(Duration::from_secs(5));
+    world.manual_clock.advance(Duration::from_secs(5));
     world.ask_at_once().await.unwrap();
     assert_eq!(
         count(&ask_all(&world, PROJECT, 0..10).await, "answered"),
@@ -360,7 +360,7 @@ async fn u52_with_random_errors_and_delays_nearly_all_is_answered_for_a_tenth_of
     let two_seconds_each = async {
         for count in 1.. {
             late.arrived(count).await;
-            world.hands.advance(Duration::from_secs(2));
+            world.manual_clock.advance(Duration::from_secs(2));
             late.release_one();
         }
     };
@@ -369,7 +369,7 @@ async fn u52_with_random_errors_and_delays_nearly_all_is_answered_for_a_tenth_of
         let mut answered = 0;
         for _ in 0..questions {
             answered += usize::from(world.ask_at_once().await.is_ok());
-            world.hands.advance(Duration::from_millis(200));
+            world.manual_clock.advance(Duration::from_millis(200));
         }
         answered
     };

@@ -15,7 +15,7 @@ impl World {
         for _ in 0..times {
             self.ask_at_once().await.unwrap();
         }
-        self.hands.advance(Duration::from_secs(5));
+        self.manual_clock.advance(Duration::from_secs(5));
         let credential = "platform".to_owned();
         let ratio = self.metrics.demand_ratio.clone();
         let ratio = || {
@@ -46,14 +46,14 @@ async fn a_demand_above_our_share_is_told_of_by_the_log_and_by_a_metric_while_al
     });
     let warnings = || log.text().matches("more is wanted of Atlas").count();
     world.ask_and_measure(200, 0.8).await;
-    world.hands.advance(Duration::from_mins(1));
+    world.manual_clock.advance(Duration::from_mins(1));
     world.ask_and_measure(50, 1.0).await;
     assert_eq!(warnings(), 0, "{}", log.text());
     world.ask_and_measure(25, 1.1).await;
     world.ask_and_measure(25, 1.2).await;
     assert_eq!(warnings(), 1, "{}", log.text());
     assert!(log.text().contains(PROJECT), "{}", log.text());
-    world.hands.advance(Duration::from_mins(10));
+    world.manual_clock.advance(Duration::from_mins(10));
     world.ask_and_measure(1, 0.004).await;
     assert_eq!(warnings(), 1);
     stop.cancel();

@@ -127,7 +127,9 @@ async fn u64_an_expired_nonce_and_a_changed_realm_cost_one_challenge() {
     let world = world(|rules| rules.changing_realm = true).await;
     world.ask().await.unwrap();
     world.ask().await.unwrap();
-    world.hands.advance(std::time::Duration::from_mins(6));
+    world
+        .manual_clock
+        .advance(std::time::Duration::from_mins(6));
     assert_eq!(world.ask().await.unwrap().walk.calls, 2);
     assert_eq!(world.ask().await.unwrap().walk.calls, 1);
     assert_eq!(world.atlas.digest_challenges(), 2);

@@ -126,7 +126,7 @@ async fn u24_a_503_that_asks_for_seven_seconds_gets_them() {
     };
     assert_eq!(retry_after, Some(Duration::from_secs(7)));
     assert_eq!(outcome(&world.ask().await), "unavailable");
-    world.hands.advance(Duration::from_secs(7));
+    world.manual_clock.advance(Duration::from_secs(7));
     assert_eq!(outcome(&world.ask().await), "2 certificates");
     assert_eq!(world.atlas.certificate_calls(), 2);
 }
@@ -208,7 +208,7 @@ async fn u41_a_later_page_that_fails_fails_the_whole_list() {
         world.atlas.on(later.clone()).respond(fault.clone());
         assert_eq!(outcome(&world.ask().await), expected);
         world.atlas.clear_script();
-        world.hands.advance(Duration::from_mins(2));
+        world.manual_clock.advance(Duration::from_mins(2));
         assert_eq!(outcome(&world.ask().await), "1203 certificates");
         let passes = expected.starts_with("403") || expected.starts_with("429");
         if !passes {

@@ -126,7 +126,7 @@ async fn what_one_reading_does_not_prove_is_read_a_second_time() {
     ] {
         let world = World::of(1_202).await;
         world.atlas.world(young);
-        world.hands.advance(since);
+        world.manual_clock.advance(since);
         if let Some(fault) = fault {
             world.atlas.on(Asked::certificates()).respond(fault);
         }
@@ -336,7 +336,7 @@ async fn the_age_counts_from_the_answer_with_the_first_page() {
     let before = world.clock.now();
     let (fetched, ()) = tokio::join!(world.ask_at_once(), async {
         second.arrived(1).await;
-        world.hands.advance(Duration::from_millis(900));
+        world.manual_clock.advance(Duration::from_millis(900));
         second.open();
     });
     let fetched = fetched.unwrap();

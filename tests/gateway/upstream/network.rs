@@ -177,7 +177,7 @@ async fn u14_a_connection_on_which_no_form_may_be_sent_is_left_for_a_new_one() {
     in_time(&world, "2 certificates").await;
     world.atlas.revoke_all_tokens();
     in_time(&world, "credential Unavailable").await;
-    world.hands.advance(Duration::from_secs(5));
+    world.manual_clock.advance(Duration::from_secs(5));
     in_time(&world, "2 certificates").await;
     assert_eq!(world.atlas.connections_accepted(), 2);
 }
@@ -312,7 +312,7 @@ async fn u10_g22_a_host_that_is_gone_is_asked_rarely_for_all_projects_and_found_
     assert_eq!(crate::upstream::world::name(&refused.reason), "breaker");
     assert_eq!(refused.walk.calls, 0);
     world.atlas.resume().await.unwrap();
-    world.hands.advance(Duration::from_secs(5));
+    world.manual_clock.advance(Duration::from_secs(5));
     assert_eq!(outcome(&world.ask_at_once().await), "2 certificates");
     assert_eq!(outcome(&world.ask_at_once().await), "2 certificates");
 }

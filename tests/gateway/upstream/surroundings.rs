@@ -18,10 +18,10 @@ async fn mistakes_in_files_are_found_at_the_start_each_with_its_place() {
     account.client_secret_file = Some("/nowhere/secret".into());
     let places = |config: &Config| {
         let built = Upstream::build(config, world.clock.clone(), world.metrics.clone());
-        let mistakes = built.unwrap_err();
-        mistakes
+        let config_errors = built.unwrap_err();
+        config_errors
             .into_iter()
-            .map(|mistake| mistake.place)
+            .map(|config_error| config_error.place)
             .collect::<Vec<_>>()
     };
     assert_eq!(

@@ -36,10 +36,10 @@ async fn forty_minutes_without_a_connection_use_up_no_tokens_and_the_next_one_co
     world.atlas.stop_accepting().await.unwrap();
     for _ in 0..40 * 12 {
         assert!(world.ask_at_once().await.is_err());
-        world.hands.advance(Duration::from_secs(5));
+        world.manual_clock.advance(Duration::from_secs(5));
     }
     world.atlas.resume().await.unwrap();
-    world.hands.advance(Duration::from_secs(5));
+    world.manual_clock.advance(Duration::from_secs(5));
     world.ask_at_once().await.unwrap();
     assert_eq!(world.atlas.mints(), 1);
 }
@@ -94,7 +94,7 @@ async fn u21_a_token_that_is_never_accepted_is_replaced_once_a_minute_and_named_
     }
     assert_eq!(world.atlas.mints(), 2);
     assert_eq!(world.upstream.readiness()[0].why, Refusal::Key);
-    world.hands.advance(Duration::from_mins(1));
+    world.manual_clock.advance(Duration::from_mins(1));
     assert_eq!(outcome(&world.ask().await), "401 UNAUTHORIZED");
     assert_eq!(world.atlas.mints(), 3);
     planted.withdraw();
@@ -135,11 +135,11 @@ async fn a_token_is_renewed_in_the_background_while_the_old_one_is_used() {
     });
     world.ask().await.unwrap();
     assert_eq!(world.atlas.mints(), 1);
-    world.hands.advance(Duration::from_mins(44));
+    world.manual_clock.advance(Duration::from_mins(44));
     world.ask().await.unwrap();
     assert_eq!(world.atlas.mints(), 1);
     let renewal = world.atlas.on(Asked::token()).hold();
-    world.hands.advance(Duration::from_mins(2));
+    world.manual_clock.advance(Duration::from_mins(2));
     renewal.arrived(1).await;
     // Nobody waits for it.
     world.ask_at_once().await.unwrap();
@@ -152,7 +152,7 @@ async fn a_token_is_renewed_in_the_background_while_the_old_one_is_used() {
         })
         .await;
     // Two an hour at most.
-    world.hands.advance(Duration::from_mins(30));
+    world.manual_clock.advance(Duration::from_mins(30));
     world.ask().await.unwrap();
     assert_eq!(world.atlas.mints(), 2);
     stop.cancel();
@@ -187,10 +187,10 @@ async fn f23_a_secret_that_was_rotated_is_taken_up_without_a_restart() {
     world.atlas.revoke_all_tokens();
     assert_eq!(outcome(&world.ask().await), "credential Refused");
     write_secret(&file, "");
-    world.hands.advance(Duration::from_secs(6));
+    world.manual_clock.advance(Duration::from_secs(6));
     assert_eq!(outcome(&world.ask().await), "credential Refused");
     write_secret(&file, fresh);
-    world.hands.advance(Duration::from_secs(6));
+    world.manual_clock.advance(Duration::from_secs(6));
     let asked = async {
         while world
             .upstream

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use atlas_cert_gateway::atlas::{ProjectId, Question, Timestamp};
-use atlas_cert_gateway::clock::{Clock, Hands};
+use atlas_cert_gateway::clock::{Clock, ManualClock};
 use atlas_cert_gateway::secret::Secret;
 use atlas_cert_gateway::telemetry::metrics::upstream::UpstreamMetrics;
 use atlas_cert_gateway::upstream::{
-    ApiKeyConfig, Chance, Config, CredentialConfig, FetchError, FetchFailure, Fetched, HeldBack,
+    ApiKeyConfig, Config, CredentialConfig, FetchError, FetchFailure, Fetched, HeldBack, Jitter,
     ServiceAccountConfig, Surroundings, Upstream, Urgency,
 };
 use atlas_simulator::{
@@ -25,7 +25,7 @@ pub(crate) struct World {
     pub(crate) atlas: Simulator,
     pub(crate) upstream: Upstream,
     pub(crate) metrics: UpstreamMetrics,
-    pub(crate) hands: Hands,
+    pub(crate) manual_clock: ManualClock,
     pub(crate) clock: Clock,
     pub(crate) config: Config,
     pub(crate) state: TempDir,
@@ -63,10 +63,10 @@ impl World {
         change_config: impl FnOnce(&mut Config),
     ) -> Self {
         let start = Timestamp::parse("2026-08-10T02:06:35Z").unwrap();
-        let (clock, hands) = Clock::manual(start);
+        let (clock, manual_clock) = Clock::manual(start);
         let mut projects = Projects::new(SystemTime::from(start));
         projects.project(PROJECT).user("app1").certificates(2);
-        let reader = hands.clone();
+        let reader = manual_clock.clone();
         let mut settings = Settings {
             now: Arc::new(move || SystemTime::from(reader.now().wall)),
             ..Settings::with_world(projects)
@@ -87,7 +87,7 @@ impl World {
             atlas,
             upstream,
             metrics,
-            hands,
+            manual_clock,
             clock,
             config,
             state,
@@ -132,7 +132,7 @@ impl World {
                 for _ in 0..YIELDS {
                     tokio::task::yield_now().await;
                 }
-                self.hands.advance(Duration::from_millis(1));
+                self.manual_clock.advance(Duration::from_millis(1));
             }
         };
         tokio::select! {
@@ -155,7 +155,7 @@ fn start_upstream(
     names: Option<Arc<dyn Resolve>>,
 ) -> Upstream {
     let surroundings = Surroundings {
-        chance: Chance::Fixed(0),
+        jitter: Jitter::Fixed(0),
         names,
     };
     Upstream::build_in(config, clock.clone(), metrics.clone(), &surroundings).unwrap()

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use super::{KEYS, asked};
 use crate::atlas::{Certificate, CertificateList, Timestamp};
 use crate::cache::*;
-use crate::clock::Hands;
+use crate::clock::ManualClock;
 use crate::upstream::{AtlasAnswer, FetchFailure, HeldBack, Walk};
 
 /// What Atlas says of a key.
@@ -154,7 +154,7 @@ impl Log {
 pub(super) async fn walk(
     scene: Arc<Mutex<Scene>>,
     gate: Arc<Semaphore>,
-    hands: Hands,
+    manual_clock: ManualClock,
     (key, request): (usize, FetchRequest),
 ) -> Result<Fetched, FetchError> {
     assert_eq!(request.question, asked(key));
@@ -166,7 +166,7 @@ pub(super) async fn walk(
             key,
             began: scene.next(),
             ended: None,
-            read_at: hands.now(),
+            read_at: manual_clock.now(),
             ended_at: Duration::ZERO,
             word: scene.words[key],
         };
@@ -180,7 +180,7 @@ pub(super) async fn walk(
         let event = scene.next();
         let log = scene.walks.get_mut(&request.fill_id).unwrap();
         log.ended = Some(event);
-        log.ended_at = hands.now().elapsed;
+        log.ended_at = manual_clock.now().elapsed;
     }
     log.outcome()
 }

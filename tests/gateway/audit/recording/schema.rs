@@ -26,8 +26,8 @@ async fn every_record_is_as_the_schema_has_it() {
         )),
         ..trail.arrival()
     });
-    entry.identified(&caller(&"long".repeat(1_000)));
-    entry.asked_nonsense(&[b'/'; 2_000]);
+    entry.set_caller(&caller(&"long".repeat(1_000)));
+    entry.set_invalid_path(&[b'/'; 2_000]);
     let long_name = "claim".repeat(100);
     let closing = Closing {
         outcome: Outcome::Rejected,
@@ -50,11 +50,11 @@ async fn every_record_is_as_the_schema_has_it() {
     for subject in [None, Some("denied".to_owned()), Some("long".repeat(1_000))] {
         let mut entry = trail.entry();
         if let Some(subject) = subject {
-            entry.identified(&caller(&subject));
+            entry.set_caller(&caller(&subject));
         }
         assert_eq!(entry.refuse(&denied), Refused::Folded);
     }
-    trail.hands.advance(Duration::from_mins(1));
+    trail.manual_clock.advance(Duration::from_mins(1));
     trail.until(|| trail.lines().len() == 8).await;
     let schema: Value = serde_json::from_str(SCHEMA).unwrap();
     let forms: Form = serde_json::from_str(SCHEMA).unwrap();

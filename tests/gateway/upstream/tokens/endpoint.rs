@@ -18,17 +18,17 @@ async fn f20_a_429_of_the_token_endpoint_is_obeyed_and_the_old_token_used_to_its
         let world = World::new().await;
         world.ask().await.unwrap();
         let planted = world.atlas.on(Asked::token()).respond(fault);
-        world.hands.advance(Duration::from_mins(50));
+        world.manual_clock.advance(Duration::from_mins(50));
         for _ in 0..20 {
             world.ask().await.unwrap();
         }
         assert_eq!(world.atlas.calls(Endpoint::Token), 2);
-        world.hands.advance(Duration::from_mins(10));
+        world.manual_clock.advance(Duration::from_mins(10));
         assert_eq!(outcome(&world.ask().await), "credential MintLimited");
         assert_eq!(outcome(&world.ask().await), "credential MintLimited");
         assert_eq!(world.atlas.calls(Endpoint::Token), 3);
         planted.withdraw();
-        world.hands.advance(Duration::from_secs(wait));
+        world.manual_clock.advance(Duration::from_secs(wait));
         world.ask().await.unwrap();
     }
 }
@@ -48,13 +48,13 @@ async fn f21_too_many_live_tokens_stop_minting_for_five_minutes() {
     let world = World::with(|settings| settings.rules.tokens.live = 0, |_| ()).await;
     for _ in 0..5 {
         assert_eq!(outcome(&world.ask().await), "credential MintLimited");
-        world.hands.advance(Duration::from_secs(50));
+        world.manual_clock.advance(Duration::from_secs(50));
     }
     assert_eq!(world.atlas.calls(Endpoint::Token), 1);
     let why = Refusal::Token(CredentialFailure::MintLimited(StatusCode::FORBIDDEN));
     assert_eq!(world.upstream.readiness()[0].why, why);
     world.atlas.rules(|rules| rules.tokens.live = 100);
-    world.hands.advance(Duration::from_secs(50));
+    world.manual_clock.advance(Duration::from_secs(50));
     world.ask().await.unwrap();
     assert_eq!(world.upstream.readiness(), []);
 }
@@ -104,7 +104,7 @@ async fn no_token_comes_of(fault: Fault, expected: &str) {
     assert_eq!(world.atlas.certificate_calls(), 0);
     assert_eq!(world.upstream.readiness().len(), 1);
     world.atlas.clear_script();
-    world.hands.advance(Duration::from_mins(2));
+    world.manual_clock.advance(Duration::from_mins(2));
     world.ask().await.unwrap();
 }
 
@@ -118,7 +118,7 @@ async fn f22_a_lifetime_of_ages_is_believed_for_an_hour() {
             document["expires_in"] = serde_json::json!(1_000_000_000_000_u64);
         }));
     world.ask().await.unwrap();
-    world.hands.advance(Duration::from_mins(61));
+    world.manual_clock.advance(Duration::from_mins(61));
     world.ask().await.unwrap();
     assert_eq!(world.atlas.mints(), 2);
 }

@@ -14,7 +14,7 @@ async fn f24_a_hundred_and_fifty_kills_and_restarts_need_one_token() {
     for _ in 0..150 {
         world.ask().await.unwrap();
         world.restart();
-        world.hands.advance(Duration::from_secs(4));
+        world.manual_clock.advance(Duration::from_secs(4));
     }
     assert_eq!(world.atlas.mints(), 1);
     assert_eq!(world.atlas.calls(Endpoint::Token), 1);
@@ -33,7 +33,7 @@ async fn f24_kills_before_the_token_could_be_kept_never_reach_atlass_limits() {
             }
         }
         world.restart();
-        world.hands.advance(Duration::from_secs(4));
+        world.manual_clock.advance(Duration::from_secs(4));
     }
     assert!(
         (1..=80).contains(&world.atlas.mints()),
@@ -41,7 +41,7 @@ async fn f24_kills_before_the_token_could_be_kept_never_reach_atlass_limits() {
         world.atlas.mints()
     );
     assert_eq!(world.atlas.answers(403) + world.atlas.answers(429), 0);
-    world.hands.advance(Duration::from_hours(1));
+    world.manual_clock.advance(Duration::from_hours(1));
     world.ask().await.unwrap();
 }
 

@@ -18,7 +18,7 @@ async fn a_dead_token_is_replaced_whatever_code_atlas_gives() {
     for code in CODES {
         let world = World::new().await;
         world.ask().await.unwrap();
-        world.hands.advance(Duration::from_secs(61));
+        world.manual_clock.advance(Duration::from_secs(61));
         world
             .atlas
             .on(Asked::certificates())
@@ -35,16 +35,16 @@ async fn a_second_401_is_believed_and_ten_minutes_pass_before_the_next_mint() {
     for code in CODES {
         let world = World::new().await;
         world.ask().await.unwrap();
-        world.hands.advance(Duration::from_secs(61));
+        world.manual_clock.advance(Duration::from_secs(61));
         let refused = format!("401 {code}");
         let planted = world.atlas.on(Asked::certificates()).respond(refusal(code));
         for _ in 0..9 {
             assert_eq!(outcome(&world.ask().await), refused);
-            world.hands.advance(Duration::from_secs(61));
+            world.manual_clock.advance(Duration::from_secs(61));
         }
         assert_eq!(world.atlas.mints(), 2);
         assert_eq!(world.upstream.readiness(), []);
-        world.hands.advance(Duration::from_secs(61));
+        world.manual_clock.advance(Duration::from_secs(61));
         assert_eq!(outcome(&world.ask().await), refused);
         assert_eq!(world.atlas.mints(), 3);
         planted.withdraw();
@@ -56,7 +56,7 @@ async fn a_second_401_is_believed_and_ten_minutes_pass_before_the_next_mint() {
 async fn many_who_are_refused_at_once_share_one_new_token() {
     let world = World::new().await;
     world.ask().await.unwrap();
-    world.hands.advance(Duration::from_secs(61));
+    world.manual_clock.advance(Duration::from_secs(61));
     world
         .atlas
         .on(Asked::certificates())
@@ -89,7 +89,7 @@ async fn a_dead_token_that_was_kept_is_not_taken_up_again() {
 async fn while_no_new_token_can_be_had_the_old_one_serves_other_projects() {
     let world = World::new().await;
     world.ask().await.unwrap();
-    world.hands.advance(Duration::from_secs(61));
+    world.manual_clock.advance(Duration::from_secs(61));
     let no_tokens = world.atlas.on(Asked::token()).respond(Fault::status(500));
     world
         .atlas

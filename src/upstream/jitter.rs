@@ -5,14 +5,14 @@ use std::time::Duration;
 
 /// Where randomness comes from. Fixed in tests, so that rules can be checked to the millisecond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Chance {
+pub enum Jitter {
     /// Always this many millionths of what is asked for.
     Fixed(u32),
     /// The system's.
     System,
 }
 
-impl Chance {
+impl Jitter {
     /// Anything between nothing and `span`, evenly.
     pub fn up_to(self, span: Duration) -> Duration {
         let part = match self {
@@ -46,12 +46,12 @@ mod tests {
     #[test]
     fn a_part_of_a_span_never_passes_the_span() {
         let span = Duration::from_secs(2);
-        assert_eq!(Chance::Fixed(0).up_to(span), Duration::ZERO);
-        assert_eq!(Chance::Fixed(500_000).up_to(span), Duration::from_secs(1));
-        assert_eq!(Chance::Fixed(u32::MAX).up_to(span), span);
+        assert_eq!(Jitter::Fixed(0).up_to(span), Duration::ZERO);
+        assert_eq!(Jitter::Fixed(500_000).up_to(span), Duration::from_secs(1));
+        assert_eq!(Jitter::Fixed(u32::MAX).up_to(span), span);
         let mut below_half = 0;
         for _ in 0..1_000 {
-            let drawn = Chance::System.between(Duration::from_secs(1), span);
+            let drawn = Jitter::System.between(Duration::from_secs(1), span);
             assert!((Duration::from_secs(1)..=span).contains(&drawn));
             below_half += usize::from(drawn < Duration::from_millis(1_500));
         }

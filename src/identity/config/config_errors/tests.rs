@@ -16,17 +16,17 @@ fn config(text: &str) -> Config {
     }
 }
 
-fn places(mistakes: Vec<Mistake>) -> Vec<String> {
-    mistakes
+fn places(config_errors: Vec<ConfigError>) -> Vec<String> {
+    config_errors
         .into_iter()
-        .map(|mistake| mistake.place.replace("identity.issuers[0].", ""))
+        .map(|config_error| config_error.place.replace("identity.issuers[0].", ""))
         .collect()
 }
 
 #[test]
 fn the_usual_issuer_has_the_defaults_of_the_manual() {
     let config = config(GOOD);
-    assert!(config.mistakes().is_empty());
+    assert!(config.config_errors().is_empty());
     assert!(config.warnings().is_empty());
     let issuer = &config.issuers[0];
     assert_eq!(issuer.token_types, ["at+jwt", "JWT"]);
@@ -41,7 +41,7 @@ fn the_usual_issuer_has_the_defaults_of_the_manual() {
 /// What is wrong with the usual issuer once a text in it is another.
 fn assert_mistakes(from: &str, to: &str, expected: &[&str]) {
     let text = GOOD.replacen(from, to, 1);
-    assert_eq!(places(config(&text).mistakes()), expected, "{text}");
+    assert_eq!(places(config(&text).config_errors()), expected, "{text}");
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn what_would_let_anybody_in_is_a_mistake_with_its_place() {
         assert_mistakes(from, to, expected);
     }
     assert_eq!(
-        places(Config::default().mistakes()),
+        places(Config::default().config_errors()),
         ["identity.issuers"],
         "no issuer at all"
     );
@@ -97,10 +97,13 @@ fn one_issuer_has_several_entries_for_different_audiences_only() {
     let twice = Config {
         issuers: [config(GOOD).issuers, config(GOOD).issuers].concat(),
     };
-    assert_eq!(places(twice.mistakes()), ["identity.issuers[1].audiences"]);
+    assert_eq!(
+        places(twice.config_errors()),
+        ["identity.issuers[1].audiences"]
+    );
     let mut apart = twice.clone();
     apart.issuers[1].audiences = vec!["another".to_owned()];
-    assert_eq!(places(apart.mistakes()), [""; 0]);
+    assert_eq!(places(apart.config_errors()), [""; 0]);
 }
 
 #[test]

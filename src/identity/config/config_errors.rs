@@ -9,52 +9,52 @@ use std::time::Duration;
 use jsonwebtoken::AlgorithmFamily;
 
 use super::{Config, Demand, IssuerConfig, default_leeway, default_max_lifetime, trusted_url};
-use crate::settings::{Mistake, Ranges};
+use crate::settings::{ConfigError, Ranges};
 
 impl Config {
     /// Everything that cannot be meant.
-    pub fn mistakes(&self) -> Vec<Mistake> {
-        let mut mistakes = Vec::new();
+    pub fn config_errors(&self) -> Vec<ConfigError> {
+        let mut config_errors = Vec::new();
         if self.issuers.is_empty() {
-            mistakes.push(Mistake::at(
+            config_errors.push(ConfigError::at(
                 "identity.issuers",
                 "nobody can call without an issuer of tokens; add [[identity.issuers]]",
             ));
         }
         for (index, issuer) in self.issuers.iter().enumerate() {
-            issuer.report(&format!("identity.issuers[{index}]"), &mut mistakes);
+            issuer.report(&format!("identity.issuers[{index}]"), &mut config_errors);
             let mut earlier = self.issuers.iter().take(index);
             if earlier.any(|other| other.issuer == issuer.issuer && other.shares_audience(issuer)) {
-                mistakes.push(Mistake::at(
+                config_errors.push(ConfigError::at(
                     format!("identity.issuers[{index}].audiences"),
                     "another entry of this issuer has one of these audiences, and a token is judged by \
                      one entry alone; several entries of an issuer are for different audiences",
                 ));
             }
         }
-        mistakes
+        config_errors
     }
 
     /// What is allowed and seldom meant.
-    pub fn warnings(&self) -> Vec<Mistake> {
+    pub fn warnings(&self) -> Vec<ConfigError> {
         let mut warnings = Vec::new();
         for (index, issuer) in self.issuers.iter().enumerate() {
             let place = format!("identity.issuers[{index}]");
             if issuer.token_types.iter().any(String::is_empty) {
-                warnings.push(Mistake::at(
+                warnings.push(ConfigError::at(
                     format!("{place}.token_types"),
                     "tokens without `typ` pass; other kinds of token of this issuer may pass as well",
                 ));
             }
             if issuer.allow_id_token_claims {
-                warnings.push(Mistake::at(
+                warnings.push(ConfigError::at(
                     format!("{place}.allow_id_token_claims"),
                     "tokens that tell a login who somebody is pass as well; whoever gets hold of one can \
                      call as that person, so its audience must be this gateway's alone",
                 ));
             }
             if issuer.max_lifetime > LONG_LIFETIME {
-                warnings.push(Mistake::at(
+                warnings.push(ConfigError::at(
                     format!("{place}.max_lifetime"),
                     "a stolen token is good for as long as this; a day is long",
                 ));
@@ -65,9 +65,9 @@ impl Config {
 }
 
 impl IssuerConfig {
-    fn report(&self, place: &str, mistakes: &mut Vec<Mistake>) {
+    fn report(&self, place: &str, config_errors: &mut Vec<ConfigError>) {
         let mut wrong = |key: &str, message: &str| {
-            mistakes.push(Mistake::at(format!("{place}.{key}"), message));
+            config_errors.push(ConfigError::at(format!("{place}.{key}"), message));
         };
         if self.issuer.is_empty() {
             wrong("issuer", "the issuer is empty; write its tokens' `iss`");
@@ -91,7 +91,7 @@ impl IssuerConfig {
         self.report_source(&mut wrong);
         self.report_way(&mut wrong);
         self.report_claims(&mut wrong);
-        let mut ranges = Ranges::of(place, mistakes);
+        let mut ranges = Ranges::of(place, config_errors);
         // Beyond that, set the clocks instead.
         let leeway = Duration::ZERO..=LONGEST_LEEWAY;
         ranges.check("leeway", self.leeway, leeway, default_leeway());
@@ -182,7 +182,7 @@ impl IssuerConfig {
                 wrong(key, "only `jwks_url` and `discovery_url` use it");
             }
         }
-        if let Some((key, message)) = self.proxy().mistake() {
+        if let Some((key, message)) = self.proxy().config_error() {
             wrong(key, message);
         }
         let is_plain = |url: &&Option<String>| {

@@ -21,7 +21,7 @@ use crate::telemetry::traces::{End, Traced};
 pub(super) struct Begun<'l> {
     pub(super) arrived: Moment,
     pub(super) entry: Entry<'l>,
-    pub(super) under_way: UnderWay,
+    pub(super) in_flight: InFlightGuard,
     pub(super) traced: Option<Box<Traced>>,
 }
 
@@ -40,12 +40,12 @@ pub struct Unanswered {
 /// It holds nothing of the request. So the request can be dropped before the wait for the record, and
 /// hyper reads the next head into the same buffer instead of into a new one.
 #[must_use = "what is not waited for was not answered"]
-pub struct Withheld<R> {
+pub struct AwaitingRecord<R> {
     /// `None` once it was handed out.
     reply: Option<R>,
     /// Without one its record is folded.
     ticket: Result<Option<Ticket>, Unrecorded>,
-    under_way: UnderWay,
+    in_flight: InFlightGuard,
     outcome: Outcome,
     cache: CacheUse,
     duration: Duration,
@@ -55,11 +55,11 @@ pub struct Withheld<R> {
 
 impl Begun<'_> {
     /// The same, for when what it was read from is gone.
-    pub(super) fn kept(self) -> Begun<'static> {
+    pub(super) fn into_owned(self) -> Begun<'static> {
         Begun {
             arrived: self.arrived,
-            entry: self.entry.kept(),
-            under_way: self.under_way,
+            entry: self.entry.into_owned(),
+            in_flight: self.in_flight,
             traced: self.traced,
         }
     }
@@ -70,11 +70,11 @@ impl Begun<'_> {
         gateway: &Gateway,
         outcome: &Result<Answer, Refusal>,
         write: impl Fn(&Result<Answer, Refusal>) -> Written<R>,
-    ) -> Withheld<R> {
+    ) -> AwaitingRecord<R> {
         let Self {
             arrived,
             mut entry,
-            under_way,
+            in_flight,
             mut traced,
         } = self;
         let mut written = write(outcome);
@@ -107,9 +107,9 @@ impl Begun<'_> {
                 Ok(None)
             }
         };
-        Withheld {
+        AwaitingRecord {
             ticket,
-            under_way,
+            in_flight,
             outcome: became,
             cache,
             duration: now.elapsed.saturating_sub(arrived.elapsed),
@@ -128,7 +128,7 @@ impl Unanswered {
         gateway: &Gateway,
         lookup: &Lookup<'_>,
         write: impl Fn(&Result<Answer, Refusal>) -> Written<R>,
-    ) -> Withheld<R> {
+    ) -> AwaitingRecord<R> {
         let Self {
             mut begun,
             step,
@@ -144,7 +144,7 @@ impl Unanswered {
     }
 }
 
-impl<R: Unpin> Future for Withheld<R> {
+impl<R: Unpin> Future for AwaitingRecord<R> {
     type Output = Result<(R, Option<Present>), Unrecorded>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -154,7 +154,7 @@ impl<R: Unpin> Future for Withheld<R> {
             Ok(None) => Ok(()),
             Err(problem) => Err(*problem),
         };
-        let under_way = &mut withheld.under_way;
+        let in_flight = &mut withheld.in_flight;
         let outcome = match recorded {
             Ok(()) => withheld.outcome,
             Err(_) => Outcome::Failed,
@@ -162,12 +162,12 @@ impl<R: Unpin> Future for Withheld<R> {
         let Some(reply) = withheld.reply.take() else {
             return Poll::Pending;
         };
-        under_way.ended(outcome, withheld.cache, withheld.duration);
+        in_flight.ended(outcome, withheld.cache, withheld.duration);
         if let Some(traced) = withheld.traced.take() {
             traced.ended(recorded.is_ok());
         }
         recorded?;
-        let present = under_way.present.take();
+        let present = in_flight.present.take();
         let Savings {
             would_have_cost,
             saved,
@@ -182,7 +182,7 @@ impl<R: Unpin> Future for Withheld<R> {
 }
 
 /// One lookup under way. Dropped before its end, it was abandoned, and is counted as that.
-pub(super) struct UnderWay {
+pub(super) struct InFlightGuard {
     /// `None` once it went with the reply.
     present: Option<Present>,
     /// Its caller is not known, or not yet; who counts that.
@@ -193,7 +193,7 @@ pub(super) struct UnderWay {
     arrived: Duration,
 }
 
-impl UnderWay {
+impl InFlightGuard {
     pub(super) fn new(metrics: &LookupMetrics, clock: &Clock, arrived: Moment) -> Self {
         Self {
             clock: clock.clone(),
@@ -227,7 +227,7 @@ impl UnderWay {
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for InFlightGuard {
     fn drop(&mut self) {
         self.verified();
         if !self.ended {

@@ -6,42 +6,42 @@ use reqwest::Url;
 
 use super::{Config, CredentialConfig, Limits};
 use crate::atlas::ProjectId;
-use crate::settings::{Mistake, Ranges, Size, never_reached};
+use crate::settings::{ConfigError, Ranges, Size, never_reached};
 
 impl Config {
     /// Everything that cannot be meant, each with its place. Reads no file.
-    pub fn mistakes(&self) -> Vec<Mistake> {
-        let mut mistakes = Vec::new();
+    pub fn config_errors(&self) -> Vec<ConfigError> {
+        let mut config_errors = Vec::new();
         if let Err(message) = origin(&self.base_url) {
-            mistakes.push(Mistake::at("atlas.base_url", message));
+            config_errors.push(ConfigError::at("atlas.base_url", message));
         }
-        if let Some((key, message)) = self.proxy().mistake() {
-            mistakes.push(Mistake::at(format!("atlas.{key}"), message));
+        if let Some((key, message)) = self.proxy().config_error() {
+            config_errors.push(ConfigError::at(format!("atlas.{key}"), message));
         }
-        self.limits.mistakes(&mut mistakes);
+        self.limits.config_errors(&mut config_errors);
         if self.credentials.is_empty() {
-            mistakes.push(Mistake::at(
+            config_errors.push(ConfigError::at(
                 "atlas.credentials",
                 "there is none: without a credential nothing can be asked of Atlas",
             ));
         }
         for (number, credential) in self.credentials.iter().enumerate() {
             let place = format!("atlas.credentials[{number}]");
-            credential.mistakes(&place, &mut mistakes);
+            credential.config_errors(&place, &mut config_errors);
             let before = self.credentials.iter().take(number);
             for other in before {
                 if other.name == credential.name {
                     let message = "another credential has this name; metrics and records name it";
-                    mistakes.push(Mistake::at(format!("{place}.name"), message));
+                    config_errors.push(ConfigError::at(format!("{place}.name"), message));
                 }
                 if other.identity().is_some() && other.identity() == credential.identity() {
                     let message = "the same account as another credential's: put the projects of \
                                    both into one, so that they share one token and its limits";
-                    mistakes.push(Mistake::at(&place, message));
+                    config_errors.push(ConfigError::at(&place, message));
                 }
             }
         }
-        mistakes
+        config_errors
     }
 
     /// Whether any credential is for `project`.
@@ -51,15 +51,15 @@ impl Config {
     }
 
     /// What is allowed and seldom meant.
-    pub fn warnings(&self) -> Vec<Mistake> {
+    pub fn warnings(&self) -> Vec<ConfigError> {
         self.limits.warnings().collect()
     }
 }
 
 impl Limits {
-    fn mistakes(&self, mistakes: &mut Vec<Mistake>) {
+    fn config_errors(&self, config_errors: &mut Vec<ConfigError>) {
         let usual = Self::default();
-        let mut ranges = Ranges::of("atlas.limits", mistakes);
+        let mut ranges = Ranges::of("atlas.limits", config_errors);
         ranges.check(
             "share_percent",
             self.share_percent,
@@ -120,7 +120,7 @@ impl Limits {
         }
     }
 
-    fn warnings(&self) -> impl Iterator<Item = Mistake> {
+    fn warnings(&self) -> impl Iterator<Item = ConfigError> {
         let usual = Self::default();
         let lanes = never_reached(
             (
@@ -158,10 +158,10 @@ impl Limits {
 const MOST_CALLS: u64 = 1_000_000_000;
 
 impl CredentialConfig {
-    fn mistakes(&self, place: &str, mistakes: &mut Vec<Mistake>) {
+    fn config_errors(&self, place: &str, config_errors: &mut Vec<ConfigError>) {
         let mut refuse = |wrong: bool, key: &str, message: &str| {
             if wrong {
-                mistakes.push(Mistake::at(format!("{place}{key}"), message));
+                config_errors.push(ConfigError::at(format!("{place}{key}"), message));
             }
         };
         refuse(self.name.trim().is_empty(), ".name", "is empty");
@@ -253,8 +253,11 @@ mod tests {
 
     fn places(text: &str) -> Vec<String> {
         let config: Config = toml::from_str(text).unwrap();
-        let mistakes = config.mistakes();
-        mistakes.into_iter().map(|mistake| mistake.place).collect()
+        let config_errors = config.config_errors();
+        config_errors
+            .into_iter()
+            .map(|config_error| config_error.place)
+            .collect()
     }
 
     const GOOD: &str = r#"

@@ -28,7 +28,7 @@ use crate::telemetry::say;
 
 /// What was asked for in the last hour.
 #[derive(Debug)]
-pub(crate) struct Ledger {
+pub(crate) struct MintLog {
     path: PathBuf,
     /// Where it is written; nowhere for a check, and where there could be no file yet.
     file: Option<File>,
@@ -55,7 +55,7 @@ struct Line {
     in_vain: bool,
 }
 
-impl Ledger {
+impl MintLog {
     /// Opens the ledger of one account, and leaves out what has expired. It is not changed unless it
     /// `writes`.
     pub(crate) fn open(path: PathBuf, now: Moment, writes: bool) -> Self {
@@ -322,8 +322,8 @@ mod tests {
         (directory, path)
     }
 
-    fn open(path: &Path, now: Moment) -> Ledger {
-        Ledger::open(path.to_owned(), now, true)
+    fn open(path: &Path, now: Moment) -> MintLog {
+        MintLog::open(path.to_owned(), now, true)
     }
 
     fn write(path: &Path, seconds: impl IntoIterator<Item = i64>) {
@@ -496,13 +496,13 @@ mod tests {
         let (directory, path) = place();
         write(&path, [-5; 5]);
         let before = fs::read(&path).unwrap();
-        let mut ledger = Ledger::open(path.clone(), at(0), false);
+        let mut ledger = MintLog::open(path.clone(), at(0), false);
         assert!(ledger.may_ask(at(0).elapsed).is_err());
         ledger.ask(at(0)).unwrap();
         ledger.unsent().unwrap();
         assert_eq!(fs::read(&path).unwrap(), before);
         put(&path, b"nonsense\n");
-        Ledger::open(path, at(0), false).ask(at(0)).unwrap();
+        MintLog::open(path, at(0), false).ask(at(0)).unwrap();
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 }
