@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use atlas_cert_gateway::config::Config;
 use atlas_cert_gateway::settings::ConfigError;
 
-use crate::house;
+use crate::dependencies;
 
 const DOCUMENTED: &str = include_str!("../../config/gateway.toml");
 
@@ -450,7 +450,7 @@ head_key_file = "restart"
 fn settings() -> Vec<(String, String)> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut settings = Vec::new();
-    for file in house::files(&source) {
+    for file in dependencies::files(&source) {
         // What is skipped is no key.
         let code = fs::read_to_string(&file).unwrap();
         let code = code.replace("#[serde(skip)]\n    pub ", "");

@@ -46,7 +46,7 @@ impl AtlasProcess {
             world.project(PROJECT).user(user).certificates(2);
         }
         let atlas = Simulator::start(Settings::with_world(world)).await.unwrap();
-        // Printed by hand: what a test prints is an error in this house.
+        // Printed by hand: what a test prints is an error to the lints.
         let line = format!("{GREETING}{}\n", atlas.base_url());
         std::io::Write::write_all(&mut std::io::stdout(), line.as_bytes()).unwrap();
         std::future::pending::<()>().await;

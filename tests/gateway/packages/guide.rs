@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use crate::house;
+use crate::dependencies;
 use crate::packages::monitoring;
 
 const GUIDE: &str = include_str!("../../../config/README.md");
@@ -70,7 +70,7 @@ fn each_test_that_the_first_page_names_is_there() {
         .filter_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... ok"));
     let named: Vec<_> = named.collect();
     assert!(!named.is_empty());
-    let tests = house::files(&root.join("tests"));
+    let tests = dependencies::files(&root.join("tests"));
     let tests: Vec<_> = tests
         .iter()
         .map(|file| fs::read_to_string(file).unwrap())

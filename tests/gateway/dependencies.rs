@@ -1,24 +1,24 @@
-//! The arrows of the house: a module uses only what stands to its right in `lib.rs`.
+//! Dependencies have one direction: a module uses only modules below it in `lib.rs`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 #[test]
-fn every_arrow_points_to_the_right() {
+fn a_module_uses_only_modules_below_it() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let order = rooms(&fs::read_to_string(source.join("lib.rs")).unwrap());
+    let order = modules(&fs::read_to_string(source.join("lib.rs")).unwrap());
     assert!(
         order.len() > 10,
-        "the rooms are read from lib.rs: {order:?}"
+        "the modules are read from lib.rs: {order:?}"
     );
-    let place = |room: &str| order.iter().position(|known| known == room);
+    let place = |module: &str| order.iter().position(|known| known == module);
     let mut wrong = Vec::new();
     for file in files(&source) {
         let relative = file.strip_prefix(&source).unwrap().with_extension("");
-        let room = relative.iter().next().unwrap().to_str().unwrap().to_owned();
-        let Some(here) = place(&room) else { continue };
+        let module = relative.iter().next().unwrap().to_str().unwrap().to_owned();
+        let Some(here) = place(&module) else { continue };
         for (number, line) in fs::read_to_string(&file).unwrap().lines().enumerate() {
-            // A link in documentation is no arrow.
+            // A link in documentation is no dependency.
             if line.trim_start().starts_with("//") {
                 continue;
             }
@@ -29,7 +29,7 @@ fn every_arrow_points_to_the_right() {
                     .collect();
                 if place(&used).is_some_and(|there| there < here) {
                     wrong.push(format!(
-                        "{}:{}: {room} -> {used}",
+                        "{}:{}: {module} -> {used}",
                         relative.display(),
                         number + 1
                     ));
@@ -39,20 +39,20 @@ fn every_arrow_points_to_the_right() {
     }
     assert!(
         wrong.is_empty(),
-        "arrows to the left:\n{}",
+        "dependencies upwards:\n{}",
         wrong.join("\n")
     );
 }
 
 /// A walk's lines carry its ids, which [`say`](atlas_cert_gateway::telemetry::say) knows. What is said in
-/// the same rooms outside of a walk is said in the same way, so that nobody has to tell them apart.
+/// the same modules outside of a walk is said in the same way, so that nobody has to tell them apart.
 #[test]
 fn where_walks_are_made_every_line_of_the_log_is_said() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut rooms = files(&source.join("upstream"));
-    rooms.extend(["upstream.rs", "gateway/walk.rs"].map(|file| source.join(file)));
+    let mut places = files(&source.join("upstream"));
+    places.extend(["upstream.rs", "gateway/walk.rs"].map(|file| source.join(file)));
     let (mut lines, mut unsaid) = (0, Vec::new());
-    for file in rooms {
+    for file in places {
         let code: String = fs::read_to_string(&file)
             .unwrap()
             .split_whitespace()
@@ -79,10 +79,10 @@ fn where_walks_are_made_every_line_of_the_log_is_said() {
     );
 }
 
-fn rooms(lib: &str) -> Vec<String> {
+fn modules(lib: &str) -> Vec<String> {
     lib.lines()
         .filter_map(|line| line.strip_prefix("pub mod "))
-        .map(|room| room.trim_end_matches(';').to_owned())
+        .map(|module| module.trim_end_matches(';').to_owned())
         .collect()
 }
 
