@@ -1,4 +1,4 @@
-//! The parts of a hit that the door does itself: reading the request, writing the answer, counting.
+//! The parts of a hit that the listener does itself: reading the request, writing the answer, counting.
 //!
 //! `cargo bench --bench parts`. The token is measured in `token`, what memory does in `lookup`, the record
 //! in `audit`, and all of it together in `gateway`.

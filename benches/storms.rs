@@ -14,7 +14,7 @@
 //! while the storm rages against another process on the same processor, and while it rages against the
 //! gateway that they ask. The second is what the machine itself costs them: its kernel's work for the
 //! storm's packets and its scheduler. So there are two ratios: to calm weather, and to the storm next
-//! door. What the gateway adds of its own is the latter. Each slice is repeated in turn, and medians of
+//! listener. What the gateway adds of its own is the latter. Each slice is repeated in turn, and medians of
 //! the slices are printed; then how many of the storm's connections were open and how often one was ended,
 //! and the gateway's resident memory and share of its processor, before and then.
 //!
@@ -255,7 +255,7 @@ fn raise_descriptors() -> usize {
     usize::try_from(most).unwrap().saturating_sub(500)
 }
 
-/// Measures in calm weather, with the storm next door, and in it, on gateways of its own.
+/// Measures in calm weather, with the storm next listener, and in it, on gateways of its own.
 async fn weather(site: &Site, storm: &Storm, callers: usize, effort: &Effort) {
     let requests = Arc::new(Requests::new(site));
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

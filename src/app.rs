@@ -24,7 +24,7 @@ use crate::policy::Policy;
 use crate::policy::allowance::Allowance;
 use crate::server::accept::{Acceptor, Yielding};
 use crate::server::admin::{Admin, Readiness, Report};
-use crate::server::door::Door;
+use crate::server::public::PublicHandler;
 use crate::server::tls::Tls;
 use crate::server::unsent::Unsent;
 use crate::server::{Bound, Passed};
@@ -49,8 +49,8 @@ pub struct App {
     readiness: Arc<Readiness>,
     stop: Stop,
     walks: TaskTracker,
-    doors: Vec<JoinHandle<()>>,
-    keepers: TaskTracker,
+    listeners: Vec<JoinHandle<()>>,
+    background: TaskTracker,
 }
 
 /// Why the gateway does not start.
@@ -125,7 +125,7 @@ struct Stop {
     operators: CancellationToken,
     /// Gives up what is under way.
     abort: CancellationToken,
-    keepers: CancellationToken,
+    background: CancellationToken,
 }
 
 /// The parts that are built from the configuration alone, before anything is bound or opened.
@@ -240,19 +240,20 @@ impl App {
             Readiness::new(&gateway, parts.tls.clone(), metrics.readiness),
             Stop::default(),
         );
-        let door = Door::new(Arc::clone(&gateway), &config.server, readiness.draining());
+        let handler =
+            PublicHandler::new(Arc::clone(&gateway), &config.server, readiness.draining());
         let seen = Arc::clone(&readiness);
         let admin = Admin::new(Arc::clone(&gateway), &config.admin, scrape, seen);
         let served = (metrics.lookups, metrics.connections);
         let acceptor = acceptor(config, &gateway, parts.tls.clone(), &stop, served);
         let for_operators = acceptor.for_operators(stop.operators.clone());
         let for_operators = for_operators.run(operators, Arc::new(admin), Yielding::Anyone);
-        let for_callers = acceptor.run(callers, Arc::new(door), Yielding::IdleStrangers);
-        let doors = vec![tokio::spawn(for_callers), tokio::spawn(for_operators)];
+        let for_callers = acceptor.run(callers, Arc::new(handler), Yielding::IdleStrangers);
+        let listeners = vec![tokio::spawn(for_callers), tokio::spawn(for_operators)];
         Ok(Self {
             started: config.clone(),
             reloads: metrics.reloads,
-            keepers: keep(&gateway, config.memory.clone(), &stop.keepers),
+            background: keep(&gateway, config.memory.clone(), &stop.background),
             gateway,
             clock,
             tls: parts.tls,
@@ -260,7 +261,7 @@ impl App {
             readiness,
             stop,
             walks,
-            doors,
+            listeners,
         })
     }
 
@@ -354,23 +355,23 @@ impl Parts {
 
 /// The tasks that nobody waits for.
 fn keep(gateway: &Arc<Gateway>, memory: memory::Config, stop: &CancellationToken) -> TaskTracker {
-    let keepers = TaskTracker::new();
-    keepers.spawn(Arc::clone(&gateway.identity).run(stop.clone()));
+    let background = TaskTracker::new();
+    background.spawn(Arc::clone(&gateway.identity).run(stop.clone()));
     let (upstream, until) = (gateway.upstream.clone(), stop.clone());
-    keepers.spawn(async move { upstream.run(until).await });
+    background.spawn(async move { upstream.run(until).await });
     let (watching, until) = (Arc::clone(gateway), stop.clone());
-    keepers.spawn(async move {
+    background.spawn(async move {
         until.run_until_cancelled(watching.watch_deny_file()).await;
     });
     let (saver, until) = (Arc::clone(gateway), stop.clone());
-    keepers.spawn(async move {
+    background.spawn(async move {
         let save = |stage| saver.cache.save(stage >= Stage::Saving);
         let (clock, cache) = (saver.clock.clone(), saver.cache.clone());
         let watch = saver.memory.watch(memory, clock, cache, save);
         until.run_until_cancelled(watch).await;
     });
     let (sweeper, stop) = (Arc::clone(gateway), stop.clone());
-    keepers.spawn(async move {
+    background.spawn(async move {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -382,7 +383,7 @@ fn keep(gateway: &Arc<Gateway>, memory: memory::Config, stop: &CancellationToken
             }
         }
     });
-    keepers
+    background
 }
 
 async fn bind(passed: Option<TcpListener>, address: SocketAddr) -> Result<Bound, StartError> {

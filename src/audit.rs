@@ -59,7 +59,7 @@ mod commit;
 mod outcomes;
 mod health;
 mod opening;
-mod keeper;
+mod maintenance;
 mod writer;
 mod ahead;
 mod directory;
@@ -139,7 +139,7 @@ struct Inner {
     identity: Box<[u8]>,
     folding: Arc<Folding>,
     clock: Clock,
-    keepers: [tokio::task::AbortHandle; 3],
+    background: [tokio::task::AbortHandle; 3],
 }
 
 impl Audit {
@@ -247,7 +247,7 @@ impl Audit {
     /// Writes what is queued, brings it to the disk, and gives the directory up. What comes after is
     /// refused.
     pub async fn close(self) {
-        keeper::close(&self.0).await;
+        maintenance::close(&self.0).await;
     }
 }
 

@@ -41,9 +41,9 @@ use crate::watched::WatchedFiles;
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The outside door.
+    /// The public listener.
     pub server: server::Config,
-    /// The operators' door.
+    /// The admin listener.
     pub admin: server::admin::Config,
     /// How Atlas is asked.
     pub atlas: upstream::Config,

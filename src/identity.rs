@@ -178,11 +178,11 @@ impl Identity {
         while !stop.is_cancelled() {
             let issuers = self.current.load_full();
             // Dropped at the end of each round, and its tasks with it.
-            let mut keepers = JoinSet::new();
+            let mut background = JoinSet::new();
             for issuer in &issuers.list {
                 let keys = Arc::clone(&issuer.keys);
                 let (clock, metrics) = (self.clock.clone(), self.metrics.clone());
-                keepers.spawn(keys.keep(clock, metrics, stop.child_token()));
+                background.spawn(keys.keep(clock, metrics, stop.child_token()));
             }
             loop {
                 tokio::select! {

@@ -1,4 +1,4 @@
-//! The outside door: addresses go in, answered requests come out, and at the end every one that was
+//! The public listener: addresses go in, answered requests come out, and at the end every one that was
 //! begun has been finished.
 
 use std::io;
@@ -17,7 +17,7 @@ pub mod admin;
 pub mod aside;
 pub mod body;
 pub mod chunks;
-pub mod door;
+pub mod public;
 pub mod fields;
 pub mod forwarded;
 pub mod guard;
@@ -47,7 +47,7 @@ use self::hosts::Hosts;
 use self::proxies::Proxies;
 use self::public_url::PublicUrl;
 
-/// Settings of the outside door.
+/// Settings of the public listener.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
@@ -130,7 +130,7 @@ pub struct Bound {
     address: SocketAddr,
 }
 
-/// Listeners that somebody else holds for us. Of a door that has none the configured address is used.
+/// Listeners that somebody else holds for us. Of a listener that has none the configured address is used.
 #[derive(Debug, Default)]
 pub struct Passed {
     /// For callers.

@@ -6,7 +6,7 @@
 //! [`credential`] finds who we are for the project. [`walk`] reads page after page ([`page`]) and proves
 //! that they are of one moment ([`pages`]). Each page is one [`call`], which passes a token
 //! ([`service_account`]) or a nonce ([`api_key`]), the breakers ([`breaker`]), the project's budget
-//! ([`budget`]), a turn ([`turns`]) and the wire ([`transport`]), and is tried again where that is right
+//! ([`budget`]), a turn ([`limiter`]) and the wire ([`transport`]), and is tried again where that is right
 //! ([`retry`]).
 //!
 //! # What is deliberately absent
@@ -41,7 +41,7 @@ mod service_account;
 mod state;
 mod token;
 mod transport;
-mod turns;
+mod limiter;
 mod walk;
 mod watched_secret;
 
@@ -84,12 +84,12 @@ use breaker::{Breaker, Ended};
 use budget::Rates;
 use call::Caller;
 use credential::{Credential, Credentials, Successor, Tools};
+use limiter::ConcurrencyLimiter;
 use page::Page;
 use project::Projects;
 use reload::Retired;
 use state::StateDirectory;
 use transport::{Bounds, Transport};
-use turns::Turns;
 use walk::Log;
 
 /// Merges the bodies of all pages into one list, as a walk does; `None` if they are no list. For
@@ -156,7 +156,7 @@ struct Inner {
     /// Ends every walk, because the process ends.
     given_up: CancellationToken,
     projects: Projects,
-    turns: Turns,
+    limiter: ConcurrencyLimiter,
     host: Mutex<Breaker>,
     repeats: Repeats,
 }
@@ -238,7 +238,7 @@ impl Upstream {
             api: config.api,
             limits: config.limits.clone(),
             projects: Projects::new(Rates::new(&config.limits)),
-            turns: Turns::new(&config.limits, clock.clone()),
+            limiter: ConcurrencyLimiter::new(&config.limits, clock.clone()),
             host: Mutex::default(),
             repeats: Repeats::default(),
             clock,
@@ -468,7 +468,7 @@ impl Inner {
             credential,
             project: self.projects.get(&question.project, now),
             log: &log,
-            walk: self.turns.walk(),
+            walk: self.limiter.walk(),
             deadline: now + self.limits.walk,
         };
         // Pinned here, and so never moved: a walk is some kilobytes.

@@ -65,7 +65,7 @@ fn kind(stack: &str) -> Option<usize> {
         let named = |names: &[&str]| names.iter().any(|name| stack.contains(name));
         return KINDS.iter().position(|(_, names)| named(names));
     }
-    // The kernel cannot be interrupted at its door: those samples fall on the first instruction behind it.
+    // The kernel cannot be interrupted at its listener: those samples fall on the first instruction behind it.
     let calls = CALLS.iter().any(|call| innermost.contains(call));
     Some(if calls && !innermost.contains("::") {
         AT_THE_DOOR

@@ -31,7 +31,7 @@ struct Open(Arc<()>);
 
 impl Open {
     fn count(&self) -> usize {
-        // Each connection holds one, as do the server and its door.
+        // Each connection holds one, as do the server and its listener.
         Arc::strong_count(&self.0).saturating_sub(2)
     }
 }

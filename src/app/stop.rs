@@ -28,8 +28,8 @@ impl App {
     /// which puts them on record as abandoned, and our token is left to the next process.
     pub async fn stop_unless(self, hurry: impl Future<Output = ()>) {
         self.readiness.drain();
-        let mut doors = self.doors.into_iter();
-        let callers = doors.next();
+        let mut listeners = self.listeners.into_iter();
+        let callers = listeners.next();
         let callers_left = async {
             if let Some(callers) = callers {
                 // A panic in the accept loop has been logged; there is nothing left to wait for.
@@ -70,18 +70,18 @@ impl App {
             };
             let _ = self.clock.timeout(LAST_WORDS, given_up).await;
         }
-        self.stop.keepers.cancel();
+        self.stop.background.cancel();
         if finish != Finish::Hurried {
-            self.keepers.close();
-            let _ = self.clock.timeout(LAST_WORDS, self.keepers.wait()).await;
+            self.background.close();
+            let _ = self.clock.timeout(LAST_WORDS, self.background.wait()).await;
             self.gateway.upstream.close().await;
         }
         self.gateway.upstream.leave_state();
         self.gateway.audit.clone().close().await;
         self.stop.operators.cancel();
         if finish != Finish::Hurried {
-            for door in doors {
-                let _ = self.clock.timeout(LAST_WORDS, door).await;
+            for handler in listeners {
+                let _ = self.clock.timeout(LAST_WORDS, handler).await;
             }
         }
     }

@@ -20,7 +20,7 @@
 //! What no record waits for is done on the sync thread, which never has the writer while it waits for the
 //! disk: `fdatasync` each second, files that were finished, names of new files, signed heads.
 //!
-//! Nobody waits longer than a second for a record, however long the disk takes: the keeper settles what
+//! Nobody waits longer than a second for a record, however long the disk takes: the background task settles what
 //! is older, and its answers become 503. Such a record may still reach the file afterwards. It then
 //! speaks of an answer that was held back; the reverse, an answer without its record, does not happen.
 
@@ -380,7 +380,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How long a record may wait; the keeper looks ten times a second, so that a whole second is never
+/// How long a record may wait; the background task looks ten times a second, so that a whole second is never
 /// exceeded (G16).
 const LONGEST_WAIT: Duration = Duration::from_millis(900);
 /// How long a leader may take to come to its turn.

@@ -1,4 +1,4 @@
-//! Opening: settings go in; a journal with its threads and its keeper comes out, and its first record is
+//! Opening: settings go in; a journal with its threads and its background task comes out, and its first record is
 //! written.
 
 use std::sync::{Arc, mpsc};
@@ -18,7 +18,7 @@ use super::folding::{Folding, Minutes};
 use super::heads::{HeadKey, LastHead};
 use super::health::WhoseWord;
 use super::journal::{Journal, Order, Parts};
-use super::keeper::Keeper;
+use super::maintenance::Maintenance;
 use super::outcomes::Outcomes;
 use super::record::{Body, Kind, name, room};
 use super::retention::Retention;
@@ -67,7 +67,7 @@ pub(super) fn open(
     let journal = Journal::new(writer, parts);
     let measure = start_measuring(disk).map_err(|error| unusable(config, error))?;
     start_threads(&journal).map_err(|error| unusable(config, error))?;
-    let keeper = Keeper {
+    let maintenance = Maintenance {
         journal: Arc::downgrade(&journal),
         clock: clock.clone(),
         sync_interval: config.sync_interval,
@@ -86,8 +86,8 @@ pub(super) fn open(
         identity,
         folding,
         clock,
-        keepers: [
-            tokio::spawn(keeper.keep()).abort_handle(),
+        background: [
+            tokio::spawn(maintenance.keep()).abort_handle(),
             tokio::spawn(minutes.keep()).abort_handle(),
             tokio::spawn(retention.keep_up()).abort_handle(),
         ],

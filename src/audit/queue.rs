@@ -19,7 +19,7 @@ pub(super) struct Queue {
     pub(super) closed: bool,
     /// Memory of a batch that was written, to be used again.
     spare: Bodies,
-    /// Batches by age, for the keeper.
+    /// Batches by age, for the background task.
     pub(super) unsettled: VecDeque<Arc<Commit>>,
     /// A batch that a task could not write; the thread's turn comes first.
     returned: Option<Batch>,

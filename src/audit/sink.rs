@@ -5,7 +5,7 @@
 //! journal that cannot be written.
 //!
 //! Nothing here can hold up the journal. What does not fit into the queue is dropped and counted; a
-//! socket that takes nothing for a second is closed, and connected anew on the keeper's next round.
+//! socket that takes nothing for a second is closed, and connected anew on the background task's next round.
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
@@ -58,7 +58,7 @@ pub(super) struct Parcel {
 struct Waiting {
     parcels: VecDeque<Parcel>,
     size: usize,
-    /// A round of the keeper has passed: connecting is worth another try.
+    /// A round of the background task has passed: connecting is worth another try.
     retry: bool,
     closed: bool,
 }

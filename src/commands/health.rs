@@ -20,7 +20,7 @@ use crate::config::Source;
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// What to ask: `/healthz` for whether the process serves, `/readyz` for whether it should be given
-    /// requests. Plain HTTP, as the operators' door speaks it.
+    /// requests. Plain HTTP, as the admin listener speaks it.
     #[arg(
         long,
         value_name = "URL",
@@ -127,7 +127,7 @@ fn connect(
 }
 
 /// The answer's beginning, which holds all that is judged. A single deadline covers every read, so that
-/// a door that drips bytes does not hold the check.
+/// a listener that drips bytes does not hold the check.
 fn read(stream: &mut TcpStream, until: &Deadline<'_>) -> io::Result<Vec<u8>> {
     let mut answer = Vec::new();
     let mut piece = [0; 1024];
@@ -221,18 +221,18 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(2);
 
-    /// Asks a door that takes one request and answers with `pieces`, a second apart.
+    /// Asks a listener that takes one request and answers with `pieces`, a second apart.
     fn ask_one_that_says(pieces: &'static [&'static str]) -> (Result<String, Unhealthy>, String) {
         let (clock, manual_clock) = Clock::manual(Timestamp::from_seconds(1_000));
-        let door = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/readyz", door.local_addr().unwrap());
-        let door = thread::spawn(move || answer_once(&door, pieces, &manual_clock));
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/readyz", listener.local_addr().unwrap());
+        let listener = thread::spawn(move || answer_once(&listener, pieces, &manual_clock));
         let verdict = ask(&url.parse().unwrap(), PATIENCE, &clock);
-        (verdict, door.join().unwrap())
+        (verdict, listener.join().unwrap())
     }
 
-    fn answer_once(door: &TcpListener, pieces: &[&str], manual_clock: &ManualClock) -> String {
-        let (mut stream, _) = door.accept().unwrap();
+    fn answer_once(listener: &TcpListener, pieces: &[&str], manual_clock: &ManualClock) -> String {
+        let (mut stream, _) = listener.accept().unwrap();
         let mut request = Vec::new();
         while !request.ends_with(b"\r\n\r\n") {
             let mut byte = [0];
@@ -288,9 +288,9 @@ mod tests {
 
     #[test]
     fn nobody_at_the_address_is_unhealthy() {
-        let door = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/healthz", door.local_addr().unwrap());
-        drop(door);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/healthz", listener.local_addr().unwrap());
+        drop(listener);
         let verdict = ask(&url.parse().unwrap(), PATIENCE, &Clock::system());
         assert!(matches!(verdict, Err(Unhealthy::Silent(_))), "{verdict:?}");
     }

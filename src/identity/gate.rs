@@ -21,7 +21,7 @@ pub(super) struct Gate {
 pub(super) enum Turn {
     /// The issuer was asked too short a time ago.
     NotNow,
-    /// Wake the keeper, then wait for it.
+    /// Wake the background task, then wait for it.
     Wake,
     /// Somebody has asked: wait for what comes of it.
     Wait,
@@ -42,7 +42,7 @@ impl Gate {
         }
     }
 
-    /// Goes on where `old` stops. What was under way there ends with its keeper, so it is begun again.
+    /// Goes on where `old` stops. What was under way there ends with its background task, so it is begun again.
     pub(super) fn inherit(&mut self, old: &Self, now: Duration) {
         *self = Self {
             published: self.published,

@@ -1,8 +1,8 @@
 //! The living keys of one issuer: kept, refreshed and looked up, never under a lock.
 //!
-//! A reader takes the present [`KeySet`] and needs nobody. One keeper per issuer replaces it: from a
+//! A reader takes the present [`KeySet`] and needs nobody. One background task per issuer replaces it: from a
 //! URL every five minutes, from a file when the file changes. A `kid` that is in no set may be a key
-//! that was made a second ago, so it makes the keeper ask at once; but anybody can write any `kid`,
+//! that was made a second ago, so it makes the background task ask at once; but anybody can write any `kid`,
 //! so that happens at most once in thirty seconds, counted from the attempt and whatever came of it
 //! (G13). A failed attempt changes nothing: keys stay for a day without word from their issuer.
 
@@ -157,7 +157,7 @@ impl Keys {
         if !matches!(self.source, Source::Published(_)) {
             return Ok(());
         }
-        // Subscribed before the keeper is woken, or its news could come before anybody listens.
+        // Subscribed before the background task is woken, or its news could come before anybody listens.
         let mut attempts = self.attempts();
         match self.gate().turn(now) {
             Turn::NotNow => return Ok(()),

@@ -1,4 +1,4 @@
-//! The operators' door: health, readiness, metrics, purge, explain and the audit trail.
+//! The admin listener: health, readiness, metrics, purge, explain and the audit trail.
 //!
 //! Never on the public address. Every path but the first three needs a token whose rule grants `admin`,
 //! and what an operator does is put on record like a lookup.
@@ -42,7 +42,7 @@ use crate::settings;
 use crate::settings::ConfigError;
 use crate::telemetry::Scrape;
 
-/// Settings of the operators' door.
+/// Settings of the admin listener.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {

@@ -24,7 +24,7 @@ use super::response;
 
 pub use super::payload::Body;
 
-/// What answers requests: the outside door or the operators'.
+/// What answers requests: the public listener or the operators'.
 pub trait Handler: Send + Sync + 'static {
     /// An answer that may still have to be waited for. What hyper keeps and moves meanwhile is this, so it
     /// should be small.

@@ -1,4 +1,4 @@
-//! TLS at the outside door: certificate files go in, encrypted streams come out.
+//! TLS at the public listener: certificate files go in, encrypted streams come out.
 //!
 //! The files are looked at every few seconds, not watched by notification, which misses the renaming of
 //! symlinks by which a mounted secret changes.

@@ -14,11 +14,11 @@ use http::StatusCode;
 use super::answer::{FetchFailure, Urgency, Verdict};
 use super::budget::{CooldownCause, Spent};
 use super::credential::{Credential, Login, Refusal};
+use super::limiter::{WalkNumber, Wish};
 use super::project::Project;
 use super::retry::{Blame, Next, Outcome, Pause};
 use super::service_account::Bearer;
 use super::transport::Bounds;
-use super::turns::{WalkNumber, Wish};
 use super::walk::{Log, Read};
 use super::{Inner, exchange, retry};
 use crate::atlas::Question;
@@ -163,13 +163,13 @@ impl Caller<'_> {
             Login::Key(_) => None,
         };
         self.pass_breakers()?;
-        let turn = self.upstream.turns.take(Wish {
+        let slot = self.upstream.limiter.take(Wish {
             project: self.question.project,
             urgency: self.urgency,
             walk: self.walk,
             further,
         });
-        let turn = turn.await.map_err(|_| {
+        let slot = slot.await.map_err(|_| {
             Stop::Failed(FetchFailure::Busy {
                 retry_after: AFTER_BUSY,
             })
@@ -179,7 +179,7 @@ impl Caller<'_> {
         let sent = sent.map_err(|spent| self.held_back(spent))?;
         grant.sent = true;
         let answer = exchange::page(self, number, bearer.as_ref(), resends).await?;
-        turn.ended(self.learn(&answer, sent));
+        slot.ended(self.learn(&answer, sent));
         drop(grant);
         Ok(self.judge(answer).map_err(|(failure, outcome)| Missed {
             failure,

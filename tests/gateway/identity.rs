@@ -1,4 +1,4 @@
-//! The door seen from outside: every token that must not pass, keys that change under load, and rules
+//! Identity seen from outside: every token that must not pass, keys that change under load, and rules
 //! that change while somebody waits.
 
 mod bound;

@@ -111,7 +111,7 @@ async fn strangers_who_wait_for_keys_take_no_place_of_those_who_are_known() {
         assert_eq!(turned_away.len(), more);
         turned_away.into_iter().for_each(assert_turned_away);
         until_waiting(world, 0).await;
-        // Before the clock moves: then the keeper may ask by itself, and strangers wait for that.
+        // Before the clock moves: then the background task may ask by itself, and strangers wait for that.
         fetches = scene.publisher.requests();
         world.advance(Duration::from_secs(31));
     }

@@ -1,4 +1,4 @@
-//! The operators' door: health, readiness, metrics, purge and explain.
+//! The admin listener: health, readiness, metrics, purge and explain.
 
 mod requests;
 

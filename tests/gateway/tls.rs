@@ -1,4 +1,4 @@
-//! TLS at the outside door: certificates that change under it, callers that show their own, and what is
+//! TLS at the public listener: certificates that change under it, callers that show their own, and what is
 //! no TLS at all.
 
 mod agreed;

@@ -122,7 +122,7 @@ impl World {
         client::exchange(self.app.address(), request).await
     }
 
-    /// Sends a request to the operators' door.
+    /// Sends a request to the admin listener.
     pub(crate) async fn admin(&self, method: &str, target: &str, token: &str, body: &str) -> Reply {
         let authorization = if token.is_empty() {
             String::new()

@@ -29,7 +29,7 @@ impl Journal {
         loop {
             let orders = self.sync_orders.take();
             let stops = orders.hold(Order::Stop);
-            // The keeper may have called a sync late just after it was over.
+            // The background task may have called a sync late just after it was over.
             self.health.sync_ended();
             if orders.hold(Order::Sync) && self.sync == Sync::Interval {
                 self.sync();

@@ -330,7 +330,7 @@ async fn a_batch_that_was_left_over_is_written_when_the_writer_is_free() {
 #[tokio::test]
 async fn a_leader_who_never_comes_to_its_turn_holds_nobody_up() {
     let trail = Trail::new(Sync::Interval);
-    // The keeper begins its round.
+    // The background task begins its round.
     trail.pass(Duration::ZERO).await;
     let mut leader = Box::pin(trail.record());
     assert!(futures_util::poll!(&mut leader).is_pending());

@@ -13,9 +13,9 @@ use crate::server::Passed;
 /// Why what was passed cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PassedError {
-    /// More than there are doors.
+    /// More than there are listeners.
     #[error(
-        "more sockets were passed than there are doors; name the one for operators with \
+        "more sockets were passed than there are listeners; name the one for operators with \
          FileDescriptorName=admin, and pass at most one other"
     )]
     TooMany,
@@ -50,11 +50,11 @@ pub(super) fn take() -> Result<Passed, PassedError> {
             .map_err(|error| PassedError::Unusable(number, error))?
             .filter(|listener| SockRef::from(listener).is_listener().unwrap_or(false))
             .ok_or(PassedError::NoListener(number))?;
-        let door = match names.next() {
+        let slot = match names.next() {
             Some("admin") => &mut passed.operators,
             Some(_) | None => &mut passed.callers,
         };
-        if door.replace(listener).is_some() {
+        if slot.replace(listener).is_some() {
             return Err(PassedError::TooMany);
         }
     }

@@ -241,7 +241,7 @@ async fn keys_and_secrets_in_files_are_read_again_when_they_change() {
             issuers.list[1].keys.attempts(),
         ]
     };
-    // Twice, for a keeper may be in the middle of its first reading.
+    // Twice, for a background task may be in the middle of its first reading.
     for _ in 0..2 {
         let mut attempts = attempts.clone();
         scene.manual_clock.advance(Duration::from_secs(2));

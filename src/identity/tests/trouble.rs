@@ -77,7 +77,7 @@ async fn a_fetch_of_the_old_settings_that_ends_late_takes_no_keys_away() {
     scene.verify(&scene.issuer.token("a")).await.unwrap();
     let old = scene.identity.current.load_full();
     scene.reload(&scene.publisher.url("/jwks"));
-    // What the former keeper had under way ends now, with other keys.
+    // What the former task had under way ends now, with other keys.
     scene.publisher.publish(&jwks(&[&TestKey::rsa()]));
     let metrics = IdentityMetrics::default();
     old.list[0].keys.refresh(&scene.clock, &metrics).await;

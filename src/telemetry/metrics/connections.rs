@@ -9,7 +9,7 @@ use prometheus_client::registry::Registry;
 /// Prometheus sees no increase in a counter that begins at one.
 macro_rules! reasons {
     ($($(#[$doc:meta])* $reason:ident = $word:literal,)*) => {
-        /// Why a connection is refused, in the door's own words.
+        /// Why a connection is refused, in the server's own words.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Reason {
             $($(#[$doc])* $reason,)*

@@ -26,7 +26,7 @@ impl TlsMetrics {
 
     /// From now on `seconds_left` is asked at each scrape; only the first one ever is.
     pub fn ask(&self, seconds_left: impl Fn() -> Option<i64> + Send + Sync + 'static) {
-        // There is one door with TLS, and it is built once.
+        // There is one listener with TLS, and it is built once.
         let _ = self.0.set(Box::new(seconds_left));
     }
 }

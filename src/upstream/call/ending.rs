@@ -14,12 +14,12 @@ use crate::upstream::answer::FetchFailure;
 use crate::upstream::breaker::Ended;
 use crate::upstream::budget::Sent;
 use crate::upstream::credential::Refusal;
+use crate::upstream::limiter::TurnEnded;
 use crate::upstream::page::{Page, Unusable};
 use crate::upstream::reply;
 use crate::upstream::reply::Reply;
 use crate::upstream::retry::Outcome;
 use crate::upstream::transport::{Answer, Lost};
-use crate::upstream::turns::TurnEnded;
 use crate::upstream::walk::Read;
 
 impl Caller<'_> {

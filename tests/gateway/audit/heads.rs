@@ -123,7 +123,7 @@ async fn each_file_that_is_finished_is_signed_and_its_last_record_cannot_be_take
 #[tokio::test]
 async fn the_last_record_of_a_day_is_signed_when_the_next_day_begins() {
     let key = Key::new();
-    // With `always` the record is written before the keeper, whose minute has come, orders a head.
+    // With `always` the record is written before the background task, whose minute has come, orders a head.
     let trail = key.trail(|config| config.sync = Sync::Always);
     trail.record("today").await.unwrap();
     trail.manual_clock.advance(Duration::from_hours(22));

@@ -201,7 +201,7 @@ async fn every_kind_of_refusal_counts_and_none_is_lost() {
             sent += 1;
             assert_eq!(reply.status == 429, sent > 7, "{} {target}", reply.status);
         }
-        // The operators' door has the same number, and its tokens are refused in the same way.
+        // The admin listener has the same number, and its tokens are refused in the same way.
         for token in ["", "a.b.c"] {
             let reply = world.admin("POST", "/cache/purge", token, "{}").await;
             sent += 1;

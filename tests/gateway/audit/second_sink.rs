@@ -227,7 +227,7 @@ fn counts(trail: &Trail) -> (u64, u64) {
     (metrics.records_written.get(), refused)
 }
 
-/// The connection that the sink makes on one of the keeper's rounds.
+/// The connection that the sink makes on one of the background task's rounds.
 async fn accepted(trail: &Trail, listener: &UnixListener) -> UnixStream {
     listener.set_nonblocking(true).unwrap();
     let mut stream = None;

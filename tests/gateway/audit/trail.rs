@@ -246,7 +246,7 @@ pub(crate) fn number(path: &std::path::Path) -> u64 {
 /// 2026-08-10T02:06:35Z.
 pub(crate) const START: Timestamp = Timestamp::from_seconds(1_786_327_595);
 
-/// The keeper has gone round once: what failed is tried again.
+/// The background task has gone round once: what failed is tried again.
 pub(crate) const A_ROUND: Duration = Duration::from_millis(100);
 /// The file that is written to has been looked at.
 pub(crate) const PAST_EXAMINATION: Duration = Duration::from_millis(1_100);

@@ -1,4 +1,4 @@
-//! What the check of a configuration says of doors that stand open.
+//! What the check of a configuration says of settings that let too many in.
 
 use super::Scene;
 use crate::forgeries;

@@ -48,7 +48,7 @@ async fn told_to_stop_before_it_has_read_its_configuration_it_ends_well() {
     configuration.write_all(text.as_bytes()).unwrap();
     drop(configuration);
     assert_eq!(child.wait().unwrap().code(), Some(0));
-    // Whether it had opened its doors by then is the scheduler's choice.
+    // Whether it had begun to listen by then is the scheduler's choice.
     let said: Vec<_> = log.iter().collect();
     let ends = ["before anything was begun", "stopped"];
     let last = said.last().unwrap();

@@ -77,7 +77,7 @@ async fn what_is_no_listener_or_one_too_many_is_refused_and_what_is_for_another_
         (
             "a:b",
             vec![one, other],
-            "more sockets were passed than there are doors",
+            "more sockets were passed than there are listeners",
         ),
         (
             "a",

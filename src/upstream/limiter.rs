@@ -28,13 +28,13 @@ use lane::{Lane, Waiting};
 
 /// Hands out turns. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct Turns {
+pub(crate) struct ConcurrencyLimiter {
     shared: Arc<Shared>,
 }
 
 /// Leave to make one call now. Dropping it passes the turn on.
 #[derive(Debug)]
-pub(crate) struct Turn {
+pub(crate) struct CallSlot {
     shared: Arc<Shared>,
     project: ProjectId,
     ended: Option<TurnEnded>,
@@ -91,7 +91,7 @@ struct Lanes {
     waiting: VecDeque<ProjectId>,
 }
 
-impl Turns {
+impl ConcurrencyLimiter {
     pub(crate) fn new(limits: &Limits, clock: Clock) -> Self {
         let rules = Rules {
             in_all: limits.concurrency,
@@ -116,11 +116,11 @@ impl Turns {
     }
 
     /// Waits for a turn of a project.
-    pub(crate) async fn take(&self, wish: Wish) -> Result<Turn, Busy> {
+    pub(crate) async fn take(&self, wish: Wish) -> Result<CallSlot, Busy> {
         let shared = &self.shared;
         let project = wish.project;
         let leave = match shared.ask(wish)? {
-            Asked::Granted => return Ok(shared.turn(project)),
+            Asked::Granted => return Ok(shared.slot(project)),
             Asked::Queued(leave) => leave,
         };
         let mut place = Place {
@@ -134,7 +134,7 @@ impl Turns {
         let granted = shared.clock.timeout(shared.rules.wait, leave).await;
         if matches!(granted, Ok(Ok(()))) {
             place.leave = None;
-            return Ok(shared.turn(project));
+            return Ok(shared.slot(project));
         }
         Err(Busy)
     }
@@ -152,7 +152,7 @@ impl Drop for Place<'_> {
         if let Some(mut leave) = self.leave.take() {
             leave.close();
             if leave.try_recv().is_ok() {
-                drop(self.shared.turn(self.project));
+                drop(self.shared.slot(self.project));
             }
         }
     }
@@ -197,8 +197,8 @@ impl Shared {
         Ok(Asked::Queued(granted))
     }
 
-    fn turn(self: &Arc<Self>, project: ProjectId) -> Turn {
-        Turn {
+    fn slot(self: &Arc<Self>, project: ProjectId) -> CallSlot {
+        CallSlot {
             shared: Arc::clone(self),
             project,
             ended: None,
@@ -262,14 +262,14 @@ impl Lanes {
     }
 }
 
-impl Turn {
+impl CallSlot {
     /// Writes down how the call went, and passes the turn on.
     pub(crate) fn ended(mut self, how: TurnEnded) {
         self.ended = Some(how);
     }
 }
 
-impl Drop for Turn {
+impl Drop for CallSlot {
     fn drop(&mut self) {
         self.shared.give_back(self.project, self.ended);
     }

@@ -1,6 +1,6 @@
 //! Looking after a journal, and closing it.
 //!
-//! The keeper is the only one who waits for the time: it settles what is too old, orders a sync and an
+//! The background task is the only one who waits for the time: it settles what is too old, orders a sync and an
 //! examination every second, and another attempt ten times a second while nothing can be written. It
 //! never touches the disk, so a disk that hangs cannot stop it.
 
@@ -38,14 +38,14 @@ pub(super) async fn close(inner: &Inner) {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        for keeper in &self.keepers {
-            keeper.abort();
+        for maintenance in &self.background {
+            maintenance.abort();
         }
         self.journal.order(Order::Stop);
     }
 }
 
-pub(super) struct Keeper {
+pub(super) struct Maintenance {
     pub(super) journal: Weak<Journal>,
     pub(super) clock: Clock,
     pub(super) sync_interval: Duration,
@@ -53,7 +53,7 @@ pub(super) struct Keeper {
     pub(super) measure: mpsc::SyncSender<()>,
 }
 
-impl Keeper {
+impl Maintenance {
     pub(super) async fn keep(self) {
         let start = self.clock.now().elapsed;
         let mut next_sync = start + self.sync_interval;

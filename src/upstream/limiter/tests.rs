@@ -7,7 +7,7 @@ use super::*;
 use crate::atlas::Timestamp;
 use crate::clock::ManualClock;
 
-fn turns(in_all: usize, per_project: usize, queue: usize) -> (Turns, ManualClock) {
+fn limiter(in_all: usize, per_project: usize, queue: usize) -> (ConcurrencyLimiter, ManualClock) {
     let (clock, manual_clock) = Clock::manual(Timestamp::from_seconds(0));
     let limits = Limits {
         concurrency: in_all,
@@ -15,7 +15,7 @@ fn turns(in_all: usize, per_project: usize, queue: usize) -> (Turns, ManualClock
         queue,
         ..Limits::default()
     };
-    (Turns::new(&limits, clock), manual_clock)
+    (ConcurrencyLimiter::new(&limits, clock), manual_clock)
 }
 
 fn project(digit: char) -> ProjectId {
@@ -34,18 +34,21 @@ fn wish(project: ProjectId, urgency: Urgency) -> Wish {
 
 #[tokio::test]
 async fn projects_take_turns_however_many_of_one_are_waiting() {
-    let (turns, _hands) = turns(1, 4, 100);
-    let held = turns.take(wish(project('a'), Urgency::Miss)).await.unwrap();
+    let (limiter, _hands) = limiter(1, 4, 100);
+    let held = limiter
+        .take(wish(project('a'), Urgency::Miss))
+        .await
+        .unwrap();
     let order = Mutex::new(String::new());
     let ask = |name: char| {
-        let (turns, order) = (&turns, &order);
+        let (limiter, order) = (&limiter, &order);
         async move {
-            let turn = turns
+            let slot = limiter
                 .take(wish(project(name), Urgency::Miss))
                 .await
                 .unwrap();
             order.lock().unwrap().push(name);
-            drop(turn);
+            drop(slot);
         }
     };
     let waiting = join_all("aaaaabc".chars().map(ask));
@@ -56,13 +59,16 @@ async fn projects_take_turns_however_many_of_one_are_waiting() {
 
 #[tokio::test]
 async fn the_more_urgent_goes_first() {
-    let (turns, _hands) = turns(1, 1, 100);
-    let held = turns.take(wish(project('a'), Urgency::Miss)).await.unwrap();
+    let (limiter, _hands) = limiter(1, 1, 100);
+    let held = limiter
+        .take(wish(project('a'), Urgency::Miss))
+        .await
+        .unwrap();
     let order = Mutex::new(Vec::new());
     let ask = |urgency| {
-        let (turns, order) = (&turns, &order);
+        let (limiter, order) = (&limiter, &order);
         async move {
-            let _turn = turns.take(wish(project('a'), urgency)).await.unwrap();
+            let _turn = limiter.take(wish(project('a'), urgency)).await.unwrap();
             order.lock().unwrap().push(urgency);
         }
     };
@@ -74,12 +80,15 @@ async fn the_more_urgent_goes_first() {
 
 #[tokio::test]
 async fn whoever_cannot_wait_in_the_queue_or_has_waited_too_long_is_told_so() {
-    let (turns, manual_clock) = turns(1, 1, 1);
-    let _held = turns.take(wish(project('a'), Urgency::Miss)).await.unwrap();
-    let mut waiting = Box::pin(turns.take(wish(project('a'), Urgency::Miss)));
+    let (limiter, manual_clock) = limiter(1, 1, 1);
+    let _held = limiter
+        .take(wish(project('a'), Urgency::Miss))
+        .await
+        .unwrap();
+    let mut waiting = Box::pin(limiter.take(wish(project('a'), Urgency::Miss)));
     assert!(waiting.as_mut().now_or_never().is_none());
     assert_eq!(
-        turns
+        limiter
             .take(wish(project('a'), Urgency::Miss))
             .await
             .unwrap_err(),
@@ -91,11 +100,14 @@ async fn whoever_cannot_wait_in_the_queue_or_has_waited_too_long_is_told_so() {
 
 #[tokio::test]
 async fn a_turn_that_reaches_someone_who_has_left_is_passed_on() {
-    let (turns, _hands) = turns(1, 1, 10);
-    let held = turns.take(wish(project('a'), Urgency::Miss)).await.unwrap();
-    let mut leaves_early = Box::pin(turns.take(wish(project('a'), Urgency::Miss)));
-    let mut leaves_late = Box::pin(turns.take(wish(project('a'), Urgency::Miss)));
-    let mut stays = Box::pin(turns.take(wish(project('a'), Urgency::Miss)));
+    let (limiter, _hands) = limiter(1, 1, 10);
+    let held = limiter
+        .take(wish(project('a'), Urgency::Miss))
+        .await
+        .unwrap();
+    let mut leaves_early = Box::pin(limiter.take(wish(project('a'), Urgency::Miss)));
+    let mut leaves_late = Box::pin(limiter.take(wish(project('a'), Urgency::Miss)));
+    let mut stays = Box::pin(limiter.take(wish(project('a'), Urgency::Miss)));
     for waiting in [&mut leaves_early, &mut leaves_late, &mut stays] {
         assert!(waiting.as_mut().now_or_never().is_none());
     }
@@ -108,16 +120,19 @@ async fn a_turn_that_reaches_someone_who_has_left_is_passed_on() {
 
 #[tokio::test]
 async fn more_at_once_while_it_goes_well_and_fewer_when_it_does_not() {
-    let (turns, _hands) = turns(100, 4, 100);
+    let (limiter, _hands) = limiter(100, 4, 100);
     let round = |how| {
-        let turns = &turns;
+        let limiter = &limiter;
         async move {
             let mut held = Vec::new();
-            while let Some(turn) = turns.take(wish(project('a'), Urgency::Miss)).now_or_never() {
-                held.push(turn.unwrap());
+            while let Some(slot) = limiter
+                .take(wish(project('a'), Urgency::Miss))
+                .now_or_never()
+            {
+                held.push(slot.unwrap());
             }
             let at_once = held.len();
-            held.drain(..).for_each(|turn| turn.ended(how));
+            held.drain(..).for_each(|slot| slot.ended(how));
             at_once
         }
     };
@@ -137,14 +152,14 @@ async fn the_pages_of_one_list_go_at_once_while_nobody_else_wants_anything_of_th
         further: true,
         ..wish(project('a'), Urgency::Miss)
     };
-    let at_once = |turns: &Turns, walk: u64| {
+    let at_once = |limiter: &ConcurrencyLimiter, walk: u64| {
         let mut held = Vec::new();
-        while let Some(turn) = turns.take(further(walk)).now_or_never() {
-            held.push(turn.unwrap());
+        while let Some(slot) = limiter.take(further(walk)).now_or_never() {
+            held.push(slot.unwrap());
         }
         held
     };
-    let (alone, _hands) = turns(100, 4, 100);
+    let (alone, _hands) = limiter(100, 4, 100);
     let pages = at_once(&alone, 1);
     assert_eq!(pages.len(), 20);
     // Nor does another list when they have ended well.
@@ -152,14 +167,14 @@ async fn the_pages_of_one_list_go_at_once_while_nobody_else_wants_anything_of_th
         page.ended(TurnEnded::Well);
     }
     assert_eq!(at_once(&alone, 2).len(), 20);
-    let (shared, _hands) = turns(100, 4, 100);
+    let (shared, _hands) = limiter(100, 4, 100);
     let other = shared.take(further(1)).await.unwrap();
     assert_eq!(at_once(&shared, 2).len(), 3);
     drop(other);
-    let (strained, _hands) = turns(100, 4, 100);
+    let (strained, _hands) = limiter(100, 4, 100);
     let bad = strained.take(further(1)).await.unwrap();
     bad.ended(TurnEnded::Strained);
     assert_eq!(at_once(&strained, 2).len(), 2);
-    let (full, _hands) = turns(10, 4, 100);
+    let (full, _hands) = limiter(10, 4, 100);
     assert_eq!(at_once(&full, 1).len(), 10);
 }

@@ -1,4 +1,4 @@
-//! The outside door's handler: one HTTP request goes in, is asked as a question, and its answer comes
+//! The public listener's handler: one HTTP request goes in, is asked as a question, and its answer comes
 //! out, on record.
 
 use std::borrow::Cow;
@@ -34,7 +34,7 @@ use crate::gateway::{Answer, AwaitingRecord, Gateway, Refusal, Unanswered};
 use crate::memory::Stage;
 
 /// Answers lookups.
-pub struct Door {
+pub struct PublicHandler {
     gateway: Arc<Gateway>,
     draining: Arc<AtomicBool>,
     hosts: Hosts,
@@ -43,8 +43,8 @@ pub struct Door {
     ids: Ids,
 }
 
-impl Door {
-    /// A door to `gateway`. Once `draining` is set each answer asks its caller to connect anew.
+impl PublicHandler {
+    /// A listener to `gateway`. Once `draining` is set each answer asks its caller to connect anew.
     pub fn new(gateway: Arc<Gateway>, config: &Config, draining: Arc<AtomicBool>) -> Self {
         let (hosts, public_url) = (config.hosts.clone(), config.public_url.clone());
         Self {
@@ -91,31 +91,34 @@ struct Terms {
     is_stream: bool,
 }
 
-impl Door {
+impl PublicHandler {
     fn reject(
         self: &Arc<Self>,
         arrival: Arrival<'static>,
         refusal: BadRequest,
         (parts, body): (Parts, Option<Incoming>),
     ) -> Answering {
-        let door = Arc::clone(self);
+        let handler = Arc::clone(self);
         Answering::Unknown(Box::pin(async move {
             let is_stream = parts.version > Version::HTTP_11;
             let has_body = body.is_some();
             if let Some(body) = body.filter(|_| is_stream) {
-                door.wait_for(body).await;
+                handler.wait_for(body).await;
             }
             let terms = Terms {
                 request_id: arrival.request_id,
                 envelope: request::wants_envelope(&parts),
                 // What stands behind a body that nobody reads is nobody's.
-                is_last: door.is_last(parts.version) || (has_body && !is_stream),
+                is_last: handler.is_last(parts.version) || (has_body && !is_stream),
                 is_stream,
             };
             let written = terms.reject(&refusal);
             let path = parts.uri.path().as_bytes();
             let too_many = |refusal: &Refusal| terms.refuse(refusal);
-            let answer = door.gateway.reject(arrival, path, written, too_many).await;
+            let answer = handler
+                .gateway
+                .reject(arrival, path, written, too_many)
+                .await;
             answer.unwrap_or_else(|problem| terms.unrecorded(problem))
         }))
     }
@@ -136,21 +139,21 @@ impl Door {
         (parts, forwarded): (Parts, Forwarded),
         peer: &Peer,
     ) -> Answering {
-        let door = Arc::clone(self);
+        let handler = Arc::clone(self);
         let (scheme, unsent) = (peer.scheme, peer.unsent.clone());
         let standing = peer.standing.clone();
         let waiting = standing.wait();
         Answering::Unknown(Box::pin(async move {
             // What is read borrows from what it is read of, so it cannot be brought along.
             let fields = Fields::read(&parts.headers);
-            let received = door.received(scheme, &forwarded);
+            let received = handler.received(scheme, &forwarded);
             let Ok(asked) = Asked::read(&parts, &fields, received, false) else {
                 return response::unexpected();
             };
-            let terms = || door.terms(request_id, &asked, parts.version);
+            let terms = || handler.terms(request_id, &asked, parts.version);
             let lookup = asked.lookup(&fields);
             let withheld = unanswered
-                .answer(&door.gateway, &lookup, |outcome| {
+                .answer(&handler.gateway, &lookup, |outcome| {
                     note(&standing, outcome);
                     terms().write(outcome, &asked, &unsent)
                 })
@@ -209,7 +212,7 @@ impl Door {
     }
 }
 
-impl Handler for Door {
+impl Handler for PublicHandler {
     type Answer = Answering;
 
     /// A request that memory answers is gone when this returns: only its answer waits, for the record.
