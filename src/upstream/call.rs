@@ -14,7 +14,7 @@ use http::StatusCode;
 use super::answer::{FetchFailure, Urgency, Verdict};
 use super::budget::{CooldownCause, Spent};
 use super::credential::{Credential, Login, Refusal};
-use super::limiter::{WalkNumber, Wish};
+use super::limiter::{SlotRequest, WalkNumber};
 use super::project::Project;
 use super::retry::{Blame, Next, Outcome, Pause};
 use super::service_account::Bearer;
@@ -163,7 +163,7 @@ impl Caller<'_> {
             Login::Key(_) => None,
         };
         self.pass_breakers()?;
-        let slot = self.upstream.limiter.take(Wish {
+        let slot = self.upstream.limiter.take(SlotRequest {
             project: self.question.project,
             urgency: self.urgency,
             walk: self.walk,

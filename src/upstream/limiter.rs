@@ -42,7 +42,7 @@ pub(crate) struct CallSlot {
 
 /// Whose call it is, and how much it matters.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Wish {
+pub(crate) struct SlotRequest {
     pub(crate) project: ProjectId,
     pub(crate) urgency: Urgency,
     pub(crate) walk: WalkNumber,
@@ -116,10 +116,10 @@ impl ConcurrencyLimiter {
     }
 
     /// Waits for a turn of a project.
-    pub(crate) async fn take(&self, wish: Wish) -> Result<CallSlot, Busy> {
+    pub(crate) async fn take(&self, request: SlotRequest) -> Result<CallSlot, Busy> {
         let shared = &self.shared;
-        let project = wish.project;
-        let leave = match shared.ask(wish)? {
+        let project = request.project;
+        let leave = match shared.ask(request)? {
             Asked::Granted => return Ok(shared.slot(project)),
             Asked::Queued(leave) => leave,
         };
@@ -164,10 +164,10 @@ enum Asked {
 }
 
 impl Shared {
-    fn ask(&self, wish: Wish) -> Result<Asked, Busy> {
-        let Wish {
+    fn ask(&self, request: SlotRequest) -> Result<Asked, Busy> {
+        let SlotRequest {
             project, urgency, ..
-        } = wish;
+        } = request;
         let mut lanes = self.lanes();
         let free = lanes.under_way < self.rules.in_all;
         let lane = lanes
@@ -175,8 +175,8 @@ impl Shared {
             .entry(project)
             .or_insert_with(|| Lane::new(self.rules.to_begin_with));
         let nobody_waits = lane.waiting() == 0;
-        if free && nobody_waits && lane.has_room(wish, self.rules.to_begin_with) {
-            lane.grant(wish.walk);
+        if free && nobody_waits && lane.has_room(request, self.rules.to_begin_with) {
+            lane.grant(request.walk);
             lanes.under_way += 1;
             return Ok(Asked::Granted);
         }
@@ -187,7 +187,7 @@ impl Shared {
         lane.press();
         let waiting = Waiting {
             since: self.clock.elapsed(),
-            walk: wish.walk,
+            walk: request.walk,
             leave,
         };
         lane.queue(urgency).push_back(waiting);

@@ -1,15 +1,15 @@
-//! The ledger of minted tokens: a wish to mint goes in, leave or the time to wait comes out; and every
-//! wish is written before it is sent.
+//! The log of minted tokens: a request to mint goes in, leave or the time to wait comes out; and every
+//! request is written before it is sent.
 //!
 //! Atlas keeps at most 100 tokens of an account alive and mints at most 10 a minute; beyond that it
 //! refuses for up to an hour. A process that is started and killed in a loop would get there. So what
-//! was asked for survives the process (G25). A kill can tear the last line; such a wish was not sent.
+//! was asked for survives the process (G25). A kill can tear the last line; such a request was not sent.
 //!
 //! What is written survives the process at once, and the machine once the disk has it. Nobody waits for
 //! the disk: to lose lines it takes a power cut for each, and between those a machine starts.
 //!
-//! A wish is dated by the calendar, for the next process; in this one it ages by the time that passes,
-//! whatever the calendar says. The file is believed as far as it can be true: a wish from the future was
+//! A request is dated by the calendar, for the next process; in this one it ages by the time that passes,
+//! whatever the calendar says. The file is believed as far as it can be true: a request from the future was
 //! made before the calendar was set back, so it was made now at the latest, and the others as much before
 //! it as they say. What is damaged is set aside, and then less is minted at first than would be allowed.
 
@@ -33,14 +33,14 @@ pub(crate) struct MintLog {
     /// Where it is written; nowhere for a check, and where there could be no file yet.
     file: Option<File>,
     writes: bool,
-    wishes: Vec<Wish>,
-    /// How long the file was before its last line, where that is the last wish.
+    requests: Vec<MintRequest>,
+    /// How long the file was before its last line, where that is the last request.
     before: Option<u64>,
 }
 
 /// One line: a token was asked for, and maybe none came of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Wish {
+struct MintRequest {
     /// The date in the file.
     seconds: i64,
     /// By [`Moment::elapsed`]: from then on no token of it lives.
@@ -68,12 +68,12 @@ impl MintLog {
         let (mut lines, foreign) = read(&content, trouble.is_some());
         let trouble = trouble.or_else(|| foreign.then(|| "it has lines of others".to_owned()));
         let untrue = bring_back(&mut lines, now);
-        let mut wishes: Vec<Wish> = lines
+        let mut requests: Vec<MintRequest> = lines
             .iter()
-            .filter_map(|line| Wish::read(*line, now))
+            .filter_map(|line| MintRequest::read(*line, now))
             .collect();
         if trouble.is_some() {
-            wishes.extend([Wish::now(now, true); ASSUMED]);
+            requests.extend([MintRequest::now(now, true); ASSUMED]);
         }
         if untrue {
             say(
@@ -84,7 +84,7 @@ impl MintLog {
             path,
             file: None,
             writes,
-            wishes,
+            requests,
             before: None,
         };
         if let Some(why) = trouble {
@@ -105,7 +105,7 @@ impl MintLog {
             return Ok(());
         }
         let (mut file, beside) = state::beside(&self.path)?;
-        let lines: String = self.wishes.iter().flat_map(Wish::lines).collect();
+        let lines: String = self.requests.iter().flat_map(MintRequest::lines).collect();
         file.write_all(lines.as_bytes())?;
         fs::rename(&beside, &self.path)?;
         self.file = Some(file);
@@ -142,16 +142,27 @@ impl MintLog {
 
     /// Whether a token may be asked for now; otherwise how long not.
     pub(crate) fn may_ask(&self, now: Duration) -> Result<(), Duration> {
-        let live: Vec<&Wish> = self.wishes.iter().filter(|wish| wish.counts(now)).collect();
-        let since = |wish: &Wish| LIFETIME.saturating_sub(wish.ends.saturating_sub(now));
-        let recent = live.iter().filter(|wish| since(wish) < MINUTE);
+        let live: Vec<&MintRequest> = self
+            .requests
+            .iter()
+            .filter(|request| request.counts(now))
+            .collect();
+        let since =
+            |request: &MintRequest| LIFETIME.saturating_sub(request.ends.saturating_sub(now));
+        let recent = live.iter().filter(|request| since(request) < MINUTE);
         if recent.clone().count() >= MOST_A_MINUTE {
-            let oldest = recent.map(|wish| since(wish)).max().unwrap_or_default();
+            let oldest = recent
+                .map(|request| since(request))
+                .max()
+                .unwrap_or_default();
             return Err(MINUTE.saturating_sub(oldest).max(Duration::from_secs(1)));
         }
-        let alive = live.iter().filter(|wish| !wish.in_vain);
+        let alive = live.iter().filter(|request| !request.in_vain);
         if alive.clone().count() >= MOST_ALIVE {
-            let oldest = alive.map(|wish| since(wish)).max().unwrap_or_default();
+            let oldest = alive
+                .map(|request| since(request))
+                .max()
+                .unwrap_or_default();
             return Err(LIFETIME.saturating_sub(oldest).max(Duration::from_secs(1)));
         }
         Ok(())
@@ -161,13 +172,13 @@ impl MintLog {
     ///
     /// It counts in this process even if it cannot be written.
     pub(crate) fn ask(&mut self, now: Moment) -> io::Result<()> {
-        let wish = Wish::now(now, false);
-        self.wishes.retain(|wish| wish.counts(now.elapsed));
-        self.wishes.push(wish);
+        let request = MintRequest::now(now, false);
+        self.requests.retain(|request| request.counts(now.elapsed));
+        self.requests.push(request);
         match &self.file {
-            Some(file) if self.wishes.len() <= MOST_LINES => {
+            Some(file) if self.requests.len() <= MOST_LINES => {
                 let before = file.metadata()?.len();
-                self.append(&format!("asked {}\n", wish.seconds))?;
+                self.append(&format!("asked {}\n", request.seconds))?;
                 self.before = Some(before);
                 Ok(())
             }
@@ -175,23 +186,28 @@ impl MintLog {
         }
     }
 
-    /// Takes the last wish back: it was never sent. Nothing of it stays, or a long outage would fill the
+    /// Takes the last request back: it was never sent. Nothing of it stays, or a long outage would fill the
     /// file.
     pub(crate) fn unsent(&mut self) -> io::Result<()> {
         match (self.before.take(), &self.file) {
             (Some(before), Some(file)) => {
-                self.wishes.pop();
+                self.requests.pop();
                 file.set_len(before)
             }
             (_, _) => self.in_vain(),
         }
     }
 
-    /// Writes down that no living token came of the last wish: it was refused, or has been revoked.
+    /// Writes down that no living token came of the last request: it was refused, or has been revoked.
     pub(crate) fn in_vain(&mut self) -> io::Result<()> {
-        if let Some(wish) = self.wishes.iter_mut().rev().find(|wish| !wish.in_vain) {
-            wish.in_vain = true;
-            let line = format!("void {}\n", wish.seconds);
+        if let Some(request) = self
+            .requests
+            .iter_mut()
+            .rev()
+            .find(|request| !request.in_vain)
+        {
+            request.in_vain = true;
+            let line = format!("void {}\n", request.seconds);
             self.append(&line)?;
         }
         Ok(())
@@ -206,7 +222,7 @@ impl MintLog {
     }
 }
 
-impl Wish {
+impl MintRequest {
     fn now(now: Moment, in_vain: bool) -> Self {
         Self {
             seconds: now.wall.seconds(),
@@ -256,7 +272,7 @@ fn bring_back(lines: &mut [Line], now: Moment) -> bool {
     true
 }
 
-/// The wishes in a file, and whether there is anything else in it. Of one that is `cut` the first line may
+/// The requests in a file, and whether there is anything else in it. Of one that is `cut` the first line may
 /// be half of one.
 fn read(content: &[u8], cut: bool) -> (Vec<Line>, bool) {
     let mut lines: Vec<Line> = Vec::new();
@@ -359,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wish_in_vain_counts_for_the_minute_and_not_for_the_hour() {
+    fn a_request_in_vain_counts_for_the_minute_and_not_for_the_hour() {
         let (_directory, path) = place();
         let mut ledger = open(&path, at(0));
         for second in 0..200 {
@@ -377,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wish_that_was_never_sent_counts_for_nothing_and_leaves_nothing_behind() {
+    fn a_request_that_was_never_sent_counts_for_nothing_and_leaves_nothing_behind() {
         let (_directory, path) = place();
         let mut ledger = open(&path, at(0));
         ledger.ask(at(0)).unwrap();
@@ -412,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn r9_wishes_from_the_future_were_made_now_at_the_latest() {
+    fn r9_requests_from_the_future_were_made_now_at_the_latest() {
         let (_directory, path) = place();
         let minute = Duration::from_mins(1);
         for ahead in [1, 59 * 60, 3_599, 90_000, 10_000_000] {
@@ -432,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn r9_a_wish_from_the_future_is_no_younger_at_the_next_start() {
+    fn r9_a_request_from_the_future_is_no_younger_at_the_next_start() {
         let (_directory, path) = place();
         write(&path, [3_000; 5]);
         let mut ledger = open(&path, at(0));

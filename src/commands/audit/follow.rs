@@ -19,7 +19,7 @@ use crate::commands::ExitStatus;
 use super::records::{Format, Records};
 
 /// What is followed, and how it is shown.
-pub(super) struct Wish {
+pub(super) struct FollowRequest {
     pub(super) directories: Vec<PathBuf>,
     pub(super) filter: Filter,
     /// How many of the records that are there already.
@@ -28,7 +28,7 @@ pub(super) struct Wish {
 }
 
 /// Follows until it is interrupted, or what it writes is not read any more.
-pub(super) fn run(wish: Wish, clock: &Clock) -> io::Result<ExitStatus> {
+pub(super) fn run(request: FollowRequest, clock: &Clock) -> io::Result<ExitStatus> {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -38,7 +38,7 @@ pub(super) fn run(wish: Wish, clock: &Clock) -> io::Result<ExitStatus> {
         tokio::select! {
             _ = interrupted.recv() => Ok(()),
             _ = terminated.recv() => Ok(()),
-            ended = follow(wish, clock) => ended,
+            ended = follow(request, clock) => ended,
         }
     });
     // A long search, or a reader that is slow, must not delay the end.
@@ -46,8 +46,8 @@ pub(super) fn run(wish: Wish, clock: &Clock) -> io::Result<ExitStatus> {
     ended.map(|()| ExitStatus::Well)
 }
 
-async fn follow(wish: Wish, clock: &Clock) -> io::Result<()> {
-    let mut following = may_wait(move || Following::begin(wish)).await?;
+async fn follow(request: FollowRequest, clock: &Clock) -> io::Result<()> {
+    let mut following = may_wait(move || Following::begin(request)).await?;
     while !is_reader_gone() {
         following = may_wait(move || following.go_on()).await?;
         clock.sleep(PAUSE).await;
@@ -57,7 +57,7 @@ async fn follow(wish: Wish, clock: &Clock) -> io::Result<()> {
 
 /// What is followed, as far as it was shown.
 struct Following {
-    wish: Wish,
+    request: FollowRequest,
     trails: Vec<Trail>,
     records: Records,
     out: BufWriter<Stdout>,
@@ -65,17 +65,19 @@ struct Following {
 
 impl Following {
     /// Shows what is there.
-    fn begin(wish: Wish) -> io::Result<Self> {
-        let directories = wish.directories.iter().cloned();
+    fn begin(request: FollowRequest) -> io::Result<Self> {
+        let directories = request.directories.iter().cloned();
         let mut trails: Vec<_> = directories
             .map(|directory| Trail { directory, last: 0 })
             .collect();
-        let mut lines = in_order(&mut trails, |trail| trail.known(&wish.filter, wish.limit))?;
-        lines.drain(..lines.len().saturating_sub(wish.limit));
+        let mut lines = in_order(&mut trails, |trail| {
+            trail.known(&request.filter, request.limit)
+        })?;
+        lines.drain(..lines.len().saturating_sub(request.limit));
         let mut out = BufWriter::new(io::stdout());
-        let records = Records::begin(wish.format, &mut out)?;
+        let records = Records::begin(request.format, &mut out)?;
         let mut following = Self {
-            wish,
+            request,
             trails,
             records,
             out,
@@ -86,7 +88,7 @@ impl Following {
 
     /// Shows what was written since.
     fn go_on(mut self) -> io::Result<Self> {
-        let filter = &self.wish.filter;
+        let filter = &self.request.filter;
         let lines = in_order(&mut self.trails, |trail| trail.new_lines(filter))?;
         self.show(&lines)?;
         Ok(self)

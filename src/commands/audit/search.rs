@@ -88,7 +88,7 @@ impl Search {
         let clock = Clock::system();
         let filter = self.filters.filter(clock.now().wall);
         follow::run(
-            follow::Wish {
+            follow::FollowRequest {
                 directories: self.directories,
                 filter,
                 limit: usize::try_from(self.limit).unwrap_or(usize::MAX),

@@ -47,7 +47,7 @@ struct Page {
     incomplete: Vec<String>,
 }
 
-struct Wish {
+struct SearchRequest {
     filter: Filter,
     order: Order,
     limit: usize,
@@ -62,10 +62,10 @@ impl Admin {
         gone: &CancellationToken,
     ) -> Result<Response<Body>, AdminRefusal> {
         let now = self.gateway.clock.now();
-        let wish = Wish::read(query, now.wall)
+        let request = SearchRequest::read(query, now.wall)
             .map_err(|bad| AdminRefusal::Query(Cow::Owned(bad.to_string())))?;
-        let question = wish.question();
-        let project = wish
+        let question = request.question();
+        let project = request
             .filter
             .group
             .as_deref()
@@ -80,7 +80,7 @@ impl Admin {
         };
         let rule = self.permitted(caller, &task, &by).await?;
         let hidden = self.gateway.policy.load().hidden(caller);
-        let searched = self.search(wish, hidden, gone, by.request_id).await;
+        let searched = self.search(request, hidden, gone, by.request_id).await;
         // After its end, and before anybody is told: what was looked for, and what became of it.
         let (outcome, status) = match &searched {
             _ if gone.is_cancelled() => (Outcome::Abandoned, None),
@@ -102,7 +102,7 @@ impl Admin {
 
     async fn search(
         &self,
-        wish: Wish,
+        request: SearchRequest,
         hidden: Hidden,
         gone: &CancellationToken,
         request_id: RequestId,
@@ -114,7 +114,7 @@ impl Admin {
         let is_over = move || gone.is_cancelled() || draining.load(Ordering::Relaxed);
         // Reading a trail takes as long as it is large.
         let page = in_background(move || {
-            let page = wish.page(&directory, &hidden, &is_over);
+            let page = request.page(&directory, &hidden, &is_over);
             // Not earlier: whoever hangs up and asks again must not have two searches under way.
             drop(turn);
             page.map(|page| (!is_over()).then_some(page))
@@ -128,7 +128,7 @@ impl Admin {
     }
 }
 
-impl Wish {
+impl SearchRequest {
     fn read(query: &str, now: Timestamp) -> Result<Self, BadFilter> {
         let (mut filter, mut order, mut limit) = (Filter::default(), None, None);
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::{TurnEnded, WalkNumber, Wish};
+use super::{SlotRequest, TurnEnded, WalkNumber};
 use crate::upstream::answer::Urgency;
 
 /// The calls of one project, under way and waiting.
@@ -84,13 +84,13 @@ impl Lane {
     }
 
     /// Whether one more call may be under way. Nobody waits.
-    pub(super) fn has_room(&self, wish: Wish, to_begin_with: usize) -> bool {
+    pub(super) fn has_room(&self, request: SlotRequest, to_begin_with: usize) -> bool {
         let alone = match self.walks {
             Walks::Nobodys => true,
-            Walks::One(walk) => walk == wish.walk,
+            Walks::One(walk) => walk == request.walk,
             Walks::Several => false,
         };
-        let limit = if wish.further && alone && !self.strained {
+        let limit = if request.further && alone && !self.strained {
             most(to_begin_with)
         } else {
             self.limit

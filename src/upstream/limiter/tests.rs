@@ -1,4 +1,4 @@
-//! Turns as their callers see them: wishes go in; who is served, and in which order, comes out.
+//! Turns as their callers see them: requests go in; who is served, and in which order, comes out.
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
@@ -23,8 +23,8 @@ fn project(digit: char) -> ProjectId {
 }
 
 /// A first page, of a walk that has no other calls.
-fn wish(project: ProjectId, urgency: Urgency) -> Wish {
-    Wish {
+fn request(project: ProjectId, urgency: Urgency) -> SlotRequest {
+    SlotRequest {
         project,
         urgency,
         walk: WalkNumber(0),
@@ -36,7 +36,7 @@ fn wish(project: ProjectId, urgency: Urgency) -> Wish {
 async fn projects_take_turns_however_many_of_one_are_waiting() {
     let (limiter, _hands) = limiter(1, 4, 100);
     let held = limiter
-        .take(wish(project('a'), Urgency::Miss))
+        .take(request(project('a'), Urgency::Miss))
         .await
         .unwrap();
     let order = Mutex::new(String::new());
@@ -44,7 +44,7 @@ async fn projects_take_turns_however_many_of_one_are_waiting() {
         let (limiter, order) = (&limiter, &order);
         async move {
             let slot = limiter
-                .take(wish(project(name), Urgency::Miss))
+                .take(request(project(name), Urgency::Miss))
                 .await
                 .unwrap();
             order.lock().unwrap().push(name);
@@ -61,14 +61,14 @@ async fn projects_take_turns_however_many_of_one_are_waiting() {
 async fn the_more_urgent_goes_first() {
     let (limiter, _hands) = limiter(1, 1, 100);
     let held = limiter
-        .take(wish(project('a'), Urgency::Miss))
+        .take(request(project('a'), Urgency::Miss))
         .await
         .unwrap();
     let order = Mutex::new(Vec::new());
     let ask = |urgency| {
         let (limiter, order) = (&limiter, &order);
         async move {
-            let _turn = limiter.take(wish(project('a'), urgency)).await.unwrap();
+            let _turn = limiter.take(request(project('a'), urgency)).await.unwrap();
             order.lock().unwrap().push(urgency);
         }
     };
@@ -82,14 +82,14 @@ async fn the_more_urgent_goes_first() {
 async fn whoever_cannot_wait_in_the_queue_or_has_waited_too_long_is_told_so() {
     let (limiter, manual_clock) = limiter(1, 1, 1);
     let _held = limiter
-        .take(wish(project('a'), Urgency::Miss))
+        .take(request(project('a'), Urgency::Miss))
         .await
         .unwrap();
-    let mut waiting = Box::pin(limiter.take(wish(project('a'), Urgency::Miss)));
+    let mut waiting = Box::pin(limiter.take(request(project('a'), Urgency::Miss)));
     assert!(waiting.as_mut().now_or_never().is_none());
     assert_eq!(
         limiter
-            .take(wish(project('a'), Urgency::Miss))
+            .take(request(project('a'), Urgency::Miss))
             .await
             .unwrap_err(),
         Busy
@@ -102,12 +102,12 @@ async fn whoever_cannot_wait_in_the_queue_or_has_waited_too_long_is_told_so() {
 async fn a_turn_that_reaches_someone_who_has_left_is_passed_on() {
     let (limiter, _hands) = limiter(1, 1, 10);
     let held = limiter
-        .take(wish(project('a'), Urgency::Miss))
+        .take(request(project('a'), Urgency::Miss))
         .await
         .unwrap();
-    let mut leaves_early = Box::pin(limiter.take(wish(project('a'), Urgency::Miss)));
-    let mut leaves_late = Box::pin(limiter.take(wish(project('a'), Urgency::Miss)));
-    let mut stays = Box::pin(limiter.take(wish(project('a'), Urgency::Miss)));
+    let mut leaves_early = Box::pin(limiter.take(request(project('a'), Urgency::Miss)));
+    let mut leaves_late = Box::pin(limiter.take(request(project('a'), Urgency::Miss)));
+    let mut stays = Box::pin(limiter.take(request(project('a'), Urgency::Miss)));
     for waiting in [&mut leaves_early, &mut leaves_late, &mut stays] {
         assert!(waiting.as_mut().now_or_never().is_none());
     }
@@ -126,7 +126,7 @@ async fn more_at_once_while_it_goes_well_and_fewer_when_it_does_not() {
         async move {
             let mut held = Vec::new();
             while let Some(slot) = limiter
-                .take(wish(project('a'), Urgency::Miss))
+                .take(request(project('a'), Urgency::Miss))
                 .now_or_never()
             {
                 held.push(slot.unwrap());
@@ -147,10 +147,10 @@ async fn more_at_once_while_it_goes_well_and_fewer_when_it_does_not() {
 
 #[tokio::test]
 async fn the_pages_of_one_list_go_at_once_while_nobody_else_wants_anything_of_the_project() {
-    let further = |walk: u64| Wish {
+    let further = |walk: u64| SlotRequest {
         walk: WalkNumber(walk),
         further: true,
-        ..wish(project('a'), Urgency::Miss)
+        ..request(project('a'), Urgency::Miss)
     };
     let at_once = |limiter: &ConcurrencyLimiter, walk: u64| {
         let mut held = Vec::new();
