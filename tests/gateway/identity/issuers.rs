@@ -98,6 +98,10 @@ async fn ask(shape: &Shape, entry: Option<toml::Table>, token: &str) -> Asked {
     })
     .await;
     let reply = world.send("GET", &certs(PROJECT, "app1"), token, &[]).await;
+    // A token may be refused before the keys are there, which are fetched from the start on.
+    if needs_bearer {
+        world.until(|_| publisher.requests() > 0).await;
+    }
     let bearer = format!("Bearer {}", crate::world::HMAC_SECRET);
     assert_eq!(
         publisher.authorization(),
