@@ -1,5 +1,6 @@
 //! The commands: parsed arguments go in, an [`ExitStatus`] comes out.
 
+use std::env;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -26,9 +27,10 @@ pub struct Arguments {
 #[derive(Debug, Args)]
 pub struct ConfigArguments {
     /// The configuration, in TOML; environment variables `ATLAS_CERT_GATEWAY__SECTION__KEY` override
-    /// its keys.
+    /// its keys. Without it, what `ATLAS_CERT_GATEWAY_CONFIG` names, or else
+    /// `/etc/atlas-cert-gateway/gateway.toml`.
     #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    config: Option<PathBuf>,
 }
 
 /// How a command ended.
@@ -75,7 +77,9 @@ pub fn run(arguments: Arguments) -> ExitStatus {
 impl ConfigArguments {
     /// Where it is read from.
     fn source(&self) -> Source {
-        Source::new(&self.config)
+        let path = self.config.clone();
+        let path = path.or_else(|| Some(env::var_os(CONFIG_VARIABLE)?.into()));
+        Source::new(path.unwrap_or_else(|| PathBuf::from(USUAL_CONFIG)))
     }
 }
 
@@ -88,3 +92,7 @@ fn complain(message: &dyn std::fmt::Display) {
 fn say(message: &dyn std::fmt::Display) -> bool {
     writeln!(std::io::stdout(), "{message}").is_ok()
 }
+
+/// Names the configuration where no option does.
+const CONFIG_VARIABLE: &str = "ATLAS_CERT_GATEWAY_CONFIG";
+const USUAL_CONFIG: &str = "/etc/atlas-cert-gateway/gateway.toml";

@@ -42,7 +42,8 @@
 //! - Nothing reads the time except [`clock`]. Tests move it; they never wait.
 //! - Nothing follows a link or a redirect of Atlas, reads the system's proxy variables or sends a
 //!   caller's header on.
-//! - No part reads the environment or a configuration file; [`config`] gathers what the parts own. Only
+//! - No part reads the environment or a configuration file; [`config`] gathers what the parts own, from the file
+//!   that `--config` or `ATLAS_CERT_GATEWAY_CONFIG` names. Only
 //!   where the system's roots are, `SSL_CERT_FILE` and `SSL_CERT_DIR` say, as for other programs.
 //! - There are no features and no mock objects: one build, and a simulated Atlas on a real socket
 //!   (`simulator/`).

@@ -1,8 +1,9 @@
 //! The list for an emergency: lines of a file go in, whether a caller is on it comes out.
 //!
 //! A line names what is denied and its value, such as `sub payments-api`; the value goes to the end of the
-//! line. Empty lines and those that begin with `#` say nothing. What is on the list is denied at once and
-//! whatever the rules say; of lines that cannot be read the others hold all the same.
+//! line. Empty lines and those that begin with `#` say nothing. Where a `#` stands behind a blank, what is before
+//! it is denied as well as the whole: it is mostly a remark. What is on the list is denied at once and whatever the
+//! rules say; of lines that cannot be read the others hold all the same.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -51,8 +52,16 @@ impl DenyList {
             let entry =
                 entry.and_then(|(kind, value)| Some((ListedBy::named(kind)?, value.trim())));
             match entry {
+                // Of another form, such as `sub = "payments-api"`: it would deny a caller of that very name.
+                Some((_, value)) if value.starts_with(['=', ':', '"', '\'']) => {
+                    bad.push(BadLine { number });
+                }
                 Some((kind, value)) => {
-                    list.of_kind(kind).insert(Box::from(value));
+                    let names = list.of_kind(kind);
+                    if let Some((before, _)) = value.split_once(" #") {
+                        names.insert(Box::from(before.trim_end()));
+                    }
+                    names.insert(Box::from(value));
                 }
                 None => bad.push(BadLine { number }),
             }
@@ -152,11 +161,12 @@ mod tests {
 
     #[test]
     fn each_kind_of_line_denies_what_it_names_and_bad_ones_spoil_nothing() {
-        let text = "# of the night\n\nsub  payments api\r\nclient_id c\njti j\nkid\tk\nsubject x\nsub\nsub \n";
+        let text = "# of the night\n\nsub  payments api\r\nclient_id c\njti j\nkid\tk\nsubject x\nsub\nsub \n\
+                    sub = a\nsub: a\nsub \"a\"\nsub remarked   # of the night\n";
         let (list, bad) = DenyList::parse(text);
-        assert_eq!(list.len(), 4);
+        assert_eq!(list.len(), 6);
         let numbers: Vec<usize> = bad.iter().map(|line| line.number).collect();
-        assert_eq!(numbers, [7, 8, 9]);
+        assert_eq!(numbers, [7, 8, 9, 10, 11, 12]);
         let listed =
             |subject: &str, client: Option<&str>, token: Option<&str>, key: Option<&str>| {
                 let mut asking = caller(subject);
@@ -168,6 +178,10 @@ mod tests {
         for (found, expected) in [
             (
                 listed("payments api", None, None, None),
+                Some(ListedBy::Subject),
+            ),
+            (
+                listed("remarked", None, None, None),
                 Some(ListedBy::Subject),
             ),
             (

@@ -91,7 +91,7 @@ async fn exit_codes_tell_a_refused_configuration_from_a_failure_and_from_a_wrong
         (&["--help"], None, 0),
         (&["--version"], None, 0),
         (&["--nonsense"], None, 2),
-        (&["serve"], None, 2),
+        (&["serve", "--nonsense"], None, 2),
         (&[], None, 2),
     ] {
         let ended = output(command().args(arguments).args(file));

@@ -1,5 +1,7 @@
 //! `check --as`: a caller, a project and a user go in; whether it may, and what each rule has to say, come out.
 
+use std::sync::Arc;
+
 use clap::Args;
 
 use crate::atlas::{ProjectId, Question, Username};
@@ -37,9 +39,12 @@ impl Arguments {
             username: self.username.clone()?,
         };
         let mut described = Described::default();
-        let issuers = config.identity.issuers.iter();
-        let mut issuers: Vec<_> = issuers.map(|it| it.issuer.as_str().into()).collect();
-        issuers.dedup();
+        let mut issuers: Vec<Arc<str>> = Vec::new();
+        for entry in &config.identity.issuers {
+            if !issuers.iter().any(|known| **known == *entry.issuer) {
+                issuers.push(Arc::from(entry.issuer.as_str()));
+            }
+        }
         let set = |(claim, value): (&str, &str)| described.set(claim, value);
         let caller = self
             .claims

@@ -408,6 +408,29 @@ async fn a_secret_in_the_place_of_its_files_path_is_not_shown() {
 }
 
 #[tokio::test]
+async fn without_an_option_a_variable_names_the_configuration() {
+    let (_atlas, files) = world_with(|_| {}).await;
+    let mut by_variable = command();
+    by_variable.arg("check");
+    by_variable.env(
+        "ATLAS_CERT_GATEWAY_CONFIG",
+        files.path().join("gateway.toml"),
+    );
+    assert_eq!(output(&mut by_variable).status.code(), Some(0));
+    by_variable.env(
+        "ATLAS_CERT_GATEWAY_CONFIG",
+        files.path().join("nowhere.toml"),
+    );
+    let refused = output(&mut by_variable);
+    assert_eq!(refused.status.code(), Some(78));
+    assert!(
+        String::from_utf8(refused.stderr)
+            .unwrap()
+            .contains("nowhere.toml is refused")
+    );
+}
+
+#[tokio::test]
 async fn check_writes_nothing_and_says_what_it_could_not_write() {
     let (_atlas, files) = world_with(|_| {}).await;
     let names = || {
