@@ -13,7 +13,9 @@ use atlas_simulator::{Settings, Simulator};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::world::{OTHER_PROJECT, PROJECT, certs, configuration, set, token_at, write_secrets};
+use crate::world::{
+    OTHER_PROJECT, PROJECT, certs, configuration, set, token_at, whole_lines, write_secrets,
+};
 
 /// A running program.
 pub(crate) struct Program {
@@ -194,7 +196,8 @@ pub(crate) fn records(files: &Path, kind: &str) -> Vec<Value> {
         .iter()
         .flat_map(|path| {
             let text = fs::read_to_string(path).unwrap();
-            let records = text.lines().map(|line| serde_json::from_str(line).unwrap());
+            let lines = whole_lines(&text).lines();
+            let records = lines.map(|line| serde_json::from_str(line).unwrap());
             records.collect::<Vec<Value>>()
         })
         .filter(|record| record["kind"] == kind)

@@ -192,7 +192,8 @@ impl World {
             .iter()
             .flat_map(|file| {
                 let text = fs::read_to_string(file).unwrap();
-                text.lines()
+                whole_lines(&text)
+                    .lines()
                     .map(|line| serde_json::from_str(line).unwrap())
                     .collect::<Vec<Value>>()
             })
@@ -233,6 +234,11 @@ impl World {
     pub(crate) fn advance(&self, span: Duration) {
         self.clock.advance(span);
     }
+}
+
+/// The lines that have an end. One without is still being written.
+pub(crate) fn whole_lines(text: &str) -> &str {
+    text.rsplit_once('\n').map_or("", |(whole, _)| whole)
 }
 
 /// Ticks at this pace at most: after a tick that was late the next is as far away as ever, so that a test
