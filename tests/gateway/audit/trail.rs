@@ -170,7 +170,10 @@ impl Trail {
             })
             .flat_map(|text| {
                 assert!(text.is_ascii());
-                text.lines()
+                // A line without its end is still being written.
+                let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+                whole
+                    .lines()
                     .map(|line| serde_json::from_str(line).expect(line))
                     .collect::<Vec<_>>()
             })

@@ -11,7 +11,7 @@ use crate::audit::alone::{small_disk, with_small_disk};
 use crate::client;
 use crate::client::Reply;
 use crate::program::{Program, output, request, serve, world, world_with};
-use crate::world::{set, token_at};
+use crate::world::{set, token_at, whole_lines};
 
 /// F40, G16: not a byte of a certificate without its record, and 200 again once there is room.
 // The simulated Atlas answers while a test waits for the program.
@@ -76,7 +76,8 @@ async fn on_a_full_disk_everything_is_503_and_readiness_red_until_there_is_room(
     let lines: Vec<Value> = journal
         .map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap())
         .flat_map(|text| {
-            text.lines()
+            whole_lines(&text)
+                .lines()
                 .map(|line| serde_json::from_str(line).unwrap())
                 .collect::<Vec<_>>()
         })
