@@ -88,8 +88,11 @@ async fn strangers_who_wait_for_keys_take_no_place_of_those_who_are_known() {
     for round in 0..2 {
         scene.publisher.hold(true);
         let more = 300;
+        let shed = world.metric("lookups_shed_total").await;
         let mut waiting = come(world, ELSEWHERE, &strangers(issuer, PLACES.0 + more)).await;
         until_waiting(world, PLACES.0).await;
+        // All have come: who came later than those who wait are let go would wait anew.
+        while world.metric("lookups_shed_total").await < shed + 300 {}
         assert_eq!(scene.publisher.requests(), fetches + 1);
         // Whom memory knows, whose key is known, and what memory has no list of.
         assert_eq!(scene.ask(&known).await.status, 200);
