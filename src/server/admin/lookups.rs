@@ -224,9 +224,9 @@ fn is_hidden(line: &str, hidden: &Hidden) -> bool {
     if hidden.is_empty() {
         return false;
     }
-    // A line that is no JSON is not shown anyhow.
+    // What cannot be judged is not shown.
     let Ok(named) = serde_json::from_str::<Named<'_>>(line) else {
-        return false;
+        return true;
     };
     let asked_for = named.filters.as_deref().map(|filters| {
         let value = |wanted: &str| {
