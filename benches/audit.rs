@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{env, fs, io};
 
-use atlas_cert_gateway::atlas::{Question, Timestamp};
+use atlas_cert_gateway::atlas::{CertQuery, Timestamp};
 use atlas_cert_gateway::audit::search::{Filter, Order, Search, search};
 use atlas_cert_gateway::audit::usage::{By, Usage};
 use atlas_cert_gateway::audit::verify::verify;
@@ -141,9 +141,9 @@ fn read(criterion: &mut Criterion) {
     let trail = Trail::new(Sync::Never, &runtime);
     let rare = "CN=reports,OU=apps";
     let other = Trail {
-        question: Question {
+        query: CertQuery {
             username: rare.parse().unwrap(),
-            ..trail.question.clone()
+            ..trail.query.clone()
         },
         ..trail.clone()
     };
@@ -306,7 +306,7 @@ struct Trail {
     clock: Clock,
     origin: Origin,
     caller: Arc<Caller>,
-    question: Question,
+    query: CertQuery,
     rule: Arc<str>,
     _place: Arc<TempDir>,
 }
@@ -329,7 +329,7 @@ impl Trail {
             // A caller keeps its connection.
             origin: Origin::new(([192, 0, 2, 7], 50_123).into(), None),
             caller: Arc::new(caller("payments-api")),
-            question: Question {
+            query: CertQuery {
                 project: "32b6e34b3d91647abb20e7b8".parse().unwrap(),
                 username: "CN=payments-api,OU=apps".parse().unwrap(),
             },
@@ -347,7 +347,7 @@ impl Trail {
             at: now,
             caller_request_id: None,
         });
-        entry.set_query(&self.question);
+        entry.set_query(&self.query);
         entry.set_caller(&self.caller);
         entry.set_rule(Some(&self.rule));
         let closing = Closing {
@@ -367,7 +367,7 @@ impl Trail {
     async fn skip(&self) {
         black_box(self.clock.now());
         black_box(RequestId::from(black_box(ID)));
-        black_box((&self.caller, &self.question, &self.rule));
+        black_box((&self.caller, &self.query, &self.rule));
         std::future::ready(()).await;
     }
 }

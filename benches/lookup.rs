@@ -13,7 +13,7 @@ mod anybody;
 use std::hint::black_box;
 use std::time::Duration;
 
-use atlas_cert_gateway::atlas::{Certificate, CertificateList, Question, Timestamp};
+use atlas_cert_gateway::atlas::{CertQuery, Certificate, CertificateList, Timestamp};
 use atlas_cert_gateway::cache::freshness::Lifetime;
 use atlas_cert_gateway::cache::{Address, Ask, Cache, CacheMode, Config, Tag};
 use atlas_cert_gateway::clock::Clock;
@@ -54,7 +54,7 @@ fn permits() -> Vec<Permit<'static>> {
     let anybody = Anybody::new();
     (0..KEYS)
         .map(|number| {
-            anybody.permit(&Question {
+            anybody.permit(&CertQuery {
                 project: "32b6e34b3d91647abb20e7b8".parse().unwrap(),
                 username: format!("CN=payments-{number}").parse().unwrap(),
             })
@@ -111,7 +111,7 @@ fn found(criterion: &mut Criterion) {
         bencher.iter(|| {
             let permit = turn.next().unwrap();
             let found = cache.get_cached(permit, ask).unwrap().unwrap();
-            black_box(found.entry.usual(permit.question(), ADDRESS, ask.now.wall))
+            black_box(found.entry.usual(permit.query(), ADDRESS, ask.now.wall))
         });
     });
 }
@@ -120,17 +120,17 @@ fn sent(criterion: &mut Criterion) {
     let (clock, permits) = (Clock::system(), permits());
     let cache = filled(&clock, &permits);
     let (ask, permit) = (ask(&clock), permits.first().unwrap());
-    let (now, question) = (ask.now, permit.question());
+    let (now, query) = (ask.now, permit.query());
     let found = cache.get_cached(permit, ask).unwrap().unwrap();
     criterion.bench_function("the usual answer with its ETag", |bencher| {
-        bencher.iter(|| black_box(found.entry.usual(question, ADDRESS, now.wall)));
+        bencher.iter(|| black_box(found.entry.usual(query, ADDRESS, now.wall)));
     });
     criterion.bench_function("the usual answer, made for another address", |bencher| {
         let mut hosts = ["a.example", "b.example"].iter().cycle();
         bencher.iter(|| {
             let host = hosts.next().unwrap();
             let address = Address { host, ..ADDRESS };
-            black_box(found.entry.usual(question, address, now.wall))
+            black_box(found.entry.usual(query, address, now.wall))
         });
     });
     criterion.bench_function("Cache-Status and Age", |bencher| {

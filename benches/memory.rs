@@ -15,7 +15,7 @@ mod anybody;
 use std::ops::Range;
 use std::time::Duration;
 
-use atlas_cert_gateway::atlas::{Certificate, CertificateList, Question, Timestamp};
+use atlas_cert_gateway::atlas::{CertQuery, Certificate, CertificateList, Timestamp};
 use atlas_cert_gateway::cache::{Address, Ask, Cache, CacheMode, Config};
 use atlas_cert_gateway::clock::Clock;
 use atlas_cert_gateway::policy::Permit;
@@ -90,7 +90,7 @@ impl Memory {
                 .await
                 .unwrap();
             let now = ask.now.wall;
-            found.entry.usual(permit.question(), ADDRESS, now);
+            found.entry.usual(permit.query(), ADDRESS, now);
         }
         self.cache.measure();
     }
@@ -102,7 +102,7 @@ impl Memory {
             let permit = permit(&self.anybody, number);
             let ask = self.ask();
             let found = self.cache.get_cached(&permit, ask).unwrap().unwrap();
-            let usual = found.entry.usual(permit.question(), ADDRESS, ask.now.wall);
+            let usual = found.entry.usual(permit.query(), ADDRESS, ask.now.wall);
             length = usual.body.len();
         }
         length
@@ -124,11 +124,11 @@ fn resident_bytes() -> usize {
 }
 
 fn permit(anybody: &Anybody, number: usize) -> Permit<'static> {
-    let question = Question {
+    let query = CertQuery {
         project: "32b6e34b3d91647abb20e7b8".parse().unwrap(),
         username: format!("CN=payments-{number:06}").parse().unwrap(),
     };
-    anybody.permit(&question)
+    anybody.permit(&query)
 }
 
 fn list(number: usize) -> CertificateList {

@@ -11,7 +11,7 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use atlas_cert_gateway::atlas::{ProjectId, Question};
+use atlas_cert_gateway::atlas::{CertQuery, ProjectId};
 use atlas_cert_gateway::clock::Clock;
 use atlas_cert_gateway::secret::Secret;
 use atlas_cert_gateway::telemetry::metrics::upstream::UpstreamMetrics;
@@ -84,7 +84,7 @@ async fn cold_path() {
     // A single call, as a client without any care makes it.
     let single = alone(&atlas, 1).await;
     for (pages, user) in [(1, "one"), (5, "five"), (20, "twenty")] {
-        let question = Question {
+        let query = CertQuery {
             project: PROJECT.parse().unwrap(),
             username: user.parse().unwrap(),
         };
@@ -95,7 +95,7 @@ async fn cold_path() {
             let began = clock.now().elapsed;
             last = Some(
                 upstream
-                    .list_certificates(&question, Urgency::Miss)
+                    .list_certificates(&query, Urgency::Miss)
                     .await
                     .unwrap(),
             );

@@ -52,7 +52,7 @@ fn head(more: &[(&str, &str)]) -> Parts {
 
 /// A list of two certificates, found in memory.
 fn found(clock: &Clock, asked: &Asked<'_>) -> Found {
-    let permit = Anybody::new().permit(&asked.question);
+    let permit = Anybody::new().permit(&asked.query);
     let ask = Ask {
         address: asked.address,
         mode: CacheMode::Cached,

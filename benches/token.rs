@@ -15,7 +15,7 @@ use std::hint::black_box;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
-use atlas_cert_gateway::atlas::{Question, Timestamp};
+use atlas_cert_gateway::atlas::{CertQuery, Timestamp};
 use atlas_cert_gateway::clock::{Clock, Moment};
 use atlas_cert_gateway::identity::{Caller, Config, Identity, Unverified};
 use atlas_cert_gateway::policy;
@@ -149,7 +149,7 @@ fn authorize(c: &mut Criterion) {
         scopes: Box::default(),
         expires_at: Timestamp::from_seconds(NOW),
     };
-    let question = |username: &str| Question {
+    let query = |username: &str| CertQuery {
         project: "000000000000000000000036".parse().unwrap(),
         username: username.parse().unwrap(),
     };
@@ -162,7 +162,7 @@ fn authorize(c: &mut Criterion) {
             ..policy::Config::default()
         })
         .unwrap();
-        let asked = question("app-54321-x");
+        let asked = query("app-54321-x");
         group.bench_function(format!("{name}: granted"), |b| {
             b.iter(|| {
                 policy
@@ -170,7 +170,7 @@ fn authorize(c: &mut Criterion) {
                     .unwrap()
             });
         });
-        let asked = question("another");
+        let asked = query("another");
         group.bench_function(format!("{name}: denied"), |b| {
             b.iter(|| {
                 policy

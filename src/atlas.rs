@@ -9,5 +9,5 @@ pub mod timestamp;
 
 pub use certificate::{Certificate, CertificateList};
 pub use error::ApiError;
-pub use ids::{InvalidProjectId, InvalidUsername, ProjectId, Question, Username};
+pub use ids::{CertQuery, InvalidProjectId, InvalidUsername, ProjectId, Username};
 pub use timestamp::Timestamp;

@@ -54,7 +54,7 @@ pub use source::{CacheStatus, Source, Staleness};
 use self::freshness::Freshness;
 use self::in_flight::InFlight;
 use self::store::Store;
-use crate::atlas::{ProjectId, Question};
+use crate::atlas::{CertQuery, ProjectId};
 use crate::clock::{Clock, Ids, Moment};
 use crate::memory::Reclaim;
 use crate::policy::Permit;
@@ -106,7 +106,7 @@ pub enum CacheMode {
 #[derive(Clone, Debug)]
 pub struct FetchRequest {
     /// What to ask.
-    pub question: Question,
+    pub query: CertQuery,
     /// The id under which the fetch goes on record, and by which every answer that comes of it says so.
     pub fill_id: FillId,
     /// How much it matters.
@@ -164,7 +164,7 @@ pub enum Purge {
     /// Everything.
     All,
     /// One list.
-    Key(Question),
+    Key(CertQuery),
     /// The lists of one project.
     Project(ProjectId),
 }
@@ -188,14 +188,14 @@ impl Cache {
     /// The answer that memory alone can give, if it can: no future, no allocation, nothing to wait for.
     pub fn get_cached(&self, permit: &Permit<'_>, ask: Ask<'_>) -> Option<Result<Found, NotFound>> {
         let ask = ask.granted(permit);
-        self.0.recall(permit.question(), ask)
+        self.0.recall(permit.query(), ask)
     }
 
     /// Whether [`Cache::get_or_fetch`] would ask Atlas, or wait for a fetch, before it answers. Where
     /// [`Cache::get_cached`] says nothing it need not: an answer may come from memory while its successor
     /// is fetched.
     pub fn would_ask(&self, permit: &Permit<'_>, ask: Ask<'_>) -> bool {
-        self.0.would_ask(permit.question(), ask.granted(permit))
+        self.0.would_ask(permit.query(), ask.granted(permit))
     }
 
     /// The answer from memory, or that of a fetch which `fetch` makes.
@@ -219,15 +219,13 @@ impl Cache {
         Fut: Future<Output = Result<Fetched, FetchError>> + Send + 'static,
     {
         let ask = ask.granted(permit);
-        self.0
-            .get_or_fetch(permit.question(), ask, admit, fetch)
-            .await
+        self.0.get_or_fetch(permit.query(), ask, admit, fetch).await
     }
 
     /// The list that memory would serve while Atlas cannot answer: for a caller that may not cost Atlas
     /// a call now, and why not.
     pub fn stale(&self, permit: &Permit<'_>, why: Staleness) -> Option<Found> {
-        self.0.stale(permit.question(), why)
+        self.0.stale(permit.query(), why)
     }
 
     /// Whether memory is short: then no list is renewed ahead of time.
@@ -258,8 +256,8 @@ impl Cache {
     }
 
     /// Everything that is known of a key.
-    pub fn explain(&self, question: &Question, now: Moment) -> Explanation {
-        self.0.explain(question, now)
+    pub fn explain(&self, query: &CertQuery, now: Moment) -> Explanation {
+        self.0.explain(query, now)
     }
 
     /// Forgets what may not be served any more. Size alone would displace it only when the memory is

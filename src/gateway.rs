@@ -22,7 +22,7 @@ use arc_swap::ArcSwap;
 use http::{Method, Version};
 use tracing::{Span, debug_span};
 
-use crate::atlas::Question;
+use crate::atlas::CertQuery;
 use crate::audit::{
     Arrival, Audit, CacheUse, Closing, Entry, Outcome, Refused, RequestId, Unrecorded,
 };
@@ -97,7 +97,7 @@ pub struct Lookup<'r> {
     /// The caller's token; `None` if there is none.
     pub token: Option<&'r [u8]>,
     /// Which certificates.
-    pub question: &'r Question,
+    pub query: &'r CertQuery,
     /// How the caller addressed this gateway.
     pub address: Address<'r>,
     /// How it was asked; for traces.
@@ -220,7 +220,7 @@ impl Gateway {
         let (arrived, request_id) = (arrival.at, arrival.request_id);
         let asker = arrival.origin.asker();
         let mut entry = self.audit.entry(arrival);
-        entry.set_query(lookup.question);
+        entry.set_query(lookup.query);
         let mut in_flight = InFlightGuard::new(&self.metrics, &self.clock, arrived);
         let span = lookup.span(&request_id);
         let decide = || {
@@ -317,7 +317,7 @@ impl Gateway {
         }
         let policy = self.policy.load();
         let permit = debug_span!("policy")
-            .in_scope(|| policy.authorize(&caller, lookup.question))
+            .in_scope(|| policy.authorize(&caller, lookup.query))
             .map_err(|denied| Refusal::denied(denied, entry))?;
         entry.set_rule(Some(permit.rule()));
         self.allowance

@@ -9,7 +9,7 @@
 //! The way of a request, which is also the order of the modules:
 //!
 //! 1. [`server`] takes the connection, reads the head exactly and turns it into a bearer token and a
-//!    [`Question`](atlas::Question). HTTP ends there.
+//!    [`CertQuery`](atlas::CertQuery). HTTP ends there.
 //! 2. [`gateway`] holds the whole job in one plain function, `decide`; start reading there. What memory
 //!    cannot answer goes on in `find_out`.
 //! 3. [`audit`] opens the record. If the caller hangs up, dropping it writes `abandoned`.

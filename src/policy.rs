@@ -23,7 +23,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::atlas::{ProjectId, Question};
+use crate::atlas::{CertQuery, ProjectId};
 use crate::identity::Caller;
 use crate::settings::ConfigError;
 
@@ -74,7 +74,7 @@ struct Rules {
 /// takes [`Permit::into_owned`] along.
 #[derive(Clone, Debug)]
 pub struct Permit<'p> {
-    question: Cow<'p, Question>,
+    query: Cow<'p, CertQuery>,
     rule: Cow<'p, Arc<str>>,
     force_refresh: bool,
     lookups: Option<RateLimit<'p>>,
@@ -104,7 +104,7 @@ pub enum Reach<'a> {
     /// All of a project.
     Project(&'a ProjectId),
     /// One key.
-    Question(&'a Question),
+    CertQuery(&'a CertQuery),
 }
 
 /// Why something is not allowed. For the log and the audit trail; the caller learns no more than that
@@ -173,15 +173,15 @@ impl Policy {
         self.with_deny_list(Arc::clone(&earlier.deny_list))
     }
 
-    /// Whether `caller` may ask `question`.
+    /// Whether `caller` may ask `query`.
     pub fn authorize<'p>(
         &'p self,
         caller: &Caller,
-        question: &'p Question,
+        query: &'p CertQuery,
     ) -> Result<Permit<'p>, Denied> {
-        let rights = self.rights(caller, question, Rule::note_use)?;
+        let rights = self.rights(caller, query, Rule::note_use)?;
         Ok(Permit {
-            question: Cow::Borrowed(question),
+            query: Cow::Borrowed(query),
             rule: Cow::Borrowed(rights.rule()),
             force_refresh: rights.force_refresh,
             lookups: rights.lookups_per_minute(),
@@ -189,20 +189,20 @@ impl Policy {
         })
     }
 
-    /// What all rules together give `caller` for `question`. Shows `decides` each rule that had a say.
+    /// What all rules together give `caller` for `query`. Shows `decides` each rule that had a say.
     fn rights(
         &self,
         caller: &Caller,
-        question: &Question,
+        query: &CertQuery,
         decides: impl Fn(&Rule),
     ) -> Result<Rights<'_>, Denied> {
         self.pass_deny_list(caller)?;
-        if let Some(rule) = self.rules.denials.first(caller, question) {
+        if let Some(rule) = self.rules.denials.first(caller, query) {
             decides(rule);
             return Err(Denied::ByRule(Arc::clone(rule.name())));
         }
         let mut rights: Option<Rights<'_>> = None;
-        self.rules.grants.for_each(caller, question, |rule| {
+        self.rules.grants.for_each(caller, query, |rule| {
             decides(rule);
             rights = Some(match rights.take() {
                 None => Rights::of(rule),
@@ -211,9 +211,7 @@ impl Policy {
         });
         match rights {
             Some(rights) => Ok(rights),
-            None if self.rules.grants.would_match(caller, question) => {
-                Err(Denied::InsufficientScope)
-            }
+            None if self.rules.grants.would_match(caller, query) => Err(Denied::InsufficientScope),
             None => Err(Denied::NoRule),
         }
     }
@@ -325,7 +323,7 @@ impl Permit<'_> {
     #[must_use]
     pub fn into_owned(self) -> Permit<'static> {
         Permit {
-            question: Cow::Owned(self.question.into_owned()),
+            query: Cow::Owned(self.query.into_owned()),
             rule: Cow::Owned(self.rule.into_owned()),
             force_refresh: self.force_refresh,
             lookups: self.lookups.map(RateLimit::into_owned),
@@ -334,8 +332,8 @@ impl Permit<'_> {
     }
 
     /// What may be asked.
-    pub fn question(&self) -> &Question {
-        &self.question
+    pub fn query(&self) -> &CertQuery {
+        &self.query
     }
 
     /// The name of the first rule that granted it.

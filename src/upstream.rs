@@ -11,7 +11,7 @@
 //!
 //! # What is deliberately absent
 //!
-//! - No caller's header, token or query ever reaches Atlas: a [`Question`] holds none.
+//! - No caller's header, token or query ever reaches Atlas: a [`CertQuery`] holds none.
 //! - No link of Atlas's is ever followed; the path of every page is written here.
 //! - Nothing is remembered but budgets, breakers and tokens: what Atlas answered is the cache's.
 
@@ -75,7 +75,7 @@ use http::header::DATE;
 use reqwest::dns::Resolve;
 use tokio_util::sync::CancellationToken;
 
-use crate::atlas::{CertificateList, ProjectId, Question, Timestamp};
+use crate::atlas::{CertQuery, CertificateList, ProjectId, Timestamp};
 use crate::clock::Clock;
 use crate::settings::ConfigError;
 use crate::telemetry::metrics::upstream::{CallCause, ReasonLabel, UpstreamMetrics};
@@ -272,48 +272,48 @@ impl Upstream {
     /// Asks for every certificate of a database user.
     pub async fn list_certificates(
         &self,
-        question: &Question,
+        query: &CertQuery,
         urgency: Urgency,
     ) -> Result<Fetched, FetchError> {
-        self.fetch(question, (urgency, usual_cause(urgency)), true)
+        self.fetch(query, (urgency, usual_cause(urgency)), true)
             .await
     }
 
     /// The same for a list that could not be had lately: a call that fails is not tried again.
     pub async fn try_once(
         &self,
-        question: &Question,
+        query: &CertQuery,
         urgency: Urgency,
     ) -> Result<Fetched, FetchError> {
-        self.fetch(question, (urgency, usual_cause(urgency)), false)
+        self.fetch(query, (urgency, usual_cause(urgency)), false)
             .await
     }
 
     /// The same because a caller insists on Atlas's word; a call that fails is tried again if `retries`.
     pub async fn list_anew(
         &self,
-        question: &Question,
+        query: &CertQuery,
         urgency: Urgency,
         retries: bool,
     ) -> Result<Fetched, FetchError> {
-        self.fetch(question, (urgency, CallCause::Forced), retries)
+        self.fetch(query, (urgency, CallCause::Forced), retries)
             .await
     }
 
     async fn fetch(
         &self,
-        question: &Question,
+        query: &CertQuery,
         why: (Urgency, CallCause),
         retries: bool,
     ) -> Result<Fetched, FetchError> {
-        let credential = self.0.credential(&question.project);
+        let credential = self.0.credential(&query.project);
         let Some(credential) = credential else {
             return Err(FetchError {
                 reason: FetchFailure::NoCredential,
                 walk: Log::default().walk(Arc::from("")),
             });
         };
-        self.0.list(question, why, retries, &credential).await
+        self.0.list(query, why, retries, &credential).await
     }
 
     /// Does what has its time: renews tokens before their end, takes up changed secrets. Returns when
@@ -453,7 +453,7 @@ impl Inner {
 
     async fn list(
         &self,
-        question: &Question,
+        query: &CertQuery,
         (urgency, cause): (Urgency, CallCause),
         retries: bool,
         credential: &Credential,
@@ -462,11 +462,11 @@ impl Inner {
         let log = Log::new(cause);
         let caller = Caller {
             upstream: self,
-            question,
+            query,
             urgency,
             retries,
             credential,
-            project: self.projects.get(&question.project, now),
+            project: self.projects.get(&query.project, now),
             log: &log,
             walk: self.limiter.walk(),
             deadline: now + self.limits.walk,

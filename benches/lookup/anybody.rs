@@ -1,6 +1,6 @@
 //! A caller whom the rules allow everything, for what costs the same whoever asks.
 
-use atlas_cert_gateway::atlas::{Question, Timestamp};
+use atlas_cert_gateway::atlas::{CertQuery, Timestamp};
 use atlas_cert_gateway::identity::Caller;
 use atlas_cert_gateway::policy::{Permit, Policy};
 
@@ -26,8 +26,8 @@ impl Anybody {
         }
     }
 
-    pub(crate) fn permit(&self, question: &Question) -> Permit<'static> {
-        let permit = self.policy.authorize(&self.caller, question);
+    pub(crate) fn permit(&self, query: &CertQuery) -> Permit<'static> {
+        let permit = self.policy.authorize(&self.caller, query);
         permit.unwrap().into_owned()
     }
 }

@@ -163,7 +163,7 @@ impl Generator<'_> {
             at: at.at(at.elapsed.saturating_sub(took(hit, drawn))),
             caller_request_id: None,
         });
-        entry.set_query(&user.question);
+        entry.set_query(&user.query);
         entry.set_caller(&by.caller);
         entry.set_rule(Some(&by.rule));
         self.tickets.push(entry.submit(&closing).unwrap());
@@ -187,7 +187,7 @@ impl Generator<'_> {
         self.written.fetches += 1;
         self.audit.record_fetch(&FetchRecord {
             fill_id,
-            question: &user.question,
+            query: &user.query,
             outcome: Outcome::Answered,
             credential: "main",
             status: Some(if user.certificates.is_some() {
@@ -219,7 +219,7 @@ impl Generator<'_> {
             at: at.at(at.elapsed.saturating_sub(took(true, drawn))),
             caller_request_id: None,
         });
-        entry.set_query(&self.site.users[user].question);
+        entry.set_query(&self.site.users[user].query);
         if what.outcome == Outcome::Denied {
             entry.set_caller(&by.caller);
         }

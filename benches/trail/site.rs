@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use atlas_cert_gateway::atlas::{Question, Timestamp};
+use atlas_cert_gateway::atlas::{CertQuery, Timestamp};
 use atlas_cert_gateway::audit::{ListTag, Origin};
 use atlas_cert_gateway::identity::Caller;
 use uuid::Uuid;
@@ -26,7 +26,7 @@ pub(crate) struct Asker {
 
 /// Somebody who is asked about.
 pub(crate) struct User {
-    pub(crate) question: Question,
+    pub(crate) query: CertQuery,
     /// `None` where Atlas has no such user.
     pub(crate) certificates: Option<u64>,
     pub(crate) list: ListTag,
@@ -110,7 +110,7 @@ impl User {
             _ => Some(2),
         };
         let mut user = Self {
-            question: Question {
+            query: CertQuery {
                 project: project.parse().unwrap(),
                 username: name.parse().unwrap(),
             },

@@ -1,4 +1,4 @@
-//! Path segments go in; a [`ProjectId`], a [`Username`] and the [`Question`] made of both come out.
+//! Path segments go in; a [`ProjectId`], a [`Username`] and the [`CertQuery`] made of both come out.
 //!
 //! A username is decoded once, here, and never rewritten: what policy judges, what keys the cache,
 //! what is asked of Atlas and what the audit trail shows are the same bytes (G3).
@@ -12,7 +12,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 /// Which certificates are asked for: one database user of one project.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Question {
+pub struct CertQuery {
     /// The project, Atlas's `groupId`.
     pub project: ProjectId,
     /// The database user's name.

@@ -6,7 +6,7 @@ use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::atlas::Question;
+use crate::atlas::CertQuery;
 use crate::identity::{Caller, Thumbprint};
 
 use super::arrival::{Arrival, RequestId};
@@ -45,7 +45,7 @@ pub enum Refused {
 enum Asked<'a> {
     Nothing,
     Path(Box<[u8]>),
-    Question(Cow<'a, Question>),
+    CertQuery(Cow<'a, CertQuery>),
 }
 
 impl<'a> Entry<'a> {
@@ -76,8 +76,8 @@ impl<'a> Entry<'a> {
     }
 
     /// What was asked.
-    pub fn set_query(&mut self, question: &'a Question) {
-        self.asked = Asked::Question(Cow::Borrowed(question));
+    pub fn set_query(&mut self, query: &'a CertQuery) {
+        self.asked = Asked::CertQuery(Cow::Borrowed(query));
     }
 
     /// What was asked, where it is no question: the path as it arrived.
@@ -182,7 +182,7 @@ impl<'a> Entry<'a> {
         }
         body.put(self.arrival.origin.members());
         match &self.asked {
-            Asked::Question(question) => write_question(body, question),
+            Asked::CertQuery(query) => write_query(body, query),
             Asked::Nothing | Asked::Path(_) => {
                 body.null(name!("group_id"));
                 body.null(name!("username"));
@@ -202,7 +202,7 @@ impl Asked<'_> {
         match self {
             Self::Nothing => Asked::Nothing,
             Self::Path(path) => Asked::Path(path),
-            Self::Question(question) => Asked::Question(Cow::Owned(question.into_owned())),
+            Self::CertQuery(query) => Asked::CertQuery(Cow::Owned(query.into_owned())),
         }
     }
 }
@@ -225,13 +225,9 @@ impl Drop for Entry<'_> {
     }
 }
 
-pub(super) fn write_question(body: &mut Body<'_>, question: &Question) {
-    body.digits(name!("group_id"), question.project.digits());
-    body.text(
-        name!("username"),
-        question.username.as_str(),
-        room::USERNAME,
-    );
+pub(super) fn write_query(body: &mut Body<'_>, query: &CertQuery) {
+    body.digits(name!("group_id"), query.project.digits());
+    body.text(name!("username"), query.username.as_str(), room::USERNAME);
 }
 
 pub(super) fn micros(span: Duration) -> u64 {

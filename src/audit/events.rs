@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::atlas::Question;
+use crate::atlas::CertQuery;
 use crate::clock::Moment;
 use crate::identity::Caller;
 
 use super::arrival::RequestId;
 use super::closing::ListTag;
-use super::entry::{micros, write_question};
+use super::entry::{micros, write_query};
 use super::record::digits::hyphenated;
 use super::record::{Body, MOST_EXPIRED, MOST_SERIALS, name, room};
 use super::{Outcome, callers};
@@ -22,7 +22,7 @@ pub struct FetchRecord<'a> {
     /// Named by the answers that it filled.
     pub fill_id: Uuid,
     /// What was asked for.
-    pub question: &'a Question,
+    pub query: &'a CertQuery,
     /// `answered` if there is a list, else `failed`.
     pub outcome: Outcome,
     /// The credential's configured name.
@@ -103,7 +103,7 @@ impl FetchRecord<'_> {
         body.number_or_null(name!("status"), self.status.map(u64::from));
         body.text_or_null(name!("error_code"), self.error_code, room::SHORT);
         body.text(name!("credential"), self.credential, room::NAME);
-        write_question(body, self.question);
+        write_query(body, self.query);
         body.id_or_null(name!("fill_id"), Some(&self.fill_id));
         body.number_or_null(name!("certificates"), self.certificates);
         if let Some(list) = &self.list {

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::freshness::{Freshness, Lifetime};
 use super::rendered::{Address, Encoding, Tag, Text, Unexpired, Usual};
 use super::{Config, rendered};
-use crate::atlas::{CertificateList, Question, Timestamp};
+use crate::atlas::{CertQuery, CertificateList, Timestamp};
 use crate::clock::{Ids, Moment};
 use crate::upstream::{Fetched, Walk};
 use marks::Mark;
@@ -67,7 +67,7 @@ pub struct Cost {
 /// The circumstances of a fetch.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Circumstances<'a> {
-    pub(super) question: &'a Question,
+    pub(super) query: &'a CertQuery,
     pub(super) address: Address<'a>,
     pub(super) fill_id: FillId,
     pub(super) began: Duration,
@@ -110,7 +110,7 @@ impl Entry {
         of: Circumstances<'_>,
         fetched: Fetched,
     ) -> Result<Self, Walk> {
-        let enclosed = rendered::enclose(&fetched.list, of.question, of.address);
+        let enclosed = rendered::enclose(&fetched.list, of.query, of.address);
         let Some((list, usual)) = enclosed else {
             return Err(fetched.walk);
         };
@@ -194,23 +194,23 @@ impl Entry {
 
     /// The usual answer to `address` at `now`. Costs no allocation unless something has expired since
     /// the last time, or another address was asked; it never copies a large list.
-    pub fn usual(&self, question: &Question, address: Address<'_>, now: Timestamp) -> Usual {
+    pub fn usual(&self, query: &CertQuery, address: Address<'_>, now: Timestamp) -> Usual {
         if now < self.first_expiry
             && rendered::speaks_of(self.list.enclosure(), address)
             && let Some(usual) = rendered::enclosed(&self.list, self.usual)
         {
             return usual;
         }
-        self.unexpired_kept(now, true).usual(question, address)
+        self.unexpired_kept(now, true).usual(query, address)
     }
 
     /// Where the list is for those who ask at `address`, without a query, as a part of a JSON text.
-    pub fn url(&self, question: &Question, address: Address<'_>) -> Cow<'_, [u8]> {
+    pub fn url(&self, query: &CertQuery, address: Address<'_>) -> Cow<'_, [u8]> {
         if let Some(url) = rendered::enclosed_url(&self.list, address) {
             return Cow::Borrowed(url);
         }
         let mut url = String::new();
-        address.push_list(&mut url, question);
+        address.push_list(&mut url, query);
         Cow::Owned(url.into_bytes())
     }
 
@@ -218,7 +218,7 @@ impl Entry {
     /// [`Entry::compress`].
     pub fn compressed(
         &self,
-        question: &Question,
+        query: &CertQuery,
         address: Address<'_>,
         now: Timestamp,
         encoding: Encoding,
@@ -227,7 +227,7 @@ impl Entry {
             return None;
         }
         let unexpired = self.unexpired(now);
-        unexpired.compressed(question, address, encoding)
+        unexpired.compressed(query, address, encoding)
     }
 
     /// Whether [`Entry::compress`] is still to be called for an answer that shows the whole list if it

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::entry::Entry;
 use super::{Freshness, Inner};
-use crate::atlas::Question;
+use crate::atlas::CertQuery;
 use crate::clock::Moment;
 use crate::upstream::HeldBack;
 
@@ -125,8 +125,8 @@ pub struct WalkFacts {
 }
 
 impl Inner {
-    pub(super) fn explain(&self, question: &Question, now: Moment) -> Explanation {
-        let walk = self.in_flight.under_way(question);
+    pub(super) fn explain(&self, query: &CertQuery, now: Moment) -> Explanation {
+        let walk = self.in_flight.under_way(query);
         let walk = walk.map(|(number, began, waiters)| WalkFacts {
             number,
             since_milliseconds: millis(now.elapsed.saturating_sub(began)),
@@ -139,10 +139,10 @@ impl Inner {
             absence: None,
             walk,
         };
-        if let Some(entry) = self.store.get(question) {
-            return self.explain_list(question, &entry, now, nothing);
+        if let Some(entry) = self.store.get(query) {
+            return self.explain_list(query, &entry, now, nothing);
         }
-        let Some(absence) = self.store.absence(question) else {
+        let Some(absence) = self.store.absence(query) else {
             return nothing;
         };
         let left = self.left(&absence, now);
@@ -175,7 +175,7 @@ impl Inner {
 
     fn explain_list(
         &self,
-        question: &Question,
+        query: &CertQuery,
         entry: &Entry,
         now: Moment,
         nothing: Explanation,
@@ -205,12 +205,12 @@ impl Inner {
         Explanation {
             state,
             why: why.to_owned(),
-            list: Some(self.facts(question, entry, now)),
+            list: Some(self.facts(query, entry, now)),
             ..nothing
         }
     }
 
-    fn facts(&self, question: &Question, entry: &Entry, now: Moment) -> ListFacts {
+    fn facts(&self, query: &CertQuery, entry: &Entry, now: Moment) -> ListFacts {
         let age = entry.age(now);
         let lifetime = entry.lifetime();
         let held_back = entry.held_back();
@@ -239,7 +239,7 @@ impl Inner {
             failed_seconds_ago: in_vain.filter(|_| held_back.is_none()),
             held_back_seconds_ago: in_vain.filter(|_| held_back.is_some()),
             held_back_by: held_back.map(HeldBack::word),
-            rooms: self.store.rooms(question),
+            rooms: self.store.rooms(query),
         }
     }
 }

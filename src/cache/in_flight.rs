@@ -28,7 +28,7 @@ use self::waiter::{Progress, Waiters};
 use super::entry::Circumstances;
 use super::key::Stays;
 use super::{Ask, CacheMode, Entry, FetchRequest, Found, Inner, NotFound, Purge};
-use crate::atlas::Question;
+use crate::atlas::CertQuery;
 use crate::policy::allowance::Spent;
 use crate::telemetry::metrics::cache::CacheMetrics;
 use crate::upstream::{FetchError, FetchFailure, Fetched, Urgency};
@@ -36,7 +36,7 @@ use crate::upstream::{FetchError, FetchFailure, Fetched, Urgency};
 /// The fetches under way, by what they fetch.
 #[derive(Debug)]
 pub(super) struct InFlight {
-    table: Mutex<HashMap<Question, InFlightFetch, RandomState>>,
+    table: Mutex<HashMap<CertQuery, InFlightFetch, RandomState>>,
     waiting: Arc<AtomicUsize>,
     metrics: CacheMetrics,
 }
@@ -82,14 +82,13 @@ impl InFlight {
 
     /// Notes that what the fetches under way bring has been purged.
     pub(super) fn invalidate(&self, what: &Purge, soft: bool, stays: &Stays<'_>) {
-        for (question, fetch) in &mut *self.lock() {
+        for (query, fetch) in &mut *self.lock() {
             let concerned = match what {
                 Purge::All => true,
-                Purge::Key(key) => question == key,
-                Purge::Project(project) => question.project == *project,
+                Purge::Key(key) => query == key,
+                Purge::Project(project) => query.project == *project,
             };
-            let concerned =
-                concerned && !stays(question.project.as_str(), question.username.as_str());
+            let concerned = concerned && !stays(query.project.as_str(), query.username.as_str());
             if concerned && soft {
                 fetch.stale_at = fetch.generation;
             } else if concerned {
@@ -99,13 +98,13 @@ impl InFlight {
     }
 
     /// The fetch under way for a key: its generation, when it began, and how many wait for it.
-    pub(super) fn under_way(&self, question: &Question) -> Option<(u32, Duration, usize)> {
+    pub(super) fn under_way(&self, query: &CertQuery) -> Option<(u32, Duration, usize)> {
         let table = self.lock();
-        let fetch = table.get(question)?;
+        let fetch = table.get(query)?;
         Some((fetch.generation, fetch.began, fetch.waiters.count()))
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Question, InFlightFetch, RandomState>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<CertQuery, InFlightFetch, RandomState>> {
         // Nothing in here panics half-way through a change.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -138,10 +137,10 @@ impl InFlight {
 }
 
 impl Inner {
-    /// Joins the fetch of `question`; begins one if there is none, and if the caller may cause one.
+    /// Joins the fetch of `query`; begins one if there is none, and if the caller may cause one.
     pub(super) fn join<A, F, Fut>(
         self: &Arc<Self>,
-        (question, ask): (&Question, Ask<'_>),
+        (query, ask): (&CertQuery, Ask<'_>),
         urgency: Urgency,
         admit: A,
         fetch_list: F,
@@ -152,7 +151,7 @@ impl Inner {
         Fut: Future<Output = Result<Fetched, FetchError>> + Send + 'static,
     {
         let mut table = self.in_flight.lock();
-        if let Some(fetch) = table.get_mut(question) {
+        if let Some(fetch) = table.get_mut(query) {
             if self.in_flight.is_full(Some(fetch)) {
                 return Joined::Full;
             }
@@ -173,8 +172,8 @@ impl Inner {
             return Joined::Waiter(self.in_flight.waiter(fetch, required_generation, leads));
         }
         // A fetch may have ended since the cache was asked.
-        if self.store.knows(question)
-            && let Some(answer) = self.recall(question, ask)
+        if self.store.knows(query)
+            && let Some(answer) = self.recall(query, ask)
         {
             return Joined::Answered(Box::new(answer));
         }
@@ -192,9 +191,9 @@ impl Inner {
             fetch.forced_at = fetch.generation;
         }
         let waiter = self.in_flight.waiter(&fetch, fetch.generation, true);
-        table.insert(question.clone(), fetch);
+        table.insert(query.clone(), fetch);
         drop(table);
-        let guard = FetchGuard::new(self, question);
+        let guard = FetchGuard::new(self, query);
         let next = NextFetch { urgency, forced };
         self.spawn(
             FetchTask::new(guard, ask.address, next, progress),
@@ -206,7 +205,7 @@ impl Inner {
     /// Begins a fetch for which nobody waits, unless one is under way.
     pub(super) fn refresh_ahead<F, Fut>(
         self: &Arc<Self>,
-        question: &Question,
+        query: &CertQuery,
         ask: Ask<'_>,
         fetch_list: F,
     ) where
@@ -214,15 +213,15 @@ impl Inner {
         Fut: Future<Output = Result<Fetched, FetchError>> + Send + 'static,
     {
         let mut table = self.in_flight.lock();
-        if table.contains_key(question) {
+        if table.contains_key(query) {
             return;
         }
         self.metrics.refreshes_ahead.inc();
         let urgency = Urgency::RefreshAhead;
         let (fetch, progress) = InFlightFetch::new(ask.now.elapsed, urgency);
-        table.insert(question.clone(), fetch);
+        table.insert(query.clone(), fetch);
         drop(table);
-        let guard = FetchGuard::new(self, question);
+        let guard = FetchGuard::new(self, query);
         let forced = false;
         let next = NextFetch { urgency, forced };
         self.spawn(
@@ -253,28 +252,28 @@ impl Inner {
     /// Stores the outcome of a fetch and tells those who wait. Returns the next fetch, if one is to be made.
     fn finish(
         &self,
-        question: &Question,
+        query: &CertQuery,
         outcome: FetchOutcome,
         progress: &watch::Sender<Progress>,
     ) -> Option<NextFetch> {
         let now = self.clock.now();
         let mut table = self.in_flight.lock();
-        let fetch = table.get_mut(question)?;
+        let fetch = table.get_mut(query)?;
         if fetch.invalidated_at >= fetch.generation && !outcome.is_outage() {
             // What Atlas said before the purge is told to no one.
             if fetch.waiters.count() > 0 {
                 return Some(fetch.fetch_again(now.elapsed));
             }
-            table.remove(question);
+            table.remove(query);
             return None;
         }
         if let (FetchOutcome::Arrived(entry), true) = (&outcome, fetch.is_forced()) {
             entry.note_force();
         }
-        self.remember(question, &outcome, fetch, now);
+        self.remember(query, &outcome, fetch, now);
         if fetch.stale_at >= fetch.generation {
             // As if it had ended before the purge.
-            self.store.mark_stale(question);
+            self.store.mark_stale(query);
         }
         let brought = Progress {
             generation: fetch.generation,
@@ -285,7 +284,7 @@ impl Inner {
         let next = if brought.repeated || is_required {
             Some(fetch.fetch_again(now.elapsed))
         } else {
-            table.remove(question);
+            table.remove(query);
             None
         };
         // Who joins from here on finds the list stored, or a fetch of the next generation.

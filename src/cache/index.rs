@@ -19,7 +19,7 @@ use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::key::Stored;
-use crate::atlas::{ProjectId, Question};
+use crate::atlas::{CertQuery, ProjectId};
 
 /// The keys in the store, and some that were.
 #[derive(Debug, Default)]
@@ -41,12 +41,12 @@ impl Index {
     /// a key.
     pub(super) fn enter(
         &self,
-        question: &Question,
+        query: &CertQuery,
         is_known: impl Fn(&Stored<'_>) -> bool,
         put: impl FnOnce(),
     ) {
         let mut keys = self.lock();
-        keys.ordered.insert(Stored::of(question).index_key());
+        keys.ordered.insert(Stored::of(query).index_key());
         put();
         for _ in 0..LOOKED_AT {
             keys.look_at_next(&is_known);

@@ -6,7 +6,7 @@ use std::hash::{Hash, Hasher};
 use equivalent::Equivalent;
 
 use super::index::IndexKey;
-use crate::atlas::{ProjectId, Question};
+use crate::atlas::{CertQuery, ProjectId};
 
 /// Says of a project and a user whether a purge leaves theirs as it is.
 pub(super) type Stays<'s> = dyn Fn(&str, &str) -> bool + 's;
@@ -26,10 +26,10 @@ pub(super) enum Name {
 }
 
 impl Key {
-    pub(super) fn of(question: &Question) -> Self {
+    pub(super) fn of(query: &CertQuery) -> Self {
         Self {
-            project: question.project,
-            name: Name::of(question.username.as_str()),
+            project: query.project,
+            name: Name::of(query.username.as_str()),
         }
     }
 
@@ -93,7 +93,7 @@ impl Equivalent<Key> for Asked<'_> {
 
 /// A question that is looked for; hashes like its [`Key`].
 #[derive(Clone, Copy)]
-pub(super) struct Asked<'q>(pub(super) &'q Question);
+pub(super) struct Asked<'q>(pub(super) &'q CertQuery);
 
 impl Hash for Asked<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
@@ -109,10 +109,10 @@ pub(super) struct Stored<'k> {
 }
 
 impl<'k> Stored<'k> {
-    pub(super) fn of(question: &'k Question) -> Self {
+    pub(super) fn of(query: &'k CertQuery) -> Self {
         Self {
-            project: question.project,
-            name: question.username.as_str().as_bytes(),
+            project: query.project,
+            name: query.username.as_str().as_bytes(),
         }
     }
 
@@ -170,13 +170,13 @@ mod tests {
         fn a_key_is_found_by_its_question_and_by_no_other(
             one in "[a-b]{1,3}[é]{0,30}", other in "[a-b]{1,3}[é]{0,30}", same_project: bool,
         ) {
-            let question = |name: &str, project: &str| Question {
+            let query = |name: &str, project: &str| CertQuery {
                 project: project.parse().unwrap(),
                 username: name.parse().unwrap(),
             };
             let first = "32b6e34b3d91647abb20e7b8";
             let second = if same_project { first } else { "32b6e34b3d91647abb20e7b9" };
-            let (one, other) = (question(&one, first), question(&other, second));
+            let (one, other) = (query(&one, first), query(&other, second));
             let (key, hasher) = (Key::of(&one), RandomState::new());
             let index_key = key.stored().index_key();
             let stored = Stored::read(&index_key).unwrap();

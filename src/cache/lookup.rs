@@ -14,7 +14,7 @@ use super::{
     Ask, CacheMode, Entry, FetchRequest, Found, Freshness, Inner, NotFound, Purge, Source,
     Staleness,
 };
-use crate::atlas::Question;
+use crate::atlas::CertQuery;
 use crate::clock::Moment;
 use crate::policy::allowance::Spent;
 use crate::upstream::{FetchError, Fetched, Urgency, Verdict};
@@ -33,23 +33,22 @@ impl Inner {
     /// The answer that memory alone can give.
     pub(super) fn recall(
         &self,
-        question: &Question,
+        query: &CertQuery,
         ask: Ask<'_>,
     ) -> Option<Result<Found, NotFound>> {
-        match self.recollect(question, ask) {
+        match self.recollect(query, ask) {
             Recollection::Answer(answer) => Some(answer),
             Recollection::Due(_) | Recollection::Ask { .. } => None,
         }
     }
 
-    pub(super) fn would_ask(&self, question: &Question, ask: Ask<'_>) -> bool {
-        !self.store.knows(question)
-            || matches!(self.recollect(question, ask), Recollection::Ask { .. })
+    pub(super) fn would_ask(&self, query: &CertQuery, ask: Ask<'_>) -> bool {
+        !self.store.knows(query) || matches!(self.recollect(query, ask), Recollection::Ask { .. })
     }
 
     pub(super) async fn get_or_fetch<A, F, Fut>(
         self: &Arc<Self>,
-        question: &Question,
+        query: &CertQuery,
         ask: Ask<'_>,
         admit: A,
         fetch: F,
@@ -59,8 +58,8 @@ impl Inner {
         F: Fn(FetchRequest) -> Fut + Send + 'static,
         Fut: Future<Output = Result<Fetched, FetchError>> + Send + 'static,
     {
-        let recollection = if self.store.knows(question) {
-            self.recollect(question, ask)
+        let recollection = if self.store.knows(query) {
+            self.recollect(query, ask)
         } else {
             Recollection::Ask { old: None }
         };
@@ -68,7 +67,7 @@ impl Inner {
             Recollection::Answer(answer) => return answer,
             Recollection::Due(found) => {
                 if !self.saves.load(Ordering::Relaxed) && found.entry.begin_succession() {
-                    self.refresh_ahead(question, ask, fetch);
+                    self.refresh_ahead(query, ask, fetch);
                 }
                 return Ok(found);
             }
@@ -79,16 +78,16 @@ impl Inner {
         } else {
             Urgency::Miss
         };
-        let waiter = match self.join((question, ask), urgency, admit, fetch) {
+        let waiter = match self.join((query, ask), urgency, admit, fetch) {
             Joined::Answered(answer) => return *answer,
             Joined::Full => {
-                let old = self.stale(question, Staleness::Slow);
+                let old = self.stale(query, Staleness::Slow);
                 return old.ok_or(NotFound::TooManyWaiters {
                     retry_after: FULL_RETRY_AFTER,
                 });
             }
             Joined::NotAdmitted(spent) => {
-                let old = self.stale(question, Staleness::Allowance);
+                let old = self.stale(query, Staleness::Allowance);
                 return old.ok_or(NotFound::NotAdmitted(spent));
             }
             Joined::Waiter(waiter) => waiter,
@@ -100,13 +99,13 @@ impl Inner {
             (None, CacheMode::Cached) | (_, CacheMode::ForceRefresh) => None,
         };
         drop(old);
-        self.wait(question, waiter, ask.mode, patience).await
+        self.wait(query, waiter, ask.mode, patience).await
     }
 
-    fn recollect(&self, question: &Question, ask: Ask<'_>) -> Recollection {
+    fn recollect(&self, query: &CertQuery, ask: Ask<'_>) -> Recollection {
         let now = ask.now;
-        let Some(entry) = self.store.get(question) else {
-            return self.recollect_absence(question, ask);
+        let Some(entry) = self.store.get(query) else {
+            return self.recollect_absence(query, ask);
         };
         let forces = ask.mode == CacheMode::ForceRefresh && {
             let interval = self.config.load().min_refresh_interval;
@@ -138,9 +137,9 @@ impl Inner {
         }
     }
 
-    fn recollect_absence(&self, question: &Question, ask: Ask<'_>) -> Recollection {
+    fn recollect_absence(&self, query: &CertQuery, ask: Ask<'_>) -> Recollection {
         let elapsed = ask.now.elapsed;
-        let Some(absence) = self.store.absence(question) else {
+        let Some(absence) = self.store.absence(query) else {
             return Recollection::Ask { old: None };
         };
         let forces = ask.mode == CacheMode::ForceRefresh
@@ -175,7 +174,7 @@ impl Inner {
 
     async fn wait(
         &self,
-        question: &Question,
+        query: &CertQuery,
         mut waiter: Waiter,
         mode: CacheMode,
         patience: Option<Duration>,
@@ -191,7 +190,7 @@ impl Inner {
                     let left = (began + patience).saturating_sub(self.clock.elapsed());
                     match self.clock.timeout(left, &mut outcome).await {
                         Ok(outcome) => outcome,
-                        Err(_) => match self.stale(question, Staleness::Slow) {
+                        Err(_) => match self.stale(query, Staleness::Slow) {
                             Some(found) => return Ok(found),
                             // It was purged, or has died, in the meantime.
                             None => outcome.await,
@@ -208,13 +207,13 @@ impl Inner {
                 Source::Renewed
             }
         };
-        self.answer(question, outcome, source)
+        self.answer(query, outcome, source)
     }
 
     /// What the outcome means to a caller that waited for it.
     fn answer(
         &self,
-        question: &Question,
+        query: &CertQuery,
         outcome: Option<FetchOutcome>,
         source: Source,
     ) -> Result<Found, NotFound> {
@@ -243,7 +242,7 @@ impl Inner {
                     Verdict::Outage => Some(Staleness::Error),
                     Verdict::Denial | Verdict::Missing => None,
                 };
-                let old = staleness.and_then(|why| self.stale(question, why));
+                let old = staleness.and_then(|why| self.stale(query, why));
                 if let Some(mut found) = old {
                     found.upstream_calls = calls;
                     return Ok(found);
@@ -260,8 +259,8 @@ impl Inner {
 
     /// What may be served while Atlas cannot answer, or is not asked. That we do not
     /// ask makes no list old: one within its time is a hit like any other.
-    pub(super) fn stale(&self, question: &Question, staleness: Staleness) -> Option<Found> {
-        let entry = self.store.get(question)?;
+    pub(super) fn stale(&self, query: &CertQuery, staleness: Staleness) -> Option<Found> {
+        let entry = self.store.get(query)?;
         let stale_if_error = self.config.load().stale_if_error;
         match entry.freshness(self.clock.now(), stale_if_error) {
             // A caller that forced the refresh is told that Atlas failed to say anything newer.
@@ -285,7 +284,7 @@ impl Inner {
     /// Lets what a fetch brought into the memory, or takes out of it what the fetch has disproved.
     pub(super) fn remember(
         &self,
-        question: &Question,
+        query: &CertQuery,
         outcome: &FetchOutcome,
         fetch: &InFlightFetch,
         now: Moment,
@@ -295,7 +294,7 @@ impl Inner {
             FetchOutcome::Arrived(entry) => {
                 let micros = u64::try_from(now.elapsed.as_micros()).unwrap_or(u64::MAX);
                 self.arrived_at.fetch_max(micros, Ordering::Relaxed);
-                self.store.put(question, entry);
+                self.store.put(query, entry);
             }
             FetchOutcome::Failed { error, fill_id } => {
                 let absence = |failures, span| Absence {
@@ -308,28 +307,28 @@ impl Inner {
                 };
                 match error.verdict() {
                     Verdict::Missing if config.negative_ttl.is_zero() => {
-                        self.store.forget(question);
+                        self.store.forget(query);
                     }
                     Verdict::Missing => {
                         let absence = absence(0, config.negative_ttl);
-                        self.store.put_absence(question, absence);
+                        self.store.put_absence(query, absence);
                     }
                     Verdict::HeldBack(why) => {
-                        if let Some(entry) = self.store.get(question) {
+                        if let Some(entry) = self.store.get(query) {
                             entry.note_failure(now, Some(why));
                         }
                     }
                     verdict @ (Verdict::Denial | Verdict::Outage) => {
                         if verdict == Verdict::Outage
-                            && let Some(entry) = self.living(question, now)
+                            && let Some(entry) = self.living(query, now)
                         {
                             entry.note_failure(now, None);
                         } else if error.walk.calls > 0 {
-                            let failures = self.failures(question).saturating_add(1);
+                            let failures = self.failures(query).saturating_add(1);
                             let absence = absence(failures, pause_after(failures));
-                            self.store.put_absence(question, absence);
+                            self.store.put_absence(query, absence);
                         } else if verdict == Verdict::Denial {
-                            self.store.forget(question);
+                            self.store.forget(query);
                         }
                     }
                 }
@@ -338,25 +337,25 @@ impl Inner {
     }
 
     /// A list that may still be served.
-    fn living(&self, question: &Question, now: Moment) -> Option<Arc<Entry>> {
+    fn living(&self, query: &CertQuery, now: Moment) -> Option<Arc<Entry>> {
         let stale_if_error = self.config.load().stale_if_error;
-        let entry = self.store.get(question)?;
+        let entry = self.store.get(query)?;
         (entry.freshness(now, stale_if_error) != Freshness::Dead).then_some(entry)
     }
 
     /// How often in a row a list could not be had that is not remembered.
-    fn failures(&self, question: &Question) -> u8 {
+    fn failures(&self, query: &CertQuery) -> u8 {
         self.store
-            .absence(question)
+            .absence(query)
             .map_or(0, |absence| absence.failures)
     }
 
     /// Whether the last fetch of a list has failed, so that the next one is but an attempt.
-    pub(super) fn has_failed(&self, question: &Question) -> bool {
-        self.failures(question) > 0
+    pub(super) fn has_failed(&self, query: &CertQuery) -> bool {
+        self.failures(query) > 0
             || self
                 .store
-                .get(question)
+                .get(query)
                 .is_some_and(|entry| entry.has_failed())
     }
 
@@ -367,8 +366,8 @@ impl Inner {
         match what {
             Purge::All => self.store.purge(None, soft, stays),
             Purge::Project(project) => self.store.purge(Some(*project), soft, stays),
-            Purge::Key(question) if soft => self.store.mark_stale(question).into(),
-            Purge::Key(question) => self.store.forget(question).into(),
+            Purge::Key(query) if soft => self.store.mark_stale(query).into(),
+            Purge::Key(query) => self.store.forget(query).into(),
         }
     }
 

@@ -22,7 +22,7 @@ use tokio::sync::OnceCell;
 use tokio::task::spawn_blocking;
 
 use super::splice::Packed;
-use crate::atlas::{Certificate, CertificateList, Question, Timestamp};
+use crate::atlas::{CertQuery, Certificate, CertificateList, Timestamp};
 
 /// How the caller addressed this gateway; what stands before `/groups/` in `links`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,15 +128,15 @@ struct Put {
 
 impl Address<'_> {
     /// Writes where a list is, without a query, as a part of a JSON text.
-    pub fn push_list(self, json: &mut String, question: &Question) {
+    pub fn push_list(self, json: &mut String, query: &CertQuery) {
         push_text(json, self.scheme);
         json.push_str("://");
         push_text(json, self.host);
         push_text(json, self.root);
         json.push_str("/groups/");
-        json.push_str(question.project.as_str());
+        json.push_str(query.project.as_str());
         json.push_str("/databaseUsers/");
-        json.extend(question.username.to_path_segment());
+        json.extend(query.username.to_path_segment());
         json.push_str("/certs");
     }
 }
@@ -292,10 +292,10 @@ impl Form {
 /// The list with the usual answer around it, and behind that the quoted tag; with the answer's length.
 pub(super) fn enclose(
     list: &CertificateList,
-    question: &Question,
+    query: &CertQuery,
     address: Address<'_>,
 ) -> Option<(CertificateList, u32)> {
-    let head = head(question, address);
+    let head = head(query, address);
     let mut tail = tail(list.len());
     let length = u32::try_from(head.len() + list.joined().len() + tail.len()).ok()?;
     let tag = Tag::of(list.iter());
@@ -419,9 +419,9 @@ impl Unexpired {
     }
 
     /// The usual answer to `address`.
-    pub(super) fn usual(&self, question: &Question, address: Address<'_>) -> Usual {
+    pub(super) fn usual(&self, query: &CertQuery, address: Address<'_>) -> Usual {
         let list = self.list.joined();
-        let (head, tail) = (|| head(question, address), || tail(self.len()));
+        let (head, tail) = (|| head(query, address), || tail(self.len()));
         let usual = |body| Usual {
             body,
             etag: self.tag.header(&[]),
@@ -446,7 +446,7 @@ impl Unexpired {
     /// compressing makes it no smaller.
     pub(super) fn compressed(
         &self,
-        question: &Question,
+        query: &CertQuery,
         address: Address<'_>,
         encoding: Encoding,
     ) -> Option<Text> {
@@ -456,7 +456,7 @@ impl Unexpired {
         {
             return Some(last.text.clone());
         }
-        let (head, tail) = (head(question, address), tail(self.len()));
+        let (head, tail) = (head(query, address), tail(self.len()));
         let put = form.put(head.as_bytes(), tail.as_bytes())?;
         form.usual.store(Some(Arc::clone(&put)));
         Some(put.text.clone())
@@ -528,10 +528,10 @@ impl Unexpired {
 }
 
 // Both by hand: `format!` cost more than the list's own bytes.
-fn head(question: &Question, address: Address<'_>) -> String {
+fn head(query: &CertQuery, address: Address<'_>) -> String {
     let mut head = String::with_capacity(ROOM_FOR_A_HEAD);
     head.push_str(HREF);
-    address.push_list(&mut head, question);
+    address.push_list(&mut head, query);
     head.push_str(BEHIND_URL);
     head
 }

@@ -14,7 +14,7 @@ use super::entry::{Entry, FillId};
 use super::index::{Index, IndexKey};
 use super::key::{Asked, Key, Stays, Stored};
 use super::seen::Seen;
-use crate::atlas::{ProjectId, Question};
+use crate::atlas::{CertQuery, ProjectId};
 use crate::clock::Moment;
 use crate::upstream::{AtlasAnswer, FetchError, FetchFailure};
 
@@ -86,20 +86,20 @@ impl Store {
         }
     }
 
-    pub(super) fn get(&self, question: &Question) -> Option<Arc<Entry>> {
+    pub(super) fn get(&self, query: &CertQuery) -> Option<Arc<Entry>> {
         self.kept
-            .get(&Asked(question))
-            .or_else(|| self.recent.get(&Asked(question)))
+            .get(&Asked(query))
+            .or_else(|| self.recent.get(&Asked(query)))
     }
 
-    pub(super) fn absence(&self, question: &Question) -> Option<Arc<Absence>> {
-        self.absent.get(&Asked(question))
+    pub(super) fn absence(&self, query: &CertQuery) -> Option<Arc<Absence>> {
+        self.absent.get(&Asked(query))
     }
 
     /// Whether anything is known. Unlike [`Store::get`] this is no sign of use: what is asked for once
     /// must not look as if it were asked for three times, or a flood would push out what is in use.
-    pub(super) fn knows(&self, question: &Question) -> bool {
-        self.has(&Asked(question))
+    pub(super) fn knows(&self, query: &CertQuery) -> bool {
+        self.has(&Asked(query))
     }
 
     fn has(&self, key: &(impl Hash + Equivalent<Key>)) -> bool {
@@ -109,27 +109,26 @@ impl Store {
     }
 
     /// Keeps `entry` unless it is too heavy.
-    pub(super) fn put(&self, question: &Question, entry: &Arc<Entry>) {
-        self.absent.invalidate(&Asked(question));
+    pub(super) fn put(&self, query: &CertQuery, entry: &Arc<Entry>) {
+        self.absent.invalidate(&Asked(query));
         if entry.weight() > self.heaviest {
-            self.forget(question);
+            self.forget(query);
             return;
         }
         entry.keep();
-        self.enter(question, |key| {
+        self.enter(query, |key| {
             // Asked in this order, because the first also leaves the key's mark.
             if self.seen.again(&key) || self.has_room(&key, entry) || self.kept.contains_key(&key) {
                 self.kept.insert(key, Arc::clone(entry));
             }
-            self.recent.insert(Key::of(question), Arc::clone(entry));
+            self.recent.insert(Key::of(query), Arc::clone(entry));
         });
     }
 
     /// Lets `put` put something into a room; nothing gets there in another way.
-    fn enter(&self, question: &Question, put: impl FnOnce(Key)) {
+    fn enter(&self, query: &CertQuery, put: impl FnOnce(Key)) {
         let is_known = |key: &Stored<'_>| self.has(key);
-        self.index
-            .enter(question, is_known, || put(Key::of(question)));
+        self.index.enter(query, is_known, || put(Key::of(query)));
     }
 
     /// Whether nobody has to go for `entry`.
@@ -139,14 +138,14 @@ impl Store {
         self.kept.weighted_size().saturating_add(weight) <= room
     }
 
-    pub(super) fn put_absence(&self, question: &Question, absence: Absence) {
-        self.forget(question);
-        self.enter(question, |key| self.absent.insert(key, Arc::new(absence)));
+    pub(super) fn put_absence(&self, query: &CertQuery, absence: Absence) {
+        self.forget(query);
+        self.enter(query, |key| self.absent.insert(key, Arc::new(absence)));
     }
 
     /// Forgets a list or an absence; says whether there was one.
-    pub(super) fn forget(&self, question: &Question) -> bool {
-        self.remove(&Asked(question))
+    pub(super) fn forget(&self, query: &CertQuery) -> bool {
+        self.remove(&Asked(query))
     }
 
     fn remove(&self, key: &(impl Hash + Equivalent<Key>)) -> bool {
@@ -158,8 +157,8 @@ impl Store {
     }
 
     /// Ends the fresh life of a list and forgets an absence; says whether there was one.
-    pub(super) fn mark_stale(&self, question: &Question) -> bool {
-        self.make_stale(&Asked(question))
+    pub(super) fn mark_stale(&self, query: &CertQuery) -> bool {
+        self.make_stale(&Asked(query))
     }
 
     fn make_stale(&self, key: &(impl Hash + Equivalent<Key>)) -> bool {
@@ -271,10 +270,10 @@ impl Store {
     }
 
     /// Where a list stands.
-    pub(super) fn rooms(&self, question: &Question) -> Vec<&'static str> {
+    pub(super) fn rooms(&self, query: &CertQuery) -> Vec<&'static str> {
         [("kept", &self.kept), ("recent", &self.recent)]
             .into_iter()
-            .filter(|(_, room)| room.contains_key(&Asked(question)))
+            .filter(|(_, room)| room.contains_key(&Asked(query)))
             .map(|(name, _)| name)
             .collect()
     }

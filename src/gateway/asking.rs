@@ -69,7 +69,7 @@ impl Gateway {
         ask: Ask<'_>,
         entry: &mut Entry<'_>,
     ) -> Result<Answer, Refusal> {
-        let question = permit.question();
+        let query = permit.query();
         if self.is_crowded() && self.cache.would_ask(permit, ask) {
             let retry_after = OVERLOAD_PAUSE;
             let old = self.cache.stale(permit, Staleness::Overload);
@@ -89,7 +89,7 @@ impl Gateway {
         }
         self.policy
             .load()
-            .authorize(caller, question)
+            .authorize(caller, query)
             .map_err(|denied| Refusal::denied(denied, entry))?;
         let found = found?;
         // The first call was counted when the caller was let through.
@@ -100,7 +100,7 @@ impl Gateway {
 
     /// Whether the caller may cost Atlas a call. Charges it for one if so.
     fn admit_miss(&self, permit: &Permit<'_>, caller: &Caller, now: Moment) -> Result<(), Spent> {
-        let view = self.upstream.budget_view(&permit.question().project);
+        let view = self.upstream.budget_view(&permit.query().project);
         if view.gate.is_some() {
             // It will not cost Atlas a call, and why is not that the caller has had its share.
             return Ok(());

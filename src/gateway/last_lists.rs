@@ -14,14 +14,14 @@ use moka::sync::Cache;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use crate::atlas::{CertificateList, Question, Timestamp};
+use crate::atlas::{CertQuery, CertificateList, Timestamp};
 use crate::audit::ListTag;
 use crate::cache::{FetchRequest, Tag};
 use crate::upstream::{FetchError, Fetched, Verdict};
 
 /// The last list of each user of each project.
 #[derive(Debug)]
-pub struct LastLists(Cache<Question, Arc<LastList>, RandomState>);
+pub struct LastLists(Cache<CertQuery, Arc<LastList>, RandomState>);
 
 /// What a fetch has found.
 #[derive(Debug)]
@@ -63,8 +63,8 @@ pub(super) struct SerialChanges {
 
 impl Default for LastLists {
     fn default() -> Self {
-        let weigher = |question: &Question, last: &Arc<LastList>| {
-            let name = question.username.as_str().len();
+        let weigher = |query: &CertQuery, last: &Arc<LastList>| {
+            let name = query.username.as_str().len();
             let weight = OVERHEAD + name + size_of_val(&*last.serials);
             u32::try_from(weight).unwrap_or(u32::MAX)
         };
@@ -93,7 +93,7 @@ impl LastLists {
             // Nothing was learnt.
             Err(_) => return Changes::default(),
         };
-        let before = self.0.get(&errand.question);
+        let before = self.0.get(&errand.query);
         if fetched.is_err() && before.is_none() {
             // Names that nobody has must not displace those that somebody has.
             return Changes::default();
@@ -121,7 +121,7 @@ impl LastLists {
             tag,
             serials,
         };
-        self.0.insert(errand.question.clone(), Arc::new(this));
+        self.0.insert(errand.query.clone(), Arc::new(this));
         changes
     }
 }

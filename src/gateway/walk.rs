@@ -42,13 +42,13 @@ impl Gateway {
             // Only for traces.
             let span = debug_span!("walk", fill_id = %errand.fill_id, urgency = ?errand.urgency);
             let walk = async move {
-                let (question, urgency) = (&errand.question, errand.urgency);
+                let (query, urgency) = (&errand.query, errand.urgency);
                 let fetched = match (errand.forced, errand.after_failure) {
                     (true, after_failure) => {
-                        upstream.list_anew(question, urgency, !after_failure).await
+                        upstream.list_anew(query, urgency, !after_failure).await
                     }
-                    (false, true) => upstream.try_once(question, urgency).await,
-                    (false, false) => upstream.list_certificates(question, urgency).await,
+                    (false, true) => upstream.try_once(query, urgency).await,
+                    (false, false) => upstream.list_certificates(query, urgency).await,
                 };
                 let now = clock.now();
                 repeats.outage.log(&errand, &fetched, now.elapsed);
@@ -68,7 +68,7 @@ impl Gateway {
 impl Outage {
     /// Says what a fetch has to tell of Atlas: that it is out, for how long, and that it is back.
     fn log(&self, errand: &FetchRequest, fetched: &Result<Fetched, FetchError>, now: Duration) {
-        let project = errand.question.project;
+        let project = errand.query.project;
         match fetched {
             Err(error) if error.verdict() == Verdict::Outage => {
                 if let Some(Tally { times, .. }) = self.failed(project, now) {
@@ -117,7 +117,7 @@ fn fetch_record<'a>(
     };
     FetchRecord {
         fill_id: errand.fill_id.uuid(),
-        question: &errand.question,
+        query: &errand.query,
         outcome,
         credential: &walk.credential,
         status: walk.status.map(|status| status.as_u16()),

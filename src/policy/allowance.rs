@@ -110,7 +110,7 @@ impl Allowance {
         bucket: BucketView,
         now: Moment,
     ) -> Result<(), Spent> {
-        let project = permit.question().project;
+        let project = permit.query().project;
         let who = self.seed.hash_one((&*caller.issuer, &*caller.subject));
         // The share first: a caller that it turns away has not used up its fixed limit.
         lock(&self.shares).may_take(project, who, bucket, now.elapsed)?;
@@ -132,7 +132,7 @@ impl Allowance {
     /// Counts the calls of an admitted miss beyond its first, once they are known.
     pub fn charge(&self, caller: &Caller, permit: &Permit<'_>, further_calls: u32, now: Moment) {
         if further_calls > 0 {
-            let project = permit.question().project;
+            let project = permit.query().project;
             let who = self.seed.hash_one((&*caller.issuer, &*caller.subject));
             lock(&self.shares).add(project, who, further_calls, now.elapsed);
         }
@@ -174,7 +174,7 @@ const SHARED_ACCOUNT: u64 = 0;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::atlas::{Question, Timestamp};
+    use crate::atlas::{CertQuery, Timestamp};
     use crate::policy::{Config, Policy, RuleConfig};
 
     const FULL: BucketView = BucketView {
@@ -217,7 +217,7 @@ mod tests {
             misses_per_minute: misses,
             ..RuleConfig::default()
         };
-        let question = Question {
+        let query = CertQuery {
             project: "32b6e34b3d91647abb20e7b8".parse().unwrap(),
             username: "u".parse().unwrap(),
         };
@@ -226,7 +226,7 @@ mod tests {
             ..Config::default()
         })
         .unwrap()
-        .authorize(&caller("a"), &question)
+        .authorize(&caller("a"), &query)
         .unwrap()
         .into_owned()
     }

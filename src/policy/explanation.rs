@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::rights::Rights;
 use super::rules::Rule;
 use super::{Policy, RateLimit, Reach};
-use crate::atlas::Question;
+use crate::atlas::CertQuery;
 use crate::identity::Caller;
 
 /// Why a caller may ask a question, or may not.
@@ -84,10 +84,10 @@ pub enum Aspect {
 }
 
 impl Policy {
-    /// Why `caller` may ask `question`, or may not. No rule counts as used by it.
-    pub fn explain(&self, caller: &Caller, question: &Question) -> Explanation {
-        let rights = self.rights(caller, question, |_| {});
-        let admin = self.administering_rule(caller, Reach::Question(question), |_| {});
+    /// Why `caller` may ask `query`, or may not. No rule counts as used by it.
+    pub fn explain(&self, caller: &Caller, query: &CertQuery) -> Explanation {
+        let rights = self.rights(caller, query, |_| {});
+        let admin = self.administering_rule(caller, Reach::CertQuery(query), |_| {});
         let mut verdicts: Vec<(usize, RuleVerdict)> = Vec::new();
         let sets = [
             (Effect::Deny, &self.rules.denials),
@@ -95,7 +95,7 @@ impl Policy {
         ];
         for (effect, set) in sets {
             let verdicts_of_set = set.iter().filter_map(|rule| {
-                let verdict = verdict(rule, effect, &rule.misfits(caller, question))?;
+                let verdict = verdict(rule, effect, &rule.misfits(caller, query))?;
                 Some((rule.position, verdict))
             });
             verdicts.extend(verdicts_of_set);

@@ -19,7 +19,7 @@ use super::config::{Config, RuleConfig};
 use super::glob::Glob;
 use super::pattern::Pattern;
 use super::{Aspect, Reach};
-use crate::atlas::Question;
+use crate::atlas::CertQuery;
 use crate::identity::Caller;
 
 /// Rules in the order of the file.
@@ -71,9 +71,9 @@ impl RuleSet {
     }
 
     /// The first rule that matches.
-    pub(super) fn first(&self, caller: &Caller, question: &Question) -> Option<&Rule> {
-        self.find(caller, question, |rule| {
-            rule.covers(caller, question) && rule.speaks_of(caller)
+    pub(super) fn first(&self, caller: &Caller, query: &CertQuery) -> Option<&Rule> {
+        self.find(caller, query, |rule| {
+            rule.covers(caller, query) && rule.speaks_of(caller)
         })
     }
 
@@ -81,17 +81,17 @@ impl RuleSet {
     pub(super) fn for_each<'r>(
         &'r self,
         caller: &Caller,
-        question: &Question,
+        query: &CertQuery,
         mut visit: impl FnMut(&'r Rule),
     ) {
         let mut visit = |rule: &'r Rule| {
-            if rule.covers(caller, question) && rule.speaks_of(caller) {
+            if rule.covers(caller, query) && rule.speaks_of(caller) {
                 visit(rule);
             }
         };
         match &self.index {
             None => self.rules.iter().for_each(visit),
-            Some(index) => index.for_each_list(caller, question, |list| {
+            Some(index) => index.for_each_list(caller, query, |list| {
                 list.iter()
                     .filter_map(|number| self.numbered(*number))
                     .for_each(&mut visit);
@@ -100,11 +100,11 @@ impl RuleSet {
     }
 
     /// Whether a rule would match if the token had all scopes.
-    pub(super) fn would_match(&self, caller: &Caller, question: &Question) -> bool {
+    pub(super) fn would_match(&self, caller: &Caller, query: &CertQuery) -> bool {
         self.needs_scopes
             && self
-                .find(caller, question, |rule| {
-                    rule.covers(caller, question) && rule.names_issuer_of(caller)
+                .find(caller, query, |rule| {
+                    rule.covers(caller, query) && rule.names_issuer_of(caller)
                 })
                 .is_some()
     }
@@ -140,12 +140,12 @@ impl RuleSet {
     fn find(
         &self,
         caller: &Caller,
-        question: &Question,
+        query: &CertQuery,
         matches: impl Fn(&Rule) -> bool,
     ) -> Option<&Rule> {
         match &self.index {
             None => self.rules.iter().find(|rule| matches(rule)),
-            Some(index) => self.find_in(index, caller, question, matches),
+            Some(index) => self.find_in(index, caller, query, matches),
         }
     }
 
@@ -155,12 +155,12 @@ impl RuleSet {
         &self,
         index: &Index,
         caller: &Caller,
-        question: &Question,
+        query: &CertQuery,
         matches: impl Fn(&Rule) -> bool,
     ) -> Option<&Rule> {
         let rule = |number| self.numbered(number);
         let mut first = u32::MAX;
-        index.for_each_list(caller, question, |list| {
+        index.for_each_list(caller, query, |list| {
             let found = list
                 .iter()
                 .take_while(|number| **number < first)
@@ -207,15 +207,15 @@ impl Rule {
     }
 
     /// What of the rule does not fit; nothing, if it matches.
-    pub(super) fn misfits(&self, caller: &Caller, question: &Question) -> Vec<Aspect> {
+    pub(super) fn misfits(&self, caller: &Caller, query: &CertQuery) -> Vec<Aspect> {
         [
             (Aspect::Subject, self.subjects.fit(&caller.subject, caller)),
             (Aspect::Issuer, self.names_issuer_of(caller)),
             (Aspect::Scopes, self.has_scopes_of(caller)),
-            (Aspect::Project, self.projects.include(&question.project)),
+            (Aspect::Project, self.projects.include(&query.project)),
             (
                 Aspect::Username,
-                self.usernames.fit(question.username.as_str(), caller),
+                self.usernames.fit(query.username.as_str(), caller),
             ),
         ]
         .into_iter()
@@ -224,10 +224,10 @@ impl Rule {
     }
 
     /// Whether the rule speaks of the question and of the subject.
-    fn covers(&self, caller: &Caller, question: &Question) -> bool {
-        self.projects.include(&question.project)
+    fn covers(&self, caller: &Caller, query: &CertQuery) -> bool {
+        self.projects.include(&query.project)
             && self.subjects.fit(&caller.subject, caller)
-            && self.usernames.fit(question.username.as_str(), caller)
+            && self.usernames.fit(query.username.as_str(), caller)
     }
 
     /// Whether the rule, which speaks of the caller, takes in a name that stands in a record: of a project, of
@@ -278,9 +278,9 @@ impl Rule {
             Reach::Project(project) => {
                 self.projects.include(project) && self.usernames.is_everything
             }
-            Reach::Question(question) => {
-                self.projects.include(&question.project)
-                    && self.usernames.fit(question.username.as_str(), caller)
+            Reach::CertQuery(query) => {
+                self.projects.include(&query.project)
+                    && self.usernames.fit(query.username.as_str(), caller)
             }
         }
     }

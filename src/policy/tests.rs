@@ -21,8 +21,8 @@ pub(super) fn caller(subject: &str) -> Caller {
     }
 }
 
-fn question(project: &str, username: &str) -> Question {
-    Question {
+fn query(project: &str, username: &str) -> CertQuery {
+    CertQuery {
         project: project.parse().unwrap(),
         username: username.parse::<Username>().unwrap(),
     }
@@ -54,7 +54,7 @@ fn config(rules: impl IntoIterator<Item = RuleConfig>) -> Config {
 }
 
 fn granted(policy: &Policy, caller: &Caller, project: &str, username: &str) -> String {
-    match policy.authorize(caller, &question(project, username)) {
+    match policy.authorize(caller, &query(project, username)) {
         Ok(permit) => permit.rule().as_ref().to_owned(),
         Err(denied) => denied.reason().to_owned(),
     }
@@ -136,7 +136,7 @@ fn what_rules_give_adds_up() {
     let policy = self::policy(rules);
     let permit = |subject, username| {
         policy
-            .authorize(&caller(subject), &question(PROJECT, username))
+            .authorize(&caller(subject), &query(PROJECT, username))
             .unwrap()
             .into_owned()
     };
@@ -154,7 +154,7 @@ fn what_rules_give_adds_up() {
         limit(own.misses_per_minute()),
         Some((125, "first".to_owned()))
     );
-    assert_eq!(own.question(), &question(PROJECT, "u"));
+    assert_eq!(own.query(), &query(PROJECT, "u"));
     let without_limit = permit("a", "v");
     assert_eq!(limit(without_limit.lookups_per_minute()), None);
     assert_eq!(limit(without_limit.misses_per_minute()), None);
@@ -235,7 +235,7 @@ fn a_rule_is_unused_until_it_has_decided_and_stays_used_over_a_reload_that_keeps
     assert_eq!(unused(&first), ["reads", "another"]);
     granted(&first, &caller("a"), PROJECT, "u");
     // To ask why is no use.
-    first.explain(&caller("b"), &question(PROJECT, "u"));
+    first.explain(&caller("b"), &query(PROJECT, "u"));
     assert_eq!(unused(&first), ["another"]);
     let mut changed = rules();
     changed[0].usernames = texts(&["u*"]);
@@ -261,7 +261,7 @@ fn an_explanation_names_what_matches_and_what_nearly_does() {
         },
         rule("others", &["b"], &[OTHER], &["x"]),
     ]);
-    let explain = |username| policy.explain(&caller("a"), &question(PROJECT, username));
+    let explain = |username| policy.explain(&caller("a"), &query(PROJECT, username));
     let shown = |explanation: &Explanation| {
         let rules = explanation.rules.iter().map(ToString::to_string);
         rules.collect::<Vec<_>>()
@@ -312,14 +312,14 @@ fn administration_reaches_as_far_as_its_rule() {
     ]);
     let here = PROJECT.parse().unwrap();
     let there = OTHER.parse().unwrap();
-    let (app, other) = (question(PROJECT, "app-1"), question(PROJECT, "u"));
+    let (app, other) = (query(PROJECT, "app-1"), query(PROJECT, "u"));
     let may = |subject: &str| {
         [
             Reach::Everything,
             Reach::Project(&here),
             Reach::Project(&there),
-            Reach::Question(&app),
-            Reach::Question(&other),
+            Reach::CertQuery(&app),
+            Reach::CertQuery(&other),
         ]
         .map(|reach| policy.may_administer(&caller(subject), reach).is_ok())
     };

@@ -373,10 +373,9 @@ impl By {
         let (group_id, username) = match task.reach {
             Reach::Everything => (None, None),
             Reach::Project(project) => (Some(project.as_str()), None),
-            Reach::Question(question) => (
-                Some(question.project.as_str()),
-                Some(question.username.as_str()),
-            ),
+            Reach::CertQuery(query) => {
+                (Some(query.project.as_str()), Some(query.username.as_str()))
+            }
         };
         AdminRecord {
             action: task.action,

@@ -45,10 +45,10 @@ pub fn render(answer: &Answer, asked: &Asked<'_>, unsent: &Account) -> Option<Li
 
 fn usual(answer: &Answer, asked: &Asked<'_>) -> List {
     let (entry, now) = (&answer.found.entry, answer.now.wall);
-    let usual = entry.usual(&asked.question, asked.address, now);
+    let usual = entry.usual(&asked.query, asked.address, now);
     let certificates = u64::try_from(usual.certificates).unwrap_or(u64::MAX);
     if let Some(encoding) = asked.encoding
-        && let Some(body) = entry.compressed(&asked.question, asked.address, now, encoding)
+        && let Some(body) = entry.compressed(&asked.query, asked.address, now, encoding)
     {
         let tag = (entry.tag(now), "");
         return compressed(body.into(), encoding, tag, certificates);
@@ -76,7 +76,7 @@ struct Cut<'a> {
 fn unusual(answer: &Answer, asked: &Asked<'_>, unsent: &Account) -> Option<List> {
     let entry = &answer.found.entry;
     let all = entry.unexpired(answer.now.wall);
-    let url = entry.url(&asked.question, asked.address);
+    let url = entry.url(&asked.query, asked.address);
     let cut = Cut::new(&all, asked, &url);
     let certificates = u64::try_from(cut.shown.len()).unwrap_or(u64::MAX);
     let (tag, variant) = (all.tag(), variant(asked.form));

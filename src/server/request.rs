@@ -17,7 +17,7 @@ use super::negotiation::{Encodings, MediaType, accepted_media_type};
 use super::public_url::PublicUrl;
 use super::query;
 use super::query::{Form, InvalidQuery};
-use crate::atlas::{InvalidUsername, ProjectId, Question, Username};
+use crate::atlas::{CertQuery, InvalidUsername, ProjectId, Username};
 use crate::cache::{Address, Encoding};
 use crate::gateway::Lookup;
 
@@ -25,7 +25,7 @@ use crate::gateway::Lookup;
 #[derive(Debug)]
 pub struct Asked<'r> {
     /// Which certificates.
-    pub question: Question,
+    pub query: CertQuery,
     /// Which of the two paths was used.
     pub version: ApiVersion,
     /// How the answer is to be written.
@@ -167,7 +167,7 @@ impl<'r> Asked<'r> {
             accepted_media_type(fields.accept, version).ok_or(BadRequest::NotAcceptable)?;
         let credentials = addressed.credentials(fields, form.token_in_query)?;
         Ok(Self {
-            question: Question { project, username },
+            query: CertQuery { project, username },
             version,
             form,
             media_type,
@@ -199,7 +199,7 @@ impl Asked<'_> {
                 Credentials::Bearer(token) => Some(token),
                 Credentials::None => None,
             },
-            question: &self.question,
+            query: &self.query,
             address: self.address,
             method: self.method,
             protocol: self.protocol,

@@ -21,14 +21,14 @@ use super::service_account::Bearer;
 use super::transport::Bounds;
 use super::walk::{Log, Read};
 use super::{Inner, exchange, retry};
-use crate::atlas::Question;
+use crate::atlas::CertQuery;
 use crate::telemetry::{Tally, say};
 
 /// Who calls, for what, and until when.
 #[derive(Debug)]
 pub(crate) struct Caller<'a> {
     pub(crate) upstream: &'a Inner,
-    pub(crate) question: &'a Question,
+    pub(crate) query: &'a CertQuery,
     pub(crate) urgency: Urgency,
     /// Whether a call that fails may be tried again.
     pub(crate) retries: bool,
@@ -164,7 +164,7 @@ impl Caller<'_> {
         };
         self.pass_breakers()?;
         let slot = self.upstream.limiter.take(SlotRequest {
-            project: self.question.project,
+            project: self.query.project,
             urgency: self.urgency,
             walk: self.walk,
             further,
@@ -264,7 +264,7 @@ impl Caller<'_> {
         let wait = rules.budget.close_gate(cause, wait, late, now);
         drop(rules);
         self.upstream.count_gates();
-        let (project, seconds) = (self.question.project, wait.as_secs());
+        let (project, seconds) = (self.query.project, wait.as_secs());
         if let Some(Tally { times, .. }) = self.upstream.repeats.gates.happened(now) {
             say(|| {
                 tracing::warn!(

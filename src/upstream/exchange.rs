@@ -130,8 +130,8 @@ fn target(caller: &Caller<'_>, number: u64) -> String {
         Api::V2 => "v2",
         Api::V1 => "v1.0",
     };
-    let project = caller.question.project;
-    let username = caller.question.username.to_path_segment();
+    let project = caller.query.project;
+    let username = caller.query.username.to_path_segment();
     let mut digits = itoa::Buffer::new();
     let mut target = String::with_capacity(ROOM_FOR_A_TARGET);
     // By hand: the formatting machinery takes 1,600 instructions, this 600.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::credential::Credential;
 use super::{FetchError, FetchFailure, Inner, Urgency};
-use crate::atlas::{ProjectId, Question};
+use crate::atlas::{CertQuery, ProjectId};
 use crate::telemetry::metrics::upstream::CallCause;
 
 /// What became of trying a credential.
@@ -36,7 +36,7 @@ impl Inner {
         credential: &Credential,
         project: Option<ProjectId>,
     ) -> Option<OnlineCheck> {
-        let question = Question {
+        let query = CertQuery {
             project: project.or_else(|| NOBODYS_PROJECT.parse().ok())?,
             username: NOBODY.parse().ok()?,
         };
@@ -46,7 +46,7 @@ impl Inner {
             problem: None,
         };
         let reason = (Urgency::Miss, CallCause::Miss);
-        let Err(error) = self.list(&question, reason, true, credential).await else {
+        let Err(error) = self.list(&query, reason, true, credential).await else {
             return Some(check);
         };
         if let FetchFailure::Atlas(answer) = &error.reason {

@@ -8,13 +8,13 @@ use super::super::entry::Circumstances;
 use super::super::rendered::Address;
 use super::super::{FetchRequest, FillId, Inner};
 use super::waiter::{FetchOutcome, Progress};
-use crate::atlas::Question;
+use crate::atlas::CertQuery;
 use crate::upstream::{FetchError, Fetched, Urgency};
 
 /// Takes a fetch off the table if its task dies, or is never run, so that the next caller begins another.
 pub(super) struct FetchGuard {
     inner: Arc<Inner>,
-    question: Question,
+    query: CertQuery,
     is_finished: bool,
 }
 
@@ -57,22 +57,22 @@ where
     loop {
         let now = guard.inner.clock.now();
         let of = Circumstances {
-            question: &guard.question,
+            query: &guard.query,
             address: address.borrowed(),
             fill_id: FillId::mint(&guard.inner.ids, now),
             began: now.elapsed,
             ahead: next.urgency == Urgency::RefreshAhead,
         };
         let fetched = fetch(FetchRequest {
-            question: guard.question.clone(),
+            query: guard.query.clone(),
             fill_id: of.fill_id,
             urgency: next.urgency,
             forced: next.forced,
-            after_failure: guard.inner.has_failed(&guard.question),
+            after_failure: guard.inner.has_failed(&guard.query),
         })
         .await;
         let outcome = FetchOutcome::of(guard.inner.entry(of, fetched), of.fill_id);
-        match guard.inner.finish(&guard.question, outcome, &progress) {
+        match guard.inner.finish(&guard.query, outcome, &progress) {
             Some(another) => next = another,
             None => break,
         }
@@ -81,11 +81,11 @@ where
 }
 
 impl FetchGuard {
-    pub(super) fn new(inner: &Arc<Inner>, question: &Question) -> Self {
+    pub(super) fn new(inner: &Arc<Inner>, query: &CertQuery) -> Self {
         inner.metrics.walks.inc();
         Self {
             inner: Arc::clone(inner),
-            question: question.clone(),
+            query: query.clone(),
             is_finished: false,
         }
     }
@@ -97,7 +97,7 @@ impl Drop for FetchGuard {
         metrics.walks.dec();
         if !self.is_finished {
             metrics.walks_died.inc();
-            self.inner.in_flight.lock().remove(&self.question);
+            self.inner.in_flight.lock().remove(&self.query);
         }
     }
 }

@@ -6,26 +6,26 @@ use http::StatusCode;
 use proptest::prelude::*;
 
 use super::super::*;
-use super::stage::{Stage, Word, list, question};
+use super::stage::{Stage, Word, list, query};
 use crate::atlas::Username;
 
 /// A memory with `count` lists in use and room for `room_for`, one of those lists, and the questions.
-async fn lists_in_use(count: usize, room_for: u64) -> (Store, Arc<Entry>, Vec<Question>) {
+async fn lists_in_use(count: usize, room_for: u64) -> (Store, Arc<Entry>, Vec<CertQuery>) {
     let stage = Stage::new(Config::default());
     let certificate = "c".repeat(150);
     stage.atlas.says(list(&[&certificate, &certificate]));
     let entry = stage.ask("app").await.unwrap().entry;
-    let used: Vec<Question> = (0..count)
-        .map(|number| question(&format!("used-{number}")))
+    let used: Vec<CertQuery> = (0..count)
+        .map(|number| query(&format!("used-{number}")))
         .collect();
     let weight = store::weight(&key::Key::of(&used[0]), entry.weight());
     let store = Store::new(u64::from(weight) * room_for * 64 / 59);
-    for question in &used {
-        store.put(question, &entry);
+    for query in &used {
+        store.put(query, &entry);
     }
     for _ in 0..8 {
-        for question in &used {
-            store.get(question);
+        for query in &used {
+            store.get(query);
         }
     }
     (store, entry, used)
@@ -39,7 +39,7 @@ async fn n15_a_flood_of_names_does_not_push_out_what_is_in_use() {
         for wave in 0..50 / names {
             for (at, used) in used.iter().enumerate() {
                 for number in 0..names {
-                    let flood = question(&format!("flood-{wave}-{at}-{number}"));
+                    let flood = query(&format!("flood-{wave}-{at}-{number}"));
                     if store.get(&flood).is_none() {
                         store.put(&flood, &entry);
                     }
@@ -60,15 +60,15 @@ async fn what_is_asked_for_again_and_again_takes_the_place_of_what_is_not() {
     // Nobody asks for the old ones any more, and far more names are new than are asked for last.
     for round in 0..40 {
         for number in 0..500 {
-            let newcomer = question(&format!("new-{number}"));
+            let newcomer = query(&format!("new-{number}"));
             if store.get(&newcomer).is_none() {
                 store.put(&newcomer, &entry);
             }
-            let flood = question(&format!("flood-{round}-{number}"));
+            let flood = query(&format!("flood-{round}-{number}"));
             store.put(&flood, &entry);
         }
     }
-    let newcomers = (0..500).map(|number| question(&format!("new-{number}")));
+    let newcomers = (0..500).map(|number| query(&format!("new-{number}")));
     let there = newcomers.filter(|it| store.get(it).is_some()).count();
     assert!(there >= 400, "{there} of 500 found a place");
     let left = used.iter().filter(|used| store.get(used).is_some()).count();
@@ -79,11 +79,11 @@ async fn what_is_asked_for_again_and_again_takes_the_place_of_what_is_not() {
 async fn a_newcomer_finds_a_place_although_everybody_else_is_in_use() {
     let (store, entry, _used) = lists_in_use(1_000, 1_000).await;
     for number in 0..100 {
-        let newcomer = question(&format!("new-{number}"));
+        let newcomer = query(&format!("new-{number}"));
         assert!(store.get(&newcomer).is_none());
         store.put(&newcomer, &entry);
         for earlier in (0..=number).rev().take(20) {
-            let earlier = question(&format!("new-{earlier}"));
+            let earlier = query(&format!("new-{earlier}"));
             assert!(store.get(&earlier).is_some(), "{number} cost a walk again");
         }
     }
@@ -106,7 +106,7 @@ async fn t21_one_giant_list_pushes_out_nobody() {
         "fwd=miss"
     );
     assert_eq!(stage.ask("giant").await.unwrap().source, Source::Miss);
-    store.put(&question("giant"), &found.entry);
+    store.put(&query("giant"), &found.entry);
     let left = used.iter().filter(|used| store.get(used).is_some()).count();
     assert!(left >= 990, "{left} of 1000 are left");
 }
@@ -129,7 +129,7 @@ async fn l02_a_flood_of_names_that_do_not_exist_stays_in_its_own_small_room() {
             known_at: stage.manual_clock.now(),
             ttl: Duration::MAX,
         };
-        store.put_absence(&question(&format!("nobody-{number}")), absence);
+        store.put_absence(&query(&format!("nobody-{number}")), absence);
     }
     assert!(used.iter().all(|used| store.get(used).is_some()));
     let size = store.size();
@@ -186,9 +186,9 @@ fn c14_of_a_million_pairs_of_questions_none_shares_a_key() {
         .iter()
         .flat_map(|project| {
             let project = project.parse().unwrap();
-            let questions = names.iter().cloned();
-            let questions = questions.map(move |username| Question { project, username });
-            questions.map(|question| key::Key::of(&question))
+            let queries = names.iter().cloned();
+            let queries = queries.map(move |username| CertQuery { project, username });
+            queries.map(|query| key::Key::of(&query))
         })
         .collect();
     assert!(keys.len() > 1_500, "{}", keys.len());
@@ -209,10 +209,10 @@ proptest! {
             let id = if first { "000000000000000000000001" } else { "000000000000000000000002" };
             id.parse().unwrap()
         };
-        let one = Question { project: project(projects.0), username: one };
-        let other = Question { project: project(projects.1), username: other };
+        let one = CertQuery { project: project(projects.0), username: one };
+        let other = CertQuery { project: project(projects.1), username: other };
         let same = one.username.as_str() == other.username.as_str() && projects.0 == projects.1;
-        let keys: HashSet<Question> = [one, other].into_iter().collect();
+        let keys: HashSet<CertQuery> = [one, other].into_iter().collect();
         prop_assert_eq!(keys.len(), if same { 1 } else { 2 });
     }
 }

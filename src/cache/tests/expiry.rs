@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 
 use super::super::*;
-use super::stage::{ADDRESS, START, Stage, Word, down, question};
+use super::stage::{ADDRESS, START, Stage, Word, down, query};
 
 fn one_that_ends_in(seconds: i64) -> Word {
     Word::List(vec![
@@ -26,7 +26,7 @@ async fn g1_a_certificate_leaves_the_answer_at_its_not_after_without_a_walk() {
     assert_eq!(first.entry.ttl(stage.manual_clock.now()), 60);
     let usual = |found: &Found| {
         let now = stage.manual_clock.now().wall;
-        found.entry.usual(&question("CN=app"), ADDRESS, now)
+        found.entry.usual(&query("CN=app"), ADDRESS, now)
     };
     let before = usual(&first);
     stage
@@ -98,10 +98,10 @@ async fn the_same_certificates_keep_their_tag_and_other_addresses_change_only_th
         host: "127.0.0.1:8080",
         root: "/api/atlas/v1.0",
     };
-    let question = question("CN=app");
-    let here = second.entry.usual(&question, ADDRESS, now);
+    let query = query("CN=app");
+    let here = second.entry.usual(&query, ADDRESS, now);
     for _ in 0..2 {
-        let there = second.entry.usual(&question, elsewhere, now);
+        let there = second.entry.usual(&query, elsewhere, now);
         let there = String::from_utf8(there.body.to_vec()).unwrap();
         assert_eq!(
             there.replace(
@@ -111,7 +111,7 @@ async fn the_same_certificates_keep_their_tag_and_other_addresses_change_only_th
             String::from_utf8(here.body.to_vec()).unwrap()
         );
     }
-    assert_eq!(second.entry.usual(&question, ADDRESS, now).body, here.body);
+    assert_eq!(second.entry.usual(&query, ADDRESS, now).body, here.body);
 }
 
 #[tokio::test]
@@ -123,7 +123,7 @@ async fn a_host_with_odd_characters_cannot_break_the_document() {
         ..ADDRESS
     };
     let now = stage.manual_clock.now().wall;
-    let body = found.entry.usual(&question("app"), odd, now).body.to_vec();
+    let body = found.entry.usual(&query("app"), odd, now).body.to_vec();
     let document: serde_json::Value = serde_json::from_slice(&body).unwrap();
     let href = document["links"][0]["href"].as_str().unwrap();
     assert!(href.starts_with("https://a\",\"x\":\"\\/api"));
@@ -142,22 +142,19 @@ async fn a_large_list_is_compressed_once_for_all_who_want_it_wherever_they_ask()
         host: "other.example",
         ..ADDRESS
     };
-    let question = question("app");
+    let query = query("app");
     for seconds in [0, 101] {
         // What has expired leaves, and what is left is another list.
         stage.pass(seconds);
         let now = stage.manual_clock.now().wall;
         for encoding in [Encoding::Brotli, Encoding::Gzip, Encoding::Zstd] {
             let form = |address| {
-                let (entry, question) = (&found.entry, &question);
-                entry.compressed(question, address, now, encoding)
+                let (entry, query) = (&found.entry, &query);
+                entry.compressed(query, address, now, encoding)
             };
             let lacks = |most| found.entry.lacks(most, now, encoding);
             assert!(!small.entry.lacks(usize::MAX, now, encoding));
-            assert_eq!(
-                small.entry.compressed(&question, ADDRESS, now, encoding),
-                None
-            );
+            assert_eq!(small.entry.compressed(&query, ADDRESS, now, encoding), None);
             assert!(lacks(2_000) && !lacks(100), "of a page nothing is kept");
             assert_eq!(form(ADDRESS), None);
             let made = join_all((0..3).map(|_| found.entry.compress(now, encoding))).await;
@@ -171,7 +168,7 @@ async fn a_large_list_is_compressed_once_for_all_who_want_it_wherever_they_ask()
             let [_, kept, _] = &*here;
             assert_eq!(kept.as_ptr(), there[1].as_ptr(), "it is made once");
             for (address, compressed) in [(ADDRESS, here), (elsewhere, there)] {
-                let usual = found.entry.usual(&question, address, now);
+                let usual = found.entry.usual(&query, address, now);
                 let plain = usual.body.to_vec();
                 let compressed = compressed.concat();
                 assert!(compressed.len() < plain.len() / 4);
@@ -208,7 +205,7 @@ async fn no_address_has_a_copy_of_a_large_list() {
     let list = found.entry.list().joined();
     for host in ["a", "b", "a"] {
         let address = Address { host, ..ADDRESS };
-        let Text::Spliced(parts) = found.entry.usual(&question("app"), address, now).body else {
+        let Text::Spliced(parts) = found.entry.usual(&query("app"), address, now).body else {
             panic!("a copy");
         };
         assert_eq!(parts[1].as_ptr(), list.as_ptr());

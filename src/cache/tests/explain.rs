@@ -5,16 +5,12 @@ use http::StatusCode;
 
 use super::super::explain::State;
 use super::super::*;
-use super::stage::{Stage, Word, down, question};
+use super::stage::{Stage, Word, down, query};
 
 #[tokio::test]
 async fn a_key_is_explained_in_every_state() {
     let stage = Stage::new(Config::default());
-    let explain = || {
-        stage
-            .cache
-            .explain(&question("app"), stage.manual_clock.now())
-    };
+    let explain = || stage.cache.explain(&query("app"), stage.manual_clock.now());
     assert_eq!(explain().state, State::Absent);
 
     stage.atlas.hold();

@@ -272,7 +272,7 @@ async fn a_list_in_use_is_renewed_before_its_time_and_nobody_waits() {
         mode: CacheMode::Cached,
         now: stage.manual_clock.now(),
     };
-    let app = super::stage::question("app");
+    let app = super::stage::query("app");
     assert!(!stage.cache.0.would_ask(&app, ask));
     assert!(stage.cache.0.recall(&app, ask).is_none());
     for _ in 0..10 {

@@ -5,7 +5,7 @@ use futures_util::future::join_all;
 use http::StatusCode;
 
 use super::super::*;
-use super::stage::{ADDRESS, Stage, Word, down, list, question};
+use super::stage::{ADDRESS, Stage, Word, down, list, query};
 
 #[tokio::test]
 async fn f06_f07_g21_one_walk_per_key_however_many_callers_leave() {
@@ -117,7 +117,7 @@ async fn who_needs_a_list_does_not_share_the_fate_of_a_walk_that_was_only_made_a
     stage.atlas.hold();
     stage.ask("app").await.unwrap();
     stage.breathe().await;
-    stage.cache.purge(&Purge::Key(question("app")), true);
+    stage.cache.purge(&Purge::Key(query("app")), true);
     let mut caller = Box::pin(stage.ask("app"));
     assert!(caller.as_mut().now_or_never().is_none());
     stage.atlas.says(list(&["two"]));
@@ -228,7 +228,7 @@ async fn t4_a_refresh_that_is_denied_ends_the_entry_and_one_that_fails_leaves_it
         .atlas
         .says(Word::Refusal(forbidden, "USER_CANNOT_ACCESS_GROUP"));
     stage.refresh("app").await.unwrap_err();
-    assert!(stage.cache.0.store.get(&question("app")).is_none());
+    assert!(stage.cache.0.store.get(&query("app")).is_none());
     assert!(stage.ask("app").await.is_err());
 }
 
@@ -243,7 +243,7 @@ async fn an_answer_that_came_while_boarding_is_taken() {
     };
     let atlas = Arc::clone(&stage.atlas);
     let boarded = stage.cache.0.join(
-        (&question("app"), ask),
+        (&query("app"), ask),
         Urgency::Miss,
         || Ok(()),
         move |errand| Arc::clone(&atlas).walk(errand),

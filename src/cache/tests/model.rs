@@ -298,9 +298,9 @@ impl World {
     }
 }
 
-fn asked(key: usize) -> Question {
+fn asked(key: usize) -> CertQuery {
     let (project, name) = KEYS[key];
-    Question {
+    CertQuery {
         project: project.parse().unwrap(),
         username: name.parse().unwrap(),
     }

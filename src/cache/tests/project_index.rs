@@ -38,7 +38,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn question(project: usize, name: usize) -> Question {
+fn query(project: usize, name: usize) -> CertQuery {
     // The second of them begins as the first one ends.
     let projects = [
         "32b6e34b3d91647abb20e7b8",
@@ -51,14 +51,14 @@ fn question(project: usize, name: usize) -> Question {
     } else {
         String::new()
     };
-    Question {
+    CertQuery {
         project: projects[project].parse().unwrap(),
         username: format!("{long}{name}").parse().unwrap(),
     }
 }
 
-fn every_question() -> impl Iterator<Item = Question> {
-    (0..3).flat_map(|project| (0..60).map(move |name| question(project, name)))
+fn every_question() -> impl Iterator<Item = CertQuery> {
+    (0..3).flat_map(|project| (0..60).map(move |name| query(project, name)))
 }
 
 /// Something to put into a store.
@@ -101,12 +101,12 @@ impl Goods {
 }
 
 /// What a purge of one project, or of all, is going to concern, by the rooms themselves.
-fn known(store: &Store, project: Option<ProjectId>) -> HashSet<Question> {
+fn known(store: &Store, project: Option<ProjectId>) -> HashSet<CertQuery> {
     // So that nothing is displaced later on.
     store.size();
     every_question()
-        .filter(|question| project.is_none_or(|project| question.project == project))
-        .filter(|question| store.knows(question))
+        .filter(|query| project.is_none_or(|project| query.project == project))
+        .filter(|query| store.knows(query))
         .collect()
 }
 
@@ -121,22 +121,22 @@ fn purge(store: &Store, project: Option<ProjectId>, soft: bool) {
     }
 }
 
-fn take(store: &Store, goods: &Goods, question: &Question, step: Step) {
+fn take(store: &Store, goods: &Goods, query: &CertQuery, step: Step) {
     match step {
-        Step::List => store.put(question, &goods.entry),
-        Step::Absence => store.put_absence(question, goods.absence()),
+        Step::List => store.put(query, &goods.entry),
+        Step::Absence => store.put_absence(query, goods.absence()),
         Step::Forget => {
-            let was_known = store.knows(question);
-            assert_eq!(store.forget(question), was_known);
+            let was_known = store.knows(query);
+            assert_eq!(store.forget(query), was_known);
         }
         Step::Read => {
-            store.get(question);
+            store.get(query);
         }
         Step::Purge { soft } => {
             let others = known(store, None);
-            purge(store, Some(question.project), soft);
+            purge(store, Some(query.project), soft);
             let left = known(store, None);
-            let is_other = |other: &&Question| other.project != question.project;
+            let is_other = |other: &&CertQuery| other.project != query.project;
             assert!(others.iter().filter(is_other).all(|it| left.contains(it)));
         }
         Step::PurgeAll { soft } => purge(store, None, soft),
@@ -157,10 +157,10 @@ proptest! {
         // Room for some forty lists, so that there are always some that are displaced.
         let store = Store::new(64 << 10);
         for (project, name, step) in steps {
-            take(&store, &goods, &question(project, name), step);
+            take(&store, &goods, &query(project, name), step);
         }
         for project in 0..3 {
-            purge(&store, Some(question(project, 0).project), false);
+            purge(&store, Some(query(project, 0).project), false);
         }
         prop_assert!(known(&store, None).is_empty());
         prop_assert_eq!(store.indexed(), 0, "what is gone is forgotten");
@@ -173,11 +173,11 @@ async fn keys_of_what_was_displaced_do_not_pile_up() {
     let store = Store::new(256 << 10);
     let mut most = 0;
     for number in 0..20_000 {
-        let question = Question {
-            project: question(0, 0).project,
+        let query = CertQuery {
+            project: query(0, 0).project,
             username: format!("flood-{number}").parse().unwrap(),
         };
-        store.put(&question, &goods.entry);
+        store.put(&query, &goods.entry);
         most = most.max(store.indexed());
     }
     // Some two hundred lists fit, and moka displaces them some five hundred at a time.
@@ -193,13 +193,13 @@ async fn purges_beside_puts_leave_nothing_behind_that_a_later_one_does_not_find(
             let (goods, store) = (Arc::clone(&goods), Arc::clone(&store));
             std::thread::spawn(move || {
                 for number in 0..3_000 {
-                    let question = question(number % 3, (number * 7 + thread * 13) % 60);
+                    let query = query(number % 3, (number * 7 + thread * 13) % 60);
                     match (number + thread) % 50 {
-                        0 => drop(store.purge(Some(question.project), false, &|_, _| false)),
+                        0 => drop(store.purge(Some(query.project), false, &|_, _| false)),
                         1 => store.shrink(4_000),
                         2 => store.sweep(|_| false, |_| true),
-                        3..10 => store.put_absence(&question, goods.absence()),
-                        _ => store.put(&question, &goods.entry),
+                        3..10 => store.put_absence(&query, goods.absence()),
+                        _ => store.put(&query, &goods.entry),
                     }
                 }
             })
@@ -216,10 +216,10 @@ fn a_purge_looks_at_the_keys_of_its_project_only() {
     let index = Index::default();
     for project in [0, 2] {
         for name in 0..1_000 {
-            index.enter(&question(project, name), |_| true, || ());
+            index.enter(&query(project, name), |_| true, || ());
         }
     }
-    let project = |number| Some(question(number, 0).project);
+    let project = |number| Some(query(number, 0).project);
     assert_eq!(index.slice(project(1), None).len(), 0);
     let (mut last, mut count) = (None, 0);
     loop {
@@ -243,15 +243,15 @@ async fn shrinking_takes_so_many_bytes_and_first_what_nobody_asked_for_again() {
     // Asked for again.
     let used = stage.ask("app").await.unwrap().entry;
     for name in 0..60 {
-        store.put(&question(0, name), &used);
-        store.put(&question(1, name), &goods.entry);
+        store.put(&query(0, name), &used);
+        store.put(&query(1, name), &goods.entry);
     }
     let full = store.size().bytes;
     store.shrink(full / 4);
     let left = store.size().bytes;
     assert!(left <= full - full / 4, "{left} of {full}");
     assert!(left >= full - full / 3, "{left} of {full}");
-    assert_eq!(known(&store, Some(question(0, 0).project)).len(), 60);
+    assert_eq!(known(&store, Some(query(0, 0).project)).len(), 60);
     store.shrink(full);
     assert_eq!(store.size().bytes, 0, "all of it, if need be");
 }

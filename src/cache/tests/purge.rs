@@ -3,15 +3,15 @@
 use futures_util::FutureExt;
 
 use super::super::*;
-use super::stage::{Stage, Word, down, list, question};
+use super::stage::{Stage, Word, down, list, query};
 
 #[tokio::test]
 async fn g7_what_was_purged_is_not_seen_again_and_each_purge_says_how_much_it_concerned() {
     let other_project = "000000000000000000000001".parse().unwrap();
     for (what, concerned, left) in [
-        (Purge::Key(question("a")), 1, ["b", "c"].as_slice()),
-        (Purge::Key(question("nobody")), 0, &["a", "b", "c"]),
-        (Purge::Project(question("a").project), 4, &[]),
+        (Purge::Key(query("a")), 1, ["b", "c"].as_slice()),
+        (Purge::Key(query("nobody")), 0, &["a", "b", "c"]),
+        (Purge::Project(query("a").project), 4, &[]),
         (Purge::Project(other_project), 0, &["a", "b", "c"]),
         (Purge::All, 4, &[]),
     ] {
@@ -41,7 +41,7 @@ async fn f09_a_walk_that_began_before_the_purge_brings_nothing_back() {
     let mut early = Box::pin(stage.ask("app"));
     assert!(early.as_mut().now_or_never().is_none());
     stage.breathe().await;
-    stage.cache.purge(&Purge::Key(question("app")), false);
+    stage.cache.purge(&Purge::Key(query("app")), false);
     stage.atlas.says(list(&["two"]));
     let mut late = Box::pin(stage.ask("app"));
     assert!(late.as_mut().now_or_never().is_none());

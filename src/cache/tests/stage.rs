@@ -53,8 +53,8 @@ pub(super) const ADDRESS: Address<'static> = Address {
     root: "/api/atlas/v2",
 };
 
-pub(super) fn question(name: &str) -> Question {
-    Question {
+pub(super) fn query(name: &str) -> CertQuery {
+    CertQuery {
         project: "32b6e34b3d91647abb20e7b8".parse().unwrap(),
         username: name.parse().unwrap(),
     }
@@ -112,7 +112,7 @@ impl Stage {
         self.cache
             .0
             .get_or_fetch(
-                &question(name),
+                &query(name),
                 ask,
                 || Ok(()),
                 move |request| Arc::clone(&atlas).walk(request),
@@ -123,7 +123,7 @@ impl Stage {
     /// The usual answer's certificates, as far as they are served now.
     pub(super) fn body(&self, name: &str, found: &Found) -> String {
         let now = self.manual_clock.now().wall;
-        let usual = found.entry.usual(&question(name), ADDRESS, now);
+        let usual = found.entry.usual(&query(name), ADDRESS, now);
         String::from_utf8(usual.body.to_vec()).unwrap()
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use crate::atlas::{ProjectId, Question, Username};
+use crate::atlas::{CertQuery, ProjectId, Username};
 use crate::commands::{ExitStatus, complain, say};
 use crate::config::Config;
 use crate::identity::Described;
@@ -34,7 +34,7 @@ pub(super) struct Arguments {
 impl Arguments {
     /// Answers, if anything was asked: [`ExitStatus::Well`] if the caller may, [`ExitStatus::Failed`] if not.
     pub(super) fn answer(&self, config: &Config, policy: &Policy) -> Option<ExitStatus> {
-        let question = Question {
+        let query = CertQuery {
             project: self.group?,
             username: self.username.clone()?,
         };
@@ -53,7 +53,7 @@ impl Arguments {
             .try_for_each(set)
             .and_then(|()| described.caller(&issuers));
         match caller {
-            Ok(caller) => Some(print(&policy.explain(&caller, &question))),
+            Ok(caller) => Some(print(&policy.explain(&caller, &query))),
             Err(message) => {
                 complain(&format_args!("--as {message}"));
                 Some(ExitStatus::Misused)

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::Rule;
 use super::by_text::ByText;
 use super::names::Projects;
-use crate::atlas::{ProjectId, Question};
+use crate::atlas::{CertQuery, ProjectId};
 use crate::identity::Caller;
 
 /// The rules of a set by what they speak of.
@@ -52,14 +52,14 @@ impl Index {
     pub(super) fn for_each_list(
         &self,
         caller: &Caller,
-        question: &Question,
+        query: &CertQuery,
         mut visit: impl FnMut(&[u32]),
     ) {
         let of_project = self
             .projects
-            .get(&question.project)
+            .get(&query.project)
             .map_or(&[][..], Vec::as_slice);
-        let username = question.username.as_str();
+        let username = query.username.as_str();
         let by_project = of_project.len() + self.all_projects.len();
         let by_subject = self.subjects.count(&caller.subject);
         let by_username = self.usernames.count(username);

@@ -5,14 +5,14 @@ use proptest::prelude::*;
 use super::*;
 
 /// What the rules mean, word for word.
-fn naive(rules: &[RuleConfig], caller: &Caller, question: &Question) -> Option<String> {
+fn naive(rules: &[RuleConfig], caller: &Caller, query: &CertQuery) -> Option<String> {
     let fits = |patterns: &[String], text: &str| {
         patterns
             .iter()
             .any(|pattern| Glob::new(pattern).matches(text))
     };
     let matches = |rule: &&RuleConfig| {
-        let project = question.project.as_str();
+        let project = query.project.as_str();
         fits(&rule.subjects, &caller.subject)
             && (rule.issuers.is_empty() || rule.issuers.iter().any(|name| **name == *caller.issuer))
             && rule
@@ -20,7 +20,7 @@ fn naive(rules: &[RuleConfig], caller: &Caller, question: &Question) -> Option<S
                 .iter()
                 .all(|scope| caller.scopes.iter().any(|own| **own == **scope))
             && rule.projects.iter().any(|id| id == "*" || id == project)
-            && fits(&rule.usernames, question.username.as_str())
+            && fits(&rule.usernames, query.username.as_str())
     };
     if rules
         .iter()
@@ -51,11 +51,11 @@ impl Given {
     }
 }
 
-fn given(policy: &Policy, caller: &Caller, question: &Question) -> Option<Given> {
+fn given(policy: &Policy, caller: &Caller, query: &CertQuery) -> Option<Given> {
     let most =
         |limit: Option<&RateLimit<'_>>| limit.map_or(u64::MAX, |limit| limit.per_minute.into());
-    let permit = policy.authorize(caller, question).ok()?;
-    let admin = policy.may_administer(caller, Reach::Question(question));
+    let permit = policy.authorize(caller, query).ok()?;
+    let admin = policy.may_administer(caller, Reach::CertQuery(query));
     Some(Given {
         force_refresh: permit.may_force_refresh(),
         lookups: most(permit.lookups_per_minute()),
@@ -120,7 +120,7 @@ proptest! {
             rule.name = number.to_string();
         }
         let asking = caller(&subject);
-        let asked = question(if here { PROJECT } else { OTHER }, &username);
+        let asked = query(if here { PROJECT } else { OTHER }, &username);
         let expected = naive(&rules, &asking, &asked);
         let policy = Policy::build(&config(rules)).unwrap();
         let granted = policy.authorize(&asking, &asked).ok().map(|permit| permit.rule().to_string());
@@ -141,7 +141,7 @@ proptest! {
         }
         another.name = "another".to_owned();
         let asking = caller(&subject);
-        let asked = question(if here { PROJECT } else { OTHER }, &username);
+        let asked = query(if here { PROJECT } else { OTHER }, &username);
         let before = given(&policy(rules.clone()), &asking, &asked);
         rules.insert(at.index(rules.len() + 1), another.clone());
         let after = given(&policy(rules), &asking, &asked);
@@ -179,13 +179,13 @@ proptest! {
         }
         let asking = Arc::new(caller(&subject));
         let project = if here { PROJECT } else { OTHER };
-        let asked = question(project, &username);
+        let asked = query(project, &username);
         let policy = policy(rules);
         let hidden = policy.hidden(&asking);
         let by_rule = |denied: Option<Denied>| matches!(denied, Some(Denied::ByRule(_)));
         let is_denied = by_rule(policy.authorize(&asking, &asked).err());
         prop_assert_eq!(hidden.has(Some(project), Some(&username)), is_denied);
-        let reach = Reach::Question(&asked);
+        let reach = Reach::CertQuery(&asked);
         prop_assert_eq!(by_rule(policy.may_administer(&asking, reach).err()), is_denied);
         let reach = Reach::Project(&asked.project);
         if by_rule(policy.may_administer(&asking, reach).err()) {
@@ -200,7 +200,7 @@ proptest! {
     ) {
         let expected = patterns.iter().any(|pattern| Glob::new(pattern).matches(&username));
         let policy = policy([RuleConfig { usernames: patterns, ..rule("x", &["*"], &["*"], &[]) }]);
-        let asked = question(PROJECT, &username);
+        let asked = query(PROJECT, &username);
         prop_assert_eq!(policy.authorize(&caller("a"), &asked).is_ok(), expected);
     }
 }

@@ -11,7 +11,7 @@ use percent_encoding::percent_decode_str;
 use serde::Serialize;
 
 use super::{Admin, By, Task};
-use crate::atlas::Question;
+use crate::atlas::CertQuery;
 use crate::audit::{AdminAction, AdminRecord, Outcome};
 use crate::identity::{Caller, Described};
 use crate::policy::{Explanation, Reach};
@@ -33,17 +33,14 @@ impl Admin {
     pub(super) async fn explain_access(
         &self,
         caller: &Arc<Caller>,
-        query: &str,
+        text: &str,
         by: By,
     ) -> Result<Response<Body>, AdminRefusal> {
         let bad = |message| AdminRefusal::Query(Cow::Owned(message));
-        let Asked {
-            described,
-            question,
-        } = read(query).map_err(bad)?;
+        let Asked { described, query } = read(text).map_err(bad)?;
         let task = Task {
             action: AdminAction::ExplainAccess,
-            reach: Reach::Question(&question),
+            reach: Reach::CertQuery(&query),
         };
         let rule = self.permitted(caller, &task, &by).await?;
         let now = self.gateway.clock.now();
@@ -56,14 +53,14 @@ impl Admin {
         };
         let done = AdminRecord {
             rule: Some(&rule),
-            filters: Some(query),
+            filters: Some(text),
             ..by.record(caller, &task, Outcome::Answered, now)
         };
         self.write_down(&done).await?;
         let policy = self.gateway.policy.load();
         let may_see_all = policy.may_administer(caller, Reach::Everything).is_ok();
         let explained = Explained {
-            explanation: policy.explain(&asked_about, &question),
+            explanation: policy.explain(&asked_about, &query),
             unused_rules: may_see_all.then(|| {
                 policy
                     .unused()
@@ -83,7 +80,7 @@ impl Admin {
 /// What is asked, and about whom; `None`: about the operator.
 struct Asked {
     described: Option<Described>,
-    question: Question,
+    query: CertQuery,
 }
 
 fn read(query: &str) -> Result<Asked, String> {
@@ -101,13 +98,13 @@ fn read(query: &str) -> Result<Asked, String> {
             claim => described.set(claim, &value)?,
         }
     }
-    let question = Question {
+    let query = CertQuery {
         project: project.ok_or_else(form)?,
         username: username.ok_or_else(form)?,
     };
     Ok(Asked {
         described: (!described.is_empty()).then_some(described),
-        question,
+        query,
     })
 }
 

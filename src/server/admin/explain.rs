@@ -6,7 +6,7 @@ use http::{Response, StatusCode};
 use serde::Serialize;
 
 use super::{Admin, By, Task};
-use crate::atlas::{ProjectId, Question};
+use crate::atlas::{CertQuery, ProjectId};
 use crate::audit::{AdminAction, AdminRecord, Outcome};
 use crate::cache::Explanation;
 use crate::identity::Caller;
@@ -54,10 +54,10 @@ impl Admin {
         query: &str,
         by: By,
     ) -> Result<Response<Body>, AdminRefusal> {
-        let question = question_in(query).ok_or(AdminRefusal::Query(Cow::Borrowed(QUERY_FORM)))?;
+        let query = query_in(query).ok_or(AdminRefusal::Query(Cow::Borrowed(QUERY_FORM)))?;
         let task = Task {
             action: AdminAction::Explain,
-            reach: Reach::Question(&question),
+            reach: Reach::CertQuery(&query),
         };
         let rule = self.permitted(caller, &task, &by).await?;
         let now = self.gateway.clock.now();
@@ -67,8 +67,8 @@ impl Admin {
         };
         self.write_down(&done).await?;
         let explained = Explained {
-            explanation: self.gateway.cache.explain(&question, now),
-            budget: self.gateway.upstream.budget_view(&question.project).into(),
+            explanation: self.gateway.cache.explain(&query, now),
+            budget: self.gateway.upstream.budget_view(&query.project).into(),
         };
         Ok(response::json(
             StatusCode::OK,
@@ -78,7 +78,7 @@ impl Admin {
     }
 }
 
-fn question_in(query: &str) -> Option<Question> {
+fn query_in(query: &str) -> Option<CertQuery> {
     let (mut project, mut username) = (None, None);
     for pair in query.split('&') {
         match pair.split_once('=') {
@@ -91,7 +91,7 @@ fn question_in(query: &str) -> Option<Question> {
             Some(_) | None => return None,
         }
     }
-    Some(Question {
+    Some(CertQuery {
         project: project?,
         username: username?,
     })

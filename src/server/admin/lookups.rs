@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::{Admin, By, Task};
-use crate::atlas::{ProjectId, Question, Timestamp};
+use crate::atlas::{CertQuery, ProjectId, Timestamp};
 use crate::audit::search::{BadFilter, Filter, Incomplete, Order, Search};
 use crate::audit::{AdminAction, AdminRecord, Outcome, RequestId, search};
 use crate::blocking::in_background;
@@ -57,14 +57,14 @@ impl Admin {
     pub(super) async fn lookups(
         &self,
         caller: &Arc<Caller>,
-        query: &str,
+        text: &str,
         by: By,
         gone: &CancellationToken,
     ) -> Result<Response<Body>, AdminRefusal> {
         let now = self.gateway.clock.now();
-        let request = SearchRequest::read(query, now.wall)
+        let request = SearchRequest::read(text, now.wall)
             .map_err(|bad| AdminRefusal::Query(Cow::Owned(bad.to_string())))?;
-        let question = request.question();
+        let query = request.query();
         let project = request
             .filter
             .group
@@ -72,8 +72,8 @@ impl Admin {
             .and_then(|id| id.parse::<ProjectId>().ok());
         let task = Task {
             action: AdminAction::Search,
-            reach: match (&question, &project) {
-                (Some(question), _) => Reach::Question(question),
+            reach: match (&query, &project) {
+                (Some(query), _) => Reach::CertQuery(query),
                 (None, Some(project)) => Reach::Project(project),
                 (None, None) => Reach::Everything,
             },
@@ -92,7 +92,7 @@ impl Admin {
             rule: Some(&rule),
             status: status.map(|status| status.as_u16()),
             entries: page.and_then(|page| page.records.len().try_into().ok()),
-            filters: Some(query),
+            filters: Some(text),
             ..by.record(caller, &task, outcome, self.gateway.clock.now())
         };
         self.write_down(&done).await?;
@@ -163,8 +163,8 @@ impl SearchRequest {
     }
 
     /// The one key that is asked about, where the filters name one.
-    fn question(&self) -> Option<Question> {
-        Some(Question {
+    fn query(&self) -> Option<CertQuery> {
+        Some(CertQuery {
             project: self.filter.group.as_deref()?.parse().ok()?,
             username: self.filter.username.as_deref()?.parse().ok()?,
         })

@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
 
 use super::{Admin, By, Task};
-use crate::atlas::{ProjectId, Question};
+use crate::atlas::{CertQuery, ProjectId};
 use crate::audit::{AdminAction, AdminRecord, Outcome, Unrecorded};
 use crate::cache::Purge;
 use crate::identity::Caller;
@@ -58,7 +58,7 @@ impl Admin {
         let what = what_to_purge(request)?;
         let reach = match &what {
             Purge::All => Reach::Everything,
-            Purge::Key(question) => Reach::Question(question),
+            Purge::Key(query) => Reach::CertQuery(query),
             Purge::Project(project) => Reach::Project(project),
         };
         let task = Task {
@@ -108,7 +108,7 @@ fn what_to_purge(request: PurgeRequest) -> Result<Purge, AdminRefusal> {
     match (request.all, request.group_id, request.username) {
         (true, None, None) => Ok(Purge::All),
         (false, Some(id), None) => Ok(Purge::Project(project(id)?)),
-        (false, Some(id), Some(name)) => Ok(Purge::Key(Question {
+        (false, Some(id), Some(name)) => Ok(Purge::Key(CertQuery {
             project: project(id)?,
             username: name
                 .parse()

@@ -48,7 +48,7 @@ impl Caller<'_> {
             && rules.breaker.ended(how, now)
             && let Some(Tally { times, .. }) = self.upstream.repeats.breakers.happened(now)
         {
-            let project = self.question.project;
+            let project = self.query.project;
             say(|| {
                 tracing::warn!(%project, times, "Atlas keeps failing for this project; asking it rarely");
             });
@@ -97,7 +97,7 @@ impl Caller<'_> {
             }
         };
         self.credential.accepted();
-        match Page::read(body, &self.question.project) {
+        match Page::read(body, &self.query.project) {
             Ok(page) => Ok(Read {
                 page,
                 at,
@@ -109,7 +109,7 @@ impl Caller<'_> {
             )),
             Err(Unusable::Refused(why)) => {
                 self.upstream.metrics.answers_refused.inc();
-                let project = self.question.project;
+                let project = self.query.project;
                 let answers = &self.upstream.repeats.answers_refused;
                 if let Some(Tally { times, .. }) = answers.happened(self.now()) {
                     say(|| tracing::error!(%project, times, "refused an answer of Atlas: {why}"));

@@ -14,7 +14,7 @@ use atlas_cert_gateway::audit::{Arrival, Closing, Origin, Outcome, Sync, search}
 use atlas_cert_gateway::settings::Size;
 use serde_json::Value;
 
-use crate::audit::trail::{START, Trail, caller, question};
+use crate::audit::trail::{START, Trail, caller, query};
 
 #[tokio::test]
 async fn every_filter_picks_what_a_naive_reader_picks_in_either_order_packed_or_not() {
@@ -147,7 +147,7 @@ async fn trail_of(records: usize) -> Trail {
     for turn in 0..records {
         let padding = "x".repeat(turn * 7 % 900);
         let username = USERNAMES[turn % USERNAMES.len()];
-        let question = question(&format!("{username}{padding}"));
+        let query = query(&format!("{username}{padding}"));
         let peer = PEERS[turn % 7 % PEERS.len()].parse().unwrap();
         let mut entry = trail.audit.entry(Arrival {
             origin: Cow::Owned(Origin::new(peer, None)),
@@ -158,7 +158,7 @@ async fn trail_of(records: usize) -> Trail {
             Arc::get_mut(&mut caller).unwrap().client_id = Some(Box::from("client \"two\""));
         }
         entry.set_caller(&caller);
-        entry.set_query(&question);
+        entry.set_query(&query);
         let rule = Arc::from("reads \\ writes");
         entry.set_rule((turn % 11 == 0).then_some(&rule));
         let denied = turn % 5 == 0;

@@ -5,7 +5,7 @@ mod schema;
 use std::sync::Arc;
 use std::time::Duration;
 
-use atlas_cert_gateway::atlas::Question;
+use atlas_cert_gateway::atlas::CertQuery;
 use atlas_cert_gateway::audit::{
     AdminAction, AdminRecord, Arrival, CacheUse, Closing, FetchRecord, Outcome, Sync,
 };
@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::audit::trail::{START, Trail, caller, question};
+use crate::audit::trail::{START, Trail, caller, query};
 use crate::world::{World, set};
 
 #[tokio::test]
@@ -36,10 +36,10 @@ async fn a_replica_has_the_name_that_it_is_given_or_its_hosts() {
 #[tokio::test]
 async fn a_record_has_the_members_of_the_contract_in_their_order() {
     let trail = Trail::new();
-    let question = question("CN=payments");
+    let query = query("CN=payments");
     let mut entry = trail.entry();
     entry.set_caller(&caller("payments-api"));
-    entry.set_query(&question);
+    entry.set_query(&query);
     entry.set_rule(Some(&Arc::from("payments reads its own users")));
     let closing = Closing {
         cache: CacheUse::Stale,
@@ -72,11 +72,11 @@ async fn a_record_has_the_members_of_the_contract_in_their_order() {
 #[tokio::test]
 async fn fetches_and_operators_have_records_of_their_own() {
     let trail = Trail::new();
-    let question = question("app");
+    let query = query("app");
     let fill_id = Uuid::now_v7();
     trail.audit.record_fetch(&FetchRecord {
         fill_id,
-        ..fetch(&trail, &question)
+        ..fetch(&trail, &query)
     });
     let operator = caller("operator");
     trail
@@ -226,7 +226,7 @@ async fn nothing_that_a_caller_sends_breaks_out_of_its_member() {
 async fn the_longest_record_of_a_fetch_is_below_eight_kibibytes() {
     let trail = Trail::with(|config| config.replica = Some("r".repeat(255)));
     // Of each character of a username three bytes stay.
-    let question = question(&"\u{e9}".repeat(512));
+    let query = query(&"\u{e9}".repeat(512));
     let long = "\u{1}".repeat(1_000);
     for (serial, listed) in [(i64::MAX, 64), (i64::MIN, 61)] {
         let serials = vec![serial; 10_000];
@@ -240,7 +240,7 @@ async fn the_longest_record_of_a_fetch_is_below_eight_kibibytes() {
             appeared: &serials,
             vanished: &serials,
             expired: &serials,
-            ..fetch(&trail, &question)
+            ..fetch(&trail, &query)
         });
         let file = &trail.files()[0];
         let last = || {
@@ -293,7 +293,7 @@ proptest! {
             if username.trim_matches('.').is_empty() || times % 2 == 0 {
                 entry.set_invalid_path(text(6).as_bytes());
             } else {
-                asked = question(&username);
+                asked = query(&username);
                 entry.set_query(&asked);
             }
             entry.set_rule(Some(&text(7).into()));
@@ -316,10 +316,10 @@ proptest! {
     }
 }
 
-pub(super) fn fetch<'a>(trail: &Trail, question: &'a Question) -> FetchRecord<'a> {
+pub(super) fn fetch<'a>(trail: &Trail, query: &'a CertQuery) -> FetchRecord<'a> {
     FetchRecord {
         fill_id: Uuid::nil(),
-        question,
+        query,
         outcome: Outcome::Answered,
         credential: "platform",
         status: Some(200),

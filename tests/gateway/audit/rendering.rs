@@ -12,7 +12,7 @@ use atlas_cert_gateway::identity::Caller;
 use proptest::prelude::*;
 use uuid::Uuid;
 
-use crate::audit::trail::{START, Trail, caller, question};
+use crate::audit::trail::{START, Trail, caller, query};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
@@ -33,7 +33,7 @@ proptest! {
         let (written, expected) = runtime.block_on(async {
             let trail = Trail::with(|config| config.sync = Sync::Never);
             let peer = SocketAddr::new(address, port);
-            let asked = question("CN=app");
+            let asked = query("CN=app");
             let mut entry = trail.audit.entry(Arrival {
                 request_id: Uuid::from_u128(ids[0]).into(),
                 origin: Cow::Owned(Origin::new(peer, None)),

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::audit::recording::fetch;
 use crate::audit::second_sink::{lose_journal, mend_journal};
-use crate::audit::trail::{A_ROUND, Trail, question};
+use crate::audit::trail::{A_ROUND, Trail, query};
 use crate::packages::shipping;
 
 #[tokio::test]
@@ -97,14 +97,14 @@ async fn rsyslog_takes_records_as_syslog_messages_over_tcp() {
 /// Records, one of which is as long as a record of a fetch can be.
 async fn record_all(trail: &Trail) {
     let long = "\u{1}".repeat(1_000);
-    let question = question(&"\u{e9}".repeat(512));
+    let query = query(&"\u{e9}".repeat(512));
     trail.audit.record_fetch(&FetchRecord {
         credential: &long,
         error_code: Some(&long),
         appeared: &[i64::MIN; 100],
         vanished: &[i64::MIN; 100],
         expired: &[i64::MIN; 100],
-        ..fetch(trail, &question)
+        ..fetch(trail, &query)
     });
     for subject in ["ci", "a \"quoted\" \\ name", "\u{e9}\t\n", "\u{1}"] {
         record(trail, subject).await;

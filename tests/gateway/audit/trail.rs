@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{fs, io};
 
-use atlas_cert_gateway::atlas::{Question, Timestamp};
+use atlas_cert_gateway::atlas::{CertQuery, Timestamp};
 use atlas_cert_gateway::audit::verify::{Report, verify};
 use atlas_cert_gateway::audit::{
     Arrival, Audit, AuditError, CacheUse, Closing, Config, Entry, Origin, Outcome, Unrecorded,
@@ -89,10 +89,10 @@ impl Trail {
 
     /// Records one answered lookup by `subject`.
     pub(crate) async fn record(&self, subject: &str) -> Result<(), Unrecorded> {
-        let question = question("app");
+        let query = query("app");
         let mut entry = self.entry();
         entry.set_caller(&caller(subject));
-        entry.set_query(&question);
+        entry.set_query(&query);
         entry.close(self.closing()).await
     }
 
@@ -230,8 +230,8 @@ pub(crate) fn caller(subject: &str) -> Arc<Caller> {
     })
 }
 
-pub(crate) fn question(username: &str) -> Question {
-    Question {
+pub(crate) fn query(username: &str) -> CertQuery {
+    CertQuery {
         project: "32b6e34b3d91647abb20e7b8".parse().unwrap(),
         username: username.parse().unwrap(),
     }

@@ -81,13 +81,13 @@ fn the_dashboard_answers_four_questions_in_their_order() {
         .filter(|panel| panel["type"] == "row")
         .map(|row| row["title"].as_str().unwrap())
         .collect();
-    let questions = [
+    let queries = [
         "Is it healthy?",
         "What did it save?",
         "Who is it slow for?",
         "What is left of Atlas's bucket?",
     ];
-    assert_eq!(rows, questions);
+    assert_eq!(rows, queries);
     let ids: BTreeSet<_> = panels.iter().map(|panel| panel["id"].as_u64()).collect();
     assert_eq!(ids.len(), panels.len(), "two panels have one id");
     let explained = |panel: &&serde_json::Value| {

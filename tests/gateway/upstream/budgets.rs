@@ -364,10 +364,10 @@ async fn u52_with_random_errors_and_delays_nearly_all_is_answered_for_a_tenth_of
             late.release_one();
         }
     };
-    let questions = 2_000;
+    let queries = 2_000;
     let ask_all = async {
         let mut answered = 0;
-        for _ in 0..questions {
+        for _ in 0..queries {
             answered += usize::from(world.ask_at_once().await.is_ok());
             world.manual_clock.advance(Duration::from_millis(200));
         }
@@ -378,12 +378,12 @@ async fn u52_with_random_errors_and_delays_nearly_all_is_answered_for_a_tenth_of
         () = two_seconds_each => unreachable!("there is always another to come"),
     };
     assert!(world.clock.now().elapsed >= Duration::from_mins(10));
-    assert!(late.arrivals() >= questions / 25);
+    assert!(late.arrivals() >= queries / 25);
     let calls = world.atlas.certificate_calls();
-    assert!(calls - questions >= questions / 25, "{calls} calls");
-    assert!(calls - questions <= questions / 10, "{calls} calls");
+    assert!(calls - queries >= queries / 25, "{calls} calls");
+    assert!(calls - queries <= queries / 10, "{calls} calls");
     assert!(
-        answered >= questions * 999 / 1_000,
-        "{answered} of {questions}"
+        answered >= queries * 999 / 1_000,
+        "{answered} of {queries}"
     );
 }

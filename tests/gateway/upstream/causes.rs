@@ -6,7 +6,7 @@ use atlas_cert_gateway::telemetry::metrics::upstream::{
 use atlas_cert_gateway::upstream::{Proof, Urgency};
 use atlas_simulator::{Asked, Fault};
 
-use crate::upstream::world::{PROJECT, World, api_key, question};
+use crate::upstream::world::{PROJECT, World, api_key, query};
 
 use CallCause::{Ahead, Forced, Miss, Proof as Proven, Restart, Retry};
 
@@ -61,8 +61,8 @@ async fn a_first_reading_counts_for_what_it_was_asked_for() {
     let urgency = Urgency::Revalidate;
     world.ask_for(PROJECT, "app1", urgency).await.unwrap();
     world.assert_spent(&[(Miss, 4), (Ahead, 2)]);
-    let question = question(PROJECT, "app1");
-    let anew = world.upstream.list_anew(&question, Urgency::Miss, true);
+    let query = query(PROJECT, "app1");
+    let anew = world.upstream.list_anew(&query, Urgency::Miss, true);
     world.pass_time(anew).await.unwrap();
     world.assert_spent(&[(Miss, 4), (Ahead, 2), (Forced, 2)]);
 }

@@ -302,7 +302,7 @@ async fn u10_g22_a_host_that_is_gone_is_asked_rarely_for_all_projects_and_found_
         "unreachable" | "breaker"
     ));
     assert_eq!(outcome(&world.ask_at_once().await), "breaker");
-    let other = crate::upstream::world::question(crate::upstream::world::OTHER, "app1");
+    let other = crate::upstream::world::query(crate::upstream::world::OTHER, "app1");
     let urgency = atlas_cert_gateway::upstream::Urgency::Miss;
     let refused = world
         .upstream

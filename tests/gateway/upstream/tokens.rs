@@ -14,7 +14,7 @@ use futures_util::future::join_all;
 use http::StatusCode;
 use tokio_util::sync::CancellationToken;
 
-use crate::upstream::world::{OTHER, PROJECT, World, outcome, question, service_account};
+use crate::upstream::world::{OTHER, PROJECT, World, outcome, query, service_account};
 
 #[tokio::test]
 async fn any_number_of_callers_share_one_mint() {
@@ -48,7 +48,7 @@ async fn forty_minutes_without_a_connection_use_up_no_tokens_and_the_next_one_co
 async fn a_mint_goes_on_when_the_caller_who_needed_it_leaves() {
     let world = World::new().await;
     let mints = world.atlas.on(Asked::token()).hold();
-    let first = question(PROJECT, "app1");
+    let first = query(PROJECT, "app1");
     let leaver = world.upstream.list_certificates(&first, Urgency::Miss);
     tokio::select! {
         _ = leaver => panic!("nothing can have been answered"),
@@ -194,7 +194,7 @@ async fn f23_a_secret_that_was_rotated_is_taken_up_without_a_restart() {
     let asked = async {
         while world
             .upstream
-            .list_certificates(&question(PROJECT, "app1"), Urgency::Miss)
+            .list_certificates(&query(PROJECT, "app1"), Urgency::Miss)
             .await
             .is_err()
         {

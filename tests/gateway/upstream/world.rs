@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use atlas_cert_gateway::atlas::{ProjectId, Question, Timestamp};
+use atlas_cert_gateway::atlas::{CertQuery, ProjectId, Timestamp};
 use atlas_cert_gateway::clock::{Clock, ManualClock};
 use atlas_cert_gateway::secret::Secret;
 use atlas_cert_gateway::telemetry::metrics::upstream::UpstreamMetrics;
@@ -112,17 +112,15 @@ impl World {
         username: &str,
         urgency: Urgency,
     ) -> Result<Fetched, FetchError> {
-        let question = question(project, username);
-        self.pass_time(self.upstream.list_certificates(&question, urgency))
+        let query = query(project, username);
+        self.pass_time(self.upstream.list_certificates(&query, urgency))
             .await
     }
 
     /// Asks while time stands still.
     pub(crate) async fn ask_at_once(&self) -> Result<Fetched, FetchError> {
-        let question = question(PROJECT, "app1");
-        self.upstream
-            .list_certificates(&question, Urgency::Miss)
-            .await
+        let query = query(PROJECT, "app1");
+        self.upstream.list_certificates(&query, Urgency::Miss).await
     }
 
     /// Runs something, and lets time pass until it is done.
@@ -187,8 +185,8 @@ pub(crate) fn api_key() -> CredentialConfig {
     }
 }
 
-pub(crate) fn question(project: &str, username: &str) -> Question {
-    Question {
+pub(crate) fn query(project: &str, username: &str) -> CertQuery {
+    CertQuery {
         project: project_id(project),
         username: username.parse().unwrap(),
     }

@@ -157,7 +157,7 @@ pub(super) async fn walk(
     manual_clock: ManualClock,
     (key, request): (usize, FetchRequest),
 ) -> Result<Fetched, FetchError> {
-    assert_eq!(request.question, asked(key));
+    assert_eq!(request.query, asked(key));
     let log = {
         let mut scene = scene.lock().unwrap();
         scene.under_way[key] += 1;

@@ -10,13 +10,13 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::{fetch, purge};
-use crate::audit::trail::{Trail, caller, question};
+use crate::audit::trail::{Trail, caller, query};
 
 /// The schema names every member that there is, in its order, and says which are always there.
 #[tokio::test]
 async fn every_record_is_as_the_schema_has_it() {
     let trail = Trail::with(|config| config.refusals_per_minute = 0);
-    let question = question("app");
+    let query = query("app");
     trail.record("plain").await.unwrap();
     let mut entry = trail.audit.entry(Arrival {
         caller_request_id: Some(b"\xff"[..].into()),
@@ -37,7 +37,7 @@ async fn every_record_is_as_the_schema_has_it() {
         ..trail.closing()
     };
     entry.close(closing).await.unwrap();
-    trail.audit.record_fetch(&fetch(&trail, &question));
+    trail.audit.record_fetch(&fetch(&trail, &query));
     trail
         .audit
         .record_admin(&purge(&trail, &caller("operator")))
