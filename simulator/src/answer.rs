@@ -33,10 +33,6 @@ impl Answer {
     /// Panics if HTTP does not allow the name or the value; [`Fault::raw`](crate::Fault::raw) sends
     /// such headers too.
     #[must_use]
-    #[expect(
-        clippy::expect_used,
-        reason = "the header is a literal of the test that states it"
-    )]
     pub fn header(mut self, name: &str, value: &str) -> Self {
         let name: HeaderName = name.parse().expect("a header name");
         self.headers

@@ -345,10 +345,6 @@ impl fmt::Debug for Effect {
     }
 }
 
-#[expect(
-    clippy::expect_used,
-    reason = "the status is a literal of the test that states it"
-)]
 fn status_code(status: u16) -> StatusCode {
     StatusCode::from_u16(status).expect("a status between 100 and 999")
 }
