@@ -86,7 +86,7 @@ impl Memory {
             };
             let found = self
                 .cache
-                .get_or_fetch(&permit, ask, || Ok(()), fetch)
+                .get_or_fetch(&permit, ask, |_| Ok(()), fetch)
                 .await
                 .unwrap();
             let now = ask.now.wall;
@@ -101,7 +101,7 @@ impl Memory {
         for number in numbers {
             let permit = permit(&self.anybody, number);
             let ask = self.ask();
-            let found = self.cache.get_cached(&permit, ask).unwrap().unwrap();
+            let found = self.cache.get_cached(&permit, ask).unwrap();
             let usual = found.entry.usual(permit.query(), ADDRESS, ask.now.wall);
             length = usual.body.len();
         }

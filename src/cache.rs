@@ -124,8 +124,30 @@ pub struct Found {
     pub entry: Arc<Entry>,
     /// Where it came from.
     pub source: Source,
-    /// Calls to Atlas that this answer cost; nothing for those who shared another's fetch.
+    /// Calls to Atlas that this answer cost; nothing for followers of another caller's fetch.
     pub upstream_calls: u32,
+    /// When it is given: a certificate that has expired by then is not part of the answer.
+    pub as_of: Moment,
+}
+
+/// What a caller is to the fetch that it joins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The fetch is made because of it: it costs Atlas a call.
+    Leader,
+    /// It waits for a fetch that is made anyway.
+    Follower,
+}
+
+/// Why a caller may not join a fetch.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotAdmitted {
+    /// Too much is under way: only hits are answered (load shedding).
+    #[error("too many lookups are under way")]
+    Overloaded,
+    /// It has spent its allowance.
+    #[error("the caller may not cost Atlas a call")]
+    Spent(#[source] Spent),
 }
 
 /// No list was found.
@@ -144,9 +166,9 @@ pub enum NotFound {
         /// Calls to Atlas that this answer cost.
         upstream_calls: u32,
     },
-    /// The caller may not cost Atlas a call now.
-    #[error("the caller may not cost Atlas a call")]
-    NotAdmitted(#[source] Spent),
+    /// The caller may not join a fetch now.
+    #[error("the caller may not join a fetch")]
+    NotAdmitted(#[source] NotAdmitted),
     /// As many wait as there is room for.
     #[error("too many callers are waiting")]
     TooManyWaiters {
@@ -185,23 +207,17 @@ impl Cache {
         }))
     }
 
-    /// The answer that memory alone can give, if it can: no future, no allocation, nothing to wait for.
-    pub fn get_cached(&self, permit: &Permit<'_>, ask: Ask<'_>) -> Option<Result<Found, NotFound>> {
-        let ask = ask.granted(permit);
-        self.0.recall(permit.query(), ask)
-    }
-
-    /// Whether [`Cache::get_or_fetch`] would ask Atlas, or wait for a fetch, before it answers. Where
-    /// [`Cache::get_cached`] says nothing it need not: an answer may come from memory while its successor
-    /// is fetched.
-    pub fn would_ask(&self, permit: &Permit<'_>, ask: Ask<'_>) -> bool {
-        self.0.would_ask(permit.query(), ask.granted(permit))
+    /// A fresh list, if there is one: no future, no allocation, nothing to wait for. `None` says nothing:
+    /// [`Cache::get_or_fetch`] may answer all the same, with a stale list, say.
+    pub fn get_cached(&self, permit: &Permit<'_>, ask: Ask<'_>) -> Option<Found> {
+        self.0.get_fresh(permit.query(), ask.granted(permit))
     }
 
     /// The answer from memory, or that of a fetch which `fetch` makes.
     ///
-    /// `admit` says whether this caller may cost Atlas a call; it is asked only if this caller would, and
-    /// not if another's fetch is waited for.
+    /// `admit` says whether this caller may wait for a fetch in that [`Role`]; it is asked at most once, and
+    /// not at all where the cache has the answer. A caller that is not admitted gets the stale list, if there
+    /// is one.
     ///
     /// `fetch` runs in a task of its own, at most once per key at a time, whoever leaves meanwhile. It
     /// may be called again after a fetch that a purge has overtaken, or that failed while others
@@ -214,18 +230,12 @@ impl Cache {
         fetch: F,
     ) -> Result<Found, NotFound>
     where
-        A: FnOnce() -> Result<(), Spent>,
+        A: FnOnce(Role) -> Result<(), NotAdmitted>,
         F: Fn(FetchRequest) -> Fut + Send + 'static,
         Fut: Future<Output = Result<Fetched, FetchError>> + Send + 'static,
     {
         let ask = ask.granted(permit);
         self.0.get_or_fetch(permit.query(), ask, admit, fetch).await
-    }
-
-    /// The list that memory would serve while Atlas cannot answer: for a caller that may not cost Atlas
-    /// a call now, and why not.
-    pub fn stale(&self, permit: &Permit<'_>, why: Staleness) -> Option<Found> {
-        self.0.stale(permit.query(), why)
     }
 
     /// Whether memory is short: then no list is renewed ahead of time.
@@ -304,14 +314,23 @@ impl Ask<'_> {
 
 impl Found {
     /// How long ago Atlas answered with the oldest page.
-    pub fn age(&self, now: Moment) -> Duration {
-        self.entry.age(now)
+    pub fn age(&self) -> Duration {
+        self.entry.age(self.as_of)
     }
 
     /// The parameters of `Cache-Status`.
-    pub fn status(&self, now: Moment) -> CacheStatus {
-        self.source
-            .status(Some(self.entry.ttl(now)), self.entry.is_stored())
+    pub fn status(&self) -> CacheStatus {
+        let ttl = self.entry.ttl(self.as_of);
+        self.source.status(Some(ttl), self.entry.is_stored())
+    }
+}
+
+impl NotAdmitted {
+    fn staleness(&self) -> Staleness {
+        match self {
+            Self::Overloaded => Staleness::Overload,
+            Self::Spent(_) => Staleness::Allowance,
+        }
     }
 }
 

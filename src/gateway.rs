@@ -1,9 +1,12 @@
-//! The whole job, in order: verify, authorize, look up, write down.
+//! The whole job: verify the caller, authorize it, answer from the cache or from Atlas, write the record.
 //!
-//! A question comes in with the moment it arrived; what is written for its caller goes out only after
-//! its record is in the audit trail, because it is [`AwaitingRecord`] until then (G15).
+//! [`Gateway::lookup`] does it in one `async` function. A reply leaves only after its record is in the audit
+//! trail, because it is [`AwaitingRecord`] until then (G15).
+//!
+//! [`Gateway::lookup_cached`] is the same for a remembered token and a fresh list, without a future: an
+//! optimisation for hits, without which every test passes (`server.fast_path`).
 
-mod asking;
+mod awaiting_record;
 mod deny_file;
 mod last_lists;
 mod outage;
@@ -12,34 +15,34 @@ mod refusal;
 mod repeats;
 mod savings;
 mod walk;
-mod awaiting_record;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures_util::FutureExt;
 use http::{Method, Version};
-use tracing::{Span, debug_span};
+use tracing::{Instrument, Span, debug_span};
 
 use crate::atlas::CertQuery;
 use crate::audit::{
     Arrival, Audit, CacheUse, Closing, Entry, Outcome, Refused, RequestId, Unrecorded,
 };
-use crate::cache::{Address, Ask, Cache, CacheMode, Encoding, Found};
+use crate::cache::{Address, Ask, Cache, CacheMode, Encoding, Found, NotAdmitted, Role};
 use crate::clock::{Clock, Moment};
-use crate::identity::{Asker, Caller, Identity};
-use crate::memory::Memory;
-use crate::policy::allowance::Allowance;
+use crate::identity::{Caller, Identity, Unverified};
+use crate::memory::{Memory, Stage};
+use crate::policy::allowance::{Allowance, BucketView};
 use crate::policy::{Permit, Policy};
-use crate::telemetry::metrics::lookups::LookupMetrics;
+use crate::telemetry::metrics::lookups::{LookupMetrics, Present};
 use crate::telemetry::metrics::policy::PolicyMetrics;
 use crate::telemetry::traces;
 use crate::upstream::Upstream;
 
-use awaiting_record::{Begun, InFlightGuard};
+use awaiting_record::{InFlightGuard, LookupRecord};
 
-pub use awaiting_record::{AwaitingRecord, Unanswered};
+pub use awaiting_record::AwaitingRecord;
 pub use deny_file::{DenyFile, ReadList};
 pub use last_lists::LastLists;
 pub use panics::Panics;
@@ -89,11 +92,9 @@ pub struct Bounds {
     pub in_flight: usize,
 }
 
-/// One question as it was asked.
-///
-/// It only borrows, and is itself lent: what is handed on by value is copied at each step.
+/// One lookup, as it was asked for.
 #[derive(Debug)]
-pub struct Lookup<'r> {
+pub struct LookupRequest<'r> {
     /// The caller's token; `None` if there is none.
     pub token: Option<&'r [u8]>,
     /// Which certificates.
@@ -114,18 +115,9 @@ pub struct Lookup<'r> {
     pub traceparent: Option<&'r str>,
 }
 
-/// A list that its caller may have.
+/// A caller's reply, and what the record says of it.
 #[derive(Debug)]
-pub struct Answer {
-    /// The list and where it came from.
-    pub found: Found,
-    /// When it is given: what has expired until then is not part of it.
-    pub now: Moment,
-}
-
-/// What was written for a caller, and what the record says of it.
-#[derive(Debug)]
-pub struct Written<R> {
+pub struct Rendered<R> {
     /// What the caller gets, once the record is written.
     pub reply: R,
     /// The reply's status.
@@ -138,31 +130,14 @@ pub struct Written<R> {
     pub is_shed: bool,
 }
 
-/// Whose question it is.
-enum Whose {
-    /// Nobody's yet; memory may know.
-    Unverified(Asker),
-    /// A caller's whose token was verified just now.
-    Verified(Arc<Caller>),
+/// A caller, the rule that lets it, and the list that the cache has for it.
+struct Hit {
+    caller: Arc<Caller>,
+    rule: Arc<str>,
+    found: Found,
 }
 
-/// How far a question has come.
-enum Step {
-    /// Memory has the answer.
-    Answer(Answer),
-    /// Memory has the answer, but not yet in the form that is wanted.
-    Compress { answer: Answer, encoding: Encoding },
-    /// The list is not remembered, or is to be asked for anew.
-    Ask {
-        caller: Arc<Caller>,
-        permit: Permit<'static>,
-    },
-    /// The token is not remembered. Verifying it is one span of a trace, of which the memory was the
-    /// beginning.
-    Verify { span: Span, asker: Asker },
-}
-
-impl<'r> Lookup<'r> {
+impl<'r> LookupRequest<'r> {
     /// What the cache is asked.
     fn ask(&self, now: Moment) -> Ask<'r> {
         Ask {
@@ -175,11 +150,8 @@ impl<'r> Lookup<'r> {
             now,
         }
     }
-}
 
-impl Lookup<'_> {
-    /// The span of this lookup, in its caller's trace if it is in one. Only for traces: nothing is made of
-    /// it while there are none.
+    /// The span of this lookup, in its caller's trace if it is in one.
     fn span(&self, request_id: &RequestId) -> Span {
         let span = traces::lookup(&traces::Request {
             request_id,
@@ -195,71 +167,223 @@ impl Lookup<'_> {
         span
     }
 
-    /// What is left to do to an answer.
-    fn form(&self, answer: Answer) -> Step {
-        let (entry, now) = (&answer.found.entry, answer.now.wall);
-        match self.encoding {
-            Some(encoding) if entry.lacks(self.most, now, encoding) => {
-                Step::Compress { answer, encoding }
-            }
-            _ => Step::Answer(answer),
-        }
+    /// The compression that `found` is to leave in and has not been made in yet.
+    fn lacks(&self, found: &Found) -> Option<Encoding> {
+        self.encoding
+            .filter(|encoding| found.entry.lacks(self.most, found.as_of.wall, *encoding))
     }
 }
 
 impl Gateway {
-    /// Answers one question from memory; where that is not enough, what there is to wait for.
+    /// The whole job. Dropped before its end, the lookup is on record as abandoned.
     ///
-    /// `write` turns what came of it into the caller's reply, which [`AwaitingRecord`] hands out.
-    pub fn answer<'l, R>(
-        &'l self,
-        arrival: Arrival<'l>,
-        lookup: &Lookup<'l>,
-        write: impl Fn(&Result<Answer, Refusal>) -> Written<R>,
-    ) -> Result<AwaitingRecord<R>, Box<Unanswered>> {
-        let (arrived, request_id) = (arrival.at, arrival.request_id);
-        let asker = arrival.origin.asker();
-        let mut entry = self.audit.entry(arrival);
-        entry.set_query(lookup.query);
-        let mut in_flight = InFlightGuard::new(&self.metrics, &self.clock, arrived);
-        let span = lookup.span(&request_id);
-        let decide = || {
-            let whose = Whose::Unverified(asker);
-            span.in_scope(|| self.decide(&mut entry, lookup, arrived, whose))
-        };
+    /// `render` turns what came of it into the caller's reply.
+    pub async fn lookup<R: Unpin>(
+        &self,
+        arrival: Arrival<'_>,
+        request: &LookupRequest<'_>,
+        render: impl Fn(&Result<Found, Refusal>) -> Rendered<R>,
+    ) -> Result<(R, Option<Present>), Unrecorded> {
+        let span = request.span(&arrival.request_id);
+        let mut record = self.begin(arrival, request);
+        record.traced = traces::Traced::of(&span);
+        let resolved = self.resolve(request, &mut record).instrument(span);
         // A panic costs its own request an answer of 500, on record like every other.
-        let mut step = catch_unwind(AssertUnwindSafe(decide)).unwrap_or(Err(Refusal::Panicked));
-        if matches!(step, Ok(Step::Verify { .. }) | Err(Refusal::NoToken)) {
-            in_flight.unverified(&self.metrics);
-            if step.is_ok() && self.is_full_of_strangers() {
-                step = Err(Refusal::overloaded());
-            }
-        }
-        let begun = Begun {
-            arrived,
-            entry,
-            in_flight,
-            traced: traces::Traced::of(&span),
-        };
-        let outcome = match step {
-            Ok(Step::Answer(answer)) => Ok(answer),
-            Err(refusal) => Err(refusal),
-            Ok(step @ (Step::Ask { .. } | Step::Compress { .. } | Step::Verify { .. })) => {
-                let begun = begun.into_owned();
-                return Err(Box::new(Unanswered { begun, step, span }));
-            }
-        };
-        Ok(begun.end(self, &outcome, write))
+        let outcome = AssertUnwindSafe(resolved).catch_unwind().await;
+        let outcome = outcome.unwrap_or(Err(Refusal::Panicked));
+        record.commit(self, &outcome, render).await
     }
 
-    /// Puts a request on record that was no question. Where there were too many of them already, `write`
-    /// writes another reply.
+    /// The list that a caller may have, or why not.
+    async fn resolve(
+        &self,
+        request: &LookupRequest<'_>,
+        record: &mut LookupRecord<'_>,
+    ) -> Result<Found, Refusal> {
+        let identity = debug_span!("identity");
+        let caller = self.verify(request, record).instrument(identity).await?;
+        record.entry.set_caller(&caller);
+        if self.metrics.known_under_way() > self.bounds.in_flight {
+            return Err(Refusal::overloaded());
+        }
+        let now = self.clock.now();
+        let policy = self.policy.load_full();
+        let permit = debug_span!("policy")
+            .in_scope(|| policy.authorize(&caller, request.query))
+            .map_err(|denied| Refusal::denied(denied, &mut record.entry))?;
+        record.entry.set_rule(Some(permit.rule()));
+        self.allowance
+            .admit_lookup(&caller, &permit, now)
+            .map_err(Refusal::RateLimited)?;
+
+        let admit = |role| self.admit(role, &permit, &caller, now);
+        let fetch = self.walk(record.entry.request_id());
+        let found = self
+            .cache
+            .get_or_fetch(&permit, request.ask(now), admit, fetch)
+            .instrument(debug_span!("cache"));
+        let spent = now.elapsed.saturating_sub(record.arrived.elapsed);
+        let left = self.bounds.request.saturating_sub(spent);
+        let found = self.clock.timeout(left, found).await;
+        let found = found.map_err(|_| Refusal::TimedOut)?;
+
+        // While the caller waited, its token may have ended and its right may have been withdrawn (G11).
+        let now = self.clock.now();
+        if now.wall >= caller.expires_at {
+            return Err(Refusal::Unauthenticated(Unverified::Expired));
+        }
+        self.policy
+            .load()
+            .authorize(&caller, request.query)
+            .map_err(|denied| Refusal::denied(denied, &mut record.entry))?;
+        let found = found?;
+        // The first call was charged when the caller was admitted.
+        let further = found.upstream_calls.saturating_sub(1);
+        self.allowance.charge(&caller, &permit, further, now);
+        Ok(self.compress(found, request).await)
+    }
+
+    /// Who the caller is. One whose token is remembered is known at once; of others only so many are verified
+    /// at a time, so that no flood of strange tokens keeps known callers waiting (G26).
+    async fn verify(
+        &self,
+        request: &LookupRequest<'_>,
+        record: &mut LookupRecord<'_>,
+    ) -> Result<Arc<Caller>, Refusal> {
+        let Some(token) = request.token else {
+            record.in_flight.unverified(&self.metrics);
+            return Err(Refusal::NoToken);
+        };
+        let (holder, arrived) = (record.entry.holder(), record.arrived);
+        if let Some(caller) = self.identity.recall(token, holder, arrived) {
+            self.identity.count_remembered();
+            return Ok(caller);
+        }
+        record.in_flight.unverified(&self.metrics);
+        if self.is_full_of_unverified() {
+            return Err(Refusal::overloaded());
+        }
+        let asker = record.entry.asker();
+        let verified = self.identity.verify_for(asker, token, holder, arrived);
+        let caller = verified.await.map_err(Refusal::unverified)?;
+        // The issuer's keys may have been fetched for it, and meanwhile the token may have ended.
+        if self.clock.now().wall >= caller.expires_at {
+            return Err(Refusal::Unauthenticated(Unverified::Expired));
+        }
+        record.in_flight.verified();
+        Ok(caller)
+    }
+
+    /// Whether a caller that the cache cannot answer may wait for a fetch. A leader pays for a call.
+    fn admit(
+        &self,
+        role: Role,
+        permit: &Permit<'_>,
+        caller: &Caller,
+        now: Moment,
+    ) -> Result<(), NotAdmitted> {
+        if self.answers_only_hits() {
+            return Err(NotAdmitted::Overloaded);
+        }
+        if role == Role::Follower {
+            return Ok(());
+        }
+        let view = self.upstream.budget_view(&permit.query().project);
+        if view.gate.is_some() {
+            // It will not cost Atlas a call, and why is not that the caller has spent its allowance.
+            return Ok(());
+        }
+        let whole = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+        let bucket = BucketView {
+            remaining: whole(view.remaining),
+            capacity: whole(view.capacity),
+            refill_per_minute: whole(view.refill_per_minute),
+        };
+        self.allowance
+            .admit_miss(caller, permit, bucket, now)
+            .map_err(NotAdmitted::Spent)
+    }
+
+    /// Makes the compressed form that the caller takes, once for all who take it.
+    async fn compress(&self, mut found: Found, request: &LookupRequest<'_>) -> Found {
+        if let Some(encoding) = request.lacks(&found) {
+            if found.entry.compress(found.as_of.wall, encoding).await {
+                self.metrics.compressed(encoding.name());
+            }
+            // A certificate may have expired meanwhile.
+            found.as_of = self.clock.now();
+        }
+        found
+    }
+
+    /// The fast path: [`Gateway::lookup`] for a remembered token and a fresh list, without a future and
+    /// without a wait. `None` where it takes more than that, and for a lookup that is traced; nothing has been
+    /// counted, charged or written then.
+    pub fn lookup_cached<R>(
+        &self,
+        arrival: &Arrival<'_>,
+        request: &LookupRequest<'_>,
+        render: impl Fn(&Result<Found, Refusal>) -> Rendered<R>,
+    ) -> Option<AwaitingRecord<R>> {
+        if traces::are_recorded() {
+            return None;
+        }
+        // Where this panics the plain path will, too, and put it on record.
+        let hit = catch_unwind(AssertUnwindSafe(|| self.hit(arrival, request)));
+        let Hit {
+            caller,
+            rule,
+            found,
+        } = hit.ok()??;
+        let mut record = self.begin(arrival.borrowed(), request);
+        record.entry.set_caller(&caller);
+        record.entry.set_rule(Some(&rule));
+        Some(record.commit(self, &Ok(found), render))
+    }
+
+    fn hit(&self, arrival: &Arrival<'_>, request: &LookupRequest<'_>) -> Option<Hit> {
+        let now = arrival.at;
+        let holder = arrival.origin.certificate();
+        let caller = self.identity.recall(request.token?, holder, now)?;
+        if self.metrics.known_under_way() >= self.bounds.in_flight {
+            return None;
+        }
+        let policy = self.policy.load();
+        let permit = policy.authorize(&caller, request.query).ok()?;
+        let found = self.cache.get_cached(&permit, request.ask(now))?;
+        if request.lacks(&found).is_some() {
+            return None;
+        }
+        // Last, because what is charged here must not be charged again.
+        self.allowance.admit_lookup(&caller, &permit, now).ok()?;
+        self.identity.count_remembered();
+        Some(Hit {
+            rule: Arc::clone(permit.rule()),
+            caller,
+            found,
+        })
+    }
+
+    fn begin<'l>(&'l self, arrival: Arrival<'l>, request: &LookupRequest<'l>) -> LookupRecord<'l> {
+        let arrived = arrival.at;
+        let mut entry = self.audit.entry(arrival);
+        entry.set_query(request.query);
+        LookupRecord {
+            arrived,
+            entry,
+            in_flight: InFlightGuard::new(&self.metrics, &self.clock, arrived),
+            traced: None,
+        }
+    }
+
+    /// Puts a malformed request on record. Where there were too many of them already, `render` renders another
+    /// reply.
     pub async fn reject<R>(
         &self,
         arrival: Arrival<'_>,
         path: &[u8],
-        mut written: Written<R>,
-        write: impl FnOnce(&Refusal) -> Written<R>,
+        mut rendered: Rendered<R>,
+        render: impl FnOnce(&Refusal) -> Rendered<R>,
     ) -> Result<R, Unrecorded> {
         let arrived = arrival.at;
         let mut entry = self.audit.entry(arrival);
@@ -267,15 +391,15 @@ impl Gateway {
         let now = arrived.at(self.clock.elapsed());
         let closing = Closing {
             outcome: Outcome::Rejected,
-            status: written.status,
-            error_code: written.error_code.as_deref(),
+            status: rendered.status,
+            error_code: rendered.error_code.as_deref(),
             ..Closing::abandoned(now)
         };
         let recorded = match entry.refuse(&closing) {
             Refused::OnItsOwn => entry.close(closing).await,
             Refused::Folded => Ok(()),
             Refused::TooMany(refusals) => {
-                written = write(&Refusal::TooManyRefusals(refusals));
+                rendered = render(&Refusal::TooManyRefusals(refusals));
                 Ok(())
             }
         };
@@ -286,52 +410,7 @@ impl Gateway {
         let took = now.elapsed.saturating_sub(arrived.elapsed);
         self.metrics
             .lookup(outcome.word(), CacheUse::None.word(), took);
-        recorded.map(|()| written.reply)
-    }
-
-    /// Decides what a caller may have, as far as memory goes. Who is remembered is known before anything
-    /// is asked about room, and then only those count who are known as well (G26).
-    fn decide(
-        &self,
-        entry: &mut Entry<'_>,
-        lookup: &Lookup<'_>,
-        now: Moment,
-        whose: Whose,
-    ) -> Result<Step, Refusal> {
-        let token = lookup.token.ok_or(Refusal::NoToken)?;
-        let caller = match whose {
-            Whose::Verified(caller) => caller,
-            Whose::Unverified(asker) => {
-                let span = debug_span!("identity");
-                let holder = entry.holder();
-                let known = span.in_scope(|| self.identity.recall(token, holder, now));
-                let Some(caller) = known else {
-                    return Ok(Step::Verify { span, asker });
-                };
-                caller
-            }
-        };
-        entry.set_caller(&caller);
-        if self.metrics.known_under_way() > self.bounds.in_flight {
-            return Err(Refusal::overloaded());
-        }
-        let policy = self.policy.load();
-        let permit = debug_span!("policy")
-            .in_scope(|| policy.authorize(&caller, lookup.query))
-            .map_err(|denied| Refusal::denied(denied, entry))?;
-        entry.set_rule(Some(permit.rule()));
-        self.allowance
-            .admit_lookup(&caller, &permit, now)
-            .map_err(Refusal::RateLimited)?;
-        let known =
-            debug_span!("cache").in_scope(|| self.cache.get_cached(&permit, lookup.ask(now)));
-        match known {
-            Some(found) => Ok(lookup.form(Answer { found: found?, now })),
-            None => Ok(Step::Ask {
-                caller,
-                permit: permit.into_owned(),
-            }),
-        }
+        recorded.map(|()| rendered.reply)
     }
 
     /// Brings the gauges of the policy up to date; for a scrape.
@@ -352,12 +431,19 @@ impl Gateway {
         refused
     }
 
-    /// Whether there is no room for another whose caller is not known. Those who wait for keys take none:
-    /// they do nothing, and are bounded where they wait.
-    fn is_full_of_strangers(&self) -> bool {
+    /// Whether as many tokens are being verified as there is room for. Callers that wait for an issuer's keys
+    /// do not count: they cost nothing, and their number is bounded where they wait.
+    fn is_full_of_unverified(&self) -> bool {
         let waiting = self.identity.callers_waiting_for_keys();
         let at_work = self.metrics.unverified_under_way().saturating_sub(waiting);
         at_work > self.bounds.in_flight
+    }
+
+    /// Whether there is room for hits only, which are the last to be shed (G26).
+    fn answers_only_hits(&self) -> bool {
+        let in_flight = self.bounds.in_flight;
+        self.metrics.known_under_way() > in_flight - in_flight / RESERVED_FOR_HITS
+            || self.memory.stage() >= Stage::HitsOnly
     }
 
     fn count(&self, refusal: &Refusal) {
@@ -372,5 +458,8 @@ impl Gateway {
     }
 }
 
-/// How long whoever is turned away for want of room is asked to wait.
+/// After how long a caller that was shed is asked to come again.
 pub const OVERLOAD_PAUSE: Duration = Duration::from_secs(1);
+
+/// A fifth of the lookups under way can only be hits.
+const RESERVED_FOR_HITS: usize = 5;

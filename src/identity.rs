@@ -205,9 +205,12 @@ impl Identity {
         now: Moment,
     ) -> Option<Arc<Caller>> {
         let generation = self.generation.load(Ordering::Acquire);
-        let caller = self.memory.recall(token, holder, generation, now)?;
+        self.memory.recall(token, holder, generation, now)
+    }
+
+    /// Counts a caller that [`Identity::recall`] has found.
+    pub fn count_remembered(&self) {
         self.metrics.remembered();
-        Some(caller)
     }
 
     /// Who `token`, shown at the admin listener without a certificate, makes the caller, at `now`.
@@ -224,6 +227,7 @@ impl Identity {
         now: Moment,
     ) -> Result<Arc<Caller>, Unverified> {
         if let Some(caller) = self.recall(token, holder, now) {
+            self.count_remembered();
             return Ok(caller);
         }
         // Boxed, so that the usual way does not carry the room that this one needs.

@@ -14,11 +14,9 @@ use crate::settings::{ConfigError, Ranges, Size};
 
 pub mod accept;
 pub mod admin;
-pub mod aside;
 pub mod body;
 pub mod chunks;
 pub mod public;
-pub mod fields;
 pub mod forwarded;
 pub mod guard;
 pub mod hangup;
@@ -54,6 +52,8 @@ pub struct Config {
     /// Where callers connect to; port 0 takes a free one.
     #[serde(deserialize_with = "settings::socket_address")]
     pub listen: SocketAddr,
+    /// Whether hits take the fast path, an optimisation that changes no answer.
+    pub fast_path: bool,
     /// The names by which callers address this gateway, on any port; any, where there are none.
     pub hosts: Hosts,
     /// How a connection and a request are bounded.
@@ -143,6 +143,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            fast_path: true,
             hosts: Hosts::default(),
             limits: Limits::default(),
             proxy_protocol: false,

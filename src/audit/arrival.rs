@@ -46,6 +46,17 @@ pub struct Origin {
 }
 
 impl Arrival<'_> {
+    /// The same, borrowed from this one.
+    #[must_use]
+    pub fn borrowed(&self) -> Arrival<'_> {
+        Arrival {
+            request_id: self.request_id,
+            origin: Cow::Borrowed(&self.origin),
+            at: self.at,
+            caller_request_id: self.caller_request_id.as_deref().map(Cow::Borrowed),
+        }
+    }
+
     /// The same, for when what it was read from is gone.
     #[must_use]
     pub fn into_owned(&self) -> Arrival<'static> {
@@ -120,7 +131,7 @@ impl Origin {
     }
 
     /// Which certificate was shown, if one was.
-    pub(super) fn certificate(&self) -> Option<&Thumbprint> {
+    pub fn certificate(&self) -> Option<&Thumbprint> {
         self.certificate.as_ref()
     }
 

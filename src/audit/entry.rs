@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::atlas::CertQuery;
-use crate::identity::{Caller, Thumbprint};
+use crate::identity::{Asker, Caller, Thumbprint};
 
 use super::arrival::{Arrival, RequestId};
 use super::closing::{Closing, Outcome};
@@ -63,6 +63,11 @@ impl<'a> Entry<'a> {
     /// The request's id.
     pub fn request_id(&self) -> RequestId {
         self.arrival.request_id
+    }
+
+    /// With whom the caller shares what is given out by source.
+    pub fn asker(&self) -> Asker {
+        self.arrival.origin.asker()
     }
 
     /// The certificate that the caller has shown, which its token may be bound to.

@@ -148,7 +148,7 @@ impl Entry {
     }
 
     /// What the fetch cost.
-    pub fn walk(&self) -> &Cost {
+    pub fn cost(&self) -> &Cost {
         &self.cost
     }
 

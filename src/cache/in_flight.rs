@@ -27,9 +27,10 @@ use self::waiter::{Progress, Waiters};
 
 use super::entry::Circumstances;
 use super::key::Stays;
-use super::{Ask, CacheMode, Entry, FetchRequest, Found, Inner, NotFound, Purge};
+use super::{
+    Ask, CacheMode, Entry, FetchRequest, Found, Inner, NotAdmitted, NotFound, Purge, Role,
+};
 use crate::atlas::CertQuery;
-use crate::policy::allowance::Spent;
 use crate::telemetry::metrics::cache::CacheMetrics;
 use crate::upstream::{FetchError, FetchFailure, Fetched, Urgency};
 
@@ -66,7 +67,7 @@ pub(super) enum Joined {
     /// As many wait as there is room for.
     Full,
     /// The caller that would cause the fetch may not.
-    NotAdmitted(Spent),
+    NotAdmitted(NotAdmitted),
     /// Waits; to be dropped costs the others nothing.
     Waiter(Waiter),
 }
@@ -146,7 +147,7 @@ impl Inner {
         fetch_list: F,
     ) -> Joined
     where
-        A: FnOnce() -> Result<(), Spent>,
+        A: FnOnce(Role) -> Result<(), NotAdmitted>,
         F: Fn(FetchRequest) -> Fut + Send + 'static,
         Fut: Future<Output = Result<Fetched, FetchError>> + Send + 'static,
     {
@@ -159,11 +160,13 @@ impl Inner {
             // A fetch that another caller has just forced will do.
             let just_begun = ask.now.elapsed.saturating_sub(fetch.began) < interval;
             let forces = ask.mode == CacheMode::ForceRefresh && !(fetch.is_forced() && just_begun);
-            if forces
-                && fetch.would_add_a_fetch()
-                && let Err(spent) = admit()
-            {
-                return Joined::NotAdmitted(spent);
+            let role = if forces && fetch.would_add_a_fetch() {
+                Role::Leader
+            } else {
+                Role::Follower
+            };
+            if let Err(why) = admit(role) {
+                return Joined::NotAdmitted(why);
             }
             let (required_generation, leads) = fetch.require(forces, urgency);
             if forces && leads {
@@ -172,17 +175,15 @@ impl Inner {
             return Joined::Waiter(self.in_flight.waiter(fetch, required_generation, leads));
         }
         // A fetch may have ended since the cache was asked.
-        if self.store.knows(query)
-            && let Some(answer) = self.recall(query, ask)
-        {
+        if let Some(answer) = self.cached_answer(query, ask) {
             return Joined::Answered(Box::new(answer));
         }
         if self.in_flight.is_full(None) {
             return Joined::Full;
         }
-        // Only now it is known who pays.
-        if let Err(spent) = admit() {
-            return Joined::NotAdmitted(spent);
+        // Only now it is known which caller leads.
+        if let Err(why) = admit(Role::Leader) {
+            return Joined::NotAdmitted(why);
         }
         let (mut fetch, progress) = InFlightFetch::new(ask.now.elapsed, urgency);
         let forced = ask.mode == CacheMode::ForceRefresh;

@@ -1,5 +1,5 @@
-//! The way of one question through the memory: what is known decides whether it is answered at once,
-//! answered while a fetch begins, or has to wait for one.
+//! One lookup in the cache: a fresh list is a hit, an old one may be served while Atlas cannot answer
+//! (stale-if-error, stale-while-revalidate), and for any other the caller joins a fetch.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -11,39 +11,36 @@ use super::in_flight::{FetchOutcome, InFlightFetch, Joined, Waiter};
 use super::key::Stays;
 use super::store::Absence;
 use super::{
-    Ask, CacheMode, Entry, FetchRequest, Found, Freshness, Inner, NotFound, Purge, Source,
-    Staleness,
+    Ask, CacheMode, Entry, FetchRequest, Found, Freshness, Inner, NotAdmitted, NotFound, Purge,
+    Role, Source, Staleness,
 };
 use crate::atlas::CertQuery;
 use crate::clock::Moment;
-use crate::policy::allowance::Spent;
 use crate::upstream::{FetchError, Fetched, Urgency, Verdict};
 
-/// What memory says to a question.
-enum Recollection {
-    /// This is the answer.
+/// What the cache has for a query.
+enum Cached {
+    /// The answer.
     Answer(Result<Found, NotFound>),
-    /// This is the answer, and it is time to fetch its successor.
+    /// The answer, and it is time to refresh it ahead of its end.
     Due(Found),
-    /// Atlas has to be asked; a list that is too old may or may not be there.
-    Ask { old: Option<Arc<Entry>> },
+    /// Nothing that will do. A stale list may be there.
+    Miss { stale: Option<Arc<Entry>> },
 }
 
 impl Inner {
-    /// The answer that memory alone can give.
-    pub(super) fn recall(
-        &self,
-        query: &CertQuery,
-        ask: Ask<'_>,
-    ) -> Option<Result<Found, NotFound>> {
-        match self.recollect(query, ask) {
-            Recollection::Answer(answer) => Some(answer),
-            Recollection::Due(_) | Recollection::Ask { .. } => None,
+    /// A fresh list that needs no fetch; the whole of what [`super::Cache::get_cached`] does.
+    pub(super) fn get_fresh(&self, query: &CertQuery, ask: Ask<'_>) -> Option<Found> {
+        if ask.mode == CacheMode::ForceRefresh {
+            return None;
         }
-    }
-
-    pub(super) fn would_ask(&self, query: &CertQuery, ask: Ask<'_>) -> bool {
-        !self.store.knows(query) || matches!(self.recollect(query, ask), Recollection::Ask { .. })
+        let entry = self.store.get(query)?;
+        let is_hit = match entry.freshness(ask.now, Duration::MAX) {
+            Freshness::Fresh => true,
+            Freshness::Due => !entry.is_due_for_refresh(ask.now),
+            Freshness::Stale | Freshness::Dead => false,
+        };
+        is_hit.then(|| hit(entry, ask.now))
     }
 
     pub(super) async fn get_or_fetch<A, F, Fut>(
@@ -54,26 +51,21 @@ impl Inner {
         fetch: F,
     ) -> Result<Found, NotFound>
     where
-        A: FnOnce() -> Result<(), Spent>,
+        A: FnOnce(Role) -> Result<(), NotAdmitted>,
         F: Fn(FetchRequest) -> Fut + Send + 'static,
         Fut: Future<Output = Result<Fetched, FetchError>> + Send + 'static,
     {
-        let recollection = if self.store.knows(query) {
-            self.recollect(query, ask)
-        } else {
-            Recollection::Ask { old: None }
-        };
-        let old = match recollection {
-            Recollection::Answer(answer) => return answer,
-            Recollection::Due(found) => {
-                if !self.saves.load(Ordering::Relaxed) && found.entry.begin_succession() {
+        let stale = match self.cached(query, ask) {
+            Cached::Answer(answer) => return answer,
+            Cached::Due(found) => {
+                if !self.saves.load(Ordering::Relaxed) && found.entry.begin_refresh() {
                     self.refresh_ahead(query, ask, fetch);
                 }
                 return Ok(found);
             }
-            Recollection::Ask { old } => old,
+            Cached::Miss { stale } => stale,
         };
-        let urgency = if old.is_some() {
+        let urgency = if stale.is_some() {
             Urgency::Revalidate
         } else {
             Urgency::Miss
@@ -86,26 +78,42 @@ impl Inner {
                     retry_after: FULL_RETRY_AFTER,
                 });
             }
-            Joined::NotAdmitted(spent) => {
-                let old = self.stale(query, Staleness::Allowance);
-                return old.ok_or(NotFound::NotAdmitted(spent));
+            Joined::NotAdmitted(why) => {
+                let old = self.stale(query, why.staleness());
+                return old.ok_or(NotFound::NotAdmitted(why));
             }
             Joined::Waiter(waiter) => waiter,
         };
-        // A caller that forces a refresh waits for it; any other has the old list to fall back
-        // on, and so an Atlas that hangs delays him only a little.
-        let patience = match (&old, ask.mode) {
-            (Some(old), CacheMode::Cached) => Some(patience(old)),
+        // A caller that forces a refresh waits for it. Any other can fall back on the stale list, so an Atlas
+        // that hangs delays it only a little.
+        let patience = match (&stale, ask.mode) {
+            (Some(stale), CacheMode::Cached) => Some(patience(stale)),
             (None, CacheMode::Cached) | (_, CacheMode::ForceRefresh) => None,
         };
-        drop(old);
+        drop(stale);
         self.wait(query, waiter, ask.mode, patience).await
     }
 
-    fn recollect(&self, query: &CertQuery, ask: Ask<'_>) -> Recollection {
+    /// The answer that the cache has now, if it has one; asked again under the lock of the in-flight fetches,
+    /// because a fetch may have ended since.
+    pub(super) fn cached_answer(
+        &self,
+        query: &CertQuery,
+        ask: Ask<'_>,
+    ) -> Option<Result<Found, NotFound>> {
+        match self.cached(query, ask) {
+            Cached::Answer(answer) => Some(answer),
+            Cached::Due(_) | Cached::Miss { .. } => None,
+        }
+    }
+
+    fn cached(&self, query: &CertQuery, ask: Ask<'_>) -> Cached {
         let now = ask.now;
+        if !self.store.knows(query) {
+            return Cached::Miss { stale: None };
+        }
         let Some(entry) = self.store.get(query) else {
-            return self.recollect_absence(query, ask);
+            return self.cached_absence(query, ask);
         };
         let forces = ask.mode == CacheMode::ForceRefresh && {
             let interval = self.config.load().min_refresh_interval;
@@ -116,40 +124,35 @@ impl Inner {
             !just_forced && !entry.failed_within(now, interval)
         };
         if forces {
-            return Recollection::Ask { old: Some(entry) };
+            return Cached::Miss { stale: Some(entry) };
         }
-        // Most questions find a fresh list, and those need no setting.
-        let mut freshness = entry.freshness(now, Duration::MAX);
-        if freshness == Freshness::Stale {
-            freshness = entry.freshness(now, self.config.load().stale_if_error);
-        }
-        match freshness {
-            Freshness::Due if entry.wants_successor(now) => Recollection::Due(hit(entry)),
-            Freshness::Fresh | Freshness::Due => Recollection::Answer(Ok(hit(entry))),
+        match entry.freshness(now, self.config.load().stale_if_error) {
+            Freshness::Due if entry.is_due_for_refresh(now) => Cached::Due(hit(entry, now)),
+            Freshness::Fresh | Freshness::Due => Cached::Answer(Ok(hit(entry, now))),
             Freshness::Stale if entry.waits_after_failure(now) => {
                 let why = entry
                     .held_back()
                     .map_or(Staleness::Error, Staleness::HeldBack);
-                Recollection::Answer(Ok(self.old(entry, why)))
+                Cached::Answer(Ok(self.serve_stale(entry, why, now)))
             }
-            Freshness::Stale => Recollection::Ask { old: Some(entry) },
-            Freshness::Dead => Recollection::Ask { old: None },
+            Freshness::Stale => Cached::Miss { stale: Some(entry) },
+            Freshness::Dead => Cached::Miss { stale: None },
         }
     }
 
-    fn recollect_absence(&self, query: &CertQuery, ask: Ask<'_>) -> Recollection {
+    fn cached_absence(&self, query: &CertQuery, ask: Ask<'_>) -> Cached {
         let elapsed = ask.now.elapsed;
         let Some(absence) = self.store.absence(query) else {
-            return Recollection::Ask { old: None };
+            return Cached::Miss { stale: None };
         };
         let forces = ask.mode == CacheMode::ForceRefresh
             && absence.forced.is_none_or(|forced| {
                 elapsed.saturating_sub(forced) >= self.config.load().min_refresh_interval
             });
         if forces || self.left(&absence, ask.now).is_zero() {
-            return Recollection::Ask { old: None };
+            return Cached::Miss { stale: None };
         }
-        Recollection::Answer(Err(NotFound::Fetch {
+        Cached::Answer(Err(NotFound::Fetch {
             error: Arc::clone(&absence.error),
             fill_id: absence.fill_id,
             source: absence.source(),
@@ -226,14 +229,12 @@ impl Inner {
         };
         match outcome {
             None => Err(NotFound::WalkDied),
-            Some(FetchOutcome::Arrived(entry)) => {
-                let upstream_calls = cost(entry.walk().calls);
-                Ok(Found {
-                    entry,
-                    source,
-                    upstream_calls,
-                })
-            }
+            Some(FetchOutcome::Arrived(entry)) => Ok(Found {
+                upstream_calls: cost(entry.cost().calls),
+                entry,
+                source,
+                as_of: self.clock.now(),
+            }),
             Some(FetchOutcome::Failed { error, fill_id }) => {
                 let calls = cost(error.walk.calls);
                 // Looked for again, not remembered from before the wait: it may have been purged.
@@ -259,25 +260,29 @@ impl Inner {
 
     /// What may be served while Atlas cannot answer, or is not asked. That we do not
     /// ask makes no list old: one within its time is a hit like any other.
-    pub(super) fn stale(&self, query: &CertQuery, staleness: Staleness) -> Option<Found> {
+    fn stale(&self, query: &CertQuery, staleness: Staleness) -> Option<Found> {
         let entry = self.store.get(query)?;
         let stale_if_error = self.config.load().stale_if_error;
-        match entry.freshness(self.clock.now(), stale_if_error) {
+        let now = self.clock.now();
+        match entry.freshness(now, stale_if_error) {
             // A caller that forced the refresh is told that Atlas failed to say anything newer.
-            Freshness::Fresh | Freshness::Due if staleness != Staleness::Error => Some(hit(entry)),
+            Freshness::Fresh | Freshness::Due if staleness != Staleness::Error => {
+                Some(hit(entry, now))
+            }
             Freshness::Fresh | Freshness::Due | Freshness::Stale => {
-                Some(self.old(entry, staleness))
+                Some(self.serve_stale(entry, staleness, now))
             }
             Freshness::Dead => None,
         }
     }
 
-    fn old(&self, entry: Arc<Entry>, staleness: Staleness) -> Found {
+    fn serve_stale(&self, entry: Arc<Entry>, staleness: Staleness, now: Moment) -> Found {
         self.metrics.stale_answer(staleness.word());
         Found {
             entry,
             source: Source::Stale(staleness),
             upstream_calls: 0,
+            as_of: now,
         }
     }
 
@@ -387,7 +392,7 @@ impl Inner {
     }
 }
 
-fn hit(entry: Arc<Entry>) -> Found {
+fn hit(entry: Arc<Entry>, now: Moment) -> Found {
     entry.use_it();
     let source = if entry.is_ahead() {
         Source::RefreshedAhead
@@ -398,6 +403,7 @@ fn hit(entry: Arc<Entry>) -> Found {
         entry,
         source,
         upstream_calls: 0,
+        as_of: now,
     }
 }
 

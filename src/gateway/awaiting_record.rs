@@ -1,44 +1,32 @@
-//! A reply and what came of its question go in; the reply comes out once it is on record.
+//! The record of a lookup under way, and the reply that waits for it.
+//!
+//! A lookup that is dropped before its end is on record, and counted, as abandoned.
 
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use tracing::{Instrument, Span};
-
 use super::savings::Savings;
-use super::{Answer, Gateway, Lookup, OVERLOAD_PAUSE, Refusal, Step, Written};
+use super::{Gateway, OVERLOAD_PAUSE, Refusal, Rendered};
 use crate::audit::{CacheUse, Closing, Entry, Outcome, Refused, Ticket, Unrecorded};
-use crate::cache::{Source, Staleness};
+use crate::cache::{Found, Source, Staleness};
 use crate::clock::{Clock, Moment};
 use crate::telemetry::metrics::lookups::{LookupMetrics, Present};
 use crate::telemetry::traces::{End, Traced};
 
-/// A question that is on record as soon as it is answered; dropped before, as abandoned.
-pub(super) struct Begun<'l> {
+/// A lookup under way: its record, which is committed when it is answered.
+pub(super) struct LookupRecord<'l> {
     pub(super) arrived: Moment,
     pub(super) entry: Entry<'l>,
     pub(super) in_flight: InFlightGuard,
     pub(super) traced: Option<Box<Traced>>,
 }
 
-/// A question that memory alone cannot answer.
-#[must_use = "what nobody waits for was abandoned"]
-pub struct Unanswered {
-    pub(super) begun: Begun<'static>,
-    pub(super) step: Step,
-    pub(super) span: Span,
-}
-
-/// A reply that nobody has yet: it comes out once its record is in the audit trail, and only then.
+/// A reply that is given out once its record is in the audit trail, and only then.
 ///
-/// With it comes what counts the request as one under way, which it is until its reply has left.
-///
-/// It holds nothing of the request. So the request can be dropped before the wait for the record, and
-/// hyper reads the next head into the same buffer instead of into a new one.
+/// With it comes what counts the lookup as one in flight, which it is until its reply has left. It borrows
+/// nothing of the request.
 #[must_use = "what is not waited for was not answered"]
 pub struct AwaitingRecord<R> {
     /// `None` once it was handed out.
@@ -53,23 +41,13 @@ pub struct AwaitingRecord<R> {
     traced: Option<Box<Traced>>,
 }
 
-impl Begun<'_> {
-    /// The same, for when what it was read from is gone.
-    pub(super) fn into_owned(self) -> Begun<'static> {
-        Begun {
-            arrived: self.arrived,
-            entry: self.entry.into_owned(),
-            in_flight: self.in_flight,
-            traced: self.traced,
-        }
-    }
-
-    /// Writes the reply and hands its record in.
-    pub(super) fn end<R>(
+impl LookupRecord<'_> {
+    /// Renders the reply and submits its record.
+    pub(super) fn commit<R>(
         self,
         gateway: &Gateway,
-        outcome: &Result<Answer, Refusal>,
-        write: impl Fn(&Result<Answer, Refusal>) -> Written<R>,
+        outcome: &Result<Found, Refusal>,
+        render: impl Fn(&Result<Found, Refusal>) -> Rendered<R>,
     ) -> AwaitingRecord<R> {
         let Self {
             arrived,
@@ -77,13 +55,13 @@ impl Begun<'_> {
             in_flight,
             mut traced,
         } = self;
-        let mut written = write(outcome);
-        let shed = written.is_shed.then_some(Err(Refusal::Overloaded {
+        let mut rendered = render(outcome);
+        let shed = rendered.is_shed.then_some(Err(Refusal::Overloaded {
             retry_after: OVERLOAD_PAUSE,
         }));
         let outcome = shed.as_ref().unwrap_or(outcome);
         let now = arrived.at(gateway.clock.elapsed());
-        let closing = closing(outcome, &written, now);
+        let closing = closing(outcome, &rendered, now);
         if let Some(traced) = &mut traced {
             traced.answered(&End {
                 status: closing.status,
@@ -103,7 +81,7 @@ impl Begun<'_> {
             Refused::OnItsOwn => entry.submit(&closing).map(Some),
             Refused::Folded => Ok(None),
             Refused::TooMany(refusals) => {
-                written = write(&Err(Refusal::TooManyRefusals(refusals)));
+                rendered = render(&Err(Refusal::TooManyRefusals(refusals)));
                 Ok(None)
             }
         };
@@ -115,32 +93,8 @@ impl Begun<'_> {
             duration: now.elapsed.saturating_sub(arrived.elapsed),
             savings,
             traced,
-            reply: Some(written.reply),
+            reply: Some(rendered.reply),
         }
-    }
-}
-
-impl Unanswered {
-    /// Answers it, however long that takes. `gateway` and `lookup` are those that could not answer it at
-    /// once.
-    pub async fn answer<R>(
-        self,
-        gateway: &Gateway,
-        lookup: &Lookup<'_>,
-        write: impl Fn(&Result<Answer, Refusal>) -> Written<R>,
-    ) -> AwaitingRecord<R> {
-        let Self {
-            mut begun,
-            step,
-            span,
-        } = self;
-        let found_out = gateway.find_out(step, &mut begun, lookup);
-        // A panic costs its own request an answer of 500, on record like every other.
-        let outcome = AssertUnwindSafe(found_out.instrument(span))
-            .catch_unwind()
-            .await
-            .unwrap_or(Err(Refusal::Panicked));
-        begun.end(gateway, &outcome, write)
     }
 }
 
@@ -148,22 +102,21 @@ impl<R: Unpin> Future for AwaitingRecord<R> {
     type Output = Result<(R, Option<Present>), Unrecorded>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let withheld = self.get_mut();
-        let recorded = match &mut withheld.ticket {
+        let this = self.get_mut();
+        let recorded = match &mut this.ticket {
             Ok(Some(ticket)) => ready!(Pin::new(ticket).poll(context)),
             Ok(None) => Ok(()),
             Err(problem) => Err(*problem),
         };
-        let in_flight = &mut withheld.in_flight;
+        let in_flight = &mut this.in_flight;
         let outcome = match recorded {
-            Ok(()) => withheld.outcome,
+            Ok(()) => this.outcome,
             Err(_) => Outcome::Failed,
         };
-        let Some(reply) = withheld.reply.take() else {
-            return Poll::Pending;
-        };
-        in_flight.ended(outcome, withheld.cache, withheld.duration);
-        if let Some(traced) = withheld.traced.take() {
+        let reply = this.reply.take();
+        let reply = reply.expect("a future is not polled after its end");
+        in_flight.ended(outcome, this.cache, this.duration);
+        if let Some(traced) = this.traced.take() {
             traced.ended(recorded.is_ok());
         }
         recorded?;
@@ -171,7 +124,7 @@ impl<R: Unpin> Future for AwaitingRecord<R> {
         let Savings {
             would_have_cost,
             saved,
-        } = withheld.savings;
+        } = this.savings;
         if would_have_cost > 0
             && let Some(present) = &present
         {
@@ -181,7 +134,7 @@ impl<R: Unpin> Future for AwaitingRecord<R> {
     }
 }
 
-/// One lookup under way. Dropped before its end, it was abandoned, and is counted as that.
+/// One lookup in flight. Dropped before its end, it was abandoned, and is counted as that.
 pub(super) struct InFlightGuard {
     /// `None` once it went with the reply.
     present: Option<Present>,
@@ -239,27 +192,26 @@ impl Drop for InFlightGuard {
 
 /// What the record says of how a question ended.
 fn closing<'w, R>(
-    outcome: &'w Result<Answer, Refusal>,
-    written: &'w Written<R>,
+    outcome: &'w Result<Found, Refusal>,
+    rendered: &'w Rendered<R>,
     now: Moment,
 ) -> Closing<'w> {
     let mut closing = Closing {
         outcome: became(outcome),
-        status: written.status,
-        error_code: written.error_code.as_deref(),
-        certificates: written.certificates,
+        status: rendered.status,
+        error_code: rendered.error_code.as_deref(),
+        certificates: rendered.certificates,
         ..Closing::abandoned(now)
     };
     match outcome {
-        Ok(answer) => {
-            let found = &answer.found;
+        Ok(found) => {
             closing.cache = cache_use(found.source);
             if let Source::Stale(why) = found.source {
                 closing.reason = Some(why.word());
             }
             closing.fill_id = Some(found.entry.fill_id().uuid());
-            closing.age = Some(found.age(now));
-            closing.list = Some(*found.entry.tag(answer.now.wall).as_bytes());
+            closing.age = Some(found.entry.age(now));
+            closing.list = Some(*found.entry.tag(found.as_of.wall).as_bytes());
             closing.upstream_calls = found.upstream_calls;
         }
         Err(Refusal::Fetch {
@@ -292,7 +244,7 @@ fn closing<'w, R>(
     closing
 }
 
-fn became(outcome: &Result<Answer, Refusal>) -> Outcome {
+fn became(outcome: &Result<Found, Refusal>) -> Outcome {
     outcome
         .as_ref()
         .err()

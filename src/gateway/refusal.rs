@@ -8,7 +8,7 @@ use tracing::{debug, error, info, warn};
 
 use super::{Gateway, OVERLOAD_PAUSE};
 use crate::audit::{Entry, Outcome, RequestId, TooManyRefusals};
-use crate::cache::{FillId, NotFound, Source};
+use crate::cache::{FillId, NotAdmitted, NotFound, Source};
 use crate::identity::Unverified;
 use crate::policy::Denied;
 use crate::policy::allowance::{Limit, Spent};
@@ -239,7 +239,8 @@ impl From<NotFound> for Refusal {
                 source,
                 upstream_calls,
             },
-            NotFound::NotAdmitted(spent) => Self::RateLimited(spent),
+            NotFound::NotAdmitted(NotAdmitted::Overloaded) => Self::overloaded(),
+            NotFound::NotAdmitted(NotAdmitted::Spent(spent)) => Self::RateLimited(spent),
             NotFound::TooManyWaiters { retry_after } => Self::Overloaded { retry_after },
             NotFound::WalkDied => Self::Panicked,
         }

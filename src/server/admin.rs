@@ -27,7 +27,6 @@ mod readiness;
 pub use readiness::{PartFault, Readiness, Report};
 
 use super::accept::{Peer, Standing};
-use super::fields::Fields;
 use super::hosts::Hosts;
 use super::layers::{Body, Handler};
 use super::request::{Addressed, BadRequest, Credentials};
@@ -284,7 +283,7 @@ impl Admin {
 impl Handler for Admin {
     type Answer = BoxFuture<'static, Response<Body>>;
 
-    fn handle(self: &Arc<Self>, request: Request<Incoming>, peer: &Peer) -> Self::Answer {
+    fn handle(self: &Arc<Self>, request: Request<Incoming>, peer: &Arc<Peer>) -> Self::Answer {
         let admin = Arc::clone(self);
         let asking = Asking {
             by: By {
@@ -310,13 +309,12 @@ impl Admin {
     async fn answer(&self, request: Request<Incoming>, asking: &Asking) -> Response<Body> {
         let (parts, body) = request.into_parts();
         let refused = |refusal| response::not_administered(&refusal, asking.by.request_id);
-        let fields = Fields::read(&parts.headers);
-        let credentials = match Addressed::read(&parts, &fields) {
+        let credentials = match Addressed::read(&parts) {
             // A page of somebody else's that a browser was told is here speaks of its own host.
             Ok(addressed) if !self.hosts.include_or_local(addressed.host()) => {
                 return refused(AdminRefusal::Misdirected);
             }
-            Ok(addressed) => addressed.credentials(&fields, false),
+            Ok(addressed) => addressed.credentials(&parts.headers, false),
             Err(BadRequest::Method) => return refused(AdminRefusal::Method("GET, HEAD, POST")),
             Err(refusal) => return refused(AdminRefusal::Request(refusal)),
         };

@@ -1,4 +1,4 @@
-//! A list and the form that was asked for go in; the answer's body and its `ETag` come out.
+//! The body of an answer, in the form that was asked for, and its `ETag`.
 //!
 //! The usual form is kept with the list. Every other one (a page, in an envelope, uncounted) is a head, the
 //! list in memory or a part of it, and a tail; an indented one is made of these as it leaves. So none holds
@@ -16,10 +16,9 @@ use super::links::PageLinks;
 use super::payload::{Body, MADE_AT_A_TIME};
 use super::pretty::{Chunk, Indenter, Length};
 use super::query::{Form, PageWish};
-use super::request::Asked;
+use super::request::CertRequest;
 use super::unsent::Account;
-use crate::cache::{Encoding, Tag, Text, Unexpired, WORTH_COMPRESSING};
-use crate::gateway::Answer;
+use crate::cache::{Encoding, Found, Tag, Text, Unexpired, WORTH_COMPRESSING};
 
 /// A list, written.
 #[derive(Debug)]
@@ -34,17 +33,17 @@ pub struct List {
     pub certificates: u64,
 }
 
-/// Writes an answer's list as `asked`; `None` if too much waits to be sent for what has to be made.
-pub fn render(answer: &Answer, asked: &Asked<'_>, unsent: &Account) -> Option<List> {
+/// Writes a list as `asked`; `None` if too much waits to be sent for what has to be made.
+pub fn render(found: &Found, asked: &CertRequest<'_>, unsent: &Account) -> Option<List> {
     if asked.form.is_usual() {
-        Some(usual(answer, asked))
+        Some(usual(found, asked))
     } else {
-        unusual(answer, asked, unsent)
+        unusual(found, asked, unsent)
     }
 }
 
-fn usual(answer: &Answer, asked: &Asked<'_>) -> List {
-    let (entry, now) = (&answer.found.entry, answer.now.wall);
+fn usual(found: &Found, asked: &CertRequest<'_>) -> List {
+    let (entry, now) = (&found.entry, found.as_of.wall);
     let usual = entry.usual(&asked.query, asked.address, now);
     let certificates = u64::try_from(usual.certificates).unwrap_or(u64::MAX);
     if let Some(encoding) = asked.encoding
@@ -73,9 +72,9 @@ struct Cut<'a> {
     tail: Vec<u8>,
 }
 
-fn unusual(answer: &Answer, asked: &Asked<'_>, unsent: &Account) -> Option<List> {
-    let entry = &answer.found.entry;
-    let all = entry.unexpired(answer.now.wall);
+fn unusual(found: &Found, asked: &CertRequest<'_>, unsent: &Account) -> Option<List> {
+    let entry = &found.entry;
+    let all = entry.unexpired(found.as_of.wall);
     let url = entry.url(&asked.query, asked.address);
     let cut = Cut::new(&all, asked, &url);
     let certificates = u64::try_from(cut.shown.len()).unwrap_or(u64::MAX);
@@ -117,7 +116,7 @@ fn compressed(
 }
 
 impl<'a> Cut<'a> {
-    fn new(all: &'a Unexpired, asked: &Asked<'_>, url: &[u8]) -> Self {
+    fn new(all: &'a Unexpired, asked: &CertRequest<'_>, url: &[u8]) -> Self {
         let total = all.len();
         let shown = match asked.form.page {
             None => 0..total,
@@ -250,7 +249,7 @@ fn head(form: Form, url: &[u8], total: usize) -> Vec<u8> {
     head
 }
 
-fn tail(asked: &Asked<'_>, total: usize) -> Vec<u8> {
+fn tail(asked: &CertRequest<'_>, total: usize) -> Vec<u8> {
     let mut tail = Vec::with_capacity(ROOM_FOR_A_TAIL);
     tail.push(b']');
     if asked.form.include_count != Some(false) {

@@ -31,14 +31,14 @@ pub trait Handler: Send + Sync + 'static {
     type Answer: Future<Output = Response<Body>> + Send + Unpin + 'static;
 
     /// Answers one request. What need not be waited for is done before this returns.
-    fn handle(self: &Arc<Self>, request: Request<Incoming>, peer: &Peer) -> Self::Answer;
+    fn handle(self: &Arc<Self>, request: Request<Incoming>, peer: &Arc<Peer>) -> Self::Answer;
 }
 
 /// A handler for the requests of one connection: what the layers are around.
 #[derive(Debug)]
 struct Connected<H> {
     handler: Arc<H>,
-    peer: Peer,
+    peer: Arc<Peer>,
 }
 
 /// The layers as the service that hyper calls.
@@ -138,6 +138,7 @@ pub fn stack<H: Handler>(
     Future: Send + 'static,
 > + Send
 + Sync {
+    let peer = Arc::new(peer);
     Stack(Connected { handler, peer })
 }
 

@@ -1,9 +1,8 @@
-//! `Accept` and `Accept-Encoding` go in; one media type and the usable compressions come out
-//! (RFC 9110, section 12.5).
+//! Content negotiation (RFC 9110, section 12.5): the media type and the compression of an answer.
 
 use http::HeaderValue;
+use http::header::GetAll;
 
-use super::fields::Values;
 use super::request::ApiVersion;
 use crate::cache::Encoding;
 
@@ -28,7 +27,10 @@ pub struct Encodings {
 }
 
 /// The media type to answer with; `None` if the caller takes none that this resource has.
-pub fn accepted_media_type(accept: Values<'_>, version: ApiVersion) -> Option<MediaType> {
+pub fn accepted_media_type(
+    accept: GetAll<'_, HeaderValue>,
+    version: ApiVersion,
+) -> Option<MediaType> {
     let mut accepted = None;
     let mut items = accept
         .iter()
@@ -73,13 +75,10 @@ impl MediaType {
 
 impl Encodings {
     /// Reads `Accept-Encoding`. A malformed header asks for nothing.
-    pub fn read(accept_encoding: Values<'_>) -> Self {
+    pub fn read(accept_encoding: GetAll<'_, HeaderValue>) -> Self {
         let mut encodings = Self::default();
-        if accept_encoding.first().is_none() {
-            return encodings;
-        }
         let (mut gzip, mut any_other) = (None, None);
-        for value in accept_encoding.iter() {
+        for value in accept_encoding {
             let Ok(text) = value.to_str() else {
                 return Self::default();
             };
@@ -180,7 +179,6 @@ mod tests {
     use http::{HeaderMap, header};
 
     use super::*;
-    use crate::server::fields::Fields;
 
     fn headers(name: &header::HeaderName, values: &[&str]) -> HeaderMap {
         values
@@ -231,7 +229,7 @@ mod tests {
         ] {
             let headers = headers(&header::ACCEPT, accept);
             assert_eq!(
-                accepted_media_type(Fields::read(&headers).accept, version),
+                accepted_media_type(headers.get_all(header::ACCEPT), version),
                 expected,
                 "{accept:?}"
             );
@@ -257,7 +255,7 @@ mod tests {
         ] {
             let headers = headers(&header::ACCEPT_ENCODING, accept);
             assert_eq!(
-                Encodings::read(Fields::read(&headers).accept_encoding),
+                Encodings::read(headers.get_all(header::ACCEPT_ENCODING)),
                 Encodings { brotli, gzip, zstd },
                 "{accept:?}"
             );

@@ -1,5 +1,4 @@
-//! The public listener's handler: one HTTP request goes in, is asked as a question, and its answer comes
-//! out, on record.
+//! The public listener's handler: from an HTTP request to a lookup, and from what came of it to the response.
 
 use std::borrow::Cow;
 use std::future::Future;
@@ -17,21 +16,22 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use tracing::debug;
 
-use super::accept::{Peer, Standing};
-use super::fields::Fields;
+use super::accept::Peer;
 use super::forwarded::Forwarded;
 use super::hosts::Hosts;
 use super::layers::{Body, Handler};
 use super::proxies::Proxies;
 use super::public_url::PublicUrl;
-use super::request::{Asked, BadRequest, Received};
-use super::response::Written;
+use super::request::{BadRequest, CertRequest, Received};
+use super::response::{REQUEST_ID, Rendered};
 use super::unsent::Account;
 use super::{Config, request, response};
 use crate::audit::{Arrival, RequestId, Unrecorded};
-use crate::clock::Ids;
-use crate::gateway::{Answer, AwaitingRecord, Gateway, Refusal, Unanswered};
+use crate::cache::Found;
+use crate::clock::{Ids, Moment};
+use crate::gateway::{AwaitingRecord, Gateway, Refusal};
 use crate::memory::Stage;
+use crate::telemetry::metrics::lookups::Present;
 
 /// Answers lookups.
 pub struct PublicHandler {
@@ -40,6 +40,7 @@ pub struct PublicHandler {
     hosts: Hosts,
     public_url: Option<PublicUrl>,
     trusted_proxies: Proxies,
+    fast_path: bool,
     ids: Ids,
 }
 
@@ -56,112 +57,170 @@ impl PublicHandler {
             },
             public_url,
             trusted_proxies: config.trusted_proxies.clone(),
+            fast_path: config.fast_path,
             ids: Ids::default(),
         }
     }
 }
 
-/// The answer to one request.
-#[must_use = "what is not waited for was not answered"]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all answers are known; a box for each would cost more than it saves"
-)]
+/// The response to one request.
+#[must_use = "a response that is not waited for is not sent"]
 pub enum Answering {
-    /// Known, and waits for its record.
-    Known(Known),
-    /// Not known yet.
-    Unknown(BoxFuture<'static, Response<Body>>),
+    /// A hit, which waits for its record.
+    Cached(Cached),
+    /// Any other.
+    LookedUp(BoxFuture<'static, Response<Body>>),
 }
 
-/// An answer that waits for its record.
-pub struct Known {
-    withheld: AwaitingRecord<Response<Body>>,
-    terms: Terms,
+/// A response that waits for its record.
+pub struct Cached {
+    reply: AwaitingRecord<Response<Body>>,
+    form: ReplyForm,
 }
 
-/// What has a say in the form of any answer to one request.
+/// What the response to a request depends on besides its content.
 #[derive(Clone, Copy)]
-struct Terms {
+struct ReplyForm {
     request_id: RequestId,
     envelope: bool,
-    /// The answer is the last on its connection.
+    /// It is the last on its connection.
     is_last: bool,
     /// It leaves beside others.
     is_stream: bool,
 }
 
-impl PublicHandler {
-    fn reject(
-        self: &Arc<Self>,
-        arrival: Arrival<'static>,
-        refusal: BadRequest,
-        (parts, body): (Parts, Option<Incoming>),
-    ) -> Answering {
-        let handler = Arc::clone(self);
-        Answering::Unknown(Box::pin(async move {
-            let is_stream = parts.version > Version::HTTP_11;
-            let has_body = body.is_some();
-            if let Some(body) = body.filter(|_| is_stream) {
-                handler.wait_for(body).await;
-            }
-            let terms = Terms {
-                request_id: arrival.request_id,
-                envelope: request::wants_envelope(&parts),
-                // What stands behind a body that nobody reads is nobody's.
-                is_last: handler.is_last(parts.version) || (has_body && !is_stream),
-                is_stream,
-            };
-            let written = terms.reject(&refusal);
-            let path = parts.uri.path().as_bytes();
-            let too_many = |refusal: &Refusal| terms.refuse(refusal);
-            let answer = handler
-                .gateway
-                .reject(arrival, path, written, too_many)
-                .await;
-            answer.unwrap_or_else(|problem| terms.unrecorded(problem))
+/// When a request arrived, and what its record calls it.
+#[derive(Clone, Copy)]
+struct Stamp {
+    request_id: RequestId,
+    at: Moment,
+}
+
+impl Handler for PublicHandler {
+    type Answer = Answering;
+
+    fn handle(self: &Arc<Self>, request: Request<Incoming>, peer: &Arc<Peer>) -> Answering {
+        let now = self.gateway.clock.now();
+        let stamp = Stamp {
+            request_id: self.ids.at(now.wall).into(),
+            at: now,
+        };
+        let (parts, body) = request.into_parts();
+        let has_body = !body.is_end_stream();
+        if self.fast_path
+            && !has_body
+            && let Some(cached) = self.answer_cached(&parts, stamp, peer)
+        {
+            return Answering::Cached(cached);
+        }
+        let (handler, peer) = (Arc::clone(self), Arc::clone(peer));
+        let body = has_body.then_some(body);
+        Answering::LookedUp(Box::pin(async move {
+            handler.answer(&parts, body, stamp, &peer).await
         }))
     }
+}
 
-    /// Waits until a body has come, which nobody will read: a stream whose frames turn out to be malformed is
-    /// reset for it, and not answered. The guard does the same for HTTP/1.
+impl PublicHandler {
+    /// Answers one request.
+    async fn answer(
+        &self,
+        parts: &Parts,
+        body: Option<Incoming>,
+        stamp: Stamp,
+        peer: &Peer,
+    ) -> Response<Body> {
+        let forwarded = self.forwarded(&parts.headers, peer);
+        let arrival = arrival(parts, stamp, peer, forwarded.as_ref().ok());
+        let asked = match &forwarded {
+            Ok(forwarded) => self.read(parts, forwarded, peer, body.is_some()),
+            Err(refusal) => Err(refusal.clone()),
+        };
+        let asked = match asked {
+            Ok(asked) => asked,
+            Err(refusal) => return self.reject(arrival, &refusal, parts, body).await,
+        };
+        let form = self.form(&asked, stamp);
+        let waiting = peer.standing.wait();
+        let request = asked.lookup();
+        let reply = self.gateway.lookup(arrival, &request, |outcome| {
+            note_authenticated(peer, outcome);
+            form.render(outcome, &asked, &peer.unsent)
+        });
+        let reply = reply.await;
+        drop(waiting);
+        form.finish(reply)
+    }
+
+    /// Answers a hit, without a future of its own: hyper reads the next head into the same buffer while the
+    /// record is written. `None` for all else, which [`PublicHandler::answer`] begins anew.
+    fn answer_cached(&self, parts: &Parts, stamp: Stamp, peer: &Peer) -> Option<Cached> {
+        let forwarded = self.forwarded(&parts.headers, peer).ok()?;
+        let arrival = arrival(parts, stamp, peer, Some(&forwarded));
+        let asked = self.read(parts, &forwarded, peer, false).ok()?;
+        let form = self.form(&asked, stamp);
+        let reply = self
+            .gateway
+            .lookup_cached(&arrival, &asked.lookup(), |outcome| {
+                note_authenticated(peer, outcome);
+                form.render(outcome, &asked, &peer.unsent)
+            })?;
+        Some(Cached { reply, form })
+    }
+
+    /// Reads a request, and whether it is this gateway that it is for.
+    fn read<'r>(
+        &'r self,
+        parts: &'r Parts,
+        forwarded: &'r Forwarded,
+        peer: &'r Peer,
+        has_body: bool,
+    ) -> Result<CertRequest<'r>, BadRequest> {
+        let received = Received {
+            scheme: forwarded.scheme.unwrap_or(peer.scheme),
+            host: forwarded.host.as_deref(),
+            public_url: self.public_url.as_ref(),
+        };
+        let asked = CertRequest::read(parts, received, has_body)?;
+        if self.is_asked(&asked, peer) {
+            Ok(asked)
+        } else {
+            Err(BadRequest::Misdirected)
+        }
+    }
+
+    async fn reject(
+        &self,
+        arrival: Arrival<'_>,
+        refusal: &BadRequest,
+        parts: &Parts,
+        body: Option<Incoming>,
+    ) -> Response<Body> {
+        let is_stream = parts.version > Version::HTTP_11;
+        let has_body = body.is_some();
+        if let Some(body) = body.filter(|_| is_stream) {
+            self.wait_for(body).await;
+        }
+        let form = ReplyForm {
+            request_id: arrival.request_id,
+            envelope: request::wants_envelope(parts),
+            // What stands behind a body that is not read cannot be told from it.
+            is_last: self.is_last(parts.version) || (has_body && !is_stream),
+            is_stream,
+        };
+        let rendered = form.reject(refusal);
+        let path = parts.uri.path().as_bytes();
+        let too_many = |refusal: &Refusal| form.refuse(refusal);
+        let reply = self.gateway.reject(arrival, path, rendered, too_many);
+        form.finish(reply.await.map(|response| (response, None)))
+    }
+
+    /// Waits until a body that is not wanted has come: a stream whose frames turn out to be malformed is reset
+    /// for it, and not answered. The guard does the same for HTTP/1.
     async fn wait_for(&self, body: Incoming) {
         let whole = Limited::new(body, LARGEST_BODY).collect();
         // Too long or too slow, it is refused without the rest of it.
         let _ = self.gateway.clock.timeout(BODY_PATIENCE, whole).await;
-    }
-
-    /// Waits for what memory could not answer.
-    fn wait(
-        self: &Arc<Self>,
-        unanswered: Box<Unanswered>,
-        request_id: RequestId,
-        (parts, forwarded): (Parts, Forwarded),
-        peer: &Peer,
-    ) -> Answering {
-        let handler = Arc::clone(self);
-        let (scheme, unsent) = (peer.scheme, peer.unsent.clone());
-        let standing = peer.standing.clone();
-        let waiting = standing.wait();
-        Answering::Unknown(Box::pin(async move {
-            // What is read borrows from what it is read of, so it cannot be brought along.
-            let fields = Fields::read(&parts.headers);
-            let received = handler.received(scheme, &forwarded);
-            let Ok(asked) = Asked::read(&parts, &fields, received, false) else {
-                return response::unexpected();
-            };
-            let terms = || handler.terms(request_id, &asked, parts.version);
-            let lookup = asked.lookup(&fields);
-            let withheld = unanswered
-                .answer(&handler.gateway, &lookup, |outcome| {
-                    note(&standing, outcome);
-                    terms().write(outcome, &asked, &unsent)
-                })
-                .await;
-            drop(waiting);
-            let terms = terms();
-            Known { withheld, terms }.await
-        }))
     }
 
     /// What trusted proxies say of a request; of others nothing is believed.
@@ -172,17 +231,9 @@ impl PublicHandler {
         Forwarded::read(headers, &self.trusted_proxies).map_err(|_| BadRequest::Forwarded)
     }
 
-    fn received<'a>(&'a self, scheme: &'a str, forwarded: &'a Forwarded) -> Received<'a> {
-        Received {
-            scheme: forwarded.scheme.unwrap_or(scheme),
-            host: forwarded.host.as_deref(),
-            public_url: self.public_url.as_ref(),
-        }
-    }
-
     /// Whether this gateway is the one that was asked. A request that could be one to a proxy has to name
     /// it in so many words.
-    fn is_asked(&self, asked: &Asked<'_>, peer: &Peer) -> bool {
+    fn is_asked(&self, asked: &CertRequest<'_>, peer: &Peer) -> bool {
         let is_named = || {
             let public = self.public_url.as_ref().map(PublicUrl::host);
             public == Some(asked.host) || self.hosts.identify(asked.host, peer.local)
@@ -190,12 +241,12 @@ impl PublicHandler {
         self.hosts.include(asked.host) && (!asked.is_absolute || is_named())
     }
 
-    fn terms(&self, request_id: RequestId, asked: &Asked<'_>, version: Version) -> Terms {
-        Terms {
-            request_id,
+    fn form(&self, asked: &CertRequest<'_>, stamp: Stamp) -> ReplyForm {
+        ReplyForm {
+            request_id: stamp.request_id,
             envelope: asked.form.has_envelope(),
-            is_last: self.is_last(version),
-            is_stream: version > Version::HTTP_11,
+            is_last: self.is_last(asked.protocol),
+            is_stream: asked.protocol > Version::HTTP_11,
         }
     }
 
@@ -206,109 +257,96 @@ impl PublicHandler {
                 self.draining.load(Ordering::Relaxed)
                     || self.gateway.memory.stage() >= Stage::Closing
             }
-            // What HTTP/1.0 calls keeping alive is nobody's standard.
+            // No standard says what HTTP/1.0's keeping alive is.
             version => version < Version::HTTP_11,
         }
     }
 }
 
-impl Handler for PublicHandler {
-    type Answer = Answering;
-
-    /// A request that memory answers is gone when this returns: only its answer waits, for the record.
-    fn handle(self: &Arc<Self>, request: Request<Incoming>, peer: &Peer) -> Answering {
-        let now = self.gateway.clock.now();
-        let (parts, body) = request.into_parts();
-        let has_body = !body.is_end_stream();
-        let body = has_body.then_some(body);
-        let fields = Fields::read(&parts.headers);
-        let caller_request_id = fields.request_id.first();
-        let forwarded = self.forwarded(&parts.headers, peer);
-        let source = forwarded.as_ref().ok().and_then(|it| it.source);
-        let arrival = Arrival {
-            request_id: self.ids.at(now.wall).into(),
-            origin: match source {
-                None => Cow::Borrowed(&peer.origin),
-                Some(node) => Cow::Owned(peer.origin.forwarded(node.address, node.port)),
-            },
-            at: now,
-            caller_request_id: caller_request_id.map(|id| Cow::Borrowed(id.as_bytes())),
-        };
-        let forwarded = match forwarded {
-            Ok(forwarded) => forwarded,
-            Err(refusal) => return self.reject(arrival.into_owned(), refusal, (parts, body)),
-        };
-        let received = self.received(peer.scheme, &forwarded);
-        let asked = match Asked::read(&parts, &fields, received, has_body) {
-            Ok(asked) if !self.is_asked(&asked, peer) => {
-                return self.reject(arrival.into_owned(), BadRequest::Misdirected, (parts, body));
-            }
-            Ok(asked) => asked,
-            Err(refusal) => return self.reject(arrival.into_owned(), refusal, (parts, body)),
-        };
-        let terms = self.terms(arrival.request_id, &asked, parts.version);
-        let answered = self
-            .gateway
-            .answer(arrival, &asked.lookup(&fields), |outcome| {
-                note(&peer.standing, outcome);
-                terms.write(outcome, &asked, &peer.unsent)
-            });
-        match answered {
-            Ok(withheld) => Answering::Known(Known { withheld, terms }),
-            Err(unanswered) => self.wait(unanswered, terms.request_id, (parts, forwarded), peer),
-        }
+/// How a request came, as its record says it.
+fn arrival<'r>(
+    parts: &'r Parts,
+    stamp: Stamp,
+    peer: &'r Peer,
+    forwarded: Option<&Forwarded>,
+) -> Arrival<'r> {
+    let caller_request_id = parts.headers.get(REQUEST_ID);
+    Arrival {
+        request_id: stamp.request_id,
+        origin: match forwarded.and_then(|forwarded| forwarded.source) {
+            None => Cow::Borrowed(&peer.origin),
+            Some(node) => Cow::Owned(peer.origin.forwarded(node.address, node.port)),
+        },
+        at: stamp.at,
+        caller_request_id: caller_request_id.map(|id| Cow::Borrowed(id.as_bytes())),
     }
 }
 
-/// Notes that a connection is one of somebody who was let in.
-fn note(standing: &Standing, outcome: &Result<Answer, Refusal>) {
+/// Notes that a connection has brought a request that was authenticated.
+fn note_authenticated(peer: &Peer, outcome: &Result<Found, Refusal>) {
     if let Ok(_)
     | Err(
         Refusal::Denied(_) | Refusal::Fetch { .. } | Refusal::RateLimited(_) | Refusal::TimedOut,
     ) = outcome
     {
-        standing.vouch();
+        peer.standing.vouch();
     }
 }
 
-/// Every answer is made here, so that none forgets how it ends.
-impl Terms {
-    fn write(
+/// Every response is made here, so that none forgets how it ends.
+impl ReplyForm {
+    fn render(
         &self,
-        outcome: &Result<Answer, Refusal>,
-        asked: &Asked<'_>,
+        outcome: &Result<Found, Refusal>,
+        asked: &CertRequest<'_>,
         unsent: &Account,
-    ) -> Written {
-        let mut written = match outcome {
-            Ok(answer) => response::answered(answer, asked, self.request_id, unsent),
+    ) -> Rendered {
+        let mut rendered = match outcome {
+            Ok(found) => response::answered(found, asked, self.request_id, unsent),
             Err(refusal) => return self.refuse(refusal),
         };
-        self.finish(&mut written.reply);
-        written
+        self.close(&mut rendered.reply);
+        rendered
     }
 
-    fn refuse(&self, refusal: &Refusal) -> Written {
-        let mut written = response::refused(refusal, self.request_id, self.envelope);
-        self.finish(&mut written.reply);
-        written
+    fn refuse(&self, refusal: &Refusal) -> Rendered {
+        let mut rendered = response::refused(refusal, self.request_id, self.envelope);
+        self.close(&mut rendered.reply);
+        rendered
     }
 
-    fn reject(&self, refusal: &BadRequest) -> Written {
-        let mut written = response::bad_request(refusal, self.request_id, self.envelope);
-        self.finish(&mut written.reply);
-        written
+    fn reject(&self, refusal: &BadRequest) -> Rendered {
+        let mut rendered = response::bad_request(refusal, self.request_id, self.envelope);
+        self.close(&mut rendered.reply);
+        rendered
+    }
+
+    /// The response, now that its record is written, or that it cannot be.
+    fn finish(
+        &self,
+        reply: Result<(Response<Body>, Option<Present>), Unrecorded>,
+    ) -> Response<Body> {
+        match reply {
+            Ok((mut response, present)) => {
+                if let Some(present) = present {
+                    response.body_mut().count(present, self.is_stream);
+                }
+                response
+            }
+            Err(problem) => self.unrecorded(problem),
+        }
     }
 
     fn unrecorded(&self, problem: Unrecorded) -> Response<Body> {
         let request_id = self.request_id;
-        // Not louder: whoever is not let in can ask for it, too. The trail itself says once what is wrong.
+        // Not louder, because anyone can cause it. The trail itself says once what is wrong.
         debug!(%request_id, "not answered, because it is not on record: {problem}");
         let mut response = response::unrecorded(request_id, self.envelope);
-        self.finish(&mut response);
+        self.close(&mut response);
         response
     }
 
-    fn finish(&self, response: &mut Response<Body>) {
+    fn close(&self, response: &mut Response<Body>) {
         if self.is_last {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(header::CONNECTION, close);
@@ -321,29 +359,15 @@ impl Future for Answering {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Response<Body>> {
         match self.get_mut() {
-            Self::Known(known) => Pin::new(known).poll(context),
-            Self::Unknown(answer) => answer.as_mut().poll(context),
-        }
-    }
-}
-
-impl Future for Known {
-    type Output = Response<Body>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Response<Body>> {
-        match ready!(Pin::new(&mut self.withheld).poll(context)) {
-            Ok((mut answer, present)) => {
-                if let Some(present) = present {
-                    let is_stream = self.terms.is_stream;
-                    answer.body_mut().count(present, is_stream);
-                }
-                Poll::Ready(answer)
+            Self::Cached(cached) => {
+                let reply = ready!(Pin::new(&mut cached.reply).poll(context));
+                Poll::Ready(cached.form.finish(reply))
             }
-            Err(problem) => Poll::Ready(self.terms.unrecorded(problem)),
+            Self::LookedUp(answer) => answer.as_mut().poll(context),
         }
     }
 }
 
-/// How much of a body is waited for that nobody will read, and for how long.
+/// How much of a body that is not wanted is waited for, and for how long.
 const LARGEST_BODY: usize = 16 << 10;
 const BODY_PATIENCE: Duration = Duration::from_secs(5);

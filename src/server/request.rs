@@ -1,4 +1,4 @@
-//! An HTTP request goes in; a bearer token and an [`Asked`] question come out, or a [`BadRequest`].
+//! From an HTTP request to a [`CertRequest`], or a [`BadRequest`].
 //!
 //! HTTP ends here. Nothing is normalised: the path is matched as the bytes that arrived, and each
 //! segment is decoded exactly once. The order of the checks is the order in which they get cheaper to
@@ -6,24 +6,24 @@
 
 mod addressed;
 
+use http::header::GetAll;
 use http::request::Parts;
-use http::{Method, Version};
+use http::{HeaderMap, HeaderValue, Method, Version, header};
 
 pub(super) use addressed::is_host;
 pub use addressed::{Addressed, Credentials};
 
-use super::fields::{Fields, Values};
 use super::negotiation::{Encodings, MediaType, accepted_media_type};
 use super::public_url::PublicUrl;
 use super::query;
 use super::query::{Form, InvalidQuery};
 use crate::atlas::{CertQuery, InvalidUsername, ProjectId, Username};
 use crate::cache::{Address, Encoding};
-use crate::gateway::Lookup;
+use crate::gateway::LookupRequest;
 
 /// A well-formed lookup, still to be authenticated.
 #[derive(Debug)]
-pub struct Asked<'r> {
+pub struct CertRequest<'r> {
     /// Which certificates.
     pub query: CertQuery,
     /// Which of the two paths was used.
@@ -34,8 +34,8 @@ pub struct Asked<'r> {
     pub media_type: MediaType,
     /// The compression that the caller likes best of those that there are.
     pub encoding: Option<Encoding>,
-    /// The lists that the caller has already.
-    pub known: Values<'r>,
+    /// The validators of the lists that the caller has already (`If-None-Match`).
+    pub validators: GetAll<'r, HeaderValue>,
     /// Where the links of the answer point.
     pub address: Address<'r>,
     /// The host that the caller has addressed, with its port where it gave one.
@@ -48,6 +48,8 @@ pub struct Asked<'r> {
     pub protocol: Version,
     /// Whether the caller wants Atlas to be asked anew (`Cache-Control: no-cache`).
     pub no_cache: bool,
+    /// The trace that the caller is in (W3C Trace Context).
+    pub traceparent: Option<&'r str>,
     /// The bearer token.
     pub credentials: Credentials<'r>,
 }
@@ -137,15 +139,14 @@ impl ApiVersion {
     }
 }
 
-impl<'r> Asked<'r> {
-    /// Reads a request's head and its `fields`.
+impl<'r> CertRequest<'r> {
+    /// Reads a request's head.
     pub fn read(
         parts: &'r Parts,
-        fields: &Fields<'r>,
         received: Received<'r>,
         has_body: bool,
     ) -> Result<Self, BadRequest> {
-        let addressed = Addressed::read(parts, fields)?;
+        let addressed = Addressed::read(parts)?;
         let Addressed { path, query, .. } = addressed;
         let host = received.host.unwrap_or_else(|| addressed.host());
         let Route {
@@ -163,16 +164,18 @@ impl<'r> Asked<'r> {
             .map_err(|_| BadRequest::ProjectId(project.to_owned()))?;
         let username = Username::from_path_segment(username).map_err(BadRequest::Username)?;
         let form = Form::read(query).map_err(BadRequest::Query)?;
-        let media_type =
-            accepted_media_type(fields.accept, version).ok_or(BadRequest::NotAcceptable)?;
-        let credentials = addressed.credentials(fields, form.token_in_query)?;
+        let headers = &parts.headers;
+        let media_type = accepted_media_type(headers.get_all(header::ACCEPT), version);
+        let media_type = media_type.ok_or(BadRequest::NotAcceptable)?;
+        let encodings = Encodings::read(headers.get_all(header::ACCEPT_ENCODING));
+        let credentials = addressed.credentials(headers, form.token_in_query)?;
         Ok(Self {
             query: CertQuery { project, username },
             version,
             form,
             media_type,
-            encoding: Encodings::read(fields.accept_encoding).preferred(),
-            known: fields.if_none_match,
+            encoding: encodings.preferred(),
+            validators: headers.get_all(header::IF_NONE_MATCH),
             address: match received.public_url {
                 Some(url) => url.address(version),
                 None => Address {
@@ -185,16 +188,17 @@ impl<'r> Asked<'r> {
             is_absolute: addressed.is_absolute && received.host.is_none(),
             method: &parts.method,
             protocol: parts.version,
-            no_cache: wants_no_cache(fields.cache_control),
+            no_cache: wants_no_cache(headers),
+            traceparent: headers.get(TRACEPARENT).and_then(|it| it.to_str().ok()),
             credentials,
         })
     }
 }
 
-impl Asked<'_> {
+impl CertRequest<'_> {
     /// What the gateway is asked.
-    pub fn lookup<'a>(&'a self, fields: &Fields<'a>) -> Lookup<'a> {
-        Lookup {
+    pub fn lookup(&self) -> LookupRequest<'_> {
+        LookupRequest {
             token: match self.credentials {
                 Credentials::Bearer(token) => Some(token),
                 Credentials::None => None,
@@ -207,10 +211,7 @@ impl Asked<'_> {
             // What is indented is not kept, so there is nothing to be made of it before.
             encoding: self.encoding.filter(|_| !self.form.is_pretty()),
             most: self.form.most(),
-            traceparent: fields
-                .traceparent
-                .first()
-                .and_then(|value| value.to_str().ok()),
+            traceparent: self.traceparent,
         }
     }
 }
@@ -249,8 +250,9 @@ fn split_at(sign: u8, text: &str) -> Option<(&str, &str)> {
     Some((before, rest.get(1..)?))
 }
 
-fn wants_no_cache(cache_control: Values<'_>) -> bool {
-    cache_control
+fn wants_no_cache(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::CACHE_CONTROL);
+    values
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
@@ -258,3 +260,4 @@ fn wants_no_cache(cache_control: Values<'_>) -> bool {
 }
 
 const LONGEST_TARGET: usize = 8_192;
+const TRACEPARENT: &str = "traceparent";

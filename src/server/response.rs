@@ -1,4 +1,4 @@
-//! An answer or a refusal goes in; Atlas's form, headers and status come out.
+//! Replies: Atlas's form, headers and status.
 //!
 //! Here, in [`document`] and in [`fetch`] is the only place with status codes.
 
@@ -7,73 +7,63 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::HeaderName;
+use http::header::{GetAll, HeaderName};
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 use uuid::Uuid;
 
-mod counted;
 mod document;
 mod fetch;
 mod limits;
 
-use self::counted::{Counted, text_value};
 use self::document::Document;
 use super::body;
-use super::fields::Values;
 use super::head::Fault;
 use super::layers::Body;
 use super::negotiation::MediaType;
-use super::request::{Asked, BadRequest};
+use super::request::{BadRequest, CertRequest};
 use super::unsent::Account;
 use crate::audit::{RequestId, TooManyRefusals, Unrecorded};
-use crate::cache::{CacheStatus, Found, Source};
-use crate::clock::Moment;
+use crate::cache::{CacheStatus, Found};
 use crate::gateway;
-use crate::gateway::{Answer, OVERLOAD_PAUSE, Refusal};
+use crate::gateway::{OVERLOAD_PAUSE, Refusal};
 
-/// An answer, and what the audit record says of it.
-pub type Written = gateway::Written<Response<Body>>;
+/// A reply, and what the audit record says of it.
+pub type Rendered = gateway::Rendered<Response<Body>>;
 
-/// Writes an answer: the list in the form that was asked for, or 304 where the caller has it already.
-/// What has to be made for it has room in `unsent`, or the caller is turned away.
+/// Renders a list in the form that was asked for, or 304 where the caller has it already. What has to be made
+/// for it has room in `unsent`, or the lookup is shed.
 pub fn answered(
-    answer: &Answer,
-    asked: &Asked<'_>,
+    found: &Found,
+    asked: &CertRequest<'_>,
     request_id: RequestId,
     unsent: &Account,
-) -> Written {
-    let Some(list) = body::render(answer, asked, unsent) else {
+) -> Rendered {
+    let Some(list) = body::render(found, asked, unsent) else {
         return shed(request_id, asked.form.has_envelope());
     };
-    let unchanged = is_known(asked.known, &list.etag);
-    let (template, body) = match (unchanged, asked.media_type) {
-        (true, _) => (&UNCHANGED, Body::default()),
-        (false, MediaType::Json) => (&JSON, list.body),
-        (false, MediaType::Versioned) => (&VERSIONED, list.body),
+    let unchanged = is_known(&asked.validators, &list.etag);
+    let template = match (unchanged, asked.media_type) {
+        (true, _) => &UNCHANGED,
+        (false, MediaType::Json) => &JSON,
+        (false, MediaType::Versioned) => &VERSIONED,
     };
-    let found = &answer.found;
+    let body = if unchanged {
+        Body::default()
+    } else {
+        list.body
+    };
     let mut response = Response::clone(template).map(|()| body);
     let headers = response.headers_mut();
-    let mut places = headers.iter_mut();
-    let mut fill = |name: &str, value: HeaderValue| {
-        if let Some((place, of)) = places.next() {
-            debug_assert_eq!(place.as_str(), name);
-            *of = value;
-        }
-    };
-    // In the order of the templates.
-    fill("age", NUMBERS.value(found.age(answer.now).as_secs()));
-    fill("cache-status", cache_status(found, answer.now));
-    fill("etag", list.etag);
-    fill("x-request-id", request_id_value(request_id));
-    if found.upstream_calls > 0 {
-        headers.insert(UPSTREAM_CALLS, found.upstream_calls.into());
-    }
+    headers.insert(header::AGE, found.age().as_secs().into());
+    headers.insert(CACHE_STATUS, text_value(of_this_cache(found.status())));
+    headers.insert(header::ETAG, list.etag);
+    headers.insert(REQUEST_ID, request_id_value(request_id));
+    headers.insert(UPSTREAM_CALLS, found.upstream_calls.into());
     if !unchanged && let Some(encoding) = list.encoding {
         headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
     }
-    Written {
+    Rendered {
         status: response.status().as_u16(),
         reply: response,
         error_code: None,
@@ -82,28 +72,29 @@ pub fn answered(
     }
 }
 
-/// The head of every list, in which what differs from list to list has no value yet, and `0` where most
-/// of them have one.
-///
-/// To copy it and fill it in costs half as much as to insert one header after the other, which hashes
-/// each name and finds it a place. Those without a value come first, so that they are filled in one by
-/// one.
+/// The head of every list, which is copied: its headers in the order in which they leave.
 static JSON: LazyLock<Response<()>> = LazyLock::new(|| template(Some(MediaType::Json)));
 
-/// The same for those who ask for a version.
+/// The same for callers that ask for a version.
 static VERSIONED: LazyLock<Response<()>> = LazyLock::new(|| template(Some(MediaType::Versioned)));
 
 /// The same of a list that the caller has already, which leaves without its content.
 static UNCHANGED: LazyLock<Response<()>> = LazyLock::new(|| template(None));
 
 fn template(of_content: Option<MediaType>) -> Response<()> {
-    let later = [header::AGE, CACHE_STATUS, header::ETAG, REQUEST_ID];
+    let unset = || HeaderValue::from_static("");
+    let of_list = [
+        header::AGE,
+        CACHE_STATUS,
+        header::ETAG,
+        REQUEST_ID,
+        UPSTREAM_CALLS,
+    ];
     let fixed = [
-        (UPSTREAM_CALLS, "0"),
         (header::CACHE_CONTROL, "private, no-cache"),
         (header::VARY, "Accept, Accept-Encoding"),
     ];
-    let later = later.map(|name| (name, LATER));
+    let of_list = of_list.map(|name| (name, unset()));
     let fixed = fixed.map(|(name, value)| (name, HeaderValue::from_static(value)));
     let mut template = Response::new(());
     *template.status_mut() = match of_content {
@@ -111,34 +102,32 @@ fn template(of_content: Option<MediaType>) -> Response<()> {
         None => StatusCode::NOT_MODIFIED,
     };
     let of_content = of_content.map(|it| (header::CONTENT_TYPE, it.header_value()));
-    *template.headers_mut() = later.into_iter().chain(fixed).chain(of_content).collect();
+    *template.headers_mut() = of_list.into_iter().chain(fixed).chain(of_content).collect();
     template
 }
 
-const LATER: HeaderValue = HeaderValue::from_static("");
-
-/// Writes a refusal of a request that was never asked as a question.
-pub fn bad_request(refusal: &BadRequest, request_id: RequestId, envelope: bool) -> Written {
+/// Writes a refusal of a malformed request.
+pub fn bad_request(refusal: &BadRequest, request_id: RequestId, envelope: bool) -> Rendered {
     finish(Document::of_request(refusal), request_id, envelope, 0)
 }
 
-/// Writes a refusal of a question.
-pub fn refused(refusal: &Refusal, request_id: RequestId, envelope: bool) -> Written {
+/// Writes a refusal of a lookup.
+pub fn refused(refusal: &Refusal, request_id: RequestId, envelope: bool) -> Rendered {
     let document = Document::of_refusal(refusal);
-    let mut written = finish(document, request_id, envelope, refusal.upstream_calls());
+    let mut rendered = finish(document, request_id, envelope, refusal.upstream_calls());
     if let Some(source) = refusal.source() {
         let status = text_value(of_this_cache(source.status(None, false)));
-        written.reply.headers_mut().insert(CACHE_STATUS, status);
+        rendered.reply.headers_mut().insert(CACHE_STATUS, status);
     }
-    written
+    rendered
 }
 
 /// Writes that there is no room for the answer.
 #[cold]
-fn shed(request_id: RequestId, envelope: bool) -> Written {
+fn shed(request_id: RequestId, envelope: bool) -> Rendered {
     let retry_after = OVERLOAD_PAUSE;
     let refusal = Refusal::Overloaded { retry_after };
-    Written {
+    Rendered {
         is_shed: true,
         ..refused(&refusal, request_id, envelope)
     }
@@ -259,7 +248,7 @@ pub fn json(
     response
 }
 
-fn finish(document: Document, request_id: RequestId, envelope: bool, calls: u32) -> Written {
+fn finish(document: Document, request_id: RequestId, envelope: bool, calls: u32) -> Rendered {
     let body = if envelope {
         enveloped(document.status, &document.body)
     } else {
@@ -292,7 +281,7 @@ fn finish(document: Document, request_id: RequestId, envelope: bool, calls: u32)
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     let status = document.status.as_u16();
-    Written {
+    Rendered {
         reply: response,
         status,
         error_code: Some(document.code),
@@ -311,12 +300,12 @@ fn enveloped(status: StatusCode, document: &[u8]) -> Bytes {
 
 /// The request's id as a header.
 pub(super) fn request_id_value(request_id: RequestId) -> HeaderValue {
-    HeaderValue::from_bytes(request_id.as_bytes()).unwrap_or(LATER)
+    HeaderValue::from_bytes(request_id.as_bytes()).expect("a UUID is visible ASCII")
 }
 
 /// RFC 9110, section 13.1.2: a list of tags, compared weakly, or `*` for any.
-fn is_known(known: Values<'_>, etag: &HeaderValue) -> bool {
-    known
+fn is_known(validators: &GetAll<'_, HeaderValue>, etag: &HeaderValue) -> bool {
+    validators
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
@@ -325,25 +314,13 @@ fn is_known(known: Values<'_>, etag: &HeaderValue) -> bool {
 }
 
 /// RFC 9211: how this cache came by its answer.
-fn cache_status(found: &Found, now: Moment) -> HeaderValue {
-    let status = found.status(now);
-    match (found.source, status.ttl().map(u64::try_from)) {
-        (Source::Hit, Some(Ok(ttl))) => HITS.value(ttl),
-        (Source::RefreshedAhead, Some(Ok(ttl))) => HITS_AHEAD.value(ttl),
-        (_, _) => text_value(of_this_cache(status)),
-    }
-}
-
 fn of_this_cache(status: CacheStatus) -> String {
     format!("atlas-cert-gateway; {status}")
 }
 
-static HITS: Counted = Counted::new(|ttl| of_this_cache(hit(Source::Hit, ttl)));
-static HITS_AHEAD: Counted = Counted::new(|ttl| of_this_cache(hit(Source::RefreshedAhead, ttl)));
-static NUMBERS: Counted = Counted::new(|number| number.to_string());
-
-fn hit(source: Source, ttl: u64) -> CacheStatus {
-    source.status(i64::try_from(ttl).ok(), true)
+/// A text of ours as a header's value.
+fn text_value(text: String) -> HeaderValue {
+    HeaderValue::try_from(text).expect("it is visible ASCII")
 }
 
 /// Whole seconds, rounded up, and never zero: a caller that waits for zero seconds does not wait.

@@ -4,7 +4,6 @@
 //! waits with it. Time is only looked at once the kernel's buffer is full, so that an answer which fits
 //! there, as nearly every one does, costs nothing.
 
-use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -130,10 +129,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stalling<S> {
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let stream = Pin::new(&mut self.stream);
-        let written = ROOM.with_borrow_mut(|room| match joined(buffers, room) {
-            Some(small) => stream.poll_write(context, small),
-            None => stream.poll_write_vectored(context, buffers),
-        });
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, buffers);
         self.bounded(context, written)
     }
 
@@ -142,27 +138,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stalling<S> {
     }
 }
 
-/// A head and its body as one piece, if both are small: the kernel takes a piece in fewer steps than a
-/// list of pieces, and by more than copying them costs.
-fn joined<'m>(buffers: &[io::IoSlice<'_>], memory: &'m mut [u8; TOGETHER]) -> Option<&'m [u8]> {
-    let [head, body] = buffers else { return None };
-    let (of_head, rest) = memory.split_at_mut_checked(head.len())?;
-    let of_body = rest.get_mut(..body.len())?;
-    of_head.copy_from_slice(head);
-    of_body.copy_from_slice(body);
-    memory.get(..head.len() + body.len())
-}
-
 fn not_read() -> io::Error {
     io::Error::new(
         io::ErrorKind::TimedOut,
         "the caller does not read its answer",
     )
-}
-
-const TOGETHER: usize = 1 << 10;
-
-thread_local! {
-    /// Where pieces are joined. Made anew for each answer, it would have to be zeroed each time.
-    static ROOM: RefCell<[u8; TOGETHER]> = const { RefCell::new([0; TOGETHER]) };
 }

@@ -334,10 +334,13 @@ pub(crate) fn write_private(path: impl AsRef<Path>, content: &str) {
 /// The usual configuration, whose `atlas.base_url` is nobody's yet.
 pub(crate) fn configuration(files: &TempDir) -> toml::Table {
     let directory = files.path().display();
+    // The whole suite passes without the fast path, too: `FAST_PATH=off`.
+    let fast_path = std::env::var("FAST_PATH").as_deref() != Ok("off");
     format!(
         r#"
         [server]
         listen = "127.0.0.1:0"
+        fast_path = {fast_path}
         limits = {{ drain_lead = "0s" }}
         [admin]
         listen = "127.0.0.1:0"

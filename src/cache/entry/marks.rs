@@ -22,8 +22,8 @@ pub(super) enum Mark {
     Softened,
     /// The memory keeps it.
     Stored,
-    /// Its successor is being fetched while it is still fresh.
-    Succession,
+    /// It is being refreshed ahead of its end.
+    Refreshing,
 }
 
 impl Entry {
@@ -71,14 +71,14 @@ impl Entry {
         self.has(Mark::InUse)
     }
 
-    /// Whether it was asked for before, and nobody is fetching its successor.
-    pub(in crate::cache) fn wants_successor(&self, now: Moment) -> bool {
-        self.has(Mark::InUse) && !self.has(Mark::Succession) && !self.waits_after_failure(now)
+    /// Whether a caller that asks now is to cause a refresh ahead: the list is in use, and no refresh is under way.
+    pub(in crate::cache) fn is_due_for_refresh(&self, now: Moment) -> bool {
+        self.has(Mark::InUse) && !self.has(Mark::Refreshing) && !self.waits_after_failure(now)
     }
 
-    /// Takes the task of fetching the successor; `false` if somebody else has it.
-    pub(in crate::cache) fn begin_succession(&self) -> bool {
-        self.mark(Mark::Succession)
+    /// Takes the refresh upon the caller; `false` if another has it.
+    pub(in crate::cache) fn begin_refresh(&self) -> bool {
+        self.mark(Mark::Refreshing)
     }
 
     /// Notes that it could not be replaced: because Atlas failed, or because a rule of ours has held the
@@ -98,7 +98,7 @@ impl Entry {
         self.failed_at
             .store(millis.saturating_add(1), Ordering::Relaxed);
         self.marks
-            .fetch_and(!Mark::Succession.bit(), Ordering::Relaxed);
+            .fetch_and(!Mark::Refreshing.bit(), Ordering::Relaxed);
     }
 
     /// Whether it was Atlas that failed when it was last to be replaced in vain.
@@ -106,7 +106,7 @@ impl Entry {
         self.failed_at.load(Ordering::Relaxed) > 0 && self.held_back().is_none()
     }
 
-    /// What has held the last call for its successor back.
+    /// What has held the last call to refresh it back.
     pub(in crate::cache) fn held_back(&self) -> Option<HeldBack> {
         let place = usize::from(self.held_back.load(Ordering::Relaxed)).checked_sub(1)?;
         HeldBack::ALL.get(place).copied()
@@ -153,7 +153,7 @@ impl Mark {
             Self::InUse => 2,
             Self::Softened => 4,
             Self::Stored => 8,
-            Self::Succession => 16,
+            Self::Refreshing => 16,
             Self::Forced => 32,
         }
     }

@@ -245,7 +245,7 @@ async fn an_answer_that_came_while_boarding_is_taken() {
     let boarded = stage.cache.0.join(
         (&query("app"), ask),
         Urgency::Miss,
-        || Ok(()),
+        |_| Ok(()),
         move |errand| Arc::clone(&atlas).walk(errand),
     );
     assert!(matches!(boarded, in_flight::Joined::Answered(_)));

@@ -132,7 +132,7 @@ impl World {
             };
             cache
                 .0
-                .get_or_fetch(&asked(key), ask, || Ok(()), fetch)
+                .get_or_fetch(&asked(key), ask, |_| Ok(()), fetch)
                 .await
         });
         let mut caller = Caller { key, answer };
@@ -256,7 +256,7 @@ impl World {
         assert_eq!(document["totalCount"], results.len());
         assert_eq!(usual.etag, found.entry.tag(now.wall).header(&[]));
 
-        let age = found.age(now);
+        let age = found.entry.age(now);
         assert_eq!(age, log.age(now), "a false age");
         let ttl = config().ttl * 11 / 10;
         match found.source {

@@ -114,7 +114,7 @@ impl Stage {
             .get_or_fetch(
                 &query(name),
                 ask,
-                || Ok(()),
+                |_| Ok(()),
                 move |request| Arc::clone(&atlas).walk(request),
             )
             .await

@@ -22,7 +22,6 @@ use super::guess::{Protocol, Replayed, guess};
 use super::places::{Place, Requests};
 use super::streams::Streams;
 use super::{Acceptor, Peer};
-use crate::server::aside::Aside;
 use crate::server::guard::{Guarded, Terms};
 use crate::server::hangup::Wire;
 use crate::server::head::Bounds;
@@ -231,7 +230,7 @@ impl Acceptor {
                 () = place.is_needed() => true,
             }
         });
-        let yields = match select(connection.as_mut(), Aside::new(end)).await {
+        let yields = match select(connection.as_mut(), end).await {
             Either::Left((ended, _)) => return ended.map_err(io::Error::other),
             Either::Right((yields, _)) => yields,
         };

@@ -15,7 +15,7 @@ struct Nobody;
 impl Handler for Nobody {
     type Answer = Ready<Response<Body>>;
 
-    fn handle(self: &Arc<Self>, _: Request<Incoming>, _: &Peer) -> Self::Answer {
+    fn handle(self: &Arc<Self>, _: Request<Incoming>, _: &Arc<Peer>) -> Self::Answer {
         ready(Response::default())
     }
 }

@@ -1,11 +1,10 @@
-//! A request's head goes in; its target, its host and its token come out, if they are such as a server has.
+//! The target, the host and the bearer token of a request, if they are such as an origin server takes.
 
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{Method, Version};
+use http::{HeaderMap, Method, Version, header};
 
 use super::{BadRequest, LONGEST_TARGET};
-use crate::server::fields::{Fields, Values};
 use crate::server::head::{all_between, letters_digits_and};
 
 /// Proof that a request's target and host are such as a server has that is no proxy. Nowhere does anybody
@@ -34,13 +33,13 @@ pub enum Credentials<'r> {
 }
 
 impl<'r> Addressed<'r> {
-    /// Judges a request's head by its `fields`.
-    pub fn read(parts: &'r Parts, fields: &Fields<'r>) -> Result<Self, BadRequest> {
+    /// Judges a request's head.
+    pub fn read(parts: &'r Parts) -> Result<Self, BadRequest> {
         let target = target(parts)?;
         Ok(Self {
             path: target.path(),
             query: target.query().unwrap_or_default(),
-            host: host(parts, fields.host)?,
+            host: host(parts)?,
             // HTTP/2 always carries scheme and authority beside the path.
             is_absolute: parts.version <= Version::HTTP_11 && parts.uri.authority().is_some(),
         })
@@ -54,16 +53,16 @@ impl<'r> Addressed<'r> {
     /// The bearer token of the request.
     pub fn credentials<'f>(
         self,
-        fields: &Fields<'f>,
+        headers: &'f HeaderMap,
         token_in_query: bool,
     ) -> Result<Credentials<'f>, BadRequest> {
-        let authorization = fields.authorization;
-        if authorization.is_repeated() {
-            return Err(BadRequest::Authorization);
-        }
-        let Some(value) = authorization.first() else {
+        let mut values = headers.get_all(header::AUTHORIZATION).iter();
+        let Some(value) = values.next() else {
             return Ok(Credentials::None);
         };
+        if values.next().is_some() {
+            return Err(BadRequest::Authorization);
+        }
         // RFC 6750, section 2: a client must not use more than one way to send its token.
         if token_in_query {
             return Err(BadRequest::Authorization);
@@ -141,11 +140,13 @@ fn target(parts: &Parts) -> Result<&PathAndQuery, BadRequest> {
     Ok(target)
 }
 
-fn host<'r>(parts: &'r Parts, hosts: Values<'r>) -> Result<&'r str, BadRequest> {
-    if hosts.is_repeated() {
+fn host(parts: &Parts) -> Result<&str, BadRequest> {
+    let mut hosts = parts.headers.get_all(header::HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
         return Err(BadRequest::Host);
     }
-    let host = match (hosts.first(), parts.uri.authority()) {
+    let host = match (host, parts.uri.authority()) {
         (Some(host), None) => host.as_bytes(),
         // RFC 9112, section 3.2.2: the target's counts. Who forwards by one and routes by the other can be
         // made to do both, so they have to be the same.

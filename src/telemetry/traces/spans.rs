@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use http::{Method, Version};
 use tracing::field::Empty;
-use tracing::{Span, debug_span};
+use tracing::{Level, Span, debug_span, span_enabled};
 
 /// A lookup as it came in.
 #[derive(Clone, Copy)]
@@ -69,6 +69,11 @@ pub struct Call<'c> {
 pub struct Sent {
     span: Span,
     answered: bool,
+}
+
+/// Whether lookups have spans: where traces are on, or the log shows them.
+pub fn are_recorded() -> bool {
+    span_enabled!(Level::DEBUG)
 }
 
 /// The span of a lookup. Nothing is made of it while there are no traces.
