@@ -22,11 +22,11 @@ use crate::memory::{Memory, Stage};
 use crate::policy;
 use crate::policy::Policy;
 use crate::policy::allowance::Allowance;
-use crate::server::accept::{Acceptor, Yielding};
+use crate::server::accept::{Acceptor, Eviction};
 use crate::server::admin::{Admin, Readiness, Report};
 use crate::server::public::PublicHandler;
 use crate::server::tls::Tls;
-use crate::server::unsent::Unsent;
+use crate::server::unsent_budget::UnsentBudget;
 use crate::server::{Bound, Passed};
 use crate::settings::{ConfigError, unwritable_directory};
 use crate::telemetry::Metrics;
@@ -233,7 +233,7 @@ impl App {
             repeats: Arc::default(),
             memory: Memory::new(metrics.memory),
             clock: clock.clone(),
-            bounds: config.server.limits.bounds(),
+            limits: config.server.limits.of_lookups(),
         });
         gateway.deny_file.place(config.access.deny_file.clone());
         let (readiness, stop) = (
@@ -247,8 +247,8 @@ impl App {
         let served = (metrics.lookups, metrics.connections);
         let acceptor = acceptor(config, &gateway, parts.tls.clone(), &stop, served);
         let for_operators = acceptor.for_operators(stop.operators.clone());
-        let for_operators = for_operators.run(operators, Arc::new(admin), Yielding::Anyone);
-        let for_callers = acceptor.run(callers, Arc::new(handler), Yielding::IdleStrangers);
+        let for_operators = for_operators.run(operators, Arc::new(admin), Eviction::Any);
+        let for_callers = acceptor.run(callers, Arc::new(handler), Eviction::IdleUnauthenticated);
         let listeners = vec![tokio::spawn(for_callers), tokio::spawn(for_operators)];
         Ok(Self {
             started: config.clone(),
@@ -291,7 +291,7 @@ fn acceptor(
 ) -> Acceptor {
     let limits = config.server.limits.clone();
     Acceptor {
-        unsent: Unsent::new(&limits, config.memory.bound(), metrics.clone()),
+        unsent: UnsentBudget::new(&limits, config.memory.bound(), metrics.clone()),
         limits,
         tls,
         trusted_proxies: config.server.trusted_proxies.clone(),

@@ -31,7 +31,7 @@ mod index;
 mod key;
 mod lookup;
 pub mod rendered;
-mod seen;
+mod fetch_history;
 mod source;
 mod splice;
 mod store;

@@ -80,12 +80,12 @@ pub struct Gateway {
     /// Where the time comes from.
     pub clock: Clock,
     /// What bounds a lookup.
-    pub bounds: Bounds,
+    pub limits: LookupLimits,
 }
 
 /// What bounds a lookup.
 #[derive(Clone, Copy, Debug)]
-pub struct Bounds {
+pub struct LookupLimits {
     /// How long one may take from its head to its answer.
     pub request: Duration,
     /// How many may be under way of callers who are known, and how many of others beside them.
@@ -203,7 +203,7 @@ impl Gateway {
         let identity = debug_span!("identity");
         let caller = self.verify(request, record).instrument(identity).await?;
         record.entry.set_caller(&caller);
-        if self.metrics.known_under_way() > self.bounds.in_flight {
+        if self.metrics.known_under_way() > self.limits.in_flight {
             return Err(Refusal::overloaded());
         }
         let now = self.clock.now();
@@ -223,7 +223,7 @@ impl Gateway {
             .get_or_fetch(&permit, request.ask(now), admit, fetch)
             .instrument(debug_span!("cache"));
         let spent = now.elapsed.saturating_sub(record.arrived.elapsed);
-        let left = self.bounds.request.saturating_sub(spent);
+        let left = self.limits.request.saturating_sub(spent);
         let found = self.clock.timeout(left, found).await;
         let found = found.map_err(|_| Refusal::TimedOut)?;
 
@@ -345,7 +345,7 @@ impl Gateway {
         let now = arrival.at;
         let holder = arrival.origin.certificate();
         let caller = self.identity.recall(request.token?, holder, now)?;
-        if self.metrics.known_under_way() >= self.bounds.in_flight {
+        if self.metrics.known_under_way() >= self.limits.in_flight {
             return None;
         }
         let policy = self.policy.load();
@@ -436,12 +436,12 @@ impl Gateway {
     fn is_full_of_unverified(&self) -> bool {
         let waiting = self.identity.callers_waiting_for_keys();
         let at_work = self.metrics.unverified_under_way().saturating_sub(waiting);
-        at_work > self.bounds.in_flight
+        at_work > self.limits.in_flight
     }
 
     /// Whether there is room for hits only, which are the last to be shed (G26).
     fn answers_only_hits(&self) -> bool {
-        let in_flight = self.bounds.in_flight;
+        let in_flight = self.limits.in_flight;
         self.metrics.known_under_way() > in_flight - in_flight / RESERVED_FOR_HITS
             || self.memory.stage() >= Stage::HitsOnly
     }

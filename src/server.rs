@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::gateway::Bounds;
+use crate::gateway::LookupLimits;
 use crate::settings;
 use crate::settings::{ConfigError, Ranges, Size};
 
@@ -35,11 +35,11 @@ pub mod public_url;
 pub mod query;
 pub mod request;
 pub mod response;
-pub mod stall;
+pub mod write_timeout;
 pub mod timer;
 pub mod tls;
-pub mod turns;
-pub mod unsent;
+pub mod pipelining;
+pub mod unsent_budget;
 
 use self::hosts::Hosts;
 use self::proxies::Proxies;
@@ -180,8 +180,8 @@ impl Default for Limits {
 
 impl Limits {
     /// Those that the gateway keeps.
-    pub fn bounds(&self) -> Bounds {
-        Bounds {
+    pub fn of_lookups(&self) -> LookupLimits {
+        LookupLimits {
             request: self.request,
             in_flight: self.in_flight,
         }

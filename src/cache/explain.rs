@@ -26,7 +26,7 @@ pub struct Explanation {
     pub absence: Option<AbsenceFacts>,
     /// The fetch under way, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub walk: Option<WalkFacts>,
+    pub fetch: Option<FetchFacts>,
 }
 
 /// What a lookup would find.
@@ -96,7 +96,7 @@ pub struct ListFacts {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held_back_by: Option<&'static str>,
     /// Where it stands: `kept`, among the much-asked lists, `recent`, among the last asked, or both.
-    pub rooms: Vec<&'static str>,
+    pub segments: Vec<&'static str>,
 }
 
 /// What is known of an absence.
@@ -115,7 +115,7 @@ pub struct AbsenceFacts {
 /// What is known of a fetch under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct WalkFacts {
+pub struct FetchFacts {
     /// Which fetch of its task it is.
     pub number: u32,
     /// Since how many milliseconds it is under way.
@@ -126,8 +126,8 @@ pub struct WalkFacts {
 
 impl Inner {
     pub(super) fn explain(&self, query: &CertQuery, now: Moment) -> Explanation {
-        let walk = self.in_flight.under_way(query);
-        let walk = walk.map(|(number, began, waiters)| WalkFacts {
+        let fetch = self.in_flight.under_way(query);
+        let fetch = fetch.map(|(number, began, waiters)| FetchFacts {
             number,
             since_milliseconds: millis(now.elapsed.saturating_sub(began)),
             waiters,
@@ -137,7 +137,7 @@ impl Inner {
             why: "Nothing is known; Atlas will be asked.".to_owned(),
             list: None,
             absence: None,
-            walk,
+            fetch,
         };
         if let Some(entry) = self.store.get(query) {
             return self.explain_list(query, &entry, now, nothing);
@@ -239,7 +239,7 @@ impl Inner {
             failed_seconds_ago: in_vain.filter(|_| held_back.is_none()),
             held_back_seconds_ago: in_vain.filter(|_| held_back.is_some()),
             held_back_by: held_back.map(HeldBack::word),
-            rooms: self.store.rooms(query),
+            segments: self.store.segments(query),
         }
     }
 }

@@ -18,7 +18,7 @@ use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::key::Stored;
+use super::key::IndexedKey;
 use crate::atlas::{CertQuery, ProjectId};
 
 /// The keys in the store, and some that were.
@@ -42,11 +42,11 @@ impl Index {
     pub(super) fn enter(
         &self,
         query: &CertQuery,
-        is_known: impl Fn(&Stored<'_>) -> bool,
+        is_known: impl Fn(&IndexedKey<'_>) -> bool,
         put: impl FnOnce(),
     ) {
         let mut keys = self.lock();
-        keys.ordered.insert(Stored::of(query).index_key());
+        keys.ordered.insert(IndexedKey::of(query).index_key());
         put();
         for _ in 0..LOOKED_AT {
             keys.look_at_next(&is_known);
@@ -71,7 +71,7 @@ impl Index {
     }
 
     /// Takes out those of `gone` that the store does not know.
-    pub(super) fn clean(&self, gone: &[IndexKey], is_known: impl Fn(&Stored<'_>) -> bool) {
+    pub(super) fn clean(&self, gone: &[IndexKey], is_known: impl Fn(&IndexedKey<'_>) -> bool) {
         let mut keys = self.lock();
         for key in gone {
             keys.drop_unless(key, &is_known);
@@ -90,7 +90,7 @@ impl Index {
 }
 
 impl Keys {
-    fn look_at_next(&mut self, is_known: &impl Fn(&Stored<'_>) -> bool) {
+    fn look_at_next(&mut self, is_known: &impl Fn(&IndexedKey<'_>) -> bool) {
         let from = Bound::Excluded(&*self.hand);
         let mut later = self.ordered.range::<[u8], _>((from, Bound::Unbounded));
         // Behind the last one comes the first one again.
@@ -100,8 +100,8 @@ impl Keys {
         self.hand = hand;
     }
 
-    fn drop_unless(&mut self, key: &IndexKey, is_known: &impl Fn(&Stored<'_>) -> bool) {
-        if !Stored::read(key).is_some_and(|stored| is_known(&stored)) {
+    fn drop_unless(&mut self, key: &IndexKey, is_known: &impl Fn(&IndexedKey<'_>) -> bool) {
+        if !IndexedKey::read(key).is_some_and(|stored| is_known(&stored)) {
             self.ordered.remove(key);
         }
     }

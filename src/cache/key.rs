@@ -34,8 +34,8 @@ impl Key {
     }
 
     /// The same key as the index has it.
-    pub(super) fn stored(&self) -> Stored<'_> {
-        Stored {
+    pub(super) fn stored(&self) -> IndexedKey<'_> {
+        IndexedKey {
             project: self.project,
             name: self.name.bytes(),
         }
@@ -85,7 +85,7 @@ impl Hash for Key {
     }
 }
 
-impl Equivalent<Key> for Asked<'_> {
+impl Equivalent<Key> for QueryKey<'_> {
     fn equivalent(&self, key: &Key) -> bool {
         self.0.project == key.project && self.0.username.as_str().as_bytes() == key.name.bytes()
     }
@@ -93,9 +93,9 @@ impl Equivalent<Key> for Asked<'_> {
 
 /// A question that is looked for; hashes like its [`Key`].
 #[derive(Clone, Copy)]
-pub(super) struct Asked<'q>(pub(super) &'q CertQuery);
+pub(super) struct QueryKey<'q>(pub(super) &'q CertQuery);
 
-impl Hash for Asked<'_> {
+impl Hash for QueryKey<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         hash(&self.0.project, self.0.username.as_str().as_bytes(), state);
     }
@@ -103,12 +103,12 @@ impl Hash for Asked<'_> {
 
 /// A key as the index has it; hashes like its [`Key`].
 #[derive(Clone, Copy)]
-pub(super) struct Stored<'k> {
+pub(super) struct IndexedKey<'k> {
     project: ProjectId,
     name: &'k [u8],
 }
 
-impl<'k> Stored<'k> {
+impl<'k> IndexedKey<'k> {
     pub(super) fn of(query: &'k CertQuery) -> Self {
         Self {
             project: query.project,
@@ -116,7 +116,7 @@ impl<'k> Stored<'k> {
         }
     }
 
-    /// Reads what [`Stored::index_key`] has written; `None` for anything else.
+    /// Reads what [`IndexedKey::index_key`] has written; `None` for anything else.
     pub(super) fn read(key: &'k [u8]) -> Option<Self> {
         let (digits, name) = key.split_at_checked(DIGITS)?;
         Some(Self {
@@ -135,13 +135,13 @@ impl<'k> Stored<'k> {
     }
 }
 
-impl Hash for Stored<'_> {
+impl Hash for IndexedKey<'_> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         hash(&self.project, self.name, state);
     }
 }
 
-impl Equivalent<Key> for Stored<'_> {
+impl Equivalent<Key> for IndexedKey<'_> {
     fn equivalent(&self, key: &Key) -> bool {
         self.project == key.project && self.name == key.name.bytes()
     }
@@ -179,13 +179,13 @@ mod tests {
             let (one, other) = (query(&one, first), query(&other, second));
             let (key, hasher) = (Key::of(&one), RandomState::new());
             let index_key = key.stored().index_key();
-            let stored = Stored::read(&index_key).unwrap();
+            let stored = IndexedKey::read(&index_key).unwrap();
             prop_assert!(stored.equivalent(&key));
             prop_assert_eq!(hasher.hash_one(&key), hasher.hash_one(stored));
             prop_assert_eq!(stored.equivalent(&Key::of(&other)), one == other);
-            prop_assert_eq!(Stored::of(&one).index_key(), index_key.clone());
-            prop_assert_eq!(hasher.hash_one(&key), hasher.hash_one(Asked(&one)));
-            prop_assert_eq!(Asked(&other).equivalent(&key), one == other);
+            prop_assert_eq!(IndexedKey::of(&one).index_key(), index_key.clone());
+            prop_assert_eq!(hasher.hash_one(&key), hasher.hash_one(QueryKey(&one)));
+            prop_assert_eq!(QueryKey(&other).equivalent(&key), one == other);
             prop_assert_eq!(Key::of(&other) == key, one == other);
         }
     }

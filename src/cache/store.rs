@@ -11,16 +11,16 @@ use moka::sync::Cache;
 
 use super::Source;
 use super::entry::{Entry, FillId};
+use super::fetch_history::FetchHistory;
 use super::index::{Index, IndexKey};
-use super::key::{Asked, Key, Stays, Stored};
-use super::seen::Seen;
+use super::key::{IndexedKey, Key, QueryKey, Stays};
 use crate::atlas::{CertQuery, ProjectId};
 use crate::clock::Moment;
 use crate::upstream::{AtlasAnswer, FetchError, FetchFailure};
 
 /// Lists and absences, each bounded in bytes.
 ///
-/// A list stands in two rooms. `kept` admits by how often a key was asked for (`TinyLFU`), and once it is
+/// A list stands in two rooms. `main` admits by how often a key was asked for (`TinyLFU`), and once it is
 /// full, nobody at all who has not been fetched before: a flood of names that nobody asks for twice
 /// cannot push out what is in use, however many come for one question about what is (N15). By
 /// frequency alone it could: what is asked for once in five thousand questions is counted as often as
@@ -28,18 +28,18 @@ use crate::upstream::{AtlasAnswer, FetchError, FetchFailure};
 ///
 /// But on a full room of lists in use even `TinyLFU` admits none of a hundred new ones until each has been
 /// asked for more often than what it would displace, and each of these times would cost a fetch. So every
-/// list also enters `recent`, a small room that admits everybody and displaces whoever was not asked for
-/// longest; when the list is fetched anew it tries `kept` again, better known than before.
+/// list also enters `probation`, a small room that admits everybody and displaces whoever was not asked for
+/// longest; when the list is fetched anew it tries `main` again, better known than before.
 ///
 /// Both rooms hold the same `Arc`, and both are filled and emptied together, never one from the other:
 /// nothing that was purged can come back from the other room.
 #[derive(Debug)]
 pub(super) struct Store {
-    kept: Cache<Key, Arc<Entry>, RandomState>,
-    recent: Cache<Key, Arc<Entry>, RandomState>,
-    absent: Cache<Key, Arc<Absence>, RandomState>,
+    main: Cache<Key, Arc<Entry>, RandomState>,
+    probation: Cache<Key, Arc<Entry>, RandomState>,
+    negative: Cache<Key, Arc<Absence>, RandomState>,
     index: Index,
-    seen: Seen,
+    history: FetchHistory,
     heaviest: usize,
 }
 
@@ -59,20 +59,20 @@ pub(super) struct Absence {
 
 impl Store {
     pub(super) fn new(max_size: u64) -> Self {
-        let room = |bytes: u64, policy: EvictionPolicy| {
+        let segment = |bytes: u64, policy: EvictionPolicy| {
             Cache::builder()
                 .max_capacity(bytes)
                 .eviction_policy(policy)
                 .weigher(|key: &Key, entry: &Arc<Entry>| weight(key, entry.weight()))
                 .build_with_hasher(RandomState::new())
         };
-        let recent = max_size / 16;
+        let probation = max_size / 16;
         let places = (max_size / PER_PLACE).min(MOST_PLACES);
         let marks = places * PLACE;
         Self {
-            kept: room(max_size - recent - marks, EvictionPolicy::tiny_lfu()),
-            recent: room(recent, EvictionPolicy::lru()),
-            absent: Cache::builder()
+            main: segment(max_size - probation - marks, EvictionPolicy::tiny_lfu()),
+            probation: segment(probation, EvictionPolicy::lru()),
+            negative: Cache::builder()
                 .max_capacity(ABSENCES.min(max_size))
                 // The newest are the likeliest to be asked for again, and a name that is always asked
                 // for stays whoever floods.
@@ -80,37 +80,37 @@ impl Store {
                 .weigher(|key: &Key, absence: &Arc<Absence>| weight(key, absence.weight()))
                 .build_with_hasher(RandomState::new()),
             index: Index::default(),
-            seen: Seen::new(usize::try_from(places).unwrap_or(usize::MAX)),
+            history: FetchHistory::new(usize::try_from(places).unwrap_or(usize::MAX)),
             // One giant must not push out all the others.
             heaviest: usize::try_from(max_size / 8).unwrap_or(usize::MAX),
         }
     }
 
     pub(super) fn get(&self, query: &CertQuery) -> Option<Arc<Entry>> {
-        self.kept
-            .get(&Asked(query))
-            .or_else(|| self.recent.get(&Asked(query)))
+        self.main
+            .get(&QueryKey(query))
+            .or_else(|| self.probation.get(&QueryKey(query)))
     }
 
     pub(super) fn absence(&self, query: &CertQuery) -> Option<Arc<Absence>> {
-        self.absent.get(&Asked(query))
+        self.negative.get(&QueryKey(query))
     }
 
     /// Whether anything is known. Unlike [`Store::get`] this is no sign of use: what is asked for once
     /// must not look as if it were asked for three times, or a flood would push out what is in use.
     pub(super) fn knows(&self, query: &CertQuery) -> bool {
-        self.has(&Asked(query))
+        self.has(&QueryKey(query))
     }
 
     fn has(&self, key: &(impl Hash + Equivalent<Key>)) -> bool {
-        self.kept.contains_key(key)
-            || self.recent.contains_key(key)
-            || self.absent.contains_key(key)
+        self.main.contains_key(key)
+            || self.probation.contains_key(key)
+            || self.negative.contains_key(key)
     }
 
     /// Keeps `entry` unless it is too heavy.
     pub(super) fn put(&self, query: &CertQuery, entry: &Arc<Entry>) {
-        self.absent.invalidate(&Asked(query));
+        self.negative.invalidate(&QueryKey(query));
         if entry.weight() > self.heaviest {
             self.forget(query);
             return;
@@ -118,56 +118,59 @@ impl Store {
         entry.keep();
         self.enter(query, |key| {
             // Asked in this order, because the first also leaves the key's mark.
-            if self.seen.again(&key) || self.has_room(&key, entry) || self.kept.contains_key(&key) {
-                self.kept.insert(key, Arc::clone(entry));
+            if self.history.note(&key)
+                || self.has_space(&key, entry)
+                || self.main.contains_key(&key)
+            {
+                self.main.insert(key, Arc::clone(entry));
             }
-            self.recent.insert(Key::of(query), Arc::clone(entry));
+            self.probation.insert(Key::of(query), Arc::clone(entry));
         });
     }
 
     /// Lets `put` put something into a room; nothing gets there in another way.
     fn enter(&self, query: &CertQuery, put: impl FnOnce(Key)) {
-        let is_known = |key: &Stored<'_>| self.has(key);
+        let is_known = |key: &IndexedKey<'_>| self.has(key);
         self.index.enter(query, is_known, || put(Key::of(query)));
     }
 
     /// Whether nobody has to go for `entry`.
-    fn has_room(&self, key: &Key, entry: &Entry) -> bool {
-        let room = self.kept.policy().max_capacity().unwrap_or(u64::MAX);
+    fn has_space(&self, key: &Key, entry: &Entry) -> bool {
+        let segment = self.main.policy().max_capacity().unwrap_or(u64::MAX);
         let weight = u64::from(weight(key, entry.weight()));
-        self.kept.weighted_size().saturating_add(weight) <= room
+        self.main.weighted_size().saturating_add(weight) <= segment
     }
 
     pub(super) fn put_absence(&self, query: &CertQuery, absence: Absence) {
         self.forget(query);
-        self.enter(query, |key| self.absent.insert(key, Arc::new(absence)));
+        self.enter(query, |key| self.negative.insert(key, Arc::new(absence)));
     }
 
     /// Forgets a list or an absence; says whether there was one.
     pub(super) fn forget(&self, query: &CertQuery) -> bool {
-        self.remove(&Asked(query))
+        self.remove(&QueryKey(query))
     }
 
     fn remove(&self, key: &(impl Hash + Equivalent<Key>)) -> bool {
         // Each room is emptied, whatever the others held.
-        let kept = self.kept.remove(key).is_some();
-        let recent = self.recent.remove(key).is_some();
-        let absent = self.absent.remove(key).is_some();
-        kept || recent || absent
+        let main = self.main.remove(key).is_some();
+        let probation = self.probation.remove(key).is_some();
+        let negative = self.negative.remove(key).is_some();
+        main || probation || negative
     }
 
     /// Ends the fresh life of a list and forgets an absence; says whether there was one.
     pub(super) fn mark_stale(&self, query: &CertQuery) -> bool {
-        self.make_stale(&Asked(query))
+        self.make_stale(&QueryKey(query))
     }
 
     fn make_stale(&self, key: &(impl Hash + Equivalent<Key>)) -> bool {
-        let absent = self.absent.remove(key).is_some();
-        let entry = self.kept.get(key).or_else(|| self.recent.get(key));
+        let negative = self.negative.remove(key).is_some();
+        let entry = self.main.get(key).or_else(|| self.probation.get(key));
         if let Some(entry) = &entry {
             entry.mark_stale();
         }
-        absent || entry.is_some()
+        negative || entry.is_some()
     }
 
     /// Forgets, or softens, what is known of one project or of all; says of how many keys something was.
@@ -176,7 +179,7 @@ impl Store {
         let mut last = None;
         loop {
             let mut keys = self.index.slice(project, last.as_ref());
-            let of_purge = keys.iter().filter_map(|key| Stored::read(key));
+            let of_purge = keys.iter().filter_map(|key| IndexedKey::read(key));
             for key in of_purge.filter(|key| !key.is_of(stays)) {
                 let was_known = if soft {
                     self.make_stale(&key)
@@ -205,17 +208,17 @@ impl Store {
         is_over: impl Fn(&Absence) -> bool,
     ) {
         let mut gone = Vec::new();
-        for room in [&self.kept, &self.recent] {
-            for (key, entry) in room {
+        for segment in [&self.main, &self.probation] {
+            for (key, entry) in segment {
                 if is_dead(&entry) {
-                    room.invalidate(&*key);
+                    segment.invalidate(&*key);
                     self.is_gone(&key, &mut gone);
                 }
             }
         }
-        for (key, absence) in &self.absent {
+        for (key, absence) in &self.negative {
             if is_over(&absence) {
-                self.absent.invalidate(&*key);
+                self.negative.invalidate(&*key);
                 self.is_gone(&key, &mut gone);
             }
         }
@@ -227,15 +230,15 @@ impl Store {
         let mut excess = bytes;
         let mut gone = Vec::new();
         for in_use in [false, true] {
-            for room in [&self.kept, &self.recent] {
-                for (key, entry) in room {
+            for segment in [&self.main, &self.probation] {
+                for (key, entry) in segment {
                     if excess == 0 {
                         break;
                     }
                     if entry.is_in_use() == in_use {
                         let weight = u64::from(weight(&key, entry.weight()));
-                        for room in [&self.kept, &self.recent] {
-                            if room.remove(&*key).is_some() {
+                        for segment in [&self.main, &self.probation] {
+                            if segment.remove(&*key).is_some() {
                                 excess = excess.saturating_sub(weight);
                             }
                         }
@@ -244,11 +247,11 @@ impl Store {
                 }
             }
         }
-        for (key, absence) in &self.absent {
+        for (key, absence) in &self.negative {
             if excess == 0 {
                 break;
             }
-            self.absent.invalidate(&*key);
+            self.negative.invalidate(&*key);
             excess = excess.saturating_sub(weight(&key, absence.weight()).into());
             self.is_gone(&key, &mut gone);
         }
@@ -270,25 +273,25 @@ impl Store {
     }
 
     /// Where a list stands.
-    pub(super) fn rooms(&self, query: &CertQuery) -> Vec<&'static str> {
-        [("kept", &self.kept), ("recent", &self.recent)]
+    pub(super) fn segments(&self, query: &CertQuery) -> Vec<&'static str> {
+        [("kept", &self.main), ("recent", &self.probation)]
             .into_iter()
-            .filter(|(_, room)| room.contains_key(&Asked(query)))
+            .filter(|(_, segment)| segment.contains_key(&QueryKey(query)))
             .map(|(name, _)| name)
             .collect()
     }
 
     /// How many lists and absences there are, and what they weigh.
     pub(super) fn size(&self) -> Size {
-        self.kept.run_pending_tasks();
-        self.recent.run_pending_tasks();
-        self.absent.run_pending_tasks();
+        self.main.run_pending_tasks();
+        self.probation.run_pending_tasks();
+        self.negative.run_pending_tasks();
         Size {
-            lists: self.kept.entry_count().max(self.recent.entry_count()),
-            absences: self.absent.entry_count(),
-            bytes: self.kept.weighted_size()
-                + self.recent.weighted_size()
-                + self.absent.weighted_size(),
+            lists: self.main.entry_count().max(self.probation.entry_count()),
+            absences: self.negative.entry_count(),
+            bytes: self.main.weighted_size()
+                + self.probation.weighted_size()
+                + self.negative.weighted_size(),
         }
     }
 }

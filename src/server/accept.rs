@@ -3,7 +3,7 @@
 //!
 //! hyper's own protocol guess has no time limit, so it is made here: whoever sends nothing, or only the
 //! first bytes of HTTP/2's preface, is gone when `first_byte` has passed. Where there is no room for another
-//! connection, one of those that `places` names is closed for it, or it is itself: at once, because a
+//! connection, one of those that `slots` names is closed for it, or it is itself: at once, because a
 //! caller that is told so can go to another replica, and one that waits in the kernel's queue cannot.
 
 use std::fs::File;
@@ -23,9 +23,9 @@ use tracing::{debug, warn};
 
 use super::layers::Handler;
 use super::proxies::Proxies;
-use super::stall::{Stalling, WriteLimits};
 use super::tls::Tls;
-use super::unsent::{Account, Unsent};
+use super::unsent_budget::{UnsentAccount, UnsentBudget};
+use super::write_timeout::{WriteLimits, WriteTimeout};
 use super::{Bound, Limits, proxy_protocol, tls};
 use crate::audit::Origin;
 use crate::clock::Clock;
@@ -34,19 +34,19 @@ use crate::telemetry::metrics::connections::{ConnectionMetrics, Reason};
 use crate::telemetry::metrics::lookups::LookupMetrics;
 use crate::telemetry::{Repeated, Tally};
 
-mod ending;
-mod exchange;
-mod guess;
-mod places;
+mod delayed_eof;
+mod http2_service;
+mod protocol_detection;
+mod connection_slots;
 mod serve;
-mod streams;
+mod http2_streams;
 #[cfg(test)]
 mod tests;
 
-pub use guess::Protocol;
-pub use places::{Standing, Waiting, Yielding};
+pub use connection_slots::{ConnectionState, Eviction, WaitingRequest};
+pub use protocol_detection::Protocol;
 
-use places::{Place, Places};
+use connection_slots::{ConnectionSlot, ConnectionSlots};
 
 /// What every connection of one listener shares.
 #[derive(Clone)]
@@ -74,7 +74,7 @@ pub struct Acceptor {
     /// Counts those that are refused.
     pub refusals: ConnectionMetrics,
     /// What unsent answers may hold.
-    pub unsent: Unsent,
+    pub unsent: UnsentBudget,
     /// Whether requests may have bodies.
     pub bodies: bool,
 }
@@ -95,9 +95,9 @@ pub struct Peer {
     /// What every record of its requests says of it.
     pub origin: Origin,
     /// What its unsent answers may hold.
-    pub unsent: Account,
+    pub unsent: UnsentAccount,
     /// What its requests say of its connection.
-    pub standing: Standing,
+    pub state: ConnectionState,
 }
 
 impl Acceptor {
@@ -121,13 +121,13 @@ impl Acceptor {
         operators
     }
 
-    /// Takes connections until it is told to stop, then waits until the last one has ended. `yielding` says
+    /// Takes connections until it is told to stop, then waits until the last one has ended. `eviction` says
     /// whose ends when there are too many.
-    pub async fn run<H: Handler>(self, bound: Bound, handler: Arc<H>, yielding: Yielding) {
-        let places = Places::new(
+    pub async fn run<H: Handler>(self, bound: Bound, handler: Arc<H>, eviction: Eviction) {
+        let slots = ConnectionSlots::new(
             room(self.limits.connections),
             self.limits.connections_per_source,
-            yielding,
+            eviction,
             self.refusals.clone(),
         );
         let mut reserve = Reserve::new();
@@ -150,13 +150,13 @@ impl Acceptor {
                 self.refusals.refused(Reason::Memory);
                 continue;
             }
-            let Some(place) = places.enter(self.clock.elapsed()) else {
+            let Some(slot) = slots.acquire(self.clock.elapsed()) else {
                 continue;
             };
             let (acceptor, handler) = (self.clone(), Arc::clone(&handler));
             self.tasks.spawn(async move {
                 let _counted = acceptor.metrics.connection();
-                if let Err(error) = acceptor.connection(stream, address, &place, handler).await {
+                if let Err(error) = acceptor.connection(stream, address, &slot, handler).await {
                     debug!(%error, peer = %address, "a connection ended badly");
                 }
             });
@@ -196,7 +196,7 @@ impl Acceptor {
         &self,
         mut stream: TcpStream,
         address: SocketAddr,
-        place: &Place,
+        slot: &ConnectionSlot,
         handler: Arc<H>,
     ) -> io::Result<()> {
         stream.set_nodelay(true)?;
@@ -208,15 +208,15 @@ impl Acceptor {
         let address = tokio::select! {
             biased;
             address = self.source(&mut stream, address) => address?,
-            () = place.is_needed() => return Ok(()),
+            () = slot.evicted() => return Ok(()),
         };
         // The connections of a proxy are those of many callers.
         let is_trusted_proxy = self.trusted_proxies.include(address.ip());
-        if !is_trusted_proxy && !place.is_from(address.ip()) {
+        if !is_trusted_proxy && !slot.is_from(address.ip()) {
             return Ok(());
         }
         let local = stream.local_addr().ok().map(|local| local.ip());
-        let stream = Stalling::new(
+        let stream = WriteTimeout::new(
             stream,
             self.writing(),
             self.clock.clone(),
@@ -232,14 +232,14 @@ impl Acceptor {
                     agreed: None,
                     origin: Origin::new(address, None),
                     unsent: self.unsent.account(),
-                    standing: place.standing(),
+                    state: slot.state(),
                 };
-                self.serve(stream, peer, place, handler).await
+                self.serve(stream, peer, slot, handler).await
             }
             // In a box, or each connection without TLS would have the room that one with it needs.
             Some(tls) => {
                 let peer = (address, local, is_trusted_proxy);
-                Box::pin(self.serve_tls(tls, stream, peer, (place, handler))).await
+                Box::pin(self.serve_tls(tls, stream, peer, (slot, handler))).await
             }
         }
     }
@@ -254,15 +254,15 @@ impl Acceptor {
     async fn serve_tls<H: Handler>(
         &self,
         tls: &Tls,
-        stream: Stalling<TcpStream>,
+        stream: WriteTimeout<TcpStream>,
         (address, local, is_trusted_proxy): (SocketAddr, Option<IpAddr>, bool),
-        (place, handler): (&Place, Arc<H>),
+        (slot, handler): (&ConnectionSlot, Arc<H>),
     ) -> io::Result<()> {
         let accepting = tls.accept(stream);
         let handshake = tokio::select! {
             biased;
             handshake = self.clock.timeout(self.limits.first_byte, accepting) => handshake,
-            () = place.is_needed() => return Ok(()),
+            () = slot.evicted() => return Ok(()),
         };
         let stream = handshake
             .map_err(io::Error::other)
@@ -276,9 +276,9 @@ impl Acceptor {
             agreed: Protocol::agreed(&stream),
             origin: Origin::new(address, tls::peer_certificate(&stream).as_ref()),
             unsent: self.unsent.account(),
-            standing: place.standing(),
+            state: slot.state(),
         };
-        self.serve(stream, peer, place, handler).await
+        self.serve(stream, peer, slot, handler).await
     }
 
     /// Whose connection it is: of whoever made it, unless a trusted proxy says otherwise before its first

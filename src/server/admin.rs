@@ -26,7 +26,7 @@ mod readiness;
 
 pub use readiness::{PartFault, Readiness, Report};
 
-use super::accept::{Peer, Standing};
+use super::accept::{ConnectionState, Peer};
 use super::hosts::Hosts;
 use super::layers::{Body, Handler};
 use super::request::{Addressed, BadRequest, Credentials};
@@ -138,7 +138,7 @@ impl Admin {
         &self,
         caller: &Caller,
         task: &Task<'_>,
-        by: &By,
+        by: &Requester,
     ) -> Result<Arc<str>, AdminRefusal> {
         let verdict = self
             .gateway
@@ -155,7 +155,7 @@ impl Admin {
         &self,
         caller: &Caller,
         task: &Task<'_>,
-        by: &By,
+        by: &Requester,
         denied: &Denied,
     ) -> AdminRefusal {
         let now = self.gateway.clock.now();
@@ -177,13 +177,13 @@ impl Admin {
         parts: &Parts,
         credentials: Result<Credentials<'_>, BadRequest>,
         body: Incoming,
-        asking: &Asking,
+        admin_request: &AdminRequest,
     ) -> Result<Response<Body>, AdminRefusal> {
-        let (by, route) = (asking.by, (&parts.method, parts.uri.path()));
+        let (by, route) = (admin_request.by, (&parts.method, parts.uri.path()));
         let action = action_of(route.1).ok_or(AdminRefusal::Request(BadRequest::Route))?;
         let credentials = credentials.map_err(AdminRefusal::Request)?;
         let caller = self.caller(credentials, action, &by).await?;
-        asking.standing.vouch();
+        admin_request.state.set_authenticated();
         // What it reaches is not known before it has been read, and only operators are told what is
         // wrong with it.
         let unread = Task {
@@ -199,7 +199,7 @@ impl Admin {
             (&Method::GET, "/cache/explain") => self.explain(&caller, query, by).await,
             (&Method::GET, "/access/explain") => self.explain_access(&caller, query, by).await,
             (&Method::GET, "/audit/lookups") => {
-                self.lookups(&caller, query, by, &asking.gone).await
+                self.lookups(&caller, query, by, &admin_request.gone).await
             }
             (_, "/cache/purge") => Err(AdminRefusal::Method("POST")),
             _ => Err(AdminRefusal::Method("GET")),
@@ -228,7 +228,7 @@ impl Admin {
         &self,
         credentials: Credentials<'_>,
         action: AdminAction,
-        by: &By,
+        by: &Requester,
     ) -> Result<Arc<Caller>, AdminRefusal> {
         let now = self.gateway.clock.now();
         let unauthenticated = Outcome::Unauthenticated;
@@ -285,18 +285,18 @@ impl Handler for Admin {
 
     fn handle(self: &Arc<Self>, request: Request<Incoming>, peer: &Arc<Peer>) -> Self::Answer {
         let admin = Arc::clone(self);
-        let asking = Asking {
-            by: By {
+        let admin_request = AdminRequest {
+            by: Requester {
                 peer: peer.address,
                 request_id: Uuid::now_v7().into(),
             },
-            standing: peer.standing.clone(),
+            state: peer.state.clone(),
             gone: CancellationToken::new(),
         };
-        let hangs_up = asking.gone.clone().drop_guard();
+        let hangs_up = admin_request.gone.clone().drop_guard();
         // In a task of its own: what an operator has begun is done and on record, even if they hang up.
         // Only what changes nothing, and takes long, looks whether somebody still waits for it.
-        let answering = tokio::spawn(async move { admin.answer(request, &asking).await });
+        let answering = tokio::spawn(async move { admin.answer(request, &admin_request).await });
         Box::pin(async move {
             let answer = answering.await.unwrap_or_else(|_| response::unexpected());
             drop(hangs_up);
@@ -306,9 +306,13 @@ impl Handler for Admin {
 }
 
 impl Admin {
-    async fn answer(&self, request: Request<Incoming>, asking: &Asking) -> Response<Body> {
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        admin_request: &AdminRequest,
+    ) -> Response<Body> {
         let (parts, body) = request.into_parts();
-        let refused = |refusal| response::not_administered(&refusal, asking.by.request_id);
+        let refused = |refusal| response::not_administered(&refusal, admin_request.by.request_id);
         let credentials = match Addressed::read(&parts) {
             // A page of somebody else's that a browser was told is here speaks of its own host.
             Ok(addressed) if !self.hosts.include_or_local(addressed.host()) => {
@@ -326,8 +330,8 @@ impl Admin {
             (&Method::GET | &Method::HEAD, "/metrics") => self.metrics().await,
             (_, "/healthz" | "/readyz" | "/metrics") => refused(AdminRefusal::Method("GET, HEAD")),
             _ => {
-                let request_id = asking.by.request_id;
-                self.administer(&parts, credentials, body, asking).await.unwrap_or_else(|refusal| {
+                let request_id = admin_request.by.request_id;
+                self.administer(&parts, credentials, body, admin_request).await.unwrap_or_else(|refusal| {
                     if let AdminRefusal::Unrecorded(problem) = &refusal {
                         debug!(%request_id, "not answered, because it is not on record: {problem}");
                     }
@@ -339,21 +343,21 @@ impl Admin {
 }
 
 /// The connection by which somebody asks.
-struct Asking {
-    by: By,
-    standing: Standing,
+struct AdminRequest {
+    by: Requester,
+    state: ConnectionState,
     /// Cancelled when nobody waits for the answer any more.
     gone: CancellationToken,
 }
 
 /// Who is asking, apart from their token.
 #[derive(Clone, Copy)]
-struct By {
+struct Requester {
     peer: SocketAddr,
     request_id: RequestId,
 }
 
-impl By {
+impl Requester {
     fn record<'a>(
         &self,
         caller: &'a Caller,

@@ -15,14 +15,14 @@ use super::links;
 use super::links::PageLinks;
 use super::payload::{Body, MADE_AT_A_TIME};
 use super::pretty::{Chunk, Indenter, Length};
-use super::query::{Form, PageWish};
+use super::query::{Form, PageQuery};
 use super::request::CertRequest;
-use super::unsent::Account;
+use super::unsent_budget::UnsentAccount;
 use crate::cache::{Encoding, Found, Tag, Text, Unexpired, WORTH_COMPRESSING};
 
 /// A list, written.
 #[derive(Debug)]
-pub struct List {
+pub struct RenderedList {
     /// The JSON document, compressed if `encoding` says so.
     pub body: Body,
     /// Its strong validator.
@@ -34,7 +34,11 @@ pub struct List {
 }
 
 /// Writes a list as `asked`; `None` if too much waits to be sent for what has to be made.
-pub fn render(found: &Found, asked: &CertRequest<'_>, unsent: &Account) -> Option<List> {
+pub fn render(
+    found: &Found,
+    asked: &CertRequest<'_>,
+    unsent: &UnsentAccount,
+) -> Option<RenderedList> {
     if asked.form.is_usual() {
         Some(usual(found, asked))
     } else {
@@ -42,7 +46,7 @@ pub fn render(found: &Found, asked: &CertRequest<'_>, unsent: &Account) -> Optio
     }
 }
 
-fn usual(found: &Found, asked: &CertRequest<'_>) -> List {
+fn usual(found: &Found, asked: &CertRequest<'_>) -> RenderedList {
     let (entry, now) = (&found.entry, found.as_of.wall);
     let usual = entry.usual(&asked.query, asked.address, now);
     let certificates = u64::try_from(usual.certificates).unwrap_or(u64::MAX);
@@ -52,7 +56,7 @@ fn usual(found: &Found, asked: &CertRequest<'_>) -> List {
         let tag = (entry.tag(now), "");
         return compressed(body.into(), encoding, tag, certificates);
     }
-    List {
+    RenderedList {
         body: usual.body.into(),
         etag: usual.etag,
         encoding: None,
@@ -61,7 +65,7 @@ fn usual(found: &Found, asked: &CertRequest<'_>) -> List {
 }
 
 /// A form that is made of the list in memory.
-struct Cut<'a> {
+struct ListForm<'a> {
     all: &'a Unexpired,
     /// What is shown.
     shown: Range<usize>,
@@ -72,11 +76,11 @@ struct Cut<'a> {
     tail: Vec<u8>,
 }
 
-fn unusual(found: &Found, asked: &CertRequest<'_>, unsent: &Account) -> Option<List> {
+fn unusual(found: &Found, asked: &CertRequest<'_>, unsent: &UnsentAccount) -> Option<RenderedList> {
     let entry = &found.entry;
     let all = entry.unexpired(found.as_of.wall);
     let url = entry.url(&asked.query, asked.address);
-    let cut = Cut::new(&all, asked, &url);
+    let cut = ListForm::new(&all, asked, &url);
     let certificates = u64::try_from(cut.shown.len()).unwrap_or(u64::MAX);
     let (tag, variant) = (all.tag(), variant(asked.form));
     let length = cut.length(asked.form.is_pretty());
@@ -92,7 +96,7 @@ fn unusual(found: &Found, asked: &CertRequest<'_>, unsent: &Account) -> Option<L
     } else {
         Body::from(cut.into_text())
     };
-    Some(List {
+    Some(RenderedList {
         body,
         etag: tag.header(&[&variant]),
         encoding: None,
@@ -105,9 +109,9 @@ fn compressed(
     encoding: Encoding,
     (tag, variant): (Tag, &str),
     certificates: u64,
-) -> List {
+) -> RenderedList {
     let name = encoding.name();
-    List {
+    RenderedList {
         body,
         etag: tag.header(&[variant, "-", name]),
         encoding: Some(name),
@@ -115,7 +119,7 @@ fn compressed(
     }
 }
 
-impl<'a> Cut<'a> {
+impl<'a> ListForm<'a> {
     fn new(all: &'a Unexpired, asked: &CertRequest<'_>, url: &[u8]) -> Self {
         let total = all.len();
         let shown = match asked.form.page {
@@ -128,7 +132,7 @@ impl<'a> Cut<'a> {
             list: all.texts(shown.clone()),
             tail: tail(asked, total),
             shown,
-            page: asked.form.page.map(PageWish::number),
+            page: asked.form.page.map(PageQuery::number),
         }
     }
 
@@ -168,7 +172,7 @@ impl<'a> Cut<'a> {
         is_pretty: bool,
         encoding: Encoding,
         length: usize,
-        unsent: &Account,
+        unsent: &UnsentAccount,
     ) -> Option<Body> {
         if !is_pretty && self.is_whole() {
             let text = self.all.splice(encoding, &self.head, &self.tail)?;
@@ -261,7 +265,7 @@ fn tail(asked: &CertRequest<'_>, total: usize) -> Vec<u8> {
 }
 
 /// The certificates of one page; none for a page past the end, as Atlas has it.
-fn of_page(total: usize, page: PageWish) -> Range<usize> {
+fn of_page(total: usize, page: PageQuery) -> Range<usize> {
     let size = usize::try_from(page.size()).unwrap_or(usize::MAX);
     let before = usize::try_from(page.number() - 1)
         .unwrap_or(usize::MAX)

@@ -8,7 +8,7 @@ use super::head::{is_control, is_in_tokens};
 
 /// How far a body has been read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub enum ChunkProgress {
     /// It is malformed.
     Bad,
     /// So far it is well-formed.
@@ -20,7 +20,7 @@ pub enum Progress {
 /// The reading of one body, which may come in pieces.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Chunks {
-    expects: Expects,
+    expects: ChunkPart,
     /// Of the present chunk's size, how many digits; of a name or a value, how many bytes.
     count: usize,
     /// Bytes of the present chunk that have not come.
@@ -31,7 +31,7 @@ pub struct Chunks {
 
 /// What the next byte is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Expects {
+enum ChunkPart {
     #[default]
     Size,
     ExtensionName,
@@ -50,28 +50,28 @@ enum Expects {
 
 impl Chunks {
     /// Goes on reading, with bytes that were not read yet.
-    pub fn advance(&mut self, bytes: &[u8]) -> Progress {
+    pub fn advance(&mut self, bytes: &[u8]) -> ChunkProgress {
         let mut rest = bytes;
         loop {
-            if self.expects == Expects::Data {
+            if self.expects == ChunkPart::Data {
                 let here = u64::try_from(rest.len()).unwrap_or(u64::MAX).min(self.left);
                 self.left -= here;
                 let here = usize::try_from(here).unwrap_or(rest.len());
                 rest = rest.get(here..).unwrap_or_default();
                 if self.left == 0 {
-                    self.expects = Expects::DataReturn;
+                    self.expects = ChunkPart::DataReturn;
                 }
             }
             let Some((byte, behind)) = rest.split_first() else {
-                return Progress::Partial;
+                return ChunkProgress::Partial;
             };
             rest = behind;
             let before = self.expects;
             let Some(next) = self.next(*byte) else {
-                return Progress::Bad;
+                return ChunkProgress::Bad;
             };
-            if before == Expects::LastLineFeed {
-                return Progress::Whole(bytes.len() - rest.len());
+            if before == ChunkPart::LastLineFeed {
+                return ChunkProgress::Whole(bytes.len() - rest.len());
             }
             if before != next {
                 self.count = 0;
@@ -81,8 +81,8 @@ impl Chunks {
     }
 
     /// What comes behind a byte; `None` if it cannot stand here.
-    fn next(&mut self, byte: u8) -> Option<Expects> {
-        use Expects as E;
+    fn next(&mut self, byte: u8) -> Option<ChunkPart> {
+        use ChunkPart as E;
         let is_of_size = matches!(
             self.expects,
             E::Size | E::SizeLineFeed | E::Data | E::DataReturn | E::DataLineFeed
@@ -145,23 +145,28 @@ mod tests {
     use super::*;
 
     /// Read at once, and byte by byte.
-    fn read(body: &[u8]) -> Progress {
+    fn read(body: &[u8]) -> ChunkProgress {
         let whole = Chunks::default().advance(body);
         let mut chunks = Chunks::default();
         for (at, byte) in body.iter().enumerate() {
             match chunks.advance(&[*byte]) {
-                Progress::Partial => {}
-                Progress::Bad => {
-                    assert_eq!(whole, Progress::Bad, "{:?}", body.escape_ascii());
+                ChunkProgress::Partial => {}
+                ChunkProgress::Bad => {
+                    assert_eq!(whole, ChunkProgress::Bad, "{:?}", body.escape_ascii());
                     return whole;
                 }
-                Progress::Whole(_) => {
-                    assert_eq!(whole, Progress::Whole(at + 1), "{:?}", body.escape_ascii());
+                ChunkProgress::Whole(_) => {
+                    assert_eq!(
+                        whole,
+                        ChunkProgress::Whole(at + 1),
+                        "{:?}",
+                        body.escape_ascii()
+                    );
                     return whole;
                 }
             }
         }
-        assert_eq!(whole, Progress::Partial, "{:?}", body.escape_ascii());
+        assert_eq!(whole, ChunkProgress::Partial, "{:?}", body.escape_ascii());
         whole
     }
 
@@ -175,11 +180,11 @@ mod tests {
             b"5;a\r\nhello\r\n0;b=c;d=\"e f\";g\r\n\r\n",
             b"0\r\nX-Checksum: abc\r\nY:\r\n\r\n",
         ] {
-            assert_eq!(read(body), Progress::Whole(body.len()));
+            assert_eq!(read(body), ChunkProgress::Whole(body.len()));
             let more = [body, b"GET / HTTP/1.1\r\n"].concat();
-            assert_eq!(read(&more), Progress::Whole(body.len()));
+            assert_eq!(read(&more), ChunkProgress::Whole(body.len()));
             let less = body.get(..body.len() - 1).unwrap();
-            assert_eq!(read(less), Progress::Partial);
+            assert_eq!(read(less), ChunkProgress::Partial);
         }
     }
 
@@ -206,7 +211,7 @@ mod tests {
             "FFFFFFFFFFFFFFFF0",
         ] {
             let body = format!("{size}\r\nhello\r\n0\r\n\r\n");
-            assert_eq!(read(body.as_bytes()), Progress::Bad, "{size}");
+            assert_eq!(read(body.as_bytes()), ChunkProgress::Bad, "{size}");
         }
         let long = format!("5;{}\r\nhello\r\n0\r\n\r\n", "x".repeat(64 << 10));
         for body in [
@@ -225,7 +230,7 @@ mod tests {
             b"0\r\n X: a\r\n\r\n",
             long.as_bytes(),
         ] {
-            assert_eq!(read(body), Progress::Bad);
+            assert_eq!(read(body), ChunkProgress::Bad);
         }
     }
 }

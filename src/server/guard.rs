@@ -18,39 +18,38 @@ use std::{io, mem};
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::accept::Standing;
-use super::chunks;
-use super::chunks::Chunks;
-use super::hangup::{Watch, Wire};
-use super::head::{Bounds, Fault, Next, Progress, Scan};
+use super::accept::ConnectionState;
+use super::chunks::{ChunkProgress, Chunks};
+use super::hangup::{HangupWatch, HasSocket};
+use super::head::{Fault, HeadLimits, HeadProgress, Next, Scan};
 use super::idleness::Idleness;
 use super::linger::Linger;
-use super::turns::Reads;
+use super::pipelining::NewBytes;
 use crate::clock::Clock;
 use crate::telemetry::metrics::connections::ConnectionMetrics;
 
 /// A stream of which only well-formed requests come out.
-pub struct Guarded<S> {
+pub struct HeadGuard<S> {
     stream: S,
-    terms: Terms,
+    config: HeadGuardConfig,
     scan: Scan,
-    expects: Expects,
+    expects: Expected,
     /// What was read and not passed on, and how much of it may be.
     held: BytesMut,
     passable: usize,
     deadline: Option<Deadline>,
     linger: Option<Linger>,
     idleness: Idleness,
-    reads: Reads,
-    watch: Watch,
+    reads: NewBytes,
+    watch: HangupWatch,
     /// Something was written that has not been flushed.
     has_written: bool,
 }
 
 /// What a guard goes by.
-pub struct Terms {
+pub struct HeadGuardConfig {
     /// How large a head may be.
-    pub bounds: Bounds,
+    pub bounds: HeadLimits,
     /// How long it may take from its first byte.
     pub patience: Duration,
     /// The clock of that.
@@ -61,7 +60,7 @@ pub struct Terms {
 
 /// What the next byte belongs to.
 #[derive(Clone, Copy)]
-enum Expects {
+enum Expected {
     Head,
     Body(u64),
     Chunks(Chunks),
@@ -79,24 +78,24 @@ struct Examined {
 
 type Deadline = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-impl<S> Guarded<S> {
+impl<S> HeadGuard<S> {
     /// A guard of `stream`, of which `read` was read already, the first byte of it at `since`. What its
-    /// requests say of it is in `standing`.
+    /// requests say of it is in `state`.
     pub fn new(
         stream: S,
         (read, since): (BytesMut, Duration),
-        terms: Terms,
-        standing: Standing,
+        config: HeadGuardConfig,
+        state: ConnectionState,
     ) -> Self {
         let mut guarded = Self {
             stream,
-            watch: Watch::new(standing),
-            idleness: Idleness::new(terms.clock.clone()),
-            reads: Reads::default(),
+            watch: HangupWatch::new(state),
+            idleness: Idleness::new(config.clock.clone()),
+            reads: NewBytes::default(),
             has_written: false,
-            terms,
+            config,
             scan: Scan::default(),
-            expects: Expects::Head,
+            expects: Expected::Head,
             held: read,
             passable: 0,
             deadline: None,
@@ -112,7 +111,7 @@ impl<S> Guarded<S> {
     }
 
     /// Whether the next request has been read for.
-    pub fn reads(&self) -> &Reads {
+    pub fn reads(&self) -> &NewBytes {
         &self.reads
     }
 
@@ -122,8 +121,10 @@ impl<S> Guarded<S> {
         let examined = self.examine(&held);
         self.passable = examined.passable;
         match (examined.fault, self.expects) {
-            (Some(_), _) | (None, Expects::End | Expects::Nothing) => held.truncate(self.passable),
-            (None, Expects::Head | Expects::Body(_) | Expects::Chunks(_)) => {}
+            (Some(_), _) | (None, Expected::End | Expected::Nothing) => {
+                held.truncate(self.passable)
+            }
+            (None, Expected::Head | Expected::Body(_) | Expected::Chunks(_)) => {}
         }
         self.held = held;
         self.settle(examined.fault, since);
@@ -132,14 +133,14 @@ impl<S> Guarded<S> {
     /// Puts a stand-in behind what may be passed on, or waits for the rest of what may not yet.
     fn settle(&mut self, fault: Option<Fault>, since: Duration) {
         if let Some(fault) = fault {
-            self.terms.refusals.refused(fault.reason());
+            self.config.refusals.refused(fault.reason());
             self.held.extend_from_slice(fault.stand_in());
             self.passable = self.held.len();
             self.deadline = None;
         } else if self.held.len() > self.passable && self.deadline.is_none() {
             let (clock, due) = (
-                self.terms.clock.clone(),
-                since.saturating_add(self.terms.patience),
+                self.config.clock.clone(),
+                since.saturating_add(self.config.patience),
             );
             self.deadline = Some(Box::pin(async move { clock.sleep_until(due).await }));
         }
@@ -153,44 +154,44 @@ impl<S> Guarded<S> {
                 break None;
             }
             match self.expects {
-                Expects::Body(left) => {
+                Expected::Body(left) => {
                     let count = usize::try_from(left).unwrap_or(usize::MAX).min(rest.len());
                     passable += count;
                     self.expects = following(left - u64::try_from(count).unwrap_or(left));
                 }
-                Expects::Chunks(mut chunks) => match chunks.advance(rest) {
-                    chunks::Progress::Partial => {
+                Expected::Chunks(mut chunks) => match chunks.advance(rest) {
+                    ChunkProgress::Partial => {
                         passable = bytes.len();
-                        self.expects = Expects::Chunks(chunks);
+                        self.expects = Expected::Chunks(chunks);
                     }
-                    chunks::Progress::Whole(count) => {
+                    ChunkProgress::Whole(count) => {
                         passable += count;
-                        self.expects = Expects::Head;
+                        self.expects = Expected::Head;
                     }
-                    chunks::Progress::Bad => {
-                        self.terms.refusals.refused(Fault::Chunk.reason());
-                        self.expects = Expects::End;
+                    ChunkProgress::Bad => {
+                        self.config.refusals.refused(Fault::Chunk.reason());
+                        self.expects = Expected::End;
                     }
                 },
-                Expects::Head => match self.scan.advance(rest, self.terms.bounds) {
-                    Progress::Partial => break None,
-                    Progress::Whole { length, next } => {
+                Expected::Head => match self.scan.advance(rest, self.config.bounds) {
+                    HeadProgress::Partial => break None,
+                    HeadProgress::Whole { length, next } => {
                         passable += length;
                         self.scan = Scan::default();
                         self.deadline = None;
                         self.idleness.ends();
                         self.expects = match next {
-                            Next::Chunks => Expects::Chunks(Chunks::default()),
+                            Next::Chunks => Expected::Chunks(Chunks::default()),
                             Next::Head(body) => following(body),
-                            Next::Nothing => Expects::Nothing,
+                            Next::Nothing => Expected::Nothing,
                         };
                     }
-                    Progress::Bad(fault) => {
-                        self.expects = Expects::Nothing;
+                    HeadProgress::Bad(fault) => {
+                        self.expects = Expected::Nothing;
                         break Some(fault);
                     }
                 },
-                Expects::End | Expects::Nothing => break None,
+                Expected::End | Expected::Nothing => break None,
             }
         };
         Examined { passable, fault }
@@ -208,7 +209,7 @@ impl<S> Guarded<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> Guarded<S> {
+impl<S: AsyncRead + Unpin> HeadGuard<S> {
     /// Reads bytes of which none are held yet. `true` if some of them, or the end, can be passed on.
     fn poll_fresh(
         &mut self,
@@ -226,12 +227,12 @@ impl<S: AsyncRead + Unpin> Guarded<S> {
         if examined.passable == count {
             return Poll::Ready(Ok(true));
         }
-        if examined.fault.is_none() && !matches!(self.expects, Expects::End | Expects::Nothing) {
+        if examined.fault.is_none() && !matches!(self.expects, Expected::End | Expected::Nothing) {
             let rest = read.get(examined.passable..).unwrap_or_default();
             self.held.extend_from_slice(rest);
         }
         buffer.set_filled(before + examined.passable);
-        let now = self.terms.clock.now().elapsed;
+        let now = self.config.clock.now().elapsed;
         self.settle(examined.fault, now);
         Poll::Ready(Ok(examined.passable > 0))
     }
@@ -249,7 +250,7 @@ impl<S: AsyncRead + Unpin> Guarded<S> {
             Poll::Pending => {
                 let deadline = self.deadline.as_mut();
                 if deadline.is_some_and(|deadline| deadline.as_mut().poll(context).is_ready()) {
-                    self.expects = Expects::Nothing;
+                    self.expects = Expected::Nothing;
                     if let Some(head) = self.scan.refusable() {
                         self.held.truncate(head);
                         self.passable = self.held.len();
@@ -269,7 +270,7 @@ impl<S: AsyncRead + Unpin> Guarded<S> {
         }
         self.held.extend_from_slice(read);
         buffer.set_filled(before);
-        let now = self.terms.clock.now().elapsed;
+        let now = self.config.clock.now().elapsed;
         self.examine_held(now);
         Poll::Ready(Ok(false))
     }
@@ -286,7 +287,7 @@ impl<S: AsyncRead + Unpin> Guarded<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for HeadGuard<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -300,12 +301,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
             }
             let can_pass = match self.expects {
                 // The answer to the last request closes the connection, whatever else comes.
-                Expects::Nothing => return Poll::Pending,
-                Expects::End => return Poll::Ready(Ok(())),
-                Expects::Head | Expects::Body(_) | Expects::Chunks(_) if self.held.is_empty() => {
+                Expected::Nothing => return Poll::Pending,
+                Expected::End => return Poll::Ready(Ok(())),
+                Expected::Head | Expected::Body(_) | Expected::Chunks(_)
+                    if self.held.is_empty() =>
+                {
                     ready!(self.poll_fresh(context, buffer))?
                 }
-                Expects::Head | Expects::Body(_) | Expects::Chunks(_) => {
+                Expected::Head | Expected::Body(_) | Expected::Chunks(_) => {
                     ready!(self.poll_rest(context, buffer))?
                 }
             };
@@ -316,7 +319,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Wire> AsyncWrite for Guarded<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin + HasSocket> AsyncWrite for HeadGuard<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -346,12 +349,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Wire> AsyncWrite for Guarded<S> {
         }
         let this = &mut *self;
         match this.expects {
-            Expects::End | Expects::Nothing => {
-                let clock = &this.terms.clock;
+            Expected::End | Expected::Nothing => {
+                let clock = &this.config.clock;
                 let linger = this.linger.get_or_insert_with(|| Linger::new(clock));
                 linger.poll(&mut this.stream, context).map(Ok)
             }
-            Expects::Head | Expects::Body(_) | Expects::Chunks(_) => Poll::Ready(Ok(())),
+            Expected::Head | Expected::Body(_) | Expected::Chunks(_) => Poll::Ready(Ok(())),
         }
     }
 
@@ -369,11 +372,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Wire> AsyncWrite for Guarded<S> {
     }
 }
 
-fn following(body: u64) -> Expects {
+fn following(body: u64) -> Expected {
     if body > 0 {
-        Expects::Body(body)
+        Expected::Body(body)
     } else {
-        Expects::Head
+        Expected::Head
     }
 }
 

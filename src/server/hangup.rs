@@ -20,15 +20,15 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-use super::accept::Standing;
+use super::accept::ConnectionState;
 
 /// What lies on a socket.
-pub trait Wire {
+pub trait HasSocket {
     /// The socket.
     fn socket(&self) -> &TcpStream;
 }
 
-impl<S: Wire> Wire for TlsStream<S> {
+impl<S: HasSocket> HasSocket for TlsStream<S> {
     fn socket(&self) -> &TcpStream {
         self.get_ref().0.socket()
     }
@@ -36,34 +36,38 @@ impl<S: Wire> Wire for TlsStream<S> {
 
 /// Looks for a reset while a request of the connection waits.
 #[derive(Debug)]
-pub struct Watch {
-    standing: Standing,
+pub struct HangupWatch {
+    state: ConnectionState,
     /// The same socket once more, which nobody reads from or writes to.
-    socket: Option<Box<Watched>>,
+    socket: Option<Box<DuplicatedSocket>>,
 }
 
 /// One of those that are watched.
 #[derive(Debug)]
-struct Watched(TcpStream);
+struct DuplicatedSocket(TcpStream);
 
-impl Watch {
-    /// Of a connection whose requests say in `standing` that they wait.
-    pub fn new(standing: Standing) -> Self {
+impl HangupWatch {
+    /// Of a connection whose requests say in `state` that they wait.
+    pub fn new(state: ConnectionState) -> Self {
         Self {
-            standing,
+            state,
             socket: None,
         }
     }
 
     /// Ready with an error once the caller of a request that waits has reset the connection.
-    pub fn poll_gone(&mut self, wire: &impl Wire, context: &mut Context<'_>) -> Poll<io::Error> {
-        if !self.standing.has_waiting() {
+    pub fn poll_gone(
+        &mut self,
+        wire: &impl HasSocket,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Error> {
+        if !self.state.has_waiting() {
             self.socket = None;
             return Poll::Pending;
         }
         if self.socket.is_none() {
             // Without a descriptor for it a caller that hangs up is answered.
-            self.socket = Watched::new(wire.socket()).map(Box::new);
+            self.socket = DuplicatedSocket::new(wire.socket()).map(Box::new);
         }
         let Some(watched) = &self.socket else {
             return Poll::Pending;
@@ -86,7 +90,7 @@ impl Watch {
     }
 }
 
-impl Watched {
+impl DuplicatedSocket {
     /// The same socket, with events of its own.
     fn new(socket: &TcpStream) -> Option<Self> {
         let again = || {
@@ -104,7 +108,7 @@ impl Watched {
     }
 }
 
-impl Drop for Watched {
+impl Drop for DuplicatedSocket {
     fn drop(&mut self) {
         WATCHED.fetch_sub(1, Ordering::Relaxed);
     }

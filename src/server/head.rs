@@ -10,8 +10,7 @@
 
 use memchr::{memchr, memchr_iter};
 
-use super::chunks;
-use super::chunks::Chunks;
+use super::chunks::{ChunkProgress, Chunks};
 
 mod bytes;
 mod fault;
@@ -24,7 +23,7 @@ pub use fault::Fault;
 
 /// What bounds a head.
 #[derive(Clone, Copy, Debug)]
-pub struct Bounds {
+pub struct HeadLimits {
     /// Bytes, the empty line included.
     pub size: usize,
     /// Header lines.
@@ -35,7 +34,7 @@ pub struct Bounds {
 
 /// How far a head has been read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub enum HeadProgress {
     /// It is refused.
     Bad(Fault),
     /// So far it is well-formed.
@@ -77,7 +76,7 @@ pub struct Scan {
     /// Its sender waits for a word of ours before the body leaves (`Expect`).
     waits: bool,
     /// What has not come of a body that nobody will read.
-    body: Option<Body>,
+    body: Option<BodyFraming>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -95,21 +94,21 @@ enum MethodKind {
 
 /// A body that is looked at and not passed on.
 #[derive(Clone, Copy, Debug)]
-enum Body {
+enum BodyFraming {
     Chunks(Chunks),
     Length(u64),
 }
 
 impl Scan {
     /// Goes on reading. `head` begins where the head begins, at each call with more bytes.
-    pub fn advance(&mut self, head: &[u8], bounds: Bounds) -> Progress {
+    pub fn advance(&mut self, head: &[u8], bounds: HeadLimits) -> HeadProgress {
         match self.read(head, bounds) {
             Ok(progress) => progress,
-            Err(fault) => Progress::Bad(fault),
+            Err(fault) => HeadProgress::Bad(fault),
         }
     }
 
-    fn read(&mut self, head: &[u8], bounds: Bounds) -> Result<Progress, Fault> {
+    fn read(&mut self, head: &[u8], bounds: HeadLimits) -> Result<HeadProgress, Fault> {
         if let Some(body) = self.body {
             return self.body(head, body);
         }
@@ -145,7 +144,7 @@ impl Scan {
 
     /// What can be said of a head whose end has not come. That it is not HTTP at all, such as a TLS
     /// greeting, shows in its first byte.
-    fn unfinished(&self, head: &[u8], bounds: Bounds) -> Result<Progress, Fault> {
+    fn unfinished(&self, head: &[u8], bounds: HeadLimits) -> Result<HeadProgress, Fault> {
         let line = head.get(self.line..).unwrap_or_default();
         let first = line.first().copied();
         let may_begin = first.is_none_or(|byte| byte.is_ascii_alphabetic() || byte == b'\r');
@@ -155,7 +154,7 @@ impl Scan {
         if head.len() >= bounds.size {
             return Err(self.oversized(line));
         }
-        Ok(Progress::Partial)
+        Ok(HeadProgress::Partial)
     }
 
     fn oversized(&self, line: &[u8]) -> Fault {
@@ -166,7 +165,7 @@ impl Scan {
         }
     }
 
-    fn header(&mut self, line: &[u8], bounds: Bounds) -> Result<(), Fault> {
+    fn header(&mut self, line: &[u8], bounds: HeadLimits) -> Result<(), Fault> {
         self.headers += 1;
         if self.headers > bounds.headers {
             return Err(Fault::TooMany);
@@ -207,8 +206,8 @@ impl Scan {
         &mut self,
         head: &[u8],
         request: RequestLine,
-        bounds: Bounds,
-    ) -> Result<Progress, Fault> {
+        bounds: HeadLimits,
+    ) -> Result<HeadProgress, Fault> {
         if self.chunked && self.length.is_some() {
             return Err(Fault::BodyLength);
         }
@@ -230,14 +229,14 @@ impl Scan {
             // one that is not would have been another request to somebody else.
             (MethodKind::Other, true) => {
                 let body = if self.chunked {
-                    Body::Chunks(Chunks::default())
+                    BodyFraming::Chunks(Chunks::default())
                 } else {
-                    Body::Length(length)
+                    BodyFraming::Length(length)
                 };
                 return self.body(head, body);
             }
         };
-        Ok(Progress::Whole {
+        Ok(HeadProgress::Whole {
             length: self.line,
             next,
         })
@@ -249,28 +248,28 @@ impl Scan {
     }
 
     /// Looks at what has come of a body that will not be passed on.
-    fn body(&mut self, head: &[u8], mut body: Body) -> Result<Progress, Fault> {
+    fn body(&mut self, head: &[u8], mut body: BodyFraming) -> Result<HeadProgress, Fault> {
         let unread = head.get(self.searched..).unwrap_or_default();
         self.searched = head.len();
         let is_whole = match &mut body {
-            Body::Chunks(chunks) => match chunks.advance(unread) {
-                chunks::Progress::Bad => return Err(Fault::Chunk),
-                chunks::Progress::Partial => false,
-                chunks::Progress::Whole(_) => true,
+            BodyFraming::Chunks(chunks) => match chunks.advance(unread) {
+                ChunkProgress::Bad => return Err(Fault::Chunk),
+                ChunkProgress::Partial => false,
+                ChunkProgress::Whole(_) => true,
             },
-            Body::Length(left) => {
+            BodyFraming::Length(left) => {
                 *left = left.saturating_sub(u64::try_from(unread.len()).unwrap_or(u64::MAX));
                 *left == 0
             }
         };
         self.body = Some(body);
         if is_whole || head.len() - self.line >= LARGEST_BODY {
-            return Ok(Progress::Whole {
+            return Ok(HeadProgress::Whole {
                 length: self.line,
                 next: Next::Nothing,
             });
         }
-        Ok(Progress::Partial)
+        Ok(HeadProgress::Partial)
     }
 }
 

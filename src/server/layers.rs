@@ -36,7 +36,7 @@ pub trait Handler: Send + Sync + 'static {
 
 /// A handler for the requests of one connection: what the layers are around.
 #[derive(Debug)]
-struct Connected<H> {
+struct ConnectionService<H> {
     handler: Arc<H>,
     peer: Arc<Peer>,
 }
@@ -46,12 +46,12 @@ struct Connected<H> {
 /// None of them ever has to be waited for before it is called, so this calls at once. hyper-util's
 /// `TowerToHyperService` asks first, in a future that moves each request about six times.
 #[derive(Debug)]
-struct Stack<H>(Connected<H>);
+struct Stack<H>(ConnectionService<H>);
 
 impl<H: Handler> hyper::service::Service<Request<Incoming>> for Stack<H> {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Caught<Either<H::Answer, Ready<Response<Body>>>>;
+    type Future = CatchPanic<Either<H::Answer, Ready<Response<Body>>>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         // Outermost first.
@@ -64,10 +64,10 @@ impl<H: Handler> hyper::service::Service<Request<Incoming>> for Stack<H> {
     }
 }
 
-impl<H: Handler> Service<Request<Incoming>> for &Connected<H> {
+impl<H: Handler> Service<Request<Incoming>> for &ConnectionService<H> {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Caught<Either<H::Answer, Ready<Response<Body>>>>;
+    type Future = CatchPanic<Either<H::Answer, Ready<Response<Body>>>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
@@ -85,7 +85,7 @@ impl<H: Handler> Service<Request<Incoming>> for &Connected<H> {
                 Err(_) => Either::Right(future::ready(response::unexpected())),
             }
         };
-        Caught {
+        CatchPanic {
             answer,
             is_of_http_1_0,
         }
@@ -95,13 +95,13 @@ impl<H: Handler> Service<Request<Incoming>> for &Connected<H> {
 /// The last net: a panic inside of a lookup is caught, answered and recorded by the gateway. One that is
 /// caught here, in what is done at once or in what is waited for, costs its own request an answer of 500,
 /// and no other request anything. Not tower-http's layer, which would box the body of every answer.
-struct Caught<F> {
+struct CatchPanic<F> {
     answer: F,
     /// The request was one of HTTP/1.0.
     is_of_http_1_0: bool,
 }
 
-impl<F: Future<Output = Response<Body>> + Unpin> Future for Caught<F> {
+impl<F: Future<Output = Response<Body>> + Unpin> Future for CatchPanic<F> {
     type Output = Result<Response<Body>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -139,7 +139,7 @@ pub fn stack<H: Handler>(
 > + Send
 + Sync {
     let peer = Arc::new(peer);
-    Stack(Connected { handler, peer })
+    Stack(ConnectionService { handler, peer })
 }
 
 fn hide_tokens(mut request: Request<Incoming>) -> Request<Incoming> {

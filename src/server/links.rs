@@ -1,6 +1,6 @@
 //! Where this gateway was asked goes in; links in Atlas's form, pointing at this gateway, come out.
 
-use super::query::{Form, PageWish};
+use super::query::{Form, PageQuery};
 
 /// The links of one page of a list of `total` certificates.
 #[derive(Clone, Copy, Debug)]
@@ -10,7 +10,7 @@ pub struct PageLinks<'r> {
     /// What the caller asked for besides the page; Atlas echoes it.
     pub form: Form,
     /// The page.
-    pub page: PageWish,
+    pub page: PageQuery,
     /// How many certificates there are on all pages.
     pub total: usize,
 }

@@ -17,7 +17,7 @@ use bytes::{Buf, Bytes};
 use http_body::{Frame, SizeHint};
 
 use super::pretty::{Chunk, Indenter, LONGEST_STEP};
-use super::unsent::Reserved;
+use super::unsent_budget::Reserved;
 use crate::cache::Text;
 use crate::telemetry::metrics::lookups::Present;
 
@@ -307,12 +307,12 @@ mod tests {
     use super::*;
     use crate::server::Limits;
     use crate::server::pretty::Length;
-    use crate::server::unsent::Unsent;
+    use crate::server::unsent_budget::UnsentBudget;
     use crate::telemetry::Metrics;
 
     fn reserved(bytes: usize) -> Reserved {
         let (metrics, _) = Metrics::register();
-        let unsent = Unsent::new(&Limits::default(), None, metrics.lookups);
+        let unsent = UnsentBudget::new(&Limits::default(), None, metrics.lookups);
         unsent.account().reserve(bytes).unwrap()
     }
 

@@ -24,7 +24,7 @@ use super::proxies::Proxies;
 use super::public_url::PublicUrl;
 use super::request::{BadRequest, CertRequest, Received};
 use super::response::{REQUEST_ID, Rendered};
-use super::unsent::Account;
+use super::unsent_budget::UnsentAccount;
 use super::{Config, request, response};
 use crate::audit::{Arrival, RequestId, Unrecorded};
 use crate::cache::Found;
@@ -141,7 +141,7 @@ impl PublicHandler {
             Err(refusal) => return self.reject(arrival, &refusal, parts, body).await,
         };
         let form = self.form(&asked, stamp);
-        let waiting = peer.standing.wait();
+        let waiting = peer.state.wait();
         let request = asked.lookup();
         let reply = self.gateway.lookup(arrival, &request, |outcome| {
             note_authenticated(peer, outcome);
@@ -289,7 +289,7 @@ fn note_authenticated(peer: &Peer, outcome: &Result<Found, Refusal>) {
         Refusal::Denied(_) | Refusal::Fetch { .. } | Refusal::RateLimited(_) | Refusal::TimedOut,
     ) = outcome
     {
-        peer.standing.vouch();
+        peer.state.set_authenticated();
     }
 }
 
@@ -299,7 +299,7 @@ impl ReplyForm {
         &self,
         outcome: &Result<Found, Refusal>,
         asked: &CertRequest<'_>,
-        unsent: &Account,
+        unsent: &UnsentAccount,
     ) -> Rendered {
         let mut rendered = match outcome {
             Ok(found) => response::answered(found, asked, self.request_id, unsent),

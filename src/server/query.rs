@@ -12,7 +12,7 @@ use super::head::greatest;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Form {
     /// `pageNum` and `itemsPerPage`, if either was given; else every certificate in one answer.
-    pub page: Option<PageWish>,
+    pub page: Option<PageQuery>,
     /// `includeCount`: whether `totalCount` is wanted. `None` where the caller did not say.
     pub include_count: Option<bool>,
     /// `pretty`: indented JSON. `None` where the caller did not say.
@@ -25,7 +25,7 @@ pub struct Form {
 
 /// One page, as Atlas would cut it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PageWish {
+pub struct PageQuery {
     /// `pageNum`, from 1; `None` where the caller did not say.
     pub number: Option<u32>,
     /// `itemsPerPage`, from 1 to 500; `None` where the caller did not say.
@@ -41,7 +41,7 @@ pub struct InvalidQuery {
     pub problem: &'static str,
 }
 
-impl PageWish {
+impl PageQuery {
     /// The page's number; Atlas's default is the first.
     pub fn number(self) -> u32 {
         self.number.unwrap_or(1)
@@ -93,7 +93,7 @@ impl Form {
             }
         }
         if number.is_some() || size.is_some() {
-            form.page = Some(PageWish { number, size });
+            form.page = Some(PageQuery { number, size });
         }
         Ok(form)
     }
@@ -212,7 +212,7 @@ mod tests {
             Form::read("pageNum=%31&itemsPerPage=500&includeCount=false&pretty=true").unwrap();
         assert_eq!(
             form.page,
-            Some(PageWish {
+            Some(PageQuery {
                 number: Some(1),
                 size: Some(500)
             })

@@ -22,7 +22,7 @@ use super::head::Fault;
 use super::layers::Body;
 use super::negotiation::MediaType;
 use super::request::{BadRequest, CertRequest};
-use super::unsent::Account;
+use super::unsent_budget::UnsentAccount;
 use crate::audit::{RequestId, TooManyRefusals, Unrecorded};
 use crate::cache::{CacheStatus, Found};
 use crate::gateway;
@@ -37,7 +37,7 @@ pub fn answered(
     found: &Found,
     asked: &CertRequest<'_>,
     request_id: RequestId,
-    unsent: &Account,
+    unsent: &UnsentAccount,
 ) -> Rendered {
     let Some(list) = body::render(found, asked, unsent) else {
         return shed(request_id, asked.form.has_envelope());

@@ -19,7 +19,7 @@ pub struct ClockTimer {
     origin: Instant,
 }
 
-struct Waiting(Pin<Box<dyn Future<Output = ()> + Send + Sync>>);
+struct ClockSleep(Pin<Box<dyn Future<Output = ()> + Send + Sync>>);
 
 impl ClockTimer {
     /// A timer by `clock`.
@@ -35,7 +35,7 @@ impl ClockTimer {
 
     fn waiting(&self, due: Duration) -> Pin<Box<dyn Sleep>> {
         let clock = self.clock.clone();
-        Box::pin(Waiting(Box::pin(
+        Box::pin(ClockSleep(Box::pin(
             async move { clock.sleep_until(due).await },
         )))
     }
@@ -55,7 +55,7 @@ impl Timer for ClockTimer {
     }
 }
 
-impl Future for Waiting {
+impl Future for ClockSleep {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
@@ -69,7 +69,7 @@ impl fmt::Debug for ClockTimer {
     }
 }
 
-impl Sleep for Waiting {}
+impl Sleep for ClockSleep {}
 
 #[cfg(test)]
 mod tests {

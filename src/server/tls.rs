@@ -31,7 +31,7 @@ use crate::settings::{ConfigError, written_by_its_owner};
 use crate::telemetry::Chain;
 use crate::telemetry::metrics::connections::ConnectionMetrics;
 use crate::watched::read_limited;
-use validity::{Validity, Whose};
+use validity::{CertificateKind, Validity};
 
 /// Settings of TLS.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -87,9 +87,11 @@ impl Tls {
     pub fn fault(&self, now: Timestamp) -> Option<String> {
         let loaded = self.0.load();
         let of = |what| loaded.validities.iter().filter(move |it| it.of == what);
-        let ours = of(Whose::Ours).find_map(|it| it.fault(now));
+        let ours = of(CertificateKind::Ours).find_map(|it| it.fault(now));
         ours.or_else(|| {
-            let authorities: Vec<_> = of(Whose::Authority).map(|it| it.fault(now)).collect();
+            let authorities: Vec<_> = of(CertificateKind::Authority)
+                .map(|it| it.fault(now))
+                .collect();
             // One that is good is enough for the callers that it has signed.
             authorities.into_iter().collect::<Option<Vec<_>>>()?.pop()
         })
@@ -113,7 +115,10 @@ impl Tls {
     /// How many seconds our own chain is good from `now` on, below 0 once it is not.
     pub fn seconds_left(&self, now: Timestamp) -> Option<i64> {
         let loaded = self.0.load();
-        let ours = loaded.validities.iter().filter(|it| it.of == Whose::Ours);
+        let ours = loaded
+            .validities
+            .iter()
+            .filter(|it| it.of == CertificateKind::Ours);
         let end = ours.map(|it| it.until.seconds()).min()?;
         Some(end.saturating_sub(now.seconds()))
     }
@@ -185,11 +190,13 @@ impl Loaded {
         let authorities = authorities.transpose()?;
         let mut validities: Vec<_> = chain
             .iter()
-            .filter_map(|it| Validity::read(it, Whose::Ours, &config.certificate))
+            .filter_map(|it| Validity::read(it, CertificateKind::Ours, &config.certificate))
             .collect();
         if let (Some(authorities), Some(path)) = (&authorities, client_ca) {
             let known = authorities.iter();
-            validities.extend(known.filter_map(|it| Validity::read(it, Whose::Authority, path)));
+            validities.extend(
+                known.filter_map(|it| Validity::read(it, CertificateKind::Authority, path)),
+            );
         }
         Ok(Self {
             settings: config.clone(),

@@ -21,7 +21,7 @@ pub(super) enum Mark {
     /// A soft purge, or a calendar that ran ahead, has ended its fresh life.
     Softened,
     /// The memory keeps it.
-    Stored,
+    IndexedKey,
     /// It is being refreshed ahead of its end.
     Refreshing,
 }
@@ -29,7 +29,7 @@ pub(super) enum Mark {
 impl Entry {
     /// Whether later callers are answered from it, too.
     pub fn is_stored(&self) -> bool {
-        self.has(Mark::Stored)
+        self.has(Mark::IndexedKey)
     }
 
     pub(in crate::cache) fn is_ahead(&self) -> bool {
@@ -50,7 +50,7 @@ impl Entry {
     }
 
     pub(in crate::cache) fn keep(&self) {
-        self.mark(Mark::Stored);
+        self.mark(Mark::IndexedKey);
     }
 
     /// Ends the fresh life; the stale one ends when it would have.
@@ -152,7 +152,7 @@ impl Mark {
             Self::Ahead => 1,
             Self::InUse => 2,
             Self::Softened => 4,
-            Self::Stored => 8,
+            Self::IndexedKey => 8,
             Self::Refreshing => 16,
             Self::Forced => 32,
         }

@@ -76,7 +76,10 @@ async fn g34_a_calendar_set_back_does_not_serve_the_shorter_answer_for_the_longe
     stage.manual_clock.set_wall(set_back);
     assert!(stage.body("CN=app", &found).ends_with("\"totalCount\":1}"));
     // The list is as old as it is, whatever the calendar says.
-    assert_eq!(found.entry.age(stage.manual_clock.now()), Duration::from_secs(100_060));
+    assert_eq!(
+        found.entry.age(stage.manual_clock.now()),
+        Duration::from_secs(100_060)
+    );
 }
 
 #[tokio::test]

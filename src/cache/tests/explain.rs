@@ -17,9 +17,9 @@ async fn a_key_is_explained_in_every_state() {
     let mut caller = Box::pin(stage.ask("app"));
     assert!(caller.as_mut().now_or_never().is_none());
     stage.manual_clock.advance(Duration::from_millis(1_500));
-    let walk = explain().walk.unwrap();
+    let fetch = explain().fetch.unwrap();
     assert_eq!(
-        (walk.number, walk.since_milliseconds, walk.waiters),
+        (fetch.number, fetch.since_milliseconds, fetch.waiters),
         (1, 1_500, 1)
     );
     stage.atlas.release();
@@ -28,11 +28,11 @@ async fn a_key_is_explained_in_every_state() {
     stage.pass(10);
     let explanation = explain();
     let facts = explanation.list.unwrap();
-    assert_eq!((explanation.state, explanation.walk), (State::Fresh, None));
+    assert_eq!((explanation.state, explanation.fetch), (State::Fresh, None));
     assert_eq!((facts.certificates, facts.listed), (1, 1));
     assert_eq!((facts.pages, facts.calls), (1, 2));
     assert_eq!(facts.fill_id, found.entry.fill_id().to_string());
-    assert_eq!(facts.rooms, ["kept", "recent"]);
+    assert_eq!(facts.segments, ["kept", "recent"]);
     let now = stage.manual_clock.now();
     assert_eq!(facts.ttl_seconds, found.entry.ttl(now));
 

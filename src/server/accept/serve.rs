@@ -16,21 +16,21 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
-use super::ending::Ending;
-use super::exchange::Exchange;
-use super::guess::{Protocol, Replayed, guess};
-use super::places::{Place, Requests};
-use super::streams::Streams;
+use super::connection_slots::{ConnectionSlot, Requests};
+use super::delayed_eof::DelayedEof;
+use super::http2_service::Http2Service;
+use super::http2_streams::Http2Streams;
+use super::protocol_detection::{Protocol, ReplayedStream, detect_protocol};
 use super::{Acceptor, Peer};
-use crate::server::guard::{Guarded, Terms};
-use crate::server::hangup::Wire;
-use crate::server::head::Bounds;
+use crate::server::guard::{HeadGuard, HeadGuardConfig};
+use crate::server::hangup::HasSocket;
+use crate::server::head::HeadLimits;
 use crate::server::layers;
 use crate::server::layers::Handler;
 use crate::server::linger::Linger;
 use crate::server::payload::SEND_BUFFER;
+use crate::server::pipelining::FairPipelining;
 use crate::server::timer::ClockTimer;
-use crate::server::turns::InTurn;
 use crate::telemetry::metrics::connections::Reason;
 use crate::upstream::Jitter;
 
@@ -45,8 +45,8 @@ struct Serving {
 impl Requests {
     async fn idle(&self, limit: Duration) {
         match self {
-            Self::InTurn(idleness) => idleness.lasts(limit).await,
-            Self::SideBySide(streams) => streams.idle(limit).await,
+            Self::OneByOne(idleness) => idleness.lasts(limit).await,
+            Self::Multiplexed(streams) => streams.idle(limit).await,
         }
     }
 }
@@ -56,51 +56,51 @@ impl Acceptor {
         &self,
         mut stream: S,
         peer: Peer,
-        place: &Place,
+        slot: &ConnectionSlot,
         handler: Arc<H>,
     ) -> io::Result<()>
     where
         H: Handler,
-        S: AsyncRead + AsyncWrite + Send + Unpin + Wire + 'static,
+        S: AsyncRead + AsyncWrite + Send + Unpin + HasSocket + 'static,
     {
         let limits = &self.limits;
-        let first_bytes = guess(&mut stream, peer.agreed, &self.clock);
-        let guess = tokio::select! {
+        let first_bytes = detect_protocol(&mut stream, peer.agreed, &self.clock);
+        let detected = tokio::select! {
             biased;
-            guess = self.clock.timeout(limits.first_byte, first_bytes) => guess,
-            () = place.is_needed() => return Ok(()),
+            detected = self.clock.timeout(limits.first_byte, first_bytes) => detected,
+            () = slot.evicted() => return Ok(()),
         };
-        let guess = guess
+        let detected = detected
             .inspect_err(|_| self.refusals.refused(Reason::FirstByte))
             .map_err(io::Error::other)??;
-        let Some(guess) = guess else {
+        let Some(detected) = detected else {
             return Ok(());
         };
-        let serving = match guess.protocol {
+        let serving = match detected.protocol {
             // RFC 7301, section 3.2: what was agreed holds.
             Protocol::Http1 if peer.agreed == Some(Protocol::Http2) => {
                 self.refusals.refused(Reason::Alpn);
                 return self.take_leave(stream).await;
             }
             Protocol::Http1 => {
-                let standing = peer.standing.clone();
-                let read = (guess.read, guess.since);
-                let mut guarded = Guarded::new(stream, read, self.terms(), standing);
+                let state = peer.state.clone();
+                let read = (detected.read, detected.since);
+                let mut guarded = HeadGuard::new(stream, read, self.config(), state);
                 tokio::select! {
                     biased;
                     first = poll_fn(|context| guarded.poll_first(context)) => first?,
                     () = self.stop.cancelled() => return Ok(()),
-                    () = place.is_needed() => return Ok(()),
+                    () = slot.evicted() => return Ok(()),
                 }
                 self.begin_http1(guarded, peer, handler)
             }
             Protocol::Http2 => {
-                let replayed = Replayed::new(guess.read.freeze(), stream);
+                let replayed = ReplayedStream::new(detected.read.freeze(), stream);
                 self.begin_http2(replayed, peer, handler)
             }
         };
-        place.serves(&serving.requests);
-        self.finish(serving, place).await
+        slot.serves(&serving.requests);
+        self.finish(serving, slot).await
     }
 
     /// Says in HTTP/2 that what came is none.
@@ -115,55 +115,55 @@ impl Acceptor {
         Ok(())
     }
 
-    fn begin_http1<H, S>(&self, stream: Guarded<S>, peer: Peer, handler: Arc<H>) -> Serving
+    fn begin_http1<H, S>(&self, stream: HeadGuard<S>, peer: Peer, handler: Arc<H>) -> Serving
     where
         H: Handler,
-        S: AsyncRead + AsyncWrite + Send + Unpin + Wire + 'static,
+        S: AsyncRead + AsyncWrite + Send + Unpin + HasSocket + 'static,
     {
-        let service = InTurn::new(layers::stack(handler, peer), stream.reads().clone());
+        let service = FairPipelining::new(layers::stack(handler, peer), stream.reads().clone());
         let idleness = stream.idleness().clone();
         let connection = self.http1().serve_connection(TokioIo::new(stream), service);
         Serving {
             connection: Box::pin(connection),
-            requests: Requests::InTurn(idleness),
+            requests: Requests::OneByOne(idleness),
             // hyper sees to it.
             last: CancellationToken::new(),
         }
     }
 
-    fn begin_http2<H, S>(&self, stream: Replayed<S>, peer: Peer, handler: Arc<H>) -> Serving
+    fn begin_http2<H, S>(&self, stream: ReplayedStream<S>, peer: Peer, handler: Arc<H>) -> Serving
     where
         H: Handler,
-        S: AsyncRead + AsyncWrite + Send + Unpin + Wire + 'static,
+        S: AsyncRead + AsyncWrite + Send + Unpin + HasSocket + 'static,
     {
-        let (last, standing) = (CancellationToken::new(), peer.standing.clone());
-        let service = Exchange {
+        let (last, state) = (CancellationToken::new(), peer.state.clone());
+        let service = Http2Service {
             service: layers::stack(handler, peer),
             headers: self.limits.headers,
             refusals: self.refusals.clone(),
             last: last.clone(),
         };
-        let streams = Streams::new(
+        let streams = Http2Streams::new(
             self.limits.request.saturating_add(self.limits.response),
             self.writing(),
             self.clock.clone(),
             self.refusals.clone(),
             self.tasks.clone(),
         );
-        let stream = Ending::new(stream, streams.clone(), standing, self.clock.clone());
+        let stream = DelayedEof::new(stream, streams.clone(), state, self.clock.clone());
         let connection = self
             .http2(&streams)
             .serve_connection(TokioIo::new(stream), service);
         Serving {
             connection: Box::pin(connection),
-            requests: Requests::SideBySide(streams),
+            requests: Requests::Multiplexed(streams),
             last,
         }
     }
 
-    fn terms(&self) -> Terms {
-        Terms {
-            bounds: Bounds {
+    fn config(&self) -> HeadGuardConfig {
+        HeadGuardConfig {
+            bounds: HeadLimits {
                 size: self.head_size(),
                 headers: self.limits.headers,
                 bodies: self.bodies,
@@ -189,7 +189,7 @@ impl Acceptor {
         builder
     }
 
-    fn http2(&self, streams: &Streams) -> http2::Builder<Streams> {
+    fn http2(&self, streams: &Http2Streams) -> http2::Builder<Http2Streams> {
         let mut builder = http2::Builder::new(streams.clone());
         builder
             .timer(ClockTimer::new(self.clock.clone()))
@@ -211,7 +211,7 @@ impl Acceptor {
 
     /// Serves until the connection ends, or is idle or too old, or memory is short, or the process stops;
     /// all but the first let the requests under way finish. Or until its place is needed by another.
-    async fn finish(&self, serving: Serving, place: &Place) -> io::Result<()> {
+    async fn finish(&self, serving: Serving, slot: &ConnectionSlot) -> io::Result<()> {
         let Serving {
             mut connection,
             requests,
@@ -227,15 +227,15 @@ impl Acceptor {
                 () = self.memory.relief() => false,
                 () = requests.idle(self.limits.idle) => false,
                 () = last.cancelled() => false,
-                () = place.is_needed() => true,
+                () = slot.evicted() => true,
             }
         });
-        let yields = match select(connection.as_mut(), end).await {
+        let evicted = match select(connection.as_mut(), end).await {
             Either::Left((ended, _)) => return ended.map_err(io::Error::other),
-            Either::Right((yields, _)) => yields,
+            Either::Right((evicted, _)) => evicted,
         };
         connection.as_mut().end();
-        if yields && place.ends_at_once(&requests) {
+        if evicted && slot.ends_at_once(&requests) {
             // As far as it goes at once; whoever does not answer must not stay for it.
             let goodbye = connection.as_mut().now_or_never();
             return goodbye.unwrap_or(Ok(())).map_err(io::Error::other);
@@ -248,7 +248,7 @@ impl Acceptor {
             }
             // Dropped with the connection, a request is on record as abandoned.
             () = self.abort.cancelled() => Ok(()),
-            () = place.is_needed() => Ok(()),
+            () = slot.evicted() => Ok(()),
         }
     }
 }

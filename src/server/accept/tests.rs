@@ -26,7 +26,7 @@ async fn a_connection_that_has_said_nothing_takes_less_than_four_kilobytes() {
     let (metrics, _) = Metrics::register();
     let limits = server::Config::default().limits;
     let acceptor = Acceptor {
-        unsent: Unsent::new(&limits, None, metrics.lookups.clone()),
+        unsent: UnsentBudget::new(&limits, None, metrics.lookups.clone()),
         limits,
         tls: None,
         trusted_proxies: Proxies::default(),
@@ -45,9 +45,9 @@ async fn a_connection_that_has_said_nothing_takes_less_than_four_kilobytes() {
         .await
         .unwrap();
     let (stream, address) = listener.accept().await.unwrap();
-    let places = Places::new(1, 1, Yielding::Anyone, acceptor.refusals.clone());
-    let place = places.enter(Duration::ZERO).unwrap();
-    let connection = acceptor.connection(stream, address, &place, Arc::new(Nobody));
-    let size = size_of_val(&connection) + size_of::<Place>();
+    let slots = ConnectionSlots::new(1, 1, Eviction::Any, acceptor.refusals.clone());
+    let slot = slots.acquire(Duration::ZERO).unwrap();
+    let connection = acceptor.connection(stream, address, &slot, Arc::new(Nobody));
+    let size = size_of_val(&connection) + size_of::<ConnectionSlot>();
     assert!(size < 4_000, "{size}");
 }

@@ -10,7 +10,7 @@ use http::{Response, StatusCode};
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
 
-use super::{Admin, By, Task};
+use super::{Admin, Requester, Task};
 use crate::atlas::CertQuery;
 use crate::audit::{AdminAction, AdminRecord, Outcome};
 use crate::identity::{Caller, Described};
@@ -21,7 +21,7 @@ use crate::server::response::AdminRefusal;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Explained {
+struct ExplainedAccess {
     #[serde(flatten)]
     explanation: Explanation,
     /// The rules that have decided nothing since the start, for those who administer everything.
@@ -34,10 +34,10 @@ impl Admin {
         &self,
         caller: &Arc<Caller>,
         text: &str,
-        by: By,
+        by: Requester,
     ) -> Result<Response<Body>, AdminRefusal> {
         let bad = |message| AdminRefusal::Query(Cow::Owned(message));
-        let Asked { described, query } = read(text).map_err(bad)?;
+        let AccessQuery { described, query } = read(text).map_err(bad)?;
         let task = Task {
             action: AdminAction::ExplainAccess,
             reach: Reach::CertQuery(&query),
@@ -59,7 +59,7 @@ impl Admin {
         self.write_down(&done).await?;
         let policy = self.gateway.policy.load();
         let may_see_all = policy.may_administer(caller, Reach::Everything).is_ok();
-        let explained = Explained {
+        let explained = ExplainedAccess {
             explanation: policy.explain(&asked_about, &query),
             unused_rules: may_see_all.then(|| {
                 policy
@@ -78,12 +78,12 @@ impl Admin {
 }
 
 /// What is asked, and about whom; `None`: about the operator.
-struct Asked {
+struct AccessQuery {
     described: Option<Described>,
     query: CertQuery,
 }
 
-fn read(query: &str) -> Result<Asked, String> {
+fn read(query: &str) -> Result<AccessQuery, String> {
     let (mut described, mut project, mut username) = (Described::default(), None, None);
     let form = || QUERY_FORM.to_owned();
     for pair in query.split('&') {
@@ -102,7 +102,7 @@ fn read(query: &str) -> Result<Asked, String> {
         project: project.ok_or_else(form)?,
         username: username.ok_or_else(form)?,
     };
-    Ok(Asked {
+    Ok(AccessQuery {
         described: (!described.is_empty()).then_some(described),
         query,
     })

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use http::{Response, StatusCode};
 use serde::Serialize;
 
-use super::{Admin, By, Task};
+use super::{Admin, Requester, Task};
 use crate::atlas::{CertQuery, ProjectId};
 use crate::audit::{AdminAction, AdminRecord, Outcome};
 use crate::cache::Explanation;
@@ -17,16 +17,16 @@ use crate::server::response::AdminRefusal;
 use crate::upstream::{BudgetView, CooldownCause};
 
 #[derive(Serialize)]
-struct Explained {
+struct ExplainedEntry {
     #[serde(flatten)]
     explanation: Explanation,
-    budget: Budget,
+    budget: ExplainedBudget,
 }
 
 /// What is left of the project's share of Atlas's rate limit.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Budget {
+struct ExplainedBudget {
     remaining: u64,
     capacity: u64,
     refill_per_minute: u64,
@@ -35,7 +35,7 @@ struct Budget {
     gate_closed_by_status: Option<u16>,
 }
 
-impl From<BudgetView> for Budget {
+impl From<BudgetView> for ExplainedBudget {
     fn from(view: BudgetView) -> Self {
         Self {
             remaining: view.remaining,
@@ -52,7 +52,7 @@ impl Admin {
         &self,
         caller: &Caller,
         query: &str,
-        by: By,
+        by: Requester,
     ) -> Result<Response<Body>, AdminRefusal> {
         let query = query_in(query).ok_or(AdminRefusal::Query(Cow::Borrowed(QUERY_FORM)))?;
         let task = Task {
@@ -66,7 +66,7 @@ impl Admin {
             ..by.record(caller, &task, Outcome::Answered, now)
         };
         self.write_down(&done).await?;
-        let explained = Explained {
+        let explained = ExplainedEntry {
             explanation: self.gateway.cache.explain(&query, now),
             budget: self.gateway.upstream.budget_view(&query.project).into(),
         };

@@ -24,7 +24,7 @@ use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use super::{Admin, By, Task};
+use super::{Admin, Requester, Task};
 use crate::atlas::{CertQuery, ProjectId, Timestamp};
 use crate::audit::search::{BadFilter, Filter, Incomplete, Order, Search};
 use crate::audit::{AdminAction, AdminRecord, Outcome, RequestId, search};
@@ -36,7 +36,7 @@ use crate::server::response;
 use crate::server::response::AdminRefusal;
 
 #[derive(Serialize)]
-struct Page {
+struct LookupsPage {
     /// The records as they were written.
     records: Vec<Box<RawValue>>,
     /// The number to go on from; absent on the last page.
@@ -47,7 +47,7 @@ struct Page {
     incomplete: Vec<String>,
 }
 
-struct SearchRequest {
+struct LookupsQuery {
     filter: Filter,
     order: Order,
     limit: usize,
@@ -58,11 +58,11 @@ impl Admin {
         &self,
         caller: &Arc<Caller>,
         text: &str,
-        by: By,
+        by: Requester,
         gone: &CancellationToken,
     ) -> Result<Response<Body>, AdminRefusal> {
         let now = self.gateway.clock.now();
-        let request = SearchRequest::read(text, now.wall)
+        let request = LookupsQuery::read(text, now.wall)
             .map_err(|bad| AdminRefusal::Query(Cow::Owned(bad.to_string())))?;
         let query = request.query();
         let project = request
@@ -102,11 +102,11 @@ impl Admin {
 
     async fn search(
         &self,
-        request: SearchRequest,
+        request: LookupsQuery,
         hidden: Hidden,
         gone: &CancellationToken,
         request_id: RequestId,
-    ) -> Result<Page, AdminRefusal> {
+    ) -> Result<LookupsPage, AdminRefusal> {
         let turn = Arc::clone(&self.searches).try_acquire_owned();
         let turn = turn.map_err(|_| AdminRefusal::TooManySearches)?;
         let directory = self.gateway.audit.directory().to_owned();
@@ -128,7 +128,7 @@ impl Admin {
     }
 }
 
-impl SearchRequest {
+impl LookupsQuery {
     fn read(query: &str, now: Timestamp) -> Result<Self, BadFilter> {
         let (mut filter, mut order, mut limit) = (Filter::default(), None, None);
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -175,8 +175,8 @@ impl SearchRequest {
         directory: &Path,
         hidden: &Hidden,
         is_over: &dyn Fn() -> bool,
-    ) -> io::Result<Page> {
-        let mut page = Page {
+    ) -> io::Result<LookupsPage> {
+        let mut page = LookupsPage {
             records: Vec::new(),
             next: None,
             incomplete: Vec::new(),
@@ -210,7 +210,7 @@ impl SearchRequest {
 
 /// The members of a record that name a project or a user.
 #[derive(Deserialize)]
-struct Named<'l> {
+struct NamedFilters<'l> {
     #[serde(borrow)]
     group_id: Option<Cow<'l, str>>,
     #[serde(borrow)]
@@ -225,7 +225,7 @@ fn is_hidden(line: &str, hidden: &Hidden) -> bool {
         return false;
     }
     // What cannot be judged is not shown.
-    let Ok(named) = serde_json::from_str::<Named<'_>>(line) else {
+    let Ok(named) = serde_json::from_str::<NamedFilters<'_>>(line) else {
         return true;
     };
     let asked_for = named.filters.as_deref().map(|filters| {

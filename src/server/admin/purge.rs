@@ -8,7 +8,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
 
-use super::{Admin, By, Task};
+use super::{Admin, Requester, Task};
 use crate::atlas::{CertQuery, ProjectId};
 use crate::audit::{AdminAction, AdminRecord, Outcome, Unrecorded};
 use crate::cache::Purge;
@@ -39,7 +39,7 @@ impl Admin {
         &self,
         caller: &Arc<Caller>,
         body: Incoming,
-        by: By,
+        by: Requester,
     ) -> Result<Response<Body>, AdminRefusal> {
         let body = Limited::new(body, LARGEST_BODY).collect();
         let body = self.gateway.clock.timeout(BODY_PATIENCE, body).await;

@@ -1,12 +1,12 @@
 use super::*;
 
-const BOUNDS: Bounds = Bounds {
+const BOUNDS: HeadLimits = HeadLimits {
     size: 16 << 10,
     headers: 64,
     bodies: false,
 };
 
-fn whole(head: &str, bounds: Bounds) -> Progress {
+fn whole(head: &str, bounds: HeadLimits) -> HeadProgress {
     Scan::default().advance(head.as_bytes(), bounds)
 }
 
@@ -25,14 +25,14 @@ fn a_head_says_the_same_in_one_piece_and_byte_by_byte() {
         let bytes = head.as_bytes();
         let in_pieces = (1..=bytes.len())
             .map(|count| scan.advance(&bytes[..count], BOUNDS))
-            .find(|progress| *progress != Progress::Partial);
+            .find(|progress| *progress != HeadProgress::Partial);
         assert_eq!(Some(at_once), in_pieces, "{head:?}");
     }
 }
 
 #[test]
 fn what_comes_behind_a_head_is_known_from_the_head() {
-    let operators = Bounds {
+    let operators = HeadLimits {
         bodies: true,
         ..BOUNDS
     };
@@ -80,11 +80,11 @@ fn what_comes_behind_a_head_is_known_from_the_head() {
     ] {
         for (bounds, expected) in [(BOUNDS, callers), (operators, of_operators)] {
             let next = match whole(head, bounds) {
-                Progress::Whole { length, next } => {
+                HeadProgress::Whole { length, next } => {
                     assert_eq!(length, head.len());
                     Some(next)
                 }
-                Progress::Bad(_) | Progress::Partial => None,
+                HeadProgress::Bad(_) | HeadProgress::Partial => None,
             };
             assert_eq!(next, expected, "{head:?}");
         }
@@ -107,22 +107,22 @@ fn a_body_that_nobody_will_read_is_whole_malformed_or_too_long_to_look_at() {
         (chunked, &format!("ffff\r\n{long}"), Some(true)),
     ] {
         let head = post(headers, "").len();
-        let whole = Progress::Whole {
+        let whole = HeadProgress::Whole {
             length: head,
             next: Next::Nothing,
         };
         let progress = match expected {
             Some(true) => whole,
-            Some(false) => Progress::Bad(Fault::Chunk),
-            None => Progress::Partial,
+            Some(false) => HeadProgress::Bad(Fault::Chunk),
+            None => HeadProgress::Partial,
         };
         let text = post(headers, body);
         assert_eq!(self::whole(&text, BOUNDS), progress, "{headers} {body:.20}");
         let mut scan = Scan::default();
         let in_pieces = (1..=text.len())
             .map(|count| scan.advance(&text.as_bytes()[..count], BOUNDS))
-            .find(|progress| *progress != Progress::Partial);
-        let in_pieces = in_pieces.unwrap_or(Progress::Partial);
+            .find(|progress| *progress != HeadProgress::Partial);
+        let in_pieces = in_pieces.unwrap_or(HeadProgress::Partial);
         assert_eq!(in_pieces, progress, "{headers} {body:.20}");
     }
 }
@@ -131,7 +131,7 @@ fn a_body_that_nobody_will_read_is_whole_malformed_or_too_long_to_look_at() {
 fn each_stand_in_is_read_as_its_fault_and_none_can_be_sent() {
     for &fault in Fault::ALL {
         let head = std::str::from_utf8(fault.stand_in()).unwrap();
-        assert_eq!(whole(head, BOUNDS), Progress::Bad(Fault::RequestLine));
+        assert_eq!(whole(head, BOUNDS), HeadProgress::Bad(Fault::RequestLine));
         let target = head.split(' ').nth(1).unwrap();
         let request = http::Request::builder().method("!").uri(target).body(());
         assert_eq!(Fault::behind(&request.unwrap()), Some(fault));
@@ -173,7 +173,7 @@ proptest::proptest! {
             "([a-zA-Z-]{0,5}[: ]{1,2}[ -~\t\r\u{0}]{0,3}(\r\n|\r\n|\r\n|\n)){0,3}\r\n"
         )
     ) {
-        if let Progress::Whole { length, .. } = whole(&head, BOUNDS) {
+        if let HeadProgress::Whole { length, .. } = whole(&head, BOUNDS) {
             let mut headers = [httparse::EMPTY_HEADER; 64];
             let mut request = httparse::Request::new(&mut headers);
             proptest::prop_assert_eq!(

@@ -10,7 +10,7 @@ use crate::settings::ConfigError;
 /// From when to when a certificate is good.
 #[derive(Debug)]
 pub(super) struct Validity {
-    pub(super) of: Whose,
+    pub(super) of: CertificateKind,
     file: PathBuf,
     from: Timestamp,
     pub(super) until: Timestamp,
@@ -18,7 +18,7 @@ pub(super) struct Validity {
 
 /// What a certificate is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Whose {
+pub(super) enum CertificateKind {
     /// Signs callers' certificates.
     Authority,
     /// Is shown to callers.
@@ -27,7 +27,11 @@ pub(super) enum Whose {
 
 impl Validity {
     /// What `certificate` of `file` says; `None` if it cannot be read, which TLS itself judges.
-    pub(super) fn read(certificate: &CertificateDer<'_>, of: Whose, file: &Path) -> Option<Self> {
+    pub(super) fn read(
+        certificate: &CertificateDer<'_>,
+        of: CertificateKind,
+        file: &Path,
+    ) -> Option<Self> {
         let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
         let validity = certificate.validity();
         Some(Self {
@@ -48,8 +52,10 @@ impl Validity {
             return None;
         };
         let (place, consequence) = match self.of {
-            Whose::Authority => ("client_ca", "no caller gets in with a certificate of it"),
-            Whose::Ours => ("certificate", "callers refuse it"),
+            CertificateKind::Authority => {
+                ("client_ca", "no caller gets in with a certificate of it")
+            }
+            CertificateKind::Ours => ("certificate", "callers refuse it"),
         };
         let file = self.file.display();
         Some(ConfigError::at(
@@ -67,7 +73,7 @@ mod tests {
     fn a_certificate_is_good_from_its_first_second_to_its_last() {
         let at = Timestamp::from_seconds;
         let validity = Validity {
-            of: Whose::Ours,
+            of: CertificateKind::Ours,
             file: PathBuf::from("server.pem"),
             from: at(1_000),
             until: at(2_000),

@@ -12,7 +12,7 @@ use super::key::Key;
 
 /// The marks of keys.
 #[derive(Debug)]
-pub(super) struct Seen {
+pub(super) struct FetchHistory {
     // Zeros, which take no memory before they are written to. The lock is held for one exchange, and
     // only after a fetch.
     marks: Mutex<Vec<u32>>,
@@ -20,16 +20,16 @@ pub(super) struct Seen {
     hasher: RandomState,
 }
 
-impl Seen {
+impl FetchHistory {
     pub(super) fn new(places: usize) -> Self {
         Self {
-            marks: Mutex::new(vec![NOBODY; places]),
+            marks: Mutex::new(vec![EMPTY; places]),
             hasher: RandomState::new(),
         }
     }
 
     /// Whether `key` was the last one in its place; from now on it is.
-    pub(super) fn again(&self, key: &Key) -> bool {
+    pub(super) fn note(&self, key: &Key) -> bool {
         let hash = self.hasher.hash_one(key);
         // The upper half is the mark, the lower one the place.
         let mark = u32::try_from(hash >> 32).unwrap_or_default().max(1);
@@ -43,4 +43,4 @@ impl Seen {
 }
 
 /// The mark of a place that nobody has had.
-const NOBODY: u32 = 0;
+const EMPTY: u32 = 0;

@@ -20,15 +20,15 @@ use super::layers::Body;
 
 /// Whether bytes were read for the next request, or it was there already. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Reads(Arc<AtomicBool>);
+pub struct NewBytes(Arc<AtomicBool>);
 
 /// A service that answers the requests of one connection in turn with other connections.
-pub struct InTurn<S> {
+pub struct FairPipelining<S> {
     service: Arc<S>,
-    reads: Reads,
+    reads: NewBytes,
 }
 
-impl Reads {
+impl NewBytes {
     /// hyper has nothing left and reads more.
     pub fn note(&self) {
         self.0.store(true, Ordering::Relaxed);
@@ -39,9 +39,9 @@ impl Reads {
     }
 }
 
-impl<S> InTurn<S> {
+impl<S> FairPipelining<S> {
     /// Of a connection that notes its `reads`.
-    pub fn new(service: S, reads: Reads) -> Self {
+    pub fn new(service: S, reads: NewBytes) -> Self {
         Self {
             service: Arc::new(service),
             reads,
@@ -49,7 +49,7 @@ impl<S> InTurn<S> {
     }
 }
 
-impl<S> Service<Request<Incoming>> for InTurn<S>
+impl<S> Service<Request<Incoming>> for FairPipelining<S>
 where
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
     S: Send + Sync + 'static,

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 use crate::clock::Clock;
-use crate::server::hangup::Wire;
+use crate::server::hangup::HasSocket;
 
 /// What a caller speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl Protocol {
 }
 
 /// What was read, and what it means.
-pub(super) struct Guess {
+pub(super) struct DetectedProtocol {
     pub(super) protocol: Protocol,
     /// What was read to make the guess.
     pub(super) read: BytesMut,
@@ -48,11 +48,11 @@ pub(super) struct Guess {
 
 /// Reads until the bytes cannot be, or are, HTTP/2's preface; `None` if they end before. Of a caller that has
 /// `agreed` to HTTP/1 no preface is taken for one.
-pub(super) async fn guess(
+pub(super) async fn detect_protocol(
     stream: &mut (impl AsyncRead + Unpin),
     agreed: Option<Protocol>,
     clock: &Clock,
-) -> io::Result<Option<Guess>> {
+) -> io::Result<Option<DetectedProtocol>> {
     let mut read = BytesMut::new();
     let mut since = None;
     loop {
@@ -77,7 +77,7 @@ pub(super) async fn guess(
         } else {
             continue;
         };
-        return Ok(Some(Guess {
+        return Ok(Some(DetectedProtocol {
             protocol,
             read,
             since,
@@ -101,24 +101,24 @@ fn poll_more(
 }
 
 /// A stream whose first bytes were already read.
-pub(super) struct Replayed<S> {
+pub(super) struct ReplayedStream<S> {
     first: Bytes,
     stream: S,
 }
 
-impl<S> Replayed<S> {
+impl<S> ReplayedStream<S> {
     pub(super) fn new(first: Bytes, stream: S) -> Self {
         Self { first, stream }
     }
 }
 
-impl<S: Wire> Wire for Replayed<S> {
+impl<S: HasSocket> HasSocket for ReplayedStream<S> {
     fn socket(&self) -> &TcpStream {
         self.stream.socket()
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Replayed<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for ReplayedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -134,7 +134,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Replayed<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Replayed<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for ReplayedStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -18,13 +18,13 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::server::payload::Given;
-use crate::server::stall::WriteLimits;
+use crate::server::write_timeout::WriteLimits;
 use crate::server::{idleness, payload};
 use crate::telemetry::metrics::connections::{ConnectionMetrics, Reason};
 
 /// The requests of one HTTP/2 connection.
 #[derive(Clone, Debug)]
-pub(super) struct Streams {
+pub(super) struct Http2Streams {
     clock: Clock,
     /// From a request's head to the last byte of its answer.
     limit: Duration,
@@ -32,11 +32,11 @@ pub(super) struct Streams {
     refusals: ConnectionMetrics,
     /// Waited for before the process ends.
     tasks: TaskTracker,
-    activity: Arc<Activity>,
+    activity: Arc<StreamActivity>,
 }
 
 #[derive(Debug)]
-struct Activity {
+struct StreamActivity {
     open: AtomicUsize,
     /// When the last one ended, in milliseconds of the clock.
     ended: AtomicU64,
@@ -44,12 +44,12 @@ struct Activity {
     waiter: AtomicWaker,
 }
 
-struct Open {
+struct OpenStream {
     clock: Clock,
-    activity: Arc<Activity>,
+    activity: Arc<StreamActivity>,
 }
 
-impl Streams {
+impl Http2Streams {
     /// The requests of a connection that begins now.
     pub(super) fn new(
         limit: Duration,
@@ -58,7 +58,7 @@ impl Streams {
         refusals: ConnectionMetrics,
         tasks: TaskTracker,
     ) -> Self {
-        let activity = Arc::new(Activity {
+        let activity = Arc::new(StreamActivity {
             open: AtomicUsize::new(0),
             ended: AtomicU64::new(millis(&clock)),
             waiter: AtomicWaker::new(),
@@ -94,20 +94,20 @@ impl Streams {
     }
 }
 
-impl<F> Executor<F> for Streams
+impl<F> Executor<F> for Http2Streams
 where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, stream: F) {
         self.activity.open.fetch_add(1, Ordering::Relaxed);
-        let open = Open {
+        let open = OpenStream {
             clock: self.clock.clone(),
             activity: Arc::clone(&self.activity),
         };
         let (limit, refusals) = (self.limit, self.refusals.clone());
         let writing = self.writing;
         self.tasks.spawn(async move {
-            let watched = Watched {
+            let watched = WatchedStream {
                 stream: pin!(stream),
                 writing,
                 clock: &open.clock,
@@ -123,16 +123,16 @@ where
 }
 
 /// A stream that ends when its caller does not read.
-struct Watched<'s, F> {
+struct WatchedStream<'s, F> {
     stream: Pin<&'s mut F>,
     writing: WriteLimits,
     clock: &'s Clock,
     /// Once it has to wait for its caller.
-    answer: Option<Box<Answer<'s>>>,
+    answer: Option<Box<StalledAnswer<'s>>>,
 }
 
 /// An answer that waits for its caller to grant window.
-struct Answer<'s> {
+struct StalledAnswer<'s> {
     clock: &'s Clock,
     writing: WriteLimits,
     given: Given,
@@ -147,7 +147,7 @@ struct Answer<'s> {
 /// A caller has not read its answer in time.
 struct NotRead;
 
-impl<F: Future<Output = ()>> Future for Watched<'_, F> {
+impl<F: Future<Output = ()>> Future for WatchedStream<'_, F> {
     type Output = Result<(), NotRead>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -161,7 +161,11 @@ impl<F: Future<Output = ()>> Future for Watched<'_, F> {
             (None, _) => {}
             (Some(given), Some(answer)) => answer.goes_on(given),
             (Some(given), answer @ None) => {
-                *answer = Some(Box::new(Answer::new(this.clock, this.writing, given)));
+                *answer = Some(Box::new(StalledAnswer::new(
+                    this.clock,
+                    this.writing,
+                    given,
+                )));
             }
         }
         match &mut this.answer {
@@ -171,7 +175,7 @@ impl<F: Future<Output = ()>> Future for Watched<'_, F> {
     }
 }
 
-impl<'s> Answer<'s> {
+impl<'s> StalledAnswer<'s> {
     fn new(clock: &'s Clock, writing: WriteLimits, given: Given) -> Self {
         let now = clock.elapsed();
         Self {
@@ -209,7 +213,7 @@ impl<'s> Answer<'s> {
     }
 }
 
-impl Drop for Open {
+impl Drop for OpenStream {
     fn drop(&mut self) {
         let now = millis(&self.clock);
         self.activity.ended.store(now, Ordering::Relaxed);

@@ -13,7 +13,7 @@ use crate::telemetry::metrics::lookups::LookupMetrics;
 
 /// The budget of the process.
 #[derive(Clone, Debug)]
-pub struct Unsent(Arc<Budget>);
+pub struct UnsentBudget(Arc<Budget>);
 
 #[derive(Debug)]
 struct Budget {
@@ -26,7 +26,7 @@ struct Budget {
 
 /// One connection's share. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Account {
+pub struct UnsentAccount {
     budget: Arc<Budget>,
     used: Arc<AtomicU64>,
 }
@@ -34,11 +34,11 @@ pub struct Account {
 /// Bytes that one answer may hold; free again when it is dropped.
 #[derive(Debug)]
 pub struct Reserved {
-    account: Account,
+    account: UnsentAccount,
     bytes: u64,
 }
 
-impl Unsent {
+impl UnsentBudget {
     /// What `limits` allow, and never more than an eighth of `ceiling`, the process's memory.
     pub fn new(limits: &Limits, ceiling: Option<u64>, metrics: LookupMetrics) -> Self {
         let most = ceiling.map_or(u64::MAX, |ceiling| ceiling / SHARE_OF_MEMORY);
@@ -51,15 +51,15 @@ impl Unsent {
     }
 
     /// The share of a connection that begins.
-    pub fn account(&self) -> Account {
-        Account {
+    pub fn account(&self) -> UnsentAccount {
+        UnsentAccount {
             budget: Arc::clone(&self.0),
             used: Arc::default(),
         }
     }
 }
 
-impl Account {
+impl UnsentAccount {
     /// Room for `bytes`, if there is any.
     pub fn reserve(&self, bytes: usize) -> Option<Reserved> {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
@@ -117,13 +117,13 @@ mod tests {
     use crate::settings::Size;
     use crate::telemetry::Metrics;
 
-    fn unsent(each: u64, all: u64, ceiling: Option<u64>) -> Unsent {
+    fn unsent(each: u64, all: u64, ceiling: Option<u64>) -> UnsentBudget {
         let limits = Limits {
             unsent: Size(each),
             unsent_total: Size(all),
             ..Limits::default()
         };
-        Unsent::new(&limits, ceiling, Metrics::register().0.lookups)
+        UnsentBudget::new(&limits, ceiling, Metrics::register().0.lookups)
     }
 
     #[test]

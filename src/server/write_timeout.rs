@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::hangup::Wire;
+use super::hangup::HasSocket;
 use crate::clock::Clock;
 use crate::telemetry::metrics::connections::{ConnectionMetrics, Reason};
 
@@ -27,7 +27,7 @@ pub struct WriteLimits {
 }
 
 /// A stream that gives up on a peer which does not read.
-pub struct Stalling<S> {
+pub struct WriteTimeout<S> {
     stream: S,
     limits: WriteLimits,
     clock: Clock,
@@ -41,7 +41,7 @@ pub struct Stalling<S> {
 
 type Deadline = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-impl<S> Stalling<S> {
+impl<S> WriteTimeout<S> {
     /// Bounds the writing on `stream`.
     pub fn new(stream: S, limits: WriteLimits, clock: Clock, refusals: ConnectionMetrics) -> Self {
         Self {
@@ -87,13 +87,13 @@ impl<S> Stalling<S> {
     }
 }
 
-impl Wire for Stalling<TcpStream> {
+impl HasSocket for WriteTimeout<TcpStream> {
     fn socket(&self) -> &TcpStream {
         &self.stream
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Stalling<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for WriteTimeout<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -103,7 +103,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Stalling<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Stalling<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -128,7 +128,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stalling<S> {
         context: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let stream = Pin::new(&mut self.stream);
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, buffers);
         self.bounded(context, written)
     }

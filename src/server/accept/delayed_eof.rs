@@ -10,17 +10,17 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::Standing;
-use super::streams::Streams;
+use super::ConnectionState;
+use super::http2_streams::Http2Streams;
 use crate::clock::Clock;
-use crate::server::hangup::{Watch, Wire};
+use crate::server::hangup::{HangupWatch, HasSocket};
 use crate::server::linger::Linger;
 
 /// A stream whose end waits for the answers.
-pub(super) struct Ending<S> {
+pub(super) struct DelayedEof<S> {
     stream: S,
-    streams: Streams,
-    watch: Watch,
+    streams: Http2Streams,
+    watch: HangupWatch,
     /// The caller sends no more.
     has_ended: bool,
     /// h2 has had a turn since the last answer: to begin with what it had read, and to write the rest.
@@ -31,13 +31,18 @@ pub(super) struct Ending<S> {
     linger: Option<Linger>,
 }
 
-impl<S> Ending<S> {
-    /// Of a connection with these requests, which say of it what is in `standing`.
-    pub(super) fn new(stream: S, streams: Streams, standing: Standing, clock: Clock) -> Self {
+impl<S> DelayedEof<S> {
+    /// Of a connection with these requests, which say of it what is in `state`.
+    pub(super) fn new(
+        stream: S,
+        streams: Http2Streams,
+        state: ConnectionState,
+        clock: Clock,
+    ) -> Self {
         Self {
             stream,
             streams,
-            watch: Watch::new(standing),
+            watch: HangupWatch::new(state),
             has_ended: false,
             had_turn: false,
             has_written: false,
@@ -47,7 +52,7 @@ impl<S> Ending<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin + Wire> AsyncRead for Ending<S> {
+impl<S: AsyncRead + Unpin + HasSocket> AsyncRead for DelayedEof<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -82,7 +87,7 @@ impl<S: AsyncRead + Unpin + Wire> AsyncRead for Ending<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Ending<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for DelayedEof<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

@@ -6,7 +6,7 @@
 //! one that is idle ends for the one that comes, the longest idle first, at once and without being waited
 //! for. It has nothing under way, and clients that keep connections connect anew when one is gone.
 //!
-//! The two listeners differ in who may lose a connection to a newcomer ([`Yielding`]):
+//! The two listeners differ in who may lose a connection to a newcomer ([`Eviction`]):
 //!
 //! - **For callers** only strangers: connections that have had requests, none of them authenticated. Whoever
 //!   comes is a stranger as well, and must not take from a caller what the caller has been let in for. So
@@ -32,70 +32,70 @@ use ahash::RandomState;
 use indexmap::IndexMap;
 use tokio::sync::Notify;
 
-use super::streams::Streams;
+use super::http2_streams::Http2Streams;
 use crate::identity::network;
 use crate::server::idleness::Idleness;
 use crate::telemetry::metrics::connections::{ConnectionMetrics, Reason};
 
 /// The connections of one listener.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct ConnectionSlots {
     most: usize,
     most_of_a_source: usize,
-    yielding: Yielding,
-    table: Mutex<Table>,
+    eviction: Eviction,
+    table: Mutex<SlotTable>,
     refusals: ConnectionMetrics,
 }
 
 /// Whose connection may end for a newcomer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Yielding {
+pub enum Eviction {
     /// One that is idle and has had requests, but none that was authenticated.
-    IdleStrangers,
+    IdleUnauthenticated,
     /// Any, if there is nobody else.
-    Anyone,
+    Any,
 }
 
 /// What the requests of a connection have said of it. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Standing(Arc<Held>);
+pub struct ConnectionState(Arc<SlotState>);
 
 /// One connection's place; free again when it is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
-    places: Arc<Places>,
-    held: Arc<Held>,
+pub(super) struct ConnectionSlot {
+    slots: Arc<ConnectionSlots>,
+    state: Arc<SlotState>,
 }
 
 /// What tells whether a connection is idle.
 #[derive(Clone, Debug)]
 pub(super) enum Requests {
-    InTurn(Idleness),
-    SideBySide(Streams),
+    OneByOne(Idleness),
+    Multiplexed(Http2Streams),
 }
 
 #[derive(Debug, Default)]
-struct Table {
+struct SlotTable {
     next: u64,
-    all: Row,
-    of_source: HashMap<IpAddr, Row, RandomState>,
+    all: ConnectionRing,
+    of_source: HashMap<IpAddr, ConnectionRing, RandomState>,
 }
 
 /// Connections, of which a few are looked at by turns.
 #[derive(Debug, Default)]
-struct Row {
-    connections: IndexMap<u64, Arc<Held>, RandomState>,
+struct ConnectionRing {
+    connections: IndexMap<u64, Arc<SlotState>, RandomState>,
     hand: usize,
 }
 
 #[derive(Debug)]
-struct Held {
+struct SlotState {
     number: u64,
     came: Duration,
     source: OnceLock<IpAddr>,
     /// From the first whole head on; until then a connection is idle.
     requests: OnceLock<Requests>,
-    is_known: AtomicBool,
+    is_authenticated: AtomicBool,
     /// How many requests wait for something else than their records.
     waiting: AtomicUsize,
     end: Notify,
@@ -103,134 +103,134 @@ struct Held {
 
 /// A request that waits; dropped, it does not any more.
 #[derive(Debug)]
-pub struct Waiting(Standing);
+pub struct WaitingRequest(ConnectionState);
 
 /// In the order in which they go.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Rank {
-    IdleStranger,
-    IdleKnown,
-    BusyStranger,
-    BusyKnown,
+enum EvictionRank {
+    IdleUnauthenticated,
+    IdleAuthenticated,
+    BusyUnauthenticated,
+    BusyAuthenticated,
 }
 
-impl Places {
+impl ConnectionSlots {
     pub(super) fn new(
         most: usize,
         most_of_a_source: usize,
-        yielding: Yielding,
+        eviction: Eviction,
         refusals: ConnectionMetrics,
     ) -> Arc<Self> {
         Arc::new(Self {
             most,
             most_of_a_source,
-            yielding,
+            eviction,
             table: Mutex::default(),
             refusals,
         })
     }
 
     /// A place for a connection that comes `now`, if there is one or somebody yields.
-    pub(super) fn enter(self: &Arc<Self>, now: Duration) -> Option<Place> {
+    pub(super) fn acquire(self: &Arc<Self>, now: Duration) -> Option<ConnectionSlot> {
         let mut table = self.table();
         if table.all.connections.len() >= self.most {
             self.refusals.refused(Reason::Connections);
-            let yields = table.all.longest_idle(self.yielding)?;
-            table.end(&yields);
+            let evicted = table.all.longest_idle(self.eviction)?;
+            table.end(&evicted);
         }
         table.next += 1;
-        let held = Arc::new(Held {
+        let state = Arc::new(SlotState {
             number: table.next,
             came: now,
             source: OnceLock::new(),
             requests: OnceLock::new(),
-            is_known: AtomicBool::new(false),
+            is_authenticated: AtomicBool::new(false),
             waiting: AtomicUsize::new(0),
             end: Notify::new(),
         });
-        table.all.add(&held);
-        Some(Place {
-            places: Arc::clone(self),
-            held,
+        table.all.add(&state);
+        Some(ConnectionSlot {
+            slots: Arc::clone(self),
+            state,
         })
     }
 
-    fn table(&self) -> MutexGuard<'_, Table> {
+    fn table(&self) -> MutexGuard<'_, SlotTable> {
         // Nothing in here panics half-way.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Place {
+impl ConnectionSlot {
     /// Whether there is room for a connection from `address`, too, or somebody yields.
     pub(super) fn is_from(&self, address: IpAddr) -> bool {
         let source = network(address);
-        let mut table = self.places.table();
-        if !table.all.connections.contains_key(&self.held.number) {
+        let mut table = self.slots.table();
+        if !table.all.connections.contains_key(&self.state.number) {
             // It has yielded meanwhile.
             return false;
         }
         let row = table.of_source.entry(source).or_default();
-        if row.connections.len() >= self.places.most_of_a_source {
-            self.places.refusals.refused(Reason::ConnectionsPerSource);
-            let Some(yields) = row.longest_idle(self.places.yielding) else {
+        if row.connections.len() >= self.slots.most_of_a_source {
+            self.slots.refusals.refused(Reason::ConnectionsPerSource);
+            let Some(evicted) = row.longest_idle(self.slots.eviction) else {
                 return false;
             };
-            table.end(&yields);
+            table.end(&evicted);
         }
         // It is set once, here.
-        let _ = self.held.source.set(source);
-        table.of_source.entry(source).or_default().add(&self.held);
+        let _ = self.state.source.set(source);
+        table.of_source.entry(source).or_default().add(&self.state);
         true
     }
 
     /// The first whole head has come.
     pub(super) fn serves(&self, requests: &Requests) {
         // It is set once.
-        let _ = self.held.requests.set(requests.clone());
+        let _ = self.state.requests.set(requests.clone());
     }
 
-    pub(super) fn standing(&self) -> Standing {
-        Standing(Arc::clone(&self.held))
+    pub(super) fn state(&self) -> ConnectionState {
+        ConnectionState(Arc::clone(&self.state))
     }
 
     /// Whether a connection that yields ends without its requests being waited for. For callers it had none
     /// when it was chosen; one that has begun since is let finish.
     pub(super) fn ends_at_once(&self, requests: &Requests) -> bool {
-        self.places.yielding == Yielding::Anyone || requests.idle_since().is_some()
+        self.slots.eviction == Eviction::Any || requests.idle_since().is_some()
     }
 
     /// Waits until the place is needed for another.
-    pub(super) async fn is_needed(&self) {
-        self.held.end.notified().await;
+    pub(super) async fn evicted(&self) {
+        self.state.end.notified().await;
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        self.places.table().remove(&self.held);
+        self.slots.table().remove(&self.state);
     }
 }
 
-impl Drop for Waiting {
+impl Drop for WaitingRequest {
     fn drop(&mut self) {
         self.0.0.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-impl Standing {
+impl ConnectionState {
     /// A request was authenticated.
-    pub fn vouch(&self) {
+    pub fn set_authenticated(&self) {
         // Reading first keeps the cache line shared between cores.
-        if !self.0.is_known.load(Ordering::Relaxed) {
-            self.0.is_known.store(true, Ordering::Relaxed);
+        if !self.0.is_authenticated.load(Ordering::Relaxed) {
+            self.0.is_authenticated.store(true, Ordering::Relaxed);
         }
     }
 
     /// A request waits from now on.
-    pub fn wait(&self) -> Waiting {
+    pub fn wait(&self) -> WaitingRequest {
         self.0.waiting.fetch_add(1, Ordering::Relaxed);
-        Waiting(self.clone())
+        WaitingRequest(self.clone())
     }
 
     /// Whether any request waits.
@@ -243,43 +243,43 @@ impl Requests {
     /// Since when none is under way; `None` while one is.
     fn idle_since(&self) -> Option<Duration> {
         match self {
-            Self::InTurn(idleness) => idleness.since(),
-            Self::SideBySide(streams) => streams.idle_since(),
+            Self::OneByOne(idleness) => idleness.since(),
+            Self::Multiplexed(streams) => streams.idle_since(),
         }
     }
 }
 
-impl Held {
+impl SlotState {
     /// Whoever has the least goes first.
-    fn rank(&self) -> (Rank, Duration, u64) {
+    fn rank(&self) -> (EvictionRank, Duration, u64) {
         let idle_since = self
             .requests
             .get()
             .map_or(Some(self.came), Requests::idle_since);
-        let is_known = self.is_known.load(Ordering::Relaxed);
-        match (idle_since, is_known) {
-            (Some(since), false) => (Rank::IdleStranger, since, self.number),
-            (Some(since), true) => (Rank::IdleKnown, since, self.number),
-            (None, false) => (Rank::BusyStranger, self.came, self.number),
-            (None, true) => (Rank::BusyKnown, self.came, self.number),
+        let is_authenticated = self.is_authenticated.load(Ordering::Relaxed);
+        match (idle_since, is_authenticated) {
+            (Some(since), false) => (EvictionRank::IdleUnauthenticated, since, self.number),
+            (Some(since), true) => (EvictionRank::IdleAuthenticated, since, self.number),
+            (None, false) => (EvictionRank::BusyUnauthenticated, self.came, self.number),
+            (None, true) => (EvictionRank::BusyAuthenticated, self.came, self.number),
         }
     }
 }
 
-impl Table {
+impl SlotTable {
     /// Ends a connection. Its place is free at once; it is gone when its task has noticed.
-    fn end(&mut self, held: &Held) {
-        self.remove(held);
-        held.end.notify_one();
+    fn end(&mut self, state: &SlotState) {
+        self.remove(state);
+        state.end.notify_one();
     }
 
-    fn remove(&mut self, held: &Held) {
-        self.all.connections.swap_remove(&held.number);
-        let Some(source) = held.source.get() else {
+    fn remove(&mut self, state: &SlotState) {
+        self.all.connections.swap_remove(&state.number);
+        let Some(source) = state.source.get() else {
             return;
         };
         if let Some(row) = self.of_source.get_mut(source) {
-            row.connections.swap_remove(&held.number);
+            row.connections.swap_remove(&state.number);
             if row.connections.is_empty() {
                 self.of_source.remove(source);
             }
@@ -287,27 +287,27 @@ impl Table {
     }
 }
 
-impl Row {
-    fn add(&mut self, held: &Arc<Held>) {
-        self.connections.insert(held.number, Arc::clone(held));
+impl ConnectionRing {
+    fn add(&mut self, state: &Arc<SlotState>) {
+        self.connections.insert(state.number, Arc::clone(state));
     }
 
     /// The longest idle of some connections that may yield.
-    fn longest_idle(&mut self, yielding: Yielding) -> Option<Arc<Held>> {
+    fn longest_idle(&mut self, eviction: Eviction) -> Option<Arc<SlotState>> {
         let count = self.connections.len();
         let from = self.hand;
         self.hand = (from + LOOKED_AT).checked_rem(count)?;
         (from..from + LOOKED_AT.min(count))
             .filter_map(|at| self.connections.get_index(at.checked_rem(count)?))
-            .map(|(_, held)| (held.rank(), held))
-            .filter(|((rank, ..), held)| match yielding {
-                Yielding::IdleStrangers => {
-                    *rank == Rank::IdleStranger && held.requests.get().is_some()
+            .map(|(_, state)| (state.rank(), state))
+            .filter(|((rank, ..), state)| match eviction {
+                Eviction::IdleUnauthenticated => {
+                    *rank == EvictionRank::IdleUnauthenticated && state.requests.get().is_some()
                 }
-                Yielding::Anyone => true,
+                Eviction::Any => true,
             })
             .min_by_key(|(rank, _)| *rank)
-            .map(|(_, held)| Arc::clone(held))
+            .map(|(_, state)| Arc::clone(state))
     }
 }
 
@@ -323,80 +323,80 @@ mod tests {
     use crate::clock::{Clock, ManualClock};
 
     struct Listener {
-        places: Arc<Places>,
+        slots: Arc<ConnectionSlots>,
         clock: Clock,
         manual_clock: ManualClock,
     }
 
     impl Listener {
-        fn new(most: usize, most_of_a_source: usize, yielding: Yielding) -> Self {
+        fn new(most: usize, most_of_a_source: usize, eviction: Eviction) -> Self {
             let (clock, manual_clock) = Clock::manual(Timestamp::from_seconds(0));
             let refusals = ConnectionMetrics::register(&mut Registry::default());
             Self {
-                places: Places::new(most, most_of_a_source, yielding, refusals),
+                slots: ConnectionSlots::new(most, most_of_a_source, eviction, refusals),
                 clock,
                 manual_clock,
             }
         }
 
         /// A connection that has said nothing so far, a second after the one before.
-        fn connect(&self, address: &str) -> Option<Place> {
+        fn connect(&self, address: &str) -> Option<ConnectionSlot> {
             self.manual_clock.advance(Duration::from_secs(1));
-            let place = self.places.enter(self.clock.elapsed())?;
-            place.is_from(address.parse().unwrap()).then_some(place)
+            let slot = self.slots.acquire(self.clock.elapsed())?;
+            slot.is_from(address.parse().unwrap()).then_some(slot)
         }
 
         /// One with a request under way.
-        fn busy(&self, address: &str) -> (Place, Idleness) {
-            let place = self.connect(address).unwrap();
+        fn busy(&self, address: &str) -> (ConnectionSlot, Idleness) {
+            let slot = self.connect(address).unwrap();
             let idleness = Idleness::new(self.clock.clone());
-            place.serves(&Requests::InTurn(idleness.clone()));
-            (place, idleness)
+            slot.serves(&Requests::OneByOne(idleness.clone()));
+            (slot, idleness)
         }
 
         /// One whose request was answered.
-        fn idle(&self, address: &str) -> Place {
-            let (place, idleness) = self.busy(address);
+        fn idle(&self, address: &str) -> ConnectionSlot {
+            let (slot, idleness) = self.busy(address);
             idleness.begins();
-            place
+            slot
         }
     }
 
-    fn has_ended(place: &Place) -> bool {
-        let table = place.places.table();
-        !table.all.connections.contains_key(&place.held.number)
+    fn has_ended(slot: &ConnectionSlot) -> bool {
+        let table = slot.slots.table();
+        !table.all.connections.contains_key(&slot.state.number)
     }
 
     #[test]
     fn each_network_has_its_own_places_and_gets_them_back() {
-        let listener = Listener::new(100, 2, Yielding::IdleStrangers);
-        let mut held = Vec::new();
+        let listener = Listener::new(100, 2, Eviction::IdleUnauthenticated);
+        let mut state = Vec::new();
         for address in [
             "192.0.2.1",
             "::ffff:192.0.2.1",
             "2001:db8::1",
             "2001:db8::2",
         ] {
-            let place = listener.connect(address).unwrap();
-            place.standing().vouch();
-            held.push(place);
+            let slot = listener.connect(address).unwrap();
+            slot.state().set_authenticated();
+            state.push(slot);
         }
         assert!(listener.connect("192.0.2.1").is_none());
         assert!(listener.connect("2001:db8::3").is_none());
         assert!(listener.connect("2001:db8:0:1::3").is_some());
-        held.remove(0);
+        state.remove(0);
         assert!(listener.connect("192.0.2.1").is_some());
-        drop(held);
-        let table = listener.places.table();
+        drop(state);
+        let table = listener.slots.table();
         assert!(table.of_source.is_empty() && table.all.connections.is_empty());
     }
 
     #[test]
     fn a_stranger_that_was_answered_yields_to_a_newcomer_the_longest_first() {
         for (most, most_of_a_source) in [(3, 100), (100, 3)] {
-            let listener = Listener::new(most, most_of_a_source, Yielding::IdleStrangers);
+            let listener = Listener::new(most, most_of_a_source, Eviction::IdleUnauthenticated);
             let known = listener.idle("192.0.2.1");
-            known.standing().vouch();
+            known.state().set_authenticated();
             let oldest = listener.idle("192.0.2.1");
             let newest = listener.idle("192.0.2.1");
             let silent = listener.connect("192.0.2.1").unwrap();
@@ -411,28 +411,28 @@ mod tests {
 
     #[test]
     fn who_comes_to_the_operators_listener_always_gets_in() {
-        let listener = Listener::new(100, 4, Yielding::Anyone);
+        let listener = Listener::new(100, 4, Eviction::Any);
         let (busy_known, _) = listener.busy("192.0.2.1");
-        busy_known.standing().vouch();
+        busy_known.state().set_authenticated();
         let (busy, _) = listener.busy("192.0.2.1");
         let idle_known = listener.idle("192.0.2.1");
-        idle_known.standing().vouch();
+        idle_known.state().set_authenticated();
         let idle = listener.idle("192.0.2.1");
         let mut newcomers = Vec::new();
-        for yields in [&idle, &idle_known, &busy, &busy_known] {
-            assert!(!has_ended(yields));
+        for evicted in [&idle, &idle_known, &busy, &busy_known] {
+            assert!(!has_ended(evicted));
             let (newcomer, _) = listener.busy("192.0.2.1");
-            newcomer.standing().vouch();
-            assert!(has_ended(yields));
+            newcomer.state().set_authenticated();
+            assert!(has_ended(evicted));
             newcomers.push(newcomer);
         }
     }
 
     #[tokio::test]
     async fn who_yields_is_told_even_if_it_waits_only_later() {
-        let listener = Listener::new(1, 1, Yielding::Anyone);
-        let place = listener.connect("192.0.2.1").unwrap();
+        let listener = Listener::new(1, 1, Eviction::Any);
+        let slot = listener.connect("192.0.2.1").unwrap();
         let _newcomer = listener.connect("192.0.2.2").unwrap();
-        place.is_needed().await;
+        slot.evicted().await;
     }
 }

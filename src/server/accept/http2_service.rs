@@ -22,7 +22,7 @@ use crate::telemetry::metrics::connections::ConnectionMetrics;
 ///
 /// Its futures are in boxes: between its head and the end of its task, hyper and tokio move a stream's
 /// future nine times, and it is as large as everything that an answer may have to wait for.
-pub(super) struct Exchange<S> {
+pub(super) struct Http2Service<S> {
     pub(super) service: S,
     /// How many header lines a request may have.
     pub(super) headers: usize,
@@ -31,7 +31,7 @@ pub(super) struct Exchange<S> {
     pub(super) last: CancellationToken,
 }
 
-impl<S> Service<Request<Incoming>> for Exchange<S>
+impl<S> Service<Request<Incoming>> for Http2Service<S>
 where
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
     S::Future: Send + 'static,
