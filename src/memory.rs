@@ -19,8 +19,8 @@ use tracing::{info, warn};
 mod pressure;
 
 use self::pressure::{Demand, Pressure, Reading};
-use crate::clock::Clock;
 use crate::settings::{ConfigError, Ranges, Size};
+use crate::system::Clock;
 use crate::telemetry::metrics::memory::MemoryMetrics;
 
 /// What is written under `[memory]`.

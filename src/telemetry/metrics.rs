@@ -23,7 +23,7 @@ use std::fmt::Write;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 
-use crate::blocking::may_wait;
+use crate::system::may_wait;
 
 /// Every metric of the process, by the part that counts it. Cheap to clone: the values are shared.
 #[derive(Clone, Debug)]
