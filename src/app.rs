@@ -32,7 +32,7 @@ use crate::system::{Clock, unwritable_directory};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::connections::ConnectionMetrics;
 use crate::telemetry::metrics::lookups::LookupMetrics;
-use crate::telemetry::metrics::reloads::ReloadMetrics;
+use crate::telemetry::metrics::process::ReloadMetrics;
 use crate::upstream::{OnlineCheck, StateError, Upstream};
 
 mod reload;
