@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 use atlas_cert_gateway::commands::{Arguments, ExitStatus};
-use atlas_cert_gateway::system::end_gathering;
 use clap::Parser;
 use clap::error::ErrorKind;
 use mimalloc::MiMalloc;
@@ -30,9 +29,7 @@ fn main() -> ExitCode {
             };
         }
     };
-    let status = atlas_cert_gateway::commands::run(arguments);
-    end_gathering();
-    match status {
+    match atlas_cert_gateway::commands::run(arguments) {
         ExitStatus::Well => ExitCode::SUCCESS,
         ExitStatus::Failed => ExitCode::FAILURE,
         ExitStatus::Misused => ExitCode::from(EX_USAGE),

@@ -15,6 +15,6 @@ pub use files::{
     WatchedFile, WatchedFiles, impossible_directory, read_limited, read_owned, unwritable_directory,
 };
 pub use ids::Ids;
-pub use roots::{NoTls, Trust, end_gathering};
+pub use roots::{NoTls, Trust};
 pub use secret::{Secret, SecretFileError};
 pub use shared_moment::SharedMoment;

@@ -1,20 +1,27 @@
 //! `health`: asks a running gateway's admin listener whether it is well, and says what is ill. For health
 //! checks in images that hold no shell and no `curl`.
 
-use std::io;
-use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
+use std::{io, iter};
 
+use bytes::Bytes;
 use clap::Args;
-use http::Uri;
-use http::uri::{Parts, PathAndQuery, Scheme};
+use http::header::{CONNECTION, HOST};
+use http::uri::{Authority, PathAndQuery};
+use http::{Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::client::conn::http1::handshake;
+use hyper_util::rt::TokioIo;
 use serde::Deserialize;
+use tokio::net::TcpStream;
+use tokio::runtime;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{ExitStatus, complain, say};
 use crate::config::Source;
-use crate::system::Clock;
+use crate::system::{Clock, Elapsed};
 
 /// What `health` is told.
 #[derive(Debug, Args)]
@@ -41,7 +48,9 @@ enum Unhealthy {
     #[error("no address: write http://127.0.0.1:9090/healthz")]
     Address,
     #[error("it answers {status}: {body}")]
-    Answer { status: String, body: String },
+    Answer { status: StatusCode, body: String },
+    #[error("it cannot be asked: {0}")]
+    Broken(#[from] hyper::Error),
     #[error("it cannot be asked: {0}")]
     Silent(#[from] io::Error),
 }
@@ -59,7 +68,10 @@ pub fn run(arguments: &Arguments) -> ExitStatus {
         },
         None => arguments.url.clone(),
     };
-    match ask(&url, patience, &Clock::system()) {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build();
+    let clock = Clock::system();
+    let asked = runtime.map_err(Unhealthy::Silent);
+    match asked.and_then(|runtime| runtime.block_on(ask(&url, patience, &clock))) {
         Ok(state) => {
             say(&state);
             ExitStatus::Well
@@ -78,140 +90,75 @@ fn readiness_at(listen: SocketAddr) -> Uri {
         IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
     };
-    let authority = SocketAddr::new(host, listen.port()).to_string();
-    let mut parts = Parts::default();
-    parts.scheme = Some(Scheme::HTTP);
-    parts.authority = authority.parse().ok();
-    parts.path_and_query = Some(PathAndQuery::from_static("/readyz"));
-    Uri::from_parts(parts).unwrap_or_default()
+    let url = format!("http://{}/readyz", SocketAddr::new(host, listen.port()));
+    url.parse().expect("an address makes a URL")
 }
 
-fn ask(url: &Uri, patience: Duration, clock: &Clock) -> Result<String, Unhealthy> {
+/// Asks by one deadline for all, so that a listener that drips bytes does not hold the check.
+async fn ask(url: &Uri, patience: Duration, clock: &Clock) -> Result<String, Unhealthy> {
     let (Some("http"), Some(authority)) = (url.scheme_str(), url.authority()) else {
         return Err(Unhealthy::Address);
     };
-    let address = (host(authority.host()), authority.port_u16().unwrap_or(80));
-    let addresses = address.to_socket_addrs()?;
-    let until = Deadline {
-        clock,
-        at: clock.now().elapsed + patience,
-    };
-    let mut stream = connect(addresses, &until)?;
-    stream.set_write_timeout(Some(until.left()?))?;
-    let path = url.path_and_query().map_or("/", |path| path.as_str());
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\n\r\n"
-    )?;
-    let answer = read(&mut stream, &until)?;
-    judge(&answer)
-}
-
-/// An IPv6 address stands in brackets in a URL, and without them everywhere else.
-fn host(text: &str) -> &str {
-    text.trim_start_matches('[').trim_end_matches(']')
-}
-
-fn connect(
-    addresses: impl Iterator<Item = SocketAddr>,
-    until: &Deadline<'_>,
-) -> io::Result<TcpStream> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in addresses {
-        match TcpStream::connect_timeout(&address, until.left()?) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => last = error,
+    match clock.timeout(patience, exchange(url, authority)).await {
+        Ok(Ok((status, body))) => judge(status, &body),
+        Ok(Err(error)) => Err(error),
+        Err(Elapsed) => {
+            let late = io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
+            Err(late.into())
         }
     }
-    Err(last)
 }
 
-/// The answer's beginning, which holds all that is judged. A single deadline covers every read, so that
-/// a listener that drips bytes does not hold the check.
-fn read(stream: &mut TcpStream, until: &Deadline<'_>) -> io::Result<Vec<u8>> {
-    let mut answer = Vec::new();
-    let mut piece = [0; 1024];
-    while answer.len() < LONGEST_ANSWER {
-        stream.set_read_timeout(Some(until.left()?))?;
-        match stream.read(&mut piece) {
-            Ok(0) => break,
-            Ok(count) => answer.extend_from_slice(piece.get(..count).unwrap_or_default()),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // What a socket says when its own time is over; it would read like a riddle.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                return Err(Deadline::over());
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(answer)
-}
-
-fn judge(answer: &[u8]) -> Result<String, Unhealthy> {
-    let text = String::from_utf8_lossy(answer);
-    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
-    let line = head.lines().next().unwrap_or_default();
-    let status = line.strip_prefix("HTTP/1.1 ").unwrap_or(line);
-    if status.split(' ').next() == Some("200") && line.len() > status.len() {
-        return Ok(state(body));
-    }
-    // What is not ready is told in the body, and that is what the person who looks wants to know.
-    Err(Unhealthy::Answer {
-        status: status.chars().filter(|sign| !sign.is_control()).collect(),
-        body: body.chars().filter(|sign| !sign.is_control()).collect(),
-    })
+async fn exchange(url: &Uri, authority: &Authority) -> Result<(StatusCode, Bytes), Unhealthy> {
+    let path = url.path_and_query().map_or("/", PathAndQuery::as_str);
+    let request = Request::get(path)
+        .header(HOST, authority.as_str())
+        .header(CONNECTION, "close")
+        .body(Empty::<Bytes>::new())
+        .expect("the parts of a URL make a request");
+    // An IPv6 address stands in brackets in a URL, and without them everywhere else.
+    let host = authority.host().trim_matches(['[', ']']);
+    let stream = TcpStream::connect((host, authority.port_u16().unwrap_or(80))).await?;
+    let (mut sender, connection) = handshake(TokioIo::new(stream)).await?;
+    let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
+    let (head, body) = sender.send_request(request).await?.into_parts();
+    let body = Limited::new(body, LONGEST_ANSWER).collect().await;
+    Ok((head.status, body.map_err(io::Error::other)?.to_bytes()))
 }
 
 /// What a gateway that is well says of itself: a line, and one more for each part that is ill.
-fn state(body: &str) -> String {
-    let report: Report = serde_json::from_str(body).unwrap_or_default();
-    let degraded = report.degraded.iter().map(|fault| {
-        let line = format!("degraded: {}: {}", fault.part, fault.problem);
-        line.chars().filter(|sign| !sign.is_control()).collect()
-    });
-    let mut lines = vec!["healthy".to_owned()];
-    lines.extend(degraded);
-    lines.join("\n")
+fn judge(status: StatusCode, body: &[u8]) -> Result<String, Unhealthy> {
+    let printable = |text: &str| text.chars().filter(|sign| !sign.is_control()).collect();
+    if status != StatusCode::OK {
+        // What is not ready is told in the body, and that is what the person who looks wants to know.
+        let body = printable(&String::from_utf8_lossy(body));
+        return Err(Unhealthy::Answer { status, body });
+    }
+    // The answer of `/healthz` has none of it.
+    let report: HealthReport = serde_json::from_slice(body).unwrap_or_default();
+    let degraded = report.degraded.iter();
+    let degraded = degraded.map(|it| printable(&format!("degraded: {}: {}", it.part, it.problem)));
+    let lines: Vec<String> = iter::once("healthy".to_owned()).chain(degraded).collect();
+    Ok(lines.join("\n"))
 }
 
-/// What is read of the answer of `/readyz`; that of `/healthz` has none of it.
+/// What is read of the answer of `/readyz`.
 #[derive(Debug, Default, Deserialize)]
-struct Report {
-    degraded: Vec<Fault>,
+struct HealthReport {
+    degraded: Vec<DegradedPart>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Fault {
+struct DegradedPart {
     part: String,
     problem: String,
 }
 
-/// When patience ends.
-struct Deadline<'c> {
-    clock: &'c Clock,
-    at: Duration,
-}
-
-impl Deadline<'_> {
-    /// What is left; never zero, which sockets take for "for ever".
-    fn left(&self) -> io::Result<Duration> {
-        let left = self.at.saturating_sub(self.clock.now().elapsed);
-        if left.is_zero() {
-            Err(Self::over())
-        } else {
-            Ok(left)
-        }
-    }
-
-    fn over() -> io::Error {
-        io::Error::new(io::ErrorKind::TimedOut, "no answer in time")
-    }
-}
-
-const LONGEST_ANSWER: usize = 16 << 10;
+const LONGEST_ANSWER: usize = 1 << 20;
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
     use std::net::TcpListener;
     use std::thread;
 
@@ -227,8 +174,15 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/readyz", listener.local_addr().unwrap());
         let listener = thread::spawn(move || answer_once(&listener, pieces, &manual_clock));
-        let verdict = ask(&url.parse().unwrap(), PATIENCE, &clock);
+        let verdict = ask_now(&url, &clock);
         (verdict, listener.join().unwrap())
+    }
+
+    fn ask_now(url: &str, clock: &Clock) -> Result<String, Unhealthy> {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build();
+        runtime
+            .unwrap()
+            .block_on(ask(&url.parse().unwrap(), PATIENCE, clock))
     }
 
     fn answer_once(listener: &TcpListener, pieces: &[&str], manual_clock: &ManualClock) -> String {
@@ -248,10 +202,10 @@ mod tests {
     }
 
     #[test]
-    fn a_door_that_answers_200_is_healthy_and_was_asked_for_the_path() {
+    fn a_listener_that_answers_200_is_healthy_and_was_asked_for_the_path() {
         let (verdict, request) = ask_one_that_says(&["HTTP/1.1 200 OK\r\n\r\n\"ok\"\n"]);
         assert_eq!(verdict.unwrap(), "healthy");
-        assert!(request.starts_with("GET /readyz HTTP/1.1\r\nHost: 127.0.0.1:"));
+        assert!(request.starts_with("GET /readyz HTTP/1.1\r\nhost: 127.0.0.1:"));
     }
 
     #[test]
@@ -278,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_door_that_drips_is_left_when_patience_ends() {
+    fn a_listener_that_drips_is_left_when_patience_ends() {
         let (verdict, _) = ask_one_that_says(&["HTTP/1.1 ", "200 ", "OK\r\n", "\r\n"]);
         let Err(Unhealthy::Silent(error)) = verdict else {
             panic!("{verdict:?}");
@@ -287,11 +241,11 @@ mod tests {
     }
 
     #[test]
-    fn nobody_at_the_address_is_unhealthy() {
+    fn an_address_without_a_listener_is_unhealthy() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/healthz", listener.local_addr().unwrap());
         drop(listener);
-        let verdict = ask(&url.parse().unwrap(), PATIENCE, &Clock::system());
+        let verdict = ask_now(&url, &Clock::system());
         assert!(matches!(verdict, Err(Unhealthy::Silent(_))), "{verdict:?}");
     }
 
@@ -314,9 +268,8 @@ mod tests {
             "https://127.0.0.1:9090/healthz",
             "127.0.0.1:9090",
         ] {
-            let verdict = ask(&url.parse().unwrap(), PATIENCE, &Clock::system());
+            let verdict = ask_now(url, &Clock::system());
             assert!(matches!(verdict, Err(Unhealthy::Address)), "{url}");
         }
-        assert_eq!(host("[::1]"), "::1");
     }
 }

@@ -1,15 +1,12 @@
-//! Whom we believe when we call Atlas or an issuer: the system's roots and the configured ones go in, a
-//! configuration of TLS comes out.
+//! The trusted roots (trust anchors) of TLS to Atlas and to issuers: the system's and the configured ones.
 //!
 //! The system keeps its roots twice, in one file and in a directory of files, with the same content.
-//! The file is read in a millisecond or two, the directory in forty; so it is only read where there is
-//! no such file, or where somebody says so with `SSL_CERT_FILE` or `SSL_CERT_DIR`. Whoever is called
-//! without TLS, which can only be somebody on this machine, needs no roots at all.
+//! The file is read in a millisecond or two, the directory in forty; so the directory is only read where
+//! there is no such file, or where `SSL_CERT_FILE` or `SSL_CERT_DIR` is set.
 
 use std::env;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::sync::Arc;
 
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
@@ -45,11 +42,10 @@ impl Trust<'_> {
     pub fn tls(self) -> Result<ClientConfig, NoTls> {
         let mut roots = RootCertStore::empty();
         if self.system {
-            gather_randomness();
-            // What the system holds and rustls cannot read is nothing that anybody could mend here.
+            // What rustls cannot read of them cannot be mended here.
             roots.add_parsable_certificates(of_the_system().1);
         }
-        for root in self.own.map(configured).transpose()?.unwrap_or_default() {
+        for root in self.own.map_or_else(|| Ok(Vec::new()), configured)? {
             let message = "holds a certificate that cannot be a root";
             let added = roots.add(root);
             added.map_err(|_| NoTls::Own(message.to_owned()))?;
@@ -74,31 +70,6 @@ impl Trust<'_> {
         let both: Vec<_> = system.into_iter().chain(own).collect();
         both.join(" and ")
     }
-}
-
-/// The first randomness of a process is gathered for 40 ms and more. So that is done while the
-/// configuration is read, and not when the first connection is made.
-fn gather_randomness() {
-    gathering().get_or_insert_with(|| {
-        thread::spawn(|| {
-            // What needs it and gets none, says so.
-            let _ = aws_lc_rs::rand::fill(&mut [0; 1]);
-        })
-    });
-}
-
-/// Waits until nothing gathers randomness any more: to be called at the end of the process, which takes the library
-/// down beneath a thread that still uses it.
-pub fn end_gathering() {
-    if let Some(thread) = gathering().take() {
-        // A panic in it has been told.
-        let _ = thread.join();
-    }
-}
-
-fn gathering() -> MutexGuard<'static, Option<JoinHandle<()>>> {
-    static GATHERING: Mutex<Option<JoinHandle<()>>> = Mutex::new(None);
-    GATHERING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The system's roots, and before them where they are.

@@ -1,16 +1,16 @@
-//! Lines of the log on their way to standard error: a thread of their own writes them, so that nobody
-//! who logs waits for whoever reads them, be it a pipe that is full or a disk that hangs.
+//! The log's queue: lines are written to standard error by a thread of their own, so that no code that logs
+//! waits for a full pipe or a disk that hangs.
 //!
 //! What does not fit into the queue is dropped and counted. `tracing-appender` has such a queue, too; but
 //! it is bounded in lines and not in bytes, does not count what could not be written, and prints to
 //! standard output when it cannot end in time, where the audit trail may be.
 
-use std::collections::VecDeque;
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::Duration;
-use std::{io, mem, thread};
 
 use prometheus_client::metrics::counter::Counter;
 use tracing_subscriber::fmt::MakeWriter;
@@ -19,115 +19,85 @@ use crate::system::BlockingFile;
 
 /// Takes lines and never waits. Cheap to clone: clones are the same queue.
 #[derive(Clone, Debug)]
-pub struct LogQueue(Arc<Queue>);
-
-/// Dropped at the end of the process, it waits until what was said before is written, but not for long.
-#[derive(Debug)]
-pub struct LogEnd(Arc<Queue>);
-
-#[derive(Debug)]
-struct Queue {
-    waiting: Mutex<Waiting>,
-    changed: Condvar,
+pub struct LogQueue {
+    lines: mpsc::Sender<Option<Box<[u8]>>>,
+    bytes: Arc<AtomicUsize>,
     dropped: Counter,
 }
 
-#[derive(Debug, Default)]
-struct Waiting {
-    lines: VecDeque<Box<[u8]>>,
-    bytes: usize,
-    /// Lines that were dropped, and of which no line has told yet.
-    untold: u64,
-    closed: bool,
-    ended: bool,
+/// Dropped at the end of the process, it waits until the lines before are written, but not for long.
+#[derive(Debug)]
+pub struct LogEnd {
+    lines: mpsc::Sender<Option<Box<[u8]>>>,
+    ended: mpsc::Receiver<()>,
 }
 
 impl LogQueue {
     /// A queue before standard error, and the thread that empties it.
     pub fn to_standard_error(dropped: Counter) -> io::Result<(Self, LogEnd)> {
-        // Past the lock that the process shares: whoever is stuck in a write would hold it.
+        // Past the lock that the process shares: another thread that is stuck in a write would hold it.
         let descriptor = io::stderr().as_fd().try_clone_to_owned()?;
         Self::start(BlockingFile::from(descriptor), dropped)
     }
 
     fn start(out: impl Write + Send + 'static, dropped: Counter) -> io::Result<(Self, LogEnd)> {
-        let queue = Arc::new(Queue {
-            waiting: Mutex::default(),
-            changed: Condvar::new(),
+        let (lines, waiting) = mpsc::channel();
+        let (at_end, ended) = mpsc::channel();
+        let queue = Self {
+            lines: lines.clone(),
+            bytes: Arc::default(),
             dropped,
-        });
-        let writing = Arc::clone(&queue);
+        };
+        let (bytes, dropped) = (Arc::clone(&queue.bytes), queue.dropped.clone());
         let thread = thread::Builder::new().name("log".to_owned());
-        thread.spawn(move || writing.write_until_closed(out))?;
-        Ok((Self(Arc::clone(&queue)), LogEnd(queue)))
+        thread.spawn(move || {
+            write_until_closed(&waiting, out, &bytes, &dropped);
+            drop((waiting, at_end));
+        })?;
+        Ok((queue, LogEnd { lines, ended }))
     }
 
-    /// Takes a line over, with its end, or drops it if there is no room. Never waits.
+    /// Takes a line over, with its end, or drops it if there is no space for it. Never waits.
     pub fn put(&self, line: &[u8]) {
-        let mut waiting = self.0.lock();
-        if waiting.ended || waiting.bytes + cost(line) > MOST_BYTES {
-            self.0.drop_line(&mut waiting);
-            return;
+        let before = self.bytes.fetch_add(cost(line), Ordering::Relaxed);
+        let fits = before.saturating_add(cost(line)) <= MOST_BYTES;
+        if !fits || self.lines.send(Some(Box::from(line))).is_err() {
+            self.bytes.fetch_sub(cost(line), Ordering::Relaxed);
+            self.dropped.inc();
         }
-        waiting.bytes += cost(line);
-        waiting.lines.push_back(Box::from(line));
-        drop(waiting);
-        self.0.changed.notify_all();
     }
 }
 
-impl Queue {
-    fn write_until_closed(&self, mut out: impl Write) {
-        while let Some(line) = self.next() {
-            if out.write_all(&line).is_err() {
-                // Nobody is there to read: the next line is tried, but not this one again.
-                self.drop_line(&mut self.lock());
-                continue;
-            }
-            let untold = mem::take(&mut self.lock().untold);
-            if untold > 0 {
-                tracing::warn!(
-                    lines = untold,
-                    "{untold} lines of this log were dropped, because they were not taken in time"
-                );
-            }
+fn write_until_closed(
+    lines: &mpsc::Receiver<Option<Box<[u8]>>>,
+    mut out: impl Write,
+    bytes: &AtomicUsize,
+    dropped: &Counter,
+) {
+    let mut reported = dropped.get();
+    while let Ok(Some(line)) = lines.recv() {
+        bytes.fetch_sub(cost(&line), Ordering::Relaxed);
+        if out.write_all(&line).is_err() {
+            // There is no reader: the next line is tried, but not this one again.
+            dropped.inc();
+            continue;
         }
-        self.lock().ended = true;
-        self.changed.notify_all();
-    }
-
-    /// Waits for a line; `None` once the queue is closed and empty.
-    fn next(&self) -> Option<Box<[u8]>> {
-        let idle = self.lock();
-        let mut waiting = self
-            .changed
-            .wait_while(idle, |waiting| waiting.lines.is_empty() && !waiting.closed)
-            .unwrap_or_else(PoisonError::into_inner);
-        let line = waiting.lines.pop_front()?;
-        waiting.bytes -= cost(&line);
-        Some(line)
-    }
-
-    fn drop_line(&self, waiting: &mut Waiting) {
-        waiting.untold += 1;
-        self.dropped.inc();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        let lost = dropped.get() - reported;
+        if lost > 0 {
+            reported += lost;
+            tracing::warn!(
+                lines = lost,
+                "{lost} lines of this log were dropped, because they were not taken in time"
+            );
+        }
     }
 }
 
 impl Drop for LogEnd {
     fn drop(&mut self) {
-        let mut waiting = self.0.lock();
-        waiting.closed = true;
-        self.0.changed.notify_all();
-        // A pipe that nobody reads must not keep the process from ending. The thread ends with it.
-        let _ = self
-            .0
-            .changed
-            .wait_timeout_while(waiting, LONGEST_END, |waiting| !waiting.ended);
+        // A pipe without a reader must not keep the process from ending. The thread ends with it.
+        let _ = self.lines.send(None);
+        let _ = self.ended.recv_timeout(LONGEST_END);
     }
 }
 
@@ -163,11 +133,11 @@ const LONGEST_END: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
+    use std::sync::Mutex;
 
     use super::*;
 
-    /// Takes one write for each leave it is given, and fails once nobody gives any.
+    /// Takes one write for each permission it is given, and fails once there are no more to come.
     struct Gate {
         leave: mpsc::Receiver<()>,
         written: Arc<Mutex<Vec<u8>>>,
@@ -228,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_beyond_a_bound_in_bytes_are_dropped_counted_and_told_of() {
+    fn lines_beyond_a_bound_in_bytes_are_dropped_counted_and_reported() {
         let scene = Scene::new();
         let line = [b'x'; 1_000];
         for _ in 0..2_000 {
@@ -236,14 +206,13 @@ mod tests {
         }
         let dropped = scene.dropped.get();
         assert!((900..1_100).contains(&dropped), "{dropped}");
-        assert!(scene.queue.0.lock().bytes <= MOST_BYTES);
+        assert!(scene.queue.bytes.load(Ordering::Relaxed) <= MOST_BYTES);
         scene.queue.put(&vec![b'y'; MOST_BYTES]);
         assert_eq!(scene.dropped.get(), dropped + 1);
         for _ in 0..2_000 - dropped {
             scene.leave.send(()).unwrap();
         }
         drop(scene.end);
-        assert_eq!(scene.queue.0.lock().untold, 0, "it was told of");
     }
 
     #[test]
