@@ -1,4 +1,4 @@
-//! The wiring: a [`Config`] goes in, a running gateway comes out. The only file that knows every part.
+//! The wiring (composition root): the only file that knows every part.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -47,8 +47,8 @@ pub struct App {
     tls: Option<Tls>,
     addresses: Addresses,
     readiness: Arc<Readiness>,
-    stop: Stop,
-    walks: TaskTracker,
+    stop: Shutdown,
+    fetches: TaskTracker,
     listeners: Vec<JoinHandle<()>>,
     background: TaskTracker,
 }
@@ -120,7 +120,7 @@ impl Addresses {
 
 /// What ends what.
 #[derive(Clone, Default)]
-struct Stop {
+struct Shutdown {
     callers: CancellationToken,
     operators: CancellationToken,
     /// Gives up what is under way.
@@ -129,7 +129,7 @@ struct Stop {
 }
 
 /// The parts that are built from the configuration alone, before anything is bound or opened.
-struct Parts {
+struct BuiltParts {
     identity: Identity,
     policy: Policy,
     upstream: Upstream,
@@ -141,7 +141,7 @@ impl App {
     /// Returns who may ask what.
     pub fn check(config: &Config, clock: &Clock) -> Result<Policy, Vec<ConfigError>> {
         let (metrics, _) = Metrics::register();
-        Parts::build(config, clock, &metrics).map(|parts| parts.policy)
+        BuiltParts::build(config, clock, &metrics).map(|parts| parts.policy)
     }
 
     /// What is allowed but is seldom meant, in the configuration and in the files that it names.
@@ -201,14 +201,15 @@ impl App {
         Self::start_on(Passed::default(), config, clock).await
     }
 
-    /// The same, on sockets that somebody else holds, where there are some.
+    /// The same, on the sockets that the service manager has passed, where there are some.
     pub async fn start_on(
         passed: Passed,
         config: &Config,
         clock: Clock,
     ) -> Result<Self, StartError> {
         let (metrics, scrape) = Metrics::register();
-        let parts = Parts::build(config, &clock, &metrics).map_err(StartError::Misconfigured)?;
+        let parts =
+            BuiltParts::build(config, &clock, &metrics).map_err(StartError::Misconfigured)?;
         parts.show_certificate(&clock, &metrics);
         let callers = bind(passed.callers, config.server.listen).await?;
         let operators = bind(passed.operators, config.admin.listen).await?;
@@ -216,8 +217,8 @@ impl App {
         parts.upstream.take_state(&config.atlas)?;
         let replica = config.audit.replica();
         let audit = Audit::open(&config.audit, &replica, clock.clone(), metrics.audit)?;
-        let (walks, settings) = (TaskTracker::new(), config.cache.clone());
-        let cache = Cache::new(settings, clock.clone(), metrics.cache, walks.clone());
+        let (fetches, settings) = (TaskTracker::new(), config.cache.clone());
+        let cache = Cache::new(settings, clock.clone(), metrics.cache, fetches.clone());
         let gateway = Arc::new(Gateway {
             identity: Arc::new(parts.identity),
             policy: ArcSwap::from_pointee(parts.policy),
@@ -238,7 +239,7 @@ impl App {
         gateway.deny_file.place(config.access.deny_file.clone());
         let (readiness, stop) = (
             Readiness::new(&gateway, parts.tls.clone(), metrics.readiness),
-            Stop::default(),
+            Shutdown::default(),
         );
         let handler =
             PublicHandler::new(Arc::clone(&gateway), &config.server, readiness.draining());
@@ -253,14 +254,14 @@ impl App {
         Ok(Self {
             started: config.clone(),
             reloads: metrics.reloads,
-            background: keep(&gateway, config.memory.clone(), &stop.background),
+            background: spawn_background(&gateway, config.memory.clone(), &stop.background),
             gateway,
             clock,
             tls: parts.tls,
             addresses,
             readiness,
             stop,
-            walks,
+            fetches,
             listeners,
         })
     }
@@ -286,7 +287,7 @@ fn acceptor(
     config: &Config,
     gateway: &Gateway,
     tls: Option<Tls>,
-    stop: &Stop,
+    stop: &Shutdown,
     (metrics, refusals): (LookupMetrics, ConnectionMetrics),
 ) -> Acceptor {
     let limits = config.server.limits.clone();
@@ -307,7 +308,7 @@ fn acceptor(
     }
 }
 
-impl Parts {
+impl BuiltParts {
     /// Builds what can be built; of what cannot, says everything that is wrong.
     fn build(config: &Config, clock: &Clock, metrics: &Metrics) -> Result<Self, Vec<ConfigError>> {
         let identity = Identity::build(&config.identity, clock.clone(), metrics.identity.clone());
@@ -342,7 +343,7 @@ fn policy(access: &policy::Config) -> Result<Policy, Vec<ConfigError>> {
     }
 }
 
-impl Parts {
+impl BuiltParts {
     /// Says how long our certificate is good: in the log if it is not, and at each scrape.
     fn show_certificate(&self, clock: &Clock, metrics: &Metrics) {
         if let Some(tls) = self.tls.clone() {
@@ -353,8 +354,12 @@ impl Parts {
     }
 }
 
-/// The tasks that nobody waits for.
-fn keep(gateway: &Arc<Gateway>, memory: memory::Config, stop: &CancellationToken) -> TaskTracker {
+/// The background tasks.
+fn spawn_background(
+    gateway: &Arc<Gateway>,
+    memory: memory::Config,
+    stop: &CancellationToken,
+) -> TaskTracker {
     let background = TaskTracker::new();
     background.spawn(Arc::clone(&gateway.identity).run(stop.clone()));
     let (upstream, until) = (gateway.upstream.clone(), stop.clone());
@@ -377,7 +382,7 @@ fn keep(gateway: &Arc<Gateway>, memory: memory::Config, stop: &CancellationToken
                 () = stop.cancelled() => return,
                 () = sweeper.clock.sleep(SWEEP_PERIOD) => {
                     let (cache, now) = (sweeper.cache.clone(), sweeper.clock.now());
-                    // It walks through everything. A panic in it has been logged.
+                    // It looks at every entry. A panic in it has been logged.
                     let _ = spawn_blocking(move || cache.sweep(now)).await;
                 }
             }

@@ -1,4 +1,4 @@
-//! The commands: parsed arguments go in, an [`ExitStatus`] comes out.
+//! The commands, one file each; all of them end with an [`ExitStatus`].
 
 use std::env;
 use std::io::Write;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::Source;
+use crate::config::ConfigSource;
 
 pub mod audit;
 pub mod check;
@@ -76,19 +76,19 @@ pub fn run(arguments: Arguments) -> ExitStatus {
 
 impl ConfigArguments {
     /// Where it is read from.
-    fn source(&self) -> Source {
+    fn source(&self) -> ConfigSource {
         let path = self.config.clone();
         let path = path.or_else(|| Some(env::var_os(CONFIG_VARIABLE)?.into()));
-        Source::new(path.unwrap_or_else(|| PathBuf::from(USUAL_CONFIG)))
+        ConfigSource::new(path.unwrap_or_else(|| PathBuf::from(USUAL_CONFIG)))
     }
 }
 
-/// Writes to standard error, where people look for what went wrong. A closed one is nobody's mistake.
+/// Writes to standard error, where people look for what went wrong. A closed one is no failure.
 fn complain(message: &dyn std::fmt::Display) {
     let _ = writeln!(std::io::stderr(), "{message}");
 }
 
-/// Writes a line to standard output; `false` once nobody reads it.
+/// Writes a line to standard output; `false` once its reader is gone.
 fn say(message: &dyn std::fmt::Display) -> bool {
     writeln!(std::io::stdout(), "{message}").is_ok()
 }

@@ -1,8 +1,8 @@
-//! Read once: a TOML file and the environment go in; a [`Config`] comes out, or every mistake in them,
-//! each with its place.
+//! The configuration: a TOML file with the environment over it, read and checked as a whole.
 //!
 //! Each part owns the shape and the rules of its section; here they are only gathered. A value that
-//! cannot be read is noted, taken out, and the rest is read again, so that one run shows all mistakes.
+//! cannot be read is reported, removed, and the rest is read again, so that one run shows all mistakes,
+//! each with its place.
 
 use std::fmt;
 use std::fmt::Write as _;
@@ -15,16 +15,16 @@ use toml::Value;
 
 mod include;
 mod message;
-mod overlay;
+mod environment;
 mod place;
 mod restart;
 mod source;
 
-pub use overlay::ENVIRONMENT_PREFIX;
-use overlay::Laid;
-use place::TakenOut;
+pub use environment::ENVIRONMENT_PREFIX;
+use environment::Overlay;
+use place::RemovedItems;
 pub use restart::needs_restart;
-pub use source::Source;
+pub use source::ConfigSource;
 
 use crate::audit;
 use crate::cache;
@@ -63,7 +63,7 @@ pub struct Config {
 
 /// Why there is no configuration.
 #[derive(Debug)]
-pub struct Refused {
+pub struct RefusedConfig {
     /// The file, for the message.
     file: String,
     /// Everything that is wrong.
@@ -102,25 +102,25 @@ impl Config {
                 )]);
             }
         };
-        let mut config_errors = overlay::secrets_in_text(&root);
-        let mut laid = overlay::lay_over(&mut root, environment, &known_places());
-        let mut taken_out = TakenOut::default();
+        let mut config_errors = environment::secrets_in_text(&root);
+        let mut overlay = environment::apply_environment(&mut root, environment, &known_places());
+        let mut removed = RemovedItems::default();
         let mut config: Option<Self> =
-            read_all(root, &mut laid, &mut taken_out, &mut config_errors);
+            read_all(root, &mut overlay, &mut removed, &mut config_errors);
         if let Some(config) = &mut config {
             let included = include::read(directory, &mut config.access, watched);
             let in_the_file = |config_error: ConfigError| ConfigError {
-                place: taken_out.in_the_file(&config_error.place),
+                place: removed.in_the_file(&config_error.place),
                 ..config_error
             };
             let of_parts = config.config_errors().into_iter().map(in_the_file);
             let of_parts = of_parts.map(|config_error| included.with_line(config_error));
             config_errors
-                .extend(of_parts.filter(|config_error| !taken_out.is_from(&config_error.place)));
+                .extend(of_parts.filter(|config_error| !removed.is_from(&config_error.place)));
             config_errors.extend(included.config_errors);
         }
         for config_error in &mut config_errors {
-            if let Some(variable) = laid.variable(&config_error.place) {
+            if let Some(variable) = overlay.variable(&config_error.place) {
                 config_error.place = format!("{variable} ({})", config_error.place);
             } else if let Some(line) = place::line_of(text, &config_error.place) {
                 let _ = write!(config_error.place, " (line {line})");
@@ -134,8 +134,7 @@ impl Config {
 
     /// The effective settings as TOML, secrets redacted.
     pub fn to_toml(&self) -> String {
-        // Every part's settings are texts, numbers, lists and tables, all of which TOML has.
-        toml::to_string_pretty(self).unwrap_or_default()
+        toml::to_string_pretty(self).expect("settings are texts, numbers, lists and tables")
     }
 
     /// What the parts find wrong with values that can be read.
@@ -187,7 +186,7 @@ impl Config {
     }
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for RefusedConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} is refused:", self.file)?;
         self.config_errors
@@ -196,30 +195,30 @@ impl fmt::Display for Refused {
     }
 }
 
-impl std::error::Error for Refused {}
+impl std::error::Error for RefusedConfig {}
 
 /// Reads the values; what cannot be read is taken out and reported, until the rest can be.
 fn read_all<T: DeserializeOwned>(
     mut root: Value,
-    laid: &mut Laid,
-    taken_out: &mut TakenOut,
+    overlay: &mut Overlay,
+    removed: &mut RemovedItems,
     config_errors: &mut Vec<ConfigError>,
 ) -> Option<T> {
-    config_errors.append(&mut laid.config_errors);
+    config_errors.append(&mut overlay.config_errors);
     // Each turn takes one value out, so this ends; the bound is for a file of nothing but mistakes.
-    for _ in 0..MOST_MISTAKES {
+    for _ in 0..MOST_ERRORS {
         let error = match serde_path_to_error::deserialize::<_, T>(root.clone()) {
             Ok(config) => return Some(config),
             Err(error) => error,
         };
         let path = error.path().clone();
-        if laid.retype(&mut root, &path) {
+        if overlay.retype(&mut root, &path) {
             continue;
         }
         let message = error.into_inner().message().to_owned();
-        let place = taken_out.in_the_file(&place::printed(&path, &message));
+        let place = removed.in_the_file(&place::printed(&path, &message));
         config_errors.push(ConfigError::at(place, message::without_value(&message)));
-        if !place::take_out(&mut root, &path, &message, taken_out) {
+        if !place::remove(&mut root, &path, &message, removed) {
             break;
         }
     }
@@ -252,10 +251,10 @@ fn known_places() -> Vec<String> {
         }
     }
     let mut places = Vec::new();
-    // Every part's settings are texts, numbers, lists and tables, all of which TOML has.
-    let defaults = toml::Table::try_from(Config::default()).unwrap_or_default();
+    let defaults = toml::Table::try_from(Config::default());
+    let defaults = defaults.expect("settings are texts, numbers, lists and tables");
     add(&defaults, "", &mut places);
     places
 }
 
-const MOST_MISTAKES: usize = 200;
+const MOST_ERRORS: usize = 200;

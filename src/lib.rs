@@ -4,7 +4,7 @@
 //! # Architecture
 //!
 //! An internal service asks with a JWT; the gateway checks who that is and what it may ask, answers
-//! from memory or asks Atlas once for everybody, and writes each lookup down before its answer leaves.
+//! from memory or asks Atlas once for all waiting callers, and writes each lookup down before its answer leaves.
 //!
 //! The way of a request, which is also the order of the modules:
 //!
@@ -14,9 +14,9 @@
 //!    cannot answer goes on in `find_out`.
 //! 3. [`audit`] opens the record. If the caller hangs up, dropping it writes `abandoned`.
 //! 4. [`identity`] makes a [`Caller`](identity::Caller) of the token.
-//! 5. [`policy`] makes a [`Permit`](policy::Permit) of the caller and the question. Nobody else can
-//!    make one, and [`cache`] answers nobody without one.
-//! 6. [`cache`] answers from memory, or lets one task fetch while everybody waits for it.
+//! 5. [`policy`] makes a [`Permit`](policy::Permit) of the caller and the question. Nothing else can
+//!    make one, and [`cache`] answers only with one.
+//! 6. [`cache`] answers from memory, or lets the callers wait for one fetch (request coalescing).
 //! 7. [`upstream`] asks Atlas, page after page, within our share of its rate limit, and proves that the
 //!    pages are of one moment.
 //! 8. The record is written; only then does [`gateway`] hand out what [`server`] has written for the
@@ -32,7 +32,7 @@
 //!   project and the name reaches the key.
 //! - **Nothing is answered without a record.** [`gateway::Gateway::answer`] returns a reply only after
 //!   its record is in the audit trail.
-//! - **Nobody waits for a file or for the log.** While callers are served, files are read on
+//! - **No caller waits for a file or for the log.** While callers are served, files are read on
 //!   threads that may wait for them, and lines of the log are dropped rather than waited for.
 //!
 //! # What is deliberately absent

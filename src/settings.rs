@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 mod ranges;
 
-pub use ranges::{Ranged, Ranges, never_reached};
+pub use ranges::{Ranged, Ranges, WholeNumber, never_reached};
 
 /// Something in the configuration that cannot be meant, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -162,7 +162,7 @@ pub mod duration_if_any {
 
 /// Reads a whole number. One that is too large for its type becomes the largest, and is refused with the
 /// bounds of its key; for `#[serde(deserialize_with = "settings::whole")]`.
-pub fn whole<'de, D: Deserializer<'de>, T: TryFrom<u64> + Whole>(
+pub fn whole<'de, D: Deserializer<'de>, T: TryFrom<u64> + WholeNumber>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     let number = i64::deserialize(deserializer)?;
@@ -171,32 +171,10 @@ pub fn whole<'de, D: Deserializer<'de>, T: TryFrom<u64> + Whole>(
 }
 
 /// The same, where there may be none.
-pub fn whole_if_any<'de, D: Deserializer<'de>, T: TryFrom<u64> + Whole>(
+pub fn whole_if_any<'de, D: Deserializer<'de>, T: TryFrom<u64> + WholeNumber>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
     whole(deserializer).map(Some)
-}
-
-/// A whole number that is not negative.
-pub trait Whole {
-    /// The largest.
-    const MOST: Self;
-}
-
-impl Whole for u8 {
-    const MOST: Self = Self::MAX;
-}
-
-impl Whole for u32 {
-    const MOST: Self = Self::MAX;
-}
-
-impl Whole for u64 {
-    const MOST: Self = Self::MAX;
-}
-
-impl Whole for usize {
-    const MOST: Self = Self::MAX;
 }
 
 fn text_or_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
@@ -214,7 +192,7 @@ fn text_or_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, 
 
 fn split_unit(text: &str) -> (&str, &str) {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    text.split_at_checked(digits).unwrap_or((text, ""))
+    text.split_at_checked(digits).expect("digits are ASCII")
 }
 
 const SIZE_UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];

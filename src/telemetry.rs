@@ -149,7 +149,7 @@ pub struct Telemetry {
 /// inside a tokio runtime.
 pub fn start(config: &Config, replica: &str, queue: LogQueue) -> Result<Telemetry, LogError> {
     let (filter, level) = filter(&config.log)?;
-    // What goes wrong with a line would be printed by whoever logs it, who may wait for nothing.
+    // What goes wrong with a line would be printed by the thread that logs it, which may not wait.
     let lines = fmt::layer().with_writer(queue).log_internal_errors(false);
     let lines = match config.log_format {
         LogFormat::Json => lines

@@ -7,7 +7,7 @@ use tracing::{error, info, warn};
 
 use super::App;
 use crate::audit::{AdminAction, AdminRecord, Outcome};
-use crate::config::{Config, Source, needs_restart};
+use crate::config::{Config, ConfigSource, needs_restart};
 use crate::gateway::Gateway;
 use crate::identity;
 use crate::policy::{DenyList, Policy};
@@ -62,7 +62,7 @@ impl Fresh {
 impl App {
     /// Reads the configuration again and puts it in place. `None` if it is refused: then the old one
     /// stays, the log says why, and a change of a file that it names is a change of it.
-    pub async fn reload_from(&self, source: &mut Source) -> Option<Config> {
+    pub async fn reload_from(&self, source: &mut ConfigSource) -> Option<Config> {
         let reloaded = match source.read_again().await {
             Ok(config) => {
                 // Before they are read, so that no change is missed.
@@ -120,7 +120,7 @@ impl App {
     }
 
     /// Waits until the configuration's file is another one, or one that a refused configuration names.
-    pub async fn until_changed(&self, source: &mut Source) {
+    pub async fn until_changed(&self, source: &mut ConfigSource) {
         source.changed(&self.clock).await;
     }
 

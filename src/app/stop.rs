@@ -1,4 +1,4 @@
-//! The end: what is under way is finished within its time, or given up, and on record either way.
+//! Graceful shutdown: what is under way is finished within its time, or given up, and on record either way.
 
 use std::future::{Future, pending};
 use std::pin::pin;
@@ -44,8 +44,8 @@ impl App {
             self.stop.callers.cancel();
             let finished = async {
                 callers.await;
-                self.walks.close();
-                self.walks.wait().await;
+                self.fetches.close();
+                self.fetches.wait().await;
             };
             match self.clock.timeout(limits.drain_grace, finished).await {
                 Ok(()) => Finish::Whole,
@@ -65,8 +65,8 @@ impl App {
                 callers_left.await;
                 // After their callers, who would otherwise still be answered with a failure.
                 self.gateway.upstream.give_up();
-                self.walks.close();
-                self.walks.wait().await;
+                self.fetches.close();
+                self.fetches.wait().await;
             };
             let _ = self.clock.timeout(LAST_WORDS, given_up).await;
         }

@@ -20,7 +20,7 @@ use tokio::runtime;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{ExitStatus, complain, say};
-use crate::config::Source;
+use crate::config::ConfigSource;
 use crate::system::{Clock, Elapsed};
 
 /// What `health` is told.
@@ -59,7 +59,7 @@ enum Unhealthy {
 pub fn run(arguments: &Arguments) -> ExitStatus {
     let patience = Duration::from_secs(arguments.timeout);
     let url = match &arguments.config {
-        Some(file) => match Source::new(file).read() {
+        Some(file) => match ConfigSource::new(file).read() {
             Ok(config) => readiness_at(config.admin.listen),
             Err(refused) => {
                 complain(&refused);

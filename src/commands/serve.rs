@@ -15,13 +15,13 @@ use tracing::{error, info, warn};
 use super::{ConfigArguments, ExitStatus, complain};
 use crate::app::{App, StartError};
 use crate::audit::survive_file_size_limit;
-use crate::config::{Config, Source};
+use crate::config::{Config, ConfigSource};
 use crate::server::Passed;
 use crate::system::Clock;
 use crate::telemetry;
 use crate::telemetry::metrics::process::log_lines_dropped;
 use crate::telemetry::{Chain, LogLevel, LogQueue};
-use signals::{Signals, Told};
+use signals::{SignalRequest, Signals};
 
 /// What `serve` is told.
 #[derive(Debug, Args)]
@@ -50,7 +50,7 @@ pub fn run(arguments: &Arguments) -> ExitStatus {
         Err(error) => return failed(&log, &format_args!("cannot start: {error}")),
     };
     let ending = runtime.block_on(signalled(arguments, passed, &log));
-    // All that matters has ended in good order. A name that is still being resolved keeps nobody waiting.
+    // All that matters has ended in good order. A name that is still being resolved is not waited for.
     runtime.shutdown_background();
     ending
 }
@@ -92,7 +92,7 @@ fn say(log: &LogQueue, message: &dyn fmt::Display) {
 }
 
 async fn serve(
-    mut source: Source,
+    mut source: ConfigSource,
     config: &Config,
     passed: Passed,
     signals: &mut Signals,
@@ -160,15 +160,15 @@ struct Running<'a> {
 }
 
 impl Running<'_> {
-    /// Reads the configuration again whenever somebody asks for it, or it has changed.
-    async fn until_told_to_stop(self, source: &mut Source, signals: &mut Signals) {
+    /// Reads the configuration again on SIGHUP, or when it has changed.
+    async fn until_told_to_stop(self, source: &mut ConfigSource, signals: &mut Signals) {
         let mut readiness = pin!(manager::tell_readiness(self.app, self.clock));
         loop {
             let is_told = tokio::select! {
                 biased;
                 told = signals.next() => match told {
-                    Told::Reload => true,
-                    Told::Stop => return,
+                    SignalRequest::Reload => true,
+                    SignalRequest::Stop => return,
                 },
                 () = self.app.until_changed(source) => false,
                 never = readiness.as_mut() => match never {},
@@ -193,7 +193,7 @@ impl Running<'_> {
     }
 
     /// Applies the configuration anew, as a whole or not at all.
-    async fn reload(self, source: &mut Source) {
+    async fn reload(self, source: &mut ConfigSource) {
         let Self { app, log, clock } = self;
         manager::reloading(clock).await;
         let taken = app.reload_from(source).await;

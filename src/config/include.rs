@@ -1,4 +1,4 @@
-//! Rules from other files: `access.include` goes in; their rules stand behind those of the file.
+//! Rules from the files that `access.include` names.
 //!
 //! An included file holds `[[rules]]` and nothing else. What is wrong in it is told with its path and line, as in
 //! the file that includes it.
@@ -9,8 +9,8 @@ use std::{fs, io};
 use serde::Deserialize;
 use toml::Value;
 
-use super::overlay::Laid;
-use super::place::TakenOut;
+use super::environment::Overlay;
+use super::place::RemovedItems;
 use super::{place, read_all};
 use crate::policy;
 use crate::policy::{Included, RuleConfig};
@@ -84,9 +84,9 @@ impl Includes {
                 return wrong(None, place::of_syntax(&text, &error));
             }
         };
-        let (mut taken_out, mut config_errors) = (TakenOut::default(), Vec::new());
+        let (mut removed, mut config_errors) = (RemovedItems::default(), Vec::new());
         let file: Option<File> =
-            read_all(root, &mut Laid::none(), &mut taken_out, &mut config_errors);
+            read_all(root, &mut Overlay::none(), &mut removed, &mut config_errors);
         for config_error in config_errors {
             let line = place::line_of(&text, &config_error.place);
             let line = line.map_or_else(String::new, |line| format!(" (line {line})"));

@@ -1,5 +1,5 @@
-//! What is wrong with a value, in words: a deserializer's message goes in, one that shows nothing of the value
-//! comes out. A secret may well stand where something else belongs.
+//! Messages about values that cannot be read. They show nothing of the value: a secret may well stand where
+//! something else belongs.
 
 use strsim::normalized_damerau_levenshtein;
 

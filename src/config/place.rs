@@ -1,5 +1,4 @@
-//! Where in the configuration something stands: serde's path goes in; a printed place, a value to take
-//! out and a line number come out.
+//! Places in the configuration: as they are printed, the value that stands there, and its line.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -8,12 +7,12 @@ use serde_path_to_error::{Path, Segment};
 use toml::Value;
 use toml::de::{DeTable, DeValue};
 
-/// What was taken out of lists, so that what stood behind it is still called by the place where it stands
-/// in the file.
+/// The items that were removed from lists, so that those behind them are still called by the place where they
+/// stand in the file.
 #[derive(Debug, Default)]
-pub(super) struct TakenOut(BTreeMap<String, BTreeSet<usize>>);
+pub(super) struct RemovedItems(BTreeMap<String, BTreeSet<usize>>);
 
-impl TakenOut {
+impl RemovedItems {
     /// Notes that the item at a place of the file is gone; what is no item of a list changes no place.
     fn note(&mut self, place: &str) {
         if let Some((list, at)) = place.strip_suffix(']').and_then(|it| it.rsplit_once('['))
@@ -25,19 +24,16 @@ impl TakenOut {
 
     /// The place in the file of what is at `place` in what is left of it.
     pub(super) fn in_the_file(&self, place: &str) -> String {
-        let mut parts = place.split('[');
-        let mut whole = parts.next().unwrap_or_default().to_owned();
-        for part in parts {
-            let (at, rest) = part.split_once(']').unwrap_or((part, ""));
-            match at.parse::<usize>() {
-                Ok(mut at) => {
+        let mut whole = String::new();
+        for step in steps(place) {
+            match step {
+                Step::Key(key) => push_key(&mut whole, key),
+                Step::Index(mut at) => {
                     for gone in self.0.get(&whole).into_iter().flatten() {
                         at += usize::from(*gone <= at);
                     }
-                    // Writing to a string cannot fail.
-                    let _ = write!(whole, "[{at}]{rest}");
+                    push_index(&mut whole, at);
                 }
-                Err(_) => drop(write!(whole, "[{part}")),
             }
         }
         whole
@@ -54,8 +50,7 @@ pub(super) fn printed(path: &Path, message: &str) -> String {
     let mut place = String::new();
     for segment in path {
         match segment {
-            // Writing to a string cannot fail.
-            Segment::Seq { index } => drop(write!(place, "[{index}]")),
+            Segment::Seq { index } => push_index(&mut place, *index),
             Segment::Map { key } | Segment::Enum { variant: key } => push_key(&mut place, key),
             Segment::Unknown => {}
         }
@@ -84,11 +79,11 @@ pub(super) fn at_mut<'v>(root: &'v mut Value, path: &Path) -> Option<&'v mut Val
 }
 
 /// Removes what the message complains of, so that the rest can be read. `false` if it is not there.
-pub(super) fn take_out(
+pub(super) fn remove(
     root: &mut Value,
     path: &Path,
     message: &str,
-    taken_out: &mut TakenOut,
+    removed: &mut RemovedItems,
 ) -> bool {
     if let Some(key) = unknown_field(message)
         && let Some(Value::Table(table)) = at_mut(root, path)
@@ -115,7 +110,7 @@ pub(super) fn take_out(
     match (parent, last) {
         (Some(Value::Array(items)), Segment::Seq { index }) if *index < items.len() => {
             items.remove(*index);
-            taken_out.note(&taken_out.in_the_file(&printed(path, "")));
+            removed.note(&removed.in_the_file(&printed(path, "")));
             true
         }
         (Some(Value::Table(table)), Segment::Map { key } | Segment::Enum { variant: key }) => {
@@ -127,22 +122,13 @@ pub(super) fn take_out(
 
 /// What is wrong with a text that is no TOML, and where. Not the line itself: a secret may stand in it.
 pub(super) fn of_syntax(text: &str, error: &toml::de::Error) -> String {
-    let before = error.span().and_then(|span| text.get(..span.start));
     let message = error.message();
-    match before {
-        Some(before) => {
-            let line = before.matches('\n').count() + 1;
-            let column = before
-                .rsplit('\n')
-                .next()
-                .unwrap_or_default()
-                .chars()
-                .count()
-                + 1;
-            format!("line {line}, column {column}: {message}")
-        }
-        None => message.to_owned(),
-    }
+    let Some(before) = error.span().and_then(|span| text.get(..span.start)) else {
+        return message.to_owned();
+    };
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|it| *it != '\n').count() + 1;
+    format!("line {line}, column {column}: {message}")
 }
 
 /// The line, from 1, on which a place stands in the text; of its nearest parent that stands there.
@@ -185,6 +171,10 @@ fn steps(place: &str) -> impl Iterator<Item = Step<'_>> {
         })
 }
 
+fn push_index(place: &mut String, at: usize) {
+    write!(place, "[{at}]").expect("a string takes all that is written");
+}
+
 fn push_key(place: &mut String, key: &str) {
     if !place.is_empty() {
         place.push('.');
@@ -203,11 +193,11 @@ mod tests {
 
     #[test]
     fn what_stands_behind_something_that_was_taken_out_keeps_its_place() {
-        let mut taken_out = TakenOut::default();
-        taken_out.note("a.b[1]");
-        taken_out.note("a.b[2]");
-        taken_out.note("a.b[3].c[0]");
-        taken_out.note("a.d");
+        let mut removed = RemovedItems::default();
+        removed.note("a.b[1]");
+        removed.note("a.b[2]");
+        removed.note("a.b[3].c[0]");
+        removed.note("a.d");
         for (left, whole) in [
             ("a.b[0].x", "a.b[0].x"),
             ("a.b[1].x", "a.b[3].x"),
@@ -216,8 +206,8 @@ mod tests {
             ("a.d[7]", "a.d[7]"),
             ("the file", "the file"),
         ] {
-            assert_eq!(taken_out.in_the_file(left), whole);
+            assert_eq!(removed.in_the_file(left), whole);
         }
-        assert!(taken_out.is_from("a.b") && !taken_out.is_from("a.d"));
+        assert!(removed.is_from("a.b") && !removed.is_from("a.d"));
     }
 }

@@ -1,5 +1,4 @@
-//! What a running process cannot take up: two configurations go in, the keys that need a restart come
-//! out.
+//! Which changed keys need a restart, and which a reload puts in place.
 
 use toml::{Table, Value};
 
@@ -17,7 +16,7 @@ pub fn needs_restart(started: &Config, fresh: &Config) -> Vec<String> {
 }
 
 fn table(config: &Config) -> Table {
-    Table::try_from(config).unwrap_or_default()
+    Table::try_from(config).expect("settings are texts, numbers, lists and tables")
 }
 
 fn compare(started: &Table, fresh: &Table, place: &str, keys: &mut Vec<String>) {

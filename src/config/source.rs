@@ -1,16 +1,15 @@
-//! Where the configuration comes from: a file and the environment go in, a [`Config`] comes out, and
-//! later the word that there is another.
+//! Where the configuration comes from: a watched file, and the environment over it.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{Config, Refused};
+use super::{Config, RefusedConfig};
 use crate::settings::ConfigError;
 use crate::system::{Clock, WatchedFile, WatchedFiles, may_wait};
 
 /// The configuration's file, watched, and what the environment lays over it.
 #[derive(Debug)]
-pub struct Source {
+pub struct ConfigSource {
     file: WatchedFile,
     /// What the file includes.
     included: WatchedFiles,
@@ -18,7 +17,7 @@ pub struct Source {
     named: WatchedFiles,
 }
 
-impl Source {
+impl ConfigSource {
     /// A file under the environment of the process. Reads nothing yet.
     pub fn new(file: impl Into<PathBuf>) -> Self {
         Self {
@@ -30,7 +29,7 @@ impl Source {
 
     /// Reads the file and lays the environment over it; a refused one is reported whole. For the start of
     /// a process: the file may keep its reader waiting.
-    pub fn read(&mut self) -> Result<Config, Refused> {
+    pub fn read(&mut self) -> Result<Config, RefusedConfig> {
         let content = self.file.read();
         self.named = WatchedFiles::default();
         let config = parse(&self.directory(), content, &mut self.included);
@@ -38,7 +37,7 @@ impl Source {
     }
 
     /// The same for a process that serves.
-    pub async fn read_again(&mut self) -> Result<Config, Refused> {
+    pub async fn read_again(&mut self) -> Result<Config, RefusedConfig> {
         let content = self.file.read_again().await;
         self.named = WatchedFiles::default();
         let directory = self.directory();
@@ -67,15 +66,12 @@ impl Source {
 
     /// Where what it includes is looked for.
     fn directory(&self) -> PathBuf {
-        self.file
-            .path()
-            .parent()
-            .map(Path::to_owned)
-            .unwrap_or_default()
+        let parent = self.file.path().parent();
+        parent.unwrap_or(Path::new("")).to_owned()
     }
 
-    fn refused(&self, config_errors: Vec<ConfigError>) -> Refused {
-        Refused {
+    fn refused(&self, config_errors: Vec<ConfigError>) -> RefusedConfig {
+        RefusedConfig {
             file: self.file.path().display().to_string(),
             config_errors,
         }
@@ -100,7 +96,7 @@ fn parse(
     }
 }
 
-/// The environment, without what is no text: none of that is ours.
+/// The environment, without what is no text: none of that is the gateway's.
 fn variables() -> Vec<(String, String)> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))

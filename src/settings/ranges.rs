@@ -1,5 +1,5 @@
-//! The bounds of settings: a number, a duration or a size and what it may be go in, a [`ConfigError`] comes
-//! out that says so. What would otherwise only the kernel refuse, or an overflow, is refused here.
+//! The bounds of numbers, durations and sizes. What would otherwise only the kernel refuse, or an overflow, is
+//! refused here.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -71,7 +71,7 @@ impl<'m> Ranges<'m> {
     }
 }
 
-/// A warning of a limit that another one keeps from ever being reached; none where nobody has written it.
+/// A warning of a limit that another one keeps from ever being reached; none where its value is the usual one.
 pub fn never_reached<T: Ranged>(
     (place, value): (&str, T),
     usual: T,
@@ -100,8 +100,18 @@ impl Ranged for Size {
     }
 }
 
-macro_rules! numbers {
+/// A whole number that is not negative.
+pub trait WholeNumber: Ranged {
+    /// The largest.
+    const MOST: Self;
+}
+
+macro_rules! whole_numbers {
     ($($number:ty),*) => {$(
+        impl WholeNumber for $number {
+            const MOST: Self = Self::MAX;
+        }
+
         impl Ranged for $number {
             fn written(self) -> String {
                 self.to_string()
@@ -110,7 +120,7 @@ macro_rules! numbers {
     )*};
 }
 
-numbers!(u8, u32, u64, usize);
+whole_numbers!(u8, u32, u64, usize);
 
 #[cfg(test)]
 mod tests {

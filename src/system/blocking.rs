@@ -17,14 +17,14 @@ use tokio::sync::oneshot;
 #[derive(Debug)]
 pub struct BlockingFile(File);
 
-/// Does `work` on a thread that may wait. Who gives up waiting leaves the work to itself: what hangs keeps
+/// Does `work` on a thread that may wait. A dropped future leaves the work to itself, so that what hangs keeps
 /// neither its caller nor the end of the process. To be called inside a tokio runtime.
 pub async fn may_wait<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(lost) => match lost.try_into_panic() {
             Ok(panic) => resume_unwind(panic),
-            // The runtime is ending, and with it whoever waits here.
+            // The runtime is ending, and with it the task that waits here.
             Err(_) => pending().await,
         },
     }
@@ -41,7 +41,7 @@ pub async fn in_background<T: Send + 'static>(
     let spawned = thread.spawn(move || {
         // On Linux it is the calling thread's own. Without it the work is done all the same.
         let _ = setpriority_process(None, LOWEST_PRIORITY);
-        // Nobody may wait any more.
+        // The caller may have given up.
         let _ = done.send(work());
     });
     spawned.ok()?;

@@ -1,4 +1,4 @@
-//! The only place that reads the time: a [`Clock`] goes in everywhere, a [`Moment`] comes out.
+//! The clock: the only place that reads the time. Tests move a [`ManualClock`] and wait for nothing.
 //!
 //! A moment holds both times. Timers, pauses and budgets are judged by `elapsed`, which only ever moves
 //! forward and goes on while the machine is suspended (`CLOCK_BOOTTIME`); `wall` is for what the world
@@ -9,11 +9,8 @@
 //! ahead counts towards an age, but ends no pause early: the world may not have waited as long as we
 //! believe (G24).
 //!
-//! The kernel's timers stand still in suspend. A long wait is therefore made of short ones, and who waits
+//! The kernel's timers stand still in suspend. A long wait is therefore made of short ones, and a waiting task
 //! notices within [`SLICE`] that its time is over.
-//!
-//! A manual clock stands still until its [`ManualClock`] move it, and whoever sleeps on it wakes when it
-//! passes their moment. So tests move through hours without waiting for one.
 
 use std::fmt;
 use std::future::Future;
@@ -36,7 +33,7 @@ pub struct Moment {
 
 /// Where the time comes from. Cheap to clone.
 #[derive(Clone)]
-pub struct Clock(Source);
+pub struct Clock(TimeSource);
 
 /// Moves a manual [`Clock`]. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -48,7 +45,7 @@ pub struct ManualClock(Arc<watch::Sender<Dial>>);
 pub struct Elapsed;
 
 #[derive(Clone)]
-enum Source {
+enum TimeSource {
     System { origin: Duration },
     Manual { dial: watch::Receiver<Dial> },
 }
@@ -99,12 +96,12 @@ pub const SLICE: Duration = Duration::from_secs(5);
 impl Clock {
     /// The host's clock.
     pub fn system() -> Self {
-        Self(Source::System {
+        Self(TimeSource::System {
             origin: boot_time(),
         })
     }
 
-    /// A clock that stands at `wall` until its hands are moved.
+    /// A clock that stands at `wall` until its [`ManualClock`] is moved.
     pub fn manual(wall: Timestamp) -> (Self, ManualClock) {
         let (sender, dial) = watch::channel(Dial {
             now: Moment {
@@ -113,7 +110,10 @@ impl Clock {
             },
             timers: Duration::ZERO,
         });
-        (Self(Source::Manual { dial }), ManualClock(Arc::new(sender)))
+        (
+            Self(TimeSource::Manual { dial }),
+            ManualClock(Arc::new(sender)),
+        )
     }
 
     /// Both times, now.
@@ -123,19 +123,19 @@ impl Clock {
     )]
     pub fn now(&self) -> Moment {
         match &self.0 {
-            Source::System { origin } => Moment {
+            TimeSource::System { origin } => Moment {
                 elapsed: boot_time().saturating_sub(*origin),
                 wall: SystemTime::now().into(),
             },
-            Source::Manual { dial } => dial.borrow().now,
+            TimeSource::Manual { dial } => dial.borrow().now,
         }
     }
 
     /// [`Moment::elapsed`] alone, for deadlines: half of what reading both times costs.
     pub fn elapsed(&self) -> Duration {
         match &self.0 {
-            Source::System { origin } => boot_time().saturating_sub(*origin),
-            Source::Manual { dial } => dial.borrow().now.elapsed,
+            TimeSource::System { origin } => boot_time().saturating_sub(*origin),
+            TimeSource::Manual { dial } => dial.borrow().now.elapsed,
         }
     }
 
@@ -176,12 +176,12 @@ impl Clock {
     async fn slice(&self, left: Duration) {
         let left = left.min(SLICE);
         match &self.0 {
-            Source::System { .. } => tokio::time::sleep(left).await,
-            Source::Manual { dial } => {
+            TimeSource::System { .. } => tokio::time::sleep(left).await,
+            TimeSource::Manual { dial } => {
                 let mut dial = dial.clone();
                 let due = dial.borrow().timers.saturating_add(left);
                 if dial.wait_for(|dial| dial.timers >= due).await.is_err() {
-                    // The hands are gone: this clock stands still for ever.
+                    // The `ManualClock` was dropped: this one stands still for ever.
                     std::future::pending::<()>().await;
                 }
             }
@@ -201,12 +201,11 @@ impl Clock {
         }
     }
 
-    /// Waits until `span` has passed, counted from when it is first waited for: what needs no waiting
-    /// reads no clock, and what does reads it for a long wait only.
+    /// Waits until `span` has passed, counted from its first poll, and reads the clock for a long wait only.
     async fn pause(&self, span: Duration) {
         match &self.0 {
-            Source::System { .. } if span <= SLICE => self.slice(span).await,
-            Source::System { .. } | Source::Manual { .. } => self.sleep(span).await,
+            TimeSource::System { .. } if span <= SLICE => self.slice(span).await,
+            TimeSource::System { .. } | TimeSource::Manual { .. } => self.sleep(span).await,
         }
     }
 }
@@ -218,16 +217,16 @@ impl Clock {
 )]
 fn boot_time() -> Duration {
     let time = clock_gettime(ClockId::Boottime);
-    // It begins with 0, and its nanoseconds are less than a second.
-    let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
-    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or_default())
+    let seconds = u64::try_from(time.tv_sec).expect("the time since boot is not negative");
+    let nanos = u32::try_from(time.tv_nsec).expect("nanoseconds are less than a second");
+    Duration::new(seconds, nanos)
 }
 
 impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
-            Source::System { .. } => "Clock::system",
-            Source::Manual { .. } => "Clock::manual",
+            TimeSource::System { .. } => "Clock::system",
+            TimeSource::Manual { .. } => "Clock::manual",
         })
     }
 }

@@ -1,5 +1,4 @@
-//! Files that may change under us: a path goes in, its content comes out, and later the word that it is
-//! another one; or several paths go in, and only the word comes out.
+//! Watched files, and files that are read whole and with bounds.
 //!
 //! Polled, not notified: a mounted secret is swapped by renaming symlinks, which file notifications
 //! miss; and reading a small file every few seconds costs nothing.
@@ -27,9 +26,9 @@ pub struct WatchedFile {
     /// It was a pipe when it was first read: that can be read once, and does not change.
     is_pipe: bool,
     /// What was last read; nothing if it could not be.
-    taken: Option<Vec<u8>>,
+    current: Option<Vec<u8>>,
     /// What was last seen.
-    glimpsed: Option<Vec<u8>>,
+    last_seen: Option<Vec<u8>>,
 }
 
 /// Files of which it only matters that one of them is another: secrets, which are not kept for that.
@@ -37,14 +36,14 @@ pub struct WatchedFile {
 pub struct WatchedFiles {
     paths: Vec<PathBuf>,
     /// How they were at the beginning.
-    taken: Vec<Option<Mark>>,
+    current: Vec<Option<FileState>>,
     /// How they were last seen.
-    glimpsed: Vec<Option<Mark>>,
+    last_seen: Vec<Option<FileState>>,
 }
 
 /// What tells a file from what it was before: device, inode, length, mode, and the time of the last change
 /// of its content, its owner or its mode, any of which may be what was wrong with it.
-type Mark = [u64; 6];
+type FileState = [u64; 6];
 
 impl WatchedFile {
     /// Watches `path`, whose content may have up to `limit` bytes. Reads nothing yet.
@@ -53,8 +52,8 @@ impl WatchedFile {
             path: path.into(),
             limit,
             is_pipe: false,
-            taken: None,
-            glimpsed: None,
+            current: None,
+            last_seen: None,
         }
     }
 
@@ -65,7 +64,7 @@ impl WatchedFile {
 
     /// The content now. From here on, [`WatchedFile::changed`] waits for another.
     ///
-    /// For the start of a process, while nobody is kept waiting: it may be a pipe, as a shell makes for
+    /// For the start of a process, which may wait: it may be a pipe, as a shell makes for
     /// `<(…)`.
     pub fn read(&mut self) -> io::Result<Vec<u8>> {
         let file = std::fs::metadata(&self.path);
@@ -108,16 +107,16 @@ impl WatchedFile {
     }
 
     fn take(&mut self, content: io::Result<Vec<u8>>) -> io::Result<Vec<u8>> {
-        self.taken = content.as_ref().ok().cloned();
-        self.glimpsed.clone_from(&self.taken);
+        self.current = content.as_ref().ok().cloned();
+        self.last_seen.clone_from(&self.current);
         content
     }
 
     /// Whether what is there now is settled, and not what was taken.
     fn is_another(&mut self, present: Option<Vec<u8>>) -> bool {
-        let is_settled = present == self.glimpsed;
-        self.glimpsed = present;
-        is_settled && self.glimpsed != self.taken
+        let is_settled = present == self.last_seen;
+        self.last_seen = present;
+        is_settled && self.last_seen != self.current
     }
 }
 
@@ -129,10 +128,10 @@ impl WatchedFiles {
 
     /// The same. Waits for the disk.
     pub fn now(paths: Vec<PathBuf>) -> Self {
-        let taken: Vec<Option<Mark>> = paths.iter().map(mark).collect();
+        let current: Vec<Option<FileState>> = paths.iter().map(file_state).collect();
         Self {
-            glimpsed: taken.clone(),
-            taken,
+            last_seen: current.clone(),
+            current,
             paths,
         }
     }
@@ -142,21 +141,21 @@ impl WatchedFiles {
     pub async fn changed(&mut self, clock: &Clock) {
         loop {
             clock.sleep(BETWEEN_LOOKS).await;
-            let present = marks(self.paths.clone()).await;
-            let is_settled = present == self.glimpsed;
-            self.glimpsed = present;
-            if is_settled && self.glimpsed != self.taken {
+            let present = file_states(self.paths.clone()).await;
+            let is_settled = present == self.last_seen;
+            self.last_seen = present;
+            if is_settled && self.last_seen != self.current {
                 return;
             }
         }
     }
 }
 
-async fn marks(paths: Vec<PathBuf>) -> Vec<Option<Mark>> {
-    may_wait(move || paths.iter().map(mark).collect()).await
+async fn file_states(paths: Vec<PathBuf>) -> Vec<Option<FileState>> {
+    may_wait(move || paths.iter().map(file_state).collect()).await
 }
 
-fn mark(path: &PathBuf) -> Option<Mark> {
+fn file_state(path: &PathBuf) -> Option<FileState> {
     let file = std::fs::metadata(path).ok()?;
     Some([
         file.dev(),
@@ -168,9 +167,9 @@ fn mark(path: &PathBuf) -> Option<Mark> {
     ])
 }
 
-/// Reads a whole regular file of at most `limit` bytes. Waits for the disk, but for nobody else.
+/// Reads a whole regular file of at most `limit` bytes. Waits for the disk, but for no other process.
 pub fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-    // To open a pipe would be to wait for whoever writes to it.
+    // To open a pipe would be to wait for its writer.
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
@@ -201,7 +200,7 @@ fn written_by_its_owner(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Why `directory` can never be a directory, whoever asks: something else is in its place, or on the way to it.
+/// Why `directory` can never be a directory for any user: something else is in its place, or on the way to it.
 pub fn impossible_directory(directory: &Path) -> Option<String> {
     let (place, found) = nearest(directory)?;
     (!found.is_dir()).then(|| format!("{} is no directory; name another place", place.display()))
@@ -311,7 +310,7 @@ mod tests {
         fs::write(&paths[0], "1").unwrap();
         for what in ["comes", "is another", "is closed to others", "goes"] {
             let mut watched = WatchedFiles::new(paths.to_vec()).await;
-            assert_eq!(marks(paths.to_vec()).await, watched.taken);
+            assert_eq!(file_states(paths.to_vec()).await, watched.current);
             let done = match what {
                 "comes" => fs::write(&paths[1], "2"),
                 "is another" => fs::write(&paths[1], "22"),

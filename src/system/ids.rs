@@ -1,4 +1,4 @@
-//! A moment goes in; an id that nothing else has, and that sorts by time, comes out.
+//! Unique ids that sort by time.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,8 +11,8 @@ use crate::atlas::Timestamp;
 ///
 /// `Uuid::now_v7` asks the kernel for random bytes each time, and the clock once more: half as many
 /// system calls again as a whole request needs. Here the moment is the caller's own, down to its
-/// microsecond, and the last 64 bits are a keyed hash of a counter. The key is random, so that replicas
-/// and restarts do not meet and nobody can tell from an id how many there were.
+/// microsecond, and the last 64 bits are a keyed hash of a counter. The key is random, so that the ids of
+/// replicas and restarts do not collide, and none tells how many there were.
 #[derive(Debug, Default)]
 pub struct Ids {
     key: RandomState,
@@ -22,10 +22,10 @@ pub struct Ids {
 impl Ids {
     /// The id of what happens at `time`.
     pub fn at(&self, time: Timestamp) -> Uuid {
-        let micros = u64::try_from(time.micros()).unwrap_or(0);
+        let micros = u64::try_from(time.micros()).expect("the calendar is past 1970");
         let made = self.made.fetch_add(1, Ordering::Relaxed);
         // The twelve bits behind the milliseconds hold the microseconds below them.
-        let fraction = u16::try_from(micros % 1_000).unwrap_or(0);
+        let fraction = u16::try_from(micros % 1_000).expect("999 fits into 16 bits");
         let mut tail = [0; 10];
         let (sorting, differing) = tail.split_at_mut(2);
         sorting.copy_from_slice(&fraction.to_be_bytes());

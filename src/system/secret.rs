@@ -1,4 +1,4 @@
-//! Text that cannot be printed: a secret goes in, and only a word you can search for brings it out.
+//! Secrets: text that cannot be printed, and is exposed by one word that can be searched for.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -45,7 +45,7 @@ impl Secret {
 
     /// Reads a secret from a file, without the line end that editors and `echo` leave.
     ///
-    /// A file that everybody may read is refused.
+    /// A file that all users may read is refused.
     pub fn read(path: &Path) -> Result<Self, SecretFileError> {
         let mode = std::fs::metadata(path)?.mode() & 0o777;
         if mode & 0o007 != 0 {

@@ -1,5 +1,4 @@
-//! Panics as lines of the log. The hook that a process has by default writes to standard error itself,
-//! and waits for whoever reads it.
+//! Panics as lines of the log. The default hook writes to standard error itself, and waits for its reader.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::panic;

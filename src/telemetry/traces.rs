@@ -1,4 +1,4 @@
-//! Traces to an OpenTelemetry collector: an endpoint goes in, a layer that exports spans comes out.
+//! Traces to an OpenTelemetry collector.
 //!
 //! A lookup is a span of a server, and within it are `identity`, `policy` and `cache`; a fetch is `walk`,
 //! and each request to Atlas in it is a span of a client. Both have the names and attributes of
@@ -58,7 +58,7 @@ impl Traces {
     where
         S: Subscriber + for<'span> LookupSpan<'span>,
     {
-        // Where in the source and on which thread: nobody asks a trace for that.
+        // Not where in the source, nor on which thread.
         tracing_opentelemetry::layer()
             .with_location(false)
             .with_threads(false)

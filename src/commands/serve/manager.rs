@@ -1,6 +1,6 @@
-//! What the service manager is told, where there is one (`sd_notify`). Without `NOTIFY_SOCKET` in the
-//! environment nothing happens. A manager that does not listen is waited for where nobody else waits, and
-//! not for long.
+//! What the service manager is told (`sd_notify`): ready, reloading, stopping, alive, and what is ill. Without
+//! `NOTIFY_SOCKET` in the environment nothing happens. A manager that does not listen is not waited for long,
+//! and on a thread that may wait.
 
 use std::convert::Infallible;
 use std::io;
@@ -22,7 +22,7 @@ pub(super) async fn ready(clock: &Clock) {
 
 /// The configuration is being read again.
 pub(super) async fn reloading(clock: &Clock) {
-    // The moment tells the manager which of its own wishes this one answers.
+    // The time tells the manager which of its requests this one answers.
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(clock, vec![NotifyState::Reloading, now]).await,
         Err(error) => warn!(%error, "the service manager is not told of a reload"),

@@ -12,7 +12,7 @@ pub(super) struct Signals {
 }
 
 /// What a signal says.
-pub(super) enum Told {
+pub(super) enum SignalRequest {
     /// SIGHUP.
     Reload,
     /// SIGTERM or SIGINT.
@@ -38,12 +38,12 @@ impl Signals {
     }
 
     /// Waits for any of them; the end comes first.
-    pub(super) async fn next(&mut self) -> Told {
+    pub(super) async fn next(&mut self) -> SignalRequest {
         tokio::select! {
             biased;
-            _ = self.terminate.recv() => Told::Stop,
-            _ = self.interrupt.recv() => Told::Stop,
-            _ = self.hangup.recv() => Told::Reload,
+            _ = self.terminate.recv() => SignalRequest::Stop,
+            _ = self.interrupt.recv() => SignalRequest::Stop,
+            _ = self.hangup.recv() => SignalRequest::Reload,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Sockets that the service manager holds for us: descriptors and their names go in, listeners come out.
+//! Socket activation: listeners that the service manager holds for us.
 //!
 //! Such a socket lives on while the process is replaced, and who connects meanwhile waits for the next
 //! one instead of being refused.

@@ -1,4 +1,4 @@
-//! The spans of HTTP, on both sides: what was asked and what came of it go in.
+//! The spans of HTTP, of lookups as a server and of calls to Atlas as a client.
 
 use std::fmt::Display;
 
@@ -99,7 +99,7 @@ pub fn lookup(request: &Request<'_>) -> Span {
 }
 
 impl Traced {
-    /// `span`, if anybody wants to know of it.
+    /// `span`, if it is recorded.
     pub fn of(span: &Span) -> Option<Box<Self>> {
         (!span.is_disabled()).then(|| {
             Box::new(Self {

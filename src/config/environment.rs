@@ -13,7 +13,7 @@ use crate::settings::ConfigError;
 pub const ENVIRONMENT_PREFIX: &str = "ATLAS_CERT_GATEWAY__";
 
 /// What the environment set.
-pub(super) struct Laid {
+pub(super) struct Overlay {
     /// The places it set that have not yet been asked for as something else than text.
     as_text: BTreeSet<String>,
     /// Which variable set which place.
@@ -24,12 +24,12 @@ pub(super) struct Laid {
 
 /// Sets every key that the environment names. Numbers in a name are places in a list. `known` are the places of
 /// keys, among which a variable that names none may have meant one.
-pub(super) fn lay_over(
+pub(super) fn apply_environment(
     root: &mut Value,
     environment: impl IntoIterator<Item = (String, String)>,
     known: &[String],
-) -> Laid {
-    let mut laid = Laid::none();
+) -> Overlay {
+    let mut overlay = Overlay::none();
     let mut variables: Vec<Variable> = Vec::new();
     for (name, text) in environment {
         if let Some(rest) = name.strip_prefix(ENVIRONMENT_PREFIX) {
@@ -37,7 +37,7 @@ pub(super) fn lay_over(
             let steps = lower.split("__").map(Step::of).collect();
             variables.push(Variable { steps, name, text });
         } else if is_nearly_ours(&name) {
-            laid.config_errors.push(names_no_key(name, known));
+            overlay.config_errors.push(names_no_key(name, known));
         }
     }
     // In order, so that `…__0` makes the list before `…__1` extends it, and `…__10` comes after `…__9`.
@@ -45,13 +45,13 @@ pub(super) fn lay_over(
     for Variable { steps, name, text } in variables {
         let place = place_of(&steps);
         if set(root, &steps, text) {
-            laid.as_text.insert(place.clone());
-            laid.variables.insert(place, name);
+            overlay.as_text.insert(place.clone());
+            overlay.variables.insert(place, name);
         } else {
-            laid.config_errors.push(names_no_key(name, known));
+            overlay.config_errors.push(names_no_key(name, known));
         }
     }
-    laid
+    overlay
 }
 
 /// A variable, ordered by what it sets.
@@ -107,7 +107,7 @@ fn names_no_key(name: String, known: &[String]) -> ConfigError {
     ConfigError::at(name, message)
 }
 
-impl Laid {
+impl Overlay {
     /// Of a file over which nothing is laid.
     pub(super) fn none() -> Self {
         Self {
