@@ -43,7 +43,7 @@ mod counts;
 #[path = "gateway/load.rs"]
 mod load;
 #[path = "gateway/process.rs"]
-#[allow(dead_code, reason = "the bench of storms needs more of it")]
+#[allow(dead_code, reason = "the bench of abuse needs more of it")]
 mod process;
 #[path = "gateway/profile.rs"]
 mod profile;
@@ -54,7 +54,7 @@ mod samples;
 #[path = "gateway/sdk.rs"]
 mod sdk;
 #[path = "gateway/site.rs"]
-#[allow(dead_code, reason = "the bench of storms needs more of it")]
+#[allow(dead_code, reason = "the bench of abuse needs more of it")]
 mod site;
 #[path = "gateway/table.rs"]
 mod table;

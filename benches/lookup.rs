@@ -7,8 +7,8 @@
     reason = "a bench that cannot be set up has nothing to say"
 )]
 
-#[path = "lookup/anybody.rs"]
-mod anybody;
+#[path = "lookup/any_caller.rs"]
+mod any_caller;
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use atlas_cert_gateway::upstream::{Fetched, Walk};
 use criterion::{Criterion, criterion_group, criterion_main};
 use tokio_util::task::TaskTracker;
 
-use anybody::Anybody;
+use any_caller::AnyCaller;
 
 const KEYS: usize = 1_000;
 const ADDRESS: Address<'static> = Address {
@@ -51,10 +51,10 @@ fn list(certificates: usize) -> CertificateList {
 }
 
 fn permits() -> Vec<Permit<'static>> {
-    let anybody = Anybody::new();
+    let any_caller = AnyCaller::new();
     (0..KEYS)
         .map(|number| {
-            anybody.permit(&CertQuery {
+            any_caller.permit(&CertQuery {
                 project: "32b6e34b3d91647abb20e7b8".parse().unwrap(),
                 username: format!("CN=payments-{number}").parse().unwrap(),
             })

@@ -9,8 +9,8 @@
 )]
 #![expect(clippy::print_stdout, reason = "printing is what it is for")]
 
-#[path = "lookup/anybody.rs"]
-mod anybody;
+#[path = "lookup/any_caller.rs"]
+mod any_caller;
 
 use std::ops::Range;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use atlas_cert_gateway::telemetry::metrics::cache::CacheMetrics;
 use atlas_cert_gateway::upstream::{Fetched, Walk};
 use tokio_util::task::TaskTracker;
 
-use anybody::Anybody;
+use any_caller::AnyCaller;
 
 const FEW: usize = 10_000;
 const MANY: usize = 100_000;
@@ -57,7 +57,7 @@ struct Memory {
     cache: Cache,
     clock: Clock,
     metrics: CacheMetrics,
-    anybody: Anybody,
+    any_caller: AnyCaller,
 }
 
 impl Memory {
@@ -68,14 +68,14 @@ impl Memory {
             cache: Cache::new(Config::default(), clock.clone(), metrics.clone(), tasks),
             clock,
             metrics,
-            anybody: Anybody::new(),
+            any_caller: AnyCaller::new(),
         }
     }
 
     /// Asks for what is not there yet, and renders each answer as it would be sent.
     async fn fill(&self, numbers: Range<usize>) {
         for number in numbers {
-            let permit = permit(&self.anybody, number);
+            let permit = permit(&self.any_caller, number);
             let ask = self.ask();
             let fetch = move |_| async move {
                 Ok(Fetched {
@@ -99,7 +99,7 @@ impl Memory {
     fn hit(&self, numbers: Range<usize>) -> usize {
         let mut length = 0;
         for number in numbers {
-            let permit = permit(&self.anybody, number);
+            let permit = permit(&self.any_caller, number);
             let ask = self.ask();
             let found = self.cache.get_cached(&permit, ask).unwrap();
             let usual = found.entry.usual(permit.query(), ADDRESS, ask.now.wall);
@@ -123,12 +123,12 @@ fn resident_bytes() -> usize {
     pages * rustix::param::page_size()
 }
 
-fn permit(anybody: &Anybody, number: usize) -> Permit<'static> {
+fn permit(any_caller: &AnyCaller, number: usize) -> Permit<'static> {
     let query = CertQuery {
         project: "32b6e34b3d91647abb20e7b8".parse().unwrap(),
         username: format!("CN=payments-{number:06}").parse().unwrap(),
     };
-    anybody.permit(&query)
+    any_caller.permit(&query)
 }
 
 fn list(number: usize) -> CertificateList {

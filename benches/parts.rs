@@ -7,8 +7,8 @@
     reason = "a bench that cannot be set up has nothing to measure"
 )]
 
-#[path = "lookup/anybody.rs"]
-mod anybody;
+#[path = "lookup/any_caller.rs"]
+mod any_caller;
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -32,7 +32,7 @@ use prometheus_client::registry::Registry;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use anybody::Anybody;
+use any_caller::AnyCaller;
 
 /// The head of a request as most clients send it, with more headers put behind.
 fn head(more: &[(&str, &str)]) -> Parts {
@@ -50,7 +50,7 @@ fn head(more: &[(&str, &str)]) -> Parts {
 
 /// A list of two certificates, found in memory.
 fn found(clock: &Clock, asked: &CertRequest<'_>) -> Found {
-    let permit = Anybody::new().permit(&asked.query);
+    let permit = AnyCaller::new().permit(&asked.query);
     let ask = Ask {
         address: asked.address,
         mode: CacheMode::Cached,

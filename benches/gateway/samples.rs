@@ -88,7 +88,7 @@ const KINDS: [Kind; 8] = [
         &["ksys_write", "ksys_pwrite", "fsync", "datasync"],
     ),
     ("kernel: memory", &["page_fault", "_sys_m"]),
-    ("kernel: its door, and the rest", &[""]),
+    ("kernel: entering it, and the rest", &[""]),
     ("SHA-256", &[]),
     ("user mode", &[]),
 ];

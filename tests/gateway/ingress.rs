@@ -19,7 +19,7 @@ use tokio::net::TcpStream;
 use crate::tls::Authority;
 use crate::world::{PROJECT, World, certs, every, set, token};
 
-const GUIDE: &str = include_str!("../../config/README.md");
+const GUIDE: &str = include_str!("../../docs/operating.md");
 
 /// Which proxy, and what it speaks besides HTTP/1.1.
 #[derive(Clone, Copy, Debug)]

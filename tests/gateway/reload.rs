@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use atlas_cert_gateway::config::Source;
+use atlas_cert_gateway::config::ConfigSource;
 use atlas_simulator::{CLIENT_ID, CLIENT_SECRET, PUBLIC_KEY, ServiceAccount};
 
 use crate::world::{OTHER_PROJECT, PROJECT, Plan, World, certs, operator_token, set, use_api_key};
@@ -14,7 +14,7 @@ use crate::world::{OTHER_PROJECT, PROJECT, Plan, World, certs, operator_token, s
 pub(crate) struct Scene {
     pub(crate) world: World,
     config: toml::Table,
-    source: Source,
+    source: ConfigSource,
 }
 
 impl Scene {
@@ -32,7 +32,7 @@ impl Scene {
         set(&mut config, "atlas.base_url", world.atlas.base_url());
         let file = world.files.path().join("gateway.toml");
         fs::write(&file, config.to_string()).unwrap();
-        let mut source = Source::new(file);
+        let mut source = ConfigSource::new(file);
         source.read().unwrap();
         Self {
             world,

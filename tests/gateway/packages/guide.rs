@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::dependencies;
 use crate::packages::monitoring;
 
-const GUIDE: &str = include_str!("../../../config/README.md");
+const GUIDE: &str = include_str!("../../../docs/operating.md");
 
 #[test]
 fn each_alert_has_its_paragraph_and_each_paragraph_its_alert() {
@@ -88,7 +88,7 @@ fn every_link_leads_somewhere() {
         .filter_map(|line| line.trim_start_matches('#').strip_prefix(' '))
         .map(anchor)
         .collect();
-    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
     for link in GUIDE.split("](").skip(1) {
         let (target, _) = link.split_once(')').unwrap();
         match target.strip_prefix('#') {

@@ -1,15 +1,15 @@
-//! A caller whom the rules allow everything, for what costs the same whoever asks.
+//! A caller whom the rules allow everything, for what costs the same for every caller.
 
 use atlas_cert_gateway::atlas::{CertQuery, Timestamp};
 use atlas_cert_gateway::identity::Caller;
 use atlas_cert_gateway::policy::{Permit, Policy};
 
-pub(crate) struct Anybody {
+pub(crate) struct AnyCaller {
     policy: Policy,
     caller: Caller,
 }
 
-impl Anybody {
+impl AnyCaller {
     pub(crate) fn new() -> Self {
         let rules = "[[rules]]\nname = \"all\"\nsubjects = [\"*\"]\nprojects = [\"*\"]\nusernames = [\"*\"]";
         Self {

@@ -1,4 +1,4 @@
-//! A storm from its beginning to its end.
+//! An attack from its beginning to its end.
 
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
@@ -22,7 +22,7 @@ use crate::runtime;
 use crate::site::{Site, Users};
 use crate::tokens;
 
-/// Who storms.
+/// Who attacks.
 pub(crate) enum Attackers {
     /// This process.
     Ours(Kind),
@@ -31,7 +31,7 @@ pub(crate) enum Attackers {
 }
 
 impl Attackers {
-    /// Begins the storm; it ends when the result is dropped. `None` where its program is missing.
+    /// Begins the attack; it ends when the result is dropped. `None` where its program is missing.
     pub(crate) fn begin(
         &self,
         callers: usize,
@@ -62,7 +62,7 @@ impl Attackers {
     }
 }
 
-/// A storm that goes on until it is dropped.
+/// An attack that goes on until it is dropped.
 pub(crate) enum Raging {
     Ours(Option<Runtime>, Arc<Counts>),
     Program(Child),
@@ -120,15 +120,15 @@ impl Requests {
             };
             site.asks(users, &tokens).remove(0).http1()
         };
-        let large = of("payments-storm-many", 5_000);
-        // All storms together take longer than a usual token lives.
+        let large = of("payments-attack-many", 5_000);
+        // All attacks together take longer than a usual token lives.
         let operator = site.forge("operator", |_, claims| {
             claims["exp"] = json!(claims["iat"].as_i64().unwrap() + 3 * 3_600);
         });
-        let denied = target(&large).replace("payments-storm-many-0", "root");
+        let denied = target(&large).replace("payments-attack-many-0", "root");
         let (signed, _) = tokens[0].rsplit_once('.').unwrap();
         Self {
-            small: of("payments-storm", 2),
+            small: of("payments-attack", 2),
             unsigned: get(target(&large), &format!("{signed}.{}", "A".repeat(342))),
             denied: get(&denied, &tokens[0]),
             search: get("/audit/lookups?limit=1000", &operator),

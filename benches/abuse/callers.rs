@@ -1,4 +1,4 @@
-//! The callers of a storm: each connects, does its worst until it is sent away, and most come again.
+//! The callers of an attack: each connects, does its worst until it is sent away, and most come again.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::runtime::Handle;
 
-use crate::raging::Requests;
+use crate::attackers::Requests;
 
 /// What a caller does. The first four are the modes of slowhttptest.
 #[derive(Clone, Copy)]
@@ -45,13 +45,13 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// Whether the operators' address is stormed.
+    /// Whether the operators' address is attacked.
     pub(crate) fn is_for_operators(self) -> bool {
         matches!(self, Self::IdleOperators | Self::Searches)
     }
 }
 
-/// How the storm fares.
+/// How the attack fares.
 #[derive(Default)]
 pub(crate) struct Counts {
     open: AtomicUsize,
@@ -68,7 +68,7 @@ impl Counts {
     }
 }
 
-/// Begins a storm, which goes on for as long as its runtime, and counts it.
+/// Begins an attack, which goes on for as long as its runtime, and counts it.
 pub(crate) fn attack(
     kind: Kind,
     callers: usize,
@@ -80,7 +80,7 @@ pub(crate) fn attack(
     for number in 0..callers {
         let (requests, counts) = (Arc::clone(requests), Arc::clone(&counts));
         runtime.spawn(async move {
-            // Five thousand a second: a storm, not a queue of connections.
+            // Five thousand a second: an attack, not a queue of connections.
             tokio::time::sleep(Duration::from_micros(200) * u32::try_from(number).unwrap()).await;
             loop {
                 if let Some(mut stream) = connect(kind, number, gateway).await {

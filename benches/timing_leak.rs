@@ -1,9 +1,9 @@
 //! Whether a caller who is denied can tell by the time its refusal takes what the gateway knows.
 //!
-//! `cargo bench --bench oracle`. Refusals for a list in memory, for a remembered absence and for a name
-//! that nobody has asked for are timed in turn on one connection, two thousand of each, and compared by
+//! `cargo bench --bench timing_leak`. Refusals for a list in memory, for a remembered absence and for a name
+//! that was never asked for are timed in turn on one connection, two thousand of each, and compared by
 //! the two-sample test of Kolmogorov and Smirnov. `p` is the chance to find them at least so far apart
-//! although they are alike: below 0.01 in most runs would be an oracle (N23). The last line compares what
+//! although they are alike: below 0.01 in most runs would be a timing leak, an oracle (N23). The last line compares what
 //! an allowed caller gets, which does differ, and shows that the comparison would see it.
 #![expect(
     clippy::unwrap_used,

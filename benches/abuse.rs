@@ -1,24 +1,24 @@
-//! What honest callers notice of storms: slow callers, idle ones, floods of frames, of requests without a
+//! What honest callers notice of attacks: slow callers, idle ones, floods of frames, of requests without a
 //! token and of what is denied, on a small disk too, a log that nobody reads, keys that never come, answers
 //! that are not read, and operators' connections.
 //!
-//! `cargo bench --bench storms` runs every storm, `cargo bench --bench storms -- slow idle` those whose
+//! `cargo bench --bench abuse` runs every attack, `cargo bench --bench abuse -- slow idle` those whose
 //! names contain one of the words, `-- --quick` each of them shortly and small, `-- --minute` each for a
 //! minute at a time, `-- --list` only names them, and `-- --test` shows within seconds that they can be run
 //! at all. The four modes of slowhttptest are run by that program itself where it is installed (Debian has
-//! it), from one address and at its own pace; all other storms come from many addresses of the loopback
+//! it), from one address and at its own pace; all other attacks come from many addresses of the loopback
 //! network, so that the bound on connections of one source does not end them before they begin. All but the
 //! idle ones come again, a second after they are sent away.
 //!
-//! Sixteen honest connections ask for a list in memory two hundred times a second each: in calm weather,
-//! while the storm rages against another process on the same processor, and while it rages against the
+//! Sixteen honest connections ask for a list in memory two hundred times a second each: alone,
+//! while the attack goes on against another process on the same processor, and while it goes on against the
 //! gateway that they ask. The second is what the machine itself costs them: its kernel's work for the
-//! storm's packets and its scheduler. So there are two ratios: to calm weather, and to the storm next
-//! listener. What the gateway adds of its own is the latter. Each slice is repeated in turn, and medians of
-//! the slices are printed; then how many of the storm's connections were open and how often one was ended,
+//! attack's packets and its scheduler. So there are two ratios: to none, and to the attack on
+//! another process. What the gateway adds of its own is the latter. Each slice is repeated in turn, and medians of
+//! the slices are printed; then how many of the attack's connections were open and how often one was ended,
 //! and the gateway's resident memory and share of its processor, before and then.
 //!
-//! Attackers bring processors of their own. So the storm has one, at the lowest priority (nice 19); the
+//! Attackers bring processors of their own. So the attack has one, at the lowest priority (nice 19); the
 //! gateways, with the limits of their defaults, are on the other, and so are the honest callers, at the
 //! highest priority (nice -20, where the one who runs this may).
 //!
@@ -37,12 +37,12 @@
     reason = "a bench that cannot be set up has nothing to measure, and what it does is to read the time"
 )]
 
-#[path = "storms/callers.rs"]
+#[path = "abuse/callers.rs"]
 mod callers;
 #[path = "../tests/gateway/frames.rs"]
 #[allow(dead_code, reason = "the tests need more of it")]
 mod frames;
-#[path = "storms/honest.rs"]
+#[path = "abuse/honest.rs"]
 mod honest;
 #[path = "gateway/load.rs"]
 #[allow(dead_code, reason = "the bench of the whole program needs more of it")]
@@ -50,14 +50,14 @@ mod load;
 #[path = "gateway/process.rs"]
 #[allow(dead_code, reason = "the bench of the whole program needs more of it")]
 mod process;
-#[path = "storms/raging.rs"]
-mod raging;
+#[path = "abuse/attackers.rs"]
+mod attackers;
 #[path = "gateway/site.rs"]
 #[allow(dead_code, reason = "the bench of the whole program needs more of it")]
 mod site;
-#[path = "storms/slices.rs"]
+#[path = "abuse/slices.rs"]
 mod slices;
-#[path = "storms/spam.rs"]
+#[path = "abuse/spam.rs"]
 mod spam;
 #[path = "../tests/gateway/tokens.rs"]
 mod tokens;
@@ -75,14 +75,14 @@ use rustix::process::{Resource, getrlimit, setpriority_process, setrlimit};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use tokio::runtime::{Builder, Runtime};
 
+use attackers::{Attackers, Requests};
 use callers::Kind;
 use process::{Cores, Server};
-use raging::{Attackers, Requests};
 use site::{Site, Tuning};
 use slices::{HEAD, Observed, noticed};
 
-/// One storm.
-struct Storm {
+/// One attack.
+struct Attack {
     name: &'static str,
     attackers: Attackers,
     /// How many connections it tries to hold.
@@ -90,7 +90,7 @@ struct Storm {
     place: Place,
 }
 
-/// What is special about the gateway that is stormed.
+/// What is special about the gateway that is attacked.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Place {
     /// Nothing.
@@ -103,7 +103,7 @@ enum Place {
 
 /// How long and how large.
 struct Effort {
-    /// For a storm to be at its full size.
+    /// For an attack to be at its full size.
     gathering: Duration,
     measured: Duration,
     /// Each slice of time is repeated so often.
@@ -112,34 +112,34 @@ struct Effort {
     divisor: usize,
 }
 
-const STORMS: [Storm; 23] = [
+const ATTACKS: [Attack; 23] = [
     slowhttptest("slowhttptest-H", &["-H", "-i", "1"]),
     slowhttptest("slowhttptest-B", &["-B", "-i", "1"]),
     slowhttptest("slowhttptest-R", &["-R"]),
     slowhttptest("slowhttptest-X", &["-X", "-n", "1"]),
-    storm("slow-heads", Kind::SlowHead, 5_000),
-    storm("slow-bodies", Kind::SlowBody, 5_000),
-    storm("slow-readers", Kind::SlowRead, 1_000),
-    storm("ranges", Kind::Ranges, 200),
-    storm("idle", Kind::Idle, 20_000),
-    storm("silent", Kind::Silent, 20_000),
-    storm("rapid-resets", Kind::Spam(spam::rapid_resets), 8),
-    storm("pings", Kind::Spam(spam::pings), 8),
-    storm("settings", Kind::Spam(spam::settings), 8),
-    storm("continuations", Kind::Spam(spam::continuations), 8),
-    storm("header-bombs", Kind::Spam(spam::header_bombs), 8),
-    storm("strangers", Kind::Strangers, 8).at(Place::SmallDisk),
-    storm("denied", Kind::Denied, 8).at(Place::SmallDisk),
-    storm("bad-tokens", Kind::BadTokens, 8),
-    storm("unread-log", Kind::BadTokens, 8).at(Place::UnreadLog),
-    storm("unknown-keys", Kind::UnknownKeys, 10_100),
-    storm("unread-streams", Kind::Unread, 10),
-    storm("idle-operators", Kind::IdleOperators, 200),
-    storm("searches", Kind::Searches, 8),
+    attack("slow-heads", Kind::SlowHead, 5_000),
+    attack("slow-bodies", Kind::SlowBody, 5_000),
+    attack("slow-readers", Kind::SlowRead, 1_000),
+    attack("ranges", Kind::Ranges, 200),
+    attack("idle", Kind::Idle, 20_000),
+    attack("silent", Kind::Silent, 20_000),
+    attack("rapid-resets", Kind::Spam(spam::rapid_resets), 8),
+    attack("pings", Kind::Spam(spam::pings), 8),
+    attack("settings", Kind::Spam(spam::settings), 8),
+    attack("continuations", Kind::Spam(spam::continuations), 8),
+    attack("header-bombs", Kind::Spam(spam::header_bombs), 8),
+    attack("strangers", Kind::Strangers, 8).at(Place::SmallDisk),
+    attack("denied", Kind::Denied, 8).at(Place::SmallDisk),
+    attack("bad-tokens", Kind::BadTokens, 8),
+    attack("unread-log", Kind::BadTokens, 8).at(Place::UnreadLog),
+    attack("unknown-keys", Kind::UnknownKeys, 10_100),
+    attack("unread-streams", Kind::Unread, 10),
+    attack("idle-operators", Kind::IdleOperators, 200),
+    attack("searches", Kind::Searches, 8),
 ];
 
-const fn storm(name: &'static str, kind: Kind, callers: usize) -> Storm {
-    Storm {
+const fn attack(name: &'static str, kind: Kind, callers: usize) -> Attack {
+    Attack {
         name,
         attackers: Attackers::Ours(kind),
         callers,
@@ -147,12 +147,12 @@ const fn storm(name: &'static str, kind: Kind, callers: usize) -> Storm {
     }
 }
 
-impl Storm {
+impl Attack {
     const fn at(self, place: Place) -> Self {
         Self { place, ..self }
     }
 
-    /// Which of a gateway's addresses it storms.
+    /// Which of a gateway's addresses it attacks.
     fn target(&self, server: &Server) -> SocketAddr {
         match self.attackers {
             Attackers::Ours(kind) if kind.is_for_operators() => server.admin.unwrap(),
@@ -161,8 +161,8 @@ impl Storm {
     }
 }
 
-const fn slowhttptest(name: &'static str, mode: &'static [&'static str]) -> Storm {
-    Storm {
+const fn slowhttptest(name: &'static str, mode: &'static [&'static str]) -> Attack {
+    Attack {
         name,
         attackers: Attackers::Slowhttptest(mode),
         callers: 5_000,
@@ -174,8 +174,8 @@ fn main() {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
     if has("--list") {
-        for storm in &STORMS {
-            println!("{}", storm.name);
+        for attack in &ATTACKS {
+            println!("{}", attack.name);
         }
         return;
     }
@@ -184,7 +184,7 @@ fn main() {
         .filter(|word| !word.starts_with("--"))
         .collect();
     let wanted =
-        |storm: &&Storm| words.is_empty() || words.iter().any(|word| storm.name.contains(*word));
+        |attack: &&Attack| words.is_empty() || words.iter().any(|word| attack.name.contains(*word));
     let effort = if has("--test") {
         Effort {
             gathering: Duration::from_millis(100),
@@ -221,9 +221,9 @@ fn main() {
     println!("{HEAD}");
     honest.block_on(async {
         let site = Site::start(atlas.handle()).await;
-        for storm in STORMS.iter().filter(wanted) {
-            let callers = (storm.callers / effort.divisor).clamp(1, descriptors);
-            weather(&site, storm, callers, &effort).await;
+        for attack in ATTACKS.iter().filter(wanted) {
+            let callers = (attack.callers / effort.divisor).clamp(1, descriptors);
+            measure(&site, attack, callers, &effort).await;
         }
     });
 }
@@ -255,36 +255,36 @@ fn raise_descriptors() -> usize {
     usize::try_from(most).unwrap().saturating_sub(500)
 }
 
-/// Measures in calm weather, with the storm next listener, and in it, on gateways of its own.
-async fn weather(site: &Site, storm: &Storm, callers: usize, effort: &Effort) {
+/// Measures alone, with the attack on another process, and in it, on gateways of its own.
+async fn measure(site: &Site, attack: &Attack, callers: usize, effort: &Effort) {
     let requests = Arc::new(Requests::new(site));
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let disks = RefCell::new(Vec::new());
     let start = || {
         let more = more(silent.local_addr().unwrap());
         let command = site.gateway_with(Tuning { sync: "interval" }, &more, |directory| {
-            if storm.place == Place::SmallDisk {
+            if attack.place == Place::SmallDisk {
                 disks
                     .borrow_mut()
                     .extend(SmallDisk::mount(&directory.join("audit")));
             }
         });
-        match storm.place {
+        match attack.place {
             Place::UnreadLog => Server::start_unread(&command, Cores::One),
             Place::SmallDisk | Place::Usual => Server::start(&command, Cores::One),
         }
     };
-    let (here, next_door) = (start(), start());
-    if storm.place == Place::SmallDisk && disks.borrow().len() < 2 {
-        println!("{:<14} (a small disk cannot be mounted)", storm.name);
+    let (here, elsewhere) = (start(), start());
+    if attack.place == Place::SmallDisk && disks.borrow().len() < 2 {
+        println!("{:<14} (a small disk cannot be mounted)", attack.name);
         return;
     }
-    for server in [&here, &next_door] {
+    for server in [&here, &elsewhere] {
         honest::once(server.address, &requests.small).await;
         honest::once(server.address, &requests.large).await;
     }
     let mut streams = honest::connect(here.address).await;
-    let gathering = if storm.callers < A_CROWD {
+    let gathering = if attack.callers < A_CROWD {
         effort.gathering / 6
     } else {
         effort.gathering
@@ -292,11 +292,11 @@ async fn weather(site: &Site, storm: &Storm, callers: usize, effort: &Effort) {
     let mut observed = Observed::new(here.resident());
     for _ in 0..effort.rounds {
         let slice = noticed(&here, &mut streams, &requests.small, effort.measured).await;
-        observed.calm.push(slice);
-        for target in [&next_door, &here] {
-            let address = storm.target(target);
-            let Some(raging) = storm.attackers.begin(callers, &requests, address) else {
-                println!("{:<14} (slowhttptest is not installed)", storm.name);
+        observed.none.push(slice);
+        for target in [&elsewhere, &here] {
+            let address = attack.target(target);
+            let Some(running) = attack.attackers.begin(callers, &requests, address) else {
+                println!("{:<14} (slowhttptest is not installed)", attack.name);
                 return;
             };
             tokio::time::sleep(gathering).await;
@@ -304,21 +304,21 @@ async fn weather(site: &Site, storm: &Storm, callers: usize, effort: &Effort) {
             if target.address == here.address {
                 observed.here.push(slice);
                 observed.resident_then = here.resident();
-                observed.counts = raging.counts();
+                observed.counts = running.counts();
             } else {
-                observed.next_door.push(slice);
+                observed.elsewhere.push(slice);
             }
-            drop(raging);
+            drop(running);
             // What it leaves behind is not the next slice's.
             tokio::time::sleep(gathering / 4).await;
         }
     }
-    println!("{:<14} {callers:>7} {observed}", storm.name);
+    println!("{:<14} {callers:>7} {observed}", attack.name);
 }
 
 /// Operators, and an issuer that says nothing.
 fn more(silent: SocketAddr) -> String {
-    let (issuer, audience) = (raging::SILENT, tokens::AUDIENCE);
+    let (issuer, audience) = (attackers::SILENT, tokens::AUDIENCE);
     format!(
         r#"
         [[access.rules]]

@@ -43,14 +43,14 @@ fn median(slices: &[Slice]) -> Slice {
     }
 }
 
-/// What was seen of one storm.
+/// What was seen of one attack.
 pub(crate) struct Observed {
-    pub(crate) calm: Vec<Slice>,
-    pub(crate) next_door: Vec<Slice>,
+    pub(crate) none: Vec<Slice>,
+    pub(crate) elsewhere: Vec<Slice>,
     pub(crate) here: Vec<Slice>,
     /// Connections that were open in the last slice, and those that the gateway had ended.
     pub(crate) counts: Option<(usize, usize)>,
-    /// Memory of the gateway in bytes, before the storm and in its last slice.
+    /// Memory of the gateway in bytes, before the attack and in its last slice.
     resident_before: u64,
     pub(crate) resident_then: u64,
 }
@@ -58,8 +58,8 @@ pub(crate) struct Observed {
 impl Observed {
     pub(crate) fn new(resident_before: u64) -> Self {
         Self {
-            calm: Vec::new(),
-            next_door: Vec::new(),
+            none: Vec::new(),
+            elsewhere: Vec::new(),
             here: Vec::new(),
             counts: None,
             resident_before,
@@ -76,25 +76,25 @@ impl fmt::Display for Observed {
         } else {
             write!(f, "{:>6} {:>6}", "-", "-")?;
         }
-        let [calm, next_door, here] =
-            [&self.calm, &self.next_door, &self.here].map(|slices| median(slices));
+        let [none, elsewhere, here] =
+            [&self.none, &self.elsewhere, &self.here].map(|slices| median(slices));
         let [before, then] = [self.resident_before, self.resident_then].map(|bytes| bytes >> 20);
         write!(
             f,
             " | {} | {} | {} | {} | {} | {before:>3} {then:>4} | {:>3.0}% {:>3.0}%",
-            calm.figures,
-            next_door.figures,
+            none.figures,
+            elsewhere.figures,
             here.figures,
-            here.figures.beside(&calm.figures),
-            here.figures.beside(&next_door.figures),
-            calm.share,
+            here.figures.beside(&none.figures),
+            here.figures.beside(&elsewhere.figures),
+            none.share,
             here.share,
         )
     }
 }
 
 /// Over the lines.
-pub(crate) const HEAD: &str = "                                     |  calm, µs   | next door   | here        | here ÷ \
-                    calm | ÷ next door | MiB      | CPU\n\
-                    storm          callers   open  ended |  p50    p99 |  p50    p99 |  p50    p99 |   p50   \
-                    p99 |   p50   p99 | RSS then | calm then";
+pub(crate) const HEAD: &str = "                                     |  none, µs   | elsewhere   | here        | here ÷ \
+                    none | ÷ elsewhere | MiB      | CPU\n\
+                    attack         callers   open  ended |  p50    p99 |  p50    p99 |  p50    p99 |   p50   \
+                    p99 |   p50   p99 | RSS then | none then";

@@ -1,6 +1,6 @@
 //! What a day of lookups costs Atlas.
 //!
-//! `cargo bench --bench thrift` replays a day on an injected clock: lookups of 5,000 users of twenty
+//! `cargo bench --bench savings` replays a day on an injected clock: lookups of 5,000 users of twenty
 //! projects, a few of them often and most of them rarely (Zipf), rollouts in which sixty pods ask for the
 //! same list at once, forced refreshes, certificates that are issued and revoked, and ten minutes in which
 //! Atlas answers 503. The gateway and the simulated Atlas are real and talk over sockets; only time is
@@ -24,9 +24,9 @@
 #[path = "../tests/gateway/client.rs"]
 #[allow(dead_code, reason = "the tests need more of it")]
 mod client;
-#[path = "thrift/day.rs"]
+#[path = "savings/day.rs"]
 mod day;
-#[path = "thrift/others.rs"]
+#[path = "savings/others.rs"]
 mod others;
 #[path = "../tests/gateway/world.rs"]
 #[allow(dead_code, reason = "the tests need more of it")]

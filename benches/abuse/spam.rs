@@ -11,7 +11,7 @@ fn head() -> Vec<u8> {
         (":authority", "certs.internal.example"),
         (
             ":path",
-            "/api/atlas/v2/groups/32b6e34b3d91647abb200000/databaseUsers/payments-storm/certs",
+            "/api/atlas/v2/groups/32b6e34b3d91647abb200000/databaseUsers/payments-attack/certs",
         ),
         ("authorization", "Bearer x.y.z"),
     ])
