@@ -45,7 +45,8 @@ pub struct App {
     gateway: Arc<Gateway>,
     clock: Clock,
     tls: Option<Tls>,
-    addresses: Addresses,
+    address: SocketAddr,
+    admin_address: SocketAddr,
     readiness: Arc<Readiness>,
     stop: Shutdown,
     fetches: TaskTracker,
@@ -96,26 +97,11 @@ impl From<AuditError> for StartError {
 
 /// What came of asking Atlas.
 #[derive(Debug)]
-pub struct Checked {
+pub struct AtlasCheck {
     /// With each credential.
     pub credentials: Vec<OnlineCheck>,
     /// By how many seconds our clock is ahead of its; behind, if negative. `None` where it does not say.
     pub clock_ahead: Option<i64>,
-}
-
-#[derive(Clone, Copy)]
-struct Addresses {
-    callers: SocketAddr,
-    operators: SocketAddr,
-}
-
-impl Addresses {
-    fn of(callers: &Bound, operators: &Bound) -> Self {
-        Self {
-            callers: callers.address(),
-            operators: operators.address(),
-        }
-    }
 }
 
 /// What ends what.
@@ -166,13 +152,16 @@ impl App {
     }
 
     /// Mints a token and reads one page with each credential, of the projects that it or a rule names.
-    pub async fn check_online(config: &Config, clock: Clock) -> Result<Checked, Vec<ConfigError>> {
+    pub async fn check_online(
+        config: &Config,
+        clock: Clock,
+    ) -> Result<AtlasCheck, Vec<ConfigError>> {
         let (metrics, _) = Metrics::register();
         let upstream = Upstream::build_for_check(&config.atlas, clock, metrics.upstream)?;
         let credentials = upstream.check_online(&config.access.named_projects()).await;
         let clock_ahead = upstream.clock_ahead().await;
         upstream.close().await;
-        Ok(Checked {
+        Ok(AtlasCheck {
             credentials,
             clock_ahead,
         })
@@ -213,7 +202,7 @@ impl App {
         parts.show_certificate(&clock, &metrics);
         let callers = bind(passed.callers, config.server.listen).await?;
         let operators = bind(passed.operators, config.admin.listen).await?;
-        let addresses = Addresses::of(&callers, &operators);
+        let (address, admin_address) = (callers.address(), operators.address());
         parts.upstream.take_state(&config.atlas)?;
         let replica = config.audit.replica();
         let audit = Audit::open(&config.audit, &replica, clock.clone(), metrics.audit)?;
@@ -258,7 +247,8 @@ impl App {
             gateway,
             clock,
             tls: parts.tls,
-            addresses,
+            address,
+            admin_address,
             readiness,
             stop,
             fetches,
@@ -273,12 +263,12 @@ impl App {
 
     /// Where callers connect to.
     pub fn address(&self) -> SocketAddr {
-        self.addresses.callers
+        self.address
     }
 
     /// Where operators connect to.
     pub fn admin_address(&self) -> SocketAddr {
-        self.addresses.operators
+        self.admin_address
     }
 }
 
@@ -316,17 +306,41 @@ impl BuiltParts {
         let upstream = Upstream::build(&config.atlas, clock.clone(), metrics.upstream.clone());
         let tls = config.server.tls.as_ref().map(Tls::load).transpose();
         let audit = Audit::check(&config.audit);
-        match (identity, policy, upstream, tls) {
-            (Ok(identity), Ok(policy), Ok(upstream), Ok(tls)) if audit.is_empty() => Ok(Self {
-                identity,
-                policy,
-                upstream,
-                tls,
-            }),
-            (identity, policy, upstream, tls) => {
-                let wrong = [identity.err(), policy.err(), upstream.err(), tls.err()];
-                Err(wrong.into_iter().flatten().flatten().chain(audit).collect())
-            }
+        let audit = if audit.is_empty() { Ok(()) } else { Err(audit) };
+        let (identity, policy, upstream, tls, ()) = all(identity, policy, upstream, tls, audit)?;
+        Ok(Self {
+            identity,
+            policy,
+            upstream,
+            tls,
+        })
+    }
+
+    /// Shows how long our certificate is good: in the log if it is not, and at each scrape.
+    fn show_certificate(&self, clock: &Clock, metrics: &Metrics) {
+        if let Some(tls) = self.tls.clone() {
+            tls.warn(clock.now().wall);
+            let clock = clock.clone();
+            metrics.tls.ask(move || tls.seconds_left(clock.now().wall));
+        }
+    }
+}
+
+type Checked<T> = Result<T, Vec<ConfigError>>;
+
+/// All parts, or everything that is wrong with any of them.
+fn all<A, B, C, D, E>(
+    a: Checked<A>,
+    b: Checked<B>,
+    c: Checked<C>,
+    d: Checked<D>,
+    e: Checked<E>,
+) -> Checked<(A, B, C, D, E)> {
+    match (a, b, c, d, e) {
+        (Ok(a), Ok(b), Ok(c), Ok(d), Ok(e)) => Ok((a, b, c, d, e)),
+        (a, b, c, d, e) => {
+            let wrong = [a.err(), b.err(), c.err(), d.err(), e.err()];
+            Err(wrong.into_iter().flatten().flatten().collect())
         }
     }
 }
@@ -340,17 +354,6 @@ fn policy(access: &policy::Config) -> Result<Policy, Vec<ConfigError>> {
             Ok(policy.with_deny_list(Arc::new(read.list)))
         }
         None => Ok(policy),
-    }
-}
-
-impl BuiltParts {
-    /// Says how long our certificate is good: in the log if it is not, and at each scrape.
-    fn show_certificate(&self, clock: &Clock, metrics: &Metrics) {
-        if let Some(tls) = self.tls.clone() {
-            tls.warn(clock.now().wall);
-            let clock = clock.clone();
-            metrics.tls.ask(move || tls.seconds_left(clock.now().wall));
-        }
     }
 }
 

@@ -12,7 +12,8 @@ mod shared_moment;
 pub use blocking::{BlockingFile, in_background, may_wait};
 pub use clock::{Clock, Elapsed, ManualClock, Moment, SLICE, TOLERANCE};
 pub use files::{
-    WatchedFile, WatchedFiles, impossible_directory, read_limited, read_owned, unwritable_directory,
+    Settled, WatchedFile, WatchedFiles, impossible_directory, read_limited, read_owned,
+    unwritable_directory,
 };
 pub use ids::Ids;
 pub use roots::{NoTls, Trust};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tracing::{error, info, warn};
 
-use super::App;
+use super::{App, all};
 use crate::audit::{AdminAction, AdminRecord, Outcome};
 use crate::config::{Config, ConfigSource, needs_restart};
 use crate::gateway::Gateway;
@@ -36,26 +36,16 @@ impl Fresh {
         let tls = config.server.tls.as_ref().map(Tls::load).transpose();
         let identity = gateway.identity.prepare(&config.identity);
         let upstream = gateway.upstream.prepare(&config.atlas);
-        match (policy, deny_list, tls, identity, upstream) {
-            (Ok(policy), Ok(deny_list), Ok(tls), Ok(identity), Ok(upstream)) => Ok(Self {
-                policy,
-                deny_list,
-                tls,
-                identity,
-                upstream,
-            }),
-            (policy, deny_list, tls, identity, upstream) => {
-                let deny_list = deny_list.err().map(|config_error| vec![config_error]);
-                let wrong = [
-                    policy.err(),
-                    deny_list,
-                    tls.err(),
-                    identity.err(),
-                    upstream.err(),
-                ];
-                Err(wrong.into_iter().flatten().flatten().collect())
-            }
-        }
+        let deny_list = deny_list.map_err(|config_error| vec![config_error]);
+        let (policy, deny_list, tls, identity, upstream) =
+            all(policy, deny_list, tls, identity, upstream)?;
+        Ok(Self {
+            policy,
+            deny_list,
+            tls,
+            identity,
+            upstream,
+        })
     }
 }
 

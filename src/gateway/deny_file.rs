@@ -1,8 +1,7 @@
-//! The file of the deny list, watched: another content goes in, a policy that denies by it comes out.
+//! The watched file of the deny list.
 //!
 //! It is looked at four times a second, apart from everything else that is configured: whatever is wrong
-//! there, who is put on the list is denied within a second. While the file cannot be read the list stays as
-//! it was.
+//! there, an entry denies within a second. While the file cannot be read the list stays as it was.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,7 +13,7 @@ use tracing::{info, warn};
 use super::Gateway;
 use crate::policy::{BadLine, DenyList};
 use crate::settings::ConfigError;
-use crate::system::{may_wait, read_owned};
+use crate::system::{Settled, may_wait, read_owned};
 
 /// Where the deny list comes from, and what is wrong with it.
 #[derive(Debug, Default)]
@@ -32,9 +31,7 @@ pub struct ReadList {
 #[derive(Debug, Default)]
 struct State {
     path: Option<PathBuf>,
-    /// What was found at the last look, and what was taken over.
-    seen: Option<Content>,
-    taken: Option<Content>,
+    content: Settled<Option<Content>>,
     trouble: Option<String>,
 }
 
@@ -77,18 +74,14 @@ impl DenyFile {
         self.lock().trouble.clone()
     }
 
-    /// What was found and is to be taken over: another content than was taken, once it has been the same for
-    /// two looks in a row. What is being written is half a list.
+    /// What was found and is to be taken over, once it has settled.
     fn news(&self, path: &Path, found: Content) -> Option<Content> {
         let mut state = self.lock();
         if state.path.as_deref() != Some(path) {
             return None;
         }
-        let is_settled = state.seen.as_ref() == Some(&found);
-        let is_news = state.taken.as_ref() != Some(&found);
-        state.seen = Some(found.clone());
-        (is_settled && is_news).then(|| {
-            state.taken = Some(found.clone());
+        state.content.is_changed(Some(found.clone())).then(|| {
+            state.content = Settled::new(Some(found.clone()));
             found
         })
     }

@@ -25,20 +25,40 @@ pub struct WatchedFile {
     limit: u64,
     /// It was a pipe when it was first read: that can be read once, and does not change.
     is_pipe: bool,
-    /// What was last read; nothing if it could not be.
-    current: Option<Vec<u8>>,
-    /// What was last seen.
-    last_seen: Option<Vec<u8>>,
+    /// Nothing if it could not be read.
+    content: Settled<Option<Vec<u8>>>,
 }
 
 /// Files of which it only matters that one of them is another: secrets, which are not kept for that.
 #[derive(Debug, Default)]
 pub struct WatchedFiles {
     paths: Vec<PathBuf>,
-    /// How they were at the beginning.
-    current: Vec<Option<FileState>>,
-    /// How they were last seen.
-    last_seen: Vec<Option<FileState>>,
+    states: Settled<Vec<Option<FileState>>>,
+}
+
+/// Debounces what is looked at again and again: a file that is being written is half a file, and half a list
+/// of rules may well be read without a mistake.
+#[derive(Debug, Default)]
+pub struct Settled<T> {
+    taken: T,
+    last_seen: T,
+}
+
+impl<T: Clone + PartialEq> Settled<T> {
+    /// Begins with `taken`.
+    pub fn new(taken: T) -> Self {
+        Self {
+            last_seen: taken.clone(),
+            taken,
+        }
+    }
+
+    /// Whether `present` is not what was taken, and has been the same for two looks in a row.
+    pub fn is_changed(&mut self, present: T) -> bool {
+        let is_settled = present == self.last_seen;
+        self.last_seen = present;
+        is_settled && self.last_seen != self.taken
+    }
 }
 
 /// What tells a file from what it was before: device, inode, length, mode, and the time of the last change
@@ -52,8 +72,7 @@ impl WatchedFile {
             path: path.into(),
             limit,
             is_pipe: false,
-            current: None,
-            last_seen: None,
+            content: Settled::default(),
         }
     }
 
@@ -83,11 +102,7 @@ impl WatchedFile {
         self.take(content)
     }
 
-    /// Waits until the file is another one than was last read, or is gone, and has been the same for two
-    /// looks in a row.
-    ///
-    /// One that is being written is half a file, and half a list of rules may well be read without a
-    /// mistake.
+    /// Waits until the file is another one than was last read, or is gone.
     pub async fn changed(&mut self, clock: &Clock) {
         if self.is_pipe {
             std::future::pending::<()>().await;
@@ -95,7 +110,7 @@ impl WatchedFile {
         loop {
             clock.sleep(BETWEEN_LOOKS).await;
             let present = self.look().await.ok();
-            if self.is_another(present) {
+            if self.content.is_changed(present) {
                 return;
             }
         }
@@ -107,16 +122,8 @@ impl WatchedFile {
     }
 
     fn take(&mut self, content: io::Result<Vec<u8>>) -> io::Result<Vec<u8>> {
-        self.current = content.as_ref().ok().cloned();
-        self.last_seen.clone_from(&self.current);
+        self.content = Settled::new(content.as_ref().ok().cloned());
         content
-    }
-
-    /// Whether what is there now is settled, and not what was taken.
-    fn is_another(&mut self, present: Option<Vec<u8>>) -> bool {
-        let is_settled = present == self.last_seen;
-        self.last_seen = present;
-        is_settled && self.last_seen != self.current
     }
 }
 
@@ -128,23 +135,19 @@ impl WatchedFiles {
 
     /// The same. Waits for the disk.
     pub fn now(paths: Vec<PathBuf>) -> Self {
-        let current: Vec<Option<FileState>> = paths.iter().map(file_state).collect();
+        let states = paths.iter().map(file_state).collect();
         Self {
-            last_seen: current.clone(),
-            current,
+            states: Settled::new(states),
             paths,
         }
     }
 
-    /// Waits until one of them is another one, or there, or gone, and all have been the same for two
-    /// looks in a row; for ever, where there are none.
+    /// Waits until one of them is another one, or there, or gone; for ever, where there are none.
     pub async fn changed(&mut self, clock: &Clock) {
         loop {
             clock.sleep(BETWEEN_LOOKS).await;
             let present = file_states(self.paths.clone()).await;
-            let is_settled = present == self.last_seen;
-            self.last_seen = present;
-            if is_settled && self.last_seen != self.current {
+            if self.states.is_changed(present) {
                 return;
             }
         }
@@ -259,7 +262,7 @@ mod tests {
     /// Whether the file is said to have changed after one more look.
     fn look(watched: &mut WatchedFile) -> bool {
         let present = read_limited(&watched.path, watched.limit).ok();
-        watched.is_another(present)
+        watched.content.is_changed(present)
     }
 
     #[test]
@@ -310,7 +313,7 @@ mod tests {
         fs::write(&paths[0], "1").unwrap();
         for what in ["comes", "is another", "is closed to others", "goes"] {
             let mut watched = WatchedFiles::new(paths.to_vec()).await;
-            assert_eq!(file_states(paths.to_vec()).await, watched.current);
+            assert_eq!(file_states(paths.to_vec()).await, watched.states.taken);
             let done = match what {
                 "comes" => fs::write(&paths[1], "2"),
                 "is another" => fs::write(&paths[1], "22"),
