@@ -262,7 +262,7 @@ async fn weather(site: &Site, storm: &Storm, callers: usize, effort: &Effort) {
     let disks = RefCell::new(Vec::new());
     let start = || {
         let more = more(silent.local_addr().unwrap());
-        let command = site.gateway_with(Tuning { sync: "interval" }, &more, |directory| {
+        let command = site.gateway_with(Tuning::USUAL, &more, |directory| {
             if storm.place == Place::SmallDisk {
                 disks
                     .borrow_mut()

@@ -259,7 +259,7 @@ impl Latency {
     }
 }
 
-const USUAL: Tuning = Tuning { sync: "interval" };
+const USUAL: Tuning = Tuning::USUAL;
 /// Few enough that the server is not what they wait for.
 const QUIET_LINES: usize = 4;
 const FLOOD_LINES: usize = 16;
