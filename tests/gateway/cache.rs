@@ -249,7 +249,7 @@ async fn a_list_in_use_is_renewed_ahead_of_its_time_and_its_readers_do_not_wait(
         assert_eq!(hit.header("x-upstream-calls"), Some("0"));
     }
     gate.arrived(1).await;
-    assert_eq!(explain(&world).await["walk"]["waiters"], 0);
+    assert_eq!(explain(&world).await["fetch"]["waiters"], 0);
     gate.open();
     let renewed = loop {
         let hit = world.ask("app1").await;
@@ -279,7 +279,7 @@ async fn f07_g21_a_walk_goes_on_when_every_caller_hangs_up() {
         callers.push(connection);
     }
     gate.arrived(1).await;
-    while explain(&world).await["walk"]["waiters"] != 20 {}
+    while explain(&world).await["fetch"]["waiters"] != 20 {}
     callers.into_iter().for_each(Connection::reset);
     let hung_up = |world: &World| words(world, "outcome").len() == 20;
     world.until(hung_up).await;

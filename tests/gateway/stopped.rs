@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::client;
 use crate::client::Reply;
+use crate::program;
 use crate::program::Program;
 use crate::world::{PROJECT, certs, configuration, every, set, token_at, write_secrets};
 
@@ -53,9 +54,7 @@ impl AtlasProcess {
     }
 
     fn signal(&self, name: &str) {
-        let id = self.child.id().to_string();
-        let sent = Command::new("kill").args([name, &id]).status().unwrap();
-        assert!(sent.success());
+        program::signal(&self.child, name);
     }
 }
 
