@@ -33,8 +33,8 @@ use atlas_cert_gateway::audit::verify::verify;
 use atlas_cert_gateway::audit::{
     Arrival, Audit, CacheUse, Closing, Config, Origin, Outcome, RequestId, Sync,
 };
-use atlas_cert_gateway::clock::Clock;
 use atlas_cert_gateway::identity::Caller;
+use atlas_cert_gateway::system::Clock;
 use atlas_cert_gateway::telemetry::metrics::audit::AuditMetrics;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group};

@@ -17,8 +17,8 @@ use std::time::Duration;
 
 use atlas_cert_gateway::atlas::{CertQuery, Certificate, CertificateList, Timestamp};
 use atlas_cert_gateway::cache::{Address, Ask, Cache, CacheMode, Config};
-use atlas_cert_gateway::clock::Clock;
 use atlas_cert_gateway::policy::Permit;
+use atlas_cert_gateway::system::Clock;
 use atlas_cert_gateway::telemetry::metrics::cache::CacheMetrics;
 use atlas_cert_gateway::upstream::{Fetched, Walk};
 use tokio_util::task::TaskTracker;

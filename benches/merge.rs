@@ -12,8 +12,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use atlas_cert_gateway::atlas::{CertQuery, ProjectId};
-use atlas_cert_gateway::clock::Clock;
-use atlas_cert_gateway::secret::Secret;
+use atlas_cert_gateway::system::{Clock, Secret};
 use atlas_cert_gateway::telemetry::metrics::upstream::UpstreamMetrics;
 use atlas_cert_gateway::upstream;
 use atlas_cert_gateway::upstream::{

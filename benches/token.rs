@@ -16,10 +16,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
 use atlas_cert_gateway::atlas::{CertQuery, Timestamp};
-use atlas_cert_gateway::clock::{Clock, Moment};
 use atlas_cert_gateway::identity::{Caller, Config, Identity, Unverified};
 use atlas_cert_gateway::policy;
 use atlas_cert_gateway::policy::{Policy, RuleConfig};
+use atlas_cert_gateway::system::{Clock, Moment};
 use atlas_cert_gateway::telemetry::metrics::identity::IdentityMetrics;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use futures_util::FutureExt;

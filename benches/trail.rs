@@ -33,8 +33,8 @@ use std::{env, fs};
 
 use atlas_cert_gateway::audit::search::{Filter, Order};
 use atlas_cert_gateway::audit::{Audit, Config, Sync};
-use atlas_cert_gateway::clock::Clock;
 use atlas_cert_gateway::settings::Size;
+use atlas_cert_gateway::system::Clock;
 use atlas_cert_gateway::telemetry::metrics::audit::AuditMetrics;
 use month::{Plan, RARE, START, Written};
 use reading::{Run, audit, find};

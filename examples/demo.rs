@@ -15,8 +15,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use atlas_cert_gateway::app::App;
-use atlas_cert_gateway::clock::Clock;
 use atlas_cert_gateway::config::Config;
+use atlas_cert_gateway::system::Clock;
 use atlas_simulator::{CLIENT_ID, CLIENT_SECRET, Settings, Simulator, World};
 use serde_json::{Value, json};
 

@@ -12,7 +12,6 @@ use tokio_util::task::TaskTracker;
 
 use crate::audit::{Audit, AuditError};
 use crate::cache::Cache;
-use crate::clock::Clock;
 use crate::config::Config;
 use crate::gateway::{DenyFile, Gateway, Panics};
 use crate::identity;
@@ -28,11 +27,12 @@ use crate::server::public::PublicHandler;
 use crate::server::tls::Tls;
 use crate::server::unsent_budget::UnsentBudget;
 use crate::server::{Bound, Passed};
-use crate::settings::{ConfigError, unwritable_directory};
+use crate::settings::ConfigError;
+use crate::system::{Clock, unwritable_directory};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::connections::ConnectionMetrics;
 use crate::telemetry::metrics::lookups::LookupMetrics;
-use crate::telemetry::metrics::reloads::ReloadMetrics;
+use crate::telemetry::metrics::process::ReloadMetrics;
 use crate::upstream::{OnlineCheck, StateError, Upstream};
 
 mod reload;

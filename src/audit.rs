@@ -21,9 +21,9 @@ use std::sync::Arc;
 
 use tokio::signal::unix::SignalKind;
 
-use crate::clock::{Clock, Moment};
 use crate::identity::{Caller, network};
-use crate::settings::{ConfigError, impossible_directory};
+use crate::settings::ConfigError;
+use crate::system::{Clock, Moment, impossible_directory};
 use crate::telemetry::Chain;
 use crate::telemetry::metrics::audit::AuditMetrics;
 

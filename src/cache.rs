@@ -55,10 +55,10 @@ use self::freshness::Freshness;
 use self::in_flight::InFlight;
 use self::store::Store;
 use crate::atlas::{CertQuery, ProjectId};
-use crate::clock::{Clock, Ids, Moment};
 use crate::memory::Reclaim;
 use crate::policy::Permit;
 use crate::policy::allowance::Spent;
+use crate::system::{Clock, Ids, Moment};
 use crate::telemetry::metrics::cache::CacheMetrics;
 use crate::upstream::{FetchError, Fetched, Urgency};
 

@@ -33,9 +33,9 @@ use crate::memory;
 use crate::policy;
 use crate::server;
 use crate::settings::ConfigError;
+use crate::system::WatchedFiles;
 use crate::telemetry;
 use crate::upstream;
-use crate::watched::WatchedFiles;
 
 /// Every setting of the gateway.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]

@@ -30,11 +30,11 @@ use crate::audit::{
     Arrival, Audit, CacheUse, Closing, Entry, Outcome, Refused, RequestId, Unrecorded,
 };
 use crate::cache::{Address, Ask, Cache, CacheMode, Encoding, Found, NotAdmitted, Role};
-use crate::clock::{Clock, Moment};
 use crate::identity::{Caller, Identity, Unverified};
 use crate::memory::{Memory, Stage};
 use crate::policy::allowance::{Allowance, BucketView};
 use crate::policy::{Permit, Policy};
+use crate::system::{Clock, Moment};
 use crate::telemetry::metrics::lookups::{LookupMetrics, Present};
 use crate::telemetry::metrics::policy::PolicyMetrics;
 use crate::telemetry::traces;

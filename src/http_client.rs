@@ -20,8 +20,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use reqwest::dns::Resolve;
 use reqwest::{Request, Response};
 
-use crate::clock::{Clock, Moment};
-use crate::roots::{NoTls, Trust};
+use crate::system::{Clock, Moment, NoTls, Trust};
 use generations::{Generation, Generations};
 
 pub use proxy::{ProxyError, ProxySettings};

@@ -53,8 +53,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::atlas::Timestamp;
-use crate::clock::{Clock, Moment};
 use crate::settings::ConfigError;
+use crate::system::{Clock, Moment};
 use crate::telemetry::metrics::identity::IdentityMetrics;
 
 pub use certificate::{PeerCertificate, Thumbprint};

@@ -32,14 +32,14 @@
 //!   project and the name reaches the key.
 //! - **Nothing is answered without a record.** [`gateway::Gateway::answer`] returns a reply only after
 //!   its record is in the audit trail.
-//! - **Nobody waits for a file or for the log.** While callers are served, files are read where
-//!   [`blocking`] may wait for them, and lines of the log are dropped rather than waited for.
+//! - **Nobody waits for a file or for the log.** While callers are served, files are read on
+//!   threads that may wait for them, and lines of the log are dropped rather than waited for.
 //!
 //! # What is deliberately absent
 //!
 //! - Nothing below [`server`] gives an answer of ours its HTTP status; only `server/response.rs` and its
 //!   `document.rs` do, and `server/admin.rs` for operators.
-//! - Nothing reads the time except [`clock`]. Tests move it; they never wait.
+//! - Nothing reads the time except [`system::Clock`]. Tests move it; they never wait.
 //! - Nothing follows a link or a redirect of Atlas, reads the system's proxy variables or sends a
 //!   caller's header on.
 //! - No part reads the environment or a configuration file; [`config`] gathers what the parts own, from the file
@@ -61,10 +61,6 @@ pub mod upstream;
 pub mod memory;
 pub mod telemetry;
 pub mod http_client;
-pub mod roots;
 pub mod settings;
-pub mod secret;
-pub mod watched;
-pub mod blocking;
-pub mod clock;
+pub mod system;
 pub mod atlas;

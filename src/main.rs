@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use atlas_cert_gateway::commands::{Arguments, ExitStatus};
-use atlas_cert_gateway::roots::end_gathering;
+use atlas_cert_gateway::system::end_gathering;
 use clap::Parser;
 use clap::error::ErrorKind;
 use mimalloc::MiMalloc;

@@ -1,5 +1,5 @@
-//! How much memory the process takes, of what it may take: readings go in, the [`Stage`] comes out that
-//! says what is given up for more. How a reading is judged is `pressure`'s.
+//! Memory pressure and load shedding: how much the process takes of what it may take, and the [`Stage`] that
+//! says what is given up for that. [`pressure`] judges the readings.
 //!
 //! What is read is the resident memory of the process, not its control group's `memory.current`: that one
 //! counts the pages of files too, and so grows to the group's limit with nothing but the audit trail being
@@ -18,10 +18,10 @@ use tracing::{info, warn};
 
 mod pressure;
 
-use self::pressure::{Demand, Pressure, Reading};
-use crate::clock::Clock;
+use self::pressure::{MemoryUse, Pressure};
 use crate::settings::{ConfigError, Ranges, Size};
-use crate::telemetry::metrics::memory::MemoryMetrics;
+use crate::system::Clock;
+use crate::telemetry::metrics::process::MemoryMetrics;
 
 /// What is written under `[memory]`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -38,12 +38,13 @@ pub struct Config {
 
 /// The memory of the process. Cheap to clone, and a stage costs one load.
 #[derive(Clone, Debug, Default)]
-pub struct Memory(Arc<Inner>);
+pub struct Memory(Arc<MemoryState>);
 
 #[derive(Debug, Default)]
-struct Inner {
+struct MemoryState {
+    /// The index of a stage in [`MARKS`].
     stage: AtomicU8,
-    relief: Notify,
+    connections_must_end: Notify,
     metrics: MemoryMetrics,
 }
 
@@ -52,7 +53,7 @@ pub trait Reclaim: Clone + Send + 'static {
     /// How many bytes it holds.
     fn held(&self) -> u64;
 
-    /// Lets go of so many bytes, first of what is asked for least.
+    /// Evicts so many bytes, first of what is asked for least.
     fn reclaim(&self, bytes: u64);
 }
 
@@ -61,7 +62,7 @@ pub trait Reclaim: Clone + Send + 'static {
 pub enum Stage {
     /// Nothing.
     Plenty,
-    /// Lists are not renewed ahead of time, and the cache lets go of an eighth at a time.
+    /// Lists are not renewed ahead of time, and the cache evicts an eighth at a time.
     Saving,
     /// No connection is kept for another request.
     Closing,
@@ -103,10 +104,10 @@ impl Config {
     }
 
     fn warnings_for(ceiling: Option<Size>, max_size: Size) -> Vec<ConfigError> {
-        let mark = Stage::Saving.mark();
         let Some(ceiling) = ceiling else {
             return Vec::new();
         };
+        let mark = Stage::Saving.mark();
         let needed = BASE.0.saturating_add(max_size.0);
         if needed <= ceiling.0 / 100 * mark {
             return Vec::new();
@@ -126,50 +127,37 @@ impl Config {
 
 impl Stage {
     /// From which percentage of the ceiling on.
-    const fn mark(self) -> u64 {
-        match self {
-            Self::Plenty => 0,
-            Self::Saving => 85,
-            Self::Closing => 92,
-            Self::HitsOnly => 95,
-            Self::Full => 98,
-        }
-    }
-
-    /// As the metrics have it.
-    const fn number(self) -> u8 {
-        match self {
-            Self::Plenty => 0,
-            Self::Saving => 1,
-            Self::Closing => 2,
-            Self::HitsOnly => 3,
-            Self::Full => 4,
-        }
+    fn mark(self) -> u64 {
+        let found = MARKS.iter().find(|(stage, _)| *stage == self);
+        found.expect("every stage has a mark").1
     }
 }
 
 impl Memory {
     /// Nothing is known of it yet.
     pub fn new(metrics: MemoryMetrics) -> Self {
-        Self(Arc::new(Inner {
+        Self(Arc::new(MemoryState {
             metrics,
-            ..Inner::default()
+            ..MemoryState::default()
         }))
     }
 
     /// What is given up now.
     pub fn stage(&self) -> Stage {
-        let number = usize::from(self.0.stage.load(Ordering::Relaxed));
-        STAGES.get(number).copied().unwrap_or(Stage::Plenty)
+        let index = usize::from(self.0.stage.load(Ordering::Relaxed));
+        MARKS
+            .get(index)
+            .expect("only indices of stages are stored")
+            .0
     }
 
     /// Waits until the present connections are to end.
-    pub async fn relief(&self) {
-        self.0.relief.notified().await;
+    pub async fn connections_must_end(&self) {
+        self.0.connections_must_end.notified().await;
     }
 
-    /// Looks again and again, tells `each` stage, and lets `cache` give back what is too much, for ever;
-    /// without a ceiling there is nothing to do.
+    /// Takes a reading again and again, tells `each` stage, and has `cache` evict what is too much, for
+    /// ever; without a ceiling there is nothing to do.
     pub async fn watch(
         &self,
         config: Config,
@@ -182,36 +170,41 @@ impl Memory {
         let Some(ceiling) = ceiling else {
             return;
         };
-        self.0.metrics.ceiling(ceiling);
+        let shown = i64::try_from(ceiling).unwrap_or(i64::MAX);
+        self.0.metrics.ceiling.set(shown);
         let mut pressure = Pressure::new(ceiling);
         loop {
             let (statm, held) = (config.statm.clone(), cache.clone());
             let reading = spawn_blocking(move || {
-                Some(Reading {
+                Some(MemoryUse {
                     resident: resident(&statm)?,
                     held: held.held(),
                 })
             });
             if let Ok(Some(reading)) = reading.await {
-                let demand = self.look(&mut pressure, reading);
-                each(demand.stage);
-                if demand.reclaim > 0 {
+                let (stage, reclaim) = self.take(&mut pressure, reading);
+                each(stage);
+                if reclaim > 0 {
                     let cache = cache.clone();
-                    // What is let go of takes its time where it is much. A panic in it has been logged.
-                    let _ = spawn_blocking(move || cache.reclaim(demand.reclaim)).await;
+                    // A panic in it has been logged.
+                    let _ = spawn_blocking(move || cache.reclaim(reclaim)).await;
                 }
             }
             clock.sleep(PERIOD).await;
         }
     }
 
-    fn look(&self, pressure: &mut Pressure, reading: Reading) -> Demand {
-        let (before, demand) = (self.stage(), pressure.judge(reading));
-        let (now, in_use, ceiling) = (demand.stage, demand.in_use, pressure.ceiling());
-        self.0.stage.store(now.number(), Ordering::Relaxed);
-        self.0.metrics.stage(now.number());
-        self.0.metrics.in_use(in_use);
-        let Reading { resident, held } = reading;
+    fn take(&self, pressure: &mut Pressure, reading: MemoryUse) -> (Stage, u64) {
+        let (before, measures) = (self.stage(), pressure.judge(reading));
+        let (now, in_use, ceiling) = (measures.stage, measures.in_use, pressure.ceiling);
+        let index = MARKS.iter().position(|(stage, _)| *stage == now);
+        let index = index.and_then(|index| u8::try_from(index).ok());
+        let index = index.expect("every stage has a mark, and there are five");
+        self.0.stage.store(index, Ordering::Relaxed);
+        self.0.metrics.stage.set(index.into());
+        let shown = i64::try_from(in_use).unwrap_or(i64::MAX);
+        self.0.metrics.in_use.set(shown);
+        let MemoryUse { resident, held } = reading;
         if now > before {
             warn!(resident, in_use, held, ceiling, "memory is short: {now:?}");
         } else if now < before {
@@ -221,9 +214,9 @@ impl Memory {
             );
         }
         if before < Stage::Closing && now >= Stage::Closing {
-            self.0.relief.notify_waiters();
+            self.0.connections_must_end.notify_waiters();
         }
-        demand
+        (now, measures.reclaim)
     }
 }
 
@@ -248,13 +241,13 @@ fn allowed_by_groups() -> Option<u64> {
         .min()
 }
 
-/// In the order of their numbers.
-const STAGES: [Stage; 5] = [
-    Stage::Plenty,
-    Stage::Saving,
-    Stage::Closing,
-    Stage::HitsOnly,
-    Stage::Full,
+/// The stages, and from which percentage of the ceiling on each begins.
+const MARKS: [(Stage, u64); 5] = [
+    (Stage::Plenty, 0),
+    (Stage::Saving, 85),
+    (Stage::Closing, 92),
+    (Stage::HitsOnly, 95),
+    (Stage::Full, 98),
 ];
 const PERIOD: Duration = Duration::from_millis(250);
 /// The process takes about half of it when it has nothing to do.

@@ -8,10 +8,8 @@ use std::time::Duration;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-mod place;
 mod ranges;
 
-pub use place::{impossible_directory, unwritable_directory, written_by_its_owner};
 pub use ranges::{Ranged, Ranges, never_reached};
 
 /// Something in the configuration that cannot be meant, and what to do about it.

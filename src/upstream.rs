@@ -76,8 +76,8 @@ use reqwest::dns::Resolve;
 use tokio_util::sync::CancellationToken;
 
 use crate::atlas::{CertQuery, CertificateList, ProjectId, Timestamp};
-use crate::clock::Clock;
 use crate::settings::ConfigError;
+use crate::system::Clock;
 use crate::telemetry::metrics::upstream::{CallCause, ReasonLabel, UpstreamMetrics};
 use crate::telemetry::{Repeated, Tally, say};
 use breaker::{Breaker, Ended};

@@ -10,7 +10,7 @@ use atlas_cert_gateway::atlas::Timestamp;
 use atlas_cert_gateway::audit::{
     Arrival, Audit, CacheUse, Closing, Config, FetchRecord, Outcome, Refused, Ticket,
 };
-use atlas_cert_gateway::clock::{Clock, ManualClock, Moment};
+use atlas_cert_gateway::system::{Clock, ManualClock, Moment};
 use atlas_cert_gateway::telemetry::metrics::audit::AuditMetrics;
 use uuid::Uuid;
 

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use atlas_cert_gateway::audit::search::{Filter, Order, Search, search};
-use atlas_cert_gateway::clock::Clock;
+use atlas_cert_gateway::system::Clock;
 
 /// What a run of the binary came to.
 pub(crate) struct Run {

@@ -7,15 +7,14 @@ use tracing::{error, info, warn};
 
 use super::App;
 use crate::audit::{AdminAction, AdminRecord, Outcome};
-use crate::blocking::may_wait;
 use crate::config::{Config, Source, needs_restart};
 use crate::gateway::Gateway;
 use crate::identity;
 use crate::policy::{DenyList, Policy};
 use crate::server::tls::Tls;
 use crate::settings::ConfigError;
+use crate::system::{WatchedFiles, may_wait};
 use crate::upstream;
-use crate::watched::WatchedFiles;
 
 /// What a configuration makes anew, ready to be put in place.
 struct Fresh {

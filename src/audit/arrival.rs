@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use crate::clock::Moment;
 use crate::identity::{Asker, PeerCertificate, Thumbprint, network};
+use crate::system::Moment;
 
 use super::record::digits::hyphenated;
 use super::record::{Body, name, room};

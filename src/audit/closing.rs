@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::clock::Moment;
+use crate::system::Moment;
 
 use super::record::{Body, name, room};
 

@@ -18,7 +18,7 @@ pub(super) struct Commit {
     /// Changed while `waiting` is locked.
     place: AtomicU8,
     records: AtomicU64,
-    /// When its first record came, by [`Moment::elapsed`](crate::clock::Moment::elapsed).
+    /// When its first record came, by [`Moment::elapsed`](crate::system::Moment::elapsed).
     since: Duration,
     waiting: Mutex<Vec<Waker>>,
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::atlas::CertQuery;
-use crate::clock::Moment;
 use crate::identity::Caller;
+use crate::system::Moment;
 
 use super::arrival::RequestId;
 use super::closing::ListTag;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use futures_util::future::join_all;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::{Clock, Moment};
+use crate::system::{Clock, Moment};
 use crate::telemetry::metrics::audit::AuditMetrics;
 
 use super::Unrecorded;

@@ -19,7 +19,7 @@ use rustls_pki_types::{PrivatePkcs8KeyDer, SubjectPublicKeyInfoDer};
 use serde::{Deserialize, Serialize};
 
 use crate::atlas::Timestamp;
-use crate::secret::{Secret, SecretFileError};
+use crate::system::{Secret, SecretFileError};
 
 use super::chain::{HexHash, Tip};
 use super::directory::private;

@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::{Clock, Moment};
+use crate::system::{Clock, Moment};
 use crate::telemetry::metrics::audit::AuditMetrics;
 use crate::telemetry::{Repeated, Tally};
 

@@ -7,7 +7,7 @@
 use std::sync::{Weak, mpsc};
 use std::time::Duration;
 
-use crate::clock::Clock;
+use crate::system::Clock;
 
 use super::Inner;
 use super::health::Trouble;

@@ -6,7 +6,7 @@ use std::{io, thread};
 
 use uuid::Uuid;
 
-use crate::clock::{Clock, Moment};
+use crate::system::{Clock, Moment};
 use crate::telemetry::metrics::audit::AuditMetrics;
 
 use super::ahead::Ahead;

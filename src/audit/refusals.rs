@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::atlas::Timestamp;
-use crate::clock::Moment;
 use crate::identity::Caller;
+use crate::system::Moment;
 
 /// Whose refusals are counted together.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -13,8 +13,7 @@ use std::time::Duration;
 use std::{fs, io};
 
 use crate::atlas::Timestamp;
-use crate::blocking::in_background;
-use crate::clock::Clock;
+use crate::system::{Clock, in_background};
 use crate::telemetry::metrics::audit::AuditMetrics;
 use crate::telemetry::{Repeated, Tally};
 

@@ -18,7 +18,7 @@ use std::{io, mem};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::blocking::BlockingFile;
+use crate::system::BlockingFile;
 use crate::telemetry::metrics::audit::AuditMetrics;
 
 use super::Unrecorded;

@@ -16,7 +16,7 @@ use super::freshness::{Freshness, Lifetime};
 use super::rendered::{Address, Encoding, Tag, Text, Unexpired, Usual};
 use super::{Config, rendered};
 use crate::atlas::{CertQuery, CertificateList, Timestamp};
-use crate::clock::{Ids, Moment};
+use crate::system::{Ids, Moment};
 use crate::upstream::{Fetched, Walk};
 use marks::Mark;
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::entry::Entry;
 use super::{Freshness, Inner};
 use crate::atlas::CertQuery;
-use crate::clock::Moment;
+use crate::system::Moment;
 use crate::upstream::HeldBack;
 
 /// Everything that is known of a key. Serialised, it is the answer to `/cache/explain`.

@@ -1,6 +1,6 @@
 //! How long a list is good for: a lifetime and an age go in, a [`Freshness`] comes out. Pure.
 //!
-//! Ages are what [`Moment::since`](crate::clock::Moment::since) says: a calendar that is set back lengthens
+//! Ages are what [`Moment::since`](crate::system::Moment::since) says: a calendar that is set back lengthens
 //! no life, and one that has run ahead by more than a minute ends the fresh ones (G34). `notAfter` is judged elsewhere, certificate by certificate: a
 //! certificate that expires leaves the answer, and the rest of the list is as good as before.
 

@@ -15,7 +15,7 @@ use super::{
     Role, Source, Staleness,
 };
 use crate::atlas::CertQuery;
-use crate::clock::Moment;
+use crate::system::Moment;
 use crate::upstream::{FetchError, Fetched, Urgency, Verdict};
 
 /// What the cache has for a query.

@@ -15,7 +15,7 @@ use super::fetch_history::FetchHistory;
 use super::index::{Index, IndexKey};
 use super::key::{IndexedKey, Key, QueryKey, Stays};
 use crate::atlas::{CertQuery, ProjectId};
-use crate::clock::Moment;
+use crate::system::Moment;
 use crate::upstream::{AtlasAnswer, FetchError, FetchFailure};
 
 /// Lists and absences, each bounded in bytes.

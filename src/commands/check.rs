@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::{ConfigArguments, ExitStatus, complain, say};
 use crate::app::App;
-use crate::clock::Clock;
+use crate::system::Clock;
 
 /// What `check` is told.
 #[derive(Debug, Args)]

@@ -13,8 +13,8 @@ use http::uri::{Parts, PathAndQuery, Scheme};
 use serde::Deserialize;
 
 use super::{ExitStatus, complain, say};
-use crate::clock::Clock;
 use crate::config::Source;
+use crate::system::Clock;
 
 /// What `health` is told.
 #[derive(Debug, Args)]
@@ -217,7 +217,7 @@ mod tests {
 
     use super::*;
     use crate::atlas::Timestamp;
-    use crate::clock::ManualClock;
+    use crate::system::ManualClock;
 
     const PATIENCE: Duration = Duration::from_secs(2);
 

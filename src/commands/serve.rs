@@ -15,11 +15,11 @@ use tracing::{error, info, warn};
 use super::{ConfigArguments, ExitStatus, complain};
 use crate::app::{App, StartError};
 use crate::audit::survive_file_size_limit;
-use crate::clock::Clock;
 use crate::config::{Config, Source};
 use crate::server::Passed;
+use crate::system::Clock;
 use crate::telemetry;
-use crate::telemetry::metrics::log::lines_dropped;
+use crate::telemetry::metrics::process::log_lines_dropped;
 use crate::telemetry::{Chain, LogLevel, LogQueue};
 use signals::{Signals, Told};
 
@@ -34,7 +34,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> ExitStatus {
     // Before there are other threads, as it asks for.
     let passed = sockets::take();
-    let (log, _end_of_log) = match LogQueue::to_standard_error(lines_dropped()) {
+    let (log, _end_of_log) = match LogQueue::to_standard_error(log_lines_dropped()) {
         Ok(started) => started,
         Err(error) => {
             complain(&format_args!("cannot start: {error}"));

@@ -14,8 +14,8 @@ use super::place::TakenOut;
 use super::{place, read_all};
 use crate::policy;
 use crate::policy::{Included, RuleConfig};
-use crate::settings::{ConfigError, written_by_its_owner};
-use crate::watched::{WatchedFiles, read_limited};
+use crate::settings::ConfigError;
+use crate::system::{WatchedFiles, read_owned};
 
 /// What came of reading the files.
 pub(super) struct Includes {
@@ -70,8 +70,7 @@ impl Includes {
             let place = place.map_or_else(|| file.to_string(), |place| format!("{file}: {place}"));
             self.config_errors.push(ConfigError::at(place, message));
         };
-        let bytes = written_by_its_owner(&path).and_then(|()| read_limited(&path, LARGEST_FILE));
-        let text = bytes.and_then(|bytes| {
+        let text = read_owned(&path, LARGEST_FILE).and_then(|bytes| {
             String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8 text"))
         });
         let text = match text {

@@ -5,10 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{Config, Refused};
-use crate::blocking::may_wait;
-use crate::clock::Clock;
 use crate::settings::ConfigError;
-use crate::watched::{WatchedFile, WatchedFiles};
+use crate::system::{Clock, WatchedFile, WatchedFiles, may_wait};
 
 /// The configuration's file, watched, and what the environment lays over it.
 #[derive(Debug)]

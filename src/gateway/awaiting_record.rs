@@ -11,7 +11,7 @@ use super::savings::Savings;
 use super::{Gateway, OVERLOAD_PAUSE, Refusal, Rendered};
 use crate::audit::{CacheUse, Closing, Entry, Outcome, Refused, Ticket, Unrecorded};
 use crate::cache::{Found, Source, Staleness};
-use crate::clock::{Clock, Moment};
+use crate::system::{Clock, Moment};
 use crate::telemetry::metrics::lookups::{LookupMetrics, Present};
 use crate::telemetry::traces::{End, Traced};
 

@@ -12,10 +12,9 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::Gateway;
-use crate::blocking::may_wait;
 use crate::policy::{BadLine, DenyList};
-use crate::settings::{ConfigError, written_by_its_owner};
-use crate::watched::read_limited;
+use crate::settings::ConfigError;
+use crate::system::{may_wait, read_owned};
 
 /// Where the deny list comes from, and what is wrong with it.
 #[derive(Debug, Default)]
@@ -45,7 +44,7 @@ type Content = Result<Vec<u8>, String>;
 impl DenyFile {
     /// The list as it is now in the file at `path`.
     pub fn read(path: &Path) -> Result<ReadList, ConfigError> {
-        let text = read_by_its_owner(path).and_then(text_of);
+        let text = read_owned(path, LARGEST_FILE).and_then(text_of);
         let text = text.map_err(|error| {
             ConfigError::at("access.deny_file", format!("cannot be read: {error}"))
         })?;
@@ -109,7 +108,7 @@ impl Gateway {
                 continue;
             };
             let place = path.clone();
-            let found = may_wait(move || read_by_its_owner(&place)).await;
+            let found = may_wait(move || read_owned(&place, LARGEST_FILE)).await;
             let found = found.map_err(|error| error.to_string());
             if let Some(news) = self.deny_file.news(&path, found) {
                 self.take_deny_list(&path, news);
@@ -145,11 +144,6 @@ impl Gateway {
             state.trouble = trouble;
         }
     }
-}
-
-fn read_by_its_owner(path: &Path) -> io::Result<Vec<u8>> {
-    written_by_its_owner(path)?;
-    read_limited(path, LARGEST_FILE)
 }
 
 fn text_of(bytes: Vec<u8>) -> io::Result<String> {

@@ -1,5 +1,5 @@
 //! Fetches that get no answer of Atlas's: said once for all projects, and over once each project that
-//! failed lately has had an answer. Pure; times are [`Moment::elapsed`](crate::clock::Moment::elapsed).
+//! failed lately has had an answer. Pure; times are [`Moment::elapsed`](crate::system::Moment::elapsed).
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

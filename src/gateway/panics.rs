@@ -9,7 +9,7 @@ use std::time::Duration;
 pub struct Panics(Mutex<VecDeque<Duration>>);
 
 impl Panics {
-    /// Notes one, at a time of [`Moment::elapsed`](crate::clock::Moment::elapsed).
+    /// Notes one, at a time of [`Moment::elapsed`](crate::system::Moment::elapsed).
     pub(super) fn note(&self, now: Duration) {
         let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         latest.push_back(now);

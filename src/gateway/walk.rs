@@ -12,7 +12,7 @@ use super::last_lists::Changes;
 use super::outage::Outage;
 use crate::audit::{FetchRecord, Outcome, RequestId};
 use crate::cache::FetchRequest;
-use crate::clock::Moment;
+use crate::system::Moment;
 use crate::telemetry::{Chain, Tally, WalkLabels, say};
 use crate::upstream::{FetchError, Fetched, Urgency, Verdict};
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use percent_encoding::percent_decode_str;
 use reqwest::{Proxy, Url};
 
-use crate::secret::{Secret, SecretFileError};
+use crate::system::{Secret, SecretFileError};
 
 /// What a section says of its proxy. The system's proxy variables are not read.
 #[derive(Clone, Copy, Debug)]

@@ -8,8 +8,8 @@ use super::jwk;
 use super::jwk::Sorted;
 use super::left_out::LeftOut;
 use super::source::{KeyError, Source, read_key_set, read_secrets};
-use crate::clock::Clock;
 use crate::settings::ConfigError;
+use crate::system::Clock;
 use crate::telemetry::Chain;
 
 /// What came of asking for an issuer's keys.

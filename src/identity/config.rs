@@ -14,8 +14,8 @@ use reqwest::Url;
 use serde::{Deserialize, Serialize};
 
 use crate::http_client::ProxySettings;
-use crate::secret::Secret;
 use crate::settings;
+use crate::system::Secret;
 
 pub use demands::{Demand, Scalar};
 pub use places::{ClaimPath, ClaimPlaces, NoClaimPath};

@@ -14,11 +14,8 @@ use reqwest::{Request, Url};
 
 use super::config::{IssuerConfig, trusted_url};
 use super::json::Object;
-use crate::blocking::may_wait;
-use crate::clock::Clock;
 use crate::http_client::{Bounds, BuildError, CallFailed, HttpClient, Lost, Setup};
-use crate::roots::Trust;
-use crate::secret::{Secret, SecretFileError};
+use crate::system::{Clock, Secret, SecretFileError, Trust, may_wait};
 
 /// Where an issuer publishes its keys.
 pub(super) struct Publisher {

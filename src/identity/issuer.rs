@@ -16,11 +16,9 @@ use super::source::Source;
 use super::token::{Header, plain_type};
 use super::{Caller, Unverified, claims};
 use crate::atlas::Timestamp;
-use crate::clock::{Clock, Moment};
 use crate::http_client::{BuildError as ClientError, ProxyError};
-use crate::roots::NoTls;
-use crate::secret::Secret;
 use crate::settings::ConfigError;
+use crate::system::{Clock, Moment, NoTls, Secret};
 use crate::telemetry::Chain;
 use crate::telemetry::metrics::identity::IdentityMetrics;
 

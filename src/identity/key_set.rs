@@ -10,7 +10,7 @@ use aws_lc_rs::digest::Digest;
 use super::Unverified;
 use super::jwk::Key;
 use super::token::Envelope;
-use crate::clock::{Moment, SharedMoment};
+use crate::system::{Moment, SharedMoment};
 
 /// The keys of one moment. What was verified with them holds as long as they do.
 pub(super) struct KeySet {

@@ -22,9 +22,7 @@ use super::token::Envelope;
 use super::trouble::Trouble;
 use super::waiting::{Asker, Waiting};
 use super::{Unverified, jwk};
-use crate::blocking::may_wait;
-use crate::clock::{Clock, Moment};
-use crate::secret::Secret;
+use crate::system::{Clock, Moment, Secret, may_wait};
 use crate::telemetry::metrics::identity::IdentityMetrics;
 use crate::telemetry::{Chain, Repeated, Tally};
 

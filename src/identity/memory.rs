@@ -16,7 +16,7 @@ use arc_swap::ArcSwapOption;
 
 use super::key_set::KeySet;
 use super::{Caller, Thumbprint};
-use crate::clock::Moment;
+use crate::system::Moment;
 
 /// A bounded memory of verified tokens.
 pub(super) struct Memory {

@@ -4,9 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::fetch::{FetchError, LARGEST_KEY_SET, Publisher};
 use super::jwk::BadKeySet;
-use crate::secret::{Secret, SecretFileError};
-use crate::settings::written_by_its_owner;
-use crate::watched;
+use crate::system::read_owned;
+use crate::system::{Secret, SecretFileError};
 
 /// Where keys come from.
 pub(super) enum Source {
@@ -50,7 +49,5 @@ pub(super) fn read_secrets(paths: &[PathBuf]) -> Result<Vec<Secret>, SecretFileE
 /// Reads a key set. Waits for the disk.
 pub(super) fn read_key_set(path: &Path) -> Result<Vec<u8>, KeyError> {
     // Whoever may write to it says who is believed.
-    let bytes =
-        written_by_its_owner(path).and_then(|()| watched::read_limited(path, LARGEST_KEY_SET));
-    bytes.map_err(KeyError::Unreadable)
+    read_owned(path, LARGEST_KEY_SET).map_err(KeyError::Unreadable)
 }

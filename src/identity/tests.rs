@@ -22,7 +22,7 @@ use super::tokens::{
     jwks,
 };
 use super::{forgeries, *};
-use crate::clock::ManualClock;
+use crate::system::ManualClock;
 
 const NOW: i64 = 1_790_000_000;
 

@@ -1,54 +1,38 @@
-//! Readings of the process's memory go in; the [`Stage`] comes out, and how much the cache has to let go.
+//! Judges readings of the process's memory: which [`Stage`] is reached, and how much the cache has to evict.
 //!
-//! # What is measured
-//!
-//! Resident memory alone does not say what the process needs. What the cache lets go of goes back to the
-//! allocator, and the allocator gives a page back to the kernel only once nothing at all is left in it; of
-//! lists that were let go here and there most pages keep one. So a process that has halved its cache may
-//! stay as large as it was, for hours, and a stage that waits for it to shrink would never end. The
-//! allocator can neither be told to give pages back nor be asked how many are free without unsafe code.
-//!
-//! But what is free inside of the allocator is used again before the kernel is asked for more. So the
-//! **memory in use** is what the process took when it was largest, less what the cache has let go of since:
+//! Resident memory alone does not say what the process needs. What the cache evicts goes back to the allocator,
+//! which gives a page back to the kernel only once nothing at all is left in it, so a process that has halved
+//! its cache may stay as large as it was, for hours; a stage that waits for it to shrink would never end. But
+//! what is free inside of the allocator is used again before the kernel is asked for more. So what is judged is
 //!
 //! ```text
 //! in use = the smaller of  resident  and  resident at its peak − (held at its peak − held now)
 //! ```
 //!
-//! where `held` is the cache's own account. Two rules keep that honest:
+//! where `held` is the cache's own account. Once the process grows beyond its peak, what was evicted did not
+//! serve for what came, and the peak is the present; once it becomes smaller, the peak follows.
 //!
-//! - Once the process grows beyond its peak, what was let go did not serve for what came: the peak is the
-//!   present, and nothing counts as free.
-//! - Once it becomes smaller, pages were given back, and count no longer as free inside: the peak follows.
-//!
-//! # What is done
-//!
-//! From [`Stage::Saving`] on the cache lets go of an eighth of what it *holds*, again with each reading,
-//! until there is memory; `max_size` says nothing about that, for it may never have been reached. After
-//! that it grows again as callers ask. Where letting go is enough, it is all that happens: connections are
-//! not closed and misses not refused for what the cache can give back at once.
-//!
-//! Where the cache has not enough left to give, the memory went elsewhere: to connections, which end, or to
-//! pages that the allocator keeps after a burst. The second never shows in a reading. So when the process
-//! has not grown for ten seconds, the stage below is tried: misses are let in again, then connections stay,
-//! then the cache may grow. Should the process grow, the stage comes back. Above the mark of
-//! [`Stage::Full`] there is no such trial.
+//! From [`Stage::Saving`] on the cache evicts an eighth of what it *holds* with each reading, until there is
+//! memory. Where that is enough, connections are not closed and misses not refused. Where the cache has not
+//! enough left, the memory went to connections, which end, or to pages that the allocator keeps after a burst,
+//! which no reading shows. So when the process has not grown for ten seconds, the stage below is tried, and
+//! should the process grow, the stage comes back. Above the mark of [`Stage::Full`] there is no such trial.
 
-use super::{PERIOD, STAGES, Stage};
+use super::{MARKS, PERIOD, Stage};
 
 /// What the process takes and what the cache holds of it, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Reading {
+pub(super) struct MemoryUse {
     pub(super) resident: u64,
     pub(super) held: u64,
 }
 
 /// What is to be done about a reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Demand {
+pub(super) struct Measures {
     /// What is given up.
     pub(super) stage: Stage,
-    /// How much of the cache is to go.
+    /// How much of the cache is to be evicted.
     pub(super) reclaim: u64,
     /// What the process is held to need.
     pub(super) in_use: u64,
@@ -57,9 +41,9 @@ pub(super) struct Demand {
 /// How close the process is to its ceiling.
 #[derive(Debug)]
 pub(super) struct Pressure {
-    ceiling: u64,
+    pub(super) ceiling: u64,
     stage: Stage,
-    peak: Reading,
+    peak: MemoryUse,
     /// Readings in a row at which the cache had not enough to let go, and the process did not grow.
     quiet: u32,
 }
@@ -69,16 +53,12 @@ impl Pressure {
         Self {
             ceiling: ceiling.max(1),
             stage: Stage::Plenty,
-            peak: Reading::default(),
+            peak: MemoryUse::default(),
             quiet: 0,
         }
     }
 
-    pub(super) fn ceiling(&self) -> u64 {
-        self.ceiling
-    }
-
-    pub(super) fn judge(&mut self, now: Reading) -> Demand {
+    pub(super) fn judge(&mut self, now: MemoryUse) -> Measures {
         self.follow(now);
         let reclaimable = now.held.saturating_sub(NOT_WORTH_IT);
         let mut in_use = self.in_use(now);
@@ -96,7 +76,7 @@ impl Pressure {
         };
         if self.quiet >= QUIET {
             self.quiet = 0;
-            // The last trial gives the cache room, which costs nothing: it ends as soon as the process grows.
+            // The last trial lets the cache grow, which costs nothing: it ends as soon as the process grows.
             let percent = if stage == Stage::Saving {
                 stage.mark() / 2
             } else {
@@ -115,7 +95,7 @@ impl Pressure {
         } else {
             (now.held / 8).min(reclaimable)
         };
-        Demand {
+        Measures {
             stage,
             reclaim,
             in_use,
@@ -123,7 +103,7 @@ impl Pressure {
     }
 
     /// Moves the peak, where the reading says more than it does.
-    fn follow(&mut self, now: Reading) {
+    fn follow(&mut self, now: MemoryUse) {
         let noise = self.ceiling / 100;
         let grows = now.resident > self.peak.resident.saturating_add(noise);
         if grows {
@@ -141,20 +121,20 @@ impl Pressure {
         self.peak.held = self.peak.held.saturating_sub(given_back);
     }
 
-    fn in_use(&self, now: Reading) -> u64 {
-        let let_go = self.peak.held.saturating_sub(now.held);
+    fn in_use(&self, now: MemoryUse) -> u64 {
+        let evicted = self.peak.held.saturating_sub(now.held);
         let peak = self.peak.resident.max(now.resident);
-        now.resident.min(peak.saturating_sub(let_go))
+        now.resident.min(peak.saturating_sub(evicted))
     }
 
     fn reached(&self, in_use: u64) -> Stage {
         let percent = in_use.saturating_mul(100) / self.ceiling;
-        let reached = STAGES.into_iter().rfind(|stage| {
+        let reached = MARKS.into_iter().rfind(|(stage, mark)| {
             // A stage is left a little below where it is entered, so that it does not come and go.
             let slack = if *stage <= self.stage { SLACK } else { 0 };
-            percent >= stage.mark().saturating_sub(slack)
+            percent >= mark.saturating_sub(slack)
         });
-        reached.unwrap_or(Stage::Plenty)
+        reached.expect("the first mark is 0").0
     }
 
     fn share(&self, percent: u64) -> u64 {
@@ -182,7 +162,7 @@ mod tests {
     fn check(readings: &[Step]) {
         let mut pressure = Pressure::new(100 * PERCENT);
         for (at, (resident, held, stage, reclaim)) in readings.iter().enumerate() {
-            let demand = pressure.judge(Reading {
+            let demand = pressure.judge(MemoryUse {
                 resident: resident * PERCENT,
                 held: held * PERCENT,
             });
@@ -267,7 +247,7 @@ mod tests {
         let mut pressure = Pressure::new(100 * PERCENT);
         let mut read = |percent: u64| {
             let resident = percent * PERCENT;
-            pressure.judge(Reading { resident, held: 0 }).stage
+            pressure.judge(MemoryUse { resident, held: 0 }).stage
         };
         for _ in 1..QUIET {
             assert_eq!(read(96), Stage::HitsOnly);
@@ -285,7 +265,7 @@ mod tests {
         let mut pressure = Pressure::new(100 * PERCENT);
         let mut read = |resident: u64, held: u64| {
             let (resident, held) = (resident * PERCENT, held * PERCENT);
-            pressure.judge(Reading { resident, held })
+            pressure.judge(MemoryUse { resident, held })
         };
         for _ in 1..QUIET {
             assert_eq!(read(93, 1).stage, Stage::Closing);
@@ -306,7 +286,7 @@ mod tests {
         let (base, mut held, mut resident) = (20_u64 << 20, 0_u64, 20_u64 << 20);
         let mut refused = 0;
         for reading in 0..4_000 {
-            let demand = pressure.judge(Reading { resident, held });
+            let demand = pressure.judge(MemoryUse { resident, held });
             refused += u32::from(demand.stage >= Stage::Closing);
             held -= demand.reclaim;
             held += 700 << 10;

@@ -20,8 +20,8 @@ use meters::Meters;
 use shares::Shares;
 
 use super::{Permit, RateLimit};
-use crate::clock::Moment;
 use crate::identity::Caller;
+use crate::system::Moment;
 
 /// What callers have taken lately.
 #[derive(Debug, Default)]

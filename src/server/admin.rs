@@ -33,12 +33,12 @@ use super::request::{Addressed, BadRequest, Credentials};
 use super::response;
 use super::response::AdminRefusal;
 use crate::audit::{AdminAction, AdminRecord, Outcome, RequestId};
-use crate::clock::Moment;
 use crate::gateway::Gateway;
 use crate::identity::{Caller, Unverified};
 use crate::policy::{Denied, Reach};
 use crate::settings;
 use crate::settings::ConfigError;
+use crate::system::Moment;
 use crate::telemetry::Scrape;
 
 /// Settings of the admin listener.

@@ -25,7 +25,7 @@ use super::head::{Fault, HeadLimits, HeadProgress, Next, Scan};
 use super::idleness::Idleness;
 use super::linger::Linger;
 use super::pipelining::NewBytes;
-use crate::clock::Clock;
+use crate::system::Clock;
 use crate::telemetry::metrics::connections::ConnectionMetrics;
 
 /// A stream of which only well-formed requests come out.

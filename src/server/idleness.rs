@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::clock::Clock;
+use crate::system::Clock;
 
 /// Since when one HTTP/1 connection waits for its next request. Cheap to clone.
 ///

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, ReadBuf};
 
-use crate::clock::Clock;
+use crate::system::Clock;
 
 /// The wait for a caller to close after us.
 pub struct Linger {

@@ -28,9 +28,9 @@ use super::unsent_budget::UnsentAccount;
 use super::{Config, request, response};
 use crate::audit::{Arrival, RequestId, Unrecorded};
 use crate::cache::Found;
-use crate::clock::{Ids, Moment};
 use crate::gateway::{AwaitingRecord, Gateway, Refusal};
 use crate::memory::Stage;
+use crate::system::{Ids, Moment};
 use crate::telemetry::metrics::lookups::Present;
 
 /// Answers lookups.

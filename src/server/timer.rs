@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use hyper::rt::{Sleep, Timer};
 
-use crate::clock::Clock;
+use crate::system::Clock;
 
 /// hyper's deadlines on one connection, by our clock.
 #[derive(Clone)]

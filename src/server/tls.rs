@@ -23,14 +23,11 @@ use tokio_rustls::server::TlsStream;
 use tracing::{info, warn};
 
 use crate::atlas::Timestamp;
-use crate::blocking::may_wait;
-use crate::clock::Clock;
 use crate::identity::PeerCertificate;
-use crate::secret::Secret;
-use crate::settings::{ConfigError, written_by_its_owner};
+use crate::settings::ConfigError;
+use crate::system::{Clock, Secret, may_wait, read_limited, read_owned};
 use crate::telemetry::Chain;
 use crate::telemetry::metrics::connections::ConnectionMetrics;
-use crate::watched::read_limited;
 use validity::{CertificateKind, Validity};
 
 /// Settings of TLS.
@@ -269,8 +266,7 @@ fn certificates(
     place: &str,
     path: &Path,
 ) -> Result<Vec<CertificateDer<'static>>, Vec<ConfigError>> {
-    let pem = written_by_its_owner(path).and_then(|()| read_limited(path, LARGEST_FILE));
-    let pem = pem.map_err(|error| unusable(place, &error))?;
+    let pem = read_owned(path, LARGEST_FILE).map_err(|error| unusable(place, &error))?;
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<_, _>>()
         .map_err(|error| unusable(place, &error))?;

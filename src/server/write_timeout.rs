@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::hangup::HasSocket;
-use crate::clock::Clock;
+use crate::system::Clock;
 use crate::telemetry::metrics::connections::{ConnectionMetrics, Reason};
 
 /// How long writing may take.

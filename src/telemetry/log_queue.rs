@@ -15,7 +15,7 @@ use std::{io, mem, thread};
 use prometheus_client::metrics::counter::Counter;
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::blocking::BlockingFile;
+use crate::system::BlockingFile;
 
 /// Takes lines and never waits. Cheap to clone: clones are the same queue.
 #[derive(Clone, Debug)]

@@ -1,60 +1,81 @@
-//! The metrics: every part registers its own here and holds the handles; a scrape gets text.
+//! The Prometheus metrics: every part registers its own here and holds the handles; a scrape renders them.
 //!
 //! Labels come from closed sets only, so the number of series does not depend on what callers send
-//! (G38).
+//! (G38). Every series of a labelled counter is on the page from the start: Prometheus sees no increase
+//! in a counter that begins at one.
 
 pub mod audit;
 pub mod cache;
 pub mod connections;
 pub mod identity;
-pub mod log;
 pub mod lookups;
-pub mod memory;
 pub mod policy;
-mod process;
+pub mod process;
 pub mod readiness;
-pub mod reloads;
-pub mod tls;
 pub mod upstream;
 
-use std::borrow::Cow;
 use std::fmt::Write;
 
 use prometheus_client::encoding::text::encode;
-use prometheus_client::registry::Registry;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::{Metric, Registry};
 
-use crate::blocking::may_wait;
+use crate::system::may_wait;
 
 /// Every metric of the process, by the part that counts it. Cheap to clone: the values are shared.
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "each is named for the part that counts it")]
 pub struct Metrics {
-    /// What the audit trail counts.
     pub audit: audit::AuditMetrics,
-    /// What the cache counts.
     pub cache: cache::CacheMetrics,
-    /// What is counted of connections.
     pub connections: connections::ConnectionMetrics,
-    /// What identity counts.
     pub identity: identity::IdentityMetrics,
-    /// What is counted per lookup and per connection.
     pub lookups: lookups::LookupMetrics,
-    /// What is shown of the access rules.
     pub policy: policy::PolicyMetrics,
-    /// What is shown of readiness.
     pub readiness: readiness::ReadinessMetrics,
-    /// What is counted of reloads.
-    pub reloads: reloads::ReloadMetrics,
-    /// What is shown of memory.
-    pub memory: memory::MemoryMetrics,
-    /// What is shown of our certificate.
-    pub tls: tls::TlsMetrics,
-    /// What is counted per call to Atlas.
+    pub reloads: process::ReloadMetrics,
+    pub memory: process::MemoryMetrics,
+    pub tls: connections::CertificateMetrics,
     pub upstream: upstream::UpstreamMetrics,
 }
 
 /// The registry behind the scrape.
 #[derive(Debug)]
 pub struct Scrape(Registry);
+
+/// Registers a metric and returns its handle.
+pub(crate) trait Register {
+    /// One metric, as it is.
+    fn add<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M;
+
+    /// A counter with one label, in the order of that label's `values`.
+    fn add_counters<const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &'static str,
+        values: [&'static str; N],
+    ) -> [Counter; N];
+}
+
+impl Register for Registry {
+    fn add<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M {
+        self.register(name, help, metric.clone());
+        metric
+    }
+
+    fn add_counters<const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        label: &'static str,
+        values: [&'static str; N],
+    ) -> [Counter; N] {
+        let family = self.add(name, help, Family::<[(&str, &str); 1], Counter>::default());
+        values.map(|value| family.get_or_create_owned(&[(label, value)]))
+    }
+}
 
 impl Metrics {
     /// Registers everything.
@@ -68,12 +89,16 @@ impl Metrics {
             lookups: lookups::LookupMetrics::register(&mut registry),
             policy: policy::PolicyMetrics::register(&mut registry),
             readiness: readiness::ReadinessMetrics::register(&mut registry),
-            reloads: reloads::ReloadMetrics::register(&mut registry),
-            memory: memory::MemoryMetrics::register(&mut registry),
-            tls: tls::TlsMetrics::register(&mut registry),
+            reloads: process::ReloadMetrics::register(&mut registry),
+            memory: process::MemoryMetrics::register(&mut registry),
+            tls: connections::CertificateMetrics::register(&mut registry),
             upstream: upstream::UpstreamMetrics::register(&mut registry),
         };
-        log::register(&mut registry);
+        registry.register(
+            "log_lines_dropped",
+            "Lines of the log that were dropped, because standard error did not take them in time or at all",
+            process::log_lines_dropped(),
+        );
         (metrics, Scrape(registry))
     }
 }
@@ -85,42 +110,34 @@ impl Scrape {
     /// the older format, which every Prometheus reads, the two have the same name.
     pub fn render(&self) -> String {
         let mut open_metrics = String::new();
-        // Writing to a string cannot fail.
-        let _ = encode(&mut open_metrics, &self.0);
+        encode(&mut open_metrics, &self.0).expect("a string takes all that is written");
         let mut page = String::with_capacity(open_metrics.len());
         let mut lines = open_metrics.lines().peekable();
         while let Some(line) = lines.next() {
-            match line.split(' ').collect::<Vec<_>>().as_slice() {
-                ["#", "EOF" | "UNIT", ..] => {}
+            let written = match line.split(' ').collect::<Vec<_>>().as_slice() {
+                ["#", "EOF" | "UNIT", ..] => Ok(()),
                 ["#", "HELP", family, help @ ..] => {
                     let is_counter = lines.peek().is_some_and(|next| next.ends_with(" counter"));
                     let suffix = if is_counter { "_total" } else { "" };
-                    let _ = writeln!(page, "# HELP {family}{suffix} {}", help.join(" "));
+                    writeln!(page, "# HELP {family}{suffix} {}", help.join(" "))
                 }
-                ["#", "TYPE", family, "counter"] => {
-                    let _ = writeln!(page, "# TYPE {family}_total counter");
-                }
-                _ => {
-                    // As Prometheus writes it.
-                    let line = line.strip_suffix(" inf").map_or_else(
-                        || Cow::Borrowed(line),
-                        |series| Cow::Owned(format!("{series} +Inf")),
-                    );
-                    page.push_str(&line);
-                    page.push('\n');
-                }
-            }
+                ["#", "TYPE", family, "counter"] => writeln!(page, "# TYPE {family}_total counter"),
+                // As Prometheus writes it.
+                _ => match line.strip_suffix(" inf") {
+                    Some(series) => writeln!(page, "{series} +Inf"),
+                    None => writeln!(page, "{line}"),
+                },
+            };
+            written.expect("a string takes all that is written");
         }
         page
     }
 
     /// The same, and what the kernel tells of the process.
     pub async fn page(&self) -> String {
-        let mut page = self.render();
-        page.push_str(&may_wait(process::page).await);
-        page
+        self.render() + &may_wait(process::page).await
     }
 }
 
-/// What [`Scrape::render`] writes.
+/// Of [`Scrape::page`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

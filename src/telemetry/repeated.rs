@@ -1,6 +1,6 @@
 //! What an outage or a stranger repeats is said once, then counted, and at last it is said to be over: one
 //! line a minute at most, whatever happens and however often. Pure; times are
-//! [`Moment::elapsed`](crate::clock::Moment::elapsed).
+//! [`Moment::elapsed`](crate::system::Moment::elapsed).
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -11,7 +11,7 @@ use super::meaning;
 use super::meaning::Meaning;
 use super::transport::Lost;
 use crate::atlas::CertificateList;
-use crate::clock::Moment;
+use crate::system::Moment;
 
 /// How much a call to Atlas matters when there are not enough for all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

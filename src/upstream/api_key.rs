@@ -13,7 +13,7 @@ use http::header::WWW_AUTHENTICATE;
 use http::{HeaderMap, HeaderValue};
 
 use super::watched_secret::WatchedSecret;
-use crate::secret::Secret;
+use crate::system::Secret;
 
 /// One API key, and the nonces it was given.
 #[derive(Debug)]
@@ -149,7 +149,7 @@ const MOST_NONCES: usize = 64;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::secret::Secret;
+    use crate::system::Secret;
 
     const OBSERVED: &str = r#"Digest realm="MMS Public API", domain="", nonce="P9Ll1pSJIkZfpI1ckkvqKqwGYQw1xL9I", algorithm=MD5, qop="auth", stale=false"#;
 

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// A breaker. Times are [`Moment::elapsed`](crate::clock::Moment::elapsed).
+/// A breaker. Times are [`Moment::elapsed`](crate::system::Moment::elapsed).
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Breaker {
     /// Seconds with calls, the oldest first.

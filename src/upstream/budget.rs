@@ -33,7 +33,7 @@ use gate::Gate;
 use pace::{Pace, Told};
 use rates::{MINUTE, times};
 
-/// What is known of one project's bucket. Times are [`Moment::elapsed`](crate::clock::Moment::elapsed).
+/// What is known of one project's bucket. Times are [`Moment::elapsed`](crate::system::Moment::elapsed).
 #[derive(Clone, Debug)]
 pub(crate) struct Budget {
     rates: Rates,

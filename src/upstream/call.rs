@@ -36,7 +36,7 @@ pub(crate) struct Caller<'a> {
     pub(crate) project: Arc<Project>,
     pub(crate) log: &'a Log,
     pub(crate) walk: WalkNumber,
-    /// On the clock's [`Moment::elapsed`](crate::clock::Moment::elapsed).
+    /// On the clock's [`Moment::elapsed`](crate::system::Moment::elapsed).
     pub(crate) deadline: Duration,
 }
 

@@ -10,10 +10,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::http_client::ProxySettings;
-use crate::roots::Trust;
-use crate::secret::Secret;
 use crate::settings;
 use crate::settings::{Size, duration};
+use crate::system::{Secret, Trust};
 
 /// The section `atlas`.
 #[derive(Clone, Debug, Deserialize, Serialize)]

@@ -13,9 +13,8 @@ use super::service_account::{Parts, ServiceAccount, Terms};
 use super::transport::Transport;
 use super::watched_secret::WatchedSecret;
 use crate::atlas::ProjectId;
-use crate::clock::Clock;
-use crate::secret::Secret;
-use crate::settings::{ConfigError, impossible_directory};
+use crate::settings::ConfigError;
+use crate::system::{Clock, Secret, impossible_directory};
 use crate::telemetry::Chain;
 use crate::telemetry::metrics::upstream::UpstreamMetrics;
 

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-/// What one project has wanted. Times are [`Moment::elapsed`](crate::clock::Moment::elapsed).
+/// What one project has wanted. Times are [`Moment::elapsed`](crate::system::Moment::elapsed).
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Demand {
     /// Calls of each minute, by its number modulo their count.

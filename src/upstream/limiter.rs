@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 use super::answer::Urgency;
 use super::config::Limits;
 use crate::atlas::ProjectId;
-use crate::clock::Clock;
+use crate::system::Clock;
 use lane::{Lane, Waiting};
 
 /// Hands out turns. Cheap to clone.

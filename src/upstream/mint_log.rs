@@ -23,7 +23,7 @@ use tracing::warn;
 
 use super::state;
 use super::state::FileContent;
-use crate::clock::Moment;
+use crate::system::Moment;
 use crate::telemetry::say;
 
 /// What was asked for in the last hour.

@@ -157,7 +157,7 @@ mod tests {
     use http::{HeaderMap, HeaderValue};
 
     use super::*;
-    use crate::clock::Clock;
+    use crate::system::Clock;
 
     fn answer(status: u16, kind: &[&str], body: &str) -> Answer {
         let mut headers = HeaderMap::new();

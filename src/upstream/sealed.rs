@@ -16,7 +16,7 @@ use tracing::warn;
 use super::state;
 use super::state::FileContent;
 use crate::atlas::Timestamp;
-use crate::secret::Secret;
+use crate::system::Secret;
 use crate::telemetry::say;
 
 /// Writes a token that expires at `expires` for whoever knows `secret`.

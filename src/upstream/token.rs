@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::answer::{CredentialFailure, NoToken};
 use super::transport::Lost;
-use crate::secret::Secret;
+use crate::system::Secret;
 
 /// A fresh token.
 #[derive(Clone, Debug)]

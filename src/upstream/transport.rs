@@ -9,10 +9,9 @@ use reqwest::dns::Resolve;
 use reqwest::{Request, Url};
 
 use super::config::{Config, origin};
-use crate::clock::Clock;
 use crate::http_client::{BuildError, HttpClient, ProxyError, Setup};
-use crate::roots::NoTls;
 use crate::settings::ConfigError;
+use crate::system::{Clock, NoTls};
 use crate::telemetry::Chain;
 
 pub use crate::http_client::Lost;

@@ -14,7 +14,7 @@ use super::pages;
 use super::pages::Plan;
 use super::retry::Pause;
 use crate::atlas::{CertificateList, Timestamp};
-use crate::clock::Moment;
+use crate::system::Moment;
 use crate::telemetry::metrics::upstream::CallCause;
 
 /// What a walk is doing, as it goes; kept outside of it, so that it is known even if time runs out.

@@ -7,8 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use tracing::{info, warn};
 
-use crate::blocking::may_wait;
-use crate::secret::{Secret, SecretFileError};
+use crate::system::{Secret, SecretFileError, may_wait};
 use crate::telemetry::say;
 
 /// A secret, and the file that it may change in.

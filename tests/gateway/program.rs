@@ -8,7 +8,7 @@ use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::{env, fs};
 
-use atlas_cert_gateway::clock::Clock;
+use atlas_cert_gateway::system::Clock;
 use atlas_simulator::{Settings, Simulator};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};

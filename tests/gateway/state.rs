@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use atlas_cert_gateway::app::App;
 use atlas_cert_gateway::atlas::Timestamp;
-use atlas_cert_gateway::clock::Clock;
 use atlas_cert_gateway::config::Config;
+use atlas_cert_gateway::system::Clock;
 use atlas_cert_gateway::telemetry::Chain;
 use atlas_simulator::CLIENT_ID;
 use rustix::fs::{CWD, FileType, Mode, mknodat};

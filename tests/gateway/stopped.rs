@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use std::{env, fs};
 
-use atlas_cert_gateway::clock::Clock;
+use atlas_cert_gateway::system::Clock;
 use atlas_simulator::{Settings, Simulator};
 use serde_json::json;
 

@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime};
 
 use atlas_cert_gateway::app::App;
 use atlas_cert_gateway::atlas::Timestamp;
-use atlas_cert_gateway::clock::{Clock, ManualClock};
 use atlas_cert_gateway::config::Config;
+use atlas_cert_gateway::system::{Clock, ManualClock};
 use atlas_simulator::{CLIENT_ID, CLIENT_SECRET, PRIVATE_KEY, PUBLIC_KEY, Settings, Simulator};
 use serde_json::{Value, json};
 use tempfile::TempDir;

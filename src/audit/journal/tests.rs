@@ -19,7 +19,7 @@ use crate::audit::record::{Body, Kind};
 use crate::audit::verify::verify;
 use crate::audit::writer::{OpenFile, day};
 use crate::audit::{Arrival, Audit, Closing, Config, Origin};
-use crate::clock::ManualClock;
+use crate::system::ManualClock;
 
 mod syncing;
 

@@ -10,7 +10,7 @@ use crate::audit::queue::Batch;
 use crate::audit::record::{Body, Kind, name};
 use crate::audit::sink::Parcel;
 use crate::audit::writer::Writer;
-use crate::clock::Moment;
+use crate::system::Moment;
 use crate::telemetry::Tally;
 
 use super::{Journal, Order, lock};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::Entry;
 use crate::cache::freshness::pause_after;
-use crate::clock::Moment;
+use crate::system::Moment;
 use crate::upstream::HeldBack;
 
 /// What may be said of an entry besides.

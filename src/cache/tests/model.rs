@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 use super::super::*;
 use super::stage::{ADDRESS, START};
 use crate::atlas::Timestamp;
-use crate::clock::ManualClock;
+use crate::system::ManualClock;
 use crate::upstream::Verdict;
 use fetches::{Scene, Word, walk};
 use steps::{Purged, Step, step};

@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::super::*;
 use crate::atlas::{Certificate, CertificateList, Timestamp};
-use crate::clock::ManualClock;
+use crate::system::ManualClock;
 use crate::upstream::{AtlasAnswer, FetchFailure, Walk};
 
 /// What a scripted Atlas says.

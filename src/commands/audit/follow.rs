@@ -12,9 +12,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::audit::search;
 use crate::audit::search::{Filter, Found, Order, Search, Sieve};
-use crate::blocking::may_wait;
-use crate::clock::Clock;
 use crate::commands::ExitStatus;
+use crate::system::{Clock, may_wait};
 
 use super::records::{Format, Records};
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::audit::search::Progress;
-use crate::clock::Clock;
+use crate::system::Clock;
 
 /// A bar that is there once it is worth showing, and gone when it is dropped.
 pub(super) struct Bar {

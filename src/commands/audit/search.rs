@@ -9,8 +9,8 @@ use clap::Args;
 
 use crate::audit::search;
 use crate::audit::search::Order;
-use crate::clock::Clock;
 use crate::commands::ExitStatus;
+use crate::system::Clock;
 
 use super::filters::Filters;
 use super::progress::Bar;

@@ -14,8 +14,8 @@ use serde_json::value::RawValue;
 use crate::audit::search::{Filter, Order, When};
 use crate::audit::usage::{Counts, Row};
 use crate::audit::{search, usage};
-use crate::clock::Clock;
 use crate::commands::ExitStatus;
+use crate::system::Clock;
 
 use super::name_incomplete;
 use super::progress::Bar;

@@ -9,8 +9,8 @@ use clap::Args;
 use crate::audit::verify::Report;
 use crate::audit::{HeadVerifier, verify};
 
-use crate::clock::Clock;
 use crate::commands::{ExitStatus, complain};
+use crate::system::Clock;
 
 use super::progress::Bar;
 

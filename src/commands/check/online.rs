@@ -10,11 +10,11 @@ use tokio::runtime;
 
 use super::advice;
 use crate::app::App;
-use crate::clock::Clock;
 use crate::commands::{ExitStatus, complain, say};
 use crate::config::Config;
 use crate::identity::IssuerCheck;
 use crate::settings::ConfigError;
+use crate::system::Clock;
 use crate::upstream::{OnlineCheck, Tried};
 
 /// How what was found is written.

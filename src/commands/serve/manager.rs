@@ -11,9 +11,8 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
 use crate::app::App;
-use crate::blocking::may_wait;
-use crate::clock::Clock;
 use crate::server::admin::Report;
+use crate::system::{Clock, may_wait};
 use crate::telemetry::{Repeated, Tally};
 
 /// Callers are answered from now on.

@@ -1,7 +1,7 @@
 //! How old keys are after the machine was suspended, or its clock was set.
 
 use super::*;
-use crate::clock::SLICE;
+use crate::system::SLICE;
 
 const TWO_HOURS: Duration = Duration::from_hours(2);
 const MORE_THAN_A_DAY: Duration = Duration::from_hours(25);

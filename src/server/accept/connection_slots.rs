@@ -320,7 +320,7 @@ mod tests {
 
     use super::*;
     use crate::atlas::Timestamp;
-    use crate::clock::{Clock, ManualClock};
+    use crate::system::{Clock, ManualClock};
 
     struct Listener {
         slots: Arc<ConnectionSlots>,

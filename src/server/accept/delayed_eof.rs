@@ -12,9 +12,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::ConnectionState;
 use super::http2_streams::Http2Streams;
-use crate::clock::Clock;
 use crate::server::hangup::{HangupWatch, HasSocket};
 use crate::server::linger::Linger;
+use crate::system::Clock;
 
 /// A stream whose end waits for the answers.
 pub(super) struct DelayedEof<S> {

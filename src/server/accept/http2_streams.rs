@@ -16,10 +16,10 @@ use futures_util::task::AtomicWaker;
 use hyper::rt::Executor;
 use tokio_util::task::TaskTracker;
 
-use crate::clock::Clock;
 use crate::server::payload::Given;
 use crate::server::write_timeout::WriteLimits;
 use crate::server::{idleness, payload};
+use crate::system::Clock;
 use crate::telemetry::metrics::connections::{ConnectionMetrics, Reason};
 
 /// The requests of one HTTP/2 connection.

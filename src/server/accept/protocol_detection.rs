@@ -13,8 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-use crate::clock::Clock;
 use crate::server::hangup::HasSocket;
+use crate::system::Clock;
 
 /// What a caller speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -224,7 +224,7 @@ impl Acceptor {
             tokio::select! {
                 () = self.stop.cancelled() => false,
                 () = self.clock.sleep(age) => false,
-                () = self.memory.relief() => false,
+                () = self.memory.connections_must_end() => false,
                 () = requests.idle(self.limits.idle) => false,
                 () = last.cancelled() => false,
                 () = slot.evicted() => true,

@@ -28,12 +28,12 @@ use super::{Admin, Requester, Task};
 use crate::atlas::{CertQuery, ProjectId, Timestamp};
 use crate::audit::search::{BadFilter, Filter, Incomplete, Order, Search};
 use crate::audit::{AdminAction, AdminRecord, Outcome, RequestId, search};
-use crate::blocking::in_background;
 use crate::identity::Caller;
 use crate::policy::{Hidden, Reach};
 use crate::server::layers::Body;
 use crate::server::response;
 use crate::server::response::AdminRefusal;
+use crate::system::in_background;
 
 #[derive(Serialize)]
 struct LookupsPage {

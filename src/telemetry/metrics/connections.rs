@@ -1,12 +1,19 @@
-//! What is counted of connections that are not served to their end.
+//! Metrics of connections: why some are refused or ended, and how long our certificate is good.
 
-use prometheus_client::encoding::EncodeLabelSet;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-/// From one list the enum, its words and the list of all, which must be on the page from the beginning:
-/// Prometheus sees no increase in a counter that begins at one.
+use super::Register;
+
+/// From one list the enum, its labels and the list of all.
 macro_rules! reasons {
     ($($(#[$doc:meta])* $reason:ident = $word:literal,)*) => {
         /// Why a connection is refused, in the server's own words.
@@ -75,62 +82,91 @@ reasons! {
 /// Handles to the metrics of connections.
 #[derive(Clone, Debug)]
 pub struct ConnectionMetrics {
-    refused: Family<Refused, Counter>,
-    reloads: Family<ReloadResult, Counter>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Refused {
-    reason: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReloadResult {
-    result: &'static str,
+    refused: Family<[(&'static str, &'static str); 1], Counter>,
+    tls_loaded: Counter,
+    tls_refused: Counter,
 }
 
 impl ConnectionMetrics {
     /// Makes the metrics known to `registry`.
     pub fn register(registry: &mut Registry) -> Self {
-        let metrics = Self {
-            refused: Family::default(),
-            reloads: Family::default(),
-        };
+        let refused = Family::default();
         for reason in Reason::ALL {
-            metrics.count(*reason, 0);
+            refused.get_or_create_owned(&[("reason", reason.as_str())]);
         }
-        for result in ["loaded", "refused"] {
-            let reloads = &metrics.reloads;
-            reloads.get_or_create(&ReloadResult { result }).inc_by(0);
-        }
-        registry.register(
-            "connections_refused",
-            "Connections that the gateway has refused, or ended for a newcomer, by why",
-            metrics.refused.clone(),
-        );
-        registry.register(
+        let [tls_loaded, tls_refused] = registry.add_counters(
             "tls_reloads",
             "Times that changed certificate files were read, by result",
-            metrics.reloads.clone(),
+            "result",
+            ["loaded", "refused"],
         );
-        metrics
+        Self {
+            refused: registry.add(
+                "connections_refused",
+                "Connections that the gateway has refused, or ended for a newer one, by why",
+                refused,
+            ),
+            tls_loaded,
+            tls_refused,
+        }
     }
 
-    /// Counts a connection that is refused.
+    /// Counts a connection that is refused or ended.
     pub fn refused(&self, reason: Reason) {
-        self.count(reason, 1);
-    }
-
-    fn count(&self, reason: Reason, connections: u64) {
-        let reason = reason.as_str();
-        self.refused
-            .get_or_create(&Refused { reason })
-            .inc_by(connections);
+        let label = [("reason", reason.as_str())];
+        self.refused.get_or_create(&label).inc();
     }
 
     /// Counts a reading of changed certificate files.
     pub fn tls_reload(&self, is_good: bool) {
-        let result = if is_good { "loaded" } else { "refused" };
-        self.reloads.get_or_create(&ReloadResult { result }).inc();
+        if is_good {
+            &self.tls_loaded
+        } else {
+            &self.tls_refused
+        }
+        .inc();
+    }
+}
+
+/// Says at each scrape how long the certificate is good. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct CertificateMetrics(Arc<OnceLock<Box<SecondsLeft>>>);
+
+/// `None` where there is no certificate.
+type SecondsLeft = dyn Fn() -> Option<i64> + Send + Sync;
+
+impl CertificateMetrics {
+    /// Makes the metric known to `registry`.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register_collector(Box::new(metrics.clone()));
+        metrics
+    }
+
+    /// From now on `seconds_left` is asked at each scrape; only the first one ever is.
+    pub fn ask(&self, seconds_left: impl Fn() -> Option<i64> + Send + Sync + 'static) {
+        // There is one listener with TLS, and it is built once.
+        let _ = self.0.set(Box::new(seconds_left));
+    }
+}
+
+impl Collector for CertificateMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let metric = encoder.encode_descriptor(
+            "tls_certificate_expires_in_seconds",
+            "How long the certificate chain that callers are shown is good; below 0 once it has expired",
+            None,
+            MetricType::Gauge,
+        )?;
+        match self.0.get().and_then(|seconds_left| seconds_left()) {
+            Some(left) => ConstGauge::new(left).encode(metric),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for CertificateMetrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CertificateMetrics").finish_non_exhaustive()
     }
 }

@@ -1,21 +1,22 @@
 //! What is ill, by part: what keeps a replica from being ready, and what it serves without.
 
-use std::fmt;
-
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use super::Register;
+
 /// Handles to the gauges of readiness. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct ReadinessMetrics {
-    not_ready: Family<PartLabel, Gauge>,
-    degraded: Family<PartLabel, Gauge>,
+    not_ready: ByPart,
+    degraded: ByPart,
 }
 
+type ByPart = Family<[(&'static str, &'static str); 1], Gauge>;
+
 /// What can be ill.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     /// Atlas, or the way to it.
     Atlas,
@@ -39,14 +40,8 @@ pub enum Part {
     Tls,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PartLabel {
-    part: Part,
-}
-
 impl Part {
-    /// All of them.
-    pub const ALL: [Self; 10] = [
+    const ALL: [Self; 10] = [
         Self::Atlas,
         Self::Audit,
         Self::Credentials,
@@ -76,44 +71,32 @@ impl Part {
     }
 }
 
-impl EncodeLabelValue for Part {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
-        self.word().encode(encoder)
-    }
-}
-
 impl ReadinessMetrics {
     /// Makes the metrics known to `registry`.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
-            not_ready: Family::default(),
-            degraded: Family::default(),
+            not_ready: registry.add(
+                "not_ready",
+                "What keeps this replica from being ready, as its readiness tells",
+                Family::default(),
+            ),
+            degraded: registry.add(
+                "degraded",
+                "What is ill although this replica serves, as its readiness tells",
+                Family::default(),
+            ),
         };
         metrics.show(&[], &[]);
-        registry.register(
-            "not_ready",
-            "What keeps this replica from being ready, as its readiness tells",
-            metrics.not_ready.clone(),
-        );
-        registry.register(
-            "degraded",
-            "What is ill although this replica serves, as its readiness tells",
-            metrics.degraded.clone(),
-        );
         metrics
     }
 
     /// Shows which parts keep the replica from being ready, and which are ill besides.
     pub fn show(&self, not_ready: &[Part], degraded: &[Part]) {
-        for part in Part::ALL {
-            let label = PartLabel { part };
-            let shown = |family: &Family<PartLabel, Gauge>, parts: &[Part]| {
-                family
-                    .get_or_create(&label)
-                    .set(i64::from(parts.contains(&part)));
-            };
-            shown(&self.not_ready, not_ready);
-            shown(&self.degraded, degraded);
+        for (family, ill) in [(&self.not_ready, not_ready), (&self.degraded, degraded)] {
+            for part in Part::ALL {
+                let gauge = family.get_or_create_owned(&[("part", part.word())]);
+                gauge.set(ill.contains(&part).into());
+            }
         }
     }
 }

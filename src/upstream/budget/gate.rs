@@ -22,7 +22,7 @@ impl CooldownCause {
 }
 
 /// Whether a project may be called at all. Times are
-/// [`Moment::elapsed`](crate::clock::Moment::elapsed).
+/// [`Moment::elapsed`](crate::system::Moment::elapsed).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Gate {
     /// Atlas has asked us to wait.

@@ -249,7 +249,7 @@ fn is_loopback(url: &Url) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::secret::Secret;
+    use crate::system::Secret;
 
     fn places(text: &str) -> Vec<String> {
         let config: Config = toml::from_str(text).unwrap();

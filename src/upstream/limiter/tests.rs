@@ -5,7 +5,7 @@ use futures_util::future::join_all;
 
 use super::*;
 use crate::atlas::Timestamp;
-use crate::clock::ManualClock;
+use crate::system::ManualClock;
 
 fn limiter(in_all: usize, per_project: usize, queue: usize) -> (ConcurrencyLimiter, ManualClock) {
     let (clock, manual_clock) = Clock::manual(Timestamp::from_seconds(0));

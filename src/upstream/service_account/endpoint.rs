@@ -9,7 +9,7 @@ use http::{HeaderValue, Method};
 use tracing::{Instrument, warn};
 
 use super::Account;
-use crate::secret::Secret;
+use crate::system::Secret;
 use crate::telemetry::metrics::upstream::Endpoint;
 use crate::telemetry::traces::Call;
 use crate::telemetry::{Tally, say};

@@ -14,7 +14,7 @@ use tracing::warn;
 
 use super::{Account, MARGIN};
 use crate::atlas::Timestamp;
-use crate::secret::Secret;
+use crate::system::Secret;
 use crate::telemetry::say;
 use crate::upstream::mint_log::MintLog;
 use crate::upstream::sealed;

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use atlas_cert_gateway::app::App;
 use atlas_cert_gateway::atlas::Timestamp;
-use atlas_cert_gateway::clock::Clock;
 use atlas_cert_gateway::config::Config;
+use atlas_cert_gateway::system::Clock;
 use atlas_simulator::{Asked, Fault};
 use futures_util::poll;
 use serde_json::{Value, json};

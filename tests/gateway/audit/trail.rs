@@ -11,8 +11,8 @@ use atlas_cert_gateway::audit::verify::{Report, verify};
 use atlas_cert_gateway::audit::{
     Arrival, Audit, AuditError, CacheUse, Closing, Config, Entry, Origin, Outcome, Unrecorded,
 };
-use atlas_cert_gateway::clock::{Clock, ManualClock};
 use atlas_cert_gateway::identity::Caller;
+use atlas_cert_gateway::system::{Clock, ManualClock};
 use atlas_cert_gateway::telemetry::metrics::audit::AuditMetrics;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;

@@ -286,7 +286,7 @@ async fn k7_on_sighup_keys_that_were_taken_down_are_forgotten_whatever_the_confi
     let (_atlas, files) =
         world_with(|config| set(config, "identity.issuers", vec![issuer.clone()])).await;
     let mut program = Program::start(files.path());
-    let now = atlas_cert_gateway::clock::Clock::system()
+    let now = atlas_cert_gateway::system::Clock::system()
         .now()
         .wall
         .seconds();

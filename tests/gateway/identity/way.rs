@@ -167,7 +167,7 @@ async fn k6_a_password_that_cannot_be_read_is_a_mistake_with_its_place() {
     issuer.insert("proxy".to_owned(), "http://gateway@egress.test:3128".into());
     issuer.insert("proxy_password_file".to_owned(), "/nowhere/password".into());
     let config = atlas_cert_gateway::config::Config::parse(&config.to_string(), []).unwrap();
-    let clock = atlas_cert_gateway::clock::Clock::system();
+    let clock = atlas_cert_gateway::system::Clock::system();
     let config_errors = atlas_cert_gateway::app::App::check(&config, &clock).unwrap_err();
     let places: Vec<&str> = config_errors
         .iter()

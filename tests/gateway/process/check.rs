@@ -6,7 +6,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::Command;
 
-use atlas_cert_gateway::clock::Clock;
+use atlas_cert_gateway::system::Clock;
 use atlas_simulator::{Answer, Asked, CLIENT_SECRET, Fault, Settings, Simulator};
 use http::StatusCode;
 

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 
-use atlas_cert_gateway::clock::Clock;
+use atlas_cert_gateway::system::Clock;
 use serde_json::{Value, json};
 
 use crate::audit::alone::{small_disk, with_small_disk};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{env, fs};
 
-use atlas_cert_gateway::clock::Clock;
+use atlas_cert_gateway::system::Clock;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::UnboundedSender;

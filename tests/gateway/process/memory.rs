@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::Write;
 
-use atlas_cert_gateway::clock::Clock;
+use atlas_cert_gateway::system::Clock;
 use atlas_simulator::{Settings, Simulator};
 use serde_json::json;
 

@@ -3,8 +3,8 @@
 use std::fs;
 
 use atlas_cert_gateway::app::App;
-use atlas_cert_gateway::clock::Clock;
 use atlas_cert_gateway::config::Config;
+use atlas_cert_gateway::system::Clock;
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 
 use super::{Authority, until_reloaded};

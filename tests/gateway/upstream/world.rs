@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use atlas_cert_gateway::atlas::{CertQuery, ProjectId, Timestamp};
-use atlas_cert_gateway::clock::{Clock, ManualClock};
-use atlas_cert_gateway::secret::Secret;
+use atlas_cert_gateway::system::{Clock, ManualClock, Secret};
 use atlas_cert_gateway::telemetry::metrics::upstream::UpstreamMetrics;
 use atlas_cert_gateway::upstream::{
     ApiKeyConfig, Config, CredentialConfig, FetchError, FetchFailure, Fetched, HeldBack, Jitter,

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use super::{KEYS, asked};
 use crate::atlas::{Certificate, CertificateList, Timestamp};
 use crate::cache::*;
-use crate::clock::ManualClock;
+use crate::system::ManualClock;
 use crate::upstream::{AtlasAnswer, FetchFailure, HeldBack, Walk};
 
 /// What Atlas says of a key.

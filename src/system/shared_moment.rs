@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::Moment;
+use super::clock::Moment;
 use crate::atlas::Timestamp;
 
 /// When something happened last, to the millisecond.

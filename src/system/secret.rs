@@ -7,7 +7,7 @@ use std::{fmt, io};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::watched;
+use super::files::read_limited;
 
 /// A client secret, a private key, an access token or a caller's token.
 ///
@@ -51,7 +51,7 @@ impl Secret {
         if mode & 0o007 != 0 {
             return Err(SecretFileError::Exposed { mode });
         }
-        let content = watched::read_limited(path, LARGEST_FILE)?;
+        let content = read_limited(path, LARGEST_FILE)?;
         let text = String::from_utf8(content).map_err(|_| SecretFileError::NotText)?;
         let text = text.trim_end_matches(['\r', '\n']);
         if text.trim().is_empty() {

@@ -15,8 +15,7 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
-use crate::settings::written_by_its_owner;
-use crate::watched;
+use super::files::read_owned;
 
 /// Whose certificates are trusted.
 #[derive(Clone, Copy, Debug)]
@@ -129,8 +128,7 @@ fn of_the_system() -> (String, Vec<CertificateDer<'static>>) {
 }
 
 fn configured(path: &Path) -> Result<Vec<CertificateDer<'static>>, NoTls> {
-    let pem = written_by_its_owner(path).and_then(|()| watched::read_limited(path, LARGEST));
-    let pem = pem.map_err(|error| NoTls::Own(error.to_string()))?;
+    let pem = read_owned(path, LARGEST).map_err(|error| NoTls::Own(error.to_string()))?;
     let roots = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
     let roots = roots.map_err(|_| NoTls::Own("is no PEM".to_owned()))?;
     if roots.is_empty() {

@@ -15,9 +15,6 @@
 //! A manual clock stands still until its [`ManualClock`] move it, and whoever sleeps on it wakes when it
 //! passes their moment. So tests move through hours without waiting for one.
 
-mod ids;
-mod shared;
-
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -27,9 +24,6 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
 
 use crate::atlas::Timestamp;
-
-pub use ids::Ids;
-pub use shared::SharedMoment;
 
 /// One reading of the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,20 @@
+//! What every part needs of the system: the time, files that may change, threads that may wait, secrets, and
+//! the roots of TLS.
+
+mod blocking;
+mod clock;
+mod files;
+mod ids;
+mod roots;
+mod secret;
+mod shared_moment;
+
+pub use blocking::{BlockingFile, in_background, may_wait};
+pub use clock::{Clock, Elapsed, ManualClock, Moment, SLICE, TOLERANCE};
+pub use files::{
+    WatchedFile, WatchedFiles, impossible_directory, read_limited, read_owned, unwritable_directory,
+};
+pub use ids::Ids;
+pub use roots::{NoTls, Trust, end_gathering};
+pub use secret::{Secret, SecretFileError};
+pub use shared_moment::SharedMoment;
