@@ -89,12 +89,33 @@ pub struct Caller {
     pub scopes: Box<[Box<str>]>,
     /// When the token ends, leeway included.
     pub expires_at: Timestamp,
+    /// Which access rules apply to it, as the policy has noted.
+    pub rule_list: RuleListNumber,
 }
+
+/// The number of the list of rules that apply to a caller, which `policy` finds once per token and policy
+/// generation: the generation in the upper half, which is never 0, the number in the lower. It holds for the
+/// caller as it is; one with other claims is another caller, with a number of its own.
+#[derive(Debug, Default)]
+pub struct RuleListNumber(AtomicU64);
 
 impl Caller {
     /// `kid` of the key that has signed the token; `None` if that key has no name, as a shared secret.
     pub fn key_id(&self) -> Option<&str> {
         self.key_id.as_deref()
+    }
+}
+
+impl RuleListNumber {
+    pub(crate) fn get(&self, generation: u32) -> Option<u32> {
+        let noted = self.0.load(Ordering::Acquire);
+        let number = u32::try_from(noted & u64::from(u32::MAX)).expect("the lower half is a u32");
+        (noted >> 32 == u64::from(generation)).then_some(number)
+    }
+
+    pub(crate) fn set(&self, generation: u32, number: u32) {
+        let noted = u64::from(generation) << 32 | u64::from(number);
+        self.0.store(noted, Ordering::Release);
     }
 }
 

@@ -184,6 +184,7 @@ const OVERHEAD: usize = size_of::<Remembered>() + size_of::<Caller>() + 64;
 mod tests {
     use std::time::Duration;
 
+    use super::super::RuleListNumber;
     use super::*;
     use crate::atlas::Timestamp;
 
@@ -203,6 +204,7 @@ mod tests {
             key_id: None,
             scopes: Box::default(),
             expires_at: Timestamp::from_seconds(ends),
+            rule_list: RuleListNumber::default(),
         };
         Remembered {
             token: Box::from(token.as_bytes()),
