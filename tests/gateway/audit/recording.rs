@@ -9,7 +9,7 @@ use atlas_cert_gateway::atlas::CertQuery;
 use atlas_cert_gateway::audit::{
     AdminAction, AdminRecord, Arrival, CacheUse, Closing, FetchRecord, Outcome, Sync,
 };
-use atlas_cert_gateway::identity::Caller;
+use atlas_cert_gateway::identity::{Caller, RuleListNumber};
 use futures_util::future::join_all;
 use proptest::prelude::*;
 use serde_json::Value;
@@ -285,6 +285,7 @@ proptest! {
                 key_id: None,
                 scopes: Box::default(),
                 expires_at: START,
+                rule_list: RuleListNumber::default(),
             }));
             let mut username: String = text(5).replace(|it: char| it.is_control() || "%/\\".contains(it), "x");
             while username.len() > 1_024 {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use atlas_cert_gateway::audit::{Arrival, CacheUse, Closing, Origin, Outcome, Sync};
-use atlas_cert_gateway::identity::Caller;
+use atlas_cert_gateway::identity::{Caller, RuleListNumber};
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -48,6 +48,7 @@ proptest! {
                 key_id: None,
                 scopes: Box::default(),
                 expires_at: START,
+                rule_list: RuleListNumber::default(),
             });
             entry.set_caller(&who);
             entry.set_query(&asked);

@@ -1,5 +1,4 @@
-//! Fair shares: callers and the calls that they cost go in, and who has had enough of a project's
-//! bucket comes out.
+//! Fair shares of a project's bucket, by the calls that each caller cost in the last minute.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -9,7 +8,7 @@ use crate::atlas::ProjectId;
 
 /// What each caller took of each project's bucket in the last minute.
 #[derive(Debug, Default)]
-pub(super) struct Shares {
+pub(super) struct FairShares {
     projects: HashMap<ProjectId, Callers>,
     swept: u64,
 }
@@ -29,7 +28,7 @@ struct Recent {
     last: u64,
 }
 
-impl Shares {
+impl FairShares {
     /// Whether `who` has not had its fair share of the last minute's refill.
     pub(super) fn may_take(
         &mut self,
@@ -89,8 +88,8 @@ impl Shares {
 }
 
 impl Callers {
-    /// Whoever took nothing in the last minute is not counted. That changes with the slot, so once in
-    /// each is enough.
+    /// Forgets callers that took nothing in the last minute. That changes with the slot, so once in each is
+    /// enough.
     fn sweep(&mut self, now: Duration) {
         if is_new_slot(&mut self.swept, now) {
             self.recent.retain(|_, recent| recent.total(now) > 0);
