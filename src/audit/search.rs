@@ -14,8 +14,7 @@ use uuid::Uuid;
 
 use crate::atlas::Timestamp;
 
-use super::record::room;
-use super::record::text::escaped;
+use super::record::{escaped, limits};
 use super::{chain, reading};
 
 use cursor::{Bounds, Cursor};
@@ -231,8 +230,8 @@ impl<'a> Sieve<'a> {
     /// Of this filter.
     pub fn new(filter: &'a Filter) -> Self {
         let id = |name, id: Option<Uuid>| id.map(|id| format!(",\"{name}\":\"{id}\""));
-        let text = |name, text: &Option<String>, room| {
-            let (inside, whole) = escaped(text.as_deref()?, room);
+        let text = |name, text: &Option<String>, limit| {
+            let (inside, whole) = escaped(text.as_deref()?, limit);
             // A text that was cut has a flag behind it.
             let flag = if whole {
                 String::new()
@@ -244,17 +243,17 @@ impl<'a> Sieve<'a> {
         let members = [
             id("request_id", filter.request_id),
             id("fill_id", filter.fill_id),
-            text("token_id", &filter.token_id, room::NAME),
-            text("username", &filter.username, room::USERNAME),
-            text("subject", &filter.subject, room::SUBJECT),
-            text("client_id", &filter.client_id, room::NAME),
-            text("rule", &filter.rule, room::NAME),
-            text("group_id", &filter.group, room::SHORT),
+            text("token_id", &filter.token_id, limits::NAME),
+            text("username", &filter.username, limits::USERNAME),
+            text("subject", &filter.subject, limits::SUBJECT),
+            text("client_id", &filter.client_id, limits::NAME),
+            text("rule", &filter.rule, limits::NAME),
+            text("group_id", &filter.group, limits::SHORT),
             // In every kind of record something follows it.
             filter.status.map(|status| format!(",\"status\":{status},")),
-            text("outcome", &filter.outcome, room::SHORT),
-            text("issuer", &filter.issuer, room::ISSUER),
-            text("kind", &filter.kind, room::SHORT),
+            text("outcome", &filter.outcome, limits::SHORT),
+            text("issuer", &filter.issuer, limits::ISSUER),
+            text("kind", &filter.kind, limits::SHORT),
         ];
         let finder = |member: String| Finder::new(member.as_bytes()).into_owned();
         Self {

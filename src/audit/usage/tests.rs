@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
-use crate::audit::record::text::escaped;
+use crate::audit::record::escaped;
 
 /// A line with the members that count and some of those between them; what is empty is left out.
 #[derive(Clone, Debug)]

@@ -382,8 +382,5 @@ async fn u52_with_random_errors_and_delays_nearly_all_is_answered_for_a_tenth_of
     let calls = world.atlas.certificate_calls();
     assert!(calls - queries >= queries / 25, "{calls} calls");
     assert!(calls - queries <= queries / 10, "{calls} calls");
-    assert!(
-        answered >= queries * 999 / 1_000,
-        "{answered} of {queries}"
-    );
+    assert!(answered >= queries * 999 / 1_000, "{answered} of {queries}");
 }
