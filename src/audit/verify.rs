@@ -21,7 +21,7 @@ use serde::Deserialize;
 use super::chain::{Link, Tip};
 use super::heads::{HeadVerifier, Heads};
 use super::listing::{Listing, Packing, Segment, SegmentFile};
-use super::reading::Likeness;
+use super::reading::Comparison;
 use super::search::{Incomplete, Progress};
 use super::{chain, directory, listing, reading};
 
@@ -259,10 +259,10 @@ impl<'a> Verification<'a> {
             return Ok(());
         }
         match reading::compare(copy, other)? {
-            Likeness::Gone => (),
-            Likeness::Copy => self.report.copies.push(other.path.clone()),
-            Likeness::Part => pass_over("is a part of a copy of another file"),
-            Likeness::Differs { lines } => {
+            Comparison::Gone => (),
+            Comparison::Copy => self.report.copies.push(other.path.clone()),
+            Comparison::Part => pass_over("is a part of a copy of another file"),
+            Comparison::Differs { lines } => {
                 self.report.fault = Some(Fault {
                     seq: segment.first + lines,
                     file: other.path.clone(),
