@@ -343,7 +343,7 @@ impl Gateway {
 
     fn hit(&self, arrival: &Arrival<'_>, request: &LookupRequest<'_>) -> Option<Hit> {
         let now = arrival.at;
-        let holder = arrival.origin.certificate();
+        let holder = arrival.origin.holder();
         let caller = self.identity.recall(request.token?, holder, now)?;
         if self.metrics.known_under_way() >= self.limits.in_flight {
             return None;
