@@ -102,12 +102,12 @@ async fn cold_path() {
             walls.push(clock.now().elapsed.saturating_sub(began));
         }
         let fetched = last.unwrap();
-        assert_eq!(fetched.walk.pages, pages);
+        assert_eq!(fetched.stats.pages, pages);
         let wall = median(walls);
-        let sequential = alone(&atlas, fetched.walk.calls).await;
+        let sequential = alone(&atlas, fetched.stats.calls).await;
         println!(
             "{pages:>5}  {:>5}  {:>12}  {:>7.1}  {:>10.2}x  {:>17.2}x",
-            fetched.walk.calls,
+            fetched.stats.calls,
             fetched.list.joined().len(),
             wall.as_secs_f64() * 1e3,
             wall.as_secs_f64() / single.as_secs_f64(),

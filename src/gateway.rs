@@ -5,13 +5,13 @@
 
 mod asking;
 mod deny_file;
+mod fetch;
 mod last_lists;
 mod outage;
 mod panics;
 mod refusal;
 mod repeats;
 mod savings;
-mod walk;
 mod awaiting_record;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -46,20 +46,20 @@ mod walk;
 mod watched_secret;
 
 pub use answer::{
-    AtlasAnswer, CredentialFailure, FetchError, FetchFailure, Fetched, HeldBack, NoToken, Urgency,
-    Verdict, Walk,
+    AtlasAnswer, CredentialFailure, FetchError, FetchErrorKind, FetchStats, Fetched, HeldBack,
+    NoToken, Urgency, Verdict,
 };
 pub use budget::{BudgetView, CooldownCause};
 pub use config::{
     Api, ApiKeyConfig, Config, CredentialConfig, Limits, Proof, ServiceAccountConfig,
 };
-pub use credential::Refusal;
+pub use credential::CredentialUnavailable;
 pub use jitter::Jitter;
 pub use online_check::{OnlineCheck, Tried};
 pub use page::LONGEST_PAGE;
 pub use reload::Prepared;
 pub use state::StateError;
-pub use transport::Lost;
+pub use transport::HttpErrorKind;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -120,7 +120,7 @@ pub struct NotReady {
     /// Its configured name.
     pub credential: Arc<str>,
     /// Why.
-    pub why: Refusal,
+    pub why: CredentialUnavailable,
 }
 
 /// What is wrong with Atlas. Projects are counted, not named.
@@ -309,8 +309,8 @@ impl Upstream {
         let credential = self.0.credential(&query.project);
         let Some(credential) = credential else {
             return Err(FetchError {
-                reason: FetchFailure::NoCredential,
-                walk: Log::default().walk(Arc::from("")),
+                reason: FetchErrorKind::NoCredential,
+                stats: Log::default().stats(Arc::from("")),
             });
         };
         self.0.list(query, why, retries, &credential).await
@@ -469,25 +469,25 @@ impl Inner {
             project: self.projects.get(&query.project, now),
             log: &log,
             walk: self.limiter.walk(),
-            deadline: now + self.limits.walk,
+            deadline: now + self.limits.fetch,
         };
         // Pinned here, and so never moved: a walk is some kilobytes.
         let whole = pin!(walk::whole(&caller));
-        let whole = self.clock.timeout(self.limits.walk, whole);
+        let whole = self.clock.timeout(self.limits.fetch, whole);
         let whole = tokio::select! {
             biased;
-            whole = whole => whole.unwrap_or(Err(FetchFailure::Timeout)),
-            () = self.given_up.cancelled() => Err(FetchFailure::Timeout),
+            whole = whole => whole.unwrap_or(Err(FetchErrorKind::Timeout)),
+            () = self.given_up.cancelled() => Err(FetchErrorKind::Timeout),
         };
-        let walk = log.walk(Arc::clone(&credential.name));
+        let stats = log.stats(Arc::clone(&credential.name));
         match whole {
             Ok(whole) => Ok(Fetched {
                 list: whole.list,
                 answered_at: whole.at,
-                walk,
+                stats,
             }),
             Err(reason) => {
-                let error = FetchError { reason, walk };
+                let error = FetchError { reason, stats };
                 if let Some(reason) = error.not_asked() {
                     let withheld = &self.metrics.fetches_withheld;
                     withheld.get_or_create(&ReasonLabel { reason }).inc();

@@ -31,7 +31,7 @@ use super::{Ask, CacheMode, Entry, FetchRequest, Found, Inner, NotFound, Purge};
 use crate::atlas::CertQuery;
 use crate::policy::allowance::Spent;
 use crate::telemetry::metrics::cache::CacheMetrics;
-use crate::upstream::{FetchError, FetchFailure, Fetched, Urgency};
+use crate::upstream::{FetchError, FetchErrorKind, Fetched, Urgency};
 
 /// The fetches under way, by what they fetch.
 #[derive(Debug)]
@@ -243,9 +243,9 @@ impl Inner {
         of: Circumstances<'_>,
         fetched: Result<Fetched, FetchError>,
     ) -> Result<Entry, FetchError> {
-        Entry::new(&self.config.load(), of, fetched?).map_err(|walk| FetchError {
-            reason: FetchFailure::InvalidResponse("larger than 4 GiB"),
-            walk,
+        Entry::new(&self.config.load(), of, fetched?).map_err(|stats| FetchError {
+            reason: FetchErrorKind::InvalidResponse("larger than 4 GiB"),
+            stats,
         })
     }
 

@@ -16,7 +16,7 @@ use super::key::{Asked, Key, Stays, Stored};
 use super::seen::Seen;
 use crate::atlas::{CertQuery, ProjectId};
 use crate::clock::Moment;
-use crate::upstream::{AtlasAnswer, FetchError, FetchFailure};
+use crate::upstream::{AtlasAnswer, FetchError, FetchErrorKind};
 
 /// Lists and absences, each bounded in bytes.
 ///
@@ -322,7 +322,7 @@ impl Absence {
     }
 
     fn answer(&self) -> Option<&AtlasAnswer> {
-        if let FetchFailure::Atlas(answer) = &self.error.reason {
+        if let FetchErrorKind::Atlas(answer) = &self.error.reason {
             Some(answer)
         } else {
             None

@@ -80,8 +80,8 @@ impl Gateway {
             });
         }
         let admit = || self.admit_miss(permit, caller, ask.now);
-        let walk = self.walk(entry.request_id());
-        let found = self.cache.get_or_fetch(permit, ask, admit, walk).await;
+        let fetch = self.fetch(entry.request_id());
+        let found = self.cache.get_or_fetch(permit, ask, admit, fetch).await;
         let now = self.clock.now();
         // A token may have ended and a rule may have gone while the caller waited (G11).
         if now.wall >= caller.expires_at {

@@ -16,7 +16,7 @@ use super::config::{IssuerConfig, trusted_url};
 use super::json::Object;
 use crate::blocking::may_wait;
 use crate::clock::Clock;
-use crate::http_client::{Bounds, BuildError, CallFailed, HttpClient, Lost, Setup};
+use crate::http_client::{Bounds, BuildError, HttpClient, HttpError, HttpErrorKind, Setup};
 use crate::roots::Trust;
 use crate::secret::{Secret, SecretFileError};
 
@@ -55,7 +55,7 @@ pub(super) enum FetchError {
     Status(StatusCode),
     /// No answer, or not all of it.
     #[error("the issuer has given no answer")]
-    NoAnswer(#[source] CallFailed),
+    NoAnswer(#[source] HttpError),
 }
 
 impl Publisher {
@@ -152,7 +152,7 @@ impl Publisher {
         }
         match head.whole().await {
             Ok(answer) => Ok(answer.body),
-            Err(failed) if failed.lost == Lost::TooLarge => Err(FetchError::TooLarge),
+            Err(failed) if failed.kind == HttpErrorKind::TooLarge => Err(FetchError::TooLarge),
             Err(failed) => Err(FetchError::NoAnswer(failed)),
         }
     }

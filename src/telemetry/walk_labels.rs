@@ -36,7 +36,7 @@ impl WalkLabels {
             fill_id,
             urgency,
         } = self;
-        info_span!(target: TARGET, "walk", %request_id, %fill_id, urgency = %urgency)
+        info_span!(target: TARGET, "fetch", %request_id, %fill_id, urgency = %urgency)
     }
 }
 

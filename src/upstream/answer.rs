@@ -9,7 +9,7 @@ use http::StatusCode;
 
 use super::meaning;
 use super::meaning::Meaning;
-use super::transport::Lost;
+use super::transport::HttpErrorKind;
 use crate::atlas::CertificateList;
 use crate::clock::Moment;
 
@@ -26,7 +26,7 @@ pub enum Urgency {
 
 /// What a walk cost and where it went; kept with its list, and written to the audit trail.
 #[derive(Clone, Debug)]
-pub struct Walk {
+pub struct FetchStats {
     /// The credential's configured name; empty if none matches the project.
     pub credential: Arc<str>,
     /// Calls to Atlas's API, retries and the proof of one moment included; mints not.
@@ -47,7 +47,7 @@ pub struct Fetched {
     /// When Atlas answered with the oldest page: `Age` counts from here.
     pub answered_at: Moment,
     /// What it cost.
-    pub walk: Walk,
+    pub stats: FetchStats,
 }
 
 /// Why there is no list.
@@ -56,14 +56,14 @@ pub struct Fetched {
 pub struct FetchError {
     /// What went wrong.
     #[source]
-    pub reason: FetchFailure,
+    pub reason: FetchErrorKind,
     /// What it cost all the same.
-    pub walk: Walk,
+    pub stats: FetchStats,
 }
 
 /// What went wrong with a walk.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum FetchFailure {
+pub enum FetchErrorKind {
     /// Atlas answered with an error document, which is passed on as it is.
     #[error("Atlas answered {}", .0.status)]
     Atlas(AtlasAnswer),
@@ -169,7 +169,7 @@ pub enum NoToken {
     Answered(StatusCode),
     /// No answer.
     #[error("no answer: {0}")]
-    Lost(Lost),
+    HttpErrorKind(HttpErrorKind),
     /// Something that is no token of Atlas's.
     #[error("its answer is no token")]
     Unusable,
@@ -235,7 +235,7 @@ impl FetchError {
     /// The word for why Atlas was not asked, for the audit trail and the metrics; `None` if it was.
     pub fn not_asked(&self) -> Option<&'static str> {
         match (&self.reason, self.verdict()) {
-            (FetchFailure::BreakerOpen { .. }, _) => Some(BREAKER_OPEN),
+            (FetchErrorKind::BreakerOpen { .. }, _) => Some(BREAKER_OPEN),
             (_, Verdict::HeldBack(why)) => Some(why.word()),
             (_, Verdict::Denial | Verdict::Missing | Verdict::Outage) => None,
         }
@@ -243,30 +243,30 @@ impl FetchError {
 
     /// Whether Atlas's API was called at all.
     pub fn was_sent(&self) -> bool {
-        self.walk.calls > 0
+        self.stats.calls > 0
     }
 
     /// The word for why nothing was sent to Atlas, or no more, for the audit trail; `None` if Atlas has had
     /// its say.
     pub fn reason_unsent(&self) -> Option<&'static str> {
         self.not_asked().or_else(|| match &self.reason {
-            FetchFailure::Credential(_) => Some("no_token"),
-            FetchFailure::NoCredential => Some("no_credential"),
-            FetchFailure::Atlas(_)
-            | FetchFailure::BreakerOpen { .. }
-            | FetchFailure::Busy { .. }
-            | FetchFailure::HeldBack { .. }
-            | FetchFailure::Inconsistent
-            | FetchFailure::InvalidResponse(_)
-            | FetchFailure::NoDocument { .. }
-            | FetchFailure::Timeout
-            | FetchFailure::Tls
-            | FetchFailure::Unreachable => (!self.was_sent()).then_some("not_sent"),
+            FetchErrorKind::Credential(_) => Some("no_token"),
+            FetchErrorKind::NoCredential => Some("no_credential"),
+            FetchErrorKind::Atlas(_)
+            | FetchErrorKind::BreakerOpen { .. }
+            | FetchErrorKind::Busy { .. }
+            | FetchErrorKind::HeldBack { .. }
+            | FetchErrorKind::Inconsistent
+            | FetchErrorKind::InvalidResponse(_)
+            | FetchErrorKind::NoDocument { .. }
+            | FetchErrorKind::Timeout
+            | FetchErrorKind::Tls
+            | FetchErrorKind::Unreachable => (!self.was_sent()).then_some("not_sent"),
         })
     }
 }
 
-impl FetchFailure {
+impl FetchErrorKind {
     pub(crate) fn verdict(&self) -> Verdict {
         match self {
             Self::Atlas(answer) => answer.verdict(),
@@ -296,36 +296,36 @@ impl FetchError {
     /// Whether nothing says that it is this list's: Atlas could not be reached, or did not answer.
     pub fn is_of_atlas_as_a_whole(&self) -> bool {
         match &self.reason {
-            FetchFailure::Atlas(answer) => matches!(answer.status.as_u16(), 502..=504),
-            FetchFailure::BreakerOpen { .. }
-            | FetchFailure::Busy { .. }
-            | FetchFailure::Credential(_)
-            | FetchFailure::HeldBack { .. }
-            | FetchFailure::NoDocument { .. }
-            | FetchFailure::Timeout
-            | FetchFailure::Tls
-            | FetchFailure::Unreachable => true,
-            FetchFailure::Inconsistent
-            | FetchFailure::InvalidResponse(_)
-            | FetchFailure::NoCredential => false,
+            FetchErrorKind::Atlas(answer) => matches!(answer.status.as_u16(), 502..=504),
+            FetchErrorKind::BreakerOpen { .. }
+            | FetchErrorKind::Busy { .. }
+            | FetchErrorKind::Credential(_)
+            | FetchErrorKind::HeldBack { .. }
+            | FetchErrorKind::NoDocument { .. }
+            | FetchErrorKind::Timeout
+            | FetchErrorKind::Tls
+            | FetchErrorKind::Unreachable => true,
+            FetchErrorKind::Inconsistent
+            | FetchErrorKind::InvalidResponse(_)
+            | FetchErrorKind::NoCredential => false,
         }
     }
 
     /// The code of Atlas's error document, where Atlas sent one.
     pub fn atlas_code(&self) -> Option<&str> {
         match &self.reason {
-            FetchFailure::Atlas(answer) => answer.error_code.as_deref(),
-            FetchFailure::BreakerOpen { .. }
-            | FetchFailure::Busy { .. }
-            | FetchFailure::Credential(_)
-            | FetchFailure::HeldBack { .. }
-            | FetchFailure::Inconsistent
-            | FetchFailure::InvalidResponse(_)
-            | FetchFailure::NoCredential
-            | FetchFailure::NoDocument { .. }
-            | FetchFailure::Timeout
-            | FetchFailure::Tls
-            | FetchFailure::Unreachable => None,
+            FetchErrorKind::Atlas(answer) => answer.error_code.as_deref(),
+            FetchErrorKind::BreakerOpen { .. }
+            | FetchErrorKind::Busy { .. }
+            | FetchErrorKind::Credential(_)
+            | FetchErrorKind::HeldBack { .. }
+            | FetchErrorKind::Inconsistent
+            | FetchErrorKind::InvalidResponse(_)
+            | FetchErrorKind::NoCredential
+            | FetchErrorKind::NoDocument { .. }
+            | FetchErrorKind::Timeout
+            | FetchErrorKind::Tls
+            | FetchErrorKind::Unreachable => None,
         }
     }
 }

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::answer::{FetchFailure, Urgency, Verdict};
+use super::answer::{FetchErrorKind, Urgency, Verdict};
 use super::budget::{CooldownCause, Spent};
-use super::credential::{Credential, Login, Refusal};
+use super::credential::{Credential, CredentialUnavailable, Login};
 use super::limiter::{SlotRequest, WalkNumber};
 use super::project::Project;
 use super::retry::{Blame, Next, Outcome, Pause};
@@ -46,7 +46,7 @@ pub(crate) enum Stop {
     /// The list changed while it was read.
     Changed,
     /// There is no list.
-    Failed(FetchFailure),
+    Failed(FetchErrorKind),
     /// An answer was torn: begin again after a pause.
     Torn(Pause),
 }
@@ -60,7 +60,7 @@ pub(crate) struct Grant {
 
 /// A try that came to nothing.
 struct Missed {
-    failure: FetchFailure,
+    failure: FetchErrorKind,
     outcome: Outcome,
     bearer: Option<Bearer>,
 }
@@ -84,7 +84,7 @@ impl Caller<'_> {
     pub(crate) async fn further_page(&self, number: u64, grant: Grant) -> Result<Read, Stop> {
         let read = self.read(number, grant, true).await;
         read.map_err(|stop| match stop {
-            Stop::Failed(FetchFailure::Atlas(answer))
+            Stop::Failed(FetchErrorKind::Atlas(answer))
                 if matches!(
                     answer.status,
                     StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST
@@ -128,7 +128,7 @@ impl Caller<'_> {
                     // A second 401 is believed.
                     (false, Blame::Access) => return Err(failed),
                     (false, Blame::Token) => {
-                        self.credential.refused(Refusal::Key);
+                        self.credential.refused(CredentialUnavailable::Key);
                         return Err(failed);
                     }
                 },
@@ -158,7 +158,7 @@ impl Caller<'_> {
                 account
                     .bearer()
                     .await
-                    .map_err(|why| Stop::Failed(FetchFailure::Credential(why)))?,
+                    .map_err(|why| Stop::Failed(FetchErrorKind::Credential(why)))?,
             ),
             Login::Key(_) => None,
         };
@@ -170,7 +170,7 @@ impl Caller<'_> {
             further,
         });
         let slot = slot.await.map_err(|_| {
-            Stop::Failed(FetchFailure::Busy {
+            Stop::Failed(FetchErrorKind::Busy {
                 retry_after: AFTER_BUSY,
             })
         })?;
@@ -218,11 +218,11 @@ impl Caller<'_> {
             .map_or(Ok(()), Err)
             .and_then(|()| self.upstream.host_admits(now))
             .and_then(|()| self.project.rules().breaker.admit(now))
-            .map_err(|retry_after| Stop::Failed(FetchFailure::BreakerOpen { retry_after }))
+            .map_err(|retry_after| Stop::Failed(FetchErrorKind::BreakerOpen { retry_after }))
     }
 
     fn held_back(&self, spent: Spent) -> Stop {
-        Stop::Failed(FetchFailure::HeldBack {
+        Stop::Failed(FetchErrorKind::HeldBack {
             why: spent.why,
             calls_per_minute: self.project.rules().budget.own_refill(),
             retry_after: spent.retry_after,
@@ -251,7 +251,7 @@ impl Caller<'_> {
             (Login::Account(account), Some(bearer), Blame::Access) => account
                 .replaced(bearer)
                 .await
-                .map_err(|why| Stop::Failed(FetchFailure::Credential(why))),
+                .map_err(|why| Stop::Failed(FetchErrorKind::Credential(why))),
             (Login::Account(_) | Login::Key(_), _, _) => Ok(false),
         }
     }
@@ -277,13 +277,13 @@ impl Caller<'_> {
             });
         }
         match failed {
-            Stop::Failed(FetchFailure::Atlas(mut answer)) => {
+            Stop::Failed(FetchErrorKind::Atlas(mut answer)) => {
                 answer.retry_after = Some(wait);
-                Stop::Failed(FetchFailure::Atlas(answer))
+                Stop::Failed(FetchErrorKind::Atlas(answer))
             }
-            Stop::Failed(FetchFailure::NoDocument { status, .. }) => {
+            Stop::Failed(FetchErrorKind::NoDocument { status, .. }) => {
                 let retry_after = Some(wait);
-                Stop::Failed(FetchFailure::NoDocument {
+                Stop::Failed(FetchErrorKind::NoDocument {
                     status,
                     retry_after,
                 })

@@ -102,7 +102,7 @@ pub struct Limits {
     pub page: Duration,
     /// Until the list is there, every wait and retry included.
     #[serde(with = "duration")]
-    pub walk: Duration,
+    pub fetch: Duration,
 }
 
 /// How a list of several pages is proven to be of one moment.
@@ -230,7 +230,7 @@ impl Default for Limits {
             connect: Duration::from_secs(2),
             first_byte: Duration::from_secs(3),
             page: Duration::from_secs(5),
-            walk: Duration::from_secs(10),
+            fetch: Duration::from_secs(10),
         }
     }
 }

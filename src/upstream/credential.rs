@@ -25,7 +25,7 @@ pub(crate) struct Credential {
     pub(crate) name: Arc<str>,
     pub(crate) login: Login,
     projects: Vec<String>,
-    refusal: Arc<Mutex<Option<Refusal>>>,
+    refusal: Arc<Mutex<Option<CredentialUnavailable>>>,
 }
 
 /// How it proves itself. Cheap to clone: what it remembers is shared.
@@ -45,7 +45,7 @@ pub(crate) struct Successor {
 
 /// Why Atlas does not accept a credential, whatever is asked with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum CredentialUnavailable {
     /// Our address is not on its access list.
     #[error("this address is not on the credential's access list")]
     Address,
@@ -69,7 +69,7 @@ impl Credential {
     }
 
     /// Atlas refused it.
-    pub(crate) fn refused(&self, why: Refusal) {
+    pub(crate) fn refused(&self, why: CredentialUnavailable) {
         *self.refusal() = Some(why);
     }
 
@@ -79,9 +79,9 @@ impl Credential {
     }
 
     /// Why it cannot work; `None` while it can, or has not been tried.
-    pub(crate) fn trouble(&self) -> Option<Refusal> {
+    pub(crate) fn trouble(&self) -> Option<CredentialUnavailable> {
         let token = match &self.login {
-            Login::Account(account) => account.trouble().map(Refusal::Token),
+            Login::Account(account) => account.trouble().map(CredentialUnavailable::Token),
             Login::Key(_) => None,
         };
         token.or_else(|| *self.refusal())
@@ -108,7 +108,7 @@ impl Credential {
         self.login.id() == other.login.id()
     }
 
-    fn refusal(&self) -> MutexGuard<'_, Option<Refusal>> {
+    fn refusal(&self) -> MutexGuard<'_, Option<CredentialUnavailable>> {
         self.refusal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -7,7 +7,7 @@ use http::header::{ACCEPT, AUTHORIZATION};
 use http::{HeaderValue, Method, StatusCode};
 use tracing::Instrument;
 
-use super::answer::FetchFailure;
+use super::answer::FetchErrorKind;
 use super::api_key;
 use super::api_key::{ApiKey, Challenged};
 use super::call::{Caller, Stop};
@@ -15,7 +15,7 @@ use super::config::Api;
 use super::credential::Login;
 use super::page::LONGEST_PAGE;
 use super::service_account::Bearer;
-use super::transport::{Answer, Lost};
+use super::transport::{Answer, HttpErrorKind};
 use crate::telemetry::metrics::upstream::Endpoint;
 use crate::telemetry::traces::Call;
 
@@ -25,7 +25,7 @@ pub(crate) async fn page(
     number: u64,
     bearer: Option<&Bearer>,
     resends: u32,
-) -> Result<Result<Answer, Lost>, Stop> {
+) -> Result<Result<Answer, HttpErrorKind>, Stop> {
     let target = target(caller, number);
     match (&caller.credential.login, bearer) {
         (Login::Key(key), _) => digest(caller, key, (number, &target), resends).await,
@@ -43,7 +43,7 @@ async fn digest(
     key: &ApiKey,
     (number, target): (u64, &str),
     resends: u32,
-) -> Result<Result<Answer, Lost>, Stop> {
+) -> Result<Result<Answer, HttpErrorKind>, Stop> {
     let mut nonce = key.nonce();
     let mut rounds = 0;
     loop {
@@ -80,11 +80,11 @@ async fn send(
     (number, target): (u64, &str),
     authorization: Option<HeaderValue>,
     resends: u32,
-) -> Result<Result<Answer, Lost>, Stop> {
+) -> Result<Result<Answer, HttpErrorKind>, Stop> {
     let upstream = caller.upstream;
     let Some(mut request) = upstream.transport.request(Method::GET, target) else {
         let why = "the question cannot be put as a path";
-        return Err(Stop::Failed(FetchFailure::InvalidResponse(why)));
+        return Err(Stop::Failed(FetchErrorKind::InvalidResponse(why)));
     };
     let accept = match upstream.api {
         Api::V2 => "application/vnd.atlas.2023-01-01+json",

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::credential::Credential;
-use super::{FetchError, FetchFailure, Inner, Urgency};
+use super::{FetchError, FetchErrorKind, Inner, Urgency};
 use crate::atlas::{CertQuery, ProjectId};
 use crate::telemetry::metrics::upstream::CallCause;
 
@@ -49,7 +49,7 @@ impl Inner {
         let Err(error) = self.list(&query, reason, true, credential).await else {
             return Some(check);
         };
-        if let FetchFailure::Atlas(answer) = &error.reason {
+        if let FetchErrorKind::Atlas(answer) = &error.reason {
             let code = answer.error_code.as_deref().unwrap_or_default();
             // The user does not exist, or is of another kind: Atlas has looked for us.
             let looked = matches!(answer.status.as_u16(), 400 | 404);

@@ -91,7 +91,7 @@ impl Inner {
     /// Gives back the tokens of retired credentials that nobody can be using any more.
     pub(super) async fn let_go(&self) {
         let now = self.clock.elapsed();
-        let gone = self.take_retired(|it| now.saturating_sub(it.at) > self.limits.walk);
+        let gone = self.take_retired(|it| now.saturating_sub(it.at) > self.limits.fetch);
         join_all(gone.iter().map(|credential| async move {
             credential.revoke().await;
             say(|| info!(credential = %credential.name, "a credential was given up"));

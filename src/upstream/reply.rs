@@ -8,16 +8,16 @@ use http::header::CONTENT_TYPE;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::answer::{AtlasAnswer, FetchFailure};
+use super::answer::{AtlasAnswer, FetchErrorKind};
 use super::retry::Outcome;
-use super::transport::{Answer, Lost};
+use super::transport::{Answer, HttpErrorKind};
 use super::{meaning, retry_after};
 
 /// What an answer is.
 pub(crate) enum Reply<'a> {
     /// No page.
     Error {
-        failure: FetchFailure,
+        failure: FetchErrorKind,
         outcome: Outcome,
         /// Whether Atlas refuses the credential because of where we call from.
         address_refused: bool,
@@ -40,7 +40,7 @@ pub(crate) fn read(answer: &Answer) -> Reply<'_> {
     let header = retry_after::of(&answer.headers, answer.at.wall);
     let Some(document) = Document::read(&answer.body) else {
         return Reply::Error {
-            failure: FetchFailure::NoDocument {
+            failure: FetchErrorKind::NoDocument {
                 status,
                 retry_after: header,
             },
@@ -69,31 +69,31 @@ pub(crate) fn read(answer: &Answer) -> Reply<'_> {
             no_access: answer.says_no_access(),
         },
         address_refused,
-        failure: FetchFailure::Atlas(answer),
+        failure: FetchErrorKind::Atlas(answer),
     }
 }
 
 /// What a lost answer means.
-pub(crate) fn lost(lost: Lost) -> (FetchFailure, Outcome) {
-    let invalid = FetchFailure::InvalidResponse;
+pub(crate) fn lost(lost: HttpErrorKind) -> (FetchErrorKind, Outcome) {
+    let invalid = FetchErrorKind::InvalidResponse;
     match lost {
-        Lost::Encoded => (
+        HttpErrorKind::Encoded => (
             invalid("compressed, though we ask for it not to be"),
             Outcome::Unusable,
         ),
-        Lost::Malformed => (invalid("not HTTP"), Outcome::Unusable),
-        Lost::NoConnection => (FetchFailure::Unreachable, Outcome::NoConnection),
-        Lost::Reset => (FetchFailure::Unreachable, Outcome::Reset),
-        Lost::Timeout => (FetchFailure::Timeout, Outcome::Timeout),
-        Lost::Tls => (FetchFailure::Tls, Outcome::Tls),
-        Lost::TooLarge => (invalid("larger than allowed"), Outcome::Unusable),
-        Lost::Torn => (invalid("it breaks off"), Outcome::Torn),
+        HttpErrorKind::Malformed => (invalid("not HTTP"), Outcome::Unusable),
+        HttpErrorKind::NoConnection => (FetchErrorKind::Unreachable, Outcome::NoConnection),
+        HttpErrorKind::Reset => (FetchErrorKind::Unreachable, Outcome::Reset),
+        HttpErrorKind::Timeout => (FetchErrorKind::Timeout, Outcome::Timeout),
+        HttpErrorKind::Tls => (FetchErrorKind::Tls, Outcome::Tls),
+        HttpErrorKind::TooLarge => (invalid("larger than allowed"), Outcome::Unusable),
+        HttpErrorKind::Torn => (invalid("it breaks off"), Outcome::Torn),
     }
 }
 
 fn unusable(why: &'static str) -> Reply<'static> {
     Reply::Error {
-        failure: FetchFailure::InvalidResponse(why),
+        failure: FetchErrorKind::InvalidResponse(why),
         outcome: Outcome::Unusable,
         address_refused: false,
     }
@@ -203,7 +203,7 @@ mod tests {
             else {
                 panic!("{status}");
             };
-            assert!(matches!(failure, FetchFailure::InvalidResponse(_)));
+            assert!(matches!(failure, FetchErrorKind::InvalidResponse(_)));
             assert_eq!(outcome, Outcome::Unusable);
         }
     }
@@ -215,7 +215,7 @@ mod tests {
         let Reply::Error { failure, .. } = read(&refused) else {
             panic!();
         };
-        let FetchFailure::Atlas(kept) = failure else {
+        let FetchErrorKind::Atlas(kept) = failure else {
             panic!();
         };
         assert_eq!(&kept.body[..], body.as_bytes());
@@ -225,7 +225,10 @@ mod tests {
             let Reply::Error { failure, .. } = read(&answer) else {
                 panic!();
             };
-            assert!(matches!(failure, FetchFailure::NoDocument { .. }), "{body}");
+            assert!(
+                matches!(failure, FetchErrorKind::NoDocument { .. }),
+                "{body}"
+            );
         }
     }
 

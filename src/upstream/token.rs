@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::answer::{CredentialFailure, NoToken};
-use super::transport::Lost;
+use super::transport::HttpErrorKind;
 use crate::secret::Secret;
 
 /// A fresh token.
@@ -69,19 +69,19 @@ pub(crate) fn read(
 
 /// No answer. Where there was not even a connection, no token can have been made, and Atlas has counted
 /// nothing; so it does not hurt to ask again as soon as Atlas may be back (G27).
-pub(crate) fn lost(lost: Lost, failures: u32) -> NotMinted {
+pub(crate) fn lost(lost: HttpErrorKind, failures: u32) -> NotMinted {
     match lost {
-        Lost::NoConnection | Lost::Tls => NotMinted {
+        HttpErrorKind::NoConnection | HttpErrorKind::Tls => NotMinted {
             wait: Duration::from_secs(1 << failures.min(2)),
             wish: Fate::Unsent,
-            ..unavailable(NoToken::Lost(lost), failures)
+            ..unavailable(NoToken::HttpErrorKind(lost), failures)
         },
-        Lost::Encoded
-        | Lost::Malformed
-        | Lost::Reset
-        | Lost::Timeout
-        | Lost::TooLarge
-        | Lost::Torn => unavailable(NoToken::Lost(lost), failures),
+        HttpErrorKind::Encoded
+        | HttpErrorKind::Malformed
+        | HttpErrorKind::Reset
+        | HttpErrorKind::Timeout
+        | HttpErrorKind::TooLarge
+        | HttpErrorKind::Torn => unavailable(NoToken::HttpErrorKind(lost), failures),
     }
 }
 

@@ -15,7 +15,7 @@ use crate::roots::NoTls;
 use crate::settings::ConfigError;
 use crate::telemetry::Chain;
 
-pub use crate::http_client::Lost;
+pub use crate::http_client::HttpErrorKind;
 pub(crate) use crate::http_client::{Answer, Bounds};
 
 /// The client of all calls to Atlas, bound to one origin.
@@ -26,7 +26,7 @@ pub(crate) struct Transport {
     origin: Url,
 }
 
-impl Lost {
+impl HttpErrorKind {
     /// One of a few words, for traces.
     pub(crate) fn word(self) -> &'static str {
         match self {
@@ -101,9 +101,13 @@ impl Transport {
     }
 
     /// Sends `request` and reads the whole answer.
-    pub(crate) async fn send(&self, request: Request, bounds: Bounds) -> Result<Answer, Lost> {
+    pub(crate) async fn send(
+        &self,
+        request: Request,
+        bounds: Bounds,
+    ) -> Result<Answer, HttpErrorKind> {
         let answer = self.client.send(request, bounds).await;
-        answer.map_err(|failed| failed.lost)
+        answer.map_err(|failed| failed.kind)
     }
 
     /// The next call uses new connections.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 use http::StatusCode;
 
-use super::answer::{FetchFailure, Walk};
+use super::answer::{FetchErrorKind, FetchStats};
 use super::call::{Caller, Stop};
 use super::config::Proof;
 use super::page::Page;
@@ -66,7 +66,7 @@ enum Shown {
 }
 
 /// Reads the list, as often as it takes to prove that it is of one moment; see [`pages`].
-pub(crate) async fn whole(caller: &Caller<'_>) -> Result<Whole, FetchFailure> {
+pub(crate) async fn whole(caller: &Caller<'_>) -> Result<Whole, FetchErrorKind> {
     let mut previous = None;
     let mut readings = 1;
     loop {
@@ -91,11 +91,11 @@ pub(crate) async fn whole(caller: &Caller<'_>) -> Result<Whole, FetchFailure> {
             }
         };
         if readings == MOST_READINGS {
-            return Err(FetchFailure::Inconsistent);
+            return Err(FetchErrorKind::Inconsistent);
         }
         readings += 1;
         if pause == AFTER_CHANGE {
-            caller.upstream.metrics.walks_restarted.inc();
+            caller.upstream.metrics.fetches_restarted.inc();
             caller.log.begin_reading(CallCause::Restart);
         }
         caller.pause(pause).await;
@@ -143,7 +143,7 @@ async fn read_all(caller: &Caller<'_>) -> Result<Reading, Stop> {
             Plan::Further(numbers) => pages.extend(further(caller, numbers).await?),
             Plan::TooLong => {
                 let why = "more pages than are ever read";
-                return Err(Stop::Failed(FetchFailure::InvalidResponse(why)));
+                return Err(Stop::Failed(FetchErrorKind::InvalidResponse(why)));
             }
         }
     }
@@ -157,7 +157,7 @@ async fn read_all(caller: &Caller<'_>) -> Result<Reading, Stop> {
     Ok(Reading { pages, at, date })
 }
 
-fn accept(caller: &Caller<'_>, reading: &Reading) -> Result<Whole, FetchFailure> {
+fn accept(caller: &Caller<'_>, reading: &Reading) -> Result<Whole, FetchErrorKind> {
     let metrics = &caller.upstream.metrics;
     if !pages::are_as_counted(&reading.pages) {
         metrics.lists_miscounted.inc();
@@ -166,7 +166,7 @@ fn accept(caller: &Caller<'_>, reading: &Reading) -> Result<Whole, FetchFailure>
     metrics
         .certificates_without_end
         .inc_by(u64::try_from(endless.count()).unwrap_or(u64::MAX));
-    let too_large = FetchFailure::InvalidResponse("a list larger than can be kept");
+    let too_large = FetchErrorKind::InvalidResponse("a list larger than can be kept");
     Ok(Whole {
         list: pages::join(&reading.pages).ok_or(too_large)?,
         at: reading.at,
@@ -237,10 +237,10 @@ impl Log {
         self.entries().pages = u32::try_from(count.max(1)).unwrap_or(u32::MAX);
     }
 
-    pub(crate) fn walk(&self, credential: Arc<str>) -> Walk {
+    pub(crate) fn stats(&self, credential: Arc<str>) -> FetchStats {
         let entries = self.entries();
         let ended = entries.ended.unwrap_or_default();
-        Walk {
+        FetchStats {
             credential,
             calls: entries.calls,
             pages: entries.pages,

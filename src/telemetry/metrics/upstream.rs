@@ -42,8 +42,8 @@ pub struct UpstreamMetrics {
     pub token_expires: Family<CredentialLabels, Gauge<f64, AtomicU64>>,
     /// Tries beyond the first.
     pub retries: Counter,
-    /// Walks that began again because the list changed while it was read.
-    pub walks_restarted: Counter,
+    /// Fetches that began again because the list changed while it was read.
+    pub fetches_restarted: Counter,
     /// Lists whose `totalCount` was not what Atlas listed.
     pub lists_miscounted: Counter,
     /// Certificates without `notAfter`, which never expire by us.
@@ -221,9 +221,9 @@ impl UpstreamMetrics {
         );
         metrics.register_lists(registry);
         registry.register(
-            "upstream_walks_restarted",
+            "upstream_fetches_restarted",
             "Lists read again because they changed while they were read",
-            metrics.walks_restarted.clone(),
+            metrics.fetches_restarted.clone(),
         );
         registry.register(
             "upstream_answers_refused",
@@ -320,7 +320,7 @@ impl Default for UpstreamMetrics {
             token_mints: mints(),
             token_expires: Family::default(),
             retries: Counter::default(),
-            walks_restarted: Counter::default(),
+            fetches_restarted: Counter::default(),
             lists_miscounted: Counter::default(),
             certificates_without_end: Counter::default(),
             answers_refused: Counter::default(),

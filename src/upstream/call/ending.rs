@@ -10,21 +10,21 @@ use super::Caller;
 use crate::atlas::Timestamp;
 use crate::telemetry::metrics::upstream::CredentialLabels;
 use crate::telemetry::{Tally, say};
-use crate::upstream::answer::FetchFailure;
+use crate::upstream::answer::FetchErrorKind;
 use crate::upstream::breaker::Ended;
 use crate::upstream::budget::Sent;
-use crate::upstream::credential::Refusal;
+use crate::upstream::credential::CredentialUnavailable;
 use crate::upstream::limiter::TurnEnded;
 use crate::upstream::page::{Page, Unusable};
 use crate::upstream::reply;
 use crate::upstream::reply::Reply;
 use crate::upstream::retry::Outcome;
-use crate::upstream::transport::{Answer, Lost};
+use crate::upstream::transport::{Answer, HttpErrorKind};
 use crate::upstream::walk::Read;
 
 impl Caller<'_> {
     /// Tells the rules how the call went.
-    pub(super) fn learn(&self, answer: &Result<Answer, Lost>, sent: Sent) -> TurnEnded {
+    pub(super) fn learn(&self, answer: &Result<Answer, HttpErrorKind>, sent: Sent) -> TurnEnded {
         let now = self.now();
         let (host, project) = match answer {
             Ok(answer) if answer.status.is_server_error() => {
@@ -34,11 +34,14 @@ impl Caller<'_> {
                 (Some(Ended::Well), Some(Ended::Badly))
             }
             Ok(_) => (Some(Ended::Well), Some(Ended::Well)),
-            Err(Lost::NoConnection | Lost::Tls) => (Some(Ended::Nowhere), None),
-            Err(Lost::Timeout | Lost::Reset) => (None, Some(Ended::Nowhere)),
-            Err(Lost::Encoded | Lost::Malformed | Lost::TooLarge | Lost::Torn) => {
-                (Some(Ended::Well), Some(Ended::Badly))
-            }
+            Err(HttpErrorKind::NoConnection | HttpErrorKind::Tls) => (Some(Ended::Nowhere), None),
+            Err(HttpErrorKind::Timeout | HttpErrorKind::Reset) => (None, Some(Ended::Nowhere)),
+            Err(
+                HttpErrorKind::Encoded
+                | HttpErrorKind::Malformed
+                | HttpErrorKind::TooLarge
+                | HttpErrorKind::Torn,
+            ) => (Some(Ended::Well), Some(Ended::Badly)),
         };
         if let Some(how) = host {
             self.upstream.host_ended(how, now);
@@ -77,8 +80,8 @@ impl Caller<'_> {
 
     pub(super) fn judge(
         &self,
-        answer: Result<Answer, Lost>,
-    ) -> Result<Read, (FetchFailure, Outcome)> {
+        answer: Result<Answer, HttpErrorKind>,
+    ) -> Result<Read, (FetchErrorKind, Outcome)> {
         let answer = answer.map_err(reply::lost)?;
         let at = answer.at;
         let body = match reply::read(&answer) {
@@ -89,7 +92,7 @@ impl Caller<'_> {
                 address_refused,
             } => {
                 match (address_refused, answer.status) {
-                    (true, _) => self.credential.refused(Refusal::Address),
+                    (true, _) => self.credential.refused(CredentialUnavailable::Address),
                     (false, StatusCode::NOT_FOUND) => self.credential.accepted(),
                     (false, _) => {}
                 }
@@ -104,7 +107,7 @@ impl Caller<'_> {
                 date: date(&answer.headers),
             }),
             Err(Unusable::Torn) => Err((
-                FetchFailure::InvalidResponse("it breaks off or is no JSON"),
+                FetchErrorKind::InvalidResponse("it breaks off or is no JSON"),
                 Outcome::Torn,
             )),
             Err(Unusable::Refused(why)) => {
@@ -114,7 +117,7 @@ impl Caller<'_> {
                 if let Some(Tally { times, .. }) = answers.happened(self.now()) {
                     say(|| tracing::error!(%project, times, "refused an answer of Atlas: {why}"));
                 }
-                Err((FetchFailure::InvalidResponse(why), Outcome::Unusable))
+                Err((FetchErrorKind::InvalidResponse(why), Outcome::Unusable))
             }
         }
     }

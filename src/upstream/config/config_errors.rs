@@ -111,12 +111,12 @@ impl Limits {
             ("connect", self.connect, any, usual.connect),
             ("first_byte", self.first_byte, any, usual.first_byte),
             ("page", self.page, any, usual.page),
-            ("walk", self.walk, any, usual.walk),
+            ("fetch", self.fetch, any, usual.fetch),
         ] {
             ranges.check(key, span, least..=hour, example);
         }
-        if !self.walk.is_zero() && self.walk < self.page {
-            ranges.wrong("walk", "must be no shorter than a single page may take");
+        if !self.fetch.is_zero() && self.fetch < self.page {
+            ranges.wrong("fetch", "must be no shorter than a single page may take");
         }
     }
 
@@ -144,7 +144,7 @@ impl Limits {
             (
                 ("atlas.limits.queue_wait", self.queue_wait),
                 usual.queue_wait,
-                ("atlas.limits.walk", self.walk),
+                ("atlas.limits.fetch", self.fetch),
             ),
         ];
         let spans = spans.into_iter();
@@ -280,7 +280,7 @@ mod tests {
             [limits]
             share_percent = 0
             reserve = 1200
-            walk = "1s"
+            fetch = "1s"
             [[credentials]]
             name = ""
             projects = []
@@ -301,7 +301,7 @@ mod tests {
                 "atlas.limits.share_percent",
                 "atlas.limits.reserve",
                 "atlas.limits.refill_per_minute",
-                "atlas.limits.walk",
+                "atlas.limits.fetch",
                 "atlas.credentials[0].name",
                 "atlas.credentials[0].projects",
                 "atlas.credentials[0]",

@@ -13,7 +13,7 @@ use crate::secret::Secret;
 use crate::telemetry::metrics::upstream::Endpoint;
 use crate::telemetry::traces::Call;
 use crate::telemetry::{Tally, say};
-use crate::upstream::transport::{Answer, Bounds, Lost};
+use crate::upstream::transport::{Answer, Bounds, HttpErrorKind};
 
 impl Account {
     /// Posts a form with the account's id and secret.
@@ -23,14 +23,14 @@ impl Account {
         target: &'static str,
         secret: &Secret,
         body: String,
-    ) -> Result<Answer, Lost> {
+    ) -> Result<Answer, HttpErrorKind> {
         // Of a target of ours there is a request, and of base64 there is a header.
         let request = self.transport.request(Method::POST, target);
-        let mut request = request.ok_or(Lost::Malformed)?;
+        let mut request = request.ok_or(HttpErrorKind::Malformed)?;
         // The raw id and secret: Atlas does not undo the percent-encoding of RFC 6749, section 2.3.1.
         let pair = STANDARD.encode(format!("{}:{}", self.client_id, secret.expose()));
-        let mut basic =
-            HeaderValue::from_str(&format!("Basic {pair}")).map_err(|_| Lost::Malformed)?;
+        let mut basic = HeaderValue::from_str(&format!("Basic {pair}"))
+            .map_err(|_| HttpErrorKind::Malformed)?;
         basic.set_sensitive(true);
         let headers = request.headers_mut();
         headers.insert(AUTHORIZATION, basic);
@@ -55,7 +55,7 @@ impl Account {
         let answer = answer.instrument(span.span()).await;
         let came = answer.as_ref().map(|answer| answer.status.as_u16());
         span.answered(came.map_err(|lost| lost.word()));
-        if let Err(Lost::Reset) = answer {
+        if let Err(HttpErrorKind::Reset) = answer {
             // The next mint is far away, and must not find the same connection.
             self.transport.leave_connections();
         }

@@ -310,7 +310,7 @@ async fn u10_g22_a_host_that_is_gone_is_asked_rarely_for_all_projects_and_found_
         .await
         .unwrap_err();
     assert_eq!(crate::upstream::world::name(&refused.reason), "breaker");
-    assert_eq!(refused.walk.calls, 0);
+    assert_eq!(refused.stats.calls, 0);
     world.atlas.resume().await.unwrap();
     world.manual_clock.advance(Duration::from_secs(5));
     assert_eq!(outcome(&world.ask_at_once().await), "2 certificates");

@@ -9,7 +9,7 @@ use atlas_cert_gateway::clock::{Clock, ManualClock};
 use atlas_cert_gateway::secret::Secret;
 use atlas_cert_gateway::telemetry::metrics::upstream::UpstreamMetrics;
 use atlas_cert_gateway::upstream::{
-    ApiKeyConfig, Config, CredentialConfig, FetchError, FetchFailure, Fetched, HeldBack, Jitter,
+    ApiKeyConfig, Config, CredentialConfig, FetchError, FetchErrorKind, Fetched, HeldBack, Jitter,
     ServiceAccountConfig, Surroundings, Upstream, Urgency,
 };
 use atlas_simulator::{
@@ -218,30 +218,30 @@ pub(crate) fn serials(fetched: &Fetched) -> Vec<i64> {
 }
 
 /// A failure's name, as short as it goes.
-pub(crate) fn name(failure: &FetchFailure) -> String {
+pub(crate) fn name(failure: &FetchErrorKind) -> String {
     match failure {
-        FetchFailure::Atlas(answer) => {
+        FetchErrorKind::Atlas(answer) => {
             let code = answer.error_code.as_deref().unwrap_or_default();
             format!("{} {code}", answer.status.as_u16())
         }
-        FetchFailure::BreakerOpen { .. } => "breaker".to_owned(),
-        FetchFailure::Busy { .. } => "busy".to_owned(),
-        FetchFailure::Credential(why) => {
+        FetchErrorKind::BreakerOpen { .. } => "breaker".to_owned(),
+        FetchErrorKind::Busy { .. } => "busy".to_owned(),
+        FetchErrorKind::Credential(why) => {
             let why = format!("{why:?}");
             format!("credential {}", why.split('(').next().unwrap())
         }
-        FetchFailure::Inconsistent => "inconsistent".to_owned(),
-        FetchFailure::InvalidResponse(_) => "invalid".to_owned(),
-        FetchFailure::NoCredential => "no credential".to_owned(),
-        FetchFailure::NoDocument { status, .. } => format!("{} no document", status.as_u16()),
-        FetchFailure::HeldBack {
+        FetchErrorKind::Inconsistent => "inconsistent".to_owned(),
+        FetchErrorKind::InvalidResponse(_) => "invalid".to_owned(),
+        FetchErrorKind::NoCredential => "no credential".to_owned(),
+        FetchErrorKind::NoDocument { status, .. } => format!("{} no document", status.as_u16()),
+        FetchErrorKind::HeldBack {
             why: HeldBack::Unavailable,
             ..
         } => "unavailable".to_owned(),
-        FetchFailure::HeldBack { .. } => "rate limited".to_owned(),
-        FetchFailure::Timeout => "timeout".to_owned(),
-        FetchFailure::Tls => "tls".to_owned(),
-        FetchFailure::Unreachable => "unreachable".to_owned(),
+        FetchErrorKind::HeldBack { .. } => "rate limited".to_owned(),
+        FetchErrorKind::Timeout => "timeout".to_owned(),
+        FetchErrorKind::Tls => "tls".to_owned(),
+        FetchErrorKind::Unreachable => "unreachable".to_owned(),
     }
 }
 

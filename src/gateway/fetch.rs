@@ -20,7 +20,7 @@ impl Gateway {
     /// What makes a walk: asks Atlas, and writes down what came of it.
     ///
     /// `request_id` is that of the lookup that needs it.
-    pub(super) fn walk(
+    pub(super) fn fetch(
         &self,
         request_id: RequestId,
     ) -> impl Fn(FetchRequest) -> BoxFuture<'static, Result<Fetched, FetchError>> + Send + 'static
@@ -31,19 +31,19 @@ impl Gateway {
             self.clock.clone(),
         );
         let (repeats, last_lists) = (Arc::clone(&self.repeats), Arc::clone(&self.last_lists));
-        move |errand| {
+        move |request| {
             let (upstream, audit, clock) = (upstream.clone(), audit.clone(), clock.clone());
             let (repeats, last_lists) = (Arc::clone(&repeats), Arc::clone(&last_lists));
             let labels = WalkLabels {
                 request_id: request_id.uuid(),
-                fill_id: errand.fill_id.uuid(),
-                urgency: word(errand.urgency),
+                fill_id: request.fill_id.uuid(),
+                urgency: word(request.urgency),
             };
             // Only for traces.
-            let span = debug_span!("walk", fill_id = %errand.fill_id, urgency = ?errand.urgency);
-            let walk = async move {
-                let (query, urgency) = (&errand.query, errand.urgency);
-                let fetched = match (errand.forced, errand.after_failure) {
+            let span = debug_span!("fetch", fill_id = %request.fill_id, urgency = ?request.urgency);
+            let fetch = async move {
+                let (query, urgency) = (&request.query, request.urgency);
+                let fetched = match (request.forced, request.after_failure) {
                     (true, after_failure) => {
                         upstream.list_anew(query, urgency, !after_failure).await
                     }
@@ -51,24 +51,24 @@ impl Gateway {
                     (false, false) => upstream.list_certificates(query, urgency).await,
                 };
                 let now = clock.now();
-                repeats.outage.log(&errand, &fetched, now.elapsed);
+                repeats.outage.log(&request, &fetched, now.elapsed);
                 // Where nothing was sent there is nothing to tell; the lookup's record says why.
                 if fetched.as_ref().err().is_none_or(FetchError::was_sent) {
-                    let changes = last_lists.compare(&errand, &fetched, now.wall);
-                    audit.record_fetch(&fetch_record(&errand, &fetched, &changes, now));
+                    let changes = last_lists.compare(&request, &fetched, now.wall);
+                    audit.record_fetch(&fetch_record(&request, &fetched, &changes, now));
                 }
                 fetched
             };
             // A walk is some kilobytes: boxed before it is wrapped, it is moved once.
-            labels.around(walk.boxed()).instrument(span).boxed()
+            labels.around(fetch.boxed()).instrument(span).boxed()
         }
     }
 }
 
 impl Outage {
     /// Says what a fetch has to tell of Atlas: that it is out, for how long, and that it is back.
-    fn log(&self, errand: &FetchRequest, fetched: &Result<Fetched, FetchError>, now: Duration) {
-        let project = errand.query.project;
+    fn log(&self, request: &FetchRequest, fetched: &Result<Fetched, FetchError>, now: Duration) {
+        let project = request.query.project;
         match fetched {
             Err(error) if error.verdict() == Verdict::Outage => {
                 if let Some(Tally { times, .. }) = self.failed(project, now) {
@@ -103,34 +103,34 @@ fn word(urgency: Urgency) -> &'static str {
 }
 
 fn fetch_record<'a>(
-    errand: &'a FetchRequest,
+    request: &'a FetchRequest,
     fetched: &'a Result<Fetched, FetchError>,
     changes: &'a Changes,
     now: Moment,
 ) -> FetchRecord<'a> {
-    let (walk, outcome, certificates, error_code) = match fetched {
+    let (stats, outcome, certificates, error_code) = match fetched {
         Ok(fetched) => {
             let certificates = u64::try_from(fetched.list.len()).ok();
-            (&fetched.walk, Outcome::Answered, certificates, None)
+            (&fetched.stats, Outcome::Answered, certificates, None)
         }
-        Err(error) => (&error.walk, Outcome::Failed, None, error.atlas_code()),
+        Err(error) => (&error.stats, Outcome::Failed, None, error.atlas_code()),
     };
     FetchRecord {
-        fill_id: errand.fill_id.uuid(),
-        query: &errand.query,
+        fill_id: request.fill_id.uuid(),
+        query: &request.query,
         outcome,
-        credential: &walk.credential,
-        status: walk.status.map(|status| status.as_u16()),
+        credential: &stats.credential,
+        status: stats.status.map(|status| status.as_u16()),
         error_code,
-        pages: walk.pages,
-        upstream_calls: walk.calls,
+        pages: stats.pages,
+        upstream_calls: stats.calls,
         certificates,
         list: changes.list,
         before: changes.before,
         appeared: &changes.serials.appeared,
         vanished: &changes.serials.vanished,
         expired: &changes.serials.expired,
-        duration: walk.duration,
+        duration: stats.duration,
         now,
     }
 }
