@@ -27,7 +27,7 @@ use generations::{Generation, Generations};
 pub use proxy::{ProxyError, ProxySettings};
 
 /// What a client is made of.
-pub struct Setup<'s> {
+pub struct ClientOptions<'s> {
     /// Who may prove to be whom we call.
     pub trust: Trust<'s>,
     /// Whether nobody is called without TLS.
@@ -67,7 +67,7 @@ pub struct HttpClient {
 
 /// An answer, whatever its status.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct HttpReply {
     /// Its status.
     pub status: StatusCode,
     /// Its headers.
@@ -129,7 +129,7 @@ pub struct Bounds {
 }
 
 /// The head of an answer whose body has yet to be read. Dropped before, the rest of it is not taken.
-pub struct Head<'c> {
+pub struct ReplyHead<'c> {
     client: &'c HttpClient,
     call: Call,
     response: Response,
@@ -145,21 +145,25 @@ struct Call {
 
 impl HttpClient {
     /// Makes the client; opens no connection yet. Reads files: waits for the disk.
-    pub fn build(setup: Setup<'_>, clock: Clock) -> Result<Self, BuildError> {
+    pub fn build(options: ClientOptions<'_>, clock: Clock) -> Result<Self, BuildError> {
         Ok(Self {
-            first_byte: setup.first_byte,
-            generations: Generations::build(setup)?,
+            first_byte: options.first_byte,
+            generations: Generations::build(options)?,
             clock,
         })
     }
 
     /// Sends `request` and reads the whole answer.
-    pub async fn send(&self, request: Request, bounds: Bounds) -> Result<Answer, HttpError> {
+    pub async fn send(&self, request: Request, bounds: Bounds) -> Result<HttpReply, HttpError> {
         self.head(request, bounds).await?.whole().await
     }
 
     /// Sends `request` and waits for the head of its answer.
-    pub async fn head(&self, mut request: Request, bounds: Bounds) -> Result<Head<'_>, HttpError> {
+    pub async fn head(
+        &self,
+        mut request: Request,
+        bounds: Bounds,
+    ) -> Result<ReplyHead<'_>, HttpError> {
         let identity = HeaderValue::from_static("identity");
         request.headers_mut().insert(ACCEPT_ENCODING, identity);
         let (client, generation) = self.generations.current();
@@ -174,7 +178,7 @@ impl HttpClient {
             let lost = before_head(&error);
             self.failed(call, HttpError::because(lost, error))
         })?;
-        Ok(Head {
+        Ok(ReplyHead {
             client: self,
             call,
             response,
@@ -210,14 +214,14 @@ impl HttpClient {
     }
 }
 
-impl Head<'_> {
+impl ReplyHead<'_> {
     /// The answer's status.
     pub fn status(&self) -> StatusCode {
         self.response.status()
     }
 
     /// Reads the rest of the answer.
-    pub async fn whole(self) -> Result<Answer, HttpError> {
+    pub async fn whole(self) -> Result<HttpReply, HttpError> {
         let Self {
             client,
             call,
@@ -235,6 +239,18 @@ impl Head<'_> {
                 Ok(answer)
             }
             Err(failure) => Err(client.failed(call, failure)),
+        }
+    }
+}
+
+impl HttpErrorKind {
+    /// One of a few words, for traces.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Encoded | Self::Malformed | Self::TooLarge => "invalid",
+            Self::NoConnection | Self::Reset | Self::Torn => "connection",
+            Self::Timeout => "timeout",
+            Self::Tls => "tls",
         }
     }
 }
@@ -258,7 +274,7 @@ impl From<HttpErrorKind> for HttpError {
 }
 
 /// Reads the body behind a head that arrived at `at`.
-async fn whole(mut response: Response, at: Moment, most: u64) -> Result<Answer, HttpError> {
+async fn whole(mut response: Response, at: Moment, most: u64) -> Result<HttpReply, HttpError> {
     let limit = if response.status() == StatusCode::OK {
         most
     } else {
@@ -283,7 +299,7 @@ async fn whole(mut response: Response, at: Moment, most: u64) -> Result<Answer, 
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(Answer {
+    Ok(HttpReply {
         status: response.status(),
         headers: std::mem::take(response.headers_mut()),
         body: body.freeze(),

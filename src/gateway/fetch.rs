@@ -1,11 +1,11 @@
-//! A walk for the cache: asks Atlas, and writes down what came of it.
+//! A fetch for the cache: asks Atlas, and writes down what came of it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use tracing::{Instrument, debug, debug_span, info, warn};
+use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::Gateway;
 use super::last_lists::Changes;
@@ -13,13 +13,11 @@ use super::outage::Outage;
 use crate::audit::{FetchRecord, Outcome, RequestId};
 use crate::cache::FetchRequest;
 use crate::clock::Moment;
-use crate::telemetry::{Chain, Tally, WalkLabels, say};
-use crate::upstream::{FetchError, Fetched, Urgency, Verdict};
+use crate::telemetry::{Chain, Tally};
+use crate::upstream::{FetchError, FetchOptions, Fetched, Verdict};
 
 impl Gateway {
-    /// What makes a walk: asks Atlas, and writes down what came of it.
-    ///
-    /// `request_id` is that of the lookup that needs it.
+    /// What the cache fetches by; `request_id` is that of the lookup that needs it.
     pub(super) fn fetch(
         &self,
         request_id: RequestId,
@@ -34,22 +32,15 @@ impl Gateway {
         move |request| {
             let (upstream, audit, clock) = (upstream.clone(), audit.clone(), clock.clone());
             let (repeats, last_lists) = (Arc::clone(&repeats), Arc::clone(&last_lists));
-            let labels = WalkLabels {
-                request_id: request_id.uuid(),
-                fill_id: request.fill_id.uuid(),
-                urgency: word(request.urgency),
-            };
-            // Only for traces.
-            let span = debug_span!("fetch", fill_id = %request.fill_id, urgency = ?request.urgency);
+            let (fill_id, urgency) = (request.fill_id, request.urgency);
+            let span = info_span!("fetch", %request_id, %fill_id, ?urgency);
             let fetch = async move {
-                let (query, urgency) = (&request.query, request.urgency);
-                let fetched = match (request.forced, request.after_failure) {
-                    (true, after_failure) => {
-                        upstream.list_anew(query, urgency, !after_failure).await
-                    }
-                    (false, true) => upstream.try_once(query, urgency).await,
-                    (false, false) => upstream.list_certificates(query, urgency).await,
+                let options = FetchOptions {
+                    urgency,
+                    forced: request.forced,
+                    retries: !request.after_failure,
                 };
+                let fetched = upstream.fetch(&request.query, options).await;
                 let now = clock.now();
                 repeats.outage.log(&request, &fetched, now.elapsed);
                 // Where nothing was sent there is nothing to tell; the lookup's record says why.
@@ -59,8 +50,8 @@ impl Gateway {
                 }
                 fetched
             };
-            // A walk is some kilobytes: boxed before it is wrapped, it is moved once.
-            labels.around(fetch.boxed()).instrument(span).boxed()
+            // A fetch is some kilobytes: boxed before it is wrapped, it is moved once.
+            fetch.boxed().instrument(span).boxed()
         }
     }
 }
@@ -72,33 +63,23 @@ impl Outage {
         match fetched {
             Err(error) if error.verdict() == Verdict::Outage => {
                 if let Some(Tally { times, .. }) = self.failed(project, now) {
-                    say(|| warn!(%project, times, "Atlas could not be asked: {}", Chain(error)));
+                    warn!(%project, times, "Atlas could not be asked: {}", Chain(error));
                 }
             }
             Err(error) if matches!(error.verdict(), Verdict::HeldBack(_)) => {
                 // Not louder: it is counted, and no failure of Atlas, nor an answer.
-                say(|| debug!("Atlas was not asked: {}", Chain(error)));
+                debug!("Atlas was not asked: {}", Chain(error));
             }
             Ok(_) | Err(_) => {
                 if let Some(Tally { times, span }) = self.answered(&project, now) {
                     let seconds = span.as_secs();
-                    say(|| {
-                        info!(
-                            times,
-                            seconds, "Atlas answers again, after {times} failures in {seconds} s"
-                        );
-                    });
+                    info!(
+                        times,
+                        seconds, "Atlas answers again, after {times} failures in {seconds} s"
+                    );
                 }
             }
         }
-    }
-}
-
-fn word(urgency: Urgency) -> &'static str {
-    match urgency {
-        Urgency::RefreshAhead => "RefreshAhead",
-        Urgency::Revalidate => "Revalidate",
-        Urgency::Miss => "Miss",
     }
 }
 

@@ -208,7 +208,6 @@ fn of_upstream(failure: &FetchErrorKind) -> Option<LimitedBy> {
             (*status == StatusCode::TOO_MANY_REQUESTS).then_some(LimitedBy::Gate)
         }
         FetchErrorKind::BreakerOpen { .. }
-        | FetchErrorKind::Busy { .. }
         | FetchErrorKind::Credential(_)
         | FetchErrorKind::Inconsistent
         | FetchErrorKind::InvalidResponse(_)

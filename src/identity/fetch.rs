@@ -16,7 +16,7 @@ use super::config::{IssuerConfig, trusted_url};
 use super::json::Object;
 use crate::blocking::may_wait;
 use crate::clock::Clock;
-use crate::http_client::{Bounds, BuildError, HttpClient, HttpError, HttpErrorKind, Setup};
+use crate::http_client::{Bounds, BuildError, ClientOptions, HttpClient, HttpError, HttpErrorKind};
 use crate::roots::Trust;
 use crate::secret::{Secret, SecretFileError};
 
@@ -172,7 +172,7 @@ fn keys_url(document: &[u8], issuer: &str) -> Result<Url, FetchError> {
 
 fn client(system: bool, config: &IssuerConfig, clock: &Clock) -> Result<HttpClient, BuildError> {
     let proxy = config.proxy();
-    let setup = Setup {
+    let options = ClientOptions {
         trust: Trust {
             // A proxy may be called over TLS as well.
             system: system || proxy.url.is_some(),
@@ -186,7 +186,7 @@ fn client(system: bool, config: &IssuerConfig, clock: &Clock) -> Result<HttpClie
         first_byte: WHOLE_FETCH,
         idle_connections: 1,
     };
-    HttpClient::build(setup, clock.clone())
+    HttpClient::build(options, clock.clone())
 }
 
 /// In bytes.

@@ -1,9 +1,8 @@
-//! The directory of what outlives the process: a path goes in; its lock, and the content of files that
-//! can be believed, come out.
+//! The state directory: its lock, and reading and replacing the files of what outlives the process.
 //!
-//! Somebody else may have put anything there, and a disk may have lost anything. So no link is followed
-//! and no pipe waited for; a file that others could write, or that is larger than ours are, is set aside
-//! under another name, for people, and the gateway starts without it.
+//! Others may have put anything there, and a disk may have lost anything. So no link is followed and no pipe
+//! waited for; a file that others could write, or that is larger than ours are, is set aside under another
+//! name, for people, and the gateway starts without it.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom};

@@ -110,7 +110,9 @@ async fn who_needs_a_list_does_not_share_the_fate_of_a_walk_that_was_only_made_a
     let first = stage.ask("app").await.unwrap();
     stage.ask("app").await.unwrap();
     stage.manual_clock.advance(first.entry.lifetime().due());
-    let busy = crate::upstream::FetchErrorKind::Busy {
+    let busy = crate::upstream::FetchErrorKind::HeldBack {
+        why: crate::upstream::HeldBack::Busy,
+        calls_per_minute: 250,
         retry_after: Duration::from_secs(1),
     };
     stage.atlas.says(Word::Failure(busy));

@@ -13,7 +13,6 @@ pub(super) fn on(failure: &FetchErrorKind, atlas: &Config) -> String {
     match failure {
         FetchErrorKind::Atlas(answer) => on_answer(answer, atlas),
         FetchErrorKind::BreakerOpen { retry_after }
-        | FetchErrorKind::Busy { retry_after }
         | FetchErrorKind::HeldBack { retry_after, .. } => again(Some(*retry_after)),
         FetchErrorKind::Credential(why) => on_credential(*why, atlas),
         FetchErrorKind::Inconsistent => again(None),
@@ -57,7 +56,7 @@ fn on_credential(why: CredentialFailure, atlas: &Config) -> String {
         }
         CredentialFailure::Refused(status)
         | CredentialFailure::Unavailable(NoToken::Answered(status)) => on_status(status, atlas),
-        CredentialFailure::Unavailable(NoToken::HttpErrorKind(lost)) => on_lost(lost, atlas),
+        CredentialFailure::Unavailable(NoToken::Unanswered(lost)) => on_lost(lost, atlas),
         CredentialFailure::Unavailable(NoToken::Unusable) => on_stranger(atlas),
     }
 }

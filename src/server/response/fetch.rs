@@ -17,7 +17,6 @@ pub(super) fn document(failure: &FetchErrorKind) -> Document {
             "Atlas keeps failing and is not asked for now. Try again later.",
             *retry_after,
         ),
-        FetchErrorKind::Busy { retry_after } => busy(*retry_after),
         FetchErrorKind::Credential(failure) => of_credential(*failure),
         FetchErrorKind::HeldBack {
             why,

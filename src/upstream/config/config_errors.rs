@@ -47,7 +47,7 @@ impl Config {
     /// Whether any credential is for `project`.
     pub fn has_credential(&self, project: &ProjectId) -> bool {
         let mut patterns = self.credentials.iter().flat_map(|it| &it.projects);
-        patterns.any(|pattern| super::super::credential::matches(pattern, project.as_str()))
+        patterns.any(|pattern| crate::upstream::credential::matches(pattern, project.as_str()))
     }
 
     /// What is allowed and seldom meant.

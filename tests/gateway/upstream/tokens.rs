@@ -51,7 +51,7 @@ async fn a_mint_goes_on_when_the_caller_who_needed_it_leaves() {
     let world = World::new().await;
     let mints = world.atlas.on(Asked::token()).hold();
     let first = query(PROJECT, "app1");
-    let leaver = world.upstream.list_certificates(&first, Urgency::Miss);
+    let leaver = world.upstream.fetch(&first, Urgency::Miss.into());
     tokio::select! {
         _ = leaver => panic!("nothing can have been answered"),
         () = mints.arrived(1) => {}
@@ -199,7 +199,7 @@ async fn f23_a_secret_that_was_rotated_is_taken_up_without_a_restart() {
     let asked = async {
         while world
             .upstream
-            .list_certificates(&query(PROJECT, "app1"), Urgency::Miss)
+            .fetch(&query(PROJECT, "app1"), Urgency::Miss.into())
             .await
             .is_err()
         {

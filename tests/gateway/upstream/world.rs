@@ -9,8 +9,8 @@ use atlas_cert_gateway::clock::{Clock, ManualClock};
 use atlas_cert_gateway::secret::Secret;
 use atlas_cert_gateway::telemetry::metrics::upstream::UpstreamMetrics;
 use atlas_cert_gateway::upstream::{
-    ApiKeyConfig, Config, CredentialConfig, FetchError, FetchErrorKind, Fetched, HeldBack, Jitter,
-    ServiceAccountConfig, Surroundings, Upstream, Urgency,
+    ApiKeyConfig, BuildOptions, Config, CredentialConfig, FetchError, FetchErrorKind, Fetched,
+    HeldBack, Jitter, ServiceAccountConfig, Upstream, Urgency,
 };
 use atlas_simulator::{
     CLIENT_ID, CLIENT_SECRET, PRIVATE_KEY, PUBLIC_KEY, Settings, Simulator, World as Projects,
@@ -113,14 +113,14 @@ impl World {
         urgency: Urgency,
     ) -> Result<Fetched, FetchError> {
         let query = query(project, username);
-        self.pass_time(self.upstream.list_certificates(&query, urgency))
+        self.pass_time(self.upstream.fetch(&query, urgency.into()))
             .await
     }
 
     /// Asks while time stands still.
     pub(crate) async fn ask_at_once(&self) -> Result<Fetched, FetchError> {
         let query = query(PROJECT, "app1");
-        self.upstream.list_certificates(&query, Urgency::Miss).await
+        self.upstream.fetch(&query, Urgency::Miss.into()).await
     }
 
     /// Runs something, and lets time pass until it is done.
@@ -152,11 +152,12 @@ fn start_upstream(
     metrics: &UpstreamMetrics,
     names: Option<Arc<dyn Resolve>>,
 ) -> Upstream {
-    let surroundings = Surroundings {
+    let options = BuildOptions {
         jitter: Jitter::Fixed(0),
-        names,
+        resolver: names,
+        persists: true,
     };
-    Upstream::build_in(config, clock.clone(), metrics.clone(), &surroundings).unwrap()
+    Upstream::build_with(config, clock.clone(), metrics.clone(), options).unwrap()
 }
 
 pub(crate) fn service_account() -> CredentialConfig {
@@ -225,7 +226,6 @@ pub(crate) fn name(failure: &FetchErrorKind) -> String {
             format!("{} {code}", answer.status.as_u16())
         }
         FetchErrorKind::BreakerOpen { .. } => "breaker".to_owned(),
-        FetchErrorKind::Busy { .. } => "busy".to_owned(),
         FetchErrorKind::Credential(why) => {
             let why = format!("{why:?}");
             format!("credential {}", why.split('(').next().unwrap())
@@ -234,6 +234,10 @@ pub(crate) fn name(failure: &FetchErrorKind) -> String {
         FetchErrorKind::InvalidResponse(_) => "invalid".to_owned(),
         FetchErrorKind::NoCredential => "no credential".to_owned(),
         FetchErrorKind::NoDocument { status, .. } => format!("{} no document", status.as_u16()),
+        FetchErrorKind::HeldBack {
+            why: HeldBack::Busy,
+            ..
+        } => "busy".to_owned(),
         FetchErrorKind::HeldBack {
             why: HeldBack::Unavailable,
             ..
