@@ -14,7 +14,7 @@ use super::api_key::{ApiKey, Challenged, challenged};
 use super::config::Api;
 use super::credential::{Credential, CredentialUnavailable, Login};
 use super::error::{CallError, CredentialFailure, FetchErrorKind};
-use super::limiter::{CallOutcome, CallReport, FetchLimits, Quota, Reservation};
+use super::limiter::{CallOutcome, FetchLimits, Quota, Reservation};
 use super::page::{LONGEST_PAGE, Page, Unusable};
 use super::progress::Progress;
 use super::response::page_body;
@@ -184,11 +184,8 @@ impl CallContext<'_> {
         };
         let mut result = self.read(reply.as_ref().map_err(|kind| *kind));
         let cooldown = result.as_ref().err().and_then(retry::cooldown);
-        let (others, wait) = permit.finish(&CallReport {
-            outcome: outcome(&reply),
-            quota: reply.as_ref().map_or_else(|_| Quota::default(), quota),
-            cooldown,
-        });
+        let quota = reply.as_ref().map_or_else(|_| Quota::default(), quota);
+        let (others, wait) = permit.finish(outcome(&reply), quota, cooldown);
         if others > 0 {
             let metrics = &self.upstream.env.metrics.others_calls;
             let labels = self.credential.labels();
@@ -196,7 +193,7 @@ impl CallContext<'_> {
         }
         if let Some(wait) = wait {
             self.upstream.update_gauges();
-            if let Err(CallError::Response(reason, _)) = &mut result {
+            if let Err(CallError::Response(reason)) = &mut result {
                 reason.set_retry_after(wait);
             }
         }

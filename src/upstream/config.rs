@@ -1,4 +1,4 @@
-//! What an operator says about Atlas: the section `atlas` goes in, settings or mistakes come out.
+//! The section `atlas` of the configuration.
 
 mod config_errors;
 

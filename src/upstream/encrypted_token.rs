@@ -13,7 +13,6 @@ use aws_lc_rs::hkdf;
 use tracing::warn;
 
 use super::state;
-use super::state::FileContent;
 use crate::atlas::Timestamp;
 use crate::secret::Secret;
 
@@ -41,12 +40,13 @@ pub(super) fn write(
 /// The token in the file and when it expires; `None` if there is none that this secret opens.
 pub(super) fn read(path: &Path, account: &str, secret: &Secret) -> Option<(Secret, Timestamp)> {
     let content = match state::read(path, LARGEST) {
-        FileContent::Nothing => return None,
-        FileContent::Whole(content) => content,
-        FileContent::End(_) => return unfit(path, &"it is too large"),
-        FileContent::Unfit(why) => return unfit(path, &why),
+        Ok(content) => content?,
+        Err(why) => return unfit(path, &why),
     };
-    let (nonce, encrypted) = content.split_at_checked(NONCE_LEN)?;
+    if content.is_cut {
+        return unfit(path, &"it is too large");
+    }
+    let (nonce, encrypted) = content.bytes.split_at_checked(NONCE_LEN)?;
     let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
     let mut encrypted = encrypted.to_vec();
     let key = key(account, secret);

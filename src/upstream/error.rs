@@ -120,19 +120,12 @@ pub(super) enum CallError {
     Http(HttpErrorKind),
     /// Not sent: by a limit of ours, or for want of a token.
     NotSent(FetchErrorKind),
-    /// An error response.
-    Response(FetchErrorKind, ErrorResponse),
+    /// An error response: [`FetchErrorKind::Atlas`] or [`FetchErrorKind::NoDocument`].
+    Response(FetchErrorKind),
     /// The response broke off, or its JSON does: worth reading the list again.
     Torn(&'static str),
     /// Not what Atlas's API answers.
     Unusable(&'static str),
-}
-
-/// Of an error response, what the next step depends on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct ErrorResponse {
-    pub(super) status: StatusCode,
-    pub(super) retry_after: Option<Duration>,
 }
 
 /// Why Atlas is not asked now although nothing says that it could not answer: a rule of ours holds the
@@ -338,9 +331,22 @@ impl FetchErrorKind {
 }
 
 impl CallError {
+    /// Status and wait of an error response.
+    pub(super) fn response(&self) -> Option<(u16, Option<Duration>)> {
+        if let Self::Response(FetchErrorKind::NoDocument {
+            status,
+            retry_after,
+        }) = self
+        {
+            return Some((status.as_u16(), *retry_after));
+        }
+        let answer = self.atlas()?;
+        Some((answer.status.as_u16(), answer.retry_after))
+    }
+
     /// Atlas's error document.
     pub(super) fn atlas(&self) -> Option<&AtlasAnswer> {
-        if let Self::Response(FetchErrorKind::Atlas(answer), _) = self {
+        if let Self::Response(FetchErrorKind::Atlas(answer)) = self {
             Some(answer)
         } else {
             None
@@ -355,7 +361,7 @@ impl From<CallError> for FetchErrorKind {
             CallError::Http(HttpErrorKind::Timeout) => Self::Timeout,
             CallError::Http(HttpErrorKind::Tls) => Self::Tls,
             CallError::Http(_) => Self::Unreachable,
-            CallError::NotSent(reason) | CallError::Response(reason, _) => reason,
+            CallError::NotSent(reason) | CallError::Response(reason) => reason,
             CallError::Torn(why) | CallError::Unusable(why) => Self::InvalidResponse(why),
         }
     }

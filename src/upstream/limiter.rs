@@ -14,6 +14,7 @@
 mod circuit_breaker;
 mod cooldown;
 mod demand;
+mod project;
 mod retry_budget;
 mod sliding_window;
 mod slots;
@@ -38,9 +39,7 @@ use crate::clock::Clock;
 use crate::telemetry::{Repeated, Tally};
 use circuit_breaker::CircuitBreaker;
 use cooldown::Cooldown;
-use demand::Demand;
-use retry_budget::RetryBudget;
-use slots::Slots;
+use project::Project;
 use token_bucket::{TokenBucket, Wait};
 
 pub(crate) use circuit_breaker::CallOutcome;
@@ -50,16 +49,6 @@ pub(crate) use token_bucket::{Quota, Rates};
 /// The limits of all projects. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct ProjectLimiter(Arc<Shared>);
-
-/// What is known of one project.
-pub(crate) struct Project {
-    pub(crate) bucket: TokenBucket,
-    pub(crate) cooldown: Cooldown,
-    pub(crate) breaker: CircuitBreaker,
-    pub(crate) demand: Demand,
-    retries: RetryBudget,
-    slots: Slots<Waiter>,
-}
 
 /// The limits as one fetch meets them.
 #[derive(Clone)]
@@ -82,16 +71,6 @@ pub(crate) struct CallPermit {
     reservation: Reservation,
     slot: Slot,
     ended_before: u64,
-}
-
-/// How a call ended, for the limits to learn from.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct CallReport {
-    /// `None` if no connection came about, which says nothing of the project.
-    pub(crate) outcome: Option<CallOutcome>,
-    pub(crate) quota: Quota,
-    /// That Atlas asked us to wait, and for how long if it said so.
-    pub(crate) cooldown: Option<(CooldownCause, Option<Duration>)>,
 }
 
 /// What is known of a project's bucket, for people and for dividing it fairly.
@@ -126,7 +105,7 @@ struct Shared {
 struct State {
     rates: Rates,
     host: CircuitBreaker,
-    projects: HashMap<ProjectId, Project, RandomState>,
+    projects: HashMap<ProjectId, Project<Waiter>, RandomState>,
     /// Until then a project that is not known may be one that was evicted in use.
     doubtful_until: Duration,
     fetches: u64,
@@ -143,7 +122,8 @@ struct Slot {
     went_well: Option<bool>,
 }
 
-struct Waiter {
+/// A call that waits for a slot.
+pub(crate) struct Waiter {
     limits: FetchLimits,
     sender: oneshot::Sender<Slot>,
 }
@@ -199,7 +179,7 @@ impl ProjectLimiter {
         let unknown = TokenBucket::new(state.rates, now);
         let project = state.projects.get(project);
         let bucket = project.map_or(&unknown, |project| &project.bucket);
-        let cooldown = project.map_or(Cooldown::Over, |project| project.cooldown);
+        let cooldown = project.map_or_else(Cooldown::default, |project| project.cooldown);
         let (remaining, capacity) = bucket.left(now);
         BudgetView {
             remaining,
@@ -211,7 +191,7 @@ impl ProjectLimiter {
     }
 
     /// Looks at every project.
-    pub(crate) fn for_each(&self, mut look: impl FnMut(&ProjectId, &mut Project)) {
+    pub(crate) fn for_each(&self, mut look: impl FnMut(&ProjectId, &mut Project<Waiter>)) {
         let mut state = self.state();
         for (id, project) in &mut state.projects {
             look(id, project);
@@ -222,6 +202,18 @@ impl ProjectLimiter {
     pub(crate) fn host(&self) -> (bool, bool) {
         let state = self.state();
         (state.host.is_failing(self.now()), state.host.is_open())
+    }
+
+    fn learn_of_host(&self, outcome: Option<CallOutcome>, now: Duration) {
+        let outcome = match outcome {
+            Some(CallOutcome::Answered | CallOutcome::Failed) => CallOutcome::Answered,
+            Some(CallOutcome::Unanswered) => return,
+            None => CallOutcome::Unanswered,
+        };
+        let opened = self.state().host.ended(outcome, now);
+        if opened && let Some(Tally { times, .. }) = self.0.host_failing.happened(now) {
+            error!(times, "Atlas cannot be reached; trying rarely");
+        }
     }
 
     fn now(&self) -> Duration {
@@ -275,7 +267,7 @@ impl FetchLimits {
         });
     }
 
-    fn with_project<R>(&self, work: impl FnOnce(&mut Project) -> R) -> R {
+    fn with_project<R>(&self, work: impl FnOnce(&mut Project<Waiter>) -> R) -> R {
         let limiter = &self.limiter;
         let slots = limiter.0.concurrency_per_project;
         work(limiter.state().project(self.project, slots, limiter.now()))
@@ -352,34 +344,33 @@ impl Reservation {
 }
 
 impl CallPermit {
-    /// Tells the limits how the call ended. Returns how many calls other clients have surely spent since the
-    /// last answer, and how long the cooldown is, if one begins.
-    pub(crate) fn finish(mut self, report: &CallReport) -> (u64, Option<Duration>) {
+    /// Tells the limits how the call ended: `outcome` is `None` if no connection came about, which says
+    /// nothing of the project; `cooldown` is that Atlas asked us to wait, and for how long if it said so.
+    ///
+    /// Returns how many calls other clients have surely spent since the last answer, and how long the
+    /// cooldown is, if one begins.
+    pub(crate) fn finish(
+        mut self,
+        outcome: Option<CallOutcome>,
+        quota: Quota,
+        cooldown: Option<(CooldownCause, Option<Duration>)>,
+    ) -> (u64, Option<Duration>) {
         let limits = &self.reservation.limits;
         let shared = &limits.limiter.0;
         let now = limits.limiter.now();
-        self.slot.went_well = Some(report.outcome == Some(CallOutcome::Answered));
-        let host = match report.outcome {
-            Some(CallOutcome::Answered | CallOutcome::Failed) => Some(CallOutcome::Answered),
-            Some(CallOutcome::Unanswered) => None,
-            None => Some(CallOutcome::Unanswered),
-        };
-        if let Some(host) = host
-            && limits.limiter.state().host.ended(host, now)
-            && let Some(Tally { times, .. }) = shared.host_failing.happened(now)
-        {
-            error!(times, "Atlas cannot be reached; trying rarely");
-        }
-        let (opened, others, cooldown) = limits.with_project(|project| {
-            let opened = report.outcome.map(|it| project.breaker.ended(it, now));
-            let (others, wait) = project.learn(report, self.ended_before, shared.jitter, now);
-            (opened == Some(true), others, wait)
+        self.slot.went_well = Some(outcome == Some(CallOutcome::Answered));
+        limits.limiter.learn_of_host(outcome, now);
+        let known = (self.ended_before, quota);
+        let (opened, others, wait) = limits.with_project(|project| {
+            let opened = outcome.is_some_and(|outcome| project.breaker.ended(outcome, now));
+            let (others, wait) = project.learn(outcome, known, cooldown, (shared.jitter, now));
+            (opened, others, wait)
         });
         let project = &limits.project;
         if opened && let Some(Tally { times, .. }) = shared.projects_failing.happened(now) {
             warn!(%project, times, "Atlas keeps failing for this project; asking it rarely");
         }
-        if let (Some(wait), Some((cause, _))) = (cooldown, report.cooldown)
+        if let (Some(wait), Some((cause, _))) = (wait, cooldown)
             && let Some(Tally { times, .. }) = shared.cooldowns.happened(now)
         {
             let seconds = wait.as_secs();
@@ -391,112 +382,12 @@ impl CallPermit {
                 cause.status(),
             );
         }
-        (others, cooldown)
-    }
-}
-
-impl Project {
-    fn new(bucket: TokenBucket, slots: usize) -> Self {
-        Self {
-            bucket,
-            cooldown: Cooldown::default(),
-            breaker: CircuitBreaker::default(),
-            demand: Demand::default(),
-            retries: RetryBudget::default(),
-            slots: Slots::new(slots),
-        }
-    }
-
-    /// Takes `calls` tokens at once, or none of them.
-    fn take(
-        &mut self,
-        calls: u64,
-        urgency: Urgency,
-        first: bool,
-        now: Duration,
-    ) -> Result<(), Wait> {
-        self.bucket.refill(now);
-        let why = self.cooldown_reason();
-        let wait = |retry_after| Wait { why, retry_after };
-        // The probe is how we learn what is left, whatever we believe of it.
-        if let Some(probe) = self.cooldown.probe(now) {
-            probe.map_err(wait)?;
-        } else {
-            self.bucket.check(calls, urgency, now)?;
-            self.cooldown.admit(calls, first, now).map_err(wait)?;
-        }
-        self.bucket.take(calls, now);
-        Ok(())
-    }
-
-    /// A call with a token is about to be sent. Returns how many calls have ended before.
-    fn send(&mut self, urgency: Urgency, now: Duration) -> Result<u64, Wait> {
-        if let Some(retry_after) = self.cooldown.left(now) {
-            let why = self.cooldown_reason();
-            return Err(Wait { why, retry_after });
-        }
-        if !matches!(self.cooldown, Cooldown::Waiting { .. }) {
-            self.bucket.check_atlas(0, urgency, now)?;
-        }
-        Ok(self.bucket.sent())
-    }
-
-    fn learn(
-        &mut self,
-        report: &CallReport,
-        ended_before: u64,
-        jitter: Jitter,
-        now: Duration,
-    ) -> (u64, Option<Duration>) {
-        if report.outcome == Some(CallOutcome::Answered)
-            && report.cooldown.is_none()
-            && self.cooldown.succeeded(now)
-        {
-            self.bucket.reopened();
-        }
-        let others = self.bucket.observe(ended_before, report.quota, now);
-        let cooldown = report.cooldown.map(|(cause, wait)| {
-            match cause {
-                CooldownCause::RateLimited => self.bucket.emptied(now),
-                // Says nothing of the bucket.
-                CooldownCause::Unavailable => {}
-            }
-            let late = |tenth| jitter.up_to(tenth);
-            self.cooldown.begin(cause, wait, late, now)
-        });
-        (others, cooldown)
-    }
-
-    fn cooldown_reason(&self) -> HeldBack {
-        match self.cooldown.cause() {
-            Some(CooldownCause::Unavailable) => HeldBack::Unavailable,
-            Some(CooldownCause::RateLimited) | None => HeldBack::RateLimited,
-        }
-    }
-
-    fn held_back(&self, wait: Wait) -> FetchErrorKind {
-        FetchErrorKind::HeldBack {
-            why: wait.why,
-            calls_per_minute: self.bucket.own_refill(),
-            retry_after: wait.retry_after,
-        }
-    }
-
-    fn is_in_use(&self) -> bool {
-        self.bucket.is_in_use() || self.slots.is_in_use()
-    }
-
-    /// Whether evicting this project would lose nothing.
-    fn is_idle(&self, now: Duration) -> bool {
-        !self.is_in_use()
-            && self.bucket.is_full(now)
-            && self.cooldown.is_over(now)
-            && !self.breaker.is_open()
+        (others, wait)
     }
 }
 
 impl State {
-    fn project(&mut self, id: ProjectId, slots: usize, now: Duration) -> &mut Project {
+    fn project(&mut self, id: ProjectId, slots: usize, now: Duration) -> &mut Project<Waiter> {
         if self.projects.len() >= MOST_PROJECTS && !self.projects.contains_key(&id) {
             self.evict(now);
         }

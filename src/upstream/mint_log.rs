@@ -19,7 +19,6 @@ use std::{fs, io};
 use tracing::warn;
 
 use super::state;
-use super::state::FileContent;
 use crate::clock::Moment;
 
 /// What was asked for in the last hour.
@@ -48,10 +47,12 @@ impl MintLog {
     /// Opens the log of one account, and leaves out what has expired.
     pub(super) fn open(path: PathBuf, now: Moment, writes: bool) -> Self {
         let (content, fault) = match state::read(&path, LARGEST) {
-            FileContent::Nothing => (Vec::new(), None),
-            FileContent::Whole(content) => (content, None),
-            FileContent::End(end) => (end, Some("it is too large".to_owned())),
-            FileContent::Unfit(why) => (Vec::new(), Some(why.to_string())),
+            Ok(None) => (Vec::new(), None),
+            Ok(Some(content)) if content.is_cut => {
+                (content.bytes, Some("it is too large".to_owned()))
+            }
+            Ok(Some(content)) => (content.bytes, None),
+            Err(why) => (Vec::new(), Some(why.to_string())),
         };
         let (mut lines, is_foreign) = parse(&content, fault.is_some());
         let fault = fault.or_else(|| is_foreign.then(|| "it has lines of others".to_owned()));

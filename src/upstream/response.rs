@@ -8,7 +8,7 @@ use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::error::{AtlasAnswer, CallError, ErrorResponse, FetchErrorKind};
+use super::error::{AtlasAnswer, CallError, FetchErrorKind};
 use crate::atlas::Timestamp;
 use crate::http_client::HttpReply;
 
@@ -29,24 +29,19 @@ pub(super) fn page_body(reply: &HttpReply) -> Result<&Bytes, CallError> {
     let header = retry_after(&reply.headers, reply.at.wall);
     let document: Option<ErrorDocument> = serde_json::from_slice(&reply.body).ok();
     let retry_after = header.or_else(|| document.as_ref()?.seconds());
-    let error = ErrorResponse {
-        status,
-        retry_after,
-    };
-    let Some(document) = document else {
-        let reason = FetchErrorKind::NoDocument {
+    let reason = match document {
+        Some(document) => FetchErrorKind::Atlas(AtlasAnswer {
+            status,
+            body: reply.body.clone(),
+            error_code: document.error_code.map(Into::into),
+            retry_after,
+        }),
+        None => FetchErrorKind::NoDocument {
             status,
             retry_after,
-        };
-        return Err(CallError::Response(reason, error));
+        },
     };
-    let answer = AtlasAnswer {
-        status,
-        body: reply.body.clone(),
-        error_code: document.error_code.map(Into::into),
-        retry_after,
-    };
-    Err(CallError::Response(FetchErrorKind::Atlas(answer), error))
+    Err(CallError::Response(reason))
 }
 
 /// The longest wait that any `Retry-After` header asks for, in seconds or as a date (RFC 9110, section
@@ -180,8 +175,8 @@ mod tests {
     fn the_seconds_of_a_429_are_found_in_the_document_where_the_header_is_missing() {
         let body = r#"{"error":429,"errorCode":"RATE_LIMITED_TOKEN_BUCKET","parameters":["api/atlas/v2/orgs",55,10,5,60]}"#;
         let wait = |answer: &HttpReply| match page_body(answer) {
-            Err(CallError::Response(_, error)) => error.retry_after.map(|wait| wait.as_secs()),
-            other => panic!("{other:?}"),
+            Err(error) => error.response().unwrap().1.map(|wait| wait.as_secs()),
+            Ok(_) => panic!(),
         };
         let mut limited = answer(429, &["application/json"], body);
         assert_eq!(wait(&limited), Some(55));

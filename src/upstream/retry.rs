@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::error::{CallError, ErrorResponse};
+use super::error::CallError;
 use super::limiter::CooldownCause;
 use crate::http_client::HttpErrorKind;
 
@@ -33,23 +33,34 @@ pub(super) struct Backoff {
 /// What to do after `error`, when `retries` were made in this fetch and `left` remains of its time.
 pub(super) fn next(error: &CallError, retries: u32, left: Duration) -> Next {
     let is_first = retries == 0;
+    if retries >= MOST_RETRIES || cooldown(error).is_some() {
+        return Next::Stop;
+    }
     match error {
-        CallError::Http(HttpErrorKind::NoConnection | HttpErrorKind::Reset)
-            if retries < MOST_RETRIES =>
-        {
+        CallError::Http(HttpErrorKind::NoConnection | HttpErrorKind::Reset) => {
             Next::Retry(backoff(retries, 1))
         }
         CallError::Http(HttpErrorKind::Timeout) if is_first && left >= LEAST_AFTER_TIMEOUT => {
             Next::Retry(backoff(retries, 2))
         }
         CallError::Torn(_) if is_first => Next::Retry(backoff(retries, 1)),
-        CallError::Response(_, response) if retries < MOST_RETRIES && cooldown(error).is_none() => {
-            after_response(response, retries)
+        CallError::Response(_) => {
+            let cost = if is_first { 1 } else { SECOND_AFTER_RESPONSE };
+            let mut backoff = backoff(retries, cost);
+            match error.response() {
+                Some((401, _)) => Next::NewToken,
+                Some((503, wait)) => {
+                    backoff.least = wait.unwrap_or(Duration::ZERO);
+                    backoff.most = backoff.most.max(backoff.least);
+                    Next::Retry(backoff)
+                }
+                Some((408 | 425 | 500 | 502 | 504, _)) => Next::Retry(backoff),
+                Some(_) | None => Next::Stop,
+            }
         }
         CallError::Changed
         | CallError::Http(_)
         | CallError::NotSent(_)
-        | CallError::Response(..)
         | CallError::Torn(_)
         | CallError::Unusable(_) => Next::Stop,
     }
@@ -57,33 +68,10 @@ pub(super) fn next(error: &CallError, retries: u32, left: Duration) -> Next {
 
 /// Whether nothing more may be asked of this project for a while, why, and for how long if Atlas says so.
 pub(super) fn cooldown(error: &CallError) -> Option<(CooldownCause, Option<Duration>)> {
-    let CallError::Response(_, response) = error else {
-        return None;
-    };
-    let wait = response.retry_after;
-    match response.status.as_u16() {
-        429 => Some((CooldownCause::RateLimited, wait)),
-        503 if wait > Some(LONGEST_INLINE_WAIT) => Some((CooldownCause::Unavailable, wait)),
+    match error.response()? {
+        (429, wait) => Some((CooldownCause::RateLimited, wait)),
+        (503, wait) if wait > Some(LONGEST_INLINE_WAIT) => Some((CooldownCause::Unavailable, wait)),
         _ => None,
-    }
-}
-
-fn after_response(response: &ErrorResponse, retries: u32) -> Next {
-    let cost = if retries == 0 {
-        1
-    } else {
-        SECOND_AFTER_RESPONSE
-    };
-    let mut backoff = backoff(retries, cost);
-    match response.status.as_u16() {
-        401 => Next::NewToken,
-        503 => {
-            backoff.least = response.retry_after.unwrap_or(Duration::ZERO);
-            backoff.most = backoff.most.max(backoff.least);
-            Next::Retry(backoff)
-        }
-        408 | 425 | 500 | 502 | 504 => Next::Retry(backoff),
-        _ => Next::Stop,
     }
 }
 
@@ -115,11 +103,10 @@ mod tests {
     use crate::upstream::error::FetchErrorKind;
 
     fn answered(status: u16, retry_after: Option<u64>) -> CallError {
-        let response = ErrorResponse {
+        CallError::Response(FetchErrorKind::NoDocument {
             status: StatusCode::from_u16(status).unwrap(),
             retry_after: retry_after.map(Duration::from_secs),
-        };
-        CallError::Response(FetchErrorKind::Timeout, response)
+        })
     }
 
     fn row(error: &CallError) -> String {

@@ -25,117 +25,99 @@ impl CooldownCause {
 
 /// Whether a project may be called at all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Cooldown {
-    /// Calls pass.
-    #[default]
-    Over,
-    /// No call passes before `until`, then a probe at a time.
-    Waiting {
-        cause: CooldownCause,
-        until: Duration,
-        /// How long it is this time; the next time is at least twice as long.
-        wait: Duration,
-        /// When the next probe may be made, once the time is over.
-        next_probe: Duration,
-    },
-    /// A probe was answered: a few fetches each second, and more with each.
-    SlowStart {
-        cause: CooldownCause,
-        since: Duration,
-        wait: Duration,
-        /// Calls admitted in this second of the slow start.
-        second: u64,
-        admitted: u64,
-    },
+pub(crate) struct Cooldown {
+    /// Why calls are held back; `None` while they are as free as ever.
+    cause: Option<CooldownCause>,
+    /// How long it is this time; the next time is at least twice as long.
+    wait: Duration,
+    until: Duration,
+    /// When the next probe may be made, once the time is over.
+    next_probe: Duration,
+    /// Since a probe was answered.
+    slow_start: Option<SlowStart>,
+}
+
+/// A few fetches each second, and more with each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct SlowStart {
+    since: Duration,
+    /// Calls admitted in this second of it.
+    second: u64,
+    admitted: u64,
 }
 
 impl Cooldown {
     /// Why calls are held back, until they are as free as ever.
     pub(super) fn cause(self) -> Option<CooldownCause> {
-        match self {
-            Self::Waiting { cause, .. } | Self::SlowStart { cause, .. } => Some(cause),
-            Self::Over => None,
-        }
+        self.cause
     }
 
-    /// How long no call passes; `None` if one does.
+    /// Whether no call passes but a probe.
+    pub(super) fn is_waiting(self) -> bool {
+        self.cause.is_some() && self.slow_start.is_none()
+    }
+
+    /// How long no call passes, not even a probe; `None` if one does.
     pub(crate) fn left(self, now: Duration) -> Option<Duration> {
-        match self {
-            Self::Waiting { until, .. } => until.checked_sub(now).filter(|left| !left.is_zero()),
-            Self::Over | Self::SlowStart { .. } => None,
-        }
+        let left = self.until.saturating_sub(now);
+        (self.is_waiting() && !left.is_zero()).then_some(left)
     }
 
-    /// Why no call passes; `None` if one does.
+    /// Why not even a probe passes; `None` if one does.
     pub(crate) fn cause_now(self, now: Duration) -> Option<CooldownCause> {
-        self.left(now).and(self.cause())
+        self.left(now).and(self.cause)
     }
 
     pub(super) fn is_over(self, now: Duration) -> bool {
-        match self {
-            Self::Waiting { .. } => false,
-            Self::Over => true,
-            Self::SlowStart { since, .. } => now >= since + SLOW_START,
-        }
+        let is_over = |start: SlowStart| now >= start.since + SLOW_START;
+        self.cause.is_none() || self.slow_start.is_some_and(is_over)
     }
 
     /// Whether a probe may be made, or how long to wait for it; `None` if there is no need of one. A probe
     /// that is lost is followed by another a second later.
     pub(super) fn probe(&mut self, now: Duration) -> Option<Result<(), Duration>> {
-        let Self::Waiting { next_probe, .. } = self else {
+        if !self.is_waiting() {
             return None;
-        };
-        if now < *next_probe {
-            return Some(Err(next_probe.saturating_sub(now)));
         }
-        *next_probe = now + BETWEEN_PROBES;
+        let wait = self.next_probe.saturating_sub(now);
+        if !wait.is_zero() {
+            return Some(Err(wait));
+        }
+        self.next_probe = now + BETWEEN_PROBES;
         Some(Ok(()))
     }
 
     /// Admits calls in the slow start, or says how long to wait. Those that go on with a fetch (not `first`)
     /// always pass, or a list of several pages could never be read.
     pub(super) fn admit(&mut self, calls: u64, first: bool, now: Duration) -> Result<(), Duration> {
-        let Self::SlowStart {
-            since,
-            second,
-            admitted,
-            ..
-        } = self
-        else {
+        if self.is_over(now) {
+            *self = Self::default();
+        }
+        let Some(start) = &mut self.slow_start else {
             return Ok(());
         };
-        let elapsed = now.saturating_sub(*since);
-        if elapsed >= SLOW_START {
-            *self = Self::Over;
-            return Ok(());
+        let elapsed = now.saturating_sub(start.since);
+        if elapsed.as_secs() != start.second {
+            (start.second, start.admitted) = (elapsed.as_secs(), 0);
         }
-        if elapsed.as_secs() != *second {
-            (*second, *admitted) = (elapsed.as_secs(), 0);
+        if first && start.admitted >= 1 << start.second {
+            return Err(Duration::from_secs(start.second + 1).saturating_sub(elapsed));
         }
-        if first && *admitted >= 1 << *second {
-            return Err(Duration::from_secs(*second + 1).saturating_sub(elapsed));
-        }
-        *admitted += calls;
+        start.admitted += calls;
         Ok(())
     }
 
     /// Atlas answered well. True if that was the answer to a probe: the slow start begins.
     pub(super) fn succeeded(&mut self, now: Duration) -> bool {
-        match *self {
-            Self::Waiting {
-                cause, until, wait, ..
-            } if now >= until => {
-                *self = Self::SlowStart {
-                    cause,
-                    since: now,
-                    wait,
-                    second: 0,
-                    admitted: 0,
-                };
-                true
-            }
-            Self::Waiting { .. } | Self::Over | Self::SlowStart { .. } => false,
+        let is_probe = self.is_waiting() && now >= self.until;
+        if is_probe {
+            self.slow_start = Some(SlowStart {
+                since: now,
+                second: 0,
+                admitted: 0,
+            });
         }
+        is_probe
     }
 
     /// Atlas asked us to wait; returns for how long we do. `late` is added, so that gateways do not come
@@ -148,35 +130,22 @@ impl Cooldown {
         now: Duration,
     ) -> Duration {
         let asked = asked.unwrap_or(DEFAULT_WAIT);
-        let (cause, until, wait) = match *self {
-            // Several calls may be told to wait at the same time; that is one refusal, not several.
-            Self::Waiting {
-                cause: earlier,
-                until,
-                wait,
-                ..
-            } if now < until => {
-                let asked_until = now + asked.clamp(SHORTEST_WAIT, LONGEST_WAIT);
-                // The cause is that of the answer which is waited for.
-                let cause = if asked_until > until { cause } else { earlier };
-                (cause, until.max(asked_until), wait)
+        if self.left(now).is_some() {
+            // Several calls may be told to wait at the same time; that is one refusal, not several. The
+            // cause is that of the answer which is waited for.
+            let until = now + asked.clamp(SHORTEST_WAIT, LONGEST_WAIT);
+            if until > self.until {
+                (self.cause, self.until) = (Some(cause), until);
             }
-            Self::Over | Self::Waiting { .. } | Self::SlowStart { .. } => {
-                let least = match *self {
-                    Self::Over => SHORTEST_WAIT,
-                    Self::Waiting { wait, .. } | Self::SlowStart { wait, .. } => wait * 2,
-                };
-                let wait = asked.max(least).clamp(SHORTEST_WAIT, LONGEST_WAIT);
-                (cause, now + wait + late(wait / 10), wait)
-            }
-        };
-        *self = Self::Waiting {
-            cause,
-            until,
-            wait,
-            next_probe: until,
-        };
-        until.saturating_sub(now)
+        } else {
+            let least = self.cause.map_or(SHORTEST_WAIT, |_| self.wait * 2);
+            self.wait = asked.max(least).clamp(SHORTEST_WAIT, LONGEST_WAIT);
+            self.until = now + self.wait + late(self.wait / 10);
+            self.cause = Some(cause);
+            self.slow_start = None;
+        }
+        self.next_probe = self.until;
+        self.until.saturating_sub(now)
     }
 }
 
@@ -202,7 +171,7 @@ mod tests {
 
     #[test]
     fn after_its_time_one_probe_passes_and_then_a_few() {
-        let mut cooldown = Cooldown::Over;
+        let mut cooldown = Cooldown::default();
         let wait = cooldown.begin(
             RateLimited,
             Some(seconds(55)),
@@ -223,12 +192,12 @@ mod tests {
         });
         assert_eq!(started.collect::<Vec<_>>(), [1, 2, 4, 8, 16]);
         assert!(cooldown.admit(1_000, true, seconds(71)).is_ok());
-        assert_eq!(cooldown, Cooldown::Over);
+        assert_eq!(cooldown, Cooldown::default());
     }
 
     #[test]
     fn a_fetch_that_has_begun_goes_on_in_the_slow_start() {
-        let mut cooldown = Cooldown::Over;
+        let mut cooldown = Cooldown::default();
         cooldown.begin(RateLimited, Some(seconds(1)), none, Duration::ZERO);
         cooldown.succeeded(seconds(1));
         assert!(cooldown.admit(1, true, seconds(1)).is_ok());
@@ -238,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_second_refusal_waits_at_least_twice_as_long_and_never_longer_than_five_minutes() {
-        let mut cooldown = Cooldown::Over;
+        let mut cooldown = Cooldown::default();
         assert_eq!(
             cooldown.begin(RateLimited, None, none, Duration::ZERO),
             seconds(10)
@@ -257,14 +226,14 @@ mod tests {
         }
         for (asked, waited) in [(0, 1), (1_000_000_000, 300)] {
             let wait =
-                Cooldown::Over.begin(RateLimited, Some(seconds(asked)), none, Duration::ZERO);
+                Cooldown::default().begin(RateLimited, Some(seconds(asked)), none, Duration::ZERO);
             assert_eq!(wait, seconds(waited));
         }
     }
 
     #[test]
     fn the_cause_is_that_of_the_answer_which_is_waited_for() {
-        let mut cooldown = Cooldown::Over;
+        let mut cooldown = Cooldown::default();
         assert_eq!(cooldown.cause(), None);
         cooldown.begin(Unavailable, Some(seconds(30)), none, Duration::ZERO);
         cooldown.begin(RateLimited, Some(seconds(3)), none, seconds(1));

@@ -167,7 +167,7 @@ fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-fn new_project() -> Project {
+fn new_project() -> Project<Waiter> {
     Project::new(TokenBucket::new(rates(), Duration::ZERO), 4)
 }
 
@@ -179,7 +179,7 @@ fn quota(limit: u64, remaining: u64) -> Quota {
 }
 
 /// Makes as many calls as are granted, each answered without numbers; how many those were.
-fn granted(project: &mut Project, urgency: Urgency, now: Duration) -> u64 {
+fn granted(project: &mut Project<Waiter>, urgency: Urgency, now: Duration) -> u64 {
     let mut granted = 0;
     while project.take(1, urgency, true, now).is_ok() {
         project.send(urgency, now).unwrap();
@@ -190,7 +190,7 @@ fn granted(project: &mut Project, urgency: Urgency, now: Duration) -> u64 {
 }
 
 /// What Atlas says of its bucket in answer to a call of its own, which took no token of ours.
-fn told(project: &mut Project, limit: Option<u64>, remaining: Option<u64>, now: Duration) {
+fn told(project: &mut Project<Waiter>, limit: Option<u64>, remaining: Option<u64>, now: Duration) {
     let ended_before = project.bucket.sent();
     let quota = Quota { limit, remaining };
     project.bucket.observe(ended_before, quota, now);
@@ -261,7 +261,7 @@ fn answers_in_any_order_count_each_call_once() {
     project
         .take(10, Urgency::Miss, true, Duration::ZERO)
         .unwrap();
-    let one = |project: &mut Project| project.send(Urgency::Miss, Duration::ZERO).unwrap();
+    let one = |project: &mut Project<Waiter>| project.send(Urgency::Miss, Duration::ZERO).unwrap();
     let sent: Vec<u64> = (0..10).map(|_| one(&mut project)).collect();
     for (number, sent) in sent.into_iter().enumerate().rev() {
         let remaining = 1_199 - u64::try_from(number).unwrap();
@@ -335,7 +335,8 @@ fn a_probe_passes_the_cooldown_whatever_is_believed_to_be_left() {
 
 #[test]
 fn an_evicted_project_does_not_start_full() {
-    let mut project = Project::new(TokenBucket::evicted(rates(), Duration::ZERO), 4);
+    let mut project: Project<Waiter> =
+        Project::new(TokenBucket::evicted(rates(), Duration::ZERO), 4);
     assert_eq!(granted(&mut project, Urgency::Miss, Duration::ZERO), 200);
     assert!(!project.is_idle(Duration::ZERO));
 }
