@@ -177,7 +177,7 @@ pub enum NotFound {
     },
     /// The fetch's task ended without a result: a bug, or the process is ending.
     #[error("the walk ended without a result")]
-    WalkDied,
+    FetchDied,
 }
 
 /// What is to be forgotten.
@@ -339,7 +339,7 @@ impl NotFound {
     pub fn source(&self) -> Option<Source> {
         match self {
             Self::Fetch { source, .. } => Some(*source),
-            Self::NotAdmitted(_) | Self::TooManyWaiters { .. } | Self::WalkDied => None,
+            Self::NotAdmitted(_) | Self::TooManyWaiters { .. } | Self::FetchDied => None,
         }
     }
 }

@@ -8,13 +8,13 @@
 
 mod awaiting_record;
 mod deny_file;
+mod fetch;
 mod last_lists;
 mod outage;
 mod panics;
 mod refusal;
 mod repeats;
 mod savings;
-mod walk;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -217,7 +217,7 @@ impl Gateway {
             .map_err(Refusal::RateLimited)?;
 
         let admit = |role| self.admit(role, &permit, &caller, now);
-        let fetch = self.walk(record.entry.request_id());
+        let fetch = self.fetch(record.entry.request_id());
         let found = self
             .cache
             .get_or_fetch(&permit, request.ask(now), admit, fetch)

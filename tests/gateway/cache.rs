@@ -20,7 +20,7 @@ const PAST_TTL: Duration = Duration::from_secs(331);
 const PAST_NEGATIVE_TTL: Duration = Duration::from_secs(31);
 
 #[tokio::test]
-async fn c02_whoever_may_not_is_denied_at_once_while_others_wait_for_one_walk() {
+async fn c02_who_may_not_is_denied_at_once_while_others_wait_for_one_fetch() {
     let world = quiet_world().await;
     let gate = world.atlas.on(Asked::certificates()).hold();
     let stranger = token_of(&json!({ "sub": "stranger" }));
@@ -264,7 +264,7 @@ async fn a_list_in_use_is_renewed_ahead_of_its_time_and_its_readers_do_not_wait(
 }
 
 #[tokio::test]
-async fn f07_g21_a_walk_goes_on_when_every_caller_hangs_up() {
+async fn f07_g21_a_fetch_goes_on_when_every_caller_hangs_up() {
     let world = quiet_world().await;
     let gate = world.atlas.on(Asked::certificates()).hold();
     let request = format!(

@@ -111,7 +111,7 @@ async fn u12_while_atlas_stands_still_hits_go_on_and_misses_are_refused_and_then
     // The usual three seconds and more, times as many misses as it takes, are for the bench.
     set(&mut configuration, "atlas.limits.first_byte", "300ms");
     set(&mut configuration, "atlas.limits.page", "500ms");
-    set(&mut configuration, "atlas.limits.walk", "1s");
+    set(&mut configuration, "atlas.limits.fetch", "1s");
     let file = files.path().join("gateway.toml");
     fs::write(file, configuration.to_string()).unwrap();
     let program = Program::start(files.path());

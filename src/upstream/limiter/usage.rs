@@ -1,35 +1,27 @@
-//! The pace at which a project's bucket is spent: what Atlas says of it goes in; what others have taken,
-//! and how soon it will be down at the reserve, come out. Pure.
+//! Usage of a project's bucket as Atlas's answers tell it: what other clients have taken, and how soon it
+//! will be down at the reserve. Pure.
 //!
 //! Between two answers, others have taken what is missing of what the bucket would hold if only we had
-//! called: what it held, filled up, without our calls. Two things make that a lower bound, so that
-//! nobody is blamed for what nobody took: nothing is expected back before a whole period has passed,
-//! because the bucket may fill by whole periods; and calls of ours that are still under way may have
-//! been charged already. What comes back early, or is charged late, is settled by a later answer.
+//! called: what it held, refilled, without our calls. Two things make that a lower bound, so that no client
+//! is blamed for what it did not take: nothing is expected back before a whole period has passed, because
+//! the bucket may fill by whole periods; and calls of ours that are still under way may have been charged
+//! already. What comes back early, or is charged late, is settled by a later answer.
 
 use std::time::Duration;
 
-use super::rates::MINUTE;
+use super::sliding_window::SlidingWindow;
 
 /// What Atlas has said of one project's bucket so far.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Pace {
-    last: Option<Last>,
-    /// Of each of the last minutes, by its number modulo their count.
-    lows: [Option<Low>; MINUTES],
-}
-
-/// The least that Atlas said of the bucket in one minute, and when.
-#[derive(Clone, Copy, Debug)]
-struct Low {
-    minute: u64,
-    at: Duration,
-    remaining: u64,
+pub(super) struct Usage {
+    last: Option<LastReading>,
+    /// The least that remained in each of the last five minutes, and when.
+    lows: SlidingWindow<Option<(Duration, u64)>, 60, 5>,
 }
 
 /// The last answer, and what it is compared with.
 #[derive(Clone, Copy, Debug)]
-struct Last {
+struct LastReading {
     remaining: u64,
     at: Duration,
     /// What the bucket would hold if nobody took anything from now on, and up to when it was filled.
@@ -41,7 +33,7 @@ struct Last {
 
 /// An answer that says what remains in the bucket.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Told {
+pub(super) struct Reading {
     pub(super) remaining: u64,
     pub(super) at: Duration,
     /// Calls of ours that have ended, this one included; and those that are still under way.
@@ -54,47 +46,50 @@ pub(super) struct Told {
     pub(super) refill: u64,
 }
 
-impl Pace {
+impl Usage {
     /// Atlas has answered; how many calls others have spent since it last did.
-    pub(super) fn told(&mut self, told: Told) -> u64 {
-        let Told { remaining, at, .. } = told;
-        self.note(remaining, at);
+    pub(super) fn observe(&mut self, reading: Reading) -> u64 {
+        let Reading { remaining, at, .. } = reading;
+        let low = self.lows.current(at);
+        if low.is_none_or(|(_, low)| remaining <= low) {
+            *low = Some((at, remaining));
+        }
         let Some(last) = &mut self.last else {
-            self.last = Some(Last {
+            self.last = Some(LastReading {
                 remaining,
                 at,
                 expected: remaining,
                 filled_at: at,
-                ended: told.ended,
+                ended: reading.ended,
             });
             return 0;
         };
         let periods = at.saturating_sub(last.filled_at).as_secs() / MINUTE.as_secs();
-        let back = told.refill.saturating_mul(periods);
-        let ours = told.ended.saturating_sub(last.ended);
-        let filled = last.expected.saturating_add(back).min(told.capacity);
+        let back = reading.refill.saturating_mul(periods);
+        let ours = reading.ended.saturating_sub(last.ended);
+        let filled = last.expected.saturating_add(back).min(reading.capacity);
         let expected = filled.saturating_sub(ours);
         let others = expected
-            .saturating_sub(told.in_flight)
+            .saturating_sub(reading.in_flight)
             .saturating_sub(remaining);
         let filled_at = last.filled_at + Duration::from_secs(periods.saturating_mul(60));
         // A bucket that is full has lost what else would have come back in this period. An answer to a
         // call that was sent before the last answer may be the older one.
-        let is_full = remaining >= told.capacity - told.capacity / 20;
-        let has_filled = remaining > expected && is_full && told.ended_before >= last.ended;
+        let is_full = remaining >= reading.capacity - reading.capacity / 20;
+        let has_filled = remaining > expected && is_full && reading.ended_before >= last.ended;
         let (expected, filled_at) = if has_filled {
             (remaining, at)
         } else {
             // No more than one period can have come back early.
-            let bound = remaining.saturating_sub(told.refill);
+            let bound = remaining.saturating_sub(reading.refill);
             ((expected - others).max(bound), filled_at)
         };
-        *last = Last {
+        *last = LastReading {
             remaining,
             at,
             expected,
             filled_at,
-            ended: told.ended,
+            ended: reading.ended,
         };
         others
     }
@@ -128,40 +123,21 @@ impl Pace {
     /// lowest points of the first of these minutes and of the last one, because a bucket that fills by
     /// whole periods goes up and down within each.
     fn loss_per_minute(&self, now: Duration) -> Option<f64> {
-        let minute = now.as_secs() / 60;
-        let recent = |low: &&Low| minute.saturating_sub(low.minute) < SPAN;
-        let lows = || self.lows.iter().flatten().filter(recent);
-        let first = lows().min_by_key(|low| low.minute)?;
-        let last = lows().max_by_key(|low| low.minute)?;
-        let between = last.at.saturating_sub(first.at);
-        let fall = as_float(first.remaining) - as_float(last.remaining);
+        let mut lows = self.lows.recent(now).flatten();
+        let (first_at, first) = lows.next()?;
+        let (last_at, last) = lows.next_back()?;
+        let between = last_at.saturating_sub(*first_at);
+        let fall = as_float(*first) - as_float(*last);
         (between >= MINUTE).then(|| fall * 60.0 / between.as_secs_f64())
-    }
-
-    fn note(&mut self, remaining: u64, at: Duration) {
-        let minute = at.as_secs() / 60;
-        let place = usize::try_from(minute % SPAN).unwrap_or_default();
-        let Some(low) = self.lows.get_mut(place) else {
-            return;
-        };
-        let is_higher = low.is_some_and(|low| low.minute == minute && low.remaining < remaining);
-        if !is_higher {
-            *low = Some(Low {
-                minute,
-                at,
-                remaining,
-            });
-        }
     }
 }
 
-/// Buckets are far smaller than where a float skips whole numbers.
-fn as_float(count: u64) -> f64 {
+/// Buckets, and calls of a few minutes, are far below where a float skips whole numbers.
+pub(super) fn as_float(count: u64) -> f64 {
     f64::from(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
-const MINUTES: usize = 5;
-const SPAN: u64 = 5;
+const MINUTE: Duration = Duration::from_mins(1);
 const WINDOW: Duration = Duration::from_mins(5);
 
 #[cfg(test)]
@@ -171,7 +147,7 @@ mod tests {
     /// A bucket of Atlas's usual size, asked by us alone, one call after the other.
     #[derive(Default)]
     struct Bucket {
-        pace: Pace,
+        usage: Usage,
         ended: u64,
     }
 
@@ -187,7 +163,7 @@ mod tests {
             seconds: u64,
         ) -> u64 {
             self.ended += 1;
-            self.pace.told(Told {
+            self.usage.observe(Reading {
                 remaining,
                 at: Duration::from_secs(seconds),
                 ended: self.ended,
@@ -199,7 +175,7 @@ mod tests {
         }
 
         fn reserve_in(&self, seconds: u64) -> f64 {
-            self.pace.reserve_in(200, Duration::from_secs(seconds))
+            self.usage.reserve_in(200, Duration::from_secs(seconds))
         }
     }
 
@@ -311,7 +287,7 @@ mod tests {
     fn what_was_said_longer_than_five_minutes_ago_is_not_said_any_more() {
         let mut bucket = Bucket::default();
         bucket.told(209, 0);
-        let remaining = |seconds| bucket.pace.remaining(Duration::from_secs(seconds));
+        let remaining = |seconds| bucket.usage.remaining(Duration::from_secs(seconds));
         assert_eq!((remaining(299), remaining(300)), (Some(209), None));
     }
 }

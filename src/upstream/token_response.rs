@@ -1,5 +1,4 @@
-//! An access token of Atlas: the token endpoint's answer goes in, a token comes out, or why there is none
-//! and when to ask again. Pure.
+//! The token endpoint's response: an access token, or why there is none and when to ask again. Pure.
 
 use std::time::Duration;
 
@@ -8,48 +7,48 @@ use http::{HeaderValue, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::answer::{CredentialFailure, NoToken};
-use super::transport::Lost;
+use super::error::{CredentialFailure, NoToken};
+use crate::http_client::HttpErrorKind;
 use crate::system::Secret;
 
 /// A fresh token.
 #[derive(Clone, Debug)]
-pub(crate) struct Minted {
-    pub(crate) token: Secret,
-    pub(crate) lifetime: Duration,
+pub(super) struct Minted {
+    pub(super) token: Secret,
+    pub(super) lifetime: Duration,
 }
 
 /// No token, and no use asking again before `wait` is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct NotMinted {
-    pub(crate) why: CredentialFailure,
-    pub(crate) wait: Duration,
-    pub(crate) wish: Fate,
+pub(super) struct MintError {
+    pub(super) why: CredentialFailure,
+    pub(super) wait: Duration,
+    pub(super) token: TokenFate,
 }
 
-/// What became of the wish for a token.
+/// What became of the token that was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fate {
+pub(super) enum TokenFate {
     /// A token may have been made.
     Unknown,
-    /// It did not leave.
+    /// The request did not leave.
     Unsent,
     /// Atlas has surely made no token.
-    Vain,
+    None,
 }
 
 /// Reads an answer of the token endpoint. `failures` is how often it has failed in a row.
 ///
 /// `error_description` is never passed on: it is OAuth's, not Atlas's, and not meant for callers.
-pub(crate) fn read(
+pub(super) fn read(
     status: StatusCode,
     body: &Bytes,
     retry_after: Option<Duration>,
     failures: u32,
-) -> Result<Minted, NotMinted> {
+) -> Result<Minted, MintError> {
     let refusal = |why, wait| {
-        let wish = Fate::Vain;
-        NotMinted { why, wait, wish }
+        let token = TokenFate::None;
+        MintError { why, wait, token }
     };
     match status.as_u16() {
         200 => minted(body).ok_or_else(|| unavailable(NoToken::Unusable, failures)),
@@ -58,7 +57,7 @@ pub(crate) fn read(
             let wait = wait.clamp(Duration::from_secs(1), LONGEST_WAIT);
             Err(refusal(CredentialFailure::MintLimited(status), wait))
         }
-        403 if oauth_error(body).as_deref() == Some("access_denied") => Err(refusal(
+        403 if is_oauth_error(body, "access_denied") => Err(refusal(
             CredentialFailure::MintLimited(status),
             LONGEST_WAIT,
         )),
@@ -69,33 +68,33 @@ pub(crate) fn read(
 
 /// No answer. Where there was not even a connection, no token can have been made, and Atlas has counted
 /// nothing; so it does not hurt to ask again as soon as Atlas may be back (G27).
-pub(crate) fn lost(lost: Lost, failures: u32) -> NotMinted {
+pub(super) fn lost(lost: HttpErrorKind, failures: u32) -> MintError {
     match lost {
-        Lost::NoConnection | Lost::Tls => NotMinted {
+        HttpErrorKind::NoConnection | HttpErrorKind::Tls => MintError {
             wait: Duration::from_secs(1 << failures.min(2)),
-            wish: Fate::Unsent,
-            ..unavailable(NoToken::Lost(lost), failures)
+            token: TokenFate::Unsent,
+            ..unavailable(NoToken::Unanswered(lost), failures)
         },
-        Lost::Encoded
-        | Lost::Malformed
-        | Lost::Reset
-        | Lost::Timeout
-        | Lost::TooLarge
-        | Lost::Torn => unavailable(NoToken::Lost(lost), failures),
+        HttpErrorKind::Encoded
+        | HttpErrorKind::Malformed
+        | HttpErrorKind::Reset
+        | HttpErrorKind::Timeout
+        | HttpErrorKind::TooLarge
+        | HttpErrorKind::Torn => unavailable(NoToken::Unanswered(lost), failures),
     }
 }
 
 /// No answer that can be used; a token may have been made all the same.
-fn unavailable(instead: NoToken, failures: u32) -> NotMinted {
-    NotMinted {
+fn unavailable(instead: NoToken, failures: u32) -> MintError {
+    MintError {
         why: CredentialFailure::Unavailable(instead),
         wait: Duration::from_secs(1 << failures.min(5)),
-        wish: Fate::Unknown,
+        token: TokenFate::Unknown,
     }
 }
 
 /// `Authorization: Bearer`, kept out of every log.
-pub(crate) fn bearer(token: &Secret) -> Option<HeaderValue> {
+pub(super) fn bearer(token: &Secret) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose())).ok()?;
     value.set_sensitive(true);
     Some(value)
@@ -103,33 +102,29 @@ pub(crate) fn bearer(token: &Secret) -> Option<HeaderValue> {
 
 fn minted(body: &Bytes) -> Option<Minted> {
     #[derive(Deserialize)]
-    struct Answer {
+    struct TokenResponse {
         access_token: Secret,
         expires_in: u64,
         token_type: String,
     }
-    let answer: Answer = serde_json::from_slice(body).ok()?;
-    let text = answer.access_token.expose();
+    let response: TokenResponse = serde_json::from_slice(body).ok()?;
+    let text = response.access_token.expose();
     // RFC 6750, section 2.1: visible ASCII. Anything else could end the header that carries it.
     let fit = !text.is_empty()
         && text.len() <= LONGEST_TOKEN
         && text.bytes().all(|byte| byte.is_ascii_graphic());
-    let bearer = answer.token_type.eq_ignore_ascii_case("bearer");
-    let lifetime = Duration::from_secs(answer.expires_in);
+    let bearer = response.token_type.eq_ignore_ascii_case("bearer");
+    let lifetime = Duration::from_secs(response.expires_in);
     (fit && bearer && lifetime >= SHORTEST_LIFE).then(|| Minted {
         lifetime: lifetime.min(LONGEST_LIFE),
-        token: answer.access_token,
+        token: response.access_token,
     })
 }
 
-/// `error` of OAuth's form; in Atlas's own form it is a number.
-fn oauth_error(body: &Bytes) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Answer {
-        error: Value,
-    }
-    let answer: Answer = serde_json::from_slice(body).ok()?;
-    answer.error.as_str().map(str::to_owned)
+/// Whether `error` has OAuth's form and is this; in Atlas's own form it is a number.
+fn is_oauth_error(body: &Bytes, expected: &str) -> bool {
+    let document: Option<Value> = serde_json::from_slice(body).ok();
+    document.is_some_and(|it| it.get("error").and_then(Value::as_str) == Some(expected))
 }
 
 /// Atlas's tokens live for an hour; one that claims more is believed for an hour.

@@ -1,9 +1,8 @@
-//! The token that outlives the process: a token and the client secret go in, a sealed file comes out;
-//! the file and the same secret go in, the token comes out.
+//! Encrypted token cache: the access token that outlives the process, in a file.
 //!
-//! A process that is killed leaves its token behind, alive for up to an hour. Its successor takes it up,
-//! so that a restart costs no token (G25). Who can read the state directory alone cannot use it: the
-//! key is made of the client secret, and a rotated secret opens nothing.
+//! A process that is killed leaves its token behind, alive for up to an hour. The next one takes it up, so that
+//! a restart costs no token (G25). Who can read the state directory alone cannot use it: the key is made of
+//! the client secret, and a rotated secret decrypts nothing.
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -14,25 +13,24 @@ use aws_lc_rs::hkdf;
 use tracing::warn;
 
 use super::state;
-use super::state::FileContent;
 use crate::atlas::Timestamp;
 use crate::system::Secret;
-use crate::telemetry::say;
 
-/// Writes a token that expires at `expires` for whoever knows `secret`.
-pub(crate) fn write(
+/// Writes a token that expires at `expires`, for who knows `secret`.
+pub(super) fn write(
     path: &Path,
     account: &str,
     secret: &Secret,
     token: &Secret,
     expires: Timestamp,
 ) -> io::Result<()> {
-    let key = key(account, secret).ok_or_else(cannot_seal)?;
+    let key = key(account, secret);
     let mut text = format!("{} {}", expires.seconds(), token.expose()).into_bytes();
     let nonce = random_nonce()?;
     let aad = Aad::from(account.as_bytes());
-    let sealed = key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad, &mut text);
-    sealed.map_err(|_| cannot_seal())?;
+    let encrypted =
+        key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad, &mut text);
+    encrypted.expect("a token is not too long to encrypt");
     let (mut file, beside) = state::beside(path)?;
     file.write_all(&nonce)?;
     file.write_all(&text)?;
@@ -40,19 +38,20 @@ pub(crate) fn write(
 }
 
 /// The token in the file and when it expires; `None` if there is none that this secret opens.
-pub(crate) fn read(path: &Path, account: &str, secret: &Secret) -> Option<(Secret, Timestamp)> {
+pub(super) fn read(path: &Path, account: &str, secret: &Secret) -> Option<(Secret, Timestamp)> {
     let content = match state::read(path, LARGEST) {
-        FileContent::Nothing => return None,
-        FileContent::Whole(content) => content,
-        FileContent::End(_) => return unfit(path, &"it is too large"),
-        FileContent::Unfit(why) => return unfit(path, &why),
+        Ok(content) => content?,
+        Err(why) => return unfit(path, &why),
     };
-    let (nonce, sealed) = content.split_at_checked(NONCE_LEN)?;
+    if content.is_cut {
+        return unfit(path, &"it is too large");
+    }
+    let (nonce, encrypted) = content.bytes.split_at_checked(NONCE_LEN)?;
     let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
-    let mut sealed = sealed.to_vec();
-    let key = key(account, secret)?;
+    let mut encrypted = encrypted.to_vec();
+    let key = key(account, secret);
     let text = key
-        .open_in_place(nonce, Aad::from(account.as_bytes()), &mut sealed)
+        .open_in_place(nonce, Aad::from(account.as_bytes()), &mut encrypted)
         .ok()?;
     let (expires, token) = str::from_utf8(text).ok()?.split_once(' ')?;
     let expires = Timestamp::from_seconds(expires.parse().ok()?);
@@ -66,12 +65,12 @@ fn unfit<T>(path: &Path, why: &dyn fmt::Display) -> Option<T> {
         Err(error) => error.to_string(),
     };
     let (file, why) = (path.display(), why.to_string());
-    say(|| warn!(%file, aside, "the token of the last process is not taken up: {why}"));
+    warn!(%file, aside, "the token of the last process is not taken up: {why}");
     None
 }
 
 /// Forgets the token. A file that is not there is forgotten already.
-pub(crate) fn remove(path: &Path) {
+pub(super) fn remove(path: &Path) {
     // What cannot be removed is refused by Atlas when it is used.
     let _ = fs::remove_file(path);
 }
@@ -84,20 +83,14 @@ fn random_nonce() -> io::Result<[u8; NONCE_LEN]> {
     Ok(nonce)
 }
 
-fn key(account: &str, secret: &Secret) -> Option<LessSafeKey> {
+fn key(account: &str, secret: &Secret) -> LessSafeKey {
     let mut key = [0; 32];
     hkdf::Salt::new(hkdf::HKDF_SHA256, PURPOSE)
         .extract(secret.expose().as_bytes())
         .expand(&[account.as_bytes()], &AES_256_GCM)
         .and_then(|key_material| key_material.fill(&mut key))
-        .ok()?;
-    UnboundKey::new(&AES_256_GCM, &key)
-        .map(LessSafeKey::new)
-        .ok()
-}
-
-fn cannot_seal() -> io::Error {
-    io::Error::other("the token cannot be sealed")
+        .expect("32 bytes are a key of AES-256, and not too many to derive");
+    LessSafeKey::new(UnboundKey::new(&AES_256_GCM, &key).expect("32 bytes are a key of AES-256"))
 }
 
 const PURPOSE: &[u8] = b"atlas-cert-gateway: access token at rest, version 1";
