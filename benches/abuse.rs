@@ -262,7 +262,7 @@ async fn measure(site: &Site, attack: &Attack, callers: usize, effort: &Effort) 
     let disks = RefCell::new(Vec::new());
     let start = || {
         let more = more(silent.local_addr().unwrap());
-        let command = site.gateway_with(Tuning { sync: "interval" }, &more, |directory| {
+        let command = site.gateway_with(Tuning::USUAL, &more, |directory| {
             if attack.place == Place::SmallDisk {
                 disks
                     .borrow_mut()

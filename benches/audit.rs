@@ -33,7 +33,7 @@ use atlas_cert_gateway::audit::verify::verify;
 use atlas_cert_gateway::audit::{
     Arrival, Audit, CacheUse, Closing, Config, Origin, Outcome, RequestId, Sync,
 };
-use atlas_cert_gateway::identity::Caller;
+use atlas_cert_gateway::identity::{Caller, RuleListNumber};
 use atlas_cert_gateway::system::Clock;
 use atlas_cert_gateway::telemetry::metrics::audit::AuditMetrics;
 use criterion::measurement::WallTime;
@@ -381,6 +381,7 @@ fn caller(subject: &str) -> Caller {
         key_id: None,
         scopes: Box::default(),
         expires_at: Timestamp::from_seconds(4_102_444_800),
+        rule_list: RuleListNumber::default(),
     }
 }
 

@@ -19,7 +19,7 @@ use atlas_cert_gateway::cache::{Address, Ask, Cache, CacheMode, Config, Tag};
 use atlas_cert_gateway::policy::Permit;
 use atlas_cert_gateway::system::Clock;
 use atlas_cert_gateway::telemetry::metrics::cache::CacheMetrics;
-use atlas_cert_gateway::upstream::{Fetched, Walk};
+use atlas_cert_gateway::upstream::{FetchStats, Fetched};
 use criterion::{Criterion, criterion_group, criterion_main};
 use tokio_util::task::TaskTracker;
 
@@ -75,7 +75,7 @@ fn filled(clock: &Clock, permits: &[Permit<'_>]) -> Cache {
             Ok(Fetched {
                 list: list(2),
                 answered_at: ask.now,
-                walk: Walk {
+                stats: FetchStats {
                     credential: "platform".into(),
                     calls: 2,
                     pages: 1,

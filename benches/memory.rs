@@ -20,7 +20,7 @@ use atlas_cert_gateway::cache::{Address, Ask, Cache, CacheMode, Config};
 use atlas_cert_gateway::policy::Permit;
 use atlas_cert_gateway::system::Clock;
 use atlas_cert_gateway::telemetry::metrics::cache::CacheMetrics;
-use atlas_cert_gateway::upstream::{Fetched, Walk};
+use atlas_cert_gateway::upstream::{FetchStats, Fetched};
 use tokio_util::task::TaskTracker;
 
 use any_caller::AnyCaller;
@@ -81,7 +81,7 @@ impl Memory {
                 Ok(Fetched {
                     list: list(number),
                     answered_at: ask.now,
-                    walk: walk(),
+                    stats: fetch_stats(),
                 })
             };
             let found = self
@@ -147,8 +147,8 @@ fn list(number: usize) -> CertificateList {
     .unwrap()
 }
 
-fn walk() -> Walk {
-    Walk {
+fn fetch_stats() -> FetchStats {
+    FetchStats {
         credential: "platform".into(),
         calls: 2,
         pages: 1,

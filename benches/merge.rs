@@ -92,21 +92,16 @@ async fn cold_path() {
         let mut last = None;
         for _ in 0..ROUNDS {
             let began = clock.now().elapsed;
-            last = Some(
-                upstream
-                    .list_certificates(&query, Urgency::Miss)
-                    .await
-                    .unwrap(),
-            );
+            last = Some(upstream.fetch(&query, Urgency::Miss.into()).await.unwrap());
             walls.push(clock.now().elapsed.saturating_sub(began));
         }
         let fetched = last.unwrap();
-        assert_eq!(fetched.walk.pages, pages);
+        assert_eq!(fetched.stats.pages, pages);
         let wall = median(walls);
-        let sequential = alone(&atlas, fetched.walk.calls).await;
+        let sequential = alone(&atlas, fetched.stats.calls).await;
         println!(
             "{pages:>5}  {:>5}  {:>12}  {:>7.1}  {:>10.2}x  {:>17.2}x",
-            fetched.walk.calls,
+            fetched.stats.calls,
             fetched.list.joined().len(),
             wall.as_secs_f64() * 1e3,
             wall.as_secs_f64() / single.as_secs_f64(),

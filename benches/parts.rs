@@ -24,7 +24,7 @@ use atlas_cert_gateway::server::{Limits, response};
 use atlas_cert_gateway::system::{Clock, Ids};
 use atlas_cert_gateway::telemetry::metrics::cache::CacheMetrics;
 use atlas_cert_gateway::telemetry::metrics::lookups::LookupMetrics;
-use atlas_cert_gateway::upstream::{Fetched, Walk};
+use atlas_cert_gateway::upstream::{FetchStats, Fetched};
 use criterion::{Criterion, criterion_group, criterion_main};
 use http::Request;
 use http::request::Parts;
@@ -67,7 +67,7 @@ fn found(clock: &Clock, asked: &CertRequest<'_>) -> Found {
         Ok(Fetched {
             list: CertificateList::join([certificate, certificate]).unwrap(),
             answered_at: ask.now,
-            walk: Walk {
+            stats: FetchStats {
                 credential: "platform".into(),
                 calls: 1,
                 pages: 1,

@@ -232,7 +232,7 @@ impl Replay {
             let page = self.operators_get("/metrics").await;
             let under_way = page
                 .lines()
-                .find_map(|line| line.strip_prefix("atlas_cert_gateway_cache_walks "))
+                .find_map(|line| line.strip_prefix("atlas_cert_gateway_cache_fetches_in_flight "))
                 .unwrap();
             if under_way == "0" {
                 self.known_calls = self.world.atlas.certificate_calls();

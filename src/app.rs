@@ -374,8 +374,9 @@ fn spawn_background(
     let (saver, until) = (Arc::clone(gateway), stop.clone());
     background.spawn(async move {
         let save = |stage| saver.cache.save(stage >= Stage::Saving);
-        let (clock, cache) = (saver.clock.clone(), saver.cache.clone());
-        let watch = saver.memory.watch(memory, clock, cache, save);
+        let clock = saver.clock.clone();
+        let caches = (saver.cache.clone(), saver.identity.token_cache());
+        let watch = saver.memory.watch(memory, clock, caches, save);
         until.run_until_cancelled(watch).await;
     });
     let (sweeper, stop) = (Arc::clone(gateway), stop.clone());

@@ -1,23 +1,21 @@
-//! What we write down: a question goes in when it arrives, and its answer may leave once [`Entry::close`]
-//! has returned, or the [`Ticket`] that [`Entry::submit`] gives says so.
+//! The audit trail: a record of every lookup, written before its answer leaves.
 //!
-//! One record per question, however it ended (G15). An [`Entry`] that is dropped without being closed
-//! was abandoned, and its record says so. When records cannot be written, both fail, and there is no
-//! answer (G16).
+//! One record per lookup, however it ended (G15). An [`Entry`] that is dropped without being closed was
+//! abandoned, and its record says so. When records cannot be written there is no answer (fail closed, G16).
 //!
 //! # Reading order
 //!
-//! [`arrival`], [`entry`], [`closing`] and [`events`] are what is recorded, [`refusals`] what of it is only
-//! counted and [`folding`] its records, [`record`] is how a line is spelt, [`chain`] what ties the lines
-//! together, [`journal`] who writes them and when, [`writer`] the file and [`ahead`] its room on the disk.
-//! [`directory`] names the files, [`listing`] finds them, [`repair`] mends the last one and [`retention`]
-//! packs and removes them; [`reading`] opens them, packed or not.
-//! [`verify`] and [`search`] read them back.
+//! [`arrival`], [`entry`] and [`events`] are what is recorded, [`refusals`] what of it is only counted,
+//! [`record`] is how a line is spelt, [`chain`] what ties the lines together. [`journal`] is the write-ahead
+//! log, [`commit`] its group commit, [`writer`] the file. [`directory`] names the files, [`listing`] finds
+//! them, [`repair`] cuts torn tails off, and [`retention`] packs and removes them; [`reading`] opens them,
+//! packed or not, for [`verify`] and [`search`].
 
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::SignalKind;
 
@@ -28,46 +26,37 @@ use crate::telemetry::Chain;
 use crate::telemetry::metrics::audit::AuditMetrics;
 
 pub use arrival::{Arrival, Origin, RequestId};
-pub use closing::{CacheUse, Closing, ListTag, Outcome};
+pub use commit::Ticket;
 pub use config::{Config, Destination, Format, InvalidDestination, Require, Second, Sync};
-pub use entry::{Entry, Refused};
+pub use entry::{CacheUse, Closing, Entry, ListTag, Outcome, Refused};
 pub use events::{AdminAction, AdminRecord, FetchRecord};
 pub use heads::{HeadKeyError, HeadVerifier};
 pub use health::{AuditFault, AuditHealth, AuditPart};
-pub use journal::Ticket;
 pub use refusals::TooManyRefusals;
 
-use self::folding::Folding;
-use self::journal::{Journal, Order};
-use self::record::{Body, Kind};
-use self::refusals::Who;
+use self::journal::Journal;
+use self::record::Kind;
+use self::refusals::{Refusals, RefusedParty};
 
 mod arrival;
 mod entry;
-mod closing;
-mod refusals;
-mod folding;
-mod disk;
 mod events;
-mod callers;
+mod refusals;
 mod record;
 mod chain;
 mod journal;
-mod queue;
-mod bodies;
 mod commit;
-mod outcomes;
+mod orders;
 mod health;
-mod opening;
-mod maintenance;
 mod writer;
-mod ahead;
+mod sink;
+mod open;
+mod disk;
 mod directory;
 mod listing;
 mod repair;
 mod retention;
 mod heads;
-mod sink;
 mod reading;
 pub mod verify;
 pub mod search;
@@ -135,15 +124,13 @@ impl AuditError {
 struct Inner {
     journal: Arc<Journal>,
     directory: PathBuf,
-    /// The members `replica` and `chain`, as they stand in every record.
-    identity: Box<[u8]>,
-    folding: Arc<Folding>,
+    refusals: Arc<Refusals>,
     clock: Clock,
-    background: [tokio::task::AbortHandle; 3],
+    background: [tokio::task::AbortHandle; 4],
 }
 
 impl Audit {
-    /// Takes the directory, mends what a crash left, continues the chain and writes a first record, so
+    /// Takes the directory, repairs what a crash left, continues the chain and writes a first record, so
     /// that a directory that cannot be written is found out now. To be called inside a tokio runtime.
     pub fn open(
         config: &Config,
@@ -151,13 +138,13 @@ impl Audit {
         clock: Clock,
         metrics: AuditMetrics,
     ) -> Result<Self, AuditError> {
-        let inner = opening::open(config, replica, clock, metrics)?;
+        let inner = open::open(config, replica, clock, metrics)?;
         Ok(Self(Arc::new(inner)))
     }
 
-    /// What is wrong with the file that `config` names, where it names one.
+    /// What is wrong with the files that `config` names.
     pub fn check(config: &Config) -> Vec<ConfigError> {
-        let key = opening::read_head_key(config).err();
+        let key = open::read_head_key(config).err();
         let directory = impossible_directory(&config.directory)
             .map(|message| ConfigError::at("audit.directory", message));
         let second = config.second.as_ref().and_then(Second::impossible);
@@ -166,56 +153,38 @@ impl Audit {
         [key, directory, second].into_iter().flatten().collect()
     }
 
-    /// Opens the record of a question.
+    /// Opens the record of a lookup.
     pub fn entry<'a>(&'a self, arrival: Arrival<'a>) -> Entry<'a> {
         Entry::open(self, arrival)
     }
 
-    /// Why no record can be written at present; `None` if all is well.
-    pub fn trouble(&self) -> Option<String> {
-        self.0.journal.health().reason()
-    }
-
     /// Whether records can be written at present, and all that is wrong.
     pub fn health(&self) -> AuditHealth {
-        self.0.journal.health().report()
+        self.0.journal.health.report()
     }
 
     /// Whether less of the disk is free than is kept for callers who are let in.
     pub fn disk_is_short(&self) -> bool {
-        self.0.folding.disk_is_short()
+        self.0.refusals.disk.is_short()
     }
 
     /// Whether records can be written at present.
     pub fn is_writable(&self) -> bool {
-        self.0.journal.health().is_writable()
+        self.0.journal.health.is_writable()
     }
 
-    /// Records a fetch. Nobody waits for it: the answers that it fills have records of their own.
+    /// Records a fetch, without a wait: the answers that it fills have records of their own.
     pub fn record_fetch(&self, fetch: &FetchRecord<'_>) {
-        Body::compose(
-            fetch.now.wall,
-            Kind::Fetch,
-            |body| {
-                body.put(&self.0.identity);
-                fetch.write(body);
-            },
-            |body| self.0.journal.leave(body, fetch.now),
-        );
+        let journal = &self.0.journal;
+        drop(journal.submit(Kind::Fetch, fetch.now, |record| fetch.write(record)));
     }
 
-    /// Records what an operator did; as with a question, what is not recorded is not done.
+    /// Records what an operator did; as with a lookup, what is not recorded is not done.
     pub async fn record_admin(&self, admin: &AdminRecord<'_>) -> Result<(), Unrecorded> {
-        Body::compose(
-            admin.now.wall,
-            Kind::Admin,
-            |body| {
-                body.put(&self.0.identity);
-                admin.write(body);
-            },
-            |body| self.0.journal.submit(body, admin.now),
-        )?
-        .await
+        let journal = &self.0.journal;
+        journal
+            .submit(Kind::Admin, admin.now, |record| admin.write(record))?
+            .await
     }
 
     /// Counts what was refused to an operator: `None` if it is to be recorded, else it is folded, and on
@@ -227,11 +196,11 @@ impl Audit {
         code: &str,
         now: Moment,
     ) -> Option<TooManyRefusals> {
-        let who = match caller {
-            Some(caller) => Who::from(caller),
-            None => Who::Source(network(peer.ip())),
+        let party = match caller {
+            Some(caller) => RefusedParty::from(caller),
+            None => RefusedParty::Source(network(peer.ip())),
         };
-        self.0.folding.refuse(who, code, now)
+        self.0.refusals.refuse(party, code, now)
     }
 
     /// Where the journal lies, for reading it back.
@@ -241,20 +210,51 @@ impl Audit {
 
     /// Begins a new file, as SIGHUP asks for after the present one was renamed.
     pub fn reopen(&self) {
-        self.0.journal.order(Order::Reopen);
+        let orders = &self.0.journal.writer_orders;
+        orders.give(|orders| orders.reopen = true);
     }
 
-    /// Writes what is queued, brings it to the disk, and gives the directory up. What comes after is
-    /// refused.
+    /// Writes what is queued, brings it to the disk, and gives the directory up. What comes after is refused.
+    /// Does not wait for ever: a disk that hangs must not keep the process from ending.
     pub async fn close(self) {
-        maintenance::close(&self.0).await;
+        let Inner {
+            journal,
+            refusals,
+            clock,
+            ..
+        } = &*self.0;
+        if clock.timeout(LONGEST_END, refusals.close()).await.is_err() {
+            tracing::error!("folded refusals could not be put on record in time");
+        }
+        journal.writer_orders.give(|orders| orders.stop = true);
+        if clock.timeout(LONGEST_END, journal.ended()).await.is_err() {
+            tracing::error!("the audit trail could not be closed in time");
+        }
+        if let Some(sink) = &journal.sink
+            && clock.timeout(LAST_SENDING, sink.ended()).await.is_err()
+        {
+            tracing::error!("the second audit sink did not take the last records");
+        }
     }
 }
 
-/// From now on SIGXFSZ does not end the process: a write beyond the limit of `ulimit -f` fails as it
-/// does on a full disk. To be called once, inside a tokio runtime.
+impl Drop for Inner {
+    fn drop(&mut self) {
+        for task in &self.background {
+            task.abort();
+        }
+        self.journal.writer_orders.give(|orders| orders.stop = true);
+    }
+}
+
+/// From now on SIGXFSZ does not end the process: a write beyond the limit of `ulimit -f` fails as it does on a
+/// full disk. To be called once, inside a tokio runtime.
 pub fn survive_file_size_limit() -> io::Result<()> {
     let signal = rustix::process::Signal::XFSZ.as_raw();
-    // The handler stays when the stream is dropped; that somebody handles it is all that is needed.
+    // The handler stays when the stream is dropped; that the signal is handled is all that is needed.
     tokio::signal::unix::signal(SignalKind::from_raw(signal)).map(drop)
 }
+
+const LONGEST_END: Duration = Duration::from_secs(5);
+/// How long the second sink may take for what waits for it at the end.
+const LAST_SENDING: Duration = Duration::from_secs(1);

@@ -1,26 +1,19 @@
-//! What we remember; one fetch however many ask: a [`Permit`] and a way to ask Atlas go in, a list and
-//! its circumstances come out.
+//! The cache: one merged, complete, validated list per project and username, and one in-flight fetch per key.
 //!
-//! What is remembered is one merged, complete, validated list per project and username, never a page,
-//! and never a form of an answer: pages, indentation and compression are made from the same
-//! [`Entry`], so nothing that a caller sends but project and username can reach the key.
+//! Pages, indentation and compression are made from the same [`Entry`], so nothing that a caller sends but
+//! project and username can reach the key.
 //!
-//! - **Freshness is ours** ([`freshness`]). A list is fresh for `ttl` give or take a tenth; one in use
-//!   is fetched anew a little before that, and nobody waits for it. After that Atlas is asked. Only
-//!   while Atlas cannot answer is an old list served, for `stale_if_error` and not longer: such an
-//!   answer renews nothing. A 401, 403 or 404 is an answer, no outage, and ends the entry.
-//! - **A certificate leaves at its `notAfter`** ([`rendered`]), whatever the list's age, and nobody is
-//!   asked for that.
-//! - **One fetch per key** (`flights`). It is a task of its own: who asked may leave, and who comes later
-//!   waits for the same fetch.
-//! - **Bounded in bytes** (`store`), with a small room of its own for "there is no such user".
+//! - **Freshness is ours** ([`freshness`]). A list is fresh for `ttl` give or take a tenth; one in use is
+//!   refreshed ahead of its end (refresh-ahead). Later, Atlas is asked; while it cannot answer, the stale list
+//!   is served for `stale_if_error` and not longer (stale-if-error), and such an answer renews nothing. A 401,
+//!   403 or 404 is an answer, no outage, and ends the entry.
+//! - **A certificate leaves at its `notAfter`** ([`rendered`]), whatever the list's age, without a call.
+//! - **Misses of a key are coalesced** (`in_flight`): they share one fetch, which no caller owns.
+//! - **Bounded in bytes** (`store`), with a segment of its own for absences (negative caching).
 //! - **A purge wins** over a fetch that had already begun (G7).
 //!
-//! # What is deliberately absent
-//!
-//! - How Atlas is asked: the caller hands in a closure.
-//! - Who may ask: a [`Permit`] says so, and nothing is looked up without one (G9).
-//! - Conditions of HTTP: `If-None-Match`, `Accept-Encoding` and pages are the server's.
+//! How Atlas is asked is the caller's closure; who may ask is said by a [`Permit`], without which nothing is
+//! looked up (G9); conditions of HTTP are the server's.
 
 mod config;
 mod entry;
@@ -177,7 +170,7 @@ pub enum NotFound {
     },
     /// The fetch's task ended without a result: a bug, or the process is ending.
     #[error("the walk ended without a result")]
-    WalkDied,
+    FetchDied,
 }
 
 /// What is to be forgotten.
@@ -339,7 +332,7 @@ impl NotFound {
     pub fn source(&self) -> Option<Source> {
         match self {
             Self::Fetch { source, .. } => Some(*source),
-            Self::NotAdmitted(_) | Self::TooManyWaiters { .. } | Self::WalkDied => None,
+            Self::NotAdmitted(_) | Self::TooManyWaiters { .. } | Self::FetchDied => None,
         }
     }
 }

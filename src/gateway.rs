@@ -8,13 +8,13 @@
 
 mod awaiting_record;
 mod deny_file;
+mod fetch;
 mod last_lists;
 mod outage;
 mod panics;
 mod refusal;
 mod repeats;
 mod savings;
-mod walk;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -217,7 +217,7 @@ impl Gateway {
             .map_err(Refusal::RateLimited)?;
 
         let admit = |role| self.admit(role, &permit, &caller, now);
-        let fetch = self.walk(record.entry.request_id());
+        let fetch = self.fetch(record.entry.request_id());
         let found = self
             .cache
             .get_or_fetch(&permit, request.ask(now), admit, fetch)
@@ -343,7 +343,7 @@ impl Gateway {
 
     fn hit(&self, arrival: &Arrival<'_>, request: &LookupRequest<'_>) -> Option<Hit> {
         let now = arrival.at;
-        let holder = arrival.origin.certificate();
+        let holder = arrival.origin.holder();
         let caller = self.identity.recall(request.token?, holder, now)?;
         if self.metrics.known_under_way() >= self.limits.in_flight {
             return None;

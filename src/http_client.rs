@@ -26,7 +26,7 @@ use generations::{Generation, Generations};
 pub use proxy::{ProxyError, ProxySettings};
 
 /// What a client is made of.
-pub struct Setup<'s> {
+pub struct ClientOptions<'s> {
     /// Who may prove to be whom we call.
     pub trust: Trust<'s>,
     /// Whether nobody is called without TLS.
@@ -66,7 +66,7 @@ pub struct HttpClient {
 
 /// An answer, whatever its status.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct HttpReply {
     /// Its status.
     pub status: StatusCode,
     /// Its headers.
@@ -79,7 +79,7 @@ pub struct Answer {
 
 /// How an answer was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Lost {
+pub enum HttpErrorKind {
     /// Compressed, though we ask for no compression.
     #[error("it is compressed, which was not asked for")]
     Encoded,
@@ -108,10 +108,10 @@ pub enum Lost {
 
 /// A lost answer, and what the library says of it.
 #[derive(Debug, thiserror::Error)]
-#[error("{lost}")]
-pub struct CallFailed {
+#[error("{kind}")]
+pub struct HttpError {
     /// How it was lost.
-    pub lost: Lost,
+    pub kind: HttpErrorKind,
     #[source]
     cause: Option<reqwest::Error>,
 }
@@ -128,7 +128,7 @@ pub struct Bounds {
 }
 
 /// The head of an answer whose body has yet to be read. Dropped before, the rest of it is not taken.
-pub struct Head<'c> {
+pub struct ReplyHead<'c> {
     client: &'c HttpClient,
     call: Call,
     response: Response,
@@ -144,21 +144,25 @@ struct Call {
 
 impl HttpClient {
     /// Makes the client; opens no connection yet. Reads files: waits for the disk.
-    pub fn build(setup: Setup<'_>, clock: Clock) -> Result<Self, BuildError> {
+    pub fn build(options: ClientOptions<'_>, clock: Clock) -> Result<Self, BuildError> {
         Ok(Self {
-            first_byte: setup.first_byte,
-            generations: Generations::build(setup)?,
+            first_byte: options.first_byte,
+            generations: Generations::build(options)?,
             clock,
         })
     }
 
     /// Sends `request` and reads the whole answer.
-    pub async fn send(&self, request: Request, bounds: Bounds) -> Result<Answer, CallFailed> {
+    pub async fn send(&self, request: Request, bounds: Bounds) -> Result<HttpReply, HttpError> {
         self.head(request, bounds).await?.whole().await
     }
 
     /// Sends `request` and waits for the head of its answer.
-    pub async fn head(&self, mut request: Request, bounds: Bounds) -> Result<Head<'_>, CallFailed> {
+    pub async fn head(
+        &self,
+        mut request: Request,
+        bounds: Bounds,
+    ) -> Result<ReplyHead<'_>, HttpError> {
         let identity = HeaderValue::from_static("identity");
         request.headers_mut().insert(ACCEPT_ENCODING, identity);
         let (client, generation) = self.generations.current();
@@ -167,13 +171,13 @@ impl HttpClient {
         let patience = self.first_byte.min(bounds.time);
         let head = client.execute(request);
         let Ok(head) = self.clock.timeout(patience, head).await else {
-            return Err(self.failed(call, Lost::Timeout.into()));
+            return Err(self.failed(call, HttpErrorKind::Timeout.into()));
         };
         let response = head.map_err(|error| {
             let lost = before_head(&error);
-            self.failed(call, CallFailed::because(lost, error))
+            self.failed(call, HttpError::because(lost, error))
         })?;
-        Ok(Head {
+        Ok(ReplyHead {
             client: self,
             call,
             response,
@@ -189,28 +193,34 @@ impl HttpClient {
     }
 
     /// Looks whether a call that failed may have been sent on a connection that leads nowhere.
-    fn failed(&self, call: Call, failure: CallFailed) -> CallFailed {
+    fn failed(&self, call: Call, failure: HttpError) -> HttpError {
         let (generation, from) = (call.generation, call.bounds.from);
-        match failure.lost {
+        match failure.kind {
             // Whoever had less time than that cannot tell.
-            Lost::Timeout if self.first_byte > call.bounds.time => {}
-            Lost::Timeout | Lost::Torn => self.generations.in_vain(generation, from),
-            Lost::Reset => self.generations.was_reset(generation, from),
+            HttpErrorKind::Timeout if self.first_byte > call.bounds.time => {}
+            HttpErrorKind::Timeout | HttpErrorKind::Torn => {
+                self.generations.in_vain(generation, from)
+            }
+            HttpErrorKind::Reset => self.generations.was_reset(generation, from),
             // There was no connection, or it did answer.
-            Lost::Encoded | Lost::Malformed | Lost::NoConnection | Lost::Tls | Lost::TooLarge => {}
+            HttpErrorKind::Encoded
+            | HttpErrorKind::Malformed
+            | HttpErrorKind::NoConnection
+            | HttpErrorKind::Tls
+            | HttpErrorKind::TooLarge => {}
         }
         failure
     }
 }
 
-impl Head<'_> {
+impl ReplyHead<'_> {
     /// The answer's status.
     pub fn status(&self) -> StatusCode {
         self.response.status()
     }
 
     /// Reads the rest of the answer.
-    pub async fn whole(self) -> Result<Answer, CallFailed> {
+    pub async fn whole(self) -> Result<HttpReply, HttpError> {
         let Self {
             client,
             call,
@@ -222,7 +232,7 @@ impl Head<'_> {
         let left = bounds.time.saturating_sub(spent);
         let rest = pin!(whole(response, at, bounds.bytes));
         let rest = client.clock.timeout(left, rest).await;
-        match rest.unwrap_or_else(|_| Err(Lost::Timeout.into())) {
+        match rest.unwrap_or_else(|_| Err(HttpErrorKind::Timeout.into())) {
             Ok(answer) => {
                 client.generations.answered(client.clock.elapsed());
                 Ok(answer)
@@ -232,48 +242,63 @@ impl Head<'_> {
     }
 }
 
-impl CallFailed {
-    fn because(lost: Lost, error: reqwest::Error) -> Self {
+impl HttpErrorKind {
+    /// One of a few words, for traces.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Encoded | Self::Malformed | Self::TooLarge => "invalid",
+            Self::NoConnection | Self::Reset | Self::Torn => "connection",
+            Self::Timeout => "timeout",
+            Self::Tls => "tls",
+        }
+    }
+}
+
+impl HttpError {
+    fn because(lost: HttpErrorKind, error: reqwest::Error) -> Self {
         Self {
-            lost,
+            kind: lost,
             cause: Some(error.without_url()),
         }
     }
 }
 
-impl From<Lost> for CallFailed {
-    fn from(lost: Lost) -> Self {
-        Self { lost, cause: None }
+impl From<HttpErrorKind> for HttpError {
+    fn from(lost: HttpErrorKind) -> Self {
+        Self {
+            kind: lost,
+            cause: None,
+        }
     }
 }
 
 /// Reads the body behind a head that arrived at `at`.
-async fn whole(mut response: Response, at: Moment, most: u64) -> Result<Answer, CallFailed> {
+async fn whole(mut response: Response, at: Moment, most: u64) -> Result<HttpReply, HttpError> {
     let limit = if response.status() == StatusCode::OK {
         most
     } else {
         LARGEST_ERROR
     };
     if response.headers().contains_key(CONTENT_ENCODING) && !is_plain(response.headers()) {
-        return Err(Lost::Encoded.into());
+        return Err(HttpErrorKind::Encoded.into());
     }
     let declared = response.content_length();
     if declared.is_some_and(|length| length > limit) {
-        return Err(Lost::TooLarge.into());
+        return Err(HttpErrorKind::TooLarge.into());
     }
     let mut body = BytesMut::with_capacity(capacity(declared));
     while let Some(chunk) = response
         .chunk()
         .await
-        .map_err(|error| CallFailed::because(within_body(&error), error))?
+        .map_err(|error| HttpError::because(within_body(&error), error))?
     {
         let length = body.len().saturating_add(chunk.len());
         if u64::try_from(length).is_ok_and(|length| length > limit) {
-            return Err(Lost::TooLarge.into());
+            return Err(HttpErrorKind::TooLarge.into());
         }
         body.extend_from_slice(&chunk);
     }
-    Ok(Answer {
+    Ok(HttpReply {
         status: response.status(),
         headers: std::mem::take(response.headers_mut()),
         body: body.freeze(),
@@ -294,25 +319,25 @@ fn is_plain(headers: &HeaderMap) -> bool {
         .all(|value| value.as_bytes().eq_ignore_ascii_case(b"identity"))
 }
 
-fn before_head(error: &reqwest::Error) -> Lost {
+fn before_head(error: &reqwest::Error) -> HttpErrorKind {
     if causes(error).any(is_tls) {
-        Lost::Tls
+        HttpErrorKind::Tls
     } else if error.is_connect() {
-        Lost::NoConnection
+        HttpErrorKind::NoConnection
     } else if error.is_timeout() {
-        Lost::Timeout
+        HttpErrorKind::Timeout
     } else if causes(error).any(is_malformed) {
-        Lost::Malformed
+        HttpErrorKind::Malformed
     } else {
-        Lost::Reset
+        HttpErrorKind::Reset
     }
 }
 
-fn within_body(error: &reqwest::Error) -> Lost {
+fn within_body(error: &reqwest::Error) -> HttpErrorKind {
     if error.is_timeout() {
-        Lost::Timeout
+        HttpErrorKind::Timeout
     } else {
-        Lost::Torn
+        HttpErrorKind::Torn
     }
 }
 

@@ -25,11 +25,11 @@ mod jwk;
 mod key_set;
 mod keys;
 mod left_out;
-mod memory;
 mod numeric_date;
 mod roca;
 mod source;
 mod token;
+mod token_cache;
 mod trouble;
 mod unverified;
 mod waiting;
@@ -44,12 +44,12 @@ mod tests;
 mod tokens;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, Semaphore};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
 use crate::atlas::Timestamp;
@@ -69,8 +69,8 @@ pub use waiting::{Asker, network};
 use issuer::Issuers;
 use json::Object;
 use key_set::KeySet;
-use memory::{Memory, Remembered};
 use token::Envelope;
+use token_cache::{TokenCache, VerifiedToken};
 
 /// Somebody whose token was verified.
 #[derive(Debug)]
@@ -89,12 +89,33 @@ pub struct Caller {
     pub scopes: Box<[Box<str>]>,
     /// When the token ends, leeway included.
     pub expires_at: Timestamp,
+    /// Which access rules apply to it, as the policy has noted.
+    pub rule_list: RuleListNumber,
 }
+
+/// The number of the list of rules that apply to a caller, which `policy` finds once per token and policy
+/// generation: the generation in the upper half, which is never 0, the number in the lower. It holds for the
+/// caller as it is; one with other claims is another caller, with a number of its own.
+#[derive(Debug, Default)]
+pub struct RuleListNumber(AtomicU64);
 
 impl Caller {
     /// `kid` of the key that has signed the token; `None` if that key has no name, as a shared secret.
     pub fn key_id(&self) -> Option<&str> {
         self.key_id.as_deref()
+    }
+}
+
+impl RuleListNumber {
+    pub(crate) fn get(&self, generation: u32) -> Option<u32> {
+        let noted = self.0.load(Ordering::Acquire);
+        let number = u32::try_from(noted & u64::from(u32::MAX)).expect("the lower half is a u32");
+        (noted >> 32 == u64::from(generation)).then_some(number)
+    }
+
+    pub(crate) fn set(&self, generation: u32, number: u32) {
+        let noted = u64::from(generation) << 32 | u64::from(number);
+        self.0.store(noted, Ordering::Release);
     }
 }
 
@@ -105,7 +126,7 @@ pub struct Identity {
     /// tenth of what it costs to take the issuers in hand.
     generation: AtomicU64,
     changed: Notify,
-    memory: Memory,
+    token_cache: TokenCache,
     /// Checking a signature takes up to 300 µs of a thread that answers others meanwhile. So callers who
     /// are not known get half of the threads, one check each, and the known are at most one behind.
     checks: Semaphore,
@@ -129,7 +150,7 @@ impl Identity {
             generation: AtomicU64::new(issuers.generation),
             current: ArcSwap::from_pointee(issuers),
             changed: Notify::new(),
-            memory: Memory::new(MEMORY_ROWS, MEMORY_BYTES),
+            token_cache: TokenCache::new(config.token_cache_size),
             checks: Semaphore::new(checks_at_once()),
             clock,
             metrics,
@@ -189,7 +210,10 @@ impl Identity {
                     () = stop.cancelled() => break,
                     () = self.changed.notified() => break,
                     () = self.clock.sleep(SWEEP_PERIOD) => {
-                        self.memory.sweep(issuers.generation, self.clock.now());
+                        let (cache, now) = (self.token_cache.clone(), self.clock.now());
+                        let generation = issuers.generation;
+                        // A panic in it has been logged.
+                        let _ = spawn_blocking(move || cache.sweep(generation, now)).await;
                     }
                 }
             }
@@ -205,7 +229,7 @@ impl Identity {
         now: Moment,
     ) -> Option<Arc<Caller>> {
         let generation = self.generation.load(Ordering::Acquire);
-        self.memory.recall(token, holder, generation, now)
+        self.token_cache.get(token, holder, generation, now)
     }
 
     /// Counts a caller that [`Identity::recall`] has found.
@@ -234,6 +258,11 @@ impl Identity {
         let verdict = Box::pin(self.verify_anew(asker, token, holder, now)).await;
         self.metrics.checked(verdict.is_ok());
         verdict
+    }
+
+    /// The verified tokens, to be given up when memory is short.
+    pub(crate) fn token_cache(&self) -> TokenCache {
+        self.token_cache.clone()
     }
 
     /// How many callers wait until an issuer's keys have been fetched.
@@ -302,16 +331,15 @@ impl Identity {
                     issuer.keys.doubt(now.elapsed);
                 }
             })?;
-        let remembered = Remembered {
-            token: Box::from(bytes),
-            bound_to: claims.bound_to,
-            caller: Arc::new(issuer.caller(claims, key_id)),
+        let bound_to = claims.bound_to;
+        let caller = Arc::new(issuer.caller(claims, key_id));
+        let verified = VerifiedToken {
+            caller: Arc::clone(&caller),
+            bound_to,
             keys,
             generation: issuers.generation,
-            used: AtomicBool::new(false),
         };
-        let caller = Arc::clone(&remembered.caller);
-        self.memory.remember(remembered, now);
+        self.token_cache.insert(bytes, verified);
         Ok(caller)
     }
 }
@@ -345,9 +373,5 @@ fn checks_at_once() -> usize {
     threads.map_or(1, |threads| threads.get().div_ceil(2))
 }
 
-/// 8,192 tokens, of about a kilobyte each.
-const MEMORY_ROWS: usize = 2_048;
-const MEMORY_BYTES: usize = 8 << 20;
-
-/// How often what no longer holds is let go.
+/// How often what no longer holds is removed from the cache of tokens.
 const SWEEP_PERIOD: Duration = Duration::from_mins(1);

@@ -57,6 +57,21 @@ pub trait Reclaim: Clone + Send + 'static {
     fn reclaim(&self, bytes: u64);
 }
 
+/// Two caches give back in proportion to what each holds.
+impl<A: Reclaim, B: Reclaim> Reclaim for (A, B) {
+    fn held(&self) -> u64 {
+        self.0.held().saturating_add(self.1.held())
+    }
+
+    fn reclaim(&self, bytes: u64) {
+        let (first, all) = (u128::from(self.0.held()), u128::from(self.held().max(1)));
+        let of_first = (u128::from(bytes) * first / all).min(bytes.into());
+        let of_first = u64::try_from(of_first).expect("it is at most `bytes`");
+        self.0.reclaim(of_first);
+        self.1.reclaim(bytes - of_first);
+    }
+}
+
 /// What is given up; each stage includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {

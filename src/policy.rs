@@ -1,21 +1,20 @@
-//! May they: a [`Caller`] and a question go in, a [`Permit`] comes out.
+//! Authorization: which caller may look up what (access rules, deny by default).
 //!
 //! Nothing is allowed that no rule grants; any rule that matches grants; a rule with `deny` wins over
-//! all that grant, and the [deny list](deny_list) over all rules. What rules give adds up: whoever may force a
+//! all that grant, and the [deny list](deny_list) over all rules. Rights add up: a caller that may force a
 //! refresh by one rule may, whatever the others say, and of limits the most generous holds. The first rule, in
 //! the order of the file, that grants is the one that is named in the record.
 //!
-//! A policy is a value that never changes: [`Policy::build`] makes a new one, and whoever holds the
-//! present one swaps it whole. It is asked on every request, before the cache is looked at, and again
-//! by a caller that has waited (G9): it reads no clock, takes no lock and waits for nobody.
+//! A policy never changes: [`Policy::build`] makes a new one, which is swapped in whole. It is asked on
+//! every request, before the cache is looked at, and again after a wait (G9): it reads no clock and waits
+//! for nothing.
 
 mod config;
 mod deny_list;
 mod explanation;
 mod glob;
-mod pattern;
-mod rights;
-mod rules;
+mod rule;
+mod rule_lists;
 
 pub mod allowance;
 
@@ -23,17 +22,18 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use crate::atlas::{CertQuery, ProjectId};
 use crate::identity::Caller;
 use crate::settings::ConfigError;
 
 pub use config::{Config, Included, RuleConfig};
 pub use deny_list::{BadLine, DenyList, ListedBy};
-pub use explanation::{Aspect, Effect, Explanation, Limit, RuleVerdict};
-pub use rights::RateLimit;
+pub use explanation::{AccessExplanation, Aspect, Effect, RuleVerdict};
 
-use rights::Rights;
-use rules::{Rule, RuleSet};
+use rule::Rule;
+use rule_lists::RuleLists;
 
 /// The access rules of one configuration, and who is denied whatever they say.
 #[derive(Clone, Debug)]
@@ -44,10 +44,19 @@ pub struct Policy {
 
 #[derive(Debug)]
 struct Rules {
-    /// As they were configured, by their places.
-    configured: Vec<RuleConfig>,
-    denials: RuleSet,
-    grants: RuleSet,
+    /// In the order of the file.
+    list: Vec<Rule>,
+    lists: RuleLists,
+}
+
+/// What a rule allows each caller in a minute.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RateLimit<'p> {
+    /// How many.
+    pub per_minute: u32,
+    /// The name of the rule that says so.
+    pub rule: Cow<'p, Arc<str>>,
 }
 
 /// Proof that a caller may ask a question. The cache accepts nothing else.
@@ -70,8 +79,7 @@ struct Rules {
 /// }
 /// ```
 ///
-/// It borrows, so that an answer from memory counts no references to what outlives it; who has to wait
-/// takes [`Permit::into_owned`] along.
+/// It borrows, so that a hit counts no references; a caller that waits takes [`Permit::into_owned`] along.
 #[derive(Clone, Debug)]
 pub struct Permit<'p> {
     query: Cow<'p, CertQuery>,
@@ -92,11 +100,11 @@ pub struct Administrator {
 pub struct Hidden {
     rules: Arc<Rules>,
     caller: Arc<Caller>,
-    /// Whether any rule denies this caller anything.
-    any: bool,
+    /// The rules that deny this caller anything.
+    denials: Vec<usize>,
 }
 
-/// What somebody wants to administer.
+/// What a purge, an inspection or another act of an administrator is about.
 #[derive(Clone, Copy, Debug)]
 pub enum Reach<'a> {
     /// All there is.
@@ -126,21 +134,17 @@ pub enum Denied {
 }
 
 impl Policy {
-    /// Takes the rules over, or says everything that is wrong with them. Nobody is on its deny list.
+    /// Takes the rules over, or says everything that is wrong with them. Its deny list is empty.
     pub fn build(config: &Config) -> Result<Self, Vec<ConfigError>> {
         let config_errors = config.config_errors();
         if !config_errors.is_empty() {
             return Err(config_errors);
         }
-        let of_kind = |deny| {
-            let rules = config.rules.iter().enumerate();
-            RuleSet::new(config, rules.filter(move |(_, rule)| rule.deny == deny))
-        };
+        let rules = config.rules.iter().map(|rule| Rule::new(config, rule));
         Ok(Self {
             rules: Arc::new(Rules {
-                denials: of_kind(true),
-                grants: of_kind(false),
-                configured: config.rules.clone(),
+                list: rules.collect(),
+                lists: RuleLists::new(),
             }),
             deny_list: Arc::default(),
         })
@@ -157,18 +161,12 @@ impl Policy {
 
     /// Takes over from the one before: its deny list, and which of the rules that stay have been used.
     #[must_use]
-    pub fn following(self, earlier: &Self) -> Self {
-        let used: HashSet<&RuleConfig> = earlier
-            .rules
-            .all()
-            .filter(|rule| rule.is_used())
-            .filter_map(|rule| earlier.rules.configured.get(rule.position))
-            .collect();
-        for rule in self.rules.all() {
-            let configured = self.rules.configured.get(rule.position);
-            if configured.is_some_and(|rule| used.contains(rule)) {
-                rule.note_use();
-            }
+    pub(crate) fn following(self, earlier: &Self) -> Self {
+        let used = earlier.rules.list.iter().filter(|rule| rule.is_used());
+        let used: HashSet<&RuleConfig> = used.map(|rule| &rule.config).collect();
+        let rules = self.rules.list.iter();
+        for rule in rules.filter(|rule| used.contains(&rule.config)) {
+            rule.note_use();
         }
         self.with_deny_list(Arc::clone(&earlier.deny_list))
     }
@@ -179,50 +177,44 @@ impl Policy {
         caller: &Caller,
         query: &'p CertQuery,
     ) -> Result<Permit<'p>, Denied> {
-        let rights = self.rights(caller, query, Rule::note_use)?;
-        Ok(Permit {
-            query: Cow::Borrowed(query),
-            rule: Cow::Borrowed(rights.rule()),
-            force_refresh: rights.force_refresh,
-            lookups: rights.lookups_per_minute(),
-            misses: rights.misses_per_minute(),
+        self.judge(caller, query, Rule::note_use)
+    }
+
+    /// The same. Shows `decides` each rule that had a say.
+    fn judge<'p>(
+        &'p self,
+        caller: &Caller,
+        query: &'p CertQuery,
+        decides: impl Fn(&Rule),
+    ) -> Result<Permit<'p>, Denied> {
+        self.pass_deny_list(caller)?;
+        let rules = &*self.rules;
+        let find = || rules.applying_to(caller);
+        rules.lists.with(caller, find, |applying| {
+            let mut permit: Option<Permit<'p>> = None;
+            let covering = rules.at(applying).filter(|rule| rule.covers(caller, query));
+            for rule in covering {
+                decides(rule);
+                // The rules that deny come first.
+                if rule.config.deny {
+                    return Err(Denied::ByRule(Arc::clone(&rule.name)));
+                }
+                permit = Some(match permit {
+                    None => Permit::by(rule, query),
+                    Some(permit) => permit.and_by(rule),
+                });
+            }
+            permit.ok_or_else(|| rules.why_not(caller, query))
         })
     }
 
-    /// What all rules together give `caller` for `query`. Shows `decides` each rule that had a say.
-    fn rights(
-        &self,
-        caller: &Caller,
-        query: &CertQuery,
-        decides: impl Fn(&Rule),
-    ) -> Result<Rights<'_>, Denied> {
-        self.pass_deny_list(caller)?;
-        if let Some(rule) = self.rules.denials.first(caller, query) {
-            decides(rule);
-            return Err(Denied::ByRule(Arc::clone(rule.name())));
-        }
-        let mut rights: Option<Rights<'_>> = None;
-        self.rules.grants.for_each(caller, query, |rule| {
-            decides(rule);
-            rights = Some(match rights.take() {
-                None => Rights::of(rule),
-                Some(sum) => sum.add(rule),
-            });
-        });
-        match rights {
-            Some(rights) => Ok(rights),
-            None if self.rules.grants.would_match(caller, query) => Err(Denied::InsufficientScope),
-            None => Err(Denied::NoRule),
-        }
-    }
-
     /// Who is denied, whatever the rules say.
-    pub fn deny_list(&self) -> &DenyList {
+    pub(crate) fn deny_list(&self) -> &DenyList {
         &self.deny_list
     }
 
     /// Whether the deny list lets `caller` pass.
-    pub fn pass_deny_list(&self, caller: &Caller) -> Result<(), Denied> {
+    pub(crate) fn pass_deny_list(&self, caller: &Caller) -> Result<(), Denied> {
         match self.deny_list.find(caller) {
             Some(listed) => Err(Denied::Listed(listed)),
             None => Ok(()),
@@ -230,9 +222,10 @@ impl Policy {
     }
 
     /// Whether any rule makes the caller an administrator of anything.
-    pub fn administrates(&self, caller: &Caller) -> Result<(), Denied> {
+    pub(crate) fn administrates(&self, caller: &Caller) -> Result<(), Denied> {
         self.pass_deny_list(caller)?;
-        if self.rules.grants.makes_administrator(caller) {
+        let mut rules = self.rules.list.iter();
+        if rules.any(|rule| rule.config.admin && rule.applies_to(caller)) {
             Ok(())
         } else {
             Err(Denied::NoRule)
@@ -242,16 +235,16 @@ impl Policy {
     /// Whether `caller` may administer `reach`: purge it, or look into it.
     ///
     /// A rule with `admin` reaches as far as its projects and usernames do, and everywhere if it names
-    /// neither. A rule with `deny` wins that takes in all of `reach`; of one that takes in a part, that part
+    /// neither. A rule with `deny` wins that covers all of `reach`; of one that covers a part, that part
     /// is [hidden](Policy::hidden).
-    pub fn may_administer(
+    pub(crate) fn may_administer(
         &self,
         caller: &Caller,
         reach: Reach<'_>,
     ) -> Result<Administrator, Denied> {
         let rule = self.administering_rule(caller, reach, Rule::note_use)?;
         Ok(Administrator {
-            rule: Arc::clone(rule.name()),
+            rule: Arc::clone(&rule.name),
         })
     }
 
@@ -262,63 +255,113 @@ impl Policy {
         decides: impl Fn(&Rule),
     ) -> Result<&Rule, Denied> {
         self.pass_deny_list(caller)?;
-        let mut denials = self.rules.denials.about(caller);
-        if let Some(rule) = denials.find(|rule| rule.forbids(caller, reach)) {
-            decides(rule);
-            return Err(Denied::ByRule(Arc::clone(rule.name())));
-        }
-        let rule = self.rules.grants.first_administering(caller, reach);
-        let rule = rule.ok_or(Denied::NoRule)?;
+        let applying = self.rules.applying_to(caller);
+        let mut rules = self.rules.at(&applying);
+        let decisive = rules.find(|rule| {
+            if rule.config.deny {
+                rule.forbids(caller, reach)
+            } else {
+                rule.config.admin && rule.contains(caller, reach)
+            }
+        });
+        let rule = decisive.ok_or(Denied::NoRule)?;
         decides(rule);
+        if rule.config.deny {
+            return Err(Denied::ByRule(Arc::clone(&rule.name)));
+        }
         Ok(rule)
     }
 
     /// What rules deny the caller.
-    pub fn hidden(&self, caller: &Arc<Caller>) -> Hidden {
+    pub(crate) fn hidden(&self, caller: &Arc<Caller>) -> Hidden {
+        let mut denials = self.rules.applying_to(caller);
+        denials.retain(|position| self.rules.at(&[*position]).any(|rule| rule.config.deny));
         Hidden {
             rules: Arc::clone(&self.rules),
             caller: Arc::clone(caller),
-            any: self.rules.denials.about(caller).next().is_some(),
+            denials,
         }
     }
 
     /// The names of the rules that have decided nothing yet, in the order of the file.
-    pub fn unused(&self) -> Vec<&Arc<str>> {
-        let mut unused: Vec<_> = self.rules.all().filter(|rule| !rule.is_used()).collect();
-        unused.sort_unstable_by_key(|rule| rule.position);
-        unused.into_iter().map(Rule::name).collect()
+    pub(crate) fn unused(&self) -> Vec<&Arc<str>> {
+        let unused = self.rules.list.iter().filter(|rule| !rule.is_used());
+        unused.map(|rule| &rule.name).collect()
     }
 }
 
 /// Whether `text` fits `pattern`, in which `*` is any text.
-pub fn fits_pattern(pattern: &str, text: &str) -> bool {
+pub(crate) fn fits_pattern(pattern: &str, text: &str) -> bool {
     glob::Glob::new(pattern).matches(text)
 }
 
 impl Rules {
-    fn all(&self) -> impl Iterator<Item = &Rule> {
-        self.denials.iter().chain(self.grants.iter())
+    /// The positions of the rules that apply to `caller`: those that deny, then those that grant, each in the
+    /// order of the file.
+    fn applying_to(&self, caller: &Caller) -> Vec<usize> {
+        let numbered = self.list.iter().enumerate();
+        let applying = numbered.filter(|(_, rule)| rule.applies_to(caller));
+        let (mut denials, grants): (Vec<_>, Vec<_>) =
+            applying.partition(|(_, rule)| rule.config.deny);
+        denials.extend(grants);
+        denials.into_iter().map(|(position, _)| position).collect()
+    }
+
+    fn at<'r, 'l>(
+        &'r self,
+        positions: &'l [usize],
+    ) -> impl Iterator<Item = &'r Rule> + use<'r, 'l> {
+        let list = &self.list;
+        positions
+            .iter()
+            .map(|position| list.get(*position).expect("positions are of this list"))
+    }
+
+    /// Why nothing is granted where nothing is denied.
+    fn why_not(&self, caller: &Caller, query: &CertQuery) -> Denied {
+        let mut grants = self.list.iter().filter(|rule| !rule.config.deny);
+        if grants.any(|rule| rule.lacks_only_scopes(caller, query)) {
+            Denied::InsufficientScope
+        } else {
+            Denied::NoRule
+        }
     }
 }
 
 impl Hidden {
     /// Whether nothing is hidden.
-    pub fn is_empty(&self) -> bool {
-        !self.any
+    pub(crate) fn is_empty(&self) -> bool {
+        self.denials.is_empty()
     }
 
     /// Whether a name that stands in a record is hidden: of a project, of a user in it, or of either alone.
-    pub fn has(&self, project: Option<&str>, username: Option<&str>) -> bool {
-        let (rules, caller) = (&self.rules, &self.caller);
-        self.any
-            && rules
-                .denials
-                .about(caller)
-                .any(|rule| rule.takes_in(caller, project, username))
+    pub(crate) fn has(&self, project: Option<&str>, username: Option<&str>) -> bool {
+        let mut denials = self.rules.at(&self.denials);
+        denials.any(|rule| rule.contains_name(&self.caller, project, username))
     }
 }
 
-impl Permit<'_> {
+impl<'p> Permit<'p> {
+    fn by(rule: &'p Rule, query: &'p CertQuery) -> Self {
+        Self {
+            query: Cow::Borrowed(query),
+            rule: Cow::Borrowed(&rule.name),
+            force_refresh: rule.config.force_refresh,
+            lookups: rule.lookups_per_minute(),
+            misses: rule.misses_per_minute(),
+        }
+    }
+
+    /// With the rights of a later rule as well.
+    fn and_by(self, rule: &'p Rule) -> Self {
+        Self {
+            force_refresh: self.force_refresh || rule.config.force_refresh,
+            lookups: most_generous(self.lookups, rule.lookups_per_minute()),
+            misses: most_generous(self.misses, rule.misses_per_minute()),
+            ..self
+        }
+    }
+
     /// The same, for when what it was read from is gone.
     #[must_use]
     pub fn into_owned(self) -> Permit<'static> {
@@ -355,6 +398,28 @@ impl Permit<'_> {
     pub fn misses_per_minute(&self) -> Option<&RateLimit<'_>> {
         self.misses.as_ref()
     }
+}
+
+impl RateLimit<'_> {
+    fn into_owned(self) -> RateLimit<'static> {
+        RateLimit {
+            per_minute: self.per_minute,
+            rule: Cow::Owned(self.rule.into_owned()),
+        }
+    }
+}
+
+/// The higher limit, of equal ones the first; none at all is more than any.
+fn most_generous<'p>(
+    earlier: Option<RateLimit<'p>>,
+    later: Option<RateLimit<'p>>,
+) -> Option<RateLimit<'p>> {
+    let (earlier, later) = (earlier?, later?);
+    Some(if later.per_minute > earlier.per_minute {
+        later
+    } else {
+        earlier
+    })
 }
 
 impl Administrator {

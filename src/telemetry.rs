@@ -6,7 +6,7 @@ use std::io::IsTerminal;
 use http::Uri;
 use serde::{Deserialize, Serialize};
 use tracing::{Level, Metadata};
-use tracing_subscriber::filter::{FilterExt, LevelFilter, Targets, filter_fn};
+use tracing_subscriber::filter::{FilterExt, Targets, filter_fn};
 use tracing_subscriber::layer::{Filter, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
@@ -19,13 +19,11 @@ pub mod metrics;
 mod panics;
 mod repeated;
 pub mod traces;
-mod walk_labels;
 
 pub use log_queue::{LogEnd, LogQueue};
 pub use metrics::{Metrics, Scrape};
 pub use repeated::{Repeated, Tally};
 pub use traces::Traces;
-pub use walk_labels::{WalkLabels, say};
 
 /// Settings of logs.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -166,10 +164,9 @@ pub fn start(config: &Config, replica: &str, queue: LogQueue) -> Result<Telemetr
         .map(|endpoint| Traces::to(endpoint, config.otlp_sample_percent, replica))
         .transpose()?;
     // Spans for traces are finer than what is logged, and each has its own filter.
-    // Lines of the log are none of them, and may name a project; nor is a span that is made around a line.
+    // Lines of the log are none of them, and may name a project.
     let ours = Targets::new()
         .with_target(env!("CARGO_CRATE_NAME"), Level::DEBUG)
-        .with_target(walk_labels::TARGET, LevelFilter::OFF)
         .and(filter_fn(is_span));
     let spans = traces
         .as_ref()

@@ -1,68 +1,60 @@
-//! How we ask Atlas: a question goes in, the complete list of one moment comes out, or the reason why
-//! not.
+//! Atlas: the complete list of one moment for a project and a user, or the reason why there is none.
 //!
-//! # The way of a question
+//! # The way of a fetch
 //!
-//! [`credential`] finds who we are for the project. [`walk`] reads page after page ([`page`]) and proves
-//! that they are of one moment ([`pages`]). Each page is one [`call`], which passes a token
-//! ([`service_account`]) or a nonce ([`api_key`]), the breakers ([`breaker`]), the project's budget
-//! ([`budget`]), a turn ([`limiter`]) and the wire ([`transport`]), and is tried again where that is right
-//! ([`retry`]).
+//! [`credential`] finds who we are for the project. [`fetch`] reads page after page ([`page`]) and proves that
+//! they are of one moment ([`pages`]). Each page is one [`call`], which takes an access token
+//! ([`service_account`]) or a nonce ([`api_key`]), passes the limits of its project ([`limiter`]: token bucket,
+//! cooldown, circuit breaker, concurrency slots), goes over the wire ([`client`]), and is tried again where
+//! that is right ([`retry`]: exponential backoff with jitter).
 //!
 //! # What is deliberately absent
 //!
 //! - No caller's header, token or query ever reaches Atlas: a [`CertQuery`] holds none.
 //! - No link of Atlas's is ever followed; the path of every page is written here.
-//! - Nothing is remembered but budgets, breakers and tokens: what Atlas answered is the cache's.
+//! - Nothing is remembered but limits and tokens: what Atlas answered is the cache's.
 
-mod answer;
 mod api_key;
-mod breaker;
-mod budget;
 mod call;
-mod jitter;
+mod client;
 mod config;
 mod credential;
-mod demand;
-mod exchange;
+mod encrypted_token;
+mod error;
+mod fetch;
 mod gauges;
+mod jitter;
+mod limiter;
 mod mint_log;
-mod meaning;
 mod online_check;
 mod page;
 mod pages;
-mod project;
+mod progress;
 mod reload;
-mod reply;
+mod response;
 mod retry;
-mod retry_after;
-mod sealed;
 mod service_account;
 mod state;
-mod token;
-mod transport;
-mod limiter;
-mod walk;
+mod token_response;
 mod watched_secret;
 
-pub use answer::{
-    AtlasAnswer, CredentialFailure, FetchError, FetchFailure, Fetched, HeldBack, NoToken, Urgency,
-    Verdict, Walk,
-};
-pub use budget::{BudgetView, CooldownCause};
+pub use crate::http_client::HttpErrorKind;
 pub use config::{
     Api, ApiKeyConfig, Config, CredentialConfig, Limits, Proof, ServiceAccountConfig,
 };
-pub use credential::Refusal;
+pub use credential::CredentialUnavailable;
+pub use error::{
+    AtlasAnswer, CredentialFailure, FetchError, FetchErrorKind, FetchStats, Fetched, HeldBack,
+    NoToken, Urgency, Verdict,
+};
 pub use jitter::Jitter;
+pub use limiter::{BudgetView, CooldownCause};
 pub use online_check::{OnlineCheck, Tried};
 pub use page::LONGEST_PAGE;
 pub use reload::Prepared;
 pub use state::StateError;
-pub use transport::Lost;
 
 use std::fmt;
-use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -70,30 +62,29 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::future::join_all;
-use http::Method;
+use http::HeaderMap;
 use http::header::DATE;
 use reqwest::dns::Resolve;
 use tokio_util::sync::CancellationToken;
 
 use crate::atlas::{CertQuery, CertificateList, ProjectId, Timestamp};
+use crate::http_client::Bounds;
 use crate::settings::ConfigError;
 use crate::system::Clock;
-use crate::telemetry::metrics::upstream::{CallCause, ReasonLabel, UpstreamMetrics};
-use crate::telemetry::{Repeated, Tally, say};
-use breaker::{Breaker, Ended};
-use budget::Rates;
-use call::Caller;
-use credential::{Credential, Credentials, Successor, Tools};
-use limiter::ConcurrencyLimiter;
+use crate::telemetry::Repeated;
+use crate::telemetry::metrics::upstream::{CallCause, Endpoint, ReasonLabel, UpstreamMetrics};
+use call::{CallContext, list_path};
+use client::AtlasClient;
+use credential::{Credential, PreparedCredential, prepare, read_secrets};
+use limiter::ProjectLimiter;
 use page::Page;
-use project::Projects;
+use progress::Progress;
 use reload::Retired;
+use service_account::Environment;
 use state::StateDirectory;
-use transport::{Bounds, Transport};
-use walk::Log;
 
-/// Merges the bodies of all pages into one list, as a walk does; `None` if they are no list. For
-/// benches: a walk reads each page as it arrives.
+/// Merges the bodies of all pages into one list, as a fetch does; `None` if they are no list. For
+/// benches: a fetch reads each page as it arrives.
 #[doc(hidden)]
 pub fn merge(bodies: &[Bytes], project: &ProjectId) -> Option<CertificateList> {
     let pages = bodies.iter().map(|body| Page::read(body, project).ok());
@@ -107,11 +98,24 @@ pub struct Upstream(Arc<Inner>);
 
 /// What is neither configured nor asked of a clock.
 #[derive(Clone)]
-pub struct Surroundings {
+pub struct BuildOptions {
     /// Where randomness comes from.
     pub jitter: Jitter,
-    /// Who says which address a name has; the system where it is `None`.
-    pub names: Option<Arc<dyn Resolve>>,
+    /// Which addresses a name has; as the system says where it is `None`.
+    pub resolver: Option<Arc<dyn Resolve>>,
+    /// Whether anything is written for the next process.
+    pub persists: bool,
+}
+
+/// How a list is fetched.
+#[derive(Clone, Copy, Debug)]
+pub struct FetchOptions {
+    /// How much it matters.
+    pub urgency: Urgency,
+    /// Whether a caller forces it.
+    pub forced: bool,
+    /// Whether a call that fails is tried again; not of a list that could not be had lately.
+    pub retries: bool,
 }
 
 /// A credential that cannot work now.
@@ -120,7 +124,7 @@ pub struct NotReady {
     /// Its configured name.
     pub credential: Arc<str>,
     /// Why.
-    pub why: Refusal,
+    pub why: CredentialUnavailable,
 }
 
 /// What is wrong with Atlas. Projects are counted, not named.
@@ -143,31 +147,16 @@ pub enum AtlasFault {
 struct Inner {
     api: Api,
     limits: Limits,
-    clock: Clock,
-    jitter: Jitter,
-    metrics: UpstreamMetrics,
-    transport: Transport,
-    state_directory: PathBuf,
-    /// Its lock, while this process has it.
+    env: Environment,
+    /// The lock of the state directory, while this process has it.
     state: Mutex<Option<StateDirectory>>,
-    credentials: ArcSwap<Credentials>,
-    /// Those that no configuration names any more, and since when.
+    credentials: ArcSwap<Vec<Arc<Credential>>>,
     retired: Mutex<Vec<Retired>>,
-    /// Ends every walk, because the process ends.
+    limiter: ProjectLimiter,
+    /// Ends every fetch, because the process ends.
     given_up: CancellationToken,
-    projects: Projects,
-    limiter: ConcurrencyLimiter,
-    host: Mutex<Breaker>,
-    repeats: Repeats,
-}
-
-/// What is said once for all projects, however many it befalls.
-#[derive(Debug, Default)]
-struct Repeats {
+    /// Of answers that were refused as a protection.
     answers_refused: Repeated,
-    breakers: Repeated,
-    gates: Repeated,
-    host: Repeated,
 }
 
 impl Upstream {
@@ -179,77 +168,63 @@ impl Upstream {
         clock: Clock,
         metrics: UpstreamMetrics,
     ) -> Result<Self, Vec<ConfigError>> {
-        Self::build_in(config, clock, metrics, &Surroundings::default())
+        Self::build_with(config, clock, metrics, BuildOptions::default())
     }
 
-    /// The same in surroundings of the caller's: with waits that are not left to chance, and with names
-    /// that lead elsewhere.
-    pub fn build_in(
-        config: &Config,
-        clock: Clock,
-        metrics: UpstreamMetrics,
-        surroundings: &Surroundings,
-    ) -> Result<Self, Vec<ConfigError>> {
-        Self::build_keeping(config, clock, metrics, (surroundings, true))
-    }
-
-    /// The same for a check beside a gateway that may be running: it mints tokens of its own, goes by the
-    /// ledger that is there, and writes nothing.
+    /// The same for a check beside a gateway that may be running: it mints tokens of its own, goes by the mint
+    /// log that is there, and writes nothing.
     pub fn build_for_check(
         config: &Config,
         clock: Clock,
         metrics: UpstreamMetrics,
     ) -> Result<Self, Vec<ConfigError>> {
-        Self::build_keeping(config, clock, metrics, (&Surroundings::default(), false))
+        let options = BuildOptions {
+            persists: false,
+            ..BuildOptions::default()
+        };
+        Self::build_with(config, clock, metrics, options)
     }
 
-    fn build_keeping(
+    /// The same with options.
+    pub fn build_with(
         config: &Config,
         clock: Clock,
         metrics: UpstreamMetrics,
-        (surroundings, keeps): (&Surroundings, bool),
+        options: BuildOptions,
     ) -> Result<Self, Vec<ConfigError>> {
         let config_errors = config.config_errors();
         if !config_errors.is_empty() {
             return Err(config_errors);
         }
-        let secrets = credential::secrets(config);
-        let jitter = surroundings.jitter;
-        let transport = Transport::build(config, clock.clone(), surroundings.names.as_ref());
-        let (transport, secrets) = match (transport, secrets) {
-            (Ok(transport), Ok(secrets)) => (transport, secrets),
-            (transport, secrets) => {
-                let config_errors = [transport.err(), secrets.err()];
+        let client = AtlasClient::build(config, &clock, &metrics, options.resolver);
+        let (client, secrets) = match (client, read_secrets(config)) {
+            (Ok(client), Ok(secrets)) => (client, secrets),
+            (client, secrets) => {
+                let config_errors = [client.err(), secrets.err()];
                 return Err(config_errors.into_iter().flatten().flatten().collect());
             }
         };
-        let tools = Tools {
-            config,
-            transport: &transport,
-            clock: &clock,
-            jitter,
-            metrics: &metrics,
-            keeps,
-            present: &[],
+        let env = Environment {
+            client,
+            clock: clock.clone(),
+            jitter: options.jitter,
+            metrics,
+            state_directory: config.state_directory.clone(),
+            persists: options.persists,
+            timeout: config.limits.page,
         };
-        let successors = tools.credentials(secrets)?;
-        let credentials: Credentials = successors.into_iter().map(Successor::succeed).collect();
+        let credentials = prepare(config, secrets, &env, &[])?.into_iter();
+        let credentials = credentials.map(PreparedCredential::adopt).collect();
         Ok(Self(Arc::new(Inner {
             api: config.api,
             limits: config.limits.clone(),
-            projects: Projects::new(Rates::new(&config.limits)),
-            limiter: ConcurrencyLimiter::new(&config.limits, clock.clone()),
-            host: Mutex::default(),
-            repeats: Repeats::default(),
-            clock,
-            jitter,
-            metrics,
-            transport,
-            state_directory: config.state_directory.clone(),
+            env,
             state: Mutex::default(),
             credentials: ArcSwap::from_pointee(credentials),
             retired: Mutex::default(),
+            limiter: ProjectLimiter::new(&config.limits, clock, options.jitter),
             given_up: CancellationToken::new(),
+            answers_refused: Repeated::default(),
         })))
     }
 
@@ -259,7 +234,7 @@ impl Upstream {
         let needs_it = |credential: &CredentialConfig| credential.service_account.is_some();
         let mut state = self.0.state();
         if state.is_none() && config.credentials.iter().any(needs_it) {
-            *state = Some(StateDirectory::take(&self.0.state_directory)?);
+            *state = Some(StateDirectory::take(&self.0.env.state_directory)?);
         }
         Ok(())
     }
@@ -269,77 +244,43 @@ impl Upstream {
         *self.0.state() = None;
     }
 
-    /// Asks for every certificate of a database user.
-    pub async fn list_certificates(
+    /// Fetches every certificate of a database user.
+    pub async fn fetch(
         &self,
         query: &CertQuery,
-        urgency: Urgency,
+        options: FetchOptions,
     ) -> Result<Fetched, FetchError> {
-        self.fetch(query, (urgency, usual_cause(urgency)), true)
-            .await
+        match self.0.credential(&query.project) {
+            Some(credential) => self.0.fetch(query, options, &credential).await,
+            None => Err(FetchError {
+                reason: FetchErrorKind::NoCredential,
+                stats: Progress::default().stats(Arc::from("")),
+            }),
+        }
     }
 
-    /// The same for a list that could not be had lately: a call that fails is not tried again.
-    pub async fn try_once(
-        &self,
-        query: &CertQuery,
-        urgency: Urgency,
-    ) -> Result<Fetched, FetchError> {
-        self.fetch(query, (urgency, usual_cause(urgency)), false)
-            .await
-    }
-
-    /// The same because a caller insists on Atlas's word; a call that fails is tried again if `retries`.
-    pub async fn list_anew(
-        &self,
-        query: &CertQuery,
-        urgency: Urgency,
-        retries: bool,
-    ) -> Result<Fetched, FetchError> {
-        self.fetch(query, (urgency, CallCause::Forced), retries)
-            .await
-    }
-
-    async fn fetch(
-        &self,
-        query: &CertQuery,
-        why: (Urgency, CallCause),
-        retries: bool,
-    ) -> Result<Fetched, FetchError> {
-        let credential = self.0.credential(&query.project);
-        let Some(credential) = credential else {
-            return Err(FetchError {
-                reason: FetchFailure::NoCredential,
-                walk: Log::default().walk(Arc::from("")),
-            });
-        };
-        self.0.list(query, why, retries, &credential).await
-    }
-
-    /// Does what has its time: renews tokens before their end, takes up changed secrets. Returns when
+    /// Renews tokens before their end, takes up changed secrets, and brings the gauges up to date, until
     /// `stop` is cancelled.
     pub async fn run(&self, stop: CancellationToken) {
         while !stop.is_cancelled() {
             for credential in self.0.credentials.load().iter() {
-                credential.tend();
+                credential.maintain();
             }
             self.0.let_go().await;
-            self.0.count_gates();
-            self.0.watch_demand();
-            self.0.watch_buckets();
+            self.0.update_gauges();
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = self.0.clock.sleep(BETWEEN_ROUNDS) => {}
+                () = self.0.env.clock.sleep(BETWEEN_ROUNDS) => {}
             }
         }
     }
 
-    /// Brings the metrics of the buckets up to now, for a scrape.
-    pub fn show_buckets(&self) {
-        self.0.watch_buckets();
+    /// Brings the gauges up to now, for a scrape.
+    pub fn update_gauges(&self) {
+        self.0.update_gauges();
     }
 
-    /// Ends all walks at once; each says how far it has come.
+    /// Ends all fetches at once; each says how far it has come.
     pub fn give_up(&self) {
         self.0.given_up.cancel();
     }
@@ -349,40 +290,38 @@ impl Upstream {
         let credentials = self.0.credentials.load_full();
         let retired = self.0.take_retired(|_| true);
         let all = credentials.iter().chain(&retired);
-        let revoked = all.map(|credential| credential.revoke());
+        let revoked = join_all(all.map(|credential| credential.revoke()));
         // What is not revoked in time ends by itself.
-        let _ = self.0.clock.timeout(TIME_TO_CLOSE, join_all(revoked)).await;
+        let _ = self.0.env.clock.timeout(TIME_TO_CLOSE, revoked).await;
     }
 
     /// The credentials that cannot work now. One that was never tried is not among them.
     pub fn readiness(&self) -> Vec<NotReady> {
         let credentials = self.0.credentials.load();
-        credentials
-            .iter()
-            .filter_map(|credential| {
-                Some(NotReady {
-                    why: credential.trouble()?,
-                    credential: Arc::clone(&credential.name),
-                })
+        let not_ready = credentials.iter().filter_map(|credential| {
+            Some(NotReady {
+                why: credential.fault()?,
+                credential: Arc::clone(&credential.name),
             })
-            .collect()
+        });
+        not_ready.collect()
     }
 
     /// What is wrong with Atlas, or with the way to it, as far as calls have shown.
     pub fn faults(&self) -> Vec<AtlasFault> {
-        let now = self.0.clock.elapsed();
-        let unreachable = self.0.host().is_failing(now);
+        let now = self.0.env.clock.elapsed();
+        let (is_unreachable, _) = self.0.limiter.host();
         let (mut failing, mut rate_limited, mut unavailable) = (0, 0, 0);
-        self.0.projects.for_each(|_, rules| {
-            failing += usize::from(rules.breaker.is_failing(now));
-            match rules.budget.gate_cause(now) {
+        self.0.limiter.for_each(|_, project| {
+            failing += usize::from(project.breaker.is_failing(now));
+            match project.cooldown.cause_now(now) {
                 Some(CooldownCause::RateLimited) => rate_limited += 1,
                 Some(CooldownCause::Unavailable) => unavailable += 1,
                 None => {}
             }
         });
         [
-            unreachable.then_some(AtlasFault::Unreachable),
+            is_unreachable.then_some(AtlasFault::Unreachable),
             (failing > 0).then_some(AtlasFault::Failing(failing)),
             (rate_limited > 0).then_some(AtlasFault::RateLimited(rate_limited)),
             (unavailable > 0).then_some(AtlasFault::Unavailable(unavailable)),
@@ -394,102 +333,77 @@ impl Upstream {
 
     /// What is left of a project's budget.
     pub fn budget_view(&self, project: &ProjectId) -> BudgetView {
-        let now = self.0.clock.elapsed();
-        match self.0.projects.known_project(project) {
-            Some(project) => project.rules().budget.view(now),
-            None => self.0.projects.untouched(now).view(now),
-        }
-    }
-
-    /// Tries every credential on one page of a user that need not exist: in the projects that it names in
-    /// full, and in those of `projects` for which it is used. Where there is none, in one that cannot exist.
-    pub async fn check_online(&self, projects: &[ProjectId]) -> Vec<OnlineCheck> {
-        let mut checks = Vec::new();
-        for credential in self.0.credentials.load_full().iter() {
-            let is_its_own = |project: &ProjectId| {
-                let used = self.0.credential(project);
-                used.is_some_and(|used| Arc::ptr_eq(&used, credential))
-            };
-            let of_rules = projects.iter().copied();
-            let mut projects: Vec<ProjectId> =
-                credential.named_projects().chain(of_rules).collect();
-            projects.retain(is_its_own);
-            projects.sort_unstable();
-            projects.dedup();
-            if projects.is_empty() {
-                checks.extend(self.0.try_out(credential, None).await);
-            }
-            for project in projects {
-                checks.extend(self.0.try_out(credential, Some(project)).await);
-            }
-        }
-        checks
+        self.0.limiter.view(project)
     }
 
     /// By how many seconds our clock is ahead of Atlas's, by the `Date` of an answer of whatever kind.
     pub async fn clock_ahead(&self) -> Option<i64> {
-        let inner = &self.0;
-        let request = inner.transport.request(Method::GET, "/")?;
+        let Environment { client, clock, .. } = &self.0.env;
         let bounds = Bounds {
             bytes: LARGEST_GREETING,
-            time: inner.limits.page,
-            from: inner.clock.elapsed(),
+            time: self.0.limits.page,
+            from: clock.elapsed(),
         };
-        let answer = inner.transport.send(request, bounds).await.ok()?;
-        let date = httpdate::parse_http_date(answer.headers.get(DATE)?.to_str().ok()?).ok()?;
+        let request = (client.url("/")?, HeaderMap::new(), None);
+        let reply = client.send(Endpoint::Certificates, request, bounds, 0);
+        let reply = reply.await.ok()?;
+        let date = httpdate::parse_http_date(reply.headers.get(DATE)?.to_str().ok()?).ok()?;
         let theirs = Timestamp::from(date).seconds();
-        Some(inner.clock.now().wall.seconds().saturating_sub(theirs))
+        Some(clock.now().wall.seconds().saturating_sub(theirs))
     }
 }
 
 impl Inner {
     fn credential(&self, project: &ProjectId) -> Option<Arc<Credential>> {
         let credentials = self.credentials.load();
-        credentials
-            .iter()
-            .find(|credential| credential.covers(project))
-            .map(Arc::clone)
+        let mut credentials = credentials.iter();
+        credentials.find(|it| it.covers(project)).map(Arc::clone)
     }
 
-    async fn list(
+    async fn fetch(
         &self,
         query: &CertQuery,
-        (urgency, cause): (Urgency, CallCause),
-        retries: bool,
+        options: FetchOptions,
         credential: &Credential,
     ) -> Result<Fetched, FetchError> {
-        let now = self.clock.elapsed();
-        let log = Log::new(cause);
-        let caller = Caller {
+        let clock = &self.env.clock;
+        let progress = Progress::new(options.cause());
+        let Some(url) = self.env.client.url(&list_path(self.api, query)) else {
+            let why = "the question cannot be put as a path";
+            return Err(FetchError {
+                reason: FetchErrorKind::InvalidResponse(why),
+                stats: progress.stats(Arc::clone(&credential.name)),
+            });
+        };
+        let context = CallContext {
             upstream: self,
             query,
-            urgency,
-            retries,
+            retries: options.retries,
             credential,
-            project: self.projects.get(&query.project, now),
-            log: &log,
-            walk: self.limiter.walk(),
-            deadline: now + self.limits.walk,
+            limits: self.limiter.for_fetch(query.project, options.urgency),
+            progress,
+            deadline: clock.elapsed() + self.limits.fetch,
+            url,
         };
-        // Pinned here, and so never moved: a walk is some kilobytes.
-        let whole = pin!(walk::whole(&caller));
-        let whole = self.clock.timeout(self.limits.walk, whole);
-        let whole = tokio::select! {
+        // Pinned here, and so never moved: a fetch is some kilobytes.
+        let fetched = pin!(fetch::fetch(&context));
+        let fetched = clock.timeout(self.limits.fetch, fetched);
+        let fetched = tokio::select! {
             biased;
-            whole = whole => whole.unwrap_or(Err(FetchFailure::Timeout)),
-            () = self.given_up.cancelled() => Err(FetchFailure::Timeout),
+            fetched = fetched => fetched.unwrap_or(Err(FetchErrorKind::Timeout)),
+            () = self.given_up.cancelled() => Err(FetchErrorKind::Timeout),
         };
-        let walk = log.walk(Arc::clone(&credential.name));
-        match whole {
-            Ok(whole) => Ok(Fetched {
-                list: whole.list,
-                answered_at: whole.at,
-                walk,
+        let stats = context.progress.stats(Arc::clone(&credential.name));
+        match fetched {
+            Ok((list, answered_at)) => Ok(Fetched {
+                list,
+                answered_at,
+                stats,
             }),
             Err(reason) => {
-                let error = FetchError { reason, walk };
+                let error = FetchError { reason, stats };
                 if let Some(reason) = error.not_asked() {
-                    let withheld = &self.metrics.fetches_withheld;
+                    let withheld = &self.env.metrics.fetches_withheld;
                     withheld.get_or_create(&ReasonLabel { reason }).inc();
                 }
                 Err(error)
@@ -500,66 +414,56 @@ impl Inner {
     fn state(&self) -> MutexGuard<'_, Option<StateDirectory>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn host_admits(&self, now: Duration) -> Result<(), Duration> {
-        self.host().admit(now)
-    }
-
-    fn host_ended(&self, how: Ended, now: Duration) {
-        if self.host().ended(how, now)
-            && let Some(Tally { times, .. }) = self.repeats.host.happened(now)
-        {
-            say(|| tracing::error!(times, "Atlas cannot be reached; trying rarely"));
+impl FetchOptions {
+    fn cause(self) -> CallCause {
+        match self.urgency {
+            _ if self.forced => CallCause::Forced,
+            Urgency::RefreshAhead => CallCause::Ahead,
+            Urgency::Revalidate | Urgency::Miss => CallCause::Miss,
         }
     }
+}
 
-    fn host(&self) -> MutexGuard<'_, Breaker> {
-        self.host.lock().unwrap_or_else(PoisonError::into_inner)
+impl From<Urgency> for FetchOptions {
+    fn from(urgency: Urgency) -> Self {
+        Self {
+            urgency,
+            forced: false,
+            retries: true,
+        }
     }
 }
 
-/// What calls of this urgency are made for, unless a caller insists on them.
-fn usual_cause(urgency: Urgency) -> CallCause {
-    match urgency {
-        Urgency::RefreshAhead => CallCause::Ahead,
-        Urgency::Revalidate | Urgency::Miss => CallCause::Miss,
-    }
-}
-
-impl Default for Surroundings {
+impl Default for BuildOptions {
     fn default() -> Self {
         Self {
             jitter: Jitter::System,
-            names: None,
+            resolver: None,
+            persists: true,
         }
     }
 }
 
-impl fmt::Debug for Surroundings {
+impl fmt::Debug for BuildOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Surroundings")
-            .field("chance", &self.jitter)
-            .field("own_names", &self.names.is_some())
-            .finish()
+        f.debug_struct("BuildOptions")
+            .field("jitter", &self.jitter)
+            .field("persists", &self.persists)
+            .finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl fmt::Debug for Inner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Upstream")
-            .field("credentials", &self.credentials.load().len())
+            .field("credentials", &self.0.credentials.load().len())
             .finish_non_exhaustive()
     }
 }
 
 const BETWEEN_ROUNDS: Duration = Duration::from_secs(5);
 const TIME_TO_CLOSE: Duration = Duration::from_secs(1);
-
 /// Of an answer of which the head alone matters, in bytes.
 const LARGEST_GREETING: u64 = 1 << 20;

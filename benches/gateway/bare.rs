@@ -109,7 +109,6 @@ where
                     .await;
             } else {
                 let _ = hyper::server::conn::http1::Builder::new()
-                    .pipeline_flush(true)
                     .serve_connection(io, service)
                     .await;
             }

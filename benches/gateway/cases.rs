@@ -17,7 +17,7 @@ pub(crate) struct Case {
     users: Users,
     /// How many callers ask.
     tokens: usize,
-    wish: Wish,
+    variant: Variant,
     pub(crate) once: Once,
     pub(crate) beside: Beside,
 }
@@ -33,7 +33,7 @@ pub(crate) enum Beside {
 
 /// How a list is asked for.
 #[derive(Clone, Copy)]
-enum Wish {
+enum Variant {
     Plain,
     Gzip,
     Zstd,
@@ -62,7 +62,7 @@ impl Case {
         match self.once {
             Once::Repeated => {
                 let asks = site.asks(self.users, &site.tokens(self.tokens));
-                asks.into_iter().map(|ask| self.wish.on(ask)).collect()
+                asks.into_iter().map(|ask| self.variant.on(ask)).collect()
             }
             Once::Token => site.asks(self.users, &site.tokens(fresh)),
             Once::User => {
@@ -101,7 +101,7 @@ impl Case {
     }
 }
 
-impl Wish {
+impl Variant {
     fn on(self, ask: Ask) -> Ask {
         match self {
             Self::Plain => ask,
@@ -125,7 +125,7 @@ pub(crate) fn all() -> impl Iterator<Item = Case> {
         about: "one list of two certificates, one token, remembered",
         protocol: Protocol::Http1,
         cores: Cores::One,
-        tuning: Tuning { sync: "interval" },
+        tuning: Tuning::USUAL,
         status: 200,
         users: Users {
             name: "payments-small",
@@ -133,7 +133,7 @@ pub(crate) fn all() -> impl Iterator<Item = Case> {
             certificates: 2,
         },
         tokens: 1,
-        wish: Wish::Plain,
+        variant: Variant::Plain,
         once: Once::Repeated,
         beside: Beside::Hyper,
     };
@@ -163,6 +163,26 @@ pub(crate) fn all() -> impl Iterator<Item = Case> {
             ..hit()
         },
         Case {
+            name: "hit-10k-tokens",
+            about: "1,000 lists, 10,000 tokens",
+            users: keys(),
+            tokens: 10_000,
+            ..hit()
+        },
+        Case {
+            name: "hit-scope-rules",
+            about: "beside 10,000 rules that ask for other scopes",
+            tuning: Tuning { scope_rules: 10_000, ..Tuning::USUAL },
+            ..hit()
+        },
+        Case {
+            name: "large-keys",
+            about: "100 lists of 540 certificates, 90 kB each",
+            users: Users { name: "payments-larger", count: 100, ..large() },
+            tokens: 100,
+            ..hit()
+        },
+        Case {
             name: "hit-http2",
             about: "over HTTP/2, four streams to a connection",
             protocol: Protocol::Http2,
@@ -177,13 +197,13 @@ pub(crate) fn all() -> impl Iterator<Item = Case> {
         Case {
             name: "hit-unsynced",
             about: "audit.sync = \"never\"",
-            tuning: Tuning { sync: "never" },
+            tuning: Tuning { sync: "never", ..Tuning::USUAL },
             ..hit()
         },
         Case {
             name: "hit-synced",
             about: "audit.sync = \"always\": on the disk before each answer",
-            tuning: Tuning { sync: "always" },
+            tuning: Tuning { sync: "always", ..Tuning::USUAL },
             ..hit()
         },
         Case {
@@ -196,14 +216,14 @@ pub(crate) fn all() -> impl Iterator<Item = Case> {
             name: "large-gzip",
             about: "the same, gzip accepted; bare hyper sends it plain",
             users: large(),
-            wish: Wish::Gzip,
+            variant: Variant::Gzip,
             ..hit()
         },
         Case {
             name: "large-zstd",
             about: "the same, zstd accepted too",
             users: large(),
-            wish: Wish::Zstd,
+            variant: Variant::Zstd,
             ..hit()
         },
         Case {
@@ -211,14 +231,14 @@ pub(crate) fn all() -> impl Iterator<Item = Case> {
             about: "the same, and the caller has it: 304",
             users: large(),
             status: 304,
-            wish: Wish::Unchanged,
+            variant: Variant::Unchanged,
             ..hit()
         },
         Case {
             name: "unchanged",
             about: "the list of two, and the caller has it: 304",
             status: 304,
-            wish: Wish::Unchanged,
+            variant: Variant::Unchanged,
             ..hit()
         },
         Case {

@@ -265,5 +265,5 @@ fn clone(command: &std::process::Command) -> std::process::Command {
     other
 }
 
-const USUAL: Tuning = Tuning { sync: "interval" };
+const USUAL: Tuning = Tuning::USUAL;
 const LATENCY: Duration = Duration::from_millis(50);

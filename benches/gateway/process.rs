@@ -7,6 +7,8 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::Duration;
 use std::{fs, thread};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 /// Which processors a server may use.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cores {
@@ -124,9 +126,7 @@ impl Server {
         tokio::time::sleep(Duration::from_millis(300)).await;
         let done = work.await;
         // As Ctrl-C, after which it prints.
-        let _ = Command::new("kill")
-            .args(["-INT", &watching.id().to_string()])
-            .status();
+        let _ = kill_process(Pid::from_child(&watching), Signal::INT);
         let said = watching.wait_with_output().unwrap().stderr;
         (done, Some(String::from_utf8_lossy(&said).into_owned()))
     }

@@ -50,7 +50,7 @@ pub(crate) async fn compare(site: &Site, lists: &[u32]) -> Value {
 
 async fn instructions(site: &Site, ask: &Ask) -> Option<u64> {
     let load = Arc::new(Load::new(std::slice::from_ref(ask), Protocol::Http1, 200));
-    let command = site.gateway(Tuning { sync: "interval" });
+    let command = site.gateway(Tuning::USUAL);
     let counted = callgrind::per_answer(&command, &load, &callgrind::Plan::HITS).await?;
     Some(counted.own)
 }

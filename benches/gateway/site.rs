@@ -23,6 +23,16 @@ use crate::tokens::Issuer;
 pub(crate) struct Tuning {
     /// `audit.sync`.
     pub(crate) sync: &'static str,
+    /// How many rules there are besides, which ask for scopes that no token has.
+    pub(crate) scope_rules: usize,
+}
+
+impl Tuning {
+    /// As most gateways are configured.
+    pub(crate) const USUAL: Self = Self {
+        sync: "interval",
+        scope_rules: 0,
+    };
 }
 
 /// Everything but the servers.
@@ -187,6 +197,20 @@ impl Site {
     fn configuration(directory: &Path, tuning: Tuning, atlas: &str) -> String {
         let (issuer, audience) = (tokens::ISSUER, tokens::AUDIENCE);
         let (directory, sync) = (directory.display(), tuning.sync);
+        let scope_rules: String = (0..tuning.scope_rules)
+            .map(|number| {
+                format!(
+                    r#"
+            [[access.rules]]
+            name = "team {number}"
+            subjects = ["payments-*"]
+            scopes = ["team-{number}"]
+            projects = ["*"]
+            usernames = ["payments-*"]
+            "#
+                )
+            })
+            .collect();
         format!(
             r#"
             [server]
@@ -217,6 +241,7 @@ impl Site {
             projects = ["*"]
             usernames = ["root"]
             deny = true
+            {scope_rules}
             [cache]
             # Longer than a case, so that what is called a hit is one.
             ttl = "1h"

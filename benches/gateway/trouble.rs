@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use atlas_simulator::{Asked, Fault, Settings, Simulator};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -56,15 +57,8 @@ impl AtlasProcess {
         Self { child, url }
     }
 
-    fn signal(&self, name: &str) {
-        let id = self.child.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args([name, &id])
-                .status()
-                .unwrap()
-                .success()
-        );
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 }
 
@@ -91,10 +85,10 @@ pub(crate) async fn stopped(site: &Site, effort: &Effort) -> Value {
     let mut lines = Lines::open(server.address, &load, QUIET_LINES).await;
     lines.drive(Until::Answered(20 * KNOWN)).await;
     let undisturbed = lines.drive(Until::Passed(span / 4)).await;
-    atlas.signal("-STOP");
+    atlas.signal(Signal::STOP);
     let misses = misses(&server, span, ask);
     let (stopped, misses) = tokio::join!(lines.drive(Until::Passed(span)), misses);
-    atlas.signal("-CONT");
+    atlas.signal(Signal::CONT);
     let back = until_answered(&server, ask).await;
     let others = undisturbed.others + stopped.others;
     let (undisturbed, stopped) = (Latency::of(undisturbed), Latency::of(stopped));
@@ -259,7 +253,7 @@ impl Latency {
     }
 }
 
-const USUAL: Tuning = Tuning { sync: "interval" };
+const USUAL: Tuning = Tuning::USUAL;
 /// Few enough that the server is not what they wait for.
 const QUIET_LINES: usize = 4;
 const FLOOD_LINES: usize = 16;

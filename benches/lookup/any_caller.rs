@@ -1,7 +1,7 @@
 //! A caller whom the rules allow everything, for what costs the same for every caller.
 
 use atlas_cert_gateway::atlas::{CertQuery, Timestamp};
-use atlas_cert_gateway::identity::Caller;
+use atlas_cert_gateway::identity::{Caller, RuleListNumber};
 use atlas_cert_gateway::policy::{Permit, Policy};
 
 pub(crate) struct AnyCaller {
@@ -22,6 +22,7 @@ impl AnyCaller {
                 key_id: None,
                 scopes: Box::default(),
                 expires_at: Timestamp::from_seconds(i64::MAX / 1_000_000),
+                rule_list: RuleListNumber::default(),
             },
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use atlas_cert_gateway::atlas::{CertQuery, Timestamp};
 use atlas_cert_gateway::audit::{ListTag, Origin};
-use atlas_cert_gateway::identity::Caller;
+use atlas_cert_gateway::identity::{Caller, RuleListNumber};
 use uuid::Uuid;
 
 /// Callers and users, and how often each of them is drawn.
@@ -86,6 +86,7 @@ impl Asker {
             key_id: None,
             scopes: Box::default(),
             expires_at: Timestamp::from_seconds(4_102_444_800),
+            rule_list: RuleListNumber::default(),
         };
         Self {
             caller: Arc::new(caller),

@@ -1,4 +1,4 @@
-//! How a question came: its id and its connection go in, once, as the text that every record of them has.
+//! How a request came: its id, its time and its connection, as its record has them.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,14 +6,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use uuid::Uuid;
+use uuid::fmt::Hyphenated;
 
 use crate::identity::{Asker, PeerCertificate, Thumbprint, network};
 use crate::system::Moment;
 
-use super::record::digits::hyphenated;
-use super::record::{Body, name, room};
+use super::record::{Record, limits};
 
-/// How a question came.
+/// How a request came.
 #[derive(Debug)]
 pub struct Arrival<'a> {
     /// Ours; also in the answer and in every log line.
@@ -30,17 +30,16 @@ pub struct Arrival<'a> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct RequestId {
     id: Uuid,
-    text: [u8; Self::LENGTH],
+    text: [u8; Hyphenated::LENGTH],
 }
 
-/// What the records of one connection say of it, written once: who is connected, or for whom a trusted proxy
-/// is, never what anybody else claims.
-#[derive(Clone)]
+/// What the records of one connection say of it: who is connected, or for whom a trusted proxy is.
+#[derive(Clone, Debug)]
 pub struct Origin {
-    members: Arc<[u8]>,
-    certificate: Option<Thumbprint>,
-    /// How many bytes of the members are the peer's.
-    of_peer: usize,
+    peer: Arc<str>,
+    certificate: Option<Arc<PeerCertificate>>,
+    /// A trusted proxy has brought the request, and the certificate is the proxy's.
+    is_forwarded: bool,
     /// With whom its refusals are counted.
     source: IpAddr,
 }
@@ -71,10 +70,8 @@ impl Arrival<'_> {
 }
 
 impl RequestId {
-    pub(super) const LENGTH: usize = 36;
-
     /// Its 36 characters, ASCII.
-    pub fn as_bytes(&self) -> &[u8; Self::LENGTH] {
+    pub fn as_bytes(&self) -> &[u8; Hyphenated::LENGTH] {
         &self.text
     }
 
@@ -86,10 +83,9 @@ impl RequestId {
 
 impl From<Uuid> for RequestId {
     fn from(id: Uuid) -> Self {
-        Self {
-            id,
-            text: hyphenated(id),
-        }
+        let mut text = [0; Hyphenated::LENGTH];
+        id.hyphenated().encode_lower(&mut text);
+        Self { id, text }
     }
 }
 
@@ -108,53 +104,34 @@ impl fmt::Debug for RequestId {
 impl Origin {
     /// A connection from `peer`, which has shown `certificate`.
     pub fn new(peer: SocketAddr, certificate: Option<&PeerCertificate>) -> Self {
-        let alone = Body::members(|body| body.peer(name!("peer"), &peer));
-        let of_peer = alone.len();
-        let members = match certificate {
-            None => alone,
-            Some(certificate) => {
-                let shown = |body: &mut Body<'_>| {
-                    if let Some(subject) = &certificate.subject {
-                        body.text(name!("tls_subject"), subject, room::NAME);
-                    }
-                    body.texts(name!("tls_names"), &certificate.names, room::ISSUER);
-                };
-                [alone, Body::members(shown)].concat().into()
-            }
-        };
         Self {
-            members: members.into(),
-            certificate: certificate.map(|certificate| certificate.thumbprint),
-            of_peer,
+            peer: peer.to_string().into(),
+            certificate: certificate.map(|it| Arc::new(it.clone())),
+            is_forwarded: false,
             source: network(peer.ip()),
         }
     }
 
-    /// Which certificate was shown, if one was.
-    pub fn certificate(&self) -> Option<&Thumbprint> {
-        self.certificate.as_ref()
-    }
-
     /// The same connection, by which a trusted proxy has brought a request from `address`, and from `port` if
-    /// it says so. The certificate on it is the proxy's, and no caller is its holder.
+    /// it says so.
     #[must_use]
     pub fn forwarded(&self, address: IpAddr, port: Option<u16>) -> Self {
-        let peer = Body::members(|body| match port {
-            Some(port) => body.peer(name!("peer"), &SocketAddr::new(address, port)),
-            None => body.word(name!("peer"), &address.to_string()),
-        });
-        let others = self.members.get(self.of_peer..).unwrap_or_default();
+        let peer = match port {
+            Some(port) => SocketAddr::new(address, port).to_string(),
+            None => address.to_string(),
+        };
         Self {
-            members: [&peer[..], others].concat().into(),
-            certificate: None,
-            of_peer: peer.len(),
+            peer: peer.into(),
+            certificate: self.certificate.clone(),
+            is_forwarded: true,
             source: network(address),
         }
     }
 
-    /// The members from `peer` to `tls_names`.
-    pub(super) fn members(&self) -> &[u8] {
-        &self.members
+    /// The certificate that the caller itself has shown.
+    pub fn holder(&self) -> Option<&Thumbprint> {
+        let certificate = self.certificate.as_ref().filter(|_| !self.is_forwarded);
+        certificate.map(|certificate| &certificate.thumbprint)
     }
 
     /// With whom its refusals are counted.
@@ -162,14 +139,17 @@ impl Origin {
         self.source
     }
 
-    /// Who that is, to whoever shares things out among sources.
+    /// The source, as queues that are fair to all sources know it.
     pub fn asker(&self) -> Asker {
         Asker::at(self.source)
     }
-}
 
-impl fmt::Debug for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Origin({})", self.members.escape_ascii())
+    /// Writes the members from `peer` to `tls_names`.
+    pub(super) fn write(&self, record: &mut Record<'_>) {
+        record.word("peer", &*self.peer);
+        if let Some(certificate) = &self.certificate {
+            record.text_some("tls_subject", certificate.subject.as_deref(), limits::NAME);
+            record.texts("tls_names", &certificate.names, limits::ISSUER);
+        }
     }
 }

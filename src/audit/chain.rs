@@ -1,4 +1,4 @@
-//! The hash chain: a body goes in, a line that proves its place comes out; and a line is read back.
+//! The hash chain: each line holds its own hash and that of the line before.
 //!
 //! `hash` is the SHA-256 of the line without it: of every byte from `{` to the closing quote of
 //! `previous`, and `}`. `previous` is the hash of the line before, so that no line can be changed,
@@ -9,12 +9,13 @@
 //! head -1 FILE | sed 's/,"hash":"[0-9a-f]*"}$/}/' | tr -d '\n' | sha256sum
 //! ```
 
+use std::io::Write;
+
 use aws_lc_rs::digest;
 use memchr::memmem;
 use uuid::Uuid;
 
-use super::record::digits::hex_digits;
-use super::record::{Lines, TIME_LENGTH};
+use super::record::{TIME_LENGTH, hex};
 
 /// A hash as it stands in a line: 64 lower-case hexadecimal digits.
 pub(super) type HexHash = [u8; 64];
@@ -30,7 +31,7 @@ pub(super) struct Tip {
 
 /// What a line says about its own place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct Link {
     pub(super) seq: u64,
     pub(super) previous: HexHash,
     pub(super) hash: HexHash,
@@ -47,34 +48,27 @@ impl Tip {
 }
 
 /// Appends `body` to `out` as the line after `tip`, and moves the tip.
-pub(super) fn seal(out: &mut Lines, body: &[u8], tip: &mut Tip) {
+pub(super) fn seal(out: &mut Vec<u8>, body: &[u8], tip: &mut Tip) {
     tip.seq += 1;
-    out.append(body.len() + MOST_ADDED, |line| {
-        let rest = match body.split_first_chunk::<TIME_LENGTH>() {
-            Some((time, rest)) => {
-                line.put(time);
-                rest
-            }
-            None => body,
-        };
-        line.put(b"\"seq\":");
-        line.decimal(tip.seq);
-        line.put(b",");
-        line.put(rest);
-        line.put(PREVIOUS);
-        line.put(&tip.hash);
-        line.put(b"\"");
-        let covered = line.ended_by(b"}");
-        let hash = digest::digest(&digest::SHA256, covered);
-        tip.hash = hex(hash.as_ref());
-        line.put(HASH);
-        line.put(&tip.hash);
-        line.put(END);
-    });
+    let start = out.len();
+    let (time, rest) = body.split_at(TIME_LENGTH.min(body.len()));
+    out.extend_from_slice(time);
+    write!(out, "\"seq\":{},", tip.seq).expect("a vector takes every byte");
+    out.extend_from_slice(rest);
+    out.extend_from_slice(PREVIOUS);
+    out.extend_from_slice(&tip.hash);
+    out.extend_from_slice(COVERED_END);
+    let (_, covered) = out.split_at(start);
+    tip.hash = hash(digest::digest(&digest::SHA256, covered));
+    // The end of what is covered becomes the line's.
+    out.pop();
+    out.extend_from_slice(HASH);
+    out.extend_from_slice(&tip.hash);
+    out.extend_from_slice(b"\"}\n");
 }
 
 /// Reads a line, without its line end; `None` if it is no line of a journal.
-pub(super) fn read(line: &[u8]) -> Option<Place> {
+pub(super) fn read(line: &[u8]) -> Option<Link> {
     let Outline {
         seq,
         covered,
@@ -86,9 +80,9 @@ pub(super) fn read(line: &[u8]) -> Option<Place> {
     }
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(covered);
-    context.update(b"\"}");
-    let genuine = hex(context.finish().as_ref()) == *hash;
-    Some(Place {
+    context.update(COVERED_END);
+    let genuine = self::hash(context.finish()) == *hash;
+    Some(Link {
         seq,
         previous: *previous,
         hash: *hash,
@@ -143,21 +137,18 @@ fn outline(line: &[u8]) -> Option<Outline<'_>> {
     })
 }
 
-impl From<Place> for Tip {
-    fn from(place: Place) -> Self {
+impl From<Link> for Tip {
+    fn from(link: Link) -> Self {
         Self {
-            seq: place.seq,
-            hash: place.hash,
+            seq: link.seq,
+            hash: link.hash,
         }
     }
 }
 
-fn hex(hash: &[u8]) -> HexHash {
-    let mut text = [b'0'; 64];
-    if let Some(hash) = hash.first_chunk::<32>() {
-        text.copy_from_slice(hex_digits(hash).as_flattened());
-    }
-    text
+fn hash(digest: digest::Digest) -> HexHash {
+    let text = hex(digest.as_ref());
+    text.try_into().expect("32 bytes are 64 digits")
 }
 
 fn is_hex(text: &[u8]) -> bool {
@@ -168,27 +159,25 @@ fn is_hex(text: &[u8]) -> bool {
 const ID: &[u8] = b",\"chain\":\"";
 const PREVIOUS: &[u8; 13] = b",\"previous\":\"";
 const HASH: &[u8; 9] = b",\"hash\":\"";
-const END: &[u8; 3] = b"\"}\n";
+/// Ends what a hash covers.
+const COVERED_END: &[u8; 2] = b"\"}";
 /// `,"previous":"…","hash":"…"}`.
 const TAIL_LENGTH: usize = PREVIOUS.len() + 64 + 1 + HASH.len() + 64 + 2;
-/// What a line has beyond its body: `"seq":`, twenty digits at most, a comma, the tail and its end.
-const MOST_ADDED: usize = 6 + 20 + 1 + TAIL_LENGTH + 1;
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::atlas::Timestamp;
-    use crate::audit::record::{Body, Kind, name};
+    use crate::audit::record::{Kind, Record};
 
     fn line(tip: &mut Tip) -> Vec<u8> {
-        let mut out = Lines::default();
-        Body::compose(
-            Timestamp::from_seconds(1_786_327_595),
-            Kind::Lookup,
-            |body| body.word(name!("outcome"), "answered"),
-            |body| seal(&mut out, body, tip),
-        );
-        out.as_bytes().to_vec()
+        let mut out = Vec::new();
+        let time = Timestamp::from_seconds(1_786_327_595);
+        let write = |record: &mut Record<'_>| record.word("outcome", "answered");
+        Record::compose(Kind::Lookup, time, b"", write, |body| {
+            seal(&mut out, body, tip);
+        });
+        out
     }
 
     #[test]
@@ -203,7 +192,7 @@ mod tests {
         assert_eq!(parsed["previous"], str::from_utf8(&place.hash).unwrap());
         let without = format!("{}}}", text.split(",\"hash\"").next().unwrap());
         let hash = digest::digest(&digest::SHA256, without.as_bytes());
-        assert_eq!(hex(hash.as_ref()), tip.hash);
+        assert_eq!(super::hash(hash), tip.hash);
         assert_eq!(parsed["hash"], str::from_utf8(&tip.hash).unwrap());
     }
 

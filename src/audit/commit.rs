@@ -1,158 +1,205 @@
-//! One group commit: everybody whose record is in it waits here, and is woken at once.
+//! Group commit: what became of one batch of records, for all who wait for it.
 //!
-//! A record does not get a channel of its own: that would be an allocation and two atomic handshakes a
-//! question. The batch is shared by all who are in it.
+//! A record has no channel of its own, which would be an allocation and two atomic handshakes each: one
+//! decision about the batch wakes everyone in it.
 
 use std::mem;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use super::Unrecorded;
+use crate::telemetry::metrics::audit::AuditMetrics;
 
-/// What became of a batch, and who wants to know.
+use super::Unrecorded;
+use super::orders::{Orders, WriterOrders};
+
+/// What became of a batch.
 #[derive(Debug)]
 pub(super) struct Commit {
-    state: AtomicU8,
-    /// Changed while `waiting` is locked.
-    place: AtomicU8,
-    records: AtomicU64,
     /// When its first record came, by [`Moment::elapsed`](crate::system::Moment::elapsed).
-    since: Duration,
-    waiting: Mutex<Vec<Waker>>,
+    pub(super) since: Duration,
+    records: AtomicU64,
+    counts: Arc<RecordCounts>,
+    state: Mutex<State>,
 }
 
-/// What was decided about, for whoever counts it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Decided {
-    pub(super) records: u64,
-    /// They were refused, and the journal will not have them either.
-    pub(super) missing: bool,
+#[derive(Debug, Default)]
+struct State {
+    outcome: Option<Result<(), Unrecorded>>,
+    /// `None` while it is queued, then whether the journal has it.
+    journaled: Option<bool>,
+    waiting: Vec<Waker>,
+}
+
+/// What became of records: what the counters say is what the callers saw.
+#[derive(Debug)]
+pub(super) struct RecordCounts {
+    pub(super) metrics: AuditMetrics,
+    /// Records that neither the journal nor the second sink has, since the journal last said how many.
+    missing: AtomicU64,
+}
+
+/// A submitted record. It completes when the record is in the journal, or when it is known that it is not, or
+/// too late. Dropped before that, the record is written all the same.
+#[derive(Debug)]
+#[must_use = "a record is in the trail once its ticket says so"]
+pub struct Ticket {
+    commit: Arc<Commit>,
+    /// Where its waker is among those of the commit.
+    place: Option<usize>,
+    lead: Option<Lead>,
+}
+
+/// The duty to have a batch written, which is done when this is dropped.
+#[derive(Debug)]
+struct Lead {
+    writer: Arc<Orders<WriterOrders>>,
+    has_yielded: bool,
 }
 
 impl Commit {
-    pub(super) fn new(since: Duration) -> Self {
-        Self {
-            state: AtomicU8::new(OPEN),
-            place: AtomicU8::new(QUEUED),
-            records: AtomicU64::new(0),
+    pub(super) fn new(since: Duration, counts: &Arc<RecordCounts>) -> Arc<Self> {
+        Arc::new(Self {
             since,
-            waiting: Mutex::new(Vec::with_capacity(USUALLY_WAITING)),
+            records: AtomicU64::new(0),
+            counts: Arc::clone(counts),
+            state: Mutex::default(),
+        })
+    }
+
+    /// One more record is in the batch; the first leads it. If the batch was decided before it was written, the
+    /// record came too late.
+    pub(super) fn add(self: &Arc<Self>, leads: Option<&Arc<Orders<WriterOrders>>>) -> Ticket {
+        if self.is_settled() {
+            self.counts.metrics.records_failed.inc();
+        }
+        self.records.fetch_add(1, Ordering::Relaxed);
+        Ticket {
+            commit: Arc::clone(self),
+            place: None,
+            lead: leads.map(|writer| Lead {
+                writer: Arc::clone(writer),
+                has_yielded: false,
+            }),
         }
     }
 
-    pub(super) fn since(&self) -> Duration {
-        self.since
+    pub(super) fn records(&self) -> u64 {
+        self.records.load(Ordering::Relaxed)
     }
 
-    /// One more record is in the batch.
-    pub(super) fn add(&self) {
-        self.records.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn is_settled(&self) -> bool {
+        self.lock().outcome.is_some()
     }
 
     /// The journal has it; what it may still wait for is the second sink.
     pub(super) fn journaled(&self) {
-        let _waiting = self.lock();
-        self.place.store(JOURNALED, Ordering::Release);
+        self.lock().journaled = Some(true);
     }
 
-    /// The journal does not have it, and the second sink may stand in. If it was refused already, there is
-    /// no need: then this says how many records are missing.
-    pub(super) fn pass_over(&self) -> Option<u64> {
-        let _waiting = self.lock();
-        self.place.store(PASSED_OVER, Ordering::Release);
-        self.outcome().map(|_| self.records.load(Ordering::Relaxed))
+    /// The journal does not have it, and will not. Says whether the second sink may still stand in: not where
+    /// its requests were answered 503 already.
+    pub(super) fn pass_over(&self) -> bool {
+        let mut state = self.lock();
+        state.journaled = Some(false);
+        if state.outcome.is_some() {
+            self.counts.miss(self.records());
+        }
+        state.outcome.is_none()
     }
 
-    /// Whether the journal is done with it, so that it can only wait for the second sink.
+    /// Whether it can only wait for the second sink.
     pub(super) fn waits_for_sink(&self) -> bool {
-        self.place.load(Ordering::Acquire) != QUEUED
+        self.lock().journaled.is_some()
     }
 
     /// Whether it was refused, and the journal does not have it.
     pub(super) fn is_missing(&self) -> bool {
-        self.place.load(Ordering::Acquire) == PASSED_OVER
-            && self.outcome().is_some_and(|outcome| outcome.is_err())
+        let state = self.lock();
+        state.journaled == Some(false) && matches!(state.outcome, Some(Err(_)))
     }
 
-    /// Decides it, once: whoever comes second changes nothing. Says whether this was the decision; then
-    /// `count` is told before anybody is woken.
-    pub(super) fn settle(
-        &self,
-        outcome: Result<(), Unrecorded>,
-        count: impl FnOnce(Decided),
-    ) -> bool {
-        let state = match outcome {
-            Ok(()) => RECORDED,
-            Err(Unrecorded::Unwritable) => UNWRITABLE,
-            Err(Unrecorded::TooLate) => TOO_LATE,
-        };
-        let mut waiting = self.lock();
-        if self.outcome().is_some() {
+    /// Decides it, unless that was done before, counts its records and wakes all who wait. Says whether this
+    /// was the decision.
+    pub(super) fn settle(&self, outcome: Result<(), Unrecorded>) -> bool {
+        let mut state = self.lock();
+        if state.outcome.is_some() {
             return false;
         }
-        count(Decided {
-            records: self.records.load(Ordering::Relaxed),
-            missing: outcome.is_err() && self.place.load(Ordering::Relaxed) == PASSED_OVER,
-        });
-        self.state.store(state, Ordering::Release);
-        let waiting_now = mem::take(&mut *waiting);
-        drop(waiting);
-        for waker in waiting_now {
-            waker.wake();
+        state.outcome = Some(outcome);
+        let (records, metrics) = (self.records(), &self.counts.metrics);
+        match outcome {
+            Ok(()) => metrics.records_written.inc_by(records),
+            Err(_) => metrics.records_failed.inc_by(records),
+        };
+        if outcome.is_err() && state.journaled == Some(false) {
+            self.counts.miss(records);
         }
+        let waiting = mem::take(&mut state.waiting);
+        drop(state);
+        waiting.into_iter().for_each(Waker::wake);
         true
     }
 
-    /// The decision; `None` as long as there is none.
-    pub(super) fn outcome(&self) -> Option<Result<(), Unrecorded>> {
-        match self.state.load(Ordering::Acquire) {
-            OPEN => None,
-            RECORDED => Some(Ok(())),
-            TOO_LATE => Some(Err(Unrecorded::TooLate)),
-            _ => Some(Err(Unrecorded::Unwritable)),
-        }
-    }
-
-    /// Waits for the decision. `place` is whose waker it is; `None` for whoever has not come yet.
-    pub(super) fn poll(
-        &self,
-        context: &Context<'_>,
-        place: &mut Option<usize>,
-    ) -> Poll<Result<(), Unrecorded>> {
-        // Whoever comes for the first time is most likely too early.
-        if place.is_some()
-            && let Some(outcome) = self.outcome()
-        {
-            return Poll::Ready(outcome);
-        }
-        let mut waiting = self.lock();
-        // Once it has been decided, nobody would wake us any more.
-        if let Some(outcome) = self.outcome() {
-            return Poll::Ready(outcome);
-        }
-        if let Some(waker) = place.and_then(|place| waiting.get_mut(place)) {
-            waker.clone_from(context.waker());
-        } else {
-            *place = Some(waiting.len());
-            waiting.push(context.waker().clone());
-        }
-        Poll::Pending
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Waker>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Room for so many is made at once, not bit by bit.
-const USUALLY_WAITING: usize = 32;
-const OPEN: u8 = 0;
-const RECORDED: u8 = 1;
-const UNWRITABLE: u8 = 2;
-const TOO_LATE: u8 = 3;
+impl Future for Ticket {
+    type Output = Result<(), Unrecorded>;
 
-const QUEUED: u8 = 0;
-const JOURNALED: u8 = 1;
-const PASSED_OVER: u8 = 2;
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(lead) = &mut self.lead {
+            // All who are ready to run add their records before this comes to its turn again.
+            if !mem::replace(&mut lead.has_yielded, true) {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            self.lead = None;
+        }
+        let Self { commit, place, .. } = &mut *self;
+        let mut state = commit.lock();
+        if let Some(outcome) = state.outcome {
+            return Poll::Ready(outcome);
+        }
+        match place.and_then(|place| state.waiting.get_mut(place)) {
+            Some(waker) => waker.clone_from(context.waker()),
+            None => {
+                *place = Some(state.waiting.len());
+                state.waiting.push(context.waker().clone());
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Lead {
+    fn drop(&mut self) {
+        self.writer.give(|orders| orders.write = true);
+    }
+}
+
+impl RecordCounts {
+    pub(super) fn new(metrics: AuditMetrics) -> Arc<Self> {
+        let missing = AtomicU64::new(0);
+        Arc::new(Self { metrics, missing })
+    }
+
+    /// One was not even tried.
+    pub(super) fn refuse(&self) {
+        self.metrics.records_refused.inc();
+        self.miss(1);
+    }
+
+    /// How many are missing; the caller records that, or gives them back.
+    pub(super) fn take_missing(&self) -> u64 {
+        self.missing.swap(0, Ordering::Relaxed)
+    }
+
+    pub(super) fn miss(&self, records: u64) {
+        self.missing.fetch_add(records, Ordering::Relaxed);
+    }
+}

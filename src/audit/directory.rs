@@ -1,5 +1,4 @@
-//! The journal's directory: a path goes in; its lock, its files in the order of the chain, and new
-//! files come out.
+//! The journal's directory: its lock, and new files in it.
 //!
 //! A file is called `lookups-<UTC start>-<n>.jsonl`, where `n` is the number of its first record: so a
 //! file whose beginning is missing is found even where the files before it were archived.
@@ -13,45 +12,40 @@ use rustix::fs::OFlags;
 
 use crate::atlas::Timestamp;
 
-use super::ahead;
-
 /// A directory that this process alone writes to, as long as the value lives.
 #[derive(Debug)]
 pub(super) struct Directory {
     path: PathBuf,
     lock: File,
-    /// Whether files in it are quicker to write with room reserved for them.
-    pub(super) reserving_pays: bool,
 }
 
-/// Why a directory cannot be had.
+/// Why a directory cannot be locked.
 #[derive(Debug)]
-pub(super) enum Taken {
+pub(super) enum LockError {
     ByAnother,
     Failed(io::Error),
 }
 
 impl Directory {
     /// Makes the directory if it is not there, and takes its lock.
-    pub(super) fn open(path: &Path) -> Result<Self, Taken> {
+    pub(super) fn open(path: &Path) -> Result<Self, LockError> {
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(path)
-            .map_err(Taken::Failed)?;
+            .map_err(LockError::Failed)?;
         let lock = private()
             .create(true)
             .truncate(false)
             .write(true)
             .open(path.join(".lock"))
-            .map_err(Taken::Failed)?;
+            .map_err(LockError::Failed)?;
         lock.try_lock().map_err(|refused| match refused {
-            TryLockError::WouldBlock => Taken::ByAnother,
-            TryLockError::Error(error) => Taken::Failed(error),
+            TryLockError::WouldBlock => LockError::ByAnother,
+            TryLockError::Error(error) => LockError::Failed(error),
         })?;
         Ok(Self {
             path: path.to_owned(),
-            reserving_pays: ahead::pays_on(&lock),
             lock,
         })
     }
@@ -65,7 +59,7 @@ impl Directory {
         let mut second = start.seconds();
         loop {
             let path = self.path.join(name(Timestamp::from_seconds(second), first));
-            // A new file only: whatever somebody has put there, link or file, is never written to.
+            // A new file only: what is there already, link or file, is never written to.
             match private().create_new(true).append(true).open(&path) {
                 Ok(file) => return Ok((file, path)),
                 Err(error)
@@ -130,7 +124,7 @@ mod tests {
         let directory = Directory::open(place.path()).unwrap();
         assert!(matches!(
             Directory::open(place.path()),
-            Err(Taken::ByAnother)
+            Err(LockError::ByAnother)
         ));
         let start = Timestamp::from_seconds(0);
         let target = place.path().join("target");

@@ -1,13 +1,17 @@
-//! The disk under the trail is looked at once a second, on a thread of its own; out of it comes whether
-//! what is left belongs to callers who were let in.
+//! How much of the trail's disk is free: while less is left than the reserve, refusals have no records of their
+//! own.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use std::{fs, io};
 
 use rustix::fs::statvfs;
 
+use crate::system::Clock;
+use crate::system::may_wait;
 use crate::telemetry::metrics::audit::AuditMetrics;
 
 use super::Config;
@@ -24,15 +28,34 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    /// Not looked at yet.
-    pub(super) fn new(config: &Config, metrics: AuditMetrics) -> Self {
+    /// Measured once.
+    pub(super) fn new(config: &Config, metrics: AuditMetrics) -> Arc<Self> {
         metrics.reserve_bytes.set(whole(config.reserve.0));
-        Self {
+        let disk = Self {
             directory: config.directory.clone(),
             free: config.disk_free.clone(),
             reserve: config.reserve.0,
             is_short: AtomicBool::new(false),
             metrics,
+        };
+        disk.measure_free();
+        disk.measure_directory();
+        Arc::new(disk)
+    }
+
+    /// Measures once a second, where a thread may wait for the disk.
+    pub(super) async fn watch(self: Arc<Self>, clock: Clock) {
+        for seconds in 1_u64.. {
+            clock.sleep(Duration::from_secs(1)).await;
+            let disk = Arc::clone(&self);
+            may_wait(move || {
+                disk.measure_free();
+                // A long trail has thousands of files.
+                if seconds.is_multiple_of(10) {
+                    disk.measure_directory();
+                }
+            })
+            .await;
         }
     }
 
@@ -41,12 +64,11 @@ impl Disk {
         self.is_short.load(Ordering::Relaxed)
     }
 
-    /// Looks at what is free. May wait for the disk.
-    pub(super) fn measure_free(&self) {
+    fn measure_free(&self) {
         let free = match self.free() {
             Ok(free) => free,
             Err(error) => {
-                tracing::debug!(%error, "nobody knows how much of the audit trail's disk is free");
+                tracing::debug!(%error, "how much of the audit trail's disk is free is not known");
                 return;
             }
         };
@@ -68,8 +90,7 @@ impl Disk {
         }
     }
 
-    /// Looks at what the journal takes. Costs as much as it has files.
-    pub(super) fn measure_directory(&self) {
+    fn measure_directory(&self) {
         if let Ok(bytes) = taken(&self.directory) {
             self.metrics.directory_bytes.set(whole(bytes));
         }

@@ -1,39 +1,48 @@
-//! One question: what becomes known of it goes in step by step, its record comes out when it is closed,
-//! or dropped.
+//! The record of one lookup, filled in as the lookup goes on, and written when it is closed or dropped.
 
 use std::borrow::Cow;
 use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use crate::atlas::CertQuery;
 use crate::identity::{Asker, Caller, Thumbprint};
+use crate::system::Moment;
 
 use super::arrival::{Arrival, RequestId};
-use super::closing::{Closing, Outcome};
-use super::record::{Body, Kind, name, room};
-use super::refusals::{TooManyRefusals, Who};
-use super::{Audit, Ticket, Unrecorded, callers};
+use super::record::{Kind, Record, limits};
+use super::refusals::{RefusedParty, TooManyRefusals};
+use super::{Audit, Ticket, Unrecorded};
 
-/// One question that is being answered.
+/// One lookup that is being answered. Dropped before it is closed, it was abandoned: the caller hung up, or
+/// the task that answered has panicked.
 ///
-/// Unclosed when it is dropped, it was abandoned: the caller hung up, or the task that answered died.
-///
-/// It borrows what it can: a question that is answered at once needs no memory of its own.
+/// It borrows what it can, so that a lookup which is answered at once needs no memory of its own.
 #[derive(Debug)]
 pub struct Entry<'a> {
     audit: Cow<'a, Audit>,
     arrival: Arrival<'a>,
     caller: Option<Arc<Caller>>,
-    asked: Asked<'a>,
+    target: Target<'a>,
     rule: Option<Arc<str>>,
     closed: bool,
+}
+
+/// What was asked for.
+#[derive(Debug)]
+enum Target<'a> {
+    Unknown,
+    /// A path that names no list.
+    Path(Box<[u8]>),
+    CertQuery(Cow<'a, CertQuery>),
 }
 
 /// What becomes of a refusal's record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// It has one of its own, which is still to be handed in.
+    /// It has one of its own, which is still to be submitted.
     OnItsOwn,
     /// It is folded: its answer leaves as it is, without a record of its own.
     Folded,
@@ -41,11 +50,70 @@ pub enum Refused {
     TooMany(TooManyRefusals),
 }
 
-#[derive(Debug)]
-enum Asked<'a> {
-    Nothing,
-    Path(Box<[u8]>),
-    CertQuery(Cow<'a, CertQuery>),
+/// How a lookup ended.
+#[derive(Clone, Debug)]
+pub struct Closing<'a> {
+    /// What became of it.
+    pub outcome: Outcome,
+    /// The answer's HTTP status; 0 if there was no answer.
+    pub status: u16,
+    /// The code in the answer's error document.
+    pub error_code: Option<&'a str>,
+    /// What was wrong with the token or which rule was missing, which the caller does not learn.
+    pub reason: Option<&'static str>,
+    /// The claim of the token that it was refused for, as the configuration names its place.
+    pub claim: Option<&'a str>,
+    /// Where the bytes came from.
+    pub cache: CacheUse,
+    /// The fetch that brought them from Atlas.
+    pub fill_id: Option<Uuid>,
+    /// How long ago Atlas answered with them.
+    pub age: Option<Duration>,
+    /// How many certificates are in the answer.
+    pub certificates: Option<u64>,
+    /// Which certificates the whole list has: the value of its `ETag`.
+    pub list: Option<ListTag>,
+    /// How many calls to Atlas this lookup cost.
+    pub upstream_calls: u32,
+    /// When the answer was ready.
+    pub now: Moment,
+}
+
+/// The value of a list's `ETag`, in its plain form and without the quotation marks.
+pub type ListTag = [u8; 16];
+
+/// What became of a lookup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The caller left, or the task that answered has panicked.
+    Abandoned,
+    /// With certificates, or with Atlas's word that there is nothing.
+    Answered,
+    /// No rule grants it.
+    Denied,
+    /// We or Atlas could not answer.
+    Failed,
+    /// The request itself was wrong, or one too many.
+    Rejected,
+    /// No token, or none that is accepted.
+    Unauthenticated,
+}
+
+/// What the cache had to do with an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheUse {
+    /// Coalesced with a fetch that another lookup had begun.
+    Collapsed,
+    /// From memory, within its time.
+    Hit,
+    /// Fetched for this lookup.
+    Miss,
+    /// From memory: Atlas had said that there is nothing.
+    Negative,
+    /// The cache was not asked.
+    None,
+    /// From memory, past its time, because Atlas fails.
+    Stale,
 }
 
 impl<'a> Entry<'a> {
@@ -54,7 +122,7 @@ impl<'a> Entry<'a> {
             audit: Cow::Borrowed(audit),
             arrival,
             caller: None,
-            asked: Asked::Nothing,
+            target: Target::Unknown,
             rule: None,
             closed: false,
         }
@@ -72,7 +140,7 @@ impl<'a> Entry<'a> {
 
     /// The certificate that the caller has shown, which its token may be bound to.
     pub fn holder(&self) -> Option<&Thumbprint> {
-        self.arrival.origin.certificate()
+        self.arrival.origin.holder()
     }
 
     /// The caller's token was verified.
@@ -80,15 +148,15 @@ impl<'a> Entry<'a> {
         self.caller = Some(Arc::clone(caller));
     }
 
-    /// What was asked.
+    /// What was asked for.
     pub fn set_query(&mut self, query: &'a CertQuery) {
-        self.asked = Asked::CertQuery(Cow::Borrowed(query));
+        self.target = Target::CertQuery(Cow::Borrowed(query));
     }
 
-    /// What was asked, where it is no question: the path as it arrived.
+    /// The path as it arrived, where it names no list.
     pub fn set_invalid_path(&mut self, path: &[u8]) {
         let kept = path.get(..LONGEST_PATH).unwrap_or(path);
-        self.asked = Asked::Path(Box::from(kept));
+        self.target = Target::Path(Box::from(kept));
     }
 
     /// Which rule granted or denied it, if one did.
@@ -99,53 +167,50 @@ impl<'a> Entry<'a> {
     /// The same, for when what it was read from is gone.
     #[must_use]
     pub fn into_owned(mut self) -> Entry<'static> {
-        // This one has nothing more to say when it is dropped.
+        // What is left here is dropped, and must not be recorded as abandoned.
         self.closed = true;
         Entry {
             audit: Cow::Owned(Audit::clone(&self.audit)),
             arrival: self.arrival.into_owned(),
             caller: self.caller.take(),
-            asked: mem::replace(&mut self.asked, Asked::Nothing).into_owned(),
+            target: match mem::replace(&mut self.target, Target::Unknown) {
+                Target::Unknown => Target::Unknown,
+                Target::Path(path) => Target::Path(path),
+                Target::CertQuery(query) => Target::CertQuery(Cow::Owned(query.into_owned())),
+            },
             rule: self.rule.take(),
             closed: false,
         }
     }
 
-    /// Writes the record; the answer may leave when this returns.
-    ///
-    /// Dropped while it waits, the record is written all the same. After an error nothing may leave but
-    /// a refusal.
+    /// Writes the record; the answer may leave when this returns. After an error nothing may leave but a
+    /// refusal. Dropped while it waits, the record is written all the same.
     pub async fn close(self, closing: Closing<'_>) -> Result<(), Unrecorded> {
         self.submit(&closing)?.await
     }
 
-    /// Hands the record in; the answer may leave when the ticket says that it is written. All that has
-    /// to be kept meanwhile is the ticket.
+    /// Submits the record; the answer may leave when the ticket says that it is written.
     pub fn submit(mut self, closing: &Closing<'_>) -> Result<Ticket, Unrecorded> {
         self.closed = true;
-        let journal = &self.audit.0.journal;
-        Body::compose(
-            closing.now.wall,
-            Kind::Lookup,
-            |body| self.write(body, closing),
-            |body| journal.submit(body, closing.now),
-        )
+        self.submit_unclosed(closing)
     }
 
-    /// Counts what nobody was let in for: whoever is not must not be able to fill the disk. What is said of
-    /// certificates always has a record of its own.
+    /// Counts a refusal, so that callers who are not let in cannot fill the disk. What is said of certificates
+    /// always has a record of its own.
     pub fn refuse(&mut self, closing: &Closing<'_>) -> Refused {
-        let Some(who) = self.refused_to(closing.outcome) else {
+        let Some(party) = self.refused_party(closing.outcome) else {
             return Refused::OnItsOwn;
         };
-        let is_known = self.caller.is_some();
         let code = closing.error_code.unwrap_or(ABANDONED);
-        let Some(too_many) = self.audit.0.folding.refuse(who, code, closing.now) else {
+        let refusals = &self.audit.0.refusals;
+        let Some(too_many) = refusals.refuse(party, code, closing.now) else {
             return Refused::OnItsOwn;
         };
         self.closed = true;
         match closing.outcome {
-            Outcome::Rejected | Outcome::Unauthenticated if !is_known => Refused::TooMany(too_many),
+            Outcome::Rejected | Outcome::Unauthenticated if self.caller.is_none() => {
+                Refused::TooMany(too_many)
+            }
             // What is wrong with us, or with a caller's rights, is said all the same.
             Outcome::Abandoned
             | Outcome::Answered
@@ -157,11 +222,11 @@ impl<'a> Entry<'a> {
     }
 
     /// With whom it is counted, if it is a refusal.
-    fn refused_to(&self, outcome: Outcome) -> Option<Who> {
+    fn refused_party(&self, outcome: Outcome) -> Option<RefusedParty> {
         match (&self.caller, outcome) {
             (_, Outcome::Answered) | (Some(_), Outcome::Failed | Outcome::Abandoned) => None,
             (Some(caller), Outcome::Denied | Outcome::Rejected | Outcome::Unauthenticated) => {
-                Some(Who::from(&**caller))
+                Some(RefusedParty::from(&**caller))
             }
             (
                 None,
@@ -170,45 +235,48 @@ impl<'a> Entry<'a> {
                 | Outcome::Failed
                 | Outcome::Rejected
                 | Outcome::Unauthenticated,
-            ) => Some(Who::Source(self.arrival.origin.source())),
+            ) => Some(RefusedParty::Source(self.arrival.origin.source())),
         }
     }
 
-    fn write(&self, body: &mut Body<'_>, closing: &Closing<'_>) {
-        body.put(&self.audit.0.identity);
-        body.digits(name!("request_id"), self.arrival.request_id.as_bytes());
+    fn submit_unclosed(&self, closing: &Closing<'_>) -> Result<Ticket, Unrecorded> {
+        let write = |record: &mut Record<'_>| self.write(record, closing);
+        self.audit
+            .0
+            .journal
+            .submit(Kind::Lookup, closing.now, write)
+    }
+
+    fn write(&self, record: &mut Record<'_>, closing: &Closing<'_>) {
+        record.word("request_id", self.arrival.request_id.as_bytes());
         if let Some(id) = &self.arrival.caller_request_id {
-            body.bytes(name!("caller_request_id"), id, room::SHORT);
+            record.bytes("caller_request_id", id, limits::SHORT);
         }
-        closing.write_end(body);
-        match &self.caller {
-            Some(caller) => callers::write(body, caller, self.rule.as_ref()),
-            None => callers::write_anew(body, None, self.rule.as_deref()),
+        record.word("outcome", closing.outcome.word());
+        record.put_some("status", (closing.status > 0).then_some(closing.status));
+        record.text_some("error_code", closing.error_code, limits::SHORT);
+        record.text_some("reason", closing.reason, limits::SHORT);
+        record.text_some("claim", closing.claim, limits::SHORT);
+        write_caller(record, self.caller.as_deref(), self.rule.as_deref());
+        self.arrival.origin.write(record);
+        match &self.target {
+            Target::Unknown => {}
+            Target::Path(path) => record.bytes("path", path, limits::PATH),
+            Target::CertQuery(query) => record.query(query),
         }
-        body.put(self.arrival.origin.members());
-        match &self.asked {
-            Asked::CertQuery(query) => write_query(body, query),
-            Asked::Nothing | Asked::Path(_) => {
-                body.null(name!("group_id"));
-                body.null(name!("username"));
-            }
+        record.word("cache", closing.cache.word());
+        if closing.cache == CacheUse::Stale {
+            record.put("stale", true);
         }
-        if let Asked::Path(path) = &self.asked {
-            body.bytes(name!("path"), path, room::PATH);
+        record.put_some("fill_id", closing.fill_id);
+        record.put_some("age_ms", closing.age.map(|age| age.as_millis()));
+        record.put_some("certificates", closing.certificates);
+        if let Some(list) = &closing.list {
+            record.word("list", list);
         }
-        closing.write_source(body);
+        record.put("upstream_calls", closing.upstream_calls);
         let duration = closing.now.elapsed.saturating_sub(self.arrival.at.elapsed);
-        body.number(name!("duration_us"), micros(duration));
-    }
-}
-
-impl Asked<'_> {
-    fn into_owned(self) -> Asked<'static> {
-        match self {
-            Self::Nothing => Asked::Nothing,
-            Self::Path(path) => Asked::Path(path),
-            Self::CertQuery(query) => Asked::CertQuery(Cow::Owned(query.into_owned())),
-        }
+        record.put("duration_us", duration.as_micros());
     }
 }
 
@@ -218,29 +286,73 @@ impl Drop for Entry<'_> {
             return;
         }
         let closing = Closing::abandoned(self.audit.0.clock.now());
-        if self.refuse(&closing) != Refused::OnItsOwn {
-            return;
+        if self.refuse(&closing) == Refused::OnItsOwn {
+            // The caller who would wait for it is gone.
+            drop(self.submit_unclosed(&closing));
         }
-        Body::compose(
-            closing.now.wall,
-            Kind::Lookup,
-            |body| self.write(body, &closing),
-            |body| self.audit.0.journal.leave(body, closing.now),
-        );
     }
 }
 
-pub(super) fn write_query(body: &mut Body<'_>, query: &CertQuery) {
-    body.digits(name!("group_id"), query.project.digits());
-    body.text(name!("username"), query.username.as_str(), room::USERNAME);
+impl Closing<'_> {
+    /// The end of a lookup that was abandoned; also what other ends are made from.
+    pub fn abandoned(now: Moment) -> Self {
+        Self {
+            outcome: Outcome::Abandoned,
+            status: 0,
+            error_code: None,
+            reason: None,
+            claim: None,
+            cache: CacheUse::None,
+            fill_id: None,
+            age: None,
+            certificates: None,
+            list: None,
+            upstream_calls: 0,
+            now,
+        }
+    }
 }
 
-pub(super) fn micros(span: Duration) -> u64 {
-    let seconds = span.as_secs().saturating_mul(1_000_000);
-    seconds.saturating_add(span.subsec_micros().into())
+impl Outcome {
+    /// As the record has it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Abandoned => "abandoned",
+            Self::Answered => "answered",
+            Self::Denied => "denied",
+            Self::Failed => "failed",
+            Self::Rejected => "rejected",
+            Self::Unauthenticated => "unauthenticated",
+        }
+    }
 }
 
-/// Stands for the code that an answer which nobody waited for would have had.
+impl CacheUse {
+    /// As the record has it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Collapsed => "collapsed",
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::Negative => "negative",
+            Self::None => "none",
+            Self::Stale => "stale",
+        }
+    }
+}
+
+/// Writes the members from `subject` to `rule`.
+pub(super) fn write_caller(record: &mut Record<'_>, caller: Option<&Caller>, rule: Option<&str>) {
+    if let Some(caller) = caller {
+        record.text("subject", &caller.subject, limits::SUBJECT);
+        record.text("issuer", &caller.issuer, limits::ISSUER);
+        record.text_some("client_id", caller.client_id.as_deref(), limits::NAME);
+        record.text_some("token_id", caller.token_id.as_deref(), limits::NAME);
+    }
+    record.text_some("rule", rule, limits::NAME);
+}
+
+/// Stands for the code that an abandoned answer would have had.
 const ABANDONED: &str = "ABANDONED";
-/// More of a path than its room in the record can show is not kept.
+/// More of a path than its record can show is not kept.
 const LONGEST_PATH: usize = 1_100;

@@ -1,4 +1,4 @@
-//! What is recorded beside questions: fetches from Atlas, and what operators do.
+//! What is recorded beside lookups: fetches from Atlas, and what operators do.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,13 +10,10 @@ use crate::identity::Caller;
 use crate::system::Moment;
 
 use super::arrival::RequestId;
-use super::closing::ListTag;
-use super::entry::{micros, write_query};
-use super::record::digits::hyphenated;
-use super::record::{Body, MOST_EXPIRED, MOST_SERIALS, name, room};
-use super::{Outcome, callers};
+use super::entry::{ListTag, Outcome, write_caller};
+use super::record::{MOST_EXPIRED, MOST_SERIALS, Record, limits};
 
-/// One fetch from Atlas, whoever waited for it.
+/// One fetch from Atlas.
 #[derive(Clone, Debug)]
 pub struct FetchRecord<'a> {
     /// Named by the answers that it filled.
@@ -87,7 +84,7 @@ pub struct AdminRecord<'a> {
 pub enum AdminAction {
     /// Asked what is known of a key.
     Explain,
-    /// Asked what somebody may, and why.
+    /// Asked what a caller may, and why.
     ExplainAccess,
     /// Removed entries from the cache, or marked them stale.
     Purge,
@@ -98,49 +95,41 @@ pub enum AdminAction {
 }
 
 impl FetchRecord<'_> {
-    pub(super) fn write(&self, body: &mut Body<'_>) {
-        body.word(name!("outcome"), self.outcome.word());
-        body.number_or_null(name!("status"), self.status.map(u64::from));
-        body.text_or_null(name!("error_code"), self.error_code, room::SHORT);
-        body.text(name!("credential"), self.credential, room::NAME);
-        write_query(body, self.query);
-        body.id_or_null(name!("fill_id"), Some(&self.fill_id));
-        body.number_or_null(name!("certificates"), self.certificates);
+    pub(super) fn write(&self, record: &mut Record<'_>) {
+        record.word("outcome", self.outcome.word());
+        record.put_some("status", self.status);
+        record.text_some("error_code", self.error_code, limits::SHORT);
+        record.text("credential", self.credential, limits::NAME);
+        record.query(self.query);
+        record.put("fill_id", self.fill_id);
+        record.put_some("certificates", self.certificates);
         if let Some(list) = &self.list {
-            body.digits(name!("list"), list);
+            record.word("list", list);
         }
-        if let Some(before) = &self.before {
-            body.digits(name!("before"), &hyphenated(*before));
-        }
-        body.serials(name!("appeared"), self.appeared, MOST_SERIALS);
-        body.serials(name!("vanished"), self.vanished, MOST_SERIALS);
-        body.serials(name!("expired"), self.expired, MOST_EXPIRED);
-        body.number(name!("pages"), self.pages.into());
-        body.number(name!("upstream_calls"), self.upstream_calls.into());
-        body.number(name!("duration_us"), micros(self.duration));
+        record.put_some("before", self.before);
+        record.serials("appeared", self.appeared, MOST_SERIALS);
+        record.serials("vanished", self.vanished, MOST_SERIALS);
+        record.serials("expired", self.expired, MOST_EXPIRED);
+        record.put("pages", self.pages);
+        record.put("upstream_calls", self.upstream_calls);
+        record.put("duration_us", self.duration.as_micros());
     }
 }
 
 impl AdminRecord<'_> {
-    pub(super) fn write(&self, body: &mut Body<'_>) {
-        match &self.request_id {
-            Some(id) => body.digits(name!("request_id"), id.as_bytes()),
-            None => body.null(name!("request_id")),
+    pub(super) fn write(&self, record: &mut Record<'_>) {
+        if let Some(id) = &self.request_id {
+            record.word("request_id", id.as_bytes());
         }
-        body.word(name!("action"), self.action.word());
-        body.word(name!("outcome"), self.outcome.word());
-        body.number_or_null(name!("status"), self.status.map(u64::from));
-        callers::write_anew(body, self.caller, self.rule);
-        match &self.peer {
-            Some(peer) => body.peer(name!("peer"), peer),
-            None => body.null(name!("peer")),
-        }
-        body.text_or_null(name!("group_id"), self.group_id, room::SHORT);
-        body.text_or_null(name!("username"), self.username, room::USERNAME);
-        body.number_or_null(name!("entries"), self.entries);
-        if let Some(filters) = self.filters {
-            body.text(name!("filters"), filters, room::PATH);
-        }
+        record.word("action", self.action.word());
+        record.word("outcome", self.outcome.word());
+        record.put_some("status", self.status);
+        write_caller(record, self.caller, self.rule);
+        record.put_some("peer", self.peer);
+        record.text_some("group_id", self.group_id, limits::SHORT);
+        record.text_some("username", self.username, limits::USERNAME);
+        record.put_some("entries", self.entries);
+        record.text_some("filters", self.filters, limits::PATH);
     }
 }
 

@@ -1,8 +1,8 @@
-//! Signed heads: where the chain ends goes in, a line that proves it comes out.
+//! Signed heads: checkpoints of the hash chain.
 //!
 //! The chain alone cannot show that its end was cut off. A head says, over a signature, that the record
 //! with this number had this hash; it lies in `heads-….jsonl` beside the file it belongs to, and goes to
-//! the second sink and to the log, where whoever cuts the journal cannot reach it.
+//! the second sink and to the log, out of reach of an attacker who cuts the journal.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -24,7 +24,7 @@ use crate::system::{Secret, SecretFileError};
 use super::chain::{HexHash, Tip};
 use super::directory::private;
 use super::listing::Segment;
-use super::record::digits::hex_digits;
+use super::record::hex;
 use super::search::Incomplete;
 use super::{listing, reading};
 
@@ -143,7 +143,7 @@ impl HeadKey {
     /// The signed line.
     pub(super) fn sign(&self, tip: Tip, time: Timestamp) -> Vec<u8> {
         let time = time.to_string();
-        let hash = str::from_utf8(&tip.hash).unwrap_or_default();
+        let hash = str::from_utf8(&tip.hash).expect("digits are ASCII");
         let message = message(&time, tip.seq, hash);
         let (algorithm, signature) = match &self.signing {
             Signing::Ed25519(pair) => (ED25519, pair.sign(message.as_bytes()).as_ref().to_vec()),
@@ -157,15 +157,14 @@ impl HeadKey {
             key: Some(&self.id),
             signature: &BASE64_STANDARD.encode(signature),
         };
-        // A struct of texts and numbers always serialises.
-        let mut line = serde_json::to_vec(&head).unwrap_or_default();
+        let mut line = serde_json::to_vec(&head).expect("texts and numbers are JSON");
         line.push(b'\n');
         line
     }
 }
 
 /// Takes out of the newest file of heads a last line that was cut off while it was written.
-pub(super) fn mend(directory: &Path) -> io::Result<()> {
+pub(super) fn repair(directory: &Path) -> io::Result<()> {
     let Some(newest) = live(directory)?.pop() else {
         return Ok(());
     };
@@ -174,7 +173,8 @@ pub(super) fn mend(directory: &Path) -> io::Result<()> {
     BufReader::new(&file).read_to_end(&mut content)?;
     let whole = memchr::memrchr(b'\n', &content).map_or(0, |end| end + 1);
     if whole < content.len() {
-        file.set_len(u64::try_from(whole).unwrap_or_default())?;
+        let whole = u64::try_from(whole).expect("a file has less than 2^64 bytes");
+        file.set_len(whole)?;
     }
     Ok(())
 }
@@ -318,8 +318,8 @@ fn parse(line: &[u8]) -> Option<Head<'_>> {
 /// The first 16 hexadecimal digits of a SHA-256.
 fn key_id(of: &[u8]) -> String {
     let hash = digest::digest(&digest::SHA256, of);
-    let digits = hex_digits(hash.as_ref().first_chunk::<8>().unwrap_or(&[0; 8]));
-    String::from_utf8_lossy(digits.as_flattened()).into_owned()
+    let digits = hex(hash.as_ref().split_at(8).0);
+    String::from_utf8(digits).expect("digits are ASCII")
 }
 
 /// Appends a head to the file that stands beside `segment`.

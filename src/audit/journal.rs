@@ -1,31 +1,18 @@
-//! Group commit: bodies go in from every task, sealed lines are in the file when their batch settles.
+//! The journal: a write-ahead log of records, with group commit.
 //!
-//! # Who writes
+//! A task appends its record to the open batch. The first of a batch leads it: it lets every other task that
+//! is ready add its own, and wakes the writer thread. That takes the batch, seals its lines into the hash
+//! chain and writes them with one `write(2)`; this settles the batch, and all who wait for it go on. What comes
+//! meanwhile is the next batch. A second thread brings to the disk what was written ([`sync`]).
 //!
-//! The first to put a body into an empty queue leads: it lets every other task that is ready run first
-//! (they add theirs), then writes all of it with one `write(2)` and wakes everybody. Under load that is
-//! one system call for dozens of answers, and no thread has to be woken; a thread that did all the
-//! writing would cost two changes of context a batch.
-//!
-//! A task that writes may be kept waiting by the disk, and its worker thread with it. So a task writes
-//! only when that is known to be quick. In all other cases it hands over to the writer thread, which
-//! may wait as long as it has to:
-//!
-//! - while `fdatasync` runs: the kernel makes writers of that file wait for the journal of the file
-//!   system (Redis puts off its writes for the same reason);
-//! - after a write that was slow, until one was quick again;
-//! - when a file has to be made, mended or given up, or room to be reserved for it; always with
-//!   `sync = "always"`.
-//!
-//! What no record waits for is done on the sync thread, which never has the writer while it waits for the
-//! disk: `fdatasync` each second, files that were finished, names of new files, signed heads.
-//!
-//! Nobody waits longer than a second for a record, however long the disk takes: the background task settles what
-//! is older, and its answers become 503. Such a record may still reach the file afterwards. It then
-//! speaks of an answer that was held back; the reverse, an answer without its record, does not happen.
+//! Backpressure: a full queue, or a journal that is known to fail, refuses a record at once, and its request
+//! is answered 503 (load shedding, fail closed). No record waits longer than a second, however long the disk
+//! takes: the background task settles what is older. Such a record may still reach the file afterwards. It
+//! then speaks of an answer that was held back; an answer without its record does not happen.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -34,169 +21,154 @@ use crate::system::{Clock, Moment};
 use crate::telemetry::metrics::audit::AuditMetrics;
 use crate::telemetry::{Repeated, Tally};
 
-use orders::Desk;
-
-pub(super) use orders::Order;
-pub use ticket::Ticket;
-
 use super::Unrecorded;
+use super::commit::{Commit, RecordCounts, Ticket};
 use super::config::Sync;
 use super::heads::HeadKey;
-use super::health::{Health, Trouble, WhoseWord};
-use super::outcomes::Outcomes;
-use super::queue::{Batch, Joined, Queue};
+use super::health::{Condition, Health, Quorum};
+use super::orders::{Orders, SyncOrders, WriterOrders};
+use super::record::{Kind, Record};
 use super::sink::{Parcel, Sink};
 use super::writer::Writer;
 
-mod orders;
-mod syncing;
-mod thread;
-mod ticket;
+mod sync;
 #[cfg(test)]
 mod tests;
 
-/// The queue, the file behind it, and the orders to the thread that writes when tasks may not.
+pub(super) use sync::SyncThread;
+
+/// The open batch, and the file behind it.
 #[derive(Debug)]
 pub(super) struct Journal {
     clock: Clock,
     metrics: AuditMetrics,
+    /// The members `replica` and `chain` of every record.
     identity: Box<[u8]>,
     sync: Sync,
     queue: Mutex<Queue>,
     /// `None` once the journal is closed.
     writer: Mutex<Option<Writer>>,
-    /// Somebody found the writer in use and left its batch to whoever has it.
-    left_over: AtomicBool,
-    writer_orders: Desk,
-    sync_orders: Desk,
-    health: Health,
-    sink: Option<Arc<Sink>>,
+    pub(super) writer_orders: Arc<Orders<WriterOrders>>,
+    pub(super) sync_orders: Orders<SyncOrders>,
+    pub(super) health: Health,
+    pub(super) sink: Option<Arc<Sink>>,
     head_key: Option<HeadKey>,
-    /// The last record that a head was signed for.
-    signed: AtomicU64,
-    outcomes: Arc<Outcomes>,
-    syncing: AtomicBool,
-    slow: AtomicBool,
+    counts: Arc<RecordCounts>,
     ended: CancellationToken,
-    repeats: Repeats,
+    failures: Repeated,
+    delays: Repeated,
+    refusals: Repeated,
     #[cfg(test)]
     disk: tests::Gate,
 }
 
-/// What is said once, however many records it befalls and however often it comes and goes.
-#[derive(Debug, Default)]
-struct Repeats {
-    failed: Repeated,
-    late: Repeated,
-    refused: Repeated,
-}
-
 /// What a journal is made of beside its file.
 #[derive(Debug)]
-pub(super) struct Parts {
-    /// The members that every record has of its writer and its chain.
+pub(super) struct JournalParts {
     pub(super) identity: Box<[u8]>,
     pub(super) sync: Sync,
+    pub(super) quorum: Quorum,
     pub(super) sink: Option<Arc<Sink>>,
-    pub(super) whose_word: WhoseWord,
     pub(super) head_key: Option<HeadKey>,
     pub(super) clock: Clock,
     pub(super) metrics: AuditMetrics,
-    pub(super) outcomes: Arc<Outcomes>,
 }
 
-/// What one attempt to write came to.
-enum Turn {
-    Nothing,
-    Unable,
-    Written {
-        batch: Batch,
-        /// For the second sink, if there is one.
-        lines: Vec<u8>,
-        began: Moment,
-    },
+/// What waits to be written, and what waits to be settled.
+#[derive(Debug, Default)]
+struct Queue {
+    open: Option<Batch>,
+    /// By age.
+    unsettled: VecDeque<Arc<Commit>>,
+    /// Nothing more is taken.
+    closed: bool,
+}
+
+/// Records that are written together.
+#[derive(Debug)]
+struct Batch {
+    /// A record each line, without its place in the chain.
+    bodies: Vec<u8>,
+    commit: Arc<Commit>,
 }
 
 impl Journal {
-    pub(super) fn new(writer: Writer, parts: Parts) -> Arc<Self> {
-        let Parts {
-            identity,
-            sync,
-            sink,
-            whose_word,
-            head_key,
-            clock,
-            metrics,
-            outcomes,
-        } = parts;
+    pub(super) fn new(writer: Writer, parts: JournalParts) -> Arc<Self> {
         Arc::new(Self {
-            clock,
-            metrics,
-            identity,
-            sync,
+            clock: parts.clock,
+            identity: parts.identity,
+            sync: parts.sync,
             queue: Mutex::default(),
             writer: Mutex::new(Some(writer)),
-            left_over: AtomicBool::new(false),
-            writer_orders: Desk::default(),
-            sync_orders: Desk::default(),
-            health: Health::new(whose_word),
-            sink,
-            head_key,
-            signed: AtomicU64::new(0),
-            outcomes,
-            syncing: AtomicBool::new(false),
-            slow: AtomicBool::new(false),
+            writer_orders: Arc::default(),
+            sync_orders: Orders::default(),
+            health: Health::new(parts.quorum),
+            sink: parts.sink,
+            head_key: parts.head_key,
+            counts: RecordCounts::new(parts.metrics.clone()),
+            metrics: parts.metrics,
             ended: CancellationToken::new(),
-            repeats: Repeats::default(),
+            failures: Repeated::default(),
+            delays: Repeated::default(),
+            refusals: Repeated::default(),
             #[cfg(test)]
             disk: tests::Gate::default(),
         })
     }
 
-    /// Queues a body for whoever awaits the ticket.
-    pub(super) fn submit(self: &Arc<Self>, body: &[u8], now: Moment) -> Result<Ticket, Unrecorded> {
-        let Joined { commit, first } = self.push(body, now)?;
-        let leads = first && self.sync != Sync::Always;
-        if first && !leads {
-            self.order(Order::Write);
-        }
-        Ok(Ticket::new(commit, leads.then(|| Arc::clone(self))))
+    /// Queues the record that `write` writes.
+    pub(super) fn submit(
+        &self,
+        kind: Kind,
+        now: Moment,
+        write: impl FnOnce(&mut Record<'_>),
+    ) -> Result<Ticket, Unrecorded> {
+        Record::compose(kind, now.wall, &self.identity, write, |body| {
+            self.push(body, now)
+        })
     }
 
-    /// Queues a body that nobody waits for; the thread writes it.
-    pub(super) fn leave(&self, body: &[u8], now: Moment) {
-        if let Ok(joined) = self.push(body, now)
-            && joined.first
-        {
-            self.order(Order::Write);
+    fn push(&self, body: &[u8], now: Moment) -> Result<Ticket, Unrecorded> {
+        let mut queue = lock(&self.queue);
+        let size = queue.open.as_ref().map_or(0, |batch| batch.bodies.len());
+        if queue.closed || size > LARGEST_QUEUE || !self.health.is_writable() {
+            drop(queue);
+            self.note_refusal(now);
+            return Err(Unrecorded::Unwritable);
         }
-    }
-
-    pub(super) fn order(&self, order: Order) {
-        match order {
-            Order::Sign | Order::Sync | Order::Tend => self.sync_orders.put(order),
-            Order::Examine | Order::Reopen | Order::Stop | Order::Write => {
-                self.writer_orders.put(order);
+        let Queue {
+            open, unsettled, ..
+        } = &mut *queue;
+        let is_first = open.is_none();
+        let batch = open.get_or_insert_with(|| {
+            let commit = Commit::new(now.elapsed, &self.counts);
+            unsettled.push_back(Arc::clone(&commit));
+            Batch {
+                bodies: Vec::with_capacity(USUAL_BATCH),
+                commit,
             }
-        }
+        });
+        batch.bodies.extend_from_slice(body);
+        batch.bodies.push(b'\n');
+        let leads = is_first.then(|| &self.writer_orders);
+        Ok(batch.commit.add(leads))
     }
 
-    /// Settles what has waited too long, and has the thread write what nobody else comes to write: a
-    /// leader may belong to a task that is not run.
+    /// Settles what has waited too long, and has the thread write the open batch: its leader may belong to a
+    /// task that is not run.
     pub(super) fn expire(&self, now: Duration) {
         let mut queue = lock(&self.queue);
+        if queue.open.is_some() {
+            self.writer_orders.give(|orders| orders.write = true);
+        }
         while let Some(oldest) = queue.unsettled.front() {
-            if oldest.outcome().is_none() {
-                let waited = now.saturating_sub(oldest.since());
-                if waited >= LONGEST_LEAD {
-                    self.order(Order::Write);
-                }
-                if waited < LONGEST_WAIT {
+            if !oldest.is_settled() {
+                if now.saturating_sub(oldest.since) < LONGEST_WAIT {
                     break;
                 }
-                // Asked before: to be told takes a moment, in which the disk may come back.
+                // Asked before: to settle takes a moment, in which the disk may come back.
                 let waits_for_sink = self.sink.is_some() && oldest.waits_for_sink();
-                if self.outcomes.settle(oldest, Err(Unrecorded::TooLate)) {
+                if oldest.settle(Err(Unrecorded::TooLate)) {
                     self.metrics.batches_late.inc();
                     self.note_delay(waits_for_sink, now);
                 }
@@ -210,168 +182,207 @@ impl Journal {
         self.ended.cancelled()
     }
 
-    pub(super) fn sink(&self) -> Option<&Arc<Sink>> {
-        self.sink.as_ref()
-    }
-
-    pub(super) fn health(&self) -> &Health {
-        &self.health
-    }
-
-    fn push(&self, body: &[u8], now: Moment) -> Result<Joined, Unrecorded> {
-        let mut queue = lock(&self.queue);
-        if queue.closed || queue.size() > LARGEST_QUEUE || !self.health.is_writable() {
-            drop(queue);
-            self.outcomes.refuse();
-            if let Some(Tally { times, .. }) = self.repeats.refused.happened(now.elapsed) {
-                let reason = self.health.reason();
-                let reason = reason.as_deref().unwrap_or("too much waits for the disk");
-                tracing::error!(
-                    times,
-                    "not answered, because it cannot be put on record: {reason}"
-                );
+    /// The writer thread: follows orders until it is told to stop.
+    pub(super) fn run_writer(&self) {
+        loop {
+            let orders = self.writer_orders.take();
+            if orders.stop {
+                lock(&self.queue).closed = true;
             }
-            return Err(Unrecorded::Unwritable);
-        }
-        let joined = queue.push(body, now.elapsed);
-        if joined.commit.outcome().is_some() {
-            self.outcomes.joined_late();
-        }
-        Ok(joined)
-    }
-
-    /// Writes what is queued, here and now, if that is known to be quick. Says whether it is taken
-    /// care of.
-    fn write_here(&self) -> bool {
-        if self.syncing.load(Ordering::Acquire)
-            || self.slow.load(Ordering::Relaxed)
-            || !self.health.journal_is_well()
-        {
-            return false;
-        }
-        for _ in 0..MOST_TURNS {
-            let turn = match self.writer.try_lock() {
-                Ok(mut writer) => self.take_turn(writer.as_mut()),
-                Err(TryLockError::Poisoned(poisoned)) => {
-                    self.take_turn(poisoned.into_inner().as_mut())
+            self.with_writer(|writer| {
+                if orders.examine {
+                    self.examine(writer);
                 }
-                Err(TryLockError::WouldBlock) => {
-                    // Whoever has it looks at this after giving it back. If it was given back in
-                    // between, it may be free now.
-                    if self.left_over.swap(true, Ordering::AcqRel) {
-                        return true;
-                    }
-                    continue;
+                if orders.reopen {
+                    self.reopen(writer);
                 }
-            };
-            match turn {
-                Turn::Nothing => (),
-                Turn::Unable => return false,
-                Turn::Written {
-                    batch,
-                    lines,
-                    began,
-                } => self.written(batch, lines, began),
-            }
-            if !self.left_over.swap(false, Ordering::AcqRel) {
-                return true;
+            });
+            while self.with_writer(|writer| self.commit_next(writer)) == Some(true) {}
+            if orders.stop {
+                self.sync_orders.give(|orders| orders.stop = true);
+                return;
             }
         }
-        false
     }
 
-    fn take_turn(&self, writer: Option<&mut Writer>) -> Turn {
-        let Some(writer) = writer else {
-            return Turn::Unable;
-        };
+    /// Writes the open batch, with every means there is. Says whether there was one.
+    fn commit_next(&self, writer: &mut Writer) -> bool {
+        let batch = self.take_batch();
         let began = self.clock.now();
-        if !writer.is_ready(began.wall) || self.outcomes.has_missing() {
-            return Turn::Unable;
+        let written = self
+            .recover(writer, began, batch.is_none())
+            .and_then(|()| match &batch {
+                Some(batch) => writer.write(&batch.bodies, began.wall),
+                None => Ok(()),
+            });
+        self.metrics
+            .rotations
+            .inc_by(std::mem::take(&mut writer.rotated));
+        if let Err(error) = &written {
+            self.note_failure(error);
         }
-        let Some(batch) = lock(&self.queue).take() else {
-            return Turn::Nothing;
-        };
-        match writer.append(&batch.bodies) {
-            Ok(()) => {
-                if writer.runs_short() {
-                    self.order(Order::Write);
-                }
-                Turn::Written {
-                    batch,
-                    lines: self.lines_for_sink(writer),
-                    began,
-                }
-            }
-            Err(error) => {
-                writer.poison(&error);
-                lock(&self.queue).give_back(batch);
-                Turn::Unable
-            }
+        match &batch {
+            Some(batch) if written.is_ok() => self.written(batch, writer, began),
+            Some(batch) => self.failed(batch, writer),
+            None => return false,
         }
+        true
     }
 
-    fn written(&self, batch: Batch, lines: Vec<u8>, began: Moment) {
-        batch.commit.journaled();
-        let records = u64::try_from(batch.bodies.len()).unwrap_or_default();
-        match &self.sink {
-            Some(sink) => {
-                let commit = match self.health.whose_word() {
-                    WhoseWord::Both => Some(batch.commit),
-                    WhoseWord::Either | WhoseWord::Journal => {
-                        self.outcomes.settle(&batch.commit, Ok(()));
-                        None
-                    }
-                };
-                sink.offer(
-                    Parcel {
-                        lines,
-                        records,
-                        commit,
-                    },
-                    &self.health,
-                );
-            }
-            None => {
-                self.outcomes.settle(&batch.commit, Ok(()));
-            }
+    fn take_batch(&self) -> Option<Batch> {
+        let mut queue = lock(&self.queue);
+        while queue
+            .unsettled
+            .front()
+            .is_some_and(|oldest| oldest.is_settled())
+        {
+            queue.unsettled.pop_front();
         }
-        lock(&self.queue).recycle(batch.bodies);
-        let took = self.clock.now().elapsed.saturating_sub(began.elapsed);
-        self.slow.store(took > QUICK, Ordering::Relaxed);
+        queue.open.take()
+    }
+
+    fn written(&self, batch: &Batch, writer: &Writer, began: Moment) {
+        batch.commit.journaled();
+        let waits_for_sink = self.sink.is_some() && self.health.quorum == Quorum::Both;
+        if !waits_for_sink {
+            batch.commit.settle(Ok(()));
+        }
+        self.offer(
+            writer.lines(),
+            batch.commit.records(),
+            waits_for_sink.then_some(&batch.commit),
+        );
+        let took = self.clock.elapsed().saturating_sub(began.elapsed);
         self.note_in_time(began.elapsed);
         self.metrics.write_seconds.observe(took.as_secs_f64());
     }
 
+    /// The journal does not have `batch`. The second sink may still take it, if the quorum allows that.
+    fn failed(&self, batch: &Batch, writer: &mut Writer) {
+        let stands_in = batch.commit.pass_over()
+            && self.health.quorum == Quorum::Either
+            && self.health.is_writable();
+        if stands_in {
+            writer.pass_over(&batch.bodies);
+            let records = batch.commit.records();
+            self.offer(writer.lines(), records, Some(&batch.commit));
+        } else {
+            batch.commit.settle(Err(Unrecorded::Unwritable));
+        }
+    }
+
+    /// Sends lines to the second sink, if there is one; its acknowledgement settles `commit`.
+    fn offer(&self, lines: &[u8], records: u64, commit: Option<&Arc<Commit>>) {
+        if let Some(sink) = &self.sink {
+            let parcel = Parcel {
+                lines: lines.to_vec(),
+                records,
+                commit: commit.cloned(),
+            };
+            sink.offer(parcel, &self.health);
+        }
+    }
+
+    /// After a failure: one record that says how many are missing, and proves that there is room. After a
+    /// delay too, where no batch is left whose writing would prove that it is over.
+    fn recover(&self, writer: &mut Writer, now: Moment, no_batch: bool) -> io::Result<()> {
+        let missing = self.counts.take_missing();
+        let was_slow = no_batch && self.health.is(Condition::WriteSlow);
+        if missing == 0 && !was_slow && !self.health.is(Condition::WriteFailed) {
+            return Ok(());
+        }
+        let write = |record: &mut Record<'_>| {
+            record.word("action", "recovered");
+            record.put("unrecorded", missing);
+        };
+        Record::compose(Kind::Admin, now.wall, &self.identity, write, |body| {
+            writer.write(body, now.wall)
+        })
+        .inspect_err(|_| self.counts.miss(missing))?;
+        writer.cut_back();
+        if self.health.clear(Condition::WriteFailed) && self.failures.is_over(now.elapsed).is_some()
+        {
+            tracing::warn!(unrecorded = missing, "the audit trail is written again");
+        }
+        if was_slow {
+            self.note_in_time(now.elapsed);
+        }
+        self.offer(writer.lines(), 1, None);
+        Ok(())
+    }
+
+    fn examine(&self, writer: &mut Writer) {
+        let Some(loss) = writer.examine() else { return };
+        tracing::error!(lost = ?loss, directory = %writer.directory().display(), "the audit file was taken away; a new one is begun");
+        self.reopen(writer);
+    }
+
+    fn reopen(&self, writer: &mut Writer) {
+        self.metrics.rotations.inc();
+        if let Err(error) = writer.rotate(self.clock.now().wall) {
+            tracing::error!(%error, "no new audit file could be begun");
+            // A file without a name is none: what is written to it cannot be found again.
+            if writer.examine().is_some() {
+                writer.give_up(&error);
+                self.note_failure(&error);
+            }
+        }
+    }
+
+    /// The writer, waited for; `None` once the journal is closed.
+    fn with_writer<T>(&self, act: impl FnOnce(&mut Writer) -> T) -> Option<T> {
+        lock(&self.writer).as_mut().map(|writer| {
+            let done = act(writer);
+            if writer.has_unsynced() {
+                self.sync_orders.give(|orders| orders.finish = true);
+            }
+            done
+        })
+    }
+
+    #[cold]
+    fn note_refusal(&self, now: Moment) {
+        self.counts.refuse();
+        if let Some(Tally { times, .. }) = self.refusals.happened(now.elapsed) {
+            let reason = self.health.reason();
+            let reason = reason.as_deref().unwrap_or("too much waits for the disk");
+            tracing::error!(
+                times,
+                "not answered, because it cannot be put on record: {reason}"
+            );
+        }
+    }
+
+    fn note_failure(&self, error: &io::Error) {
+        if self.health.set(Condition::WriteFailed, &error.to_string())
+            && let Some(Tally { times, .. }) = self.failures.happened(self.clock.elapsed())
+        {
+            tracing::error!(%error, times, "the audit journal cannot be written");
+        }
+    }
+
     fn note_in_time(&self, now: Duration) {
-        if self.health.clear(Trouble::Slow) && self.repeats.late.is_over(now).is_some() {
+        if self.health.clear(Condition::WriteSlow) && self.delays.is_over(now).is_some() {
             tracing::warn!("the audit trail is written in time again");
         }
     }
 
     fn note_delay(&self, waits_for_sink: bool, now: Duration) {
-        let (trouble, reason) = if waits_for_sink {
-            (Trouble::Sink, "the second audit sink does not take records")
+        let (condition, reason) = if waits_for_sink {
+            let reason = "the second audit sink does not take records";
+            (Condition::SinkDown, reason)
         } else {
-            (
-                Trouble::Slow,
-                "the disk takes longer than a second to write",
-            )
+            let reason = "the disk takes longer than a second to write";
+            (Condition::WriteSlow, reason)
         };
-        if self.health.set(trouble, reason)
-            && let Some(Tally { times, .. }) = self.repeats.late.happened(now)
+        if self.health.set(condition, reason)
+            && let Some(Tally { times, .. }) = self.delays.happened(now)
         {
             tracing::error!(
                 reason,
                 times,
                 "audit records are late; their questions are not answered"
             );
-        }
-    }
-
-    fn lines_for_sink(&self, writer: &Writer) -> Vec<u8> {
-        match &self.sink {
-            Some(_) => writer.lines().to_vec(),
-            None => Vec::new(),
         }
     }
 }
@@ -383,11 +394,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// How long a record may wait; the background task looks ten times a second, so that a whole second is never
 /// exceeded (G16).
 const LONGEST_WAIT: Duration = Duration::from_millis(900);
-/// How long a leader may take to come to its turn.
-const LONGEST_LEAD: Duration = Duration::from_millis(100);
-/// A write that takes longer than this is left to the thread the next time.
-const QUICK: Duration = Duration::from_millis(5);
 /// About ten thousand records: what a second of waiting may pile up.
 const LARGEST_QUEUE: usize = 8 << 20;
-/// How many batches one task writes in a row before the thread takes over.
-const MOST_TURNS: usize = 3;
+const USUAL_BATCH: usize = 16 << 10;

@@ -1,12 +1,9 @@
-//! A copy of a segment goes in, its lines as they were written come out in blocks of whole ones, packed
-//! or not, from either end.
+//! Reads a copy of a segment in blocks of whole lines, packed or not, from either end.
 
-use std::cell::Cell;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Seek};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::rc::Rc;
 use std::{io, mem};
 
 use super::directory::at;
@@ -62,8 +59,8 @@ pub(super) fn open(copy: &SegmentFile) -> io::Result<Box<dyn BufRead>> {
     Ok(Box::new(BufReader::with_capacity(BLOCK, lines)))
 }
 
-/// The copy that holds all of a segment. Only a packer, or somebody who unpacks by hand, leaves more than
-/// one, and one of them may be half of the other.
+/// The copy that holds all of a segment. There is more than one while it is packed, or unpacked by hand, and
+/// one of them may be half of the other.
 fn choose(segment: &Segment, next: Option<u64>) -> &SegmentFile {
     if segment.others.is_empty() {
         return &segment.best;
@@ -82,7 +79,7 @@ fn choose(segment: &Segment, next: Option<u64>) -> &SegmentFile {
 
 /// What a second file of a segment is to the one that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Likeness {
+pub(super) enum Comparison {
     /// It holds the same.
     Copy,
     /// It holds something else, after so many equal lines.
@@ -94,13 +91,13 @@ pub(super) enum Likeness {
 }
 
 /// Compares what two files hold, unpacked.
-pub(super) fn compare(copy: &SegmentFile, other: &SegmentFile) -> io::Result<Likeness> {
+pub(super) fn compare(copy: &SegmentFile, other: &SegmentFile) -> io::Result<Comparison> {
     let mut theirs = match open(other) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Likeness::Gone),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Comparison::Gone),
         opened => opened?,
     };
     let mut ours = match open(copy) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Likeness::Gone),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Comparison::Gone),
         opened => opened?,
     };
     let mut lines = 0;
@@ -108,18 +105,18 @@ pub(super) fn compare(copy: &SegmentFile, other: &SegmentFile) -> io::Result<Lik
         let (a, b) = match (ours.fill_buf(), theirs.fill_buf()) {
             (Ok(a), Ok(b)) => (a, b),
             // One that is being packed, or was left half packed.
-            (Ok(_), Err(error)) if error.raw_os_error().is_none() => return Ok(Likeness::Part),
+            (Ok(_), Err(error)) if error.raw_os_error().is_none() => return Ok(Comparison::Part),
             (Err(error), _) | (_, Err(error)) => return Err(error),
         };
         let length = a.len().min(b.len());
-        let (a, b) = (a.get(..length).unwrap_or(a), b.get(..length).unwrap_or(b));
+        let (a, b) = (a.split_at(length).0, b.split_at(length).0);
         if a.is_empty() && b.is_empty() {
             let ends = (ours.fill_buf()?.is_empty(), theirs.fill_buf()?.is_empty());
             return Ok(match ends {
-                (true, true) => Likeness::Copy,
-                (_, true) => Likeness::Part,
+                (true, true) => Comparison::Copy,
+                (_, true) => Comparison::Part,
                 // It goes on where the file that was read ends.
-                (_, false) => Likeness::Differs { lines },
+                (_, false) => Comparison::Differs { lines },
             });
         }
         let equal = if a == b {
@@ -128,15 +125,15 @@ pub(super) fn compare(copy: &SegmentFile, other: &SegmentFile) -> io::Result<Lik
             a.iter().zip(b).take_while(|(a, b)| a == b).count()
         };
         let is_text = |byte: &u8| *byte != 0;
-        let ends = a.get(..equal).unwrap_or(a);
-        lines += u64::try_from(memchr::memchr_iter(b'\n', ends).count()).unwrap_or_default();
+        let ends = memchr::memchr_iter(b'\n', a.split_at(equal).0).count();
+        lines += u64::try_from(ends).expect("a block has few lines");
         if equal < length {
             // Room that was reserved for a copy and never written.
             let is_room = !b.iter().skip(equal).any(is_text);
             return Ok(if is_room {
-                Likeness::Part
+                Comparison::Part
             } else {
-                Likeness::Differs { lines }
+                Comparison::Differs { lines }
             });
         }
         ours.consume(length);
@@ -149,8 +146,8 @@ pub(super) struct Forwards {
     file: Box<dyn Read>,
     /// The beginning of a line whose rest comes with the next block.
     rest: Vec<u8>,
-    /// How much of the file on the disk was read.
-    read: Rc<Cell<u64>>,
+    /// The same file as it lies on the disk, with the position up to which it was read.
+    packed: File,
 }
 
 impl Forwards {
@@ -161,15 +158,10 @@ impl Forwards {
 
     /// Of the copy's file, which may have another name by now.
     pub(super) fn of(copy: &SegmentFile, file: File, window: u32) -> io::Result<Self> {
-        let read = Rc::default();
-        let file = Counted {
-            file,
-            read: Rc::clone(&read),
-        };
         Ok(Self {
+            packed: file.try_clone()?,
             file: unpack(copy, file, window)?,
             rest: Vec::new(),
-            read,
         })
     }
 
@@ -181,15 +173,13 @@ impl Forwards {
         loop {
             let held = block.len();
             block.resize(held + BLOCK, 0);
-            let read = self.file.read(block.get_mut(held..).unwrap_or_default());
+            let read = self.file.read(block.split_at_mut(held).1);
             block.truncate(held + *read.as_ref().unwrap_or(&0));
             if read? == 0 {
                 return Ok(!block.is_empty());
             }
             if let Some(end) = memchr::memrchr(b'\n', block) {
-                self.rest
-                    .extend_from_slice(block.get(end + 1..).unwrap_or_default());
-                block.truncate(end + 1);
+                self.rest = block.split_off(end + 1);
                 return Ok(true);
             }
             if block.len() > LONGEST_KEPT {
@@ -202,7 +192,7 @@ impl Forwards {
 
     /// How many bytes of the file were read.
     pub(super) fn position(&self) -> u64 {
-        self.read.get()
+        (&self.packed).stream_position().unwrap_or(0)
     }
 }
 
@@ -242,7 +232,7 @@ impl Backwards {
         }
         let size = self.position.min(BLOCK_LENGTH);
         self.position -= size;
-        block.resize(usize::try_from(size).unwrap_or(BLOCK), 0);
+        block.resize(usize::try_from(size).expect("a block is small"), 0);
         self.file.read_exact_at(block, self.position)?;
         block.append(&mut self.rest);
         if self.position > 0 {
@@ -294,21 +284,6 @@ fn unpack(copy: &SegmentFile, file: impl Read + 'static, window: u32) -> io::Res
             Box::new(decoder)
         }
     })
-}
-
-/// Counts what is read of a file.
-struct Counted {
-    file: File,
-    read: Rc<Cell<u64>>,
-}
-
-impl Read for Counted {
-    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        let read = self.file.read(bytes)?;
-        let count = u64::try_from(read).unwrap_or_default();
-        self.read.set(self.read.get() + count);
-        Ok(read)
-    }
 }
 
 /// How often a file that has another name by now is looked for.

@@ -1,29 +1,20 @@
-//! A record's members go in; the body of one line of JSON comes out, in ASCII and bounded.
+//! One line of the trail, written by `serde_json` in ASCII and of bounded length.
 //!
-//! A body begins with `time` and lacks `seq`, `previous` and `hash`, which only the journal can know:
-//! [`chain::seal`](super::chain::seal) makes it a line. It is written by hand, straight into a buffer
-//! that is used again: an intermediate value would cost more than the rest of the record.
+//! A record begins with `time` and lacks `seq`, `previous` and `hash`, which only the writer thread knows:
+//! [`chain::seal`](super::chain::seal) adds them. Members without a value are left out.
 //!
-//! Nothing that a caller sends can break out of its member: what is not printable ASCII leaves as
-//! `\u` and four digits, and every text has its room, so that the whole line stays below [`LONGEST_LINE`] (G19).
+//! Nothing that a caller sends can break out of its member: what is not printable ASCII is written as `\u`
+//! and four digits, and each text is cut to its limit, so that a line stays below [`LONGEST_LINE`] (G19).
 
+use std::cell::RefCell;
+use std::io;
 use std::io::Write;
-use std::mem;
-use std::net::SocketAddr;
 
-use uuid::Uuid;
+use serde::Serialize;
+use serde_json::Serializer;
+use serde_json::ser::{CharEscape, Formatter};
 
-use crate::atlas::Timestamp;
-
-use digits::{Decimal, hex_digits, hyphenated};
-use text::escape;
-
-pub(super) use lines::Lines;
-
-pub(super) mod digits;
-mod lines;
-mod scratch;
-pub(super) mod text;
+use crate::atlas::{CertQuery, Timestamp};
 
 /// No line is longer than this, its line end included.
 pub(super) const LONGEST_LINE: usize = 8 << 10;
@@ -36,343 +27,336 @@ pub(super) const MOST_SERIALS: usize = 64;
 /// And no more than this that expired.
 pub(super) const MOST_EXPIRED: usize = 16;
 
-/// The bytes that each text may take after escaping. Together with the names and the numbers they
-/// stay below [`LONGEST_LINE`]; a username never needs more than this (1,024 bytes, times three).
-pub(super) mod room {
+/// The bytes that each text may take, escaped. A username never needs more (1,024 bytes, times three).
+pub(super) mod limits {
     pub(in crate::audit) const USERNAME: usize = 3_072;
     pub(in crate::audit) const SUBJECT: usize = 1_024;
     pub(in crate::audit) const PATH: usize = 1_024;
     pub(in crate::audit) const ISSUER: usize = 512;
     pub(in crate::audit) const NAME: usize = 256;
     pub(in crate::audit) const SHORT: usize = 128;
-    /// Of the digits of a serial number of 63 bits, and a comma.
-    pub(in crate::audit) const SERIAL: usize = 20;
 }
-
-/// A member's name as it stands in a line, with what is around it: one append instead of three, and of a
-/// length that the compiler knows, which makes it a move or two.
-macro_rules! name {
-    ($name:literal) => {{
-        const TEXT: &str = concat!(",\"", $name, "\":");
-        const NAME: [u8; TEXT.len()] = match TEXT.as_bytes().first_chunk() {
-            Some(name) => *name,
-            None => [0; TEXT.len()],
-        };
-        &NAME
-    }};
-}
-pub(super) use name;
 
 /// What a record is of.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
-    /// Something that was done to or by this gateway.
+    /// What was done to or by this gateway.
     Admin,
-    /// A walk through Atlas's pages.
     Fetch,
-    /// A question.
     Lookup,
     /// Refusals that were folded.
     Refusals,
 }
 
-impl Kind {
-    #[inline]
-    fn write(self, body: &mut Body<'_>) {
-        match self {
-            Self::Admin => body.put(b"\"kind\":\"admin\""),
-            Self::Fetch => body.put(b"\"kind\":\"fetch\""),
-            Self::Lookup => body.put(b"\"kind\":\"lookup\""),
-            Self::Refusals => body.put(b"\"kind\":\"refusals\""),
-        }
-    }
-}
+/// A record that is being written.
+pub(super) struct Record<'b>(&'b mut Vec<u8>);
 
-/// One body being written. A record is some forty small appends, so that what each of them costs counts:
-/// the methods are small enough to be inlined where their names are known.
-pub(super) struct Body<'a> {
-    /// As long as a line may be.
-    line: &'a mut [u8],
-    /// How much of it is written.
-    length: usize,
-}
-
-impl Body<'_> {
-    /// Writes a body with `write` and hands its bytes to `read`.
+impl Record<'_> {
+    /// Writes a record into this thread's buffer, and gives its bytes to `read`. `identity` are the members
+    /// that every record of a gateway has.
     pub(super) fn compose<T>(
-        time: Timestamp,
         kind: Kind,
-        write: impl FnOnce(&mut Body<'_>),
+        time: Timestamp,
+        identity: &[u8],
+        write: impl FnOnce(&mut Record<'_>),
         read: impl FnOnce(&[u8]) -> T,
     ) -> T {
-        let write = |body: &mut Body<'_>| {
-            kind.write(body);
-            write(body);
-        };
-        scratch::with_body(time, write, read)
+        BUFFER.with_borrow_mut(|buffer| {
+            buffer.clear();
+            // RFC 3339 has four digits for a year, so that a clock beyond them is recorded as at the edge.
+            let time = Timestamp::from_micros(time.micros().clamp(0, LAST_INSTANT));
+            write!(buffer, "{{\"time\":\"{time}\",\"kind\":\"{}\"", kind.word())
+                .expect("a vector takes every byte");
+            buffer.extend_from_slice(identity);
+            write(&mut Record(buffer));
+            read(buffer)
+        })
     }
 
-    /// Members that were written once, to be put into many records.
-    pub(super) fn members(write: impl FnOnce(&mut Body<'_>)) -> Box<[u8]> {
-        let mut members = Lines::default();
-        members.append(LONGEST_LINE, write);
-        Box::from(members.as_bytes())
+    /// Members that are written once and put into many records.
+    pub(super) fn members(write: impl FnOnce(&mut Record<'_>)) -> Box<[u8]> {
+        let mut members = Vec::new();
+        write(&mut Record(&mut members));
+        members.into()
     }
 
-    /// What is written so far and, behind it, an end that only whoever looks now sees.
-    #[inline]
-    pub(super) fn ended_by<const N: usize>(&mut self, end: &[u8; N]) -> &[u8] {
-        let before = self.length;
-        self.put(end);
-        let after = mem::replace(&mut self.length, before);
-        self.line.get(..after).unwrap_or_default()
+    /// A number, or whatever else has a bounded length.
+    pub(super) fn put(&mut self, name: &str, value: impl Serialize) {
+        self.name(name, "");
+        self.value(value);
     }
 
-    /// What `write` has written.
-    #[inline]
-    pub(super) fn written(&mut self, write: impl FnOnce(&mut Self)) -> &[u8] {
-        let before = self.length;
-        write(self);
-        self.line.get(before..self.length).unwrap_or_default()
-    }
-
-    /// A text from outside, or one that configuration gave: escaped, and cut if it needs more than
-    /// `room` bytes.
-    #[inline]
-    pub(super) fn text<const N: usize>(&mut self, name: &[u8; N], value: &str, room: usize) {
-        self.open(name);
-        let whole = escape(self, value, room);
-        self.put(b"\"");
-        if !whole {
-            self.flag(name, b"_truncated\":true");
+    pub(super) fn put_some(&mut self, name: &str, value: Option<impl Serialize>) {
+        if let Some(value) = value {
+            self.put(name, value);
         }
     }
 
-    /// A text that may be absent.
-    #[inline]
-    pub(super) fn text_or_null<const N: usize>(
-        &mut self,
-        name: &[u8; N],
-        value: Option<&str>,
-        room: usize,
-    ) {
-        match value {
-            Some(value) => self.text(name, value, room),
-            None => self.null(name),
+    /// One of our own words, an id, or what else is known to need no escapes.
+    pub(super) fn word(&mut self, name: &str, value: impl AsRef<[u8]>) {
+        self.name(name, "");
+        self.0.push(b'"');
+        self.0.extend_from_slice(value.as_ref());
+        self.0.push(b'"');
+    }
+
+    /// A text from outside, or of the configuration, cut if it needs more than `limit` bytes.
+    pub(super) fn text(&mut self, name: &str, value: &str, limit: usize) {
+        let kept = fitting(value, limit);
+        self.put(name, kept);
+        if kept.len() < value.len() {
+            self.note(name, "_truncated", true);
+        }
+    }
+
+    pub(super) fn text_some(&mut self, name: &str, value: Option<&str>, limit: usize) {
+        if let Some(value) = value {
+            self.text(name, value, limit);
         }
     }
 
     /// Bytes that should be text: as text if they are UTF-8, else in hexadecimal and flagged.
-    pub(super) fn bytes<const N: usize>(&mut self, name: &[u8; N], value: &[u8], room: usize) {
+    pub(super) fn bytes(&mut self, name: &str, value: &[u8], limit: usize) {
         if let Ok(text) = str::from_utf8(value) {
-            return self.text(name, text, room);
+            return self.text(name, text, limit);
         }
-        let shown = value.get(..room / 2).unwrap_or(value);
-        self.put(name);
-        self.put(b"\"");
-        for byte in shown {
-            self.put(hex_digits(&[*byte]).as_flattened());
-        }
-        self.put(b"\"");
-        self.flag(name, b"_hex\":true");
-        if shown.len() < value.len() {
-            self.flag(name, b"_truncated\":true");
+        let kept = value.get(..limit / 2).unwrap_or(value);
+        self.word(name, hex(kept));
+        self.note(name, "_hex", true);
+        if kept.len() < value.len() {
+            self.note(name, "_truncated", true);
         }
     }
 
-    /// One of our own words, or a text that was checked to be as plain as one.
-    #[inline]
-    pub(super) fn word<const N: usize>(&mut self, name: &[u8; N], value: &str) {
-        self.quoted(name, value.as_bytes());
+    /// Serial numbers, at most so many, and how many more there are.
+    pub(super) fn serials(&mut self, name: &str, serials: &[i64], most: usize) {
+        let (listed, more) = serials.split_at(serials.len().min(most));
+        self.list(name, listed, more.len());
     }
 
-    /// Digits, as many as the compiler knows.
-    #[inline]
-    pub(super) fn digits<const N: usize, const D: usize>(
-        &mut self,
-        name: &[u8; N],
-        value: &[u8; D],
-    ) {
-        self.quoted(name, value);
+    /// Texts from outside, each whole, as many as fit into `limit` bytes together, and how many more there are.
+    pub(super) fn texts(&mut self, name: &str, texts: &[String], limit: usize) {
+        let mut taken = 0;
+        let fit = texts.iter().take_while(|text| {
+            // With quotation marks and a comma.
+            taken += text.chars().map(escaped_length).sum::<usize>() + 3;
+            taken <= limit
+        });
+        let (listed, more) = texts.split_at(fit.count());
+        self.list(name, listed, more.len());
     }
 
-    /// A whole number.
-    #[inline]
-    pub(super) fn number<const N: usize>(&mut self, name: &[u8; N], value: u64) {
-        self.put(name);
-        self.decimal(value);
+    /// What was asked for.
+    pub(super) fn query(&mut self, query: &CertQuery) {
+        self.word("group_id", query.project.digits());
+        self.text("username", query.username.as_str(), limits::USERNAME);
     }
 
-    /// A number that may be absent.
-    #[inline]
-    pub(super) fn number_or_null<const N: usize>(&mut self, name: &[u8; N], value: Option<u64>) {
-        match value {
-            Some(value) => self.number(name, value),
-            None => self.null(name),
-        }
-    }
-
-    /// An id that may be absent.
-    #[inline]
-    pub(super) fn id_or_null<const N: usize>(&mut self, name: &[u8; N], value: Option<&Uuid>) {
-        match value {
-            Some(value) => self.digits(name, &hyphenated(*value)),
-            None => self.null(name),
-        }
-    }
-
-    /// An address and its port.
-    #[inline]
-    pub(super) fn peer<const N: usize>(&mut self, name: &[u8; N], value: &SocketAddr) {
-        self.put(name);
-        self.address(value);
-    }
-
-    /// How often each of our own words was counted, as an object.
-    pub(super) fn counts<'w, const N: usize>(
-        &mut self,
-        name: &[u8; N],
-        counts: impl Iterator<Item = (&'w str, u64)>,
-    ) {
-        self.put(name);
-        self.put(b"{");
-        for (place, (word, count)) in counts.enumerate() {
-            self.put(if place == 0 { b"\"" } else { b",\"" });
-            self.put(word.as_bytes());
-            self.put(b"\":");
-            self.decimal(count);
-        }
-        self.put(b"}");
-    }
-
-    /// Serial numbers, at most so many and as many as have room, and how many more there are; absent where
-    /// there are none.
-    pub(super) fn serials<const N: usize>(&mut self, name: &[u8; N], serials: &[i64], most: usize) {
-        if serials.is_empty() {
+    fn list(&mut self, name: &str, listed: &[impl Serialize], more: usize) {
+        if listed.len() + more == 0 {
             return;
         }
-        self.put(name);
-        self.put(b"[");
-        let room = self.length + most * room::SERIAL;
-        let mut listed = 0;
-        for serial in serials.iter().take(most) {
-            let mut digits = itoa::Buffer::new();
-            let digits = digits.format(*serial);
-            if self.length + 1 + digits.len() > room {
-                break;
-            }
-            if listed > 0 {
-                self.put(b",");
-            }
-            self.put(digits.as_bytes());
-            listed += 1;
-        }
-        self.put(b"]");
-        let more = u64::try_from(serials.len() - listed).unwrap_or(u64::MAX);
+        self.put(name, listed);
         if more > 0 {
-            self.flag(name, b"_more\":");
-            self.decimal(more);
+            self.note(name, "_more", more);
         }
-    }
-
-    /// `true`; absent otherwise.
-    pub(super) fn truth<const N: usize>(&mut self, name: &[u8; N]) {
-        self.put(name);
-        self.put(b"true");
-    }
-
-    /// A member without a value.
-    #[inline]
-    pub(super) fn null<const N: usize>(&mut self, name: &[u8; N]) {
-        self.put(name);
-        self.put(b"null");
     }
 
     /// A member that says something of the member `name`.
-    #[cold]
-    fn flag(&mut self, name: &[u8], rest: &[u8]) {
-        self.put(name.strip_suffix(b"\":").unwrap_or(name));
-        self.put(rest);
+    fn note(&mut self, name: &str, suffix: &str, value: impl Serialize) {
+        self.name(name, suffix);
+        self.value(value);
     }
 
-    /// The digits of a number.
-    #[inline]
-    pub(super) fn decimal(&mut self, value: u64) {
-        if let Ok(digit @ 0..=9) = u8::try_from(value) {
-            return self.put(&[b'0' + digit]);
+    fn name(&mut self, name: &str, suffix: &str) {
+        self.0.extend_from_slice(b",\"");
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.extend_from_slice(suffix.as_bytes());
+        self.0.extend_from_slice(b"\":");
+    }
+
+    fn value(&mut self, value: impl Serialize) {
+        let mut serializer = Serializer::with_formatter(&mut *self.0, Ascii);
+        let written = value.serialize(&mut serializer);
+        written.expect("a vector takes every byte, and no member has a key that is no text");
+    }
+}
+
+impl Kind {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Fetch => "fetch",
+            Self::Lookup => "lookup",
+            Self::Refusals => "refusals",
         }
-        let Some(Decimal { digits, length }) = Decimal::of(value) else {
-            return self.put(itoa::Buffer::new().format(value).as_bytes());
-        };
-        // To move all eight is quicker than to copy so many; what comes next is written over the others.
-        let end = self.length + length;
-        self.put(&digits);
-        self.length = self.length.min(end);
     }
+}
 
-    fn address(&mut self, address: &SocketAddr) {
-        self.put(b"\"");
-        match address {
-            SocketAddr::V4(address) => {
-                let [first, rest @ ..] = &address.ip().octets();
-                self.decimal((*first).into());
-                for octet in rest {
-                    self.put(b".");
-                    self.decimal((*octet).into());
+/// `text` as it stands between quotation marks in a record, and whether all of it does.
+pub(super) fn escaped(text: &str, limit: usize) -> (String, bool) {
+    let kept = fitting(text, limit);
+    let mut line = Vec::new();
+    Record(&mut line).value(kept);
+    let line = String::from_utf8(line).expect("records are ASCII");
+    let inside = line
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'));
+    let inside = inside.expect("a text stands between quotation marks");
+    (inside.to_owned(), kept.len() == text.len())
+}
+
+/// The lower-case hexadecimal digits of `bytes`.
+pub(super) fn hex(bytes: &[u8]) -> Vec<u8> {
+    let digit = |value: u8| {
+        if value < 10 {
+            b'0' + value
+        } else {
+            b'a' - 10 + value
+        }
+    };
+    let digits = bytes
+        .iter()
+        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]);
+    digits.collect()
+}
+
+/// The longest beginning of `text` that takes at most `limit` bytes.
+fn fitting(text: &str, limit: usize) -> &str {
+    // No byte of UTF-8 takes more than six.
+    if text.len().saturating_mul(6) <= limit {
+        return text;
+    }
+    let mut taken = 0;
+    let end = text.char_indices().find(|(_, character)| {
+        taken += escaped_length(*character);
+        taken > limit
+    });
+    end.map_or(text, |(at, _)| text.split_at(at).0)
+}
+
+fn escaped_length(character: char) -> usize {
+    match character {
+        '"' | '\\' => 2,
+        ' '..='~' => 1,
+        _ => 6 * character.len_utf16(),
+    }
+}
+
+/// JSON in printable ASCII, with one spelling for each character: records are searched as bytes.
+struct Ascii;
+
+impl Formatter for Ascii {
+    fn write_string_fragment<W: Write + ?Sized>(
+        &mut self,
+        out: &mut W,
+        text: &str,
+    ) -> io::Result<()> {
+        if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            return out.write_all(text.as_bytes());
+        }
+        for character in text.chars() {
+            match u8::try_from(character) {
+                Ok(byte @ b' '..=b'~') => out.write_all(&[byte])?,
+                _ => {
+                    for unit in character.encode_utf16(&mut [0; 2]) {
+                        write!(out, "\\u{unit:04x}")?;
+                    }
                 }
-                self.put(b":");
-                self.decimal(address.port().into());
-            }
-            SocketAddr::V6(address) => {
-                let mut text = Vec::new();
-                // Writing to a vector cannot fail. A scope is a number, so nothing needs escaping.
-                let _ = write!(text, "{address}");
-                self.put(&text);
             }
         }
-        self.put(b"\"");
+        Ok(())
     }
 
-    /// Appends a member's name and the quotation mark before its value, in one step.
-    #[inline]
-    fn open<const N: usize>(&mut self, name: &[u8; N]) {
-        let place = self.advance(N + 1).unwrap_or_default();
-        if let Some((mark, place)) = place.split_last_mut() {
-            place.copy_from_slice(name);
-            *mark = b'"';
+    fn write_char_escape<W: Write + ?Sized>(
+        &mut self,
+        out: &mut W,
+        escape: CharEscape,
+    ) -> io::Result<()> {
+        let control = match escape {
+            CharEscape::Quote => return out.write_all(b"\\\""),
+            CharEscape::ReverseSolidus => return out.write_all(b"\\\\"),
+            CharEscape::Solidus => b'/',
+            CharEscape::Backspace => 8,
+            CharEscape::Tab => 9,
+            CharEscape::LineFeed => 10,
+            CharEscape::FormFeed => 12,
+            CharEscape::CarriageReturn => 13,
+            CharEscape::AsciiControl(byte) => byte,
+        };
+        write!(out, "\\u{control:04x}")
+    }
+}
+
+thread_local! {
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// 9999-12-31T23:59:59.999999Z.
+const LAST_INSTANT: i64 = 253_402_300_799_999_999;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_printable_ascii_is_escaped() {
+        for (text, expected) in [
+            ("payments-1", "payments-1"),
+            ("x\"}\n{", r#"x\"}\u000a{"#),
+            ("\\", r"\\"),
+            ("\"\"", r#"\"\""#),
+            ("\u{1b}[31m", r"\u001b[31m"),
+            ("\u{7f}\u{85}", r"\u007f\u0085"),
+            ("\u{2028}\u{2029}\u{202e}", r"\u2028\u2029\u202e"),
+            ("\u{1f600}", r"\ud83d\ude00"),
+        ] {
+            assert_eq!(escaped(text, 100), (expected.to_owned(), true), "{text:?}");
         }
     }
 
-    /// Appends a name and its value in quotation marks, in one step.
-    #[inline]
-    fn quoted<const N: usize>(&mut self, name: &[u8; N], value: &[u8]) {
-        let place = self.advance(N + value.len() + 2).unwrap_or_default();
-        if let Some((before, place)) = place.split_first_chunk_mut()
-            && let [opening, place @ .., closing] = place
-        {
-            *before = *name;
-            *opening = b'"';
-            place.copy_from_slice(value);
-            *closing = b'"';
+    #[test]
+    fn a_text_is_cut_between_characters_and_never_inside_an_escape() {
+        assert_eq!(escaped("abcdef", 4), ("abcd".to_owned(), false));
+        assert_eq!(escaped("ab\u{1f600}", 13), ("ab".to_owned(), false));
+        assert_eq!(escaped("ab\"", 3), ("ab".to_owned(), false));
+        assert_eq!(escaped("abc", 3), ("abc".to_owned(), true));
+    }
+
+    #[test]
+    fn a_time_is_printed_as_timestamps_print_themselves() {
+        let line = |micros| {
+            let time = Timestamp::from_micros(micros);
+            Record::compose(
+                Kind::Fetch,
+                time,
+                b"",
+                |_| (),
+                |line| {
+                    assert_eq!(line.get(TIME_LENGTH..).unwrap(), b"\"kind\":\"fetch\"");
+                    String::from_utf8(line.to_vec()).unwrap()
+                },
+            )
+        };
+        for micros in [0, 1, 1_786_327_595_000_001, LAST_INSTANT] {
+            let time = Timestamp::from_micros(micros);
+            assert!(line(micros).starts_with(&format!("{{\"time\":\"{time}\",")));
+        }
+        for (micros, year) in [(i64::MIN, "1970"), (i64::MAX, "9999")] {
+            assert_eq!(&line(micros)[9..13], year);
         }
     }
 
-    /// Appends bytes. Of what is written out where it is called the compiler knows the length, which makes
-    /// it a move or two.
-    #[inline]
-    pub(super) fn put(&mut self, bytes: &[u8]) {
-        if let Some(place) = self.advance(bytes.len()) {
-            place.copy_from_slice(bytes);
+    proptest! {
+        #[test]
+        fn any_text_reads_back_as_itself_or_as_its_beginning(text in any::<String>(), limit in 0_usize..64) {
+            let (inside, whole) = escaped(&text, limit);
+            prop_assert!(inside.is_ascii() && inside.len() <= limit);
+            let read: String = serde_json::from_str(&format!("\"{inside}\"")).unwrap();
+            prop_assert_eq!(whole, read == text);
+            prop_assert!(text.starts_with(&read));
         }
-    }
-
-    /// The place of the next `length` bytes.
-    #[inline]
-    fn advance(&mut self, length: usize) -> Option<&mut [u8]> {
-        // There is always room: every text has its own, and together they leave enough for the rest.
-        let end = self.length.checked_add(length)?;
-        let place = self.line.get_mut(self.length..end)?;
-        self.length = end;
-        Some(place)
     }
 }

@@ -1,24 +1,44 @@
-//! Refusals go in, one by one; out comes which of them have a record of their own, and once a minute how
-//! many of whom were folded into one record.
+//! Refusals: beyond a number a minute they are folded, so that callers who are not let in do not decide how
+//! fast the disk fills (G15; load shedding).
 //!
-//! Whoever is not let in must not decide how fast the disk fills (G15). So each source and each caller has a
-//! number of records of refusals a minute, and what is beyond costs a count in memory. The minutes are
-//! fixed ones of the clock, so that a refusal costs one look-up in a table and nobody needs a timer.
+//! Each source and each caller has a number of records of refusals of its own in each minute of the clock;
+//! what is beyond costs a count in memory, and is one record once the minute is over, through the same journal
+//! and chain as all others.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
+use std::mem;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio_util::sync::CancellationToken;
 
 use crate::atlas::Timestamp;
 use crate::identity::Caller;
-use crate::system::Moment;
+use crate::system::{Clock, Moment};
+use crate::telemetry::metrics::audit::AuditMetrics;
+
+use super::Unrecorded;
+use super::disk::Disk;
+use super::journal::Journal;
+use super::record::{Kind, Record, limits};
+
+/// The refusals of one trail.
+#[derive(Debug)]
+pub(super) struct Refusals {
+    minute: Mutex<Minute>,
+    pub(super) disk: Arc<Disk>,
+    metrics: AuditMetrics,
+    stop: CancellationToken,
+    stopped: CancellationToken,
+}
 
 /// Whose refusals are counted together.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Who {
-    /// Nobody that is known, from this [`network`](crate::identity::network).
+pub(super) enum RefusedParty {
+    /// An unknown caller, from this [`network`](crate::identity::network).
     Source(IpAddr),
     /// A caller whose token was verified.
     Caller { issuer: Arc<str>, subject: Box<str> },
@@ -42,35 +62,141 @@ pub struct TooManyRefusals {
 
 /// What is known of folded refusals.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Fold {
-    pub(super) count: u64,
+struct Fold {
+    count: u64,
     /// The codes of their answers, a closed set.
-    pub(super) codes: BTreeMap<Arc<str>, u64>,
-    pub(super) first: Timestamp,
-    pub(super) last: Timestamp,
+    codes: BTreeMap<Arc<str>, u64>,
+    first: Timestamp,
+    last: Timestamp,
 }
 
 /// The refusals of the present minute, and the folds of minutes before that are not on record yet.
 #[derive(Debug)]
-pub(super) struct Refusals {
+struct Minute {
     per_minute: u32,
-    /// The present minute's number.
-    minute: u64,
+    number: u64,
     /// How many records of their own they have had within it.
-    sources: HashMap<Who, u32>,
-    callers: HashMap<Who, u32>,
-    folds: HashMap<Who, Fold>,
-    due: HashMap<Who, Fold>,
+    sources: HashMap<RefusedParty, u32>,
+    callers: HashMap<RefusedParty, u32>,
+    folds: HashMap<RefusedParty, Fold>,
+    due: HashMap<RefusedParty, Fold>,
     /// The folds of a closed table would never be written.
     closed: bool,
 }
 
 impl Refusals {
+    pub(super) fn new(per_minute: u32, disk: Arc<Disk>, metrics: AuditMetrics) -> Arc<Self> {
+        Arc::new(Self {
+            minute: Mutex::new(Minute::new(per_minute)),
+            disk,
+            metrics,
+            stop: CancellationToken::new(),
+            stopped: CancellationToken::new(),
+        })
+    }
+
+    /// Counts one refusal: `None` if it has a record of its own, else it is folded.
+    pub(super) fn refuse(
+        &self,
+        party: RefusedParty,
+        code: &str,
+        now: Moment,
+    ) -> Option<TooManyRefusals> {
+        let is_short = self.disk.is_short();
+        let folded = self.lock().refuse(party, code, now, is_short);
+        if folded.is_some() {
+            self.metrics.refusals_folded.inc();
+        }
+        folded
+    }
+
+    /// Waits until all that is folded is on record; from then on nothing more is folded.
+    pub(super) async fn close(&self) {
+        self.stop.cancel();
+        self.stopped.cancelled().await;
+    }
+
+    /// Records what was folded once a minute, until it is told to stop.
+    pub(super) async fn run(self: Arc<Self>, journal: Arc<Journal>, clock: Clock) {
+        // However it ends, `close` does not wait in vain.
+        let _stopped = self.stopped.clone().drop_guard();
+        loop {
+            let now = clock.now();
+            if self.stop.is_cancelled() {
+                let due = self.lock().close();
+                self.record(due, &journal, now).await;
+                let lost = self.lock().close();
+                let lost: u64 = lost.values().map(|fold| fold.count).sum();
+                if lost > 0 {
+                    tracing::error!(count = lost, "refused requests are not on record");
+                }
+                return;
+            }
+            // What cannot be written now stays due.
+            if journal.health.is_writable() {
+                let due = self.lock().take_due(now.elapsed);
+                self.record(due, &journal, now).await;
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => {}
+                () = clock.sleep_until(begin_of(minute_of(now.elapsed) + 1)) => {}
+            }
+        }
+    }
+
+    async fn record(&self, due: HashMap<RefusedParty, Fold>, journal: &Journal, now: Moment) {
+        let mut due = due.into_iter().peekable();
+        // Few at a time, so that the requests that come meanwhile find the queue open.
+        while due.peek().is_some() {
+            let some = due.by_ref().take(AT_A_TIME);
+            let records = some.map(|(party, fold)| self.record_one(party, fold, journal, now));
+            if join_all(records).await.iter().any(Result::is_err) {
+                break;
+            }
+        }
+        for (party, fold) in due {
+            self.lock().put_back(party, fold);
+        }
+    }
+
+    async fn record_one(
+        &self,
+        party: RefusedParty,
+        fold: Fold,
+        journal: &Journal,
+        now: Moment,
+    ) -> Result<(), Unrecorded> {
+        let write = |record: &mut Record<'_>| fold.write(record, &party);
+        let recorded = match journal.submit(Kind::Refusals, now, write) {
+            Ok(ticket) => ticket.await,
+            Err(problem) => Err(problem),
+        };
+        match recorded {
+            // One line a minute stands for those that were not written.
+            Ok(()) => tracing::info!(
+                peer = party.peer(),
+                scope = party.scope(),
+                count = fold.count,
+                "refused requests are folded into one record"
+            ),
+            Err(Unrecorded::Unwritable) => self.lock().put_back(party, fold),
+            // It is written when the disk comes back; a second record would count twice.
+            Err(Unrecorded::TooLate) => {}
+        }
+        recorded
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Minute> {
+        self.minute.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Minute {
     /// None yet; each source and caller may have `per_minute` records of their own.
-    pub(super) fn new(per_minute: u32) -> Self {
+    fn new(per_minute: u32) -> Self {
         Self {
             per_minute,
-            minute: 0,
+            number: 0,
             sources: HashMap::new(),
             callers: HashMap::new(),
             folds: HashMap::new(),
@@ -81,9 +207,9 @@ impl Refusals {
 
     /// Counts one refusal: `None` if it has a record of its own, else it is folded. While the disk is
     /// short, all are.
-    pub(super) fn refuse(
+    fn refuse(
         &mut self,
-        who: Who,
+        party: RefusedParty,
         code: &str,
         now: Moment,
         disk_is_short: bool,
@@ -93,42 +219,43 @@ impl Refusals {
         }
         self.begin(minute_of(now.elapsed));
         let with = if disk_is_short {
-            Who::Everybody
+            RefusedParty::Everybody
         } else {
-            self.folded_with(who)?
+            self.folded_with(party)?
         };
-        let limit = matches!(with, Who::Source(_) | Who::Caller { .. }).then_some(self.per_minute);
+        let limit = matches!(with, RefusedParty::Source(_) | RefusedParty::Caller { .. })
+            .then_some(self.per_minute);
         let fold = self.folds.entry(with);
         fold.or_insert_with(|| Fold::since(now.wall))
             .note(code, now.wall);
         Some(TooManyRefusals {
-            retry_after: begin_of(self.minute + 1).saturating_sub(now.elapsed),
+            retry_after: begin_of(self.number + 1).saturating_sub(now.elapsed),
             limit,
         })
     }
 
     /// The folds of the minutes that are over; each is handed out once.
-    pub(super) fn take_due(&mut self, now: Duration) -> HashMap<Who, Fold> {
+    fn take_due(&mut self, now: Duration) -> HashMap<RefusedParty, Fold> {
         self.begin(minute_of(now));
-        std::mem::take(&mut self.due)
+        mem::take(&mut self.due)
     }
 
     /// All that is folded; from now on nothing more is.
-    pub(super) fn close(&mut self) -> HashMap<Who, Fold> {
+    fn close(&mut self) -> HashMap<RefusedParty, Fold> {
         self.closed = true;
-        self.begin(self.minute + 1);
-        std::mem::take(&mut self.due)
+        self.begin(self.number + 1);
+        mem::take(&mut self.due)
     }
 
     /// A fold that could not be written is due again.
-    pub(super) fn put_back(&mut self, who: Who, fold: Fold) {
-        let is_known = self.due.contains_key(&who);
-        let who = if is_known || self.due.len() < MOST_DUE {
-            who
+    fn put_back(&mut self, party: RefusedParty, fold: Fold) {
+        let is_known = self.due.contains_key(&party);
+        let party = if is_known || self.due.len() < MOST_DUE {
+            party
         } else {
-            who.others()
+            party.others()
         };
-        match self.due.entry(who) {
+        match self.due.entry(party) {
             Entry::Occupied(mut known) => known.get_mut().add(fold),
             Entry::Vacant(place) => {
                 place.insert(fold);
@@ -136,23 +263,25 @@ impl Refusals {
         }
     }
 
-    /// With whom the next refusal of `who` is folded; `None` if it has a record of its own.
-    fn folded_with(&mut self, who: Who) -> Option<Who> {
-        let tracked = match who {
-            Who::Caller { .. } | Who::OtherCallers => &mut self.callers,
-            Who::Source(_) | Who::OtherSources | Who::Everybody => &mut self.sources,
+    /// With whom the next refusal of `party` is folded; `None` if it has a record of its own.
+    fn folded_with(&mut self, party: RefusedParty) -> Option<RefusedParty> {
+        let tracked = match party {
+            RefusedParty::Caller { .. } | RefusedParty::OtherCallers => &mut self.callers,
+            RefusedParty::Source(_) | RefusedParty::OtherSources | RefusedParty::Everybody => {
+                &mut self.sources
+            }
         };
         let is_full = tracked.len() >= MOST_TRACKED;
-        match tracked.entry(who) {
+        match tracked.entry(party) {
             Entry::Vacant(place) if is_full => Some(place.into_key().others()),
             Entry::Vacant(place) if self.per_minute > 0 => {
                 place.insert(1);
                 None
             }
             Entry::Vacant(place) => {
-                let who = place.key().clone();
+                let party = place.key().clone();
                 place.insert(0);
-                Some(who)
+                Some(party)
             }
             Entry::Occupied(mut own) if *own.get() < self.per_minute => {
                 *own.get_mut() += 1;
@@ -164,20 +293,20 @@ impl Refusals {
 
     /// Ends the minutes before `minute`.
     fn begin(&mut self, minute: u64) {
-        // Whoever was overtaken on the way here belongs to the present minute.
-        if minute <= self.minute {
+        // One that was overtaken on the way here belongs to the present minute.
+        if minute <= self.number {
             return;
         }
-        self.minute = minute;
+        self.number = minute;
         self.sources.clear();
         self.callers.clear();
-        for (who, fold) in std::mem::take(&mut self.folds) {
-            self.put_back(who, fold);
+        for (party, fold) in mem::take(&mut self.folds) {
+            self.put_back(party, fold);
         }
     }
 }
 
-impl From<&Caller> for Who {
+impl From<&Caller> for RefusedParty {
     fn from(caller: &Caller) -> Self {
         Self::Caller {
             issuer: Arc::clone(&caller.issuer),
@@ -186,7 +315,7 @@ impl From<&Caller> for Who {
     }
 }
 
-impl Who {
+impl RefusedParty {
     /// Those with whom it is counted where there is no more room.
     fn others(self) -> Self {
         match self {
@@ -195,9 +324,41 @@ impl Who {
             Self::Everybody => Self::Everybody,
         }
     }
+
+    fn scope(&self) -> &'static str {
+        match self {
+            Self::Source(_) => "source",
+            Self::Caller { .. } => "caller",
+            Self::OtherSources => "other_sources",
+            Self::OtherCallers => "other_callers",
+            Self::Everybody => "everybody",
+        }
+    }
+
+    /// The address, or network of IPv6, of a source.
+    fn peer(&self) -> Option<String> {
+        match self {
+            Self::Source(IpAddr::V4(address)) => Some(address.to_string()),
+            Self::Source(IpAddr::V6(prefix)) => Some(format!("{prefix}/64")),
+            Self::Caller { .. } | Self::OtherSources | Self::OtherCallers | Self::Everybody => None,
+        }
+    }
 }
 
 impl Fold {
+    fn write(&self, record: &mut Record<'_>, party: &RefusedParty) {
+        record.word("scope", party.scope());
+        record.put("count", self.count);
+        record.put("codes", &self.codes);
+        record.word("first", self.first.to_string());
+        record.word("last", self.last.to_string());
+        record.put_some("peer", party.peer());
+        if let RefusedParty::Caller { issuer, subject } = party {
+            record.text("subject", subject, limits::SUBJECT);
+            record.text("issuer", issuer, limits::ISSUER);
+        }
+    }
+
     fn since(first: Timestamp) -> Self {
         Self {
             count: 0,
@@ -228,11 +389,6 @@ impl Fold {
     }
 }
 
-/// When the minute after `now` begins.
-pub(super) fn next_minute(now: Duration) -> Duration {
-    begin_of(minute_of(now) + 1)
-}
-
 fn minute_of(elapsed: Duration) -> u64 {
     elapsed.as_secs() / MINUTE
 }
@@ -242,10 +398,11 @@ fn begin_of(minute: u64) -> Duration {
 }
 
 const MINUTE: u64 = 60;
-/// Sources, and as many callers, that are told apart within a minute. Callers have room of their own, so
-/// that strangers cannot take it from them.
+const AT_A_TIME: usize = 64;
+/// Sources, and as many callers, that are told apart within a minute. Callers are counted apart, so that
+/// strangers cannot displace them.
 const MOST_TRACKED: usize = 10_000;
-/// All who can be told apart within a minute, and the three that stand for the rest.
+/// All that can be told apart within a minute, and the three that stand for the rest.
 const MOST_DUE: usize = 2 * MOST_TRACKED + 3;
 
 #[cfg(test)]
@@ -253,12 +410,12 @@ mod tests {
     use super::*;
     use crate::identity::network;
 
-    fn source(address: &str) -> Who {
-        Who::Source(network(address.parse().unwrap()))
+    fn source(address: &str) -> RefusedParty {
+        RefusedParty::Source(network(address.parse().unwrap()))
     }
 
-    fn caller(subject: &str) -> Who {
-        Who::Caller {
+    fn caller(subject: &str) -> RefusedParty {
+        RefusedParty::Caller {
             issuer: Arc::from("https://idp.internal.example"),
             subject: Box::from(subject),
         }
@@ -272,14 +429,14 @@ mod tests {
         }
     }
 
-    fn is_folded(refusals: &mut Refusals, who: Who, millis: u64) -> bool {
-        refusals.refuse(who, "CODE", at(millis), false).is_some()
+    fn is_folded(refusals: &mut Minute, party: RefusedParty, millis: u64) -> bool {
+        refusals.refuse(party, "CODE", at(millis), false).is_some()
     }
 
     #[test]
     fn each_source_and_caller_has_its_number_each_minute() {
-        let mut refusals = Refusals::new(2);
-        for (who, millis, folded) in [
+        let mut refusals = Minute::new(2);
+        for (party, millis, folded) in [
             (source("192.0.2.1"), 0, false),
             (source("192.0.2.1"), 1, false),
             (source("192.0.2.1"), 2, true),
@@ -300,16 +457,16 @@ mod tests {
             (source("192.0.2.1"), 60_001, true),
         ] {
             assert_eq!(
-                is_folded(&mut refusals, who.clone(), millis),
+                is_folded(&mut refusals, party.clone(), millis),
                 folded,
-                "{who:?} {millis}"
+                "{party:?} {millis}"
             );
         }
     }
 
     #[test]
     fn a_fold_counts_by_code_and_is_due_once_its_minute_is_over() {
-        let mut refusals = Refusals::new(0);
+        let mut refusals = Minute::new(0);
         for (millis, code) in [(100, "A"), (30_000, "B"), (200, "A")] {
             let told = refusals.refuse(source("192.0.2.1"), code, at(millis), false);
             let told = told.unwrap();
@@ -330,8 +487,8 @@ mod tests {
 
     #[test]
     fn beyond_ten_thousand_sources_the_rest_is_folded_as_one() {
-        let mut refusals = Refusals::new(1);
-        let number = |number: u32| Who::Source(IpAddr::V4(number.into()));
+        let mut refusals = Minute::new(1);
+        let number = |number: u32| RefusedParty::Source(IpAddr::V4(number.into()));
         for known in 0..10_000 {
             assert!(!is_folded(&mut refusals, number(known), 0));
         }
@@ -340,11 +497,11 @@ mod tests {
             let told = refusals.refuse(number(beyond), "CODE", at(0), false);
             assert_eq!(told.unwrap().limit, None);
         }
-        // Those who are tracked still are, and callers have places of their own.
+        // Those party are tracked still are, and callers have places of their own.
         assert!(is_folded(&mut refusals, number(7), 0));
         assert!(!is_folded(&mut refusals, caller("payments"), 0));
         let due = refusals.take_due(Duration::from_mins(1));
-        assert_eq!(due[&Who::OtherSources].count, 20);
+        assert_eq!(due[&RefusedParty::OtherSources].count, 20);
         assert_eq!(due[&number(7)].count, 1);
         assert_eq!(due.len(), 2);
         assert!(!is_folded(&mut refusals, number(20_000), 60_000));
@@ -352,43 +509,43 @@ mod tests {
 
     #[test]
     fn while_the_disk_is_short_all_are_folded_into_one() {
-        let mut refusals = Refusals::new(5);
-        for who in [
+        let mut refusals = Minute::new(5);
+        for party in [
             source("192.0.2.1"),
             source("2001:db8::1"),
             caller("payments"),
         ] {
-            let told = refusals.refuse(who, "CODE", at(0), true).unwrap();
+            let told = refusals.refuse(party, "CODE", at(0), true).unwrap();
             assert_eq!(told.limit, None);
         }
         let due = refusals.take_due(Duration::from_mins(1));
         assert_eq!(due.len(), 1);
-        assert_eq!(due[&Who::Everybody].count, 3);
+        assert_eq!(due[&RefusedParty::Everybody].count, 3);
     }
 
     #[test]
     fn what_could_not_be_written_is_due_again_and_added_to() {
-        let mut refusals = Refusals::new(0);
+        let mut refusals = Minute::new(0);
         for minute in 1..=3 {
             assert!(is_folded(
                 &mut refusals,
                 source("192.0.2.1"),
                 minute * 60_000 - 1
             ));
-            for (who, fold) in refusals.take_due(Duration::from_mins(minute)) {
+            for (party, fold) in refusals.take_due(Duration::from_mins(minute)) {
                 assert_eq!(fold.count, minute);
-                refusals.put_back(who, fold);
+                refusals.put_back(party, fold);
             }
         }
     }
 
     #[test]
     fn what_waits_to_be_written_is_bounded() {
-        let mut refusals = Refusals::new(0);
+        let mut refusals = Minute::new(0);
         for minute in 0..5_u32 {
             for number in 0..10_000 {
-                let who = Who::Source(IpAddr::V4((minute * 10_000 + number).into()));
-                assert!(is_folded(&mut refusals, who, u64::from(minute) * 60_000));
+                let party = RefusedParty::Source(IpAddr::V4((minute * 10_000 + number).into()));
+                assert!(is_folded(&mut refusals, party, u64::from(minute) * 60_000));
             }
         }
         let due = refusals.close();
@@ -398,7 +555,7 @@ mod tests {
 
     #[test]
     fn a_closed_table_gives_all_it_has_and_takes_no_more() {
-        let mut refusals = Refusals::new(0);
+        let mut refusals = Minute::new(0);
         assert!(is_folded(&mut refusals, source("192.0.2.1"), 0));
         assert_eq!(refusals.close().len(), 1);
         assert!(!is_folded(&mut refusals, source("192.0.2.1"), 0));

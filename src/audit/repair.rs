@@ -1,5 +1,5 @@
-//! What a crash left: a file's path goes in, its whole lines stay, and where the chain goes on comes
-//! out.
+//! Repair of the newest file after a crash: a torn tail is cut off, and the chain goes on after the last whole
+//! line.
 //!
 //! A line that was cut off while it was written was never acknowledged, so nothing is lost by taking
 //! it out of the file; it is kept beside it, as `<file>.torn`. Whole lines are never touched: if one of
@@ -8,8 +8,7 @@
 //! After a loss of power, a file may be longer than what the disk has of it, and then zeros stand where
 //! the rest should be. No line holds a zero, so that the first one tells where the disk fell behind the
 //! journal; what comes after it was never brought to the disk, is no chain, and goes aside as well.
-//! Nobody gains by putting zeros there who could not as well have cut the file off: both are shown by a
-//! signed head.
+//! Whoever could put zeros there could as well cut the file off: a signed head shows both.
 
 use std::fs::File;
 use std::io;
@@ -18,15 +17,15 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
-use super::chain::{Place, Tip};
+use super::chain::{Link, Tip};
 use super::directory::{at, private};
 use super::listing::Segment;
 use super::record::LONGEST_LINE;
-use super::{ahead, chain, reading};
+use super::{chain, reading};
 
 /// The end of the newest file.
 #[derive(Debug)]
-pub(super) struct Mended {
+pub(super) struct Repaired {
     /// Its last record; `None` if it has none.
     pub(super) last: Option<LastRecord>,
     /// How long it is now.
@@ -46,16 +45,16 @@ pub(super) struct LastRecord {
 }
 
 impl LastRecord {
-    fn of(line: &[u8], place: Place) -> Self {
+    fn of(line: &[u8], link: Link) -> Self {
         Self {
-            tip: place.into(),
+            tip: link.into(),
             chain: chain::id(line),
         }
     }
 }
 
 /// Cuts off a plain file what never became part of the chain.
-pub(super) fn mend(path: &Path) -> io::Result<Mended> {
+pub(super) fn repair(path: &Path) -> io::Result<Repaired> {
     let mut file = private()
         .read(true)
         .write(true)
@@ -67,21 +66,19 @@ pub(super) fn mend(path: &Path) -> io::Result<Mended> {
     let mut window = Vec::new();
     file.seek(SeekFrom::Start(start))?;
     (&file).take(sound - start).read_to_end(&mut window)?;
-    let end = judge(&window, start == 0);
+    let end = read_tail(&window, start == 0);
     let size = if end.damaged {
         length
     } else {
-        sound - length_of(window.get(end.length..).unwrap_or_default())
+        sound - length_of(window.split_at(end.length).1)
     };
     if size < length {
         file.seek(SeekFrom::Start(size))?;
         keep_aside(path, &mut file)?;
         file.set_len(size)?;
         file.sync_all()?;
-    } else if !end.damaged {
-        ahead::free_beyond(&file, size);
     }
-    Ok(Mended {
+    Ok(Repaired {
         last: end.last,
         size,
         torn: length - size,
@@ -99,9 +96,7 @@ fn first_zero(file: &mut File) -> io::Result<Option<u64>> {
             return Ok(None);
         }
         if let Some(place) = memchr::memchr(0, block) {
-            return Ok(Some(
-                position + length_of(block.get(..place).unwrap_or_default()),
-            ));
+            return Ok(Some(position + length_of(block.split_at(place).0)));
         }
         let read = block.len();
         position += length_of(block);
@@ -110,15 +105,18 @@ fn first_zero(file: &mut File) -> io::Result<Option<u64>> {
 }
 
 /// The last record of the newest file among `segments` that has one, and the id of its chain.
-pub(super) fn last_tip(directory: &Path, segments: &[Segment]) -> io::Result<Option<LastRecord>> {
+pub(super) fn last_record(
+    directory: &Path,
+    segments: &[Segment],
+) -> io::Result<Option<LastRecord>> {
     for segment in segments.iter().rev() {
         let mut last = None;
         let (_, mut lines) = reading::open_best(directory, segment, None, reading::open)?;
         let mut line = Vec::new();
         while lines.read_until(b'\n', &mut line)? > 0 {
-            let text = line.strip_suffix(b"\n").unwrap_or_default();
-            if let Some(place) = chain::read(text) {
-                last = Some(LastRecord::of(text, place));
+            let text = line.strip_suffix(b"\n").unwrap_or(&line);
+            if let Some(link) = chain::read(text) {
+                last = Some(LastRecord::of(text, link));
             }
             line.clear();
         }
@@ -129,15 +127,16 @@ pub(super) fn last_tip(directory: &Path, segments: &[Segment]) -> io::Result<Opt
     Ok(None)
 }
 
-struct End {
+/// What the last bytes of a file say.
+struct Tail {
     last: Option<LastRecord>,
     /// Where in the window the last whole line ends.
     length: usize,
     damaged: bool,
 }
 
-/// What the last bytes of a file say; `whole` if they are all of it.
-fn judge(window: &[u8], whole: bool) -> End {
+/// Reads the last bytes of a file, which are `whole` if they are all of it.
+fn read_tail(window: &[u8], whole: bool) -> Tail {
     let mut last = None;
     let mut damaged = false;
     let mut length = 0;
@@ -147,9 +146,9 @@ fn judge(window: &[u8], whole: bool) -> End {
         };
         length += line.len();
         match chain::read(text) {
-            Some(place) => {
-                last = Some(LastRecord::of(text, place));
-                damaged |= !place.genuine;
+            Some(link) => {
+                last = Some(LastRecord::of(text, link));
+                damaged |= !link.genuine;
             }
             // The window may begin in the middle of a line.
             None => damaged |= whole || index > 0,
@@ -158,7 +157,7 @@ fn judge(window: &[u8], whole: bool) -> End {
     // Longer than any line: no crash of ours left this.
     let torn = window.len() - length;
     damaged |= torn > LONGEST_LINE || (!whole && last.is_none());
-    End {
+    Tail {
         last,
         length,
         damaged,
@@ -182,7 +181,7 @@ fn keep_aside(path: &Path, file: &mut File) -> io::Result<()> {
 }
 
 fn length_of(bytes: &[u8]) -> u64 {
-    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+    u64::try_from(bytes.len()).expect("memory has less than 2^64 bytes")
 }
 
 /// How much of a file's end is looked at; several times the longest line.

@@ -8,7 +8,7 @@
 
 use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 use std::{fs, io};
 
@@ -21,7 +21,7 @@ use super::chain::Tip;
 use super::directory::{at, sync_names};
 use super::journal::Journal;
 use super::listing::{Listing, Packing, Segment, SegmentFile};
-use super::record::{Body, Kind, name, room};
+use super::record::{Kind, Record, limits};
 use super::{Config, chain, listing, reading};
 
 use packing::{pack, remove_parts};
@@ -32,9 +32,7 @@ mod packing;
 pub(super) struct Retention {
     directory: PathBuf,
     limits: Limits,
-    journal: Weak<Journal>,
-    /// The members that every record has of its writer and its chain.
-    identity: Box<[u8]>,
+    journal: Arc<Journal>,
     clock: Clock,
     metrics: AuditMetrics,
 }
@@ -127,26 +125,23 @@ impl Limits {
 }
 
 impl Retention {
-    /// `identity` is what every record has of its writer and its chain.
     pub(super) fn new(
         config: &Config,
         journal: &Arc<Journal>,
-        identity: &[u8],
         clock: &Clock,
         metrics: AuditMetrics,
     ) -> Self {
         Self {
             directory: config.directory.clone(),
             limits: Limits::of(config),
-            journal: Arc::downgrade(journal),
-            identity: Box::from(identity),
+            journal: Arc::clone(journal),
             clock: clock.clone(),
             metrics,
         }
     }
 
-    /// Goes round until the journal is closed.
-    pub(super) async fn keep_up(self) {
+    /// Goes on until it is aborted.
+    pub(super) async fn run(self) {
         let troubles = Repeated::default();
         loop {
             match self.go_round().await {
@@ -163,9 +158,6 @@ impl Retention {
                 }
             }
             self.clock.sleep(ROUND).await;
-            if self.journal.strong_count() == 0 {
-                return;
-            }
         }
     }
 
@@ -216,21 +208,12 @@ impl Retention {
         let next = removal.next;
         let last = background(move || last_before(&directory, next)).await?;
         let now = self.clock.now();
-        let Some(journal) = self.journal.upgrade() else {
-            return Ok(());
-        };
-        let recorded = Body::compose(
-            now.wall,
-            Kind::Admin,
-            |body| self.write(body, &removal, last),
-            |body| journal.submit(body, now),
-        );
-        let ticket = recorded.map_err(io::Error::other)?;
-        drop(journal);
+        let write = |record: &mut Record<'_>| removal.write(record, last);
+        let submitted = self.journal.submit(Kind::Admin, now, write);
+        let ticket = submitted.map_err(io::Error::other)?;
         ticket.await.map_err(io::Error::other)?;
         // A second sink may have taken it in the journal's place, where its word is enough for an answer.
-        let journal = self.journal.upgrade();
-        if !journal.is_some_and(|journal| journal.health().journal_is_well()) {
+        if !self.journal.health.is_journal_well() {
             return Err(io::Error::other("the journal cannot be written"));
         }
         let directory = self.directory.clone();
@@ -245,17 +228,19 @@ impl Retention {
         tracing::info!(first, last = last.seq, reason, "removed audit records");
         Ok(())
     }
+}
 
-    fn write(&self, body: &mut Body<'_>, removal: &Removal, last: Tip) {
-        let file = removal.segment.best.path.file_name();
-        let file = file.and_then(|name| name.to_str()).unwrap_or_default();
-        body.put(&self.identity);
-        body.word(name!("action"), "removed");
-        body.word(name!("reason"), removal.reason.word());
-        body.text(name!("file"), file, room::NAME);
-        body.number(name!("first_seq"), removal.segment.first);
-        body.number(name!("last_seq"), last.seq);
-        body.digits(name!("last_hash"), &last.hash);
+impl Removal {
+    fn write(&self, record: &mut Record<'_>, last: Tip) {
+        let file = self.segment.best.path.file_name();
+        let file = file.and_then(|name| name.to_str());
+        record.word("action", "removed");
+        record.word("reason", self.reason.word());
+        let file = file.expect("a listed file has a name that is text");
+        record.text("file", file, limits::NAME);
+        record.put("first_seq", self.segment.first);
+        record.put("last_seq", last.seq);
+        record.word("last_hash", last.hash);
     }
 }
 

@@ -1,77 +1,23 @@
-//! Reading back: a filter goes in, the records that pass it come out as they were written.
-//!
-//! There is no index, because a scan is fast enough. A record is written with one spelling for every
-//! member, and inside a text a quotation mark never stands without a backslash before it. So the bytes
-//! `,"subject":"ci"` in a line are that member and nothing else: they are looked for as they are, and no
-//! line is read as JSON.
+//! Search: the records that pass a filter, as they were written.
 
+use std::borrow::Cow;
 use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
 use std::{fmt, io};
 
-use memchr::memmem::Finder;
-use uuid::Uuid;
+use serde::Deserialize;
 
-use crate::atlas::Timestamp;
-
-use super::record::room;
-use super::record::text::escaped;
-use super::{chain, reading};
+use super::reading;
 
 use cursor::{Bounds, Cursor};
 use shown::Shown;
 
 mod cursor;
+mod filter;
 mod packed;
 mod shown;
-mod summary;
-mod words;
 
-pub use summary::Summary;
-pub use words::{
-    BadFilter, Peer, When, certificate, group, id, kind, number, order, outcome, peer, status, when,
-};
-
-/// Which records are wanted; what is absent does not matter.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Filter {
-    /// `subject`, whole.
-    pub subject: Option<String>,
-    /// `issuer`, whole.
-    pub issuer: Option<String>,
-    /// `client_id`, whole.
-    pub client_id: Option<String>,
-    /// `token_id`, whole.
-    pub token_id: Option<String>,
-    /// `rule`, whole.
-    pub rule: Option<String>,
-    /// `peer`.
-    pub peer: Option<Peer>,
-    /// `group_id`, whole.
-    pub group: Option<String>,
-    /// `username`, whole.
-    pub username: Option<String>,
-    /// `outcome`, one of its words.
-    pub outcome: Option<String>,
-    /// `status`.
-    pub status: Option<u16>,
-    /// `kind`, one of its words.
-    pub kind: Option<String>,
-    /// Not before this.
-    pub since: Option<Timestamp>,
-    /// Before this.
-    pub until: Option<Timestamp>,
-    /// `request_id`.
-    pub request_id: Option<Uuid>,
-    /// `fill_id`: a fetch and every answer that it filled.
-    pub fill_id: Option<Uuid>,
-    /// A certificate by its serial number: the answers and the fetches whose lists had it.
-    pub certificate: Option<i64>,
-    /// Only records with a number above this: the next page, oldest first.
-    pub after: Option<u64>,
-    /// Only records with a number below this: the next page, newest first.
-    pub before: Option<u64>,
-}
+pub use filter::{BadFilter, Filter, LineFilter, Peer, instant_by_now, order};
 
 /// Which record comes first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,6 +36,87 @@ pub struct Found<'a> {
     pub line: &'a str,
     /// Its number.
     pub seq: u64,
+}
+
+/// The members of a record that a table or a spreadsheet shows. Absent where the record's kind has none.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Summary<'a> {
+    /// `time`.
+    #[serde(borrow)]
+    pub time: Cow<'a, str>,
+    /// `seq`.
+    pub seq: u64,
+    /// `kind`.
+    #[serde(borrow)]
+    pub kind: Cow<'a, str>,
+    /// `replica`.
+    #[serde(borrow)]
+    pub replica: Option<Cow<'a, str>>,
+    /// `request_id`.
+    #[serde(borrow)]
+    pub request_id: Option<Cow<'a, str>>,
+    /// `action` of an operator's record.
+    #[serde(borrow)]
+    pub action: Option<Cow<'a, str>>,
+    /// `count` of folded refusals.
+    pub count: Option<u64>,
+    /// `outcome`.
+    #[serde(borrow)]
+    pub outcome: Option<Cow<'a, str>>,
+    /// `status`.
+    pub status: Option<u16>,
+    /// `error_code`.
+    #[serde(borrow)]
+    pub error_code: Option<Cow<'a, str>>,
+    /// `subject`.
+    #[serde(borrow)]
+    pub subject: Option<Cow<'a, str>>,
+    /// `issuer`.
+    #[serde(borrow)]
+    pub issuer: Option<Cow<'a, str>>,
+    /// `client_id`.
+    #[serde(borrow)]
+    pub client_id: Option<Cow<'a, str>>,
+    /// `token_id`.
+    #[serde(borrow)]
+    pub token_id: Option<Cow<'a, str>>,
+    /// `rule`.
+    #[serde(borrow)]
+    pub rule: Option<Cow<'a, str>>,
+    /// `peer`.
+    #[serde(borrow)]
+    pub peer: Option<Cow<'a, str>>,
+    /// `group_id`.
+    #[serde(borrow)]
+    pub group_id: Option<Cow<'a, str>>,
+    /// `username`.
+    #[serde(borrow)]
+    pub username: Option<Cow<'a, str>>,
+    /// `cache`.
+    #[serde(borrow)]
+    pub cache: Option<Cow<'a, str>>,
+    /// `fill_id`.
+    #[serde(borrow)]
+    pub fill_id: Option<Cow<'a, str>>,
+    /// `age_ms`.
+    pub age_ms: Option<u64>,
+    /// `certificates`.
+    pub certificates: Option<u64>,
+    /// `list`.
+    #[serde(borrow)]
+    pub list: Option<Cow<'a, str>>,
+    /// `upstream_calls`.
+    pub upstream_calls: Option<u64>,
+    /// `duration_us`.
+    pub duration_us: Option<u64>,
+}
+
+impl<'a> Found<'a> {
+    /// What a table or a spreadsheet shows of it.
+    pub fn summary(&self) -> Summary<'a> {
+        serde_json::from_str(self.line).unwrap_or_default()
+    }
 }
 
 /// What is searched, and for what.
@@ -161,15 +188,16 @@ fn search_within(
     mut see: impl FnMut(&Found<'_>) -> ControlFlow<()>,
 ) -> io::Result<Vec<Incomplete>> {
     let mut incomplete = Vec::new();
-    let mut sieve = Sieve::new(search.filter);
+    let mut filter = LineFilter::new(search.filter);
     if let Some(certificate) = search.filter.certificate {
-        let (directories, filter) = (search.directories, search.filter);
-        let shown = Shown::read(directories, certificate, filter, bounds, &mut incomplete)?;
-        sieve.shown = Some(shown);
+        let fetches = search.filter;
+        let directories = search.directories;
+        let shown = Shown::read(directories, certificate, fetches, bounds, &mut incomplete)?;
+        filter.shown = Some(shown);
     }
     let mut cursors = Vec::new();
     for directory in search.directories {
-        cursors.push(Cursor::open(directory, &sieve, search.order, bounds)?);
+        cursors.push(Cursor::open(directory, &filter, search.order, bounds)?);
     }
     let total = cursors.iter().map(Cursor::total).sum();
     loop {
@@ -210,128 +238,6 @@ impl Incomplete {
 impl fmt::Display for Incomplete {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.path.display(), self.problem)
-    }
-}
-
-/// A filter, made ready for lines.
-pub struct Sieve<'a> {
-    filter: &'a Filter,
-    /// The members that a line must hold, as they stand in it; the rarest first.
-    members: Vec<Finder<'static>>,
-    /// Of these a line must hold one.
-    peers: Vec<Finder<'static>>,
-    /// As the records have them, so that times are compared as text.
-    since: Option<String>,
-    until: Option<String>,
-    /// What is known of the certificate that the filter names.
-    shown: Option<Shown>,
-}
-
-impl<'a> Sieve<'a> {
-    /// Of this filter.
-    pub fn new(filter: &'a Filter) -> Self {
-        let id = |name, id: Option<Uuid>| id.map(|id| format!(",\"{name}\":\"{id}\""));
-        let text = |name, text: &Option<String>, room| {
-            let (inside, whole) = escaped(text.as_deref()?, room);
-            // A text that was cut has a flag behind it.
-            let flag = if whole {
-                String::new()
-            } else {
-                format!(",\"{name}_truncated\":true")
-            };
-            Some(format!(",\"{name}\":\"{inside}\"{flag}"))
-        };
-        let members = [
-            id("request_id", filter.request_id),
-            id("fill_id", filter.fill_id),
-            text("token_id", &filter.token_id, room::NAME),
-            text("username", &filter.username, room::USERNAME),
-            text("subject", &filter.subject, room::SUBJECT),
-            text("client_id", &filter.client_id, room::NAME),
-            text("rule", &filter.rule, room::NAME),
-            text("group_id", &filter.group, room::SHORT),
-            // In every kind of record something follows it.
-            filter.status.map(|status| format!(",\"status\":{status},")),
-            text("outcome", &filter.outcome, room::SHORT),
-            text("issuer", &filter.issuer, room::ISSUER),
-            text("kind", &filter.kind, room::SHORT),
-        ];
-        let finder = |member: String| Finder::new(member.as_bytes()).into_owned();
-        Self {
-            filter,
-            members: members.into_iter().flatten().map(finder).collect(),
-            peers: filter
-                .peer
-                .map(Peer::spellings)
-                .into_iter()
-                .flatten()
-                .map(finder)
-                .collect(),
-            since: filter.since.map(|since| since.to_string()),
-            until: filter.until.map(|until| until.to_string()),
-            shown: None,
-        }
-    }
-
-    /// Whether one line passes.
-    pub fn passes(&self, line: &str) -> bool {
-        let line = line.as_bytes();
-        // [`pass`](Self::pass) is only shown lines that hold the first member.
-        let first = self.members.first();
-        first.is_none_or(|member| member.find(line).is_some()) && self.pass(line).is_some()
-    }
-
-    /// Where the records in `block` stand that pass, and their numbers.
-    fn sift(&self, block: &[u8], mut see: impl FnMut(Range<usize>, u64) -> ControlFlow<()>) {
-        let mut start = 0;
-        while let Some(line) = self.next_candidate(block, start) {
-            start = line.end + 1;
-            let seq = block.get(line.clone()).and_then(|line| self.pass(line));
-            if seq.is_some_and(|seq| see(line, seq).is_break()) {
-                return;
-            }
-        }
-    }
-
-    /// Where the next line that may pass stands, at `start` or after it.
-    fn next_candidate(&self, block: &[u8], start: usize) -> Option<Range<usize>> {
-        let rest = block.get(start..).filter(|rest| !rest.is_empty())?;
-        let (begin, from) = match self.members.first() {
-            None => (start, start),
-            Some(member) => {
-                let at = member.find(rest)?;
-                let begin = memchr::memrchr(b'\n', rest.get(..at)?).map_or(0, |end| end + 1);
-                (start + begin, start + at)
-            }
-        };
-        let end = memchr::memchr(b'\n', block.get(from..)?).map_or(block.len(), |end| from + end);
-        Some(begin..end)
-    }
-
-    /// The number of a line, if it passes.
-    fn pass(&self, line: &[u8]) -> Option<u64> {
-        // The time stands at the same place in every line.
-        let time = line.get(TIME)?;
-        let (since, until) = (self.since.as_deref(), self.until.as_deref());
-        if since.is_some_and(|since| time < since.as_bytes())
-            || until.is_some_and(|until| time >= until.as_bytes())
-        {
-            return None;
-        }
-        let seq = chain::seq(line)?;
-        let (after, before) = (self.filter.after, self.filter.before);
-        if after.is_some_and(|after| seq <= after) || before.is_some_and(|before| seq >= before) {
-            return None;
-        }
-        // The first is why the line is looked at.
-        let mut others = self.members.iter().skip(1);
-        others
-            .all(|member| member.find(line).is_some())
-            .then_some(())?;
-        let mut peers = self.peers.iter();
-        let is_peer = peers.len() == 0 || peers.any(|peer| peer.find(line).is_some());
-        let is_shown = self.shown.as_ref().is_none_or(|shown| shown.passes(line));
-        (is_peer && is_shown).then_some(seq)
     }
 }
 

@@ -1,5 +1,5 @@
-//! The second sink: sealed lines go in, and leave for standard output or a socket, from a queue and a
-//! thread of their own.
+//! The second sink: sealed lines leave for standard output or a socket, by a bounded queue and a thread of their
+//! own.
 //!
 //! A write into a socket is no receipt: only a receiver that acknowledges ([`relp`]) can stand in for a
 //! journal that cannot be written.
@@ -24,8 +24,7 @@ use crate::telemetry::metrics::audit::AuditMetrics;
 use super::Unrecorded;
 use super::commit::Commit;
 use super::config::{Destination, Format, Second};
-use super::health::{Health, Trouble};
-use super::outcomes::Outcomes;
+use super::health::{Condition, Health};
 
 mod relp;
 
@@ -38,7 +37,6 @@ pub(super) struct Sink {
     host: Box<str>,
     limit: usize,
     metrics: AuditMetrics,
-    outcomes: Arc<Outcomes>,
     queue: Mutex<Waiting>,
     changed: Condvar,
     /// Nothing more is sent.
@@ -74,19 +72,13 @@ trait Duplex: Read + Write {}
 impl<S: Read + Write> Duplex for S {}
 
 impl Sink {
-    pub(super) fn new(
-        second: &Second,
-        replica: &str,
-        metrics: AuditMetrics,
-        outcomes: Arc<Outcomes>,
-    ) -> Arc<Self> {
+    pub(super) fn new(second: &Second, replica: &str, metrics: AuditMetrics) -> Arc<Self> {
         Arc::new(Self {
             to: second.to.clone(),
             format: second.format,
             host: header_name(replica),
             limit: usize::try_from(second.queue.0).unwrap_or(usize::MAX),
             metrics,
-            outcomes,
             queue: Mutex::default(),
             changed: Condvar::new(),
             ended: CancellationToken::new(),
@@ -102,7 +94,7 @@ impl Sink {
             self.drop_parcel(&parcel);
             if full {
                 health.set(
-                    Trouble::Sink,
+                    Condition::SinkDown,
                     "the second audit sink is slower than the records",
                 );
             }
@@ -132,7 +124,7 @@ impl Sink {
     }
 
     /// The sink's thread: sends until it is closed.
-    pub(super) fn send_until_closed(&self, health: &Health) {
+    pub(super) fn run(&self, health: &Health) {
         let mut connection = self.connect(health);
         loop {
             let (parcel, closed) = {
@@ -152,9 +144,9 @@ impl Sink {
                         continue;
                     }
                     if queue.parcels.is_empty() {
-                        // Somebody may have called it slow just after it had taken the last one, and
-                        // while it is called that, nothing more comes.
-                        health.clear(Trouble::Sink);
+                        // It may have been called slow just after it had taken the last one, and while
+                        // it is called that, nothing more comes.
+                        health.clear(Condition::SinkDown);
                     }
                 }
                 let parcel = connection.as_ref().and_then(|_| queue.parcels.pop_front());
@@ -167,14 +159,17 @@ impl Sink {
                 (Some(parcel), Some(open)) => {
                     if let Err(error) = self.send(&parcel, open) {
                         tracing::warn!(%error, "the second audit sink was lost");
-                        health.set(Trouble::Sink, "the second audit sink does not take records");
+                        health.set(
+                            Condition::SinkDown,
+                            "the second audit sink does not take records",
+                        );
                         connection = None;
                         self.return_parcel(parcel);
                     } else {
                         if let Some(commit) = &parcel.commit {
-                            self.outcomes.settle(commit, Ok(()));
+                            commit.settle(Ok(()));
                         }
-                        health.clear(Trouble::Sink);
+                        health.clear(Condition::SinkDown);
                     }
                 }
                 _ if closed => break,
@@ -218,13 +213,16 @@ impl Sink {
     fn connect(&self, health: &Health) -> Option<Connection> {
         match open(&self.to, self.format) {
             Ok(connection) => {
-                if health.clear(Trouble::Sink) {
+                if health.clear(Condition::SinkDown) {
                     tracing::info!("the second audit sink is connected again");
                 }
                 Some(connection)
             }
             Err(error) => {
-                if health.set(Trouble::Sink, "the second audit sink cannot be reached") {
+                if health.set(
+                    Condition::SinkDown,
+                    "the second audit sink cannot be reached",
+                ) {
                     tracing::warn!(%error, "the second audit sink cannot be reached");
                 }
                 None
@@ -243,7 +241,7 @@ impl Sink {
     fn drop_parcel(&self, parcel: &Parcel) {
         self.metrics.sink_dropped.inc_by(parcel.records);
         if let Some(commit) = &parcel.commit {
-            self.outcomes.settle(commit, Err(Unrecorded::Unwritable));
+            commit.settle(Err(Unrecorded::Unwritable));
         }
     }
 

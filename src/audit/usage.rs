@@ -1,46 +1,37 @@
-//! Who asked how often, what it cost and what it saved: lines of the trail go in, one row for each caller,
-//! rule, project, user or day comes out, exact however long the trail is.
-//!
-//! What is held are the rows. A line is not read as JSON: its members stand in one order with one spelling,
-//! and inside a text a quotation mark never stands without a backslash before it, so the few that count
-//! are looked for one behind the other. Keys stay as they are written until the end.
+//! Who asked how often, what it cost and what it saved: rows by caller, rule, project, user or day, exact however
+//! long the trail is. What is held are the rows.
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
 
-use memchr::memmem::Finder;
+use clap::ValueEnum;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::atlas::Timestamp;
 use crate::upstream::LONGEST_PAGE;
 
 /// What the rows are of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum By {
-    /// A day in UTC.
-    Day,
+    /// A caller: its subject and its issuer.
+    Subject,
+    /// An access rule.
+    Rule,
     /// A project.
     Project,
-    /// The access rule that granted or denied it.
-    Rule,
-    /// A caller: its subject and who vouches for it, since two issuers may use the same name.
-    Subject,
-    /// A database user: its project and its name, since names repeat across projects.
+    /// A database user: its project and its name.
     Username,
+    /// A day in UTC.
+    Day,
 }
 
 /// What the lines so far add up to.
 pub struct Usage {
     by: By,
     /// By the members of their keys, as they stand in a line, with a comma between them.
-    rows: Rows,
-    finders: Finders,
-    /// The key of the present line.
-    key: Vec<u8>,
+    rows: HashMap<String, Counts, ahash::RandomState>,
 }
-
-type Rows = HashMap<Box<[u8]>, Counts, ahash::RandomState>;
 
 /// What lookups came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,14 +51,10 @@ pub struct Counts {
     /// `would_have_cost` without what was spent, lookup by lookup, never below 0.
     pub saved: u64,
     /// When the first was recorded.
-    pub first: TimeText,
+    pub first: Timestamp,
     /// When the last was.
-    pub last: TimeText,
+    pub last: Timestamp,
 }
-
-/// An instant as a record has it: `2026-08-10T02:06:35.000000Z`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct TimeText([u8; TIME_END - TIME_START]);
 
 /// One row.
 #[derive(Debug)]
@@ -78,11 +65,37 @@ pub struct Row {
     pub counts: Counts,
 }
 
+/// What a report wants of a record.
+#[derive(Deserialize)]
+struct UsageMembers<'l> {
+    time: &'l str,
+    kind: &'l str,
+    outcome: Option<&'l str>,
+    #[serde(borrow)]
+    subject: Option<&'l RawValue>,
+    #[serde(borrow)]
+    issuer: Option<&'l RawValue>,
+    #[serde(borrow)]
+    rule: Option<&'l RawValue>,
+    #[serde(borrow)]
+    group_id: Option<&'l RawValue>,
+    #[serde(borrow)]
+    username: Option<&'l RawValue>,
+    certificates: Option<u64>,
+    upstream_calls: Option<u64>,
+    /// Of folded refusals, as the rest.
+    count: Option<u64>,
+    #[serde(borrow)]
+    codes: Option<BTreeMap<&'l str, u64>>,
+    first: Option<&'l str>,
+    last: Option<&'l str>,
+}
+
 /// What Atlas would have charged for an answer with so many certificates: a call for each page of 500, and
 /// one where there are none or Atlas says 404. A page that was asked for has at most 500.
 pub fn would_have_cost(certificates: Option<u64>) -> u64 {
-    let page = u64::try_from(LONGEST_PAGE).unwrap_or(u64::MAX);
-    certificates.unwrap_or_default().div_ceil(page).max(1)
+    let page = u64::try_from(LONGEST_PAGE).expect("a page is small");
+    certificates.map_or(1, |count| count.div_ceil(page).max(1))
 }
 
 impl By {
@@ -104,101 +117,23 @@ impl Usage {
         Self {
             by,
             rows: HashMap::default(),
-            finders: Finders::new(by),
-            key: Vec::new(),
         }
     }
 
-    /// Adds a record. Only lookups count, and refusals that were folded where they were of one caller.
+    /// Adds a record. Only lookups count, and refusals that were folded where they were of one caller; what
+    /// those were about is not known.
     pub fn add(&mut self, line: &str) {
-        let Some((head, rest)) = line.as_bytes().split_at_checked(TIME_END) else {
+        let Ok(members) = serde_json::from_str::<UsageMembers<'_>>(line) else {
             return;
         };
-        let Some(time) = TimeText::read(head.get(TIME_START..).unwrap_or_default()) else {
-            return;
-        };
-        let mut members = Members(rest);
-        let counts = match members.value(&self.finders.kind) {
-            Some(b"\"lookup\"") => Some(self.lookup(members, time)),
-            Some(b"\"refusals\"") => self.folded(line),
+        let counts = match members.kind {
+            "lookup" => members.lookup(),
+            "refusals" => members.folded(),
             _ => None,
         };
         let Some(counts) = counts else { return };
-        match self.rows.get_mut(&*self.key) {
-            Some(row) => row.add(&counts),
-            None => {
-                self.rows.insert(Box::from(&*self.key), counts);
-            }
-        }
-    }
-
-    /// What one lookup counts; its key is left in `key`.
-    fn lookup(&mut self, mut members: Members<'_>, time: TimeText) -> Counts {
-        let finders = &self.finders;
-        let outcome = members.value(&finders.outcome).unwrap_or_default();
-        self.key.clear();
-        if self.by == By::Day {
-            write_day(&mut self.key, time);
-        }
-        for (place, name) in finders.key.iter().enumerate() {
-            if place > 0 {
-                self.key.push(b',');
-            }
-            let value = members.value(name).unwrap_or(b"null");
-            self.key.extend_from_slice(value);
-        }
-        let certificates = members.number(&finders.certificates);
-        let spent = members.number(&finders.upstream_calls).unwrap_or_default();
-        let (answered, denied) = (outcome == b"\"answered\"", outcome == b"\"denied\"");
-        let would_have_cost = if answered {
-            would_have_cost(certificates)
-        } else {
-            0
-        };
-        Counts {
-            lookups: 1,
-            answered: answered.into(),
-            denied: denied.into(),
-            failed: (!answered && !denied).into(),
-            would_have_cost,
-            spent,
-            saved: would_have_cost.saturating_sub(spent),
-            first: time,
-            last: time,
-        }
-    }
-
-    /// A caller's denials, and what was beyond its limits, were counted together within a minute. What they
-    /// were about is not known.
-    fn folded(&mut self, line: &str) -> Option<Counts> {
-        let folded: Folded<'_> = serde_json::from_str(line).ok()?;
-        let subject = folded.subject?.get();
-        let first = TimeText::read(folded.first.as_bytes())?;
-        self.key.clear();
-        match self.by {
-            By::Day => write_day(&mut self.key, first),
-            By::Project | By::Rule => self.key.extend_from_slice(b"null"),
-            By::Username => self.key.extend_from_slice(b"null,null"),
-            By::Subject => {
-                let issuer = folded.issuer.map_or("null", RawValue::get);
-                self.key.extend_from_slice(subject.as_bytes());
-                self.key.push(b',');
-                self.key.extend_from_slice(issuer.as_bytes());
-            }
-        }
-        let denied = folded.codes.get(DENIED).copied().unwrap_or_default();
-        let denied = denied.min(folded.count);
-        Some(Counts {
-            lookups: folded.count,
-            answered: 0,
-            denied,
-            failed: folded.count - denied,
-            would_have_cost: 0,
-            spent: 0,
-            saved: 0,
-            first,
-            last: TimeText::read(folded.last.as_bytes())?,
-        })
+        let row = self.rows.entry(members.key(self.by));
+        row.and_modify(|row| row.add(&counts)).or_insert(counts);
     }
 
     /// The rows: days in their order, all others with those first that would have cost the most, and of
@@ -208,7 +143,7 @@ impl Usage {
         rows.sort_unstable_by(|(key, counts), (other_key, other)| {
             let weight = |counts: &Counts| Reverse((counts.would_have_cost, counts.lookups));
             let by_weight = match self.by {
-                By::Day => std::cmp::Ordering::Equal,
+                By::Day => Ordering::Equal,
                 By::Project | By::Rule | By::Subject | By::Username => {
                     weight(counts).cmp(&weight(other))
                 }
@@ -216,8 +151,7 @@ impl Usage {
             by_weight.then_with(|| key.cmp(other_key))
         });
         let rows = rows.into_iter();
-        rows.filter_map(|(key, counts)| Row::new(&key, counts))
-            .collect()
+        rows.map(|(key, counts)| Row::new(&key, counts)).collect()
     }
 }
 
@@ -258,120 +192,75 @@ impl Counts {
     }
 }
 
-impl TimeText {
-    fn read(text: &[u8]) -> Option<Self> {
-        // It is written without escapes wherever it is shown.
-        let is_plain = text
-            .iter()
-            .all(|byte| matches!(byte, b'0'..=b'9' | b'-' | b':' | b'.' | b'T' | b'Z'));
-        text.try_into().ok().filter(|_| is_plain).map(Self)
-    }
-}
-
-impl fmt::Display for TimeText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(str::from_utf8(&self.0).unwrap_or_default())
-    }
-}
-
 impl Row {
-    /// `None` for a key that is no JSON, which no record has.
-    fn new(key: &[u8], counts: Counts) -> Option<Self> {
-        let key = [b"[", key, b"]"].concat();
-        let key = serde_json::from_slice(&key).ok()?;
-        Some(Self { key, counts })
+    fn new(key: &str, counts: Counts) -> Self {
+        let key = serde_json::from_str(&format!("[{key}]"));
+        let key = key.expect("a key is made of values of JSON");
+        Self { key, counts }
     }
 }
 
-/// What is looked for in a line, in the order in which it stands there.
-struct Finders {
-    kind: Finder<'static>,
-    outcome: Finder<'static>,
-    /// Those of the key that are members.
-    key: Vec<Finder<'static>>,
-    certificates: Finder<'static>,
-    upstream_calls: Finder<'static>,
-}
-
-impl Finders {
-    fn new(by: By) -> Self {
-        let of = |name: &&str| Finder::new(format!(",\"{name}\":").as_bytes()).into_owned();
-        let key = match by {
-            By::Day => &[],
-            By::Project | By::Rule | By::Subject | By::Username => by.members(),
+impl UsageMembers<'_> {
+    fn lookup(&self) -> Option<Counts> {
+        let time = Timestamp::parse(self.time)?;
+        let (answered, denied) = (
+            self.outcome == Some("answered"),
+            self.outcome == Some("denied"),
+        );
+        let spent = self.upstream_calls.unwrap_or(0);
+        let would_have_cost = if answered {
+            would_have_cost(self.certificates)
+        } else {
+            0
         };
-        Self {
-            kind: of(&"kind"),
-            outcome: of(&"outcome"),
-            key: key.iter().map(of).collect(),
-            certificates: of(&"certificates"),
-            upstream_calls: of(&"upstream_calls"),
+        Some(Counts {
+            lookups: 1,
+            answered: answered.into(),
+            denied: denied.into(),
+            failed: (!answered && !denied).into(),
+            would_have_cost,
+            spent,
+            saved: would_have_cost.saturating_sub(spent),
+            first: time,
+            last: time,
+        })
+    }
+
+    fn folded(&self) -> Option<Counts> {
+        self.subject?;
+        let lookups = self.count?;
+        let denied = self.codes.as_ref()?.get(DENIED).copied();
+        let denied = denied.map_or(0, |denied| denied.min(lookups));
+        Some(Counts {
+            lookups,
+            answered: 0,
+            denied,
+            failed: lookups - denied,
+            would_have_cost: 0,
+            spent: 0,
+            saved: 0,
+            first: Timestamp::parse(self.first?)?,
+            last: Timestamp::parse(self.last?)?,
+        })
+    }
+
+    /// The members of a row's key; days go by when the first was refused.
+    fn key(&self, by: By) -> String {
+        let raw = |value: Option<&RawValue>| value.map_or("null", RawValue::get).to_owned();
+        match by {
+            By::Day => {
+                let time = self.first.unwrap_or(self.time);
+                format!("\"{}\"", time.split_once('T').map_or(time, |(day, _)| day))
+            }
+            By::Project => raw(self.group_id),
+            By::Rule => raw(self.rule),
+            By::Subject => format!("{},{}", raw(self.subject), raw(self.issuer)),
+            By::Username => format!("{},{}", raw(self.group_id), raw(self.username)),
         }
     }
-}
-
-/// What is left of a line.
-struct Members<'l>(&'l [u8]);
-
-impl<'l> Members<'l> {
-    /// The value of the next member of this name, as it stands; what is before it is left behind. `None`
-    /// where there is none, or it is `null`.
-    fn value(&mut self, name: &Finder<'_>) -> Option<&'l [u8]> {
-        let at = name.find(self.0)? + name.needle().len();
-        let rest = self.0.get(at..)?;
-        let length = match rest.strip_prefix(b"\"") {
-            Some(text) => text_length(text)? + 2,
-            None => memchr::memchr2(b',', b'}', rest)?,
-        };
-        let (value, rest) = rest.split_at_checked(length)?;
-        self.0 = rest;
-        (value != b"null").then_some(value)
-    }
-
-    fn number(&mut self, name: &Finder<'_>) -> Option<u64> {
-        str::from_utf8(self.value(name)?).ok()?.parse().ok()
-    }
-}
-
-/// How long a text is until its closing quotation mark.
-fn text_length(text: &[u8]) -> Option<usize> {
-    let mut at = 0;
-    loop {
-        at += memchr::memchr2(b'"', b'\\', text.get(at..)?)?;
-        if text.get(at) == Some(&b'"') {
-            return Some(at);
-        }
-        at += 2;
-    }
-}
-
-fn write_day(key: &mut Vec<u8>, TimeText(time): TimeText) {
-    key.push(b'"');
-    key.extend_from_slice(time.get(..DAY).unwrap_or_default());
-    key.push(b'"');
-}
-
-/// What `audit usage` wants of folded refusals.
-#[derive(Deserialize)]
-struct Folded<'l> {
-    count: u64,
-    #[serde(borrow)]
-    codes: BTreeMap<&'l str, u64>,
-    first: &'l str,
-    last: &'l str,
-    #[serde(borrow)]
-    subject: Option<&'l RawValue>,
-    #[serde(borrow)]
-    issuer: Option<&'l RawValue>,
 }
 
 /// The code of a lookup that no rule grants.
 const DENIED: &str = "ACCESS_FORBIDDEN";
-/// Where the time stands in every line.
-const TIME_START: usize = 9;
-const TIME_END: usize = 36;
-/// `2026-08-10`.
-const DAY: usize = 10;
-
 #[cfg(test)]
 mod tests;

@@ -18,10 +18,10 @@ use std::{io, thread};
 use memchr::memmem;
 use serde::Deserialize;
 
-use super::chain::{Place, Tip};
+use super::chain::{Link, Tip};
 use super::heads::{HeadVerifier, Heads};
 use super::listing::{Listing, Packing, Segment, SegmentFile};
-use super::reading::Likeness;
+use super::reading::Comparison;
 use super::search::{Incomplete, Progress};
 use super::{chain, directory, listing, reading};
 
@@ -259,10 +259,10 @@ impl<'a> Verification<'a> {
             return Ok(());
         }
         match reading::compare(copy, other)? {
-            Likeness::Gone => (),
-            Likeness::Copy => self.report.copies.push(other.path.clone()),
-            Likeness::Part => pass_over("is a part of a copy of another file"),
-            Likeness::Differs { lines } => {
+            Comparison::Gone => (),
+            Comparison::Copy => self.report.copies.push(other.path.clone()),
+            Comparison::Part => pass_over("is a part of a copy of another file"),
+            Comparison::Differs { lines } => {
                 self.report.fault = Some(Fault {
                     seq: segment.first + lines,
                     file: other.path.clone(),
@@ -295,57 +295,57 @@ impl<'a> Verification<'a> {
         let Some(text) = line.strip_suffix(b"\n") else {
             return Err((expected, FaultKind::CutOff));
         };
-        let Some(place) = chain::read(text) else {
+        let Some(link) = chain::read(text) else {
             return Err((expected, FaultKind::Unreadable));
         };
-        if place.seq < expected && !self.anchored && self.report.records == 0 {
+        if link.seq < expected && !self.anchored && self.report.records == 0 {
             // Older than what is asked for.
             return Ok(());
         }
-        if !place.genuine {
+        if !link.genuine {
             return Err((expected, FaultKind::Changed));
         }
         if self.report.records == 0 && self.from <= 1 && first > 1 {
             // Until a record says why those before it are not there.
             self.tip = Tip {
                 seq: first - 1,
-                hash: place.previous,
+                hash: link.previous,
             };
             self.beginning = Some(self.tip);
         }
-        self.check_place(place)?;
-        if number == 1 && place.seq != first {
-            return Err((place.seq, FaultKind::OutOfOrder));
+        self.check_link(link)?;
+        if number == 1 && link.seq != first {
+            return Err((link.seq, FaultKind::OutOfOrder));
         }
-        if let Some(signed) = self.heads.signed.get(&place.seq) {
-            if *signed != place.hash {
-                return Err((place.seq, FaultKind::Forged));
+        if let Some(signed) = self.heads.signed.get(&link.seq) {
+            if *signed != link.hash {
+                return Err((link.seq, FaultKind::Forged));
             }
             self.report.heads += 1;
         }
         self.note_removal(text);
-        self.tip = place.into();
+        self.tip = link.into();
         self.anchored = true;
         if self.report.records == 0 {
-            self.report.first = place.seq;
+            self.report.first = link.seq;
         }
         self.report.records += 1;
-        self.report.last = place.seq;
-        self.report.hash = String::from_utf8_lossy(&place.hash).into_owned();
+        self.report.last = link.seq;
+        self.report.hash = String::from_utf8_lossy(&link.hash).into_owned();
         Ok(())
     }
 
-    fn check_place(&self, place: Place) -> Result<(), Wrong> {
+    fn check_link(&self, link: Link) -> Result<(), Wrong> {
         let expected = self.tip.seq + 1;
-        if place.seq != expected {
-            let kind = match place.seq {
+        if link.seq != expected {
+            let kind = match link.seq {
                 seq if seq < expected => FaultKind::OutOfOrder,
                 _ if self.report.records == 0 => FaultKind::MissingBeginning,
                 _ => FaultKind::Missing,
             };
             return Err((expected, kind));
         }
-        if self.anchored && place.previous != self.tip.hash {
+        if self.anchored && link.previous != self.tip.hash {
             return Err((expected, FaultKind::NotNext));
         }
         Ok(())

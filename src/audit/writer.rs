@@ -1,14 +1,12 @@
-//! The file at the end of the journal: bodies go in, sealed lines are in the file when it returns.
+//! The file that the journal appends to: sealed lines are in it when a write returns.
 //!
-//! A file that refused a write or a sync is never written again, because nobody can say what it holds
-//! (after a failed `fsync` the kernel may have dropped the pages and call them clean): it is cut back to
-//! what was acknowledged, and the chain goes on in a new one (G18).
+//! A file that refused a write or a sync is never written again, because what it holds is not known (after a
+//! failed `fsync` the kernel may have dropped the pages and call them clean): it is cut back to what was
+//! acknowledged, and the chain goes on in a new one (G18).
 //!
-//! Everybody whose record comes next waits for whoever has the writer. So a file that is full is only put
-//! aside here; the sync thread makes it [`Finished`]. What still may wait for the disk is what the records
-//! that come next depend on: a new file, its name with `sync = "always"`, and the end of one that failed,
-//! because half a line must not stand before them. So does room ahead: the kernel makes those who write
-//! to a file wait while it gets some, whoever asked for it.
+//! All records that come next wait for the writer. So a file that is full is only put aside here, and the sync
+//! thread sees to it. What may wait for the disk here is what the next records depend on: a new file, its name
+//! with `sync = "always"`, and the end of one that failed, because half a line must not stand before them.
 
 use std::fs::File;
 use std::io::Write;
@@ -19,12 +17,9 @@ use std::{fs, io, mem};
 
 use crate::atlas::Timestamp;
 
-use super::ahead::Ahead;
-use super::bodies::Bodies;
 use super::chain;
 use super::chain::Tip;
 use super::directory::{Directory, at, sync_names};
-use super::record::Lines;
 
 #[cfg(test)]
 mod tests;
@@ -39,15 +34,16 @@ pub(super) struct Writer {
     file: Option<OpenFile>,
     /// Files that failed and have yet to be cut back.
     uncut: Vec<OpenFile>,
-    aside: Aside,
-    /// How often a file was followed by another because it was full.
-    rotated: u64,
-    out: Lines,
+    unsynced: Unsynced,
+    /// How often a full file was followed by another, since this was asked last.
+    pub(super) rotated: u64,
+    /// The lines that were sealed last.
+    lines: Vec<u8>,
 }
 
 /// What the sync thread has to see to.
 #[derive(Debug, Default)]
-pub(super) struct Aside {
+pub(super) struct Unsynced {
     /// Files that were followed by others, in the order of the chain.
     pub(super) finished: Vec<Finished>,
     /// A new file's name may not be on the disk.
@@ -68,14 +64,13 @@ pub(super) struct OpenFile {
     pub(super) file: Arc<File>,
     pub(super) path: PathBuf,
     pub(super) size: u64,
-    pub(super) ahead: Ahead,
     /// The day on which it was begun, in days since 1970.
     pub(super) day: i64,
 }
 
 /// Why a file is no longer the one to write to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lost {
+pub(super) enum FileLoss {
     /// The name is gone: deleted, or renamed by a log rotation.
     Gone,
     /// The name belongs to another file now.
@@ -101,31 +96,18 @@ impl Writer {
             tip,
             file,
             uncut: Vec::new(),
-            aside: Aside::default(),
+            unsynced: Unsynced::default(),
             rotated: 0,
-            out: Lines::default(),
+            lines: Vec::new(),
         }
     }
 
-    /// Whether bodies can be written at `now` with a single `write(2)`: no file has to be made first.
-    pub(super) fn is_ready(&self, now: Timestamp) -> bool {
-        !self.sync_each
-            && self
-                .file
-                .as_ref()
-                .is_some_and(|file| !self.is_full(file, now))
-    }
-
-    /// Writes `bodies`, into a new file if there is none, if the present one is full or of an earlier
-    /// day, or if it fails. An error means that none of them is in the journal.
-    pub(super) fn write(&mut self, bodies: &Bodies, now: Timestamp) -> io::Result<()> {
-        if self
-            .file
-            .as_ref()
-            .is_some_and(|file| self.is_full(file, now))
-        {
-            // A file that is too long is better than none: without room for a new one the old one
-            // goes on.
+    /// Writes `bodies`, one each line, into a new file if there is none, if the present one is full or of an
+    /// earlier day, or if it fails. An error means that none of them is in the journal.
+    pub(super) fn write(&mut self, bodies: &[u8], now: Timestamp) -> io::Result<()> {
+        let file = self.file.as_ref();
+        if file.is_some_and(|file| file.size >= self.rotate_size || day(now) > file.day) {
+            // A file that is too long is better than none: without room for a new one it goes on.
             match self.rotate(now) {
                 Ok(()) => self.rotated += 1,
                 Err(error) => {
@@ -136,65 +118,57 @@ impl Writer {
         if self.file.is_some() {
             match self.append(bodies) {
                 Ok(()) => return Ok(()),
-                Err(error) => self.poison(&error),
+                Err(error) => self.give_up(&error),
             }
         }
         self.begin(now)?;
         self.append(bodies).inspect_err(|_| self.discard())
     }
 
-    /// Writes `bodies` to the present file with one call; to be called when [`Writer::is_ready`].
-    pub(super) fn append(&mut self, bodies: &Bodies) -> io::Result<()> {
+    /// Writes `bodies` to the present file with one call.
+    fn append(&mut self, bodies: &[u8]) -> io::Result<()> {
+        let tip = self.seal(bodies);
         let Some(open) = &mut self.file else {
             return Err(io::ErrorKind::NotFound.into());
         };
-        let mut tip = self.tip;
-        self.out.clear();
-        for body in bodies.iter() {
-            chain::seal(&mut self.out, body, &mut tip);
-        }
-        (&*open.file)
-            .write_all(self.out.as_bytes())
-            .map_err(|error| at(&open.path, &error))?;
-        if self.sync_each {
-            open.file
-                .sync_data()
-                .map_err(|error| at(&open.path, &error))?;
-        }
-        open.size += u64::try_from(self.out.as_bytes().len()).unwrap_or_default();
+        let written = (&*open.file).write_all(&self.lines);
+        let synced = written.and_then(|()| {
+            if self.sync_each {
+                open.file.sync_data()
+            } else {
+                Ok(())
+            }
+        });
+        synced.map_err(|error| at(&open.path, &error))?;
+        open.size += u64::try_from(self.lines.len()).expect("memory has less than 2^64 bytes");
         self.tip = tip;
         Ok(())
     }
 
-    /// Gives `bodies` their place in the chain without writing them: they are only in the second sink,
-    /// and the journal shows a gap where they would be.
-    pub(super) fn pass_over(&mut self, bodies: &Bodies) {
-        self.out.clear();
-        for body in bodies.iter() {
-            chain::seal(&mut self.out, body, &mut self.tip);
-        }
+    /// Gives `bodies` their place in the chain without writing them: they are only in the second sink, and the
+    /// journal shows a gap where they would be.
+    pub(super) fn pass_over(&mut self, bodies: &[u8]) {
+        self.tip = self.seal(bodies);
     }
 
-    /// Whether it is time for [`Writer::reserve`], which is told once.
-    pub(super) fn runs_short(&mut self) -> bool {
-        let open = self.file.as_mut();
-        open.is_some_and(|open| open.ahead.tells(open.size, self.rotate_size))
-    }
-
-    /// Reserves room for what comes next, if it runs short. May wait for the disk.
-    pub(super) fn reserve(&mut self) {
-        if let Some(open) = &mut self.file {
-            open.ahead.reserve(&open.file, open.size, self.rotate_size);
+    /// Makes lines of `bodies`, and says where the chain ends with them.
+    fn seal(&mut self, bodies: &[u8]) -> Tip {
+        self.lines.clear();
+        let mut tip = self.tip;
+        let bodies = bodies.split(|byte| *byte == b'\n');
+        for body in bodies.filter(|body| !body.is_empty()) {
+            chain::seal(&mut self.lines, body, &mut tip);
         }
+        tip
     }
 
     /// The lines that were sealed last.
     pub(super) fn lines(&self) -> &[u8] {
-        self.out.as_bytes()
+        &self.lines
     }
 
     /// Gives the present file up. It is cut back to what was acknowledged before the next is begun.
-    pub(super) fn poison(&mut self, error: &io::Error) {
+    pub(super) fn give_up(&mut self, error: &io::Error) {
         let Some(open) = self.file.take() else { return };
         tracing::error!(%error, file = %open.path.display(), "audit file failed; a new one is begun");
         self.uncut.push(open);
@@ -207,7 +181,7 @@ impl Writer {
             Ok(()) => {
                 let tip = self.tip;
                 let finished = left.map(|open| Finished { open, tip });
-                self.aside.finished.extend(finished);
+                self.unsynced.finished.extend(finished);
                 Ok(())
             }
             Err(error) => {
@@ -220,50 +194,42 @@ impl Writer {
     /// Brings the present file to the disk, as the last thing that is done with it.
     pub(super) fn finish(&mut self) -> io::Result<()> {
         self.cut_back();
-        let Some(open) = &mut self.file else {
-            return Ok(());
-        };
-        open.ahead.give_back(&open.file, open.size);
-        open.file.sync_data()
+        let file = self.file.as_ref();
+        file.map_or(Ok(()), |open| open.file.sync_data())
     }
 
-    /// What was put aside since this was asked last.
-    pub(super) fn take_aside(&mut self) -> Aside {
-        mem::take(&mut self.aside)
+    /// What is to be brought to the disk, since this was asked last.
+    pub(super) fn take_unsynced(&mut self) -> Unsynced {
+        mem::take(&mut self.unsynced)
     }
 
-    /// Brings the names of new files to the disk, while nobody waits.
+    /// Brings the names of new files to the disk.
     pub(super) fn sync_names(&mut self) -> io::Result<()> {
-        if mem::take(&mut self.aside.names) {
+        if mem::take(&mut self.unsynced.names) {
             sync_names(self.directory.path())?;
         }
         Ok(())
     }
 
-    pub(super) fn has_aside(&self) -> bool {
-        self.aside.names || !self.aside.finished.is_empty()
-    }
-
-    /// How often a file was followed by another because it was full.
-    pub(super) fn rotated(&self) -> u64 {
-        self.rotated
+    pub(super) fn has_unsynced(&self) -> bool {
+        self.unsynced.names || !self.unsynced.finished.is_empty()
     }
 
     /// What has become of the present file, as its name shows it.
-    pub(super) fn examine(&self) -> Option<Lost> {
+    pub(super) fn examine(&self) -> Option<FileLoss> {
         let open = self.file.as_ref()?;
         let Ok(ours) = open.file.metadata() else {
-            return Some(Lost::Gone);
+            return Some(FileLoss::Gone);
         };
         let Ok(named) = fs::symlink_metadata(&open.path) else {
-            return Some(Lost::Gone);
+            return Some(FileLoss::Gone);
         };
         if (named.dev(), named.ino()) != (ours.dev(), ours.ino()) {
-            Some(Lost::Replaced)
+            Some(FileLoss::Replaced)
         } else if ours.len() < open.size {
-            Some(Lost::Shortened)
+            Some(FileLoss::Shortened)
         } else if ours.mode() & 0o622 != 0o600 {
-            Some(Lost::Permissions)
+            Some(FileLoss::Permissions)
         } else {
             None
         }
@@ -294,13 +260,12 @@ impl Writer {
             // So that a disk which fails does not fill with empty files.
             sync_names(self.directory.path()).inspect_err(|_| remove_if_empty(&file, &path, 0))?;
         } else {
-            self.aside.names = true;
+            self.unsynced.names = true;
         }
         self.file = Some(OpenFile {
             file: Arc::new(file),
             path,
             size: 0,
-            ahead: Ahead::new(self.directory.reserving_pays),
             day: day(now),
         });
         Ok(())
@@ -316,26 +281,21 @@ impl Writer {
             self.uncut.push(open);
         }
     }
-
-    fn is_full(&self, open: &OpenFile, now: Timestamp) -> bool {
-        open.size >= self.rotate_size || day(now) > open.day
-    }
 }
 
 impl Finished {
-    /// Gives back room that the file does not need and brings it to the disk, or removes it if there is
-    /// nothing in it. Says whether there is. May wait for the disk.
-    pub(super) fn settle(&mut self) -> io::Result<bool> {
+    /// Brings the file to the disk, or removes it if there is nothing in it. Says whether there is. May wait for
+    /// the disk.
+    pub(super) fn sync(&self) -> io::Result<bool> {
         let Self { open, .. } = self;
-        open.ahead.give_back(&open.file, open.size);
         open.remove_if_empty();
         if open.size == 0 {
             return Ok(false);
         }
-        open.file
-            .sync_data()
-            .map_err(|error| at(&open.path, &error))?;
-        Ok(true)
+        let synced = open.file.sync_data();
+        synced
+            .map(|()| true)
+            .map_err(|error| at(&open.path, &error))
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -344,7 +304,7 @@ impl Finished {
 }
 
 impl OpenFile {
-    /// Takes from the file what is beyond its size. One that somebody has shortened stays as it is: zeros
+    /// Takes from the file what is beyond its size. One that was shortened from outside stays as it is: zeros
     /// in the place of what is missing would look like damage of another kind.
     fn cut_back(&self) -> io::Result<()> {
         if self.file.metadata()?.len() < self.size {

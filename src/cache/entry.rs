@@ -17,7 +17,7 @@ use super::rendered::{Address, Encoding, Tag, Text, Unexpired, Usual};
 use super::{Config, rendered};
 use crate::atlas::{CertQuery, CertificateList, Timestamp};
 use crate::system::{Ids, Moment};
-use crate::upstream::{Fetched, Walk};
+use crate::upstream::{FetchStats, Fetched};
 use marks::Mark;
 
 /// Which fetch brought something; in the audit trail it leads from an answer to the fetch behind it.
@@ -109,10 +109,10 @@ impl Entry {
         config: &Config,
         of: Circumstances<'_>,
         fetched: Fetched,
-    ) -> Result<Self, Walk> {
+    ) -> Result<Self, FetchStats> {
         let enclosed = rendered::enclose(&fetched.list, of.query, of.address);
         let Some((list, usual)) = enclosed else {
-            return Err(fetched.walk);
+            return Err(fetched.stats);
         };
         let first_expiry = list.next_expiry(Timestamp::from_micros(i64::MIN));
         Ok(Self {
@@ -128,9 +128,9 @@ impl Entry {
             held_back: AtomicU8::new(0),
             fill_id: of.fill_id,
             cost: Cost {
-                credential: fetched.walk.credential,
-                calls: fetched.walk.calls,
-                pages: fetched.walk.pages,
+                credential: fetched.stats.credential,
+                calls: fetched.stats.calls,
+                pages: fetched.stats.pages,
             },
             first_expiry: first_expiry.unwrap_or(NEVER),
             unexpired: ArcSwapOption::empty(),

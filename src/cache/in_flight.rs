@@ -32,7 +32,7 @@ use super::{
 };
 use crate::atlas::CertQuery;
 use crate::telemetry::metrics::cache::CacheMetrics;
-use crate::upstream::{FetchError, FetchFailure, Fetched, Urgency};
+use crate::upstream::{FetchError, FetchErrorKind, Fetched, Urgency};
 
 /// The fetches under way, by what they fetch.
 #[derive(Debug)]
@@ -244,9 +244,9 @@ impl Inner {
         of: Circumstances<'_>,
         fetched: Result<Fetched, FetchError>,
     ) -> Result<Entry, FetchError> {
-        Entry::new(&self.config.load(), of, fetched?).map_err(|walk| FetchError {
-            reason: FetchFailure::InvalidResponse("larger than 4 GiB"),
-            walk,
+        Entry::new(&self.config.load(), of, fetched?).map_err(|stats| FetchError {
+            reason: FetchErrorKind::InvalidResponse("larger than 4 GiB"),
+            stats,
         })
     }
 

@@ -228,7 +228,7 @@ impl Inner {
             }
         };
         match outcome {
-            None => Err(NotFound::WalkDied),
+            None => Err(NotFound::FetchDied),
             Some(FetchOutcome::Arrived(entry)) => Ok(Found {
                 upstream_calls: cost(entry.cost().calls),
                 entry,
@@ -236,7 +236,7 @@ impl Inner {
                 as_of: self.clock.now(),
             }),
             Some(FetchOutcome::Failed { error, fill_id }) => {
-                let calls = cost(error.walk.calls);
+                let calls = cost(error.stats.calls);
                 // Looked for again, not remembered from before the wait: it may have been purged.
                 let staleness = match error.verdict() {
                     Verdict::HeldBack(why) => Some(Staleness::HeldBack(why)),
@@ -328,7 +328,7 @@ impl Inner {
                             && let Some(entry) = self.living(query, now)
                         {
                             entry.note_failure(now, None);
-                        } else if error.walk.calls > 0 {
+                        } else if error.stats.calls > 0 {
                             let failures = self.failures(query).saturating_add(1);
                             let absence = absence(failures, pause_after(failures));
                             self.store.put_absence(query, absence);

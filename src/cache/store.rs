@@ -16,7 +16,7 @@ use super::index::{Index, IndexKey};
 use super::key::{IndexedKey, Key, QueryKey, Stays};
 use crate::atlas::{CertQuery, ProjectId};
 use crate::system::Moment;
-use crate::upstream::{AtlasAnswer, FetchError, FetchFailure};
+use crate::upstream::{AtlasAnswer, FetchError, FetchErrorKind};
 
 /// Lists and absences, each bounded in bytes.
 ///
@@ -325,7 +325,7 @@ impl Absence {
     }
 
     fn answer(&self) -> Option<&AtlasAnswer> {
-        if let FetchFailure::Atlas(answer) = &self.error.reason {
+        if let FetchErrorKind::Atlas(answer) = &self.error.reason {
             Some(answer)
         } else {
             None

@@ -1,7 +1,6 @@
 //! `audit verify`, `audit search` and `audit usage`: directories go in, a verdict, records or a report come
 //! out.
 
-mod filters;
 mod follow;
 mod progress;
 mod records;

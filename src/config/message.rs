@@ -34,6 +34,12 @@ pub(super) fn without_value(message: &str) -> String {
 
 /// That there is no such key, and which may be meant.
 pub(super) fn no_such_key(key: &str, known: &[String]) -> String {
+    let renamed = RENAMED
+        .iter()
+        .find(|(old, new)| *old == key && known.iter().any(|it| it == new));
+    if let Some((_, new)) = renamed {
+        return format!("is now called `{new}`");
+    }
     match nearest(key, known.iter().map(String::as_str)) {
         Some(near) => format!("there is no such key; is `{near}` meant?"),
         None if known.is_empty() => "there is no such key, nor any other here".to_owned(),
@@ -76,6 +82,8 @@ const KINDS: [&str; 7] = [
     "boolean", "floating", "integer", "map", "sequence", "string", "unit",
 ];
 const ALIKE: f64 = 0.6;
+/// Keys that had another name, and the name that they have now beside the same others.
+const RENAMED: [(&str, &str); 1] = [("walk", "fetch")];
 
 #[cfg(test)]
 mod tests {
@@ -111,6 +119,10 @@ mod tests {
             (
                 "unknown field `colour`, expected one of `ttl`, `max_size`",
                 "there is no such key; there are ttl, max_size",
+            ),
+            (
+                "unknown field `walk`, expected one of `page`, `fetch`",
+                "is now called `fetch`",
             ),
             (
                 "unknown field `colour`, there are no fields",

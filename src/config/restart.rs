@@ -51,7 +51,7 @@ const CHANGEABLE: [&str; 16] = [
     "cache.refresh_ahead",
     "cache.stale_if_error",
     "cache.ttl",
-    "identity",
+    "identity.issuers",
     // Whether there is TLS at all needs a restart.
     "server.tls.certificate",
     "server.tls.client_ca",
@@ -81,6 +81,11 @@ mod tests {
             ("", "[atlas.limits]\nshare_percent = 25", &[]),
             ("", "[atlas.limits]\npages = 21", &["atlas.limits.pages"]),
             ("", "[cache]\nmax_size = '1MiB'", &["cache.max_size"]),
+            (
+                "",
+                "[identity]\ntoken_cache_size = '1MiB'",
+                &["identity.token_cache_size"],
+            ),
             ("", tls, &["server.tls"]),
             (tls, "", &["server.tls"]),
             (

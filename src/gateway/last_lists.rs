@@ -81,7 +81,7 @@ impl LastLists {
     /// Compares what was `fetched` until `now` with the fetch before, and remembers it for the next one.
     pub(super) fn compare(
         &self,
-        errand: &FetchRequest,
+        request: &FetchRequest,
         fetched: &Result<Fetched, FetchError>,
         now: Timestamp,
     ) -> Changes {
@@ -93,7 +93,7 @@ impl LastLists {
             // Nothing was learnt.
             Err(_) => return Changes::default(),
         };
-        let before = self.0.get(&errand.query);
+        let before = self.0.get(&request.query);
         if fetched.is_err() && before.is_none() {
             // Names that nobody has must not displace those that somebody has.
             return Changes::default();
@@ -115,13 +115,13 @@ impl LastLists {
                 serials
             }
         };
-        let fill_id = errand.fill_id.uuid();
+        let fill_id = request.fill_id.uuid();
         let this = LastList {
             fill_id,
             tag,
             serials,
         };
-        self.0.insert(errand.query.clone(), Arc::new(this));
+        self.0.insert(request.query.clone(), Arc::new(this));
         changes
     }
 }

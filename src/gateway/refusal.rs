@@ -14,7 +14,7 @@ use crate::policy::Denied;
 use crate::policy::allowance::{Limit, Spent};
 use crate::telemetry::metrics::lookups::LimitedBy;
 use crate::telemetry::{Chain, Repeated, Tally};
-use crate::upstream::{FetchError, FetchFailure, HeldBack, Verdict};
+use crate::upstream::{FetchError, FetchErrorKind, HeldBack, Verdict};
 
 /// Why a question has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -194,28 +194,27 @@ impl Refusal {
 }
 
 /// The limit of a project at Atlas that kept a list from being fetched.
-fn of_upstream(failure: &FetchFailure) -> Option<LimitedBy> {
+fn of_upstream(failure: &FetchErrorKind) -> Option<LimitedBy> {
     match failure {
-        FetchFailure::Atlas(answer) => {
+        FetchErrorKind::Atlas(answer) => {
             (answer.status == StatusCode::TOO_MANY_REQUESTS).then_some(LimitedBy::Gate)
         }
-        FetchFailure::HeldBack { why, .. } => match why {
+        FetchErrorKind::HeldBack { why, .. } => match why {
             HeldBack::BucketLow | HeldBack::OwnShare => Some(LimitedBy::Bucket),
             HeldBack::RateLimited | HeldBack::Unavailable => Some(LimitedBy::Gate),
             HeldBack::Busy | HeldBack::MintLimit => None,
         },
-        FetchFailure::NoDocument { status, .. } => {
+        FetchErrorKind::NoDocument { status, .. } => {
             (*status == StatusCode::TOO_MANY_REQUESTS).then_some(LimitedBy::Gate)
         }
-        FetchFailure::BreakerOpen { .. }
-        | FetchFailure::Busy { .. }
-        | FetchFailure::Credential(_)
-        | FetchFailure::Inconsistent
-        | FetchFailure::InvalidResponse(_)
-        | FetchFailure::NoCredential
-        | FetchFailure::Timeout
-        | FetchFailure::Tls
-        | FetchFailure::Unreachable => None,
+        FetchErrorKind::BreakerOpen { .. }
+        | FetchErrorKind::Credential(_)
+        | FetchErrorKind::Inconsistent
+        | FetchErrorKind::InvalidResponse(_)
+        | FetchErrorKind::NoCredential
+        | FetchErrorKind::Timeout
+        | FetchErrorKind::Tls
+        | FetchErrorKind::Unreachable => None,
     }
 }
 
@@ -242,7 +241,7 @@ impl From<NotFound> for Refusal {
             NotFound::NotAdmitted(NotAdmitted::Overloaded) => Self::overloaded(),
             NotFound::NotAdmitted(NotAdmitted::Spent(spent)) => Self::RateLimited(spent),
             NotFound::TooManyWaiters { retry_after } => Self::Overloaded { retry_after },
-            NotFound::WalkDied => Self::Panicked,
+            NotFound::FetchDied => Self::Panicked,
         }
     }
 }

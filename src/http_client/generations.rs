@@ -13,7 +13,7 @@ use std::time::Duration;
 use reqwest::dns::Resolve;
 use reqwest::{Client, Proxy};
 
-use super::{BuildError, Setup};
+use super::{BuildError, ClientOptions};
 
 /// The client in use, and what it is made from.
 pub(super) struct Generations {
@@ -44,14 +44,14 @@ struct Recipe {
 }
 
 impl Generations {
-    pub(super) fn build(setup: Setup<'_>) -> Result<Self, BuildError> {
+    pub(super) fn build(options: ClientOptions<'_>) -> Result<Self, BuildError> {
         let recipe = Recipe {
-            tls: setup.trust.tls()?,
-            only_https: setup.only_https,
-            proxy: setup.proxy.read()?,
-            resolver: setup.resolver,
-            connect: setup.connect,
-            idle_connections: setup.idle_connections,
+            tls: options.trust.tls()?,
+            only_https: options.only_https,
+            proxy: options.proxy.read()?,
+            resolver: options.resolver,
+            connect: options.connect,
+            idle_connections: options.idle_connections,
         };
         let client = recipe.client();
         let client = client.map_err(|error| BuildError::Tls(error.without_url()))?;

@@ -15,15 +15,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::http_client::ProxySettings;
 use crate::settings;
+use crate::settings::Size;
 use crate::system::Secret;
 
 pub use demands::{Demand, Scalar};
 pub use places::{ClaimPath, ClaimPlaces, NoClaimPath};
 
 /// `[identity]`.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
+    /// How much verified tokens may take in memory; each is verified once while it is kept.
+    pub token_cache_size: Size,
     /// `[[identity.issuers]]`: nobody else's tokens are believed. One issuer may have several entries, for
     /// different audiences; a token is judged by one of them alone.
     pub issuers: Vec<IssuerConfig>,
@@ -99,6 +102,15 @@ pub struct IssuerConfig {
     /// What further claims must be; one that is missing is none of it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub required_claims: BTreeMap<ClaimPath, Demand>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            token_cache_size: Size::mebibytes(96),
+            issuers: Vec::new(),
+        }
+    }
 }
 
 impl Config {

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::Caller;
+use super::{Caller, RuleListNumber};
 use crate::atlas::Timestamp;
 
 /// The claims of a caller that an operator asks about.
@@ -72,6 +72,7 @@ impl Described {
             key_id: self.key_id,
             scopes: self.scopes.into_boxed_slice(),
             expires_at: Timestamp::default(),
+            rule_list: RuleListNumber::default(),
         })
     }
 }

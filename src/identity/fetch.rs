@@ -14,8 +14,11 @@ use reqwest::{Request, Url};
 
 use super::config::{IssuerConfig, trusted_url};
 use super::json::Object;
-use crate::http_client::{Bounds, BuildError, CallFailed, HttpClient, Lost, Setup};
-use crate::system::{Clock, Secret, SecretFileError, Trust, may_wait};
+use crate::http_client::{Bounds, BuildError, ClientOptions, HttpClient, HttpError, HttpErrorKind};
+use crate::system::Clock;
+use crate::system::Trust;
+use crate::system::may_wait;
+use crate::system::{Secret, SecretFileError};
 
 /// Where an issuer publishes its keys.
 pub(super) struct Publisher {
@@ -52,7 +55,7 @@ pub(super) enum FetchError {
     Status(StatusCode),
     /// No answer, or not all of it.
     #[error("the issuer has given no answer")]
-    NoAnswer(#[source] CallFailed),
+    NoAnswer(#[source] HttpError),
 }
 
 impl Publisher {
@@ -149,7 +152,7 @@ impl Publisher {
         }
         match head.whole().await {
             Ok(answer) => Ok(answer.body),
-            Err(failed) if failed.lost == Lost::TooLarge => Err(FetchError::TooLarge),
+            Err(failed) if failed.kind == HttpErrorKind::TooLarge => Err(FetchError::TooLarge),
             Err(failed) => Err(FetchError::NoAnswer(failed)),
         }
     }
@@ -169,7 +172,7 @@ fn keys_url(document: &[u8], issuer: &str) -> Result<Url, FetchError> {
 
 fn client(system: bool, config: &IssuerConfig, clock: &Clock) -> Result<HttpClient, BuildError> {
     let proxy = config.proxy();
-    let setup = Setup {
+    let options = ClientOptions {
         trust: Trust {
             // A proxy may be called over TLS as well.
             system: system || proxy.url.is_some(),
@@ -183,7 +186,7 @@ fn client(system: bool, config: &IssuerConfig, clock: &Clock) -> Result<HttpClie
         first_byte: WHOLE_FETCH,
         idle_connections: 1,
     };
-    HttpClient::build(setup, clock.clone())
+    HttpClient::build(options, clock.clone())
 }
 
 /// In bytes.

@@ -14,7 +14,7 @@ use super::key_set::Place;
 use super::keys::Keys;
 use super::source::Source;
 use super::token::{Header, plain_type};
-use super::{Caller, Unverified, claims};
+use super::{Caller, RuleListNumber, Unverified, claims};
 use crate::atlas::Timestamp;
 use crate::http_client::{BuildError as ClientError, ProxyError};
 use crate::settings::ConfigError;
@@ -168,6 +168,7 @@ impl Issuer {
     pub(super) fn caller(&self, claims: Claims, key_id: Option<Box<str>>) -> Caller {
         Caller {
             expires_at: claims.expires_at,
+            rule_list: RuleListNumber::default(),
             subject: claims.subject,
             issuer: Arc::clone(&self.name),
             client_id: claims.client_id,

@@ -53,6 +53,7 @@ impl Scene {
                     ..published("")
                 },
             ],
+            ..Config::default()
         };
         let (clock, manual_clock) = Clock::manual(Timestamp::from_seconds(NOW));
         let identity = Identity::build(&config, clock.clone(), IdentityMetrics::default()).unwrap();
@@ -234,6 +235,7 @@ async fn a_reloaded_configuration_judges_the_next_token_and_keeps_the_keys() {
         change(&mut issuer);
         Config {
             issuers: vec![issuer],
+            ..Config::default()
         }
     };
     let changes: [(Change, Unverified); 5] = [

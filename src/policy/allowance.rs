@@ -1,23 +1,23 @@
-//! How much one caller may take: a [`Permit`] and the time go in, leave or a time to wait comes out.
+//! Rate limits of callers: a token bucket per caller and rule, and fair shares of a project's budget.
 //!
-//! Two measures. A rule may fix how many lookups, and how many of them past the cache, each caller may
-//! make in a minute. And while a project's bucket at Atlas runs low, nobody takes more than a fair
-//! share: the bucket's refill, divided by the callers of the last minute, so that one of them cannot
-//! spend it for all.
+//! A rule may fix how many lookups, and how many of them past the cache, each caller may
+//! make in a minute. And while a project's bucket at Atlas runs low, no caller takes more than a fair
+//! share: the bucket's refill, divided by the callers of the last minute.
 //!
 //! A caller is its issuer and its subject. Memory is bounded, and only callers of the last minute take
-//! any; should even they be too many, those who come last share one account. What is kept of a caller
-//! is a keyed hash, no name: two that collide, which is less likely than a fault of the memory, share.
+//! any; should even they be too many, the last to come share one account. What is kept of a caller
+//! is a keyed hash; two that collide, which is less likely than a memory fault, share an account.
 
-mod meters;
-mod shares;
+mod fair_share;
+#[cfg(test)]
+mod tests;
 
+use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use meters::Meters;
-use shares::Shares;
+use fair_share::FairShares;
 
 use super::{Permit, RateLimit};
 use crate::identity::Caller;
@@ -27,9 +27,9 @@ use crate::system::Moment;
 #[derive(Debug, Default)]
 pub struct Allowance {
     seed: RandomState,
-    lookups: Mutex<Meters>,
-    misses: Mutex<Meters>,
-    shares: Mutex<Shares>,
+    lookups: Mutex<TokenBuckets>,
+    misses: Mutex<TokenBuckets>,
+    shares: Mutex<FairShares>,
 }
 
 /// A project's bucket at Atlas, as it is known here.
@@ -78,9 +78,7 @@ pub enum Limit {
 }
 
 impl Allowance {
-    /// Whether the rule's `lookups_per_minute` leaves the caller one more.
-    ///
-    /// Costs nothing where the rule sets no limit.
+    /// Takes one of the rule's `lookups_per_minute`, if it sets a limit.
     pub fn admit_lookup(
         &self,
         caller: &Caller,
@@ -90,19 +88,13 @@ impl Allowance {
         let Some(limit) = permit.lookups_per_minute() else {
             return Ok(());
         };
-        let (account, most) = (self.account(caller, limit), limit.per_minute);
-        let taken = lock(&self.lookups).take(account, most, now.elapsed);
-        taken.map_err(|retry_after| Spent {
-            limit: Limit::Lookups {
-                most,
-                rule: Arc::clone(&limit.rule),
-            },
-            retry_after,
+        self.take(&self.lookups, caller, limit, now, |most, rule| {
+            Limit::Lookups { most, rule }
         })
     }
 
-    /// Whether the caller may cost Atlas a call: the rule's `misses_per_minute`, and its fair share
-    /// while the project's bucket is below two fifths. Counts one call if so.
+    /// Whether the caller may cost Atlas a call: by its fair share while the project's bucket is below two
+    /// fifths, and by the rule's `misses_per_minute`. Counts one call if so.
     pub fn admit_miss(
         &self,
         caller: &Caller,
@@ -115,18 +107,28 @@ impl Allowance {
         // The share first: a caller that it turns away has not used up its fixed limit.
         lock(&self.shares).may_take(project, who, bucket, now.elapsed)?;
         if let Some(limit) = permit.misses_per_minute() {
-            let (account, most) = (self.account(caller, limit), limit.per_minute);
-            let taken = lock(&self.misses).take(account, most, now.elapsed);
-            taken.map_err(|retry_after| Spent {
-                limit: Limit::Misses {
-                    most,
-                    rule: Arc::clone(&limit.rule),
-                },
-                retry_after,
+            self.take(&self.misses, caller, limit, now, |most, rule| {
+                Limit::Misses { most, rule }
             })?;
         }
         lock(&self.shares).add(project, who, 1, now.elapsed);
         Ok(())
+    }
+
+    fn take(
+        &self,
+        buckets: &Mutex<TokenBuckets>,
+        caller: &Caller,
+        limit: &RateLimit<'_>,
+        now: Moment,
+        reached: impl FnOnce(u32, Arc<str>) -> Limit,
+    ) -> Result<(), Spent> {
+        let who = (&*caller.issuer, &*caller.subject, &**limit.rule);
+        let taken = lock(buckets).take(self.seed.hash_one(who), limit.per_minute, now.elapsed);
+        taken.map_err(|retry_after| Spent {
+            limit: reached(limit.per_minute, Arc::clone(&limit.rule)),
+            retry_after,
+        })
     }
 
     /// Counts the calls of an admitted miss beyond its first, once they are known.
@@ -137,10 +139,40 @@ impl Allowance {
             lock(&self.shares).add(project, who, further_calls, now.elapsed);
         }
     }
+}
 
-    fn account(&self, caller: &Caller, limit: &RateLimit<'_>) -> u64 {
-        self.seed
-            .hash_one((&*caller.issuer, &*caller.subject, &**limit.rule))
+/// Token buckets by caller and rule, each kept as the one instant when it is full again (the generic cell rate
+/// algorithm of ITU-T I.371).
+#[derive(Debug, Default)]
+struct TokenBuckets {
+    full_at: HashMap<u64, Duration>,
+    swept: u64,
+}
+
+impl TokenBuckets {
+    /// Takes one of a bucket of `limit` that fills in a minute, or says after how long there is one.
+    fn take(&mut self, account: u64, limit: u32, now: Duration) -> Result<(), Duration> {
+        let account = self.room_for(account, now);
+        let full_at = self.full_at.get(&account).copied().unwrap_or(now).max(now);
+        let after = full_at.saturating_add(MINUTE / limit.max(1));
+        let wait = after.saturating_sub(now + MINUTE);
+        if !wait.is_zero() {
+            return Err(wait);
+        }
+        self.full_at.insert(account, after);
+        Ok(())
+    }
+
+    fn room_for(&mut self, account: u64, now: Duration) -> u64 {
+        if self.full_at.len() >= MOST_ACCOUNTS && is_new_slot(&mut self.swept, now) {
+            // An account that is full says no more than one that is not there.
+            self.full_at.retain(|_, full_at| *full_at > now);
+        }
+        if self.full_at.len() < MOST_ACCOUNTS || self.full_at.contains_key(&account) {
+            account
+        } else {
+            SHARED_ACCOUNT
+        }
     }
 }
 
@@ -166,222 +198,11 @@ fn is_new_slot(last: &mut u64, now: Duration) -> bool {
     std::mem::replace(last, slot(now)) != slot(now)
 }
 
+const MINUTE: Duration = Duration::from_mins(1);
 const SLOT: Duration = Duration::from_secs(10);
 
-/// The account of those for whom there is no room.
+/// Accounts in one table, each of two dozen bytes.
+const MOST_ACCOUNTS: usize = 65_536;
+
+/// The account of those that come when the table is full.
 const SHARED_ACCOUNT: u64 = 0;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::atlas::{CertQuery, Timestamp};
-    use crate::policy::{Config, Policy, RuleConfig};
-
-    const FULL: BucketView = BucketView {
-        remaining: 1_200,
-        capacity: 1_200,
-        refill_per_minute: 500,
-    };
-    const LOW: BucketView = BucketView {
-        remaining: 479,
-        ..FULL
-    };
-
-    fn at(seconds: u64) -> Moment {
-        Moment {
-            elapsed: Duration::from_secs(seconds),
-            wall: Timestamp::default(),
-        }
-    }
-
-    fn caller(subject: &str) -> Caller {
-        Caller {
-            subject: Box::from(subject),
-            issuer: Arc::from("https://idp.test"),
-            client_id: None,
-            token_id: None,
-            key_id: None,
-            scopes: Box::default(),
-            expires_at: Timestamp::default(),
-        }
-    }
-
-    fn permit(lookups: Option<u32>, misses: Option<u32>) -> Permit<'static> {
-        let everybody = || vec!["*".to_owned()];
-        let rule = RuleConfig {
-            name: "rule".to_owned(),
-            subjects: everybody(),
-            projects: everybody(),
-            usernames: everybody(),
-            lookups_per_minute: lookups,
-            misses_per_minute: misses,
-            ..RuleConfig::default()
-        };
-        let query = CertQuery {
-            project: "32b6e34b3d91647abb20e7b8".parse().unwrap(),
-            username: "u".parse().unwrap(),
-        };
-        Policy::build(&Config {
-            rules: vec![rule],
-            ..Config::default()
-        })
-        .unwrap()
-        .authorize(&caller("a"), &query)
-        .unwrap()
-        .into_owned()
-    }
-
-    #[test]
-    fn a_rule_s_limit_holds_for_each_caller_and_says_when_to_come_again() {
-        let allowance = Allowance::default();
-        let permit = permit(Some(6), Some(3));
-        for (name, most) in [("a", 6), ("b", 6)] {
-            for _ in 0..most {
-                allowance
-                    .admit_lookup(&caller(name), &permit, at(0))
-                    .unwrap();
-            }
-            let spent = allowance
-                .admit_lookup(&caller(name), &permit, at(0))
-                .unwrap_err();
-            assert_eq!(spent.retry_after, Duration::from_secs(10));
-        }
-        allowance
-            .admit_lookup(&caller("a"), &permit, at(10))
-            .unwrap();
-        assert!(
-            allowance
-                .admit_lookup(&caller("a"), &permit, at(10))
-                .is_err()
-        );
-        for _ in 0..3 {
-            allowance
-                .admit_miss(&caller("a"), &permit, FULL, at(0))
-                .unwrap();
-        }
-        let spent = allowance
-            .admit_miss(&caller("a"), &permit, FULL, at(0))
-            .unwrap_err();
-        assert_eq!(spent.retry_after, Duration::from_secs(20));
-    }
-
-    #[test]
-    fn a_limit_is_never_exceeded_over_any_minute_but_the_first() {
-        let allowance = Allowance::default();
-        let permit = permit(Some(60), None);
-        let admitted = |from: u64| {
-            (from * 10..(from + 60) * 10)
-                .filter(|tenths| {
-                    let now = Moment {
-                        elapsed: Duration::from_millis(tenths * 100),
-                        ..at(0)
-                    };
-                    allowance.admit_lookup(&caller("a"), &permit, now).is_ok()
-                })
-                .count()
-        };
-        assert_eq!(admitted(0), 119, "a full bucket and its refill");
-        assert_eq!(admitted(60), 60);
-        assert_eq!(admitted(120), 60);
-    }
-
-    #[test]
-    fn without_limits_nobody_is_held_back_while_there_is_plenty() {
-        let allowance = Allowance::default();
-        let permit = permit(None, None);
-        for _ in 0..10_000 {
-            allowance
-                .admit_lookup(&caller("a"), &permit, at(0))
-                .unwrap();
-            allowance
-                .admit_miss(&caller("a"), &permit, FULL, at(0))
-                .unwrap();
-        }
-    }
-
-    #[test]
-    fn while_the_bucket_is_low_one_caller_cannot_spend_it_for_all() {
-        let allowance = Allowance::default();
-        let permit = permit(None, None);
-        // One caller alone takes the whole refill and no more.
-        let greedy = (0..1_000)
-            .filter(|_| {
-                allowance
-                    .admit_miss(&caller("greedy"), &permit, LOW, at(0))
-                    .is_ok()
-            })
-            .count();
-        assert_eq!(greedy, 500);
-        // Four others come: a fifth each.
-        for name in ["b", "c", "d", "e"] {
-            allowance
-                .admit_miss(&caller(name), &permit, LOW, at(5))
-                .unwrap();
-        }
-        let more = (0..1_000)
-            .filter(|_| {
-                allowance
-                    .admit_miss(&caller("b"), &permit, LOW, at(5))
-                    .is_ok()
-            })
-            .count();
-        assert_eq!(more, 99);
-        let spent = allowance
-            .admit_miss(&caller("greedy"), &permit, LOW, at(5))
-            .unwrap_err();
-        assert_eq!(spent.retry_after, Duration::from_secs(55));
-        // A minute later the five hundred are forgotten.
-        allowance
-            .admit_miss(&caller("greedy"), &permit, LOW, at(60))
-            .unwrap();
-    }
-
-    #[test]
-    fn a_walk_of_many_pages_counts_as_many_calls() {
-        let allowance = Allowance::default();
-        let permit = permit(None, None);
-        allowance
-            .admit_miss(&caller("a"), &permit, LOW, at(0))
-            .unwrap();
-        allowance.charge(&caller("a"), &permit, 499, at(0));
-        assert!(
-            allowance
-                .admit_miss(&caller("a"), &permit, LOW, at(0))
-                .is_err()
-        );
-        // Another project is another bucket, and so is another caller's share.
-        allowance
-            .admit_miss(&caller("b"), &permit, LOW, at(0))
-            .unwrap();
-    }
-
-    #[test]
-    fn everybody_gets_at_least_one_call_a_minute() {
-        let allowance = Allowance::default();
-        let permit = permit(None, None);
-        for number in 0..1_000 {
-            let one = caller(&format!("caller-{number}"));
-            allowance.admit_miss(&one, &permit, LOW, at(0)).unwrap();
-            let again = allowance.admit_miss(&one, &permit, LOW, at(0));
-            assert_eq!(again.is_err(), number >= 250, "{number}");
-        }
-    }
-
-    #[test]
-    fn memory_is_bounded_however_many_callers_come() {
-        let allowance = Allowance::default();
-        let permit = permit(Some(1), Some(1));
-        for number in 0..100_000 {
-            let one = caller(&number.to_string());
-            let _ = allowance.admit_lookup(&one, &permit, at(0));
-            let _ = allowance.admit_miss(&one, &permit, FULL, at(0));
-        }
-        assert!(lock(&allowance.lookups).accounts() <= 65_537);
-        assert!(lock(&allowance.shares).callers() <= 1_025);
-        // Once their minute is over, newcomers have accounts of their own again.
-        for number in 0..10 {
-            let one = caller(&format!("new-{number}"));
-            allowance.admit_lookup(&one, &permit, at(120)).unwrap();
-        }
-    }
-}

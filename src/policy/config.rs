@@ -5,8 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::glob::Glob;
-use super::pattern::unknown_placeholders;
+use super::glob::{Glob, has_placeholders, unknown_placeholders};
 use crate::atlas::{ProjectId, Username};
 use crate::settings;
 use crate::settings::{ConfigError, Ranges};
@@ -333,9 +332,7 @@ impl RuleConfig {
                     wrong("has a control character, which no token may have");
                 } else if key == "scopes" && text.contains(' ') {
                     wrong("has a blank in it, which separates scopes; make it several entries");
-                } else if key == "subjects"
-                    && (text.contains("{subject}") || text.contains("{client_id}"))
-                {
+                } else if key == "subjects" && has_placeholders(text) {
                     wrong("has {subject} or {client_id} in it, which are for `usernames`");
                 } else if !of_token && unknown_placeholders(text).next().is_some() {
                     wrong(

@@ -1,19 +1,18 @@
-//! Why a caller may ask, or may not: a caller and a question go in, what each rule has to say comes out.
+//! Why a caller may look a list up, or may not, rule by rule: for `check --as` and `/access/explain`.
 
 use std::fmt;
 
 use serde::Serialize;
 
-use super::rights::Rights;
-use super::rules::Rule;
-use super::{Policy, RateLimit, Reach};
+use super::rule::Rule;
+use super::{Permit, Policy, RateLimit, Reach};
 use crate::atlas::CertQuery;
 use crate::identity::Caller;
 
 /// Why a caller may ask a question, or may not.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Explanation {
+pub struct AccessExplanation {
     /// Whether it may.
     pub allowed: bool,
     /// Why, in words.
@@ -25,23 +24,13 @@ pub struct Explanation {
     /// Whether it may purge the entry of the question, and look into it.
     pub admin: bool,
     /// How many lookups a minute it may make.
-    pub lookups_per_minute: Option<Limit>,
+    pub lookups_per_minute: Option<RateLimit<'static>>,
     /// How many of them the cache need not be able to answer.
-    pub misses_per_minute: Option<Limit>,
+    pub misses_per_minute: Option<RateLimit<'static>>,
     /// The rules that match, and those of which one thing alone does not fit, in the order of the file.
     pub rules: Vec<RuleVerdict>,
     /// How many rules there are besides.
     pub others: usize,
-}
-
-/// A limit, and whose it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Limit {
-    /// How many.
-    pub per_minute: u32,
-    /// The name of the rule.
-    pub rule: String,
 }
 
 /// What one rule has to say.
@@ -85,39 +74,39 @@ pub enum Aspect {
 
 impl Policy {
     /// Why `caller` may ask `query`, or may not. No rule counts as used by it.
-    pub fn explain(&self, caller: &Caller, query: &CertQuery) -> Explanation {
-        let rights = self.rights(caller, query, |_| {});
+    pub(crate) fn explain(&self, caller: &Caller, query: &CertQuery) -> AccessExplanation {
+        let permit = self.judge(caller, query, |_| {}).map(Permit::into_owned);
         let admin = self.administering_rule(caller, Reach::CertQuery(query), |_| {});
-        let mut verdicts: Vec<(usize, RuleVerdict)> = Vec::new();
-        let sets = [
-            (Effect::Deny, &self.rules.denials),
-            (Effect::Grant, &self.rules.grants),
-        ];
-        for (effect, set) in sets {
-            let verdicts_of_set = set.iter().filter_map(|rule| {
-                let verdict = verdict(rule, effect, &rule.misfits(caller, query))?;
-                Some((rule.position, verdict))
-            });
-            verdicts.extend(verdicts_of_set);
-        }
-        verdicts.sort_unstable_by_key(|(position, _)| *position);
-        let rule = match &rights {
-            Ok(rights) => Some(rights.rule()),
-            Err(denied) => denied.rule(),
-        };
-        Explanation {
-            allowed: rights.is_ok(),
-            reason: match &rights {
-                Ok(rights) => format!("granted by rule \"{}\"", rights.rule()),
-                Err(denied) => denied.to_string(),
-            },
-            rule: rule.map(ToString::to_string),
+        let rules = self.rules.list.iter();
+        let verdicts: Vec<RuleVerdict> = rules
+            .filter_map(|rule| verdict(rule, &rule.misfits(caller, query)))
+            .collect();
+        let others = self.rules.list.len() - verdicts.len();
+        let explanation = AccessExplanation {
+            allowed: permit.is_ok(),
+            reason: String::new(),
+            rule: None,
+            force_refresh: false,
             admin: admin.is_ok(),
-            force_refresh: rights.as_ref().is_ok_and(|rights| rights.force_refresh),
-            lookups_per_minute: limit(rights.as_ref().ok().and_then(Rights::lookups_per_minute)),
-            misses_per_minute: limit(rights.as_ref().ok().and_then(Rights::misses_per_minute)),
-            others: self.rules.all().count().saturating_sub(verdicts.len()),
-            rules: verdicts.into_iter().map(|(_, verdict)| verdict).collect(),
+            lookups_per_minute: None,
+            misses_per_minute: None,
+            rules: verdicts,
+            others,
+        };
+        match permit {
+            Ok(permit) => AccessExplanation {
+                reason: format!("granted by rule \"{}\"", permit.rule),
+                rule: Some(permit.rule.to_string()),
+                force_refresh: permit.force_refresh,
+                lookups_per_minute: permit.lookups,
+                misses_per_minute: permit.misses,
+                ..explanation
+            },
+            Err(denied) => AccessExplanation {
+                reason: denied.to_string(),
+                rule: denied.rule().map(ToString::to_string),
+                ..explanation
+            },
         }
     }
 }
@@ -153,23 +142,20 @@ impl fmt::Display for RuleVerdict {
     }
 }
 
-/// Of a rule that fits, or of which one thing does not.
-fn verdict(rule: &Rule, effect: Effect, misfits: &[Aspect]) -> Option<RuleVerdict> {
+/// Of a rule that matches, or of which one thing does not fit.
+fn verdict(rule: &Rule, misfits: &[Aspect]) -> Option<RuleVerdict> {
     let does_not_fit = match misfits {
         [] => None,
         [one] => Some(*one),
         _ => return None,
     };
     Some(RuleVerdict {
-        name: rule.name().to_string(),
-        effect,
+        name: rule.name.to_string(),
+        effect: if rule.config.deny {
+            Effect::Deny
+        } else {
+            Effect::Grant
+        },
         does_not_fit,
-    })
-}
-
-fn limit(limit: Option<RateLimit<'_>>) -> Option<Limit> {
-    limit.map(|limit| Limit {
-        per_minute: limit.per_minute,
-        rule: limit.rule.to_string(),
     })
 }

@@ -1,66 +1,38 @@
-//! Patterns: a text with stars goes in, an exact answer comes out, in linear time.
+//! Glob patterns of access rules, matched exactly and in linear time.
 //!
-//! `*` stands for any run of bytes, also none. Everything else stands for itself, `?`, `.` and `\`
-//! too; there is no escape, so a star cannot be asked for literally. Nothing is folded or normalised.
+//! `*` is any run of bytes, also none. Everything else is literal, `?`, `.` and `\` too; there is no escape, and
+//! nothing is folded or normalised. In a rule's `usernames`, `{subject}` and `{client_id}` are the caller's own,
+//! taken literally: a subject `*` fits the username `*` and no other.
 
-/// A pattern, taken apart at its stars.
+use crate::identity::Caller;
+
+/// A pattern, split at its stars.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Glob {
-    /// What the text begins with; all of it if there is no star.
-    head: Box<str>,
-    /// What must come in between, in this order. None of it is empty.
-    middle: Box<[Box<str>]>,
-    /// What the text ends with; `None` if there is no star.
-    tail: Option<Box<str>>,
-}
-
-/// What a text must have for a pattern to be worth trying.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Anchor<'a> {
-    /// This and no more.
-    Exact(&'a str),
-    /// This somewhere.
-    Piece(&'a str),
-    /// This at its beginning.
-    Prefix(&'a str),
-    /// This at its end.
-    Suffix(&'a str),
+    /// At least one. What is between two of them may be anything.
+    parts: Box<[Box<str>]>,
 }
 
 impl Glob {
     pub(super) fn new(pattern: &str) -> Self {
-        let parts: Vec<&str> = pattern.split('*').collect();
-        Self::of_parts(&parts)
-    }
-
-    /// The pattern of these texts with a star between each two. A star within one of them is a letter.
-    pub(super) fn of_parts(parts: &[impl AsRef<str>]) -> Self {
-        let mut parts = parts.iter().map(AsRef::as_ref);
-        let head = parts.next().unwrap_or_default();
-        let tail = parts.next_back();
         Self {
-            head: Box::from(head),
-            middle: parts
-                .filter(|part| !part.is_empty())
-                .map(Box::from)
-                .collect(),
-            tail: tail.map(Box::from),
+            parts: pattern.split('*').map(Box::from).collect(),
         }
     }
 
     /// Whether all of `text` fits.
     ///
-    /// The first place where a middle part fits leaves the most room for what follows, so no place is
-    /// tried twice.
+    /// The first place where a middle part fits leaves the most room for what follows, so no place is tried twice.
     pub(super) fn matches(&self, text: &str) -> bool {
-        let Some(tail) = &self.tail else {
-            return *self.head == *text;
+        let (head, middle, tail) = match &*self.parts {
+            [head, middle @ .., tail] => (head, middle, tail),
+            [only] => return **only == *text,
+            [] => unreachable!("to split gives at least one part"),
         };
         let mut rest = text;
-        // What is empty is not compared: an empty box's address is one where no memory is, and to look at
-        // none of its bytes there costs a processor with AVX-512 more than the rest of the decision.
-        if !self.head.is_empty() {
-            match rest.strip_prefix(&*self.head) {
+        // Empty parts are not compared: that costs more than it looks, and most patterns have one.
+        if !head.is_empty() {
+            match rest.strip_prefix(&**head) {
                 Some(after) => rest = after,
                 None => return false,
             }
@@ -71,47 +43,72 @@ impl Glob {
                 None => return false,
             }
         }
-        for part in &self.middle {
-            match rest.split_once(&**part) {
-                Some((_, after)) => rest = after,
-                None => return false,
-            }
-        }
-        true
+        middle.iter().filter(|part| !part.is_empty()).all(|part| {
+            let found = rest.split_once(&**part);
+            rest = found.map_or("", |(_, after)| after);
+            found.is_some()
+        })
     }
 
-    /// Whether everything fits.
+    /// Whether every text fits.
     pub(super) fn is_everything(&self) -> bool {
-        self.anchors().next().is_none()
+        self.parts.len() > 1 && self.parts.iter().all(|part| part.is_empty())
     }
 
-    /// All that is known of every text that fits; nothing, if everything fits.
-    pub(super) fn anchors(&self) -> impl Iterator<Item = Anchor<'_>> {
-        let (head, tail) = match &self.tail {
-            None => (Some(Anchor::Exact(&self.head)), None),
-            Some(tail) => (
-                (!self.head.is_empty()).then_some(Anchor::Prefix(&self.head)),
-                (!tail.is_empty()).then_some(Anchor::Suffix(tail)),
-            ),
-        };
-        let middle = self.middle.iter().map(|part| Anchor::Piece(part));
-        head.into_iter().chain(middle).chain(tail)
+    /// The pattern for one caller: with its own names in the place of the placeholders. `None` if it has no such
+    /// name, as most tokens have no client; then nothing fits.
+    pub(super) fn filled_for(&self, caller: &Caller) -> Option<Self> {
+        let parts = self.parts.iter().map(|part| fill(part, caller));
+        Some(Self {
+            parts: parts.collect::<Option<_>>()?,
+        })
     }
 }
 
-impl<'a> Anchor<'a> {
-    pub(super) fn text(self) -> &'a str {
-        match self {
-            Self::Exact(text) | Self::Piece(text) | Self::Prefix(text) | Self::Suffix(text) => text,
+/// Whether `{subject}` or `{client_id}` is in a pattern.
+pub(super) fn has_placeholders(pattern: &str) -> bool {
+    PLACEHOLDERS.iter().any(|name| pattern.contains(name))
+}
+
+/// The words in braces in `pattern` that stand for nothing.
+pub(super) fn unknown_placeholders(pattern: &str) -> impl Iterator<Item = &str> {
+    pattern.split('{').skip(1).filter_map(|rest| {
+        let (word, _) = rest.split_once('}')?;
+        let is_letter = |byte| byte == b'_' || u8::is_ascii_alphabetic(&byte);
+        let is_word = !word.is_empty() && word.bytes().all(is_letter);
+        (is_word && !["subject", "client_id"].contains(&word)).then_some(word)
+    })
+}
+
+/// Puts the caller's own names into one part. What they hold is not looked into for placeholders again.
+fn fill(part: &str, caller: &Caller) -> Option<Box<str>> {
+    let [subject, client_id] = PLACEHOLDERS;
+    let (mut filled, mut rest) = (String::new(), part);
+    while let Some((before, from)) = rest.find('{').map(|at| rest.split_at(at)) {
+        filled.push_str(before);
+        if let Some(after) = from.strip_prefix(subject) {
+            filled.push_str(&caller.subject);
+            rest = after;
+        } else if let Some(after) = from.strip_prefix(client_id) {
+            filled.push_str(caller.client_id.as_deref()?);
+            rest = after;
+        } else {
+            filled.push('{');
+            rest = from.strip_prefix('{').expect("a brace was found there");
         }
     }
+    filled.push_str(rest);
+    Some(filled.into_boxed_str())
 }
+
+const PLACEHOLDERS: [&str; 2] = ["{subject}", "{client_id}"];
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::policy::tests::caller;
 
     /// What a pattern means, word for word: exponential, and plain to see.
     fn fits(pattern: &[u8], text: &[u8]) -> bool {
@@ -160,6 +157,44 @@ mod tests {
         assert!(glob.matches(&"a".repeat(100_000)));
     }
 
+    #[test]
+    fn the_callers_own_names_are_taken_literally() {
+        for (pattern, subject, client, text, expected) in [
+            ("{subject}", "a", None, "a", true),
+            ("{subject}", "a", None, "ab", false),
+            ("{subject}", "*", None, "anything", false),
+            ("{subject}", "*", None, "*", true),
+            ("{subject}", "{client_id}", Some("c"), "c", false),
+            ("{subject}", "{client_id}", Some("c"), "{client_id}", true),
+            ("CN={subject},*", "a", None, "CN=a,OU=x", true),
+            ("CN={subject},*", "a*", None, "CN=ab,OU=x", false),
+            ("CN={subject},*", "a,OU=b", None, "CN=a,OU=b,OU=x", true),
+            ("{client_id}-*", "a", Some("c"), "c-1", true),
+            ("{client_id}-*", "a", None, "-1", false),
+            ("*{client_id}*", "a", None, "", false),
+            ("*{subject}*{subject}*", "aa", None, "aaa", false),
+            ("*{subject}*{subject}*", "aa", None, "xaaaay", true),
+            ("{subject}{client_id}", "a", Some("b"), "ab", true),
+            ("{subject", "a", None, "{subject", true),
+            ("{other}", "a", None, "{other}", true),
+            ("{{subject}}", "a", None, "{a}", true),
+            ("", "a", None, "", true),
+        ] {
+            let mut asking = caller(subject);
+            asking.client_id = client.map(Box::from);
+            let filled = Glob::new(pattern).filled_for(&asking);
+            let found = filled.is_some_and(|glob| glob.matches(text));
+            assert_eq!(found, expected, "{pattern} {subject} {client:?} {text}");
+        }
+    }
+
+    #[test]
+    fn only_words_that_stand_for_nothing_are_unknown() {
+        let unknown = |text| unknown_placeholders(text).collect::<Vec<_>>();
+        assert_eq!(unknown("{user}-{subject}-{clientid}"), ["user", "clientid"]);
+        assert!(unknown("{subject}{client_id}{}{1}{a b}{open").is_empty());
+    }
+
     proptest! {
         #[test]
         fn a_pattern_and_the_naive_matcher_agree(pattern in "[ab*?]{0,8}", text in "[ab?]{0,10}") {
@@ -167,22 +202,6 @@ mod tests {
                 Glob::new(&pattern).matches(&text),
                 fits(pattern.as_bytes(), text.as_bytes())
             );
-        }
-
-        #[test]
-        fn whatever_fits_has_all_the_anchors(pattern in "[ab*]{0,6}", text in "[ab]{0,8}") {
-            let glob = Glob::new(&pattern);
-            prop_assert_eq!(glob.is_everything(), !pattern.is_empty() && !pattern.contains(['a', 'b']));
-            prop_assume!(glob.matches(&text));
-            for anchor in glob.anchors() {
-                let has_it = match anchor {
-                    Anchor::Exact(all) => text == all,
-                    Anchor::Piece(part) => text.contains(part),
-                    Anchor::Prefix(head) => text.starts_with(head),
-                    Anchor::Suffix(tail) => text.ends_with(tail),
-                };
-                prop_assert!(has_it);
-            }
         }
     }
 }

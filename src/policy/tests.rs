@@ -5,6 +5,7 @@ mod properties;
 use super::glob::Glob;
 use super::*;
 use crate::atlas::{Timestamp, Username};
+use crate::identity::RuleListNumber;
 
 const PROJECT: &str = "32b6e34b3d91647abb20e7b8";
 const OTHER: &str = "000000000000000000000000";
@@ -18,6 +19,7 @@ pub(super) fn caller(subject: &str) -> Caller {
         key_id: None,
         scopes: Box::new([Box::from("certs:read")]),
         expires_at: Timestamp::default(),
+        rule_list: RuleListNumber::default(),
     }
 }
 
@@ -100,15 +102,27 @@ fn the_issuer_is_part_of_who_a_caller_is_and_all_listed_scopes_are_needed() {
         scopes: texts(&["certs:read", "prod"]),
         ..rule("strict", &["a"], &["*"], &["*"])
     }]);
-    let mut asking = caller("a");
-    assert_eq!(
-        granted(&policy, &asking, PROJECT, "u"),
-        "insufficient scope"
-    );
-    asking.scopes = Box::new([Box::from("prod"), Box::from("certs:read")]);
-    assert_eq!(granted(&policy, &asking, PROJECT, "u"), "strict");
-    asking.issuer = Arc::from("https://idp.test/");
-    assert_eq!(granted(&policy, &asking, PROJECT, "u"), "no rule grants it");
+    let asking = |issuer: &str, scopes: &[&str]| Caller {
+        issuer: Arc::from(issuer),
+        scopes: scopes.iter().copied().map(Box::from).collect(),
+        ..caller("a")
+    };
+    for (issuer, scopes, expected) in [
+        (
+            "https://idp.test",
+            &["certs:read"][..],
+            "insufficient scope",
+        ),
+        ("https://idp.test", &["prod", "certs:read"], "strict"),
+        (
+            "https://idp.test/",
+            &["prod", "certs:read"],
+            "no rule grants it",
+        ),
+    ] {
+        let found = granted(&policy, &asking(issuer, scopes), PROJECT, "u");
+        assert_eq!(found, expected, "{issuer} {scopes:?}");
+    }
 }
 
 #[test]
@@ -128,12 +142,12 @@ fn what_rules_give_adds_up() {
             lookups_per_minute: Some(1),
             ..rule("refresh", &["*"], &["*"], &["*"])
         },
-        limited("of another user", None, None),
+        RuleConfig {
+            usernames: texts(&["v"]),
+            ..limited("of another user", None, None)
+        },
         rule("unlimited", &["b"], &["*"], &["*"]),
     ]);
-    let mut rules = policy.rules.configured.clone();
-    rules[4].usernames = texts(&["v"]);
-    let policy = self::policy(rules);
     let permit = |subject, username| {
         policy
             .authorize(&caller(subject), &query(PROJECT, username))
@@ -262,16 +276,16 @@ fn an_explanation_names_what_matches_and_what_nearly_does() {
         rule("others", &["b"], &[OTHER], &["x"]),
     ]);
     let explain = |username| policy.explain(&caller("a"), &query(PROJECT, username));
-    let shown = |explanation: &Explanation| {
+    let shown = |explanation: &AccessExplanation| {
         let rules = explanation.rules.iter().map(ToString::to_string);
         rules.collect::<Vec<_>>()
     };
     let allowed = explain("app-1");
     assert!(allowed.allowed && !allowed.admin && !allowed.force_refresh);
     assert_eq!(allowed.reason, "granted by rule \"reads\"");
-    let limit = Limit {
+    let limit = RateLimit {
         per_minute: 600,
-        rule: "reads".to_owned(),
+        rule: Cow::Owned(Arc::from("reads")),
     };
     assert_eq!(allowed.lookups_per_minute, Some(limit));
     assert_eq!(
@@ -517,4 +531,25 @@ fn a_hundred_thousand_rules_answer_as_few_do() {
     assert_eq!(found, "rule 54321");
     let missed = granted(&policy, &caller("team-322-api"), &project, "app-54321-x");
     assert_eq!(missed, "no rule grants it");
+}
+
+#[test]
+fn which_rules_apply_is_found_once_per_token_and_policy() {
+    let one = || rule("one", &["a*"], &["*"], &["u"]);
+    let first = policy([one(), rule("other", &["b"], &["*"], &["*"])]);
+    let asking = caller("a");
+    assert_eq!(granted(&first, &asking, PROJECT, "u"), "one");
+    let noted = |policy: &Policy| asking.rule_list.get(policy.rules.lists.generation());
+    assert_eq!(noted(&first), Some(0));
+    // Whoever the same rules apply to has the same list, and others have another.
+    let alike = caller("ab");
+    assert_eq!(granted(&first, &alike, PROJECT, "u"), "one");
+    assert_eq!(granted(&first, &caller("b"), PROJECT, "u"), "other");
+    assert_eq!(alike.rule_list.get(first.rules.lists.generation()), Some(0));
+    // Another policy does not go by it, and the same rules with another deny list do.
+    let second = policy([rule("none", &["x"], &["*"], &["*"])]);
+    assert_eq!(granted(&second, &asking, PROJECT, "u"), "no rule grants it");
+    assert_eq!(granted(&first, &asking, PROJECT, "u"), "one");
+    let same = first.with_deny_list(Arc::default());
+    assert_eq!(noted(&same), Some(0));
 }

@@ -119,7 +119,7 @@ impl Admin {
         // so, too. A panic in it has been logged.
         let _ = spawn_blocking(move || cache.measure()).await;
         self.readiness.report();
-        self.gateway.upstream.show_buckets();
+        self.gateway.upstream.update_gauges();
         self.gateway.show_policy();
         let mut response = Response::new(Body::from(Bytes::from(self.scrape.page().await)));
         let kind = HeaderValue::from_static(crate::telemetry::metrics::CONTENT_TYPE);

@@ -1,6 +1,6 @@
 //! Traces to an OpenTelemetry collector.
 //!
-//! A lookup is a span of a server, and within it are `identity`, `policy` and `cache`; a fetch is `walk`,
+//! A lookup is a span of a server, and within it are `identity`, `policy` and `cache`; a fetch is `fetch`,
 //! and each request to Atlas in it is a span of a client. Both have the names and attributes of
 //! OpenTelemetry's conventions for HTTP, and none says whom or what was asked for: no subject, no project,
 //! no username. A caller's `traceparent` (W3C Trace Context) makes its trace go on here; nothing of it is

@@ -1,5 +1,4 @@
-//! A legacy API key of Atlas: a request target goes in, an `Authorization: Digest` comes out
-//! (RFC 7616).
+//! A legacy API key of Atlas: HTTP Digest (RFC 7616).
 //!
 //! A nonce is used again and again with a rising count, which saves the challenge that would otherwise
 //! double every call. A server may insist that counts arrive in order; so a nonce serves one call at a
@@ -23,7 +22,7 @@ pub(crate) struct ApiKey {
     idle: Mutex<Vec<Nonce>>,
 }
 
-/// A nonce, while nobody else uses it.
+/// A nonce, while one call uses it.
 #[derive(Clone, Debug)]
 pub(crate) struct Nonce(WwwAuthenticateHeader);
 
@@ -58,7 +57,7 @@ impl ApiKey {
     }
 
     /// Signs with another private half from now on.
-    pub(crate) fn adopt(&self, private_key: Arc<WatchedSecret>) {
+    pub(crate) fn replace_private_key(&self, private_key: Arc<WatchedSecret>) {
         self.private_key.store(private_key);
     }
 
@@ -86,7 +85,7 @@ impl ApiKey {
     }
 
     /// Takes up a changed key. Called every few seconds.
-    pub(crate) fn tend(&self) {
+    pub(crate) fn maintain(&self) {
         self.private_key.load().look(|| {});
     }
 
@@ -134,7 +133,7 @@ fn challenge(text: &str) -> Option<WwwAuthenticateHeader> {
     let challenge = WwwAuthenticateHeader::parse(parameters).ok()?;
     // Without `qop=auth` there is no count and no client nonce: a weaker scheme that an attacker could
     // choose for us. `auth-int` and the session variants are not spoken by Atlas.
-    let offered = challenge.qop.as_deref().unwrap_or_default();
+    let offered = challenge.qop.as_deref().unwrap_or(&[]);
     let strong = matches!(
         challenge.algorithm.algo,
         AlgorithmType::MD5 | AlgorithmType::SHA2_256

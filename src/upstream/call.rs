@@ -1,314 +1,344 @@
-//! One call to Atlas: the number of a page goes in, the page comes out, after as many tries as are
-//! right.
+//! One call to Atlas: one page, after as many tries as are right.
 //!
-//! Each try passes in this order: a token, the breakers, the budget, a turn, the gate once more, the
-//! wire. Whatever is not used on the way is given back.
+//! Each try has a token of the project's bucket and an access token of Atlas, and passes the limits
+//! ([`super::limiter`]) and the wire ([`super::client`]). Whatever is not used on the way is given back.
 
-mod ending;
+use std::time::{Duration, SystemTime};
 
-use std::sync::Arc;
-use std::time::Duration;
+use http::header::{ACCEPT, AUTHORIZATION, DATE};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use reqwest::Url;
+use tracing::error;
 
-use http::StatusCode;
-
-use super::answer::{FetchFailure, Urgency, Verdict};
-use super::budget::{CooldownCause, Spent};
-use super::credential::{Credential, Login, Refusal};
-use super::limiter::{SlotRequest, WalkNumber};
-use super::project::Project;
-use super::retry::{Blame, Next, Outcome, Pause};
+use super::api_key::{ApiKey, Challenged, challenged};
+use super::config::Api;
+use super::credential::{Credential, CredentialUnavailable, Login};
+use super::error::{CallError, CredentialFailure, FetchErrorKind};
+use super::limiter::{CallOutcome, FetchLimits, Quota, Reservation};
+use super::page::{LONGEST_PAGE, Page, Unusable};
+use super::progress::Progress;
+use super::response::page_body;
+use super::retry::{Backoff, Next};
 use super::service_account::Bearer;
-use super::transport::Bounds;
-use super::walk::{Log, Read};
-use super::{Inner, exchange, retry};
-use crate::atlas::CertQuery;
-use crate::telemetry::{Tally, say};
+use super::{Inner, retry};
+use crate::atlas::{CertQuery, Timestamp};
+use crate::http_client::{Bounds, HttpErrorKind, HttpReply};
+use crate::system::Moment;
+use crate::telemetry::Tally;
+use crate::telemetry::metrics::upstream::Endpoint;
 
 /// Who calls, for what, and until when.
-#[derive(Debug)]
-pub(crate) struct Caller<'a> {
-    pub(crate) upstream: &'a Inner,
-    pub(crate) query: &'a CertQuery,
-    pub(crate) urgency: Urgency,
+pub(super) struct CallContext<'a> {
+    pub(super) upstream: &'a Inner,
+    pub(super) query: &'a CertQuery,
     /// Whether a call that fails may be tried again.
-    pub(crate) retries: bool,
-    pub(crate) credential: &'a Credential,
-    pub(crate) project: Arc<Project>,
-    pub(crate) log: &'a Log,
-    pub(crate) walk: WalkNumber,
-    /// On the clock's [`Moment::elapsed`](crate::system::Moment::elapsed).
-    pub(crate) deadline: Duration,
+    pub(super) retries: bool,
+    pub(super) credential: &'a Credential,
+    pub(super) limits: FetchLimits,
+    pub(super) progress: Progress,
+    /// On the clock's [`Moment::elapsed`].
+    pub(super) deadline: Duration,
+    /// The URL of the list, without the page's number.
+    pub(super) url: Url,
 }
 
-/// Why a walk does not go on.
+/// A page, and when Atlas answered with it.
 #[derive(Debug)]
-pub(crate) enum Stop {
-    /// The list changed while it was read.
-    Changed,
-    /// There is no list.
-    Failed(FetchFailure),
-    /// An answer was torn: begin again after a pause.
-    Torn(Pause),
+pub(super) struct PageReply {
+    pub(super) page: Page,
+    pub(super) at: Moment,
+    /// Atlas's own clock, as the answer's `Date` has it.
+    pub(super) date: Option<Timestamp>,
 }
 
-/// Leave of the budget for one call. Dropping it unused gives it back.
-#[derive(Debug)]
-pub(crate) struct Grant {
-    project: Arc<Project>,
-    sent: bool,
-}
-
-/// A try that came to nothing.
-struct Missed {
-    failure: FetchFailure,
-    outcome: Outcome,
-    bearer: Option<Bearer>,
-}
-
-impl Caller<'_> {
-    /// The first page.
-    pub(crate) async fn page(&self, number: u64) -> Result<Read, Stop> {
-        self.spend(1, true)?;
-        let grant = self.grant();
-        self.project.rules().retries.earn();
-        self.read(number, grant, false).await
+/// The path of a list, byte for byte as it is sent.
+pub(super) fn list_path(api: Api, query: &CertQuery) -> String {
+    let version = match api {
+        Api::V2 => "v2",
+        Api::V1 => "v1.0",
+    };
+    let mut path = String::with_capacity(LIKELY_PATH);
+    // By parts: the formatting machinery takes 1,600 instructions, this 600.
+    for part in [
+        "/api/atlas/",
+        version,
+        "/groups/",
+        query.project.as_str(),
+        "/databaseUsers/",
+    ] {
+        path.push_str(part);
     }
+    path.extend(query.username.to_path_segment());
+    path.push_str("/certs");
+    path
+}
 
-    /// Leave for so many further pages, or for none of them.
-    pub(crate) fn take_further(&self, count: u64) -> Result<Vec<Grant>, Stop> {
-        self.spend(count, false)?;
-        Ok((0..count).map(|_| self.grant()).collect())
+impl CallContext<'_> {
+    /// The first page.
+    pub(super) async fn first_page(&self) -> Result<PageReply, CallError> {
+        let mut reserved = self.limits.reserve(1, true).map_err(CallError::NotSent)?;
+        let reservation = reserved.pop().expect("one was asked for");
+        self.page(1, reservation, false).await
     }
 
     /// A page behind the first one. If what was asked for is gone meanwhile, the list has changed.
-    pub(crate) async fn further_page(&self, number: u64, grant: Grant) -> Result<Read, Stop> {
-        let read = self.read(number, grant, true).await;
-        read.map_err(|stop| match stop {
-            Stop::Failed(FetchFailure::Atlas(answer))
-                if matches!(
-                    answer.status,
-                    StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST
-                ) =>
-            {
-                Stop::Changed
-            }
-            Stop::Changed | Stop::Failed(_) | Stop::Torn(_) => stop,
+    pub(super) async fn further_page(
+        &self,
+        number: u64,
+        reservation: Reservation,
+    ) -> Result<PageReply, CallError> {
+        let page = self.page(number, reservation, true).await;
+        page.map_err(|error| match error.atlas().map(|answer| answer.status) {
+            Some(StatusCode::NOT_FOUND | StatusCode::BAD_REQUEST) => CallError::Changed,
+            Some(_) | None => error,
         })
     }
 
-    /// Waits, between the least and the most of a pause.
-    pub(crate) async fn pause(&self, pause: Pause) {
-        let span = self.upstream.jitter.between(pause.least, pause.most);
-        self.upstream.clock.sleep(span).await;
+    /// Waits, between the least and the most of a backoff.
+    pub(super) async fn pause(&self, backoff: Backoff) {
+        let span = self
+            .upstream
+            .env
+            .jitter
+            .between(backoff.least, backoff.most);
+        self.upstream.env.clock.sleep(span).await;
     }
 
-    async fn read(&self, number: u64, mut grant: Grant, further: bool) -> Result<Read, Stop> {
+    /// Whether another try after `error` may be made, after its backoff: within the time and the budget of
+    /// retries.
+    pub(super) async fn may_retry(&self, error: &CallError) -> bool {
+        let left = self.left();
+        let Next::Retry(backoff) = retry::next(error, self.progress.retries(), left) else {
+            return false;
+        };
+        let fits = self.retries && left >= backoff.most + SHORTEST_TRY;
+        if !fits || !self.limits.spend_retry(backoff.cost) {
+            return false;
+        }
+        self.count_retry();
+        self.pause(backoff).await;
+        true
+    }
+
+    async fn page(
+        &self,
+        number: u64,
+        mut reservation: Reservation,
+        further: bool,
+    ) -> Result<PageReply, CallError> {
         let mut earlier = None;
         let mut resends = 0;
         loop {
-            let attempt = self.attempt(number, grant, (further, resends)).await;
-            let Missed {
-                failure,
-                outcome,
-                bearer,
-            } = match (attempt, earlier) {
-                (Ok(Ok(read)), _) => return Ok(read),
-                (Ok(Err(missed)), _) => missed,
+            let mut bearer = None;
+            let attempt = self.attempt((number, resends), reservation, further, &mut bearer);
+            let error = match (attempt.await, earlier) {
+                (Ok(page), _) => return Ok(page),
                 // That we may not try again is not why there is no page.
-                (Err(stop), Some(earlier)) if stop.is_held_back() => return Err(earlier),
-                (Err(stop), _) => return Err(stop),
-            };
-            let failed = Stop::Failed(failure);
-            match retry::next(outcome, self.log.retries(), self.left()) {
-                Next::Again(pause) if self.may_retry(pause) => self.pause(pause).await,
-                Next::Restart(pause) if self.may_retry(pause) => return Err(Stop::Torn(pause)),
-                Next::NewToken(blame) => match (self.renewed(bearer.as_ref(), blame).await?, blame)
-                {
-                    (true, _) => self.count_retry(),
-                    // A second 401 is believed.
-                    (false, Blame::Access) => return Err(failed),
-                    (false, Blame::Token) => {
-                        self.credential.refused(Refusal::Key);
-                        return Err(failed);
-                    }
-                },
-                Next::CloseGate { cause, wait } => {
-                    return Err(self.close_gate(cause, wait, failed));
+                (Err(CallError::NotSent(why)), Some(earlier)) if why.is_held_back() => {
+                    return Err(earlier);
                 }
-                Next::Again(_) | Next::Restart(_) | Next::Stop => return Err(failed),
+                (Err(error @ (CallError::NotSent(_) | CallError::Torn(_))), _) => {
+                    return Err(error);
+                }
+                (Err(error), _) => error,
+            };
+            let has_new_token = match retry::next(&error, self.progress.retries(), self.left()) {
+                Next::NewToken => self.has_new_token(bearer.as_ref(), &error).await?,
+                Next::Retry(_) | Next::Stop => false,
+            };
+            if !has_new_token && !self.may_retry(&error).await {
+                return Err(error);
             }
-            if self.spend(1, false).is_err() {
-                return Err(failed);
-            }
-            grant = self.grant();
-            earlier = Some(failed);
+            let Some(another) = self
+                .limits
+                .reserve(1, false)
+                .ok()
+                .and_then(|mut it| it.pop())
+            else {
+                return Err(error);
+            };
+            reservation = another;
+            earlier = Some(error);
             resends += 1;
         }
     }
 
-    /// One try. The outer error is one of ours: nothing was sent, and another try would not help.
     async fn attempt(
         &self,
-        number: u64,
-        mut grant: Grant,
-        (further, resends): (bool, u32),
-    ) -> Result<Result<Read, Missed>, Stop> {
-        let bearer = match &self.credential.login {
-            Login::Account(account) => Some(
-                account
-                    .bearer()
-                    .await
-                    .map_err(|why| Stop::Failed(FetchFailure::Credential(why)))?,
-            ),
-            Login::Key(_) => None,
+        (number, resends): (u64, u32),
+        reservation: Reservation,
+        further: bool,
+        bearer: &mut Option<Bearer>,
+    ) -> Result<PageReply, CallError> {
+        if let Login::Account(account) = &self.credential.login {
+            *bearer = Some(account.bearer().await.map_err(not_sent)?);
+        }
+        let permit = reservation.acquire(further).await;
+        let permit = permit.map_err(CallError::NotSent)?;
+        let reply = match &self.credential.login {
+            Login::Key(key) => self.exchange_digest(key, number, resends).await,
+            Login::Account(_) => {
+                let header = bearer.as_ref().map(|bearer| bearer.header.clone());
+                self.exchange(number, header, resends).await
+            }
         };
-        self.pass_breakers()?;
-        let slot = self.upstream.limiter.take(SlotRequest {
-            project: self.query.project,
-            urgency: self.urgency,
-            walk: self.walk,
-            further,
-        });
-        let slot = slot.await.map_err(|_| {
-            Stop::Failed(FetchFailure::Busy {
-                retry_after: AFTER_BUSY,
-            })
+        let mut result = self.read(reply.as_ref().map_err(|kind| *kind));
+        let cooldown = result.as_ref().err().and_then(retry::cooldown);
+        let quota = reply.as_ref().map_or_else(|_| Quota::default(), quota);
+        let (others, wait) = permit.finish(outcome(&reply), quota, cooldown);
+        if others > 0 {
+            let metrics = &self.upstream.env.metrics.others_calls;
+            let labels = self.credential.labels();
+            metrics.get_or_create(&labels).inc_by(others);
+        }
+        if let Some(wait) = wait {
+            self.upstream.update_gauges();
+            if let Err(CallError::Response(reason)) = &mut result {
+                reason.set_retry_after(wait);
+            }
+        }
+        result
+    }
+
+    fn read(&self, reply: Result<&HttpReply, HttpErrorKind>) -> Result<PageReply, CallError> {
+        let reply = reply?;
+        let body = page_body(reply).inspect_err(|error| {
+            let answer = error.atlas();
+            if answer.is_some_and(|answer| answer.says_address_refused()) {
+                self.credential.refused(CredentialUnavailable::Address);
+            } else if reply.status == StatusCode::NOT_FOUND {
+                self.credential.accepted();
+            }
         })?;
-        let now = self.now();
-        let sent = self.project.rules().budget.send(self.urgency, now);
-        let sent = sent.map_err(|spent| self.held_back(spent))?;
-        grant.sent = true;
-        let answer = exchange::page(self, number, bearer.as_ref(), resends).await?;
-        slot.ended(self.learn(&answer, sent));
-        drop(grant);
-        Ok(self.judge(answer).map_err(|(failure, outcome)| Missed {
-            failure,
-            outcome,
-            bearer,
-        }))
-    }
-
-    /// Takes so many calls out of the budget, or none of them. What comes of it are as many grants.
-    fn spend(&self, calls: u64, first: bool) -> Result<(), Stop> {
-        let now = self.now();
-        let mut rules = self.project.rules();
-        let taken = rules.budget.take(calls, self.urgency, first, now);
-        // A renewal that gives way comes back as a caller's question.
-        if taken.is_ok() || self.urgency != Urgency::RefreshAhead {
-            rules.demand.wanted(calls, now);
-        }
-        drop(rules);
-        taken.map_err(|spent| self.held_back(spent))
-    }
-
-    /// One call of those that were taken out of the budget.
-    fn grant(&self) -> Grant {
-        Grant {
-            project: Arc::clone(&self.project),
-            sent: false,
+        self.credential.accepted();
+        match Page::read(body, &self.query.project) {
+            Ok(page) => Ok(PageReply {
+                page,
+                at: reply.at,
+                date: date(&reply.headers),
+            }),
+            Err(Unusable::Torn) => Err(CallError::Torn("it breaks off or is no JSON")),
+            Err(Unusable::Refused(why)) => {
+                self.upstream.env.metrics.answers_refused.inc();
+                let project = self.query.project;
+                let refused = &self.upstream.answers_refused;
+                if let Some(Tally { times, .. }) = refused.happened(self.now()) {
+                    error!(%project, times, "refused an answer of Atlas: {why}");
+                }
+                Err(CallError::Unusable(why))
+            }
         }
     }
 
-    fn pass_breakers(&self) -> Result<(), Stop> {
-        let now = self.now();
-        // The one call that the host's breaker lets through now and then must not be used up where the
-        // project's lets nothing through.
-        let project = self.project.rules().breaker.wait(now);
-        project
-            .map_or(Ok(()), Err)
-            .and_then(|()| self.upstream.host_admits(now))
-            .and_then(|()| self.project.rules().breaker.admit(now))
-            .map_err(|retry_after| Stop::Failed(FetchFailure::BreakerOpen { retry_after }))
+    /// Asks with a nonce that was used before; where there is none, or it is no longer good, Atlas's
+    /// challenge brings another. Two challenges are answered, and no more.
+    async fn exchange_digest(
+        &self,
+        key: &ApiKey,
+        number: u64,
+        resends: u32,
+    ) -> Result<HttpReply, HttpErrorKind> {
+        let target = format!("{}?{}", self.url.path(), page_query(number));
+        let mut nonce = key.nonce();
+        let mut rounds = 0;
+        loop {
+            let header = nonce.as_mut().and_then(|it| key.authorize(it, &target));
+            let reply = self.exchange(number, header, resends + rounds).await?;
+            let challenged = match reply.status {
+                StatusCode::UNAUTHORIZED => challenged(&reply.headers, nonce.as_ref()),
+                _ => Challenged::No,
+            };
+            match (challenged, nonce.take()) {
+                (Challenged::Again(next), _) if rounds < MOST_CHALLENGES => {
+                    rounds += 1;
+                    nonce = Some(next);
+                    // Whether Atlas counts a challenge as a call is not known; so we do.
+                    self.limits.count_challenge();
+                }
+                (Challenged::No, Some(accepted)) => {
+                    key.keep(accepted);
+                    return Ok(reply);
+                }
+                (Challenged::Again(_) | Challenged::No | Challenged::Refused, _) => {
+                    return Ok(reply);
+                }
+            }
+        }
     }
 
-    fn held_back(&self, spent: Spent) -> Stop {
-        Stop::Failed(FetchFailure::HeldBack {
-            why: spent.why,
-            calls_per_minute: self.project.rules().budget.own_refill(),
-            retry_after: spent.retry_after,
-        })
+    /// One request for one page: no header of a caller's is ever sent on.
+    async fn exchange(
+        &self,
+        number: u64,
+        authorization: Option<HeaderValue>,
+        resends: u32,
+    ) -> Result<HttpReply, HttpErrorKind> {
+        let upstream = self.upstream;
+        let mut url = self.url.clone();
+        url.set_query(Some(&page_query(number)));
+        let accept = match upstream.api {
+            Api::V2 => "application/vnd.atlas.2023-01-01+json",
+            Api::V1 => "application/json",
+        };
+        let mut headers = HeaderMap::with_capacity(HEADERS);
+        headers.insert(ACCEPT, HeaderValue::from_static(accept));
+        if let Some(authorization) = authorization {
+            headers.insert(AUTHORIZATION, authorization);
+        }
+        let began = self.now();
+        let cause = self.progress.called(number, began);
+        let bounds = Bounds {
+            bytes: upstream.limits.page_bytes.0,
+            time: upstream
+                .limits
+                .page
+                .min(self.deadline.saturating_sub(began)),
+            from: began,
+        };
+        let request = (url, headers, None);
+        let endpoint = Endpoint::Certificates;
+        let reply = upstream
+            .env
+            .client
+            .send(endpoint, request, bounds, resends)
+            .await;
+        let status = reply.as_ref().map(|reply| reply.status).ok();
+        self.progress.answered(status, self.now());
+        upstream.env.metrics.caused(cause);
+        reply
     }
 
-    /// Whether another try fits into the time and the budget of retries; if so it is counted.
-    fn may_retry(&self, pause: Pause) -> bool {
-        let fits = self.retries && self.left() >= pause.most + SHORTEST_TRY;
-        let may = fits && self.project.rules().retries.spend(pause.cost);
-        if may {
+    /// Whether there is, or will be, another token than the one that a 401 refused. Atlas answers it to a
+    /// dead token and to an account without a right, and not always with a code that tells which.
+    async fn has_new_token(
+        &self,
+        bearer: Option<&Bearer>,
+        error: &CallError,
+    ) -> Result<bool, CallError> {
+        let lacks_access = error.atlas().is_some_and(|answer| answer.says_no_access());
+        let is_new = match (&self.credential.login, bearer) {
+            (Login::Account(account), Some(bearer)) if lacks_access => {
+                account.replaced(bearer).await.map_err(not_sent)?
+            }
+            (Login::Account(account), Some(bearer)) => account.refused(bearer),
+            (Login::Account(_) | Login::Key(_), _) => false,
+        };
+        if is_new {
             self.count_retry();
+        } else if !lacks_access {
+            // A second 401 is believed.
+            self.credential.refused(CredentialUnavailable::Key);
         }
-        may
+        Ok(is_new)
     }
 
     fn count_retry(&self) {
-        self.upstream.metrics.retries.inc();
-        self.log.retried();
+        self.upstream.env.metrics.retries.inc();
+        self.progress.retried();
     }
 
-    /// Whether there is, or will be, another token than the one that was refused.
-    async fn renewed(&self, bearer: Option<&Bearer>, blame: Blame) -> Result<bool, Stop> {
-        match (&self.credential.login, bearer, blame) {
-            (Login::Account(account), Some(bearer), Blame::Token) => Ok(account.refused(bearer)),
-            (Login::Account(account), Some(bearer), Blame::Access) => account
-                .replaced(bearer)
-                .await
-                .map_err(|why| Stop::Failed(FetchFailure::Credential(why))),
-            (Login::Account(_) | Login::Key(_), _, _) => Ok(false),
-        }
-    }
-
-    fn close_gate(&self, cause: CooldownCause, wait: Option<Duration>, failed: Stop) -> Stop {
-        let now = self.now();
-        let jitter = self.upstream.jitter;
-        let late = |tenth| jitter.up_to(tenth);
-        let mut rules = self.project.rules();
-        let wait = rules.budget.close_gate(cause, wait, late, now);
-        drop(rules);
-        self.upstream.count_gates();
-        let (project, seconds) = (self.query.project, wait.as_secs());
-        if let Some(Tally { times, .. }) = self.upstream.repeats.gates.happened(now) {
-            say(|| {
-                tracing::warn!(
-                    %project,
-                    seconds,
-                    times,
-                    "Atlas asked us to leave this project alone for {seconds} s: it answered {}",
-                    cause.status(),
-                );
-            });
-        }
-        match failed {
-            Stop::Failed(FetchFailure::Atlas(mut answer)) => {
-                answer.retry_after = Some(wait);
-                Stop::Failed(FetchFailure::Atlas(answer))
-            }
-            Stop::Failed(FetchFailure::NoDocument { status, .. }) => {
-                let retry_after = Some(wait);
-                Stop::Failed(FetchFailure::NoDocument {
-                    status,
-                    retry_after,
-                })
-            }
-            Stop::Failed(_) | Stop::Changed | Stop::Torn(_) => failed,
-        }
-    }
-
-    /// Counts a call that was made in any case.
-    pub(crate) fn count_challenge(&self) {
-        self.project.rules().budget.challenged(self.now());
-    }
-
-    /// How much is taken of the answer to a call that begins at `from`, and for how long.
-    pub(crate) fn bounds(&self, from: Duration) -> Bounds {
-        let limits = &self.upstream.limits;
-        Bounds {
-            bytes: limits.page_bytes.0,
-            time: limits.page.min(self.deadline.saturating_sub(from)),
-            from,
-        }
-    }
-
-    pub(crate) fn now(&self) -> Duration {
-        self.upstream.clock.elapsed()
+    fn now(&self) -> Duration {
+        self.upstream.env.clock.elapsed()
     }
 
     fn left(&self) -> Duration {
@@ -316,26 +346,58 @@ impl Caller<'_> {
     }
 }
 
-impl Drop for Grant {
-    fn drop(&mut self) {
-        let mut rules = self.project.rules();
-        if self.sent {
-            rules.budget.ended();
-        } else {
-            rules.budget.give_back(1);
+fn not_sent(why: CredentialFailure) -> CallError {
+    CallError::NotSent(FetchErrorKind::Credential(why))
+}
+
+fn page_query(number: u64) -> String {
+    format!("itemsPerPage={LONGEST_PAGE}&includeCount=true&pageNum={number}")
+}
+
+/// How a call ended, for the limits; `None` if no connection came about.
+fn outcome(reply: &Result<HttpReply, HttpErrorKind>) -> Option<CallOutcome> {
+    match reply {
+        Ok(reply)
+            if reply.status.is_server_error() || reply.status == StatusCode::REQUEST_TIMEOUT =>
+        {
+            Some(CallOutcome::Failed)
         }
+        Ok(_) => Some(CallOutcome::Answered),
+        Err(HttpErrorKind::NoConnection | HttpErrorKind::Tls) => None,
+        Err(HttpErrorKind::Timeout | HttpErrorKind::Reset) => Some(CallOutcome::Unanswered),
+        Err(
+            HttpErrorKind::Encoded
+            | HttpErrorKind::Malformed
+            | HttpErrorKind::TooLarge
+            | HttpErrorKind::Torn,
+        ) => Some(CallOutcome::Failed),
     }
 }
 
-impl Stop {
-    fn is_held_back(&self) -> bool {
-        match self {
-            Self::Failed(failure) => matches!(failure.verdict(), Verdict::HeldBack(_)),
-            Self::Changed | Self::Torn(_) => false,
-        }
+/// Whole numbers in Atlas's headers; anything else is not there.
+fn quota(reply: &HttpReply) -> Quota {
+    let number = |name: &HeaderName| {
+        let value = reply.headers.get(name)?;
+        value.to_str().ok()?.trim().parse().ok()
+    };
+    Quota {
+        limit: number(&LIMIT),
+        remaining: number(&REMAINING),
     }
 }
 
-const AFTER_BUSY: Duration = Duration::from_secs(1);
+/// When Atlas sent an answer, by its own clock.
+fn date(headers: &HeaderMap) -> Option<Timestamp> {
+    let date = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
+    let since = date.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    Some(Timestamp::default().plus(since))
+}
+
+static LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
+static REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
 /// No try is begun that could not end in time.
 const SHORTEST_TRY: Duration = Duration::from_secs(1);
+const MOST_CHALLENGES: u32 = 2;
+/// Most paths fit; and the headers of a request, the client's own included.
+const LIKELY_PATH: usize = 256;
+const HEADERS: usize = 4;

@@ -1,4 +1,4 @@
-//! What an operator says about Atlas: the section `atlas` goes in, settings or mistakes come out.
+//! The section `atlas` of the configuration.
 
 mod config_errors;
 
@@ -101,7 +101,7 @@ pub struct Limits {
     pub page: Duration,
     /// Until the list is there, every wait and retry included.
     #[serde(with = "duration")]
-    pub walk: Duration,
+    pub fetch: Duration,
 }
 
 /// How a list of several pages is proven to be of one moment.
@@ -229,7 +229,7 @@ impl Default for Limits {
             connect: Duration::from_secs(2),
             first_byte: Duration::from_secs(3),
             page: Duration::from_secs(5),
-            walk: Duration::from_secs(10),
+            fetch: Duration::from_secs(10),
         }
     }
 }

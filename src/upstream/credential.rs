@@ -1,50 +1,49 @@
-//! Who we are to Atlas: a project goes in, the credential that covers it comes out.
+//! Who we are to Atlas: the configured credentials, and which one covers a project.
 //!
-//! Each credential has its own token, its own failures and its own health, so that one that fails
-//! disturbs no other (G23).
+//! Each credential has its own token, its own failures and its own health, so that one that fails disturbs no
+//! other (G23).
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::answer::CredentialFailure;
 use super::api_key::ApiKey;
 use super::config::{Config, CredentialConfig};
-use super::jitter::Jitter;
-use super::service_account::{Parts, ServiceAccount, Terms};
-use super::transport::Transport;
+use super::error::CredentialFailure;
+use super::service_account::{AccountSettings, Environment, ServiceAccount};
 use super::watched_secret::WatchedSecret;
 use crate::atlas::ProjectId;
 use crate::settings::ConfigError;
-use crate::system::{Clock, Secret, impossible_directory};
+use crate::system::Secret;
+use crate::system::impossible_directory;
 use crate::telemetry::Chain;
-use crate::telemetry::metrics::upstream::UpstreamMetrics;
+use crate::telemetry::metrics::upstream::CredentialLabels;
 
 /// One of the configured credentials.
 #[derive(Debug)]
-pub(crate) struct Credential {
-    pub(crate) name: Arc<str>,
-    pub(crate) login: Login,
+pub(super) struct Credential {
+    pub(super) name: Arc<str>,
+    pub(super) login: Login,
     projects: Vec<String>,
-    refusal: Arc<Mutex<Option<Refusal>>>,
+    refusal: Arc<Mutex<Option<CredentialUnavailable>>>,
 }
 
 /// How it proves itself. Cheap to clone: what it remembers is shared.
 #[derive(Clone, Debug)]
-pub(crate) enum Login {
-    Account(ServiceAccount),
+pub(super) enum Login {
+    Account(Arc<ServiceAccount>),
     Key(Arc<ApiKey>),
 }
 
-/// A credential that is ready to take the place of another one, or to be the first of its account.
+/// A credential whose secret was read, to be put in place.
 #[derive(Debug)]
-pub(crate) struct Successor {
-    pub(crate) credential: Arc<Credential>,
-    /// What its account goes by from then on; nothing if it has no predecessor.
-    terms: Option<Terms>,
+pub(super) struct PreparedCredential {
+    credential: Arc<Credential>,
+    /// What its login, which is in use already, goes by from then on.
+    settings: Option<AccountSettings>,
 }
 
 /// Why Atlas does not accept a credential, whatever is asked with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum CredentialUnavailable {
     /// Our address is not on its access list.
     #[error("this address is not on the credential's access list")]
     Address,
@@ -57,67 +56,85 @@ pub enum Refusal {
 }
 
 impl Credential {
-    pub(crate) fn covers(&self, project: &ProjectId) -> bool {
+    pub(super) fn covers(&self, project: &ProjectId) -> bool {
         let id = project.as_str();
         self.projects.iter().any(|pattern| matches(pattern, id))
     }
 
     /// The projects that are named in full.
-    pub(crate) fn named_projects(&self) -> impl Iterator<Item = ProjectId> + '_ {
+    pub(super) fn named_projects(&self) -> impl Iterator<Item = ProjectId> + '_ {
         self.projects.iter().filter_map(|text| text.parse().ok())
     }
 
+    pub(super) fn labels(&self) -> CredentialLabels {
+        CredentialLabels {
+            credential: self.name.as_ref().to_owned(),
+        }
+    }
+
     /// Atlas refused it.
-    pub(crate) fn refused(&self, why: Refusal) {
+    pub(super) fn refused(&self, why: CredentialUnavailable) {
         *self.refusal() = Some(why);
     }
 
     /// Atlas accepted it.
-    pub(crate) fn accepted(&self) {
+    pub(super) fn accepted(&self) {
         *self.refusal() = None;
     }
 
     /// Why it cannot work; `None` while it can, or has not been tried.
-    pub(crate) fn trouble(&self) -> Option<Refusal> {
+    pub(super) fn fault(&self) -> Option<CredentialUnavailable> {
         let token = match &self.login {
-            Login::Account(account) => account.trouble().map(Refusal::Token),
+            Login::Account(account) => account.failure().map(CredentialUnavailable::Token),
             Login::Key(_) => None,
         };
         token.or_else(|| *self.refusal())
     }
 
     /// Gives its token back to Atlas, as well as that goes.
-    pub(crate) async fn revoke(&self) {
-        match &self.login {
-            Login::Account(account) => account.revoke().await,
-            Login::Key(_) => {}
+    pub(super) async fn revoke(&self) {
+        if let Login::Account(account) = &self.login {
+            account.revoke().await;
         }
     }
 
-    /// Does what is due: changed secrets, tokens near their end.
-    pub(crate) fn tend(&self) {
+    /// Takes up changed secrets and renews tokens near their end.
+    pub(super) fn maintain(&self) {
         match &self.login {
-            Login::Account(account) => account.tend(),
-            Login::Key(key) => key.tend(),
+            Login::Account(account) => account.maintain(),
+            Login::Key(key) => key.maintain(),
         }
     }
 
-    /// Whether both are the same account of Atlas's, or the same key.
-    pub(crate) fn is_same_login(&self, other: &Self) -> bool {
-        self.login.id() == other.login.id()
+    /// Its id at Atlas.
+    pub(super) fn id(&self) -> &str {
+        match &self.login {
+            Login::Account(account) => account.client_id(),
+            Login::Key(key) => key.public_key(),
+        }
     }
 
-    fn refusal(&self) -> MutexGuard<'_, Option<Refusal>> {
+    fn refusal(&self) -> MutexGuard<'_, Option<CredentialUnavailable>> {
         self.refusal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Login {
-    fn id(&self) -> &str {
-        match self {
-            Self::Account(account) => account.client_id(),
-            Self::Key(key) => key.public_key(),
+    fn new(
+        config: &CredentialConfig,
+        settings: AccountSettings,
+        environment: &Environment,
+    ) -> Result<Self, ConfigError> {
+        if let Some(key) = &config.api_key {
+            let key = ApiKey::new(key.public_key.clone(), settings.secret);
+            return Ok(Self::Key(Arc::new(key)));
         }
+        if let Some(why) = impossible_directory(&environment.state_directory) {
+            return Err(ConfigError::at("atlas.state_directory", why));
+        }
+        let id = config.identity().expect("it has a key or an account");
+        let account = ServiceAccount::new(id, settings, environment.clone());
+        Ok(Self::Account(account))
     }
 
     fn secret(&self) -> Arc<Secret> {
@@ -128,15 +145,15 @@ impl Login {
     }
 }
 
-impl Successor {
-    /// Comes into its own.
-    pub(crate) fn succeed(self) -> Arc<Credential> {
-        if let Some(terms) = self.terms {
+impl PreparedCredential {
+    /// Puts it in place.
+    pub(super) fn adopt(self) -> Arc<Credential> {
+        if let Some(settings) = self.settings {
             let login = &self.credential.login;
             let former = login.secret();
             match login {
-                Login::Account(account) => account.adopt(terms),
-                Login::Key(key) => key.adopt(terms.secret),
+                Login::Account(account) => account.replace_settings(settings),
+                Login::Key(key) => key.replace_private_key(settings.secret),
             }
             if former.expose() != login.secret().expose() {
                 self.credential.accepted();
@@ -146,29 +163,11 @@ impl Successor {
     }
 }
 
-/// All credentials, in their configured order.
-pub(crate) type Credentials = Vec<Arc<Credential>>;
-
-/// What credentials are built with.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Tools<'a> {
-    pub(crate) config: &'a Config,
-    pub(crate) transport: &'a Transport,
-    pub(crate) clock: &'a Clock,
-    pub(crate) jitter: Jitter,
-    pub(crate) metrics: &'a UpstreamMetrics,
-    /// Whether anything is kept for the next process.
-    pub(crate) keeps: bool,
-    /// Those in use, whose tokens, nonces and ledgers go on.
-    pub(crate) present: &'a [Arc<Credential>],
-}
-
-/// The secrets of all credentials, in their order; every mistake is reported with its place.
-pub(crate) fn secrets(config: &Config) -> Result<Vec<WatchedSecret>, Vec<ConfigError>> {
-    let mut secrets = Vec::new();
-    let mut config_errors = Vec::new();
+/// Reads the secrets of all credentials, in their order; every mistake is reported with its place.
+pub(super) fn read_secrets(config: &Config) -> Result<Vec<WatchedSecret>, Vec<ConfigError>> {
+    let (mut secrets, mut config_errors) = (Vec::new(), Vec::new());
     for (number, credential) in config.credentials.iter().enumerate() {
-        match secret(credential) {
+        match read_secret(credential) {
             Ok(secret) => secrets.push(secret),
             Err((key, message)) => {
                 let place = format!("atlas.credentials[{number}].{key}");
@@ -183,104 +182,70 @@ pub(crate) fn secrets(config: &Config) -> Result<Vec<WatchedSecret>, Vec<ConfigE
     }
 }
 
-fn secret(config: &CredentialConfig) -> Result<WatchedSecret, (&'static str, String)> {
-    let account = config.service_account.as_ref();
-    let key = config.api_key.as_ref();
-    let (place, file, text) = match (account, key) {
-        (Some(account), _) => (
-            "service_account.client_secret_file",
-            account.client_secret_file.as_ref(),
-            account.client_secret.as_ref(),
-        ),
-        (None, Some(key)) => (
-            "api_key.private_key_file",
-            key.private_key_file.as_ref(),
-            key.private_key.as_ref(),
-        ),
-        (None, None) => ("service_account", None, None),
+fn read_secret(config: &CredentialConfig) -> Result<WatchedSecret, (&'static str, String)> {
+    let (place, file, text) = if let Some(account) = &config.service_account {
+        let (file, text) = (&account.client_secret_file, &account.client_secret);
+        ("service_account.client_secret_file", file, text)
+    } else {
+        let key = config.api_key.as_ref().expect("it has a key or an account");
+        let (file, text) = (&key.private_key_file, &key.private_key);
+        ("api_key.private_key_file", file, text)
     };
-    match (file, text) {
+    if let Some(file) = file {
         // The path is not told: the secret itself may stand in its place.
-        (Some(file), _) => {
-            WatchedSecret::read(file.clone()).map_err(|error| (place, Chain(&error).to_string()))
-        }
-        (None, Some(text)) => Ok(WatchedSecret::fixed(text.clone())),
-        (None, None) => Err((place, "no secret is given".to_owned())),
+        let secret = WatchedSecret::read(file.clone());
+        return secret.map_err(|error| (place, Chain(&error).to_string()));
     }
+    let text = text.clone().expect("a secret has a file or a text");
+    Ok(WatchedSecret::fixed(text))
 }
 
-impl Tools<'_> {
-    /// Builds all credentials with their secrets.
-    pub(crate) fn credentials(
-        self,
-        secrets: Vec<WatchedSecret>,
-    ) -> Result<Vec<Successor>, Vec<ConfigError>> {
-        let configs = self.config.credentials.iter();
-        let successors = configs.zip(secrets).map(|(config, secret)| {
-            let name: Arc<str> = Arc::from(config.name.as_str());
-            let terms = Terms {
-                name: Arc::clone(&name),
-                secret: Arc::new(secret),
-            };
-            let mut present = self.present.iter();
-            let predecessor = present.find(|present| config.identity() == Some(present.login.id()));
-            let (login, refusal, terms) = match predecessor {
-                Some(present) => (
-                    present.login.clone(),
-                    Arc::clone(&present.refusal),
-                    Some(terms),
-                ),
-                None => (self.login(config, terms)?, Arc::default(), None),
-            };
-            let credential = Arc::new(Credential {
-                name,
-                login,
-                projects: config.projects.clone(),
-                refusal,
-            });
-            Ok(Successor { credential, terms })
+/// Prepares all credentials of a configuration without mistakes. Tokens, nonces and mint logs of those that
+/// are `present` go on.
+pub(super) fn prepare(
+    config: &Config,
+    secrets: Vec<WatchedSecret>,
+    environment: &Environment,
+    present: &[Arc<Credential>],
+) -> Result<Vec<PreparedCredential>, Vec<ConfigError>> {
+    let configs = config.credentials.iter().zip(secrets);
+    let prepared = configs.map(|(config, secret)| {
+        let name: Arc<str> = Arc::from(config.name.as_str());
+        let settings = AccountSettings {
+            name: Arc::clone(&name),
+            secret: Arc::new(secret),
+        };
+        let mut present = present.iter();
+        let predecessor = present.find(|present| config.identity() == Some(present.id()));
+        let (login, refusal, settings) = match predecessor {
+            Some(present) => {
+                let refusal = Arc::clone(&present.refusal);
+                (present.login.clone(), refusal, Some(settings))
+            }
+            None => {
+                let login = Login::new(config, settings, environment)?;
+                (login, Arc::default(), None)
+            }
+        };
+        let credential = Arc::new(Credential {
+            name,
+            login,
+            projects: config.projects.clone(),
+            refusal,
         });
-        successors
-            .collect::<Result<_, ConfigError>>()
-            .map_err(|config_error| vec![config_error])
-    }
-
-    fn login(self, config: &CredentialConfig, terms: Terms) -> Result<Login, ConfigError> {
-        if let Some(key) = &config.api_key {
-            let key = ApiKey::new(key.public_key.clone(), terms.secret);
-            return Ok(Login::Key(Arc::new(key)));
-        }
-        let client_id = config.identity().unwrap_or_default().to_owned();
-        let directory = &self.config.state_directory;
-        let beside = |ending: &str| directory.join(format!("{}.{ending}", file_name(&client_id)));
-        if let Some(why) = impossible_directory(directory) {
-            return Err(ConfigError::at("atlas.state_directory", why));
-        }
-        Ok(Login::Account(ServiceAccount::new(Parts {
-            terms,
-            ledger: beside("ledger"),
-            sealed: beside("token"),
-            keeps: self.keeps,
-            client_id,
-            transport: self.transport.clone(),
-            clock: self.clock.clone(),
-            jitter: self.jitter,
-            metrics: self.metrics.clone(),
-            time: self.config.limits.page,
-        })))
-    }
-}
-
-/// A client id as a file's name.
-fn file_name(client_id: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-    let id = client_id.chars();
-    id.map(|c| if plain(c) { c } else { '-' }).collect()
+        Ok(PreparedCredential {
+            credential,
+            settings,
+        })
+    });
+    prepared
+        .collect::<Result<_, ConfigError>>()
+        .map_err(|config_error| vec![config_error])
 }
 
 /// Whether `id` is what `pattern` says, with `*` for any digits.
 pub(super) fn matches(pattern: &str, id: &str) -> bool {
-    // What most are configured with, and looked at for each walk.
+    // What most are configured with, and looked at for each fetch.
     if pattern == "*" {
         return true;
     }

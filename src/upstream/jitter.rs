@@ -1,4 +1,4 @@
-//! Chance: a span goes in, a random part of it comes out; so that many gateways do not act in step.
+//! Jitter: a random part of a span, so that many gateways do not act in step.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;

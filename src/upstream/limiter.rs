@@ -1,17 +1,27 @@
-//! Turns: projects that want to call go in, leave to call comes out, to one after the other.
+//! The limits of calls to Atlas, for each project its own: token bucket, cooldown, circuit breaker, concurrency
+//! slots and the budget of retries; and the circuit breaker of the host, for all.
 //!
-//! So many calls are under way in all, and so many for one project; the latter number moves with how
-//! well Atlas answers that project. Whoever has to wait stands in its project's queue, and the projects
-//! take turns, so that a project with many callers, or with slow answers, delays its own and not those
-//! of others (G23).
+//! A fetch [reserves](FetchLimits::reserve) the tokens of its calls, all or none. Each call then
+//! [acquires](Reservation::acquire) a slot, as urgent as it is, and [finishes](CallPermit::finish) with its
+//! outcome, which the limits learn from. Whatever is not used is given back when it is dropped.
 //!
-//! The pages of one list need not wait for that number to grow while nobody else wants anything of the
-//! project, and Atlas has never yet answered it badly: they all go at once, up to the most that it could
-//! grow to. Its first page has just been answered well, and it is one caller's question.
+//! Projects take turns, so that one with many callers, or with slow answers, delays its own calls and not
+//! those of others (G23). A refusal says which limit it was: our own is no failure of Atlas, and a cooldown
+//! after a 503 is no spent bucket.
+//!
+//! Bounded: a project that is idle is evicted, which loses nothing.
 
-mod lane;
+mod circuit_breaker;
+mod cooldown;
+mod demand;
+mod project;
+mod retry_budget;
+mod sliding_window;
+mod slots;
 #[cfg(test)]
 mod tests;
+mod token_bucket;
+mod usage;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,260 +29,466 @@ use std::time::Duration;
 
 use ahash::RandomState;
 use tokio::sync::oneshot;
+use tracing::{error, warn};
 
-use super::answer::Urgency;
 use super::config::Limits;
+use super::error::{FetchErrorKind, HeldBack, Urgency};
+use super::jitter::Jitter;
 use crate::atlas::ProjectId;
 use crate::system::Clock;
-use lane::{Lane, Waiting};
+use crate::telemetry::{Repeated, Tally};
+use circuit_breaker::CircuitBreaker;
+use cooldown::Cooldown;
+use project::Project;
+use token_bucket::{TokenBucket, Wait};
 
-/// Hands out turns. Cheap to clone.
-#[derive(Clone, Debug)]
-pub(crate) struct ConcurrencyLimiter {
-    shared: Arc<Shared>,
-}
+pub(crate) use circuit_breaker::CallOutcome;
+pub use cooldown::CooldownCause;
+pub(crate) use token_bucket::{Quota, Rates};
 
-/// Leave to make one call now. Dropping it passes the turn on.
-#[derive(Debug)]
-pub(crate) struct CallSlot {
-    shared: Arc<Shared>,
+/// The limits of all projects. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct ProjectLimiter(Arc<Shared>);
+
+/// The limits as one fetch meets them.
+#[derive(Clone)]
+pub(crate) struct FetchLimits {
+    limiter: ProjectLimiter,
     project: ProjectId,
-    ended: Option<TurnEnded>,
+    urgency: Urgency,
+    /// Which fetch; each has its own number.
+    fetch: u64,
 }
 
-/// Whose call it is, and how much it matters.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SlotRequest {
-    pub(crate) project: ProjectId,
-    pub(crate) urgency: Urgency,
-    pub(crate) walk: WalkNumber,
-    /// Whether this is a page behind the first one.
-    pub(crate) further: bool,
+/// A token of the bucket, for one call.
+pub(crate) struct Reservation {
+    limits: FetchLimits,
+    is_sent: bool,
 }
 
-/// Which walk a call belongs to; each has its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct WalkNumber(u64);
-
-/// How the call of a turn went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TurnEnded {
-    /// Late, broken or with a server's error: fewer at once.
-    Strained,
-    /// With an answer: more at once.
-    Well,
+/// Permission to make one call now.
+pub(crate) struct CallPermit {
+    reservation: Reservation,
+    slot: Slot,
+    ended_before: u64,
 }
 
-/// Too many are waiting, or it took too long.
+/// What is known of a project's bucket, for people and for dividing it fairly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Busy;
+pub struct BudgetView {
+    /// Calls that we may still make at once.
+    pub remaining: u64,
+    /// Calls that we may make at once when none were made for a while.
+    pub capacity: u64,
+    /// Calls that come back to us in a minute.
+    pub refill_per_minute: u64,
+    /// How long Atlas has asked us to wait; `None` while it does not.
+    pub gate: Option<Duration>,
+    /// What it said then.
+    pub gate_cause: Option<CooldownCause>,
+}
 
-#[derive(Debug)]
 struct Shared {
     clock: Clock,
-    rules: Rules,
-    lanes: Mutex<Lanes>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Rules {
-    in_all: usize,
-    to_begin_with: usize,
+    jitter: Jitter,
+    concurrency: usize,
+    concurrency_per_project: usize,
     queue: usize,
-    wait: Duration,
+    queue_wait: Duration,
+    state: Mutex<State>,
+    /// What is logged once for all projects, however many it befalls.
+    host_failing: Repeated,
+    projects_failing: Repeated,
+    cooldowns: Repeated,
 }
 
-#[derive(Debug, Default)]
-struct Lanes {
-    walks: u64,
-    under_way: usize,
-    projects: HashMap<ProjectId, Lane, RandomState>,
-    /// The projects in which somebody waits, in the order of their turns.
+struct State {
+    rates: Rates,
+    host: CircuitBreaker,
+    projects: HashMap<ProjectId, Project<Waiter>, RandomState>,
+    /// Until then a project that is not known may be one that was evicted in use.
+    doubtful_until: Duration,
+    fetches: u64,
+    /// Calls under way, of all projects.
+    in_flight: usize,
+    /// The projects in which calls wait, in the order of their turns.
     waiting: VecDeque<ProjectId>,
 }
 
-impl ConcurrencyLimiter {
-    pub(crate) fn new(limits: &Limits, clock: Clock) -> Self {
-        let rules = Rules {
-            in_all: limits.concurrency,
-            to_begin_with: limits.concurrency_per_project,
+/// A concurrency slot. Dropping it passes it on.
+struct Slot {
+    limits: FetchLimits,
+    is_granted: bool,
+    went_well: Option<bool>,
+}
+
+/// A call that waits for a slot.
+pub(crate) struct Waiter {
+    limits: FetchLimits,
+    sender: oneshot::Sender<Slot>,
+}
+
+impl ProjectLimiter {
+    pub(crate) fn new(limits: &Limits, clock: Clock, jitter: Jitter) -> Self {
+        Self(Arc::new(Shared {
+            clock,
+            jitter,
+            concurrency: limits.concurrency,
+            concurrency_per_project: limits.concurrency_per_project,
             queue: limits.queue,
-            wait: limits.queue_wait,
-        };
-        Self {
-            shared: Arc::new(Shared {
-                clock,
-                rules,
-                lanes: Mutex::default(),
+            queue_wait: limits.queue_wait,
+            state: Mutex::new(State {
+                rates: Rates::new(limits),
+                host: CircuitBreaker::default(),
+                projects: HashMap::default(),
+                doubtful_until: Duration::ZERO,
+                fetches: 0,
+                in_flight: 0,
+                waiting: VecDeque::new(),
             }),
+            host_failing: Repeated::default(),
+            projects_failing: Repeated::default(),
+            cooldowns: Repeated::default(),
+        }))
+    }
+
+    /// Goes by other numbers from now on. What was spent stays spent.
+    pub(crate) fn replace_rates(&self, rates: Rates) {
+        let now = self.now();
+        let mut state = self.state();
+        state.rates = rates;
+        for project in state.projects.values_mut() {
+            project.bucket.replace_rates(rates, now);
         }
     }
 
-    /// A number for a new walk.
-    pub(crate) fn walk(&self) -> WalkNumber {
-        let mut lanes = self.shared.lanes();
-        lanes.walks += 1;
-        WalkNumber(lanes.walks)
-    }
-
-    /// Waits for a turn of a project.
-    pub(crate) async fn take(&self, request: SlotRequest) -> Result<CallSlot, Busy> {
-        let shared = &self.shared;
-        let project = request.project;
-        let leave = match shared.ask(request)? {
-            Asked::Granted => return Ok(shared.slot(project)),
-            Asked::Queued(leave) => leave,
-        };
-        let mut place = Place {
-            shared,
+    pub(crate) fn for_fetch(&self, project: ProjectId, urgency: Urgency) -> FetchLimits {
+        let mut state = self.state();
+        state.fetches += 1;
+        FetchLimits {
+            limiter: self.clone(),
             project,
-            leave: Some(leave),
-        };
-        let Some(leave) = place.leave.as_mut() else {
-            return Err(Busy);
-        };
-        let granted = shared.clock.timeout(shared.rules.wait, leave).await;
-        if matches!(granted, Ok(Ok(()))) {
-            place.leave = None;
-            return Ok(shared.slot(project));
+            urgency,
+            fetch: state.fetches,
         }
-        Err(Busy)
+    }
+
+    pub(crate) fn view(&self, project: &ProjectId) -> BudgetView {
+        let now = self.now();
+        let state = self.state();
+        let unknown = TokenBucket::new(state.rates, now);
+        let project = state.projects.get(project);
+        let bucket = project.map_or(&unknown, |project| &project.bucket);
+        let cooldown = project.map_or_else(Cooldown::default, |project| project.cooldown);
+        let (remaining, capacity) = bucket.left(now);
+        BudgetView {
+            remaining,
+            capacity,
+            refill_per_minute: bucket.own_refill(),
+            gate: cooldown.left(now),
+            gate_cause: cooldown.cause_now(now),
+        }
+    }
+
+    /// Looks at every project.
+    pub(crate) fn for_each(&self, mut look: impl FnMut(&ProjectId, &mut Project<Waiter>)) {
+        let mut state = self.state();
+        for (id, project) in &mut state.projects {
+            look(id, project);
+        }
+    }
+
+    /// Whether connections to the host fail, and whether its circuit breaker is open.
+    pub(crate) fn host(&self) -> (bool, bool) {
+        let state = self.state();
+        (state.host.is_failing(self.now()), state.host.is_open())
+    }
+
+    fn learn_of_host(&self, outcome: Option<CallOutcome>, now: Duration) {
+        let outcome = match outcome {
+            Some(CallOutcome::Answered | CallOutcome::Failed) => CallOutcome::Answered,
+            Some(CallOutcome::Unanswered) => return,
+            None => CallOutcome::Unanswered,
+        };
+        let opened = self.state().host.ended(outcome, now);
+        if opened && let Some(Tally { times, .. }) = self.0.host_failing.happened(now) {
+            error!(times, "Atlas cannot be reached; trying rarely");
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.0.clock.elapsed()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A place in a queue. When it is left while a turn is on its way, the turn is passed on.
-struct Place<'a> {
-    shared: &'a Arc<Shared>,
-    project: ProjectId,
-    leave: Option<oneshot::Receiver<()>>,
-}
+impl FetchLimits {
+    /// Takes the tokens of so many calls, or of none. `first` is false for calls that go on with a fetch
+    /// that was admitted before.
+    pub(crate) fn reserve(
+        &self,
+        calls: u64,
+        first: bool,
+    ) -> Result<Vec<Reservation>, FetchErrorKind> {
+        let now = self.limiter.now();
+        self.with_project(|project| {
+            let taken = project.take(calls, self.urgency, first, now);
+            // A renewal that gives way comes back as a caller's miss.
+            if taken.is_ok() || self.urgency != Urgency::RefreshAhead {
+                project.demand.wanted(calls, now);
+            }
+            if first && taken.is_ok() {
+                project.retries.earn();
+            }
+            taken.map_err(|wait| project.held_back(wait))
+        })?;
+        let reservation = |_| Reservation {
+            limits: self.clone(),
+            is_sent: false,
+        };
+        Ok((0..calls).map(reservation).collect())
+    }
 
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        if let Some(mut leave) = self.leave.take() {
-            leave.close();
-            if leave.try_recv().is_ok() {
-                drop(self.shared.slot(self.project));
+    /// Takes the cost of a retry out of the project's budget of retries, if it is there.
+    pub(crate) fn spend_retry(&self, cost: u32) -> bool {
+        self.with_project(|project| project.retries.spend(cost))
+    }
+
+    /// Counts a call that was made and answered in any case: the challenge of a Digest exchange.
+    pub(crate) fn count_challenge(&self) {
+        let now = self.limiter.now();
+        self.with_project(|project| {
+            project.bucket.take(1, now);
+            project.bucket.sent();
+            project.bucket.ended();
+        });
+    }
+
+    fn with_project<R>(&self, work: impl FnOnce(&mut Project<Waiter>) -> R) -> R {
+        let limiter = &self.limiter;
+        let slots = limiter.0.concurrency_per_project;
+        work(limiter.state().project(self.project, slots, limiter.now()))
+    }
+
+    /// Passes the circuit breakers and waits for a slot.
+    async fn slot(&self, further: bool) -> Result<Slot, FetchErrorKind> {
+        let shared = &self.limiter.0;
+        let now = self.limiter.now();
+        let (sender, mut slot) = oneshot::channel();
+        {
+            let mut state = self.limiter.state();
+            state
+                .pass_breakers(&self.project, now)
+                .map_err(|retry_after| FetchErrorKind::BreakerOpen { retry_after })?;
+            let is_free = state.in_flight < shared.concurrency;
+            let project = state.project(self.project, shared.concurrency_per_project, now);
+            let waiting = project.slots.waiting();
+            let has_room = project.slots.has_room()
+                || (further && project.slots.has_room_for_further(self.fetch));
+            if is_free && waiting == 0 && has_room {
+                project.slots.begin(self.fetch);
+                state.in_flight += 1;
+                return Ok(self.granted());
+            }
+            if waiting >= shared.queue {
+                return Err(project.held_back(BUSY));
+            }
+            let limits = self.clone();
+            let waiter = Waiter { limits, sender };
+            project.slots.queue(self.urgency, now, waiter);
+            if waiting == 0 {
+                state.waiting.push_back(self.project);
+            }
+        }
+        // If it comes when the time is over, it is dropped with its channel, and so passed on.
+        match shared.clock.timeout(shared.queue_wait, &mut slot).await {
+            Ok(Ok(slot)) => Ok(slot),
+            Ok(Err(_)) | Err(_) => {
+                drop(slot);
+                Err(self.with_project(|project| project.held_back(BUSY)))
             }
         }
     }
+
+    fn granted(&self) -> Slot {
+        Slot {
+            limits: self.clone(),
+            is_granted: true,
+            went_well: None,
+        }
+    }
 }
 
-enum Asked {
-    Granted,
-    Queued(oneshot::Receiver<()>),
+impl Reservation {
+    /// Waits until the call may be made; `further` is a page behind the first one. What was learnt meanwhile
+    /// may speak against it: a cooldown has begun, or other clients have taken what was left.
+    pub(crate) async fn acquire(mut self, further: bool) -> Result<CallPermit, FetchErrorKind> {
+        let limits = &self.limits;
+        let slot = limits.slot(further).await?;
+        let now = limits.limiter.now();
+        let sent = limits.with_project(|project| {
+            let sent = project.send(limits.urgency, now);
+            sent.map_err(|wait| project.held_back(wait))
+        });
+        let ended_before = sent?;
+        self.is_sent = true;
+        Ok(CallPermit {
+            reservation: self,
+            slot,
+            ended_before,
+        })
+    }
 }
 
-impl Shared {
-    fn ask(&self, request: SlotRequest) -> Result<Asked, Busy> {
-        let SlotRequest {
-            project, urgency, ..
-        } = request;
-        let mut lanes = self.lanes();
-        let free = lanes.under_way < self.rules.in_all;
-        let lane = lanes
-            .projects
-            .entry(project)
-            .or_insert_with(|| Lane::new(self.rules.to_begin_with));
-        let nobody_waits = lane.waiting() == 0;
-        if free && nobody_waits && lane.has_room(request, self.rules.to_begin_with) {
-            lane.grant(request.walk);
-            lanes.under_way += 1;
-            return Ok(Asked::Granted);
+impl CallPermit {
+    /// Tells the limits how the call ended: `outcome` is `None` if no connection came about, which says
+    /// nothing of the project; `cooldown` is that Atlas asked us to wait, and for how long if it said so.
+    ///
+    /// Returns how many calls other clients have surely spent since the last answer, and how long the
+    /// cooldown is, if one begins.
+    pub(crate) fn finish(
+        mut self,
+        outcome: Option<CallOutcome>,
+        quota: Quota,
+        cooldown: Option<(CooldownCause, Option<Duration>)>,
+    ) -> (u64, Option<Duration>) {
+        let limits = &self.reservation.limits;
+        let shared = &limits.limiter.0;
+        let now = limits.limiter.now();
+        self.slot.went_well = Some(outcome == Some(CallOutcome::Answered));
+        limits.limiter.learn_of_host(outcome, now);
+        let known = (self.ended_before, quota);
+        let (opened, others, wait) = limits.with_project(|project| {
+            let opened = outcome.is_some_and(|outcome| project.breaker.ended(outcome, now));
+            let (others, wait) = project.learn(outcome, known, cooldown, (shared.jitter, now));
+            (opened, others, wait)
+        });
+        let project = &limits.project;
+        if opened && let Some(Tally { times, .. }) = shared.projects_failing.happened(now) {
+            warn!(%project, times, "Atlas keeps failing for this project; asking it rarely");
         }
-        if lane.waiting() >= self.rules.queue {
-            return Err(Busy);
+        if let (Some(wait), Some((cause, _))) = (wait, cooldown)
+            && let Some(Tally { times, .. }) = shared.cooldowns.happened(now)
+        {
+            let seconds = wait.as_secs();
+            warn!(
+                %project,
+                seconds,
+                times,
+                "Atlas asked us to leave this project alone for {seconds} s: it answered {}",
+                cause.status(),
+            );
         }
-        let (leave, granted) = oneshot::channel();
-        lane.press();
-        let waiting = Waiting {
-            since: self.clock.elapsed(),
-            walk: request.walk,
-            leave,
+        (others, wait)
+    }
+}
+
+impl State {
+    fn project(&mut self, id: ProjectId, slots: usize, now: Duration) -> &mut Project<Waiter> {
+        if self.projects.len() >= MOST_PROJECTS && !self.projects.contains_key(&id) {
+            self.evict(now);
+        }
+        let (rates, is_doubtful) = (self.rates, now < self.doubtful_until);
+        self.projects.entry(id).or_insert_with(|| {
+            let bucket = if is_doubtful {
+                TokenBucket::evicted(rates, now)
+            } else {
+                TokenBucket::new(rates, now)
+            };
+            Project::new(bucket, slots)
+        })
+    }
+
+    fn evict(&mut self, now: Duration) {
+        self.projects.retain(|_, project| !project.is_idle(now));
+        if self.projects.len() < MOST_PROJECTS {
+            return;
+        }
+        // Evicting half of them keeps the memory; that they may have spent what they had is remembered for
+        // all together.
+        let mut keep = false;
+        self.projects.retain(|_, project| {
+            keep = !keep;
+            keep || project.is_in_use()
+        });
+        self.doubtful_until = now + self.rates.time_to_full();
+    }
+
+    /// The probe that the host's circuit breaker admits now and then must not be used up where the
+    /// project's admits none.
+    fn pass_breakers(&mut self, project: &ProjectId, now: Duration) -> Result<(), Duration> {
+        let Some(project) = self.projects.get_mut(project) else {
+            return self.host.admit(now);
         };
-        lane.queue(urgency).push_back(waiting);
-        if nobody_waits {
-            lanes.waiting.push_back(project);
-        }
-        Ok(Asked::Queued(granted))
+        project.breaker.wait(now).map_or(Ok(()), Err)?;
+        self.host.admit(now)?;
+        project.breaker.admit(now)
     }
 
-    fn slot(self: &Arc<Self>, project: ProjectId) -> CallSlot {
-        CallSlot {
-            shared: Arc::clone(self),
-            project,
-            ended: None,
-        }
-    }
-
-    fn give_back(&self, project: ProjectId, ended: Option<TurnEnded>) {
-        let mut lanes = self.lanes();
-        lanes.under_way = lanes.under_way.saturating_sub(1);
-        if let Some(lane) = lanes.projects.get_mut(&project) {
-            lane.ended();
-            lane.learn(ended, self.rules.to_begin_with);
-        }
-        if !lanes.waiting.is_empty() {
-            lanes.pass_on(self.rules.in_all, self.clock.elapsed());
-        }
-        if lanes.projects.len() > MOST_LANES {
-            lanes
-                .projects
-                .retain(|_, lane| lane.under_way > 0 || lane.waiting() > 0);
-        }
-    }
-
-    fn lanes(&self) -> MutexGuard<'_, Lanes> {
-        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Lanes {
-    /// Gives turns to those who wait, one project after the other, as long as there are any.
-    fn pass_on(&mut self, in_all: usize, now: Duration) {
+    /// Gives slots to calls that wait, one project after the other, as long as there are any.
+    fn hand_out_slots(&mut self, most: usize, now: Duration) {
         let mut passed_over = 0;
-        while self.under_way < in_all && passed_over < self.waiting.len() {
-            let Some(project) = self.waiting.pop_front() else {
+        while self.in_flight < most && passed_over < self.waiting.len() {
+            let Some(id) = self.waiting.pop_front() else {
                 return;
             };
-            let Some(lane) = self.projects.get_mut(&project) else {
+            let Some(project) = self.projects.get_mut(&id) else {
                 continue;
             };
-            let mut granted = None;
-            while granted.is_none() && lane.under_way < lane.limit {
-                match lane.next(now) {
-                    // Whoever has stopped waiting is passed over.
-                    Some(Waiting { leave, walk, .. }) => {
-                        granted = leave.send(()).is_ok().then_some(walk);
+            passed_over += 1;
+            while project.slots.has_room()
+                && let Some(Waiter { limits, sender }) = project.slots.next(now)
+            {
+                match sender.send(limits.granted()) {
+                    Ok(()) => {
+                        project.slots.begin(limits.fetch);
+                        self.in_flight += 1;
+                        passed_over = 0;
+                        break;
                     }
-                    None => break,
+                    // It has stopped waiting: the next one.
+                    Err(mut slot) => slot.is_granted = false,
                 }
             }
-            if let Some(walk) = granted {
-                lane.grant(walk);
-                self.under_way += 1;
-                passed_over = 0;
-            } else {
-                passed_over += 1;
-            }
-            if lane.waiting() > 0 {
-                self.waiting.push_back(project);
+            if project.slots.waiting() > 0 {
+                self.waiting.push_back(id);
             }
         }
     }
 }
 
-impl CallSlot {
-    /// Writes down how the call went, and passes the turn on.
-    pub(crate) fn ended(mut self, how: TurnEnded) {
-        self.ended = Some(how);
-    }
-}
-
-impl Drop for CallSlot {
+impl Drop for Reservation {
     fn drop(&mut self) {
-        self.shared.give_back(self.project, self.ended);
+        self.limits.with_project(|project| {
+            if self.is_sent {
+                project.bucket.ended();
+            } else {
+                project.bucket.give_back();
+            }
+        });
     }
 }
 
-const MOST_LANES: usize = 10_000;
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if !self.is_granted {
+            return;
+        }
+        let limiter = &self.limits.limiter;
+        let mut state = limiter.state();
+        state.in_flight = state.in_flight.saturating_sub(1);
+        if let Some(project) = state.projects.get_mut(&self.limits.project) {
+            project.slots.end(self.limits.fetch, self.went_well);
+        }
+        state.hand_out_slots(limiter.0.concurrency, limiter.now());
+    }
+}
+
+const BUSY: Wait = Wait {
+    why: HeldBack::Busy,
+    retry_after: Duration::from_secs(1),
+};
+const MOST_PROJECTS: usize = 10_000;

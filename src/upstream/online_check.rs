@@ -1,12 +1,10 @@
-//! Whether a credential works: it goes in and is tried on one page; what Atlas has against it comes
-//! out.
+//! `check --online`: whether a credential works, tried on one page of a user that need not exist.
 
 use std::sync::Arc;
 
 use super::credential::Credential;
-use super::{FetchError, FetchFailure, Inner, Urgency};
+use super::{FetchError, FetchErrorKind, FetchOptions, Inner, Upstream, Urgency};
 use crate::atlas::{CertQuery, ProjectId};
-use crate::telemetry::metrics::upstream::CallCause;
 
 /// What became of trying a credential.
 #[derive(Clone, Debug)]
@@ -22,7 +20,7 @@ pub struct OnlineCheck {
 /// On what a credential was tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tried {
-    /// On no project that anybody names: that it is known is all that can be told.
+    /// On no project that the configuration names: that it is known is all that can be told.
     Nothing,
     /// On this project.
     Project(ProjectId),
@@ -30,43 +28,66 @@ pub enum Tried {
     UnknownProject(ProjectId),
 }
 
+impl Upstream {
+    /// Tries every credential: in the projects that it names in full, and in those of `projects` for which it
+    /// is used. Where there is none, in one that cannot exist.
+    pub async fn check_online(&self, projects: &[ProjectId]) -> Vec<OnlineCheck> {
+        let mut checks = Vec::new();
+        for credential in self.0.credentials.load_full().iter() {
+            let is_its_own = |project: &ProjectId| {
+                let used = self.0.credential(project);
+                used.is_some_and(|used| Arc::ptr_eq(&used, credential))
+            };
+            let of_rules = projects.iter().copied();
+            let named = credential.named_projects().chain(of_rules);
+            let mut projects: Vec<ProjectId> = named.filter(is_its_own).collect();
+            projects.sort_unstable();
+            projects.dedup();
+            if projects.is_empty() {
+                checks.push(self.0.try_out(credential, None).await);
+            }
+            for project in projects {
+                checks.push(self.0.try_out(credential, Some(project)).await);
+            }
+        }
+        checks
+    }
+}
+
 impl Inner {
-    pub(super) async fn try_out(
-        &self,
-        credential: &Credential,
-        project: Option<ProjectId>,
-    ) -> Option<OnlineCheck> {
+    async fn try_out(&self, credential: &Credential, project: Option<ProjectId>) -> OnlineCheck {
+        let unknown = || UNKNOWN_PROJECT.parse().expect("24 digits are a project id");
         let query = CertQuery {
-            project: project.or_else(|| NOBODYS_PROJECT.parse().ok())?,
-            username: NOBODY.parse().ok()?,
+            project: project.unwrap_or_else(unknown),
+            username: USERNAME.parse().expect("it is a username"),
         };
         let mut check = OnlineCheck {
             credential: Arc::clone(&credential.name),
             tried: project.map_or(Tried::Nothing, Tried::Project),
             problem: None,
         };
-        let reason = (Urgency::Miss, CallCause::Miss);
-        let Err(error) = self.list(&query, reason, true, credential).await else {
-            return Some(check);
+        let options = FetchOptions::from(Urgency::Miss);
+        let Err(error) = self.fetch(&query, options, credential).await else {
+            return check;
         };
-        if let FetchFailure::Atlas(answer) = &error.reason {
-            let code = answer.error_code.as_deref().unwrap_or_default();
+        if let FetchErrorKind::Atlas(answer) = &error.reason {
+            let code = answer.error_code.as_deref().unwrap_or("");
             // The user does not exist, or is of another kind: Atlas has looked for us.
             let looked = matches!(answer.status.as_u16(), 400 | 404);
             match project {
                 Some(project) if looked && code.contains("GROUP") => {
                     check.tried = Tried::UnknownProject(project);
                 }
-                Some(_) if looked => return Some(check),
-                // No token reads a project that nobody has.
-                None if looked || answer.says_no_access() => return Some(check),
+                Some(_) if looked => return check,
+                // No token reads a project that does not exist.
+                None if looked || answer.says_no_access() => return check,
                 Some(_) | None => {}
             }
         }
         check.problem = Some(error);
-        Some(check)
+        check
     }
 }
 
-const NOBODY: &str = "atlas-cert-gateway-check";
-const NOBODYS_PROJECT: &str = "000000000000000000000000";
+const USERNAME: &str = "atlas-cert-gateway-check";
+const UNKNOWN_PROJECT: &str = "000000000000000000000000";

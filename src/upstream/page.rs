@@ -1,8 +1,7 @@
-//! One page of Atlas's answer: the bytes of a body go in, the certificates as they were sent come out,
-//! or the reason why they cannot be used.
+//! One page of Atlas's answer: its certificates as they were sent.
 //!
-//! Nothing is rewritten: a certificate stays the text that Atlas sent (G4). What is used is read
-//! strictly; what is not used is not judged, except for its nesting, which costs the reader of it.
+//! Nothing is rewritten: a certificate stays the text that Atlas sent (G4). What is used is read strictly; what
+//! is not used is not judged, except for its nesting, which costs the reader of it.
 
 mod strict;
 
@@ -11,12 +10,12 @@ use std::fmt;
 
 use bytes::Bytes;
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 use crate::atlas::{ProjectId, Timestamp};
-use strict::{Name, Text, set_once, skip};
+use strict::{Text, read_object, set_once, shallow};
 
 /// The certificates of one page.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,29 +54,59 @@ impl Page {
     /// Reads the body of a 200.
     pub(crate) fn read(body: &Bytes, project: &ProjectId) -> Result<Self, Unusable> {
         let text = str::from_utf8(body).map_err(|_| Unusable::Torn)?;
-        let read: PageText<'_> = serde_json::from_str(text).map_err(|error| reason(&error))?;
-        let items = read.results.into_iter();
+        let (mut links, mut results, mut total) = (None, None, None);
+        let page = read_object(text, |name, value| match name {
+            b"links" => set_once(&mut links, shallow(value, DEEPEST - 1)?),
+            b"results" => set_once(&mut results, value),
+            b"totalCount" => set_once(&mut total, value),
+            _ => shallow(value, DEEPEST - 1).map(drop),
+        });
+        page.map_err(|error| reason(&error))?;
+        // We ask for `totalCount` with `includeCount=true`; a page without it is not what we asked for.
+        let (results, total) = results.zip(total).ok_or(NO_PAGE)?;
+        let items: Items<'_> = serde_json::from_str(results.get()).map_err(|_| NO_PAGE)?;
+        let items = items.0.into_iter();
         let items: Result<_, _> = items.map(|raw| Item::read(raw, body, project)).collect();
         Ok(Self {
             items: items?,
-            total: read.total,
-            has_next: read.links.and_then(has_next),
+            total: total.get().parse().map_err(|_| NO_PAGE)?,
+            has_next: links.and_then(has_next),
         })
     }
 }
 
 impl Item {
     fn read(raw: &RawValue, body: &Bytes, project: &ProjectId) -> Result<Self, Unusable> {
-        let read: ItemText<'_> = serde_json::from_str(raw.get()).map_err(|error| reason(&error))?;
-        if read.group_id.is_some_and(|group| group != project.as_str()) {
+        let (mut id, mut created_at, mut group_id, mut not_after) = (None, None, None, None);
+        let item = read_object(raw.get(), |name, value| match name {
+            b"_id" => set_once(&mut id, value),
+            b"createdAt" => set_once(&mut created_at, shallow(value, DEEPEST - 3)?),
+            b"groupId" => set_once(&mut group_id, value),
+            b"notAfter" => set_once(&mut not_after, value),
+            _ => shallow(value, DEEPEST - 3).map(drop),
+        });
+        item.map_err(|error| reason(&error))?;
+        let text = |value: &RawValue| {
+            let text: Result<Text<'_>, _> = serde_json::from_str(value.get());
+            text.map(|text| text.0.into_owned()).map_err(|_| NO_PAGE)
+        };
+        // A fraction, an exponent or a text is no serial number.
+        let id = id.and_then(|id: &RawValue| id.get().parse().ok());
+        let id = id.ok_or(NO_PAGE)?;
+        if group_id
+            .map(text)
+            .transpose()?
+            .is_some_and(|it| it != project.as_str())
+        {
             return Err(Unusable::Refused("a certificate of another project"));
         }
         let unreadable = Unusable::Refused("notAfter is no instant");
-        let not_after = read.not_after;
+        let not_after = not_after.map(text).transpose()?;
         let not_after = not_after.map(|text| Timestamp::parse(&text).ok_or(unreadable));
         Ok(Self {
-            id: read.id,
-            created_at: read.created_at.and_then(created_at),
+            id,
+            // Only spares a second reading, so what cannot be read is not there.
+            created_at: created_at.and_then(|it| Timestamp::parse(&text(it).ok()?)),
             not_after: not_after.transpose()?,
             text: body.slice_ref(raw.get().as_bytes()),
         })
@@ -86,7 +115,7 @@ impl Item {
 
 fn reason(error: &serde_json::Error) -> Unusable {
     match error.classify() {
-        Category::Data => Unusable::Refused("not a page of certificates"),
+        Category::Data => NO_PAGE,
         Category::Eof | Category::Io | Category::Syntax => Unusable::Torn,
     }
 }
@@ -100,55 +129,6 @@ fn has_next(links: &RawValue) -> Option<bool> {
     }
     let links: Vec<Link<'_>> = serde_json::from_str(links.get()).ok()?;
     Some(links.iter().any(|link| link.rel == "next"))
-}
-
-/// Only spares a second reading, so what cannot be read is not there.
-fn created_at(value: &RawValue) -> Option<Timestamp> {
-    let text: Text<'_> = serde_json::from_str(value.get()).ok()?;
-    Timestamp::parse(&text.0)
-}
-
-/// The page's members that are used.
-struct PageText<'a> {
-    links: Option<&'a RawValue>,
-    results: Vec<&'a RawValue>,
-    total: u64,
-}
-
-impl<'de> Deserialize<'de> for PageText<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(PageVisitor)
-    }
-}
-
-struct PageVisitor;
-
-impl<'de> Visitor<'de> for PageVisitor {
-    type Value = PageText<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a page of certificates")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<PageText<'de>, A::Error> {
-        let (mut links, mut results, mut total) = (None, None, None);
-        while let Some(Name(name)) = map.next_key()? {
-            match &*name {
-                b"links" => set_once(&mut links, skip(&mut map, DEEPEST - 1)?)?,
-                b"results" => set_once(&mut results, map.next_value::<Items<'de>>()?.0)?,
-                b"totalCount" => set_once(&mut total, map.next_value()?)?,
-                _ => {
-                    skip(&mut map, DEEPEST - 1)?;
-                }
-            }
-        }
-        Ok(PageText {
-            links,
-            results: results.ok_or_else(|| A::Error::missing_field("results"))?,
-            // We ask for it with `includeCount=true`; a page without it is not what we asked for.
-            total: total.ok_or_else(|| A::Error::missing_field("totalCount"))?,
-        })
-    }
 }
 
 /// The texts of `results`, no more than a page can hold, so that eight megabytes of commas do not
@@ -182,60 +162,11 @@ impl<'de> Visitor<'de> for ItemsVisitor {
     }
 }
 
-/// A certificate's members that are used.
-struct ItemText<'a> {
-    id: i128,
-    created_at: Option<&'a RawValue>,
-    group_id: Option<Cow<'a, str>>,
-    not_after: Option<Cow<'a, str>>,
-}
-
-impl<'de> Deserialize<'de> for ItemText<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(ItemVisitor)
-    }
-}
-
-struct ItemVisitor;
-
-impl<'de> Visitor<'de> for ItemVisitor {
-    type Value = ItemText<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a certificate")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ItemText<'de>, A::Error> {
-        let (mut id, mut created_at, mut group_id, mut not_after) = (None, None, None, None);
-        while let Some(Name(name)) = map.next_key()? {
-            match &*name {
-                b"_id" => {
-                    let number = map.next_value::<&RawValue>()?.get();
-                    // A fraction, an exponent or a text is no serial number.
-                    let number = number.parse().map_err(|_| A::Error::custom("_id"))?;
-                    set_once(&mut id, number)?;
-                }
-                b"createdAt" => set_once(&mut created_at, skip(&mut map, DEEPEST - 3)?)?,
-                b"groupId" => set_once(&mut group_id, map.next_value::<Text<'de>>()?.0)?,
-                b"notAfter" => set_once(&mut not_after, map.next_value::<Text<'de>>()?.0)?,
-                _ => {
-                    skip(&mut map, DEEPEST - 3)?;
-                }
-            }
-        }
-        Ok(ItemText {
-            id: id.ok_or_else(|| A::Error::missing_field("_id"))?,
-            created_at,
-            group_id,
-            not_after,
-        })
-    }
-}
-
 /// The most that Atlas puts on one page, and what we ask for.
 pub const LONGEST_PAGE: usize = 500;
 /// How deep a body may be nested, itself included.
-const DEEPEST: u8 = 32;
+const DEEPEST: usize = 32;
+const NO_PAGE: Unusable = Unusable::Refused("not a page of certificates");
 
 #[cfg(test)]
 mod tests {

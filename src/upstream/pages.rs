@@ -1,5 +1,4 @@
-//! Many pages, one list: the pages that were read go in, those still to read come out; a whole reading
-//! goes in, and whether it is a list of one moment comes out. Pure.
+//! Pages of one list: which are still to be read, and whether all that were read are of one moment. Pure.
 //!
 //! # How a list is proven to be of one moment
 //!
@@ -68,7 +67,7 @@ pub(crate) fn plan(pages: &[Page], most: u64) -> Plan {
             Plan::Changed
         };
     }
-    let read = u64::try_from(pages.len()).unwrap_or(u64::MAX);
+    let read = count(pages.len());
     let counted = first.total.div_ceil(length(first).max(1));
     let full = read == most && last.has_next == Some(true);
     if full || read > most || counted > most {
@@ -87,15 +86,15 @@ fn end(pages: &[Page]) -> Option<usize> {
     let first = pages.first()?;
     let mut held: u64 = 0;
     let end = pages.iter().position(|page| {
-        let count = page.items.len();
+        let items = page.items.len();
         held += length(page);
         // An empty page ends every list, whatever its links say.
-        count == 0
+        items == 0
             || match page.has_next {
                 Some(has_next) => !has_next,
                 // Atlas always gives links. Should it not, a page ends the list that is shorter than
                 // the first one, or short and with it the count is reached.
-                None => count < first.items.len() || (count < LONGEST_PAGE && held >= first.total),
+                None => items < first.items.len() || (items < LONGEST_PAGE && held >= first.total),
             }
     });
     end.map(|at| at + 1)
@@ -145,14 +144,17 @@ pub(crate) fn items(pages: &[Page]) -> impl Iterator<Item = &Item> + Clone {
 /// All pages as one list; `None` if it is larger than a list can be.
 pub(crate) fn join(pages: &[Page]) -> Option<CertificateList> {
     CertificateList::join(items(pages).map(|item| Certificate {
-        // The body was checked to be UTF-8 before it was cut.
-        json: str::from_utf8(&item.text).unwrap_or_default(),
+        json: str::from_utf8(&item.text).expect("cut from UTF-8 at its braces"),
         not_after: item.not_after.unwrap_or(Timestamp::MAX),
     }))
 }
 
 fn length(page: &Page) -> u64 {
-    u64::try_from(page.items.len()).unwrap_or(u64::MAX)
+    count(page.items.len())
+}
+
+fn count(length: usize) -> u64 {
+    u64::try_from(length).expect("as many as fit into memory")
 }
 
 /// So many are compared with each other.

@@ -1,8 +1,7 @@
-//! Other credentials while calls are under way: settings go in, and once all of them are known to be good
-//! they take the place of the present ones.
+//! Reload: other credentials while calls are under way, put in place once all of them are known to be good.
 //!
-//! An account that stays keeps its token, its ledger and its nonces, whatever else changes about it. One
-//! that goes is given the time of a walk before its token is given back, for those who still use it.
+//! An account that stays keeps its token, its mint log and its nonces, whatever else changes about it. One that
+//! goes is given the time of a fetch before its token is given back, for those fetches that still use it.
 
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,30 +9,28 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tracing::info;
 
-use super::budget::Rates;
 use super::config::Config;
-use super::credential::{Credential, Successor, Tools, secrets};
+use super::credential::{Credential, PreparedCredential, prepare, read_secrets};
+use super::limiter::Rates;
 use super::{Inner, Upstream};
 use crate::settings::ConfigError;
-use crate::telemetry::metrics::upstream::CredentialLabels;
-use crate::telemetry::say;
 
-/// Credentials, and numbers of buckets, that are known to be good.
+/// Credentials, and rates of buckets, that are known to be good.
 #[derive(Debug)]
 pub struct Prepared {
-    successors: Vec<Successor>,
+    credentials: Vec<PreparedCredential>,
     rates: Rates,
 }
 
 /// A credential that no configuration names any more.
-#[derive(Debug)]
 pub(super) struct Retired {
     credential: Arc<Credential>,
     at: Duration,
 }
 
 impl Upstream {
-    /// Reads the secrets of another configuration. Changes nothing yet.
+    /// Reads the secrets of another configuration. Changes nothing yet. What only a restart can change stays
+    /// as it is.
     pub fn prepare(&self, config: &Config) -> Result<Prepared, Vec<ConfigError>> {
         let inner = &*self.0;
         let config_errors = config.config_errors();
@@ -42,59 +39,44 @@ impl Upstream {
         }
         let mut present = inner.credentials.load().to_vec();
         present.extend(inner.retired().iter().map(|it| Arc::clone(&it.credential)));
-        let rates = Rates::new(&config.limits);
-        // What only a restart can change stays as it is.
-        let config = Config {
-            state_directory: inner.state_directory.clone(),
-            limits: inner.limits.clone(),
-            ..config.clone()
-        };
-        let tools = Tools {
-            config: &config,
-            transport: &inner.transport,
-            clock: &inner.clock,
-            jitter: inner.jitter,
-            metrics: &inner.metrics,
-            keeps: true,
-            present: &present,
-        };
+        let secrets = read_secrets(config)?;
         Ok(Prepared {
-            successors: tools.credentials(secrets(&config)?)?,
-            rates,
+            credentials: prepare(config, secrets, &inner.env, &present)?,
+            rates: Rates::new(&config.limits),
         })
     }
 
     /// Puts in place what was prepared: the next call uses it.
     pub fn adopt(&self, prepared: Prepared) {
         let inner = &*self.0;
-        let now = inner.clock.elapsed();
-        let successors = prepared.successors.into_iter();
-        let fresh: Vec<_> = successors.map(Successor::succeed).collect();
+        let credentials = prepared.credentials.into_iter();
+        let fresh: Vec<_> = credentials.map(PreparedCredential::adopt).collect();
         let former = inner.credentials.swap(Arc::new(fresh.clone()));
-        inner.projects.replace_rates(prepared.rates, now);
-        let is_named = |credential: &Credential| fresh.iter().any(|it| it.name == credential.name);
-        for credential in former.iter().filter(|credential| !is_named(credential)) {
-            inner.forget_metrics(credential);
+        inner.limiter.replace_rates(prepared.rates);
+        for gone in former.iter() {
+            if fresh.iter().all(|it| it.name != gone.name) {
+                inner.env.metrics.forget(&gone.labels());
+            }
         }
-        let stays = |credential: &Credential| fresh.iter().any(|it| it.is_same_login(credential));
+        let is_gone = |it: &Credential| fresh.iter().all(|fresh| fresh.id() != it.id());
         let mut retired = inner.retired();
-        retired.retain(|it| !stays(&it.credential));
-        let gone = former.iter().filter(|credential| !stays(credential));
-        retired.extend(gone.map(|credential| Retired {
-            credential: Arc::clone(credential),
-            at: now,
+        retired.retain(|it| is_gone(&it.credential));
+        let at = inner.env.clock.elapsed();
+        retired.extend(former.iter().filter(|it| is_gone(it)).map(|it| Retired {
+            credential: Arc::clone(it),
+            at,
         }));
     }
 }
 
 impl Inner {
-    /// Gives back the tokens of retired credentials that nobody can be using any more.
+    /// Gives back the tokens of retired credentials that no fetch can be using any more.
     pub(super) async fn let_go(&self) {
-        let now = self.clock.elapsed();
-        let gone = self.take_retired(|it| now.saturating_sub(it.at) > self.limits.walk);
+        let now = self.env.clock.elapsed();
+        let gone = self.take_retired(|it| now.saturating_sub(it.at) > self.limits.fetch);
         join_all(gone.iter().map(|credential| async move {
             credential.revoke().await;
-            say(|| info!(credential = %credential.name, "a credential was given up"));
+            info!(credential = %credential.name, "a credential was given up");
         }))
         .await;
     }
@@ -110,17 +92,5 @@ impl Inner {
 
     fn retired(&self) -> MutexGuard<'_, Vec<Retired>> {
         self.retired.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn forget_metrics(&self, credential: &Credential) {
-        let labels = CredentialLabels {
-            credential: credential.name.as_ref().to_owned(),
-        };
-        self.metrics.rate_limit_remaining.remove(&labels);
-        self.metrics.reserve_in.remove(&labels);
-        self.metrics.others_calls.remove(&labels);
-        self.metrics.demand_ratio.remove(&labels);
-        self.metrics.gate_closed.remove(&labels);
-        self.metrics.token_expires.remove(&labels);
     }
 }

@@ -1,12 +1,11 @@
-//! A service account of Atlas: whoever needs to call comes in, a token comes out; minted once for all,
-//! renewed before its end, given back at the end.
+//! A service account of Atlas: an access token for calls, minted once for all, renewed before its end, and given
+//! back at the end.
 //!
-//! At most one mint is under way, in a task of its own, so that it does not end with the caller who
-//! happened to need it. A token that Atlas refuses is replaced once for any number of callers, and at
-//! most once a minute.
+//! At most one mint is under way, in a task of its own, so that it does not end with the caller who happened
+//! to need it. A token that Atlas refuses is replaced once for any number of callers, and at most once a
+//! minute.
 
-mod endpoint;
-mod kept;
+mod files;
 mod mint;
 
 use std::path::PathBuf;
@@ -18,62 +17,22 @@ use http::HeaderValue;
 use tokio::sync::watch;
 use tracing::warn;
 
-use super::answer::{CredentialFailure, NoToken};
+use super::client::AtlasClient;
+use super::error::{CredentialFailure, NoToken};
 use super::jitter::Jitter;
-use super::transport::Transport;
 use super::watched_secret::WatchedSecret;
-use crate::system::{Clock, Moment, Secret};
-use crate::telemetry::metrics::upstream::{CredentialLabels, Endpoint, UpstreamMetrics};
-use crate::telemetry::{Repeated, say};
-use kept::Kept;
-
-/// One service account. Cheap to clone.
-#[derive(Clone, Debug)]
-pub(crate) struct ServiceAccount(Arc<Account>);
-
-/// What an operator may change of an account while it is in use.
-#[derive(Debug)]
-pub(crate) struct Terms {
-    /// Its configured name.
-    pub(crate) name: Arc<str>,
-    pub(crate) secret: Arc<WatchedSecret>,
-}
-
-/// What an account is made of.
-#[derive(Debug)]
-pub(crate) struct Parts {
-    pub(crate) client_id: String,
-    pub(crate) terms: Terms,
-    /// Where the ledger is, and the token for the next process.
-    pub(crate) ledger: PathBuf,
-    pub(crate) sealed: PathBuf,
-    /// Whether this process keeps anything for the next one; a check does not.
-    pub(crate) keeps: bool,
-    pub(crate) transport: Transport,
-    pub(crate) clock: Clock,
-    pub(crate) jitter: Jitter,
-    pub(crate) metrics: UpstreamMetrics,
-    /// How long one request to the token endpoint may take.
-    pub(crate) time: Duration,
-}
-
-/// A token, ready to be sent.
-#[derive(Clone, Debug)]
-pub(crate) struct Bearer {
-    pub(crate) header: HeaderValue,
-    number: u64,
-}
+use crate::system::Secret;
+use crate::system::{Clock, Moment};
+use crate::telemetry::Repeated;
+use crate::telemetry::metrics::upstream::{CredentialLabels, UpstreamMetrics};
+use files::AccountFiles;
 
 #[derive(Debug)]
-struct Account {
+pub(super) struct ServiceAccount {
     client_id: String,
-    terms: ArcSwap<Terms>,
-    kept: Kept,
-    transport: Transport,
-    clock: Clock,
-    jitter: Jitter,
-    metrics: UpstreamMetrics,
-    time: Duration,
+    settings: ArcSwap<AccountSettings>,
+    files: AccountFiles,
+    environment: Environment,
     state: Mutex<State>,
     /// Of mints that fail.
     without_token: Repeated,
@@ -83,19 +42,48 @@ struct Account {
     settled: watch::Sender<u64>,
 }
 
+/// What an operator may change of a credential while it is in use.
+#[derive(Debug)]
+pub(super) struct AccountSettings {
+    /// Its configured name.
+    pub(super) name: Arc<str>,
+    pub(super) secret: Arc<WatchedSecret>,
+}
+
+/// What all credentials share.
+#[derive(Clone, Debug)]
+pub(super) struct Environment {
+    pub(super) client: AtlasClient,
+    pub(super) clock: Clock,
+    pub(super) jitter: Jitter,
+    pub(super) metrics: UpstreamMetrics,
+    pub(super) state_directory: PathBuf,
+    /// Whether this process keeps anything for the next one; a check does not.
+    pub(super) persists: bool,
+    /// How long one request to the token endpoint may take.
+    pub(super) timeout: Duration,
+}
+
+/// A token, ready to be sent.
+#[derive(Clone, Debug)]
+pub(super) struct Bearer {
+    pub(super) header: HeaderValue,
+    number: u64,
+}
+
 #[derive(Debug, Default)]
 struct State {
     token: Option<Token>,
     /// How many tokens there have been; the current one's number.
     number: u64,
-    minting: bool,
-    trouble: Option<CredentialFailure>,
+    is_minting: bool,
+    failure: Option<CredentialFailure>,
     /// No mint before this moment.
     not_before: Duration,
     failures: u32,
     last_refusal: Option<Duration>,
     /// Whether the mint under way is for a token that may be dead, and when the last such one ended.
-    replacing: bool,
+    is_replacing: bool,
     last_replaced: Option<Duration>,
 }
 
@@ -105,213 +93,197 @@ struct Token {
     header: HeaderValue,
     minted_at: Moment,
     /// Whether the last process has left it, so that its age is not known.
-    is_kept: bool,
+    is_inherited: bool,
     /// After how long it is renewed, and after how long it ends.
     renew_after: Duration,
     lifetime: Duration,
 }
 
 impl ServiceAccount {
-    pub(crate) fn new(parts: Parts) -> Self {
-        let account = Account {
-            client_id: parts.client_id,
-            terms: ArcSwap::from_pointee(parts.terms),
-            kept: Kept::new(parts.ledger, parts.sealed, parts.keeps),
-            transport: parts.transport,
-            clock: parts.clock,
-            jitter: parts.jitter,
-            metrics: parts.metrics,
-            time: parts.time,
+    pub(super) fn new(
+        client_id: &str,
+        settings: AccountSettings,
+        environment: Environment,
+    ) -> Arc<Self> {
+        let (directory, persists) = (&environment.state_directory, environment.persists);
+        Arc::new(Self {
+            client_id: client_id.to_owned(),
+            settings: ArcSwap::from_pointee(settings),
+            files: AccountFiles::new(directory, client_id, persists),
+            environment,
             state: Mutex::default(),
             without_token: Repeated::default(),
             unanswered: Repeated::default(),
             settled: watch::Sender::default(),
-        };
-        Self(Arc::new(account))
+        })
     }
 
     /// The account's id at Atlas.
-    pub(crate) fn client_id(&self) -> &str {
-        &self.0.client_id
+    pub(super) fn client_id(&self) -> &str {
+        &self.client_id
     }
 
     /// Its present secret.
-    pub(crate) fn secret(&self) -> Arc<Secret> {
-        self.0.secret()
+    pub(super) fn secret(&self) -> Arc<Secret> {
+        self.settings.load().secret.current()
     }
 
-    /// Goes by other terms from now on, with the token that there is. If Atlas did not accept the former
+    /// Goes by other settings from now on, with the token that there is. If Atlas did not accept the former
     /// secret, another one is tried at once.
-    pub(crate) fn adopt(&self, terms: Terms) {
-        let former = self.0.terms.swap(Arc::new(terms));
-        if former.secret.current().expose() != self.0.secret().expose() {
-            self.0.secret_changed();
+    pub(super) fn replace_settings(&self, settings: AccountSettings) {
+        let former = self.settings.swap(Arc::new(settings));
+        if former.secret.current().expose() != self.secret().expose() {
+            self.secret_changed();
         }
     }
 
     /// The current token, or the one that is being minted.
-    pub(crate) async fn bearer(&self) -> Result<Bearer, CredentialFailure> {
-        let mut settled = self.0.settled.subscribe();
+    pub(super) async fn bearer(self: &Arc<Self>) -> Result<Bearer, CredentialFailure> {
+        let mut settled = self.settled.subscribe();
         loop {
-            let now = self.0.clock.now();
+            let now = self.now();
             {
-                let mut state = self.0.state();
+                let mut state = self.state();
                 if let Some(token) = state.usable(now) {
                     let bearer = Bearer {
                         header: token.header.clone(),
                         number: state.number,
                     };
-                    let due = state.is_due(now);
-                    if due {
+                    if state.is_renewal_due(now) {
                         self.start_minting(&mut state);
                     }
                     return Ok(bearer);
                 }
-                if !state.minting {
+                if !state.is_minting {
                     if now.elapsed < state.not_before {
-                        return Err(state.trouble.unwrap_or(UNTRIED));
+                        return Err(state.failure.unwrap_or(NEVER_TRIED));
                     }
                     self.start_minting(&mut state);
                 }
                 settled.mark_unchanged();
             }
-            if settled.changed().await.is_err() {
-                return Err(UNTRIED);
-            }
+            let ended = settled.changed().await;
+            ended.expect("the sender is this account's");
         }
     }
 
-    /// Atlas refused this token. True if asking again may help: there is another one already, or the
-    /// next call mints one.
-    pub(crate) fn refused(&self, bearer: &Bearer) -> bool {
-        let now = self.0.clock.elapsed();
-        let mut state = self.0.state();
+    /// Atlas refused this token. True if asking again may help: there is another one already, or the next
+    /// call mints one.
+    pub(super) fn refused(self: &Arc<Self>, bearer: &Bearer) -> bool {
+        let now = self.now().elapsed;
+        let mut state = self.state();
         if state.number != bearer.number || state.token.is_none() {
             return true;
         }
-        let again = state.last_refusal;
-        if again.is_some_and(|last| now.saturating_sub(last) < BETWEEN_REFUSALS) {
+        if is_within(state.last_refusal, BETWEEN_REFUSALS, now) {
             return false;
         }
-        let name = Arc::clone(&self.0.terms.load().name);
-        say(|| {
-            warn!(credential = %name, "Atlas refused a token before its time; minting another");
-        });
+        let credential = Arc::clone(&self.settings.load().name);
+        warn!(%credential, "Atlas refused a token before its time; minting another");
         state.last_refusal = Some(now);
         state.token = None;
-        self.0.forget_token();
+        self.forget_token();
         true
     }
 
-    /// Atlas says that our account lacks a right. It says the same of tokens that have died, so a token
-    /// that is not fresh is replaced once; the old one stays in use until the new one is there, because
-    /// it may well be good for other projects. True if there is another token now; an error if there
-    /// should be, and could not be got.
-    pub(crate) async fn replaced(&self, bearer: &Bearer) -> Result<bool, CredentialFailure> {
-        let mut settled = self.0.settled.subscribe();
+    /// Atlas says that our account lacks a right. It says the same of tokens that have died, so a token that
+    /// is not fresh is replaced once; the old one stays in use until the new one is there, because it may
+    /// well be good for other projects. True if there is another token now; an error if there should be, and
+    /// could not be got.
+    pub(super) async fn replaced(
+        self: &Arc<Self>,
+        bearer: &Bearer,
+    ) -> Result<bool, CredentialFailure> {
         {
-            let now = self.0.clock.now();
-            let mut state = self.0.state();
+            let now = self.now();
+            let mut state = self.state();
             if state.number != bearer.number {
                 return Ok(true);
             }
-            if !state.minting {
+            if !state.is_minting {
                 if !state.may_be_dead(now) {
                     return Ok(false);
                 }
                 if now.elapsed < state.not_before {
-                    return unreplaced(state.trouble);
+                    return state.not_replaced();
                 }
                 // The next process need not try it.
-                self.0.forget_token();
-                state.replacing = true;
+                self.forget_token();
+                state.is_replacing = true;
                 self.start_minting(&mut state);
             }
-            settled.mark_unchanged();
         }
-        while self.0.state().minting && settled.changed().await.is_ok() {}
-        let state = self.0.state();
+        self.mint_ended().await;
+        let state = self.state();
         if state.number == bearer.number {
-            unreplaced(state.trouble)
+            state.not_replaced()
         } else {
             Ok(true)
         }
     }
 
-    /// Does what is due: takes up a changed secret, renews the token. Called every few seconds.
-    pub(crate) fn tend(&self) {
-        let account = self.clone();
-        self.0.terms.load().secret.look(move || {
-            account.0.secret_changed();
+    /// Takes up a changed secret and renews the token. Called every few seconds.
+    pub(super) fn maintain(self: &Arc<Self>) {
+        let account = Arc::clone(self);
+        self.settings.load().secret.look(move || {
+            account.secret_changed();
             account.renew();
         });
         self.renew();
     }
 
-    fn renew(&self) {
-        let now = self.0.clock.now();
-        let mut state = self.0.state();
-        let wanted = state.token.is_none() || state.is_due(now);
-        if wanted && !state.minting && now.elapsed >= state.not_before {
+    fn renew(self: &Arc<Self>) {
+        let now = self.now();
+        let mut state = self.state();
+        let is_wanted = state.token.is_none() || state.is_renewal_due(now);
+        if is_wanted && !state.is_minting && now.elapsed >= state.not_before {
             self.start_minting(&mut state);
         }
-        let left = state.token.as_ref().map(|token| token.left(now));
-        let left = left.unwrap_or_default();
-        self.0.token_expires_in(left);
+        let token = state.token.as_ref();
+        self.show_expiry(token.map_or(Duration::ZERO, |token| token.left(now)));
     }
 
     /// Why there is no token; `None` while there is one, or none was needed yet.
-    pub(crate) fn trouble(&self) -> Option<CredentialFailure> {
-        let now = self.0.clock.now();
-        let state = self.0.state();
-        match state.usable(now) {
-            Some(_) => None,
-            None => state.trouble,
-        }
+    pub(super) fn failure(&self) -> Option<CredentialFailure> {
+        let state = self.state();
+        let has_token = state.usable(self.now()).is_some();
+        state.failure.filter(|_| !has_token)
     }
 
     /// Gives the token back to Atlas, as well as that goes; one that is being minted, once it is there.
-    pub(crate) async fn revoke(&self) {
-        let mut settled = self.0.settled.subscribe();
-        while self.0.state().minting && settled.changed().await.is_ok() {}
-        let token = self.0.state().token.take();
+    pub(super) async fn revoke(self: &Arc<Self>) {
+        self.mint_ended().await;
+        let token = self.state().token.take();
         if let Some(token) = token {
-            self.0.revoke(&token.text).await;
+            self.revoke_token(&token.text).await;
         }
     }
-}
 
-impl Account {
+    async fn mint_ended(&self) {
+        let mut settled = self.settled.subscribe();
+        while self.state().is_minting && settled.changed().await.is_ok() {}
+    }
+
     /// What Atlas has said of the former secret says nothing of this one.
     fn secret_changed(&self) {
-        let now = self.clock.elapsed();
+        let now = self.now().elapsed;
         let mut state = self.state();
-        if matches!(state.trouble, Some(CredentialFailure::Refused(_))) {
+        if matches!(state.failure, Some(CredentialFailure::Refused(_))) {
             state.not_before = now;
         }
     }
 
-    fn secret(&self) -> Arc<Secret> {
-        self.terms.load().secret.current()
-    }
-
-    async fn revoke(self: &Arc<Self>, token: &Secret) {
-        let secret = self.secret();
-        let body = format!("token={}&token_type_hint=access_token", token.expose());
-        let answer = self
-            .post(Endpoint::Revoke, endpoint::REVOKE, &secret, body)
-            .await;
-        if answer.is_ok_and(|answer| answer.status.is_success()) {
-            self.revoked().await;
-        }
-    }
-
-    fn token_expires_in(&self, left: Duration) {
-        let credential = self.terms.load().name.as_ref().to_owned();
-        self.metrics
+    fn show_expiry(&self, left: Duration) {
+        let credential = self.settings.load().name.as_ref().to_owned();
+        self.environment
+            .metrics
             .token_expires
             .get_or_create(&CredentialLabels { credential })
             .set(left.as_secs_f64());
+    }
+
+    fn now(&self) -> Moment {
+        self.environment.clock.now()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -328,21 +300,25 @@ impl State {
 
     /// Whether the token is old enough to have died, and none was replaced for that lately.
     fn may_be_dead(&self, now: Moment) -> bool {
-        let replaced = self.last_replaced;
-        let lately =
-            replaced.is_some_and(|last| now.elapsed.saturating_sub(last) < BETWEEN_REPLACEMENTS);
-        let token = self.token.as_ref();
-        let is_fresh =
-            token.is_some_and(|token| !token.is_kept && now.since(token.minted_at) < FRESH);
-        !lately && !is_fresh
+        let is_fresh = |token: &Token| !token.is_inherited && now.since(token.minted_at) < FRESH;
+        !is_within(self.last_replaced, BETWEEN_REPLACEMENTS, now.elapsed)
+            && !self.token.as_ref().is_some_and(is_fresh)
     }
 
-    fn is_due(&self, now: Moment) -> bool {
-        let due = self
-            .token
-            .as_ref()
-            .is_some_and(|token| now.since(token.minted_at) >= token.renew_after);
-        due && !self.minting && now.elapsed >= self.not_before
+    fn is_renewal_due(&self, now: Moment) -> bool {
+        let is_old = |token: &Token| now.since(token.minted_at) >= token.renew_after;
+        self.token.as_ref().is_some_and(is_old)
+            && !self.is_minting
+            && now.elapsed >= self.not_before
+    }
+
+    /// Why a token that may be dead was not replaced. Where only our own limit on tokens forbids it, what
+    /// Atlas has said stands.
+    fn not_replaced(&self) -> Result<bool, CredentialFailure> {
+        let limited = CredentialFailure::MintLimit;
+        self.failure
+            .filter(|why| *why != limited)
+            .map_or(Ok(false), Err)
     }
 }
 
@@ -353,21 +329,12 @@ impl Token {
     }
 }
 
-/// Why a token that may be dead was not replaced. Where only our own limit on tokens forbids it, what Atlas
-/// has said stands.
-fn unreplaced(trouble: Option<CredentialFailure>) -> Result<bool, CredentialFailure> {
-    match trouble {
-        None | Some(CredentialFailure::MintLimit) => Ok(false),
-        Some(
-            why @ (CredentialFailure::MintLimited(_)
-            | CredentialFailure::Refused(_)
-            | CredentialFailure::Unavailable(_)),
-        ) => Err(why),
-    }
+fn is_within(last: Option<Duration>, span: Duration, now: Duration) -> bool {
+    last.is_some_and(|last| now.saturating_sub(last) < span)
 }
 
 /// Of a mint that is put off without a reason, which none is.
-const UNTRIED: CredentialFailure = CredentialFailure::Unavailable(NoToken::Unusable);
+const NEVER_TRIED: CredentialFailure = CredentialFailure::Unavailable(NoToken::Unusable);
 /// A token is not used in its last seconds: it could end on its way.
 const MARGIN: Duration = Duration::from_secs(10);
 /// At most one mint a minute because of a refused token.

@@ -1,9 +1,8 @@
-//! The directory of what outlives the process: a path goes in; its lock, and the content of files that
-//! can be believed, come out.
+//! The state directory: its lock, and reading and replacing the files of what outlives the process.
 //!
-//! Somebody else may have put anything there, and a disk may have lost anything. So no link is followed
-//! and no pipe waited for; a file that others could write, or that is larger than ours are, is set aside
-//! under another name, for people, and the gateway starts without it.
+//! Others may have put anything there, and a disk may have lost anything. So no link is followed and no pipe
+//! waited for; a file that others could write, or that is larger than ours are, is set aside under another
+//! name, for people, and the gateway starts without it.
 
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom};
@@ -19,7 +18,7 @@ use crate::telemetry::Chain;
 
 /// A state directory that this process alone uses, as long as the value lives.
 #[derive(Debug)]
-pub(crate) struct StateDirectory {
+pub(super) struct StateDirectory {
     lock: File,
 }
 
@@ -45,26 +44,21 @@ pub enum StateError {
 
 /// What is in a file of ours.
 #[derive(Debug)]
-pub(crate) enum FileContent {
-    /// There is none.
-    Nothing,
-    /// All of it.
-    Whole(Vec<u8>),
-    /// It is ours, but larger than it can be: its end.
-    End(Vec<u8>),
-    /// It cannot be believed, or not be read.
-    Unfit(Unfit),
+pub(super) struct Content {
+    pub(super) bytes: Vec<u8>,
+    /// Whether that is only its end, because it is larger than it can be.
+    pub(super) is_cut: bool,
 }
 
 /// Why a file cannot be believed.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Unfit {
+pub(super) enum Unfit {
     #[error("it is another user's")]
     Foreign,
     #[error("it is no file but a link, a directory or something else")]
     NoFile,
     #[error("it cannot be read: {0}")]
-    Unreadable(io::Error),
+    Unreadable(#[from] io::Error),
     #[error("others may write to it (mode {0:o})")]
     Writable(u32),
 }
@@ -78,7 +72,7 @@ impl StateError {
 
 impl StateDirectory {
     /// Makes the directory if it is not there, and takes its lock.
-    pub(crate) fn take(directory: &Path) -> Result<Self, StateError> {
+    pub(super) fn take(directory: &Path) -> Result<Self, StateError> {
         let unusable = |source| StateError::Unusable {
             directory: directory.to_owned(),
             source,
@@ -109,60 +103,45 @@ impl Drop for StateDirectory {
     }
 }
 
-/// Reads a file of at most `limit` bytes; of a larger one, its last [`END`].
-pub(crate) fn read(path: &Path, limit: u64) -> FileContent {
-    match try_read(path, limit) {
-        Ok(kept) => kept,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => FileContent::Nothing,
-        Err(error) => FileContent::Unfit(Unfit::Unreadable(error)),
-    }
-}
-
-fn try_read(path: &Path, limit: u64) -> io::Result<FileContent> {
-    if !fs::symlink_metadata(path)?.is_file() {
-        return Ok(FileContent::Unfit(Unfit::NoFile));
+/// Reads a file of at most `limit` bytes, if there is one; of a larger one, its last [`END`].
+pub(super) fn read(path: &Path, limit: u64) -> Result<Option<Content>, Unfit> {
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.is_file() => return Err(Unfit::NoFile),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.into()),
     }
     let mut options = OpenOptions::new();
     let mut file = options.read(true).custom_flags(FLAGS).open(path)?;
     // Once more, of what was opened: it may be another one by now.
     let found = file.metadata()?;
-    if !found.is_file() {
-        return Ok(FileContent::Unfit(Unfit::NoFile));
-    }
-    if found.uid() != geteuid().as_raw() {
-        return Ok(FileContent::Unfit(Unfit::Foreign));
-    }
     let mode = found.mode() & 0o777;
-    if mode & 0o022 != 0 {
-        return Ok(FileContent::Unfit(Unfit::Writable(mode)));
+    if !found.is_file() {
+        return Err(Unfit::NoFile);
+    } else if found.uid() != geteuid().as_raw() {
+        return Err(Unfit::Foreign);
+    } else if mode & 0o022 != 0 {
+        return Err(Unfit::Writable(mode));
     }
-    let too_large = found.len() > limit;
-    if too_large {
+    let is_cut = found.len() > limit;
+    if is_cut {
         file.seek(SeekFrom::End(-END))?;
     }
-    let mut content = Vec::new();
-    file.take(limit).read_to_end(&mut content)?;
-    Ok(if too_large {
-        FileContent::End(content)
-    } else {
-        FileContent::Whole(content)
-    })
+    let mut bytes = Vec::new();
+    file.take(limit).read_to_end(&mut bytes)?;
+    Ok(Some(Content { bytes, is_cut }))
 }
 
 /// Puts what is at `path` out of the way, over what was put there before.
-pub(crate) fn set_aside(path: &Path) -> io::Result<PathBuf> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".damaged");
-    let aside = PathBuf::from(name);
+pub(super) fn set_aside(path: &Path) -> io::Result<PathBuf> {
+    let aside = with_ending(path, ".damaged");
     fs::rename(path, &aside)?;
     Ok(aside)
 }
 
 /// A new file beside `path` that only its owner can read, to be renamed to it once it is whole.
-pub(crate) fn beside(path: &Path) -> io::Result<(File, PathBuf)> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    let beside = PathBuf::from(name);
+pub(super) fn beside(path: &Path) -> io::Result<(File, PathBuf)> {
+    let beside = with_ending(path, ".new");
     if let Some(directory) = beside.parent() {
         private_directory(directory)?;
     }
@@ -172,12 +151,14 @@ pub(crate) fn beside(path: &Path) -> io::Result<(File, PathBuf)> {
         Ok(()) | Err(_) => {}
     }
     let mut options = OpenOptions::new();
-    let file = options
-        .append(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&beside)?;
-    Ok((file, beside))
+    options.write(true).create_new(true).mode(0o600);
+    Ok((options.open(&beside)?, beside))
+}
+
+fn with_ending(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    PathBuf::from(name)
 }
 
 fn private_directory(path: &Path) -> io::Result<()> {
@@ -217,32 +198,26 @@ mod tests {
     fn only_a_small_file_of_ours_that_others_cannot_write_is_believed() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("file");
-        assert!(matches!(read(&path, 10), FileContent::Nothing));
+        assert!(matches!(read(&path, 10), Ok(None)));
         fs::write(&path, "0123456789").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        assert!(matches!(read(&path, 10), FileContent::Whole(content) if content == b"0123456789"));
+        assert!(matches!(read(&path, 10), Ok(Some(content)) if content.bytes == b"0123456789"));
         for mode in [0o620, 0o602, 0o666] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             let unfit = read(&path, 10);
-            assert!(matches!(unfit, FileContent::Unfit(Unfit::Writable(found)) if found == mode));
+            assert!(matches!(unfit, Err(Unfit::Writable(found)) if found == mode));
         }
         let link = place.path().join("link");
         symlink(&path, &link).unwrap();
-        assert!(matches!(read(&link, 10), FileContent::Unfit(Unfit::NoFile)));
+        assert!(matches!(read(&link, 10), Err(Unfit::NoFile)));
         let dangling = place.path().join("dangling");
         symlink("nowhere", &dangling).unwrap();
-        assert!(matches!(
-            read(&dangling, 10),
-            FileContent::Unfit(Unfit::NoFile)
-        ));
-        assert!(matches!(
-            read(place.path(), 10),
-            FileContent::Unfit(Unfit::NoFile)
-        ));
+        assert!(matches!(read(&dangling, 10), Err(Unfit::NoFile)));
+        assert!(matches!(read(place.path(), 10), Err(Unfit::NoFile)));
         // Nobody waits for one who writes into it.
         let pipe = place.path().join("pipe");
         mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR, 0).unwrap();
-        assert!(matches!(read(&pipe, 10), FileContent::Unfit(Unfit::NoFile)));
+        assert!(matches!(read(&pipe, 10), Err(Unfit::NoFile)));
     }
 
     #[test]
@@ -253,7 +228,11 @@ mod tests {
         content.extend(b"end");
         fs::write(&path, &content).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        let FileContent::End(end) = read(&path, 70_000) else {
+        let Ok(Some(Content {
+            bytes: end,
+            is_cut: true,
+        })) = read(&path, 70_000)
+        else {
             panic!("it is too large");
         };
         assert!(end.len() == 64 << 10 && end.ends_with(b"end"));

@@ -1,4 +1,4 @@
-//! A secret that may be rotated under us: a file or a text goes in, the last good secret comes out.
+//! A secret that may be rotated: the last good one of a file that is read again when it changes, or a fixed text.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use tracing::{info, warn};
 
-use crate::system::{Secret, SecretFileError, may_wait};
-use crate::telemetry::say;
+use crate::system::may_wait;
+use crate::system::{Secret, SecretFileError};
 
 /// A secret, and the file that it may change in.
 #[derive(Debug)]
@@ -45,8 +45,7 @@ impl WatchedSecret {
         self.current.load_full()
     }
 
-    /// Has somebody look at the file again, and `changed` be called if there is another secret in it.
-    /// Waits for nothing. To be called inside a tokio runtime.
+    /// Reads the file again on another thread, and calls `changed` if there is another secret in it. To be called inside a tokio runtime.
     pub(crate) fn look(self: &Arc<Self>, changed: impl FnOnce() + Send + 'static) {
         let Some(file) = self.file.clone() else {
             return;
@@ -74,13 +73,13 @@ impl WatchedSecret {
                 if secret.expose() == self.current.load().expose() {
                     return false;
                 }
-                say(|| info!(file = %file.display(), "took up a changed secret"));
+                info!(file = %file.display(), "took up a changed secret");
                 self.current.store(Arc::new(secret));
                 true
             }
             Err(error) => {
                 if !self.broken.swap(true, Ordering::Relaxed) {
-                    say(|| warn!(file = %file.display(), %error, "keeping the last good secret"));
+                    warn!(file = %file.display(), %error, "keeping the last good secret");
                 }
                 false
             }

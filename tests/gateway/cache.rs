@@ -20,7 +20,7 @@ const PAST_TTL: Duration = Duration::from_secs(331);
 const PAST_NEGATIVE_TTL: Duration = Duration::from_secs(31);
 
 #[tokio::test]
-async fn c02_whoever_may_not_is_denied_at_once_while_others_wait_for_one_walk() {
+async fn c02_who_may_not_is_denied_at_once_while_others_wait_for_one_fetch() {
     let world = quiet_world().await;
     let gate = world.atlas.on(Asked::certificates()).hold();
     let stranger = token_of(&json!({ "sub": "stranger" }));
@@ -249,7 +249,7 @@ async fn a_list_in_use_is_renewed_ahead_of_its_time_and_its_readers_do_not_wait(
         assert_eq!(hit.header("x-upstream-calls"), Some("0"));
     }
     gate.arrived(1).await;
-    assert_eq!(explain(&world).await["walk"]["waiters"], 0);
+    assert_eq!(explain(&world).await["fetch"]["waiters"], 0);
     gate.open();
     let renewed = loop {
         let hit = world.ask("app1").await;
@@ -264,7 +264,7 @@ async fn a_list_in_use_is_renewed_ahead_of_its_time_and_its_readers_do_not_wait(
 }
 
 #[tokio::test]
-async fn f07_g21_a_walk_goes_on_when_every_caller_hangs_up() {
+async fn f07_g21_a_fetch_goes_on_when_every_caller_hangs_up() {
     let world = quiet_world().await;
     let gate = world.atlas.on(Asked::certificates()).hold();
     let request = format!(
@@ -279,7 +279,7 @@ async fn f07_g21_a_walk_goes_on_when_every_caller_hangs_up() {
         callers.push(connection);
     }
     gate.arrived(1).await;
-    while explain(&world).await["walk"]["waiters"] != 20 {}
+    while explain(&world).await["fetch"]["waiters"] != 20 {}
     callers.into_iter().for_each(Connection::reset);
     let hung_up = |world: &World| words(world, "outcome").len() == 20;
     world.until(hung_up).await;

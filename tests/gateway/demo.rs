@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-use crate::client;
+use crate::{client, program};
 
 // The demo's own Atlas runs in its process, so nothing here may wait for the runtime.
 #[tokio::test(flavor = "multi_thread")]
@@ -57,14 +57,7 @@ async fn the_demo_answers_its_first_curl_lines_and_ends_cleanly() {
     assert_eq!(second.header("x-upstream-calls"), Some("0"));
     assert_eq!(second.body, first.body);
     assert_eq!(replies[2].json()["totalCount"], 1_203);
-    let id = demo.id().to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-INT", &id])
-            .status()
-            .unwrap()
-            .success()
-    );
+    program::signal(&demo, "-INT");
     let rest: Vec<String> = lines.map_while(Result::ok).collect();
     assert!(demo.wait().unwrap().success(), "{rest:?}");
     // One for the list of two, three for three pages, one for the unknown user.

@@ -44,41 +44,6 @@ fn a_module_uses_only_modules_below_it() {
     );
 }
 
-/// A walk's lines carry its ids, which [`say`](atlas_cert_gateway::telemetry::say) knows. What is said in
-/// the same modules outside of a walk is said in the same way, so that nobody has to tell them apart.
-#[test]
-fn where_walks_are_made_every_line_of_the_log_is_said() {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut places = files(&source.join("upstream"));
-    places.extend(["upstream.rs", "gateway/walk.rs"].map(|file| source.join(file)));
-    let (mut lines, mut unsaid) = (0, Vec::new());
-    for file in places {
-        let code: String = fs::read_to_string(&file)
-            .unwrap()
-            .split_whitespace()
-            .collect();
-        for level in ["trace", "debug", "info", "warn", "error", "event"] {
-            // What stands before each macro; behind the last one is the rest of the file.
-            let mut before: Vec<_> = code.split(&format!("{level}!(")).collect();
-            before.pop();
-            lines += before.len();
-            let is_said = |code: &&str| {
-                let code = code.trim_end_matches("tracing::");
-                code.trim_end_matches('{').ends_with("say(||")
-            };
-            if !before.iter().all(is_said) {
-                unsaid.push(format!("{}: {level}!", file.display()));
-            }
-        }
-    }
-    assert!(lines > 10, "the lines are found: {lines}");
-    assert!(
-        unsaid.is_empty(),
-        "without say(|| …):\n{}",
-        unsaid.join("\n")
-    );
-}
-
 fn modules(lib: &str) -> Vec<String> {
     lib.lines()
         .filter_map(|line| line.strip_prefix("pub mod "))

@@ -114,7 +114,7 @@ async fn a_page_past_the_end_is_empty_and_keeps_the_count() {
 }
 
 #[tokio::test]
-async fn f06_fifty_first_callers_share_one_walk() {
+async fn f06_fifty_first_callers_share_one_fetch() {
     let world = World::new().await;
     let gate = world.atlas.on(Asked::certificates()).hold();
     let callers: Vec<_> = (0..50).map(|_| world.ask("app1")).collect();
@@ -139,7 +139,7 @@ async fn f06_fifty_first_callers_share_one_walk() {
 }
 
 #[tokio::test]
-async fn f07_the_walk_goes_on_when_the_first_forty_nine_hang_up() {
+async fn f07_the_fetch_goes_on_when_the_first_forty_nine_hang_up() {
     let world = World::new().await;
     let gate = world.atlas.on(Asked::certificates()).hold();
     let request = format!(

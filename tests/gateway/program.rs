@@ -1,15 +1,16 @@
 //! The program itself in front of a simulated Atlas, by the real clock: started, signalled, and asked
 //! what it has left behind.
 
-use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::sync::mpsc;
+use std::{env, fs};
 
 use atlas_cert_gateway::system::Clock;
 use atlas_simulator::{Settings, Simulator};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -115,10 +116,40 @@ pub(crate) fn lines(stderr: ChildStderr) -> mpsc::Receiver<String> {
 
 /// Sends a signal, such as `-TERM`.
 pub(crate) fn signal(child: &Child, name: &str) {
-    let id = child.id().to_string();
-    let sent = Command::new("kill").args([name, &id]).status().unwrap();
-    assert!(sent.success());
+    let signal = match name {
+        "-CONT" => Signal::CONT,
+        "-HUP" => Signal::HUP,
+        "-INT" => Signal::INT,
+        "-KILL" => Signal::KILL,
+        "-QUIT" => Signal::QUIT,
+        "-STOP" => Signal::STOP,
+        "-TERM" => Signal::TERM,
+        _ => panic!("{name} is sent by no test yet"),
+    };
+    kill_process(Pid::from_child(child), signal).unwrap();
 }
+
+/// Whether this process runs `test` and no other: for a test that measures the whole process. Where it does
+/// not, the test is run so, and what this one says is what came of that.
+#[expect(clippy::print_stdout, reason = "what it said is what this test says")]
+pub(crate) fn is_alone(test: &str) -> bool {
+    if env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let mut command = Command::new(env::current_exe().unwrap());
+    let output = output(
+        command
+            .args(["--exact", test, "--nocapture"])
+            .env(ALONE, "yes"),
+    );
+    let said = String::from_utf8_lossy(&output.stdout);
+    println!("{said}");
+    assert!(output.status.success());
+    assert!(said.contains("1 passed"));
+    false
+}
+
+const ALONE: &str = "THIS_TEST_ALONE";
 
 /// The program.
 pub(crate) fn command() -> Command {

@@ -62,8 +62,8 @@ impl Key {
                 // What it is judged together with, out of its way.
                 match key.as_str() {
                     "atlas.limits.capacity" => set(&mut plan.config, "atlas.limits.reserve", 0),
-                    "atlas.limits.walk" => set(&mut plan.config, "atlas.limits.page", "1ms"),
-                    "atlas.limits.page" => set(&mut plan.config, "atlas.limits.walk", "1h"),
+                    "atlas.limits.fetch" => set(&mut plan.config, "atlas.limits.page", "1ms"),
+                    "atlas.limits.page" => set(&mut plan.config, "atlas.limits.fetch", "1h"),
                     _ => {}
                 }
             }

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::client;
 use crate::client::Reply;
+use crate::program;
 use crate::program::Program;
 use crate::world::{PROJECT, certs, configuration, every, set, token_at, write_secrets};
 
@@ -53,9 +54,7 @@ impl AtlasProcess {
     }
 
     fn signal(&self, name: &str) {
-        let id = self.child.id().to_string();
-        let sent = Command::new("kill").args([name, &id]).status().unwrap();
-        assert!(sent.success());
+        program::signal(&self.child, name);
     }
 }
 
@@ -112,7 +111,7 @@ async fn u12_while_atlas_stands_still_hits_go_on_and_misses_are_refused_and_then
     // The usual three seconds and more, times as many misses as it takes, are for the bench.
     set(&mut configuration, "atlas.limits.first_byte", "300ms");
     set(&mut configuration, "atlas.limits.page", "500ms");
-    set(&mut configuration, "atlas.limits.walk", "1s");
+    set(&mut configuration, "atlas.limits.fetch", "1s");
     let file = files.path().join("gateway.toml");
     fs::write(file, configuration.to_string()).unwrap();
     let program = Program::start(files.path());

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::{fs, io, thread};
 
@@ -12,10 +12,8 @@ use futures_util::FutureExt;
 
 use super::*;
 use crate::atlas::Timestamp;
-use crate::audit::ahead::Ahead;
 use crate::audit::chain::Tip;
 use crate::audit::directory::{Directory, private};
-use crate::audit::record::{Body, Kind};
 use crate::audit::verify::verify;
 use crate::audit::writer::{OpenFile, day};
 use crate::audit::{Arrival, Audit, Closing, Config, Origin};
@@ -172,7 +170,7 @@ fn hold<T: 'static>(
         let _ = released.recv();
         in_the_end(&mut part);
         drop(part);
-        journal.order(Order::Write);
+        journal.writer_orders.give(|orders| orders.write = true);
     });
     holding.recv().unwrap();
     release
@@ -193,10 +191,8 @@ async fn a_disk_that_hangs_holds_an_answer_for_a_second_and_then_there_is_none()
         // From now on nobody waits.
         assert_eq!(trail.record().await, Err(Unrecorded::Unwritable));
         assert!(
-            trail
-                .audit
-                .trouble()
-                .unwrap()
+            trail.audit.health().faults[0]
+                .problem
                 .contains("longer than a second")
         );
         drop(disk);
@@ -223,7 +219,7 @@ async fn a_write_that_ends_while_it_is_called_late_is_no_trouble_for_ever() {
     assert!(!trail.audit.is_writable());
     drop(disk);
     trail.until(|| trail.audit.is_writable()).await;
-    assert_eq!(trail.audit.trouble(), None);
+    assert_eq!(trail.audit.health().faults, []);
 }
 
 /// G15: the late batch is gone, so that no write of it can prove that the disk is quick again.
@@ -232,7 +228,7 @@ async fn a_disk_that_hangs_then_fails_and_comes_back_is_written_again() {
     let trail = Trail::new(Sync::Interval);
     let directory = trail.place.path().join("audit");
     let aside = trail.place.path().join("aside");
-    let disk = trail.hang_and(|writer| writer.poison(&io::Error::other("lost")));
+    let disk = trail.hang_and(|writer| writer.give_up(&io::Error::other("lost")));
     let mut waiting = Box::pin(trail.record());
     assert!(futures_util::poll!(&mut waiting).is_pending());
     trail.pass(Duration::from_millis(850)).await;
@@ -241,7 +237,7 @@ async fn a_disk_that_hangs_then_fails_and_comes_back_is_written_again() {
     fs::rename(&directory, &aside).unwrap();
     drop(disk);
     trail
-        .until(|| trail.journal().health.is(Trouble::Failed))
+        .until(|| trail.journal().health.is(Condition::WriteFailed))
         .await;
     fs::rename(&aside, &directory).unwrap();
     trail
@@ -253,10 +249,10 @@ async fn a_disk_that_hangs_then_fails_and_comes_back_is_written_again() {
     assert_eq!(trail.record().await, Ok(()));
 }
 
-async fn stop(journal: &Arc<Journal>) {
-    let syncing = Arc::clone(journal);
-    thread::spawn(move || syncing.sync_until_stopped());
-    journal.order(Order::Stop);
+/// Has the threads stop, of which `sync` has not begun yet.
+async fn stop(journal: &Arc<Journal>, sync: SyncThread) {
+    thread::spawn(move || sync.run());
+    journal.writer_orders.give(|orders| orders.stop = true);
     journal.ended().await;
 }
 
@@ -264,52 +260,22 @@ async fn stop(journal: &Arc<Journal>) {
 fn started(writer: Writer, clock: &Clock, metrics: &AuditMetrics) -> Arc<Journal> {
     let journal = Journal::new(
         writer,
-        Parts {
+        JournalParts {
             identity: Box::from(*b",\"replica\":\"test\""),
             sync: Sync::Interval,
+            quorum: Quorum::Journal,
             sink: None,
-            whose_word: WhoseWord::Journal,
             head_key: None,
             clock: clock.clone(),
             metrics: metrics.clone(),
-            outcomes: Arc::new(Outcomes::new(metrics.clone())),
         },
     );
     let writing = Arc::clone(&journal);
-    thread::spawn(move || writing.write_until_stopped());
+    thread::spawn(move || writing.run_writer());
     journal
 }
 
-/// Whoever finds that a file runs short of room does not wait for more: the thread gets it.
-#[tokio::test]
-async fn the_thread_reserves_room_for_what_tasks_write_and_gives_back_what_was_not_needed() {
-    let trail = Trail::new(Sync::Interval);
-    let place = tempfile::tempdir().unwrap();
-    let Ok(mut directory) = Directory::open(place.path()) else {
-        panic!("the directory is in use");
-    };
-    directory.reserving_pays = true;
-    let (file, path) = directory.create(1, NOW).unwrap();
-    let open = OpenFile {
-        file: Arc::new(file),
-        path: path.clone(),
-        size: 0,
-        ahead: Ahead::default(),
-        day: day(NOW),
-    };
-    let writer = Writer::new(directory, 64 << 20, false, Tip::START, Some(open));
-    let journal = started(writer, &trail.clock, &AuditMetrics::default());
-    let has_room = || path.metadata().unwrap().blocks() * 512 > 1 << 20;
-    assert!(!has_room());
-    let body = Body::compose(NOW, Kind::Lookup, |_| (), <[u8]>::to_vec);
-    let ticket = journal.submit(&body, trail.clock.now()).unwrap();
-    assert_eq!(ticket.await, Ok(()));
-    trail.until(has_room).await;
-    stop(&journal).await;
-    assert!(!has_room());
-}
-
-/// Whoever finds the writer in use leaves its batch to the one who has it, and is not forgotten.
+/// One that waits while the writer is in use is not forgotten.
 #[tokio::test]
 async fn a_batch_that_was_left_over_is_written_when_the_writer_is_free() {
     let trail = Trail::new(Sync::Never);
@@ -321,7 +287,7 @@ async fn a_batch_that_was_left_over_is_written_when_the_writer_is_free() {
     }
     drop(busy);
     trail
-        .until(|| lock(&trail.journal().queue).size() == 0)
+        .until(|| lock(&trail.journal().queue).open.is_none())
         .await;
     assert_eq!(waiting.await, Ok(()));
 }
@@ -348,7 +314,7 @@ async fn a_queue_that_is_full_takes_nothing_more() {
     let now = trail.clock.now();
     let body = vec![b'x'; 1 << 20];
     let mut tickets = Vec::new();
-    while let Ok(ticket) = trail.journal().submit(&body, now) {
+    while let Ok(ticket) = trail.journal().push(&body, now) {
         tickets.push(ticket);
         assert!(tickets.len() < 20);
     }

@@ -10,7 +10,7 @@ use super::remove_file;
 use crate::audit::directory::{at, private, sync_names};
 use crate::audit::listing::{Packing, SegmentFile};
 use crate::audit::reading;
-use crate::audit::reading::Likeness;
+use crate::audit::reading::Comparison;
 
 /// Replaces a file by a packed one that holds the same. A file of the journal must end before the record
 /// `next`: one that failed while it was written may hold what was never acknowledged, until it is cut. Says
@@ -48,13 +48,13 @@ fn pack_present(file: &SegmentFile, next: Option<u64>) -> io::Result<bool> {
     }
     // One that was there may be half of what somebody else is writing, or has left.
     match reading::compare(file, &packed)? {
-        Likeness::Copy => {
+        Comparison::Copy => {
             remove_file(&file.path)?;
             sync_names(directory)?;
             Ok(true)
         }
-        Likeness::Gone => Ok(false),
-        Likeness::Part | Likeness::Differs { .. } => Err(at(
+        Comparison::Gone => Ok(false),
+        Comparison::Part | Comparison::Differs { .. } => Err(at(
             &packed.path,
             &io::Error::other("does not hold all of the file that it was made of"),
         )),
@@ -102,7 +102,7 @@ fn write_packed(file: &SegmentFile, packed: &SegmentFile, part: &Path) -> io::Re
         path: part.to_owned(),
         ..packed.clone()
     };
-    if reading::compare(file, &read_back)? != Likeness::Copy {
+    if reading::compare(file, &read_back)? != Comparison::Copy {
         return Err(at(
             part,
             &io::Error::other("was not read back as it was written"),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use std::{io, vec};
 
 use super::packed::{Last, Passed, check_end, last_number};
-use super::{Filter, Found, Incomplete, Order, Sieve, TIME};
+use super::{Filter, Found, Incomplete, LineFilter, Order, TIME};
 use crate::atlas::Timestamp;
 use crate::audit::listing::{Segment, SegmentFile};
 use crate::audit::reading::{Backwards, Forwards};
@@ -27,7 +27,7 @@ pub(super) struct Bounds<'b> {
 
 pub(super) struct Cursor<'a> {
     directory: &'a Path,
-    sieve: &'a Sieve<'a>,
+    filter: &'a LineFilter<'a>,
     order: Order,
     bounds: Bounds<'a>,
     segments: vec::IntoIter<Wanted>,
@@ -72,7 +72,7 @@ enum Lines {
 impl<'a> Cursor<'a> {
     pub(super) fn open(
         directory: &'a Path,
-        sieve: &'a Sieve<'a>,
+        filter: &'a LineFilter<'a>,
         order: Order,
         bounds: Bounds<'a>,
     ) -> io::Result<Self> {
@@ -82,13 +82,13 @@ impl<'a> Cursor<'a> {
             problem: "is not one of the journal's files and was not searched".to_owned(),
         });
         let incomplete = foreign.collect();
-        let mut segments = wanted(listing.segments, sieve.filter);
+        let mut segments = wanted(listing.segments, filter.filter);
         if order == Order::NewestFirst {
             segments.reverse();
         }
         Ok(Self {
             directory,
-            sieve,
+            filter,
             order,
             bounds,
             total: segments.iter().map(|it| it.segment.best.size).sum(),
@@ -217,7 +217,7 @@ impl<'a> Cursor<'a> {
             Lines::Forwards(lines) => lines.next(block)?,
             Lines::Packed { file, left } => {
                 let mut last = Last::of(&open.copy, open.first, open.next, *left);
-                let read = last.read(file, self.sieve, self.bounds, block);
+                let read = last.read(file, self.filter, self.bounds, block);
                 let goes_on = last.give(block, passed, left);
                 if let Err(error) = read {
                     self.note(&open.copy, error.to_string());
@@ -230,14 +230,14 @@ impl<'a> Cursor<'a> {
             return Ok(ControlFlow::Break(()));
         }
         open.last = last_number(block).or(open.last);
-        self.sieve.sift(block, |line, seq| {
+        self.filter.matches(block, |line, seq| {
             passed.push(Passed { line, seq });
             ControlFlow::Continue(())
         });
         if self.order == Order::OldestFirst {
             passed.reverse();
         }
-        Ok(if is_beyond(self.sieve.filter, self.order, &self.block) {
+        Ok(if is_beyond(self.filter.filter, self.order, &self.block) {
             ControlFlow::Break(())
         } else {
             ControlFlow::Continue(())

@@ -7,7 +7,7 @@ use std::io::Seek;
 use std::ops::{ControlFlow, Range};
 
 use super::cursor::{Bounds, is_beyond};
-use super::{Order, Sieve};
+use super::{LineFilter, Order};
 use crate::audit::chain;
 use crate::audit::listing::{Packing, SegmentFile};
 use crate::audit::reading::Forwards;
@@ -56,7 +56,7 @@ impl<'c> Last<'c> {
     pub(super) fn read(
         &mut self,
         mut file: &File,
-        sieve: &Sieve<'_>,
+        filter: &LineFilter<'_>,
         bounds: Bounds<'_>,
         block: &mut Vec<u8>,
     ) -> io::Result<()> {
@@ -68,10 +68,10 @@ impl<'c> Last<'c> {
                 return check_end(self.copy, self.first, last, self.next);
             }
             last = last_number(block).or(last);
-            sieve.sift(block, |line, seq| {
+            filter.matches(block, |line, seq| {
                 self.keep(block.get(line).unwrap_or_default(), seq, bounds.kept)
             });
-            if is_beyond(sieve.filter, Order::OldestFirst, block) {
+            if is_beyond(filter.filter, Order::OldestFirst, block) {
                 break;
             }
         }

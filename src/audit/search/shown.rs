@@ -15,7 +15,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::cursor::{Bounds, Cursor};
-use super::{Filter, Found, Incomplete, Order, Sieve};
+use super::{Filter, Found, Incomplete, LineFilter, Order};
 
 /// The fetches whose records say something of a certificate.
 #[derive(Debug, Default)]
@@ -43,11 +43,11 @@ impl Shown {
             until: filter.until,
             ..Filter::default()
         };
-        let sieve = Sieve::new(&fetches);
+        let filter = LineFilter::new(&fetches);
         let mut shown = Self::default();
         for directory in directories {
             let mut lists = Lists::of(certificate);
-            let mut cursor = Cursor::open(directory, &sieve, Order::OldestFirst, bounds)?;
+            let mut cursor = Cursor::open(directory, &filter, Order::OldestFirst, bounds)?;
             loop {
                 cursor.fill();
                 if cursor.is_at_end() {

@@ -1,17 +1,14 @@
-//! Files that fail, and the room that files have ahead.
+//! Files that fail.
 
 use super::*;
 use crate::audit::directory::private;
-use crate::audit::record::{Body, Kind};
-use crate::audit::repair;
+use crate::audit::record::{Kind, Record};
 use crate::audit::verify::verify;
 
-fn bodies(count: usize) -> Bodies {
-    let mut bodies = Bodies::default();
-    for _ in 0..count {
-        Body::compose(NOW, Kind::Lookup, |_| (), |body| bodies.push(body));
-    }
-    bodies
+fn bodies(count: usize) -> Vec<u8> {
+    let line = |body: &[u8]| [body, b"\n"].concat();
+    let body = Record::compose(Kind::Lookup, NOW, b"", |_| (), line);
+    body.repeat(count)
 }
 
 fn writer(place: &Path, device: &str, sync_each: bool) -> Writer {
@@ -23,7 +20,6 @@ fn writer(place: &Path, device: &str, sync_each: bool) -> Writer {
         file: Arc::new(file),
         path: PathBuf::from(device),
         size: 0,
-        ahead: Ahead::default(),
         day: day(NOW),
     };
     Writer::new(directory, 1 << 20, sync_each, Tip::START, Some(open))
@@ -44,15 +40,14 @@ fn a_file_that_failed_is_never_written_again_and_its_records_are_in_a_new_one() 
 }
 
 #[test]
-fn a_task_that_could_not_write_leaves_the_tip_where_it_was() {
+fn a_write_that_failed_leaves_the_tip_where_it_was() {
     let place = tempfile::tempdir().unwrap();
     let mut writer = writer(place.path(), "/dev/full", false);
-    assert!(writer.is_ready(NOW));
     let error = writer.append(&bodies(2)).unwrap_err();
     assert!(error.to_string().contains("/dev/full"));
     assert_eq!(writer.tip(), Tip::START);
-    writer.poison(&error);
-    assert!(!writer.is_ready(NOW));
+    writer.give_up(&error);
+    assert!(writer.file().is_none());
 }
 
 /// What somebody has taken away is not replaced by zeros.
@@ -66,7 +61,7 @@ fn a_file_that_was_shortened_and_then_failed_stays_short() {
     let short = whole.len() / 3;
     let length = u64::try_from(short).unwrap();
     writer.file().unwrap().file.set_len(length).unwrap();
-    writer.poison(&io::ErrorKind::StorageFull.into());
+    writer.give_up(&io::ErrorKind::StorageFull.into());
     writer.write(&bodies(1), NOW).unwrap();
     assert_eq!(fs::read(&path).unwrap(), &whole[..short]);
 }
@@ -80,7 +75,7 @@ fn a_file_that_failed_is_cut_back_to_what_was_acknowledged() {
     let path = writer.file().unwrap().path.clone();
     let half = b"{\"time\":\"2026";
     (&*writer.file().unwrap().file).write_all(half).unwrap();
-    writer.poison(&io::ErrorKind::StorageFull.into());
+    writer.give_up(&io::ErrorKind::StorageFull.into());
     writer
         .write(&bodies(1), NOW.plus(std::time::Duration::from_secs(1)))
         .unwrap();
@@ -89,86 +84,17 @@ fn a_file_that_failed_is_cut_back_to_what_was_acknowledged() {
     assert_eq!((report.records, report.fault), (2, None));
 }
 
-/// A writer whose files get room ahead, on whatever file system.
-fn reserving(place: &Path) -> Writer {
-    let Ok(mut directory) = Directory::open(place) else {
-        panic!("the directory is in use");
-    };
-    directory.reserving_pays = true;
-    let mut writer = Writer::new(directory, 64 << 20, false, Tip::START, None);
-    writer.write(&bodies(3), NOW).unwrap();
-    assert!(writer.runs_short());
-    writer.reserve();
-    assert!(!writer.runs_short());
-    assert!(has_room(&writer.file().unwrap().path));
-    writer
-}
-
-/// Whether a file of a few lines has more of the disk than those need.
-fn has_room(path: &Path) -> bool {
-    fs::metadata(path).unwrap().blocks() * 512 > 1 << 20
-}
-
-#[test]
-fn room_ahead_is_given_back_at_a_rotation_and_at_the_end_and_no_reader_sees_it() {
-    let place = tempfile::tempdir().unwrap();
-    let mut writer = reserving(place.path());
-    let report = verify(place.path(), 1, &[]).unwrap();
-    assert_eq!((report.records, report.fault), (3, None));
-    assert_eq!(writer.examine(), None);
-    let left = writer.file().unwrap().path.clone();
-    writer.rotate(NOW).unwrap();
-    for mut finished in writer.take_aside().finished {
-        assert!(finished.settle().unwrap());
-    }
-    assert!(!has_room(&left));
-    writer.write(&bodies(3), NOW).unwrap();
-    assert!(!has_room(&writer.file().unwrap().path));
-    writer.reserve();
-    assert!(has_room(&writer.file().unwrap().path));
-    writer.finish().unwrap();
-    assert!(!has_room(&writer.file().unwrap().path));
-    let report = verify(place.path(), 1, &[]).unwrap();
-    assert_eq!((report.records, report.fault), (6, None));
-}
-
 /// G17: who waits for the disk waits for the name of the file, too; else the sync thread sees to it.
 #[test]
 fn the_name_of_a_new_file_is_on_the_disk_before_the_record_where_every_record_is() {
     for sync_each in [true, false] {
         let place = tempfile::tempdir().unwrap();
         let mut writer = writer(place.path(), "/dev/full", sync_each);
-        assert!(!writer.has_aside());
+        assert!(!writer.has_unsynced());
         writer.write(&bodies(1), NOW).unwrap();
-        assert_eq!(writer.take_aside().names, !sync_each);
-        assert!(!writer.has_aside());
+        assert_eq!(writer.take_unsynced().names, !sync_each);
+        assert!(!writer.has_unsynced());
     }
-}
-
-#[test]
-fn room_that_a_killed_process_left_is_given_back_when_the_file_is_mended() {
-    let place = tempfile::tempdir().unwrap();
-    let writer = reserving(place.path());
-    let left = writer.file().unwrap().path.clone();
-    let size = fs::metadata(&left).unwrap().len();
-    drop(writer);
-    assert!(has_room(&left));
-    let mended = repair::mend(&left).unwrap();
-    assert!(!has_room(&left));
-    assert_eq!((mended.size, mended.torn, mended.damaged), (size, 0, false));
-    assert_eq!(fs::metadata(&left).unwrap().len(), size);
-}
-
-#[test]
-fn where_it_does_not_pay_there_is_no_room_ahead() {
-    let place = tempfile::tempdir().unwrap();
-    let mut writer = reserving(place.path());
-    writer.directory.reserving_pays = false;
-    writer.rotate(NOW).unwrap();
-    writer.write(&bodies(3), NOW).unwrap();
-    assert!(!writer.runs_short());
-    writer.reserve();
-    assert!(!has_room(&writer.file().unwrap().path));
 }
 
 const NOW: Timestamp = Timestamp::from_seconds(1_786_327_595);

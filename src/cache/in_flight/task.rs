@@ -82,7 +82,7 @@ where
 
 impl FetchGuard {
     pub(super) fn new(inner: &Arc<Inner>, query: &CertQuery) -> Self {
-        inner.metrics.walks.inc();
+        inner.metrics.fetches_in_flight.inc();
         Self {
             inner: Arc::clone(inner),
             query: query.clone(),
@@ -94,9 +94,9 @@ impl FetchGuard {
 impl Drop for FetchGuard {
     fn drop(&mut self) {
         let metrics = &self.inner.metrics;
-        metrics.walks.dec();
+        metrics.fetches_in_flight.dec();
         if !self.is_finished {
-            metrics.walks_died.inc();
+            metrics.fetches_died.inc();
             self.inner.in_flight.lock().remove(&self.query);
         }
     }

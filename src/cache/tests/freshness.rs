@@ -4,7 +4,7 @@ use http::StatusCode;
 
 use super::super::*;
 use super::stage::{Stage, Word, down, list};
-use crate::upstream::FetchFailure;
+use crate::upstream::FetchErrorKind;
 
 /// Past every share of five minutes, with a tenth of jitter.
 const PAST_TTL: u64 = 331;
@@ -42,8 +42,8 @@ async fn a_list_past_its_time_is_asked_for_anew() {
 async fn g5_an_old_list_is_served_only_while_atlas_cannot_answer_and_never_past_its_bound() {
     for failure in [
         down(),
-        Word::Failure(FetchFailure::Timeout),
-        Word::Failure(FetchFailure::BreakerOpen {
+        Word::Failure(FetchErrorKind::Timeout),
+        Word::Failure(FetchErrorKind::BreakerOpen {
             retry_after: Duration::from_secs(1),
         }),
         Word::Refusal(StatusCode::INTERNAL_SERVER_ERROR, "UNEXPECTED_ERROR"),
@@ -188,7 +188,7 @@ async fn a_failure_is_remembered_for_ever_longer_while_it_lasts() {
         Word::Refusal(StatusCode::FORBIDDEN, "ACCESS_FORBIDDEN"),
         Word::Refusal(StatusCode::BAD_REQUEST, "USER_NOT_MANAGED_X509"),
         Word::Refusal(StatusCode::INTERNAL_SERVER_ERROR, "UNEXPECTED_ERROR"),
-        Word::Failure(FetchFailure::Inconsistent),
+        Word::Failure(FetchErrorKind::Inconsistent),
     ] {
         let stage = Stage::new(Config::default());
         stage.atlas.says(word);
@@ -238,7 +238,9 @@ async fn once_atlas_is_back_nobody_waits_for_longer_than_after_a_first_failure()
 #[tokio::test]
 async fn a_forced_refresh_tries_once_per_interval_although_the_last_fetch_failed() {
     let stage = Stage::new(Config::default());
-    stage.atlas.says(Word::Failure(FetchFailure::Inconsistent));
+    stage
+        .atlas
+        .says(Word::Failure(FetchErrorKind::Inconsistent));
     for _ in 0..3 {
         for walks in [1, 0, 0] {
             let before = stage.atlas.walks();

@@ -93,7 +93,7 @@ async fn followers_of_a_fetch_that_failed_share_its_failure() {
 #[tokio::test]
 async fn nobody_tries_again_where_atlas_has_asked_to_be_left_alone() {
     let stage = Stage::new(Config::default());
-    let limited = crate::upstream::FetchFailure::HeldBack {
+    let limited = crate::upstream::FetchErrorKind::HeldBack {
         why: crate::upstream::HeldBack::OwnShare,
         calls_per_minute: 250,
         retry_after: Duration::from_secs(9),
@@ -110,7 +110,9 @@ async fn who_needs_a_list_does_not_share_the_fate_of_a_walk_that_was_only_made_a
     let first = stage.ask("app").await.unwrap();
     stage.ask("app").await.unwrap();
     stage.manual_clock.advance(first.entry.lifetime().due());
-    let busy = crate::upstream::FetchFailure::Busy {
+    let busy = crate::upstream::FetchErrorKind::HeldBack {
+        why: crate::upstream::HeldBack::Busy,
+        calls_per_minute: 250,
         retry_after: Duration::from_secs(1),
     };
     stage.atlas.says(Word::Failure(busy));
@@ -135,11 +137,11 @@ async fn f08_a_walk_that_panics_fails_those_who_wait_and_nobody_else() {
     let stage = Stage::new(Config::default());
     stage.atlas.says(Word::Panic);
     for answer in join_all((0..10).map(|_| stage.ask("app"))).await {
-        assert!(matches!(answer, Err(NotFound::WalkDied)));
+        assert!(matches!(answer, Err(NotFound::FetchDied)));
     }
     stage.atlas.says(list(&["one"]));
     assert_eq!(stage.ask("app").await.unwrap().source, Source::Miss);
-    assert_eq!(stage.metrics.walks_died.get(), 1);
+    assert_eq!(stage.metrics.fetches_died.get(), 1);
     assert_eq!(stage.metrics.waiters.get(), 0);
 }
 

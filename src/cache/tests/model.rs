@@ -227,7 +227,7 @@ impl World {
                     assert!(log.began > self.purged[key], "a purged absence was served");
                 }
             }
-            Err(NotFound::WalkDied) => {
+            Err(NotFound::FetchDied) => {
                 let scene = self.scene.lock().unwrap();
                 let mut of_key = scene.walks.values().filter(|log| log.key == key);
                 assert!(of_key.any(|log| log.word == Word::Dies));

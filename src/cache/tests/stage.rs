@@ -12,7 +12,7 @@ use tokio_util::task::TaskTracker;
 use super::super::*;
 use crate::atlas::{Certificate, CertificateList, Timestamp};
 use crate::system::ManualClock;
-use crate::upstream::{AtlasAnswer, FetchFailure, Walk};
+use crate::upstream::{AtlasAnswer, FetchErrorKind, FetchStats};
 
 /// What a scripted Atlas says.
 #[derive(Clone, Debug)]
@@ -21,7 +21,7 @@ pub(super) enum Word {
     List(Vec<(String, i64)>),
     /// An error document.
     Refusal(StatusCode, &'static str),
-    Failure(FetchFailure),
+    Failure(FetchErrorKind),
     Panic,
 }
 
@@ -71,7 +71,7 @@ pub(super) fn list(names: &[&str]) -> Word {
 }
 
 pub(super) fn down() -> Word {
-    Word::Failure(FetchFailure::Unreachable)
+    Word::Failure(FetchErrorKind::Unreachable)
 }
 
 impl Stage {
@@ -133,7 +133,9 @@ impl Stage {
 
     /// Lets every walk under way come to its end.
     pub(super) async fn settle(&self) {
-        while self.atlas.under_way.load(Ordering::SeqCst) > 0 || self.metrics.walks.get() > 0 {
+        while self.atlas.under_way.load(Ordering::SeqCst) > 0
+            || self.metrics.fetches_in_flight.get() > 0
+        {
             tokio::task::yield_now().await;
         }
     }
@@ -185,7 +187,7 @@ impl Atlas {
         let (word, answered_at) = (self.word.borrow().clone(), self.clock.now());
         self.gate.acquire().await.unwrap().forget();
         self.under_way.fetch_sub(1, Ordering::SeqCst);
-        let walk = Walk {
+        let stats = FetchStats {
             credential: "platform".into(),
             calls: 2,
             pages: 1,
@@ -201,10 +203,10 @@ impl Atlas {
                 return Ok(Fetched {
                     list: list.unwrap(),
                     answered_at,
-                    walk,
+                    stats,
                 });
             }
-            Word::Refusal(status, code) => FetchFailure::Atlas(AtlasAnswer {
+            Word::Refusal(status, code) => FetchErrorKind::Atlas(AtlasAnswer {
                 status,
                 body: Bytes::from_static(b"{}"),
                 error_code: Some(code.into()),
@@ -213,6 +215,6 @@ impl Atlas {
             Word::Failure(failure) => failure,
             Word::Panic => panic!("a bug in the walk"),
         };
-        Err(FetchError { reason, walk })
+        Err(FetchError { reason, stats })
     }
 }

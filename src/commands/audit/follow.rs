@@ -11,9 +11,10 @@ use tokio::runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::audit::search;
-use crate::audit::search::{Filter, Found, Order, Search, Sieve};
+use crate::audit::search::{Filter, Found, LineFilter, Order, Search};
 use crate::commands::ExitStatus;
-use crate::system::{Clock, may_wait};
+use crate::system::Clock;
+use crate::system::may_wait;
 
 use super::records::{Format, Records};
 
@@ -162,7 +163,7 @@ impl Trail {
     /// They are read from the end, so that it does not matter how large the file is, or whether another one
     /// was begun.
     fn new_lines(&mut self, filter: &Filter) -> io::Result<Vec<Line>> {
-        let sieve = Sieve::new(filter);
+        let passing = LineFilter::new(filter);
         let (mut lines, mut newest) = (Vec::new(), self.last);
         let everything = Filter::default();
         search_newest(&self.directory, &everything, |found| {
@@ -170,7 +171,7 @@ impl Trail {
                 return ControlFlow::Break(());
             }
             newest = newest.max(found.seq);
-            if sieve.passes(found.line) {
+            if passing.passes(found.line) {
                 lines.push(Line::from(found));
             }
             ControlFlow::Continue(())

@@ -8,11 +8,10 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::audit::search;
-use crate::audit::search::Order;
+use crate::audit::search::{Filter, Order};
 use crate::commands::ExitStatus;
 use crate::system::Clock;
 
-use super::filters::Filters;
 use super::progress::Bar;
 use super::records::{Format, Records};
 use super::table::terminal;
@@ -25,7 +24,7 @@ pub(super) struct Search {
     #[arg(value_name = "DIR", required = true)]
     directories: Vec<PathBuf>,
     #[command(flatten)]
-    filters: Filters,
+    filter: Filter,
     /// How many records at most; with --follow, how many of those that are there already.
     #[arg(long, default_value_t = 100)]
     limit: u64,
@@ -48,17 +47,15 @@ impl Search {
 
     /// Writes what is found.
     pub(super) fn run(self, out: &mut dyn Write) -> io::Result<ExitStatus> {
-        let clock = Clock::system();
-        let bar = Bar::new(clock.clone());
+        let bar = Bar::new(Clock::system());
         let is_terminal = terminal().is_some();
-        let filter = self.filters.filter(clock.now().wall);
         let mut records = Records::begin(self.format, out)?;
         let mut left = self.limit;
         let mut shown = Ok(());
         let progress = |progress| bar.show(progress);
         let wanted = search::Search {
             directories: &self.directories,
-            filter: &filter,
+            filter: &self.filter,
             order: self.first,
         };
         let incomplete = search::search(&wanted, &progress, |found| {
@@ -85,17 +82,13 @@ impl Search {
 
     /// Writes what is found and what comes, until it is interrupted.
     pub(super) fn follow(self) -> io::Result<ExitStatus> {
-        let clock = Clock::system();
-        let filter = self.filters.filter(clock.now().wall);
-        follow::run(
-            follow::FollowRequest {
-                directories: self.directories,
-                filter,
-                limit: usize::try_from(self.limit).unwrap_or(usize::MAX),
-                format: self.format,
-            },
-            &clock,
-        )
+        let request = follow::FollowRequest {
+            directories: self.directories,
+            filter: self.filter,
+            limit: usize::try_from(self.limit).unwrap_or(usize::MAX),
+            format: self.format,
+        };
+        follow::run(request, &Clock::system())
     }
 }
 

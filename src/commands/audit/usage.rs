@@ -7,12 +7,13 @@ use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::audit::search::{Filter, Order, When};
-use crate::audit::usage::{Counts, Row};
+use crate::atlas::Timestamp;
+use crate::audit::search::{Filter, Order};
+use crate::audit::usage::{By, Counts, Row};
 use crate::audit::{search, usage};
 use crate::commands::ExitStatus;
 use crate::system::Clock;
@@ -34,11 +35,11 @@ pub(super) struct Usage {
     #[arg(long, value_enum, default_value_t = By::Subject)]
     by: By,
     /// Not before this: `2026-08-10T02:06:35Z`, `2026-08-10`, or `24h` for as long ago.
-    #[arg(long, value_name = "TIME", value_parser = search::when)]
-    since: Option<When>,
+    #[arg(long, value_name = "TIME", value_parser = search::instant_by_now)]
+    since: Option<Timestamp>,
     /// Before this.
-    #[arg(long, value_name = "TIME", value_parser = search::when)]
-    until: Option<When>,
+    #[arg(long, value_name = "TIME", value_parser = search::instant_by_now)]
+    until: Option<Timestamp>,
     /// Only so many rows, those that would have cost the most; days are the last ones. The total is of all
     /// rows.
     #[arg(long, value_name = "N")]
@@ -46,20 +47,6 @@ pub(super) struct Usage {
     /// How the report is shown. Output is never coloured.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum By {
-    /// A caller: its subject and its issuer.
-    Subject,
-    /// An access rule.
-    Rule,
-    /// A project.
-    Project,
-    /// A database user: its project and its name.
-    Username,
-    /// A day in UTC.
-    Day,
 }
 
 const HELP: &str = "\
@@ -81,16 +68,14 @@ callers are not counted: `audit search --kind refusals` shows them.";
 impl Usage {
     /// Writes the report.
     pub(super) fn run(self, out: &mut dyn Write) -> io::Result<ExitStatus> {
-        let clock = Clock::system();
-        let now = clock.now().wall;
         let filter = Filter {
-            since: self.since.map(|since| since.at(now)),
-            until: self.until.map(|until| until.at(now)),
+            since: self.since,
+            until: self.until,
             ..Filter::default()
         };
-        let by = self.by.into();
+        let by = self.by;
         let mut usage = usage::Usage::new(by);
-        let bar = Bar::new(clock);
+        let bar = Bar::new(Clock::system());
         let progress = |progress| bar.show(progress);
         let everything = search::Search {
             directories: &self.directories,
@@ -107,8 +92,8 @@ impl Usage {
         let total = Counts::total(&rows);
         let most = self.top.unwrap_or(usize::MAX);
         match by {
-            usage::By::Day => drop(rows.drain(..rows.len().saturating_sub(most))),
-            usage::By::Project | usage::By::Rule | usage::By::Subject | usage::By::Username => {
+            By::Day => drop(rows.drain(..rows.len().saturating_sub(most))),
+            By::Project | By::Rule | By::Subject | By::Username => {
                 rows.truncate(most);
             }
         }
@@ -123,7 +108,7 @@ impl Usage {
 }
 
 struct Report {
-    by: usage::By,
+    by: By,
     rows: Vec<Row>,
     /// Of all rows, shown or not; `None` where there are none.
     total: Option<Counts>,
@@ -212,18 +197,6 @@ impl Report {
             sheet.row(out, &cells.collect::<Vec<_>>())?;
         }
         Ok(())
-    }
-}
-
-impl From<By> for usage::By {
-    fn from(by: By) -> Self {
-        match by {
-            By::Day => Self::Day,
-            By::Project => Self::Project,
-            By::Rule => Self::Rule,
-            By::Subject => Self::Subject,
-            By::Username => Self::Username,
-        }
     }
 }
 
@@ -319,7 +292,7 @@ fn part(thousandths: u16) -> String {
 
 /// A member of a key; `None` for `null`.
 fn text(member: &RawValue) -> Option<String> {
-    serde_json::from_str(member.get()).unwrap_or_default()
+    serde_json::from_str(member.get()).ok().flatten()
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use crate::atlas::{CertQuery, ProjectId, Username};
 use crate::commands::{ExitStatus, complain, say};
 use crate::config::Config;
 use crate::identity::Described;
-use crate::policy::{Explanation, Limit, Policy};
+use crate::policy::{AccessExplanation, Policy, RateLimit};
 
 /// Who is asked about, and what they would ask.
 #[derive(Debug, Args)]
@@ -86,7 +86,7 @@ fn claims(text: &str) -> Vec<(&str, &str)> {
     claims
 }
 
-fn print(explanation: &Explanation) -> ExitStatus {
+fn print(explanation: &AccessExplanation) -> ExitStatus {
     let was_said = lines(explanation).iter().all(|line| say(line));
     if explanation.allowed && was_said {
         ExitStatus::Well
@@ -95,9 +95,9 @@ fn print(explanation: &Explanation) -> ExitStatus {
     }
 }
 
-fn lines(explanation: &Explanation) -> Vec<String> {
+fn lines(explanation: &AccessExplanation) -> Vec<String> {
     let yes = |is_so| if is_so { "yes" } else { "no" };
-    let limit = |limit: &Option<Limit>| match limit {
+    let limit = |limit: &Option<RateLimit<'_>>| match limit {
         Some(limit) => format!("{} (rule \"{}\")", limit.per_minute, limit.rule),
         None => "no limit".to_owned(),
     };

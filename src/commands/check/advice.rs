@@ -4,23 +4,24 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use crate::upstream::{AtlasAnswer, Config, CredentialFailure, FetchFailure, Lost, NoToken};
+use crate::upstream::{
+    AtlasAnswer, Config, CredentialFailure, FetchErrorKind, HttpErrorKind, NoToken,
+};
 
 /// What an operator can do about a failure. Holds no secret.
-pub(super) fn on(failure: &FetchFailure, atlas: &Config) -> String {
+pub(super) fn on(failure: &FetchErrorKind, atlas: &Config) -> String {
     match failure {
-        FetchFailure::Atlas(answer) => on_answer(answer, atlas),
-        FetchFailure::BreakerOpen { retry_after }
-        | FetchFailure::Busy { retry_after }
-        | FetchFailure::HeldBack { retry_after, .. } => again(Some(*retry_after)),
-        FetchFailure::Credential(why) => on_credential(*why, atlas),
-        FetchFailure::Inconsistent => again(None),
-        FetchFailure::InvalidResponse(_) => on_stranger(atlas),
-        FetchFailure::NoCredential => "Name the project in atlas.credentials.".to_owned(),
-        FetchFailure::NoDocument { status, .. } => on_status(*status, atlas),
-        FetchFailure::Timeout => on_lost(Lost::Timeout, atlas),
-        FetchFailure::Tls => on_lost(Lost::Tls, atlas),
-        FetchFailure::Unreachable => on_lost(Lost::NoConnection, atlas),
+        FetchErrorKind::Atlas(answer) => on_answer(answer, atlas),
+        FetchErrorKind::BreakerOpen { retry_after }
+        | FetchErrorKind::HeldBack { retry_after, .. } => again(Some(*retry_after)),
+        FetchErrorKind::Credential(why) => on_credential(*why, atlas),
+        FetchErrorKind::Inconsistent => again(None),
+        FetchErrorKind::InvalidResponse(_) => on_stranger(atlas),
+        FetchErrorKind::NoCredential => "Name the project in atlas.credentials.".to_owned(),
+        FetchErrorKind::NoDocument { status, .. } => on_status(*status, atlas),
+        FetchErrorKind::Timeout => on_lost(HttpErrorKind::Timeout, atlas),
+        FetchErrorKind::Tls => on_lost(HttpErrorKind::Tls, atlas),
+        FetchErrorKind::Unreachable => on_lost(HttpErrorKind::NoConnection, atlas),
     }
 }
 
@@ -55,7 +56,7 @@ fn on_credential(why: CredentialFailure, atlas: &Config) -> String {
         }
         CredentialFailure::Refused(status)
         | CredentialFailure::Unavailable(NoToken::Answered(status)) => on_status(status, atlas),
-        CredentialFailure::Unavailable(NoToken::Lost(lost)) => on_lost(lost, atlas),
+        CredentialFailure::Unavailable(NoToken::Unanswered(lost)) => on_lost(lost, atlas),
         CredentialFailure::Unavailable(NoToken::Unusable) => on_stranger(atlas),
     }
 }
@@ -71,18 +72,20 @@ fn on_status(status: StatusCode, atlas: &Config) -> String {
     }
 }
 
-fn on_lost(lost: Lost, atlas: &Config) -> String {
+fn on_lost(lost: HttpErrorKind, atlas: &Config) -> String {
     let way = way(atlas);
     match lost {
-        Lost::Encoded | Lost::Malformed | Lost::TooLarge => on_stranger(atlas),
-        Lost::NoConnection | Lost::Reset | Lost::Torn => {
+        HttpErrorKind::Encoded | HttpErrorKind::Malformed | HttpErrorKind::TooLarge => {
+            on_stranger(atlas)
+        }
+        HttpErrorKind::NoConnection | HttpErrorKind::Reset | HttpErrorKind::Torn => {
             format!("Check that this host can connect to {way}: its name, the route, the firewall.")
         }
-        Lost::Timeout => format!(
+        HttpErrorKind::Timeout => format!(
             "{way} was silent: check the route and the firewall, or raise atlas.limits.connect \
              and first_byte."
         ),
-        Lost::Tls => format!(
+        HttpErrorKind::Tls => format!(
             "The certificate of {way} must be for that name and of a root in {}. If something on \
              the way intercepts TLS, put its root into atlas.ca_certificate.",
             atlas.trust().places()

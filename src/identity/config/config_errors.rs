@@ -9,12 +9,20 @@ use std::time::Duration;
 use jsonwebtoken::AlgorithmFamily;
 
 use super::{Config, Demand, IssuerConfig, default_leeway, default_max_lifetime, trusted_url};
-use crate::settings::{ConfigError, Ranges};
+use crate::settings::{ConfigError, Ranges, Size};
 
 impl Config {
     /// Everything that cannot be meant.
     pub fn config_errors(&self) -> Vec<ConfigError> {
         let mut config_errors = Vec::new();
+        let allowed = Size::mebibytes(1)..=Size::mebibytes(1 << 20);
+        let example = Self::default().token_cache_size;
+        Ranges::of("identity", &mut config_errors).check(
+            "token_cache_size",
+            self.token_cache_size,
+            allowed,
+            example,
+        );
         if self.issuers.is_empty() {
             config_errors.push(ConfigError::at(
                 "identity.issuers",

@@ -187,7 +187,13 @@ async fn keys_are_found_by_discovery_and_only_for_the_issuer_that_is_meant() {
             ..published("")
         };
         let issuers = vec![config];
-        scene.identity.reload(&Config { issuers }).unwrap();
+        scene
+            .identity
+            .reload(&Config {
+                issuers,
+                ..Config::default()
+            })
+            .unwrap();
         let token = scene.issuer.token("payments-api");
         let verdict = scene.verify(&token).await.map(|_| ());
         assert_eq!(verdict, expected, "{document}");
@@ -220,6 +226,7 @@ async fn keys_and_secrets_in_files_are_read_again_when_they_change() {
                 ..published("")
             },
         ],
+        ..Config::default()
     };
     scene.identity.reload(&config).unwrap();
     let mut shared = scene

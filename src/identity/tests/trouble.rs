@@ -14,7 +14,12 @@ impl Scene {
 
     fn reload(&self, url: &str) {
         let issuers = vec![published(url)];
-        self.identity.reload(&Config { issuers }).unwrap();
+        self.identity
+            .reload(&Config {
+                issuers,
+                ..Config::default()
+            })
+            .unwrap();
     }
 
     /// Waits until another attempt at keys has ended, since `attempts` were counted.

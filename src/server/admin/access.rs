@@ -14,7 +14,7 @@ use super::{Admin, Requester, Task};
 use crate::atlas::CertQuery;
 use crate::audit::{AdminAction, AdminRecord, Outcome};
 use crate::identity::{Caller, Described};
-use crate::policy::{Explanation, Reach};
+use crate::policy::{AccessExplanation, Reach};
 use crate::server::layers::Body;
 use crate::server::response;
 use crate::server::response::AdminRefusal;
@@ -23,7 +23,7 @@ use crate::server::response::AdminRefusal;
 #[serde(rename_all = "camelCase")]
 struct ExplainedAccess {
     #[serde(flatten)]
-    explanation: Explanation,
+    explanation: AccessExplanation,
     /// The rules that have decided nothing since the start, for those who administer everything.
     #[serde(skip_serializing_if = "Option::is_none")]
     unused_rules: Option<Vec<String>>,

@@ -8,46 +8,45 @@ use http::StatusCode;
 
 use super::document::{Document, bad_gateway, ours, unavailable, upstream_timeout};
 use super::limits;
-use crate::upstream::{AtlasAnswer, CredentialFailure, FetchFailure, HeldBack};
+use crate::upstream::{AtlasAnswer, CredentialFailure, FetchErrorKind, HeldBack};
 
-pub(super) fn document(failure: &FetchFailure) -> Document {
+pub(super) fn document(failure: &FetchErrorKind) -> Document {
     match failure {
-        FetchFailure::Atlas(answer) => of_atlas(answer),
-        FetchFailure::BreakerOpen { retry_after } => unavailable(
+        FetchErrorKind::Atlas(answer) => of_atlas(answer),
+        FetchErrorKind::BreakerOpen { retry_after } => unavailable(
             "Atlas keeps failing and is not asked for now. Try again later.",
             *retry_after,
         ),
-        FetchFailure::Busy { retry_after } => busy(*retry_after),
-        FetchFailure::Credential(failure) => of_credential(*failure),
-        FetchFailure::HeldBack {
+        FetchErrorKind::Credential(failure) => of_credential(*failure),
+        FetchErrorKind::HeldBack {
             why,
             calls_per_minute,
             retry_after,
         } => held_back(*why, *calls_per_minute, *retry_after),
-        FetchFailure::Inconsistent => bad_gateway(
+        FetchErrorKind::Inconsistent => bad_gateway(
             "UPSTREAM_INCONSISTENT",
             "The list of certificates kept changing while it was read. Try again.",
         ),
-        FetchFailure::InvalidResponse(problem) => bad_gateway(
+        FetchErrorKind::InvalidResponse(problem) => bad_gateway(
             "UPSTREAM_INVALID_RESPONSE",
             &format!("Atlas's answer cannot be used: {problem}. Try again later."),
         ),
-        FetchFailure::NoCredential => ours(
+        FetchErrorKind::NoCredential => ours(
             StatusCode::NOT_FOUND,
             "GROUP_NOT_FOUND",
             "No credential is configured for this project. Ask the gateway's operators to add one.",
         ),
-        FetchFailure::NoDocument {
+        FetchErrorKind::NoDocument {
             status,
             retry_after,
         } => no_document(*status, *retry_after),
-        FetchFailure::Timeout => upstream_timeout(),
-        FetchFailure::Tls => bad_gateway(
+        FetchErrorKind::Timeout => upstream_timeout(),
+        FetchErrorKind::Tls => bad_gateway(
             "UPSTREAM_UNREACHABLE",
             "Atlas's TLS certificate was not accepted. The gateway's operators must check the network \
              and `atlas.ca_certificate`.",
         ),
-        FetchFailure::Unreachable => bad_gateway(
+        FetchErrorKind::Unreachable => bad_gateway(
             "UPSTREAM_UNREACHABLE",
             "Atlas could not be reached. Try again later.",
         ),

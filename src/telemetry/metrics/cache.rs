@@ -15,18 +15,18 @@ pub struct CacheMetrics {
     pub entries: Gauge<i64, AtomicI64>,
     /// What they weigh.
     pub bytes: Gauge<i64, AtomicI64>,
-    /// Walks under way.
-    pub walks: Gauge<i64, AtomicI64>,
+    /// Fetches under way.
+    pub fetches_in_flight: Gauge<i64, AtomicI64>,
     /// Callers who wait for one.
     pub waiters: Gauge<i64, AtomicI64>,
     /// Callers who were turned away because too many waited.
     pub waiters_refused: Counter,
-    /// Walks begun ahead of time.
+    /// Fetches begun ahead of time.
     pub refreshes_ahead: Counter,
-    /// Walks begun because a caller insisted.
+    /// Fetches begun because a caller insisted.
     pub refreshes_forced: Counter,
-    /// Walks that ended without a result because their task died.
-    pub walks_died: Counter,
+    /// Fetches that ended without a result because their task died.
+    pub fetches_died: Counter,
     /// Answers that were too old, given because Atlas could not answer.
     stale_answers: Family<ReasonLabel, Counter>,
     /// Entries that were purged.
@@ -52,11 +52,11 @@ impl CacheMetrics {
             ("cache_entries", "Lists and absences in memory", &it.entries),
             ("cache_bytes", "Memory taken by the cache", &it.bytes),
             (
-                "cache_walks",
-                "Walks through Atlas's pages under way",
-                &it.walks,
+                "cache_fetches_in_flight",
+                "Fetches from Atlas under way",
+                &it.fetches_in_flight,
             ),
-            ("cache_waiters", "Callers waiting for a walk", &it.waiters),
+            ("cache_waiters", "Callers waiting for a fetch", &it.waiters),
         ] {
             registry.register(name, help, gauge.clone());
         }
@@ -68,15 +68,19 @@ impl CacheMetrics {
             ),
             (
                 "cache_refreshes_ahead",
-                "Walks begun before an entry's time",
+                "Fetches begun before an entry's time",
                 &it.refreshes_ahead,
             ),
             (
                 "cache_refreshes_forced",
-                "Walks begun because a caller asked for one",
+                "Fetches begun because a caller asked for one",
                 &it.refreshes_forced,
             ),
-            ("cache_walks_died", "Walks whose task died", &it.walks_died),
+            (
+                "cache_fetches_died",
+                "Fetches whose task died",
+                &it.fetches_died,
+            ),
             ("cache_purged", "Entries purged", &it.purged),
         ] {
             registry.register(name, help, counter.clone());

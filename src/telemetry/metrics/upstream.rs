@@ -1,7 +1,7 @@
 //! What is counted per call to Atlas.
 
 use std::fmt;
-use std::fmt::Write;
+use std::fmt::Write as _;
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
@@ -42,8 +42,8 @@ pub struct UpstreamMetrics {
     pub token_expires: Family<CredentialLabels, Gauge<f64, AtomicU64>>,
     /// Tries beyond the first.
     pub retries: Counter,
-    /// Walks that began again because the list changed while it was read.
-    pub walks_restarted: Counter,
+    /// Fetches that began again because the list changed while it was read.
+    pub fetches_restarted: Counter,
     /// Lists whose `totalCount` was not what Atlas listed.
     pub lists_miscounted: Counter,
     /// Certificates without `notAfter`, which never expire by us.
@@ -141,54 +141,46 @@ pub struct MintLabels {
     pub result: MintResult,
 }
 
-impl EncodeLabelValue for Endpoint {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
-        encoder.write_str(match self {
-            Self::Certificates => "certificates",
-            Self::Revoke => "revoke",
-            Self::Token => "token",
-        })
-    }
+/// The words of an enum's variants as a label, and all of them.
+macro_rules! label_words {
+    ($name:ident: $($variant:ident $word:literal),+) => {
+        impl $name {
+            /// All of them, so that the first of a kind is an increase, too: Prometheus sees none in a
+            /// counter that begins at one.
+            const ALL: &[Self] = &[$(Self::$variant),+];
+        }
+
+        impl EncodeLabelValue for $name {
+            fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+                encoder.write_str(match self {
+                    $(Self::$variant => $word),+
+                })
+            }
+        }
+    };
 }
 
-impl EncodeLabelValue for CallCause {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
-        encoder.write_str(match self {
-            Self::Ahead => "ahead",
-            Self::Forced => "forced",
-            Self::Miss => "miss",
-            Self::Proof => "proof",
-            Self::Restart => "restart",
-            Self::Retry => "retry",
-        })
-    }
-}
+label_words!(Endpoint: Certificates "certificates", Revoke "revoke", Token "token");
+label_words!(
+    CallCause: Ahead "ahead", Forced "forced", Miss "miss", Proof "proof", Restart "restart",
+    Retry "retry"
+);
+label_words!(
+    MintResult: Limited "limited", Minted "minted", Refused "refused", Unavailable "unavailable"
+);
 
-impl EncodeLabelValue for MintResult {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
-        encoder.write_str(match self {
-            Self::Limited => "limited",
-            Self::Minted => "minted",
-            Self::Refused => "refused",
-            Self::Unavailable => "unavailable",
-        })
+impl Endpoint {
+    /// The path, with places in it for what differs.
+    pub(crate) fn template(self) -> &'static str {
+        match self {
+            Self::Certificates => "/groups/{groupId}/databaseUsers/{username}/certs",
+            Self::Revoke => "/api/oauth/revoke",
+            Self::Token => "/api/oauth/token",
+        }
     }
 }
 
 impl UpstreamMetrics {
-    fn register_lists(&self, registry: &mut Registry) {
-        registry.register(
-            "upstream_lists_miscounted",
-            "Lists whose totalCount, an estimate, was not what Atlas listed",
-            self.lists_miscounted.clone(),
-        );
-        registry.register(
-            "upstream_certificates_without_end",
-            "Certificates read that bear no notAfter, and so never expire here",
-            self.certificates_without_end.clone(),
-        );
-    }
-
     /// Makes the metrics known to `registry`.
     pub fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
@@ -207,76 +199,107 @@ impl UpstreamMetrics {
             "Time until an answer of Atlas was there",
             metrics.duration.clone(),
         );
-        metrics.register_buckets(registry);
+        registry.register(
+            "upstream_others_calls",
+            "Calls that others have spent of the buckets of this credential's projects, as far as Atlas's answers tell",
+            metrics.others_calls.clone(),
+        );
+        registry.register(
+            "upstream_fetches_withheld",
+            "Fetches that were not made or not finished because a rule of ours held the call back, by which",
+            metrics.fetches_withheld.clone(),
+        );
         registry.register(
             "upstream_breakers_open",
             "Breakers that are open, of the host and of projects",
             metrics.breakers_open.clone(),
         );
-        metrics.register_tokens(registry);
-        registry.register(
-            "upstream_retries",
-            "Calls to Atlas beyond the first try",
-            metrics.retries.clone(),
-        );
-        metrics.register_lists(registry);
-        registry.register(
-            "upstream_walks_restarted",
-            "Lists read again because they changed while they were read",
-            metrics.walks_restarted.clone(),
-        );
-        registry.register(
-            "upstream_answers_refused",
-            "Answers of Atlas that no client should use: malformed, oversized, another project's",
-            metrics.answers_refused.clone(),
-        );
-        metrics
-    }
-
-    fn register_buckets(&self, registry: &mut Registry) {
-        registry.register(
-            "upstream_rate_limit_remaining",
-            "The least RateLimit-Remaining that Atlas told this credential of any project asked within five minutes",
-            self.rate_limit_remaining.clone(),
-        );
-        registry.register(
-            "upstream_bucket_reserve_in_seconds",
-            "When the first bucket of this credential's projects is down at the reserve, at the pace of five minutes",
-            self.reserve_in.clone(),
-        );
-        registry.register(
-            "upstream_others_calls",
-            "Calls that others have spent of the buckets of this credential's projects, as far as Atlas's answers tell",
-            self.others_calls.clone(),
-        );
-        registry.register(
-            "upstream_gate_closed",
-            "Projects that Atlas has asked this credential to leave alone for now, with 429 or with 503",
-            self.gate_closed.clone(),
-        );
-        registry.register(
-            "upstream_fetches_withheld",
-            "Fetches that were not made or not finished because a rule of ours held the call back, by which",
-            self.fetches_withheld.clone(),
-        );
-        registry.register(
-            "upstream_demand_ratio",
-            "Calls to Atlas wanted in five minutes, by the project that wants most, to what our share allows",
-            self.demand_ratio.clone(),
-        );
-    }
-
-    fn register_tokens(&self, registry: &mut Registry) {
         registry.register(
             "token_mints",
             "Tokens of service accounts asked for",
-            self.token_mints.clone(),
+            metrics.token_mints.clone(),
         );
-        registry.register(
-            "token_expires_in_seconds",
-            "How long the current token of this credential still lives",
-            self.token_expires.clone(),
-        );
+        metrics.register_gauges(registry);
+        metrics.register_counters(registry);
+        metrics
+    }
+
+    fn register_gauges(&self, registry: &mut Registry) {
+        for (name, help, gauge) in [
+            (
+                "upstream_rate_limit_remaining",
+                "The least RateLimit-Remaining that Atlas told this credential of any project asked within five minutes",
+                &self.rate_limit_remaining,
+            ),
+            (
+                "upstream_gate_closed",
+                "Projects that Atlas has asked this credential to leave alone for now, with 429 or with 503",
+                &self.gate_closed,
+            ),
+        ] {
+            registry.register(name, help, gauge.clone());
+        }
+        for (name, help, gauge) in [
+            (
+                "upstream_bucket_reserve_in_seconds",
+                "When the first bucket of this credential's projects is down at the reserve, at the pace of five minutes",
+                &self.reserve_in,
+            ),
+            (
+                "upstream_demand_ratio",
+                "Calls to Atlas wanted in five minutes, by the project that wants most, to what our share allows",
+                &self.demand_ratio,
+            ),
+            (
+                "token_expires_in_seconds",
+                "How long the current token of this credential still lives",
+                &self.token_expires,
+            ),
+        ] {
+            registry.register(name, help, gauge.clone());
+        }
+    }
+
+    fn register_counters(&self, registry: &mut Registry) {
+        for (name, help, counter) in [
+            (
+                "upstream_retries",
+                "Calls to Atlas beyond the first try",
+                &self.retries,
+            ),
+            (
+                "upstream_lists_miscounted",
+                "Lists whose totalCount, an estimate, was not what Atlas listed",
+                &self.lists_miscounted,
+            ),
+            (
+                "upstream_certificates_without_end",
+                "Certificates read that bear no notAfter, and so never expire here",
+                &self.certificates_without_end,
+            ),
+            (
+                "upstream_fetches_restarted",
+                "Lists read again because they changed while they were read",
+                &self.fetches_restarted,
+            ),
+            (
+                "upstream_answers_refused",
+                "Answers of Atlas that no client should use: malformed, oversized, another project's",
+                &self.answers_refused,
+            ),
+        ] {
+            registry.register(name, help, counter.clone());
+        }
+    }
+
+    /// Forgets what is shown of a credential that is gone.
+    pub(crate) fn forget(&self, labels: &CredentialLabels) {
+        self.rate_limit_remaining.remove(labels);
+        self.reserve_in.remove(labels);
+        self.others_calls.remove(labels);
+        self.demand_ratio.remove(labels);
+        self.gate_closed.remove(labels);
+        self.token_expires.remove(labels);
     }
 
     /// Counts one call for certificates by what it was made for.
@@ -305,73 +328,46 @@ impl UpstreamMetrics {
 
 impl Default for UpstreamMetrics {
     fn default() -> Self {
-        let (calls, duration) = calls();
+        let calls = Family::<CallLabels, Counter>::default();
+        let duration = DurationFamily::new_with_constructor(buckets);
+        for &endpoint in Endpoint::ALL {
+            for status in KNOWN.into_iter().chain([OTHER]) {
+                drop(calls.get_or_create(&CallLabels { endpoint, status }));
+            }
+            drop(duration.get_or_create(&EndpointLabels { endpoint }));
+        }
+        let calls_by_cause = Family::<CauseLabel, Counter>::default();
+        for &cause in CallCause::ALL {
+            drop(calls_by_cause.get_or_create(&CauseLabel { cause }));
+        }
+        let token_mints = Family::<MintLabels, Counter>::default();
+        for &result in MintResult::ALL {
+            drop(token_mints.get_or_create(&MintLabels { result }));
+        }
+        let fetches_withheld = Family::<ReasonLabel, Counter>::default();
+        for reason in WITHHELD_REASONS {
+            drop(fetches_withheld.get_or_create(&ReasonLabel { reason }));
+        }
         Self {
             calls,
-            calls_by_cause: causes(),
+            calls_by_cause,
             duration,
             rate_limit_remaining: Family::default(),
             reserve_in: Family::default(),
             others_calls: Family::default(),
             gate_closed: Family::default(),
             demand_ratio: Family::default(),
-            fetches_withheld: withheld(),
+            fetches_withheld,
             breakers_open: Gauge::default(),
-            token_mints: mints(),
+            token_mints,
             token_expires: Family::default(),
             retries: Counter::default(),
-            walks_restarted: Counter::default(),
+            fetches_restarted: Counter::default(),
             lists_miscounted: Counter::default(),
             certificates_without_end: Counter::default(),
             answers_refused: Counter::default(),
         }
     }
-}
-
-/// All calls that can be counted, so that the first of a kind is an increase, too.
-fn calls() -> (Family<CallLabels, Counter>, DurationFamily) {
-    let calls = Family::<CallLabels, Counter>::default();
-    let duration = DurationFamily::new_with_constructor(buckets);
-    for endpoint in [Endpoint::Certificates, Endpoint::Revoke, Endpoint::Token] {
-        for status in KNOWN.into_iter().chain([OTHER]) {
-            calls
-                .get_or_create(&CallLabels { endpoint, status })
-                .inc_by(0);
-        }
-        drop(duration.get_or_create(&EndpointLabels { endpoint }));
-    }
-    (calls, duration)
-}
-
-fn causes() -> Family<CauseLabel, Counter> {
-    let causes = Family::<CauseLabel, Counter>::default();
-    for cause in CALL_CAUSES {
-        causes.get_or_create(&CauseLabel { cause }).inc_by(0);
-    }
-    causes
-}
-
-/// Prometheus sees no increase in a counter that begins at one, and the first refused token is what an
-/// operator must hear of.
-fn mints() -> Family<MintLabels, Counter> {
-    let mints = Family::<MintLabels, Counter>::default();
-    for result in [
-        MintResult::Limited,
-        MintResult::Minted,
-        MintResult::Refused,
-        MintResult::Unavailable,
-    ] {
-        mints.get_or_create(&MintLabels { result }).inc_by(0);
-    }
-    mints
-}
-
-fn withheld() -> Family<ReasonLabel, Counter> {
-    let withheld = Family::<ReasonLabel, Counter>::default();
-    for reason in WITHHELD_REASONS {
-        withheld.get_or_create(&ReasonLabel { reason }).inc_by(0);
-    }
-    withheld
 }
 
 fn buckets() -> Histogram {
@@ -383,15 +379,6 @@ const KNOWN: [u16; 15] = [
     0, 200, 400, 401, 402, 403, 404, 406, 408, 410, 429, 500, 502, 503, 504,
 ];
 const OTHER: u16 = 999;
-
-const CALL_CAUSES: [CallCause; 6] = [
-    CallCause::Ahead,
-    CallCause::Forced,
-    CallCause::Miss,
-    CallCause::Proof,
-    CallCause::Restart,
-    CallCause::Retry,
-];
 
 /// Why a fetch is not made, as the audit record says it.
 const WITHHELD_REASONS: [&str; 7] = [

@@ -1,4 +1,4 @@
-//! What an operator cannot mean: settings go in, mistakes with their places come out. Pure.
+//! What is wrong with the section `atlas`: every mistake with its place. Pure.
 
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ impl Config {
     /// Whether any credential is for `project`.
     pub fn has_credential(&self, project: &ProjectId) -> bool {
         let mut patterns = self.credentials.iter().flat_map(|it| &it.projects);
-        patterns.any(|pattern| super::super::credential::matches(pattern, project.as_str()))
+        patterns.any(|pattern| crate::upstream::credential::matches(pattern, project.as_str()))
     }
 
     /// What is allowed and seldom meant.
@@ -78,51 +78,34 @@ impl Limits {
             let usual = usual.refill_per_minute;
             ranges.check("refill_per_minute", refill, 1..=MOST_CALLS, usual);
         }
-        for (key, count, least, most, example) in [
-            (
-                "concurrency",
-                self.concurrency,
-                1,
-                10_000,
-                usual.concurrency,
-            ),
-            (
-                "concurrency_per_project",
-                self.concurrency_per_project,
-                1,
-                10_000,
-                usual.concurrency_per_project,
-            ),
-            ("queue", self.queue, 0, 1_000_000, usual.queue),
-        ] {
-            ranges.check(key, count, least..=most, example);
-        }
+        let (calls, many) = (1..=10_000, 0..=1_000_000);
+        let (together, each) = (self.concurrency, self.concurrency_per_project);
+        ranges.check("concurrency", together, calls.clone(), usual.concurrency);
+        let usual_each = usual.concurrency_per_project;
+        ranges.check("concurrency_per_project", each, calls, usual_each);
+        ranges.check("queue", self.queue, many, usual.queue);
         let page_bytes = Size::kibibytes(1)..=Size::mebibytes(1_024);
         ranges.check("page_bytes", self.page_bytes, page_bytes, usual.page_bytes);
         ranges.check("pages", self.pages, 1..=1_000, usual.pages);
-        let (any, hour) = (Duration::from_millis(1), Duration::from_hours(1));
-        for (key, span, least, example) in [
-            (
-                "queue_wait",
-                self.queue_wait,
-                Duration::ZERO,
-                usual.queue_wait,
-            ),
-            ("connect", self.connect, any, usual.connect),
-            ("first_byte", self.first_byte, any, usual.first_byte),
-            ("page", self.page, any, usual.page),
-            ("walk", self.walk, any, usual.walk),
+        let hour = Duration::from_hours(1);
+        let waits = Duration::ZERO..=hour;
+        ranges.check("queue_wait", self.queue_wait, waits, usual.queue_wait);
+        for (key, span, usual) in [
+            ("connect", self.connect, usual.connect),
+            ("first_byte", self.first_byte, usual.first_byte),
+            ("page", self.page, usual.page),
+            ("fetch", self.fetch, usual.fetch),
         ] {
-            ranges.check(key, span, least..=hour, example);
+            ranges.check(key, span, Duration::from_millis(1)..=hour, usual);
         }
-        if !self.walk.is_zero() && self.walk < self.page {
-            ranges.wrong("walk", "must be no shorter than a single page may take");
+        if !self.fetch.is_zero() && self.fetch < self.page {
+            ranges.wrong("fetch", "must be no shorter than a single page may take");
         }
     }
 
     fn warnings(&self) -> impl Iterator<Item = ConfigError> {
         let usual = Self::default();
-        let lanes = never_reached(
+        let calls = never_reached(
             (
                 "atlas.limits.concurrency_per_project",
                 self.concurrency_per_project,
@@ -130,27 +113,17 @@ impl Limits {
             usual.concurrency_per_project,
             ("atlas.limits.concurrency", self.concurrency),
         );
+        let connect = ("atlas.limits.connect", self.connect);
+        let first_byte = ("atlas.limits.first_byte", self.first_byte);
+        let page = ("atlas.limits.page", self.page);
+        let queue_wait = ("atlas.limits.queue_wait", self.queue_wait);
+        let fetch = ("atlas.limits.fetch", self.fetch);
         let spans = [
-            (
-                ("atlas.limits.connect", self.connect),
-                usual.connect,
-                ("atlas.limits.first_byte", self.first_byte),
-            ),
-            (
-                ("atlas.limits.first_byte", self.first_byte),
-                usual.first_byte,
-                ("atlas.limits.page", self.page),
-            ),
-            (
-                ("atlas.limits.queue_wait", self.queue_wait),
-                usual.queue_wait,
-                ("atlas.limits.walk", self.walk),
-            ),
+            never_reached(connect, usual.connect, first_byte),
+            never_reached(first_byte, usual.first_byte, page),
+            never_reached(queue_wait, usual.queue_wait, fetch),
         ];
-        let spans = spans.into_iter();
-        lanes
-            .into_iter()
-            .chain(spans.filter_map(|(limit, usual, other)| never_reached(limit, usual, other)))
+        calls.into_iter().chain(spans.into_iter().flatten())
     }
 }
 
@@ -280,7 +253,7 @@ mod tests {
             [limits]
             share_percent = 0
             reserve = 1200
-            walk = "1s"
+            fetch = "1s"
             [[credentials]]
             name = ""
             projects = []
@@ -301,7 +274,7 @@ mod tests {
                 "atlas.limits.share_percent",
                 "atlas.limits.reserve",
                 "atlas.limits.refill_per_minute",
-                "atlas.limits.walk",
+                "atlas.limits.fetch",
                 "atlas.credentials[0].name",
                 "atlas.credentials[0].projects",
                 "atlas.credentials[0]",

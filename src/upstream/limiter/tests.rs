@@ -1,4 +1,4 @@
-//! Turns as their callers see them: requests go in; who is served, and in which order, comes out.
+//! The limits as a fetch meets them: slots and their order, grants, answers and minutes, and eviction.
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
@@ -7,7 +7,7 @@ use super::*;
 use crate::atlas::Timestamp;
 use crate::system::ManualClock;
 
-fn limiter(in_all: usize, per_project: usize, queue: usize) -> (ConcurrencyLimiter, ManualClock) {
+fn limiter(in_all: usize, per_project: usize, queue: usize) -> (ProjectLimiter, ManualClock) {
     let (clock, manual_clock) = Clock::manual(Timestamp::from_seconds(0));
     let limits = Limits {
         concurrency: in_all,
@@ -15,38 +15,41 @@ fn limiter(in_all: usize, per_project: usize, queue: usize) -> (ConcurrencyLimit
         queue,
         ..Limits::default()
     };
-    (ConcurrencyLimiter::new(&limits, clock), manual_clock)
+    let limiter = ProjectLimiter::new(&limits, clock, Jitter::Fixed(0));
+    (limiter, manual_clock)
 }
 
 fn project(digit: char) -> ProjectId {
     digit.to_string().repeat(24).parse().unwrap()
 }
 
-/// A first page, of a walk that has no other calls.
-fn request(project: ProjectId, urgency: Urgency) -> SlotRequest {
-    SlotRequest {
-        project,
-        urgency,
-        walk: WalkNumber(0),
-        further: false,
-    }
+/// A slot for a first page, of a fetch that has no other calls.
+async fn slot(
+    limiter: &ProjectLimiter,
+    project: ProjectId,
+    urgency: Urgency,
+) -> Result<Slot, FetchErrorKind> {
+    limiter.for_fetch(project, urgency).slot(false).await
+}
+
+fn end(mut slot: Slot, well: bool) {
+    slot.went_well = Some(well);
+}
+
+fn is_busy(slot: &Result<Slot, FetchErrorKind>) -> bool {
+    let busy = HeldBack::Busy;
+    matches!(slot, Err(FetchErrorKind::HeldBack { why, .. }) if *why == busy)
 }
 
 #[tokio::test]
 async fn projects_take_turns_however_many_of_one_are_waiting() {
-    let (limiter, _hands) = limiter(1, 4, 100);
-    let held = limiter
-        .take(request(project('a'), Urgency::Miss))
-        .await
-        .unwrap();
+    let (limiter, _clock) = limiter(1, 4, 100);
+    let held = slot(&limiter, project('a'), Urgency::Miss).await.unwrap();
     let order = Mutex::new(String::new());
     let ask = |name: char| {
         let (limiter, order) = (&limiter, &order);
         async move {
-            let slot = limiter
-                .take(request(project(name), Urgency::Miss))
-                .await
-                .unwrap();
+            let slot = slot(&limiter, project(name), Urgency::Miss).await.unwrap();
             order.lock().unwrap().push(name);
             drop(slot);
         }
@@ -59,16 +62,13 @@ async fn projects_take_turns_however_many_of_one_are_waiting() {
 
 #[tokio::test]
 async fn the_more_urgent_goes_first() {
-    let (limiter, _hands) = limiter(1, 1, 100);
-    let held = limiter
-        .take(request(project('a'), Urgency::Miss))
-        .await
-        .unwrap();
+    let (limiter, _clock) = limiter(1, 1, 100);
+    let held = slot(&limiter, project('a'), Urgency::Miss).await.unwrap();
     let order = Mutex::new(Vec::new());
     let ask = |urgency| {
         let (limiter, order) = (&limiter, &order);
         async move {
-            let _turn = limiter.take(request(project('a'), urgency)).await.unwrap();
+            let _turn = slot(&limiter, project('a'), urgency).await.unwrap();
             order.lock().unwrap().push(urgency);
         }
     };
@@ -79,102 +79,299 @@ async fn the_more_urgent_goes_first() {
 }
 
 #[tokio::test]
-async fn whoever_cannot_wait_in_the_queue_or_has_waited_too_long_is_told_so() {
+async fn who_cannot_wait_or_has_waited_too_long_is_told_so() {
     let (limiter, manual_clock) = limiter(1, 1, 1);
-    let _held = limiter
-        .take(request(project('a'), Urgency::Miss))
-        .await
-        .unwrap();
-    let mut waiting = Box::pin(limiter.take(request(project('a'), Urgency::Miss)));
+    let _held = slot(&limiter, project('a'), Urgency::Miss).await.unwrap();
+    let mut waiting = Box::pin(slot(&limiter, project('a'), Urgency::Miss));
     assert!(waiting.as_mut().now_or_never().is_none());
-    assert_eq!(
-        limiter
-            .take(request(project('a'), Urgency::Miss))
-            .await
-            .unwrap_err(),
-        Busy
-    );
+    assert!(is_busy(&slot(&limiter, project('a'), Urgency::Miss).await));
     manual_clock.advance(Duration::from_secs(5));
-    assert_eq!(waiting.await.unwrap_err(), Busy);
+    assert!(is_busy(&waiting.await));
 }
 
 #[tokio::test]
-async fn a_turn_that_reaches_someone_who_has_left_is_passed_on() {
-    let (limiter, _hands) = limiter(1, 1, 10);
-    let held = limiter
-        .take(request(project('a'), Urgency::Miss))
-        .await
-        .unwrap();
-    let mut leaves_early = Box::pin(limiter.take(request(project('a'), Urgency::Miss)));
-    let mut leaves_late = Box::pin(limiter.take(request(project('a'), Urgency::Miss)));
-    let mut stays = Box::pin(limiter.take(request(project('a'), Urgency::Miss)));
+async fn a_slot_that_reaches_a_caller_who_has_left_is_passed_on() {
+    let (limiter, _clock) = limiter(1, 1, 10);
+    let held = slot(&limiter, project('a'), Urgency::Miss).await.unwrap();
+    let mut leaves_early = Box::pin(slot(&limiter, project('a'), Urgency::Miss));
+    let mut leaves_late = Box::pin(slot(&limiter, project('a'), Urgency::Miss));
+    let mut stays = Box::pin(slot(&limiter, project('a'), Urgency::Miss));
     for waiting in [&mut leaves_early, &mut leaves_late, &mut stays] {
         assert!(waiting.as_mut().now_or_never().is_none());
     }
     drop(leaves_early);
     drop(held);
-    // The turn is on its way to the second when that one leaves.
+    // The slot is on its way to the second when that one leaves.
     drop(leaves_late);
     assert!(stays.now_or_never().unwrap().is_ok());
 }
 
 #[tokio::test]
 async fn more_at_once_while_it_goes_well_and_fewer_when_it_does_not() {
-    let (limiter, _hands) = limiter(100, 4, 100);
-    let round = |how| {
+    let (limiter, _clock) = limiter(100, 4, 100);
+    let round = |well| {
         let limiter = &limiter;
         async move {
             let mut held = Vec::new();
-            while let Some(slot) = limiter
-                .take(request(project('a'), Urgency::Miss))
-                .now_or_never()
-            {
+            while let Some(slot) = slot(limiter, project('a'), Urgency::Miss).now_or_never() {
                 held.push(slot.unwrap());
             }
             let at_once = held.len();
-            held.drain(..).for_each(|slot| slot.ended(how));
+            held.into_iter().for_each(|slot| end(slot, well));
             at_once
         }
     };
     let mut seen = Vec::new();
     for _ in 0..4 {
-        seen.push(round(TurnEnded::Well).await);
+        seen.push(round(true).await);
     }
     assert_eq!(seen, [4, 16, 20, 20]);
-    round(TurnEnded::Strained).await;
-    assert_eq!(round(TurnEnded::Well).await, 1);
+    round(false).await;
+    assert_eq!(round(true).await, 1);
 }
 
 #[tokio::test]
-async fn the_pages_of_one_list_go_at_once_while_nobody_else_wants_anything_of_the_project() {
-    let further = |walk: u64| SlotRequest {
-        walk: WalkNumber(walk),
-        further: true,
-        ..request(project('a'), Urgency::Miss)
-    };
-    let at_once = |limiter: &ConcurrencyLimiter, walk: u64| {
+async fn the_pages_of_one_list_go_at_once_while_no_other_fetch_is_there() {
+    let at_once = |limits: &FetchLimits| {
         let mut held = Vec::new();
-        while let Some(slot) = limiter.take(further(walk)).now_or_never() {
+        while let Some(slot) = limits.slot(true).now_or_never() {
             held.push(slot.unwrap());
         }
         held
     };
-    let (alone, _hands) = limiter(100, 4, 100);
-    let pages = at_once(&alone, 1);
+    let fetch = |limiter: &ProjectLimiter| limiter.for_fetch(project('a'), Urgency::Miss);
+    let (alone, _clock) = limiter(100, 4, 100);
+    let pages = at_once(&fetch(&alone));
     assert_eq!(pages.len(), 20);
     // Nor does another list when they have ended well.
     for page in pages {
-        page.ended(TurnEnded::Well);
+        end(page, true);
     }
-    assert_eq!(at_once(&alone, 2).len(), 20);
-    let (shared, _hands) = limiter(100, 4, 100);
-    let other = shared.take(further(1)).await.unwrap();
-    assert_eq!(at_once(&shared, 2).len(), 3);
+    assert_eq!(at_once(&fetch(&alone)).len(), 20);
+    let (shared, _clock) = limiter(100, 4, 100);
+    let other = fetch(&shared).slot(true).await.unwrap();
+    assert_eq!(at_once(&fetch(&shared)).len(), 3);
     drop(other);
-    let (strained, _hands) = limiter(100, 4, 100);
-    let bad = strained.take(further(1)).await.unwrap();
-    bad.ended(TurnEnded::Strained);
-    assert_eq!(at_once(&strained, 2).len(), 2);
-    let (full, _hands) = limiter(10, 4, 100);
-    assert_eq!(at_once(&full, 1).len(), 10);
+    let (strained, _clock) = limiter(100, 4, 100);
+    end(fetch(&strained).slot(true).await.unwrap(), false);
+    assert_eq!(at_once(&fetch(&strained)).len(), 2);
+    let (full, _clock) = limiter(10, 4, 100);
+    assert_eq!(at_once(&fetch(&full)).len(), 10);
+}
+
+fn rates() -> Rates {
+    Rates::new(&Limits::default())
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn new_project() -> Project<Waiter> {
+    Project::new(TokenBucket::new(rates(), Duration::ZERO), 4)
+}
+
+fn quota(limit: u64, remaining: u64) -> Quota {
+    Quota {
+        limit: Some(limit),
+        remaining: Some(remaining),
+    }
+}
+
+/// Makes as many calls as are granted, each answered without numbers; how many those were.
+fn granted(project: &mut Project<Waiter>, urgency: Urgency, now: Duration) -> u64 {
+    let mut granted = 0;
+    while project.take(1, urgency, true, now).is_ok() {
+        project.send(urgency, now).unwrap();
+        project.bucket.ended();
+        granted += 1;
+    }
+    granted
+}
+
+/// What Atlas says of its bucket in answer to a call of its own, which took no token of ours.
+fn told(project: &mut Project<Waiter>, limit: Option<u64>, remaining: Option<u64>, now: Duration) {
+    let ended_before = project.bucket.sent();
+    let quota = Quota { limit, remaining };
+    project.bucket.observe(ended_before, quota, now);
+    project.bucket.ended();
+}
+
+#[test]
+fn a_cold_start_may_spend_everything_but_the_reserve() {
+    let mut project = new_project();
+    assert_eq!(granted(&mut project, Urgency::Miss, Duration::ZERO), 1_000);
+    assert_eq!(project.bucket.remaining, 200);
+    assert_eq!(project.bucket.left(Duration::ZERO), (0, 1_000));
+}
+
+#[test]
+fn a_refusal_says_when_a_call_will_be_granted_again_and_it_is() {
+    for urgency in [Urgency::Miss, Urgency::Revalidate, Urgency::RefreshAhead] {
+        let mut project = new_project();
+        granted(&mut project, Urgency::Miss, Duration::ZERO);
+        let mut now = Duration::ZERO;
+        // Several rules hold a call back; each names its own wait.
+        let mut waits = 0;
+        while let Err(spent) = project.take(1, urgency, true, now) {
+            now += spent.retry_after;
+            waits += 1;
+            assert!(waits <= 2, "{urgency:?} at {now:?}");
+        }
+    }
+}
+
+#[test]
+fn in_the_long_run_we_take_our_share_of_the_refill_and_no_more() {
+    let mut project = new_project();
+    granted(&mut project, Urgency::Miss, Duration::ZERO);
+    let mut taken = 0;
+    for second in 1..=3_600 {
+        taken += granted(&mut project, Urgency::Miss, seconds(second));
+    }
+    assert!((14_700..=15_000).contains(&taken), "{taken}");
+}
+
+#[test]
+fn what_others_take_is_missing_from_ours() {
+    let mut project = new_project();
+    told(&mut project, Some(1_200), Some(203), Duration::ZERO);
+    assert_eq!(granted(&mut project, Urgency::Miss, Duration::ZERO), 3);
+    // Nothing is expected back before a whole period, then all that a period brings.
+    assert_eq!(granted(&mut project, Urgency::Miss, seconds(59)), 0);
+    assert!(granted(&mut project, Urgency::Miss, seconds(60)) > 100);
+}
+
+#[test]
+fn numbers_that_cannot_be_are_ignored_and_a_smaller_bucket_is_adopted() {
+    let mut project = new_project();
+    told(&mut project, None, None, Duration::ZERO);
+    told(&mut project, Some(1_200), Some(1_201), Duration::ZERO);
+    told(&mut project, Some(0), None, Duration::ZERO);
+    assert_eq!(project.bucket.remaining, 1_200);
+    told(&mut project, Some(5_000), Some(4_000), Duration::ZERO);
+    assert_eq!(project.bucket.remaining, 1_200);
+    told(&mut project, Some(120), Some(119), Duration::ZERO);
+    assert_eq!(granted(&mut project, Urgency::Miss, Duration::ZERO), 99);
+}
+
+#[test]
+fn answers_in_any_order_count_each_call_once() {
+    let mut project = new_project();
+    project
+        .take(10, Urgency::Miss, true, Duration::ZERO)
+        .unwrap();
+    let one = |project: &mut Project<Waiter>| project.send(Urgency::Miss, Duration::ZERO).unwrap();
+    let sent: Vec<u64> = (0..10).map(|_| one(&mut project)).collect();
+    for (number, sent) in sent.into_iter().enumerate().rev() {
+        let remaining = 1_199 - u64::try_from(number).unwrap();
+        project
+            .bucket
+            .observe(sent, quota(1_200, remaining), Duration::ZERO);
+        project.bucket.ended();
+        assert_eq!(project.bucket.remaining, 1_190);
+    }
+    assert_eq!(granted(&mut project, Urgency::Miss, Duration::ZERO), 990);
+}
+
+#[test]
+fn what_was_granted_is_not_sent_once_others_have_taken_it() {
+    let mut project = new_project();
+    let now = Duration::ZERO;
+    project.take(100, Urgency::Miss, true, now).unwrap();
+    let first = project.send(Urgency::Miss, now).unwrap();
+    project.bucket.observe(first, quota(1_200, 210), now);
+    project.bucket.ended();
+    let mut sent = 0;
+    for _ in 0..99 {
+        match project.send(Urgency::Miss, now) {
+            Ok(_) => sent += 1,
+            Err(_) => project.bucket.give_back(),
+        }
+    }
+    assert_eq!((sent, project.bucket.remaining), (10, 200));
+}
+
+#[test]
+fn a_bucket_that_was_filled_is_noticed_at_the_next_answer() {
+    let mut project = new_project();
+    told(&mut project, Some(1_200), Some(300), Duration::ZERO);
+    assert_eq!(project.bucket.remaining, 300);
+    told(&mut project, Some(1_200), Some(799), seconds(20));
+    assert_eq!(project.bucket.remaining, 799);
+}
+
+#[test]
+fn what_nobody_waits_for_stops_first_and_a_callers_miss_last() {
+    let at = |remaining| {
+        let mut project = new_project();
+        told(&mut project, Some(1_200), Some(remaining), Duration::ZERO);
+        [Urgency::RefreshAhead, Urgency::Revalidate, Urgency::Miss]
+            .map(|urgency| project.take(1, urgency, true, Duration::ZERO).is_ok())
+    };
+    assert_eq!(at(600), [true, true, true]);
+    assert_eq!(at(480), [false, true, true]);
+    assert_eq!(at(240), [false, false, true]);
+    assert_eq!(at(200), [false, false, false]);
+}
+
+#[test]
+fn a_probe_passes_the_cooldown_whatever_is_believed_to_be_left() {
+    let mut project = new_project();
+    project.bucket.emptied(Duration::ZERO);
+    let (cause, wait) = (CooldownCause::RateLimited, Some(seconds(5)));
+    project
+        .cooldown
+        .begin(cause, wait, |_| Duration::ZERO, Duration::ZERO);
+    assert_eq!(granted(&mut project, Urgency::Miss, seconds(4)), 0);
+    assert_eq!(granted(&mut project, Urgency::Miss, seconds(5)), 1);
+    assert!(project.cooldown.succeeded(seconds(5)));
+    project.bucket.reopened();
+    told(&mut project, Some(1_200), Some(210), seconds(5));
+    let second_second = granted(&mut project, Urgency::Miss, seconds(6));
+    assert_eq!(second_second, 2);
+    assert_eq!(granted(&mut project, Urgency::Miss, seconds(20)), 8);
+}
+
+#[test]
+fn an_evicted_project_does_not_start_full() {
+    let mut project: Project<Waiter> =
+        Project::new(TokenBucket::evicted(rates(), Duration::ZERO), 4);
+    assert_eq!(granted(&mut project, Urgency::Miss, Duration::ZERO), 200);
+    assert!(!project.is_idle(Duration::ZERO));
+}
+
+fn numbered(number: usize) -> ProjectId {
+    format!("{number:024x}").parse().unwrap()
+}
+
+#[test]
+fn ten_thousand_projects_are_known_and_none_starts_full_after_one_in_use_was_evicted() {
+    let (limiter, clock) = limiter(32, 4, 100);
+    let left = |number: usize| {
+        let limits = limiter.for_fetch(numbered(number), Urgency::Miss);
+        limits.with_project(|_| ());
+        limiter.view(&numbered(number)).remaining
+    };
+    for number in 0..MOST_PROJECTS {
+        assert_eq!(left(number), 1_000);
+    }
+    assert_eq!(left(MOST_PROJECTS), 1_000);
+    assert_eq!(limiter.state().projects.len(), 1);
+    for number in 0..2 * MOST_PROJECTS {
+        let limits = limiter.for_fetch(numbered(number), Urgency::Miss);
+        let reserved = limits.reserve(1, true).unwrap();
+        reserved.into_iter().for_each(sent_and_ended);
+    }
+    assert!(limiter.state().projects.len() <= MOST_PROJECTS);
+    assert_eq!(left(3 * MOST_PROJECTS), 200);
+    clock.advance(rates().time_to_full());
+    assert_eq!(left(4 * MOST_PROJECTS), 1_000);
+}
+
+/// So that its token is not given back.
+fn sent_and_ended(mut reservation: Reservation) {
+    let limits = reservation.limits.clone();
+    limits.with_project(|project| project.bucket.sent());
+    reservation.is_sent = true;
 }

@@ -11,8 +11,38 @@ use serde_json::value::RawValue;
 #[derive(Deserialize)]
 pub(super) struct Text<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 
+/// Reads one object and nothing else, and calls `member` with the name and the text of each member.
+pub(super) fn read_object<'a>(
+    text: &'a str,
+    member: impl FnMut(&[u8], &'a RawValue) -> Result<(), &'static str>,
+) -> serde_json::Result<()> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    deserializer.deserialize_map(ObjectVisitor(member))?;
+    deserializer.end()
+}
+
+struct ObjectVisitor<F>(F);
+
+impl<'de, F> Visitor<'de> for ObjectVisitor<F>
+where
+    F: FnMut(&[u8], &'de RawValue) -> Result<(), &'static str>,
+{
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+        while let Some(Name(name)) = map.next_key()? {
+            (self.0)(&name, map.next_value()?).map_err(A::Error::custom)?;
+        }
+        Ok(())
+    }
+}
+
 /// A member's name, which need not be Unicode: `"\ud800"` is a name that we do not know.
-pub(super) struct Name<'a>(pub(super) Cow<'a, [u8]>);
+struct Name<'a>(Cow<'a, [u8]>);
 
 impl<'de> Deserialize<'de> for Name<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -39,39 +69,28 @@ impl<'de> Visitor<'de> for NameVisitor {
 }
 
 /// Two readers may take a member differently that stands there twice.
-pub(super) fn set_once<T, E: Error>(member: &mut Option<T>, value: T) -> Result<(), E> {
-    if member.replace(value).is_some() {
-        return Err(E::custom("a member that stands there twice"));
+pub(super) fn set_once<T>(member: &mut Option<T>, value: T) -> Result<(), &'static str> {
+    match member.replace(value) {
+        Some(_) => Err("a member that stands there twice"),
+        None => Ok(()),
     }
-    Ok(())
 }
 
-/// Passes over a value that is nested at most so deep, and returns its text.
-pub(super) fn skip<'de, A: MapAccess<'de>>(
-    map: &mut A,
-    deepest: u8,
-) -> Result<&'de RawValue, A::Error> {
-    let value: &RawValue = map.next_value()?;
-    if is_deeper(value.get(), deepest) {
-        return Err(A::Error::custom("nested too deep"));
-    }
-    Ok(value)
-}
-
-fn is_deeper(value: &str, deepest: u8) -> bool {
+/// A value that is nested at most so deep.
+pub(super) fn shallow(value: &RawValue, deepest: usize) -> Result<&RawValue, &'static str> {
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
-    for byte in value.bytes() {
+    for byte in value.get().bytes() {
         match byte {
             _ if escaped => escaped = false,
             b'\\' if in_string => escaped = true,
             b'"' => in_string = !in_string,
             b'[' | b'{' if !in_string => depth += 1,
-            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            b']' | b'}' if !in_string => depth -= 1,
             _ => {}
         }
-        if depth > usize::from(deepest) {
-            return true;
+        if depth > deepest {
+            return Err("nested too deep");
         }
     }
-    false
+    Ok(value)
 }

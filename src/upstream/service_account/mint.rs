@@ -1,156 +1,205 @@
-//! A mint: a need for a token goes in; a token, or why there is none and until when, comes out.
+//! Minting a token, and giving it back: the calls to Atlas's OAuth endpoints.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{error, info};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue};
+use tracing::{error, info, warn};
 
-use super::{Account, ServiceAccount, State, Token, endpoint};
+use super::{ServiceAccount, State, Token};
+use crate::http_client::{Bounds, HttpErrorKind, HttpReply};
+use crate::system::Secret;
+use crate::system::may_wait;
+use crate::telemetry::Tally;
 use crate::telemetry::metrics::upstream::{Endpoint, MintLabels, MintResult};
-use crate::telemetry::{Tally, say};
-use crate::upstream::answer::CredentialFailure;
-use crate::upstream::token::{Fate, Minted, NotMinted};
-use crate::upstream::{retry_after, token};
-
-impl ServiceAccount {
-    pub(super) fn start_minting(&self, state: &mut State) {
-        state.minting = true;
-        let account = Arc::clone(&self.0);
-        let under_way = UnderWay(Arc::clone(&self.0));
-        tokio::spawn(async move {
-            let under_way = under_way;
-            account.mint().await;
-            drop(under_way);
-        });
-    }
-}
+use crate::upstream::error::CredentialFailure;
+use crate::upstream::response::retry_after;
+use crate::upstream::token_response;
+use crate::upstream::token_response::{MintError, Minted, TokenFate};
 
 /// A mint is under way until this is dropped, even if its task panics.
-struct UnderWay(Arc<Account>);
+struct MintGuard(Arc<ServiceAccount>);
 
-impl Drop for UnderWay {
+impl Drop for MintGuard {
     fn drop(&mut self) {
-        self.0.state().minting = false;
+        self.0.state().is_minting = false;
         self.0
             .settled
             .send_modify(|count| *count = count.wrapping_add(1));
     }
 }
 
-impl Account {
+impl ServiceAccount {
+    pub(super) fn start_minting(self: &Arc<Self>, state: &mut State) {
+        state.is_minting = true;
+        let guard = MintGuard(Arc::clone(self));
+        tokio::spawn(async move {
+            let guard = guard;
+            guard.0.mint().await;
+        });
+    }
+
     async fn mint(self: &Arc<Self>) {
-        if let Some(kept) = self.take_up().await {
-            self.adopt(kept, true);
+        if let Some(inherited) = self.take_up_token().await {
+            self.adopt(inherited, true);
             return;
         }
-        let (why, wait) = match self.try_mint().await {
+        let MintError { why, wait, .. } = match self.try_mint().await {
             Ok(minted) => {
                 self.count(MintResult::Minted);
                 self.adopt(minted, false);
                 return;
             }
-            Err(NotMinted { why, wait, .. }) => (why, wait),
+            Err(error) => error,
         };
         self.count(match why {
             CredentialFailure::MintLimit | CredentialFailure::MintLimited(_) => MintResult::Limited,
             CredentialFailure::Refused(_) => MintResult::Refused,
             CredentialFailure::Unavailable(_) => MintResult::Unavailable,
         });
-        let (name, seconds) = (&self.terms.load().name, wait.as_secs());
-        let now = self.clock.elapsed();
+        let (credential, seconds) = (&self.settings.load().name, wait.as_secs());
+        let now = self.now().elapsed;
         if let Some(Tally { times, .. }) = self.without_token.happened(now) {
-            say(|| {
-                error!(
-                    credential = %name,
-                    wait_seconds = seconds,
-                    times,
-                    "no token for Atlas: {why}; not asking again before {seconds} s",
-                );
-            });
+            error!(
+                %credential,
+                wait_seconds = seconds,
+                times,
+                "no token for Atlas: {why}; not asking again before {seconds} s",
+            );
         }
+        let late = self.environment.jitter.up_to(wait / 10);
         let mut state = self.state();
-        state.replacing = false;
-        state.trouble = Some(why);
+        state.is_replacing = false;
+        state.failure = Some(why);
         state.failures = state.failures.saturating_add(1);
-        state.not_before = now + wait + self.jitter.up_to(wait / 10);
+        state.not_before = now + wait + late;
     }
 
-    async fn try_mint(self: &Arc<Self>) -> Result<Minted, NotMinted> {
+    async fn try_mint(self: &Arc<Self>) -> Result<Minted, MintError> {
         let failures = self.state().failures;
         let secret = self.secret();
-        self.wish().await.map_err(|wait| NotMinted {
+        self.record_mint().await.map_err(|wait| MintError {
             why: CredentialFailure::MintLimit,
-            wait: wait.min(LONGEST_LEDGER_WAIT),
-            wish: Fate::Unsent,
+            wait: wait.min(LONGEST_LOG_WAIT),
+            token: TokenFate::Unsent,
         })?;
-        let body = "grant_type=client_credentials".to_owned();
-        let answer = self
-            .post(Endpoint::Token, endpoint::TOKEN, &secret, body)
-            .await;
-        let minted = match answer {
-            Ok(answer) => {
-                let wait = retry_after::of(&answer.headers, answer.at.wall);
-                let minted = token::read(answer.status, &answer.body, wait, failures);
-                minted.map(|minted| (minted, answer.at.wall))
+        let form = "grant_type=client_credentials".to_owned();
+        let minted = match self.post(Endpoint::Token, &secret, form).await {
+            Ok(reply) => {
+                let wait = retry_after(&reply.headers, reply.at.wall);
+                let minted = token_response::read(reply.status, &reply.body, wait, failures);
+                minted.map(|minted| (minted, reply.at.wall))
             }
-            Err(lost) => Err(token::lost(lost, failures)),
+            Err(kind) => Err(token_response::lost(kind, failures)),
         };
-        if let Err(failure) = &minted {
-            match failure.wish {
-                Fate::Unknown => {}
-                Fate::Unsent => self.unsent().await,
-                Fate::Vain => self.in_vain().await,
-            }
+        match minted.as_ref().map_err(|error| error.token) {
+            Ok(_) | Err(TokenFate::Unknown) => {}
+            Err(TokenFate::Unsent) => self.mint_unsent().await,
+            Err(TokenFate::None) => self.mint_in_vain().await,
         }
         let (minted, answered_on) = minted?;
         let expires = answered_on.plus(minted.lifetime);
-        self.keep(&minted.token, expires, secret).await;
+        self.keep_token(minted.token.clone(), expires, secret).await;
         Ok(minted)
     }
 
-    fn adopt(&self, minted: Minted, is_kept: bool) {
-        let Some(header) = token::bearer(&minted.token) else {
+    fn adopt(&self, minted: Minted, is_inherited: bool) {
+        let Some(header) = token_response::bearer(&minted.token) else {
             return;
         };
-        let now = self.clock.now();
+        let now = self.now();
         let life = minted.lifetime;
-        let renew_after = self.jitter.between(life * 75 / 100, life * 85 / 100);
-        let (name, seconds) = (&self.terms.load().name, life.as_secs());
-        if is_kept {
-            say(|| info!(credential = %name, seconds, "took up the token of the process before"));
+        let jitter = self.environment.jitter;
+        let (credential, seconds) = (&self.settings.load().name, life.as_secs());
+        if is_inherited {
+            info!(%credential, seconds, "took up the token of the process before");
         } else {
-            say(|| info!(credential = %name, seconds, "minted a token for Atlas"));
+            info!(%credential, seconds, "minted a token for Atlas");
         }
         // That line tells that it is over, too.
         let _ = self.without_token.is_over(now.elapsed);
         let _ = self.unanswered.is_over(now.elapsed);
         let mut state = self.state();
         state.number += 1;
-        if std::mem::take(&mut state.replacing) {
+        if std::mem::take(&mut state.is_replacing) {
             state.last_replaced = Some(now.elapsed);
             state.last_refusal = Some(now.elapsed);
         }
-        state.trouble = None;
+        state.failure = None;
         state.failures = 0;
         state.not_before = now.elapsed;
         state.token = Some(Token {
             text: minted.token,
             header,
             minted_at: now,
-            is_kept,
-            renew_after,
+            is_inherited,
+            renew_after: jitter.between(life * 75 / 100, life * 85 / 100),
             lifetime: life,
         });
-        self.token_expires_in(life);
+        self.show_expiry(life);
+    }
+
+    /// Gives a token back to Atlas.
+    pub(super) async fn revoke_token(self: &Arc<Self>, token: &Secret) {
+        let form = format!("token={}&token_type_hint=access_token", token.expose());
+        let reply = self.post(Endpoint::Revoke, &self.secret(), form).await;
+        if reply.is_ok_and(|reply| reply.status.is_success()) {
+            let account = Arc::clone(self);
+            may_wait(move || account.remove_token()).await;
+            self.mint_in_vain().await;
+        }
+    }
+
+    /// Posts a form with the account's id and secret.
+    async fn post(
+        &self,
+        endpoint: Endpoint,
+        secret: &Secret,
+        form: String,
+    ) -> Result<HttpReply, HttpErrorKind> {
+        let client = &self.environment.client;
+        let path = endpoint.template();
+        let url = client.url(path).expect("a path of ours is not rewritten");
+        // The raw id and secret: Atlas does not undo the percent-encoding of RFC 6749, section 2.3.1.
+        let pair = STANDARD.encode(format!("{}:{}", self.client_id, secret.expose()));
+        let basic = HeaderValue::from_str(&format!("Basic {pair}"));
+        let mut basic = basic.expect("base64 is visible ASCII");
+        basic.set_sensitive(true);
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, basic);
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
+        headers.insert(CONTENT_TYPE, form_type);
+        let bounds = Bounds {
+            bytes: LARGEST_ANSWER,
+            time: self.environment.timeout,
+            from: self.now().elapsed,
+        };
+        let reply = client
+            .send(endpoint, (url, headers, Some(form)), bounds, 0)
+            .await;
+        if let Err(HttpErrorKind::Reset) = reply {
+            // The next mint is far away, and must not find the same connection.
+            client.leave_connections();
+        }
+        let now = self.now().elapsed;
+        reply.inspect_err(|kind| {
+            if let Some(Tally { times, .. }) = self.unanswered.happened(now) {
+                let credential = &self.settings.load().name;
+                warn!(%credential, times, "no answer of Atlas's {path}: {kind}");
+            }
+        })
     }
 
     fn count(&self, result: MintResult) {
-        self.metrics
-            .token_mints
-            .get_or_create(&MintLabels { result })
-            .inc();
+        let mints = &self.environment.metrics.token_mints;
+        mints.get_or_create(&MintLabels { result }).inc();
     }
 }
 
-/// The ledger may say an hour; an operator who clears it should not have to restart us.
-const LONGEST_LEDGER_WAIT: Duration = Duration::from_mins(5);
+/// The mint log may say an hour; an operator who clears it should not have to restart us.
+const LONGEST_LOG_WAIT: Duration = Duration::from_mins(5);
+const LARGEST_ANSWER: u64 = 64 << 10;

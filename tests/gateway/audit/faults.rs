@@ -28,7 +28,11 @@ fn a_full_disk_means_no_answer_until_there_is_room() {
                 }
                 assert!(recorded > 100);
                 assert!(!trail.audit.is_writable());
-                assert!(trail.audit.trouble().unwrap().contains("No space left"));
+                assert!(
+                    trail.audit.health().faults[0]
+                        .problem
+                        .contains("No space left")
+                );
                 for _ in 0..50 {
                     assert_eq!(trail.record("refused").await, Err(Unrecorded::Unwritable));
                     trail.advance(A_ROUND).await;

@@ -9,7 +9,7 @@ use atlas_cert_gateway::atlas::CertQuery;
 use atlas_cert_gateway::audit::{
     AdminAction, AdminRecord, Arrival, CacheUse, Closing, FetchRecord, Outcome, Sync,
 };
-use atlas_cert_gateway::identity::Caller;
+use atlas_cert_gateway::identity::{Caller, RuleListNumber};
 use futures_util::future::join_all;
 use proptest::prelude::*;
 use serde_json::Value;
@@ -52,7 +52,7 @@ async fn a_record_has_the_members_of_the_contract_in_their_order() {
     let line = text.lines().nth(1).unwrap();
     assert_eq!(
         names(line),
-        "time seq kind replica chain request_id outcome status error_code subject issuer client_id token_id \
+        "time seq kind replica chain request_id outcome status subject issuer token_id \
          rule peer group_id username cache stale fill_id age_ms certificates list upstream_calls \
          duration_us \
          previous hash"
@@ -228,7 +228,7 @@ async fn the_longest_record_of_a_fetch_is_below_eight_kibibytes() {
     // Of each character of a username three bytes stay.
     let query = query(&"\u{e9}".repeat(512));
     let long = "\u{1}".repeat(1_000);
-    for (serial, listed) in [(i64::MAX, 64), (i64::MIN, 61)] {
+    for serial in [i64::MAX, i64::MIN] {
         let serials = vec![serial; 10_000];
         trail.audit.record_fetch(&FetchRecord {
             credential: &long,
@@ -253,8 +253,8 @@ async fn the_longest_record_of_a_fetch_is_below_eight_kibibytes() {
         assert!(line.len() < 8 << 10, "{} bytes", line.len());
         let record: Value = serde_json::from_str(&line).unwrap();
         for change in ["appeared", "vanished"] {
-            assert_eq!(record[change].as_array().unwrap().len(), listed);
-            assert_eq!(record[format!("{change}_more")], 10_000 - listed);
+            assert_eq!(record[change].as_array().unwrap().len(), 64);
+            assert_eq!(record[format!("{change}_more")], 10_000 - 64);
         }
     }
 }
@@ -285,6 +285,7 @@ proptest! {
                 key_id: None,
                 scopes: Box::default(),
                 expires_at: START,
+                rule_list: RuleListNumber::default(),
             }));
             let mut username: String = text(5).replace(|it: char| it.is_control() || "%/\\".contains(it), "x");
             while username.len() > 1_024 {

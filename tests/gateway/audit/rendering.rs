@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use atlas_cert_gateway::audit::{Arrival, CacheUse, Closing, Origin, Outcome, Sync};
-use atlas_cert_gateway::identity::Caller;
+use atlas_cert_gateway::identity::{Caller, RuleListNumber};
 use proptest::prelude::*;
 use uuid::Uuid;
 
@@ -48,6 +48,7 @@ proptest! {
                 key_id: None,
                 scopes: Box::default(),
                 expires_at: START,
+                rule_list: RuleListNumber::default(),
             });
             entry.set_caller(&who);
             entry.set_query(&asked);
@@ -75,21 +76,21 @@ proptest! {
                 format!("\"seq\":2,\"kind\":\"lookup\",\"replica\":\"test\",\"chain\":\"{}\"", trail.chain()),
                 format!("\"request_id\":\"{}\"", Uuid::from_u128(ids[0])),
                 format!("\"outcome\":\"{}\"", OUTCOMES[outcome].word()),
-                format!("\"status\":{}", or_null((status > 0).then(|| status.to_string()))),
-                format!("\"error_code\":{}", or_null(some(3).map(quoted))),
-                some(2).map(|claim| format!("\"claim\":{}", quoted(claim))).unwrap_or_default(),
+                member("status", (status > 0).then(|| status.to_string())),
+                member("error_code", some(3).map(quoted)),
+                member("claim", some(2).map(quoted)),
                 format!("\"subject\":{}", quoted(&texts[5])),
                 format!("\"issuer\":{}", quoted(&texts[6])),
-                format!("\"client_id\":{}", or_null(some(0).map(quoted))),
-                format!("\"token_id\":{}", or_null(some(1).map(quoted))),
-                format!("\"rule\":{}", or_null(some(2).map(quoted))),
+                member("client_id", some(0).map(quoted)),
+                member("token_id", some(1).map(quoted)),
+                member("rule", some(2).map(quoted)),
                 format!("\"peer\":\"{peer}\""),
                 format!("\"group_id\":\"{}\",\"username\":\"CN=app\"", asked.project.as_str()),
                 format!("\"cache\":\"{}\"", CACHES[cache].word()),
                 if CACHES[cache] == CacheUse::Stale { "\"stale\":true" } else { "" }.to_owned(),
-                format!("\"fill_id\":{}", or_null(closing.fill_id.map(|id| format!("\"{id}\"")))),
-                format!("\"age_ms\":{}", or_null(closing.age.map(|_| number(0).to_string()))),
-                format!("\"certificates\":{}", or_null(closing.certificates.map(|it| it.to_string()))),
+                member("fill_id", closing.fill_id.map(|id| format!("\"{id}\""))),
+                member("age_ms", closing.age.map(|_| number(0).to_string())),
+                member("certificates", closing.certificates.map(|it| it.to_string())),
                 if absent[1] { "" } else { "\"list\":\"n4bQgYhMfWWaL-qg\"" }.to_owned(),
                 format!("\"upstream_calls\":{calls},\"duration_us\":{later}"),
             ];
@@ -105,11 +106,10 @@ proptest! {
     }
 }
 
-/// What was written of a caller is used again; of this one, and under this rule.
 #[tokio::test]
 async fn callers_who_come_again_are_recorded_as_the_first_time() {
     let trail = Trail::with(|config| config.sync = Sync::Never);
-    // More than are kept, some of them freed in between, so that others get their place in memory.
+    // Some of them are freed in between, so that others take their place in memory.
     let callers: Vec<_> = (0..300)
         .map(|number| caller(&format!("subject-{number}")))
         .collect();
@@ -145,8 +145,9 @@ async fn callers_who_come_again_are_recorded_as_the_first_time() {
     assert_eq!(recorded, expected);
 }
 
-fn or_null(value: Option<String>) -> String {
-    value.unwrap_or_else(|| "null".to_owned())
+/// A member, or nothing where it has no value.
+fn member(name: &str, value: Option<String>) -> String {
+    value.map_or_else(String::new, |value| format!("\"{name}\":{value}"))
 }
 
 /// A text as JSON in printable ASCII, one character after the other.

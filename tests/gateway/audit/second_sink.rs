@@ -95,7 +95,11 @@ async fn where_both_are_required_a_missing_sink_means_no_answer() {
     let trail = trail_to(Destination::Unix(path.clone()), Format::Json, Require::All);
     trail.until(|| !trail.audit.is_writable()).await;
     assert_eq!(trail.record("early").await, Err(Unrecorded::Unwritable));
-    assert!(trail.audit.trouble().unwrap().contains("second audit sink"));
+    assert!(
+        trail.audit.health().faults[0]
+            .problem
+            .contains("second audit sink")
+    );
     let listener = UnixListener::bind(&path).unwrap();
     let _stream = accepted(&trail, &listener).await;
     trail.until(|| trail.audit.is_writable()).await;

@@ -11,7 +11,7 @@ use atlas_cert_gateway::audit::verify::{Report, verify};
 use atlas_cert_gateway::audit::{
     Arrival, Audit, AuditError, CacheUse, Closing, Config, Entry, Origin, Outcome, Unrecorded,
 };
-use atlas_cert_gateway::identity::Caller;
+use atlas_cert_gateway::identity::{Caller, RuleListNumber};
 use atlas_cert_gateway::system::{Clock, ManualClock};
 use atlas_cert_gateway::telemetry::metrics::audit::AuditMetrics;
 use prometheus_client::encoding::text::encode;
@@ -227,6 +227,7 @@ pub(crate) fn caller(subject: &str) -> Arc<Caller> {
         key_id: None,
         scopes: Box::default(),
         expires_at: START.plus(Duration::from_hours(1)),
+        rule_list: RuleListNumber::default(),
     })
 }
 

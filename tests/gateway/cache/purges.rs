@@ -8,7 +8,7 @@ use crate::client::Reply;
 use crate::world::{PROJECT, World, operator_token};
 
 #[tokio::test]
-async fn f09_a_purge_during_a_walk_wins() {
+async fn f09_a_purge_during_a_fetch_wins() {
     let world = quiet_world().await;
     let gate = world.atlas.on(Asked::certificates()).hold();
     let (reply, purged) = tokio::join!(world.ask("app1"), async {

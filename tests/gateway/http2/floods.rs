@@ -6,6 +6,7 @@ use super::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PING, PRIORITY, RST_STREAM, SETTINGS,
     Spammer, WINDOW_UPDATE, block, frame, lookup,
 };
+use crate::program;
 use crate::world::World;
 
 pub(super) fn resident_kib() -> u64 {
@@ -119,7 +120,10 @@ fn floods() -> Vec<Row> {
 }
 
 #[tokio::test]
-async fn floods_end_their_connection_cost_little_memory_and_nobody_else_anything() {
+async fn floods_end_their_connection_and_cost_no_other_anything() {
+    if !program::is_alone("http2::floods::floods_end_their_connection_and_cost_no_other_anything") {
+        return;
+    }
     let world = World::new().await;
     world.ask("app1").await;
     let before = resident_kib();

@@ -13,6 +13,7 @@ use tokio::io::AsyncWriteExt;
 use super::conformance::conversations;
 use super::floods::resident_kib;
 use super::{STATUS_200, Seen, Spammer, connect, next_frame};
+use crate::program;
 use crate::world::World;
 use chance::{Chance, Piece};
 
@@ -36,6 +37,11 @@ fn lists(seen: &Seen) -> usize {
     reason = "the seed and the figures of the long run"
 )]
 async fn conversations_changed_by_chance_break_nothing_and_are_on_record() {
+    const NAME: &str =
+        "http2::fuzzed::conversations_changed_by_chance_break_nothing_and_are_on_record";
+    if !program::is_alone(NAME) {
+        return;
+    }
     count_panics();
     let number = |name: &str| Some(env::var_os(name)?.to_str()?.parse::<u64>().unwrap());
     let (rounds, first) = match (number("FUZZ_ROUNDS"), number("FUZZ_SEED")) {

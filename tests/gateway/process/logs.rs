@@ -179,10 +179,10 @@ async fn each_line_is_one_event_and_names_its_request() {
     }
 }
 
-/// A line that a walk says leads to the record of its fetch, and to who needed it.
+/// A line that a fetch writes leads to the record of its fetch, and to who needed it.
 // The simulated Atlas answers while a test waits for the program.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_line_of_a_walk_names_its_lookup_and_its_fetch() {
+async fn a_line_of_a_fetch_names_its_lookup_and_its_record() {
     let (atlas, files) = world().await;
     let program = Program::start(files.path());
     atlas.on(Asked::certificates()).respond(Fault::html(503));
@@ -196,7 +196,7 @@ async fn a_line_of_a_walk_names_its_lookup_and_its_fetch() {
     let line: Value = serde_json::from_str(said.unwrap()).unwrap();
     let fetch = records(files.path(), "fetch").remove(0);
     let span = &line["span"];
-    assert_eq!(span["name"], "walk");
+    assert_eq!(span["name"], "fetch");
     assert_eq!(span["urgency"], "Miss");
     assert_eq!(span["fill_id"], fetch["fill_id"]);
     assert_eq!(span["request_id"], reply.header("x-request-id").unwrap());

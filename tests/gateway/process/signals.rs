@@ -80,7 +80,7 @@ async fn told_to_stop_while_the_first_token_is_minted_the_caller_is_answered_and
 
 // The simulated Atlas answers while a test waits for the program.
 #[tokio::test(flavor = "multi_thread")]
-async fn told_to_stop_during_a_walk_the_caller_is_answered() {
+async fn told_to_stop_during_a_fetch_the_caller_is_answered() {
     let (atlas, files) = world().await;
     held(&files, &atlas, Asked::certificates()).await;
 }
@@ -129,7 +129,7 @@ async fn told_to_stop_twice_it_ends_at_once_and_every_request_under_way_is_on_re
             // Longer than any test waits.
             set(config, "server.limits.drain_lead", "10m");
             set(config, "server.limits.request", "20m");
-            set(config, "atlas.limits.walk", "20m");
+            set(config, "atlas.limits.fetch", "20m");
             set(config, "atlas.limits.page", "20m");
             set(config, "atlas.limits.first_byte", "20m");
         })
@@ -161,10 +161,10 @@ async fn told_to_stop_twice_it_ends_at_once_and_every_request_under_way_is_on_re
             assert!(stream.await.unwrap().is_err());
         }
         assert_eq!(outcomes(&files), ["abandoned"; 10]);
-        let walks = records(files.path(), "fetch");
-        assert_eq!(walks.len(), 1, "{walks:?}");
+        let fetches = records(files.path(), "fetch");
+        assert_eq!(fetches.len(), 1, "{fetches:?}");
         assert_eq!(
-            (&walks[0]["outcome"], &walks[0]["upstream_calls"]),
+            (&fetches[0]["outcome"], &fetches[0]["upstream_calls"]),
             (&"failed".into(), &1.into())
         );
         assert_eq!(

@@ -196,9 +196,9 @@ async fn m3_what_atlas_is_asked_are_spans_of_a_client_and_a_retry_says_so() {
             ("http.request.resend_count", "1"),
         ],
     );
-    let walk = named(&spans, "walk");
-    assert_eq!(walk.len(), 1, "{walk:?}");
-    assert_eq!(failed.parent_span_id, walk[0].span_id);
+    let fetch = named(&spans, "fetch");
+    assert_eq!(fetch.len(), 1, "{fetch:?}");
+    assert_eq!(failed.parent_span_id, fetch[0].span_id);
     let mint = named(&spans, MINT);
     assert_eq!(mint.len(), 1);
     assert_says(
@@ -243,7 +243,7 @@ async fn m3_a_failed_fetch_says_why_in_each_span_and_has_no_empty_twin() {
         for span in named(&spans, PAGE) {
             assert_says(span, SpanKind::Client, true, &[("error.type", page)]);
         }
-        assert_eq!(named(&spans, "walk").len(), 1, "{page}");
+        assert_eq!(named(&spans, "fetch").len(), 1, "{page}");
     }
 }
 

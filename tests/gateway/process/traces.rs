@@ -131,7 +131,7 @@ async fn a_collector_gets_every_span_of_a_callers_trace_and_atlas_learns_nothing
         ("identity", 2),
         ("policy", 2),
         ("cache", 2),
-        ("walk", 1),
+        ("fetch", 1),
         (PAGE, 1),
     ] {
         assert_eq!(named(name), times, "{name}");

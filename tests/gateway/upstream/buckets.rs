@@ -17,7 +17,7 @@ struct Shown {
 
 impl World {
     fn shown(&self) -> Shown {
-        self.upstream.show_buckets();
+        self.upstream.update_gauges();
         let labels = CredentialLabels {
             credential: "platform".to_owned(),
         };

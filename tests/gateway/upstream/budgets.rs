@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use atlas_cert_gateway::upstream::{FetchFailure, HeldBack, Urgency};
+use atlas_cert_gateway::upstream::{FetchErrorKind, HeldBack, Urgency};
 use atlas_simulator::{Answer, Asked, BucketSize, Fault, Filling, Gate};
 use futures_util::future::join_all;
 use http::StatusCode;
@@ -75,7 +75,7 @@ async fn a_refusal_names_a_time_at_which_there_is_an_answer() {
     let world = with_users(1_000, 0).await;
     ask_all(&world, PROJECT, 0..1_000).await;
     let error = world.ask().await.unwrap_err();
-    let FetchFailure::HeldBack {
+    let FetchErrorKind::HeldBack {
         why: HeldBack::OwnShare | HeldBack::BucketLow,
         retry_after,
         ..
@@ -83,7 +83,7 @@ async fn a_refusal_names_a_time_at_which_there_is_an_answer() {
     else {
         panic!("{}", name(&error.reason));
     };
-    assert_eq!(error.walk.calls, 0);
+    assert_eq!(error.stats.calls, 0);
     world.manual_clock.advance(retry_after);
     assert_eq!(outcome(&world.ask().await), "3 certificates");
 }
@@ -168,7 +168,7 @@ async fn u25_after_a_429_nothing_is_sent_before_its_time_and_then_one_probe() {
             .once()
             .respond(limited(headers));
         let error = world.ask_at_once().await.unwrap_err();
-        let FetchFailure::Atlas(answer) = &error.reason else {
+        let FetchErrorKind::Atlas(answer) = &error.reason else {
             panic!();
         };
         let wait = Duration::from_secs(seconds);
@@ -178,7 +178,7 @@ async fn u25_after_a_429_nothing_is_sent_before_its_time_and_then_one_probe() {
             .manual_clock
             .advance(wait.saturating_sub(Duration::from_millis(50)));
         let error = world.ask_at_once().await.unwrap_err();
-        let FetchFailure::HeldBack {
+        let FetchErrorKind::HeldBack {
             why: HeldBack::RateLimited,
             retry_after,
             ..
@@ -229,7 +229,7 @@ async fn u25_of_two_times_to_wait_the_longer_one_is_kept() {
             .on(pages)
             .respond(Fault::add_header("retry-after", other));
         let error = world.ask_at_once().await.unwrap_err();
-        let FetchFailure::Atlas(answer) = &error.reason else {
+        let FetchErrorKind::Atlas(answer) = &error.reason else {
             panic!();
         };
         assert_eq!(answer.retry_after, Some(Duration::from_secs(55)));
@@ -320,10 +320,10 @@ async fn g22_g27_a_project_that_keeps_failing_is_asked_rarely_and_found_when_it_
         assert!(world.ask().await.is_err());
     }
     let error = world.ask_at_once().await.unwrap_err();
-    let FetchFailure::BreakerOpen { retry_after } = error.reason else {
+    let FetchErrorKind::BreakerOpen { retry_after } = error.reason else {
         panic!("{}", name(&error.reason));
     };
-    assert!(retry_after <= Duration::from_secs(5) && error.walk.calls == 0);
+    assert!(retry_after <= Duration::from_secs(5) && error.stats.calls == 0);
     let calls = world.atlas.certificate_calls();
     for _ in 0..60 {
         world.manual_clock.advance(Duration::from_secs(1));

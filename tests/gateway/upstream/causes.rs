@@ -3,7 +3,7 @@
 use atlas_cert_gateway::telemetry::metrics::upstream::{
     CallCause, CallLabels, CauseLabel, Endpoint,
 };
-use atlas_cert_gateway::upstream::{Proof, Urgency};
+use atlas_cert_gateway::upstream::{FetchOptions, Proof, Urgency};
 use atlas_simulator::{Asked, Fault};
 
 use crate::upstream::world::{PROJECT, World, api_key, query};
@@ -62,7 +62,11 @@ async fn a_first_reading_counts_for_what_it_was_asked_for() {
     world.ask_for(PROJECT, "app1", urgency).await.unwrap();
     world.assert_spent(&[(Miss, 4), (Ahead, 2)]);
     let query = query(PROJECT, "app1");
-    let anew = world.upstream.list_anew(&query, Urgency::Miss, true);
+    let options = FetchOptions {
+        forced: true,
+        ..Urgency::Miss.into()
+    };
+    let anew = world.upstream.fetch(&query, options);
     world.pass_time(anew).await.unwrap();
     world.assert_spent(&[(Miss, 4), (Ahead, 2), (Forced, 2)]);
 }

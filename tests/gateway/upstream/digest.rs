@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use atlas_cert_gateway::upstream::Refusal;
+use atlas_cert_gateway::upstream::CredentialUnavailable;
 use atlas_simulator::{DigestRules, Endpoint, PRIVATE_KEY};
 use futures_util::future::join_all;
 use http::HeaderValue;
@@ -36,8 +36,8 @@ async fn one_challenge_serves_many_calls_with_a_rising_count() {
 #[tokio::test]
 async fn the_challenge_is_counted_as_a_call() {
     let world = world(|_| ()).await;
-    assert_eq!(world.ask().await.unwrap().walk.calls, 2);
-    assert_eq!(world.ask().await.unwrap().walk.calls, 1);
+    assert_eq!(world.ask().await.unwrap().stats.calls, 2);
+    assert_eq!(world.ask().await.unwrap().stats.calls, 1);
 }
 
 #[tokio::test]
@@ -130,8 +130,8 @@ async fn u64_an_expired_nonce_and_a_changed_realm_cost_one_challenge() {
     world
         .manual_clock
         .advance(std::time::Duration::from_mins(6));
-    assert_eq!(world.ask().await.unwrap().walk.calls, 2);
-    assert_eq!(world.ask().await.unwrap().walk.calls, 1);
+    assert_eq!(world.ask().await.unwrap().stats.calls, 2);
+    assert_eq!(world.ask().await.unwrap().stats.calls, 1);
     assert_eq!(world.atlas.digest_challenges(), 2);
 }
 
@@ -156,5 +156,8 @@ async fn a_wrong_key_is_tried_once_per_question_and_named_in_readiness() {
     .await;
     assert_eq!(outcome(&world.ask().await), "401 UNEXPECTED_ERROR");
     assert_eq!(world.atlas.certificate_calls(), 2);
-    assert_eq!(world.upstream.readiness()[0].why, Refusal::Key);
+    assert_eq!(
+        world.upstream.readiness()[0].why,
+        CredentialUnavailable::Key
+    );
 }

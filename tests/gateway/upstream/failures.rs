@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use atlas_cert_gateway::upstream::{FetchFailure, Refusal, Verdict};
+use atlas_cert_gateway::upstream::{CredentialUnavailable, FetchErrorKind, Verdict};
 use atlas_simulator::{Answer, Asked, Ending, Fault, X509Type};
 use http::StatusCode;
 
@@ -32,7 +32,7 @@ async fn u23_errors_of_atlas_are_kept_byte_for_byte_with_what_they_mean() {
             .respond(Fault::answer(answer));
         let error = world.ask().await.unwrap_err();
         assert_eq!(error.verdict(), verdict, "{code}");
-        let FetchFailure::Atlas(answer) = error.reason else {
+        let FetchErrorKind::Atlas(answer) = error.reason else {
             panic!("{code}");
         };
         assert_eq!(&answer.body[..], text.as_bytes());
@@ -78,7 +78,7 @@ async fn u22_an_address_that_is_not_listed_is_passed_on_and_named_in_readiness()
         "403 IP_ADDRESS_NOT_ON_ACCESS_LIST"
     );
     let not_ready = world.upstream.readiness();
-    assert_eq!(not_ready[0].why, Refusal::Address);
+    assert_eq!(not_ready[0].why, CredentialUnavailable::Address);
     assert_eq!(not_ready[0].credential.as_ref(), "platform");
     world.atlas.rules(|rules| rules.access_list = None);
     world.ask().await.unwrap();
@@ -100,7 +100,7 @@ async fn u24_errors_of_servers_are_tried_once_more_and_html_is_never_relayed() {
         let error = world.ask().await.unwrap_err();
         assert_eq!(name(&error.reason), expected);
         assert_eq!(error.verdict(), Verdict::Outage);
-        assert_eq!(error.walk.calls, calls, "{expected}");
+        assert_eq!(error.stats.calls, calls, "{expected}");
     }
     let world = World::new().await;
     world
@@ -108,7 +108,7 @@ async fn u24_errors_of_servers_are_tried_once_more_and_html_is_never_relayed() {
         .on(Asked::certificates())
         .once()
         .respond(Fault::unexpected_error());
-    assert_eq!(world.ask().await.unwrap().walk.calls, 2);
+    assert_eq!(world.ask().await.unwrap().stats.calls, 2);
 }
 
 #[tokio::test]
@@ -121,7 +121,7 @@ async fn u24_a_503_that_asks_for_seven_seconds_gets_them() {
         .once()
         .respond(Fault::answer(busy));
     let error = world.ask().await.unwrap_err();
-    let FetchFailure::NoDocument { retry_after, .. } = error.reason else {
+    let FetchErrorKind::NoDocument { retry_after, .. } = error.reason else {
         panic!();
     };
     assert_eq!(retry_after, Some(Duration::from_secs(7)));

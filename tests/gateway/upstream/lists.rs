@@ -24,7 +24,7 @@ async fn a_list_of_any_length_is_whole_and_costs_what_it_must() {
         let fetched = world.ask().await.unwrap();
         assert_eq!(serials(&fetched), world.held(), "{count}");
         assert_eq!(
-            (fetched.walk.pages, fetched.walk.calls),
+            (fetched.stats.pages, fetched.stats.calls),
             (pages, calls),
             "{count}"
         );
@@ -32,8 +32,8 @@ async fn a_list_of_any_length_is_whole_and_costs_what_it_must() {
             world.atlas.certificate_calls(),
             usize::try_from(calls).unwrap()
         );
-        assert_eq!(fetched.walk.credential.as_ref(), "platform");
-        assert_eq!(fetched.walk.status.unwrap().as_u16(), 200);
+        assert_eq!(fetched.stats.credential.as_ref(), "platform");
+        assert_eq!(fetched.stats.status.unwrap().as_u16(), 200);
     }
 }
 
@@ -79,7 +79,7 @@ async fn each_proof_costs_what_its_setting_says() {
         )
         .await;
         let fetched = world.ask().await.unwrap();
-        assert_eq!((fetched.list.len(), fetched.walk.calls), (1_203, calls));
+        assert_eq!((fetched.list.len(), fetched.stats.calls), (1_203, calls));
     }
 }
 
@@ -132,7 +132,7 @@ async fn what_one_reading_does_not_prove_is_read_a_second_time() {
         }
         let fetched = world.ask().await.unwrap();
         assert_eq!(serials(&fetched), world.held(), "{case}");
-        assert_eq!(fetched.walk.calls, calls, "{case}");
+        assert_eq!(fetched.stats.calls, calls, "{case}");
     }
 }
 
@@ -159,7 +159,7 @@ async fn a_count_that_is_off_costs_a_second_reading_of_several_pages_at_most() {
         });
         let fetched = world.ask().await.unwrap();
         assert_eq!(serials(&fetched), world.held(), "{held} and {miscount}");
-        assert_eq!(fetched.walk.calls, calls, "{held} and {miscount}");
+        assert_eq!(fetched.stats.calls, calls, "{held} and {miscount}");
         assert_eq!(world.metrics.lists_miscounted.get(), 1);
     }
 }
@@ -341,7 +341,7 @@ async fn the_age_counts_from_the_answer_with_the_first_page() {
     });
     let fetched = fetched.unwrap();
     assert_eq!(fetched.answered_at, before);
-    assert_eq!(fetched.walk.duration, Duration::from_millis(900));
+    assert_eq!(fetched.stats.duration, Duration::from_millis(900));
 }
 
 #[tokio::test]

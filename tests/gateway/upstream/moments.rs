@@ -45,7 +45,7 @@ async fn u42_a_revocation_between_pages_begins_the_list_again() {
     let fetched = world.ask().await.unwrap();
     assert_eq!(serials(&fetched), world.held());
     assert_eq!(fetched.list.len(), 1_202);
-    assert_eq!(fetched.walk.calls, 6);
+    assert_eq!(fetched.stats.calls, 6);
 }
 
 #[tokio::test]
@@ -94,8 +94,8 @@ async fn u44_a_revocation_and_an_issue_behind_the_first_page_are_noticed() {
     });
     let fetched = fetched.unwrap();
     assert_eq!(serials(&fetched), world.held());
-    assert_eq!(world.metrics.walks_restarted.get(), 1);
-    assert_eq!(fetched.walk.calls, 9);
+    assert_eq!(world.metrics.fetches_restarted.get(), 1);
+    assert_eq!(fetched.stats.calls, 9);
 }
 
 #[tokio::test]
@@ -118,7 +118,7 @@ async fn u45_readings_that_agree_are_the_list_whatever_is_counted() {
     }
     let fetched = world.ask().await.unwrap();
     assert_eq!(serials(&fetched), world.held());
-    assert_eq!(fetched.walk.calls, 6);
+    assert_eq!(fetched.stats.calls, 6);
 }
 
 #[tokio::test]

@@ -182,7 +182,7 @@ async fn u14_a_connection_on_which_no_form_may_be_sent_is_left_for_a_new_one() {
     assert_eq!(world.atlas.connections_accepted(), 2);
 }
 
-/// Asks, and sees that what comes of it comes within the time of a walk.
+/// Asks, and sees that what comes of it comes within the time of a fetch.
 async fn in_time(world: &World, expected: &str) {
     let before = world.clock.now().elapsed;
     assert_eq!(outcome(&world.ask().await), expected);
@@ -306,11 +306,11 @@ async fn u10_g22_a_host_that_is_gone_is_asked_rarely_for_all_projects_and_found_
     let urgency = atlas_cert_gateway::upstream::Urgency::Miss;
     let refused = world
         .upstream
-        .list_certificates(&other, urgency)
+        .fetch(&other, urgency.into())
         .await
         .unwrap_err();
     assert_eq!(crate::upstream::world::name(&refused.reason), "breaker");
-    assert_eq!(refused.walk.calls, 0);
+    assert_eq!(refused.stats.calls, 0);
     world.atlas.resume().await.unwrap();
     world.manual_clock.advance(Duration::from_secs(5));
     assert_eq!(outcome(&world.ask_at_once().await), "2 certificates");

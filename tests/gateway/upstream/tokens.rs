@@ -8,7 +8,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use atlas_cert_gateway::upstream::{CredentialFailure, FetchFailure, Refusal, Upstream, Urgency};
+use atlas_cert_gateway::upstream::{
+    CredentialFailure, CredentialUnavailable, FetchErrorKind, Upstream, Urgency,
+};
 use atlas_simulator::{Asked, CLIENT_ID, CLIENT_SECRET, Endpoint, Fault, ServiceAccount};
 use futures_util::future::join_all;
 use http::StatusCode;
@@ -49,7 +51,7 @@ async fn a_mint_goes_on_when_the_caller_who_needed_it_leaves() {
     let world = World::new().await;
     let mints = world.atlas.on(Asked::token()).hold();
     let first = query(PROJECT, "app1");
-    let leaver = world.upstream.list_certificates(&first, Urgency::Miss);
+    let leaver = world.upstream.fetch(&first, Urgency::Miss.into());
     tokio::select! {
         _ = leaver => panic!("nothing can have been answered"),
         () = mints.arrived(1) => {}
@@ -93,7 +95,10 @@ async fn u21_a_token_that_is_never_accepted_is_replaced_once_a_minute_and_named_
         assert_eq!(outcome(&world.ask().await), "401 UNAUTHORIZED");
     }
     assert_eq!(world.atlas.mints(), 2);
-    assert_eq!(world.upstream.readiness()[0].why, Refusal::Key);
+    assert_eq!(
+        world.upstream.readiness()[0].why,
+        CredentialUnavailable::Key
+    );
     world.manual_clock.advance(Duration::from_mins(1));
     assert_eq!(outcome(&world.ask().await), "401 UNAUTHORIZED");
     assert_eq!(world.atlas.mints(), 3);
@@ -194,7 +199,7 @@ async fn f23_a_secret_that_was_rotated_is_taken_up_without_a_restart() {
     let asked = async {
         while world
             .upstream
-            .list_certificates(&query(PROJECT, "app1"), Urgency::Miss)
+            .fetch(&query(PROJECT, "app1"), Urgency::Miss.into())
             .await
             .is_err()
         {
@@ -238,11 +243,11 @@ async fn each_project_is_asked_with_the_first_credential_that_covers_it_and_thei
         .unwrap_err();
     assert!(matches!(
         refused.reason,
-        FetchFailure::Credential(CredentialFailure::Refused(StatusCode::UNAUTHORIZED))
+        FetchErrorKind::Credential(CredentialFailure::Refused(StatusCode::UNAUTHORIZED))
     ));
-    assert_eq!(refused.walk.credential.as_ref(), "other");
+    assert_eq!(refused.stats.credential.as_ref(), "other");
     assert_eq!(
-        world.ask().await.unwrap().walk.credential.as_ref(),
+        world.ask().await.unwrap().stats.credential.as_ref(),
         "platform"
     );
     let not_ready = world.upstream.readiness();
@@ -263,5 +268,5 @@ async fn trying_the_credentials_online_finds_those_that_atlas_does_not_accept() 
         .rules(|rules| rules.access_list = Some(Vec::new()));
     let bad = world.pass_time(world.upstream.check_online(&[])).await;
     let problem = bad[0].problem.as_ref().unwrap();
-    assert!(matches!(&problem.reason, FetchFailure::Atlas(answer) if answer.status == 403));
+    assert!(matches!(&problem.reason, FetchErrorKind::Atlas(answer) if answer.status == 403));
 }

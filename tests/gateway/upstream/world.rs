@@ -8,8 +8,8 @@ use atlas_cert_gateway::atlas::{CertQuery, ProjectId, Timestamp};
 use atlas_cert_gateway::system::{Clock, ManualClock, Secret};
 use atlas_cert_gateway::telemetry::metrics::upstream::UpstreamMetrics;
 use atlas_cert_gateway::upstream::{
-    ApiKeyConfig, Config, CredentialConfig, FetchError, FetchFailure, Fetched, HeldBack, Jitter,
-    ServiceAccountConfig, Surroundings, Upstream, Urgency,
+    ApiKeyConfig, BuildOptions, Config, CredentialConfig, FetchError, FetchErrorKind, Fetched,
+    HeldBack, Jitter, ServiceAccountConfig, Upstream, Urgency,
 };
 use atlas_simulator::{
     CLIENT_ID, CLIENT_SECRET, PRIVATE_KEY, PUBLIC_KEY, Settings, Simulator, World as Projects,
@@ -112,14 +112,14 @@ impl World {
         urgency: Urgency,
     ) -> Result<Fetched, FetchError> {
         let query = query(project, username);
-        self.pass_time(self.upstream.list_certificates(&query, urgency))
+        self.pass_time(self.upstream.fetch(&query, urgency.into()))
             .await
     }
 
     /// Asks while time stands still.
     pub(crate) async fn ask_at_once(&self) -> Result<Fetched, FetchError> {
         let query = query(PROJECT, "app1");
-        self.upstream.list_certificates(&query, Urgency::Miss).await
+        self.upstream.fetch(&query, Urgency::Miss.into()).await
     }
 
     /// Runs something, and lets time pass until it is done.
@@ -151,11 +151,12 @@ fn start_upstream(
     metrics: &UpstreamMetrics,
     names: Option<Arc<dyn Resolve>>,
 ) -> Upstream {
-    let surroundings = Surroundings {
+    let options = BuildOptions {
         jitter: Jitter::Fixed(0),
-        names,
+        resolver: names,
+        persists: true,
     };
-    Upstream::build_in(config, clock.clone(), metrics.clone(), &surroundings).unwrap()
+    Upstream::build_with(config, clock.clone(), metrics.clone(), options).unwrap()
 }
 
 pub(crate) fn service_account() -> CredentialConfig {
@@ -217,30 +218,33 @@ pub(crate) fn serials(fetched: &Fetched) -> Vec<i64> {
 }
 
 /// A failure's name, as short as it goes.
-pub(crate) fn name(failure: &FetchFailure) -> String {
+pub(crate) fn name(failure: &FetchErrorKind) -> String {
     match failure {
-        FetchFailure::Atlas(answer) => {
+        FetchErrorKind::Atlas(answer) => {
             let code = answer.error_code.as_deref().unwrap_or_default();
             format!("{} {code}", answer.status.as_u16())
         }
-        FetchFailure::BreakerOpen { .. } => "breaker".to_owned(),
-        FetchFailure::Busy { .. } => "busy".to_owned(),
-        FetchFailure::Credential(why) => {
+        FetchErrorKind::BreakerOpen { .. } => "breaker".to_owned(),
+        FetchErrorKind::Credential(why) => {
             let why = format!("{why:?}");
             format!("credential {}", why.split('(').next().unwrap())
         }
-        FetchFailure::Inconsistent => "inconsistent".to_owned(),
-        FetchFailure::InvalidResponse(_) => "invalid".to_owned(),
-        FetchFailure::NoCredential => "no credential".to_owned(),
-        FetchFailure::NoDocument { status, .. } => format!("{} no document", status.as_u16()),
-        FetchFailure::HeldBack {
+        FetchErrorKind::Inconsistent => "inconsistent".to_owned(),
+        FetchErrorKind::InvalidResponse(_) => "invalid".to_owned(),
+        FetchErrorKind::NoCredential => "no credential".to_owned(),
+        FetchErrorKind::NoDocument { status, .. } => format!("{} no document", status.as_u16()),
+        FetchErrorKind::HeldBack {
+            why: HeldBack::Busy,
+            ..
+        } => "busy".to_owned(),
+        FetchErrorKind::HeldBack {
             why: HeldBack::Unavailable,
             ..
         } => "unavailable".to_owned(),
-        FetchFailure::HeldBack { .. } => "rate limited".to_owned(),
-        FetchFailure::Timeout => "timeout".to_owned(),
-        FetchFailure::Tls => "tls".to_owned(),
-        FetchFailure::Unreachable => "unreachable".to_owned(),
+        FetchErrorKind::HeldBack { .. } => "rate limited".to_owned(),
+        FetchErrorKind::Timeout => "timeout".to_owned(),
+        FetchErrorKind::Tls => "tls".to_owned(),
+        FetchErrorKind::Unreachable => "unreachable".to_owned(),
     }
 }
 

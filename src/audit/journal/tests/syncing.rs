@@ -69,20 +69,21 @@ async fn a_record_counts_as_being_on_the_disk_once_the_name_of_its_file_is_there
     let metrics = AuditMetrics::default();
     let writer = Writer::new(directory, 1 << 20, false, Tip::START, None);
     let journal = started(writer, &clock, &metrics);
-    let body = Body::compose(NOW, Kind::Lookup, |_| (), <[u8]>::to_vec);
-    let record = async || journal.submit(&body, clock.now()).unwrap().await;
+    let mut sync = SyncThread::new(&journal);
+    let submit = || journal.submit(Kind::Lookup, clock.now(), |_| ());
+    let record = async || submit().unwrap().await;
     assert_eq!(record().await, Ok(()));
     fs::rename(&path, &aside).unwrap();
-    assert!(journal.sync().is_none());
-    assert!(!journal.health.is_durable(1));
+    assert!(sync.sync().is_none());
+    assert_eq!(sync.durable, 0);
     assert_eq!(metrics.sync_failures.get(), 1);
     fs::rename(&aside, &path).unwrap();
     assert_eq!(record().await, Ok(()));
-    assert!(journal.sync().is_some());
-    assert!(journal.health.is_durable(2));
+    assert!(sync.sync().is_some());
+    assert_eq!(sync.durable, 2);
     let report = verify(&path, 1, &[]).unwrap();
     assert_eq!((report.records, report.fault), (2, None));
-    stop(&journal).await;
+    stop(&journal, sync).await;
 }
 
 #[tokio::test]
@@ -90,7 +91,10 @@ async fn a_sync_that_hangs_means_no_answer_until_it_is_over() {
     let trail = Trail::new(Sync::Interval);
     assert_eq!(trail.record().await, Ok(()));
     let disk = trail.hang_syncs();
-    trail.journal().order(Order::Sync);
+    trail
+        .journal()
+        .sync_orders
+        .give(|orders| orders.sync = true);
     let hangs = &trail.journal().disk.hangs;
     trail.until(|| hangs.load(Ordering::Acquire)).await;
     trail.pass(Duration::from_millis(900)).await;
@@ -113,7 +117,6 @@ async fn a_sync_that_fails_ends_its_file_and_the_next_record_is_in_a_new_one() {
         file: Arc::new(File::options().append(true).open(&path).unwrap()),
         path,
         size: 0,
-        ahead: Ahead::default(),
         day: day(NOW),
     };
     let Ok(directory) = Directory::open(place.path()) else {
@@ -122,16 +125,17 @@ async fn a_sync_that_fails_ends_its_file_and_the_next_record_is_in_a_new_one() {
     let metrics = AuditMetrics::default();
     let writer = Writer::new(directory, 1 << 20, false, Tip::START, Some(open));
     let journal = started(writer, &clock, &metrics);
-    let body = Body::compose(NOW, Kind::Lookup, |_| (), <[u8]>::to_vec);
-    let record = async || journal.submit(&body, clock.now()).unwrap().await;
+    let mut sync = SyncThread::new(&journal);
+    let submit = || journal.submit(Kind::Lookup, clock.now(), |_| ());
+    let record = async || submit().unwrap().await;
     assert_eq!(record().await, Ok(()));
-    journal.sync();
+    sync.sync();
     assert_eq!(metrics.sync_failures.get(), 1);
     assert_eq!(record().await, Ok(()));
-    journal.sync();
+    sync.sync();
     assert_eq!(metrics.sync_failures.get(), 1);
     // The first is where it was written to; the second in a file that is none of it.
     let report = verify(place.path(), 2, &[]).unwrap();
     assert_eq!((report.first, report.last, report.fault), (2, 2, None));
-    stop(&journal).await;
+    stop(&journal, sync).await;
 }

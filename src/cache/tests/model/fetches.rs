@@ -12,7 +12,7 @@ use super::{KEYS, asked};
 use crate::atlas::{Certificate, CertificateList, Timestamp};
 use crate::cache::*;
 use crate::system::ManualClock;
-use crate::upstream::{AtlasAnswer, FetchFailure, HeldBack, Walk};
+use crate::upstream::{AtlasAnswer, FetchErrorKind, FetchStats, HeldBack};
 
 /// What Atlas says of a key.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -77,7 +77,7 @@ impl Log {
 
     /// What Atlas brings in the end.
     fn outcome(&self) -> Result<Fetched, FetchError> {
-        let walk = Walk {
+        let stats = FetchStats {
             credential: "platform".into(),
             calls: 1,
             pages: 1,
@@ -85,7 +85,7 @@ impl Log {
             status: None,
         };
         let atlas = |status, code: &str| {
-            FetchFailure::Atlas(AtlasAnswer {
+            FetchErrorKind::Atlas(AtlasAnswer {
                 status,
                 body: Bytes::new(),
                 error_code: Some(code.into()),
@@ -97,13 +97,13 @@ impl Log {
                 return Ok(Fetched {
                     list: self.list(),
                     answered_at: self.read_at,
-                    walk,
+                    stats,
                 });
             }
             Word::Denied => atlas(StatusCode::FORBIDDEN, "USER_CANNOT_ACCESS_GROUP"),
             Word::Missing => atlas(StatusCode::NOT_FOUND, "USER_NOT_FOUND"),
-            Word::Down => FetchFailure::Unreachable,
-            Word::Limited => FetchFailure::HeldBack {
+            Word::Down => FetchErrorKind::Unreachable,
+            Word::Limited => FetchErrorKind::HeldBack {
                 why: HeldBack::OwnShare,
                 calls_per_minute: 250,
                 retry_after: Duration::from_secs(1),
@@ -111,7 +111,7 @@ impl Log {
             // Like a panic, but says nothing.
             Word::Dies => std::panic::resume_unwind(Box::new("the walk dies")),
         };
-        Err(FetchError { reason, walk })
+        Err(FetchError { reason, stats })
     }
 
     fn list(&self) -> CertificateList {

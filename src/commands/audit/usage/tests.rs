@@ -1,6 +1,6 @@
 use super::*;
 
-fn report(by: usage::By) -> Report {
+fn report(by: By) -> Report {
     let line = |kind: &str, outcome: &str, members: &str| {
         format!(
             "{{\"time\":\"2026-08-10T02:06:35.000000Z\",\"seq\":7,\"kind\":\"{kind}\",\"outcome\":\"{outcome}\"\
@@ -31,7 +31,7 @@ fn written(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> String {
 
 #[test]
 fn a_report_says_the_same_in_every_format() {
-    let report = report(usage::By::Subject);
+    let report = report(By::Subject);
     let table = written(|out| report.write_table(out, Some(90)));
     assert_eq!(
         table,
@@ -68,7 +68,7 @@ fn the_help_names_every_column() {
         let begins = |line: &str| line.starts_with(name);
         assert!(HELP.lines().any(begins), "{name}");
     }
-    let report = report(usage::By::Day);
+    let report = report(By::Day);
     let json = written(|out| report.write_json(out));
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     let total = json["total"].as_object().unwrap();

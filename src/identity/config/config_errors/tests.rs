@@ -13,6 +13,7 @@ fn config(text: &str) -> Config {
     let issuer = toml::from_str(text).unwrap();
     Config {
         issuers: vec![issuer],
+        ..Config::default()
     }
 }
 
@@ -96,6 +97,7 @@ fn what_would_let_anybody_in_is_a_mistake_with_its_place() {
 fn one_issuer_has_several_entries_for_different_audiences_only() {
     let twice = Config {
         issuers: [config(GOOD).issuers, config(GOOD).issuers].concat(),
+        ..Config::default()
     };
     assert_eq!(
         places(twice.config_errors()),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use atlas_cert_gateway::upstream::{CredentialFailure, Refusal};
+use atlas_cert_gateway::upstream::{CredentialFailure, CredentialUnavailable};
 use atlas_simulator::{Answer, Asked, Endpoint, Fault};
 use http::StatusCode;
 
@@ -51,7 +51,7 @@ async fn f21_too_many_live_tokens_stop_minting_for_five_minutes() {
         world.manual_clock.advance(Duration::from_secs(50));
     }
     assert_eq!(world.atlas.calls(Endpoint::Token), 1);
-    let why = Refusal::Token(CredentialFailure::MintLimited(StatusCode::FORBIDDEN));
+    let why = CredentialUnavailable::Token(CredentialFailure::MintLimited(StatusCode::FORBIDDEN));
     assert_eq!(world.upstream.readiness()[0].why, why);
     world.atlas.rules(|rules| rules.tokens.live = 100);
     world.manual_clock.advance(Duration::from_secs(50));

@@ -1,0 +1,117 @@
+//! A fetch for the cache: asks Atlas, and writes down what came of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tracing::{Instrument, debug, info, info_span, warn};
+
+use super::Gateway;
+use super::last_lists::Changes;
+use super::outage::Outage;
+use crate::audit::{FetchRecord, Outcome, RequestId};
+use crate::cache::FetchRequest;
+use crate::system::Moment;
+use crate::telemetry::{Chain, Tally};
+use crate::upstream::{FetchError, FetchOptions, Fetched, Verdict};
+
+impl Gateway {
+    /// What the cache fetches by; `request_id` is that of the lookup that needs it.
+    pub(super) fn fetch(
+        &self,
+        request_id: RequestId,
+    ) -> impl Fn(FetchRequest) -> BoxFuture<'static, Result<Fetched, FetchError>> + Send + 'static
+    {
+        let (upstream, audit, clock) = (
+            self.upstream.clone(),
+            self.audit.clone(),
+            self.clock.clone(),
+        );
+        let (repeats, last_lists) = (Arc::clone(&self.repeats), Arc::clone(&self.last_lists));
+        move |request| {
+            let (upstream, audit, clock) = (upstream.clone(), audit.clone(), clock.clone());
+            let (repeats, last_lists) = (Arc::clone(&repeats), Arc::clone(&last_lists));
+            let (fill_id, urgency) = (request.fill_id, request.urgency);
+            let span = info_span!("fetch", %request_id, %fill_id, ?urgency);
+            let fetch = async move {
+                let options = FetchOptions {
+                    urgency,
+                    forced: request.forced,
+                    retries: !request.after_failure,
+                };
+                let fetched = upstream.fetch(&request.query, options).await;
+                let now = clock.now();
+                repeats.outage.log(&request, &fetched, now.elapsed);
+                // Where nothing was sent there is nothing to tell; the lookup's record says why.
+                if fetched.as_ref().err().is_none_or(FetchError::was_sent) {
+                    let changes = last_lists.compare(&request, &fetched, now.wall);
+                    audit.record_fetch(&fetch_record(&request, &fetched, &changes, now));
+                }
+                fetched
+            };
+            // A fetch is some kilobytes: boxed before it is wrapped, it is moved once.
+            fetch.boxed().instrument(span).boxed()
+        }
+    }
+}
+
+impl Outage {
+    /// Says what a fetch has to tell of Atlas: that it is out, for how long, and that it is back.
+    fn log(&self, request: &FetchRequest, fetched: &Result<Fetched, FetchError>, now: Duration) {
+        let project = request.query.project;
+        match fetched {
+            Err(error) if error.verdict() == Verdict::Outage => {
+                if let Some(Tally { times, .. }) = self.failed(project, now) {
+                    warn!(%project, times, "Atlas could not be asked: {}", Chain(error));
+                }
+            }
+            Err(error) if matches!(error.verdict(), Verdict::HeldBack(_)) => {
+                // Not louder: it is counted, and no failure of Atlas, nor an answer.
+                debug!("Atlas was not asked: {}", Chain(error));
+            }
+            Ok(_) | Err(_) => {
+                if let Some(Tally { times, span }) = self.answered(&project, now) {
+                    let seconds = span.as_secs();
+                    info!(
+                        times,
+                        seconds, "Atlas answers again, after {times} failures in {seconds} s"
+                    );
+                }
+            }
+        }
+    }
+}
+
+fn fetch_record<'a>(
+    request: &'a FetchRequest,
+    fetched: &'a Result<Fetched, FetchError>,
+    changes: &'a Changes,
+    now: Moment,
+) -> FetchRecord<'a> {
+    let (stats, outcome, certificates, error_code) = match fetched {
+        Ok(fetched) => {
+            let certificates = u64::try_from(fetched.list.len()).ok();
+            (&fetched.stats, Outcome::Answered, certificates, None)
+        }
+        Err(error) => (&error.stats, Outcome::Failed, None, error.atlas_code()),
+    };
+    FetchRecord {
+        fill_id: request.fill_id.uuid(),
+        query: &request.query,
+        outcome,
+        credential: &stats.credential,
+        status: stats.status.map(|status| status.as_u16()),
+        error_code,
+        pages: stats.pages,
+        upstream_calls: stats.calls,
+        certificates,
+        list: changes.list,
+        before: changes.before,
+        appeared: &changes.serials.appeared,
+        vanished: &changes.serials.vanished,
+        expired: &changes.serials.expired,
+        duration: stats.duration,
+        now,
+    }
+}

@@ -1,0 +1,235 @@
+//! One access rule, and what of a request it applies to.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::config::{ANY, Config, RuleConfig};
+use super::glob::{Glob, has_placeholders};
+use super::{Aspect, RateLimit, Reach};
+use crate::atlas::{CertQuery, ProjectId};
+use crate::identity::Caller;
+
+/// One rule.
+#[derive(Debug)]
+pub(super) struct Rule {
+    pub(super) config: RuleConfig,
+    pub(super) name: Arc<str>,
+    subjects: Patterns,
+    projects: Projects,
+    usernames: Patterns,
+    used: AtomicBool,
+}
+
+/// The projects of a rule.
+#[derive(Debug)]
+enum Projects {
+    All,
+    /// Sorted.
+    Named(Box<[ProjectId]>),
+}
+
+/// Patterns, any of which may fit.
+#[derive(Debug)]
+struct Patterns {
+    is_everything: bool,
+    /// Patterns without a star, sorted: a rule may name a hundred thousand users.
+    exact: Box<[Box<str>]>,
+    globs: Box<[Glob]>,
+    /// Patterns in which the caller's own names are to be put.
+    templates: Box<[Glob]>,
+}
+
+impl Rule {
+    pub(super) fn new(config: &Config, rule: &RuleConfig) -> Self {
+        Self {
+            config: rule.clone(),
+            name: Arc::from(rule.name.as_str()),
+            subjects: Patterns::new(&rule.subjects),
+            projects: Projects::new(config.projects_of(rule)),
+            usernames: Patterns::new(&rule.usernames),
+            used: AtomicBool::new(false),
+        }
+    }
+
+    /// Notes that the rule has decided something.
+    pub(super) fn note_use(&self) {
+        // Read first: a cache line that nobody writes to is shared by all cores.
+        if !self.is_used() {
+            self.used.store(true, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn is_used(&self) -> bool {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Whether the rule is about `caller`, whatever it asks: by subject, issuer and scopes.
+    pub(super) fn applies_to(&self, caller: &Caller) -> bool {
+        self.fits_scopes(caller) && self.fits_issuer(caller) && self.fits_subject(caller)
+    }
+
+    /// Whether a caller that the rule applies to asks what the rule is about.
+    pub(super) fn covers(&self, caller: &Caller, query: &CertQuery) -> bool {
+        self.projects.include(&query.project) && self.usernames.fit(query.username.as_str(), caller)
+    }
+
+    /// Whether the rule would match if the token had more scopes.
+    pub(super) fn lacks_only_scopes(&self, caller: &Caller, query: &CertQuery) -> bool {
+        !self.fits_scopes(caller)
+            && self.covers(caller, query)
+            && self.fits_issuer(caller)
+            && self.fits_subject(caller)
+    }
+
+    /// What of the rule does not fit; nothing, if it matches.
+    pub(super) fn misfits(&self, caller: &Caller, query: &CertQuery) -> Vec<Aspect> {
+        let username = query.username.as_str();
+        let fits = [
+            (Aspect::Subject, self.fits_subject(caller)),
+            (Aspect::Issuer, self.fits_issuer(caller)),
+            (Aspect::Scopes, self.fits_scopes(caller)),
+            (Aspect::Project, self.projects.include(&query.project)),
+            (Aspect::Username, self.usernames.fit(username, caller)),
+        ];
+        let misfits = fits.into_iter().filter(|(_, fits)| !fits);
+        misfits.map(|(aspect, _)| aspect).collect()
+    }
+
+    /// Whether all of `reach` is within the rule's projects and usernames. A rule that names neither has all.
+    pub(super) fn contains(&self, caller: &Caller, reach: Reach<'_>) -> bool {
+        if self.is_about_nothing() {
+            return true;
+        }
+        match reach {
+            Reach::Everything => self.projects.is_all() && self.usernames.is_everything,
+            Reach::Project(project) => {
+                self.projects.include(project) && self.usernames.is_everything
+            }
+            Reach::CertQuery(query) => self.covers(caller, query),
+        }
+    }
+
+    /// As [`Rule::contains`], of a rule that denies: what names neither projects nor usernames denies nothing.
+    pub(super) fn forbids(&self, caller: &Caller, reach: Reach<'_>) -> bool {
+        !self.is_about_nothing() && self.contains(caller, reach)
+    }
+
+    /// Whether a name in a record is within the rule: of a project, of a user in it, or of either alone.
+    pub(super) fn contains_name(
+        &self,
+        caller: &Caller,
+        project: Option<&str>,
+        username: Option<&str>,
+    ) -> bool {
+        let has_project = match project.map(str::parse) {
+            Some(Ok(id)) => self.projects.include(&id),
+            Some(Err(_)) => self.projects.is_all(),
+            // A name without a project may be of any.
+            None => username.is_some() && !self.projects.is_empty(),
+        };
+        has_project
+            && match username {
+                Some(name) => self.usernames.fit(name, caller),
+                None => self.usernames.is_everything,
+            }
+    }
+
+    pub(super) fn lookups_per_minute(&self) -> Option<RateLimit<'_>> {
+        self.limit(self.config.lookups_per_minute)
+    }
+
+    pub(super) fn misses_per_minute(&self) -> Option<RateLimit<'_>> {
+        self.limit(self.config.misses_per_minute)
+    }
+
+    fn limit(&self, limit: Option<u32>) -> Option<RateLimit<'_>> {
+        limit.map(|per_minute| RateLimit {
+            per_minute,
+            rule: Cow::Borrowed(&self.name),
+        })
+    }
+
+    fn is_about_nothing(&self) -> bool {
+        self.projects.is_empty() && self.config.usernames.is_empty()
+    }
+
+    fn fits_subject(&self, caller: &Caller) -> bool {
+        self.subjects.fit(&caller.subject, caller)
+    }
+
+    fn fits_issuer(&self, caller: &Caller) -> bool {
+        let issuers = &self.config.issuers;
+        issuers.is_empty() || issuers.iter().any(|name| **name == *caller.issuer)
+    }
+
+    fn fits_scopes(&self, caller: &Caller) -> bool {
+        let has = |scope: &String| caller.scopes.iter().any(|own| **own == **scope);
+        self.config.scopes.iter().all(has)
+    }
+}
+
+impl Projects {
+    fn new<'n>(names: impl Iterator<Item = &'n str>) -> Self {
+        let names: Vec<&str> = names.collect();
+        if names.contains(&ANY) {
+            return Self::All;
+        }
+        let ids = names.iter().map(|name| name.parse());
+        let ids: Result<Vec<ProjectId>, _> = ids.collect();
+        let mut ids = ids.expect("what is no project id was refused as a configuration error");
+        ids.sort_unstable();
+        Self::Named(ids.into_boxed_slice())
+    }
+
+    fn include(&self, project: &ProjectId) -> bool {
+        match self {
+            Self::All => true,
+            Self::Named(ids) => ids.binary_search(project).is_ok(),
+        }
+    }
+
+    fn is_all(&self) -> bool {
+        matches!(self, Self::All)
+    }
+
+    fn is_empty(&self) -> bool {
+        matches!(self, Self::Named(ids) if ids.is_empty())
+    }
+}
+
+impl Patterns {
+    fn new(texts: &[String]) -> Self {
+        let (mut exact, mut globs, mut templates) = (Vec::new(), Vec::new(), Vec::new());
+        for text in texts {
+            if has_placeholders(text) {
+                templates.push(Glob::new(text));
+            } else if text.contains('*') {
+                globs.push(Glob::new(text));
+            } else {
+                exact.push(Box::from(text.as_str()));
+            }
+        }
+        exact.sort_unstable();
+        Self {
+            is_everything: globs.iter().any(Glob::is_everything),
+            exact: exact.into_boxed_slice(),
+            globs: globs.into_boxed_slice(),
+            templates: templates.into_boxed_slice(),
+        }
+    }
+
+    fn fit(&self, text: &str, caller: &Caller) -> bool {
+        let fits_filled = |template: &Glob| {
+            let glob = template.filled_for(caller);
+            glob.is_some_and(|glob| glob.matches(text))
+        };
+        self.is_everything
+            || self.globs.iter().any(|glob| glob.matches(text))
+            || self
+                .exact
+                .binary_search_by(|name| (**name).cmp(text))
+                .is_ok()
+            || self.templates.iter().any(fits_filled)
+    }
+}

@@ -1,0 +1,154 @@
+//! One fetch: reads a list page after page, as often as it takes to prove that it is of one moment; see
+//! [`super::pages`].
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use futures_util::future::try_join_all;
+
+use super::call::CallContext;
+use super::config::Proof;
+use super::error::{CallError, FetchErrorKind};
+use super::page::Page;
+use super::pages;
+use super::pages::Plan;
+use super::retry::Backoff;
+use crate::atlas::{CertificateList, Timestamp};
+use crate::system::Moment;
+use crate::telemetry::metrics::upstream::CallCause;
+
+/// All pages, each read once.
+struct Reading {
+    pages: Vec<Page>,
+    at: Moment,
+    date: Option<Timestamp>,
+}
+
+/// What a reading has shown.
+enum Shown {
+    /// The list of one moment.
+    List(Reading),
+    /// Pages that may be of several moments.
+    Unproven(Reading),
+}
+
+/// Reads the list, and says when Atlas answered with its first page.
+pub(super) async fn fetch(
+    context: &CallContext<'_>,
+) -> Result<(CertificateList, Moment), FetchErrorKind> {
+    let mut previous = None;
+    let mut readings = 1;
+    loop {
+        let is_first_doubt = previous.is_none();
+        let is_proof = match read(context, previous.take()).await {
+            Ok(Shown::List(reading)) => return accept(context, &reading),
+            Ok(Shown::Unproven(reading)) => {
+                previous = Some(reading);
+                is_first_doubt
+            }
+            Err(CallError::Changed) => false,
+            // A retry, which its own budget bounds.
+            Err(error @ CallError::Torn(_)) if context.may_retry(&error).await => continue,
+            Err(error) => return Err(error.into()),
+        };
+        if readings == MOST_READINGS {
+            return Err(FetchErrorKind::Inconsistent);
+        }
+        readings += 1;
+        if is_proof {
+            context.progress.begin_reading(CallCause::Proof);
+        } else {
+            context.upstream.env.metrics.fetches_restarted.inc();
+            context.progress.begin_reading(CallCause::Restart);
+            context.pause(AFTER_CHANGE).await;
+        }
+    }
+}
+
+/// Reads all pages, and looks whether they are of one moment: by themselves, or because they agree with the
+/// reading before.
+async fn read(context: &CallContext<'_>, previous: Option<Reading>) -> Result<Shown, CallError> {
+    let reading = read_all(context).await?;
+    if let Some(before) = previous
+        && pages::agree(&before.pages, &reading.pages)
+    {
+        return Ok(Shown::List(before));
+    }
+    // One answer is of one moment. An empty page behind it makes two answers.
+    let is_proven = match (&reading.pages[..], context.upstream.limits.proof) {
+        ([_], _) => true,
+        (_, Proof::CreatedAt) => pages::are_proven_by_creation(&reading.pages, reading.date),
+        (_, Proof::EveryPage) => false,
+        (first, Proof::FirstPage) => {
+            context.progress.begin_reading(CallCause::Proof);
+            let again = further_pages(context, 1..=1).await?;
+            pages::agree(&again, first.get(..1).expect("a reading has pages"))
+        }
+    };
+    Ok(if is_proven {
+        Shown::List(reading)
+    } else {
+        Shown::Unproven(reading)
+    })
+}
+
+async fn read_all(context: &CallContext<'_>) -> Result<Reading, CallError> {
+    let first = context.first_page().await?;
+    let (at, date) = (first.at, first.date);
+    let mut pages = vec![first.page];
+    loop {
+        match pages::plan(&pages, context.upstream.limits.pages) {
+            Plan::Changed => return Err(CallError::Changed),
+            Plan::Complete(end) => {
+                pages.truncate(end);
+                break;
+            }
+            Plan::Further(numbers) => pages.extend(further_pages(context, numbers).await?),
+            Plan::TooLong => return Err(CallError::Unusable("more pages than are ever read")),
+        }
+    }
+    if !pages::are_distinct(&pages) {
+        return Err(CallError::Changed);
+    }
+    // The last one may be empty.
+    let filled = pages.iter().filter(|page| !page.items.is_empty());
+    context.progress.pages(filled.count());
+    Ok(Reading { pages, at, date })
+}
+
+fn accept(
+    context: &CallContext<'_>,
+    reading: &Reading,
+) -> Result<(CertificateList, Moment), FetchErrorKind> {
+    let metrics = &context.upstream.env.metrics;
+    if !pages::are_as_counted(&reading.pages) {
+        metrics.lists_miscounted.inc();
+    }
+    let endless = pages::items(&reading.pages).filter(|item| item.not_after.is_none());
+    let endless = u64::try_from(endless.count()).expect("a list has half a million at most");
+    metrics.certificates_without_end.inc_by(endless);
+    let too_large = FetchErrorKind::InvalidResponse("a list larger than can be kept");
+    Ok((pages::join(&reading.pages).ok_or(too_large)?, reading.at))
+}
+
+/// Reads several pages at once, in their order.
+async fn further_pages(
+    context: &CallContext<'_>,
+    numbers: RangeInclusive<u64>,
+) -> Result<Vec<Page>, CallError> {
+    let count = numbers.end().saturating_sub(*numbers.start()) + 1;
+    let reserved = context.limits.reserve(count, false);
+    let reserved = reserved.map_err(CallError::NotSent)?;
+    let reads = numbers
+        .zip(reserved)
+        .map(|(number, reservation)| context.further_page(number, reservation));
+    let replies = try_join_all(reads).await?;
+    Ok(replies.into_iter().map(|reply| reply.page).collect())
+}
+
+const MOST_READINGS: u32 = 3;
+const AFTER_CHANGE: Backoff = Backoff {
+    least: Duration::ZERO,
+    most: Duration::from_millis(150),
+    cost: 0,
+};

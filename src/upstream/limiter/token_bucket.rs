@@ -1,0 +1,315 @@
+//! Token bucket of one project: our share of it, and an estimate of what is left of it at Atlas. Pure.
+//!
+//! Atlas's bucket for X.509 calls belongs to a project and is shared with the issuing of certificates
+//! and with every other client. Two things hold a call back here:
+//!
+//! - *our share*: a bucket of our own (GCRA), which holds Atlas's capacity without the reserve and is
+//!   refilled by our share of Atlas's refill;
+//! - *what is left*: an estimate of Atlas's bucket, corrected by `RateLimit-Remaining`. Below the reserve
+//!   nothing is called, and before that the less urgent calls stop first. Between answers the estimate is
+//!   a lower bound: Atlas's example of a bucket fills by whole periods, so nothing is expected back before
+//!   a whole minute has passed.
+
+use std::time::Duration;
+
+use super::usage::{Reading, Usage};
+use crate::upstream::config::Limits;
+use crate::upstream::error::{HeldBack, Urgency};
+
+/// The configured numbers, as the bucket needs them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rates {
+    pub(super) capacity: u64,
+    reserve: u64,
+    refill: u64,
+    /// Calls that come back to us in a minute.
+    pub(super) own_refill: u64,
+    share_percent: u64,
+    /// The time in which one call comes back to our share.
+    interval: Duration,
+}
+
+/// One project's bucket. Times are [`Moment::elapsed`](crate::system::Moment::elapsed).
+#[derive(Clone, Debug)]
+pub(crate) struct TokenBucket {
+    rates: Rates,
+    /// When our own bucket would be full again.
+    full_at: Duration,
+    /// Atlas's capacity: what is configured, or less if Atlas says so.
+    capacity: u64,
+    /// What at least remains in Atlas's bucket once all reserved calls are made, as of `seen_at`.
+    pub(super) remaining: u64,
+    seen_at: Duration,
+    /// Calls that have a token and were not sent yet; those under way; and those that have ended.
+    reserved: u64,
+    in_flight: u64,
+    ended: u64,
+    /// Whether `remaining` is 0 because of a 429, which says nothing of how soon there is more.
+    is_emptied: bool,
+    pub(super) usage: Usage,
+}
+
+/// Not now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wait {
+    pub(crate) why: HeldBack,
+    /// When a call of this urgency can be made again, if no other call takes the token.
+    pub(crate) retry_after: Duration,
+}
+
+/// What Atlas says of its bucket in an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Quota {
+    pub(crate) limit: Option<u64>,
+    pub(crate) remaining: Option<u64>,
+}
+
+impl Rates {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        let share = limits
+            .refill_per_minute
+            .saturating_mul(limits.share_percent);
+        // A minute, by the share in percent: 60 s * 100 / (500 * 50) = 240 ms.
+        let nanos = MINUTE.as_nanos() * 100 / u128::from(share.max(1));
+        let nanos = u64::try_from(nanos).expect("a minute by a percent is 6e12 ns");
+        Self {
+            capacity: limits.capacity,
+            reserve: limits.reserve,
+            refill: limits.refill_per_minute,
+            own_refill: share / 100,
+            share_percent: limits.share_percent,
+            interval: Duration::from_nanos(nanos.max(1)),
+        }
+    }
+
+    /// How long our own bucket takes to fill from nothing.
+    pub(super) fn time_to_full(&self) -> Duration {
+        times(self.interval, self.capacity.saturating_sub(self.reserve))
+    }
+}
+
+impl TokenBucket {
+    /// A full bucket, of a project that was not asked about yet.
+    pub(super) fn new(rates: Rates, now: Duration) -> Self {
+        Self {
+            rates,
+            full_at: now,
+            capacity: rates.capacity,
+            remaining: rates.capacity,
+            seen_at: now,
+            reserved: 0,
+            in_flight: 0,
+            ended: 0,
+            is_emptied: false,
+            usage: Usage::default(),
+        }
+    }
+
+    /// Of a project whose state was evicted while it was in use: not full, but at the reserve.
+    pub(super) fn evicted(rates: Rates, now: Duration) -> Self {
+        let missing = rates.capacity.saturating_sub(rates.reserve * 2);
+        Self {
+            full_at: now + times(rates.interval, missing),
+            ..Self::new(rates, now)
+        }
+    }
+
+    /// Goes by other numbers from now on. What was spent stays spent, and Atlas's word about a smaller
+    /// bucket comes again with its next answer.
+    pub(super) fn replace_rates(&mut self, rates: Rates, now: Duration) {
+        self.refill(now);
+        let missing = self.missing(now);
+        let same_bucket = self.rates.capacity == rates.capacity;
+        self.rates = rates;
+        self.full_at = now + times(rates.interval, missing);
+        if !same_bucket {
+            self.capacity = rates.capacity;
+            self.remaining = self.remaining.min(rates.capacity);
+        }
+    }
+
+    pub(super) fn is_in_use(&self) -> bool {
+        self.reserved + self.in_flight > 0
+    }
+
+    pub(super) fn is_full(&self, now: Duration) -> bool {
+        self.full_at <= now
+    }
+
+    /// Whether both buckets have `calls` tokens for this urgency.
+    pub(super) fn check(&self, calls: u64, urgency: Urgency, now: Duration) -> Result<(), Wait> {
+        let kept_back = match urgency {
+            // Renewals draw from our share of the bucket only.
+            Urgency::RefreshAhead => self.burst() * (100 - self.rates.share_percent) / 100,
+            Urgency::Miss | Urgency::Revalidate => 0,
+        };
+        let needed = calls.saturating_add(kept_back);
+        if self.available(now) < needed {
+            let spare = times(self.rates.interval, self.burst().saturating_sub(needed));
+            let enough_at = self.full_at.max(now).saturating_sub(spare);
+            return Err(self.wait(HeldBack::OwnShare, enough_at, now));
+        }
+        self.check_atlas(calls, urgency, now)
+    }
+
+    /// Whether Atlas's bucket has `calls` tokens for this urgency.
+    pub(super) fn check_atlas(
+        &self,
+        calls: u64,
+        urgency: Urgency,
+        now: Duration,
+    ) -> Result<(), Wait> {
+        let least = match urgency {
+            Urgency::RefreshAhead => self.capacity * 40 / 100,
+            Urgency::Revalidate => self.capacity * 20 / 100,
+            Urgency::Miss => 0,
+        };
+        let needed = least.max(self.reserve()).saturating_add(calls);
+        let missing = needed.saturating_sub(self.remaining);
+        if missing == 0 {
+            return Ok(());
+        }
+        let periods = missing.div_ceil(self.rates.refill.max(1));
+        let enough_at = self.seen_at + times(MINUTE, periods);
+        Err(self.wait(HeldBack::BucketLow, enough_at, now))
+    }
+
+    fn wait(&self, why: HeldBack, until: Duration, now: Duration) -> Wait {
+        Wait {
+            why,
+            retry_after: until.saturating_sub(now).max(self.rates.interval),
+        }
+    }
+
+    pub(super) fn take(&mut self, calls: u64, now: Duration) {
+        self.full_at = self.full_at.max(now) + times(self.rates.interval, calls);
+        self.remaining = self.remaining.saturating_sub(calls);
+        self.reserved += calls;
+    }
+
+    /// Gives back the token of a call that was never sent.
+    pub(super) fn give_back(&mut self) {
+        self.full_at = self.full_at.saturating_sub(self.rates.interval);
+        self.remaining = (self.remaining + 1).min(self.capacity);
+        self.reserved = self.reserved.saturating_sub(1);
+    }
+
+    /// A call is sent now. Returns how many had ended before, which says what its answer can know.
+    pub(super) fn sent(&mut self) -> u64 {
+        self.reserved = self.reserved.saturating_sub(1);
+        self.in_flight += 1;
+        self.ended
+    }
+
+    /// A call that was sent has ended, with or without an answer.
+    pub(super) fn ended(&mut self) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.ended += 1;
+    }
+
+    /// Corrects the estimate by what Atlas says in the answer to a call that has not [`ended`](Self::ended)
+    /// yet. Returns how many calls other clients have surely spent since the last answer. Numbers that
+    /// cannot be are ignored.
+    pub(super) fn observe(&mut self, ended_before: u64, quota: Quota, now: Duration) -> u64 {
+        if let Some(limit) = quota.limit.filter(|limit| *limit > 0) {
+            self.capacity = limit.min(self.rates.capacity);
+        }
+        let capacity = quota.limit.unwrap_or(self.rates.capacity);
+        let mut others = 0;
+        if let Some(remaining) = quota.remaining.filter(|remaining| *remaining <= capacity) {
+            let others_in_flight = self.in_flight.saturating_sub(1);
+            others = self.usage.observe(Reading {
+                remaining,
+                at: now,
+                ended: self.ended + 1,
+                in_flight: others_in_flight,
+                ended_before,
+                capacity,
+                refill: self.rates.refill,
+            });
+            // What is reserved will surely be missing; what had not ended when this call was sent, and
+            // what came after it, may be missing.
+            let ended_since = self.ended.saturating_sub(ended_before);
+            let maybe = self.reserved + others_in_flight + ended_since;
+            let most = remaining.saturating_sub(self.reserved);
+            self.remaining = self.remaining.clamp(remaining.saturating_sub(maybe), most);
+            self.seen_at = now;
+        }
+        self.remaining = self.remaining.min(self.capacity);
+        others
+    }
+
+    /// Atlas answered 429.
+    pub(super) fn emptied(&mut self, now: Duration) {
+        self.remaining = 0;
+        self.seen_at = now;
+        self.is_emptied = true;
+    }
+
+    /// The probe after a cooldown was answered. What is left is unknown unless the answer says so; the
+    /// slow start feels its way.
+    pub(super) fn reopened(&mut self) {
+        if std::mem::take(&mut self.is_emptied) {
+            self.remaining = self.capacity;
+        }
+    }
+
+    /// Calls that we may make now, and that we may make at most.
+    pub(super) fn left(&self, now: Duration) -> (u64, u64) {
+        let mut refilled = self.clone();
+        refilled.refill(now);
+        let theirs = refilled.remaining.saturating_sub(refilled.reserve());
+        (refilled.available(now).min(theirs), self.burst())
+    }
+
+    /// Calls that come back to us in a minute.
+    pub(crate) fn own_refill(&self) -> u64 {
+        self.rates.own_refill
+    }
+
+    /// What Atlas has last said remains, if it was asked within five minutes; and in how many seconds it is
+    /// down at the reserve, at the pace of these minutes.
+    pub(crate) fn forecast(&self, now: Duration) -> Option<(u64, f64)> {
+        let remaining = self.usage.remaining(now)?;
+        Some((remaining, self.usage.reserve_in(self.reserve(), now)))
+    }
+
+    /// Adds what whole periods have brought back to Atlas's bucket.
+    pub(super) fn refill(&mut self, now: Duration) {
+        let periods = now.saturating_sub(self.seen_at).as_secs() / 60;
+        if periods > 0 {
+            let back = periods.saturating_mul(self.rates.refill);
+            self.remaining = self.remaining.saturating_add(back).min(self.capacity);
+            self.seen_at += times(MINUTE, periods);
+        }
+    }
+
+    /// What our own bucket holds.
+    fn available(&self, now: Duration) -> u64 {
+        self.burst().saturating_sub(self.missing(now))
+    }
+
+    /// Calls of our own bucket that have not come back yet.
+    fn missing(&self, now: Duration) -> u64 {
+        let missing = self.full_at.saturating_sub(now).as_nanos();
+        let missing = missing.div_ceil(self.rates.interval.as_nanos());
+        u64::try_from(missing).unwrap_or(u64::MAX)
+    }
+
+    fn burst(&self) -> u64 {
+        self.capacity.saturating_sub(self.reserve())
+    }
+
+    /// The reserve, in proportion if Atlas's bucket is smaller than configured.
+    fn reserve(&self) -> u64 {
+        self.rates.reserve * self.capacity / self.rates.capacity.max(1)
+    }
+}
+
+/// `count` spans, one after the other.
+fn times(span: Duration, count: u64) -> Duration {
+    let nanos = span.as_nanos().saturating_mul(u128::from(count));
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
+const MINUTE: Duration = Duration::from_mins(1);
