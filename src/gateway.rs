@@ -28,7 +28,7 @@ use crate::audit::{
 };
 use crate::cache::{Address, Ask, Cache, CacheMode, Encoding, Found};
 use crate::clock::{Clock, Moment};
-use crate::identity::{Asker, Caller, Identity};
+use crate::identity::{Caller, Identity, Requester};
 use crate::memory::Memory;
 use crate::policy::allowance::Allowance;
 use crate::policy::{Permit, Policy};
@@ -141,7 +141,7 @@ pub struct Written<R> {
 /// Whose question it is.
 enum Whose {
     /// Nobody's yet; memory may know.
-    Unverified(Asker),
+    Unverified(Requester),
     /// A caller's whose token was verified just now.
     Verified(Arc<Caller>),
 }
@@ -159,7 +159,7 @@ enum Step {
     },
     /// The token is not remembered. Verifying it is one span of a trace, of which the memory was the
     /// beginning.
-    Verify { span: Span, asker: Asker },
+    Verify { span: Span, asker: Requester },
 }
 
 impl<'r> Lookup<'r> {
@@ -304,7 +304,7 @@ impl Gateway {
             Whose::Unverified(asker) => {
                 let span = debug_span!("identity");
                 let holder = entry.holder();
-                let known = span.in_scope(|| self.identity.recall(token, holder, now));
+                let known = span.in_scope(|| self.identity.get_cached(token, holder, now));
                 let Some(caller) = known else {
                     return Ok(Step::Verify { span, asker });
                 };

@@ -63,6 +63,7 @@ pub mod telemetry;
 pub mod http_client;
 pub mod roots;
 pub mod settings;
+pub mod strict_json;
 pub mod secret;
 pub mod watched;
 pub mod blocking;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::clock::Moment;
-use crate::identity::{Asker, PeerCertificate, Thumbprint, network};
+use crate::identity::{PeerCertificate, Requester, Thumbprint, network};
 
 use super::record::digits::hyphenated;
 use super::record::{Body, name, room};
@@ -152,8 +152,8 @@ impl Origin {
     }
 
     /// Who that is, to whoever shares things out among sources.
-    pub fn asker(&self) -> Asker {
-        Asker::at(self.source)
+    pub fn asker(&self) -> Requester {
+        Requester::at(self.source)
     }
 }
 

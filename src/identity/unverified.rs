@@ -1,9 +1,9 @@
-//! Why a token makes nobody a caller: for the log, which says what to set, and for the audit trail; the
+//! Why a token is refused: for the log, which says what to set, and for the audit trail; the
 //! caller learns only what RFC 6750 has words for.
 
 use std::fmt;
 
-/// Why a token makes nobody a caller.
+/// Why a token is refused.
 ///
 /// A claim is named as the configuration names its place. What the token says there is not told: nothing
 /// of it is believed.
@@ -13,7 +13,7 @@ pub enum Unverified {
     Algorithm,
     /// It is bound to a certificate (`cnf`), and the connection has shown another one or none.
     Certificate,
-    /// A claim is missing, has the wrong type, or a size that nobody needs.
+    /// A claim is missing, has the wrong type, or an absurd size.
     Claim(Box<str>),
     /// It is bound (`cnf`) to something that cannot be checked here.
     Confirmation,
@@ -29,7 +29,7 @@ pub enum Unverified {
     LivesTooLong,
     /// Not a signed JWT in compact form.
     Malformed,
-    /// There is no key of the issuer at all: nobody's fault, and not for ever.
+    /// There is no key of the issuer at all, for now: not the caller's fault.
     NoKeys,
     /// `nbf` or `iat`, whichever is named, lies in the future.
     NotYetValid(&'static str),
@@ -45,9 +45,9 @@ pub enum Unverified {
     TokenType,
     /// More than 8 KiB.
     TooLong,
-    /// Its key may be on its way, and too many wait for that already: nobody's fault, and not for ever.
+    /// Its key may be on its way, and too many wait for that already: not the caller's fault.
     TooManyWait,
-    /// `iss` is nobody's that we know.
+    /// `iss` is no issuer of ours.
     UnknownIssuer,
     /// `kid` names no key of the issuer.
     UnknownKey,
@@ -72,8 +72,8 @@ impl Unverified {
             Self::NoKeys => "no keys",
             Self::NotYetValid(_) => "not yet valid",
             Self::RequiredClaim(_) => "required claim",
-            Self::SeveralAudiences(_) => "several audiences",
             Self::Revoked => "on the deny list",
+            Self::SeveralAudiences(_) => "several audiences",
             Self::Signature => "bad signature",
             Self::TokenType => "wrong token type",
             Self::TooLong => "too long",
@@ -86,90 +86,101 @@ impl Unverified {
 
     /// The claim that it is refused for, where it is one.
     pub fn claim(&self) -> Option<&str> {
-        match self {
-            Self::Certificate | Self::Confirmation => Some("cnf"),
-            Self::Claim(name)
-            | Self::RequiredClaim(name)
-            | Self::SeveralAudiences(name)
-            | Self::WrongAudience(name) => Some(name),
-            Self::Expired | Self::LivesTooLong => Some("exp"),
-            Self::IdToken(name) | Self::NotYetValid(name) => Some(name),
-            Self::UnknownIssuer => Some("iss"),
-            Self::Algorithm
-            | Self::Header
-            | Self::KeyId
-            | Self::Malformed
-            | Self::NoKeys
-            | Self::Revoked
-            | Self::Signature
-            | Self::TokenType
-            | Self::TooLong
-            | Self::TooManyWait
-            | Self::UnknownKey => None,
-        }
+        self.claim_and_advice().0
     }
 
-    /// What to set, if such tokens are to pass; `None` where no setting lets them.
-    fn advice(&self) -> Option<&'static str> {
+    /// The claim, and what to set if such tokens are to pass; `None` where no setting lets them.
+    fn claim_and_advice(&self) -> (Option<&str>, Option<&'static str>) {
         match self {
-            Self::Algorithm => {
-                Some("the issuer's `algorithms` say which are, and its keys fit them")
-            }
-            Self::Certificate => Some(
-                "it passes over a TLS connection of this gateway with `server.tls.client_ca`, with the \
+            Self::Algorithm => (
+                None,
+                Some("the issuer's `algorithms` say which are, and its keys fit them"),
+            ),
+            Self::Certificate => (
+                Some("cnf"),
+                Some(
+                    "it passes over a TLS connection of this gateway with `server.tls.client_ca`, with the \
                  certificate that it was issued for",
+                ),
             ),
-            Self::Claim(_) => Some(
-                "it is missing, or is not what is looked for there; `claims` says where subject, scopes \
+            Self::Claim(name) => (
+                Some(name),
+                Some(
+                    "it is missing, or is not what is looked for there; `claims` says where subject, scopes \
                  and audience stand",
+                ),
             ),
-            Self::Confirmation => Some("only `x5t#S256` can be checked here (RFC 8705)"),
-            Self::IdToken(_) => Some(
-                "it was issued for a login; `allow_id_token_claims = true` lets such tokens of the issuer \
+            Self::Confirmation => (
+                Some("cnf"),
+                Some("only `x5t#S256` can be checked here (RFC 8705)"),
+            ),
+            Self::Expired => (Some("exp"), None),
+            Self::IdToken(name) => (
+                Some(name),
+                Some(
+                    "it was issued for a login; `allow_id_token_claims = true` lets such tokens of the issuer \
                  pass",
+                ),
             ),
-            Self::LivesTooLong => Some("the issuer's `max_lifetime` says how long it may"),
-            Self::NotYetValid(_) => {
-                Some("look at both clocks; the issuer's `leeway` says how far they may differ")
+            Self::LivesTooLong => (
+                Some("exp"),
+                Some("the issuer's `max_lifetime` says how long it may"),
+            ),
+            Self::NotYetValid(name) => (
+                Some(name),
+                Some("look at both clocks; the issuer's `leeway` says how far they may differ"),
+            ),
+            Self::RequiredClaim(name) => {
+                (Some(name), Some("`required_claims` says what it must be"))
             }
-            Self::RequiredClaim(_) => Some("`required_claims` says what it must be"),
-            Self::SeveralAudiences(_) => Some(
-                "it is meant for others, too, who could use it here; `several_audiences = true` lets \
+            Self::SeveralAudiences(name) => (
+                Some(name),
+                Some(
+                    "it is meant for others, too, who could use it here; `several_audiences = true` lets \
                  such tokens of the issuer pass",
+                ),
             ),
-            Self::TokenType => Some(
-                "the issuer's `token_types` say what `typ` may be; `\"\"` stands for a token without one",
+            Self::TokenType => (
+                None,
+                Some(
+                    "the issuer's `token_types` say what `typ` may be; `\"\"` stands for a token without one",
+                ),
             ),
-            Self::UnknownIssuer => {
-                Some("add [[identity.issuers]] with its `iss` if its tokens are to pass")
-            }
-            Self::UnknownKey => {
-                Some("the issuer publishes no key that it names and that can be used")
-            }
-            Self::WrongAudience(_) => Some(
-                "it names none of the issuer's `audiences`; `claims.audience` says in which claim they \
+            Self::UnknownIssuer => (
+                Some("iss"),
+                Some("add [[identity.issuers]] with its `iss` if its tokens are to pass"),
+            ),
+            Self::UnknownKey => (
+                None,
+                Some("the issuer publishes no key that it names and that can be used"),
+            ),
+            Self::WrongAudience(name) => (
+                Some(name),
+                Some(
+                    "it names none of the issuer's `audiences`; `claims.audience` says in which claim they \
                  stand",
+                ),
             ),
-            Self::Expired
-            | Self::Header
+            Self::Header
             | Self::KeyId
             | Self::Malformed
             | Self::NoKeys
             | Self::Revoked
             | Self::Signature
             | Self::TooLong
-            | Self::TooManyWait => None,
+            | Self::TooManyWait => (None, None),
         }
     }
 }
 
 impl fmt::Display for Unverified {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (claim, advice) = self.claim_and_advice();
         f.write_str(self.reason())?;
-        if let Some(claim) = self.claim() {
+        if let Some(claim) = claim {
             write!(f, " (claim {claim:?})")?;
         }
-        match self.advice() {
+        match advice {
             Some(advice) => write!(f, ": {advice}"),
             None => Ok(()),
         }
