@@ -3,8 +3,8 @@
 use jsonwebtoken::Algorithm;
 
 use super::config::{Config, IssuerConfig};
-use super::jwk::{KeySelection, VerificationKey, read_set};
-use super::key_source::{KeyError, KeySource, read_key_set, read_secrets};
+use super::jwk::{VerificationKey, read_set};
+use super::key_source::{KeyMaterial, read_key_set};
 use super::left_out::LeftOutKey;
 use crate::clock::Clock;
 use crate::settings::ConfigError;
@@ -79,13 +79,18 @@ impl IssuerConfig {
             left_out: Vec::new(),
             problem: None,
         };
-        let selection = match self.source(clock) {
-            Ok((_, source)) => fetch(source).await,
+        let source = match self.source(clock) {
+            Ok((_, source)) => source,
             Err((key, error)) => {
                 check.problem = Some(format!("{key}: {}", Chain(&*error)));
                 return check;
             }
         };
+        let selection = source.read().await.and_then(|material| match material {
+            KeyMaterial::Jwks(json) => Ok(Some(read_set(&json)?)),
+            // There is nothing to tell of it.
+            KeyMaterial::Secrets(_) => Ok(None),
+        });
         match selection {
             Ok(None) => {}
             Ok(Some(selection)) => {
@@ -98,7 +103,7 @@ impl IssuerConfig {
                 }
             }
             Err(error) => {
-                let place = self.jwks_url.as_ref().or(self.discovery_url.as_ref());
+                let place = self.urls().into_iter().find_map(|(_, url)| url);
                 let place = place.map_or(String::new(), |url| format!(" ({url})"));
                 check.problem = Some(format!("{}{place}", Chain(&error)));
             }
@@ -115,18 +120,4 @@ impl IssuerConfig {
                 .collect(),
         }
     }
-}
-
-/// The keys as they are published now; `None` of a secret, which has nothing to tell.
-async fn fetch(source: KeySource) -> Result<Option<KeySelection>, KeyError> {
-    let json = match source {
-        KeySource::Published(client) => client.fetch().await?.to_vec(),
-        KeySource::File(path) => read_key_set(&path)?,
-        KeySource::SecretFiles(paths) => {
-            read_secrets(&paths)?;
-            return Ok(None);
-        }
-        KeySource::Fixed(_) => return Ok(None),
-    };
-    Ok(Some(read_set(&json)?))
 }

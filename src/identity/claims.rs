@@ -21,12 +21,15 @@ pub(super) struct Claims {
     pub(super) subject: Box<str>,
     pub(super) client_id: Option<Box<str>>,
     pub(super) token_id: Option<Box<str>>,
-    pub(super) scopes: Box<[Box<str>]>,
+    pub(super) scopes: Scopes,
     /// When the token ends, leeway included.
     pub(super) expires_at: Timestamp,
     /// The certificate that its holder must show.
     pub(super) bound_to: Option<Thumbprint>,
 }
+
+/// Names of what a token is good for.
+type Scopes = Box<[Box<str>]>;
 
 /// Who has issued a token, by its own words.
 pub(super) fn issuer(claims: &Object) -> Result<&str, Unverified> {
@@ -147,7 +150,7 @@ fn confirmation(claims: &Object) -> Result<Option<Thumbprint>, Unverified> {
 }
 
 /// The scopes of all places, each once. A text is split at single spaces (RFC 6749, section 3.3).
-fn scopes(claims: &Object, places: &[ClaimPath]) -> Result<Box<[Box<str>]>, Unverified> {
+fn scopes(claims: &Object, places: &[ClaimPath]) -> Result<Scopes, Unverified> {
     let mut scopes: Vec<Box<str>> = Vec::new();
     for place in places {
         let Some(value) = find(claims, place)? else {

@@ -191,7 +191,7 @@ impl IssuerConfig {
     }
 
     /// The URLs that keys are fetched from, by their keys.
-    pub(super) fn urls(&self) -> [(&'static str, Option<&str>); 2] {
+    pub(super) fn urls(&self) -> [KeyUrl<'_>; 2] {
         [
             ("jwks_url", self.jwks_url.as_deref()),
             ("discovery_url", self.discovery_url.as_deref()),
@@ -210,6 +210,9 @@ impl IssuerConfig {
         self.hmac_secret_file.iter().chain(&self.hmac_secret_files)
     }
 }
+
+/// A key of an issuer, and the URL that it may have.
+type KeyUrl<'a> = (&'static str, Option<&'a str>);
 
 /// A URL that keys may be fetched from: who can change the answer on its way can make any token.
 pub(super) fn trusted_url(text: &str) -> Result<Url, &'static str> {

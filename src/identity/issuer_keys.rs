@@ -19,15 +19,11 @@ use super::config::IssuerConfig;
 use super::fetch_throttle::{FetchThrottle, UnknownKeyFetch};
 use super::jwk::{VerificationKey, read_set};
 use super::key_set::KeySet;
-use super::key_source::{
-    KeyError, KeyLocation, KeySource, SourceError, read_key_set, read_secrets,
-};
+use super::key_source::{KeyError, KeyLocation, KeyMaterial, KeySource, SourceError};
 use super::key_waiters::{KeyWaiters, Requester};
 use super::token::UnverifiedJwt;
 use crate::atlas::Timestamp;
-use crate::blocking::may_wait;
 use crate::clock::{Clock, Moment};
-use crate::secret::Secret;
 use crate::telemetry::metrics::identity::IdentityMetrics;
 use crate::telemetry::{Chain, Repeated, Tally};
 
@@ -92,16 +88,11 @@ impl IssuerKeys {
             wake: Notify::new(),
             attempts: watch::Sender::new(0),
         };
-        let read = match &keys.source {
-            KeySource::File(path) => {
-                read_key_set(path).and_then(|json| keys.take_key_set(&json, clock, metrics))
-            }
-            KeySource::Fixed(secret) => keys.take_secrets(std::slice::from_ref(secret), clock),
-            KeySource::Published(_) => Ok(()),
-            KeySource::SecretFiles(paths) => {
-                read_secrets(paths).and_then(|secrets| keys.take_secrets(&secrets, clock))
-            }
-        };
+        let read = keys.source.read_files();
+        let read = read.and_then(|material| match material {
+            Some(material) => keys.take(&material, clock, metrics),
+            None => Ok(()),
+        });
         read.map_err(|error| (key, Box::from(error)))?;
         Ok(keys)
     }
@@ -248,7 +239,8 @@ impl IssuerKeys {
     /// One attempt to bring the keys up to date. A failure is logged here and changes nothing else.
     pub(super) async fn refresh(&self, clock: &Clock, metrics: &IdentityMetrics) {
         let attempt = Attempt::begin(self);
-        let result = self.read(clock, metrics).await;
+        let result = self.source.read().await;
+        let result = result.and_then(|material| self.take(&material, clock, metrics));
         if let KeySource::Published(client) = &self.source {
             metrics.fetched(result.is_ok());
             if result.is_err() {
@@ -285,63 +277,46 @@ impl IssuerKeys {
         }
     }
 
-    async fn read(&self, clock: &Clock, metrics: &IdentityMetrics) -> Result<(), KeyError> {
-        match &self.source {
-            KeySource::File(path) => {
-                let path = path.clone();
-                let json = may_wait(move || read_key_set(&path)).await?;
-                self.take_key_set(&json, clock, metrics)
-            }
-            KeySource::Fixed(_) => Ok(()),
-            KeySource::Published(client) => {
-                self.take_key_set(&client.fetch().await?, clock, metrics)
-            }
-            KeySource::SecretFiles(paths) => {
-                let paths = paths.clone();
-                let secrets = may_wait(move || read_secrets(&paths)).await?;
-                self.take_secrets(&secrets, clock)
-            }
-        }
-    }
-
-    fn take_secrets(&self, secrets: &[Secret], clock: &Clock) -> Result<(), KeyError> {
-        let secrets = secrets.iter().map(|secret| secret.expose().as_bytes());
-        if secrets
-            .clone()
-            .any(|secret| secret.len() < self.shortest_secret)
-        {
-            return Err(KeyError::ShortSecret(self.shortest_secret));
-        }
-        let mut content = Context::new(&SHA256);
-        for secret in secrets.clone() {
-            content.update(digest(&SHA256, secret).as_ref());
-        }
-        self.replace(content.finish(), clock.now(), || {
-            Ok(secrets.map(VerificationKey::shared_secret).collect())
-        })
-    }
-
-    fn take_key_set(
+    fn take(
         &self,
-        json: &[u8],
+        material: &KeyMaterial,
         clock: &Clock,
         metrics: &IdentityMetrics,
     ) -> Result<(), KeyError> {
-        self.replace(digest(&SHA256, json), clock.now(), || {
-            let selection = read_set(json)?;
-            for key in &selection.left_out {
-                metrics.ignored();
-                tracing::warn!(
-                    issuer = &*self.issuer,
-                    kid = key.id.as_deref(),
-                    kty = key.kind.as_deref(),
-                    reason = %key.reason,
-                    "a published key of {} is left out: {key}",
-                    self.issuer
-                );
+        let now = clock.now();
+        match material {
+            KeyMaterial::Jwks(json) => self.replace(digest(&SHA256, json), now, || {
+                let selection = read_set(json)?;
+                for key in &selection.left_out {
+                    metrics.ignored();
+                    tracing::warn!(
+                        issuer = &*self.issuer,
+                        kid = key.id.as_deref(),
+                        kty = key.kind.as_deref(),
+                        reason = %key.reason,
+                        "a published key of {} is left out: {key}",
+                        self.issuer
+                    );
+                }
+                Ok(selection.keys)
+            }),
+            KeyMaterial::Secrets(secrets) => {
+                let secrets = secrets.iter().map(|secret| secret.expose().as_bytes());
+                if secrets
+                    .clone()
+                    .any(|secret| secret.len() < self.shortest_secret)
+                {
+                    return Err(KeyError::ShortSecret(self.shortest_secret));
+                }
+                let mut content = Context::new(&SHA256);
+                for secret in secrets.clone() {
+                    content.update(digest(&SHA256, secret).as_ref());
+                }
+                self.replace(content.finish(), now, || {
+                    Ok(secrets.map(VerificationKey::shared_secret).collect())
+                })
             }
-            Ok(selection.keys)
-        })
+        }
     }
 
     /// The same bytes confirm the set that is there, so that nothing verified with it is forgotten.

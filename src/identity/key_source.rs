@@ -1,12 +1,15 @@
 //! Where an issuer's keys come from: a file, shared secrets, or a URL.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use bytes::Bytes;
 use jsonwebtoken::Algorithm;
 
 use super::config::{IssuerConfig, trusted_url};
 use super::jwk::KeySetError;
 use super::jwks_client::{JwksClient, JwksError, LARGEST_KEY_SET};
+use crate::blocking::may_wait;
 use crate::clock::Clock;
 use crate::http_client::{BuildError, ProxyError};
 use crate::roots::NoTls;
@@ -14,16 +17,24 @@ use crate::secret::{Secret, SecretFileError};
 use crate::settings::written_by_its_owner;
 use crate::watched;
 
-/// Where keys come from.
+/// Where keys come from. Cheap to clone.
+#[derive(Clone)]
 pub(super) enum KeySource {
     /// A key set in a file.
     File(PathBuf),
     /// A secret from the environment, which does not change.
     Fixed(Secret),
     /// A key set that is fetched.
-    Published(Box<JwksClient>),
+    Published(Arc<JwksClient>),
     /// Secrets in files, one in each, the newest first.
     SecretFiles(Vec<PathBuf>),
+}
+
+/// Keys as they are found there.
+pub(super) enum KeyMaterial {
+    /// A key set, not yet read.
+    Jwks(Bytes),
+    Secrets(Vec<Secret>),
 }
 
 /// The same as it is configured, to tell one place from another: the key and its value. All shared secrets are one
@@ -55,6 +66,29 @@ impl KeySource {
     pub(super) fn is_published(&self) -> bool {
         matches!(self, Self::Published(_))
     }
+
+    /// The keys as they are now.
+    pub(super) async fn read(&self) -> Result<KeyMaterial, KeyError> {
+        if let Self::Published(client) = self {
+            return Ok(KeyMaterial::Jwks(client.fetch().await?));
+        }
+        let source = self.clone();
+        let read = may_wait(move || source.read_files()).await?;
+        Ok(read.expect("all but published keys are in files"))
+    }
+
+    /// The keys that are in files; `None` if they are published. Waits for the disk.
+    pub(super) fn read_files(&self) -> Result<Option<KeyMaterial>, KeyError> {
+        Ok(Some(match self {
+            Self::File(path) => KeyMaterial::Jwks(read_key_set(path)?.into()),
+            Self::Fixed(secret) => KeyMaterial::Secrets(vec![secret.clone()]),
+            Self::Published(_) => return Ok(None),
+            Self::SecretFiles(paths) => {
+                let secrets: Result<_, _> = paths.iter().map(|path| Secret::read(path)).collect();
+                KeyMaterial::Secrets(secrets?)
+            }
+        }))
+    }
 }
 
 impl KeyLocation {
@@ -82,7 +116,7 @@ impl IssuerConfig {
                 let url = trusted_url(url).map_err(|message| (key, message.into()))?;
                 let client = JwksClient::new(url, key == DISCOVERY, self, clock);
                 let client = client.map_err(|error| (key_of(&error), Box::from(error)))?;
-                return Ok((key, KeySource::Published(Box::new(client))));
+                return Ok((key, KeySource::Published(Arc::new(client))));
             }
         }
         let key = match &self.hmac_secret_file {
@@ -114,12 +148,6 @@ impl IssuerConfig {
         let largest = sizes.find(|(algorithm, _)| self.algorithms.contains(algorithm));
         largest.map_or(0, |(_, bytes)| bytes)
     }
-}
-
-/// Reads shared secrets, one in each file. Waits for the disk.
-pub(super) fn read_secrets(paths: &[PathBuf]) -> Result<Vec<Secret>, KeyError> {
-    let secrets: Result<_, SecretFileError> = paths.iter().map(|path| Secret::read(path)).collect();
-    Ok(secrets?)
 }
 
 /// Reads a key set. Waits for the disk.

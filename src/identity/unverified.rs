@@ -86,101 +86,90 @@ impl Unverified {
 
     /// The claim that it is refused for, where it is one.
     pub fn claim(&self) -> Option<&str> {
-        self.claim_and_advice().0
+        match self {
+            Self::Certificate | Self::Confirmation => Some("cnf"),
+            Self::Claim(name)
+            | Self::RequiredClaim(name)
+            | Self::SeveralAudiences(name)
+            | Self::WrongAudience(name) => Some(name),
+            Self::Expired | Self::LivesTooLong => Some("exp"),
+            Self::IdToken(name) | Self::NotYetValid(name) => Some(name),
+            Self::UnknownIssuer => Some("iss"),
+            Self::Algorithm
+            | Self::Header
+            | Self::KeyId
+            | Self::Malformed
+            | Self::NoKeys
+            | Self::Revoked
+            | Self::Signature
+            | Self::TokenType
+            | Self::TooLong
+            | Self::TooManyWait
+            | Self::UnknownKey => None,
+        }
     }
 
-    /// The claim, and what to set if such tokens are to pass; `None` where no setting lets them.
-    fn claim_and_advice(&self) -> (Option<&str>, Option<&'static str>) {
+    /// What to set, if such tokens are to pass; `None` where no setting lets them.
+    fn advice(&self) -> Option<&'static str> {
         match self {
-            Self::Algorithm => (
-                None,
-                Some("the issuer's `algorithms` say which are, and its keys fit them"),
-            ),
-            Self::Certificate => (
-                Some("cnf"),
-                Some(
-                    "it passes over a TLS connection of this gateway with `server.tls.client_ca`, with the \
-                 certificate that it was issued for",
-                ),
-            ),
-            Self::Claim(name) => (
-                Some(name),
-                Some(
-                    "it is missing, or is not what is looked for there; `claims` says where subject, scopes \
-                 and audience stand",
-                ),
-            ),
-            Self::Confirmation => (
-                Some("cnf"),
-                Some("only `x5t#S256` can be checked here (RFC 8705)"),
-            ),
-            Self::Expired => (Some("exp"), None),
-            Self::IdToken(name) => (
-                Some(name),
-                Some(
-                    "it was issued for a login; `allow_id_token_claims = true` lets such tokens of the issuer \
-                 pass",
-                ),
-            ),
-            Self::LivesTooLong => (
-                Some("exp"),
-                Some("the issuer's `max_lifetime` says how long it may"),
-            ),
-            Self::NotYetValid(name) => (
-                Some(name),
-                Some("look at both clocks; the issuer's `leeway` says how far they may differ"),
-            ),
-            Self::RequiredClaim(name) => {
-                (Some(name), Some("`required_claims` says what it must be"))
+            Self::Algorithm => {
+                Some("the issuer's `algorithms` say which are, and its keys fit them")
             }
-            Self::SeveralAudiences(name) => (
-                Some(name),
-                Some(
-                    "it is meant for others, too, who could use it here; `several_audiences = true` lets \
+            Self::Certificate => Some(
+                "it passes over a TLS connection of this gateway with `server.tls.client_ca`, with the \
+                 certificate that it was issued for",
+            ),
+            Self::Claim(_) => Some(
+                "it is missing, or is not what is looked for there; `claims` says where subject, scopes \
+                 and audience stand",
+            ),
+            Self::Confirmation => Some("only `x5t#S256` can be checked here (RFC 8705)"),
+            Self::IdToken(_) => Some(
+                "it was issued for a login; `allow_id_token_claims = true` lets such tokens of the issuer \
+                 pass",
+            ),
+            Self::LivesTooLong => Some("the issuer's `max_lifetime` says how long it may"),
+            Self::NotYetValid(_) => {
+                Some("look at both clocks; the issuer's `leeway` says how far they may differ")
+            }
+            Self::RequiredClaim(_) => Some("`required_claims` says what it must be"),
+            Self::SeveralAudiences(_) => Some(
+                "it is meant for others, too, who could use it here; `several_audiences = true` lets \
                  such tokens of the issuer pass",
-                ),
             ),
-            Self::TokenType => (
-                None,
-                Some(
-                    "the issuer's `token_types` say what `typ` may be; `\"\"` stands for a token without one",
-                ),
+            Self::TokenType => Some(
+                "the issuer's `token_types` say what `typ` may be; `\"\"` stands for a token without one",
             ),
-            Self::UnknownIssuer => (
-                Some("iss"),
-                Some("add [[identity.issuers]] with its `iss` if its tokens are to pass"),
-            ),
-            Self::UnknownKey => (
-                None,
-                Some("the issuer publishes no key that it names and that can be used"),
-            ),
-            Self::WrongAudience(name) => (
-                Some(name),
-                Some(
-                    "it names none of the issuer's `audiences`; `claims.audience` says in which claim they \
+            Self::UnknownIssuer => {
+                Some("add [[identity.issuers]] with its `iss` if its tokens are to pass")
+            }
+            Self::UnknownKey => {
+                Some("the issuer publishes no key that it names and that can be used")
+            }
+            Self::WrongAudience(_) => Some(
+                "it names none of the issuer's `audiences`; `claims.audience` says in which claim they \
                  stand",
-                ),
             ),
-            Self::Header
+            Self::Expired
+            | Self::Header
             | Self::KeyId
             | Self::Malformed
             | Self::NoKeys
             | Self::Revoked
             | Self::Signature
             | Self::TooLong
-            | Self::TooManyWait => (None, None),
+            | Self::TooManyWait => None,
         }
     }
 }
 
 impl fmt::Display for Unverified {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (claim, advice) = self.claim_and_advice();
         f.write_str(self.reason())?;
-        if let Some(claim) = claim {
+        if let Some(claim) = self.claim() {
             write!(f, " (claim {claim:?})")?;
         }
-        match advice {
+        match self.advice() {
             Some(advice) => write!(f, ": {advice}"),
             None => Ok(()),
         }

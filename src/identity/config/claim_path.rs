@@ -92,8 +92,8 @@ impl FromStr for ClaimPath {
         } else {
             steps(place)?
         };
-        let is_name = |step: &Box<str>| !step.is_empty() && !step.chars().any(char::is_control);
-        if text.len() > LONGEST || !steps.iter().all(is_name) {
+        let is_name = |step: &str| !step.is_empty() && !step.chars().any(char::is_control);
+        if text.len() > LONGEST || !steps.iter().all(|step| is_name(step)) {
             return Err(NoClaimPath);
         }
         Ok(Self {

@@ -255,8 +255,11 @@ impl IssuerConfig {
 /// A key of an issuer, and what is wrong with it.
 type Wrong = (&'static str, &'static str);
 
+/// The same, if it is so.
+type Row = (bool, &'static str, &'static str);
+
 /// Those that are so.
-fn only<const N: usize>(rows: [(bool, &'static str, &'static str); N]) -> Vec<Wrong> {
+fn only<const N: usize>(rows: [Row; N]) -> Vec<Wrong> {
     let wrong = rows.into_iter().filter(|(is_so, _, _)| *is_so);
     wrong.map(|(_, key, message)| (key, message)).collect()
 }
