@@ -255,8 +255,8 @@ impl Gateway {
             return Err(Refusal::NoToken);
         };
         let (holder, arrived) = (record.entry.holder(), record.arrived);
-        if let Some(caller) = self.identity.recall(token, holder, arrived) {
-            self.identity.count_remembered();
+        if let Some(caller) = self.identity.get_cached(token, holder, arrived) {
+            self.identity.count_cached();
             return Ok(caller);
         }
         record.in_flight.unverified(&self.metrics);
@@ -344,7 +344,7 @@ impl Gateway {
     fn hit(&self, arrival: &Arrival<'_>, request: &LookupRequest<'_>) -> Option<Hit> {
         let now = arrival.at;
         let holder = arrival.origin.holder();
-        let caller = self.identity.recall(request.token?, holder, now)?;
+        let caller = self.identity.get_cached(request.token?, holder, now)?;
         if self.metrics.known_under_way() >= self.limits.in_flight {
             return None;
         }
@@ -356,7 +356,7 @@ impl Gateway {
         }
         // Last, because what is charged here must not be charged again.
         self.allowance.admit_lookup(&caller, &permit, now).ok()?;
-        self.identity.count_remembered();
+        self.identity.count_cached();
         Some(Hit {
             rule: Arc::clone(permit.rule()),
             caller,

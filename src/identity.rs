@@ -1,38 +1,33 @@
-//! Who is calling: a token goes in, a [`Caller`] comes out.
+//! Authentication: which caller a bearer token (JWT) stands for.
 //!
 //! A token is believed if all of this holds, and the order is chosen so that what costs little comes
 //! first: it is [read](token) strictly; its `iss` is one of ours, byte for byte; its algorithm and
-//! type are among that issuer's; its [claims] are good now; and a [key](keys) of that same issuer
+//! type are among that issuer's; its [claims] are good now; and a [key](issuer_keys) of that same issuer
 //! signed it. Nothing that a token says is used, not even for a record, before its signature holds.
-//! Then it is [remembered](memory), until it ends, its issuer's keys change or the settings do (G8,
-//! G14).
+//! Then it is [cached](token_cache), until it ends, its issuer's keys change or the settings do (G8,
+//! G14). Without any key of its issuer a token is neither good nor bad: fail closed, [`Unverified::NoKeys`].
 //!
-//! Without any key of its issuer a token is neither good nor bad: [`Unverified::NoKeys`], never allow.
-//!
-//! The known are never behind the unknown: who is remembered is [recalled](Identity::recall) and waits for
-//! nothing; of the others few at a time cost a signature check, and few [wait](waiting) for keys.
+//! Known callers never wait for unknown ones: a verified token waits for nothing; of the others few at a time
+//! cost a signature check, and few [wait](key_waiters) for keys.
 
+mod caller_description;
 mod certificate;
 mod check;
 mod claims;
 mod config;
-mod described;
-mod fetch;
-mod gate;
+mod fetch_throttle;
 mod issuer;
-mod json;
+mod issuer_keys;
 mod jwk;
+mod jwks_client;
 mod key_set;
-mod keys;
+mod key_source;
+mod key_waiters;
 mod left_out;
-mod numeric_date;
 mod roca;
-mod source;
 mod token;
 mod token_cache;
-mod trouble;
 mod unverified;
-mod waiting;
 
 #[cfg(test)]
 #[path = "../tests/gateway/forgeries.rs"]
@@ -58,28 +53,32 @@ use crate::system::{Clock, Moment};
 use crate::telemetry::metrics::identity::IdentityMetrics;
 
 pub use certificate::{PeerCertificate, Thumbprint};
-pub use check::{IssuerCheck, UsableKey, check_online, left_out_of_files};
-pub use config::{ClaimPath, ClaimPlaces, Config, Demand, IssuerConfig, NoClaimPath, Scalar};
-pub use described::Described;
-pub use left_out::{LeftOut, Unusable};
-pub use trouble::{Trouble, TroubledIssuer};
+pub use check::{IssuerCheck, UsableKey};
+pub use config::{
+    ClaimPath, ClaimPlaces, Config, IssuerConfig, NoClaimPath, RequiredValue, Scalar,
+};
+pub use issuer_keys::{IssuerFault, KeyFault};
+pub use key_waiters::Requester;
+pub use left_out::{LeftOutKey, UnusableKey};
 pub use unverified::Unverified;
-pub use waiting::{Asker, network};
+
+pub(crate) use caller_description::CallerDescription;
+pub(crate) use check::{check_online, left_out_of_files};
+pub(crate) use key_waiters::network;
 
 use issuer::Issuers;
-use json::Object;
 use key_set::KeySet;
-use token::Envelope;
+use token::UnverifiedJwt;
 use token_cache::{TokenCache, VerifiedToken};
 
-/// Somebody whose token was verified.
+/// Who calls, by a token that was verified.
 #[derive(Debug)]
 pub struct Caller {
     /// `sub`, or what stands in its place.
     pub subject: Box<str>,
     /// `iss`.
     pub issuer: Arc<str>,
-    /// By which client: `client_id`, `azp`, `cid` or `appid`, where the token has one.
+    /// `client_id`, `azp`, `cid` or `appid`, where the token has one.
     pub client_id: Option<Box<str>>,
     /// `jti`, where the token has one.
     pub token_id: Option<Box<str>>,
@@ -119,17 +118,14 @@ impl RuleListNumber {
     }
 }
 
-/// Everybody whose tokens are believed, and what was believed lately.
+/// The issuers whose tokens are believed, and the tokens that were verified.
 pub struct Identity {
     current: ArcSwap<Issuers>,
-    /// The present issuers' generation once more: what was verified before is recalled by it alone, for a
-    /// tenth of what it costs to take the issuers in hand.
-    generation: AtomicU64,
     changed: Notify,
     token_cache: TokenCache,
-    /// Checking a signature takes up to 300 µs of a thread that answers others meanwhile. So callers who
-    /// are not known get half of the threads, one check each, and the known are at most one behind.
-    checks: Semaphore,
+    /// The queue for signature checks, which take up to 300 µs of a thread that answers others meanwhile: unknown
+    /// callers get half of the threads, and known ones wait for one check at most.
+    signature_checks: Semaphore,
     clock: Clock,
     metrics: IdentityMetrics,
 }
@@ -147,11 +143,10 @@ impl Identity {
     ) -> Result<Self, Vec<ConfigError>> {
         let issuers = Issuers::build(config, 0, &clock, &metrics)?;
         Ok(Self {
-            generation: AtomicU64::new(issuers.generation),
             current: ArcSwap::from_pointee(issuers),
             changed: Notify::new(),
             token_cache: TokenCache::new(config.token_cache_size),
-            checks: Semaphore::new(checks_at_once()),
+            signature_checks: Semaphore::new(checks_at_once()),
             clock,
             metrics,
         })
@@ -167,15 +162,8 @@ impl Identity {
     /// kept until the place that is configured now has delivered some.
     pub fn adopt(&self, Prepared(issuers): Prepared) {
         let old = self.current.load_full();
-        let now = self.clock.now();
-        for issuer in &issuers.list {
-            if let Some(predecessor) = old.predecessor(issuer, &issuers) {
-                issuer.inherit(predecessor, now);
-            }
-        }
-        let generation = issuers.generation;
+        issuers.inherit(&old, self.clock.now());
         self.current.store(Arc::new(issuers));
-        self.generation.store(generation, Ordering::Release);
         self.changed.notify_one();
     }
 
@@ -184,7 +172,7 @@ impl Identity {
     pub fn fetch_keys(&self) {
         let now = self.clock.elapsed();
         for issuer in &self.current.load().list {
-            issuer.keys.want(now);
+            issuer.keys.request_fetch(now);
         }
     }
 
@@ -203,7 +191,7 @@ impl Identity {
             for issuer in &issuers.list {
                 let keys = Arc::clone(&issuer.keys);
                 let (clock, metrics) = (self.clock.clone(), self.metrics.clone());
-                background.spawn(keys.keep(clock, metrics, stop.child_token()));
+                background.spawn(keys.maintain(clock, metrics, stop.child_token()));
             }
             loop {
                 tokio::select! {
@@ -220,42 +208,42 @@ impl Identity {
         }
     }
 
-    /// Who `token` makes the caller, at `now`, if it was verified before: that costs no signature, no
-    /// lock, no allocation and no wait. `holder` is the certificate that it is shown with, if any is.
-    pub fn recall(
+    /// The caller of `token` at `now`, if it was verified before: that costs no signature check and no
+    /// wait. `holder` is the certificate that it is shown with, if any is.
+    pub(crate) fn get_cached(
         &self,
         token: &[u8],
         holder: Option<&Thumbprint>,
         now: Moment,
     ) -> Option<Arc<Caller>> {
-        let generation = self.generation.load(Ordering::Acquire);
+        let generation = self.current.load().generation;
         self.token_cache.get(token, holder, generation, now)
     }
 
-    /// Counts a caller that [`Identity::recall`] has found.
-    pub fn count_remembered(&self) {
-        self.metrics.remembered();
+    /// Counts a caller that [`Identity::get_cached`] has found.
+    pub fn count_cached(&self) {
+        self.metrics.cached();
     }
 
-    /// Who `token`, shown at the admin listener without a certificate, makes the caller, at `now`.
+    /// The caller of `token` at `now`, shown at the admin listener without a certificate.
     pub async fn verify(&self, token: &[u8], now: Moment) -> Result<Arc<Caller>, Unverified> {
-        self.verify_for(Asker::Operator, token, None, now).await
+        self.verify_for(Requester::Operator, token, None, now).await
     }
 
-    /// Who `token`, which `asker` shows with the certificate `holder`, makes the caller, at `now`.
-    pub async fn verify_for(
+    /// The caller of `token` at `now`, which `requester` shows with the certificate `holder`.
+    pub(crate) async fn verify_for(
         &self,
-        asker: Asker,
+        requester: Requester,
         token: &[u8],
         holder: Option<&Thumbprint>,
         now: Moment,
     ) -> Result<Arc<Caller>, Unverified> {
-        if let Some(caller) = self.recall(token, holder, now) {
-            self.count_remembered();
+        if let Some(caller) = self.get_cached(token, holder, now) {
+            self.count_cached();
             return Ok(caller);
         }
-        // Boxed, so that the usual way does not carry the room that this one needs.
-        let verdict = Box::pin(self.verify_anew(asker, token, holder, now)).await;
+        // Boxed, because the usual future is much smaller without it.
+        let verdict = Box::pin(self.verify_uncached(requester, token, holder, now)).await;
         self.metrics.checked(verdict.is_ok());
         verdict
     }
@@ -268,21 +256,24 @@ impl Identity {
     /// How many callers wait until an issuer's keys have been fetched.
     pub fn callers_waiting_for_keys(&self) -> usize {
         let issuers = self.current.load();
-        let waiting = issuers.list.iter().map(|issuer| issuer.keys.waiting());
+        let waiting = issuers
+            .list
+            .iter()
+            .map(|issuer| issuer.keys.callers_waiting());
         waiting.sum()
     }
 
-    /// The issuers whose keys are not what they should be at `now`: missing, from a place that is no
+    /// The issuers whose keys are degraded at `now`: missing, from a place that is no
     /// longer the configured one, or not up to date.
-    pub fn issuers_in_trouble(&self, now: Moment) -> Vec<TroubledIssuer> {
+    pub(crate) fn issuer_faults(&self, now: Moment) -> Vec<IssuerFault> {
         let issuers = self.current.load();
-        let troubled = issuers.list.iter().filter_map(|issuer| {
-            Some(TroubledIssuer {
+        let faults = issuers.list.iter().filter_map(|issuer| {
+            Some(IssuerFault {
                 issuer: Arc::clone(&issuer.name),
-                trouble: issuer.keys.trouble(now)?,
+                fault: issuer.keys.fault(now)?,
             })
         });
-        troubled.collect()
+        faults.collect()
     }
 
     /// The names of the issuers whose tokens are believed, each once.
@@ -304,66 +295,64 @@ impl Identity {
         issuers.any(|issuer| issuer.keys.present(now).is_some())
     }
 
-    async fn verify_anew(
+    async fn verify_uncached(
         &self,
-        asker: Asker,
+        requester: Requester,
         bytes: &[u8],
         holder: Option<&Thumbprint>,
         now: Moment,
     ) -> Result<Arc<Caller>, Unverified> {
         let text = str::from_utf8(bytes).map_err(|_| Unverified::Malformed)?;
-        let envelope = &Envelope::read(text)?;
+        let token = &UnverifiedJwt::read(text)?;
         let issuers = self.current.load_full();
-        let (issuer, claims) = {
-            let content = envelope.content()?;
-            let claims = Object::read(&content).map_err(|_| Unverified::Malformed)?;
-            issuers.judge(&envelope.header, &claims, now.wall)?
-        };
+        let (issuer, claims) = issuers.judge(&token.header, &token.claims()?, now.wall)?;
         if claims.bound_to.is_some() && claims.bound_to.as_ref() != holder {
             return Err(Unverified::Certificate);
         }
-        let keys = issuer.keys.find(asker, envelope, &self.clock, now).await?;
-        let key_id = self
-            .check(asker, &keys, envelope)
-            .await
-            .inspect_err(|why| {
-                if *why == Unverified::Signature && keys.are_unnamed() {
-                    issuer.keys.doubt(now.elapsed);
-                }
-            })?;
-        let bound_to = claims.bound_to;
-        let caller = Arc::new(issuer.caller(claims, key_id));
+        let keys = issuer.keys.find(requester, token, &self.clock, now).await?;
+        let checked = self.check_signature(requester, &keys, token).await;
+        if checked == Err(Unverified::Signature) && keys.are_unnamed() {
+            issuer.keys.suspect_rotation(now.elapsed);
+        }
+        let caller = Arc::new(Caller {
+            subject: claims.subject,
+            issuer: Arc::clone(&issuer.name),
+            client_id: claims.client_id,
+            token_id: claims.token_id,
+            key_id: checked?,
+            scopes: claims.scopes,
+            expires_at: claims.expires_at,
+            rule_list: RuleListNumber::default(),
+        });
         let verified = VerifiedToken {
             caller: Arc::clone(&caller),
-            bound_to,
+            bound_to: claims.bound_to,
             keys,
             generation: issuers.generation,
         };
         self.token_cache.insert(bytes, verified);
         Ok(caller)
     }
-}
 
-impl Identity {
     /// Checks a signature, in turn. Returns the name of the key that made it, if it has one.
-    async fn check(
+    async fn check_signature(
         &self,
-        asker: Asker,
+        requester: Requester,
         keys: &KeySet,
-        envelope: &Envelope<'_>,
+        token: &UnverifiedJwt<'_>,
     ) -> Result<Option<Box<str>>, Unverified> {
-        let _turn = match (asker, self.checks.try_acquire()) {
-            // Operators are not behind callers.
-            (Asker::Operator, turn) => turn.ok(),
-            (Asker::Caller(_), Ok(turn)) => Some(turn),
-            (Asker::Caller(_), Err(_)) => {
-                let turn = self.checks.acquire().await.ok();
-                // Whose turn has come is woken ahead of all who are ready; so it goes behind them.
+        let permit = self.signature_checks.try_acquire().ok();
+        let _permit = match requester {
+            Requester::Caller(_) if permit.is_none() => {
+                let permit = self.signature_checks.acquire().await;
+                // A task that gets its permit is woken ahead of all that are ready; so it goes behind them.
                 tokio::task::yield_now().await;
-                turn
+                Some(permit.expect("the semaphore is never closed"))
             }
+            // Operators do not queue behind callers.
+            Requester::Caller(_) | Requester::Operator => permit,
         };
-        keys.verify(envelope)
+        keys.verify(token)
     }
 }
 

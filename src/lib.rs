@@ -59,5 +59,6 @@ pub mod memory;
 pub mod telemetry;
 pub mod http_client;
 pub mod settings;
+pub mod strict_json;
 pub mod system;
 pub mod atlas;

@@ -13,16 +13,14 @@ mod config;
 mod deny_list;
 mod explanation;
 mod glob;
+mod permit;
 mod rule;
 mod rule_lists;
 
 pub mod allowance;
 
-use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
-
-use serde::Serialize;
 
 use crate::atlas::{CertQuery, ProjectId};
 use crate::identity::Caller;
@@ -31,6 +29,7 @@ use crate::settings::ConfigError;
 pub use config::{Config, Included, RuleConfig};
 pub use deny_list::{BadLine, DenyList, ListedBy};
 pub use explanation::{AccessExplanation, Aspect, Effect, RuleVerdict};
+pub use permit::{Permit, RateLimit};
 
 use rule::Rule;
 use rule_lists::RuleLists;
@@ -47,46 +46,6 @@ struct Rules {
     /// In the order of the file.
     list: Vec<Rule>,
     lists: RuleLists,
-}
-
-/// What a rule allows each caller in a minute.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RateLimit<'p> {
-    /// How many.
-    pub per_minute: u32,
-    /// The name of the rule that says so.
-    pub rule: Cow<'p, Arc<str>>,
-}
-
-/// Proof that a caller may ask a question. The cache accepts nothing else.
-///
-/// Only [`Policy::authorize`] makes one:
-///
-/// ```compile_fail,E0451
-/// use std::borrow::Cow;
-/// use std::sync::Arc;
-/// use atlas_cert_gateway::policy::Permit;
-///
-/// fn forge(genuine: &Permit<'_>) -> Permit<'static> {
-///     Permit {
-///         question: Cow::Owned(genuine.question().clone()),
-///         rule: Cow::Owned(Arc::from("mine")),
-///         force_refresh: true,
-///         lookups: None,
-///         misses: None,
-///     }
-/// }
-/// ```
-///
-/// It borrows, so that a hit counts no references; a caller that waits takes [`Permit::into_owned`] along.
-#[derive(Clone, Debug)]
-pub struct Permit<'p> {
-    query: Cow<'p, CertQuery>,
-    rule: Cow<'p, Arc<str>>,
-    force_refresh: bool,
-    lookups: Option<RateLimit<'p>>,
-    misses: Option<RateLimit<'p>>,
 }
 
 /// Proof that a caller may administer what was asked about.
@@ -339,87 +298,6 @@ impl Hidden {
         let mut denials = self.rules.at(&self.denials);
         denials.any(|rule| rule.contains_name(&self.caller, project, username))
     }
-}
-
-impl<'p> Permit<'p> {
-    fn by(rule: &'p Rule, query: &'p CertQuery) -> Self {
-        Self {
-            query: Cow::Borrowed(query),
-            rule: Cow::Borrowed(&rule.name),
-            force_refresh: rule.config.force_refresh,
-            lookups: rule.lookups_per_minute(),
-            misses: rule.misses_per_minute(),
-        }
-    }
-
-    /// With the rights of a later rule as well.
-    fn and_by(self, rule: &'p Rule) -> Self {
-        Self {
-            force_refresh: self.force_refresh || rule.config.force_refresh,
-            lookups: most_generous(self.lookups, rule.lookups_per_minute()),
-            misses: most_generous(self.misses, rule.misses_per_minute()),
-            ..self
-        }
-    }
-
-    /// The same, for when what it was read from is gone.
-    #[must_use]
-    pub fn into_owned(self) -> Permit<'static> {
-        Permit {
-            query: Cow::Owned(self.query.into_owned()),
-            rule: Cow::Owned(self.rule.into_owned()),
-            force_refresh: self.force_refresh,
-            lookups: self.lookups.map(RateLimit::into_owned),
-            misses: self.misses.map(RateLimit::into_owned),
-        }
-    }
-
-    /// What may be asked.
-    pub fn query(&self) -> &CertQuery {
-        &self.query
-    }
-
-    /// The name of the first rule that granted it.
-    pub fn rule(&self) -> &Arc<str> {
-        &self.rule
-    }
-
-    /// Whether the caller may ask Atlas anew before an entry's time.
-    pub fn may_force_refresh(&self) -> bool {
-        self.force_refresh
-    }
-
-    /// How many lookups a minute the rules allow each caller, if they say.
-    pub fn lookups_per_minute(&self) -> Option<&RateLimit<'_>> {
-        self.lookups.as_ref()
-    }
-
-    /// How many lookups a minute that the cache cannot answer the rules allow each caller, if they say.
-    pub fn misses_per_minute(&self) -> Option<&RateLimit<'_>> {
-        self.misses.as_ref()
-    }
-}
-
-impl RateLimit<'_> {
-    fn into_owned(self) -> RateLimit<'static> {
-        RateLimit {
-            per_minute: self.per_minute,
-            rule: Cow::Owned(self.rule.into_owned()),
-        }
-    }
-}
-
-/// The higher limit, of equal ones the first; none at all is more than any.
-fn most_generous<'p>(
-    earlier: Option<RateLimit<'p>>,
-    later: Option<RateLimit<'p>>,
-) -> Option<RateLimit<'p>> {
-    let (earlier, later) = (earlier?, later?);
-    Some(if later.per_minute > earlier.per_minute {
-        later
-    } else {
-        earlier
-    })
 }
 
 impl Administrator {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
-use crate::identity::{Asker, PeerCertificate, Thumbprint, network};
+use crate::identity::{PeerCertificate, Requester, Thumbprint, network};
 use crate::system::Moment;
 
 use super::record::{Record, limits};
@@ -140,8 +140,8 @@ impl Origin {
     }
 
     /// The source, as queues that are fair to all sources know it.
-    pub fn asker(&self) -> Asker {
-        Asker::at(self.source)
+    pub fn asker(&self) -> Requester {
+        Requester::at(self.source)
     }
 
     /// Writes the members from `peer` to `tls_names`.

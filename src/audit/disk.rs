@@ -10,8 +10,7 @@ use std::{fs, io};
 
 use rustix::fs::statvfs;
 
-use crate::system::Clock;
-use crate::system::may_wait;
+use crate::system::{Clock, may_wait};
 use crate::telemetry::metrics::audit::AuditMetrics;
 
 use super::Config;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::atlas::CertQuery;
-use crate::identity::{Asker, Caller, Thumbprint};
+use crate::identity::{Caller, Requester, Thumbprint};
 use crate::system::Moment;
 
 use super::arrival::{Arrival, RequestId};
@@ -134,7 +134,7 @@ impl<'a> Entry<'a> {
     }
 
     /// With whom the caller shares what is given out by source.
-    pub fn asker(&self) -> Asker {
+    pub fn asker(&self) -> Requester {
         self.arrival.origin.asker()
     }
 

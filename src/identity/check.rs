@@ -1,13 +1,11 @@
-//! What an operator wants to know of an issuer's keys: its settings go in; what is there, what of it can be
-//! used and why the rest is left out come out.
+//! `check`: an issuer's keys as they are now, what of them can be used and why the rest is left out.
 
 use jsonwebtoken::Algorithm;
 
 use super::config::{Config, IssuerConfig};
-use super::jwk;
-use super::jwk::Sorted;
-use super::left_out::LeftOut;
-use super::source::{KeyError, Source, read_key_set, read_secrets};
+use super::jwk::{VerificationKey, read_set};
+use super::key_source::{KeyMaterial, read_key_set};
+use super::left_out::LeftOutKey;
 use crate::settings::ConfigError;
 use crate::system::Clock;
 use crate::telemetry::Chain;
@@ -20,7 +18,7 @@ pub struct IssuerCheck {
     /// The keys that can be used; of a shared secret there is none to tell of.
     pub keys: Vec<UsableKey>,
     /// Why the others are not.
-    pub left_out: Vec<LeftOut>,
+    pub left_out: Vec<LeftOutKey>,
     /// Why its tokens cannot be verified, and what to do; `None` if they can.
     pub problem: Option<String>,
 }
@@ -35,7 +33,7 @@ pub struct UsableKey {
 }
 
 /// Asks for the keys of every issuer, once.
-pub async fn check_online(config: &Config, clock: &Clock) -> Vec<IssuerCheck> {
+pub(crate) async fn check_online(config: &Config, clock: &Clock) -> Vec<IssuerCheck> {
     let mut checks = Vec::new();
     for (index, issuer) in config.issuers.iter().enumerate() {
         let mut check = issuer.check(clock).await;
@@ -52,7 +50,7 @@ pub async fn check_online(config: &Config, clock: &Clock) -> Vec<IssuerCheck> {
 }
 
 /// The keys in files that are not used. Waits for the disk.
-pub fn left_out_of_files(config: &Config) -> Vec<ConfigError> {
+pub(crate) fn left_out_of_files(config: &Config) -> Vec<ConfigError> {
     let mut warnings = Vec::new();
     for (index, issuer) in config.issuers.iter().enumerate() {
         let Some(path) = &issuer.jwks_file else {
@@ -62,10 +60,10 @@ pub fn left_out_of_files(config: &Config) -> Vec<ConfigError> {
         let Ok(json) = read_key_set(path) else {
             continue;
         };
-        let Ok(sorted) = jwk::read_set(&json) else {
+        let Ok(selection) = read_set(&json) else {
             continue;
         };
-        warnings.extend(sorted.left_out.iter().map(|key| {
+        warnings.extend(selection.left_out.iter().map(|key| {
             let place = format!("identity.issuers[{index}].jwks_file");
             ConfigError::at(place, format!("a key in it is left out: {key}"))
         }));
@@ -81,18 +79,23 @@ impl IssuerConfig {
             left_out: Vec::new(),
             problem: None,
         };
-        let sorted = match self.source(clock) {
-            Ok((_, source)) => fetch(source).await,
+        let source = match self.source(clock) {
+            Ok((_, source)) => source,
             Err((key, error)) => {
                 check.problem = Some(format!("{key}: {}", Chain(&*error)));
                 return check;
             }
         };
-        match sorted {
+        let selection = source.read().await.and_then(|material| match material {
+            KeyMaterial::Jwks(json) => Ok(Some(read_set(&json)?)),
+            // There is nothing to tell of it.
+            KeyMaterial::Secrets(_) => Ok(None),
+        });
+        match selection {
             Ok(None) => {}
-            Ok(Some(sorted)) => {
-                check.keys = sorted.keys.iter().map(|key| self.usable(key)).collect();
-                check.left_out = sorted.left_out;
+            Ok(Some(selection)) => {
+                check.keys = selection.keys.iter().map(|key| self.usable(key)).collect();
+                check.left_out = selection.left_out;
                 if check.keys.iter().all(|key| key.algorithms.is_empty()) {
                     let none =
                         "none of its keys fits its `algorithms`; write those that it signs with";
@@ -100,7 +103,7 @@ impl IssuerConfig {
                 }
             }
             Err(error) => {
-                let place = self.jwks_url.as_ref().or(self.discovery_url.as_ref());
+                let place = self.urls().into_iter().find_map(|(_, url)| url);
                 let place = place.map_or(String::new(), |url| format!(" ({url})"));
                 check.problem = Some(format!("{}{place}", Chain(&error)));
             }
@@ -108,7 +111,7 @@ impl IssuerConfig {
         check
     }
 
-    fn usable(&self, key: &jwk::Key) -> UsableKey {
+    fn usable(&self, key: &VerificationKey) -> UsableKey {
         let algorithms = self.algorithms.iter().copied();
         UsableKey {
             id: key.id().map(Box::from),
@@ -117,18 +120,4 @@ impl IssuerConfig {
                 .collect(),
         }
     }
-}
-
-/// The keys as they are published now; `None` of a secret, which has nothing to tell.
-async fn fetch(source: Source) -> Result<Option<Sorted>, KeyError> {
-    let json = match source {
-        Source::Published(publisher) => publisher.fetch().await?.to_vec(),
-        Source::File(path) => read_key_set(&path)?,
-        Source::SecretFiles { paths, .. } => {
-            read_secrets(&paths)?;
-            return Ok(None);
-        }
-        Source::Fixed => return Ok(None),
-    };
-    Ok(Some(jwk::read_set(&json)?))
 }

@@ -1,16 +1,19 @@
-//! What a token claims: JSON goes in, [`Claims`] come out that are good now by an issuer's settings. Pure.
+//! Claims of a token (RFC 7519), judged by an issuer's settings at one moment.
 //!
 //! Each claim that is asked for has one type. A claim of another type refuses the token instead of
 //! counting as absent, for a check that is skipped is a check that passed. What nothing asks for refuses
-//! nobody: a client or a `jti` of an odd form is not on record, and that is all.
+//! no token: a client or a `jti` of an odd form is not on record, and that is all.
 
-use crate::atlas::Timestamp;
+mod numeric_date;
 
+use serde_json::Value;
+
+use self::numeric_date::Rounding;
+use super::Unverified;
 use super::certificate::Thumbprint;
 use super::config::{ClaimPath, IssuerConfig};
-use super::json::{Mistyped, Object, Value};
-use super::numeric_date::Rounding;
-use super::{Unverified, numeric_date};
+use crate::atlas::Timestamp;
+use crate::strict_json::{Mistyped, Object, texts};
 
 /// The claims of a token that is good now, if its signature is.
 #[derive(Debug)]
@@ -21,7 +24,7 @@ pub(super) struct Claims {
     pub(super) scopes: Scopes,
     /// When the token ends, leeway included.
     pub(super) expires_at: Timestamp,
-    /// The certificate that whoever uses it must hold.
+    /// The certificate that its holder must show.
     pub(super) bound_to: Option<Thumbprint>,
 }
 
@@ -29,40 +32,43 @@ pub(super) struct Claims {
 type Scopes = Box<[Box<str>]>;
 
 /// Who has issued a token, by its own words.
-pub(super) fn issuer<'a>(claims: &'a Object<'_>) -> Result<&'a str, Unverified> {
+pub(super) fn issuer(claims: &Object) -> Result<&str, Unverified> {
     let issuer = claims.get("iss").and_then(name);
     issuer.ok_or_else(|| Unverified::Claim("iss".into()))
 }
 
 /// Whether a token may be meant for an entry of its issuer: by its audience alone.
-pub(super) fn names_one_of_us(claims: &Object<'_>, config: &IssuerConfig) -> bool {
-    let named = claims.at(config.claims.audience.steps()).ok().flatten();
-    let named = named.and_then(|named| named.texts().ok());
-    named.is_some_and(|named| named.iter().any(|name| is_ours(name, config)))
+pub(super) fn has_audience_of(claims: &Object, config: &IssuerConfig) -> bool {
+    let audience = find(claims, &config.claims.audience).ok().flatten();
+    let audience = audience.and_then(|audience| texts(audience).ok());
+    audience.is_some_and(|named| names_us(&named, config))
 }
 
 impl Claims {
     /// Reads what an issuer's settings ask for, and judges it at `now`.
     pub(super) fn read(
-        claims: &Object<'_>,
+        claims: &Object,
         config: &IssuerConfig,
         now: Timestamp,
     ) -> Result<Self, Unverified> {
         let places = &config.claims;
         let subject = find(claims, &places.subject)?.and_then(name);
-        let subject = subject.ok_or_else(|| malformed(&places.subject))?;
+        let mut client_ids = places.client_id.iter().filter_map(|place| {
+            let client_id = find(claims, place).ok().flatten();
+            client_id.and_then(name)
+        });
         let read = Self {
-            subject: Box::from(subject),
-            client_id: first_name(claims, &places.client_id),
+            subject: Box::from(subject.ok_or_else(|| malformed(&places.subject))?),
+            client_id: client_ids.next().map(Box::from),
             token_id: claims.get("jti").and_then(name).map(Box::from),
             scopes: scopes(claims, &places.scopes)?,
             expires_at: times(claims, config, now)?,
             bound_to: confirmation(claims)?,
         };
         audience(claims, config)?;
-        for (place, demand) in &config.required_claims {
+        for (place, requirement) in &config.required_claims {
             let value = find(claims, place)?;
-            if !value.is_some_and(|value| demand.is_met_by(value)) {
+            if !value.is_some_and(|value| requirement.is_met_by(value)) {
                 return Err(Unverified::RequiredClaim(place.as_str().into()));
             }
         }
@@ -71,38 +77,36 @@ impl Claims {
 }
 
 /// Checks that a token is meant for us, and is no token about a login.
-fn audience(claims: &Object<'_>, config: &IssuerConfig) -> Result<(), Unverified> {
+fn audience(claims: &Object, config: &IssuerConfig) -> Result<(), Unverified> {
     let place = &config.claims.audience;
     let named = find(claims, place)?.ok_or_else(|| malformed(place))?;
-    let named = named.texts().map_err(|Mistyped| malformed(place))?;
+    let named = texts(named).map_err(|Mistyped| malformed(place))?;
     if named.is_empty() || named.iter().any(|name| name.is_empty()) {
         return Err(malformed(place));
     }
-    if !config.allow_id_token_claims
-        && let Some(name) = ONLY_IN_ID_TOKENS.iter().find(|name| claims.has(name))
-    {
+    let of_login = ONLY_IN_ID_TOKENS
+        .iter()
+        .find(|name| claims.contains_key(**name));
+    if let (Some(name), false) = (of_login, config.allow_id_token_claims) {
         return Err(Unverified::IdToken(name));
     }
     if named.len() > 1 && !config.several_audiences {
         return Err(Unverified::SeveralAudiences(place.as_str().into()));
     }
-    if named.iter().any(|name| is_ours(name, config)) {
+    if names_us(&named, config) {
         Ok(())
     } else {
         Err(Unverified::WrongAudience(place.as_str().into()))
     }
 }
 
-fn is_ours(name: &str, config: &IssuerConfig) -> bool {
-    config.audiences.iter().any(|ours| ours == name)
+fn names_us(named: &[&str], config: &IssuerConfig) -> bool {
+    let ours = &config.audiences;
+    named.iter().any(|name| ours.iter().any(|own| own == name))
 }
 
 /// When a token ends, leeway included, if it is good at `now`.
-fn times(
-    claims: &Object<'_>,
-    config: &IssuerConfig,
-    now: Timestamp,
-) -> Result<Timestamp, Unverified> {
+fn times(claims: &Object, config: &IssuerConfig, now: Timestamp) -> Result<Timestamp, Unverified> {
     let time = |name: &'static str, rounding| {
         let value = claims.get(name);
         let time = value.map(|value| numeric_date::read(value, rounding));
@@ -131,41 +135,33 @@ fn times(
     Ok(end)
 }
 
-/// RFC 7800: whoever uses the token must show that they hold what `cnf` names. What cannot be checked is
-/// not passed over: without the check it would be a bearer token, which its issuer did not mean.
-fn confirmation(claims: &Object<'_>) -> Result<Option<Thumbprint>, Unverified> {
+/// RFC 7800: the holder must show that it has what `cnf` names. What cannot be checked is not passed over:
+/// without the check it would be a bearer token, which its issuer did not mean.
+fn confirmation(claims: &Object) -> Result<Option<Thumbprint>, Unverified> {
     let Some(confirmation) = claims.get("cnf") else {
         return Ok(None);
     };
-    let Value::Object(members) = confirmation else {
-        return Err(Unverified::Confirmation);
-    };
-    let thumbprint = members.only("x5t#S256").and_then(Value::as_text);
+    let members = confirmation
+        .as_object()
+        .filter(|members| members.len() == 1);
+    let thumbprint = members.and_then(|members| members.get("x5t#S256")?.as_str());
     let thumbprint = thumbprint.and_then(Thumbprint::read);
     thumbprint.map(Some).ok_or(Unverified::Confirmation)
 }
 
-/// The scopes of all places, each once. A text is taken apart at single spaces (RFC 6749, section 3.3).
-fn scopes(claims: &Object<'_>, places: &[ClaimPath]) -> Result<Scopes, Unverified> {
+/// The scopes of all places, each once. A text is split at single spaces (RFC 6749, section 3.3).
+fn scopes(claims: &Object, places: &[ClaimPath]) -> Result<Scopes, Unverified> {
     let mut scopes: Vec<Box<str>> = Vec::new();
     for place in places {
         let Some(value) = find(claims, place)? else {
             continue;
         };
-        let found: Vec<&str> = match value {
-            Value::Object(object) if place.is_of_names() => object.names().collect(),
-            Value::Text(text) if !place.is_of_names() => text.split(' ').collect(),
-            // An item of a list is not taken apart: it would grant parts that nobody named.
-            Value::List(_) if !place.is_of_names() => {
-                value.texts().map_err(|Mistyped| malformed(place))?
-            }
-            Value::Flag(_)
-            | Value::Integer(_)
-            | Value::List(_)
-            | Value::Null
-            | Value::Object(_)
-            | Value::Real(_)
-            | Value::Text(_) => return Err(malformed(place)),
+        let found: Vec<&str> = match (value, place.is_of_names()) {
+            (Value::Object(object), true) => object.keys().map(String::as_str).collect(),
+            (Value::String(text), false) => text.split(' ').collect(),
+            // An item of a list is not split: it would grant parts that its issuer did not name.
+            (Value::Array(_), false) => texts(value).map_err(|Mistyped| malformed(place))?,
+            (_, _) => return Err(malformed(place)),
         };
         for scope in found {
             if scope.chars().any(char::is_control) {
@@ -183,30 +179,25 @@ fn scopes(claims: &Object<'_>, places: &[ClaimPath]) -> Result<Scopes, Unverifie
     Ok(scopes.into_boxed_slice())
 }
 
-/// The first of the places that holds a name.
-fn first_name(claims: &Object<'_>, places: &[ClaimPath]) -> Option<Box<str>> {
-    let mut names = places
-        .iter()
-        .filter_map(|place| claims.at(place.steps()).ok().flatten().and_then(name));
-    names.next().map(Box::from)
-}
-
 /// What stands at a place, if anything does. Something else than an object on the way to it is no
 /// absence.
-fn find<'o, 'a>(
-    claims: &'o Object<'a>,
-    place: &ClaimPath,
-) -> Result<Option<&'o Value<'a>>, Unverified> {
-    let value = claims.at(place.steps());
-    value.map_err(|Mistyped| malformed(place))
+fn find<'o>(claims: &'o Object, place: &ClaimPath) -> Result<Option<&'o Value>, Unverified> {
+    let mut steps = place.steps();
+    let mut value = steps.next().and_then(|step| claims.get(step));
+    for step in steps {
+        let Some(outer) = value else {
+            return Ok(None);
+        };
+        value = outer.as_object().ok_or_else(|| malformed(place))?.get(step);
+    }
+    Ok(value)
 }
 
 /// A short text without control characters.
-fn name<'v>(value: &'v Value<'_>) -> Option<&'v str> {
-    let text = value.as_text()?;
-    let is_name =
-        !text.is_empty() && text.len() <= LONGEST_NAME && !text.chars().any(char::is_control);
-    is_name.then_some(text)
+fn name(value: &Value) -> Option<&str> {
+    let is_short = |text: &&str| !text.is_empty() && text.len() <= LONGEST_NAME;
+    let text = value.as_str().filter(is_short)?;
+    (!text.chars().any(char::is_control)).then_some(text)
 }
 
 fn malformed(place: &ClaimPath) -> Unverified {

@@ -1,8 +1,9 @@
-//! Whose tokens are believed: what `identity.issuers` says of each.
+//! `[identity]`: whose tokens are believed, and where each issuer's keys come from.
 
-mod demands;
+mod claim_path;
 mod config_errors;
-mod places;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,14 +13,14 @@ use std::time::Duration;
 use jsonwebtoken::Algorithm;
 use reqwest::Url;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::http_client::ProxySettings;
 use crate::settings;
 use crate::settings::Size;
 use crate::system::Secret;
 
-pub use demands::{Demand, Scalar};
-pub use places::{ClaimPath, ClaimPlaces, NoClaimPath};
+pub use claim_path::{ClaimPath, ClaimPlaces, NoClaimPath};
 
 /// `[identity]`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -27,7 +28,7 @@ pub use places::{ClaimPath, ClaimPlaces, NoClaimPath};
 pub struct Config {
     /// How much verified tokens may take in memory; each is verified once while it is kept.
     pub token_cache_size: Size,
-    /// `[[identity.issuers]]`: nobody else's tokens are believed. One issuer may have several entries, for
+    /// `[[identity.issuers]]`: no other tokens are believed. One issuer may have several entries, for
     /// different audiences; a token is judged by one of them alone.
     pub issuers: Vec<IssuerConfig>,
 }
@@ -101,7 +102,56 @@ pub struct IssuerConfig {
     pub claims: ClaimPlaces,
     /// What further claims must be; one that is missing is none of it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub required_claims: BTreeMap<ClaimPath, Demand>,
+    pub required_claims: BTreeMap<ClaimPath, RequiredValue>,
+}
+
+/// What a claim must be, as `required_claims` writes it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(
+    untagged,
+    expecting = "what a claim must be is a text, a whole number, true or false, or a list of such values"
+)]
+pub enum RequiredValue {
+    /// This value.
+    One(Scalar),
+    /// One of these.
+    OneOf(Vec<Scalar>),
+}
+
+/// A value without parts. It is compared with its type: `"1"` is not `1`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(
+    untagged,
+    expecting = "what a claim must be is a text, a whole number, true or false, or a list of such values"
+)]
+pub enum Scalar {
+    /// `true` or `false`.
+    Flag(bool),
+    /// A whole number.
+    Integer(i64),
+    /// A text.
+    Text(String),
+}
+
+impl RequiredValue {
+    /// Whether a claim is that; of a list one item is enough.
+    pub(super) fn is_met_by(&self, claim: &Value) -> bool {
+        let accepted = match self {
+            Self::One(value) => std::slice::from_ref(value),
+            Self::OneOf(values) => values,
+        };
+        let is_accepted = |item: &Value| {
+            accepted.iter().any(|value| match value {
+                Scalar::Flag(flag) => item.as_bool() == Some(*flag),
+                Scalar::Integer(number) => item.as_i64() == Some(*number),
+                Scalar::Text(text) => item.as_str() == Some(text),
+            })
+        };
+        match claim.as_array() {
+            Some(items) => items.iter().any(is_accepted),
+            None => is_accepted(claim),
+        }
+    }
 }
 
 impl Default for Config {
@@ -140,13 +190,31 @@ impl IssuerConfig {
         }
     }
 
+    /// The URLs that keys are fetched from, by their keys.
+    pub(super) fn urls(&self) -> [KeyUrl<'_>; 2] {
+        [
+            ("jwks_url", self.jwks_url.as_deref()),
+            ("discovery_url", self.discovery_url.as_deref()),
+        ]
+    }
+
+    pub(super) fn shares_audience(&self, other: &Self) -> bool {
+        let others = &other.audiences;
+        self.audiences
+            .iter()
+            .any(|audience| others.contains(audience))
+    }
+
     /// The files of the secrets that it shares with us, the newest first.
     pub(super) fn secret_files(&self) -> impl Iterator<Item = &PathBuf> {
         self.hmac_secret_file.iter().chain(&self.hmac_secret_files)
     }
 }
 
-/// A URL that keys may be fetched from: whoever can change the answer on its way can call as anybody.
+/// A key of an issuer, and the URL that it may have.
+type KeyUrl<'a> = (&'static str, Option<&'a str>);
+
+/// A URL that keys may be fetched from: who can change the answer on its way can make any token.
 pub(super) fn trusted_url(text: &str) -> Result<Url, &'static str> {
     let url = Url::parse(text).map_err(|_| "not a URL")?;
     if !url.username().is_empty() || url.password().is_some() {
@@ -161,12 +229,10 @@ pub(super) fn trusted_url(text: &str) -> Result<Url, &'static str> {
 
 /// Whether the URL's host cannot be anything but this machine.
 fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default();
+    let host = url.host_str().expect("an http:// URL has a host");
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost"
-        || bare
-            .parse()
-            .is_ok_and(|address: IpAddr| address.is_loopback())
+    let address = bare.parse();
+    host == "localhost" || address.is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 fn default_token_types() -> Vec<String> {

@@ -1,5 +1,4 @@
-//! Published keys: a JSON Web Key Set (RFC 7517) goes in, the [`Key`]s that tokens may be checked with
-//! come out, and why the others cannot be used.
+//! JSON Web Key Sets (RFC 7517): which of the published keys can be used, and why the others cannot.
 //!
 //! A key says itself what it may be used for, and is held to it: `use`, `key_ops`, `alg`, `crv` and its
 //! size are read here, because the library reads none of them. What cannot be used is left out and told
@@ -18,14 +17,13 @@ use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, crypto};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::json::{Mistyped, Object};
-use super::key_set::MOST_NAMESAKES;
-use super::left_out::{LeftOut, Unusable};
+use super::left_out::{LeftOutKey, UnusableKey};
 use super::roca;
-use super::token::{Envelope, LONGEST_KEY_ID};
+use super::token::{LONGEST_KEY_ID, UnverifiedJwt};
+use crate::strict_json::{Mistyped, Object, read_object, texts};
 
 /// A key, and the algorithms that it may be used with.
-pub(super) struct Key {
+pub(super) struct VerificationKey {
     id: Option<Box<str>>,
     algorithms: Box<[Algorithm]>,
     material: DecodingKey,
@@ -33,7 +31,7 @@ pub(super) struct Key {
 
 /// Why a whole set cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum BadKeySet {
+pub(super) enum KeySetError {
     /// Without any key.
     #[error("it holds no key")]
     Empty,
@@ -42,7 +40,7 @@ pub(super) enum BadKeySet {
     Malformed,
     /// No key in it can be used.
     #[error("none of its keys can be used: {}", some_of(.0))]
-    NoUsableKey(Vec<LeftOut>),
+    NoUsableKey(Vec<LeftOutKey>),
     /// More keys than any issuer has.
     #[error("it holds more than 64 keys")]
     TooManyKeys,
@@ -50,9 +48,9 @@ pub(super) enum BadKeySet {
 
 /// The keys of a set that can be used, and why the others cannot.
 #[derive(Default)]
-pub(super) struct Sorted {
-    pub(super) keys: Vec<Key>,
-    pub(super) left_out: Vec<LeftOut>,
+pub(super) struct KeySelection {
+    pub(super) keys: Vec<VerificationKey>,
+    pub(super) left_out: Vec<LeftOutKey>,
 }
 
 /// A set as it is published. An entry is read on its own, so that one spoils no other.
@@ -62,7 +60,7 @@ struct Document<'a> {
     keys: Vec<&'a RawValue>,
 }
 
-impl Key {
+impl VerificationKey {
     /// A secret that the issuer shares with us. It has no name, so any `kid` finds it.
     pub(super) fn shared_secret(secret: &[u8]) -> Self {
         Self {
@@ -77,27 +75,22 @@ impl Key {
         self.id.as_deref()
     }
 
-    #[cfg(test)]
-    fn algorithms(&self) -> &[Algorithm] {
-        &self.algorithms
-    }
-
     /// Whether it may check what was signed with `algorithm`.
     pub(super) fn fits(&self, algorithm: Algorithm) -> bool {
         self.algorithms.contains(&algorithm)
     }
 
     /// Whether a token's signature is this key's, made with the token's algorithm, which fits the key.
-    pub(super) fn has_signed(&self, token: &Envelope<'_>) -> bool {
+    pub(super) fn has_signed(&self, token: &UnverifiedJwt<'_>) -> bool {
         let (signature, signed) = (token.signature, token.signed.as_bytes());
         let verdict = crypto::verify(signature, signed, &self.material, token.header.algorithm);
         verdict.unwrap_or(false)
     }
 
-    fn read(object: &Object<'_>) -> Result<Self, Unusable> {
+    fn read(object: &Object) -> Result<Self, UnusableKey> {
         let id = match optional(object, "kid")? {
             Some(id) if id.is_empty() || id.len() > LONGEST_KEY_ID => {
-                return Err(Unusable::Malformed);
+                return Err(UnusableKey::Malformed);
             }
             id => id.map(Box::from),
         };
@@ -105,11 +98,11 @@ impl Key {
             "RSA" => (rsa(object)?, AlgorithmFamily::Rsa.algorithms()),
             "EC" => elliptic_curve(object)?,
             "OKP" => (ed25519(object)?, AlgorithmFamily::Ed.algorithms()),
-            "oct" => return Err(Unusable::Secret),
-            _ => return Err(Unusable::Kind),
+            "oct" => return Err(UnusableKey::Secret),
+            _ => return Err(UnusableKey::Kind),
         };
-        if object.has("d") {
-            return Err(Unusable::Secret);
+        if object.contains_key("d") {
+            return Err(UnusableKey::Secret);
         }
         Ok(Self {
             id,
@@ -120,41 +113,43 @@ impl Key {
 }
 
 /// Sorts the keys of a set.
-pub(super) fn read_set(json: &[u8]) -> Result<Sorted, BadKeySet> {
-    let document: Document<'_> = serde_json::from_slice(json).map_err(|_| BadKeySet::Malformed)?;
+pub(super) fn read_set(json: &[u8]) -> Result<KeySelection, KeySetError> {
+    let document: Document<'_> =
+        serde_json::from_slice(json).map_err(|_| KeySetError::Malformed)?;
     if document.keys.len() > MOST_KEYS {
-        return Err(BadKeySet::TooManyKeys);
+        return Err(KeySetError::TooManyKeys);
     }
-    let mut sorted = Sorted::default();
+    let mut sorted = KeySelection::default();
     for entry in document.keys {
         sorted.add(entry.get().as_bytes());
     }
     if !sorted.keys.is_empty() {
         Ok(sorted)
     } else if sorted.left_out.is_empty() {
-        Err(BadKeySet::Empty)
+        Err(KeySetError::Empty)
     } else {
-        Err(BadKeySet::NoUsableKey(sorted.left_out))
+        Err(KeySetError::NoUsableKey(sorted.left_out))
     }
 }
 
-impl Sorted {
+impl KeySelection {
     fn add(&mut self, entry: &[u8]) {
-        let Ok(object) = Object::read(entry) else {
-            self.left_out.push(LeftOut::unreadable());
+        let Ok(object) = read_object(entry) else {
+            self.left_out.push(LeftOutKey::unreadable());
             return;
         };
-        match Key::read(&object) {
+        match VerificationKey::read(&object) {
             Ok(key) if self.has_enough_like(&key) => {
-                self.left_out.push(LeftOut::of(&object, Unusable::Unnamed));
+                self.left_out
+                    .push(LeftOutKey::of(&object, UnusableKey::Unnamed));
             }
             Ok(key) => self.keys.push(key),
-            Err(reason) => self.left_out.push(LeftOut::of(&object, reason)),
+            Err(reason) => self.left_out.push(LeftOutKey::of(&object, reason)),
         }
     }
 
     /// Whether so many keys without a name fit one of its algorithms that it would never be tried.
-    fn has_enough_like(&self, key: &Key) -> bool {
+    fn has_enough_like(&self, key: &VerificationKey) -> bool {
         let unnamed = self.keys.iter().filter(|other| other.id.is_none());
         key.id.is_none()
             && key.algorithms.iter().any(|algorithm| {
@@ -165,16 +160,16 @@ impl Sorted {
 }
 
 /// Which of the algorithms that fit the key's kind its own words allow.
-fn purpose(object: &Object<'_>, candidates: &[Algorithm]) -> Result<Box<[Algorithm]>, Unusable> {
+fn purpose(object: &Object, candidates: &[Algorithm]) -> Result<Box<[Algorithm]>, UnusableKey> {
     // SPIFFE's bundles say of a key for tokens that it is for tokens.
     let is_for_signatures = |purpose| matches!(purpose, "sig" | "jwt-svid");
     if !optional(object, "use")?.is_none_or(is_for_signatures) {
-        return Err(Unusable::Purpose);
+        return Err(UnusableKey::Purpose);
     }
     if let Some(operations) = object.get("key_ops") {
-        let operations = operations.texts().map_err(|Mistyped| Unusable::Malformed)?;
+        let operations = texts(operations).map_err(|Mistyped| UnusableKey::Malformed)?;
         if !operations.contains(&"verify") {
-            return Err(Unusable::Purpose);
+            return Err(UnusableKey::Purpose);
         }
     }
     match optional(object, "alg")? {
@@ -184,19 +179,17 @@ fn purpose(object: &Object<'_>, candidates: &[Algorithm]) -> Result<Box<[Algorit
             .ok()
             .filter(|algorithm| candidates.contains(algorithm))
             .map(|algorithm| Box::from([algorithm]))
-            .ok_or(Unusable::Purpose),
+            .ok_or(UnusableKey::Purpose),
     }
 }
 
 /// RFC 7518, section 6.3. Small moduli can be factored, and an exponent of 1 signs nothing.
-fn rsa(object: &Object<'_>) -> Result<DecodingKey, Unusable> {
+fn rsa(object: &Object) -> Result<DecodingKey, UnusableKey> {
     let modulus = number(object, "n")?;
     let exponent = number(object, "e")?;
     let unused = modulus.first().map_or(0, |byte| byte.leading_zeros());
-    let bits = modulus
-        .len()
-        .saturating_mul(8)
-        .saturating_sub(usize::try_from(unused).unwrap_or(0));
+    let unused = usize::try_from(unused).expect("a byte has eight bits");
+    let bits = modulus.len().saturating_mul(8).saturating_sub(unused);
     let odd = |number: &[u8]| number.last().is_some_and(|byte| byte % 2 == 1);
     if !(SMALLEST_MODULUS..=LARGEST_MODULUS).contains(&bits)
         || !odd(&modulus)
@@ -204,10 +197,10 @@ fn rsa(object: &Object<'_>) -> Result<DecodingKey, Unusable> {
         || exponent == [1]
         || exponent.len() > LONGEST_EXPONENT
     {
-        return Err(Unusable::Size);
+        return Err(UnusableKey::Size);
     }
     if roca::marks(&modulus) {
-        return Err(Unusable::Factorable);
+        return Err(UnusableKey::Factorable);
     }
     Ok(DecodingKey::from_rsa_raw_components(&modulus, &exponent))
 }
@@ -216,58 +209,58 @@ fn rsa(object: &Object<'_>) -> Result<DecodingKey, Unusable> {
 type Fitting = (DecodingKey, &'static [Algorithm]);
 
 /// RFC 7518, section 6.2: the curve decides the algorithm and how long the coordinates are.
-fn elliptic_curve(object: &Object<'_>) -> Result<Fitting, Unusable> {
+fn elliptic_curve(object: &Object) -> Result<Fitting, UnusableKey> {
     type Curve = &'static dyn VerificationAlgorithm;
     let (curve, algorithms, length): (Curve, &'static [Algorithm], usize) =
         match text(object, "crv")? {
             "P-256" => (&ECDSA_P256_SHA256_FIXED, &[Algorithm::ES256], 32),
             "P-384" => (&ECDSA_P384_SHA384_FIXED, &[Algorithm::ES384], 48),
-            _ => return Err(Unusable::Curve),
+            _ => return Err(UnusableKey::Curve),
         };
     let (x, y) = (text(object, "x")?, text(object, "y")?);
     let coordinates = [bytes(x)?, bytes(y)?];
     if coordinates.iter().any(|number| number.len() != length) {
-        return Err(Unusable::Malformed);
+        return Err(UnusableKey::Malformed);
     }
     // SEC 1, section 2.3.3: an uncompressed point. What is none of its curve is found out here.
     let point = [vec![4], coordinates.concat()].concat();
-    ParsedPublicKey::new(curve, &point).map_err(|_| Unusable::Malformed)?;
-    let key = DecodingKey::from_ec_components(x, y).map_err(|_| Unusable::Malformed)?;
+    ParsedPublicKey::new(curve, &point).map_err(|_| UnusableKey::Malformed)?;
+    let key = DecodingKey::from_ec_components(x, y).map_err(|_| UnusableKey::Malformed)?;
     Ok((key, algorithms))
 }
 
 /// RFC 8037, section 2.
-fn ed25519(object: &Object<'_>) -> Result<DecodingKey, Unusable> {
+fn ed25519(object: &Object) -> Result<DecodingKey, UnusableKey> {
     if text(object, "crv")? != "Ed25519" {
-        return Err(Unusable::Curve);
+        return Err(UnusableKey::Curve);
     }
     let x = text(object, "x")?;
-    ParsedPublicKey::new(&ED25519, bytes(x)?).map_err(|_| Unusable::Malformed)?;
-    DecodingKey::from_ed_components(x).map_err(|_| Unusable::Malformed)
+    ParsedPublicKey::new(&ED25519, bytes(x)?).map_err(|_| UnusableKey::Malformed)?;
+    DecodingKey::from_ed_components(x).map_err(|_| UnusableKey::Malformed)
 }
 
-fn text<'a>(object: &'a Object<'_>, name: &str) -> Result<&'a str, Unusable> {
-    optional(object, name)?.ok_or(Unusable::Malformed)
+fn text<'a>(object: &'a Object, name: &str) -> Result<&'a str, UnusableKey> {
+    optional(object, name)?.ok_or(UnusableKey::Malformed)
 }
 
-fn optional<'a>(object: &'a Object<'_>, name: &str) -> Result<Option<&'a str>, Unusable> {
-    object.text(name).map_err(|Mistyped| Unusable::Malformed)
+fn optional<'a>(object: &'a Object, name: &str) -> Result<Option<&'a str>, UnusableKey> {
+    crate::strict_json::text(object, name).map_err(|Mistyped| UnusableKey::Malformed)
 }
 
 /// A big-endian number without leading zeros.
-fn number(object: &Object<'_>, name: &str) -> Result<Vec<u8>, Unusable> {
+fn number(object: &Object, name: &str) -> Result<Vec<u8>, UnusableKey> {
     let bytes = bytes(text(object, name)?)?;
     Ok(bytes.into_iter().skip_while(|byte| *byte == 0).collect())
 }
 
-fn bytes(text: &str) -> Result<Vec<u8>, Unusable> {
+fn bytes(text: &str) -> Result<Vec<u8>, UnusableKey> {
     URL_SAFE_NO_PAD
         .decode(text)
-        .map_err(|_| Unusable::Malformed)
+        .map_err(|_| UnusableKey::Malformed)
 }
 
 /// The first few, for a message.
-fn some_of(left_out: &[LeftOut]) -> String {
+fn some_of(left_out: &[LeftOutKey]) -> String {
     let mut told: Vec<String> = left_out
         .iter()
         .take(MOST_TOLD)
@@ -279,6 +272,9 @@ fn some_of(left_out: &[LeftOut]) -> String {
     told.join("; ")
 }
 
+/// Two keys of one name, or without one, happen while an issuer rotates; more would let one token cost many
+/// checks.
+pub(super) const MOST_NAMESAKES: usize = 2;
 const MOST_KEYS: usize = 64;
 const MOST_TOLD: usize = 8;
 const SMALLEST_MODULUS: usize = 2_048;

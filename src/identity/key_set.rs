@@ -1,6 +1,5 @@
-//! The keys of one issuer at one moment: a token goes in, whether one of them has signed it comes out.
+//! A snapshot of one issuer's keys, and the check of a token's signature with them.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -8,45 +7,33 @@ use std::time::Duration;
 use aws_lc_rs::digest::Digest;
 
 use super::Unverified;
-use super::jwk::Key;
-use super::token::Envelope;
+use super::jwk::{MOST_NAMESAKES, VerificationKey};
+use super::key_source::KeyLocation;
+use super::token::UnverifiedJwt;
 use crate::system::{Moment, SharedMoment};
 
 /// The keys of one moment. What was verified with them holds as long as they do.
 pub(super) struct KeySet {
-    keys: Arc<[Key]>,
-    place: Place,
+    keys: Arc<[VerificationKey]>,
+    location: KeyLocation,
     digest: Digest,
     confirmed: SharedMoment,
     replaced: AtomicBool,
     ages: bool,
 }
 
-/// Which place keys come from, as it is configured.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Place {
-    /// `discovery_url`.
-    Discovery(String),
-    /// `jwks_file`.
-    File(PathBuf),
-    /// `hmac_secret`, `hmac_secret_file` and `hmac_secret_files`.
-    Secret,
-    /// `jwks_url`.
-    Url(String),
-}
-
 impl KeySet {
-    /// The keys that `place` has delivered at `now`. `digest` tells them from others; those that age are
+    /// The keys that `location` has delivered at `now`. `digest` tells them from others; those that age are
     /// believed for a day.
     pub(super) fn new(
-        keys: Vec<Key>,
-        (place, digest): (Place, Digest),
+        keys: Vec<VerificationKey>,
+        (location, digest): (KeyLocation, Digest),
         ages: bool,
         now: Moment,
     ) -> Self {
         Self {
             keys: keys.into(),
-            place,
+            location,
             digest,
             confirmed: SharedMoment::new(now),
             replaced: AtomicBool::new(false),
@@ -54,14 +41,13 @@ impl KeySet {
         }
     }
 
-    /// Whether `place` has delivered them, the same bytes as now.
-    pub(super) fn is_from(&self, place: &Place, digest: &Digest) -> bool {
-        self.place == *place && self.digest.as_ref() == digest.as_ref()
+    /// Whether `location` has delivered them, the same bytes as now.
+    pub(super) fn is_from(&self, location: &KeyLocation, digest: &Digest) -> bool {
+        self.location == *location && self.digest.as_ref() == digest.as_ref()
     }
 
-    /// The place that has delivered them.
-    pub(super) fn place(&self) -> &Place {
-        &self.place
+    pub(super) fn location(&self) -> &KeyLocation {
+        &self.location
     }
 
     /// They were delivered again.
@@ -87,11 +73,11 @@ impl KeySet {
 
     /// The same keys under other settings. The old set may yet be replaced, by a fetch that was under
     /// way; that says nothing of these. Keys that did not age begin to.
-    pub(super) fn successor(&self, now: Moment) -> Self {
+    pub(super) fn inherited(&self, now: Moment) -> Self {
         let confirmed = if self.ages { self.confirmed.get() } else { now };
         Self {
             keys: Arc::clone(&self.keys),
-            place: self.place.clone(),
+            location: self.location.clone(),
             digest: self.digest,
             confirmed: SharedMoment::new(confirmed),
             replaced: AtomicBool::new(false),
@@ -100,7 +86,7 @@ impl KeySet {
     }
 
     /// Checks the signature of `token`. Returns the name of the key that made it, if it has one.
-    pub(super) fn verify(&self, token: &Envelope<'_>) -> Result<Option<Box<str>>, Unverified> {
+    pub(super) fn verify(&self, token: &UnverifiedJwt<'_>) -> Result<Option<Box<str>>, Unverified> {
         let mut fitting = self
             .meant(token.header.key_id.as_deref())
             .filter(|key| key.fits(token.header.algorithm))
@@ -116,16 +102,16 @@ impl KeySet {
 
     /// A set which holds for ever.
     #[cfg(test)]
-    pub(super) fn for_tests(keys: Vec<Key>) -> Self {
+    pub(super) fn for_tests(keys: Vec<VerificationKey>) -> Self {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, b"");
         let now = Moment {
             elapsed: Duration::ZERO,
             wall: crate::atlas::Timestamp::from_seconds(0),
         };
-        Self::new(keys, (Place::Secret, digest), false, now)
+        Self::new(keys, (KeyLocation::secret(), digest), false, now)
     }
 
-    /// Whether there is no need to ask for others to answer for a token that names `id`: a key has that
+    /// Whether a fetch could bring no better keys for a token that names `id`: a key has that
     /// name, or the issuer gives its keys no names.
     pub(super) fn knows(&self, id: Option<&str>) -> bool {
         let is_named = id.is_some_and(|id| self.names(id));
@@ -143,9 +129,9 @@ impl KeySet {
     }
 
     /// Those of the name `id`; where there is none of it, those without a name, which may be it.
-    fn meant<'a>(&'a self, id: Option<&'a str>) -> impl Iterator<Item = &'a Key> {
-        let wanted = id.filter(|id| self.names(id));
-        self.keys.iter().filter(move |key| key.id() == wanted)
+    fn meant<'a>(&'a self, id: Option<&'a str>) -> impl Iterator<Item = &'a VerificationKey> {
+        let name = id.filter(|id| self.names(id));
+        self.keys.iter().filter(move |key| key.id() == name)
     }
 
     fn names(&self, id: &str) -> bool {
@@ -155,7 +141,3 @@ impl KeySet {
 
 /// How long published keys are believed without word from their issuer.
 const LONGEST_SILENCE: Duration = Duration::from_hours(24);
-
-/// Two keys of one name, or without one, happen while an issuer rotates; more would let one token cost many
-/// checks.
-pub(super) const MOST_NAMESAKES: usize = 2;

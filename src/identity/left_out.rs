@@ -2,19 +2,21 @@
 
 use std::fmt;
 
-use super::json::Object;
+use crate::strict_json::{Object, text};
 
 /// A published key that is not used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeftOut {
-    id: Option<Box<str>>,
-    kind: Option<Box<str>>,
-    reason: Unusable,
+pub struct LeftOutKey {
+    /// `kid`, where it is a text.
+    pub(super) id: Option<Box<str>>,
+    /// `kty`, where it is a text.
+    pub(super) kind: Option<Box<str>>,
+    pub(super) reason: UnusableKey,
 }
 
 /// Why a published key is not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unusable {
+pub enum UnusableKey {
     /// A curve that no supported algorithm has.
     #[error("its curve is none of P-256, P-384 and Ed25519")]
     Curve,
@@ -41,16 +43,16 @@ pub enum Unusable {
     Unnamed,
 }
 
-impl LeftOut {
+impl LeftOutKey {
     /// An entry that was read as far as its members.
-    pub(super) fn of(entry: &Object<'_>, reason: Unusable) -> Self {
-        let text = |name| {
-            let text = entry.text(name).ok().flatten()?;
+    pub(super) fn of(entry: &Object, reason: UnusableKey) -> Self {
+        let shortened = |name| {
+            let text = text(entry, name).ok().flatten()?;
             Some(text.chars().take(LONGEST).collect::<String>().into())
         };
         Self {
-            id: text("kid"),
-            kind: text("kty"),
+            id: shortened("kid"),
+            kind: shortened("kty"),
             reason,
         }
     }
@@ -60,27 +62,12 @@ impl LeftOut {
         Self {
             id: None,
             kind: None,
-            reason: Unusable::Malformed,
+            reason: UnusableKey::Malformed,
         }
-    }
-
-    /// `kid`, where it is a text.
-    pub fn id(&self) -> Option<&str> {
-        self.id.as_deref()
-    }
-
-    /// `kty`, where it is a text.
-    pub fn kind(&self) -> Option<&str> {
-        self.kind.as_deref()
-    }
-
-    /// Why it is not used.
-    pub fn reason(&self) -> Unusable {
-        self.reason
     }
 }
 
-impl fmt::Display for LeftOut {
+impl fmt::Display for LeftOutKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.id {
             Some(id) => write!(f, "kid {id:?}")?,

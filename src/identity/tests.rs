@@ -1,9 +1,9 @@
 //! Identity as its callers see it: settings, an issuer on a real socket, and tokens.
 
+mod faults;
 mod keys;
+mod queue;
 mod time;
-mod trouble;
-mod turns;
 mod vectors;
 
 use std::fs;

@@ -1,5 +1,4 @@
-//! The strict reading of a JWT: text goes in, an [`Envelope`] comes out, whose signature nobody has
-//! checked yet.
+//! The strict reading of a JWT (JWS in compact form), before its signature is checked.
 //!
 //! The form is RFC 7515's compact one and nothing else: three parts of base64url without padding,
 //! each the only spelling of its bytes. The header may say which algorithm, which key and which type;
@@ -7,87 +6,81 @@
 //! section 3.10), and whatever changes the meaning of the rest (`crit`, `b64`, `zip`, `enc`, `cty`)
 //! refuses the token.
 
-use std::str::FromStr;
-
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::Algorithm;
 
 use super::Unverified;
-use super::json::Object;
+use crate::strict_json::{Mistyped, Object, read_object, text};
 
 /// A signed text in compact form, whatever it says.
 #[derive(Debug)]
-pub(super) struct Envelope<'a> {
+pub(super) struct UnverifiedJwt<'a> {
     /// What the signature is over: the first two parts and the dot between them.
     pub(super) signed: &'a str,
-    /// The second part, as it came.
-    content: &'a str,
-    /// The third part, as it came.
+    payload: &'a str,
     pub(super) signature: &'a str,
-    /// The first part.
-    pub(super) header: Header,
+    pub(super) header: JwtHeader,
 }
 
 /// What a header says, as far as it is listened to.
 #[derive(Debug, PartialEq)]
-pub(super) struct Header {
-    /// `alg`.
+pub(super) struct JwtHeader {
     pub(super) algorithm: Algorithm,
-    /// `kid`, where there is one.
     pub(super) key_id: Option<Box<str>>,
     /// `typ` in lower case and without `application/`; empty where there is none.
     pub(super) token_type: Box<str>,
 }
 
-impl<'a> Envelope<'a> {
-    /// Reads the compact form, and the first part of it.
+impl<'a> UnverifiedJwt<'a> {
     pub(super) fn read(token: &'a str) -> Result<Self, Unverified> {
         if token.len() > LONGEST_TOKEN {
             return Err(Unverified::TooLong);
         }
         let (signed, signature) = token.rsplit_once('.').ok_or(Unverified::Malformed)?;
-        let (header, content) = signed.split_once('.').ok_or(Unverified::Malformed)?;
+        let (header, payload) = signed.split_once('.').ok_or(Unverified::Malformed)?;
         Ok(Self {
             signed,
-            content,
+            payload,
             signature,
-            header: Header::read(&decode(header)?)?,
+            header: JwtHeader::read(&decode(header)?)?,
         })
     }
 
-    /// The bytes of the second part. Five parts would be an encrypted token, of which this would be
-    /// more than one; a dot is no base64url, so it ends here.
-    pub(super) fn content(&self) -> Result<Vec<u8>, Unverified> {
-        decode(self.content)
+    /// Five parts would be an encrypted token, of which this would be more than one; a dot is no base64url,
+    /// so it ends here.
+    pub(super) fn payload(&self) -> Result<Vec<u8>, Unverified> {
+        decode(self.payload)
+    }
+
+    /// What it claims.
+    pub(super) fn claims(&self) -> Result<Object, Unverified> {
+        read_object(&self.payload()?).map_err(|_| Unverified::Malformed)
     }
 }
 
-impl Header {
+impl JwtHeader {
     fn read(json: &[u8]) -> Result<Self, Unverified> {
-        let object = Object::read(json).map_err(|_| Unverified::Malformed)?;
-        if CHANGES_THE_MEANING.iter().any(|name| object.has(name)) {
+        let header = read_object(json).map_err(|_| Unverified::Malformed)?;
+        if CHANGES_THE_MEANING
+            .iter()
+            .any(|name| header.contains_key(*name))
+        {
             return Err(Unverified::Header);
         }
-        let algorithm = object
-            .text("alg")
-            .ok()
-            .flatten()
-            .and_then(|name| Algorithm::from_str(name).ok())
-            .ok_or(Unverified::Algorithm)?;
-        let key_id = match object.text("kid").map_err(|_| Unverified::KeyId)? {
-            Some(id) if id.is_empty() || id.len() > LONGEST_KEY_ID => {
-                return Err(Unverified::KeyId);
-            }
-            id => id.map(Box::from),
-        };
-        let token_type = match object.text("typ").map_err(|_| Unverified::TokenType)? {
-            Some("") => return Err(Unverified::TokenType),
-            name => name.map_or_else(Box::default, plain_type),
+        let algorithm = text(&header, "alg").ok().flatten();
+        let algorithm = algorithm.and_then(|name| name.parse().ok());
+        let key_id = text(&header, "kid").map_err(|Mistyped| Unverified::KeyId)?;
+        if key_id.is_some_and(|id| id.is_empty() || id.len() > LONGEST_KEY_ID) {
+            return Err(Unverified::KeyId);
+        }
+        let token_type = match text(&header, "typ") {
+            Ok(Some("")) | Err(Mistyped) => return Err(Unverified::TokenType),
+            Ok(name) => plain_type(name.unwrap_or("")),
         };
         Ok(Self {
-            algorithm,
-            key_id,
+            algorithm: algorithm.ok_or(Unverified::Algorithm)?,
+            key_id: key_id.map(Box::from),
             token_type,
         })
     }

@@ -18,7 +18,10 @@ use crate::system::Moment;
 
 /// Verified tokens. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct TokenCache(Cache<Box<[u8]>, Arc<VerifiedToken>, RandomState>);
+pub(crate) struct TokenCache(Cache<Token, Arc<VerifiedToken>, RandomState>);
+
+/// All of its bytes.
+type Token = Box<[u8]>;
 
 /// What a token's verification has found, and what it rests on.
 pub(super) struct VerifiedToken {
@@ -36,7 +39,7 @@ impl TokenCache {
         let cache = Cache::builder()
             .max_capacity(max_size.0)
             .eviction_policy(EvictionPolicy::lru())
-            .weigher(|token: &Box<[u8]>, verified: &Arc<VerifiedToken>| weight(token, verified));
+            .weigher(|token: &Token, verified: &Arc<VerifiedToken>| weight(token, verified));
         Self(cache.build_with_hasher(RandomState::new()))
     }
 

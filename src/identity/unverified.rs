@@ -1,9 +1,9 @@
-//! Why a token makes nobody a caller: for the log, which says what to set, and for the audit trail; the
+//! Why a token is refused: for the log, which says what to set, and for the audit trail; the
 //! caller learns only what RFC 6750 has words for.
 
 use std::fmt;
 
-/// Why a token makes nobody a caller.
+/// Why a token is refused.
 ///
 /// A claim is named as the configuration names its place. What the token says there is not told: nothing
 /// of it is believed.
@@ -13,7 +13,7 @@ pub enum Unverified {
     Algorithm,
     /// It is bound to a certificate (`cnf`), and the connection has shown another one or none.
     Certificate,
-    /// A claim is missing, has the wrong type, or a size that nobody needs.
+    /// A claim is missing, has the wrong type, or an absurd size.
     Claim(Box<str>),
     /// It is bound (`cnf`) to something that cannot be checked here.
     Confirmation,
@@ -29,7 +29,7 @@ pub enum Unverified {
     LivesTooLong,
     /// Not a signed JWT in compact form.
     Malformed,
-    /// There is no key of the issuer at all: nobody's fault, and not for ever.
+    /// There is no key of the issuer at all, for now: not the caller's fault.
     NoKeys,
     /// `nbf` or `iat`, whichever is named, lies in the future.
     NotYetValid(&'static str),
@@ -45,9 +45,9 @@ pub enum Unverified {
     TokenType,
     /// More than 8 KiB.
     TooLong,
-    /// Its key may be on its way, and too many wait for that already: nobody's fault, and not for ever.
+    /// Its key may be on its way, and too many wait for that already: not the caller's fault.
     TooManyWait,
-    /// `iss` is nobody's that we know.
+    /// `iss` is no issuer of ours.
     UnknownIssuer,
     /// `kid` names no key of the issuer.
     UnknownKey,
@@ -72,8 +72,8 @@ impl Unverified {
             Self::NoKeys => "no keys",
             Self::NotYetValid(_) => "not yet valid",
             Self::RequiredClaim(_) => "required claim",
-            Self::SeveralAudiences(_) => "several audiences",
             Self::Revoked => "on the deny list",
+            Self::SeveralAudiences(_) => "several audiences",
             Self::Signature => "bad signature",
             Self::TokenType => "wrong token type",
             Self::TooLong => "too long",

@@ -88,8 +88,13 @@ impl Allowance {
         let Some(limit) = permit.lookups_per_minute() else {
             return Ok(());
         };
-        self.take(&self.lookups, caller, limit, now, |most, rule| {
-            Limit::Lookups { most, rule }
+        let taken = self.take(&self.lookups, caller, limit, now);
+        taken.map_err(|retry_after| Spent {
+            limit: Limit::Lookups {
+                most: limit.per_minute,
+                rule: Arc::clone(&limit.rule),
+            },
+            retry_after,
         })
     }
 
@@ -107,8 +112,13 @@ impl Allowance {
         // The share first: a caller that it turns away has not used up its fixed limit.
         lock(&self.shares).may_take(project, who, bucket, now.elapsed)?;
         if let Some(limit) = permit.misses_per_minute() {
-            self.take(&self.misses, caller, limit, now, |most, rule| {
-                Limit::Misses { most, rule }
+            let taken = self.take(&self.misses, caller, limit, now);
+            taken.map_err(|retry_after| Spent {
+                limit: Limit::Misses {
+                    most: limit.per_minute,
+                    rule: Arc::clone(&limit.rule),
+                },
+                retry_after,
             })?;
         }
         lock(&self.shares).add(project, who, 1, now.elapsed);
@@ -121,14 +131,9 @@ impl Allowance {
         caller: &Caller,
         limit: &RateLimit<'_>,
         now: Moment,
-        reached: impl FnOnce(u32, Arc<str>) -> Limit,
-    ) -> Result<(), Spent> {
+    ) -> Result<(), Duration> {
         let who = (&*caller.issuer, &*caller.subject, &**limit.rule);
-        let taken = lock(buckets).take(self.seed.hash_one(who), limit.per_minute, now.elapsed);
-        taken.map_err(|retry_after| Spent {
-            limit: reached(limit.per_minute, Arc::clone(&limit.rule)),
-            retry_after,
-        })
+        lock(buckets).take(self.seed.hash_one(who), limit.per_minute, now.elapsed)
     }
 
     /// Counts the calls of an admitted miss beyond its first, once they are known.

@@ -1,34 +1,28 @@
-//! The list for an emergency: lines of a file go in, whether a caller is on it comes out.
+//! The deny list, for an emergency: what is denied at once, whatever the rules say.
 //!
-//! A line names what is denied and its value, such as `sub payments-api`; the value goes to the end of the
-//! line. Empty lines and those that begin with `#` say nothing. Where a `#` stands behind a blank, what is before
-//! it is denied as well as the whole: it is mostly a remark. What is on the list is denied at once and whatever the
-//! rules say; of lines that cannot be read the others hold all the same.
+//! A line of its file names what is denied and its value, such as `sub payments-api`; the value goes to the end of
+//! the line. Empty lines and those that begin with `#` say nothing. Where a `#` stands behind a blank, what is before
+//! it is denied as well as the whole: it is mostly a remark. Lines that cannot be read spoil no other.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use crate::identity::Caller;
 
 /// Who is denied, whatever the rules say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DenyList {
-    subjects: HashSet<Box<str>>,
-    client_ids: HashSet<Box<str>>,
-    token_ids: HashSet<Box<str>>,
-    key_ids: HashSet<Box<str>>,
-}
+pub struct DenyList(HashMap<ListedBy, HashSet<Box<str>>>);
 
-/// By what a caller stands on the list.
+/// By what a caller is on the list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ListedBy {
-    /// Its `sub`.
+    /// `sub`.
     Subject,
-    /// Its `client_id`.
+    /// `client_id`.
     ClientId,
-    /// Its token's `jti`.
+    /// The token's `jti`.
     TokenId,
-    /// The `kid` of the key that signed its token.
+    /// The `kid` of the key that signed the token.
     KeyId,
 }
 
@@ -41,7 +35,7 @@ pub struct BadLine {
 
 impl DenyList {
     /// Reads a list. The lines that cannot be read come with it.
-    pub fn parse(text: &str) -> (Self, Vec<BadLine>) {
+    pub(crate) fn parse(text: &str) -> (Self, Vec<BadLine>) {
         let (mut list, mut bad) = (Self::default(), Vec::new());
         for (number, line) in (1..).zip(text.lines()) {
             let line = line.trim();
@@ -51,13 +45,10 @@ impl DenyList {
             let entry = line.split_once(char::is_whitespace);
             let entry =
                 entry.and_then(|(kind, value)| Some((ListedBy::named(kind)?, value.trim())));
-            match entry {
-                // Of another form, such as `sub = "payments-api"`: it would deny a caller of that very name.
-                Some((_, value)) if value.starts_with(['=', ':', '"', '\'']) => {
-                    bad.push(BadLine { number });
-                }
+            // Of another form, such as `sub = "payments-api"`, it would deny a caller of that very name.
+            match entry.filter(|(_, value)| !value.starts_with(['=', ':', '"', '\''])) {
                 Some((kind, value)) => {
-                    let names = list.of_kind(kind);
+                    let names = list.0.entry(kind).or_default();
                     if let Some((before, _)) = value.split_once(" #") {
                         names.insert(Box::from(before.trim_end()));
                     }
@@ -69,57 +60,32 @@ impl DenyList {
         (list, bad)
     }
 
-    /// By what `caller` stands on the list, if it does.
-    pub fn find(&self, caller: &Caller) -> Option<ListedBy> {
-        let has = |set: &HashSet<Box<str>>, name: Option<&str>| {
-            !set.is_empty() && name.is_some_and(|name| set.contains(name))
-        };
-        if has(&self.subjects, Some(&caller.subject)) {
-            Some(ListedBy::Subject)
-        } else if has(&self.client_ids, caller.client_id.as_deref()) {
-            Some(ListedBy::ClientId)
-        } else if has(&self.token_ids, caller.token_id.as_deref()) {
-            Some(ListedBy::TokenId)
-        } else if has(&self.key_ids, caller.key_id()) {
-            Some(ListedBy::KeyId)
-        } else {
-            None
-        }
+    /// By what `caller` is on the list, if it is.
+    pub(crate) fn find(&self, caller: &Caller) -> Option<ListedBy> {
+        let claims = [
+            (ListedBy::Subject, Some(&caller.subject)),
+            (ListedBy::ClientId, caller.client_id.as_ref()),
+            (ListedBy::TokenId, caller.token_id.as_ref()),
+            (ListedBy::KeyId, caller.key_id.as_ref()),
+        ];
+        let mut claims = claims.into_iter();
+        claims.find_map(|(kind, name)| self.0.get(&kind)?.contains(name?).then_some(kind))
     }
 
     /// How many entries there are.
-    pub fn len(&self) -> usize {
-        self.subjects.len() + self.client_ids.len() + self.token_ids.len() + self.key_ids.len()
-    }
-
-    /// Whether nobody is on it.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    fn of_kind(&mut self, kind: ListedBy) -> &mut HashSet<Box<str>> {
-        match kind {
-            ListedBy::Subject => &mut self.subjects,
-            ListedBy::ClientId => &mut self.client_ids,
-            ListedBy::TokenId => &mut self.token_ids,
-            ListedBy::KeyId => &mut self.key_ids,
-        }
+    pub(crate) fn len(&self) -> usize {
+        self.0.values().map(HashSet::len).sum()
     }
 }
 
 impl ListedBy {
     fn named(word: &str) -> Option<Self> {
-        match word {
-            "sub" => Some(Self::Subject),
-            "client_id" => Some(Self::ClientId),
-            "jti" => Some(Self::TokenId),
-            "kid" => Some(Self::KeyId),
-            _ => None,
-        }
+        let all = [Self::Subject, Self::ClientId, Self::TokenId, Self::KeyId];
+        all.into_iter().find(|kind| kind.word() == word)
     }
 
     /// The word of the list for it.
-    pub fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Subject => "sub",
             Self::ClientId => "client_id",
@@ -129,7 +95,7 @@ impl ListedBy {
     }
 
     /// Why, for the record.
-    pub fn reason(self) -> &'static str {
+    pub(crate) fn reason(self) -> &'static str {
         match self {
             Self::Subject => "its sub is on the deny list",
             Self::ClientId => "its client_id is on the deny list",
@@ -139,7 +105,7 @@ impl ListedBy {
     }
 
     /// Whether it is the token that is not to be believed any more, rather than its owner who is denied.
-    pub fn is_of_token(self) -> bool {
+    pub(crate) fn is_of_token(self) -> bool {
         matches!(self, Self::TokenId | Self::KeyId)
     }
 }
@@ -197,6 +163,6 @@ mod tests {
         ] {
             assert_eq!(found, expected);
         }
-        assert!(DenyList::parse("").0.is_empty());
+        assert_eq!(DenyList::parse("").0.len(), 0);
     }
 }

@@ -95,11 +95,11 @@ impl Policy {
         };
         match permit {
             Ok(permit) => AccessExplanation {
-                reason: format!("granted by rule \"{}\"", permit.rule),
-                rule: Some(permit.rule.to_string()),
-                force_refresh: permit.force_refresh,
-                lookups_per_minute: permit.lookups,
-                misses_per_minute: permit.misses,
+                reason: format!("granted by rule \"{}\"", permit.rule()),
+                rule: Some(permit.rule().to_string()),
+                force_refresh: permit.may_force_refresh(),
+                lookups_per_minute: permit.lookups_per_minute().cloned(),
+                misses_per_minute: permit.misses_per_minute().cloned(),
                 ..explanation
             },
             Err(denied) => AccessExplanation {

@@ -13,13 +13,16 @@ use arc_swap::ArcSwap;
 
 use crate::identity::Caller;
 
-/// The lists of one policy generation, as positions in its rules.
+/// Positions in a policy's rules.
+type RuleList = Arc<[usize]>;
+
+/// The lists of one policy generation.
 #[derive(Debug)]
 pub(super) struct RuleLists {
     /// Unique in this process and never 0, which no caller has noted then.
     generation: u32,
-    lists: ArcSwap<Vec<Arc<[usize]>>>,
-    numbers: Mutex<HashMap<Arc<[usize]>, u32>>,
+    lists: ArcSwap<Vec<RuleList>>,
+    numbers: Mutex<HashMap<RuleList, u32>>,
 }
 
 impl RuleLists {
@@ -66,7 +69,7 @@ impl RuleLists {
         if kept + list.len() >= MOST_KEPT {
             return None;
         }
-        let list: Arc<[usize]> = Arc::from(list);
+        let list = RuleList::from(list);
         let mut lists = Vec::clone(&self.lists.load());
         let number = u32::try_from(lists.len()).expect("MOST_KEPT is less");
         lists.push(Arc::clone(&list));

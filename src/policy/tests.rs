@@ -2,6 +2,8 @@
 
 mod properties;
 
+use std::borrow::Cow;
+
 use super::glob::Glob;
 use super::*;
 use crate::atlas::{Timestamp, Username};

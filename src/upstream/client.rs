@@ -14,8 +14,7 @@ use crate::http_client::{
     Bounds, BuildError, ClientOptions, HttpClient, HttpErrorKind, HttpReply, ProxyError,
 };
 use crate::settings::ConfigError;
-use crate::system::Clock;
-use crate::system::NoTls;
+use crate::system::{Clock, NoTls};
 use crate::telemetry::Chain;
 use crate::telemetry::metrics::upstream::{Endpoint, UpstreamMetrics};
 use crate::telemetry::traces::Call;

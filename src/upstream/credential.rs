@@ -12,8 +12,7 @@ use super::service_account::{AccountSettings, Environment, ServiceAccount};
 use super::watched_secret::WatchedSecret;
 use crate::atlas::ProjectId;
 use crate::settings::ConfigError;
-use crate::system::Secret;
-use crate::system::impossible_directory;
+use crate::system::{Secret, impossible_directory};
 use crate::telemetry::Chain;
 use crate::telemetry::metrics::upstream::CredentialLabels;
 

@@ -7,8 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use tracing::{info, warn};
 
-use crate::system::may_wait;
-use crate::system::{Secret, SecretFileError};
+use crate::system::{Secret, SecretFileError, may_wait};
 
 /// A secret, and the file that it may change in.
 #[derive(Debug)]

@@ -13,8 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::audit::search;
 use crate::audit::search::{Filter, Found, LineFilter, Order, Search};
 use crate::commands::ExitStatus;
-use crate::system::Clock;
-use crate::system::may_wait;
+use crate::system::{Clock, may_wait};
 
 use super::records::{Format, Records};
 

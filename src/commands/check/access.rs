@@ -7,7 +7,7 @@ use clap::Args;
 use crate::atlas::{CertQuery, ProjectId, Username};
 use crate::commands::{ExitStatus, complain, say};
 use crate::config::Config;
-use crate::identity::Described;
+use crate::identity::CallerDescription;
 use crate::policy::{AccessExplanation, Policy, RateLimit};
 
 /// Who is asked about, and what they would ask.
@@ -38,7 +38,7 @@ impl Arguments {
             project: self.group?,
             username: self.username.clone()?,
         };
-        let mut described = Described::default();
+        let mut described = CallerDescription::default();
         let mut issuers: Vec<Arc<str>> = Vec::new();
         for entry in &config.identity.issuers {
             if !issuers.iter().any(|known| **known == *entry.issuer) {
@@ -66,7 +66,7 @@ impl Arguments {
 /// well be a distinguished name.
 fn claims(text: &str) -> Vec<(&str, &str)> {
     let begins = |rest: &str| {
-        Described::CLAIMS.iter().any(|claim| {
+        CallerDescription::CLAIMS.iter().any(|claim| {
             rest.strip_prefix(claim)
                 .is_some_and(|it| it.starts_with('='))
         })

@@ -1,14 +1,12 @@
-//! What cannot be meant, and what is seldom meant: settings go in, mistakes with their places come out.
-//! Pure.
-
-#[cfg(test)]
-mod tests;
+//! Errors and warnings of `[identity]`, each with its place.
 
 use std::time::Duration;
 
 use jsonwebtoken::AlgorithmFamily;
 
-use super::{Config, Demand, IssuerConfig, default_leeway, default_max_lifetime, trusted_url};
+use super::{
+    Config, IssuerConfig, RequiredValue, default_leeway, default_max_lifetime, trusted_url,
+};
 use crate::settings::{ConfigError, Ranges, Size};
 
 impl Config {
@@ -74,31 +72,16 @@ impl Config {
 
 impl IssuerConfig {
     fn report(&self, place: &str, config_errors: &mut Vec<ConfigError>) {
-        let mut wrong = |key: &str, message: &str| {
-            config_errors.push(ConfigError::at(format!("{place}.{key}"), message));
-        };
-        if self.issuer.is_empty() {
-            wrong("issuer", "the issuer is empty; write its tokens' `iss`");
-        }
-        if self.audiences.is_empty() {
-            wrong(
-                "audiences",
-                "without an audience every token of the issuer would pass; write this gateway's name",
-            );
-        }
-        if self.audiences.iter().any(String::is_empty) {
-            wrong("audiences", "an audience is empty");
-        }
-        if self.token_types.is_empty() {
-            wrong(
-                "token_types",
-                "no type of token is allowed; leave the key out for the default",
-            );
-        }
-        self.report_algorithms(&mut wrong);
-        self.report_source(&mut wrong);
-        self.report_way(&mut wrong);
-        self.report_claims(&mut wrong);
+        let wrong = [
+            self.of_tokens(),
+            self.of_algorithms(),
+            self.of_source(),
+            self.of_fetch(),
+            self.of_claims(),
+        ];
+        let wrong = wrong.into_iter().flatten();
+        config_errors
+            .extend(wrong.map(|(key, message)| ConfigError::at(format!("{place}.{key}"), message)));
         let mut ranges = Ranges::of(place, config_errors);
         // Beyond that, set the clocks instead.
         let leeway = Duration::ZERO..=LONGEST_LEEWAY;
@@ -108,36 +91,57 @@ impl IssuerConfig {
         ranges.check("max_lifetime", self.max_lifetime, max_lifetime, example);
     }
 
-    fn report_algorithms(&self, wrong: &mut impl FnMut(&str, &str)) {
-        if self.algorithms.is_empty() {
-            wrong(
-                "algorithms",
-                "no algorithm is allowed; write those that the issuer signs with, such as [\"RS256\"]",
-            );
-        }
-        let shared_secret = self.hmac_secret.is_some() || self.secret_files().next().is_some();
-        for algorithm in &self.algorithms {
-            let needs_secret = algorithm.family() == AlgorithmFamily::Hmac;
-            if needs_secret && !shared_secret {
-                wrong(
-                    "algorithms",
-                    "HS256, HS384 and HS512 need `hmac_secret_file`; whoever can read published keys \
-                     could sign with them",
-                );
-                break;
-            }
-            if !needs_secret && shared_secret {
-                wrong(
-                    "algorithms",
-                    "a shared secret is for HS256, HS384 and HS512 only; other algorithms need \
-                     `jwks_url`, `discovery_url` or `jwks_file`",
-                );
-                break;
-            }
-        }
+    fn of_tokens(&self) -> Vec<Wrong> {
+        only([
+            (
+                self.issuer.is_empty(),
+                "issuer",
+                "the issuer is empty; write its tokens' `iss`",
+            ),
+            (
+                self.audiences.is_empty(),
+                "audiences",
+                "without an audience every token of the issuer would pass; write this gateway's name",
+            ),
+            (
+                self.audiences.iter().any(String::is_empty),
+                "audiences",
+                "an audience is empty",
+            ),
+            (
+                self.token_types.is_empty(),
+                "token_types",
+                "no type of token is allowed; leave the key out for the default",
+            ),
+        ])
     }
 
-    fn report_source(&self, wrong: &mut impl FnMut(&str, &str)) {
+    fn of_algorithms(&self) -> Vec<Wrong> {
+        let has_secret = self.hmac_secret.is_some() || self.secret_files().next().is_some();
+        let mut algorithms = self.algorithms.iter();
+        let misfit = algorithms.find(|it| (it.family() == AlgorithmFamily::Hmac) != has_secret);
+        only([
+            (
+                self.algorithms.is_empty(),
+                "algorithms",
+                "no algorithm is allowed; write those that the issuer signs with, such as [\"RS256\"]",
+            ),
+            (
+                misfit.is_some() && !has_secret,
+                "algorithms",
+                "HS256, HS384 and HS512 need `hmac_secret_file`; whoever can read published keys \
+                 could sign with them",
+            ),
+            (
+                misfit.is_some() && has_secret,
+                "algorithms",
+                "a shared secret is for HS256, HS384 and HS512 only; other algorithms need \
+                 `jwks_url`, `discovery_url` or `jwks_file`",
+            ),
+        ])
+    }
+
+    fn of_source(&self) -> Vec<Wrong> {
         let sources = [
             self.jwks_url.is_some(),
             self.discovery_url.is_some(),
@@ -146,111 +150,118 @@ impl IssuerConfig {
             !self.hmac_secret_files.is_empty(),
             self.hmac_secret.is_some(),
         ];
-        match sources.iter().filter(|present| **present).count() {
-            1 => {}
-            0 => wrong(
+        let sources = sources.into_iter().filter(|is_set| *is_set).count();
+        let mut wrong = only([
+            (
+                sources == 0,
                 "jwks_url",
                 "nothing says where the keys are; write one of `jwks_url`, `discovery_url`, \
                  `jwks_file` or `hmac_secret_file`",
             ),
-            _ => wrong(
+            (
+                sources > 1,
                 "jwks_url",
                 "keys from several places; keep one of `jwks_url`, `discovery_url`, `jwks_file`, \
                  `hmac_secret_file` or `hmac_secret_files`",
             ),
-        }
-        if self.hmac_secret_files.len() > MOST_SECRETS {
-            wrong(
+            (
+                self.hmac_secret_files.len() > MOST_SECRETS,
                 "hmac_secret_files",
                 "more than two; while a secret is changed there are a new one and an old one",
-            );
+            ),
+        ]);
+        for (key, url) in self.urls() {
+            let refused = url.and_then(|url| trusted_url(url).err());
+            wrong.extend(refused.map(|message| (key, message)));
         }
-        for (key, url) in [
-            ("jwks_url", &self.jwks_url),
-            ("discovery_url", &self.discovery_url),
-        ] {
-            if let Some(url) = url
-                && let Err(message) = trusted_url(url)
-            {
-                wrong(key, message);
-            }
-        }
+        wrong
     }
 
     /// How keys are fetched.
-    fn report_way(&self, wrong: &mut impl FnMut(&str, &str)) {
-        let urls = [&self.jwks_url, &self.discovery_url];
-        let is_fetched = urls.iter().any(|url| url.is_some());
-        for (key, is_set) in [
-            ("ca_certificate", self.ca_certificate.is_some()),
-            ("bearer_file", self.bearer_file.is_some()),
-            ("proxy", self.proxy.is_some()),
-        ] {
-            if is_set && !is_fetched {
-                wrong(key, "only `jwks_url` and `discovery_url` use it");
-            }
-        }
-        if let Some((key, message)) = self.proxy().config_error() {
-            wrong(key, message);
-        }
-        let is_plain = |url: &&Option<String>| {
-            let url = url.as_deref().unwrap_or_default();
-            url.starts_with("http://")
-        };
-        if self.proxy.is_some() && urls.iter().any(is_plain) {
-            wrong(
+    fn of_fetch(&self) -> Vec<Wrong> {
+        let unused = "only `jwks_url` and `discovery_url` use it";
+        let urls = || self.urls().into_iter().filter_map(|(_, url)| url);
+        let is_fetched = urls().next().is_some();
+        let mut wrong = only([
+            (
+                self.ca_certificate.is_some() && !is_fetched,
+                "ca_certificate",
+                unused,
+            ),
+            (
+                self.bearer_file.is_some() && !is_fetched,
+                "bearer_file",
+                unused,
+            ),
+            (self.proxy.is_some() && !is_fetched, "proxy", unused),
+        ]);
+        wrong.extend(self.proxy().config_error());
+        if self.proxy.is_some() && urls().any(|url| url.starts_with("http://")) {
+            wrong.push((
                 "proxy",
                 "through a proxy keys are fetched over https:// only: whoever is on its way could change \
                  them",
-            );
+            ));
         }
+        wrong
     }
 
     /// Where claims stand, and what they must be.
-    fn report_claims(&self, wrong: &mut impl FnMut(&str, &str)) {
+    fn of_claims(&self) -> Vec<Wrong> {
         let places = &self.claims;
+        let clients = places.client_id.iter();
+        let clients = clients.map(|place| ("claims.client_id", place));
+        let required = self.required_claims.keys();
+        let required = required.map(|place| ("required_claims", place));
         let one = [
             ("claims.subject", &places.subject),
             ("claims.audience", &places.audience),
         ];
-        let clients = places
-            .client_id
-            .iter()
-            .map(|place| ("claims.client_id", place));
-        let required = self
-            .required_claims
-            .keys()
-            .map(|place| ("required_claims", place));
-        for (key, place) in one.into_iter().chain(clients).chain(required) {
-            if place.is_of_names() {
-                wrong(
-                    key,
-                    "only `claims.scopes` can be the names of members (`.*`)",
-                );
-            }
-        }
-        for (key, count) in [
-            ("claims.client_id", places.client_id.len()),
-            ("claims.scopes", places.scopes.len()),
-            ("required_claims", self.required_claims.len()),
-        ] {
-            if count > MOST_CLAIMS {
-                wrong(key, "more than 16");
-            }
-        }
-        if self.required_claims.values().any(Demand::is_empty) {
-            wrong(
+        let all = one.into_iter().chain(clients).chain(required);
+        let of_names = all.filter(|(_, place)| place.is_of_names());
+        let of_names = of_names.map(|(key, _)| {
+            (
+                key,
+                "only `claims.scopes` can be the names of members (`.*`)",
+            )
+        });
+        let is_empty = |value: &RequiredValue| matches!(value, RequiredValue::OneOf(values) if values.is_empty());
+        let numbers = only([
+            (
+                places.client_id.len() > MOST_CLAIMS,
+                "claims.client_id",
+                "more than 16",
+            ),
+            (
+                places.scopes.len() > MOST_CLAIMS,
+                "claims.scopes",
+                "more than 16",
+            ),
+            (
+                self.required_claims.len() > MOST_CLAIMS,
+                "required_claims",
+                "more than 16",
+            ),
+            (
+                self.required_claims.values().any(is_empty),
                 "required_claims",
                 "a list without values is met by no token",
-            );
-        }
+            ),
+        ]);
+        of_names.chain(numbers).collect()
     }
+}
 
-    pub(in crate::identity) fn shares_audience(&self, other: &Self) -> bool {
-        self.audiences
-            .iter()
-            .any(|audience| other.audiences.contains(audience))
-    }
+/// A key of an issuer, and what is wrong with it.
+type Wrong = (&'static str, &'static str);
+
+/// The same, if it is so.
+type Row = (bool, &'static str, &'static str);
+
+/// Those that are so.
+fn only<const N: usize>(rows: [Row; N]) -> Vec<Wrong> {
+    let wrong = rows.into_iter().filter(|(is_so, _, _)| *is_so);
+    wrong.map(|(_, key, message)| (key, message)).collect()
 }
 
 const LONGEST_LEEWAY: Duration = Duration::from_mins(5);

@@ -6,12 +6,12 @@ use super::*;
 use crate::identity::forgeries;
 use crate::identity::tokens::TestKey;
 
-fn set(keys: &serde_json::Value) -> Result<Sorted, BadKeySet> {
+fn set(keys: &serde_json::Value) -> Result<KeySelection, KeySetError> {
     read_set(json!({ "keys": keys }).to_string().as_bytes())
 }
 
-fn reasons(sorted: &Sorted) -> Vec<Unusable> {
-    sorted.left_out.iter().map(LeftOut::reason).collect()
+fn reasons(sorted: &KeySelection) -> Vec<UnusableKey> {
+    sorted.left_out.iter().map(|key| key.reason).collect()
 }
 
 #[test]
@@ -21,7 +21,7 @@ fn each_key_is_held_to_its_own_words() {
     let usable: Vec<_> = sorted
         .keys
         .iter()
-        .map(|key| (key.id().unwrap(), key.algorithms().to_vec()))
+        .map(|key| (key.id().unwrap(), key.algorithms.to_vec()))
         .collect();
     assert_eq!(
         usable,
@@ -35,15 +35,15 @@ fn each_key_is_held_to_its_own_words() {
     assert_eq!(
         reasons(&sorted),
         [
-            Unusable::Size,      // 1,024 bits
-            Unusable::Size,      // an exponent of 1
-            Unusable::Purpose,   // `use: enc`
-            Unusable::Purpose,   // `key_ops: ["encrypt"]`
-            Unusable::Purpose,   // `alg` of another kind
-            Unusable::Malformed, // coordinates of another curve's length
-            Unusable::Secret,    // the private exponent with it
-            Unusable::Secret,    // `kty: oct`
-            Unusable::Malformed, // `kid` is a number
+            UnusableKey::Size,      // 1,024 bits
+            UnusableKey::Size,      // an exponent of 1
+            UnusableKey::Purpose,   // `use: enc`
+            UnusableKey::Purpose,   // `key_ops: ["encrypt"]`
+            UnusableKey::Purpose,   // `alg` of another kind
+            UnusableKey::Malformed, // coordinates of another curve's length
+            UnusableKey::Secret,    // the private exponent with it
+            UnusableKey::Secret,    // `kty: oct`
+            UnusableKey::Malformed, // `kid` is a number
         ]
     );
 }
@@ -54,7 +54,7 @@ fn a_key_that_names_no_algorithm_fits_all_of_its_kind_and_none_of_another() {
     jwk.as_object_mut().unwrap().remove("alg");
     let sorted = set(&json!([jwk])).unwrap();
     let family = AlgorithmFamily::Rsa.algorithms();
-    assert_eq!(sorted.keys[0].algorithms(), family);
+    assert_eq!(*sorted.keys[0].algorithms, *family);
 }
 
 #[test]
@@ -127,6 +127,6 @@ fn of_keys_without_a_name_two_of_a_kind_are_taken() {
     let sorted = set(&json!([rsa, rsa, rsa, p256, TestKey::rsa().jwk()])).unwrap();
     assert_eq!(
         (sorted.keys.len(), reasons(&sorted)),
-        (4, vec![Unusable::Unnamed])
+        (4, vec![UnusableKey::Unnamed])
     );
 }

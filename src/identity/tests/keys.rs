@@ -121,7 +121,7 @@ async fn f31_to_f34_an_issuer_that_is_down_or_talks_nonsense_keeps_its_keys_for_
         for hours in [1, 22] {
             scene.pass(Duration::from_hours(hours)).await;
             scene.verify(&long_lived).await.unwrap();
-            assert!(!scene.troubles().contains(&Trouble::NoKeys));
+            assert!(!scene.faults().contains(&KeyFault::NoKeys));
         }
         scene.pass(Duration::from_mins(61)).await;
         scene.manual_clock.set_wall(Timestamp::from_seconds(NOW));
@@ -129,7 +129,7 @@ async fn f31_to_f34_an_issuer_that_is_down_or_talks_nonsense_keeps_its_keys_for_
             scene.verify(&long_lived).await.unwrap_err(),
             Unverified::NoKeys
         );
-        assert_eq!(scene.troubles(), [Trouble::NoKeys]);
+        assert_eq!(scene.faults(), [KeyFault::NoKeys]);
         // The issuer is back: so are its callers, at the next attempt.
         scene.publisher.publish(&good);
         scene.pass(Duration::from_secs(30)).await;

@@ -48,7 +48,7 @@ async fn r8_keys_of_yesterday_are_not_believed_because_the_machine_was_paused() 
             scene.manual_clock.suspend(MORE_THAN_A_DAY);
         }
         let now = scene.clock.now();
-        assert_eq!(scene.troubles(), [Trouble::NoKeys], "paused: {paused}");
+        assert_eq!(scene.faults(), [KeyFault::NoKeys], "paused: {paused}");
         let late = TestIssuer::new(now.wall.seconds()).token("payments-api");
         let waiting = scene.verify(&late);
         let mut waiting = std::pin::pin!(waiting);

@@ -9,9 +9,9 @@ use serde::Deserialize;
 
 use super::*;
 use crate::identity::jwk;
-use crate::identity::jwk::Key;
+use crate::identity::jwk::VerificationKey;
 use crate::identity::key_set::KeySet;
-use crate::identity::token::Envelope;
+use crate::identity::token::UnverifiedJwt;
 
 #[derive(Deserialize)]
 struct Vectors {
@@ -34,9 +34,9 @@ impl Group {
     fn keys(&self) -> KeySet {
         let secret = |key: &Value| {
             let secret = key["k"].as_str().map(decoded)?;
-            Some(Key::shared_secret(&secret))
+            Some(VerificationKey::shared_secret(&secret))
         };
-        let secrets: Option<Vec<Key>> = self.keys.iter().map(secret).collect();
+        let secrets: Option<Vec<VerificationKey>> = self.keys.iter().map(secret).collect();
         KeySet::for_tests(secrets.unwrap_or_else(|| {
             let document = json!({ "keys": self.keys }).to_string();
             jwk::read_set(document.as_bytes()).map_or_else(|_| Vec::new(), |sorted| sorted.keys)
@@ -69,9 +69,9 @@ fn j25_of_the_published_vectors_exactly_those_signed_with_a_usable_key_are_verif
     for group in &vectors.groups {
         let keys = group.keys();
         for (id, token) in group.tokens() {
-            let verdict = Envelope::read(&token).and_then(|envelope| {
-                let content = envelope.content()?;
-                keys.verify(&envelope)?;
+            let verdict = UnverifiedJwt::read(&token).and_then(|token| {
+                let content = token.payload()?;
+                keys.verify(&token)?;
                 Ok(content)
             });
             match verdict {
@@ -110,9 +110,9 @@ fn of_long_keys_those_that_can_be_factored_are_left_out() {
     let roca = vectors.groups.iter().find(|group| group.valid.is_empty());
     let document = json!({ "keys": [roca.unwrap().keys[0], TestKey::rsa().jwk()] }).to_string();
     let sorted = jwk::read_set(document.as_bytes()).unwrap();
-    let reasons: Vec<_> = sorted.left_out.iter().map(LeftOut::reason).collect();
+    let reasons: Vec<_> = sorted.left_out.iter().map(|key| key.reason).collect();
     assert_eq!(
         (sorted.keys.len(), reasons),
-        (1, vec![Unusable::Factorable])
+        (1, vec![UnusableKey::Factorable])
     );
 }

@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::{Admin, Requester, Task};
 use crate::atlas::CertQuery;
 use crate::audit::{AdminAction, AdminRecord, Outcome};
-use crate::identity::{Caller, Described};
+use crate::identity::{Caller, CallerDescription};
 use crate::policy::{AccessExplanation, Reach};
 use crate::server::layers::Body;
 use crate::server::response;
@@ -79,12 +79,12 @@ impl Admin {
 
 /// What is asked, and about whom; `None`: about the operator.
 struct AccessQuery {
-    described: Option<Described>,
+    described: Option<CallerDescription>,
     query: CertQuery,
 }
 
 fn read(query: &str) -> Result<AccessQuery, String> {
-    let (mut described, mut project, mut username) = (Described::default(), None, None);
+    let (mut described, mut project, mut username) = (CallerDescription::default(), None, None);
     let form = || QUERY_FORM.to_owned();
     for pair in query.split('&') {
         let (name, value) = pair.split_once('=').ok_or_else(form)?;

@@ -136,7 +136,7 @@ impl Readiness {
     fn keys(&self, report: &mut Report) {
         let (identity, now) = (&self.gateway.identity, self.gateway.clock.now());
         let has_keys = identity.has_keys(now);
-        for fault in identity.issuers_in_trouble(now) {
+        for fault in identity.issuer_faults(now) {
             if has_keys {
                 report.degraded(Part::Keys, fault.to_string());
             } else {

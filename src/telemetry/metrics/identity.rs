@@ -1,6 +1,5 @@
 //! What is counted of identity.
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
@@ -8,7 +7,7 @@ use prometheus_client::registry::Registry;
 /// Handles to the metrics of identity.
 #[derive(Clone, Debug, Default)]
 pub struct IdentityMetrics {
-    remembered: Counter,
+    cached: Counter,
     verified: Counter,
     refused: Counter,
     fetched: Counter,
@@ -16,44 +15,19 @@ pub struct IdentityMetrics {
     ignored: Counter,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CheckLabels {
-    result: Check,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[expect(non_camel_case_types, reason = "the names are the labels' values")]
-enum Check {
-    refused,
-    remembered,
-    verified,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct FetchLabels {
-    result: Fetch,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
-#[expect(non_camel_case_types, reason = "the names are the labels' values")]
-enum Fetch {
-    failed,
-    fetched,
-}
+type ByResult = Family<[(&'static str, &'static str); 1], Counter>;
 
 impl IdentityMetrics {
     /// Makes the metrics known to `registry`.
     pub fn register(registry: &mut Registry) -> Self {
-        let checks = Family::<CheckLabels, Counter>::default();
-        let fetches = Family::<FetchLabels, Counter>::default();
-        let check = |result| checks.get_or_create_owned(&CheckLabels { result });
-        let fetch = |result| fetches.get_or_create_owned(&FetchLabels { result });
+        let (checks, fetches) = (ByResult::default(), ByResult::default());
+        let of = |family: &ByResult, result| family.get_or_create_owned(&[("result", result)]);
         let metrics = Self {
-            remembered: check(Check::remembered),
-            verified: check(Check::verified),
-            refused: check(Check::refused),
-            fetched: fetch(Fetch::fetched),
-            not_fetched: fetch(Fetch::failed),
+            cached: of(&checks, "remembered"),
+            verified: of(&checks, "verified"),
+            refused: of(&checks, "refused"),
+            fetched: of(&fetches, "fetched"),
+            not_fetched: of(&fetches, "failed"),
             ignored: Counter::default(),
         };
         registry.register(
@@ -75,17 +49,17 @@ impl IdentityMetrics {
     }
 
     /// A token that was verified before.
-    pub fn remembered(&self) {
-        self.remembered.inc();
+    pub(crate) fn cached(&self) {
+        self.cached.inc();
     }
 
     /// A token that was looked at: good or not.
-    pub fn checked(&self, good: bool) {
+    pub(crate) fn checked(&self, good: bool) {
         if good { &self.verified } else { &self.refused }.inc();
     }
 
     /// An attempt to fetch keys.
-    pub fn fetched(&self, good: bool) {
+    pub(crate) fn fetched(&self, good: bool) {
         if good {
             &self.fetched
         } else {
@@ -95,7 +69,7 @@ impl IdentityMetrics {
     }
 
     /// A published key that is left out.
-    pub fn ignored(&self) {
+    pub(crate) fn ignored(&self) {
         self.ignored.inc();
     }
 }

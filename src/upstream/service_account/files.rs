@@ -11,8 +11,7 @@ use tracing::warn;
 
 use super::{MARGIN, ServiceAccount};
 use crate::atlas::Timestamp;
-use crate::system::Secret;
-use crate::system::may_wait;
+use crate::system::{Secret, may_wait};
 use crate::upstream::encrypted_token;
 use crate::upstream::mint_log::MintLog;
 use crate::upstream::token_response::Minted;

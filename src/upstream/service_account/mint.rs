@@ -11,8 +11,7 @@ use tracing::{error, info, warn};
 
 use super::{ServiceAccount, State, Token};
 use crate::http_client::{Bounds, HttpErrorKind, HttpReply};
-use crate::system::Secret;
-use crate::system::may_wait;
+use crate::system::{Secret, may_wait};
 use crate::telemetry::Tally;
 use crate::telemetry::metrics::upstream::{Endpoint, MintLabels, MintResult};
 use crate::upstream::error::CredentialFailure;

@@ -6,8 +6,8 @@ use futures_util::FutureExt;
 
 use super::*;
 
-fn caller() -> Asker {
-    Asker::at(IpAddr::from([192, 0, 2, 1]))
+fn caller() -> Requester {
+    Requester::at(IpAddr::from([192, 0, 2, 1]))
 }
 
 #[tokio::test]
@@ -17,13 +17,18 @@ async fn while_others_are_checked_the_known_pass_and_the_next_new_one_gets_its_t
     scene.verify(&known).await.unwrap();
     let now = scene.clock.now();
     let all = u32::try_from(checks_at_once()).unwrap();
-    let turns = scene.identity.checks.acquire_many(all).await.unwrap();
+    let permits = scene
+        .identity
+        .signature_checks
+        .acquire_many(all)
+        .await
+        .unwrap();
     let new = scene.issuer.token("new");
     let identity = &scene.identity;
     let mut waiting = std::pin::pin!(identity.verify_for(caller(), new.as_bytes(), None, now));
     assert!(waiting.as_mut().now_or_never().is_none());
     // Nobody who is known is behind it, and no operator.
-    assert!(identity.recall(known.as_bytes(), None, now).is_some());
+    assert!(identity.get_cached(known.as_bytes(), None, now).is_some());
     let known = identity.verify_for(caller(), known.as_bytes(), None, now);
     assert!(known.now_or_never().unwrap().is_ok());
     let operator = scene.issuer.token("operator");
@@ -34,11 +39,14 @@ async fn while_others_are_checked_the_known_pass_and_the_next_new_one_gets_its_t
         .verify_for(caller(), b"null", None, now)
         .now_or_never();
     assert_eq!(refused.unwrap().unwrap_err(), Unverified::Malformed);
-    drop(turns);
+    drop(permits);
     // It goes behind those who are ready.
     assert!(waiting.as_mut().now_or_never().is_none());
     assert_eq!(&*waiting.await.unwrap().subject, "new");
-    assert_eq!(identity.checks.available_permits(), checks_at_once());
+    assert_eq!(
+        identity.signature_checks.available_permits(),
+        checks_at_once()
+    );
 }
 
 #[tokio::test]
@@ -47,14 +55,14 @@ async fn of_one_source_few_wait_for_keys_and_others_still_may() {
     scene.verify(&scene.issuer.token("known")).await.unwrap();
     scene.publisher.hold(true);
     let now = scene.clock.now();
-    let verify = |number: usize, asker| {
+    let verify = |number: usize, requester| {
         let token = scene.issuer.forge("new", |header, _| {
             header["kid"] = json!(format!("kid-{number}"));
         });
         let identity = Arc::clone(&scene.identity);
         async move {
             identity
-                .verify_for(asker, token.as_bytes(), None, now)
+                .verify_for(requester, token.as_bytes(), None, now)
                 .await
         }
     };
@@ -69,9 +77,9 @@ async fn of_one_source_few_wait_for_keys_and_others_still_may() {
     assert_eq!(verdicts, vec![Unverified::TooManyWait; 72]);
     assert_eq!(scene.identity.callers_waiting_for_keys(), 128);
     // From elsewhere, and for operators, there is room.
-    let elsewhere = Asker::at(IpAddr::from([192, 0, 2, 2]));
-    for asker in [elsewhere, Asker::Operator] {
-        assert!(verify(0, asker).now_or_never().is_none());
+    let elsewhere = Requester::at(IpAddr::from([192, 0, 2, 2]));
+    for requester in [elsewhere, Requester::Operator] {
+        assert!(verify(0, requester).now_or_never().is_none());
     }
     drop(waiting);
     assert_eq!(scene.identity.callers_waiting_for_keys(), 0);

@@ -1,50 +1,42 @@
-//! Places for those who wait until an issuer's keys have been fetched: few, and few for each asker.
+//! Callers that wait until an issuer's keys have been fetched: a bounded queue, fair between sources.
 //!
-//! Anybody can name a key that nobody knows, so strangers decide how many would wait. Whoever finds no
-//! place is told at once to come again. One source cannot take all places: when an issuer has changed
+//! Anybody can name a key that is not known, so strangers decide how many would wait. Who finds no place
+//! is told at once to come again. One source cannot take all places: when an issuer has changed
 //! its keys, callers from elsewhere still find one.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Who shows a token, as far as is known before it is verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Asker {
-    /// Somebody at the public listener, by address or, for IPv6, by network: whoever has one address has
-    /// the 2^64 beside it too.
+pub enum Requester {
+    /// Somebody at the public listener, by its source.
     Caller(IpAddr),
     /// Somebody at the admin listener. Callers take no place of theirs.
     Operator,
 }
 
-/// The places of one issuer.
+/// How many wait for the keys of one issuer, by requester; none of them 0.
 #[derive(Debug, Default)]
-pub(super) struct Waiting(Mutex<Counts>);
-
-#[derive(Debug, Default)]
-struct Counts {
-    callers: usize,
-    by_asker: HashMap<Asker, usize>,
-}
+pub(super) struct KeyWaiters(Mutex<HashMap<Requester, usize>>);
 
 /// One place; free again when it is dropped.
 #[derive(Debug)]
-pub(super) struct Place<'w> {
-    waiting: &'w Waiting,
-    asker: Asker,
+pub(super) struct KeyWaiter<'w> {
+    waiters: &'w KeyWaiters,
+    requester: Requester,
 }
 
-impl Asker {
+impl Requester {
     /// Somebody who calls from this address.
-    pub fn at(address: IpAddr) -> Self {
+    pub(crate) fn at(address: IpAddr) -> Self {
         Self::Caller(network(address))
     }
 }
 
-/// The source that an address belongs to: whoever has one IPv6 address has the 2^64 beside it too.
-pub fn network(address: IpAddr) -> IpAddr {
+/// The source that an address belongs to: who has one IPv6 address has the 2^64 beside it too.
+pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => {
@@ -54,81 +46,85 @@ pub fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-impl Waiting {
+impl KeyWaiters {
     /// A place, if there is one.
-    pub(super) fn enter(&self, asker: Asker) -> Option<Place<'_>> {
+    pub(super) fn enter(&self, requester: Requester) -> Option<KeyWaiter<'_>> {
         let mut counts = self.counts();
-        let is_caller = matches!(asker, Asker::Caller(_));
-        if is_caller && counts.callers >= MOST_CALLERS {
+        if requester != Requester::Operator && callers(&counts) >= MOST_CALLERS {
             return None;
         }
-        let count = counts.by_asker.entry(asker).or_default();
-        if *count >= MOST_PER_ASKER {
+        let count = counts.entry(requester).or_default();
+        if *count >= MOST_PER_REQUESTER {
             return None;
         }
         *count += 1;
-        counts.callers += usize::from(is_caller);
-        Some(Place {
-            waiting: self,
-            asker,
+        Some(KeyWaiter {
+            waiters: self,
+            requester,
         })
     }
 
     /// How many callers wait.
     pub(super) fn callers(&self) -> usize {
-        self.counts().callers
+        callers(&self.counts())
     }
 
-    fn counts(&self) -> MutexGuard<'_, Counts> {
+    fn counts(&self) -> MutexGuard<'_, HashMap<Requester, usize>> {
         // Counting cannot panic half-way.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Place<'_> {
+fn callers(counts: &HashMap<Requester, usize>) -> usize {
+    let callers = counts
+        .iter()
+        .filter(|(who, _)| **who != Requester::Operator);
+    callers.map(|(_, count)| count).sum()
+}
+
+impl Drop for KeyWaiter<'_> {
     fn drop(&mut self) {
-        let mut counts = self.waiting.counts();
-        counts.callers -= usize::from(matches!(self.asker, Asker::Caller(_)));
-        if let Entry::Occupied(mut count) = counts.by_asker.entry(self.asker) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-            }
+        let mut counts = self.waiters.counts();
+        let count = counts.get_mut(&self.requester);
+        let count = count.expect("a waiter is counted until it is dropped");
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(&self.requester);
         }
     }
 }
 
 const MOST_CALLERS: usize = 512;
-const MOST_PER_ASKER: usize = 128;
+const MOST_PER_REQUESTER: usize = 128;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn from(address: &str) -> Asker {
-        Asker::at(address.parse().unwrap())
+    fn from(address: &str) -> Requester {
+        Requester::at(address.parse().unwrap())
     }
 
     #[test]
     fn a_source_takes_its_share_of_the_places_and_operators_have_their_own() {
-        let waiting = Waiting::default();
-        let enter = |asker| -> Vec<Place<'_>> {
-            std::iter::from_fn(|| waiting.enter(asker))
+        let waiting = KeyWaiters::default();
+        let enter = |requester| -> Vec<KeyWaiter<'_>> {
+            std::iter::from_fn(|| waiting.enter(requester))
                 .take(10_000)
                 .collect()
         };
-        let places: Vec<Vec<Place<'_>>> = (1..=6)
+        let places: Vec<Vec<KeyWaiter<'_>>> = (1..=6)
             .map(|host| enter(from(&format!("192.0.2.{host}"))))
             .collect();
         let counts: Vec<usize> = places.iter().map(Vec::len).collect();
         assert_eq!(counts, [128, 128, 128, 128, 0, 0]);
         assert_eq!(waiting.callers(), 512);
-        let operators = enter(Asker::Operator);
+        let operators = enter(Requester::Operator);
         assert_eq!(operators.len(), 128);
         drop(places);
         drop(operators);
         assert_eq!(waiting.callers(), 0);
-        assert!(waiting.counts().by_asker.is_empty());
+        assert!(waiting.counts().is_empty());
         // One network of IPv6 is one source, and so is IPv4 however it is written.
         let network = enter(from("2001:db8::1"));
         assert_eq!(network.len(), 128);

@@ -1,6 +1,6 @@
-//! A caller as an operator describes it, for the question what it may: claims go in, a [`Caller`] comes out.
+//! A caller as an operator describes it, to ask what it may: for `check --as` and `/access/explain`.
 //!
-//! Nobody is let in by it: it goes to [`Policy::explain`](crate::policy::Policy::explain) alone.
+//! It lets nobody in: it goes to [`Policy::explain`](crate::policy::Policy::explain) alone.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::atlas::Timestamp;
 
 /// The claims of a caller that an operator asks about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Described {
+pub(crate) struct CallerDescription {
     subject: Option<Box<str>>,
     issuer: Option<Box<str>>,
     client_id: Option<Box<str>>,
@@ -18,12 +18,12 @@ pub struct Described {
     scopes: Vec<Box<str>>,
 }
 
-impl Described {
+impl CallerDescription {
     /// The names of the claims that can be described.
-    pub const CLAIMS: [&'static str; 6] = ["sub", "iss", "scope", "client_id", "jti", "kid"];
+    pub(crate) const CLAIMS: [&'static str; 6] = ["sub", "iss", "scope", "client_id", "jti", "kid"];
 
     /// Takes a claim. The scopes of one `scope` are apart by blanks, and there may be several.
-    pub fn set(&mut self, claim: &str, value: &str) -> Result<(), String> {
+    pub(crate) fn set(&mut self, claim: &str, value: &str) -> Result<(), String> {
         let place = match claim {
             "sub" => &mut self.subject,
             "iss" => &mut self.issuer,
@@ -51,12 +51,12 @@ impl Described {
     }
 
     /// Whether nothing is described.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
     /// The caller. Its issuer is one of `issuers`; where there is only one, it need not be named.
-    pub fn caller(self, issuers: &[Arc<str>]) -> Result<Caller, String> {
+    pub(crate) fn caller(self, issuers: &[Arc<str>]) -> Result<Caller, String> {
         let issuer = match (&self.issuer, issuers) {
             (Some(name), _) => issuers.iter().find(|known| ***known == **name),
             (None, [only]) => Some(only),

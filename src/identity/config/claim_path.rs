@@ -1,7 +1,5 @@
-//! Where a claim stands in a token, as the configuration writes it: `realm_access.roles` goes in, the
-//! steps from member to member come out.
+//! Where a claim stands in a token, as the configuration writes it: `realm_access.roles`.
 
-use std::fmt;
 use std::str::FromStr;
 
 use serde::de::Error as _;
@@ -13,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub struct ClaimPlaces {
     /// Who is calling: a text.
     pub subject: ClaimPath,
-    /// By which client: the first of these that holds a text. Nobody is refused for want of it.
+    /// By which client: the first of these that holds a text. A token without any is not refused.
     pub client_id: Vec<ClaimPath>,
     /// What the token is good for: all of these together, each a text with blanks between the names, or a
     /// list of names.
@@ -44,18 +42,17 @@ pub struct ClaimPath {
 pub struct NoClaimPath;
 
 impl ClaimPath {
-    /// As it is written.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.text
     }
 
     /// The names of the members, from the outside in; there is at least one.
-    pub(in crate::identity) fn steps(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn steps(&self) -> impl Iterator<Item = &str> {
         self.steps.iter().map(|step| &**step)
     }
 
     /// Whether it stands for the names of the members of what is there.
-    pub(in crate::identity) fn is_of_names(&self) -> bool {
+    pub(crate) fn is_of_names(&self) -> bool {
         self.of_names
     }
 
@@ -86,9 +83,6 @@ impl FromStr for ClaimPath {
     type Err = NoClaimPath;
 
     fn from_str(text: &str) -> Result<Self, NoClaimPath> {
-        if text.len() > LONGEST {
-            return Err(NoClaimPath);
-        }
         let (place, of_names) = match text.strip_suffix(".*") {
             Some(place) => (place, true),
             None => (text, false),
@@ -99,7 +93,7 @@ impl FromStr for ClaimPath {
             steps(place)?
         };
         let is_name = |step: &str| !step.is_empty() && !step.chars().any(char::is_control);
-        if steps.is_empty() || !steps.iter().all(|step| is_name(step)) {
+        if text.len() > LONGEST || !steps.iter().all(|step| is_name(step)) {
             return Err(NoClaimPath);
         }
         Ok(Self {
@@ -110,43 +104,29 @@ impl FromStr for ClaimPath {
     }
 }
 
-/// Takes a place apart at the dots that are not in quotation marks.
+/// Splits a place at the dots that are not in quotation marks.
 fn steps(place: &str) -> Result<Vec<Box<str>>, NoClaimPath> {
-    let mut steps = Vec::new();
-    let mut rest = Some(place);
-    while let Some(text) = rest {
-        let quote = text
-            .chars()
-            .next()
-            .filter(|first| ['"', '\''].contains(first));
-        let (step, behind) = match quote {
-            Some(quote) => {
-                let inside = text.strip_prefix(quote).ok_or(NoClaimPath)?;
-                let (step, behind) = inside.split_once(quote).ok_or(NoClaimPath)?;
-                match behind.strip_prefix('.') {
-                    Some(behind) => (step, Some(behind)),
-                    None if behind.is_empty() => (step, None),
-                    None => return Err(NoClaimPath),
+    let (mut steps, mut step, mut rest) = (Vec::new(), String::new(), place.chars());
+    while let Some(sign) = rest.next() {
+        match sign {
+            '"' | '\'' => {
+                let (inside, behind) = rest.as_str().split_once(sign).ok_or(NoClaimPath)?;
+                // A name is in quotation marks as a whole.
+                if !step.is_empty()
+                    || inside.is_empty()
+                    || !(behind.is_empty() || behind.starts_with('.'))
+                {
+                    return Err(NoClaimPath);
                 }
+                step.push_str(inside);
+                rest = behind.chars();
             }
-            None => match text.split_once('.') {
-                Some((step, behind)) => (step, Some(behind)),
-                None => (text, None),
-            },
-        };
-        if quote.is_none() && step.contains(['"', '\'']) {
-            return Err(NoClaimPath);
+            '.' => steps.push(std::mem::take(&mut step).into_boxed_str()),
+            sign => step.push(sign),
         }
-        steps.push(Box::from(step));
-        rest = behind;
     }
+    steps.push(step.into_boxed_str());
     Ok(steps)
-}
-
-impl fmt::Display for ClaimPath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
 }
 
 impl<'de> Deserialize<'de> for ClaimPath {

@@ -1,6 +1,9 @@
 //! Settings that cannot be meant, each with its place.
 
+use std::time::Duration;
+
 use super::*;
+use crate::settings::ConfigError;
 
 const GOOD: &str = r#"
     issuer = "https://idp.test"
@@ -173,7 +176,7 @@ fn the_way_to_the_keys_and_the_places_of_claims_are_checked() {
 }
 
 #[test]
-fn what_weakens_the_door_is_warned_of() {
+fn what_weakens_authentication_is_warned_of() {
     let text = format!(
         "{GOOD}\ntoken_types = [\"\"]\nmax_lifetime = \"25h\"\nallow_id_token_claims = true"
     );

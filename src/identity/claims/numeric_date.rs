@@ -1,13 +1,13 @@
-//! A time in a token, which RFC 7519, section 2, calls a `NumericDate`: a JSON number of seconds since 1970
-//! goes in, a whole second comes out.
+//! `NumericDate` (RFC 7519, section 2): a JSON number of seconds since 1970, as a whole second.
 //!
-//! "Non-integer values can be represented", and some libraries do write fractions. A fraction is rounded
-//! so that no token is good for longer than it says: its end down, its beginning up.
+//! Some libraries write fractions. They are rounded so that no token is good for longer than it says.
 
 use std::time::Duration;
 
-use super::json::{Mistyped, Value};
+use serde_json::Value;
+
 use crate::atlas::Timestamp;
+use crate::strict_json::Mistyped;
 
 /// Which whole second stands for a fraction of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,15 +19,15 @@ pub(super) enum Rounding {
 }
 
 /// The time that `value` says. What is no number, or so large that it is not exact, is refused.
-pub(super) fn read(value: &Value<'_>, rounding: Rounding) -> Result<Timestamp, Mistyped> {
-    let seconds = match value {
-        Value::Integer(seconds) => i64::try_from(*seconds).ok(),
-        Value::Real(seconds) => whole(match rounding {
+pub(super) fn read(value: &Value, rounding: Rounding) -> Result<Timestamp, Mistyped> {
+    let seconds = value.as_i64().or_else(|| {
+        // Whole numbers beyond an i64 are refused below, however they are read.
+        let seconds = value.as_f64()?;
+        whole(match rounding {
             Rounding::Down => seconds.floor(),
             Rounding::Up => seconds.ceil(),
-        }),
-        Value::Flag(_) | Value::List(_) | Value::Null | Value::Object(_) | Value::Text(_) => None,
-    };
+        })
+    });
     seconds
         .filter(|seconds| seconds.unsigned_abs() <= LARGEST)
         .map(Timestamp::from_seconds)
@@ -47,8 +47,8 @@ const LARGEST: u64 = 1 << 53;
 
 #[cfg(test)]
 mod tests {
-    use super::super::json::Object;
     use super::*;
+    use crate::strict_json::read_object;
 
     #[test]
     fn every_json_number_is_a_time_if_it_is_exact() {
@@ -87,7 +87,7 @@ mod tests {
             ("{}", None, None),
         ] {
             let document = format!("{{\"exp\":{text}}}");
-            let object = Object::read(document.as_bytes()).unwrap();
+            let object = read_object(document.as_bytes()).unwrap();
             let value = object.get("exp").unwrap();
             for (rounding, expected) in [(Rounding::Down, down), (Rounding::Up, up)] {
                 let expected = expected.map(Timestamp::from_seconds).ok_or(Mistyped);
@@ -95,6 +95,6 @@ mod tests {
             }
         }
         // Beyond every number that a computer has: no JSON that we read.
-        assert!(Object::read(b"{\"exp\":1e400}").is_err());
+        assert!(read_object(b"{\"exp\":1e400}").is_err());
     }
 }
