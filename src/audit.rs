@@ -27,7 +27,7 @@ use crate::telemetry::metrics::audit::AuditMetrics;
 
 pub use arrival::{Arrival, Origin, RequestId};
 pub use commit::Ticket;
-pub use config::{Config, Destination, Format, InvalidDestination, Require, Second, Sync};
+pub use config::{Config, Destination, InvalidDestination, Require, SinkConfig, SinkFormat, Sync};
 pub use entry::{CacheUse, Closing, Entry, ListTag, Outcome, Refused};
 pub use events::{AdminAction, AdminRecord, FetchRecord};
 pub use heads::{HeadKeyError, HeadVerifier};
@@ -65,7 +65,7 @@ mod config;
 
 /// The audit trail of one process. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Audit(Arc<Inner>);
+pub struct Audit(Arc<AuditInner>);
 
 /// Why there is no record, and therefore no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -121,7 +121,7 @@ impl AuditError {
 }
 
 #[derive(Debug)]
-struct Inner {
+struct AuditInner {
     journal: Arc<Journal>,
     directory: PathBuf,
     refusals: Arc<Refusals>,
@@ -147,7 +147,7 @@ impl Audit {
         let key = open::read_head_key(config).err();
         let directory = impossible_directory(&config.directory)
             .map(|message| ConfigError::at("audit.directory", message));
-        let second = config.second.as_ref().and_then(Second::impossible);
+        let second = config.second.as_ref().and_then(SinkConfig::impossible);
         let second = second.map(|message| ConfigError::at("audit.second.to", message));
         let key = key.and_then(|error| error.config_error());
         [key, directory, second].into_iter().flatten().collect()
@@ -217,7 +217,7 @@ impl Audit {
     /// Writes what is queued, brings it to the disk, and gives the directory up. What comes after is refused.
     /// Does not wait for ever: a disk that hangs must not keep the process from ending.
     pub async fn close(self) {
-        let Inner {
+        let AuditInner {
             journal,
             refusals,
             clock,
@@ -238,7 +238,7 @@ impl Audit {
     }
 }
 
-impl Drop for Inner {
+impl Drop for AuditInner {
     fn drop(&mut self) {
         for task in &self.background {
             task.abort();

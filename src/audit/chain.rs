@@ -31,7 +31,7 @@ pub(super) struct Tip {
 
 /// What a line says about its own place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Link {
+pub(super) struct ChainLink {
     pub(super) seq: u64,
     pub(super) previous: HexHash,
     pub(super) hash: HexHash,
@@ -68,7 +68,7 @@ pub(super) fn seal(out: &mut Vec<u8>, body: &[u8], tip: &mut Tip) {
 }
 
 /// Reads a line, without its line end; `None` if it is no line of a journal.
-pub(super) fn read(line: &[u8]) -> Option<Link> {
+pub(super) fn read(line: &[u8]) -> Option<ChainLink> {
     let Outline {
         seq,
         covered,
@@ -82,7 +82,7 @@ pub(super) fn read(line: &[u8]) -> Option<Link> {
     context.update(covered);
     context.update(COVERED_END);
     let genuine = self::hash(context.finish()) == *hash;
-    Some(Link {
+    Some(ChainLink {
         seq,
         previous: *previous,
         hash: *hash,
@@ -137,8 +137,8 @@ fn outline(line: &[u8]) -> Option<Outline<'_>> {
     })
 }
 
-impl From<Link> for Tip {
-    fn from(link: Link) -> Self {
+impl From<ChainLink> for Tip {
+    fn from(link: ChainLink) -> Self {
         Self {
             seq: link.seq,
             hash: link.hash,

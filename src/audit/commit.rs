@@ -22,11 +22,11 @@ pub(super) struct Commit {
     pub(super) since: Duration,
     records: AtomicU64,
     counts: Arc<RecordCounts>,
-    state: Mutex<State>,
+    state: Mutex<CommitState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct CommitState {
     outcome: Option<Result<(), Unrecorded>>,
     /// `None` while it is queued, then whether the journal has it.
     journaled: Option<bool>,
@@ -143,7 +143,7 @@ impl Commit {
         true
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, CommitState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

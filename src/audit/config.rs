@@ -31,7 +31,7 @@ pub struct Config {
     pub require: Require,
     /// Where every record goes as well.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub second: Option<Second>,
+    pub second: Option<SinkConfig>,
     /// A key that signs the end of the chain every minute and at each new file: an Ed25519 private key
     /// in PEM, or at least 32 characters for HMAC-SHA256. Without it the cutting off of the newest
     /// records cannot be found.
@@ -66,12 +66,12 @@ pub struct Config {
 /// `[audit.second]`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Second {
+pub struct SinkConfig {
     /// `stdout`, `tcp://host:port` or `unix:///path`.
     pub to: Destination,
     /// How a record is framed.
     #[serde(default)]
-    pub format: Format,
+    pub format: SinkFormat,
     /// How much may wait for a sink that is slow or gone. What does not fit is dropped, and counted.
     #[serde(default = "default_queue")]
     pub queue: Size,
@@ -92,7 +92,7 @@ pub enum Destination {
 /// How a record is framed for a second sink.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Format {
+pub enum SinkFormat {
     /// A line of JSON each, as in the journal.
     #[default]
     Json,
@@ -102,7 +102,7 @@ pub enum Format {
     Relp,
 }
 
-impl Format {
+impl SinkFormat {
     /// Whether the receiver says that it has a record. A write into a socket says nothing of it.
     pub fn acknowledges(self) -> bool {
         self == Self::Relp
@@ -172,7 +172,7 @@ pub enum Require {
     Any,
 }
 
-impl Second {
+impl SinkConfig {
     /// Why it can never take records, if it is on this machine and there now. Connects to nobody.
     pub(super) fn impossible(&self) -> Option<String> {
         let Destination::Unix(path) = &self.to else {
@@ -277,7 +277,7 @@ impl Config {
         if let Some(second) = &self.second {
             let queue = SMALLEST_QUEUE..=Size::mebibytes(1_024);
             ranges.check("second.queue", second.queue, queue, DEFAULT_QUEUE);
-            if second.format == Format::Relp && second.to == Destination::Stdout {
+            if second.format == SinkFormat::Relp && second.to == Destination::Stdout {
                 ranges.wrong(
                     "second.format",
                     "is \"relp\", which needs a receiver that answers; with \"stdout\" take \"json\" or \"rfc5424\"",

@@ -90,7 +90,7 @@ enum Checking {
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-struct Head<'a> {
+struct SignedHead<'a> {
     time: &'a str,
     seq: u64,
     hash: &'a str,
@@ -149,7 +149,7 @@ impl HeadKey {
             Signing::Ed25519(pair) => (ED25519, pair.sign(message.as_bytes()).as_ref().to_vec()),
             Signing::Hmac(key) => (HMAC, hmac::sign(key, message.as_bytes()).as_ref().to_vec()),
         };
-        let head = Head {
+        let head = SignedHead {
             time: &time,
             seq: tip.seq,
             hash,
@@ -239,7 +239,7 @@ impl HeadVerifier {
     }
 
     /// What the head says, if it is signed with this key.
-    fn check(&self, head: &Head<'_>) -> Option<Tip> {
+    fn check(&self, head: &SignedHead<'_>) -> Option<Tip> {
         let message = message(head.time, head.seq, head.hash);
         let signature = BASE64_STANDARD.decode(head.signature).ok()?;
         match &self.checking {
@@ -311,7 +311,7 @@ impl Heads {
     }
 }
 
-fn parse(line: &[u8]) -> Option<Head<'_>> {
+fn parse(line: &[u8]) -> Option<SignedHead<'_>> {
     serde_json::from_slice(line).ok()
 }
 

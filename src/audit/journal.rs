@@ -28,7 +28,7 @@ use super::heads::HeadKey;
 use super::health::{Condition, Health, Quorum};
 use super::orders::{Orders, SyncOrders, WriterOrders};
 use super::record::{Kind, Record};
-use super::sink::{Parcel, Sink};
+use super::sink::{AuditSink, Parcel};
 use super::writer::Writer;
 
 mod sync;
@@ -51,7 +51,7 @@ pub(super) struct Journal {
     pub(super) writer_orders: Arc<Orders<WriterOrders>>,
     pub(super) sync_orders: Orders<SyncOrders>,
     pub(super) health: Health,
-    pub(super) sink: Option<Arc<Sink>>,
+    pub(super) sink: Option<Arc<AuditSink>>,
     head_key: Option<HeadKey>,
     counts: Arc<RecordCounts>,
     ended: CancellationToken,
@@ -68,7 +68,7 @@ pub(super) struct JournalParts {
     pub(super) identity: Box<[u8]>,
     pub(super) sync: Sync,
     pub(super) quorum: Quorum,
-    pub(super) sink: Option<Arc<Sink>>,
+    pub(super) sink: Option<Arc<AuditSink>>,
     pub(super) head_key: Option<HeadKey>,
     pub(super) clock: Clock,
     pub(super) metrics: AuditMetrics,

@@ -20,16 +20,16 @@ use super::record::{Kind, Record, limits};
 use super::refusals::Refusals;
 use super::repair::LastRecord;
 use super::retention::Retention;
-use super::sink::Sink;
+use super::sink::AuditSink;
 use super::writer::{OpenFile, Writer, day};
-use super::{AuditError, Config, Inner, Sync, heads, listing, repair};
+use super::{AuditError, AuditInner, Config, Sync, heads, listing, repair};
 
 pub(super) fn open(
     config: &Config,
     replica: &str,
     clock: Clock,
     metrics: AuditMetrics,
-) -> Result<Inner, AuditError> {
+) -> Result<AuditInner, AuditError> {
     let unusable = |source| AuditError::Unusable {
         directory: config.directory.clone(),
         source,
@@ -56,7 +56,7 @@ pub(super) fn open(
             identity,
             sync: config.sync,
             quorum: Quorum::of(config),
-            sink: second.map(|second| Sink::new(second, replica, metrics.clone())),
+            sink: second.map(|second| AuditSink::new(second, replica, metrics.clone())),
             head_key,
             clock: clock.clone(),
             metrics: metrics.clone(),
@@ -65,7 +65,7 @@ pub(super) fn open(
     start_threads(&journal).map_err(unusable)?;
     let retention = Retention::new(config, &journal, &clock, metrics);
     let maintenance = maintain(Arc::clone(&journal), clock.clone(), config.sync_interval);
-    Ok(Inner {
+    Ok(AuditInner {
         directory: config.directory.clone(),
         background: [
             tokio::spawn(maintenance).abort_handle(),

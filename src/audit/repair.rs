@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
-use super::chain::{Link, Tip};
+use super::chain::{ChainLink, Tip};
 use super::directory::{at, private};
 use super::listing::Segment;
 use super::record::LONGEST_LINE;
@@ -45,7 +45,7 @@ pub(super) struct LastRecord {
 }
 
 impl LastRecord {
-    fn of(line: &[u8], link: Link) -> Self {
+    fn of(line: &[u8], link: ChainLink) -> Self {
         Self {
             tip: link.into(),
             chain: chain::id(line),

@@ -32,7 +32,7 @@ mod packing;
 /// Packs and removes finished files, once a minute.
 pub(super) struct Retention {
     directory: PathBuf,
-    limits: Limits,
+    limits: RetentionLimits,
     journal: Arc<Journal>,
     clock: Clock,
     metrics: AuditMetrics,
@@ -40,7 +40,7 @@ pub(super) struct Retention {
 
 /// How long finished files stay as they are, and how long, and how many, stay at all.
 #[derive(Clone, Copy, Debug, Default)]
-struct Limits {
+struct RetentionLimits {
     /// After which they are packed; `None` if never.
     pack_after: Option<Duration>,
     keep: Option<Duration>,
@@ -52,7 +52,7 @@ struct Limits {
 #[derive(Debug)]
 struct Removal {
     segment: Segment,
-    reason: Reason,
+    reason: RemovalReason,
     /// The number with which the segment behind it begins.
     next: u64,
 }
@@ -67,12 +67,12 @@ struct Unpacked {
 
 /// The setting that wants a file removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reason {
+enum RemovalReason {
     Keep,
     KeepSize,
 }
 
-impl Limits {
+impl RetentionLimits {
     fn of(config: &Config) -> Self {
         Self {
             pack_after: config.compress.then_some(config.compress_after),
@@ -91,9 +91,9 @@ impl Limits {
         for (segment, next) in finished(listing).filter(present) {
             let is_old = |keep| next.start.plus(keep) <= now;
             let reason = if self.keep.is_some_and(is_old) {
-                Reason::Keep
+                RemovalReason::Keep
             } else if self.keep_size.is_some_and(|most| total > most) {
-                Reason::KeepSize
+                RemovalReason::KeepSize
             } else {
                 break;
             };
@@ -134,7 +134,7 @@ impl Retention {
     ) -> Self {
         Self {
             directory: config.directory.clone(),
-            limits: Limits::of(config),
+            limits: RetentionLimits::of(config),
             journal: Arc::clone(journal),
             clock: clock.clone(),
             metrics,
@@ -245,7 +245,7 @@ impl Removal {
     }
 }
 
-impl Reason {
+impl RemovalReason {
     fn word(self) -> &'static str {
         match self {
             Self::Keep => "keep",

@@ -18,16 +18,16 @@ use std::{io, thread};
 use memchr::memmem;
 use serde::Deserialize;
 
-use super::chain::{Link, Tip};
+use super::chain::{ChainLink, Tip};
 use super::heads::{HeadVerifier, Heads};
 use super::listing::{Listing, Packing, Segment, SegmentFile};
 use super::reading::Comparison;
-use super::search::{Incomplete, Progress};
+use super::search::{Incomplete, ReadProgress};
 use super::{chain, directory, listing, reading};
 
 /// What a verification found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report {
+pub struct VerifyReport {
     /// How many files were read.
     pub files: u64,
     /// How many records are good, up to the end or to the fault.
@@ -49,12 +49,12 @@ pub struct Report {
     /// Files that were passed over, and why.
     pub passed_over: Vec<Incomplete>,
     /// The first thing that is wrong.
-    pub fault: Option<Fault>,
+    pub fault: Option<ChainFault>,
 }
 
 /// Something that is not as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct ChainFault {
     /// The number of the first record that is wrong or missing.
     pub seq: u64,
     /// In which file.
@@ -114,7 +114,7 @@ pub enum FaultKind {
 /// removed. With `keys`, the signed heads are checked as well.
 ///
 /// The journal may be written, packed and rotated meanwhile.
-pub fn verify(directory: &Path, from: u64, keys: &[HeadVerifier]) -> io::Result<Report> {
+pub fn verify(directory: &Path, from: u64, keys: &[HeadVerifier]) -> io::Result<VerifyReport> {
     verify_showing(directory, from, keys, &|_| ())
 }
 
@@ -123,8 +123,8 @@ pub fn verify_showing(
     directory: &Path,
     from: u64,
     keys: &[HeadVerifier],
-    progress: &dyn Fn(Progress),
-) -> io::Result<Report> {
+    progress: &dyn Fn(ReadProgress),
+) -> io::Result<VerifyReport> {
     let mut listing = listing::list(directory)?;
     for _ in 0..MOST_ATTEMPTS {
         let mut verification = Verification::new(directory, from, keys)?;
@@ -151,7 +151,7 @@ struct Verification<'a> {
     /// Whether the tip's hash is known, so that the next record must name it.
     anchored: bool,
     from: u64,
-    report: Report,
+    report: VerifyReport,
     heads: Heads,
 }
 
@@ -160,7 +160,7 @@ type Wrong = (u64, FaultKind);
 
 impl<'a> Verification<'a> {
     fn new(directory: &'a Path, from: u64, keys: &[HeadVerifier]) -> io::Result<Self> {
-        let mut report = Report::default();
+        let mut report = VerifyReport::default();
         let heads = Heads::collect(directory, keys, &mut report.passed_over)?;
         report.unknown_keys = heads.unknown_keys.iter().cloned().collect();
         Ok(Self {
@@ -177,7 +177,7 @@ impl<'a> Verification<'a> {
         })
     }
 
-    fn read(&mut self, listing: &Listing, progress: &dyn Fn(Progress)) -> io::Result<()> {
+    fn read(&mut self, listing: &Listing, progress: &dyn Fn(ReadProgress)) -> io::Result<()> {
         for path in &listing.foreign {
             let problem = FOREIGN.to_owned();
             let path = path.clone();
@@ -192,12 +192,12 @@ impl<'a> Verification<'a> {
                 return Ok(());
             }
             done += segment.best.size;
-            progress(Progress { done, total });
+            progress(ReadProgress { done, total });
         }
         self.report.fault = self.missing_end();
         if self.beginning.is_some() && self.report.fault.is_none() {
             let file = listing.segments.first().map(|it| it.best.path.clone());
-            self.report.fault = Some(Fault {
+            self.report.fault = Some(ChainFault {
                 seq: 1,
                 file: file.unwrap_or_default(),
                 line: 1,
@@ -226,7 +226,7 @@ impl<'a> Verification<'a> {
                 Err(error) => return Err(directory::at(&copy.path, &error)),
             };
             if let Err((seq, kind)) = step {
-                self.report.fault = Some(Fault {
+                self.report.fault = Some(ChainFault {
                     seq,
                     file: copy.path,
                     line: number,
@@ -263,7 +263,7 @@ impl<'a> Verification<'a> {
             Comparison::Copy => self.report.copies.push(other.path.clone()),
             Comparison::Part => pass_over("is a part of a copy of another file"),
             Comparison::Differs { lines } => {
-                self.report.fault = Some(Fault {
+                self.report.fault = Some(ChainFault {
                     seq: segment.first + lines,
                     file: other.path.clone(),
                     line: lines + 1,
@@ -275,14 +275,14 @@ impl<'a> Verification<'a> {
     }
 
     /// What only heads can tell, once every record has been seen.
-    fn missing_end(&self) -> Option<Fault> {
+    fn missing_end(&self) -> Option<ChainFault> {
         let signed = self.heads.signed.last_key_value();
         let missing = signed
             .filter(|(seq, _)| **seq > self.tip.seq)
             .map(|_| (self.tip.seq + 1, FaultKind::EndMissing));
         let is_unsigned = self.heads.false_ones > 0 || !self.heads.unknown_keys.is_empty();
         let unsigned = is_unsigned.then_some((self.tip.seq, FaultKind::HeadUnsigned));
-        missing.or(unsigned).map(|(seq, kind)| Fault {
+        missing.or(unsigned).map(|(seq, kind)| ChainFault {
             seq,
             file: self.directory.to_owned(),
             line: 0,
@@ -335,7 +335,7 @@ impl<'a> Verification<'a> {
         Ok(())
     }
 
-    fn check_link(&self, link: Link) -> Result<(), Wrong> {
+    fn check_link(&self, link: ChainLink) -> Result<(), Wrong> {
         let expected = self.tip.seq + 1;
         if link.seq != expected {
             let kind = match link.seq {
@@ -366,12 +366,12 @@ impl<'a> Verification<'a> {
 
 /// What a record of a removal says.
 #[derive(Deserialize)]
-struct Removal<'a> {
+struct RemovalRecord<'a> {
     last_seq: u64,
     last_hash: &'a str,
 }
 
-fn removal(line: &[u8]) -> Option<Removal<'_>> {
+fn removal(line: &[u8]) -> Option<RemovalRecord<'_>> {
     memmem::find(line, REMOVED)?;
     serde_json::from_slice(line).ok()
 }

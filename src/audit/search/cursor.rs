@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 use std::{io, vec};
 
-use super::packed::{Last, Passed, check_end, last_number};
+use super::packed::{LastRecords, Match, check_end, last_number};
 use super::{Filter, Found, Incomplete, LineFilter, Order, TIME};
 use crate::atlas::Timestamp;
 use crate::audit::listing::{Segment, SegmentFile};
@@ -16,7 +16,7 @@ use crate::audit::{chain, listing, reading};
 
 /// What a search may take.
 #[derive(Clone, Copy)]
-pub(super) struct Bounds<'b> {
+pub(super) struct SearchBounds<'b> {
     /// Asked before each block: whether to end.
     pub(super) is_over: &'b dyn Fn() -> bool,
     /// What unpacking may hold, as a power of two.
@@ -29,12 +29,12 @@ pub(super) struct Cursor<'a> {
     directory: &'a Path,
     filter: &'a LineFilter<'a>,
     order: Order,
-    bounds: Bounds<'a>,
+    bounds: SearchBounds<'a>,
     segments: vec::IntoIter<Wanted>,
-    open: Option<Open>,
+    open: Option<OpenSegment>,
     block: Vec<u8>,
     /// Where the records in the block stand that pass, and their numbers; the next one last.
-    passed: Vec<Passed>,
+    passed: Vec<Match>,
     incomplete: Vec<Incomplete>,
     /// Bytes of the files that are behind.
     behind: u64,
@@ -48,7 +48,7 @@ struct Wanted {
     next: Option<u64>,
 }
 
-struct Open {
+struct OpenSegment {
     copy: SegmentFile,
     /// The number with which it begins.
     first: u64,
@@ -74,7 +74,7 @@ impl<'a> Cursor<'a> {
         directory: &'a Path,
         filter: &'a LineFilter<'a>,
         order: Order,
-        bounds: Bounds<'a>,
+        bounds: SearchBounds<'a>,
     ) -> io::Result<Self> {
         let listing = listing::list(directory)?;
         let foreign = listing.foreign.into_iter().map(|path| Incomplete {
@@ -144,7 +144,7 @@ impl<'a> Cursor<'a> {
         &mut self,
         see: &mut impl FnMut(&Found<'_>) -> ControlFlow<()>,
     ) -> ControlFlow<()> {
-        let found = self.passed.pop().and_then(|Passed { line, seq }| {
+        let found = self.passed.pop().and_then(|Match { line, seq }| {
             let line = str::from_utf8(self.block.get(line)?).ok()?;
             Some(Found { line, seq })
         });
@@ -171,7 +171,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Opens the next file that can be opened.
-    fn next_file(&mut self) -> Option<Open> {
+    fn next_file(&mut self) -> Option<OpenSegment> {
         loop {
             let wanted = self.segments.next()?;
             match self.open_segment(&wanted) {
@@ -186,7 +186,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    fn open_segment(&self, wanted: &Wanted) -> io::Result<Open> {
+    fn open_segment(&self, wanted: &Wanted) -> io::Result<OpenSegment> {
         let (copy, lines) =
             reading::open_best(self.directory, &wanted.segment, wanted.next, |copy| {
                 if self.order == Order::OldestFirst {
@@ -200,7 +200,7 @@ impl<'a> Cursor<'a> {
                     },
                 })
             })?;
-        Ok(Open {
+        Ok(OpenSegment {
             copy,
             first: wanted.segment.first,
             next: wanted.next,
@@ -210,13 +210,13 @@ impl<'a> Cursor<'a> {
     }
 
     /// Reads a block of an open file and what passes in it; breaks if it was the last that matters.
-    fn read_block(&mut self, open: &mut Open) -> io::Result<ControlFlow<()>> {
+    fn read_block(&mut self, open: &mut OpenSegment) -> io::Result<ControlFlow<()>> {
         let (block, passed) = (&mut self.block, &mut self.passed);
         let has_read = match &mut open.lines {
             Lines::Backwards(lines) => lines.next(block)?,
             Lines::Forwards(lines) => lines.next(block)?,
             Lines::Packed { file, left } => {
-                let mut last = Last::of(&open.copy, open.first, open.next, *left);
+                let mut last = LastRecords::of(&open.copy, open.first, open.next, *left);
                 let read = last.read(file, self.filter, self.bounds, block);
                 let goes_on = last.give(block, passed, left);
                 if let Err(error) = read {
@@ -231,7 +231,7 @@ impl<'a> Cursor<'a> {
         }
         open.last = last_number(block).or(open.last);
         self.filter.matches(block, |line, seq| {
-            passed.push(Passed { line, seq });
+            passed.push(Match { line, seq });
             ControlFlow::Continue(())
         });
         if self.order == Order::OldestFirst {

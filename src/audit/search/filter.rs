@@ -18,7 +18,7 @@ use crate::audit::record::{escaped, limits};
 use crate::clock::Clock;
 use crate::identity::network;
 
-use super::shown::Shown;
+use super::shown::CertificateFetches;
 use super::{Order, TIME};
 
 /// A record has to pass all that are given.
@@ -120,7 +120,7 @@ pub struct LineFilter<'a> {
     since: Option<String>,
     until: Option<String>,
     /// What is known of the certificate that the filter names.
-    pub(super) shown: Option<Shown>,
+    pub(super) shown: Option<CertificateFetches>,
 }
 
 impl<'a> LineFilter<'a> {

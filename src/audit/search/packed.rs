@@ -6,14 +6,14 @@ use std::io;
 use std::io::Seek;
 use std::ops::{ControlFlow, Range};
 
-use super::cursor::{Bounds, is_beyond};
+use super::cursor::{SearchBounds, is_beyond};
 use super::{LineFilter, Order};
 use crate::audit::chain;
 use crate::audit::listing::{Packing, SegmentFile};
 use crate::audit::reading::Forwards;
 
 /// A record that passes.
-pub(super) struct Passed {
+pub(super) struct Match {
     /// Where it stands in the block.
     pub(super) line: Range<usize>,
     pub(super) seq: u64,
@@ -23,7 +23,7 @@ pub(super) struct Passed {
 ///
 /// It is unpacked from its beginning, and only the last of what passes is kept. A caller who wants more
 /// than fits has it unpacked once more, as far as the oldest that was shown; most have seen enough by then.
-pub(super) struct Last<'c> {
+pub(super) struct LastRecords<'c> {
     copy: &'c SegmentFile,
     first: u64,
     /// The number with which the file behind it begins.
@@ -32,15 +32,15 @@ pub(super) struct Last<'c> {
     left: usize,
     count: usize,
     held: usize,
-    lines: VecDeque<Kept>,
+    lines: VecDeque<KeptLine>,
 }
 
-struct Kept {
+struct KeptLine {
     line: Box<[u8]>,
     seq: u64,
 }
 
-impl<'c> Last<'c> {
+impl<'c> LastRecords<'c> {
     pub(super) fn of(copy: &'c SegmentFile, first: u64, next: Option<u64>, left: usize) -> Self {
         Self {
             copy,
@@ -57,7 +57,7 @@ impl<'c> Last<'c> {
         &mut self,
         mut file: &File,
         filter: &LineFilter<'_>,
-        bounds: Bounds<'_>,
+        bounds: SearchBounds<'_>,
         block: &mut Vec<u8>,
     ) -> io::Result<()> {
         file.rewind()?;
@@ -84,7 +84,7 @@ impl<'c> Last<'c> {
         }
         self.count += 1;
         self.held += line.len();
-        self.lines.push_back(Kept {
+        self.lines.push_back(KeptLine {
             line: Box::from(line),
             seq,
         });
@@ -98,16 +98,16 @@ impl<'c> Last<'c> {
     pub(super) fn give(
         self,
         block: &mut Vec<u8>,
-        passed: &mut Vec<Passed>,
+        passed: &mut Vec<Match>,
         left: &mut usize,
     ) -> ControlFlow<()> {
         *left = self.count - self.lines.len();
         block.clear();
-        for Kept { line, seq } in self.lines {
+        for KeptLine { line, seq } in self.lines {
             let start = block.len();
             block.extend_from_slice(&line);
             let line = start..block.len();
-            passed.push(Passed { line, seq });
+            passed.push(Match { line, seq });
         }
         if *left == 0 {
             ControlFlow::Break(())

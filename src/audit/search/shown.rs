@@ -14,26 +14,26 @@ use memchr::memmem;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::cursor::{Bounds, Cursor};
+use super::cursor::{Cursor, SearchBounds};
 use super::{Filter, Found, Incomplete, LineFilter, Order};
 
 /// The fetches whose records say something of a certificate.
 #[derive(Debug, Default)]
-pub(super) struct Shown {
+pub(super) struct CertificateFetches {
     /// Its list had it.
     had: HashSet<Uuid>,
     /// It had vanished or expired with this one.
     gone: HashSet<Uuid>,
 }
 
-impl Shown {
+impl CertificateFetches {
     /// Reads the fetches of `directories`; what could not be read, or cannot be known any more, is added to
     /// `incomplete`.
     pub(super) fn read(
         directories: &[PathBuf],
         certificate: i64,
         filter: &Filter,
-        bounds: Bounds<'_>,
+        bounds: SearchBounds<'_>,
         incomplete: &mut Vec<Incomplete>,
     ) -> io::Result<Self> {
         let fetches = Filter {
@@ -83,26 +83,26 @@ impl Shown {
 /// Whether the last list of each project and user had the certificate.
 struct Lists {
     certificate: i64,
-    last: HashMap<Key, Last>,
+    last: HashMap<ListKey, LastFetch>,
     /// A fetch builds on one that is not there, or there were more serial numbers than its record holds.
     is_unsure: bool,
 }
 
 /// Of which list.
 #[derive(PartialEq, Eq, Hash)]
-struct Key {
+struct ListKey {
     group_id: Box<str>,
     username: Box<str>,
 }
 
-struct Last {
+struct LastFetch {
     fill_id: Uuid,
     had: bool,
 }
 
 /// What a record of a fetch says of serial numbers.
 #[derive(Deserialize)]
-struct Fetch<'a> {
+struct FetchMembers<'a> {
     #[serde(borrow)]
     group_id: Cow<'a, str>,
     #[serde(borrow)]
@@ -134,8 +134,8 @@ impl Lists {
         }
     }
 
-    fn add(&mut self, found: &Found<'_>, shown: &mut Shown) {
-        let Ok(fetch) = serde_json::from_str::<Fetch<'_>>(found.line) else {
+    fn add(&mut self, found: &Found<'_>, shown: &mut CertificateFetches) {
+        let Ok(fetch) = serde_json::from_str::<FetchMembers<'_>>(found.line) else {
             return;
         };
         let appeared = fetch.appeared.contains(&self.certificate);
@@ -145,7 +145,7 @@ impl Lists {
             // It failed, and says nothing of any list.
             return;
         }
-        let key = Key {
+        let key = ListKey {
             group_id: Box::from(fetch.group_id),
             username: Box::from(fetch.username),
         };
@@ -162,7 +162,7 @@ impl Lists {
             shown.gone.insert(fetch.fill_id);
         }
         let fill_id = fetch.fill_id;
-        self.last.insert(key, Last { fill_id, had });
+        self.last.insert(key, LastFetch { fill_id, had });
     }
 }
 
@@ -196,7 +196,7 @@ mod tests {
     type Told = (Vec<usize>, Vec<usize>, bool);
 
     fn read(lines: &[String]) -> Told {
-        let (mut lists, mut shown) = (Lists::of(7), Shown::default());
+        let (mut lists, mut shown) = (Lists::of(7), CertificateFetches::default());
         for line in lines {
             lists.add(&Found { line, seq: 1 }, &mut shown);
         }

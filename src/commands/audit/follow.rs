@@ -16,7 +16,7 @@ use crate::blocking::may_wait;
 use crate::clock::Clock;
 use crate::commands::ExitStatus;
 
-use super::records::{Format, Records};
+use super::records::{OutputFormat, Records};
 
 /// What is followed, and how it is shown.
 pub(super) struct FollowRequest {
@@ -24,7 +24,7 @@ pub(super) struct FollowRequest {
     pub(super) filter: Filter,
     /// How many of the records that are there already.
     pub(super) limit: usize,
-    pub(super) format: Format,
+    pub(super) format: OutputFormat,
 }
 
 /// Follows until it is interrupted, or what it writes is not read any more.
@@ -94,8 +94,8 @@ impl Following {
         Ok(self)
     }
 
-    fn show(&mut self, lines: &[Line]) -> io::Result<()> {
-        for Line { text, seq } in lines {
+    fn show(&mut self, lines: &[FollowedLine]) -> io::Result<()> {
+        for FollowedLine { text, seq } in lines {
             let found = Found {
                 line: text,
                 seq: *seq,
@@ -113,7 +113,7 @@ struct Trail {
     last: u64,
 }
 
-struct Line {
+struct FollowedLine {
     text: String,
     seq: u64,
 }
@@ -121,8 +121,8 @@ struct Line {
 /// What is read of each trail, by time.
 fn in_order(
     trails: &mut [Trail],
-    read: impl Fn(&mut Trail) -> io::Result<Vec<Line>>,
-) -> io::Result<Vec<Line>> {
+    read: impl Fn(&mut Trail) -> io::Result<Vec<FollowedLine>>,
+) -> io::Result<Vec<FollowedLine>> {
     let mut lines = Vec::new();
     for trail in trails {
         lines.extend(read(trail)?);
@@ -133,7 +133,7 @@ fn in_order(
 
 impl Trail {
     /// Up to `limit` of the newest records that pass, oldest first. All that are there count as read.
-    fn known(&mut self, filter: &Filter, limit: usize) -> io::Result<Vec<Line>> {
+    fn known(&mut self, filter: &Filter, limit: usize) -> io::Result<Vec<FollowedLine>> {
         let everything = Filter::default();
         search_newest(&self.directory, &everything, |found| {
             self.last = found.seq;
@@ -146,7 +146,7 @@ impl Trail {
         let mut lines = Vec::new();
         if limit > 0 {
             search_newest(&self.directory, &filter, |found| {
-                lines.push(Line::from(found));
+                lines.push(FollowedLine::from(found));
                 if lines.len() < limit {
                     ControlFlow::Continue(())
                 } else {
@@ -162,7 +162,7 @@ impl Trail {
     ///
     /// They are read from the end, so that it does not matter how large the file is, or whether another one
     /// was begun.
-    fn new_lines(&mut self, filter: &Filter) -> io::Result<Vec<Line>> {
+    fn new_lines(&mut self, filter: &Filter) -> io::Result<Vec<FollowedLine>> {
         let passing = LineFilter::new(filter);
         let (mut lines, mut newest) = (Vec::new(), self.last);
         let everything = Filter::default();
@@ -172,7 +172,7 @@ impl Trail {
             }
             newest = newest.max(found.seq);
             if passing.passes(found.line) {
-                lines.push(Line::from(found));
+                lines.push(FollowedLine::from(found));
             }
             ControlFlow::Continue(())
         })?;
@@ -197,14 +197,14 @@ fn search_newest(
     search::search(&wanted, &|_| (), see).map(drop)
 }
 
-impl Line {
+impl FollowedLine {
     /// As text; it stands at the same place in every line.
     fn time(&self) -> Option<&str> {
         self.text.get(..TIME_END)
     }
 }
 
-impl From<&Found<'_>> for Line {
+impl From<&Found<'_>> for FollowedLine {
     fn from(found: &Found<'_>) -> Self {
         Self {
             text: found.line.to_owned(),

@@ -1,6 +1,6 @@
 use super::*;
 
-fn report(by: By) -> Report {
+fn report(by: GroupBy) -> UsageReport {
     let line = |kind: &str, outcome: &str, members: &str| {
         format!(
             "{{\"time\":\"2026-08-10T02:06:35.000000Z\",\"seq\":7,\"kind\":\"{kind}\",\"outcome\":\"{outcome}\"\
@@ -19,8 +19,8 @@ fn report(by: By) -> Report {
         usage.add(&line);
     }
     let rows = usage.rows();
-    let total = Counts::total(&rows);
-    Report { by, rows, total }
+    let total = UsageCounts::total(&rows);
+    UsageReport { by, rows, total }
 }
 
 fn written(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> String {
@@ -31,7 +31,7 @@ fn written(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> String {
 
 #[test]
 fn a_report_says_the_same_in_every_format() {
-    let report = report(By::Subject);
+    let report = report(GroupBy::Subject);
     let table = written(|out| report.write_table(out, Some(90)));
     assert_eq!(
         table,
@@ -68,7 +68,7 @@ fn the_help_names_every_column() {
         let begins = |line: &str| line.starts_with(name);
         assert!(HELP.lines().any(begins), "{name}");
     }
-    let report = report(By::Day);
+    let report = report(GroupBy::Day);
     let json = written(|out| report.write_json(out));
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     let total = json["total"].as_object().unwrap();
