@@ -182,6 +182,10 @@ impl Journal {
         self.ended.cancelled()
     }
 
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.is_cancelled()
+    }
+
     /// The writer thread: follows orders until it is told to stop.
     pub(super) fn run_writer(&self) {
         loop {

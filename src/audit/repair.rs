@@ -30,7 +30,7 @@ pub(super) struct Repaired {
     pub(super) last: Option<LastRecord>,
     /// How long it is now.
     pub(super) size: u64,
-    /// How many bytes were cut aside.
+    /// How many bytes were cut off.
     pub(super) torn: u64,
     /// Whether it ends in something that no crash leaves, so that nothing may be appended to it.
     pub(super) damaged: bool,
@@ -42,15 +42,6 @@ pub(super) struct LastRecord {
     pub(super) tip: Tip,
     /// The id of the chain, if the record has it.
     pub(super) chain: Option<Uuid>,
-}
-
-impl LastRecord {
-    fn of(line: &[u8], link: ChainLink) -> Self {
-        Self {
-            tip: link.into(),
-            chain: chain::id(line),
-        }
-    }
 }
 
 /// Cuts off a plain file what never became part of the chain.
@@ -111,20 +102,25 @@ pub(super) fn last_record(
 ) -> io::Result<Option<LastRecord>> {
     for segment in segments.iter().rev() {
         let mut last = None;
-        let (_, mut lines) = reading::open_best(directory, segment, None, reading::open)?;
-        let mut line = Vec::new();
-        while lines.read_until(b'\n', &mut line)? > 0 {
-            let text = line.strip_suffix(b"\n").unwrap_or(&line);
-            if let Some(link) = chain::read(text) {
-                last = Some(LastRecord::of(text, link));
+        let (_, lines) = reading::open_best(directory, segment, None, reading::open)?;
+        for line in lines.split(b'\n') {
+            let line = line?;
+            if let Some(link) = chain::read(&line) {
+                last = Some(last_record_of(&line, link));
             }
-            line.clear();
         }
         if last.is_some() {
             return Ok(last);
         }
     }
     Ok(None)
+}
+
+fn last_record_of(line: &[u8], link: ChainLink) -> LastRecord {
+    LastRecord {
+        tip: link.into(),
+        chain: chain::id(line),
+    }
 }
 
 /// What the last bytes of a file say.
@@ -147,7 +143,7 @@ fn read_tail(window: &[u8], whole: bool) -> Tail {
         length += line.len();
         match chain::read(text) {
             Some(link) => {
-                last = Some(LastRecord::of(text, link));
+                last = Some(last_record_of(text, link));
                 damaged |= !link.genuine;
             }
             // The window may begin in the middle of a line.
