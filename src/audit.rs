@@ -35,6 +35,7 @@ pub use health::{AuditFault, AuditHealth, AuditPart};
 pub use refusals::TooManyRefusals;
 
 use self::journal::Journal;
+use self::orders::WriterOrder;
 use self::record::Kind;
 use self::refusals::{Refusals, RefusedParty};
 
@@ -210,8 +211,7 @@ impl Audit {
 
     /// Begins a new file, as SIGHUP asks for after the present one was renamed.
     pub fn reopen(&self) {
-        let orders = &self.0.journal.writer_orders;
-        orders.give(|orders| orders.reopen = true);
+        self.0.journal.writer_orders.give(WriterOrder::Reopen);
     }
 
     /// Writes what is queued, brings it to the disk, and gives the directory up. What comes after is refused.
@@ -226,7 +226,7 @@ impl Audit {
         if clock.timeout(LONGEST_END, refusals.close()).await.is_err() {
             tracing::error!("folded refusals could not be put on record in time");
         }
-        journal.writer_orders.give(|orders| orders.stop = true);
+        journal.writer_orders.give(WriterOrder::Stop);
         if clock.timeout(LONGEST_END, journal.ended()).await.is_err() {
             tracing::error!("the audit trail could not be closed in time");
         }
@@ -243,7 +243,7 @@ impl Drop for AuditInner {
         for task in &self.background {
             task.abort();
         }
-        self.journal.writer_orders.give(|orders| orders.stop = true);
+        self.journal.writer_orders.give(WriterOrder::Stop);
     }
 }
 

@@ -20,12 +20,10 @@ use super::record::{TIME_LENGTH, hex};
 /// A hash as it stands in a line: 64 lower-case hexadecimal digits.
 pub(super) type HexHash = [u8; 64];
 
-/// Where a chain ends: the next line follows this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tip {
     /// The last line's number; 0 before the first.
     pub(super) seq: u64,
-    /// The last line's hash.
     pub(super) hash: HexHash,
 }
 
@@ -35,12 +33,10 @@ pub(super) struct ChainLink {
     pub(super) seq: u64,
     pub(super) previous: HexHash,
     pub(super) hash: HexHash,
-    /// Whether `hash` is the hash of the line.
     pub(super) genuine: bool,
 }
 
 impl Tip {
-    /// Before the first line.
     pub(super) const START: Self = Self {
         seq: 0,
         hash: [b'0'; 64],
@@ -95,13 +91,18 @@ pub(super) fn seq(line: &[u8]) -> Option<u64> {
     Some(outline(line)?.seq)
 }
 
+/// The number of the last line in a block of whole ones.
+pub(super) fn last_seq(block: &[u8]) -> Option<u64> {
+    let block = block.strip_suffix(b"\n").unwrap_or(block);
+    seq(block.rsplit(|byte| *byte == b'\n').next()?)
+}
+
 /// The id of the chain that a line belongs to; earlier versions wrote none.
 pub(super) fn id(line: &[u8]) -> Option<Uuid> {
     let start = memmem::find(line, ID)? + ID.len();
     Uuid::try_parse_ascii(line.get(start..)?.get(..36)?).ok()
 }
 
-/// What stands where in a line.
 struct Outline<'a> {
     seq: u64,
     /// What the hash covers, but for the last two bytes.

@@ -1,4 +1,4 @@
-//! The settings of the audit trail go in as TOML; defaults and mistakes come out.
+//! `[audit]`: the settings of the audit trail, their defaults and their bounds.
 
 use std::borrow::Cow;
 use std::os::unix::fs::FileTypeExt;
@@ -27,7 +27,7 @@ pub struct Config {
     pub sync_interval: Duration,
     /// A file that has grown to this is followed by a new one; so is one of an earlier UTC day.
     pub rotate_size: Size,
-    /// Whose word counts when there is a second sink.
+    /// Whether the journal and the second sink both have to have a record.
     pub require: Require,
     /// Where every record goes as well.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -161,7 +161,7 @@ pub enum Sync {
     Never,
 }
 
-/// Whose word counts when there is a second sink.
+/// Which of the journal and the second sink have to have a record before its answer leaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Require {
@@ -173,7 +173,7 @@ pub enum Require {
 }
 
 impl SinkConfig {
-    /// Why it can never take records, if it is on this machine and there now. Connects to nobody.
+    /// Why it can never take records, if it is on this machine and there now. Makes no connection.
     pub(super) fn impossible(&self) -> Option<String> {
         let Destination::Unix(path) = &self.to else {
             return None;
@@ -199,7 +199,7 @@ impl SinkConfig {
 }
 
 impl Config {
-    /// The name of whoever writes the records.
+    /// The name of this gateway in its records.
     pub fn replica(&self) -> Cow<'_, str> {
         match &self.replica {
             Some(name) => Cow::Borrowed(name),
@@ -319,7 +319,7 @@ fn default_queue() -> Size {
 const DEFAULT_QUEUE: Size = Size::mebibytes(8);
 const SMALLEST_QUEUE: Size = Size::kibibytes(64);
 
-/// As syslog's HOSTNAME has room for (RFC 5424 allows 255), and a record for a name.
+/// Less than syslog's HOSTNAME may have (RFC 5424: 255).
 const LONGEST_NAME: usize = 128;
 const SMALLEST_FILE: Size = Size::kibibytes(64);
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);

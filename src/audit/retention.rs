@@ -30,7 +30,6 @@ use packing::{pack, remove_parts};
 
 mod packing;
 
-/// Packs and removes finished files, once a minute.
 pub(super) struct Retention {
     config: Config,
     journal: Arc<Journal>,
@@ -38,10 +37,8 @@ pub(super) struct Retention {
     metrics: AuditMetrics,
 }
 
-/// A file that is to be removed.
 struct Removal {
     segment: Segment,
-    /// The setting that wants it.
     reason: &'static str,
     /// The number with which the segment behind it begins.
     next: u64,
@@ -62,7 +59,6 @@ impl Retention {
         })
     }
 
-    /// Goes on until it is aborted.
     pub(super) async fn run(self: Arc<Self>) {
         let failures = Repeated::default();
         loop {
@@ -209,11 +205,11 @@ fn last_before(directory: &Path, next: u64) -> io::Result<Tip> {
     let (_, lines) = reading::open_best(directory, segment, None, reading::open)?;
     let mut line = Vec::new();
     lines.take(LONGEST).read_until(b'\n', &mut line)?;
-    let link = line.strip_suffix(b"\n").and_then(chain::read);
-    match link.filter(|link| link.genuine && link.seq == next) {
-        Some(link) => Ok(Tip {
-            seq: link.seq - 1,
-            hash: link.previous,
+    let found = line.strip_suffix(b"\n").and_then(chain::read);
+    match found.filter(|found| found.genuine && found.seq == next) {
+        Some(found) => Ok(Tip {
+            seq: found.seq - 1,
+            hash: found.previous,
         }),
         None => Err(at(
             &segment.best.path,
@@ -231,7 +227,6 @@ fn sync_newest(directory: &Path) -> io::Result<()> {
     sync_names(directory)
 }
 
-/// The copies of a segment that are the journal's own, the best first.
 fn removable(segment: &Segment) -> impl Iterator<Item = &SegmentFile> {
     segment
         .copies()
@@ -276,6 +271,5 @@ fn remove_file(path: &Path) -> io::Result<()> {
 const ROUND: Duration = Duration::from_mins(1);
 /// The last head of a file is written once the file is on the disk.
 const HEADS_AFTER: Duration = Duration::from_mins(10);
-/// What the gateway's own names end in.
 const OWN: &str = ".jsonl";
 const LONGEST: u64 = 16 << 10;

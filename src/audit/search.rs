@@ -9,15 +9,16 @@ use serde_json::Value;
 
 use super::reading;
 
-use cursor::{Cursor, SearchBounds};
-use shown::CertificateFetches;
+use cursor::Cursor;
 
 mod cursor;
 mod filter;
+mod line_filter;
 mod packed;
 mod shown;
 
-pub use filter::{BadFilter, Filter, LineFilter, Peer, instant_by_now, order};
+pub use filter::{BadFilter, Filter, Peer, instant_by_now, order};
+pub use line_filter::LineFilter;
 
 /// Which record comes first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,6 +55,21 @@ pub struct Search<'a> {
     pub filter: &'a Filter,
     /// Which of them comes first.
     pub order: Order,
+}
+
+#[derive(Clone, Copy)]
+struct SearchBounds<'b> {
+    /// Asked before each block: whether to end.
+    is_over: &'b dyn Fn() -> bool,
+    /// What unpacking may hold, as a power of two.
+    window: u32,
+    /// Bytes of lines that may be held of a packed file that is read newest first.
+    kept: usize,
+}
+
+struct Match {
+    line: Range<usize>,
+    seq: u64,
 }
 
 /// How far a search has come.
@@ -116,10 +132,7 @@ fn search_within(
     let mut incomplete = Vec::new();
     let mut filter = LineFilter::new(search.filter);
     if let Some(certificate) = search.filter.certificate {
-        let fetches = search.filter;
-        let directories = search.directories;
-        let shown =
-            CertificateFetches::read(directories, certificate, fetches, bounds, &mut incomplete)?;
+        let shown = shown::read(search, certificate, bounds, &mut incomplete)?;
         filter.shown = Some(shown);
     }
     let mut cursors = Vec::new();

@@ -28,18 +28,15 @@ use super::health::{Condition, Health};
 
 mod relp;
 
-/// The queue of the second sink.
 #[derive(Debug)]
 pub(super) struct AuditSink {
     to: Destination,
     format: SinkFormat,
-    /// The name of the machine in syslog's header.
     host: Box<str>,
     limit: usize,
     metrics: AuditMetrics,
     queue: Mutex<SinkQueue>,
     changed: Condvar,
-    /// Nothing more is sent.
     ended: CancellationToken,
 }
 
@@ -85,7 +82,7 @@ impl AuditSink {
         })
     }
 
-    /// Takes lines over, or drops them if there is no room. Never waits.
+    /// Takes lines over, or drops them if the queue is full (load shedding). Never waits.
     pub(super) fn offer(&self, parcel: Parcel, health: &Health) {
         let mut queue = self.lock();
         if queue.closed || queue.size + parcel.lines.len() > self.limit {
@@ -106,7 +103,6 @@ impl AuditSink {
         self.changed.notify_one();
     }
 
-    /// Connecting may be tried again.
     pub(super) fn retry(&self) {
         self.lock().retry = true;
         self.changed.notify_one();
@@ -118,12 +114,10 @@ impl AuditSink {
         self.changed.notify_one();
     }
 
-    /// Waits until a sink that was closed has sent what waited.
     pub(super) fn ended(&self) -> impl Future<Output = ()> + '_ {
         self.ended.cancelled()
     }
 
-    /// The sink's thread: sends until it is closed.
     pub(super) fn run(&self, health: &Health) {
         let mut connection = self.connect(health);
         loop {

@@ -65,7 +65,6 @@ pub struct UsageRow {
     pub counts: UsageCounts,
 }
 
-/// What a report wants of a record.
 #[derive(Deserialize)]
 struct UsageMembers<'l> {
     time: &'l str,
@@ -93,7 +92,7 @@ struct UsageMembers<'l> {
 
 /// What Atlas would have charged for an answer with so many certificates: a call for each page of 500, and
 /// one where there are none or Atlas says 404. A page that was asked for has at most 500.
-pub fn would_have_cost(certificates: Option<u64>) -> u64 {
+pub(crate) fn would_have_cost(certificates: Option<u64>) -> u64 {
     let page = u64::try_from(LONGEST_PAGE).expect("a page is small");
     certificates.map_or(1, |count| count.div_ceil(page).max(1))
 }

@@ -1,15 +1,8 @@
-//! A directory goes in, the first record that is not as it was written comes out; or the proof that
-//! there is none.
+//! Verification of the hash chain: finds the first record that is not as it was written.
 //!
-//! # What it proves
-//!
-//! Every line is the line that was written, in its place: nobody has changed, removed, moved or put in
-//! a record without working out every hash behind it anew.
-//!
-//! # What it cannot prove
-//!
-//! Somebody who can write to the directory can write a whole new chain, or cut off its end. Only what
-//! lies elsewhere tells: a signed head, or the copy that a second sink sent away.
+//! It proves that no record was changed, removed, moved or put in without every hash behind it being worked out
+//! anew. It cannot prove more: an attacker who can write to the directory can write a whole new chain, or cut
+//! off its end. Only what lies elsewhere shows that: a signed head, or the copy that a second sink sent away.
 
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
@@ -155,7 +148,6 @@ struct Verification<'a> {
     heads: Heads,
 }
 
-/// Which line of which file is wrong.
 type Wrong = (u64, FaultKind);
 
 impl<'a> Verification<'a> {
@@ -295,57 +287,57 @@ impl<'a> Verification<'a> {
         let Some(text) = line.strip_suffix(b"\n") else {
             return Err((expected, FaultKind::CutOff));
         };
-        let Some(link) = chain::read(text) else {
+        let Some(found) = chain::read(text) else {
             return Err((expected, FaultKind::Unreadable));
         };
-        if link.seq < expected && !self.anchored && self.report.records == 0 {
+        if found.seq < expected && !self.anchored && self.report.records == 0 {
             // Older than what is asked for.
             return Ok(());
         }
-        if !link.genuine {
+        if !found.genuine {
             return Err((expected, FaultKind::Changed));
         }
         if self.report.records == 0 && self.from <= 1 && first > 1 {
             // Until a record says why those before it are not there.
             self.tip = Tip {
                 seq: first - 1,
-                hash: link.previous,
+                hash: found.previous,
             };
             self.beginning = Some(self.tip);
         }
-        self.check_link(link)?;
-        if number == 1 && link.seq != first {
-            return Err((link.seq, FaultKind::OutOfOrder));
+        self.check_link(found)?;
+        if number == 1 && found.seq != first {
+            return Err((found.seq, FaultKind::OutOfOrder));
         }
-        if let Some(signed) = self.heads.signed.get(&link.seq) {
-            if *signed != link.hash {
-                return Err((link.seq, FaultKind::Forged));
+        if let Some(signed) = self.heads.signed.get(&found.seq) {
+            if *signed != found.hash {
+                return Err((found.seq, FaultKind::Forged));
             }
             self.report.heads += 1;
         }
         self.note_removal(text);
-        self.tip = link.into();
+        self.tip = found.into();
         self.anchored = true;
         if self.report.records == 0 {
-            self.report.first = link.seq;
+            self.report.first = found.seq;
         }
         self.report.records += 1;
-        self.report.last = link.seq;
-        self.report.hash = String::from_utf8_lossy(&link.hash).into_owned();
+        self.report.last = found.seq;
+        self.report.hash = String::from_utf8_lossy(&found.hash).into_owned();
         Ok(())
     }
 
-    fn check_link(&self, link: ChainLink) -> Result<(), Wrong> {
+    fn check_link(&self, found: ChainLink) -> Result<(), Wrong> {
         let expected = self.tip.seq + 1;
-        if link.seq != expected {
-            let kind = match link.seq {
+        if found.seq != expected {
+            let kind = match found.seq {
                 seq if seq < expected => FaultKind::OutOfOrder,
                 _ if self.report.records == 0 => FaultKind::MissingBeginning,
                 _ => FaultKind::Missing,
             };
             return Err((expected, kind));
         }
-        if self.anchored && link.previous != self.tip.hash {
+        if self.anchored && found.previous != self.tip.hash {
             return Err((expected, FaultKind::NotNext));
         }
         Ok(())
@@ -364,7 +356,6 @@ impl<'a> Verification<'a> {
     }
 }
 
-/// What a record of a removal says.
 #[derive(Deserialize)]
 struct RemovalRecord<'a> {
     last_seq: u64,
@@ -380,9 +371,9 @@ fn removal(line: &[u8]) -> Option<RemovalRecord<'_>> {
 fn read_line(lines: &mut dyn BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
     line.clear();
     for _ in 0..MOST_LOOKS {
-        let room = LONGEST.saturating_sub(line.len());
-        let limit = u64::try_from(room).unwrap_or_default();
-        io::Read::take(&mut *lines, limit).read_until(b'\n', line)?;
+        let left = LONGEST.saturating_sub(line.len());
+        let left = u64::try_from(left).expect("a line is short");
+        io::Read::take(&mut *lines, left).read_until(b'\n', line)?;
         if line.is_empty() || line.ends_with(b"\n") || line.len() >= LONGEST {
             break;
         }

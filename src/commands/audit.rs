@@ -1,5 +1,4 @@
-//! `audit verify`, `audit search` and `audit usage`: directories go in, a verdict, records or a report come
-//! out.
+//! `audit verify`, `audit search` and `audit usage` of the directories that are given.
 
 mod follow;
 mod progress;

@@ -1,83 +1,60 @@
-//! Who was shown a certificate: a serial number goes in, the fetches whose lists had it come out, by which the
-//! answers name where they come from.
+//! Who was shown a certificate: the fetches whose lists had a serial number, which the answers name.
 //!
 //! A record of a fetch names what appeared, vanished and expired against the fetch before; only together
 //! do they say what a list had. So all of them are read, oldest first, each directory by itself.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 
-use memchr::memmem;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::cursor::{Cursor, SearchBounds};
-use super::{Filter, Found, Incomplete, LineFilter, Order};
+use super::cursor::Cursor;
+use super::filter::Filter;
+use super::line_filter::{CertificateFetches, LineFilter};
+use super::{Found, Incomplete, Order, Search, SearchBounds};
 
-/// The fetches whose records say something of a certificate.
-#[derive(Debug, Default)]
-pub(super) struct CertificateFetches {
-    /// Its list had it.
-    had: HashSet<Uuid>,
-    /// It had vanished or expired with this one.
-    gone: HashSet<Uuid>,
-}
-
-impl CertificateFetches {
-    /// Reads the fetches of `directories`; what could not be read, or cannot be known any more, is added to
-    /// `incomplete`.
-    pub(super) fn read(
-        directories: &[PathBuf],
-        certificate: i64,
-        filter: &Filter,
-        bounds: SearchBounds<'_>,
-        incomplete: &mut Vec<Incomplete>,
-    ) -> io::Result<Self> {
-        let fetches = Filter {
-            kind: Some("fetch".to_owned()),
-            group: filter.group.clone(),
-            username: filter.username.clone(),
-            until: filter.until,
-            ..Filter::default()
-        };
-        let filter = LineFilter::new(&fetches);
-        let mut shown = Self::default();
-        for directory in directories {
-            let mut lists = Lists::of(certificate);
-            let mut cursor = Cursor::open(directory, &filter, Order::OldestFirst, bounds)?;
-            loop {
-                cursor.fill();
-                if cursor.is_at_end() {
-                    break;
-                }
-                let _ = cursor.show(&mut |found| {
-                    lists.add(found, &mut shown);
-                    ControlFlow::Continue(())
-                });
+/// Reads the fetches of `directories`; what could not be read, or cannot be known any more, is added to
+/// `incomplete`.
+pub(super) fn read(
+    search: &Search<'_>,
+    certificate: i64,
+    bounds: SearchBounds<'_>,
+    incomplete: &mut Vec<Incomplete>,
+) -> io::Result<CertificateFetches> {
+    let fetches = Filter {
+        kind: Some("fetch".to_owned()),
+        group: search.filter.group.clone(),
+        username: search.filter.username.clone(),
+        until: search.filter.until,
+        ..Filter::default()
+    };
+    let filter = LineFilter::new(&fetches);
+    let mut shown = CertificateFetches::default();
+    for directory in search.directories {
+        let mut lists = Lists::of(certificate);
+        let mut cursor = Cursor::open(directory, &filter, Order::OldestFirst, bounds)?;
+        loop {
+            cursor.fill();
+            if cursor.is_at_end() {
+                break;
             }
-            incomplete.extend(cursor.into_incomplete());
-            if lists.is_unsure {
-                incomplete.push(Incomplete {
-                    path: directory.clone(),
-                    problem: UNSURE.to_owned(),
-                });
-            }
+            let _ = cursor.show(&mut |found| {
+                lists.add(found, &mut shown);
+                ControlFlow::Continue(())
+            });
         }
-        Ok(shown)
+        incomplete.extend(cursor.into_incomplete());
+        if lists.is_unsure {
+            incomplete.push(Incomplete {
+                path: directory.clone(),
+                problem: UNSURE.to_owned(),
+            });
+        }
     }
-
-    /// Whether the record at `line` is an answer from a list that had the certificate, or a fetch with which
-    /// it came, was there, or went.
-    pub(super) fn passes(&self, line: &[u8]) -> bool {
-        let Some(fill_id) = fill_id(line) else {
-            return false;
-        };
-        let is_fetch = || memmem::find(line, FETCH).is_some();
-        self.had.contains(&fill_id) || (self.gone.contains(&fill_id) && is_fetch())
-    }
+    Ok(shown)
 }
 
 /// Whether the last list of each project and user had the certificate.
@@ -88,7 +65,6 @@ struct Lists {
     is_unsure: bool,
 }
 
-/// Of which list.
 #[derive(PartialEq, Eq, Hash)]
 struct ListKey {
     group_id: Box<str>,
@@ -100,7 +76,6 @@ struct LastFetch {
     had: bool,
 }
 
-/// What a record of a fetch says of serial numbers.
 #[derive(Deserialize)]
 struct FetchMembers<'a> {
     #[serde(borrow)]
@@ -166,18 +141,13 @@ impl Lists {
     }
 }
 
-fn fill_id(line: &[u8]) -> Option<Uuid> {
-    let start = memmem::find(line, FILL_ID)? + FILL_ID.len();
-    Uuid::try_parse_ascii(line.get(start..)?.get(..36)?).ok()
-}
-
-const FILL_ID: &[u8] = b",\"fill_id\":\"";
-const FETCH: &[u8] = b",\"kind\":\"fetch\"";
 const UNSURE: &str = "some lists cannot be told from what is left of their fetches; who was shown the \
                       certificate from them is not found";
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     const ID: [&str; 4] = [

@@ -18,7 +18,6 @@ use crate::commands::ExitStatus;
 
 use super::records::{OutputFormat, Records};
 
-/// What is followed, and how it is shown.
 pub(super) struct FollowRequest {
     pub(super) directories: Vec<PathBuf>,
     pub(super) filter: Filter,
@@ -55,7 +54,6 @@ async fn follow(request: FollowRequest, clock: &Clock) -> io::Result<()> {
     Ok(())
 }
 
-/// What is followed, as far as it was shown.
 struct Following {
     request: FollowRequest,
     trails: Vec<Trail>,
@@ -64,7 +62,6 @@ struct Following {
 }
 
 impl Following {
-    /// Shows what is there.
     fn begin(request: FollowRequest) -> io::Result<Self> {
         let directories = request.directories.iter().cloned();
         let mut trails: Vec<_> = directories
@@ -86,7 +83,6 @@ impl Following {
         Ok(following)
     }
 
-    /// Shows what was written since.
     fn go_on(mut self) -> io::Result<Self> {
         let filter = &self.request.filter;
         let lines = in_order(&mut self.trails, |trail| trail.new_lines(filter))?;
@@ -109,7 +105,6 @@ impl Following {
 /// The trail of one directory, as far as it was read.
 struct Trail {
     directory: PathBuf,
-    /// The number of the last record.
     last: u64,
 }
 

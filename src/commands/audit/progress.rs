@@ -18,7 +18,6 @@ pub(super) struct Bar {
 }
 
 impl Bar {
-    /// Of a command that begins now.
     pub(super) fn new(clock: Clock) -> Self {
         Self {
             began: clock.elapsed(),
@@ -28,7 +27,6 @@ impl Bar {
         }
     }
 
-    /// Shows how far it is.
     pub(super) fn show(&self, ReadProgress { done, total }: ReadProgress) {
         let took = self.clock.elapsed().saturating_sub(self.began);
         if took < PATIENCE || self.is_over.get() {

@@ -13,7 +13,6 @@ use crate::audit::search::Found;
 use super::spreadsheet::Spreadsheet;
 use super::table::{Column, Holds, Table, printable, terminal};
 
-/// How something is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum OutputFormat {
     /// For people. On a terminal it is as wide as that: columns are left out and names shortened.
@@ -24,10 +23,9 @@ pub(super) enum OutputFormat {
     Csv,
 }
 
-/// Records that are being shown.
 pub(super) enum Records {
     Csv(Spreadsheet),
-    /// With room for a line and its end.
+    /// The buffer of a line and its end.
     Json(Vec<u8>),
     Table(Table),
 }
@@ -46,7 +44,6 @@ impl Records {
         })
     }
 
-    /// Shows one more.
     pub(super) fn show(&mut self, out: &mut dyn Write, found: &Found<'_>) -> io::Result<()> {
         match self {
             Self::Csv(sheet) => {
@@ -96,7 +93,6 @@ fn columns() -> Vec<Column> {
     ]
 }
 
-/// The cells of [`columns`].
 fn row(record: &BTreeMap<&str, Value>) -> Vec<String> {
     let cell = |name| text(record, name).map(|text| printable(&text));
     // What an operator did, and how many refusals there were, stand for an outcome.
@@ -122,11 +118,12 @@ fn text(record: &BTreeMap<&str, Value>, name: &str) -> Option<String> {
     match record.get(name)? {
         Value::Null => None,
         Value::String(text) => Some(text.clone()),
-        value => Some(value.to_string()),
+        value @ (Value::Array(_) | Value::Bool(_) | Value::Number(_) | Value::Object(_)) => {
+            Some(value.to_string())
+        }
     }
 }
 
-/// The columns of CSV.
 const MEMBERS: [&str; 23] = [
     "time",
     "seq",

@@ -1,4 +1,4 @@
-//! `audit search`: filters go in, records come out.
+//! `audit search`: shows the records that pass the filters.
 
 use std::io;
 use std::io::Write;
@@ -40,12 +40,10 @@ pub(super) struct SearchCommand {
 }
 
 impl SearchCommand {
-    /// Whether it goes on until it is interrupted.
     pub(super) fn follows(&self) -> bool {
         self.follow
     }
 
-    /// Writes what is found.
     pub(super) fn run(self, out: &mut dyn Write) -> io::Result<ExitStatus> {
         let bar = Bar::new(Clock::system());
         let is_terminal = terminal().is_some();
@@ -80,7 +78,6 @@ impl SearchCommand {
         Ok(ExitStatus::Well)
     }
 
-    /// Writes what is found and what comes, until it is interrupted.
     pub(super) fn follow(self) -> io::Result<ExitStatus> {
         let request = follow::FollowRequest {
             directories: self.directories,

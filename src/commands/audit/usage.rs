@@ -66,7 +66,6 @@ is not known, so that by rule, project and username they stand in the row withou
 callers are not counted: `audit search --kind refusals` shows them.";
 
 impl UsageCommand {
-    /// Writes the report.
     pub(super) fn run(self, out: &mut dyn Write) -> io::Result<ExitStatus> {
         let filter = Filter {
             since: self.since,
@@ -200,7 +199,9 @@ struct Json {
 }
 
 /// Members in their order, which a map of JSON does not keep.
-struct JsonObject(Vec<(&'static str, Box<RawValue>)>);
+struct JsonObject(Vec<JsonMember>);
+
+type JsonMember = (&'static str, Box<RawValue>);
 
 impl Serialize for JsonObject {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -208,7 +209,6 @@ impl Serialize for JsonObject {
     }
 }
 
-/// The columns behind the key.
 const NUMBERS: [&str; 10] = [
     "lookups",
     "answered",
@@ -223,7 +223,7 @@ const NUMBERS: [&str; 10] = [
 ];
 
 /// The values of [`NUMBERS`]; `null` for a share of nothing.
-fn numbers(counts: &UsageCounts) -> impl Iterator<Item = (&'static str, Box<RawValue>)> {
+fn numbers(counts: &UsageCounts) -> impl Iterator<Item = JsonMember> {
     let share = counts
         .share()
         .map(|thousandths| f64::from(thousandths) / 1_000.0);
@@ -261,12 +261,10 @@ fn sums(counts: &UsageCounts) -> [u64; 7] {
     ]
 }
 
-/// `93.4%`.
 fn percent(thousandths: u16) -> String {
     format!("{}.{}%", thousandths / 10, thousandths % 10)
 }
 
-/// `0.934`.
 fn part(thousandths: u16) -> String {
     format!("{}.{:03}", thousandths / 1_000, thousandths % 1_000)
 }

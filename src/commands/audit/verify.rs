@@ -1,4 +1,4 @@
-//! `audit verify`: a directory goes in, a verdict comes out.
+//! `audit verify`: verifies the hash chain of each directory, and says what it proves.
 
 use std::io;
 use std::io::Write;
@@ -31,7 +31,6 @@ pub(super) struct VerifyCommand {
 }
 
 impl VerifyCommand {
-    /// Says what is to be said of the trails, and how the command ends.
     pub(super) fn run(&self, out: &mut dyn Write) -> io::Result<ExitStatus> {
         let keys: Result<Vec<_>, _> = self
             .head_keys
@@ -129,7 +128,6 @@ impl VerifyCommand {
     }
 }
 
-/// `1 file`, `2 files`.
 fn counted(number: u64, what: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {what}{plural}")

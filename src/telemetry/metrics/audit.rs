@@ -46,15 +46,7 @@ pub struct AuditMetrics {
 impl AuditMetrics {
     /// Makes the metrics known to `registry`.
     pub fn register(registry: &mut Registry) -> Self {
-        let records = Family::<[(&str, &str); 1], Counter>::default();
-        let of = |result| records.get_or_create_owned(&[("result", result)]);
-        let (written, failed, refused) = (of("written"), of("failed"), of("refused"));
-        registry.register(
-            "audit_records",
-            "Audit records, by what became of them",
-            records,
-        );
-        let histogram = || Histogram::new(BOUNDS);
+        let [written, failed, refused] = register_records(registry);
         let mut registry = NamedMetrics(registry);
         Self {
             records_written: written,
@@ -104,18 +96,28 @@ impl AuditMetrics {
                 "audit_reserve_bytes",
                 "While less than this is free, no refusal has an audit record of its own",
             ),
-            write_seconds: registry.add(
+            write_seconds: registry.histogram(
                 "audit_write_seconds",
                 "Time to write a batch of audit records",
-                histogram(),
             ),
-            sync_seconds: registry.add(
+            sync_seconds: registry.histogram(
                 "audit_sync_seconds",
                 "Time to bring audit records to the disk",
-                histogram(),
             ),
         }
     }
+}
+
+fn register_records(registry: &mut Registry) -> [Counter; 3] {
+    let records = Family::<[(&str, &str); 1], Counter>::default();
+    let results = ["written", "failed", "refused"];
+    let counters = results.map(|result| records.get_or_create_owned(&[("result", result)]));
+    registry.register(
+        "audit_records",
+        "Audit records, by what became of them",
+        records,
+    );
+    counters
 }
 
 impl Default for AuditMetrics {
@@ -134,6 +136,10 @@ impl NamedMetrics<'_> {
 
     fn gauge(&mut self, name: &str, help: &str) -> Gauge {
         self.add(name, help, Gauge::default())
+    }
+
+    fn histogram(&mut self, name: &str, help: &str) -> Histogram {
+        self.add(name, help, Histogram::new(BOUNDS))
     }
 
     fn add<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M {
