@@ -28,7 +28,7 @@ use std::{env, fs, io};
 
 use atlas_cert_gateway::atlas::{CertQuery, Timestamp};
 use atlas_cert_gateway::audit::search::{Filter, Order, Search, search};
-use atlas_cert_gateway::audit::usage::{By, Usage};
+use atlas_cert_gateway::audit::usage::{GroupBy, Usage};
 use atlas_cert_gateway::audit::verify::verify;
 use atlas_cert_gateway::audit::{
     Arrival, Audit, CacheUse, Closing, Config, Origin, Outcome, RequestId, Sync,
@@ -202,7 +202,7 @@ fn rows(group: &mut BenchmarkGroup<'_, WallTime>, directories: &[PathBuf]) {
                 order: Order::OldestFirst,
             };
             search(&wanted, &|_| (), |found| {
-                seen += black_box(found.summary()).seq;
+                seen += black_box(found.members()).len();
                 ControlFlow::Continue(())
             })
             .unwrap();
@@ -237,9 +237,9 @@ fn usage(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("usage");
     group.throughput(Throughput::Bytes(size.try_into().unwrap()));
     for (name, by) in [
-        ("day", By::Day),
-        ("subject", By::Subject),
-        ("username", By::Username),
+        ("day", GroupBy::Day),
+        ("subject", GroupBy::Subject),
+        ("username", GroupBy::Username),
     ] {
         group.bench_function(format!("by {name}"), |bencher| {
             bencher.iter(|| {

@@ -27,7 +27,7 @@ use crate::telemetry::metrics::audit::AuditMetrics;
 
 pub use arrival::{Arrival, Origin, RequestId};
 pub use commit::Ticket;
-pub use config::{Config, Destination, Format, InvalidDestination, Require, Second, Sync};
+pub use config::{Config, Destination, InvalidDestination, Require, SinkConfig, SinkFormat, Sync};
 pub use entry::{CacheUse, Closing, Entry, ListTag, Outcome, Refused};
 pub use events::{AdminAction, AdminRecord, FetchRecord};
 pub use heads::{HeadKeyError, HeadVerifier};
@@ -35,6 +35,7 @@ pub use health::{AuditFault, AuditHealth, AuditPart};
 pub use refusals::TooManyRefusals;
 
 use self::journal::Journal;
+use self::orders::WriterOrder;
 use self::record::Kind;
 use self::refusals::{Refusals, RefusedParty};
 
@@ -65,7 +66,7 @@ mod config;
 
 /// The audit trail of one process. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Audit(Arc<Inner>);
+pub struct Audit(Arc<AuditInner>);
 
 /// Why there is no record, and therefore no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -121,7 +122,7 @@ impl AuditError {
 }
 
 #[derive(Debug)]
-struct Inner {
+struct AuditInner {
     journal: Arc<Journal>,
     directory: PathBuf,
     refusals: Arc<Refusals>,
@@ -147,7 +148,7 @@ impl Audit {
         let key = open::read_head_key(config).err();
         let directory = impossible_directory(&config.directory)
             .map(|message| ConfigError::at("audit.directory", message));
-        let second = config.second.as_ref().and_then(Second::impossible);
+        let second = config.second.as_ref().and_then(SinkConfig::impossible);
         let second = second.map(|message| ConfigError::at("audit.second.to", message));
         let key = key.and_then(|error| error.config_error());
         [key, directory, second].into_iter().flatten().collect()
@@ -210,14 +211,13 @@ impl Audit {
 
     /// Begins a new file, as SIGHUP asks for after the present one was renamed.
     pub fn reopen(&self) {
-        let orders = &self.0.journal.writer_orders;
-        orders.give(|orders| orders.reopen = true);
+        self.0.journal.writer_orders.give(WriterOrder::Reopen);
     }
 
     /// Writes what is queued, brings it to the disk, and gives the directory up. What comes after is refused.
     /// Does not wait for ever: a disk that hangs must not keep the process from ending.
     pub async fn close(self) {
-        let Inner {
+        let AuditInner {
             journal,
             refusals,
             clock,
@@ -226,7 +226,7 @@ impl Audit {
         if clock.timeout(LONGEST_END, refusals.close()).await.is_err() {
             tracing::error!("folded refusals could not be put on record in time");
         }
-        journal.writer_orders.give(|orders| orders.stop = true);
+        journal.writer_orders.give(WriterOrder::Stop);
         if clock.timeout(LONGEST_END, journal.ended()).await.is_err() {
             tracing::error!("the audit trail could not be closed in time");
         }
@@ -238,12 +238,12 @@ impl Audit {
     }
 }
 
-impl Drop for Inner {
+impl Drop for AuditInner {
     fn drop(&mut self) {
         for task in &self.background {
             task.abort();
         }
-        self.journal.writer_orders.give(|orders| orders.stop = true);
+        self.journal.writer_orders.give(WriterOrder::Stop);
     }
 }
 

@@ -53,7 +53,7 @@ enum Command {
     /// Checks a configuration and prints the effective settings, secrets redacted.
     Check(check::Arguments),
     /// Reads the audit trail.
-    Audit(audit::Arguments),
+    Audit(audit::AuditArguments),
     /// Asks a running gateway whether it is well.
     Health(health::Arguments),
 }

@@ -75,7 +75,7 @@ pub(crate) fn serve(arguments: &[String]) {
         .unwrap();
     // Spawned, as the gateway's accept loop is: the thread that blocks here is no worker.
     let served = if let [base_url, token] = behind {
-        let asker = Asker::new(base_url, token);
+        let asker = Requester::new(base_url, token);
         runtime.spawn(listen(is_http2, move |request| {
             let (asker, answer) = (asker.clone(), answer.clone());
             async move { Ok(asker.ask(&request, answer).await) }
@@ -118,13 +118,13 @@ where
 
 /// The least that a client of Atlas does: no more than the library, set up as the gateway sets it up.
 #[derive(Clone)]
-struct Asker {
+struct Requester {
     client: reqwest::Client,
     base_url: Arc<str>,
     authorization: HeaderValue,
 }
 
-impl Asker {
+impl Requester {
     fn new(base_url: &str, token: &str) -> Self {
         let client = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use atlas_cert_gateway::atlas::Timestamp;
 use atlas_cert_gateway::audit::search::{Filter, Order};
-use atlas_cert_gateway::audit::verify::{Report, verify};
+use atlas_cert_gateway::audit::verify::{VerifyReport, verify};
 use atlas_cert_gateway::audit::{Config, HeadVerifier};
 
 use crate::Bench;
@@ -64,7 +64,7 @@ fn write(bench: &Bench, plan: &Plan) -> (Written, u32) {
     (written, searches)
 }
 
-fn verified(config: &Config) -> Report {
+fn verified(config: &Config) -> VerifyReport {
     let key = HeadVerifier::read(config.head_key_file.as_ref().unwrap()).unwrap();
     let report = verify(&config.directory, 1, &[key]).unwrap();
     assert_eq!(report.fault, None);

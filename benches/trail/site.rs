@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 /// Callers and users, and how often each of them is drawn.
 pub(crate) struct Site {
-    pub(crate) askers: Vec<Asker>,
+    pub(crate) askers: Vec<Requester>,
     pub(crate) users: Vec<User>,
     chance: Chance,
     often: Box<[usize]>,
@@ -18,7 +18,7 @@ pub(crate) struct Site {
 }
 
 /// Somebody who asks.
-pub(crate) struct Asker {
+pub(crate) struct Requester {
     pub(crate) caller: Arc<Caller>,
     pub(crate) origin: Origin,
     pub(crate) rule: Arc<str>,
@@ -37,7 +37,7 @@ pub(crate) struct User {
 impl Site {
     pub(crate) fn new() -> Self {
         let mut chance = Chance(0x7a11);
-        let askers = (0..ASKERS).map(|number| Asker::new(number, &mut chance));
+        let askers = (0..ASKERS).map(|number| Requester::new(number, &mut chance));
         let askers = askers.collect();
         let users = (0..USERS).map(|number| User::new(number, &mut chance));
         Self {
@@ -67,12 +67,12 @@ impl Site {
     /// Tokens are used for an hour, connections as well.
     pub(crate) fn turn_over(&mut self) {
         for number in 0..ASKERS {
-            self.askers[number] = Asker::new(number, &mut self.chance);
+            self.askers[number] = Requester::new(number, &mut self.chance);
         }
     }
 }
 
-impl Asker {
+impl Requester {
     fn new(number: usize, chance: &mut Chance) -> Self {
         let drawn = chance.next();
         let (host, port) = (number.to_be_bytes(), 32_768 + (drawn & 0x3fff));

@@ -1,4 +1,4 @@
-//! How a request came: its id, its time and its connection, as its record has them.
+//! How a request came: its id, its time and its connection.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -40,7 +40,6 @@ pub struct Origin {
     certificate: Option<Arc<PeerCertificate>>,
     /// A trusted proxy has brought the request, and the certificate is the proxy's.
     is_forwarded: bool,
-    /// With whom its refusals are counted.
     source: IpAddr,
 }
 
@@ -134,7 +133,6 @@ impl Origin {
         certificate.map(|certificate| &certificate.thumbprint)
     }
 
-    /// With whom its refusals are counted.
     pub(super) fn source(&self) -> IpAddr {
         self.source
     }
@@ -144,7 +142,6 @@ impl Origin {
         Requester::at(self.source)
     }
 
-    /// Writes the members from `peer` to `tls_names`.
     pub(super) fn write(&self, record: &mut Record<'_>) {
         record.word("peer", &*self.peer);
         if let Some(certificate) = &self.certificate {

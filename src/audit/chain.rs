@@ -20,27 +20,23 @@ use super::record::{TIME_LENGTH, hex};
 /// A hash as it stands in a line: 64 lower-case hexadecimal digits.
 pub(super) type HexHash = [u8; 64];
 
-/// Where a chain ends: the next line follows this one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Tip {
     /// The last line's number; 0 before the first.
     pub(super) seq: u64,
-    /// The last line's hash.
     pub(super) hash: HexHash,
 }
 
 /// What a line says about its own place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Link {
+pub(super) struct ChainLink {
     pub(super) seq: u64,
     pub(super) previous: HexHash,
     pub(super) hash: HexHash,
-    /// Whether `hash` is the hash of the line.
     pub(super) genuine: bool,
 }
 
 impl Tip {
-    /// Before the first line.
     pub(super) const START: Self = Self {
         seq: 0,
         hash: [b'0'; 64],
@@ -68,7 +64,7 @@ pub(super) fn seal(out: &mut Vec<u8>, body: &[u8], tip: &mut Tip) {
 }
 
 /// Reads a line, without its line end; `None` if it is no line of a journal.
-pub(super) fn read(line: &[u8]) -> Option<Link> {
+pub(super) fn read(line: &[u8]) -> Option<ChainLink> {
     let Outline {
         seq,
         covered,
@@ -82,7 +78,7 @@ pub(super) fn read(line: &[u8]) -> Option<Link> {
     context.update(covered);
     context.update(COVERED_END);
     let genuine = self::hash(context.finish()) == *hash;
-    Some(Link {
+    Some(ChainLink {
         seq,
         previous: *previous,
         hash: *hash,
@@ -95,13 +91,18 @@ pub(super) fn seq(line: &[u8]) -> Option<u64> {
     Some(outline(line)?.seq)
 }
 
+/// The number of the last line in a block of whole ones.
+pub(super) fn last_seq(block: &[u8]) -> Option<u64> {
+    let block = block.strip_suffix(b"\n").unwrap_or(block);
+    seq(block.rsplit(|byte| *byte == b'\n').next()?)
+}
+
 /// The id of the chain that a line belongs to; earlier versions wrote none.
 pub(super) fn id(line: &[u8]) -> Option<Uuid> {
     let start = memmem::find(line, ID)? + ID.len();
     Uuid::try_parse_ascii(line.get(start..)?.get(..36)?).ok()
 }
 
-/// What stands where in a line.
 struct Outline<'a> {
     seq: u64,
     /// What the hash covers, but for the last two bytes.
@@ -137,8 +138,8 @@ fn outline(line: &[u8]) -> Option<Outline<'_>> {
     })
 }
 
-impl From<Link> for Tip {
-    fn from(link: Link) -> Self {
+impl From<ChainLink> for Tip {
+    fn from(link: ChainLink) -> Self {
         Self {
             seq: link.seq,
             hash: link.hash,

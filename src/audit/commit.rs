@@ -13,20 +13,19 @@ use std::time::Duration;
 use crate::telemetry::metrics::audit::AuditMetrics;
 
 use super::Unrecorded;
-use super::orders::{Orders, WriterOrders};
+use super::orders::{Orders, WriterOrder};
 
-/// What became of a batch.
 #[derive(Debug)]
 pub(super) struct Commit {
     /// When its first record came, by [`Moment::elapsed`](crate::system::Moment::elapsed).
     pub(super) since: Duration,
     records: AtomicU64,
     counts: Arc<RecordCounts>,
-    state: Mutex<State>,
+    state: Mutex<CommitState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct CommitState {
     outcome: Option<Result<(), Unrecorded>>,
     /// `None` while it is queued, then whether the journal has it.
     journaled: Option<bool>,
@@ -55,7 +54,7 @@ pub struct Ticket {
 /// The duty to have a batch written, which is done when this is dropped.
 #[derive(Debug)]
 struct Lead {
-    writer: Arc<Orders<WriterOrders>>,
+    writer: Arc<Orders<WriterOrder>>,
     has_yielded: bool,
 }
 
@@ -71,7 +70,7 @@ impl Commit {
 
     /// One more record is in the batch; the first leads it. If the batch was decided before it was written, the
     /// record came too late.
-    pub(super) fn add(self: &Arc<Self>, leads: Option<&Arc<Orders<WriterOrders>>>) -> Ticket {
+    pub(super) fn add(self: &Arc<Self>, leads: Option<&Arc<Orders<WriterOrder>>>) -> Ticket {
         if self.is_settled() {
             self.counts.metrics.records_failed.inc();
         }
@@ -110,12 +109,10 @@ impl Commit {
         state.outcome.is_none()
     }
 
-    /// Whether it can only wait for the second sink.
     pub(super) fn waits_for_sink(&self) -> bool {
         self.lock().journaled.is_some()
     }
 
-    /// Whether it was refused, and the journal does not have it.
     pub(super) fn is_missing(&self) -> bool {
         let state = self.lock();
         state.journaled == Some(false) && matches!(state.outcome, Some(Err(_)))
@@ -143,7 +140,7 @@ impl Commit {
         true
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, CommitState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -165,12 +162,11 @@ impl Future for Ticket {
         if let Some(outcome) = state.outcome {
             return Poll::Ready(outcome);
         }
-        match place.and_then(|place| state.waiting.get_mut(place)) {
-            Some(waker) => waker.clone_from(context.waker()),
-            None => {
-                *place = Some(state.waiting.len());
-                state.waiting.push(context.waker().clone());
-            }
+        if let Some(waker) = place.and_then(|place| state.waiting.get_mut(place)) {
+            waker.clone_from(context.waker());
+        } else {
+            *place = Some(state.waiting.len());
+            state.waiting.push(context.waker().clone());
         }
         Poll::Pending
     }
@@ -178,7 +174,7 @@ impl Future for Ticket {
 
 impl Drop for Lead {
     fn drop(&mut self) {
-        self.writer.give(|orders| orders.write = true);
+        self.writer.give(WriterOrder::Write);
     }
 }
 
@@ -188,7 +184,6 @@ impl RecordCounts {
         Arc::new(Self { metrics, missing })
     }
 
-    /// One was not even tried.
     pub(super) fn refuse(&self) {
         self.metrics.records_refused.inc();
         self.miss(1);

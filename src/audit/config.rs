@@ -1,4 +1,4 @@
-//! The settings of the audit trail go in as TOML; defaults and mistakes come out.
+//! `[audit]`: the settings of the audit trail, their defaults and their bounds.
 
 use std::borrow::Cow;
 use std::os::unix::fs::FileTypeExt;
@@ -27,11 +27,11 @@ pub struct Config {
     pub sync_interval: Duration,
     /// A file that has grown to this is followed by a new one; so is one of an earlier UTC day.
     pub rotate_size: Size,
-    /// Whose word counts when there is a second sink.
+    /// Whether the journal and the second sink both have to have a record.
     pub require: Require,
     /// Where every record goes as well.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub second: Option<Second>,
+    pub second: Option<SinkConfig>,
     /// A key that signs the end of the chain every minute and at each new file: an Ed25519 private key
     /// in PEM, or at least 32 characters for HMAC-SHA256. Without it the cutting off of the newest
     /// records cannot be found.
@@ -66,12 +66,12 @@ pub struct Config {
 /// `[audit.second]`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Second {
+pub struct SinkConfig {
     /// `stdout`, `tcp://host:port` or `unix:///path`.
     pub to: Destination,
     /// How a record is framed.
     #[serde(default)]
-    pub format: Format,
+    pub format: SinkFormat,
     /// How much may wait for a sink that is slow or gone. What does not fit is dropped, and counted.
     #[serde(default = "default_queue")]
     pub queue: Size,
@@ -92,7 +92,7 @@ pub enum Destination {
 /// How a record is framed for a second sink.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Format {
+pub enum SinkFormat {
     /// A line of JSON each, as in the journal.
     #[default]
     Json,
@@ -102,7 +102,7 @@ pub enum Format {
     Relp,
 }
 
-impl Format {
+impl SinkFormat {
     /// Whether the receiver says that it has a record. A write into a socket says nothing of it.
     pub fn acknowledges(self) -> bool {
         self == Self::Relp
@@ -161,7 +161,7 @@ pub enum Sync {
     Never,
 }
 
-/// Whose word counts when there is a second sink.
+/// Which of the journal and the second sink have to have a record before its answer leaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Require {
@@ -172,8 +172,8 @@ pub enum Require {
     Any,
 }
 
-impl Second {
-    /// Why it can never take records, if it is on this machine and there now. Connects to nobody.
+impl SinkConfig {
+    /// Why it can never take records, if it is on this machine and there now. Makes no connection.
     pub(super) fn impossible(&self) -> Option<String> {
         let Destination::Unix(path) = &self.to else {
             return None;
@@ -199,7 +199,7 @@ impl Second {
 }
 
 impl Config {
-    /// The name of whoever writes the records.
+    /// The name of this gateway in its records.
     pub fn replica(&self) -> Cow<'_, str> {
         match &self.replica {
             Some(name) => Cow::Borrowed(name),
@@ -277,7 +277,7 @@ impl Config {
         if let Some(second) = &self.second {
             let queue = SMALLEST_QUEUE..=Size::mebibytes(1_024);
             ranges.check("second.queue", second.queue, queue, DEFAULT_QUEUE);
-            if second.format == Format::Relp && second.to == Destination::Stdout {
+            if second.format == SinkFormat::Relp && second.to == Destination::Stdout {
                 ranges.wrong(
                     "second.format",
                     "is \"relp\", which needs a receiver that answers; with \"stdout\" take \"json\" or \"rfc5424\"",
@@ -319,7 +319,7 @@ fn default_queue() -> Size {
 const DEFAULT_QUEUE: Size = Size::mebibytes(8);
 const SMALLEST_QUEUE: Size = Size::kibibytes(64);
 
-/// As syslog's HOSTNAME has room for (RFC 5424 allows 255), and a record for a name.
+/// Less than syslog's HOSTNAME may have (RFC 5424: 255).
 const LONGEST_NAME: usize = 128;
 const SMALLEST_FILE: Size = Size::kibibytes(64);
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);

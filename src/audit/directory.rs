@@ -19,7 +19,6 @@ pub(super) struct Directory {
     lock: File,
 }
 
-/// Why a directory cannot be locked.
 #[derive(Debug)]
 pub(super) enum LockError {
     ByAnother,
@@ -54,7 +53,6 @@ impl Directory {
         &self.path
     }
 
-    /// A new, empty file for the record `first` and those after it.
     pub(super) fn create(&self, first: u64, start: Timestamp) -> io::Result<(File, PathBuf)> {
         let mut second = start.seconds();
         loop {
@@ -81,7 +79,6 @@ impl Drop for Directory {
     }
 }
 
-/// Brings the names in `directory` to the disk.
 pub(super) fn sync_names(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
@@ -95,7 +92,6 @@ pub(super) fn private() -> OpenOptions {
     options
 }
 
-/// An error that names the file it happened to.
 pub(super) fn at(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }

@@ -15,7 +15,6 @@ use crate::telemetry::metrics::audit::AuditMetrics;
 
 use super::Config;
 
-/// The file system that the journal lies on.
 #[derive(Debug)]
 pub(super) struct Disk {
     directory: PathBuf,
@@ -27,7 +26,6 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    /// Measured once.
     pub(super) fn new(config: &Config, metrics: AuditMetrics) -> Arc<Self> {
         metrics.reserve_bytes.set(whole(config.reserve.0));
         let disk = Self {
@@ -58,7 +56,6 @@ impl Disk {
         }
     }
 
-    /// Whether less is left than the reserve.
     pub(super) fn is_short(&self) -> bool {
         self.is_short.load(Ordering::Relaxed)
     }
@@ -105,7 +102,6 @@ impl Disk {
     }
 }
 
-/// What the files of a directory take of the disk.
 fn taken(directory: &Path) -> io::Result<u64> {
     let sizes = fs::read_dir(directory)?.filter_map(|entry| {
         // One that is gone takes nothing.

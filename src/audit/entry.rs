@@ -30,7 +30,6 @@ pub struct Entry<'a> {
     closed: bool,
 }
 
-/// What was asked for.
 #[derive(Debug)]
 enum Target<'a> {
     Unknown,
@@ -287,7 +286,7 @@ impl Drop for Entry<'_> {
         }
         let closing = Closing::abandoned(self.audit.0.clock.now());
         if self.refuse(&closing) == Refused::OnItsOwn {
-            // The caller who would wait for it is gone.
+            // The caller who would wait for it has left.
             drop(self.submit_unclosed(&closing));
         }
     }
@@ -341,7 +340,6 @@ impl CacheUse {
     }
 }
 
-/// Writes the members from `subject` to `rule`.
 pub(super) fn write_caller(record: &mut Record<'_>, caller: Option<&Caller>, rule: Option<&str>) {
     if let Some(caller) = caller {
         record.text("subject", &caller.subject, limits::SUBJECT);

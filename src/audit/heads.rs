@@ -28,7 +28,6 @@ use super::record::hex;
 use super::search::Incomplete;
 use super::{listing, reading};
 
-/// Signs heads.
 #[derive(Debug)]
 pub(super) struct HeadKey {
     signing: Signing,
@@ -56,23 +55,18 @@ pub enum HeadKeyError {
     Unreadable(#[from] SecretFileError),
 }
 
-/// The heads of a directory.
 #[derive(Debug, Default)]
 pub(super) struct Heads {
-    /// What was signed, by number.
     pub(super) signed: BTreeMap<u64, HexHash>,
     /// How many lines are no heads, or not signed with the key that they name.
     pub(super) false_ones: u64,
-    /// The ids of keys that signed heads and were not given.
     pub(super) unknown_keys: BTreeSet<String>,
 }
 
-/// The last head of a directory.
 #[derive(Debug, Default)]
 pub(super) struct LastHead {
     /// What it signs, if it is signed with the key that is asked for.
     pub(super) tip: Option<Tip>,
-    /// The id of the key that signed it, by its own word.
     pub(super) key_id: Option<String>,
 }
 
@@ -90,7 +84,7 @@ enum Checking {
 
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-struct Head<'a> {
+struct SignedHead<'a> {
     time: &'a str,
     seq: u64,
     hash: &'a str,
@@ -102,7 +96,6 @@ struct Head<'a> {
 }
 
 impl HeadKey {
-    /// Reads an Ed25519 private key in PEM, or a secret for HMAC-SHA256.
     pub(super) fn read(path: &Path) -> Result<Self, HeadKeyError> {
         let secret = Secret::read(path)?;
         let text = secret.expose();
@@ -129,7 +122,6 @@ impl HeadKey {
         &self.id
     }
 
-    /// The same key, for checking.
     pub(super) fn verifier(&self) -> HeadVerifier {
         HeadVerifier {
             checking: match &self.signing {
@@ -140,7 +132,6 @@ impl HeadKey {
         }
     }
 
-    /// The signed line.
     pub(super) fn sign(&self, tip: Tip, time: Timestamp) -> Vec<u8> {
         let time = time.to_string();
         let hash = str::from_utf8(&tip.hash).expect("digits are ASCII");
@@ -149,7 +140,7 @@ impl HeadKey {
             Signing::Ed25519(pair) => (ED25519, pair.sign(message.as_bytes()).as_ref().to_vec()),
             Signing::Hmac(key) => (HMAC, hmac::sign(key, message.as_bytes()).as_ref().to_vec()),
         };
-        let head = Head {
+        let head = SignedHead {
             time: &time,
             seq: tip.seq,
             hash,
@@ -192,7 +183,7 @@ impl HeadVerifier {
     pub fn read(path: &Path) -> Result<Self, HeadKeyError> {
         let text = match Secret::read(path) {
             Ok(text) => text,
-            // A public key may be read by everybody.
+            // A public key may be readable by all.
             Err(SecretFileError::Exposed { .. }) => {
                 let text = fs::read_to_string(path).map_err(SecretFileError::Unreadable)?;
                 if !text.contains(PUBLIC_MARK) {
@@ -238,8 +229,7 @@ impl HeadVerifier {
         Ok(LastHead::default())
     }
 
-    /// What the head says, if it is signed with this key.
-    fn check(&self, head: &Head<'_>) -> Option<Tip> {
+    fn check(&self, head: &SignedHead<'_>) -> Option<Tip> {
         let message = message(head.time, head.seq, head.hash);
         let signature = BASE64_STANDARD.decode(head.signature).ok()?;
         match &self.checking {
@@ -311,18 +301,16 @@ impl Heads {
     }
 }
 
-fn parse(line: &[u8]) -> Option<Head<'_>> {
+fn parse(line: &[u8]) -> Option<SignedHead<'_>> {
     serde_json::from_slice(line).ok()
 }
 
-/// The first 16 hexadecimal digits of a SHA-256.
 fn key_id(of: &[u8]) -> String {
     let hash = digest::digest(&digest::SHA256, of);
     let digits = hex(hash.as_ref().split_at(8).0);
     String::from_utf8(digits).expect("digits are ASCII")
 }
 
-/// Appends a head to the file that stands beside `segment`.
 pub(super) fn append(segment: &Path, line: &[u8]) -> io::Result<()> {
     let name = segment
         .file_name()

@@ -56,16 +56,13 @@ pub(super) enum Quorum {
     Journal,
 }
 
-/// The conditions of the journal and of the second sink.
 #[derive(Debug)]
 pub(super) struct Health {
     pub(super) quorum: Quorum,
     conditions: Mutex<Conditions>,
-    /// When the `fdatasync` under way began.
     sync_began: Mutex<Option<Duration>>,
 }
 
-/// What is wrong, with the reasons.
 type Conditions = BTreeMap<Condition, String>;
 
 impl Quorum {
@@ -87,12 +84,10 @@ impl Health {
         }
     }
 
-    /// Whether a record that comes now can be expected to be written.
     pub(super) fn is_writable(&self) -> bool {
         self.allows(&self.lock())
     }
 
-    /// All that is known, of one moment.
     pub(super) fn report(&self) -> AuditHealth {
         let conditions = self.lock();
         let faults = conditions.iter().map(|(condition, problem)| AuditFault {
@@ -105,7 +100,6 @@ impl Health {
         }
     }
 
-    /// Whether nothing is wrong with the journal itself.
     pub(super) fn is_journal_well(&self) -> bool {
         is_well(&self.lock(), AuditPart::Journal)
     }

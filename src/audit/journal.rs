@@ -26,9 +26,9 @@ use super::commit::{Commit, RecordCounts, Ticket};
 use super::config::Sync;
 use super::heads::HeadKey;
 use super::health::{Condition, Health, Quorum};
-use super::orders::{Orders, SyncOrders, WriterOrders};
+use super::orders::{Orders, SyncOrder, WriterOrder};
 use super::record::{Kind, Record};
-use super::sink::{Parcel, Sink};
+use super::sink::{AuditSink, Parcel};
 use super::writer::Writer;
 
 mod sync;
@@ -48,10 +48,10 @@ pub(super) struct Journal {
     queue: Mutex<Queue>,
     /// `None` once the journal is closed.
     writer: Mutex<Option<Writer>>,
-    pub(super) writer_orders: Arc<Orders<WriterOrders>>,
-    pub(super) sync_orders: Orders<SyncOrders>,
+    pub(super) writer_orders: Arc<Orders<WriterOrder>>,
+    pub(super) sync_orders: Orders<SyncOrder>,
     pub(super) health: Health,
-    pub(super) sink: Option<Arc<Sink>>,
+    pub(super) sink: Option<Arc<AuditSink>>,
     head_key: Option<HeadKey>,
     counts: Arc<RecordCounts>,
     ended: CancellationToken,
@@ -68,7 +68,7 @@ pub(super) struct JournalParts {
     pub(super) identity: Box<[u8]>,
     pub(super) sync: Sync,
     pub(super) quorum: Quorum,
-    pub(super) sink: Option<Arc<Sink>>,
+    pub(super) sink: Option<Arc<AuditSink>>,
     pub(super) head_key: Option<HeadKey>,
     pub(super) clock: Clock,
     pub(super) metrics: AuditMetrics,
@@ -150,7 +150,7 @@ impl Journal {
         });
         batch.bodies.extend_from_slice(body);
         batch.bodies.push(b'\n');
-        let leads = is_first.then(|| &self.writer_orders);
+        let leads = is_first.then_some(&self.writer_orders);
         Ok(batch.commit.add(leads))
     }
 
@@ -159,7 +159,7 @@ impl Journal {
     pub(super) fn expire(&self, now: Duration) {
         let mut queue = lock(&self.queue);
         if queue.open.is_some() {
-            self.writer_orders.give(|orders| orders.write = true);
+            self.writer_orders.give(WriterOrder::Write);
         }
         while let Some(oldest) = queue.unsettled.front() {
             if !oldest.is_settled() {
@@ -182,24 +182,28 @@ impl Journal {
         self.ended.cancelled()
     }
 
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.is_cancelled()
+    }
+
     /// The writer thread: follows orders until it is told to stop.
     pub(super) fn run_writer(&self) {
         loop {
             let orders = self.writer_orders.take();
-            if orders.stop {
+            if orders.contains(&WriterOrder::Stop) {
                 lock(&self.queue).closed = true;
             }
             self.with_writer(|writer| {
-                if orders.examine {
+                if orders.contains(&WriterOrder::Examine) {
                     self.examine(writer);
                 }
-                if orders.reopen {
+                if orders.contains(&WriterOrder::Reopen) {
                     self.reopen(writer);
                 }
             });
             while self.with_writer(|writer| self.commit_next(writer)) == Some(true) {}
-            if orders.stop {
-                self.sync_orders.give(|orders| orders.stop = true);
+            if orders.contains(&WriterOrder::Stop) {
+                self.sync_orders.give(SyncOrder::Stop);
                 return;
             }
         }
@@ -283,7 +287,7 @@ impl Journal {
         }
     }
 
-    /// After a failure: one record that says how many are missing, and proves that there is room. After a
+    /// After a failure: one record that says how many are missing, and proves that the disk takes it. After a
     /// delay too, where no batch is left whose writing would prove that it is over.
     fn recover(&self, writer: &mut Writer, now: Moment, no_batch: bool) -> io::Result<()> {
         let missing = self.counts.take_missing();
@@ -334,7 +338,7 @@ impl Journal {
         lock(&self.writer).as_mut().map(|writer| {
             let done = act(writer);
             if writer.has_unsynced() {
-                self.sync_orders.give(|orders| orders.finish = true);
+                self.sync_orders.give(SyncOrder::Finish);
             }
             done
         })

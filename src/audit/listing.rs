@@ -1,5 +1,4 @@
-//! What lies in a journal's directory: its segments in the order of the chain, the copies of each, and files
-//! of others.
+//! Lists a journal's directory: its segments in the order of the chain, the copies of each, and other files.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -10,12 +9,10 @@ use crate::atlas::Timestamp;
 
 use super::directory::{at, private};
 
-/// What lies in the directory of a journal.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
-    /// The journal's segments, in the order of the chain.
     pub(super) segments: Vec<Segment>,
-    /// Files of the journal's name that are none of its own: nobody can say what they hold.
+    /// Files of the journal's name that are none of its own, and may hold anything.
     pub(super) foreign: Vec<PathBuf>,
 }
 
@@ -23,7 +20,6 @@ pub(super) struct Listing {
 /// there are while a file is packed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Segment {
-    /// The number of its first record, as its name says.
     pub(super) first: u64,
     /// When it was begun, as its name says; 1970 if it says something else.
     pub(super) start: Timestamp,
@@ -32,12 +28,10 @@ pub(super) struct Segment {
     pub(super) others: Vec<SegmentFile>,
 }
 
-/// One copy of a segment.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct SegmentFile {
     pub(super) packing: Packing,
     pub(super) path: PathBuf,
-    /// In bytes, when it was listed.
     pub(super) size: u64,
 }
 
@@ -55,7 +49,6 @@ pub(super) enum Packing {
     Unknown,
 }
 
-/// The journal in `directory`.
 pub(super) fn list(directory: &Path) -> io::Result<Listing> {
     list_named(directory, LOOKUPS)
 }
@@ -151,7 +144,6 @@ impl Listing {
 }
 
 impl Segment {
-    /// All its copies, the best first.
     pub(super) fn copies(&self) -> impl Iterator<Item = &SegmentFile> {
         iter::once(&self.best).chain(&self.others)
     }
@@ -163,7 +155,6 @@ impl Segment {
 }
 
 impl SegmentFile {
-    /// Opens it for reading, as it lies on the disk.
     pub(super) fn open(&self) -> io::Result<File> {
         let file = private().read(true).open(&self.path);
         file.map_err(|error| at(&self.path, &error))

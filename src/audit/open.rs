@@ -16,20 +16,21 @@ use super::disk::Disk;
 use super::heads::{HeadKey, LastHead};
 use super::health::{Condition, Quorum};
 use super::journal::{Journal, JournalParts, SyncThread};
+use super::orders::{SyncOrder, WriterOrder};
 use super::record::{Kind, Record, limits};
 use super::refusals::Refusals;
 use super::repair::LastRecord;
 use super::retention::Retention;
-use super::sink::Sink;
+use super::sink::AuditSink;
 use super::writer::{OpenFile, Writer, day};
-use super::{AuditError, Config, Inner, Sync, heads, listing, repair};
+use super::{AuditError, AuditInner, Config, Sync, heads, listing, repair};
 
 pub(super) fn open(
     config: &Config,
     replica: &str,
     clock: Clock,
     metrics: AuditMetrics,
-) -> Result<Inner, AuditError> {
+) -> Result<AuditInner, AuditError> {
     let unusable = |source| AuditError::Unusable {
         directory: config.directory.clone(),
         source,
@@ -42,7 +43,7 @@ pub(super) fn open(
     })?;
     let head_key = read_head_key(config)?;
     let resumed = resume(directory, config, replica, head_key.as_ref(), clock.now());
-    let (writer, identity) = resumed.map_err(unusable)?;
+    let Resumed { writer, identity } = resumed.map_err(unusable)?;
     let disk = Disk::new(config, metrics.clone());
     let refusals = Refusals::new(
         config.refusals_per_minute,
@@ -56,7 +57,7 @@ pub(super) fn open(
             identity,
             sync: config.sync,
             quorum: Quorum::of(config),
-            sink: second.map(|second| Sink::new(second, replica, metrics.clone())),
+            sink: second.map(|second| AuditSink::new(second, replica, metrics.clone())),
             head_key,
             clock: clock.clone(),
             metrics: metrics.clone(),
@@ -65,7 +66,7 @@ pub(super) fn open(
     start_threads(&journal).map_err(unusable)?;
     let retention = Retention::new(config, &journal, &clock, metrics);
     let maintenance = maintain(Arc::clone(&journal), clock.clone(), config.sync_interval);
-    Ok(Inner {
+    Ok(AuditInner {
         directory: config.directory.clone(),
         background: [
             tokio::spawn(maintenance).abort_handle(),
@@ -91,7 +92,6 @@ pub(super) fn read_head_key(config: &Config) -> Result<Option<HeadKey>, AuditErr
     Ok(Some(key))
 }
 
-/// Starts what may wait for the disk and for the second sink.
 fn start_threads(journal: &Arc<Journal>) -> io::Result<()> {
     let writing = Arc::clone(journal);
     start("audit-writer", move || writing.run_writer())?;
@@ -102,7 +102,7 @@ fn start_threads(journal: &Arc<Journal>) -> io::Result<()> {
         start("audit-sink", move || sink.run(&journal.health))?;
     }
     // The first record may have finished a file.
-    journal.sync_orders.give(|orders| orders.finish = true);
+    journal.sync_orders.give(SyncOrder::Finish);
     Ok(())
 }
 
@@ -133,35 +133,40 @@ async fn maintain(journal: Arc<Journal>, clock: Clock, sync_interval: Duration) 
         }
         if now >= next_sync {
             next_sync = now + sync_interval;
-            journal.sync_orders.give(|orders| orders.sync = true);
+            journal.sync_orders.give(SyncOrder::Sync);
         }
         if now >= next_examination {
             next_examination = now + EXAMINATION;
-            journal.writer_orders.give(|orders| orders.examine = true);
+            journal.writer_orders.give(WriterOrder::Examine);
             if let Some(sink) = &journal.sink {
                 sink.retry();
             }
         }
         if now >= next_head {
             next_head = now + HEAD;
-            journal.sync_orders.give(|orders| orders.sign = true);
+            journal.sync_orders.give(SyncOrder::Sign);
         }
         if health.is(Condition::WriteFailed) || health.is(Condition::WriteSlow) {
-            journal.writer_orders.give(|orders| orders.write = true);
+            journal.writer_orders.give(WriterOrder::Write);
         }
     }
 }
 
-/// Finds where the chain ends, repairs the last file and writes the first record. Gives back the members that
-/// every record has of its writer and its chain as well.
+struct Resumed {
+    writer: Writer,
+    /// The members that every record has of its writer and its chain.
+    identity: Box<[u8]>,
+}
+
+/// Finds where the chain ends, repairs the last file and writes the first record.
 fn resume(
     directory: Directory,
     config: &Config,
     replica: &str,
     head_key: Option<&HeadKey>,
     now: Moment,
-) -> io::Result<(Writer, Box<[u8]>)> {
-    let (last, torn, file) = last_file(config)?;
+) -> io::Result<Resumed> {
+    let LastFile { last, torn, file } = last_file(config)?;
     let found = last.map_or(Tip::START, |last| last.tip);
     let chain = last.and_then(|last| last.chain);
     let chain = chain.unwrap_or_else(Uuid::now_v7);
@@ -183,11 +188,19 @@ fn resume(
         writer.write(body, now.wall)
     })?;
     writer.sync_names()?;
-    Ok((writer, identity))
+    Ok(Resumed { writer, identity })
 }
 
-/// The last record, how many bytes were torn, and the file to go on with.
-fn last_file(config: &Config) -> io::Result<(Option<LastRecord>, u64, Option<OpenFile>)> {
+/// What the journal ends with.
+struct LastFile {
+    last: Option<LastRecord>,
+    /// How many bytes were torn.
+    torn: u64,
+    /// The file to go on with, unless it is damaged.
+    file: Option<OpenFile>,
+}
+
+fn last_file(config: &Config) -> io::Result<LastFile> {
     let segments = listing::list(&config.directory)?.segments;
     let (mut last, mut torn, mut file) = (None, 0, None);
     let newest = segments.last();
@@ -210,10 +223,9 @@ fn last_file(config: &Config) -> io::Result<(Option<LastRecord>, u64, Option<Ope
     if last.is_none() {
         last = repair::last_record(&config.directory, &segments)?;
     }
-    Ok((last, torn, file))
+    Ok(LastFile { last, torn, file })
 }
 
-/// The last signed head, where heads are signed.
 fn last_head(config: &Config, key: Option<&HeadKey>) -> io::Result<LastHead> {
     let Some(key) = key else {
         return Ok(LastHead::default());

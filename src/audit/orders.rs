@@ -1,55 +1,64 @@
 //! Orders to the journal's threads: each thread takes all that was ordered since it looked last.
 
+use std::collections::BTreeSet;
 use std::mem;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Orders to a thread that it has not followed yet.
-#[derive(Debug, Default)]
+/// Orders to a thread that it has not followed yet, each at most once.
+#[derive(Debug)]
 pub(super) struct Orders<T> {
-    given: Mutex<T>,
+    given: Mutex<BTreeSet<T>>,
     changed: Condvar,
 }
 
 /// What the writer thread is told.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct WriterOrders {
-    /// Write what is queued.
-    pub(super) write: bool,
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum WriterOrder {
     /// See whether the file is still what it was.
-    pub(super) examine: bool,
+    Examine,
     /// Begin a new file.
-    pub(super) reopen: bool,
+    Reopen,
     /// Write what is queued, have the sync thread stop, and end.
-    pub(super) stop: bool,
+    Stop,
+    /// Write what is queued.
+    Write,
 }
 
 /// What the sync thread is told.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct SyncOrders {
-    /// Bring to the disk what was written.
-    pub(super) sync: bool,
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum SyncOrder {
     /// See to finished files, and to the names of new ones.
-    pub(super) finish: bool,
+    Finish,
     /// Sign the end of the chain.
-    pub(super) sign: bool,
+    Sign,
     /// Bring everything to the disk, and end.
-    pub(super) stop: bool,
+    Stop,
+    /// Bring to the disk what was written.
+    Sync,
 }
 
-impl<T: Default + PartialEq> Orders<T> {
-    pub(super) fn give(&self, change: impl FnOnce(&mut T)) {
-        change(&mut self.lock());
+impl<T: Ord> Orders<T> {
+    pub(super) fn give(&self, order: T) {
+        self.lock().insert(order);
         self.changed.notify_one();
     }
 
     /// Waits until there are orders.
-    pub(super) fn take(&self) -> T {
-        let given = self.lock();
-        let given = self.changed.wait_while(given, |it| *it == T::default());
+    pub(super) fn take(&self) -> BTreeSet<T> {
+        let given = self.changed.wait_while(self.lock(), |it| it.is_empty());
         mem::take(&mut given.unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn lock(&self) -> MutexGuard<'_, T> {
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<T>> {
         self.given.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Default for Orders<T> {
+    fn default() -> Self {
+        Self {
+            given: Mutex::default(),
+            changed: Condvar::new(),
+        }
     }
 }

@@ -53,7 +53,6 @@ pub(super) fn held_nothing(directory: &Path, segment: &Segment) -> bool {
     !starts.is_empty() && !starts.contains(&segment.start)
 }
 
-/// Opens a copy for reading its lines from the beginning.
 pub(super) fn open(copy: &SegmentFile) -> io::Result<Box<dyn BufRead>> {
     let lines = unpack(copy, copy.open()?, USUAL_WINDOW)?;
     Ok(Box::new(BufReader::with_capacity(BLOCK, lines)))
@@ -80,17 +79,16 @@ fn choose(segment: &Segment, next: Option<u64>) -> &SegmentFile {
 /// What a second file of a segment is to the one that was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Comparison {
-    /// It holds the same.
     Copy,
     /// It holds something else, after so many equal lines.
-    Differs { lines: u64 },
-    /// It is no longer there.
+    Differs {
+        lines: u64,
+    },
     Gone,
     /// It holds the beginning of it, or cannot be unpacked to its end.
     Part,
 }
 
-/// Compares what two files hold, unpacked.
 pub(super) fn compare(copy: &SegmentFile, other: &SegmentFile) -> io::Result<Comparison> {
     let mut theirs = match open(other) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Comparison::Gone),
@@ -128,7 +126,7 @@ pub(super) fn compare(copy: &SegmentFile, other: &SegmentFile) -> io::Result<Com
         let ends = memchr::memchr_iter(b'\n', a.split_at(equal).0).count();
         lines += u64::try_from(ends).expect("a block has few lines");
         if equal < length {
-            // Room that was reserved for a copy and never written.
+            // Zeros that were reserved for a copy and never written.
             let is_room = !b.iter().skip(equal).any(is_text);
             return Ok(if is_room {
                 Comparison::Part
@@ -141,7 +139,6 @@ pub(super) fn compare(copy: &SegmentFile, other: &SegmentFile) -> io::Result<Com
     }
 }
 
-/// The lines of a copy from its beginning.
 pub(super) struct Forwards {
     file: Box<dyn Read>,
     /// The beginning of a line whose rest comes with the next block.
@@ -190,7 +187,6 @@ impl Forwards {
         }
     }
 
-    /// How many bytes of the file were read.
     pub(super) fn position(&self) -> u64 {
         (&self.packed).stream_position().unwrap_or(0)
     }
@@ -246,7 +242,6 @@ impl Backwards {
         Ok(true)
     }
 
-    /// How many bytes of the file were read.
     pub(super) fn position(&self) -> u64 {
         self.length.saturating_sub(self.position)
     }
@@ -259,10 +254,30 @@ pub(super) fn last_number(copy: &SegmentFile) -> io::Result<Option<u64>> {
         return Ok(None);
     };
     lines.next(&mut block)?;
-    let last = block
-        .strip_suffix(b"\n")
-        .and_then(|it| it.rsplit(|byte| *byte == b'\n').next());
-    Ok(last.and_then(chain::seq))
+    let whole = block.ends_with(b"\n");
+    Ok(whole.then(|| chain::last_seq(&block)).flatten())
+}
+
+/// Finds what a packed file lacks that was cut off between two of its frames, which unpacks without an error,
+/// and one of an unknown name, which may hold anything. `first` is its first number, `last` the last that was
+/// read, `next` the first of the file behind it.
+pub(super) fn check_end(
+    copy: &SegmentFile,
+    first: u64,
+    last: Option<u64>,
+    next: Option<u64>,
+) -> io::Result<()> {
+    let is_packed = !matches!(copy.packing, Packing::Plain | Packing::Renamed);
+    let missing = match (last, next) {
+        // One that was packed empty is followed by another that begins as it does.
+        (None, next) => is_packed && next != Some(first),
+        (Some(last), Some(next)) => is_packed && last.saturating_add(1) < next,
+        (Some(_), None) => false,
+    };
+    if missing {
+        return Err(io::Error::other("it ends before the last of its records"));
+    }
+    Ok(())
 }
 
 /// How many bytes a packed copy has; an error where it is half of one.

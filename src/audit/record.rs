@@ -24,7 +24,6 @@ pub(super) const TIME_LENGTH: usize = 38;
 
 /// A fetch's record names no more serial numbers than this that appeared, or that vanished.
 pub(super) const MOST_SERIALS: usize = 64;
-/// And no more than this that expired.
 pub(super) const MOST_EXPIRED: usize = 16;
 
 /// The bytes that each text may take, escaped. A username never needs more (1,024 bytes, times three).
@@ -37,7 +36,6 @@ pub(super) mod limits {
     pub(in crate::audit) const SHORT: usize = 128;
 }
 
-/// What a record is of.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
     /// What was done to or by this gateway.
@@ -48,7 +46,6 @@ pub(super) enum Kind {
     Refusals,
 }
 
-/// A record that is being written.
 pub(super) struct Record<'b>(&'b mut Vec<u8>);
 
 impl Record<'_> {
@@ -146,7 +143,6 @@ impl Record<'_> {
         self.list(name, listed, more.len());
     }
 
-    /// What was asked for.
     pub(super) fn query(&mut self, query: &CertQuery) {
         self.word("group_id", query.project.digits());
         self.text("username", query.username.as_str(), limits::USERNAME);
@@ -162,7 +158,6 @@ impl Record<'_> {
         }
     }
 
-    /// A member that says something of the member `name`.
     fn note(&mut self, name: &str, suffix: &str, value: impl Serialize) {
         self.name(name, suffix);
         self.value(value);
@@ -206,7 +201,6 @@ pub(super) fn escaped(text: &str, limit: usize) -> (String, bool) {
     (inside.to_owned(), kept.len() == text.len())
 }
 
-/// The lower-case hexadecimal digits of `bytes`.
 pub(super) fn hex(bytes: &[u8]) -> Vec<u8> {
     let digit = |value: u8| {
         if value < 10 {

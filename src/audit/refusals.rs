@@ -25,7 +25,6 @@ use super::disk::Disk;
 use super::journal::Journal;
 use super::record::{Kind, Record, limits};
 
-/// The refusals of one trail.
 #[derive(Debug)]
 pub(super) struct Refusals {
     minute: Mutex<Minute>,
@@ -40,14 +39,16 @@ pub(super) struct Refusals {
 pub(super) enum RefusedParty {
     /// An unknown caller, from this [`network`](crate::identity::network).
     Source(IpAddr),
-    /// A caller whose token was verified.
-    Caller { issuer: Arc<str>, subject: Box<str> },
+    Caller {
+        issuer: Arc<str>,
+        subject: Box<str>,
+    },
     /// The sources beyond those that are tracked.
     OtherSources,
     /// The callers beyond those that are tracked.
     OtherCallers,
     /// All together, while the disk is short.
-    Everybody,
+    All,
 }
 
 /// A refusal that is folded.
@@ -60,11 +61,9 @@ pub struct TooManyRefusals {
     pub limit: Option<u32>,
 }
 
-/// What is known of folded refusals.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Fold {
     count: u64,
-    /// The codes of their answers, a closed set.
     codes: BTreeMap<Arc<str>, u64>,
     first: Timestamp,
     last: Timestamp,
@@ -73,9 +72,10 @@ struct Fold {
 /// The refusals of the present minute, and the folds of minutes before that are not on record yet.
 #[derive(Debug)]
 struct Minute {
-    per_minute: u32,
+    /// How many records of their own each source and caller may have.
+    own_records: u32,
     number: u64,
-    /// How many records of their own they have had within it.
+    /// How many they have had within it.
     sources: HashMap<RefusedParty, u32>,
     callers: HashMap<RefusedParty, u32>,
     folds: HashMap<RefusedParty, Fold>,
@@ -85,9 +85,9 @@ struct Minute {
 }
 
 impl Refusals {
-    pub(super) fn new(per_minute: u32, disk: Arc<Disk>, metrics: AuditMetrics) -> Arc<Self> {
+    pub(super) fn new(own_records: u32, disk: Arc<Disk>, metrics: AuditMetrics) -> Arc<Self> {
         Arc::new(Self {
-            minute: Mutex::new(Minute::new(per_minute)),
+            minute: Mutex::new(Minute::new(own_records)),
             disk,
             metrics,
             stop: CancellationToken::new(),
@@ -192,10 +192,9 @@ impl Refusals {
 }
 
 impl Minute {
-    /// None yet; each source and caller may have `per_minute` records of their own.
-    fn new(per_minute: u32) -> Self {
+    fn new(own_records: u32) -> Self {
         Self {
-            per_minute,
+            own_records,
             number: 0,
             sources: HashMap::new(),
             callers: HashMap::new(),
@@ -219,12 +218,12 @@ impl Minute {
         }
         self.begin(minute_of(now.elapsed));
         let with = if disk_is_short {
-            RefusedParty::Everybody
+            RefusedParty::All
         } else {
             self.folded_with(party)?
         };
         let limit = matches!(with, RefusedParty::Source(_) | RefusedParty::Caller { .. })
-            .then_some(self.per_minute);
+            .then_some(self.own_records);
         let fold = self.folds.entry(with);
         fold.or_insert_with(|| Fold::since(now.wall))
             .note(code, now.wall);
@@ -247,7 +246,6 @@ impl Minute {
         mem::take(&mut self.due)
     }
 
-    /// A fold that could not be written is due again.
     fn put_back(&mut self, party: RefusedParty, fold: Fold) {
         let is_known = self.due.contains_key(&party);
         let party = if is_known || self.due.len() < MOST_DUE {
@@ -267,14 +265,14 @@ impl Minute {
     fn folded_with(&mut self, party: RefusedParty) -> Option<RefusedParty> {
         let tracked = match party {
             RefusedParty::Caller { .. } | RefusedParty::OtherCallers => &mut self.callers,
-            RefusedParty::Source(_) | RefusedParty::OtherSources | RefusedParty::Everybody => {
+            RefusedParty::Source(_) | RefusedParty::OtherSources | RefusedParty::All => {
                 &mut self.sources
             }
         };
         let is_full = tracked.len() >= MOST_TRACKED;
         match tracked.entry(party) {
             Entry::Vacant(place) if is_full => Some(place.into_key().others()),
-            Entry::Vacant(place) if self.per_minute > 0 => {
+            Entry::Vacant(place) if self.own_records > 0 => {
                 place.insert(1);
                 None
             }
@@ -283,7 +281,7 @@ impl Minute {
                 place.insert(0);
                 Some(party)
             }
-            Entry::Occupied(mut own) if *own.get() < self.per_minute => {
+            Entry::Occupied(mut own) if *own.get() < self.own_records => {
                 *own.get_mut() += 1;
                 None
             }
@@ -291,7 +289,6 @@ impl Minute {
         }
     }
 
-    /// Ends the minutes before `minute`.
     fn begin(&mut self, minute: u64) {
         // One that was overtaken on the way here belongs to the present minute.
         if minute <= self.number {
@@ -316,12 +313,12 @@ impl From<&Caller> for RefusedParty {
 }
 
 impl RefusedParty {
-    /// Those with whom it is counted where there is no more room.
+    /// The party with which it is counted beyond those that are tracked.
     fn others(self) -> Self {
         match self {
             Self::Source(_) | Self::OtherSources => Self::OtherSources,
             Self::Caller { .. } | Self::OtherCallers => Self::OtherCallers,
-            Self::Everybody => Self::Everybody,
+            Self::All => Self::All,
         }
     }
 
@@ -331,16 +328,15 @@ impl RefusedParty {
             Self::Caller { .. } => "caller",
             Self::OtherSources => "other_sources",
             Self::OtherCallers => "other_callers",
-            Self::Everybody => "everybody",
+            Self::All => "everybody",
         }
     }
 
-    /// The address, or network of IPv6, of a source.
     fn peer(&self) -> Option<String> {
         match self {
             Self::Source(IpAddr::V4(address)) => Some(address.to_string()),
             Self::Source(IpAddr::V6(prefix)) => Some(format!("{prefix}/64")),
-            Self::Caller { .. } | Self::OtherSources | Self::OtherCallers | Self::Everybody => None,
+            Self::Caller { .. } | Self::OtherSources | Self::OtherCallers | Self::All => None,
         }
     }
 }
@@ -406,159 +402,4 @@ const MOST_TRACKED: usize = 10_000;
 const MOST_DUE: usize = 2 * MOST_TRACKED + 3;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::identity::network;
-
-    fn source(address: &str) -> RefusedParty {
-        RefusedParty::Source(network(address.parse().unwrap()))
-    }
-
-    fn caller(subject: &str) -> RefusedParty {
-        RefusedParty::Caller {
-            issuer: Arc::from("https://idp.internal.example"),
-            subject: Box::from(subject),
-        }
-    }
-
-    fn at(millis: u64) -> Moment {
-        let elapsed = Duration::from_millis(millis);
-        Moment {
-            elapsed,
-            wall: Timestamp::from_seconds(1_000).plus(elapsed),
-        }
-    }
-
-    fn is_folded(refusals: &mut Minute, party: RefusedParty, millis: u64) -> bool {
-        refusals.refuse(party, "CODE", at(millis), false).is_some()
-    }
-
-    #[test]
-    fn each_source_and_caller_has_its_number_each_minute() {
-        let mut refusals = Minute::new(2);
-        for (party, millis, folded) in [
-            (source("192.0.2.1"), 0, false),
-            (source("192.0.2.1"), 1, false),
-            (source("192.0.2.1"), 2, true),
-            (source("::ffff:192.0.2.1"), 3, true),
-            (source("192.0.2.2"), 4, false),
-            (source("2001:db8::1"), 5, false),
-            (source("2001:db8::2"), 6, false),
-            (source("2001:db8::3"), 7, true),
-            (source("2001:db8:0:1::3"), 8, false),
-            (caller("payments"), 9, false),
-            (caller("payments"), 10, false),
-            (caller("payments"), 11, true),
-            (caller("billing"), 12, false),
-            (source("192.0.2.1"), 59_999, true),
-            (source("192.0.2.1"), 60_000, false),
-            // Overtaken on its way here by one of the next minute.
-            (source("192.0.2.1"), 59_998, false),
-            (source("192.0.2.1"), 60_001, true),
-        ] {
-            assert_eq!(
-                is_folded(&mut refusals, party.clone(), millis),
-                folded,
-                "{party:?} {millis}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_fold_counts_by_code_and_is_due_once_its_minute_is_over() {
-        let mut refusals = Minute::new(0);
-        for (millis, code) in [(100, "A"), (30_000, "B"), (200, "A")] {
-            let told = refusals.refuse(source("192.0.2.1"), code, at(millis), false);
-            let told = told.unwrap();
-            assert_eq!(told.retry_after, Duration::from_millis(60_000 - millis));
-            assert_eq!(told.limit, Some(0));
-        }
-        assert!(refusals.take_due(Duration::from_secs(59)).is_empty());
-        let due = refusals.take_due(Duration::from_mins(1));
-        let fold = Fold {
-            count: 3,
-            codes: BTreeMap::from([(Arc::from("A"), 2), (Arc::from("B"), 1)]),
-            first: at(100).wall,
-            last: at(30_000).wall,
-        };
-        assert_eq!(due, HashMap::from([(source("192.0.2.1"), fold)]));
-        assert!(refusals.take_due(Duration::from_mins(2)).is_empty());
-    }
-
-    #[test]
-    fn beyond_ten_thousand_sources_the_rest_is_folded_as_one() {
-        let mut refusals = Minute::new(1);
-        let number = |number: u32| RefusedParty::Source(IpAddr::V4(number.into()));
-        for known in 0..10_000 {
-            assert!(!is_folded(&mut refusals, number(known), 0));
-        }
-        for beyond in 10_000..10_010 {
-            assert!(is_folded(&mut refusals, number(beyond), 0));
-            let told = refusals.refuse(number(beyond), "CODE", at(0), false);
-            assert_eq!(told.unwrap().limit, None);
-        }
-        // Those party are tracked still are, and callers have places of their own.
-        assert!(is_folded(&mut refusals, number(7), 0));
-        assert!(!is_folded(&mut refusals, caller("payments"), 0));
-        let due = refusals.take_due(Duration::from_mins(1));
-        assert_eq!(due[&RefusedParty::OtherSources].count, 20);
-        assert_eq!(due[&number(7)].count, 1);
-        assert_eq!(due.len(), 2);
-        assert!(!is_folded(&mut refusals, number(20_000), 60_000));
-    }
-
-    #[test]
-    fn while_the_disk_is_short_all_are_folded_into_one() {
-        let mut refusals = Minute::new(5);
-        for party in [
-            source("192.0.2.1"),
-            source("2001:db8::1"),
-            caller("payments"),
-        ] {
-            let told = refusals.refuse(party, "CODE", at(0), true).unwrap();
-            assert_eq!(told.limit, None);
-        }
-        let due = refusals.take_due(Duration::from_mins(1));
-        assert_eq!(due.len(), 1);
-        assert_eq!(due[&RefusedParty::Everybody].count, 3);
-    }
-
-    #[test]
-    fn what_could_not_be_written_is_due_again_and_added_to() {
-        let mut refusals = Minute::new(0);
-        for minute in 1..=3 {
-            assert!(is_folded(
-                &mut refusals,
-                source("192.0.2.1"),
-                minute * 60_000 - 1
-            ));
-            for (party, fold) in refusals.take_due(Duration::from_mins(minute)) {
-                assert_eq!(fold.count, minute);
-                refusals.put_back(party, fold);
-            }
-        }
-    }
-
-    #[test]
-    fn what_waits_to_be_written_is_bounded() {
-        let mut refusals = Minute::new(0);
-        for minute in 0..5_u32 {
-            for number in 0..10_000 {
-                let party = RefusedParty::Source(IpAddr::V4((minute * 10_000 + number).into()));
-                assert!(is_folded(&mut refusals, party, u64::from(minute) * 60_000));
-            }
-        }
-        let due = refusals.close();
-        assert!(due.len() <= MOST_DUE + 1, "{}", due.len());
-        assert_eq!(due.values().map(|fold| fold.count).sum::<u64>(), 50_000);
-    }
-
-    #[test]
-    fn a_closed_table_gives_all_it_has_and_takes_no_more() {
-        let mut refusals = Minute::new(0);
-        assert!(is_folded(&mut refusals, source("192.0.2.1"), 0));
-        assert_eq!(refusals.close().len(), 1);
-        assert!(!is_folded(&mut refusals, source("192.0.2.1"), 0));
-        assert!(refusals.close().is_empty());
-    }
-}
+mod tests;

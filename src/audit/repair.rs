@@ -1,4 +1,4 @@
-//! Repair of the newest file after a crash: a torn tail is cut off, and the chain goes on after the last whole
+//! Recovery of the newest file after a crash: a torn tail is cut off, and the chain goes on after the last whole
 //! line.
 //!
 //! A line that was cut off while it was written was never acknowledged, so nothing is lost by taking
@@ -8,7 +8,7 @@
 //! After a loss of power, a file may be longer than what the disk has of it, and then zeros stand where
 //! the rest should be. No line holds a zero, so that the first one tells where the disk fell behind the
 //! journal; what comes after it was never brought to the disk, is no chain, and goes aside as well.
-//! Whoever could put zeros there could as well cut the file off: a signed head shows both.
+//! An attacker who could put zeros there could as well cut the file off: a signed head shows both.
 
 use std::fs::File;
 use std::io;
@@ -17,40 +17,25 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
-use super::chain::{Link, Tip};
+use super::chain::{ChainLink, Tip};
 use super::directory::{at, private};
 use super::listing::Segment;
 use super::record::LONGEST_LINE;
 use super::{chain, reading};
 
-/// The end of the newest file.
 #[derive(Debug)]
 pub(super) struct Repaired {
-    /// Its last record; `None` if it has none.
     pub(super) last: Option<LastRecord>,
-    /// How long it is now.
     pub(super) size: u64,
-    /// How many bytes were cut aside.
     pub(super) torn: u64,
     /// Whether it ends in something that no crash leaves, so that nothing may be appended to it.
     pub(super) damaged: bool,
 }
 
-/// The record that a chain ends with.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LastRecord {
     pub(super) tip: Tip,
-    /// The id of the chain, if the record has it.
     pub(super) chain: Option<Uuid>,
-}
-
-impl LastRecord {
-    fn of(line: &[u8], link: Link) -> Self {
-        Self {
-            tip: link.into(),
-            chain: chain::id(line),
-        }
-    }
 }
 
 /// Cuts off a plain file what never became part of the chain.
@@ -86,7 +71,6 @@ pub(super) fn repair(path: &Path) -> io::Result<Repaired> {
     })
 }
 
-/// Where the first zero stands.
 fn first_zero(file: &mut File) -> io::Result<Option<u64>> {
     let mut lines = BufReader::with_capacity(BLOCK, file);
     let mut position = 0;
@@ -111,20 +95,25 @@ pub(super) fn last_record(
 ) -> io::Result<Option<LastRecord>> {
     for segment in segments.iter().rev() {
         let mut last = None;
-        let (_, mut lines) = reading::open_best(directory, segment, None, reading::open)?;
-        let mut line = Vec::new();
-        while lines.read_until(b'\n', &mut line)? > 0 {
-            let text = line.strip_suffix(b"\n").unwrap_or(&line);
-            if let Some(link) = chain::read(text) {
-                last = Some(LastRecord::of(text, link));
+        let (_, lines) = reading::open_best(directory, segment, None, reading::open)?;
+        for line in lines.split(b'\n') {
+            let line = line?;
+            if let Some(found) = chain::read(&line) {
+                last = Some(last_record_of(&line, found));
             }
-            line.clear();
         }
         if last.is_some() {
             return Ok(last);
         }
     }
     Ok(None)
+}
+
+fn last_record_of(line: &[u8], found: ChainLink) -> LastRecord {
+    LastRecord {
+        tip: found.into(),
+        chain: chain::id(line),
+    }
 }
 
 /// What the last bytes of a file say.
@@ -146,9 +135,9 @@ fn read_tail(window: &[u8], whole: bool) -> Tail {
         };
         length += line.len();
         match chain::read(text) {
-            Some(link) => {
-                last = Some(LastRecord::of(text, link));
-                damaged |= !link.genuine;
+            Some(found) => {
+                last = Some(last_record_of(text, found));
+                damaged |= !found.genuine;
             }
             // The window may begin in the middle of a line.
             None => damaged |= whole || index > 0,
@@ -164,7 +153,6 @@ fn read_tail(window: &[u8], whole: bool) -> Tail {
     }
 }
 
-/// Appends the rest of `file` to the file beside `path`.
 fn keep_aside(path: &Path, file: &mut File) -> io::Result<()> {
     let mut name = path.as_os_str().to_owned();
     name.push(".torn");

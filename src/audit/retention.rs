@@ -1,16 +1,17 @@
-//! What becomes of finished files: they are packed, and the oldest are removed where the configuration says
-//! so.
+//! Retention: finished files are packed, and the oldest are removed where the configuration says so.
 //!
 //! A file is packed beside itself, read back, and only then removed. A removal is on record, and on the disk,
 //! before the file goes; the record holds the number and the hash of the last record that went, so that the
-//! trail itself says why it begins where it does. Whenever the process ends in between, the next round goes
-//! on with what it finds. Nothing here waits for a caller, nor a caller for it.
+//! trail itself says why it begins where it does. Whenever the process ends in between, the next round goes on
+//! with what it finds. No caller waits for any of this.
 
 use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use std::{fs, io};
+
+use tokio::runtime::Handle;
 
 use crate::atlas::Timestamp;
 use crate::system::{Clock, in_background};
@@ -28,71 +29,102 @@ use packing::{pack, remove_parts};
 
 mod packing;
 
-/// Packs and removes finished files, once a minute.
 pub(super) struct Retention {
-    directory: PathBuf,
-    limits: Limits,
+    config: Config,
     journal: Arc<Journal>,
     clock: Clock,
     metrics: AuditMetrics,
 }
 
-/// How long finished files stay as they are, and how long, and how many, stay at all.
-#[derive(Clone, Copy, Debug, Default)]
-struct Limits {
-    /// After which they are packed; `None` if never.
-    pack_after: Option<Duration>,
-    keep: Option<Duration>,
-    /// In bytes.
-    keep_size: Option<u64>,
-}
-
-/// A file that is to be removed, and why.
-#[derive(Debug)]
 struct Removal {
     segment: Segment,
-    reason: Reason,
+    reason: &'static str,
     /// The number with which the segment behind it begins.
     next: u64,
 }
 
-/// A finished file that is to be packed.
-#[derive(Debug)]
-struct Unpacked {
-    file: SegmentFile,
-    /// The number with which the segment behind it begins.
-    next: u64,
-}
+impl Retention {
+    pub(super) fn new(
+        config: &Config,
+        journal: &Arc<Journal>,
+        clock: &Clock,
+        metrics: AuditMetrics,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            config: config.clone(),
+            journal: Arc::clone(journal),
+            clock: clock.clone(),
+            metrics,
+        })
+    }
 
-/// The setting that wants a file removed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reason {
-    Keep,
-    KeepSize,
-}
-
-impl Limits {
-    fn of(config: &Config) -> Self {
-        Self {
-            pack_after: config.compress.then_some(config.compress_after),
-            keep: config.keep,
-            keep_size: config.keep_size.map(|size| size.0),
+    pub(super) async fn run(self: Arc<Self>) {
+        let failures = Repeated::default();
+        loop {
+            let (retention, runtime) = (Arc::clone(&self), Handle::current());
+            let done = in_background(move || retention.round(&runtime)).await;
+            match done.unwrap_or_else(|| Err(io::Error::other("the work was not done"))) {
+                Ok(()) => {
+                    if failures.is_over(self.clock.elapsed()).is_some() {
+                        tracing::info!("finished audit files are packed and removed again");
+                    }
+                }
+                Err(error) => {
+                    self.metrics.retention_failures.inc();
+                    if let Some(Tally { times, .. }) = failures.happened(self.clock.elapsed()) {
+                        tracing::warn!(%error, times, "an audit file could not be packed or removed");
+                    }
+                }
+            }
+            self.clock.sleep(ROUND).await;
         }
     }
 
-    /// The segments that are over, oldest first: a trail has no holes. The newest is being written.
-    fn over(self, listing: &Listing, heads: u64, now: Timestamp) -> Vec<Removal> {
+    /// Removes, then packs. May wait for the disk, and for the journal.
+    fn round(&self, runtime: &Handle) -> io::Result<()> {
+        let directory = &self.config.directory;
+        remove_parts(directory)?;
+        let now = self.clock.now().wall;
+        for removal in self.over(now)? {
+            self.remove(&removal, runtime)?;
+        }
+        let files = self.unpacked(&listing::list(directory)?, Duration::ZERO, now);
+        let heads = self.unpacked(&listing::list_heads(directory)?, HEADS_AFTER, now);
+        let heads = heads.into_iter().map(|(file, _)| (file, None));
+        let mut first_error = Ok(());
+        let files = files.into_iter().map(|(file, next)| (file, Some(next)));
+        let files = files.chain(heads);
+        // Once the journal is closed the directory may be another process's.
+        for (file, next) in files.take_while(|_| !self.journal.has_ended()) {
+            match pack(&file, next) {
+                Ok(true) => {
+                    self.metrics.files_packed.inc();
+                }
+                // It is not finished yet, or was taken away.
+                Ok(false) => (),
+                // The others are packed all the same.
+                Err(error) => first_error = first_error.and(Err(error)),
+            }
+        }
+        first_error
+    }
+
+    /// The segments that are to be removed, oldest first: a trail has no holes. The newest is being written.
+    fn over(&self, now: Timestamp) -> io::Result<Vec<Removal>> {
+        let listing = listing::list(&self.config.directory)?;
+        let heads = listing::list_heads(&self.config.directory)?.segments;
+        let heads = heads.iter().flat_map(Segment::copies).map(|it| it.size);
         let size = |segment: &Segment| removable(segment).map(|copy| copy.size).sum::<u64>();
-        let mut total = listing.segments.iter().map(size).sum::<u64>() + heads;
+        let mut total = listing.segments.iter().map(size).sum::<u64>() + heads.sum::<u64>();
         let mut over = Vec::new();
-        // Of some there is only left what somebody else made of them.
+        // Of some only what other programs made of them is left.
         let present = |(segment, _): &(&Segment, _)| removable(segment).next().is_some();
-        for (segment, next) in finished(listing).filter(present) {
+        for (segment, next) in finished(&listing).filter(present) {
             let is_old = |keep| next.start.plus(keep) <= now;
-            let reason = if self.keep.is_some_and(is_old) {
-                Reason::Keep
-            } else if self.keep_size.is_some_and(|most| total > most) {
-                Reason::KeepSize
+            let reason = if self.config.keep.is_some_and(is_old) {
+                "keep"
+            } else if self.config.keep_size.is_some_and(|most| total > most.0) {
+                "keep_size"
             } else {
                 break;
             };
@@ -103,128 +135,42 @@ impl Limits {
                 next: next.first,
             });
         }
-        over
+        Ok(over)
     }
 
     /// The files that are to be packed: as the gateway wrote them, whole, and left by agents that follow
-    /// them.
-    fn unpacked(self, listing: &Listing, least: Duration, now: Timestamp) -> Vec<Unpacked> {
-        let Some(after) = self.pack_after.map(|after| after.max(least)) else {
+    /// them; each with the number with which the segment behind it begins.
+    fn unpacked(
+        &self,
+        listing: &Listing,
+        least: Duration,
+        now: Timestamp,
+    ) -> Vec<(SegmentFile, u64)> {
+        if !self.config.compress {
             return Vec::new();
-        };
+        }
+        let after = self.config.compress_after.max(least);
         finished(listing)
             .filter(|(_, next)| next.start.plus(after) <= now)
-            .filter_map(|(segment, next)| {
-                Some(Unpacked {
-                    file: segment.own_file()?.clone(),
-                    next: next.first,
-                })
-            })
+            .filter_map(|(segment, next)| Some((segment.own_file()?.clone(), next.first)))
             .collect()
     }
-}
 
-impl Retention {
-    pub(super) fn new(
-        config: &Config,
-        journal: &Arc<Journal>,
-        clock: &Clock,
-        metrics: AuditMetrics,
-    ) -> Self {
-        Self {
-            directory: config.directory.clone(),
-            limits: Limits::of(config),
-            journal: Arc::clone(journal),
-            clock: clock.clone(),
-            metrics,
-        }
-    }
-
-    /// Goes on until it is aborted.
-    pub(super) async fn run(self) {
-        let troubles = Repeated::default();
-        loop {
-            match self.go_round().await {
-                Ok(()) => {
-                    if troubles.is_over(self.clock.elapsed()).is_some() {
-                        tracing::info!("finished audit files are packed and removed again");
-                    }
-                }
-                Err(error) => {
-                    self.metrics.retention_failures.inc();
-                    if let Some(Tally { times, .. }) = troubles.happened(self.clock.elapsed()) {
-                        tracing::warn!(%error, times, "an audit file could not be packed or removed");
-                    }
-                }
-            }
-            self.clock.sleep(ROUND).await;
-        }
-    }
-
-    async fn go_round(&self) -> io::Result<()> {
-        let directory = self.directory.clone();
-        background(move || remove_parts(&directory)).await?;
-        let now = self.clock.now().wall;
-        let listing = self.list().await?;
-        for removal in self
-            .limits
-            .over(&listing.journal, listing.heads_size(), now)
-        {
-            self.remove(removal).await?;
-        }
-        let listing = self.list().await?;
-        let mut first_error = Ok(());
-        let files = self.limits.unpacked(&listing.journal, Duration::ZERO, now);
-        let heads = self.limits.unpacked(&listing.heads, HEADS_AFTER, now);
-        let files = files.into_iter().map(|it| (it.file, Some(it.next)));
-        let heads = heads.into_iter().map(|it| (it.file, None));
-        for (file, next) in files.chain(heads) {
-            match background(move || pack(&file, next)).await {
-                Ok(true) => {
-                    self.metrics.files_packed.inc();
-                }
-                // It is not finished yet, or somebody else has taken it.
-                Ok(false) => (),
-                // The others are packed all the same.
-                Err(error) => first_error = first_error.and(Err(error)),
-            }
-        }
-        first_error
-    }
-
-    async fn list(&self) -> io::Result<Listings> {
-        let directory = self.directory.clone();
-        background(move || {
-            Ok(Listings {
-                journal: listing::list(&directory)?,
-                heads: listing::list_heads(&directory)?,
-            })
-        })
-        .await
-    }
-
-    async fn remove(&self, removal: Removal) -> io::Result<()> {
-        let directory = self.directory.clone();
-        let next = removal.next;
-        let last = background(move || last_before(&directory, next)).await?;
-        let now = self.clock.now();
+    fn remove(&self, removal: &Removal, runtime: &Handle) -> io::Result<()> {
+        let directory = &self.config.directory;
+        let last = last_before(directory, removal.next)?;
         let write = |record: &mut Record<'_>| removal.write(record, last);
-        let submitted = self.journal.submit(Kind::Admin, now, write);
-        let ticket = submitted.map_err(io::Error::other)?;
-        ticket.await.map_err(io::Error::other)?;
+        let submitted = self.journal.submit(Kind::Admin, self.clock.now(), write);
+        let recorded = submitted.and_then(|ticket| runtime.block_on(ticket));
+        recorded.map_err(io::Error::other)?;
         // A second sink may have taken it in the journal's place, where its word is enough for an answer.
         if !self.journal.health.is_journal_well() {
             return Err(io::Error::other("the journal cannot be written"));
         }
-        let directory = self.directory.clone();
-        let reason = removal.reason.word();
-        let first = removal.segment.first;
-        background(move || {
-            sync_newest(&directory)?;
-            remove(&directory, &removal.segment)
-        })
-        .await?;
+        sync_newest(directory)?;
+        remove(directory, &removal.segment)?;
         self.metrics.files_removed.inc();
+        let (first, reason) = (removal.segment.first, removal.reason);
         tracing::info!(first, last = last.seq, reason, "removed audit records");
         Ok(())
     }
@@ -234,34 +180,13 @@ impl Removal {
     fn write(&self, record: &mut Record<'_>, last: Tip) {
         let file = self.segment.best.path.file_name();
         let file = file.and_then(|name| name.to_str());
-        record.word("action", "removed");
-        record.word("reason", self.reason.word());
         let file = file.expect("a listed file has a name that is text");
+        record.word("action", "removed");
+        record.word("reason", self.reason);
         record.text("file", file, limits::NAME);
         record.put("first_seq", self.segment.first);
         record.put("last_seq", last.seq);
         record.word("last_hash", last.hash);
-    }
-}
-
-impl Reason {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Keep => "keep",
-            Self::KeepSize => "keep_size",
-        }
-    }
-}
-
-struct Listings {
-    journal: Listing,
-    heads: Listing,
-}
-
-impl Listings {
-    fn heads_size(&self) -> u64 {
-        let copies = self.heads.segments.iter().flat_map(Segment::copies);
-        copies.map(|copy| copy.size).sum()
     }
 }
 
@@ -279,11 +204,11 @@ fn last_before(directory: &Path, next: u64) -> io::Result<Tip> {
     let (_, lines) = reading::open_best(directory, segment, None, reading::open)?;
     let mut line = Vec::new();
     lines.take(LONGEST).read_until(b'\n', &mut line)?;
-    let place = line.strip_suffix(b"\n").and_then(chain::read);
-    match place.filter(|place| place.genuine && place.seq == next) {
-        Some(place) => Ok(Tip {
-            seq: place.seq - 1,
-            hash: place.previous,
+    let found = line.strip_suffix(b"\n").and_then(chain::read);
+    match found.filter(|found| found.genuine && found.seq == next) {
+        Some(found) => Ok(Tip {
+            seq: found.seq - 1,
+            hash: found.previous,
         }),
         None => Err(at(
             &segment.best.path,
@@ -301,7 +226,6 @@ fn sync_newest(directory: &Path) -> io::Result<()> {
     sync_names(directory)
 }
 
-/// The copies of a segment that are the journal's own, the best first.
 fn removable(segment: &Segment) -> impl Iterator<Item = &SegmentFile> {
     segment
         .copies()
@@ -310,7 +234,7 @@ fn removable(segment: &Segment) -> impl Iterator<Item = &SegmentFile> {
 
 /// Removes the copies of a segment, and what belongs to it.
 ///
-/// They are listed anew: somebody may have begun to pack one, and half of it would stay. The best goes last,
+/// They are listed anew: one may be being packed by another program, and half of it would stay. The best goes last,
 /// so that what an interruption leaves is whole.
 fn remove(directory: &Path, segment: &Segment) -> io::Result<()> {
     let heads = listing::list_heads(directory)?.segments;
@@ -343,16 +267,8 @@ fn remove_file(path: &Path) -> io::Result<()> {
     }
 }
 
-async fn background<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    let lost = || Err(io::Error::other("the work was not done"));
-    in_background(work).await.unwrap_or_else(lost)
-}
-
 const ROUND: Duration = Duration::from_mins(1);
 /// The last head of a file is written once the file is on the disk.
 const HEADS_AFTER: Duration = Duration::from_mins(10);
-/// What the gateway's own names end in.
 const OWN: &str = ".jsonl";
 const LONGEST: u64 = 16 << 10;

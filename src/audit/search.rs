@@ -1,23 +1,24 @@
 //! Search: the records that pass a filter, as they were written.
 
-use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
 use std::{fmt, io};
 
-use serde::Deserialize;
+use serde_json::Value;
 
 use super::reading;
 
-use cursor::{Bounds, Cursor};
-use shown::Shown;
+use cursor::Cursor;
 
 mod cursor;
 mod filter;
+mod line_filter;
 mod packed;
 mod shown;
 
-pub use filter::{BadFilter, Filter, LineFilter, Peer, instant_by_now, order};
+pub use filter::{BadFilter, Filter, Peer, instant_by_now, order};
+pub use line_filter::LineFilter;
 
 /// Which record comes first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,83 +39,9 @@ pub struct Found<'a> {
     pub seq: u64,
 }
 
-/// The members of a record that a table or a spreadsheet shows. Absent where the record's kind has none.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub struct Summary<'a> {
-    /// `time`.
-    #[serde(borrow)]
-    pub time: Cow<'a, str>,
-    /// `seq`.
-    pub seq: u64,
-    /// `kind`.
-    #[serde(borrow)]
-    pub kind: Cow<'a, str>,
-    /// `replica`.
-    #[serde(borrow)]
-    pub replica: Option<Cow<'a, str>>,
-    /// `request_id`.
-    #[serde(borrow)]
-    pub request_id: Option<Cow<'a, str>>,
-    /// `action` of an operator's record.
-    #[serde(borrow)]
-    pub action: Option<Cow<'a, str>>,
-    /// `count` of folded refusals.
-    pub count: Option<u64>,
-    /// `outcome`.
-    #[serde(borrow)]
-    pub outcome: Option<Cow<'a, str>>,
-    /// `status`.
-    pub status: Option<u16>,
-    /// `error_code`.
-    #[serde(borrow)]
-    pub error_code: Option<Cow<'a, str>>,
-    /// `subject`.
-    #[serde(borrow)]
-    pub subject: Option<Cow<'a, str>>,
-    /// `issuer`.
-    #[serde(borrow)]
-    pub issuer: Option<Cow<'a, str>>,
-    /// `client_id`.
-    #[serde(borrow)]
-    pub client_id: Option<Cow<'a, str>>,
-    /// `token_id`.
-    #[serde(borrow)]
-    pub token_id: Option<Cow<'a, str>>,
-    /// `rule`.
-    #[serde(borrow)]
-    pub rule: Option<Cow<'a, str>>,
-    /// `peer`.
-    #[serde(borrow)]
-    pub peer: Option<Cow<'a, str>>,
-    /// `group_id`.
-    #[serde(borrow)]
-    pub group_id: Option<Cow<'a, str>>,
-    /// `username`.
-    #[serde(borrow)]
-    pub username: Option<Cow<'a, str>>,
-    /// `cache`.
-    #[serde(borrow)]
-    pub cache: Option<Cow<'a, str>>,
-    /// `fill_id`.
-    #[serde(borrow)]
-    pub fill_id: Option<Cow<'a, str>>,
-    /// `age_ms`.
-    pub age_ms: Option<u64>,
-    /// `certificates`.
-    pub certificates: Option<u64>,
-    /// `list`.
-    #[serde(borrow)]
-    pub list: Option<Cow<'a, str>>,
-    /// `upstream_calls`.
-    pub upstream_calls: Option<u64>,
-    /// `duration_us`.
-    pub duration_us: Option<u64>,
-}
-
 impl<'a> Found<'a> {
-    /// What a table or a spreadsheet shows of it.
-    pub fn summary(&self) -> Summary<'a> {
+    /// Its members; none of a line that is torn.
+    pub fn members(&self) -> BTreeMap<&'a str, Value> {
         serde_json::from_str(self.line).unwrap_or_default()
     }
 }
@@ -130,9 +57,24 @@ pub struct Search<'a> {
     pub order: Order,
 }
 
+#[derive(Clone, Copy)]
+struct SearchBounds<'b> {
+    /// Asked before each block: whether to end.
+    is_over: &'b dyn Fn() -> bool,
+    /// What unpacking may hold, as a power of two.
+    window: u32,
+    /// Bytes of lines that may be held of a packed file that is read newest first.
+    kept: usize,
+}
+
+struct Match {
+    line: Range<usize>,
+    seq: u64,
+}
+
 /// How far a search has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
+pub struct ReadProgress {
     /// Bytes of files that were read, as they lie on the disk.
     pub done: u64,
     /// Of all that are to be read.
@@ -155,10 +97,10 @@ pub struct Incomplete {
 /// how large they are, nor on how they are packed.
 pub fn search(
     search: &Search<'_>,
-    progress: &dyn Fn(Progress),
+    progress: &dyn Fn(ReadProgress),
     see: impl FnMut(&Found<'_>) -> ControlFlow<()>,
 ) -> io::Result<Vec<Incomplete>> {
-    let bounds = Bounds {
+    let bounds = SearchBounds {
         is_over: &|| false,
         window: reading::USUAL_WINDOW,
         kept: USUALLY_KEPT,
@@ -173,7 +115,7 @@ pub fn search_until(
     is_over: &dyn Fn() -> bool,
     see: impl FnMut(&Found<'_>) -> ControlFlow<()>,
 ) -> io::Result<Vec<Incomplete>> {
-    let bounds = Bounds {
+    let bounds = SearchBounds {
         is_over,
         window: reading::SMALL_WINDOW,
         kept: FEW_KEPT,
@@ -182,17 +124,15 @@ pub fn search_until(
 }
 
 fn search_within(
-    bounds: Bounds<'_>,
+    bounds: SearchBounds<'_>,
     search: &Search<'_>,
-    progress: &dyn Fn(Progress),
+    progress: &dyn Fn(ReadProgress),
     mut see: impl FnMut(&Found<'_>) -> ControlFlow<()>,
 ) -> io::Result<Vec<Incomplete>> {
     let mut incomplete = Vec::new();
     let mut filter = LineFilter::new(search.filter);
     if let Some(certificate) = search.filter.certificate {
-        let fetches = search.filter;
-        let directories = search.directories;
-        let shown = Shown::read(directories, certificate, fetches, bounds, &mut incomplete)?;
+        let shown = shown::read(search, certificate, bounds, &mut incomplete)?;
         filter.shown = Some(shown);
     }
     let mut cursors = Vec::new();
@@ -207,7 +147,7 @@ fn search_within(
         }
         if has_read {
             let done = cursors.iter().map(Cursor::done).sum();
-            progress(Progress { done, total });
+            progress(ReadProgress { done, total });
         }
         let waiting = cursors.iter_mut().filter(|cursor| !cursor.is_at_end());
         let next = match search.order {

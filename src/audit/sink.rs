@@ -23,23 +23,20 @@ use crate::telemetry::metrics::audit::AuditMetrics;
 
 use super::Unrecorded;
 use super::commit::Commit;
-use super::config::{Destination, Format, Second};
+use super::config::{Destination, SinkConfig, SinkFormat};
 use super::health::{Condition, Health};
 
 mod relp;
 
-/// The queue of the second sink.
 #[derive(Debug)]
-pub(super) struct Sink {
+pub(super) struct AuditSink {
     to: Destination,
-    format: Format,
-    /// The name of the machine in syslog's header.
+    format: SinkFormat,
     host: Box<str>,
     limit: usize,
     metrics: AuditMetrics,
-    queue: Mutex<Waiting>,
+    queue: Mutex<SinkQueue>,
     changed: Condvar,
-    /// Nothing more is sent.
     ended: CancellationToken,
 }
 
@@ -53,7 +50,7 @@ pub(super) struct Parcel {
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct SinkQueue {
     parcels: VecDeque<Parcel>,
     size: usize,
     /// A round of the background task has passed: connecting is worth another try.
@@ -71,8 +68,8 @@ trait Duplex: Read + Write {}
 
 impl<S: Read + Write> Duplex for S {}
 
-impl Sink {
-    pub(super) fn new(second: &Second, replica: &str, metrics: AuditMetrics) -> Arc<Self> {
+impl AuditSink {
+    pub(super) fn new(second: &SinkConfig, replica: &str, metrics: AuditMetrics) -> Arc<Self> {
         Arc::new(Self {
             to: second.to.clone(),
             format: second.format,
@@ -85,7 +82,7 @@ impl Sink {
         })
     }
 
-    /// Takes lines over, or drops them if there is no room. Never waits.
+    /// Takes lines over, or drops them if the queue is full (load shedding). Never waits.
     pub(super) fn offer(&self, parcel: Parcel, health: &Health) {
         let mut queue = self.lock();
         if queue.closed || queue.size + parcel.lines.len() > self.limit {
@@ -106,7 +103,6 @@ impl Sink {
         self.changed.notify_one();
     }
 
-    /// Connecting may be tried again.
     pub(super) fn retry(&self) {
         self.lock().retry = true;
         self.changed.notify_one();
@@ -118,12 +114,10 @@ impl Sink {
         self.changed.notify_one();
     }
 
-    /// Waits until a sink that was closed has sent what waited.
     pub(super) fn ended(&self) -> impl Future<Output = ()> + '_ {
         self.ended.cancelled()
     }
 
-    /// The sink's thread: sends until it is closed.
     pub(super) fn run(&self, health: &Health) {
         let mut connection = self.connect(health);
         loop {
@@ -196,7 +190,7 @@ impl Sink {
             Connection::Relp(session) => return session.send(&messages.collect::<Vec<_>>()),
             Connection::Plain(stream) => stream,
         };
-        if self.format == Format::Rfc5424 {
+        if self.format == SinkFormat::Rfc5424 {
             let mut framed = Vec::with_capacity(parcel.lines.len() + parcel.lines.len() / 4);
             for message in messages {
                 framed.extend_from_slice(message.len().to_string().as_bytes());
@@ -245,7 +239,7 @@ impl Sink {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+    fn lock(&self) -> MutexGuard<'_, SinkQueue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -259,7 +253,7 @@ impl Parcel {
     }
 }
 
-fn open(destination: &Destination, format: Format) -> io::Result<Connection> {
+fn open(destination: &Destination, format: SinkFormat) -> io::Result<Connection> {
     match destination {
         Destination::Stdout => {
             let descriptor = io::stdout().as_fd().try_clone_to_owned()?;
@@ -281,7 +275,7 @@ fn open(destination: &Destination, format: Format) -> io::Result<Connection> {
     }
 }
 
-fn over(stream: impl Read + Write + 'static, format: Format) -> io::Result<Connection> {
+fn over(stream: impl Read + Write + 'static, format: SinkFormat) -> io::Result<Connection> {
     if format.acknowledges() {
         let stream: Box<dyn Duplex> = Box::new(stream);
         return Ok(Connection::Relp(relp::Session::open(stream)?));

@@ -13,7 +13,7 @@ use crate::upstream::LONGEST_PAGE;
 
 /// What the rows are of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum By {
+pub enum GroupBy {
     /// A caller: its subject and its issuer.
     Subject,
     /// An access rule.
@@ -28,14 +28,14 @@ pub enum By {
 
 /// What the lines so far add up to.
 pub struct Usage {
-    by: By,
+    by: GroupBy,
     /// By the members of their keys, as they stand in a line, with a comma between them.
-    rows: HashMap<String, Counts, ahash::RandomState>,
+    rows: HashMap<String, UsageCounts, ahash::RandomState>,
 }
 
 /// What lookups came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Counts {
+pub struct UsageCounts {
     /// How many there were: the sum of the three below.
     pub lookups: u64,
     /// Answered, with certificates or with Atlas's word that there is no such user.
@@ -58,14 +58,13 @@ pub struct Counts {
 
 /// One row.
 #[derive(Debug)]
-pub struct Row {
+pub struct UsageRow {
     /// The members of its key, as JSON has them; `null` where the records have none.
     pub key: Vec<Box<RawValue>>,
     /// What they came to.
-    pub counts: Counts,
+    pub counts: UsageCounts,
 }
 
-/// What a report wants of a record.
 #[derive(Deserialize)]
 struct UsageMembers<'l> {
     time: &'l str,
@@ -93,12 +92,12 @@ struct UsageMembers<'l> {
 
 /// What Atlas would have charged for an answer with so many certificates: a call for each page of 500, and
 /// one where there are none or Atlas says 404. A page that was asked for has at most 500.
-pub fn would_have_cost(certificates: Option<u64>) -> u64 {
+pub(crate) fn would_have_cost(certificates: Option<u64>) -> u64 {
     let page = u64::try_from(LONGEST_PAGE).expect("a page is small");
     certificates.map_or(1, |count| count.div_ceil(page).max(1))
 }
 
-impl By {
+impl GroupBy {
     /// The members that a row is known by.
     pub fn members(self) -> &'static [&'static str] {
         match self {
@@ -113,7 +112,7 @@ impl By {
 
 impl Usage {
     /// Of no line yet.
-    pub fn new(by: By) -> Self {
+    pub fn new(by: GroupBy) -> Self {
         Self {
             by,
             rows: HashMap::default(),
@@ -138,24 +137,25 @@ impl Usage {
 
     /// The rows: days in their order, all others with those first that would have cost the most, and of
     /// equals those that asked the most.
-    pub fn rows(self) -> Vec<Row> {
+    pub fn rows(self) -> Vec<UsageRow> {
         let mut rows: Vec<_> = self.rows.into_iter().collect();
         rows.sort_unstable_by(|(key, counts), (other_key, other)| {
-            let weight = |counts: &Counts| Reverse((counts.would_have_cost, counts.lookups));
+            let weight = |counts: &UsageCounts| Reverse((counts.would_have_cost, counts.lookups));
             let by_weight = match self.by {
-                By::Day => Ordering::Equal,
-                By::Project | By::Rule | By::Subject | By::Username => {
+                GroupBy::Day => Ordering::Equal,
+                GroupBy::Project | GroupBy::Rule | GroupBy::Subject | GroupBy::Username => {
                     weight(counts).cmp(&weight(other))
                 }
             };
             by_weight.then_with(|| key.cmp(other_key))
         });
         let rows = rows.into_iter();
-        rows.map(|(key, counts)| Row::new(&key, counts)).collect()
+        rows.map(|(key, counts)| UsageRow::new(&key, counts))
+            .collect()
     }
 }
 
-impl Counts {
+impl UsageCounts {
     /// Which part of what they would have cost was saved, in thousandths; `None` where they would have cost
     /// nothing.
     pub fn share(&self) -> Option<u16> {
@@ -165,7 +165,7 @@ impl Counts {
     }
 
     /// All of these rows together; `None` where there are none.
-    pub fn total(rows: &[Row]) -> Option<Self> {
+    pub fn total(rows: &[UsageRow]) -> Option<Self> {
         rows.iter()
             .map(|row| row.counts)
             .reduce(|mut total, counts| {
@@ -192,8 +192,8 @@ impl Counts {
     }
 }
 
-impl Row {
-    fn new(key: &str, counts: Counts) -> Self {
+impl UsageRow {
+    fn new(key: &str, counts: UsageCounts) -> Self {
         let key = serde_json::from_str(&format!("[{key}]"));
         let key = key.expect("a key is made of values of JSON");
         Self { key, counts }
@@ -201,7 +201,7 @@ impl Row {
 }
 
 impl UsageMembers<'_> {
-    fn lookup(&self) -> Option<Counts> {
+    fn lookup(&self) -> Option<UsageCounts> {
         let time = Timestamp::parse(self.time)?;
         let (answered, denied) = (
             self.outcome == Some("answered"),
@@ -213,7 +213,7 @@ impl UsageMembers<'_> {
         } else {
             0
         };
-        Some(Counts {
+        Some(UsageCounts {
             lookups: 1,
             answered: answered.into(),
             denied: denied.into(),
@@ -226,12 +226,12 @@ impl UsageMembers<'_> {
         })
     }
 
-    fn folded(&self) -> Option<Counts> {
+    fn folded(&self) -> Option<UsageCounts> {
         self.subject?;
         let lookups = self.count?;
         let denied = self.codes.as_ref()?.get(DENIED).copied();
         let denied = denied.map_or(0, |denied| denied.min(lookups));
-        Some(Counts {
+        Some(UsageCounts {
             lookups,
             answered: 0,
             denied,
@@ -245,17 +245,17 @@ impl UsageMembers<'_> {
     }
 
     /// The members of a row's key; days go by when the first was refused.
-    fn key(&self, by: By) -> String {
+    fn key(&self, by: GroupBy) -> String {
         let raw = |value: Option<&RawValue>| value.map_or("null", RawValue::get).to_owned();
         match by {
-            By::Day => {
+            GroupBy::Day => {
                 let time = self.first.unwrap_or(self.time);
                 format!("\"{}\"", time.split_once('T').map_or(time, |(day, _)| day))
             }
-            By::Project => raw(self.group_id),
-            By::Rule => raw(self.rule),
-            By::Subject => format!("{},{}", raw(self.subject), raw(self.issuer)),
-            By::Username => format!("{},{}", raw(self.group_id), raw(self.username)),
+            GroupBy::Project => raw(self.group_id),
+            GroupBy::Rule => raw(self.rule),
+            GroupBy::Subject => format!("{},{}", raw(self.subject), raw(self.issuer)),
+            GroupBy::Username => format!("{},{}", raw(self.group_id), raw(self.username)),
         }
     }
 }

@@ -1,15 +1,8 @@
-//! A directory goes in, the first record that is not as it was written comes out; or the proof that
-//! there is none.
+//! Verification of the hash chain: finds the first record that is not as it was written.
 //!
-//! # What it proves
-//!
-//! Every line is the line that was written, in its place: nobody has changed, removed, moved or put in
-//! a record without working out every hash behind it anew.
-//!
-//! # What it cannot prove
-//!
-//! Somebody who can write to the directory can write a whole new chain, or cut off its end. Only what
-//! lies elsewhere tells: a signed head, or the copy that a second sink sent away.
+//! It proves that no record was changed, removed, moved or put in without every hash behind it being worked out
+//! anew. It cannot prove more: an attacker who can write to the directory can write a whole new chain, or cut
+//! off its end. Only what lies elsewhere shows that: a signed head, or the copy that a second sink sent away.
 
 use std::io::BufRead;
 use std::path::{Path, PathBuf};
@@ -18,16 +11,16 @@ use std::{io, thread};
 use memchr::memmem;
 use serde::Deserialize;
 
-use super::chain::{Link, Tip};
+use super::chain::{ChainLink, Tip};
 use super::heads::{HeadVerifier, Heads};
 use super::listing::{Listing, Packing, Segment, SegmentFile};
 use super::reading::Comparison;
-use super::search::{Incomplete, Progress};
+use super::search::{Incomplete, ReadProgress};
 use super::{chain, directory, listing, reading};
 
 /// What a verification found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report {
+pub struct VerifyReport {
     /// How many files were read.
     pub files: u64,
     /// How many records are good, up to the end or to the fault.
@@ -49,12 +42,12 @@ pub struct Report {
     /// Files that were passed over, and why.
     pub passed_over: Vec<Incomplete>,
     /// The first thing that is wrong.
-    pub fault: Option<Fault>,
+    pub fault: Option<ChainFault>,
 }
 
 /// Something that is not as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct ChainFault {
     /// The number of the first record that is wrong or missing.
     pub seq: u64,
     /// In which file.
@@ -114,7 +107,7 @@ pub enum FaultKind {
 /// removed. With `keys`, the signed heads are checked as well.
 ///
 /// The journal may be written, packed and rotated meanwhile.
-pub fn verify(directory: &Path, from: u64, keys: &[HeadVerifier]) -> io::Result<Report> {
+pub fn verify(directory: &Path, from: u64, keys: &[HeadVerifier]) -> io::Result<VerifyReport> {
     verify_showing(directory, from, keys, &|_| ())
 }
 
@@ -123,8 +116,8 @@ pub fn verify_showing(
     directory: &Path,
     from: u64,
     keys: &[HeadVerifier],
-    progress: &dyn Fn(Progress),
-) -> io::Result<Report> {
+    progress: &dyn Fn(ReadProgress),
+) -> io::Result<VerifyReport> {
     let mut listing = listing::list(directory)?;
     for _ in 0..MOST_ATTEMPTS {
         let mut verification = Verification::new(directory, from, keys)?;
@@ -151,16 +144,15 @@ struct Verification<'a> {
     /// Whether the tip's hash is known, so that the next record must name it.
     anchored: bool,
     from: u64,
-    report: Report,
+    report: VerifyReport,
     heads: Heads,
 }
 
-/// Which line of which file is wrong.
 type Wrong = (u64, FaultKind);
 
 impl<'a> Verification<'a> {
     fn new(directory: &'a Path, from: u64, keys: &[HeadVerifier]) -> io::Result<Self> {
-        let mut report = Report::default();
+        let mut report = VerifyReport::default();
         let heads = Heads::collect(directory, keys, &mut report.passed_over)?;
         report.unknown_keys = heads.unknown_keys.iter().cloned().collect();
         Ok(Self {
@@ -177,7 +169,7 @@ impl<'a> Verification<'a> {
         })
     }
 
-    fn read(&mut self, listing: &Listing, progress: &dyn Fn(Progress)) -> io::Result<()> {
+    fn read(&mut self, listing: &Listing, progress: &dyn Fn(ReadProgress)) -> io::Result<()> {
         for path in &listing.foreign {
             let problem = FOREIGN.to_owned();
             let path = path.clone();
@@ -192,12 +184,12 @@ impl<'a> Verification<'a> {
                 return Ok(());
             }
             done += segment.best.size;
-            progress(Progress { done, total });
+            progress(ReadProgress { done, total });
         }
         self.report.fault = self.missing_end();
         if self.beginning.is_some() && self.report.fault.is_none() {
             let file = listing.segments.first().map(|it| it.best.path.clone());
-            self.report.fault = Some(Fault {
+            self.report.fault = Some(ChainFault {
                 seq: 1,
                 file: file.unwrap_or_default(),
                 line: 1,
@@ -226,7 +218,7 @@ impl<'a> Verification<'a> {
                 Err(error) => return Err(directory::at(&copy.path, &error)),
             };
             if let Err((seq, kind)) = step {
-                self.report.fault = Some(Fault {
+                self.report.fault = Some(ChainFault {
                     seq,
                     file: copy.path,
                     line: number,
@@ -263,7 +255,7 @@ impl<'a> Verification<'a> {
             Comparison::Copy => self.report.copies.push(other.path.clone()),
             Comparison::Part => pass_over("is a part of a copy of another file"),
             Comparison::Differs { lines } => {
-                self.report.fault = Some(Fault {
+                self.report.fault = Some(ChainFault {
                     seq: segment.first + lines,
                     file: other.path.clone(),
                     line: lines + 1,
@@ -275,14 +267,14 @@ impl<'a> Verification<'a> {
     }
 
     /// What only heads can tell, once every record has been seen.
-    fn missing_end(&self) -> Option<Fault> {
+    fn missing_end(&self) -> Option<ChainFault> {
         let signed = self.heads.signed.last_key_value();
         let missing = signed
             .filter(|(seq, _)| **seq > self.tip.seq)
             .map(|_| (self.tip.seq + 1, FaultKind::EndMissing));
         let is_unsigned = self.heads.false_ones > 0 || !self.heads.unknown_keys.is_empty();
         let unsigned = is_unsigned.then_some((self.tip.seq, FaultKind::HeadUnsigned));
-        missing.or(unsigned).map(|(seq, kind)| Fault {
+        missing.or(unsigned).map(|(seq, kind)| ChainFault {
             seq,
             file: self.directory.to_owned(),
             line: 0,
@@ -295,57 +287,57 @@ impl<'a> Verification<'a> {
         let Some(text) = line.strip_suffix(b"\n") else {
             return Err((expected, FaultKind::CutOff));
         };
-        let Some(link) = chain::read(text) else {
+        let Some(found) = chain::read(text) else {
             return Err((expected, FaultKind::Unreadable));
         };
-        if link.seq < expected && !self.anchored && self.report.records == 0 {
+        if found.seq < expected && !self.anchored && self.report.records == 0 {
             // Older than what is asked for.
             return Ok(());
         }
-        if !link.genuine {
+        if !found.genuine {
             return Err((expected, FaultKind::Changed));
         }
         if self.report.records == 0 && self.from <= 1 && first > 1 {
             // Until a record says why those before it are not there.
             self.tip = Tip {
                 seq: first - 1,
-                hash: link.previous,
+                hash: found.previous,
             };
             self.beginning = Some(self.tip);
         }
-        self.check_link(link)?;
-        if number == 1 && link.seq != first {
-            return Err((link.seq, FaultKind::OutOfOrder));
+        self.check_link(found)?;
+        if number == 1 && found.seq != first {
+            return Err((found.seq, FaultKind::OutOfOrder));
         }
-        if let Some(signed) = self.heads.signed.get(&link.seq) {
-            if *signed != link.hash {
-                return Err((link.seq, FaultKind::Forged));
+        if let Some(signed) = self.heads.signed.get(&found.seq) {
+            if *signed != found.hash {
+                return Err((found.seq, FaultKind::Forged));
             }
             self.report.heads += 1;
         }
         self.note_removal(text);
-        self.tip = link.into();
+        self.tip = found.into();
         self.anchored = true;
         if self.report.records == 0 {
-            self.report.first = link.seq;
+            self.report.first = found.seq;
         }
         self.report.records += 1;
-        self.report.last = link.seq;
-        self.report.hash = String::from_utf8_lossy(&link.hash).into_owned();
+        self.report.last = found.seq;
+        self.report.hash = String::from_utf8_lossy(&found.hash).into_owned();
         Ok(())
     }
 
-    fn check_link(&self, link: Link) -> Result<(), Wrong> {
+    fn check_link(&self, found: ChainLink) -> Result<(), Wrong> {
         let expected = self.tip.seq + 1;
-        if link.seq != expected {
-            let kind = match link.seq {
+        if found.seq != expected {
+            let kind = match found.seq {
                 seq if seq < expected => FaultKind::OutOfOrder,
                 _ if self.report.records == 0 => FaultKind::MissingBeginning,
                 _ => FaultKind::Missing,
             };
             return Err((expected, kind));
         }
-        if self.anchored && link.previous != self.tip.hash {
+        if self.anchored && found.previous != self.tip.hash {
             return Err((expected, FaultKind::NotNext));
         }
         Ok(())
@@ -364,14 +356,13 @@ impl<'a> Verification<'a> {
     }
 }
 
-/// What a record of a removal says.
 #[derive(Deserialize)]
-struct Removal<'a> {
+struct RemovalRecord<'a> {
     last_seq: u64,
     last_hash: &'a str,
 }
 
-fn removal(line: &[u8]) -> Option<Removal<'_>> {
+fn removal(line: &[u8]) -> Option<RemovalRecord<'_>> {
     memmem::find(line, REMOVED)?;
     serde_json::from_slice(line).ok()
 }
@@ -380,9 +371,9 @@ fn removal(line: &[u8]) -> Option<Removal<'_>> {
 fn read_line(lines: &mut dyn BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
     line.clear();
     for _ in 0..MOST_LOOKS {
-        let room = LONGEST.saturating_sub(line.len());
-        let limit = u64::try_from(room).unwrap_or_default();
-        io::Read::take(&mut *lines, limit).read_until(b'\n', line)?;
+        let left = LONGEST.saturating_sub(line.len());
+        let left = u64::try_from(left).expect("a line is short");
+        io::Read::take(&mut *lines, left).read_until(b'\n', line)?;
         if line.is_empty() || line.ends_with(b"\n") || line.len() >= LONGEST {
             break;
         }

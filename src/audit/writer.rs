@@ -24,7 +24,6 @@ use super::directory::{Directory, at, sync_names};
 #[cfg(test)]
 mod tests;
 
-/// Writes the newest file of a journal.
 #[derive(Debug)]
 pub(super) struct Writer {
     directory: Directory,
@@ -37,7 +36,6 @@ pub(super) struct Writer {
     unsynced: Unsynced,
     /// How often a full file was followed by another, since this was asked last.
     pub(super) rotated: u64,
-    /// The lines that were sealed last.
     lines: Vec<u8>,
 }
 
@@ -58,7 +56,6 @@ pub(super) struct Finished {
     pub(super) tip: Tip,
 }
 
-/// A file that is being appended to.
 #[derive(Debug)]
 pub(super) struct OpenFile {
     pub(super) file: Arc<File>,
@@ -107,7 +104,7 @@ impl Writer {
     pub(super) fn write(&mut self, bodies: &[u8], now: Timestamp) -> io::Result<()> {
         let file = self.file.as_ref();
         if file.is_some_and(|file| file.size >= self.rotate_size || day(now) > file.day) {
-            // A file that is too long is better than none: without room for a new one it goes on.
+            // A file that is too long is better than none: where no new one can be begun it goes on.
             match self.rotate(now) {
                 Ok(()) => self.rotated += 1,
                 Err(error) => {
@@ -125,7 +122,6 @@ impl Writer {
         self.append(bodies).inspect_err(|_| self.discard())
     }
 
-    /// Writes `bodies` to the present file with one call.
     fn append(&mut self, bodies: &[u8]) -> io::Result<()> {
         let tip = self.seal(bodies);
         let Some(open) = &mut self.file else {
@@ -162,7 +158,6 @@ impl Writer {
         tip
     }
 
-    /// The lines that were sealed last.
     pub(super) fn lines(&self) -> &[u8] {
         &self.lines
     }
@@ -203,7 +198,6 @@ impl Writer {
         mem::take(&mut self.unsynced)
     }
 
-    /// Brings the names of new files to the disk.
     pub(super) fn sync_names(&mut self) -> io::Result<()> {
         if mem::take(&mut self.unsynced.names) {
             sync_names(self.directory.path())?;
@@ -235,12 +229,10 @@ impl Writer {
         }
     }
 
-    /// Cuts back files that failed.
     pub(super) fn cut_back(&mut self) {
         self.uncut.retain(|open| open.cut_back().is_err());
     }
 
-    /// Where the chain ends.
     pub(super) fn tip(&self) -> Tip {
         self.tip
     }
@@ -327,7 +319,6 @@ fn remove_if_empty(file: &File, path: &Path, size: u64) {
     }
 }
 
-/// The UTC day, counted from 1970.
 pub(super) fn day(now: Timestamp) -> i64 {
     now.seconds().div_euclid(86_400)
 }

@@ -1,5 +1,4 @@
-//! `audit verify`, `audit search` and `audit usage`: directories go in, a verdict, records or a report come
-//! out.
+//! `audit verify`, `audit search` and `audit usage` of the directories that are given.
 
 mod follow;
 mod progress;
@@ -18,34 +17,34 @@ use clap::{Args, Subcommand};
 use super::{ExitStatus, complain};
 use crate::audit::search::Incomplete;
 
-use search::Search;
-use usage::Usage;
-use verify::Verify;
+use search::SearchCommand;
+use usage::UsageCommand;
+use verify::VerifyCommand;
 
 /// `audit`.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub struct AuditArguments {
     #[command(subcommand)]
-    command: Command,
+    command: AuditCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum AuditCommand {
     /// Re-computes the hash chain and names the first record that is not as it was written.
-    Verify(Verify),
+    Verify(VerifyCommand),
     /// Shows records, newest first.
-    Search(Box<Search>),
+    Search(Box<SearchCommand>),
     /// Says who asked how often, what that cost at Atlas, and what was saved.
-    Usage(Usage),
+    Usage(UsageCommand),
 }
 
 /// Runs the command to its end.
-pub fn run(arguments: Arguments) -> ExitStatus {
+pub fn run(arguments: AuditArguments) -> ExitStatus {
     let outcome = match arguments.command {
-        Command::Search(search) if search.follows() => search.follow(),
-        Command::Search(search) => written(|out| search.run(out)),
-        Command::Usage(usage) => written(|out| usage.run(out)),
-        Command::Verify(verify) => written(|out| verify.run(out)),
+        AuditCommand::Search(search) if search.follows() => search.follow(),
+        AuditCommand::Search(search) => written(|out| search.run(out)),
+        AuditCommand::Usage(usage) => written(|out| usage.run(out)),
+        AuditCommand::Verify(verify) => written(|out| verify.run(out)),
     };
     match outcome {
         Ok(ending) => ending,

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use atlas_cert_gateway::audit::search::{Filter, Order, Search, search};
-use atlas_cert_gateway::audit::usage::{By, Counts, Usage};
+use atlas_cert_gateway::audit::usage::{GroupBy, Usage, UsageCounts};
 use atlas_simulator::{Asked, Fault};
 
 use crate::world::{FOREIGN_PROJECT, PROJECT, World, certs, operator_token, set, token};
@@ -232,11 +232,11 @@ async fn the_report_of_the_trail_comes_to_what_the_metrics_say() {
     let (would_have_cost, saved) = world.savings().await;
     assert!(saved > 0 && saved < would_have_cost);
     for (by, rows) in [
-        (By::Day, 1),
-        (By::Project, 2),
-        (By::Rule, 3),
-        (By::Subject, 3),
-        (By::Username, 6),
+        (GroupBy::Day, 1),
+        (GroupBy::Project, 2),
+        (GroupBy::Rule, 3),
+        (GroupBy::Subject, 3),
+        (GroupBy::Username, 6),
     ] {
         let mut usage = Usage::new(by);
         let directory = world.files.path().join("audit");
@@ -252,7 +252,7 @@ async fn the_report_of_the_trail_comes_to_what_the_metrics_say() {
         })
         .unwrap();
         let found = usage.rows();
-        let total = Counts::total(&found).unwrap();
+        let total = UsageCounts::total(&found).unwrap();
         assert_eq!(
             (total.would_have_cost, total.saved),
             (would_have_cost, saved)

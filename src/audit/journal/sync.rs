@@ -10,20 +10,18 @@ use crate::audit::chain::Tip;
 use crate::audit::config::Sync;
 use crate::audit::directory::sync_names;
 use crate::audit::heads;
+use crate::audit::orders::{SyncOrder, WriterOrder};
 use crate::audit::writer::Finished;
 
 use super::{Journal, lock};
 
-/// What the sync thread knows.
 pub(in crate::audit) struct SyncThread {
     journal: Arc<Journal>,
     /// Up to which record everything is on the disk.
     pub(super) durable: u64,
-    /// The last record that a head was signed for.
     signed: u64,
 }
 
-/// The file that is written to, and the last record in it.
 pub(super) struct CurrentFile {
     file: Arc<File>,
     path: PathBuf,
@@ -39,21 +37,20 @@ impl SyncThread {
         }
     }
 
-    /// Follows orders until it is told to stop.
     pub(in crate::audit) fn run(mut self) {
         loop {
             let orders = self.journal.sync_orders.take();
             // The background task may have called a sync late just after it was over.
             self.journal.health.sync_ended();
-            if orders.sync && self.journal.sync == Sync::Interval {
+            if orders.contains(&SyncOrder::Sync) && self.journal.sync == Sync::Interval {
                 self.sync();
             } else {
                 self.finish_files();
             }
-            if orders.stop || orders.sign {
+            if orders.contains(&SyncOrder::Stop) || orders.contains(&SyncOrder::Sign) {
                 self.sign_head();
             }
-            if orders.stop {
+            if orders.contains(&SyncOrder::Stop) {
                 return self.end();
             }
         }
@@ -158,9 +155,7 @@ impl SyncThread {
                 writer.give_up(error);
             }
         });
-        self.journal
-            .writer_orders
-            .give(|orders| orders.write = true);
+        self.journal.writer_orders.give(WriterOrder::Write);
     }
 
     /// Signs the end of the chain, which is on the disk by then unless the configuration wants no sync.
@@ -178,7 +173,6 @@ impl SyncThread {
         }
     }
 
-    /// Signs a record, unless it or a later one was signed already.
     fn sign(&mut self, path: &Path, tip: Tip) {
         let Some(key) = &self.journal.head_key else {
             return;

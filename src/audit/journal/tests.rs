@@ -170,7 +170,7 @@ fn hold<T: 'static>(
         let _ = released.recv();
         in_the_end(&mut part);
         drop(part);
-        journal.writer_orders.give(|orders| orders.write = true);
+        journal.writer_orders.give(WriterOrder::Write);
     });
     holding.recv().unwrap();
     release
@@ -252,7 +252,7 @@ async fn a_disk_that_hangs_then_fails_and_comes_back_is_written_again() {
 /// Has the threads stop, of which `sync` has not begun yet.
 async fn stop(journal: &Arc<Journal>, sync: SyncThread) {
     thread::spawn(move || sync.run());
-    journal.writer_orders.give(|orders| orders.stop = true);
+    journal.writer_orders.give(WriterOrder::Stop);
     journal.ended().await;
 }
 

@@ -1,4 +1,4 @@
-//! A finished file goes in, a packed one that holds the same stands in its place.
+//! Packing: a finished file is replaced by a `.zst` that holds the same.
 
 use std::path::Path;
 use std::{fs, io};
@@ -14,7 +14,7 @@ use crate::audit::reading::Comparison;
 
 /// Replaces a file by a packed one that holds the same. A file of the journal must end before the record
 /// `next`: one that failed while it was written may hold what was never acknowledged, until it is cut. Says
-/// whether this was done; somebody else may have taken the file.
+/// whether this was done; the file may have been taken away.
 pub(super) fn pack(file: &SegmentFile, next: Option<u64>) -> io::Result<bool> {
     let packed = pack_present(file, next);
     match packed {
@@ -46,7 +46,7 @@ fn pack_present(file: &SegmentFile, next: Option<u64>) -> io::Result<bool> {
         written?;
         sync_names(directory)?;
     }
-    // One that was there may be half of what somebody else is writing, or has left.
+    // One that was there may be half of what another program is writing, or has left.
     match reading::compare(file, &packed)? {
         Comparison::Copy => {
             remove_file(&file.path)?;
@@ -61,8 +61,8 @@ fn pack_present(file: &SegmentFile, next: Option<u64>) -> io::Result<bool> {
     }
 }
 
-/// What is packed takes less than its source. Where that much is free, the journal never runs out of room
-/// because something is being packed.
+/// What is packed takes less than its source. Where that much is free, packing never fills the disk under the
+/// journal.
 fn check_room(directory: &Path, file: &SegmentFile) -> io::Result<()> {
     let disk = statvfs(directory)?;
     if disk.f_bavail.saturating_mul(disk.f_frsize) < file.size {
@@ -112,5 +112,4 @@ fn write_packed(file: &SegmentFile, packed: &SegmentFile, part: &Path) -> io::Re
 }
 
 const LEVEL: i32 = 3;
-/// What a packed file is called until it is whole.
 const PART: &str = ".zst.part";

@@ -1,25 +1,16 @@
 //! Which records are wanted: one set of filters for `audit search` and for `GET /audit/lookups`.
-//!
-//! There is no index, because a scan is fast enough. A record is written with one spelling for every member, and
-//! inside a text a quotation mark never stands without a backslash before it. So the bytes `,"subject":"ci"` in
-//! a line are that member and nothing else: they are looked for as they are, and no line is read as JSON.
 
 use std::net::{IpAddr, SocketAddr};
-use std::ops::{ControlFlow, Range};
 use std::time::Duration;
 
 use clap::Args;
-use memchr::memmem::Finder;
 use uuid::Uuid;
 
 use crate::atlas::{ProjectId, Timestamp};
-use crate::audit::chain;
-use crate::audit::record::{escaped, limits};
 use crate::identity::network;
 use crate::system::Clock;
 
-use super::shown::Shown;
-use super::{Order, TIME};
+use super::Order;
 
 /// A record has to pass all that are given.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
@@ -109,132 +100,6 @@ pub enum BadFilter {
     },
 }
 
-/// A filter, made ready for lines.
-pub struct LineFilter<'a> {
-    pub(super) filter: &'a Filter,
-    /// The members that a line must hold, as they stand in it; the rarest first.
-    members: Vec<Finder<'static>>,
-    /// Of these a line must hold one.
-    peers: Vec<Finder<'static>>,
-    /// As the records have them, so that times are compared as text.
-    since: Option<String>,
-    until: Option<String>,
-    /// What is known of the certificate that the filter names.
-    pub(super) shown: Option<Shown>,
-}
-
-impl<'a> LineFilter<'a> {
-    /// Of this filter.
-    pub fn new(filter: &'a Filter) -> Self {
-        let id = |name, id: Option<Uuid>| id.map(|id| format!(",\"{name}\":\"{id}\""));
-        let text = |name, text: &Option<String>, limit| {
-            let (inside, whole) = escaped(text.as_deref()?, limit);
-            // A text that was cut has a flag behind it.
-            let flag = if whole {
-                String::new()
-            } else {
-                format!(",\"{name}_truncated\":true")
-            };
-            Some(format!(",\"{name}\":\"{inside}\"{flag}"))
-        };
-        let members = [
-            id("request_id", filter.request_id),
-            id("fill_id", filter.fill_id),
-            text("token_id", &filter.token_id, limits::NAME),
-            text("username", &filter.username, limits::USERNAME),
-            text("subject", &filter.subject, limits::SUBJECT),
-            text("client_id", &filter.client_id, limits::NAME),
-            text("rule", &filter.rule, limits::NAME),
-            text("group_id", &filter.group, limits::SHORT),
-            // In every kind of record something follows it.
-            filter.status.map(|status| format!(",\"status\":{status},")),
-            text("outcome", &filter.outcome, limits::SHORT),
-            text("issuer", &filter.issuer, limits::ISSUER),
-            text("kind", &filter.kind, limits::SHORT),
-        ];
-        let finder = |member: String| Finder::new(member.as_bytes()).into_owned();
-        Self {
-            filter,
-            members: members.into_iter().flatten().map(finder).collect(),
-            peers: filter
-                .peer
-                .map(Peer::spellings)
-                .into_iter()
-                .flatten()
-                .map(finder)
-                .collect(),
-            since: filter.since.map(|since| since.to_string()),
-            until: filter.until.map(|until| until.to_string()),
-            shown: None,
-        }
-    }
-
-    /// Whether one line passes.
-    pub fn passes(&self, line: &str) -> bool {
-        let line = line.as_bytes();
-        // [`pass`](Self::pass) is only shown lines that hold the first member.
-        let first = self.members.first();
-        first.is_none_or(|member| member.find(line).is_some()) && self.pass(line).is_some()
-    }
-
-    /// Where the records in `block` stand that pass, and their numbers.
-    pub(super) fn matches(
-        &self,
-        block: &[u8],
-        mut see: impl FnMut(Range<usize>, u64) -> ControlFlow<()>,
-    ) {
-        let mut start = 0;
-        while let Some(line) = self.next_candidate(block, start) {
-            start = line.end + 1;
-            let seq = block.get(line.clone()).and_then(|line| self.pass(line));
-            if seq.is_some_and(|seq| see(line, seq).is_break()) {
-                return;
-            }
-        }
-    }
-
-    /// Where the next line that may pass stands, at `start` or after it.
-    fn next_candidate(&self, block: &[u8], start: usize) -> Option<Range<usize>> {
-        let rest = block.get(start..).filter(|rest| !rest.is_empty())?;
-        let (begin, from) = match self.members.first() {
-            None => (start, start),
-            Some(member) => {
-                let at = member.find(rest)?;
-                let begin = memchr::memrchr(b'\n', rest.get(..at)?).map_or(0, |end| end + 1);
-                (start + begin, start + at)
-            }
-        };
-        let end = memchr::memchr(b'\n', block.get(from..)?).map_or(block.len(), |end| from + end);
-        Some(begin..end)
-    }
-
-    /// The number of a line, if it passes.
-    fn pass(&self, line: &[u8]) -> Option<u64> {
-        // The time stands at the same place in every line.
-        let time = line.get(TIME)?;
-        let (since, until) = (self.since.as_deref(), self.until.as_deref());
-        if since.is_some_and(|since| time < since.as_bytes())
-            || until.is_some_and(|until| time >= until.as_bytes())
-        {
-            return None;
-        }
-        let seq = chain::seq(line)?;
-        let (after, before) = (self.filter.after, self.filter.before);
-        if after.is_some_and(|after| seq <= after) || before.is_some_and(|before| seq >= before) {
-            return None;
-        }
-        // The first is why the line is looked at.
-        let mut others = self.members.iter().skip(1);
-        others
-            .all(|member| member.find(line).is_some())
-            .then_some(())?;
-        let mut peers = self.peers.iter();
-        let is_peer = peers.len() == 0 || peers.any(|peer| peer.find(line).is_some());
-        let is_shown = self.shown.as_ref().is_none_or(|shown| shown.passes(line));
-        (is_peer && is_shown).then_some(seq)
-    }
-}
-
 impl Filter {
     /// Sets the filter of this name; `24h` is counted from `now`.
     pub fn set(&mut self, name: &str, value: &str, now: Timestamp) -> Result<(), BadFilter> {
@@ -308,7 +173,6 @@ fn group(text: &str) -> Result<String, &'static str> {
         .map_err(|_| "24 lower-case hexadecimal digits")
 }
 
-/// How a lookup ended.
 fn outcome(text: &str) -> Result<String, &'static str> {
     let words = [
         "answered",
@@ -322,7 +186,6 @@ fn outcome(text: &str) -> Result<String, &'static str> {
     one_of(&words, text, allowed)
 }
 
-/// What a record is of.
 fn kind(text: &str) -> Result<String, &'static str> {
     let words = ["lookup", "fetch", "admin", "refusals"];
     one_of(&words, text, "lookup, fetch, admin or refusals")
@@ -342,7 +205,6 @@ pub fn instant_by_now(text: &str) -> Result<Timestamp, &'static str> {
     instant(text, Clock::system().now().wall)
 }
 
-/// An IP address, or one and its port.
 fn peer(text: &str) -> Result<Peer, &'static str> {
     let address = |address: IpAddr| Peer::Address(address.to_canonical());
     let socket =
@@ -352,7 +214,6 @@ fn peer(text: &str) -> Result<Peer, &'static str> {
         .map_err(|_| "an IP address (10.0.0.1, 2001:db8::1) or one with a port (10.0.0.1:50123, [::1]:50123)")
 }
 
-/// An HTTP status.
 fn status(text: &str) -> Result<u16, &'static str> {
     let status = (text.len() == 3).then(|| text.parse().ok()).flatten();
     let status = status.filter(|status| (100..=599).contains(status));
@@ -368,18 +229,15 @@ pub fn order(text: &str) -> Result<Order, &'static str> {
     }
 }
 
-/// A UUID.
 fn id(text: &str) -> Result<Uuid, &'static str> {
     text.parse().map_err(|_| "a UUID")
 }
 
-/// A certificate's serial number.
 fn certificate(text: &str) -> Result<i64, &'static str> {
     text.parse()
         .map_err(|_| "a certificate's serial number: the digits of its `_id`")
 }
 
-/// A record's number.
 fn number(text: &str) -> Result<u64, &'static str> {
     text.parse().map_err(|_| "a record's number")
 }

@@ -1,146 +1,100 @@
-//! Packed files newest first: they can only be unpacked from their beginning.
+//! The newest matches of a packed file, which can only be unpacked from its beginning.
 
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::io::Seek;
-use std::ops::{ControlFlow, Range};
+use std::ops::ControlFlow;
 
-use super::cursor::{Bounds, is_beyond};
-use super::{LineFilter, Order};
+use super::line_filter::LineFilter;
+use super::{Match, Order, SearchBounds};
 use crate::audit::chain;
-use crate::audit::listing::{Packing, SegmentFile};
-use crate::audit::reading::Forwards;
+use crate::audit::listing::SegmentFile;
+use crate::audit::reading::{Forwards, check_end};
 
-/// A record that passes.
-pub(super) struct Passed {
-    /// Where it stands in the block.
-    pub(super) line: Range<usize>,
-    pub(super) seq: u64,
-}
-
-/// The last records of a packed file that pass.
+/// A packed file that is read newest first.
 ///
-/// It is unpacked from its beginning, and only the last of what passes is kept. A caller who wants more
-/// than fits has it unpacked once more, as far as the oldest that was shown; most have seen enough by then.
-pub(super) struct Last<'c> {
-    copy: &'c SegmentFile,
+/// Only the last of what passes is kept. Where more is wanted than that, the file is unpacked once more, as far
+/// as the oldest match that was shown; most callers have seen enough by then.
+pub(super) struct PackedLines {
+    copy: SegmentFile,
     first: u64,
-    /// The number with which the file behind it begins.
     next: Option<u64>,
-    /// How many are still to be shown.
-    left: usize,
-    count: usize,
-    held: usize,
-    lines: VecDeque<Kept>,
+    /// Held open: it may be renamed before it is unpacked.
+    file: File,
+    /// The last match that was given; those before it are still to come.
+    before: u64,
 }
 
-struct Kept {
-    line: Box<[u8]>,
-    seq: u64,
-}
-
-impl<'c> Last<'c> {
-    pub(super) fn of(copy: &'c SegmentFile, first: u64, next: Option<u64>, left: usize) -> Self {
-        Self {
-            copy,
+impl PackedLines {
+    pub(super) fn open(copy: &SegmentFile, first: u64, next: Option<u64>) -> io::Result<Self> {
+        Ok(Self {
+            copy: copy.clone(),
             first,
             next,
-            left,
-            count: 0,
-            held: 0,
-            lines: VecDeque::new(),
-        }
+            file: copy.open()?,
+            before: u64::MAX,
+        })
     }
 
-    pub(super) fn read(
+    /// Gives the newest matches that were not given yet, oldest first, with their lines in `block`; breaks if
+    /// none are left after them. After an error there may be others.
+    pub(super) fn next(
         &mut self,
-        mut file: &File,
         filter: &LineFilter<'_>,
-        bounds: Bounds<'_>,
+        bounds: SearchBounds<'_>,
         block: &mut Vec<u8>,
-    ) -> io::Result<()> {
-        file.rewind()?;
-        let mut file = Forwards::of(self.copy, file.try_clone()?, bounds.window)?;
-        let mut last = None;
-        while self.count < self.left && !(bounds.is_over)() {
-            if !file.next(block)? {
-                return check_end(self.copy, self.first, last, self.next);
+        matches: &mut Vec<Match>,
+    ) -> (ControlFlow<()>, io::Result<()>) {
+        let mut kept = VecDeque::<(Box<[u8]>, u64)>::new();
+        let (mut held, mut end) = (0, ControlFlow::Break(()));
+        let read = self.read(filter, bounds, block, |line, seq| {
+            held += line.len();
+            kept.push_back((Box::from(line), seq));
+            while held > bounds.kept && kept.len() > 1 {
+                held -= kept.pop_front().map_or(0, |(line, _)| line.len());
+                end = ControlFlow::Continue(());
             }
-            last = last_number(block).or(last);
+        });
+        block.clear();
+        for (line, seq) in kept {
+            let start = block.len();
+            block.extend_from_slice(&line);
+            let line = start..block.len();
+            matches.push(Match { line, seq });
+        }
+        self.before = matches.first().map_or(0, |oldest| oldest.seq);
+        (end, read)
+    }
+
+    fn read(
+        &self,
+        filter: &LineFilter<'_>,
+        bounds: SearchBounds<'_>,
+        block: &mut Vec<u8>,
+        mut see: impl FnMut(&[u8], u64),
+    ) -> io::Result<()> {
+        (&self.file).rewind()?;
+        let mut lines = Forwards::of(&self.copy, self.file.try_clone()?, bounds.window)?;
+        let mut last = None;
+        while !(bounds.is_over)() {
+            if !lines.next(block)? {
+                return check_end(&self.copy, self.first, last, self.next);
+            }
+            last = chain::last_seq(block).or(last);
             filter.matches(block, |line, seq| {
-                self.keep(block.get(line).unwrap_or_default(), seq, bounds.kept)
+                if seq >= self.before {
+                    return ControlFlow::Break(());
+                }
+                see(block.get(line).expect("a match is in its block"), seq);
+                ControlFlow::Continue(())
             });
-            if is_beyond(filter.filter, Order::OldestFirst, block) {
+            if last.is_some_and(|last| last >= self.before)
+                || filter.is_beyond(Order::OldestFirst, block)
+            {
                 break;
             }
         }
         Ok(())
     }
-
-    fn keep(&mut self, line: &[u8], seq: u64, most: usize) -> ControlFlow<()> {
-        if self.count == self.left {
-            return ControlFlow::Break(());
-        }
-        self.count += 1;
-        self.held += line.len();
-        self.lines.push_back(Kept {
-            line: Box::from(line),
-            seq,
-        });
-        while self.held > most && self.lines.len() > 1 {
-            self.held -= self.lines.pop_front().map_or(0, |it| it.line.len());
-        }
-        ControlFlow::Continue(())
-    }
-
-    /// Gives what was kept; breaks if nothing is left after it.
-    pub(super) fn give(
-        self,
-        block: &mut Vec<u8>,
-        passed: &mut Vec<Passed>,
-        left: &mut usize,
-    ) -> ControlFlow<()> {
-        *left = self.count - self.lines.len();
-        block.clear();
-        for Kept { line, seq } in self.lines {
-            let start = block.len();
-            block.extend_from_slice(&line);
-            let line = start..block.len();
-            passed.push(Passed { line, seq });
-        }
-        if *left == 0 {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
-    }
-}
-
-/// A packed file that was cut off between two of its frames ends without an error, and one of an unknown
-/// name may hold anything.
-pub(super) fn check_end(
-    copy: &SegmentFile,
-    first: u64,
-    last: Option<u64>,
-    next: Option<u64>,
-) -> io::Result<()> {
-    let is_packed = !matches!(copy.packing, Packing::Plain | Packing::Renamed);
-    let missing = match (last, next) {
-        // One that was packed empty is followed by another that begins as it does.
-        (None, next) => is_packed && next != Some(first),
-        (Some(last), Some(next)) => is_packed && last.saturating_add(1) < next,
-        (Some(_), None) => false,
-    };
-    if missing {
-        return Err(io::Error::other("it ends before the last of its records"));
-    }
-    Ok(())
-}
-
-/// The number of the last record in a block of whole lines.
-pub(super) fn last_number(block: &[u8]) -> Option<u64> {
-    let block = block.strip_suffix(b"\n").unwrap_or(block);
-    let start = memchr::memrchr(b'\n', block).map_or(0, |end| end + 1);
-    chain::seq(block.get(start..)?)
 }

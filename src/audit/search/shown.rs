@@ -1,108 +1,83 @@
-//! Who was shown a certificate: a serial number goes in, the fetches whose lists had it come out, by which the
-//! answers name where they come from.
+//! Who was shown a certificate: the fetches whose lists had a serial number, which the answers name.
 //!
 //! A record of a fetch names what appeared, vanished and expired against the fetch before; only together
 //! do they say what a list had. So all of them are read, oldest first, each directory by itself.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 
-use memchr::memmem;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::cursor::{Bounds, Cursor};
-use super::{Filter, Found, Incomplete, LineFilter, Order};
+use super::cursor::Cursor;
+use super::filter::Filter;
+use super::line_filter::{CertificateFetches, LineFilter};
+use super::{Found, Incomplete, Order, Search, SearchBounds};
 
-/// The fetches whose records say something of a certificate.
-#[derive(Debug, Default)]
-pub(super) struct Shown {
-    /// Its list had it.
-    had: HashSet<Uuid>,
-    /// It had vanished or expired with this one.
-    gone: HashSet<Uuid>,
-}
-
-impl Shown {
-    /// Reads the fetches of `directories`; what could not be read, or cannot be known any more, is added to
-    /// `incomplete`.
-    pub(super) fn read(
-        directories: &[PathBuf],
-        certificate: i64,
-        filter: &Filter,
-        bounds: Bounds<'_>,
-        incomplete: &mut Vec<Incomplete>,
-    ) -> io::Result<Self> {
-        let fetches = Filter {
-            kind: Some("fetch".to_owned()),
-            group: filter.group.clone(),
-            username: filter.username.clone(),
-            until: filter.until,
-            ..Filter::default()
-        };
-        let filter = LineFilter::new(&fetches);
-        let mut shown = Self::default();
-        for directory in directories {
-            let mut lists = Lists::of(certificate);
-            let mut cursor = Cursor::open(directory, &filter, Order::OldestFirst, bounds)?;
-            loop {
-                cursor.fill();
-                if cursor.is_at_end() {
-                    break;
-                }
-                let _ = cursor.show(&mut |found| {
-                    lists.add(found, &mut shown);
-                    ControlFlow::Continue(())
-                });
+/// Reads the fetches of `directories`; what could not be read, or cannot be known any more, is added to
+/// `incomplete`.
+pub(super) fn read(
+    search: &Search<'_>,
+    certificate: i64,
+    bounds: SearchBounds<'_>,
+    incomplete: &mut Vec<Incomplete>,
+) -> io::Result<CertificateFetches> {
+    let fetches = Filter {
+        kind: Some("fetch".to_owned()),
+        group: search.filter.group.clone(),
+        username: search.filter.username.clone(),
+        until: search.filter.until,
+        ..Filter::default()
+    };
+    let filter = LineFilter::new(&fetches);
+    let mut shown = CertificateFetches::default();
+    for directory in search.directories {
+        let mut lists = Lists::of(certificate);
+        let mut cursor = Cursor::open(directory, &filter, Order::OldestFirst, bounds)?;
+        loop {
+            cursor.fill();
+            if cursor.is_at_end() {
+                break;
             }
-            incomplete.extend(cursor.into_incomplete());
-            if lists.is_unsure {
-                incomplete.push(Incomplete {
-                    path: directory.clone(),
-                    problem: UNSURE.to_owned(),
-                });
-            }
+            let _ = cursor.show(&mut |found| {
+                lists.add(found, &mut shown);
+                ControlFlow::Continue(())
+            });
         }
-        Ok(shown)
+        incomplete.extend(cursor.into_incomplete());
+        if lists.is_unsure {
+            incomplete.push(Incomplete {
+                path: directory.clone(),
+                problem: UNSURE.to_owned(),
+            });
+        }
     }
-
-    /// Whether the record at `line` is an answer from a list that had the certificate, or a fetch with which
-    /// it came, was there, or went.
-    pub(super) fn passes(&self, line: &[u8]) -> bool {
-        let Some(fill_id) = fill_id(line) else {
-            return false;
-        };
-        let is_fetch = || memmem::find(line, FETCH).is_some();
-        self.had.contains(&fill_id) || (self.gone.contains(&fill_id) && is_fetch())
-    }
+    Ok(shown)
 }
 
 /// Whether the last list of each project and user had the certificate.
 struct Lists {
     certificate: i64,
-    last: HashMap<Key, Last>,
+    last: HashMap<ListKey, LastFetch>,
     /// A fetch builds on one that is not there, or there were more serial numbers than its record holds.
     is_unsure: bool,
 }
 
-/// Of which list.
 #[derive(PartialEq, Eq, Hash)]
-struct Key {
+struct ListKey {
     group_id: Box<str>,
     username: Box<str>,
 }
 
-struct Last {
+struct LastFetch {
     fill_id: Uuid,
     had: bool,
 }
 
-/// What a record of a fetch says of serial numbers.
 #[derive(Deserialize)]
-struct Fetch<'a> {
+struct FetchMembers<'a> {
     #[serde(borrow)]
     group_id: Cow<'a, str>,
     #[serde(borrow)]
@@ -134,8 +109,8 @@ impl Lists {
         }
     }
 
-    fn add(&mut self, found: &Found<'_>, shown: &mut Shown) {
-        let Ok(fetch) = serde_json::from_str::<Fetch<'_>>(found.line) else {
+    fn add(&mut self, found: &Found<'_>, shown: &mut CertificateFetches) {
+        let Ok(fetch) = serde_json::from_str::<FetchMembers<'_>>(found.line) else {
             return;
         };
         let appeared = fetch.appeared.contains(&self.certificate);
@@ -145,7 +120,7 @@ impl Lists {
             // It failed, and says nothing of any list.
             return;
         }
-        let key = Key {
+        let key = ListKey {
             group_id: Box::from(fetch.group_id),
             username: Box::from(fetch.username),
         };
@@ -162,22 +137,17 @@ impl Lists {
             shown.gone.insert(fetch.fill_id);
         }
         let fill_id = fetch.fill_id;
-        self.last.insert(key, Last { fill_id, had });
+        self.last.insert(key, LastFetch { fill_id, had });
     }
 }
 
-fn fill_id(line: &[u8]) -> Option<Uuid> {
-    let start = memmem::find(line, FILL_ID)? + FILL_ID.len();
-    Uuid::try_parse_ascii(line.get(start..)?.get(..36)?).ok()
-}
-
-const FILL_ID: &[u8] = b",\"fill_id\":\"";
-const FETCH: &[u8] = b",\"kind\":\"fetch\"";
 const UNSURE: &str = "some lists cannot be told from what is left of their fetches; who was shown the \
                       certificate from them is not found";
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     const ID: [&str; 4] = [
@@ -196,7 +166,7 @@ mod tests {
     type Told = (Vec<usize>, Vec<usize>, bool);
 
     fn read(lines: &[String]) -> Told {
-        let (mut lists, mut shown) = (Lists::of(7), Shown::default());
+        let (mut lists, mut shown) = (Lists::of(7), CertificateFetches::default());
         for line in lines {
             lists.add(&Found { line, seq: 1 }, &mut shown);
         }

@@ -1,4 +1,4 @@
-//! RELP, the Reliable Event Logging Protocol that rsyslog's imrelp speaks: messages go in, and are with
+//! RELP, the Reliable Event Logging Protocol that rsyslog's imrelp speaks: messages are with
 //! the receiver when it has answered each of them with 200.
 //!
 //! A frame, in both directions, is `TXNR SP COMMAND SP DATALEN [SP DATA] LF`; an answer has the number of
@@ -7,7 +7,6 @@
 use std::io;
 use std::io::{BufReader, Read, Write};
 
-/// A session that the receiver has agreed to.
 pub(super) struct Session<S> {
     stream: BufReader<S>,
     /// The number of the last frame that was sent.
@@ -24,7 +23,6 @@ impl<S: Read + Write> Session<S> {
         Ok(session)
     }
 
-    /// Sends messages and waits until the receiver has them all.
     pub(super) fn send(&mut self, messages: &[Vec<u8>]) -> io::Result<()> {
         // Neither side can wait for the other: the answers to a window fit into any socket's buffer.
         messages
@@ -32,7 +30,6 @@ impl<S: Read + Write> Session<S> {
             .try_for_each(|window| self.exchange("syslog", window))
     }
 
-    /// Tells the receiver that this is the end.
     pub(super) fn close(&mut self) -> io::Result<()> {
         self.exchange("close", &[""])
     }
@@ -117,7 +114,6 @@ fn frame(out: &mut Vec<u8>, number: u32, command: &str, data: &[u8]) {
     out.push(b'\n');
 }
 
-/// Whether an answer begins with the code 200.
 fn is_ok(data: &[u8]) -> bool {
     data.strip_prefix(b"200")
         .is_some_and(|rest| !rest.first().is_some_and(u8::is_ascii_digit))

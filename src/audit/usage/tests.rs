@@ -48,7 +48,7 @@ impl Line {
     }
 }
 
-fn counted(by: By, lines: &[String]) -> Vec<Row> {
+fn counted(by: GroupBy, lines: &[String]) -> Vec<UsageRow> {
     let mut usage = Usage::new(by);
     for line in lines {
         usage.add(line);
@@ -57,15 +57,15 @@ fn counted(by: By, lines: &[String]) -> Vec<Row> {
 }
 
 /// What comes of it if each line is read as JSON.
-fn naively(by: By, lines: &[String]) -> BTreeMap<String, [u64; 7]> {
+fn naively(by: GroupBy, lines: &[String]) -> BTreeMap<String, [u64; 7]> {
     let mut rows = BTreeMap::<String, [u64; 7]>::new();
     for line in lines {
         let record: Value = serde_json::from_str(line).unwrap();
         let key: Vec<_> = match by {
-            By::Day => vec![Value::from(
+            GroupBy::Day => vec![Value::from(
                 record["time"].as_str().unwrap().split('T').next(),
             )],
-            By::Project | By::Rule | By::Subject | By::Username => {
+            GroupBy::Project | GroupBy::Rule | GroupBy::Subject | GroupBy::Username => {
                 by.members().iter().map(|it| record[*it].clone()).collect()
             }
         };
@@ -84,7 +84,7 @@ fn naively(by: By, lines: &[String]) -> BTreeMap<String, [u64; 7]> {
     rows
 }
 
-fn numbers(counts: &Counts) -> [u64; 7] {
+fn numbers(counts: &UsageCounts) -> [u64; 7] {
     [
         counts.lookups,
         counts.answered,
@@ -96,7 +96,7 @@ fn numbers(counts: &Counts) -> [u64; 7] {
     ]
 }
 
-fn key(row: &Row) -> String {
+fn key(row: &UsageRow) -> String {
     let key = row.key.iter();
     let key = key.map(|it| serde_json::from_str(it.get()).unwrap());
     Value::Array(key.collect()).to_string()
@@ -140,9 +140,9 @@ proptest! {
         lines in prop::collection::vec(lines(), 1..40),
     ) {
         let written: Vec<_> = lines.iter().map(Line::written).collect();
-        for by in [By::Day, By::Project, By::Rule, By::Subject, By::Username] {
+        for by in [GroupBy::Day, GroupBy::Project, GroupBy::Rule, GroupBy::Subject, GroupBy::Username] {
             let rows = counted(by, &written);
-            let total = Counts::total(&rows).unwrap();
+            let total = UsageCounts::total(&rows).unwrap();
             let times = || lines.iter().map(|line| format!("2026-08-10T02:06:{:02}.000000Z", line.second));
             prop_assert_eq!(Some(total.first.to_string()), times().min());
             prop_assert_eq!(Some(total.last.to_string()), times().max());
@@ -169,11 +169,11 @@ fn folded_refusals_count_where_they_were_of_a_known_caller() {
         folded(",\"peer\":\"192.0.2.1\""),
     ];
     for (by, expected) in [
-        (By::Day, "[\"2026-08-10\"]"),
-        (By::Project, "[null]"),
-        (By::Rule, "[null]"),
-        (By::Subject, "[\"Müller\",\"https://idp\"]"),
-        (By::Username, "[null,null]"),
+        (GroupBy::Day, "[\"2026-08-10\"]"),
+        (GroupBy::Project, "[null]"),
+        (GroupBy::Rule, "[null]"),
+        (GroupBy::Subject, "[\"Müller\",\"https://idp\"]"),
+        (GroupBy::Username, "[null,null]"),
     ] {
         let rows = counted(by, &lines);
         let [row] = &*rows else { panic!("{rows:?}") };
@@ -206,7 +206,7 @@ fn rows_come_in_the_order_of_what_they_would_have_cost_and_days_in_their_own() {
         line(3, "large", 1_001),
         line(4, "equal", 501),
     ];
-    let rows = counted(By::Subject, &lines);
+    let rows = counted(GroupBy::Subject, &lines);
     let keys: Vec<_> = rows.iter().map(key).collect();
     let expected = ["large", "small", "equal"].map(|name| format!("[\"{name}\",null]"));
     assert_eq!(keys, expected);
@@ -215,7 +215,7 @@ fn rows_come_in_the_order_of_what_they_would_have_cost_and_days_in_their_own() {
         lines[0].replace("2026-08-10", "2026-08-09"),
         lines[2].replace("2026-08-10", "2026-08-11"),
     ];
-    let days = counted(By::Day, &days);
+    let days = counted(GroupBy::Day, &days);
     assert!(days.iter().map(key).is_sorted());
 }
 
@@ -224,11 +224,11 @@ fn what_is_no_record_counts_nothing() {
     let torn = "{\"time\":\"2026-08-10T02:06:35.000000Z\",\"seq\":7,\"kind\":\"look";
     for line in ["", "{}", torn, &"\0".repeat(600)] {
         assert!(
-            counted(By::Subject, &[line.to_owned()]).is_empty(),
+            counted(GroupBy::Subject, &[line.to_owned()]).is_empty(),
             "{line}"
         );
     }
-    assert!(Counts::total(&[]).is_none());
+    assert!(UsageCounts::total(&[]).is_none());
 }
 
 #[test]
@@ -241,7 +241,7 @@ fn a_share_is_in_thousandths() {
         (u64::MAX, u64::MAX, Some(1_000)),
     ] {
         let time = Timestamp::from_seconds(0);
-        let counts = Counts {
+        let counts = UsageCounts {
             lookups: 1,
             answered: 1,
             denied: 0,

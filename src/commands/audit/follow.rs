@@ -15,15 +15,14 @@ use crate::audit::search::{Filter, Found, LineFilter, Order, Search};
 use crate::commands::ExitStatus;
 use crate::system::{Clock, may_wait};
 
-use super::records::{Format, Records};
+use super::records::{OutputFormat, Records};
 
-/// What is followed, and how it is shown.
 pub(super) struct FollowRequest {
     pub(super) directories: Vec<PathBuf>,
     pub(super) filter: Filter,
     /// How many of the records that are there already.
     pub(super) limit: usize,
-    pub(super) format: Format,
+    pub(super) format: OutputFormat,
 }
 
 /// Follows until it is interrupted, or what it writes is not read any more.
@@ -54,7 +53,6 @@ async fn follow(request: FollowRequest, clock: &Clock) -> io::Result<()> {
     Ok(())
 }
 
-/// What is followed, as far as it was shown.
 struct Following {
     request: FollowRequest,
     trails: Vec<Trail>,
@@ -63,7 +61,6 @@ struct Following {
 }
 
 impl Following {
-    /// Shows what is there.
     fn begin(request: FollowRequest) -> io::Result<Self> {
         let directories = request.directories.iter().cloned();
         let mut trails: Vec<_> = directories
@@ -85,7 +82,6 @@ impl Following {
         Ok(following)
     }
 
-    /// Shows what was written since.
     fn go_on(mut self) -> io::Result<Self> {
         let filter = &self.request.filter;
         let lines = in_order(&mut self.trails, |trail| trail.new_lines(filter))?;
@@ -93,8 +89,8 @@ impl Following {
         Ok(self)
     }
 
-    fn show(&mut self, lines: &[Line]) -> io::Result<()> {
-        for Line { text, seq } in lines {
+    fn show(&mut self, lines: &[FollowedLine]) -> io::Result<()> {
+        for FollowedLine { text, seq } in lines {
             let found = Found {
                 line: text,
                 seq: *seq,
@@ -108,11 +104,10 @@ impl Following {
 /// The trail of one directory, as far as it was read.
 struct Trail {
     directory: PathBuf,
-    /// The number of the last record.
     last: u64,
 }
 
-struct Line {
+struct FollowedLine {
     text: String,
     seq: u64,
 }
@@ -120,8 +115,8 @@ struct Line {
 /// What is read of each trail, by time.
 fn in_order(
     trails: &mut [Trail],
-    read: impl Fn(&mut Trail) -> io::Result<Vec<Line>>,
-) -> io::Result<Vec<Line>> {
+    read: impl Fn(&mut Trail) -> io::Result<Vec<FollowedLine>>,
+) -> io::Result<Vec<FollowedLine>> {
     let mut lines = Vec::new();
     for trail in trails {
         lines.extend(read(trail)?);
@@ -132,7 +127,7 @@ fn in_order(
 
 impl Trail {
     /// Up to `limit` of the newest records that pass, oldest first. All that are there count as read.
-    fn known(&mut self, filter: &Filter, limit: usize) -> io::Result<Vec<Line>> {
+    fn known(&mut self, filter: &Filter, limit: usize) -> io::Result<Vec<FollowedLine>> {
         let everything = Filter::default();
         search_newest(&self.directory, &everything, |found| {
             self.last = found.seq;
@@ -145,7 +140,7 @@ impl Trail {
         let mut lines = Vec::new();
         if limit > 0 {
             search_newest(&self.directory, &filter, |found| {
-                lines.push(Line::from(found));
+                lines.push(FollowedLine::from(found));
                 if lines.len() < limit {
                     ControlFlow::Continue(())
                 } else {
@@ -161,7 +156,7 @@ impl Trail {
     ///
     /// They are read from the end, so that it does not matter how large the file is, or whether another one
     /// was begun.
-    fn new_lines(&mut self, filter: &Filter) -> io::Result<Vec<Line>> {
+    fn new_lines(&mut self, filter: &Filter) -> io::Result<Vec<FollowedLine>> {
         let passing = LineFilter::new(filter);
         let (mut lines, mut newest) = (Vec::new(), self.last);
         let everything = Filter::default();
@@ -171,7 +166,7 @@ impl Trail {
             }
             newest = newest.max(found.seq);
             if passing.passes(found.line) {
-                lines.push(Line::from(found));
+                lines.push(FollowedLine::from(found));
             }
             ControlFlow::Continue(())
         })?;
@@ -196,14 +191,14 @@ fn search_newest(
     search::search(&wanted, &|_| (), see).map(drop)
 }
 
-impl Line {
+impl FollowedLine {
     /// As text; it stands at the same place in every line.
     fn time(&self) -> Option<&str> {
         self.text.get(..TIME_END)
     }
 }
 
-impl From<&Found<'_>> for Line {
+impl From<&Found<'_>> for FollowedLine {
     fn from(found: &Found<'_>) -> Self {
         Self {
             text: found.line.to_owned(),

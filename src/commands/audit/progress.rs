@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::audit::search::Progress;
+use crate::audit::search::ReadProgress;
 use crate::system::Clock;
 
 /// A bar that is there once it is worth showing, and gone when it is dropped.
@@ -18,7 +18,6 @@ pub(super) struct Bar {
 }
 
 impl Bar {
-    /// Of a command that begins now.
     pub(super) fn new(clock: Clock) -> Self {
         Self {
             began: clock.elapsed(),
@@ -28,8 +27,7 @@ impl Bar {
         }
     }
 
-    /// Shows how far it is.
-    pub(super) fn show(&self, Progress { done, total }: Progress) {
+    pub(super) fn show(&self, ReadProgress { done, total }: ReadProgress) {
         let took = self.clock.elapsed().saturating_sub(self.began);
         if took < PATIENCE || self.is_over.get() {
             return;
@@ -74,7 +72,7 @@ mod tests {
     fn a_bar_appears_after_a_second_with_what_is_done_by_then() {
         let (clock, manual_clock) = Clock::manual(Timestamp::from_seconds(0));
         let bar = Bar::new(clock);
-        let at = |done| Progress { done, total: 100 };
+        let at = |done| ReadProgress { done, total: 100 };
         bar.show(at(1));
         manual_clock.advance(Duration::from_millis(999));
         bar.show(at(2));

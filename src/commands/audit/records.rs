@@ -1,19 +1,20 @@
-//! Records that were found go in; they come out as they were written, as a table, or as CSV.
+//! Shows records as they were written, as a table, or as CSV.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io;
 use std::io::Write;
 
 use clap::ValueEnum;
+use serde_json::Value;
 
-use crate::audit::search::{Found, Summary};
+use crate::audit::search::Found;
 
 use super::spreadsheet::Spreadsheet;
 use super::table::{Column, Holds, Table, printable, terminal};
 
-/// How something is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Format {
+pub(super) enum OutputFormat {
     /// For people. On a terminal it is as wide as that: columns are left out and names shortened.
     Table,
     /// For programs.
@@ -22,36 +23,33 @@ pub(super) enum Format {
     Csv,
 }
 
-/// Records that are being shown.
 pub(super) enum Records {
     Csv(Spreadsheet),
-    /// With room for a line and its end.
+    /// The buffer of a line and its end.
     Json(Vec<u8>),
     Table(Table),
 }
 
 impl Records {
     /// None yet; what stands above them is written.
-    pub(super) fn begin(format: Format, out: &mut dyn Write) -> io::Result<Self> {
+    pub(super) fn begin(format: OutputFormat, out: &mut dyn Write) -> io::Result<Self> {
         Ok(match format {
-            Format::Csv => {
+            OutputFormat::Csv => {
                 let sheet = Spreadsheet::new();
-                let names: Vec<_> = CELLS.iter().map(|(name, _)| Cow::Borrowed(*name)).collect();
-                sheet.row(out, &names)?;
+                sheet.row(out, &MEMBERS.map(Cow::Borrowed))?;
                 Self::Csv(sheet)
             }
-            Format::Json => Self::Json(Vec::new()),
-            Format::Table => Self::Table(Table::new(columns(), terminal())),
+            OutputFormat::Json => Self::Json(Vec::new()),
+            OutputFormat::Table => Self::Table(Table::new(columns(), terminal())),
         })
     }
 
-    /// Shows one more.
     pub(super) fn show(&mut self, out: &mut dyn Write, found: &Found<'_>) -> io::Result<()> {
         match self {
             Self::Csv(sheet) => {
-                let record = found.summary();
-                let cells: Vec<_> = CELLS.iter().map(|(_, cell)| cell(&record)).collect();
-                sheet.row(out, &cells)
+                let record = found.members();
+                let cell = |name| Cow::Owned(text(&record, name).unwrap_or_default());
+                sheet.row(out, &MEMBERS.map(cell))
             }
             Self::Json(line) => {
                 line.clear();
@@ -60,7 +58,7 @@ impl Records {
                 // As one, so that what ends the program ends no line in its middle.
                 out.write_all(line)
             }
-            Self::Table(table) => table.row(out, row(&found.summary())),
+            Self::Table(table) => table.row(out, row(&found.members())),
         }
     }
 
@@ -95,68 +93,62 @@ fn columns() -> Vec<Column> {
     ]
 }
 
-/// The cells of [`columns`].
-fn row(record: &Summary<'_>) -> Vec<String> {
-    let text = |text: &Option<Cow<'_, str>>| text.as_deref().map_or_else(absent, printable);
-    let number = |number: Option<u64>| number.map_or_else(absent, |it| it.to_string());
+fn row(record: &BTreeMap<&str, Value>) -> Vec<String> {
+    let cell = |name| text(record, name).map(|text| printable(&text));
     // What an operator did, and how many refusals there were, stand for an outcome.
-    let outcome = record.outcome.as_ref().or(record.action.as_ref());
-    vec![
-        printable(&record.time),
-        record.seq.to_string(),
-        printable(&record.kind),
-        outcome.map_or_else(|| number(record.count), |it| printable(it)),
-        number(record.status.map(u64::from)),
-        text(&record.cache),
-        number(record.age_ms),
-        text(&record.request_id),
-        text(&record.subject),
-        text(&record.group_id),
-        text(&record.username),
-    ]
+    let outcome = ["outcome", "action", "count"].into_iter().find_map(cell);
+    let before = ["time", "seq", "kind"].map(cell);
+    let after = [
+        "status",
+        "cache",
+        "age_ms",
+        "request_id",
+        "subject",
+        "group_id",
+        "username",
+    ];
+    let cells = before.into_iter().chain([outcome]).chain(after.map(cell));
+    cells
+        .map(|cell| cell.unwrap_or_else(|| "-".to_owned()))
+        .collect()
 }
 
-fn absent() -> String {
-    "-".to_owned()
+/// The value of a member; `None` where the record has no such member, or one without a value.
+fn text(record: &BTreeMap<&str, Value>, name: &str) -> Option<String> {
+    match record.get(name)? {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()),
+        value @ (Value::Array(_) | Value::Bool(_) | Value::Number(_) | Value::Object(_)) => {
+            Some(value.to_string())
+        }
+    }
 }
 
-/// A cell of CSV, empty where the record has no such member.
-type Cell = for<'s> fn(&'s Summary<'_>) -> Cow<'s, str>;
-
-/// The columns of CSV, by the names of their members.
-const CELLS: [(&str, Cell); 23] = [
-    ("time", |it| Cow::Borrowed(&it.time)),
-    ("seq", |it| it.seq.to_string().into()),
-    ("kind", |it| Cow::Borrowed(&it.kind)),
-    ("replica", |it| text(it.replica.as_deref())),
-    ("request_id", |it| text(it.request_id.as_deref())),
-    ("outcome", |it| text(it.outcome.as_deref())),
-    ("status", |it| number(it.status.map(u64::from))),
-    ("error_code", |it| text(it.error_code.as_deref())),
-    ("subject", |it| text(it.subject.as_deref())),
-    ("issuer", |it| text(it.issuer.as_deref())),
-    ("client_id", |it| text(it.client_id.as_deref())),
-    ("token_id", |it| text(it.token_id.as_deref())),
-    ("rule", |it| text(it.rule.as_deref())),
-    ("peer", |it| text(it.peer.as_deref())),
-    ("group_id", |it| text(it.group_id.as_deref())),
-    ("username", |it| text(it.username.as_deref())),
-    ("cache", |it| text(it.cache.as_deref())),
-    ("fill_id", |it| text(it.fill_id.as_deref())),
-    ("age_ms", |it| number(it.age_ms)),
-    ("certificates", |it| number(it.certificates)),
-    ("list", |it| text(it.list.as_deref())),
-    ("upstream_calls", |it| number(it.upstream_calls)),
-    ("duration_us", |it| number(it.duration_us)),
+const MEMBERS: [&str; 23] = [
+    "time",
+    "seq",
+    "kind",
+    "replica",
+    "request_id",
+    "outcome",
+    "status",
+    "error_code",
+    "subject",
+    "issuer",
+    "client_id",
+    "token_id",
+    "rule",
+    "peer",
+    "group_id",
+    "username",
+    "cache",
+    "fill_id",
+    "age_ms",
+    "certificates",
+    "list",
+    "upstream_calls",
+    "duration_us",
 ];
-
-fn text(text: Option<&str>) -> Cow<'_, str> {
-    Cow::Borrowed(text.unwrap_or_default())
-}
-
-fn number(number: Option<u64>) -> Cow<'static, str> {
-    Cow::Owned(number.map_or_else(String::new, |it| it.to_string()))
-}
 
 #[cfg(test)]
 mod tests {
@@ -172,7 +164,7 @@ mod tests {
         r#""duration_us":37}"#,
     );
 
-    fn shown(format: Format) -> String {
+    fn shown(format: OutputFormat) -> String {
         let mut out = Vec::new();
         let mut records = Records::begin(format, &mut out).unwrap();
         let found = Found { line: LINE, seq: 2 };
@@ -183,17 +175,17 @@ mod tests {
 
     #[test]
     fn a_record_is_shown_whole_in_every_format() {
-        assert_eq!(shown(Format::Json), format!("{LINE}\n"));
-        let sheet = shown(Format::Csv);
+        assert_eq!(shown(OutputFormat::Json), format!("{LINE}\n"));
+        let sheet = shown(OutputFormat::Csv);
         let (names, cells) = sheet.split_once("\r\n").unwrap();
-        assert_eq!(names.split(',').count(), CELLS.len());
+        assert_eq!(names.split(',').count(), MEMBERS.len());
         assert_eq!(
             cells,
             "2026-08-10T02:06:35.000000Z,2,lookup,gateway-1,0198a3f0-0000-7000-8000-000000000000,\
              answered,200,,'=cmd,https://idp.internal.example,,token-1,reads,192.0.2.7:50123,\
              32b6e34b3d91647abb20e7b8,Müller\u{1b},hit,,1500,2,\"\"\"abc\"\"\",0,37\r\n"
         );
-        let table = shown(Format::Table);
+        let table = shown(OutputFormat::Table);
         let (names, row) = table.split_once('\n').unwrap();
         assert!(names.starts_with("TIME ") && names.ends_with("  USERNAME"));
         assert!(

@@ -1,4 +1,4 @@
-//! `audit search`: filters go in, records come out.
+//! `audit search`: shows the records that pass the filters.
 
 use std::io;
 use std::io::Write;
@@ -13,13 +13,13 @@ use crate::commands::ExitStatus;
 use crate::system::Clock;
 
 use super::progress::Bar;
-use super::records::{Format, Records};
+use super::records::{OutputFormat, Records};
 use super::table::terminal;
 use super::{follow, name_incomplete};
 
 /// `audit search`.
 #[derive(Debug, Args)]
-pub(super) struct Search {
+pub(super) struct SearchCommand {
     /// Audit directories; what is found in them is merged by time.
     #[arg(value_name = "DIR", required = true)]
     directories: Vec<PathBuf>,
@@ -35,17 +35,15 @@ pub(super) struct Search {
     #[arg(long, conflicts_with_all = ["first", "until", "before", "certificate"])]
     follow: bool,
     /// How a record is shown. Output is never coloured.
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = OutputFormat::Table)]
+    format: OutputFormat,
 }
 
-impl Search {
-    /// Whether it goes on until it is interrupted.
+impl SearchCommand {
     pub(super) fn follows(&self) -> bool {
         self.follow
     }
 
-    /// Writes what is found.
     pub(super) fn run(self, out: &mut dyn Write) -> io::Result<ExitStatus> {
         let bar = Bar::new(Clock::system());
         let is_terminal = terminal().is_some();
@@ -80,7 +78,6 @@ impl Search {
         Ok(ExitStatus::Well)
     }
 
-    /// Writes what is found and what comes, until it is interrupted.
     pub(super) fn follow(self) -> io::Result<ExitStatus> {
         let request = follow::FollowRequest {
             directories: self.directories,
@@ -101,7 +98,7 @@ mod tests {
     #[derive(Debug, Parser)]
     struct Program {
         #[command(flatten)]
-        search: Search,
+        search: SearchCommand,
     }
 
     #[test]
@@ -113,13 +110,13 @@ mod tests {
         let usual = read(&[]).unwrap();
         assert_eq!(
             (usual.limit, usual.first, usual.format),
-            (100, Order::NewestFirst, Format::Table)
+            (100, Order::NewestFirst, OutputFormat::Table)
         );
         let search = read(&["/srv/audit", "--limit=5", "--first=oldest", "--format=csv"]).unwrap();
         assert_eq!(search.directories.len(), 2);
         assert_eq!(
             (search.limit, search.first, search.format),
-            (5, Order::OldestFirst, Format::Csv)
+            (5, Order::OldestFirst, OutputFormat::Csv)
         );
         for wrong in [
             &["--limit=-1"][..],

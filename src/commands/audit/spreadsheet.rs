@@ -1,4 +1,4 @@
-//! Rows of text go in, CSV comes out (RFC 4180), in which no cell is a formula.
+//! CSV (RFC 4180) in which no cell is a formula.
 
 use std::borrow::Cow;
 use std::io;
@@ -8,21 +8,18 @@ use csv::{Terminator, WriterBuilder};
 
 use super::table::printable;
 
-/// Writes rows of CSV.
 pub(super) struct Spreadsheet {
     /// A terminal must not obey what is in a name; a spreadsheet gets it as it is.
     is_seen: bool,
 }
 
 impl Spreadsheet {
-    /// For standard output.
     pub(super) fn new() -> Self {
         Self {
             is_seen: io::stdout().is_terminal(),
         }
     }
 
-    /// Writes one row.
     pub(super) fn row(&self, out: &mut dyn Write, cells: &[Cow<'_, str>]) -> io::Result<()> {
         let mut line = WriterBuilder::new()
             .terminator(Terminator::CRLF)

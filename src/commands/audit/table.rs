@@ -1,6 +1,4 @@
-//! Rows of text go in, a table comes out: as wide as what it shows or, on a terminal, as that is.
-//!
-//! It is never coloured.
+//! A table of text, as wide as what it shows or, on a terminal, as that is. It is never coloured.
 
 use std::io;
 use std::io::{IsTerminal, Write};
@@ -10,11 +8,8 @@ use icu_properties::{CodePointMapData, CodePointSetData};
 use rustix::termios::tcgetwinsize;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// A column.
 pub(super) struct Column {
-    /// What stands above it.
     pub(super) name: &'static str,
-    /// What is in it.
     pub(super) holds: Holds,
     /// On a narrow terminal the column with the highest rank goes first; with 0 it stays.
     pub(super) rank: u8,
@@ -22,10 +17,9 @@ pub(super) struct Column {
     pub(super) usual: usize,
 }
 
-/// What is in a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Holds {
-    /// Names, which are shortened where there is no room.
+    /// Names, which are shortened where they do not fit.
     Names,
     /// Numbers, which stand at the right.
     Numbers,
@@ -33,10 +27,8 @@ pub(super) enum Holds {
     Words,
 }
 
-/// A table that is being written.
 pub(super) struct Table {
     columns: Vec<Column>,
-    /// How wide the terminal is.
     terminal: Option<usize>,
     /// Rows that are waited with until the widths are known.
     held: Vec<Vec<String>>,
@@ -45,7 +37,6 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// On a terminal so many columns wide, or on none.
     pub(super) fn new(columns: Vec<Column>, terminal: Option<usize>) -> Self {
         Self {
             columns,
@@ -93,7 +84,7 @@ impl Table {
         let Some(terminal) = self.terminal else {
             return widths;
         };
-        // Columns make room for names up to a point; beyond it names are shortened.
+        // Columns are left out for names up to a width; beyond it names are shortened.
         while self.taken(&widths, |width| width.min(NAME)) > terminal {
             let ranked = self.columns.iter().zip(&mut widths);
             let shown = ranked.filter(|(column, width)| column.rank > 0 && width.is_some());
@@ -102,7 +93,7 @@ impl Table {
             };
             *width = None;
         }
-        let mut room = terminal.saturating_sub(self.taken(&widths, |_| 0));
+        let mut space = terminal.saturating_sub(self.taken(&widths, |_| 0));
         let columns = self.columns.iter().zip(&mut widths);
         let mut names: Vec<_> = columns
             .filter(|(column, _)| column.holds == Holds::Names)
@@ -112,8 +103,8 @@ impl Table {
         names.sort_unstable();
         let mut left = names.len();
         for width in names {
-            *width = (*width).min(room / left).max(1);
-            room = room.saturating_sub(*width);
+            *width = (*width).min(space / left).max(1);
+            space = space.saturating_sub(*width);
             left -= 1;
         }
         widths
@@ -203,22 +194,21 @@ fn shortened(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
     }
-    let room = width.saturating_sub(ELLIPSIS.width());
-    let end = fitting(text.chars().rev(), room / 2);
-    let start = fitting(text.chars(), room - room / 2);
+    let space = width.saturating_sub(ELLIPSIS.width());
+    let end = fitting(text.chars().rev(), space / 2);
+    let start = fitting(text.chars(), space - space / 2);
     let end: String = end.chars().rev().collect();
     // A mark that belongs to a letter which is gone would stand on the dots.
     let end = end.trim_start_matches(|character: char| character.width() == Some(0));
     format!("{start}{ELLIPSIS}{end}")
 }
 
-/// Those of the characters that fit into so many columns.
-fn fitting(characters: impl Iterator<Item = char>, room: usize) -> String {
+fn fitting(characters: impl Iterator<Item = char>, space: usize) -> String {
     let mut taken = 0;
     characters
         .take_while(|character| {
             taken += character.width().unwrap_or_default();
-            taken <= room
+            taken <= space
         })
         .collect()
 }

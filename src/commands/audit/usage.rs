@@ -1,39 +1,39 @@
-//! `audit usage`: the trail goes in, who asked how often comes out, and what that cost and saved.
+//! `audit usage`: who asked how often, and what that cost and saved.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::io;
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use clap::Args;
-use serde::Serialize;
-use serde_json::value::RawValue;
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
 
 use crate::atlas::Timestamp;
 use crate::audit::search::{Filter, Order};
-use crate::audit::usage::{By, Counts, Row};
+use crate::audit::usage::{GroupBy, UsageCounts, UsageRow};
 use crate::audit::{search, usage};
 use crate::commands::ExitStatus;
 use crate::system::Clock;
 
 use super::name_incomplete;
 use super::progress::Bar;
-use super::records::Format;
+use super::records::OutputFormat;
 use super::spreadsheet::Spreadsheet;
 use super::table::{Column, Holds, Table, printable, terminal};
 
 /// `audit usage`.
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
-pub(super) struct Usage {
+pub(super) struct UsageCommand {
     /// The audit directories; together they make one report.
     #[arg(value_name = "DIR", required = true)]
     directories: Vec<PathBuf>,
     /// What a row is of.
-    #[arg(long, value_enum, default_value_t = By::Subject)]
-    by: By,
+    #[arg(long, value_enum, default_value_t = GroupBy::Subject)]
+    by: GroupBy,
     /// Not before this: `2026-08-10T02:06:35Z`, `2026-08-10`, or `24h` for as long ago.
     #[arg(long, value_name = "TIME", value_parser = search::instant_by_now)]
     since: Option<Timestamp>,
@@ -45,8 +45,8 @@ pub(super) struct Usage {
     #[arg(long, value_name = "N")]
     top: Option<usize>,
     /// How the report is shown. Output is never coloured.
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = OutputFormat::Table)]
+    format: OutputFormat,
 }
 
 const HELP: &str = "\
@@ -65,8 +65,7 @@ Refusals that were folded into one record count where they were of a known calle
 is not known, so that by rule, project and username they stand in the row without a name. Those of unknown
 callers are not counted: `audit search --kind refusals` shows them.";
 
-impl Usage {
-    /// Writes the report.
+impl UsageCommand {
     pub(super) fn run(self, out: &mut dyn Write) -> io::Result<ExitStatus> {
         let filter = Filter {
             since: self.since,
@@ -89,32 +88,32 @@ impl Usage {
         bar.clear();
         name_incomplete(&incomplete);
         let mut rows = usage.rows();
-        let total = Counts::total(&rows);
+        let total = UsageCounts::total(&rows);
         let most = self.top.unwrap_or(usize::MAX);
         match by {
-            By::Day => drop(rows.drain(..rows.len().saturating_sub(most))),
-            By::Project | By::Rule | By::Subject | By::Username => {
+            GroupBy::Day => drop(rows.drain(..rows.len().saturating_sub(most))),
+            GroupBy::Project | GroupBy::Rule | GroupBy::Subject | GroupBy::Username => {
                 rows.truncate(most);
             }
         }
-        let report = Report { by, rows, total };
+        let report = UsageReport { by, rows, total };
         match self.format {
-            Format::Table => report.write_table(out, terminal())?,
-            Format::Json => report.write_json(out)?,
-            Format::Csv => report.write_csv(out)?,
+            OutputFormat::Table => report.write_table(out, terminal())?,
+            OutputFormat::Json => report.write_json(out)?,
+            OutputFormat::Csv => report.write_csv(out)?,
         }
         Ok(ExitStatus::Well)
     }
 }
 
-struct Report {
-    by: By,
-    rows: Vec<Row>,
+struct UsageReport {
+    by: GroupBy,
+    rows: Vec<UsageRow>,
     /// Of all rows, shown or not; `None` where there are none.
-    total: Option<Counts>,
+    total: Option<UsageCounts>,
 }
 
-impl Report {
+impl UsageReport {
     fn write_table(&self, out: &mut dyn Write, terminal: Option<usize>) -> io::Result<()> {
         let column = |name, holds, rank| Column {
             name,
@@ -146,38 +145,33 @@ impl Report {
         let mut table = Table::new(keys.chain(numbers).collect(), terminal);
         let absent = || "-".to_owned();
         for row in &self.rows {
-            let key = row
-                .key
-                .iter()
-                .map(|key| text(key).map_or_else(absent, |key| printable(&key)));
-            let share = row.counts.share().map_or_else(absent, percent);
-            let cells = key.chain(numbers_of(&row.counts)).chain([share]);
-            table.row(out, cells.chain(times(&row.counts)).collect())?;
+            let key = row.key.iter();
+            let key = key.map(|key| text(key).map_or_else(absent, |key| printable(&key)));
+            let cells = cells(&row.counts, percent, "-");
+            table.row(out, key.chain(cells).collect())?;
         }
         if let Some(total) = &self.total {
-            let mut key = vec!["TOTAL".to_owned()];
-            key.resize(self.by.members().len(), String::new());
-            let share = total.share().map_or_else(absent, percent);
-            let cells = key.into_iter().chain(numbers_of(total)).chain([share]);
-            table.row(out, cells.chain(times(total)).collect())?;
+            let mut row = vec!["TOTAL".to_owned()];
+            row.resize(self.by.members().len(), String::new());
+            row.extend(cells(total, percent, "-"));
+            table.row(out, row)?;
         }
         table.flush(out)
     }
 
     /// One object, with names and keys as they stand in the records.
     fn write_json(&self, out: &mut dyn Write) -> io::Result<()> {
-        let members = self.by.members();
-        let rows = self.rows.iter().map(|row| JsonRow {
-            key: members
-                .iter()
-                .zip(&row.key)
-                .map(|(name, key)| (*name, &**key))
-                .collect(),
-            numbers: JsonNumbers::from(&row.counts),
+        let names = self.by.members().iter().copied();
+        let rows = self.rows.iter().map(|row| {
+            let key = names.clone().zip(row.key.iter().cloned());
+            JsonObject(key.chain(numbers(&row.counts)).collect())
         });
         let report = Json {
             rows: rows.collect(),
-            total: self.total.as_ref().map(JsonNumbers::from),
+            total: self
+                .total
+                .as_ref()
+                .map(|it| JsonObject(numbers(it).collect())),
         };
         serde_json::to_writer_pretty(&mut *out, &report)?;
         writeln!(out)
@@ -191,9 +185,7 @@ impl Report {
         sheet.row(out, &names)?;
         for row in &self.rows {
             let key = row.key.iter().map(|key| text(key).unwrap_or_default());
-            let share = row.counts.share().map(part).unwrap_or_default();
-            let cells = key.chain(numbers_of(&row.counts)).chain([share]);
-            let cells = cells.chain(times(&row.counts)).map(Cow::Owned);
+            let cells = key.chain(cells(&row.counts, part, "")).map(Cow::Owned);
             sheet.row(out, &cells.collect::<Vec<_>>())?;
         }
         Ok(())
@@ -201,55 +193,22 @@ impl Report {
 }
 
 #[derive(Serialize)]
-struct Json<'r> {
-    rows: Vec<JsonRow<'r>>,
-    total: Option<JsonNumbers>,
+struct Json {
+    rows: Vec<JsonObject>,
+    total: Option<JsonObject>,
 }
 
-#[derive(Serialize)]
-struct JsonRow<'r> {
-    #[serde(flatten)]
-    key: BTreeMap<&'static str, &'r RawValue>,
-    #[serde(flatten)]
-    numbers: JsonNumbers,
-}
+/// Members in their order, which a map of JSON does not keep.
+struct JsonObject(Vec<JsonMember>);
 
-/// In the order of [`NUMBERS`].
-#[derive(Serialize)]
-struct JsonNumbers {
-    lookups: u64,
-    answered: u64,
-    denied: u64,
-    failed: u64,
-    would_have_cost: u64,
-    spent: u64,
-    saved: u64,
-    /// `null` where they would have cost nothing.
-    share: Option<f64>,
-    first: String,
-    last: String,
-}
+type JsonMember = (&'static str, Box<RawValue>);
 
-impl From<&Counts> for JsonNumbers {
-    fn from(counts: &Counts) -> Self {
-        Self {
-            lookups: counts.lookups,
-            answered: counts.answered,
-            denied: counts.denied,
-            failed: counts.failed,
-            would_have_cost: counts.would_have_cost,
-            spent: counts.spent,
-            saved: counts.saved,
-            share: counts
-                .share()
-                .map(|thousandths| f64::from(thousandths) / 1_000.0),
-            first: counts.first.to_string(),
-            last: counts.last.to_string(),
-        }
+impl Serialize for JsonObject {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
     }
 }
 
-/// The columns behind the key.
 const NUMBERS: [&str; 10] = [
     "lookups",
     "answered",
@@ -263,7 +222,34 @@ const NUMBERS: [&str; 10] = [
     "last",
 ];
 
-fn numbers_of(counts: &Counts) -> [String; 7] {
+/// The values of [`NUMBERS`]; `null` for a share of nothing.
+fn numbers(counts: &UsageCounts) -> impl Iterator<Item = JsonMember> {
+    let share = counts
+        .share()
+        .map(|thousandths| f64::from(thousandths) / 1_000.0);
+    let mut values: Vec<Value> = sums(counts).into_iter().map(Value::from).collect();
+    values.extend([
+        Value::from(share),
+        Value::from(counts.first.to_string()),
+        Value::from(counts.last.to_string()),
+    ]);
+    let raw = |value: Value| to_raw_value(&value).expect("a number or a text is JSON");
+    NUMBERS.into_iter().zip(values.into_iter().map(raw))
+}
+
+/// The cells of [`NUMBERS`], of which `absent` stands for a share of nothing.
+fn cells(
+    counts: &UsageCounts,
+    share: impl FnOnce(u16) -> String,
+    absent: &str,
+) -> impl Iterator<Item = String> {
+    let share = counts.share().map_or_else(|| absent.to_owned(), share);
+    let times = [counts.first.to_string(), counts.last.to_string()];
+    let sums = sums(counts).map(|sum| sum.to_string());
+    sums.into_iter().chain([share]).chain(times)
+}
+
+fn sums(counts: &UsageCounts) -> [u64; 7] {
     [
         counts.lookups,
         counts.answered,
@@ -273,19 +259,12 @@ fn numbers_of(counts: &Counts) -> [String; 7] {
         counts.spent,
         counts.saved,
     ]
-    .map(|number| number.to_string())
 }
 
-fn times(counts: &Counts) -> [String; 2] {
-    [counts.first.to_string(), counts.last.to_string()]
-}
-
-/// `93.4%`.
 fn percent(thousandths: u16) -> String {
     format!("{}.{}%", thousandths / 10, thousandths % 10)
 }
 
-/// `0.934`.
 fn part(thousandths: u16) -> String {
     format!("{}.{:03}", thousandths / 1_000, thousandths % 1_000)
 }

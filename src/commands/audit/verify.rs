@@ -1,4 +1,4 @@
-//! `audit verify`: a directory goes in, a verdict comes out.
+//! `audit verify`: verifies the hash chain of each directory, and says what it proves.
 
 use std::io;
 use std::io::Write;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::audit::verify::Report;
+use crate::audit::verify::VerifyReport;
 use crate::audit::{HeadVerifier, verify};
 
 use crate::commands::{ExitStatus, complain};
@@ -16,7 +16,7 @@ use super::progress::Bar;
 
 /// `audit verify`.
 #[derive(Debug, Args)]
-pub(super) struct Verify {
+pub(super) struct VerifyCommand {
     /// Audit directories, each with a chain of its own.
     #[arg(value_name = "DIR", required = true)]
     directories: Vec<PathBuf>,
@@ -30,8 +30,7 @@ pub(super) struct Verify {
     head_keys: Vec<PathBuf>,
 }
 
-impl Verify {
-    /// Says what is to be said of the trails, and how the command ends.
+impl VerifyCommand {
     pub(super) fn run(&self, out: &mut dyn Write) -> io::Result<ExitStatus> {
         let keys: Result<Vec<_>, _> = self
             .head_keys
@@ -63,7 +62,7 @@ impl Verify {
     fn write(
         &self,
         directory: &Path,
-        report: &Report,
+        report: &VerifyReport,
         out: &mut dyn Write,
     ) -> io::Result<ExitStatus> {
         for file in &report.passed_over {
@@ -129,7 +128,6 @@ impl Verify {
     }
 }
 
-/// `1 file`, `2 files`.
 fn counted(number: u64, what: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {what}{plural}")
@@ -141,17 +139,17 @@ mod tests {
 
     #[test]
     fn a_verdict_tells_one_from_many() {
-        let report = |many: u64| Report {
+        let report = |many: u64| VerifyReport {
             files: many,
             records: many,
             first: 1,
             last: many,
             hash: "ab".to_owned(),
             heads: many,
-            ..Report::default()
+            ..VerifyReport::default()
         };
-        let verdict = |report: &Report| {
-            let verify = Verify {
+        let verdict = |report: &VerifyReport| {
+            let verify = VerifyCommand {
                 directories: vec![PathBuf::from("/var/audit")],
                 from: 1,
                 head_keys: vec![PathBuf::from("/etc/head.pem")],
@@ -168,13 +166,13 @@ mod tests {
         let many = verdict(&report(2));
         assert!(many.starts_with("2 records in 2 files, 1 to 2: as written\n"));
         assert!(many.contains("agreement with 2 signed heads."), "{many}");
-        let fault = verify::Fault {
+        let fault = verify::ChainFault {
             seq: 2,
             file: PathBuf::from("lookups.jsonl"),
             line: 2,
             kind: verify::FaultKind::Changed,
         };
-        let faulty = verdict(&Report {
+        let faulty = verdict(&VerifyReport {
             fault: Some(fault),
             ..report(1)
         });

@@ -1,19 +1,19 @@
-//! What is counted of audit.
+//! Metrics of the audit trail.
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Metric, Registry};
 
 /// Handles to the metrics of audit.
 #[derive(Clone, Debug)]
 pub struct AuditMetrics {
-    /// Records that those have whose word counts: their questions were answered.
+    /// Records that the quorum has: their lookups were answered.
     pub records_written: Counter,
-    /// Records that they did not have in time: their questions were answered 503.
+    /// Records that it did not have in time: their lookups were answered 503.
     pub records_failed: Counter,
-    /// Batches of records that waited too long: their questions were answered 503.
+    /// Batches of records that waited too long: their lookups were answered 503.
     pub batches_late: Counter,
     /// Records that were not even tried, because the journal was known to fail.
     pub records_refused: Counter,
@@ -46,124 +46,105 @@ pub struct AuditMetrics {
 impl AuditMetrics {
     /// Makes the metrics known to `registry`.
     pub fn register(registry: &mut Registry) -> Self {
-        let records = Family::<[(&str, &str); 1], Counter>::default();
-        let of = |result| records.get_or_create_owned(&[("result", result)]);
-        let metrics = Self {
-            records_written: of("written"),
-            records_failed: of("failed"),
-            records_refused: of("refused"),
-            ..Self::default()
-        };
-        registry.register(
-            "audit_records",
-            "Audit records, by what became of them",
-            records,
-        );
-        registry.register(
-            "audit_write_seconds",
-            "Time to write a batch of audit records",
-            metrics.write_seconds.clone(),
-        );
-        registry.register(
-            "audit_sync_seconds",
-            "Time to bring audit records to the disk",
-            metrics.sync_seconds.clone(),
-        );
-        metrics.register_counters(registry);
-        metrics.register_gauges(registry);
-        metrics
-    }
-
-    fn register_counters(&self, registry: &mut Registry) {
-        for (name, help, counter) in [
-            (
+        let [written, failed, refused] = register_records(registry);
+        let mut registry = NamedMetrics(registry);
+        Self {
+            records_written: written,
+            records_failed: failed,
+            records_refused: refused,
+            batches_late: registry.counter(
                 "audit_batches_late",
                 "Batches of audit records that were not written within a second",
-                &self.batches_late,
             ),
-            (
+            sink_dropped: registry.counter(
                 "audit_sink_dropped",
                 "Audit records that the second sink did not get",
-                &self.sink_dropped,
             ),
-            (
+            rotations: registry.counter(
                 "audit_rotations",
                 "Audit files that were begun after the first",
-                &self.rotations,
             ),
-            (
+            sync_failures: registry.counter(
                 "audit_sync_failures",
                 "Failed attempts to bring audit records to the disk",
-                &self.sync_failures,
             ),
-            (
+            refusals_folded: registry.counter(
                 "audit_refusals_folded",
                 "Refused requests that have no audit record of their own",
-                &self.refusals_folded,
             ),
-            (
+            files_packed: registry.counter(
                 "audit_files_packed",
                 "Finished audit files that were packed",
-                &self.files_packed,
             ),
-            (
+            files_removed: registry.counter(
                 "audit_files_removed",
                 "Audit files that were removed because of their age or of the size of all",
-                &self.files_removed,
             ),
-            (
+            retention_failures: registry.counter(
                 "audit_retention_failures",
                 "Rounds in which an audit file could not be packed or removed",
-                &self.retention_failures,
             ),
-        ] {
-            registry.register(name, help, counter.clone());
-        }
-    }
-
-    fn register_gauges(&self, registry: &mut Registry) {
-        for (name, help, gauge) in [
-            (
+            disk_free_bytes: registry.gauge(
                 "audit_disk_free_bytes",
                 "What is free on the disk of the audit trail",
-                &self.disk_free_bytes,
             ),
-            (
+            directory_bytes: registry.gauge(
                 "audit_directory_bytes",
                 "What the files of the audit trail take of its disk",
-                &self.directory_bytes,
             ),
-            (
+            reserve_bytes: registry.gauge(
                 "audit_reserve_bytes",
                 "While less than this is free, no refusal has an audit record of its own",
-                &self.reserve_bytes,
             ),
-        ] {
-            registry.register(name, help, gauge.clone());
+            write_seconds: registry.histogram(
+                "audit_write_seconds",
+                "Time to write a batch of audit records",
+            ),
+            sync_seconds: registry.histogram(
+                "audit_sync_seconds",
+                "Time to bring audit records to the disk",
+            ),
         }
     }
 }
 
+fn register_records(registry: &mut Registry) -> [Counter; 3] {
+    let records = Family::<[(&str, &str); 1], Counter>::default();
+    let results = ["written", "failed", "refused"];
+    let counters = results.map(|result| records.get_or_create_owned(&[("result", result)]));
+    registry.register(
+        "audit_records",
+        "Audit records, by what became of them",
+        records,
+    );
+    counters
+}
+
 impl Default for AuditMetrics {
+    /// Metrics that no scrape shows.
     fn default() -> Self {
-        Self {
-            records_written: Counter::default(),
-            records_failed: Counter::default(),
-            batches_late: Counter::default(),
-            records_refused: Counter::default(),
-            sink_dropped: Counter::default(),
-            rotations: Counter::default(),
-            sync_failures: Counter::default(),
-            refusals_folded: Counter::default(),
-            files_packed: Counter::default(),
-            files_removed: Counter::default(),
-            retention_failures: Counter::default(),
-            disk_free_bytes: Gauge::default(),
-            directory_bytes: Gauge::default(),
-            reserve_bytes: Gauge::default(),
-            write_seconds: Histogram::new(BOUNDS),
-            sync_seconds: Histogram::new(BOUNDS),
-        }
+        Self::register(&mut Registry::default())
+    }
+}
+
+struct NamedMetrics<'r>(&'r mut Registry);
+
+impl NamedMetrics<'_> {
+    fn counter(&mut self, name: &str, help: &str) -> Counter {
+        self.add(name, help, Counter::default())
+    }
+
+    fn gauge(&mut self, name: &str, help: &str) -> Gauge {
+        self.add(name, help, Gauge::default())
+    }
+
+    fn histogram(&mut self, name: &str, help: &str) -> Histogram {
+        self.add(name, help, Histogram::new(BOUNDS))
+    }
+
+    fn add<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M {
+        self.0.register(name, help, metric.clone());
+        metric
     }
 }
 

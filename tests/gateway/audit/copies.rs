@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use atlas_cert_gateway::audit::search::{Filter, Incomplete, Order, Search};
-use atlas_cert_gateway::audit::verify::{FaultKind, Report};
+use atlas_cert_gateway::audit::verify::{FaultKind, VerifyReport};
 use atlas_cert_gateway::audit::{Sync, search};
 use atlas_cert_gateway::settings::Size;
 use flate2::Compression;
@@ -180,7 +180,7 @@ async fn several_directories_are_searched_as_one_by_time() {
             order,
         };
         search::search(&search, &|_| (), |record| {
-            found.push(record.summary().subject.unwrap().into_owned());
+            found.push(record.members()["subject"].as_str().unwrap().to_owned());
             ControlFlow::Continue(())
         })
         .unwrap();
@@ -224,7 +224,7 @@ fn search_all(directory: &Path) -> (Vec<u64>, Vec<Incomplete>) {
     oldest
 }
 
-fn named(report: &Report) -> Vec<PathBuf> {
+fn named(report: &VerifyReport) -> Vec<PathBuf> {
     let passed_over = report.passed_over.iter().map(|it| it.path.clone());
     report.copies.iter().cloned().chain(passed_over).collect()
 }

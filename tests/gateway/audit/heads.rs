@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use atlas_cert_gateway::audit::verify::{FaultKind, Report, verify};
+use atlas_cert_gateway::audit::verify::{FaultKind, VerifyReport, verify};
 use atlas_cert_gateway::audit::{Config, HeadVerifier, Sync};
 use atlas_cert_gateway::settings::Size;
 use tempfile::TempDir;
@@ -227,7 +227,7 @@ impl Key {
         })
     }
 
-    fn check(&self, trail: &Trail) -> Report {
+    fn check(&self, trail: &Trail) -> VerifyReport {
         let key = HeadVerifier::read(&self.path()).unwrap();
         verify(&trail.config.directory, 1, std::slice::from_ref(&key)).unwrap()
     }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use atlas_cert_gateway::audit::verify::{FaultKind, Report, verify};
+use atlas_cert_gateway::audit::verify::{FaultKind, VerifyReport, verify};
 use atlas_cert_gateway::settings::Size;
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -228,7 +228,7 @@ impl Copy {
         }
     }
 
-    fn verify(&self) -> Report {
+    fn verify(&self) -> VerifyReport {
         verify(self.0.path(), 1, &[]).unwrap()
     }
 

@@ -111,7 +111,7 @@ async fn a_subject_that_was_cut_is_found_by_all_of_it_and_by_no_other() {
         };
         let mut found = Vec::new();
         search(&trail, &filter, Order::OldestFirst, |it| {
-            found.push((it.seq, it.summary().status));
+            found.push((it.seq, it.members()["status"].as_u64()));
             ControlFlow::Continue(())
         })
         .unwrap();

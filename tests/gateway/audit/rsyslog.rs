@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::{env, fs};
 
-use atlas_cert_gateway::audit::{FetchRecord, Require, Second};
+use atlas_cert_gateway::audit::{FetchRecord, Require, SinkConfig};
 use futures_util::FutureExt;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -187,7 +187,7 @@ impl Rsyslog {
         let port = self.port();
         let text = replace(shipping::block(block), ":2514", &format!(":{port}"));
         let table: toml::Table = toml::from_str(&text).unwrap();
-        let second: Second = table["audit"]["second"].clone().try_into().unwrap();
+        let second: SinkConfig = table["audit"]["second"].clone().try_into().unwrap();
         Trail::with(|config| {
             config.replica = Some("r".repeat(255));
             config.require = Require::Any;

@@ -4,7 +4,9 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::os::unix::net::{UnixListener, UnixStream};
 
-use atlas_cert_gateway::audit::{AuditFault, Destination, Format, Require, Second, Unrecorded};
+use atlas_cert_gateway::audit::{
+    AuditFault, Destination, Require, SinkConfig, SinkFormat, Unrecorded,
+};
 use atlas_cert_gateway::settings::Size;
 use futures_util::FutureExt;
 
@@ -14,7 +16,7 @@ use crate::audit::trail::{A_ROUND, PAST_EXAMINATION, Trail};
 #[tokio::test]
 async fn lines_arrive_over_tcp_as_they_are_in_the_journal() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let trail = trail_to(tcp(&listener), Format::Json, Require::All);
+    let trail = trail_to(tcp(&listener), SinkFormat::Json, Require::All);
     let (stream, _) = listener.accept().unwrap();
     let mut received = BufReader::new(stream).lines();
     for turn in 0..20 {
@@ -31,7 +33,7 @@ async fn syslog_messages_arrive_over_a_unix_socket_with_their_length() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("log");
     let listener = UnixListener::bind(&path).unwrap();
-    let trail = trail_to(Destination::Unix(path), Format::Rfc5424, Require::All);
+    let trail = trail_to(Destination::Unix(path), SinkFormat::Rfc5424, Require::All);
     let (stream, _) = listener.accept().unwrap();
     let mut stream = BufReader::new(stream);
     for _ in 0..3 {
@@ -57,9 +59,9 @@ async fn syslog_messages_arrive_over_a_unix_socket_with_their_length() {
 async fn a_hung_sink_delays_nothing_and_what_it_misses_is_counted() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let trail = Trail::with(|config| {
-        config.second = Some(Second {
+        config.second = Some(SinkConfig {
             to: tcp(&listener),
-            format: Format::Json,
+            format: SinkFormat::Json,
             queue: Size::kibibytes(64),
         });
     });
@@ -80,7 +82,11 @@ async fn a_hung_sink_delays_nothing_and_what_it_misses_is_counted() {
 async fn a_sink_that_comes_back_gets_what_waited_for_it() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("log");
-    let trail = trail_to(Destination::Unix(path.clone()), Format::Json, Require::Any);
+    let trail = trail_to(
+        Destination::Unix(path.clone()),
+        SinkFormat::Json,
+        Require::Any,
+    );
     trail.record("early").await.unwrap();
     let listener = UnixListener::bind(&path).unwrap();
     let stream = accepted(&trail, &listener).await;
@@ -92,7 +98,11 @@ async fn a_sink_that_comes_back_gets_what_waited_for_it() {
 async fn where_both_are_required_a_missing_sink_means_no_answer() {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("log");
-    let trail = trail_to(Destination::Unix(path.clone()), Format::Json, Require::All);
+    let trail = trail_to(
+        Destination::Unix(path.clone()),
+        SinkFormat::Json,
+        Require::All,
+    );
     trail.until(|| !trail.audit.is_writable()).await;
     assert_eq!(trail.record("early").await, Err(Unrecorded::Unwritable));
     assert!(
@@ -110,7 +120,7 @@ async fn where_both_are_required_a_missing_sink_means_no_answer() {
 #[tokio::test]
 async fn where_one_is_enough_a_sink_that_does_not_acknowledge_is_not_enough() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    for format in [Format::Json, Format::Rfc5424] {
+    for format in [SinkFormat::Json, SinkFormat::Rfc5424] {
         let trail = trail_to(tcp(&listener), format, Require::Any);
         let (stream, _) = listener.accept().unwrap();
         trail.record("both").await.unwrap();
@@ -132,7 +142,7 @@ async fn where_one_is_enough_a_sink_that_does_not_acknowledge_is_not_enough() {
 #[tokio::test]
 async fn where_one_is_enough_a_sink_that_acknowledges_stands_in_for_a_journal_that_fails() {
     let receiver = Receiver::new(Death::Never);
-    let trail = trail_to(relp(&receiver), Format::Relp, Require::Any);
+    let trail = trail_to(relp(&receiver), SinkFormat::Relp, Require::Any);
     trail.record("both").await.unwrap();
     trail.until(|| receiver.has("both")).await;
     lose_journal(&trail).await;
@@ -150,7 +160,7 @@ async fn where_one_is_enough_a_sink_that_acknowledges_stands_in_for_a_journal_th
 async fn a_receiver_may_die_at_any_byte_and_no_answered_record_is_nowhere() {
     for death in [Death::AfterReading, Death::AfterWriting] {
         let receiver = Receiver::new(Death::Never);
-        let trail = trail_to(relp(&receiver), Format::Relp, Require::Any);
+        let trail = trail_to(relp(&receiver), SinkFormat::Relp, Require::Any);
         trail.record("both").await.unwrap();
         trail.until(|| receiver.has("both")).await;
         lose_journal(&trail).await;
@@ -244,10 +254,10 @@ async fn accepted(trail: &Trail, listener: &UnixListener) -> UnixStream {
     stream.unwrap().0
 }
 
-fn trail_to(to: Destination, format: Format, require: Require) -> Trail {
+fn trail_to(to: Destination, format: SinkFormat, require: Require) -> Trail {
     Trail::with(|config| {
         config.require = require;
-        config.second = Some(Second {
+        config.second = Some(SinkConfig {
             to,
             format,
             queue: Size::mebibytes(8),

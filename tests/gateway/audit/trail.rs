@@ -7,7 +7,7 @@ use std::time::Duration;
 use std::{fs, io};
 
 use atlas_cert_gateway::atlas::{CertQuery, Timestamp};
-use atlas_cert_gateway::audit::verify::{Report, verify};
+use atlas_cert_gateway::audit::verify::{VerifyReport, verify};
 use atlas_cert_gateway::audit::{
     Arrival, Audit, AuditError, CacheUse, Closing, Config, Entry, Origin, Outcome, Unrecorded,
 };
@@ -192,7 +192,7 @@ impl Trail {
         first["chain"].as_str().unwrap().to_owned()
     }
 
-    pub(crate) fn verify(&self) -> Report {
+    pub(crate) fn verify(&self) -> VerifyReport {
         verify(&self.config.directory, 1, &[]).unwrap()
     }
 

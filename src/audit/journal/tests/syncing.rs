@@ -91,10 +91,7 @@ async fn a_sync_that_hangs_means_no_answer_until_it_is_over() {
     let trail = Trail::new(Sync::Interval);
     assert_eq!(trail.record().await, Ok(()));
     let disk = trail.hang_syncs();
-    trail
-        .journal()
-        .sync_orders
-        .give(|orders| orders.sync = true);
+    trail.journal().sync_orders.give(SyncOrder::Sync);
     let hangs = &trail.journal().disk.hangs;
     trail.until(|| hangs.load(Ordering::Acquire)).await;
     trail.pass(Duration::from_millis(900)).await;

@@ -1,6 +1,6 @@
 use super::*;
 
-fn report(by: By) -> Report {
+fn report(by: GroupBy) -> UsageReport {
     let line = |kind: &str, outcome: &str, members: &str| {
         format!(
             "{{\"time\":\"2026-08-10T02:06:35.000000Z\",\"seq\":7,\"kind\":\"{kind}\",\"outcome\":\"{outcome}\"\
@@ -19,8 +19,8 @@ fn report(by: By) -> Report {
         usage.add(&line);
     }
     let rows = usage.rows();
-    let total = Counts::total(&rows);
-    Report { by, rows, total }
+    let total = UsageCounts::total(&rows);
+    UsageReport { by, rows, total }
 }
 
 fn written(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> String {
@@ -31,7 +31,7 @@ fn written(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> String {
 
 #[test]
 fn a_report_says_the_same_in_every_format() {
-    let report = report(By::Subject);
+    let report = report(GroupBy::Subject);
     let table = written(|out| report.write_table(out, Some(90)));
     assert_eq!(
         table,
@@ -54,10 +54,10 @@ TOTAL                3         2       0       1                4      2      2 
     );
     let json = written(|out| report.write_json(out));
     assert!(json.is_ascii());
-    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["rows"][0]["subject"], "=Müller\u{1b}");
     assert_eq!(json["rows"][0]["share"], 0.5);
-    assert_eq!(json["rows"][1]["subject"], serde_json::Value::Null);
+    assert_eq!(json["rows"][1]["subject"], Value::Null);
     assert_eq!(json["total"]["lookups"], 3);
 }
 
@@ -68,9 +68,9 @@ fn the_help_names_every_column() {
         let begins = |line: &str| line.starts_with(name);
         assert!(HELP.lines().any(begins), "{name}");
     }
-    let report = report(By::Day);
+    let report = report(GroupBy::Day);
     let json = written(|out| report.write_json(out));
-    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let json: Value = serde_json::from_str(&json).unwrap();
     let total = json["total"].as_object().unwrap();
     assert!(NUMBERS.iter().all(|name| total.contains_key(*name)));
     assert_eq!(total.len(), NUMBERS.len());
