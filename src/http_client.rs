@@ -46,7 +46,7 @@ pub struct ClientOptions<'s> {
 
 /// Why no client can be made.
 #[derive(Debug, thiserror::Error)]
-pub enum BuildError {
+pub enum ClientBuildError {
     /// There is no such proxy.
     #[error(transparent)]
     Proxy(#[from] ProxyError),
@@ -119,7 +119,7 @@ pub struct HttpError {
 
 /// How much of an answer is taken, and for how long.
 #[derive(Clone, Copy, Debug)]
-pub struct Bounds {
+pub struct CallBounds {
     /// The largest body of a 200.
     pub bytes: u64,
     /// Until the whole answer is there, counted from `from`.
@@ -140,12 +140,12 @@ pub struct ReplyHead<'c> {
 #[derive(Clone, Copy)]
 struct Call {
     generation: Generation,
-    bounds: Bounds,
+    bounds: CallBounds,
 }
 
 impl HttpClient {
     /// Makes the client; opens no connection yet. Reads files: waits for the disk.
-    pub fn build(options: ClientOptions<'_>, clock: Clock) -> Result<Self, BuildError> {
+    pub fn build(options: ClientOptions<'_>, clock: Clock) -> Result<Self, ClientBuildError> {
         Ok(Self {
             first_byte: options.first_byte,
             generations: Generations::build(options)?,
@@ -154,7 +154,7 @@ impl HttpClient {
     }
 
     /// Sends `request` and reads the whole answer.
-    pub async fn send(&self, request: Request, bounds: Bounds) -> Result<HttpReply, HttpError> {
+    pub async fn send(&self, request: Request, bounds: CallBounds) -> Result<HttpReply, HttpError> {
         self.head(request, bounds).await?.whole().await
     }
 
@@ -162,7 +162,7 @@ impl HttpClient {
     pub async fn head(
         &self,
         mut request: Request,
-        bounds: Bounds,
+        bounds: CallBounds,
     ) -> Result<ReplyHead<'_>, HttpError> {
         let identity = HeaderValue::from_static("identity");
         request.headers_mut().insert(ACCEPT_ENCODING, identity);

@@ -40,7 +40,7 @@ mod watched_secret;
 
 pub use crate::http_client::HttpErrorKind;
 pub use config::{
-    Api, ApiKeyConfig, Config, CredentialConfig, Limits, Proof, ServiceAccountConfig,
+    Api, ApiKeyConfig, AtlasLimits, Config, CredentialConfig, Proof, ServiceAccountConfig,
 };
 pub use credential::CredentialUnavailable;
 pub use error::{
@@ -69,16 +69,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::atlas::{CertQuery, CertificateList, ProjectId, Timestamp};
 use crate::clock::Clock;
-use crate::http_client::Bounds;
+use crate::http_client::CallBounds;
 use crate::settings::ConfigError;
 use crate::telemetry::Repeated;
-use crate::telemetry::metrics::upstream::{CallCause, Endpoint, ReasonLabel, UpstreamMetrics};
+use crate::telemetry::metrics::upstream::{CallCause, Endpoint, UpstreamMetrics, WithheldLabel};
 use call::{CallContext, list_path};
 use client::AtlasClient;
 use credential::{Credential, PreparedCredential, prepare, read_secrets};
 use limiter::ProjectLimiter;
-use page::Page;
-use progress::Progress;
+use page::AtlasPage;
+use progress::FetchProgress;
 use reload::Retired;
 use service_account::Environment;
 use state::StateDirectory;
@@ -87,14 +87,16 @@ use state::StateDirectory;
 /// benches: a fetch reads each page as it arrives.
 #[doc(hidden)]
 pub fn merge(bodies: &[Bytes], project: &ProjectId) -> Option<CertificateList> {
-    let pages = bodies.iter().map(|body| Page::read(body, project).ok());
-    let pages: Vec<Page> = pages.collect::<Option<_>>()?;
+    let pages = bodies
+        .iter()
+        .map(|body| AtlasPage::read(body, project).ok());
+    let pages: Vec<AtlasPage> = pages.collect::<Option<_>>()?;
     pages::are_distinct(&pages).then(|| pages::join(&pages))?
 }
 
 /// The way to Atlas. Cheap to clone.
 #[derive(Clone)]
-pub struct Upstream(Arc<Inner>);
+pub struct Upstream(Arc<UpstreamShared>);
 
 /// What is neither configured nor asked of a clock.
 #[derive(Clone)]
@@ -144,9 +146,9 @@ pub enum AtlasFault {
     Unreachable,
 }
 
-struct Inner {
+struct UpstreamShared {
     api: Api,
-    limits: Limits,
+    limits: AtlasLimits,
     env: Environment,
     /// The lock of the state directory, while this process has it.
     state: Mutex<Option<StateDirectory>>,
@@ -215,7 +217,7 @@ impl Upstream {
         };
         let credentials = prepare(config, secrets, &env, &[])?.into_iter();
         let credentials = credentials.map(PreparedCredential::adopt).collect();
-        Ok(Self(Arc::new(Inner {
+        Ok(Self(Arc::new(UpstreamShared {
             api: config.api,
             limits: config.limits.clone(),
             env,
@@ -254,7 +256,7 @@ impl Upstream {
             Some(credential) => self.0.fetch(query, options, &credential).await,
             None => Err(FetchError {
                 reason: FetchErrorKind::NoCredential,
-                stats: Progress::default().stats(Arc::from("")),
+                stats: FetchProgress::default().stats(Arc::from("")),
             }),
         }
     }
@@ -339,7 +341,7 @@ impl Upstream {
     /// By how many seconds our clock is ahead of Atlas's, by the `Date` of an answer of whatever kind.
     pub async fn clock_ahead(&self) -> Option<i64> {
         let Environment { client, clock, .. } = &self.0.env;
-        let bounds = Bounds {
+        let bounds = CallBounds {
             bytes: LARGEST_GREETING,
             time: self.0.limits.page,
             from: clock.elapsed(),
@@ -353,7 +355,7 @@ impl Upstream {
     }
 }
 
-impl Inner {
+impl UpstreamShared {
     fn credential(&self, project: &ProjectId) -> Option<Arc<Credential>> {
         let credentials = self.credentials.load();
         let mut credentials = credentials.iter();
@@ -367,7 +369,7 @@ impl Inner {
         credential: &Credential,
     ) -> Result<Fetched, FetchError> {
         let clock = &self.env.clock;
-        let progress = Progress::new(options.cause());
+        let progress = FetchProgress::new(options.cause());
         let Some(url) = self.env.client.url(&list_path(self.api, query)) else {
             let why = "the question cannot be put as a path";
             return Err(FetchError {
@@ -404,7 +406,7 @@ impl Inner {
                 let error = FetchError { reason, stats };
                 if let Some(reason) = error.not_asked() {
                     let withheld = &self.env.metrics.fetches_withheld;
-                    withheld.get_or_create(&ReasonLabel { reason }).inc();
+                    withheld.get_or_create(&WithheldLabel { reason }).inc();
                 }
                 Err(error)
             }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use reqwest::dns::Resolve;
 use reqwest::{Client, Proxy};
 
-use super::{BuildError, ClientOptions};
+use super::{ClientBuildError, ClientOptions};
 
 /// The client in use, and what it is made from.
 pub(super) struct Generations {
@@ -44,7 +44,7 @@ struct Recipe {
 }
 
 impl Generations {
-    pub(super) fn build(options: ClientOptions<'_>) -> Result<Self, BuildError> {
+    pub(super) fn build(options: ClientOptions<'_>) -> Result<Self, ClientBuildError> {
         let recipe = Recipe {
             tls: options.trust.tls()?,
             only_https: options.only_https,
@@ -54,7 +54,7 @@ impl Generations {
             idle_connections: options.idle_connections,
         };
         let client = recipe.client();
-        let client = client.map_err(|error| BuildError::Tls(error.without_url()))?;
+        let client = client.map_err(|error| ClientBuildError::Tls(error.without_url()))?;
         Ok(Self {
             recipe,
             current: Mutex::new(Current {

@@ -31,7 +31,7 @@ pub enum ProxyError {
 }
 
 /// A proxy's URL and the user in it.
-struct Address {
+struct ProxyAddress {
     url: Url,
     user: Option<String>,
 }
@@ -43,10 +43,10 @@ impl ProxySettings<'_> {
         let Some(url) = self.url else {
             return has_password.then_some(("proxy_password_file", WITHOUT_PROXY));
         };
-        match (Address::read(url), has_password) {
+        match (ProxyAddress::read(url), has_password) {
             (Err(message), _) => Some(("proxy", message)),
-            (Ok(Address { user: None, .. }), true) => Some(("proxy", WITHOUT_USER)),
-            (Ok(Address { user: Some(_), .. }), false) => Some(("proxy", WITHOUT_PASSWORD)),
+            (Ok(ProxyAddress { user: None, .. }), true) => Some(("proxy", WITHOUT_USER)),
+            (Ok(ProxyAddress { user: Some(_), .. }), false) => Some(("proxy", WITHOUT_PASSWORD)),
             (Ok(_), _) => (self.password_file.is_some() && self.password.is_some())
                 .then_some(("proxy_password_file", TWO_PASSWORDS)),
         }
@@ -55,7 +55,7 @@ impl ProxySettings<'_> {
     /// The proxy, if there is one. Reads the password's file: waits for the disk.
     pub(super) fn read(&self) -> Result<Option<Proxy>, ProxyError> {
         let Some(url) = self.url else { return Ok(None) };
-        let Address { url, user } = Address::read(url).map_err(ProxyError::Url)?;
+        let ProxyAddress { url, user } = ProxyAddress::read(url).map_err(ProxyError::Url)?;
         let proxy = Proxy::all(url).map_err(|_| ProxyError::Url(NO_URL))?;
         let Some(user) = user else {
             return Ok(Some(proxy));
@@ -68,7 +68,7 @@ impl ProxySettings<'_> {
     }
 }
 
-impl Address {
+impl ProxyAddress {
     fn read(text: &str) -> Result<Self, &'static str> {
         let mut url = Url::parse(text).map_err(|_| NO_URL)?;
         if !matches!(url.scheme(), "http" | "https") {

@@ -16,7 +16,9 @@ use super::config::{IssuerConfig, trusted_url};
 use super::json::Object;
 use crate::blocking::may_wait;
 use crate::clock::Clock;
-use crate::http_client::{Bounds, BuildError, ClientOptions, HttpClient, HttpError, HttpErrorKind};
+use crate::http_client::{
+    CallBounds, ClientBuildError, ClientOptions, HttpClient, HttpError, HttpErrorKind,
+};
 use crate::roots::Trust;
 use crate::secret::{Secret, SecretFileError};
 
@@ -64,7 +66,7 @@ impl Publisher {
         url: Url,
         config: &IssuerConfig,
         clock: &Clock,
-    ) -> Result<Self, BuildError> {
+    ) -> Result<Self, ClientBuildError> {
         Self::build(Place::Keys(url), config, clock)
     }
 
@@ -73,12 +75,12 @@ impl Publisher {
         document: Url,
         config: &IssuerConfig,
         clock: &Clock,
-    ) -> Result<Self, BuildError> {
+    ) -> Result<Self, ClientBuildError> {
         let issuer = config.issuer.clone();
         Self::build(Place::Discovery { document, issuer }, config, clock)
     }
 
-    fn build(place: Place, config: &IssuerConfig, clock: &Clock) -> Result<Self, BuildError> {
+    fn build(place: Place, config: &IssuerConfig, clock: &Clock) -> Result<Self, ClientBuildError> {
         let system = match &place {
             Place::Keys(url) => url.scheme() == "https",
             // Wherever the document is, it may name a place that is called over TLS.
@@ -140,7 +142,7 @@ impl Publisher {
             request.headers_mut().insert(AUTHORIZATION, bearer);
         }
         let now = self.clock.elapsed();
-        let bounds = Bounds {
+        let bounds = CallBounds {
             bytes: LARGEST_KEY_SET,
             time: WHOLE_FETCH.saturating_sub(now.saturating_sub(from)),
             from: now,
@@ -170,7 +172,11 @@ fn keys_url(document: &[u8], issuer: &str) -> Result<Url, FetchError> {
     trusted_url(url.unwrap_or_default()).map_err(FetchError::Discovery)
 }
 
-fn client(system: bool, config: &IssuerConfig, clock: &Clock) -> Result<HttpClient, BuildError> {
+fn client(
+    system: bool,
+    config: &IssuerConfig,
+    clock: &Clock,
+) -> Result<HttpClient, ClientBuildError> {
     let proxy = config.proxy();
     let options = ClientOptions {
         trust: Trust {

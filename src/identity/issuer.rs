@@ -17,7 +17,7 @@ use super::token::{Header, plain_type};
 use super::{Caller, Unverified, claims};
 use crate::atlas::Timestamp;
 use crate::clock::{Clock, Moment};
-use crate::http_client::{BuildError as ClientError, ProxyError};
+use crate::http_client::{ClientBuildError as ClientError, ProxyError};
 use crate::roots::NoTls;
 use crate::secret::Secret;
 use crate::settings::ConfigError;

@@ -15,27 +15,27 @@ use super::config::Api;
 use super::credential::{Credential, CredentialUnavailable, Login};
 use super::error::{CallError, CredentialFailure, FetchErrorKind};
 use super::limiter::{CallOutcome, FetchLimits, Quota, Reservation};
-use super::page::{LONGEST_PAGE, Page, Unusable};
-use super::progress::Progress;
+use super::page::{AtlasPage, LONGEST_PAGE, PageError};
+use super::progress::FetchProgress;
 use super::response::page_body;
 use super::retry::{Backoff, Next};
 use super::service_account::Bearer;
-use super::{Inner, retry};
+use super::{UpstreamShared, retry};
 use crate::atlas::{CertQuery, Timestamp};
 use crate::clock::Moment;
-use crate::http_client::{Bounds, HttpErrorKind, HttpReply};
+use crate::http_client::{CallBounds, HttpErrorKind, HttpReply};
 use crate::telemetry::Tally;
 use crate::telemetry::metrics::upstream::Endpoint;
 
 /// Who calls, for what, and until when.
 pub(super) struct CallContext<'a> {
-    pub(super) upstream: &'a Inner,
+    pub(super) upstream: &'a UpstreamShared,
     pub(super) query: &'a CertQuery,
     /// Whether a call that fails may be tried again.
     pub(super) retries: bool,
     pub(super) credential: &'a Credential,
     pub(super) limits: FetchLimits,
-    pub(super) progress: Progress,
+    pub(super) progress: FetchProgress,
     /// On the clock's [`Moment::elapsed`].
     pub(super) deadline: Duration,
     /// The URL of the list, without the page's number.
@@ -45,7 +45,7 @@ pub(super) struct CallContext<'a> {
 /// A page, and when Atlas answered with it.
 #[derive(Debug)]
 pub(super) struct PageReply {
-    pub(super) page: Page,
+    pub(super) page: AtlasPage,
     pub(super) at: Moment,
     /// Atlas's own clock, as the answer's `Date` has it.
     pub(super) date: Option<Timestamp>,
@@ -211,14 +211,14 @@ impl CallContext<'_> {
             }
         })?;
         self.credential.accepted();
-        match Page::read(body, &self.query.project) {
+        match AtlasPage::read(body, &self.query.project) {
             Ok(page) => Ok(PageReply {
                 page,
                 at: reply.at,
                 date: date(&reply.headers),
             }),
-            Err(Unusable::Torn) => Err(CallError::Torn("it breaks off or is no JSON")),
-            Err(Unusable::Refused(why)) => {
+            Err(PageError::Torn) => Err(CallError::Torn("it breaks off or is no JSON")),
+            Err(PageError::Refused(why)) => {
                 self.upstream.env.metrics.answers_refused.inc();
                 let project = self.query.project;
                 let refused = &self.upstream.answers_refused;
@@ -287,7 +287,7 @@ impl CallContext<'_> {
         }
         let began = self.now();
         let cause = self.progress.called(number, began);
-        let bounds = Bounds {
+        let bounds = CallBounds {
             bytes: upstream.limits.page_bytes.0,
             time: upstream
                 .limits

@@ -12,7 +12,7 @@ use tracing::Instrument;
 use super::config::{Config, origin};
 use crate::clock::Clock;
 use crate::http_client::{
-    Bounds, BuildError, ClientOptions, HttpClient, HttpErrorKind, HttpReply, ProxyError,
+    CallBounds, ClientBuildError, ClientOptions, HttpClient, HttpErrorKind, HttpReply, ProxyError,
 };
 use crate::roots::NoTls;
 use crate::settings::ConfigError;
@@ -49,12 +49,11 @@ impl AtlasClient {
         };
         let client = HttpClient::build(options, clock.clone()).map_err(|error| {
             let place = match &error {
-                BuildError::Proxy(ProxyError::Url(_)) => "atlas.proxy",
-                BuildError::Proxy(ProxyError::Password(_)) => "atlas.proxy_password_file",
-                BuildError::Roots(NoTls::Own(_)) => "atlas.ca_certificate",
-                BuildError::Roots(NoTls::Rootless | NoTls::Unspeakable(_)) | BuildError::Tls(_) => {
-                    "atlas"
-                }
+                ClientBuildError::Proxy(ProxyError::Url(_)) => "atlas.proxy",
+                ClientBuildError::Proxy(ProxyError::Password(_)) => "atlas.proxy_password_file",
+                ClientBuildError::Roots(NoTls::Own(_)) => "atlas.ca_certificate",
+                ClientBuildError::Roots(NoTls::Rootless | NoTls::Unspeakable(_))
+                | ClientBuildError::Tls(_) => "atlas",
             };
             vec![ConfigError::at(place, Chain(&error).to_string())]
         })?;
@@ -83,7 +82,7 @@ impl AtlasClient {
         &self,
         endpoint: Endpoint,
         (url, headers, form): (Url, HeaderMap, Option<String>),
-        bounds: Bounds,
+        bounds: CallBounds,
         resends: u32,
     ) -> Result<HttpReply, HttpErrorKind> {
         let method = if form.is_some() {

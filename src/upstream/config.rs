@@ -38,7 +38,7 @@ pub struct Config {
     /// Where the ledger of minted tokens is kept. One process per directory.
     pub state_directory: PathBuf,
     /// How much is asked of Atlas, and how long it may take.
-    pub limits: Limits,
+    pub limits: AtlasLimits,
     /// Who we are. The first whose projects match is used.
     pub credentials: Vec<CredentialConfig>,
 }
@@ -58,7 +58,7 @@ pub enum Api {
 /// The section `atlas.limits`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Limits {
+pub struct AtlasLimits {
     /// How much of the refill of a project's bucket we take for ourselves, in percent.
     #[serde(deserialize_with = "settings::whole")]
     pub share_percent: u64,
@@ -207,13 +207,13 @@ impl Default for Config {
             proxy_password_file: None,
             proxy_password: None,
             state_directory: PathBuf::from("state"),
-            limits: Limits::default(),
+            limits: AtlasLimits::default(),
             credentials: Vec::new(),
         }
     }
 }
 
-impl Default for Limits {
+impl Default for AtlasLimits {
     fn default() -> Self {
         Self {
             share_percent: 50,

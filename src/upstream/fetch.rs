@@ -9,7 +9,7 @@ use futures_util::future::try_join_all;
 use super::call::CallContext;
 use super::config::Proof;
 use super::error::{CallError, FetchErrorKind};
-use super::page::Page;
+use super::page::AtlasPage;
 use super::pages;
 use super::pages::Plan;
 use super::retry::Backoff;
@@ -18,18 +18,18 @@ use crate::clock::Moment;
 use crate::telemetry::metrics::upstream::CallCause;
 
 /// All pages, each read once.
-struct Reading {
-    pages: Vec<Page>,
+struct ListReading {
+    pages: Vec<AtlasPage>,
     at: Moment,
     date: Option<Timestamp>,
 }
 
 /// What a reading has shown.
-enum Shown {
+enum ReadOutcome {
     /// The list of one moment.
-    List(Reading),
+    List(ListReading),
     /// Pages that may be of several moments.
-    Unproven(Reading),
+    Unproven(ListReading),
 }
 
 /// Reads the list, and says when Atlas answered with its first page.
@@ -41,8 +41,8 @@ pub(super) async fn fetch(
     loop {
         let is_first_doubt = previous.is_none();
         let is_proof = match read(context, previous.take()).await {
-            Ok(Shown::List(reading)) => return accept(context, &reading),
-            Ok(Shown::Unproven(reading)) => {
+            Ok(ReadOutcome::List(reading)) => return accept(context, &reading),
+            Ok(ReadOutcome::Unproven(reading)) => {
                 previous = Some(reading);
                 is_first_doubt
             }
@@ -67,12 +67,15 @@ pub(super) async fn fetch(
 
 /// Reads all pages, and looks whether they are of one moment: by themselves, or because they agree with the
 /// reading before.
-async fn read(context: &CallContext<'_>, previous: Option<Reading>) -> Result<Shown, CallError> {
+async fn read(
+    context: &CallContext<'_>,
+    previous: Option<ListReading>,
+) -> Result<ReadOutcome, CallError> {
     let reading = read_all(context).await?;
     if let Some(before) = previous
         && pages::agree(&before.pages, &reading.pages)
     {
-        return Ok(Shown::List(before));
+        return Ok(ReadOutcome::List(before));
     }
     // One answer is of one moment. An empty page behind it makes two answers.
     let is_proven = match (&reading.pages[..], context.upstream.limits.proof) {
@@ -86,13 +89,13 @@ async fn read(context: &CallContext<'_>, previous: Option<Reading>) -> Result<Sh
         }
     };
     Ok(if is_proven {
-        Shown::List(reading)
+        ReadOutcome::List(reading)
     } else {
-        Shown::Unproven(reading)
+        ReadOutcome::Unproven(reading)
     })
 }
 
-async fn read_all(context: &CallContext<'_>) -> Result<Reading, CallError> {
+async fn read_all(context: &CallContext<'_>) -> Result<ListReading, CallError> {
     let first = context.first_page().await?;
     let (at, date) = (first.at, first.date);
     let mut pages = vec![first.page];
@@ -113,12 +116,12 @@ async fn read_all(context: &CallContext<'_>) -> Result<Reading, CallError> {
     // The last one may be empty.
     let filled = pages.iter().filter(|page| !page.items.is_empty());
     context.progress.pages(filled.count());
-    Ok(Reading { pages, at, date })
+    Ok(ListReading { pages, at, date })
 }
 
 fn accept(
     context: &CallContext<'_>,
-    reading: &Reading,
+    reading: &ListReading,
 ) -> Result<(CertificateList, Moment), FetchErrorKind> {
     let metrics = &context.upstream.env.metrics;
     if !pages::are_as_counted(&reading.pages) {
@@ -135,7 +138,7 @@ fn accept(
 async fn further_pages(
     context: &CallContext<'_>,
     numbers: RangeInclusive<u64>,
-) -> Result<Vec<Page>, CallError> {
+) -> Result<Vec<AtlasPage>, CallError> {
     let count = numbers.end().saturating_sub(*numbers.start()) + 1;
     let reserved = context.limits.reserve(count, false);
     let reserved = reserved.map_err(CallError::NotSent)?;

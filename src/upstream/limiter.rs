@@ -31,7 +31,7 @@ use ahash::RandomState;
 use tokio::sync::oneshot;
 use tracing::{error, warn};
 
-use super::config::Limits;
+use super::config::AtlasLimits;
 use super::error::{FetchErrorKind, HeldBack, Urgency};
 use super::jitter::Jitter;
 use crate::atlas::ProjectId;
@@ -95,14 +95,14 @@ struct Shared {
     concurrency_per_project: usize,
     queue: usize,
     queue_wait: Duration,
-    state: Mutex<State>,
+    state: Mutex<LimiterState>,
     /// What is logged once for all projects, however many it befalls.
     host_failing: Repeated,
     projects_failing: Repeated,
     cooldowns: Repeated,
 }
 
-struct State {
+struct LimiterState {
     rates: Rates,
     host: CircuitBreaker,
     projects: HashMap<ProjectId, Project<Waiter>, RandomState>,
@@ -129,7 +129,7 @@ pub(crate) struct Waiter {
 }
 
 impl ProjectLimiter {
-    pub(crate) fn new(limits: &Limits, clock: Clock, jitter: Jitter) -> Self {
+    pub(crate) fn new(limits: &AtlasLimits, clock: Clock, jitter: Jitter) -> Self {
         Self(Arc::new(Shared {
             clock,
             jitter,
@@ -137,7 +137,7 @@ impl ProjectLimiter {
             concurrency_per_project: limits.concurrency_per_project,
             queue: limits.queue,
             queue_wait: limits.queue_wait,
-            state: Mutex::new(State {
+            state: Mutex::new(LimiterState {
                 rates: Rates::new(limits),
                 host: CircuitBreaker::default(),
                 projects: HashMap::default(),
@@ -220,7 +220,7 @@ impl ProjectLimiter {
         self.0.clock.elapsed()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, LimiterState> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -386,7 +386,7 @@ impl CallPermit {
     }
 }
 
-impl State {
+impl LimiterState {
     fn project(&mut self, id: ProjectId, slots: usize, now: Duration) -> &mut Project<Waiter> {
         if self.projects.len() >= MOST_PROJECTS && !self.projects.contains_key(&id) {
             self.evict(now);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::credential::Credential;
-use super::{FetchError, FetchErrorKind, FetchOptions, Inner, Upstream, Urgency};
+use super::{FetchError, FetchErrorKind, FetchOptions, Upstream, UpstreamShared, Urgency};
 use crate::atlas::{CertQuery, ProjectId};
 
 /// What became of trying a credential.
@@ -54,7 +54,7 @@ impl Upstream {
     }
 }
 
-impl Inner {
+impl UpstreamShared {
     async fn try_out(&self, credential: &Credential, project: Option<ProjectId>) -> OnlineCheck {
         let unknown = || UNKNOWN_PROJECT.parse().expect("24 digits are a project id");
         let query = CertQuery {

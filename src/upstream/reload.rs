@@ -12,7 +12,7 @@ use tracing::info;
 use super::config::Config;
 use super::credential::{Credential, PreparedCredential, prepare, read_secrets};
 use super::limiter::Rates;
-use super::{Inner, Upstream};
+use super::{Upstream, UpstreamShared};
 use crate::settings::ConfigError;
 
 /// Credentials, and rates of buckets, that are known to be good.
@@ -69,7 +69,7 @@ impl Upstream {
     }
 }
 
-impl Inner {
+impl UpstreamShared {
     /// Gives back the tokens of retired credentials that no fetch can be using any more.
     pub(super) async fn let_go(&self) {
         let now = self.env.clock.elapsed();

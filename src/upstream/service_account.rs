@@ -33,7 +33,7 @@ pub(super) struct ServiceAccount {
     settings: ArcSwap<AccountSettings>,
     files: AccountFiles,
     environment: Environment,
-    state: Mutex<State>,
+    state: Mutex<AccountState>,
     /// Of mints that fail.
     without_token: Repeated,
     /// Of calls to the token endpoint without an answer.
@@ -72,7 +72,7 @@ pub(super) struct Bearer {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct AccountState {
     token: Option<Token>,
     /// How many tokens there have been; the current one's number.
     number: u64,
@@ -286,12 +286,12 @@ impl ServiceAccount {
         self.environment.clock.now()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, AccountState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl AccountState {
     /// The token, while it lives long enough for a call.
     fn usable(&self, now: Moment) -> Option<&Token> {
         let token = self.token.as_ref()?;

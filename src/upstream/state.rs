@@ -44,7 +44,7 @@ pub enum StateError {
 
 /// What is in a file of ours.
 #[derive(Debug)]
-pub(super) struct Content {
+pub(super) struct StateFile {
     pub(super) bytes: Vec<u8>,
     /// Whether that is only its end, because it is larger than it can be.
     pub(super) is_cut: bool,
@@ -104,7 +104,7 @@ impl Drop for StateDirectory {
 }
 
 /// Reads a file of at most `limit` bytes, if there is one; of a larger one, its last [`END`].
-pub(super) fn read(path: &Path, limit: u64) -> Result<Option<Content>, Unfit> {
+pub(super) fn read(path: &Path, limit: u64) -> Result<Option<StateFile>, Unfit> {
     match fs::symlink_metadata(path) {
         Ok(found) if !found.is_file() => return Err(Unfit::NoFile),
         Ok(_) => {}
@@ -129,7 +129,7 @@ pub(super) fn read(path: &Path, limit: u64) -> Result<Option<Content>, Unfit> {
     }
     let mut bytes = Vec::new();
     file.take(limit).read_to_end(&mut bytes)?;
-    Ok(Some(Content { bytes, is_cut }))
+    Ok(Some(StateFile { bytes, is_cut }))
 }
 
 /// Puts what is at `path` out of the way, over what was put there before.
@@ -228,7 +228,7 @@ mod tests {
         content.extend(b"end");
         fs::write(&path, &content).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        let Ok(Some(Content {
+        let Ok(Some(StateFile {
             bytes: end,
             is_cut: true,
         })) = read(&path, 70_000)

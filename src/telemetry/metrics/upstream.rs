@@ -33,7 +33,7 @@ pub struct UpstreamMetrics {
     /// credential that wants most; above 1 it is more than there is.
     pub demand_ratio: Family<CredentialLabels, Gauge<f64, AtomicU64>>,
     /// Fetches that were not made, by why.
-    pub fetches_withheld: Family<ReasonLabel, Counter>,
+    pub fetches_withheld: Family<WithheldLabel, Counter>,
     /// Breakers that are open, of the host and of projects.
     pub breakers_open: Gauge,
     /// Tokens asked for, by what came of it.
@@ -116,7 +116,7 @@ pub struct CredentialLabels {
 
 /// Why a fetch was not made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct ReasonLabel {
+pub struct WithheldLabel {
     /// As the audit record says it.
     pub reason: &'static str,
 }
@@ -344,9 +344,9 @@ impl Default for UpstreamMetrics {
         for &result in MintResult::ALL {
             drop(token_mints.get_or_create(&MintLabels { result }));
         }
-        let fetches_withheld = Family::<ReasonLabel, Counter>::default();
+        let fetches_withheld = Family::<WithheldLabel, Counter>::default();
         for reason in WITHHELD_REASONS {
-            drop(fetches_withheld.get_or_create(&ReasonLabel { reason }));
+            drop(fetches_withheld.get_or_create(&WithheldLabel { reason }));
         }
         Self {
             calls,

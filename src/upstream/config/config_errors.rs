@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::Url;
 
-use super::{Config, CredentialConfig, Limits};
+use super::{AtlasLimits, Config, CredentialConfig};
 use crate::atlas::ProjectId;
 use crate::settings::{ConfigError, Ranges, Size, never_reached};
 
@@ -56,7 +56,7 @@ impl Config {
     }
 }
 
-impl Limits {
+impl AtlasLimits {
     fn config_errors(&self, config_errors: &mut Vec<ConfigError>) {
         let usual = Self::default();
         let mut ranges = Ranges::of("atlas.limits", config_errors);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::circuit_breaker::{CallOutcome, CircuitBreaker};
 use super::cooldown::{Cooldown, CooldownCause};
-use super::demand::Demand;
+use super::demand::ProjectDemand;
 use super::retry_budget::RetryBudget;
 use super::slots::Slots;
 use super::token_bucket::{Quota, TokenBucket, Wait};
@@ -16,7 +16,7 @@ pub(crate) struct Project<W> {
     pub(crate) bucket: TokenBucket,
     pub(crate) cooldown: Cooldown,
     pub(crate) breaker: CircuitBreaker,
-    pub(crate) demand: Demand,
+    pub(crate) demand: ProjectDemand,
     pub(super) retries: RetryBudget,
     pub(super) slots: Slots<W>,
 }
@@ -27,7 +27,7 @@ impl<W> Project<W> {
             bucket,
             cooldown: Cooldown::default(),
             breaker: CircuitBreaker::default(),
-            demand: Demand::default(),
+            demand: ProjectDemand::default(),
             retries: RetryBudget::default(),
             slots: Slots::new(slots),
         }

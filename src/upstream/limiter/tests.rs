@@ -9,11 +9,11 @@ use crate::clock::ManualClock;
 
 fn limiter(in_all: usize, per_project: usize, queue: usize) -> (ProjectLimiter, ManualClock) {
     let (clock, manual_clock) = Clock::manual(Timestamp::from_seconds(0));
-    let limits = Limits {
+    let limits = AtlasLimits {
         concurrency: in_all,
         concurrency_per_project: per_project,
         queue,
-        ..Limits::default()
+        ..AtlasLimits::default()
     };
     let limiter = ProjectLimiter::new(&limits, clock, Jitter::Fixed(0));
     (limiter, manual_clock)
@@ -160,7 +160,7 @@ async fn the_pages_of_one_list_go_at_once_while_no_other_fetch_is_there() {
 }
 
 fn rates() -> Rates {
-    Rates::new(&Limits::default())
+    Rates::new(&AtlasLimits::default())
 }
 
 fn seconds(seconds: u64) -> Duration {

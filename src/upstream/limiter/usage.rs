@@ -13,7 +13,7 @@ use super::sliding_window::SlidingWindow;
 
 /// What Atlas has said of one project's bucket so far.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Usage {
+pub(super) struct BucketUsage {
     last: Option<LastReading>,
     /// The least that remained in each of the last five minutes, and when.
     lows: SlidingWindow<Option<(Duration, u64)>, 60, 5>,
@@ -33,7 +33,7 @@ struct LastReading {
 
 /// An answer that says what remains in the bucket.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Reading {
+pub(super) struct QuotaReading {
     pub(super) remaining: u64,
     pub(super) at: Duration,
     /// Calls of ours that have ended, this one included; and those that are still under way.
@@ -46,10 +46,10 @@ pub(super) struct Reading {
     pub(super) refill: u64,
 }
 
-impl Usage {
+impl BucketUsage {
     /// Atlas has answered; how many calls others have spent since it last did.
-    pub(super) fn observe(&mut self, reading: Reading) -> u64 {
-        let Reading { remaining, at, .. } = reading;
+    pub(super) fn observe(&mut self, reading: QuotaReading) -> u64 {
+        let QuotaReading { remaining, at, .. } = reading;
         let low = self.lows.current(at);
         if low.is_none_or(|(_, low)| remaining <= low) {
             *low = Some((at, remaining));
@@ -147,7 +147,7 @@ mod tests {
     /// A bucket of Atlas's usual size, asked by us alone, one call after the other.
     #[derive(Default)]
     struct Bucket {
-        usage: Usage,
+        usage: BucketUsage,
         ended: u64,
     }
 
@@ -163,7 +163,7 @@ mod tests {
             seconds: u64,
         ) -> u64 {
             self.ended += 1;
-            self.usage.observe(Reading {
+            self.usage.observe(QuotaReading {
                 remaining,
                 at: Duration::from_secs(seconds),
                 ended: self.ended,

@@ -9,9 +9,9 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
 use tracing::{error, info, warn};
 
-use super::{ServiceAccount, State, Token};
+use super::{AccountState, ServiceAccount, Token};
 use crate::blocking::may_wait;
-use crate::http_client::{Bounds, HttpErrorKind, HttpReply};
+use crate::http_client::{CallBounds, HttpErrorKind, HttpReply};
 use crate::secret::Secret;
 use crate::telemetry::Tally;
 use crate::telemetry::metrics::upstream::{Endpoint, MintLabels, MintResult};
@@ -33,7 +33,7 @@ impl Drop for MintGuard {
 }
 
 impl ServiceAccount {
-    pub(super) fn start_minting(self: &Arc<Self>, state: &mut State) {
+    pub(super) fn start_minting(self: &Arc<Self>, state: &mut AccountState) {
         state.is_minting = true;
         let guard = MintGuard(Arc::clone(self));
         tokio::spawn(async move {
@@ -173,7 +173,7 @@ impl ServiceAccount {
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
         headers.insert(CONTENT_TYPE, form_type);
-        let bounds = Bounds {
+        let bounds = CallBounds {
             bytes: LARGEST_ANSWER,
             time: self.environment.timeout,
             from: self.now().elapsed,
