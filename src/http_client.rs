@@ -1,5 +1,4 @@
-//! The HTTP client for all calls out, to Atlas and to issuers: a request goes in, a whole answer of
-//! bounded size comes out, or how it was lost.
+//! The HTTP client for all calls out, to Atlas and to issuers: whole answers of bounded size, within a time.
 //!
 //! Everything that the library does of its own accord is switched off: redirects, retries, referers,
 //! proxies of the environment and decompression (G12). The whole of a call is timed by the [`Clock`].
@@ -22,7 +21,7 @@ use reqwest::{Request, Response};
 
 use crate::clock::{Clock, Moment};
 use crate::roots::{NoTls, Trust};
-use generations::{Generation, Generations};
+use generations::Generations;
 
 pub use proxy::{ProxyError, ProxySettings};
 
@@ -30,11 +29,11 @@ pub use proxy::{ProxyError, ProxySettings};
 pub struct ClientOptions<'s> {
     /// Who may prove to be whom we call.
     pub trust: Trust<'s>,
-    /// Whether nobody is called without TLS.
+    /// Whether every call is over TLS.
     pub only_https: bool,
     /// The proxy on the way, if there is one.
     pub proxy: ProxySettings<'s>,
-    /// Who says which addresses a name has; the system, if nobody else does.
+    /// Which addresses a name has; as the system says where it is `None`.
     pub resolver: Option<Arc<dyn Resolve>>,
     /// Until a new connection stands, TLS and proxy included.
     pub connect: Duration,
@@ -131,16 +130,11 @@ pub struct CallBounds {
 /// The head of an answer whose body has yet to be read. Dropped before, the rest of it is not taken.
 pub struct ReplyHead<'c> {
     client: &'c HttpClient,
-    call: Call,
+    /// Which connections the request may have been sent on.
+    generation: u64,
+    bounds: CallBounds,
     response: Response,
     at: Moment,
-}
-
-/// One call, and which connections it may have been sent on.
-#[derive(Clone, Copy)]
-struct Call {
-    generation: Generation,
-    bounds: CallBounds,
 }
 
 impl HttpClient {
@@ -167,20 +161,20 @@ impl HttpClient {
         let identity = HeaderValue::from_static("identity");
         request.headers_mut().insert(ACCEPT_ENCODING, identity);
         let (client, generation) = self.generations.current();
-        let call = Call { generation, bounds };
         // One timer at a time: first for the head, and then, unless all is there already, for the rest.
         let patience = self.first_byte.min(bounds.time);
         let head = client.execute(request);
         let Ok(head) = self.clock.timeout(patience, head).await else {
-            return Err(self.failed(call, HttpErrorKind::Timeout.into()));
+            return Err(self.failed(generation, bounds, HttpErrorKind::Timeout.into()));
         };
         let response = head.map_err(|error| {
-            let lost = before_head(&error);
-            self.failed(call, HttpError::because(lost, error))
+            let failure = HttpError::because(before_head(&error), error);
+            self.failed(generation, bounds, failure)
         })?;
         Ok(ReplyHead {
             client: self,
-            call,
+            generation,
+            bounds,
             response,
             at: self.clock.now(),
         })
@@ -194,15 +188,14 @@ impl HttpClient {
     }
 
     /// Looks whether a call that failed may have been sent on a connection that leads nowhere.
-    fn failed(&self, call: Call, failure: HttpError) -> HttpError {
-        let (generation, from) = (call.generation, call.bounds.from);
+    fn failed(&self, generation: u64, bounds: CallBounds, failure: HttpError) -> HttpError {
         match failure.kind {
-            // Whoever had less time than that cannot tell.
-            HttpErrorKind::Timeout if self.first_byte > call.bounds.time => {}
+            // A call that had less time than that cannot tell.
+            HttpErrorKind::Timeout if self.first_byte > bounds.time => {}
             HttpErrorKind::Timeout | HttpErrorKind::Torn => {
-                self.generations.in_vain(generation, from)
+                self.generations.in_vain(generation, bounds.from);
             }
-            HttpErrorKind::Reset => self.generations.was_reset(generation, from),
+            HttpErrorKind::Reset => self.generations.was_reset(generation, bounds.from),
             // There was no connection, or it did answer.
             HttpErrorKind::Encoded
             | HttpErrorKind::Malformed
@@ -224,11 +217,11 @@ impl ReplyHead<'_> {
     pub async fn whole(self) -> Result<HttpReply, HttpError> {
         let Self {
             client,
-            call,
+            generation,
+            bounds,
             response,
             at,
         } = self;
-        let bounds = call.bounds;
         let spent = at.elapsed.saturating_sub(bounds.from);
         let left = bounds.time.saturating_sub(spent);
         let rest = pin!(whole(response, at, bounds.bytes));
@@ -238,7 +231,7 @@ impl ReplyHead<'_> {
                 client.generations.answered(client.clock.elapsed());
                 Ok(answer)
             }
-            Err(failure) => Err(client.failed(call, failure)),
+            Err(failure) => Err(client.failed(generation, bounds, failure)),
         }
     }
 }
@@ -309,8 +302,8 @@ async fn whole(mut response: Response, at: Moment, most: u64) -> Result<HttpRepl
 
 /// Memory for a body is only reserved up to a size that costs nothing if the length was a lie.
 fn capacity(declared: Option<u64>) -> usize {
-    let declared = declared.unwrap_or_default().min(LARGEST_ERROR);
-    usize::try_from(declared).unwrap_or_default()
+    let declared = declared.map_or(0, |length| length.min(LARGEST_ERROR));
+    usize::try_from(declared).expect("64 KiB fit into memory")
 }
 
 fn is_plain(headers: &HeaderMap) -> bool {

@@ -54,7 +54,6 @@ pub use page::LONGEST_PAGE;
 pub use reload::Prepared;
 pub use state::StateError;
 
-use std::fmt;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -72,7 +71,7 @@ use crate::clock::Clock;
 use crate::http_client::CallBounds;
 use crate::settings::ConfigError;
 use crate::telemetry::Repeated;
-use crate::telemetry::metrics::upstream::{CallCause, Endpoint, UpstreamMetrics, WithheldLabel};
+use crate::telemetry::metrics::upstream::{CallCause, Endpoint, UpstreamMetrics};
 use call::{CallContext, list_path};
 use client::AtlasClient;
 use credential::{Credential, PreparedCredential, prepare, read_secrets};
@@ -105,7 +104,8 @@ pub struct BuildOptions {
     pub jitter: Jitter,
     /// Which addresses a name has; as the system says where it is `None`.
     pub resolver: Option<Arc<dyn Resolve>>,
-    /// Whether anything is written for the next process.
+    /// Whether anything is written for the next process. A check beside a gateway that may be running mints
+    /// tokens of its own, goes by the mint log that is there, and writes nothing.
     pub persists: bool,
 }
 
@@ -166,29 +166,6 @@ impl Upstream {
     ///
     /// The token that a former process has left in the state directory is taken up when one is needed.
     pub fn build(
-        config: &Config,
-        clock: Clock,
-        metrics: UpstreamMetrics,
-    ) -> Result<Self, Vec<ConfigError>> {
-        Self::build_with(config, clock, metrics, BuildOptions::default())
-    }
-
-    /// The same for a check beside a gateway that may be running: it mints tokens of its own, goes by the mint
-    /// log that is there, and writes nothing.
-    pub fn build_for_check(
-        config: &Config,
-        clock: Clock,
-        metrics: UpstreamMetrics,
-    ) -> Result<Self, Vec<ConfigError>> {
-        let options = BuildOptions {
-            persists: false,
-            ..BuildOptions::default()
-        };
-        Self::build_with(config, clock, metrics, options)
-    }
-
-    /// The same with options.
-    pub fn build_with(
         config: &Config,
         clock: Clock,
         metrics: UpstreamMetrics,
@@ -406,7 +383,7 @@ impl UpstreamShared {
                 let error = FetchError { reason, stats };
                 if let Some(reason) = error.not_asked() {
                     let withheld = &self.env.metrics.fetches_withheld;
-                    withheld.get_or_create(&WithheldLabel { reason }).inc();
+                    withheld.get_or_create(&[("reason", reason)]).inc();
                 }
                 Err(error)
             }
@@ -445,23 +422,6 @@ impl Default for BuildOptions {
             resolver: None,
             persists: true,
         }
-    }
-}
-
-impl fmt::Debug for BuildOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BuildOptions")
-            .field("jitter", &self.jitter)
-            .field("persists", &self.persists)
-            .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Upstream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Upstream")
-            .field("credentials", &self.0.credentials.load().len())
-            .finish_non_exhaustive()
     }
 }
 

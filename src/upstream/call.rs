@@ -13,7 +13,7 @@ use tracing::error;
 use super::api_key::{ApiKey, Challenged, challenged};
 use super::config::Api;
 use super::credential::{Credential, CredentialUnavailable, Login};
-use super::error::{CallError, CredentialFailure, FetchErrorKind};
+use super::error::{AtlasAnswer, CallError, CredentialFailure, FetchErrorKind};
 use super::limiter::{CallOutcome, FetchLimits, Quota, Reservation};
 use super::page::{AtlasPage, LONGEST_PAGE, PageError};
 use super::progress::FetchProgress;
@@ -204,7 +204,7 @@ impl CallContext<'_> {
         let reply = reply?;
         let body = page_body(reply).inspect_err(|error| {
             let answer = error.atlas();
-            if answer.is_some_and(|answer| answer.says_address_refused()) {
+            if answer.is_some_and(AtlasAnswer::says_address_refused) {
                 self.credential.refused(CredentialUnavailable::Address);
             } else if reply.status == StatusCode::NOT_FOUND {
                 self.credential.accepted();
@@ -315,7 +315,7 @@ impl CallContext<'_> {
         bearer: Option<&Bearer>,
         error: &CallError,
     ) -> Result<bool, CallError> {
-        let lacks_access = error.atlas().is_some_and(|answer| answer.says_no_access());
+        let lacks_access = error.atlas().is_some_and(AtlasAnswer::says_no_access);
         let is_new = match (&self.credential.login, bearer) {
             (Login::Account(account), Some(bearer)) if lacks_access => {
                 account.replaced(bearer).await.map_err(not_sent)?

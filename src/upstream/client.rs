@@ -1,6 +1,5 @@
 //! The HTTP client of all calls to Atlas, bound to one origin.
 
-use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -117,14 +116,6 @@ impl AtlasClient {
     /// The next call uses new connections.
     pub(super) fn leave_connections(&self) {
         self.client.leave_connections();
-    }
-}
-
-impl fmt::Debug for AtlasClient {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AtlasClient")
-            .field("origin", &self.origin.as_str())
-            .finish_non_exhaustive()
     }
 }
 

@@ -44,6 +44,7 @@ use token_bucket::{TokenBucket, Wait};
 
 pub(crate) use circuit_breaker::CallOutcome;
 pub use cooldown::CooldownCause;
+pub(crate) use cooldown::CooldownRequest;
 pub(crate) use token_bucket::{Quota, Rates};
 
 /// The limits of all projects. Cheap to clone.
@@ -304,13 +305,11 @@ impl FetchLimits {
             }
         }
         // If it comes when the time is over, it is dropped with its channel, and so passed on.
-        match shared.clock.timeout(shared.queue_wait, &mut slot).await {
-            Ok(Ok(slot)) => Ok(slot),
-            Ok(Err(_)) | Err(_) => {
-                drop(slot);
-                Err(self.with_project(|project| project.held_back(BUSY)))
-            }
+        if let Ok(Ok(slot)) = shared.clock.timeout(shared.queue_wait, &mut slot).await {
+            return Ok(slot);
         }
+        drop(slot);
+        Err(self.with_project(|project| project.held_back(BUSY)))
     }
 
     fn granted(&self) -> Slot {
@@ -353,7 +352,7 @@ impl CallPermit {
         mut self,
         outcome: Option<CallOutcome>,
         quota: Quota,
-        cooldown: Option<(CooldownCause, Option<Duration>)>,
+        cooldown: Option<CooldownRequest>,
     ) -> (u64, Option<Duration>) {
         let limits = &self.reservation.limits;
         let shared = &limits.limiter.0;
@@ -370,7 +369,7 @@ impl CallPermit {
         if opened && let Some(Tally { times, .. }) = shared.projects_failing.happened(now) {
             warn!(%project, times, "Atlas keeps failing for this project; asking it rarely");
         }
-        if let (Some(wait), Some((cause, _))) = (wait, cooldown)
+        if let (Some(wait), Some(CooldownRequest { cause, .. })) = (wait, cooldown)
             && let Some(Tally { times, .. }) = shared.cooldowns.happened(now)
         {
             let seconds = wait.as_secs();

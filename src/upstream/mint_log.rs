@@ -22,7 +22,6 @@ use super::state;
 use crate::clock::Moment;
 
 /// What was asked for in the last hour.
-#[derive(Debug)]
 pub(super) struct MintLog {
     path: PathBuf,
     /// A check writes nothing.

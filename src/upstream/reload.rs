@@ -16,7 +16,6 @@ use super::{Upstream, UpstreamShared};
 use crate::settings::ConfigError;
 
 /// Credentials, and rates of buckets, that are known to be good.
-#[derive(Debug)]
 pub struct Prepared {
     credentials: Vec<PreparedCredential>,
     rates: Rates,

@@ -27,7 +27,6 @@ use crate::telemetry::Repeated;
 use crate::telemetry::metrics::upstream::{CredentialLabels, UpstreamMetrics};
 use files::AccountFiles;
 
-#[derive(Debug)]
 pub(super) struct ServiceAccount {
     client_id: String,
     settings: ArcSwap<AccountSettings>,
@@ -43,7 +42,6 @@ pub(super) struct ServiceAccount {
 }
 
 /// What an operator may change of a credential while it is in use.
-#[derive(Debug)]
 pub(super) struct AccountSettings {
     /// Its configured name.
     pub(super) name: Arc<str>,
@@ -51,7 +49,7 @@ pub(super) struct AccountSettings {
 }
 
 /// What all credentials share.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Environment {
     pub(super) client: AtlasClient,
     pub(super) clock: Clock,
@@ -65,13 +63,13 @@ pub(super) struct Environment {
 }
 
 /// A token, ready to be sent.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Bearer {
     pub(super) header: HeaderValue,
     number: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct AccountState {
     token: Option<Token>,
     /// How many tokens there have been; the current one's number.
@@ -87,7 +85,7 @@ struct AccountState {
     last_replaced: Option<Duration>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Token {
     text: Secret,
     header: HeaderValue,

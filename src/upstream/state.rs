@@ -43,7 +43,6 @@ pub enum StateError {
 }
 
 /// What is in a file of ours.
-#[derive(Debug)]
 pub(super) struct StateFile {
     pub(super) bytes: Vec<u8>,
     /// Whether that is only its end, because it is larger than it can be.

@@ -11,7 +11,6 @@ use crate::blocking::may_wait;
 use crate::secret::{Secret, SecretFileError};
 
 /// A secret, and the file that it may change in.
-#[derive(Debug)]
 pub(crate) struct WatchedSecret {
     current: ArcSwap<Secret>,
     file: Option<PathBuf>,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::circuit_breaker::{CallOutcome, CircuitBreaker};
-use super::cooldown::{Cooldown, CooldownCause};
+use super::cooldown::{Cooldown, CooldownCause, CooldownRequest};
 use super::demand::ProjectDemand;
 use super::retry_budget::RetryBudget;
 use super::slots::Slots;
@@ -73,7 +73,7 @@ impl<W> Project<W> {
         &mut self,
         outcome: Option<CallOutcome>,
         (ended_before, quota): (u64, Quota),
-        cooldown: Option<(CooldownCause, Option<Duration>)>,
+        cooldown: Option<CooldownRequest>,
         (jitter, now): (Jitter, Duration),
     ) -> (u64, Option<Duration>) {
         let is_answered = outcome == Some(CallOutcome::Answered) && cooldown.is_none();
@@ -81,12 +81,12 @@ impl<W> Project<W> {
             self.bucket.reopened();
         }
         let others = self.bucket.observe(ended_before, quota, now);
-        let wait = cooldown.map(|(cause, wait)| {
-            if cause == CooldownCause::RateLimited {
+        let wait = cooldown.map(|request| {
+            if request.cause == CooldownCause::RateLimited {
                 self.bucket.emptied(now);
             }
             let late = |tenth| jitter.up_to(tenth);
-            self.cooldown.begin(cause, wait, late, now)
+            self.cooldown.begin(request, late, now)
         });
         (others, wait)
     }

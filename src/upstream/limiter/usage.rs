@@ -16,7 +16,13 @@ use super::sliding_window::SlidingWindow;
 pub(super) struct BucketUsage {
     last: Option<LastReading>,
     /// The least that remained in each of the last five minutes, and when.
-    lows: SlidingWindow<Option<(Duration, u64)>, 60, 5>,
+    lows: SlidingWindow<Option<Low>, 60, 5>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Low {
+    at: Duration,
+    remaining: u64,
 }
 
 /// The last answer, and what it is compared with.
@@ -51,8 +57,8 @@ impl BucketUsage {
     pub(super) fn observe(&mut self, reading: QuotaReading) -> u64 {
         let QuotaReading { remaining, at, .. } = reading;
         let low = self.lows.current(at);
-        if low.is_none_or(|(_, low)| remaining <= low) {
-            *low = Some((at, remaining));
+        if low.is_none_or(|low| remaining <= low.remaining) {
+            *low = Some(Low { at, remaining });
         }
         let Some(last) = &mut self.last else {
             self.last = Some(LastReading {
@@ -124,10 +130,9 @@ impl BucketUsage {
     /// whole periods goes up and down within each.
     fn loss_per_minute(&self, now: Duration) -> Option<f64> {
         let mut lows = self.lows.recent(now).flatten();
-        let (first_at, first) = lows.next()?;
-        let (last_at, last) = lows.next_back()?;
-        let between = last_at.saturating_sub(*first_at);
-        let fall = as_float(*first) - as_float(*last);
+        let (first, last) = (lows.next()?, lows.next_back()?);
+        let between = last.at.saturating_sub(first.at);
+        let fall = as_float(first.remaining) - as_float(last.remaining);
         (between >= MINUTE).then(|| fall * 60.0 / between.as_secs_f64())
     }
 }

@@ -18,7 +18,6 @@ use crate::upstream::mint_log::MintLog;
 use crate::upstream::token_response::Minted;
 
 /// The files of an account.
-#[derive(Debug)]
 pub(super) struct AccountFiles {
     log_path: PathBuf,
     /// The mint log, once it was read.

@@ -14,7 +14,7 @@ use crate::blocking::may_wait;
 use crate::http_client::{CallBounds, HttpErrorKind, HttpReply};
 use crate::secret::Secret;
 use crate::telemetry::Tally;
-use crate::telemetry::metrics::upstream::{Endpoint, MintLabels, MintResult};
+use crate::telemetry::metrics::upstream::{Endpoint, MintResult};
 use crate::upstream::error::CredentialFailure;
 use crate::upstream::response::retry_after;
 use crate::upstream::token_response;
@@ -196,7 +196,7 @@ impl ServiceAccount {
 
     fn count(&self, result: MintResult) {
         let mints = &self.environment.metrics.token_mints;
-        mints.get_or_create(&MintLabels { result }).inc();
+        mints.get_or_create(&[("result", result)]).inc();
     }
 }
 
