@@ -23,10 +23,10 @@ use crate::clock::{Clock, Moment};
 use crate::roots::{NoTls, Trust};
 use generations::Generations;
 
-pub use proxy::{ProxyError, ProxySettings};
+pub(crate) use proxy::{ProxyError, ProxySettings};
 
 /// What a client is made of.
-pub struct ClientOptions<'s> {
+pub(crate) struct ClientOptions<'s> {
     /// Who may prove to be whom we call.
     pub trust: Trust<'s>,
     /// Whether every call is over TLS.
@@ -45,7 +45,7 @@ pub struct ClientOptions<'s> {
 
 /// Why no client can be made.
 #[derive(Debug, thiserror::Error)]
-pub enum ClientBuildError {
+pub(crate) enum ClientBuildError {
     /// There is no such proxy.
     #[error(transparent)]
     Proxy(#[from] ProxyError),
@@ -58,7 +58,7 @@ pub enum ClientBuildError {
 }
 
 /// A client with its connections.
-pub struct HttpClient {
+pub(crate) struct HttpClient {
     generations: Generations,
     first_byte: Duration,
     clock: Clock,
@@ -66,7 +66,7 @@ pub struct HttpClient {
 
 /// An answer, whatever its status.
 #[derive(Clone, Debug)]
-pub struct HttpReply {
+pub(crate) struct HttpReply {
     /// Its status.
     pub status: StatusCode,
     /// Its headers.
@@ -109,7 +109,7 @@ pub enum HttpErrorKind {
 /// A lost answer, and what the library says of it.
 #[derive(Debug, thiserror::Error)]
 #[error("{kind}")]
-pub struct HttpError {
+pub(crate) struct HttpError {
     /// How it was lost.
     pub kind: HttpErrorKind,
     #[source]
@@ -118,7 +118,7 @@ pub struct HttpError {
 
 /// How much of an answer is taken, and for how long.
 #[derive(Clone, Copy, Debug)]
-pub struct CallBounds {
+pub(crate) struct CallBounds {
     /// The largest body of a 200.
     pub bytes: u64,
     /// Until the whole answer is there, counted from `from`.
@@ -128,7 +128,7 @@ pub struct CallBounds {
 }
 
 /// The head of an answer whose body has yet to be read. Dropped before, the rest of it is not taken.
-pub struct ReplyHead<'c> {
+pub(crate) struct ReplyHead<'c> {
     client: &'c HttpClient,
     /// Which connections the request may have been sent on.
     generation: u64,
@@ -139,7 +139,10 @@ pub struct ReplyHead<'c> {
 
 impl HttpClient {
     /// Makes the client; opens no connection yet. Reads files: waits for the disk.
-    pub fn build(options: ClientOptions<'_>, clock: Clock) -> Result<Self, ClientBuildError> {
+    pub(crate) fn build(
+        options: ClientOptions<'_>,
+        clock: Clock,
+    ) -> Result<Self, ClientBuildError> {
         Ok(Self {
             first_byte: options.first_byte,
             generations: Generations::build(options)?,
@@ -148,12 +151,16 @@ impl HttpClient {
     }
 
     /// Sends `request` and reads the whole answer.
-    pub async fn send(&self, request: Request, bounds: CallBounds) -> Result<HttpReply, HttpError> {
+    pub(crate) async fn send(
+        &self,
+        request: Request,
+        bounds: CallBounds,
+    ) -> Result<HttpReply, HttpError> {
         self.head(request, bounds).await?.whole().await
     }
 
     /// Sends `request` and waits for the head of its answer.
-    pub async fn head(
+    pub(crate) async fn head(
         &self,
         mut request: Request,
         bounds: CallBounds,
@@ -182,7 +189,7 @@ impl HttpClient {
 
     /// The next call uses new connections: for a caller who calls so seldom, or to whom whole answers are
     /// of so little use, that the rules of calls in vain do not help.
-    pub fn leave_connections(&self) {
+    pub(crate) fn leave_connections(&self) {
         let (_, generation) = self.generations.current();
         self.generations.leave(generation);
     }
@@ -209,12 +216,12 @@ impl HttpClient {
 
 impl ReplyHead<'_> {
     /// The answer's status.
-    pub fn status(&self) -> StatusCode {
+    pub(crate) fn status(&self) -> StatusCode {
         self.response.status()
     }
 
     /// Reads the rest of the answer.
-    pub async fn whole(self) -> Result<HttpReply, HttpError> {
+    pub(crate) async fn whole(self) -> Result<HttpReply, HttpError> {
         let Self {
             client,
             generation,

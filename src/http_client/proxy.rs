@@ -10,7 +10,7 @@ use crate::secret::{Secret, SecretFileError};
 
 /// What a section says of its proxy. The system's proxy variables are not read.
 #[derive(Clone, Copy, Debug)]
-pub struct ProxySettings<'s> {
+pub(crate) struct ProxySettings<'s> {
     /// `proxy`: `http://egress.internal:3128`, or `http://user@egress.internal:3128`.
     pub url: Option<&'s str>,
     /// `proxy_password_file`.
@@ -21,7 +21,7 @@ pub struct ProxySettings<'s> {
 
 /// Why there is no such proxy.
 #[derive(Debug, thiserror::Error)]
-pub enum ProxyError {
+pub(crate) enum ProxyError {
     /// The password cannot be read.
     #[error("the proxy's password cannot be used")]
     Password(#[source] SecretFileError),
@@ -38,7 +38,7 @@ struct ProxyAddress {
 
 impl ProxySettings<'_> {
     /// What cannot be meant: the key that it is said of, and what to write instead. Reads no file.
-    pub fn config_error(&self) -> Option<(&'static str, &'static str)> {
+    pub(crate) fn config_error(&self) -> Option<(&'static str, &'static str)> {
         let has_password = self.password_file.is_some() || self.password.is_some();
         let Some(url) = self.url else {
             return has_password.then_some(("proxy_password_file", WITHOUT_PROXY));

@@ -18,9 +18,10 @@ use super::limiter::{CallOutcome, FetchLimits, Quota, Reservation};
 use super::page::{AtlasPage, LONGEST_PAGE, PageError};
 use super::progress::FetchProgress;
 use super::response::page_body;
+use super::retry;
 use super::retry::{Backoff, Next};
 use super::service_account::Bearer;
-use super::{UpstreamShared, retry};
+use super::shared::UpstreamShared;
 use crate::atlas::{CertQuery, Timestamp};
 use crate::clock::Moment;
 use crate::http_client::{CallBounds, HttpErrorKind, HttpReply};
@@ -57,20 +58,9 @@ pub(super) fn list_path(api: Api, query: &CertQuery) -> String {
         Api::V2 => "v2",
         Api::V1 => "v1.0",
     };
-    let mut path = String::with_capacity(LIKELY_PATH);
-    // By parts: the formatting machinery takes 1,600 instructions, this 600.
-    for part in [
-        "/api/atlas/",
-        version,
-        "/groups/",
-        query.project.as_str(),
-        "/databaseUsers/",
-    ] {
-        path.push_str(part);
-    }
-    path.extend(query.username.to_path_segment());
-    path.push_str("/certs");
-    path
+    let username = query.username.to_path_segment();
+    let project = query.project;
+    format!("/api/atlas/{version}/groups/{project}/databaseUsers/{username}/certs")
 }
 
 impl CallContext<'_> {
@@ -280,7 +270,7 @@ impl CallContext<'_> {
             Api::V2 => "application/vnd.atlas.2023-01-01+json",
             Api::V1 => "application/json",
         };
-        let mut headers = HeaderMap::with_capacity(HEADERS);
+        let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static(accept));
         if let Some(authorization) = authorization {
             headers.insert(AUTHORIZATION, authorization);
@@ -398,6 +388,3 @@ static REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
 /// No try is begun that could not end in time.
 const SHORTEST_TRY: Duration = Duration::from_secs(1);
 const MOST_CHALLENGES: u32 = 2;
-/// Most paths fit; and the headers of a request, the client's own included.
-const LIKELY_PATH: usize = 256;
-const HEADERS: usize = 4;

@@ -166,7 +166,7 @@ pub struct ApiKeyConfig {
 
 impl Config {
     /// Whom we believe to be Atlas.
-    pub fn trust(&self) -> Trust<'_> {
+    pub(crate) fn trust(&self) -> Trust<'_> {
         Trust {
             system: self.base_url.starts_with("https://"),
             own: self.ca_certificate.as_deref(),
@@ -174,7 +174,7 @@ impl Config {
     }
 
     /// The proxy on the way to Atlas.
-    pub fn proxy(&self) -> ProxySettings<'_> {
+    pub(crate) fn proxy(&self) -> ProxySettings<'_> {
         ProxySettings {
             url: self.proxy.as_deref(),
             password_file: self.proxy_password_file.as_deref(),
@@ -184,7 +184,7 @@ impl Config {
 
     /// The files that a reload reads. Not `ca_certificate` and `proxy_password_file`, which wait for a
     /// restart.
-    pub fn files(&self) -> Vec<PathBuf> {
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
         let named = self.credentials.iter().flat_map(|credential| {
             let account = credential.service_account.as_ref();
             let key = credential.api_key.as_ref();

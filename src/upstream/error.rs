@@ -213,7 +213,7 @@ pub enum Verdict {
     /// We have not asked: an old list may be served, and nothing is said against Atlas.
     HeldBack(HeldBack),
     /// There is no answer now: an old list may be served. Atlas is ill or not to be reached, its rate
-    /// limit is spent, or it refuses our credential, address, bill or version, whoever is asked about.
+    /// limit is spent, or it refuses our credential, address, bill or version.
     Outage,
 }
 

@@ -2,20 +2,36 @@
 //! [`super::pages`].
 
 use std::ops::RangeInclusive;
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
 
-use super::call::CallContext;
+use super::call::{CallContext, list_path};
 use super::config::Proof;
-use super::error::{CallError, FetchErrorKind};
+use super::credential::Credential;
+use super::error::{CallError, FetchError, FetchErrorKind, Fetched, Urgency};
 use super::page::AtlasPage;
 use super::pages;
 use super::pages::Plan;
+use super::progress::FetchProgress;
 use super::retry::Backoff;
-use crate::atlas::{CertificateList, Timestamp};
+use super::shared::UpstreamShared;
+use crate::atlas::{CertQuery, CertificateList, Timestamp};
 use crate::clock::Moment;
 use crate::telemetry::metrics::upstream::CallCause;
+
+/// How a list is fetched.
+#[derive(Clone, Copy, Debug)]
+pub struct FetchOptions {
+    /// How much it matters.
+    pub urgency: Urgency,
+    /// Whether a caller forces it.
+    pub forced: bool,
+    /// Whether a call that fails is tried again; not of a list that could not be had lately.
+    pub retries: bool,
+}
 
 /// All pages, each read once.
 struct ListReading {
@@ -32,10 +48,82 @@ enum ReadOutcome {
     Unproven(ListReading),
 }
 
+impl UpstreamShared {
+    /// Fetches the list by one credential.
+    pub(super) async fn fetch(
+        &self,
+        query: &CertQuery,
+        options: FetchOptions,
+        credential: &Credential,
+    ) -> Result<Fetched, FetchError> {
+        let clock = &self.env.clock;
+        let progress = FetchProgress::new(options.cause());
+        let Some(url) = self.env.client.url(&list_path(self.api, query)) else {
+            let why = "the question cannot be put as a path";
+            return Err(FetchError {
+                reason: FetchErrorKind::InvalidResponse(why),
+                stats: progress.stats(Arc::clone(&credential.name)),
+            });
+        };
+        let context = CallContext {
+            upstream: self,
+            query,
+            retries: options.retries,
+            credential,
+            limits: self.limiter.for_fetch(query.project, options.urgency),
+            progress,
+            deadline: clock.elapsed() + self.limits.fetch,
+            url,
+        };
+        // Pinned here, and so never moved: a fetch is some kilobytes.
+        let fetched = pin!(read_list(&context));
+        let fetched = clock.timeout(self.limits.fetch, fetched);
+        let fetched = tokio::select! {
+            biased;
+            fetched = fetched => fetched.unwrap_or(Err(FetchErrorKind::Timeout)),
+            () = self.given_up.cancelled() => Err(FetchErrorKind::Timeout),
+        };
+        let stats = context.progress.stats(Arc::clone(&credential.name));
+        match fetched {
+            Ok((list, answered_at)) => Ok(Fetched {
+                list,
+                answered_at,
+                stats,
+            }),
+            Err(reason) => {
+                let error = FetchError { reason, stats };
+                if let Some(reason) = error.not_asked() {
+                    let withheld = &self.env.metrics.fetches_withheld;
+                    withheld.get_or_create(&[("reason", reason)]).inc();
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+impl FetchOptions {
+    fn cause(self) -> CallCause {
+        match self.urgency {
+            _ if self.forced => CallCause::Forced,
+            Urgency::RefreshAhead => CallCause::Ahead,
+            Urgency::Revalidate | Urgency::Miss => CallCause::Miss,
+        }
+    }
+}
+
+impl From<Urgency> for FetchOptions {
+    fn from(urgency: Urgency) -> Self {
+        Self {
+            urgency,
+            forced: false,
+            retries: true,
+        }
+    }
+}
+
 /// Reads the list, and says when Atlas answered with its first page.
-pub(super) async fn fetch(
-    context: &CallContext<'_>,
-) -> Result<(CertificateList, Moment), FetchErrorKind> {
+async fn read_list(context: &CallContext<'_>) -> Result<(CertificateList, Moment), FetchErrorKind> {
     let mut previous = None;
     let mut readings = 1;
     loop {

@@ -1,6 +1,6 @@
 //! Gauges of all projects at once: one number per credential.
 
-use super::UpstreamShared;
+use super::shared::UpstreamShared;
 use crate::atlas::ProjectId;
 
 /// What is shown of the projects of one credential.

@@ -103,11 +103,17 @@ impl ServiceAccount {
         settings: AccountSettings,
         environment: Environment,
     ) -> Arc<Self> {
-        let (directory, persists) = (&environment.state_directory, environment.persists);
+        let Environment {
+            state_directory,
+            persists,
+            clock,
+            ..
+        } = &environment;
+        let files = AccountFiles::new(state_directory, client_id, *persists, clock.clone());
         Arc::new(Self {
             client_id: client_id.to_owned(),
             settings: ArcSwap::from_pointee(settings),
-            files: AccountFiles::new(directory, client_id, persists),
+            files,
             environment,
             state: Mutex::default(),
             without_token: Repeated::default(),
@@ -180,7 +186,7 @@ impl ServiceAccount {
         warn!(%credential, "Atlas refused a token before its time; minting another");
         state.last_refusal = Some(now);
         state.token = None;
-        self.forget_token();
+        drop(self.files.forget_token());
         true
     }
 
@@ -206,7 +212,7 @@ impl ServiceAccount {
                     return state.not_replaced();
                 }
                 // The next process need not try it.
-                self.forget_token();
+                drop(self.files.forget_token());
                 state.is_replacing = true;
                 self.start_minting(&mut state);
             }

@@ -10,7 +10,7 @@ use crate::settings::{ConfigError, Ranges, Size, never_reached};
 
 impl Config {
     /// Everything that cannot be meant, each with its place. Reads no file.
-    pub fn config_errors(&self) -> Vec<ConfigError> {
+    pub(crate) fn config_errors(&self) -> Vec<ConfigError> {
         let mut config_errors = Vec::new();
         if let Err(message) = origin(&self.base_url) {
             config_errors.push(ConfigError::at("atlas.base_url", message));
@@ -45,13 +45,13 @@ impl Config {
     }
 
     /// Whether any credential is for `project`.
-    pub fn has_credential(&self, project: &ProjectId) -> bool {
+    pub(crate) fn has_credential(&self, project: &ProjectId) -> bool {
         let mut patterns = self.credentials.iter().flat_map(|it| &it.projects);
         patterns.any(|pattern| crate::upstream::credential::matches(pattern, project.as_str()))
     }
 
     /// What is allowed and seldom meant.
-    pub fn warnings(&self) -> Vec<ConfigError> {
+    pub(crate) fn warnings(&self) -> Vec<ConfigError> {
         self.limits.warnings().collect()
     }
 }

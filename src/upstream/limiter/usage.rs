@@ -30,7 +30,7 @@ struct Low {
 struct LastReading {
     remaining: u64,
     at: Duration,
-    /// What the bucket would hold if nobody took anything from now on, and up to when it was filled.
+    /// What the bucket would hold if no client took anything from now on, and up to when it was filled.
     expected: u64,
     filled_at: Duration,
     /// How many calls of ours had ended.
