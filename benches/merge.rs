@@ -16,7 +16,7 @@ use atlas_cert_gateway::system::{Clock, Secret};
 use atlas_cert_gateway::telemetry::metrics::upstream::UpstreamMetrics;
 use atlas_cert_gateway::upstream;
 use atlas_cert_gateway::upstream::{
-    Config, CredentialConfig, ServiceAccountConfig, Upstream, Urgency,
+    BuildOptions, Config, CredentialConfig, ServiceAccountConfig, Upstream, Urgency,
 };
 use atlas_simulator::{BucketSize, CLIENT_ID, CLIENT_SECRET, Settings, Simulator, World};
 use bytes::Bytes;
@@ -187,5 +187,6 @@ fn build(atlas: &Simulator, state: &tempfile::TempDir) -> Upstream {
         ..Config::default()
     };
     config.limits.capacity = 1_000_000;
-    Upstream::build(&config, Clock::system(), UpstreamMetrics::default()).unwrap()
+    let (metrics, options) = (UpstreamMetrics::default(), BuildOptions::default());
+    Upstream::build(&config, Clock::system(), metrics, options).unwrap()
 }

@@ -33,7 +33,7 @@ use crate::telemetry::Metrics;
 use crate::telemetry::metrics::connections::ConnectionMetrics;
 use crate::telemetry::metrics::lookups::LookupMetrics;
 use crate::telemetry::metrics::process::ReloadMetrics;
-use crate::upstream::{OnlineCheck, StateError, Upstream};
+use crate::upstream::{BuildOptions, OnlineCheck, StateError, Upstream};
 
 mod reload;
 mod stop;
@@ -157,7 +157,11 @@ impl App {
         clock: Clock,
     ) -> Result<AtlasCheck, Vec<ConfigError>> {
         let (metrics, _) = Metrics::register();
-        let upstream = Upstream::build_for_check(&config.atlas, clock, metrics.upstream)?;
+        let options = BuildOptions {
+            persists: false,
+            ..BuildOptions::default()
+        };
+        let upstream = Upstream::build(&config.atlas, clock, metrics.upstream, options)?;
         let credentials = upstream.check_online(&config.access.named_projects()).await;
         let clock_ahead = upstream.clock_ahead().await;
         upstream.close().await;
@@ -303,7 +307,8 @@ impl BuiltParts {
     fn build(config: &Config, clock: &Clock, metrics: &Metrics) -> Result<Self, Vec<ConfigError>> {
         let identity = Identity::build(&config.identity, clock.clone(), metrics.identity.clone());
         let policy = policy(&config.access);
-        let upstream = Upstream::build(&config.atlas, clock.clone(), metrics.upstream.clone());
+        let (options, atlas) = (BuildOptions::default(), metrics.upstream.clone());
+        let upstream = Upstream::build(&config.atlas, clock.clone(), atlas, options);
         let tls = config.server.tls.as_ref().map(Tls::load).transpose();
         let audit = Audit::check(&config.audit);
         let audit = if audit.is_empty() { Ok(()) } else { Err(audit) };

@@ -1,5 +1,4 @@
-//! The HTTP client for all calls out, to Atlas and to issuers: a request goes in, a whole answer of
-//! bounded size comes out, or how it was lost.
+//! The HTTP client for all calls out, to Atlas and to issuers: whole answers of bounded size, within a time.
 //!
 //! Everything that the library does of its own accord is switched off: redirects, retries, referers,
 //! proxies of the environment and decompression (G12). The whole of a call is timed by the [`Clock`].
@@ -21,19 +20,19 @@ use reqwest::dns::Resolve;
 use reqwest::{Request, Response};
 
 use crate::system::{Clock, Moment, NoTls, Trust};
-use generations::{Generation, Generations};
+use generations::Generations;
 
-pub use proxy::{ProxyError, ProxySettings};
+pub(crate) use proxy::{ProxyError, ProxySettings};
 
 /// What a client is made of.
-pub struct ClientOptions<'s> {
+pub(crate) struct ClientOptions<'s> {
     /// Who may prove to be whom we call.
     pub trust: Trust<'s>,
-    /// Whether nobody is called without TLS.
+    /// Whether every call is over TLS.
     pub only_https: bool,
     /// The proxy on the way, if there is one.
     pub proxy: ProxySettings<'s>,
-    /// Who says which addresses a name has; the system, if nobody else does.
+    /// Which addresses a name has; as the system says where it is `None`.
     pub resolver: Option<Arc<dyn Resolve>>,
     /// Until a new connection stands, TLS and proxy included.
     pub connect: Duration,
@@ -45,7 +44,7 @@ pub struct ClientOptions<'s> {
 
 /// Why no client can be made.
 #[derive(Debug, thiserror::Error)]
-pub enum BuildError {
+pub(crate) enum ClientBuildError {
     /// There is no such proxy.
     #[error(transparent)]
     Proxy(#[from] ProxyError),
@@ -58,7 +57,7 @@ pub enum BuildError {
 }
 
 /// A client with its connections.
-pub struct HttpClient {
+pub(crate) struct HttpClient {
     generations: Generations,
     first_byte: Duration,
     clock: Clock,
@@ -66,7 +65,7 @@ pub struct HttpClient {
 
 /// An answer, whatever its status.
 #[derive(Clone, Debug)]
-pub struct HttpReply {
+pub(crate) struct HttpReply {
     /// Its status.
     pub status: StatusCode,
     /// Its headers.
@@ -109,7 +108,7 @@ pub enum HttpErrorKind {
 /// A lost answer, and what the library says of it.
 #[derive(Debug, thiserror::Error)]
 #[error("{kind}")]
-pub struct HttpError {
+pub(crate) struct HttpError {
     /// How it was lost.
     pub kind: HttpErrorKind,
     #[source]
@@ -118,7 +117,7 @@ pub struct HttpError {
 
 /// How much of an answer is taken, and for how long.
 #[derive(Clone, Copy, Debug)]
-pub struct Bounds {
+pub(crate) struct CallBounds {
     /// The largest body of a 200.
     pub bytes: u64,
     /// Until the whole answer is there, counted from `from`.
@@ -128,23 +127,21 @@ pub struct Bounds {
 }
 
 /// The head of an answer whose body has yet to be read. Dropped before, the rest of it is not taken.
-pub struct ReplyHead<'c> {
+pub(crate) struct ReplyHead<'c> {
     client: &'c HttpClient,
-    call: Call,
+    /// Which connections the request may have been sent on.
+    generation: u64,
+    bounds: CallBounds,
     response: Response,
     at: Moment,
 }
 
-/// One call, and which connections it may have been sent on.
-#[derive(Clone, Copy)]
-struct Call {
-    generation: Generation,
-    bounds: Bounds,
-}
-
 impl HttpClient {
     /// Makes the client; opens no connection yet. Reads files: waits for the disk.
-    pub fn build(options: ClientOptions<'_>, clock: Clock) -> Result<Self, BuildError> {
+    pub(crate) fn build(
+        options: ClientOptions<'_>,
+        clock: Clock,
+    ) -> Result<Self, ClientBuildError> {
         Ok(Self {
             first_byte: options.first_byte,
             generations: Generations::build(options)?,
@@ -153,33 +150,37 @@ impl HttpClient {
     }
 
     /// Sends `request` and reads the whole answer.
-    pub async fn send(&self, request: Request, bounds: Bounds) -> Result<HttpReply, HttpError> {
+    pub(crate) async fn send(
+        &self,
+        request: Request,
+        bounds: CallBounds,
+    ) -> Result<HttpReply, HttpError> {
         self.head(request, bounds).await?.whole().await
     }
 
     /// Sends `request` and waits for the head of its answer.
-    pub async fn head(
+    pub(crate) async fn head(
         &self,
         mut request: Request,
-        bounds: Bounds,
+        bounds: CallBounds,
     ) -> Result<ReplyHead<'_>, HttpError> {
         let identity = HeaderValue::from_static("identity");
         request.headers_mut().insert(ACCEPT_ENCODING, identity);
         let (client, generation) = self.generations.current();
-        let call = Call { generation, bounds };
         // One timer at a time: first for the head, and then, unless all is there already, for the rest.
         let patience = self.first_byte.min(bounds.time);
         let head = client.execute(request);
         let Ok(head) = self.clock.timeout(patience, head).await else {
-            return Err(self.failed(call, HttpErrorKind::Timeout.into()));
+            return Err(self.failed(generation, bounds, HttpErrorKind::Timeout.into()));
         };
         let response = head.map_err(|error| {
-            let lost = before_head(&error);
-            self.failed(call, HttpError::because(lost, error))
+            let failure = HttpError::because(before_head(&error), error);
+            self.failed(generation, bounds, failure)
         })?;
         Ok(ReplyHead {
             client: self,
-            call,
+            generation,
+            bounds,
             response,
             at: self.clock.now(),
         })
@@ -187,21 +188,20 @@ impl HttpClient {
 
     /// The next call uses new connections: for a caller who calls so seldom, or to whom whole answers are
     /// of so little use, that the rules of calls in vain do not help.
-    pub fn leave_connections(&self) {
+    pub(crate) fn leave_connections(&self) {
         let (_, generation) = self.generations.current();
         self.generations.leave(generation);
     }
 
     /// Looks whether a call that failed may have been sent on a connection that leads nowhere.
-    fn failed(&self, call: Call, failure: HttpError) -> HttpError {
-        let (generation, from) = (call.generation, call.bounds.from);
+    fn failed(&self, generation: u64, bounds: CallBounds, failure: HttpError) -> HttpError {
         match failure.kind {
-            // Whoever had less time than that cannot tell.
-            HttpErrorKind::Timeout if self.first_byte > call.bounds.time => {}
+            // A call that had less time than that cannot tell.
+            HttpErrorKind::Timeout if self.first_byte > bounds.time => {}
             HttpErrorKind::Timeout | HttpErrorKind::Torn => {
-                self.generations.in_vain(generation, from)
+                self.generations.in_vain(generation, bounds.from);
             }
-            HttpErrorKind::Reset => self.generations.was_reset(generation, from),
+            HttpErrorKind::Reset => self.generations.was_reset(generation, bounds.from),
             // There was no connection, or it did answer.
             HttpErrorKind::Encoded
             | HttpErrorKind::Malformed
@@ -215,19 +215,19 @@ impl HttpClient {
 
 impl ReplyHead<'_> {
     /// The answer's status.
-    pub fn status(&self) -> StatusCode {
+    pub(crate) fn status(&self) -> StatusCode {
         self.response.status()
     }
 
     /// Reads the rest of the answer.
-    pub async fn whole(self) -> Result<HttpReply, HttpError> {
+    pub(crate) async fn whole(self) -> Result<HttpReply, HttpError> {
         let Self {
             client,
-            call,
+            generation,
+            bounds,
             response,
             at,
         } = self;
-        let bounds = call.bounds;
         let spent = at.elapsed.saturating_sub(bounds.from);
         let left = bounds.time.saturating_sub(spent);
         let rest = pin!(whole(response, at, bounds.bytes));
@@ -237,7 +237,7 @@ impl ReplyHead<'_> {
                 client.generations.answered(client.clock.elapsed());
                 Ok(answer)
             }
-            Err(failure) => Err(client.failed(call, failure)),
+            Err(failure) => Err(client.failed(generation, bounds, failure)),
         }
     }
 }
@@ -308,8 +308,8 @@ async fn whole(mut response: Response, at: Moment, most: u64) -> Result<HttpRepl
 
 /// Memory for a body is only reserved up to a size that costs nothing if the length was a lie.
 fn capacity(declared: Option<u64>) -> usize {
-    let declared = declared.unwrap_or_default().min(LARGEST_ERROR);
-    usize::try_from(declared).unwrap_or_default()
+    let declared = declared.map_or(0, |length| length.min(LARGEST_ERROR));
+    usize::try_from(declared).expect("64 KiB fit into memory")
 }
 
 fn is_plain(headers: &HeaderMap) -> bool {

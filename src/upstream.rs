@@ -34,29 +34,29 @@ mod reload;
 mod response;
 mod retry;
 mod service_account;
+mod shared;
 mod state;
 mod token_response;
 mod watched_secret;
 
 pub use crate::http_client::HttpErrorKind;
 pub use config::{
-    Api, ApiKeyConfig, Config, CredentialConfig, Limits, Proof, ServiceAccountConfig,
+    Api, ApiKeyConfig, AtlasLimits, Config, CredentialConfig, Proof, ServiceAccountConfig,
 };
 pub use credential::CredentialUnavailable;
 pub use error::{
     AtlasAnswer, CredentialFailure, FetchError, FetchErrorKind, FetchStats, Fetched, HeldBack,
     NoToken, Urgency, Verdict,
 };
+pub use fetch::FetchOptions;
 pub use jitter::Jitter;
 pub use limiter::{BudgetView, CooldownCause};
 pub use online_check::{OnlineCheck, Tried};
 pub use page::LONGEST_PAGE;
-pub use reload::Prepared;
+pub(crate) use reload::Prepared;
 pub use state::StateError;
 
-use std::fmt;
-use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -68,33 +68,34 @@ use reqwest::dns::Resolve;
 use tokio_util::sync::CancellationToken;
 
 use crate::atlas::{CertQuery, CertificateList, ProjectId, Timestamp};
-use crate::http_client::Bounds;
+use crate::http_client::CallBounds;
 use crate::settings::ConfigError;
 use crate::system::Clock;
 use crate::telemetry::Repeated;
-use crate::telemetry::metrics::upstream::{CallCause, Endpoint, ReasonLabel, UpstreamMetrics};
-use call::{CallContext, list_path};
+use crate::telemetry::metrics::upstream::{Endpoint, UpstreamMetrics};
 use client::AtlasClient;
-use credential::{Credential, PreparedCredential, prepare, read_secrets};
+use credential::{PreparedCredential, prepare, read_secrets};
 use limiter::ProjectLimiter;
-use page::Page;
-use progress::Progress;
-use reload::Retired;
+use page::AtlasPage;
+use progress::FetchProgress;
 use service_account::Environment;
+use shared::UpstreamShared;
 use state::StateDirectory;
 
 /// Merges the bodies of all pages into one list, as a fetch does; `None` if they are no list. For
 /// benches: a fetch reads each page as it arrives.
 #[doc(hidden)]
 pub fn merge(bodies: &[Bytes], project: &ProjectId) -> Option<CertificateList> {
-    let pages = bodies.iter().map(|body| Page::read(body, project).ok());
-    let pages: Vec<Page> = pages.collect::<Option<_>>()?;
+    let pages = bodies
+        .iter()
+        .map(|body| AtlasPage::read(body, project).ok());
+    let pages: Vec<AtlasPage> = pages.collect::<Option<_>>()?;
     pages::are_distinct(&pages).then(|| pages::join(&pages))?
 }
 
 /// The way to Atlas. Cheap to clone.
 #[derive(Clone)]
-pub struct Upstream(Arc<Inner>);
+pub struct Upstream(Arc<UpstreamShared>);
 
 /// What is neither configured nor asked of a clock.
 #[derive(Clone)]
@@ -103,19 +104,9 @@ pub struct BuildOptions {
     pub jitter: Jitter,
     /// Which addresses a name has; as the system says where it is `None`.
     pub resolver: Option<Arc<dyn Resolve>>,
-    /// Whether anything is written for the next process.
+    /// Whether anything is written for the next process. A check beside a gateway that may be running mints
+    /// tokens of its own, goes by the mint log that is there, and writes nothing.
     pub persists: bool,
-}
-
-/// How a list is fetched.
-#[derive(Clone, Copy, Debug)]
-pub struct FetchOptions {
-    /// How much it matters.
-    pub urgency: Urgency,
-    /// Whether a caller forces it.
-    pub forced: bool,
-    /// Whether a call that fails is tried again; not of a list that could not be had lately.
-    pub retries: bool,
 }
 
 /// A credential that cannot work now.
@@ -144,49 +135,11 @@ pub enum AtlasFault {
     Unreachable,
 }
 
-struct Inner {
-    api: Api,
-    limits: Limits,
-    env: Environment,
-    /// The lock of the state directory, while this process has it.
-    state: Mutex<Option<StateDirectory>>,
-    credentials: ArcSwap<Vec<Arc<Credential>>>,
-    retired: Mutex<Vec<Retired>>,
-    limiter: ProjectLimiter,
-    /// Ends every fetch, because the process ends.
-    given_up: CancellationToken,
-    /// Of answers that were refused as a protection.
-    answers_refused: Repeated,
-}
-
 impl Upstream {
     /// Builds the client and reads the secrets; asks nothing of Atlas yet.
     ///
     /// The token that a former process has left in the state directory is taken up when one is needed.
     pub fn build(
-        config: &Config,
-        clock: Clock,
-        metrics: UpstreamMetrics,
-    ) -> Result<Self, Vec<ConfigError>> {
-        Self::build_with(config, clock, metrics, BuildOptions::default())
-    }
-
-    /// The same for a check beside a gateway that may be running: it mints tokens of its own, goes by the mint
-    /// log that is there, and writes nothing.
-    pub fn build_for_check(
-        config: &Config,
-        clock: Clock,
-        metrics: UpstreamMetrics,
-    ) -> Result<Self, Vec<ConfigError>> {
-        let options = BuildOptions {
-            persists: false,
-            ..BuildOptions::default()
-        };
-        Self::build_with(config, clock, metrics, options)
-    }
-
-    /// The same with options.
-    pub fn build_with(
         config: &Config,
         clock: Clock,
         metrics: UpstreamMetrics,
@@ -215,7 +168,7 @@ impl Upstream {
         };
         let credentials = prepare(config, secrets, &env, &[])?.into_iter();
         let credentials = credentials.map(PreparedCredential::adopt).collect();
-        Ok(Self(Arc::new(Inner {
+        Ok(Self(Arc::new(UpstreamShared {
             api: config.api,
             limits: config.limits.clone(),
             env,
@@ -230,7 +183,7 @@ impl Upstream {
 
     /// Makes the state directory this process's own, where a credential of `config` needs one: two
     /// processes would not know of each other's tokens.
-    pub fn take_state(&self, config: &Config) -> Result<(), StateError> {
+    pub(crate) fn take_state(&self, config: &Config) -> Result<(), StateError> {
         let needs_it = |credential: &CredentialConfig| credential.service_account.is_some();
         let mut state = self.0.state();
         if state.is_none() && config.credentials.iter().any(needs_it) {
@@ -240,7 +193,7 @@ impl Upstream {
     }
 
     /// Leaves the state directory to the next process.
-    pub fn leave_state(&self) {
+    pub(crate) fn leave_state(&self) {
         *self.0.state() = None;
     }
 
@@ -254,7 +207,7 @@ impl Upstream {
             Some(credential) => self.0.fetch(query, options, &credential).await,
             None => Err(FetchError {
                 reason: FetchErrorKind::NoCredential,
-                stats: Progress::default().stats(Arc::from("")),
+                stats: FetchProgress::default().stats(Arc::from("")),
             }),
         }
     }
@@ -281,7 +234,7 @@ impl Upstream {
     }
 
     /// Ends all fetches at once; each says how far it has come.
-    pub fn give_up(&self) {
+    pub(crate) fn give_up(&self) {
         self.0.given_up.cancel();
     }
 
@@ -308,7 +261,7 @@ impl Upstream {
     }
 
     /// What is wrong with Atlas, or with the way to it, as far as calls have shown.
-    pub fn faults(&self) -> Vec<AtlasFault> {
+    pub(crate) fn faults(&self) -> Vec<AtlasFault> {
         let now = self.0.env.clock.elapsed();
         let (is_unreachable, _) = self.0.limiter.host();
         let (mut failing, mut rate_limited, mut unavailable) = (0, 0, 0);
@@ -336,10 +289,26 @@ impl Upstream {
         self.0.limiter.view(project)
     }
 
+    /// Reads the secrets of another configuration. Changes nothing yet.
+    pub(crate) fn prepare(&self, config: &Config) -> Result<Prepared, Vec<ConfigError>> {
+        self.0.prepare(config)
+    }
+
+    /// Puts in place what was prepared: the next call uses it.
+    pub(crate) fn adopt(&self, prepared: Prepared) {
+        self.0.adopt(prepared);
+    }
+
+    /// Tries every credential: in the projects that it names in full, and in those of `projects` for which it
+    /// is used.
+    pub(crate) async fn check_online(&self, projects: &[ProjectId]) -> Vec<OnlineCheck> {
+        self.0.check_online(projects).await
+    }
+
     /// By how many seconds our clock is ahead of Atlas's, by the `Date` of an answer of whatever kind.
-    pub async fn clock_ahead(&self) -> Option<i64> {
+    pub(crate) async fn clock_ahead(&self) -> Option<i64> {
         let Environment { client, clock, .. } = &self.0.env;
-        let bounds = Bounds {
+        let bounds = CallBounds {
             bytes: LARGEST_GREETING,
             time: self.0.limits.page,
             from: clock.elapsed(),
@@ -353,89 +322,6 @@ impl Upstream {
     }
 }
 
-impl Inner {
-    fn credential(&self, project: &ProjectId) -> Option<Arc<Credential>> {
-        let credentials = self.credentials.load();
-        let mut credentials = credentials.iter();
-        credentials.find(|it| it.covers(project)).map(Arc::clone)
-    }
-
-    async fn fetch(
-        &self,
-        query: &CertQuery,
-        options: FetchOptions,
-        credential: &Credential,
-    ) -> Result<Fetched, FetchError> {
-        let clock = &self.env.clock;
-        let progress = Progress::new(options.cause());
-        let Some(url) = self.env.client.url(&list_path(self.api, query)) else {
-            let why = "the question cannot be put as a path";
-            return Err(FetchError {
-                reason: FetchErrorKind::InvalidResponse(why),
-                stats: progress.stats(Arc::clone(&credential.name)),
-            });
-        };
-        let context = CallContext {
-            upstream: self,
-            query,
-            retries: options.retries,
-            credential,
-            limits: self.limiter.for_fetch(query.project, options.urgency),
-            progress,
-            deadline: clock.elapsed() + self.limits.fetch,
-            url,
-        };
-        // Pinned here, and so never moved: a fetch is some kilobytes.
-        let fetched = pin!(fetch::fetch(&context));
-        let fetched = clock.timeout(self.limits.fetch, fetched);
-        let fetched = tokio::select! {
-            biased;
-            fetched = fetched => fetched.unwrap_or(Err(FetchErrorKind::Timeout)),
-            () = self.given_up.cancelled() => Err(FetchErrorKind::Timeout),
-        };
-        let stats = context.progress.stats(Arc::clone(&credential.name));
-        match fetched {
-            Ok((list, answered_at)) => Ok(Fetched {
-                list,
-                answered_at,
-                stats,
-            }),
-            Err(reason) => {
-                let error = FetchError { reason, stats };
-                if let Some(reason) = error.not_asked() {
-                    let withheld = &self.env.metrics.fetches_withheld;
-                    withheld.get_or_create(&ReasonLabel { reason }).inc();
-                }
-                Err(error)
-            }
-        }
-    }
-
-    fn state(&self) -> MutexGuard<'_, Option<StateDirectory>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl FetchOptions {
-    fn cause(self) -> CallCause {
-        match self.urgency {
-            _ if self.forced => CallCause::Forced,
-            Urgency::RefreshAhead => CallCause::Ahead,
-            Urgency::Revalidate | Urgency::Miss => CallCause::Miss,
-        }
-    }
-}
-
-impl From<Urgency> for FetchOptions {
-    fn from(urgency: Urgency) -> Self {
-        Self {
-            urgency,
-            forced: false,
-            retries: true,
-        }
-    }
-}
-
 impl Default for BuildOptions {
     fn default() -> Self {
         Self {
@@ -443,23 +329,6 @@ impl Default for BuildOptions {
             resolver: None,
             persists: true,
         }
-    }
-}
-
-impl fmt::Debug for BuildOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BuildOptions")
-            .field("jitter", &self.jitter)
-            .field("persists", &self.persists)
-            .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Upstream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Upstream")
-            .field("credentials", &self.0.credentials.load().len())
-            .finish_non_exhaustive()
     }
 }
 

@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use crate::answer::Answer;
 use crate::bucket::Buckets;
 use crate::clock::Now;
-use crate::credential::{Credential, Doorkeeper};
+use crate::credential::{Authenticator, Credential};
 use crate::fault::{Effect, Wire};
 use crate::held::Held;
 use crate::query;
@@ -31,7 +31,7 @@ pub(crate) struct Atlas {
     pub(crate) now: Now,
     pub(crate) rules: Held<Arc<Rules>>,
     pub(crate) world: Held<World>,
-    pub(crate) doorkeeper: Doorkeeper,
+    pub(crate) authenticator: Authenticator,
     pub(crate) buckets: Held<Buckets>,
     pub(crate) script: Script,
     pub(crate) recorder: Recorder,

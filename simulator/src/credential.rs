@@ -36,12 +36,12 @@ pub(crate) struct Presented<'a> {
 
 /// Tokens and nonces: what credentials are checked against.
 #[derive(Debug)]
-pub(crate) struct Doorkeeper {
+pub(crate) struct Authenticator {
     pub(crate) tokens: Held<Tokens>,
     pub(crate) nonces: Held<Nonces>,
 }
 
-impl Doorkeeper {
+impl Authenticator {
     pub(crate) fn seeded(seed: u64) -> Self {
         Self {
             tokens: Held::new(Tokens::seeded(seed)),

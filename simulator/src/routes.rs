@@ -231,7 +231,7 @@ fn rate_limits(atlas: &Atlas, heard: &Heard, rules: &Rules) -> Result<Answer, Re
 fn token(atlas: &Atlas, heard: &Heard, rules: &Rules) -> Result<Answer, Refusal> {
     let credential = oauth::basic_credential(&heard.headers);
     let now = atlas.now();
-    let tokens = &atlas.doorkeeper.tokens;
+    let tokens = &atlas.authenticator.tokens;
     // Requests are counted per client id, whether their secret is right or wrong.
     let client_id = credential
         .as_ref()
@@ -266,7 +266,7 @@ fn revoke(atlas: &Atlas, heard: &Heard, rules: &Rules) -> Result<Answer, Refusal
         return Err(errors::oauth_error(status, "invalid_request", description).into());
     };
     Ok(atlas
-        .doorkeeper
+        .authenticator
         .tokens
         .with(|tokens| tokens.revoke(&account.client_id, &token)))
 }
@@ -278,7 +278,9 @@ fn identify(atlas: &Atlas, heard: &Heard, rules: &Rules) -> Result<Projects, Ref
         target: &heard.target,
         headers: &heard.headers,
     };
-    let (credential, projects) = atlas.doorkeeper.identify(presented, rules, atlas.now())?;
+    let (credential, projects) = atlas
+        .authenticator
+        .identify(presented, rules, atlas.now())?;
     atlas.recorder.identified(heard.number, credential);
     let address = heard.peer.ip();
     if rules

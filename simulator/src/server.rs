@@ -47,7 +47,7 @@ impl Server {
         let (orders, received) = mpsc::channel(1);
         let accepted = Arc::new(AtomicUsize::new(0));
         let open = Open::default();
-        let door = Door {
+        let listener = Listener {
             state: State::Open(listener),
             address,
             tls,
@@ -56,7 +56,7 @@ impl Server {
             open: open.clone(),
             connections: JoinSet::new(),
         };
-        tokio::spawn(door.run(received));
+        tokio::spawn(listener.run(received));
         Ok(Self {
             address,
             orders,
@@ -103,7 +103,7 @@ enum Order {
     GoDown(Done),
 }
 
-struct Door {
+struct Listener {
     state: State,
     address: SocketAddr,
     tls: Option<TlsAcceptor>,
@@ -122,7 +122,7 @@ enum State {
     Unbound,
 }
 
-impl Door {
+impl Listener {
     async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
         loop {
             tokio::select! {

@@ -6,7 +6,7 @@ use std::{fmt, io};
 
 use crate::atlas::Atlas;
 use crate::bucket::EndpointSet;
-use crate::credential::Doorkeeper;
+use crate::credential::Authenticator;
 use crate::held::Held;
 use crate::recorder::{Recorder, SeenRequest};
 use crate::script::{Asked, On, Script};
@@ -43,7 +43,7 @@ impl Simulator {
             now,
             rules: Held::new(Arc::new(rules)),
             world: Held::new(world),
-            doorkeeper: Doorkeeper::seeded(SEED),
+            authenticator: Authenticator::seeded(SEED),
             buckets: Held::default(),
             script: Script::default(),
             recorder: Recorder::keeping(keep_requests),
@@ -163,7 +163,7 @@ impl Simulator {
     pub fn live_tokens(&self) -> usize {
         let now = self.atlas.now();
         self.atlas
-            .doorkeeper
+            .authenticator
             .tokens
             .with(|tokens| tokens.live(None, now))
     }
@@ -172,25 +172,31 @@ impl Simulator {
     pub fn live_tokens_of(&self, client_id: &str) -> usize {
         let now = self.atlas.now();
         self.atlas
-            .doorkeeper
+            .authenticator
             .tokens
             .with(|tokens| tokens.live(Some(client_id), now))
     }
 
     /// How many tokens were minted.
     pub fn mints(&self) -> usize {
-        self.atlas.doorkeeper.tokens.with(|tokens| tokens.minted())
+        self.atlas
+            .authenticator
+            .tokens
+            .with(|tokens| tokens.minted())
     }
 
     /// How many tokens were revoked by their account.
     pub fn revokes(&self) -> usize {
-        self.atlas.doorkeeper.tokens.with(|tokens| tokens.revoked())
+        self.atlas
+            .authenticator
+            .tokens
+            .with(|tokens| tokens.revoked())
     }
 
     /// Ends every token before its time, as Atlas may.
     pub fn revoke_all_tokens(&self) {
         self.atlas
-            .doorkeeper
+            .authenticator
             .tokens
             .with(crate::oauth::Tokens::revoke_all);
     }
@@ -198,14 +204,17 @@ impl Simulator {
     /// How many Digest challenges were sent.
     pub fn digest_challenges(&self) -> usize {
         self.atlas
-            .doorkeeper
+            .authenticator
             .nonces
             .with(|nonces| nonces.challenges())
     }
 
     /// How many right Digest credentials came with a nonce count that had not risen.
     pub fn digest_repeats(&self) -> usize {
-        self.atlas.doorkeeper.nonces.with(|nonces| nonces.repeats())
+        self.atlas
+            .authenticator
+            .nonces
+            .with(|nonces| nonces.repeats())
     }
 
     /// How many certificate calls the bucket of this project still holds.

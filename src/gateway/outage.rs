@@ -1,5 +1,5 @@
-//! Fetches that get no answer of Atlas's: said once for all projects, and over once each project that
-//! failed lately has had an answer. Pure; times are [`Moment::elapsed`](crate::system::Moment::elapsed).
+//! Outage of Atlas: logged once for all projects, and over once each project that failed lately has had an
+//! answer. Pure; times are [`Moment::elapsed`](crate::system::Moment::elapsed).
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -34,7 +34,7 @@ impl Outage {
             return None;
         }
         failing.remove(project);
-        // Of a project that nobody asks about any more no answer will come.
+        // Of a project that is not asked about any more no answer will come.
         failing.retain(|_, last| now.saturating_sub(*last) < LATELY);
         let is_over = failing.is_empty();
         drop(failing);

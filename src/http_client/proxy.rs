@@ -10,7 +10,7 @@ use crate::system::{Secret, SecretFileError};
 
 /// What a section says of its proxy. The system's proxy variables are not read.
 #[derive(Clone, Copy, Debug)]
-pub struct ProxySettings<'s> {
+pub(crate) struct ProxySettings<'s> {
     /// `proxy`: `http://egress.internal:3128`, or `http://user@egress.internal:3128`.
     pub url: Option<&'s str>,
     /// `proxy_password_file`.
@@ -21,7 +21,7 @@ pub struct ProxySettings<'s> {
 
 /// Why there is no such proxy.
 #[derive(Debug, thiserror::Error)]
-pub enum ProxyError {
+pub(crate) enum ProxyError {
     /// The password cannot be read.
     #[error("the proxy's password cannot be used")]
     Password(#[source] SecretFileError),
@@ -31,22 +31,22 @@ pub enum ProxyError {
 }
 
 /// A proxy's URL and the user in it.
-struct Address {
+struct ProxyAddress {
     url: Url,
     user: Option<String>,
 }
 
 impl ProxySettings<'_> {
     /// What cannot be meant: the key that it is said of, and what to write instead. Reads no file.
-    pub fn config_error(&self) -> Option<(&'static str, &'static str)> {
+    pub(crate) fn config_error(&self) -> Option<(&'static str, &'static str)> {
         let has_password = self.password_file.is_some() || self.password.is_some();
         let Some(url) = self.url else {
             return has_password.then_some(("proxy_password_file", WITHOUT_PROXY));
         };
-        match (Address::read(url), has_password) {
+        match (ProxyAddress::read(url), has_password) {
             (Err(message), _) => Some(("proxy", message)),
-            (Ok(Address { user: None, .. }), true) => Some(("proxy", WITHOUT_USER)),
-            (Ok(Address { user: Some(_), .. }), false) => Some(("proxy", WITHOUT_PASSWORD)),
+            (Ok(ProxyAddress { user: None, .. }), true) => Some(("proxy", WITHOUT_USER)),
+            (Ok(ProxyAddress { user: Some(_), .. }), false) => Some(("proxy", WITHOUT_PASSWORD)),
             (Ok(_), _) => (self.password_file.is_some() && self.password.is_some())
                 .then_some(("proxy_password_file", TWO_PASSWORDS)),
         }
@@ -55,7 +55,7 @@ impl ProxySettings<'_> {
     /// The proxy, if there is one. Reads the password's file: waits for the disk.
     pub(super) fn read(&self) -> Result<Option<Proxy>, ProxyError> {
         let Some(url) = self.url else { return Ok(None) };
-        let Address { url, user } = Address::read(url).map_err(ProxyError::Url)?;
+        let ProxyAddress { url, user } = ProxyAddress::read(url).map_err(ProxyError::Url)?;
         let proxy = Proxy::all(url).map_err(|_| ProxyError::Url(NO_URL))?;
         let Some(user) = user else {
             return Ok(Some(proxy));
@@ -68,7 +68,7 @@ impl ProxySettings<'_> {
     }
 }
 
-impl Address {
+impl ProxyAddress {
     fn read(text: &str) -> Result<Self, &'static str> {
         let mut url = Url::parse(text).map_err(|_| NO_URL)?;
         if !matches!(url.scheme(), "http" | "https") {

@@ -13,7 +13,9 @@ use http::{HeaderValue, Method, StatusCode};
 use reqwest::{Request, Url};
 
 use super::config::{IssuerConfig, trusted_url};
-use crate::http_client::{Bounds, BuildError, ClientOptions, HttpClient, HttpError, HttpErrorKind};
+use crate::http_client::{
+    CallBounds, ClientBuildError, ClientOptions, HttpClient, HttpError, HttpErrorKind,
+};
 use crate::strict_json::{read_object, text};
 use crate::system::{Clock, Secret, SecretFileError, Trust, may_wait};
 
@@ -53,7 +55,7 @@ impl JwksClient {
         is_discovery: bool,
         config: &IssuerConfig,
         clock: &Clock,
-    ) -> Result<Self, BuildError> {
+    ) -> Result<Self, ClientBuildError> {
         let proxy = config.proxy();
         let setup = ClientOptions {
             trust: Trust {
@@ -124,7 +126,7 @@ impl JwksClient {
             request.headers_mut().insert(AUTHORIZATION, bearer);
         }
         let now = self.clock.elapsed();
-        let bounds = Bounds {
+        let bounds = CallBounds {
             bytes: LARGEST_KEY_SET,
             time: WHOLE_FETCH.saturating_sub(now.saturating_sub(from)),
             from: now,

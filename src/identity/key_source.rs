@@ -9,7 +9,7 @@ use jsonwebtoken::Algorithm;
 use super::config::{IssuerConfig, trusted_url};
 use super::jwk::KeySetError;
 use super::jwks_client::{JwksClient, JwksError, LARGEST_KEY_SET};
-use crate::http_client::{BuildError, ProxyError};
+use crate::http_client::{ClientBuildError, ProxyError};
 use crate::system::{Clock, NoTls, Secret, SecretFileError, may_wait, read_owned};
 
 /// Where keys come from. Cheap to clone.
@@ -152,14 +152,13 @@ pub(super) fn read_key_set(path: &Path) -> Result<Vec<u8>, KeyError> {
 }
 
 /// The key of the configuration that a client's failure belongs to.
-fn key_of(error: &BuildError) -> &'static str {
+fn key_of(error: &ClientBuildError) -> &'static str {
     match error {
-        BuildError::Roots(NoTls::Own(_)) => "ca_certificate",
-        BuildError::Proxy(ProxyError::Password(_)) => "proxy_password_file",
-        BuildError::Proxy(ProxyError::Url(_)) => "proxy",
-        BuildError::Roots(NoTls::Rootless | NoTls::Unspeakable(_)) | BuildError::Tls(_) => {
-            "jwks_url"
-        }
+        ClientBuildError::Roots(NoTls::Own(_)) => "ca_certificate",
+        ClientBuildError::Proxy(ProxyError::Password(_)) => "proxy_password_file",
+        ClientBuildError::Proxy(ProxyError::Url(_)) => "proxy",
+        ClientBuildError::Roots(NoTls::Rootless | NoTls::Unspeakable(_))
+        | ClientBuildError::Tls(_) => "jwks_url",
     }
 }
 

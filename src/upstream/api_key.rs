@@ -15,7 +15,6 @@ use super::watched_secret::WatchedSecret;
 use crate::system::Secret;
 
 /// One API key, and the nonces it was given.
-#[derive(Debug)]
 pub(crate) struct ApiKey {
     public_key: String,
     private_key: ArcSwap<WatchedSecret>,
@@ -23,11 +22,10 @@ pub(crate) struct ApiKey {
 }
 
 /// A nonce, while one call uses it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Nonce(WwwAuthenticateHeader);
 
 /// What a 401 said about the credential that was sent.
-#[derive(Clone, Debug)]
 pub(crate) enum Challenged {
     /// There is a nonce to try with.
     Again(Nonce),

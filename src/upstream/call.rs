@@ -13,29 +13,30 @@ use tracing::error;
 use super::api_key::{ApiKey, Challenged, challenged};
 use super::config::Api;
 use super::credential::{Credential, CredentialUnavailable, Login};
-use super::error::{CallError, CredentialFailure, FetchErrorKind};
+use super::error::{AtlasAnswer, CallError, CredentialFailure, FetchErrorKind};
 use super::limiter::{CallOutcome, FetchLimits, Quota, Reservation};
-use super::page::{LONGEST_PAGE, Page, Unusable};
-use super::progress::Progress;
+use super::page::{AtlasPage, LONGEST_PAGE, PageError};
+use super::progress::FetchProgress;
 use super::response::page_body;
+use super::retry;
 use super::retry::{Backoff, Next};
 use super::service_account::Bearer;
-use super::{Inner, retry};
+use super::shared::UpstreamShared;
 use crate::atlas::{CertQuery, Timestamp};
-use crate::http_client::{Bounds, HttpErrorKind, HttpReply};
+use crate::http_client::{CallBounds, HttpErrorKind, HttpReply};
 use crate::system::Moment;
 use crate::telemetry::Tally;
 use crate::telemetry::metrics::upstream::Endpoint;
 
 /// Who calls, for what, and until when.
 pub(super) struct CallContext<'a> {
-    pub(super) upstream: &'a Inner,
+    pub(super) upstream: &'a UpstreamShared,
     pub(super) query: &'a CertQuery,
     /// Whether a call that fails may be tried again.
     pub(super) retries: bool,
     pub(super) credential: &'a Credential,
     pub(super) limits: FetchLimits,
-    pub(super) progress: Progress,
+    pub(super) progress: FetchProgress,
     /// On the clock's [`Moment::elapsed`].
     pub(super) deadline: Duration,
     /// The URL of the list, without the page's number.
@@ -45,7 +46,7 @@ pub(super) struct CallContext<'a> {
 /// A page, and when Atlas answered with it.
 #[derive(Debug)]
 pub(super) struct PageReply {
-    pub(super) page: Page,
+    pub(super) page: AtlasPage,
     pub(super) at: Moment,
     /// Atlas's own clock, as the answer's `Date` has it.
     pub(super) date: Option<Timestamp>,
@@ -57,20 +58,9 @@ pub(super) fn list_path(api: Api, query: &CertQuery) -> String {
         Api::V2 => "v2",
         Api::V1 => "v1.0",
     };
-    let mut path = String::with_capacity(LIKELY_PATH);
-    // By parts: the formatting machinery takes 1,600 instructions, this 600.
-    for part in [
-        "/api/atlas/",
-        version,
-        "/groups/",
-        query.project.as_str(),
-        "/databaseUsers/",
-    ] {
-        path.push_str(part);
-    }
-    path.extend(query.username.to_path_segment());
-    path.push_str("/certs");
-    path
+    let username = query.username.to_path_segment();
+    let project = query.project;
+    format!("/api/atlas/{version}/groups/{project}/databaseUsers/{username}/certs")
 }
 
 impl CallContext<'_> {
@@ -204,21 +194,21 @@ impl CallContext<'_> {
         let reply = reply?;
         let body = page_body(reply).inspect_err(|error| {
             let answer = error.atlas();
-            if answer.is_some_and(|answer| answer.says_address_refused()) {
+            if answer.is_some_and(AtlasAnswer::says_address_refused) {
                 self.credential.refused(CredentialUnavailable::Address);
             } else if reply.status == StatusCode::NOT_FOUND {
                 self.credential.accepted();
             }
         })?;
         self.credential.accepted();
-        match Page::read(body, &self.query.project) {
+        match AtlasPage::read(body, &self.query.project) {
             Ok(page) => Ok(PageReply {
                 page,
                 at: reply.at,
                 date: date(&reply.headers),
             }),
-            Err(Unusable::Torn) => Err(CallError::Torn("it breaks off or is no JSON")),
-            Err(Unusable::Refused(why)) => {
+            Err(PageError::Torn) => Err(CallError::Torn("it breaks off or is no JSON")),
+            Err(PageError::Refused(why)) => {
                 self.upstream.env.metrics.answers_refused.inc();
                 let project = self.query.project;
                 let refused = &self.upstream.answers_refused;
@@ -280,14 +270,14 @@ impl CallContext<'_> {
             Api::V2 => "application/vnd.atlas.2023-01-01+json",
             Api::V1 => "application/json",
         };
-        let mut headers = HeaderMap::with_capacity(HEADERS);
+        let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static(accept));
         if let Some(authorization) = authorization {
             headers.insert(AUTHORIZATION, authorization);
         }
         let began = self.now();
         let cause = self.progress.called(number, began);
-        let bounds = Bounds {
+        let bounds = CallBounds {
             bytes: upstream.limits.page_bytes.0,
             time: upstream
                 .limits
@@ -315,7 +305,7 @@ impl CallContext<'_> {
         bearer: Option<&Bearer>,
         error: &CallError,
     ) -> Result<bool, CallError> {
-        let lacks_access = error.atlas().is_some_and(|answer| answer.says_no_access());
+        let lacks_access = error.atlas().is_some_and(AtlasAnswer::says_no_access);
         let is_new = match (&self.credential.login, bearer) {
             (Login::Account(account), Some(bearer)) if lacks_access => {
                 account.replaced(bearer).await.map_err(not_sent)?
@@ -398,6 +388,3 @@ static REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
 /// No try is begun that could not end in time.
 const SHORTEST_TRY: Duration = Duration::from_secs(1);
 const MOST_CHALLENGES: u32 = 2;
-/// Most paths fit; and the headers of a request, the client's own included.
-const LIKELY_PATH: usize = 256;
-const HEADERS: usize = 4;

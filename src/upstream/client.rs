@@ -1,6 +1,5 @@
 //! The HTTP client of all calls to Atlas, bound to one origin.
 
-use std::fmt;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -11,7 +10,7 @@ use tracing::Instrument;
 
 use super::config::{Config, origin};
 use crate::http_client::{
-    Bounds, BuildError, ClientOptions, HttpClient, HttpErrorKind, HttpReply, ProxyError,
+    CallBounds, ClientBuildError, ClientOptions, HttpClient, HttpErrorKind, HttpReply, ProxyError,
 };
 use crate::settings::ConfigError;
 use crate::system::{Clock, NoTls};
@@ -48,12 +47,11 @@ impl AtlasClient {
         };
         let client = HttpClient::build(options, clock.clone()).map_err(|error| {
             let place = match &error {
-                BuildError::Proxy(ProxyError::Url(_)) => "atlas.proxy",
-                BuildError::Proxy(ProxyError::Password(_)) => "atlas.proxy_password_file",
-                BuildError::Roots(NoTls::Own(_)) => "atlas.ca_certificate",
-                BuildError::Roots(NoTls::Rootless | NoTls::Unspeakable(_)) | BuildError::Tls(_) => {
-                    "atlas"
-                }
+                ClientBuildError::Proxy(ProxyError::Url(_)) => "atlas.proxy",
+                ClientBuildError::Proxy(ProxyError::Password(_)) => "atlas.proxy_password_file",
+                ClientBuildError::Roots(NoTls::Own(_)) => "atlas.ca_certificate",
+                ClientBuildError::Roots(NoTls::Rootless | NoTls::Unspeakable(_))
+                | ClientBuildError::Tls(_) => "atlas",
             };
             vec![ConfigError::at(place, Chain(&error).to_string())]
         })?;
@@ -82,7 +80,7 @@ impl AtlasClient {
         &self,
         endpoint: Endpoint,
         (url, headers, form): (Url, HeaderMap, Option<String>),
-        bounds: Bounds,
+        bounds: CallBounds,
         resends: u32,
     ) -> Result<HttpReply, HttpErrorKind> {
         let method = if form.is_some() {
@@ -117,14 +115,6 @@ impl AtlasClient {
     /// The next call uses new connections.
     pub(super) fn leave_connections(&self) {
         self.client.leave_connections();
-    }
-}
-
-impl fmt::Debug for AtlasClient {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AtlasClient")
-            .field("origin", &self.origin.as_str())
-            .finish_non_exhaustive()
     }
 }
 

@@ -37,7 +37,7 @@ pub struct Config {
     /// Where the ledger of minted tokens is kept. One process per directory.
     pub state_directory: PathBuf,
     /// How much is asked of Atlas, and how long it may take.
-    pub limits: Limits,
+    pub limits: AtlasLimits,
     /// Who we are. The first whose projects match is used.
     pub credentials: Vec<CredentialConfig>,
 }
@@ -57,7 +57,7 @@ pub enum Api {
 /// The section `atlas.limits`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Limits {
+pub struct AtlasLimits {
     /// How much of the refill of a project's bucket we take for ourselves, in percent.
     #[serde(deserialize_with = "settings::whole")]
     pub share_percent: u64,
@@ -165,7 +165,7 @@ pub struct ApiKeyConfig {
 
 impl Config {
     /// Whom we believe to be Atlas.
-    pub fn trust(&self) -> Trust<'_> {
+    pub(crate) fn trust(&self) -> Trust<'_> {
         Trust {
             system: self.base_url.starts_with("https://"),
             own: self.ca_certificate.as_deref(),
@@ -173,7 +173,7 @@ impl Config {
     }
 
     /// The proxy on the way to Atlas.
-    pub fn proxy(&self) -> ProxySettings<'_> {
+    pub(crate) fn proxy(&self) -> ProxySettings<'_> {
         ProxySettings {
             url: self.proxy.as_deref(),
             password_file: self.proxy_password_file.as_deref(),
@@ -183,7 +183,7 @@ impl Config {
 
     /// The files that a reload reads. Not `ca_certificate` and `proxy_password_file`, which wait for a
     /// restart.
-    pub fn files(&self) -> Vec<PathBuf> {
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
         let named = self.credentials.iter().flat_map(|credential| {
             let account = credential.service_account.as_ref();
             let key = credential.api_key.as_ref();
@@ -206,13 +206,13 @@ impl Default for Config {
             proxy_password_file: None,
             proxy_password: None,
             state_directory: PathBuf::from("state"),
-            limits: Limits::default(),
+            limits: AtlasLimits::default(),
             credentials: Vec::new(),
         }
     }
 }
 
-impl Default for Limits {
+impl Default for AtlasLimits {
     fn default() -> Self {
         Self {
             share_percent: 50,

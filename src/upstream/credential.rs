@@ -17,7 +17,6 @@ use crate::telemetry::Chain;
 use crate::telemetry::metrics::upstream::CredentialLabels;
 
 /// One of the configured credentials.
-#[derive(Debug)]
 pub(super) struct Credential {
     pub(super) name: Arc<str>,
     pub(super) login: Login,
@@ -26,14 +25,13 @@ pub(super) struct Credential {
 }
 
 /// How it proves itself. Cheap to clone: what it remembers is shared.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) enum Login {
     Account(Arc<ServiceAccount>),
     Key(Arc<ApiKey>),
 }
 
 /// A credential whose secret was read, to be put in place.
-#[derive(Debug)]
 pub(super) struct PreparedCredential {
     credential: Arc<Credential>,
     /// What its login, which is in use already, goes by from then on.
@@ -216,15 +214,12 @@ pub(super) fn prepare(
         };
         let mut present = present.iter();
         let predecessor = present.find(|present| config.identity() == Some(present.id()));
-        let (login, refusal, settings) = match predecessor {
-            Some(present) => {
-                let refusal = Arc::clone(&present.refusal);
-                (present.login.clone(), refusal, Some(settings))
-            }
-            None => {
-                let login = Login::new(config, settings, environment)?;
-                (login, Arc::default(), None)
-            }
+        let (login, refusal, settings) = if let Some(present) = predecessor {
+            let refusal = Arc::clone(&present.refusal);
+            (present.login.clone(), refusal, Some(settings))
+        } else {
+            let login = Login::new(config, settings, environment)?;
+            (login, Arc::default(), None)
         };
         let credential = Arc::new(Credential {
             name,

@@ -128,6 +128,13 @@ pub(super) enum CallError {
     Unusable(&'static str),
 }
 
+/// Status and wait of an error response.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ErrorResponse {
+    pub(super) status: u16,
+    pub(super) retry_after: Option<Duration>,
+}
+
 /// Why Atlas is not asked now although nothing says that it could not answer: a rule of ours holds the
 /// call back. That is no failure of Atlas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
@@ -206,7 +213,7 @@ pub enum Verdict {
     /// We have not asked: an old list may be served, and nothing is said against Atlas.
     HeldBack(HeldBack),
     /// There is no answer now: an old list may be served. Atlas is ill or not to be reached, its rate
-    /// limit is spent, or it refuses our credential, address, bill or version, whoever is asked about.
+    /// limit is spent, or it refuses our credential, address, bill or version.
     Outage,
 }
 
@@ -331,17 +338,23 @@ impl FetchErrorKind {
 }
 
 impl CallError {
-    /// Status and wait of an error response.
-    pub(super) fn response(&self) -> Option<(u16, Option<Duration>)> {
+    /// What the next step after an error response depends on.
+    pub(super) fn response(&self) -> Option<ErrorResponse> {
         if let Self::Response(FetchErrorKind::NoDocument {
             status,
             retry_after,
         }) = self
         {
-            return Some((status.as_u16(), *retry_after));
+            return Some(ErrorResponse {
+                status: status.as_u16(),
+                retry_after: *retry_after,
+            });
         }
         let answer = self.atlas()?;
-        Some((answer.status.as_u16(), answer.retry_after))
+        Some(ErrorResponse {
+            status: answer.status.as_u16(),
+            retry_after: answer.retry_after,
+        })
     }
 
     /// Atlas's error document.

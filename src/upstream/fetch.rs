@@ -2,47 +2,135 @@
 //! [`super::pages`].
 
 use std::ops::RangeInclusive;
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
 
-use super::call::CallContext;
+use super::call::{CallContext, list_path};
 use super::config::Proof;
-use super::error::{CallError, FetchErrorKind};
-use super::page::Page;
+use super::credential::Credential;
+use super::error::{CallError, FetchError, FetchErrorKind, Fetched, Urgency};
+use super::page::AtlasPage;
 use super::pages;
 use super::pages::Plan;
+use super::progress::FetchProgress;
 use super::retry::Backoff;
-use crate::atlas::{CertificateList, Timestamp};
+use super::shared::UpstreamShared;
+use crate::atlas::{CertQuery, CertificateList, Timestamp};
 use crate::system::Moment;
 use crate::telemetry::metrics::upstream::CallCause;
 
+/// How a list is fetched.
+#[derive(Clone, Copy, Debug)]
+pub struct FetchOptions {
+    /// How much it matters.
+    pub urgency: Urgency,
+    /// Whether a caller forces it.
+    pub forced: bool,
+    /// Whether a call that fails is tried again; not of a list that could not be had lately.
+    pub retries: bool,
+}
+
 /// All pages, each read once.
-struct Reading {
-    pages: Vec<Page>,
+struct ListReading {
+    pages: Vec<AtlasPage>,
     at: Moment,
     date: Option<Timestamp>,
 }
 
 /// What a reading has shown.
-enum Shown {
+enum ReadOutcome {
     /// The list of one moment.
-    List(Reading),
+    List(ListReading),
     /// Pages that may be of several moments.
-    Unproven(Reading),
+    Unproven(ListReading),
+}
+
+impl UpstreamShared {
+    /// Fetches the list by one credential.
+    pub(super) async fn fetch(
+        &self,
+        query: &CertQuery,
+        options: FetchOptions,
+        credential: &Credential,
+    ) -> Result<Fetched, FetchError> {
+        let clock = &self.env.clock;
+        let progress = FetchProgress::new(options.cause());
+        let Some(url) = self.env.client.url(&list_path(self.api, query)) else {
+            let why = "the question cannot be put as a path";
+            return Err(FetchError {
+                reason: FetchErrorKind::InvalidResponse(why),
+                stats: progress.stats(Arc::clone(&credential.name)),
+            });
+        };
+        let context = CallContext {
+            upstream: self,
+            query,
+            retries: options.retries,
+            credential,
+            limits: self.limiter.for_fetch(query.project, options.urgency),
+            progress,
+            deadline: clock.elapsed() + self.limits.fetch,
+            url,
+        };
+        // Pinned here, and so never moved: a fetch is some kilobytes.
+        let fetched = pin!(read_list(&context));
+        let fetched = clock.timeout(self.limits.fetch, fetched);
+        let fetched = tokio::select! {
+            biased;
+            fetched = fetched => fetched.unwrap_or(Err(FetchErrorKind::Timeout)),
+            () = self.given_up.cancelled() => Err(FetchErrorKind::Timeout),
+        };
+        let stats = context.progress.stats(Arc::clone(&credential.name));
+        match fetched {
+            Ok((list, answered_at)) => Ok(Fetched {
+                list,
+                answered_at,
+                stats,
+            }),
+            Err(reason) => {
+                let error = FetchError { reason, stats };
+                if let Some(reason) = error.not_asked() {
+                    let withheld = &self.env.metrics.fetches_withheld;
+                    withheld.get_or_create(&[("reason", reason)]).inc();
+                }
+                Err(error)
+            }
+        }
+    }
+}
+
+impl FetchOptions {
+    fn cause(self) -> CallCause {
+        match self.urgency {
+            _ if self.forced => CallCause::Forced,
+            Urgency::RefreshAhead => CallCause::Ahead,
+            Urgency::Revalidate | Urgency::Miss => CallCause::Miss,
+        }
+    }
+}
+
+impl From<Urgency> for FetchOptions {
+    fn from(urgency: Urgency) -> Self {
+        Self {
+            urgency,
+            forced: false,
+            retries: true,
+        }
+    }
 }
 
 /// Reads the list, and says when Atlas answered with its first page.
-pub(super) async fn fetch(
-    context: &CallContext<'_>,
-) -> Result<(CertificateList, Moment), FetchErrorKind> {
+async fn read_list(context: &CallContext<'_>) -> Result<(CertificateList, Moment), FetchErrorKind> {
     let mut previous = None;
     let mut readings = 1;
     loop {
         let is_first_doubt = previous.is_none();
         let is_proof = match read(context, previous.take()).await {
-            Ok(Shown::List(reading)) => return accept(context, &reading),
-            Ok(Shown::Unproven(reading)) => {
+            Ok(ReadOutcome::List(reading)) => return accept(context, &reading),
+            Ok(ReadOutcome::Unproven(reading)) => {
                 previous = Some(reading);
                 is_first_doubt
             }
@@ -67,12 +155,15 @@ pub(super) async fn fetch(
 
 /// Reads all pages, and looks whether they are of one moment: by themselves, or because they agree with the
 /// reading before.
-async fn read(context: &CallContext<'_>, previous: Option<Reading>) -> Result<Shown, CallError> {
+async fn read(
+    context: &CallContext<'_>,
+    previous: Option<ListReading>,
+) -> Result<ReadOutcome, CallError> {
     let reading = read_all(context).await?;
     if let Some(before) = previous
         && pages::agree(&before.pages, &reading.pages)
     {
-        return Ok(Shown::List(before));
+        return Ok(ReadOutcome::List(before));
     }
     // One answer is of one moment. An empty page behind it makes two answers.
     let is_proven = match (&reading.pages[..], context.upstream.limits.proof) {
@@ -86,13 +177,13 @@ async fn read(context: &CallContext<'_>, previous: Option<Reading>) -> Result<Sh
         }
     };
     Ok(if is_proven {
-        Shown::List(reading)
+        ReadOutcome::List(reading)
     } else {
-        Shown::Unproven(reading)
+        ReadOutcome::Unproven(reading)
     })
 }
 
-async fn read_all(context: &CallContext<'_>) -> Result<Reading, CallError> {
+async fn read_all(context: &CallContext<'_>) -> Result<ListReading, CallError> {
     let first = context.first_page().await?;
     let (at, date) = (first.at, first.date);
     let mut pages = vec![first.page];
@@ -113,12 +204,12 @@ async fn read_all(context: &CallContext<'_>) -> Result<Reading, CallError> {
     // The last one may be empty.
     let filled = pages.iter().filter(|page| !page.items.is_empty());
     context.progress.pages(filled.count());
-    Ok(Reading { pages, at, date })
+    Ok(ListReading { pages, at, date })
 }
 
 fn accept(
     context: &CallContext<'_>,
-    reading: &Reading,
+    reading: &ListReading,
 ) -> Result<(CertificateList, Moment), FetchErrorKind> {
     let metrics = &context.upstream.env.metrics;
     if !pages::are_as_counted(&reading.pages) {
@@ -135,7 +226,7 @@ fn accept(
 async fn further_pages(
     context: &CallContext<'_>,
     numbers: RangeInclusive<u64>,
-) -> Result<Vec<Page>, CallError> {
+) -> Result<Vec<AtlasPage>, CallError> {
     let count = numbers.end().saturating_sub(*numbers.start()) + 1;
     let reserved = context.limits.reserve(count, false);
     let reserved = reserved.map_err(CallError::NotSent)?;

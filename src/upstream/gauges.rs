@@ -1,11 +1,11 @@
 //! Gauges of all projects at once: one number per credential.
 
-use super::Inner;
+use super::shared::UpstreamShared;
 use crate::atlas::ProjectId;
 
 /// What is shown of the projects of one credential.
 #[derive(Clone, Default)]
-struct Shown {
+struct CredentialGauges {
     /// Of the project that wants most of our share.
     demand: f64,
     /// What is left of the bucket that has least, and when the first is down at the reserve.
@@ -14,12 +14,12 @@ struct Shown {
     cooldowns: i64,
 }
 
-impl Inner {
+impl UpstreamShared {
     /// Brings the gauges up to now, and tells of projects of which more is wanted than our share.
     pub(super) fn update_gauges(&self) {
         let now = self.env.clock.elapsed();
         let credentials = self.credentials.load();
-        let mut shown = vec![Shown::default(); credentials.len()];
+        let mut shown = vec![CredentialGauges::default(); credentials.len()];
         let (_, host_is_open) = self.limiter.host();
         let mut open_breakers = i64::from(host_is_open);
         self.limiter.for_each(|id, project| {

@@ -31,7 +31,7 @@ use ahash::RandomState;
 use tokio::sync::oneshot;
 use tracing::{error, warn};
 
-use super::config::Limits;
+use super::config::AtlasLimits;
 use super::error::{FetchErrorKind, HeldBack, Urgency};
 use super::jitter::Jitter;
 use crate::atlas::ProjectId;
@@ -44,6 +44,7 @@ use token_bucket::{TokenBucket, Wait};
 
 pub(crate) use circuit_breaker::CallOutcome;
 pub use cooldown::CooldownCause;
+pub(crate) use cooldown::CooldownRequest;
 pub(crate) use token_bucket::{Quota, Rates};
 
 /// The limits of all projects. Cheap to clone.
@@ -95,14 +96,14 @@ struct Shared {
     concurrency_per_project: usize,
     queue: usize,
     queue_wait: Duration,
-    state: Mutex<State>,
+    state: Mutex<LimiterState>,
     /// What is logged once for all projects, however many it befalls.
     host_failing: Repeated,
     projects_failing: Repeated,
     cooldowns: Repeated,
 }
 
-struct State {
+struct LimiterState {
     rates: Rates,
     host: CircuitBreaker,
     projects: HashMap<ProjectId, Project<Waiter>, RandomState>,
@@ -129,7 +130,7 @@ pub(crate) struct Waiter {
 }
 
 impl ProjectLimiter {
-    pub(crate) fn new(limits: &Limits, clock: Clock, jitter: Jitter) -> Self {
+    pub(crate) fn new(limits: &AtlasLimits, clock: Clock, jitter: Jitter) -> Self {
         Self(Arc::new(Shared {
             clock,
             jitter,
@@ -137,7 +138,7 @@ impl ProjectLimiter {
             concurrency_per_project: limits.concurrency_per_project,
             queue: limits.queue,
             queue_wait: limits.queue_wait,
-            state: Mutex::new(State {
+            state: Mutex::new(LimiterState {
                 rates: Rates::new(limits),
                 host: CircuitBreaker::default(),
                 projects: HashMap::default(),
@@ -220,7 +221,7 @@ impl ProjectLimiter {
         self.0.clock.elapsed()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, LimiterState> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -304,13 +305,11 @@ impl FetchLimits {
             }
         }
         // If it comes when the time is over, it is dropped with its channel, and so passed on.
-        match shared.clock.timeout(shared.queue_wait, &mut slot).await {
-            Ok(Ok(slot)) => Ok(slot),
-            Ok(Err(_)) | Err(_) => {
-                drop(slot);
-                Err(self.with_project(|project| project.held_back(BUSY)))
-            }
+        if let Ok(Ok(slot)) = shared.clock.timeout(shared.queue_wait, &mut slot).await {
+            return Ok(slot);
         }
+        drop(slot);
+        Err(self.with_project(|project| project.held_back(BUSY)))
     }
 
     fn granted(&self) -> Slot {
@@ -353,7 +352,7 @@ impl CallPermit {
         mut self,
         outcome: Option<CallOutcome>,
         quota: Quota,
-        cooldown: Option<(CooldownCause, Option<Duration>)>,
+        cooldown: Option<CooldownRequest>,
     ) -> (u64, Option<Duration>) {
         let limits = &self.reservation.limits;
         let shared = &limits.limiter.0;
@@ -370,7 +369,7 @@ impl CallPermit {
         if opened && let Some(Tally { times, .. }) = shared.projects_failing.happened(now) {
             warn!(%project, times, "Atlas keeps failing for this project; asking it rarely");
         }
-        if let (Some(wait), Some((cause, _))) = (wait, cooldown)
+        if let (Some(wait), Some(CooldownRequest { cause, .. })) = (wait, cooldown)
             && let Some(Tally { times, .. }) = shared.cooldowns.happened(now)
         {
             let seconds = wait.as_secs();
@@ -386,7 +385,7 @@ impl CallPermit {
     }
 }
 
-impl State {
+impl LimiterState {
     fn project(&mut self, id: ProjectId, slots: usize, now: Duration) -> &mut Project<Waiter> {
         if self.projects.len() >= MOST_PROJECTS && !self.projects.contains_key(&id) {
             self.evict(now);

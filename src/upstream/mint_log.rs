@@ -22,7 +22,6 @@ use super::state;
 use crate::system::Moment;
 
 /// What was asked for in the last hour.
-#[derive(Debug)]
 pub(super) struct MintLog {
     path: PathBuf,
     /// A check writes nothing.
@@ -41,7 +40,7 @@ struct Mint {
 }
 
 /// The date of a line, and whether no token came of it.
-type Line = (i64, bool);
+type LogLine = (i64, bool);
 
 impl MintLog {
     /// Opens the log of one account, and leaves out what has expired.
@@ -163,7 +162,7 @@ impl Mint {
     }
 
     /// A line that is read at `now`, unless it is too old to matter.
-    fn read((seconds, in_vain): Line, now: Moment) -> Option<Self> {
+    fn read((seconds, in_vain): LogLine, now: Moment) -> Option<Self> {
         let age = u64::try_from(now.wall.seconds().saturating_sub(seconds)).ok()?;
         let left = LIFETIME.checked_sub(Duration::from_secs(age))?;
         (!left.is_zero()).then_some(Self {
@@ -184,7 +183,7 @@ impl Mint {
 }
 
 /// Dates lines of the future as late as they can be true; says whether there were any.
-fn bring_back(lines: &mut [Line], now: Moment) -> bool {
+fn bring_back(lines: &mut [LogLine], now: Moment) -> bool {
     let present = now.wall.seconds();
     let latest = lines.iter().map(|(seconds, _)| *seconds).max();
     let ahead = latest.map_or(0, |latest| latest.saturating_sub(present));
@@ -196,8 +195,8 @@ fn bring_back(lines: &mut [Line], now: Moment) -> bool {
 
 /// The requests in a file, and whether there is anything else in it. Of one that is `cut` the first line may
 /// be half of one.
-fn parse(content: &[u8], cut: bool) -> (Vec<Line>, bool) {
-    let mut lines: Vec<Line> = Vec::new();
+fn parse(content: &[u8], cut: bool) -> (Vec<LogLine>, bool) {
+    let mut lines: Vec<LogLine> = Vec::new();
     let mut is_foreign = false;
     // What follows the last line end was torn: such a request was not sent.
     let whole = content.iter().rposition(|byte| *byte == b'\n');

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::credential::Credential;
-use super::{FetchError, FetchErrorKind, FetchOptions, Inner, Upstream, Urgency};
+use super::error::{FetchError, FetchErrorKind, Urgency};
+use super::fetch::FetchOptions;
+use super::shared::UpstreamShared;
 use crate::atlas::{CertQuery, ProjectId};
 
 /// What became of trying a credential.
@@ -28,14 +30,14 @@ pub enum Tried {
     UnknownProject(ProjectId),
 }
 
-impl Upstream {
+impl UpstreamShared {
     /// Tries every credential: in the projects that it names in full, and in those of `projects` for which it
     /// is used. Where there is none, in one that cannot exist.
-    pub async fn check_online(&self, projects: &[ProjectId]) -> Vec<OnlineCheck> {
+    pub(super) async fn check_online(&self, projects: &[ProjectId]) -> Vec<OnlineCheck> {
         let mut checks = Vec::new();
-        for credential in self.0.credentials.load_full().iter() {
+        for credential in self.credentials.load_full().iter() {
             let is_its_own = |project: &ProjectId| {
-                let used = self.0.credential(project);
+                let used = self.credential(project);
                 used.is_some_and(|used| Arc::ptr_eq(&used, credential))
             };
             let of_rules = projects.iter().copied();
@@ -44,17 +46,15 @@ impl Upstream {
             projects.sort_unstable();
             projects.dedup();
             if projects.is_empty() {
-                checks.push(self.0.try_out(credential, None).await);
+                checks.push(self.try_out(credential, None).await);
             }
             for project in projects {
-                checks.push(self.0.try_out(credential, Some(project)).await);
+                checks.push(self.try_out(credential, Some(project)).await);
             }
         }
         checks
     }
-}
 
-impl Inner {
     async fn try_out(&self, credential: &Credential, project: Option<ProjectId>) -> OnlineCheck {
         let unknown = || UNKNOWN_PROJECT.parse().expect("24 digits are a project id");
         let query = CertQuery {

@@ -15,13 +15,13 @@ use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 use crate::atlas::{ProjectId, Timestamp};
-use strict::{Text, read_object, set_once, shallow};
+use strict::{JsonText, read_object, set_once, shallow};
 
 /// The certificates of one page.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Page {
+pub(crate) struct AtlasPage {
     /// In Atlas's order.
-    pub(crate) items: Vec<Item>,
+    pub(crate) items: Vec<PageItem>,
     /// How many certificates Atlas says there are on all pages. Atlas: "an estimate".
     pub(crate) total: u64,
     /// Whether Atlas says that another page follows; `None` if it gives no links.
@@ -30,7 +30,7 @@ pub(crate) struct Page {
 
 /// One certificate of a page.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Item {
+pub(crate) struct PageItem {
     /// The serial number, `_id`.
     pub(crate) id: i128,
     /// When its validity begins, one hour before it was made; `None` if Atlas does not say.
@@ -43,17 +43,17 @@ pub(crate) struct Item {
 
 /// Why a body is no page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unusable {
+pub(crate) enum PageError {
     /// JSON, but not what the API answers. Asking again would not help.
     Refused(&'static str),
     /// Not JSON to its end: the body may have been torn on its way.
     Torn,
 }
 
-impl Page {
+impl AtlasPage {
     /// Reads the body of a 200.
-    pub(crate) fn read(body: &Bytes, project: &ProjectId) -> Result<Self, Unusable> {
-        let text = str::from_utf8(body).map_err(|_| Unusable::Torn)?;
+    pub(crate) fn read(body: &Bytes, project: &ProjectId) -> Result<Self, PageError> {
+        let text = str::from_utf8(body).map_err(|_| PageError::Torn)?;
         let (mut links, mut results, mut total) = (None, None, None);
         let page = read_object(text, |name, value| match name {
             b"links" => set_once(&mut links, shallow(value, DEEPEST - 1)?),
@@ -66,7 +66,9 @@ impl Page {
         let (results, total) = results.zip(total).ok_or(NO_PAGE)?;
         let items: Items<'_> = serde_json::from_str(results.get()).map_err(|_| NO_PAGE)?;
         let items = items.0.into_iter();
-        let items: Result<_, _> = items.map(|raw| Item::read(raw, body, project)).collect();
+        let items: Result<_, _> = items
+            .map(|raw| PageItem::read(raw, body, project))
+            .collect();
         Ok(Self {
             items: items?,
             total: total.get().parse().map_err(|_| NO_PAGE)?,
@@ -75,8 +77,8 @@ impl Page {
     }
 }
 
-impl Item {
-    fn read(raw: &RawValue, body: &Bytes, project: &ProjectId) -> Result<Self, Unusable> {
+impl PageItem {
+    fn read(raw: &RawValue, body: &Bytes, project: &ProjectId) -> Result<Self, PageError> {
         let (mut id, mut created_at, mut group_id, mut not_after) = (None, None, None, None);
         let item = read_object(raw.get(), |name, value| match name {
             b"_id" => set_once(&mut id, value),
@@ -87,7 +89,7 @@ impl Item {
         });
         item.map_err(|error| reason(&error))?;
         let text = |value: &RawValue| {
-            let text: Result<Text<'_>, _> = serde_json::from_str(value.get());
+            let text: Result<JsonText<'_>, _> = serde_json::from_str(value.get());
             text.map(|text| text.0.into_owned()).map_err(|_| NO_PAGE)
         };
         // A fraction, an exponent or a text is no serial number.
@@ -98,9 +100,9 @@ impl Item {
             .transpose()?
             .is_some_and(|it| it != project.as_str())
         {
-            return Err(Unusable::Refused("a certificate of another project"));
+            return Err(PageError::Refused("a certificate of another project"));
         }
-        let unreadable = Unusable::Refused("notAfter is no instant");
+        let unreadable = PageError::Refused("notAfter is no instant");
         let not_after = not_after.map(text).transpose()?;
         let not_after = not_after.map(|text| Timestamp::parse(&text).ok_or(unreadable));
         Ok(Self {
@@ -113,10 +115,10 @@ impl Item {
     }
 }
 
-fn reason(error: &serde_json::Error) -> Unusable {
+fn reason(error: &serde_json::Error) -> PageError {
     match error.classify() {
         Category::Data => NO_PAGE,
-        Category::Eof | Category::Io | Category::Syntax => Unusable::Torn,
+        Category::Eof | Category::Io | Category::Syntax => PageError::Torn,
     }
 }
 
@@ -166,7 +168,7 @@ impl<'de> Visitor<'de> for ItemsVisitor {
 pub const LONGEST_PAGE: usize = 500;
 /// How deep a body may be nested, itself included.
 const DEEPEST: usize = 32;
-const NO_PAGE: Unusable = Unusable::Refused("not a page of certificates");
+const NO_PAGE: PageError = PageError::Refused("not a page of certificates");
 
 #[cfg(test)]
 mod tests {
@@ -174,9 +176,9 @@ mod tests {
 
     const PROJECT: &str = "32b6e34b3d91647abb20e7b8";
 
-    fn read(body: &str) -> Result<Page, Unusable> {
+    fn read(body: &str) -> Result<AtlasPage, PageError> {
         let project: ProjectId = PROJECT.parse().unwrap();
-        Page::read(&Bytes::copy_from_slice(body.as_bytes()), &project)
+        AtlasPage::read(&Bytes::copy_from_slice(body.as_bytes()), &project)
     }
 
     fn item(members: &str) -> String {
@@ -225,13 +227,13 @@ mod tests {
             r#"{"results":[],"totalCount":0,"totalCount":0}"#,
             r#"{"results":[1],"totalCount":1}"#,
         ] {
-            assert!(matches!(read(body), Err(Unusable::Refused(_))), "{body}");
+            assert!(matches!(read(body), Err(PageError::Refused(_))), "{body}");
         }
         for body in ["", "\u{feff}{}", r#"{"results":[],"totalCount":0}x"#] {
-            assert_eq!(read(body), Err(Unusable::Torn), "{body}");
+            assert_eq!(read(body), Err(PageError::Torn), "{body}");
         }
         let not_utf8 = Bytes::from_static(b"{\"results\":[],\"totalCount\":0,\"x\":\"\xff\"}");
-        assert!(Page::read(&not_utf8, &PROJECT.parse().unwrap()).is_err());
+        assert!(AtlasPage::read(&not_utf8, &PROJECT.parse().unwrap()).is_err());
     }
 
     #[test]
@@ -250,7 +252,7 @@ mod tests {
             assert_eq!(with(id).unwrap().items[0].id.to_string(), id);
         }
         for id in ["1e3", "\"123\"", "1.0", "null", "true", "[1]"] {
-            assert!(matches!(with(id), Err(Unusable::Refused(_))), "{id}");
+            assert!(matches!(with(id), Err(PageError::Refused(_))), "{id}");
         }
     }
 

@@ -34,7 +34,7 @@ use std::time::Duration;
 
 use ahash::RandomState;
 
-use super::page::{Item, LONGEST_PAGE, Page};
+use super::page::{AtlasPage, LONGEST_PAGE, PageItem};
 use crate::atlas::{Certificate, CertificateList, Timestamp};
 
 /// What is left to read.
@@ -52,7 +52,7 @@ pub(crate) enum Plan {
 
 /// What the pages from the first one on say about those behind them; at most `most` pages may hold
 /// certificates.
-pub(crate) fn plan(pages: &[Page], most: u64) -> Plan {
+pub(crate) fn plan(pages: &[AtlasPage], most: u64) -> Plan {
     let Some((first, last)) = pages.first().zip(pages.last()) else {
         return Plan::Further(1..=1);
     };
@@ -82,7 +82,7 @@ pub(crate) fn plan(pages: &[Page], most: u64) -> Plan {
 }
 
 /// With how many pages the list ends; `None` if it goes on behind them.
-fn end(pages: &[Page]) -> Option<usize> {
+fn end(pages: &[AtlasPage]) -> Option<usize> {
     let first = pages.first()?;
     let mut held: u64 = 0;
     let end = pages.iter().position(|page| {
@@ -101,7 +101,7 @@ fn end(pages: &[Page]) -> Option<usize> {
 }
 
 /// Whether no certificate stands there twice.
-pub(crate) fn are_distinct(pages: &[Page]) -> bool {
+pub(crate) fn are_distinct(pages: &[AtlasPage]) -> bool {
     let mut items = items(pages);
     let count = items.clone().count();
     if count <= FEW {
@@ -116,40 +116,40 @@ pub(crate) fn are_distinct(pages: &[Page]) -> bool {
 }
 
 /// Whether there are as many certificates as the first page says.
-pub(crate) fn are_as_counted(pages: &[Page]) -> bool {
+pub(crate) fn are_as_counted(pages: &[AtlasPage]) -> bool {
     let held: u64 = pages.iter().map(length).sum();
     pages.first().is_some_and(|first| first.total == held)
 }
 
 /// Whether distinct certificates that were read once are the list at `date`, which the first answer
 /// bears.
-pub(crate) fn are_proven_by_creation(pages: &[Page], date: Option<Timestamp>) -> bool {
+pub(crate) fn are_proven_by_creation(pages: &[AtlasPage], date: Option<Timestamp>) -> bool {
     let Some(latest) = date.map(|date| date.minus(BACKDATED + CLOCKS)) else {
         return false;
     };
-    let is_old = |item: &Item| item.created_at.is_some_and(|created| created <= latest);
+    let is_old = |item: &PageItem| item.created_at.is_some_and(|created| created <= latest);
     are_as_counted(pages) && items(pages).all(is_old)
 }
 
 /// Whether two readings show the same certificates, byte for byte and in the same order.
-pub(crate) fn agree(one: &[Page], other: &[Page]) -> bool {
+pub(crate) fn agree(one: &[AtlasPage], other: &[AtlasPage]) -> bool {
     items(one).eq(items(other))
 }
 
 /// The certificates of all pages.
-pub(crate) fn items(pages: &[Page]) -> impl Iterator<Item = &Item> + Clone {
+pub(crate) fn items(pages: &[AtlasPage]) -> impl Iterator<Item = &PageItem> + Clone {
     pages.iter().flat_map(|page| &page.items)
 }
 
 /// All pages as one list; `None` if it is larger than a list can be.
-pub(crate) fn join(pages: &[Page]) -> Option<CertificateList> {
+pub(crate) fn join(pages: &[AtlasPage]) -> Option<CertificateList> {
     CertificateList::join(items(pages).map(|item| Certificate {
         json: str::from_utf8(&item.text).expect("cut from UTF-8 at its braces"),
         not_after: item.not_after.unwrap_or(Timestamp::MAX),
     }))
 }
 
-fn length(page: &Page) -> u64 {
+fn length(page: &AtlasPage) -> u64 {
     count(page.items.len())
 }
 
@@ -170,14 +170,14 @@ mod tests {
 
     use super::*;
 
-    fn page(ids: std::ops::Range<i128>, total: u64, has_next: Option<bool>) -> Page {
-        let items = ids.map(|id| Item {
+    fn page(ids: std::ops::Range<i128>, total: u64, has_next: Option<bool>) -> AtlasPage {
+        let items = ids.map(|id| PageItem {
             id,
             created_at: Some(Timestamp::from_seconds(0)),
             not_after: Some(Timestamp::from_seconds(1)),
             text: Bytes::from(format!("{{\"_id\":{id}}}")),
         });
-        Page {
+        AtlasPage {
             items: items.collect(),
             total,
             has_next,
@@ -208,7 +208,7 @@ mod tests {
         ] {
             let last = sizes.len() - 1;
             let sizes = sizes.iter().enumerate();
-            let pages: Vec<Page> = sizes
+            let pages: Vec<AtlasPage> = sizes
                 .map(|(at, size)| page(0..*size, total, Some(at < last || has_next)))
                 .collect();
             assert_eq!(plan(&pages, 20), expected, "{:?} of {total}", pages.len());
@@ -232,7 +232,7 @@ mod tests {
             (&[100, 100, 3], 203, Plan::Complete(3)),
             (&[500; 21], 10_000, Plan::TooLong),
         ] {
-            let pages: Vec<Page> = sizes
+            let pages: Vec<AtlasPage> = sizes
                 .iter()
                 .map(|size| page(0..*size, total, None))
                 .collect();

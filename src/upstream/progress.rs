@@ -9,7 +9,7 @@ use super::error::FetchStats;
 use crate::telemetry::metrics::upstream::CallCause;
 
 #[derive(Debug, Default)]
-pub(super) struct Progress(Mutex<Entries>);
+pub(super) struct FetchProgress(Mutex<Entries>);
 
 #[derive(Debug, Default)]
 struct Entries {
@@ -24,7 +24,7 @@ struct Entries {
     status: Option<StatusCode>,
 }
 
-impl Progress {
+impl FetchProgress {
     /// Of a fetch that is made for `cause`.
     pub(super) fn new(cause: CallCause) -> Self {
         let progress = Self::default();

@@ -3,8 +3,7 @@
 //! An account that stays keeps its token, its mint log and its nonces, whatever else changes about it. One that
 //! goes is given the time of a fetch before its token is given back, for those fetches that still use it.
 
-use std::sync::{Arc, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use futures_util::future::join_all;
 use tracing::info;
@@ -12,64 +11,58 @@ use tracing::info;
 use super::config::Config;
 use super::credential::{Credential, PreparedCredential, prepare, read_secrets};
 use super::limiter::Rates;
-use super::{Inner, Upstream};
+use super::shared::{RetiredCredential, UpstreamShared};
 use crate::settings::ConfigError;
 
 /// Credentials, and rates of buckets, that are known to be good.
-#[derive(Debug)]
-pub struct Prepared {
+pub(crate) struct Prepared {
     credentials: Vec<PreparedCredential>,
     rates: Rates,
 }
 
-/// A credential that no configuration names any more.
-pub(super) struct Retired {
-    credential: Arc<Credential>,
-    at: Duration,
-}
-
-impl Upstream {
+impl UpstreamShared {
     /// Reads the secrets of another configuration. Changes nothing yet. What only a restart can change stays
     /// as it is.
-    pub fn prepare(&self, config: &Config) -> Result<Prepared, Vec<ConfigError>> {
-        let inner = &*self.0;
+    pub(super) fn prepare(&self, config: &Config) -> Result<Prepared, Vec<ConfigError>> {
         let config_errors = config.config_errors();
         if !config_errors.is_empty() {
             return Err(config_errors);
         }
-        let mut present = inner.credentials.load().to_vec();
-        present.extend(inner.retired().iter().map(|it| Arc::clone(&it.credential)));
+        let mut present = self.credentials.load().to_vec();
+        present.extend(self.retired().iter().map(|it| Arc::clone(&it.credential)));
         let secrets = read_secrets(config)?;
         Ok(Prepared {
-            credentials: prepare(config, secrets, &inner.env, &present)?,
+            credentials: prepare(config, secrets, &self.env, &present)?,
             rates: Rates::new(&config.limits),
         })
     }
 
     /// Puts in place what was prepared: the next call uses it.
-    pub fn adopt(&self, prepared: Prepared) {
-        let inner = &*self.0;
+    pub(super) fn adopt(&self, prepared: Prepared) {
         let credentials = prepared.credentials.into_iter();
         let fresh: Vec<_> = credentials.map(PreparedCredential::adopt).collect();
-        let former = inner.credentials.swap(Arc::new(fresh.clone()));
-        inner.limiter.replace_rates(prepared.rates);
+        let former = self.credentials.swap(Arc::new(fresh.clone()));
+        self.limiter.replace_rates(prepared.rates);
         for gone in former.iter() {
             if fresh.iter().all(|it| it.name != gone.name) {
-                inner.env.metrics.forget(&gone.labels());
+                self.env.metrics.forget(&gone.labels());
             }
         }
         let is_gone = |it: &Credential| fresh.iter().all(|fresh| fresh.id() != it.id());
-        let mut retired = inner.retired();
+        let mut retired = self.retired();
         retired.retain(|it| is_gone(&it.credential));
-        let at = inner.env.clock.elapsed();
-        retired.extend(former.iter().filter(|it| is_gone(it)).map(|it| Retired {
-            credential: Arc::clone(it),
-            at,
-        }));
+        let at = self.env.clock.elapsed();
+        retired.extend(
+            former
+                .iter()
+                .filter(|it| is_gone(it))
+                .map(|it| RetiredCredential {
+                    credential: Arc::clone(it),
+                    at,
+                }),
+        );
     }
-}
 
-impl Inner {
     /// Gives back the tokens of retired credentials that no fetch can be using any more.
     pub(super) async fn let_go(&self) {
         let now = self.env.clock.elapsed();
@@ -83,14 +76,10 @@ impl Inner {
 
     pub(super) fn take_retired(
         &self,
-        mut which: impl FnMut(&Retired) -> bool,
+        mut which: impl FnMut(&RetiredCredential) -> bool,
     ) -> Vec<Arc<Credential>> {
         let mut retired = self.retired();
         let gone = retired.extract_if(.., |it| which(it));
         gone.map(|it| it.credential).collect()
-    }
-
-    fn retired(&self) -> MutexGuard<'_, Vec<Retired>> {
-        self.retired.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

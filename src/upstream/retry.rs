@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::error::CallError;
-use super::limiter::CooldownCause;
+use super::limiter::{CooldownCause, CooldownRequest};
 use crate::http_client::HttpErrorKind;
 
 /// What to do next.
@@ -47,14 +47,16 @@ pub(super) fn next(error: &CallError, retries: u32, left: Duration) -> Next {
         CallError::Response(_) => {
             let cost = if is_first { 1 } else { SECOND_AFTER_RESPONSE };
             let mut backoff = backoff(retries, cost);
-            match error.response() {
-                Some((401, _)) => Next::NewToken,
-                Some((503, wait)) => {
-                    backoff.least = wait.unwrap_or(Duration::ZERO);
+            let response = error.response();
+            match response.map(|response| response.status) {
+                Some(401) => Next::NewToken,
+                Some(503) => {
+                    let least = response.and_then(|response| response.retry_after);
+                    backoff.least = least.unwrap_or(Duration::ZERO);
                     backoff.most = backoff.most.max(backoff.least);
                     Next::Retry(backoff)
                 }
-                Some((408 | 425 | 500 | 502 | 504, _)) => Next::Retry(backoff),
+                Some(408 | 425 | 500 | 502 | 504) => Next::Retry(backoff),
                 Some(_) | None => Next::Stop,
             }
         }
@@ -66,13 +68,16 @@ pub(super) fn next(error: &CallError, retries: u32, left: Duration) -> Next {
     }
 }
 
-/// Whether nothing more may be asked of this project for a while, why, and for how long if Atlas says so.
-pub(super) fn cooldown(error: &CallError) -> Option<(CooldownCause, Option<Duration>)> {
-    match error.response()? {
-        (429, wait) => Some((CooldownCause::RateLimited, wait)),
-        (503, wait) if wait > Some(LONGEST_INLINE_WAIT) => Some((CooldownCause::Unavailable, wait)),
-        _ => None,
-    }
+/// Whether nothing more may be asked of this project for a while.
+pub(super) fn cooldown(error: &CallError) -> Option<CooldownRequest> {
+    let response = error.response()?;
+    let wait = response.retry_after;
+    let cause = match response.status {
+        429 => CooldownCause::RateLimited,
+        503 if wait > Some(LONGEST_INLINE_WAIT) => CooldownCause::Unavailable,
+        _ => return None,
+    };
+    Some(CooldownRequest { cause, wait })
 }
 
 /// Full jitter under a doubling ceiling.
@@ -110,7 +115,7 @@ mod tests {
     }
 
     fn row(error: &CallError) -> String {
-        if let Some((cause, wait)) = cooldown(error) {
+        if let Some(CooldownRequest { cause, wait }) = cooldown(error) {
             assert_eq!(next(error, 0, Duration::MAX), Next::Stop);
             let wait = wait.map_or_else(String::new, |wait| format!(" {}s", wait.as_secs()));
             return format!("{cause:?}{wait}");

@@ -26,13 +26,12 @@ use crate::telemetry::Repeated;
 use crate::telemetry::metrics::upstream::{CredentialLabels, UpstreamMetrics};
 use files::AccountFiles;
 
-#[derive(Debug)]
 pub(super) struct ServiceAccount {
     client_id: String,
     settings: ArcSwap<AccountSettings>,
     files: AccountFiles,
     environment: Environment,
-    state: Mutex<State>,
+    state: Mutex<AccountState>,
     /// Of mints that fail.
     without_token: Repeated,
     /// Of calls to the token endpoint without an answer.
@@ -42,7 +41,6 @@ pub(super) struct ServiceAccount {
 }
 
 /// What an operator may change of a credential while it is in use.
-#[derive(Debug)]
 pub(super) struct AccountSettings {
     /// Its configured name.
     pub(super) name: Arc<str>,
@@ -50,7 +48,7 @@ pub(super) struct AccountSettings {
 }
 
 /// What all credentials share.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Environment {
     pub(super) client: AtlasClient,
     pub(super) clock: Clock,
@@ -64,14 +62,14 @@ pub(super) struct Environment {
 }
 
 /// A token, ready to be sent.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Bearer {
     pub(super) header: HeaderValue,
     number: u64,
 }
 
-#[derive(Debug, Default)]
-struct State {
+#[derive(Default)]
+struct AccountState {
     token: Option<Token>,
     /// How many tokens there have been; the current one's number.
     number: u64,
@@ -86,7 +84,7 @@ struct State {
     last_replaced: Option<Duration>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Token {
     text: Secret,
     header: HeaderValue,
@@ -104,11 +102,17 @@ impl ServiceAccount {
         settings: AccountSettings,
         environment: Environment,
     ) -> Arc<Self> {
-        let (directory, persists) = (&environment.state_directory, environment.persists);
+        let Environment {
+            state_directory,
+            persists,
+            clock,
+            ..
+        } = &environment;
+        let files = AccountFiles::new(state_directory, client_id, *persists, clock.clone());
         Arc::new(Self {
             client_id: client_id.to_owned(),
             settings: ArcSwap::from_pointee(settings),
-            files: AccountFiles::new(directory, client_id, persists),
+            files,
             environment,
             state: Mutex::default(),
             without_token: Repeated::default(),
@@ -181,7 +185,7 @@ impl ServiceAccount {
         warn!(%credential, "Atlas refused a token before its time; minting another");
         state.last_refusal = Some(now);
         state.token = None;
-        self.forget_token();
+        drop(self.files.forget_token());
         true
     }
 
@@ -207,7 +211,7 @@ impl ServiceAccount {
                     return state.not_replaced();
                 }
                 // The next process need not try it.
-                self.forget_token();
+                drop(self.files.forget_token());
                 state.is_replacing = true;
                 self.start_minting(&mut state);
             }
@@ -285,12 +289,12 @@ impl ServiceAccount {
         self.environment.clock.now()
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, AccountState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl AccountState {
     /// The token, while it lives long enough for a call.
     fn usable(&self, now: Moment) -> Option<&Token> {
         let token = self.token.as_ref()?;

@@ -43,8 +43,7 @@ pub enum StateError {
 }
 
 /// What is in a file of ours.
-#[derive(Debug)]
-pub(super) struct Content {
+pub(super) struct StateFile {
     pub(super) bytes: Vec<u8>,
     /// Whether that is only its end, because it is larger than it can be.
     pub(super) is_cut: bool,
@@ -104,7 +103,7 @@ impl Drop for StateDirectory {
 }
 
 /// Reads a file of at most `limit` bytes, if there is one; of a larger one, its last [`END`].
-pub(super) fn read(path: &Path, limit: u64) -> Result<Option<Content>, Unfit> {
+pub(super) fn read(path: &Path, limit: u64) -> Result<Option<StateFile>, Unfit> {
     match fs::symlink_metadata(path) {
         Ok(found) if !found.is_file() => return Err(Unfit::NoFile),
         Ok(_) => {}
@@ -129,7 +128,7 @@ pub(super) fn read(path: &Path, limit: u64) -> Result<Option<Content>, Unfit> {
     }
     let mut bytes = Vec::new();
     file.take(limit).read_to_end(&mut bytes)?;
-    Ok(Some(Content { bytes, is_cut }))
+    Ok(Some(StateFile { bytes, is_cut }))
 }
 
 /// Puts what is at `path` out of the way, over what was put there before.
@@ -165,7 +164,7 @@ fn private_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Never through a link, and waiting for nobody.
+/// Never through a link, and without waiting for the other end of a pipe.
 const FLAGS: i32 = OFlags::NOFOLLOW
     .union(OFlags::NONBLOCK)
     .union(OFlags::CLOEXEC)
@@ -228,7 +227,7 @@ mod tests {
         content.extend(b"end");
         fs::write(&path, &content).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        let Ok(Some(Content {
+        let Ok(Some(StateFile {
             bytes: end,
             is_cut: true,
         })) = read(&path, 70_000)

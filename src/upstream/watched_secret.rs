@@ -10,7 +10,6 @@ use tracing::{info, warn};
 use crate::system::{Secret, SecretFileError, may_wait};
 
 /// A secret, and the file that it may change in.
-#[derive(Debug)]
 pub(crate) struct WatchedSecret {
     current: ArcSwap<Secret>,
     file: Option<PathBuf>,

@@ -187,7 +187,7 @@ impl Atlas {
         let (word, answered_at) = (self.word.borrow().clone(), self.clock.now());
         self.gate.acquire().await.unwrap().forget();
         self.under_way.fetch_sub(1, Ordering::SeqCst);
-        let stats = FetchStats {
+        let cost = FetchStats {
             credential: "platform".into(),
             calls: 2,
             pages: 1,
@@ -203,7 +203,7 @@ impl Atlas {
                 return Ok(Fetched {
                     list: list.unwrap(),
                     answered_at,
-                    stats,
+                    stats: cost,
                 });
             }
             Word::Refusal(status, code) => FetchErrorKind::Atlas(AtlasAnswer {
@@ -215,6 +215,9 @@ impl Atlas {
             Word::Failure(failure) => failure,
             Word::Panic => panic!("a bug in the walk"),
         };
-        Err(FetchError { reason, stats })
+        Err(FetchError {
+            reason,
+            stats: cost,
+        })
     }
 }

@@ -18,7 +18,7 @@ pub struct UpstreamMetrics {
     /// Calls, by where they went and how they ended.
     pub calls: Family<CallLabels, Counter>,
     /// Those for certificates, by what they were made for.
-    pub calls_by_cause: Family<CauseLabel, Counter>,
+    pub calls_by_cause: Family<Label<CallCause>, Counter>,
     /// How long calls took, by where they went.
     pub duration: DurationFamily,
     /// The least `RateLimit-Remaining` of all projects of a credential that were asked in five minutes.
@@ -33,11 +33,11 @@ pub struct UpstreamMetrics {
     /// credential that wants most; above 1 it is more than there is.
     pub demand_ratio: Family<CredentialLabels, Gauge<f64, AtomicU64>>,
     /// Fetches that were not made, by why.
-    pub fetches_withheld: Family<ReasonLabel, Counter>,
+    pub fetches_withheld: Family<Label<&'static str>, Counter>,
     /// Breakers that are open, of the host and of projects.
     pub breakers_open: Gauge,
     /// Tokens asked for, by what came of it.
-    pub token_mints: Family<MintLabels, Counter>,
+    pub token_mints: Family<Label<MintResult>, Counter>,
     /// How long the current token still lives.
     pub token_expires: Family<CredentialLabels, Gauge<f64, AtomicU64>>,
     /// Tries beyond the first.
@@ -52,8 +52,20 @@ pub struct UpstreamMetrics {
     pub answers_refused: Counter,
 }
 
+/// One label.
+pub type Label<T> = [(&'static str, T); 1];
+
 /// One histogram per endpoint.
-pub type DurationFamily = Family<EndpointLabels, Histogram, fn() -> Histogram>;
+pub type DurationFamily = Family<Label<Endpoint>, Histogram, fn() -> Histogram>;
+
+/// How a call ended: a status of HTTP, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CallLabels {
+    /// Where it went.
+    pub endpoint: Endpoint,
+    /// The status; 0 if there was no answer.
+    pub status: u16,
+}
 
 /// Where a call went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -84,41 +96,11 @@ pub enum CallCause {
     Retry,
 }
 
-/// What a call for certificates was made for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct CauseLabel {
-    /// What it was made for.
-    pub cause: CallCause,
-}
-
-/// How a call ended: a status of HTTP, or none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct CallLabels {
-    /// Where it went.
-    pub endpoint: Endpoint,
-    /// The status; 0 if there was no answer.
-    pub status: u16,
-}
-
-/// Where a call went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct EndpointLabels {
-    /// Where it went.
-    pub endpoint: Endpoint,
-}
-
 /// Whose call it was: a name out of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct CredentialLabels {
     /// The credential's configured name.
     pub credential: String,
-}
-
-/// Why a fetch was not made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct ReasonLabel {
-    /// As the audit record says it.
-    pub reason: &'static str,
 }
 
 /// What came of asking for a token.
@@ -132,13 +114,6 @@ pub enum MintResult {
     Refused,
     /// No answer, or none that is a token.
     Unavailable,
-}
-
-/// What came of asking for a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct MintLabels {
-    /// What came of it.
-    pub result: MintResult,
 }
 
 /// The words of an enum's variants as a label, and all of them.
@@ -304,9 +279,7 @@ impl UpstreamMetrics {
 
     /// Counts one call for certificates by what it was made for.
     pub fn caused(&self, cause: CallCause) {
-        self.calls_by_cause
-            .get_or_create(&CauseLabel { cause })
-            .inc();
+        self.calls_by_cause.get_or_create(&[("cause", cause)]).inc();
     }
 
     /// Counts one call.
@@ -321,7 +294,7 @@ impl UpstreamMetrics {
             .get_or_create(&CallLabels { endpoint, status })
             .inc();
         self.duration
-            .get_or_create(&EndpointLabels { endpoint })
+            .get_or_create(&[("endpoint", endpoint)])
             .observe(seconds);
     }
 }
@@ -334,19 +307,19 @@ impl Default for UpstreamMetrics {
             for status in KNOWN.into_iter().chain([OTHER]) {
                 drop(calls.get_or_create(&CallLabels { endpoint, status }));
             }
-            drop(duration.get_or_create(&EndpointLabels { endpoint }));
+            drop(duration.get_or_create(&[("endpoint", endpoint)]));
         }
-        let calls_by_cause = Family::<CauseLabel, Counter>::default();
+        let calls_by_cause = Family::<Label<CallCause>, Counter>::default();
         for &cause in CallCause::ALL {
-            drop(calls_by_cause.get_or_create(&CauseLabel { cause }));
+            drop(calls_by_cause.get_or_create(&[("cause", cause)]));
         }
-        let token_mints = Family::<MintLabels, Counter>::default();
+        let token_mints = Family::<Label<MintResult>, Counter>::default();
         for &result in MintResult::ALL {
-            drop(token_mints.get_or_create(&MintLabels { result }));
+            drop(token_mints.get_or_create(&[("result", result)]));
         }
-        let fetches_withheld = Family::<ReasonLabel, Counter>::default();
+        let fetches_withheld = Family::<Label<&'static str>, Counter>::default();
         for reason in WITHHELD_REASONS {
-            drop(fetches_withheld.get_or_create(&ReasonLabel { reason }));
+            drop(fetches_withheld.get_or_create(&[("reason", reason)]));
         }
         Self {
             calls,

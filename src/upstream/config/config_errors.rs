@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use reqwest::Url;
 
-use super::{Config, CredentialConfig, Limits};
+use super::{AtlasLimits, Config, CredentialConfig};
 use crate::atlas::ProjectId;
 use crate::settings::{ConfigError, Ranges, Size, never_reached};
 
 impl Config {
     /// Everything that cannot be meant, each with its place. Reads no file.
-    pub fn config_errors(&self) -> Vec<ConfigError> {
+    pub(crate) fn config_errors(&self) -> Vec<ConfigError> {
         let mut config_errors = Vec::new();
         if let Err(message) = origin(&self.base_url) {
             config_errors.push(ConfigError::at("atlas.base_url", message));
@@ -45,18 +45,18 @@ impl Config {
     }
 
     /// Whether any credential is for `project`.
-    pub fn has_credential(&self, project: &ProjectId) -> bool {
+    pub(crate) fn has_credential(&self, project: &ProjectId) -> bool {
         let mut patterns = self.credentials.iter().flat_map(|it| &it.projects);
         patterns.any(|pattern| crate::upstream::credential::matches(pattern, project.as_str()))
     }
 
     /// What is allowed and seldom meant.
-    pub fn warnings(&self) -> Vec<ConfigError> {
+    pub(crate) fn warnings(&self) -> Vec<ConfigError> {
         self.limits.warnings().collect()
     }
 }
 
-impl Limits {
+impl AtlasLimits {
     fn config_errors(&self, config_errors: &mut Vec<ConfigError>) {
         let usual = Self::default();
         let mut ranges = Ranges::of("atlas.limits", config_errors);

@@ -14,13 +14,13 @@ pub(crate) struct CircuitBreaker {
     /// Calls and failures of the last ten seconds.
     window: SlidingWindow<(u32, u32), 1, 10>,
     unanswered_in_a_row: u32,
-    open: Option<Open>,
+    open: Option<OpenCircuit>,
     /// When a call last failed, if none has been answered well since.
     failed_at: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Open {
+struct OpenCircuit {
     next_probe: Duration,
     probes: usize,
 }
@@ -70,7 +70,7 @@ impl CircuitBreaker {
         let opens = self.open.is_none()
             && (self.unanswered_in_a_row >= MOST_IN_A_ROW || self.is_mostly_failing(now));
         if opens {
-            self.open = Some(Open {
+            self.open = Some(OpenCircuit {
                 next_probe: now + between_probes(0),
                 probes: 0,
             });

@@ -13,6 +13,14 @@ pub enum CooldownCause {
     Unavailable,
 }
 
+/// That Atlas asked us to wait.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CooldownRequest {
+    pub(crate) cause: CooldownCause,
+    /// For how long, if it said so.
+    pub(crate) wait: Option<Duration>,
+}
+
 impl CooldownCause {
     /// The status with which Atlas said it.
     pub fn status(self) -> u16 {
@@ -124,24 +132,23 @@ impl Cooldown {
     /// back in step.
     pub(super) fn begin(
         &mut self,
-        cause: CooldownCause,
-        asked: Option<Duration>,
+        request: CooldownRequest,
         late: impl FnOnce(Duration) -> Duration,
         now: Duration,
     ) -> Duration {
-        let asked = asked.unwrap_or(DEFAULT_WAIT);
+        let asked = request.wait.unwrap_or(DEFAULT_WAIT);
         if self.left(now).is_some() {
             // Several calls may be told to wait at the same time; that is one refusal, not several. The
             // cause is that of the answer which is waited for.
             let until = now + asked.clamp(SHORTEST_WAIT, LONGEST_WAIT);
             if until > self.until {
-                (self.cause, self.until) = (Some(cause), until);
+                (self.cause, self.until) = (Some(request.cause), until);
             }
         } else {
             let least = self.cause.map_or(SHORTEST_WAIT, |_| self.wait * 2);
             self.wait = asked.max(least).clamp(SHORTEST_WAIT, LONGEST_WAIT);
             self.until = now + self.wait + late(self.wait / 10);
-            self.cause = Some(cause);
+            self.cause = Some(request.cause);
             self.slow_start = None;
         }
         self.next_probe = self.until;
@@ -165,6 +172,10 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
+    fn asked(cause: CooldownCause, wait: Option<Duration>) -> CooldownRequest {
+        CooldownRequest { cause, wait }
+    }
+
     fn none(_: Duration) -> Duration {
         Duration::ZERO
     }
@@ -173,8 +184,7 @@ mod tests {
     fn after_its_time_one_probe_passes_and_then_a_few() {
         let mut cooldown = Cooldown::default();
         let wait = cooldown.begin(
-            RateLimited,
-            Some(seconds(55)),
+            asked(RateLimited, Some(seconds(55))),
             |tenth| tenth,
             Duration::ZERO,
         );
@@ -198,7 +208,7 @@ mod tests {
     #[test]
     fn a_fetch_that_has_begun_goes_on_in_the_slow_start() {
         let mut cooldown = Cooldown::default();
-        cooldown.begin(RateLimited, Some(seconds(1)), none, Duration::ZERO);
+        cooldown.begin(asked(RateLimited, Some(seconds(1))), none, Duration::ZERO);
         cooldown.succeeded(seconds(1));
         assert!(cooldown.admit(1, true, seconds(1)).is_ok());
         assert!(cooldown.admit(19, false, seconds(1)).is_ok());
@@ -209,24 +219,27 @@ mod tests {
     fn a_second_refusal_waits_at_least_twice_as_long_and_never_longer_than_five_minutes() {
         let mut cooldown = Cooldown::default();
         assert_eq!(
-            cooldown.begin(RateLimited, None, none, Duration::ZERO),
+            cooldown.begin(asked(RateLimited, None), none, Duration::ZERO),
             seconds(10)
         );
         // Others that were under way are told the same; it is one refusal.
         assert_eq!(
-            cooldown.begin(RateLimited, Some(seconds(3)), none, seconds(1)),
+            cooldown.begin(asked(RateLimited, Some(seconds(3))), none, seconds(1)),
             seconds(9)
         );
         let mut now = seconds(10);
         for expected in [20, 40, 80, 160, 300, 300] {
             assert_eq!(cooldown.probe(now), Some(Ok(())));
-            let wait = cooldown.begin(RateLimited, Some(seconds(1)), none, now);
+            let wait = cooldown.begin(asked(RateLimited, Some(seconds(1))), none, now);
             assert_eq!(wait, seconds(expected));
             now += wait;
         }
-        for (asked, waited) in [(0, 1), (1_000_000_000, 300)] {
-            let wait =
-                Cooldown::default().begin(RateLimited, Some(seconds(asked)), none, Duration::ZERO);
+        for (said, waited) in [(0, 1), (1_000_000_000, 300)] {
+            let wait = Cooldown::default().begin(
+                asked(RateLimited, Some(seconds(said))),
+                none,
+                Duration::ZERO,
+            );
             assert_eq!(wait, seconds(waited));
         }
     }
@@ -235,10 +248,10 @@ mod tests {
     fn the_cause_is_that_of_the_answer_which_is_waited_for() {
         let mut cooldown = Cooldown::default();
         assert_eq!(cooldown.cause(), None);
-        cooldown.begin(Unavailable, Some(seconds(30)), none, Duration::ZERO);
-        cooldown.begin(RateLimited, Some(seconds(3)), none, seconds(1));
+        cooldown.begin(asked(Unavailable, Some(seconds(30))), none, Duration::ZERO);
+        cooldown.begin(asked(RateLimited, Some(seconds(3))), none, seconds(1));
         assert_eq!(cooldown.cause(), Some(Unavailable));
-        cooldown.begin(RateLimited, Some(seconds(60)), none, seconds(1));
+        cooldown.begin(asked(RateLimited, Some(seconds(60))), none, seconds(1));
         assert_eq!(cooldown.cause(), Some(RateLimited));
         cooldown.succeeded(seconds(61));
         assert_eq!(cooldown.cause(), Some(RateLimited), "while it opens slowly");

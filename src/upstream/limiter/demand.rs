@@ -11,14 +11,14 @@ use super::sliding_window::SlidingWindow;
 use super::usage::as_float;
 
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Demand {
+pub(crate) struct ProjectDemand {
     /// Calls of the last five minutes: as long as a list is kept by default, so that each list in use
     /// comes up once in that time.
     wanted: SlidingWindow<u64, 60, MINUTES>,
     is_above: bool,
 }
 
-impl Demand {
+impl ProjectDemand {
     /// So many calls were wanted.
     pub(super) fn wanted(&mut self, calls: u64, now: Duration) {
         *self.wanted.current(now) += calls;
@@ -46,13 +46,13 @@ mod tests {
         Duration::from_secs(60 * number)
     }
 
-    fn rises(demand: &mut Demand, now: Duration) -> bool {
+    fn rises(demand: &mut ProjectDemand, now: Duration) -> bool {
         demand.measure(250, now).1
     }
 
     #[test]
     fn a_burst_that_the_bucket_is_made_for_is_no_demand_above_the_share() {
-        let mut demand = Demand::default();
+        let mut demand = ProjectDemand::default();
         demand.wanted(1_000, minute(0));
         assert!((demand.measure(250, minute(0)).0 - 0.8).abs() < 1e-9);
         demand.wanted(250, minute(4));
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn what_is_older_than_five_minutes_is_forgotten() {
-        let mut demand = Demand::default();
+        let mut demand = ProjectDemand::default();
         for now in 0..20 {
             demand.wanted(200, minute(now));
             assert!(demand.measure(250, minute(now)).0 < 0.81);
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn a_demand_about_the_share_is_told_of_once() {
-        let mut demand = Demand::default();
+        let mut demand = ProjectDemand::default();
         let mut told = 0;
         for now in 0..100 {
             demand.wanted(if now % 2 == 0 { 240 } else { 265 }, minute(now));

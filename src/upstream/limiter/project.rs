@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::circuit_breaker::{CallOutcome, CircuitBreaker};
-use super::cooldown::{Cooldown, CooldownCause};
-use super::demand::Demand;
+use super::cooldown::{Cooldown, CooldownCause, CooldownRequest};
+use super::demand::ProjectDemand;
 use super::retry_budget::RetryBudget;
 use super::slots::Slots;
 use super::token_bucket::{Quota, TokenBucket, Wait};
@@ -16,7 +16,7 @@ pub(crate) struct Project<W> {
     pub(crate) bucket: TokenBucket,
     pub(crate) cooldown: Cooldown,
     pub(crate) breaker: CircuitBreaker,
-    pub(crate) demand: Demand,
+    pub(crate) demand: ProjectDemand,
     pub(super) retries: RetryBudget,
     pub(super) slots: Slots<W>,
 }
@@ -27,7 +27,7 @@ impl<W> Project<W> {
             bucket,
             cooldown: Cooldown::default(),
             breaker: CircuitBreaker::default(),
-            demand: Demand::default(),
+            demand: ProjectDemand::default(),
             retries: RetryBudget::default(),
             slots: Slots::new(slots),
         }
@@ -73,7 +73,7 @@ impl<W> Project<W> {
         &mut self,
         outcome: Option<CallOutcome>,
         (ended_before, quota): (u64, Quota),
-        cooldown: Option<(CooldownCause, Option<Duration>)>,
+        cooldown: Option<CooldownRequest>,
         (jitter, now): (Jitter, Duration),
     ) -> (u64, Option<Duration>) {
         let is_answered = outcome == Some(CallOutcome::Answered) && cooldown.is_none();
@@ -81,12 +81,12 @@ impl<W> Project<W> {
             self.bucket.reopened();
         }
         let others = self.bucket.observe(ended_before, quota, now);
-        let wait = cooldown.map(|(cause, wait)| {
-            if cause == CooldownCause::RateLimited {
+        let wait = cooldown.map(|request| {
+            if request.cause == CooldownCause::RateLimited {
                 self.bucket.emptied(now);
             }
             let late = |tenth| jitter.up_to(tenth);
-            self.cooldown.begin(cause, wait, late, now)
+            self.cooldown.begin(request, late, now)
         });
         (others, wait)
     }

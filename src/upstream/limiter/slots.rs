@@ -10,6 +10,9 @@ use std::time::Duration;
 
 use crate::upstream::error::Urgency;
 
+/// Who waits, and since when; the oldest first.
+type Queue<W> = VecDeque<(Duration, W)>;
+
 /// The calls of one project, under way and waiting.
 #[derive(Debug)]
 pub(super) struct Slots<W> {
@@ -23,8 +26,8 @@ pub(super) struct Slots<W> {
     /// Good answers since the limit last rose; only counted once there was a bad one.
     good: usize,
     is_strained: bool,
-    /// Who waits, by urgency, the oldest first, with the moment since which.
-    queues: BTreeMap<Urgency, VecDeque<(Duration, W)>>,
+    /// Who waits, by urgency.
+    queues: BTreeMap<Urgency, Queue<W>>,
 }
 
 impl<W> Slots<W> {

@@ -9,11 +9,11 @@ use crate::system::ManualClock;
 
 fn limiter(in_all: usize, per_project: usize, queue: usize) -> (ProjectLimiter, ManualClock) {
     let (clock, manual_clock) = Clock::manual(Timestamp::from_seconds(0));
-    let limits = Limits {
+    let limits = AtlasLimits {
         concurrency: in_all,
         concurrency_per_project: per_project,
         queue,
-        ..Limits::default()
+        ..AtlasLimits::default()
     };
     let limiter = ProjectLimiter::new(&limits, clock, Jitter::Fixed(0));
     (limiter, manual_clock)
@@ -49,7 +49,7 @@ async fn projects_take_turns_however_many_of_one_are_waiting() {
     let ask = |name: char| {
         let (limiter, order) = (&limiter, &order);
         async move {
-            let slot = slot(&limiter, project(name), Urgency::Miss).await.unwrap();
+            let slot = slot(limiter, project(name), Urgency::Miss).await.unwrap();
             order.lock().unwrap().push(name);
             drop(slot);
         }
@@ -68,7 +68,7 @@ async fn the_more_urgent_goes_first() {
     let ask = |urgency| {
         let (limiter, order) = (&limiter, &order);
         async move {
-            let _turn = slot(&limiter, project('a'), urgency).await.unwrap();
+            let _turn = slot(limiter, project('a'), urgency).await.unwrap();
             order.lock().unwrap().push(urgency);
         }
     };
@@ -117,7 +117,9 @@ async fn more_at_once_while_it_goes_well_and_fewer_when_it_does_not() {
                 held.push(slot.unwrap());
             }
             let at_once = held.len();
-            held.into_iter().for_each(|slot| end(slot, well));
+            for slot in held {
+                end(slot, well);
+            }
             at_once
         }
     };
@@ -160,7 +162,7 @@ async fn the_pages_of_one_list_go_at_once_while_no_other_fetch_is_there() {
 }
 
 fn rates() -> Rates {
-    Rates::new(&Limits::default())
+    Rates::new(&AtlasLimits::default())
 }
 
 fn seconds(seconds: u64) -> Duration {
@@ -319,10 +321,13 @@ fn what_nobody_waits_for_stops_first_and_a_callers_miss_last() {
 fn a_probe_passes_the_cooldown_whatever_is_believed_to_be_left() {
     let mut project = new_project();
     project.bucket.emptied(Duration::ZERO);
-    let (cause, wait) = (CooldownCause::RateLimited, Some(seconds(5)));
+    let request = CooldownRequest {
+        cause: CooldownCause::RateLimited,
+        wait: Some(seconds(5)),
+    };
     project
         .cooldown
-        .begin(cause, wait, |_| Duration::ZERO, Duration::ZERO);
+        .begin(request, |_| Duration::ZERO, Duration::ZERO);
     assert_eq!(granted(&mut project, Urgency::Miss, seconds(4)), 0);
     assert_eq!(granted(&mut project, Urgency::Miss, seconds(5)), 1);
     assert!(project.cooldown.succeeded(seconds(5)));
@@ -361,7 +366,9 @@ fn ten_thousand_projects_are_known_and_none_starts_full_after_one_in_use_was_evi
     for number in 0..2 * MOST_PROJECTS {
         let limits = limiter.for_fetch(numbered(number), Urgency::Miss);
         let reserved = limits.reserve(1, true).unwrap();
-        reserved.into_iter().for_each(sent_and_ended);
+        for reservation in reserved {
+            sent_and_ended(reservation);
+        }
     }
     assert!(limiter.state().projects.len() <= MOST_PROJECTS);
     assert_eq!(left(3 * MOST_PROJECTS), 200);

@@ -12,8 +12,8 @@
 
 use std::time::Duration;
 
-use super::usage::{Reading, Usage};
-use crate::upstream::config::Limits;
+use super::usage::{BucketUsage, QuotaReading};
+use crate::upstream::config::AtlasLimits;
 use crate::upstream::error::{HeldBack, Urgency};
 
 /// The configured numbers, as the bucket needs them.
@@ -46,7 +46,7 @@ pub(crate) struct TokenBucket {
     ended: u64,
     /// Whether `remaining` is 0 because of a 429, which says nothing of how soon there is more.
     is_emptied: bool,
-    pub(super) usage: Usage,
+    pub(super) usage: BucketUsage,
 }
 
 /// Not now.
@@ -65,7 +65,7 @@ pub(crate) struct Quota {
 }
 
 impl Rates {
-    pub(crate) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &AtlasLimits) -> Self {
         let share = limits
             .refill_per_minute
             .saturating_mul(limits.share_percent);
@@ -101,7 +101,7 @@ impl TokenBucket {
             in_flight: 0,
             ended: 0,
             is_emptied: false,
-            usage: Usage::default(),
+            usage: BucketUsage::default(),
         }
     }
 
@@ -218,7 +218,7 @@ impl TokenBucket {
         let mut others = 0;
         if let Some(remaining) = quota.remaining.filter(|remaining| *remaining <= capacity) {
             let others_in_flight = self.in_flight.saturating_sub(1);
-            others = self.usage.observe(Reading {
+            others = self.usage.observe(QuotaReading {
                 remaining,
                 at: now,
                 ended: self.ended + 1,

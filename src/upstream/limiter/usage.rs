@@ -13,10 +13,16 @@ use super::sliding_window::SlidingWindow;
 
 /// What Atlas has said of one project's bucket so far.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Usage {
+pub(super) struct BucketUsage {
     last: Option<LastReading>,
     /// The least that remained in each of the last five minutes, and when.
-    lows: SlidingWindow<Option<(Duration, u64)>, 60, 5>,
+    lows: SlidingWindow<Option<Low>, 60, 5>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Low {
+    at: Duration,
+    remaining: u64,
 }
 
 /// The last answer, and what it is compared with.
@@ -24,7 +30,7 @@ pub(super) struct Usage {
 struct LastReading {
     remaining: u64,
     at: Duration,
-    /// What the bucket would hold if nobody took anything from now on, and up to when it was filled.
+    /// What the bucket would hold if no client took anything from now on, and up to when it was filled.
     expected: u64,
     filled_at: Duration,
     /// How many calls of ours had ended.
@@ -33,7 +39,7 @@ struct LastReading {
 
 /// An answer that says what remains in the bucket.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Reading {
+pub(super) struct QuotaReading {
     pub(super) remaining: u64,
     pub(super) at: Duration,
     /// Calls of ours that have ended, this one included; and those that are still under way.
@@ -46,13 +52,13 @@ pub(super) struct Reading {
     pub(super) refill: u64,
 }
 
-impl Usage {
+impl BucketUsage {
     /// Atlas has answered; how many calls others have spent since it last did.
-    pub(super) fn observe(&mut self, reading: Reading) -> u64 {
-        let Reading { remaining, at, .. } = reading;
+    pub(super) fn observe(&mut self, reading: QuotaReading) -> u64 {
+        let QuotaReading { remaining, at, .. } = reading;
         let low = self.lows.current(at);
-        if low.is_none_or(|(_, low)| remaining <= low) {
-            *low = Some((at, remaining));
+        if low.is_none_or(|low| remaining <= low.remaining) {
+            *low = Some(Low { at, remaining });
         }
         let Some(last) = &mut self.last else {
             self.last = Some(LastReading {
@@ -124,10 +130,9 @@ impl Usage {
     /// whole periods goes up and down within each.
     fn loss_per_minute(&self, now: Duration) -> Option<f64> {
         let mut lows = self.lows.recent(now).flatten();
-        let (first_at, first) = lows.next()?;
-        let (last_at, last) = lows.next_back()?;
-        let between = last_at.saturating_sub(*first_at);
-        let fall = as_float(*first) - as_float(*last);
+        let (first, last) = (lows.next()?, lows.next_back()?);
+        let between = last.at.saturating_sub(first.at);
+        let fall = as_float(first.remaining) - as_float(last.remaining);
         (between >= MINUTE).then(|| fall * 60.0 / between.as_secs_f64())
     }
 }
@@ -147,7 +152,7 @@ mod tests {
     /// A bucket of Atlas's usual size, asked by us alone, one call after the other.
     #[derive(Default)]
     struct Bucket {
-        usage: Usage,
+        usage: BucketUsage,
         ended: u64,
     }
 
@@ -163,7 +168,7 @@ mod tests {
             seconds: u64,
         ) -> u64 {
             self.ended += 1;
-            self.usage.observe(Reading {
+            self.usage.observe(QuotaReading {
                 remaining,
                 at: Duration::from_secs(seconds),
                 ended: self.ended,

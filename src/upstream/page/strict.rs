@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 /// Text, borrowed where it holds no escapes.
 #[derive(Deserialize)]
-pub(super) struct Text<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
+pub(super) struct JsonText<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 
 /// Reads one object and nothing else, and calls `member` with the name and the text of each member.
 pub(super) fn read_object<'a>(
@@ -34,7 +34,7 @@ where
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
-        while let Some(Name(name)) = map.next_key()? {
+        while let Some(MemberName(name)) = map.next_key()? {
             (self.0)(&name, map.next_value()?).map_err(A::Error::custom)?;
         }
         Ok(())
@@ -42,9 +42,9 @@ where
 }
 
 /// A member's name, which need not be Unicode: `"\ud800"` is a name that we do not know.
-struct Name<'a>(Cow<'a, [u8]>);
+struct MemberName<'a>(Cow<'a, [u8]>);
 
-impl<'de> Deserialize<'de> for Name<'de> {
+impl<'de> Deserialize<'de> for MemberName<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_bytes(NameVisitor)
     }
@@ -53,18 +53,18 @@ impl<'de> Deserialize<'de> for Name<'de> {
 struct NameVisitor;
 
 impl<'de> Visitor<'de> for NameVisitor {
-    type Value = Name<'de>;
+    type Value = MemberName<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a name")
     }
 
-    fn visit_borrowed_bytes<E: Error>(self, name: &'de [u8]) -> Result<Name<'de>, E> {
-        Ok(Name(Cow::Borrowed(name)))
+    fn visit_borrowed_bytes<E: Error>(self, name: &'de [u8]) -> Result<MemberName<'de>, E> {
+        Ok(MemberName(Cow::Borrowed(name)))
     }
 
-    fn visit_bytes<E: Error>(self, name: &[u8]) -> Result<Name<'de>, E> {
-        Ok(Name(Cow::Owned(name.to_owned())))
+    fn visit_bytes<E: Error>(self, name: &[u8]) -> Result<MemberName<'de>, E> {
+        Ok(MemberName(Cow::Owned(name.to_owned())))
     }
 }
 

@@ -1,7 +1,8 @@
-//! What survives the process: the mint log, and the encrypted token for the next process.
+//! What survives the process: the mint log of an account, and its encrypted token for the next process.
 //!
 //! Both are read when the first token is needed, and every access is made on a thread that may wait for a disk.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,16 +10,18 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use super::{MARGIN, ServiceAccount};
 use crate::atlas::Timestamp;
-use crate::system::{Secret, may_wait};
+use crate::system::{Clock, Secret, may_wait};
 use crate::upstream::encrypted_token;
 use crate::upstream::mint_log::MintLog;
-use crate::upstream::token_response::Minted;
 
-/// The files of an account.
-#[derive(Debug)]
-pub(super) struct AccountFiles {
+/// The files of an account. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct AccountFiles(Arc<Inside>);
+
+struct Inside {
+    client_id: String,
+    clock: Clock,
     log_path: PathBuf,
     /// The mint log, once it was read.
     log: Mutex<Option<MintLog>>,
@@ -29,121 +32,100 @@ pub(super) struct AccountFiles {
 }
 
 impl AccountFiles {
-    pub(super) fn new(directory: &Path, client_id: &str, persists: bool) -> Self {
+    pub(super) fn new(directory: &Path, client_id: &str, persists: bool, clock: Clock) -> Self {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
         let name = client_id.replace(|c| !is_plain(c), "-");
-        Self {
+        Self(Arc::new(Inside {
+            client_id: client_id.to_owned(),
+            clock,
             log_path: directory.join(format!("{name}.ledger")),
             log: Mutex::default(),
             token_path: directory.join(format!("{name}.token")),
             persists,
             is_taken_up: AtomicBool::new(!persists),
-        }
+        }))
     }
-}
 
-impl ServiceAccount {
     /// Writes down that a token is about to be asked for, if it may be; otherwise how long not.
-    pub(super) async fn record_mint(self: &Arc<Self>) -> Result<(), Duration> {
-        let recorded = self.with_log(|log, account| {
-            let now = account.now();
+    pub(super) async fn record_mint(&self, credential: Arc<str>) -> Result<(), Duration> {
+        let recorded = self.with_log(|log, clock| {
+            let now = clock.now();
             log.may_mint(now.elapsed)?;
             Ok(log.record(now))
         });
-        match recorded.await? {
-            Ok(Some(file)) => {
-                // The caller who needs a token does not wait for the disk.
-                let account = Arc::clone(self);
-                tokio::task::spawn_blocking(move || {
-                    file.sync_data()
-                        .map_err(|error| account.cannot_write(&error))
-                });
+        let recorded = recorded.await?;
+        // The caller who needs a token does not wait for the disk.
+        tokio::task::spawn_blocking(move || {
+            let on_disk = recorded.and_then(|file| file.map_or(Ok(()), |file| file.sync_data()));
+            if let Err(error) = on_disk {
+                warn!(%credential, %error, "cannot write the ledger of tokens");
             }
-            Ok(None) => {}
-            Err(error) => self.cannot_write(&error),
-        }
+        });
         Ok(())
     }
 
     /// The last request for a token was never sent.
-    pub(super) async fn mint_unsent(self: &Arc<Self>) {
+    pub(super) async fn mint_unsent(&self) {
         // What cannot be written here only makes us more careful than we need be.
         let _ = self.with_log(|log, _| log.unsent()).await;
     }
 
     /// No living token came of the last request.
-    pub(super) async fn mint_in_vain(self: &Arc<Self>) {
+    pub(super) async fn mint_in_vain(&self) {
         let _ = self.with_log(|log, _| log.in_vain()).await;
     }
 
     /// Keeps a token for the next process; comes before anything uses it.
     pub(super) async fn keep_token(
-        self: &Arc<Self>,
+        &self,
         token: Secret,
         expires: Timestamp,
         secret: Arc<Secret>,
-    ) {
-        if !self.files.persists {
-            return;
+    ) -> io::Result<()> {
+        if !self.0.persists {
+            return Ok(());
         }
-        let account = Arc::clone(self);
-        let kept = may_wait(move || {
-            let (path, id) = (&account.files.token_path, &account.client_id);
-            encrypted_token::write(path, id, &secret, &token, expires)
-        });
-        if let Err(error) = kept.await {
-            let credential = &self.settings.load().name;
-            warn!(%credential, %error, "cannot keep the token for the next process");
-        }
-    }
-
-    /// The token that the last process has left, where this one has not looked for it yet.
-    pub(super) async fn take_up_token(self: &Arc<Self>) -> Option<Minted> {
-        if self.files.is_taken_up.swap(true, Ordering::Relaxed) {
-            return None;
-        }
-        let account = Arc::clone(self);
-        let read = may_wait(move || {
-            let (path, id) = (&account.files.token_path, &account.client_id);
-            encrypted_token::read(path, id, &account.secret())
-        });
-        let (token, expires) = read.await?;
-        let lifetime = expires.since(self.now().wall).min(LONGEST_LEFT);
-        (lifetime > MARGIN).then_some(Minted { token, lifetime })
-    }
-
-    /// The next process need not try the token.
-    pub(super) fn forget_token(self: &Arc<Self>) {
-        let account = Arc::clone(self);
-        tokio::task::spawn_blocking(move || account.remove_token());
-    }
-
-    pub(super) fn remove_token(&self) {
-        if self.files.persists {
-            encrypted_token::remove(&self.files.token_path);
-        }
-    }
-
-    async fn with_log<T: Send + 'static>(
-        self: &Arc<Self>,
-        work: impl FnOnce(&mut MintLog, &Self) -> T + Send + 'static,
-    ) -> T {
-        let account = Arc::clone(self);
+        let inside = Arc::clone(&self.0);
         may_wait(move || {
-            let files = &account.files;
-            let mut log = files.log.lock().unwrap_or_else(PoisonError::into_inner);
-            let log = log.get_or_insert_with(|| {
-                MintLog::open(files.log_path.clone(), account.now(), files.persists)
-            });
-            work(log, &account)
+            let (path, id) = (&inside.token_path, &inside.client_id);
+            encrypted_token::write(path, id, &secret, &token, expires)
         })
         .await
     }
 
-    fn cannot_write(&self, error: &std::io::Error) {
-        let credential = &self.settings.load().name;
-        warn!(%credential, %error, "cannot write the ledger of tokens");
+    /// The token that the last process has left and when it expires, where this one has not looked for it yet.
+    pub(super) async fn take_up_token(&self, secret: Arc<Secret>) -> Option<(Secret, Timestamp)> {
+        if self.0.is_taken_up.swap(true, Ordering::Relaxed) {
+            return None;
+        }
+        let inside = Arc::clone(&self.0);
+        may_wait(move || encrypted_token::read(&inside.token_path, &inside.client_id, &secret))
+            .await
+    }
+
+    /// The next process need not try the token.
+    pub(super) fn forget_token(&self) -> impl Future<Output = ()> + use<> {
+        let inside = Arc::clone(&self.0);
+        let removed = tokio::task::spawn_blocking(move || {
+            if inside.persists {
+                encrypted_token::remove(&inside.token_path);
+            }
+        });
+        async move { drop(removed.await) }
+    }
+
+    async fn with_log<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut MintLog, &Clock) -> T + Send + 'static,
+    ) -> T {
+        let inside = Arc::clone(&self.0);
+        may_wait(move || {
+            let mut log = inside.log.lock().unwrap_or_else(PoisonError::into_inner);
+            let (path, clock) = (&inside.log_path, &inside.clock);
+            let log = log
+                .get_or_insert_with(|| MintLog::open(path.clone(), clock.now(), inside.persists));
+            work(log, clock)
+        })
+        .await
     }
 }
-
-const LONGEST_LEFT: Duration = Duration::from_hours(1);

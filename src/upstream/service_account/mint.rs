@@ -9,11 +9,11 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
 use tracing::{error, info, warn};
 
-use super::{ServiceAccount, State, Token};
-use crate::http_client::{Bounds, HttpErrorKind, HttpReply};
-use crate::system::{Secret, may_wait};
+use super::{AccountState, MARGIN, ServiceAccount, Token};
+use crate::http_client::{CallBounds, HttpErrorKind, HttpReply};
+use crate::system::Secret;
 use crate::telemetry::Tally;
-use crate::telemetry::metrics::upstream::{Endpoint, MintLabels, MintResult};
+use crate::telemetry::metrics::upstream::{Endpoint, MintResult};
 use crate::upstream::error::CredentialFailure;
 use crate::upstream::response::retry_after;
 use crate::upstream::token_response;
@@ -32,7 +32,7 @@ impl Drop for MintGuard {
 }
 
 impl ServiceAccount {
-    pub(super) fn start_minting(self: &Arc<Self>, state: &mut State) {
+    pub(super) fn start_minting(self: &Arc<Self>, state: &mut AccountState) {
         state.is_minting = true;
         let guard = MintGuard(Arc::clone(self));
         tokio::spawn(async move {
@@ -42,9 +42,12 @@ impl ServiceAccount {
     }
 
     async fn mint(self: &Arc<Self>) {
-        if let Some(inherited) = self.take_up_token().await {
-            self.adopt(inherited, true);
-            return;
+        if let Some((token, expires)) = self.files.take_up_token(self.secret()).await {
+            let lifetime = expires.since(self.now().wall).min(LONGEST_LEFT);
+            if lifetime > MARGIN {
+                self.adopt(Minted { token, lifetime }, true);
+                return;
+            }
         }
         let MintError { why, wait, .. } = match self.try_mint().await {
             Ok(minted) => {
@@ -80,7 +83,9 @@ impl ServiceAccount {
     async fn try_mint(self: &Arc<Self>) -> Result<Minted, MintError> {
         let failures = self.state().failures;
         let secret = self.secret();
-        self.record_mint().await.map_err(|wait| MintError {
+        let credential = Arc::clone(&self.settings.load().name);
+        let recorded = self.files.record_mint(Arc::clone(&credential)).await;
+        recorded.map_err(|wait| MintError {
             why: CredentialFailure::MintLimit,
             wait: wait.min(LONGEST_LOG_WAIT),
             token: TokenFate::Unsent,
@@ -96,12 +101,15 @@ impl ServiceAccount {
         };
         match minted.as_ref().map_err(|error| error.token) {
             Ok(_) | Err(TokenFate::Unknown) => {}
-            Err(TokenFate::Unsent) => self.mint_unsent().await,
-            Err(TokenFate::None) => self.mint_in_vain().await,
+            Err(TokenFate::Unsent) => self.files.mint_unsent().await,
+            Err(TokenFate::None) => self.files.mint_in_vain().await,
         }
         let (minted, answered_on) = minted?;
         let expires = answered_on.plus(minted.lifetime);
-        self.keep_token(minted.token.clone(), expires, secret).await;
+        let kept = self.files.keep_token(minted.token.clone(), expires, secret);
+        if let Err(error) = kept.await {
+            warn!(%credential, %error, "cannot keep the token for the next process");
+        }
         Ok(minted)
     }
 
@@ -146,9 +154,8 @@ impl ServiceAccount {
         let form = format!("token={}&token_type_hint=access_token", token.expose());
         let reply = self.post(Endpoint::Revoke, &self.secret(), form).await;
         if reply.is_ok_and(|reply| reply.status.is_success()) {
-            let account = Arc::clone(self);
-            may_wait(move || account.remove_token()).await;
-            self.mint_in_vain().await;
+            self.files.forget_token().await;
+            self.files.mint_in_vain().await;
         }
     }
 
@@ -172,7 +179,7 @@ impl ServiceAccount {
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
         headers.insert(CONTENT_TYPE, form_type);
-        let bounds = Bounds {
+        let bounds = CallBounds {
             bytes: LARGEST_ANSWER,
             time: self.environment.timeout,
             from: self.now().elapsed,
@@ -195,10 +202,11 @@ impl ServiceAccount {
 
     fn count(&self, result: MintResult) {
         let mints = &self.environment.metrics.token_mints;
-        mints.get_or_create(&MintLabels { result }).inc();
+        mints.get_or_create(&[("result", result)]).inc();
     }
 }
 
+const LONGEST_LEFT: Duration = Duration::from_hours(1);
 /// The mint log may say an hour; an operator who clears it should not have to restart us.
 const LONGEST_LOG_WAIT: Duration = Duration::from_mins(5);
 const LARGEST_ANSWER: u64 = 64 << 10;

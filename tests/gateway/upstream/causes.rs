@@ -1,8 +1,6 @@
 //! What calls were made for: each under one cause, and all of them together every call that Atlas saw.
 
-use atlas_cert_gateway::telemetry::metrics::upstream::{
-    CallCause, CallLabels, CauseLabel, Endpoint,
-};
+use atlas_cert_gateway::telemetry::metrics::upstream::{CallCause, CallLabels, Endpoint};
 use atlas_cert_gateway::upstream::{FetchOptions, Proof, Urgency};
 use atlas_simulator::{Asked, Fault};
 
@@ -17,7 +15,7 @@ impl World {
             let of_cause = self
                 .metrics
                 .calls_by_cause
-                .get_or_create(&CauseLabel { cause });
+                .get_or_create(&[("cause", cause)]);
             of_cause.get()
         };
         let mut sum = 0;

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use atlas_cert_gateway::upstream::{Config, Upstream};
+use atlas_cert_gateway::upstream::{BuildOptions, Config, Upstream};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 
@@ -17,8 +17,10 @@ async fn mistakes_in_files_are_found_at_the_start_each_with_its_place() {
     account.client_secret = None;
     account.client_secret_file = Some("/nowhere/secret".into());
     let places = |config: &Config| {
-        let built = Upstream::build(config, world.clock.clone(), world.metrics.clone());
-        let config_errors = built.unwrap_err();
+        let options = BuildOptions::default();
+        let (clock, metrics) = (world.clock.clone(), world.metrics.clone());
+        let built = Upstream::build(config, clock, metrics, options);
+        let config_errors = built.err().unwrap();
         config_errors
             .into_iter()
             .map(|config_error| config_error.place)

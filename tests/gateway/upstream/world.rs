@@ -156,7 +156,7 @@ fn start_upstream(
         resolver: names,
         persists: true,
     };
-    Upstream::build_with(config, clock.clone(), metrics.clone(), options).unwrap()
+    Upstream::build(config, clock.clone(), metrics.clone(), options).unwrap()
 }
 
 pub(crate) fn service_account() -> CredentialConfig {

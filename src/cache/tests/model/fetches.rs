@@ -77,7 +77,7 @@ impl Log {
 
     /// What Atlas brings in the end.
     fn outcome(&self) -> Result<Fetched, FetchError> {
-        let stats = FetchStats {
+        let cost = FetchStats {
             credential: "platform".into(),
             calls: 1,
             pages: 1,
@@ -97,7 +97,7 @@ impl Log {
                 return Ok(Fetched {
                     list: self.list(),
                     answered_at: self.read_at,
-                    stats,
+                    stats: cost,
                 });
             }
             Word::Denied => atlas(StatusCode::FORBIDDEN, "USER_CANNOT_ACCESS_GROUP"),
@@ -111,7 +111,10 @@ impl Log {
             // Like a panic, but says nothing.
             Word::Dies => std::panic::resume_unwind(Box::new("the walk dies")),
         };
-        Err(FetchError { reason, stats })
+        Err(FetchError {
+            reason,
+            stats: cost,
+        })
     }
 
     fn list(&self) -> CertificateList {
