@@ -301,7 +301,7 @@ impl Upstream {
 
     /// Tries every credential: in the projects that it names in full, and in those of `projects` for which it
     /// is used.
-    pub(crate) async fn check_online(&self, projects: &[ProjectId]) -> Vec<OnlineCheck> {
+    pub async fn check_online(&self, projects: &[ProjectId]) -> Vec<OnlineCheck> {
         self.0.check_online(projects).await
     }
 
