@@ -8,13 +8,12 @@
 //! Projects take turns, so that one with many callers, or with slow answers, delays its own calls and not
 //! those of others (G23). A refusal says which limit it was: our own is no failure of Atlas, and a cooldown
 //! after a 503 is no spent bucket.
-//!
-//! Bounded: a project that is idle is evicted, which loses nothing.
 
 mod circuit_breaker;
 mod cooldown;
 mod demand;
 mod project;
+mod projects;
 mod retry_budget;
 mod sliding_window;
 mod slots;
@@ -23,11 +22,9 @@ mod tests;
 mod token_bucket;
 mod usage;
 
-use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ahash::RandomState;
 use tokio::sync::oneshot;
 use tracing::{error, warn};
 
@@ -37,9 +34,9 @@ use super::jitter::Jitter;
 use crate::atlas::ProjectId;
 use crate::system::Clock;
 use crate::telemetry::{Repeated, Tally};
-use circuit_breaker::CircuitBreaker;
 use cooldown::Cooldown;
 use project::Project;
+use projects::LimiterState;
 use token_bucket::{TokenBucket, Wait};
 
 pub(crate) use circuit_breaker::CallOutcome;
@@ -96,24 +93,11 @@ struct Shared {
     concurrency_per_project: usize,
     queue: usize,
     queue_wait: Duration,
-    state: Mutex<LimiterState>,
+    state: Mutex<LimiterState<Waiter>>,
     /// What is logged once for all projects, however many it befalls.
     host_failing: Repeated,
     projects_failing: Repeated,
     cooldowns: Repeated,
-}
-
-struct LimiterState {
-    rates: Rates,
-    host: CircuitBreaker,
-    projects: HashMap<ProjectId, Project<Waiter>, RandomState>,
-    /// Until then a project that is not known may be one that was evicted in use.
-    doubtful_until: Duration,
-    fetches: u64,
-    /// Calls under way, of all projects.
-    in_flight: usize,
-    /// The projects in which calls wait, in the order of their turns.
-    waiting: VecDeque<ProjectId>,
 }
 
 /// A concurrency slot. Dropping it passes it on.
@@ -138,15 +122,7 @@ impl ProjectLimiter {
             concurrency_per_project: limits.concurrency_per_project,
             queue: limits.queue,
             queue_wait: limits.queue_wait,
-            state: Mutex::new(LimiterState {
-                rates: Rates::new(limits),
-                host: CircuitBreaker::default(),
-                projects: HashMap::default(),
-                doubtful_until: Duration::ZERO,
-                fetches: 0,
-                in_flight: 0,
-                waiting: VecDeque::new(),
-            }),
+            state: Mutex::new(LimiterState::new(Rates::new(limits))),
             host_failing: Repeated::default(),
             projects_failing: Repeated::default(),
             cooldowns: Repeated::default(),
@@ -221,7 +197,7 @@ impl ProjectLimiter {
         self.0.clock.elapsed()
     }
 
-    fn state(&self) -> MutexGuard<'_, LimiterState> {
+    fn state(&self) -> MutexGuard<'_, LimiterState<Waiter>> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -385,80 +361,6 @@ impl CallPermit {
     }
 }
 
-impl LimiterState {
-    fn project(&mut self, id: ProjectId, slots: usize, now: Duration) -> &mut Project<Waiter> {
-        if self.projects.len() >= MOST_PROJECTS && !self.projects.contains_key(&id) {
-            self.evict(now);
-        }
-        let (rates, is_doubtful) = (self.rates, now < self.doubtful_until);
-        self.projects.entry(id).or_insert_with(|| {
-            let bucket = if is_doubtful {
-                TokenBucket::evicted(rates, now)
-            } else {
-                TokenBucket::new(rates, now)
-            };
-            Project::new(bucket, slots)
-        })
-    }
-
-    fn evict(&mut self, now: Duration) {
-        self.projects.retain(|_, project| !project.is_idle(now));
-        if self.projects.len() < MOST_PROJECTS {
-            return;
-        }
-        // Evicting half of them keeps the memory; that they may have spent what they had is remembered for
-        // all together.
-        let mut keep = false;
-        self.projects.retain(|_, project| {
-            keep = !keep;
-            keep || project.is_in_use()
-        });
-        self.doubtful_until = now + self.rates.time_to_full();
-    }
-
-    /// The probe that the host's circuit breaker admits now and then must not be used up where the
-    /// project's admits none.
-    fn pass_breakers(&mut self, project: &ProjectId, now: Duration) -> Result<(), Duration> {
-        let Some(project) = self.projects.get_mut(project) else {
-            return self.host.admit(now);
-        };
-        project.breaker.wait(now).map_or(Ok(()), Err)?;
-        self.host.admit(now)?;
-        project.breaker.admit(now)
-    }
-
-    /// Gives slots to calls that wait, one project after the other, as long as there are any.
-    fn hand_out_slots(&mut self, most: usize, now: Duration) {
-        let mut passed_over = 0;
-        while self.in_flight < most && passed_over < self.waiting.len() {
-            let Some(id) = self.waiting.pop_front() else {
-                return;
-            };
-            let Some(project) = self.projects.get_mut(&id) else {
-                continue;
-            };
-            passed_over += 1;
-            while project.slots.has_room()
-                && let Some(Waiter { limits, sender }) = project.slots.next(now)
-            {
-                match sender.send(limits.granted()) {
-                    Ok(()) => {
-                        project.slots.begin(limits.fetch);
-                        self.in_flight += 1;
-                        passed_over = 0;
-                        break;
-                    }
-                    // It has stopped waiting: the next one.
-                    Err(mut slot) => slot.is_granted = false,
-                }
-            }
-            if project.slots.waiting() > 0 {
-                self.waiting.push_back(id);
-            }
-        }
-    }
-}
-
 impl Drop for Reservation {
     fn drop(&mut self) {
         self.limits.with_project(|project| {
@@ -482,7 +384,14 @@ impl Drop for Slot {
         if let Some(project) = state.projects.get_mut(&self.limits.project) {
             project.slots.end(self.limits.fetch, self.went_well);
         }
-        state.hand_out_slots(limiter.0.concurrency, limiter.now());
+        state.hand_out_slots(limiter.0.concurrency, limiter.now(), |waiter| {
+            let Waiter { limits, sender } = waiter;
+            let Err(mut slot) = sender.send(limits.granted()) else {
+                return Some(limits.fetch);
+            };
+            slot.is_granted = false;
+            None
+        });
     }
 }
 
@@ -490,4 +399,3 @@ const BUSY: Wait = Wait {
     why: HeldBack::Busy,
     retry_after: Duration::from_secs(1),
 };
-const MOST_PROJECTS: usize = 10_000;

@@ -3,6 +3,7 @@
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 
+use super::projects::MOST_PROJECTS;
 use super::*;
 use crate::atlas::Timestamp;
 use crate::system::ManualClock;
