@@ -54,10 +54,10 @@ TOTAL                3         2       0       1                4      2      2 
     );
     let json = written(|out| report.write_json(out));
     assert!(json.is_ascii());
-    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let json: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["rows"][0]["subject"], "=Müller\u{1b}");
     assert_eq!(json["rows"][0]["share"], 0.5);
-    assert_eq!(json["rows"][1]["subject"], serde_json::Value::Null);
+    assert_eq!(json["rows"][1]["subject"], Value::Null);
     assert_eq!(json["total"]["lookups"], 3);
 }
 
@@ -70,7 +70,7 @@ fn the_help_names_every_column() {
     }
     let report = report(GroupBy::Day);
     let json = written(|out| report.write_json(out));
-    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let json: Value = serde_json::from_str(&json).unwrap();
     let total = json["total"].as_object().unwrap();
     assert!(NUMBERS.iter().all(|name| total.contains_key(*name)));
     assert_eq!(total.len(), NUMBERS.len());
