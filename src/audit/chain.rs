@@ -9,8 +9,6 @@
 //! head -1 FILE | sed 's/,"hash":"[0-9a-f]*"}$/}/' | tr -d '\n' | sha256sum
 //! ```
 
-use std::io::Write;
-
 use aws_lc_rs::digest;
 use memchr::memmem;
 use uuid::Uuid;
@@ -49,7 +47,9 @@ pub(super) fn seal(out: &mut Vec<u8>, body: &[u8], tip: &mut Tip) {
     let start = out.len();
     let (time, rest) = body.split_at(TIME_LENGTH.min(body.len()));
     out.extend_from_slice(time);
-    write!(out, "\"seq\":{},", tip.seq).expect("a vector takes every byte");
+    out.extend_from_slice(b"\"seq\":");
+    out.extend_from_slice(itoa::Buffer::new().format(tip.seq).as_bytes());
+    out.push(b',');
     out.extend_from_slice(rest);
     out.extend_from_slice(PREVIOUS);
     out.extend_from_slice(&tip.hash);

@@ -58,15 +58,22 @@ impl Record<'_> {
         write: impl FnOnce(&mut Record<'_>),
         read: impl FnOnce(&[u8]) -> T,
     ) -> T {
-        BUFFER.with_borrow_mut(|buffer| {
-            buffer.clear();
+        BUFFER.with_borrow_mut(|Buffer { line, second }| {
+            line.clear();
             // RFC 3339 has four digits for a year, so that a clock beyond them is recorded as at the edge.
-            let time = Timestamp::from_micros(time.micros().clamp(0, LAST_INSTANT));
-            write!(buffer, "{{\"time\":\"{time}\",\"kind\":\"{}\"", kind.word())
-                .expect("a vector takes every byte");
-            buffer.extend_from_slice(identity);
-            write(&mut Record(buffer));
-            read(buffer)
+            let micros = time.micros().clamp(0, LAST_INSTANT);
+            line.extend_from_slice(b"{\"time\":\"");
+            line.extend_from_slice(second.text(Timestamp::from_micros(micros)));
+            // With a digit before them, so that zeros stay.
+            let mut digits = itoa::Buffer::new();
+            let digits = digits.format(1_000_000 + micros % 1_000_000);
+            line.extend_from_slice(digits.as_bytes().split_at(1).1);
+            line.extend_from_slice(b"Z\",\"kind\":\"");
+            line.extend_from_slice(kind.word().as_bytes());
+            line.push(b'"');
+            line.extend_from_slice(identity);
+            write(&mut Record(line));
+            read(line)
         })
     }
 
@@ -209,10 +216,11 @@ pub(super) fn hex(bytes: &[u8]) -> Vec<u8> {
             b'a' - 10 + value
         }
     };
-    let digits = bytes
-        .iter()
-        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]);
-    digits.collect()
+    let mut digits = Vec::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        digits.extend_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+    }
+    digits
 }
 
 /// The longest beginning of `text` that takes at most `limit` bytes.
@@ -246,7 +254,8 @@ impl Formatter for Ascii {
         out: &mut W,
         text: &str,
     ) -> io::Result<()> {
-        if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        // It holds no control characters but this one.
+        if text.is_ascii() && !text.as_bytes().contains(&b'\x7f') {
             return out.write_all(text.as_bytes());
         }
         for character in text.chars() {
@@ -282,8 +291,33 @@ impl Formatter for Ascii {
     }
 }
 
+/// The buffer of a thread. The calendar is worked out once a second, not once a record.
+#[derive(Default)]
+struct Buffer {
+    line: Vec<u8>,
+    second: Second,
+}
+
+#[derive(Default)]
+struct Second {
+    number: i64,
+    /// `2026-08-10T02:06:35.`.
+    text: String,
+}
+
+impl Second {
+    fn text(&mut self, time: Timestamp) -> &[u8] {
+        if self.text.is_empty() || self.number != time.seconds() {
+            self.number = time.seconds();
+            self.text = time.to_string();
+            self.text.truncate("2026-08-10T02:06:35.".len());
+        }
+        self.text.as_bytes()
+    }
+}
+
 thread_local! {
-    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static BUFFER: RefCell<Buffer> = RefCell::default();
 }
 
 /// 9999-12-31T23:59:59.999999Z.
