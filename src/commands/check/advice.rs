@@ -1,4 +1,4 @@
-//! What to do next: the failure of a credential goes in, a sentence for the operator comes out.
+//! What to do about the failure of a credential, as a sentence for the operator.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub(super) fn on(failure: &FetchFailure, atlas: &Config) -> String {
         | FetchFailure::HeldBack { retry_after, .. } => again(Some(*retry_after)),
         FetchFailure::Credential(why) => on_credential(*why, atlas),
         FetchFailure::Inconsistent => again(None),
-        FetchFailure::InvalidResponse(_) => on_stranger(atlas),
+        FetchFailure::InvalidResponse(_) => on_foreign_answer(atlas),
         FetchFailure::NoCredential => "Name the project in atlas.credentials.".to_owned(),
         FetchFailure::NoDocument { status, .. } => on_status(*status, atlas),
         FetchFailure::Timeout => on_lost(Lost::Timeout, atlas),
@@ -56,7 +56,7 @@ fn on_credential(why: CredentialFailure, atlas: &Config) -> String {
         CredentialFailure::Refused(status)
         | CredentialFailure::Unavailable(NoToken::Answered(status)) => on_status(status, atlas),
         CredentialFailure::Unavailable(NoToken::Lost(lost)) => on_lost(lost, atlas),
-        CredentialFailure::Unavailable(NoToken::Unusable) => on_stranger(atlas),
+        CredentialFailure::Unavailable(NoToken::Unusable) => on_foreign_answer(atlas),
     }
 }
 
@@ -67,14 +67,14 @@ fn on_status(status: StatusCode, atlas: &Config) -> String {
             way(atlas)
         )
     } else {
-        on_stranger(atlas)
+        on_foreign_answer(atlas)
     }
 }
 
 fn on_lost(lost: Lost, atlas: &Config) -> String {
     let way = way(atlas);
     match lost {
-        Lost::Encoded | Lost::Malformed | Lost::TooLarge => on_stranger(atlas),
+        Lost::Encoded | Lost::Malformed | Lost::TooLarge => on_foreign_answer(atlas),
         Lost::NoConnection | Lost::Reset | Lost::Torn => {
             format!("Check that this host can connect to {way}: its name, the route, the firewall.")
         }
@@ -91,7 +91,7 @@ fn on_lost(lost: Lost, atlas: &Config) -> String {
 }
 
 /// Of an answer that Atlas does not give.
-fn on_stranger(atlas: &Config) -> String {
+fn on_foreign_answer(atlas: &Config) -> String {
     format!(
         "That is no answer of Atlas's: check that {} is Atlas, and that nothing on the way answers in \
          its place.",

@@ -1,4 +1,4 @@
-//! `GET /access/explain`: a caller, a project and a user go in, what each rule has to say comes out.
+//! `GET /access/explain`: whether a caller may look a user up, and what each rule has to say.
 //!
 //! The caller is described by the query, in the words of its token's claims; without any of them it is the
 //! operator who asks. An operator learns of those questions only that they may administer.
@@ -21,7 +21,7 @@ use crate::server::response::AdminRefusal;
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Explained {
+struct AccessAnswer {
     #[serde(flatten)]
     explanation: AccessExplanation,
     /// The rules that have decided nothing since the start, for those who administer everything.
@@ -37,7 +37,7 @@ impl Admin {
         by: By,
     ) -> Result<Response<Body>, AdminRefusal> {
         let bad = |message| AdminRefusal::Query(Cow::Owned(message));
-        let Asked { described, query } = read(text).map_err(bad)?;
+        let AccessQuestion { described, query } = read(text).map_err(bad)?;
         let task = Task {
             action: AdminAction::ExplainAccess,
             reach: Reach::CertQuery(&query),
@@ -59,7 +59,7 @@ impl Admin {
         self.write_down(&done).await?;
         let policy = self.gateway.policy.load();
         let may_see_all = policy.may_administer(caller, Reach::Everything).is_ok();
-        let explained = Explained {
+        let explained = AccessAnswer {
             explanation: policy.explain(&asked_about, &query),
             unused_rules: may_see_all.then(|| {
                 policy
@@ -78,12 +78,12 @@ impl Admin {
 }
 
 /// What is asked, and about whom; `None`: about the operator.
-struct Asked {
+struct AccessQuestion {
     described: Option<CallerDescription>,
     query: CertQuery,
 }
 
-fn read(query: &str) -> Result<Asked, String> {
+fn read(query: &str) -> Result<AccessQuestion, String> {
     let (mut described, mut project, mut username) = (CallerDescription::default(), None, None);
     let form = || QUERY_FORM.to_owned();
     for pair in query.split('&') {
@@ -102,7 +102,7 @@ fn read(query: &str) -> Result<Asked, String> {
         project: project.ok_or_else(form)?,
         username: username.ok_or_else(form)?,
     };
-    Ok(Asked {
+    Ok(AccessQuestion {
         described: (!described.is_empty()).then_some(described),
         query,
     })
