@@ -10,7 +10,7 @@
 //! Known callers never wait for unknown ones: a verified token waits for nothing; of the others few at a time
 //! cost a signature check, and few [wait](key_waiters) for keys.
 
-mod caller_description;
+mod caller;
 mod certificate;
 mod check;
 mod claims;
@@ -39,7 +39,6 @@ mod tests;
 mod tokens;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -52,17 +51,17 @@ use crate::settings::ConfigError;
 use crate::system::{Clock, Moment};
 use crate::telemetry::metrics::identity::IdentityMetrics;
 
+pub use caller::{Caller, RuleListNumber};
 pub use certificate::{PeerCertificate, Thumbprint};
-pub use check::{IssuerCheck, UsableKey};
+pub use check::IssuerCheck;
 pub use config::{
     ClaimPath, ClaimPlaces, Config, IssuerConfig, NoClaimPath, RequiredValue, Scalar,
 };
 pub use issuer_keys::{IssuerFault, KeyFault};
 pub use key_waiters::Requester;
-pub use left_out::{LeftOutKey, UnusableKey};
 pub use unverified::Unverified;
 
-pub(crate) use caller_description::CallerDescription;
+pub(crate) use caller::CallerDescription;
 pub(crate) use check::{check_online, left_out_of_files};
 pub(crate) use key_waiters::network;
 
@@ -70,53 +69,6 @@ use issuer::Issuers;
 use key_set::KeySet;
 use token::UnverifiedJwt;
 use token_cache::{TokenCache, VerifiedToken};
-
-/// Who calls, by a token that was verified.
-#[derive(Debug)]
-pub struct Caller {
-    /// `sub`, or what stands in its place.
-    pub subject: Box<str>,
-    /// `iss`.
-    pub issuer: Arc<str>,
-    /// `client_id`, `azp`, `cid` or `appid`, where the token has one.
-    pub client_id: Option<Box<str>>,
-    /// `jti`, where the token has one.
-    pub token_id: Option<Box<str>>,
-    /// `kid` of the key that has signed the token, where that key has one.
-    pub key_id: Option<Box<str>>,
-    /// `scope`, `scp` and `roles`, or what stands in their place, taken together.
-    pub scopes: Box<[Box<str>]>,
-    /// When the token ends, leeway included.
-    pub expires_at: Timestamp,
-    /// Which access rules apply to it, as the policy has noted.
-    pub rule_list: RuleListNumber,
-}
-
-/// The number of the list of rules that apply to a caller, which `policy` finds once per token and policy
-/// generation: the generation in the upper half, which is never 0, the number in the lower. It holds for the
-/// caller as it is; one with other claims is another caller, with a number of its own.
-#[derive(Debug, Default)]
-pub struct RuleListNumber(AtomicU64);
-
-impl Caller {
-    /// `kid` of the key that has signed the token; `None` if that key has no name, as a shared secret.
-    pub fn key_id(&self) -> Option<&str> {
-        self.key_id.as_deref()
-    }
-}
-
-impl RuleListNumber {
-    pub(crate) fn get(&self, generation: u32) -> Option<u32> {
-        let noted = self.0.load(Ordering::Acquire);
-        let number = u32::try_from(noted & u64::from(u32::MAX)).expect("the lower half is a u32");
-        (noted >> 32 == u64::from(generation)).then_some(number)
-    }
-
-    pub(crate) fn set(&self, generation: u32, number: u32) {
-        let noted = u64::from(generation) << 32 | u64::from(number);
-        self.0.store(noted, Ordering::Release);
-    }
-}
 
 /// The issuers whose tokens are believed, and the tokens that were verified.
 pub struct Identity {
@@ -288,7 +240,7 @@ impl Identity {
         names
     }
 
-    /// Whether any issuer has keys at `now`. Without, nobody can be answered.
+    /// Whether any issuer has keys at `now`. Without, no caller can be answered.
     pub fn has_keys(&self, now: Moment) -> bool {
         let issuers = self.current.load();
         let mut issuers = issuers.list.iter();

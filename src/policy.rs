@@ -22,14 +22,16 @@ pub mod allowance;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::atlas::{CertQuery, ProjectId};
+use crate::atlas::CertQuery;
 use crate::identity::Caller;
 use crate::settings::ConfigError;
 
 pub use config::{Config, Included, RuleConfig};
 pub use deny_list::{BadLine, DenyList, ListedBy};
-pub use explanation::{AccessExplanation, Aspect, Effect, RuleVerdict};
 pub use permit::{Permit, RateLimit};
+pub use rule::Reach;
+
+pub(crate) use explanation::AccessExplanation;
 
 use rule::Rule;
 use rule_lists::RuleLists;
@@ -37,12 +39,12 @@ use rule_lists::RuleLists;
 /// The access rules of one configuration, and who is denied whatever they say.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    rules: Arc<Rules>,
+    rules: Arc<RuleSet>,
     deny_list: Arc<DenyList>,
 }
 
 #[derive(Debug)]
-struct Rules {
+struct RuleSet {
     /// In the order of the file.
     list: Vec<Rule>,
     lists: RuleLists,
@@ -57,21 +59,10 @@ pub struct Administrator {
 /// What a caller is denied, to be left out of an answer that it may have.
 #[derive(Clone, Debug)]
 pub struct Hidden {
-    rules: Arc<Rules>,
+    rules: Arc<RuleSet>,
     caller: Arc<Caller>,
     /// The rules that deny this caller anything.
     denials: Vec<usize>,
-}
-
-/// What a purge, an inspection or another act of an administrator is about.
-#[derive(Clone, Copy, Debug)]
-pub enum Reach<'a> {
-    /// All there is.
-    Everything,
-    /// All of a project.
-    Project(&'a ProjectId),
-    /// One key.
-    CertQuery(&'a CertQuery),
 }
 
 /// Why something is not allowed. For the log and the audit trail; the caller learns no more than that
@@ -101,7 +92,7 @@ impl Policy {
         }
         let rules = config.rules.iter().map(|rule| Rule::new(config, rule));
         Ok(Self {
-            rules: Arc::new(Rules {
+            rules: Arc::new(RuleSet {
                 list: rules.collect(),
                 lists: RuleLists::new(),
             }),
@@ -167,12 +158,10 @@ impl Policy {
         })
     }
 
-    /// Who is denied, whatever the rules say.
     pub(crate) fn deny_list(&self) -> &DenyList {
         &self.deny_list
     }
 
-    /// Whether the deny list lets `caller` pass.
     pub(crate) fn pass_deny_list(&self, caller: &Caller) -> Result<(), Denied> {
         match self.deny_list.find(caller) {
             Some(listed) => Err(Denied::Listed(listed)),
@@ -231,7 +220,6 @@ impl Policy {
         Ok(rule)
     }
 
-    /// What rules deny the caller.
     pub(crate) fn hidden(&self, caller: &Arc<Caller>) -> Hidden {
         let mut denials = self.rules.applying_to(caller);
         denials.retain(|position| self.rules.at(&[*position]).any(|rule| rule.config.deny));
@@ -254,7 +242,7 @@ pub(crate) fn fits_pattern(pattern: &str, text: &str) -> bool {
     glob::Glob::new(pattern).matches(text)
 }
 
-impl Rules {
+impl RuleSet {
     /// The positions of the rules that apply to `caller`: those that deny, then those that grant, each in the
     /// order of the file.
     fn applying_to(&self, caller: &Caller) -> Vec<usize> {
@@ -288,7 +276,6 @@ impl Rules {
 }
 
 impl Hidden {
-    /// Whether nothing is hidden.
     pub(crate) fn is_empty(&self) -> bool {
         self.denials.is_empty()
     }

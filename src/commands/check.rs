@@ -1,4 +1,4 @@
-//! `check`: a configuration goes in; the effective settings come out, or every mistake in it.
+//! `check`: prints the effective settings, or every error in the configuration.
 
 mod access;
 mod advice;
@@ -21,9 +21,9 @@ pub struct Arguments {
     online: bool,
     /// How `--online` says what it found; `json` without the settings.
     #[arg(long, value_enum, default_value_t, requires = "online")]
-    format: online::Format,
+    format: online::FindingFormat,
     #[command(flatten)]
-    access: access::Arguments,
+    access: access::AccessArguments,
 }
 
 /// Checks.
@@ -47,13 +47,13 @@ pub fn run(arguments: &Arguments) -> ExitStatus {
             return ExitStatus::Misconfigured;
         }
     };
-    if let Some(ending) = arguments.access.answer(&config, &policy) {
-        return ending;
+    if let Some(status) = arguments.access.answer(&config, &policy) {
+        return status;
     }
     for warning in App::warnings(&config, &clock) {
         complain(&format_args!("warning: {warning}"));
     }
-    if arguments.format == online::Format::Text && !say(&config.to_toml()) {
+    if arguments.format == online::FindingFormat::Text && !say(&config.to_toml()) {
         return ExitStatus::Failed;
     }
     if arguments.online {

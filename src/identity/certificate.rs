@@ -1,5 +1,4 @@
-//! The certificate that a caller has shown in its TLS handshake: DER goes in, its names as people write
-//! them and its thumbprint come out.
+//! The client certificate of a TLS handshake: its names as RFC 4514 writes them, and its thumbprint.
 
 use std::fmt::Write;
 
@@ -119,8 +118,7 @@ fn write_escaped(text: &mut String, value: &str) {
             sign if sign.is_control() => {
                 let mut bytes = [0; 4];
                 for byte in sign.encode_utf8(&mut bytes).bytes() {
-                    // Writing to a string cannot fail.
-                    let _ = write!(text, "\\{byte:02X}");
+                    write!(text, "\\{byte:02X}").expect("a string takes everything");
                 }
             }
             sign => text.push(sign),
@@ -128,12 +126,10 @@ fn write_escaped(text: &mut String, value: &str) {
     }
 }
 
-/// `#` and the digits of the value's DER.
 fn write_hexadecimal(text: &mut String, attribute: &AttributeTypeAndValue<'_>) {
     text.push('#');
     for byte in der(attribute) {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
+        write!(text, "{byte:02x}").expect("a string takes everything");
     }
 }
 

@@ -1,7 +1,5 @@
 //! `check`: an issuer's keys as they are now, what of them can be used and why the rest is left out.
 
-use jsonwebtoken::Algorithm;
-
 use super::config::{Config, IssuerConfig};
 use super::jwk::{VerificationKey, read_set};
 use super::key_source::{KeyMaterial, read_key_set};
@@ -15,21 +13,12 @@ use crate::telemetry::Chain;
 pub struct IssuerCheck {
     /// `iss`, and of several entries of one issuer the place of each.
     pub issuer: String,
-    /// The keys that can be used; of a shared secret there is none to tell of.
-    pub keys: Vec<UsableKey>,
-    /// Why the others are not.
-    pub left_out: Vec<LeftOutKey>,
+    /// The keys that can be used, and for which of the issuer's `algorithms`; none of a shared secret.
+    pub keys: Vec<String>,
+    /// The others, and why they are not used.
+    pub left_out: Vec<String>,
     /// Why its tokens cannot be verified, and what to do; `None` if they can.
     pub problem: Option<String>,
-}
-
-/// A key that can be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UsableKey {
-    /// `kid`, where it has one.
-    pub id: Option<Box<str>>,
-    /// What may be signed with it, and is among the issuer's `algorithms`.
-    pub algorithms: Vec<Algorithm>,
 }
 
 /// Asks for the keys of every issuer, once.
@@ -94,9 +83,9 @@ impl IssuerConfig {
         match selection {
             Ok(None) => {}
             Ok(Some(selection)) => {
-                check.keys = selection.keys.iter().map(|key| self.usable(key)).collect();
-                check.left_out = selection.left_out;
-                if check.keys.iter().all(|key| key.algorithms.is_empty()) {
+                check.keys = selection.keys.iter().map(|key| self.told(key)).collect();
+                check.left_out = selection.left_out.iter().map(ToString::to_string).collect();
+                if selection.keys.iter().all(|key| self.usable(key).is_empty()) {
                     let none =
                         "none of its keys fits its `algorithms`; write those that it signs with";
                     check.problem = Some(none.to_owned());
@@ -111,13 +100,16 @@ impl IssuerConfig {
         check
     }
 
-    fn usable(&self, key: &VerificationKey) -> UsableKey {
-        let algorithms = self.algorithms.iter().copied();
-        UsableKey {
-            id: key.id().map(Box::from),
-            algorithms: algorithms
-                .filter(|algorithm| key.fits(*algorithm))
-                .collect(),
-        }
+    fn usable(&self, key: &VerificationKey) -> Vec<String> {
+        let algorithms = self.algorithms.iter().filter(|it| key.fits(**it));
+        algorithms
+            .map(|algorithm| format!("{algorithm:?}"))
+            .collect()
+    }
+
+    fn told(&self, key: &VerificationKey) -> String {
+        let name = key.id().map(|id| format!("kid {id:?}"));
+        let name = name.unwrap_or_else(|| "without kid".to_owned());
+        format!("{name} ({})", self.usable(key).join(", "))
     }
 }

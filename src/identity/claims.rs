@@ -9,9 +9,9 @@ mod numeric_date;
 use serde_json::Value;
 
 use self::numeric_date::Rounding;
-use super::Unverified;
 use super::certificate::Thumbprint;
 use super::config::{ClaimPath, IssuerConfig};
+use super::unverified::Unverified;
 use crate::atlas::Timestamp;
 use crate::strict_json::{Mistyped, Object, texts};
 
@@ -207,8 +207,6 @@ fn malformed(place: &ClaimPath) -> Unverified {
 /// OpenID Connect Core, sections 2 and 3.3.2.11: what binds an ID token to its login.
 const ONLY_IN_ID_TOKENS: [&str; 3] = ["nonce", "at_hash", "c_hash"];
 
-/// The longest `sub`, `iss`, `jti` or client id, in bytes.
 const LONGEST_NAME: usize = 512;
 
-/// The most scopes and roles of one token.
 const MOST_SCOPES: usize = 256;

@@ -49,38 +49,28 @@ pub struct IssuerConfig {
     #[serde(default)]
     pub algorithms: Vec<Algorithm>,
     /// Where its keys are published.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwks_url: Option<String>,
     /// Its OpenID Connect document, which says where its keys are published:
     /// `https://idp.example/.well-known/openid-configuration`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub discovery_url: Option<String>,
     /// Its keys as a file, read again when it changes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jwks_file: Option<PathBuf>,
     /// The file with the secret that it shares with this gateway, read again when it changes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hmac_secret_file: Option<PathBuf>,
     /// Two such files while the secret is changed, the newer one first: tokens of both pass.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hmac_secret_files: Vec<PathBuf>,
     /// The same secret from the environment.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hmac_secret: Option<Secret>,
     /// Certificates, in PEM, that are trusted for `jwks_url` and `discovery_url` besides the system's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_certificate: Option<PathBuf>,
     /// The file with a token that its keys are asked for with: `Authorization: Bearer`. Read for each fetch.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bearer_file: Option<PathBuf>,
     /// The proxy on the way to its keys; the system's proxy variables are not read.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy: Option<String>,
     /// The file with the password of the user in `proxy`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy_password_file: Option<PathBuf>,
     /// The same password, which only ever comes from the environment.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy_password: Option<Secret>,
     /// Which `typ` a token may have; `""` lets a token without one pass.
     #[serde(default = "default_token_types")]

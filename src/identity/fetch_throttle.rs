@@ -1,7 +1,7 @@
 //! The fetch throttle: when an issuer may be asked for its keys. Pure.
 //!
 //! Keys are fetched periodically, with exponential backoff after a failure. A token with an unknown `kid` may
-//! fetch them earlier, but anybody can write any `kid`, so at most once in thirty seconds.
+//! fetch them earlier, but any stranger can write one, so at most once in thirty seconds.
 
 use std::time::Duration;
 

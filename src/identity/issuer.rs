@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::Unverified;
 use super::claims::{Claims, has_audience_of, issuer};
 use super::config::{Config, IssuerConfig};
 use super::issuer_keys::IssuerKeys;
 use super::key_source::SourceError;
 use super::token::{JwtHeader, plain_type};
+use super::unverified::Unverified;
 use crate::atlas::Timestamp;
 use crate::settings::ConfigError;
 use crate::strict_json::Object;

@@ -14,7 +14,6 @@ use aws_lc_rs::digest::{Context, Digest, SHA256, digest};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::Unverified;
 use super::config::IssuerConfig;
 use super::fetch_throttle::{FetchThrottle, UnknownKeyFetch};
 use super::jwk::{VerificationKey, read_set};
@@ -22,6 +21,7 @@ use super::key_set::KeySet;
 use super::key_source::{KeyError, KeyLocation, KeyMaterial, KeySource, SourceError};
 use super::key_waiters::{KeyWaiters, Requester};
 use super::token::UnverifiedJwt;
+use super::unverified::Unverified;
 use crate::atlas::Timestamp;
 use crate::system::{Clock, Moment};
 use crate::telemetry::metrics::identity::IdentityMetrics;
@@ -122,12 +122,10 @@ impl IssuerKeys {
         }
     }
 
-    /// How many callers wait for a fetch.
     pub(super) fn callers_waiting(&self) -> usize {
         self.waiters.callers()
     }
 
-    /// What is wrong with them at `now`.
     pub(super) fn fault(&self, now: Moment) -> Option<KeyFault> {
         let Some(set) = self.present(now) else {
             return Some(KeyFault::NoKeys);

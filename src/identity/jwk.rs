@@ -32,16 +32,12 @@ pub(super) struct VerificationKey {
 /// Why a whole set cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum KeySetError {
-    /// Without any key.
     #[error("it holds no key")]
     Empty,
-    /// Not JSON, or without a list of `keys`.
     #[error("it is not a JSON Web Key Set")]
     Malformed,
-    /// No key in it can be used.
     #[error("none of its keys can be used: {}", some_of(.0))]
     NoUsableKey(Vec<LeftOutKey>),
-    /// More keys than any issuer has.
     #[error("it holds more than 64 keys")]
     TooManyKeys,
 }
@@ -70,7 +66,6 @@ impl VerificationKey {
         }
     }
 
-    /// `kid`, where it has one.
     pub(super) fn id(&self) -> Option<&str> {
         self.id.as_deref()
     }

@@ -145,7 +145,7 @@ impl JwksClient {
 }
 
 /// OpenID Connect Discovery, section 4.3: "The `issuer` value returned MUST be identical to the Issuer
-/// URL". Else whoever may publish any document could name keys for this issuer.
+/// URL". Else any document at the place could name keys for this issuer.
 fn keys_url(document: &[u8], issuer: &str) -> Result<Url, JwksError> {
     let document = read_object(document);
     let document = document.map_err(|_| JwksError::Discovery("it is not a JSON object"))?;

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::Digest;
 
-use super::Unverified;
 use super::jwk::{MOST_NAMESAKES, VerificationKey};
 use super::key_source::KeyLocation;
 use super::token::UnverifiedJwt;
+use super::unverified::Unverified;
 use crate::system::{Moment, SharedMoment};
 
 /// The keys of one moment. What was verified with them holds as long as they do.
@@ -50,12 +50,10 @@ impl KeySet {
         &self.location
     }
 
-    /// They were delivered again.
     pub(super) fn confirm(&self, now: Moment) {
         self.confirmed.set(now);
     }
 
-    /// There are others in their place.
     pub(super) fn replace(&self) {
         self.replaced.store(true, Ordering::Release);
     }

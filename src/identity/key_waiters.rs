@@ -1,7 +1,7 @@
 //! Callers that wait until an issuer's keys have been fetched: a bounded queue, fair between sources.
 //!
-//! Anybody can name a key that is not known, so strangers decide how many would wait. Who finds no place
-//! is told at once to come again. One source cannot take all places: when an issuer has changed
+//! Any stranger can name a key that is not known, so strangers decide how many would wait. A caller that finds no
+//! place is told at once to come again. One source cannot take all places: when an issuer has changed
 //! its keys, callers from elsewhere still find one.
 
 use std::collections::HashMap;
@@ -11,9 +11,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// Who shows a token, as far as is known before it is verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Requester {
-    /// Somebody at the public listener, by its source.
+    /// A caller at the public listener, by its source.
     Caller(IpAddr),
-    /// Somebody at the admin listener. Callers take no place of theirs.
+    /// An operator at the admin listener. Callers take no place of theirs.
     Operator,
 }
 
@@ -29,7 +29,7 @@ pub(super) struct KeyWaiter<'w> {
 }
 
 impl Requester {
-    /// Somebody who calls from this address.
+    /// A caller from this address.
     pub(crate) fn at(address: IpAddr) -> Self {
         Self::Caller(network(address))
     }
@@ -47,7 +47,6 @@ pub(crate) fn network(address: IpAddr) -> IpAddr {
 }
 
 impl KeyWaiters {
-    /// A place, if there is one.
     pub(super) fn enter(&self, requester: Requester) -> Option<KeyWaiter<'_>> {
         let mut counts = self.counts();
         if requester != Requester::Operator && callers(&counts) >= MOST_CALLERS {
@@ -64,7 +63,6 @@ impl KeyWaiters {
         })
     }
 
-    /// How many callers wait.
     pub(super) fn callers(&self) -> usize {
         callers(&self.counts())
     }

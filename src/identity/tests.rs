@@ -22,6 +22,7 @@ use super::tokens::{
     jwks,
 };
 use super::{forgeries, *};
+use crate::atlas::Timestamp;
 use crate::system::ManualClock;
 
 const NOW: i64 = 1_790_000_000;
@@ -103,7 +104,7 @@ fn published(url: &str) -> IssuerConfig {
 }
 
 #[tokio::test]
-async fn every_forgery_is_refused_for_its_reason_and_asks_nobody_for_keys_but_once() {
+async fn every_forgery_is_refused_for_its_reason_and_costs_one_fetch() {
     let scene = Scene::new(&forgeries::published()).await;
     let good = scene.issuer.token("payments-api");
     assert_eq!(&*scene.verify(&good).await.unwrap().subject, "payments-api");
@@ -115,7 +116,7 @@ async fn every_forgery_is_refused_for_its_reason_and_asks_nobody_for_keys_but_on
     }
     // The second is for the first unknown `kid`; time stands still, so there is no third.
     assert_eq!(scene.publisher.requests(), 2);
-    // Refused tokens push nobody out, and are refused again.
+    // Refused tokens evict no other, and are refused again.
     scene.verify(&good).await.unwrap();
 }
 
@@ -192,7 +193,7 @@ async fn a_caller_is_what_its_token_says() {
         caller.token_id.as_deref(),
         Some(&*format!("payments-api-{NOW}"))
     );
-    assert_eq!(caller.key_id(), Some("rsa-1"));
+    assert_eq!(caller.key_id.as_deref(), Some("rsa-1"));
     let scopes: Vec<&str> = caller.scopes.iter().map(|scope| &**scope).collect();
     assert_eq!(
         scopes,

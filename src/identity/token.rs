@@ -10,7 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::Algorithm;
 
-use super::Unverified;
+use super::unverified::Unverified;
 use crate::strict_json::{Mistyped, Object, read_object, text};
 
 /// A signed text in compact form, whatever it says.

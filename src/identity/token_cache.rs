@@ -1,7 +1,7 @@
 //! The cache of verified tokens: who they make the caller, as long as all that made it so still holds (G14).
 //!
 //! A token is found by all of its bytes, so two are never confused; the hash has a seed of its own, so that
-//! no caller can aim at a slot. What is refused is never kept: strangers cannot evict anybody. The cache is
+//! no caller can aim at a slot. What is refused is never kept: strangers evict no caller. The cache is
 //! bounded in bytes (`identity.token_cache_size`), and what was used least recently goes first.
 
 use std::sync::Arc;
@@ -10,6 +10,8 @@ use ahash::RandomState;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
+use super::caller::Caller;
+use super::certificate::Thumbprint;
 use super::key_set::KeySet;
 use super::{Caller, Thumbprint};
 use crate::memory::Reclaim;
@@ -18,17 +20,16 @@ use crate::system::Moment;
 
 /// Verified tokens. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct TokenCache(Cache<Token, Arc<VerifiedToken>, RandomState>);
+pub(crate) struct TokenCache(Cache<TokenBytes, Arc<VerifiedToken>, RandomState>);
 
 /// All of its bytes.
-type Token = Box<[u8]>;
+type TokenBytes = Box<[u8]>;
 
 /// What a token's verification has found, and what it rests on.
 pub(super) struct VerifiedToken {
     pub(super) caller: Arc<Caller>,
     /// The certificate that its holder must show.
     pub(super) bound_to: Option<Thumbprint>,
-    /// The keys that verified it.
     pub(super) keys: Arc<KeySet>,
     /// The generation of the issuers' settings that it was judged by.
     pub(super) generation: u64,
@@ -39,7 +40,7 @@ impl TokenCache {
         let cache = Cache::builder()
             .max_capacity(max_size.0)
             .eviction_policy(EvictionPolicy::lru())
-            .weigher(|token: &Token, verified: &Arc<VerifiedToken>| weight(token, verified));
+            .weigher(|token: &TokenBytes, verified: &Arc<VerifiedToken>| weight(token, verified));
         Self(cache.build_with_hasher(RandomState::new()))
     }
 
@@ -113,7 +114,7 @@ const OF_A_TEXT: usize = 24;
 mod tests {
     use std::time::Duration;
 
-    use super::super::RuleListNumber;
+    use super::super::caller::RuleListNumber;
     use super::*;
     use crate::atlas::Timestamp;
 

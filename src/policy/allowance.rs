@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use fair_share::FairShares;
 
+use super::permit::{Permit, RateLimit};
 use super::{Permit, RateLimit};
 use crate::identity::Caller;
 use crate::system::Moment;
@@ -157,7 +158,7 @@ struct TokenBuckets {
 impl TokenBuckets {
     /// Takes one of a bucket of `limit` that fills in a minute, or says after how long there is one.
     fn take(&mut self, account: u64, limit: u32, now: Duration) -> Result<(), Duration> {
-        let account = self.room_for(account, now);
+        let account = self.account_or_shared(account, now);
         let full_at = self.full_at.get(&account).copied().unwrap_or(now).max(now);
         let after = full_at.saturating_add(MINUTE / limit.max(1));
         let wait = after.saturating_sub(now + MINUTE);
@@ -168,7 +169,7 @@ impl TokenBuckets {
         Ok(())
     }
 
-    fn room_for(&mut self, account: u64, now: Duration) -> u64 {
+    fn account_or_shared(&mut self, account: u64, now: Duration) -> u64 {
         if self.full_at.len() >= MOST_ACCOUNTS && is_new_slot(&mut self.swept, now) {
             // An account that is full says no more than one that is not there.
             self.full_at.retain(|_, full_at| *full_at > now);

@@ -1,4 +1,4 @@
-//! Who may ask what: `access.rules` goes in, mistakes and warnings with their place come out.
+//! `[access]`: the rules, and errors and warnings about them, each with its place.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -18,7 +18,6 @@ pub struct Config {
     #[serde(skip_serializing)]
     pub include: Vec<String>,
     /// A list for an emergency; see [`DenyList`](super::DenyList).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub deny_file: Option<PathBuf>,
     /// Projects by a name, by which a rule may speak of them all: `"@name"`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -69,18 +68,10 @@ pub struct RuleConfig {
     #[serde(default)]
     pub deny: bool,
     /// How many lookups a minute each caller may make.
-    #[serde(
-        default,
-        deserialize_with = "settings::whole_if_any",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "settings::whole_if_any")]
     pub lookups_per_minute: Option<u32>,
     /// How many of them the cache need not be able to answer.
-    #[serde(
-        default,
-        deserialize_with = "settings::whole_if_any",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, deserialize_with = "settings::whole_if_any")]
     pub misses_per_minute: Option<u32>,
 }
 
@@ -354,7 +345,7 @@ impl RuleConfig {
     }
 }
 
-/// Nobody's limit.
+/// More than any caller asks.
 const MOST_A_MINUTE: u32 = 1_000_000_000;
 
 pub(super) const ANY: &str = "*";

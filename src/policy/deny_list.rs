@@ -60,7 +60,6 @@ impl DenyList {
         (list, bad)
     }
 
-    /// By what `caller` is on the list, if it is.
     pub(crate) fn find(&self, caller: &Caller) -> Option<ListedBy> {
         let claims = [
             (ListedBy::Subject, Some(&caller.subject)),
@@ -72,7 +71,6 @@ impl DenyList {
         claims.find_map(|(kind, name)| self.0.get(&kind)?.contains(name?).then_some(kind))
     }
 
-    /// How many entries there are.
     pub(crate) fn len(&self) -> usize {
         self.0.values().map(HashSet::len).sum()
     }
@@ -84,7 +82,6 @@ impl ListedBy {
         all.into_iter().find(|kind| kind.word() == word)
     }
 
-    /// The word of the list for it.
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Subject => "sub",

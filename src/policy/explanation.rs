@@ -4,72 +4,47 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::rule::Rule;
-use super::{Permit, Policy, RateLimit, Reach};
+use super::Policy;
+use super::permit::{Permit, RateLimit};
+use super::rule::{Aspect, Reach, Rule};
 use crate::atlas::CertQuery;
 use crate::identity::Caller;
 
-/// Why a caller may ask a question, or may not.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct AccessExplanation {
-    /// Whether it may.
-    pub allowed: bool,
-    /// Why, in words.
-    pub reason: String,
+pub(crate) struct AccessExplanation {
+    pub(crate) allowed: bool,
+    pub(crate) reason: String,
     /// The rule that is named on record.
-    pub rule: Option<String>,
-    /// Whether it may have Atlas asked anew.
-    pub force_refresh: bool,
+    pub(crate) rule: Option<String>,
+    pub(crate) force_refresh: bool,
     /// Whether it may purge the entry of the question, and look into it.
-    pub admin: bool,
-    /// How many lookups a minute it may make.
-    pub lookups_per_minute: Option<RateLimit<'static>>,
+    pub(crate) admin: bool,
+    pub(crate) lookups_per_minute: Option<RateLimit<'static>>,
     /// How many of them the cache need not be able to answer.
-    pub misses_per_minute: Option<RateLimit<'static>>,
+    pub(crate) misses_per_minute: Option<RateLimit<'static>>,
     /// The rules that match, and those of which one thing alone does not fit, in the order of the file.
-    pub rules: Vec<RuleVerdict>,
+    pub(crate) rules: Vec<RuleVerdict>,
     /// How many rules there are besides.
-    pub others: usize,
+    pub(crate) others: usize,
 }
 
 /// What one rule has to say.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct RuleVerdict {
-    /// Its name.
-    pub name: String,
-    /// What it does where it matches.
-    pub effect: Effect,
+pub(crate) struct RuleVerdict {
+    pub(crate) name: String,
+    pub(crate) effect: Effect,
     /// What does not fit; `None`: it matches.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub does_not_fit: Option<Aspect>,
+    pub(crate) does_not_fit: Option<Aspect>,
 }
 
-/// What a rule does where it matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Effect {
-    /// It denies.
+pub(crate) enum Effect {
     Deny,
-    /// It grants.
     Grant,
-}
-
-/// What a rule asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Aspect {
-    /// `issuers`.
-    Issuer,
-    /// `projects`.
-    Project,
-    /// `scopes`.
-    Scopes,
-    /// `subjects`.
-    Subject,
-    /// `usernames`.
-    Username,
 }
 
 impl Policy {
@@ -107,19 +82,6 @@ impl Policy {
                 rule: denied.rule().map(ToString::to_string),
                 ..explanation
             },
-        }
-    }
-}
-
-impl Aspect {
-    /// The rule's key for it.
-    pub fn key(self) -> &'static str {
-        match self {
-            Self::Issuer => "issuers",
-            Self::Project => "projects",
-            Self::Scopes => "scopes",
-            Self::Subject => "subjects",
-            Self::Username => "usernames",
         }
     }
 }

@@ -22,7 +22,7 @@ impl Glob {
 
     /// Whether all of `text` fits.
     ///
-    /// The first place where a middle part fits leaves the most room for what follows, so no place is tried twice.
+    /// The first place where a middle part fits leaves the most for what follows, so no place is tried twice.
     pub(super) fn matches(&self, text: &str) -> bool {
         let (head, middle, tail) = match &*self.parts {
             [head, middle @ .., tail] => (head, middle, tail),

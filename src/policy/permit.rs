@@ -19,7 +19,7 @@ use crate::atlas::CertQuery;
 ///
 /// fn forge(genuine: &Permit<'_>) -> Permit<'static> {
 ///     Permit {
-///         question: Cow::Owned(genuine.question().clone()),
+///         query: Cow::Owned(genuine.query().clone()),
 ///         rule: Cow::Owned(Arc::from("mine")),
 ///         force_refresh: true,
 ///         lookups: None,
@@ -54,8 +54,8 @@ impl<'p> Permit<'p> {
             query: Cow::Borrowed(query),
             rule: Cow::Borrowed(&rule.name),
             force_refresh: rule.config.force_refresh,
-            lookups: rule.lookups_per_minute(),
-            misses: rule.misses_per_minute(),
+            lookups: limit(rule, rule.config.lookups_per_minute),
+            misses: limit(rule, rule.config.misses_per_minute),
         }
     }
 
@@ -63,8 +63,8 @@ impl<'p> Permit<'p> {
     pub(super) fn and_by(self, rule: &'p Rule) -> Self {
         Self {
             force_refresh: self.force_refresh || rule.config.force_refresh,
-            lookups: most_generous(self.lookups, rule.lookups_per_minute()),
-            misses: most_generous(self.misses, rule.misses_per_minute()),
+            lookups: most_generous(self.lookups, limit(rule, rule.config.lookups_per_minute)),
+            misses: most_generous(self.misses, limit(rule, rule.config.misses_per_minute)),
             ..self
         }
     }
@@ -114,6 +114,13 @@ impl RateLimit<'_> {
             rule: Cow::Owned(self.rule.into_owned()),
         }
     }
+}
+
+fn limit(rule: &Rule, limit: Option<u32>) -> Option<RateLimit<'_>> {
+    limit.map(|per_minute| RateLimit {
+        per_minute,
+        rule: Cow::Borrowed(&rule.name),
+    })
 }
 
 /// The higher limit, of equal ones the first; none at all is more than any.

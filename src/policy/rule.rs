@@ -1,29 +1,27 @@
 //! One access rule, and what of a request it applies to.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use serde::Serialize;
+
 use super::config::{ANY, Config, RuleConfig};
 use super::glob::{Glob, has_placeholders};
-use super::{Aspect, RateLimit, Reach};
 use crate::atlas::{CertQuery, ProjectId};
 use crate::identity::Caller;
 
-/// One rule.
 #[derive(Debug)]
 pub(super) struct Rule {
     pub(super) config: RuleConfig,
     pub(super) name: Arc<str>,
     subjects: Patterns,
-    projects: Projects,
+    projects: RuleProjects,
     usernames: Patterns,
     used: AtomicBool,
 }
 
-/// The projects of a rule.
 #[derive(Debug)]
-enum Projects {
+enum RuleProjects {
     All,
     /// Sorted.
     Named(Box<[ProjectId]>),
@@ -40,21 +38,42 @@ struct Patterns {
     templates: Box<[Glob]>,
 }
 
+/// What a purge, an inspection or another act of an administrator is about.
+#[derive(Clone, Copy, Debug)]
+pub enum Reach<'a> {
+    /// All there is.
+    Everything,
+    /// All of a project.
+    Project(&'a ProjectId),
+    /// One key.
+    CertQuery(&'a CertQuery),
+}
+
+/// What a rule asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Aspect {
+    Issuer,
+    Project,
+    Scopes,
+    Subject,
+    Username,
+}
+
 impl Rule {
     pub(super) fn new(config: &Config, rule: &RuleConfig) -> Self {
         Self {
             config: rule.clone(),
             name: Arc::from(rule.name.as_str()),
             subjects: Patterns::new(&rule.subjects),
-            projects: Projects::new(config.projects_of(rule)),
+            projects: RuleProjects::new(config.projects_of(rule)),
             usernames: Patterns::new(&rule.usernames),
             used: AtomicBool::new(false),
         }
     }
 
-    /// Notes that the rule has decided something.
     pub(super) fn note_use(&self) {
-        // Read first: a cache line that nobody writes to is shared by all cores.
+        // Read first: a cache line that no core writes to is shared by all.
         if !self.is_used() {
             self.used.store(true, Ordering::Relaxed);
         }
@@ -135,21 +154,6 @@ impl Rule {
             }
     }
 
-    pub(super) fn lookups_per_minute(&self) -> Option<RateLimit<'_>> {
-        self.limit(self.config.lookups_per_minute)
-    }
-
-    pub(super) fn misses_per_minute(&self) -> Option<RateLimit<'_>> {
-        self.limit(self.config.misses_per_minute)
-    }
-
-    fn limit(&self, limit: Option<u32>) -> Option<RateLimit<'_>> {
-        limit.map(|per_minute| RateLimit {
-            per_minute,
-            rule: Cow::Borrowed(&self.name),
-        })
-    }
-
     fn is_about_nothing(&self) -> bool {
         self.projects.is_empty() && self.config.usernames.is_empty()
     }
@@ -169,7 +173,19 @@ impl Rule {
     }
 }
 
-impl Projects {
+impl Aspect {
+    pub(super) fn key(self) -> &'static str {
+        match self {
+            Self::Issuer => "issuers",
+            Self::Project => "projects",
+            Self::Scopes => "scopes",
+            Self::Subject => "subjects",
+            Self::Username => "usernames",
+        }
+    }
+}
+
+impl RuleProjects {
     fn new<'n>(names: impl Iterator<Item = &'n str>) -> Self {
         let names: Vec<&str> = names.collect();
         if names.contains(&ANY) {

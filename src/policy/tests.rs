@@ -207,7 +207,7 @@ fn a_group_of_projects_and_the_callers_own_names_stand_for_what_they_name() {
 }
 
 #[test]
-fn the_deny_list_wins_over_every_rule_and_lets_nobody_administer() {
+fn the_deny_list_wins_over_every_rule() {
     let everything = RuleConfig {
         admin: true,
         ..rule("everything", &["*"], &["*"], &["*"])
@@ -543,7 +543,7 @@ fn which_rules_apply_is_found_once_per_token_and_policy() {
     assert_eq!(granted(&first, &asking, PROJECT, "u"), "one");
     let noted = |policy: &Policy| asking.rule_list.get(policy.rules.lists.generation());
     assert_eq!(noted(&first), Some(0));
-    // Whoever the same rules apply to has the same list, and others have another.
+    // Callers that the same rules apply to share one list.
     let alike = caller("ab");
     assert_eq!(granted(&first, &alike, PROJECT, "u"), "one");
     assert_eq!(granted(&first, &caller("b"), PROJECT, "u"), "other");

@@ -281,7 +281,7 @@ async fn who_is_put_on_the_deny_list_is_denied_within_a_second_whatever_is_wrong
             problem.contains("line 2 is none of `sub NAME`"),
             "{problem}"
         );
-        // What is not there any more denies nobody; what cannot be read goes on denying.
+        // What is not there any more denies no caller; what cannot be read goes on denying.
         fs::remove_file(&deny_file).unwrap();
         assert!(unreadable(&scene.world).await);
         let refused = scene.world.send("GET", &target, &caller, &[]).await;

@@ -1,4 +1,4 @@
-//! `check --as`: a caller, a project and a user go in; whether it may, and what each rule has to say, come out.
+//! `check --as`: whether a caller may look a user up, and what each rule has to say.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::policy::{AccessExplanation, Policy, RateLimit};
 /// Who is asked about, and what they would ask.
 #[derive(Debug, Args)]
 #[group(id = "access")]
-pub(super) struct Arguments {
+pub(super) struct AccessArguments {
     /// Says whether a caller with these claims may look a user up, and why: `sub=…,scope=…`; also `iss`,
     /// `client_id`, `jti` and `kid`. Several scopes are apart by blanks.
     #[arg(
@@ -31,7 +31,7 @@ pub(super) struct Arguments {
     username: Option<Username>,
 }
 
-impl Arguments {
+impl AccessArguments {
     /// Answers, if anything was asked: [`ExitStatus::Well`] if the caller may, [`ExitStatus::Failed`] if not.
     pub(super) fn answer(&self, config: &Config, policy: &Policy) -> Option<ExitStatus> {
         let query = CertQuery {
@@ -79,7 +79,7 @@ fn claims(text: &str) -> Vec<(&str, &str)> {
         .chain([text.len()])
         .collect();
     for end in ends {
-        let claim = text.get(start..end).unwrap_or_default();
+        let claim = text.get(start..end).expect("commas are one byte each");
         claims.push(claim.split_once('=').unwrap_or((claim, "")));
         start = end + 1;
     }

@@ -1,4 +1,4 @@
-//! What to do next: the failure of a credential goes in, a sentence for the operator comes out.
+//! What to do about the failure of a credential, as a sentence for the operator.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub(super) fn on(failure: &FetchErrorKind, atlas: &Config) -> String {
         | FetchErrorKind::HeldBack { retry_after, .. } => again(Some(*retry_after)),
         FetchErrorKind::Credential(why) => on_credential(*why, atlas),
         FetchErrorKind::Inconsistent => again(None),
-        FetchErrorKind::InvalidResponse(_) => on_stranger(atlas),
+        FetchErrorKind::InvalidResponse(_) => on_foreign_answer(atlas),
         FetchErrorKind::NoCredential => "Name the project in atlas.credentials.".to_owned(),
         FetchErrorKind::NoDocument { status, .. } => on_status(*status, atlas),
         FetchErrorKind::Timeout => on_lost(HttpErrorKind::Timeout, atlas),
@@ -57,7 +57,7 @@ fn on_credential(why: CredentialFailure, atlas: &Config) -> String {
         CredentialFailure::Refused(status)
         | CredentialFailure::Unavailable(NoToken::Answered(status)) => on_status(status, atlas),
         CredentialFailure::Unavailable(NoToken::Unanswered(lost)) => on_lost(lost, atlas),
-        CredentialFailure::Unavailable(NoToken::Unusable) => on_stranger(atlas),
+        CredentialFailure::Unavailable(NoToken::Unusable) => on_foreign_answer(atlas),
     }
 }
 
@@ -68,7 +68,7 @@ fn on_status(status: StatusCode, atlas: &Config) -> String {
             way(atlas)
         )
     } else {
-        on_stranger(atlas)
+        on_foreign_answer(atlas)
     }
 }
 
@@ -76,7 +76,7 @@ fn on_lost(lost: HttpErrorKind, atlas: &Config) -> String {
     let way = way(atlas);
     match lost {
         HttpErrorKind::Encoded | HttpErrorKind::Malformed | HttpErrorKind::TooLarge => {
-            on_stranger(atlas)
+            on_foreign_answer(atlas)
         }
         HttpErrorKind::NoConnection | HttpErrorKind::Reset | HttpErrorKind::Torn => {
             format!("Check that this host can connect to {way}: its name, the route, the firewall.")
@@ -94,7 +94,7 @@ fn on_lost(lost: HttpErrorKind, atlas: &Config) -> String {
 }
 
 /// Of an answer that Atlas does not give.
-fn on_stranger(atlas: &Config) -> String {
+fn on_foreign_answer(atlas: &Config) -> String {
     format!(
         "That is no answer of Atlas's: check that {} is Atlas, and that nothing on the way answers in \
          its place.",

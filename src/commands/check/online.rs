@@ -1,5 +1,5 @@
-//! `check --online`: everything that the gateway would ask or open is tried; one line for each comes out, with
-//! what to do where it does not work.
+//! `check --online`, the doctor: tries everything that the gateway would ask or open, a line each, with what to
+//! do where it does not work.
 
 use std::fmt;
 use std::net::TcpListener;
@@ -19,7 +19,7 @@ use crate::upstream::{OnlineCheck, Tried};
 
 /// How what was found is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(super) enum Format {
+pub(super) enum FindingFormat {
     /// One list, with nothing before or behind it.
     Json,
     /// Lines behind the effective settings.
@@ -44,7 +44,7 @@ struct Finding {
 }
 
 /// Tries everything.
-pub(super) fn run(config: &Config, format: Format) -> ExitStatus {
+pub(super) fn run(config: &Config, format: FindingFormat) -> ExitStatus {
     let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -53,7 +53,7 @@ pub(super) fn run(config: &Config, format: Format) -> ExitStatus {
         }
     };
     let found = runtime.block_on(findings(config));
-    // A name that is still being resolved keeps nobody waiting.
+    // A name that is still being resolved is not waited for.
     runtime.shutdown_background();
     let findings = match found {
         Ok(findings) => findings,
@@ -66,8 +66,8 @@ pub(super) fn run(config: &Config, format: Format) -> ExitStatus {
     };
     let is_well = findings.iter().all(|finding| finding.well);
     let was_said = match format {
-        Format::Json => say(&json(&findings)),
-        Format::Text => findings.iter().all(Finding::tell),
+        FindingFormat::Json => say(&json(&findings)),
+        FindingFormat::Text => findings.iter().all(Finding::tell),
     };
     if is_well && was_said {
         ExitStatus::Well
@@ -162,20 +162,7 @@ fn keys_of(check: &IssuerCheck) -> String {
     if check.keys.is_empty() {
         return "it shares a secret with this gateway".to_owned();
     }
-    let keys = check.keys.iter().map(|key| {
-        let name = key
-            .id
-            .as_ref()
-            .map_or_else(|| "without kid".to_owned(), |id| format!("kid {id:?}"));
-        let algorithms = key
-            .algorithms
-            .iter()
-            .map(|algorithm| format!("{algorithm:?}"));
-        let algorithms = algorithms.collect::<Vec<_>>().join(", ");
-        format!("{name} ({algorithms})")
-    });
-    let keys = keys.collect::<Vec<_>>().join(", ");
-    format!("its keys are there: {keys}")
+    format!("its keys are there: {}", check.keys.join(", "))
 }
 
 /// The addresses to listen on. A gateway that runs has them already.
@@ -262,8 +249,7 @@ impl fmt::Display for Finding {
 }
 
 fn json(findings: &[Finding]) -> String {
-    // Texts and truth values, all of which JSON has.
-    serde_json::to_string_pretty(findings).unwrap_or_default()
+    serde_json::to_string_pretty(findings).expect("texts and truth values, all of which JSON has")
 }
 
 /// In seconds: an answer takes its time, and `Date` has whole seconds.

@@ -142,7 +142,7 @@ impl Serialize for ClaimPath {
     }
 }
 
-/// In bytes; also what a record has room for.
+/// In bytes; a record holds as much.
 const LONGEST: usize = 120;
 
 #[cfg(test)]

@@ -91,7 +91,7 @@ impl IssuerConfig {
         ranges.check("max_lifetime", self.max_lifetime, max_lifetime, example);
     }
 
-    fn of_tokens(&self) -> Vec<Wrong> {
+    fn of_tokens(&self) -> Vec<WrongKey> {
         only([
             (
                 self.issuer.is_empty(),
@@ -116,7 +116,7 @@ impl IssuerConfig {
         ])
     }
 
-    fn of_algorithms(&self) -> Vec<Wrong> {
+    fn of_algorithms(&self) -> Vec<WrongKey> {
         let has_secret = self.hmac_secret.is_some() || self.secret_files().next().is_some();
         let mut algorithms = self.algorithms.iter();
         let misfit = algorithms.find(|it| (it.family() == AlgorithmFamily::Hmac) != has_secret);
@@ -141,7 +141,7 @@ impl IssuerConfig {
         ])
     }
 
-    fn of_source(&self) -> Vec<Wrong> {
+    fn of_source(&self) -> Vec<WrongKey> {
         let sources = [
             self.jwks_url.is_some(),
             self.discovery_url.is_some(),
@@ -178,7 +178,7 @@ impl IssuerConfig {
     }
 
     /// How keys are fetched.
-    fn of_fetch(&self) -> Vec<Wrong> {
+    fn of_fetch(&self) -> Vec<WrongKey> {
         let unused = "only `jwks_url` and `discovery_url` use it";
         let urls = || self.urls().into_iter().filter_map(|(_, url)| url);
         let is_fetched = urls().next().is_some();
@@ -207,7 +207,7 @@ impl IssuerConfig {
     }
 
     /// Where claims stand, and what they must be.
-    fn of_claims(&self) -> Vec<Wrong> {
+    fn of_claims(&self) -> Vec<WrongKey> {
         let places = &self.claims;
         let clients = places.client_id.iter();
         let clients = clients.map(|place| ("claims.client_id", place));
@@ -253,13 +253,13 @@ impl IssuerConfig {
 }
 
 /// A key of an issuer, and what is wrong with it.
-type Wrong = (&'static str, &'static str);
+type WrongKey = (&'static str, &'static str);
 
 /// The same, if it is so.
-type Row = (bool, &'static str, &'static str);
+type KeyCheck = (bool, &'static str, &'static str);
 
 /// Those that are so.
-fn only<const N: usize>(rows: [Row; N]) -> Vec<Wrong> {
+fn only<const N: usize>(rows: [KeyCheck; N]) -> Vec<WrongKey> {
     let wrong = rows.into_iter().filter(|(is_so, _, _)| *is_so);
     wrong.map(|(_, key, message)| (key, message)).collect()
 }

@@ -49,7 +49,7 @@ fn assert_mistakes(from: &str, to: &str, expected: &[&str]) {
 }
 
 #[test]
-fn what_would_let_anybody_in_is_a_mistake_with_its_place() {
+fn what_would_let_any_token_pass_is_refused_with_its_place() {
     for (from, to, expected) in [
         ("[\"RS256\"]", "[]", &["algorithms"][..]),
         ("[\"RS256\"]", "[\"RS256\", \"HS256\"]", &["algorithms"]),

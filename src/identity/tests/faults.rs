@@ -1,4 +1,4 @@
-//! What is said of an issuer whose keys are not what they should be.
+//! What is said of an issuer whose keys are degraded.
 
 use super::*;
 
@@ -41,7 +41,7 @@ async fn an_issuer_is_degraded_while_its_new_place_has_delivered_nothing() {
     assert_eq!(scene.faults(), [KeyFault::OldPlace { since }]);
     scene.after(scene.attempts()).await;
     assert_eq!(scene.faults(), [KeyFault::OldPlace { since }]);
-    // Nobody is refused for it.
+    // No caller is refused for it.
     scene.verify(&scene.issuer.token("b")).await.unwrap();
     assert!(scene.identity.has_keys(scene.clock.now()));
     // Wherever it is configured to be next, they are still of the first place.

@@ -1,4 +1,4 @@
-//! Tokens that were never seen take turns; those that are known wait for nobody.
+//! New tokens queue for their signature check; known ones never wait.
 
 use std::net::IpAddr;
 
@@ -11,7 +11,7 @@ fn caller() -> Requester {
 }
 
 #[tokio::test]
-async fn while_others_are_checked_the_known_pass_and_the_next_new_one_gets_its_turn() {
+async fn known_tokens_pass_while_new_ones_queue_for_their_check() {
     let scene = Scene::new(&forgeries::published()).await;
     let known = scene.issuer.token("known");
     scene.verify(&known).await.unwrap();
@@ -27,7 +27,7 @@ async fn while_others_are_checked_the_known_pass_and_the_next_new_one_gets_its_t
     let identity = &scene.identity;
     let mut waiting = std::pin::pin!(identity.verify_for(caller(), new.as_bytes(), None, now));
     assert!(waiting.as_mut().now_or_never().is_none());
-    // Nobody who is known is behind it, and no operator.
+    // No known caller is behind it, and no operator.
     assert!(identity.get_cached(known.as_bytes(), None, now).is_some());
     let known = identity.verify_for(caller(), known.as_bytes(), None, now);
     assert!(known.now_or_never().unwrap().is_ok());

@@ -11,6 +11,7 @@ use super::*;
 use crate::identity::jwk;
 use crate::identity::jwk::VerificationKey;
 use crate::identity::key_set::KeySet;
+use crate::identity::left_out::UnusableKey;
 use crate::identity::token::UnverifiedJwt;
 
 #[derive(Deserialize)]

@@ -44,10 +44,11 @@ impl FairShares {
             return Ok(());
         };
         callers.sweep(now);
-        let who = callers.room_for(who);
+        let who = callers.account_or_shared(who);
         let own = callers.recent.get(&who).copied();
         let others = callers.recent.len() - usize::from(own.is_some());
-        let everybody = u32::try_from(others).unwrap_or(u32::MAX).saturating_add(1);
+        let everybody =
+            1 + u32::try_from(others).expect("at most MOST_CALLERS and the shared account");
         let share = (bucket.refill_per_minute / everybody).max(1);
         own.unwrap_or_default()
             .wait_for_less_than(share, now)
@@ -59,7 +60,6 @@ impl FairShares {
             })
     }
 
-    /// Counts calls that `who` has cost.
     pub(super) fn add(&mut self, project: ProjectId, who: u64, calls: u32, now: Duration) {
         if self.projects.len() >= MOST_PROJECTS && !self.projects.contains_key(&project) {
             if is_new_slot(&mut self.swept, now) {
@@ -74,7 +74,7 @@ impl FairShares {
         }
         let callers = self.projects.entry(project).or_default();
         callers.sweep(now);
-        let who = callers.room_for(who);
+        let who = callers.account_or_shared(who);
         callers.recent.entry(who).or_default().add(calls, now);
     }
 
@@ -96,7 +96,7 @@ impl Callers {
         }
     }
 
-    fn room_for(&self, who: u64) -> u64 {
+    fn account_or_shared(&self, who: u64) -> u64 {
         if self.recent.len() < MOST_CALLERS || self.recent.contains_key(&who) {
             who
         } else {
@@ -142,16 +142,13 @@ impl Recent {
     /// Moves the slots on; the newest stands first.
     fn pass(&mut self, now: Duration) {
         let current = slot(now);
-        let passed = usize::try_from(current.saturating_sub(self.last)).unwrap_or(SLOTS);
-        if passed >= SLOTS {
-            self.slots = [0; SLOTS];
-        } else {
-            self.slots.rotate_right(passed);
-            self.slots
-                .iter_mut()
-                .take(passed)
-                .for_each(|slot| *slot = 0);
-        }
+        let passed = usize::try_from(current.saturating_sub(self.last));
+        let passed = passed.map_or(SLOTS, |passed| passed.min(SLOTS));
+        self.slots.rotate_right(passed);
+        self.slots
+            .iter_mut()
+            .take(passed)
+            .for_each(|slot| *slot = 0);
         self.last = self.last.max(current);
     }
 }

@@ -115,7 +115,7 @@ fn a_limit_is_never_exceeded_over_any_minute_but_the_first() {
 }
 
 #[test]
-fn without_limits_nobody_is_held_back_while_there_is_plenty() {
+fn without_limits_no_caller_is_held_back_while_there_is_plenty() {
     let allowance = Allowance::default();
     let permit = permit(None, None);
     for _ in 0..10_000 {

@@ -1,4 +1,4 @@
-//! `GET /access/explain`: a caller, a project and a user go in, what each rule has to say comes out.
+//! `GET /access/explain`: whether a caller may look a user up, and what each rule has to say.
 //!
 //! The caller is described by the query, in the words of its token's claims; without any of them it is the
 //! operator who asks. An operator learns of those questions only that they may administer.

@@ -1,4 +1,4 @@
-//! What is counted of identity.
+//! Metrics of tokens and of issuers' keys.
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;

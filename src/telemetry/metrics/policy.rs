@@ -1,4 +1,4 @@
-//! What is shown of the access rules and of the deny list.
+//! Metrics of the access rules and of the deny list.
 
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -28,8 +28,8 @@ impl PolicyMetrics {
     }
 
     /// Shows how many rules have decided nothing yet, and how many entries the deny list has.
-    pub fn show(&self, unused: usize, listed: usize) {
-        let gauge = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+    pub(crate) fn show(&self, unused: usize, listed: usize) {
+        let gauge = |number: usize| i64::try_from(number).expect("fewer than memory has bytes");
         self.unused.set(gauge(unused));
         self.listed.set(gauge(listed));
     }

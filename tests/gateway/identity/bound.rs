@@ -40,7 +40,7 @@ async fn k5_a_bound_token_passes_with_its_certificate_and_with_no_other() {
     let world = authority.world(true).await;
     let [holder, thief] = [authority.caller(), authority.caller()];
     let token = bound_to(&json!({ "x5t#S256": thumbprint(&holder) }));
-    // Before it is remembered and after, whoever was first.
+    // Before it is remembered and after, whichever was first.
     assert_eq!(ask(&authority, &world, &thief, &token).await, "401");
     assert_eq!(ask(&authority, &world, &holder, &token).await, "200");
     assert_eq!(ask(&authority, &world, &thief, &token).await, "401");

@@ -44,13 +44,13 @@ async fn g9_a_reloaded_rule_or_issuer_holds_for_the_next_request() {
 }
 
 #[tokio::test]
-async fn g11_whoever_waits_is_judged_again_before_the_answer() {
+async fn g11_a_waiting_caller_is_judged_again_before_the_answer() {
     let scene = Scene::new(&forgeries::published()).await;
     let short = scene.issuer.forge("payments-short", |_, claims| {
         claims["exp"] = json!(scene.issuer.now - 27);
     });
     let gate = scene.world.atlas.on(Asked::certificates()).hold();
-    // The first attempt of the walk gets no answer in its time; the second does, after the token's end.
+    // The first attempt of the fetch gets no answer in its time; the second does, after the token's end.
     let asking = async {
         tokio::join!(scene.ask(&short), async {
             gate.arrived(2).await;
@@ -64,7 +64,7 @@ async fn g11_whoever_waits_is_judged_again_before_the_answer() {
         (401, "USER_UNAUTHORIZED"),
         "J51"
     );
-    // The walk was not in vain for others.
+    // The fetch was not in vain for others.
     let long = scene.ask(&scene.issuer.token("payments-long")).await;
     assert_eq!(
         (long.status, long.header("x-upstream-calls")),

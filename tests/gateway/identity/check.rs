@@ -9,7 +9,7 @@ type Change<'c> = dyn Fn(&mut toml::Table) + 'c;
 type Case<'c> = (&'c Change<'c>, i32, &'static str);
 
 #[tokio::test]
-async fn the_check_warns_of_doors_that_stand_open_and_refuses_those_that_nobody_meant() {
+async fn check_warns_of_weak_settings_and_refuses_impossible_ones() {
     let scene = Scene::new(&forgeries::published()).await;
     let check = |change: &Change<'_>| {
         let mut config = scene.config.clone();

@@ -169,7 +169,7 @@ async fn what_is_refused_is_named_in_the_log_and_on_record_and_not_to_the_caller
 }
 
 #[tokio::test]
-async fn a_claim_that_nothing_asks_for_refuses_nobody() {
+async fn a_claim_that_nothing_asks_for_refuses_no_token() {
     let scene = scene("claims = { subject = \"azp\", scopes = [\"scope\"] }").await;
     for odd in [
         json!({"sub": {"odd": [1, 2.5, null, true]}}),

@@ -140,7 +140,7 @@ fn recipe(heading: &str) -> toml::Table {
     entries[0].as_table().unwrap().clone()
 }
 
-/// The entry that nobody needs this page for.
+/// The entry of an issuer that needs no recipe.
 fn bare(recipe: &toml::Table) -> toml::Table {
     let usual = ["issuer", "audiences", "algorithms", "jwks_url"];
     let mut entry = recipe.clone();

@@ -48,7 +48,11 @@ async fn k2_a_key_without_a_name_is_tried_for_tokens_with_and_without_one() {
         ),
         ("with a name", scene.issuer.token("payments-b"), 200),
         ("of another kind", without_kid(&es256, "payments-c"), 200),
-        ("by nobody's key", without_kid(&stranger, "payments-d"), 401),
+        (
+            "by an unknown key",
+            without_kid(&stranger, "payments-d"),
+            401,
+        ),
     ] {
         let reply = scene.ask(&token).await;
         assert_eq!(reply.status, status, "{what}: {:?}", scene.world.lookups());
@@ -96,7 +100,7 @@ async fn k2_among_keys_with_names_one_without_is_no_hindrance() {
     scene.publisher.publish(&jwks(&[&TestKey::next_rsa()]));
     let next = scene.issuer.signing_with(TestKey::next_rsa());
     assert_eq!(scene.ask(&next.token("payments-c")).await.status, 200);
-    // J18: whoever names no key does not mean one that has a name.
+    // J18: a token that names no key does not mean one that has a name.
     assert_eq!(
         scene.ask(&without_kid(&next, "payments-d")).await.status,
         401
@@ -215,7 +219,7 @@ async fn k2_check_says_which_keys_can_be_used_and_why_the_others_cannot() {
         complained.contains("(http://127.0.0.1:1/jwks)"),
         "{complained}"
     );
-    // A file needs nobody to be asked.
+    // For a file no issuer is asked.
     let keys = files.path().join("keys.json");
     fs::write(&keys, odd().to_string()).unwrap();
     let by_file = entry("jwks_file", keys.to_str().unwrap());

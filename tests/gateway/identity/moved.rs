@@ -49,11 +49,11 @@ async fn keys_stay_when_their_place_is_mistyped_until_it_is_put_right() {
     let remembered = scene.issuer.token("payments-remembered");
     assert_eq!(scene.ask(&remembered).await.status, 200);
     let elsewhere = Publisher::serve(&json!({"keys": []})).await;
-    let nobody = "http://127.0.0.1:1/jwks".to_owned();
+    let nowhere = "http://127.0.0.1:1/jwks".to_owned();
     let mistyped = [
-        ("jwks_url", nobody.clone()),
+        ("jwks_url", nowhere.clone()),
         ("jwks_url", elsewhere.url("/jwsk")),
-        ("discovery_url", nobody),
+        ("discovery_url", nowhere),
         ("discovery_url", elsewhere.url("/about")),
     ];
     for (number, (key, place)) in mistyped.iter().enumerate() {
@@ -224,13 +224,13 @@ async fn of_two_entries_of_an_issuer_each_keeps_its_own_keys() {
         scene.ask(&scene.issuer.token("payments-a")).await.status,
         200
     );
-    let nobody = "http://127.0.0.1:1/jwks";
+    let nowhere = "http://127.0.0.1:1/jwks";
     // The first one's place is mistyped while a second one, for another audience, is added.
     scene
         .reload(|config| {
             let issuers = config["identity"]["issuers"].as_array_mut().unwrap();
             let mut second = issuers[0].as_table().unwrap().clone();
-            move_to(issuers[0].as_table_mut().unwrap(), "jwks_url", nobody);
+            move_to(issuers[0].as_table_mut().unwrap(), "jwks_url", nowhere);
             second.insert("audiences".to_owned(), vec!["another"].into());
             second.insert("algorithms".to_owned(), vec!["ES256"].into());
             move_to(&mut second, "jwks_url", "http://127.0.0.1:2/jwks");

@@ -1,4 +1,4 @@
-//! Thousands of tokens that chance has made: each is answered, none is a failure of ours, and whoever gets in
+//! Thousands of tokens that chance has made: each is answered, none is a failure of ours, and a caller that gets in
 //! was signed for.
 
 use futures_util::future::join_all;
@@ -16,7 +16,7 @@ use crate::tokens::{Issuer, TestKey};
 enum Made {
     /// Signed as it should be.
     Signed,
-    /// Signed with a key of nobody.
+    /// Signed with an unknown key.
     Forged,
     /// Signed, and then one character is another.
     Bent(prop::sample::Index, char),

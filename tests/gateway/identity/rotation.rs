@@ -22,7 +22,7 @@ struct Callers<'s> {
 }
 
 impl Callers<'_> {
-    /// Tokens that nobody has shown yet.
+    /// Tokens that were not shown yet.
     fn tokens(&self, issuer: &Issuer, count: usize) -> Vec<String> {
         let token = |_| {
             let number = self.made.fetch_add(1, Ordering::Relaxed);
@@ -84,7 +84,7 @@ async fn keys_change_under_load_and_no_good_token_is_refused() {
     let used = callers.tokens(old, 50);
     callers.come(&used).await;
 
-    // The issuer begins to sign with a new key, and its answer takes its time. Whoever has a token of
+    // The issuer begins to sign with a new key, and its answer takes its time. A caller with a token of
     // the known key does not wait for that answer; the others get theirs with it.
     scene
         .publisher

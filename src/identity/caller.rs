@@ -1,13 +1,52 @@
-//! A caller as an operator describes it, to ask what it may: for `check --as` and `/access/explain`.
-//!
-//! It lets nobody in: it goes to [`Policy::explain`](crate::policy::Policy::explain) alone.
+//! The caller that a verified token stands for, and one as an operator describes it (`check --as`).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Caller, RuleListNumber};
 use crate::atlas::Timestamp;
 
-/// The claims of a caller that an operator asks about.
+/// The principal: who calls, by a token that was verified.
+#[derive(Debug)]
+pub struct Caller {
+    /// `sub`, or what stands in its place.
+    pub subject: Box<str>,
+    /// `iss`.
+    pub issuer: Arc<str>,
+    /// `client_id`, `azp`, `cid` or `appid`, where the token has one.
+    pub client_id: Option<Box<str>>,
+    /// `jti`, where the token has one.
+    pub token_id: Option<Box<str>>,
+    /// `kid` of the key that has signed the token, where that key has one.
+    pub key_id: Option<Box<str>>,
+    /// `scope`, `scp` and `roles`, or what stands in their place, taken together.
+    pub scopes: Box<[Box<str>]>,
+    /// When the token ends, leeway included.
+    pub expires_at: Timestamp,
+    /// Which access rules apply to it, as the policy has noted.
+    pub rule_list: RuleListNumber,
+}
+
+/// The number of the list of rules that apply to a caller, which `policy` finds once per token and policy
+/// generation: the generation in the upper half, which is never 0, the number in the lower. It holds for the
+/// caller as it is; one with other claims is another caller, with a number of its own.
+#[derive(Debug, Default)]
+pub struct RuleListNumber(AtomicU64);
+
+impl RuleListNumber {
+    pub(crate) fn get(&self, generation: u32) -> Option<u32> {
+        let noted = self.0.load(Ordering::Acquire);
+        let number = u32::try_from(noted & u64::from(u32::MAX)).expect("the lower half is a u32");
+        (noted >> 32 == u64::from(generation)).then_some(number)
+    }
+
+    pub(crate) fn set(&self, generation: u32, number: u32) {
+        let noted = u64::from(generation) << 32 | u64::from(number);
+        self.0.store(noted, Ordering::Release);
+    }
+}
+
+/// The claims of a caller that an operator asks about. It never authenticates: it goes to
+/// [`Policy::explain`](crate::policy::Policy::explain) alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct CallerDescription {
     subject: Option<Box<str>>,
@@ -50,7 +89,6 @@ impl CallerDescription {
         }
     }
 
-    /// Whether nothing is described.
     pub(crate) fn is_empty(&self) -> bool {
         *self == Self::default()
     }
