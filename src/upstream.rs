@@ -71,7 +71,7 @@ use crate::atlas::{CertQuery, CertificateList, ProjectId, Timestamp};
 use crate::http_client::Bounds;
 use crate::settings::ConfigError;
 use crate::system::Clock;
-use crate::telemetry::Repeated;
+use crate::telemetry::RateLimitedLog;
 use crate::telemetry::metrics::upstream::{CallCause, Endpoint, ReasonLabel, UpstreamMetrics};
 use call::{CallContext, list_path};
 use client::AtlasClient;
@@ -156,7 +156,7 @@ struct Inner {
     /// Ends every fetch, because the process ends.
     given_up: CancellationToken,
     /// Of answers that were refused as a protection.
-    answers_refused: Repeated,
+    answers_refused: RateLimitedLog,
 }
 
 impl Upstream {
@@ -224,7 +224,7 @@ impl Upstream {
             retired: Mutex::default(),
             limiter: ProjectLimiter::new(&config.limits, clock, options.jitter),
             given_up: CancellationToken::new(),
-            answers_refused: Repeated::default(),
+            answers_refused: RateLimitedLog::default(),
         })))
     }
 

@@ -37,7 +37,7 @@ impl Plan {
 
     pub(crate) fn of(case: &Case, effort: &Effort) -> Self {
         let (warm, counted) = match case.once {
-            Once::Repeated => (Self::HITS.warm, Self::HITS.counted),
+            Once::RateLimitedLog => (Self::HITS.warm, Self::HITS.counted),
             Once::Token => (100, 300),
             Once::User => (200, 500),
             Once::TwentiethUser => (1_000, 2_000),

@@ -45,7 +45,7 @@ enum Variant {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Once {
     /// As often as there is time for: all is warm after the first round.
-    Repeated,
+    RateLimitedLog,
     /// The token is new each time.
     Token,
     /// The user is new each time.
@@ -60,7 +60,7 @@ impl Case {
     pub(crate) fn asks(&self, site: &Site, slices: usize, each: usize) -> Vec<Ask> {
         let fresh = slices * each;
         match self.once {
-            Once::Repeated => {
+            Once::RateLimitedLog => {
                 let asks = site.asks(self.users, &site.tokens(self.tokens));
                 asks.into_iter().map(|ask| self.variant.on(ask)).collect()
             }
@@ -134,7 +134,7 @@ pub(crate) fn all() -> impl Iterator<Item = Case> {
         },
         tokens: 1,
         variant: Variant::Plain,
-        once: Once::Repeated,
+        once: Once::RateLimitedLog,
         beside: Beside::Hyper,
     };
     let large = || Users {

@@ -98,14 +98,14 @@ impl Plan {
         let rounds = if effort.quick { 6 } else { 28 };
         let milliseconds = if effort.quick { 50 } else { 125 };
         let each: usize = match case.once {
-            Once::Repeated => 0,
+            Once::RateLimitedLog => 0,
             Once::Token => 150,
             Once::User => 500,
             Once::TwentiethUser => 2_500,
         };
         let each = if effort.quick { each.div_ceil(2) } else { each };
         let until = match case.once {
-            Once::Repeated => Until::Passed(Duration::from_millis(milliseconds)),
+            Once::RateLimitedLog => Until::Passed(Duration::from_millis(milliseconds)),
             Once::Token | Once::User | Once::TwentiethUser => Until::Answered(each),
         };
         Self {
@@ -135,7 +135,7 @@ impl Side {
     /// Has each of `asks` requests answered twice, where they may be repeated, so that all that can be
     /// remembered is.
     pub(crate) async fn warm(&mut self, case: &Case, asks: usize) {
-        if case.once != Once::Repeated {
+        if case.once != Once::RateLimitedLog {
             return;
         }
         self.lines.drive(Until::Answered(2 * asks.max(500))).await;

@@ -15,7 +15,7 @@ use std::{fs, io};
 use crate::atlas::Timestamp;
 use crate::system::{Clock, in_background};
 use crate::telemetry::metrics::audit::AuditMetrics;
-use crate::telemetry::{Repeated, Tally};
+use crate::telemetry::{RateLimitedLog, Tally};
 
 use super::chain::Tip;
 use super::directory::{at, sync_names};
@@ -142,7 +142,7 @@ impl Retention {
 
     /// Goes on until it is aborted.
     pub(super) async fn run(self) {
-        let troubles = Repeated::default();
+        let troubles = RateLimitedLog::default();
         loop {
             match self.go_round().await {
                 Ok(()) => {

@@ -24,7 +24,7 @@ use super::waiting::{Asker, Waiting};
 use super::{Unverified, jwk};
 use crate::system::{Clock, Moment, Secret, may_wait};
 use crate::telemetry::metrics::identity::IdentityMetrics;
-use crate::telemetry::{Chain, Repeated, Tally};
+use crate::telemetry::{Chain, RateLimitedLog, Tally};
 
 /// The keys of one issuer, from one place.
 pub(super) struct Keys {
@@ -34,7 +34,7 @@ pub(super) struct Keys {
     present: ArcSwapOption<KeySet>,
     gate: Mutex<Gate>,
     waiting: Waiting,
-    failures: Repeated,
+    failures: RateLimitedLog,
     wanted: Notify,
     attempts: watch::Sender<u64>,
 }
@@ -49,7 +49,7 @@ impl Keys {
             present: ArcSwapOption::empty(),
             gate: Mutex::new(Gate::new(published)),
             waiting: Waiting::default(),
-            failures: Repeated::default(),
+            failures: RateLimitedLog::default(),
             wanted: Notify::new(),
             attempts: watch::Sender::new(0),
         }

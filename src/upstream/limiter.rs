@@ -36,7 +36,7 @@ use super::error::{FetchErrorKind, HeldBack, Urgency};
 use super::jitter::Jitter;
 use crate::atlas::ProjectId;
 use crate::system::Clock;
-use crate::telemetry::{Repeated, Tally};
+use crate::telemetry::{RateLimitedLog, Tally};
 use circuit_breaker::CircuitBreaker;
 use cooldown::Cooldown;
 use project::Project;
@@ -97,9 +97,9 @@ struct Shared {
     queue_wait: Duration,
     state: Mutex<State>,
     /// What is logged once for all projects, however many it befalls.
-    host_failing: Repeated,
-    projects_failing: Repeated,
-    cooldowns: Repeated,
+    host_failing: RateLimitedLog,
+    projects_failing: RateLimitedLog,
+    cooldowns: RateLimitedLog,
 }
 
 struct State {
@@ -146,9 +146,9 @@ impl ProjectLimiter {
                 in_flight: 0,
                 waiting: VecDeque::new(),
             }),
-            host_failing: Repeated::default(),
-            projects_failing: Repeated::default(),
-            cooldowns: Repeated::default(),
+            host_failing: RateLimitedLog::default(),
+            projects_failing: RateLimitedLog::default(),
+            cooldowns: RateLimitedLog::default(),
         }))
     }
 

@@ -23,7 +23,7 @@ use super::jitter::Jitter;
 use super::watched_secret::WatchedSecret;
 use crate::system::Secret;
 use crate::system::{Clock, Moment};
-use crate::telemetry::Repeated;
+use crate::telemetry::RateLimitedLog;
 use crate::telemetry::metrics::upstream::{CredentialLabels, UpstreamMetrics};
 use files::AccountFiles;
 
@@ -35,9 +35,9 @@ pub(super) struct ServiceAccount {
     environment: Environment,
     state: Mutex<State>,
     /// Of mints that fail.
-    without_token: Repeated,
+    without_token: RateLimitedLog,
     /// Of calls to the token endpoint without an answer.
-    unanswered: Repeated,
+    unanswered: RateLimitedLog,
     /// Changes whenever a mint has ended.
     settled: watch::Sender<u64>,
 }
@@ -112,8 +112,8 @@ impl ServiceAccount {
             files: AccountFiles::new(directory, client_id, persists),
             environment,
             state: Mutex::default(),
-            without_token: Repeated::default(),
-            unanswered: Repeated::default(),
+            without_token: RateLimitedLog::default(),
+            unanswered: RateLimitedLog::default(),
             settled: watch::Sender::default(),
         })
     }
