@@ -1,5 +1,5 @@
 //! What honest callers notice of attacks: slow callers, idle ones, floods of frames, of requests without a
-//! token and of what is denied, on a small disk too, a log that nobody reads, keys that never come, answers
+//! token and of what is denied, on a small disk too, a log that is not read, keys that never come, answers
 //! that are not read, and operators' connections.
 //!
 //! `cargo bench --bench abuse` runs every attack, `cargo bench --bench abuse -- slow idle` those whose
@@ -97,7 +97,7 @@ enum Place {
     Usual,
     /// Its trail lies on a disk of 64 MiB.
     SmallDisk,
-    /// Nobody reads what it logs.
+    /// What it logs is not read.
     UnreadLog,
 }
 

@@ -8,7 +8,7 @@
 //!
 //! 1. Each stream goes to the gateway, and to each proxy before a server that writes down what the proxy
 //!    makes of it. Where the gateway answers a request, the proxy must have passed on the same one, and no
-//!    body with it, or have refused: whoever takes for a part of a request what the other takes for a whole
+//!    body with it, or have refused: the one that takes for a part of a request what the other takes for a whole
 //!    one can be made to smuggle. That the gateway refuses what a proxy passes on is no fault.
 //! 2. Each stream goes to the gateway through each proxy, over connections that all callers share. Every
 //!    request that the proxy says it has passed on must be on record once, with the name that the proxy
@@ -137,7 +137,7 @@ async fn alone(
         faults.push(fault(
             proxy.kind,
             None,
-            &format!("from nobody: {forwarded:?}"),
+            &format!("from no caller: {forwarded:?}"),
         ));
     }
     let [alike, refused, front, gateway, different] = counts;
@@ -246,7 +246,7 @@ fn fault(kind: Kind, stream: Option<&Stream>, how: &str) -> String {
     format!("{}, {name}: {how}\n{bytes}", kind.name())
 }
 
-/// More than anybody asks of Atlas here.
+/// More than is asked of Atlas here.
 const PLENTY: i64 = 1_000_000_000;
 /// Longer than a proxy waits for the last bytes of a caller that it has refused.
 const SETTLING: Duration = Duration::from_millis(1_500);

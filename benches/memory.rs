@@ -1,6 +1,6 @@
 //! Resident memory per entry of two certificates, between 10,000 and 100,000 entries, keys included.
 //!
-//! `cargo bench --bench memory` prints it for entries that came from a walk and were answered once, and
+//! `cargo bench --bench memory` prints it for entries that came from a fetch and were answered once, and
 //! for entries that were hit as well.
 
 #![expect(

@@ -96,7 +96,7 @@ struct Seen {
     metrics: Account,
     /// Calls that no caller waited for.
     ahead: usize,
-    /// Calls that were made again, whoever waited.
+    /// Calls that were made again, also where no caller waited.
     retries: usize,
 }
 
@@ -124,8 +124,8 @@ impl Seen {
         );
         assert_eq!(calls, self.calls, "Atlas has counted others");
         // What is renewed ahead of time is tried again, too, and no answer says so.
-        let nobodys = calls - self.answers.calls - self.ahead;
-        assert!(nobodys <= self.retries, "{nobodys} calls of nobody");
+        let unasked = calls - self.answers.calls - self.ahead;
+        assert!(unasked <= self.retries, "{unasked} calls of no caller");
         let answers = Account {
             calls,
             ..self.answers

@@ -7,6 +7,9 @@
     reason = "a bench that cannot be set up has nothing to measure"
 )]
 
+#[path = "lookup/any_caller.rs"]
+#[allow(dead_code, reason = "the benches of the cache need more of it")]
+mod any_caller;
 #[path = "../tests/gateway/tokens.rs"]
 mod tokens;
 
@@ -16,7 +19,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
 use atlas_cert_gateway::atlas::{CertQuery, Timestamp};
-use atlas_cert_gateway::identity::{Caller, Config, Identity, RuleListNumber, Unverified};
+use atlas_cert_gateway::identity::{Caller, Config, Identity, Unverified};
 use atlas_cert_gateway::policy;
 use atlas_cert_gateway::policy::{Policy, RuleConfig};
 use atlas_cert_gateway::system::{Clock, Moment};
@@ -58,7 +61,7 @@ impl Scene {
             source: path,
         }]}))
         .unwrap();
-        let (clock, _hands) = Clock::manual(Timestamp::from_seconds(NOW));
+        let (clock, _manual_clock) = Clock::manual(Timestamp::from_seconds(NOW));
         let identity = Identity::build(&config, clock.clone(), IdentityMetrics::default());
         let issuer = Issuer::new(NOW).signing_with(key.clone());
         let tokens = (0..256).map(|number| {
@@ -141,14 +144,8 @@ fn verify(c: &mut Criterion) {
 fn authorize(c: &mut Criterion) {
     let mut group = c.benchmark_group("rules");
     let caller = Caller {
-        subject: Box::from("team-321-api"),
-        issuer: Arc::from(tokens::ISSUER),
-        client_id: None,
-        token_id: None,
-        key_id: None,
         scopes: Box::new([Box::from("scope-1234")]),
-        expires_at: Timestamp::from_seconds(NOW),
-        rule_list: RuleListNumber::default(),
+        ..any_caller::caller("team-321-api", tokens::ISSUER)
     };
     let query = |username: &str| CertQuery {
         project: "000000000000000000000036".parse().unwrap(),

@@ -16,6 +16,9 @@
     reason = "a bench that cannot be set up has nothing to measure"
 )]
 
+#[path = "lookup/any_caller.rs"]
+#[allow(dead_code, reason = "the benches of the cache need more of it")]
+mod any_caller;
 #[path = "trail/kept.rs"]
 mod kept;
 #[path = "trail/month.rs"]
@@ -141,7 +144,7 @@ impl Bench {
         ] {
             let took = middle(|| {
                 let _inside = self.runtime.enter();
-                let (calendar, _hands) = Clock::manual(START.plus(self.times.span));
+                let (calendar, _manual_clock) = Clock::manual(START.plus(self.times.span));
                 let clock = Clock::system();
                 let audit = Audit::open(config, "gateway-1", calendar, AuditMetrics::default());
                 let took = clock.elapsed();
@@ -215,7 +218,7 @@ impl Bench {
             let run = audit("usage", directory, &[&by_option, "--format=json"]);
             let report: serde_json::Value = serde_json::from_slice(&run.out).unwrap();
             let lookups = report["total"]["lookups"].as_u64().unwrap();
-            // Nobody knows whose refusals are without a token; of the others none is left out.
+            // Whose the refusals without a token are cannot be known; of the others none is left out.
             assert_eq!(lookups, written.lookups + written.folded, "{by}");
             self.pace(&format!("audit usage by {by}"), &run, bytes, 300);
         }

@@ -312,7 +312,9 @@ impl BuiltParts {
         let tls = config.server.tls.as_ref().map(Tls::load).transpose();
         let audit = Audit::check(&config.audit);
         let audit = if audit.is_empty() { Ok(()) } else { Err(audit) };
-        let (identity, policy, upstream, tls, ()) = all(identity, policy, upstream, tls, audit)?;
+        let callers = both(identity, policy);
+        let ((identity, policy), ((upstream, tls), ())) =
+            both(callers, both(both(upstream, tls), audit))?;
         Ok(Self {
             identity,
             policy,
@@ -333,18 +335,12 @@ impl BuiltParts {
 
 type Checked<T> = Result<T, Vec<ConfigError>>;
 
-/// All parts, or everything that is wrong with any of them.
-fn all<A, B, C, D, E>(
-    a: Checked<A>,
-    b: Checked<B>,
-    c: Checked<C>,
-    d: Checked<D>,
-    e: Checked<E>,
-) -> Checked<(A, B, C, D, E)> {
-    match (a, b, c, d, e) {
-        (Ok(a), Ok(b), Ok(c), Ok(d), Ok(e)) => Ok((a, b, c, d, e)),
-        (a, b, c, d, e) => {
-            let wrong = [a.err(), b.err(), c.err(), d.err(), e.err()];
+/// Both parts, or everything that is wrong with either.
+fn both<A, B>(one: Checked<A>, other: Checked<B>) -> Checked<(A, B)> {
+    match (one, other) {
+        (Ok(one), Ok(other)) => Ok((one, other)),
+        (one, other) => {
+            let wrong = [one.err(), other.err()];
             Err(wrong.into_iter().flatten().flatten().collect())
         }
     }

@@ -46,7 +46,6 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
-use crate::atlas::Timestamp;
 use crate::settings::ConfigError;
 use crate::system::{Clock, Moment};
 use crate::telemetry::metrics::identity::IdentityMetrics;

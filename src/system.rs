@@ -9,13 +9,15 @@ mod roots;
 mod secret;
 mod shared_moment;
 
-pub use blocking::{BlockingFile, in_background, may_wait};
-pub use clock::{Clock, Elapsed, ManualClock, Moment, SLICE, TOLERANCE};
-pub use files::{
+pub(crate) use blocking::{BlockingFile, in_background, may_wait};
+#[cfg(test)]
+pub(crate) use clock::SLICE;
+pub use clock::{Clock, Elapsed, ManualClock, Moment};
+pub(crate) use files::{
     Settled, WatchedFile, WatchedFiles, impossible_directory, read_limited, read_owned,
     unwritable_directory,
 };
 pub use ids::Ids;
 pub use roots::{NoTls, Trust};
 pub use secret::{Secret, SecretFileError};
-pub use shared_moment::SharedMoment;
+pub(crate) use shared_moment::SharedMoment;

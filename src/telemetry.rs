@@ -17,12 +17,12 @@ use crate::settings::{ConfigError, Ranges};
 mod log_queue;
 pub mod metrics;
 mod panics;
-mod repeated;
+mod rate_limited_log;
 pub mod traces;
 
 pub use log_queue::{LogEnd, LogQueue};
 pub use metrics::{Metrics, Scrape};
-pub use repeated::{Repeated, Tally};
+pub use rate_limited_log::{RateLimitedLog, Tally};
 pub use traces::Traces;
 
 /// Settings of logs.
@@ -203,13 +203,11 @@ pub fn filter(
     log: &str,
 ) -> Result<(impl Filter<Registry> + Send + Sync + 'static, LogLevel), LogError> {
     let (configured, handle) = reload::Layer::new(configured(log)?);
-    // At `WARN` h2 writes a line for each frame that a stranger sends against the rules.
+    // At `WARN` h2 writes a line for each frame against the rules, which a client can send without end.
     let quiet = LIBRARIES_THAT_SEE_CREDENTIALS.map(|library| (library, Level::ERROR));
     let rule = Targets::new()
         .with_default(Level::TRACE)
-        .with_targets(quiet)
-        // It warns of every frame that is out of place, which a stranger can send without end.
-        .with_target("h2", Level::ERROR);
+        .with_targets(quiet);
     Ok((configured.and(rule), LogLevel(handle)))
 }
 

@@ -71,7 +71,7 @@ use crate::atlas::{CertQuery, CertificateList, ProjectId, Timestamp};
 use crate::http_client::CallBounds;
 use crate::settings::ConfigError;
 use crate::system::Clock;
-use crate::telemetry::Repeated;
+use crate::telemetry::RateLimitedLog;
 use crate::telemetry::metrics::upstream::{Endpoint, UpstreamMetrics};
 use client::AtlasClient;
 use credential::{PreparedCredential, prepare, read_secrets};
@@ -177,7 +177,7 @@ impl Upstream {
             retired: Mutex::default(),
             limiter: ProjectLimiter::new(&config.limits, clock, options.jitter),
             given_up: CancellationToken::new(),
-            answers_refused: Repeated::default(),
+            answers_refused: RateLimitedLog::default(),
         })))
     }
 

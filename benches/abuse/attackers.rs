@@ -98,7 +98,7 @@ impl Drop for Raging {
 pub(crate) struct Requests {
     pub(crate) small: Request,
     pub(crate) large: Request,
-    /// With a token that nobody has signed.
+    /// With a token without a valid signature.
     pub(crate) unsigned: Request,
     /// For a user that a rule denies.
     pub(crate) denied: Request,
@@ -138,7 +138,7 @@ impl Requests {
         }
     }
 
-    /// With a token that names a key which nobody has named before.
+    /// With a token that names a key which was never named before.
     pub(crate) fn of_unknown_key(&self) -> Vec<u8> {
         let number = self.keys.fetch_add(1, Ordering::Relaxed);
         let header = json!({"alg": "RS256", "typ": "JWT", "kid": format!("unknown-{number}")});

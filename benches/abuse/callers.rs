@@ -30,7 +30,7 @@ pub(crate) enum Kind {
     Spam(fn(u32) -> Vec<u8>),
     /// Requests of 26 bytes without a token, one behind the other.
     Strangers,
-    /// Tokens that nobody has signed, one behind the other.
+    /// Tokens without a valid signature, one behind the other.
     BadTokens,
     /// A good token, and what it may not have, one behind the other.
     Denied,
@@ -91,7 +91,7 @@ pub(crate) fn attack(
                 }
                 match kind {
                     Kind::Idle => return,
-                    // Whoever floods comes again at once.
+                    // Those who flood come again at once.
                     Kind::Strangers | Kind::BadTokens | Kind::Denied | Kind::IdleOperators => {
                         tokio::time::sleep(PAUSE / 10).await;
                     }

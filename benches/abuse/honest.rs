@@ -61,7 +61,7 @@ pub(crate) async fn once(address: SocketAddr, request: &Request) {
     ask(&mut stream, request, &mut Vec::new()).await;
 }
 
-/// Connects. Who is there before an attack keeps its place; newcomers may find none.
+/// Connects. A connection from before an attack stays; new ones may be refused.
 pub(crate) async fn connect(address: SocketAddr) -> Vec<TcpStream> {
     let mut streams = Vec::new();
     for _ in 0..CALLERS {

@@ -19,7 +19,7 @@ pub(crate) struct Exchange {
     pub(crate) answers: Vec<Answered>,
     /// Whether it is not HTTP/1 that came: a body alone, as HTTP/0.9 has it, or frames.
     pub(crate) is_foreign: bool,
-    /// Whether the other side had not closed when nobody would wait any longer.
+    /// Whether the other side had not closed when its time was over.
     pub(crate) hangs: bool,
 }
 

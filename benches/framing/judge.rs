@@ -8,7 +8,7 @@ use crate::exchange::Exchange;
 use crate::proxies::Line;
 use crate::recorder::Forwarded;
 
-/// What somebody has made of a stream.
+/// What one parser has made of a stream.
 pub(crate) struct Reading {
     pub(crate) requests: Vec<Request>,
     pub(crate) end: End,
@@ -27,7 +27,7 @@ pub(crate) struct Request {
 pub(crate) enum End {
     /// They were refused, and so was everything behind them.
     Refused,
-    /// Nobody looked at them: the last request was the last.
+    /// They were not looked at: the last request was the last.
     Closed,
     /// They were taken as the beginning of something that never came.
     Awaited,
@@ -104,7 +104,7 @@ impl Reading {
         }
         let [ours, theirs] = [self, front].map(|reading| reading.requests.len());
         match (ours.cmp(&theirs), self.end, front.end) {
-            // Whoever waits has taken for a part of a request what the other takes for a whole one.
+            // The one that waits has taken for a part of a request what the other takes for a whole one.
             (std::cmp::Ordering::Greater, _, End::Awaited) => {
                 Verdict::Different(format!("in front, request {theirs} never ends"))
             }

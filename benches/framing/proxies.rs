@@ -216,7 +216,7 @@ fn haproxy_server((listen, server): (SocketAddr, SocketAddr)) -> String {
     )
 }
 
-/// Two addresses that nobody has; whoever listens there next is the proxy.
+/// Two free addresses; the next to listen there is the proxy.
 fn free_addresses() -> [SocketAddr; 2] {
     let listeners = [(); 2].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap());
     listeners.map(|listener| listener.local_addr().unwrap())

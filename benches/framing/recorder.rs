@@ -46,7 +46,7 @@ async fn record(mut stream: TcpStream, notes: Notes) -> Option<()> {
                 known.eq_ignore_ascii_case(name).then(|| value.trim())
             })
         };
-        let caller = header(CALLER).map_or(NOBODY, |caller| caller.parse().unwrap());
+        let caller = header(CALLER).map_or(UNNAMED, |caller| caller.parse().unwrap());
         let length: u128 = header("content-length").map_or(0, |length| length.parse().unwrap());
         // HAProxy passes on lengths that no body has.
         let length = usize::try_from(length).unwrap_or(usize::MAX);
@@ -116,7 +116,7 @@ async fn more(stream: &mut TcpStream, read: &mut Vec<u8>) -> Option<()> {
         .map(|_| ())
 }
 
-/// Whoever the proxy has not named: it does not know that it has sent such a request.
-pub(crate) const NOBODY: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
+/// A caller that the proxy has not named: it does not know that it has sent such a request.
+pub(crate) const UNNAMED: Ipv4Addr = Ipv4Addr::UNSPECIFIED;
 /// The header in which a proxy says where a request came from.
 pub(crate) const CALLER: &str = "X-Caller";

@@ -1,5 +1,5 @@
-//! What went through a proxy to the gateway: whether both have counted the same, and nobody got an answer
-//! to somebody else's question.
+//! What went through a proxy to the gateway: whether both have counted the same, and no caller got an answer
+//! to another one's question.
 
 use std::collections::{HashMap, HashSet};
 use std::net::Ipv4Addr;
@@ -69,7 +69,7 @@ impl Passage<'_> {
                 .position(|user| *user == user_on_record(record))
             {
                 Some(at) => drop(given_up.swap_remove(at)),
-                None => faults.push((None, format!("{id} is what nobody passed on: {record}"))),
+                None => faults.push((None, format!("{id} was passed on by no one: {record}"))),
             }
         }
         for (at, exchange) in self.sent.iter().enumerate() {

@@ -25,7 +25,7 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     /// Where it listens for operators, if it does.
     pub(crate) admin: Option<SocketAddr>,
-    /// What it logs, where nobody reads it.
+    /// What it logs, where that is not read.
     unread: Option<ChildStderr>,
 }
 
@@ -33,14 +33,14 @@ impl Server {
     /// Starts a server and waits until it says where it listens.
     pub(crate) fn start(command: &Command, cores: Cores) -> Self {
         let mut server = Self::start_unread(command, cores);
-        // Or the server would wait for room in the pipe.
+        // Or the server would wait for the pipe.
         if let Some(log) = server.unread.take() {
             thread::spawn(move || BufReader::new(log).lines().for_each(drop));
         }
         server
     }
 
-    /// The same, and from then on nobody reads what it logs.
+    /// The same, and from then on what it logs is not read.
     pub(crate) fn start_unread(command: &Command, cores: Cores) -> Self {
         let mut child = pinned(command, cores)
             .stdin(Stdio::null())

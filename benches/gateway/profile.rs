@@ -1,7 +1,7 @@
 //! Where user instructions go: what each line took goes in, a table of the program's parts comes out.
 //!
 //! A line counts where it was written, also where it was inlined elsewhere. The standard library's own
-//! lines say nothing (an iterator's step belongs to whoever goes through it), and callgrind does not keep
+//! lines say nothing (an iterator's step belongs to the code that goes through it), and callgrind does not keep
 //! who inlined them. So they count for the line before them in the machine code of the same function that
 //! is not the standard library's. Its functions that were not inlined, and libc's, stand apart. Held
 //! against the inlined frames of the debug information, which take tools of their own to read, no row of

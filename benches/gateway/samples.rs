@@ -33,7 +33,7 @@ impl Shares {
             }
         }
         let all = f64::from(samples.iter().sum::<u32>());
-        // Whoever answers also sends, which is the first kind.
+        // A thread that answers also sends, which is the first kind.
         (samples[0] > 0).then(|| Self(samples.map(|samples| f64::from(samples) / all)))
     }
 }

@@ -163,7 +163,7 @@ async fn until_answered(server: &Server, ask: impl Fn(usize) -> Ask) -> Duration
 pub(crate) async fn neighbours(site: &Site, effort: &Effort) -> Value {
     let each = if effort.quick { 200 } else { 1_000 };
     let rounds = if effort.quick { 3 } else { 5 };
-    let storms = [
+    let faults = [
         ("429", Some(Fault::rate_limited(30))),
         ("500", Some(Fault::unexpected_error())),
         ("silence", Some(Fault::silence())),
@@ -173,7 +173,7 @@ pub(crate) async fn neighbours(site: &Site, effort: &Effort) -> Value {
     let token = site.tokens(1);
     let ours = Users {
         name: "payments-neighbour",
-        count: 2 * each * rounds * storms.len() + 1,
+        count: 2 * each * rounds * faults.len() + 1,
         certificates: 2,
     };
     let asks = site.asks(ours, &token);
@@ -182,7 +182,7 @@ pub(crate) async fn neighbours(site: &Site, effort: &Effort) -> Value {
     let load = Arc::new(Load::new(&asks[1..], Protocol::Http1, 200));
     let mut lines = Lines::open(server.address, &load, QUIET_LINES).await;
     let mut figures = Vec::new();
-    for (name, fault) in storms {
+    for (name, fault) in faults {
         let (mut p50s, mut p99s, mut others) = (Vec::new(), Vec::new(), 0);
         let project = if fault.is_some() { FLOODED } else { BROKEN };
         let planted = fault.map(|fault| {
@@ -208,7 +208,7 @@ pub(crate) async fn neighbours(site: &Site, effort: &Effort) -> Value {
              with {name}: p50 × {p50:.2}, p99 × {p99:.2} of undisturbed, {others} not answered"
         );
         figures.push(json!({
-            "storm": name, "p50_ratio": rounded(p50), "p99_ratio": rounded(p99), "not_answered": others,
+            "fault": name, "p50_ratio": rounded(p50), "p99_ratio": rounded(p99), "not_answered": others,
         }));
     }
     site.delay(Duration::ZERO);
@@ -260,5 +260,5 @@ const FLOOD_LINES: usize = 16;
 const KNOWN: usize = 64;
 const STOPPED_USERS: usize = 4_000;
 const PROJECT: &str = "32b6e34b3d91647abb20e7b8";
-/// A project that nobody else asks about.
+/// A project of one caller alone.
 const FLOODED: &str = "32b6e34b3d91647abb3fffff";

@@ -25,7 +25,7 @@ pub(crate) enum What {
     Fall,
     /// A certificate is issued.
     Issue,
-    /// So many pods ask at once; with `forced` they insist on Atlas's word.
+    /// So many pods ask at once; with `forced` they force a refresh.
     Lookup { pods: usize, forced: bool },
     /// Atlas is well again.
     Recover,

@@ -48,7 +48,7 @@ pub(crate) fn check(bench: &Bench) {
     check_size(bench, &plan, &written);
 }
 
-/// Somebody reads meanwhile, and finds each file wherever it is by then.
+/// A search reads meanwhile, and finds each file wherever it is by then.
 fn write(bench: &Bench, plan: &Plan) -> (Written, u32) {
     let mut searches = 0_u32;
     let written = bench.runtime.block_on(month::write(plan, |now| {

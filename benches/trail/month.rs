@@ -111,7 +111,7 @@ impl Generator<'_> {
             let offset = Duration::from_micros(offset + (drawn >> 49));
             self.look_up(now.at(now.elapsed + offset), drawn);
         }
-        // Somebody's rule was taken away, and it asks all the more.
+        // A caller's rule was taken away, and it asks all the more.
         if step % 4_000 == 300 {
             for _ in 0..150 {
                 let drawn = self.site.draw();

@@ -3,10 +3,12 @@
 
 use std::sync::Arc;
 
-use atlas_cert_gateway::atlas::{CertQuery, Timestamp};
+use atlas_cert_gateway::atlas::CertQuery;
 use atlas_cert_gateway::audit::{ListTag, Origin};
-use atlas_cert_gateway::identity::{Caller, RuleListNumber};
+use atlas_cert_gateway::identity::Caller;
 use uuid::Uuid;
+
+use crate::any_caller;
 
 /// Callers and users, and how often each of them is drawn.
 pub(crate) struct Site {
@@ -24,7 +26,7 @@ pub(crate) struct Requester {
     pub(crate) rule: Arc<str>,
 }
 
-/// Somebody who is asked about.
+/// A database user.
 pub(crate) struct User {
     pub(crate) query: CertQuery,
     /// `None` where Atlas has no such user.
@@ -79,14 +81,9 @@ impl Requester {
         let peer = ([10, 20, host[6], host[7]], port.try_into().unwrap());
         let token = Uuid::from_u64_pair(drawn, chance.next());
         let caller = Caller {
-            subject: subject(number).into(),
-            issuer: Arc::from(ISSUERS[number % ISSUERS.len()]),
             client_id: Some(Box::from(format!("team-{}", number % TEAMS))),
             token_id: Some(Box::from(token.to_string())),
-            key_id: None,
-            scopes: Box::default(),
-            expires_at: Timestamp::from_seconds(4_102_444_800),
-            rule_list: RuleListNumber::default(),
+            ..any_caller::caller(&subject(number), ISSUERS[number % ISSUERS.len()])
         };
         Self {
             caller: Arc::new(caller),

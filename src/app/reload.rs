@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tracing::{error, info, warn};
 
-use super::{App, all};
+use super::{App, both};
 use crate::audit::{AdminAction, AdminRecord, Outcome};
 use crate::config::{Config, ConfigSource, needs_restart};
 use crate::gateway::Gateway;
@@ -37,8 +37,9 @@ impl Fresh {
         let identity = gateway.identity.prepare(&config.identity);
         let upstream = gateway.upstream.prepare(&config.atlas);
         let deny_list = deny_list.map_err(|config_error| vec![config_error]);
-        let (policy, deny_list, tls, identity, upstream) =
-            all(policy, deny_list, tls, identity, upstream)?;
+        let rules = both(policy, deny_list);
+        let ((policy, deny_list), (tls, (identity, upstream))) =
+            both(rules, both(tls, both(identity, upstream)))?;
         Ok(Self {
             policy,
             deny_list,

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::system::{Clock, Moment};
 use crate::telemetry::metrics::audit::AuditMetrics;
-use crate::telemetry::{Repeated, Tally};
+use crate::telemetry::{RateLimitedLog, Tally};
 
 use super::Unrecorded;
 use super::commit::{Commit, RecordCounts, Ticket};
@@ -55,9 +55,9 @@ pub(super) struct Journal {
     head_key: Option<HeadKey>,
     counts: Arc<RecordCounts>,
     ended: CancellationToken,
-    failures: Repeated,
-    delays: Repeated,
-    refusals: Repeated,
+    failures: RateLimitedLog,
+    delays: RateLimitedLog,
+    refusals: RateLimitedLog,
     #[cfg(test)]
     disk: tests::Gate,
 }
@@ -108,9 +108,9 @@ impl Journal {
             counts: RecordCounts::new(parts.metrics.clone()),
             metrics: parts.metrics,
             ended: CancellationToken::new(),
-            failures: Repeated::default(),
-            delays: Repeated::default(),
-            refusals: Repeated::default(),
+            failures: RateLimitedLog::default(),
+            delays: RateLimitedLog::default(),
+            refusals: RateLimitedLog::default(),
             #[cfg(test)]
             disk: tests::Gate::default(),
         })

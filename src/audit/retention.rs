@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 use crate::atlas::Timestamp;
 use crate::system::{Clock, in_background};
 use crate::telemetry::metrics::audit::AuditMetrics;
-use crate::telemetry::{Repeated, Tally};
+use crate::telemetry::{RateLimitedLog, Tally};
 
 use super::chain::Tip;
 use super::directory::{at, sync_names};
@@ -59,7 +59,7 @@ impl Retention {
     }
 
     pub(super) async fn run(self: Arc<Self>) {
-        let failures = Repeated::default();
+        let failures = RateLimitedLog::default();
         loop {
             let (retention, runtime) = (Arc::clone(&self), Handle::current());
             let done = in_background(move || retention.round(&runtime)).await;

@@ -34,7 +34,7 @@ pub(super) fn apply_environment(
     for (name, text) in environment {
         if let Some(rest) = name.strip_prefix(ENVIRONMENT_PREFIX) {
             let lower = rest.to_ascii_lowercase();
-            let steps = lower.split("__").map(Step::of).collect();
+            let steps = lower.split("__").map(NamePart::of).collect();
             variables.push(Variable { steps, name, text });
         } else if is_nearly_ours(&name) {
             overlay.config_errors.push(names_no_key(name, known));
@@ -57,19 +57,19 @@ pub(super) fn apply_environment(
 /// A variable, ordered by what it sets.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Variable {
-    steps: Vec<Step>,
+    steps: Vec<NamePart>,
     name: String,
     text: String,
 }
 
 /// A part of a variable's name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Step {
+enum NamePart {
     Index(usize),
     Key(String),
 }
 
-impl Step {
+impl NamePart {
     fn of(text: &str) -> Self {
         match text.parse() {
             Ok(at) => Self::Index(at),
@@ -161,20 +161,20 @@ pub(super) fn secrets_in_text(root: &Value) -> Vec<ConfigError> {
     config_errors
 }
 
-fn set(value: &mut Value, steps: &[Step], text: String) -> bool {
+fn set(value: &mut Value, steps: &[NamePart], text: String) -> bool {
     let Some((step, rest)) = steps.split_first() else {
         *value = Value::String(text);
         return true;
     };
     let next = match (value, step) {
-        (Value::Array(items), Step::Index(at)) => {
+        (Value::Array(items), NamePart::Index(at)) => {
             if *at == items.len() {
                 items.push(Value::Table(Table::new()));
             }
             items.get_mut(*at)
         }
-        (Value::Table(table), Step::Key(key)) if !key.is_empty() => {
-            let wants_list = matches!(rest.first(), Some(Step::Index(_)));
+        (Value::Table(table), NamePart::Key(key)) if !key.is_empty() => {
+            let wants_list = matches!(rest.first(), Some(NamePart::Index(_)));
             Some(table.entry(key).or_insert_with(|| {
                 if wants_list {
                     Value::Array(Vec::new())
@@ -221,11 +221,11 @@ fn find_secrets(value: &Value, place: &str, config_errors: &mut Vec<ConfigError>
     }
 }
 
-fn place_of(steps: &[Step]) -> String {
+fn place_of(steps: &[NamePart]) -> String {
     steps.iter().fold(String::new(), |place, step| match step {
-        Step::Index(at) => format!("{place}[{at}]"),
-        Step::Key(key) if place.is_empty() => key.clone(),
-        Step::Key(key) => format!("{place}.{key}"),
+        NamePart::Index(at) => format!("{place}[{at}]"),
+        NamePart::Key(key) if place.is_empty() => key.clone(),
+        NamePart::Key(key) => format!("{place}.{key}"),
     })
 }
 

@@ -51,7 +51,7 @@ impl ConfigSource {
     }
 
     /// From here on, another one of `named` is a change, too; until the next reading.
-    pub fn watch(&mut self, named: WatchedFiles) {
+    pub(crate) fn watch(&mut self, named: WatchedFiles) {
         self.named = named;
     }
 
@@ -67,7 +67,7 @@ impl ConfigSource {
     /// Where what it includes is looked for.
     fn directory(&self) -> PathBuf {
         let parent = self.file.path().parent();
-        parent.unwrap_or(Path::new("")).to_owned()
+        parent.map_or_else(PathBuf::new, Path::to_owned)
     }
 
     fn refused(&self, config_errors: Vec<ConfigError>) -> RefusedConfig {

@@ -6,12 +6,12 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::atlas::ProjectId;
-use crate::telemetry::{Repeated, Tally};
+use crate::telemetry::{RateLimitedLog, Tally};
 
 /// Whether Atlas answers.
 #[derive(Debug, Default)]
 pub(super) struct Outage {
-    failures: Repeated,
+    failures: RateLimitedLog,
     /// When which project failed last.
     failing: Mutex<HashMap<ProjectId, Duration>>,
 }

@@ -13,7 +13,7 @@ use crate::identity::Unverified;
 use crate::policy::Denied;
 use crate::policy::allowance::{Limit, Spent};
 use crate::telemetry::metrics::lookups::LimitedBy;
-use crate::telemetry::{Chain, Repeated, Tally};
+use crate::telemetry::{Chain, RateLimitedLog, Tally};
 use crate::upstream::{FetchError, FetchErrorKind, HeldBack, Verdict};
 
 /// Why a question has no answer.
@@ -219,7 +219,7 @@ fn of_upstream(failure: &FetchErrorKind) -> Option<LimitedBy> {
 }
 
 impl Gateway {
-    fn repeated(&self, what: &Repeated) -> Option<Tally> {
+    fn repeated(&self, what: &RateLimitedLog) -> Option<Tally> {
         what.happened(self.clock.elapsed())
     }
 }

@@ -1,7 +1,7 @@
 //! What many lookups have to say alike is said for all of them.
 
 use super::outage::Outage;
-use crate::telemetry::Repeated;
+use crate::telemetry::RateLimitedLog;
 
 /// One for each thing that whoever asks, or an outage, can repeat.
 #[derive(Debug, Default)]
@@ -9,9 +9,9 @@ pub struct Repeats {
     /// Atlas has no answer for fetches.
     pub(super) outage: Outage,
     /// An issuer has no keys.
-    pub(super) no_keys: Repeated,
+    pub(super) no_keys: RateLimitedLog,
     /// Lookups end in a panic.
-    pub(super) panicked: Repeated,
+    pub(super) panicked: RateLimitedLog,
     /// Lookups take too long.
-    pub(super) timed_out: Repeated,
+    pub(super) timed_out: RateLimitedLog,
 }

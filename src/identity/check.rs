@@ -3,7 +3,6 @@
 use super::config::{Config, IssuerConfig};
 use super::jwk::{VerificationKey, read_set};
 use super::key_source::{KeyMaterial, read_key_set};
-use super::left_out::LeftOutKey;
 use crate::settings::ConfigError;
 use crate::system::Clock;
 use crate::telemetry::Chain;

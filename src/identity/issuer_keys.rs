@@ -25,7 +25,7 @@ use super::unverified::Unverified;
 use crate::atlas::Timestamp;
 use crate::system::{Clock, Moment};
 use crate::telemetry::metrics::identity::IdentityMetrics;
-use crate::telemetry::{Chain, Repeated, Tally};
+use crate::telemetry::{Chain, RateLimitedLog, Tally};
 
 /// The keys of one issuer, from one place.
 pub(super) struct IssuerKeys {
@@ -36,7 +36,7 @@ pub(super) struct IssuerKeys {
     present: ArcSwapOption<KeySet>,
     throttle: Mutex<FetchThrottle>,
     waiters: KeyWaiters,
-    failures: Repeated,
+    failures: RateLimitedLog,
     wake: Notify,
     attempts: watch::Sender<u64>,
 }
@@ -84,7 +84,7 @@ impl IssuerKeys {
             throttle: Mutex::new(FetchThrottle::new(source.is_published())),
             source,
             waiters: KeyWaiters::default(),
-            failures: Repeated::default(),
+            failures: RateLimitedLog::default(),
             wake: Notify::new(),
             attempts: watch::Sender::new(0),
         };

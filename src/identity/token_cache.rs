@@ -13,7 +13,6 @@ use moka::sync::Cache;
 use super::caller::Caller;
 use super::certificate::Thumbprint;
 use super::key_set::KeySet;
-use super::{Caller, Thumbprint};
 use crate::memory::Reclaim;
 use crate::settings::Size;
 use crate::system::Moment;

@@ -20,7 +20,6 @@ use std::time::Duration;
 use fair_share::FairShares;
 
 use super::permit::{Permit, RateLimit};
-use super::{Permit, RateLimit};
 use crate::identity::Caller;
 use crate::system::Moment;
 

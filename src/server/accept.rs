@@ -32,7 +32,7 @@ use crate::memory::{Memory, Stage};
 use crate::system::Clock;
 use crate::telemetry::metrics::connections::{ConnectionMetrics, Reason};
 use crate::telemetry::metrics::lookups::LookupMetrics;
-use crate::telemetry::{Repeated, Tally};
+use crate::telemetry::{RateLimitedLog, Tally};
 
 mod delayed_eof;
 mod http2_service;
@@ -304,14 +304,14 @@ impl Acceptor {
 struct Reserve {
     file: Option<File>,
     /// That it was not enough.
-    failures: Repeated,
+    failures: RateLimitedLog,
 }
 
 impl Reserve {
     fn new() -> Self {
         Self {
             file: File::open("/dev/null").ok(),
-            failures: Repeated::default(),
+            failures: RateLimitedLog::default(),
         }
     }
 

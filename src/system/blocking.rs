@@ -15,11 +15,11 @@ use tokio::sync::oneshot;
 /// shares. A write waits for its reader even where another holder of the descriptor made it
 /// non-blocking: a line of which a part is gone must not be given up. For threads that may wait.
 #[derive(Debug)]
-pub struct BlockingFile(File);
+pub(crate) struct BlockingFile(File);
 
 /// Does `work` on a thread that may wait. A dropped future leaves the work to itself, so that what hangs keeps
 /// neither its caller nor the end of the process. To be called inside a tokio runtime.
-pub async fn may_wait<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+pub(crate) async fn may_wait<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         Err(lost) => match lost.try_into_panic() {
@@ -33,7 +33,7 @@ pub async fn may_wait<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'stat
 /// Does long `work` on a thread of its own that yields to all others: where there is one processor, those
 /// who answer callers would otherwise wait for it as for one of their own. `None` if it has panicked, or
 /// there can be no thread.
-pub async fn in_background<T: Send + 'static>(
+pub(crate) async fn in_background<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
     let (done, result) = oneshot::channel();

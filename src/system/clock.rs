@@ -88,10 +88,10 @@ impl Moment {
 }
 
 /// By how much the calendar may run ahead before it counts: it is set by seconds in the usual course.
-pub const TOLERANCE: Duration = Duration::from_mins(1);
+const TOLERANCE: Duration = Duration::from_mins(1);
 
 /// The longest wait of one piece.
-pub const SLICE: Duration = Duration::from_secs(5);
+pub(crate) const SLICE: Duration = Duration::from_secs(5);
 
 impl Clock {
     /// The host's clock.

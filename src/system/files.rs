@@ -20,7 +20,7 @@ use super::clock::Clock;
 
 /// A small file that is wanted again when it has changed.
 #[derive(Debug)]
-pub struct WatchedFile {
+pub(crate) struct WatchedFile {
     path: PathBuf,
     limit: u64,
     /// It was a pipe when it was first read: that can be read once, and does not change.
@@ -31,7 +31,7 @@ pub struct WatchedFile {
 
 /// Files of which it only matters that one of them is another: secrets, which are not kept for that.
 #[derive(Debug, Default)]
-pub struct WatchedFiles {
+pub(crate) struct WatchedFiles {
     paths: Vec<PathBuf>,
     states: Settled<Vec<Option<FileState>>>,
 }
@@ -39,14 +39,14 @@ pub struct WatchedFiles {
 /// Debounces what is looked at again and again: a file that is being written is half a file, and half a list
 /// of rules may well be read without a mistake.
 #[derive(Debug, Default)]
-pub struct Settled<T> {
+pub(crate) struct Settled<T> {
     taken: T,
     last_seen: T,
 }
 
 impl<T: Clone + PartialEq> Settled<T> {
     /// Begins with `taken`.
-    pub fn new(taken: T) -> Self {
+    pub(crate) fn new(taken: T) -> Self {
         Self {
             last_seen: taken.clone(),
             taken,
@@ -54,7 +54,7 @@ impl<T: Clone + PartialEq> Settled<T> {
     }
 
     /// Whether `present` is not what was taken, and has been the same for two looks in a row.
-    pub fn is_changed(&mut self, present: T) -> bool {
+    pub(crate) fn is_changed(&mut self, present: T) -> bool {
         let is_settled = present == self.last_seen;
         self.last_seen = present;
         is_settled && self.last_seen != self.taken
@@ -67,7 +67,7 @@ type FileState = [u64; 6];
 
 impl WatchedFile {
     /// Watches `path`, whose content may have up to `limit` bytes. Reads nothing yet.
-    pub fn new(path: impl Into<PathBuf>, limit: u64) -> Self {
+    pub(crate) fn new(path: impl Into<PathBuf>, limit: u64) -> Self {
         Self {
             path: path.into(),
             limit,
@@ -77,7 +77,7 @@ impl WatchedFile {
     }
 
     /// Which file.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
@@ -85,7 +85,7 @@ impl WatchedFile {
     ///
     /// For the start of a process, which may wait: it may be a pipe, as a shell makes for
     /// `<(…)`.
-    pub fn read(&mut self) -> io::Result<Vec<u8>> {
+    pub(crate) fn read(&mut self) -> io::Result<Vec<u8>> {
         let file = std::fs::metadata(&self.path);
         self.is_pipe = file.is_ok_and(|file| !file.is_file() && !file.is_dir());
         let content = if self.is_pipe {
@@ -97,13 +97,13 @@ impl WatchedFile {
     }
 
     /// The same, without keeping a thread of the runtime waiting; of a pipe there is nothing more to read.
-    pub async fn read_again(&mut self) -> io::Result<Vec<u8>> {
+    pub(crate) async fn read_again(&mut self) -> io::Result<Vec<u8>> {
         let content = self.look().await;
         self.take(content)
     }
 
     /// Waits until the file is another one than was last read, or is gone.
-    pub async fn changed(&mut self, clock: &Clock) {
+    pub(crate) async fn changed(&mut self, clock: &Clock) {
         if self.is_pipe {
             std::future::pending::<()>().await;
         }
@@ -129,12 +129,12 @@ impl WatchedFile {
 
 impl WatchedFiles {
     /// Watches `paths` from now on.
-    pub async fn new(paths: Vec<PathBuf>) -> Self {
+    pub(crate) async fn new(paths: Vec<PathBuf>) -> Self {
         may_wait(move || Self::now(paths)).await
     }
 
     /// The same. Waits for the disk.
-    pub fn now(paths: Vec<PathBuf>) -> Self {
+    pub(crate) fn now(paths: Vec<PathBuf>) -> Self {
         let states = paths.iter().map(file_state).collect();
         Self {
             states: Settled::new(states),
@@ -143,7 +143,7 @@ impl WatchedFiles {
     }
 
     /// Waits until one of them is another one, or there, or gone; for ever, where there are none.
-    pub async fn changed(&mut self, clock: &Clock) {
+    pub(crate) async fn changed(&mut self, clock: &Clock) {
         loop {
             clock.sleep(BETWEEN_LOOKS).await;
             let present = file_states(self.paths.clone()).await;
@@ -171,7 +171,7 @@ fn file_state(path: &PathBuf) -> Option<FileState> {
 }
 
 /// Reads a whole regular file of at most `limit` bytes. Waits for the disk, but for no other process.
-pub fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     // To open a pipe would be to wait for its writer.
     let file = OpenOptions::new()
         .read(true)
@@ -186,7 +186,7 @@ pub fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 }
 
 /// The same, of a file that others than its owner and its group may not write to: what it says is its owner's word.
-pub fn read_owned(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read_owned(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     written_by_its_owner(path)?;
     read_limited(path, limit)
 }
@@ -204,13 +204,13 @@ fn written_by_its_owner(path: &Path) -> io::Result<()> {
 }
 
 /// Why `directory` can never be a directory for any user: something else is in its place, or on the way to it.
-pub fn impossible_directory(directory: &Path) -> Option<String> {
+pub(crate) fn impossible_directory(directory: &Path) -> Option<String> {
     let (place, found) = nearest(directory)?;
     (!found.is_dir()).then(|| format!("{} is no directory; name another place", place.display()))
 }
 
 /// Why this user cannot write to `directory`, or cannot make it. Another user may be able to.
-pub fn unwritable_directory(directory: &Path) -> Option<String> {
+pub(crate) fn unwritable_directory(directory: &Path) -> Option<String> {
     let (place, _) = nearest(directory)?;
     let error = access(place, Access::WRITE_OK | Access::EXEC_OK).err()?;
     Some(format!(

@@ -11,14 +11,14 @@ use crate::atlas::Timestamp;
 /// Who reads while it is set may find one time of before and one of after; then what is looked at seems
 /// at most as old as it was before.
 #[derive(Debug)]
-pub struct SharedMoment {
+pub(crate) struct SharedMoment {
     elapsed: AtomicU64,
     wall: AtomicI64,
 }
 
 impl SharedMoment {
     /// It happened at `moment`.
-    pub fn new(moment: Moment) -> Self {
+    pub(crate) fn new(moment: Moment) -> Self {
         Self {
             elapsed: AtomicU64::new(millis(moment.elapsed)),
             wall: AtomicI64::new(moment.wall.micros()),
@@ -26,14 +26,14 @@ impl SharedMoment {
     }
 
     /// It happened again.
-    pub fn set(&self, moment: Moment) {
+    pub(crate) fn set(&self, moment: Moment) {
         self.elapsed
             .store(millis(moment.elapsed), Ordering::Relaxed);
         self.wall.store(moment.wall.micros(), Ordering::Relaxed);
     }
 
     /// When it happened.
-    pub fn get(&self) -> Moment {
+    pub(crate) fn get(&self) -> Moment {
         Moment {
             elapsed: Duration::from_millis(self.elapsed.load(Ordering::Relaxed)),
             wall: Timestamp::from_micros(self.wall.load(Ordering::Relaxed)),

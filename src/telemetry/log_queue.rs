@@ -17,10 +17,13 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::system::BlockingFile;
 
+/// `None` is the end.
+type Line = Option<Box<[u8]>>;
+
 /// Takes lines and never waits. Cheap to clone: clones are the same queue.
 #[derive(Clone, Debug)]
 pub struct LogQueue {
-    lines: mpsc::Sender<Option<Box<[u8]>>>,
+    lines: mpsc::Sender<Line>,
     bytes: Arc<AtomicUsize>,
     dropped: Counter,
 }
@@ -28,7 +31,7 @@ pub struct LogQueue {
 /// Dropped at the end of the process, it waits until the lines before are written, but not for long.
 #[derive(Debug)]
 pub struct LogEnd {
-    lines: mpsc::Sender<Option<Box<[u8]>>>,
+    lines: mpsc::Sender<Line>,
     ended: mpsc::Receiver<()>,
 }
 
@@ -69,7 +72,7 @@ impl LogQueue {
 }
 
 fn write_until_closed(
-    lines: &mpsc::Receiver<Option<Box<[u8]>>>,
+    lines: &mpsc::Receiver<Line>,
     mut out: impl Write,
     bytes: &AtomicUsize,
     dropped: &Counter,

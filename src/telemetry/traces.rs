@@ -22,7 +22,7 @@ use tracing::{Span, Subscriber};
 use tracing_opentelemetry::{OpenTelemetryLayer, OpenTelemetrySpanExt};
 use tracing_subscriber::registry::LookupSpan;
 
-pub use spans::{Call, End, Request, Sent, Traced, are_recorded, lookup};
+pub use spans::{ClientCall, End, Request, Sent, Traced, are_recorded, lookup};
 
 /// The way to the collector. Spans that wait are sent when it is closed.
 #[derive(Clone, Debug)]

@@ -16,7 +16,7 @@ use crate::settings::ConfigError;
 use crate::system::{Clock, NoTls};
 use crate::telemetry::Chain;
 use crate::telemetry::metrics::upstream::{Endpoint, UpstreamMetrics};
-use crate::telemetry::traces::Call;
+use crate::telemetry::traces::ClientCall;
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -90,7 +90,7 @@ impl AtlasClient {
         };
         let host = self.origin.host_str().expect("an origin has a host");
         let port = self.origin.port_or_known_default();
-        let span = Call {
+        let span = ClientCall {
             method: if form.is_some() { "POST" } else { "GET" },
             template: endpoint.template(),
             place: (host, port.expect("http and https have a port")),

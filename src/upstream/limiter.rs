@@ -33,7 +33,7 @@ use super::error::{FetchErrorKind, HeldBack, Urgency};
 use super::jitter::Jitter;
 use crate::atlas::ProjectId;
 use crate::system::Clock;
-use crate::telemetry::{Repeated, Tally};
+use crate::telemetry::{RateLimitedLog, Tally};
 use cooldown::Cooldown;
 use project::Project;
 use projects::LimiterState;
@@ -95,9 +95,9 @@ struct Shared {
     queue_wait: Duration,
     state: Mutex<LimiterState<Waiter>>,
     /// What is logged once for all projects, however many it befalls.
-    host_failing: Repeated,
-    projects_failing: Repeated,
-    cooldowns: Repeated,
+    host_failing: RateLimitedLog,
+    projects_failing: RateLimitedLog,
+    cooldowns: RateLimitedLog,
 }
 
 /// A concurrency slot. Dropping it passes it on.
@@ -123,9 +123,9 @@ impl ProjectLimiter {
             queue: limits.queue,
             queue_wait: limits.queue_wait,
             state: Mutex::new(LimiterState::new(Rates::new(limits))),
-            host_failing: Repeated::default(),
-            projects_failing: Repeated::default(),
-            cooldowns: Repeated::default(),
+            host_failing: RateLimitedLog::default(),
+            projects_failing: RateLimitedLog::default(),
+            cooldowns: RateLimitedLog::default(),
         }))
     }
 

@@ -22,7 +22,7 @@ use super::error::{CredentialFailure, NoToken};
 use super::jitter::Jitter;
 use super::watched_secret::WatchedSecret;
 use crate::system::{Clock, Moment, Secret};
-use crate::telemetry::Repeated;
+use crate::telemetry::RateLimitedLog;
 use crate::telemetry::metrics::upstream::{CredentialLabels, UpstreamMetrics};
 use files::AccountFiles;
 
@@ -33,9 +33,9 @@ pub(super) struct ServiceAccount {
     environment: Environment,
     state: Mutex<AccountState>,
     /// Of mints that fail.
-    without_token: Repeated,
+    without_token: RateLimitedLog,
     /// Of calls to the token endpoint without an answer.
-    unanswered: Repeated,
+    unanswered: RateLimitedLog,
     /// Changes whenever a mint has ended.
     settled: watch::Sender<u64>,
 }
@@ -115,8 +115,8 @@ impl ServiceAccount {
             files,
             environment,
             state: Mutex::default(),
-            without_token: Repeated::default(),
-            unanswered: Repeated::default(),
+            without_token: RateLimitedLog::default(),
+            unanswered: RateLimitedLog::default(),
             settled: watch::Sender::default(),
         })
     }

@@ -12,7 +12,7 @@ use super::limiter::ProjectLimiter;
 use super::service_account::Environment;
 use super::state::StateDirectory;
 use crate::atlas::ProjectId;
-use crate::telemetry::Repeated;
+use crate::telemetry::RateLimitedLog;
 
 pub(super) struct UpstreamShared {
     pub(super) api: Api,
@@ -26,7 +26,7 @@ pub(super) struct UpstreamShared {
     /// Ends every fetch, because the process ends.
     pub(super) given_up: CancellationToken,
     /// Of answers that were refused as a protection.
-    pub(super) answers_refused: Repeated,
+    pub(super) answers_refused: RateLimitedLog,
 }
 
 /// A credential that no configuration names any more.

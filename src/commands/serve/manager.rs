@@ -13,7 +13,7 @@ use tracing::warn;
 use crate::app::App;
 use crate::server::admin::Report;
 use crate::system::{Clock, may_wait};
-use crate::telemetry::{Repeated, Tally};
+use crate::telemetry::{RateLimitedLog, Tally};
 
 /// Callers are answered from now on.
 pub(super) async fn ready(clock: &Clock) {
@@ -41,13 +41,13 @@ pub(super) async fn reloaded(clock: &Clock, taken: bool, report: &Report) {
         status = format!("{status}; {report}");
     }
     let told = move || sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(&status)]);
-    send(clock, told, &Repeated::default()).await;
+    send(clock, told, &RateLimitedLog::default()).await;
 }
 
 /// Tells, whenever that changes, whether this replica is ready and what is ill. Never ends.
 pub(super) async fn tell_readiness(app: &App, clock: &Clock) -> Infallible {
     let mut told = "ready".to_owned();
-    let failures = Repeated::default();
+    let failures = RateLimitedLog::default();
     loop {
         let state = app.readiness().to_string();
         if state != told {
@@ -70,7 +70,7 @@ pub(super) async fn stopping(clock: &Clock) {
 pub(super) fn keep_alive(clock: Clock) -> Option<AbortOnDropHandle<()>> {
     let interval = sd_notify::watchdog_enabled()?;
     Some(AbortOnDropHandle::new(tokio::spawn(async move {
-        let failures = Repeated::default();
+        let failures = RateLimitedLog::default();
         loop {
             let told = || sd_notify::notify(&[NotifyState::Watchdog]);
             send(&clock, told, &failures).await;
@@ -83,7 +83,7 @@ async fn tell(clock: &Clock, state: Vec<NotifyState<'static>>) {
     send(
         clock,
         move || sd_notify::notify(&state),
-        &Repeated::default(),
+        &RateLimitedLog::default(),
     )
     .await;
 }
@@ -91,7 +91,7 @@ async fn tell(clock: &Clock, state: Vec<NotifyState<'static>>) {
 async fn send(
     clock: &Clock,
     tell: impl FnOnce() -> io::Result<()> + Send + 'static,
-    failures: &Repeated,
+    failures: &RateLimitedLog,
 ) {
     if let Ok(Err(error)) = clock.timeout(LONGEST_WORD, may_wait(tell)).await
         && let Some(Tally { times, .. }) = failures.happened(clock.elapsed())

@@ -79,10 +79,12 @@ reasons! {
     WriteStall = "write_stall",
 }
 
+type Label = [(&'static str, &'static str); 1];
+
 /// Handles to the metrics of connections.
 #[derive(Clone, Debug)]
 pub struct ConnectionMetrics {
-    refused: Family<[(&'static str, &'static str); 1], Counter>,
+    refused: Family<Label, Counter>,
     tls_loaded: Counter,
     tls_refused: Counter,
 }

@@ -53,7 +53,7 @@ pub struct Traced {
 
 /// A request to Atlas, before it is sent.
 #[derive(Clone, Copy, Debug)]
-pub struct Call<'c> {
+pub struct ClientCall<'c> {
     /// How.
     pub method: &'static str,
     /// What, with places in it for what differs.
@@ -147,7 +147,7 @@ impl Drop for Traced {
     }
 }
 
-impl Call<'_> {
+impl ClientCall<'_> {
     /// The span of this request.
     pub fn span(&self) -> Sent {
         let (method, template) = (self.method, self.template);
