@@ -13,7 +13,7 @@ use tracing::warn;
 use crate::app::App;
 use crate::blocking::may_wait;
 use crate::clock::Clock;
-use crate::server::admin::Report;
+use crate::server::admin::ReadinessReport;
 use crate::telemetry::{Repeated, Tally};
 
 /// Callers are answered from now on.
@@ -31,7 +31,7 @@ pub(super) async fn reloading(clock: &Clock) {
 }
 
 /// It was, and either taken or refused.
-pub(super) async fn reloaded(clock: &Clock, taken: bool, report: &Report) {
+pub(super) async fn reloaded(clock: &Clock, taken: bool, report: &ReadinessReport) {
     let mut status = if taken {
         "the configuration was read again"
     } else {

@@ -1,4 +1,4 @@
-//! What is counted of connections that are not served to their end.
+//! Metrics of refused connections and of reloaded certificates.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;

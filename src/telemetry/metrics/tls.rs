@@ -1,4 +1,4 @@
-//! What is shown of the certificate that callers are shown.
+//! The metric of how long the TLS certificate is valid.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
