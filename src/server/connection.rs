@@ -83,10 +83,11 @@ pub(crate) struct Listener {
     pub(crate) bodies: bool,
 }
 
+type GracefulHttp = dyn GracefulConnection<Error = hyper::Error, Output = hyper::Result<()>> + Send;
+
 /// A connection that hyper serves.
 struct HttpConnection {
-    connection:
-        Pin<Box<dyn GracefulConnection<Error = hyper::Error, Output = hyper::Result<()>> + Send>>,
+    connection: Pin<Box<GracefulHttp>>,
     /// Cancelled after the last answer.
     last: CancellationToken,
 }

@@ -157,12 +157,11 @@ impl Node {
         let in_brackets = text
             .strip_prefix('[')
             .and_then(|text| text.strip_suffix(']'));
-        let (address, port) = match in_brackets.unwrap_or(text).parse::<IpAddr>() {
-            Ok(address) => (address, None),
-            Err(_) => {
-                let address: SocketAddr = text.parse().ok()?;
-                (address.ip(), Some(address.port()))
-            }
+        let (address, port) = if let Ok(address) = in_brackets.unwrap_or(text).parse::<IpAddr>() {
+            (address, None)
+        } else {
+            let address: SocketAddr = text.parse().ok()?;
+            (address.ip(), Some(address.port()))
         };
         let address = address.to_canonical();
         Some(Self { address, port })

@@ -28,7 +28,7 @@ pub struct Encodings {
 
 /// The media type to answer with; `None` if the caller takes none that this resource has.
 pub fn accepted_media_type(
-    accept: GetAll<'_, HeaderValue>,
+    accept: &GetAll<'_, HeaderValue>,
     version: ApiVersion,
 ) -> Option<MediaType> {
     let mut accepted = None;
@@ -220,7 +220,7 @@ mod tests {
         ] {
             let headers = headers(&header::ACCEPT, accept);
             assert_eq!(
-                accepted_media_type(headers.get_all(header::ACCEPT), version),
+                accepted_media_type(&headers.get_all(header::ACCEPT), version),
                 expected,
                 "{accept:?}"
             );

@@ -64,6 +64,10 @@ impl PublicHandler {
 }
 
 #[must_use = "a response that is not waited for is not sent"]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "in a box, each hit would cost an allocation"
+)]
 pub(crate) enum Answering {
     /// A hit, which waits for its record.
     CachedReply(CachedReply),
@@ -84,6 +88,9 @@ struct ReplyForm {
     /// It is the last on its connection.
     is_last: bool,
 }
+
+/// A response whose record is written, or cannot be.
+type Recorded = Result<(Response<ResponseBody>, Option<Present>), Unrecorded>;
 
 /// When a request arrived, and what its record calls it.
 #[derive(Clone, Copy)]
@@ -328,10 +335,7 @@ impl ReplyForm {
     }
 
     /// The response, now that its record is written, or that it cannot be.
-    fn finish(
-        &self,
-        reply: Result<(Response<ResponseBody>, Option<Present>), Unrecorded>,
-    ) -> Response<ResponseBody> {
+    fn finish(&self, reply: Recorded) -> Response<ResponseBody> {
         match reply {
             Ok((mut response, present)) => {
                 if let Some(present) = present {

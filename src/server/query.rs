@@ -84,7 +84,7 @@ impl ListForm {
     }
 
     /// Up to how many certificates such an answer shows all that there are.
-    pub fn most(&self) -> usize {
+    pub(crate) fn most(&self) -> usize {
         match self.page {
             None => usize::MAX,
             Some(page) if page.number() == 1 => usize::try_from(page.size()).expect("at most 500"),
@@ -118,10 +118,11 @@ pub(super) fn asks_for_envelope(query: &str) -> bool {
     values.next() == Some("true") && values.next().is_none()
 }
 
+/// Name and value.
+type Parameter<'q> = (Cow<'q, str>, Cow<'q, str>);
+
 /// The parameters of a query, percent-decoded; one without a value has an empty one.
-pub(super) fn parameters(
-    query: &str,
-) -> impl Iterator<Item = Result<(Cow<'_, str>, Cow<'_, str>), InvalidQuery>> {
+pub(super) fn parameters(query: &str) -> impl Iterator<Item = Result<Parameter<'_>, InvalidQuery>> {
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     pairs.map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));

@@ -165,7 +165,7 @@ impl<'r> CertRequest<'r> {
         let username = Username::from_path_segment(username).map_err(BadRequest::Username)?;
         let form = ListForm::read(query).map_err(BadRequest::Query)?;
         let headers = &parts.headers;
-        let media_type = accepted_media_type(headers.get_all(header::ACCEPT), version);
+        let media_type = accepted_media_type(&headers.get_all(header::ACCEPT), version);
         let media_type = media_type.ok_or(BadRequest::NotAcceptable)?;
         let encodings = Encodings::read(headers.get_all(header::ACCEPT_ENCODING));
         let credentials = addressed.credentials(headers, form.token_in_query)?;

@@ -51,11 +51,11 @@ impl<'r> Addressed<'r> {
     }
 
     /// The bearer token of the request.
-    pub fn credentials<'f>(
+    pub fn credentials(
         self,
-        headers: &'f HeaderMap,
+        headers: &HeaderMap,
         token_in_query: bool,
-    ) -> Result<BearerCredentials<'f>, BadRequest> {
+    ) -> Result<BearerCredentials<'_>, BadRequest> {
         let mut values = headers.get_all(header::AUTHORIZATION).iter();
         let Some(value) = values.next() else {
             return Ok(BearerCredentials::None);

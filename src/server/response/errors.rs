@@ -169,29 +169,12 @@ fn of_fetch(failure: &FetchFailure) -> ErrorReply {
             *retry_after,
         ),
         FetchFailure::Busy { retry_after } => busy(*retry_after),
-        FetchFailure::Credential(failure) => match failure {
-            CredentialFailure::MintLimit | CredentialFailure::MintLimited(_) => no_mint(),
-            CredentialFailure::Refused(_) => unreachable(
-                "Atlas refuses the gateway's own service account. The gateway's operators must renew \
-                 its secret.",
-            ),
-            CredentialFailure::Unavailable(_) => {
-                unreachable("Atlas gave the gateway no token. Try again shortly.")
-            }
-        },
-        // 429 only where a rate limit is spent.
+        FetchFailure::Credential(failure) => of_credential(*failure),
         FetchFailure::HeldBack {
             why,
             calls_per_minute,
             retry_after,
-        } => match why {
-            HeldBack::BucketLow => reserve(*calls_per_minute, *retry_after),
-            HeldBack::OwnShare => own_share(*calls_per_minute, *retry_after),
-            HeldBack::RateLimited => cooldown(*retry_after),
-            HeldBack::Busy => busy(*retry_after),
-            HeldBack::MintLimit => no_mint(),
-            HeldBack::Unavailable => project_unavailable(*retry_after),
-        },
+        } => of_held_back(*why, *calls_per_minute, *retry_after),
         FetchFailure::Inconsistent => bad_gateway(
             "UPSTREAM_INCONSISTENT",
             "The list of certificates kept changing while it was read. Try again.",
@@ -233,6 +216,31 @@ fn of_fetch(failure: &FetchFailure) -> ErrorReply {
     }
 }
 
+fn of_credential(failure: CredentialFailure) -> ErrorReply {
+    match failure {
+        CredentialFailure::MintLimit | CredentialFailure::MintLimited(_) => no_mint(),
+        CredentialFailure::Refused(_) => unreachable(
+            "Atlas refuses the gateway's own service account. The gateway's operators must renew its \
+             secret.",
+        ),
+        CredentialFailure::Unavailable(_) => {
+            unreachable("Atlas gave the gateway no token. Try again shortly.")
+        }
+    }
+}
+
+/// 429 only where a rate limit is spent.
+fn of_held_back(why: HeldBack, calls_per_minute: u64, wait: Duration) -> ErrorReply {
+    match why {
+        HeldBack::BucketLow => reserve(calls_per_minute, wait),
+        HeldBack::Busy => busy(wait),
+        HeldBack::MintLimit => no_mint(),
+        HeldBack::OwnShare => own_share(calls_per_minute, wait),
+        HeldBack::RateLimited => cooldown(wait),
+        HeldBack::Unavailable => project_unavailable(wait),
+    }
+}
+
 /// What Atlas said, byte for byte. Its `WWW-Authenticate` is not relayed: it speaks of our credential. A 401
 /// must have a challenge and a 405 an `Allow` (RFC 9110, 15.5.2 and 15.5.6), so they get ours; a challenge
 /// without `error`, because the caller's token was accepted.
@@ -241,7 +249,10 @@ fn of_atlas(answer: &AtlasAnswer) -> ErrorReply {
     let mut reply = ErrorReply::of(answer.status, code, answer.body.clone(), "atlas");
     // Not every 503 of Atlas says when to come back, but every one of ours does.
     let is_outage = answer.status == StatusCode::SERVICE_UNAVAILABLE;
-    if let Some(wait) = answer.retry_after.or(is_outage.then_some(SHORT_PAUSE)) {
+    if let Some(wait) = answer
+        .retry_after
+        .or_else(|| is_outage.then_some(SHORT_PAUSE))
+    {
         reply = reply.after(wait);
     }
     match answer.status {

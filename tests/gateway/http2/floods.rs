@@ -119,7 +119,7 @@ fn floods() -> Vec<Row> {
 }
 
 #[tokio::test]
-async fn floods_end_their_connection_cost_little_memory_and_nobody_else_anything() {
+async fn floods_end_their_connection_and_cost_no_other_caller_anything() {
     let world = World::new().await;
     world.ask("app1").await;
     let before = resident_kib();
