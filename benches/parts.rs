@@ -20,7 +20,7 @@ use atlas_cert_gateway::cache::{Ask, Cache, CacheMode, Found};
 use atlas_cert_gateway::server::negotiation::Encodings;
 use atlas_cert_gateway::server::request::{CertRequest, Received};
 use atlas_cert_gateway::server::unsent_budget::UnsentBudget;
-use atlas_cert_gateway::server::{Limits, response};
+use atlas_cert_gateway::server::{ServerLimits, response};
 use atlas_cert_gateway::system::{Clock, Ids};
 use atlas_cert_gateway::telemetry::metrics::cache::CacheMetrics;
 use atlas_cert_gateway::telemetry::metrics::lookups::LookupMetrics;
@@ -129,7 +129,7 @@ fn write(criterion: &mut Criterion) {
     let asked = read_head(&plain);
     let found = found(&clock, &asked);
     let metrics = LookupMetrics::register(&mut Registry::default());
-    let unsent = UnsentBudget::new(&Limits::default(), None, metrics).account();
+    let unsent = UnsentBudget::new(&ServerLimits::default(), None, metrics).account();
     let id = RequestId::from(Uuid::from_u128(0x0192_8000_7fff_8000_0000_0000_0000));
     group.bench_function("an answer and its headers", |bencher| {
         bencher.iter(|| response::answered(black_box(&found), &asked, id, &unsent));

@@ -21,12 +21,12 @@ use crate::memory::{Memory, Stage};
 use crate::policy;
 use crate::policy::Policy;
 use crate::policy::allowance::Allowance;
-use crate::server::accept::{Acceptor, Eviction};
-use crate::server::admin::{Admin, Readiness, Report};
+use crate::server::admin::{Admin, Readiness, ReadinessReport};
+use crate::server::connection::{Eviction, Listener};
 use crate::server::public::PublicHandler;
 use crate::server::tls::Tls;
 use crate::server::unsent_budget::UnsentBudget;
-use crate::server::{Bound, Passed};
+use crate::server::{Bound, PassedSockets};
 use crate::settings::ConfigError;
 use crate::system::{Clock, unwritable_directory};
 use crate::telemetry::Metrics;
@@ -191,12 +191,12 @@ impl App {
 
     /// Starts. Neither Atlas nor an issuer need be there (G32).
     pub async fn start(config: &Config, clock: Clock) -> Result<Self, StartError> {
-        Self::start_on(Passed::default(), config, clock).await
+        Self::start_on(PassedSockets::default(), config, clock).await
     }
 
     /// The same, on the sockets that the service manager has passed, where there are some.
     pub async fn start_on(
-        passed: Passed,
+        passed: PassedSockets,
         config: &Config,
         clock: Clock,
     ) -> Result<Self, StartError> {
@@ -261,7 +261,7 @@ impl App {
     }
 
     /// Whether this replica should be given requests, and what is ill.
-    pub fn readiness(&self) -> Report {
+    pub fn readiness(&self) -> ReadinessReport {
         self.readiness.report()
     }
 
@@ -283,9 +283,9 @@ fn acceptor(
     tls: Option<Tls>,
     stop: &Shutdown,
     (metrics, refusals): (LookupMetrics, ConnectionMetrics),
-) -> Acceptor {
+) -> Listener {
     let limits = config.server.limits.clone();
-    Acceptor {
+    Listener {
         unsent: UnsentBudget::new(&limits, config.memory.bound(), metrics.clone()),
         limits,
         tls,

@@ -36,7 +36,7 @@
 //! # What is deliberately absent
 //!
 //! - Nothing below [`server`] gives an answer of ours its HTTP status; only `server/response.rs` and its
-//!   `document.rs` do, and `server/admin.rs` for operators.
+//!   `errors.rs` do, and `server/admin.rs` for operators.
 //! - Nothing reads the time except [`system::Clock`]. Tests move it; they never wait.
 //! - Nothing follows a link or a redirect of Atlas, reads the system's proxy variables or sends a
 //!   caller's header on.

@@ -1,5 +1,4 @@
-//! The public listener: addresses go in, answered requests come out, and at the end every one that was
-//! begun has been finished.
+//! The HTTP server: its listeners, their limits, and the settings of the public one.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,33 +11,23 @@ use crate::gateway::LookupLimits;
 use crate::settings;
 use crate::settings::{ConfigError, Ranges, Size};
 
-pub mod accept;
+mod accept;
 pub mod admin;
 pub mod body;
-pub mod chunks;
-pub mod public;
-pub mod forwarded;
-pub mod guard;
-pub mod hangup;
-pub mod head;
+pub(crate) mod connection;
+pub(crate) mod forwarded;
+pub(crate) mod head;
 pub mod hosts;
-pub mod idleness;
-pub mod layers;
-pub mod linger;
-pub mod links;
 pub mod negotiation;
-pub mod payload;
-pub mod pretty;
 pub mod proxies;
-pub mod proxy_protocol;
+mod proxy_protocol;
+pub(crate) mod public;
 pub mod public_url;
 pub mod query;
 pub mod request;
 pub mod response;
-pub mod write_timeout;
-pub mod timer;
+pub(crate) mod service;
 pub mod tls;
-pub mod pipelining;
 pub mod unsent_budget;
 
 use self::hosts::Hosts;
@@ -57,7 +46,7 @@ pub struct Config {
     /// The names by which callers address this gateway, on any port; any, where there are none.
     pub hosts: Hosts,
     /// How a connection and a request are bounded.
-    pub limits: Limits,
+    pub limits: ServerLimits,
     /// Whether each connection of a trusted proxy begins with a header of the PROXY protocol.
     pub proxy_protocol: bool,
     /// Where callers find this gateway; links begin with it. Without it they begin with what was addressed.
@@ -65,14 +54,14 @@ pub struct Config {
     pub public_url: Option<PublicUrl>,
     /// TLS; plain text without it.
     pub tls: Option<tls::Config>,
-    /// Proxies that are believed about whom they speak for; nobody else is.
+    /// The only proxies that are believed about whose requests they bring.
     pub trusted_proxies: Proxies,
 }
 
 /// What bounds a connection and a request. Every one is on by default.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Limits {
+pub struct ServerLimits {
     /// Connections at a time, in all, and never more than half of the process's descriptors.
     #[serde(deserialize_with = "settings::whole")]
     pub connections: usize,
@@ -123,16 +112,16 @@ pub struct Limits {
     pub write_stall: Duration,
 }
 
-/// An address that is listened on, before anybody is answered.
+/// An address that is listened on, before connections are accepted.
 #[derive(Debug)]
 pub struct Bound {
     listener: tokio::net::TcpListener,
     address: SocketAddr,
 }
 
-/// Listeners that somebody else holds for us. Of a listener that has none the configured address is used.
+/// Sockets passed by the service manager; without one the configured address is bound.
 #[derive(Debug, Default)]
-pub struct Passed {
+pub struct PassedSockets {
     /// For callers.
     pub callers: Option<std::net::TcpListener>,
     /// For operators.
@@ -145,7 +134,7 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             fast_path: true,
             hosts: Hosts::default(),
-            limits: Limits::default(),
+            limits: ServerLimits::default(),
             proxy_protocol: false,
             public_url: None,
             tls: None,
@@ -154,7 +143,7 @@ impl Default for Config {
     }
 }
 
-impl Default for Limits {
+impl Default for ServerLimits {
     fn default() -> Self {
         Self {
             connections: 10_000,
@@ -178,7 +167,7 @@ impl Default for Limits {
     }
 }
 
-impl Limits {
+impl ServerLimits {
     /// Those that the gateway keeps.
     pub fn of_lookups(&self) -> LookupLimits {
         LookupLimits {
@@ -208,7 +197,7 @@ impl Limits {
         // hyper's buffer holds a whole head and cannot be smaller.
         let head_size = Size::kibibytes(8)..=Size::mebibytes(1);
         ranges.check("head_size", self.head_size, head_size, usual.head_size);
-        // At least one answer, made piece by piece, must have room.
+        // At least one answer, made piece by piece, must fit.
         let unsent = Size::kibibytes(64)..=Size::mebibytes(1 << 10);
         let least = if unsent.contains(&self.unsent) {
             self.unsent
@@ -257,7 +246,7 @@ impl Config {
 
     /// What is allowed and seldom meant.
     pub fn warnings(&self) -> Vec<ConfigError> {
-        let (limits, usual) = (&self.limits, Limits::default());
+        let (limits, usual) = (&self.limits, ServerLimits::default());
         let connections = settings::never_reached(
             (
                 "server.limits.connections_per_source",

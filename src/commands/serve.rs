@@ -16,7 +16,7 @@ use super::{ConfigArguments, ExitStatus, complain};
 use crate::app::{App, StartError};
 use crate::audit::survive_file_size_limit;
 use crate::config::{Config, ConfigSource};
-use crate::server::Passed;
+use crate::server::PassedSockets;
 use crate::system::Clock;
 use crate::telemetry;
 use crate::telemetry::metrics::process::log_lines_dropped;
@@ -56,7 +56,7 @@ pub fn run(arguments: &Arguments) -> ExitStatus {
 }
 
 /// Serves, and listens to signals before anything else: one that comes early is not lost.
-async fn signalled(arguments: &Arguments, passed: Passed, log: &LogQueue) -> ExitStatus {
+async fn signalled(arguments: &Arguments, passed: PassedSockets, log: &LogQueue) -> ExitStatus {
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(error) => return failed(log, &format_args!("cannot listen to signals: {error}")),
@@ -94,7 +94,7 @@ fn say(log: &LogQueue, message: &dyn fmt::Display) {
 async fn serve(
     mut source: ConfigSource,
     config: &Config,
-    passed: Passed,
+    passed: PassedSockets,
     signals: &mut Signals,
     log: &LogLevel,
 ) -> ExitStatus {

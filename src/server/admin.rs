@@ -1,7 +1,7 @@
 //! The admin listener: health, readiness, metrics, purge, explain and the audit trail.
 //!
-//! Never on the public address. Every path but the first three needs a token whose rule grants `admin`,
-//! and what an operator does is put on record like a lookup.
+//! Every path but the first three needs a token whose rule grants `admin`, and what an operator does is on
+//! record like a lookup.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,24 +21,28 @@ use uuid::Uuid;
 mod access;
 mod explain;
 mod lookups;
+mod operation;
 mod purge;
 mod readiness;
 
-pub use readiness::{PartFault, Readiness, Report};
+pub(crate) use readiness::Readiness;
+pub use readiness::{PartFault, ReadinessReport};
 
-use super::accept::{ConnectionState, Peer};
+use self::operation::Operation;
+
+use super::body::payload::ResponseBody;
+use super::connection::{ConnectionPeer, ConnectionState};
 use super::hosts::Hosts;
-use super::layers::{Body, Handler};
-use super::request::{Addressed, BadRequest, Credentials};
+use super::request::{Addressed, BadRequest, BearerCredentials};
 use super::response;
 use super::response::AdminRefusal;
+use super::service::Handler;
 use crate::audit::{AdminAction, AdminRecord, Outcome, RequestId};
 use crate::gateway::Gateway;
 use crate::identity::{Caller, Unverified};
 use crate::policy::{Denied, Reach};
 use crate::settings;
 use crate::settings::ConfigError;
-use crate::system::Moment;
 use crate::telemetry::Scrape;
 
 /// Settings of the admin listener.
@@ -52,8 +56,7 @@ pub struct Config {
     pub hosts: Hosts,
 }
 
-/// Answers operators.
-pub struct Admin {
+pub(crate) struct Admin {
     gateway: Arc<Gateway>,
     hosts: Hosts,
     scrape: Scrape,
@@ -61,12 +64,6 @@ pub struct Admin {
     searches: Arc<Semaphore>,
     /// Purges of more than a key come one after the other, so that several leave callers a processor.
     large_purges: Semaphore,
-}
-
-/// What an operator asked for, once it is known that they may.
-struct Task<'t> {
-    action: AdminAction,
-    reach: Reach<'t>,
 }
 
 impl Default for Config {
@@ -86,8 +83,7 @@ impl Config {
 }
 
 impl Admin {
-    /// What answers operators of `gateway`.
-    pub fn new(
+    pub(crate) fn new(
         gateway: Arc<Gateway>,
         config: &Config,
         scrape: Scrape,
@@ -103,7 +99,7 @@ impl Admin {
         }
     }
 
-    fn ready(&self) -> Response<Body> {
+    fn ready(&self) -> Response<ResponseBody> {
         let report = self.readiness.report();
         let status = if report.ready {
             StatusCode::OK
@@ -113,7 +109,7 @@ impl Admin {
         response::json(status, &report, None)
     }
 
-    async fn metrics(&self) -> Response<Body> {
+    async fn metrics(&self) -> Response<ResponseBody> {
         let cache = self.gateway.cache.clone();
         // It counts what was put and taken since the last time, and may have to wait for a purge that does
         // so, too. A panic in it has been logged.
@@ -121,181 +117,130 @@ impl Admin {
         self.readiness.report();
         self.gateway.upstream.update_gauges();
         self.gateway.show_policy();
-        let mut response = Response::new(Body::from(Bytes::from(self.scrape.page().await)));
+        let mut response = Response::new(ResponseBody::from(Bytes::from(self.scrape.page().await)));
         let kind = HeaderValue::from_static(crate::telemetry::metrics::CONTENT_TYPE);
         response.headers_mut().insert(header::CONTENT_TYPE, kind);
         response
     }
 
-    /// What is not on record is not done.
-    async fn write_down(&self, record: &AdminRecord<'_>) -> Result<(), AdminRefusal> {
-        let written = self.gateway.audit.record_admin(record).await;
-        written.map_err(AdminRefusal::Unrecorded)
-    }
-
-    /// The rule that allows the task. A denial is on record before it is answered.
-    async fn permitted(
-        &self,
-        caller: &Caller,
-        task: &Task<'_>,
-        by: &Requester,
-    ) -> Result<Arc<str>, AdminRefusal> {
-        let verdict = self
-            .gateway
-            .policy
-            .load()
-            .may_administer(caller, task.reach);
-        match verdict {
-            Ok(administrator) => Ok(Arc::clone(administrator.rule())),
-            Err(denied) => Err(self.deny(caller, task, by, &denied).await),
-        }
-    }
-
-    async fn deny(
-        &self,
-        caller: &Caller,
-        task: &Task<'_>,
-        by: &Requester,
-        denied: &Denied,
-    ) -> AdminRefusal {
-        let now = self.gateway.clock.now();
-        let refusal = AdminRefusal::Denied;
-        let audit = &self.gateway.audit;
-        let folded = audit.refuse_admin(Some(caller), by.peer, &refusal.code(), now);
-        if folded.is_some() {
-            return refusal;
-        }
-        let record = AdminRecord {
-            rule: denied.rule().map(|rule| &**rule),
-            ..by.record(caller, task, Outcome::Denied, now)
-        };
-        self.write_down(&record).await.err().unwrap_or(refusal)
-    }
-
     async fn administer(
         &self,
         parts: &Parts,
-        credentials: Result<Credentials<'_>, BadRequest>,
+        credentials: Result<BearerCredentials<'_>, BadRequest>,
         body: Incoming,
-        admin_request: &AdminRequest,
-    ) -> Result<Response<Body>, AdminRefusal> {
-        let (by, route) = (admin_request.by, (&parts.method, parts.uri.path()));
+        request: &AdminRequest,
+    ) -> Result<Response<ResponseBody>, AdminRefusal> {
+        let route = (&parts.method, parts.uri.path());
         let action = action_of(route.1).ok_or(AdminRefusal::Request(BadRequest::Route))?;
         let credentials = credentials.map_err(AdminRefusal::Request)?;
-        let caller = self.caller(credentials, action, &by).await?;
-        admin_request.state.set_authenticated();
-        // What it reaches is not known before it has been read, and only operators are told what is
-        // wrong with it.
-        let unread = Task {
+        let caller = self.authenticate(credentials, action, request).await?;
+        request.state.set_authenticated();
+        let operation = &Operation {
+            caller,
             action,
-            reach: Reach::Everything,
+            query: parts.uri.query().unwrap_or(""),
+            request,
         };
-        if let Err(denied) = self.gateway.policy.load().administrates(&caller) {
-            return Err(self.deny(&caller, &unread, &by, &denied).await);
+        // Only operators are told what is wrong with what they have sent.
+        let policy = self.gateway.policy.load_full();
+        if let Err(denied) = policy.administrates(&operation.caller) {
+            return Err(self.deny(operation, Reach::Everything, &denied).await);
         }
-        let query = parts.uri.query().unwrap_or_default();
         let done = match route {
-            (&Method::POST, "/cache/purge") => self.purge(&caller, body, by).await,
-            (&Method::GET, "/cache/explain") => self.explain(&caller, query, by).await,
-            (&Method::GET, "/access/explain") => self.explain_access(&caller, query, by).await,
-            (&Method::GET, "/audit/lookups") => {
-                self.lookups(&caller, query, by, &admin_request.gone).await
-            }
+            (&Method::POST, "/cache/purge") => self.purge(operation, body).await,
+            (&Method::GET, "/cache/explain") => self.explain(operation).await,
+            (&Method::GET, "/access/explain") => self.explain_access(operation).await,
+            (&Method::GET, "/audit/lookups") => self.lookups(operation).await,
             (_, "/cache/purge") => Err(AdminRefusal::Method("POST")),
             _ => Err(AdminRefusal::Method("GET")),
         };
         if let Err(refusal) = &done
             && refusal.is_of_what_was_sent()
         {
-            let now = self.gateway.clock.now();
             let rejected = AdminRecord {
+                outcome: Outcome::Rejected,
                 status: Some(refusal.status().as_u16()),
-                filters: (action == AdminAction::Search).then_some(query),
-                ..by.record(&caller, &unread, Outcome::Rejected, now)
+                filters: (action == AdminAction::Search).then_some(operation.query),
+                ..self.record_of(operation, Reach::Everything)
             };
             self.write_down(&rejected).await?;
         }
         done
     }
 
-    /// Whether the caller's token is not on the deny list.
     fn is_believed(&self, caller: &Caller) -> bool {
         let passed = self.gateway.policy.load().pass_deny_list(caller);
         !matches!(passed, Err(Denied::Listed(listed)) if listed.is_of_token())
     }
 
-    async fn caller(
+    async fn authenticate(
         &self,
-        credentials: Credentials<'_>,
+        credentials: BearerCredentials<'_>,
         action: AdminAction,
-        by: &Requester,
+        request: &AdminRequest,
     ) -> Result<Arc<Caller>, AdminRefusal> {
         let now = self.gateway.clock.now();
-        let unauthenticated = Outcome::Unauthenticated;
         let mut refused_for = None;
-        let (refusal, outcome) = match credentials {
-            Credentials::Bearer(token) => match self.gateway.identity.verify(token, now).await {
-                Ok(caller) if self.is_believed(&caller) => return Ok(caller),
-                Ok(_) => (AdminRefusal::BadToken, unauthenticated),
-                Err(Unverified::NoKeys | Unverified::TooManyWait) => {
-                    (AdminRefusal::NoKeys, Outcome::Failed)
+        let refusal = match credentials {
+            BearerCredentials::Bearer(token) => {
+                match self.gateway.identity.verify(token, now).await {
+                    Ok(caller) if self.is_believed(&caller) => return Ok(caller),
+                    Ok(_) => AdminRefusal::BadToken,
+                    Err(Unverified::NoKeys | Unverified::TooManyWait) => AdminRefusal::NoKeys,
+                    Err(why) => {
+                        refused_for = Some(why);
+                        AdminRefusal::BadToken
+                    }
                 }
-                Err(why) => {
-                    refused_for = Some(why);
-                    (AdminRefusal::BadToken, unauthenticated)
-                }
-            },
-            Credentials::None => (AdminRefusal::Unauthenticated, unauthenticated),
+            }
+            BearerCredentials::None => AdminRefusal::Unauthenticated,
         };
+        let is_our_fault = matches!(refusal, AdminRefusal::NoKeys);
         let audit = &self.gateway.audit;
-        match (
-            audit.refuse_admin(None, by.peer, &refusal.code(), now),
-            &refusal,
-        ) {
-            (None, _) => {}
+        if let Some(folded) = audit.refuse_admin(None, request.peer, &refusal.code(), now) {
             // What is wrong with us is said all the same.
-            (Some(_), AdminRefusal::NoKeys) => return Err(refusal),
-            (Some(refusals), _) => return Err(AdminRefusal::TooMany(refusals)),
+            return Err(if is_our_fault {
+                refusal
+            } else {
+                AdminRefusal::TooMany(folded)
+            });
         }
         if let Some(why) = refused_for {
-            let (request_id, reason, claim) = (by.request_id, why.reason(), why.claim());
+            let (request_id, reason, claim) = (request.request_id, why.reason(), why.claim());
             info!(%request_id, reason, claim, "an operator's token was refused: {why}");
         }
-        let refused = AdminRecord {
-            action,
-            outcome,
-            caller: None,
-            peer: Some(by.peer),
-            request_id: Some(by.request_id),
-            status: Some(refusal.status().as_u16()),
-            rule: None,
-            group_id: None,
-            username: None,
-            entries: None,
-            filters: None,
-            now,
+        let outcome = if is_our_fault {
+            Outcome::Failed
+        } else {
+            Outcome::Unauthenticated
         };
-        self.write_down(&refused).await?;
+        let record = AdminRecord {
+            status: Some(refusal.status().as_u16()),
+            ..self.record(action, request, outcome)
+        };
+        self.write_down(&record).await?;
         Err(refusal)
     }
 }
 
 impl Handler for Admin {
-    type Answer = BoxFuture<'static, Response<Body>>;
+    type Answer = BoxFuture<'static, Response<ResponseBody>>;
 
-    fn handle(self: &Arc<Self>, request: Request<Incoming>, peer: &Arc<Peer>) -> Self::Answer {
+    fn handle(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        peer: &Arc<ConnectionPeer>,
+    ) -> Self::Answer {
         let admin = Arc::clone(self);
         let admin_request = AdminRequest {
-            by: Requester {
-                peer: peer.address,
-                request_id: Uuid::now_v7().into(),
-            },
+            peer: peer.address,
+            request_id: Uuid::now_v7().into(),
             state: peer.state.clone(),
             gone: CancellationToken::new(),
         };
         let hangs_up = admin_request.gone.clone().drop_guard();
         // In a task of its own: what an operator has begun is done and on record, even if they hang up.
-        // Only what changes nothing, and takes long, looks whether somebody still waits for it.
+        // Only what changes nothing, and takes long, looks whether the caller still waits for it.
         let answering = tokio::spawn(async move { admin.answer(request, &admin_request).await });
         Box::pin(async move {
             let answer = answering.await.unwrap_or_else(|_| response::unexpected());
@@ -310,11 +255,11 @@ impl Admin {
         &self,
         request: Request<Incoming>,
         admin_request: &AdminRequest,
-    ) -> Response<Body> {
+    ) -> Response<ResponseBody> {
         let (parts, body) = request.into_parts();
-        let refused = |refusal| response::not_administered(&refusal, admin_request.by.request_id);
+        let refused = |refusal| response::not_administered(&refusal, admin_request.request_id);
         let credentials = match Addressed::read(&parts) {
-            // A page of somebody else's that a browser was told is here speaks of its own host.
+            // DNS rebinding: a foreign page that a browser was told is here names its own host.
             Ok(addressed) if !self.hosts.include_or_local(addressed.host()) => {
                 return refused(AdminRefusal::Misdirected);
             }
@@ -330,7 +275,7 @@ impl Admin {
             (&Method::GET | &Method::HEAD, "/metrics") => self.metrics().await,
             (_, "/healthz" | "/readyz" | "/metrics") => refused(AdminRefusal::Method("GET, HEAD")),
             _ => {
-                let request_id = admin_request.by.request_id;
+                let request_id = admin_request.request_id;
                 self.administer(&parts, credentials, body, admin_request).await.unwrap_or_else(|refusal| {
                     if let AdminRefusal::Unrecorded(problem) = &refusal {
                         debug!(%request_id, "not answered, because it is not on record: {problem}");
@@ -342,61 +287,15 @@ impl Admin {
     }
 }
 
-/// The connection by which somebody asks.
+/// A request, apart from its content.
 struct AdminRequest {
-    by: Requester,
+    peer: SocketAddr,
+    request_id: RequestId,
     state: ConnectionState,
-    /// Cancelled when nobody waits for the answer any more.
+    /// Cancelled when the caller has hung up.
     gone: CancellationToken,
 }
 
-/// Who is asking, apart from their token.
-#[derive(Clone, Copy)]
-struct Requester {
-    peer: SocketAddr,
-    request_id: RequestId,
-}
-
-impl Requester {
-    fn record<'a>(
-        &self,
-        caller: &'a Caller,
-        task: &Task<'a>,
-        outcome: Outcome,
-        now: Moment,
-    ) -> AdminRecord<'a> {
-        let status = match outcome {
-            Outcome::Denied => StatusCode::FORBIDDEN,
-            Outcome::Unauthenticated => StatusCode::UNAUTHORIZED,
-            Outcome::Abandoned | Outcome::Answered | Outcome::Failed | Outcome::Rejected => {
-                StatusCode::OK
-            }
-        };
-        let (group_id, username) = match task.reach {
-            Reach::Everything => (None, None),
-            Reach::Project(project) => (Some(project.as_str()), None),
-            Reach::CertQuery(query) => {
-                (Some(query.project.as_str()), Some(query.username.as_str()))
-            }
-        };
-        AdminRecord {
-            action: task.action,
-            outcome,
-            caller: Some(caller),
-            peer: Some(self.peer),
-            request_id: Some(self.request_id),
-            status: Some(status.as_u16()),
-            rule: None,
-            group_id,
-            username,
-            entries: None,
-            filters: None,
-            now,
-        }
-    }
-}
-
-/// What is done at a path.
 fn action_of(path: &str) -> Option<AdminAction> {
     match path {
         "/access/explain" => Some(AdminAction::ExplainAccess),

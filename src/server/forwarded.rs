@@ -1,53 +1,56 @@
-//! What trusted proxies say of a request (RFC 7239, and the `X-Forwarded-` headers before it): its headers
-//! go in; who asked, and how this gateway was addressed, come out.
+//! `Forwarded` (RFC 7239) and the older `X-Forwarded-` headers of trusted proxies: who asked, and how this
+//! gateway was addressed.
 //!
-//! Each proxy adds what it has seen to what came to it, so the end of such a list is the word of the proxy
-//! that is connected, the part before it that of the proxy before, and the beginning whatever the first
-//! caller liked to write. It is read from its end, for as long as whoever said it is trusted: the source is
-//! the last address that is not a trusted proxy's.
+//! Each proxy appends what it has seen, so the lists are read from their end, for as long as each word is a
+//! trusted proxy's: the source is the last address that is not. What stands before it the caller may have
+//! written.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use http::HeaderMap;
 use http::header::{FORWARDED, HeaderName};
 
+use super::head::is_in_tokens;
 use super::proxies::Proxies;
 use super::request::is_host;
 
-mod element;
-
-use element::Element;
-
-/// Who asked, and how. What nobody has said is as the connection has it.
+/// Who asked, and how. What is `None` is as the connection has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Forwarded {
+pub(crate) struct Forwarded {
     /// Who asked the outermost trusted proxy.
-    pub source: Option<Node>,
+    pub(crate) source: Option<Node>,
     /// `http` or `https`, as it was asked.
-    pub scheme: Option<&'static str>,
+    pub(crate) scheme: Option<&'static str>,
     /// The host that it was asked for, with its port where the caller gave one.
-    pub host: Option<String>,
+    pub(crate) host: Option<String>,
 }
 
-/// Where a request came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Node {
-    /// The address.
-    pub address: IpAddr,
-    /// The port, which few proxies tell.
-    pub port: Option<u16>,
+pub(crate) struct Node {
+    pub(crate) address: IpAddr,
+    /// Few proxies tell it.
+    pub(crate) port: Option<u16>,
 }
 
-/// The headers cannot be read, or contradict each other, so that nobody knows who asked.
+/// What one proxy has said in `Forwarded`.
+#[derive(Default)]
+struct Element {
+    /// `for`
+    node: Option<String>,
+    proto: Option<String>,
+    host: Option<String>,
+}
+
+/// The headers cannot be read, or contradict each other, so that it is not known who asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Contradictory;
+pub(crate) struct Contradictory;
 
 impl Forwarded {
     /// Reads the headers of a request that a trusted proxy has brought.
     ///
     /// `Forwarded` and the others are two lists, and a proxy that adds to one of them may pass on what a
     /// caller has put into the other. So where there are both they have to name the same source.
-    pub fn read(headers: &HeaderMap, trusted: &Proxies) -> Result<Self, Contradictory> {
+    pub(crate) fn read(headers: &HeaderMap, trusted: &Proxies) -> Result<Self, Contradictory> {
         let standard = Self::standard(headers, trusted)?;
         let older = Self::older(headers, trusted)?;
         let address = |told: &Self| told.source.map(|node| node.address);
@@ -70,13 +73,13 @@ impl Forwarded {
         let mut elements = Vec::new();
         for value in headers.get_all(FORWARDED) {
             let text = value.to_str().map_err(|_| Contradictory)?;
-            elements.extend(element::read(text).ok_or(Contradictory)?);
+            read_elements(text, &mut elements).ok_or(Contradictory)?;
         }
         let mut told = Self::default();
         for Element { node, proto, host } in elements.into_iter().rev() {
             told.scheme = scheme(proto.as_deref())?.or(told.scheme);
             told.host = checked(host.as_deref())?.or(told.host);
-            let Some(node) = node.as_deref().and_then(element::node) else {
+            let Some(node) = node.as_deref().and_then(Node::read) else {
                 break;
             };
             told.source = Some(node);
@@ -98,8 +101,8 @@ impl Forwarded {
         // How many proxies are believed.
         let mut believed = 1;
         for node in list(headers, &FOR)?.into_iter().rev() {
-            // What is no address is the word of whoever stands before it, who does not say more.
-            let Some(node) = element::node(node) else {
+            // What is no address (`unknown`) is the last that its proxy says.
+            let Some(node) = Node::read(node) else {
                 break;
             };
             told.source = Some(node);
@@ -148,6 +151,90 @@ fn checked(host: Option<&str>) -> Result<Option<String>, Contradictory> {
     }
 }
 
+impl Node {
+    /// An address, maybe with a port; `None` for `unknown` and for what hides it.
+    fn read(text: &str) -> Option<Self> {
+        let in_brackets = text
+            .strip_prefix('[')
+            .and_then(|text| text.strip_suffix(']'));
+        let (address, port) = if let Ok(address) = in_brackets.unwrap_or(text).parse::<IpAddr>() {
+            (address, None)
+        } else {
+            let address: SocketAddr = text.parse().ok()?;
+            (address.ip(), Some(address.port()))
+        };
+        let address = address.to_canonical();
+        Some(Self { address, port })
+    }
+}
+
+/// The elements of one header line; `None` if it is malformed.
+fn read_elements(text: &str, elements: &mut Vec<Element>) -> Option<()> {
+    let mut element = Element::default();
+    let mut rest = text.trim_matches(BLANKS);
+    loop {
+        rest = pair(rest, &mut element)?.trim_start_matches(BLANKS);
+        if rest.is_empty() {
+            elements.push(element);
+            return Some(());
+        }
+        if let Some(next) = rest.strip_prefix(',') {
+            elements.push(std::mem::take(&mut element));
+            rest = next;
+        } else {
+            rest = rest.strip_prefix(';')?;
+        }
+        rest = rest.trim_start_matches(BLANKS);
+    }
+}
+
+/// Reads `name=value` into its place, if there is one, and says what stands behind it.
+fn pair<'t>(text: &'t str, element: &mut Element) -> Option<&'t str> {
+    let (name, rest) = token(text);
+    if name.is_empty() {
+        // RFC 9110, section 5.6.1: an element of a list may be empty.
+        return Some(text);
+    }
+    let rest = rest.strip_prefix('=')?;
+    let (value, rest) = if let Some(quoted) = rest.strip_prefix('"') {
+        unquoted(quoted)?
+    } else {
+        let (value, rest) = token(rest);
+        (value.to_owned(), rest)
+    };
+    let place = if name.eq_ignore_ascii_case("for") {
+        &mut element.node
+    } else if name.eq_ignore_ascii_case("proto") {
+        &mut element.proto
+    } else if name.eq_ignore_ascii_case("host") {
+        &mut element.host
+    } else {
+        return Some(rest);
+    };
+    // Each parameter at most once.
+    place.replace(value).is_none().then_some(rest)
+}
+
+/// A token, and what stands behind it. Addresses and ports without quotes, which many proxies send, too.
+fn token(text: &str) -> (&str, &str) {
+    let is_in = |byte: u8| is_in_tokens(byte) || matches!(byte, b':' | b'[' | b']');
+    let end = text.bytes().position(|byte| !is_in(byte));
+    text.split_at(end.unwrap_or(text.len()))
+}
+
+/// What stands before the closing quote, and behind it.
+fn unquoted(text: &str) -> Option<(String, &str)> {
+    let (mut value, mut rest) = (String::new(), text.chars());
+    loop {
+        match rest.next()? {
+            '"' => return Some((value, rest.as_str())),
+            '\\' => value.push(rest.next()?),
+            letter => value.push(letter),
+        }
+    }
+}
+
+const BLANKS: [char; 2] = [' ', '\t'];
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");

@@ -1,5 +1,4 @@
-//! The names under which this gateway may be addressed: a `Host` goes in; whether it is one of them comes
-//! out.
+//! The names by which this gateway may be addressed (DNS rebinding, misdirected requests).
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -14,26 +13,26 @@ pub struct Hosts(Vec<String>);
 
 impl Hosts {
     /// Whether a request to `host`, on whatever port, is one to this gateway.
-    pub fn include(&self, host: &str) -> bool {
+    pub(crate) fn include(&self, host: &str) -> bool {
         self.0.is_empty() || self.name(host)
     }
 
     /// Whether a request to `host` is one to a name of this gateway, to an IP address or to `localhost`:
-    /// none of which a page of somebody else's has in its own URL.
-    pub fn include_or_local(&self, host: &str) -> bool {
+    /// none of which a foreign page has in its own URL.
+    pub(crate) fn include_or_local(&self, host: &str) -> bool {
         self.name(host) || is_localhost(host) || address(host).is_some()
     }
 
     /// Whether `host` names this gateway and no other, as far as that is known: a name of it, `localhost`, or
     /// the `local` address of a connection to it.
-    pub fn identify(&self, host: &str, local: Option<IpAddr>) -> bool {
+    pub(crate) fn identify(&self, host: &str, local: Option<IpAddr>) -> bool {
         let is_local = || local.is_some() && address(host) == local.map(|it| it.to_canonical());
         self.name(host) || is_localhost(host) || is_local()
     }
 
     /// The same names and one more, unless any will do.
     #[must_use]
-    pub fn and(mut self, host: &str) -> Self {
+    pub(crate) fn and(mut self, host: &str) -> Self {
         if !self.0.is_empty() {
             self.0.push(without_port(host).to_owned());
         }

@@ -28,7 +28,7 @@ pub struct Encodings {
 
 /// The media type to answer with; `None` if the caller takes none that this resource has.
 pub fn accepted_media_type(
-    accept: GetAll<'_, HeaderValue>,
+    accept: &GetAll<'_, HeaderValue>,
     version: ApiVersion,
 ) -> Option<MediaType> {
     let mut accepted = None;
@@ -37,7 +37,7 @@ pub fn accepted_media_type(
         .flat_map(|value| value.to_str().unwrap_or(UNREADABLE).split(','))
         .filter(|item| !item.trim().is_empty())
         .peekable();
-    // Whoever names nothing takes everything.
+    // A caller that names nothing takes everything.
     if items.peek().is_none() {
         return Some(MediaType::Json);
     }
@@ -105,7 +105,7 @@ impl Encodings {
     /// The one that is preferred; of those that are equally welcome, the cheapest to make and to undo.
     pub fn preferred(self) -> Option<Encoding> {
         if self == Self::default() {
-            // Nearly nobody takes any.
+            // Most callers take none.
             return None;
         }
         let wanted = [
@@ -121,29 +121,22 @@ impl Encodings {
 }
 
 fn is_versioned(range: &str) -> bool {
-    let Some((prefix, rest)) = range.split_at_checked(VERSIONED_PREFIX.len()) else {
+    let range = range.to_ascii_lowercase();
+    let date = range.strip_prefix("application/vnd.atlas.");
+    let Some(date) = date.and_then(|rest| rest.strip_suffix("+json")) else {
         return false;
     };
-    let Some(date) = rest
-        .len()
-        .checked_sub(VERSIONED_SUFFIX.len())
-        .and_then(|end| rest.split_at_checked(end))
-    else {
-        return false;
+    let is_in_place = |(at, byte): (usize, u8)| match at {
+        4 | 7 => byte == b'-',
+        _ => byte.is_ascii_digit(),
     };
-    prefix.eq_ignore_ascii_case(VERSIONED_PREFIX)
-        && date.1.eq_ignore_ascii_case(VERSIONED_SUFFIX)
-        && date.0.len() == "2023-01-01".len()
-        && date.0.bytes().enumerate().all(|(at, byte)| match at {
-            4 | 7 => byte == b'-',
-            _ => byte.is_ascii_digit(),
-        })
+    date.len() == "2023-01-01".len() && date.bytes().enumerate().all(is_in_place)
 }
 
 /// The item without its parameters, and its `q` in thousandths; `None` for a `q` that is none.
 fn item_and_quality(item: &str) -> (&str, Option<u16>) {
     let mut parts = item.split(';').map(str::trim);
-    let range = parts.next().unwrap_or_default();
+    let range = parts.next().expect("a split has a first part");
     let quality = parts
         .find_map(|part| {
             let (name, value) = part.split_once('=')?;
@@ -171,8 +164,6 @@ fn thousandths(quality: &str) -> Option<u16> {
 
 /// No media range.
 const UNREADABLE: &str = "?";
-const VERSIONED_PREFIX: &str = "application/vnd.atlas.";
-const VERSIONED_SUFFIX: &str = "+json";
 
 #[cfg(test)]
 mod tests {
@@ -229,7 +220,7 @@ mod tests {
         ] {
             let headers = headers(&header::ACCEPT, accept);
             assert_eq!(
-                accepted_media_type(headers.get_all(header::ACCEPT), version),
+                accepted_media_type(&headers.get_all(header::ACCEPT), version),
                 expected,
                 "{accept:?}"
             );
@@ -237,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn compressions_are_taken_as_the_caller_prefers_and_a_malformed_wish_is_none() {
+    fn compressions_are_taken_as_the_caller_prefers_and_a_malformed_header_asks_for_none() {
         for (accept, brotli, gzip, zstd) in [
             (&["gzip, br, zstd"][..], 1_000, 1_000, 1_000),
             (&["gzip;q=0.5", "zstd;q=0.25"], 0, 500, 250),

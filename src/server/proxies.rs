@@ -1,4 +1,4 @@
-//! Networks of trusted proxies: an address goes in; whether it is one of theirs comes out.
+//! The networks of trusted proxies.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::settings::ConfigError;
 
-/// Who is believed about whose requests it brings. Cheap to clone.
+/// Peers that are believed about whose requests they bring. Cheap to clone.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(transparent)]
 pub struct Proxies(Arc<[Network]>);
@@ -19,21 +19,18 @@ pub struct Proxies(Arc<[Network]>);
 struct Network(IpNet);
 
 impl Proxies {
-    /// Whether an address is a trusted proxy's.
-    pub fn include(&self, address: IpAddr) -> bool {
-        // Nearly nobody has any.
+    pub(crate) fn include(&self, address: IpAddr) -> bool {
+        // Most configurations have none.
         !self.0.is_empty() && {
             let address = address.to_canonical();
             self.0.iter().any(|network| network.0.contains(&address))
         }
     }
 
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// What cannot be meant.
     pub(super) fn config_errors(&self) -> Vec<ConfigError> {
         let networks = self.0.iter().enumerate();
         let of_everybody = networks.filter(|(_, network)| network.0.prefix_len() == 0);

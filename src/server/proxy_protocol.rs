@@ -1,7 +1,7 @@
-//! The first bytes of a connection from a trusted proxy go in; whose connection it is comes out.
+//! The PROXY protocol, versions 1 and 2: whose connection a trusted proxy brings.
 //!
-//! Both versions of the PROXY protocol. It is asked only of proxies that the configuration names, and
-//! of those always: a receiver that guesses can be told anything by anybody.
+//! It is demanded of the proxies that the configuration names, and never guessed: a receiver that guesses
+//! believes any caller.
 //! <https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt>
 
 use std::io;
@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 
 /// Reads the header and not a byte more. `None` where the proxy speaks for itself, as in a health
 /// check, or for something that has no IP address.
-pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<SocketAddr>> {
+pub(crate) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<SocketAddr>> {
     let mut first = [0; SIGNATURE.len()];
     stream.read_exact(&mut first).await?;
     if &first == SIGNATURE {
@@ -96,7 +96,6 @@ const LOCAL: u8 = 0x20;
 const PROXY: u8 = 0x21;
 const TCP_OVER_IPV4: u8 = 0x11;
 const TCP_OVER_IPV6: u8 = 0x21;
-/// The specification's.
 const LONGEST_LINE: usize = 107;
 /// Addresses, and what a load balancer likes to add.
 const LONGEST_BODY: usize = 4_096;

@@ -16,14 +16,15 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use tracing::debug;
 
-use super::accept::Peer;
+use super::body::payload::ResponseBody;
+use super::connection::ConnectionPeer;
 use super::forwarded::Forwarded;
 use super::hosts::Hosts;
-use super::layers::{Body, Handler};
 use super::proxies::Proxies;
 use super::public_url::PublicUrl;
 use super::request::{BadRequest, CertRequest, Received};
-use super::response::{REQUEST_ID, Rendered};
+use super::response::{REQUEST_ID, RenderedReply};
+use super::service::Handler;
 use super::unsent_budget::UnsentAccount;
 use super::{Config, request, response};
 use crate::audit::{Arrival, RequestId, Unrecorded};
@@ -33,8 +34,7 @@ use crate::memory::Stage;
 use crate::system::{Ids, Moment};
 use crate::telemetry::metrics::lookups::Present;
 
-/// Answers lookups.
-pub struct PublicHandler {
+pub(crate) struct PublicHandler {
     gateway: Arc<Gateway>,
     draining: Arc<AtomicBool>,
     hosts: Hosts,
@@ -46,7 +46,7 @@ pub struct PublicHandler {
 
 impl PublicHandler {
     /// A listener to `gateway`. Once `draining` is set each answer asks its caller to connect anew.
-    pub fn new(gateway: Arc<Gateway>, config: &Config, draining: Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(gateway: Arc<Gateway>, config: &Config, draining: Arc<AtomicBool>) -> Self {
         let (hosts, public_url) = (config.hosts.clone(), config.public_url.clone());
         Self {
             gateway,
@@ -63,18 +63,20 @@ impl PublicHandler {
     }
 }
 
-/// The response to one request.
 #[must_use = "a response that is not waited for is not sent"]
-pub enum Answering {
+#[expect(
+    clippy::large_enum_variant,
+    reason = "in a box, each hit would cost an allocation"
+)]
+pub(crate) enum Answering {
     /// A hit, which waits for its record.
-    Cached(Cached),
-    /// Any other.
-    LookedUp(BoxFuture<'static, Response<Body>>),
+    CachedReply(CachedReply),
+    LookedUp(BoxFuture<'static, Response<ResponseBody>>),
 }
 
 /// A response that waits for its record.
-pub struct Cached {
-    reply: AwaitingRecord<Response<Body>>,
+pub(crate) struct CachedReply {
+    reply: AwaitingRecord<Response<ResponseBody>>,
     form: ReplyForm,
 }
 
@@ -85,9 +87,10 @@ struct ReplyForm {
     envelope: bool,
     /// It is the last on its connection.
     is_last: bool,
-    /// It leaves beside others.
-    is_stream: bool,
 }
+
+/// A response whose record is written, or cannot be.
+type Recorded = Result<(Response<ResponseBody>, Option<Present>), Unrecorded>;
 
 /// When a request arrived, and what its record calls it.
 #[derive(Clone, Copy)]
@@ -99,7 +102,11 @@ struct Stamp {
 impl Handler for PublicHandler {
     type Answer = Answering;
 
-    fn handle(self: &Arc<Self>, request: Request<Incoming>, peer: &Arc<Peer>) -> Answering {
+    fn handle(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        peer: &Arc<ConnectionPeer>,
+    ) -> Answering {
         let now = self.gateway.clock.now();
         let stamp = Stamp {
             request_id: self.ids.at(now.wall).into(),
@@ -111,7 +118,7 @@ impl Handler for PublicHandler {
             && !has_body
             && let Some(cached) = self.answer_cached(&parts, stamp, peer)
         {
-            return Answering::Cached(cached);
+            return Answering::CachedReply(cached);
         }
         let (handler, peer) = (Arc::clone(self), Arc::clone(peer));
         let body = has_body.then_some(body);
@@ -122,14 +129,13 @@ impl Handler for PublicHandler {
 }
 
 impl PublicHandler {
-    /// Answers one request.
     async fn answer(
         &self,
         parts: &Parts,
         body: Option<Incoming>,
         stamp: Stamp,
-        peer: &Peer,
-    ) -> Response<Body> {
+        peer: &ConnectionPeer,
+    ) -> Response<ResponseBody> {
         let forwarded = self.forwarded(&parts.headers, peer);
         let arrival = arrival(parts, stamp, peer, forwarded.as_ref().ok());
         let asked = match &forwarded {
@@ -154,7 +160,12 @@ impl PublicHandler {
 
     /// Answers a hit, without a future of its own: hyper reads the next head into the same buffer while the
     /// record is written. `None` for all else, which [`PublicHandler::answer`] begins anew.
-    fn answer_cached(&self, parts: &Parts, stamp: Stamp, peer: &Peer) -> Option<Cached> {
+    fn answer_cached(
+        &self,
+        parts: &Parts,
+        stamp: Stamp,
+        peer: &ConnectionPeer,
+    ) -> Option<CachedReply> {
         let forwarded = self.forwarded(&parts.headers, peer).ok()?;
         let arrival = arrival(parts, stamp, peer, Some(&forwarded));
         let asked = self.read(parts, &forwarded, peer, false).ok()?;
@@ -165,7 +176,7 @@ impl PublicHandler {
                 note_authenticated(peer, outcome);
                 form.render(outcome, &asked, &peer.unsent)
             })?;
-        Some(Cached { reply, form })
+        Some(CachedReply { reply, form })
     }
 
     /// Reads a request, and whether it is this gateway that it is for.
@@ -173,7 +184,7 @@ impl PublicHandler {
         &'r self,
         parts: &'r Parts,
         forwarded: &'r Forwarded,
-        peer: &'r Peer,
+        peer: &'r ConnectionPeer,
         has_body: bool,
     ) -> Result<CertRequest<'r>, BadRequest> {
         let received = Received {
@@ -195,7 +206,7 @@ impl PublicHandler {
         refusal: &BadRequest,
         parts: &Parts,
         body: Option<Incoming>,
-    ) -> Response<Body> {
+    ) -> Response<ResponseBody> {
         let is_stream = parts.version > Version::HTTP_11;
         let has_body = body.is_some();
         if let Some(body) = body.filter(|_| is_stream) {
@@ -206,7 +217,6 @@ impl PublicHandler {
             envelope: request::wants_envelope(parts),
             // What stands behind a body that is not read cannot be told from it.
             is_last: self.is_last(parts.version) || (has_body && !is_stream),
-            is_stream,
         };
         let rendered = form.reject(refusal);
         let path = parts.uri.path().as_bytes();
@@ -224,7 +234,11 @@ impl PublicHandler {
     }
 
     /// What trusted proxies say of a request; of others nothing is believed.
-    fn forwarded(&self, headers: &HeaderMap, peer: &Peer) -> Result<Forwarded, BadRequest> {
+    fn forwarded(
+        &self,
+        headers: &HeaderMap,
+        peer: &ConnectionPeer,
+    ) -> Result<Forwarded, BadRequest> {
         if !peer.is_trusted_proxy {
             return Ok(Forwarded::default());
         }
@@ -233,7 +247,7 @@ impl PublicHandler {
 
     /// Whether this gateway is the one that was asked. A request that could be one to a proxy has to name
     /// it in so many words.
-    fn is_asked(&self, asked: &CertRequest<'_>, peer: &Peer) -> bool {
+    fn is_asked(&self, asked: &CertRequest<'_>, peer: &ConnectionPeer) -> bool {
         let is_named = || {
             let public = self.public_url.as_ref().map(PublicUrl::host);
             public == Some(asked.host) || self.hosts.identify(asked.host, peer.local)
@@ -246,7 +260,6 @@ impl PublicHandler {
             request_id: stamp.request_id,
             envelope: asked.form.has_envelope(),
             is_last: self.is_last(asked.protocol),
-            is_stream: asked.protocol > Version::HTTP_11,
         }
     }
 
@@ -267,7 +280,7 @@ impl PublicHandler {
 fn arrival<'r>(
     parts: &'r Parts,
     stamp: Stamp,
-    peer: &'r Peer,
+    peer: &'r ConnectionPeer,
     forwarded: Option<&Forwarded>,
 ) -> Arrival<'r> {
     let caller_request_id = parts.headers.get(REQUEST_ID);
@@ -283,7 +296,7 @@ fn arrival<'r>(
 }
 
 /// Notes that a connection has brought a request that was authenticated.
-fn note_authenticated(peer: &Peer, outcome: &Result<Found, Refusal>) {
+fn note_authenticated(peer: &ConnectionPeer, outcome: &Result<Found, Refusal>) {
     if let Ok(_)
     | Err(
         Refusal::Denied(_) | Refusal::Fetch { .. } | Refusal::RateLimited(_) | Refusal::TimedOut,
@@ -300,7 +313,7 @@ impl ReplyForm {
         outcome: &Result<Found, Refusal>,
         asked: &CertRequest<'_>,
         unsent: &UnsentAccount,
-    ) -> Rendered {
+    ) -> RenderedReply {
         let mut rendered = match outcome {
             Ok(found) => response::answered(found, asked, self.request_id, unsent),
             Err(refusal) => return self.refuse(refusal),
@@ -309,27 +322,24 @@ impl ReplyForm {
         rendered
     }
 
-    fn refuse(&self, refusal: &Refusal) -> Rendered {
+    fn refuse(&self, refusal: &Refusal) -> RenderedReply {
         let mut rendered = response::refused(refusal, self.request_id, self.envelope);
         self.close(&mut rendered.reply);
         rendered
     }
 
-    fn reject(&self, refusal: &BadRequest) -> Rendered {
+    fn reject(&self, refusal: &BadRequest) -> RenderedReply {
         let mut rendered = response::bad_request(refusal, self.request_id, self.envelope);
         self.close(&mut rendered.reply);
         rendered
     }
 
     /// The response, now that its record is written, or that it cannot be.
-    fn finish(
-        &self,
-        reply: Result<(Response<Body>, Option<Present>), Unrecorded>,
-    ) -> Response<Body> {
+    fn finish(&self, reply: Recorded) -> Response<ResponseBody> {
         match reply {
             Ok((mut response, present)) => {
                 if let Some(present) = present {
-                    response.body_mut().count(present, self.is_stream);
+                    response.body_mut().count(present);
                 }
                 response
             }
@@ -337,7 +347,7 @@ impl ReplyForm {
         }
     }
 
-    fn unrecorded(&self, problem: Unrecorded) -> Response<Body> {
+    fn unrecorded(&self, problem: Unrecorded) -> Response<ResponseBody> {
         let request_id = self.request_id;
         // Not louder, because anyone can cause it. The trail itself says once what is wrong.
         debug!(%request_id, "not answered, because it is not on record: {problem}");
@@ -346,7 +356,7 @@ impl ReplyForm {
         response
     }
 
-    fn close(&self, response: &mut Response<Body>) {
+    fn close(&self, response: &mut Response<ResponseBody>) {
         if self.is_last {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(header::CONNECTION, close);
@@ -355,11 +365,11 @@ impl ReplyForm {
 }
 
 impl Future for Answering {
-    type Output = Response<Body>;
+    type Output = Response<ResponseBody>;
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Response<Body>> {
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Response<ResponseBody>> {
         match self.get_mut() {
-            Self::Cached(cached) => {
+            Self::CachedReply(cached) => {
                 let reply = ready!(Pin::new(&mut cached.reply).poll(context));
                 Poll::Ready(cached.form.finish(reply))
             }

@@ -1,5 +1,4 @@
-//! Where callers find this gateway, if they are told: a URL goes in; what stands before the paths of its
-//! links comes out.
+//! The public URL of this gateway, with which its links begin.
 
 use http::Uri;
 use serde::de::Error as _;
@@ -18,8 +17,7 @@ pub struct PublicUrl {
 }
 
 impl PublicUrl {
-    /// Where a version of the API is.
-    pub fn address(&self, version: ApiVersion) -> Address<'_> {
+    pub(crate) fn address(&self, version: ApiVersion) -> Address<'_> {
         let [v1, v2] = &self.roots;
         Address {
             scheme: self.scheme,
@@ -31,8 +29,7 @@ impl PublicUrl {
         }
     }
 
-    /// The host, with its port if there is one.
-    pub fn host(&self) -> &str {
+    pub(crate) fn host(&self) -> &str {
         &self.host
     }
 
@@ -74,7 +71,8 @@ impl<'de> Deserialize<'de> for PublicUrl {
 impl Serialize for PublicUrl {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let [v1, _] = &self.roots;
-        let path = v1.strip_suffix(ApiVersion::V1.root()).unwrap_or_default();
+        let path = v1.strip_suffix(ApiVersion::V1.root());
+        let path = path.expect("a root ends with its version's");
         serializer.serialize_str(&format!("{}://{}{path}", self.scheme, self.host))
     }
 }

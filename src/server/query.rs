@@ -1,16 +1,15 @@
-//! A query string goes in; the [`Form`] of the answer comes out.
+//! Query strings: the one reading of them, and the [`ListForm`] of an answer.
 //!
 //! Atlas's five parameters are read strictly, everything else is ignored and never forwarded.
 
 use std::borrow::Cow;
 
-use percent_encoding::percent_decode;
-
-use super::head::greatest;
+use memchr::memchr2;
+use percent_encoding::percent_decode_str;
 
 /// How an answer is to be written. Nothing of it reaches the cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Form {
+pub struct ListForm {
     /// `pageNum` and `itemsPerPage`, if either was given; else every certificate in one answer.
     pub page: Option<PageQuery>,
     /// `includeCount`: whether `totalCount` is wanted. `None` where the caller did not say.
@@ -53,42 +52,28 @@ impl PageQuery {
     }
 }
 
-impl Form {
+impl ListForm {
     /// Reads what stands behind the question mark.
     pub fn read(query: &str) -> Result<Self, InvalidQuery> {
         let mut form = Self::default();
-        if query.is_empty() {
-            return Ok(form);
-        }
         let (mut number, mut size) = (None, None);
-        // By bytes: to search in text cost more than all else that an answer from memory does for its query.
-        let is_plain = greatest(query.as_bytes(), |byte| u8::from(matches!(byte, b'%' | 0))) == 0;
-        let decode = |text| {
-            if is_plain {
-                Ok(Cow::Borrowed(text))
-            } else {
-                decode(text)
-            }
-        };
-        let pairs = query.as_bytes().split(|byte| *byte == b'&');
-        for pair in pairs.filter(|pair| !pair.is_empty()) {
-            let equals = pair.iter().position(|byte| *byte == b'=');
-            let (name, value) = pair.split_at(equals.unwrap_or(pair.len()));
-            let value = value.get(1..).unwrap_or_default();
-            let (name, value) = (decode(name)?, decode(value)?);
+        for parameter in parameters(query) {
+            let (name, value) = parameter?;
             match &*name {
-                b"pageNum" => once("pageNum", &mut number, page_number(&value)?)?,
-                b"itemsPerPage" => once("itemsPerPage", &mut size, page_size(&value)?)?,
-                b"includeCount" => {
-                    once(
-                        "includeCount",
-                        &mut form.include_count,
-                        flag("includeCount", &value)?,
-                    )?;
+                "pageNum" => {
+                    // Atlas's parameter is an int32.
+                    let problem = "must be a whole number from 1 to 2147483647";
+                    let value = whole(&value, i32::MAX.unsigned_abs());
+                    set("pageNum", &mut number, value, problem)?;
                 }
-                b"pretty" => once("pretty", &mut form.pretty, flag("pretty", &value)?)?,
-                b"envelope" => once("envelope", &mut form.envelope, flag("envelope", &value)?)?,
-                b"access_token" => form.token_in_query = true,
+                "itemsPerPage" => {
+                    let problem = "must be a whole number from 1 to 500";
+                    set("itemsPerPage", &mut size, whole(&value, 500), problem)?;
+                }
+                "includeCount" => flag("includeCount", &mut form.include_count, &value)?,
+                "pretty" => flag("pretty", &mut form.pretty, &value)?,
+                "envelope" => flag("envelope", &mut form.envelope, &value)?,
+                "access_token" => form.token_in_query = true,
                 _ => {}
             }
         }
@@ -99,10 +84,10 @@ impl Form {
     }
 
     /// Up to how many certificates such an answer shows all that there are.
-    pub fn most(&self) -> usize {
+    pub(crate) fn most(&self) -> usize {
         match self.page {
             None => usize::MAX,
-            Some(page) if page.number() == 1 => usize::try_from(page.size()).unwrap_or(usize::MAX),
+            Some(page) if page.number() == 1 => usize::try_from(page.size()).expect("at most 500"),
             Some(_) => 0,
         }
     }
@@ -128,13 +113,30 @@ impl Form {
 
 /// Whether a query that was refused says in so many words that errors are wanted in an envelope.
 pub(super) fn asks_for_envelope(query: &str) -> bool {
-    let mut wishes = query
-        .split('&')
-        .filter_map(|pair| pair.strip_prefix("envelope="));
-    wishes.next() == Some("true") && wishes.next().is_none()
+    let pairs = query.split('&');
+    let mut values = pairs.filter_map(|pair| pair.strip_prefix("envelope="));
+    values.next() == Some("true") && values.next().is_none()
 }
 
-fn once<T>(name: &'static str, place: &mut Option<T>, value: T) -> Result<(), InvalidQuery> {
+/// Name and value.
+type Parameter<'q> = (Cow<'q, str>, Cow<'q, str>);
+
+/// The parameters of a query, percent-decoded; one without a value has an empty one.
+pub(super) fn parameters(query: &str) -> impl Iterator<Item = Result<Parameter<'_>, InvalidQuery>> {
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    pairs.map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        Ok((decode(name)?, decode(value)?))
+    })
+}
+
+fn set<T>(
+    name: &'static str,
+    place: &mut Option<T>,
+    value: Option<T>,
+    problem: &'static str,
+) -> Result<(), InvalidQuery> {
+    let value = value.ok_or(InvalidQuery { name, problem })?;
     match place.replace(value) {
         None => Ok(()),
         Some(_) => Err(InvalidQuery {
@@ -144,62 +146,32 @@ fn once<T>(name: &'static str, place: &mut Option<T>, value: T) -> Result<(), In
     }
 }
 
-fn page_number(value: &[u8]) -> Result<u32, InvalidQuery> {
-    // Atlas's parameter is an int32.
-    number(value)
-        .filter(|number| (1..=i32::MAX.unsigned_abs()).contains(number))
-        .ok_or(InvalidQuery {
-            name: "pageNum",
-            problem: "must be a whole number from 1 to 2147483647",
-        })
+fn flag(name: &'static str, place: &mut Option<bool>, value: &str) -> Result<(), InvalidQuery> {
+    set(name, place, value.parse().ok(), "must be `true` or `false`")
 }
 
-fn page_size(value: &[u8]) -> Result<u32, InvalidQuery> {
-    number(value)
-        .filter(|number| (1..=500).contains(number))
-        .ok_or(InvalidQuery {
-            name: "itemsPerPage",
-            problem: "must be a whole number from 1 to 500",
-        })
+fn whole(value: &str, most: u32) -> Option<u32> {
+    // Rust's parser takes a sign, too.
+    let is_unsigned = value.starts_with(|first: char| first.is_ascii_digit());
+    let number = value.parse().ok().filter(|_| is_unsigned)?;
+    (1..=most).contains(&number).then_some(number)
 }
 
-fn number(value: &[u8]) -> Option<u32> {
-    let (first, rest) = value.split_first()?;
-    let digit = |byte: u8| byte.is_ascii_digit().then(|| u32::from(byte - b'0'));
-    rest.iter().try_fold(digit(*first)?, |number: u32, byte| {
-        number.checked_mul(10)?.checked_add(digit(*byte)?)
-    })
-}
-
-fn flag(name: &'static str, value: &[u8]) -> Result<bool, InvalidQuery> {
-    match value {
-        b"true" => Ok(true),
-        b"false" => Ok(false),
-        _ => Err(InvalidQuery {
-            name,
-            problem: "must be `true` or `false`",
-        }),
+fn decode(text: &str) -> Result<Cow<'_, str>, InvalidQuery> {
+    if memchr2(b'%', 0, text.as_bytes()).is_none() {
+        return Ok(Cow::Borrowed(text));
     }
-}
-
-fn decode(text: &[u8]) -> Result<Cow<'_, [u8]>, InvalidQuery> {
-    let wrong = InvalidQuery {
+    let mut escapes = text.split('%').skip(1).map(str::as_bytes);
+    let is_escaped = escapes.all(|escape| {
+        let two = escape.first_chunk::<2>();
+        two.is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit))
+    });
+    let decoded = percent_decode_str(text).decode_utf8().ok();
+    let decoded = decoded.filter(|text| is_escaped && !text.contains('\0'));
+    decoded.ok_or(InvalidQuery {
         name: "query",
         problem: "must be percent-encoded UTF-8 text",
-    };
-    let mut escapes = text.split(|byte| *byte == b'%').skip(1);
-    let is_escape = |digits: &[u8]| {
-        let two = digits.get(..2);
-        two.is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit))
-    };
-    if !escapes.all(is_escape) {
-        return Err(wrong);
-    }
-    let decoded = Cow::from(percent_decode(text));
-    if str::from_utf8(&decoded).is_err() || decoded.contains(&0) {
-        return Err(wrong);
-    }
-    Ok(decoded)
+    })
 }
 
 #[cfg(test)]
@@ -209,7 +181,7 @@ mod tests {
     #[test]
     fn atlas_parameters_are_read_and_all_others_ignored() {
         let form =
-            Form::read("pageNum=%31&itemsPerPage=500&includeCount=false&pretty=true").unwrap();
+            ListForm::read("pageNum=%31&itemsPerPage=500&includeCount=false&pretty=true").unwrap();
         assert_eq!(
             form.page,
             Some(PageQuery {
@@ -231,8 +203,8 @@ mod tests {
             "x=1&x=2",
         ] {
             assert_eq!(
-                Form::read(ignored).unwrap(),
-                Form::read("").unwrap(),
+                ListForm::read(ignored).unwrap(),
+                ListForm::read("").unwrap(),
                 "{ignored}"
             );
         }
@@ -247,9 +219,9 @@ mod tests {
             ),
             ("itemsPerPage=501", "must be a whole number from 1 to 500"),
         ] {
-            assert_eq!(Form::read(query).unwrap_err().problem, problem);
+            assert_eq!(ListForm::read(query).unwrap_err().problem, problem);
         }
-        assert!(Form::read("pageNum=2147483647").is_ok());
+        assert!(ListForm::read("pageNum=2147483647").is_ok());
     }
 
     #[test]
@@ -275,7 +247,7 @@ mod tests {
             ("x=%zz", "query"),
             ("x=%4", "query"),
         ] {
-            assert_eq!(Form::read(query).unwrap_err().name, name, "{query}");
+            assert_eq!(ListForm::read(query).unwrap_err().name, name, "{query}");
         }
     }
 }

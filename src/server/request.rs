@@ -11,12 +11,12 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Version, header};
 
 pub(super) use addressed::is_host;
-pub use addressed::{Addressed, Credentials};
+pub use addressed::{Addressed, BearerCredentials};
 
 use super::negotiation::{Encodings, MediaType, accepted_media_type};
 use super::public_url::PublicUrl;
 use super::query;
-use super::query::{Form, InvalidQuery};
+use super::query::{InvalidQuery, ListForm};
 use crate::atlas::{CertQuery, InvalidUsername, ProjectId, Username};
 use crate::cache::{Address, Encoding};
 use crate::gateway::LookupRequest;
@@ -29,7 +29,7 @@ pub struct CertRequest<'r> {
     /// Which of the two paths was used.
     pub version: ApiVersion,
     /// How the answer is to be written.
-    pub form: Form,
+    pub form: ListForm,
     /// The media type of a successful answer.
     pub media_type: MediaType,
     /// The compression that the caller likes best of those that there are.
@@ -51,7 +51,7 @@ pub struct CertRequest<'r> {
     /// The trace that the caller is in (W3C Trace Context).
     pub traceparent: Option<&'r str>,
     /// The bearer token.
-    pub credentials: Credentials<'r>,
+    pub credentials: BearerCredentials<'r>,
 }
 
 /// How a request came here, as far as its own head does not say it.
@@ -74,7 +74,7 @@ pub enum ApiVersion {
     V2,
 }
 
-/// Why a request is refused before anybody is asked who sent it.
+/// Why a request is refused before its caller is authenticated.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadRequest {
     /// A body on a method that has none.
@@ -163,9 +163,9 @@ impl<'r> CertRequest<'r> {
         let project = ProjectId::from_path_segment(project)
             .map_err(|_| BadRequest::ProjectId(project.to_owned()))?;
         let username = Username::from_path_segment(username).map_err(BadRequest::Username)?;
-        let form = Form::read(query).map_err(BadRequest::Query)?;
+        let form = ListForm::read(query).map_err(BadRequest::Query)?;
         let headers = &parts.headers;
-        let media_type = accepted_media_type(headers.get_all(header::ACCEPT), version);
+        let media_type = accepted_media_type(&headers.get_all(header::ACCEPT), version);
         let media_type = media_type.ok_or(BadRequest::NotAcceptable)?;
         let encodings = Encodings::read(headers.get_all(header::ACCEPT_ENCODING));
         let credentials = addressed.credentials(headers, form.token_in_query)?;
@@ -200,8 +200,8 @@ impl CertRequest<'_> {
     pub fn lookup(&self) -> LookupRequest<'_> {
         LookupRequest {
             token: match self.credentials {
-                Credentials::Bearer(token) => Some(token),
-                Credentials::None => None,
+                BearerCredentials::Bearer(token) => Some(token),
+                BearerCredentials::None => None,
             },
             query: &self.query,
             address: self.address,
@@ -221,7 +221,6 @@ pub fn wants_envelope(parts: &Parts) -> bool {
     parts.uri.query().is_some_and(query::asks_for_envelope)
 }
 
-/// One of the two paths, with its free segments as they arrived.
 struct Route<'p> {
     version: ApiVersion,
     project: &'p str,

@@ -1,9 +1,7 @@
-//! Replies: Atlas's form, headers and status.
-//!
-//! Here, in [`document`] and in [`fetch`] is the only place with status codes.
+//! Responses: headers, and with [`errors`] the only place with status codes.
 
 use std::borrow::Cow;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,15 +10,13 @@ use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 use uuid::Uuid;
 
-mod document;
-mod fetch;
+mod errors;
 mod limits;
 
-use self::document::Document;
+use self::errors::ErrorReply;
 use super::body;
-use super::head::Fault;
-use super::layers::Body;
-use super::negotiation::MediaType;
+use super::body::payload::ResponseBody;
+use super::head::HeadFault;
 use super::request::{BadRequest, CertRequest};
 use super::unsent_budget::UnsentAccount;
 use crate::audit::{RequestId, TooManyRefusals, Unrecorded};
@@ -29,41 +25,51 @@ use crate::gateway;
 use crate::gateway::{OVERLOAD_PAUSE, Refusal};
 
 /// A reply, and what the audit record says of it.
-pub type Rendered = gateway::Rendered<Response<Body>>;
+pub type RenderedReply = gateway::Rendered<Response<ResponseBody>>;
 
-/// Renders a list in the form that was asked for, or 304 where the caller has it already. What has to be made
-/// for it has room in `unsent`, or the lookup is shed.
+/// Renders a list in the form that was asked for, or 304 where the caller has it already; 503 where the
+/// budget of unsent bytes is spent (load shedding).
 pub fn answered(
     found: &Found,
     asked: &CertRequest<'_>,
     request_id: RequestId,
     unsent: &UnsentAccount,
-) -> Rendered {
+) -> RenderedReply {
+    let envelope = asked.form.has_envelope();
     let Some(list) = body::render(found, asked, unsent) else {
-        return shed(request_id, asked.form.has_envelope());
+        let retry_after = OVERLOAD_PAUSE;
+        let shed = refused(&Refusal::Overloaded { retry_after }, request_id, envelope);
+        return RenderedReply {
+            is_shed: true,
+            ..shed
+        };
     };
     let unchanged = is_known(&asked.validators, &list.etag);
-    let template = match (unchanged, asked.media_type) {
-        (true, _) => &UNCHANGED,
-        (false, MediaType::Json) => &JSON,
-        (false, MediaType::Versioned) => &VERSIONED,
-    };
-    let body = if unchanged {
-        Body::default()
+    let mut response = if unchanged {
+        Response::default()
     } else {
-        list.body
+        Response::new(list.body)
     };
-    let mut response = Response::clone(template).map(|()| body);
     let headers = response.headers_mut();
+    headers.reserve(HEADERS);
     headers.insert(header::AGE, found.age().as_secs().into());
-    headers.insert(CACHE_STATUS, text_value(of_this_cache(found.status())));
+    headers.insert(CACHE_STATUS, cache_status(found.status()));
     headers.insert(header::ETAG, list.etag);
     headers.insert(REQUEST_ID, request_id_value(request_id));
     headers.insert(UPSTREAM_CALLS, found.upstream_calls.into());
-    if !unchanged && let Some(encoding) = list.encoding {
-        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
+    let fixed = HeaderValue::from_static;
+    headers.insert(header::CACHE_CONTROL, fixed("private, no-cache"));
+    headers.insert(header::VARY, fixed("Accept, Accept-Encoding"));
+    if !unchanged {
+        headers.insert(header::CONTENT_TYPE, asked.media_type.header_value());
+        if let Some(encoding) = list.encoding {
+            headers.insert(header::CONTENT_ENCODING, fixed(encoding));
+        }
     }
-    Rendered {
+    if unchanged {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+    }
+    RenderedReply {
         status: response.status().as_u16(),
         reply: response,
         error_code: None,
@@ -72,134 +78,76 @@ pub fn answered(
     }
 }
 
-/// The head of every list, which is copied: its headers in the order in which they leave.
-static JSON: LazyLock<Response<()>> = LazyLock::new(|| template(Some(MediaType::Json)));
-
-/// The same for callers that ask for a version.
-static VERSIONED: LazyLock<Response<()>> = LazyLock::new(|| template(Some(MediaType::Versioned)));
-
-/// The same of a list that the caller has already, which leaves without its content.
-static UNCHANGED: LazyLock<Response<()>> = LazyLock::new(|| template(None));
-
-fn template(of_content: Option<MediaType>) -> Response<()> {
-    let unset = || HeaderValue::from_static("");
-    let of_list = [
-        header::AGE,
-        CACHE_STATUS,
-        header::ETAG,
-        REQUEST_ID,
-        UPSTREAM_CALLS,
-    ];
-    let fixed = [
-        (header::CACHE_CONTROL, "private, no-cache"),
-        (header::VARY, "Accept, Accept-Encoding"),
-    ];
-    let of_list = of_list.map(|name| (name, unset()));
-    let fixed = fixed.map(|(name, value)| (name, HeaderValue::from_static(value)));
-    let mut template = Response::new(());
-    *template.status_mut() = match of_content {
-        Some(_) => StatusCode::OK,
-        None => StatusCode::NOT_MODIFIED,
-    };
-    let of_content = of_content.map(|it| (header::CONTENT_TYPE, it.header_value()));
-    *template.headers_mut() = of_list.into_iter().chain(fixed).chain(of_content).collect();
-    template
+pub(crate) fn bad_request(
+    refusal: &BadRequest,
+    request_id: RequestId,
+    envelope: bool,
+) -> RenderedReply {
+    finish(errors::of_request(refusal), request_id, envelope, 0)
 }
 
-/// Writes a refusal of a malformed request.
-pub fn bad_request(refusal: &BadRequest, request_id: RequestId, envelope: bool) -> Rendered {
-    finish(Document::of_request(refusal), request_id, envelope, 0)
-}
-
-/// Writes a refusal of a lookup.
-pub fn refused(refusal: &Refusal, request_id: RequestId, envelope: bool) -> Rendered {
-    let document = Document::of_refusal(refusal);
-    let mut rendered = finish(document, request_id, envelope, refusal.upstream_calls());
+pub(crate) fn refused(refusal: &Refusal, request_id: RequestId, envelope: bool) -> RenderedReply {
+    let (reply, calls) = (errors::of_lookup(refusal), refusal.upstream_calls());
+    let mut rendered = finish(reply, request_id, envelope, calls);
     if let Some(source) = refusal.source() {
-        let status = text_value(of_this_cache(source.status(None, false)));
+        let status = cache_status(source.status(None, false));
         rendered.reply.headers_mut().insert(CACHE_STATUS, status);
     }
     rendered
 }
 
-/// Writes that there is no room for the answer.
-#[cold]
-fn shed(request_id: RequestId, envelope: bool) -> Rendered {
-    let retry_after = OVERLOAD_PAUSE;
-    let refusal = Refusal::Overloaded { retry_after };
-    Rendered {
-        is_shed: true,
-        ..refused(&refusal, request_id, envelope)
-    }
-}
-
 /// Nothing is answered that is not written down (G16).
-pub fn unrecorded(request_id: RequestId, envelope: bool) -> Response<Body> {
-    finish(Document::unrecorded(), request_id, envelope, 0).reply
+pub(crate) fn unrecorded(request_id: RequestId, envelope: bool) -> Response<ResponseBody> {
+    finish(errors::unrecorded(), request_id, envelope, 0).reply
 }
 
-/// The answer after a panic that nobody inside has caught.
-pub fn unexpected() -> Response<Body> {
-    finish(Document::unexpected(), Uuid::nil().into(), false, 0).reply
+/// The answer after a panic that only the connection has caught.
+pub(crate) fn unexpected() -> Response<ResponseBody> {
+    finish(errors::unexpected(), Uuid::nil().into(), false, 0).reply
 }
 
 /// Writes why a request's head was refused; nothing else on its connection is read.
-pub fn refused_head(fault: Fault) -> Response<Body> {
-    finish(Document::of_head(fault), Uuid::now_v7().into(), false, 0).reply
+pub(crate) fn refused_head(fault: HeadFault) -> Response<ResponseBody> {
+    finish(errors::of_head(fault), Uuid::now_v7().into(), false, 0).reply
 }
 
-/// Why an operator's request was not done.
 #[derive(Debug)]
-pub enum AdminRefusal {
-    /// The token was not accepted.
+pub(crate) enum AdminRefusal {
     BadToken,
-    /// The body is not what the path takes.
     Body(&'static str),
-    /// No rule grants it.
     Denied,
     /// The path takes these methods.
     Method(&'static str),
-    /// Another host was addressed.
     Misdirected,
-    /// The keys of the token's issuer are not known.
     NoKeys,
-    /// The query is not what the path takes.
     Query(Cow<'static, str>),
-    /// The request itself.
     Request(BadRequest),
     /// The process is stopping, and this would take too long.
     Stopping,
-    /// As many search the trail as may at a time.
     TooManySearches,
-    /// The body is larger than any that means something.
     TooLarge,
-    /// The body did not come.
     TooLate,
     /// One more that was refused than there may be.
     TooMany(TooManyRefusals),
-    /// No token.
     Unauthenticated,
     /// A bug.
     Unexpected,
     /// A file of the trail cannot be read.
     Unreadable,
-    /// It cannot be put on record.
     Unrecorded(Unrecorded),
 }
 
 impl AdminRefusal {
-    /// The status that says it.
-    pub fn status(&self) -> StatusCode {
-        Document::of_operators(self).status
+    pub(crate) fn status(&self) -> StatusCode {
+        errors::of_operators(self).response.status()
     }
 
-    /// The code in its document.
-    pub fn code(&self) -> Arc<str> {
-        Document::of_operators(self).code
+    pub(crate) fn code(&self) -> Arc<str> {
+        errors::of_operators(self).code
     }
 
     /// Whether it is about what a known operator has sent, not about who or about us.
-    pub fn is_of_what_was_sent(&self) -> bool {
+    pub(crate) fn is_of_what_was_sent(&self) -> bool {
         match self {
             Self::Body(_) | Self::Method(_) | Self::Query(_) | Self::TooLarge | Self::TooLate => {
                 true
@@ -220,74 +168,58 @@ impl AdminRefusal {
     }
 }
 
-/// Writes a refusal to an operator.
-pub fn not_administered(refusal: &AdminRefusal, request_id: RequestId) -> Response<Body> {
-    finish(Document::of_operators(refusal), request_id, false, 0).reply
+pub(crate) fn not_administered(
+    refusal: &AdminRefusal,
+    request_id: RequestId,
+) -> Response<ResponseBody> {
+    finish(errors::of_operators(refusal), request_id, false, 0).reply
 }
 
-/// Writes a value for an operator or a probe.
-pub fn json(
+pub(crate) fn json(
     status: StatusCode,
     value: &impl Serialize,
     request_id: Option<RequestId>,
-) -> Response<Body> {
-    // Values of ours always serialise.
-    let mut body = serde_json::to_vec(value).unwrap_or_default();
+) -> Response<ResponseBody> {
+    let mut body = serde_json::to_vec(value).expect("values of ours can be written");
     body.push(b'\n');
-    let mut response = Response::new(Body::from(Bytes::from(body)));
+    let mut response = Response::new(ResponseBody::from(Bytes::from(body)));
     *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Some(request_id) = request_id {
-        headers.insert(REQUEST_ID, request_id_value(request_id));
+    not_stored(&mut response);
+    if let Some(id) = request_id {
+        let headers = response.headers_mut();
+        headers.insert(REQUEST_ID, request_id_value(id));
     }
     response
 }
 
-fn finish(document: Document, request_id: RequestId, envelope: bool, calls: u32) -> Rendered {
-    let body = if envelope {
-        enveloped(document.status, &document.body)
-    } else {
-        document.body
-    };
-    let mut response = Response::new(Body::from(body));
-    *response.status_mut() = document.status;
+fn finish(reply: ErrorReply, request_id: RequestId, envelope: bool, calls: u32) -> RenderedReply {
+    let ErrorReply { response, code } = reply;
+    let status = response.status();
+    let mut response = response.map(|document| {
+        ResponseBody::from(if envelope {
+            enveloped(status, &document)
+        } else {
+            document
+        })
+    });
+    not_stored(&mut response);
     let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(ERROR_ORIGIN, HeaderValue::from_static(document.origin));
     headers.insert(UPSTREAM_CALLS, HeaderValue::from(calls));
     headers.insert(REQUEST_ID, request_id_value(request_id));
-    if let Some(wait) = document.retry_after {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
-    }
-    if let Some(challenge) = document.challenge {
-        headers.insert(
-            header::WWW_AUTHENTICATE,
-            HeaderValue::from_static(challenge),
-        );
-    }
-    if let Some(methods) = document.allow {
-        headers.insert(header::ALLOW, HeaderValue::from_static(methods));
-    }
-    if document.closes {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    let status = document.status.as_u16();
-    Rendered {
+    RenderedReply {
         reply: response,
-        status,
-        error_code: Some(document.code),
+        status: status.as_u16(),
+        error_code: Some(code),
         certificates: None,
         is_shed: false,
     }
+}
+
+fn not_stored(response: &mut Response<ResponseBody>) {
+    let headers = response.headers_mut();
+    let json = HeaderValue::from_static("application/json");
+    headers.insert(header::CONTENT_TYPE, json);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
 }
 
 /// `{"status": N, "content": {…}}`, the error inside unchanged.
@@ -298,7 +230,6 @@ fn enveloped(status: StatusCode, document: &[u8]) -> Bytes {
     Bytes::from(body)
 }
 
-/// The request's id as a header.
 pub(super) fn request_id_value(request_id: RequestId) -> HeaderValue {
     HeaderValue::from_bytes(request_id.as_bytes()).expect("a UUID is visible ASCII")
 }
@@ -314,12 +245,8 @@ fn is_known(validators: &GetAll<'_, HeaderValue>, etag: &HeaderValue) -> bool {
 }
 
 /// RFC 9211: how this cache came by its answer.
-fn of_this_cache(status: CacheStatus) -> String {
-    format!("atlas-cert-gateway; {status}")
-}
-
-/// A text of ours as a header's value.
-fn text_value(text: String) -> HeaderValue {
+fn cache_status(status: CacheStatus) -> HeaderValue {
+    let text = format!("atlas-cert-gateway; {status}");
     HeaderValue::try_from(text).expect("it is visible ASCII")
 }
 
@@ -333,7 +260,8 @@ fn whole_seconds(wait: Duration) -> u64 {
 pub(super) const ERROR_ORIGIN: HeaderName = HeaderName::from_static("x-error-origin");
 /// Ours; also in the audit record and in every log line.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// RFC 9211.
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// How many calls to Atlas this answer cost.
 pub(super) const UPSTREAM_CALLS: HeaderName = HeaderName::from_static("x-upstream-calls");
+/// Of a list, those of hyper and of the connection included.
+const HEADERS: usize = 14;

@@ -1,7 +1,6 @@
-//! TLS at the public listener: certificate files go in, encrypted streams come out.
+//! TLS at the public listener, with certificates that are reloaded when their files change.
 //!
-//! The files are looked at every few seconds, not watched by notification, which misses the renaming of
-//! symlinks by which a mounted secret changes.
+//! The files are polled: notifications miss the renaming of symlinks by which a mounted secret changes.
 
 mod validity;
 
@@ -44,7 +43,6 @@ pub struct Config {
 }
 
 impl Config {
-    /// The files that are read.
     pub(super) fn files(&self) -> impl Iterator<Item = &PathBuf> {
         let Self {
             certificate,
@@ -57,7 +55,7 @@ impl Config {
 
 /// What a handshake needs; shared, and swapped whole when the files change.
 #[derive(Clone, Debug)]
-pub struct Tls(Arc<ArcSwap<Loaded>>);
+pub(crate) struct Tls(Arc<ArcSwap<Loaded>>);
 
 #[derive(Debug)]
 struct Loaded {
@@ -70,18 +68,18 @@ struct Loaded {
 
 impl Tls {
     /// Reads the files. Waits for the disk.
-    pub fn load(config: &Config) -> Result<Self, Vec<ConfigError>> {
+    pub(crate) fn load(config: &Config) -> Result<Self, Vec<ConfigError>> {
         Ok(Self(Arc::new(ArcSwap::from_pointee(Loaded::read(config)?))))
     }
 
     /// New connections get what `fresh` has; present ones go on.
-    pub fn take_over(&self, fresh: &Self) {
+    pub(crate) fn take_over(&self, fresh: &Self) {
         self.0.store(fresh.0.load_full());
     }
 
     /// What is wrong with the certificates at `now`, in words: callers refuse ours, or we refuse all of
     /// theirs. `None` if all is well.
-    pub fn fault(&self, now: Timestamp) -> Option<String> {
+    pub(crate) fn fault(&self, now: Timestamp) -> Option<String> {
         let loaded = self.0.load();
         let of = |what| loaded.validities.iter().filter(move |it| it.of == what);
         let ours = of(CertificateKind::Ours).find_map(|it| it.fault(now));
@@ -96,21 +94,20 @@ impl Tls {
     }
 
     /// Each certificate that is not good at `now`: for the log and for `check`.
-    pub fn warnings(&self, now: Timestamp) -> Vec<ConfigError> {
+    pub(crate) fn warnings(&self, now: Timestamp) -> Vec<ConfigError> {
         let loaded = self.0.load();
         let faults = loaded.validities.iter().filter_map(|it| it.fault(now));
         faults.collect()
     }
 
-    /// Logs what [`Tls::warnings`] has to say.
-    pub fn warn(&self, now: Timestamp) {
+    pub(crate) fn warn(&self, now: Timestamp) {
         for warning in self.warnings(now) {
             warn!(place = warning.place, "{}", warning.message);
         }
     }
 
     /// How many seconds our own chain is good from `now` on, below 0 once it is not.
-    pub fn seconds_left(&self, now: Timestamp) -> Option<i64> {
+    pub(crate) fn seconds_left(&self, now: Timestamp) -> Option<i64> {
         let loaded = self.0.load();
         let ours = loaded
             .validities
@@ -121,7 +118,7 @@ impl Tls {
     }
 
     /// Reloads whenever the files have changed, and says when a certificate ends. Does not end.
-    pub async fn watch(&self, clock: &Clock, metrics: &ConnectionMetrics) {
+    pub(crate) async fn watch(&self, clock: &Clock, metrics: &ConnectionMetrics) {
         let mut refused = None;
         let mut fault = self.fault(clock.now().wall);
         loop {
@@ -167,8 +164,7 @@ impl Tls {
         Ok(())
     }
 
-    /// Shakes hands with a caller.
-    pub async fn accept<S>(&self, stream: S) -> io::Result<TlsStream<S>>
+    pub(crate) async fn accept<S>(&self, stream: S) -> io::Result<TlsStream<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -185,27 +181,26 @@ impl Loaded {
         let client_ca = config.client_ca.as_deref();
         let authorities = client_ca.map(|path| certificates("server.tls.client_ca", path));
         let authorities = authorities.transpose()?;
-        let mut validities: Vec<_> = chain
+        let ours = chain
             .iter()
-            .filter_map(|it| Validity::read(it, CertificateKind::Ours, &config.certificate))
+            .map(|it| (it, CertificateKind::Ours, &*config.certificate));
+        let theirs = authorities.iter().flatten().zip(client_ca.iter().cycle());
+        let theirs = theirs.map(|(it, path)| (it, CertificateKind::Authority, *path));
+        let validities = ours
+            .chain(theirs)
+            .filter_map(|(it, of, path)| Validity::read(it, of, path))
             .collect();
-        if let (Some(authorities), Some(path)) = (&authorities, client_ca) {
-            let known = authorities.iter();
-            validities.extend(
-                known.filter_map(|it| Validity::read(it, CertificateKind::Authority, path)),
-            );
-        }
         Ok(Self {
             settings: config.clone(),
             fingerprint,
-            server: Arc::new(server_config(config, chain, authorities)?),
+            server: Arc::new(server_config(&config.private_key, chain, authorities)?),
             validities,
         })
     }
 }
 
-/// The certificate that a caller has shown.
-pub fn peer_certificate<S>(stream: &TlsStream<S>) -> Option<PeerCertificate> {
+/// The certificate that a caller has presented.
+pub(crate) fn peer_certificate<S>(stream: &TlsStream<S>) -> Option<PeerCertificate> {
     let (_, session) = stream.get_ref();
     let certificate = session.peer_certificates()?.first()?;
     Some(PeerCertificate::read(certificate))
@@ -213,26 +208,24 @@ pub fn peer_certificate<S>(stream: &TlsStream<S>) -> Option<PeerCertificate> {
 
 fn fingerprint(config: &Config) -> [u8; SHA256_OUTPUT_LEN] {
     let mut files = Context::new(&SHA256);
-    let client_ca = config.client_ca.as_deref();
-    for path in [config.certificate.as_path(), &config.private_key]
-        .into_iter()
-        .chain(client_ca)
-    {
+    for path in config.files() {
         // A file that cannot be read now is a change too.
         let content = read_limited(path, LARGEST_FILE).unwrap_or_default();
         files.update(digest(&SHA256, &content).as_ref());
     }
-    let mut fingerprint = [0; SHA256_OUTPUT_LEN];
-    fingerprint.copy_from_slice(files.finish().as_ref());
+    let fingerprint = files.finish();
     fingerprint
+        .as_ref()
+        .try_into()
+        .expect("SHA-256 has 32 bytes")
 }
 
 fn server_config(
-    config: &Config,
+    private_key: &Path,
     chain: Vec<CertificateDer<'static>>,
     authorities: Option<Vec<CertificateDer<'static>>>,
 ) -> Result<ServerConfig, Vec<ConfigError>> {
-    let key = Secret::read(&config.private_key)
+    let key = Secret::read(private_key)
         .map_err(|error| unusable("server.tls.private_key", &Chain(&error)))?;
     let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes())
         .map_err(|error| unusable("server.tls.private_key", &error))?;
@@ -240,8 +233,8 @@ fn server_config(
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| unusable("server.tls", &error))?;
-    let builder = match (&config.client_ca, authorities) {
-        (Some(_), Some(authorities)) => {
+    let builder = match authorities {
+        Some(authorities) => {
             let mut roots = RootCertStore::empty();
             for certificate in authorities {
                 roots
@@ -253,7 +246,7 @@ fn server_config(
                 .map_err(|error| unusable("server.tls.client_ca", &error))?;
             builder.with_client_cert_verifier(verifier)
         }
-        (_, _) => builder.with_no_client_auth(),
+        None => builder.with_no_client_auth(),
     };
     let mut tls = builder
         .with_single_cert(chain, key)

@@ -1,22 +1,21 @@
-//! The budget of unsent bytes: what an answer would hold goes in, a reservation or nothing comes out.
+//! The budget of unsent bytes (backpressure): what answers may hold until the kernel has them.
 //!
-//! What counts is what was made for one answer, indented or compressed, until the kernel has it. The lists
-//! in memory are shared by all their readers and count nowhere, so an answer of a kept form always has
-//! room. The few hundred bytes around a list, and copies of small lists, are bounded by the number of
-//! requests under way.
+//! What counts was made for one answer: indented or compressed. Lists in memory are shared by all their
+//! readers and count nowhere. The few hundred bytes around a list, and copies of small lists, are bounded by
+//! the number of requests in flight.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::Limits;
+use super::ServerLimits;
 use crate::telemetry::metrics::lookups::LookupMetrics;
 
 /// The budget of the process.
 #[derive(Clone, Debug)]
-pub struct UnsentBudget(Arc<Budget>);
+pub struct UnsentBudget(Arc<SharedBudget>);
 
 #[derive(Debug)]
-struct Budget {
+struct SharedBudget {
     /// Of one connection.
     each: u64,
     all: u64,
@@ -27,7 +26,7 @@ struct Budget {
 /// One connection's share. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct UnsentAccount {
-    budget: Arc<Budget>,
+    budget: Arc<SharedBudget>,
     used: Arc<AtomicU64>,
 }
 
@@ -40,9 +39,9 @@ pub struct Reserved {
 
 impl UnsentBudget {
     /// What `limits` allow, and never more than an eighth of `ceiling`, the process's memory.
-    pub fn new(limits: &Limits, ceiling: Option<u64>, metrics: LookupMetrics) -> Self {
+    pub fn new(limits: &ServerLimits, ceiling: Option<u64>, metrics: LookupMetrics) -> Self {
         let most = ceiling.map_or(u64::MAX, |ceiling| ceiling / SHARE_OF_MEMORY);
-        Self(Arc::new(Budget {
+        Self(Arc::new(SharedBudget {
             each: limits.unsent.0,
             all: limits.unsent_total.0.min(most),
             used: AtomicU64::new(0),
@@ -60,9 +59,8 @@ impl UnsentBudget {
 }
 
 impl UnsentAccount {
-    /// Room for `bytes`, if there is any.
-    pub fn reserve(&self, bytes: usize) -> Option<Reserved> {
-        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+    pub(crate) fn reserve(&self, bytes: usize) -> Option<Reserved> {
+        let bytes = u64::try_from(bytes).expect("64 bits");
         let budget = &self.budget;
         take(&self.used, bytes, budget.each)?;
         if take(&budget.used, bytes, budget.all).is_none() {
@@ -76,10 +74,10 @@ impl UnsentAccount {
         })
     }
 
-    /// Whether `bytes` are few enough for what there need not be: most of the room is for answers that
-    /// have to be made.
-    pub fn has_plenty(&self, bytes: usize) -> bool {
-        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+    /// Whether `bytes` are few enough for what is optional: most of the budget is for answers that have to be
+    /// made.
+    pub(crate) fn has_plenty(&self, bytes: usize) -> bool {
+        let bytes = u64::try_from(bytes).expect("64 bits");
         let fits = |used: &AtomicU64, most: u64| {
             let used = used.load(Ordering::Relaxed);
             used.saturating_add(bytes) <= most / SHARE_OF_COMPRESSED
@@ -88,7 +86,7 @@ impl UnsentAccount {
     }
 
     /// Counts what is compressed for one answer.
-    pub fn compressed(&self, encoding: &str) {
+    pub(crate) fn compressed(&self, encoding: &str) {
         self.budget.metrics.compressed(encoding);
     }
 }
@@ -118,10 +116,10 @@ mod tests {
     use crate::telemetry::Metrics;
 
     fn unsent(each: u64, all: u64, ceiling: Option<u64>) -> UnsentBudget {
-        let limits = Limits {
+        let limits = ServerLimits {
             unsent: Size(each),
             unsent_total: Size(all),
-            ..Limits::default()
+            ..ServerLimits::default()
         };
         UnsentBudget::new(&limits, ceiling, Metrics::register().0.lookups)
     }

@@ -177,7 +177,7 @@ async fn the_media_type_is_the_one_that_was_asked_for() {
 }
 
 #[tokio::test]
-async fn large_answers_are_compressed_for_who_takes_it_and_small_ones_are_not() {
+async fn large_answers_are_compressed_for_callers_that_accept_it() {
     let world = World::new().await;
     let plain = world.ask("many").await;
     let ask = |encoding: &'static str| {

@@ -32,7 +32,7 @@ async fn until_nobody_is_connected(world: &World) {
 }
 
 #[tokio::test]
-async fn four_hundred_hits_over_connections_closed_on_one_side_are_answered_whole() {
+async fn four_hundred_hits_over_half_closed_connections_are_answered_whole() {
     let world = World::new().await;
     let whole = world.ask("app1").await.body;
     for number in 0..400 {
@@ -73,7 +73,7 @@ async fn a_pipeline_before_the_end_is_answered_to_its_end() {
 }
 
 #[tokio::test]
-async fn an_answer_that_has_to_be_fetched_reaches_a_caller_that_has_closed_one_side() {
+async fn a_fetched_answer_reaches_a_caller_that_has_half_closed() {
     let world = World::new().await;
     let gate = world.atlas.on(Asked::certificates()).hold();
     let mut caller = Connection::open(world.address()).await;
@@ -91,7 +91,7 @@ async fn an_answer_that_has_to_be_fetched_reaches_a_caller_that_has_closed_one_s
 }
 
 #[tokio::test]
-async fn who_resets_while_atlas_is_asked_has_abandoned_its_lookup() {
+async fn a_reset_while_atlas_is_asked_abandons_the_lookup() {
     let authority = Authority::new();
     for over_tls in [false, true] {
         let world = if over_tls {

@@ -160,7 +160,7 @@ async fn a_pipeline_is_answered_in_order_however_its_bytes_arrive() {
 }
 
 #[tokio::test]
-async fn callers_with_pipelines_take_turns_with_everybody_else() {
+async fn pipelined_requests_take_turns_with_other_connections() {
     // Where nothing has to be waited for, not even a record.
     let world = World::with(|plan| set(&mut plan.config, "audit.refusals_per_minute", 0)).await;
     let mut other = Connection::open(world.address()).await;

@@ -20,7 +20,7 @@ fn request(username: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn connections_beyond_the_limit_are_closed_at_once_and_the_others_are_served() {
+async fn connections_beyond_the_limit_are_closed_at_once_and_others_served() {
     for (key, reason) in [
         ("server.limits.connections", "connections"),
         (
@@ -58,7 +58,7 @@ async fn connections_beyond_the_limit_are_closed_at_once_and_the_others_are_serv
 }
 
 #[tokio::test]
-async fn who_reads_nothing_of_its_answers_is_gone_when_the_write_stall_is_over() {
+async fn a_caller_that_does_not_read_is_gone_after_the_write_stall() {
     let world = World::new().await;
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4_096).unwrap();
@@ -77,7 +77,7 @@ async fn who_reads_nothing_of_its_answers_is_gone_when_the_write_stall_is_over()
 }
 
 #[tokio::test]
-async fn the_kernel_keeps_no_megabytes_for_who_reads_nothing_of_its_answers() {
+async fn the_kernel_keeps_no_megabytes_for_a_caller_that_does_not_read() {
     let world = World::new().await;
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4_096).unwrap();
@@ -94,7 +94,7 @@ async fn the_kernel_keeps_no_megabytes_for_who_reads_nothing_of_its_answers() {
 }
 
 #[tokio::test]
-async fn who_ends_within_the_first_bytes_of_http_2_is_not_asked_again_and_again_for_more() {
+async fn a_caller_that_ends_within_the_http_2_preface_is_not_polled_again() {
     let world = World::new().await;
     for bytes in [&b"P"[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r"] {
         let mut connection = Connection::open(world.address()).await;
@@ -122,7 +122,7 @@ async fn a_connection_ends_in_good_order_at_its_age_more_or_less_a_tenth() {
 }
 
 #[tokio::test]
-async fn a_trusted_proxy_says_whose_connection_it_brings_and_nobody_else_is_believed() {
+async fn only_a_trusted_proxy_is_believed_about_whose_connection_it_brings() {
     let trusting = World::with(|plan| {
         set(&mut plan.config, "server.proxy_protocol", true);
         let proxies = toml::Value::Array(vec!["127.0.0.0/8".into()]);

@@ -133,7 +133,7 @@ async fn our_share_of_a_project_s_bucket_is_no_limit_of_the_caller() {
 }
 
 #[tokio::test]
-async fn a_cooldown_says_that_atlas_asked_for_it_and_atlas_s_own_429_is_passed_on() {
+async fn a_cooldown_names_atlas_and_atlas_s_own_429_is_passed_on() {
     for (fault, status, sentence) in [
         (
             Fault::rate_limited(60),

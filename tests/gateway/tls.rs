@@ -165,7 +165,7 @@ async fn until_reloaded(world: &World, result: &str, count: u64) {
 }
 
 #[tokio::test]
-async fn a_changed_certificate_is_shown_to_new_connections_and_the_present_ones_go_on() {
+async fn a_changed_certificate_serves_new_connections_and_old_ones_go_on() {
     let authority = Authority::new();
     let world = authority.world(false).await;
     let mut before = authority.connect(&world, None, &[]).await.unwrap();

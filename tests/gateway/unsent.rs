@@ -332,7 +332,7 @@ async fn a_request_is_under_way_until_the_last_byte_of_its_answer_has_left() {
 }
 
 #[tokio::test]
-async fn who_stops_to_read_over_http_1_holds_nothing_after_the_write_stall() {
+async fn a_caller_that_stops_reading_http_1_holds_nothing_after_the_stall() {
     let world = World::with(with_a_giant).await;
     world.ask("giant").await;
     let socket = TcpSocket::new_v4().unwrap();

@@ -11,7 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
 
 use crate::app::App;
-use crate::server::admin::Report;
+use crate::server::admin::ReadinessReport;
 use crate::system::{Clock, may_wait};
 use crate::telemetry::{RateLimitedLog, Tally};
 
@@ -30,7 +30,7 @@ pub(super) async fn reloading(clock: &Clock) {
 }
 
 /// It was, and either taken or refused.
-pub(super) async fn reloaded(clock: &Clock, taken: bool, report: &Report) {
+pub(super) async fn reloaded(clock: &Clock, taken: bool, report: &ReadinessReport) {
     let mut status = if taken {
         "the configuration was read again"
     } else {

@@ -8,7 +8,7 @@ use std::{env, io};
 use listenfd::ListenFd;
 use socket2::SockRef;
 
-use crate::server::Passed;
+use crate::server::PassedSockets;
 
 /// Why what was passed cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -35,10 +35,10 @@ pub(super) enum PassedError {
     clippy::disallowed_methods,
     reason = "no setting: it says what the process was started with"
 )]
-pub(super) fn take() -> Result<Passed, PassedError> {
+pub(super) fn take() -> Result<PassedSockets, PassedError> {
     let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut names = names.split(':');
-    let mut passed = Passed::default();
+    let mut passed = PassedSockets::default();
     // Without the id of the process it cannot be told whom they were meant for.
     if env::var("LISTEN_PID").is_err() {
         return Ok(passed);

@@ -1,4 +1,4 @@
-//! `GET /access/explain`: whether a caller may look a user up, and what each rule has to say.
+//! `GET /access/explain`: a caller, a project and a user go in, what each rule has to say comes out.
 //!
 //! The caller is described by the query, in the words of its token's claims; without any of them it is the
 //! operator who asks. An operator learns of those questions only that they may administer.
@@ -6,17 +6,16 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use http::{Response, StatusCode};
+use http::Response;
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
 
-use super::{Admin, Requester, Task};
+use super::Admin;
+use super::operation::{Done, Operation};
 use crate::atlas::CertQuery;
-use crate::audit::{AdminAction, AdminRecord, Outcome};
-use crate::identity::{Caller, CallerDescription};
+use crate::identity::CallerDescription;
 use crate::policy::{AccessExplanation, Reach};
-use crate::server::layers::Body;
-use crate::server::response;
+use crate::server::body::payload::ResponseBody;
 use crate::server::response::AdminRefusal;
 
 #[derive(Serialize)]
@@ -32,48 +31,33 @@ struct ExplainedAccess {
 impl Admin {
     pub(super) async fn explain_access(
         &self,
-        caller: &Arc<Caller>,
-        text: &str,
-        by: Requester,
-    ) -> Result<Response<Body>, AdminRefusal> {
+        operation: &Operation<'_>,
+    ) -> Result<Response<ResponseBody>, AdminRefusal> {
         let bad = |message| AdminRefusal::Query(Cow::Owned(message));
-        let AccessQuery { described, query } = read(text).map_err(bad)?;
-        let task = Task {
-            action: AdminAction::ExplainAccess,
-            reach: Reach::CertQuery(&query),
+        let AccessQuery { described, query } = read(operation.query).map_err(bad)?;
+        let caller = &operation.caller;
+        let explained = async {
+            let asked_about = match described {
+                Some(described) => {
+                    let issuers = self.gateway.identity.issuer_names();
+                    Arc::new(described.caller(&issuers).map_err(bad)?)
+                }
+                None => Arc::clone(caller),
+            };
+            let policy = self.gateway.policy.load();
+            let may_see_all = policy.may_administer(caller, Reach::Everything).is_ok();
+            let unused = || policy.unused().into_iter().map(ToString::to_string);
+            let value = ExplainedAccess {
+                explanation: policy.explain(&asked_about, &query),
+                unused_rules: may_see_all.then(|| unused().collect()),
+            };
+            Ok(Done {
+                value,
+                entries: None,
+            })
         };
-        let rule = self.permitted(caller, &task, &by).await?;
-        let now = self.gateway.clock.now();
-        let asked_about = match described {
-            Some(described) => {
-                let issuers = self.gateway.identity.issuer_names();
-                Arc::new(described.caller(&issuers).map_err(bad)?)
-            }
-            None => Arc::clone(caller),
-        };
-        let done = AdminRecord {
-            rule: Some(&rule),
-            filters: Some(text),
-            ..by.record(caller, &task, Outcome::Answered, now)
-        };
-        self.write_down(&done).await?;
-        let policy = self.gateway.policy.load();
-        let may_see_all = policy.may_administer(caller, Reach::Everything).is_ok();
-        let explained = ExplainedAccess {
-            explanation: policy.explain(&asked_about, &query),
-            unused_rules: may_see_all.then(|| {
-                policy
-                    .unused()
-                    .into_iter()
-                    .map(ToString::to_string)
-                    .collect()
-            }),
-        };
-        Ok(response::json(
-            StatusCode::OK,
-            &explained,
-            Some(by.request_id),
-        ))
+        let reach = Reach::CertQuery(&query);
+        self.perform(operation, reach, explained).await
     }
 }
 

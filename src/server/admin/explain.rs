@@ -1,18 +1,17 @@
-//! `GET /cache/explain`: a project and a user go in, everything that is known of their entry comes out.
+//! `GET /cache/explain`: what is known of a list.
 
 use std::borrow::Cow;
 
-use http::{Response, StatusCode};
+use http::Response;
 use serde::Serialize;
 
-use super::{Admin, Requester, Task};
-use crate::atlas::{CertQuery, ProjectId};
-use crate::audit::{AdminAction, AdminRecord, Outcome};
+use super::Admin;
+use super::operation::{Done, Operation};
+use crate::atlas::CertQuery;
 use crate::cache::Explanation;
-use crate::identity::Caller;
 use crate::policy::Reach;
-use crate::server::layers::Body;
-use crate::server::response;
+use crate::server::body::payload::ResponseBody;
+use crate::server::query::parameters;
 use crate::server::response::AdminRefusal;
 use crate::upstream::{BudgetView, CooldownCause};
 
@@ -50,45 +49,34 @@ impl From<BudgetView> for ExplainedBudget {
 impl Admin {
     pub(super) async fn explain(
         &self,
-        caller: &Caller,
-        query: &str,
-        by: Requester,
-    ) -> Result<Response<Body>, AdminRefusal> {
-        let query = query_in(query).ok_or(AdminRefusal::Query(Cow::Borrowed(QUERY_FORM)))?;
-        let task = Task {
-            action: AdminAction::Explain,
-            reach: Reach::CertQuery(&query),
+        operation: &Operation<'_>,
+    ) -> Result<Response<ResponseBody>, AdminRefusal> {
+        let query = cert_query(operation.query);
+        let query = query.ok_or(AdminRefusal::Query(Cow::Borrowed(QUERY_FORM)))?;
+        let explained = async {
+            let gateway = &self.gateway;
+            let value = ExplainedEntry {
+                explanation: gateway.cache.explain(&query, gateway.clock.now()),
+                budget: gateway.upstream.budget_view(&query.project).into(),
+            };
+            Ok(Done {
+                value,
+                entries: None,
+            })
         };
-        let rule = self.permitted(caller, &task, &by).await?;
-        let now = self.gateway.clock.now();
-        let done = AdminRecord {
-            rule: Some(&rule),
-            ..by.record(caller, &task, Outcome::Answered, now)
-        };
-        self.write_down(&done).await?;
-        let explained = ExplainedEntry {
-            explanation: self.gateway.cache.explain(&query, now),
-            budget: self.gateway.upstream.budget_view(&query.project).into(),
-        };
-        Ok(response::json(
-            StatusCode::OK,
-            &explained,
-            Some(by.request_id),
-        ))
+        let reach = Reach::CertQuery(&query);
+        self.perform(operation, reach, explained).await
     }
 }
 
-fn query_in(query: &str) -> Option<CertQuery> {
+fn cert_query(query: &str) -> Option<CertQuery> {
     let (mut project, mut username) = (None, None);
-    for pair in query.split('&') {
-        match pair.split_once('=') {
-            Some(("groupId", value)) if project.is_none() => {
-                project = Some(ProjectId::from_path_segment(value).ok()?);
-            }
-            Some(("username", value)) if username.is_none() => {
-                username = Some(crate::atlas::Username::from_path_segment(value).ok()?);
-            }
-            Some(_) | None => return None,
+    for parameter in parameters(query) {
+        let (name, value) = parameter.ok()?;
+        match &*name {
+            "groupId" if project.is_none() => project = Some(value.parse().ok()?),
+            "username" if username.is_none() => username = Some(value.parse().ok()?),
+            _ => return None,
         }
     }
     Some(CertQuery {

@@ -1,14 +1,11 @@
-//! `GET /audit/lookups`: filters go in, a page of the audit trail comes out.
+//! `GET /audit/lookups`: a page of the audit trail.
 //!
-//! The filters are those of the command `audit search`, in the same words; without `kind` they are of
-//! lookups. `first=oldest` turns the order around, `limit` is up to 1,000, and `next` of one page is
-//! `before` (or, oldest first, `after`) of the following.
+//! The filters are those of the command `audit search`; without `kind` they are of lookups.
+//! `first=oldest` turns the order around, and `next` of one page is `before` (or, oldest first, `after`) of
+//! the following. What a rule denies the operator is left out.
 //!
-//! What a rule denies the operator is left out.
-//!
-//! A search reads files for as long as they are large, so there are [two at a time](SEARCHES), each in
-//! blocks, and one ends with its caller, or when the process stops. It has a thread of its own, of the
-//! lowest priority, and no hit waits for it.
+//! A search reads the whole trail, so there are [two at a time](SEARCHES), each on a thread of the lowest
+//! priority, and one ends with its caller, or when the process stops.
 
 use std::borrow::Cow;
 use std::io;
@@ -17,21 +14,19 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use http::{Response, StatusCode};
-use percent_encoding::percent_decode_str;
+use http::Response;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use super::{Admin, Requester, Task};
+use super::Admin;
+use super::operation::{Done, Operation};
 use crate::atlas::{CertQuery, ProjectId, Timestamp};
+use crate::audit::search;
 use crate::audit::search::{BadFilter, Filter, Incomplete, Order, Search};
-use crate::audit::{AdminAction, AdminRecord, Outcome, RequestId, search};
-use crate::identity::Caller;
 use crate::policy::{Hidden, Reach};
-use crate::server::layers::Body;
-use crate::server::response;
+use crate::server::body::payload::ResponseBody;
+use crate::server::query::parameters;
 use crate::server::response::AdminRefusal;
 use crate::system::in_background;
 
@@ -56,67 +51,44 @@ struct LookupsQuery {
 impl Admin {
     pub(super) async fn lookups(
         &self,
-        caller: &Arc<Caller>,
-        text: &str,
-        by: Requester,
-        gone: &CancellationToken,
-    ) -> Result<Response<Body>, AdminRefusal> {
-        let now = self.gateway.clock.now();
-        let request = LookupsQuery::read(text, now.wall)
+        operation: &Operation<'_>,
+    ) -> Result<Response<ResponseBody>, AdminRefusal> {
+        let now = self.gateway.clock.now().wall;
+        let request = LookupsQuery::read(operation.query, now)
             .map_err(|bad| AdminRefusal::Query(Cow::Owned(bad.to_string())))?;
         let query = request.query();
-        let project = request
-            .filter
-            .group
-            .as_deref()
-            .and_then(|id| id.parse::<ProjectId>().ok());
-        let task = Task {
-            action: AdminAction::Search,
-            reach: match (&query, &project) {
-                (Some(query), _) => Reach::CertQuery(query),
-                (None, Some(project)) => Reach::Project(project),
-                (None, None) => Reach::Everything,
-            },
+        let group = request.filter.group.as_deref();
+        let project = group.and_then(|id| id.parse::<ProjectId>().ok());
+        let reach = match (&query, &project) {
+            (Some(query), _) => Reach::CertQuery(query),
+            (None, Some(project)) => Reach::Project(project),
+            (None, None) => Reach::Everything,
         };
-        let rule = self.permitted(caller, &task, &by).await?;
-        let hidden = self.gateway.policy.load().hidden(caller);
-        let searched = self.search(request, hidden, gone, by.request_id).await;
-        // After its end, and before anybody is told: what was looked for, and what became of it.
-        let (outcome, status) = match &searched {
-            _ if gone.is_cancelled() => (Outcome::Abandoned, None),
-            Ok(_) => (Outcome::Answered, Some(StatusCode::OK)),
-            Err(refusal) => (Outcome::Failed, Some(refusal.status())),
+        let searched = async {
+            let value = self.search(request, operation).await?;
+            let entries = value.records.len().try_into().ok();
+            Ok(Done { value, entries })
         };
-        let page = searched.as_ref().ok();
-        let done = AdminRecord {
-            rule: Some(&rule),
-            status: status.map(|status| status.as_u16()),
-            entries: page.and_then(|page| page.records.len().try_into().ok()),
-            filters: Some(text),
-            ..by.record(caller, &task, outcome, self.gateway.clock.now())
-        };
-        self.write_down(&done).await?;
-        let page = searched?;
-        Ok(response::json(StatusCode::OK, &page, Some(by.request_id)))
+        self.perform(operation, reach, searched).await
     }
 
     async fn search(
         &self,
         request: LookupsQuery,
-        hidden: Hidden,
-        gone: &CancellationToken,
-        request_id: RequestId,
+        operation: &Operation<'_>,
     ) -> Result<LookupsPage, AdminRefusal> {
-        let turn = Arc::clone(&self.searches).try_acquire_owned();
-        let turn = turn.map_err(|_| AdminRefusal::TooManySearches)?;
+        let search = Arc::clone(&self.searches).try_acquire_owned();
+        let search = search.map_err(|_| AdminRefusal::TooManySearches)?;
         let directory = self.gateway.audit.directory().to_owned();
-        let (gone, draining) = (gone.clone(), self.readiness.draining());
+        let hidden = self.gateway.policy.load().hidden(&operation.caller);
+        let request_id = operation.request.request_id;
+        let gone = operation.request.gone.clone();
+        let draining = self.readiness.draining();
         let is_over = move || gone.is_cancelled() || draining.load(Ordering::Relaxed);
-        // Reading a trail takes as long as it is large.
         let page = in_background(move || {
             let page = request.page(&directory, &hidden, &is_over);
-            // Not earlier: whoever hangs up and asks again must not have two searches under way.
-            drop(turn);
+            // Not earlier: an operator who hangs up and asks again must not have two searches.
+            drop(search);
             page.map(|page| (!is_over()).then_some(page))
         });
         let page = page.await.ok_or(AdminRefusal::Unexpected)?;
@@ -131,12 +103,14 @@ impl Admin {
 impl LookupsQuery {
     fn read(query: &str, now: Timestamp) -> Result<Self, BadFilter> {
         let (mut filter, mut order, mut limit) = (Filter::default(), None, None);
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').ok_or(BadFilter::Unknown)?;
-            let value = percent_decode_str(value).decode_utf8();
-            let value = value.map_err(|_| BadFilter::Unknown)?;
+        let mut pairs = query.split('&').filter(|pair| !pair.is_empty());
+        if !pairs.all(|pair| pair.contains('=')) {
+            return Err(BadFilter::Unknown);
+        }
+        for parameter in parameters(query) {
+            let (name, value) = parameter.map_err(|_| BadFilter::Unknown)?;
             let bad = |name, allowed| BadFilter::Value { name, allowed };
-            match name {
+            match &*name {
                 "first" => {
                     let first = search::order(&value).map_err(|it| bad("first", it))?;
                     if order.replace(first).is_some() {
@@ -151,7 +125,7 @@ impl LookupsQuery {
                         return Err(BadFilter::Twice("limit"));
                     }
                 }
-                _ => filter.set(name, &value, now)?,
+                name => filter.set(name, &value, now)?,
             }
         }
         filter.kind.get_or_insert_with(|| "lookup".to_owned());
@@ -228,23 +202,18 @@ fn is_hidden(line: &str, hidden: &Hidden) -> bool {
     let Ok(named) = serde_json::from_str::<NamedFilters<'_>>(line) else {
         return true;
     };
-    let asked_for = named.filters.as_deref().map(|filters| {
-        let value = |wanted: &str| {
-            let mut pairs = filters.split('&').filter_map(|pair| pair.split_once('='));
-            let (_, value) = pairs.find(|(name, _)| *name == wanted)?;
-            Some(percent_decode_str(value).decode_utf8_lossy())
-        };
-        let group = value("group").or_else(|| value("groupId"));
-        (group, value("username"))
-    });
+    let filters = named.filters.as_deref().unwrap_or("");
+    let value = |wanted: &str| {
+        let mut parameters = parameters(filters).flatten();
+        Some(parameters.find(|(name, _)| name == wanted)?.1)
+    };
+    let group = value("group").or_else(|| value("groupId"));
     hidden.has(named.group_id.as_deref(), named.username.as_deref())
-        || asked_for
-            .is_some_and(|(group, username)| hidden.has(group.as_deref(), username.as_deref()))
+        || hidden.has(group.as_deref(), value("username").as_deref())
 }
 
 const LARGEST_LIMIT: usize = 1_000;
 /// In bytes; a page may end before its limit.
 const LARGEST_PAGE: usize = 2 << 20;
-/// Searches at a time.
 pub(super) const SEARCHES: usize = 2;
 const USUAL_LIMIT: usize = 100;

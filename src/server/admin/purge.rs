@@ -1,21 +1,19 @@
-//! `POST /cache/purge`: what is to be forgotten goes in, how many entries that concerned comes out.
+//! `POST /cache/purge`: removes entries, or marks them stale (soft purge).
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Response, StatusCode};
+use http::Response;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use serde::{Deserialize, Serialize};
 
-use super::{Admin, Requester, Task};
+use super::Admin;
+use super::operation::{Done, Operation};
 use crate::atlas::{CertQuery, ProjectId};
-use crate::audit::{AdminAction, AdminRecord, Outcome, Unrecorded};
+use crate::audit::Unrecorded;
 use crate::cache::Purge;
-use crate::identity::Caller;
 use crate::policy::Reach;
-use crate::server::layers::Body;
-use crate::server::response;
+use crate::server::body::payload::ResponseBody;
 use crate::server::response::AdminRefusal;
 
 #[derive(Deserialize)]
@@ -37,10 +35,9 @@ struct Purged {
 impl Admin {
     pub(super) async fn purge(
         &self,
-        caller: &Arc<Caller>,
+        operation: &Operation<'_>,
         body: Incoming,
-        by: Requester,
-    ) -> Result<Response<Body>, AdminRefusal> {
+    ) -> Result<Response<ResponseBody>, AdminRefusal> {
         let body = Limited::new(body, LARGEST_BODY).collect();
         let body = self.gateway.clock.timeout(BODY_PATIENCE, body).await;
         let body = body
@@ -61,42 +58,31 @@ impl Admin {
             Purge::Key(query) => Reach::CertQuery(query),
             Purge::Project(project) => Reach::Project(project),
         };
-        let task = Task {
-            action: AdminAction::Purge,
-            reach,
-        };
-        let rule = self.permitted(caller, &task, &by).await?;
-        if !self.gateway.audit.is_writable() {
-            // How many entries it concerned is known afterwards, but what is not on record is not done.
-            return Err(AdminRefusal::Unrecorded(Unrecorded::Unwritable));
-        }
-        let cache = self.gateway.cache.clone();
-        let _turn = match &what {
-            Purge::All | Purge::Project(_) => self.large_purges.acquire().await.ok(),
-            Purge::Key(_) => None,
-        };
-        let purged = what.clone();
-        let hidden = self.gateway.policy.load().hidden(caller);
-        // It costs what it purges, which may be everything.
-        let entries = tokio::task::spawn_blocking(move || {
-            // What is denied to the operator stays as it is.
-            cache.purge_except(&purged, soft, |project, username| {
-                hidden.has(Some(project), Some(username))
+        let purged = async {
+            if !self.gateway.audit.is_writable() {
+                // How many entries it concerned is known afterwards, but what is not on record is not done.
+                return Err(AdminRefusal::Unrecorded(Unrecorded::Unwritable));
+            }
+            let _one_at_a_time = match &what {
+                Purge::All | Purge::Project(_) => self.large_purges.acquire().await.ok(),
+                Purge::Key(_) => None,
+            };
+            let (cache, what) = (self.gateway.cache.clone(), what.clone());
+            let hidden = self.gateway.policy.load().hidden(&operation.caller);
+            // It costs what it purges, which may be everything.
+            let entries = tokio::task::spawn_blocking(move || {
+                // What is denied to the operator stays as it is.
+                cache.purge_except(&what, soft, |project, username| {
+                    hidden.has(Some(project), Some(username))
+                })
+            });
+            let entries = entries.await.map_err(|_| AdminRefusal::Unexpected)?;
+            Ok(Done {
+                value: Purged { entries },
+                entries: Some(entries),
             })
-        })
-        .await;
-        let entries = entries.map_err(|_| AdminRefusal::Unexpected)?;
-        let done = AdminRecord {
-            entries: Some(entries),
-            rule: Some(&rule),
-            ..by.record(caller, &task, Outcome::Answered, self.gateway.clock.now())
         };
-        self.write_down(&done).await?;
-        Ok(response::json(
-            StatusCode::OK,
-            &Purged { entries },
-            Some(by.request_id),
-        ))
+        self.perform(operation, reach, purged).await
     }
 }
 
@@ -119,7 +105,6 @@ fn what_to_purge(request: PurgeRequest) -> Result<Purge, AdminRefusal> {
 }
 
 const LARGEST_BODY: usize = 16 << 10;
-/// How long it may take.
 const BODY_PATIENCE: Duration = Duration::from_secs(10);
 const PURGE_FORM: &str = "must be {\"groupId\": \"…\", \"username\": \"…\"}, `groupId` alone or {\"all\": true}, \
                           with \"soft\": true to mark stale instead of removing";

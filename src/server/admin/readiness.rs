@@ -1,6 +1,6 @@
 //! Readiness: whether this replica should be given requests, and what is ill although it should.
 //!
-//! A replica is taken out of service only where it can answer nobody and another one could: it drains,
+//! A replica is taken out of service only where it can answer no caller and another one could: it drains,
 //! no record can be written by those whose word counts, its memory is full, or it has no keys of any
 //! issuer. Atlas, an issuer, a credential or a copy of the trail that is ill is ill for all replicas at
 //! once; to take them all out would turn lists that are still in memory into nothing. So that is
@@ -18,8 +18,7 @@ use crate::memory::Stage;
 use crate::server::tls::Tls;
 use crate::telemetry::metrics::readiness::{Part, ReadinessMetrics};
 
-/// What is asked for the state of this replica.
-pub struct Readiness {
+pub(crate) struct Readiness {
     gateway: Arc<Gateway>,
     tls: Option<Tls>,
     draining: Arc<AtomicBool>,
@@ -28,7 +27,7 @@ pub struct Readiness {
 
 /// The state of this replica; serialised, it is the answer to `/readyz`. Displayed, it is one line.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Report {
+pub struct ReadinessReport {
     /// Whether it should be given requests.
     pub ready: bool,
     /// Why not.
@@ -37,7 +36,7 @@ pub struct Report {
     pub degraded: Vec<PartFault>,
 }
 
-/// Something that is ill. Names no user and holds no secret: nobody needs a token to read it.
+/// Something that is ill. Names no user and holds no secret: it is read without a token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PartFault {
     /// What.
@@ -49,7 +48,11 @@ pub struct PartFault {
 
 impl Readiness {
     /// Of this gateway, until it drains. `tls` is what its callers are shown.
-    pub fn new(gateway: &Arc<Gateway>, tls: Option<Tls>, metrics: ReadinessMetrics) -> Arc<Self> {
+    pub(crate) fn new(
+        gateway: &Arc<Gateway>,
+        tls: Option<Tls>,
+        metrics: ReadinessMetrics,
+    ) -> Arc<Self> {
         Arc::new(Self {
             gateway: Arc::clone(gateway),
             tls,
@@ -58,19 +61,17 @@ impl Readiness {
         })
     }
 
-    /// The end has begun: from now on it is not ready.
-    pub fn drain(&self) {
+    pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Set once the end has begun.
-    pub fn draining(&self) -> Arc<AtomicBool> {
+    pub(crate) fn draining(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.draining)
     }
 
     /// The state now, which the metrics then show as well.
-    pub fn report(&self) -> Report {
-        let mut report = Report::default();
+    pub(crate) fn report(&self) -> ReadinessReport {
+        let mut report = ReadinessReport::default();
         self.end(&mut report);
         self.audit(&mut report);
         self.memory(&mut report);
@@ -86,13 +87,13 @@ impl Readiness {
         report
     }
 
-    fn end(&self, report: &mut Report) {
+    fn end(&self, report: &mut ReadinessReport) {
         if self.draining.load(Ordering::Relaxed) {
             report.problem(Part::Draining, "the process is stopping");
         }
     }
 
-    fn audit(&self, report: &mut Report) {
+    fn audit(&self, report: &mut ReadinessReport) {
         let health = self.gateway.audit.health();
         if self.gateway.audit.disk_is_short() {
             let problem =
@@ -112,7 +113,7 @@ impl Readiness {
         }
     }
 
-    fn memory(&self, report: &mut Report) {
+    fn memory(&self, report: &mut ReadinessReport) {
         match self.gateway.memory.stage() {
             Stage::Plenty => {}
             Stage::Saving => report.degraded(
@@ -133,7 +134,7 @@ impl Readiness {
         }
     }
 
-    fn keys(&self, report: &mut Report) {
+    fn keys(&self, report: &mut ReadinessReport) {
         let (identity, now) = (&self.gateway.identity, self.gateway.clock.now());
         let has_keys = identity.has_keys(now);
         for fault in identity.issuer_faults(now) {
@@ -145,27 +146,27 @@ impl Readiness {
         }
     }
 
-    fn credentials(&self, report: &mut Report) {
+    fn credentials(&self, report: &mut ReadinessReport) {
         for trouble in self.gateway.upstream.readiness() {
             let problem = format!("{}: {}", trouble.credential, trouble.why);
             report.degraded(Part::Credentials, problem);
         }
     }
 
-    fn deny_list(&self, report: &mut Report) {
+    fn deny_list(&self, report: &mut ReadinessReport) {
         if let Some(trouble) = self.gateway.deny_file.trouble() {
             report.degraded(Part::DenyList, trouble);
         }
     }
 
-    fn atlas(&self, report: &mut Report) {
+    fn atlas(&self, report: &mut ReadinessReport) {
         for fault in self.gateway.upstream.faults() {
             report.degraded(Part::Atlas, fault.to_string());
         }
     }
 
-    /// Callers who look at a certificate's time get in nowhere; others, and whoever is connected, do.
-    fn tls(&self, report: &mut Report) {
+    /// Callers who check the certificate's validity cannot connect; others, and those connected, are served.
+    fn tls(&self, report: &mut ReadinessReport) {
         let now = self.gateway.clock.now().wall;
         if let Some(fault) = self.tls.as_ref().and_then(|tls| tls.fault(now)) {
             report.degraded(Part::Tls, fault);
@@ -173,7 +174,7 @@ impl Readiness {
     }
 
     /// A caller who finds a request that panics could else take all replicas out.
-    fn panics(&self, report: &mut Report) {
+    fn panics(&self, report: &mut ReadinessReport) {
         if self
             .gateway
             .panics
@@ -187,7 +188,7 @@ impl Readiness {
     }
 }
 
-impl Report {
+impl ReadinessReport {
     fn problem(&mut self, part: Part, problem: impl Into<String>) {
         let problem = problem.into();
         self.problems.push(PartFault { part, problem });
@@ -198,13 +199,12 @@ impl Report {
         self.degraded.push(PartFault { part, problem });
     }
 
-    /// Whether there is nothing to tell.
-    pub fn is_well(&self) -> bool {
+    pub(crate) fn is_well(&self) -> bool {
         self.problems.is_empty() && self.degraded.is_empty()
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for ReadinessReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.ready { "ready" } else { "not ready" })?;
         for fault in &self.problems {

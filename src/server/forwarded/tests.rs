@@ -13,7 +13,7 @@ fn told(lines: &[(&'static str, &str)]) -> Result<Forwarded, Contradictory> {
     Forwarded::read(&headers, &trusted)
 }
 
-/// The same as source, scheme and host, each `-` where nobody has said it.
+/// The same as source, scheme and host, each `-` where no proxy has said it.
 fn summary(lines: &[(&'static str, &str)]) -> String {
     let Ok(told) = told(lines) else {
         return "refused".to_owned();

@@ -1,4 +1,4 @@
-//! Bytes go in; what they may be in a head comes out. Many are looked at together.
+//! Classes of bytes in a head, looked at sixteen at a time.
 
 /// Whether there is a control character other than a tab. Only where there is a tab or a byte beyond
 /// ASCII, which hardly any head has, is that not known from a first look.
@@ -7,7 +7,7 @@ pub(super) fn has_control_character(text: &[u8]) -> bool {
 }
 
 /// Whether no byte lies outside of `first` to `last`.
-pub(in crate::server) fn all_between(text: &[u8], first: u8, last: u8) -> bool {
+pub(crate) fn all_between(text: &[u8], first: u8, last: u8) -> bool {
     greatest(text, |byte| byte.wrapping_sub(first)) <= last - first
 }
 
@@ -15,7 +15,7 @@ pub(in crate::server) fn all_between(text: &[u8], first: u8, last: u8) -> bool {
 ///
 /// Sixteen bytes are looked at together, and the last sixteen in any case, some of them once more:
 /// without that the compiler looks at what is left over one by one.
-pub(in crate::server) fn greatest(text: &[u8], judge: impl Fn(u8) -> u8) -> u8 {
+pub(super) fn greatest(text: &[u8], judge: impl Fn(u8) -> u8) -> u8 {
     let Some(last) = text.last_chunk::<16>() else {
         return text
             .iter()
@@ -30,7 +30,7 @@ pub(in crate::server) fn greatest(text: &[u8], judge: impl Fn(u8) -> u8) -> u8 {
     greatest.into_iter().fold(0, u8::max)
 }
 
-pub(in crate::server) fn is_control(byte: u8) -> bool {
+pub(super) fn is_control(byte: u8) -> bool {
     byte.is_ascii_control() && byte != b'\t'
 }
 
@@ -42,8 +42,11 @@ pub(super) fn is_usual(byte: u8) -> bool {
 }
 
 /// Whether a byte may stand in a token (RFC 9110, section 5.6.2).
-pub(in crate::server) fn is_in_tokens(byte: u8) -> bool {
-    IN_TOKENS.get(usize::from(byte)).is_some_and(|is_in| *is_in)
+pub(crate) fn is_in_tokens(byte: u8) -> bool {
+    IN_TOKENS
+        .get(usize::from(byte))
+        .copied()
+        .expect("there are 256 bytes")
 }
 
 const IN_TOKENS: [bool; 256] = letters_digits_and(b"!#$%&'*+-.^_`|~");
@@ -54,7 +57,7 @@ const IN_TOKENS: [bool; 256] = letters_digits_and(b"!#$%&'*+-.^_`|~");
     clippy::indexing_slicing,
     reason = "for constants; the compiler would stop"
 )]
-pub(in crate::server) const fn letters_digits_and(signs: &[u8]) -> [bool; 256] {
+pub(crate) const fn letters_digits_and(signs: &[u8]) -> [bool; 256] {
     let mut table = [false; 256];
     let mut byte = 0_u8;
     while byte < 128 {

@@ -7,8 +7,8 @@ use http::{HeaderMap, Method, Version, header};
 use super::{BadRequest, LONGEST_TARGET};
 use crate::server::head::{all_between, letters_digits_and};
 
-/// Proof that a request's target and host are such as a server has that is no proxy. Nowhere does anybody
-/// come by a caller's credentials without it:
+/// Proof that a request's target and host are such as an origin server takes. Without it there is no way to
+/// a caller's credentials:
 ///
 /// ```compile_fail,E0451
 /// use atlas_cert_gateway::server::request::Addressed;
@@ -25,7 +25,7 @@ pub struct Addressed<'r> {
 
 /// What stands in `Authorization`.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Credentials<'r> {
+pub enum BearerCredentials<'r> {
     /// A token to be verified: ASCII.
     Bearer(&'r [u8]),
     /// Nothing, or a scheme that is not ours.
@@ -38,7 +38,7 @@ impl<'r> Addressed<'r> {
         let target = target(parts)?;
         Ok(Self {
             path: target.path(),
-            query: target.query().unwrap_or_default(),
+            query: target.query().unwrap_or(""),
             host: host(parts)?,
             // HTTP/2 always carries scheme and authority beside the path.
             is_absolute: parts.version <= Version::HTTP_11 && parts.uri.authority().is_some(),
@@ -51,14 +51,14 @@ impl<'r> Addressed<'r> {
     }
 
     /// The bearer token of the request.
-    pub fn credentials<'f>(
+    pub fn credentials(
         self,
-        headers: &'f HeaderMap,
+        headers: &HeaderMap,
         token_in_query: bool,
-    ) -> Result<Credentials<'f>, BadRequest> {
+    ) -> Result<BearerCredentials<'_>, BadRequest> {
         let mut values = headers.get_all(header::AUTHORIZATION).iter();
         let Some(value) = values.next() else {
-            return Ok(Credentials::None);
+            return Ok(BearerCredentials::None);
         };
         if values.next().is_some() {
             return Err(BadRequest::Authorization);
@@ -73,24 +73,24 @@ impl<'r> Addressed<'r> {
         if let Some(token) = bytes.strip_prefix(b"Bearer ")
             && all_between(token, b'-', b'z')
         {
-            return Ok(Credentials::Bearer(token));
+            return Ok(BearerCredentials::Bearer(token));
         }
         // Bytes beyond ASCII cannot be a token, so there is none.
         if !bytes.is_ascii() {
-            return Ok(Credentials::None);
+            return Ok(BearerCredentials::None);
         }
         let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
         let end = bytes.iter().rposition(|byte| !is_blank(byte));
-        let bytes = bytes.get(..end.map_or(0, |end| end + 1)).unwrap_or(bytes);
+        let (bytes, _) = bytes.split_at(end.map_or(0, |end| end + 1));
         let scheme_ends = bytes.iter().position(is_blank).unwrap_or(bytes.len());
-        let (scheme, rest) = bytes.split_at_checked(scheme_ends).unwrap_or((bytes, b""));
+        let (scheme, rest) = bytes.split_at(scheme_ends);
         if !scheme.eq_ignore_ascii_case(b"bearer") {
-            return Ok(Credentials::None);
+            return Ok(BearerCredentials::None);
         }
         // RFC 6750, section 2.1: "Bearer" 1*SP b64token. We take the one space that clients send.
         let Some(token) = rest.strip_prefix(b" ") else {
             return if rest.is_empty() {
-                Ok(Credentials::Bearer(b""))
+                Ok(BearerCredentials::Bearer(b""))
             } else {
                 Err(BadRequest::Authorization)
             };
@@ -98,11 +98,11 @@ impl<'r> Addressed<'r> {
         if token.first().is_some_and(is_blank) || memchr::memchr(b',', token).is_some() {
             return Err(BadRequest::Authorization);
         }
-        Ok(Credentials::Bearer(token))
+        Ok(BearerCredentials::Bearer(token))
     }
 }
 
-impl std::fmt::Debug for Credentials<'_> {
+impl std::fmt::Debug for BearerCredentials<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Bearer(_) => "Bearer([redacted])",
@@ -179,7 +179,10 @@ pub(in crate::server) fn is_host(host: &[u8]) -> bool {
 
 /// Whether a byte may stand in a host and its port (RFC 3986, section 3.2).
 fn is_in_hosts(byte: u8) -> bool {
-    IN_HOSTS.get(usize::from(byte)).is_some_and(|is_in| *is_in)
+    IN_HOSTS
+        .get(usize::from(byte))
+        .copied()
+        .expect("there are 256 bytes")
 }
 
 /// Looked up: most hosts are too short for many bytes to be looked at together.

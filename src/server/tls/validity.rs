@@ -1,4 +1,4 @@
-//! When a certificate is good: what stands in it and the time go in, what is wrong comes out.
+//! When a certificate is valid, and what to say when it is not.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,6 @@ pub(super) struct Validity {
     pub(super) until: Timestamp,
 }
 
-/// What a certificate is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CertificateKind {
     /// Signs callers' certificates.
@@ -42,7 +41,6 @@ impl Validity {
         })
     }
 
-    /// Why it is not good at `now`.
     pub(super) fn fault(&self, now: Timestamp) -> Option<ConfigError> {
         let what = if now > self.until {
             format!("expired on {}", self.until)

@@ -45,7 +45,7 @@ fn framed() -> Vec<Framed> {
 }
 
 #[tokio::test]
-async fn a_body_is_refused_with_its_head_however_it_is_framed_and_is_never_a_request() {
+async fn a_body_is_refused_with_its_head_and_is_never_read_as_a_request() {
     let world = World::new().await;
     for (id, headers, body) in framed() {
         let before = world.lookups().len();
@@ -72,7 +72,7 @@ async fn a_body_is_refused_with_its_head_however_it_is_framed_and_is_never_a_req
 }
 
 #[tokio::test]
-async fn what_follows_a_refused_change_of_protocol_is_a_request_that_needs_its_own_token() {
+async fn what_follows_a_refused_upgrade_is_a_request_with_its_own_token() {
     let world = World::new().await;
     for protocol in ["h2c", "websocket", "TLS/1.2"] {
         let headers = format!(
@@ -105,7 +105,7 @@ async fn what_follows_a_refused_change_of_protocol_is_a_request_that_needs_its_o
 }
 
 #[tokio::test]
-async fn a_request_to_another_host_is_misdirected_where_the_names_of_this_one_are_known() {
+async fn a_request_to_another_host_is_misdirected_where_hosts_are_configured() {
     let world = World::with(|plan| {
         let names = ["gateway.test", "10.0.0.1"].map(toml::Value::from);
         set(&mut plan.config, "server.hosts", names.to_vec());

@@ -40,7 +40,7 @@ async fn a_head_has_five_seconds_from_its_first_byte() {
 }
 
 #[tokio::test]
-async fn who_says_nothing_or_too_little_is_gone_when_the_first_byte_is_due() {
+async fn a_caller_that_says_nothing_is_gone_when_the_first_byte_is_due() {
     let world = World::new().await;
     for (id, bytes) in [
         ("H50", &b""[..]),
@@ -96,7 +96,7 @@ async fn callers_that_reset_at_once_cause_no_storm_and_leave_no_connection() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_read_slowly_for_a_minute_is_given_up_however_steadily_it_is_read() {
+async fn an_answer_that_is_read_slowly_is_given_up_after_a_minute() {
     let name = "n".repeat(900);
     let world = World::with(|plan| {
         // So that only the bound on the whole answer can end it.

@@ -232,7 +232,7 @@ const REJECTED: [Rejected; 16] = [
 ];
 
 #[tokio::test]
-async fn what_is_no_well_formed_head_is_refused_in_our_words_and_ends_the_connection() {
+async fn a_malformed_head_is_refused_in_our_words_and_ends_the_connection() {
     let world = World::new().await;
     for (id, mut bytes, status, code) in refused() {
         let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(300)]).into_owned();
@@ -267,7 +267,7 @@ async fn after_a_refusal_the_caller_may_go_on_sending_for_a_while_to_no_effect()
 }
 
 #[tokio::test]
-async fn what_is_refused_as_a_request_is_on_record_and_nothing_behind_it_is_read() {
+async fn a_refused_request_is_on_record_and_nothing_behind_it_is_read() {
     let world = World::new().await;
     for (id, line, headers, status, code) in REJECTED {
         let before = world.lookups().len();

@@ -6,7 +6,6 @@ use super::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PING, PRIORITY, RST_STREAM, SETTINGS,
     Spammer, WINDOW_UPDATE, block, frame, lookup,
 };
-use crate::program;
 use crate::world::World;
 
 pub(super) fn resident_kib() -> u64 {
@@ -120,10 +119,7 @@ fn floods() -> Vec<Row> {
 }
 
 #[tokio::test]
-async fn floods_end_their_connection_and_cost_no_other_anything() {
-    if !program::is_alone("http2::floods::floods_end_their_connection_and_cost_no_other_anything") {
-        return;
-    }
+async fn floods_end_their_connection_and_cost_no_other_caller_anything() {
     let world = World::new().await;
     world.ask("app1").await;
     let before = resident_kib();

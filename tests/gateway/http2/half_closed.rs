@@ -59,7 +59,7 @@ async fn hits_are_answered_behind_the_end_of_what_their_caller_sends() {
 }
 
 #[tokio::test]
-async fn long_answers_leave_whole_as_far_as_their_caller_has_granted_them_room() {
+async fn long_answers_leave_whole_as_far_as_their_caller_grants_window() {
     let world = World::new().await;
     let whole = world.get(&certs(PROJECT, "many"), &[]).await.body.len();
     let room = [(INITIAL_WINDOW_SIZE, 0x7fff_ffff)];

@@ -26,7 +26,7 @@ async fn the_stream_beyond_the_limit_is_refused_and_the_others_are_answered() {
 }
 
 #[tokio::test]
-async fn who_grants_no_window_is_not_waited_for_for_ever() {
+async fn a_caller_that_grants_no_window_is_not_waited_for_for_ever() {
     let world = World::new().await;
     let mut caller = Spammer::with_settings(&world, &[(INITIAL_WINDOW_SIZE, 0)]).await;
     caller.send(&lookup(1)).await;
@@ -68,7 +68,7 @@ async fn a_body_that_never_comes_is_waited_for_a_few_seconds() {
 }
 
 #[tokio::test]
-async fn who_only_answers_pings_is_idle() {
+async fn a_connection_that_only_answers_pings_is_idle() {
     let world = World::new().await;
     let mut caller = Spammer::open(&world).await;
     caller.until(|_| true).await;

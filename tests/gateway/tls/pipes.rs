@@ -17,7 +17,7 @@ fn make_pipe(path: &Path) {
 }
 
 #[tokio::test]
-async fn pipes_in_the_place_of_certificates_keys_and_secrets_keep_nobody_waiting() {
+async fn pipes_in_the_place_of_certificates_keys_and_secrets_block_nothing() {
     let authority = Authority::new();
     let world = authority.world(true).await;
     let mut caller = authority
@@ -45,7 +45,7 @@ async fn pipes_in_the_place_of_certificates_keys_and_secrets_keep_nobody_waiting
 
 // The simulated Atlas answers while a test waits for the program.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_configuration_that_became_a_pipe_is_refused_and_the_end_comes_in_order() {
+async fn a_configuration_that_became_a_pipe_is_refused_and_the_end_is_orderly() {
     let (_atlas, files) = world_with(|_| {}).await;
     let mut program = Program::start(files.path());
     let path = files.path().join("gateway.toml");

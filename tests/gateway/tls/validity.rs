@@ -37,7 +37,7 @@ async fn seconds_left(world: &World) -> i64 {
 
 /// It is 2026-11-21T12:00:00Z in this world.
 #[tokio::test]
-async fn a_certificate_that_is_not_good_is_warned_of_at_start_at_reload_and_when_it_ends() {
+async fn an_invalid_certificate_is_warned_of_at_start_reload_and_expiry() {
     let log = Log::default();
     let lines = tracing_subscriber::fmt()
         .with_ansi(false)
@@ -84,7 +84,7 @@ async fn without_tls_there_is_nothing_that_ends() {
 
 // The simulated Atlas answers while a test waits for the program.
 #[tokio::test(flavor = "multi_thread")]
-async fn check_warns_of_a_certificate_that_has_expired_and_accepts_the_configuration() {
+async fn check_warns_of_an_expired_certificate_and_accepts_the_configuration() {
     let authority = Authority::new();
     authority.issue_for((2019, 1, 1), (2020, 1, 1));
     let (_atlas, files) = world_with(|config| {

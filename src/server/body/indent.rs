@@ -1,11 +1,10 @@
-//! Compact JSON goes in, piece by piece; the same values, indented as Atlas indents them, come out.
+//! Indents compact JSON as Atlas does, piece by piece.
 //!
-//! It works on the text: no number is read, so none can change (G4). No piece is larger than its reader
-//! has room for, so that a long document is never there as a whole.
+//! It works on the text: no number is read, so none can change (G4).
 
 /// Indents valid JSON by two spaces, with `"key" : value` as Atlas writes it.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Indenter {
+pub(super) struct Indenter {
     depth: usize,
     within: Within,
 }
@@ -22,45 +21,25 @@ enum Within {
     Escape,
 }
 
-/// Where indented JSON goes.
-pub trait Sink {
-    /// How much more is wanted; a little more may come.
-    fn room(&self) -> usize;
-    /// Takes some.
-    fn put(&mut self, bytes: &[u8]);
-    /// Takes blanks.
-    fn blanks(&mut self, count: usize);
-}
-
-/// A piece of a document, of a certain size.
+/// Indented JSON: as much as is wanted, or only its length.
 #[derive(Debug)]
-pub struct Chunk {
-    bytes: Vec<u8>,
-    size: usize,
+pub(super) struct Indented {
+    /// `None` where only the length is wanted.
+    bytes: Option<Vec<u8>>,
+    length: usize,
+    room: usize,
 }
-
-/// Only counts.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Length(pub usize);
 
 impl Indenter {
-    /// Behind an element of an array that is itself an element's value, such as `results` in a list.
-    pub fn behind_result() -> Self {
-        Self {
-            depth: 2,
-            within: Within::Nothing,
-        }
-    }
-
     /// Takes from `json` until it is empty or `out` has enough.
-    pub fn feed(&mut self, json: &mut &[u8], out: &mut impl Sink) {
-        while out.room() > 0
+    pub(super) fn feed(&mut self, json: &mut &[u8], out: &mut Indented) {
+        while out.length < out.room
             && let all = *json
             && let Some((byte, rest)) = all.split_first()
         {
             match self.within {
                 Within::Text => {
-                    let most = all.get(..out.room()).unwrap_or(all);
+                    let most = all.get(..out.room - out.length).unwrap_or(all);
                     let end = memchr::memchr2(b'"', b'\\', most);
                     let (text, rest) = all.split_at(end.map_or(most.len(), |at| at + 1));
                     out.put(text);
@@ -83,7 +62,7 @@ impl Indenter {
                 }
                 Within::Opened => {
                     self.depth += 1;
-                    self.line(out);
+                    out.line(self.depth);
                     self.token(*byte, out);
                 }
                 Within::Nothing => self.token(*byte, out),
@@ -92,7 +71,7 @@ impl Indenter {
         }
     }
 
-    fn token(&mut self, byte: u8, out: &mut impl Sink) {
+    fn token(&mut self, byte: u8, out: &mut Indented) {
         self.within = match byte {
             b'"' => Within::Text,
             b'{' | b'[' => Within::Opened,
@@ -100,70 +79,63 @@ impl Indenter {
         };
         match byte {
             b'}' | b']' => {
-                self.depth = self.depth.saturating_sub(1);
-                self.line(out);
+                self.depth -= 1;
+                out.line(self.depth);
                 out.put(&[byte]);
             }
             b',' => {
                 out.put(b",");
-                self.line(out);
+                out.line(self.depth);
             }
             b':' => out.put(b" : "),
             byte => out.put(&[byte]),
         }
     }
-
-    fn line(self, out: &mut impl Sink) {
-        out.put(b"\n");
-        out.blanks(self.depth * 2);
-    }
 }
 
-impl Chunk {
-    /// Room for `size` bytes, and for what comes with the last of them.
-    pub fn new(size: usize) -> Self {
+impl Indented {
+    /// Takes `room` bytes, and what comes with the last of them.
+    pub(super) fn with_room(room: usize) -> Self {
         Self {
-            bytes: Vec::with_capacity(size + LONGEST_STEP),
-            size,
+            bytes: Some(Vec::with_capacity(room + LONGEST_STEP)),
+            length: 0,
+            room,
         }
     }
 
-    /// What was put there.
-    pub fn into_bytes(self) -> Vec<u8> {
-        self.bytes
-    }
-}
-
-impl Sink for Chunk {
-    fn room(&self) -> usize {
-        self.size.saturating_sub(self.bytes.len())
+    pub(super) fn counted() -> Self {
+        Self {
+            bytes: None,
+            length: 0,
+            room: usize::MAX,
+        }
     }
 
-    fn put(&mut self, bytes: &[u8]) {
-        self.bytes.extend_from_slice(bytes);
+    pub(super) fn len(&self) -> usize {
+        self.length
     }
 
-    fn blanks(&mut self, count: usize) {
-        self.bytes.extend(std::iter::repeat_n(b' ', count));
-    }
-}
-
-impl Sink for Length {
-    fn room(&self) -> usize {
-        usize::MAX
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.bytes.expect("it is not only counted")
     }
 
-    fn put(&mut self, bytes: &[u8]) {
-        self.0 += bytes.len();
+    fn put(&mut self, text: &[u8]) {
+        self.length += text.len();
+        if let Some(bytes) = &mut self.bytes {
+            bytes.extend_from_slice(text);
+        }
     }
 
-    fn blanks(&mut self, count: usize) {
-        self.0 += count;
+    fn line(&mut self, depth: usize) {
+        self.put(b"\n");
+        for _ in 0..depth {
+            self.put(b"  ");
+        }
     }
 }
 
 /// The most that one byte becomes: a comma, a line's end and blanks; JSON from Atlas is at most 32 deep.
-pub const LONGEST_STEP: usize = 2 + 2 * 32;
+pub(super) const LONGEST_STEP: usize = 2 + 2 * 32;
 
 #[cfg(test)]
 mod tests {
@@ -180,12 +152,13 @@ mod tests {
         let (mut indenter, mut out) = (Indenter::default(), Vec::new());
         for mut piece in json.chunks(fed.max(1)) {
             while !piece.is_empty() {
-                let mut chunk = Chunk {
-                    bytes: Vec::new(),
-                    size: wanted,
+                let mut made = Indented {
+                    bytes: Some(Vec::new()),
+                    length: 0,
+                    room: wanted,
                 };
-                indenter.feed(&mut piece, &mut chunk);
-                let bytes = chunk.into_bytes();
+                indenter.feed(&mut piece, &mut made);
+                let bytes = made.into_bytes();
                 assert!(bytes.len() <= wanted.saturating_add(LONGEST_STEP));
                 out.extend(bytes);
             }
@@ -219,9 +192,9 @@ mod tests {
             let again: serde_json::Value = serde_json::from_slice(&whole).unwrap();
             prop_assert_eq!(again, value);
             prop_assert_eq!(&in_chunks(&compact, fed, wanted), &whole);
-            let (mut length, mut rest) = (Length::default(), &compact[..]);
+            let (mut length, mut rest) = (Indented::counted(), &compact[..]);
             Indenter::default().feed(&mut rest, &mut length);
-            prop_assert_eq!(length.0, whole.len());
+            prop_assert_eq!(length.len(), whole.len());
         }
     }
 }

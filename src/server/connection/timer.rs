@@ -1,5 +1,4 @@
-//! Our clock as hyper's timer, so that a test that moves the hands also moves hyper's deadlines: those of
-//! HTTP/2's pings. HTTP/1 has none; see [`idleness`](super::idleness).
+//! Our clock as hyper's timer, so that a manual clock also moves the deadlines of HTTP/2's pings.
 
 use std::fmt;
 use std::future::Future;
@@ -11,9 +10,8 @@ use hyper::rt::{Sleep, Timer};
 
 use crate::system::Clock;
 
-/// hyper's deadlines on one connection, by our clock.
 #[derive(Clone)]
-pub struct ClockTimer {
+pub(super) struct ClockTimer {
     clock: Clock,
     /// What hyper takes for the beginning of time.
     origin: Instant,
@@ -22,12 +20,11 @@ pub struct ClockTimer {
 struct ClockSleep(Pin<Box<dyn Future<Output = ()> + Send + Sync>>);
 
 impl ClockTimer {
-    /// A timer by `clock`.
     #[expect(
         clippy::disallowed_methods,
         reason = "hyper's instants have no other beginning"
     )]
-    pub fn new(clock: Clock) -> Self {
+    pub(super) fn new(clock: Clock) -> Self {
         let origin = Instant::now();
         let origin = origin.checked_sub(clock.now().elapsed).unwrap_or(origin);
         Self { clock, origin }

@@ -1,17 +1,12 @@
-//! A request's body in chunks (RFC 9112, section 7.1): its bytes go in, as they arrive; where it ends, or
-//! that it is malformed, comes out.
+//! A request's body in chunks (RFC 9112, section 7.1): where it ends, or that it is malformed.
 //!
-//! hyper's own decoder forgives a space behind a size, an extension that is none, and more. Whoever forgives
-//! something else than the proxy in front of it can be made to read another request than the proxy did.
+//! hyper's own decoder forgives a space behind a size, an extension that is none, and more.
 
-use super::head::{is_control, is_in_tokens};
+use super::bytes::{is_control, is_in_tokens};
 
-/// How far a body has been read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ChunkProgress {
-    /// It is malformed.
+pub(super) enum ChunkProgress {
     Bad,
-    /// So far it is well-formed.
     Partial,
     /// It ends behind so many of the bytes that were read last.
     Whole(usize),
@@ -19,7 +14,7 @@ pub enum ChunkProgress {
 
 /// The reading of one body, which may come in pieces.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Chunks {
+pub(super) struct Chunks {
     expects: ChunkPart,
     /// Of the present chunk's size, how many digits; of a name or a value, how many bytes.
     count: usize,
@@ -29,7 +24,6 @@ pub struct Chunks {
     besides: usize,
 }
 
-/// What the next byte is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum ChunkPart {
     #[default]
@@ -50,14 +44,14 @@ enum ChunkPart {
 
 impl Chunks {
     /// Goes on reading, with bytes that were not read yet.
-    pub fn advance(&mut self, bytes: &[u8]) -> ChunkProgress {
+    pub(super) fn advance(&mut self, bytes: &[u8]) -> ChunkProgress {
         let mut rest = bytes;
         loop {
             if self.expects == ChunkPart::Data {
-                let here = u64::try_from(rest.len()).unwrap_or(u64::MAX).min(self.left);
+                let here = u64::try_from(rest.len()).expect("64 bits").min(self.left);
                 self.left -= here;
-                let here = usize::try_from(here).unwrap_or(rest.len());
-                rest = rest.get(here..).unwrap_or_default();
+                let here = usize::try_from(here).expect("no more than there are");
+                (_, rest) = rest.split_at(here);
                 if self.left == 0 {
                     self.expects = ChunkPart::DataReturn;
                 }
@@ -80,7 +74,6 @@ impl Chunks {
         }
     }
 
-    /// What comes behind a byte; `None` if it cannot stand here.
     fn next(&mut self, byte: u8) -> Option<ChunkPart> {
         use ChunkPart as E;
         let is_of_size = matches!(
@@ -118,7 +111,7 @@ impl Chunks {
                 Some(self.expects)
             }
             (E::Quoted, b'"') => Some(E::AfterQuoted),
-            // What is escaped in there nobody here has to know, so nothing is.
+            // No client escapes anything in there, so no escape is read.
             (E::Quoted, byte) if byte != b'\\' && !is_control(byte) => Some(E::Quoted),
             (E::SizeLineFeed, b'\n') if self.left == 0 => Some(E::TrailerName),
             (E::SizeLineFeed, b'\n') => Some(E::Data),
@@ -135,9 +128,9 @@ impl Chunks {
     }
 }
 
-/// Nobody sends more, and so many fit into 64 bits.
+/// No client sends more, and so many fit into 64 bits.
 const MOST_DIGITS: usize = 15;
-/// Of extensions and trailers, which nobody here reads.
+/// Of extensions and trailers, which are not read.
 const MOST_BESIDES: usize = 4 << 10;
 
 #[cfg(test)]

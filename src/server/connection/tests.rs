@@ -7,15 +7,15 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::atlas::Timestamp;
 use crate::server;
-use crate::server::layers::Body;
+use crate::server::body::payload::ResponseBody;
 use crate::telemetry::Metrics;
 
-struct Nobody;
+struct EmptyHandler;
 
-impl Handler for Nobody {
-    type Answer = Ready<Response<Body>>;
+impl Handler for EmptyHandler {
+    type Answer = Ready<Response<ResponseBody>>;
 
-    fn handle(self: &Arc<Self>, _: Request<Incoming>, _: &Arc<Peer>) -> Self::Answer {
+    fn handle(self: &Arc<Self>, _: Request<Incoming>, _: &Arc<ConnectionPeer>) -> Self::Answer {
         ready(Response::default())
     }
 }
@@ -25,7 +25,7 @@ async fn a_connection_that_has_said_nothing_takes_less_than_four_kilobytes() {
     let (clock, _hands) = Clock::manual(Timestamp::from_seconds(0));
     let (metrics, _) = Metrics::register();
     let limits = server::Config::default().limits;
-    let acceptor = Acceptor {
+    let listener_state = Listener {
         unsent: UnsentBudget::new(&limits, None, metrics.lookups.clone()),
         limits,
         tls: None,
@@ -45,9 +45,9 @@ async fn a_connection_that_has_said_nothing_takes_less_than_four_kilobytes() {
         .await
         .unwrap();
     let (stream, address) = listener.accept().await.unwrap();
-    let slots = ConnectionSlots::new(1, 1, Eviction::Any, acceptor.refusals.clone());
+    let slots = ConnectionSlots::new(1, 1, Eviction::Any, listener_state.refusals.clone());
     let slot = slots.acquire(Duration::ZERO).unwrap();
-    let connection = acceptor.connection(stream, address, &slot, Arc::new(Nobody));
+    let connection = listener_state.begin(stream, address, &slot, Arc::new(EmptyHandler));
     let size = size_of_val(&connection) + size_of::<ConnectionSlot>();
     assert!(size < 4_000, "{size}");
 }

@@ -1,13 +1,15 @@
+use super::super::bytes::all_between;
 use super::*;
 
-const BOUNDS: HeadLimits = HeadLimits {
+const LIMITS: HeadLimits = HeadLimits {
     size: 16 << 10,
     headers: 64,
     bodies: false,
+    patience: Duration::ZERO,
 };
 
-fn whole(head: &str, bounds: HeadLimits) -> HeadProgress {
-    Scan::default().advance(head.as_bytes(), bounds)
+fn whole(head: &str, limits: HeadLimits) -> HeadProgress {
+    Scan::default().advance(head.as_bytes(), limits)
 }
 
 #[test]
@@ -20,11 +22,11 @@ fn a_head_says_the_same_in_one_piece_and_byte_by_byte() {
         "GET / HTTP/1.1\nHost: a\r\n\r\n",
         "GET / HTTP/1.1\r\nContent-Length: 3\r\ncontent-LENGTH: 3\r\n\r\n",
     ] {
-        let at_once = whole(head, BOUNDS);
+        let at_once = whole(head, LIMITS);
         let mut scan = Scan::default();
         let bytes = head.as_bytes();
         let in_pieces = (1..=bytes.len())
-            .map(|count| scan.advance(&bytes[..count], BOUNDS))
+            .map(|count| scan.advance(&bytes[..count], LIMITS))
             .find(|progress| *progress != HeadProgress::Partial);
         assert_eq!(Some(at_once), in_pieces, "{head:?}");
     }
@@ -34,38 +36,38 @@ fn a_head_says_the_same_in_one_piece_and_byte_by_byte() {
 fn what_comes_behind_a_head_is_known_from_the_head() {
     let operators = HeadLimits {
         bodies: true,
-        ..BOUNDS
+        ..LIMITS
     };
     for (head, callers, of_operators) in [
         (
             "GET / HTTP/1.1\r\n\r\n",
-            Some(Next::Head(0)),
-            Some(Next::Head(0)),
+            Some(BehindHead::Head(0)),
+            Some(BehindHead::Head(0)),
         ),
         (
             "GET / HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
-            Some(Next::Head(0)),
-            Some(Next::Head(0)),
+            Some(BehindHead::Head(0)),
+            Some(BehindHead::Head(0)),
         ),
         (
             "GET / HTTP/1.1\r\nContent-Length: 12\r\n\r\n",
-            Some(Next::Nothing),
-            Some(Next::Head(12)),
+            Some(BehindHead::Nothing),
+            Some(BehindHead::Head(12)),
         ),
         (
             "POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 12\r\n\r\n",
-            Some(Next::Nothing),
-            Some(Next::Head(12)),
+            Some(BehindHead::Nothing),
+            Some(BehindHead::Head(12)),
         ),
         (
             "POST / HTTP/1.1\r\nContent-Length: 12\r\n\r\n",
             None,
-            Some(Next::Head(12)),
+            Some(BehindHead::Head(12)),
         ),
         (
             "POST / HTTP/1.1\r\nTransfer-Encoding: Chunked\r\n\r\n",
             None,
-            Some(Next::Chunks),
+            Some(BehindHead::Chunks),
         ),
         (
             "POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
@@ -74,12 +76,12 @@ fn what_comes_behind_a_head_is_known_from_the_head() {
         ),
         (
             "CONNECT h:443 HTTP/1.1\r\n\r\n",
-            Some(Next::Nothing),
-            Some(Next::Nothing),
+            Some(BehindHead::Nothing),
+            Some(BehindHead::Nothing),
         ),
     ] {
-        for (bounds, expected) in [(BOUNDS, callers), (operators, of_operators)] {
-            let next = match whole(head, bounds) {
+        for (limits, expected) in [(LIMITS, callers), (operators, of_operators)] {
+            let next = match whole(head, limits) {
                 HeadProgress::Whole { length, next } => {
                     assert_eq!(length, head.len());
                     Some(next)
@@ -92,7 +94,7 @@ fn what_comes_behind_a_head_is_known_from_the_head() {
 }
 
 #[test]
-fn a_body_that_nobody_will_read_is_whole_malformed_or_too_long_to_look_at() {
+fn a_body_that_will_not_be_read_is_whole_malformed_or_too_long_to_look_at() {
     let post = |headers: &str, body: &str| format!("POST / HTTP/1.1\r\n{headers}\r\n\r\n{body}");
     let chunked = "Transfer-Encoding: chunked";
     let long = "x".repeat(16 << 10);
@@ -109,18 +111,18 @@ fn a_body_that_nobody_will_read_is_whole_malformed_or_too_long_to_look_at() {
         let head = post(headers, "").len();
         let whole = HeadProgress::Whole {
             length: head,
-            next: Next::Nothing,
+            next: BehindHead::Nothing,
         };
         let progress = match expected {
             Some(true) => whole,
-            Some(false) => HeadProgress::Bad(Fault::Chunk),
+            Some(false) => HeadProgress::Bad(HeadFault::Chunk),
             None => HeadProgress::Partial,
         };
         let text = post(headers, body);
-        assert_eq!(self::whole(&text, BOUNDS), progress, "{headers} {body:.20}");
+        assert_eq!(self::whole(&text, LIMITS), progress, "{headers} {body:.20}");
         let mut scan = Scan::default();
         let in_pieces = (1..=text.len())
-            .map(|count| scan.advance(&text.as_bytes()[..count], BOUNDS))
+            .map(|count| scan.advance(&text.as_bytes()[..count], LIMITS))
             .find(|progress| *progress != HeadProgress::Partial);
         let in_pieces = in_pieces.unwrap_or(HeadProgress::Partial);
         assert_eq!(in_pieces, progress, "{headers} {body:.20}");
@@ -128,13 +130,16 @@ fn a_body_that_nobody_will_read_is_whole_malformed_or_too_long_to_look_at() {
 }
 
 #[test]
-fn each_stand_in_is_read_as_its_fault_and_none_can_be_sent() {
-    for &fault in Fault::ALL {
-        let head = std::str::from_utf8(fault.stand_in()).unwrap();
-        assert_eq!(whole(head, BOUNDS), HeadProgress::Bad(Fault::RequestLine));
+fn each_synthetic_request_is_read_as_its_fault_and_none_can_be_sent() {
+    for &fault in HeadFault::ALL {
+        let head = std::str::from_utf8(fault.synthetic_request()).unwrap();
+        assert_eq!(
+            whole(head, LIMITS),
+            HeadProgress::Bad(HeadFault::RequestLine)
+        );
         let target = head.split(' ').nth(1).unwrap();
         let request = http::Request::builder().method("!").uri(target).body(());
-        assert_eq!(Fault::behind(&request.unwrap()), Some(fault));
+        assert_eq!(HeadFault::of_synthetic(&request.unwrap()), Some(fault));
     }
 }
 
@@ -154,7 +159,7 @@ fn every_byte_is_looked_at_however_many_there_are() {
 }
 
 #[test]
-fn what_is_usual_in_targets_is_so_for_whoever_reads_them_next() {
+fn what_is_usual_in_targets_is_so_for_hyper() {
     for byte in (0..=u8::MAX).filter(|byte| is_usual(*byte)) {
         let target = [b'/', byte, b'?', byte];
         assert!(http::Uri::try_from(&target[..]).is_ok(), "{byte:#x}");
@@ -164,16 +169,15 @@ fn what_is_usual_in_targets_is_so_for_whoever_reads_them_next() {
 proptest::proptest! {
     #![proptest_config(proptest::test_runner::Config::with_cases(4_096))]
 
-    /// The differential half of the claim: whatever passes here is one request for hyper's own parser
-    /// too, of the same length.
+    /// Whatever passes here is one request for hyper's own parser too, of the same length.
     #[test]
-    fn what_passes_is_one_head_of_the_same_length_for_whoever_reads_it_next(
+    fn what_passes_is_one_head_of_the_same_length_for_hyper(
         head in concat!(
             "(GET|get|B!EW|G E) (/[a-z%?#\\\\<\"]{0,4}|\\*|h:1) HTTP/1.[019](\r\n|\r\n|\r\n|\n)",
             "([a-zA-Z-]{0,5}[: ]{1,2}[ -~\t\r\u{0}]{0,3}(\r\n|\r\n|\r\n|\n)){0,3}\r\n"
         )
     ) {
-        if let HeadProgress::Whole { length, .. } = whole(&head, BOUNDS) {
+        if let HeadProgress::Whole { length, .. } = whole(&head, LIMITS) {
             let mut headers = [httparse::EMPTY_HEADER; 64];
             let mut request = httparse::Request::new(&mut headers);
             proptest::prop_assert_eq!(

@@ -1,0 +1,135 @@
+//! What an operator does: authorize, do, record, and only then answer.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use http::{Response, StatusCode};
+use serde::Serialize;
+
+use super::{Admin, AdminRequest};
+use crate::audit::{AdminAction, AdminRecord, Outcome};
+use crate::identity::Caller;
+use crate::policy::{Denied, Reach};
+use crate::server::body::payload::ResponseBody;
+use crate::server::response;
+use crate::server::response::AdminRefusal;
+
+pub(super) struct Operation<'o> {
+    pub(super) caller: Arc<Caller>,
+    pub(super) action: AdminAction,
+    pub(super) query: &'o str,
+    pub(super) request: &'o AdminRequest,
+}
+
+/// What was done, and how many entries or records it concerned.
+pub(super) struct Done<T> {
+    pub(super) value: T,
+    pub(super) entries: Option<u64>,
+}
+
+impl Admin {
+    /// Does `work`, which reaches that far, if a rule grants it. What is not on record is not answered.
+    pub(super) async fn perform<T: Serialize>(
+        &self,
+        operation: &Operation<'_>,
+        reach: Reach<'_>,
+        work: impl Future<Output = Result<Done<T>, AdminRefusal>>,
+    ) -> Result<Response<ResponseBody>, AdminRefusal> {
+        let policy = self.gateway.policy.load_full();
+        let rule = match policy.may_administer(&operation.caller, reach) {
+            Ok(administrator) => Arc::clone(administrator.rule()),
+            Err(denied) => return Err(self.deny(operation, reach, &denied).await),
+        };
+        let done = work.await;
+        let action = operation.action;
+        let (outcome, status) = match &done {
+            // Whatever else an operator has begun is done, even if they hang up.
+            _ if action == AdminAction::Search && operation.request.gone.is_cancelled() => {
+                (Outcome::Abandoned, None)
+            }
+            Ok(_) => (Outcome::Answered, Some(StatusCode::OK.as_u16())),
+            Err(refusal) => (Outcome::Failed, Some(refusal.status().as_u16())),
+        };
+        let has_filters = matches!(action, AdminAction::ExplainAccess | AdminAction::Search);
+        let record = AdminRecord {
+            outcome,
+            status,
+            rule: Some(&rule),
+            entries: done.as_ref().ok().and_then(|done| done.entries),
+            filters: has_filters.then_some(operation.query),
+            ..self.record_of(operation, reach)
+        };
+        self.write_down(&record).await?;
+        let request_id = Some(operation.request.request_id);
+        Ok(response::json(StatusCode::OK, &done?.value, request_id))
+    }
+
+    /// A denial is on record before it is answered.
+    pub(super) async fn deny(
+        &self,
+        operation: &Operation<'_>,
+        reach: Reach<'_>,
+        denied: &Denied,
+    ) -> AdminRefusal {
+        let (refusal, audit) = (AdminRefusal::Denied, &self.gateway.audit);
+        let record = AdminRecord {
+            outcome: Outcome::Denied,
+            status: Some(refusal.status().as_u16()),
+            rule: denied.rule().map(|rule| &**rule),
+            ..self.record_of(operation, reach)
+        };
+        let (caller, peer) = (Some(&*operation.caller), operation.request.peer);
+        let folded = audit.refuse_admin(caller, peer, &refusal.code(), record.now);
+        if folded.is_some() {
+            return refusal;
+        }
+        self.write_down(&record).await.err().unwrap_or(refusal)
+    }
+
+    pub(super) fn record_of<'a>(
+        &self,
+        operation: &'a Operation<'_>,
+        reach: Reach<'a>,
+    ) -> AdminRecord<'a> {
+        let (group_id, username) = match reach {
+            Reach::Everything => (None, None),
+            Reach::Project(project) => (Some(project.as_str()), None),
+            Reach::CertQuery(query) => {
+                (Some(query.project.as_str()), Some(query.username.as_str()))
+            }
+        };
+        AdminRecord {
+            caller: Some(&operation.caller),
+            group_id,
+            username,
+            ..self.record(operation.action, operation.request, Outcome::Answered)
+        }
+    }
+
+    pub(super) fn record(
+        &self,
+        action: AdminAction,
+        request: &AdminRequest,
+        outcome: Outcome,
+    ) -> AdminRecord<'static> {
+        AdminRecord {
+            action,
+            outcome,
+            caller: None,
+            peer: Some(request.peer),
+            request_id: Some(request.request_id),
+            status: None,
+            rule: None,
+            group_id: None,
+            username: None,
+            entries: None,
+            filters: None,
+            now: self.gateway.clock.now(),
+        }
+    }
+
+    pub(super) async fn write_down(&self, record: &AdminRecord<'_>) -> Result<(), AdminRefusal> {
+        let written = self.gateway.audit.record_admin(record).await;
+        written.map_err(AdminRefusal::Unrecorded)
+    }
+}
