@@ -15,6 +15,7 @@
 //! How Atlas is asked is the caller's closure; who may ask is said by a [`Permit`], without which nothing is
 //! looked up (G9); conditions of HTTP are the server's.
 
+mod cache_status;
 mod config;
 mod entry;
 pub mod explain;
@@ -25,7 +26,6 @@ mod key;
 mod lookup;
 pub mod rendered;
 mod fetch_history;
-mod source;
 mod splice;
 mod store;
 #[cfg(test)]
@@ -36,13 +36,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures_util::FutureExt;
 use tokio_util::task::TaskTracker;
 
+pub use cache_status::{CacheStatus, CacheStatusHeader, Staleness};
 pub use config::Config;
 pub use entry::{Cost, Entry, FillId, WORTH_COMPRESSING};
 pub use explain::Explanation;
 pub use rendered::{Address, Encoding, Tag, Text, Unexpired, Usual};
-pub use source::{CacheStatus, Source, Staleness};
 
 use self::freshness::Freshness;
 use self::in_flight::InFlight;
@@ -116,7 +117,7 @@ pub struct Found {
     /// The list.
     pub entry: Arc<Entry>,
     /// Where it came from.
-    pub source: Source,
+    pub status: CacheStatus,
     /// Calls to Atlas that this answer cost; nothing for followers of another caller's fetch.
     pub upstream_calls: u32,
     /// When it is given: a certificate that has expired by then is not part of the answer.
@@ -155,7 +156,7 @@ pub enum NotFound {
         /// Which fetch brought this.
         fill_id: FillId,
         /// Whose fetch it was.
-        source: Source,
+        status: CacheStatus,
         /// Calls to Atlas that this answer cost.
         upstream_calls: u32,
     },
@@ -215,19 +216,19 @@ impl Cache {
     /// `fetch` runs in a task of its own, at most once per key at a time, whoever leaves meanwhile. It
     /// may be called again after a fetch that a purge has overtaken, or that failed while others
     /// waited for it.
-    pub async fn get_or_fetch<A, F, Fut>(
+    pub async fn get_or_fetch<F, Fut>(
         &self,
         permit: &Permit<'_>,
         ask: Ask<'_>,
-        admit: A,
+        admit: impl FnOnce(Role) -> Result<(), NotAdmitted>,
         fetch: F,
     ) -> Result<Found, NotFound>
     where
-        A: FnOnce(Role) -> Result<(), NotAdmitted>,
-        F: Fn(FetchRequest) -> Fut + Send + 'static,
+        F: Fn(FetchRequest) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Fetched, FetchError>> + Send + 'static,
     {
         let ask = ask.granted(permit);
+        let fetch = Box::new(move |request| fetch(request).boxed());
         self.0.get_or_fetch(permit.query(), ask, admit, fetch).await
     }
 
@@ -312,9 +313,9 @@ impl Found {
     }
 
     /// The parameters of `Cache-Status`.
-    pub fn status(&self) -> CacheStatus {
+    pub fn header(&self) -> CacheStatusHeader {
         let ttl = self.entry.ttl(self.as_of);
-        self.source.status(Some(ttl), self.entry.is_stored())
+        self.status.header(Some(ttl), self.entry.is_stored())
     }
 }
 
@@ -329,9 +330,9 @@ impl NotAdmitted {
 
 impl NotFound {
     /// Where the refusal came from, where there was something to come from.
-    pub fn source(&self) -> Option<Source> {
+    pub fn status(&self) -> Option<CacheStatus> {
         match self {
-            Self::Fetch { source, .. } => Some(*source),
+            Self::Fetch { status, .. } => Some(*status),
             Self::NotAdmitted(_) | Self::TooManyWaiters { .. } | Self::FetchDied => None,
         }
     }

@@ -408,8 +408,7 @@ impl Gateway {
             Err(_) => Outcome::Failed,
         };
         let took = now.elapsed.saturating_sub(arrived.elapsed);
-        self.metrics
-            .lookup(outcome.word(), CacheUse::None.word(), took);
+        self.metrics.lookup(outcome, CacheUse::None, took);
         recorded.map(|()| rendered.reply)
     }
 

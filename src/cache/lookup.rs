@@ -7,16 +7,16 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::freshness::pause_after;
-use super::in_flight::{FetchOutcome, InFlightFetch, Joined, Waiter};
+use super::in_flight::{FetchList, FetchOutcome, InFlightFetch, Joined, Waiter};
 use super::key::Stays;
 use super::store::Absence;
 use super::{
-    Ask, CacheMode, Entry, FetchRequest, Found, Freshness, Inner, NotAdmitted, NotFound, Purge,
-    Role, Source, Staleness,
+    Ask, CacheMode, CacheStatus, Entry, Found, Freshness, Inner, NotAdmitted, NotFound, Purge,
+    Role, Staleness,
 };
 use crate::atlas::CertQuery;
 use crate::system::Moment;
-use crate::upstream::{FetchError, Fetched, Urgency, Verdict};
+use crate::upstream::{Urgency, Verdict};
 
 /// What the cache has for a query.
 enum Cached {
@@ -43,18 +43,13 @@ impl Inner {
         is_hit.then(|| hit(entry, ask.now))
     }
 
-    pub(super) async fn get_or_fetch<A, F, Fut>(
+    pub(super) async fn get_or_fetch(
         self: &Arc<Self>,
         query: &CertQuery,
         ask: Ask<'_>,
-        admit: A,
-        fetch: F,
-    ) -> Result<Found, NotFound>
-    where
-        A: FnOnce(Role) -> Result<(), NotAdmitted>,
-        F: Fn(FetchRequest) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<Fetched, FetchError>> + Send + 'static,
-    {
+        admit: impl FnOnce(Role) -> Result<(), NotAdmitted>,
+        fetch: FetchList,
+    ) -> Result<Found, NotFound> {
         let stale = match self.cached(query, ask) {
             Cached::Answer(answer) => return answer,
             Cached::Due(found) => {
@@ -155,7 +150,7 @@ impl Inner {
         Cached::Answer(Err(NotFound::Fetch {
             error: Arc::clone(&absence.error),
             fill_id: absence.fill_id,
-            source: absence.source(),
+            status: absence.status(),
             upstream_calls: 0,
         }))
     }
@@ -182,7 +177,7 @@ impl Inner {
         mode: CacheMode,
         patience: Option<Duration>,
     ) -> Result<Found, NotFound> {
-        let (leads, began, urgency) = (waiter.leads(), waiter.began(), waiter.urgency());
+        let (leads, began, urgency) = (waiter.leads, waiter.began, waiter.urgency);
         let outcome = {
             let mut outcome = pin!(waiter.outcome());
             match patience {
@@ -202,15 +197,15 @@ impl Inner {
                 }
             }
         };
-        let source = match (leads, mode, urgency) {
-            (false, _, _) => Source::Collapsed,
-            (true, CacheMode::ForceRefresh, _) => Source::Forced,
-            (true, CacheMode::Cached, Urgency::Miss) => Source::Miss,
+        let status = match (leads, mode, urgency) {
+            (false, _, _) => CacheStatus::Collapsed,
+            (true, CacheMode::ForceRefresh, _) => CacheStatus::Forced,
+            (true, CacheMode::Cached, Urgency::Miss) => CacheStatus::Miss,
             (true, CacheMode::Cached, Urgency::Revalidate | Urgency::RefreshAhead) => {
-                Source::Renewed
+                CacheStatus::Renewed
             }
         };
-        self.answer(query, outcome, source)
+        self.answer(query, outcome, status)
     }
 
     /// What the outcome means to a caller that waited for it.
@@ -218,10 +213,10 @@ impl Inner {
         &self,
         query: &CertQuery,
         outcome: Option<FetchOutcome>,
-        source: Source,
+        status: CacheStatus,
     ) -> Result<Found, NotFound> {
         let cost = |calls: u32| {
-            if source == Source::Collapsed {
+            if status == CacheStatus::Collapsed {
                 0
             } else {
                 calls
@@ -232,7 +227,7 @@ impl Inner {
             Some(FetchOutcome::Arrived(entry)) => Ok(Found {
                 upstream_calls: cost(entry.cost().calls),
                 entry,
-                source,
+                status,
                 as_of: self.clock.now(),
             }),
             Some(FetchOutcome::Failed { error, fill_id }) => {
@@ -251,7 +246,7 @@ impl Inner {
                 Err(NotFound::Fetch {
                     error,
                     fill_id,
-                    source,
+                    status,
                     upstream_calls: calls,
                 })
             }
@@ -280,7 +275,7 @@ impl Inner {
         self.metrics.stale_answer(staleness.word());
         Found {
             entry,
-            source: Source::Stale(staleness),
+            status: CacheStatus::Stale(staleness),
             upstream_calls: 0,
             as_of: now,
         }
@@ -306,7 +301,7 @@ impl Inner {
                     error: Arc::clone(error),
                     fill_id: *fill_id,
                     failures,
-                    forced: fetch.is_forced().then(|| fetch.began()),
+                    forced: fetch.is_forced().then(|| fetch.began),
                     known_at: now,
                     ttl: span,
                 };
@@ -394,14 +389,14 @@ impl Inner {
 
 fn hit(entry: Arc<Entry>, now: Moment) -> Found {
     entry.use_it();
-    let source = if entry.is_ahead() {
-        Source::RefreshedAhead
+    let status = if entry.is_ahead() {
+        CacheStatus::RefreshedAhead
     } else {
-        Source::Hit
+        CacheStatus::Hit
     };
     Found {
         entry,
-        source,
+        status,
         upstream_calls: 0,
         as_of: now,
     }

@@ -9,7 +9,7 @@ use equivalent::Equivalent;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
-use super::Source;
+use super::CacheStatus;
 use super::entry::{Entry, FillId};
 use super::fetch_history::FetchHistory;
 use super::index::{Index, IndexKey};
@@ -306,11 +306,11 @@ pub(super) struct Size {
 
 impl Absence {
     /// What a caller is told of where this came from.
-    pub(super) fn source(&self) -> Source {
+    pub(super) fn status(&self) -> CacheStatus {
         if self.failures == 0 {
-            Source::Negative
+            CacheStatus::Negative
         } else {
-            Source::Failed
+            CacheStatus::Failed
         }
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::savings::Savings;
 use super::{Gateway, OVERLOAD_PAUSE, Refusal, Rendered};
 use crate::audit::{CacheUse, Closing, Entry, Outcome, Refused, Ticket, Unrecorded};
-use crate::cache::{Found, Source, Staleness};
+use crate::cache::{CacheStatus, Found, Staleness};
 use crate::system::{Clock, Moment};
 use crate::telemetry::metrics::lookups::{LookupMetrics, Present};
 use crate::telemetry::traces::{End, Traced};
@@ -175,8 +175,7 @@ impl InFlightGuard {
     fn ended(&mut self, outcome: Outcome, cache: CacheUse, duration: Duration) {
         self.ended = true;
         let Some(present) = &self.present else { return };
-        let metrics = present.metrics();
-        metrics.lookup(outcome.word(), cache.word(), duration);
+        present.metrics().lookup(outcome, cache, duration);
     }
 }
 
@@ -205,8 +204,8 @@ fn closing<'w, R>(
     };
     match outcome {
         Ok(found) => {
-            closing.cache = cache_use(found.source);
-            if let Source::Stale(why) = found.source {
+            closing.cache = found.status.cache_use();
+            if let CacheStatus::Stale(why) = found.status {
                 closing.reason = Some(why.word());
             }
             closing.fill_id = Some(found.entry.fill_id().uuid());
@@ -217,11 +216,11 @@ fn closing<'w, R>(
         Err(Refusal::Fetch {
             error,
             fill_id,
-            source,
+            status,
             upstream_calls,
         }) => {
             closing.reason = error.reason_unsent();
-            closing.cache = cache_use(*source);
+            closing.cache = status.cache_use();
             // Without a call there is no record of a fetch that it could name.
             closing.fill_id = error.was_sent().then(|| fill_id.uuid());
             closing.upstream_calls = *upstream_calls;
@@ -249,14 +248,4 @@ fn became(outcome: &Result<Found, Refusal>) -> Outcome {
         .as_ref()
         .err()
         .map_or(Outcome::Answered, Refusal::outcome)
-}
-
-fn cache_use(source: Source) -> CacheUse {
-    match source {
-        Source::Collapsed => CacheUse::Collapsed,
-        Source::Hit | Source::RefreshedAhead => CacheUse::Hit,
-        Source::Forced | Source::Miss | Source::Renewed => CacheUse::Miss,
-        Source::Failed | Source::Negative => CacheUse::Negative,
-        Source::Stale(_) => CacheUse::Stale,
-    }
 }

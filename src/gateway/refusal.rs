@@ -8,7 +8,7 @@ use tracing::{debug, error, info, warn};
 
 use super::{Gateway, OVERLOAD_PAUSE};
 use crate::audit::{Entry, Outcome, RequestId, TooManyRefusals};
-use crate::cache::{FillId, NotAdmitted, NotFound, Source};
+use crate::cache::{CacheStatus, FillId, NotAdmitted, NotFound};
 use crate::identity::Unverified;
 use crate::policy::Denied;
 use crate::policy::allowance::{Limit, Spent};
@@ -28,10 +28,10 @@ pub enum Refusal {
         /// What Atlas said, or why it could not be asked.
         #[source]
         error: Arc<FetchError>,
-        /// Which walk that was.
+        /// Which fetch that was.
         fill_id: FillId,
-        /// Whose walk it was.
-        source: Source,
+        /// Whose fetch it was.
+        status: CacheStatus,
         /// What this question cost.
         upstream_calls: u32,
     },
@@ -95,9 +95,9 @@ impl Refusal {
     }
 
     /// How the cache came by it, if it has got so far.
-    pub fn source(&self) -> Option<Source> {
-        if let Self::Fetch { source, .. } = self {
-            Some(*source)
+    pub fn cache_status(&self) -> Option<CacheStatus> {
+        if let Self::Fetch { status, .. } = self {
+            Some(*status)
         } else {
             None
         }
@@ -230,12 +230,12 @@ impl From<NotFound> for Refusal {
             NotFound::Fetch {
                 error,
                 fill_id,
-                source,
+                status,
                 upstream_calls,
             } => Self::Fetch {
                 error,
                 fill_id,
-                source,
+                status,
                 upstream_calls,
             },
             NotFound::NotAdmitted(NotAdmitted::Overloaded) => Self::overloaded(),

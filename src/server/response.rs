@@ -24,7 +24,7 @@ use super::negotiation::MediaType;
 use super::request::{BadRequest, CertRequest};
 use super::unsent_budget::UnsentAccount;
 use crate::audit::{RequestId, TooManyRefusals, Unrecorded};
-use crate::cache::{CacheStatus, Found};
+use crate::cache::{CacheStatusHeader, Found};
 use crate::gateway;
 use crate::gateway::{OVERLOAD_PAUSE, Refusal};
 
@@ -56,7 +56,7 @@ pub fn answered(
     let mut response = Response::clone(template).map(|()| body);
     let headers = response.headers_mut();
     headers.insert(header::AGE, found.age().as_secs().into());
-    headers.insert(CACHE_STATUS, text_value(of_this_cache(found.status())));
+    headers.insert(CACHE_STATUS, text_value(of_this_cache(found.header())));
     headers.insert(header::ETAG, list.etag);
     headers.insert(REQUEST_ID, request_id_value(request_id));
     headers.insert(UPSTREAM_CALLS, found.upstream_calls.into());
@@ -115,8 +115,8 @@ pub fn bad_request(refusal: &BadRequest, request_id: RequestId, envelope: bool) 
 pub fn refused(refusal: &Refusal, request_id: RequestId, envelope: bool) -> Rendered {
     let document = Document::of_refusal(refusal);
     let mut rendered = finish(document, request_id, envelope, refusal.upstream_calls());
-    if let Some(source) = refusal.source() {
-        let status = text_value(of_this_cache(source.status(None, false)));
+    if let Some(status) = refusal.cache_status() {
+        let status = text_value(of_this_cache(status.header(None, false)));
         rendered.reply.headers_mut().insert(CACHE_STATUS, status);
     }
     rendered
@@ -314,7 +314,7 @@ fn is_known(validators: &GetAll<'_, HeaderValue>, etag: &HeaderValue) -> bool {
 }
 
 /// RFC 9211: how this cache came by its answer.
-fn of_this_cache(status: CacheStatus) -> String {
+fn of_this_cache(status: CacheStatusHeader) -> String {
     format!("atlas-cert-gateway; {status}")
 }
 

@@ -101,8 +101,8 @@ async fn t21_one_giant_list_pushes_out_nobody() {
     stage.atlas.says(list(&certificates));
     let found = stage.ask("giant").await.unwrap();
     // It is answered, but not remembered, and says so.
-    assert_eq!(found.status().to_string(), "fwd=miss");
-    assert_eq!(stage.ask("giant").await.unwrap().source, Source::Miss);
+    assert_eq!(found.header().to_string(), "fwd=miss");
+    assert_eq!(stage.ask("giant").await.unwrap().status, CacheStatus::Miss);
     store.put(&query("giant"), &found.entry);
     let left = used.iter().filter(|used| store.get(used).is_some()).count();
     assert!(left >= 990, "{left} of 1000 are left");

@@ -36,7 +36,7 @@ async fn g1_a_certificate_leaves_the_answer_at_its_not_after_without_a_walk() {
 
     stage.manual_clock.advance(Duration::from_micros(1));
     let second = stage.ask("CN=app").await.unwrap();
-    assert_eq!(second.source, Source::Hit);
+    assert_eq!(second.status, CacheStatus::Hit);
     let one = format!("{HEAD}{{\"_id\":2}}],\"totalCount\":1}}");
     assert_eq!(stage.body("CN=app", &second), one);
     assert_ne!(usual(&second).etag, before.etag);
@@ -54,7 +54,7 @@ async fn a_stale_answer_is_without_what_has_expired_too() {
     stage.atlas.says(down());
     stage.pass(601);
     let old = stage.ask("CN=app").await.unwrap();
-    assert_eq!(old.source, Source::Stale(Staleness::Error));
+    assert_eq!(old.status, CacheStatus::Stale(Staleness::Error));
     let one = format!("{HEAD}{{\"_id\":2}}],\"totalCount\":1}}");
     assert_eq!(stage.body("CN=app", &old), one);
 }

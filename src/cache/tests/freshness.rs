@@ -13,11 +13,14 @@ const PAST_TTL: u64 = 331;
 async fn the_first_question_costs_a_walk_and_the_second_nothing() {
     let stage = Stage::new(Config::default());
     let first = stage.ask("app").await.unwrap();
-    assert_eq!((first.source, first.upstream_calls), (Source::Miss, 2));
-    assert_eq!(first.status().to_string(), "fwd=miss; stored");
+    assert_eq!((first.status, first.upstream_calls), (CacheStatus::Miss, 2));
+    assert_eq!(first.header().to_string(), "fwd=miss; stored");
     stage.pass(100);
     let second = stage.ask("app").await.unwrap();
-    assert_eq!((second.source, second.upstream_calls), (Source::Hit, 0));
+    assert_eq!(
+        (second.status, second.upstream_calls),
+        (CacheStatus::Hit, 0)
+    );
     assert_eq!(second.age(), Duration::from_secs(100));
     assert_eq!(second.entry.fill_id(), first.entry.fill_id());
     assert_eq!(stage.atlas.walks(), 1);
@@ -30,7 +33,7 @@ async fn a_list_past_its_time_is_asked_for_anew() {
     stage.pass(PAST_TTL);
     stage.atlas.says(list(&["two"]));
     let renewed = stage.ask("app").await.unwrap();
-    assert_eq!(renewed.source, Source::Renewed);
+    assert_eq!(renewed.status, CacheStatus::Renewed);
     assert!(stage.body("app", &renewed).contains("two"));
     assert_eq!(
         *stage.atlas.urgencies.lock().unwrap(),
@@ -56,16 +59,16 @@ async fn g5_an_old_list_is_served_only_while_atlas_cannot_answer_and_never_past_
         for _ in 0..11 {
             stage.pass(PAST_TTL);
             let old = stage.ask("app").await.unwrap();
-            assert_eq!(old.source, Source::Stale(Staleness::Error));
+            assert_eq!(old.status, CacheStatus::Stale(Staleness::Error));
             assert_eq!(old.entry.fill_id(), first.entry.fill_id());
             assert!(old.entry.ttl(stage.manual_clock.now()) < 0);
         }
         stage.pass(PAST_TTL);
         stage.pass(PAST_TTL);
-        let NotFound::Fetch { source, .. } = stage.ask("app").await.unwrap_err() else {
+        let NotFound::Fetch { status, .. } = stage.ask("app").await.unwrap_err() else {
             panic!("no fetch was made");
         };
-        assert_eq!(source, Source::Miss);
+        assert_eq!(status, CacheStatus::Miss);
         assert_eq!(stage.metrics.stale_answers("error"), 11);
     }
 }
@@ -108,16 +111,16 @@ async fn trouble_with_our_credential_address_bill_or_version_leaves_old_lists() 
         stage.ask("app").await.unwrap();
         stage.manual_clock.advance(due);
         // A refresh that nobody waits for.
-        assert_eq!(stage.ask("app").await.unwrap().source, Source::Hit);
+        assert_eq!(stage.ask("app").await.unwrap().status, CacheStatus::Hit);
         stage.settle().await;
         assert_eq!(
-            stage.ask("app").await.unwrap().source,
-            Source::Hit,
+            stage.ask("app").await.unwrap().status,
+            CacheStatus::Hit,
             "{code}"
         );
         stage.pass(PAST_TTL);
         let old = stage.ask("app").await.unwrap();
-        assert_eq!(old.source, Source::Stale(Staleness::Error), "{code}");
+        assert_eq!(old.status, CacheStatus::Stale(Staleness::Error), "{code}");
     }
 }
 
@@ -167,11 +170,11 @@ async fn what_does_not_exist_is_remembered_as_absent_and_not_for_long() {
         let stage = Stage::new(Config::default());
         stage.atlas.says(Word::Refusal(StatusCode::NOT_FOUND, code));
         let first = stage.ask("app").await.unwrap_err();
-        assert_eq!(first.source(), Some(Source::Miss));
+        assert_eq!(first.status(), Some(CacheStatus::Miss));
         stage.pass(29);
         for _ in 0..100 {
             let again = stage.ask("app").await.unwrap_err();
-            assert_eq!(again.source(), Some(Source::Negative), "{code}");
+            assert_eq!(again.status(), Some(CacheStatus::Negative), "{code}");
         }
         assert_eq!(stage.atlas.walks(), 1);
         stage.pass(2);
@@ -194,24 +197,28 @@ async fn a_failure_is_remembered_for_ever_longer_while_it_lasts() {
         stage.atlas.says(word);
         for pause in [5, 10, 20, 30, 30] {
             let failed = stage.ask("app").await.unwrap_err();
-            assert_eq!(failed.source(), Some(Source::Miss));
+            assert_eq!(failed.status(), Some(CacheStatus::Miss));
             for second in 0..pause {
                 let again = stage.ask("app").await.unwrap_err();
-                assert_eq!(again.source(), Some(Source::Failed), "{second} of {pause}");
+                assert_eq!(
+                    again.status(),
+                    Some(CacheStatus::Failed),
+                    "{second} of {pause}"
+                );
                 stage.pass(1);
             }
         }
         assert_eq!(stage.atlas.walks(), 5);
         stage.atlas.says(list(&["well"]));
-        assert_eq!(stage.ask("app").await.unwrap().source, Source::Miss);
+        assert_eq!(stage.ask("app").await.unwrap().status, CacheStatus::Miss);
         // And it begins again with the shortest.
         stage.cache.purge(&Purge::All, false);
         stage.atlas.says(down());
         stage.ask("app").await.unwrap_err();
         stage.pass(5);
         assert_eq!(
-            stage.ask("app").await.unwrap_err().source(),
-            Some(Source::Miss)
+            stage.ask("app").await.unwrap_err().status(),
+            Some(CacheStatus::Miss)
         );
     }
 }
@@ -228,11 +235,11 @@ async fn once_atlas_is_back_nobody_waits_for_longer_than_after_a_first_failure()
     stage.atlas.says(list(&["one"]));
     stage.pass(5);
     assert_eq!(
-        stage.ask("app").await.unwrap_err().source(),
-        Some(Source::Failed)
+        stage.ask("app").await.unwrap_err().status(),
+        Some(CacheStatus::Failed)
     );
     stage.ask("another").await.unwrap();
-    assert_eq!(stage.ask("app").await.unwrap().source, Source::Miss);
+    assert_eq!(stage.ask("app").await.unwrap().status, CacheStatus::Miss);
 }
 
 #[tokio::test]
@@ -272,7 +279,7 @@ async fn a_list_in_use_is_renewed_before_its_time_and_nobody_waits() {
     assert!(stage.cache.0.get_fresh(&app, ask).is_none());
     for _ in 0..10 {
         let found = stage.ask("app").await.unwrap();
-        assert_eq!(found.source, Source::Hit);
+        assert_eq!(found.status, CacheStatus::Hit);
         stage.breathe().await;
         // One refreshes it ahead; all the others are answered from the cache.
         assert!(stage.cache.0.get_fresh(&app, ask).is_some());
@@ -285,7 +292,7 @@ async fn a_list_in_use_is_renewed_before_its_time_and_nobody_waits() {
     stage.atlas.release();
     stage.settle().await;
     let found = stage.ask("app").await.unwrap();
-    assert_eq!(found.source, Source::RefreshedAhead);
+    assert_eq!(found.status, CacheStatus::RefreshedAhead);
     assert_eq!(found.upstream_calls, 0);
     assert!(stage.body("app", &found).contains("two"));
     assert_eq!(stage.metrics.refreshes_ahead.get(), 1);
@@ -296,7 +303,7 @@ async fn a_list_that_nobody_asked_for_again_is_not_renewed_ahead() {
     let stage = Stage::new(Config::default());
     let first = stage.ask("app").await.unwrap();
     stage.manual_clock.advance(first.entry.lifetime().due());
-    assert_eq!(stage.ask("app").await.unwrap().source, Source::Hit);
+    assert_eq!(stage.ask("app").await.unwrap().status, CacheStatus::Hit);
     stage.settle().await;
     assert_eq!(stage.atlas.walks(), 1);
 }
@@ -310,7 +317,7 @@ async fn a_refusal_to_renew_ahead_costs_no_answer() {
     stage.atlas.says(down());
     stage.ask("app").await.unwrap();
     stage.settle().await;
-    assert_eq!(stage.ask("app").await.unwrap().source, Source::Hit);
+    assert_eq!(stage.ask("app").await.unwrap().status, CacheStatus::Hit);
     assert_eq!(stage.atlas.walks(), 2, "it is left alone for a while");
     stage.pass(5);
     stage.ask("app").await.unwrap();
@@ -329,15 +336,15 @@ async fn a_caller_with_an_old_list_to_fall_back_on_waits_for_a_hanging_atlas_onl
         stage.breathe().await;
         stage.pass(3);
     });
-    assert_eq!(found.unwrap().source, Source::Stale(Staleness::Slow));
+    assert_eq!(found.unwrap().status, CacheStatus::Stale(Staleness::Slow));
     // Who comes now does not wait at all, and nobody begins a second walk.
     let found = stage.ask("app").await.unwrap();
-    assert_eq!(found.source, Source::Stale(Staleness::Slow));
+    assert_eq!(found.status, CacheStatus::Stale(Staleness::Slow));
     assert_eq!(stage.atlas.walks(), 2);
     stage.atlas.release();
     stage.settle().await;
     let found = stage.ask("app").await.unwrap();
-    assert_eq!(found.source, Source::Hit);
+    assert_eq!(found.status, CacheStatus::Hit);
     assert!(stage.body("app", &found).contains("two"));
 }
 
@@ -353,7 +360,7 @@ async fn what_is_switched_off_is_not_done() {
     };
     let stage = Stage::new(off);
     for _ in 0..3 {
-        assert_eq!(stage.ask("app").await.unwrap().source, Source::Miss);
+        assert_eq!(stage.ask("app").await.unwrap().status, CacheStatus::Miss);
     }
     stage.atlas.says(down());
     assert!(stage.ask("app").await.is_err());
@@ -364,7 +371,7 @@ async fn what_is_switched_off_is_not_done() {
         .says(Word::Refusal(StatusCode::NOT_FOUND, "USER_NOT_FOUND"));
     for _ in 0..2 {
         let refused = stage.ask("app").await.unwrap_err();
-        assert_eq!(refused.source(), Some(Source::Miss));
+        assert_eq!(refused.status(), Some(CacheStatus::Miss));
     }
 }
 

@@ -15,6 +15,7 @@ use proptest::prelude::*;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
+use super::super::in_flight::FetchList;
 use super::super::*;
 use super::stage::{ADDRESS, START};
 use crate::atlas::Timestamp;
@@ -122,14 +123,16 @@ impl World {
         let (scene, gate) = (Arc::clone(&self.scene), Arc::clone(&self.gate));
         let expected = self.expected_hit(key, ask);
         let answer = Box::pin(async move {
-            let fetch = move |request: FetchRequest| {
+            let fetch: FetchList = Box::new(move |request| {
+                let scene = Arc::clone(&scene);
                 walk(
-                    Arc::clone(&scene),
+                    scene,
                     Arc::clone(&gate),
                     manual_clock.clone(),
                     (key, request),
                 )
-            };
+                .boxed()
+            });
             cache
                 .0
                 .get_or_fetch(&asked(key), ask, |_| Ok(()), fetch)
@@ -142,7 +145,10 @@ impl World {
                 .expect("a fresh list was not served at once")
                 .unwrap();
             assert_eq!(found.entry.fill_id(), fill_id);
-            assert!(matches!(found.source, Source::Hit | Source::RefreshedAhead));
+            assert!(matches!(
+                found.status,
+                CacheStatus::Hit | CacheStatus::RefreshedAhead
+            ));
             self.judge(key, Ok(found));
         } else {
             self.callers.push(caller);
@@ -213,14 +219,14 @@ impl World {
             Err(NotFound::Fetch {
                 error,
                 fill_id,
-                source,
+                status,
                 ..
             }) => {
                 let scene = self.scene.lock().unwrap();
                 let log = scene.walks[&fill_id];
                 assert_eq!(log.key, key, "crossed keys");
                 assert!(!matches!(log.word, Word::List { .. }));
-                if source == Source::Negative {
+                if status == CacheStatus::Negative {
                     let since = self.manual_clock.now().elapsed.saturating_sub(log.ended_at);
                     assert_eq!(error.verdict(), Verdict::Missing);
                     assert!(since < config().negative_ttl);
@@ -259,12 +265,12 @@ impl World {
         let age = found.entry.age(now);
         assert_eq!(age, log.age(now), "a false age");
         let ttl = config().ttl * 11 / 10;
-        match found.source {
-            Source::Hit | Source::RefreshedAhead => {
+        match found.status {
+            CacheStatus::Hit | CacheStatus::RefreshedAhead => {
                 assert!(age <= ttl, "G5: {age:?}");
                 assert!(log.began > self.purged[key], "a purged list was a hit");
             }
-            Source::Stale(staleness) => {
+            CacheStatus::Stale(staleness) => {
                 assert!(age <= ttl + config().stale_if_error, "G5: {age:?}");
                 let last = scene.last_of(key).map(|last| last.word);
                 let (fails, limited) = (
@@ -284,8 +290,11 @@ impl World {
                     ),
                 }
             }
-            Source::Collapsed | Source::Forced | Source::Miss | Source::Renewed => {}
-            Source::Failed | Source::Negative => panic!("a list is no absence"),
+            CacheStatus::Collapsed
+            | CacheStatus::Forced
+            | CacheStatus::Miss
+            | CacheStatus::Renewed => {}
+            CacheStatus::Failed | CacheStatus::Negative => panic!("a list is no absence"),
         }
         assert!(log.began > self.purged_hard[key], "G7");
         let denied = scene.walks.values().any(|other| {

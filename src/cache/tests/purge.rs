@@ -65,7 +65,7 @@ async fn a_walk_that_was_overtaken_is_not_repeated_when_nobody_waits() {
     stage.atlas.release();
     stage.settle().await;
     assert_eq!(stage.atlas.walks(), 1);
-    assert_eq!(stage.ask("app").await.unwrap().source, Source::Miss);
+    assert_eq!(stage.ask("app").await.unwrap().status, CacheStatus::Miss);
 }
 
 #[tokio::test]
@@ -75,14 +75,14 @@ async fn a_soft_purge_asks_anew_but_keeps_what_is_known_for_an_outage() {
     assert_eq!(stage.cache.purge(&Purge::All, true), 1);
     stage.atlas.says(down());
     let old = stage.ask("app").await.unwrap();
-    assert_eq!(old.source, Source::Stale(Staleness::Error));
+    assert_eq!(old.status, CacheStatus::Stale(Staleness::Error));
     assert!(old.entry.ttl(stage.manual_clock.now()) < 0);
     stage.pass(5);
     stage.atlas.says(list(&["two"]));
     let found = stage.ask("app").await.unwrap();
-    assert_eq!(found.source, Source::Renewed);
+    assert_eq!(found.status, CacheStatus::Renewed);
     assert!(stage.body("app", &found).contains("two"));
-    assert_eq!(stage.ask("app").await.unwrap().source, Source::Hit);
+    assert_eq!(stage.ask("app").await.unwrap().status, CacheStatus::Hit);
 }
 
 #[tokio::test]
@@ -95,5 +95,5 @@ async fn a_walk_that_began_before_a_soft_purge_brings_a_list_that_is_already_sta
     stage.cache.purge(&Purge::All, true);
     stage.atlas.release();
     caller.await.unwrap();
-    assert_eq!(stage.ask("app").await.unwrap().source, Source::Renewed);
+    assert_eq!(stage.ask("app").await.unwrap().status, CacheStatus::Renewed);
 }

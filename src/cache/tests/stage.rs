@@ -115,7 +115,7 @@ impl Stage {
                 &query(name),
                 ask,
                 |_| Ok(()),
-                move |request| Arc::clone(&atlas).walk(request),
+                Box::new(move |request| Arc::clone(&atlas).walk(request).boxed()),
             )
             .await
     }
