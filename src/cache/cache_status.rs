@@ -1,5 +1,4 @@
-//! Where an answer came from, in the words of `Cache-Status` (RFC 9211), of the audit trail and of the
-//! metrics.
+//! Where an answer came from, from the header `Cache-Status` (RFC 9211) to the audit trail and the metrics.
 
 use std::fmt;
 
@@ -9,7 +8,7 @@ use crate::upstream::HeldBack;
 /// Where an answer came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CacheStatus {
-    /// A fetch that somebody else had already begun.
+    /// A fetch that another caller leads (request coalescing).
     Collapsed,
     /// Memory: the last fetch has failed, and it is too early for another.
     Failed,
@@ -19,9 +18,9 @@ pub enum CacheStatus {
     Hit,
     /// A fetch of its own, because nothing was known.
     Miss,
-    /// Memory: Atlas has lately said that there is no such user or project.
+    /// Memory: Atlas has lately said that there is no such user or project (negative caching).
     Negative,
-    /// Memory, which was renewed before its time, so that nobody had to wait.
+    /// Memory, refreshed ahead of its end, so that no caller had to wait.
     RefreshedAhead,
     /// A fetch of its own, because what was known was too old.
     Renewed,
@@ -40,7 +39,7 @@ pub enum Staleness {
     HeldBack(HeldBack),
     /// Too much is under way here to ask Atlas.
     Overload,
-    /// Atlas is taking its time, and the fetch goes on without the caller.
+    /// Atlas is taking its time, and the fetch goes on without the caller (stale-while-revalidate).
     Slow,
 }
 

@@ -24,8 +24,9 @@ use tracing::Instrument;
 
 pub(super) use self::task::FetchList;
 use self::task::{FetchTask, NextFetch};
+use super::entry::EntryMark;
 use super::key::Stays;
-use super::{Ask, CacheMode, Entry, FillId, Found, Inner, NotAdmitted, NotFound, Purge, Role};
+use super::{Ask, CacheEntry, CacheMode, FillId, Found, Inner, NotAdmitted, NotFound, Purge, Role};
 use crate::atlas::CertQuery;
 use crate::telemetry::metrics::cache::CacheMetrics;
 use crate::upstream::{FetchError, Urgency, Verdict};
@@ -75,7 +76,7 @@ struct FetchProgress {
 
 #[derive(Clone, Debug)]
 pub(super) enum FetchOutcome {
-    Arrived(Arc<Entry>),
+    Arrived(Arc<CacheEntry>),
     Failed {
         error: Arc<FetchError>,
         fill_id: FillId,
@@ -282,7 +283,7 @@ impl Inner {
             return None;
         }
         if let (FetchOutcome::Arrived(entry), true) = (&outcome, fetch.is_forced()) {
-            entry.note_force();
+            entry.mark(EntryMark::Forced);
         }
         self.remember(query, &outcome, fetch, now);
         if fetch.stale_at >= fetch.generation {

@@ -7,8 +7,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use super::savings::Savings;
 use super::{Gateway, OVERLOAD_PAUSE, Refusal, Rendered};
+use crate::audit::usage::would_have_cost;
 use crate::audit::{CacheUse, Closing, Entry, Outcome, Refused, Ticket, Unrecorded};
 use crate::cache::{CacheStatus, Found, Staleness};
 use crate::system::{Clock, Moment};
@@ -134,11 +134,38 @@ impl<R: Unpin> Future for AwaitingRecord<R> {
     }
 }
 
+/// Calls to Atlas's API, of one lookup.
+#[derive(Clone, Copy)]
+struct Savings {
+    /// What Atlas would have charged the caller.
+    would_have_cost: u32,
+    /// That without what the lookup has cost Atlas here; never below 0.
+    saved: u32,
+}
+
+impl Savings {
+    /// Of a lookup that ended like this. It is reckoned from what is on record, so that `audit usage` comes
+    /// to the same.
+    fn of(closing: &Closing<'_>) -> Self {
+        let would_have_cost = if closing.outcome == Outcome::Answered {
+            would_have_cost(closing.certificates)
+        } else {
+            0
+        };
+        let would_have_cost =
+            u32::try_from(would_have_cost).expect("a list has fewer than 4,000 million pages");
+        Self {
+            would_have_cost,
+            saved: would_have_cost.saturating_sub(closing.upstream_calls),
+        }
+    }
+}
+
 /// One lookup in flight. Dropped before its end, it was abandoned, and is counted as that.
 pub(super) struct InFlightGuard {
     /// `None` once it went with the reply.
     present: Option<Present>,
-    /// Its caller is not known, or not yet; who counts that.
+    /// Where it is counted while its caller is not known, or not yet.
     unverified: Option<LookupMetrics>,
     ended: bool,
     clock: Clock,
@@ -189,14 +216,17 @@ impl Drop for InFlightGuard {
     }
 }
 
-/// What the record says of how a question ended.
+/// What the record says of how a lookup ended.
 fn closing<'w, R>(
     outcome: &'w Result<Found, Refusal>,
     rendered: &'w Rendered<R>,
     now: Moment,
 ) -> Closing<'w> {
     let mut closing = Closing {
-        outcome: became(outcome),
+        outcome: outcome
+            .as_ref()
+            .err()
+            .map_or(Outcome::Answered, Refusal::outcome),
         status: rendered.status,
         error_code: rendered.error_code.as_deref(),
         certificates: rendered.certificates,
@@ -241,11 +271,4 @@ fn closing<'w, R>(
         ) => {}
     }
     closing
-}
-
-fn became(outcome: &Result<Found, Refusal>) -> Outcome {
-    outcome
-        .as_ref()
-        .err()
-        .map_or(Outcome::Answered, Refusal::outcome)
 }

@@ -1,4 +1,4 @@
-//! Panics go in as they are caught; whether they are more than an accident comes out (G30).
+//! The panics of the last minute, which may be more than an accident (G30).
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::{FetchOutcome, FetchProgress};
 use crate::atlas::CertQuery;
 use crate::cache::entry::Circumstances;
-use crate::cache::{Address, Ask, Entry, FetchRequest, FillId, Inner};
+use crate::cache::{Address, Ask, CacheEntry, FetchRequest, FillId, Inner};
 use crate::upstream::{FetchError, FetchErrorKind, Fetched, Urgency};
 
 /// How a list is fetched.
@@ -82,7 +82,7 @@ impl FetchTask {
         .await;
         let entry = fetched.and_then(|fetched| {
             let config = self.inner.config.load();
-            Entry::new(&config, of, fetched).map_err(|stats| FetchError {
+            CacheEntry::new(&config, of, fetched).map_err(|stats| FetchError {
                 reason: FetchErrorKind::InvalidResponse("larger than 4 GiB"),
                 stats,
             })

@@ -10,7 +10,7 @@ use super::stage::{Stage, Word, list, query};
 use crate::atlas::Username;
 
 /// A memory with `count` lists in use and room for `room_for`, one of those lists, and the questions.
-async fn lists_in_use(count: usize, room_for: u64) -> (Store, Arc<Entry>, Vec<CertQuery>) {
+async fn lists_in_use(count: usize, room_for: u64) -> (Store, Arc<CacheEntry>, Vec<CertQuery>) {
     let stage = Stage::new(Config::default());
     let certificate = "c".repeat(150);
     stage.atlas.says(list(&[&certificate, &certificate]));
@@ -18,7 +18,7 @@ async fn lists_in_use(count: usize, room_for: u64) -> (Store, Arc<Entry>, Vec<Ce
     let used: Vec<CertQuery> = (0..count)
         .map(|number| query(&format!("used-{number}")))
         .collect();
-    let weight = store::weight(&key::Key::of(&used[0]), entry.weight());
+    let weight = store::weight(&key::CacheKey::of(&used[0]), entry.weight());
     let store = Store::new(u64::from(weight) * room_for * 64 / 59);
     for query in &used {
         store.put(query, &entry);
@@ -179,13 +179,13 @@ fn c14_of_a_million_pairs_of_questions_none_shares_a_key() {
         .iter()
         .filter_map(|name| name.parse::<Username>().ok());
     let names: Vec<Username> = names.collect();
-    let keys: Vec<key::Key> = projects
+    let keys: Vec<key::CacheKey> = projects
         .iter()
         .flat_map(|project| {
             let project = project.parse().unwrap();
             let queries = names.iter().cloned();
             let queries = queries.map(move |username| CertQuery { project, username });
-            queries.map(|query| key::Key::of(&query))
+            queries.map(|query| key::CacheKey::of(&query))
         })
         .collect();
     assert!(keys.len() > 1_500, "{}", keys.len());

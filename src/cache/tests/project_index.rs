@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::StatusCode;
 use proptest::prelude::*;
 
-use super::super::index::Index;
+use super::super::key::KeyIndex;
 use super::super::*;
 use super::stage::{Stage, Word, list};
 
@@ -63,7 +63,7 @@ fn every_question() -> impl Iterator<Item = CertQuery> {
 
 /// Something to put into a store.
 struct Goods {
-    entry: Arc<Entry>,
+    entry: Arc<CacheEntry>,
     error: Arc<FetchError>,
     fill_id: FillId,
 }
@@ -213,7 +213,7 @@ async fn purges_beside_puts_leave_nothing_behind_that_a_later_one_does_not_find(
 
 #[test]
 fn a_purge_looks_at_the_keys_of_its_project_only() {
-    let index = Index::default();
+    let index = KeyIndex::default();
     for project in [0, 2] {
         for name in 0..1_000 {
             index.enter(&query(project, name), |_| true, || ());
