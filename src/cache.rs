@@ -245,7 +245,7 @@ impl Cache {
     }
 
     /// The same, but what belongs to a project and a user of whom `stays` says so is left as it is.
-    pub fn purge_except(
+    pub(crate) fn purge_except(
         &self,
         what: &Purge,
         soft: bool,
@@ -263,7 +263,7 @@ impl Cache {
 
     /// Forgets what may not be served any more. Size alone would displace it only when the memory is
     /// full; called now and then, this keeps the metrics honest and the process small.
-    pub fn sweep(&self, now: Moment) {
+    pub(crate) fn sweep(&self, now: Moment) {
         self.0.sweep(now);
     }
 
@@ -278,7 +278,7 @@ impl Cache {
 
     /// Takes new settings, which hold for what is fetched from now on; `stale_if_error` and
     /// `min_refresh_interval` hold at once. Another `max_size` needs a restart.
-    pub fn replace_config(&self, config: Config) {
+    pub(crate) fn replace_config(&self, config: Config) {
         self.0.config.store(Arc::new(config));
     }
 }

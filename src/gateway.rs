@@ -316,7 +316,7 @@ impl Gateway {
     /// The fast path: [`Gateway::lookup`] for a remembered token and a fresh list, without a future and
     /// without a wait. `None` where it takes more than that, and for a lookup that is traced; nothing has been
     /// counted, charged or written then.
-    pub fn lookup_cached<R>(
+    pub(crate) fn lookup_cached<R>(
         &self,
         arrival: &Arrival<'_>,
         request: &LookupRequest<'_>,
@@ -375,7 +375,7 @@ impl Gateway {
 
     /// Puts a malformed request on record. Where there were too many of them already, `render` renders another
     /// reply.
-    pub async fn reject<R>(
+    pub(crate) async fn reject<R>(
         &self,
         arrival: Arrival<'_>,
         path: &[u8],
@@ -410,7 +410,7 @@ impl Gateway {
     }
 
     /// Brings the gauges of the policy up to date; for a scrape.
-    pub fn show_policy(&self) {
+    pub(crate) fn show_policy(&self) {
         let policy = self.policy.load();
         self.policy_metrics
             .show(policy.unused().len(), policy.deny_list().len());
@@ -455,7 +455,7 @@ impl Gateway {
 }
 
 /// The `Retry-After` of a caller that was shed.
-pub const OVERLOAD_PAUSE: Duration = Duration::from_secs(1);
+pub(crate) const OVERLOAD_PAUSE: Duration = Duration::from_secs(1);
 
 /// A fifth of the lookups under way can only be hits.
 const RESERVED_FOR_HITS: usize = 5;

@@ -82,7 +82,7 @@ impl CertificateList {
     /// a document made of them needs no second copy of the text; see [`CertificateList::enclosure`].
     ///
     /// `None` past 4 GiB.
-    pub fn enclosed(&self, head: &[u8], tail: &[u8]) -> Option<Self> {
+    pub(crate) fn enclosed(&self, head: &[u8], tail: &[u8]) -> Option<Self> {
         let (text, index) = (self.text(), self.index());
         let mut buffer = Vec::with_capacity(head.len() + text.len() + tail.len() + index.len());
         buffer.extend_from_slice(head);
@@ -100,7 +100,7 @@ impl CertificateList {
     }
 
     /// Head, text and tail as [`CertificateList::enclosed`] joined them; the text alone if it did not.
-    pub fn enclosure(&self) -> &[u8] {
+    pub(crate) fn enclosure(&self) -> &[u8] {
         self.buffer
             .get(..wide(self.index))
             .expect("the index is within the buffer")
@@ -115,7 +115,7 @@ impl CertificateList {
 
     /// What of [`CertificateList::enclosure`] stands before `at`, and what from there on, in the memory
     /// that holds both; `None` past its end.
-    pub fn enclosure_at(&self, at: usize) -> Option<(Bytes, Bytes)> {
+    pub(crate) fn enclosure_at(&self, at: usize) -> Option<(Bytes, Bytes)> {
         let end = wide(self.index);
         (at <= end).then(|| (self.buffer.slice(..at), self.buffer.slice(at..end)))
     }
@@ -159,7 +159,7 @@ impl CertificateList {
     }
 
     /// The earliest `notAfter` after `now`; `None` if nothing will expire any more.
-    pub fn next_expiry(&self, now: Timestamp) -> Option<Timestamp> {
+    pub(crate) fn next_expiry(&self, now: Timestamp) -> Option<Timestamp> {
         self.items()
             .map(|item| item.not_after)
             .filter(|not_after| *not_after > now)

@@ -32,7 +32,7 @@ pub enum Parameter {
 
 impl ApiError {
     /// The document as JSON.
-    pub fn to_json(&self) -> Vec<u8> {
+    pub(crate) fn to_json(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("texts and numbers are always JSON")
     }
 }

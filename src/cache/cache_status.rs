@@ -88,7 +88,7 @@ impl Staleness {
 
 impl CacheStatus {
     /// As it is recorded and counted.
-    pub const fn cache_use(self) -> CacheUse {
+    pub(crate) const fn cache_use(self) -> CacheUse {
         match self {
             Self::Collapsed => CacheUse::Collapsed,
             Self::Hit | Self::RefreshedAhead => CacheUse::Hit,

@@ -246,7 +246,7 @@ impl CacheEntry {
 
     /// Whether [`CacheEntry::compress`] is still to be called for an answer that shows the whole list if it
     /// has at most `most` certificates.
-    pub fn lacks(&self, most: usize, now: Timestamp, encoding: Encoding) -> bool {
+    pub(crate) fn lacks(&self, most: usize, now: Timestamp, encoding: Encoding) -> bool {
         self.is_worth_compressing() && {
             let unexpired = self.unexpired(now);
             unexpired.len() <= most && unexpired.lacks(encoding)
@@ -259,7 +259,7 @@ impl CacheEntry {
     }
 
     /// Whether [`CacheEntry::compressed`] is worth asking.
-    pub fn is_worth_compressing(&self) -> bool {
+    pub(crate) fn is_worth_compressing(&self) -> bool {
         self.usual_length() > WORTH_COMPRESSING
     }
 
@@ -343,7 +343,7 @@ impl CacheEntry {
     }
 
     /// Whether later callers are answered from it, too.
-    pub fn is_stored(&self) -> bool {
+    pub(crate) fn is_stored(&self) -> bool {
         self.has(EntryMark::Stored)
     }
 

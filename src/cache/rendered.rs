@@ -125,7 +125,7 @@ struct Put {
 
 impl Address<'_> {
     /// Writes where a list is, without a query, as a part of a JSON text.
-    pub fn push_list(self, json: &mut String, query: &CertQuery) {
+    pub(crate) fn push_list(self, json: &mut String, query: &CertQuery) {
         push_text(json, self.scheme);
         json.push_str("://");
         push_text(json, self.host);
@@ -186,7 +186,7 @@ impl Text {
     }
 
     /// The same, to be changed.
-    pub fn texts_mut(&mut self) -> &mut [Bytes] {
+    pub(crate) fn texts_mut(&mut self) -> &mut [Bytes] {
         match self {
             Self::Whole(bytes) => std::slice::from_mut(bytes),
             Self::Spliced(texts) => &mut **texts,

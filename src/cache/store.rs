@@ -76,7 +76,9 @@ impl Store {
                 .weigher(|key: &CacheKey, absence: &Arc<Absence>| weight(key, absence.weight()))
                 .build_with_hasher(RandomState::new()),
             index: KeyIndex::default(),
-            history: FetchHistory::new(usize::try_from(places).unwrap_or(usize::MAX)),
+            history: FetchHistory::new(
+                usize::try_from(places).expect("there are at most 2^25 places"),
+            ),
             // One giant must not evict all the others.
             heaviest: usize::try_from(max_size / 8).unwrap_or(usize::MAX),
         }
@@ -134,7 +136,8 @@ impl Store {
 
     /// Whether nothing is evicted for `entry`.
     fn has_space(&self, key: &CacheKey, entry: &CacheEntry) -> bool {
-        let segment = self.main.policy().max_capacity().unwrap_or(u64::MAX);
+        let segment = self.main.policy().max_capacity();
+        let segment = segment.expect("the segment was built with a capacity");
         let weight = u64::from(weight(key, entry.weight()));
         self.main.weighted_size().saturating_add(weight) <= segment
     }

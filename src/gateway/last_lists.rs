@@ -65,7 +65,7 @@ impl Default for LastLists {
         let weigher = |query: &CertQuery, last: &Arc<LastList>| {
             let name = query.username.as_str().len();
             let weight = OVERHEAD + name + size_of_val(&*last.serials);
-            u32::try_from(weight).unwrap_or(u32::MAX)
+            u32::try_from(weight).expect("a list is smaller than 4 GiB")
         };
         let lists = Cache::builder()
             .max_capacity(MOST_BYTES)

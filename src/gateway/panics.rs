@@ -19,7 +19,7 @@ impl Panics {
     }
 
     /// Whether three have come within the minute before `now`.
-    pub fn are_too_many(&self, now: Duration) -> bool {
+    pub(crate) fn are_too_many(&self, now: Duration) -> bool {
         let latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         latest.len() == TOO_MANY
             && latest

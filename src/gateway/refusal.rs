@@ -105,7 +105,7 @@ impl Refusal {
     }
 
     /// Where it came from, if the cache was asked.
-    pub fn cache_status(&self) -> Option<CacheStatus> {
+    pub(crate) fn cache_status(&self) -> Option<CacheStatus> {
         if let Self::Fetch { status, .. } = self {
             Some(*status)
         } else {

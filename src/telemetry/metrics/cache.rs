@@ -94,7 +94,7 @@ impl CacheMetrics {
     }
 
     /// Counts an answer past its time. The words are those of the audit record.
-    pub fn stale_answer(&self, reason: &'static str) {
+    pub(crate) fn stale_answer(&self, reason: &'static str) {
         self.stale_answers
             .get_or_create(&StaleReasonLabel { reason })
             .inc();

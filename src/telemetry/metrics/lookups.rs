@@ -209,50 +209,51 @@ impl LookupMetrics {
     }
 
     /// Counts a lookup that failed because of a bug.
-    pub fn panicked(&self) {
+    pub(crate) fn panicked(&self) {
         self.0.panicked.inc();
     }
 
     /// Counts what is compressed, by the encoding's name in HTTP.
     pub fn compressed(&self, encoding: &str) {
-        let at = ENCODINGS.iter().position(|name| *name == encoding);
-        if let Some(counter) = at.and_then(|at| self.0.compressions.get(at)) {
-            counter.inc();
-        }
+        let mut counters = ENCODINGS.iter().zip(&self.0.compressions);
+        let counter = counters.find(|(name, _)| **name == encoding);
+        let (_, counter) = counter.expect("every encoding is listed");
+        counter.inc();
     }
 
     /// Shows that an answer holds so many bytes more.
     pub fn reserved(&self, bytes: u64) {
         self.0
             .unsent
-            .inc_by(i64::try_from(bytes).unwrap_or(i64::MAX));
+            .inc_by(i64::try_from(bytes).expect("what is held is in memory"));
     }
 
     /// Shows that it no longer does.
     pub fn released(&self, bytes: u64) {
         self.0
             .unsent
-            .dec_by(i64::try_from(bytes).unwrap_or(i64::MAX));
+            .dec_by(i64::try_from(bytes).expect("what is held is in memory"));
     }
 
     /// How many lookups are under way whose callers are known.
-    pub fn known_under_way(&self) -> usize {
+    pub(crate) fn known_under_way(&self) -> usize {
         let known = self.0.in_flight.get() - self.0.unverified.get();
+        // Read one after the other, the two may be of different moments.
         usize::try_from(known).unwrap_or_default()
     }
 
     /// How many lookups are under way whose callers are not known, or not yet.
-    pub fn unverified_under_way(&self) -> usize {
-        usize::try_from(self.0.unverified.get()).unwrap_or_default()
+    pub(crate) fn unverified_under_way(&self) -> usize {
+        usize::try_from(self.0.unverified.get()).expect("each end has a beginning")
     }
 
     /// The caller of a lookup under way is not known.
-    pub fn unverified_begins(&self) {
+    pub(crate) fn unverified_begins(&self) {
         self.0.unverified.inc();
     }
 
     /// The caller of one is known by now, or the lookup is over.
-    pub fn unverified_ends(&self) {
+    pub(crate) fn unverified_ends(&self) {
         self.0.unverified.dec();
     }
 
