@@ -73,7 +73,7 @@ impl ProjectId {
     }
 
     /// Reads a path segment, which may carry its digits percent-encoded.
-    pub fn from_path_segment(segment: &str) -> Result<Self, InvalidProjectId> {
+    pub(crate) fn from_path_segment(segment: &str) -> Result<Self, InvalidProjectId> {
         // Nearly always there is nothing to decode, and then what the caller sent are the digits.
         segment.parse().or_else(|InvalidProjectId| {
             let decoded = decode(segment).map_err(|_| InvalidProjectId)?;
@@ -110,7 +110,7 @@ impl fmt::Debug for ProjectId {
 
 impl Username {
     /// Reads one path segment as it arrived, percent-encoded.
-    pub fn from_path_segment(segment: &str) -> Result<Self, InvalidUsername> {
+    pub(crate) fn from_path_segment(segment: &str) -> Result<Self, InvalidUsername> {
         match Self::plain(segment) {
             Some(name) => Ok(name),
             None => decode(segment)?.parse(),

@@ -1,4 +1,4 @@
-//! One walk per key, whoever comes and whoever leaves.
+//! One fetch per key, whichever callers come and leave (request coalescing).
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
@@ -8,7 +8,7 @@ use super::super::*;
 use super::stage::{ADDRESS, Stage, Word, down, list, query};
 
 #[tokio::test]
-async fn f06_f07_g21_one_walk_per_key_however_many_callers_leave() {
+async fn f06_f07_g21_one_fetch_per_key_however_many_callers_leave() {
     for leaving in [0, 5_000, 10_000] {
         let stage = Stage::new(Config::default());
         stage.atlas.hold();
@@ -20,11 +20,11 @@ async fn f06_f07_g21_one_walk_per_key_however_many_callers_leave() {
                 full += 1;
                 false
             }
-            Some(other) => panic!("answered before the walk ended: {other:?}"),
+            Some(other) => panic!("answered before the fetch ended: {other:?}"),
         });
         // Half of them are more than may wait for one key.
         assert_eq!((waiting.len(), full), (5_000, 5_000));
-        // The first of all, who caused the walk, is the first to leave.
+        // The first of all, who caused the fetch, is the first to leave.
         waiting.drain(..leaving / 2);
         stage.atlas.release();
         let mut statuses = Vec::new();
@@ -40,7 +40,7 @@ async fn f06_f07_g21_one_walk_per_key_however_many_callers_leave() {
                 .all(|it| *it == CacheStatus::Collapsed)
         );
         assert_eq!(stage.ask("app").await.unwrap().status, CacheStatus::Hit);
-        assert_eq!(stage.atlas.walks(), 1, "{leaving} leave");
+        assert_eq!(stage.atlas.fetches(), 1, "{leaving} leave");
         assert_eq!(stage.metrics.waiters.get(), 0);
     }
 }
@@ -73,7 +73,7 @@ async fn followers_pay_nothing_and_are_told_so() {
         .iter()
         .map(|answer| answer.as_ref().unwrap().upstream_calls)
         .sum();
-    assert_eq!((stage.atlas.walks(), calls), (1, 2));
+    assert_eq!((stage.atlas.fetches(), calls), (1, 2));
 }
 
 #[tokio::test]
@@ -92,7 +92,7 @@ async fn followers_of_a_fetch_that_failed_share_its_failure() {
     assert!(statuses[1..].iter().all(|it| *it == CacheStatus::Collapsed));
     let late = stage.ask("app").await.unwrap_err();
     assert_eq!(late.status(), Some(CacheStatus::Failed));
-    assert_eq!(stage.atlas.walks(), 1);
+    assert_eq!(stage.atlas.fetches(), 1);
 }
 
 #[tokio::test]
@@ -106,11 +106,11 @@ async fn nobody_tries_again_where_atlas_has_asked_to_be_left_alone() {
     stage.atlas.says(Word::Failure(limited));
     let answers = join_all((0..10).map(|_| stage.ask("app"))).await;
     assert!(answers.iter().all(Result::is_err));
-    assert_eq!(stage.atlas.walks(), 1);
+    assert_eq!(stage.atlas.fetches(), 1);
 }
 
 #[tokio::test]
-async fn who_needs_a_list_does_not_share_the_fate_of_a_walk_that_was_only_made_ahead() {
+async fn a_caller_does_not_share_the_refusal_of_a_refresh_ahead() {
     let stage = Stage::new(Config::default());
     let first = stage.ask("app").await.unwrap();
     stage.ask("app").await.unwrap();
@@ -174,12 +174,12 @@ async fn a_caller_who_insists_gets_atlas_s_word_but_not_more_often_than_allowed(
         assert_eq!(found.status, expected);
         assert!(stage.body("app", &found).contains("two"));
     }
-    assert_eq!(stage.atlas.walks(), 3);
+    assert_eq!(stage.atlas.fetches(), 3);
     assert_eq!(stage.metrics.refreshes_forced.get(), 2);
 }
 
 #[tokio::test]
-async fn who_insists_on_a_name_that_was_missing_is_not_told_from_memory_at_first() {
+async fn a_first_forced_refresh_of_a_missing_name_asks_atlas() {
     let stage = Stage::new(Config::default());
     stage
         .atlas
@@ -200,7 +200,7 @@ async fn who_insists_on_a_name_that_was_missing_is_not_told_from_memory_at_first
         stage.refresh("app").await.unwrap().status,
         CacheStatus::Forced
     );
-    assert_eq!(stage.atlas.walks(), 3);
+    assert_eq!(stage.atlas.fetches(), 3);
 }
 
 #[tokio::test]
@@ -231,11 +231,11 @@ async fn who_insists_while_an_older_walk_is_under_way_gets_the_next_one() {
             CacheStatus::Collapsed
         ]
     );
-    assert_eq!((stage.atlas.walks(), stage.atlas.most_at_once()), (2, 1));
+    assert_eq!((stage.atlas.fetches(), stage.atlas.most_at_once()), (2, 1));
 }
 
 #[tokio::test]
-async fn t4_a_refresh_that_is_denied_ends_the_entry_and_one_that_fails_leaves_it_alone() {
+async fn t4_a_denied_refresh_ends_the_entry_and_a_failed_one_does_not() {
     let stage = Stage::new(Config::default());
     let first = stage.ask("app").await.unwrap();
     stage.pass(10);
@@ -269,8 +269,8 @@ async fn an_answer_that_came_while_boarding_is_taken() {
         (&query("app"), ask),
         Urgency::Miss,
         |_| Ok(()),
-        Box::new(move |request| Arc::clone(&atlas).walk(request).boxed()),
+        Box::new(move |request| Arc::clone(&atlas).fetch(request).boxed()),
     );
     assert!(matches!(joined, in_flight::Joined::Answered(_)));
-    assert_eq!(stage.atlas.walks(), 1);
+    assert_eq!(stage.atlas.fetches(), 1);
 }
