@@ -137,7 +137,7 @@ fn sent(criterion: &mut Criterion) {
         });
     });
     criterion.bench_function("Cache-Status and Age", |bencher| {
-        bencher.iter(|| black_box((found.status().to_string(), found.age())));
+        bencher.iter(|| black_box((found.header().to_string(), found.age())));
     });
 }
 

@@ -14,7 +14,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use atlas_cert_gateway::atlas::{Certificate, CertificateList, Timestamp};
-use atlas_cert_gateway::audit::RequestId;
+use atlas_cert_gateway::audit::{CacheUse, Outcome, RequestId};
 use atlas_cert_gateway::cache;
 use atlas_cert_gateway::cache::{Ask, Cache, CacheMode, Found};
 use atlas_cert_gateway::server::negotiation::Encodings;
@@ -147,7 +147,13 @@ fn count(criterion: &mut Criterion) {
     let metrics = LookupMetrics::register(&mut Registry::default());
     group.bench_function("a lookup", |bencher| {
         let duration = Duration::from_micros(80);
-        bencher.iter(|| metrics.lookup(black_box("answered"), black_box("hit"), duration));
+        bencher.iter(|| {
+            metrics.lookup(
+                black_box(Outcome::Answered),
+                black_box(CacheUse::Hit),
+                duration,
+            )
+        });
     });
     let clock = Clock::system();
     group.bench_function("both clocks", |bencher| bencher.iter(|| clock.now()));

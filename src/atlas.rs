@@ -1,6 +1,6 @@
 //! Atlas's words, without I/O: identifiers, certificates, pages, errors and instants.
 //!
-//! Everybody may use this vocabulary; it uses nobody.
+//! Every module may use this vocabulary; it uses none of them.
 
 pub mod certificate;
 pub mod error;

@@ -1,6 +1,6 @@
 //! The cache: one merged, complete, validated list per project and username, and one in-flight fetch per key.
 //!
-//! Pages, indentation and compression are made from the same [`Entry`], so nothing that a caller sends but
+//! Pages, indentation and compression are made from the same [`CacheEntry`], so nothing that a caller sends but
 //! project and username can reach the key.
 //!
 //! - **Freshness is ours** ([`freshness`]). A list is fresh for `ttl` give or take a tenth; one in use is
@@ -15,17 +15,16 @@
 //! How Atlas is asked is the caller's closure; who may ask is said by a [`Permit`], without which nothing is
 //! looked up (G9); conditions of HTTP are the server's.
 
+mod cache_status;
 mod config;
 mod entry;
 pub mod explain;
 mod in_flight;
 pub mod freshness;
-mod index;
 mod key;
 mod lookup;
 pub mod rendered;
 mod fetch_history;
-mod source;
 mod splice;
 mod store;
 #[cfg(test)]
@@ -36,13 +35,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures_util::FutureExt;
 use tokio_util::task::TaskTracker;
 
+pub use cache_status::{CacheStatus, CacheStatusHeader, Staleness};
 pub use config::Config;
-pub use entry::{Cost, Entry, FillId, WORTH_COMPRESSING};
+pub use entry::{CacheEntry, Cost, FillId, WORTH_COMPRESSING};
 pub use explain::Explanation;
 pub use rendered::{Address, Encoding, Tag, Text, Unexpired, Usual};
-pub use source::{CacheStatus, Source, Staleness};
 
 use self::freshness::Freshness;
 use self::in_flight::InFlight;
@@ -55,7 +55,7 @@ use crate::system::{Clock, Ids, Moment};
 use crate::telemetry::metrics::cache::CacheMetrics;
 use crate::upstream::{FetchError, Fetched, Urgency};
 
-/// The memory of a process. Cheap to clone.
+/// The cache of a process. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Cache(Arc<Inner>);
 
@@ -74,7 +74,7 @@ struct Inner {
     arrived_at: AtomicU64,
 }
 
-/// What an asker brings besides the permit.
+/// What a caller brings besides the permit.
 #[derive(Clone, Copy, Debug)]
 pub struct Ask<'a> {
     /// How the caller addressed this gateway.
@@ -90,8 +90,7 @@ pub struct Ask<'a> {
 pub enum CacheMode {
     /// It will.
     Cached,
-    /// Atlas is to be asked, where the permit allows it. A fetch that was made because somebody else
-    /// forced, less than `min_refresh_interval` ago, will do; so at most one per interval is begun.
+    /// Atlas is to be asked, where the permit allows it. A fetch that another caller has forced less than `min_refresh_interval` ago, will do; so at most one per interval is begun.
     ForceRefresh,
 }
 
@@ -114,9 +113,9 @@ pub struct FetchRequest {
 #[derive(Clone, Debug)]
 pub struct Found {
     /// The list.
-    pub entry: Arc<Entry>,
+    pub entry: Arc<CacheEntry>,
     /// Where it came from.
-    pub source: Source,
+    pub status: CacheStatus,
     /// Calls to Atlas that this answer cost; nothing for followers of another caller's fetch.
     pub upstream_calls: u32,
     /// When it is given: a certificate that has expired by then is not part of the answer.
@@ -155,21 +154,21 @@ pub enum NotFound {
         /// Which fetch brought this.
         fill_id: FillId,
         /// Whose fetch it was.
-        source: Source,
+        status: CacheStatus,
         /// Calls to Atlas that this answer cost.
         upstream_calls: u32,
     },
     /// The caller may not join a fetch now.
     #[error("the caller may not join a fetch")]
     NotAdmitted(#[source] NotAdmitted),
-    /// As many wait as there is room for.
+    /// The limit of waiters is reached.
     #[error("too many callers are waiting")]
     TooManyWaiters {
         /// When it is worth asking again.
         retry_after: Duration,
     },
     /// The fetch's task ended without a result: a bug, or the process is ending.
-    #[error("the walk ended without a result")]
+    #[error("the fetch ended without a result")]
     FetchDied,
 }
 
@@ -185,7 +184,7 @@ pub enum Purge {
 }
 
 impl Cache {
-    /// An empty memory. Fetches run as `tasks`, so that an orderly end can wait for them.
+    /// An empty cache. Fetches run as `tasks`, so that an orderly end can wait for them.
     pub fn new(config: Config, clock: Clock, metrics: CacheMetrics, tasks: TaskTracker) -> Self {
         Self(Arc::new(Inner {
             store: Store::new(config.max_size.0),
@@ -212,22 +211,21 @@ impl Cache {
     /// not at all where the cache has the answer. A caller that is not admitted gets the stale list, if there
     /// is one.
     ///
-    /// `fetch` runs in a task of its own, at most once per key at a time, whoever leaves meanwhile. It
-    /// may be called again after a fetch that a purge has overtaken, or that failed while others
-    /// waited for it.
-    pub async fn get_or_fetch<A, F, Fut>(
+    /// `fetch` runs in a task of its own, at most once per key at a time, whichever caller leaves. It is called
+    /// again where the first fetch cannot serve those who wait: see `in_flight`.
+    pub async fn get_or_fetch<F, Fut>(
         &self,
         permit: &Permit<'_>,
         ask: Ask<'_>,
-        admit: A,
+        admit: impl FnOnce(Role) -> Result<(), NotAdmitted>,
         fetch: F,
     ) -> Result<Found, NotFound>
     where
-        A: FnOnce(Role) -> Result<(), NotAdmitted>,
-        F: Fn(FetchRequest) -> Fut + Send + 'static,
+        F: Fn(FetchRequest) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Fetched, FetchError>> + Send + 'static,
     {
         let ask = ask.granted(permit);
+        let fetch = Box::new(move |request| fetch(request).boxed());
         self.0.get_or_fetch(permit.query(), ask, admit, fetch).await
     }
 
@@ -239,7 +237,7 @@ impl Cache {
     /// Forgets, or if `soft` ends the fresh life, so that Atlas is asked anew but what is known may be
     /// served while it cannot answer. Says how many keys that concerned.
     ///
-    /// Once this returns nobody is answered from what was known before, and no fetch that had begun
+    /// Once this returns no caller is answered from what was known before, and no fetch that had begun
     /// before brings it back (G7). It costs what it purges, which may be a million lists: call it where a
     /// thread may be busy for that long.
     pub fn purge(&self, what: &Purge, soft: bool) -> u64 {
@@ -247,7 +245,7 @@ impl Cache {
     }
 
     /// The same, but what belongs to a project and a user of whom `stays` says so is left as it is.
-    pub fn purge_except(
+    pub(crate) fn purge_except(
         &self,
         what: &Purge,
         soft: bool,
@@ -265,14 +263,14 @@ impl Cache {
 
     /// Forgets what may not be served any more. Size alone would displace it only when the memory is
     /// full; called now and then, this keeps the metrics honest and the process small.
-    pub fn sweep(&self, now: Moment) {
+    pub(crate) fn sweep(&self, now: Moment) {
         self.0.sweep(now);
     }
 
     /// Brings the gauges of entries and bytes up to date; for a scrape.
     pub fn measure(&self) {
         let size = self.0.store.size();
-        let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        let gauge = |value: u64| i64::try_from(value).expect("a cache is smaller than 8 EiB");
         let metrics = &self.0.metrics;
         metrics.entries.set(gauge(size.lists + size.absences));
         metrics.bytes.set(gauge(size.bytes));
@@ -280,7 +278,7 @@ impl Cache {
 
     /// Takes new settings, which hold for what is fetched from now on; `stale_if_error` and
     /// `min_refresh_interval` hold at once. Another `max_size` needs a restart.
-    pub fn replace_config(&self, config: Config) {
+    pub(crate) fn replace_config(&self, config: Config) {
         self.0.config.store(Arc::new(config));
     }
 }
@@ -296,7 +294,7 @@ impl Reclaim for Cache {
 }
 
 impl Ask<'_> {
-    /// Nobody forces a refresh whose rule does not grant it.
+    /// A refresh is forced only where a rule grants it.
     fn granted(mut self, permit: &Permit<'_>) -> Self {
         if !permit.may_force_refresh() {
             self.mode = CacheMode::Cached;
@@ -312,9 +310,9 @@ impl Found {
     }
 
     /// The parameters of `Cache-Status`.
-    pub fn status(&self) -> CacheStatus {
+    pub fn header(&self) -> CacheStatusHeader {
         let ttl = self.entry.ttl(self.as_of);
-        self.source.status(Some(ttl), self.entry.is_stored())
+        self.status.header(Some(ttl), self.entry.is_stored())
     }
 }
 
@@ -329,9 +327,9 @@ impl NotAdmitted {
 
 impl NotFound {
     /// Where the refusal came from, where there was something to come from.
-    pub fn source(&self) -> Option<Source> {
+    pub fn status(&self) -> Option<CacheStatus> {
         match self {
-            Self::Fetch { source, .. } => Some(*source),
+            Self::Fetch { status, .. } => Some(*status),
             Self::NotAdmitted(_) | Self::TooManyWaiters { .. } | Self::FetchDied => None,
         }
     }

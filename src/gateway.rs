@@ -13,8 +13,6 @@ mod last_lists;
 mod outage;
 mod panics;
 mod refusal;
-mod repeats;
-mod savings;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -46,16 +44,15 @@ pub use awaiting_record::AwaitingRecord;
 pub use deny_file::{DenyFile, ReadList};
 pub use last_lists::LastLists;
 pub use panics::Panics;
-pub use refusal::Refusal;
-pub use repeats::Repeats;
+pub use refusal::{Refusal, Repeats};
 
 /// The parts of a lookup, in the order in which it passes them.
 pub struct Gateway {
-    /// Who is calling.
+    /// Who calls.
     pub identity: Arc<Identity>,
     /// May they.
     pub policy: ArcSwap<Policy>,
-    /// Where the list of those comes from who are denied at once.
+    /// The file of the deny list.
     pub deny_file: DenyFile,
     /// What is shown of both.
     pub policy_metrics: PolicyMetrics,
@@ -86,9 +83,9 @@ pub struct Gateway {
 /// What bounds a lookup.
 #[derive(Clone, Copy, Debug)]
 pub struct LookupLimits {
-    /// How long one may take from its head to its answer.
+    /// How long a lookup may take from its head to its answer.
     pub request: Duration,
-    /// How many may be under way of callers who are known, and how many of others beside them.
+    /// How many lookups of known callers may be under way, and how many of others beside them.
     pub in_flight: usize,
 }
 
@@ -126,7 +123,7 @@ pub struct Rendered<R> {
     pub error_code: Option<Arc<str>>,
     /// How many certificates are in the reply.
     pub certificates: Option<u64>,
-    /// There was no room for the answer, and the reply is the refusal that says so.
+    /// The answer was shed for want of memory, and the reply is the refusal that says so.
     pub is_shed: bool,
 }
 
@@ -243,8 +240,8 @@ impl Gateway {
         Ok(self.compress(found, request).await)
     }
 
-    /// Who the caller is. One whose token is remembered is known at once; of others only so many are verified
-    /// at a time, so that no flood of strange tokens keeps known callers waiting (G26).
+    /// The caller of a token. A remembered one is known at once; of others only so many are verified at a time,
+    /// so that no flood of unknown tokens keeps known callers waiting (G26).
     async fn verify(
         &self,
         request: &LookupRequest<'_>,
@@ -319,7 +316,7 @@ impl Gateway {
     /// The fast path: [`Gateway::lookup`] for a remembered token and a fresh list, without a future and
     /// without a wait. `None` where it takes more than that, and for a lookup that is traced; nothing has been
     /// counted, charged or written then.
-    pub fn lookup_cached<R>(
+    pub(crate) fn lookup_cached<R>(
         &self,
         arrival: &Arrival<'_>,
         request: &LookupRequest<'_>,
@@ -378,7 +375,7 @@ impl Gateway {
 
     /// Puts a malformed request on record. Where there were too many of them already, `render` renders another
     /// reply.
-    pub async fn reject<R>(
+    pub(crate) async fn reject<R>(
         &self,
         arrival: Arrival<'_>,
         path: &[u8],
@@ -408,13 +405,12 @@ impl Gateway {
             Err(_) => Outcome::Failed,
         };
         let took = now.elapsed.saturating_sub(arrived.elapsed);
-        self.metrics
-            .lookup(outcome.word(), CacheUse::None.word(), took);
+        self.metrics.lookup(outcome, CacheUse::None, took);
         recorded.map(|()| rendered.reply)
     }
 
     /// Brings the gauges of the policy up to date; for a scrape.
-    pub fn show_policy(&self) {
+    pub(crate) fn show_policy(&self) {
         let policy = self.policy.load();
         self.policy_metrics
             .show(policy.unused().len(), policy.deny_list().len());
@@ -431,15 +427,15 @@ impl Gateway {
         refused
     }
 
-    /// Whether as many tokens are being verified as there is room for. Callers that wait for an issuer's keys
-    /// do not count: they cost nothing, and their number is bounded where they wait.
+    /// Whether as many tokens are being verified as may be. Callers that wait for an issuer's keys do not count:
+    /// they cost nothing, and their number is bounded where they wait.
     fn is_full_of_unverified(&self) -> bool {
         let waiting = self.identity.callers_waiting_for_keys();
         let at_work = self.metrics.unverified_under_way().saturating_sub(waiting);
         at_work > self.limits.in_flight
     }
 
-    /// Whether there is room for hits only, which are the last to be shed (G26).
+    /// Whether all but hits are shed (load shedding, G26).
     fn answers_only_hits(&self) -> bool {
         let in_flight = self.limits.in_flight;
         self.metrics.known_under_way() > in_flight - in_flight / RESERVED_FOR_HITS
@@ -458,8 +454,8 @@ impl Gateway {
     }
 }
 
-/// After how long a caller that was shed is asked to come again.
-pub const OVERLOAD_PAUSE: Duration = Duration::from_secs(1);
+/// The `Retry-After` of a caller that was shed.
+pub(crate) const OVERLOAD_PAUSE: Duration = Duration::from_secs(1);
 
 /// A fifth of the lookups under way can only be hits.
 const RESERVED_FOR_HITS: usize = 5;

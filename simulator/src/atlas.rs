@@ -1,5 +1,4 @@
-//! The whole job, in order: a request comes in, is written down, judged, spoiled if the script says
-//! so, and answered.
+//! The whole job: each request is written down, judged, spoiled if the script says so, and answered.
 
 use std::future::pending;
 use std::net::SocketAddr;

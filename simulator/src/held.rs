@@ -1,4 +1,4 @@
-//! A lock that cannot be held across an await: a closure goes in, its result comes out.
+//! A lock that cannot be held across an await: it is held while a closure runs.
 
 use std::sync::{Mutex, PoisonError};
 

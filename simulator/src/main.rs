@@ -89,7 +89,7 @@ fn settings(arguments: &Arguments) -> Settings {
         latency: arguments.latency,
         ..Rules::default()
     };
-    // Nobody asks this process what it saw, so it keeps little.
+    // No test asks this process what it saw, so it keeps little.
     Settings {
         listen: arguments.listen,
         now,

@@ -1,4 +1,4 @@
-//! A seed goes in, the same numbers come out each time: serial numbers, nonces, tokens.
+//! Random serial numbers, nonces and tokens, the same each time for a seed.
 
 /// The generator `SplitMix64`: small, even, and the same on every machine. Nothing here is secret.
 #[derive(Clone, Debug)]

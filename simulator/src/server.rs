@@ -15,8 +15,8 @@ use crate::atlas::Atlas;
 use crate::connection;
 use crate::stream::Stream;
 
-/// A server that runs until it is dropped: its task ends when nobody can order it about any more, and
-/// its connections end with the task.
+/// A server that runs until it is dropped: its task ends when its last handle does, and its connections
+/// end with the task.
 #[derive(Debug)]
 pub(crate) struct Server {
     address: SocketAddr,
@@ -116,7 +116,7 @@ struct Listener {
 #[derive(Debug)]
 enum State {
     Open(TcpListener),
-    /// Bound but not listening: connections are refused, and nobody else can take the port.
+    /// Bound but not listening: connections are refused, and no other process can take the port.
     Shut(TcpSocket),
     /// Between the two, or after binding has failed.
     Unbound,

@@ -1,4 +1,4 @@
-//! The request target, byte for byte as it arrived, goes in; which endpoint it means comes out.
+//! The request target, byte for byte as it arrived, and the endpoint that it means.
 
 use std::str;
 

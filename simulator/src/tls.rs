@@ -1,4 +1,4 @@
-//! TLS for tests of its failures: a chain and a key in PEM go in, an acceptor comes out.
+//! TLS, for tests of its failures.
 
 use std::sync::Arc;
 use std::{fmt, io};

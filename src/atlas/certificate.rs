@@ -1,5 +1,4 @@
-//! Certificates as Atlas sent them: raw JSON goes in, a [`CertificateList`] that changes no byte of it
-//! comes out.
+//! The list of one user's certificates, no byte of which differs from what Atlas sent.
 
 use std::ops::Range;
 
@@ -16,7 +15,7 @@ use super::Timestamp;
 #[derive(Clone, Debug, Default)]
 pub struct CertificateList {
     /// What [`CertificateList::enclosed`] put before the text, the text, what it put behind it, and
-    /// [`Item::SIZE`] bytes for each certificate.
+    /// [`IndexItem::SIZE`] bytes for each certificate.
     buffer: Bytes,
     /// Where the items' texts stand, each followed by the next, separated by single commas.
     text: Span,
@@ -42,7 +41,7 @@ struct Span {
 /// Where one certificate ends, counted from the beginning of the text, and when it expires. It begins
 /// after the comma behind the one before.
 #[derive(Clone, Copy, Debug)]
-struct Item {
+struct IndexItem {
     end: u32,
     not_after: Timestamp,
 }
@@ -55,16 +54,16 @@ impl CertificateList {
         let certificates: Vec<Certificate<'a>> = certificates.into_iter().collect();
         let length: usize = certificates
             .iter()
-            .map(|certificate| certificate.json.len() + 1 + Item::SIZE)
+            .map(|certificate| certificate.json.len() + 1 + IndexItem::SIZE)
             .sum();
         let mut buffer = Vec::with_capacity(length.saturating_sub(1));
-        let mut index = Vec::with_capacity(certificates.len() * Item::SIZE);
+        let mut index = Vec::with_capacity(certificates.len() * IndexItem::SIZE);
         for certificate in certificates {
             if !index.is_empty() {
                 buffer.push(b',');
             }
             buffer.extend_from_slice(certificate.json.as_bytes());
-            let item = Item {
+            let item = IndexItem {
                 end: u32::try_from(buffer.len()).ok()?,
                 not_after: certificate.not_after,
             };
@@ -83,7 +82,7 @@ impl CertificateList {
     /// a document made of them needs no second copy of the text; see [`CertificateList::enclosure`].
     ///
     /// `None` past 4 GiB.
-    pub fn enclosed(&self, head: &[u8], tail: &[u8]) -> Option<Self> {
+    pub(crate) fn enclosed(&self, head: &[u8], tail: &[u8]) -> Option<Self> {
         let (text, index) = (self.text(), self.index());
         let mut buffer = Vec::with_capacity(head.len() + text.len() + tail.len() + index.len());
         buffer.extend_from_slice(head);
@@ -101,21 +100,23 @@ impl CertificateList {
     }
 
     /// Head, text and tail as [`CertificateList::enclosed`] joined them; the text alone if it did not.
-    pub fn enclosure(&self) -> &[u8] {
-        let end = usize::try_from(self.index).unwrap_or_default();
-        self.buffer.get(..end).unwrap_or_default()
+    pub(crate) fn enclosure(&self) -> &[u8] {
+        self.buffer
+            .get(..wide(self.index))
+            .expect("the index is within the buffer")
     }
 
     /// What of [`CertificateList::enclosure`] stands before the list's text.
     pub fn head(&self) -> &[u8] {
-        let end = usize::try_from(self.text.start).unwrap_or_default();
-        self.buffer.get(..end).unwrap_or_default()
+        self.buffer
+            .get(..wide(self.text.start))
+            .expect("the text is within the buffer")
     }
 
     /// What of [`CertificateList::enclosure`] stands before `at`, and what from there on, in the memory
     /// that holds both; `None` past its end.
-    pub fn enclosure_at(&self, at: usize) -> Option<(Bytes, Bytes)> {
-        let end = usize::try_from(self.index).ok()?;
+    pub(crate) fn enclosure_at(&self, at: usize) -> Option<(Bytes, Bytes)> {
+        let end = wide(self.index);
         (at <= end).then(|| (self.buffer.slice(..at), self.buffer.slice(at..end)))
     }
 
@@ -145,11 +146,7 @@ impl CertificateList {
             };
             start = item.end.saturating_add(1);
             Certificate {
-                // The ends were written by `join` behind whole texts.
-                json: span
-                    .of(text)
-                    .and_then(|bytes| str::from_utf8(bytes).ok())
-                    .unwrap_or_default(),
+                json: str::from_utf8(span.of(text)).expect("`join` ends items behind whole texts"),
                 not_after: item.not_after,
             }
         })
@@ -162,7 +159,7 @@ impl CertificateList {
     }
 
     /// The earliest `notAfter` after `now`; `None` if nothing will expire any more.
-    pub fn next_expiry(&self, now: Timestamp) -> Option<Timestamp> {
+    pub(crate) fn next_expiry(&self, now: Timestamp) -> Option<Timestamp> {
         self.items()
             .map(|item| item.not_after)
             .filter(|not_after| *not_after > now)
@@ -188,10 +185,9 @@ impl CertificateList {
         let span = Span {
             // Behind the comma.
             start: start.map_or(0, |end| end.saturating_add(1)),
-            end: end_of(last).unwrap_or_default(),
+            end: end_of(last).expect("the last item is one of the list"),
         };
-        let text = span.of(self.text()).unwrap_or_default();
-        self.share(text)
+        self.share(span.of(self.text()))
     }
 
     /// How many bytes of memory the list holds.
@@ -200,29 +196,33 @@ impl CertificateList {
     }
 
     fn text(&self) -> &[u8] {
-        self.text.of(&self.buffer).unwrap_or_default()
+        self.text.of(&self.buffer)
     }
 
     fn index(&self) -> &[u8] {
-        let start = usize::try_from(self.index).unwrap_or(usize::MAX);
-        self.buffer.get(start..).unwrap_or_default()
+        self.buffer
+            .get(wide(self.index)..)
+            .expect("the index is within the buffer")
     }
 
-    fn items(&self) -> impl ExactSizeIterator<Item = Item> + Clone {
-        let (items, _) = self.index().as_chunks::<{ Item::SIZE }>();
-        items.iter().map(Item::decode)
+    fn items(&self) -> impl ExactSizeIterator<Item = IndexItem> + Clone {
+        let (items, _) = self.index().as_chunks::<{ IndexItem::SIZE }>();
+        items.iter().map(IndexItem::decode)
     }
 }
 
 impl Span {
-    fn of(self, text: &[u8]) -> Option<&[u8]> {
-        let start = usize::try_from(self.start).ok()?;
-        let end = usize::try_from(self.end).ok()?;
-        text.get(start..end)
+    fn of(self, text: &[u8]) -> &[u8] {
+        let span = wide(self.start)..wide(self.end);
+        text.get(span).expect("a span is within its text")
     }
 }
 
-impl Item {
+fn wide(offset: u32) -> usize {
+    usize::try_from(offset).expect("a pointer has at least 32 bits")
+}
+
+impl IndexItem {
     const SIZE: usize = 12;
 
     fn encode(self) -> [u8; Self::SIZE] {

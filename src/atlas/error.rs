@@ -1,4 +1,4 @@
-//! Atlas's error document, `ApiError`: a code, a sentence and parameters go in, JSON comes out.
+//! Atlas's error document, `ApiError`.
 
 use serde::Serialize;
 
@@ -32,9 +32,8 @@ pub enum Parameter {
 
 impl ApiError {
     /// The document as JSON.
-    pub fn to_json(&self) -> Vec<u8> {
-        // A struct of texts and numbers always serialises; an empty body would be the worst case.
-        serde_json::to_vec(self).unwrap_or_default()
+    pub(crate) fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("texts and numbers are always JSON")
     }
 }
 

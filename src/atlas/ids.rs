@@ -1,4 +1,4 @@
-//! Path segments go in; a [`ProjectId`], a [`Username`] and the [`CertQuery`] made of both come out.
+//! Project ids, usernames and the [`CertQuery`] made of both.
 //!
 //! A username is decoded once, here, and never rewritten: what policy judges, what keys the cache,
 //! what is asked of Atlas and what the audit trail shows are the same bytes (G3).
@@ -38,7 +38,7 @@ pub struct Username(Arc<str>);
 /// Why a path segment is no username.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidUsername {
-    /// `.`, `..`, or one of them between separators, which somebody on the way could resolve.
+    /// `.`, `..`, or one of them between separators, which a proxy on the way could resolve.
     #[error("holds a dot-segment")]
     DotSegment,
     /// A percent sign followed by two hexadecimal digits after decoding.
@@ -64,8 +64,7 @@ pub enum InvalidUsername {
 impl ProjectId {
     /// The 24 digits.
     pub fn as_str(&self) -> &str {
-        // Only ASCII digits get in, so the fallback cannot be reached.
-        str::from_utf8(&self.0).unwrap_or_default()
+        str::from_utf8(&self.0).expect("digits are ASCII")
     }
 
     /// The 24 digits one by one.
@@ -74,7 +73,7 @@ impl ProjectId {
     }
 
     /// Reads a path segment, which may carry its digits percent-encoded.
-    pub fn from_path_segment(segment: &str) -> Result<Self, InvalidProjectId> {
+    pub(crate) fn from_path_segment(segment: &str) -> Result<Self, InvalidProjectId> {
         // Nearly always there is nothing to decode, and then what the caller sent are the digits.
         segment.parse().or_else(|InvalidProjectId| {
             let decoded = decode(segment).map_err(|_| InvalidProjectId)?;
@@ -111,7 +110,7 @@ impl fmt::Debug for ProjectId {
 
 impl Username {
     /// Reads one path segment as it arrived, percent-encoded.
-    pub fn from_path_segment(segment: &str) -> Result<Self, InvalidUsername> {
+    pub(crate) fn from_path_segment(segment: &str) -> Result<Self, InvalidUsername> {
         match Self::plain(segment) {
             Some(name) => Ok(name),
             None => decode(segment)?.parse(),
@@ -130,7 +129,7 @@ impl Username {
     }
 
     /// The name as one path segment: everything but RFC 3986's unreserved characters is encoded, so
-    /// that nobody between here and Atlas finds anything to rewrite.
+    /// that no proxy between here and Atlas finds anything to rewrite.
     pub fn to_path_segment(&self) -> impl fmt::Display + Iterator<Item = &str> {
         utf8_percent_encode(&self.0, RESERVED)
     }
@@ -258,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_somebody_on_the_way_could_rewrite_are_refused() {
+    fn names_that_a_proxy_on_the_way_could_rewrite_are_refused() {
         use InvalidUsername as No;
         for (segment, expected) in [
             ("", No::Empty),

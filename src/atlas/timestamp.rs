@@ -1,4 +1,4 @@
-//! An instant as Atlas writes it: RFC 3339 text goes in, whole microseconds since 1970 come out.
+//! An instant, as Atlas writes it (RFC 3339).
 
 use std::fmt;
 use std::time::{Duration, SystemTime};

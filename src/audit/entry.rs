@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::atlas::CertQuery;
 use crate::identity::{Caller, Requester, Thumbprint};
 use crate::system::Moment;
+pub use crate::telemetry::metrics::lookups::{CacheUse, Outcome};
 
 use super::arrival::{Arrival, RequestId};
 use super::record::{Kind, Record, limits};
@@ -80,40 +81,6 @@ pub struct Closing<'a> {
 
 /// The value of a list's `ETag`, in its plain form and without the quotation marks.
 pub type ListTag = [u8; 16];
-
-/// What became of a lookup.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The caller left, or the task that answered has panicked.
-    Abandoned,
-    /// With certificates, or with Atlas's word that there is nothing.
-    Answered,
-    /// No rule grants it.
-    Denied,
-    /// We or Atlas could not answer.
-    Failed,
-    /// The request itself was wrong, or one too many.
-    Rejected,
-    /// No token, or none that is accepted.
-    Unauthenticated,
-}
-
-/// What the cache had to do with an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CacheUse {
-    /// Coalesced with a fetch that another lookup had begun.
-    Collapsed,
-    /// From memory, within its time.
-    Hit,
-    /// Fetched for this lookup.
-    Miss,
-    /// From memory: Atlas had said that there is nothing.
-    Negative,
-    /// The cache was not asked.
-    None,
-    /// From memory, past its time, because Atlas fails.
-    Stale,
-}
 
 impl<'a> Entry<'a> {
     pub(super) fn open(audit: &'a Audit, arrival: Arrival<'a>) -> Self {
@@ -312,34 +279,7 @@ impl Closing<'_> {
     }
 }
 
-impl Outcome {
-    /// As the record has it.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Abandoned => "abandoned",
-            Self::Answered => "answered",
-            Self::Denied => "denied",
-            Self::Failed => "failed",
-            Self::Rejected => "rejected",
-            Self::Unauthenticated => "unauthenticated",
-        }
-    }
-}
-
-impl CacheUse {
-    /// As the record has it.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Collapsed => "collapsed",
-            Self::Hit => "hit",
-            Self::Miss => "miss",
-            Self::Negative => "negative",
-            Self::None => "none",
-            Self::Stale => "stale",
-        }
-    }
-}
-
+/// Writes the members from `subject` to `rule`.
 pub(super) fn write_caller(record: &mut Record<'_>, caller: Option<&Caller>, rule: Option<&str>) {
     if let Some(caller) = caller {
         record.text("subject", &caller.subject, limits::SUBJECT);

@@ -1,4 +1,4 @@
-//! The settings of the cache: what is written under `[cache]` goes in, lifetimes and limits come out.
+//! The settings under `[cache]`.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub struct Config {
     /// How long it is remembered that a user or a project does not exist.
     #[serde(with = "settings::duration")]
     pub negative_ttl: Duration,
-    /// Whether a list that is in use is fetched anew before its time, so that nobody waits for it.
+    /// Whether a list in use is fetched anew before its time, so that no caller waits for it.
     pub refresh_ahead: bool,
     /// How often at most callers may force one list to be fetched anew.
     #[serde(with = "settings::duration")]
@@ -48,7 +48,7 @@ impl Config {
         let usual = Self::default();
         let mut config_errors = Vec::new();
         let mut ranges = Ranges::of("cache", &mut config_errors);
-        // Nobody would trust what is older.
+        // An older list would be trusted by no operator.
         for (key, span, longest, example) in [
             ("ttl", self.ttl, DAY, usual.ttl),
             (

@@ -1,39 +1,35 @@
-//! What is kept of one fetch: a complete list and its circumstances go in; its age, its freshness and
-//! the bytes of its answer come out.
-
-mod marks;
+//! A cache entry: one complete list, the circumstances of its fetch, and what has become of it since.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use uuid::Uuid;
 
-use super::freshness::{Freshness, Lifetime};
+use super::freshness::{Freshness, Lifetime, pause_after};
 use super::rendered::{Address, Encoding, Tag, Text, Unexpired, Usual};
 use super::{Config, rendered};
 use crate::atlas::{CertQuery, CertificateList, Timestamp};
 use crate::system::{Ids, Moment};
-use crate::upstream::{FetchStats, Fetched};
-use marks::Mark;
+use crate::upstream::{FetchStats, Fetched, HeldBack};
 
-/// Which fetch brought something; in the audit trail it leads from an answer to the fetch behind it.
+/// The id of a fetch; in the audit trail it leads from an answer to the fetch behind it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FillId(Uuid);
 
-/// One remembered list.
+/// One list in the cache.
 ///
 /// Packed: of a list of two certificates, what is written here is a fifth of what it costs.
 #[derive(Debug)]
-pub struct Entry {
-    /// Also holds the usual answer and its tag; see [`rendered::enclose`].
+pub struct CacheEntry {
+    /// With the usual answer and its tag around it; see [`rendered::enclose`].
     list: CertificateList,
     /// How long the usual answer is.
     usual: u32,
-    /// See [`Mark`].
+    /// Bits of [`EntryMark`].
     marks: AtomicU8,
     lifetime: Lifetime,
     /// When Atlas answered with the oldest page, by both times, and when the fetch began; microseconds.
@@ -42,7 +38,6 @@ pub struct Entry {
     began: u64,
     /// Milliseconds of [`Moment::elapsed`] at which Atlas last failed to replace it; 0 for never.
     failed_at: AtomicU64,
-    /// How often Atlas has failed to replace it.
     failures: AtomicU8,
     /// Whether a rule of ours was why: 0 if not, else its place among `HeldBack::ALL` and one more.
     held_back: AtomicU8,
@@ -51,6 +46,23 @@ pub struct Entry {
     /// The first `notAfter`, or [`NEVER`]; from then on the usual answer has to be made anew.
     first_expiry: Timestamp,
     unexpired: ArcSwapOption<Unexpired>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum EntryMark {
+    /// It was refreshed ahead: no caller waited for it.
+    Ahead = 1,
+    /// It has been asked for since it came.
+    InUse = 2,
+    /// A soft purge, or a calendar that ran ahead, has ended its fresh life; the stale one ends when it would
+    /// have.
+    SoftlyPurged = 4,
+    /// The store holds it: later callers are answered from it, too.
+    Stored = 8,
+    /// It is being refreshed ahead of its end.
+    Refreshing = 16,
+    /// A caller has forced the fetch.
+    Forced = 32,
 }
 
 /// What the fetch that brought a list has cost.
@@ -85,7 +97,7 @@ impl FillId {
         self.0
     }
 
-    /// The part that differs.
+    /// The random part.
     fn chance(self) -> u64 {
         self.0.as_u64_pair().1
     }
@@ -103,7 +115,7 @@ impl fmt::Debug for FillId {
     }
 }
 
-impl Entry {
+impl CacheEntry {
     /// What `fetched` is remembered as; what it cost, if its answer would pass 4 GiB.
     pub(super) fn new(
         config: &Config,
@@ -118,7 +130,7 @@ impl Entry {
         Ok(Self {
             list,
             usual,
-            marks: AtomicU8::new(if of.ahead { Mark::Ahead.bit() } else { 0 }),
+            marks: AtomicU8::new(if of.ahead { EntryMark::Ahead as u8 } else { 0 }),
             lifetime: Lifetime::pick(config, of.fill_id.chance()),
             answered_at: micros(fetched.answered_at.elapsed),
             answered_on: fetched.answered_at.wall,
@@ -142,7 +154,7 @@ impl Entry {
         &self.list
     }
 
-    /// Which fetch brought it.
+    /// The fetch that brought it.
     pub fn fill_id(&self) -> FillId {
         self.fill_id
     }
@@ -168,7 +180,9 @@ impl Entry {
     /// Whole seconds for which this very answer stays what it is: until the list is asked for anew or
     /// a certificate in it expires. Negative once the list is stale: for how long it has been.
     pub fn ttl(&self, now: Moment) -> i64 {
-        let seconds = |span: Duration| i64::try_from(span.as_secs()).unwrap_or(i64::MAX);
+        let seconds = |span: Duration| {
+            i64::try_from(span.as_secs()).expect("an age or a lifetime is within 292 years")
+        };
         let age = self.age(now);
         let fresh = self.fresh_for();
         if age >= fresh {
@@ -204,7 +218,7 @@ impl Entry {
         self.unexpired_kept(now, true).usual(query, address)
     }
 
-    /// Where the list is for those who ask at `address`, without a query, as a part of a JSON text.
+    /// The list's URL at `address`, without a query, as a part of a JSON text.
     pub fn url(&self, query: &CertQuery, address: Address<'_>) -> Cow<'_, [u8]> {
         if let Some(url) = rendered::enclosed_url(&self.list, address) {
             return Cow::Borrowed(url);
@@ -215,7 +229,7 @@ impl Entry {
     }
 
     /// The usual answer, compressed: `None` for a small one, for one that does not shrink, and before
-    /// [`Entry::compress`].
+    /// [`CacheEntry::compress`].
     pub fn compressed(
         &self,
         query: &CertQuery,
@@ -230,35 +244,37 @@ impl Entry {
         unexpired.compressed(query, address, encoding)
     }
 
-    /// Whether [`Entry::compress`] is still to be called for an answer that shows the whole list if it
+    /// Whether [`CacheEntry::compress`] is still to be called for an answer that shows the whole list if it
     /// has at most `most` certificates.
-    pub fn lacks(&self, most: usize, now: Timestamp, encoding: Encoding) -> bool {
+    pub(crate) fn lacks(&self, most: usize, now: Timestamp, encoding: Encoding) -> bool {
         self.is_worth_compressing() && {
             let unexpired = self.unexpired(now);
             unexpired.len() <= most && unexpired.lacks(encoding)
         }
     }
 
-    /// Compresses the list, once for all who ask for it: what they are to be answered besides, and where
-    /// they ask, makes no difference. Says whether this call has done it.
+    /// Compresses the list, once for all callers, wherever they ask. Says whether this call has done it.
     pub async fn compress(&self, now: Timestamp, encoding: Encoding) -> bool {
         self.unexpired(now).compress(encoding).await
     }
 
-    /// Whether [`Entry::compressed`] is worth asking.
-    pub fn is_worth_compressing(&self) -> bool {
-        usize::try_from(self.usual).is_ok_and(|length| length > WORTH_COMPRESSING)
+    /// Whether [`CacheEntry::compressed`] is worth asking.
+    pub(crate) fn is_worth_compressing(&self) -> bool {
+        self.usual_length() > WORTH_COMPRESSING
+    }
+
+    fn usual_length(&self) -> usize {
+        usize::try_from(self.usual).expect("a pointer has at least 32 bits")
     }
 
     /// Bytes of memory that the entry takes, its place in the memory included.
     pub fn weight(&self) -> usize {
         let large = if self.is_worth_compressing() {
-            usize::try_from(self.usual).unwrap_or_default()
+            self.usual_length()
         } else {
             0
         };
-        // What is large may be held compressed, and without what has expired: the two weigh about as much
-        // as the answer itself.
+        // Of a large list compressed forms may be held, and what is unexpired: together about its own size.
         size_of::<Self>() + self.list.weight() - size_of::<CertificateList>() + large
     }
 
@@ -266,9 +282,9 @@ impl Entry {
         let freshness = self.lifetime.judge(self.age(now), stale_if_error);
         if freshness >= Freshness::Stale && now.ran_ahead(self.answered_at()) {
             // What has ended stays so, if the calendar is set back before the list is fetched anew.
-            self.mark_stale();
+            self.mark(EntryMark::SoftlyPurged);
         }
-        if self.is_softly_purged() {
+        if self.has(EntryMark::SoftlyPurged) {
             freshness.max(Freshness::Stale)
         } else {
             freshness
@@ -294,7 +310,7 @@ impl Entry {
     }
 
     fn fresh_for(&self) -> Duration {
-        if self.is_softly_purged() {
+        if self.has(EntryMark::SoftlyPurged) {
             Duration::ZERO
         } else {
             self.lifetime.fresh()
@@ -303,7 +319,6 @@ impl Entry {
 
     /// What every form but the first answer is made of at `now`.
     pub fn unexpired(&self, now: Timestamp) -> Arc<Unexpired> {
-        // Of a small list nothing is made that would be worth keeping.
         self.unexpired_kept(now, self.is_worth_compressing())
     }
 
@@ -326,11 +341,89 @@ impl Entry {
         }
         unexpired
     }
+
+    /// Whether later callers are answered from it, too.
+    pub(crate) fn is_stored(&self) -> bool {
+        self.has(EntryMark::Stored)
+    }
+
+    pub(super) fn has(&self, mark: EntryMark) -> bool {
+        self.marks.load(Ordering::Relaxed) & mark as u8 != 0
+    }
+
+    /// Sets a mark; says whether it was not there before.
+    pub(super) fn mark(&self, mark: EntryMark) -> bool {
+        // Reading first keeps the cache line shared between cores.
+        let bit = mark as u8;
+        !self.has(mark) && self.marks.fetch_or(bit, Ordering::Relaxed) & bit == 0
+    }
+
+    /// Whether a caller that asks now is to cause a refresh ahead: the list is in use, and no refresh is under way.
+    pub(super) fn is_due_for_refresh(&self, now: Moment) -> bool {
+        self.has(EntryMark::InUse)
+            && !self.has(EntryMark::Refreshing)
+            && !self.waits_after_failure(now)
+    }
+
+    /// Notes that it could not be replaced: because Atlas failed, or because a rule of ours has held the
+    /// call back.
+    pub(super) fn note_failure(&self, now: Moment, held_back: Option<HeldBack>) {
+        let number = held_back.map_or(0, |held_back| {
+            let place = HeldBack::ALL.iter().position(|why| *why == held_back);
+            let place = place.expect("all reasons to hold a call back are listed");
+            u8::try_from(place + 1).expect("there are fewer than 255 of them")
+        });
+        self.held_back.store(number, Ordering::Relaxed);
+        // That we did not ask says nothing new of Atlas.
+        if held_back.is_none() {
+            let failures = self.failures.load(Ordering::Relaxed);
+            self.failures
+                .store(failures.saturating_add(1), Ordering::Relaxed);
+        }
+        let millis = u64::try_from(now.elapsed.as_millis()).expect("no process runs for so long");
+        self.failed_at.store(millis + 1, Ordering::Relaxed);
+        self.marks
+            .fetch_and(!(EntryMark::Refreshing as u8), Ordering::Relaxed);
+    }
+
+    /// Whether the last attempt to replace it failed, and it was Atlas that failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed_at.load(Ordering::Relaxed) > 0 && self.held_back().is_none()
+    }
+
+    /// The rule that has held back the last call to refresh it.
+    pub(super) fn held_back(&self) -> Option<HeldBack> {
+        let place = usize::from(self.held_back.load(Ordering::Relaxed)).checked_sub(1)?;
+        HeldBack::ALL.get(place).copied()
+    }
+
+    /// How long ago the last attempt to replace it failed.
+    pub(super) fn failed_since(&self, now: Moment) -> Option<Duration> {
+        let millis = self.failed_at.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(now.elapsed.saturating_sub(Duration::from_millis(millis)))
+    }
+
+    /// Whether it is too early for another attempt (backoff): ever longer while Atlas fails, and a moment after
+    /// we have held a call back, which has cost nothing.
+    pub(super) fn waits_after_failure(&self, now: Moment) -> bool {
+        let pause = if self.held_back().is_some() {
+            AFTER_HOLDING_BACK
+        } else {
+            pause_after(self.failures.load(Ordering::Relaxed))
+        };
+        self.failed_within(now, pause)
+    }
+
+    pub(super) fn failed_within(&self, now: Moment, span: Duration) -> bool {
+        self.failed_since(now).is_some_and(|since| since < span)
+    }
 }
 
-fn micros(span: Duration) -> u64 {
-    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+pub(super) fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).expect("no process runs for 584,000 years")
 }
+
+const AFTER_HOLDING_BACK: Duration = Duration::from_secs(1);
 
 /// Bodies up to this length leave as they are: 494 bytes shrink to 281, which fit into the same packet.
 pub const WORTH_COMPRESSING: usize = 8 << 10;

@@ -1,10 +1,10 @@
-//! What is known of a key, for an operator: a question goes in, an [`Explanation`] comes out.
+//! The explanation of a key, for an operator.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::entry::Entry;
+use super::entry::{CacheEntry, EntryMark};
 use super::{Freshness, Inner};
 use crate::atlas::CertQuery;
 use crate::system::Moment;
@@ -15,7 +15,7 @@ use crate::upstream::HeldBack;
 #[serde(rename_all = "camelCase")]
 pub struct Explanation {
     /// What a lookup would find.
-    pub state: State,
+    pub state: KeyState,
     /// Why, in one sentence.
     pub why: String,
     /// The list, if there is one.
@@ -32,7 +32,7 @@ pub struct Explanation {
 /// What a lookup would find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum State {
+pub enum KeyState {
     /// Nothing, or nothing that may still be served.
     Absent,
     /// A list that will be fetched anew when it is asked for.
@@ -82,7 +82,7 @@ pub struct ListFacts {
     pub etag: String,
     /// Bytes of memory.
     pub bytes: usize,
-    /// Whether it was fetched before anybody had to wait.
+    /// Whether it was refreshed ahead.
     pub refreshed_ahead: bool,
     /// Whether a soft purge, or a clock that ran ahead, has ended its fresh life.
     pub softly_purged: bool,
@@ -133,7 +133,7 @@ impl Inner {
             waiters,
         });
         let nothing = Explanation {
-            state: State::Absent,
+            state: KeyState::Absent,
             why: "Nothing is known; Atlas will be asked.".to_owned(),
             list: None,
             absence: None,
@@ -151,11 +151,11 @@ impl Inner {
         }
         let (state, why) = match absence.failures {
             0 => (
-                State::Negative,
+                KeyState::Negative,
                 "Atlas has said that there is no such user or project.".to_owned(),
             ),
             failures => (
-                State::Failed,
+                KeyState::Failed,
                 format!(
                     "The list could not be had {failures} times in a row; it is too early to ask again."
                 ),
@@ -176,29 +176,32 @@ impl Inner {
     fn explain_list(
         &self,
         query: &CertQuery,
-        entry: &Entry,
+        entry: &CacheEntry,
         now: Moment,
         nothing: Explanation,
     ) -> Explanation {
         let stale_if_error = self.config.load().stale_if_error;
         let freshness = entry.freshness(now, stale_if_error);
         let (state, why) = match freshness {
-            Freshness::Fresh => (State::Fresh, "The list is younger than its share of `ttl`."),
+            Freshness::Fresh => (
+                KeyState::Fresh,
+                "The list is younger than its share of `ttl`.",
+            ),
             Freshness::Due => (
-                State::Due,
+                KeyState::Due,
                 "The list is near its end; if it is in use, the next hit fetches it anew.",
             ),
-            Freshness::Stale if entry.is_softly_purged() => (
-                State::Stale,
+            Freshness::Stale if entry.has(EntryMark::SoftlyPurged) => (
+                KeyState::Stale,
                 "A soft purge, or a clock that ran ahead, has ended its fresh life; it is served only while \
                  Atlas cannot answer or is not asked.",
             ),
             Freshness::Stale => (
-                State::Stale,
+                KeyState::Stale,
                 "The list is past its share of `ttl`; it is served only while Atlas cannot answer or is not asked.",
             ),
             Freshness::Dead => (
-                State::Absent,
+                KeyState::Absent,
                 "The list is past `stale_if_error`; Atlas will be asked.",
             ),
         };
@@ -210,7 +213,7 @@ impl Inner {
         }
     }
 
-    fn facts(&self, query: &CertQuery, entry: &Entry, now: Moment) -> ListFacts {
+    fn facts(&self, query: &CertQuery, entry: &CacheEntry, now: Moment) -> ListFacts {
         let age = entry.age(now);
         let lifetime = entry.lifetime();
         let held_back = entry.held_back();
@@ -234,8 +237,8 @@ impl Inner {
             credential: entry.cost().credential.to_string(),
             etag: format!("\"{}\"", entry.tag(now.wall)),
             bytes: entry.weight(),
-            refreshed_ahead: entry.is_ahead(),
-            softly_purged: entry.is_softly_purged(),
+            refreshed_ahead: entry.has(EntryMark::Ahead),
+            softly_purged: entry.has(EntryMark::SoftlyPurged),
             failed_seconds_ago: in_vain.filter(|_| held_back.is_none()),
             held_back_seconds_ago: in_vain.filter(|_| held_back.is_some()),
             held_back_by: held_back.map(HeldBack::word),
@@ -245,5 +248,5 @@ impl Inner {
 }
 
 fn millis(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+    u64::try_from(span.as_millis()).expect("no process runs for so long")
 }

@@ -1,8 +1,8 @@
-//! How long a list is good for: a lifetime and an age go in, a [`Freshness`] comes out. Pure.
+//! Freshness: what may be done with a list of some age. Pure.
 //!
-//! Ages are what [`Moment::since`](crate::system::Moment::since) says: a calendar that is set back lengthens
-//! no life, and one that has run ahead by more than a minute ends the fresh ones (G34). `notAfter` is judged elsewhere, certificate by certificate: a
-//! certificate that expires leaves the answer, and the rest of the list is as good as before.
+//! An age is [`Moment::since`](crate::system::Moment::since): a calendar that is set back lengthens no life, and
+//! one that has run ahead by more than a minute ends the fresh ones (G34). `notAfter` is judged certificate by
+//! certificate, elsewhere.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use super::Config;
 /// What a list's age allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Freshness {
-    /// It is served and nobody is asked.
+    /// It is served without asking Atlas.
     Fresh,
-    /// It is served, and if it is in use it is time to fetch it anew.
+    /// It is served, and refreshed ahead if it is in use.
     Due,
-    /// It is served only while Atlas cannot answer.
+    /// It is served only while Atlas cannot answer (stale-if-error).
     Stale,
     /// It is not served any more.
     Dead,
@@ -30,9 +30,9 @@ pub struct Lifetime {
 }
 
 impl Lifetime {
-    /// The lifetime that `chance`, a random number, picks: `ttl` give or take a tenth, so that lists
+    /// The lifetime that `chance`, a random number, picks (jitter): `ttl` give or take a tenth, so that lists
     /// which arrived together do not end together; due between 95 and 98 % of that. Earlier would cost more
-    /// calls; those who ask in the last seconds are enough to renew a list that is in use.
+    /// calls, and callers of the last seconds are enough to refresh a list in use.
     pub fn pick(config: &Config, chance: u64) -> Self {
         let ttl = u32::try_from(config.ttl.as_millis()).unwrap_or(u32::MAX);
         let fresh = per_mille(ttl, 900 + (chance & 0xffff) * 200 / 0xffff);
@@ -54,8 +54,7 @@ impl Lifetime {
         Duration::from_millis(self.due.into())
     }
 
-    /// What may be done with a list of this lifetime at `age`, when an outage of Atlas lengthens a
-    /// life by `stale_if_error`.
+    /// What may be done with a list of this lifetime at `age`.
     pub fn judge(self, age: Duration, stale_if_error: Duration) -> Freshness {
         if age < self.due() {
             Freshness::Fresh
@@ -69,7 +68,7 @@ impl Lifetime {
     }
 }
 
-/// For how long Atlas is not asked for a list again that it has failed to give so many times in a row.
+/// For how long Atlas is not asked again for a list that it has failed to give so many times in a row (backoff).
 pub(super) fn pause_after(failures: u8) -> Duration {
     Duration::from_secs(match failures {
         0 => 0,

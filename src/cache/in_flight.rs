@@ -1,16 +1,16 @@
-//! One fetch per key: callers that miss the same list share a task, its leader and followers alike.
+//! In-flight fetches, one per key (request coalescing, "singleflight").
 //!
-//! A task belongs to no caller, so that one that leaves takes nothing from the others. It fetches once, and again
-//! only where the first fetch cannot serve those who still wait:
+//! The first caller that misses a list is the leader: it spawns the fetch, and followers wait for the same one.
+//! The task belongs to no caller, so that one that leaves takes nothing from the others. It fetches once, and
+//! again only where that fetch cannot serve those who still wait:
 //!
 //! - a purge came while it was under way, so it may have read what was to be forgotten (G7);
 //! - a caller forced a refresh after it had begun;
-//! - it was a refresh ahead of time, and was refused for its low urgency, while somebody came to wait for it.
+//! - it was a refresh ahead, held back for its low urgency, and a caller has come to wait for it.
 //!
 //! Each fetch of a task has a number, its generation; a waiter names the first one that will do.
 
 mod task;
-mod waiter;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,57 +18,92 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ahash::RandomState;
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::watch;
 use tracing::Instrument;
 
-use self::task::{FetchGuard, FetchTask, NextFetch, run};
-pub(super) use self::waiter::{FetchOutcome, Waiter};
-use self::waiter::{Progress, Waiters};
-
-use super::entry::Circumstances;
+pub(super) use self::task::FetchList;
+use self::task::{FetchTask, NextFetch};
+use super::entry::EntryMark;
 use super::key::Stays;
-use super::{
-    Ask, CacheMode, Entry, FetchRequest, Found, Inner, NotAdmitted, NotFound, Purge, Role,
-};
+use super::{Ask, CacheEntry, CacheMode, FillId, Found, Inner, NotAdmitted, NotFound, Purge, Role};
 use crate::atlas::CertQuery;
 use crate::telemetry::metrics::cache::CacheMetrics;
-use crate::upstream::{FetchError, FetchErrorKind, Fetched, Urgency};
+use crate::upstream::{FetchError, Urgency, Verdict};
 
 /// The fetches under way, by what they fetch.
 #[derive(Debug)]
 pub(super) struct InFlight {
-    table: Mutex<HashMap<CertQuery, InFlightFetch, RandomState>>,
-    waiting: Arc<AtomicUsize>,
+    table: Mutex<InFlightTable>,
     metrics: CacheMetrics,
 }
+
+type InFlightTable = HashMap<CertQuery, InFlightFetch, RandomState>;
 
 #[derive(Debug)]
 pub(super) struct InFlightFetch {
     /// The number of the fetch under way, and when it began.
     generation: u32,
-    began: Duration,
+    pub(super) began: Duration,
     /// How urgent it is, and how urgent it is to those who wait.
     urgency: Urgency,
     needed: Urgency,
-    /// The last fetch that somebody waits for, and the last one that somebody has forced.
+    /// The last generation that a caller waits for, and the last one that a caller has forced.
     required_generation: u32,
     forced_at: u32,
-    /// The fetch that was under way at the last purge, and at the last soft purge.
+    /// The generation under way at the last purge, and at the last soft purge.
     invalidated_at: u32,
     stale_at: u32,
     waiters: Arc<Waiters>,
-    progress: watch::Receiver<Progress>,
+    progress: watch::Receiver<FetchProgress>,
+}
+
+/// How many callers wait for a fetch.
+#[derive(Debug, Default)]
+struct Waiters {
+    leaders: AtomicUsize,
+    followers: AtomicUsize,
+}
+
+/// What a task has brought so far.
+#[derive(Clone, Debug, Default)]
+struct FetchProgress {
+    generation: u32,
+    outcome: Option<FetchOutcome>,
+    /// Whether another fetch is made for the followers.
+    repeated: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum FetchOutcome {
+    Arrived(Arc<CacheEntry>),
+    Failed {
+        error: Arc<FetchError>,
+        fill_id: FillId,
+    },
+}
+
+/// A caller that waits for a fetch. Dropped, it costs the others nothing.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    progress: watch::Receiver<FetchProgress>,
+    required_generation: u32,
+    /// Whether the fetch is made because of this caller.
+    pub(super) leads: bool,
+    pub(super) began: Duration,
+    pub(super) urgency: Urgency,
+    waiters: Arc<Waiters>,
+    gauge: Gauge,
 }
 
 /// What came of joining a fetch.
 pub(super) enum Joined {
     /// The answer had come meanwhile.
     Answered(Box<Result<Found, NotFound>>),
-    /// As many wait as there is room for.
+    /// The limit of waiters is reached.
     Full,
     /// The caller that would cause the fetch may not.
     NotAdmitted(NotAdmitted),
-    /// Waits; to be dropped costs the others nothing.
     Waiter(Waiter),
 }
 
@@ -76,7 +111,6 @@ impl InFlight {
     pub(super) fn new(metrics: CacheMetrics) -> Self {
         Self {
             table: Mutex::default(),
-            waiting: Arc::default(),
             metrics,
         }
     }
@@ -105,14 +139,13 @@ impl InFlight {
         Some((fetch.generation, fetch.began, fetch.waiters.count()))
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<CertQuery, InFlightFetch, RandomState>> {
+    fn lock(&self) -> MutexGuard<'_, InFlightTable> {
         // Nothing in here panics half-way through a change.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn waiter(&self, fetch: &InFlightFetch, required_generation: u32, leads: bool) -> Waiter {
         fetch.waiters.of(leads).fetch_add(1, Ordering::Relaxed);
-        self.waiting.fetch_add(1, Ordering::Relaxed);
         self.metrics.waiters.inc();
         Waiter {
             progress: fetch.progress.clone(),
@@ -120,16 +153,14 @@ impl InFlight {
             leads,
             began: fetch.began,
             urgency: fetch.urgency,
-            of_fetch: Arc::clone(&fetch.waiters),
-            of_all: Arc::clone(&self.waiting),
+            waiters: Arc::clone(&fetch.waiters),
             gauge: self.metrics.waiters.clone(),
         }
     }
 
-    /// Whether there is no room for another who waits.
-    fn is_full(&self, fetch: Option<&InFlightFetch>) -> bool {
-        let full = self.waiting.load(Ordering::Relaxed) >= MOST_WAITERS
-            || fetch.is_some_and(|fetch| fetch.waiters.count() >= MOST_WAITERS_PER_KEY);
+    fn is_full(&self, waiters_of_key: usize) -> bool {
+        let full =
+            self.metrics.waiters.get() >= MOST_WAITERS || waiters_of_key >= MOST_WAITERS_PER_KEY;
         if full {
             self.metrics.waiters_refused.inc();
         }
@@ -139,115 +170,97 @@ impl InFlight {
 
 impl Inner {
     /// Joins the fetch of `query`; begins one if there is none, and if the caller may cause one.
-    pub(super) fn join<A, F, Fut>(
+    pub(super) fn join(
         self: &Arc<Self>,
         (query, ask): (&CertQuery, Ask<'_>),
         urgency: Urgency,
-        admit: A,
-        fetch_list: F,
-    ) -> Joined
-    where
-        A: FnOnce(Role) -> Result<(), NotAdmitted>,
-        F: Fn(FetchRequest) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<Fetched, FetchError>> + Send + 'static,
-    {
+        admit: impl FnOnce(Role) -> Result<(), NotAdmitted>,
+        fetch_list: FetchList,
+    ) -> Joined {
         let mut table = self.in_flight.lock();
         if let Some(fetch) = table.get_mut(query) {
-            if self.in_flight.is_full(Some(fetch)) {
-                return Joined::Full;
-            }
-            let interval = self.config.load().min_refresh_interval;
-            // A fetch that another caller has just forced will do.
-            let just_begun = ask.now.elapsed.saturating_sub(fetch.began) < interval;
-            let forces = ask.mode == CacheMode::ForceRefresh && !(fetch.is_forced() && just_begun);
-            let role = if forces && fetch.would_add_a_fetch() {
-                Role::Leader
-            } else {
-                Role::Follower
-            };
-            if let Err(why) = admit(role) {
-                return Joined::NotAdmitted(why);
-            }
-            let (required_generation, leads) = fetch.require(forces, urgency);
-            if forces && leads {
-                self.metrics.refreshes_forced.inc();
-            }
-            return Joined::Waiter(self.in_flight.waiter(fetch, required_generation, leads));
+            return self.follow(fetch, ask, urgency, admit);
         }
         // A fetch may have ended since the cache was asked.
         if let Some(answer) = self.cached_answer(query, ask) {
             return Joined::Answered(Box::new(answer));
         }
-        if self.in_flight.is_full(None) {
+        if self.in_flight.is_full(0) {
             return Joined::Full;
         }
         // Only now it is known which caller leads.
         if let Err(why) = admit(Role::Leader) {
             return Joined::NotAdmitted(why);
         }
-        let (mut fetch, progress) = InFlightFetch::new(ask.now.elapsed, urgency);
         let forced = ask.mode == CacheMode::ForceRefresh;
         if forced {
             self.metrics.refreshes_forced.inc();
-            fetch.forced_at = fetch.generation;
         }
-        let waiter = self.in_flight.waiter(&fetch, fetch.generation, true);
-        table.insert(query.clone(), fetch);
-        drop(table);
-        let guard = FetchGuard::new(self, query);
-        let next = NextFetch { urgency, forced };
-        self.spawn(
-            FetchTask::new(guard, ask.address, next, progress),
-            fetch_list,
-        );
+        let begun = InFlightFetch::new(ask.now.elapsed, urgency, forced);
+        let waiter = self.in_flight.waiter(&begun.0, 1, true);
+        self.begin(table, (query, ask), begun, fetch_list);
         Joined::Waiter(waiter)
     }
 
-    /// Begins a fetch for which nobody waits, unless one is under way.
-    pub(super) fn refresh_ahead<F, Fut>(
+    fn follow(
+        &self,
+        fetch: &mut InFlightFetch,
+        ask: Ask<'_>,
+        urgency: Urgency,
+        admit: impl FnOnce(Role) -> Result<(), NotAdmitted>,
+    ) -> Joined {
+        if self.in_flight.is_full(fetch.waiters.count()) {
+            return Joined::Full;
+        }
+        let interval = self.config.load().min_refresh_interval;
+        // A fetch that another caller has just forced will do.
+        let just_begun = ask.now.elapsed.saturating_sub(fetch.began) < interval;
+        let forces = ask.mode == CacheMode::ForceRefresh && !(fetch.is_forced() && just_begun);
+        let adds_a_fetch = forces && fetch.required_generation <= fetch.generation;
+        let role = if adds_a_fetch {
+            Role::Leader
+        } else {
+            Role::Follower
+        };
+        if let Err(why) = admit(role) {
+            return Joined::NotAdmitted(why);
+        }
+        let (required_generation, leads) = fetch.require(forces, urgency);
+        if leads {
+            self.metrics.refreshes_forced.inc();
+        }
+        Joined::Waiter(self.in_flight.waiter(fetch, required_generation, leads))
+    }
+
+    /// Begins a fetch that no caller waits for (refresh-ahead), unless one is under way.
+    pub(super) fn refresh_ahead(
         self: &Arc<Self>,
         query: &CertQuery,
         ask: Ask<'_>,
-        fetch_list: F,
-    ) where
-        F: Fn(FetchRequest) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<Fetched, FetchError>> + Send + 'static,
-    {
-        let mut table = self.in_flight.lock();
+        fetch_list: FetchList,
+    ) {
+        let table = self.in_flight.lock();
         if table.contains_key(query) {
             return;
         }
         self.metrics.refreshes_ahead.inc();
-        let urgency = Urgency::RefreshAhead;
-        let (fetch, progress) = InFlightFetch::new(ask.now.elapsed, urgency);
+        let begun = InFlightFetch::new(ask.now.elapsed, Urgency::RefreshAhead, false);
+        self.begin(table, (query, ask), begun, fetch_list);
+    }
+
+    fn begin(
+        self: &Arc<Self>,
+        mut table: MutexGuard<'_, InFlightTable>,
+        (query, ask): (&CertQuery, Ask<'_>),
+        (fetch, progress): (InFlightFetch, watch::Sender<FetchProgress>),
+        fetch_list: FetchList,
+    ) {
+        let next = fetch.next();
         table.insert(query.clone(), fetch);
+        // A task that is never run locks the table again.
         drop(table);
-        let guard = FetchGuard::new(self, query);
-        let forced = false;
-        let next = NextFetch { urgency, forced };
-        self.spawn(
-            FetchTask::new(guard, ask.address, next, progress),
-            fetch_list,
-        );
-    }
-
-    fn spawn<F, Fut>(&self, task: FetchTask, fetch_list: F)
-    where
-        F: Fn(FetchRequest) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<Fetched, FetchError>> + Send + 'static,
-    {
-        self.tasks.spawn(run(task, fetch_list).in_current_span());
-    }
-
-    fn entry(
-        &self,
-        of: Circumstances<'_>,
-        fetched: Result<Fetched, FetchError>,
-    ) -> Result<Entry, FetchError> {
-        Entry::new(&self.config.load(), of, fetched?).map_err(|stats| FetchError {
-            reason: FetchErrorKind::InvalidResponse("larger than 4 GiB"),
-            stats,
-        })
+        let task = FetchTask::new(self, (query, ask), next, progress);
+        self.tasks.spawn(task.run(fetch_list).in_current_span());
     }
 
     /// Stores the outcome of a fetch and tells those who wait. Returns the next fetch, if one is to be made.
@@ -255,40 +268,41 @@ impl Inner {
         &self,
         query: &CertQuery,
         outcome: FetchOutcome,
-        progress: &watch::Sender<Progress>,
+        progress: &watch::Sender<FetchProgress>,
     ) -> Option<NextFetch> {
         let now = self.clock.now();
         let mut table = self.in_flight.lock();
         let fetch = table.get_mut(query)?;
+        let is_awaited = fetch.waiters.count() > 0;
         if fetch.invalidated_at >= fetch.generation && !outcome.is_outage() {
             // What Atlas said before the purge is told to no one.
-            if fetch.waiters.count() > 0 {
+            if is_awaited {
                 return Some(fetch.fetch_again(now.elapsed));
             }
             table.remove(query);
             return None;
         }
         if let (FetchOutcome::Arrived(entry), true) = (&outcome, fetch.is_forced()) {
-            entry.note_force();
+            entry.mark(EntryMark::Forced);
         }
         self.remember(query, &outcome, fetch, now);
         if fetch.stale_at >= fetch.generation {
             // As if it had ended before the purge.
             self.store.mark_stale(query);
         }
-        let brought = Progress {
+        let brought = FetchProgress {
             generation: fetch.generation,
             repeated: fetch.is_repeated(&outcome),
             outcome: Some(outcome),
         };
-        let is_required = fetch.required_generation > fetch.generation && fetch.waiters.count() > 0;
+        let is_required = fetch.required_generation > fetch.generation && is_awaited;
         let next = if brought.repeated || is_required {
             Some(fetch.fetch_again(now.elapsed))
         } else {
             table.remove(query);
             None
         };
-        // Who joins from here on finds the list stored, or a fetch of the next generation.
+        // A caller that joins from here on finds the list stored, or a fetch of the next generation.
         drop(table);
         progress.send_replace(brought);
         next
@@ -296,15 +310,19 @@ impl Inner {
 }
 
 impl InFlightFetch {
-    fn new(began: Duration, urgency: Urgency) -> (Self, watch::Sender<Progress>) {
-        let (sender, progress) = watch::channel(Progress::default());
+    fn new(
+        began: Duration,
+        urgency: Urgency,
+        forced: bool,
+    ) -> (Self, watch::Sender<FetchProgress>) {
+        let (sender, progress) = watch::channel(FetchProgress::default());
         let fetch = Self {
             generation: 1,
             began,
             urgency,
             needed: urgency,
             required_generation: 1,
-            forced_at: 0,
+            forced_at: u32::from(forced),
             invalidated_at: 0,
             stale_at: 0,
             waiters: Arc::default(),
@@ -316,16 +334,6 @@ impl InFlightFetch {
     /// Whether the fetch under way was forced.
     pub(super) fn is_forced(&self) -> bool {
         self.forced_at == self.generation
-    }
-
-    /// When the fetch under way began.
-    pub(super) fn began(&self) -> Duration {
-        self.began
-    }
-
-    /// Whether a caller that forces a refresh would cause another fetch.
-    fn would_add_a_fetch(&self) -> bool {
-        self.required_generation < self.generation + 1
     }
 
     /// The generation that serves another caller, and whether that caller causes it.
@@ -343,16 +351,19 @@ impl InFlightFetch {
 
     /// Whether followers, who did not cause the fetch, get another one in place of `outcome`.
     fn is_repeated(&self, outcome: &FetchOutcome) -> bool {
-        if !outcome.is_held_back() || self.waiters.followers.load(Ordering::Relaxed) == 0 {
-            return false;
-        }
-        self.needed > self.urgency
+        matches!(outcome.verdict(), Some(Verdict::HeldBack(_)))
+            && self.waiters.followers.load(Ordering::Relaxed) > 0
+            && self.needed > self.urgency
     }
 
     fn fetch_again(&mut self, began: Duration) -> NextFetch {
         self.generation += 1;
         self.began = began;
         self.urgency = self.needed;
+        self.next()
+    }
+
+    fn next(&self) -> NextFetch {
         NextFetch {
             urgency: self.urgency,
             forced: self.is_forced(),
@@ -360,5 +371,53 @@ impl InFlightFetch {
     }
 }
 
-const MOST_WAITERS: usize = 10_000;
+impl Waiters {
+    fn of(&self, leads: bool) -> &AtomicUsize {
+        if leads {
+            &self.leaders
+        } else {
+            &self.followers
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.leaders.load(Ordering::Relaxed) + self.followers.load(Ordering::Relaxed)
+    }
+}
+
+impl Waiter {
+    /// Waits for the outcome; `None` if the task died.
+    pub(super) async fn outcome(&mut self) -> Option<FetchOutcome> {
+        let (required, leads) = (self.required_generation, self.leads);
+        let serves = |progress: &FetchProgress| {
+            progress.outcome.is_some()
+                && progress.generation >= required
+                && (leads || !progress.repeated)
+        };
+        self.progress.wait_for(serves).await.ok()?.outcome.clone()
+    }
+}
+
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        self.waiters.of(self.leads).fetch_sub(1, Ordering::Relaxed);
+        self.gauge.dec();
+    }
+}
+
+impl FetchOutcome {
+    fn verdict(&self) -> Option<Verdict> {
+        match self {
+            Self::Arrived(_) => None,
+            Self::Failed { error, .. } => Some(error.verdict()),
+        }
+    }
+
+    /// Whether it says nothing of what Atlas has: Atlas could not answer, or was not asked.
+    fn is_outage(&self) -> bool {
+        matches!(self.verdict(), Some(Verdict::HeldBack(_) | Verdict::Outage))
+    }
+}
+
+const MOST_WAITERS: i64 = 10_000;
 const MOST_WAITERS_PER_KEY: usize = 5_000;

@@ -6,26 +6,27 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::entry::{EntryMark, micros};
 use super::freshness::pause_after;
-use super::in_flight::{FetchOutcome, InFlightFetch, Joined, Waiter};
+use super::in_flight::{FetchList, FetchOutcome, InFlightFetch, Joined, Waiter};
 use super::key::Stays;
 use super::store::Absence;
 use super::{
-    Ask, CacheMode, Entry, FetchRequest, Found, Freshness, Inner, NotAdmitted, NotFound, Purge,
-    Role, Source, Staleness,
+    Ask, CacheEntry, CacheMode, CacheStatus, Found, Freshness, Inner, NotAdmitted, NotFound, Purge,
+    Role, Staleness,
 };
 use crate::atlas::CertQuery;
 use crate::system::Moment;
-use crate::upstream::{FetchError, Fetched, Urgency, Verdict};
+use crate::upstream::{Urgency, Verdict};
 
 /// What the cache has for a query.
-enum Cached {
+enum CacheAnswer {
     /// The answer.
-    Answer(Result<Found, NotFound>),
+    Final(Result<Found, NotFound>),
     /// The answer, and it is time to refresh it ahead of its end.
     Due(Found),
     /// Nothing that will do. A stale list may be there.
-    Miss { stale: Option<Arc<Entry>> },
+    Miss { stale: Option<Arc<CacheEntry>> },
 }
 
 impl Inner {
@@ -43,27 +44,22 @@ impl Inner {
         is_hit.then(|| hit(entry, ask.now))
     }
 
-    pub(super) async fn get_or_fetch<A, F, Fut>(
+    pub(super) async fn get_or_fetch(
         self: &Arc<Self>,
         query: &CertQuery,
         ask: Ask<'_>,
-        admit: A,
-        fetch: F,
-    ) -> Result<Found, NotFound>
-    where
-        A: FnOnce(Role) -> Result<(), NotAdmitted>,
-        F: Fn(FetchRequest) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<Fetched, FetchError>> + Send + 'static,
-    {
+        admit: impl FnOnce(Role) -> Result<(), NotAdmitted>,
+        fetch: FetchList,
+    ) -> Result<Found, NotFound> {
         let stale = match self.cached(query, ask) {
-            Cached::Answer(answer) => return answer,
-            Cached::Due(found) => {
-                if !self.saves.load(Ordering::Relaxed) && found.entry.begin_refresh() {
+            CacheAnswer::Final(answer) => return answer,
+            CacheAnswer::Due(found) => {
+                if !self.saves.load(Ordering::Relaxed) && found.entry.mark(EntryMark::Refreshing) {
                     self.refresh_ahead(query, ask, fetch);
                 }
                 return Ok(found);
             }
-            Cached::Miss { stale } => stale,
+            CacheAnswer::Miss { stale } => stale,
         };
         let urgency = if stale.is_some() {
             Urgency::Revalidate
@@ -102,60 +98,60 @@ impl Inner {
         ask: Ask<'_>,
     ) -> Option<Result<Found, NotFound>> {
         match self.cached(query, ask) {
-            Cached::Answer(answer) => Some(answer),
-            Cached::Due(_) | Cached::Miss { .. } => None,
+            CacheAnswer::Final(answer) => Some(answer),
+            CacheAnswer::Due(_) | CacheAnswer::Miss { .. } => None,
         }
     }
 
-    fn cached(&self, query: &CertQuery, ask: Ask<'_>) -> Cached {
+    fn cached(&self, query: &CertQuery, ask: Ask<'_>) -> CacheAnswer {
         let now = ask.now;
         if !self.store.knows(query) {
-            return Cached::Miss { stale: None };
+            return CacheAnswer::Miss { stale: None };
         }
         let Some(entry) = self.store.get(query) else {
             return self.cached_absence(query, ask);
         };
         let forces = ask.mode == CacheMode::ForceRefresh && {
             let interval = self.config.load().min_refresh_interval;
-            // Only what another caller has forced will do for the next one: what Atlas said to anyone
-            // else may be from before the change that this caller wants to see.
-            let just_forced =
-                entry.was_forced() && now.elapsed.saturating_sub(entry.began()) < interval;
+            // Only a forced fetch will do: any other may be from before the change that this caller wants
+            // to see.
+            let just_forced = entry.has(EntryMark::Forced)
+                && now.elapsed.saturating_sub(entry.began()) < interval;
             !just_forced && !entry.failed_within(now, interval)
         };
         if forces {
-            return Cached::Miss { stale: Some(entry) };
+            return CacheAnswer::Miss { stale: Some(entry) };
         }
         match entry.freshness(now, self.config.load().stale_if_error) {
-            Freshness::Due if entry.is_due_for_refresh(now) => Cached::Due(hit(entry, now)),
-            Freshness::Fresh | Freshness::Due => Cached::Answer(Ok(hit(entry, now))),
+            Freshness::Due if entry.is_due_for_refresh(now) => CacheAnswer::Due(hit(entry, now)),
+            Freshness::Fresh | Freshness::Due => CacheAnswer::Final(Ok(hit(entry, now))),
             Freshness::Stale if entry.waits_after_failure(now) => {
                 let why = entry
                     .held_back()
                     .map_or(Staleness::Error, Staleness::HeldBack);
-                Cached::Answer(Ok(self.serve_stale(entry, why, now)))
+                CacheAnswer::Final(Ok(self.serve_stale(entry, why, now)))
             }
-            Freshness::Stale => Cached::Miss { stale: Some(entry) },
-            Freshness::Dead => Cached::Miss { stale: None },
+            Freshness::Stale => CacheAnswer::Miss { stale: Some(entry) },
+            Freshness::Dead => CacheAnswer::Miss { stale: None },
         }
     }
 
-    fn cached_absence(&self, query: &CertQuery, ask: Ask<'_>) -> Cached {
+    fn cached_absence(&self, query: &CertQuery, ask: Ask<'_>) -> CacheAnswer {
         let elapsed = ask.now.elapsed;
         let Some(absence) = self.store.absence(query) else {
-            return Cached::Miss { stale: None };
+            return CacheAnswer::Miss { stale: None };
         };
         let forces = ask.mode == CacheMode::ForceRefresh
             && absence.forced.is_none_or(|forced| {
                 elapsed.saturating_sub(forced) >= self.config.load().min_refresh_interval
             });
         if forces || self.left(&absence, ask.now).is_zero() {
-            return Cached::Miss { stale: None };
+            return CacheAnswer::Miss { stale: None };
         }
-        Cached::Answer(Err(NotFound::Fetch {
+        CacheAnswer::Final(Err(NotFound::Fetch {
             error: Arc::clone(&absence.error),
             fill_id: absence.fill_id,
-            source: absence.source(),
+            status: absence.status(),
             upstream_calls: 0,
         }))
     }
@@ -182,14 +178,14 @@ impl Inner {
         mode: CacheMode,
         patience: Option<Duration>,
     ) -> Result<Found, NotFound> {
-        let (leads, began, urgency) = (waiter.leads(), waiter.began(), waiter.urgency());
+        let (leads, began, urgency) = (waiter.leads, waiter.began, waiter.urgency);
         let outcome = {
             let mut outcome = pin!(waiter.outcome());
             match patience {
                 None => outcome.await,
                 Some(patience) => {
-                    // Counted from the beginning of the fetch, not of the wait: who comes to a fetch
-                    // that has been hanging for long does not wait at all.
+                    // Counted from the beginning of the fetch: a caller that joins one which has been hanging
+                    // for long does not wait at all.
                     let left = (began + patience).saturating_sub(self.clock.elapsed());
                     match self.clock.timeout(left, &mut outcome).await {
                         Ok(outcome) => outcome,
@@ -202,15 +198,15 @@ impl Inner {
                 }
             }
         };
-        let source = match (leads, mode, urgency) {
-            (false, _, _) => Source::Collapsed,
-            (true, CacheMode::ForceRefresh, _) => Source::Forced,
-            (true, CacheMode::Cached, Urgency::Miss) => Source::Miss,
+        let status = match (leads, mode, urgency) {
+            (false, _, _) => CacheStatus::Collapsed,
+            (true, CacheMode::ForceRefresh, _) => CacheStatus::Forced,
+            (true, CacheMode::Cached, Urgency::Miss) => CacheStatus::Miss,
             (true, CacheMode::Cached, Urgency::Revalidate | Urgency::RefreshAhead) => {
-                Source::Renewed
+                CacheStatus::Renewed
             }
         };
-        self.answer(query, outcome, source)
+        self.answer(query, outcome, status)
     }
 
     /// What the outcome means to a caller that waited for it.
@@ -218,10 +214,10 @@ impl Inner {
         &self,
         query: &CertQuery,
         outcome: Option<FetchOutcome>,
-        source: Source,
+        status: CacheStatus,
     ) -> Result<Found, NotFound> {
         let cost = |calls: u32| {
-            if source == Source::Collapsed {
+            if status == CacheStatus::Collapsed {
                 0
             } else {
                 calls
@@ -232,7 +228,7 @@ impl Inner {
             Some(FetchOutcome::Arrived(entry)) => Ok(Found {
                 upstream_calls: cost(entry.cost().calls),
                 entry,
-                source,
+                status,
                 as_of: self.clock.now(),
             }),
             Some(FetchOutcome::Failed { error, fill_id }) => {
@@ -251,7 +247,7 @@ impl Inner {
                 Err(NotFound::Fetch {
                     error,
                     fill_id,
-                    source,
+                    status,
                     upstream_calls: calls,
                 })
             }
@@ -276,17 +272,17 @@ impl Inner {
         }
     }
 
-    fn serve_stale(&self, entry: Arc<Entry>, staleness: Staleness, now: Moment) -> Found {
+    fn serve_stale(&self, entry: Arc<CacheEntry>, staleness: Staleness, now: Moment) -> Found {
         self.metrics.stale_answer(staleness.word());
         Found {
             entry,
-            source: Source::Stale(staleness),
+            status: CacheStatus::Stale(staleness),
             upstream_calls: 0,
             as_of: now,
         }
     }
 
-    /// Lets what a fetch brought into the memory, or takes out of it what the fetch has disproved.
+    /// Stores what a fetch brought, or forgets what the fetch has disproved.
     pub(super) fn remember(
         &self,
         query: &CertQuery,
@@ -297,8 +293,8 @@ impl Inner {
         let config = self.config.load();
         match outcome {
             FetchOutcome::Arrived(entry) => {
-                let micros = u64::try_from(now.elapsed.as_micros()).unwrap_or(u64::MAX);
-                self.arrived_at.fetch_max(micros, Ordering::Relaxed);
+                self.arrived_at
+                    .fetch_max(micros(now.elapsed), Ordering::Relaxed);
                 self.store.put(query, entry);
             }
             FetchOutcome::Failed { error, fill_id } => {
@@ -306,7 +302,7 @@ impl Inner {
                     error: Arc::clone(error),
                     fill_id: *fill_id,
                     failures,
-                    forced: fetch.is_forced().then(|| fetch.began()),
+                    forced: fetch.is_forced().then(|| fetch.began),
                     known_at: now,
                     ttl: span,
                 };
@@ -342,20 +338,20 @@ impl Inner {
     }
 
     /// A list that may still be served.
-    fn living(&self, query: &CertQuery, now: Moment) -> Option<Arc<Entry>> {
+    fn living(&self, query: &CertQuery, now: Moment) -> Option<Arc<CacheEntry>> {
         let stale_if_error = self.config.load().stale_if_error;
         let entry = self.store.get(query)?;
         (entry.freshness(now, stale_if_error) != Freshness::Dead).then_some(entry)
     }
 
-    /// How often in a row a list could not be had that is not remembered.
+    /// How often in a row a list that is not stored could not be had.
     fn failures(&self, query: &CertQuery) -> u8 {
         self.store
             .absence(query)
             .map_or(0, |absence| absence.failures)
     }
 
-    /// Whether the last fetch of a list has failed, so that the next one is but an attempt.
+    /// Whether the last fetch of a list has failed, so that the next one tries each call once.
     pub(super) fn has_failed(&self, query: &CertQuery) -> bool {
         self.failures(query) > 0
             || self
@@ -365,8 +361,7 @@ impl Inner {
     }
 
     pub(super) fn purge(&self, what: &Purge, soft: bool, stays: &Stays<'_>) -> u64 {
-        // First the fetches under way, then the memory: a fetch that lands in between is known to have
-        // been overtaken, and what lands later began later.
+        // First the fetches under way, then the store: one that ends in between is invalidated already.
         self.in_flight.invalidate(what, soft, stays);
         match what {
             Purge::All => self.store.purge(None, soft, stays),
@@ -392,24 +387,24 @@ impl Inner {
     }
 }
 
-fn hit(entry: Arc<Entry>, now: Moment) -> Found {
-    entry.use_it();
-    let source = if entry.is_ahead() {
-        Source::RefreshedAhead
+fn hit(entry: Arc<CacheEntry>, now: Moment) -> Found {
+    entry.mark(EntryMark::InUse);
+    let status = if entry.has(EntryMark::Ahead) {
+        CacheStatus::RefreshedAhead
     } else {
-        Source::Hit
+        CacheStatus::Hit
     };
     Found {
         entry,
-        source,
+        status,
         upstream_calls: 0,
         as_of: now,
     }
 }
 
-/// How long a caller waits for Atlas who could have an old list: at first as long as Atlas's first
-/// byte may take, and once Atlas has failed, hardly at all.
-fn patience(old: &Entry) -> Duration {
+/// How long a caller that could have a stale list waits for Atlas: at first as long as Atlas's first byte may
+/// take, and once Atlas has failed, hardly at all.
+fn patience(old: &CacheEntry) -> Duration {
     if old.has_failed() {
         Duration::from_millis(100)
     } else {
@@ -417,5 +412,5 @@ fn patience(old: &Entry) -> Duration {
     }
 }
 
-/// What those are told for whom there is no room to wait.
+/// When a caller beyond the limit of waiters may ask again.
 const FULL_RETRY_AFTER: Duration = Duration::from_secs(1);

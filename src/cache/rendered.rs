@@ -1,9 +1,8 @@
-//! The bytes of an answer: a list goes in with the address it was asked at; the document, its `ETag` and
-//! its compressed forms come out.
+//! The bytes of an answer: the document, its `ETag` and its compressed forms.
 //!
-//! The first answer lies in memory around the list itself, so a small entry holds its certificates
-//! once. Whoever asks at another address or for another form, and everybody after a certificate has
-//! expired, is answered from [`Unexpired`]: a head of its own, the one list in memory, a tail of its own.
+//! The first answer lies in memory around the list itself, so a small entry holds its certificates once. An
+//! answer to another address or in another form, and every one after a certificate has expired, is made from
+//! [`Unexpired`]: a head of its own, the one list in memory, a tail of its own.
 
 use std::io::Write;
 use std::ops::Range;
@@ -35,13 +34,13 @@ pub struct Address<'a> {
     pub root: &'a str,
 }
 
-/// A form that large answers can take on their way.
+/// A compression of large answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
-    /// RFC 7932. Level 4: about as small as gzip's 6 for twice the time, so it is nobody's first choice
-    /// but the caller's. Once: level 1.
+    /// RFC 7932. Level 4: about as small as gzip's 6 for twice the time, so it is made only where the caller
+    /// prefers it. For one answer: level 1.
     Brotli,
-    /// RFC 1952. Level 6; once: level 1.
+    /// RFC 1952. Level 6; for one answer: level 1.
     Gzip,
     /// RFC 8878. Level 1, which is smaller here than gzip's 6 and six times as fast.
     Zstd,
@@ -75,8 +74,7 @@ pub struct Usual {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Tag([u8; Self::LENGTH]);
 
-/// What of a list is unexpired for some time, whoever asks for it: the list that every form is made of,
-/// and its compressed forms.
+/// What of a list is unexpired for some time: the list that every form is made of, and its compressed forms.
 #[derive(Debug)]
 pub struct Unexpired {
     /// Shares the memory of the whole list while nothing has expired.
@@ -84,26 +82,25 @@ pub struct Unexpired {
     tag: Tag,
     /// The wall clock's times at which no other certificates would be in it: from, and until before.
     valid: (Timestamp, Timestamp),
-    /// The last small answer to another address than the first.
+    /// The last small answer to another address than the leader's.
     small: ArcSwapOption<Usual>,
-    /// How long the list is when it is indented.
     indented: OnceLock<usize>,
-    forms: OnceLock<Box<Forms>>,
+    forms: OnceLock<Box<CompressedForms>>,
 }
 
 #[derive(Debug, Default)]
-struct Forms {
-    brotli: Form,
-    gzip: Form,
-    zstd: Form,
+struct CompressedForms {
+    brotli: CompressedForm,
+    gzip: CompressedForm,
+    zstd: CompressedForm,
     /// Pages that were asked for, each in the place that its number says.
-    pages: [ArcSwapOption<Page>; PLACES],
+    pages: [ArcSwapOption<CompressedPage>; PLACES],
 }
 
 /// A list in one encoding.
 #[derive(Debug, Default)]
-struct Form {
-    /// Made for the first who wants it, while others wait; `None` where compressing made it no smaller.
+struct CompressedForm {
+    /// Made for the first caller that takes it, while others wait; `None` where it is no smaller.
     packed: OnceCell<Option<Packed>>,
     /// The last usual answer.
     usual: ArcSwapOption<Put>,
@@ -113,7 +110,7 @@ struct Form {
 
 /// A part of a list in one encoding.
 #[derive(Debug)]
-struct Page {
+struct CompressedPage {
     encoding: Encoding,
     put: Put,
 }
@@ -128,7 +125,7 @@ struct Put {
 
 impl Address<'_> {
     /// Writes where a list is, without a query, as a part of a JSON text.
-    pub fn push_list(self, json: &mut String, query: &CertQuery) {
+    pub(crate) fn push_list(self, json: &mut String, query: &CertQuery) {
         push_text(json, self.scheme);
         json.push_str("://");
         push_text(json, self.host);
@@ -189,7 +186,7 @@ impl Text {
     }
 
     /// The same, to be changed.
-    pub fn texts_mut(&mut self) -> &mut [Bytes] {
+    pub(crate) fn texts_mut(&mut self) -> &mut [Bytes] {
         match self {
             Self::Whole(bytes) => std::slice::from_mut(bytes),
             Self::Spliced(texts) => &mut **texts,
@@ -228,13 +225,17 @@ impl Tag {
             context.update(certificate.json.as_bytes());
             context.update(b",");
         }
-        let mut tag = [b'0'; Self::LENGTH];
-        if let Some((hash, _)) = context.finish().as_ref().split_first_chunk::<12>() {
-            // Twelve bytes are sixteen characters of Base64; should they not be, all tags would be
-            // equal, which the tests would notice.
-            let _ = URL_SAFE_NO_PAD.encode_slice(hash, &mut tag);
-        }
+        let hash = context.finish();
+        let hash = hash.as_ref().first_chunk::<12>();
+        let mut tag = [0; Self::LENGTH];
+        URL_SAFE_NO_PAD
+            .encode_slice(hash.expect("SHA-256 has 32 bytes"), &mut tag)
+            .expect("12 bytes are 16 characters of Base64");
         Self(tag)
+    }
+
+    fn as_str(&self) -> &str {
+        str::from_utf8(&self.0).expect("Base64 is ASCII")
     }
 
     /// The value of the usual form's `ETag`, ASCII.
@@ -245,21 +246,20 @@ impl Tag {
     /// The header for one form of the list: `variant` is empty for the usual one, and differs for each
     /// other (a page, an indented one, a compressed one).
     pub fn header(self, variant: &[&str]) -> HeaderValue {
-        let mut value = Vec::with_capacity(ROOM_FOR_A_TAG);
+        let mut value = Vec::with_capacity(USUAL_TAG);
         value.push(b'"');
         value.extend_from_slice(&self.0);
         for part in variant {
             value.extend_from_slice(part.as_bytes());
         }
         value.push(b'"');
-        HeaderValue::from_maybe_shared(Bytes::from(value))
-            .unwrap_or_else(|_| HeaderValue::from_static("\"\""))
+        HeaderValue::from_maybe_shared(Bytes::from(value)).expect("a tag and its variant are ASCII")
     }
 }
 
 impl fmt::Display for Tag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(str::from_utf8(&self.0).unwrap_or_default())
+        f.write_str(self.as_str())
     }
 }
 
@@ -269,7 +269,7 @@ impl fmt::Debug for Tag {
     }
 }
 
-impl Form {
+impl CompressedForm {
     fn put(&self, head: &[u8], tail: &[u8]) -> Option<Arc<Put>> {
         let packed = self.packed.get()?.as_ref()?;
         let place = self.others.get(head.len() % PLACES)?;
@@ -300,7 +300,7 @@ pub(super) fn enclose(
     let length = u32::try_from(head.len() + list.joined().len() + tail.len()).ok()?;
     let tag = Tag::of(list.iter());
     tail.push('"');
-    tail.push_str(str::from_utf8(&tag.0).unwrap_or_default());
+    tail.push_str(tag.as_str());
     tail.push('"');
     let list = list.enclosed(head.as_bytes(), tail.as_bytes())?;
     Some((list, length))
@@ -341,7 +341,7 @@ pub(super) fn enclosed_url<'l>(
 
 /// Whether the `links` of a document speak of `address`.
 ///
-/// So what is kept need not remember whom it was made for.
+/// So what is kept need not remember which address it was made for.
 pub(super) fn speaks_of(document: &[u8], address: Address<'_>) -> bool {
     let after_address = || {
         let rest = document.strip_prefix(HREF.as_bytes())?;
@@ -368,8 +368,8 @@ impl Unexpired {
             .max();
         let until = list.next_expiry(now).unwrap_or(END);
         let rest = match from {
-            // Shorter than the list that it is made of, so it can be joined.
-            Some(_) => CertificateList::join(list.unexpired(now)).unwrap_or_default(),
+            Some(_) => CertificateList::join(list.unexpired(now))
+                .expect("a part of a list is no longer than the list"),
             None => list.clone(),
         };
         let tag = Tag::of(rest.iter());
@@ -493,31 +493,30 @@ impl Unexpired {
             tail: tail.to_vec(),
             text: text.clone(),
         };
-        place.store(Some(Arc::new(Page { encoding, put })));
+        place.store(Some(Arc::new(CompressedPage { encoding, put })));
         Some(text)
     }
 
-    /// Whether nobody has compressed the list yet.
+    /// Whether the list has not been compressed yet.
     pub(super) fn lacks(&self, encoding: Encoding) -> bool {
         !self.form(encoding).packed.initialized()
     }
 
-    /// Compresses the list, or waits for whoever does: on a thread that may take its time. Says whether
-    /// this call has done it.
+    /// Compresses the list on a blocking thread, or waits for the call that does. Says whether this one has.
     pub(super) async fn compress(&self, encoding: Encoding) -> bool {
         let mut is_ours = false;
         let (list, ours) = (self.list.joined(), &mut is_ours);
         let making = move || async move {
             *ours = true;
             let made = spawn_blocking(move || Packed::pack(encoding, &list));
-            // Nobody can be told of a panic in there, but everybody can be answered.
+            // A panic in there is no reason not to answer.
             made.await.ok().flatten()
         };
         self.form(encoding).packed.get_or_init(making).await;
         is_ours
     }
 
-    fn form(&self, encoding: Encoding) -> &Form {
+    fn form(&self, encoding: Encoding) -> &CompressedForm {
         let forms = self.forms.get_or_init(Box::default);
         match encoding {
             Encoding::Brotli => &forms.brotli,
@@ -529,32 +528,28 @@ impl Unexpired {
 
 // Both by hand: `format!` cost more than the list's own bytes.
 fn head(query: &CertQuery, address: Address<'_>) -> String {
-    let mut head = String::with_capacity(ROOM_FOR_A_HEAD);
+    let mut head = String::with_capacity(USUAL_HEAD);
     head.push_str(HREF);
     address.push_list(&mut head, query);
     head.push_str(BEHIND_URL);
     head
 }
 
-/// A host may hold anything that its caller likes; as a JSON text it is harmless, and one with
-/// something to escape never equals what is kept.
+/// A caller may write anything for a host; as a JSON text it is harmless, and one with something to escape never
+/// equals what is kept.
 fn push_text(json: &mut String, text: &str) {
     let is_plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
     if text.bytes().all(is_plain) {
         json.push_str(text);
     } else {
-        let quoted = serde_json::to_string(text).unwrap_or_default();
-        let escaped = quoted.strip_prefix('"');
-        json.push_str(
-            escaped
-                .and_then(|text| text.strip_suffix('"'))
-                .unwrap_or_default(),
-        );
+        let quoted = serde_json::to_string(text).expect("a text is always JSON");
+        let escaped = quoted.strip_prefix('"').and_then(|it| it.strip_suffix('"'));
+        json.push_str(escaped.expect("a JSON text is quoted"));
     }
 }
 
 fn tail(certificates: usize) -> String {
-    let mut tail = String::with_capacity(ROOM_FOR_A_TAIL);
+    let mut tail = String::with_capacity(USUAL_TAIL);
     tail.push_str("],\"totalCount\":");
     tail.push_str(itoa::Buffer::new().format(certificates));
     tail.push('}');
@@ -574,7 +569,7 @@ const WORTH_SPLICING: usize = 8 << 10;
 const HREF: &str = "{\"links\":[{\"href\":\"";
 const BEHIND_URL: &str = "\",\"rel\":\"self\"}],\"results\":[";
 /// Nearly every variant fits.
-const ROOM_FOR_A_TAG: usize = 48;
+const USUAL_TAG: usize = 48;
 /// Most heads fit, and every tail with the quoted tag behind it.
-const ROOM_FOR_A_HEAD: usize = 256;
-const ROOM_FOR_A_TAIL: usize = 64;
+const USUAL_HEAD: usize = 256;
+const USUAL_TAIL: usize = 64;

@@ -53,8 +53,8 @@ impl Packed {
 
     /// The compressed form of the list between `head` and `tail`.
     pub(super) fn splice(&self, head: &[u8], tail: &[u8]) -> Text {
-        let mut first = Vec::with_capacity(head.len() + ROOM_AROUND);
-        let mut last = Vec::with_capacity(tail.len() + ROOM_AROUND);
+        let mut first = Vec::with_capacity(head.len() + OVERHEAD);
+        let mut last = Vec::with_capacity(tail.len() + OVERHEAD);
         match &self.around {
             Around::Brotli => {
                 // The window's size takes four bits and the first block's header twenty.
@@ -108,7 +108,7 @@ fn brotli(list: &[u8]) -> Option<Vec<u8>> {
 /// Blocks that end with an empty stored one, and so with a byte (RFC 1951, section 3.2.4).
 fn deflate(list: &[u8]) -> Option<Vec<u8>> {
     let mut compress = Compress::new(Compression::new(6), false);
-    let mut out = Vec::with_capacity(list.len() / 3 + ROOM_AROUND);
+    let mut out = Vec::with_capacity(list.len() / 3 + OVERHEAD);
     loop {
         let read = usize::try_from(compress.total_in()).ok()?;
         let status = compress.compress_vec(list.get(read..)?, &mut out, FlushCompress::Sync);
@@ -119,7 +119,7 @@ fn deflate(list: &[u8]) -> Option<Vec<u8>> {
         if out.len() < out.capacity() {
             return Some(out);
         }
-        out.reserve(out.len() / 2 + ROOM_AROUND);
+        out.reserve(out.len() / 2 + OVERHEAD);
     }
 }
 
@@ -167,7 +167,7 @@ impl Frame {
 fn brotli_as_it_is(out: &mut Vec<u8>, bytes: &[u8], window: Option<u8>) {
     let mut window = window;
     for block in bytes.chunks(LONGEST_BROTLI_BLOCK) {
-        let length = u32::try_from(block.len() - 1).unwrap_or_default();
+        let length = u32::try_from(block.len() - 1).expect("a block has at most 65,536 bytes");
         // ISLAST 0, MNIBBLES 0 for four, MLEN - 1, ISUNCOMPRESSED 1.
         let header = length << 3 | 1 << 19;
         let header = window.take().map_or(header, |window| {
@@ -200,7 +200,7 @@ fn deflate_as_it_is(out: &mut Vec<u8>, bytes: &[u8], is_end: bool) {
 }
 
 fn deflate_block(out: &mut Vec<u8>, block: &[u8], is_last: bool) {
-    let length = u16::try_from(block.len()).unwrap_or_default();
+    let length = u16::try_from(block.len()).expect("a stored block has at most 65,535 bytes");
     // BFINAL and BTYPE 00, then to the end of the byte.
     out.push(u8::from(is_last));
     out.put_u16_le(length);
@@ -219,7 +219,7 @@ fn zstd_as_it_is(out: &mut Vec<u8>, bytes: &[u8], is_end: bool) {
 }
 
 fn zstd_block(out: &mut Vec<u8>, block: &[u8], is_last: bool) {
-    let size = u32::try_from(block.len()).unwrap_or_default();
+    let size = u32::try_from(block.len()).expect("a raw block has at most 1,024 bytes");
     let [b0, b1, b2, _] = (size << 3 | u32::from(is_last)).to_le_bytes();
     out.extend_from_slice(&[b0, b1, b2]);
     out.extend_from_slice(block);
@@ -235,7 +235,7 @@ const LONGEST_RAW_BLOCK: usize = 1_024;
 /// RFC 1952: deflate, no flags, no time, no hint, from Unix.
 const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
-const ROOM_AROUND: usize = 64;
+const OVERHEAD: usize = 64;
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,4 @@
-//! The memory: entries go in by question, and come out until they are displaced or purged.
+//! The store of the cache: lists and absences, each bounded in bytes, with admission and eviction by moka.
 
 use std::hash::Hash;
 use std::sync::Arc;
@@ -9,36 +9,33 @@ use equivalent::Equivalent;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
-use super::Source;
-use super::entry::{Entry, FillId};
+use super::CacheStatus;
+use super::entry::{CacheEntry, EntryMark, FillId};
 use super::fetch_history::FetchHistory;
-use super::index::{Index, IndexKey};
-use super::key::{IndexedKey, Key, QueryKey, Stays};
+use super::key::{CacheKey, IndexKey, KeyIndex, KeyRef, Stays};
 use crate::atlas::{CertQuery, ProjectId};
 use crate::system::Moment;
 use crate::upstream::{AtlasAnswer, FetchError, FetchErrorKind};
 
 /// Lists and absences, each bounded in bytes.
 ///
-/// A list stands in two rooms. `main` admits by how often a key was asked for (`TinyLFU`), and once it is
-/// full, nobody at all who has not been fetched before: a flood of names that nobody asks for twice
-/// cannot push out what is in use, however many come for one question about what is (N15). By
-/// frequency alone it could: what is asked for once in five thousand questions is counted as often as
-/// what is asked for once.
+/// A list is in two segments. `main` admits by how often a key was asked for (`TinyLFU`), and once it is full,
+/// only what has been fetched before (a doorkeeper, [`FetchHistory`]): a flood of names that are never asked for
+/// twice cannot evict what is in use (N15). Frequency alone would not do: what is asked for once in five
+/// thousand requests is counted like what is asked for once.
 ///
-/// But on a full room of lists in use even `TinyLFU` admits none of a hundred new ones until each has been
-/// asked for more often than what it would displace, and each of these times would cost a fetch. So every
-/// list also enters `probation`, a small room that admits everybody and displaces whoever was not asked for
-/// longest; when the list is fetched anew it tries `main` again, better known than before.
+/// But a full `main` of lists in use admits a new list only after it was asked for more often than what it
+/// would evict, and each of these times would cost a fetch. So every list also enters `probation`, a small
+/// LRU segment that admits all; when the list is fetched anew it tries `main` again, better known than before.
 ///
-/// Both rooms hold the same `Arc`, and both are filled and emptied together, never one from the other:
-/// nothing that was purged can come back from the other room.
+/// Both segments hold the same `Arc`, and are filled and emptied together, never one from the other: nothing
+/// that was purged can come back from the other one.
 #[derive(Debug)]
 pub(super) struct Store {
-    main: Cache<Key, Arc<Entry>, RandomState>,
-    probation: Cache<Key, Arc<Entry>, RandomState>,
-    negative: Cache<Key, Arc<Absence>, RandomState>,
-    index: Index,
+    main: Cache<CacheKey, Arc<CacheEntry>, RandomState>,
+    probation: Cache<CacheKey, Arc<CacheEntry>, RandomState>,
+    negative: Cache<CacheKey, Arc<Absence>, RandomState>,
+    index: KeyIndex,
     history: FetchHistory,
     heaviest: usize,
 }
@@ -63,7 +60,7 @@ impl Store {
             Cache::builder()
                 .max_capacity(bytes)
                 .eviction_policy(policy)
-                .weigher(|key: &Key, entry: &Arc<Entry>| weight(key, entry.weight()))
+                .weigher(|key: &CacheKey, entry: &Arc<CacheEntry>| weight(key, entry.weight()))
                 .build_with_hasher(RandomState::new())
         };
         let probation = max_size / 16;
@@ -74,48 +71,49 @@ impl Store {
             probation: segment(probation, EvictionPolicy::lru()),
             negative: Cache::builder()
                 .max_capacity(ABSENCES.min(max_size))
-                // The newest are the likeliest to be asked for again, and a name that is always asked
-                // for stays whoever floods.
+                // A name that is always asked for stays, however many others come once.
                 .eviction_policy(EvictionPolicy::lru())
-                .weigher(|key: &Key, absence: &Arc<Absence>| weight(key, absence.weight()))
+                .weigher(|key: &CacheKey, absence: &Arc<Absence>| weight(key, absence.weight()))
                 .build_with_hasher(RandomState::new()),
-            index: Index::default(),
-            history: FetchHistory::new(usize::try_from(places).unwrap_or(usize::MAX)),
-            // One giant must not push out all the others.
+            index: KeyIndex::default(),
+            history: FetchHistory::new(
+                usize::try_from(places).expect("there are at most 2^25 places"),
+            ),
+            // One giant must not evict all the others.
             heaviest: usize::try_from(max_size / 8).unwrap_or(usize::MAX),
         }
     }
 
-    pub(super) fn get(&self, query: &CertQuery) -> Option<Arc<Entry>> {
+    pub(super) fn get(&self, query: &CertQuery) -> Option<Arc<CacheEntry>> {
         self.main
-            .get(&QueryKey(query))
-            .or_else(|| self.probation.get(&QueryKey(query)))
+            .get(&KeyRef::of(query))
+            .or_else(|| self.probation.get(&KeyRef::of(query)))
     }
 
     pub(super) fn absence(&self, query: &CertQuery) -> Option<Arc<Absence>> {
-        self.negative.get(&QueryKey(query))
+        self.negative.get(&KeyRef::of(query))
     }
 
-    /// Whether anything is known. Unlike [`Store::get`] this is no sign of use: what is asked for once
-    /// must not look as if it were asked for three times, or a flood would push out what is in use.
+    /// Whether anything is known. Unlike [`Store::get`] this is no sign of use: what is asked for once must not
+    /// be counted three times.
     pub(super) fn knows(&self, query: &CertQuery) -> bool {
-        self.has(&QueryKey(query))
+        self.has(&KeyRef::of(query))
     }
 
-    fn has(&self, key: &(impl Hash + Equivalent<Key>)) -> bool {
+    fn has(&self, key: &(impl Hash + Equivalent<CacheKey>)) -> bool {
         self.main.contains_key(key)
             || self.probation.contains_key(key)
             || self.negative.contains_key(key)
     }
 
-    /// Keeps `entry` unless it is too heavy.
-    pub(super) fn put(&self, query: &CertQuery, entry: &Arc<Entry>) {
-        self.negative.invalidate(&QueryKey(query));
+    /// Stores `entry` unless it is too heavy.
+    pub(super) fn put(&self, query: &CertQuery, entry: &Arc<CacheEntry>) {
+        self.negative.invalidate(&KeyRef::of(query));
         if entry.weight() > self.heaviest {
             self.forget(query);
             return;
         }
-        entry.keep();
+        entry.mark(EntryMark::Stored);
         self.enter(query, |key| {
             // Asked in this order, because the first also leaves the key's mark.
             if self.history.note(&key)
@@ -124,19 +122,22 @@ impl Store {
             {
                 self.main.insert(key, Arc::clone(entry));
             }
-            self.probation.insert(Key::of(query), Arc::clone(entry));
+            self.probation
+                .insert(CacheKey::of(query), Arc::clone(entry));
         });
     }
 
-    /// Lets `put` put something into a room; nothing gets there in another way.
-    fn enter(&self, query: &CertQuery, put: impl FnOnce(Key)) {
-        let is_known = |key: &IndexedKey<'_>| self.has(key);
-        self.index.enter(query, is_known, || put(Key::of(query)));
+    /// Lets `put` put something into a segment; nothing gets there in another way.
+    fn enter(&self, query: &CertQuery, put: impl FnOnce(CacheKey)) {
+        let is_known = |key: &KeyRef<'_>| self.has(key);
+        self.index
+            .enter(query, is_known, || put(CacheKey::of(query)));
     }
 
-    /// Whether nobody has to go for `entry`.
-    fn has_space(&self, key: &Key, entry: &Entry) -> bool {
-        let segment = self.main.policy().max_capacity().unwrap_or(u64::MAX);
+    /// Whether nothing is evicted for `entry`.
+    fn has_space(&self, key: &CacheKey, entry: &CacheEntry) -> bool {
+        let segment = self.main.policy().max_capacity();
+        let segment = segment.expect("the segment was built with a capacity");
         let weight = u64::from(weight(key, entry.weight()));
         self.main.weighted_size().saturating_add(weight) <= segment
     }
@@ -148,11 +149,11 @@ impl Store {
 
     /// Forgets a list or an absence; says whether there was one.
     pub(super) fn forget(&self, query: &CertQuery) -> bool {
-        self.remove(&QueryKey(query))
+        self.remove(&KeyRef::of(query))
     }
 
-    fn remove(&self, key: &(impl Hash + Equivalent<Key>)) -> bool {
-        // Each room is emptied, whatever the others held.
+    fn remove(&self, key: &(impl Hash + Equivalent<CacheKey>)) -> bool {
+        // From each segment, whatever the others held.
         let main = self.main.remove(key).is_some();
         let probation = self.probation.remove(key).is_some();
         let negative = self.negative.remove(key).is_some();
@@ -161,25 +162,25 @@ impl Store {
 
     /// Ends the fresh life of a list and forgets an absence; says whether there was one.
     pub(super) fn mark_stale(&self, query: &CertQuery) -> bool {
-        self.make_stale(&QueryKey(query))
+        self.make_stale(&KeyRef::of(query))
     }
 
-    fn make_stale(&self, key: &(impl Hash + Equivalent<Key>)) -> bool {
+    fn make_stale(&self, key: &(impl Hash + Equivalent<CacheKey>)) -> bool {
         let negative = self.negative.remove(key).is_some();
         let entry = self.main.get(key).or_else(|| self.probation.get(key));
         if let Some(entry) = &entry {
-            entry.mark_stale();
+            entry.mark(EntryMark::SoftlyPurged);
         }
         negative || entry.is_some()
     }
 
-    /// Forgets, or softens, what is known of one project or of all; says of how many keys something was.
+    /// Forgets, or marks stale, what is known of one project or of all; says of how many keys something was.
     pub(super) fn purge(&self, project: Option<ProjectId>, soft: bool, stays: &Stays<'_>) -> u64 {
         let mut concerned = 0;
         let mut last = None;
         loop {
             let mut keys = self.index.slice(project, last.as_ref());
-            let of_purge = keys.iter().filter_map(|key| IndexedKey::read(key));
+            let of_purge = keys.iter().filter_map(|key| KeyRef::read(key));
             for key in of_purge.filter(|key| !key.is_of(stays)) {
                 let was_known = if soft {
                     self.make_stale(&key)
@@ -196,7 +197,7 @@ impl Store {
         }
     }
 
-    /// Takes out of the index what no room holds any more.
+    /// Takes out of the index what no segment holds any more.
     fn clean(&self, keys: &[IndexKey]) {
         self.index.clean(keys, |key| self.has(key));
     }
@@ -204,7 +205,7 @@ impl Store {
     /// Forgets the lists and absences that are past their time.
     pub(super) fn sweep(
         &self,
-        is_dead: impl Fn(&Entry) -> bool,
+        is_dead: impl Fn(&CacheEntry) -> bool,
         is_over: impl Fn(&Absence) -> bool,
     ) {
         let mut gone = Vec::new();
@@ -225,7 +226,7 @@ impl Store {
         self.clean(&gone);
     }
 
-    /// Forgets lists of so many bytes, first those that nobody has asked for again.
+    /// Forgets lists of so many bytes, first those that have not been asked for again.
     pub(super) fn shrink(&self, bytes: u64) {
         let mut excess = bytes;
         let mut gone = Vec::new();
@@ -235,7 +236,7 @@ impl Store {
                     if excess == 0 {
                         break;
                     }
-                    if entry.is_in_use() == in_use {
+                    if entry.has(EntryMark::InUse) == in_use {
                         let weight = u64::from(weight(&key, entry.weight()));
                         for segment in [&self.main, &self.probation] {
                             if segment.remove(&*key).is_some() {
@@ -258,9 +259,9 @@ impl Store {
         self.clean(&gone);
     }
 
-    /// Notes a key that a room has let go of, to take many of them out of the index at a time.
-    fn is_gone(&self, key: &Key, gone: &mut Vec<IndexKey>) {
-        gone.push(key.stored().index_key());
+    /// Notes a key that a segment has let go of, to take many of them out of the index at a time.
+    fn is_gone(&self, key: &CacheKey, gone: &mut Vec<IndexKey>) {
+        gone.push(key.borrowed().index_key());
         if gone.len() >= GONE_AT_A_TIME {
             self.clean(gone);
             gone.clear();
@@ -272,21 +273,20 @@ impl Store {
         self.index.len()
     }
 
-    /// Where a list stands.
     pub(super) fn segments(&self, query: &CertQuery) -> Vec<&'static str> {
         [("kept", &self.main), ("recent", &self.probation)]
             .into_iter()
-            .filter(|(_, segment)| segment.contains_key(&QueryKey(query)))
+            .filter(|(_, segment)| segment.contains_key(&KeyRef::of(query)))
             .map(|(name, _)| name)
             .collect()
     }
 
     /// How many lists and absences there are, and what they weigh.
-    pub(super) fn size(&self) -> Size {
+    pub(super) fn size(&self) -> StoreSize {
         self.main.run_pending_tasks();
         self.probation.run_pending_tasks();
         self.negative.run_pending_tasks();
-        Size {
+        StoreSize {
             lists: self.main.entry_count().max(self.probation.entry_count()),
             absences: self.negative.entry_count(),
             bytes: self.main.weighted_size()
@@ -296,25 +296,22 @@ impl Store {
     }
 }
 
-/// What the memory holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Size {
+pub(super) struct StoreSize {
     pub(super) lists: u64,
     pub(super) absences: u64,
     pub(super) bytes: u64,
 }
 
 impl Absence {
-    /// What a caller is told of where this came from.
-    pub(super) fn source(&self) -> Source {
+    pub(super) fn status(&self) -> CacheStatus {
         if self.failures == 0 {
-            Source::Negative
+            CacheStatus::Negative
         } else {
-            Source::Failed
+            CacheStatus::Failed
         }
     }
 
-    /// Atlas's code.
     pub(super) fn error_code(&self) -> Option<&str> {
         self.answer()?.error_code.as_deref()
     }
@@ -333,27 +330,25 @@ impl Absence {
     }
 }
 
-pub(super) fn weight(key: &Key, entry: usize) -> u32 {
-    let weight = OVERHEAD + size_of::<Key>() + key.name.long() + entry;
+pub(super) fn weight(key: &CacheKey, entry: usize) -> u32 {
+    let weight = OVERHEAD + size_of::<CacheKey>() + key.elsewhere() + entry;
     u32::try_from(weight).unwrap_or(u32::MAX)
 }
 
-/// What a place in a room costs besides key and entry, its place in the index included; measured by
+/// What a place in a segment costs besides key and entry, with its place in the index; measured by
 /// `benches/memory.rs`.
 const OVERHEAD: usize = 480;
 
 /// How many keys are taken out of the index under one lock.
 const GONE_AT_A_TIME: usize = 256;
 
-/// For how many bytes of lists there is one place for a mark: some four times as many as there are
-/// lists, so that a key is still there when as many others as there is room for came after it.
+/// For how many bytes of lists the fetch history has one place: some four times as many places as lists, so
+/// that a key is still there when as many others as fit came after it.
 const PER_PLACE: u64 = 256;
 
-/// Of 8 GiB; a larger memory is not worth more marks, which are taken at the start.
+/// Of 8 GiB; a larger cache is not worth more of them, which are taken at the start.
 const MOST_PLACES: u64 = 1 << 25;
 
-/// What a place takes.
 const PLACE: u64 = 4;
 
-/// What is remembered of absences, in bytes.
 const ABSENCES: u64 = 16 << 20;

@@ -7,10 +7,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use super::savings::Savings;
 use super::{Gateway, OVERLOAD_PAUSE, Refusal, Rendered};
+use crate::audit::usage::would_have_cost;
 use crate::audit::{CacheUse, Closing, Entry, Outcome, Refused, Ticket, Unrecorded};
-use crate::cache::{Found, Source, Staleness};
+use crate::cache::{CacheStatus, Found, Staleness};
 use crate::system::{Clock, Moment};
 use crate::telemetry::metrics::lookups::{LookupMetrics, Present};
 use crate::telemetry::traces::{End, Traced};
@@ -134,11 +134,38 @@ impl<R: Unpin> Future for AwaitingRecord<R> {
     }
 }
 
+/// Calls to Atlas's API, of one lookup.
+#[derive(Clone, Copy)]
+struct Savings {
+    /// What Atlas would have charged the caller.
+    would_have_cost: u32,
+    /// That without what the lookup has cost Atlas here; never below 0.
+    saved: u32,
+}
+
+impl Savings {
+    /// Of a lookup that ended like this. It is reckoned from what is on record, so that `audit usage` comes
+    /// to the same.
+    fn of(closing: &Closing<'_>) -> Self {
+        let would_have_cost = if closing.outcome == Outcome::Answered {
+            would_have_cost(closing.certificates)
+        } else {
+            0
+        };
+        let would_have_cost =
+            u32::try_from(would_have_cost).expect("a list has fewer than 4,000 million pages");
+        Self {
+            would_have_cost,
+            saved: would_have_cost.saturating_sub(closing.upstream_calls),
+        }
+    }
+}
+
 /// One lookup in flight. Dropped before its end, it was abandoned, and is counted as that.
 pub(super) struct InFlightGuard {
     /// `None` once it went with the reply.
     present: Option<Present>,
-    /// Its caller is not known, or not yet; who counts that.
+    /// Where it is counted while its caller is not known, or not yet.
     unverified: Option<LookupMetrics>,
     ended: bool,
     clock: Clock,
@@ -175,8 +202,7 @@ impl InFlightGuard {
     fn ended(&mut self, outcome: Outcome, cache: CacheUse, duration: Duration) {
         self.ended = true;
         let Some(present) = &self.present else { return };
-        let metrics = present.metrics();
-        metrics.lookup(outcome.word(), cache.word(), duration);
+        present.metrics().lookup(outcome, cache, duration);
     }
 }
 
@@ -190,14 +216,17 @@ impl Drop for InFlightGuard {
     }
 }
 
-/// What the record says of how a question ended.
+/// What the record says of how a lookup ended.
 fn closing<'w, R>(
     outcome: &'w Result<Found, Refusal>,
     rendered: &'w Rendered<R>,
     now: Moment,
 ) -> Closing<'w> {
     let mut closing = Closing {
-        outcome: became(outcome),
+        outcome: outcome
+            .as_ref()
+            .err()
+            .map_or(Outcome::Answered, Refusal::outcome),
         status: rendered.status,
         error_code: rendered.error_code.as_deref(),
         certificates: rendered.certificates,
@@ -205,8 +234,8 @@ fn closing<'w, R>(
     };
     match outcome {
         Ok(found) => {
-            closing.cache = cache_use(found.source);
-            if let Source::Stale(why) = found.source {
+            closing.cache = found.status.cache_use();
+            if let CacheStatus::Stale(why) = found.status {
                 closing.reason = Some(why.word());
             }
             closing.fill_id = Some(found.entry.fill_id().uuid());
@@ -217,11 +246,11 @@ fn closing<'w, R>(
         Err(Refusal::Fetch {
             error,
             fill_id,
-            source,
+            status,
             upstream_calls,
         }) => {
             closing.reason = error.reason_unsent();
-            closing.cache = cache_use(*source);
+            closing.cache = status.cache_use();
             // Without a call there is no record of a fetch that it could name.
             closing.fill_id = error.was_sent().then(|| fill_id.uuid());
             closing.upstream_calls = *upstream_calls;
@@ -242,21 +271,4 @@ fn closing<'w, R>(
         ) => {}
     }
     closing
-}
-
-fn became(outcome: &Result<Found, Refusal>) -> Outcome {
-    outcome
-        .as_ref()
-        .err()
-        .map_or(Outcome::Answered, Refusal::outcome)
-}
-
-fn cache_use(source: Source) -> CacheUse {
-    match source {
-        Source::Collapsed => CacheUse::Collapsed,
-        Source::Hit | Source::RefreshedAhead => CacheUse::Hit,
-        Source::Forced | Source::Miss | Source::Renewed => CacheUse::Miss,
-        Source::Failed | Source::Negative => CacheUse::Negative,
-        Source::Stale(_) => CacheUse::Stale,
-    }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use tracing::instrument::Instrumented;
 use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::Gateway;
@@ -21,8 +22,10 @@ impl Gateway {
     pub(super) fn fetch(
         &self,
         request_id: RequestId,
-    ) -> impl Fn(FetchRequest) -> BoxFuture<'static, Result<Fetched, FetchError>> + Send + 'static
-    {
+    ) -> impl Fn(FetchRequest) -> Instrumented<BoxFuture<'static, Result<Fetched, FetchError>>>
+    + Send
+    + Sync
+    + 'static {
         let (upstream, audit, clock) = (
             self.upstream.clone(),
             self.audit.clone(),
@@ -51,7 +54,7 @@ impl Gateway {
                 fetched
             };
             // A fetch is some kilobytes: boxed before it is wrapped, it is moved once.
-            fetch.boxed().instrument(span).boxed()
+            fetch.boxed().instrument(span)
         }
     }
 }

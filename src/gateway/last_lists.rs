@@ -1,9 +1,8 @@
-//! The last list of each user, for the record of the next fetch: which serial numbers have appeared and vanished
-//! since.
+//! The last list of each user, as far as it is compared: the record of a fetch says which serial numbers have
+//! appeared and vanished since the fetch before.
 //!
-//! Kept apart from the cache, which forgets a list after minutes and when it is purged. Bounded in bytes; of a
-//! list that was evicted, or that an earlier process has fetched, nothing is known, and then every serial
-//! number has appeared.
+//! Apart from the cache, which forgets a list after minutes and when it is purged. Bounded in bytes; of a list
+//! that was evicted, or that an earlier process has fetched, every serial number has appeared.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -66,7 +65,7 @@ impl Default for LastLists {
         let weigher = |query: &CertQuery, last: &Arc<LastList>| {
             let name = query.username.as_str().len();
             let weight = OVERHEAD + name + size_of_val(&*last.serials);
-            u32::try_from(weight).unwrap_or(u32::MAX)
+            u32::try_from(weight).expect("a list is smaller than 4 GiB")
         };
         let lists = Cache::builder()
             .max_capacity(MOST_BYTES)
@@ -95,7 +94,7 @@ impl LastLists {
         };
         let before = self.0.get(&request.query);
         if fetched.is_err() && before.is_none() {
-            // Names that do not exist must not evict those that do.
+            // Names of no user must not evict those of users.
             return Changes::default();
         }
         let tag = Tag::of(list.unexpired(now));
@@ -129,7 +128,7 @@ impl LastLists {
 /// The serial numbers of what has not expired `now`, in ascending order.
 fn serials(list: &CertificateList, now: Timestamp) -> Arc<[Serial]> {
     #[derive(Deserialize)]
-    struct SerialMember {
+    struct SerialNumber {
         #[serde(rename = "_id")]
         id: i64,
     }
@@ -137,7 +136,7 @@ fn serials(list: &CertificateList, now: Timestamp) -> Arc<[Serial]> {
         .unexpired(now)
         .filter_map(|certificate| {
             // One with another number is in the list, and not among these.
-            let read: SerialMember = serde_json::from_str(certificate.json).ok()?;
+            let read: SerialNumber = serde_json::from_str(certificate.json).ok()?;
             Some(Serial {
                 id: read.id,
                 not_after: certificate.not_after,

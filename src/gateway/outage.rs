@@ -1,5 +1,5 @@
-//! Outage of Atlas: logged once for all projects, and over once each project that failed lately has had an
-//! answer. Pure; times are [`Moment::elapsed`](crate::system::Moment::elapsed).
+//! The outage of Atlas, for the log: said once for all projects, and over once each project that failed lately
+//! has had an answer. Pure; times are [`Moment::elapsed`](crate::system::Moment::elapsed).
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -34,7 +34,7 @@ impl Outage {
             return None;
         }
         failing.remove(project);
-        // Of a project that is not asked about any more no answer will come.
+        // A project that no caller asks about any more will have no answer.
         failing.retain(|_, last| now.saturating_sub(*last) < LATELY);
         let is_over = failing.is_empty();
         drop(failing);
@@ -64,6 +64,9 @@ mod tests {
         assert_eq!((over.times, over.span), (2, at(3)));
         assert!(outage.failed(a, at(100)).is_some());
         assert!(outage.answered(&b, at(159)).is_none());
-        assert!(outage.answered(&b, at(160)).is_some(), "nobody asks for a");
+        assert!(
+            outage.answered(&b, at(160)).is_some(),
+            "a is not asked about"
+        );
     }
 }

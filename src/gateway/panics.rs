@@ -1,4 +1,4 @@
-//! Panics go in as they are caught; whether they are more than an accident comes out (G30).
+//! The panics of the last minute, which may be more than an accident (G30).
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -19,7 +19,7 @@ impl Panics {
     }
 
     /// Whether three have come within the minute before `now`.
-    pub fn are_too_many(&self, now: Duration) -> bool {
+    pub(crate) fn are_too_many(&self, now: Duration) -> bool {
         let latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         latest.len() == TOO_MANY
             && latest

@@ -1,4 +1,4 @@
-//! Why a question has no answer; what its record, its log line and its caller's reply are made of.
+//! Why a lookup is refused; what its record, its log line and its caller's reply are made of.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,9 +6,10 @@ use std::time::Duration;
 use http::StatusCode;
 use tracing::{debug, error, info, warn};
 
+use super::outage::Outage;
 use super::{Gateway, OVERLOAD_PAUSE};
 use crate::audit::{Entry, Outcome, RequestId, TooManyRefusals};
-use crate::cache::{FillId, NotAdmitted, NotFound, Source};
+use crate::cache::{CacheStatus, FillId, NotAdmitted, NotFound};
 use crate::identity::Unverified;
 use crate::policy::Denied;
 use crate::policy::allowance::{Limit, Spent};
@@ -16,7 +17,7 @@ use crate::telemetry::metrics::lookups::LimitedBy;
 use crate::telemetry::{Chain, RateLimitedLog, Tally};
 use crate::upstream::{FetchError, FetchErrorKind, HeldBack, Verdict};
 
-/// Why a question has no answer.
+/// Why a lookup is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     /// No rule grants it.
@@ -28,11 +29,11 @@ pub enum Refusal {
         /// What Atlas said, or why it could not be asked.
         #[source]
         error: Arc<FetchError>,
-        /// Which walk that was.
+        /// Which fetch that was.
         fill_id: FillId,
-        /// Whose walk it was.
-        source: Source,
-        /// What this question cost.
+        /// Whose fetch it was.
+        status: CacheStatus,
+        /// What this lookup cost.
         upstream_calls: u32,
     },
     /// The issuer's keys have never been read.
@@ -64,6 +65,15 @@ pub enum Refusal {
     Unauthenticated(#[source] Unverified),
 }
 
+/// What many lookups, or an outage, can repeat, and the log says once for all of them.
+#[derive(Debug, Default)]
+pub struct Repeats {
+    pub(super) outage: Outage,
+    no_keys: RateLimitedLog,
+    panicked: RateLimitedLog,
+    timed_out: RateLimitedLog,
+}
+
 impl Refusal {
     /// A denial, of which the record names the rule, if it is one's.
     pub(super) fn denied(denied: Denied, entry: &mut Entry<'_>) -> Self {
@@ -78,7 +88,7 @@ impl Refusal {
         }
     }
 
-    /// What the question cost Atlas.
+    /// What the lookup cost Atlas.
     pub fn upstream_calls(&self) -> u32 {
         match self {
             Self::Fetch { upstream_calls, .. } => *upstream_calls,
@@ -94,16 +104,16 @@ impl Refusal {
         }
     }
 
-    /// How the cache came by it, if it has got so far.
-    pub fn source(&self) -> Option<Source> {
-        if let Self::Fetch { source, .. } = self {
-            Some(*source)
+    /// Where it came from, if the cache was asked.
+    pub(crate) fn cache_status(&self) -> Option<CacheStatus> {
+        if let Self::Fetch { status, .. } = self {
+            Some(*status)
         } else {
             None
         }
     }
 
-    /// What became of the question.
+    /// As it is recorded and counted.
     pub(super) fn outcome(&self) -> Outcome {
         match self {
             Self::Denied(_) => Outcome::Denied,
@@ -230,12 +240,12 @@ impl From<NotFound> for Refusal {
             NotFound::Fetch {
                 error,
                 fill_id,
-                source,
+                status,
                 upstream_calls,
             } => Self::Fetch {
                 error,
                 fill_id,
-                source,
+                status,
                 upstream_calls,
             },
             NotFound::NotAdmitted(NotAdmitted::Overloaded) => Self::overloaded(),

@@ -20,7 +20,7 @@ use super::head::HeadFault;
 use super::request::{BadRequest, CertRequest};
 use super::unsent_budget::UnsentAccount;
 use crate::audit::{RequestId, TooManyRefusals, Unrecorded};
-use crate::cache::{CacheStatus, Found};
+use crate::cache::{CacheStatusHeader, Found};
 use crate::gateway;
 use crate::gateway::{OVERLOAD_PAUSE, Refusal};
 
@@ -53,7 +53,7 @@ pub fn answered(
     let headers = response.headers_mut();
     headers.reserve(HEADERS);
     headers.insert(header::AGE, found.age().as_secs().into());
-    headers.insert(CACHE_STATUS, cache_status(found.status()));
+    headers.insert(CACHE_STATUS, cache_status(found.header()));
     headers.insert(header::ETAG, list.etag);
     headers.insert(REQUEST_ID, request_id_value(request_id));
     headers.insert(UPSTREAM_CALLS, found.upstream_calls.into());
@@ -89,8 +89,8 @@ pub(crate) fn bad_request(
 pub(crate) fn refused(refusal: &Refusal, request_id: RequestId, envelope: bool) -> RenderedReply {
     let (reply, calls) = (errors::of_lookup(refusal), refusal.upstream_calls());
     let mut rendered = finish(reply, request_id, envelope, calls);
-    if let Some(source) = refusal.source() {
-        let status = cache_status(source.status(None, false));
+    if let Some(status) = refusal.cache_status() {
+        let status = cache_status(status.header(None, false));
         rendered.reply.headers_mut().insert(CACHE_STATUS, status);
     }
     rendered
@@ -245,7 +245,7 @@ fn is_known(validators: &GetAll<'_, HeaderValue>, etag: &HeaderValue) -> bool {
 }
 
 /// RFC 9211: how this cache came by its answer.
-fn cache_status(status: CacheStatus) -> HeaderValue {
+fn cache_status(status: CacheStatusHeader) -> HeaderValue {
     let text = format!("atlas-cert-gateway; {status}");
     HeaderValue::try_from(text).expect("it is visible ASCII")
 }

@@ -51,7 +51,7 @@ async fn l01_a_loop_over_unknown_names_ends_at_the_miss_limit_and_hits_go_on() {
     let limited = world.ask("nobody-again").await;
     assert_eq!(limited.error_code(), "RATE_LIMITED");
     assert!(limited.header("retry-after").is_some());
-    // Nobody else notices: the same rule, another caller, a name that is not known.
+    // No other caller notices: the same rule, another caller, a name that is not known.
     let other = token_of(&json!({ "sub": "payments-batch" }));
     let target = certs(PROJECT, "somebody");
     assert_eq!(world.send("GET", &target, &other, &[]).await.status, 404);
@@ -70,7 +70,7 @@ async fn a_caller_beyond_its_limit_gets_an_old_list_where_there_is_one() {
 }
 
 #[tokio::test]
-async fn while_atlas_s_bucket_is_low_a_greedy_caller_ends_at_its_share_and_others_are_answered() {
+async fn while_the_bucket_is_low_a_greedy_caller_ends_at_its_fair_share() {
     let world = World::new().await;
     world.ask("app1").await;
     // Others of Atlas's clients take most of it; the next answer says so.
@@ -108,7 +108,7 @@ async fn while_atlas_s_bucket_is_low_a_greedy_caller_ends_at_its_share_and_other
 }
 
 #[tokio::test]
-async fn l03_a_thousand_callers_with_a_new_name_each_leave_the_project_its_reserve() {
+async fn l03_a_thousand_callers_with_new_names_leave_the_project_its_reserve() {
     let world = World::new().await;
     world.ask("app1").await;
     world.atlas.drain_bucket(PROJECT, 400);

@@ -29,7 +29,7 @@ async fn c02_who_may_not_is_denied_at_once_while_others_wait_for_one_fetch() {
         gate.arrived(1).await;
         let target = certs(PROJECT, "app1");
         let denied = (0..50).map(|_| world.send("GET", &target, &stranger, &[]));
-        // They are answered although the walk has not ended.
+        // They are answered although the fetch has not ended.
         let denied = join_all(denied).await;
         gate.open();
         denied
@@ -213,7 +213,7 @@ async fn t4_a_denial_of_atlas_is_passed_on_and_ends_the_list() {
 }
 
 #[tokio::test]
-async fn l04_a_missing_user_costs_one_call_per_negative_ttl_and_is_found_when_born() {
+async fn l04_a_missing_user_costs_one_call_per_negative_ttl_until_it_exists() {
     let world = quiet_world().await;
     let first = world.ask("nobody").await;
     assert_eq!(
@@ -303,7 +303,7 @@ async fn quiet_world() -> World {
     World::with(|plan| set(&mut plan.config, "audit.sync", "never")).await
 }
 
-/// Moves the hands on, once every walk so far is on record: a record that is still being written
+/// Moves the clock on, once every fetch so far is on record: a record that is still being written
 /// while the clock jumps would be one that took too long.
 async fn advance_on_record(world: &World, span: Duration) {
     world

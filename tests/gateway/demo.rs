@@ -1,4 +1,4 @@
-//! The demo, as a newcomer starts it: one command, a first look, a hit, a clean end.
+//! The demo, as a new user starts it: one command, a first look, a hit, a clean end.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};

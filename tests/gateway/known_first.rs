@@ -24,7 +24,7 @@ async fn scene(in_flight: i64) -> Scene {
     .await
 }
 
-/// Tokens of the right form with keys that nobody has heard of; their signatures were never made.
+/// Tokens of the right form with keys that no issuer has; their signatures were never made.
 fn strangers(issuer: &Issuer, count: usize) -> Vec<String> {
     let token = |number| {
         let part = |bytes: &[u8]| crate::tokens::base64url(bytes);
@@ -78,7 +78,7 @@ fn assert_turned_away(reply: &Reply) {
 }
 
 #[tokio::test]
-async fn strangers_who_wait_for_keys_take_no_place_of_those_who_are_known() {
+async fn unknown_callers_that_wait_for_keys_take_no_place_of_known_ones() {
     // Fewer than wait of one source, so that they would take all there is.
     let scene = scene(50).await;
     let (world, issuer) = (&scene.world, &scene.issuer);
@@ -114,14 +114,14 @@ async fn strangers_who_wait_for_keys_take_no_place_of_those_who_are_known() {
         assert_eq!(turned_away.len(), more);
         turned_away.into_iter().for_each(assert_turned_away);
         until_waiting(world, 0).await;
-        // Before the clock moves: then the background task may ask by itself, and strangers wait for that.
+        // Before the clock moves: then the background task may ask by itself, and unknown callers wait for that.
         fetches = scene.publisher.requests();
         world.advance(Duration::from_secs(31));
     }
 }
 
 #[tokio::test]
-async fn a_new_key_is_waited_for_while_strangers_of_one_source_have_all_their_places() {
+async fn a_new_key_is_waited_for_while_one_source_floods_with_unknown_keys() {
     let scene = scene(10_000).await;
     let (world, issuer) = (&scene.world, &scene.issuer);
     assert_eq!(scene.ask(&issuer.token("payments-known")).await.status, 200);

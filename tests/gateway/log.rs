@@ -30,9 +30,9 @@ pub(crate) fn listen() -> (Log, DefaultGuard) {
 
 /// Makes sure that a listener of one thread hears every line of it.
 ///
-/// Whether anybody wants a line is found out once, by the thread that reaches it first. While there is one
-/// listener in the process, that thread is asked alone: where it has none, nobody would ever hear the line. With
-/// a second one, which nobody looks at, all of them are asked.
+/// Whether a listener wants a line is found out once, by the thread that reaches it first. While there is one
+/// listener in the process, that thread is asked alone: where it has none, no listener would ever get the line. With
+/// a second one, which is never read, all of them are asked.
 pub(crate) fn be_heard() {
     static SECOND: OnceLock<Dispatch> = OnceLock::new();
     SECOND.get_or_init(|| {

@@ -119,7 +119,7 @@ async fn an_operator_purges_and_the_next_answer_is_asked_of_atlas() {
 }
 
 #[tokio::test]
-async fn whoever_is_no_operator_is_refused_and_on_record() {
+async fn a_caller_that_is_no_operator_is_refused_and_on_record() {
     let world = World::new().await;
     world.ask("app1").await;
     let body = json!({ "all": true }).to_string();
@@ -142,7 +142,7 @@ async fn whoever_is_no_operator_is_refused_and_on_record() {
         };
         assert_eq!(reply.header("www-authenticate"), challenge);
     }
-    // Nobody else is told what is wrong with a request.
+    // No other caller is told what is wrong with a request.
     let nonsense = world.admin("POST", "/cache/purge", &token(), "x").await;
     assert_eq!(nonsense.status, 403);
     assert_eq!(
@@ -191,7 +191,7 @@ async fn whoever_is_no_operator_is_refused_and_on_record() {
 }
 
 #[tokio::test]
-async fn whoever_hangs_up_on_a_purge_has_purged_and_is_on_record() {
+async fn an_operator_that_hangs_up_on_a_purge_has_purged_and_is_on_record() {
     let world = World::new().await;
     world.ask("app1").await;
     let body = json!({ "all": true }).to_string();
@@ -216,7 +216,7 @@ async fn whoever_hangs_up_on_a_purge_has_purged_and_is_on_record() {
 }
 
 #[tokio::test]
-async fn the_operators_door_takes_no_request_to_nobody_or_to_somebody_else() {
+async fn the_admin_listener_takes_no_request_without_its_host_or_to_another() {
     let world = World::new().await;
     for (id, line, hosts, status) in [
         ("H11", "GET /healthz HTTP/1.1", "", 400),
@@ -285,8 +285,8 @@ async fn c12_a_caller_whose_rule_allows_it_may_force_a_refresh() {
     let no_cache = [("Cache-Control", "no-cache")];
     world.ask("app1").await;
     for ignored in ["no-cache", "max-age=0", "only-if-cached", "no-store"] {
-        let wish = [("Cache-Control", ignored)];
-        let reply = world.get(&certs(PROJECT, "app1"), &wish).await;
+        let headers = [("Cache-Control", ignored)];
+        let reply = world.get(&certs(PROJECT, "app1"), &headers).await;
         let calls = reply.header("x-upstream-calls");
         assert_eq!((reply.status, calls), (200, Some("0")), "{ignored}");
     }

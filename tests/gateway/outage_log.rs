@@ -1,4 +1,4 @@
-//! What an outage or a stranger repeats is a few lines of the log, not one for each time.
+//! What an outage or an unknown caller repeats is a few lines of the log, not one for each time.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ fn lines(log: &Log, text: &str) -> usize {
 }
 
 #[tokio::test]
-async fn an_outage_of_thousands_of_lookups_is_a_few_lines_and_one_when_it_is_over() {
+async fn an_outage_of_thousands_of_lookups_is_a_few_lines_of_the_log() {
     let world = World::new().await;
     assert_eq!(world.ask("app1").await.status, 200);
     let (log, _listening) = listen();
@@ -66,7 +66,7 @@ async fn callers_of_an_issuer_without_keys_are_one_line() {
             "issuer": ISSUER,
             "audiences": [AUDIENCE],
             "algorithms": ["RS256"],
-            // Nobody listens there.
+            // Nothing listens there.
             "jwks_url": "http://127.0.0.1:1/jwks",
         }));
         set(&mut plan.config, "identity.issuers", vec![issuer.unwrap()]);

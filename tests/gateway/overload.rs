@@ -76,13 +76,17 @@ async fn g26_misses_are_shed_from_four_fifths_on_and_hits_at_the_limit() {
     assert_eq!(world.metric("lookups_shed_total").await, 2);
     assert_eq!(world.atlas.certificate_calls(), calls);
     for _ in 0..3 {
-        assert_eq!(world.ask("app1").await.status, 200, "hits have room");
+        assert_eq!(world.ask("app1").await.status, 200, "hits are answered");
     }
     gate.open();
     for connection in &mut waiting {
         assert_eq!(connection.reply(false).await.status, 200);
     }
-    assert_eq!(world.ask("nobody").await.status, 404, "there is room again");
+    assert_eq!(
+        world.ask("nobody").await.status,
+        404,
+        "misses are answered again"
+    );
 
     let world = World::with(|plan| set(&mut plan.config, "server.limits.in_flight", 1)).await;
     world.ask("app1").await;

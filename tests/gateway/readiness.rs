@@ -1,4 +1,4 @@
-//! A replica is taken out of service only where it can answer nobody and another one could. What is ill
+//! A replica is taken out of service only where it can answer no caller and another one could. What is ill
 //! for all of them at once is told of in an answer of 200.
 
 use std::collections::BTreeSet;
@@ -85,7 +85,7 @@ fn add_issuer_without_keys(plan: &mut Plan) {
     issuers.push(toml::Value::Table(issuer));
 }
 
-/// A second sink at which nobody listens.
+/// A second sink where nothing listens.
 fn add_dead_sink(plan: &mut Plan) {
     set(
         &mut plan.config,
@@ -118,7 +118,7 @@ async fn a_replica_that_is_well_says_so() {
 }
 
 #[tokio::test]
-async fn an_issuer_without_keys_beside_one_with_keys_takes_nobody_out() {
+async fn an_issuer_without_keys_beside_one_with_keys_leaves_it_ready() {
     let world = World::with(add_issuer_without_keys).await;
     let reply = until_degraded(&world, &["keys"]).await;
     assert!(reply.text().contains("https://other.example"));
@@ -126,14 +126,14 @@ async fn an_issuer_without_keys_beside_one_with_keys_takes_nobody_out() {
 }
 
 #[tokio::test]
-async fn a_second_sink_that_is_gone_takes_nobody_out() {
+async fn a_second_sink_that_is_gone_leaves_it_ready() {
     let world = World::with(add_dead_sink).await;
     until_degraded(&world, &["second_sink"]).await;
     assert_eq!(world.ask("app1").await.status, 200);
 }
 
 #[tokio::test]
-async fn a_journal_that_fails_beside_a_sink_that_acknowledges_takes_nobody_out() {
+async fn a_journal_that_fails_beside_a_sink_that_works_leaves_it_ready() {
     let receiver = Receiver::new(Death::Never);
     let world = World::with(|plan| {
         let to = format!("tcp://{}", receiver.address);
@@ -161,7 +161,7 @@ async fn a_journal_that_fails_beside_a_sink_that_does_not_makes_it_red() {
 }
 
 #[tokio::test]
-async fn a_refused_service_account_takes_nobody_out() {
+async fn a_refused_service_account_leaves_it_ready() {
     let world = World::new().await;
     change_secret(&world);
     let refused = world.while_time_passes(world.ask("app1")).await;
@@ -171,7 +171,7 @@ async fn a_refused_service_account_takes_nobody_out() {
 }
 
 #[tokio::test]
-async fn a_401_that_names_no_reason_takes_nobody_out() {
+async fn a_401_that_names_no_reason_leaves_it_ready() {
     let world = World::new().await;
     world.ask("app1").await;
     let everywhere = Asked::certificates().project(OTHER_PROJECT);
@@ -185,7 +185,7 @@ async fn a_401_that_names_no_reason_takes_nobody_out() {
 }
 
 #[tokio::test]
-async fn an_atlas_that_is_gone_takes_nobody_out() {
+async fn an_atlas_that_is_gone_leaves_it_ready() {
     let world = World::new().await;
     world.ask("app1").await;
     world.atlas.stop_accepting().await.unwrap();
@@ -201,7 +201,7 @@ async fn an_atlas_that_is_gone_takes_nobody_out() {
 /// All dependencies ill at once: the token ended while Atlas is down, an issuer has no keys, the second
 /// sink is gone.
 #[tokio::test]
-async fn with_every_dependency_ill_hits_and_stale_lists_are_served_and_it_is_ready() {
+async fn with_every_dependency_down_it_is_ready_and_serves_from_the_cache() {
     let world = World::with(|plan| {
         add_issuer_without_keys(plan);
         add_dead_sink(plan);

@@ -115,7 +115,7 @@ fn credential(config: &mut toml::Table) -> &mut toml::Table {
 }
 
 /// A rule that a reload must not put in place together with a mistake.
-fn deny_everybody(config: &mut toml::Table) {
+fn deny_all(config: &mut toml::Table) {
     let rule = "name = \"nobody\"\nsubjects = [\"*\"]\nprojects = [\"*\"]\nusernames = [\"*\"]\ndeny = true";
     let rule: toml::Table = rule.parse().unwrap();
     let rules = config["access"]["rules"].as_array_mut().unwrap();
@@ -126,7 +126,7 @@ fn deny_everybody(config: &mut toml::Table) {
 async fn a_changed_file_is_noticed_taken_and_put_on_record() {
     let mut scene = Scene::new().await;
     assert_eq!(scene.world.ask("app1").await.status, 200);
-    scene.write(deny_everybody);
+    scene.write(deny_all);
     let Scene { world, source, .. } = &mut scene;
     world
         .while_time_passes(world.app.until_changed(source))
@@ -144,7 +144,7 @@ async fn a_configuration_that_is_read_again_unasked_goes_on_with_the_audit_file(
         fs::write(scene.path("gateway.toml"), content).unwrap();
         assert!(!scene.reload().await);
     }
-    scene.write(deny_everybody);
+    scene.write(deny_all);
     assert!(scene.reload().await);
     assert_eq!(scene.world.metric("audit_rotations_total").await, 0);
     scene.world.app.begin_audit_file();
@@ -200,7 +200,7 @@ async fn an_account_that_stays_keeps_its_token_and_one_that_goes_gives_it_back()
 }
 
 #[tokio::test]
-async fn a_secret_in_another_file_is_taken_up_and_a_refused_account_is_tried_at_once() {
+async fn a_secret_from_another_file_revives_a_refused_account_at_once() {
     let mut scene = Scene::new().await;
     scene.world.atlas.rules(|rules| {
         rules.service_accounts = vec![ServiceAccount::new(CLIENT_ID, "the-next-secret")];
@@ -295,7 +295,7 @@ async fn a_mistake_of_any_kind_leaves_everything_as_it_was() {
     let mut refused = Vec::new();
     for (what, config_error) in config_errors {
         scene.write(|config| {
-            deny_everybody(config);
+            deny_all(config);
             set(config, "cache.ttl", "1s");
             config_error(config, &nothing);
         });
@@ -330,15 +330,15 @@ async fn a_mistake_of_any_kind_leaves_everything_as_it_was() {
 }
 
 #[tokio::test]
-async fn a_refused_configuration_is_tried_again_when_a_file_that_it_names_is_mended() {
+async fn a_refused_configuration_is_tried_again_when_a_file_it_names_changes() {
     let mut scene = Scene::new().await;
     let secret = scene.path("later");
     scene.write(|config| {
-        deny_everybody(config);
+        deny_all(config);
         let key = "service_account.client_secret_file";
         set(credential(config), key, secret.display().to_string());
     });
-    // Not there; there, and open to everybody; closed to others.
+    // Not there; there, and open to all users; closed to others.
     for (mode, taken) in [(None, false), (Some(0o644), false), (Some(0o600), true)] {
         if let Some(mode) = mode {
             fs::write(&secret, CLIENT_SECRET).unwrap();
@@ -359,7 +359,7 @@ async fn a_refused_configuration_is_tried_again_when_a_file_that_it_names_is_men
 async fn what_needs_a_restart_is_named_and_the_rest_is_taken() {
     let mut scene = Scene::new().await;
     scene.write(|config| {
-        deny_everybody(config);
+        deny_all(config);
         set(config, "audit.directory", "elsewhere");
         set(config, "server.listen", "127.0.0.1:1");
         set(config, "atlas.limits.concurrency", 3);

@@ -32,7 +32,7 @@ async fn f24_killed_and_started_again_and_again_it_is_never_locked_out() {
             }
         };
         tokio::select! {
-            _ = waiting => panic!("nobody can have been answered"),
+            _ = waiting => panic!("no caller can have been answered"),
             () = minted => program.signal("-KILL"),
         }
         lost.withdraw();

@@ -43,7 +43,7 @@ impl World {
     /// What one more lookup adds to both, with its status and `X-Upstream-Calls`.
     async fn adds(&self, target: &str, headers: &[(&str, &str)]) -> (u16, u64, (u64, u64)) {
         let before = self.savings().await;
-        // Only operators may insist on Atlas's word here.
+        // Only operators may force a refresh here.
         let token = if headers.is_empty() {
             token()
         } else {
@@ -263,7 +263,7 @@ async fn the_report_of_the_trail_comes_to_what_the_metrics_say() {
             "{total:?}"
         );
         assert_eq!(found.len(), rows, "{by:?} {found:?}");
-        // A fetch that is refreshed ahead is on nobody's account.
+        // A refresh ahead is on no caller's account.
         let on_callers = world
             .spent(&["miss", "forced", "proof", "retry", "restart"])
             .await;

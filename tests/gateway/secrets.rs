@@ -38,7 +38,7 @@ async fn the_callers_token_never_reaches_atlas() {
 #[tokio::test]
 async fn no_secret_is_in_any_log_record_error_or_metric() {
     let log = Log::default();
-    // As fine as anybody can ask for, and in every way that can be asked.
+    // As fine as an operator can ask for, and in every way that can be asked.
     let finest = "trace,h2::codec=trace,hyper::proto=trace,[request]=trace";
     let (finest, _) = telemetry::filter(finest).unwrap();
     let lines = tracing_subscriber::fmt::layer().with_writer(log.clone());

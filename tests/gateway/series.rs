@@ -87,7 +87,7 @@ async fn odd_answers(world: &World, statuses: std::ops::Range<u16>) {
     }
 }
 
-/// What is shown of a credential, once Atlas has told something about it: a figure that nobody knows yet
+/// What is shown of a credential, once Atlas has told something about it: a figure that is not known yet
 /// is no zero.
 const OF_CREDENTIALS: [&str; 4] = [
     "token_expires_in_seconds",
@@ -97,7 +97,7 @@ const OF_CREDENTIALS: [&str; 4] = [
 ];
 
 #[tokio::test]
-async fn everything_that_can_be_counted_is_on_the_page_as_0_before_it_is_counted() {
+async fn every_counter_is_on_the_page_as_0_before_it_is_counted() {
     let world = World::new().await;
     let before = series(&world).await;
     storm(&world, 0..2).await;

@@ -120,7 +120,7 @@ async fn r9_whatever_lies_in_a_files_place_is_set_aside_and_callers_are_served()
 }
 
 #[tokio::test]
-async fn r9_a_second_process_on_a_state_directory_is_refused_until_the_first_is_gone() {
+async fn r9_a_state_directory_is_one_processs_until_that_has_ended() {
     let mut config = toml::Table::new();
     let world = World::with(|plan| config = plan.config.clone()).await;
     let files = world.files.path().display();
@@ -237,7 +237,7 @@ async fn check_writes_nothing_into_the_state_directory_fresh_or_in_use() {
 }
 
 #[tokio::test]
-async fn a_file_in_the_state_directorys_place_is_a_mistake_to_check_and_to_serve() {
+async fn a_file_in_place_of_the_state_directory_is_a_refused_configuration() {
     let (_atlas, files) = world_with(|_| {}).await;
     let state = files.path().join("state");
     fs::write(&state, "").unwrap();

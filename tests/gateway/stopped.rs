@@ -98,8 +98,8 @@ async fn ask(program: &Program, user: &str) -> Reply {
 
 // The first runtime's thread would be busy with the program's answers while it waits for lines.
 #[tokio::test(flavor = "multi_thread")]
-async fn u12_while_atlas_stands_still_hits_go_on_and_misses_are_refused_and_then_it_is_found() {
-    const NAME: &str = "stopped::u12_while_atlas_stands_still_hits_go_on_and_misses_are_refused_and_then_it_is_found";
+async fn u12_while_atlas_hangs_hits_are_answered_and_misses_refused() {
+    const NAME: &str = "stopped::u12_while_atlas_hangs_hits_are_answered_and_misses_refused";
     if env::var_os(BE_ATLAS).is_some() {
         return AtlasProcess::be().await;
     }
@@ -132,7 +132,7 @@ async fn u12_while_atlas_stands_still_hits_go_on_and_misses_are_refused_and_then
             (200, Some("0"))
         );
     }
-    // Five that came to nothing; from then on nobody is kept waiting for a sixth.
+    // Five that came to nothing; from then on no caller is kept waiting for a sixth.
     let waited = (504, "UPSTREAM_TIMEOUT".to_owned());
     assert_eq!(seen[..5], vec![waited; 5]);
     let last = seen.last().unwrap();

@@ -119,7 +119,7 @@ async fn r8_with_atlas_down_the_age_is_told_and_the_hard_limit_holds() {
 }
 
 #[tokio::test]
-async fn r8_a_clock_within_a_minute_or_set_back_neither_ends_nor_lengthens_a_life() {
+async fn r8_a_clock_set_by_a_minute_neither_ends_nor_lengthens_a_fresh_life() {
     let world = world(|_| {}).await;
     ask(&world, "app1").await;
     let calls = world.atlas.certificate_calls();
@@ -135,7 +135,7 @@ async fn r8_a_clock_within_a_minute_or_set_back_neither_ends_nor_lengthens_a_lif
 }
 
 #[tokio::test]
-async fn r8_a_life_that_a_clock_ahead_has_ended_does_not_begin_again_when_it_is_set_back() {
+async fn r8_a_life_that_a_clock_ahead_has_ended_stays_ended_when_it_is_set_back() {
     let world = world(|plan| set(&mut plan.config, "cache.stale_if_error", "3h")).await;
     ask(&world, "app1").await;
     let down = world
@@ -193,7 +193,7 @@ async fn r8_a_callers_token_that_ended_over_the_sleep_is_refused() {
 }
 
 #[tokio::test]
-async fn g24_neither_retry_after_nor_a_callers_allowance_ends_because_the_clock_was_set() {
+async fn g24_setting_the_clock_ends_neither_retry_after_nor_an_allowance() {
     let world = world(|plan| set_rule(plan, 0, "misses_per_minute", 1)).await;
     world
         .atlas
@@ -218,7 +218,7 @@ async fn g24_neither_retry_after_nor_a_callers_allowance_ends_because_the_clock_
     }
     assert_eq!(world.atlas.calls(Endpoint::Certificates), calls);
     back(&world, TWO_HOURS * 3);
-    // In suspend time passes for Atlas as for everybody.
+    // In suspend time passes for Atlas, too.
     world.clock.suspend(Duration::from_mins(11));
     assert_eq!(ask(&world, "app1").await.status, 200);
 }

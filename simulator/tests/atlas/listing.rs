@@ -52,7 +52,7 @@ async fn a_list_has_the_members_headers_and_self_link_that_were_recorded() {
 }
 
 #[tokio::test]
-async fn three_pages_of_500_hold_1203_certificates_oldest_first_with_atlass_links() {
+async fn three_pages_of_500_hold_1203_certificates_oldest_first() {
     let fixture = Fixture::start().await;
     let token = fixture.token().await;
     let path = certificates("crowd");

@@ -1,137 +1,109 @@
-//! The task of a fetch: it fetches until no one waits for more.
+//! The task of an in-flight fetch: it fetches until no caller waits for more.
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
-use super::super::entry::Circumstances;
-use super::super::rendered::Address;
-use super::super::{FetchRequest, FillId, Inner};
-use super::waiter::{FetchOutcome, Progress};
+use super::{FetchOutcome, FetchProgress};
 use crate::atlas::CertQuery;
-use crate::upstream::{FetchError, Fetched, Urgency};
+use crate::cache::entry::Circumstances;
+use crate::cache::{Address, Ask, CacheEntry, FetchRequest, FillId, Inner};
+use crate::upstream::{FetchError, FetchErrorKind, Fetched, Urgency};
 
-/// Takes a fetch off the table if its task dies, or is never run, so that the next caller begins another.
-pub(super) struct FetchGuard {
+/// How a list is fetched.
+pub(in crate::cache) type FetchList =
+    Box<dyn Fn(FetchRequest) -> BoxFuture<'static, Result<Fetched, FetchError>> + Send + Sync>;
+
+/// The task of a fetch. If it dies or is never run it leaves the table, so that the next caller begins another.
+pub(super) struct FetchTask {
     inner: Arc<Inner>,
     query: CertQuery,
+    /// Scheme, host and root of the leader's [`Address`].
+    address: [String; 3],
+    next: NextFetch,
+    progress: watch::Sender<FetchProgress>,
     is_finished: bool,
 }
 
-/// What the task needs.
-pub(super) struct FetchTask {
-    guard: FetchGuard,
-    address: OwnedAddress,
-    next: NextFetch,
-    progress: watch::Sender<Progress>,
-}
-
-/// A fetch that is about to be made.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(super) struct NextFetch {
-    /// How urgent it is.
     pub(super) urgency: Urgency,
-    /// Whether a caller forces it.
     pub(super) forced: bool,
 }
 
-/// What [`Address`] borrows, for a task.
-struct OwnedAddress {
-    scheme: String,
-    host: String,
-    root: String,
-}
-
-/// Fetches until nothing is left to fetch for.
-pub(super) async fn run<F, Fut>(task: FetchTask, fetch: F)
-where
-    F: Fn(FetchRequest) -> Fut + Send + 'static,
-    Fut: Future<Output = Result<Fetched, FetchError>> + Send + 'static,
-{
-    let FetchTask {
-        mut guard,
-        address,
-        mut next,
-        progress,
-    } = task;
-    loop {
-        let now = guard.inner.clock.now();
-        let of = Circumstances {
-            query: &guard.query,
-            address: address.borrowed(),
-            fill_id: FillId::mint(&guard.inner.ids, now),
-            began: now.elapsed,
-            ahead: next.urgency == Urgency::RefreshAhead,
-        };
-        let fetched = fetch(FetchRequest {
-            query: guard.query.clone(),
-            fill_id: of.fill_id,
-            urgency: next.urgency,
-            forced: next.forced,
-            after_failure: guard.inner.has_failed(&guard.query),
-        })
-        .await;
-        let outcome = FetchOutcome::of(guard.inner.entry(of, fetched), of.fill_id);
-        match guard.inner.finish(&guard.query, outcome, &progress) {
-            Some(another) => next = another,
-            None => break,
-        }
-    }
-    guard.is_finished = true;
-}
-
-impl FetchGuard {
-    pub(super) fn new(inner: &Arc<Inner>, query: &CertQuery) -> Self {
+impl FetchTask {
+    pub(super) fn new(
+        inner: &Arc<Inner>,
+        (query, ask): (&CertQuery, Ask<'_>),
+        next: NextFetch,
+        progress: watch::Sender<FetchProgress>,
+    ) -> Self {
         inner.metrics.fetches_in_flight.inc();
+        let Address { scheme, host, root } = ask.address;
         Self {
             inner: Arc::clone(inner),
             query: query.clone(),
+            address: [scheme, host, root].map(str::to_owned),
+            next,
+            progress,
             is_finished: false,
+        }
+    }
+
+    pub(super) async fn run(mut self, fetch_list: FetchList) {
+        loop {
+            let outcome = self.fetch(&fetch_list).await;
+            match self.inner.finish(&self.query, outcome, &self.progress) {
+                Some(next) => self.next = next,
+                None => break,
+            }
+        }
+        self.is_finished = true;
+    }
+
+    async fn fetch(&self, fetch_list: &FetchList) -> FetchOutcome {
+        let now = self.inner.clock.now();
+        let [scheme, host, root] = &self.address;
+        let of = Circumstances {
+            query: &self.query,
+            address: Address { scheme, host, root },
+            fill_id: FillId::mint(&self.inner.ids, now),
+            began: now.elapsed,
+            ahead: self.next.urgency == Urgency::RefreshAhead,
+        };
+        let fetched = fetch_list(FetchRequest {
+            query: self.query.clone(),
+            fill_id: of.fill_id,
+            urgency: self.next.urgency,
+            forced: self.next.forced,
+            after_failure: self.inner.has_failed(&self.query),
+        })
+        .await;
+        let entry = fetched.and_then(|fetched| {
+            let config = self.inner.config.load();
+            CacheEntry::new(&config, of, fetched).map_err(|stats| FetchError {
+                reason: FetchErrorKind::InvalidResponse("larger than 4 GiB"),
+                stats,
+            })
+        });
+        match entry {
+            Ok(entry) => FetchOutcome::Arrived(Arc::new(entry)),
+            Err(error) => FetchOutcome::Failed {
+                error: Arc::new(error),
+                fill_id: of.fill_id,
+            },
         }
     }
 }
 
-impl Drop for FetchGuard {
+impl Drop for FetchTask {
     fn drop(&mut self) {
         let metrics = &self.inner.metrics;
         metrics.fetches_in_flight.dec();
         if !self.is_finished {
             metrics.fetches_died.inc();
             self.inner.in_flight.lock().remove(&self.query);
-        }
-    }
-}
-
-impl FetchTask {
-    pub(super) fn new(
-        guard: FetchGuard,
-        address: Address<'_>,
-        next: NextFetch,
-        progress: watch::Sender<Progress>,
-    ) -> Self {
-        Self {
-            guard,
-            address: OwnedAddress::of(address),
-            next,
-            progress,
-        }
-    }
-}
-
-impl OwnedAddress {
-    fn of(address: Address<'_>) -> Self {
-        Self {
-            scheme: address.scheme.to_owned(),
-            host: address.host.to_owned(),
-            root: address.root.to_owned(),
-        }
-    }
-
-    fn borrowed(&self) -> Address<'_> {
-        Address {
-            scheme: &self.scheme,
-            host: &self.host,
-            root: &self.root,
         }
     }
 }

@@ -9,8 +9,8 @@ use super::super::*;
 use super::stage::{Stage, Word, list, query};
 use crate::atlas::Username;
 
-/// A memory with `count` lists in use and room for `room_for`, one of those lists, and the questions.
-async fn lists_in_use(count: usize, room_for: u64) -> (Store, Arc<Entry>, Vec<CertQuery>) {
+/// A store of `capacity` lists with `count` in use, one of those lists, and their queries.
+async fn lists_in_use(count: usize, capacity: u64) -> (Store, Arc<CacheEntry>, Vec<CertQuery>) {
     let stage = Stage::new(Config::default());
     let certificate = "c".repeat(150);
     stage.atlas.says(list(&[&certificate, &certificate]));
@@ -18,8 +18,8 @@ async fn lists_in_use(count: usize, room_for: u64) -> (Store, Arc<Entry>, Vec<Ce
     let used: Vec<CertQuery> = (0..count)
         .map(|number| query(&format!("used-{number}")))
         .collect();
-    let weight = store::weight(&key::Key::of(&used[0]), entry.weight());
-    let store = Store::new(u64::from(weight) * room_for * 64 / 59);
+    let weight = store::weight(&key::CacheKey::of(&used[0]), entry.weight());
+    let store = Store::new(u64::from(weight) * capacity * 64 / 59);
     for query in &used {
         store.put(query, &entry);
     }
@@ -33,9 +33,9 @@ async fn lists_in_use(count: usize, room_for: u64) -> (Store, Arc<Entry>, Vec<Ce
 
 #[tokio::test]
 async fn n15_a_flood_of_names_does_not_push_out_what_is_in_use() {
-    // Room to spare or none; and so many names of the flood for one question for something in use.
-    for (room, names) in [(1_250, 1), (1_000, 2), (1_000, 4), (1_000, 50)] {
-        let (store, entry, used) = lists_in_use(1_000, room).await;
+    // Space to spare or none; and so many names of the flood for one question for something in use.
+    for (capacity, names) in [(1_250, 1), (1_000, 2), (1_000, 4), (1_000, 50)] {
+        let (store, entry, used) = lists_in_use(1_000, capacity).await;
         for wave in 0..50 / names {
             for (at, used) in used.iter().enumerate() {
                 for number in 0..names {
@@ -50,47 +50,47 @@ async fn n15_a_flood_of_names_does_not_push_out_what_is_in_use() {
         let left = used.iter().filter(|used| store.get(used).is_some()).count();
         assert!(left >= 990, "{left} of 1000 are left, {names} to one");
         let size = store.size();
-        assert!(size.lists <= room + 50, "{size:?}");
+        assert!(size.lists <= capacity + 50, "{size:?}");
     }
 }
 
 #[tokio::test]
 async fn what_is_asked_for_again_and_again_takes_the_place_of_what_is_not() {
     let (store, entry, used) = lists_in_use(1_000, 1_000).await;
-    // Nobody asks for the old ones any more, and far more names are new than are asked for last.
+    // The old ones are not asked for any more, and far more names are new than are asked for last.
     for round in 0..40 {
         for number in 0..500 {
-            let newcomer = query(&format!("new-{number}"));
-            if store.get(&newcomer).is_none() {
-                store.put(&newcomer, &entry);
+            let new_query = query(&format!("new-{number}"));
+            if store.get(&new_query).is_none() {
+                store.put(&new_query, &entry);
             }
             let flood = query(&format!("flood-{round}-{number}"));
             store.put(&flood, &entry);
         }
     }
-    let newcomers = (0..500).map(|number| query(&format!("new-{number}")));
-    let there = newcomers.filter(|it| store.get(it).is_some()).count();
+    let new_queries = (0..500).map(|number| query(&format!("new-{number}")));
+    let there = new_queries.filter(|it| store.get(it).is_some()).count();
     assert!(there >= 400, "{there} of 500 found a place");
     let left = used.iter().filter(|used| store.get(used).is_some()).count();
     assert!(left <= 600, "{left} are left");
 }
 
 #[tokio::test]
-async fn a_newcomer_finds_a_place_although_everybody_else_is_in_use() {
+async fn a_new_list_finds_a_place_although_all_others_are_in_use() {
     let (store, entry, _used) = lists_in_use(1_000, 1_000).await;
     for number in 0..100 {
-        let newcomer = query(&format!("new-{number}"));
-        assert!(store.get(&newcomer).is_none());
-        store.put(&newcomer, &entry);
+        let new_query = query(&format!("new-{number}"));
+        assert!(store.get(&new_query).is_none());
+        store.put(&new_query, &entry);
         for earlier in (0..=number).rev().take(20) {
             let earlier = query(&format!("new-{earlier}"));
-            assert!(store.get(&earlier).is_some(), "{number} cost a walk again");
+            assert!(store.get(&earlier).is_some(), "{number} cost a fetch again");
         }
     }
 }
 
 #[tokio::test]
-async fn t21_one_giant_list_pushes_out_nobody() {
+async fn t21_one_giant_list_evicts_no_other() {
     let (store, _entry, used) = lists_in_use(1_000, 1_000).await;
     let stage = Stage::new(Config {
         max_size: crate::settings::Size::mebibytes(1),
@@ -101,8 +101,8 @@ async fn t21_one_giant_list_pushes_out_nobody() {
     stage.atlas.says(list(&certificates));
     let found = stage.ask("giant").await.unwrap();
     // It is answered, but not remembered, and says so.
-    assert_eq!(found.status().to_string(), "fwd=miss");
-    assert_eq!(stage.ask("giant").await.unwrap().source, Source::Miss);
+    assert_eq!(found.header().to_string(), "fwd=miss");
+    assert_eq!(stage.ask("giant").await.unwrap().status, CacheStatus::Miss);
     store.put(&query("giant"), &found.entry);
     let left = used.iter().filter(|used| store.get(used).is_some()).count();
     assert!(left >= 990, "{left} of 1000 are left");
@@ -114,8 +114,8 @@ async fn l02_a_flood_of_names_that_do_not_exist_stays_in_its_own_small_room() {
     let stage = Stage::new(Config::default());
     let missing = StatusCode::NOT_FOUND;
     stage.atlas.says(Word::Refusal(missing, "USER_NOT_FOUND"));
-    let Err(NotFound::Fetch { error, fill_id, .. }) = stage.ask("nobody").await else {
-        panic!("somebody was found");
+    let Err(NotFound::Fetch { error, fill_id, .. }) = stage.ask("missing").await else {
+        panic!("a list was found");
     };
     for number in 0..100_000 {
         let absence = store::Absence {
@@ -126,7 +126,7 @@ async fn l02_a_flood_of_names_that_do_not_exist_stays_in_its_own_small_room() {
             known_at: stage.manual_clock.now(),
             ttl: Duration::MAX,
         };
-        store.put_absence(&query(&format!("nobody-{number}")), absence);
+        store.put_absence(&query(&format!("missing-{number}")), absence);
     }
     assert!(used.iter().all(|used| store.get(used).is_some()));
     let size = store.size();
@@ -139,9 +139,9 @@ async fn l04_one_missing_name_asked_ten_thousand_times_is_asked_of_atlas_once() 
     let missing = StatusCode::NOT_FOUND;
     stage.atlas.says(Word::Refusal(missing, "USER_NOT_FOUND"));
     for _ in 0..10_000 {
-        stage.ask("nobody").await.unwrap_err();
+        stage.ask("missing").await.unwrap_err();
     }
-    assert_eq!(stage.atlas.walks(), 1);
+    assert_eq!(stage.atlas.fetches(), 1);
 }
 
 #[tokio::test]
@@ -150,7 +150,7 @@ async fn a_sweep_takes_what_may_not_be_served_any_more_and_nothing_else() {
     stage.ask("old").await.unwrap();
     let missing = StatusCode::NOT_FOUND;
     stage.atlas.says(Word::Refusal(missing, "USER_NOT_FOUND"));
-    stage.ask("nobody").await.unwrap_err();
+    stage.ask("missing").await.unwrap_err();
     stage.pass(3_600);
     stage.atlas.says(list(&["one"]));
     stage.ask("young").await.unwrap();
@@ -179,13 +179,13 @@ fn c14_of_a_million_pairs_of_questions_none_shares_a_key() {
         .iter()
         .filter_map(|name| name.parse::<Username>().ok());
     let names: Vec<Username> = names.collect();
-    let keys: Vec<key::Key> = projects
+    let keys: Vec<key::CacheKey> = projects
         .iter()
         .flat_map(|project| {
             let project = project.parse().unwrap();
             let queries = names.iter().cloned();
             let queries = queries.map(move |username| CertQuery { project, username });
-            queries.map(|query| key::Key::of(&query))
+            queries.map(|query| key::CacheKey::of(&query))
         })
         .collect();
     assert!(keys.len() > 1_500, "{}", keys.len());

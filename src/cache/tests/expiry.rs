@@ -17,7 +17,7 @@ const HEAD: &str = "{\"links\":[{\"href\":\"https://gateway.example/api/atlas/v2
                     \"results\":[";
 
 #[tokio::test]
-async fn g1_a_certificate_leaves_the_answer_at_its_not_after_without_a_walk() {
+async fn g1_a_certificate_leaves_the_answer_at_its_not_after_without_a_fetch() {
     let stage = Stage::new(Config::default());
     stage.atlas.says(one_that_ends_in(60));
     let first = stage.ask("CN=app").await.unwrap();
@@ -36,14 +36,14 @@ async fn g1_a_certificate_leaves_the_answer_at_its_not_after_without_a_walk() {
 
     stage.manual_clock.advance(Duration::from_micros(1));
     let second = stage.ask("CN=app").await.unwrap();
-    assert_eq!(second.source, Source::Hit);
+    assert_eq!(second.status, CacheStatus::Hit);
     let one = format!("{HEAD}{{\"_id\":2}}],\"totalCount\":1}}");
     assert_eq!(stage.body("CN=app", &second), one);
     assert_ne!(usual(&second).etag, before.etag);
     assert_eq!(usual(&second).certificates, 1);
     let tag = second.entry.tag(stage.manual_clock.now().wall);
     assert_eq!(usual(&second).etag, tag.header(&[]));
-    assert_eq!(stage.atlas.walks(), 1);
+    assert_eq!(stage.atlas.fetches(), 1);
 }
 
 #[tokio::test]
@@ -54,13 +54,13 @@ async fn a_stale_answer_is_without_what_has_expired_too() {
     stage.atlas.says(down());
     stage.pass(601);
     let old = stage.ask("CN=app").await.unwrap();
-    assert_eq!(old.source, Source::Stale(Staleness::Error));
+    assert_eq!(old.status, CacheStatus::Stale(Staleness::Error));
     let one = format!("{HEAD}{{\"_id\":2}}],\"totalCount\":1}}");
     assert_eq!(stage.body("CN=app", &old), one);
 }
 
 #[tokio::test]
-async fn g34_a_calendar_set_back_does_not_serve_the_shorter_answer_for_the_longer_list() {
+async fn g34_a_calendar_set_back_does_not_serve_the_shorter_answer() {
     let stage = Stage::new(Config::default());
     stage.atlas.says(one_that_ends_in(60));
     let found = stage.ask("CN=app").await.unwrap();
@@ -83,7 +83,7 @@ async fn g34_a_calendar_set_back_does_not_serve_the_shorter_answer_for_the_longe
 }
 
 #[tokio::test]
-async fn the_same_certificates_keep_their_tag_and_other_addresses_change_only_the_links() {
+async fn the_same_certificates_keep_their_tag_at_every_address() {
     let stage = Stage::new(Config::default());
     stage.atlas.says(one_that_ends_in(100_000));
     let first = stage.ask("CN=app").await.unwrap();

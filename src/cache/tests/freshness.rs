@@ -10,17 +10,20 @@ use crate::upstream::FetchErrorKind;
 const PAST_TTL: u64 = 331;
 
 #[tokio::test]
-async fn the_first_question_costs_a_walk_and_the_second_nothing() {
+async fn the_first_lookup_costs_a_fetch_and_the_second_nothing() {
     let stage = Stage::new(Config::default());
     let first = stage.ask("app").await.unwrap();
-    assert_eq!((first.source, first.upstream_calls), (Source::Miss, 2));
-    assert_eq!(first.status().to_string(), "fwd=miss; stored");
+    assert_eq!((first.status, first.upstream_calls), (CacheStatus::Miss, 2));
+    assert_eq!(first.header().to_string(), "fwd=miss; stored");
     stage.pass(100);
     let second = stage.ask("app").await.unwrap();
-    assert_eq!((second.source, second.upstream_calls), (Source::Hit, 0));
+    assert_eq!(
+        (second.status, second.upstream_calls),
+        (CacheStatus::Hit, 0)
+    );
     assert_eq!(second.age(), Duration::from_secs(100));
     assert_eq!(second.entry.fill_id(), first.entry.fill_id());
-    assert_eq!(stage.atlas.walks(), 1);
+    assert_eq!(stage.atlas.fetches(), 1);
 }
 
 #[tokio::test]
@@ -30,7 +33,7 @@ async fn a_list_past_its_time_is_asked_for_anew() {
     stage.pass(PAST_TTL);
     stage.atlas.says(list(&["two"]));
     let renewed = stage.ask("app").await.unwrap();
-    assert_eq!(renewed.source, Source::Renewed);
+    assert_eq!(renewed.status, CacheStatus::Renewed);
     assert!(stage.body("app", &renewed).contains("two"));
     assert_eq!(
         *stage.atlas.urgencies.lock().unwrap(),
@@ -39,7 +42,7 @@ async fn a_list_past_its_time_is_asked_for_anew() {
 }
 
 #[tokio::test]
-async fn g5_an_old_list_is_served_only_while_atlas_cannot_answer_and_never_past_its_bound() {
+async fn g5_a_stale_list_is_served_only_in_an_outage_and_within_its_bound() {
     for failure in [
         down(),
         Word::Failure(FetchErrorKind::Timeout),
@@ -56,16 +59,16 @@ async fn g5_an_old_list_is_served_only_while_atlas_cannot_answer_and_never_past_
         for _ in 0..11 {
             stage.pass(PAST_TTL);
             let old = stage.ask("app").await.unwrap();
-            assert_eq!(old.source, Source::Stale(Staleness::Error));
+            assert_eq!(old.status, CacheStatus::Stale(Staleness::Error));
             assert_eq!(old.entry.fill_id(), first.entry.fill_id());
             assert!(old.entry.ttl(stage.manual_clock.now()) < 0);
         }
         stage.pass(PAST_TTL);
         stage.pass(PAST_TTL);
-        let NotFound::Fetch { source, .. } = stage.ask("app").await.unwrap_err() else {
+        let NotFound::Fetch { status, .. } = stage.ask("app").await.unwrap_err() else {
             panic!("no fetch was made");
         };
-        assert_eq!(source, Source::Miss);
+        assert_eq!(status, CacheStatus::Miss);
         assert_eq!(stage.metrics.stale_answers("error"), 11);
     }
 }
@@ -107,17 +110,17 @@ async fn trouble_with_our_credential_address_bill_or_version_leaves_old_lists() 
         let due = first.entry.lifetime().due();
         stage.ask("app").await.unwrap();
         stage.manual_clock.advance(due);
-        // A refresh that nobody waits for.
-        assert_eq!(stage.ask("app").await.unwrap().source, Source::Hit);
+        // A refresh that no caller waits for.
+        assert_eq!(stage.ask("app").await.unwrap().status, CacheStatus::Hit);
         stage.settle().await;
         assert_eq!(
-            stage.ask("app").await.unwrap().source,
-            Source::Hit,
+            stage.ask("app").await.unwrap().status,
+            CacheStatus::Hit,
             "{code}"
         );
         stage.pass(PAST_TTL);
         let old = stage.ask("app").await.unwrap();
-        assert_eq!(old.source, Source::Stale(Staleness::Error), "{code}");
+        assert_eq!(old.status, CacheStatus::Stale(Staleness::Error), "{code}");
     }
 }
 
@@ -167,13 +170,13 @@ async fn what_does_not_exist_is_remembered_as_absent_and_not_for_long() {
         let stage = Stage::new(Config::default());
         stage.atlas.says(Word::Refusal(StatusCode::NOT_FOUND, code));
         let first = stage.ask("app").await.unwrap_err();
-        assert_eq!(first.source(), Some(Source::Miss));
+        assert_eq!(first.status(), Some(CacheStatus::Miss));
         stage.pass(29);
         for _ in 0..100 {
             let again = stage.ask("app").await.unwrap_err();
-            assert_eq!(again.source(), Some(Source::Negative), "{code}");
+            assert_eq!(again.status(), Some(CacheStatus::Negative), "{code}");
         }
-        assert_eq!(stage.atlas.walks(), 1);
+        assert_eq!(stage.atlas.fetches(), 1);
         stage.pass(2);
         stage.atlas.says(list(&["born"]));
         let found = stage.ask("app").await.unwrap();
@@ -194,30 +197,34 @@ async fn a_failure_is_remembered_for_ever_longer_while_it_lasts() {
         stage.atlas.says(word);
         for pause in [5, 10, 20, 30, 30] {
             let failed = stage.ask("app").await.unwrap_err();
-            assert_eq!(failed.source(), Some(Source::Miss));
+            assert_eq!(failed.status(), Some(CacheStatus::Miss));
             for second in 0..pause {
                 let again = stage.ask("app").await.unwrap_err();
-                assert_eq!(again.source(), Some(Source::Failed), "{second} of {pause}");
+                assert_eq!(
+                    again.status(),
+                    Some(CacheStatus::Failed),
+                    "{second} of {pause}"
+                );
                 stage.pass(1);
             }
         }
-        assert_eq!(stage.atlas.walks(), 5);
+        assert_eq!(stage.atlas.fetches(), 5);
         stage.atlas.says(list(&["well"]));
-        assert_eq!(stage.ask("app").await.unwrap().source, Source::Miss);
+        assert_eq!(stage.ask("app").await.unwrap().status, CacheStatus::Miss);
         // And it begins again with the shortest.
         stage.cache.purge(&Purge::All, false);
         stage.atlas.says(down());
         stage.ask("app").await.unwrap_err();
         stage.pass(5);
         assert_eq!(
-            stage.ask("app").await.unwrap_err().source(),
-            Some(Source::Miss)
+            stage.ask("app").await.unwrap_err().status(),
+            Some(CacheStatus::Miss)
         );
     }
 }
 
 #[tokio::test]
-async fn once_atlas_is_back_nobody_waits_for_longer_than_after_a_first_failure() {
+async fn once_atlas_is_back_no_key_waits_longer_than_after_a_first_failure() {
     let stage = Stage::new(Config::default());
     stage.atlas.says(down());
     for pause in [5, 10, 20] {
@@ -228,31 +235,31 @@ async fn once_atlas_is_back_nobody_waits_for_longer_than_after_a_first_failure()
     stage.atlas.says(list(&["one"]));
     stage.pass(5);
     assert_eq!(
-        stage.ask("app").await.unwrap_err().source(),
-        Some(Source::Failed)
+        stage.ask("app").await.unwrap_err().status(),
+        Some(CacheStatus::Failed)
     );
     stage.ask("another").await.unwrap();
-    assert_eq!(stage.ask("app").await.unwrap().source, Source::Miss);
+    assert_eq!(stage.ask("app").await.unwrap().status, CacheStatus::Miss);
 }
 
 #[tokio::test]
-async fn a_forced_refresh_tries_once_per_interval_although_the_last_fetch_failed() {
+async fn a_forced_refresh_tries_once_per_interval_after_a_failure_too() {
     let stage = Stage::new(Config::default());
     stage
         .atlas
         .says(Word::Failure(FetchErrorKind::Inconsistent));
     for _ in 0..3 {
-        for walks in [1, 0, 0] {
-            let before = stage.atlas.walks();
+        for fetches in [1, 0, 0] {
+            let before = stage.atlas.fetches();
             stage.refresh("app").await.unwrap_err();
-            assert_eq!(stage.atlas.walks() - before, walks);
+            assert_eq!(stage.atlas.fetches() - before, fetches);
         }
         stage.pass(5);
     }
 }
 
 #[tokio::test]
-async fn a_list_in_use_is_renewed_before_its_time_and_nobody_waits() {
+async fn a_list_in_use_is_refreshed_ahead_and_no_caller_waits() {
     let stage = Stage::new(Config::default());
     let first = stage.ask("app").await.unwrap();
     let due = first.entry.lifetime().due();
@@ -272,12 +279,12 @@ async fn a_list_in_use_is_renewed_before_its_time_and_nobody_waits() {
     assert!(stage.cache.0.get_fresh(&app, ask).is_none());
     for _ in 0..10 {
         let found = stage.ask("app").await.unwrap();
-        assert_eq!(found.source, Source::Hit);
+        assert_eq!(found.status, CacheStatus::Hit);
         stage.breathe().await;
         // One refreshes it ahead; all the others are answered from the cache.
         assert!(stage.cache.0.get_fresh(&app, ask).is_some());
     }
-    assert_eq!(stage.atlas.walks(), 2);
+    assert_eq!(stage.atlas.fetches(), 2);
     assert_eq!(
         stage.atlas.urgencies.lock().unwrap().last(),
         Some(&Urgency::RefreshAhead)
@@ -285,20 +292,20 @@ async fn a_list_in_use_is_renewed_before_its_time_and_nobody_waits() {
     stage.atlas.release();
     stage.settle().await;
     let found = stage.ask("app").await.unwrap();
-    assert_eq!(found.source, Source::RefreshedAhead);
+    assert_eq!(found.status, CacheStatus::RefreshedAhead);
     assert_eq!(found.upstream_calls, 0);
     assert!(stage.body("app", &found).contains("two"));
     assert_eq!(stage.metrics.refreshes_ahead.get(), 1);
 }
 
 #[tokio::test]
-async fn a_list_that_nobody_asked_for_again_is_not_renewed_ahead() {
+async fn a_list_that_is_not_in_use_is_not_refreshed_ahead() {
     let stage = Stage::new(Config::default());
     let first = stage.ask("app").await.unwrap();
     stage.manual_clock.advance(first.entry.lifetime().due());
-    assert_eq!(stage.ask("app").await.unwrap().source, Source::Hit);
+    assert_eq!(stage.ask("app").await.unwrap().status, CacheStatus::Hit);
     stage.settle().await;
-    assert_eq!(stage.atlas.walks(), 1);
+    assert_eq!(stage.atlas.fetches(), 1);
 }
 
 #[tokio::test]
@@ -310,16 +317,16 @@ async fn a_refusal_to_renew_ahead_costs_no_answer() {
     stage.atlas.says(down());
     stage.ask("app").await.unwrap();
     stage.settle().await;
-    assert_eq!(stage.ask("app").await.unwrap().source, Source::Hit);
-    assert_eq!(stage.atlas.walks(), 2, "it is left alone for a while");
+    assert_eq!(stage.ask("app").await.unwrap().status, CacheStatus::Hit);
+    assert_eq!(stage.atlas.fetches(), 2, "it is left alone for a while");
     stage.pass(5);
     stage.ask("app").await.unwrap();
     stage.settle().await;
-    assert_eq!(stage.atlas.walks(), 3);
+    assert_eq!(stage.atlas.fetches(), 3);
 }
 
 #[tokio::test]
-async fn a_caller_with_an_old_list_to_fall_back_on_waits_for_a_hanging_atlas_only_a_little() {
+async fn a_caller_with_a_stale_list_waits_for_a_hanging_atlas_only_a_little() {
     let stage = Stage::new(Config::default());
     stage.ask("app").await.unwrap();
     stage.pass(PAST_TTL);
@@ -329,15 +336,15 @@ async fn a_caller_with_an_old_list_to_fall_back_on_waits_for_a_hanging_atlas_onl
         stage.breathe().await;
         stage.pass(3);
     });
-    assert_eq!(found.unwrap().source, Source::Stale(Staleness::Slow));
-    // Who comes now does not wait at all, and nobody begins a second walk.
+    assert_eq!(found.unwrap().status, CacheStatus::Stale(Staleness::Slow));
+    // A caller that comes now does not wait at all, and begins no second fetch.
     let found = stage.ask("app").await.unwrap();
-    assert_eq!(found.source, Source::Stale(Staleness::Slow));
-    assert_eq!(stage.atlas.walks(), 2);
+    assert_eq!(found.status, CacheStatus::Stale(Staleness::Slow));
+    assert_eq!(stage.atlas.fetches(), 2);
     stage.atlas.release();
     stage.settle().await;
     let found = stage.ask("app").await.unwrap();
-    assert_eq!(found.source, Source::Hit);
+    assert_eq!(found.status, CacheStatus::Hit);
     assert!(stage.body("app", &found).contains("two"));
 }
 
@@ -353,18 +360,18 @@ async fn what_is_switched_off_is_not_done() {
     };
     let stage = Stage::new(off);
     for _ in 0..3 {
-        assert_eq!(stage.ask("app").await.unwrap().source, Source::Miss);
+        assert_eq!(stage.ask("app").await.unwrap().status, CacheStatus::Miss);
     }
     stage.atlas.says(down());
     assert!(stage.ask("app").await.is_err());
-    // Failures are remembered all the same: that spares Atlas, and nobody anything that there was.
+    // Failures are remembered all the same: that spares Atlas, and costs no caller a list that there was.
     stage.pass(5);
     stage
         .atlas
         .says(Word::Refusal(StatusCode::NOT_FOUND, "USER_NOT_FOUND"));
     for _ in 0..2 {
         let refused = stage.ask("app").await.unwrap_err();
-        assert_eq!(refused.source(), Some(Source::Miss));
+        assert_eq!(refused.status(), Some(CacheStatus::Miss));
     }
 }
 

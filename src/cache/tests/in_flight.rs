@@ -1,4 +1,4 @@
-//! One walk per key, whoever comes and whoever leaves.
+//! One fetch per key, whichever callers come and leave (request coalescing).
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
@@ -8,7 +8,7 @@ use super::super::*;
 use super::stage::{ADDRESS, Stage, Word, down, list, query};
 
 #[tokio::test]
-async fn f06_f07_g21_one_walk_per_key_however_many_callers_leave() {
+async fn f06_f07_g21_one_fetch_per_key_however_many_callers_leave() {
     for leaving in [0, 5_000, 10_000] {
         let stage = Stage::new(Config::default());
         stage.atlas.hold();
@@ -20,22 +20,27 @@ async fn f06_f07_g21_one_walk_per_key_however_many_callers_leave() {
                 full += 1;
                 false
             }
-            Some(other) => panic!("answered before the walk ended: {other:?}"),
+            Some(other) => panic!("answered before the fetch ended: {other:?}"),
         });
         // Half of them are more than may wait for one key.
         assert_eq!((waiting.len(), full), (5_000, 5_000));
-        // The first of all, who caused the walk, is the first to leave.
+        // The first of all, who caused the fetch, is the first to leave.
         waiting.drain(..leaving / 2);
         stage.atlas.release();
-        let mut sources = Vec::new();
+        let mut statuses = Vec::new();
         for answer in join_all(waiting).await {
-            sources.push(answer.unwrap().source);
+            statuses.push(answer.unwrap().status);
         }
         stage.settle().await;
-        assert_eq!(sources.len(), 5_000 - leaving / 2);
-        assert!(sources.iter().skip(1).all(|it| *it == Source::Collapsed));
-        assert_eq!(stage.ask("app").await.unwrap().source, Source::Hit);
-        assert_eq!(stage.atlas.walks(), 1, "{leaving} leave");
+        assert_eq!(statuses.len(), 5_000 - leaving / 2);
+        assert!(
+            statuses
+                .iter()
+                .skip(1)
+                .all(|it| *it == CacheStatus::Collapsed)
+        );
+        assert_eq!(stage.ask("app").await.unwrap().status, CacheStatus::Hit);
+        assert_eq!(stage.atlas.fetches(), 1, "{leaving} leave");
         assert_eq!(stage.metrics.waiters.get(), 0);
     }
 }
@@ -68,7 +73,7 @@ async fn followers_pay_nothing_and_are_told_so() {
         .iter()
         .map(|answer| answer.as_ref().unwrap().upstream_calls)
         .sum();
-    assert_eq!((stage.atlas.walks(), calls), (1, 2));
+    assert_eq!((stage.atlas.fetches(), calls), (1, 2));
 }
 
 #[tokio::test]
@@ -81,13 +86,13 @@ async fn followers_of_a_fetch_that_failed_share_its_failure() {
     stage.breathe().await;
     stage.atlas.release();
     let failed = join_all(callers).await;
-    let sources = failed.iter().map(|it| it.as_ref().unwrap_err().source());
-    let sources: Vec<_> = sources.map(Option::unwrap).collect();
-    assert_eq!(sources[0], Source::Miss);
-    assert!(sources[1..].iter().all(|it| *it == Source::Collapsed));
+    let statuses = failed.iter().map(|it| it.as_ref().unwrap_err().status());
+    let statuses: Vec<_> = statuses.map(Option::unwrap).collect();
+    assert_eq!(statuses[0], CacheStatus::Miss);
+    assert!(statuses[1..].iter().all(|it| *it == CacheStatus::Collapsed));
     let late = stage.ask("app").await.unwrap_err();
-    assert_eq!(late.source(), Some(Source::Failed));
-    assert_eq!(stage.atlas.walks(), 1);
+    assert_eq!(late.status(), Some(CacheStatus::Failed));
+    assert_eq!(stage.atlas.fetches(), 1);
 }
 
 #[tokio::test]
@@ -101,11 +106,11 @@ async fn nobody_tries_again_where_atlas_has_asked_to_be_left_alone() {
     stage.atlas.says(Word::Failure(limited));
     let answers = join_all((0..10).map(|_| stage.ask("app"))).await;
     assert!(answers.iter().all(Result::is_err));
-    assert_eq!(stage.atlas.walks(), 1);
+    assert_eq!(stage.atlas.fetches(), 1);
 }
 
 #[tokio::test]
-async fn who_needs_a_list_does_not_share_the_fate_of_a_walk_that_was_only_made_ahead() {
+async fn a_caller_does_not_share_the_refusal_of_a_refresh_ahead() {
     let stage = Stage::new(Config::default());
     let first = stage.ask("app").await.unwrap();
     stage.ask("app").await.unwrap();
@@ -140,7 +145,7 @@ async fn f08_a_walk_that_panics_fails_those_who_wait_and_nobody_else() {
         assert!(matches!(answer, Err(NotFound::FetchDied)));
     }
     stage.atlas.says(list(&["one"]));
-    assert_eq!(stage.ask("app").await.unwrap().source, Source::Miss);
+    assert_eq!(stage.ask("app").await.unwrap().status, CacheStatus::Miss);
     assert_eq!(stage.metrics.fetches_died.get(), 1);
     assert_eq!(stage.metrics.waiters.get(), 0);
 }
@@ -150,40 +155,52 @@ async fn a_caller_who_insists_gets_atlas_s_word_but_not_more_often_than_allowed(
     let stage = Stage::new(Config::default());
     // Atlas's word to those who do not insist may be older than what this caller wants to see.
     stage.ask("app").await.unwrap();
-    assert_eq!(stage.refresh("app").await.unwrap().source, Source::Forced);
+    assert_eq!(
+        stage.refresh("app").await.unwrap().status,
+        CacheStatus::Forced
+    );
     stage.pass(4);
-    assert_eq!(stage.refresh("app").await.unwrap().source, Source::Hit);
+    assert_eq!(stage.refresh("app").await.unwrap().status, CacheStatus::Hit);
     stage.pass(1);
     stage.atlas.says(list(&["two"]));
     let answers = join_all((0..50).map(|_| stage.refresh("app"))).await;
     for (at, answer) in answers.into_iter().enumerate() {
         let found = answer.unwrap();
         let expected = if at == 0 {
-            Source::Forced
+            CacheStatus::Forced
         } else {
-            Source::Collapsed
+            CacheStatus::Collapsed
         };
-        assert_eq!(found.source, expected);
+        assert_eq!(found.status, expected);
         assert!(stage.body("app", &found).contains("two"));
     }
-    assert_eq!(stage.atlas.walks(), 3);
+    assert_eq!(stage.atlas.fetches(), 3);
     assert_eq!(stage.metrics.refreshes_forced.get(), 2);
 }
 
 #[tokio::test]
-async fn who_insists_on_a_name_that_was_missing_is_not_told_from_memory_at_first() {
+async fn a_first_forced_refresh_of_a_missing_name_asks_atlas() {
     let stage = Stage::new(Config::default());
     stage
         .atlas
         .says(Word::Refusal(StatusCode::NOT_FOUND, "USERNAME_NOT_FOUND"));
-    let source = |answer: Result<Found, NotFound>| answer.unwrap_err().source();
-    assert_eq!(source(stage.ask("app").await), Some(Source::Miss));
-    assert_eq!(source(stage.refresh("app").await), Some(Source::Forced));
-    assert_eq!(source(stage.refresh("app").await), Some(Source::Negative));
+    let status = |answer: Result<Found, NotFound>| answer.unwrap_err().status();
+    assert_eq!(status(stage.ask("app").await), Some(CacheStatus::Miss));
+    assert_eq!(
+        status(stage.refresh("app").await),
+        Some(CacheStatus::Forced)
+    );
+    assert_eq!(
+        status(stage.refresh("app").await),
+        Some(CacheStatus::Negative)
+    );
     stage.pass(5);
     stage.atlas.says(list(&["one"]));
-    assert_eq!(stage.refresh("app").await.unwrap().source, Source::Forced);
-    assert_eq!(stage.atlas.walks(), 3);
+    assert_eq!(
+        stage.refresh("app").await.unwrap().status,
+        CacheStatus::Forced
+    );
+    assert_eq!(stage.atlas.fetches(), 3);
 }
 
 #[tokio::test]
@@ -200,29 +217,33 @@ async fn who_insists_while_an_older_walk_is_under_way_gets_the_next_one() {
     let early = early.await.unwrap();
     assert!(stage.body("app", &early).contains("one"));
     stage.atlas.release();
-    let mut sources = Vec::new();
+    let mut statuses = Vec::new();
     for answer in join_all(late).await {
         let found = answer.unwrap();
         assert!(stage.body("app", &found).contains("two"));
-        sources.push(found.source);
+        statuses.push(found.status);
     }
     assert_eq!(
-        sources,
-        [Source::Forced, Source::Collapsed, Source::Collapsed]
+        statuses,
+        [
+            CacheStatus::Forced,
+            CacheStatus::Collapsed,
+            CacheStatus::Collapsed
+        ]
     );
-    assert_eq!((stage.atlas.walks(), stage.atlas.most_at_once()), (2, 1));
+    assert_eq!((stage.atlas.fetches(), stage.atlas.most_at_once()), (2, 1));
 }
 
 #[tokio::test]
-async fn t4_a_refresh_that_is_denied_ends_the_entry_and_one_that_fails_leaves_it_alone() {
+async fn t4_a_denied_refresh_ends_the_entry_and_a_failed_one_does_not() {
     let stage = Stage::new(Config::default());
     let first = stage.ask("app").await.unwrap();
     stage.pass(10);
     stage.atlas.says(down());
     let kept = stage.refresh("app").await.unwrap();
-    assert_eq!(kept.source, Source::Stale(Staleness::Error));
+    assert_eq!(kept.status, CacheStatus::Stale(Staleness::Error));
     assert_eq!(kept.entry.fill_id(), first.entry.fill_id());
-    assert_eq!(stage.ask("app").await.unwrap().source, Source::Hit);
+    assert_eq!(stage.ask("app").await.unwrap().status, CacheStatus::Hit);
 
     stage.pass(10);
     let forbidden = StatusCode::FORBIDDEN;
@@ -244,12 +265,12 @@ async fn an_answer_that_came_while_boarding_is_taken() {
         now: stage.manual_clock.now(),
     };
     let atlas = Arc::clone(&stage.atlas);
-    let boarded = stage.cache.0.join(
+    let joined = stage.cache.0.join(
         (&query("app"), ask),
         Urgency::Miss,
         |_| Ok(()),
-        move |errand| Arc::clone(&atlas).walk(errand),
+        Box::new(move |request| Arc::clone(&atlas).fetch(request).boxed()),
     );
-    assert!(matches!(boarded, in_flight::Joined::Answered(_)));
-    assert_eq!(stage.atlas.walks(), 1);
+    assert!(matches!(joined, in_flight::Joined::Answered(_)));
+    assert_eq!(stage.atlas.fetches(), 1);
 }

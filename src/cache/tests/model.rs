@@ -1,6 +1,6 @@
 //! The whole cache against a simple model: random questions, faults, purges, hang-ups and hours.
 //!
-//! Each walk reads what Atlas says at the moment it begins and writes that into a log; each answer is
+//! Each fetch reads what Atlas says at the moment it begins and writes that into a log; each answer is
 //! then judged by that log alone.
 
 mod steps;
@@ -15,12 +15,13 @@ use proptest::prelude::*;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
+use super::super::in_flight::FetchList;
 use super::super::*;
 use super::stage::{ADDRESS, START};
 use crate::atlas::Timestamp;
 use crate::system::ManualClock;
 use crate::upstream::Verdict;
-use fetches::{Scene, Word, walk};
+use fetches::{Scene, Word, scripted_fetch};
 use steps::{Purged, Step, step};
 
 /// The keys: alike enough to be mixed up, and one in another project.
@@ -70,7 +71,7 @@ impl World {
             scene: Arc::new(Mutex::new(Scene {
                 words: [list; KEYS.len()],
                 event: 1,
-                walks: HashMap::new(),
+                fetches: HashMap::new(),
                 under_way: [0; KEYS.len()],
             })),
             gate: Arc::new(Semaphore::new(0)),
@@ -122,14 +123,16 @@ impl World {
         let (scene, gate) = (Arc::clone(&self.scene), Arc::clone(&self.gate));
         let expected = self.expected_hit(key, ask);
         let answer = Box::pin(async move {
-            let fetch = move |request: FetchRequest| {
-                walk(
-                    Arc::clone(&scene),
+            let fetch: FetchList = Box::new(move |request| {
+                let scene = Arc::clone(&scene);
+                scripted_fetch(
+                    scene,
                     Arc::clone(&gate),
                     manual_clock.clone(),
                     (key, request),
                 )
-            };
+                .boxed()
+            });
             cache
                 .0
                 .get_or_fetch(&asked(key), ask, |_| Ok(()), fetch)
@@ -142,19 +145,22 @@ impl World {
                 .expect("a fresh list was not served at once")
                 .unwrap();
             assert_eq!(found.entry.fill_id(), fill_id);
-            assert!(matches!(found.source, Source::Hit | Source::RefreshedAhead));
+            assert!(matches!(
+                found.status,
+                CacheStatus::Hit | CacheStatus::RefreshedAhead
+            ));
             self.judge(key, Ok(found));
         } else {
             self.callers.push(caller);
         }
     }
 
-    /// The list that must be served at once, where that is plain: the last walk of the key brought it,
+    /// The list that must be served at once, where that is plain: the last fetch of the key brought it,
     /// it is younger than every share of chance allows, and nothing was purged since.
     fn expected_hit(&self, key: usize, ask: Ask<'_>) -> Option<FillId> {
         let scene = self.scene.lock().unwrap();
         let last = scene
-            .walks
+            .fetches
             .iter()
             .filter(|(_, log)| log.key == key && log.ended.is_some())
             .max_by_key(|(_, log)| log.ended);
@@ -213,14 +219,14 @@ impl World {
             Err(NotFound::Fetch {
                 error,
                 fill_id,
-                source,
+                status,
                 ..
             }) => {
                 let scene = self.scene.lock().unwrap();
-                let log = scene.walks[&fill_id];
+                let log = scene.fetches[&fill_id];
                 assert_eq!(log.key, key, "crossed keys");
                 assert!(!matches!(log.word, Word::List { .. }));
-                if source == Source::Negative {
+                if status == CacheStatus::Negative {
                     let since = self.manual_clock.now().elapsed.saturating_sub(log.ended_at);
                     assert_eq!(error.verdict(), Verdict::Missing);
                     assert!(since < config().negative_ttl);
@@ -229,7 +235,7 @@ impl World {
             }
             Err(NotFound::FetchDied) => {
                 let scene = self.scene.lock().unwrap();
-                let mut of_key = scene.walks.values().filter(|log| log.key == key);
+                let mut of_key = scene.fetches.values().filter(|log| log.key == key);
                 assert!(of_key.any(|log| log.word == Word::Dies));
             }
             Err(other) => panic!("{other}"),
@@ -239,7 +245,7 @@ impl World {
     fn judge_list(&self, key: usize, found: &Found) {
         let now = self.manual_clock.now();
         let scene = self.scene.lock().unwrap();
-        let log = scene.walks[&found.entry.fill_id()];
+        let log = scene.fetches[&found.entry.fill_id()];
         let usual = found.entry.usual(&asked(key), ADDRESS, now.wall);
         let document: serde_json::Value = serde_json::from_slice(&usual.body.to_vec()).unwrap();
         let results = document["results"].as_array().unwrap();
@@ -259,12 +265,12 @@ impl World {
         let age = found.entry.age(now);
         assert_eq!(age, log.age(now), "a false age");
         let ttl = config().ttl * 11 / 10;
-        match found.source {
-            Source::Hit | Source::RefreshedAhead => {
+        match found.status {
+            CacheStatus::Hit | CacheStatus::RefreshedAhead => {
                 assert!(age <= ttl, "G5: {age:?}");
                 assert!(log.began > self.purged[key], "a purged list was a hit");
             }
-            Source::Stale(staleness) => {
+            CacheStatus::Stale(staleness) => {
                 assert!(age <= ttl + config().stale_if_error, "G5: {age:?}");
                 let last = scene.last_of(key).map(|last| last.word);
                 let (fails, limited) = (
@@ -272,7 +278,7 @@ impl World {
                     last == Some(Word::Limited),
                 );
                 match staleness {
-                    // A purge lets a walk end unseen, so an earlier one may have been noted last.
+                    // A purge lets a fetch end unseen, so an earlier one may have been noted last.
                     Staleness::Error => assert!(fails || limited, "stale although Atlas answers"),
                     Staleness::HeldBack(_) => assert!(
                         fails || limited,
@@ -284,11 +290,14 @@ impl World {
                     ),
                 }
             }
-            Source::Collapsed | Source::Forced | Source::Miss | Source::Renewed => {}
-            Source::Failed | Source::Negative => panic!("a list is no absence"),
+            CacheStatus::Collapsed
+            | CacheStatus::Forced
+            | CacheStatus::Miss
+            | CacheStatus::Renewed => {}
+            CacheStatus::Failed | CacheStatus::Negative => panic!("a list is no absence"),
         }
         assert!(log.began > self.purged_hard[key], "G7");
-        let denied = scene.walks.values().any(|other| {
+        let denied = scene.fetches.values().any(|other| {
             other.key == key
                 && matches!(other.word, Word::Denied | Word::Missing)
                 && other.ended.is_some()
@@ -319,12 +328,12 @@ proptest! {
             for step in steps {
                 world.take(step).await;
             }
-            // Whoever still waits is answered once the walks end, and no walk goes on for ever.
+            // A caller that still waits is answered once the fetches end, and no fetch goes on for ever.
             world.gate.add_permits(10_000);
             for _ in 0..16 {
                 world.hear().await;
             }
-            assert!(world.callers.is_empty(), "somebody waits for ever");
+            assert!(world.callers.is_empty(), "a caller waits for ever");
             let under_way = world.scene.lock().unwrap().under_way;
             assert_eq!(under_way, [0; KEYS.len()]);
         });

@@ -1,5 +1,5 @@
-//! The index of keys by project: whatever comes, goes and is displaced, a purge finds all of a project and
-//! nothing else.
+//! The index of keys by project: whatever is stored and evicted, a purge finds all of a project and nothing
+//! else.
 
 use std::collections::HashSet;
 
@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::StatusCode;
 use proptest::prelude::*;
 
-use super::super::index::Index;
+use super::super::key::KeyIndex;
 use super::super::*;
 use super::stage::{Stage, Word, list};
 
@@ -63,7 +63,7 @@ fn every_question() -> impl Iterator<Item = CertQuery> {
 
 /// Something to put into a store.
 struct Goods {
-    entry: Arc<Entry>,
+    entry: Arc<CacheEntry>,
     error: Arc<FetchError>,
     fill_id: FillId,
 }
@@ -75,8 +75,8 @@ impl Goods {
         let entry = stage.ask("app").await.unwrap().entry;
         let missing = StatusCode::NOT_FOUND;
         stage.atlas.says(Word::Refusal(missing, "USER_NOT_FOUND"));
-        let Err(NotFound::Fetch { error, fill_id, .. }) = stage.ask("nobody").await else {
-            panic!("somebody was found");
+        let Err(NotFound::Fetch { error, fill_id, .. }) = stage.ask("missing").await else {
+            panic!("a list was found");
         };
         Self {
             entry,
@@ -100,7 +100,7 @@ impl Goods {
     }
 }
 
-/// What a purge of one project, or of all, is going to concern, by the rooms themselves.
+/// What a purge of one project, or of all, is going to concern, by the segments themselves.
 fn known(store: &Store, project: Option<ProjectId>) -> HashSet<CertQuery> {
     // So that nothing is displaced later on.
     store.size();
@@ -154,7 +154,7 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let goods = runtime.block_on(Goods::new());
-        // Room for some forty lists, so that there are always some that are displaced.
+        // Space for some forty lists, so that some are always evicted.
         let store = Store::new(64 << 10);
         for (project, name, step) in steps {
             take(&store, &goods, &query(project, name), step);
@@ -213,7 +213,7 @@ async fn purges_beside_puts_leave_nothing_behind_that_a_later_one_does_not_find(
 
 #[test]
 fn a_purge_looks_at_the_keys_of_its_project_only() {
-    let index = Index::default();
+    let index = KeyIndex::default();
     for project in [0, 2] {
         for name in 0..1_000 {
             index.enter(&query(project, name), |_| true, || ());
@@ -234,7 +234,7 @@ fn a_purge_looks_at_the_keys_of_its_project_only() {
 }
 
 #[tokio::test]
-async fn shrinking_takes_so_many_bytes_and_first_what_nobody_asked_for_again() {
+async fn shrinking_takes_so_many_bytes_and_first_what_is_not_in_use() {
     let goods = Goods::new().await;
     let store = Store::new(1 << 20);
     let stage = Stage::new(Config::default());

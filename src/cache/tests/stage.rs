@@ -32,19 +32,19 @@ pub(super) struct Stage {
     pub(super) atlas: Arc<Atlas>,
 }
 
-/// Counts walks, and lets each end only while the gate is open.
+/// Counts fetches, and lets each end only while the gate is open.
 #[derive(Debug)]
 pub(super) struct Atlas {
     word: watch::Sender<Word>,
     gate: Semaphore,
-    walks: AtomicU32,
+    fetches: AtomicU32,
     under_way: AtomicU32,
     most_at_once: AtomicU32,
     pub(super) urgencies: std::sync::Mutex<Vec<Urgency>>,
     clock: Clock,
 }
 
-/// As many walks as no test makes.
+/// As many fetches as no test makes.
 const OPEN: usize = 1 << 20;
 pub(super) const START: i64 = 1_800_000_000;
 pub(super) const ADDRESS: Address<'static> = Address {
@@ -85,7 +85,7 @@ impl Stage {
             atlas: Arc::new(Atlas {
                 word: watch::Sender::new(list(&["one"])),
                 gate: Semaphore::new(OPEN),
-                walks: AtomicU32::new(0),
+                fetches: AtomicU32::new(0),
                 under_way: AtomicU32::new(0),
                 most_at_once: AtomicU32::new(0),
                 urgencies: std::sync::Mutex::default(),
@@ -115,7 +115,7 @@ impl Stage {
                 &query(name),
                 ask,
                 |_| Ok(()),
-                move |request| Arc::clone(&atlas).walk(request),
+                Box::new(move |request| Arc::clone(&atlas).fetch(request).boxed()),
             )
             .await
     }
@@ -131,7 +131,7 @@ impl Stage {
         self.manual_clock.advance(Duration::from_secs(seconds));
     }
 
-    /// Lets every walk under way come to its end.
+    /// Lets every fetch under way come to its end.
     pub(super) async fn settle(&self) {
         while self.atlas.under_way.load(Ordering::SeqCst) > 0
             || self.metrics.fetches_in_flight.get() > 0
@@ -153,12 +153,12 @@ impl Atlas {
         self.word.send_replace(word);
     }
 
-    /// Lets walks begin, but not end.
+    /// Lets fetches begin, but not end.
     pub(super) fn hold(&self) {
         self.gate.forget_permits(usize::MAX);
     }
 
-    /// Lets one walk end.
+    /// Lets one fetch end.
     pub(super) fn release_one(&self) {
         self.gate.add_permits(1);
     }
@@ -167,20 +167,20 @@ impl Atlas {
         self.gate.add_permits(OPEN);
     }
 
-    pub(super) fn walks(&self) -> u32 {
-        self.walks.load(Ordering::SeqCst)
+    pub(super) fn fetches(&self) -> u32 {
+        self.fetches.load(Ordering::SeqCst)
     }
 
     pub(super) fn most_at_once(&self) -> u32 {
         self.most_at_once.load(Ordering::SeqCst)
     }
 
-    /// One walk: reads what Atlas says now, and brings it once the gate is open.
-    pub(super) async fn walk(
+    /// One fetch: reads what Atlas says now, and brings it once the gate is open.
+    pub(super) async fn fetch(
         self: Arc<Self>,
         request: FetchRequest,
     ) -> Result<Fetched, FetchError> {
-        self.walks.fetch_add(1, Ordering::SeqCst);
+        self.fetches.fetch_add(1, Ordering::SeqCst);
         self.urgencies.lock().unwrap().push(request.urgency);
         let at_once = self.under_way.fetch_add(1, Ordering::SeqCst) + 1;
         self.most_at_once.fetch_max(at_once, Ordering::SeqCst);
@@ -213,7 +213,7 @@ impl Atlas {
                 retry_after: None,
             }),
             Word::Failure(failure) => failure,
-            Word::Panic => panic!("a bug in the walk"),
+            Word::Panic => panic!("a bug in the fetch"),
         };
         Err(FetchError {
             reason,

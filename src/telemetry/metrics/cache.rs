@@ -1,4 +1,4 @@
-//! What is counted of the cache.
+//! The metrics of the cache.
 
 use std::sync::atomic::AtomicI64;
 
@@ -19,22 +19,22 @@ pub struct CacheMetrics {
     pub fetches_in_flight: Gauge<i64, AtomicI64>,
     /// Callers who wait for one.
     pub waiters: Gauge<i64, AtomicI64>,
-    /// Callers who were turned away because too many waited.
+    /// Callers refused because too many waited.
     pub waiters_refused: Counter,
     /// Fetches begun ahead of time.
     pub refreshes_ahead: Counter,
-    /// Fetches begun because a caller insisted.
+    /// Fetches begun because a caller forced them.
     pub refreshes_forced: Counter,
     /// Fetches that ended without a result because their task died.
     pub fetches_died: Counter,
-    /// Answers that were too old, given because Atlas could not answer.
-    stale_answers: Family<ReasonLabel, Counter>,
+    /// Stale answers, given because Atlas could not answer.
+    stale_answers: Family<StaleReasonLabel, Counter>,
     /// Entries that were purged.
     pub purged: Counter,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReasonLabel {
+struct StaleReasonLabel {
     reason: &'static str,
 }
 
@@ -45,7 +45,7 @@ impl CacheMetrics {
         // On the page before the first, so that its increase can be seen.
         for reason in STALE_REASONS {
             it.stale_answers
-                .get_or_create(&ReasonLabel { reason })
+                .get_or_create(&StaleReasonLabel { reason })
                 .inc_by(0);
         }
         for (name, help, gauge) in [
@@ -94,16 +94,16 @@ impl CacheMetrics {
     }
 
     /// Counts an answer past its time. The words are those of the audit record.
-    pub fn stale_answer(&self, reason: &'static str) {
+    pub(crate) fn stale_answer(&self, reason: &'static str) {
         self.stale_answers
-            .get_or_create(&ReasonLabel { reason })
+            .get_or_create(&StaleReasonLabel { reason })
             .inc();
     }
 
     /// How many answers past their time were given for a reason.
     pub fn stale_answers(&self, reason: &'static str) -> u64 {
         self.stale_answers
-            .get_or_create(&ReasonLabel { reason })
+            .get_or_create(&StaleReasonLabel { reason })
             .get()
     }
 }

@@ -1,7 +1,7 @@
-//! What is counted per lookup and per connection.
+//! The metrics of lookups and connections.
 //!
-//! The handles are made once for every pair of outcome and cache word, so that counting a lookup takes
-//! no lock and no look-up in a table.
+//! The handles are made once for every pair of [`Outcome`] and [`CacheUse`], so that counting a lookup takes no
+//! lock.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
@@ -20,22 +20,54 @@ pub struct LookupMetrics(Arc<Handles>);
 
 #[derive(Debug)]
 struct Handles {
-    /// By outcome, then by cache word, in the order of [`OUTCOMES`] and [`CACHE_WORDS`].
-    counters: [[Counter; CACHE_WORDS.len()]; OUTCOMES.len()],
-    durations: [Histogram; CACHE_WORDS.len()],
+    counters: [[Counter; CacheUse::ALL.len()]; Outcome::ALL.len()],
+    durations: [Histogram; CacheUse::ALL.len()],
     would_have_cost: Counter,
     saved: Counter,
     shed: Counter,
-    /// In the order of [`LimitedBy::ALL`].
     limited: [Counter; LimitedBy::ALL.len()],
     panicked: Counter,
     connections: Gauge<i64, AtomicI64>,
     in_flight: Gauge<i64, AtomicI64>,
+    /// Of those, the ones whose caller is not known.
+    unverified: Gauge<i64, AtomicI64>,
     unsent: Gauge<i64, AtomicI64>,
     /// In the order of [`ENCODINGS`].
     compressions: [Counter; ENCODINGS.len()],
-    /// Of those, the ones whose caller is not known.
-    unverified: Gauge<i64, AtomicI64>,
+}
+
+/// What became of a lookup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The caller left, or the task that answered has panicked.
+    Abandoned,
+    /// With certificates, or with Atlas's word that there is nothing.
+    Answered,
+    /// No rule grants it.
+    Denied,
+    /// We or Atlas could not answer.
+    Failed,
+    /// The request itself was wrong, or one too many.
+    Rejected,
+    /// No token, or none that is accepted.
+    Unauthenticated,
+}
+
+/// What the cache had to do with an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheUse {
+    /// Coalesced with a fetch that another lookup had begun.
+    Collapsed,
+    /// From memory, within its time.
+    Hit,
+    /// Fetched for this lookup.
+    Miss,
+    /// From memory: Atlas had said that there is nothing.
+    Negative,
+    /// The cache was not asked.
+    None,
+    /// From memory, past its time, because Atlas fails.
+    Stale,
 }
 
 /// The limit that a lookup was refused for.
@@ -94,11 +126,16 @@ impl LookupMetrics {
     pub fn register(registry: &mut Registry) -> Self {
         let lookups = Family::<LookupLabels, Counter>::default();
         let durations = Family::<CacheLabel, Histogram>::new_with_constructor(histogram);
-        let counters = OUTCOMES.map(|outcome| {
-            CACHE_WORDS.map(|cache| lookups.get_or_create_owned(&LookupLabels { outcome, cache }))
+        let counters = Outcome::ALL.map(|outcome| {
+            CacheUse::ALL.map(|cache| {
+                let (outcome, cache) = (outcome.word(), cache.word());
+                lookups.get_or_create_owned(&LookupLabels { outcome, cache })
+            })
         });
-        let by_cache =
-            CACHE_WORDS.map(|cache| durations.get_or_create_owned(&CacheLabel { cache }));
+        let by_cache = CacheUse::ALL.map(|cache| {
+            let cache = cache.word();
+            durations.get_or_create_owned(&CacheLabel { cache })
+        });
         let metrics = Handles {
             compressions: register_compressions(registry),
             limited: register_limited(registry),
@@ -144,19 +181,14 @@ impl LookupMetrics {
         Self(Arc::new(metrics))
     }
 
-    /// Counts a lookup. The words are those of the audit record; others count as nothing.
-    pub fn lookup(&self, outcome: &str, cache: &str, duration: Duration) {
-        let outcome = OUTCOMES.iter().position(|word| *word == outcome);
-        let cache = CACHE_WORDS.iter().position(|word| *word == cache);
-        let (Some(outcome), Some(cache)) = (outcome, cache) else {
-            return;
-        };
-        if let Some(counter) = self.0.counters.get(outcome).and_then(|row| row.get(cache)) {
-            counter.inc();
-        }
-        if let Some(histogram) = self.0.durations.get(cache) {
-            histogram.observe(duration.as_secs_f64());
-        }
+    /// Counts a lookup.
+    pub fn lookup(&self, outcome: Outcome, cache: CacheUse, duration: Duration) {
+        let (outcome, cache) = (outcome as usize, cache as usize);
+        let counter = self.0.counters.get(outcome).and_then(|row| row.get(cache));
+        counter.expect("there is a counter for each pair").inc();
+        let histogram = self.0.durations.get(cache);
+        let histogram = histogram.expect("there is a histogram for each use of the cache");
+        histogram.observe(duration.as_secs_f64());
     }
 
     /// Counts the calls that an answer would have cost its caller, and how many of them it has saved.
@@ -165,65 +197,63 @@ impl LookupMetrics {
         self.0.saved.inc_by(saved.into());
     }
 
-    /// Counts a lookup that was refused for want of room.
+    /// Counts a lookup that was shed.
     pub fn shed(&self) {
         self.0.shed.inc();
     }
 
     /// Counts a lookup that was refused for a limit.
     pub fn limited(&self, by: LimitedBy) {
-        for (limit, counter) in LimitedBy::ALL.iter().zip(&self.0.limited) {
-            if *limit == by {
-                counter.inc();
-            }
-        }
+        let counter = self.0.limited.get(by as usize);
+        counter.expect("there is a counter for each limit").inc();
     }
 
     /// Counts a lookup that failed because of a bug.
-    pub fn panicked(&self) {
+    pub(crate) fn panicked(&self) {
         self.0.panicked.inc();
     }
 
     /// Counts what is compressed, by the encoding's name in HTTP.
     pub fn compressed(&self, encoding: &str) {
-        let at = ENCODINGS.iter().position(|name| *name == encoding);
-        if let Some(counter) = at.and_then(|at| self.0.compressions.get(at)) {
-            counter.inc();
-        }
+        let mut counters = ENCODINGS.iter().zip(&self.0.compressions);
+        let counter = counters.find(|(name, _)| **name == encoding);
+        let (_, counter) = counter.expect("every encoding is listed");
+        counter.inc();
     }
 
     /// Shows that an answer holds so many bytes more.
     pub fn reserved(&self, bytes: u64) {
         self.0
             .unsent
-            .inc_by(i64::try_from(bytes).unwrap_or(i64::MAX));
+            .inc_by(i64::try_from(bytes).expect("what is held is in memory"));
     }
 
     /// Shows that it no longer does.
     pub fn released(&self, bytes: u64) {
         self.0
             .unsent
-            .dec_by(i64::try_from(bytes).unwrap_or(i64::MAX));
+            .dec_by(i64::try_from(bytes).expect("what is held is in memory"));
     }
 
     /// How many lookups are under way whose callers are known.
-    pub fn known_under_way(&self) -> usize {
+    pub(crate) fn known_under_way(&self) -> usize {
         let known = self.0.in_flight.get() - self.0.unverified.get();
+        // Read one after the other, the two may be of different moments.
         usize::try_from(known).unwrap_or_default()
     }
 
     /// How many lookups are under way whose callers are not known, or not yet.
-    pub fn unverified_under_way(&self) -> usize {
-        usize::try_from(self.0.unverified.get()).unwrap_or_default()
+    pub(crate) fn unverified_under_way(&self) -> usize {
+        usize::try_from(self.0.unverified.get()).expect("each end has a beginning")
     }
 
     /// The caller of a lookup under way is not known.
-    pub fn unverified_begins(&self) {
+    pub(crate) fn unverified_begins(&self) {
         self.0.unverified.inc();
     }
 
     /// The caller of one is known by now, or the lookup is over.
-    pub fn unverified_ends(&self) {
+    pub(crate) fn unverified_ends(&self) {
         self.0.unverified.dec();
     }
 
@@ -238,8 +268,56 @@ impl LookupMetrics {
     }
 }
 
+impl Outcome {
+    /// All of them, in the order in which they are declared.
+    const ALL: [Self; 6] = [
+        Self::Abandoned,
+        Self::Answered,
+        Self::Denied,
+        Self::Failed,
+        Self::Rejected,
+        Self::Unauthenticated,
+    ];
+
+    /// As the audit record and the metrics have it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Abandoned => "abandoned",
+            Self::Answered => "answered",
+            Self::Denied => "denied",
+            Self::Failed => "failed",
+            Self::Rejected => "rejected",
+            Self::Unauthenticated => "unauthenticated",
+        }
+    }
+}
+
+impl CacheUse {
+    /// All of them, in the order in which they are declared.
+    const ALL: [Self; 6] = [
+        Self::Collapsed,
+        Self::Hit,
+        Self::Miss,
+        Self::Negative,
+        Self::None,
+        Self::Stale,
+    ];
+
+    /// As the audit record and the metrics have it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Collapsed => "collapsed",
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::Negative => "negative",
+            Self::None => "none",
+            Self::Stale => "stale",
+        }
+    }
+}
+
 impl LimitedBy {
-    /// All of them.
+    /// All of them, in the order in which they are declared.
     pub const ALL: [Self; 5] = [
         Self::Bucket,
         Self::FairShare,
@@ -342,16 +420,23 @@ fn histogram() -> Histogram {
     ])
 }
 
-/// What the audit record says became of a question.
-const OUTCOMES: [&str; 6] = [
-    "abandoned",
-    "answered",
-    "denied",
-    "failed",
-    "rejected",
-    "unauthenticated",
-];
-/// What the audit record says the cache had to do with it.
-const CACHE_WORDS: [&str; 6] = ["collapsed", "hit", "miss", "negative", "none", "stale"];
 /// What lists are compressed with.
 const ENCODINGS: [&str; 3] = ["br", "gzip", "zstd"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_counted_is_listed_in_the_order_of_its_declaration() {
+        for (at, outcome) in Outcome::ALL.into_iter().enumerate() {
+            assert_eq!(outcome as usize, at);
+        }
+        for (at, cache) in CacheUse::ALL.into_iter().enumerate() {
+            assert_eq!(cache as usize, at);
+        }
+        for (at, limit) in LimitedBy::ALL.into_iter().enumerate() {
+            assert_eq!(limit as usize, at);
+        }
+    }
+}

@@ -42,7 +42,7 @@ async fn a_hundred_lookups_of_a_list_that_fails_for_a_minute_are_five_calls() {
 }
 
 #[tokio::test]
-async fn whoever_waits_for_anothers_fetch_is_charged_nothing() {
+async fn a_follower_is_charged_nothing() {
     let world = World::with(|plan| set_rule(plan, 0, "misses_per_minute", 5)).await;
     let gate = world.atlas.on(Asked::certificates()).hold();
     let asking = join_all((0..60).map(|_| world.ask("app1")));

@@ -86,7 +86,7 @@ async fn a_fresh_list_stays_a_hit_when_its_renewal_is_held_back() {
     assert_eq!(last_lookup(&world)["cache"], "hit");
     assert_eq!(stale_answers(&world, "error").await, 0);
     assert!(withheld(&world, "bucket_low").await >= 1);
-    // Whoever insists is not told that Atlas failed, either: it was not asked.
+    // A caller that forces a refresh is not told that Atlas failed, either: it was not asked.
     let target = certs(PROJECT, "app1");
     let no_cache = [("Cache-Control", "no-cache")];
     world.advance(Duration::from_secs(1));
@@ -98,7 +98,7 @@ async fn a_fresh_list_stays_a_hit_when_its_renewal_is_held_back() {
 }
 
 #[tokio::test]
-async fn a_stale_list_that_is_held_back_says_so_and_accuses_nobody() {
+async fn a_stale_list_says_that_its_refresh_was_held_back() {
     let world = quiet_world().await;
     world.ask("app1").await;
     advance_on_record(&world, PAST_TTL).await;

@@ -10,8 +10,7 @@ use crate::client::Reply;
 use crate::world::{PROJECT, World, set};
 
 #[tokio::test]
-async fn f01_f02_half_an_hour_without_atlas_is_bridged_on_record_and_cheap_and_its_return_noticed()
-{
+async fn f01_f02_half_an_hour_without_atlas_is_bridged_cheaply_and_on_record() {
     let world = world_of(300).await;
     assert!(
         ask_all(&world)
@@ -99,7 +98,7 @@ async fn f05_nothing_is_served_past_the_bound_however_long_atlas_is_down() {
 }
 
 #[tokio::test]
-async fn f04_g22_an_atlas_that_hangs_costs_no_hit_and_delays_a_stale_answer_only_a_little() {
+async fn f04_g22_an_atlas_that_hangs_delays_a_stale_answer_only_a_little() {
     let world = quiet_world().await;
     world.ask("app1").await;
     advance_on_record(&world, PAST_TTL).await;
@@ -108,7 +107,7 @@ async fn f04_g22_an_atlas_that_hangs_costs_no_hit_and_delays_a_stale_answer_only
         .atlas
         .on(Asked::certificates())
         .respond(Fault::silence());
-    // Time stands still: whoever is answered has waited for nobody.
+    // Time stands still: a caller that is answered has not waited.
     let patient = world.ask("app1");
     let mut patient = std::pin::pin!(patient);
     tokio::select! {
@@ -126,7 +125,7 @@ async fn f04_g22_an_atlas_that_hangs_costs_no_hit_and_delays_a_stale_answer_only
     world.advance(Duration::from_secs(3));
     let first = patient.await;
     assert_eq!(first.status, 200, "{}", first.text());
-    // From now on nobody waits for this list.
+    // From now on no caller waits for this list.
     for _ in 0..10 {
         let stale = world.ask("app1").await;
         assert_eq!(stale.status, 200, "{}", stale.text());

@@ -24,7 +24,7 @@ async fn f09_a_purge_during_a_fetch_wins() {
     assert_eq!(
         reply.json()["totalCount"],
         7,
-        "what was read before is told to nobody"
+        "what was read before is told to no caller"
     );
     assert_eq!(world.ask("app1").await.json()["totalCount"], 7);
 }

@@ -1,5 +1,4 @@
-//! Walks as the model has them: what Atlas says goes in; lists and failures come out, and a log of
-//! what was read when.
+//! The fetches of the model, with a log of what was read when.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -26,14 +25,14 @@ pub(super) enum Word {
     Missing,
     Down,
     Limited,
-    /// Nothing: the walk's task ends half-way.
+    /// Nothing: the fetch's task ends half-way.
     Dies,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Log {
     pub(super) key: usize,
-    /// Where in the order of all events the walk began and ended.
+    /// Where in the order of all events the fetch began and ended.
     pub(super) began: u64,
     pub(super) ended: Option<u64>,
     pub(super) read_at: Moment,
@@ -45,7 +44,7 @@ pub(super) struct Scene {
     pub(super) words: [Word; KEYS.len()],
     /// Counts events, so that "before" and "after" are exact although the clock stands still.
     pub(super) event: u64,
-    pub(super) walks: HashMap<FillId, Log>,
+    pub(super) fetches: HashMap<FillId, Log>,
     pub(super) under_way: [u32; KEYS.len()],
 }
 
@@ -55,9 +54,9 @@ impl Scene {
         self.event
     }
 
-    /// The walk of a key that ended last.
+    /// The fetch of a key that ended last.
     pub(super) fn last_of(&self, key: usize) -> Option<&Log> {
-        let of_key = self.walks.values().filter(|log| log.key == key);
+        let of_key = self.fetches.values().filter(|log| log.key == key);
         of_key
             .filter(|log| log.ended.is_some())
             .max_by_key(|log| log.ended)
@@ -109,7 +108,7 @@ impl Log {
                 retry_after: Duration::from_secs(1),
             },
             // Like a panic, but says nothing.
-            Word::Dies => std::panic::resume_unwind(Box::new("the walk dies")),
+            Word::Dies => std::panic::resume_unwind(Box::new("the fetch dies")),
         };
         Err(FetchError {
             reason,
@@ -153,8 +152,8 @@ impl Log {
     }
 }
 
-/// One walk: reads what Atlas says as it begins, and ends when the gate lets it.
-pub(super) async fn walk(
+/// One fetch: reads what Atlas says as it begins, and ends when the gate lets it.
+pub(super) async fn scripted_fetch(
     scene: Arc<Mutex<Scene>>,
     gate: Arc<Semaphore>,
     manual_clock: ManualClock,
@@ -164,7 +163,7 @@ pub(super) async fn walk(
     let log = {
         let mut scene = scene.lock().unwrap();
         scene.under_way[key] += 1;
-        assert_eq!(scene.under_way[key], 1, "two walks of one key at once");
+        assert_eq!(scene.under_way[key], 1, "two fetches of one key at once");
         let log = Log {
             key,
             began: scene.next(),
@@ -173,7 +172,7 @@ pub(super) async fn walk(
             ended_at: Duration::ZERO,
             word: scene.words[key],
         };
-        scene.walks.insert(request.fill_id, log);
+        scene.fetches.insert(request.fill_id, log);
         log
     };
     gate.acquire().await.unwrap().forget();
@@ -181,7 +180,7 @@ pub(super) async fn walk(
         let mut scene = scene.lock().unwrap();
         scene.under_way[key] -= 1;
         let event = scene.next();
-        let log = scene.walks.get_mut(&request.fill_id).unwrap();
+        let log = scene.fetches.get_mut(&request.fill_id).unwrap();
         log.ended = Some(event);
         log.ended_at = manual_clock.now().elapsed;
     }

@@ -1,4 +1,4 @@
-//! What may happen: chance goes in, a step comes out.
+//! The random steps of the model.
 
 use proptest::prelude::*;
 

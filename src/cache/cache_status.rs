@@ -1,14 +1,14 @@
-//! Where an answer came from, in the words of `Cache-Status` (RFC 9211), of the audit trail and of the
-//! metrics.
+//! Where an answer came from, from the header `Cache-Status` (RFC 9211) to the audit trail and the metrics.
 
 use std::fmt;
 
+use crate::telemetry::metrics::lookups::CacheUse;
 use crate::upstream::HeldBack;
 
 /// Where an answer came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Source {
-    /// A fetch that somebody else had already begun.
+pub enum CacheStatus {
+    /// A fetch that another caller leads (request coalescing).
     Collapsed,
     /// Memory: the last fetch has failed, and it is too early for another.
     Failed,
@@ -18,9 +18,9 @@ pub enum Source {
     Hit,
     /// A fetch of its own, because nothing was known.
     Miss,
-    /// Memory: Atlas has lately said that there is no such user or project.
+    /// Memory: Atlas has lately said that there is no such user or project (negative caching).
     Negative,
-    /// Memory, which was renewed before its time, so that nobody had to wait.
+    /// Memory, refreshed ahead of its end, so that no caller had to wait.
     RefreshedAhead,
     /// A fetch of its own, because what was known was too old.
     Renewed,
@@ -39,7 +39,7 @@ pub enum Staleness {
     HeldBack(HeldBack),
     /// Too much is under way here to ask Atlas.
     Overload,
-    /// Atlas is taking its time, and the fetch goes on without the caller.
+    /// Atlas is taking its time, and the fetch goes on without the caller (stale-while-revalidate).
     Slow,
 }
 
@@ -86,24 +86,24 @@ impl Staleness {
     }
 }
 
-impl Source {
-    /// The word for the audit trail and the metrics, from a closed set.
-    pub const fn word(self) -> &'static str {
+impl CacheStatus {
+    /// As it is recorded and counted.
+    pub(crate) const fn cache_use(self) -> CacheUse {
         match self {
-            Self::Collapsed => "collapsed",
-            Self::Hit | Self::RefreshedAhead => "hit",
-            Self::Forced | Self::Miss | Self::Renewed => "miss",
-            Self::Failed | Self::Negative => "negative",
-            Self::Stale(_) => "stale",
+            Self::Collapsed => CacheUse::Collapsed,
+            Self::Hit | Self::RefreshedAhead => CacheUse::Hit,
+            Self::Forced | Self::Miss | Self::Renewed => CacheUse::Miss,
+            Self::Failed | Self::Negative => CacheUse::Negative,
+            Self::Stale(_) => CacheUse::Stale,
         }
     }
 
     /// What `Cache-Status` says after the cache's name.
     ///
     /// `ttl` is that of the answer, where it has one; `stored`, whether it is remembered.
-    pub const fn status(self, ttl: Option<i64>, stored: bool) -> CacheStatus {
-        CacheStatus {
-            source: self,
+    pub const fn header(self, ttl: Option<i64>, stored: bool) -> CacheStatusHeader {
+        CacheStatusHeader {
+            status: self,
             ttl,
             stored,
         }
@@ -112,43 +112,43 @@ impl Source {
 
 /// The parameters of a `Cache-Status` member, ready to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CacheStatus {
-    source: Source,
+pub struct CacheStatusHeader {
+    status: CacheStatus,
     ttl: Option<i64>,
     stored: bool,
 }
 
-impl CacheStatus {
+impl CacheStatusHeader {
     /// For how long the answer is good, where it says so.
     pub fn ttl(self) -> Option<i64> {
         self.ttl
     }
 }
 
-impl fmt::Display for CacheStatus {
+impl fmt::Display for CacheStatusHeader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (words, detail) = match self.source {
-            Source::Collapsed => ("fwd=miss; collapsed", ""),
-            Source::Failed => ("hit", "; detail=failed"),
-            Source::Forced => ("fwd=request", ""),
-            Source::Hit => ("hit", ""),
-            Source::Miss => ("fwd=miss", ""),
-            Source::Negative => ("hit", "; detail=negative"),
-            Source::RefreshedAhead => ("hit", "; detail=refreshed-ahead"),
-            Source::Renewed => ("fwd=stale", ""),
-            Source::Stale(why) => ("hit", why.detail()),
+        let (words, detail) = match self.status {
+            CacheStatus::Collapsed => ("fwd=miss; collapsed", ""),
+            CacheStatus::Failed => ("hit", "; detail=failed"),
+            CacheStatus::Forced => ("fwd=request", ""),
+            CacheStatus::Hit => ("hit", ""),
+            CacheStatus::Miss => ("fwd=miss", ""),
+            CacheStatus::Negative => ("hit", "; detail=negative"),
+            CacheStatus::RefreshedAhead => ("hit", "; detail=refreshed-ahead"),
+            CacheStatus::Renewed => ("fwd=stale", ""),
+            CacheStatus::Stale(why) => ("hit", why.detail()),
         };
         f.write_str(words)?;
-        match (self.source, self.ttl) {
-            (Source::Miss | Source::Renewed, _) if self.stored => {
+        match (self.status, self.ttl) {
+            (CacheStatus::Miss | CacheStatus::Renewed, _) if self.stored => {
                 f.write_str("; stored")?;
             }
             (
-                Source::Failed
-                | Source::Hit
-                | Source::Negative
-                | Source::RefreshedAhead
-                | Source::Stale(_),
+                CacheStatus::Failed
+                | CacheStatus::Hit
+                | CacheStatus::Negative
+                | CacheStatus::RefreshedAhead
+                | CacheStatus::Stale(_),
                 Some(ttl),
             ) => write!(f, "; ttl={ttl}")?,
             (_, _) => {}
@@ -163,41 +163,46 @@ mod tests {
 
     #[test]
     fn cache_status_speaks_the_words_of_rfc_9211() {
-        for (source, ttl, stored, words) in [
-            (Source::Hit, Some(231), true, "hit; ttl=231"),
-            (Source::Miss, Some(300), true, "fwd=miss; stored"),
-            (Source::Miss, None, false, "fwd=miss"),
-            (Source::Collapsed, Some(300), true, "fwd=miss; collapsed"),
+        for (status, ttl, stored, words) in [
+            (CacheStatus::Hit, Some(231), true, "hit; ttl=231"),
+            (CacheStatus::Miss, Some(300), true, "fwd=miss; stored"),
+            (CacheStatus::Miss, None, false, "fwd=miss"),
             (
-                Source::Stale(Staleness::Error),
+                CacheStatus::Collapsed,
+                Some(300),
+                true,
+                "fwd=miss; collapsed",
+            ),
+            (
+                CacheStatus::Stale(Staleness::Error),
                 Some(-12),
                 true,
                 "hit; ttl=-12; detail=stale-if-error",
             ),
             (
-                Source::Stale(Staleness::Slow),
+                CacheStatus::Stale(Staleness::Slow),
                 Some(-1),
                 true,
                 "hit; ttl=-1; detail=stale-while-revalidate",
             ),
             (
-                Source::Stale(Staleness::HeldBack(HeldBack::OwnShare)),
+                CacheStatus::Stale(Staleness::HeldBack(HeldBack::OwnShare)),
                 Some(-3),
                 true,
                 "hit; ttl=-3; detail=stale-own-share",
             ),
-            (Source::Forced, Some(300), true, "fwd=request"),
-            (Source::Renewed, Some(300), true, "fwd=stale; stored"),
-            (Source::Negative, None, false, "hit; detail=negative"),
-            (Source::Failed, None, false, "hit; detail=failed"),
+            (CacheStatus::Forced, Some(300), true, "fwd=request"),
+            (CacheStatus::Renewed, Some(300), true, "fwd=stale; stored"),
+            (CacheStatus::Negative, None, false, "hit; detail=negative"),
+            (CacheStatus::Failed, None, false, "hit; detail=failed"),
             (
-                Source::RefreshedAhead,
+                CacheStatus::RefreshedAhead,
                 Some(300),
                 true,
                 "hit; ttl=300; detail=refreshed-ahead",
             ),
         ] {
-            assert_eq!(source.status(ttl, stored).to_string(), words);
+            assert_eq!(status.header(ttl, stored).to_string(), words);
         }
     }
 }
