@@ -293,6 +293,30 @@ mod tests {
         assert!(warnings(None, 256).is_empty());
     }
 
+    #[derive(Clone)]
+    struct Holder(Arc<std::sync::atomic::AtomicU64>);
+
+    impl Reclaim for Holder {
+        fn held(&self) -> u64 {
+            self.0.load(Ordering::Relaxed)
+        }
+
+        fn reclaim(&self, bytes: u64) {
+            self.0.fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn two_caches_give_back_in_proportion_to_what_they_hold() {
+        let holder = |bytes: u64| Holder(Arc::new(bytes.into()));
+        for (first, second, left) in [(800, 200, (720, 180)), (0, 1_000, (0, 900))] {
+            let both = (holder(first), holder(second));
+            both.reclaim(both.held() / 10);
+            assert_eq!((both.0.held(), both.1.held()), left);
+        }
+        (holder(0), holder(0)).reclaim(0);
+    }
+
     #[test]
     fn the_kernel_says_what_this_process_takes() {
         let resident = resident(&Config::default().statm).unwrap();

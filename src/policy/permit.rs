@@ -10,7 +10,7 @@ use crate::atlas::CertQuery;
 
 /// Proof that a caller may ask a question. The cache accepts nothing else.
 ///
-/// Only [`Policy::authorize`] makes one:
+/// Only [`Policy::authorize`](super::Policy::authorize) makes one:
 ///
 /// ```compile_fail,E0451
 /// use std::borrow::Cow;

@@ -81,3 +81,22 @@ impl RuleLists {
 
 /// Positions in all lists together, and one for each list: some 10 MB.
 const MOST_KEPT: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::tests::caller;
+
+    #[test]
+    fn what_is_kept_is_bounded_and_the_rest_is_found_each_time() {
+        let lists = RuleLists::new();
+        assert_eq!(lists.number(&vec![0; MOST_KEPT - 2]), Some(0));
+        assert_eq!(lists.number(&[1, 2]), None);
+        let caller = caller("a");
+        for _ in 0..2 {
+            let found = lists.with(&caller, || vec![1, 2], <[usize]>::to_vec);
+            assert_eq!(found, [1, 2]);
+        }
+        assert_eq!(caller.rule_list.get(lists.generation), None);
+    }
+}
