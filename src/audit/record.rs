@@ -373,7 +373,7 @@ mod tests {
             assert!(line(micros).starts_with(&format!("{{\"time\":\"{time}\",")));
         }
         for (micros, year) in [(i64::MIN, "1970"), (i64::MAX, "9999")] {
-            assert_eq!(&line(micros)[9..13], year);
+            assert!(line(micros).starts_with(&format!("{{\"time\":\"{year}-")));
         }
     }
 
