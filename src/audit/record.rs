@@ -295,17 +295,17 @@ impl Formatter for Ascii {
 #[derive(Default)]
 struct Buffer {
     line: Vec<u8>,
-    second: Second,
+    second: CalendarSecond,
 }
 
 #[derive(Default)]
-struct Second {
+struct CalendarSecond {
     number: i64,
     /// `2026-08-10T02:06:35.`.
     text: String,
 }
 
-impl Second {
+impl CalendarSecond {
     fn text(&mut self, time: Timestamp) -> &[u8] {
         if self.text.is_empty() || self.number != time.seconds() {
             self.number = time.seconds();
