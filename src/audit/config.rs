@@ -325,7 +325,6 @@ const SMALLEST_FILE: Size = Size::kibibytes(64);
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(100);
 const LONGEST_INTERVAL: Duration = Duration::from_mins(1);
 const SHORTEST_KEPT: Duration = Duration::from_hours(1);
-/// A hundred years.
 const LONGEST_KEPT: Duration = Duration::from_hours(24 * 36_525);
 const USUALLY_KEPT: Duration = Duration::from_hours(24 * 400);
 const MOST_KEPT: Size = Size::mebibytes(1 << 30);

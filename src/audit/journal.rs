@@ -74,17 +74,13 @@ pub(super) struct JournalParts {
     pub(super) metrics: AuditMetrics,
 }
 
-/// What waits to be written, and what waits to be settled.
 #[derive(Debug, Default)]
 struct Queue {
     open: Option<Batch>,
-    /// By age.
     unsettled: VecDeque<Arc<Commit>>,
-    /// Nothing more is taken.
     closed: bool,
 }
 
-/// Records that are written together.
 #[derive(Debug)]
 struct Batch {
     /// A record each line, without its place in the chain.
@@ -177,7 +173,6 @@ impl Journal {
         }
     }
 
-    /// Waits until the threads have followed the order to stop.
     pub(super) fn ended(&self) -> impl Future<Output = ()> + '_ {
         self.ended.cancelled()
     }

@@ -295,17 +295,17 @@ impl Formatter for Ascii {
 #[derive(Default)]
 struct Buffer {
     line: Vec<u8>,
-    second: Second,
+    second: CalendarSecond,
 }
 
 #[derive(Default)]
-struct Second {
+struct CalendarSecond {
     number: i64,
     /// `2026-08-10T02:06:35.`.
     text: String,
 }
 
-impl Second {
+impl CalendarSecond {
     fn text(&mut self, time: Timestamp) -> &[u8] {
         if self.text.is_empty() || self.number != time.seconds() {
             self.number = time.seconds();
@@ -373,7 +373,7 @@ mod tests {
             assert!(line(micros).starts_with(&format!("{{\"time\":\"{time}\",")));
         }
         for (micros, year) in [(i64::MIN, "1970"), (i64::MAX, "9999")] {
-            assert_eq!(&line(micros)[9..13], year);
+            assert!(line(micros).starts_with(&format!("{{\"time\":\"{year}-")));
         }
     }
 

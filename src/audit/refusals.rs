@@ -34,7 +34,6 @@ pub(super) struct Refusals {
     stopped: CancellationToken,
 }
 
-/// Whose refusals are counted together.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum RefusedParty {
     /// An unknown caller, from this [`network`](crate::identity::network).
@@ -43,11 +42,8 @@ pub(super) enum RefusedParty {
         issuer: Arc<str>,
         subject: Box<str>,
     },
-    /// The sources beyond those that are tracked.
     OtherSources,
-    /// The callers beyond those that are tracked.
     OtherCallers,
-    /// All together, while the disk is short.
     All,
 }
 
@@ -110,7 +106,6 @@ impl Refusals {
         folded
     }
 
-    /// Waits until all that is folded is on record; from then on nothing more is folded.
     pub(super) async fn close(&self) {
         self.stop.cancel();
         self.stopped.cancelled().await;
@@ -239,7 +234,6 @@ impl Minute {
         mem::take(&mut self.due)
     }
 
-    /// All that is folded; from now on nothing more is.
     fn close(&mut self) -> HashMap<RefusedParty, Fold> {
         self.closed = true;
         self.begin(self.number + 1);

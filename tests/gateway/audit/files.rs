@@ -15,7 +15,11 @@ use crate::audit::trail::{PAST_EXAMINATION, Trail};
 
 #[tokio::test]
 async fn a_file_of_the_size_or_of_another_day_is_followed_by_a_new_one() {
-    let trail = Trail::with(|config| config.rotate_size = Size::kibibytes(64));
+    let trail = Trail::with(|config| {
+        config.rotate_size = Size::kibibytes(64);
+        // Files are counted here, and while one is packed there are two of it.
+        config.compress = false;
+    });
     for _ in 0..300 {
         trail.record("many").await.unwrap();
     }
