@@ -24,6 +24,8 @@ use crate::system::Moment;
 /// What was asked for in the last hour.
 pub(super) struct MintLog {
     path: PathBuf,
+    /// The file as it was last replaced, at its end.
+    file: Option<File>,
     /// A check writes nothing.
     writes: bool,
     mints: Vec<Mint>,
@@ -61,6 +63,7 @@ impl MintLog {
         let read = lines.into_iter().filter_map(|line| Mint::read(line, now));
         let mut log = Self {
             path,
+            file: None,
             writes,
             mints: read.collect(),
         };
@@ -96,9 +99,17 @@ impl MintLog {
     ///
     /// It counts in this process even if it cannot be written.
     pub(super) fn record(&mut self, now: Moment) -> io::Result<Option<File>> {
+        let mint = Mint::new(now, false);
         self.mints.retain(|mint| now.elapsed < mint.ends);
-        self.mints.push(Mint::new(now, false));
-        self.write()
+        self.mints.push(mint);
+        match &mut self.file {
+            // Who needs the token waits for this, so the file is not replaced each time.
+            Some(file) if self.mints.len() <= MOST_LINES => {
+                file.write_all(mint.lines().as_bytes())?;
+            }
+            Some(_) | None => self.write()?,
+        }
+        self.file.as_ref().map(File::try_clone).transpose()
     }
 
     /// Takes the last request back: it was never sent. Nothing of it stays, or a long outage would fill the
@@ -107,7 +118,7 @@ impl MintLog {
         if self.mints.pop_if(|mint| !mint.in_vain).is_none() {
             return self.in_vain();
         }
-        self.write().map(drop)
+        self.write()
     }
 
     /// Writes down that no living token came of the last request: it was refused, or has been revoked.
@@ -121,15 +132,16 @@ impl MintLog {
     }
 
     /// Puts a file with what is known in the place of the present one.
-    fn write(&self) -> io::Result<Option<File>> {
+    fn write(&mut self) -> io::Result<()> {
         if !self.writes {
-            return Ok(None);
+            return Ok(());
         }
         let (mut file, beside) = state::beside(&self.path)?;
         let lines: String = self.mints.iter().map(Mint::lines).collect();
         file.write_all(lines.as_bytes())?;
         fs::rename(&beside, &self.path)?;
-        Ok(Some(file))
+        self.file = Some(file);
+        Ok(())
     }
 
     fn set_aside(&self, why: &str) {
@@ -228,6 +240,7 @@ const MOST_ALIVE: usize = 80;
 const MOST_A_MINUTE: usize = 5;
 /// How many were asked for just now where nothing is known: one may be, so that callers are served.
 const ASSUMED: usize = MOST_A_MINUTE - 1;
+const MOST_LINES: usize = 1_000;
 const LARGEST: u64 = 1 << 20;
 
 #[cfg(test)]
