@@ -98,10 +98,7 @@ type Part = (&'static str, &'static [&'static str]);
 
 /// What the program consists of.
 const PARTS: [Part; 27] = [
-    (
-        "server: guard of the wire's form",
-        &["our server/guard", "our server/head"],
-    ),
+    ("server: guard of the wire's form", &["our server/head"]),
     (
         "server: reading the request",
         &[
@@ -114,14 +111,9 @@ const PARTS: [Part; 27] = [
     ),
     (
         "server: writing the answer",
-        &[
-            "our server/response",
-            "our server/body",
-            "our server/links",
-            "our server/pretty",
-        ],
+        &["our server/response", "our server/body"],
     ),
-    ("server: connections, timers, layers", &["our server"]),
+    ("server: connections, timers, the service", &["our server"]),
     ("gateway: the job, in order", &["our gateway"]),
     ("audit", &["our audit"]),
     ("cache", &["our cache"]),

@@ -6,7 +6,7 @@
 //! here: what RFC 9112 does not allow ends the connection.
 //!
 //! [`HeadGuard`] takes bytes as they arrive and passes on whole, well-formed heads and their bodies. A
-//! refused head is replaced by a [synthetic request](Fault::synthetic_request), which hyper answers in its
+//! refused head is replaced by a [synthetic request](HeadFault::synthetic_request), which hyper answers in its
 //! turn, behind the answers to what came before it.
 
 mod bytes;

@@ -40,7 +40,11 @@ impl Admin {
             Ok(administrator) => Arc::clone(administrator.rule()),
             Err(denied) => return Err(self.deny(operation, reach, &denied).await),
         };
-        let done = work.await;
+        let done = match work.await {
+            // It is on record as rejected, once.
+            Err(refusal) if refusal.is_of_what_was_sent() => return Err(refusal),
+            done => done,
+        };
         let action = operation.action;
         let (outcome, status) = match &done {
             // Whatever else an operator has begun is done, even if they hang up.
