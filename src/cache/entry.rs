@@ -86,6 +86,13 @@ pub(super) struct Circumstances<'a> {
     pub(super) ahead: bool,
 }
 
+impl EntryMark {
+    #[expect(clippy::as_conversions, reason = "the bits are the discriminants")]
+    const fn bit(self) -> u8 {
+        self as u8
+    }
+}
+
 impl FillId {
     /// A new id, which sorts by time.
     pub(super) fn mint(ids: &Ids, now: Moment) -> Self {
@@ -130,7 +137,7 @@ impl CacheEntry {
         Ok(Self {
             list,
             usual,
-            marks: AtomicU8::new(if of.ahead { EntryMark::Ahead as u8 } else { 0 }),
+            marks: AtomicU8::new(if of.ahead { EntryMark::Ahead.bit() } else { 0 }),
             lifetime: Lifetime::pick(config, of.fill_id.chance()),
             answered_at: micros(fetched.answered_at.elapsed),
             answered_on: fetched.answered_at.wall,
@@ -348,13 +355,13 @@ impl CacheEntry {
     }
 
     pub(super) fn has(&self, mark: EntryMark) -> bool {
-        self.marks.load(Ordering::Relaxed) & mark as u8 != 0
+        self.marks.load(Ordering::Relaxed) & mark.bit() != 0
     }
 
     /// Sets a mark; says whether it was not there before.
     pub(super) fn mark(&self, mark: EntryMark) -> bool {
         // Reading first keeps the cache line shared between cores.
-        let bit = mark as u8;
+        let bit = mark.bit();
         !self.has(mark) && self.marks.fetch_or(bit, Ordering::Relaxed) & bit == 0
     }
 
@@ -383,7 +390,7 @@ impl CacheEntry {
         let millis = u64::try_from(now.elapsed.as_millis()).expect("no process runs for so long");
         self.failed_at.store(millis + 1, Ordering::Relaxed);
         self.marks
-            .fetch_and(!(EntryMark::Refreshing as u8), Ordering::Relaxed);
+            .fetch_and(!EntryMark::Refreshing.bit(), Ordering::Relaxed);
     }
 
     /// Whether the last attempt to replace it failed, and it was Atlas that failed.

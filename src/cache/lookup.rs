@@ -302,7 +302,7 @@ impl Inner {
                     error: Arc::clone(error),
                     fill_id: *fill_id,
                     failures,
-                    forced: fetch.is_forced().then(|| fetch.began),
+                    forced: fetch.is_forced().then_some(fetch.began),
                     known_at: now,
                     ttl: span,
                 };

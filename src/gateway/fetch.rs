@@ -17,15 +17,14 @@ use crate::system::Moment;
 use crate::telemetry::{Chain, Tally};
 use crate::upstream::{FetchError, FetchOptions, Fetched, Verdict};
 
+type TracedFetch = Instrumented<BoxFuture<'static, Result<Fetched, FetchError>>>;
+
 impl Gateway {
     /// What the cache fetches by; `request_id` is that of the lookup that needs it.
     pub(super) fn fetch(
         &self,
         request_id: RequestId,
-    ) -> impl Fn(FetchRequest) -> Instrumented<BoxFuture<'static, Result<Fetched, FetchError>>>
-    + Send
-    + Sync
-    + 'static {
+    ) -> impl Fn(FetchRequest) -> TracedFetch + Send + Sync + 'static {
         let (upstream, audit, clock) = (
             self.upstream.clone(),
             self.audit.clone(),

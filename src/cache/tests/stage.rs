@@ -206,8 +206,8 @@ impl Atlas {
                     stats: cost,
                 });
             }
-            Word::Refusal(status, code) => FetchErrorKind::Atlas(AtlasAnswer {
-                status,
+            Word::Refusal(of_atlas, code) => FetchErrorKind::Atlas(AtlasAnswer {
+                status: of_atlas,
                 body: Bytes::from_static(b"{}"),
                 error_code: Some(code.into()),
                 retry_after: None,

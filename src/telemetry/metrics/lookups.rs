@@ -183,7 +183,7 @@ impl LookupMetrics {
 
     /// Counts a lookup.
     pub fn lookup(&self, outcome: Outcome, cache: CacheUse, duration: Duration) {
-        let (outcome, cache) = (outcome as usize, cache as usize);
+        let (outcome, cache) = (outcome.index(), cache.index());
         let counter = self.0.counters.get(outcome).and_then(|row| row.get(cache));
         counter.expect("there is a counter for each pair").inc();
         let histogram = self.0.durations.get(cache);
@@ -204,7 +204,7 @@ impl LookupMetrics {
 
     /// Counts a lookup that was refused for a limit.
     pub fn limited(&self, by: LimitedBy) {
-        let counter = self.0.limited.get(by as usize);
+        let counter = self.0.limited.get(by.index());
         counter.expect("there is a counter for each limit").inc();
     }
 
@@ -279,6 +279,14 @@ impl Outcome {
         Self::Unauthenticated,
     ];
 
+    #[expect(
+        clippy::as_conversions,
+        reason = "the discriminant is the place in `ALL`"
+    )]
+    const fn index(self) -> usize {
+        self as usize
+    }
+
     /// As the audit record and the metrics have it.
     pub const fn word(self) -> &'static str {
         match self {
@@ -303,6 +311,14 @@ impl CacheUse {
         Self::Stale,
     ];
 
+    #[expect(
+        clippy::as_conversions,
+        reason = "the discriminant is the place in `ALL`"
+    )]
+    const fn index(self) -> usize {
+        self as usize
+    }
+
     /// As the audit record and the metrics have it.
     pub const fn word(self) -> &'static str {
         match self {
@@ -325,6 +341,14 @@ impl LimitedBy {
         Self::LookupsPerMinute,
         Self::MissesPerMinute,
     ];
+
+    #[expect(
+        clippy::as_conversions,
+        reason = "the discriminant is the place in `ALL`"
+    )]
+    const fn index(self) -> usize {
+        self as usize
+    }
 
     /// Its name.
     pub const fn word(self) -> &'static str {
@@ -430,13 +454,13 @@ mod tests {
     #[test]
     fn what_is_counted_is_listed_in_the_order_of_its_declaration() {
         for (at, outcome) in Outcome::ALL.into_iter().enumerate() {
-            assert_eq!(outcome as usize, at);
+            assert_eq!(outcome.index(), at);
         }
         for (at, cache) in CacheUse::ALL.into_iter().enumerate() {
-            assert_eq!(cache as usize, at);
+            assert_eq!(cache.index(), at);
         }
         for (at, limit) in LimitedBy::ALL.into_iter().enumerate() {
-            assert_eq!(limit as usize, at);
+            assert_eq!(limit.index(), at);
         }
     }
 }
