@@ -152,7 +152,7 @@ fn count(criterion: &mut Criterion) {
                 black_box(Outcome::Answered),
                 black_box(CacheUse::Hit),
                 duration,
-            )
+            );
         });
     });
     let clock = Clock::system();

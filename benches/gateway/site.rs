@@ -1,5 +1,6 @@
 //! What stands around the server under measurement: a simulated Atlas, an issuer's keys, callers.
 
+use std::fmt::Write;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -197,10 +198,11 @@ impl Site {
     fn configuration(directory: &Path, tuning: Tuning, atlas: &str) -> String {
         let (issuer, audience) = (tokens::ISSUER, tokens::AUDIENCE);
         let (directory, sync) = (directory.display(), tuning.sync);
-        let scope_rules: String = (0..tuning.scope_rules)
-            .map(|number| {
-                format!(
-                    r#"
+        let mut scope_rules = String::new();
+        for number in 0..tuning.scope_rules {
+            write!(
+                scope_rules,
+                r#"
             [[access.rules]]
             name = "team {number}"
             subjects = ["payments-*"]
@@ -208,9 +210,9 @@ impl Site {
             projects = ["*"]
             usernames = ["payments-*"]
             "#
-                )
-            })
-            .collect();
+            )
+            .unwrap();
+        }
         format!(
             r#"
             [server]

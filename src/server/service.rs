@@ -1,4 +1,4 @@
-//! The service that hyper calls for each request of a connection: between hyper and a [`Handler`].
+//! The service that hyper calls for each request of a connection: tower's layers around a [`Handler`].
 //!
 //! It hides tokens from everything further in, answers synthetic error requests, catches panics, yields
 //! between pipelined requests, and ends connections of HTTP/1.0.
@@ -15,8 +15,8 @@ use futures_util::future::{BoxFuture, Either};
 use http::header::{AUTHORIZATION, CONNECTION};
 use http::{HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
-use hyper::service::Service;
 use tokio::task::yield_now;
+use tower::{Service, ServiceBuilder};
 
 use super::body::payload::ResponseBody;
 use super::connection::ConnectionPeer;
@@ -36,10 +36,11 @@ pub(crate) trait Handler: Send + Sync + 'static {
     ) -> Self::Answer;
 }
 
-/// A handler for the requests of one connection.
-///
-/// tower's layers would move each request once more for each of them.
-pub(super) struct ConnectionService<H> {
+/// The layers around a handler, for the requests of one connection.
+pub(super) struct ConnectionService<H>(ConnectionHandler<H>);
+
+/// What the layers are around.
+struct ConnectionHandler<H> {
     handler: Arc<H>,
     peer: Arc<ConnectionPeer>,
 }
@@ -47,22 +48,45 @@ pub(super) struct ConnectionService<H> {
 impl<H> ConnectionService<H> {
     pub(super) fn new(handler: Arc<H>, peer: ConnectionPeer) -> Self {
         let peer = Arc::new(peer);
-        Self { handler, peer }
+        Self(ConnectionHandler { handler, peer })
     }
 }
 
-impl<H: Handler> Service<Request<Incoming>> for ConnectionService<H> {
+// Each layer is always ready, so it is called at once. hyper-util's `TowerToHyperService` asks first, in a future
+// that moves each request about six times.
+impl<H: Handler> hyper::service::Service<Request<Incoming>> for ConnectionService<H> {
     type Response = Response<ResponseBody>;
     type Error = Infallible;
     type Future = CatchPanic<Either<H::Answer, Ready<Response<ResponseBody>>>>;
 
-    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        for (name, value) in request.headers_mut() {
-            // So that not even a panic's message can print a token.
-            if *name == AUTHORIZATION {
-                value.set_sensitive(true);
-            }
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        ServiceBuilder::new()
+            // Outermost, so that not even a panic's message can print a token.
+            .map_request(hide_tokens)
+            .service(&self.0)
+            .call(request)
+    }
+}
+
+fn hide_tokens(mut request: Request<Incoming>) -> Request<Incoming> {
+    for (name, value) in request.headers_mut() {
+        if *name == AUTHORIZATION {
+            value.set_sensitive(true);
         }
+    }
+    request
+}
+
+impl<H: Handler> Service<Request<Incoming>> for &ConnectionHandler<H> {
+    type Response = Response<ResponseBody>;
+    type Error = Infallible;
+    type Future = CatchPanic<Either<H::Answer, Ready<Response<ResponseBody>>>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
         let version = request.version();
         let is_pipelined = version < Version::HTTP_2 && !self.peer.state.take_read();
         let answer = if let Some(fault) = HeadFault::of_synthetic(&request) {
