@@ -13,7 +13,7 @@ use aws_lc_rs::digest;
 use memchr::memmem;
 use uuid::Uuid;
 
-use super::record::{TIME_LENGTH, hex};
+use super::record::{TIME_LENGTH, hex_digits};
 
 /// A hash as it stands in a line: 64 lower-case hexadecimal digits.
 pub(super) type HexHash = [u8; 64];
@@ -148,8 +148,12 @@ impl From<ChainLink> for Tip {
 }
 
 fn hash(digest: digest::Digest) -> HexHash {
-    let text = hex(digest.as_ref());
-    text.try_into().expect("32 bytes are 64 digits")
+    let mut text = [0; 64];
+    let (pairs, _) = text.as_chunks_mut();
+    for (pair, byte) in pairs.iter_mut().zip(digest.as_ref()) {
+        *pair = hex_digits(*byte);
+    }
+    text
 }
 
 fn is_hex(text: &[u8]) -> bool {

@@ -107,7 +107,11 @@ impl Record<'_> {
     /// A text from outside, or of the configuration, cut if it needs more than `limit` bytes.
     pub(super) fn text(&mut self, name: &str, value: &str, limit: usize) {
         let kept = fitting(value, limit);
-        self.put(name, kept);
+        if needs_no_escapes(kept) {
+            self.word(name, kept);
+        } else {
+            self.put(name, kept);
+        }
         if kept.len() < value.len() {
             self.note(name, "_truncated", true);
         }
@@ -209,18 +213,25 @@ pub(super) fn escaped(text: &str, limit: usize) -> (String, bool) {
 }
 
 pub(super) fn hex(bytes: &[u8]) -> Vec<u8> {
-    let digit = |value: u8| {
+    bytes.iter().flat_map(|byte| hex_digits(*byte)).collect()
+}
+
+pub(super) fn hex_digits(byte: u8) -> [u8; 2] {
+    [byte >> 4, byte & 15].map(|value| {
         if value < 10 {
             b'0' + value
         } else {
             b'a' - 10 + value
         }
-    };
-    let mut digits = Vec::with_capacity(2 * bytes.len());
-    for byte in bytes {
-        digits.extend_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
-    }
-    digits
+    })
+}
+
+/// Whether `text` stands in a record as it is. Nearly every text does, and serde would look at each of its bytes
+/// in a table.
+fn needs_no_escapes(text: &str) -> bool {
+    text.bytes().fold(true, |all, byte| {
+        all & (b' '..=b'~').contains(&byte) & (byte != b'"') & (byte != b'\\')
+    })
 }
 
 /// The longest beginning of `text` that takes at most `limit` bytes.

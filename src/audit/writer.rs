@@ -151,10 +151,13 @@ impl Writer {
     fn seal(&mut self, bodies: &[u8]) -> Tip {
         self.lines.clear();
         let mut tip = self.tip;
-        let bodies = bodies.split(|byte| *byte == b'\n');
-        for body in bodies.filter(|body| !body.is_empty()) {
+        let mut rest = bodies;
+        while let Some(end) = memchr::memchr(b'\n', rest) {
+            let (body, after) = rest.split_at(end);
             chain::seal(&mut self.lines, body, &mut tip);
+            rest = after.split_at(1).1;
         }
+        debug_assert!(rest.is_empty(), "each body has its line end");
         tip
     }
 

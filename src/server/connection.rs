@@ -15,14 +15,15 @@ mod tests;
 mod timer;
 
 use std::future::poll_fn;
-use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
+use std::{io, iter};
 
-use futures_util::FutureExt;
 use futures_util::future::{Either, select};
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use hyper::server::conn::{http1, http2 as h2};
 use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulConnection;
@@ -344,7 +345,7 @@ impl Listener {
         let age = self.limits.connection_age;
         // With jitter: connections made together, after a restart, do not all come again together.
         let age = Jitter::System.between(age.mul_f64(0.9), age.mul_f64(1.1));
-        let end = pin!(async {
+        let end = async {
             tokio::select! {
                 () = self.stop.cancelled() => false,
                 () = self.clock.sleep(age) => false,
@@ -353,10 +354,12 @@ impl Listener {
                 () = last.cancelled() => false,
                 () = slot.evicted() => true,
             }
-        });
-        let evicted = match select(connection.as_mut(), end).await {
+        };
+        // Polled when it is woken, and not with each step of a request.
+        let mut end: FuturesUnordered<_> = iter::once(end).collect();
+        let evicted = match select(connection.as_mut(), end.next()).await {
             Either::Left((ended, _)) => return ended.map_err(io::Error::other),
-            Either::Right((evicted, _)) => evicted,
+            Either::Right((evicted, _)) => evicted.expect("it has one future"),
         };
         connection.as_mut().graceful_shutdown();
         if evicted && slot.ends_at_once() {
