@@ -163,13 +163,13 @@ async fn a_pipeline_is_answered_in_order_however_its_bytes_arrive() {
 async fn pipelined_requests_take_turns_with_other_connections() {
     // Where nothing has to be waited for, not even a record.
     let world = World::with(|plan| set(&mut plan.config, "audit.refusals_per_minute", 0)).await;
-    let mut other = Connection::open(world.address()).await;
-    other.send(&USUAL.bytes()).await;
-    assert_eq!(other.reply(false).await.status, 200);
     let denied = Asked {
         line: &format!("GET {} HTTP/1.1", certs(PROJECT, "secret-1")),
         ..USUAL
     };
+    let mut other = Connection::open(world.address()).await;
+    other.send(&denied.bytes()).await;
+    assert_eq!(other.reply(false).await.status, 403);
     let mut callers = Vec::new();
     for _ in 0..8 {
         let mut caller = Connection::open(world.address()).await;
@@ -180,8 +180,8 @@ async fn pipelined_requests_take_turns_with_other_connections() {
     for caller in &mut callers {
         caller.send(&denied.bytes().repeat(20)).await;
     }
-    other.send(&USUAL.bytes()).await;
-    assert_eq!(other.reply(false).await.status, 200);
+    other.send(&denied.bytes()).await;
+    assert_eq!(other.reply(false).await.status, 403);
     // Of 160, and not sixteen of each.
     let before: usize = callers.iter_mut().map(Connection::answers_here).sum();
     assert!(before < 60, "{before} were answered before");
