@@ -17,6 +17,7 @@
 
 mod cache_status;
 mod config;
+mod encoding;
 mod entry;
 pub mod explain;
 mod in_flight;
@@ -40,9 +41,10 @@ use tokio_util::task::TaskTracker;
 
 pub use cache_status::{CacheStatus, CacheStatusHeader, Staleness};
 pub use config::Config;
+pub use encoding::{Encoding, Text};
 pub use entry::{CacheEntry, Cost, FillId, WORTH_COMPRESSING};
 pub use explain::Explanation;
-pub use rendered::{Address, Encoding, Tag, Text, Unexpired, Usual};
+pub use rendered::{Address, Tag, Unexpired, Usual};
 
 use self::freshness::Freshness;
 use self::in_flight::InFlight;

@@ -13,6 +13,7 @@ use crate::settings::{ConfigError, Ranges, Size};
 
 mod accept;
 pub mod admin;
+pub mod api_version;
 pub mod body;
 pub(crate) mod connection;
 pub(crate) mod forwarded;

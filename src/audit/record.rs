@@ -229,9 +229,8 @@ pub(super) fn hex_digits(byte: u8) -> [u8; 2] {
 /// Whether `text` stands in a record as it is. Nearly every text does, and serde would look at each of its bytes
 /// in a table.
 fn needs_no_escapes(text: &str) -> bool {
-    text.bytes().fold(true, |all, byte| {
-        all & (b' '..=b'~').contains(&byte) & (byte != b'"') & (byte != b'\\')
-    })
+    let is_plain = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b'"' && byte != b'\\';
+    text.bytes().fold(true, |all, byte| all & is_plain(byte))
 }
 
 /// The longest beginning of `text` that takes at most `limit` bytes.

@@ -9,8 +9,9 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use uuid::Uuid;
 
+use super::encoding::{Encoding, Text};
 use super::freshness::{Freshness, Lifetime, pause_after};
-use super::rendered::{Address, Encoding, Tag, Text, Unexpired, Usual};
+use super::rendered::{Address, Tag, Unexpired, Usual};
 use super::{Config, rendered};
 use crate::atlas::{CertQuery, CertificateList, Timestamp};
 use crate::system::{Ids, Moment};

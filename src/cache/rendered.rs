@@ -4,22 +4,20 @@
 //! answer to another address or in another form, and every one after a certificate has expired, is made from
 //! [`Unexpired`]: a head of its own, the one list in memory, a tail of its own.
 
-use std::io::Write;
+use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
-use std::{fmt, io};
 
 use arc_swap::ArcSwapOption;
 use aws_lc_rs::digest;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use http::HeaderValue;
 use tokio::sync::OnceCell;
 use tokio::task::spawn_blocking;
 
+use super::encoding::{Encoding, Text};
 use super::splice::Packed;
 use crate::atlas::{CertQuery, Certificate, CertificateList, Timestamp};
 
@@ -32,27 +30,6 @@ pub struct Address<'a> {
     pub host: &'a str,
     /// The root of the API's version: `/api/atlas/v2` or `/api/atlas/v1.0`.
     pub root: &'a str,
-}
-
-/// A compression of large answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Encoding {
-    /// RFC 7932. Level 4: about as small as gzip's 6 for twice the time, so it is made only where the caller
-    /// prefers it. For one answer: level 1.
-    Brotli,
-    /// RFC 1952. Level 6; for one answer: level 1.
-    Gzip,
-    /// RFC 8878. Level 1, which is smaller here than gzip's 6 and six times as fast.
-    Zstd,
-}
-
-/// A document, as it lies in memory.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Text {
-    /// In one piece.
-    Whole(Bytes),
-    /// What stands before a list, the list, which is shared, and what stands behind it.
-    Spliced(Box<[Bytes; 3]>),
 }
 
 /// The usual answer: every certificate, no page, no indentation.
@@ -135,83 +112,6 @@ impl Address<'_> {
         json.push_str("/databaseUsers/");
         json.extend(query.username.to_path_segment());
         json.push_str("/certs");
-    }
-}
-
-impl Encoding {
-    /// As it stands in `Content-Encoding`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Brotli => "br",
-            Self::Gzip => "gzip",
-            Self::Zstd => "zstd",
-        }
-    }
-
-    /// Compresses quickly what `feed` writes, for one answer. `None` if that failed.
-    pub fn compress(self, feed: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Option<Vec<u8>> {
-        let out = Vec::new();
-        match self {
-            Self::Brotli => {
-                let mut encoder =
-                    brotli::CompressorWriter::new(out, BROTLI_BUFFER, 1, BROTLI_WINDOW);
-                feed(&mut encoder).ok()?;
-                Some(encoder.into_inner())
-            }
-            Self::Gzip => {
-                let mut encoder = GzEncoder::new(out, Compression::new(1));
-                feed(&mut encoder).ok()?;
-                encoder.finish().ok()
-            }
-            Self::Zstd => {
-                let mut encoder = zstd::Encoder::new(out, 1).ok()?;
-                feed(&mut encoder).ok()?;
-                encoder.finish().ok()
-            }
-        }
-    }
-}
-
-impl Text {
-    pub(super) fn spliced(head: impl Into<Bytes>, list: Bytes, tail: impl Into<Bytes>) -> Self {
-        Self::Spliced(Box::new([head.into(), list, tail.into()]))
-    }
-
-    /// Its parts, in their order; they can be empty.
-    pub fn texts(&self) -> &[Bytes] {
-        match self {
-            Self::Whole(bytes) => std::slice::from_ref(bytes),
-            Self::Spliced(texts) => &**texts,
-        }
-    }
-
-    /// The same, to be changed.
-    pub(crate) fn texts_mut(&mut self) -> &mut [Bytes] {
-        match self {
-            Self::Whole(bytes) => std::slice::from_mut(bytes),
-            Self::Spliced(texts) => &mut **texts,
-        }
-    }
-
-    /// How many bytes it has.
-    pub fn len(&self) -> usize {
-        self.texts().iter().map(Bytes::len).sum()
-    }
-
-    /// Whether it has none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// A copy in one piece.
-    pub fn to_vec(&self) -> Vec<u8> {
-        self.texts().concat()
-    }
-}
-
-impl Default for Text {
-    fn default() -> Self {
-        Self::Whole(Bytes::new())
     }
 }
 
@@ -556,9 +456,6 @@ fn tail(certificates: usize) -> String {
     tail
 }
 
-const BROTLI_BUFFER: usize = 4_096;
-/// A window of 4 MiB, the largest list's size.
-const BROTLI_WINDOW: u32 = 22;
 /// How many compressed answers are kept besides the usual one, which share the list's own blocks; and how
 /// many pages, which do not, but are parts of it.
 const PLACES: usize = 4;

@@ -9,7 +9,7 @@ use bytes::{BufMut, Bytes};
 use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 use zstd::zstd_safe::CParameter;
 
-use super::rendered::{Encoding, Text};
+use super::encoding::{Encoding, Text};
 
 /// A list, compressed, without beginning and end.
 #[derive(Debug)]

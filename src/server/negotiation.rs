@@ -3,7 +3,7 @@
 use http::HeaderValue;
 use http::header::GetAll;
 
-use super::request::ApiVersion;
+use super::api_version::ApiVersion;
 use crate::cache::Encoding;
 
 /// The media type of a successful answer.

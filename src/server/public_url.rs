@@ -4,7 +4,7 @@ use http::Uri;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::request::ApiVersion;
+use super::api_version::ApiVersion;
 use crate::cache::Address;
 
 /// `https://certs.internal`, maybe with a port and a path below which an ingress has put the gateway.

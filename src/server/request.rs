@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderValue, Method, Version, header};
 pub(super) use addressed::is_host;
 pub use addressed::{Addressed, BearerCredentials};
 
+use super::api_version::ApiVersion;
 use super::negotiation::{Encodings, MediaType, accepted_media_type};
 use super::public_url::PublicUrl;
 use super::query;
@@ -63,15 +64,6 @@ pub struct Received<'r> {
     pub host: Option<&'r str>,
     /// Where links point whatever was addressed.
     pub public_url: Option<&'r PublicUrl>,
-}
-
-/// Which of Atlas's two paths was used; both give the same list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ApiVersion {
-    /// `/api/atlas/v1.0`
-    V1,
-    /// `/api/atlas/v2`
-    V2,
 }
 
 /// Why a request is refused before its caller is authenticated.
@@ -127,16 +119,6 @@ pub enum BadRequest {
     /// The username.
     #[error("the username {0}")]
     Username(InvalidUsername),
-}
-
-impl ApiVersion {
-    /// The path before `/groups/`.
-    pub fn root(self) -> &'static str {
-        match self {
-            Self::V1 => "/api/atlas/v1.0",
-            Self::V2 => "/api/atlas/v2",
-        }
-    }
 }
 
 impl<'r> CertRequest<'r> {

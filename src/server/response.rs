@@ -10,10 +10,11 @@ use http::{HeaderValue, Response, StatusCode, header};
 use serde::Serialize;
 use uuid::Uuid;
 
+mod error_reply;
 mod errors;
 mod limits;
 
-use self::errors::ErrorReply;
+use self::error_reply::ErrorReply;
 use super::body;
 use super::body::payload::ResponseBody;
 use super::head::HeadFault;

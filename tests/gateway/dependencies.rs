@@ -1,5 +1,7 @@
-//! Dependencies have one direction: a module uses only modules below it in `lib.rs`.
+//! Dependencies have one direction: a module uses only modules below it in `lib.rs`, and no two files use each
+//! other, a file and its own submodules apart.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -42,6 +44,92 @@ fn a_module_uses_only_modules_below_it() {
         "dependencies upwards:\n{}",
         wrong.join("\n")
     );
+}
+
+#[test]
+fn no_files_use_each_other_in_a_circle() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let texts: BTreeMap<String, String> = files(&source)
+        .into_iter()
+        .map(|file| {
+            let name = file.strip_prefix(&source).unwrap().with_extension("");
+            (
+                name.to_str().unwrap().to_owned(),
+                fs::read_to_string(file).unwrap(),
+            )
+        })
+        .filter(|(name, _)| !name.ends_with("tests") && !name.contains("/tests/"))
+        .collect();
+    let names: BTreeSet<String> = texts.keys().cloned().collect();
+    let mut left: BTreeMap<String, BTreeSet<String>> = texts
+        .iter()
+        .map(|(name, text)| (name.clone(), uses(name, text, &names)))
+        .collect();
+    // What uses nothing that is left is in no circle, nor is what nothing uses.
+    loop {
+        let used: BTreeSet<String> = left.values().flatten().cloned().collect();
+        let before = left.len();
+        left.retain(|name, uses| !uses.is_empty() && used.contains(name));
+        let kept: BTreeSet<String> = left.keys().cloned().collect();
+        for uses in left.values_mut() {
+            uses.retain(|name| kept.contains(name));
+        }
+        if left.len() == before {
+            break;
+        }
+    }
+    assert!(left.is_empty(), "files in a circle: {left:#?}");
+}
+
+/// The files that `file` uses by its `use` lines, but for those that it is a part of, or that are its parts.
+fn uses(file: &str, text: &str, files: &BTreeSet<String>) -> BTreeSet<String> {
+    let here: Vec<&str> = file.split('/').collect();
+    let product = text.split("#[cfg(test)]\nmod tests").next().unwrap();
+    let lines = product.split_inclusive(';').map(|item| {
+        let item = item
+            .lines()
+            .filter(|line| !line.trim_start().starts_with("//"));
+        item.collect::<Vec<&str>>().join("").trim().to_owned()
+    });
+    let lines = lines.filter_map(|item| {
+        let item = item.strip_prefix("pub ").unwrap_or(&item).to_owned();
+        Some(item.strip_prefix("use ")?.trim_end_matches(';').to_owned())
+    });
+    let mut used = BTreeSet::new();
+    for line in lines {
+        let (path, names) = line.split_once('{').unwrap_or((&line, ""));
+        let mut segments: Vec<&str> = path.split("::").filter(|it| !it.is_empty()).collect();
+        let mut base = here.clone();
+        match segments.first() {
+            Some(&"crate") => base.clear(),
+            Some(&"self") => {}
+            Some(&"super") => base.truncate(base.len() - 1),
+            _ => continue,
+        }
+        segments.remove(0);
+        while segments.first() == Some(&"super") {
+            segments.remove(0);
+            base.pop();
+        }
+        let names = names.trim_end_matches('}').split(',').map(str::trim);
+        for name in names {
+            let whole: Vec<&str> = base
+                .iter()
+                .chain(&segments)
+                .copied()
+                .chain([name])
+                .collect();
+            let file_of = (1..=whole.len()).rev().map(|end| whole[..end].join("/"));
+            let Some(found) = file_of.into_iter().find(|path| files.contains(path)) else {
+                continue;
+            };
+            let is_part = |part: &str, whole: &str| part.starts_with(&format!("{whole}/"));
+            if found != file && !is_part(file, &found) && !is_part(&found, file) {
+                used.insert(found);
+            }
+        }
+    }
+    used
 }
 
 fn modules(lib: &str) -> Vec<String> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::errors::ErrorReply;
+use super::error_reply::ErrorReply;
 use super::whole_seconds;
 use crate::atlas::error::Parameter;
 use crate::audit::TooManyRefusals;
