@@ -54,18 +54,6 @@ impl Arrival<'_> {
             caller_request_id: self.caller_request_id.as_deref().map(Cow::Borrowed),
         }
     }
-
-    /// The same, for when what it was read from is gone.
-    #[must_use]
-    pub fn into_owned(&self) -> Arrival<'static> {
-        let id = self.caller_request_id.as_deref();
-        Arrival {
-            request_id: self.request_id,
-            origin: Cow::Owned(Origin::clone(&self.origin)),
-            at: self.at,
-            caller_request_id: id.map(|id| Cow::Owned(id.to_owned())),
-        }
-    }
 }
 
 impl RequestId {

@@ -1,7 +1,5 @@
 //! The record of one lookup, filled in as the lookup goes on, and written when it is closed or dropped.
 
-use std::borrow::Cow;
-use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +21,7 @@ use super::{Audit, Ticket, Unrecorded};
 /// It borrows what it can, so that a lookup which is answered at once needs no memory of its own.
 #[derive(Debug)]
 pub struct Entry<'a> {
-    audit: Cow<'a, Audit>,
+    audit: &'a Audit,
     arrival: Arrival<'a>,
     caller: Option<Arc<Caller>>,
     target: Target<'a>,
@@ -36,7 +34,7 @@ enum Target<'a> {
     Unknown,
     /// A path that names no list.
     Path(Box<[u8]>),
-    CertQuery(Cow<'a, CertQuery>),
+    CertQuery(&'a CertQuery),
 }
 
 /// What becomes of a refusal's record.
@@ -85,7 +83,7 @@ pub type ListTag = [u8; 16];
 impl<'a> Entry<'a> {
     pub(super) fn open(audit: &'a Audit, arrival: Arrival<'a>) -> Self {
         Self {
-            audit: Cow::Borrowed(audit),
+            audit,
             arrival,
             caller: None,
             target: Target::Unknown,
@@ -116,7 +114,7 @@ impl<'a> Entry<'a> {
 
     /// What was asked for.
     pub fn set_query(&mut self, query: &'a CertQuery) {
-        self.target = Target::CertQuery(Cow::Borrowed(query));
+        self.target = Target::CertQuery(query);
     }
 
     /// The path as it arrived, where it names no list.
@@ -128,25 +126,6 @@ impl<'a> Entry<'a> {
     /// Which rule granted or denied it, if one did.
     pub fn set_rule(&mut self, rule: Option<&Arc<str>>) {
         self.rule = rule.map(Arc::clone);
-    }
-
-    /// The same, for when what it was read from is gone.
-    #[must_use]
-    pub fn into_owned(mut self) -> Entry<'static> {
-        // What is left here is dropped, and must not be recorded as abandoned.
-        self.closed = true;
-        Entry {
-            audit: Cow::Owned(Audit::clone(&self.audit)),
-            arrival: self.arrival.into_owned(),
-            caller: self.caller.take(),
-            target: match mem::replace(&mut self.target, Target::Unknown) {
-                Target::Unknown => Target::Unknown,
-                Target::Path(path) => Target::Path(path),
-                Target::CertQuery(query) => Target::CertQuery(Cow::Owned(query.into_owned())),
-            },
-            rule: self.rule.take(),
-            closed: false,
-        }
     }
 
     /// Writes the record; the answer may leave when this returns. After an error nothing may leave but a

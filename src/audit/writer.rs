@@ -151,13 +151,15 @@ impl Writer {
     fn seal(&mut self, bodies: &[u8]) -> Tip {
         self.lines.clear();
         let mut tip = self.tip;
-        let mut rest = bodies;
-        while let Some(end) = memchr::memchr(b'\n', rest) {
-            let (body, after) = rest.split_at(end);
-            chain::seal(&mut self.lines, body, &mut tip);
-            rest = after.split_at(1).1;
+        let ends = memchr::memchr_iter(b'\n', bodies).chain([bodies.len()]);
+        let mut start = 0;
+        for end in ends {
+            let body = bodies.get(start..end).expect("line ends come in order");
+            if !body.is_empty() {
+                chain::seal(&mut self.lines, body, &mut tip);
+            }
+            start = end + 1;
         }
-        debug_assert!(rest.is_empty(), "each body has its line end");
         tip
     }
 

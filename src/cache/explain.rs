@@ -95,7 +95,7 @@ pub struct ListFacts {
     /// Which rule that was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held_back_by: Option<&'static str>,
-    /// Where it stands: `kept`, among the much-asked lists, `recent`, among the last asked, or both.
+    /// Where it stands: `main`, among the lists that are asked for often, `probation`, among the last fetched, or both.
     pub segments: Vec<&'static str>,
 }
 

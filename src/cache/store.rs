@@ -274,7 +274,7 @@ impl Store {
     }
 
     pub(super) fn segments(&self, query: &CertQuery) -> Vec<&'static str> {
-        [("kept", &self.main), ("recent", &self.probation)]
+        [("main", &self.main), ("probation", &self.probation)]
             .into_iter()
             .filter(|(_, segment)| segment.contains_key(&KeyRef::of(query)))
             .map(|(name, _)| name)

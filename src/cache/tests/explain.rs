@@ -35,7 +35,7 @@ async fn a_key_is_explained_in_every_state() {
     assert_eq!((facts.certificates, facts.listed), (1, 1));
     assert_eq!((facts.pages, facts.calls), (1, 2));
     assert_eq!(facts.fill_id, found.entry.fill_id().to_string());
-    assert_eq!(facts.segments, ["kept", "recent"]);
+    assert_eq!(facts.segments, ["main", "probation"]);
     let now = stage.manual_clock.now();
     assert_eq!(facts.ttl_seconds, found.entry.ttl(now));
 
