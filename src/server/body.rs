@@ -133,11 +133,24 @@ impl<'a> ListDocument<'a> {
         if !self.form.is_pretty() {
             return self.parts().iter().map(|part| part.len()).sum();
         }
-        let (mut counted, mut indenter) = (Indented::counted(), Indenter::default());
-        for mut part in self.parts() {
-            indenter.feed(&mut part, &mut counted);
+        let (mut around, mut indenter) = (Indented::counted(), Indenter::default());
+        indenter.feed(&mut &self.head[..], &mut around);
+        let measure = || {
+            let (mut counted, mut indenter) = (Indented::counted(), indenter);
+            indenter.feed(&mut &self.list[..], &mut counted);
+            counted.len()
+        };
+        let list = if self.shown.len() == self.all.len() {
+            // The same whatever stands around it, so it is measured once.
+            self.all.indented(measure)
+        } else {
+            measure()
+        };
+        if !self.list.is_empty() {
+            indenter = Indenter::behind_result();
         }
-        counted.len()
+        indenter.feed(&mut &self.tail[..], &mut around);
+        around.len() + list
     }
 
     /// The document, compressed; `None` where that makes it no smaller, or the budget is short.

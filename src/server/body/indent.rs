@@ -31,6 +31,14 @@ pub(super) struct Indented {
 }
 
 impl Indenter {
+    /// Behind a certificate of a list.
+    pub(super) fn behind_result() -> Self {
+        Self {
+            depth: 2,
+            within: Within::Nothing,
+        }
+    }
+
     /// Takes from `json` until it is empty or `out` has enough.
     pub(super) fn feed(&mut self, json: &mut &[u8], out: &mut Indented) {
         while out.length < out.room
