@@ -4,9 +4,9 @@ mod manager;
 mod signals;
 mod sockets;
 
-use std::fmt;
 use std::pin::pin;
 use std::time::Duration;
+use std::{fmt, thread};
 
 use clap::Args;
 use tokio::runtime;
@@ -49,7 +49,12 @@ pub fn run(arguments: &Arguments) -> ExitStatus {
         Ok(runtime) => runtime,
         Err(error) => return failed(&log, &format_args!("cannot start: {error}")),
     };
-    let ending = runtime.block_on(signalled(arguments, passed, &log));
+    let ending = thread::scope(|scope| {
+        // The first randomness of a process takes 40 ms and more: gathered while the configuration is read, and not
+        // when the first caller waits for a connection. Joined, because the library must not go beneath it.
+        scope.spawn(|| aws_lc_rs::rand::fill(&mut [0; 1]));
+        runtime.block_on(signalled(arguments, passed, &log))
+    });
     // All that matters has ended in good order. A name that is still being resolved is not waited for.
     runtime.shutdown_background();
     ending
