@@ -14,6 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::client;
 use crate::world::{
     OTHER_PROJECT, PROJECT, certs, configuration, set, token_at, whole_lines, write_secrets,
 };
@@ -60,6 +61,15 @@ impl Program {
     /// Sends a signal, such as `-TERM`.
     pub(crate) fn signal(&self, name: &str) {
         signal(&self.child, name);
+    }
+
+    /// A metric's value, by its name behind the prefix; none if it is not on the page.
+    pub(crate) async fn metric(&self, name: &str) -> Option<u64> {
+        let page = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        let page = client::exchange(self.admin, page).await.text();
+        let line = format!("atlas_cert_gateway_{name} ");
+        let value = page.lines().find_map(|it| it.strip_prefix(&line));
+        value.map(|value| value.parse().unwrap())
     }
 
     /// Waits until it says something.

@@ -13,14 +13,6 @@ use crate::client::{Connection, Reply};
 use crate::program::{Program, command, output, request_for, token_now, world_with};
 use crate::world::{PROJECT, set, token_at};
 
-async fn metric(program: &Program, name: &str) -> u64 {
-    let page = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-    let page = client::exchange(program.admin, page).await.text();
-    let line = format!("atlas_cert_gateway_{name} ");
-    let value = page.lines().find_map(|it| it.strip_prefix(&line)).unwrap();
-    value.parse().unwrap()
-}
-
 async fn ask(connection: &mut Connection, user: u32, token: &str) -> Reply {
     let request = request_for(&format!("user-{user}"), token, "keep-alive");
     connection.send(&request).await;
@@ -61,7 +53,7 @@ async fn a_cache_that_does_not_fit_becomes_smaller_and_misses_are_answered() {
         let connection = reply.header("connection");
         assert_eq!((reply.status, connection), (200, None), "user {user}");
     }
-    let held = metric(&program, "cache_bytes").await;
+    let held = program.metric("cache_bytes").await.unwrap();
     assert!(held > 10 << 20, "what fits is remembered: {held}");
     program.until_it_says("memory is short: Saving");
     let operator = operator_token_now();

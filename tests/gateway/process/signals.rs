@@ -60,6 +60,8 @@ async fn held(files: &TempDir, atlas: &Simulator, asked: Asked) {
     let program = Program::start(files.path());
     let reply = ask(&program);
     gate.arrived(1).await;
+    // The first token is asked for whether or not anybody has come.
+    while program.metric("cache_waiters").await != Some(1) {}
     program.signal("-TERM");
     let mut program = program;
     program.until_it_says("stopping");
