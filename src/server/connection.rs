@@ -14,10 +14,11 @@ mod stream;
 mod tests;
 mod timer;
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use std::{io, iter};
 
@@ -47,7 +48,7 @@ use crate::telemetry::metrics::connections::{ConnectionMetrics, Reason};
 use crate::telemetry::metrics::lookups::LookupMetrics;
 use crate::upstream::Jitter;
 
-use http2::{Http2Executor, Http2Service};
+use http2::{BegunStreams, Http2Executor, Http2Service, Http2Streams};
 use protocol::{DetectedProtocol, detect_protocol};
 use socket::{HasSocket, Linger, WriteLimits, WriteTimeout};
 use stream::HttpStream;
@@ -74,7 +75,7 @@ pub(crate) struct Listener {
     pub(crate) stop: CancellationToken,
     /// Cancelled after `stop` when the requests in flight are to be given up, too.
     pub(crate) abort: CancellationToken,
-    /// The connections, and the requests that have tasks of their own.
+    /// The connections.
     pub(crate) tasks: TaskTracker,
     pub(crate) metrics: LookupMetrics,
     pub(crate) memory: Memory,
@@ -89,6 +90,8 @@ type GracefulHttp = dyn GracefulConnection<Error = hyper::Error, Output = hyper:
 /// A connection that hyper serves.
 struct HttpConnection {
     connection: Pin<Box<GracefulHttp>>,
+    /// Over HTTP/2; polled before the connection, which sends what they answer.
+    streams: Option<Http2Streams>,
     /// Cancelled after the last answer.
     last: CancellationToken,
 }
@@ -270,6 +273,7 @@ impl Listener {
         let connection = builder.serve_connection(TokioIo::new(stream), service);
         Ok(Some(HttpConnection {
             connection: Box::pin(connection),
+            streams: None,
             // hyper closes HTTP/1 by itself.
             last: CancellationToken::new(),
         }))
@@ -298,12 +302,13 @@ impl Listener {
             refusals: self.refusals.clone(),
             last: last.clone(),
         };
+        let begun = BegunStreams::default();
         let mut builder = h2::Builder::new(Http2Executor {
             clock: clock.clone(),
             limit: self.limits.request.saturating_add(self.limits.response),
             writing: self.write_limits(),
             refusals: self.refusals.clone(),
-            tasks: self.tasks.clone(),
+            begun: begun.clone(),
             state,
         });
         builder
@@ -320,6 +325,7 @@ impl Listener {
         let connection = builder.serve_connection(TokioIo::new(stream), service);
         HttpConnection {
             connection: Box::pin(connection),
+            streams: Some(Http2Streams::new(begun)),
             last,
         }
     }
@@ -337,11 +343,12 @@ impl Listener {
 
     /// Serves until the connection ends, is idle or too old, memory is short, or the process stops; all but
     /// the first let the requests in flight finish. Or until it is evicted.
-    async fn finish(&self, connection: HttpConnection, slot: &ConnectionSlot) -> io::Result<()> {
-        let HttpConnection {
-            mut connection,
-            last,
-        } = connection;
+    async fn finish(
+        &self,
+        mut connection: HttpConnection,
+        slot: &ConnectionSlot,
+    ) -> io::Result<()> {
+        let last = connection.last.clone();
         let age = self.limits.connection_age;
         // With jitter: connections made together, after a restart, do not all come again together.
         let age = Jitter::System.between(age.mul_f64(0.9), age.mul_f64(1.1));
@@ -357,14 +364,14 @@ impl Listener {
         };
         // Polled when it is woken, and not with each step of a request.
         let mut end: FuturesUnordered<_> = iter::once(end).collect();
-        let evicted = match select(connection.as_mut(), end.next()).await {
+        let evicted = match select(&mut connection, end.next()).await {
             Either::Left((ended, _)) => return ended.map_err(io::Error::other),
             Either::Right((evicted, _)) => evicted.expect("it has one future"),
         };
-        connection.as_mut().graceful_shutdown();
+        connection.connection.as_mut().graceful_shutdown();
         if evicted && slot.ends_at_once() {
             // As far as it goes without waiting for the caller.
-            let ended = connection.as_mut().now_or_never();
+            let ended = connection.now_or_never();
             return ended.unwrap_or(Ok(())).map_err(io::Error::other);
         }
         let longest = self.limits.request.saturating_add(self.limits.response);
@@ -376,6 +383,30 @@ impl Listener {
             // Dropped with the connection, a request is on record as abandoned.
             () = self.abort.cancelled() => Ok(()),
             () = slot.evicted() => Ok(()),
+        }
+    }
+}
+
+impl Future for HttpConnection {
+    type Output = hyper::Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self {
+            connection,
+            streams,
+            ..
+        } = &mut *self;
+        let Some(streams) = streams else {
+            return connection.as_mut().poll(context);
+        };
+        streams.poll(context);
+        loop {
+            if let Poll::Ready(ended) = connection.as_mut().poll(context) {
+                return Poll::Ready(ended);
+            }
+            if !streams.poll(context) {
+                return Poll::Pending;
+            }
         }
     }
 }

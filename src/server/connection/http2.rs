@@ -1,4 +1,7 @@
-//! HTTP/2's requests: their tasks, their flow control, and what hyper does for HTTP/1 only.
+//! HTTP/2's requests: their futures, their flow control, and what hyper does for HTTP/1 only.
+//!
+//! The streams of a connection run in the task of the connection, and before it: so the answers to all that were
+//! recorded together leave in one system call. In tasks of their own each answer would cost one.
 //!
 //! hyper lets a caller that grants no window keep its answer waiting for as long as the connection lives.
 //! So a stream is reset when nothing of its answer has left for `write_stall`; the other streams of its
@@ -6,10 +9,15 @@
 
 use std::convert::Infallible;
 use std::future::{Future, ready};
+use std::mem;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
 use http::header::{CONNECTION, CONTENT_LENGTH};
 use http::{Method, Request, Response};
 use http_body::Body as _;
@@ -18,7 +26,6 @@ use hyper::rt::Executor;
 use hyper::service::Service;
 use tokio::task_local;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::peer::ConnectionState;
 use super::socket::WriteLimits;
@@ -28,7 +35,7 @@ use crate::server::response;
 use crate::system::Clock;
 use crate::telemetry::metrics::connections::{ConnectionMetrics, Reason};
 
-/// Runs the streams of one connection.
+/// Takes the streams of one connection from hyper.
 #[derive(Clone, Debug)]
 pub(super) struct Http2Executor {
     pub(super) clock: Clock,
@@ -36,9 +43,20 @@ pub(super) struct Http2Executor {
     pub(super) limit: Duration,
     pub(super) writing: WriteLimits,
     pub(super) refusals: ConnectionMetrics,
-    /// Waited for before the process ends.
-    pub(super) tasks: TaskTracker,
+    pub(super) begun: BegunStreams,
     pub(super) state: ConnectionState,
+}
+
+/// Streams that have begun and were not polled yet.
+#[derive(Clone, Default)]
+pub(super) struct BegunStreams(Arc<Mutex<Vec<StreamFuture>>>);
+
+type StreamFuture = BoxFuture<'static, ()>;
+
+/// The streams of one connection.
+pub(super) struct Http2Streams {
+    begun: BegunStreams,
+    open: FuturesUnordered<StreamFuture>,
 }
 
 task_local! {
@@ -56,7 +74,7 @@ where
     fn execute(&self, stream: F) {
         self.state.stream_begins();
         let open = OpenStream(self.clone());
-        self.tasks.spawn(async move {
+        self.begun.lock().push(Box::pin(async move {
             let progress = Arc::new(StreamProgress::new(open.0.clock.clone()));
             let stream = PROGRESS.scope(Arc::clone(&progress), stream);
             tokio::select! {
@@ -65,7 +83,38 @@ where
                 // Dropped, the stream is reset and its answer's memory is free.
                 () = open.0.stall(&progress) => open.0.refusals.refused(Reason::WriteStall),
             }
-        });
+        }));
+    }
+}
+
+impl BegunStreams {
+    fn lock(&self) -> MutexGuard<'_, Vec<StreamFuture>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for BegunStreams {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "BegunStreams({})", self.lock().len())
+    }
+}
+
+impl Http2Streams {
+    pub(super) fn new(begun: BegunStreams) -> Self {
+        Self {
+            begun,
+            open: FuturesUnordered::new(),
+        }
+    }
+
+    /// Lets every stream go on that can, those too that have begun since the last time. Says whether there were
+    /// any of these.
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> bool {
+        let begun = mem::take(&mut *self.begun.lock());
+        let have_begun = !begun.is_empty();
+        self.open.extend(begun);
+        while let Poll::Ready(Some(())) = self.open.poll_next_unpin(context) {}
+        have_begun
     }
 }
 
