@@ -18,6 +18,6 @@ pub(crate) use files::{
     unwritable_directory,
 };
 pub use ids::Ids;
-pub use roots::{NoTls, Trust};
+pub(crate) use roots::{NoTls, Trust};
 pub use secret::{Secret, SecretFileError};
 pub(crate) use shared_moment::SharedMoment;

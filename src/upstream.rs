@@ -50,9 +50,11 @@ pub use error::{
 };
 pub use fetch::FetchOptions;
 pub use jitter::Jitter;
-pub use limiter::{BudgetView, CooldownCause};
-pub use online_check::{OnlineCheck, Tried};
-pub use page::LONGEST_PAGE;
+pub use limiter::BudgetView;
+pub(crate) use limiter::CooldownCause;
+pub use online_check::OnlineCheck;
+pub(crate) use online_check::Tried;
+pub(crate) use page::LONGEST_PAGE;
 pub(crate) use reload::Prepared;
 pub use state::StateError;
 
@@ -118,19 +120,14 @@ pub struct NotReady {
     pub why: CredentialUnavailable,
 }
 
-/// What is wrong with Atlas. Projects are counted, not named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AtlasFault {
-    /// Calls for so many projects fail, or are not answered.
+pub(crate) enum AtlasFault {
     #[error("calls for {0} of its projects fail")]
     Failing(usize),
-    /// It has answered 429 for so many projects, and asked us to wait.
     #[error("it has answered 429 for {0} of its projects, which are left alone for a while")]
     RateLimited(usize),
-    /// It has answered 503 for so many projects, and asked us to wait.
     #[error("it has answered 503 for {0} of its projects, which are left alone for a while")]
     Unavailable(usize),
-    /// No connection comes about.
     #[error("it cannot be reached")]
     Unreachable,
 }
@@ -233,7 +230,6 @@ impl Upstream {
         self.0.update_gauges();
     }
 
-    /// Ends all fetches at once; each says how far it has come.
     pub(crate) fn give_up(&self) {
         self.0.given_up.cancel();
     }
@@ -289,12 +285,10 @@ impl Upstream {
         self.0.limiter.view(project)
     }
 
-    /// Reads the secrets of another configuration. Changes nothing yet.
     pub(crate) fn prepare(&self, config: &Config) -> Result<Prepared, Vec<ConfigError>> {
         self.0.prepare(config)
     }
 
-    /// Puts in place what was prepared: the next call uses it.
     pub(crate) fn adopt(&self, prepared: Prepared) {
         self.0.adopt(prepared);
     }

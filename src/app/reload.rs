@@ -16,7 +16,6 @@ use crate::settings::ConfigError;
 use crate::system::{WatchedFiles, may_wait};
 use crate::upstream;
 
-/// What a configuration makes anew, ready to be put in place.
 struct Fresh {
     policy: Policy,
     /// `None` if its file is where it was: then the list stays, and its file is watched.
@@ -27,7 +26,6 @@ struct Fresh {
 }
 
 impl Fresh {
-    /// Reads every file that the configuration names; changes nothing yet.
     fn prepare(gateway: &Gateway, config: &Config) -> Result<Self, Vec<ConfigError>> {
         let policy = Policy::build(&config.access);
         let deny_list = gateway

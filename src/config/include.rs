@@ -17,14 +17,11 @@ use crate::policy::{Included, RuleConfig};
 use crate::settings::ConfigError;
 use crate::system::{WatchedFiles, read_owned};
 
-/// What came of reading the files.
 pub(super) struct Includes {
-    /// What is wrong with them.
     pub(super) config_errors: Vec<ConfigError>,
     texts: Vec<(PathBuf, String)>,
 }
 
-/// What an included file may hold.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct File {
@@ -104,7 +101,6 @@ impl Includes {
         self.texts.push((path, text));
     }
 
-    /// The mistake with its line, if it is in one of the files.
     pub(super) fn with_line(&self, config_error: ConfigError) -> ConfigError {
         let line = self.texts.iter().find_map(|(path, text)| {
             let place = config_error

@@ -11,7 +11,6 @@ use crate::system::{Clock, WatchedFile, WatchedFiles, may_wait};
 #[derive(Debug)]
 pub struct ConfigSource {
     file: WatchedFile,
-    /// What the file includes.
     included: WatchedFiles,
     /// What a configuration that was refused names, one of which may be mended.
     named: WatchedFiles,
@@ -56,7 +55,7 @@ impl ConfigSource {
     }
 
     /// Waits until the file is another one than was last read.
-    pub async fn changed(&mut self, clock: &Clock) {
+    pub(crate) async fn changed(&mut self, clock: &Clock) {
         tokio::select! {
             () = self.file.changed(clock) => {}
             () = self.included.changed(clock) => {}
@@ -64,7 +63,6 @@ impl ConfigSource {
         }
     }
 
-    /// Where what it includes is looked for.
     fn directory(&self) -> PathBuf {
         let parent = self.file.path().parent();
         parent.map_or_else(PathBuf::new, Path::to_owned)

@@ -76,7 +76,6 @@ impl WatchedFile {
         }
     }
 
-    /// Which file.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -133,7 +132,6 @@ impl WatchedFiles {
         may_wait(move || Self::now(paths)).await
     }
 
-    /// The same. Waits for the disk.
     pub(crate) fn now(paths: Vec<PathBuf>) -> Self {
         let states = paths.iter().map(file_state).collect();
         Self {
@@ -142,7 +140,6 @@ impl WatchedFiles {
         }
     }
 
-    /// Waits until one of them is another one, or there, or gone; for ever, where there are none.
     pub(crate) async fn changed(&mut self, clock: &Clock) {
         loop {
             clock.sleep(BETWEEN_LOOKS).await;

@@ -11,7 +11,7 @@ pub mod identity;
 pub mod lookups;
 pub mod policy;
 pub mod process;
-pub mod readiness;
+pub(crate) mod readiness;
 pub mod upstream;
 
 use std::fmt::Write;
@@ -27,15 +27,15 @@ use crate::system::may_wait;
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "each is named for the part that counts it")]
 pub struct Metrics {
-    pub audit: audit::AuditMetrics,
-    pub cache: cache::CacheMetrics,
-    pub connections: connections::ConnectionMetrics,
-    pub identity: identity::IdentityMetrics,
-    pub lookups: lookups::LookupMetrics,
-    pub policy: policy::PolicyMetrics,
-    pub readiness: readiness::ReadinessMetrics,
-    pub reloads: process::ReloadMetrics,
-    pub memory: process::MemoryMetrics,
+    pub(crate) audit: audit::AuditMetrics,
+    pub(crate) cache: cache::CacheMetrics,
+    pub(crate) connections: connections::ConnectionMetrics,
+    pub(crate) identity: identity::IdentityMetrics,
+    pub(crate) lookups: lookups::LookupMetrics,
+    pub(crate) policy: policy::PolicyMetrics,
+    pub(crate) readiness: readiness::ReadinessMetrics,
+    pub(crate) reloads: process::ReloadMetrics,
+    pub(crate) memory: process::MemoryMetrics,
     pub tls: connections::CertificateMetrics,
     pub upstream: upstream::UpstreamMetrics,
 }
@@ -46,7 +46,6 @@ pub struct Scrape(Registry);
 
 /// Registers a metric and returns its handle.
 pub(crate) trait Register {
-    /// One metric, as it is.
     fn add<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M;
 
     /// A counter with one label, in the order of that label's `values`.
@@ -134,10 +133,9 @@ impl Scrape {
     }
 
     /// The same, and what the kernel tells of the process.
-    pub async fn page(&self) -> String {
+    pub(crate) async fn page(&self) -> String {
         self.render() + &may_wait(process::page).await
     }
 }
 
-/// Of [`Scrape::page`].
-pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

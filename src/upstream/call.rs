@@ -28,7 +28,6 @@ use crate::system::Moment;
 use crate::telemetry::Tally;
 use crate::telemetry::metrics::upstream::Endpoint;
 
-/// Who calls, for what, and until when.
 pub(super) struct CallContext<'a> {
     pub(super) upstream: &'a UpstreamShared,
     pub(super) query: &'a CertQuery,
@@ -37,13 +36,11 @@ pub(super) struct CallContext<'a> {
     pub(super) credential: &'a Credential,
     pub(super) limits: FetchLimits,
     pub(super) progress: FetchProgress,
-    /// On the clock's [`Moment::elapsed`].
     pub(super) deadline: Duration,
     /// The URL of the list, without the page's number.
     pub(super) url: Url,
 }
 
-/// A page, and when Atlas answered with it.
 #[derive(Debug)]
 pub(super) struct PageReply {
     pub(super) page: AtlasPage,
@@ -64,7 +61,6 @@ pub(super) fn list_path(api: Api, query: &CertQuery) -> String {
 }
 
 impl CallContext<'_> {
-    /// The first page.
     pub(super) async fn first_page(&self) -> Result<PageReply, CallError> {
         let mut reserved = self.limits.reserve(1, true).map_err(CallError::NotSent)?;
         let reservation = reserved.pop().expect("one was asked for");
@@ -84,7 +80,6 @@ impl CallContext<'_> {
         })
     }
 
-    /// Waits, between the least and the most of a backoff.
     pub(super) async fn pause(&self, backoff: Backoff) {
         let span = self
             .upstream

@@ -60,63 +60,43 @@ pub struct FetchError {
 
 /// What went wrong with a fetch.
 #[derive(Clone, Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each message says what its variant is")]
 pub enum FetchErrorKind {
-    /// Atlas answered with an error document, which is passed on as it is.
     #[error("Atlas answered {}", .0.status)]
     Atlas(AtlasAnswer),
-    /// The circuit breaker is open: Atlas has failed too often to be asked now.
     #[error("Atlas is not asked while it keeps failing")]
-    BreakerOpen {
-        /// When it is worth asking again.
-        retry_after: Duration,
-    },
-    /// No token for Atlas: the service account could not get one.
+    BreakerOpen { retry_after: Duration },
     #[error("no credential for Atlas: {0}")]
     Credential(CredentialFailure),
-    /// Atlas is not asked now, by a rule of ours.
     #[error("Atlas is not asked now: {why}")]
     HeldBack {
-        /// Which rule.
         why: HeldBack,
-        /// How many calls a minute of the project's rate limit are ours.
         calls_per_minute: u64,
-        /// When it is worth asking again.
         retry_after: Duration,
     },
-    /// Pages of different moments, however often the fetch was begun again.
     #[error("the list changed while it was read")]
     Inconsistent,
-    /// Not what Atlas's API answers: wrong type, malformed, oversized, another project's.
     #[error("Atlas's answer cannot be used: {0}")]
     InvalidResponse(&'static str),
-    /// No configured credential covers the project.
     #[error("no credential is configured for the project")]
     NoCredential,
-    /// An error without a document of Atlas's: an HTML page, or nothing at all.
     #[error("Atlas, or something before it, answered {status}")]
     NoDocument {
-        /// Its status, an error.
         status: StatusCode,
-        /// When it is worth asking again, if it said so.
         retry_after: Option<Duration>,
     },
-    /// Atlas did not answer in time.
     #[error("Atlas did not answer in time")]
     Timeout,
-    /// TLS failed: a wrong, expired or untrusted certificate.
     #[error("Atlas's certificate was not accepted")]
     Tls,
-    /// No connection, or one that broke.
     #[error("Atlas could not be reached")]
     Unreachable,
 }
 
-/// Why one call brought no page.
 #[derive(Clone, Debug)]
 pub(super) enum CallError {
     /// It shows that the list changed while it was read.
     Changed,
-    /// No response.
     Http(HttpErrorKind),
     /// Not sent: by a limit of ours, or for want of a token.
     NotSent(FetchErrorKind),
@@ -124,11 +104,9 @@ pub(super) enum CallError {
     Response(FetchErrorKind),
     /// The response broke off, or its JSON does: worth reading the list again.
     Torn(&'static str),
-    /// Not what Atlas's API answers.
     Unusable(&'static str),
 }
 
-/// Status and wait of an error response.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ErrorResponse {
     pub(super) status: u16,
@@ -138,54 +116,44 @@ pub(super) struct ErrorResponse {
 /// Why Atlas is not asked now although nothing says that it could not answer: a rule of ours holds the
 /// call back. That is no failure of Atlas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[expect(missing_docs, reason = "each message says what its variant is")]
 pub enum HeldBack {
-    /// What is left in Atlas's bucket is left to issuing, or to calls that matter more.
     #[error("too little is left in the project's bucket")]
     BucketLow,
-    /// As many calls are under way or waiting as there may be.
     #[error("too many calls are waiting")]
     Busy,
-    /// Another token could reach Atlas's limits on tokens.
     #[error("no more tokens may be asked for")]
     MintLimit,
-    /// Our share of the project's bucket is spent.
     #[error("our share of the project's rate limit is spent")]
     OwnShare,
-    /// The cooldown after a 429.
     #[error("Atlas has answered 429 and asked us to wait")]
     RateLimited,
-    /// The cooldown after a 503 that says when to come back.
     #[error("Atlas has answered 503 and asked us to wait")]
     Unavailable,
 }
 
 /// Why a service account has no token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "each message says what its variant is")]
 pub enum CredentialFailure {
-    /// Minting now could reach Atlas's limits on tokens, as the mint log has it.
     #[error("too many tokens were minted")]
     MintLimit,
-    /// Atlas's limits on tokens are reached, as it says itself.
     #[error("the token endpoint gives no more tokens for now: it answered {0}")]
     MintLimited(StatusCode),
-    /// The token endpoint refused the client id or secret.
     #[error("the service account was refused: the token endpoint answered {0}")]
     Refused(StatusCode),
-    /// The token endpoint failed, or answered something that is no token.
     #[error("the token endpoint failed: {0}")]
     Unavailable(NoToken),
 }
 
 /// What came from the token endpoint in place of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "each message says what its variant is")]
 pub enum NoToken {
-    /// An answer that says that it failed, or that it is another thing.
     #[error("it answered {0}")]
     Answered(StatusCode),
-    /// No answer.
     #[error("no answer: {0}")]
     Unanswered(HttpErrorKind),
-    /// Something that is no token of Atlas's.
     #[error("its answer is no token")]
     Unusable,
 }
@@ -248,7 +216,7 @@ impl FetchError {
     }
 
     /// The word for why Atlas was not asked, for the audit trail and the metrics; `None` if it was.
-    pub fn not_asked(&self) -> Option<&'static str> {
+    pub(crate) fn not_asked(&self) -> Option<&'static str> {
         match self.verdict() {
             Verdict::HeldBack(why) => Some(why.word()),
             Verdict::Denial | Verdict::Missing | Verdict::Outage => {
@@ -259,13 +227,13 @@ impl FetchError {
     }
 
     /// Whether Atlas's API was called at all.
-    pub fn was_sent(&self) -> bool {
+    pub(crate) fn was_sent(&self) -> bool {
         self.stats.calls > 0
     }
 
     /// The word for why nothing was sent to Atlas, or no more, for the audit trail; `None` if Atlas has had
     /// its say.
-    pub fn reason_unsent(&self) -> Option<&'static str> {
+    pub(crate) fn reason_unsent(&self) -> Option<&'static str> {
         if let Some(why) = self.not_asked() {
             Some(why)
         } else if matches!(self.reason, FetchErrorKind::Credential(_)) {
@@ -278,7 +246,7 @@ impl FetchError {
     }
 
     /// Whether nothing says that it is this list's: Atlas could not be reached, or did not answer.
-    pub fn is_of_atlas_as_a_whole(&self) -> bool {
+    pub(crate) fn is_of_atlas_as_a_whole(&self) -> bool {
         match &self.reason {
             FetchErrorKind::Atlas(answer) => matches!(answer.status.as_u16(), 502..=504),
             FetchErrorKind::Inconsistent
@@ -294,8 +262,7 @@ impl FetchError {
         }
     }
 
-    /// The code of Atlas's error document, where Atlas sent one.
-    pub fn atlas_code(&self) -> Option<&str> {
+    pub(crate) fn atlas_code(&self) -> Option<&str> {
         let FetchErrorKind::Atlas(answer) = &self.reason else {
             return None;
         };
@@ -338,7 +305,6 @@ impl FetchErrorKind {
 }
 
 impl CallError {
-    /// What the next step after an error response depends on.
     pub(super) fn response(&self) -> Option<ErrorResponse> {
         if let Self::Response(FetchErrorKind::NoDocument {
             status,
@@ -357,7 +323,6 @@ impl CallError {
         })
     }
 
-    /// Atlas's error document.
     pub(super) fn atlas(&self) -> Option<&AtlasAnswer> {
         if let Self::Response(FetchErrorKind::Atlas(answer)) = self {
             Some(answer)

@@ -33,14 +33,12 @@ pub struct FetchOptions {
     pub retries: bool,
 }
 
-/// All pages, each read once.
 struct ListReading {
     pages: Vec<AtlasPage>,
     at: Moment,
     date: Option<Timestamp>,
 }
 
-/// What a reading has shown.
 enum ReadOutcome {
     /// The list of one moment.
     List(ListReading),
@@ -49,7 +47,6 @@ enum ReadOutcome {
 }
 
 impl UpstreamShared {
-    /// Fetches the list by one credential.
     pub(super) async fn fetch(
         &self,
         query: &CertQuery,
@@ -222,7 +219,6 @@ fn accept(
     Ok((pages::join(&reading.pages).ok_or(too_large)?, reading.at))
 }
 
-/// Reads several pages at once, in their order.
 async fn further_pages(
     context: &CallContext<'_>,
     numbers: RangeInclusive<u64>,

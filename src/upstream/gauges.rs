@@ -3,7 +3,6 @@
 use super::shared::UpstreamShared;
 use crate::atlas::ProjectId;
 
-/// What is shown of the projects of one credential.
 #[derive(Clone, Default)]
 struct CredentialGauges {
     /// Of the project that wants most of our share.

@@ -21,7 +21,6 @@ use tracing::warn;
 use super::state;
 use crate::system::Moment;
 
-/// What was asked for in the last hour.
 pub(super) struct MintLog {
     path: PathBuf,
     /// The file as it was last replaced, at its end.
@@ -34,14 +33,12 @@ pub(super) struct MintLog {
 /// A token was asked for, and maybe none came of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Mint {
-    /// The date in the file.
     seconds: i64,
     /// By [`Moment::elapsed`]: from then on no token of it lives.
     ends: Duration,
     in_vain: bool,
 }
 
-/// The date of a line, and whether no token came of it.
 type LogLine = (i64, bool);
 
 impl MintLog {
@@ -58,7 +55,7 @@ impl MintLog {
         let (mut lines, is_foreign) = parse(&content, fault.is_some());
         let fault = fault.or_else(|| is_foreign.then(|| "it has lines of others".to_owned()));
         if bring_back(&mut lines, now) {
-            warn!(file = %path.display(), "the ledger of tokens is dated ahead of the clock");
+            warn!(file = %path.display(), "the mint log is dated ahead of the clock");
         }
         let read = lines.into_iter().filter_map(|line| Mint::read(line, now));
         let mut log = Self {
@@ -73,7 +70,7 @@ impl MintLog {
         }
         // So that the next process knows as much, whatever becomes of this one.
         if let Err(error) = log.write() {
-            warn!(file = %log.path.display(), %error, "cannot write the ledger of tokens");
+            warn!(file = %log.path.display(), %error, "cannot write the mint log");
         }
         log
     }
@@ -152,13 +149,13 @@ impl MintLog {
         match state::set_aside(&self.path) {
             Ok(aside) => warn!(
                 %file,
-                "the ledger of tokens is damaged ({why}); it is now {}, and a new one is begun",
+                "the mint log is damaged ({why}); it is now {}, and a new one is begun",
                 aside.display()
             ),
             Err(error) => warn!(
                 %file,
                 %error,
-                "the ledger of tokens is damaged ({why}), and cannot be set aside",
+                "the mint log is damaged ({why}), and cannot be set aside",
             ),
         }
     }
@@ -404,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn r9_a_damaged_ledger_is_set_aside_and_one_token_may_be_asked_for_at_once() {
+    fn r9_a_damaged_mint_log_is_set_aside_and_one_token_may_be_asked_for_at_once() {
         let (_directory, path) = place();
         let aside = path.with_extension("damaged");
         let huge = "asked 1\n".repeat(200_000);
@@ -428,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn r9_the_end_of_a_ledger_that_is_too_large_still_counts() {
+    fn r9_the_end_of_a_mint_log_that_is_too_large_still_counts() {
         let (_directory, path) = place();
         write(&path, (0..100_000).map(|_| -10));
         let log = open(&path, at(0));
@@ -437,7 +434,7 @@ mod tests {
     }
 
     #[test]
-    fn a_check_leaves_the_ledger_as_it_is_and_goes_by_it() {
+    fn a_check_leaves_the_mint_log_as_it_is_and_goes_by_it() {
         let (directory, path) = place();
         write(&path, [-5; 5]);
         let before = fs::read(&path).unwrap();

@@ -11,20 +11,16 @@ use crate::atlas::{CertQuery, ProjectId};
 /// What became of trying a credential.
 #[derive(Clone, Debug)]
 pub struct OnlineCheck {
-    /// Its configured name.
-    pub credential: Arc<str>,
-    /// On what it was tried.
-    pub tried: Tried,
+    pub(crate) credential: Arc<str>,
+    pub(crate) tried: Tried,
     /// What is wrong; `None` if Atlas accepts it.
     pub problem: Option<FetchError>,
 }
 
-/// On what a credential was tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tried {
+pub(crate) enum Tried {
     /// On no project that the configuration names: that it is known is all that can be told.
     Nothing,
-    /// On this project.
     Project(ProjectId),
     /// On this one, which Atlas does not know.
     UnknownProject(ProjectId),

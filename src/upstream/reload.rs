@@ -37,7 +37,6 @@ impl UpstreamShared {
         })
     }
 
-    /// Puts in place what was prepared: the next call uses it.
     pub(super) fn adopt(&self, prepared: Prepared) {
         let credentials = prepared.credentials.into_iter();
         let fresh: Vec<_> = credentials.map(PreparedCredential::adopt).collect();

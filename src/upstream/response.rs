@@ -12,7 +12,6 @@ use super::error::{AtlasAnswer, CallError, FetchErrorKind};
 use crate::atlas::Timestamp;
 use crate::http_client::HttpReply;
 
-/// The body of a page.
 pub(super) fn page_body(reply: &HttpReply) -> Result<&Bytes, CallError> {
     let status = reply.status;
     if status == StatusCode::OK {

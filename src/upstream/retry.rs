@@ -8,25 +8,20 @@ use super::error::CallError;
 use super::limiter::{CooldownCause, CooldownRequest};
 use crate::http_client::HttpErrorKind;
 
-/// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
     /// Try again after a pause: for the same page, or after [`CallError::Torn`] for the whole list.
     Retry(Backoff),
-    /// Try again with a new token, if there may be one.
     NewToken,
-    /// Give the error to the caller.
     Stop,
 }
 
 /// How long to wait before another try, and what the try costs the budget of retries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Backoff {
-    /// At least.
     pub(super) least: Duration,
     /// At most; the time between is drawn, so that callers do not come back in step.
     pub(super) most: Duration,
-    /// How many retries it counts for.
     pub(super) cost: u32,
 }
 

@@ -36,7 +36,6 @@ pub(super) struct RetiredCredential {
 }
 
 impl UpstreamShared {
-    /// The credential that a project is asked about with.
     pub(super) fn credential(&self, project: &ProjectId) -> Option<Arc<Credential>> {
         let credentials = self.credentials.load();
         let mut credentials = credentials.iter();

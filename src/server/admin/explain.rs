@@ -22,7 +22,6 @@ struct ExplainedEntry {
     budget: ExplainedBudget,
 }
 
-/// What is left of the project's share of Atlas's rate limit.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ExplainedBudget {

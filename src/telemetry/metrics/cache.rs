@@ -15,22 +15,17 @@ pub struct CacheMetrics {
     pub entries: Gauge<i64, AtomicI64>,
     /// What they weigh.
     pub bytes: Gauge<i64, AtomicI64>,
-    /// Fetches under way.
-    pub fetches_in_flight: Gauge<i64, AtomicI64>,
-    /// Callers who wait for one.
-    pub waiters: Gauge<i64, AtomicI64>,
+    pub(crate) fetches_in_flight: Gauge<i64, AtomicI64>,
+    pub(crate) waiters: Gauge<i64, AtomicI64>,
     /// Callers refused because too many waited.
-    pub waiters_refused: Counter,
-    /// Fetches begun ahead of time.
-    pub refreshes_ahead: Counter,
-    /// Fetches begun because a caller forced them.
-    pub refreshes_forced: Counter,
+    pub(crate) waiters_refused: Counter,
+    pub(crate) refreshes_ahead: Counter,
+    pub(crate) refreshes_forced: Counter,
     /// Fetches that ended without a result because their task died.
-    pub fetches_died: Counter,
+    pub(crate) fetches_died: Counter,
     /// Stale answers, given because Atlas could not answer.
     stale_answers: Family<StaleReasonLabel, Counter>,
-    /// Entries that were purged.
-    pub purged: Counter,
+    pub(crate) purged: Counter,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -39,8 +34,7 @@ struct StaleReasonLabel {
 }
 
 impl CacheMetrics {
-    /// Makes the metrics known to `registry`.
-    pub fn register(registry: &mut Registry) -> Self {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
         let it = Self::default();
         // On the page before the first, so that its increase can be seen.
         for reason in STALE_REASONS {
@@ -100,8 +94,8 @@ impl CacheMetrics {
             .inc();
     }
 
-    /// How many answers past their time were given for a reason.
-    pub fn stale_answers(&self, reason: &'static str) -> u64 {
+    #[cfg(test)]
+    pub(crate) fn stale_answers(&self, reason: &'static str) -> u64 {
         self.stale_answers
             .get_or_create(&StaleReasonLabel { reason })
             .get()

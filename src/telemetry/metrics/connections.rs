@@ -81,17 +81,15 @@ reasons! {
 
 type Label = [(&'static str, &'static str); 1];
 
-/// Handles to the metrics of connections.
 #[derive(Clone, Debug)]
-pub struct ConnectionMetrics {
+pub(crate) struct ConnectionMetrics {
     refused: Family<Label, Counter>,
     tls_loaded: Counter,
     tls_refused: Counter,
 }
 
 impl ConnectionMetrics {
-    /// Makes the metrics known to `registry`.
-    pub fn register(registry: &mut Registry) -> Self {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
         let refused = Family::default();
         for reason in Reason::ALL {
             refused.get_or_create_owned(&[("reason", reason.as_str())]);
@@ -113,14 +111,12 @@ impl ConnectionMetrics {
         }
     }
 
-    /// Counts a connection that is refused or ended.
-    pub fn refused(&self, reason: Reason) {
+    pub(crate) fn refused(&self, reason: Reason) {
         let label = [("reason", reason.as_str())];
         self.refused.get_or_create(&label).inc();
     }
 
-    /// Counts a reading of changed certificate files.
-    pub fn tls_reload(&self, is_good: bool) {
+    pub(crate) fn tls_reload(&self, is_good: bool) {
         if is_good {
             &self.tls_loaded
         } else {
@@ -138,8 +134,7 @@ pub struct CertificateMetrics(Arc<OnceLock<Box<SecondsLeft>>>);
 type SecondsLeft = dyn Fn() -> Option<i64> + Send + Sync;
 
 impl CertificateMetrics {
-    /// Makes the metric known to `registry`.
-    pub fn register(registry: &mut Registry) -> Self {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         registry.register_collector(Box::new(metrics.clone()));
         metrics

@@ -70,9 +70,8 @@ pub enum CacheUse {
     Stale,
 }
 
-/// The limit that a lookup was refused for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LimitedBy {
+pub(crate) enum LimitedBy {
     /// Our share of the project's bucket at Atlas, or what may be taken of it.
     Bucket,
     /// The caller's fair share while that bucket is low.
@@ -92,7 +91,6 @@ pub struct Present {
     gauge: Counted,
 }
 
-/// Where something is counted while it lives.
 type Counted = fn(&Handles) -> &Gauge<i64, AtomicI64>;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -191,30 +189,25 @@ impl LookupMetrics {
         histogram.observe(duration.as_secs_f64());
     }
 
-    /// Counts the calls that an answer would have cost its caller, and how many of them it has saved.
-    pub fn saved(&self, would_have_cost: u32, saved: u32) {
+    pub(crate) fn saved(&self, would_have_cost: u32, saved: u32) {
         self.0.would_have_cost.inc_by(would_have_cost.into());
         self.0.saved.inc_by(saved.into());
     }
 
-    /// Counts a lookup that was shed.
-    pub fn shed(&self) {
+    pub(crate) fn shed(&self) {
         self.0.shed.inc();
     }
 
-    /// Counts a lookup that was refused for a limit.
-    pub fn limited(&self, by: LimitedBy) {
+    pub(crate) fn limited(&self, by: LimitedBy) {
         let counter = self.0.limited.get(by.index());
         counter.expect("there is a counter for each limit").inc();
     }
 
-    /// Counts a lookup that failed because of a bug.
     pub(crate) fn panicked(&self) {
         self.0.panicked.inc();
     }
 
-    /// Counts what is compressed, by the encoding's name in HTTP.
-    pub fn compressed(&self, encoding: &str) {
+    pub(crate) fn compressed(&self, encoding: &str) {
         let mut counters = ENCODINGS.iter().zip(&self.0.compressions);
         let counter = counters.find(|(name, _)| **name == encoding);
         let (_, counter) = counter.expect("every encoding is listed");
@@ -222,14 +215,14 @@ impl LookupMetrics {
     }
 
     /// Shows that an answer holds so many bytes more.
-    pub fn reserved(&self, bytes: u64) {
+    pub(crate) fn reserved(&self, bytes: u64) {
         self.0
             .unsent
             .inc_by(i64::try_from(bytes).expect("what is held is in memory"));
     }
 
     /// Shows that it no longer does.
-    pub fn released(&self, bytes: u64) {
+    pub(crate) fn released(&self, bytes: u64) {
         self.0
             .unsent
             .dec_by(i64::try_from(bytes).expect("what is held is in memory"));
@@ -242,7 +235,6 @@ impl LookupMetrics {
         usize::try_from(known).unwrap_or_default()
     }
 
-    /// How many lookups are under way whose callers are not known, or not yet.
     pub(crate) fn unverified_under_way(&self) -> usize {
         usize::try_from(self.0.unverified.get()).expect("each end has a beginning")
     }
@@ -257,19 +249,16 @@ impl LookupMetrics {
         self.0.unverified.dec();
     }
 
-    /// Counts a connection for as long as the value lives.
-    pub fn connection(&self) -> Present {
+    pub(crate) fn connection(&self) -> Present {
         Present::new(self, |handles| &handles.connections)
     }
 
-    /// Counts a request under way for as long as the value lives.
-    pub fn request(&self) -> Present {
+    pub(crate) fn request(&self) -> Present {
         Present::new(self, |handles| &handles.in_flight)
     }
 }
 
 impl Outcome {
-    /// All of them, in the order in which they are declared.
     const ALL: [Self; 6] = [
         Self::Abandoned,
         Self::Answered,
@@ -301,7 +290,6 @@ impl Outcome {
 }
 
 impl CacheUse {
-    /// All of them, in the order in which they are declared.
     const ALL: [Self; 6] = [
         Self::Collapsed,
         Self::Hit,
@@ -333,8 +321,7 @@ impl CacheUse {
 }
 
 impl LimitedBy {
-    /// All of them, in the order in which they are declared.
-    pub const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 5] = [
         Self::Bucket,
         Self::FairShare,
         Self::Gate,
@@ -350,8 +337,7 @@ impl LimitedBy {
         self as usize
     }
 
-    /// Its name.
-    pub const fn word(self) -> &'static str {
+    pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::Bucket => "bucket",
             Self::FairShare => "fair_share",
@@ -363,8 +349,7 @@ impl LimitedBy {
 }
 
 impl Present {
-    /// Where it is counted.
-    pub fn metrics(&self) -> &LookupMetrics {
+    pub(crate) fn metrics(&self) -> &LookupMetrics {
         &self.metrics
     }
 
@@ -444,7 +429,6 @@ fn histogram() -> Histogram {
     ])
 }
 
-/// What lists are compressed with.
 const ENCODINGS: [&str; 3] = ["br", "gzip", "zstd"];
 
 #[cfg(test)]

@@ -6,35 +6,24 @@ use prometheus_client::registry::Registry;
 
 use super::Register;
 
-/// Handles to the gauges of readiness. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct ReadinessMetrics {
+pub(crate) struct ReadinessMetrics {
     not_ready: ByPart,
     degraded: ByPart,
 }
 
 type ByPart = Family<[(&'static str, &'static str); 1], Gauge>;
 
-/// What can be ill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
-    /// Atlas, or the way to it.
+pub(crate) enum Part {
     Atlas,
-    /// The audit journal.
     Audit,
-    /// Our credentials for Atlas.
     Credentials,
-    /// The deny list.
     DenyList,
-    /// The process is stopping.
     Draining,
-    /// The issuers' keys.
     Keys,
-    /// The memory of the process.
     Memory,
-    /// Lookups that have panicked.
     Panics,
-    /// The second audit sink.
     SecondSink,
     /// The certificates that callers are shown, or with which they are let in.
     Tls,
@@ -55,7 +44,7 @@ impl Part {
     ];
 
     /// Its name in the answer of `/readyz` and in the metrics.
-    pub const fn word(self) -> &'static str {
+    pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::Atlas => "atlas",
             Self::Audit => "audit",
@@ -72,8 +61,7 @@ impl Part {
 }
 
 impl ReadinessMetrics {
-    /// Makes the metrics known to `registry`.
-    pub fn register(registry: &mut Registry) -> Self {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
         let metrics = Self {
             not_ready: registry.add(
                 "not_ready",
@@ -90,8 +78,7 @@ impl ReadinessMetrics {
         metrics
     }
 
-    /// Shows which parts keep the replica from being ready, and which are ill besides.
-    pub fn show(&self, not_ready: &[Part], degraded: &[Part]) {
+    pub(crate) fn show(&self, not_ready: &[Part], degraded: &[Part]) {
         for (family, ill) in [(&self.not_ready, not_ready), (&self.degraded, degraded)] {
             for part in Part::ALL {
                 let gauge = family.get_or_create_owned(&[("part", part.word())]);

@@ -19,8 +19,7 @@ pub struct UpstreamMetrics {
     pub calls: Family<CallLabels, Counter>,
     /// Those for certificates, by what they were made for.
     pub calls_by_cause: Family<Label<CallCause>, Counter>,
-    /// How long calls took, by where they went.
-    pub duration: DurationFamily,
+    pub(crate) duration: DurationFamily,
     /// The least `RateLimit-Remaining` of all projects of a credential that were asked in five minutes.
     pub rate_limit_remaining: Family<CredentialLabels, Gauge>,
     /// In how many seconds the first of a credential's projects is down at the reserve.
@@ -32,16 +31,12 @@ pub struct UpstreamMetrics {
     /// How much of our share of a project's rate limit was wanted in five minutes, of the project of a
     /// credential that wants most; above 1 it is more than there is.
     pub demand_ratio: Family<CredentialLabels, Gauge<f64, AtomicU64>>,
-    /// Fetches that were not made, by why.
-    pub fetches_withheld: Family<Label<&'static str>, Counter>,
-    /// Breakers that are open, of the host and of projects.
-    pub breakers_open: Gauge,
-    /// Tokens asked for, by what came of it.
-    pub token_mints: Family<Label<MintResult>, Counter>,
+    pub(crate) fetches_withheld: Family<Label<&'static str>, Counter>,
+    pub(crate) breakers_open: Gauge,
+    pub(crate) token_mints: Family<Label<MintResult>, Counter>,
     /// How long the current token still lives.
     pub token_expires: Family<CredentialLabels, Gauge<f64, AtomicU64>>,
-    /// Tries beyond the first.
-    pub retries: Counter,
+    pub(crate) retries: Counter,
     /// Fetches that began again because the list changed while it was read.
     pub fetches_restarted: Counter,
     /// Lists whose `totalCount` was not what Atlas listed.
@@ -52,11 +47,9 @@ pub struct UpstreamMetrics {
     pub answers_refused: Counter,
 }
 
-/// One label.
-pub type Label<T> = [(&'static str, T); 1];
+pub(crate) type Label<T> = [(&'static str, T); 1];
 
-/// One histogram per endpoint.
-pub type DurationFamily = Family<Label<Endpoint>, Histogram, fn() -> Histogram>;
+pub(crate) type DurationFamily = Family<Label<Endpoint>, Histogram, fn() -> Histogram>;
 
 /// How a call ended: a status of HTTP, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -103,14 +96,11 @@ pub struct CredentialLabels {
     pub credential: String,
 }
 
-/// What came of asking for a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum MintResult {
-    /// A token.
+pub(crate) enum MintResult {
     Minted,
     /// Not asked, or refused: too many tokens.
     Limited,
-    /// The account was refused.
     Refused,
     /// No answer, or none that is a token.
     Unavailable,
@@ -156,8 +146,7 @@ impl Endpoint {
 }
 
 impl UpstreamMetrics {
-    /// Makes the metrics known to `registry`.
-    pub fn register(registry: &mut Registry) -> Self {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         registry.register(
             "upstream_calls",
@@ -267,7 +256,6 @@ impl UpstreamMetrics {
         }
     }
 
-    /// Forgets what is shown of a credential that is gone.
     pub(crate) fn forget(&self, labels: &CredentialLabels) {
         self.rate_limit_remaining.remove(labels);
         self.reserve_in.remove(labels);
@@ -277,8 +265,7 @@ impl UpstreamMetrics {
         self.token_expires.remove(labels);
     }
 
-    /// Counts one call for certificates by what it was made for.
-    pub fn caused(&self, cause: CallCause) {
+    pub(crate) fn caused(&self, cause: CallCause) {
         self.calls_by_cause.get_or_create(&[("cause", cause)]).inc();
     }
 
@@ -344,7 +331,6 @@ impl Default for UpstreamMetrics {
 }
 
 fn buckets() -> Histogram {
-    // From 5 ms to 10 s.
     Histogram::new(exponential_buckets(0.005, 2.0, 12))
 }
 
