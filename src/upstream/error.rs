@@ -9,6 +9,7 @@ use http::StatusCode;
 use crate::atlas::CertificateList;
 use crate::http_client::HttpErrorKind;
 use crate::system::Moment;
+use crate::telemetry::metrics::words;
 
 /// How much a call to Atlas matters when there are not enough for all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -113,23 +114,25 @@ pub(super) struct ErrorResponse {
     pub(super) retry_after: Option<Duration>,
 }
 
-/// Why Atlas is not asked now although nothing says that it could not answer: a rule of ours holds the
-/// call back. That is no failure of Atlas.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-#[expect(missing_docs, reason = "each message says what its variant is")]
-pub enum HeldBack {
-    #[error("too little is left in the project's bucket")]
-    BucketLow,
-    #[error("too many calls are waiting")]
-    Busy,
-    #[error("no more tokens may be asked for")]
-    MintLimit,
-    #[error("our share of the project's rate limit is spent")]
-    OwnShare,
-    #[error("Atlas has answered 429 and asked us to wait")]
-    RateLimited,
-    #[error("Atlas has answered 503 and asked us to wait")]
-    Unavailable,
+words! {
+    /// Why Atlas is not asked now although nothing says that it could not answer: a rule of ours holds the
+    /// call back. That is no failure of Atlas.
+    #[derive(thiserror::Error)]
+    #[expect(missing_docs, reason = "each message says what its variant is")]
+    pub enum HeldBack {
+        #[error("too little is left in the project's bucket")]
+        BucketLow = "bucket_low",
+        #[error("too many calls are waiting")]
+        Busy = "busy",
+        #[error("no more tokens may be asked for")]
+        MintLimit = "mint_limit",
+        #[error("our share of the project's rate limit is spent")]
+        OwnShare = "own_share",
+        #[error("Atlas has answered 429 and asked us to wait")]
+        RateLimited = "cooldown_429",
+        #[error("Atlas has answered 503 and asked us to wait")]
+        Unavailable = "cooldown_503",
+    }
 }
 
 /// Why a service account has no token.
@@ -183,30 +186,6 @@ pub enum Verdict {
     /// There is no answer now: an old list may be served. Atlas is ill or not to be reached, its rate
     /// limit is spent, or it refuses our credential, address, bill or version.
     Outage,
-}
-
-impl HeldBack {
-    /// All of them.
-    pub const ALL: [Self; 6] = [
-        Self::BucketLow,
-        Self::Busy,
-        Self::MintLimit,
-        Self::OwnShare,
-        Self::RateLimited,
-        Self::Unavailable,
-    ];
-
-    /// The word for the audit trail and the metrics, from a closed set.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::BucketLow => "bucket_low",
-            Self::Busy => "busy",
-            Self::MintLimit => "mint_limit",
-            Self::OwnShare => "own_share",
-            Self::RateLimited => "cooldown_429",
-            Self::Unavailable => "cooldown_503",
-        }
-    }
 }
 
 impl FetchError {

@@ -4,7 +4,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::Register;
+use super::{Label, Register};
 
 #[derive(Clone, Debug)]
 pub(crate) struct ReadinessMetrics {
@@ -12,51 +12,21 @@ pub(crate) struct ReadinessMetrics {
     degraded: ByPart,
 }
 
-type ByPart = Family<[(&'static str, &'static str); 1], Gauge>;
+type ByPart = Family<Label<Part>, Gauge>;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
-    Atlas,
-    Audit,
-    Credentials,
-    DenyList,
-    Draining,
-    Keys,
-    Memory,
-    Panics,
-    SecondSink,
-    /// The certificates that callers are shown, or with which they are let in.
-    Tls,
-}
-
-impl Part {
-    const ALL: [Self; 10] = [
-        Self::Atlas,
-        Self::Audit,
-        Self::Credentials,
-        Self::DenyList,
-        Self::Draining,
-        Self::Keys,
-        Self::Memory,
-        Self::Panics,
-        Self::SecondSink,
-        Self::Tls,
-    ];
-
-    /// Its name in the answer of `/readyz` and in the metrics.
-    pub(crate) const fn word(self) -> &'static str {
-        match self {
-            Self::Atlas => "atlas",
-            Self::Audit => "audit",
-            Self::Credentials => "credentials",
-            Self::DenyList => "deny_list",
-            Self::Draining => "draining",
-            Self::Keys => "keys",
-            Self::Memory => "memory",
-            Self::Panics => "panics",
-            Self::SecondSink => "second_sink",
-            Self::Tls => "tls",
-        }
+words! {
+    pub(crate) enum Part {
+        Atlas = "atlas",
+        Audit = "audit",
+        Credentials = "credentials",
+        DenyList = "deny_list",
+        Draining = "draining",
+        Keys = "keys",
+        Memory = "memory",
+        Panics = "panics",
+        SecondSink = "second_sink",
+        /// The certificates that callers are shown, or with which they are let in.
+        Tls = "tls",
     }
 }
 
@@ -81,7 +51,7 @@ impl ReadinessMetrics {
     pub(crate) fn show(&self, not_ready: &[Part], degraded: &[Part]) {
         for (family, ill) in [(&self.not_ready, not_ready), (&self.degraded, degraded)] {
             for part in Part::ALL {
-                let gauge = family.get_or_create_owned(&[("part", part.word())]);
+                let gauge = family.get_or_create_owned(&[("part", part)]);
                 gauge.set(ill.contains(&part).into());
             }
         }
