@@ -6,11 +6,12 @@ use std::sync::Arc;
 use tracing::{error, info, warn};
 
 use super::{App, both};
-use crate::audit::{AdminAction, AdminRecord, Outcome};
+use crate::audit::{AdminAction, Outcome};
 use crate::config::{Config, ConfigSource, needs_restart};
 use crate::gateway::Gateway;
 use crate::identity;
 use crate::policy::{DenyList, Policy};
+use crate::server::admin::bare_record;
 use crate::server::tls::Tls;
 use crate::settings::ConfigError;
 use crate::system::{WatchedFiles, may_wait};
@@ -145,24 +146,12 @@ impl App {
     /// Puts on record that a configuration was read again, and whether it was taken.
     async fn write_down(&self, taken: bool) {
         self.reloads.reloaded(taken);
-        let reload = AdminRecord {
-            action: AdminAction::Reload,
-            outcome: if taken {
-                Outcome::Answered
-            } else {
-                Outcome::Rejected
-            },
-            caller: None,
-            peer: None,
-            request_id: None,
-            status: None,
-            rule: None,
-            group_id: None,
-            username: None,
-            entries: None,
-            filters: None,
-            now: self.clock.now(),
+        let outcome = if taken {
+            Outcome::Answered
+        } else {
+            Outcome::Rejected
         };
+        let reload = bare_record(AdminAction::Reload, outcome, self.clock.now());
         if let Err(problem) = self.gateway.audit.record_admin(&reload).await {
             warn!("a reload is not on record: {problem}");
         }

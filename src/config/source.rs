@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Config, RefusedConfig};
 use crate::settings::ConfigError;
-use crate::system::{Clock, WatchedFile, WatchedFiles, may_wait};
+use crate::system::{Clock, WatchedFile, WatchedFiles, may_wait, text_of};
 
 /// The configuration's file, watched, and what the environment lays over it.
 #[derive(Debug)]
@@ -82,10 +82,7 @@ fn parse(
     included: &mut WatchedFiles,
 ) -> Result<Config, Vec<ConfigError>> {
     *included = WatchedFiles::default();
-    let text = content.and_then(|bytes| {
-        String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8 text"))
-    });
-    match text {
+    match content.and_then(text_of) {
         Ok(text) => Config::parse_in(directory, &text, variables(), included),
         Err(error) => Err(vec![ConfigError::at(
             "the file",

@@ -25,8 +25,8 @@ mod operation;
 mod purge;
 mod readiness;
 
-pub(crate) use readiness::Readiness;
-pub(crate) use readiness::ReadinessReport;
+pub(crate) use operation::bare_record;
+pub(crate) use readiness::{Readiness, ReadinessReport};
 
 use self::operation::Operation;
 

@@ -42,16 +42,14 @@ pub(super) fn next(error: &CallError, retries: u32, left: Duration) -> Next {
         CallError::Response(_) => {
             let cost = if is_first { 1 } else { SECOND_AFTER_RESPONSE };
             let mut backoff = backoff(retries, cost);
-            let response = error.response();
-            match response.map(|response| response.status) {
-                Some(401) => Next::NewToken,
-                Some(503) => {
-                    let least = response.and_then(|response| response.retry_after);
+            match error.response() {
+                Some((401, _)) => Next::NewToken,
+                Some((503, least)) => {
                     backoff.least = least.unwrap_or(Duration::ZERO);
                     backoff.most = backoff.most.max(backoff.least);
                     Next::Retry(backoff)
                 }
-                Some(408 | 425 | 500 | 502 | 504) => Next::Retry(backoff),
+                Some((408 | 425 | 500 | 502 | 504, _)) => Next::Retry(backoff),
                 Some(_) | None => Next::Stop,
             }
         }
@@ -65,9 +63,8 @@ pub(super) fn next(error: &CallError, retries: u32, left: Duration) -> Next {
 
 /// Whether nothing more may be asked of this project for a while.
 pub(super) fn cooldown(error: &CallError) -> Option<CooldownRequest> {
-    let response = error.response()?;
-    let wait = response.retry_after;
-    let cause = match response.status {
+    let (status, wait) = error.response()?;
+    let cause = match status {
         429 => CooldownCause::RateLimited,
         503 if wait > Some(LONGEST_INLINE_WAIT) => CooldownCause::Unavailable,
         _ => return None,
