@@ -56,23 +56,18 @@ pub struct App {
 
 /// Why the gateway does not start.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each message says what its variant is")]
 pub enum StartError {
-    /// The audit trail.
     #[error("the audit trail cannot be opened")]
     Audit(#[source] AuditError),
-    /// An address is taken or not ours.
     #[error("cannot listen on {address}")]
     Listen {
-        /// Which.
         address: SocketAddr,
-        /// Why.
         #[source]
         source: io::Error,
     },
-    /// What the configuration names cannot be used.
     #[error("the configuration is refused")]
     Misconfigured(Vec<ConfigError>),
-    /// The state directory is another process's.
     #[error("our tokens at Atlas cannot be kept account of")]
     State(#[source] StateError),
 }
@@ -95,26 +90,21 @@ impl From<AuditError> for StartError {
     }
 }
 
-/// What came of asking Atlas.
 #[derive(Debug)]
-pub struct AtlasCheck {
-    /// With each credential.
-    pub credentials: Vec<OnlineCheck>,
+pub(crate) struct AtlasCheck {
+    pub(crate) credentials: Vec<OnlineCheck>,
     /// By how many seconds our clock is ahead of its; behind, if negative. `None` where it does not say.
-    pub clock_ahead: Option<i64>,
+    pub(crate) clock_ahead: Option<i64>,
 }
 
-/// What ends what.
 #[derive(Clone, Default)]
 struct Shutdown {
     callers: CancellationToken,
     operators: CancellationToken,
-    /// Gives up what is under way.
     abort: CancellationToken,
     background: CancellationToken,
 }
 
-/// The parts that are built from the configuration alone, before anything is bound or opened.
 struct BuiltParts {
     identity: Identity,
     policy: Policy,
@@ -152,7 +142,7 @@ impl App {
     }
 
     /// Mints a token and reads one page with each credential, of the projects that it or a rule names.
-    pub async fn check_online(
+    pub(crate) async fn check_online(
         config: &Config,
         clock: Clock,
     ) -> Result<AtlasCheck, Vec<ConfigError>> {
@@ -171,8 +161,7 @@ impl App {
         })
     }
 
-    /// The directories that this user cannot write to.
-    pub fn unwritable(config: &Config) -> Vec<ConfigError> {
+    pub(crate) fn unwritable(config: &Config) -> Vec<ConfigError> {
         let places = [
             ("audit.directory", &config.audit.directory),
             ("atlas.state_directory", &config.atlas.state_directory),
@@ -184,8 +173,7 @@ impl App {
         warnings.collect()
     }
 
-    /// Asks for the keys of each issuer, once.
-    pub async fn check_issuers(config: &Config, clock: &Clock) -> Vec<IssuerCheck> {
+    pub(crate) async fn check_issuers(config: &Config, clock: &Clock) -> Vec<IssuerCheck> {
         identity::check_online(&config.identity, clock).await
     }
 
@@ -195,7 +183,7 @@ impl App {
     }
 
     /// The same, on the sockets that the service manager has passed, where there are some.
-    pub async fn start_on(
+    pub(crate) async fn start_on(
         passed: PassedSockets,
         config: &Config,
         clock: Clock,
@@ -260,8 +248,7 @@ impl App {
         })
     }
 
-    /// Whether this replica should be given requests, and what is ill.
-    pub fn readiness(&self) -> ReadinessReport {
+    pub(crate) fn readiness(&self) -> ReadinessReport {
         self.readiness.report()
     }
 
@@ -303,7 +290,6 @@ fn acceptor(
 }
 
 impl BuiltParts {
-    /// Builds what can be built; of what cannot, says everything that is wrong.
     fn build(config: &Config, clock: &Clock, metrics: &Metrics) -> Result<Self, Vec<ConfigError>> {
         let identity = Identity::build(&config.identity, clock.clone(), metrics.identity.clone());
         let policy = policy(&config.access);
@@ -335,7 +321,6 @@ impl BuiltParts {
 
 type Checked<T> = Result<T, Vec<ConfigError>>;
 
-/// Both parts, or everything that is wrong with either.
 fn both<A, B>(one: Checked<A>, other: Checked<B>) -> Checked<(A, B)> {
     match (one, other) {
         (Ok(one), Ok(other)) => Ok((one, other)),
@@ -346,7 +331,6 @@ fn both<A, B>(one: Checked<A>, other: Checked<B>) -> Checked<(A, B)> {
     }
 }
 
-/// The policy with its deny list.
 fn policy(access: &policy::Config) -> Result<Policy, Vec<ConfigError>> {
     let policy = Policy::build(access)?;
     match &access.deny_file {
@@ -358,7 +342,6 @@ fn policy(access: &policy::Config) -> Result<Policy, Vec<ConfigError>> {
     }
 }
 
-/// The background tasks.
 fn spawn_background(
     gateway: &Arc<Gateway>,
     memory: memory::Config,

@@ -9,10 +9,10 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::ConfigSource;
 
 pub mod audit;
-pub mod check;
-pub mod health;
+pub(crate) mod check;
+pub(crate) mod health;
 mod private_memory;
-pub mod serve;
+pub(crate) mod serve;
 
 /// One authenticated, cached, audited endpoint for the X.509 certificates of MongoDB Atlas database
 /// users.
@@ -25,7 +25,7 @@ pub struct Arguments {
 
 /// Which configuration.
 #[derive(Debug, Args)]
-pub struct ConfigArguments {
+pub(crate) struct ConfigArguments {
     /// The configuration, in TOML; environment variables `ATLAS_CERT_GATEWAY__SECTION__KEY` override
     /// its keys. Without it, what `ATLAS_CERT_GATEWAY_CONFIG` names, or else
     /// `/etc/atlas-cert-gateway/gateway.toml`.
@@ -75,7 +75,6 @@ pub fn run(arguments: Arguments) -> ExitStatus {
 }
 
 impl ConfigArguments {
-    /// Where it is read from.
     fn source(&self) -> ConfigSource {
         let path = self.config.clone();
         let path = path.or_else(|| Some(env::var_os(CONFIG_VARIABLE)?.into()));
@@ -88,7 +87,6 @@ fn complain(message: &dyn std::fmt::Display) {
     let _ = writeln!(std::io::stderr(), "{message}");
 }
 
-/// Writes a line to standard output; `false` once its reader is gone.
 fn say(message: &dyn std::fmt::Display) -> bool {
     writeln!(std::io::stdout(), "{message}").is_ok()
 }

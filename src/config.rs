@@ -20,10 +20,9 @@ mod place;
 mod restart;
 mod source;
 
-pub use environment::ENVIRONMENT_PREFIX;
 use environment::Overlay;
 use place::RemovedItems;
-pub use restart::needs_restart;
+pub(crate) use restart::needs_restart;
 pub use source::ConfigSource;
 
 use crate::audit;
@@ -64,10 +63,8 @@ pub struct Config {
 /// Why there is no configuration.
 #[derive(Debug)]
 pub struct RefusedConfig {
-    /// The file, for the message.
     file: String,
-    /// Everything that is wrong.
-    pub config_errors: Vec<ConfigError>,
+    pub(crate) config_errors: Vec<ConfigError>,
 }
 
 impl Config {
@@ -137,7 +134,6 @@ impl Config {
         toml::to_string_pretty(self).expect("settings are texts, numbers, lists and tables")
     }
 
-    /// What the parts find wrong with values that can be read.
     fn config_errors(&self) -> Vec<ConfigError> {
         let mut config_errors = self.server.config_errors();
         config_errors.extend(self.admin.config_errors());
@@ -234,7 +230,6 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
         && (ips.0 == ips.1 || (is_any && ips.0.is_ipv4() == ips.1.is_ipv4()))
 }
 
-/// The places of the keys that have a default.
 fn known_places() -> Vec<String> {
     fn add(table: &toml::Table, under: &str, places: &mut Vec<String>) {
         for (key, value) in table {

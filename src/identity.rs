@@ -52,11 +52,11 @@ use crate::telemetry::metrics::identity::IdentityMetrics;
 
 pub use caller::{Caller, RuleListNumber};
 pub use certificate::{PeerCertificate, Thumbprint};
-pub use check::IssuerCheck;
+pub(crate) use check::IssuerCheck;
 pub use config::{
     ClaimPath, ClaimPlaces, Config, IssuerConfig, NoClaimPath, RequiredValue, Scalar,
 };
-pub use issuer_keys::{IssuerFault, KeyFault};
+pub(crate) use issuer_keys::IssuerFault;
 pub use key_waiters::Requester;
 pub use unverified::Unverified;
 
@@ -82,7 +82,7 @@ pub struct Identity {
 }
 
 /// Issuers whose settings and files are known to be good.
-pub struct Prepared(Issuers);
+pub(crate) struct Prepared(Issuers);
 
 impl Identity {
     /// Takes the issuers over and reads the keys that lie in files. Keys from a URL come later, when
@@ -104,14 +104,14 @@ impl Identity {
     }
 
     /// Takes over other issuers and reads the keys that lie in files. Changes nothing yet.
-    pub fn prepare(&self, config: &Config) -> Result<Prepared, Vec<ConfigError>> {
+    pub(crate) fn prepare(&self, config: &Config) -> Result<Prepared, Vec<ConfigError>> {
         let generation = self.current.load().generation.wrapping_add(1);
         Issuers::build(config, generation, &self.clock, &self.metrics).map(Prepared)
     }
 
     /// Puts in place what was prepared. The next token is judged by it; keys of issuers that stay are
     /// kept until the place that is configured now has delivered some.
-    pub fn adopt(&self, Prepared(issuers): Prepared) {
+    pub(crate) fn adopt(&self, Prepared(issuers): Prepared) {
         let old = self.current.load_full();
         issuers.inherit(&old, self.clock.now());
         self.current.store(Arc::new(issuers));
@@ -120,7 +120,7 @@ impl Identity {
 
     /// Fetches the keys of all issuers, as soon as they answer: for an operator who knows that there are
     /// others than five minutes ago.
-    pub fn fetch_keys(&self) {
+    pub(crate) fn fetch_keys(&self) {
         let now = self.clock.elapsed();
         for issuer in &self.current.load().list {
             issuer.keys.request_fetch(now);
@@ -134,7 +134,7 @@ impl Identity {
     }
 
     /// Keeps the keys up to date until `stop`.
-    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+    pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) {
         while !stop.is_cancelled() {
             let issuers = self.current.load_full();
             // Dropped at the end of each round, and its tasks with it.
@@ -172,7 +172,7 @@ impl Identity {
     }
 
     /// Counts a caller that [`Identity::get_cached`] has found.
-    pub fn count_cached(&self) {
+    pub(crate) fn count_cached(&self) {
         self.metrics.cached();
     }
 
@@ -205,7 +205,7 @@ impl Identity {
     }
 
     /// How many callers wait until an issuer's keys have been fetched.
-    pub fn callers_waiting_for_keys(&self) -> usize {
+    pub(crate) fn callers_waiting_for_keys(&self) -> usize {
         let issuers = self.current.load();
         let waiting = issuers
             .list
@@ -228,7 +228,7 @@ impl Identity {
     }
 
     /// The names of the issuers whose tokens are believed, each once.
-    pub fn issuer_names(&self) -> Vec<Arc<str>> {
+    pub(crate) fn issuer_names(&self) -> Vec<Arc<str>> {
         let issuers = self.current.load();
         let mut names: Vec<Arc<str>> = Vec::new();
         for issuer in &issuers.list {
@@ -240,7 +240,7 @@ impl Identity {
     }
 
     /// Whether any issuer has keys at `now`. Without, no caller can be answered.
-    pub fn has_keys(&self, now: Moment) -> bool {
+    pub(crate) fn has_keys(&self, now: Moment) -> bool {
         let issuers = self.current.load();
         let mut issuers = issuers.list.iter();
         issuers.any(|issuer| issuer.keys.present(now).is_some())

@@ -29,7 +29,7 @@ use crate::settings::ConfigError;
 pub use config::{Config, Included, RuleConfig};
 pub use deny_list::{BadLine, DenyList, ListedBy};
 pub use permit::{Permit, RateLimit};
-pub use rule::Reach;
+pub(crate) use rule::Reach;
 
 pub(crate) use explanation::AccessExplanation;
 
@@ -50,15 +50,14 @@ struct RuleSet {
     lists: RuleLists,
 }
 
-/// Proof that a caller may administer what was asked about.
 #[derive(Clone, Debug)]
-pub struct Administrator {
+pub(crate) struct Administrator {
     rule: Arc<str>,
 }
 
 /// What a caller is denied, to be left out of an answer that it may have.
 #[derive(Clone, Debug)]
-pub struct Hidden {
+pub(crate) struct Hidden {
     rules: Arc<RuleSet>,
     caller: Arc<Caller>,
     /// The rules that deny this caller anything.
@@ -102,14 +101,13 @@ impl Policy {
 
     /// The same rules with another deny list.
     #[must_use]
-    pub fn with_deny_list(&self, list: Arc<DenyList>) -> Self {
+    pub(crate) fn with_deny_list(&self, list: Arc<DenyList>) -> Self {
         Self {
             rules: Arc::clone(&self.rules),
             deny_list: list,
         }
     }
 
-    /// Takes over from the one before: its deny list, and which of the rules that stay have been used.
     #[must_use]
     pub(crate) fn following(self, earlier: &Self) -> Self {
         let used = earlier.rules.list.iter().filter(|rule| rule.is_used());
@@ -130,7 +128,6 @@ impl Policy {
         self.judge(caller, query, Rule::note_use)
     }
 
-    /// The same. Shows `decides` each rule that had a say.
     fn judge<'p>(
         &'p self,
         caller: &Caller,
@@ -230,14 +227,12 @@ impl Policy {
         }
     }
 
-    /// The names of the rules that have decided nothing yet, in the order of the file.
     pub(crate) fn unused(&self) -> Vec<&Arc<str>> {
         let unused = self.rules.list.iter().filter(|rule| !rule.is_used());
         unused.map(|rule| &rule.name).collect()
     }
 }
 
-/// Whether `text` fits `pattern`, in which `*` is any text.
 pub(crate) fn fits_pattern(pattern: &str, text: &str) -> bool {
     glob::Glob::new(pattern).matches(text)
 }
@@ -288,15 +283,13 @@ impl Hidden {
 }
 
 impl Administrator {
-    /// The name of the rule that granted it.
-    pub fn rule(&self) -> &Arc<str> {
+    pub(crate) fn rule(&self) -> &Arc<str> {
         &self.rule
     }
 }
 
 impl Denied {
-    /// The rule that denied it, if one did.
-    pub fn rule(&self) -> Option<&Arc<str>> {
+    pub(crate) fn rule(&self) -> Option<&Arc<str>> {
         match self {
             Self::ByRule(rule) => Some(rule),
             Self::InsufficientScope | Self::Listed(_) | Self::NoRule => None,
@@ -304,7 +297,7 @@ impl Denied {
     }
 
     /// A stable word for the log and the audit record.
-    pub fn reason(&self) -> &'static str {
+    pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::ByRule(_) => "denied by a rule",
             Self::InsufficientScope => "insufficient scope",

@@ -18,9 +18,9 @@ pub mod body;
 pub(crate) mod connection;
 pub(crate) mod forwarded;
 pub(crate) mod head;
-pub mod hosts;
+pub(crate) mod hosts;
 pub mod negotiation;
-pub mod proxies;
+pub(crate) mod proxies;
 mod proxy_protocol;
 pub(crate) mod public;
 pub mod public_url;
@@ -43,20 +43,20 @@ pub struct Config {
     #[serde(deserialize_with = "settings::socket_address")]
     pub listen: SocketAddr,
     /// Whether hits take the fast path, an optimisation that changes no answer.
-    pub fast_path: bool,
+    pub(crate) fast_path: bool,
     /// The names by which callers address this gateway, on any port; any, where there are none.
-    pub hosts: Hosts,
+    pub(crate) hosts: Hosts,
     /// How a connection and a request are bounded.
     pub limits: ServerLimits,
     /// Whether each connection of a trusted proxy begins with a header of the PROXY protocol.
-    pub proxy_protocol: bool,
+    pub(crate) proxy_protocol: bool,
     /// Where callers find this gateway; links begin with it. Without it they begin with what was addressed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub public_url: Option<PublicUrl>,
+    pub(crate) public_url: Option<PublicUrl>,
     /// TLS; plain text without it.
     pub tls: Option<tls::Config>,
     /// The only proxies that are believed about whose requests they bring.
-    pub trusted_proxies: Proxies,
+    pub(crate) trusted_proxies: Proxies,
 }
 
 /// What bounds a connection and a request. Every one is on by default.
@@ -65,13 +65,13 @@ pub struct Config {
 pub struct ServerLimits {
     /// Connections at a time, in all, and never more than half of the process's descriptors.
     #[serde(deserialize_with = "settings::whole")]
-    pub connections: usize,
+    pub(crate) connections: usize,
     /// How long a connection may live before it is closed in good order.
     #[serde(with = "settings::duration")]
-    pub connection_age: Duration,
+    pub(crate) connection_age: Duration,
     /// Connections at a time from one address, or from one /64 of IPv6.
     #[serde(deserialize_with = "settings::whole")]
-    pub connections_per_source: usize,
+    pub(crate) connections_per_source: usize,
     /// How long the requests under way may take once the process is told to stop.
     #[serde(with = "settings::duration")]
     pub drain_grace: Duration,
@@ -80,53 +80,50 @@ pub struct ServerLimits {
     pub drain_lead: Duration,
     /// How long the first byte, and a TLS handshake, may take.
     #[serde(with = "settings::duration")]
-    pub first_byte: Duration,
+    pub(crate) first_byte: Duration,
     /// How many headers a request may have.
     #[serde(deserialize_with = "settings::whole")]
-    pub headers: usize,
+    pub(crate) headers: usize,
     /// How long a request's head may take, from its first byte to its last.
     #[serde(with = "settings::duration")]
-    pub head: Duration,
+    pub(crate) head: Duration,
     /// How large a request's head may be.
-    pub head_size: Size,
+    pub(crate) head_size: Size,
     /// How long a connection may wait for its next request.
     #[serde(with = "settings::duration")]
-    pub idle: Duration,
+    pub(crate) idle: Duration,
     /// Requests at a time, in all.
     #[serde(deserialize_with = "settings::whole")]
     pub in_flight: usize,
     /// How long a request may take from its head to its answer.
     #[serde(with = "settings::duration")]
-    pub request: Duration,
+    pub(crate) request: Duration,
     /// How long a caller may take to read an answer that does not fit into the kernel's buffers.
     #[serde(with = "settings::duration")]
-    pub response: Duration,
+    pub(crate) response: Duration,
     /// HTTP/2 streams at a time on one connection.
     #[serde(deserialize_with = "settings::whole")]
-    pub streams: u32,
+    pub(crate) streams: u32,
     /// What may have been made of answers and not be sent, on one connection.
-    pub unsent: Size,
+    pub(crate) unsent: Size,
     /// The same in all, and never more than an eighth of the process's memory.
-    pub unsent_total: Size,
+    pub(crate) unsent_total: Size,
     /// How long a caller may read nothing at all of an answer.
     #[serde(with = "settings::duration")]
-    pub write_stall: Duration,
+    pub(crate) write_stall: Duration,
 }
 
 /// An address that is listened on, before connections are accepted.
 #[derive(Debug)]
-pub struct Bound {
+pub(crate) struct Bound {
     listener: tokio::net::TcpListener,
     address: SocketAddr,
 }
 
-/// Sockets passed by the service manager; without one the configured address is bound.
 #[derive(Debug, Default)]
-pub struct PassedSockets {
-    /// For callers.
-    pub callers: Option<std::net::TcpListener>,
-    /// For operators.
-    pub operators: Option<std::net::TcpListener>,
+pub(crate) struct PassedSockets {
+    pub(crate) callers: Option<std::net::TcpListener>,
+    pub(crate) operators: Option<std::net::TcpListener>,
 }
 
 impl Default for Config {
@@ -169,8 +166,7 @@ impl Default for ServerLimits {
 }
 
 impl ServerLimits {
-    /// Those that the gateway keeps.
-    pub fn of_lookups(&self) -> LookupLimits {
+    pub(crate) fn of_lookups(&self) -> LookupLimits {
         LookupLimits {
             request: self.request,
             in_flight: self.in_flight,
@@ -237,16 +233,14 @@ impl ServerLimits {
 }
 
 impl Config {
-    /// What cannot be meant.
-    pub fn config_errors(&self) -> Vec<ConfigError> {
+    pub(crate) fn config_errors(&self) -> Vec<ConfigError> {
         let mut config_errors = self.hosts.config_errors("server.hosts");
         config_errors.extend(self.trusted_proxies.config_errors());
         self.limits.check(&mut config_errors);
         config_errors
     }
 
-    /// What is allowed and seldom meant.
-    pub fn warnings(&self) -> Vec<ConfigError> {
+    pub(crate) fn warnings(&self) -> Vec<ConfigError> {
         let (limits, usual) = (&self.limits, ServerLimits::default());
         let connections = settings::never_reached(
             (
@@ -271,30 +265,27 @@ impl Config {
     }
 
     /// The files that a reload reads.
-    pub fn files(&self) -> Vec<PathBuf> {
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
         let tls = self.tls.iter().flat_map(tls::Config::files);
         tls.cloned().collect()
     }
 }
 
 impl Bound {
-    /// Listens on an address.
-    pub async fn listen(address: SocketAddr) -> io::Result<Self> {
+    pub(crate) async fn listen(address: SocketAddr) -> io::Result<Self> {
         let listener = tokio::net::TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         Ok(Self { listener, address })
     }
 
-    /// Takes over a socket that listens already.
-    pub fn take(listener: std::net::TcpListener) -> io::Result<Self> {
+    pub(crate) fn take(listener: std::net::TcpListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let address = listener.local_addr()?;
         Ok(Self { listener, address })
     }
 
-    /// The address, with the port that was taken.
-    pub fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 }

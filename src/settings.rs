@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 mod ranges;
 
-pub use ranges::{Ranged, Ranges, WholeNumber, never_reached};
+pub(crate) use ranges::{Ranges, WholeNumber, never_reached};
 
 /// Something in the configuration that cannot be meant, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,8 +22,7 @@ pub struct ConfigError {
 }
 
 impl ConfigError {
-    /// A mistake at `place`.
-    pub fn at(place: impl Into<String>, message: impl Into<String>) -> Self {
+    pub(crate) fn at(place: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
             place: place.into(),
             message: message.into(),
@@ -91,17 +90,20 @@ impl Serialize for Size {
 }
 
 /// Durations as `90s`, `5m`, `1h`, `250ms`; for `#[serde(with = "settings::duration")]`.
-pub mod duration {
+pub(crate) mod duration {
     use super::*;
 
-    /// Reads `90s`.
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Duration, D::Error> {
         let text = String::deserialize(deserializer).map_err(|_| D::Error::custom(SPAN_FORM))?;
         parse(&text).ok_or_else(|| D::Error::custom(SPAN_FORM))
     }
 
-    /// Writes `90s`.
-    pub fn serialize<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(
+        span: &Duration,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&print(*span))
     }
 
@@ -132,24 +134,24 @@ pub mod duration {
 }
 
 /// Reads an address to listen on; for `#[serde(deserialize_with = "settings::socket_address")]`.
-pub fn socket_address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+pub(crate) fn socket_address<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<SocketAddr, D::Error> {
     let text = String::deserialize(deserializer).map_err(|_| D::Error::custom(ADDRESS_FORM))?;
     text.parse().map_err(|_| D::Error::custom(ADDRESS_FORM))
 }
 
 /// Durations that may be absent; for `#[serde(with = "settings::duration_if_any")]`.
-pub mod duration_if_any {
+pub(crate) mod duration_if_any {
     use super::{Deserializer, Duration, Serializer, duration};
 
-    /// Reads `90s`.
-    pub fn deserialize<'de, D: Deserializer<'de>>(
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<Duration>, D::Error> {
         duration::deserialize(deserializer).map(Some)
     }
 
-    /// Writes `90s`.
-    pub fn serialize<S: Serializer>(
+    pub(crate) fn serialize<S: Serializer>(
         span: &Option<Duration>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
@@ -162,7 +164,7 @@ pub mod duration_if_any {
 
 /// Reads a whole number. One that is too large for its type becomes the largest, and is refused with the
 /// bounds of its key; for `#[serde(deserialize_with = "settings::whole")]`.
-pub fn whole<'de, D: Deserializer<'de>, T: TryFrom<u64> + WholeNumber>(
+pub(crate) fn whole<'de, D: Deserializer<'de>, T: TryFrom<u64> + WholeNumber>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     let number = i64::deserialize(deserializer)?;
@@ -171,7 +173,7 @@ pub fn whole<'de, D: Deserializer<'de>, T: TryFrom<u64> + WholeNumber>(
 }
 
 /// The same, where there may be none.
-pub fn whole_if_any<'de, D: Deserializer<'de>, T: TryFrom<u64> + WholeNumber>(
+pub(crate) fn whole_if_any<'de, D: Deserializer<'de>, T: TryFrom<u64> + WholeNumber>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
     whole(deserializer).map(Some)

@@ -14,10 +14,10 @@ pub(crate) use blocking::{BlockingFile, in_background, may_wait};
 pub(crate) use clock::SLICE;
 pub use clock::{Clock, Elapsed, ManualClock, Moment};
 pub(crate) use files::{
-    Settled, WatchedFile, WatchedFiles, impossible_directory, read_limited, read_owned,
+    Settled, WatchedFile, WatchedFiles, impossible_directory, read_limited, read_owned, text_of,
     unwritable_directory,
 };
 pub use ids::Ids;
-pub use roots::{NoTls, Trust};
+pub(crate) use roots::{NoTls, Trust};
 pub use secret::{Secret, SecretFileError};
 pub(crate) use shared_moment::SharedMoment;

@@ -18,37 +18,33 @@ mod log_queue;
 pub mod metrics;
 mod panics;
 mod rate_limited_log;
-pub mod traces;
+pub(crate) mod traces;
 
-pub use log_queue::{LogEnd, LogQueue};
+pub(crate) use log_queue::LogQueue;
 pub use metrics::{Metrics, Scrape};
-pub use rate_limited_log::{RateLimitedLog, Tally};
-pub use traces::Traces;
+pub(crate) use rate_limited_log::{RateLimitedLog, Tally};
+pub(crate) use traces::Traces;
 
 /// Settings of logs.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// What is logged, as a `tracing` filter: `info`, or `info,atlas_cert_gateway=debug`.
-    pub log: String,
-    /// How a line looks.
-    pub log_format: LogFormat,
+    pub(crate) log: String,
+    pub(crate) log_format: LogFormat,
     /// An OpenTelemetry collector that takes traces over gRPC; none are made without it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub otlp_endpoint: Option<String>,
+    pub(crate) otlp_endpoint: Option<String>,
     /// How many of a hundred traces that begin here are kept.
     #[serde(deserialize_with = "settings::whole")]
-    pub otlp_sample_percent: u8,
+    pub(crate) otlp_sample_percent: u8,
 }
 
-/// How a line of the log looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// One JSON object a line.
+pub(crate) enum LogFormat {
     #[default]
     Json,
-    /// For people.
     Text,
 }
 
@@ -82,8 +78,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// What cannot be meant.
-    pub fn config_errors(&self) -> Vec<ConfigError> {
+    pub(crate) fn config_errors(&self) -> Vec<ConfigError> {
         let mut config_errors = Vec::new();
         if let Err(error) = EnvFilter::builder().parse(&self.log) {
             // What the library says of it shows what was found.
@@ -101,7 +96,6 @@ impl Config {
     }
 }
 
-/// Why traces cannot be sent there.
 fn impossible_endpoint(url: &str) -> Option<&'static str> {
     let parsed: Result<Uri, _> = url.parse();
     let authority = parsed.as_ref().ok().and_then(Uri::authority);
@@ -134,18 +128,19 @@ impl std::fmt::Display for Chain<'_> {
     }
 }
 
-/// What was started, for changing it and for ending it.
 #[derive(Debug)]
-pub struct Telemetry {
-    /// What is logged.
-    pub level: LogLevel,
-    /// Where traces go, where they go anywhere.
-    pub traces: Option<Traces>,
+pub(crate) struct Telemetry {
+    pub(crate) level: LogLevel,
+    pub(crate) traces: Option<Traces>,
 }
 
 /// Starts logging to `queue`, and sending traces of this `replica` where that is configured. To be called
 /// inside a tokio runtime.
-pub fn start(config: &Config, replica: &str, queue: LogQueue) -> Result<Telemetry, LogError> {
+pub(crate) fn start(
+    config: &Config,
+    replica: &str,
+    queue: LogQueue,
+) -> Result<Telemetry, LogError> {
     let (filter, level) = filter(&config.log)?;
     // What goes wrong with a line would be printed by the thread that logs it, which may not wait.
     let lines = fmt::layer().with_writer(queue).log_internal_errors(false);
@@ -185,8 +180,7 @@ fn is_span(data: &Metadata<'_>) -> bool {
 }
 
 impl LogLevel {
-    /// Logs by the new settings from now on.
-    pub fn change(&self, config: &Config) -> Result<(), LogError> {
+    pub(crate) fn change(&self, config: &Config) -> Result<(), LogError> {
         self.0
             .reload(configured(&config.log)?)
             .map_err(|_| LogError::Filter)

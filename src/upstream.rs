@@ -34,7 +34,6 @@ mod reload;
 mod response;
 mod retry;
 mod service_account;
-mod shared;
 mod state;
 mod token_response;
 mod watched_secret;
@@ -50,13 +49,15 @@ pub use error::{
 };
 pub use fetch::FetchOptions;
 pub use jitter::Jitter;
-pub use limiter::{BudgetView, CooldownCause};
-pub use online_check::{OnlineCheck, Tried};
-pub use page::LONGEST_PAGE;
+pub use limiter::BudgetView;
+pub(crate) use limiter::CooldownCause;
+pub use online_check::OnlineCheck;
+pub(crate) use online_check::Tried;
+pub(crate) use page::LONGEST_PAGE;
 pub(crate) use reload::Prepared;
 pub use state::StateError;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -74,12 +75,11 @@ use crate::system::Clock;
 use crate::telemetry::RateLimitedLog;
 use crate::telemetry::metrics::upstream::{Endpoint, UpstreamMetrics};
 use client::AtlasClient;
-use credential::{PreparedCredential, prepare, read_secrets};
+use credential::{Credential, PreparedCredential, prepare, read_secrets};
 use limiter::ProjectLimiter;
 use page::AtlasPage;
 use progress::FetchProgress;
 use service_account::Environment;
-use shared::UpstreamShared;
 use state::StateDirectory;
 
 /// Merges the bodies of all pages into one list, as a fetch does; `None` if they are no list. For
@@ -96,6 +96,27 @@ pub fn merge(bodies: &[Bytes], project: &ProjectId) -> Option<CertificateList> {
 /// The way to Atlas. Cheap to clone.
 #[derive(Clone)]
 pub struct Upstream(Arc<UpstreamShared>);
+
+struct UpstreamShared {
+    api: Api,
+    limits: AtlasLimits,
+    env: Environment,
+    /// The lock of the state directory, while this process has it.
+    state: Mutex<Option<StateDirectory>>,
+    credentials: ArcSwap<Vec<Arc<Credential>>>,
+    retired: Mutex<Vec<RetiredCredential>>,
+    limiter: ProjectLimiter,
+    /// Ends every fetch, because the process ends.
+    given_up: CancellationToken,
+    /// Of answers that were refused as a protection.
+    answers_refused: RateLimitedLog,
+}
+
+/// A credential that no configuration names any more.
+struct RetiredCredential {
+    credential: Arc<Credential>,
+    at: Duration,
+}
 
 /// What is neither configured nor asked of a clock.
 #[derive(Clone)]
@@ -118,19 +139,14 @@ pub struct NotReady {
     pub why: CredentialUnavailable,
 }
 
-/// What is wrong with Atlas. Projects are counted, not named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AtlasFault {
-    /// Calls for so many projects fail, or are not answered.
+pub(crate) enum AtlasFault {
     #[error("calls for {0} of its projects fail")]
     Failing(usize),
-    /// It has answered 429 for so many projects, and asked us to wait.
     #[error("it has answered 429 for {0} of its projects, which are left alone for a while")]
     RateLimited(usize),
-    /// It has answered 503 for so many projects, and asked us to wait.
     #[error("it has answered 503 for {0} of its projects, which are left alone for a while")]
     Unavailable(usize),
-    /// No connection comes about.
     #[error("it cannot be reached")]
     Unreachable,
 }
@@ -204,7 +220,7 @@ impl Upstream {
         options: FetchOptions,
     ) -> Result<Fetched, FetchError> {
         match self.0.credential(&query.project) {
-            Some(credential) => self.0.fetch(query, options, &credential).await,
+            Some(credential) => self.fetch_by(query, options, &credential).await,
             None => Err(FetchError {
                 reason: FetchErrorKind::NoCredential,
                 stats: FetchProgress::default().stats(Arc::from("")),
@@ -219,8 +235,8 @@ impl Upstream {
             for credential in self.0.credentials.load().iter() {
                 credential.maintain();
             }
-            self.0.let_go().await;
-            self.0.update_gauges();
+            self.let_go().await;
+            self.update_gauges();
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = self.0.env.clock.sleep(BETWEEN_ROUNDS) => {}
@@ -228,12 +244,6 @@ impl Upstream {
         }
     }
 
-    /// Brings the gauges up to now, for a scrape.
-    pub fn update_gauges(&self) {
-        self.0.update_gauges();
-    }
-
-    /// Ends all fetches at once; each says how far it has come.
     pub(crate) fn give_up(&self) {
         self.0.given_up.cancel();
     }
@@ -241,7 +251,7 @@ impl Upstream {
     /// Gives the tokens back to Atlas, as well as that goes within a second.
     pub async fn close(&self) {
         let credentials = self.0.credentials.load_full();
-        let retired = self.0.take_retired(|_| true);
+        let retired = self.take_retired(|_| true);
         let all = credentials.iter().chain(&retired);
         let revoked = join_all(all.map(|credential| credential.revoke()));
         // What is not revoked in time ends by itself.
@@ -289,22 +299,6 @@ impl Upstream {
         self.0.limiter.view(project)
     }
 
-    /// Reads the secrets of another configuration. Changes nothing yet.
-    pub(crate) fn prepare(&self, config: &Config) -> Result<Prepared, Vec<ConfigError>> {
-        self.0.prepare(config)
-    }
-
-    /// Puts in place what was prepared: the next call uses it.
-    pub(crate) fn adopt(&self, prepared: Prepared) {
-        self.0.adopt(prepared);
-    }
-
-    /// Tries every credential: in the projects that it names in full, and in those of `projects` for which it
-    /// is used.
-    pub async fn check_online(&self, projects: &[ProjectId]) -> Vec<OnlineCheck> {
-        self.0.check_online(projects).await
-    }
-
     /// By how many seconds our clock is ahead of Atlas's, by the `Date` of an answer of whatever kind.
     pub(crate) async fn clock_ahead(&self) -> Option<i64> {
         let Environment { client, clock, .. } = &self.0.env;
@@ -319,6 +313,22 @@ impl Upstream {
         let date = httpdate::parse_http_date(reply.headers.get(DATE)?.to_str().ok()?).ok()?;
         let theirs = Timestamp::from(date).seconds();
         Some(clock.now().wall.seconds().saturating_sub(theirs))
+    }
+}
+
+impl UpstreamShared {
+    fn credential(&self, project: &ProjectId) -> Option<Arc<Credential>> {
+        let credentials = self.credentials.load();
+        let mut credentials = credentials.iter();
+        credentials.find(|it| it.covers(project)).map(Arc::clone)
+    }
+
+    fn state(&self) -> MutexGuard<'_, Option<StateDirectory>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn retired(&self) -> MutexGuard<'_, Vec<RetiredCredential>> {
+        self.retired.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

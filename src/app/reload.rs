@@ -6,17 +6,17 @@ use std::sync::Arc;
 use tracing::{error, info, warn};
 
 use super::{App, both};
-use crate::audit::{AdminAction, AdminRecord, Outcome};
+use crate::audit::{AdminAction, Outcome};
 use crate::config::{Config, ConfigSource, needs_restart};
 use crate::gateway::Gateway;
 use crate::identity;
 use crate::policy::{DenyList, Policy};
+use crate::server::admin::bare_record;
 use crate::server::tls::Tls;
 use crate::settings::ConfigError;
 use crate::system::{WatchedFiles, may_wait};
 use crate::upstream;
 
-/// What a configuration makes anew, ready to be put in place.
 struct Fresh {
     policy: Policy,
     /// `None` if its file is where it was: then the list stays, and its file is watched.
@@ -27,7 +27,6 @@ struct Fresh {
 }
 
 impl Fresh {
-    /// Reads every file that the configuration names; changes nothing yet.
     fn prepare(gateway: &Gateway, config: &Config) -> Result<Self, Vec<ConfigError>> {
         let policy = Policy::build(&config.access);
         let deny_list = gateway
@@ -147,24 +146,12 @@ impl App {
     /// Puts on record that a configuration was read again, and whether it was taken.
     async fn write_down(&self, taken: bool) {
         self.reloads.reloaded(taken);
-        let reload = AdminRecord {
-            action: AdminAction::Reload,
-            outcome: if taken {
-                Outcome::Answered
-            } else {
-                Outcome::Rejected
-            },
-            caller: None,
-            peer: None,
-            request_id: None,
-            status: None,
-            rule: None,
-            group_id: None,
-            username: None,
-            entries: None,
-            filters: None,
-            now: self.clock.now(),
+        let outcome = if taken {
+            Outcome::Answered
+        } else {
+            Outcome::Rejected
         };
+        let reload = bare_record(AdminAction::Reload, outcome, self.clock.now());
         if let Err(problem) = self.gateway.audit.record_admin(&reload).await {
             warn!("a reload is not on record: {problem}");
         }

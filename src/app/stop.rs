@@ -9,7 +9,6 @@ use tracing::warn;
 
 use super::App;
 
-/// How what was under way has ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Finish {
     Whole,
@@ -26,7 +25,7 @@ impl App {
 
     /// The same, but once `hurry` is done nothing more is waited for: requests under way are given up,
     /// which puts them on record as abandoned, and our token is left to the next process.
-    pub async fn stop_unless(self, hurry: impl Future<Output = ()>) {
+    pub(crate) async fn stop_unless(self, hurry: impl Future<Output = ()>) {
         self.readiness.drain();
         let mut listeners = self.listeners.into_iter();
         let callers = listeners.next();
@@ -87,5 +86,4 @@ impl App {
     }
 }
 
-/// How long the last tasks may take to notice that all is over.
 const LAST_WORDS: Duration = Duration::from_secs(1);

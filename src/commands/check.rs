@@ -12,7 +12,7 @@ use crate::system::Clock;
 
 /// What `check` is told.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(flatten)]
     config: ConfigArguments,
     /// Also tries all that the gateway would ask or open: a token and a page with every credential, the keys of
@@ -26,8 +26,7 @@ pub struct Arguments {
     access: access::AccessArguments,
 }
 
-/// Checks.
-pub fn run(arguments: &Arguments) -> ExitStatus {
+pub(crate) fn run(arguments: &Arguments) -> ExitStatus {
     let config = match arguments.config.source().read() {
         Ok(config) => config,
         Err(refused) => {

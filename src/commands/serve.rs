@@ -25,13 +25,12 @@ use signals::{SignalRequest, Signals};
 
 /// What `serve` is told.
 #[derive(Debug, Args)]
-pub struct Arguments {
+pub(crate) struct Arguments {
     #[command(flatten)]
     config: ConfigArguments,
 }
 
-/// Serves.
-pub fn run(arguments: &Arguments) -> ExitStatus {
+pub(crate) fn run(arguments: &Arguments) -> ExitStatus {
     // Before there are other threads, as it asks for.
     let passed = sockets::take();
     let (log, _end_of_log) = match LogQueue::to_standard_error(log_lines_dropped()) {
@@ -156,7 +155,6 @@ async fn serve(
     ExitStatus::Well
 }
 
-/// What is at hand while callers are served.
 #[derive(Clone, Copy)]
 struct Running<'a> {
     app: &'a App,
@@ -165,7 +163,6 @@ struct Running<'a> {
 }
 
 impl Running<'_> {
-    /// Reads the configuration again on SIGHUP, or when it has changed.
     async fn until_told_to_stop(self, source: &mut ConfigSource, signals: &mut Signals) {
         let mut readiness = pin!(manager::tell_readiness(self.app, self.clock));
         loop {

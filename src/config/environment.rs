@@ -10,15 +10,13 @@ use super::place;
 use crate::settings::ConfigError;
 
 /// What the gateway's environment variables begin with.
-pub const ENVIRONMENT_PREFIX: &str = "ATLAS_CERT_GATEWAY__";
+pub(crate) const ENVIRONMENT_PREFIX: &str = "ATLAS_CERT_GATEWAY__";
 
-/// What the environment set.
 pub(super) struct Overlay {
     /// The places it set that have not yet been asked for as something else than text.
     as_text: BTreeSet<String>,
     /// Which variable set which place.
     variables: BTreeMap<String, String>,
-    /// Variables that name no key.
     pub(super) config_errors: Vec<ConfigError>,
 }
 
@@ -54,7 +52,6 @@ pub(super) fn apply_environment(
     overlay
 }
 
-/// A variable, ordered by what it sets.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Variable {
     steps: Vec<NamePart>,
@@ -62,7 +59,6 @@ struct Variable {
     text: String,
 }
 
-/// A part of a variable's name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum NamePart {
     Index(usize),

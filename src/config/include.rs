@@ -3,8 +3,8 @@
 //! An included file holds `[[rules]]` and nothing else. What is wrong in it is told with its path and line, as in
 //! the file that includes it.
 
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
 use serde::Deserialize;
 use toml::Value;
@@ -15,16 +15,13 @@ use super::{place, read_all};
 use crate::policy;
 use crate::policy::{Included, RuleConfig};
 use crate::settings::ConfigError;
-use crate::system::{WatchedFiles, read_owned};
+use crate::system::{WatchedFiles, read_owned, text_of};
 
-/// What came of reading the files.
 pub(super) struct Includes {
-    /// What is wrong with them.
     pub(super) config_errors: Vec<ConfigError>,
     texts: Vec<(PathBuf, String)>,
 }
 
-/// What an included file may hold.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct File {
@@ -70,10 +67,7 @@ impl Includes {
             let place = place.map_or_else(|| file.to_string(), |place| format!("{file}: {place}"));
             self.config_errors.push(ConfigError::at(place, message));
         };
-        let text = read_owned(&path, LARGEST_FILE).and_then(|bytes| {
-            String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8 text"))
-        });
-        let text = match text {
+        let text = match read_owned(&path, LARGEST_FILE).and_then(text_of) {
             Ok(text) => text,
             Err(error) => return wrong(None, format!("cannot be read: {error}")),
         };
@@ -104,7 +98,6 @@ impl Includes {
         self.texts.push((path, text));
     }
 
-    /// The mistake with its line, if it is in one of the files.
     pub(super) fn with_line(&self, config_error: ConfigError) -> ConfigError {
         let line = self.texts.iter().find_map(|(path, text)| {
             let place = config_error

@@ -32,7 +32,6 @@ pub(super) fn without_value(message: &str) -> String {
     message.to_owned()
 }
 
-/// That there is no such key, and which may be meant.
 pub(super) fn no_such_key(key: &str, known: &[String]) -> String {
     let renamed = RENAMED
         .iter()
@@ -67,7 +66,6 @@ fn allowed_after(message: &str, prefix: &str) -> Option<Allowed> {
     let rest = message.strip_prefix(prefix)?;
     let (key, listed) = match rest.rsplit_once("`, expected ") {
         Some((key, listed)) => (key, listed),
-        // Where nothing is allowed.
         None => (rest.split('`').next()?, ""),
     };
     let names = listed.split('`').skip(1).step_by(2).map(str::to_owned);

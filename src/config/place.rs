@@ -45,7 +45,6 @@ impl RemovedItems {
     }
 }
 
-/// The place as it is written in messages: `identity.issuers[0].audiences`.
 pub(super) fn printed(path: &Path, message: &str) -> String {
     let mut place = String::new();
     for segment in path {
@@ -67,7 +66,6 @@ pub(super) fn printed(path: &Path, message: &str) -> String {
     }
 }
 
-/// The value at a path.
 pub(super) fn at_mut<'v>(root: &'v mut Value, path: &Path) -> Option<&'v mut Value> {
     path.iter()
         .try_fold(root, |value, segment| match (segment, value) {

@@ -9,7 +9,7 @@ use super::Config;
 ///
 /// A key that is not named here as changeable is not: one that is forgotten is reported in vain, and not
 /// passed over in silence.
-pub fn needs_restart(started: &Config, fresh: &Config) -> Vec<String> {
+pub(crate) fn needs_restart(started: &Config, fresh: &Config) -> Vec<String> {
     let mut keys = Vec::new();
     compare(&table(started), &table(fresh), "", &mut keys);
     keys

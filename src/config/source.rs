@@ -5,13 +5,12 @@ use std::path::{Path, PathBuf};
 
 use super::{Config, RefusedConfig};
 use crate::settings::ConfigError;
-use crate::system::{Clock, WatchedFile, WatchedFiles, may_wait};
+use crate::system::{Clock, WatchedFile, WatchedFiles, may_wait, text_of};
 
 /// The configuration's file, watched, and what the environment lays over it.
 #[derive(Debug)]
 pub struct ConfigSource {
     file: WatchedFile,
-    /// What the file includes.
     included: WatchedFiles,
     /// What a configuration that was refused names, one of which may be mended.
     named: WatchedFiles,
@@ -56,7 +55,7 @@ impl ConfigSource {
     }
 
     /// Waits until the file is another one than was last read.
-    pub async fn changed(&mut self, clock: &Clock) {
+    pub(crate) async fn changed(&mut self, clock: &Clock) {
         tokio::select! {
             () = self.file.changed(clock) => {}
             () = self.included.changed(clock) => {}
@@ -64,7 +63,6 @@ impl ConfigSource {
         }
     }
 
-    /// Where what it includes is looked for.
     fn directory(&self) -> PathBuf {
         let parent = self.file.path().parent();
         parent.map_or_else(PathBuf::new, Path::to_owned)
@@ -84,10 +82,7 @@ fn parse(
     included: &mut WatchedFiles,
 ) -> Result<Config, Vec<ConfigError>> {
     *included = WatchedFiles::default();
-    let text = content.and_then(|bytes| {
-        String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8 text"))
-    });
-    match text {
+    match content.and_then(text_of) {
         Ok(text) => Config::parse_in(directory, &text, variables(), included),
         Err(error) => Err(vec![ConfigError::at(
             "the file",

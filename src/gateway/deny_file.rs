@@ -3,7 +3,6 @@
 //! It is looked at four times a second, apart from everything else that is configured: whatever is wrong
 //! there, an entry denies within a second. While the file cannot be read the list stays as it was.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,7 +12,7 @@ use tracing::{info, warn};
 use super::Gateway;
 use crate::policy::{BadLine, DenyList};
 use crate::settings::ConfigError;
-use crate::system::{Settled, may_wait, read_owned};
+use crate::system::{Settled, may_wait, read_owned, text_of};
 
 /// Where the deny list comes from, and what is wrong with it.
 #[derive(Debug, Default)]
@@ -137,10 +136,6 @@ impl Gateway {
             state.trouble = trouble;
         }
     }
-}
-
-fn text_of(bytes: Vec<u8>) -> io::Result<String> {
-    String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8 text"))
 }
 
 const BETWEEN_LOOKS: Duration = Duration::from_millis(250);

@@ -58,10 +58,8 @@ pub(crate) struct CallerDescription {
 }
 
 impl CallerDescription {
-    /// The names of the claims that can be described.
     pub(crate) const CLAIMS: [&'static str; 6] = ["sub", "iss", "scope", "client_id", "jti", "kid"];
 
-    /// Takes a claim. The scopes of one `scope` are apart by blanks, and there may be several.
     pub(crate) fn set(&mut self, claim: &str, value: &str) -> Result<(), String> {
         let place = match claim {
             "sub" => &mut self.subject,

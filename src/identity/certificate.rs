@@ -45,7 +45,6 @@ impl Thumbprint {
         Self(bytes)
     }
 
-    /// As a token writes it: base64url without padding.
     pub(super) fn read(text: &str) -> Option<Self> {
         let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
         bytes.try_into().ok().map(Self)

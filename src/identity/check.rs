@@ -7,17 +7,15 @@ use crate::settings::ConfigError;
 use crate::system::Clock;
 use crate::telemetry::Chain;
 
-/// What came of asking for an issuer's keys.
 #[derive(Debug)]
-pub struct IssuerCheck {
+pub(crate) struct IssuerCheck {
     /// `iss`, and of several entries of one issuer the place of each.
-    pub issuer: String,
+    pub(crate) issuer: String,
     /// The keys that can be used, and for which of the issuer's `algorithms`; none of a shared secret.
-    pub keys: Vec<String>,
-    /// The others, and why they are not used.
-    pub left_out: Vec<String>,
+    pub(crate) keys: Vec<String>,
+    pub(crate) left_out: Vec<String>,
     /// Why its tokens cannot be verified, and what to do; `None` if they can.
-    pub problem: Option<String>,
+    pub(crate) problem: Option<String>,
 }
 
 /// Asks for the keys of every issuer, once.

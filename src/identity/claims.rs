@@ -15,7 +15,6 @@ use super::unverified::Unverified;
 use crate::atlas::Timestamp;
 use crate::strict_json::{Mistyped, Object, texts};
 
-/// The claims of a token that is good now, if its signature is.
 #[derive(Debug)]
 pub(super) struct Claims {
     pub(super) subject: Box<str>,
@@ -24,14 +23,11 @@ pub(super) struct Claims {
     pub(super) scopes: Scopes,
     /// When the token ends, leeway included.
     pub(super) expires_at: Timestamp,
-    /// The certificate that its holder must show.
     pub(super) bound_to: Option<Thumbprint>,
 }
 
-/// Names of what a token is good for.
 type Scopes = Box<[Box<str>]>;
 
-/// Who has issued a token, by its own words.
 pub(super) fn issuer(claims: &Object) -> Result<&str, Unverified> {
     let issuer = claims.get("iss").and_then(name);
     issuer.ok_or_else(|| Unverified::Claim("iss".into()))
@@ -45,7 +41,6 @@ pub(super) fn has_audience_of(claims: &Object, config: &IssuerConfig) -> bool {
 }
 
 impl Claims {
-    /// Reads what an issuer's settings ask for, and judges it at `now`.
     pub(super) fn read(
         claims: &Object,
         config: &IssuerConfig,
@@ -193,7 +188,6 @@ fn find<'o>(claims: &'o Object, place: &ClaimPath) -> Result<Option<&'o Value>, 
     Ok(value)
 }
 
-/// A short text without control characters.
 fn name(value: &Value) -> Option<&str> {
     let is_short = |text: &&str| !text.is_empty() && text.len() <= LONGEST_NAME;
     let text = value.as_str().filter(is_short)?;

@@ -20,14 +20,18 @@ use crate::settings;
 use crate::settings::Size;
 use crate::system::Secret;
 
-pub use claim_path::{ClaimPath, ClaimPlaces, NoClaimPath};
+pub use claim_path::ClaimPath;
+
+pub use claim_path::ClaimPlaces;
+
+pub use claim_path::NoClaimPath;
 
 /// `[identity]`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// How much verified tokens may take in memory; each is verified once while it is kept.
-    pub token_cache_size: Size,
+    pub(crate) token_cache_size: Size,
     /// `[[identity.issuers]]`: no other tokens are believed. One issuer may have several entries, for
     /// different audiences; a token is judged by one of them alone.
     pub issuers: Vec<IssuerConfig>,
@@ -47,52 +51,52 @@ pub struct IssuerConfig {
     pub audiences: Vec<String>,
     /// Which algorithms its tokens may be signed with.
     #[serde(default)]
-    pub algorithms: Vec<Algorithm>,
+    pub(crate) algorithms: Vec<Algorithm>,
     /// Where its keys are published.
-    pub jwks_url: Option<String>,
+    pub(crate) jwks_url: Option<String>,
     /// Its OpenID Connect document, which says where its keys are published:
     /// `https://idp.example/.well-known/openid-configuration`.
-    pub discovery_url: Option<String>,
+    pub(crate) discovery_url: Option<String>,
     /// Its keys as a file, read again when it changes.
-    pub jwks_file: Option<PathBuf>,
+    pub(crate) jwks_file: Option<PathBuf>,
     /// The file with the secret that it shares with this gateway, read again when it changes.
-    pub hmac_secret_file: Option<PathBuf>,
+    pub(crate) hmac_secret_file: Option<PathBuf>,
     /// Two such files while the secret is changed, the newer one first: tokens of both pass.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub hmac_secret_files: Vec<PathBuf>,
+    pub(crate) hmac_secret_files: Vec<PathBuf>,
     /// The same secret from the environment.
     pub hmac_secret: Option<Secret>,
     /// Certificates, in PEM, that are trusted for `jwks_url` and `discovery_url` besides the system's.
-    pub ca_certificate: Option<PathBuf>,
+    pub(crate) ca_certificate: Option<PathBuf>,
     /// The file with a token that its keys are asked for with: `Authorization: Bearer`. Read for each fetch.
-    pub bearer_file: Option<PathBuf>,
+    pub(crate) bearer_file: Option<PathBuf>,
     /// The proxy on the way to its keys; the system's proxy variables are not read.
-    pub proxy: Option<String>,
+    pub(crate) proxy: Option<String>,
     /// The file with the password of the user in `proxy`.
-    pub proxy_password_file: Option<PathBuf>,
+    pub(crate) proxy_password_file: Option<PathBuf>,
     /// The same password, which only ever comes from the environment.
-    pub proxy_password: Option<Secret>,
+    pub(crate) proxy_password: Option<Secret>,
     /// Which `typ` a token may have; `""` lets a token without one pass.
     #[serde(default = "default_token_types")]
-    pub token_types: Vec<String>,
+    pub(crate) token_types: Vec<String>,
     /// Whether a token may be meant for others as well. Each of them could use it here.
     #[serde(default)]
-    pub several_audiences: bool,
+    pub(crate) several_audiences: bool,
     /// Whether a token may hold what only tokens about a login have: `nonce`, `at_hash`, `c_hash`.
     #[serde(default)]
-    pub allow_id_token_claims: bool,
+    pub(crate) allow_id_token_claims: bool,
     /// How far its clock may be from ours.
     #[serde(default = "default_leeway", with = "settings::duration")]
-    pub leeway: Duration,
+    pub(crate) leeway: Duration,
     /// How long a token may live.
     #[serde(default = "default_max_lifetime", with = "settings::duration")]
-    pub max_lifetime: Duration,
+    pub(crate) max_lifetime: Duration,
     /// Where things stand in its tokens.
     #[serde(default)]
-    pub claims: ClaimPlaces,
+    pub(crate) claims: ClaimPlaces,
     /// What further claims must be; one that is missing is none of it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub required_claims: BTreeMap<ClaimPath, RequiredValue>,
+    pub(crate) required_claims: BTreeMap<ClaimPath, RequiredValue>,
 }
 
 /// What a claim must be, as `required_claims` writes it.
@@ -155,7 +159,7 @@ impl Default for Config {
 
 impl Config {
     /// The files that a reload reads.
-    pub fn files(&self) -> Vec<PathBuf> {
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
         let named = self.issuers.iter().flat_map(|issuer| {
             let files = [
                 &issuer.jwks_file,

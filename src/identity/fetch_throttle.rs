@@ -5,21 +5,17 @@
 
 use std::time::Duration;
 
-/// The attempts to bring one issuer's keys up to date.
 #[derive(Debug)]
 pub(super) struct FetchThrottle {
     published: bool,
     running: bool,
-    /// When the last unknown `kid` started a fetch.
     fetched_for_unknown: Option<Duration>,
-    /// Whether another attempt is to follow the one that is under way, whatever comes of that.
     again: bool,
     ended: Option<Duration>,
     due: Duration,
     failures: u32,
 }
 
-/// What a token with an unknown `kid` may cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum UnknownKeyFetch {
     /// A fetch is due now: wake the background task, then wait for it.
@@ -54,17 +50,14 @@ impl FetchThrottle {
         };
     }
 
-    /// When the next attempt is due.
     pub(super) fn due(&self) -> Duration {
         self.due
     }
 
-    /// Whether the last attempt that ended was good.
     pub(super) fn was_good(&self) -> bool {
         self.failures == 0
     }
 
-    /// A token names a key that is not known.
     pub(super) fn unknown_key(&mut self, now: Duration) -> UnknownKeyFetch {
         if self.running {
             return UnknownKeyFetch::UnderWay;
@@ -94,12 +87,10 @@ impl FetchThrottle {
         }
     }
 
-    /// An attempt begins.
     pub(super) fn begin(&mut self) {
         self.running = true;
     }
 
-    /// An attempt ends before it is known how.
     pub(super) fn abandon(&mut self) {
         self.running = false;
     }
@@ -128,13 +119,11 @@ impl FetchThrottle {
     }
 }
 
-/// How often published keys are fetched while all is well.
 const PERIOD: Duration = Duration::from_mins(5);
 
 /// How often a file is read. It is small, and notifications miss files that are swapped by symlink.
 const FILE_PERIOD: Duration = Duration::from_secs(2);
 
-/// The least time between two fetches for unknown keys.
 const UNKNOWN_KEY_PERIOD: Duration = Duration::from_secs(30);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 

@@ -15,13 +15,11 @@ use crate::system::{Clock, Moment, Secret};
 use crate::telemetry::Chain;
 use crate::telemetry::metrics::identity::IdentityMetrics;
 
-/// The issuers of one configuration.
 pub(super) struct Issuers {
     pub(super) generation: u64,
     pub(super) list: Vec<Issuer>,
 }
 
-/// One of them.
 pub(super) struct Issuer {
     pub(super) name: Arc<str>,
     config: IssuerConfig,
@@ -30,7 +28,6 @@ pub(super) struct Issuer {
 }
 
 impl Issuers {
-    /// Takes a configuration over, or says everything that is wrong with it.
     pub(super) fn build(
         config: &Config,
         generation: u64,
@@ -137,7 +134,6 @@ impl Issuer {
 }
 
 impl IssuerConfig {
-    /// Whether keys come from the same place in the same way.
     fn is_fetched_as(&self, other: &Self) -> bool {
         self.location() == other.location()
             && self.ca_certificate == other.ca_certificate

@@ -27,7 +27,6 @@ use crate::system::{Clock, Moment};
 use crate::telemetry::metrics::identity::IdentityMetrics;
 use crate::telemetry::{Chain, RateLimitedLog, Tally};
 
-/// The keys of one issuer, from one place.
 pub(super) struct IssuerKeys {
     issuer: Arc<str>,
     source: KeySource,
@@ -43,32 +42,25 @@ pub(super) struct IssuerKeys {
 
 /// An issuer whose keys are degraded. No caller is refused for it, except without any keys.
 #[derive(Clone, Debug)]
-pub struct IssuerFault {
-    /// Its name.
-    pub issuer: Arc<str>,
-    /// What is wrong.
-    pub fault: KeyFault,
+pub(crate) struct IssuerFault {
+    pub(crate) issuer: Arc<str>,
+    pub(crate) fault: KeyFault,
 }
 
-/// What is wrong with an issuer's keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyFault {
-    /// There are none: not yet, or not for a day.
+pub(crate) enum KeyFault {
     NoKeys,
     /// The last attempt to bring them up to date has failed.
     NotRenewed {
-        /// When they were last delivered.
         since: Timestamp,
     },
     /// They are of the place that was configured before; the present one has delivered none.
     OldPlace {
-        /// When they were last delivered.
         since: Timestamp,
     },
 }
 
 impl IssuerKeys {
-    /// Reads what is in files; keys from a URL come later.
     pub(super) fn build(
         issuer: Arc<str>,
         config: &IssuerConfig,
@@ -140,7 +132,6 @@ impl IssuerKeys {
         }
     }
 
-    /// The set that counts at `now`.
     pub(super) fn present(&self, now: Moment) -> Option<Arc<KeySet>> {
         self.present.load_full().filter(|set| set.holds(now))
     }
@@ -180,7 +171,6 @@ impl IssuerKeys {
         }
     }
 
-    /// Tells how many attempts there were to bring the keys up to date.
     pub(super) fn attempts(&self) -> watch::Receiver<u64> {
         self.attempts.subscribe()
     }
@@ -210,7 +200,6 @@ impl IssuerKeys {
         Ok(())
     }
 
-    /// Brings the keys up to date until `stop`.
     pub(super) async fn maintain(
         self: Arc<Self>,
         clock: Clock,

@@ -19,7 +19,6 @@ use crate::http_client::{
 use crate::strict_json::{read_object, text};
 use crate::system::{Clock, Secret, SecretFileError, Trust, may_wait};
 
-/// Fetches one issuer's key set.
 pub(super) struct JwksClient {
     client: HttpClient,
     clock: Clock,
@@ -29,7 +28,6 @@ pub(super) struct JwksClient {
     bearer_file: Option<PathBuf>,
 }
 
-/// Why no key set was fetched.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum JwksError {
     #[error("the token of `bearer_file` cannot be used")]
@@ -43,7 +41,6 @@ pub(super) enum JwksError {
     /// Not 200; a redirect is not followed.
     #[error("the issuer answered {0}")]
     Status(StatusCode),
-    /// No answer, or not all of it.
     #[error("the issuer has given no answer")]
     NoAnswer(#[source] HttpError),
 }
@@ -80,7 +77,6 @@ impl JwksClient {
         })
     }
 
-    /// Fetches the key set.
     pub(super) async fn fetch(&self) -> Result<Bytes, JwksError> {
         let from = self.clock.elapsed();
         let bearer = self.bearer().await?;
@@ -112,7 +108,6 @@ impl JwksClient {
         self.client.leave_connections();
     }
 
-    /// One answer of a fetch that began at `from`.
     async fn get(
         &self,
         url: Url,
@@ -157,7 +152,6 @@ fn keys_url(document: &[u8], issuer: &str) -> Result<Url, JwksError> {
     trusted_url(url).map_err(JwksError::Discovery)
 }
 
-/// In bytes.
 pub(super) const LARGEST_KEY_SET: u64 = 256 << 10;
 const CONNECT: Duration = Duration::from_secs(2);
 const WHOLE_FETCH: Duration = Duration::from_secs(5);

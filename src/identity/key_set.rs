@@ -41,7 +41,6 @@ impl KeySet {
         }
     }
 
-    /// Whether `location` has delivered them, the same bytes as now.
     pub(super) fn is_from(&self, location: &KeyLocation, digest: &Digest) -> bool {
         self.location == *location && self.digest.as_ref() == digest.as_ref()
     }
@@ -64,7 +63,6 @@ impl KeySet {
             && (!self.ages || self.silence(now) <= LONGEST_SILENCE)
     }
 
-    /// How long ago they were last delivered.
     pub(super) fn silence(&self, now: Moment) -> Duration {
         now.since(self.confirmed.get())
     }
@@ -83,7 +81,6 @@ impl KeySet {
         }
     }
 
-    /// Checks the signature of `token`. Returns the name of the key that made it, if it has one.
     pub(super) fn verify(&self, token: &UnverifiedJwt<'_>) -> Result<Option<Box<str>>, Unverified> {
         let mut fitting = self
             .meant(token.header.key_id.as_deref())
@@ -98,7 +95,6 @@ impl KeySet {
         Ok(signer.id().map(Box::from))
     }
 
-    /// A set which holds for ever.
     #[cfg(test)]
     pub(super) fn for_tests(keys: Vec<VerificationKey>) -> Self {
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, b"");
@@ -121,7 +117,6 @@ impl KeySet {
         self.meant(id).next().is_some()
     }
 
-    /// Whether none of them has a name.
     pub(super) fn are_unnamed(&self) -> bool {
         self.keys.iter().all(|key| key.id().is_none())
     }

@@ -12,22 +12,15 @@ use super::jwks_client::{JwksClient, JwksError, LARGEST_KEY_SET};
 use crate::http_client::{ClientBuildError, ProxyError};
 use crate::system::{Clock, NoTls, Secret, SecretFileError, may_wait, read_owned};
 
-/// Where keys come from. Cheap to clone.
 #[derive(Clone)]
 pub(super) enum KeySource {
-    /// A key set in a file.
     File(PathBuf),
-    /// A secret from the environment, which does not change.
     Fixed(Secret),
-    /// A key set that is fetched.
     Published(Arc<JwksClient>),
-    /// Secrets in files, one in each, the newest first.
     SecretFiles(Vec<PathBuf>),
 }
 
-/// Keys as they are found there.
 pub(super) enum KeyMaterial {
-    /// A key set, not yet read.
     Jwks(Bytes),
     Secrets(Vec<Secret>),
 }
@@ -37,7 +30,6 @@ pub(super) enum KeyMaterial {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct KeyLocation(&'static str, String);
 
-/// Why there are no new keys.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum KeyError {
     #[error("could not fetch the keys")]
@@ -62,7 +54,6 @@ impl KeySource {
         matches!(self, Self::Published(_))
     }
 
-    /// The keys as they are now.
     pub(super) async fn read(&self) -> Result<KeyMaterial, KeyError> {
         if let Self::Published(client) = self {
             return Ok(KeyMaterial::Jwks(client.fetch().await?));
@@ -87,7 +78,6 @@ impl KeySource {
 }
 
 impl KeyLocation {
-    /// The place of all shared secrets.
     pub(super) fn secret() -> Self {
         Self(SECRET, String::new())
     }
@@ -98,7 +88,6 @@ impl KeyLocation {
 }
 
 impl IssuerConfig {
-    /// Where the keys come from, and which key of the configuration says so.
     pub(super) fn source(&self, clock: &Clock) -> Result<(&'static str, KeySource), SourceError> {
         if let Some(path) = &self.jwks_file {
             return Ok(("jwks_file", KeySource::File(path.clone())));
@@ -122,7 +111,6 @@ impl IssuerConfig {
         Ok((key, KeySource::SecretFiles(paths.collect())))
     }
 
-    /// The same as it is configured.
     pub(super) fn location(&self) -> KeyLocation {
         if let Some(path) = &self.jwks_file {
             return KeyLocation("jwks_file", path.display().to_string());

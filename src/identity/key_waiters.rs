@@ -29,7 +29,6 @@ pub(super) struct KeyWaiter<'w> {
 }
 
 impl Requester {
-    /// A caller from this address.
     pub(crate) fn at(address: IpAddr) -> Self {
         Self::Caller(network(address))
     }

@@ -6,9 +6,7 @@ use crate::strict_json::{Object, text};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct LeftOutKey {
-    /// `kid`, where it is a text.
     pub(super) id: Option<Box<str>>,
-    /// `kty`, where it is a text.
     pub(super) kind: Option<Box<str>>,
     pub(super) reason: UnusableKey,
 }

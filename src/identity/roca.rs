@@ -19,7 +19,6 @@ pub(super) fn marks(modulus: &[u8]) -> bool {
 
 const GENERATOR: u32 = 65_537;
 
-/// The primes that every size of such keys was made with.
 const PRIMES: [u32; 38] = [
     3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89, 97,
     101, 103, 107, 109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167,

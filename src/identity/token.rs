@@ -13,7 +13,6 @@ use jsonwebtoken::Algorithm;
 use super::unverified::Unverified;
 use crate::strict_json::{Mistyped, Object, read_object, text};
 
-/// A signed text in compact form, whatever it says.
 #[derive(Debug)]
 pub(super) struct UnverifiedJwt<'a> {
     /// What the signature is over: the first two parts and the dot between them.
@@ -53,7 +52,6 @@ impl<'a> UnverifiedJwt<'a> {
         decode(self.payload)
     }
 
-    /// What it claims.
     pub(super) fn claims(&self) -> Result<Object, Unverified> {
         read_object(&self.payload()?).map_err(|_| Unverified::Malformed)
     }
@@ -103,8 +101,6 @@ fn decode(part: &str) -> Result<Vec<u8>, Unverified> {
 
 const CHANGES_THE_MEANING: [&str; 5] = ["crit", "b64", "zip", "enc", "cty"];
 
-/// The longest token that is looked at, in bytes.
 const LONGEST_TOKEN: usize = 8 << 10;
 
-/// The longest `kid`, in bytes.
 pub(super) const LONGEST_KEY_ID: usize = 128;

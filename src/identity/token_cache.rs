@@ -17,20 +17,16 @@ use crate::memory::Reclaim;
 use crate::settings::Size;
 use crate::system::Moment;
 
-/// Verified tokens. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct TokenCache(Cache<TokenBytes, Arc<VerifiedToken>, RandomState>);
 
-/// All of its bytes.
 type TokenBytes = Box<[u8]>;
 
 /// What a token's verification has found, and what it rests on.
 pub(super) struct VerifiedToken {
     pub(super) caller: Arc<Caller>,
-    /// The certificate that its holder must show.
     pub(super) bound_to: Option<Thumbprint>,
     pub(super) keys: Arc<KeySet>,
-    /// The generation of the issuers' settings that it was judged by.
     pub(super) generation: u64,
 }
 
@@ -61,7 +57,6 @@ impl TokenCache {
         self.0.insert(Box::from(token), Arc::new(verified));
     }
 
-    /// Removes everything that no longer holds.
     pub(super) fn sweep(&self, generation: u64, now: Moment) {
         for (token, verified) in &self.0 {
             if !verified.holds(generation, now) {

@@ -56,8 +56,7 @@ pub enum Unverified {
 }
 
 impl Unverified {
-    /// A stable word for the log and the audit record.
-    pub fn reason(&self) -> &'static str {
+    pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::Algorithm => "algorithm not allowed",
             Self::Certificate => "not the holder's certificate",
@@ -84,8 +83,7 @@ impl Unverified {
         }
     }
 
-    /// The claim that it is refused for, where it is one.
-    pub fn claim(&self) -> Option<&str> {
+    pub(crate) fn claim(&self) -> Option<&str> {
         match self {
             Self::Certificate | Self::Confirmation => Some("cnf"),
             Self::Claim(name)

@@ -34,13 +34,13 @@ pub struct Allowance {
 
 /// A project's bucket at Atlas, as it is known here.
 #[derive(Clone, Copy, Debug)]
-pub struct BucketView {
+pub(crate) struct BucketView {
     /// How many calls are left.
-    pub remaining: u32,
+    pub(crate) remaining: u32,
     /// How many it holds.
-    pub capacity: u32,
+    pub(crate) capacity: u32,
     /// How many come back each minute.
-    pub refill_per_minute: u32,
+    pub(crate) refill_per_minute: u32,
 }
 
 /// The caller has taken what it may for now.
@@ -48,14 +48,14 @@ pub struct BucketView {
 #[error("the caller's allowance is spent")]
 pub struct Spent {
     /// Which limit it has reached.
-    pub limit: Limit,
+    pub(crate) limit: Limit,
     /// When it is worth asking again.
-    pub retry_after: Duration,
+    pub(crate) retry_after: Duration,
 }
 
 /// What limits a caller, and to how much a minute.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Limit {
+pub(crate) enum Limit {
     /// Its part of what comes back to the project's bucket, while that is low.
     FairShare {
         /// How many calls to Atlas that is now.
@@ -79,7 +79,7 @@ pub enum Limit {
 
 impl Allowance {
     /// Takes one of the rule's `lookups_per_minute`, if it sets a limit.
-    pub fn admit_lookup(
+    pub(crate) fn admit_lookup(
         &self,
         caller: &Caller,
         permit: &Permit<'_>,
@@ -100,7 +100,7 @@ impl Allowance {
 
     /// Whether the caller may cost Atlas a call: by its fair share while the project's bucket is below two
     /// fifths, and by the rule's `misses_per_minute`. Counts one call if so.
-    pub fn admit_miss(
+    pub(crate) fn admit_miss(
         &self,
         caller: &Caller,
         permit: &Permit<'_>,
@@ -137,7 +137,13 @@ impl Allowance {
     }
 
     /// Counts the calls of an admitted miss beyond its first, once they are known.
-    pub fn charge(&self, caller: &Caller, permit: &Permit<'_>, further_calls: u32, now: Moment) {
+    pub(crate) fn charge(
+        &self,
+        caller: &Caller,
+        permit: &Permit<'_>,
+        further_calls: u32,
+        now: Moment,
+    ) {
         if further_calls > 0 {
             let project = permit.query().project;
             let who = self.seed.hash_one((&*caller.issuer, &*caller.subject));

@@ -32,10 +32,8 @@ pub struct Config {
 /// An included file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Included {
-    /// Its path, for messages.
-    pub path: PathBuf,
-    /// How many rules it holds.
-    pub rules: usize,
+    pub(crate) path: PathBuf,
+    pub(crate) rules: usize,
 }
 
 /// One of `[[access.rules]]`. It matches if all that it names matches.
@@ -76,8 +74,7 @@ pub struct RuleConfig {
 }
 
 impl Config {
-    /// Everything that cannot be meant.
-    pub fn config_errors(&self) -> Vec<ConfigError> {
+    pub(crate) fn config_errors(&self) -> Vec<ConfigError> {
         let mut config_errors = Vec::new();
         if self.rules.is_empty() {
             config_errors.push(ConfigError::at(
@@ -102,7 +99,7 @@ impl Config {
     }
 
     /// The projects that rules name in full, each once.
-    pub fn named_projects(&self) -> Vec<ProjectId> {
+    pub(crate) fn named_projects(&self) -> Vec<ProjectId> {
         let rules = self.rules.iter().filter(|rule| !rule.deny);
         let names = rules.flat_map(|rule| self.projects_of(rule));
         let mut projects: Vec<ProjectId> = names.filter_map(|name| name.parse().ok()).collect();
@@ -144,7 +141,6 @@ impl Config {
         })
     }
 
-    /// Where a rule stands: in the file, or in one that it includes.
     fn place(&self, index: usize) -> String {
         let of_files: usize = self.included.iter().map(|file| file.rules).sum();
         let mut at = index;
@@ -164,7 +160,7 @@ impl Config {
 
     /// What is allowed and seldom meant. `issuers` are those whose tokens are believed; `has_credential` says
     /// whether there is a credential for a project.
-    pub fn warnings(
+    pub(crate) fn warnings(
         &self,
         issuers: &[&str],
         has_credential: impl Fn(&ProjectId) -> bool,
@@ -350,5 +346,4 @@ const MOST_A_MINUTE: u32 = 1_000_000_000;
 
 pub(super) const ANY: &str = "*";
 
-/// What the name of a group of projects begins with.
 const GROUP: char = '@';

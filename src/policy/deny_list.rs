@@ -29,8 +29,7 @@ pub enum ListedBy {
 /// A line that names nothing that can be denied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadLine {
-    /// Its number, from 1.
-    pub number: usize,
+    pub(crate) number: usize,
 }
 
 impl DenyList {
@@ -91,7 +90,6 @@ impl ListedBy {
         }
     }
 
-    /// Why, for the record.
     pub(crate) fn reason(self) -> &'static str {
         match self {
             Self::Subject => "its sub is on the deny list",

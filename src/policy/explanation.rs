@@ -25,11 +25,9 @@ pub(crate) struct AccessExplanation {
     pub(crate) misses_per_minute: Option<RateLimit<'static>>,
     /// The rules that match, and those of which one thing alone does not fit, in the order of the file.
     pub(crate) rules: Vec<RuleVerdict>,
-    /// How many rules there are besides.
     pub(crate) others: usize,
 }
 
-/// What one rule has to say.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RuleVerdict {

@@ -50,7 +50,6 @@ impl Glob {
         })
     }
 
-    /// Whether every text fits.
     pub(super) fn is_everything(&self) -> bool {
         self.parts.len() > 1 && self.parts.iter().all(|part| part.is_empty())
     }
@@ -65,7 +64,6 @@ impl Glob {
     }
 }
 
-/// Whether `{subject}` or `{client_id}` is in a pattern.
 pub(super) fn has_placeholders(pattern: &str) -> bool {
     PLACEHOLDERS.iter().any(|name| pattern.contains(name))
 }

@@ -42,10 +42,8 @@ pub struct Permit<'p> {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RateLimit<'p> {
-    /// How many.
-    pub per_minute: u32,
-    /// The name of the rule that says so.
-    pub rule: Cow<'p, Arc<str>>,
+    pub(crate) per_minute: u32,
+    pub(crate) rule: Cow<'p, Arc<str>>,
 }
 
 impl<'p> Permit<'p> {
@@ -86,23 +84,19 @@ impl<'p> Permit<'p> {
         &self.query
     }
 
-    /// The name of the first rule that granted it.
-    pub fn rule(&self) -> &Arc<str> {
+    pub(crate) fn rule(&self) -> &Arc<str> {
         &self.rule
     }
 
-    /// Whether the caller may ask Atlas anew before an entry's time.
-    pub fn may_force_refresh(&self) -> bool {
+    pub(crate) fn may_force_refresh(&self) -> bool {
         self.force_refresh
     }
 
-    /// How many lookups a minute the rules allow each caller, if they say.
-    pub fn lookups_per_minute(&self) -> Option<&RateLimit<'p>> {
+    pub(crate) fn lookups_per_minute(&self) -> Option<&RateLimit<'p>> {
         self.lookups.as_ref()
     }
 
-    /// How many lookups a minute that the cache cannot answer the rules allow each caller, if they say.
-    pub fn misses_per_minute(&self) -> Option<&RateLimit<'p>> {
+    pub(crate) fn misses_per_minute(&self) -> Option<&RateLimit<'p>> {
         self.misses.as_ref()
     }
 }

@@ -40,16 +40,12 @@ struct Patterns {
 
 /// What a purge, an inspection or another act of an administrator is about.
 #[derive(Clone, Copy, Debug)]
-pub enum Reach<'a> {
-    /// All there is.
+pub(crate) enum Reach<'a> {
     Everything,
-    /// All of a project.
     Project(&'a ProjectId),
-    /// One key.
     CertQuery(&'a CertQuery),
 }
 
-/// What a rule asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Aspect {

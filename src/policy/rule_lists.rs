@@ -13,10 +13,8 @@ use arc_swap::ArcSwap;
 
 use crate::identity::Caller;
 
-/// Positions in a policy's rules.
 type RuleList = Arc<[usize]>;
 
-/// The lists of one policy generation.
 #[derive(Debug)]
 pub(super) struct RuleLists {
     /// Unique in this process and never 0, which no caller has noted then.

@@ -25,8 +25,8 @@ mod operation;
 mod purge;
 mod readiness;
 
-pub(crate) use readiness::Readiness;
-pub use readiness::{PartFault, ReadinessReport};
+pub(crate) use operation::bare_record;
+pub(crate) use readiness::{Readiness, ReadinessReport};
 
 use self::operation::Operation;
 
@@ -53,7 +53,7 @@ pub struct Config {
     #[serde(deserialize_with = "settings::socket_address")]
     pub listen: SocketAddr,
     /// The names by which they address it, on any port, beside IP addresses and `localhost`.
-    pub hosts: Hosts,
+    pub(crate) hosts: Hosts,
 }
 
 pub(crate) struct Admin {
@@ -76,8 +76,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// What cannot be meant.
-    pub fn config_errors(&self) -> Vec<ConfigError> {
+    pub(crate) fn config_errors(&self) -> Vec<ConfigError> {
         self.hosts.config_errors("admin.hosts")
     }
 }
@@ -287,12 +286,10 @@ impl Admin {
     }
 }
 
-/// A request, apart from its content.
 struct AdminRequest {
     peer: SocketAddr,
     request_id: RequestId,
     state: ConnectionState,
-    /// Cancelled when the caller has hung up.
     gone: CancellationToken,
 }
 

@@ -17,7 +17,6 @@ use super::request::is_host;
 /// Who asked, and how. What is `None` is as the connection has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Forwarded {
-    /// Who asked the outermost trusted proxy.
     pub(crate) source: Option<Node>,
     /// `http` or `https`, as it was asked.
     pub(crate) scheme: Option<&'static str>,
@@ -32,10 +31,8 @@ pub(crate) struct Node {
     pub(crate) port: Option<u16>,
 }
 
-/// What one proxy has said in `Forwarded`.
 #[derive(Default)]
 struct Element {
-    /// `for`
     node: Option<String>,
     proto: Option<String>,
     host: Option<String>,
@@ -118,7 +115,6 @@ impl Forwarded {
     }
 }
 
-/// The members of a list that may stand in several lines.
 fn list<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Vec<&'h str>, Contradictory> {
     let mut members = Vec::new();
     for value in headers.get_all(name) {
@@ -128,7 +124,6 @@ fn list<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Vec<&'h str>, C
     Ok(members)
 }
 
-/// The first of the last members that are believed.
 fn outermost<'h>(members: &[&'h str], believed: usize) -> Option<&'h str> {
     let of_callers = members.len().saturating_sub(believed);
     members.get(of_callers).copied().filter(|it| !it.is_empty())

@@ -9,7 +9,7 @@ use crate::settings::ConfigError;
 /// Names of this gateway, without ports; with none, any name will do.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(transparent)]
-pub struct Hosts(Vec<String>);
+pub(crate) struct Hosts(Vec<String>);
 
 impl Hosts {
     /// Whether a request to `host`, on whatever port, is one to this gateway.
@@ -30,7 +30,6 @@ impl Hosts {
         self.name(host) || is_localhost(host) || is_local()
     }
 
-    /// The same names and one more, unless any will do.
     #[must_use]
     pub(crate) fn and(mut self, host: &str) -> Self {
         if !self.0.is_empty() {
@@ -44,7 +43,6 @@ impl Hosts {
         self.0.iter().any(|known| known.eq_ignore_ascii_case(name))
     }
 
-    /// What cannot be meant at the key `place`.
     pub(super) fn config_errors(&self, place: &str) -> Vec<ConfigError> {
         let is_name = |name: &str| {
             let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"-._[]:".contains(&byte);
@@ -72,7 +70,6 @@ fn is_localhost(host: &str) -> bool {
     without_port(host).eq_ignore_ascii_case("localhost")
 }
 
-/// The address that a host is, if it is one.
 fn address(host: &str) -> Option<IpAddr> {
     let name = without_port(host);
     let in_brackets = name.strip_prefix('[').and_then(|it| it.strip_suffix(']'));

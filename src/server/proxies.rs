@@ -12,7 +12,7 @@ use crate::settings::ConfigError;
 /// Peers that are believed about whose requests they bring. Cheap to clone.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(transparent)]
-pub struct Proxies(Arc<[Network]>);
+pub(crate) struct Proxies(Arc<[Network]>);
 
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(transparent)]

@@ -34,12 +34,12 @@ use validity::{CertificateKind, Validity};
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// The certificate chain in PEM, our own certificate first.
-    pub certificate: PathBuf,
+    pub(crate) certificate: PathBuf,
     /// Its private key in PEM.
-    pub private_key: PathBuf,
+    pub(crate) private_key: PathBuf,
     /// Who signs callers' certificates; with it a caller needs one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub client_ca: Option<PathBuf>,
+    pub(crate) client_ca: Option<PathBuf>,
 }
 
 impl Config {
@@ -60,7 +60,6 @@ pub(crate) struct Tls(Arc<ArcSwap<Loaded>>);
 #[derive(Debug)]
 struct Loaded {
     settings: Config,
-    /// Of the files' bytes.
     fingerprint: [u8; SHA256_OUTPUT_LEN],
     server: Arc<ServerConfig>,
     validities: Vec<Validity>,
@@ -93,7 +92,6 @@ impl Tls {
         .map(|fault| fault.to_string())
     }
 
-    /// Each certificate that is not good at `now`: for the log and for `check`.
     pub(crate) fn warnings(&self, now: Timestamp) -> Vec<ConfigError> {
         let loaded = self.0.load();
         let faults = loaded.validities.iter().filter_map(|it| it.fault(now));
@@ -199,7 +197,6 @@ impl Loaded {
     }
 }
 
-/// The certificate that a caller has presented.
 pub(crate) fn peer_certificate<S>(stream: &TlsStream<S>) -> Option<PeerCertificate> {
     let (_, session) = stream.get_ref();
     let certificate = session.peer_certificates()?.first()?;

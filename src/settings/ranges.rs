@@ -6,22 +6,19 @@ use std::time::Duration;
 
 use super::{ConfigError, Size, duration};
 
-/// Judges the settings of one section.
 #[derive(Debug)]
-pub struct Ranges<'m> {
+pub(crate) struct Ranges<'m> {
     section: &'m str,
     config_errors: &'m mut Vec<ConfigError>,
 }
 
-/// What has bounds.
-pub trait Ranged: PartialOrd + Copy {
-    /// As it is written in TOML.
+pub(crate) trait Ranged: PartialOrd + Copy {
     fn written(self) -> String;
 }
 
 impl<'m> Ranges<'m> {
     /// Of the section `section`, such as `server.limits`; what is wrong goes to `config_errors`.
-    pub fn of(section: &'m str, config_errors: &'m mut Vec<ConfigError>) -> Self {
+    pub(crate) fn of(section: &'m str, config_errors: &'m mut Vec<ConfigError>) -> Self {
         Self {
             section,
             config_errors,
@@ -29,7 +26,7 @@ impl<'m> Ranges<'m> {
     }
 
     /// `value` must lie in `allowed`; `example` is what one might write instead.
-    pub fn check<T: Ranged>(
+    pub(crate) fn check<T: Ranged>(
         &mut self,
         key: &str,
         value: T,
@@ -42,7 +39,7 @@ impl<'m> Ranges<'m> {
     }
 
     /// The same, where nothing at all switches a thing off.
-    pub fn check_or_off<T: Ranged + Default>(
+    pub(crate) fn check_or_off<T: Ranged + Default>(
         &mut self,
         key: &str,
         value: T,
@@ -55,8 +52,7 @@ impl<'m> Ranges<'m> {
         }
     }
 
-    /// Anything else that is wrong with a key of the section.
-    pub fn wrong(&mut self, key: &str, message: impl Into<String>) {
+    pub(crate) fn wrong(&mut self, key: &str, message: impl Into<String>) {
         let place = format!("{}.{key}", self.section);
         self.config_errors.push(ConfigError::at(place, message));
     }
@@ -72,7 +68,7 @@ impl<'m> Ranges<'m> {
 }
 
 /// A warning of a limit that another one keeps from ever being reached; none where its value is the usual one.
-pub fn never_reached<T: Ranged>(
+pub(crate) fn never_reached<T: Ranged>(
     (place, value): (&str, T),
     usual: T,
     (other, bound): (&str, T),
@@ -100,9 +96,7 @@ impl Ranged for Size {
     }
 }
 
-/// A whole number that is not negative.
-pub trait WholeNumber: Ranged {
-    /// The largest.
+pub(crate) trait WholeNumber: Ranged {
     const MOST: Self;
 }
 

@@ -71,7 +71,7 @@ impl Moment {
 
     /// How old at this moment is what is of `earlier`. A calendar that has run ahead by more than
     /// [`TOLERANCE`] is believed; one that was set back is not.
-    pub fn since(self, earlier: Self) -> Duration {
+    pub(crate) fn since(self, earlier: Self) -> Duration {
         let passed = self.elapsed.saturating_sub(earlier.elapsed);
         let dated = self.wall.since(earlier.wall);
         if dated > passed.saturating_add(TOLERANCE) {
@@ -82,7 +82,7 @@ impl Moment {
     }
 
     /// Whether the calendar has run ahead of the time by more than [`TOLERANCE`] since `earlier`.
-    pub fn ran_ahead(self, earlier: Self) -> bool {
+    pub(crate) fn ran_ahead(self, earlier: Self) -> bool {
         self.since(earlier) > self.elapsed.saturating_sub(earlier.elapsed)
     }
 }
@@ -90,7 +90,6 @@ impl Moment {
 /// By how much the calendar may run ahead before it counts: it is set by seconds in the usual course.
 const TOLERANCE: Duration = Duration::from_mins(1);
 
-/// The longest wait of one piece.
 pub(crate) const SLICE: Duration = Duration::from_secs(5);
 
 impl Clock {
@@ -145,7 +144,7 @@ impl Clock {
     }
 
     /// Waits until [`Moment::elapsed`] has reached `due`.
-    pub async fn sleep_until(&self, due: Duration) {
+    pub(crate) async fn sleep_until(&self, due: Duration) {
         while let Some(left) = due
             .checked_sub(self.elapsed())
             .filter(|left| !left.is_zero())
@@ -156,7 +155,7 @@ impl Clock {
 
     /// Waits until [`Moment::elapsed`] has reached `due`, or until the calendar runs ahead: for what is
     /// brought up to date from time to time.
-    pub async fn sleep_until_or_ahead(&self, due: Duration) {
+    pub(crate) async fn sleep_until_or_ahead(&self, due: Duration) {
         let began = self.now();
         loop {
             let now = self.now();
@@ -189,7 +188,7 @@ impl Clock {
     }
 
     /// Runs `work`, but no longer than `span` on this clock.
-    pub async fn timeout<T>(
+    pub(crate) async fn timeout<T>(
         &self,
         span: Duration,
         work: impl Future<Output = T>,
@@ -210,7 +209,6 @@ impl Clock {
     }
 }
 
-/// Time since the machine was started, suspended or not.
 #[expect(
     clippy::disallowed_methods,
     reason = "this is the one place that reads the time"

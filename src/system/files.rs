@@ -59,6 +59,19 @@ impl<T: Clone + PartialEq> Settled<T> {
         self.last_seen = present;
         is_settled && self.last_seen != self.taken
     }
+
+    /// Looks every two seconds until that is so.
+    async fn changed(&mut self, clock: &Clock, look: impl Fn() -> T + Clone + Send + 'static)
+    where
+        T: Send + 'static,
+    {
+        loop {
+            clock.sleep(BETWEEN_LOOKS).await;
+            if self.is_changed(may_wait(look.clone()).await) {
+                return;
+            }
+        }
+    }
 }
 
 /// What tells a file from what it was before: device, inode, length, mode, and the time of the last change
@@ -76,7 +89,6 @@ impl WatchedFile {
         }
     }
 
-    /// Which file.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -98,7 +110,8 @@ impl WatchedFile {
 
     /// The same, without keeping a thread of the runtime waiting; of a pipe there is nothing more to read.
     pub(crate) async fn read_again(&mut self) -> io::Result<Vec<u8>> {
-        let content = self.look().await;
+        let (path, limit) = (self.path.clone(), self.limit);
+        let content = may_wait(move || read_limited(&path, limit)).await;
         self.take(content)
     }
 
@@ -107,18 +120,9 @@ impl WatchedFile {
         if self.is_pipe {
             std::future::pending::<()>().await;
         }
-        loop {
-            clock.sleep(BETWEEN_LOOKS).await;
-            let present = self.look().await.ok();
-            if self.content.is_changed(present) {
-                return;
-            }
-        }
-    }
-
-    async fn look(&self) -> io::Result<Vec<u8>> {
         let (path, limit) = (self.path.clone(), self.limit);
-        may_wait(move || read_limited(&path, limit)).await
+        let look = move || read_limited(&path, limit).ok();
+        self.content.changed(clock, look).await;
     }
 
     fn take(&mut self, content: io::Result<Vec<u8>>) -> io::Result<Vec<u8>> {
@@ -133,32 +137,26 @@ impl WatchedFiles {
         may_wait(move || Self::now(paths)).await
     }
 
-    /// The same. Waits for the disk.
     pub(crate) fn now(paths: Vec<PathBuf>) -> Self {
-        let states = paths.iter().map(file_state).collect();
         Self {
-            states: Settled::new(states),
+            states: Settled::new(file_states(&paths)),
             paths,
         }
     }
 
-    /// Waits until one of them is another one, or there, or gone; for ever, where there are none.
     pub(crate) async fn changed(&mut self, clock: &Clock) {
-        loop {
-            clock.sleep(BETWEEN_LOOKS).await;
-            let present = file_states(self.paths.clone()).await;
-            if self.states.is_changed(present) {
-                return;
-            }
-        }
+        let paths = self.paths.clone();
+        self.states
+            .changed(clock, move || file_states(&paths))
+            .await;
     }
 }
 
-async fn file_states(paths: Vec<PathBuf>) -> Vec<Option<FileState>> {
-    may_wait(move || paths.iter().map(file_state).collect()).await
+fn file_states(paths: &[PathBuf]) -> Vec<Option<FileState>> {
+    paths.iter().map(|path| file_state(path)).collect()
 }
 
-fn file_state(path: &PathBuf) -> Option<FileState> {
+fn file_state(path: &Path) -> Option<FileState> {
     let file = std::fs::metadata(path).ok()?;
     Some([
         file.dev(),
@@ -189,6 +187,11 @@ pub(crate) fn read_limited(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
 pub(crate) fn read_owned(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     written_by_its_owner(path)?;
     read_limited(path, limit)
+}
+
+/// The text that was read of a file.
+pub(crate) fn text_of(content: Vec<u8>) -> io::Result<String> {
+    String::from_utf8(content).map_err(|_| io::Error::other("it is not UTF-8 text"))
 }
 
 /// Refuses a file that others than its owner and its group may write to: what it says is not its owner's word.
@@ -313,7 +316,7 @@ mod tests {
         fs::write(&paths[0], "1").unwrap();
         for what in ["comes", "is another", "is closed to others", "goes"] {
             let mut watched = WatchedFiles::new(paths.to_vec()).await;
-            assert_eq!(file_states(paths.to_vec()).await, watched.states.taken);
+            assert_eq!(file_states(&paths), watched.states.taken);
             let done = match what {
                 "comes" => fs::write(&paths[1], "2"),
                 "is another" => fs::write(&paths[1], "22"),

@@ -16,30 +16,24 @@ use super::files::read_owned;
 
 /// Whose certificates are trusted.
 #[derive(Clone, Copy, Debug)]
-pub struct Trust<'c> {
-    /// Whether those of the system's roots are.
-    pub system: bool,
-    /// The file with roots of our own, in PEM.
-    pub own: Option<&'c Path>,
+pub(crate) struct Trust<'c> {
+    pub(crate) system: bool,
+    pub(crate) own: Option<&'c Path>,
 }
 
-/// Why there is no TLS.
 #[derive(Debug, thiserror::Error)]
-pub enum NoTls {
+pub(crate) enum NoTls {
     /// The roots of our own cannot be used.
     #[error("{0}")]
     Own(String),
-    /// Neither the system nor the configuration has roots.
     #[error("no roots were found on this system; name them in `ca_certificate`")]
     Rootless,
-    /// The versions and the algorithms do not fit together.
     #[error("cannot speak TLS: {0}")]
     Unspeakable(rustls::Error),
 }
 
 impl Trust<'_> {
-    /// TLS 1.2 and up, with those roots.
-    pub fn tls(self) -> Result<ClientConfig, NoTls> {
+    pub(crate) fn tls(self) -> Result<ClientConfig, NoTls> {
         let mut roots = RootCertStore::empty();
         if self.system {
             // What rustls cannot read of them cannot be mended here.
@@ -63,8 +57,7 @@ impl Trust<'_> {
         Ok(tls)
     }
 
-    /// Where those roots are, for people.
-    pub fn places(self) -> String {
+    pub(crate) fn places(self) -> String {
         let system = self.system.then(|| of_the_system().0);
         let own = self.own.map(|path| path.display().to_string());
         let both: Vec<_> = system.into_iter().chain(own).collect();

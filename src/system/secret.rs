@@ -19,20 +19,14 @@ pub struct Secret(SecretString);
 
 /// Why a secret file is refused. Never holds any of its content.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each message says what its variant is")]
 pub enum SecretFileError {
-    /// Nothing but white space in it.
     #[error("the file is empty")]
     Empty,
-    /// Others than the owner and its group may read it.
     #[error("the file can be read by everybody (mode {mode:o}); run `chmod 640` on it")]
-    Exposed {
-        /// The file's permission bits.
-        mode: u32,
-    },
-    /// Not text.
+    Exposed { mode: u32 },
     #[error("the file is not UTF-8 text")]
     NotText,
-    /// Not there, not readable, or larger than 64 KiB.
     #[error("cannot read the file")]
     Unreadable(#[from] io::Error),
 }
@@ -46,7 +40,7 @@ impl Secret {
     /// Reads a secret from a file, without the line end that editors and `echo` leave.
     ///
     /// A file that all users may read is refused.
-    pub fn read(path: &Path) -> Result<Self, SecretFileError> {
+    pub(crate) fn read(path: &Path) -> Result<Self, SecretFileError> {
         let mode = std::fs::metadata(path)?.mode() & 0o777;
         if mode & 0o007 != 0 {
             return Err(SecretFileError::Exposed { mode });

@@ -17,7 +17,6 @@ pub(crate) struct SharedMoment {
 }
 
 impl SharedMoment {
-    /// It happened at `moment`.
     pub(crate) fn new(moment: Moment) -> Self {
         Self {
             elapsed: AtomicU64::new(millis(moment.elapsed)),
@@ -25,14 +24,12 @@ impl SharedMoment {
         }
     }
 
-    /// It happened again.
     pub(crate) fn set(&self, moment: Moment) {
         self.elapsed
             .store(millis(moment.elapsed), Ordering::Relaxed);
         self.wall.store(moment.wall.micros(), Ordering::Relaxed);
     }
 
-    /// When it happened.
     pub(crate) fn get(&self) -> Moment {
         Moment {
             elapsed: Duration::from_millis(self.elapsed.load(Ordering::Relaxed)),

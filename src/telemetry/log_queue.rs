@@ -22,7 +22,7 @@ type Line = Option<Box<[u8]>>;
 
 /// Takes lines and never waits. Cheap to clone: clones are the same queue.
 #[derive(Clone, Debug)]
-pub struct LogQueue {
+pub(crate) struct LogQueue {
     lines: mpsc::Sender<Line>,
     bytes: Arc<AtomicUsize>,
     dropped: Counter,
@@ -30,14 +30,14 @@ pub struct LogQueue {
 
 /// Dropped at the end of the process, it waits until the lines before are written, but not for long.
 #[derive(Debug)]
-pub struct LogEnd {
+pub(crate) struct LogEnd {
     lines: mpsc::Sender<Line>,
     ended: mpsc::Receiver<()>,
 }
 
 impl LogQueue {
     /// A queue before standard error, and the thread that empties it.
-    pub fn to_standard_error(dropped: Counter) -> io::Result<(Self, LogEnd)> {
+    pub(crate) fn to_standard_error(dropped: Counter) -> io::Result<(Self, LogEnd)> {
         // Past the lock that the process shares: another thread that is stuck in a write would hold it.
         let descriptor = io::stderr().as_fd().try_clone_to_owned()?;
         Self::start(BlockingFile::from(descriptor), dropped)
@@ -61,7 +61,7 @@ impl LogQueue {
     }
 
     /// Takes a line over, with its end, or drops it if there is no space for it. Never waits.
-    pub fn put(&self, line: &[u8]) {
+    pub(crate) fn put(&self, line: &[u8]) {
         let before = self.bytes.fetch_add(cost(line), Ordering::Relaxed);
         let fits = before.saturating_add(cost(line)) <= MOST_BYTES;
         if !fits || self.lines.send(Some(Box::from(line))).is_err() {

@@ -4,6 +4,41 @@
 //! (G38). Every series of a labelled counter is on the page from the start: Prometheus sees no increase
 //! in a counter that begins at one.
 
+/// An enum of words, as the metrics and the audit trail have them.
+macro_rules! words {
+    ($(#[$meta:meta])* $vis:vis enum $name:ident {
+        $($(#[$attribute:meta])* $variant:ident = $word:literal,)+
+    }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        $vis enum $name {
+            $($(#[$attribute])* $variant,)+
+        }
+
+        impl $name {
+            /// All of them.
+            $vis const ALL: [Self; [$($word),+].len()] = [$(Self::$variant),+];
+
+            /// Its word in metrics and records.
+            $vis const fn word(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)+
+                }
+            }
+        }
+
+        impl prometheus_client::encoding::EncodeLabelValue for $name {
+            fn encode(
+                &self,
+                encoder: &mut prometheus_client::encoding::LabelValueEncoder<'_>,
+            ) -> std::fmt::Result {
+                std::fmt::Write::write_str(encoder, self.word())
+            }
+        }
+    };
+}
+pub(crate) use words;
+
 pub mod audit;
 pub mod cache;
 pub mod connections;
@@ -11,14 +46,18 @@ pub mod identity;
 pub mod lookups;
 pub mod policy;
 pub mod process;
-pub mod readiness;
+pub(crate) mod readiness;
 pub mod upstream;
 
-use std::fmt::Write;
+use std::fmt::{Debug, Write};
+use std::hash::Hash;
+use std::sync::atomic::AtomicI64;
 
+use prometheus_client::encoding::EncodeLabelValue;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Metric, Registry};
 
 use crate::system::may_wait;
@@ -27,36 +66,57 @@ use crate::system::may_wait;
 #[derive(Clone, Debug)]
 #[expect(missing_docs, reason = "each is named for the part that counts it")]
 pub struct Metrics {
-    pub audit: audit::AuditMetrics,
-    pub cache: cache::CacheMetrics,
-    pub connections: connections::ConnectionMetrics,
-    pub identity: identity::IdentityMetrics,
-    pub lookups: lookups::LookupMetrics,
-    pub policy: policy::PolicyMetrics,
-    pub readiness: readiness::ReadinessMetrics,
-    pub reloads: process::ReloadMetrics,
-    pub memory: process::MemoryMetrics,
+    pub(crate) audit: audit::AuditMetrics,
+    pub(crate) cache: cache::CacheMetrics,
+    pub(crate) connections: connections::ConnectionMetrics,
+    pub(crate) identity: identity::IdentityMetrics,
+    pub(crate) lookups: lookups::LookupMetrics,
+    pub(crate) policy: policy::PolicyMetrics,
+    pub(crate) readiness: readiness::ReadinessMetrics,
+    pub(crate) reloads: process::ReloadMetrics,
+    pub(crate) memory: process::MemoryMetrics,
     pub tls: connections::CertificateMetrics,
     pub upstream: upstream::UpstreamMetrics,
 }
+
+/// One label and its value.
+pub(crate) type Label<T> = [(&'static str, T); 1];
 
 /// The registry behind the scrape.
 #[derive(Debug)]
 pub struct Scrape(Registry);
 
+/// What a label's value can be.
+pub(crate) trait LabelWord:
+    Copy + Debug + Eq + Hash + Send + Sync + EncodeLabelValue + 'static
+{
+}
+
+impl<T: Copy + Debug + Eq + Hash + Send + Sync + EncodeLabelValue + 'static> LabelWord for T {}
+
 /// Registers a metric and returns its handle.
 pub(crate) trait Register {
-    /// One metric, as it is.
     fn add<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M;
 
+    fn counter(&mut self, name: &str, help: &str) -> Counter {
+        self.add(name, help, Counter::default())
+    }
+
+    fn gauge(&mut self, name: &str, help: &str) -> Gauge<i64, AtomicI64> {
+        self.add(name, help, Gauge::default())
+    }
+
     /// A counter with one label, in the order of that label's `values`.
-    fn add_counters<const N: usize>(
+    fn add_counters<T: LabelWord, const N: usize>(
         &mut self,
         name: &str,
         help: &str,
         label: &'static str,
-        values: [&'static str; N],
-    ) -> [Counter; N];
+        values: [T; N],
+    ) -> [Counter; N] {
+        let family = self.add(name, help, from_zero(label, values));
+        values.map(|value| family.get_or_create_owned(&[(label, value)]))
+    }
 }
 
 impl Register for Registry {
@@ -64,17 +124,19 @@ impl Register for Registry {
         self.register(name, help, metric.clone());
         metric
     }
+}
 
-    fn add_counters<const N: usize>(
-        &mut self,
-        name: &str,
-        help: &str,
-        label: &'static str,
-        values: [&'static str; N],
-    ) -> [Counter; N] {
-        let family = self.add(name, help, Family::<[(&str, &str); 1], Counter>::default());
-        values.map(|value| family.get_or_create_owned(&[(label, value)]))
+/// A counter with one label, of which every value is on the first page: Prometheus sees no increase in a counter
+/// that begins at one.
+fn from_zero<T: LabelWord, const N: usize>(
+    label: &'static str,
+    values: [T; N],
+) -> Family<Label<T>, Counter> {
+    let family = Family::<Label<T>, Counter>::default();
+    for value in values {
+        drop(family.get_or_create(&[(label, value)]));
     }
+    family
 }
 
 impl Metrics {
@@ -134,10 +196,9 @@ impl Scrape {
     }
 
     /// The same, and what the kernel tells of the process.
-    pub async fn page(&self) -> String {
+    pub(crate) async fn page(&self) -> String {
         self.render() + &may_wait(process::page).await
     }
 }
 
-/// Of [`Scrape::page`].
-pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";

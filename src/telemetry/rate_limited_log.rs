@@ -4,20 +4,17 @@
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-/// One thing that may go wrong again and again.
 #[derive(Debug, Default)]
-pub struct RateLimitedLog(Mutex<Streak>);
+pub(crate) struct RateLimitedLog(Mutex<Streak>);
 
-/// What a line has to tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tally {
+pub(crate) struct Tally {
     /// How often it has happened since the last line, this time included; at the end, since it began.
-    pub times: u64,
+    pub(crate) times: u64,
     /// How long ago it began.
-    pub span: Duration,
+    pub(crate) span: Duration,
 }
 
-/// From the first time to the end.
 #[derive(Debug, Default)]
 struct Streak {
     began: Option<Duration>,
@@ -30,7 +27,7 @@ struct Streak {
 
 impl RateLimitedLog {
     /// It has happened. What to say, if it is time for a line.
-    pub fn happened(&self, now: Duration) -> Option<Tally> {
+    pub(crate) fn happened(&self, now: Duration) -> Option<Tally> {
         let mut streak = self.streak();
         let began = *streak.began.get_or_insert(now);
         streak.times += 1;
@@ -48,7 +45,7 @@ impl RateLimitedLog {
     }
 
     /// It is over. What to say, if a line has said that it began.
-    pub fn is_over(&self, now: Duration) -> Option<Tally> {
+    pub(crate) fn is_over(&self, now: Duration) -> Option<Tally> {
         let mut streak = self.streak();
         let began = streak.began.take()?;
         let times = std::mem::take(&mut streak.times);

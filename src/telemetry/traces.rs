@@ -22,11 +22,11 @@ use tracing::{Span, Subscriber};
 use tracing_opentelemetry::{OpenTelemetryLayer, OpenTelemetrySpanExt};
 use tracing_subscriber::registry::LookupSpan;
 
-pub use spans::{ClientCall, End, Request, Sent, Traced, are_recorded, lookup};
+pub(crate) use spans::{ClientCall, End, Request, Traced, are_recorded, lookup};
 
 /// The way to the collector. Spans that wait are sent when it is closed.
 #[derive(Clone, Debug)]
-pub struct Traces(SdkTracerProvider);
+pub(crate) struct Traces(SdkTracerProvider);
 
 impl Traces {
     /// Connects when there is something to send, so that a collector which is down keeps nothing from
@@ -68,7 +68,7 @@ impl Traces {
     }
 
     /// Sends what waits, as well as that goes within the export's time.
-    pub async fn close(self) {
+    pub(crate) async fn close(self) {
         // The exporter waits for its thread, and so must not hold up the runtime that sends.
         let closed = tokio::task::spawn_blocking(move || self.0.shutdown()).await;
         if !matches!(closed, Ok(Ok(()))) {
@@ -78,7 +78,7 @@ impl Traces {
 }
 
 /// Lets the trace of a caller go on in `span`. What is no trace context changes nothing.
-pub fn continue_trace(span: &Span, traceparent: &str) {
+pub(crate) fn continue_trace(span: &Span, traceparent: &str) {
     let carrier = HashMap::from([("traceparent".to_owned(), traceparent.to_owned())]);
     let context = TraceContextPropagator::new().extract(&carrier);
     // It fails where no traces are kept, and there is nothing to continue then.

@@ -14,7 +14,6 @@ use http::{HeaderMap, HeaderValue};
 use super::watched_secret::WatchedSecret;
 use crate::system::Secret;
 
-/// One API key, and the nonces it was given.
 pub(crate) struct ApiKey {
     public_key: String,
     private_key: ArcSwap<WatchedSecret>,
@@ -25,9 +24,7 @@ pub(crate) struct ApiKey {
 #[derive(Clone)]
 pub(crate) struct Nonce(WwwAuthenticateHeader);
 
-/// What a 401 said about the credential that was sent.
 pub(crate) enum Challenged {
-    /// There is a nonce to try with.
     Again(Nonce),
     /// Nothing: the answer is not about the credential.
     No,
@@ -44,27 +41,22 @@ impl ApiKey {
         }
     }
 
-    /// The half that is no secret.
     pub(crate) fn public_key(&self) -> &str {
         &self.public_key
     }
 
-    /// The half that is one.
     pub(crate) fn private_key(&self) -> Arc<Secret> {
         self.private_key.load().current()
     }
 
-    /// Signs with another private half from now on.
     pub(crate) fn replace_private_key(&self, private_key: Arc<WatchedSecret>) {
         self.private_key.store(private_key);
     }
 
-    /// A nonce that was used before and is free.
     pub(crate) fn nonce(&self) -> Option<Nonce> {
         self.idle().pop()
     }
 
-    /// Keeps a nonce that Atlas has just accepted for the next call.
     pub(crate) fn keep(&self, nonce: Nonce) {
         let mut idle = self.idle();
         if idle.len() < MOST_NONCES {

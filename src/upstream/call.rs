@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use reqwest::Url;
 use tracing::error;
 
+use super::Upstream;
 use super::api_key::{ApiKey, Challenged, challenged};
 use super::config::Api;
 use super::credential::{Credential, CredentialUnavailable, Login};
@@ -21,29 +22,25 @@ use super::response::page_body;
 use super::retry;
 use super::retry::{Backoff, Next};
 use super::service_account::Bearer;
-use super::shared::UpstreamShared;
 use crate::atlas::{CertQuery, Timestamp};
 use crate::http_client::{CallBounds, HttpErrorKind, HttpReply};
 use crate::system::Moment;
 use crate::telemetry::Tally;
 use crate::telemetry::metrics::upstream::Endpoint;
 
-/// Who calls, for what, and until when.
 pub(super) struct CallContext<'a> {
-    pub(super) upstream: &'a UpstreamShared,
+    pub(super) upstream: &'a Upstream,
     pub(super) query: &'a CertQuery,
     /// Whether a call that fails may be tried again.
     pub(super) retries: bool,
     pub(super) credential: &'a Credential,
     pub(super) limits: FetchLimits,
     pub(super) progress: FetchProgress,
-    /// On the clock's [`Moment::elapsed`].
     pub(super) deadline: Duration,
     /// The URL of the list, without the page's number.
     pub(super) url: Url,
 }
 
-/// A page, and when Atlas answered with it.
 #[derive(Debug)]
 pub(super) struct PageReply {
     pub(super) page: AtlasPage,
@@ -64,7 +61,6 @@ pub(super) fn list_path(api: Api, query: &CertQuery) -> String {
 }
 
 impl CallContext<'_> {
-    /// The first page.
     pub(super) async fn first_page(&self) -> Result<PageReply, CallError> {
         let mut reserved = self.limits.reserve(1, true).map_err(CallError::NotSent)?;
         let reservation = reserved.pop().expect("one was asked for");
@@ -84,14 +80,14 @@ impl CallContext<'_> {
         })
     }
 
-    /// Waits, between the least and the most of a backoff.
     pub(super) async fn pause(&self, backoff: Backoff) {
         let span = self
             .upstream
+            .0
             .env
             .jitter
             .between(backoff.least, backoff.most);
-        self.upstream.env.clock.sleep(span).await;
+        self.upstream.0.env.clock.sleep(span).await;
     }
 
     /// Whether another try after `error` may be made, after its backoff: within the time and the budget of
@@ -177,7 +173,7 @@ impl CallContext<'_> {
         let quota = reply.as_ref().map_or_else(|_| Quota::default(), quota);
         let (others, wait) = permit.finish(outcome(&reply), quota, cooldown);
         if others > 0 {
-            let metrics = &self.upstream.env.metrics.others_calls;
+            let metrics = &self.upstream.0.env.metrics.others_calls;
             let labels = self.credential.labels();
             metrics.get_or_create(&labels).inc_by(others);
         }
@@ -209,9 +205,9 @@ impl CallContext<'_> {
             }),
             Err(PageError::Torn) => Err(CallError::Torn("it breaks off or is no JSON")),
             Err(PageError::Refused(why)) => {
-                self.upstream.env.metrics.answers_refused.inc();
+                self.upstream.0.env.metrics.answers_refused.inc();
                 let project = self.query.project;
-                let refused = &self.upstream.answers_refused;
+                let refused = &self.upstream.0.answers_refused;
                 if let Some(Tally { times, .. }) = refused.happened(self.now()) {
                     error!(%project, times, "refused an answer of Atlas: {why}");
                 }
@@ -266,7 +262,7 @@ impl CallContext<'_> {
         let upstream = self.upstream;
         let mut url = self.url.clone();
         url.set_query(Some(&page_query(number)));
-        let accept = match upstream.api {
+        let accept = match upstream.0.api {
             Api::V2 => "application/vnd.atlas.2023-01-01+json",
             Api::V1 => "application/json",
         };
@@ -278,8 +274,9 @@ impl CallContext<'_> {
         let began = self.now();
         let cause = self.progress.called(number, began);
         let bounds = CallBounds {
-            bytes: upstream.limits.page_bytes.0,
+            bytes: upstream.0.limits.page_bytes.0,
             time: upstream
+                .0
                 .limits
                 .page
                 .min(self.deadline.saturating_sub(began)),
@@ -288,13 +285,14 @@ impl CallContext<'_> {
         let request = (url, headers, None);
         let endpoint = Endpoint::Certificates;
         let reply = upstream
+            .0
             .env
             .client
             .send(endpoint, request, bounds, resends)
             .await;
         let status = reply.as_ref().map(|reply| reply.status).ok();
         self.progress.answered(status, self.now());
-        upstream.env.metrics.caused(cause);
+        upstream.0.env.metrics.caused(cause);
         reply
     }
 
@@ -323,12 +321,12 @@ impl CallContext<'_> {
     }
 
     fn count_retry(&self) {
-        self.upstream.env.metrics.retries.inc();
+        self.upstream.0.env.metrics.retries.inc();
         self.progress.retried();
     }
 
     fn now(&self) -> Duration {
-        self.upstream.env.clock.elapsed()
+        self.upstream.0.env.clock.elapsed()
     }
 
     fn left(&self) -> Duration {

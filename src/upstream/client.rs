@@ -18,7 +18,6 @@ use crate::telemetry::Chain;
 use crate::telemetry::metrics::upstream::{Endpoint, UpstreamMetrics};
 use crate::telemetry::traces::ClientCall;
 
-/// Cheap to clone.
 #[derive(Clone)]
 pub(super) struct AtlasClient {
     client: Arc<HttpClient>,
@@ -112,7 +111,6 @@ impl AtlasClient {
         reply
     }
 
-    /// The next call uses new connections.
     pub(super) fn leave_connections(&self) {
         self.client.leave_connections();
     }

@@ -34,7 +34,7 @@ pub struct Config {
     /// The same password, which only ever comes from the environment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy_password: Option<Secret>,
-    /// Where the ledger of minted tokens is kept. One process per directory.
+    /// Where the mint log is kept. One process per directory.
     pub state_directory: PathBuf,
     /// How much is asked of Atlas, and how long it may take.
     pub limits: AtlasLimits,
@@ -63,45 +63,45 @@ pub struct AtlasLimits {
     pub share_percent: u64,
     /// Calls of each bucket that are left to others, such as the issuing of certificates.
     #[serde(deserialize_with = "settings::whole")]
-    pub reserve: u64,
+    pub(crate) reserve: u64,
     /// How many calls a project's bucket holds. Lowered when Atlas says so.
     #[serde(deserialize_with = "settings::whole")]
     pub capacity: u64,
     /// How many calls come back to it in a minute.
     #[serde(deserialize_with = "settings::whole")]
-    pub refill_per_minute: u64,
+    pub(crate) refill_per_minute: u64,
     /// Calls under way at once.
     #[serde(deserialize_with = "settings::whole")]
-    pub concurrency: usize,
+    pub(crate) concurrency: usize,
     /// Calls under way at once for one project, to begin with; it then moves between 1 and five times
     /// this number, as Atlas answers well or badly.
     #[serde(deserialize_with = "settings::whole")]
-    pub concurrency_per_project: usize,
+    pub(crate) concurrency_per_project: usize,
     /// Calls that may wait for their turn, per project.
     #[serde(deserialize_with = "settings::whole")]
-    pub queue: usize,
+    pub(crate) queue: usize,
     /// How long a call may wait for its turn.
     #[serde(with = "duration")]
-    pub queue_wait: Duration,
+    pub(crate) queue_wait: Duration,
     /// The largest page.
-    pub page_bytes: Size,
+    pub(crate) page_bytes: Size,
     /// Pages of 500 that a list may have.
     #[serde(deserialize_with = "settings::whole")]
-    pub pages: u64,
+    pub(crate) pages: u64,
     /// How a list of several pages is proven to be of one moment.
     pub proof: Proof,
     /// Until a new connection stands, TLS included.
     #[serde(with = "duration")]
-    pub connect: Duration,
+    pub(crate) connect: Duration,
     /// Until the head of an answer is there, a new connection included.
     #[serde(with = "duration")]
-    pub first_byte: Duration,
+    pub(crate) first_byte: Duration,
     /// Until a page is there.
     #[serde(with = "duration")]
-    pub page: Duration,
+    pub(crate) page: Duration,
     /// Until the list is there, every wait and retry included.
     #[serde(with = "duration")]
-    pub fetch: Duration,
+    pub(crate) fetch: Duration,
 }
 
 /// How a list of several pages is proven to be of one moment.

@@ -16,7 +16,6 @@ use crate::system::{Secret, impossible_directory};
 use crate::telemetry::Chain;
 use crate::telemetry::metrics::upstream::CredentialLabels;
 
-/// One of the configured credentials.
 pub(super) struct Credential {
     pub(super) name: Arc<str>,
     pub(super) login: Login,
@@ -31,7 +30,6 @@ pub(super) enum Login {
     Key(Arc<ApiKey>),
 }
 
-/// A credential whose secret was read, to be put in place.
 pub(super) struct PreparedCredential {
     credential: Arc<Credential>,
     /// What its login, which is in use already, goes by from then on.
@@ -40,14 +38,12 @@ pub(super) struct PreparedCredential {
 
 /// Why Atlas does not accept a credential, whatever is asked with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "each message says what its variant is")]
 pub enum CredentialUnavailable {
-    /// Our address is not on its access list.
     #[error("this address is not on the credential's access list")]
     Address,
-    /// The key is wrong, or a fresh token is refused.
     #[error("Atlas does not accept it")]
     Key,
-    /// No token.
     #[error("no token: {0}")]
     Token(CredentialFailure),
 }
@@ -58,7 +54,6 @@ impl Credential {
         self.projects.iter().any(|pattern| matches(pattern, id))
     }
 
-    /// The projects that are named in full.
     pub(super) fn named_projects(&self) -> impl Iterator<Item = ProjectId> + '_ {
         self.projects.iter().filter_map(|text| text.parse().ok())
     }
@@ -69,12 +64,10 @@ impl Credential {
         }
     }
 
-    /// Atlas refused it.
     pub(super) fn refused(&self, why: CredentialUnavailable) {
         *self.refusal() = Some(why);
     }
 
-    /// Atlas accepted it.
     pub(super) fn accepted(&self) {
         *self.refusal() = None;
     }
@@ -95,7 +88,6 @@ impl Credential {
         }
     }
 
-    /// Takes up changed secrets and renews tokens near their end.
     pub(super) fn maintain(&self) {
         match &self.login {
             Login::Account(account) => account.maintain(),
@@ -103,7 +95,6 @@ impl Credential {
         }
     }
 
-    /// Its id at Atlas.
     pub(super) fn id(&self) -> &str {
         match &self.login {
             Login::Account(account) => account.client_id(),
@@ -143,7 +134,6 @@ impl Login {
 }
 
 impl PreparedCredential {
-    /// Puts it in place.
     pub(super) fn adopt(self) -> Arc<Credential> {
         if let Some(settings) = self.settings {
             let login = &self.credential.login;

@@ -16,7 +16,6 @@ use super::state;
 use crate::atlas::Timestamp;
 use crate::system::Secret;
 
-/// Writes a token that expires at `expires`, for who knows `secret`.
 pub(super) fn write(
     path: &Path,
     account: &str,

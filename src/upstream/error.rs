@@ -1,5 +1,8 @@
 //! What comes of a fetch: a list of one moment, or why there is none and what that means for what is cached.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +12,7 @@ use http::StatusCode;
 use crate::atlas::CertificateList;
 use crate::http_client::HttpErrorKind;
 use crate::system::Moment;
+use crate::telemetry::metrics::words;
 
 /// How much a call to Atlas matters when there are not enough for all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,63 +64,43 @@ pub struct FetchError {
 
 /// What went wrong with a fetch.
 #[derive(Clone, Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each message says what its variant is")]
 pub enum FetchErrorKind {
-    /// Atlas answered with an error document, which is passed on as it is.
     #[error("Atlas answered {}", .0.status)]
     Atlas(AtlasAnswer),
-    /// The circuit breaker is open: Atlas has failed too often to be asked now.
     #[error("Atlas is not asked while it keeps failing")]
-    BreakerOpen {
-        /// When it is worth asking again.
-        retry_after: Duration,
-    },
-    /// No token for Atlas: the service account could not get one.
+    BreakerOpen { retry_after: Duration },
     #[error("no credential for Atlas: {0}")]
     Credential(CredentialFailure),
-    /// Atlas is not asked now, by a rule of ours.
     #[error("Atlas is not asked now: {why}")]
     HeldBack {
-        /// Which rule.
         why: HeldBack,
-        /// How many calls a minute of the project's rate limit are ours.
         calls_per_minute: u64,
-        /// When it is worth asking again.
         retry_after: Duration,
     },
-    /// Pages of different moments, however often the fetch was begun again.
     #[error("the list changed while it was read")]
     Inconsistent,
-    /// Not what Atlas's API answers: wrong type, malformed, oversized, another project's.
     #[error("Atlas's answer cannot be used: {0}")]
     InvalidResponse(&'static str),
-    /// No configured credential covers the project.
     #[error("no credential is configured for the project")]
     NoCredential,
-    /// An error without a document of Atlas's: an HTML page, or nothing at all.
     #[error("Atlas, or something before it, answered {status}")]
     NoDocument {
-        /// Its status, an error.
         status: StatusCode,
-        /// When it is worth asking again, if it said so.
         retry_after: Option<Duration>,
     },
-    /// Atlas did not answer in time.
     #[error("Atlas did not answer in time")]
     Timeout,
-    /// TLS failed: a wrong, expired or untrusted certificate.
     #[error("Atlas's certificate was not accepted")]
     Tls,
-    /// No connection, or one that broke.
     #[error("Atlas could not be reached")]
     Unreachable,
 }
 
-/// Why one call brought no page.
 #[derive(Clone, Debug)]
 pub(super) enum CallError {
     /// It shows that the list changed while it was read.
     Changed,
-    /// No response.
     Http(HttpErrorKind),
     /// Not sent: by a limit of ours, or for want of a token.
     NotSent(FetchErrorKind),
@@ -124,68 +108,52 @@ pub(super) enum CallError {
     Response(FetchErrorKind),
     /// The response broke off, or its JSON does: worth reading the list again.
     Torn(&'static str),
-    /// Not what Atlas's API answers.
     Unusable(&'static str),
 }
 
-/// Status and wait of an error response.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct ErrorResponse {
-    pub(super) status: u16,
-    pub(super) retry_after: Option<Duration>,
-}
-
-/// Why Atlas is not asked now although nothing says that it could not answer: a rule of ours holds the
-/// call back. That is no failure of Atlas.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum HeldBack {
-    /// What is left in Atlas's bucket is left to issuing, or to calls that matter more.
-    #[error("too little is left in the project's bucket")]
-    BucketLow,
-    /// As many calls are under way or waiting as there may be.
-    #[error("too many calls are waiting")]
-    Busy,
-    /// Another token could reach Atlas's limits on tokens.
-    #[error("no more tokens may be asked for")]
-    MintLimit,
-    /// Our share of the project's bucket is spent.
-    #[error("our share of the project's rate limit is spent")]
-    OwnShare,
-    /// The cooldown after a 429.
-    #[error("Atlas has answered 429 and asked us to wait")]
-    RateLimited,
-    /// The cooldown after a 503 that says when to come back.
-    #[error("Atlas has answered 503 and asked us to wait")]
-    Unavailable,
+words! {
+    /// Why Atlas is not asked now although nothing says that it could not answer: a rule of ours holds the
+    /// call back. That is no failure of Atlas.
+    #[derive(thiserror::Error)]
+    #[expect(missing_docs, reason = "each message says what its variant is")]
+    pub enum HeldBack {
+        #[error("too little is left in the project's bucket")]
+        BucketLow = "bucket_low",
+        #[error("too many calls are waiting")]
+        Busy = "busy",
+        #[error("no more tokens may be asked for")]
+        MintLimit = "mint_limit",
+        #[error("our share of the project's rate limit is spent")]
+        OwnShare = "own_share",
+        #[error("Atlas has answered 429 and asked us to wait")]
+        RateLimited = "cooldown_429",
+        #[error("Atlas has answered 503 and asked us to wait")]
+        Unavailable = "cooldown_503",
+    }
 }
 
 /// Why a service account has no token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "each message says what its variant is")]
 pub enum CredentialFailure {
-    /// Minting now could reach Atlas's limits on tokens, as the mint log has it.
     #[error("too many tokens were minted")]
     MintLimit,
-    /// Atlas's limits on tokens are reached, as it says itself.
     #[error("the token endpoint gives no more tokens for now: it answered {0}")]
     MintLimited(StatusCode),
-    /// The token endpoint refused the client id or secret.
     #[error("the service account was refused: the token endpoint answered {0}")]
     Refused(StatusCode),
-    /// The token endpoint failed, or answered something that is no token.
     #[error("the token endpoint failed: {0}")]
     Unavailable(NoToken),
 }
 
 /// What came from the token endpoint in place of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "each message says what its variant is")]
 pub enum NoToken {
-    /// An answer that says that it failed, or that it is another thing.
     #[error("it answered {0}")]
     Answered(StatusCode),
-    /// No answer.
     #[error("no answer: {0}")]
     Unanswered(HttpErrorKind),
-    /// Something that is no token of Atlas's.
     #[error("its answer is no token")]
     Unusable,
 }
@@ -217,30 +185,6 @@ pub enum Verdict {
     Outage,
 }
 
-impl HeldBack {
-    /// All of them.
-    pub const ALL: [Self; 6] = [
-        Self::BucketLow,
-        Self::Busy,
-        Self::MintLimit,
-        Self::OwnShare,
-        Self::RateLimited,
-        Self::Unavailable,
-    ];
-
-    /// The word for the audit trail and the metrics, from a closed set.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::BucketLow => "bucket_low",
-            Self::Busy => "busy",
-            Self::MintLimit => "mint_limit",
-            Self::OwnShare => "own_share",
-            Self::RateLimited => "cooldown_429",
-            Self::Unavailable => "cooldown_503",
-        }
-    }
-}
-
 impl FetchError {
     /// What the failure means for what is cached.
     pub fn verdict(&self) -> Verdict {
@@ -248,7 +192,7 @@ impl FetchError {
     }
 
     /// The word for why Atlas was not asked, for the audit trail and the metrics; `None` if it was.
-    pub fn not_asked(&self) -> Option<&'static str> {
+    pub(crate) fn not_asked(&self) -> Option<&'static str> {
         match self.verdict() {
             Verdict::HeldBack(why) => Some(why.word()),
             Verdict::Denial | Verdict::Missing | Verdict::Outage => {
@@ -259,13 +203,13 @@ impl FetchError {
     }
 
     /// Whether Atlas's API was called at all.
-    pub fn was_sent(&self) -> bool {
+    pub(crate) fn was_sent(&self) -> bool {
         self.stats.calls > 0
     }
 
     /// The word for why nothing was sent to Atlas, or no more, for the audit trail; `None` if Atlas has had
     /// its say.
-    pub fn reason_unsent(&self) -> Option<&'static str> {
+    pub(crate) fn reason_unsent(&self) -> Option<&'static str> {
         if let Some(why) = self.not_asked() {
             Some(why)
         } else if matches!(self.reason, FetchErrorKind::Credential(_)) {
@@ -278,7 +222,7 @@ impl FetchError {
     }
 
     /// Whether nothing says that it is this list's: Atlas could not be reached, or did not answer.
-    pub fn is_of_atlas_as_a_whole(&self) -> bool {
+    pub(crate) fn is_of_atlas_as_a_whole(&self) -> bool {
         match &self.reason {
             FetchErrorKind::Atlas(answer) => matches!(answer.status.as_u16(), 502..=504),
             FetchErrorKind::Inconsistent
@@ -294,8 +238,7 @@ impl FetchError {
         }
     }
 
-    /// The code of Atlas's error document, where Atlas sent one.
-    pub fn atlas_code(&self) -> Option<&str> {
+    pub(crate) fn atlas_code(&self) -> Option<&str> {
         let FetchErrorKind::Atlas(answer) = &self.reason else {
             return None;
         };
@@ -338,26 +281,19 @@ impl FetchErrorKind {
 }
 
 impl CallError {
-    /// What the next step after an error response depends on.
-    pub(super) fn response(&self) -> Option<ErrorResponse> {
+    /// Status and wait of an error response.
+    pub(super) fn response(&self) -> Option<(u16, Option<Duration>)> {
         if let Self::Response(FetchErrorKind::NoDocument {
             status,
             retry_after,
         }) = self
         {
-            return Some(ErrorResponse {
-                status: status.as_u16(),
-                retry_after: *retry_after,
-            });
+            return Some((status.as_u16(), *retry_after));
         }
         let answer = self.atlas()?;
-        Some(ErrorResponse {
-            status: answer.status.as_u16(),
-            retry_after: answer.retry_after,
-        })
+        Some((answer.status.as_u16(), answer.retry_after))
     }
 
-    /// Atlas's error document.
     pub(super) fn atlas(&self) -> Option<&AtlasAnswer> {
         if let Self::Response(FetchErrorKind::Atlas(answer)) = self {
             Some(answer)
@@ -441,81 +377,4 @@ fn names_address(code: &str) -> bool {
 
 fn names(code: &str, words: &[&str]) -> bool {
     code.split('_').any(|word| words.contains(&word))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn of(status: StatusCode, code: &str) -> Verdict {
-        let answer = AtlasAnswer {
-            status,
-            body: Bytes::new(),
-            error_code: (!code.is_empty()).then(|| Arc::from(code)),
-            retry_after: None,
-        };
-        answer.verdict()
-    }
-
-    #[test]
-    fn the_whole_table() {
-        for (status, code, expected) in [
-            // What Atlas documents, or was seen to answer.
-            (400, "ATLAS_MANAGED_X509_NAME_INVALID", Verdict::Denial),
-            (400, "INVALID_PATH_PARAMETER", Verdict::Outage),
-            (400, "INVALID_QUERY_PARAMETER", Verdict::Outage),
-            (400, "RATE_LIMITED_IP", Verdict::Outage),
-            (400, "USER_NOT_MANAGED_X509", Verdict::Denial),
-            (400, "VALIDATION_ERROR", Verdict::Outage),
-            (401, "", Verdict::Outage),
-            (401, "NOT_IN_GROUP", Verdict::Denial),
-            (401, "NO_CURRENT_USER", Verdict::Outage),
-            (401, "UNAUTHORIZED", Verdict::Outage),
-            (401, "UNEXPECTED_ERROR", Verdict::Outage),
-            (401, "USER_CANNOT_ACCESS_GROUP", Verdict::Denial),
-            (401, "USER_CANNOT_ACCESS_ORG", Verdict::Denial),
-            (401, "USER_UNAUTHORIZED", Verdict::Denial),
-            (402, "ACCOUNT_SUSPENDED", Verdict::Outage),
-            (402, "NO_PAYMENT_INFORMATION_FOUND", Verdict::Outage),
-            (403, "ACCESS_FORBIDDEN", Verdict::Outage),
-            (403, "GLOBAL_USER_OUTSIDE_SUBNET", Verdict::Outage),
-            (403, "IP_ADDRESS_NOT_ON_ACCESS_LIST", Verdict::Outage),
-            (403, "ORG_REQUIRES_ACCESS_LIST", Verdict::Outage),
-            (403, "RESOURCE_REQUIRES_ACCESS_LIST", Verdict::Outage),
-            (403, "USER_CANNOT_ACCESS_GROUP", Verdict::Denial),
-            (404, "CERTIFICATE_DOES_NOT_EXIST", Verdict::Missing),
-            (404, "GROUP_NOT_FOUND", Verdict::Missing),
-            (404, "INVALID_GROUP_ID", Verdict::Missing),
-            (404, "NOT_ATLAS_GROUP", Verdict::Missing),
-            (404, "RESOURCE_NOT_FOUND", Verdict::Outage),
-            (404, "USERNAME_NOT_FOUND", Verdict::Missing),
-            (404, "USER_NOT_FOUND", Verdict::Missing),
-            (406, "INVALID_VERSION_DATE", Verdict::Outage),
-            (408, "", Verdict::Outage),
-            (410, "VERSION_GONE", Verdict::Outage),
-            (425, "", Verdict::Outage),
-            (429, "RATE_LIMITED", Verdict::Outage),
-            (429, "RATE_LIMITED_TOKEN_BUCKET", Verdict::Outage),
-            (500, "TIMEOUT_WHILE_PAGING", Verdict::Outage),
-            (500, "UNEXPECTED_ERROR", Verdict::Outage),
-            (503, "SERVICE_UNAVAILABLE", Verdict::Outage),
-        ] {
-            let status = StatusCode::from_u16(status).unwrap();
-            assert_eq!(of(status, code), expected, "{status} {code}");
-        }
-    }
-
-    #[test]
-    fn an_unknown_code_is_judged_by_its_status() {
-        for status in 400..=599 {
-            let expected = match status {
-                404 => Verdict::Missing,
-                _ => Verdict::Outage,
-            };
-            let status = StatusCode::from_u16(status).unwrap();
-            for code in ["NEVER_SEEN", ""] {
-                assert_eq!(of(status, code), expected, "{status} {code}");
-            }
-        }
-    }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 
+use super::Upstream;
 use super::call::{CallContext, list_path};
 use super::config::Proof;
 use super::credential::Credential;
@@ -17,7 +18,6 @@ use super::pages;
 use super::pages::Plan;
 use super::progress::FetchProgress;
 use super::retry::Backoff;
-use super::shared::UpstreamShared;
 use crate::atlas::{CertQuery, CertificateList, Timestamp};
 use crate::system::Moment;
 use crate::telemetry::metrics::upstream::CallCause;
@@ -33,14 +33,12 @@ pub struct FetchOptions {
     pub retries: bool,
 }
 
-/// All pages, each read once.
 struct ListReading {
     pages: Vec<AtlasPage>,
     at: Moment,
     date: Option<Timestamp>,
 }
 
-/// What a reading has shown.
 enum ReadOutcome {
     /// The list of one moment.
     List(ListReading),
@@ -48,17 +46,16 @@ enum ReadOutcome {
     Unproven(ListReading),
 }
 
-impl UpstreamShared {
-    /// Fetches the list by one credential.
-    pub(super) async fn fetch(
+impl Upstream {
+    pub(super) async fn fetch_by(
         &self,
         query: &CertQuery,
         options: FetchOptions,
         credential: &Credential,
     ) -> Result<Fetched, FetchError> {
-        let clock = &self.env.clock;
+        let clock = &self.0.env.clock;
         let progress = FetchProgress::new(options.cause());
-        let Some(url) = self.env.client.url(&list_path(self.api, query)) else {
+        let Some(url) = self.0.env.client.url(&list_path(self.0.api, query)) else {
             let why = "the question cannot be put as a path";
             return Err(FetchError {
                 reason: FetchErrorKind::InvalidResponse(why),
@@ -70,18 +67,18 @@ impl UpstreamShared {
             query,
             retries: options.retries,
             credential,
-            limits: self.limiter.for_fetch(query.project, options.urgency),
+            limits: self.0.limiter.for_fetch(query.project, options.urgency),
             progress,
-            deadline: clock.elapsed() + self.limits.fetch,
+            deadline: clock.elapsed() + self.0.limits.fetch,
             url,
         };
         // Pinned here, and so never moved: a fetch is some kilobytes.
         let fetched = pin!(read_list(&context));
-        let fetched = clock.timeout(self.limits.fetch, fetched);
+        let fetched = clock.timeout(self.0.limits.fetch, fetched);
         let fetched = tokio::select! {
             biased;
             fetched = fetched => fetched.unwrap_or(Err(FetchErrorKind::Timeout)),
-            () = self.given_up.cancelled() => Err(FetchErrorKind::Timeout),
+            () = self.0.given_up.cancelled() => Err(FetchErrorKind::Timeout),
         };
         let stats = context.progress.stats(Arc::clone(&credential.name));
         match fetched {
@@ -93,7 +90,7 @@ impl UpstreamShared {
             Err(reason) => {
                 let error = FetchError { reason, stats };
                 if let Some(reason) = error.not_asked() {
-                    let withheld = &self.env.metrics.fetches_withheld;
+                    let withheld = &self.0.env.metrics.fetches_withheld;
                     withheld.get_or_create(&[("reason", reason)]).inc();
                 }
                 Err(error)
@@ -146,7 +143,7 @@ async fn read_list(context: &CallContext<'_>) -> Result<(CertificateList, Moment
         if is_proof {
             context.progress.begin_reading(CallCause::Proof);
         } else {
-            context.upstream.env.metrics.fetches_restarted.inc();
+            context.upstream.0.env.metrics.fetches_restarted.inc();
             context.progress.begin_reading(CallCause::Restart);
             context.pause(AFTER_CHANGE).await;
         }
@@ -166,7 +163,7 @@ async fn read(
         return Ok(ReadOutcome::List(before));
     }
     // One answer is of one moment. An empty page behind it makes two answers.
-    let is_proven = match (&reading.pages[..], context.upstream.limits.proof) {
+    let is_proven = match (&reading.pages[..], context.upstream.0.limits.proof) {
         ([_], _) => true,
         (_, Proof::CreatedAt) => pages::are_proven_by_creation(&reading.pages, reading.date),
         (_, Proof::EveryPage) => false,
@@ -188,7 +185,7 @@ async fn read_all(context: &CallContext<'_>) -> Result<ListReading, CallError> {
     let (at, date) = (first.at, first.date);
     let mut pages = vec![first.page];
     loop {
-        match pages::plan(&pages, context.upstream.limits.pages) {
+        match pages::plan(&pages, context.upstream.0.limits.pages) {
             Plan::Changed => return Err(CallError::Changed),
             Plan::Complete(end) => {
                 pages.truncate(end);
@@ -211,7 +208,7 @@ fn accept(
     context: &CallContext<'_>,
     reading: &ListReading,
 ) -> Result<(CertificateList, Moment), FetchErrorKind> {
-    let metrics = &context.upstream.env.metrics;
+    let metrics = &context.upstream.0.env.metrics;
     if !pages::are_as_counted(&reading.pages) {
         metrics.lists_miscounted.inc();
     }
@@ -222,7 +219,6 @@ fn accept(
     Ok((pages::join(&reading.pages).ok_or(too_large)?, reading.at))
 }
 
-/// Reads several pages at once, in their order.
 async fn further_pages(
     context: &CallContext<'_>,
     numbers: RangeInclusive<u64>,

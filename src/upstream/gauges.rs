@@ -1,9 +1,8 @@
 //! Gauges of all projects at once: one number per credential.
 
-use super::shared::UpstreamShared;
+use super::Upstream;
 use crate::atlas::ProjectId;
 
-/// What is shown of the projects of one credential.
 #[derive(Clone, Default)]
 struct CredentialGauges {
     /// Of the project that wants most of our share.
@@ -14,15 +13,15 @@ struct CredentialGauges {
     cooldowns: i64,
 }
 
-impl UpstreamShared {
+impl Upstream {
     /// Brings the gauges up to now, and tells of projects of which more is wanted than our share.
-    pub(super) fn update_gauges(&self) {
-        let now = self.env.clock.elapsed();
-        let credentials = self.credentials.load();
+    pub fn update_gauges(&self) {
+        let now = self.0.env.clock.elapsed();
+        let credentials = self.0.credentials.load();
         let mut shown = vec![CredentialGauges::default(); credentials.len()];
-        let (_, host_is_open) = self.limiter.host();
+        let (_, host_is_open) = self.0.limiter.host();
         let mut open_breakers = i64::from(host_is_open);
-        self.limiter.for_each(|id, project| {
+        self.0.limiter.for_each(|id, project| {
             open_breakers += i64::from(project.breaker.is_open());
             let share = project.bucket.own_refill();
             let (demand, rose_above) = project.demand.measure(share, now);
@@ -42,7 +41,7 @@ impl UpstreamShared {
                 shown.reserve_in = Some(soonest.min(reserve_in));
             }
         });
-        let metrics = &self.env.metrics;
+        let metrics = &self.0.env.metrics;
         metrics.breakers_open.set(open_breakers);
         for (credential, shown) in credentials.iter().zip(shown) {
             let labels = credential.labels();

@@ -14,7 +14,7 @@ pub enum Jitter {
 
 impl Jitter {
     /// Anything between nothing and `span`, evenly.
-    pub fn up_to(self, span: Duration) -> Duration {
+    pub(crate) fn up_to(self, span: Duration) -> Duration {
         let part = match self {
             Self::Fixed(part) => part.min(WHOLE),
             Self::System => Self::millionths(),
@@ -24,7 +24,7 @@ impl Jitter {
     }
 
     /// Anything between `least` and `most`, evenly.
-    pub fn between(self, least: Duration, most: Duration) -> Duration {
+    pub(crate) fn between(self, least: Duration, most: Duration) -> Duration {
         least.saturating_add(self.up_to(most.saturating_sub(least)))
     }
 

@@ -40,7 +40,7 @@ use projects::LimiterState;
 use token_bucket::{TokenBucket, Wait};
 
 pub(crate) use circuit_breaker::CallOutcome;
-pub use cooldown::CooldownCause;
+pub(crate) use cooldown::CooldownCause;
 pub(crate) use cooldown::CooldownRequest;
 pub(crate) use token_bucket::{Quota, Rates};
 
@@ -75,15 +75,15 @@ pub(crate) struct CallPermit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BudgetView {
     /// Calls that we may still make at once.
-    pub remaining: u64,
+    pub(crate) remaining: u64,
     /// Calls that we may make at once when none were made for a while.
-    pub capacity: u64,
+    pub(crate) capacity: u64,
     /// Calls that come back to us in a minute.
-    pub refill_per_minute: u64,
+    pub(crate) refill_per_minute: u64,
     /// How long Atlas has asked us to wait; `None` while it does not.
     pub gate: Option<Duration>,
     /// What it said then.
-    pub gate_cause: Option<CooldownCause>,
+    pub(crate) gate_cause: Option<CooldownCause>,
 }
 
 struct Shared {

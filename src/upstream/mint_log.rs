@@ -10,6 +10,9 @@
 //! made before the calendar was set back, so it was made now at the latest, and the others as much before it
 //! as they say. What is damaged is set aside, and then less is minted at first than would be allowed.
 
+#[cfg(test)]
+mod tests;
+
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
@@ -21,7 +24,6 @@ use tracing::warn;
 use super::state;
 use crate::system::Moment;
 
-/// What was asked for in the last hour.
 pub(super) struct MintLog {
     path: PathBuf,
     /// The file as it was last replaced, at its end.
@@ -34,14 +36,12 @@ pub(super) struct MintLog {
 /// A token was asked for, and maybe none came of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Mint {
-    /// The date in the file.
     seconds: i64,
     /// By [`Moment::elapsed`]: from then on no token of it lives.
     ends: Duration,
     in_vain: bool,
 }
 
-/// The date of a line, and whether no token came of it.
 type LogLine = (i64, bool);
 
 impl MintLog {
@@ -58,7 +58,7 @@ impl MintLog {
         let (mut lines, is_foreign) = parse(&content, fault.is_some());
         let fault = fault.or_else(|| is_foreign.then(|| "it has lines of others".to_owned()));
         if bring_back(&mut lines, now) {
-            warn!(file = %path.display(), "the ledger of tokens is dated ahead of the clock");
+            warn!(file = %path.display(), "the mint log is dated ahead of the clock");
         }
         let read = lines.into_iter().filter_map(|line| Mint::read(line, now));
         let mut log = Self {
@@ -73,7 +73,7 @@ impl MintLog {
         }
         // So that the next process knows as much, whatever becomes of this one.
         if let Err(error) = log.write() {
-            warn!(file = %log.path.display(), %error, "cannot write the ledger of tokens");
+            warn!(file = %log.path.display(), %error, "cannot write the mint log");
         }
         log
     }
@@ -152,13 +152,13 @@ impl MintLog {
         match state::set_aside(&self.path) {
             Ok(aside) => warn!(
                 %file,
-                "the ledger of tokens is damaged ({why}); it is now {}, and a new one is begun",
+                "the mint log is damaged ({why}); it is now {}, and a new one is begun",
                 aside.display()
             ),
             Err(error) => warn!(
                 %file,
                 %error,
-                "the ledger of tokens is damaged ({why}), and cannot be set aside",
+                "the mint log is damaged ({why}), and cannot be set aside",
             ),
         }
     }
@@ -242,212 +242,3 @@ const MOST_A_MINUTE: usize = 5;
 const ASSUMED: usize = MOST_A_MINUTE - 1;
 const MOST_LINES: usize = 1_000;
 const LARGEST: u64 = 1 << 20;
-
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt;
-    use std::path::Path;
-
-    use super::*;
-    use crate::atlas::Timestamp;
-
-    /// So many seconds after the beginning; a process of which it is the first moment is as old as it.
-    fn at(seconds: i64) -> Moment {
-        let elapsed = u64::try_from(seconds.max(0)).unwrap();
-        Moment {
-            elapsed: Duration::from_secs(elapsed),
-            wall: Timestamp::from_seconds(START + seconds),
-        }
-    }
-
-    const START: i64 = 1_800_000_000;
-
-    fn place() -> (tempfile::TempDir, PathBuf) {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("ledger");
-        (directory, path)
-    }
-
-    fn open(path: &Path, now: Moment) -> MintLog {
-        MintLog::open(path.to_owned(), now, true)
-    }
-
-    fn write(path: &Path, seconds: impl IntoIterator<Item = i64>) {
-        let lines = seconds
-            .into_iter()
-            .map(|it| format!("asked {}\n", START + it));
-        put(path, lines.collect::<String>().as_bytes());
-    }
-
-    fn put(path: &Path, content: &[u8]) {
-        fs::write(path, content).unwrap();
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
-    }
-
-    #[test]
-    fn five_a_minute_and_eighty_alive_are_the_most_also_across_restarts() {
-        let (_directory, path) = place();
-        let mut asked = 0;
-        for second in (0..3_600).step_by(6) {
-            let mut log = open(&path, at(second));
-            if log.may_mint(at(second).elapsed).is_ok() {
-                log.record(at(second)).unwrap();
-                asked += 1;
-            }
-        }
-        assert_eq!(asked, 80);
-        let log = open(&path, at(3_599));
-        let wait = Duration::from_secs(1);
-        assert_eq!(log.may_mint(at(3_599).elapsed), Err(wait));
-        assert!(log.may_mint(at(3_600).elapsed).is_ok());
-        let mode = fs::metadata(&path).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
-    }
-
-    #[test]
-    fn a_request_in_vain_counts_for_the_minute_and_not_for_the_hour() {
-        let (_directory, path) = place();
-        let mut log = open(&path, at(0));
-        for second in 0..200 {
-            let now = at(second * 20);
-            assert!(log.may_mint(now.elapsed).is_ok());
-            log.record(now).unwrap();
-            log.in_vain().unwrap();
-            log = open(&path, now);
-        }
-        for _ in 0..2 {
-            log.record(at(3_980)).unwrap();
-        }
-        let wait = Duration::from_secs(20);
-        assert_eq!(log.may_mint(at(3_980).elapsed), Err(wait));
-    }
-
-    #[test]
-    fn a_request_that_was_never_sent_counts_for_nothing_and_leaves_nothing_behind() {
-        let (_directory, path) = place();
-        let mut log = open(&path, at(0));
-        log.record(at(0)).unwrap();
-        for second in 0..1_000 {
-            assert!(log.may_mint(at(second).elapsed).is_ok());
-            log.record(at(second)).unwrap();
-            log.unsent().unwrap();
-        }
-        let sent = format!("asked {START}\n");
-        assert_eq!(fs::read_to_string(&path).unwrap(), sent);
-        // Where something else was written behind it, it is only void.
-        log.record(at(1_000)).unwrap();
-        log.in_vain().unwrap();
-        log.unsent().unwrap();
-        let (lines, _) = parse(&fs::read(&path).unwrap(), false);
-        assert_eq!(lines.len(), 2);
-        assert!(lines.iter().all(|(_, in_vain)| *in_vain));
-    }
-
-    #[test]
-    fn a_torn_line_is_passed_over_and_a_foreign_one_is_told() {
-        let whole = b"asked 10\nasked 20\nvoid 20\nvoid 99\nasked 30\n";
-        let expected = vec![(10, false), (20, true), (30, false)];
-        assert_eq!(parse(whole, false), (expected.clone(), false));
-        let foreign = b"asked 10\nnonsense\nasked x\nasked 20\nvoid 20\n\xff\nasked 30\n";
-        assert_eq!(parse(foreign, false), (expected, true));
-        let torn = (vec![(10, false)], false);
-        assert_eq!(parse(b"asked 10\nasked 1800", false), torn);
-        assert_eq!(parse(b"ed 5\nasked 10\n", true), torn);
-        assert_eq!(parse(b"", false), (Vec::new(), false));
-    }
-
-    #[test]
-    fn r9_requests_from_the_future_were_made_now_at_the_latest() {
-        let (_directory, path) = place();
-        let minute = Duration::from_mins(1);
-        for ahead in [1, 59 * 60, 3_599, 90_000, 10_000_000] {
-            write(&path, [ahead; 5]);
-            let log = open(&path, at(0));
-            assert_eq!(log.may_mint(at(0).elapsed), Err(minute), "{ahead}");
-            assert!(log.may_mint(at(60).elapsed).is_ok(), "{ahead}");
-        }
-        // What was made in the course of an hour was made in the course of one.
-        write(&path, [0, 600, 1_200, 1_800, 2_400, 3_540]);
-        assert!(open(&path, at(0)).may_mint(at(0).elapsed).is_ok());
-        // Eighty may all live, for an hour and no longer.
-        write(&path, [3_000; 80]);
-        let log = open(&path, at(0));
-        assert!(log.may_mint(at(3_599).elapsed).is_err());
-        assert!(log.may_mint(at(3_600).elapsed).is_ok());
-    }
-
-    #[test]
-    fn r9_a_request_from_the_future_is_no_younger_at_the_next_start() {
-        let (_directory, path) = place();
-        write(&path, [3_000; 5]);
-        let mut log = open(&path, at(0));
-        assert!(log.may_mint(at(0).elapsed).is_err());
-        for second in [30, 61] {
-            log = open(&path, at(second));
-        }
-        assert!(log.may_mint(at(61).elapsed).is_ok());
-    }
-
-    #[test]
-    fn g24_the_calendar_ends_no_wait_of_this_process() {
-        let (_directory, path) = place();
-        let mut log = open(&path, at(0));
-        for _ in 0..5 {
-            log.record(at(0)).unwrap();
-        }
-        let ahead = Moment {
-            wall: Timestamp::from_seconds(START + 7_200),
-            ..at(59)
-        };
-        assert!(log.may_mint(ahead.elapsed).is_err());
-        assert!(log.may_mint(at(60).elapsed).is_ok());
-    }
-
-    #[test]
-    fn r9_a_damaged_ledger_is_set_aside_and_one_token_may_be_asked_for_at_once() {
-        let (_directory, path) = place();
-        let aside = path.with_extension("damaged");
-        let huge = "asked 1\n".repeat(200_000);
-        for content in [
-            huge.as_bytes(),
-            b"nonsense\n",
-            b"\xff\x00\n",
-            b"{\"a\":1}\n",
-        ] {
-            put(&path, content);
-            let mut log = open(&path, at(0));
-            assert_eq!(fs::read(&aside).unwrap(), content);
-            assert!(log.may_mint(at(0).elapsed).is_ok());
-            log.record(at(0)).unwrap();
-            assert!(log.may_mint(at(0).elapsed).is_err());
-            // The next process knows as much.
-            assert!(open(&path, at(30)).may_mint(at(30).elapsed).is_err());
-            assert!(open(&path, at(60)).may_mint(at(60).elapsed).is_ok());
-            fs::remove_file(&aside).unwrap();
-        }
-    }
-
-    #[test]
-    fn r9_the_end_of_a_ledger_that_is_too_large_still_counts() {
-        let (_directory, path) = place();
-        write(&path, (0..100_000).map(|_| -10));
-        let log = open(&path, at(0));
-        assert!(log.may_mint(at(3_589).elapsed).is_err());
-        assert!(log.may_mint(at(3_590).elapsed).is_ok());
-    }
-
-    #[test]
-    fn a_check_leaves_the_ledger_as_it_is_and_goes_by_it() {
-        let (directory, path) = place();
-        write(&path, [-5; 5]);
-        let before = fs::read(&path).unwrap();
-        let mut log = MintLog::open(path.clone(), at(0), false);
-        assert!(log.may_mint(at(0).elapsed).is_err());
-        log.record(at(0)).unwrap();
-        log.unsent().unwrap();
-        assert_eq!(fs::read(&path).unwrap(), before);
-        put(&path, b"nonsense\n");
-        MintLog::open(path, at(0), false).record(at(0)).unwrap();
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
-    }
-}

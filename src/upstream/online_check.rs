@@ -2,42 +2,38 @@
 
 use std::sync::Arc;
 
+use super::Upstream;
 use super::credential::Credential;
 use super::error::{FetchError, FetchErrorKind, Urgency};
 use super::fetch::FetchOptions;
-use super::shared::UpstreamShared;
 use crate::atlas::{CertQuery, ProjectId};
 
 /// What became of trying a credential.
 #[derive(Clone, Debug)]
 pub struct OnlineCheck {
-    /// Its configured name.
-    pub credential: Arc<str>,
-    /// On what it was tried.
-    pub tried: Tried,
+    pub(crate) credential: Arc<str>,
+    pub(crate) tried: Tried,
     /// What is wrong; `None` if Atlas accepts it.
     pub problem: Option<FetchError>,
 }
 
-/// On what a credential was tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tried {
+pub(crate) enum Tried {
     /// On no project that the configuration names: that it is known is all that can be told.
     Nothing,
-    /// On this project.
     Project(ProjectId),
     /// On this one, which Atlas does not know.
     UnknownProject(ProjectId),
 }
 
-impl UpstreamShared {
+impl Upstream {
     /// Tries every credential: in the projects that it names in full, and in those of `projects` for which it
     /// is used. Where there is none, in one that cannot exist.
-    pub(super) async fn check_online(&self, projects: &[ProjectId]) -> Vec<OnlineCheck> {
+    pub async fn check_online(&self, projects: &[ProjectId]) -> Vec<OnlineCheck> {
         let mut checks = Vec::new();
-        for credential in self.credentials.load_full().iter() {
+        for credential in self.0.credentials.load_full().iter() {
             let is_its_own = |project: &ProjectId| {
-                let used = self.credential(project);
+                let used = self.0.credential(project);
                 used.is_some_and(|used| Arc::ptr_eq(&used, credential))
             };
             let of_rules = projects.iter().copied();
@@ -67,7 +63,7 @@ impl UpstreamShared {
             problem: None,
         };
         let options = FetchOptions::from(Urgency::Miss);
-        let Err(error) = self.fetch(&query, options, credential).await else {
+        let Err(error) = self.fetch_by(&query, options, credential).await else {
             return check;
         };
         if let FetchErrorKind::Atlas(answer) = &error.reason {

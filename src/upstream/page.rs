@@ -17,7 +17,6 @@ use serde_json::value::RawValue;
 use crate::atlas::{ProjectId, Timestamp};
 use strict::{JsonText, read_object, set_once, shallow};
 
-/// The certificates of one page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AtlasPage {
     /// In Atlas's order.
@@ -28,20 +27,16 @@ pub(crate) struct AtlasPage {
     pub(crate) has_next: Option<bool>,
 }
 
-/// One certificate of a page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PageItem {
-    /// The serial number, `_id`.
     pub(crate) id: i128,
     /// When its validity begins, one hour before it was made; `None` if Atlas does not say.
     pub(crate) created_at: Option<Timestamp>,
     /// When it expires; `None` if Atlas does not say, which its schema allows.
     pub(crate) not_after: Option<Timestamp>,
-    /// The JSON object as Atlas sent it.
     pub(crate) text: Bytes,
 }
 
-/// Why a body is no page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PageError {
     /// JSON, but not what the API answers. Asking again would not help.
@@ -51,7 +46,6 @@ pub(crate) enum PageError {
 }
 
 impl AtlasPage {
-    /// Reads the body of a 200.
     pub(crate) fn read(body: &Bytes, project: &ProjectId) -> Result<Self, PageError> {
         let text = str::from_utf8(body).map_err(|_| PageError::Torn)?;
         let (mut links, mut results, mut total) = (None, None, None);
@@ -165,7 +159,7 @@ impl<'de> Visitor<'de> for ItemsVisitor {
 }
 
 /// The most that Atlas puts on one page, and what we ask for.
-pub const LONGEST_PAGE: usize = 500;
+pub(crate) const LONGEST_PAGE: usize = 500;
 /// How deep a body may be nested, itself included.
 const DEEPEST: usize = 32;
 const NO_PAGE: PageError = PageError::Refused("not a page of certificates");

@@ -37,14 +37,11 @@ use ahash::RandomState;
 use super::page::{AtlasPage, LONGEST_PAGE, PageItem};
 use crate::atlas::{Certificate, CertificateList, Timestamp};
 
-/// What is left to read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Plan {
     /// The pages contradict each other: the list changed while it was read.
     Changed,
-    /// Nothing: the list ends with the last of so many pages.
     Complete(usize),
-    /// These pages, all at once.
     Further(RangeInclusive<u64>),
     /// More pages than we ever read.
     TooLong,
@@ -115,7 +112,6 @@ pub(crate) fn are_distinct(pages: &[AtlasPage]) -> bool {
     items.all(|item| seen.insert(item.id))
 }
 
-/// Whether there are as many certificates as the first page says.
 pub(crate) fn are_as_counted(pages: &[AtlasPage]) -> bool {
     let held: u64 = pages.iter().map(length).sum();
     pages.first().is_some_and(|first| first.total == held)
@@ -131,12 +127,10 @@ pub(crate) fn are_proven_by_creation(pages: &[AtlasPage], date: Option<Timestamp
     are_as_counted(pages) && items(pages).all(is_old)
 }
 
-/// Whether two readings show the same certificates, byte for byte and in the same order.
 pub(crate) fn agree(one: &[AtlasPage], other: &[AtlasPage]) -> bool {
     items(one).eq(items(other))
 }
 
-/// The certificates of all pages.
 pub(crate) fn items(pages: &[AtlasPage]) -> impl Iterator<Item = &PageItem> + Clone {
     pages.iter().flat_map(|page| &page.items)
 }

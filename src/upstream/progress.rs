@@ -25,14 +25,12 @@ struct Entries {
 }
 
 impl FetchProgress {
-    /// Of a fetch that is made for `cause`.
     pub(super) fn new(cause: CallCause) -> Self {
         let progress = Self::default();
         progress.begin_reading(cause);
         progress
     }
 
-    /// All pages are read once more, for `cause`.
     pub(super) fn begin_reading(&self, cause: CallCause) {
         let mut entries = self.entries();
         entries.cause = cause;

@@ -11,7 +11,7 @@ use tracing::info;
 use super::config::Config;
 use super::credential::{Credential, PreparedCredential, prepare, read_secrets};
 use super::limiter::Rates;
-use super::shared::{RetiredCredential, UpstreamShared};
+use super::{RetiredCredential, Upstream};
 use crate::settings::ConfigError;
 
 /// Credentials, and rates of buckets, that are known to be good.
@@ -20,38 +20,37 @@ pub(crate) struct Prepared {
     rates: Rates,
 }
 
-impl UpstreamShared {
+impl Upstream {
     /// Reads the secrets of another configuration. Changes nothing yet. What only a restart can change stays
     /// as it is.
-    pub(super) fn prepare(&self, config: &Config) -> Result<Prepared, Vec<ConfigError>> {
+    pub(crate) fn prepare(&self, config: &Config) -> Result<Prepared, Vec<ConfigError>> {
         let config_errors = config.config_errors();
         if !config_errors.is_empty() {
             return Err(config_errors);
         }
-        let mut present = self.credentials.load().to_vec();
-        present.extend(self.retired().iter().map(|it| Arc::clone(&it.credential)));
+        let mut present = self.0.credentials.load().to_vec();
+        present.extend(self.0.retired().iter().map(|it| Arc::clone(&it.credential)));
         let secrets = read_secrets(config)?;
         Ok(Prepared {
-            credentials: prepare(config, secrets, &self.env, &present)?,
+            credentials: prepare(config, secrets, &self.0.env, &present)?,
             rates: Rates::new(&config.limits),
         })
     }
 
-    /// Puts in place what was prepared: the next call uses it.
-    pub(super) fn adopt(&self, prepared: Prepared) {
+    pub(crate) fn adopt(&self, prepared: Prepared) {
         let credentials = prepared.credentials.into_iter();
         let fresh: Vec<_> = credentials.map(PreparedCredential::adopt).collect();
-        let former = self.credentials.swap(Arc::new(fresh.clone()));
-        self.limiter.replace_rates(prepared.rates);
+        let former = self.0.credentials.swap(Arc::new(fresh.clone()));
+        self.0.limiter.replace_rates(prepared.rates);
         for gone in former.iter() {
             if fresh.iter().all(|it| it.name != gone.name) {
-                self.env.metrics.forget(&gone.labels());
+                self.0.env.metrics.forget(&gone.labels());
             }
         }
         let is_gone = |it: &Credential| fresh.iter().all(|fresh| fresh.id() != it.id());
-        let mut retired = self.retired();
+        let mut retired = self.0.retired();
         retired.retain(|it| is_gone(&it.credential));
-        let at = self.env.clock.elapsed();
+        let at = self.0.env.clock.elapsed();
         retired.extend(
             former
                 .iter()
@@ -65,8 +64,8 @@ impl UpstreamShared {
 
     /// Gives back the tokens of retired credentials that no fetch can be using any more.
     pub(super) async fn let_go(&self) {
-        let now = self.env.clock.elapsed();
-        let gone = self.take_retired(|it| now.saturating_sub(it.at) > self.limits.fetch);
+        let now = self.0.env.clock.elapsed();
+        let gone = self.take_retired(|it| now.saturating_sub(it.at) > self.0.limits.fetch);
         join_all(gone.iter().map(|credential| async move {
             credential.revoke().await;
             info!(credential = %credential.name, "a credential was given up");
@@ -78,7 +77,7 @@ impl UpstreamShared {
         &self,
         mut which: impl FnMut(&RetiredCredential) -> bool,
     ) -> Vec<Arc<Credential>> {
-        let mut retired = self.retired();
+        let mut retired = self.0.retired();
         let gone = retired.extract_if(.., |it| which(it));
         gone.map(|it| it.credential).collect()
     }

@@ -12,7 +12,6 @@ use super::error::{AtlasAnswer, CallError, FetchErrorKind};
 use crate::atlas::Timestamp;
 use crate::http_client::HttpReply;
 
-/// The body of a page.
 pub(super) fn page_body(reply: &HttpReply) -> Result<&Bytes, CallError> {
     let status = reply.status;
     if status == StatusCode::OK {
@@ -175,11 +174,7 @@ mod tests {
     fn the_seconds_of_a_429_are_found_in_the_document_where_the_header_is_missing() {
         let body = r#"{"error":429,"errorCode":"RATE_LIMITED_TOKEN_BUCKET","parameters":["api/atlas/v2/orgs",55,10,5,60]}"#;
         let wait = |answer: &HttpReply| match page_body(answer) {
-            Err(error) => error
-                .response()
-                .unwrap()
-                .retry_after
-                .map(|wait| wait.as_secs()),
+            Err(error) => error.response().unwrap().1.map(|wait| wait.as_secs()),
             Ok(_) => panic!(),
         };
         let mut limited = answer(429, &["application/json"], body);

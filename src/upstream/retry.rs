@@ -8,25 +8,20 @@ use super::error::CallError;
 use super::limiter::{CooldownCause, CooldownRequest};
 use crate::http_client::HttpErrorKind;
 
-/// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
     /// Try again after a pause: for the same page, or after [`CallError::Torn`] for the whole list.
     Retry(Backoff),
-    /// Try again with a new token, if there may be one.
     NewToken,
-    /// Give the error to the caller.
     Stop,
 }
 
 /// How long to wait before another try, and what the try costs the budget of retries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Backoff {
-    /// At least.
     pub(super) least: Duration,
     /// At most; the time between is drawn, so that callers do not come back in step.
     pub(super) most: Duration,
-    /// How many retries it counts for.
     pub(super) cost: u32,
 }
 
@@ -47,16 +42,14 @@ pub(super) fn next(error: &CallError, retries: u32, left: Duration) -> Next {
         CallError::Response(_) => {
             let cost = if is_first { 1 } else { SECOND_AFTER_RESPONSE };
             let mut backoff = backoff(retries, cost);
-            let response = error.response();
-            match response.map(|response| response.status) {
-                Some(401) => Next::NewToken,
-                Some(503) => {
-                    let least = response.and_then(|response| response.retry_after);
+            match error.response() {
+                Some((401, _)) => Next::NewToken,
+                Some((503, least)) => {
                     backoff.least = least.unwrap_or(Duration::ZERO);
                     backoff.most = backoff.most.max(backoff.least);
                     Next::Retry(backoff)
                 }
-                Some(408 | 425 | 500 | 502 | 504) => Next::Retry(backoff),
+                Some((408 | 425 | 500 | 502 | 504, _)) => Next::Retry(backoff),
                 Some(_) | None => Next::Stop,
             }
         }
@@ -70,9 +63,8 @@ pub(super) fn next(error: &CallError, retries: u32, left: Duration) -> Next {
 
 /// Whether nothing more may be asked of this project for a while.
 pub(super) fn cooldown(error: &CallError) -> Option<CooldownRequest> {
-    let response = error.response()?;
-    let wait = response.retry_after;
-    let cause = match response.status {
+    let (status, wait) = error.response()?;
+    let cause = match status {
         429 => CooldownCause::RateLimited,
         503 if wait > Some(LONGEST_INLINE_WAIT) => CooldownCause::Unavailable,
         _ => return None,

@@ -40,14 +40,11 @@ pub(super) struct ServiceAccount {
     settled: watch::Sender<u64>,
 }
 
-/// What an operator may change of a credential while it is in use.
 pub(super) struct AccountSettings {
-    /// Its configured name.
     pub(super) name: Arc<str>,
     pub(super) secret: Arc<WatchedSecret>,
 }
 
-/// What all credentials share.
 #[derive(Clone)]
 pub(super) struct Environment {
     pub(super) client: AtlasClient,
@@ -61,7 +58,6 @@ pub(super) struct Environment {
     pub(super) timeout: Duration,
 }
 
-/// A token, ready to be sent.
 #[derive(Clone)]
 pub(super) struct Bearer {
     pub(super) header: HeaderValue,
@@ -75,7 +71,6 @@ struct AccountState {
     number: u64,
     is_minting: bool,
     failure: Option<CredentialFailure>,
-    /// No mint before this moment.
     not_before: Duration,
     failures: u32,
     last_refusal: Option<Duration>,
@@ -121,12 +116,10 @@ impl ServiceAccount {
         })
     }
 
-    /// The account's id at Atlas.
     pub(super) fn client_id(&self) -> &str {
         &self.client_id
     }
 
-    /// Its present secret.
     pub(super) fn secret(&self) -> Arc<Secret> {
         self.settings.load().secret.current()
     }

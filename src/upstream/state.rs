@@ -24,32 +24,24 @@ pub(super) struct StateDirectory {
 
 /// Why a state directory cannot be had.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each message says what its variant is")]
 pub enum StateError {
-    /// Another process has it.
     #[error("the state directory {} is used by another process", .directory.display())]
-    InUse {
-        /// Which.
-        directory: PathBuf,
-    },
-    /// It cannot be made or written.
+    InUse { directory: PathBuf },
     #[error("the state directory {} cannot be used", .directory.display())]
     Unusable {
-        /// Which.
         directory: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
 }
 
-/// What is in a file of ours.
 pub(super) struct StateFile {
     pub(super) bytes: Vec<u8>,
     /// Whether that is only its end, because it is larger than it can be.
     pub(super) is_cut: bool,
 }
 
-/// Why a file cannot be believed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unfit {
     #[error("it is another user's")]
@@ -64,7 +56,7 @@ pub(super) enum Unfit {
 
 impl StateError {
     /// What has to be changed.
-    pub fn config_error(&self) -> ConfigError {
+    pub(crate) fn config_error(&self) -> ConfigError {
         ConfigError::at("atlas.state_directory", Chain(self).to_string())
     }
 }

@@ -11,7 +11,6 @@ use super::error::{CredentialFailure, NoToken};
 use crate::http_client::HttpErrorKind;
 use crate::system::Secret;
 
-/// A fresh token.
 #[derive(Clone, Debug)]
 pub(super) struct Minted {
     pub(super) token: Secret,
@@ -26,7 +25,6 @@ pub(super) struct MintError {
     pub(super) token: TokenFate,
 }
 
-/// What became of the token that was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TokenFate {
     /// A token may have been made.

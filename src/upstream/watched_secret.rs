@@ -9,7 +9,6 @@ use tracing::{info, warn};
 
 use crate::system::{Secret, SecretFileError, may_wait};
 
-/// A secret, and the file that it may change in.
 pub(crate) struct WatchedSecret {
     current: ArcSwap<Secret>,
     file: Option<PathBuf>,
@@ -20,12 +19,10 @@ pub(crate) struct WatchedSecret {
 }
 
 impl WatchedSecret {
-    /// A secret that never changes.
     pub(crate) fn fixed(secret: Secret) -> Self {
         Self::new(secret, None)
     }
 
-    /// The secret in a file.
     pub(crate) fn read(file: PathBuf) -> Result<Self, SecretFileError> {
         Ok(Self::new(Secret::read(&file)?, Some(file)))
     }

@@ -110,7 +110,7 @@ async fn every_counter_is_on_the_page_as_0_before_it_is_counted() {
     };
     assert!(new.iter().all(is_of_credential), "{new:?}");
     for reason in Reason::ALL {
-        let reason = reason.as_str();
+        let reason = reason.word();
         let shown = format!("atlas_cert_gateway_connections_refused_total{{reason=\"{reason}\"}}");
         assert!(before.contains(&shown), "{shown}");
     }

@@ -10,7 +10,6 @@ use crate::config::Config;
 use crate::identity::CallerDescription;
 use crate::policy::{AccessExplanation, Policy, RateLimit};
 
-/// Who is asked about, and what they would ask.
 #[derive(Debug, Args)]
 #[group(id = "access")]
 pub(super) struct AccessArguments {

@@ -17,7 +17,6 @@ use crate::settings::ConfigError;
 use crate::system::Clock;
 use crate::upstream::{OnlineCheck, Tried};
 
-/// How what was found is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(super) enum FindingFormat {
     /// One list, with nothing before or behind it.
@@ -27,23 +26,18 @@ pub(super) enum FindingFormat {
     Text,
 }
 
-/// What came of trying something.
 #[derive(Debug, Serialize)]
 struct Finding {
-    /// What was tried.
     what: String,
-    /// Whether it works.
     well: bool,
     /// Whether an operator may want to do something all the same.
     #[serde(skip)]
     notable: bool,
     found: String,
-    /// What to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     advice: Option<String>,
 }
 
-/// Tries everything.
 pub(super) fn run(config: &Config, format: FindingFormat) -> ExitStatus {
     let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,

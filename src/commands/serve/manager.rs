@@ -15,12 +15,10 @@ use crate::server::admin::ReadinessReport;
 use crate::system::{Clock, may_wait};
 use crate::telemetry::{RateLimitedLog, Tally};
 
-/// Callers are answered from now on.
 pub(super) async fn ready(clock: &Clock) {
     tell(clock, vec![NotifyState::Ready]).await;
 }
 
-/// The configuration is being read again.
 pub(super) async fn reloading(clock: &Clock) {
     // The time tells the manager which of its requests this one answers.
     match NotifyState::monotonic_usec_now() {
@@ -29,7 +27,6 @@ pub(super) async fn reloading(clock: &Clock) {
     }
 }
 
-/// It was, and either taken or refused.
 pub(super) async fn reloaded(clock: &Clock, taken: bool, report: &ReadinessReport) {
     let mut status = if taken {
         "the configuration was read again"
@@ -60,7 +57,6 @@ pub(super) async fn tell_readiness(app: &App, clock: &Clock) -> Infallible {
     }
 }
 
-/// The end has begun.
 pub(super) async fn stopping(clock: &Clock) {
     tell(clock, vec![NotifyState::Stopping]).await;
 }

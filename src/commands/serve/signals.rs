@@ -4,18 +4,14 @@ use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// What the process is told from outside.
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
 }
 
-/// What a signal says.
 pub(super) enum SignalRequest {
-    /// SIGHUP.
     Reload,
-    /// SIGTERM or SIGINT.
     Stop,
 }
 
@@ -29,7 +25,6 @@ impl Signals {
         })
     }
 
-    /// Waits for SIGTERM or SIGINT.
     pub(super) async fn stop(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
@@ -37,7 +32,6 @@ impl Signals {
         }
     }
 
-    /// Waits for any of them; the end comes first.
     pub(super) async fn next(&mut self) -> SignalRequest {
         tokio::select! {
             biased;

@@ -10,19 +10,15 @@ use socket2::SockRef;
 
 use crate::server::PassedSockets;
 
-/// Why what was passed cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PassedError {
-    /// More than there are listeners.
     #[error(
         "more sockets were passed than there are listeners; name the one for operators with \
          FileDescriptorName=admin, and pass at most one other"
     )]
     TooMany,
-    /// Not a TCP socket that listens.
     #[error("socket {0} that was passed is not a TCP socket that listens (set Accept=no)")]
     NoListener(usize),
-    /// Something else is wrong with it.
     #[error("socket {0} that was passed cannot be used")]
     Unusable(usize, #[source] io::Error),
 }

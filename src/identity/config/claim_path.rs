@@ -9,15 +9,14 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClaimPlaces {
-    /// Who is calling: a text.
-    pub subject: ClaimPath,
+    pub(crate) subject: ClaimPath,
     /// By which client: the first of these that holds a text. A token without any is not refused.
-    pub client_id: Vec<ClaimPath>,
+    pub(crate) client_id: Vec<ClaimPath>,
     /// What the token is good for: all of these together, each a text with blanks between the names, or a
     /// list of names.
-    pub scopes: Vec<ClaimPath>,
+    pub(crate) scopes: Vec<ClaimPath>,
     /// Whom it is meant for: a text or a list of texts.
-    pub audience: ClaimPath,
+    pub(crate) audience: ClaimPath,
 }
 
 /// The place of a claim.
@@ -51,7 +50,6 @@ impl ClaimPath {
         self.steps.iter().map(|step| &**step)
     }
 
-    /// Whether it stands for the names of the members of what is there.
     pub(crate) fn is_of_names(&self) -> bool {
         self.of_names
     }
@@ -104,7 +102,6 @@ impl FromStr for ClaimPath {
     }
 }
 
-/// Splits a place at the dots that are not in quotation marks.
 fn steps(place: &str) -> Result<Vec<Box<str>>, NoClaimPath> {
     let (mut steps, mut step, mut rest) = (Vec::new(), String::new(), place.chars());
     while let Some(sign) = rest.next() {

@@ -10,8 +10,7 @@ use super::{
 use crate::settings::{ConfigError, Ranges, Size};
 
 impl Config {
-    /// Everything that cannot be meant.
-    pub fn config_errors(&self) -> Vec<ConfigError> {
+    pub(crate) fn config_errors(&self) -> Vec<ConfigError> {
         let mut config_errors = Vec::new();
         let allowed = Size::mebibytes(1)..=Size::mebibytes(1 << 20);
         let example = Self::default().token_cache_size;
@@ -41,8 +40,7 @@ impl Config {
         config_errors
     }
 
-    /// What is allowed and seldom meant.
-    pub fn warnings(&self) -> Vec<ConfigError> {
+    pub(crate) fn warnings(&self) -> Vec<ConfigError> {
         let mut warnings = Vec::new();
         for (index, issuer) in self.issuers.iter().enumerate() {
             let place = format!("identity.issuers[{index}]");
@@ -177,7 +175,6 @@ impl IssuerConfig {
         wrong
     }
 
-    /// How keys are fetched.
     fn of_fetch(&self) -> Vec<WrongKey> {
         let unused = "only `jwks_url` and `discovery_url` use it";
         let urls = || self.urls().into_iter().filter_map(|(_, url)| url);
@@ -206,7 +203,6 @@ impl IssuerConfig {
         wrong
     }
 
-    /// Where claims stand, and what they must be.
     fn of_claims(&self) -> Vec<WrongKey> {
         let places = &self.claims;
         let clients = places.client_id.iter();
@@ -252,13 +248,10 @@ impl IssuerConfig {
     }
 }
 
-/// A key of an issuer, and what is wrong with it.
 type WrongKey = (&'static str, &'static str);
 
-/// The same, if it is so.
 type KeyCheck = (bool, &'static str, &'static str);
 
-/// Those that are so.
 fn only<const N: usize>(rows: [KeyCheck; N]) -> Vec<WrongKey> {
     let wrong = rows.into_iter().filter(|(is_so, _, _)| *is_so);
     wrong.map(|(_, key, message)| (key, message)).collect()

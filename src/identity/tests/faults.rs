@@ -1,6 +1,7 @@
 //! What is said of an issuer whose keys are degraded.
 
 use super::*;
+use crate::identity::issuer_keys::KeyFault;
 
 impl Scene {
     pub(super) fn faults(&self) -> Vec<KeyFault> {

@@ -2,6 +2,7 @@
 //! nonsense.
 
 use super::*;
+use crate::identity::issuer_keys::KeyFault;
 
 #[tokio::test]
 async fn g13_a_thousand_unknown_keys_cost_one_fetch_whatever_it_brings() {

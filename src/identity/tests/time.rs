@@ -1,6 +1,7 @@
 //! How old keys are after the machine was suspended, or its clock was set.
 
 use super::*;
+use crate::identity::issuer_keys::KeyFault;
 use crate::system::SLICE;
 
 const TWO_HOURS: Duration = Duration::from_hours(2);

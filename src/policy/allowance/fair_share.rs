@@ -13,7 +13,6 @@ pub(super) struct FairShares {
     swept: u64,
 }
 
-/// Those who took anything of one project's bucket.
 #[derive(Debug, Default)]
 struct Callers {
     recent: HashMap<u64, Recent>,
@@ -24,12 +23,10 @@ struct Callers {
 #[derive(Clone, Copy, Debug, Default)]
 struct Recent {
     slots: [u32; SLOTS],
-    /// The slot of the last call, counted from the clock's beginning.
     last: u64,
 }
 
 impl FairShares {
-    /// Whether `who` has not had its fair share of the last minute's refill.
     pub(super) fn may_take(
         &mut self,
         project: ProjectId,

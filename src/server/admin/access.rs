@@ -7,12 +7,11 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::Response;
-use percent_encoding::percent_decode_str;
 use serde::Serialize;
 
 use super::Admin;
+use super::explain::cert_query;
 use super::operation::{Done, Operation};
-use crate::atlas::CertQuery;
 use crate::identity::CallerDescription;
 use crate::policy::{AccessExplanation, Reach};
 use crate::server::body::payload::ResponseBody;
@@ -34,15 +33,16 @@ impl Admin {
         operation: &Operation<'_>,
     ) -> Result<Response<ResponseBody>, AdminRefusal> {
         let bad = |message| AdminRefusal::Query(Cow::Owned(message));
-        let AccessQuery { described, query } = read(operation.query).map_err(bad)?;
+        let mut described = CallerDescription::default();
+        let claim = |name: &str, value: &str| described.set(name, value);
+        let query = cert_query(operation.query, QUERY_FORM, claim).map_err(bad)?;
         let caller = &operation.caller;
         let explained = async {
-            let asked_about = match described {
-                Some(described) => {
-                    let issuers = self.gateway.identity.issuer_names();
-                    Arc::new(described.caller(&issuers).map_err(bad)?)
-                }
-                None => Arc::clone(caller),
+            let asked_about = if described.is_empty() {
+                Arc::clone(caller)
+            } else {
+                let issuers = self.gateway.identity.issuer_names();
+                Arc::new(described.caller(&issuers).map_err(bad)?)
             };
             let policy = self.gateway.policy.load();
             let may_see_all = policy.may_administer(caller, Reach::Everything).is_ok();
@@ -59,37 +59,6 @@ impl Admin {
         let reach = Reach::CertQuery(&query);
         self.perform(operation, reach, explained).await
     }
-}
-
-/// What is asked, and about whom; `None`: about the operator.
-struct AccessQuery {
-    described: Option<CallerDescription>,
-    query: CertQuery,
-}
-
-fn read(query: &str) -> Result<AccessQuery, String> {
-    let (mut described, mut project, mut username) = (CallerDescription::default(), None, None);
-    let form = || QUERY_FORM.to_owned();
-    for pair in query.split('&') {
-        let (name, value) = pair.split_once('=').ok_or_else(form)?;
-        let value = percent_decode_str(value)
-            .decode_utf8()
-            .map_err(|_| form())?;
-        match name {
-            "groupId" if project.is_none() => project = Some(value.parse().map_err(|_| form())?),
-            "username" if username.is_none() => username = Some(value.parse().map_err(|_| form())?),
-            "groupId" | "username" => return Err(form()),
-            claim => described.set(claim, &value)?,
-        }
-    }
-    let query = CertQuery {
-        project: project.ok_or_else(form)?,
-        username: username.ok_or_else(form)?,
-    };
-    Ok(AccessQuery {
-        described: (!described.is_empty()).then_some(described),
-        query,
-    })
 }
 
 const QUERY_FORM: &str = "must be groupId=…&username=…, and of the caller sub=…, and iss=…, scope=…, client_id=…, \

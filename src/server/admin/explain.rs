@@ -22,7 +22,6 @@ struct ExplainedEntry {
     budget: ExplainedBudget,
 }
 
-/// What is left of the project's share of Atlas's rate limit.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ExplainedBudget {
@@ -51,8 +50,9 @@ impl Admin {
         &self,
         operation: &Operation<'_>,
     ) -> Result<Response<ResponseBody>, AdminRefusal> {
-        let query = cert_query(operation.query);
-        let query = query.ok_or(AdminRefusal::Query(Cow::Borrowed(QUERY_FORM)))?;
+        let nothing_else = |_: &str, _: &str| Err(QUERY_FORM.to_owned());
+        let query = cert_query(operation.query, QUERY_FORM, nothing_else)
+            .map_err(|message| AdminRefusal::Query(Cow::Owned(message)))?;
         let explained = async {
             let gateway = &self.gateway;
             let value = ExplainedEntry {
@@ -69,19 +69,26 @@ impl Admin {
     }
 }
 
-fn cert_query(query: &str) -> Option<CertQuery> {
+/// The one key that a query names; what else is in it goes to `other`. What is wrong is told as `form` does.
+pub(super) fn cert_query(
+    query: &str,
+    form: &str,
+    mut other: impl FnMut(&str, &str) -> Result<(), String>,
+) -> Result<CertQuery, String> {
     let (mut project, mut username) = (None, None);
+    let form = || form.to_owned();
     for parameter in parameters(query) {
-        let (name, value) = parameter.ok()?;
+        let (name, value) = parameter.map_err(|_| form())?;
         match &*name {
-            "groupId" if project.is_none() => project = Some(value.parse().ok()?),
-            "username" if username.is_none() => username = Some(value.parse().ok()?),
-            _ => return None,
+            "groupId" if project.is_none() => project = Some(value.parse().map_err(|_| form())?),
+            "username" if username.is_none() => username = Some(value.parse().map_err(|_| form())?),
+            "groupId" | "username" => return Err(form()),
+            name => other(name, &value)?,
         }
     }
-    Some(CertQuery {
-        project: project?,
-        username: username?,
+    Ok(CertQuery {
+        project: project.ok_or_else(form)?,
+        username: username.ok_or_else(form)?,
     })
 }
 

@@ -182,7 +182,6 @@ impl LookupsQuery {
     }
 }
 
-/// The members of a record that name a project or a user.
 #[derive(Deserialize)]
 struct NamedFilters<'l> {
     #[serde(borrow)]

@@ -13,6 +13,7 @@ use crate::policy::{Denied, Reach};
 use crate::server::body::payload::ResponseBody;
 use crate::server::response;
 use crate::server::response::AdminRefusal;
+use crate::system::Moment;
 
 pub(super) struct Operation<'o> {
     pub(super) caller: Arc<Caller>,
@@ -117,23 +118,36 @@ impl Admin {
         outcome: Outcome,
     ) -> AdminRecord<'static> {
         AdminRecord {
-            action,
-            outcome,
-            caller: None,
             peer: Some(request.peer),
             request_id: Some(request.request_id),
-            status: None,
-            rule: None,
-            group_id: None,
-            username: None,
-            entries: None,
-            filters: None,
-            now: self.gateway.clock.now(),
+            ..bare_record(action, outcome, self.gateway.clock.now())
         }
     }
 
     pub(super) async fn write_down(&self, record: &AdminRecord<'_>) -> Result<(), AdminRefusal> {
         let written = self.gateway.audit.record_admin(record).await;
         written.map_err(AdminRefusal::Unrecorded)
+    }
+}
+
+/// A record that tells no more than what was done, and how it ended.
+pub(crate) fn bare_record(
+    action: AdminAction,
+    outcome: Outcome,
+    now: Moment,
+) -> AdminRecord<'static> {
+    AdminRecord {
+        action,
+        outcome,
+        caller: None,
+        peer: None,
+        request_id: None,
+        status: None,
+        rule: None,
+        group_id: None,
+        username: None,
+        entries: None,
+        filters: None,
+        now,
     }
 }

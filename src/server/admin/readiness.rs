@@ -27,23 +27,18 @@ pub(crate) struct Readiness {
 
 /// The state of this replica; serialised, it is the answer to `/readyz`. Displayed, it is one line.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct ReadinessReport {
-    /// Whether it should be given requests.
-    pub ready: bool,
-    /// Why not.
-    pub problems: Vec<PartFault>,
-    /// What is ill besides.
-    pub degraded: Vec<PartFault>,
+pub(crate) struct ReadinessReport {
+    pub(crate) ready: bool,
+    pub(crate) problems: Vec<PartFault>,
+    pub(crate) degraded: Vec<PartFault>,
 }
 
 /// Something that is ill. Names no user and holds no secret: it is read without a token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct PartFault {
-    /// What.
+pub(crate) struct PartFault {
     #[serde(serialize_with = "word_of")]
-    pub part: Part,
-    /// What is wrong with it.
-    pub problem: String,
+    pub(crate) part: Part,
+    pub(crate) problem: String,
 }
 
 impl Readiness {
@@ -69,7 +64,6 @@ impl Readiness {
         Arc::clone(&self.draining)
     }
 
-    /// The state now, which the metrics then show as well.
     pub(crate) fn report(&self) -> ReadinessReport {
         let mut report = ReadinessReport::default();
         self.end(&mut report);

@@ -41,7 +41,6 @@ pub(super) fn is_usual(byte: u8) -> bool {
     between(b'%', b'9') | between(b'?', b'Z') | between(b'a', b'z') | matches!(byte, b'=' | b'_')
 }
 
-/// Whether a byte may stand in a token (RFC 9110, section 5.6.2).
 pub(crate) fn is_in_tokens(byte: u8) -> bool {
     IN_TOKENS
         .get(usize::from(byte))

@@ -12,7 +12,6 @@ pub(super) enum ChunkProgress {
     Whole(usize),
 }
 
-/// The reading of one body, which may come in pieces.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Chunks {
     expects: ChunkPart,
@@ -43,7 +42,6 @@ enum ChunkPart {
 }
 
 impl Chunks {
-    /// Goes on reading, with bytes that were not read yet.
     pub(super) fn advance(&mut self, bytes: &[u8]) -> ChunkProgress {
         let mut rest = bytes;
         loop {

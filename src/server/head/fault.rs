@@ -64,6 +64,6 @@ impl HeadFault {
         }
         let name = request.uri().path().strip_prefix('/')?;
         let mut all = Self::ALL.iter().copied();
-        all.find(|fault| fault.reason().as_str() == name)
+        all.find(|fault| fault.reason().word() == name)
     }
 }

@@ -35,7 +35,6 @@ enum Expected {
     Nothing,
 }
 
-/// What some bytes have brought.
 #[must_use]
 pub(crate) struct Examined {
     pub(crate) has_head: bool,
@@ -45,9 +44,7 @@ pub(crate) struct Examined {
 #[derive(Clone, Copy)]
 pub(crate) enum Readable {
     End,
-    /// Nothing before more bytes have come.
     More,
-    /// Nothing any more.
     Nothing,
     Passed,
 }
@@ -125,7 +122,6 @@ impl HeadGuard {
         matches!(self.expects, Expected::End | Expected::Nothing)
     }
 
-    /// When [`HeadGuard::time_out`] is to be called.
     pub(crate) fn due(&self) -> Option<Duration> {
         self.due
     }

@@ -7,7 +7,6 @@ use rustls_pki_types::CertificateDer;
 use crate::atlas::Timestamp;
 use crate::settings::ConfigError;
 
-/// From when to when a certificate is good.
 #[derive(Debug)]
 pub(super) struct Validity {
     pub(super) of: CertificateKind,
@@ -18,9 +17,7 @@ pub(super) struct Validity {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CertificateKind {
-    /// Signs callers' certificates.
     Authority,
-    /// Is shown to callers.
     Ours,
 }
 

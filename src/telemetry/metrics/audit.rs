@@ -14,33 +14,27 @@ pub struct AuditMetrics {
     /// Records that it did not have in time: their lookups were answered 503.
     pub records_failed: Counter,
     /// Batches of records that waited too long: their lookups were answered 503.
-    pub batches_late: Counter,
+    pub(crate) batches_late: Counter,
     /// Records that were not even tried, because the journal was known to fail.
     pub records_refused: Counter,
     /// Records that the second sink did not get.
     pub sink_dropped: Counter,
     /// Files that were begun after the first.
     pub rotations: Counter,
-    /// Calls of `fdatasync` that failed.
-    pub sync_failures: Counter,
-    /// Refusals that have no record of their own.
-    pub refusals_folded: Counter,
+    pub(crate) sync_failures: Counter,
+    pub(crate) refusals_folded: Counter,
     /// Finished files that were packed.
     pub files_packed: Counter,
     /// Files that were removed, as `keep` and `keep_size` want it.
     pub files_removed: Counter,
     /// Rounds in which a file could not be packed or removed.
     pub retention_failures: Counter,
-    /// What is free on the journal's disk.
-    pub disk_free_bytes: Gauge,
-    /// What the journal takes of it.
-    pub directory_bytes: Gauge,
+    pub(crate) disk_free_bytes: Gauge,
+    pub(crate) directory_bytes: Gauge,
     /// What is kept for callers who were let in.
-    pub reserve_bytes: Gauge,
-    /// From taking a batch to its being in the journal.
-    pub write_seconds: Histogram,
-    /// How long `fdatasync` took.
-    pub sync_seconds: Histogram,
+    pub(crate) reserve_bytes: Gauge,
+    pub(crate) write_seconds: Histogram,
+    pub(crate) sync_seconds: Histogram,
 }
 
 impl AuditMetrics {
@@ -121,7 +115,6 @@ fn register_records(registry: &mut Registry) -> [Counter; 3] {
 }
 
 impl Default for AuditMetrics {
-    /// Metrics that no scrape shows.
     fn default() -> Self {
         Self::register(&mut Registry::default())
     }

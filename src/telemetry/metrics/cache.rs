@@ -2,11 +2,12 @@
 
 use std::sync::atomic::AtomicI64;
 
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+
+use super::{Label, from_zero};
 
 /// Handles to the metrics of the cache.
 #[derive(Clone, Debug, Default)]
@@ -15,39 +16,25 @@ pub struct CacheMetrics {
     pub entries: Gauge<i64, AtomicI64>,
     /// What they weigh.
     pub bytes: Gauge<i64, AtomicI64>,
-    /// Fetches under way.
-    pub fetches_in_flight: Gauge<i64, AtomicI64>,
-    /// Callers who wait for one.
-    pub waiters: Gauge<i64, AtomicI64>,
+    pub(crate) fetches_in_flight: Gauge<i64, AtomicI64>,
+    pub(crate) waiters: Gauge<i64, AtomicI64>,
     /// Callers refused because too many waited.
-    pub waiters_refused: Counter,
-    /// Fetches begun ahead of time.
-    pub refreshes_ahead: Counter,
-    /// Fetches begun because a caller forced them.
-    pub refreshes_forced: Counter,
+    pub(crate) waiters_refused: Counter,
+    pub(crate) refreshes_ahead: Counter,
+    pub(crate) refreshes_forced: Counter,
     /// Fetches that ended without a result because their task died.
-    pub fetches_died: Counter,
+    pub(crate) fetches_died: Counter,
     /// Stale answers, given because Atlas could not answer.
-    stale_answers: Family<StaleReasonLabel, Counter>,
-    /// Entries that were purged.
-    pub purged: Counter,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StaleReasonLabel {
-    reason: &'static str,
+    stale_answers: Family<Label<&'static str>, Counter>,
+    pub(crate) purged: Counter,
 }
 
 impl CacheMetrics {
-    /// Makes the metrics known to `registry`.
-    pub fn register(registry: &mut Registry) -> Self {
-        let it = Self::default();
-        // On the page before the first, so that its increase can be seen.
-        for reason in STALE_REASONS {
-            it.stale_answers
-                .get_or_create(&StaleReasonLabel { reason })
-                .inc_by(0);
-        }
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        let it = Self {
+            stale_answers: from_zero("reason", STALE_REASONS),
+            ..Self::default()
+        };
         for (name, help, gauge) in [
             ("cache_entries", "Lists and absences in memory", &it.entries),
             ("cache_bytes", "Memory taken by the cache", &it.bytes),
@@ -96,14 +83,14 @@ impl CacheMetrics {
     /// Counts an answer past its time. The words are those of the audit record.
     pub(crate) fn stale_answer(&self, reason: &'static str) {
         self.stale_answers
-            .get_or_create(&StaleReasonLabel { reason })
+            .get_or_create(&[("reason", reason)])
             .inc();
     }
 
-    /// How many answers past their time were given for a reason.
-    pub fn stale_answers(&self, reason: &'static str) -> u64 {
+    #[cfg(test)]
+    pub(crate) fn stale_answers(&self, reason: &'static str) -> u64 {
         self.stale_answers
-            .get_or_create(&StaleReasonLabel { reason })
+            .get_or_create(&[("reason", reason)])
             .get()
     }
 }

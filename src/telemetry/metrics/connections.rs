@@ -11,91 +11,63 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use super::Register;
+use super::{Label, Register, from_zero};
 
-/// From one list the enum, its labels and the list of all.
-macro_rules! reasons {
-    ($($(#[$doc:meta])* $reason:ident = $word:literal,)*) => {
-        /// Why a connection is refused, in the server's own words.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Reason {
-            $($(#[$doc])* $reason,)*
-        }
-
-        impl Reason {
-            /// Every one.
-            pub const ALL: &[Self] = &[$(Self::$reason,)*];
-
-            /// Its word in the metrics.
-            pub fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$reason => $word,)*
-                }
-            }
-        }
-    };
+words! {
+    /// Why a connection is refused, in the server's own words.
+    pub enum Reason {
+        /// Another protocol than the TLS handshake has agreed on.
+        Alpn = "alpn",
+        /// `Content-Length` that is no number, is repeated, or stands beside `Transfer-Encoding`.
+        BodyLength = "body_length",
+        /// A body whose chunks are malformed.
+        Chunk = "chunk",
+        /// There are as many connections as there may be.
+        Connections = "connections",
+        /// There are as many of one address.
+        ConnectionsPerSource = "connections_per_source",
+        /// Control characters in a head.
+        ControlCharacter = "control_character",
+        /// The process has no descriptor left.
+        Descriptors = "descriptors",
+        /// Nothing was said in time.
+        FirstByte = "first_byte",
+        /// A header line that is none.
+        HeaderLine = "header_line",
+        /// Memory is short.
+        Memory = "memory",
+        /// A trusted proxy did not say for whom it connects.
+        ProxyProtocol = "proxy_protocol",
+        /// A request line that is none.
+        RequestLine = "request_line",
+        /// A target that is none.
+        Target = "target",
+        /// A target that fills the whole head.
+        TargetTooLong = "target_too_long",
+        /// A head that did not come in time.
+        Timeout = "timeout",
+        /// A handshake that failed or did not come in time.
+        TlsHandshake = "tls_handshake",
+        /// A head of too many bytes.
+        TooLarge = "too_large",
+        /// A head of too many lines.
+        TooMany = "too_many",
+        /// A transfer encoding that is not taken.
+        TransferEncoding = "transfer_encoding",
+        /// An answer that was not read.
+        WriteStall = "write_stall",
+    }
 }
 
-reasons! {
-    /// Another protocol than the TLS handshake has agreed on.
-    Alpn = "alpn",
-    /// `Content-Length` that is no number, is repeated, or stands beside `Transfer-Encoding`.
-    BodyLength = "body_length",
-    /// A body whose chunks are malformed.
-    Chunk = "chunk",
-    /// There are as many connections as there may be.
-    Connections = "connections",
-    /// There are as many of one address.
-    ConnectionsPerSource = "connections_per_source",
-    /// Control characters in a head.
-    ControlCharacter = "control_character",
-    /// The process has no descriptor left.
-    Descriptors = "descriptors",
-    /// Nothing was said in time.
-    FirstByte = "first_byte",
-    /// A header line that is none.
-    HeaderLine = "header_line",
-    /// Memory is short.
-    Memory = "memory",
-    /// A trusted proxy did not say for whom it connects.
-    ProxyProtocol = "proxy_protocol",
-    /// A request line that is none.
-    RequestLine = "request_line",
-    /// A target that is none.
-    Target = "target",
-    /// A target that fills the whole head.
-    TargetTooLong = "target_too_long",
-    /// A head that did not come in time.
-    Timeout = "timeout",
-    /// A handshake that failed or did not come in time.
-    TlsHandshake = "tls_handshake",
-    /// A head of too many bytes.
-    TooLarge = "too_large",
-    /// A head of too many lines.
-    TooMany = "too_many",
-    /// A transfer encoding that is not taken.
-    TransferEncoding = "transfer_encoding",
-    /// An answer that was not read.
-    WriteStall = "write_stall",
-}
-
-type Label = [(&'static str, &'static str); 1];
-
-/// Handles to the metrics of connections.
 #[derive(Clone, Debug)]
-pub struct ConnectionMetrics {
-    refused: Family<Label, Counter>,
+pub(crate) struct ConnectionMetrics {
+    refused: Family<Label<Reason>, Counter>,
     tls_loaded: Counter,
     tls_refused: Counter,
 }
 
 impl ConnectionMetrics {
-    /// Makes the metrics known to `registry`.
-    pub fn register(registry: &mut Registry) -> Self {
-        let refused = Family::default();
-        for reason in Reason::ALL {
-            refused.get_or_create_owned(&[("reason", reason.as_str())]);
-        }
+    pub(crate) fn register(registry: &mut Registry) -> Self {
         let [tls_loaded, tls_refused] = registry.add_counters(
             "tls_reloads",
             "Times that changed certificate files were read, by result",
@@ -106,21 +78,18 @@ impl ConnectionMetrics {
             refused: registry.add(
                 "connections_refused",
                 "Connections that the gateway has refused, or ended for a newer one, by why",
-                refused,
+                from_zero("reason", Reason::ALL),
             ),
             tls_loaded,
             tls_refused,
         }
     }
 
-    /// Counts a connection that is refused or ended.
-    pub fn refused(&self, reason: Reason) {
-        let label = [("reason", reason.as_str())];
-        self.refused.get_or_create(&label).inc();
+    pub(crate) fn refused(&self, reason: Reason) {
+        self.refused.get_or_create(&[("reason", reason)]).inc();
     }
 
-    /// Counts a reading of changed certificate files.
-    pub fn tls_reload(&self, is_good: bool) {
+    pub(crate) fn tls_reload(&self, is_good: bool) {
         if is_good {
             &self.tls_loaded
         } else {
@@ -138,8 +107,7 @@ pub struct CertificateMetrics(Arc<OnceLock<Box<SecondsLeft>>>);
 type SecondsLeft = dyn Fn() -> Option<i64> + Send + Sync;
 
 impl CertificateMetrics {
-    /// Makes the metric known to `registry`.
-    pub fn register(registry: &mut Registry) -> Self {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         registry.register_collector(Box::new(metrics.clone()));
         metrics

@@ -18,8 +18,7 @@ pub struct IdentityMetrics {
 type ByResult = Family<[(&'static str, &'static str); 1], Counter>;
 
 impl IdentityMetrics {
-    /// Makes the metrics known to `registry`.
-    pub fn register(registry: &mut Registry) -> Self {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
         let (checks, fetches) = (ByResult::default(), ByResult::default());
         let of = |family: &ByResult, result| family.get_or_create_owned(&[("result", result)]);
         let metrics = Self {
@@ -48,17 +47,14 @@ impl IdentityMetrics {
         metrics
     }
 
-    /// A token that was verified before.
     pub(crate) fn cached(&self) {
         self.cached.inc();
     }
 
-    /// A token that was looked at: good or not.
     pub(crate) fn checked(&self, good: bool) {
         if good { &self.verified } else { &self.refused }.inc();
     }
 
-    /// An attempt to fetch keys.
     pub(crate) fn fetched(&self, good: bool) {
         if good {
             &self.fetched
@@ -68,7 +64,6 @@ impl IdentityMetrics {
         .inc();
     }
 
-    /// A published key that is left out.
     pub(crate) fn ignored(&self) {
         self.ignored.inc();
     }

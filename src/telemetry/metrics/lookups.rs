@@ -14,6 +14,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use super::{Label, Register};
+
 /// Handles to the metrics of lookups. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct LookupMetrics(Arc<Handles>);
@@ -27,62 +29,68 @@ struct Handles {
     shed: Counter,
     limited: [Counter; LimitedBy::ALL.len()],
     panicked: Counter,
+    compressions: [Counter; ENCODINGS.len()],
+    unsent: Gauge<i64, AtomicI64>,
+    present: PresentGauges,
+}
+
+#[derive(Debug)]
+struct PresentGauges {
     connections: Gauge<i64, AtomicI64>,
     in_flight: Gauge<i64, AtomicI64>,
-    /// Of those, the ones whose caller is not known.
+    /// Of those in flight, the ones whose caller is not known.
     unverified: Gauge<i64, AtomicI64>,
-    unsent: Gauge<i64, AtomicI64>,
-    /// In the order of [`ENCODINGS`].
-    compressions: [Counter; ENCODINGS.len()],
 }
 
-/// What became of a lookup.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The caller left, or the task that answered has panicked.
-    Abandoned,
-    /// With certificates, or with Atlas's word that there is nothing.
-    Answered,
-    /// No rule grants it.
-    Denied,
-    /// We or Atlas could not answer.
-    Failed,
-    /// The request itself was wrong, or one too many.
-    Rejected,
-    /// No token, or none that is accepted.
-    Unauthenticated,
+words! {
+    /// What became of a lookup.
+    pub enum Outcome {
+        /// The caller left, or the task that answered has panicked.
+        Abandoned = "abandoned",
+        /// With certificates, or with Atlas's word that there is nothing.
+        Answered = "answered",
+        /// No rule grants it.
+        Denied = "denied",
+        /// We or Atlas could not answer.
+        Failed = "failed",
+        /// The request itself was wrong, or one too many.
+        Rejected = "rejected",
+        /// No token, or none that is accepted.
+        Unauthenticated = "unauthenticated",
+    }
 }
 
-/// What the cache had to do with an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CacheUse {
-    /// Coalesced with a fetch that another lookup had begun.
-    Collapsed,
-    /// From memory, within its time.
-    Hit,
-    /// Fetched for this lookup.
-    Miss,
-    /// From memory: Atlas had said that there is nothing.
-    Negative,
-    /// The cache was not asked.
-    None,
-    /// From memory, past its time, because Atlas fails.
-    Stale,
+words! {
+    /// What the cache had to do with an answer.
+    pub enum CacheUse {
+        /// Coalesced with a fetch that another lookup had begun.
+        Collapsed = "collapsed",
+        /// From memory, within its time.
+        Hit = "hit",
+        /// Fetched for this lookup.
+        Miss = "miss",
+        /// From memory: Atlas had said that there is nothing.
+        Negative = "negative",
+        /// The cache was not asked.
+        None = "none",
+        /// From memory, past its time, because Atlas fails.
+        Stale = "stale",
+    }
 }
 
-/// The limit that a lookup was refused for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LimitedBy {
-    /// Our share of the project's bucket at Atlas, or what may be taken of it.
-    Bucket,
-    /// The caller's fair share while that bucket is low.
-    FairShare,
-    /// Atlas's own word: a 429, or the cooldown after one or after a 503.
-    Gate,
-    /// The rule's `lookups_per_minute`.
-    LookupsPerMinute,
-    /// The rule's `misses_per_minute`.
-    MissesPerMinute,
+words! {
+    pub(crate) enum LimitedBy {
+        /// Our share of the project's bucket at Atlas, or what may be taken of it.
+        Bucket = "bucket",
+        /// The caller's fair share while that bucket is low.
+        FairShare = "fair_share",
+        /// Atlas's own word: a 429, or the cooldown after one or after a 503.
+        Gate = "gate",
+        /// The rule's `lookups_per_minute`.
+        LookupsPerMinute = "lookups_per_minute",
+        /// The rule's `misses_per_minute`.
+        MissesPerMinute = "misses_per_minute",
+    }
 }
 
 /// Counts one while it lives.
@@ -92,144 +100,112 @@ pub struct Present {
     gauge: Counted,
 }
 
-/// Where something is counted while it lives.
-type Counted = fn(&Handles) -> &Gauge<i64, AtomicI64>;
+type Counted = fn(&PresentGauges) -> &Gauge<i64, AtomicI64>;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LookupLabels {
-    outcome: &'static str,
-    cache: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CacheLabel {
-    cache: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct LimitLabel {
-    by: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct EncodingLabel {
-    encoding: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct VersionLabel {
-    version: &'static str,
+    outcome: Outcome,
+    cache: CacheUse,
 }
 
 impl LookupMetrics {
     /// Makes the metrics known to `registry`.
     pub fn register(registry: &mut Registry) -> Self {
         let lookups = Family::<LookupLabels, Counter>::default();
-        let durations = Family::<CacheLabel, Histogram>::new_with_constructor(histogram);
-        let counters = Outcome::ALL.map(|outcome| {
-            CacheUse::ALL.map(|cache| {
-                let (outcome, cache) = (outcome.word(), cache.word());
-                lookups.get_or_create_owned(&LookupLabels { outcome, cache })
-            })
-        });
-        let by_cache = CacheUse::ALL.map(|cache| {
-            let cache = cache.word();
-            durations.get_or_create_owned(&CacheLabel { cache })
-        });
-        let metrics = Handles {
-            compressions: register_compressions(registry),
-            limited: register_limited(registry),
-            unsent: register_unsent(registry),
-            counters,
-            durations: by_cache,
-            would_have_cost: Counter::default(),
-            saved: Counter::default(),
-            shed: Counter::default(),
-            panicked: Counter::default(),
-            connections: Gauge::default(),
-            in_flight: Gauge::default(),
-            unverified: Gauge::default(),
-        };
-        registry.register("lookups", "Lookups, by what became of them", lookups);
-        registry.register(
+        let lookups = registry.add("lookups", "Lookups, by what became of them", lookups);
+        let durations = Family::<Label<CacheUse>, Histogram>::new_with_constructor(histogram);
+        let durations = registry.add(
             "lookup_duration_seconds",
             "From the request's head to the answer's record, by what the cache had",
             durations,
         );
-        registry.register(
-            "upstream_calls_saved",
-            "Calls to Atlas that lookups would have cost their callers without this gateway, less what they did cost",
-            metrics.saved.clone(),
-        );
-        registry.register(
-            "lookups_would_have_cost",
-            "Calls to Atlas that answered lookups would have cost their callers without this gateway",
-            metrics.would_have_cost.clone(),
-        );
-        registry.register(
-            "lookups_shed",
-            "Lookups refused because too many were under way, too much was unsent or memory was short",
-            metrics.shed.clone(),
-        );
-        registry.register(
-            "lookups_panicked",
-            "Lookups that were answered with 500 because of a bug",
-            metrics.panicked.clone(),
-        );
-        register_present(registry, &metrics);
-        register_build(registry);
-        Self(Arc::new(metrics))
+        let build = Family::<Label<&str>, Gauge>::default();
+        let build = registry.add("build_info", "The version that runs", build);
+        build
+            .get_or_create(&[("version", env!("CARGO_PKG_VERSION"))])
+            .set(1);
+        Self(Arc::new(Handles {
+            counters: Outcome::ALL.map(|outcome| {
+                let counter =
+                    |cache| lookups.get_or_create_owned(&LookupLabels { outcome, cache });
+                CacheUse::ALL.map(counter)
+            }),
+            durations: CacheUse::ALL
+                .map(|cache| durations.get_or_create_owned(&[("cache", cache)])),
+            would_have_cost: registry.counter(
+                "lookups_would_have_cost",
+                "Calls to Atlas that answered lookups would have cost their callers without this gateway",
+            ),
+            saved: registry.counter(
+                "upstream_calls_saved",
+                "Calls to Atlas that lookups would have cost their callers without this gateway, less what they did cost",
+            ),
+            shed: registry.counter(
+                "lookups_shed",
+                "Lookups refused because too many were under way, too much was unsent or memory was short",
+            ),
+            limited: registry.add_counters(
+                "lookups_limited",
+                "Lookups refused because a limit was reached, by whose it is",
+                "by",
+                LimitedBy::ALL,
+            ),
+            panicked: registry.counter(
+                "lookups_panicked",
+                "Lookups that were answered with 500 because of a bug",
+            ),
+            compressions: registry.add_counters(
+                "compressions",
+                "Times that a list was compressed to be kept, or a form of it for one answer",
+                "encoding",
+                ENCODINGS,
+            ),
+            unsent: registry.gauge(
+                "unsent_bytes",
+                "Room that answers hold which are made as they leave, of `server.limits.unsent_total`",
+            ),
+            present: PresentGauges::register(registry),
+        }))
     }
 
     /// Counts a lookup.
     pub fn lookup(&self, outcome: Outcome, cache: CacheUse, duration: Duration) {
-        let (outcome, cache) = (outcome.index(), cache.index());
-        let counter = self.0.counters.get(outcome).and_then(|row| row.get(cache));
-        counter.expect("there is a counter for each pair").inc();
-        let histogram = self.0.durations.get(cache);
-        let histogram = histogram.expect("there is a histogram for each use of the cache");
+        let row = of(&Outcome::ALL, &self.0.counters, &outcome);
+        of(&CacheUse::ALL, row, &cache).inc();
+        let histogram = of(&CacheUse::ALL, &self.0.durations, &cache);
         histogram.observe(duration.as_secs_f64());
     }
 
-    /// Counts the calls that an answer would have cost its caller, and how many of them it has saved.
-    pub fn saved(&self, would_have_cost: u32, saved: u32) {
+    pub(crate) fn saved(&self, would_have_cost: u32, saved: u32) {
         self.0.would_have_cost.inc_by(would_have_cost.into());
         self.0.saved.inc_by(saved.into());
     }
 
-    /// Counts a lookup that was shed.
-    pub fn shed(&self) {
+    pub(crate) fn shed(&self) {
         self.0.shed.inc();
     }
 
-    /// Counts a lookup that was refused for a limit.
-    pub fn limited(&self, by: LimitedBy) {
-        let counter = self.0.limited.get(by.index());
-        counter.expect("there is a counter for each limit").inc();
+    pub(crate) fn limited(&self, by: LimitedBy) {
+        of(&LimitedBy::ALL, &self.0.limited, &by).inc();
     }
 
-    /// Counts a lookup that failed because of a bug.
     pub(crate) fn panicked(&self) {
         self.0.panicked.inc();
     }
 
-    /// Counts what is compressed, by the encoding's name in HTTP.
-    pub fn compressed(&self, encoding: &str) {
-        let mut counters = ENCODINGS.iter().zip(&self.0.compressions);
-        let counter = counters.find(|(name, _)| **name == encoding);
-        let (_, counter) = counter.expect("every encoding is listed");
-        counter.inc();
+    pub(crate) fn compressed(&self, encoding: &str) {
+        of(&ENCODINGS, &self.0.compressions, &encoding).inc();
     }
 
     /// Shows that an answer holds so many bytes more.
-    pub fn reserved(&self, bytes: u64) {
+    pub(crate) fn reserved(&self, bytes: u64) {
         self.0
             .unsent
             .inc_by(i64::try_from(bytes).expect("what is held is in memory"));
     }
 
     /// Shows that it no longer does.
-    pub fn released(&self, bytes: u64) {
+    pub(crate) fn released(&self, bytes: u64) {
         self.0
             .unsent
             .dec_by(i64::try_from(bytes).expect("what is held is in memory"));
@@ -237,139 +213,41 @@ impl LookupMetrics {
 
     /// How many lookups are under way whose callers are known.
     pub(crate) fn known_under_way(&self) -> usize {
-        let known = self.0.in_flight.get() - self.0.unverified.get();
+        let known = self.0.present.in_flight.get() - self.0.present.unverified.get();
         // Read one after the other, the two may be of different moments.
         usize::try_from(known).unwrap_or_default()
     }
 
-    /// How many lookups are under way whose callers are not known, or not yet.
     pub(crate) fn unverified_under_way(&self) -> usize {
-        usize::try_from(self.0.unverified.get()).expect("each end has a beginning")
+        usize::try_from(self.0.present.unverified.get()).expect("each end has a beginning")
     }
 
     /// The caller of a lookup under way is not known.
     pub(crate) fn unverified_begins(&self) {
-        self.0.unverified.inc();
+        self.0.present.unverified.inc();
     }
 
     /// The caller of one is known by now, or the lookup is over.
     pub(crate) fn unverified_ends(&self) {
-        self.0.unverified.dec();
+        self.0.present.unverified.dec();
     }
 
-    /// Counts a connection for as long as the value lives.
-    pub fn connection(&self) -> Present {
-        Present::new(self, |handles| &handles.connections)
+    pub(crate) fn connection(&self) -> Present {
+        Present::new(self, |gauges| &gauges.connections)
     }
 
-    /// Counts a request under way for as long as the value lives.
-    pub fn request(&self) -> Present {
-        Present::new(self, |handles| &handles.in_flight)
-    }
-}
-
-impl Outcome {
-    /// All of them, in the order in which they are declared.
-    const ALL: [Self; 6] = [
-        Self::Abandoned,
-        Self::Answered,
-        Self::Denied,
-        Self::Failed,
-        Self::Rejected,
-        Self::Unauthenticated,
-    ];
-
-    #[expect(
-        clippy::as_conversions,
-        reason = "the discriminant is the place in `ALL`"
-    )]
-    const fn index(self) -> usize {
-        self as usize
-    }
-
-    /// As the audit record and the metrics have it.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Abandoned => "abandoned",
-            Self::Answered => "answered",
-            Self::Denied => "denied",
-            Self::Failed => "failed",
-            Self::Rejected => "rejected",
-            Self::Unauthenticated => "unauthenticated",
-        }
-    }
-}
-
-impl CacheUse {
-    /// All of them, in the order in which they are declared.
-    const ALL: [Self; 6] = [
-        Self::Collapsed,
-        Self::Hit,
-        Self::Miss,
-        Self::Negative,
-        Self::None,
-        Self::Stale,
-    ];
-
-    #[expect(
-        clippy::as_conversions,
-        reason = "the discriminant is the place in `ALL`"
-    )]
-    const fn index(self) -> usize {
-        self as usize
-    }
-
-    /// As the audit record and the metrics have it.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Collapsed => "collapsed",
-            Self::Hit => "hit",
-            Self::Miss => "miss",
-            Self::Negative => "negative",
-            Self::None => "none",
-            Self::Stale => "stale",
-        }
-    }
-}
-
-impl LimitedBy {
-    /// All of them, in the order in which they are declared.
-    pub const ALL: [Self; 5] = [
-        Self::Bucket,
-        Self::FairShare,
-        Self::Gate,
-        Self::LookupsPerMinute,
-        Self::MissesPerMinute,
-    ];
-
-    #[expect(
-        clippy::as_conversions,
-        reason = "the discriminant is the place in `ALL`"
-    )]
-    const fn index(self) -> usize {
-        self as usize
-    }
-
-    /// Its name.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Bucket => "bucket",
-            Self::FairShare => "fair_share",
-            Self::Gate => "gate",
-            Self::LookupsPerMinute => "lookups_per_minute",
-            Self::MissesPerMinute => "misses_per_minute",
-        }
+    pub(crate) fn request(&self) -> Present {
+        Present::new(self, |gauges| &gauges.in_flight)
     }
 }
 
 impl Present {
-    /// Where it is counted.
-    pub fn metrics(&self) -> &LookupMetrics {
+    pub(crate) fn metrics(&self) -> &LookupMetrics {
         &self.metrics
     }
 
     fn new(metrics: &LookupMetrics, gauge: Counted) -> Self {
-        gauge(&metrics.0).inc();
+        gauge(&metrics.0.present).inc();
         Self {
             metrics: metrics.clone(),
             gauge,
@@ -379,63 +257,28 @@ impl Present {
 
 impl Drop for Present {
     fn drop(&mut self) {
-        (self.gauge)(&self.metrics.0).dec();
+        (self.gauge)(&self.metrics.0.present).dec();
     }
 }
 
-fn register_compressions(registry: &mut Registry) -> [Counter; ENCODINGS.len()] {
-    let compressions = Family::<EncodingLabel, Counter>::default();
-    registry.register(
-        "compressions",
-        "Times that a list was compressed to be kept, or a form of it for one answer",
-        compressions.clone(),
-    );
-    ENCODINGS.map(|encoding| compressions.get_or_create_owned(&EncodingLabel { encoding }))
+impl PresentGauges {
+    fn register(registry: &mut Registry) -> Self {
+        Self {
+            connections: registry.gauge("connections", "Open connections"),
+            in_flight: registry.gauge("inflight_requests", "Requests under way"),
+            unverified: registry.gauge(
+                "inflight_unverified_requests",
+                "Requests under way whose caller is not known, or not yet",
+            ),
+        }
+    }
 }
 
-fn register_limited(registry: &mut Registry) -> [Counter; LimitedBy::ALL.len()] {
-    let limited = Family::<LimitLabel, Counter>::default();
-    registry.register(
-        "lookups_limited",
-        "Lookups refused because a limit was reached, by whose it is",
-        limited.clone(),
-    );
-    LimitedBy::ALL.map(|limit| limited.get_or_create_owned(&LimitLabel { by: limit.word() }))
-}
-
-fn register_unsent(registry: &mut Registry) -> Gauge<i64, AtomicI64> {
-    let unsent = Gauge::default();
-    registry.register(
-        "unsent_bytes",
-        "Room that answers hold which are made as they leave, of `server.limits.unsent_total`",
-        unsent.clone(),
-    );
-    unsent
-}
-
-fn register_present(registry: &mut Registry, metrics: &Handles) {
-    registry.register(
-        "connections",
-        "Open connections",
-        metrics.connections.clone(),
-    );
-    registry.register(
-        "inflight_requests",
-        "Requests under way",
-        metrics.in_flight.clone(),
-    );
-    registry.register(
-        "inflight_unverified_requests",
-        "Requests under way whose caller is not known, or not yet",
-        metrics.unverified.clone(),
-    );
-}
-
-fn register_build(registry: &mut Registry) {
-    let build = Family::<VersionLabel, Gauge>::default();
-    let version = env!("CARGO_PKG_VERSION");
-    build.get_or_create(&VersionLabel { version }).set(1);
-    registry.register("build_info", "The version that runs", build);
+/// What is counted for `one` of `all`.
+fn of<'v, T: PartialEq, V>(all: &[T], values: &'v [V], one: &T) -> &'v V {
+    let at = all.iter().position(|it| it == one);
+    at.and_then(|at| values.get(at))
+        .expect("each of them is counted")
 }
 
 fn histogram() -> Histogram {
@@ -444,23 +287,4 @@ fn histogram() -> Histogram {
     ])
 }
 
-/// What lists are compressed with.
 const ENCODINGS: [&str; 3] = ["br", "gzip", "zstd"];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_counted_is_listed_in_the_order_of_its_declaration() {
-        for (at, outcome) in Outcome::ALL.into_iter().enumerate() {
-            assert_eq!(outcome.index(), at);
-        }
-        for (at, cache) in CacheUse::ALL.into_iter().enumerate() {
-            assert_eq!(cache.index(), at);
-        }
-        for (at, limit) in LimitedBy::ALL.into_iter().enumerate() {
-            assert_eq!(limit.index(), at);
-        }
-    }
-}

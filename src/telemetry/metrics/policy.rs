@@ -11,8 +11,7 @@ pub struct PolicyMetrics {
 }
 
 impl PolicyMetrics {
-    /// Makes the metrics known to `registry`.
-    pub fn register(registry: &mut Registry) -> Self {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         registry.register(
             "access_rules_unused",

@@ -18,17 +18,15 @@ pub struct MemoryMetrics {
     pub(crate) in_use: Gauge,
 }
 
-/// Handles to the metrics of reloads.
 #[derive(Clone, Debug)]
-pub struct ReloadMetrics {
+pub(crate) struct ReloadMetrics {
     refused: Counter,
     taken: Counter,
     last_taken: Gauge,
 }
 
 impl MemoryMetrics {
-    /// Makes the metrics known to `registry`.
-    pub fn register(registry: &mut Registry) -> Self {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
         Self {
             stage: registry.add(
                 "memory_stage",
@@ -52,8 +50,7 @@ impl MemoryMetrics {
 }
 
 impl ReloadMetrics {
-    /// Makes the metrics known to `registry`.
-    pub fn register(registry: &mut Registry) -> Self {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
         let [refused, taken] = registry.add_counters(
             "config_reloads",
             "Times that the configuration was read again, by result",
@@ -74,15 +71,14 @@ impl ReloadMetrics {
         }
     }
 
-    /// Counts a configuration that was taken or refused.
-    pub fn reloaded(&self, taken: bool) {
+    pub(crate) fn reloaded(&self, taken: bool) {
         if taken { &self.taken } else { &self.refused }.inc();
         self.last_taken.set(taken.into());
     }
 }
 
 /// Lines of the log that were dropped. A process has one standard error, and so one of these.
-pub fn log_lines_dropped() -> Counter {
+pub(crate) fn log_lines_dropped() -> Counter {
     static DROPPED: LazyLock<Counter> = LazyLock::new(Counter::default);
     DROPPED.clone()
 }

@@ -1,15 +1,15 @@
 //! What is counted per call to Atlas.
 
-use std::fmt;
-use std::fmt::Write as _;
 use std::sync::atomic::AtomicU64;
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+
+use super::{Label, from_zero};
 
 /// Handles to the metrics of upstream. A call to Atlas takes milliseconds, so that finding a handle by
 /// its labels costs nothing.
@@ -19,8 +19,7 @@ pub struct UpstreamMetrics {
     pub calls: Family<CallLabels, Counter>,
     /// Those for certificates, by what they were made for.
     pub calls_by_cause: Family<Label<CallCause>, Counter>,
-    /// How long calls took, by where they went.
-    pub duration: DurationFamily,
+    pub(crate) duration: DurationFamily,
     /// The least `RateLimit-Remaining` of all projects of a credential that were asked in five minutes.
     pub rate_limit_remaining: Family<CredentialLabels, Gauge>,
     /// In how many seconds the first of a credential's projects is down at the reserve.
@@ -32,16 +31,12 @@ pub struct UpstreamMetrics {
     /// How much of our share of a project's rate limit was wanted in five minutes, of the project of a
     /// credential that wants most; above 1 it is more than there is.
     pub demand_ratio: Family<CredentialLabels, Gauge<f64, AtomicU64>>,
-    /// Fetches that were not made, by why.
-    pub fetches_withheld: Family<Label<&'static str>, Counter>,
-    /// Breakers that are open, of the host and of projects.
-    pub breakers_open: Gauge,
-    /// Tokens asked for, by what came of it.
-    pub token_mints: Family<Label<MintResult>, Counter>,
+    pub(crate) fetches_withheld: Family<Label<&'static str>, Counter>,
+    pub(crate) breakers_open: Gauge,
+    pub(crate) token_mints: Family<Label<MintResult>, Counter>,
     /// How long the current token still lives.
     pub token_expires: Family<CredentialLabels, Gauge<f64, AtomicU64>>,
-    /// Tries beyond the first.
-    pub retries: Counter,
+    pub(crate) retries: Counter,
     /// Fetches that began again because the list changed while it was read.
     pub fetches_restarted: Counter,
     /// Lists whose `totalCount` was not what Atlas listed.
@@ -52,11 +47,7 @@ pub struct UpstreamMetrics {
     pub answers_refused: Counter,
 }
 
-/// One label.
-pub type Label<T> = [(&'static str, T); 1];
-
-/// One histogram per endpoint.
-pub type DurationFamily = Family<Label<Endpoint>, Histogram, fn() -> Histogram>;
+pub(crate) type DurationFamily = Family<Label<Endpoint>, Histogram, fn() -> Histogram>;
 
 /// How a call ended: a status of HTTP, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -67,33 +58,36 @@ pub struct CallLabels {
     pub status: u16,
 }
 
-/// Where a call went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Endpoint {
-    /// A page of certificates.
-    Certificates,
-    /// The end of a token.
-    Revoke,
-    /// A new token.
-    Token,
+words! {
+    /// Where a call went.
+    pub enum Endpoint {
+        /// A page of certificates.
+        Certificates = "certificates",
+        /// The end of a token.
+        Revoke = "revoke",
+        /// A new token.
+        Token = "token",
+    }
 }
 
-/// What a call for certificates was made for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum CallCause {
-    /// A list was renewed before its time; nobody waited.
-    Ahead,
-    /// A caller insisted on Atlas's word.
-    Forced,
-    /// Nothing was known, or what was known was too old.
-    #[default]
-    Miss,
-    /// A list of several pages was read again to prove that it is of one moment.
-    Proof,
-    /// A list was read again because it changed while it was read.
-    Restart,
-    /// A page was asked for again because an answer was missing, bad or a challenge.
-    Retry,
+words! {
+    /// What a call for certificates was made for.
+    #[derive(Default)]
+    pub enum CallCause {
+        /// A list was renewed before its time; no caller waited.
+        Ahead = "ahead",
+        /// A caller insisted on Atlas's word.
+        Forced = "forced",
+        /// Nothing was known, or what was known was too old.
+        #[default]
+        Miss = "miss",
+        /// A list of several pages was read again to prove that it is of one moment.
+        Proof = "proof",
+        /// A list was read again because it changed while it was read.
+        Restart = "restart",
+        /// A page was asked for again because an answer was missing, bad or a challenge.
+        Retry = "retry",
+    }
 }
 
 /// Whose call it was: a name out of the configuration.
@@ -103,46 +97,16 @@ pub struct CredentialLabels {
     pub credential: String,
 }
 
-/// What came of asking for a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum MintResult {
-    /// A token.
-    Minted,
-    /// Not asked, or refused: too many tokens.
-    Limited,
-    /// The account was refused.
-    Refused,
-    /// No answer, or none that is a token.
-    Unavailable,
+words! {
+    pub(crate) enum MintResult {
+        /// Not asked, or refused: too many tokens.
+        Limited = "limited",
+        Minted = "minted",
+        Refused = "refused",
+        /// No answer, or none that is a token.
+        Unavailable = "unavailable",
+    }
 }
-
-/// The words of an enum's variants as a label, and all of them.
-macro_rules! label_words {
-    ($name:ident: $($variant:ident $word:literal),+) => {
-        impl $name {
-            /// All of them, so that the first of a kind is an increase, too: Prometheus sees none in a
-            /// counter that begins at one.
-            const ALL: &[Self] = &[$(Self::$variant),+];
-        }
-
-        impl EncodeLabelValue for $name {
-            fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
-                encoder.write_str(match self {
-                    $(Self::$variant => $word),+
-                })
-            }
-        }
-    };
-}
-
-label_words!(Endpoint: Certificates "certificates", Revoke "revoke", Token "token");
-label_words!(
-    CallCause: Ahead "ahead", Forced "forced", Miss "miss", Proof "proof", Restart "restart",
-    Retry "retry"
-);
-label_words!(
-    MintResult: Limited "limited", Minted "minted", Refused "refused", Unavailable "unavailable"
-);
 
 impl Endpoint {
     /// The path, with places in it for what differs.
@@ -156,8 +120,7 @@ impl Endpoint {
 }
 
 impl UpstreamMetrics {
-    /// Makes the metrics known to `registry`.
-    pub fn register(registry: &mut Registry) -> Self {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         registry.register(
             "upstream_calls",
@@ -267,7 +230,6 @@ impl UpstreamMetrics {
         }
     }
 
-    /// Forgets what is shown of a credential that is gone.
     pub(crate) fn forget(&self, labels: &CredentialLabels) {
         self.rate_limit_remaining.remove(labels);
         self.reserve_in.remove(labels);
@@ -277,8 +239,7 @@ impl UpstreamMetrics {
         self.token_expires.remove(labels);
     }
 
-    /// Counts one call for certificates by what it was made for.
-    pub fn caused(&self, cause: CallCause) {
+    pub(crate) fn caused(&self, cause: CallCause) {
         self.calls_by_cause.get_or_create(&[("cause", cause)]).inc();
     }
 
@@ -303,36 +264,24 @@ impl Default for UpstreamMetrics {
     fn default() -> Self {
         let calls = Family::<CallLabels, Counter>::default();
         let duration = DurationFamily::new_with_constructor(buckets);
-        for &endpoint in Endpoint::ALL {
+        for endpoint in Endpoint::ALL {
             for status in KNOWN.into_iter().chain([OTHER]) {
                 drop(calls.get_or_create(&CallLabels { endpoint, status }));
             }
             drop(duration.get_or_create(&[("endpoint", endpoint)]));
         }
-        let calls_by_cause = Family::<Label<CallCause>, Counter>::default();
-        for &cause in CallCause::ALL {
-            drop(calls_by_cause.get_or_create(&[("cause", cause)]));
-        }
-        let token_mints = Family::<Label<MintResult>, Counter>::default();
-        for &result in MintResult::ALL {
-            drop(token_mints.get_or_create(&[("result", result)]));
-        }
-        let fetches_withheld = Family::<Label<&'static str>, Counter>::default();
-        for reason in WITHHELD_REASONS {
-            drop(fetches_withheld.get_or_create(&[("reason", reason)]));
-        }
         Self {
             calls,
-            calls_by_cause,
+            calls_by_cause: from_zero("cause", CallCause::ALL),
             duration,
             rate_limit_remaining: Family::default(),
             reserve_in: Family::default(),
             others_calls: Family::default(),
             gate_closed: Family::default(),
             demand_ratio: Family::default(),
-            fetches_withheld,
+            fetches_withheld: from_zero("reason", WITHHELD_REASONS),
             breakers_open: Gauge::default(),
-            token_mints,
+            token_mints: from_zero("result", MintResult::ALL),
             token_expires: Family::default(),
             retries: Counter::default(),
             fetches_restarted: Counter::default(),
@@ -344,7 +293,6 @@ impl Default for UpstreamMetrics {
 }
 
 fn buckets() -> Histogram {
-    // From 5 ms to 10 s.
     Histogram::new(exponential_buckets(0.005, 2.0, 12))
 }
 

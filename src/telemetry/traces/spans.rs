@@ -6,45 +6,30 @@ use http::{Method, Version};
 use tracing::field::Empty;
 use tracing::{Level, Span, debug_span, span_enabled};
 
-/// A lookup as it came in.
 #[derive(Clone, Copy)]
-#[expect(
-    missing_debug_implementations,
-    reason = "it is only lent, to be made a span of"
-)]
-pub struct Request<'r> {
-    /// Its id in the audit trail.
-    pub request_id: &'r dyn Display,
-    /// `GET` or `HEAD`.
-    pub method: &'r Method,
-    /// The version of HTTP.
-    pub protocol: Version,
-    /// `http` or `https`.
-    pub scheme: &'r str,
+pub(crate) struct Request<'r> {
+    pub(crate) request_id: &'r dyn Display,
+    pub(crate) method: &'r Method,
+    pub(crate) protocol: Version,
+    pub(crate) scheme: &'r str,
     /// How this gateway was addressed, with or without a port.
-    pub host: &'r str,
+    pub(crate) host: &'r str,
     /// The path before `/groups/`.
-    pub root: &'r str,
+    pub(crate) root: &'r str,
 }
 
-/// What came of a lookup.
 #[derive(Clone, Copy, Debug)]
-pub struct End<'e> {
-    /// Of the answer.
-    pub status: u16,
-    /// The code of an error.
-    pub error_code: Option<&'e str>,
-    /// As in its record.
-    pub outcome: &'static str,
-    /// As in its record.
-    pub cache: &'static str,
-    /// As in its record.
-    pub upstream_calls: u32,
+pub(crate) struct End<'e> {
+    pub(crate) status: u16,
+    pub(crate) error_code: Option<&'e str>,
+    pub(crate) outcome: &'static str,
+    pub(crate) cache: &'static str,
+    pub(crate) upstream_calls: u32,
 }
 
 /// The span of a lookup until it is answered. Dropped before, the lookup was abandoned.
 #[derive(Debug)]
-pub struct Traced {
+pub(crate) struct Traced {
     span: Span,
     outcome: &'static str,
     status: u16,
@@ -53,31 +38,29 @@ pub struct Traced {
 
 /// A request to Atlas, before it is sent.
 #[derive(Clone, Copy, Debug)]
-pub struct ClientCall<'c> {
-    /// How.
-    pub method: &'static str,
+pub(crate) struct ClientCall<'c> {
+    pub(crate) method: &'static str,
     /// What, with places in it for what differs.
-    pub template: &'static str,
+    pub(crate) template: &'static str,
     /// Whom: a host, and its port.
-    pub place: (&'c str, u16),
+    pub(crate) place: (&'c str, u16),
     /// How many times it was sent before.
-    pub resends: u32,
+    pub(crate) resends: u32,
 }
 
 /// The span of a request to Atlas until it is answered. Dropped before, it was given up.
 #[derive(Debug)]
-pub struct Sent {
+pub(crate) struct Sent {
     span: Span,
     answered: bool,
 }
 
 /// Whether lookups have spans: where traces are on, or the log shows them.
-pub fn are_recorded() -> bool {
+pub(crate) fn are_recorded() -> bool {
     span_enabled!(Level::DEBUG)
 }
 
-/// The span of a lookup. Nothing is made of it while there are no traces.
-pub fn lookup(request: &Request<'_>) -> Span {
+pub(crate) fn lookup(request: &Request<'_>) -> Span {
     let (method, root) = (request.method, request.root);
     debug_span!(
         "request",
@@ -100,7 +83,7 @@ pub fn lookup(request: &Request<'_>) -> Span {
 
 impl Traced {
     /// `span`, if it is recorded.
-    pub fn of(span: &Span) -> Option<Box<Self>> {
+    pub(crate) fn of(span: &Span) -> Option<Box<Self>> {
         (!span.is_disabled()).then(|| {
             Box::new(Self {
                 span: span.clone(),
@@ -112,7 +95,7 @@ impl Traced {
     }
 
     /// It has an answer, which leaves once its record is written.
-    pub fn answered(&mut self, end: &End<'_>) {
+    pub(crate) fn answered(&mut self, end: &End<'_>) {
         self.outcome = end.outcome;
         self.status = end.status;
         self.error_code = end.error_code.map(Into::into);
@@ -122,7 +105,7 @@ impl Traced {
     }
 
     /// Its record is written, or cannot be, which is an answer of its own.
-    pub fn ended(mut self, recorded: bool) {
+    pub(crate) fn ended(mut self, recorded: bool) {
         if !recorded {
             self.outcome = "failed";
             self.status = 503;
@@ -148,8 +131,7 @@ impl Drop for Traced {
 }
 
 impl ClientCall<'_> {
-    /// The span of this request.
-    pub fn span(&self) -> Sent {
+    pub(crate) fn span(&self) -> Sent {
         let (method, template) = (self.method, self.template);
         let span = debug_span!(
             "call",
@@ -175,12 +157,12 @@ impl ClientCall<'_> {
 
 impl Sent {
     /// For what goes on in it.
-    pub fn span(&self) -> Span {
+    pub(crate) fn span(&self) -> Span {
         self.span.clone()
     }
 
     /// An answer has come, or it was lost, for one of a few reasons.
-    pub fn answered(mut self, answer: Result<u16, &'static str>) {
+    pub(crate) fn answered(mut self, answer: Result<u16, &'static str>) {
         match answer {
             Ok(status) => {
                 self.span.record("http.response.status_code", status);

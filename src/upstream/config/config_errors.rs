@@ -9,7 +9,6 @@ use crate::atlas::ProjectId;
 use crate::settings::{ConfigError, Ranges, Size, never_reached};
 
 impl Config {
-    /// Everything that cannot be meant, each with its place. Reads no file.
     pub(crate) fn config_errors(&self) -> Vec<ConfigError> {
         let mut config_errors = Vec::new();
         if let Err(message) = origin(&self.base_url) {
@@ -44,13 +43,11 @@ impl Config {
         config_errors
     }
 
-    /// Whether any credential is for `project`.
     pub(crate) fn has_credential(&self, project: &ProjectId) -> bool {
         let mut patterns = self.credentials.iter().flat_map(|it| &it.projects);
         patterns.any(|pattern| crate::upstream::credential::matches(pattern, project.as_str()))
     }
 
-    /// What is allowed and seldom meant.
     pub(crate) fn warnings(&self) -> Vec<ConfigError> {
         self.limits.warnings().collect()
     }
@@ -181,7 +178,6 @@ impl CredentialConfig {
         }
     }
 
-    /// Its id at Atlas.
     pub(crate) fn identity(&self) -> Option<&str> {
         let account = self.service_account.as_ref();
         let key = self.api_key.as_ref();

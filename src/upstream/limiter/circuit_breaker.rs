@@ -25,7 +25,6 @@ struct OpenCircuit {
     probes: usize,
 }
 
-/// How a call ended, as a circuit breaker sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CallOutcome {
     /// An answer that says nothing against asking again.
@@ -47,7 +46,6 @@ impl CircuitBreaker {
         Ok(())
     }
 
-    /// How long no call is admitted.
     pub(super) fn wait(&self, now: Duration) -> Option<Duration> {
         let wait = self.open?.next_probe.saturating_sub(now);
         (!wait.is_zero()).then_some(wait)

@@ -4,16 +4,14 @@
 
 use std::time::Duration;
 
-/// What Atlas said when it asked us to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum CooldownCause {
+pub(crate) enum CooldownCause {
     /// 429: the project's bucket is spent.
     RateLimited,
     /// 503 with `Retry-After`: Atlas is not available for a while.
     Unavailable,
 }
 
-/// That Atlas asked us to wait.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CooldownRequest {
     pub(crate) cause: CooldownCause,
@@ -23,7 +21,7 @@ pub(crate) struct CooldownRequest {
 
 impl CooldownCause {
     /// The status with which Atlas said it.
-    pub fn status(self) -> u16 {
+    pub(crate) fn status(self) -> u16 {
         match self {
             Self::RateLimited => 429,
             Self::Unavailable => 503,
@@ -31,7 +29,6 @@ impl CooldownCause {
     }
 }
 
-/// Whether a project may be called at all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Cooldown {
     /// Why calls are held back; `None` while they are as free as ever.

@@ -19,7 +19,6 @@ pub(crate) struct ProjectDemand {
 }
 
 impl ProjectDemand {
-    /// So many calls were wanted.
     pub(super) fn wanted(&mut self, calls: u64, now: Duration) {
         *self.wanted.current(now) += calls;
     }

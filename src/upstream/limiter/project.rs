@@ -33,7 +33,6 @@ impl<W> Project<W> {
         }
     }
 
-    /// Takes `calls` tokens at once, or none of them.
     pub(super) fn take(
         &mut self,
         calls: u64,

@@ -20,7 +20,6 @@ pub(super) struct LimiterState<W> {
     /// Until then a project that is not known may be one that was evicted in use.
     pub(super) doubtful_until: Duration,
     pub(super) fetches: u64,
-    /// Calls under way, of all projects.
     pub(super) in_flight: usize,
     /// The projects in which calls wait, in the order of their turns.
     pub(super) waiting: VecDeque<ProjectId>,
@@ -39,7 +38,6 @@ impl<W> LimiterState<W> {
         }
     }
 
-    /// This project, from now on known.
     pub(super) fn project(
         &mut self,
         id: ProjectId,

@@ -12,12 +12,10 @@ impl Default for RetryBudget {
 }
 
 impl RetryBudget {
-    /// A first attempt was made.
     pub(super) fn earn(&mut self) {
         self.tenths = (self.tenths + 1).min(100);
     }
 
-    /// Takes what a retry costs, if it is there.
     pub(super) fn spend(&mut self, cost: u32) -> bool {
         let left = self.tenths.checked_sub(cost * 10);
         self.tenths = left.unwrap_or(self.tenths);

@@ -8,7 +8,6 @@ use std::time::Duration;
 pub(super) struct SlidingWindow<T, const SECONDS: u64, const SLOTS: u64>(VecDeque<(u64, T)>);
 
 impl<T: Default, const SECONDS: u64, const SLOTS: u64> SlidingWindow<T, SECONDS, SLOTS> {
-    /// The value of the interval that `now` is in.
     pub(super) fn current(&mut self, now: Duration) -> &mut T {
         let number = now.as_secs() / SECONDS;
         self.0.retain(|(slot, _)| slot + SLOTS > number);
@@ -19,7 +18,6 @@ impl<T: Default, const SECONDS: u64, const SLOTS: u64> SlidingWindow<T, SECONDS,
         value
     }
 
-    /// The values of the intervals that are not over for too long, the oldest first.
     pub(super) fn recent(&self, now: Duration) -> impl DoubleEndedIterator<Item = &T> {
         let number = now.as_secs() / SECONDS;
         let recent = self.0.iter().filter(move |(slot, _)| slot + SLOTS > number);

@@ -13,7 +13,6 @@ use crate::upstream::error::Urgency;
 /// Who waits, and since when; the oldest first.
 type Queue<W> = VecDeque<(Duration, W)>;
 
-/// The calls of one project, under way and waiting.
 #[derive(Debug)]
 pub(super) struct Slots<W> {
     /// How many may be under way to begin with.
@@ -26,7 +25,6 @@ pub(super) struct Slots<W> {
     /// Good answers since the limit last rose; only counted once there was a bad one.
     good: usize,
     is_strained: bool,
-    /// Who waits, by urgency.
     queues: BTreeMap<Urgency, Queue<W>>,
 }
 

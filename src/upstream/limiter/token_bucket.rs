@@ -16,7 +16,6 @@ use super::usage::{BucketUsage, QuotaReading};
 use crate::upstream::config::AtlasLimits;
 use crate::upstream::error::{HeldBack, Urgency};
 
-/// The configured numbers, as the bucket needs them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rates {
     pub(super) capacity: u64,
@@ -57,7 +56,6 @@ pub(crate) struct Wait {
     pub(crate) retry_after: Duration,
 }
 
-/// What Atlas says of its bucket in an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Quota {
     pub(crate) limit: Option<u64>,
@@ -152,7 +150,6 @@ impl TokenBucket {
         self.check_atlas(calls, urgency, now)
     }
 
-    /// Whether Atlas's bucket has `calls` tokens for this urgency.
     pub(super) fn check_atlas(
         &self,
         calls: u64,
@@ -187,7 +184,6 @@ impl TokenBucket {
         self.reserved += calls;
     }
 
-    /// Gives back the token of a call that was never sent.
     pub(super) fn give_back(&mut self) {
         self.full_at = self.full_at.saturating_sub(self.rates.interval);
         self.remaining = (self.remaining + 1).min(self.capacity);
@@ -239,7 +235,6 @@ impl TokenBucket {
         others
     }
 
-    /// Atlas answered 429.
     pub(super) fn emptied(&mut self, now: Duration) {
         self.remaining = 0;
         self.seen_at = now;
@@ -262,7 +257,6 @@ impl TokenBucket {
         (refilled.available(now).min(theirs), self.burst())
     }
 
-    /// Calls that come back to us in a minute.
     pub(crate) fn own_refill(&self) -> u64 {
         self.rates.own_refill
     }

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use super::sliding_window::SlidingWindow;
 
-/// What Atlas has said of one project's bucket so far.
 #[derive(Clone, Debug, Default)]
 pub(super) struct BucketUsage {
     last: Option<LastReading>,
@@ -33,11 +32,9 @@ struct LastReading {
     /// What the bucket would hold if no client took anything from now on, and up to when it was filled.
     expected: u64,
     filled_at: Duration,
-    /// How many calls of ours had ended.
     ended: u64,
 }
 
-/// An answer that says what remains in the bucket.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct QuotaReading {
     pub(super) remaining: u64,

@@ -15,7 +15,6 @@ use crate::system::{Clock, Secret, may_wait};
 use crate::upstream::encrypted_token;
 use crate::upstream::mint_log::MintLog;
 
-/// The files of an account. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct AccountFiles(Arc<Inside>);
 
@@ -23,7 +22,6 @@ struct Inside {
     client_id: String,
     clock: Clock,
     log_path: PathBuf,
-    /// The mint log, once it was read.
     log: Mutex<Option<MintLog>>,
     token_path: PathBuf,
     persists: bool,
@@ -58,19 +56,17 @@ impl AccountFiles {
         tokio::task::spawn_blocking(move || {
             let on_disk = recorded.and_then(|file| file.map_or(Ok(()), |file| file.sync_data()));
             if let Err(error) = on_disk {
-                warn!(%credential, %error, "cannot write the ledger of tokens");
+                warn!(%credential, %error, "cannot write the mint log");
             }
         });
         Ok(())
     }
 
-    /// The last request for a token was never sent.
     pub(super) async fn mint_unsent(&self) {
         // What cannot be written here only makes us more careful than we need be.
         let _ = self.with_log(|log, _| log.unsent()).await;
     }
 
-    /// No living token came of the last request.
     pub(super) async fn mint_in_vain(&self) {
         let _ = self.with_log(|log, _| log.in_vain()).await;
     }

@@ -149,7 +149,6 @@ impl ServiceAccount {
         self.show_expiry(life);
     }
 
-    /// Gives a token back to Atlas.
     pub(super) async fn revoke_token(self: &Arc<Self>, token: &Secret) {
         let form = format!("token={}&token_type_hint=access_token", token.expose());
         let reply = self.post(Endpoint::Revoke, &self.secret(), form).await;
@@ -159,7 +158,6 @@ impl ServiceAccount {
         }
     }
 
-    /// Posts a form with the account's id and secret.
     async fn post(
         &self,
         endpoint: Endpoint,
