@@ -39,7 +39,7 @@
 
 #[path = "abuse/callers.rs"]
 mod callers;
-#[path = "../tests/gateway/frames.rs"]
+#[path = "../tests/harness/frames.rs"]
 #[allow(dead_code, reason = "the tests need more of it")]
 mod frames;
 #[path = "abuse/honest.rs"]
@@ -59,7 +59,7 @@ mod site;
 mod slices;
 #[path = "abuse/spam.rs"]
 mod spam;
-#[path = "../tests/gateway/tokens.rs"]
+#[path = "../tests/harness/tokens.rs"]
 mod tokens;
 
 use std::cell::RefCell;

@@ -24,12 +24,9 @@
     reason = "a bench that cannot be set up has nothing to compare; real proxies need real time"
 )]
 
-#[path = "../tests/gateway/http1/cases.rs"]
+#[path = "../tests/conformance/http1/cases.rs"]
 #[allow(dead_code, reason = "the tests need more of it")]
 mod cases;
-#[path = "../tests/gateway/client.rs"]
-#[allow(dead_code, reason = "the tests need more of it")]
-mod client;
 #[path = "framing/exchange.rs"]
 mod exchange;
 #[path = "framing/judge.rs"]
@@ -42,9 +39,9 @@ mod recorder;
 mod streams;
 #[path = "framing/through.rs"]
 mod through;
-#[path = "../tests/gateway/world.rs"]
+#[path = "../tests/harness/mod.rs"]
 #[allow(dead_code, reason = "the tests need more of it")]
-mod world;
+mod harness;
 
 use std::collections::HashMap;
 use std::env;
@@ -55,6 +52,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use exchange::{Exchange, send_all};
+use harness::world;
 use judge::{Reading, Verdict};
 use proxies::{Kind, Line, Proxy};
 use recorder::Notes;

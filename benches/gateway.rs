@@ -58,7 +58,7 @@ mod sdk;
 mod site;
 #[path = "gateway/table.rs"]
 mod table;
-#[path = "../tests/gateway/tokens.rs"]
+#[path = "../tests/harness/tokens.rs"]
 mod tokens;
 #[path = "gateway/trouble.rs"]
 mod trouble;

@@ -21,28 +21,25 @@
     reason = "a bench that cannot be set up has nothing to measure; the tests' harness is part of it"
 )]
 
-#[path = "../tests/gateway/client.rs"]
-#[allow(dead_code, reason = "the tests need more of it")]
-mod client;
 #[path = "savings/day.rs"]
 mod day;
 #[path = "savings/others.rs"]
 mod others;
-#[path = "../tests/gateway/world.rs"]
+#[path = "../tests/harness/mod.rs"]
 #[allow(dead_code, reason = "the tests need more of it")]
-mod world;
+mod harness;
 
 use std::env;
 use std::time::{Duration, SystemTime};
 
 use atlas_cert_gateway::atlas::Timestamp;
 use atlas_simulator::{Asked, Fault, Planted};
-use client::Connection;
 use day::{Day, Event, What};
 use futures_util::future::join_all;
+use harness::client::Connection;
+use harness::world::{NOW, World, certs, set, set_rule, token_at};
 use others::Others;
 use serde_json::json;
-use world::{NOW, World, certs, set, set_rule, token_at};
 
 fn main() {
     let arguments: Vec<String> = env::args().skip(1).collect();

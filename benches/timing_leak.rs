@@ -20,18 +20,16 @@
     reason = "what the tests share is more than a bench of refusals needs"
 )]
 
-#[path = "../tests/gateway/client.rs"]
-mod client;
-#[path = "../tests/gateway/world.rs"]
-mod world;
+#[path = "../tests/harness/mod.rs"]
+mod harness;
 
 use std::env;
 use std::time::Instant;
 
 use serde_json::json;
 
-use client::Connection;
-use world::{PROJECT, World, certs, token, token_of};
+use harness::client::Connection;
+use harness::world::{PROJECT, World, certs, token, token_of};
 
 /// What is asked, again and again, and what is answered.
 struct Ask {

@@ -10,7 +10,7 @@
 #[path = "lookup/any_caller.rs"]
 #[allow(dead_code, reason = "the benches of the cache need more of it")]
 mod any_caller;
-#[path = "../tests/gateway/tokens.rs"]
+#[path = "../tests/harness/tokens.rs"]
 mod tokens;
 
 use std::fs;

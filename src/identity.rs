@@ -35,7 +35,7 @@ mod forgeries;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
-#[path = "../tests/gateway/tokens.rs"]
+#[path = "../tests/harness/tokens.rs"]
 mod tokens;
 
 use std::sync::Arc;

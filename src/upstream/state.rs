@@ -68,7 +68,11 @@ impl StateDirectory {
             directory: directory.to_owned(),
             source,
         };
-        private_directory(directory).map_err(unusable)?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .map_err(unusable)?;
         let lock = OpenOptions::new()
             .create(true)
             .truncate(false)
@@ -130,12 +134,10 @@ pub(super) fn set_aside(path: &Path) -> io::Result<PathBuf> {
     Ok(aside)
 }
 
-/// A new file beside `path` that only its owner can read, to be renamed to it once it is whole.
+/// A new file beside `path` that only its owner can read, to be renamed to it once it is whole. The directory
+/// was made when it was taken: one that was removed since then is not made again, without its lock.
 pub(super) fn beside(path: &Path) -> io::Result<(File, PathBuf)> {
     let beside = with_ending(path, ".new");
-    if let Some(directory) = beside.parent() {
-        private_directory(directory)?;
-    }
     // An old file would keep its mode.
     match fs::remove_file(&beside) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -150,10 +152,6 @@ fn with_ending(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);
     PathBuf::from(name)
-}
-
-fn private_directory(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 /// Never through a link, and without waiting for the other end of a pipe.
@@ -183,6 +181,18 @@ mod tests {
         assert!(matches!(second, Err(StateError::InUse { .. })));
         drop(first);
         StateDirectory::take(place.path()).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_is_gone_is_not_made_again() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = place.path().join("state");
+        let taken = StateDirectory::take(&directory).unwrap();
+        let (_, new) = beside(&directory.join("file")).unwrap();
+        assert!(new.exists());
+        fs::remove_dir_all(&directory).unwrap();
+        assert!(beside(&directory.join("file")).is_err() && !directory.exists());
+        drop(taken);
     }
 
     #[test]

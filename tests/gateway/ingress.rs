@@ -16,7 +16,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 
-use crate::tls::Authority;
+use crate::authority::Authority;
 use crate::world::{PROJECT, World, certs, every, set, token};
 
 const GUIDE: &str = include_str!("../../docs/operating.md");

@@ -18,14 +18,13 @@
     reason = "a table of what has to happen is as long as it is"
 )]
 
-mod client;
+#[path = "../harness/mod.rs"]
+#[expect(dead_code, reason = "the other suite uses the rest of it")]
+mod harness;
+
 mod dead_connection;
 mod forgeries;
-mod frames;
 mod log;
-mod program;
-mod tokens;
-mod world;
 
 mod abandoned;
 mod access;
@@ -40,12 +39,9 @@ mod dependencies;
 mod errors;
 mod forms;
 mod forwarded;
-mod half_closed;
 mod first_connection_dead;
 mod identity;
 mod ingress;
-mod http1;
-mod http2;
 mod known_first;
 mod limits;
 mod limits_said;
@@ -71,4 +67,5 @@ mod unsent;
 mod upstream;
 mod tls;
 mod tools;
-mod wire;
+
+use harness::{authority, client, frames, program, tokens, world};

@@ -4,7 +4,7 @@
 use std::env;
 use std::process::{Command, Output, Stdio};
 
-use crate::tls::Authority;
+use crate::authority::Authority;
 use crate::world::{PROJECT, World, certs, token};
 
 fn run(command: &mut Command) -> (Output, String) {

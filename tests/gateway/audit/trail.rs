@@ -17,8 +17,9 @@ use atlas_cert_gateway::telemetry::metrics::audit::AuditMetrics;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use serde_json::Value;
-use tempfile::TempDir;
 use uuid::Uuid;
+
+use crate::harness::files::Files;
 
 pub(crate) struct Trail {
     pub(crate) audit: Audit,
@@ -27,7 +28,7 @@ pub(crate) struct Trail {
     pub(crate) config: Config,
     pub(crate) metrics: AuditMetrics,
     registry: Registry,
-    place: TempDir,
+    place: Files,
 }
 
 impl Trail {
@@ -36,7 +37,7 @@ impl Trail {
     }
 
     pub(crate) fn with(change: impl FnOnce(&mut Config)) -> Self {
-        let place = tempfile::tempdir().unwrap();
+        let place = Files::new();
         let mut config = Config {
             directory: place.path().join("audit"),
             ..Config::default()

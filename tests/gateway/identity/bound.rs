@@ -5,7 +5,7 @@ use rcgen::{CertificateParams, DistinguishedName, DnType, SanType};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::tls::{Authority, Identity};
+use crate::authority::{Authority, Identity};
 use crate::tokens::base64url;
 use crate::world::{NOW, PROJECT, World, certs, token_at};
 

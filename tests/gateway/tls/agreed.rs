@@ -2,7 +2,7 @@
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::Authority;
+use crate::authority::Authority;
 use crate::frames::{GOAWAY, SETTINGS, frame};
 use crate::world::{PROJECT, certs, token};
 

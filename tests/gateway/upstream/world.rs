@@ -15,7 +15,8 @@ use atlas_simulator::{
     CLIENT_ID, CLIENT_SECRET, PRIVATE_KEY, PUBLIC_KEY, Settings, Simulator, World as Projects,
 };
 use reqwest::dns::Resolve;
-use tempfile::TempDir;
+
+use crate::harness::files::Files;
 
 pub(crate) const PROJECT: &str = "32b6e34b3d91647abb20e7b8";
 pub(crate) const OTHER: &str = "5e2211c17a3e5a48f5497de3";
@@ -27,7 +28,7 @@ pub(crate) struct World {
     pub(crate) manual_clock: ManualClock,
     pub(crate) clock: Clock,
     pub(crate) config: Config,
-    pub(crate) state: TempDir,
+    pub(crate) state: Files,
     names: Option<Arc<dyn Resolve>>,
 }
 
@@ -72,7 +73,7 @@ impl World {
         };
         change_settings(&mut settings);
         let atlas = Simulator::start(settings).await.unwrap();
-        let state = tempfile::tempdir().unwrap();
+        let state = Files::new();
         let mut config = Config {
             base_url: atlas.base_url(),
             state_directory: state.path().to_owned(),

@@ -29,7 +29,7 @@ fn lists(seen: &Seen) -> usize {
         .count()
 }
 
-/// A longer run: `FUZZ_ROUNDS=100000 cargo test --test gateway changed_by_chance -- --nocapture`; one
+/// A longer run: `FUZZ_ROUNDS=100000 cargo test --test conformance changed_by_chance -- --nocapture`; one
 /// round of it again: `FUZZ_SEED=…`.
 #[tokio::test]
 #[expect(

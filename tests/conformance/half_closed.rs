@@ -7,8 +7,8 @@ use atlas_simulator::Asked;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use crate::authority::Authority;
 use crate::client::Connection;
-use crate::tls::Authority;
 use crate::world::{PROJECT, World, certs, token};
 
 /// A request for a list, with more lines in its head.

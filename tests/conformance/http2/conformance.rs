@@ -19,7 +19,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{NO_ERROR, PREFACE, PROTOCOL_ERROR, SETTINGS, Seen, Spammer, connect, settings};
-use crate::tls::Authority;
+use crate::authority::Authority;
 use crate::world::World;
 use words::Words;
 

@@ -18,8 +18,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::{Interval, MissedTickBehavior};
 
-use crate::client;
-use crate::client::{Connection, Reply};
+use super::client;
+use super::client::{Connection, Reply};
+use super::files::Files;
 
 /// The project that the usual caller may read.
 pub(crate) const PROJECT: &str = "32b6e34b3d91647abb20e7b8";
@@ -51,7 +52,7 @@ pub(crate) struct World {
     /// The gateway.
     pub(crate) app: App,
     /// Its files.
-    pub(crate) files: TempDir,
+    pub(crate) files: Files,
 }
 
 impl World {
@@ -63,7 +64,7 @@ impl World {
     /// The usual world, with changes.
     pub(crate) async fn with(change: impl FnOnce(&mut Plan)) -> Self {
         let (clock, manual_clock) = Clock::manual(Timestamp::parse(NOW).unwrap());
-        let files = tempfile::tempdir().unwrap();
+        let files = Files::new();
         write_secrets(&files);
         let mut plan = Plan {
             config: configuration(&files),

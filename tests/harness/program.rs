@@ -14,8 +14,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::client;
-use crate::world::{
+use super::client;
+use super::world::{
     OTHER_PROJECT, PROJECT, certs, configuration, set, token_at, whole_lines, write_secrets,
 };
 
