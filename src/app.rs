@@ -263,7 +263,6 @@ impl App {
     }
 }
 
-/// What takes callers' connections; that for operators is made of it.
 fn acceptor(
     config: &Config,
     gateway: &Gateway,
@@ -387,5 +386,4 @@ async fn bind(passed: Option<TcpListener>, address: SocketAddr) -> Result<Bound,
     bound.map_err(|source| StartError::Listen { address, source })
 }
 
-/// How often what may not be served any more is let go.
 const SWEEP_PERIOD: Duration = Duration::from_mins(1);

@@ -121,7 +121,6 @@ pub(crate) mod duration {
         Some(Duration::from_millis(count.saturating_mul(millis)))
     }
 
-    /// As [`deserialize`] reads it.
     pub(super) fn print(span: Duration) -> String {
         let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         for (unit, scale) in SPAN_UNITS {
@@ -172,7 +171,6 @@ pub(crate) fn whole<'de, D: Deserializer<'de>, T: TryFrom<u64> + WholeNumber>(
     Ok(T::try_from(number).unwrap_or(T::MOST))
 }
 
-/// The same, where there may be none.
 pub(crate) fn whole_if_any<'de, D: Deserializer<'de>, T: TryFrom<u64> + WholeNumber>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {

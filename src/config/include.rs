@@ -28,7 +28,6 @@ struct File {
     rules: Vec<RuleConfig>,
 }
 
-/// Reads the files that `access` includes, from `directory` on, and puts their rules behind its own.
 pub(super) fn read(
     directory: &Path,
     access: &mut policy::Config,
@@ -115,7 +114,6 @@ impl Includes {
     }
 }
 
-/// The files whose names fit the last part of `pattern`, in the order of their names.
 fn matching(pattern: &Path) -> Result<Vec<PathBuf>, String> {
     let name = pattern.file_name().and_then(|name| name.to_str());
     let name =

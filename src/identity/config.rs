@@ -158,7 +158,6 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The files that a reload reads.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         let named = self.issuers.iter().flat_map(|issuer| {
             let files = [

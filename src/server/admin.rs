@@ -48,11 +48,10 @@ use crate::telemetry::Scrape;
 /// Settings of the admin listener.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
+#[expect(missing_docs, reason = "config/gateway.toml says what each setting is")]
 pub struct Config {
-    /// Where operators and their tools connect to; port 0 takes a free one.
     #[serde(deserialize_with = "settings::socket_address")]
     pub listen: SocketAddr,
-    /// The names by which they address it, on any port, beside IP addresses and `localhost`.
     pub(crate) hosts: Hosts,
 }
 

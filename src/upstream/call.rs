@@ -31,13 +31,11 @@ use crate::telemetry::metrics::upstream::Endpoint;
 pub(super) struct CallContext<'a> {
     pub(super) upstream: &'a Upstream,
     pub(super) query: &'a CertQuery,
-    /// Whether a call that fails may be tried again.
     pub(super) retries: bool,
     pub(super) credential: &'a Credential,
     pub(super) limits: FetchLimits,
     pub(super) progress: FetchProgress,
     pub(super) deadline: Duration,
-    /// The URL of the list, without the page's number.
     pub(super) url: Url,
 }
 

@@ -40,9 +40,7 @@ struct ListReading {
 }
 
 enum ReadOutcome {
-    /// The list of one moment.
     List(ListReading),
-    /// Pages that may be of several moments.
     Unproven(ListReading),
 }
 
@@ -119,7 +117,6 @@ impl From<Urgency> for FetchOptions {
     }
 }
 
-/// Reads the list, and says when Atlas answered with its first page.
 async fn read_list(context: &CallContext<'_>) -> Result<(CertificateList, Moment), FetchErrorKind> {
     let mut previous = None;
     let mut readings = 1;

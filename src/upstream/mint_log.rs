@@ -26,7 +26,6 @@ use crate::system::Moment;
 
 pub(super) struct MintLog {
     path: PathBuf,
-    /// The file as it was last replaced, at its end.
     file: Option<File>,
     /// A check writes nothing.
     writes: bool,
@@ -45,7 +44,6 @@ struct Mint {
 type LogLine = (i64, bool);
 
 impl MintLog {
-    /// Opens the log of one account, and leaves out what has expired.
     pub(super) fn open(path: PathBuf, now: Moment, writes: bool) -> Self {
         let (content, fault) = match state::read(&path, LARGEST) {
             Ok(None) => (Vec::new(), None),
@@ -78,7 +76,6 @@ impl MintLog {
         log
     }
 
-    /// Whether a token may be asked for now; otherwise how long not.
     pub(super) fn may_mint(&self, now: Duration) -> Result<(), Duration> {
         let age = |mint: &Mint| LIFETIME.saturating_sub(mint.ends.saturating_sub(now));
         let live = || self.mints.iter().filter(|mint| now < mint.ends);
@@ -131,7 +128,6 @@ impl MintLog {
         Ok(())
     }
 
-    /// Puts a file with what is known in the place of the present one.
     fn write(&mut self) -> io::Result<()> {
         if !self.writes {
             return Ok(());
@@ -231,7 +227,6 @@ fn parse(content: &[u8], cut: bool) -> (Vec<LogLine>, bool) {
     (lines, is_foreign)
 }
 
-/// As long as a token of Atlas lives.
 const LIFETIME: Duration = Duration::from_hours(1);
 const MINUTE: Duration = Duration::from_mins(1);
 /// Atlas: 100. The rest is left to other processes of the same account.

@@ -56,7 +56,6 @@ impl FetchProgress {
         entries.ended = Some(now);
     }
 
-    /// How many tries beyond the first there were.
     pub(super) fn retries(&self) -> u32 {
         self.entries().retries
     }

@@ -32,9 +32,7 @@ use crate::system::in_background;
 
 #[derive(Serialize)]
 struct LookupsPage {
-    /// The records as they were written.
     records: Vec<Box<RawValue>>,
-    /// The number to go on from; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<u64>,
     /// The files that could not be searched as a whole, and why.
@@ -136,7 +134,6 @@ impl LookupsQuery {
         })
     }
 
-    /// The one key that is asked about, where the filters name one.
     fn query(&self) -> Option<CertQuery> {
         Some(CertQuery {
             project: self.filter.group.as_deref()?.parse().ok()?,

@@ -22,7 +22,6 @@ pub(super) struct Operation<'o> {
     pub(super) request: &'o AdminRequest,
 }
 
-/// What was done, and how many entries or records it concerned.
 pub(super) struct Done<T> {
     pub(super) value: T,
     pub(super) entries: Option<u64>,
@@ -130,7 +129,6 @@ impl Admin {
     }
 }
 
-/// A record that tells no more than what was done, and how it ended.
 pub(crate) fn bare_record(
     action: AdminAction,
     outcome: Outcome,

@@ -8,30 +8,21 @@ use prometheus_client::registry::{Metric, Registry};
 
 /// Handles to the metrics of audit.
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the help text says what each metric counts")]
 pub struct AuditMetrics {
-    /// Records that the quorum has: their lookups were answered.
     pub records_written: Counter,
-    /// Records that it did not have in time: their lookups were answered 503.
     pub records_failed: Counter,
-    /// Batches of records that waited too long: their lookups were answered 503.
     pub(crate) batches_late: Counter,
-    /// Records that were not even tried, because the journal was known to fail.
     pub records_refused: Counter,
-    /// Records that the second sink did not get.
     pub sink_dropped: Counter,
-    /// Files that were begun after the first.
     pub rotations: Counter,
     pub(crate) sync_failures: Counter,
     pub(crate) refusals_folded: Counter,
-    /// Finished files that were packed.
     pub files_packed: Counter,
-    /// Files that were removed, as `keep` and `keep_size` want it.
     pub files_removed: Counter,
-    /// Rounds in which a file could not be packed or removed.
     pub retention_failures: Counter,
     pub(crate) disk_free_bytes: Gauge,
     pub(crate) directory_bytes: Gauge,
-    /// What is kept for callers who were let in.
     pub(crate) reserve_bytes: Gauge,
     pub(crate) write_seconds: Histogram,
     pub(crate) sync_seconds: Histogram,
@@ -141,7 +132,6 @@ impl NamedMetrics<'_> {
     }
 }
 
-/// From a write into the page cache to a disk that hangs.
 const BOUNDS: [f64; 11] = [
     0.000_01, 0.000_03, 0.000_1, 0.000_3, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0,
 ];

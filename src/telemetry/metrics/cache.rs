@@ -11,20 +11,16 @@ use super::{Label, from_zero};
 
 /// Handles to the metrics of the cache.
 #[derive(Clone, Debug, Default)]
+#[expect(missing_docs, reason = "the help text says what each metric counts")]
 pub struct CacheMetrics {
-    /// Lists and absences in memory.
     pub entries: Gauge<i64, AtomicI64>,
-    /// What they weigh.
     pub bytes: Gauge<i64, AtomicI64>,
     pub(crate) fetches_in_flight: Gauge<i64, AtomicI64>,
     pub(crate) waiters: Gauge<i64, AtomicI64>,
-    /// Callers refused because too many waited.
     pub(crate) waiters_refused: Counter,
     pub(crate) refreshes_ahead: Counter,
     pub(crate) refreshes_forced: Counter,
-    /// Fetches that ended without a result because their task died.
     pub(crate) fetches_died: Counter,
-    /// Stale answers, given because Atlas could not answer.
     stale_answers: Family<Label<&'static str>, Counter>,
     pub(crate) purged: Counter,
 }
@@ -80,7 +76,6 @@ impl CacheMetrics {
         it
     }
 
-    /// Counts an answer past its time. The words are those of the audit record.
     pub(crate) fn stale_answer(&self, reason: &'static str) {
         self.stale_answers
             .get_or_create(&[("reason", reason)])

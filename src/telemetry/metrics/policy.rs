@@ -26,7 +26,6 @@ impl PolicyMetrics {
         metrics
     }
 
-    /// Shows how many rules have decided nothing yet, and how many entries the deny list has.
     pub(crate) fn show(&self, unused: usize, listed: usize) {
         let gauge = |number: usize| i64::try_from(number).expect("fewer than memory has bytes");
         self.unused.set(gauge(unused));

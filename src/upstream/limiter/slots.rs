@@ -10,12 +10,10 @@ use std::time::Duration;
 
 use crate::upstream::error::Urgency;
 
-/// Who waits, and since when; the oldest first.
 type Queue<W> = VecDeque<(Duration, W)>;
 
 #[derive(Debug)]
 pub(super) struct Slots<W> {
-    /// How many may be under way to begin with.
     initial: usize,
     limit: usize,
     /// The fetches whose calls are under way, one entry a call.

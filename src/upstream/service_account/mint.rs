@@ -126,7 +126,6 @@ impl ServiceAccount {
         } else {
             info!(%credential, seconds, "minted a token for Atlas");
         }
-        // That line tells that it is over, too.
         let _ = self.without_token.is_over(now.elapsed);
         let _ = self.unanswered.is_over(now.elapsed);
         let mut state = self.state();
