@@ -4,8 +4,7 @@
 //! cannot be read is reported, removed, and the rest is read again, so that one run shows all mistakes,
 //! each with its place.
 
-use std::fmt;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 

@@ -8,8 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::gateway::LookupLimits;
-use crate::settings;
-use crate::settings::{ConfigError, Ranges, Size};
+use crate::settings::{self, ConfigError, Ranges, Size};
 
 mod accept;
 pub mod admin;

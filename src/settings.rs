@@ -150,6 +150,7 @@ pub(crate) mod duration_if_any {
         duration::deserialize(deserializer).map(Some)
     }
 
+    #[expect(clippy::ref_option, reason = "serde calls it with this")]
     pub(crate) fn serialize<S: Serializer>(
         span: &Option<Duration>,
         serializer: S,

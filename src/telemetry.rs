@@ -1,7 +1,6 @@
 //! Logs, metrics and traces: their names live here.
 
-use std::io;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 
 use http::Uri;
 use serde::{Deserialize, Serialize};
@@ -11,8 +10,7 @@ use tracing_subscriber::layer::{Filter, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
-use crate::settings;
-use crate::settings::{ConfigError, Ranges};
+use crate::settings::{self, ConfigError, Ranges};
 
 mod log_queue;
 pub mod metrics;

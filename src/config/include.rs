@@ -12,8 +12,7 @@ use toml::Value;
 use super::environment::Overlay;
 use super::place::RemovedItems;
 use super::{place, read_all};
-use crate::policy;
-use crate::policy::{Included, RuleConfig};
+use crate::policy::{self, Included, RuleConfig};
 use crate::settings::ConfigError;
 use crate::system::{WatchedFiles, read_owned, text_of};
 

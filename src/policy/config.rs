@@ -7,8 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::glob::{Glob, has_placeholders, unknown_placeholders};
 use crate::atlas::{ProjectId, Username};
-use crate::settings;
-use crate::settings::{ConfigError, Ranges};
+use crate::settings::{self, ConfigError, Ranges};
 
 /// `[access]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]

@@ -34,15 +34,13 @@ use super::body::payload::ResponseBody;
 use super::connection::{ConnectionPeer, ConnectionState};
 use super::hosts::Hosts;
 use super::request::{Addressed, BadRequest, BearerCredentials};
-use super::response;
-use super::response::AdminRefusal;
+use super::response::{self, AdminRefusal};
 use super::service::Handler;
 use crate::audit::{AdminAction, AdminRecord, Outcome, RequestId};
 use crate::gateway::Gateway;
 use crate::identity::{Caller, Unverified};
 use crate::policy::{Denied, Reach};
-use crate::settings;
-use crate::settings::ConfigError;
+use crate::settings::{self, ConfigError};
 use crate::telemetry::Scrape;
 
 /// Settings of the admin listener.

@@ -7,8 +7,7 @@
 //! or never ends.
 
 use std::fs::{File, Metadata, OpenOptions};
-use std::io;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -10,8 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::http_client::ProxySettings;
-use crate::settings;
-use crate::settings::{Size, duration};
+use crate::settings::{self, Size, duration};
 use crate::system::{Secret, Trust};
 
 /// The section `atlas`.

@@ -10,9 +10,6 @@
 //! made before the calendar was set back, so it was made now at the latest, and the others as much before it
 //! as they say. What is damaged is set aside, and then less is minted at first than would be allowed.
 
-#[cfg(test)]
-mod tests;
-
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
@@ -237,3 +234,6 @@ const MOST_A_MINUTE: usize = 5;
 const ASSUMED: usize = MOST_A_MINUTE - 1;
 const MOST_LINES: usize = 1_000;
 const LARGEST: u64 = 1 << 20;
+
+#[cfg(test)]
+mod tests;

@@ -11,8 +11,7 @@ use crate::audit::{AdminAction, AdminRecord, Outcome};
 use crate::identity::Caller;
 use crate::policy::{Denied, Reach};
 use crate::server::body::payload::ResponseBody;
-use crate::server::response;
-use crate::server::response::AdminRefusal;
+use crate::server::response::{self, AdminRefusal};
 use crate::system::Moment;
 
 pub(super) struct Operation<'o> {

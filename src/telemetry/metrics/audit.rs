@@ -1,10 +1,11 @@
 //! Metrics of the audit trail.
 
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::{Metric, Registry};
+use prometheus_client::registry::Registry;
+
+use super::Register;
 
 /// Handles to the metrics of audit.
 #[derive(Clone, Debug)]
@@ -32,7 +33,6 @@ impl AuditMetrics {
     /// Makes the metrics known to `registry`.
     pub fn register(registry: &mut Registry) -> Self {
         let [written, failed, refused] = register_records(registry);
-        let mut registry = NamedMetrics(registry);
         Self {
             records_written: written,
             records_failed: failed,
@@ -81,54 +81,32 @@ impl AuditMetrics {
                 "audit_reserve_bytes",
                 "While less than this is free, no refusal has an audit record of its own",
             ),
-            write_seconds: registry.histogram(
+            write_seconds: registry.add(
                 "audit_write_seconds",
                 "Time to write a batch of audit records",
+                Histogram::new(BOUNDS),
             ),
-            sync_seconds: registry.histogram(
+            sync_seconds: registry.add(
                 "audit_sync_seconds",
                 "Time to bring audit records to the disk",
+                Histogram::new(BOUNDS),
             ),
         }
     }
 }
 
 fn register_records(registry: &mut Registry) -> [Counter; 3] {
-    let records = Family::<[(&str, &str); 1], Counter>::default();
-    let results = ["written", "failed", "refused"];
-    let counters = results.map(|result| records.get_or_create_owned(&[("result", result)]));
-    registry.register(
+    registry.add_counters(
         "audit_records",
         "Audit records, by what became of them",
-        records,
-    );
-    counters
+        "result",
+        ["written", "failed", "refused"],
+    )
 }
 
 impl Default for AuditMetrics {
     fn default() -> Self {
         Self::register(&mut Registry::default())
-    }
-}
-
-struct NamedMetrics<'r>(&'r mut Registry);
-
-impl NamedMetrics<'_> {
-    fn counter(&mut self, name: &str, help: &str) -> Counter {
-        self.add(name, help, Counter::default())
-    }
-
-    fn gauge(&mut self, name: &str, help: &str) -> Gauge {
-        self.add(name, help, Gauge::default())
-    }
-
-    fn histogram(&mut self, name: &str, help: &str) -> Histogram {
-        self.add(name, help, Histogram::new(BOUNDS))
-    }
-
-    fn add<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M {
-        self.0.register(name, help, metric.clone());
-        metric
     }
 }
 

@@ -7,6 +7,10 @@ use tracing::field::Empty;
 use tracing::{Level, Span, debug_span, span_enabled};
 
 #[derive(Clone, Copy)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "it is called so in records and in the log"
+)]
 pub(crate) struct Request<'r> {
     pub(crate) request_id: &'r dyn Display,
     pub(crate) method: &'r Method,
