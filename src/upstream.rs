@@ -78,7 +78,7 @@ use client::AtlasClient;
 use credential::{Credential, PreparedCredential, prepare, read_secrets};
 use limiter::ProjectLimiter;
 use page::AtlasPage;
-use progress::FetchProgress;
+use progress::FetchCounts;
 use service_account::Environment;
 use state::StateDirectory;
 
@@ -218,7 +218,7 @@ impl Upstream {
             Some(credential) => self.fetch_by(query, options, &credential).await,
             None => Err(FetchError {
                 reason: FetchErrorKind::NoCredential,
-                stats: FetchProgress::default().stats(Arc::from("")),
+                stats: FetchCounts::default().stats(Arc::from("")),
             }),
         }
     }

@@ -17,7 +17,7 @@ use super::credential::{Credential, CredentialUnavailable, Login};
 use super::error::{AtlasAnswer, CallError, CredentialFailure, FetchErrorKind};
 use super::limiter::{CallOutcome, FetchLimits, Quota, Reservation};
 use super::page::{AtlasPage, LONGEST_PAGE, PageError};
-use super::progress::FetchProgress;
+use super::progress::FetchCounts;
 use super::response::page_body;
 use super::retry::{self, Backoff, Next};
 use super::service_account::Bearer;
@@ -33,7 +33,7 @@ pub(super) struct CallContext<'a> {
     pub(super) retries: bool,
     pub(super) credential: &'a Credential,
     pub(super) limits: FetchLimits,
-    pub(super) progress: FetchProgress,
+    pub(super) progress: FetchCounts,
     pub(super) deadline: Duration,
     pub(super) url: Url,
 }

@@ -15,7 +15,7 @@ use super::credential::Credential;
 use super::error::{CallError, FetchError, FetchErrorKind, Fetched, Urgency};
 use super::page::AtlasPage;
 use super::pages::{self, Plan};
-use super::progress::FetchProgress;
+use super::progress::FetchCounts;
 use super::retry::Backoff;
 use crate::atlas::{CertQuery, CertificateList, Timestamp};
 use crate::system::Moment;
@@ -51,7 +51,7 @@ impl Upstream {
         credential: &Credential,
     ) -> Result<Fetched, FetchError> {
         let clock = &self.0.env.clock;
-        let progress = FetchProgress::new(options.cause());
+        let progress = FetchCounts::new(options.cause());
         let Some(url) = self.0.env.client.url(&list_path(self.0.api, query)) else {
             let why = "the question cannot be put as a path";
             return Err(FetchError {

@@ -260,9 +260,9 @@ impl FetchLimits {
             let is_free = state.in_flight < shared.concurrency;
             let project = state.project(self.project, shared.concurrency_per_project, now);
             let waiting = project.slots.waiting();
-            let has_room = project.slots.has_room()
-                || (further && project.slots.has_room_for_further(self.fetch));
-            if is_free && waiting == 0 && has_room {
+            let has_free = project.slots.has_free()
+                || (further && project.slots.has_free_for_further(self.fetch));
+            if is_free && waiting == 0 && has_free {
                 project.slots.begin(self.fetch);
                 state.in_flight += 1;
                 return Ok(self.granted());

@@ -201,7 +201,7 @@ mod tests {
         symlink("nowhere", &dangling).unwrap();
         assert!(matches!(read(&dangling, 10), Err(Unfit::NoFile)));
         assert!(matches!(read(place.path(), 10), Err(Unfit::NoFile)));
-        // Nobody waits for one who writes into it.
+        // No reader waits for a writer of it.
         let pipe = place.path().join("pipe");
         mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR, 0).unwrap();
         assert!(matches!(read(&pipe, 10), Err(Unfit::NoFile)));

@@ -64,7 +64,7 @@ words! {
     pub enum CallCause {
         /// A list was renewed before its time; no caller waited.
         Ahead = "ahead",
-        /// A caller insisted on Atlas's word.
+        /// A caller forced it.
         Forced = "forced",
         /// Nothing was known, or what was known was too old.
         #[default]
