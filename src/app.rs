@@ -14,13 +14,10 @@ use crate::audit::{Audit, AuditError};
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::gateway::{DenyFile, Gateway, Panics};
-use crate::identity;
-use crate::identity::{Identity, IssuerCheck};
-use crate::memory;
-use crate::memory::{Memory, Stage};
-use crate::policy;
-use crate::policy::Policy;
+use crate::identity::{self, Identity, IssuerCheck};
+use crate::memory::{self, Memory, Stage};
 use crate::policy::allowance::Allowance;
+use crate::policy::{self, Policy};
 use crate::server::admin::{Admin, Readiness, ReadinessReport};
 use crate::server::connection::{Eviction, Listener};
 use crate::server::public::PublicHandler;
@@ -263,7 +260,6 @@ impl App {
     }
 }
 
-/// What takes callers' connections; that for operators is made of it.
 fn acceptor(
     config: &Config,
     gateway: &Gateway,
@@ -387,5 +383,4 @@ async fn bind(passed: Option<TcpListener>, address: SocketAddr) -> Result<Bound,
     bound.map_err(|source| StartError::Listen { address, source })
 }
 
-/// How often what may not be served any more is let go.
 const SWEEP_PERIOD: Duration = Duration::from_mins(1);

@@ -91,6 +91,5 @@ fn say(message: &dyn std::fmt::Display) -> bool {
     writeln!(std::io::stdout(), "{message}").is_ok()
 }
 
-/// Names the configuration where no option does.
 const CONFIG_VARIABLE: &str = "ATLAS_CERT_GATEWAY_CONFIG";
 const USUAL_CONFIG: &str = "/etc/atlas-cert-gateway/gateway.toml";

@@ -4,8 +4,7 @@
 //! cannot be read is reported, removed, and the rest is read again, so that one run shows all mistakes,
 //! each with its place.
 
-use std::fmt;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -39,24 +38,16 @@ use crate::upstream;
 /// Every setting of the gateway.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
+#[expect(missing_docs, reason = "config/gateway.toml says what each setting is")]
 pub struct Config {
-    /// The public listener.
     pub server: server::Config,
-    /// The admin listener.
     pub admin: server::admin::Config,
-    /// How Atlas is asked.
     pub atlas: upstream::Config,
-    /// Whose tokens are believed.
     pub identity: identity::Config,
-    /// Who may ask what.
     pub access: policy::Config,
-    /// What is remembered, and for how long.
     pub cache: cache::Config,
-    /// What is written down.
     pub audit: audit::Config,
-    /// How much memory the process may take.
     pub memory: memory::Config,
-    /// Logs and traces.
     pub telemetry: telemetry::Config,
 }
 

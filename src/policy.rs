@@ -45,7 +45,6 @@ pub struct Policy {
 
 #[derive(Debug)]
 struct RuleSet {
-    /// In the order of the file.
     list: Vec<Rule>,
     lists: RuleLists,
 }
@@ -60,7 +59,6 @@ pub(crate) struct Administrator {
 pub(crate) struct Hidden {
     rules: Arc<RuleSet>,
     caller: Arc<Caller>,
-    /// The rules that deny this caller anything.
     denials: Vec<usize>,
 }
 
@@ -99,7 +97,6 @@ impl Policy {
         })
     }
 
-    /// The same rules with another deny list.
     #[must_use]
     pub(crate) fn with_deny_list(&self, list: Arc<DenyList>) -> Self {
         Self {
@@ -142,7 +139,6 @@ impl Policy {
             let covering = rules.at(applying).filter(|rule| rule.covers(caller, query));
             for rule in covering {
                 decides(rule);
-                // The rules that deny come first.
                 if rule.config.deny {
                     return Err(Denied::ByRule(Arc::clone(&rule.name)));
                 }
@@ -259,7 +255,6 @@ impl RuleSet {
             .map(|position| list.get(*position).expect("positions are of this list"))
     }
 
-    /// Why nothing is granted where nothing is denied.
     fn why_not(&self, caller: &Caller, query: &CertQuery) -> Denied {
         let mut grants = self.list.iter().filter(|rule| !rule.config.deny);
         if grants.any(|rule| rule.lacks_only_scopes(caller, query)) {
@@ -296,7 +291,6 @@ impl Denied {
         }
     }
 
-    /// A stable word for the log and the audit record.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::ByRule(_) => "denied by a rule",

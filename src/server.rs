@@ -8,8 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::gateway::LookupLimits;
-use crate::settings;
-use crate::settings::{ConfigError, Ranges, Size};
+use crate::settings::{self, ConfigError, Ranges, Size};
 
 mod accept;
 pub mod admin;
@@ -38,82 +37,58 @@ use self::public_url::PublicUrl;
 /// Settings of the public listener.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
+#[expect(missing_docs, reason = "config/gateway.toml says what each setting is")]
 pub struct Config {
-    /// Where callers connect to; port 0 takes a free one.
     #[serde(deserialize_with = "settings::socket_address")]
     pub listen: SocketAddr,
-    /// Whether hits take the fast path, an optimisation that changes no answer.
     pub(crate) fast_path: bool,
-    /// The names by which callers address this gateway, on any port; any, where there are none.
     pub(crate) hosts: Hosts,
-    /// How a connection and a request are bounded.
     pub limits: ServerLimits,
-    /// Whether each connection of a trusted proxy begins with a header of the PROXY protocol.
     pub(crate) proxy_protocol: bool,
-    /// Where callers find this gateway; links begin with it. Without it they begin with what was addressed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) public_url: Option<PublicUrl>,
-    /// TLS; plain text without it.
     pub tls: Option<tls::Config>,
-    /// The only proxies that are believed about whose requests they bring.
     pub(crate) trusted_proxies: Proxies,
 }
 
 /// What bounds a connection and a request. Every one is on by default.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
+#[expect(missing_docs, reason = "config/gateway.toml says what each setting is")]
 pub struct ServerLimits {
-    /// Connections at a time, in all, and never more than half of the process's descriptors.
     #[serde(deserialize_with = "settings::whole")]
     pub(crate) connections: usize,
-    /// How long a connection may live before it is closed in good order.
     #[serde(with = "settings::duration")]
     pub(crate) connection_age: Duration,
-    /// Connections at a time from one address, or from one /64 of IPv6.
     #[serde(deserialize_with = "settings::whole")]
     pub(crate) connections_per_source: usize,
-    /// How long the requests under way may take once the process is told to stop.
     #[serde(with = "settings::duration")]
     pub drain_grace: Duration,
-    /// How long readiness is red before the process stops to accept.
     #[serde(with = "settings::duration")]
     pub drain_lead: Duration,
-    /// How long the first byte, and a TLS handshake, may take.
     #[serde(with = "settings::duration")]
     pub(crate) first_byte: Duration,
-    /// How many headers a request may have.
     #[serde(deserialize_with = "settings::whole")]
     pub(crate) headers: usize,
-    /// How long a request's head may take, from its first byte to its last.
     #[serde(with = "settings::duration")]
     pub(crate) head: Duration,
-    /// How large a request's head may be.
     pub(crate) head_size: Size,
-    /// How long a connection may wait for its next request.
     #[serde(with = "settings::duration")]
     pub(crate) idle: Duration,
-    /// Requests at a time, in all.
     #[serde(deserialize_with = "settings::whole")]
     pub in_flight: usize,
-    /// How long a request may take from its head to its answer.
     #[serde(with = "settings::duration")]
     pub(crate) request: Duration,
-    /// How long a caller may take to read an answer that does not fit into the kernel's buffers.
     #[serde(with = "settings::duration")]
     pub(crate) response: Duration,
-    /// HTTP/2 streams at a time on one connection.
     #[serde(deserialize_with = "settings::whole")]
     pub(crate) streams: u32,
-    /// What may have been made of answers and not be sent, on one connection.
     pub(crate) unsent: Size,
-    /// The same in all, and never more than an eighth of the process's memory.
     pub(crate) unsent_total: Size,
-    /// How long a caller may read nothing at all of an answer.
     #[serde(with = "settings::duration")]
     pub(crate) write_stall: Duration,
 }
 
-/// An address that is listened on, before connections are accepted.
 #[derive(Debug)]
 pub(crate) struct Bound {
     listener: tokio::net::TcpListener,
@@ -264,7 +239,6 @@ impl Config {
         connections.into_iter().chain(stall).chain(unused).collect()
     }
 
-    /// The files that a reload reads.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         let tls = self.tls.iter().flat_map(tls::Config::files);
         tls.cloned().collect()

@@ -121,7 +121,6 @@ pub(crate) mod duration {
         Some(Duration::from_millis(count.saturating_mul(millis)))
     }
 
-    /// As [`deserialize`] reads it.
     pub(super) fn print(span: Duration) -> String {
         let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
         for (unit, scale) in SPAN_UNITS {
@@ -151,6 +150,7 @@ pub(crate) mod duration_if_any {
         duration::deserialize(deserializer).map(Some)
     }
 
+    #[expect(clippy::ref_option, reason = "serde calls it with this")]
     pub(crate) fn serialize<S: Serializer>(
         span: &Option<Duration>,
         serializer: S,
@@ -172,7 +172,6 @@ pub(crate) fn whole<'de, D: Deserializer<'de>, T: TryFrom<u64> + WholeNumber>(
     Ok(T::try_from(number).unwrap_or(T::MOST))
 }
 
-/// The same, where there may be none.
 pub(crate) fn whole_if_any<'de, D: Deserializer<'de>, T: TryFrom<u64> + WholeNumber>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {

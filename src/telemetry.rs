@@ -1,7 +1,6 @@
 //! Logs, metrics and traces: their names live here.
 
-use std::io;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 
 use http::Uri;
 use serde::{Deserialize, Serialize};
@@ -11,8 +10,7 @@ use tracing_subscriber::layer::{Filter, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
-use crate::settings;
-use crate::settings::{ConfigError, Ranges};
+use crate::settings::{self, ConfigError, Ranges};
 
 mod log_queue;
 pub mod metrics;
@@ -29,13 +27,10 @@ pub(crate) use traces::Traces;
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// What is logged, as a `tracing` filter: `info`, or `info,atlas_cert_gateway=debug`.
     pub(crate) log: String,
     pub(crate) log_format: LogFormat,
-    /// An OpenTelemetry collector that takes traces over gRPC; none are made without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) otlp_endpoint: Option<String>,
-    /// How many of a hundred traces that begin here are kept.
     #[serde(deserialize_with = "settings::whole")]
     pub(crate) otlp_sample_percent: u8,
 }
@@ -54,14 +49,12 @@ pub struct LogLevel(reload::Handle<EnvFilter, Registry>);
 
 /// The logs could not be set up.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each message says what its variant is")]
 pub enum LogError {
-    /// A subscriber is there already.
     #[error("logging is set up twice")]
     AlreadySet,
-    /// The filter cannot be read.
     #[error("not a log filter")]
     Filter,
-    /// The collector's address is none.
     #[error("traces cannot be sent to `telemetry.otlp_endpoint`")]
     Traces(#[from] opentelemetry_otlp::ExporterBuildError),
 }

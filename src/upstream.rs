@@ -78,7 +78,7 @@ use client::AtlasClient;
 use credential::{Credential, PreparedCredential, prepare, read_secrets};
 use limiter::ProjectLimiter;
 use page::AtlasPage;
-use progress::FetchProgress;
+use progress::FetchCounts;
 use service_account::Environment;
 use state::StateDirectory;
 
@@ -101,18 +101,14 @@ struct UpstreamShared {
     api: Api,
     limits: AtlasLimits,
     env: Environment,
-    /// The lock of the state directory, while this process has it.
     state: Mutex<Option<StateDirectory>>,
     credentials: ArcSwap<Vec<Arc<Credential>>>,
     retired: Mutex<Vec<RetiredCredential>>,
     limiter: ProjectLimiter,
-    /// Ends every fetch, because the process ends.
     given_up: CancellationToken,
-    /// Of answers that were refused as a protection.
     answers_refused: RateLimitedLog,
 }
 
-/// A credential that no configuration names any more.
 struct RetiredCredential {
     credential: Arc<Credential>,
     at: Duration,
@@ -208,7 +204,6 @@ impl Upstream {
         Ok(())
     }
 
-    /// Leaves the state directory to the next process.
     pub(crate) fn leave_state(&self) {
         *self.0.state() = None;
     }
@@ -223,7 +218,7 @@ impl Upstream {
             Some(credential) => self.fetch_by(query, options, &credential).await,
             None => Err(FetchError {
                 reason: FetchErrorKind::NoCredential,
-                stats: FetchProgress::default().stats(Arc::from("")),
+                stats: FetchCounts::default().stats(Arc::from("")),
             }),
         }
     }
@@ -270,7 +265,6 @@ impl Upstream {
         not_ready.collect()
     }
 
-    /// What is wrong with Atlas, or with the way to it, as far as calls have shown.
     pub(crate) fn faults(&self) -> Vec<AtlasFault> {
         let now = self.0.env.clock.elapsed();
         let (is_unreachable, _) = self.0.limiter.host();

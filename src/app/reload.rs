@@ -121,7 +121,6 @@ impl App {
         let (state, atlas) = (state, config.atlas.clone());
         let taken = may_wait(move || state.take_state(&atlas)).await;
         taken.map_err(|refused| vec![refused.config_error()])?;
-        // From here on nothing can be refused.
         self.gateway.identity.adopt(fresh.identity);
         self.gateway.policy.rcu(|earlier| {
             let policy = fresh.policy.clone().following(earlier);
@@ -143,7 +142,6 @@ impl App {
         Ok(())
     }
 
-    /// Puts on record that a configuration was read again, and whether it was taken.
     async fn write_down(&self, taken: bool) {
         self.reloads.reloaded(taken);
         let outcome = if taken {

@@ -42,7 +42,6 @@ pub(crate) struct Arguments {
     timeout: u64,
 }
 
-/// Why a gateway does not count as healthy.
 #[derive(Debug, thiserror::Error)]
 enum Unhealthy {
     #[error("no address: write http://127.0.0.1:9090/healthz")]
@@ -141,7 +140,6 @@ fn judge(status: StatusCode, body: &[u8]) -> Result<String, Unhealthy> {
     Ok(lines.join("\n"))
 }
 
-/// What is read of the answer of `/readyz`.
 #[derive(Debug, Default, Deserialize)]
 struct HealthReport {
     degraded: Vec<DegradedPart>,

@@ -85,7 +85,6 @@ async fn signalled(arguments: &Arguments, passed: PassedSockets, log: &LogQueue)
     }
 }
 
-/// Says why nothing was started, while there are no lines of a log yet.
 fn failed(log: &LogQueue, why: &dyn fmt::Display) -> ExitStatus {
     say(log, why);
     ExitStatus::Failed
@@ -194,7 +193,6 @@ impl Running<'_> {
         }
     }
 
-    /// Applies the configuration anew, as a whole or not at all.
     async fn reload(self, source: &mut ConfigSource) {
         let Self { app, log, clock } = self;
         manager::reloading(clock).await;
@@ -208,5 +206,4 @@ impl Running<'_> {
     }
 }
 
-/// How long a reload may take to its end once the process is told to stop.
 const LONGEST_RELOAD: Duration = Duration::from_secs(1);

@@ -9,13 +9,11 @@ use super::message::nearest;
 use super::place;
 use crate::settings::ConfigError;
 
-/// What the gateway's environment variables begin with.
 pub(crate) const ENVIRONMENT_PREFIX: &str = "ATLAS_CERT_GATEWAY__";
 
 pub(super) struct Overlay {
     /// The places it set that have not yet been asked for as something else than text.
     as_text: BTreeSet<String>,
-    /// Which variable set which place.
     variables: BTreeMap<String, String>,
     pub(super) config_errors: Vec<ConfigError>,
 }
@@ -104,7 +102,6 @@ fn names_no_key(name: String, known: &[String]) -> ConfigError {
 }
 
 impl Overlay {
-    /// Of a file over which nothing is laid.
     pub(super) fn none() -> Self {
         Self {
             as_text: BTreeSet::new(),

@@ -12,8 +12,7 @@ use toml::Value;
 use super::environment::Overlay;
 use super::place::RemovedItems;
 use super::{place, read_all};
-use crate::policy;
-use crate::policy::{Included, RuleConfig};
+use crate::policy::{self, Included, RuleConfig};
 use crate::settings::ConfigError;
 use crate::system::{WatchedFiles, read_owned, text_of};
 
@@ -28,7 +27,6 @@ struct File {
     rules: Vec<RuleConfig>,
 }
 
-/// Reads the files that `access` includes, from `directory` on, and puts their rules behind its own.
 pub(super) fn read(
     directory: &Path,
     access: &mut policy::Config,
@@ -115,7 +113,6 @@ impl Includes {
     }
 }
 
-/// The files whose names fit the last part of `pattern`, in the order of their names.
 fn matching(pattern: &Path) -> Result<Vec<PathBuf>, String> {
     let name = pattern.file_name().and_then(|name| name.to_str());
     let name =

@@ -3,7 +3,6 @@
 
 use strsim::normalized_damerau_levenshtein;
 
-/// What serde says of a value, without the value.
 pub(super) fn without_value(message: &str) -> String {
     if let Some(allowed) = allowed_after(message, "unknown field `") {
         return no_such_key(&allowed.key, &allowed.names);
@@ -46,7 +45,6 @@ pub(super) fn no_such_key(key: &str, known: &[String]) -> String {
     }
 }
 
-/// The one of `known` that is most like `word`, if any is.
 pub(super) fn nearest<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
     let likeness = |name: &str| normalized_damerau_levenshtein(word, name);
     known
@@ -75,7 +73,6 @@ fn allowed_after(message: &str, prefix: &str) -> Option<Allowed> {
     })
 }
 
-/// How serde calls what it finds.
 const KINDS: [&str; 7] = [
     "boolean", "floating", "integer", "map", "sequence", "string", "unit",
 ];

@@ -49,12 +49,10 @@ impl ConfigSource {
         config.map_err(|config_errors| self.refused(config_errors))
     }
 
-    /// From here on, another one of `named` is a change, too; until the next reading.
     pub(crate) fn watch(&mut self, named: WatchedFiles) {
         self.named = named;
     }
 
-    /// Waits until the file is another one than was last read.
     pub(crate) async fn changed(&mut self, clock: &Clock) {
         tokio::select! {
             () = self.file.changed(clock) => {}

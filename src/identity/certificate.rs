@@ -132,7 +132,6 @@ fn write_hexadecimal(text: &mut String, attribute: &AttributeTypeAndValue<'_>) {
     }
 }
 
-/// The value as the certificate has it: its kind, its length, its content.
 fn der(attribute: &AttributeTypeAndValue<'_>) -> Vec<u8> {
     use x509_parser::asn1_rs::ToDer;
     attribute.attr_value().to_der_vec().unwrap_or_default()

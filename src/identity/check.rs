@@ -9,7 +9,6 @@ use crate::telemetry::Chain;
 
 #[derive(Debug)]
 pub(crate) struct IssuerCheck {
-    /// `iss`, and of several entries of one issuer the place of each.
     pub(crate) issuer: String,
     /// The keys that can be used, and for which of the issuer's `algorithms`; none of a shared secret.
     pub(crate) keys: Vec<String>,
@@ -18,7 +17,6 @@ pub(crate) struct IssuerCheck {
     pub(crate) problem: Option<String>,
 }
 
-/// Asks for the keys of every issuer, once.
 pub(crate) async fn check_online(config: &Config, clock: &Clock) -> Vec<IssuerCheck> {
     let mut checks = Vec::new();
     for (index, issuer) in config.issuers.iter().enumerate() {
@@ -74,7 +72,6 @@ impl IssuerConfig {
         };
         let selection = source.read().await.and_then(|material| match material {
             KeyMaterial::Jwks(json) => Ok(Some(read_set(&json)?)),
-            // There is nothing to tell of it.
             KeyMaterial::Secrets(_) => Ok(None),
         });
         match selection {

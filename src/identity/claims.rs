@@ -71,7 +71,6 @@ impl Claims {
     }
 }
 
-/// Checks that a token is meant for us, and is no token about a login.
 fn audience(claims: &Object, config: &IssuerConfig) -> Result<(), Unverified> {
     let place = &config.claims.audience;
     let named = find(claims, place)?.ok_or_else(|| malformed(place))?;
@@ -100,7 +99,6 @@ fn names_us(named: &[&str], config: &IssuerConfig) -> bool {
     named.iter().any(|name| ours.iter().any(|own| own == name))
 }
 
-/// When a token ends, leeway included, if it is good at `now`.
 fn times(claims: &Object, config: &IssuerConfig, now: Timestamp) -> Result<Timestamp, Unverified> {
     let time = |name: &'static str, rounding| {
         let value = claims.get(name);

@@ -16,8 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::http_client::ProxySettings;
-use crate::settings;
-use crate::settings::Size;
+use crate::settings::{self, Size};
 use crate::system::Secret;
 
 pub use claim_path::ClaimPath;
@@ -158,7 +157,6 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The files that a reload reads.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         let named = self.issuers.iter().flat_map(|issuer| {
             let files = [

@@ -127,7 +127,6 @@ const FILE_PERIOD: Duration = Duration::from_secs(2);
 const UNKNOWN_KEY_PERIOD: Duration = Duration::from_secs(30);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 
-/// The least time between two attempts, however often they are asked for.
 const LEAST_PAUSE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -157,7 +157,6 @@ impl IssuerKeys {
         }
     }
 
-    /// An operator wants them brought up to date: at once, whatever was fetched lately.
     pub(super) fn request_fetch(&self, now: Duration) {
         self.throttle().request(now);
         self.wake.notify_one();
@@ -195,7 +194,6 @@ impl IssuerKeys {
             .waiters
             .enter(requester)
             .ok_or(Unverified::TooManyWait)?;
-        // In vain or not: what is known afterwards decides.
         let _ = clock.timeout(LONGEST_WAIT, attempts.changed()).await;
         Ok(())
     }
@@ -214,7 +212,6 @@ impl IssuerKeys {
                 let due = self.throttle().due();
                 tokio::select! {
                     biased;
-                    // It may be due earlier now.
                     () = self.wake.notified() => {}
                     () = clock.sleep_until_or_ahead(due) => self.refresh(&clock, &metrics).await,
                 }

@@ -46,7 +46,6 @@ pub(super) enum JwksError {
 }
 
 impl JwksClient {
-    /// Asks `url` each time, for the key set or, if `is_discovery`, for where it is.
     pub(super) fn new(
         url: Url,
         is_discovery: bool,

@@ -46,7 +46,6 @@ pub(super) enum KeyError {
     Unreadable(#[source] std::io::Error),
 }
 
-/// The key of the configuration that is wrong, and why.
 pub(super) type SourceError = (&'static str, Box<dyn std::error::Error>);
 
 impl KeySource {
@@ -133,13 +132,11 @@ impl IssuerConfig {
     }
 }
 
-/// Reads a key set. Waits for the disk.
 pub(super) fn read_key_set(path: &Path) -> Result<Vec<u8>, KeyError> {
     // Who may write to it says who is believed.
     read_owned(path, LARGEST_KEY_SET).map_err(KeyError::Unreadable)
 }
 
-/// The key of the configuration that a client's failure belongs to.
 fn key_of(error: &ClientBuildError) -> &'static str {
     match error {
         ClientBuildError::Roots(NoTls::Own(_)) => "ca_certificate",

@@ -32,7 +32,6 @@ pub(super) enum UnusableKey {
 }
 
 impl LeftOutKey {
-    /// An entry that was read as far as its members.
     pub(super) fn of(entry: &Object, reason: UnusableKey) -> Self {
         let shortened = |name| {
             let text = text(entry, name).ok().flatten()?;
@@ -45,7 +44,6 @@ impl LeftOutKey {
         }
     }
 
-    /// An entry of which not even the members can be told.
     pub(super) fn unreadable() -> Self {
         Self {
             id: None,
@@ -69,5 +67,4 @@ impl fmt::Display for LeftOutKey {
     }
 }
 
-/// In characters; more of a name says no more.
 const LONGEST: usize = 128;

@@ -22,7 +22,6 @@ pub(super) struct UnverifiedJwt<'a> {
     pub(super) header: JwtHeader,
 }
 
-/// What a header says, as far as it is listened to.
 #[derive(Debug, PartialEq)]
 pub(super) struct JwtHeader {
     pub(super) algorithm: Algorithm,

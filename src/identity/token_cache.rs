@@ -22,7 +22,6 @@ pub(crate) struct TokenCache(Cache<TokenBytes, Arc<VerifiedToken>, RandomState>)
 
 type TokenBytes = Box<[u8]>;
 
-/// What a token's verification has found, and what it rests on.
 pub(super) struct VerifiedToken {
     pub(super) caller: Arc<Caller>,
     pub(super) bound_to: Option<Thumbprint>,

@@ -8,50 +8,31 @@ use std::fmt;
 /// A claim is named as the configuration names its place. What the token says there is not told: nothing
 /// of it is believed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "each message says what its variant is")]
 pub enum Unverified {
-    /// `alg` is none of the issuer's, does not fit the key, or is not known at all.
     Algorithm,
-    /// It is bound to a certificate (`cnf`), and the connection has shown another one or none.
     Certificate,
-    /// A claim is missing, has the wrong type, or an absurd size.
     Claim(Box<str>),
-    /// It is bound (`cnf`) to something that cannot be checked here.
     Confirmation,
-    /// `exp` has passed.
     Expired,
-    /// The header holds something that changes what the token means.
     Header,
-    /// A token about a login, not for an API: it has this claim.
     IdToken(&'static str),
-    /// `kid` is empty, too long or no text.
     KeyId,
-    /// It lives longer than `max_lifetime`.
     LivesTooLong,
-    /// Not a signed JWT in compact form.
     Malformed,
     /// There is no key of the issuer at all, for now: not the caller's fault.
     NoKeys,
-    /// `nbf` or `iat`, whichever is named, lies in the future.
     NotYetValid(&'static str),
-    /// A claim is none of what `required_claims` demands of it.
     RequiredClaim(Box<str>),
-    /// It is meant for others as well, by this claim.
     SeveralAudiences(Box<str>),
-    /// It, or the key that has signed it, stands on the deny list.
     Revoked,
-    /// The key that it names did not sign it.
     Signature,
-    /// `typ` is none of `token_types`.
     TokenType,
-    /// More than 8 KiB.
     TooLong,
     /// Its key may be on its way, and too many wait for that already: not the caller's fault.
     TooManyWait,
-    /// `iss` is no issuer of ours.
     UnknownIssuer,
-    /// `kid` names no key of the issuer.
     UnknownKey,
-    /// This claim does not name us.
     WrongAudience(Box<str>),
 }
 

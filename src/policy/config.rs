@@ -7,22 +7,18 @@ use serde::{Deserialize, Serialize};
 
 use super::glob::{Glob, has_placeholders, unknown_placeholders};
 use crate::atlas::{ProjectId, Username};
-use crate::settings;
-use crate::settings::{ConfigError, Ranges};
+use crate::settings::{self, ConfigError, Ranges};
 
 /// `[access]`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
+#[expect(missing_docs, reason = "config/gateway.toml says what each setting is")]
 pub struct Config {
-    /// Files of rules; in their last part, `*` is any text. What they hold stands behind `rules`.
     #[serde(skip_serializing)]
     pub include: Vec<String>,
-    /// A list for an emergency; see [`DenyList`](super::DenyList).
     pub deny_file: Option<PathBuf>,
-    /// Projects by a name, by which a rule may speak of them all: `"@name"`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub project_groups: BTreeMap<String, Vec<String>>,
-    /// `[[access.rules]]`: what no rule grants is denied.
     pub rules: Vec<RuleConfig>,
     /// Which of the rules are of which included file.
     #[serde(skip)]
@@ -39,36 +35,26 @@ pub struct Included {
 /// One of `[[access.rules]]`. It matches if all that it names matches.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config/gateway.toml says what each setting is")]
 pub struct RuleConfig {
-    /// What the audit record calls it.
     pub name: String,
-    /// Patterns, one of which `sub` must fit.
     pub subjects: Vec<String>,
-    /// Issuers, one of which the token must be of; empty: any.
     #[serde(default)]
     pub issuers: Vec<String>,
-    /// Scopes, all of which the token must have.
     #[serde(default)]
     pub scopes: Vec<String>,
-    /// Project ids, names of `project_groups` behind an `@`, or `"*"`.
     #[serde(default)]
     pub projects: Vec<String>,
-    /// Patterns, one of which the username must fit; `{subject}` and `{client_id}` are the caller's own.
     #[serde(default)]
     pub usernames: Vec<String>,
-    /// Whether `Cache-Control: no-cache` is obeyed.
     #[serde(default)]
     pub force_refresh: bool,
-    /// Whether it grants the admin listener.
     #[serde(default)]
     pub admin: bool,
-    /// Whether it denies instead of granting.
     #[serde(default)]
     pub deny: bool,
-    /// How many lookups a minute each caller may make.
     #[serde(default, deserialize_with = "settings::whole_if_any")]
     pub lookups_per_minute: Option<u32>,
-    /// How many of them the cache need not be able to answer.
     #[serde(default, deserialize_with = "settings::whole_if_any")]
     pub misses_per_minute: Option<u32>,
 }
@@ -98,7 +84,6 @@ impl Config {
         config_errors
     }
 
-    /// The projects that rules name in full, each once.
     pub(crate) fn named_projects(&self) -> Vec<ProjectId> {
         let rules = self.rules.iter().filter(|rule| !rule.deny);
         let names = rules.flat_map(|rule| self.projects_of(rule));
@@ -271,7 +256,6 @@ impl RuleConfig {
             ("lookups_per_minute", self.lookups_per_minute, 600),
             ("misses_per_minute", self.misses_per_minute, 125),
         ] {
-            // Of 0 more is to be said, above.
             if let Some(limit) = limit.filter(|limit| *limit > 0) {
                 ranges.check(key, limit, 1..=MOST_A_MINUTE, example);
             }
@@ -341,7 +325,6 @@ impl RuleConfig {
     }
 }
 
-/// More than any caller asks.
 const MOST_A_MINUTE: u32 = 1_000_000_000;
 
 pub(super) const ANY: &str = "*";

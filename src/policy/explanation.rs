@@ -15,7 +15,6 @@ use crate::identity::Caller;
 pub(crate) struct AccessExplanation {
     pub(crate) allowed: bool,
     pub(crate) reason: String,
-    /// The rule that is named on record.
     pub(crate) rule: Option<String>,
     pub(crate) force_refresh: bool,
     /// Whether it may purge the entry of the question, and look into it.
@@ -33,7 +32,6 @@ pub(crate) struct AccessExplanation {
 pub(crate) struct RuleVerdict {
     pub(crate) name: String,
     pub(crate) effect: Effect,
-    /// What does not fit; `None`: it matches.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) does_not_fit: Option<Aspect>,
 }
@@ -102,7 +100,6 @@ impl fmt::Display for RuleVerdict {
     }
 }
 
-/// Of a rule that matches, or of which one thing does not fit.
 fn verdict(rule: &Rule, misfits: &[Aspect]) -> Option<RuleVerdict> {
     let does_not_fit = match misfits {
         [] => None,

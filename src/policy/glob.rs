@@ -6,7 +6,6 @@
 
 use crate::identity::Caller;
 
-/// A pattern, split at its stars.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Glob {
     /// At least one. What is between two of them may be anything.

@@ -57,7 +57,6 @@ impl<'p> Permit<'p> {
         }
     }
 
-    /// With the rights of a later rule as well.
     pub(super) fn and_by(self, rule: &'p Rule) -> Self {
         Self {
             force_refresh: self.force_refresh || rule.config.force_refresh,

@@ -23,22 +23,18 @@ pub(super) struct Rule {
 #[derive(Debug)]
 enum RuleProjects {
     All,
-    /// Sorted.
     Named(Box<[ProjectId]>),
 }
 
-/// Patterns, any of which may fit.
 #[derive(Debug)]
 struct Patterns {
     is_everything: bool,
     /// Patterns without a star, sorted: a rule may name a hundred thousand users.
     exact: Box<[Box<str>]>,
     globs: Box<[Glob]>,
-    /// Patterns in which the caller's own names are to be put.
     templates: Box<[Glob]>,
 }
 
-/// What a purge, an inspection or another act of an administrator is about.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Reach<'a> {
     Everything,
@@ -89,7 +85,6 @@ impl Rule {
         self.projects.include(&query.project) && self.usernames.fit(query.username.as_str(), caller)
     }
 
-    /// Whether the rule would match if the token had more scopes.
     pub(super) fn lacks_only_scopes(&self, caller: &Caller, query: &CertQuery) -> bool {
         !self.fits_scopes(caller)
             && self.covers(caller, query)

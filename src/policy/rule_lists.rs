@@ -57,7 +57,6 @@ impl RuleLists {
         judge(&list)
     }
 
-    /// The number of a list; `None` if there are too many already to keep another.
     fn number(&self, list: &[usize]) -> Option<u32> {
         let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(number) = numbers.get(list) {

@@ -44,7 +44,6 @@ impl Listener {
         operators
     }
 
-    /// Accepts connections until it is told to stop, then waits until the last one has ended.
     pub(crate) async fn run<H: Handler>(self, bound: Bound, handler: Arc<H>, eviction: Eviction) {
         let slots = ConnectionSlots::new(
             within_descriptors(self.limits.connections),
@@ -118,7 +117,6 @@ impl Listener {
 /// connections stay in the kernel's queue, and the loop spins on them.
 struct Reserve {
     file: Option<File>,
-    /// That it was not enough.
     failures: RateLimitedLog,
 }
 

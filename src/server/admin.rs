@@ -34,25 +34,22 @@ use super::body::payload::ResponseBody;
 use super::connection::{ConnectionPeer, ConnectionState};
 use super::hosts::Hosts;
 use super::request::{Addressed, BadRequest, BearerCredentials};
-use super::response;
-use super::response::AdminRefusal;
+use super::response::{self, AdminRefusal};
 use super::service::Handler;
 use crate::audit::{AdminAction, AdminRecord, Outcome, RequestId};
 use crate::gateway::Gateway;
 use crate::identity::{Caller, Unverified};
 use crate::policy::{Denied, Reach};
-use crate::settings;
-use crate::settings::ConfigError;
+use crate::settings::{self, ConfigError};
 use crate::telemetry::Scrape;
 
 /// Settings of the admin listener.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
+#[expect(missing_docs, reason = "config/gateway.toml says what each setting is")]
 pub struct Config {
-    /// Where operators and their tools connect to; port 0 takes a free one.
     #[serde(deserialize_with = "settings::socket_address")]
     pub listen: SocketAddr,
-    /// The names by which they address it, on any port, beside IP addresses and `localhost`.
     pub(crate) hosts: Hosts,
 }
 

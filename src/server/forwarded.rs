@@ -18,9 +18,7 @@ use super::request::is_host;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Forwarded {
     pub(crate) source: Option<Node>,
-    /// `http` or `https`, as it was asked.
     pub(crate) scheme: Option<&'static str>,
-    /// The host that it was asked for, with its port where the caller gave one.
     pub(crate) host: Option<String>,
 }
 
@@ -95,7 +93,6 @@ impl Forwarded {
             return Ok(None);
         }
         let mut told = Self::default();
-        // How many proxies are believed.
         let mut believed = 1;
         for node in list(headers, &FOR)?.into_iter().rev() {
             // What is no address (`unknown`) is the last that its proxy says.
@@ -163,7 +160,6 @@ impl Node {
     }
 }
 
-/// The elements of one header line; `None` if it is malformed.
 fn read_elements(text: &str, elements: &mut Vec<Element>) -> Option<()> {
     let mut element = Element::default();
     let mut rest = text.trim_matches(BLANKS);
@@ -206,7 +202,6 @@ fn pair<'t>(text: &'t str, element: &mut Element) -> Option<&'t str> {
     } else {
         return Some(rest);
     };
-    // Each parameter at most once.
     place.replace(value).is_none().then_some(rest)
 }
 
@@ -217,7 +212,6 @@ fn token(text: &str) -> (&str, &str) {
     text.split_at(end.unwrap_or(text.len()))
 }
 
-/// What stands before the closing quote, and behind it.
 fn unquoted(text: &str) -> Option<(String, &str)> {
     let (mut value, mut rest) = (String::new(), text.chars());
     loop {

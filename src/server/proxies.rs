@@ -9,7 +9,6 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::settings::ConfigError;
 
-/// Peers that are believed about whose requests they bring. Cheap to clone.
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(transparent)]
 pub(crate) struct Proxies(Arc<[Network]>);

@@ -33,11 +33,8 @@ use validity::{CertificateKind, Validity};
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// The certificate chain in PEM, our own certificate first.
     pub(crate) certificate: PathBuf,
-    /// Its private key in PEM.
     pub(crate) private_key: PathBuf,
-    /// Who signs callers' certificates; with it a caller needs one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) client_ca: Option<PathBuf>,
 }
@@ -53,7 +50,6 @@ impl Config {
     }
 }
 
-/// What a handshake needs; shared, and swapped whole when the files change.
 #[derive(Clone, Debug)]
 pub(crate) struct Tls(Arc<ArcSwap<Loaded>>);
 
@@ -66,7 +62,6 @@ struct Loaded {
 }
 
 impl Tls {
-    /// Reads the files. Waits for the disk.
     pub(crate) fn load(config: &Config) -> Result<Self, Vec<ConfigError>> {
         Ok(Self(Arc::new(ArcSwap::from_pointee(Loaded::read(config)?))))
     }

@@ -25,7 +25,6 @@ impl<'m> Ranges<'m> {
         }
     }
 
-    /// `value` must lie in `allowed`; `example` is what one might write instead.
     pub(crate) fn check<T: Ranged>(
         &mut self,
         key: &str,

@@ -41,7 +41,6 @@ pub(crate) async fn in_background<T: Send + 'static>(
     let spawned = thread.spawn(move || {
         // On Linux it is the calling thread's own. Without it the work is done all the same.
         let _ = setpriority_process(None, LOWEST_PRIORITY);
-        // The caller may have given up.
         let _ = done.send(work());
     });
     spawned.ok()?;
@@ -71,7 +70,6 @@ impl Write for BlockingFile {
     }
 }
 
-/// As nice(2) counts.
 const LOWEST_PRIORITY: i32 = 19;
 
 #[cfg(test)]

@@ -50,7 +50,6 @@ enum TimeSource {
     Manual { dial: watch::Receiver<Dial> },
 }
 
-/// What a manual clock shows.
 #[derive(Clone, Copy, Debug)]
 struct Dial {
     now: Moment,
@@ -143,7 +142,6 @@ impl Clock {
         self.sleep_until(self.elapsed().saturating_add(span))
     }
 
-    /// Waits until [`Moment::elapsed`] has reached `due`.
     pub(crate) async fn sleep_until(&self, due: Duration) {
         while let Some(left) = due
             .checked_sub(self.elapsed())
@@ -187,7 +185,6 @@ impl Clock {
         }
     }
 
-    /// Runs `work`, but no longer than `span` on this clock.
     pub(crate) async fn timeout<T>(
         &self,
         span: Duration,

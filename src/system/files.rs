@@ -7,8 +7,7 @@
 //! or never ends.
 
 use std::fs::{File, Metadata, OpenOptions};
-use std::io;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,7 +24,6 @@ pub(crate) struct WatchedFile {
     limit: u64,
     /// It was a pipe when it was first read: that can be read once, and does not change.
     is_pipe: bool,
-    /// Nothing if it could not be read.
     content: Settled<Option<Vec<u8>>>,
 }
 
@@ -45,7 +43,6 @@ pub(crate) struct Settled<T> {
 }
 
 impl<T: Clone + PartialEq> Settled<T> {
-    /// Begins with `taken`.
     pub(crate) fn new(taken: T) -> Self {
         Self {
             last_seen: taken.clone(),
@@ -60,7 +57,6 @@ impl<T: Clone + PartialEq> Settled<T> {
         is_settled && self.last_seen != self.taken
     }
 
-    /// Looks every two seconds until that is so.
     async fn changed(&mut self, clock: &Clock, look: impl Fn() -> T + Clone + Send + 'static)
     where
         T: Send + 'static,
@@ -115,7 +111,6 @@ impl WatchedFile {
         self.take(content)
     }
 
-    /// Waits until the file is another one than was last read, or is gone.
     pub(crate) async fn changed(&mut self, clock: &Clock) {
         if self.is_pipe {
             std::future::pending::<()>().await;
@@ -132,7 +127,6 @@ impl WatchedFile {
 }
 
 impl WatchedFiles {
-    /// Watches `paths` from now on.
     pub(crate) async fn new(paths: Vec<PathBuf>) -> Self {
         may_wait(move || Self::now(paths)).await
     }
@@ -189,7 +183,6 @@ pub(crate) fn read_owned(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
     read_limited(path, limit)
 }
 
-/// The text that was read of a file.
 pub(crate) fn text_of(content: Vec<u8>) -> io::Result<String> {
     String::from_utf8(content).map_err(|_| io::Error::other("it is not UTF-8 text"))
 }

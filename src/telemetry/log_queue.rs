@@ -17,7 +17,6 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::system::BlockingFile;
 
-/// `None` is the end.
 type Line = Option<Box<[u8]>>;
 
 /// Takes lines and never waits. Cheap to clone: clones are the same queue.
@@ -112,7 +111,6 @@ impl<'a> MakeWriter<'a> for LogQueue {
     }
 }
 
-/// One call is one line.
 impl Write for &LogQueue {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.put(line);
@@ -124,14 +122,12 @@ impl Write for &LogQueue {
     }
 }
 
-/// What a line takes of the queue.
 fn cost(line: &[u8]) -> usize {
     line.len() + size_of::<Box<[u8]>>()
 }
 
 /// Some thousand lines: more than a reader that is only busy leaves lying.
 const MOST_BYTES: usize = 1 << 20;
-/// How long the last lines may take at the end of the process.
 const LONGEST_END: Duration = Duration::from_secs(2);
 
 #[cfg(test)]

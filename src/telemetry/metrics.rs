@@ -79,14 +79,12 @@ pub struct Metrics {
     pub upstream: upstream::UpstreamMetrics,
 }
 
-/// One label and its value.
 pub(crate) type Label<T> = [(&'static str, T); 1];
 
 /// The registry behind the scrape.
 #[derive(Debug)]
 pub struct Scrape(Registry);
 
-/// What a label's value can be.
 pub(crate) trait LabelWord:
     Copy + Debug + Eq + Hash + Send + Sync + EncodeLabelValue + 'static
 {
@@ -94,7 +92,6 @@ pub(crate) trait LabelWord:
 
 impl<T: Copy + Debug + Eq + Hash + Send + Sync + EncodeLabelValue + 'static> LabelWord for T {}
 
-/// Registers a metric and returns its handle.
 pub(crate) trait Register {
     fn add<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M;
 
@@ -184,7 +181,6 @@ impl Scrape {
                     writeln!(page, "# HELP {family}{suffix} {}", help.join(" "))
                 }
                 ["#", "TYPE", family, "counter"] => writeln!(page, "# TYPE {family}_total counter"),
-                // As Prometheus writes it.
                 _ => match line.strip_suffix(" inf") {
                     Some(series) => writeln!(page, "{series} +Inf"),
                     None => writeln!(page, "{line}"),
@@ -195,7 +191,6 @@ impl Scrape {
         page
     }
 
-    /// The same, and what the kernel tells of the process.
     pub(crate) async fn page(&self) -> String {
         self.render() + &may_wait(process::page).await
     }

@@ -11,7 +11,6 @@ pub(crate) struct RateLimitedLog(Mutex<Streak>);
 pub(crate) struct Tally {
     /// How often it has happened since the last line, this time included; at the end, since it began.
     pub(crate) times: u64,
-    /// How long ago it began.
     pub(crate) span: Duration,
 }
 

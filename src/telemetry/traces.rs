@@ -53,7 +53,6 @@ impl Traces {
         Ok(Self(provider))
     }
 
-    /// The layer that turns spans into traces.
     pub(super) fn layer<S>(&self) -> OpenTelemetryLayer<S, SdkTracer>
     where
         S: Subscriber + for<'span> LookupSpan<'span>,
@@ -67,7 +66,6 @@ impl Traces {
             .with_tracer(self.0.tracer(SERVICE))
     }
 
-    /// Sends what waits, as well as that goes within the export's time.
     pub(crate) async fn close(self) {
         // The exporter waits for its thread, and so must not hold up the runtime that sends.
         let closed = tokio::task::spawn_blocking(move || self.0.shutdown()).await;

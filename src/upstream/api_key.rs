@@ -20,7 +20,6 @@ pub(crate) struct ApiKey {
     idle: Mutex<Vec<Nonce>>,
 }
 
-/// A nonce, while one call uses it.
 #[derive(Clone)]
 pub(crate) struct Nonce(WwwAuthenticateHeader);
 
@@ -64,7 +63,6 @@ impl ApiKey {
         }
     }
 
-    /// The credential for a GET of exactly this target.
     pub(crate) fn authorize(&self, nonce: &mut Nonce, target: &str) -> Option<HeaderValue> {
         let private_key = self.private_key();
         let context = AuthContext::new(self.public_key.as_str(), private_key.expose(), target);
@@ -74,7 +72,6 @@ impl ApiKey {
         Some(value)
     }
 
-    /// Takes up a changed key. Called every few seconds.
     pub(crate) fn maintain(&self) {
         self.private_key.load().look(|| {});
     }

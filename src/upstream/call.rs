@@ -17,10 +17,9 @@ use super::credential::{Credential, CredentialUnavailable, Login};
 use super::error::{AtlasAnswer, CallError, CredentialFailure, FetchErrorKind};
 use super::limiter::{CallOutcome, FetchLimits, Quota, Reservation};
 use super::page::{AtlasPage, LONGEST_PAGE, PageError};
-use super::progress::FetchProgress;
+use super::progress::FetchCounts;
 use super::response::page_body;
-use super::retry;
-use super::retry::{Backoff, Next};
+use super::retry::{self, Backoff, Next};
 use super::service_account::Bearer;
 use crate::atlas::{CertQuery, Timestamp};
 use crate::http_client::{CallBounds, HttpErrorKind, HttpReply};
@@ -31,13 +30,11 @@ use crate::telemetry::metrics::upstream::Endpoint;
 pub(super) struct CallContext<'a> {
     pub(super) upstream: &'a Upstream,
     pub(super) query: &'a CertQuery,
-    /// Whether a call that fails may be tried again.
     pub(super) retries: bool,
     pub(super) credential: &'a Credential,
     pub(super) limits: FetchLimits,
-    pub(super) progress: FetchProgress,
+    pub(super) progress: FetchCounts,
     pub(super) deadline: Duration,
-    /// The URL of the list, without the page's number.
     pub(super) url: Url,
 }
 

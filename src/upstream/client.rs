@@ -23,7 +23,6 @@ pub(super) struct AtlasClient {
     client: Arc<HttpClient>,
     clock: Clock,
     metrics: UpstreamMetrics,
-    /// Scheme, host and port of Atlas, and nothing behind them.
     origin: Url,
 }
 

@@ -10,35 +10,26 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::http_client::ProxySettings;
-use crate::settings;
-use crate::settings::{Size, duration};
+use crate::settings::{self, Size, duration};
 use crate::system::{Secret, Trust};
 
 /// The section `atlas`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
+#[expect(missing_docs, reason = "config/gateway.toml says what each setting is")]
 pub struct Config {
-    /// Scheme and host of the API. `http` only for a loopback address.
     pub base_url: String,
-    /// Which API to speak.
     pub api: Api,
-    /// Roots that are trusted beside the system's, in PEM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_certificate: Option<PathBuf>,
-    /// The proxy on the way to Atlas; the system's proxy variables are not read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy: Option<String>,
-    /// The file with the password of the user in `proxy`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy_password_file: Option<PathBuf>,
-    /// The same password, which only ever comes from the environment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy_password: Option<Secret>,
-    /// Where the mint log is kept. One process per directory.
     pub state_directory: PathBuf,
-    /// How much is asked of Atlas, and how long it may take.
     pub limits: AtlasLimits,
-    /// Who we are. The first whose projects match is used.
     pub credentials: Vec<CredentialConfig>,
 }
 
@@ -57,49 +48,34 @@ pub enum Api {
 /// The section `atlas.limits`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
+#[expect(missing_docs, reason = "config/gateway.toml says what each setting is")]
 pub struct AtlasLimits {
-    /// How much of the refill of a project's bucket we take for ourselves, in percent.
     #[serde(deserialize_with = "settings::whole")]
     pub share_percent: u64,
-    /// Calls of each bucket that are left to others, such as the issuing of certificates.
     #[serde(deserialize_with = "settings::whole")]
     pub(crate) reserve: u64,
-    /// How many calls a project's bucket holds. Lowered when Atlas says so.
     #[serde(deserialize_with = "settings::whole")]
     pub capacity: u64,
-    /// How many calls come back to it in a minute.
     #[serde(deserialize_with = "settings::whole")]
     pub(crate) refill_per_minute: u64,
-    /// Calls under way at once.
     #[serde(deserialize_with = "settings::whole")]
     pub(crate) concurrency: usize,
-    /// Calls under way at once for one project, to begin with; it then moves between 1 and five times
-    /// this number, as Atlas answers well or badly.
     #[serde(deserialize_with = "settings::whole")]
     pub(crate) concurrency_per_project: usize,
-    /// Calls that may wait for their turn, per project.
     #[serde(deserialize_with = "settings::whole")]
     pub(crate) queue: usize,
-    /// How long a call may wait for its turn.
     #[serde(with = "duration")]
     pub(crate) queue_wait: Duration,
-    /// The largest page.
     pub(crate) page_bytes: Size,
-    /// Pages of 500 that a list may have.
     #[serde(deserialize_with = "settings::whole")]
     pub(crate) pages: u64,
-    /// How a list of several pages is proven to be of one moment.
     pub proof: Proof,
-    /// Until a new connection stands, TLS included.
     #[serde(with = "duration")]
     pub(crate) connect: Duration,
-    /// Until the head of an answer is there, a new connection included.
     #[serde(with = "duration")]
     pub(crate) first_byte: Duration,
-    /// Until a page is there.
     #[serde(with = "duration")]
     pub(crate) page: Duration,
-    /// Until the list is there, every wait and retry included.
     #[serde(with = "duration")]
     pub(crate) fetch: Duration,
 }
@@ -122,15 +98,12 @@ pub enum Proof {
 /// One of `atlas.credentials`: who we are to Atlas for some projects.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config/gateway.toml says what each setting is")]
 pub struct CredentialConfig {
-    /// How it is called in metrics, logs and records.
     pub name: String,
-    /// Project ids, with `*` for any digits.
     pub projects: Vec<String>,
-    /// A service account: OAuth 2.0 client credentials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_account: Option<ServiceAccountConfig>,
-    /// A legacy API key: HTTP Digest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key: Option<ApiKeyConfig>,
 }
@@ -138,10 +111,9 @@ pub struct CredentialConfig {
 /// A service account of Atlas.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config/gateway.toml says what each setting is")]
 pub struct ServiceAccountConfig {
-    /// Its client id, `mdb_sa_id_...`.
     pub client_id: String,
-    /// The file that holds its secret; read again when it changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_secret_file: Option<PathBuf>,
     /// Its secret, which only ever comes from the environment.
@@ -152,10 +124,9 @@ pub struct ServiceAccountConfig {
 /// A legacy API key of Atlas.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "config/gateway.toml says what each setting is")]
 pub struct ApiKeyConfig {
-    /// Its public half.
     pub public_key: String,
-    /// The file that holds its private half; read again when it changes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub private_key_file: Option<PathBuf>,
     /// Its private half, which only ever comes from the environment.
@@ -164,7 +135,6 @@ pub struct ApiKeyConfig {
 }
 
 impl Config {
-    /// Whom we believe to be Atlas.
     pub(crate) fn trust(&self) -> Trust<'_> {
         Trust {
             system: self.base_url.starts_with("https://"),
@@ -172,7 +142,6 @@ impl Config {
         }
     }
 
-    /// The proxy on the way to Atlas.
     pub(crate) fn proxy(&self) -> ProxySettings<'_> {
         ProxySettings {
             url: self.proxy.as_deref(),
@@ -181,8 +150,6 @@ impl Config {
         }
     }
 
-    /// The files that a reload reads. Not `ca_certificate` and `proxy_password_file`, which wait for a
-    /// restart.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         let named = self.credentials.iter().flat_map(|credential| {
             let account = credential.service_account.as_ref();

@@ -32,7 +32,6 @@ pub(super) enum Login {
 
 pub(super) struct PreparedCredential {
     credential: Arc<Credential>,
-    /// What its login, which is in use already, goes by from then on.
     settings: Option<AccountSettings>,
 }
 
@@ -81,7 +80,6 @@ impl Credential {
         token.or_else(|| *self.refusal())
     }
 
-    /// Gives its token back to Atlas, as well as that goes.
     pub(super) async fn revoke(&self) {
         if let Login::Account(account) = &self.login {
             account.revoke().await;
@@ -150,7 +148,6 @@ impl PreparedCredential {
     }
 }
 
-/// Reads the secrets of all credentials, in their order; every mistake is reported with its place.
 pub(super) fn read_secrets(config: &Config) -> Result<Vec<WatchedSecret>, Vec<ConfigError>> {
     let (mut secrets, mut config_errors) = (Vec::new(), Vec::new());
     for (number, credential) in config.credentials.iter().enumerate() {

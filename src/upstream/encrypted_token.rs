@@ -68,7 +68,6 @@ fn unfit<T>(path: &Path, why: &dyn fmt::Display) -> Option<T> {
     None
 }
 
-/// Forgets the token. A file that is not there is forgotten already.
 pub(super) fn remove(path: &Path) {
     // What cannot be removed is refused by Atlas when it is used.
     let _ = fs::remove_file(path);

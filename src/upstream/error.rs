@@ -1,8 +1,5 @@
 //! What comes of a fetch: a list of one moment, or why there is none and what that means for what is cached.
 
-#[cfg(test)]
-mod tests;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -280,9 +277,11 @@ impl FetchErrorKind {
     }
 }
 
+/// Status and wait of an error response.
+type ErrorResponse = (u16, Option<Duration>);
+
 impl CallError {
-    /// Status and wait of an error response.
-    pub(super) fn response(&self) -> Option<(u16, Option<Duration>)> {
+    pub(super) fn response(&self) -> Option<ErrorResponse> {
         if let Self::Response(FetchErrorKind::NoDocument {
             status,
             retry_after,
@@ -378,3 +377,6 @@ fn names_address(code: &str) -> bool {
 fn names(code: &str, words: &[&str]) -> bool {
     code.split('_').any(|word| words.contains(&word))
 }
+
+#[cfg(test)]
+mod tests;

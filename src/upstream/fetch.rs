@@ -14,9 +14,8 @@ use super::config::Proof;
 use super::credential::Credential;
 use super::error::{CallError, FetchError, FetchErrorKind, Fetched, Urgency};
 use super::page::AtlasPage;
-use super::pages;
-use super::pages::Plan;
-use super::progress::FetchProgress;
+use super::pages::{self, Plan};
+use super::progress::FetchCounts;
 use super::retry::Backoff;
 use crate::atlas::{CertQuery, CertificateList, Timestamp};
 use crate::system::Moment;
@@ -40,9 +39,7 @@ struct ListReading {
 }
 
 enum ReadOutcome {
-    /// The list of one moment.
     List(ListReading),
-    /// Pages that may be of several moments.
     Unproven(ListReading),
 }
 
@@ -54,7 +51,7 @@ impl Upstream {
         credential: &Credential,
     ) -> Result<Fetched, FetchError> {
         let clock = &self.0.env.clock;
-        let progress = FetchProgress::new(options.cause());
+        let progress = FetchCounts::new(options.cause());
         let Some(url) = self.0.env.client.url(&list_path(self.0.api, query)) else {
             let why = "the question cannot be put as a path";
             return Err(FetchError {
@@ -119,7 +116,6 @@ impl From<Urgency> for FetchOptions {
     }
 }
 
-/// Reads the list, and says when Atlas answered with its first page.
 async fn read_list(context: &CallContext<'_>) -> Result<(CertificateList, Moment), FetchErrorKind> {
     let mut previous = None;
     let mut readings = 1;

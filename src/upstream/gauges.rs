@@ -5,7 +5,6 @@ use crate::atlas::ProjectId;
 
 #[derive(Clone, Default)]
 struct CredentialGauges {
-    /// Of the project that wants most of our share.
     demand: f64,
     /// What is left of the bucket that has least, and when the first is down at the reserve.
     remaining: Option<u64>,

@@ -78,7 +78,6 @@ pub struct BudgetView {
     pub(crate) remaining: u64,
     /// Calls that we may make at once when none were made for a while.
     pub(crate) capacity: u64,
-    /// Calls that come back to us in a minute.
     pub(crate) refill_per_minute: u64,
     /// How long Atlas has asked us to wait; `None` while it does not.
     pub gate: Option<Duration>,
@@ -129,7 +128,6 @@ impl ProjectLimiter {
         }))
     }
 
-    /// Goes by other numbers from now on. What was spent stays spent.
     pub(crate) fn replace_rates(&self, rates: Rates) {
         let now = self.now();
         let mut state = self.state();
@@ -167,7 +165,6 @@ impl ProjectLimiter {
         }
     }
 
-    /// Looks at every project.
     pub(crate) fn for_each(&self, mut look: impl FnMut(&ProjectId, &mut Project<Waiter>)) {
         let mut state = self.state();
         for (id, project) in &mut state.projects {
@@ -263,9 +260,9 @@ impl FetchLimits {
             let is_free = state.in_flight < shared.concurrency;
             let project = state.project(self.project, shared.concurrency_per_project, now);
             let waiting = project.slots.waiting();
-            let has_room = project.slots.has_room()
-                || (further && project.slots.has_room_for_further(self.fetch));
-            if is_free && waiting == 0 && has_room {
+            let has_free = project.slots.has_free()
+                || (further && project.slots.has_free_for_further(self.fetch));
+            if is_free && waiting == 0 && has_free {
                 project.slots.begin(self.fetch);
                 state.in_flight += 1;
                 return Ok(self.granted());
@@ -298,8 +295,6 @@ impl FetchLimits {
 }
 
 impl Reservation {
-    /// Waits until the call may be made; `further` is a page behind the first one. What was learnt meanwhile
-    /// may speak against it: a cooldown has begun, or other clients have taken what was left.
     pub(crate) async fn acquire(mut self, further: bool) -> Result<CallPermit, FetchErrorKind> {
         let limits = &self.limits;
         let slot = limits.slot(further).await?;

@@ -10,9 +10,6 @@
 //! made before the calendar was set back, so it was made now at the latest, and the others as much before it
 //! as they say. What is damaged is set aside, and then less is minted at first than would be allowed.
 
-#[cfg(test)]
-mod tests;
-
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
@@ -26,7 +23,6 @@ use crate::system::Moment;
 
 pub(super) struct MintLog {
     path: PathBuf,
-    /// The file as it was last replaced, at its end.
     file: Option<File>,
     /// A check writes nothing.
     writes: bool,
@@ -45,7 +41,6 @@ struct Mint {
 type LogLine = (i64, bool);
 
 impl MintLog {
-    /// Opens the log of one account, and leaves out what has expired.
     pub(super) fn open(path: PathBuf, now: Moment, writes: bool) -> Self {
         let (content, fault) = match state::read(&path, LARGEST) {
             Ok(None) => (Vec::new(), None),
@@ -78,7 +73,6 @@ impl MintLog {
         log
     }
 
-    /// Whether a token may be asked for now; otherwise how long not.
     pub(super) fn may_mint(&self, now: Duration) -> Result<(), Duration> {
         let age = |mint: &Mint| LIFETIME.saturating_sub(mint.ends.saturating_sub(now));
         let live = || self.mints.iter().filter(|mint| now < mint.ends);
@@ -131,7 +125,6 @@ impl MintLog {
         Ok(())
     }
 
-    /// Puts a file with what is known in the place of the present one.
     fn write(&mut self) -> io::Result<()> {
         if !self.writes {
             return Ok(());
@@ -231,7 +224,6 @@ fn parse(content: &[u8], cut: bool) -> (Vec<LogLine>, bool) {
     (lines, is_foreign)
 }
 
-/// As long as a token of Atlas lives.
 const LIFETIME: Duration = Duration::from_hours(1);
 const MINUTE: Duration = Duration::from_mins(1);
 /// Atlas: 100. The rest is left to other processes of the same account.
@@ -242,3 +234,6 @@ const MOST_A_MINUTE: usize = 5;
 const ASSUMED: usize = MOST_A_MINUTE - 1;
 const MOST_LINES: usize = 1_000;
 const LARGEST: u64 = 1 << 20;
+
+#[cfg(test)]
+mod tests;

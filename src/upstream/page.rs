@@ -19,7 +19,6 @@ use strict::{JsonText, read_object, set_once, shallow};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct AtlasPage {
-    /// In Atlas's order.
     pub(crate) items: Vec<PageItem>,
     /// How many certificates Atlas says there are on all pages. Atlas: "an estimate".
     pub(crate) total: u64,

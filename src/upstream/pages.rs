@@ -43,7 +43,6 @@ pub(crate) enum Plan {
     Changed,
     Complete(usize),
     Further(RangeInclusive<u64>),
-    /// More pages than we ever read.
     TooLong,
 }
 
@@ -97,7 +96,6 @@ fn end(pages: &[AtlasPage]) -> Option<usize> {
     end.map(|at| at + 1)
 }
 
-/// Whether no certificate stands there twice.
 pub(crate) fn are_distinct(pages: &[AtlasPage]) -> bool {
     let mut items = items(pages);
     let count = items.clone().count();
@@ -151,7 +149,6 @@ fn count(length: usize) -> u64 {
     u64::try_from(length).expect("as many as fit into memory")
 }
 
-/// So many are compared with each other.
 const FEW: usize = 8;
 /// Atlas dates a certificate so long before it was made.
 const BACKDATED: Duration = Duration::from_hours(1);

@@ -9,7 +9,7 @@ use super::error::FetchStats;
 use crate::telemetry::metrics::upstream::CallCause;
 
 #[derive(Debug, Default)]
-pub(super) struct FetchProgress(Mutex<Entries>);
+pub(super) struct FetchCounts(Mutex<Entries>);
 
 #[derive(Debug, Default)]
 struct Entries {
@@ -24,7 +24,7 @@ struct Entries {
     status: Option<StatusCode>,
 }
 
-impl FetchProgress {
+impl FetchCounts {
     pub(super) fn new(cause: CallCause) -> Self {
         let progress = Self::default();
         progress.begin_reading(cause);
@@ -56,7 +56,6 @@ impl FetchProgress {
         entries.ended = Some(now);
     }
 
-    /// How many tries beyond the first there were.
     pub(super) fn retries(&self) -> u32 {
         self.entries().retries
     }

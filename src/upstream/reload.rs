@@ -14,7 +14,6 @@ use super::limiter::Rates;
 use super::{RetiredCredential, Upstream};
 use crate::settings::ConfigError;
 
-/// Credentials, and rates of buckets, that are known to be good.
 pub(crate) struct Prepared {
     credentials: Vec<PreparedCredential>,
     rates: Rates,

@@ -20,12 +20,10 @@ pub(super) enum Next {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Backoff {
     pub(super) least: Duration,
-    /// At most; the time between is drawn, so that callers do not come back in step.
     pub(super) most: Duration,
     pub(super) cost: u32,
 }
 
-/// What to do after `error`, when `retries` were made in this fetch and `left` remains of its time.
 pub(super) fn next(error: &CallError, retries: u32, left: Duration) -> Next {
     let is_first = retries == 0;
     if retries >= MOST_RETRIES || cooldown(error).is_some() {
@@ -61,7 +59,6 @@ pub(super) fn next(error: &CallError, retries: u32, left: Duration) -> Next {
     }
 }
 
-/// Whether nothing more may be asked of this project for a while.
 pub(super) fn cooldown(error: &CallError) -> Option<CooldownRequest> {
     let (status, wait) = error.response()?;
     let cause = match status {

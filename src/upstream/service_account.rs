@@ -32,9 +32,7 @@ pub(super) struct ServiceAccount {
     files: AccountFiles,
     environment: Environment,
     state: Mutex<AccountState>,
-    /// Of mints that fail.
     without_token: RateLimitedLog,
-    /// Of calls to the token endpoint without an answer.
     unanswered: RateLimitedLog,
     /// Changes whenever a mint has ended.
     settled: watch::Sender<u64>,
@@ -54,7 +52,6 @@ pub(super) struct Environment {
     pub(super) state_directory: PathBuf,
     /// Whether this process keeps anything for the next one; a check does not.
     pub(super) persists: bool,
-    /// How long one request to the token endpoint may take.
     pub(super) timeout: Duration,
 }
 
@@ -67,7 +64,6 @@ pub(super) struct Bearer {
 #[derive(Default)]
 struct AccountState {
     token: Option<Token>,
-    /// How many tokens there have been; the current one's number.
     number: u64,
     is_minting: bool,
     failure: Option<CredentialFailure>,
@@ -133,7 +129,6 @@ impl ServiceAccount {
         }
     }
 
-    /// The current token, or the one that is being minted.
     pub(super) async fn bearer(self: &Arc<Self>) -> Result<Bearer, CredentialFailure> {
         let mut settled = self.settled.subscribe();
         loop {
@@ -288,7 +283,6 @@ impl ServiceAccount {
 }
 
 impl AccountState {
-    /// The token, while it lives long enough for a call.
     fn usable(&self, now: Moment) -> Option<&Token> {
         let token = self.token.as_ref()?;
         (token.left(now) > MARGIN).then_some(token)
@@ -319,7 +313,6 @@ impl AccountState {
 }
 
 impl Token {
-    /// For how long Atlas takes it from `now` on.
     fn left(&self, now: Moment) -> Duration {
         self.lifetime.saturating_sub(now.since(self.minted_at))
     }

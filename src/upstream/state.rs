@@ -16,7 +16,6 @@ use rustix::process::geteuid;
 use crate::settings::ConfigError;
 use crate::telemetry::Chain;
 
-/// A state directory that this process alone uses, as long as the value lives.
 #[derive(Debug)]
 pub(super) struct StateDirectory {
     lock: File,
@@ -55,14 +54,12 @@ pub(super) enum Unfit {
 }
 
 impl StateError {
-    /// What has to be changed.
     pub(crate) fn config_error(&self) -> ConfigError {
         ConfigError::at("atlas.state_directory", Chain(self).to_string())
     }
 }
 
 impl StateDirectory {
-    /// Makes the directory if it is not there, and takes its lock.
     pub(super) fn take(directory: &Path) -> Result<Self, StateError> {
         let unusable = |source| StateError::Unusable {
             directory: directory.to_owned(),
@@ -127,7 +124,6 @@ pub(super) fn read(path: &Path, limit: u64) -> Result<Option<StateFile>, Unfit> 
     Ok(Some(StateFile { bytes, is_cut }))
 }
 
-/// Puts what is at `path` out of the way, over what was put there before.
 pub(super) fn set_aside(path: &Path) -> io::Result<PathBuf> {
     let aside = with_ending(path, ".damaged");
     fs::rename(path, &aside)?;
@@ -215,7 +211,7 @@ mod tests {
         symlink("nowhere", &dangling).unwrap();
         assert!(matches!(read(&dangling, 10), Err(Unfit::NoFile)));
         assert!(matches!(read(place.path(), 10), Err(Unfit::NoFile)));
-        // Nobody waits for one who writes into it.
+        // No reader waits for a writer of it.
         let pipe = place.path().join("pipe");
         mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR, 0).unwrap();
         assert!(matches!(read(&pipe, 10), Err(Unfit::NoFile)));

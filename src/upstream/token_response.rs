@@ -27,11 +27,8 @@ pub(super) struct MintError {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TokenFate {
-    /// A token may have been made.
     Unknown,
-    /// The request did not leave.
     Unsent,
-    /// Atlas has surely made no token.
     None,
 }
 

@@ -59,8 +59,6 @@ impl WatchedSecret {
         });
     }
 
-    /// Takes over what was read; true if it is another secret. A file that cannot be used leaves the last
-    /// good secret in place (G33).
     fn take(&self, read: Result<Secret, SecretFileError>, file: &Path) -> bool {
         match read {
             Ok(secret) => {

@@ -453,6 +453,7 @@ fn settings() -> Vec<(String, String)> {
     for file in dependencies::files(&source) {
         // What is skipped is no key.
         let code = fs::read_to_string(&file).unwrap();
+        let code = code.replace("pub(crate) ", "pub ");
         let code = code.replace("#[serde(skip)]\n    pub ", "");
         let sections = code.split("deny_unknown_fields").skip(1);
         let fields = sections.flat_map(|rest| rest.split("\n}\n").next().unwrap().lines());

@@ -92,6 +92,7 @@ fn uses(file: &str, text: &str, files: &BTreeSet<String>) -> BTreeSet<String> {
         item.collect::<Vec<&str>>().join("").trim().to_owned()
     });
     let lines = lines.filter_map(|item| {
+        let item = item.replacen("pub(crate) ", "pub ", 1);
         let item = item.strip_prefix("pub ").unwrap_or(&item).to_owned();
         Some(item.strip_prefix("use ")?.trim_end_matches(';').to_owned())
     });
@@ -134,7 +135,9 @@ fn uses(file: &str, text: &str, files: &BTreeSet<String>) -> BTreeSet<String> {
 
 fn modules(lib: &str) -> Vec<String> {
     lib.lines()
-        .filter_map(|line| line.strip_prefix("pub mod "))
+        .filter_map(|line| line.split_once("mod "))
+        .filter(|(visibility, _)| ["pub ", "pub(crate) "].contains(visibility))
+        .map(|(_, module)| module)
         .map(|module| module.trim_end_matches(';').to_owned())
         .collect()
 }

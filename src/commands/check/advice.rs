@@ -93,7 +93,6 @@ fn on_lost(lost: HttpErrorKind, atlas: &Config) -> String {
     }
 }
 
-/// Of an answer that Atlas does not give.
 fn on_foreign_answer(atlas: &Config) -> String {
     format!(
         "That is no answer of Atlas's: check that {} is Atlas, and that nothing on the way answers in \
@@ -109,7 +108,6 @@ fn again(after: Option<Duration>) -> String {
     }
 }
 
-/// Where we call, and through what.
 fn way(atlas: &Config) -> String {
     let through = if atlas.proxy.is_some() {
         " through atlas.proxy"

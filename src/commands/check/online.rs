@@ -30,7 +30,6 @@ pub(super) enum FindingFormat {
 struct Finding {
     what: String,
     well: bool,
-    /// Whether an operator may want to do something all the same.
     #[serde(skip)]
     notable: bool,
     found: String,
@@ -223,7 +222,6 @@ impl Finding {
         }
     }
 
-    /// Says it where people look for it; whether that could be said.
     fn tell(&self) -> bool {
         if !self.notable {
             return say(&format_args!("# {self}"));

@@ -96,6 +96,5 @@ async fn send(
     }
 }
 
-/// How long the manager may take to listen.
 const LONGEST_WORD: Duration = Duration::from_secs(1);
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);

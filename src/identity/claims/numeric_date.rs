@@ -9,7 +9,6 @@ use serde_json::Value;
 use crate::atlas::Timestamp;
 use crate::strict_json::Mistyped;
 
-/// Which whole second stands for a fraction of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rounding {
     /// The one before it: for an end.

@@ -26,7 +26,6 @@ pub struct ClaimPlaces {
 /// `.*` at its end it stands for the names of an object's members.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ClaimPath {
-    /// As it is written, which is what logs and records call it.
     text: Box<str>,
     steps: Box<[Box<str>]>,
     of_names: bool,
@@ -108,7 +107,6 @@ fn steps(place: &str) -> Result<Vec<Box<str>>, NoClaimPath> {
         match sign {
             '"' | '\'' => {
                 let (inside, behind) = rest.as_str().split_once(sign).ok_or(NoClaimPath)?;
-                // A name is in quotation marks as a whole.
                 if !step.is_empty()
                     || inside.is_empty()
                     || !(behind.is_empty() || behind.starts_with('.'))
@@ -139,7 +137,6 @@ impl Serialize for ClaimPath {
     }
 }
 
-/// In bytes; a record holds as much.
 const LONGEST: usize = 120;
 
 #[cfg(test)]

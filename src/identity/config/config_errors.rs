@@ -260,7 +260,6 @@ fn only<const N: usize>(rows: [KeyCheck; N]) -> Vec<WrongKey> {
 const LONGEST_LEEWAY: Duration = Duration::from_mins(5);
 /// Ten years: as long as no token of a person or a service lives.
 const LONGEST_LIFETIME: Duration = Duration::from_hours(10 * 365 * 24);
-/// A new one and an old one.
 const MOST_SECRETS: usize = 2;
 const MOST_CLAIMS: usize = 16;
 const LONG_LIFETIME: Duration = Duration::from_hours(24);

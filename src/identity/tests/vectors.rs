@@ -8,8 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 
 use super::*;
-use crate::identity::jwk;
-use crate::identity::jwk::VerificationKey;
+use crate::identity::jwk::{self, VerificationKey};
 use crate::identity::key_set::KeySet;
 use crate::identity::left_out::UnusableKey;
 use crate::identity::token::UnverifiedJwt;

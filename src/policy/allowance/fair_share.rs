@@ -136,7 +136,6 @@ impl Recent {
         Some(wait)
     }
 
-    /// Moves the slots on; the newest stands first.
     fn pass(&mut self, now: Duration) {
         let current = slot(now);
         let passed = usize::try_from(current.saturating_sub(self.last));

@@ -29,7 +29,6 @@ struct ExplainedBudget {
     capacity: u64,
     refill_per_minute: u64,
     gate_closed_for_seconds: Option<u64>,
-    /// Which answer of Atlas's closed it.
     gate_closed_by_status: Option<u16>,
 }
 

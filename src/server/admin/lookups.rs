@@ -22,8 +22,7 @@ use tracing::error;
 use super::Admin;
 use super::operation::{Done, Operation};
 use crate::atlas::{CertQuery, ProjectId, Timestamp};
-use crate::audit::search;
-use crate::audit::search::{BadFilter, Filter, Incomplete, Order, Search};
+use crate::audit::search::{self, BadFilter, Filter, Incomplete, Order, Search};
 use crate::policy::{Hidden, Reach};
 use crate::server::body::payload::ResponseBody;
 use crate::server::query::parameters;
@@ -32,9 +31,7 @@ use crate::system::in_background;
 
 #[derive(Serialize)]
 struct LookupsPage {
-    /// The records as they were written.
     records: Vec<Box<RawValue>>,
-    /// The number to go on from; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<u64>,
     /// The files that could not be searched as a whole, and why.
@@ -136,7 +133,6 @@ impl LookupsQuery {
         })
     }
 
-    /// The one key that is asked about, where the filters name one.
     fn query(&self) -> Option<CertQuery> {
         Some(CertQuery {
             project: self.filter.group.as_deref()?.parse().ok()?,

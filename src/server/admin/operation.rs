@@ -11,8 +11,7 @@ use crate::audit::{AdminAction, AdminRecord, Outcome};
 use crate::identity::Caller;
 use crate::policy::{Denied, Reach};
 use crate::server::body::payload::ResponseBody;
-use crate::server::response;
-use crate::server::response::AdminRefusal;
+use crate::server::response::{self, AdminRefusal};
 use crate::system::Moment;
 
 pub(super) struct Operation<'o> {
@@ -22,7 +21,6 @@ pub(super) struct Operation<'o> {
     pub(super) request: &'o AdminRequest,
 }
 
-/// What was done, and how many entries or records it concerned.
 pub(super) struct Done<T> {
     pub(super) value: T,
     pub(super) entries: Option<u64>,
@@ -130,7 +128,6 @@ impl Admin {
     }
 }
 
-/// A record that tells no more than what was done, and how it ended.
 pub(crate) fn bare_record(
     action: AdminAction,
     outcome: Outcome,

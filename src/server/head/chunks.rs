@@ -8,7 +8,6 @@ use super::bytes::{is_control, is_in_tokens};
 pub(super) enum ChunkProgress {
     Bad,
     Partial,
-    /// It ends behind so many of the bytes that were read last.
     Whole(usize),
 }
 
@@ -17,9 +16,7 @@ pub(super) struct Chunks {
     expects: ChunkPart,
     /// Of the present chunk's size, how many digits; of a name or a value, how many bytes.
     count: usize,
-    /// Bytes of the present chunk that have not come.
     left: u64,
-    /// Bytes of extensions and trailers.
     besides: usize,
 }
 
@@ -97,7 +94,6 @@ impl Chunks {
             }
             (E::AfterQuoted, b'\r') => Some(E::SizeLineFeed),
             (E::Size, b';') if something => Some(E::ExtensionName),
-            // A name, and maybe a value, before the next one.
             (E::ExtensionName | E::ExtensionValue, b';') if something => {
                 self.count = 0;
                 Some(E::ExtensionName)

@@ -101,7 +101,6 @@ impl HeadGuard {
         }
     }
 
-    /// Puts a synthetic request behind what may be passed on.
     fn replace(&mut self, fault: HeadFault) {
         self.held.extend_from_slice(fault.synthetic_request());
         self.passable = self.held.len();
@@ -117,7 +116,6 @@ impl HeadGuard {
         }
     }
 
-    /// Whether nothing more is read as a request.
     pub(crate) fn is_closed(&self) -> bool {
         matches!(self.expects, Expected::End | Expected::Nothing)
     }

@@ -1,37 +1,29 @@
 //! Metrics of the audit trail.
 
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::{Metric, Registry};
+use prometheus_client::registry::Registry;
+
+use super::Register;
 
 /// Handles to the metrics of audit.
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the help text says what each metric counts")]
 pub struct AuditMetrics {
-    /// Records that the quorum has: their lookups were answered.
     pub records_written: Counter,
-    /// Records that it did not have in time: their lookups were answered 503.
     pub records_failed: Counter,
-    /// Batches of records that waited too long: their lookups were answered 503.
     pub(crate) batches_late: Counter,
-    /// Records that were not even tried, because the journal was known to fail.
     pub records_refused: Counter,
-    /// Records that the second sink did not get.
     pub sink_dropped: Counter,
-    /// Files that were begun after the first.
     pub rotations: Counter,
     pub(crate) sync_failures: Counter,
     pub(crate) refusals_folded: Counter,
-    /// Finished files that were packed.
     pub files_packed: Counter,
-    /// Files that were removed, as `keep` and `keep_size` want it.
     pub files_removed: Counter,
-    /// Rounds in which a file could not be packed or removed.
     pub retention_failures: Counter,
     pub(crate) disk_free_bytes: Gauge,
     pub(crate) directory_bytes: Gauge,
-    /// What is kept for callers who were let in.
     pub(crate) reserve_bytes: Gauge,
     pub(crate) write_seconds: Histogram,
     pub(crate) sync_seconds: Histogram,
@@ -41,7 +33,6 @@ impl AuditMetrics {
     /// Makes the metrics known to `registry`.
     pub fn register(registry: &mut Registry) -> Self {
         let [written, failed, refused] = register_records(registry);
-        let mut registry = NamedMetrics(registry);
         Self {
             records_written: written,
             records_failed: failed,
@@ -90,28 +81,27 @@ impl AuditMetrics {
                 "audit_reserve_bytes",
                 "While less than this is free, no refusal has an audit record of its own",
             ),
-            write_seconds: registry.histogram(
+            write_seconds: registry.add(
                 "audit_write_seconds",
                 "Time to write a batch of audit records",
+                Histogram::new(BOUNDS),
             ),
-            sync_seconds: registry.histogram(
+            sync_seconds: registry.add(
                 "audit_sync_seconds",
                 "Time to bring audit records to the disk",
+                Histogram::new(BOUNDS),
             ),
         }
     }
 }
 
 fn register_records(registry: &mut Registry) -> [Counter; 3] {
-    let records = Family::<[(&str, &str); 1], Counter>::default();
-    let results = ["written", "failed", "refused"];
-    let counters = results.map(|result| records.get_or_create_owned(&[("result", result)]));
-    registry.register(
+    registry.add_counters(
         "audit_records",
         "Audit records, by what became of them",
-        records,
-    );
-    counters
+        "result",
+        ["written", "failed", "refused"],
+    )
 }
 
 impl Default for AuditMetrics {
@@ -120,28 +110,6 @@ impl Default for AuditMetrics {
     }
 }
 
-struct NamedMetrics<'r>(&'r mut Registry);
-
-impl NamedMetrics<'_> {
-    fn counter(&mut self, name: &str, help: &str) -> Counter {
-        self.add(name, help, Counter::default())
-    }
-
-    fn gauge(&mut self, name: &str, help: &str) -> Gauge {
-        self.add(name, help, Gauge::default())
-    }
-
-    fn histogram(&mut self, name: &str, help: &str) -> Histogram {
-        self.add(name, help, Histogram::new(BOUNDS))
-    }
-
-    fn add<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M {
-        self.0.register(name, help, metric.clone());
-        metric
-    }
-}
-
-/// From a write into the page cache to a disk that hangs.
 const BOUNDS: [f64; 11] = [
     0.000_01, 0.000_03, 0.000_1, 0.000_3, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0,
 ];

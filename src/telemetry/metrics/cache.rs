@@ -7,80 +7,54 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use super::{Label, from_zero};
+use super::{Label, Register, from_zero};
 
 /// Handles to the metrics of the cache.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the help text says what each metric counts")]
 pub struct CacheMetrics {
-    /// Lists and absences in memory.
     pub entries: Gauge<i64, AtomicI64>,
-    /// What they weigh.
     pub bytes: Gauge<i64, AtomicI64>,
     pub(crate) fetches_in_flight: Gauge<i64, AtomicI64>,
     pub(crate) waiters: Gauge<i64, AtomicI64>,
-    /// Callers refused because too many waited.
     pub(crate) waiters_refused: Counter,
     pub(crate) refreshes_ahead: Counter,
     pub(crate) refreshes_forced: Counter,
-    /// Fetches that ended without a result because their task died.
     pub(crate) fetches_died: Counter,
-    /// Stale answers, given because Atlas could not answer.
     stale_answers: Family<Label<&'static str>, Counter>,
     pub(crate) purged: Counter,
 }
 
 impl CacheMetrics {
     pub(crate) fn register(registry: &mut Registry) -> Self {
-        let it = Self {
-            stale_answers: from_zero("reason", STALE_REASONS),
-            ..Self::default()
-        };
-        for (name, help, gauge) in [
-            ("cache_entries", "Lists and absences in memory", &it.entries),
-            ("cache_bytes", "Memory taken by the cache", &it.bytes),
-            (
-                "cache_fetches_in_flight",
-                "Fetches from Atlas under way",
-                &it.fetches_in_flight,
-            ),
-            ("cache_waiters", "Callers waiting for a fetch", &it.waiters),
-        ] {
-            registry.register(name, help, gauge.clone());
-        }
-        for (name, help, counter) in [
-            (
+        Self {
+            entries: registry.gauge("cache_entries", "Lists and absences in memory"),
+            bytes: registry.gauge("cache_bytes", "Memory taken by the cache"),
+            fetches_in_flight: registry
+                .gauge("cache_fetches_in_flight", "Fetches from Atlas under way"),
+            waiters: registry.gauge("cache_waiters", "Callers waiting for a fetch"),
+            waiters_refused: registry.counter(
                 "cache_waiters_refused",
                 "Callers turned away because too many waited",
-                &it.waiters_refused,
             ),
-            (
+            refreshes_ahead: registry.counter(
                 "cache_refreshes_ahead",
                 "Fetches begun before an entry's time",
-                &it.refreshes_ahead,
             ),
-            (
+            refreshes_forced: registry.counter(
                 "cache_refreshes_forced",
                 "Fetches begun because a caller asked for one",
-                &it.refreshes_forced,
             ),
-            (
-                "cache_fetches_died",
-                "Fetches whose task died",
-                &it.fetches_died,
+            fetches_died: registry.counter("cache_fetches_died", "Fetches whose task died"),
+            stale_answers: registry.add(
+                "cache_stale_answers",
+                "Answers past their time, by why Atlas did not renew them",
+                from_zero("reason", STALE_REASONS),
             ),
-            ("cache_purged", "Entries purged", &it.purged),
-        ] {
-            registry.register(name, help, counter.clone());
+            purged: registry.counter("cache_purged", "Entries purged"),
         }
-        registry.register(
-            "cache_stale_answers",
-            "Answers past their time, by why Atlas did not renew them",
-            it.stale_answers.clone(),
-        );
-        it
     }
 
-    /// Counts an answer past its time. The words are those of the audit record.
     pub(crate) fn stale_answer(&self, reason: &'static str) {
         self.stale_answers
             .get_or_create(&[("reason", reason)])
@@ -92,6 +66,12 @@ impl CacheMetrics {
         self.stale_answers
             .get_or_create(&[("reason", reason)])
             .get()
+    }
+}
+
+impl Default for CacheMetrics {
+    fn default() -> Self {
+        Self::register(&mut Registry::default())
     }
 }
 

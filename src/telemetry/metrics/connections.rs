@@ -15,46 +15,27 @@ use super::{Label, Register, from_zero};
 
 words! {
     /// Why a connection is refused, in the server's own words.
+    #[expect(missing_docs, reason = "docs/operating.md says what each word means")]
     pub enum Reason {
-        /// Another protocol than the TLS handshake has agreed on.
         Alpn = "alpn",
-        /// `Content-Length` that is no number, is repeated, or stands beside `Transfer-Encoding`.
         BodyLength = "body_length",
-        /// A body whose chunks are malformed.
         Chunk = "chunk",
-        /// There are as many connections as there may be.
         Connections = "connections",
-        /// There are as many of one address.
         ConnectionsPerSource = "connections_per_source",
-        /// Control characters in a head.
         ControlCharacter = "control_character",
-        /// The process has no descriptor left.
         Descriptors = "descriptors",
-        /// Nothing was said in time.
         FirstByte = "first_byte",
-        /// A header line that is none.
         HeaderLine = "header_line",
-        /// Memory is short.
         Memory = "memory",
-        /// A trusted proxy did not say for whom it connects.
         ProxyProtocol = "proxy_protocol",
-        /// A request line that is none.
         RequestLine = "request_line",
-        /// A target that is none.
         Target = "target",
-        /// A target that fills the whole head.
         TargetTooLong = "target_too_long",
-        /// A head that did not come in time.
         Timeout = "timeout",
-        /// A handshake that failed or did not come in time.
         TlsHandshake = "tls_handshake",
-        /// A head of too many bytes.
         TooLarge = "too_large",
-        /// A head of too many lines.
         TooMany = "too_many",
-        /// A transfer encoding that is not taken.
         TransferEncoding = "transfer_encoding",
-        /// An answer that was not read.
         WriteStall = "write_stall",
     }
 }

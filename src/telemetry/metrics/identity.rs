@@ -1,8 +1,9 @@
 //! Metrics of tokens and of issuers' keys.
 
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
+
+use super::Register;
 
 /// Handles to the metrics of identity.
 #[derive(Clone, Debug, Default)]
@@ -15,36 +16,31 @@ pub struct IdentityMetrics {
     ignored: Counter,
 }
 
-type ByResult = Family<[(&'static str, &'static str); 1], Counter>;
-
 impl IdentityMetrics {
     pub(crate) fn register(registry: &mut Registry) -> Self {
-        let (checks, fetches) = (ByResult::default(), ByResult::default());
-        let of = |family: &ByResult, result| family.get_or_create_owned(&[("result", result)]);
-        let metrics = Self {
-            cached: of(&checks, "remembered"),
-            verified: of(&checks, "verified"),
-            refused: of(&checks, "refused"),
-            fetched: of(&fetches, "fetched"),
-            not_fetched: of(&fetches, "failed"),
-            ignored: Counter::default(),
-        };
-        registry.register(
+        let [cached, verified, refused] = registry.add_counters(
             "token_checks",
             "Tokens of callers: remembered, verified anew, or refused",
-            checks,
+            "result",
+            ["remembered", "verified", "refused"],
         );
-        registry.register(
+        let [fetched, not_fetched] = registry.add_counters(
             "jwks_fetches",
             "Attempts to fetch an issuer's published keys",
-            fetches,
+            "result",
+            ["fetched", "failed"],
         );
-        registry.register(
-            "jwks_keys_ignored",
-            "Published keys that cannot be used, counted each time a set changes",
-            metrics.ignored.clone(),
-        );
-        metrics
+        Self {
+            cached,
+            verified,
+            refused,
+            fetched,
+            not_fetched,
+            ignored: registry.counter(
+                "jwks_keys_ignored",
+                "Published keys that cannot be used, counted each time a set changes",
+            ),
+        }
     }
 
     pub(crate) fn cached(&self) {

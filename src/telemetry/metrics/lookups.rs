@@ -197,14 +197,12 @@ impl LookupMetrics {
         of(&ENCODINGS, &self.0.compressions, &encoding).inc();
     }
 
-    /// Shows that an answer holds so many bytes more.
     pub(crate) fn reserved(&self, bytes: u64) {
         self.0
             .unsent
             .inc_by(i64::try_from(bytes).expect("what is held is in memory"));
     }
 
-    /// Shows that it no longer does.
     pub(crate) fn released(&self, bytes: u64) {
         self.0
             .unsent
@@ -274,7 +272,6 @@ impl PresentGauges {
     }
 }
 
-/// What is counted for `one` of `all`.
 fn of<'v, T: PartialEq, V>(all: &[T], values: &'v [V], one: &T) -> &'v V {
     let at = all.iter().position(|it| it == one);
     at.and_then(|at| values.get(at))

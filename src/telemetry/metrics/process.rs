@@ -28,22 +28,19 @@ pub(crate) struct ReloadMetrics {
 impl MemoryMetrics {
     pub(crate) fn register(registry: &mut Registry) -> Self {
         Self {
-            stage: registry.add(
+            stage: registry.gauge(
                 "memory_stage",
                 "What is given up for want of memory: 0 nothing, 1 renewing ahead and a part of the cache, 2 \
                  kept connections, 3 misses, 4 new connections",
-                Gauge::default(),
             ),
-            ceiling: registry.add(
+            ceiling: registry.gauge(
                 "memory_ceiling_bytes",
                 "What the process may take; 0 if nothing bounds it",
-                Gauge::default(),
             ),
-            in_use: registry.add(
+            in_use: registry.gauge(
                 "memory_in_use_bytes",
                 "What the process takes without what the cache has let go of and the allocator has kept; 0 if \
                  nothing bounds it",
-                Gauge::default(),
             ),
         }
     }
@@ -57,10 +54,9 @@ impl ReloadMetrics {
             "result",
             ["refused", "taken"],
         );
-        let last_taken = registry.add(
+        let last_taken = registry.gauge(
             "config_last_reload_successful",
             "Whether the configuration that was read last is in place",
-            Gauge::default(),
         );
         // The one that the process was started with was taken.
         last_taken.set(1);

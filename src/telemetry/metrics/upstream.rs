@@ -14,36 +14,24 @@ use super::{Label, from_zero};
 /// Handles to the metrics of upstream. A call to Atlas takes milliseconds, so that finding a handle by
 /// its labels costs nothing.
 #[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the help text says what each metric counts")]
 pub struct UpstreamMetrics {
-    /// Calls, by where they went and how they ended.
     pub calls: Family<CallLabels, Counter>,
-    /// Those for certificates, by what they were made for.
     pub calls_by_cause: Family<Label<CallCause>, Counter>,
     pub(crate) duration: DurationFamily,
-    /// The least `RateLimit-Remaining` of all projects of a credential that were asked in five minutes.
     pub rate_limit_remaining: Family<CredentialLabels, Gauge>,
-    /// In how many seconds the first of a credential's projects is down at the reserve.
     pub reserve_in: Family<CredentialLabels, Gauge<f64, AtomicU64>>,
-    /// Calls that others have spent of the buckets of a credential's projects.
     pub others_calls: Family<CredentialLabels, Counter>,
-    /// How many projects of a credential Atlas has asked us to leave alone.
     pub gate_closed: Family<CredentialLabels, Gauge>,
-    /// How much of our share of a project's rate limit was wanted in five minutes, of the project of a
-    /// credential that wants most; above 1 it is more than there is.
     pub demand_ratio: Family<CredentialLabels, Gauge<f64, AtomicU64>>,
     pub(crate) fetches_withheld: Family<Label<&'static str>, Counter>,
     pub(crate) breakers_open: Gauge,
     pub(crate) token_mints: Family<Label<MintResult>, Counter>,
-    /// How long the current token still lives.
     pub token_expires: Family<CredentialLabels, Gauge<f64, AtomicU64>>,
     pub(crate) retries: Counter,
-    /// Fetches that began again because the list changed while it was read.
     pub fetches_restarted: Counter,
-    /// Lists whose `totalCount` was not what Atlas listed.
     pub lists_miscounted: Counter,
-    /// Certificates without `notAfter`, which never expire by us.
     pub certificates_without_end: Counter,
-    /// Answers that were refused as a protection: another project's, oversized, malformed.
     pub answers_refused: Counter,
 }
 
@@ -51,8 +39,8 @@ pub(crate) type DurationFamily = Family<Label<Endpoint>, Histogram, fn() -> Hist
 
 /// How a call ended: a status of HTTP, or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+#[expect(missing_docs, reason = "the metric has the same labels")]
 pub struct CallLabels {
-    /// Where it went.
     pub endpoint: Endpoint,
     /// The status; 0 if there was no answer.
     pub status: u16,
@@ -76,7 +64,7 @@ words! {
     pub enum CallCause {
         /// A list was renewed before its time; no caller waited.
         Ahead = "ahead",
-        /// A caller insisted on Atlas's word.
+        /// A caller forced it.
         Forced = "forced",
         /// Nothing was known, or what was known was too old.
         #[default]

@@ -7,14 +7,16 @@ use tracing::field::Empty;
 use tracing::{Level, Span, debug_span, span_enabled};
 
 #[derive(Clone, Copy)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "it is called so in records and in the log"
+)]
 pub(crate) struct Request<'r> {
     pub(crate) request_id: &'r dyn Display,
     pub(crate) method: &'r Method,
     pub(crate) protocol: Version,
     pub(crate) scheme: &'r str,
-    /// How this gateway was addressed, with or without a port.
     pub(crate) host: &'r str,
-    /// The path before `/groups/`.
     pub(crate) root: &'r str,
 }
 
@@ -36,15 +38,12 @@ pub(crate) struct Traced {
     error_code: Option<Box<str>>,
 }
 
-/// A request to Atlas, before it is sent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ClientCall<'c> {
     pub(crate) method: &'static str,
     /// What, with places in it for what differs.
     pub(crate) template: &'static str,
-    /// Whom: a host, and its port.
     pub(crate) place: (&'c str, u16),
-    /// How many times it was sent before.
     pub(crate) resends: u32,
 }
 
@@ -82,7 +81,6 @@ pub(crate) fn lookup(request: &Request<'_>) -> Span {
 }
 
 impl Traced {
-    /// `span`, if it is recorded.
     pub(crate) fn of(span: &Span) -> Option<Box<Self>> {
         (!span.is_disabled()).then(|| {
             Box::new(Self {
@@ -156,7 +154,6 @@ impl ClientCall<'_> {
 }
 
 impl Sent {
-    /// For what goes on in it.
     pub(crate) fn span(&self) -> Span {
         self.span.clone()
     }

@@ -124,7 +124,6 @@ impl AtlasLimits {
     }
 }
 
-/// More than Atlas allows anywhere.
 const MOST_CALLS: u64 = 1_000_000_000;
 
 impl CredentialConfig {

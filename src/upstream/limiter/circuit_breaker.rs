@@ -15,7 +15,6 @@ pub(crate) struct CircuitBreaker {
     window: SlidingWindow<(u32, u32), 1, 10>,
     unanswered_in_a_row: u32,
     open: Option<OpenCircuit>,
-    /// When a call last failed, if none has been answered well since.
     failed_at: Option<Duration>,
 }
 
@@ -100,7 +99,6 @@ fn between_probes(probes: usize) -> Duration {
 
 const ENOUGH_CALLS: u32 = 20;
 const MOST_IN_A_ROW: u32 = 5;
-/// For how long a failure is told of that no call has overcome.
 const LATELY: Duration = Duration::from_mins(5);
 
 #[cfg(test)]

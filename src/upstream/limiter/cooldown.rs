@@ -20,7 +20,6 @@ pub(crate) struct CooldownRequest {
 }
 
 impl CooldownCause {
-    /// The status with which Atlas said it.
     pub(crate) fn status(self) -> u16 {
         match self {
             Self::RateLimited => 429,
@@ -38,7 +37,6 @@ pub(crate) struct Cooldown {
     until: Duration,
     /// When the next probe may be made, once the time is over.
     next_probe: Duration,
-    /// Since a probe was answered.
     slow_start: Option<SlowStart>,
 }
 
@@ -46,13 +44,11 @@ pub(crate) struct Cooldown {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct SlowStart {
     since: Duration,
-    /// Calls admitted in this second of it.
     second: u64,
     admitted: u64,
 }
 
 impl Cooldown {
-    /// Why calls are held back, until they are as free as ever.
     pub(super) fn cause(self) -> Option<CooldownCause> {
         self.cause
     }
@@ -62,13 +58,11 @@ impl Cooldown {
         self.cause.is_some() && self.slow_start.is_none()
     }
 
-    /// How long no call passes, not even a probe; `None` if one does.
     pub(crate) fn left(self, now: Duration) -> Option<Duration> {
         let left = self.until.saturating_sub(now);
         (self.is_waiting() && !left.is_zero()).then_some(left)
     }
 
-    /// Why not even a probe passes; `None` if one does.
     pub(crate) fn cause_now(self, now: Duration) -> Option<CooldownCause> {
         self.left(now).and(self.cause)
     }

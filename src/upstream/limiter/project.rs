@@ -11,7 +11,6 @@ use super::token_bucket::{Quota, TokenBucket, Wait};
 use crate::upstream::error::{FetchErrorKind, HeldBack, Urgency};
 use crate::upstream::jitter::Jitter;
 
-/// One project; `W` is what waits for its slots.
 pub(crate) struct Project<W> {
     pub(crate) bucket: TokenBucket,
     pub(crate) cooldown: Cooldown,
@@ -109,7 +108,6 @@ impl<W> Project<W> {
         self.bucket.is_in_use() || self.slots.is_in_use()
     }
 
-    /// Whether evicting this project would lose nothing.
     pub(super) fn is_idle(&self, now: Duration) -> bool {
         !self.is_in_use()
             && self.bucket.is_full(now)

@@ -105,7 +105,7 @@ impl<W> LimiterState<W> {
                 continue;
             };
             passed_over += 1;
-            while project.slots.has_room()
+            while project.slots.has_free()
                 && let Some(waiter) = project.slots.next(now)
             {
                 if let Some(fetch) = grant(waiter) {

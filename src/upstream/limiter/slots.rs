@@ -10,12 +10,10 @@ use std::time::Duration;
 
 use crate::upstream::error::Urgency;
 
-/// Who waits, and since when; the oldest first.
 type Queue<W> = VecDeque<(Duration, W)>;
 
 #[derive(Debug)]
 pub(super) struct Slots<W> {
-    /// How many may be under way to begin with.
     initial: usize,
     limit: usize,
     /// The fetches whose calls are under way, one entry a call.
@@ -69,14 +67,14 @@ impl<W> Slots<W> {
         next.map(|(_, waiter)| waiter)
     }
 
-    pub(super) fn has_room(&self) -> bool {
+    pub(super) fn has_free(&self) -> bool {
         self.in_flight.len() < self.limit
     }
 
     /// Whether a page behind the first one of this fetch may go, beside pages of the same fetch alone.
-    pub(super) fn has_room_for_further(&self, fetch: u64) -> bool {
+    pub(super) fn has_free_for_further(&self, fetch: u64) -> bool {
         let is_alone = self.in_flight.iter().all(|other| *other == fetch);
-        self.has_room()
+        self.has_free()
             || (is_alone && !self.is_strained && self.in_flight.len() < self.highest_limit())
     }
 
@@ -117,7 +115,7 @@ impl<W> Slots<W> {
 
     /// If the limit is reached, what is under way now may raise it.
     fn note_pressure(&mut self) {
-        if !self.has_room() {
+        if !self.has_free() {
             self.pressed = self.in_flight.len();
         }
     }

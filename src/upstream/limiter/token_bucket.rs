@@ -21,7 +21,6 @@ pub(crate) struct Rates {
     pub(super) capacity: u64,
     reserve: u64,
     refill: u64,
-    /// Calls that come back to us in a minute.
     pub(super) own_refill: u64,
     share_percent: u64,
     /// The time in which one call comes back to our share.
@@ -32,7 +31,6 @@ pub(crate) struct Rates {
 #[derive(Clone, Debug)]
 pub(crate) struct TokenBucket {
     rates: Rates,
-    /// When our own bucket would be full again.
     full_at: Duration,
     /// Atlas's capacity: what is configured, or less if Atlas says so.
     capacity: u64,
@@ -48,7 +46,6 @@ pub(crate) struct TokenBucket {
     pub(super) usage: BucketUsage,
 }
 
-/// Not now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Wait {
     pub(crate) why: HeldBack,
@@ -80,14 +77,12 @@ impl Rates {
         }
     }
 
-    /// How long our own bucket takes to fill from nothing.
     pub(super) fn time_to_full(&self) -> Duration {
         times(self.interval, self.capacity.saturating_sub(self.reserve))
     }
 }
 
 impl TokenBucket {
-    /// A full bucket, of a project that was not asked about yet.
     pub(super) fn new(rates: Rates, now: Duration) -> Self {
         Self {
             rates,
@@ -112,8 +107,6 @@ impl TokenBucket {
         }
     }
 
-    /// Goes by other numbers from now on. What was spent stays spent, and Atlas's word about a smaller
-    /// bucket comes again with its next answer.
     pub(super) fn replace_rates(&mut self, rates: Rates, now: Duration) {
         self.refill(now);
         let missing = self.missing(now);
@@ -134,7 +127,6 @@ impl TokenBucket {
         self.full_at <= now
     }
 
-    /// Whether both buckets have `calls` tokens for this urgency.
     pub(super) fn check(&self, calls: u64, urgency: Urgency, now: Duration) -> Result<(), Wait> {
         let kept_back = match urgency {
             // Renewals draw from our share of the bucket only.
@@ -197,7 +189,6 @@ impl TokenBucket {
         self.ended
     }
 
-    /// A call that was sent has ended, with or without an answer.
     pub(super) fn ended(&mut self) {
         self.in_flight = self.in_flight.saturating_sub(1);
         self.ended += 1;
@@ -249,7 +240,6 @@ impl TokenBucket {
         }
     }
 
-    /// Calls that we may make now, and that we may make at most.
     pub(super) fn left(&self, now: Duration) -> (u64, u64) {
         let mut refilled = self.clone();
         refilled.refill(now);
@@ -278,12 +268,10 @@ impl TokenBucket {
         }
     }
 
-    /// What our own bucket holds.
     fn available(&self, now: Duration) -> u64 {
         self.burst().saturating_sub(self.missing(now))
     }
 
-    /// Calls of our own bucket that have not come back yet.
     fn missing(&self, now: Duration) -> u64 {
         let missing = self.full_at.saturating_sub(now).as_nanos();
         let missing = missing.div_ceil(self.rates.interval.as_nanos());
@@ -300,7 +288,6 @@ impl TokenBucket {
     }
 }
 
-/// `count` spans, one after the other.
 fn times(span: Duration, count: u64) -> Duration {
     let nanos = span.as_nanos().saturating_mul(u128::from(count));
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))

@@ -42,7 +42,6 @@ pub(super) struct QuotaReading {
     /// Calls of ours that have ended, this one included; and those that are still under way.
     pub(super) ended: u64,
     pub(super) in_flight: u64,
-    /// How many had ended when this one was sent.
     pub(super) ended_before: u64,
     /// What the bucket holds at most, and what comes back in a minute.
     pub(super) capacity: u64,

@@ -25,7 +25,6 @@ struct Inside {
     log: Mutex<Option<MintLog>>,
     token_path: PathBuf,
     persists: bool,
-    /// Whether the token of the last process was looked for.
     is_taken_up: AtomicBool,
 }
 
@@ -99,7 +98,6 @@ impl AccountFiles {
             .await
     }
 
-    /// The next process need not try the token.
     pub(super) fn forget_token(&self) -> impl Future<Output = ()> + use<> {
         let inside = Arc::clone(&self.0);
         let removed = tokio::task::spawn_blocking(move || {

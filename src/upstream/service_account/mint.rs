@@ -16,8 +16,7 @@ use crate::telemetry::Tally;
 use crate::telemetry::metrics::upstream::{Endpoint, MintResult};
 use crate::upstream::error::CredentialFailure;
 use crate::upstream::response::retry_after;
-use crate::upstream::token_response;
-use crate::upstream::token_response::{MintError, Minted, TokenFate};
+use crate::upstream::token_response::{self, MintError, Minted, TokenFate};
 
 /// A mint is under way until this is dropped, even if its task panics.
 struct MintGuard(Arc<ServiceAccount>);
@@ -126,7 +125,6 @@ impl ServiceAccount {
         } else {
             info!(%credential, seconds, "minted a token for Atlas");
         }
-        // That line tells that it is over, too.
         let _ = self.without_token.is_over(now.elapsed);
         let _ = self.unanswered.is_over(now.elapsed);
         let mut state = self.state();
