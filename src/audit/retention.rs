@@ -76,6 +76,7 @@ impl Retention {
                     }
                 }
             }
+            self.metrics.retention_rounds.inc();
             self.clock.sleep(ROUND).await;
         }
     }

@@ -31,6 +31,8 @@ pub struct AuditMetrics {
     pub files_removed: Counter,
     /// Rounds in which a file could not be packed or removed.
     pub retention_failures: Counter,
+    /// Rounds that have ended, with or without such a failure.
+    pub retention_rounds: Counter,
     /// What is free on the journal's disk.
     pub disk_free_bytes: Gauge,
     /// What the journal takes of it.
@@ -83,6 +85,10 @@ impl AuditMetrics {
             retention_failures: registry.counter(
                 "audit_retention_failures",
                 "Rounds in which an audit file could not be packed or removed",
+            ),
+            retention_rounds: registry.counter(
+                "audit_retention_rounds",
+                "Rounds in which finished audit files were packed or removed, as far as there were any",
             ),
             disk_free_bytes: registry.gauge(
                 "audit_disk_free_bytes",

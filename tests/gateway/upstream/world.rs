@@ -17,6 +17,7 @@ use atlas_simulator::{
 use reqwest::dns::Resolve;
 
 use crate::harness::files::Files;
+use crate::world::other_threads;
 
 pub(crate) const PROJECT: &str = "32b6e34b3d91647abb20e7b8";
 pub(crate) const OTHER: &str = "5e2211c17a3e5a48f5497de3";
@@ -130,6 +131,7 @@ impl World {
                 for _ in 0..YIELDS {
                     tokio::task::yield_now().await;
                 }
+                other_threads().await;
                 self.manual_clock.advance(Duration::from_millis(1));
             }
         };
