@@ -6,13 +6,14 @@ use std::time::{Duration, SystemTime};
 
 use atlas_cert_gateway::atlas::{CertQuery, ProjectId, Timestamp};
 use atlas_cert_gateway::system::{Clock, ManualClock, Secret};
-use atlas_cert_gateway::telemetry::metrics::upstream::UpstreamMetrics;
+use atlas_cert_gateway::telemetry::metrics::upstream::{MintResult, UpstreamMetrics};
 use atlas_cert_gateway::upstream::{
     ApiKeyConfig, BuildOptions, Config, CredentialConfig, FetchError, FetchErrorKind, Fetched,
     HeldBack, Jitter, ServiceAccountConfig, Upstream, Urgency,
 };
 use atlas_simulator::{
-    CLIENT_ID, CLIENT_SECRET, PRIVATE_KEY, PUBLIC_KEY, Settings, Simulator, World as Projects,
+    CLIENT_ID, CLIENT_SECRET, Endpoint, PRIVATE_KEY, PUBLIC_KEY, Settings, Simulator,
+    World as Projects,
 };
 use reqwest::dns::Resolve;
 
@@ -81,6 +82,8 @@ impl World {
             credentials: vec![service_account()],
             ..Config::default()
         };
+        // Its limit goes by the real clock, which the worlds of a busy machine fall behind.
+        config.limits.connect = Duration::from_hours(1);
         change_config(&mut config);
         let metrics = UpstreamMetrics::default();
         let upstream = start_upstream(&config, &clock, &metrics, names.clone());
@@ -122,6 +125,32 @@ impl World {
     pub(crate) async fn ask_at_once(&self) -> Result<Fetched, FetchError> {
         let query = query(PROJECT, "app1");
         self.upstream.fetch(&query, Urgency::Miss.into()).await
+    }
+
+    /// Waits until each call for a token has its answer: one under way would not outlive a jump of the clock.
+    pub(crate) async fn tokens_arrived(&self) {
+        let ended = || {
+            let mints = [
+                MintResult::Limited,
+                MintResult::Minted,
+                MintResult::Refused,
+                MintResult::Unavailable,
+            ]
+            .map(|result| {
+                let mints = self
+                    .metrics
+                    .token_mints
+                    .get_or_create(&[("result", result)]);
+                mints.get()
+            });
+            usize::try_from(mints.iter().sum::<u64>()).unwrap()
+        };
+        for _ in 0..YIELDS {
+            tokio::task::yield_now().await;
+        }
+        while ended() < self.atlas.calls(Endpoint::Token) {
+            other_threads().await;
+        }
     }
 
     /// Runs something, and lets time pass until it is done.
