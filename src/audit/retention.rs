@@ -70,12 +70,13 @@ impl Retention {
                     }
                 }
                 Err(error) => {
-                    self.metrics.retention_failures.inc();
+                    self.metrics.retention.failures.inc();
                     if let Some(Tally { times, .. }) = failures.happened(self.clock.elapsed()) {
                         tracing::warn!(%error, times, "an audit file could not be packed or removed");
                     }
                 }
             }
+            self.metrics.retention.rounds.inc();
             self.clock.sleep(ROUND).await;
         }
     }
@@ -98,7 +99,7 @@ impl Retention {
         for (file, next) in files.take_while(|_| !self.journal.has_ended()) {
             match pack(&file, next) {
                 Ok(true) => {
-                    self.metrics.files_packed.inc();
+                    self.metrics.retention.files_packed.inc();
                 }
                 // It is not finished yet, or was taken away.
                 Ok(false) => (),
@@ -169,7 +170,7 @@ impl Retention {
         }
         sync_newest(directory)?;
         remove(directory, &removal.segment)?;
-        self.metrics.files_removed.inc();
+        self.metrics.retention.files_removed.inc();
         let (first, reason) = (removal.segment.first, removal.reason);
         tracing::info!(first, last = last.seq, reason, "removed audit records");
         Ok(())

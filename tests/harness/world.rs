@@ -250,6 +250,13 @@ pub(crate) fn every(span: Duration) -> Interval {
     ticks
 }
 
+/// Gives threads that read files, look up names or call the disk their turn: on a busy machine they come to
+/// theirs as late as the one that is waited for here, and every socket is seen to meanwhile.
+pub(crate) async fn other_threads() {
+    let turn = tokio::task::spawn_blocking(std::thread::yield_now);
+    turn.await.unwrap();
+}
+
 /// Sets a key of a configuration, such as `cache.ttl`; tables on the way are made.
 pub(crate) fn set(config: &mut toml::Table, key: &str, value: impl Into<toml::Value>) {
     let (parents, last) = key.rsplit_once('.').unwrap_or(("", key));

@@ -19,14 +19,22 @@ pub struct AuditMetrics {
     pub rotations: Counter,
     pub(crate) sync_failures: Counter,
     pub(crate) refusals_folded: Counter,
-    pub files_packed: Counter,
-    pub files_removed: Counter,
-    pub retention_failures: Counter,
+    pub retention: RetentionMetrics,
     pub(crate) disk_free_bytes: Gauge,
     pub(crate) directory_bytes: Gauge,
     pub(crate) reserve_bytes: Gauge,
     pub(crate) write_seconds: Histogram,
     pub(crate) sync_seconds: Histogram,
+}
+
+/// What is done with finished files.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the help text says what each metric counts")]
+pub struct RetentionMetrics {
+    pub files_packed: Counter,
+    pub files_removed: Counter,
+    pub failures: Counter,
+    pub rounds: Counter,
 }
 
 impl AuditMetrics {
@@ -57,18 +65,7 @@ impl AuditMetrics {
                 "audit_refusals_folded",
                 "Refused requests that have no audit record of their own",
             ),
-            files_packed: registry.counter(
-                "audit_files_packed",
-                "Finished audit files that were packed",
-            ),
-            files_removed: registry.counter(
-                "audit_files_removed",
-                "Audit files that were removed because of their age or of the size of all",
-            ),
-            retention_failures: registry.counter(
-                "audit_retention_failures",
-                "Rounds in which an audit file could not be packed or removed",
-            ),
+            retention: RetentionMetrics::register(registry),
             disk_free_bytes: registry.gauge(
                 "audit_disk_free_bytes",
                 "What is free on the disk of the audit trail",
@@ -90,6 +87,29 @@ impl AuditMetrics {
                 "audit_sync_seconds",
                 "Time to bring audit records to the disk",
                 Histogram::new(BOUNDS),
+            ),
+        }
+    }
+}
+
+impl RetentionMetrics {
+    fn register(registry: &mut Registry) -> Self {
+        Self {
+            files_packed: registry.counter(
+                "audit_files_packed",
+                "Finished audit files that were packed",
+            ),
+            files_removed: registry.counter(
+                "audit_files_removed",
+                "Audit files that were removed because of their age or of the size of all",
+            ),
+            failures: registry.counter(
+                "audit_retention_failures",
+                "Rounds in which an audit file could not be packed or removed",
+            ),
+            rounds: registry.counter(
+                "audit_retention_rounds",
+                "Rounds in which finished audit files were packed or removed, as far as there were any",
             ),
         }
     }

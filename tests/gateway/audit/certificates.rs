@@ -13,7 +13,7 @@ use futures_util::poll;
 use serde_json::{Value, json};
 
 use crate::client::Reply;
-use crate::world::{NOW, PROJECT, Plan, World, certs, operator_token, set};
+use crate::world::{NOW, PROJECT, Plan, World, certs, operator_token, other_threads, set};
 
 /// Everybody may have a list fetched anew, as often as it likes.
 async fn world(change: impl FnOnce(&mut Plan)) -> World {
@@ -237,9 +237,8 @@ async fn after_a_restart_nothing_is_known_of_the_fetch_before() {
     let mut stopped = pin!(world.app.stop());
     while poll!(&mut stopped).is_pending() {
         world.clock.advance(Duration::from_millis(1));
-        tokio::task::yield_now().await;
         // The disk has its own time.
-        std::thread::park_timeout(Duration::from_millis(1));
+        other_threads().await;
     }
     let (clock, manual_clock) = Clock::manual(Timestamp::parse(NOW).unwrap());
     (world.app, world.clock) = (App::start(&config, clock).await.unwrap(), manual_clock);

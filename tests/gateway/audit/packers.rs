@@ -20,6 +20,7 @@ use atlas_cert_gateway::audit::{HeadVerifier, Sync, search};
 use atlas_cert_gateway::settings::Size;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use tokio::sync::Notify;
 
 use crate::audit::heads::Key;
 use crate::audit::trail::{Trail, number};
@@ -94,7 +95,7 @@ async fn one_round(trail: &Trail, readers: &Readers, round: usize) {
         .any(|(now, then)| now <= then)
     {
         readers.record(trail).await;
-        thread::park_timeout(Duration::from_millis(1));
+        readers.passed.notified().await;
     }
 }
 
@@ -212,6 +213,8 @@ struct Readers {
     /// The number of the last record that was acknowledged.
     acknowledged: Arc<AtomicU64>,
     passes: [Arc<AtomicUsize>; 4],
+    /// That one of them has been through the trail once more, or has ended.
+    passed: Arc<Notify>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -222,6 +225,7 @@ impl Readers {
             // That it was started.
             acknowledged: Arc::new(AtomicU64::new(1)),
             passes: Default::default(),
+            passed: Arc::default(),
             threads: Vec::new(),
         };
         let reads: [Read; 4] = [
@@ -248,10 +252,12 @@ impl Readers {
                 directory: trail.config.directory.clone(),
                 key: key.path(),
             };
+            let passed = NotifiesAtEnd(Arc::clone(&readers.passed));
             readers.threads.push(thread::spawn(move || {
                 while !stop.load(Ordering::SeqCst) {
                     read(&place, acknowledged.load(Ordering::SeqCst));
                     passes.fetch_add(1, Ordering::SeqCst);
+                    passed.0.notify_one();
                 }
             }));
         }
@@ -275,6 +281,15 @@ impl Readers {
             thread.join().unwrap();
         }
         self.passes.map(|it| it.load(Ordering::SeqCst))
+    }
+}
+
+/// Of a thread that has found something, too, which ends by a panic.
+struct NotifiesAtEnd(Arc<Notify>);
+
+impl Drop for NotifiesAtEnd {
+    fn drop(&mut self) {
+        self.0.notify_one();
     }
 }
 

@@ -1,5 +1,6 @@
 //! Whatever is done to the files, the verifier names the first record that is not as it was written.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -200,7 +201,8 @@ struct Copy(TempDir);
 
 impl Copy {
     fn new() -> Self {
-        static ORIGINAL: OnceLock<Trail> = OnceLock::new();
+        // What is in them, as what is static is never dropped and would leave a directory behind.
+        static ORIGINAL: OnceLock<Vec<(OsString, Vec<u8>)>> = OnceLock::new();
         let original = ORIGINAL.get_or_init(|| {
             let runtime = tokio::runtime::Runtime::new().unwrap();
             runtime.block_on(async {
@@ -209,12 +211,19 @@ impl Copy {
                     trail.record(&format!("subject-{turn}")).await.unwrap();
                 }
                 trail.audit.clone().close().await;
-                trail
+                let files = trail.files().into_iter();
+                let read = |file: PathBuf| {
+                    (
+                        file.file_name().unwrap().to_owned(),
+                        fs::read(file).unwrap(),
+                    )
+                };
+                files.map(read).collect()
             })
         });
         let place = tempfile::tempdir().unwrap();
-        for file in original.files() {
-            fs::copy(&file, place.path().join(file.file_name().unwrap())).unwrap();
+        for (name, content) in original {
+            fs::write(place.path().join(name), content).unwrap();
         }
         Self(place)
     }

@@ -1,37 +1,23 @@
 //! Whoever is not let in does not decide how fast the disk fills: refusals beyond a number are counted, and
 //! put on record once a minute.
 
-use std::borrow::Cow;
-use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+mod disk;
+mod strangers;
+
 use std::time::Duration;
 
 use atlas_cert_gateway::audit::verify::verify;
-use atlas_cert_gateway::audit::{
-    Arrival, Closing, Origin, Outcome, Refused, Sync, survive_file_size_limit,
-};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Empty;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
-use crate::audit::alone::{alone, small_disk, unchanged, with_small_disk};
-use crate::audit::faults::{limit, run};
-use crate::audit::trail::Trail;
-use crate::client;
 use crate::client::{Connection, Reply};
-use crate::frames::{ACK, PING, SETTINGS, frame};
-use crate::program::{Program, command, output, records, request, request_for, serve, world_with};
-use crate::world::{
-    OTHER_PROJECT, PROJECT, World, certs, operator_token, set, set_rule, token, token_of,
-};
+use crate::program::{command, output, records};
+use crate::world::{PROJECT, World, certs, operator_token, set, set_rule, token, token_of};
 
 /// As short as a request can be, without a token.
 const SHORTEST: &[u8] = b"GET / HTTP/1.1\r\nHost:a\r\n\r\n";
@@ -351,67 +337,6 @@ async fn whatever_is_said_of_certificates_has_a_record_of_its_own() {
     assert_eq!(world.lookups().len(), 16);
 }
 
-/// A gateway whose issuer's keys are at `address`, and a token that needs them.
-async fn world_of_keys_at(address: SocketAddr) -> (World, String) {
-    let world = World::with(|plan| {
-        number(&mut plan.config, 2);
-        let issuers = plan.config["identity"]["issuers"].as_array_mut().unwrap();
-        let issuer = issuers[0].as_table_mut().unwrap();
-        issuer.remove("hmac_secret_file");
-        set(issuer, "jwks_url", format!("http://{address}/jwks"));
-        set(issuer, "algorithms", vec!["RS256"]);
-    })
-    .await;
-    let usual = token();
-    let claims = usual.split('.').nth(1).unwrap();
-    let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"RS256","typ":"JWT","kid":"1"}"#);
-    (world, format!("{header}.{claims}.{}", "A".repeat(342)))
-}
-
-#[tokio::test]
-async fn a_stranger_who_hangs_up_counts_as_refused() {
-    // It takes connections and says nothing.
-    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (world, token) = world_of_keys_at(silent.local_addr().unwrap()).await;
-    for gone in 1..=5 {
-        let mut connection = Connection::open(world.address()).await;
-        connection
-            .send(&request_for("app1", &token, "keep-alive"))
-            .await;
-        while world.metric("inflight_requests").await < 1 {}
-        connection.reset();
-        while world.metric("inflight_requests").await > 0 {}
-        let folded = world.metric("audit_refusals_folded_total").await;
-        assert_eq!(folded, u64::saturating_sub(gone, 2));
-    }
-    world.until(|world| world.lookups().len() == 2).await;
-    let folds = folds_after_a_minute(&world, 1).await;
-    assert_eq!(folds[0]["codes"], json!({ "ABANDONED": 3 }));
-}
-
-/// Nobody is verified then, so a stranger could have a record for each; but what is wrong with us is said
-/// all the same.
-#[tokio::test]
-async fn without_keys_an_answer_stays_503_and_only_its_record_is_folded() {
-    let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = nobody.local_addr().unwrap();
-    drop(nobody);
-    let (world, token) = world_of_keys_at(address).await;
-    let target = certs(PROJECT, "app1");
-    for _ in 0..6 {
-        let reply = world.send("GET", &target, &token, &[]).await;
-        assert_eq!(
-            (reply.status, &*reply.error_code()),
-            (503, "SERVICE_UNAVAILABLE")
-        );
-        let purge = world.admin("POST", "/cache/purge", &token, "{}").await;
-        assert_eq!(purge.status, 503);
-    }
-    assert_eq!(recorded(&world), 2);
-    let folds = folds_after_a_minute(&world, 1).await;
-    assert_eq!(folds[0]["codes"], json!({ "SERVICE_UNAVAILABLE": 10 }));
-}
-
 #[tokio::test]
 async fn what_is_folded_when_the_process_stops_is_on_record() {
     let world = world(2).await;
@@ -454,236 +379,4 @@ async fn over_http_2_a_folded_answer_ends_its_connection_in_good_order() {
     assert!(folded.headers().get("retry-after").is_some());
     drop(folded);
     ended.await.unwrap().unwrap();
-}
-
-/// A disk of which a test says how much is free.
-struct Room(TempDir);
-
-impl Room {
-    fn new(free: u64) -> Self {
-        let room = Self(tempfile::tempdir().unwrap());
-        room.write(free);
-        room
-    }
-
-    fn file(&self) -> PathBuf {
-        self.0.path().join("free")
-    }
-
-    fn write(&self, free: u64) {
-        fs::write(self.file(), free.to_string()).unwrap();
-    }
-
-    /// Lets so much be free, and waits until the gateway has noticed.
-    async fn leave(&self, world: &World, free: u64) {
-        self.write(free);
-        while world.metric("audit_disk_free_bytes").await != free {
-            world.advance(Duration::from_secs(1));
-        }
-    }
-}
-
-#[tokio::test]
-async fn below_the_reserve_all_refusals_are_folded_into_one_record_a_minute() {
-    const MIB: u64 = 1 << 20;
-    let room = Room::new(300 * MIB);
-    let world = World::with(|plan| {
-        plan.disk_free = Some(room.file());
-        set_rule(plan, 0, "lookups_per_minute", 1_000);
-    })
-    .await;
-    assert_eq!(world.metric("audit_reserve_bytes").await, 256 * MIB);
-    assert!(world.metric("audit_directory_bytes").await > 0);
-    assert_eq!(pipeline(&world, 1).await[0].status, 404);
-    room.leave(&world, 255 * MIB).await;
-    let before = world.lookups().len();
-    for _ in 0..10 {
-        let reply = &pipeline(&world, 1).await[0];
-        assert_eq!(
-            (reply.status, reply.header("connection")),
-            (429, Some("close"))
-        );
-        let denied = world.get(&certs(OTHER_PROJECT, "secret-1"), &[]).await;
-        assert_eq!(denied.status, 403);
-        assert_eq!(world.ask("app1").await.status, 200);
-    }
-    assert_eq!(world.lookups().len(), before + 10);
-    let folds = folds_after_a_minute(&world, 1).await;
-    let fold = &folds[0];
-    assert_eq!(
-        (&fold["scope"], &fold["count"]),
-        (&json!("everybody"), &json!(20))
-    );
-    assert!(fold.get("peer").is_none() && fold.get("subject").is_none());
-    // It is left a little above where it was entered.
-    room.leave(&world, 257 * MIB).await;
-    assert_eq!(pipeline(&world, 1).await[0].status, 429);
-    room.leave(&world, 300 * MIB).await;
-    assert_eq!(pipeline(&world, 1).await[0].status, 404);
-    assert!(is_whole(&world));
-}
-
-/// Row S1 and row N3 in the program itself: by the kernel's word of the disk, and with its log.
-// The simulated Atlas answers while a test waits for the program.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_refused_token_has_a_line_of_the_log_only_while_it_has_a_record() {
-    let (_atlas, files) = world_with(|config| number(config, 5)).await;
-    let program = Program::start(files.path());
-    for _ in 0..100 {
-        let request = request_for("app1", "a.b.c", "close");
-        client::exchange(program.address, &request).await;
-    }
-    program.signal("-TERM");
-    let (code, said) = program.end();
-    assert_eq!(code, Some(0));
-    let lines = |text: &str| said.iter().filter(|line| line.contains(text)).count();
-    // The hundred may lie in two minutes of the clock.
-    let (own, folded) = (
-        lines("a token was refused"),
-        lines("refused requests are folded"),
-    );
-    assert!((5..=10).contains(&own), "{said:?}");
-    assert!((1..=2).contains(&folded), "{said:?}");
-    let folds = records(files.path(), "refusals");
-    let counts = folds.iter().map(|fold| fold["count"].as_u64().unwrap());
-    assert_eq!(counts.sum::<u64>(), 100 - u64::try_from(own).unwrap());
-}
-
-/// One refusal of a source, folded.
-fn fold(trail: &Trail, source: IpAddr) {
-    let mut entry = trail.audit.entry(Arrival {
-        origin: Cow::Owned(Origin::new(SocketAddr::new(source, 443), None)),
-        ..trail.arrival()
-    });
-    let closing = Closing {
-        outcome: Outcome::Unauthenticated,
-        error_code: Some("USER_UNAUTHORIZED"),
-        ..trail.closing()
-    };
-    assert!(matches!(entry.refuse(&closing), Refused::TooMany(_)));
-}
-
-#[tokio::test]
-async fn ten_thousand_sources_have_a_record_each_and_the_rest_one() {
-    let trail = Trail::with(|config| {
-        config.refusals_per_minute = 0;
-        // A clock that jumps while the disk is busy would make records late.
-        config.sync = Sync::Never;
-    });
-    for source in 0..10_001 {
-        fold(&trail, Ipv4Addr::from_bits(source).into());
-    }
-    fold(&trail, Ipv4Addr::from_bits(20_000).into());
-    trail.manual_clock.advance(A_MINUTE);
-    trail.until(|| trail.lines().len() == 10_002).await;
-    let rest: Vec<_> = trail
-        .lines()
-        .into_iter()
-        .filter(|line| line["scope"] == "other_sources")
-        .collect();
-    assert_eq!((rest.len(), &rest[0]["count"]), (1, &json!(2)));
-    assert_eq!(trail.verify().fault, None);
-}
-
-#[test]
-fn what_cannot_be_put_on_record_at_its_minute_is_so_later() {
-    alone(
-        "audit::refusals::what_cannot_be_put_on_record_at_its_minute_is_so_later",
-        unchanged,
-        || {
-            run(async {
-                survive_file_size_limit().unwrap();
-                let trail = Trail::with(|config| {
-                    config.refusals_per_minute = 0;
-                    // A clock that jumps while the disk is busy would make records late.
-                    config.sync = Sync::Never;
-                });
-                let source = IpAddr::from([192, 0, 2, 7]);
-                fold(&trail, source);
-                limit(Some(0));
-                // That the journal cannot be written is found out by this record.
-                trail.manual_clock.advance(A_MINUTE);
-                trail.until(|| !trail.audit.is_writable()).await;
-                fold(&trail, source);
-                trail.advance(A_MINUTE).await;
-                fold(&trail, source);
-                limit(None);
-                trail.until(|| trail.audit.is_writable()).await;
-                trail.manual_clock.advance(A_MINUTE);
-                // One record or two: the disk may come back before the second minute is over.
-                let folded = || {
-                    let lines = trail.lines().into_iter();
-                    let folds = lines.filter(|line| line["kind"] == "refusals");
-                    folds
-                        .map(|line| line["count"].as_u64().unwrap())
-                        .sum::<u64>()
-                };
-                trail.until(|| folded() == 3).await;
-                assert_eq!(trail.verify().fault, None);
-            });
-        },
-    );
-}
-
-/// Row S1 on a disk of a mebibyte, by the kernel's word: it is below the reserve from the beginning.
-// The simulated Atlas answers while a test waits for the program.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_flood_of_refusals_leaves_a_small_disk_to_those_who_are_let_in() {
-    let (_atlas, files) = world_with(|config| {
-        let directory = small_disk().join("audit");
-        set(config, "audit.directory", directory.to_str().unwrap());
-        // As it is by default.
-        number(config, 120);
-    })
-    .await;
-    let serve = serve(files.path());
-    let program = Program::run(with_small_disk(&serve).args(serve.get_args()));
-    for _ in 0..2_000 {
-        let refused = client::exchange(program.address, SHORTEST).await;
-        assert_eq!(refused.status, 429);
-    }
-    for _ in 0..100 {
-        let good = client::exchange(program.address, &request("close")).await;
-        assert_eq!(good.status, 200);
-    }
-    program.signal("-TERM");
-    let (_, said) = program.end();
-    let lines = |text: &str| said.iter().filter(|line| line.contains(text)).count();
-    assert_eq!(lines("one record a minute for all refusals"), 1, "{said:?}");
-    assert!(
-        (1..=2).contains(&lines("refused requests are folded")),
-        "{said:?}"
-    );
-}
-
-/// Row N3: what everybody can cause at the price of a few bytes has no line of the log.
-// The program is waited for by a thread.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_strangers_send_below_http_has_no_line_of_the_log() {
-    let (_atlas, files) = world_with(|config| set(config, "telemetry.log", "h2=warn,info")).await;
-    let program = Program::start(files.path());
-    let mut connection = Connection::open(program.address).await;
-    connection.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
-    connection.send(&frame(SETTINGS, 0, 0, &[])).await;
-    // Answers to pings that nobody has sent.
-    connection
-        .send(&frame(PING, ACK, 0, &[7; 8]).repeat(1_000))
-        .await;
-    connection.send(&frame(PING, 0, 0, &[8; 8])).await;
-    connection.finish().await;
-    while connection.read_some(1_000).await.is_some() {}
-    for bytes in [
-        &b"\x16\x03\x01 no TLS\r\n\r\n"[..],
-        b"PROXY TCP4 a b c d\r\n",
-        b"GET\r\n\r\n",
-    ] {
-        for _ in 0..20 {
-            client::exchange(program.address, bytes).await;
-            client::exchange(program.admin, bytes).await;
-        }
-    }
-    program.signal("-TERM");
-    let (code, said) = program.end();
-    assert_eq!(code, Some(0));
-    assert!(said.len() < 10, "{said:?}");
 }

@@ -36,7 +36,9 @@ fn without_room_to_pack_the_source_stays_and_the_journal_has_the_rest() {
                     assert!(packed(&trail).is_empty());
                 }
                 fs::remove_file(ballast).unwrap();
-                rounds(&trail, || !finished.iter().any(|file| file.exists())).await;
+                trail
+                    .rounds(|| !finished.iter().any(|file| file.exists()))
+                    .await;
                 assert!(packed(&trail).len() >= finished.len());
                 assert_eq!(trail.verify().fault, None);
             });
@@ -67,7 +69,9 @@ fn without_room_for_the_record_of_a_removal_nothing_is_removed() {
                 }
                 fs::remove_file(ballast).unwrap();
                 trail.until(|| trail.audit.is_writable()).await;
-                rounds(&trail, || !finished.iter().any(|file| file.exists())).await;
+                trail
+                    .rounds(|| !finished.iter().any(|file| file.exists()))
+                    .await;
                 let report = trail.verify();
                 assert_eq!(report.fault, None);
                 assert!(report.first > 1 && report.first <= report.removed + 1);
@@ -98,7 +102,9 @@ fn in_a_read_only_directory_nothing_is_packed_or_removed_until_it_is_not() {
                     assert_eq!(trail.verify().fault, None);
                     mode(0o700);
                     let finished = finished(&trail);
-                    rounds(&trail, || !finished.iter().any(|file| file.exists())).await;
+                    trail
+                        .rounds(|| !finished.iter().any(|file| file.exists()))
+                        .await;
                     let report = trail.verify();
                     assert_eq!((report.fault, report.first > 1), (None, keep.is_some()));
                 }
@@ -128,7 +134,9 @@ fn a_packed_file_beyond_the_limit_on_sizes_is_taken_away_again() {
                     trail.until(|| !trail.files().iter().any(is_part)).await;
                 }
                 limit(None);
-                rounds(&trail, || !finished.iter().any(|file| file.exists())).await;
+                trail
+                    .rounds(|| !finished.iter().any(|file| file.exists()))
+                    .await;
                 assert_eq!(trail.verify().fault, None);
             });
         },
@@ -166,16 +174,10 @@ fn ballast(free: u64) -> PathBuf {
 
 /// Lets minute after minute pass until a round has failed.
 async fn failing_round(trail: &Trail) {
-    let failed = trail.metrics.retention_failures.get();
-    rounds(trail, || trail.metrics.retention_failures.get() > failed).await;
-}
-
-/// Lets minute after minute pass until `reached` holds.
-async fn rounds(trail: &Trail, mut reached: impl FnMut() -> bool) {
-    while !reached() {
-        trail.advance(Duration::from_secs(5)).await;
-        std::thread::park_timeout(Duration::from_millis(1));
-    }
+    let failed = trail.metrics.retention.failures.get();
+    trail
+        .rounds(|| trail.metrics.retention.failures.get() > failed)
+        .await;
 }
 
 /// All but the newest.

@@ -20,6 +20,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::harness::files::Files;
+use crate::world::other_threads;
 
 pub(crate) struct Trail {
     pub(crate) audit: Audit,
@@ -205,17 +206,26 @@ impl Trail {
         }
     }
 
-    /// Waits, in real time but not for long, until `reached` holds: what a thread does in its own time.
+    /// Lets the hands move on until `reached` holds: what a thread does in its own time.
     pub(crate) async fn until(&self, mut reached: impl FnMut() -> bool) {
-        for _ in 0..5_000 {
-            if reached() {
-                return;
-            }
+        while !reached() {
             self.manual_clock.advance(Duration::from_millis(1));
-            tokio::task::yield_now().await;
-            std::thread::park_timeout(Duration::from_millis(1));
+            for _ in 0..10 {
+                other_threads().await;
+            }
         }
-        panic!("it has not come to pass");
+    }
+
+    /// Lets a minute pass, and the round of retention end that is due then, until `reached` holds. Only then
+    /// the next minute: packing has the lowest priority, and what is to be packed would get too old meanwhile.
+    pub(crate) async fn rounds(&self, mut reached: impl FnMut() -> bool) {
+        while !reached() {
+            let ended = self.metrics.retention.rounds.get();
+            self.advance(Duration::from_mins(1)).await;
+            while self.metrics.retention.rounds.get() == ended {
+                other_threads().await;
+            }
+        }
     }
 }
 

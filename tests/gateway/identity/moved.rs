@@ -122,9 +122,13 @@ async fn keys_of_a_file_stay_until_the_url_that_replaces_it_has_delivered() {
     reload(&scene, |_| ()).await;
     assert_eq!(statuses(&scene, &remembered, "moved").await, [200; 3]);
     // A day without word is too long, as it is for keys that were fetched.
+    let minted = "token_mints_total{result=\"minted\"}";
+    let before = scene.world.metric(minted).await;
     scene
         .world
         .advance(Duration::from_hours(24) + Duration::from_secs(1));
+    // The token for Atlas is renewed ahead of any call, and would not outlive the next jump under way.
+    while scene.world.metric(minted).await == before {}
     let now = scene.world.clock.now().wall.seconds();
     let later = crate::tokens::Issuer::new(now).token("payments-later");
     assert_eq!(scene.ask(&later).await.status, 503);
@@ -133,11 +137,7 @@ async fn keys_of_a_file_stay_until_the_url_that_replaces_it_has_delivered() {
     scene.publisher.publish(&jwks(&[&TestKey::rsa()]));
     scene.world.advance(Duration::from_secs(31));
     let later = crate::tokens::Issuer::new(now).token("payments-fetched");
-    let mut fetched = scene.ask(&later).await;
-    if fetched.status == 502 {
-        // The connection to Atlas may end with that day, under the call for a token that was just sent.
-        fetched = scene.ask(&later).await;
-    }
+    let fetched = scene.ask(&later).await;
     assert_eq!(fetched.status, 200, "{}", fetched.text());
     let mut config = scene.config.clone();
     let issuers = config["identity"]["issuers"].as_array_mut().unwrap();

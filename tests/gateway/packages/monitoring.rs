@@ -42,6 +42,7 @@ fn the_dashboard_shows_every_metric_that_has_something_to_answer() {
         "atlas_cert_gateway_audit_files_packed_total",
         "atlas_cert_gateway_audit_files_removed_total",
         "atlas_cert_gateway_audit_retention_failures_total",
+        "atlas_cert_gateway_audit_retention_rounds_total",
         "atlas_cert_gateway_audit_rotations_total",
         "atlas_cert_gateway_audit_sink_dropped_total",
         "atlas_cert_gateway_audit_sync_failures_total",

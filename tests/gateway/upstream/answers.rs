@@ -42,6 +42,7 @@ async fn u30_a_body_cut_at_any_byte_is_never_a_list() {
         let result = world.ask().await;
         assert_eq!(outcome(&result), "invalid", "at {at}");
         // The breaker and the budgets are not what is tested here.
+        world.tokens_arrived().await;
         world.manual_clock.advance(Duration::from_mins(10));
         world.atlas.clear_script();
         assert_eq!(outcome(&world.ask().await), "2 certificates");

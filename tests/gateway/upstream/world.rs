@@ -6,17 +6,19 @@ use std::time::{Duration, SystemTime};
 
 use atlas_cert_gateway::atlas::{CertQuery, ProjectId, Timestamp};
 use atlas_cert_gateway::system::{Clock, ManualClock, Secret};
-use atlas_cert_gateway::telemetry::metrics::upstream::UpstreamMetrics;
+use atlas_cert_gateway::telemetry::metrics::upstream::{MintResult, UpstreamMetrics};
 use atlas_cert_gateway::upstream::{
     ApiKeyConfig, BuildOptions, Config, CredentialConfig, FetchError, FetchErrorKind, Fetched,
     HeldBack, Jitter, ServiceAccountConfig, Upstream, Urgency,
 };
 use atlas_simulator::{
-    CLIENT_ID, CLIENT_SECRET, PRIVATE_KEY, PUBLIC_KEY, Settings, Simulator, World as Projects,
+    CLIENT_ID, CLIENT_SECRET, Endpoint, PRIVATE_KEY, PUBLIC_KEY, Settings, Simulator,
+    World as Projects,
 };
 use reqwest::dns::Resolve;
 
 use crate::harness::files::Files;
+use crate::world::other_threads;
 
 pub(crate) const PROJECT: &str = "32b6e34b3d91647abb20e7b8";
 pub(crate) const OTHER: &str = "5e2211c17a3e5a48f5497de3";
@@ -80,6 +82,8 @@ impl World {
             credentials: vec![service_account()],
             ..Config::default()
         };
+        // Its limit goes by the real clock, which the worlds of a busy machine fall behind.
+        config.limits.connect = Duration::from_hours(1);
         change_config(&mut config);
         let metrics = UpstreamMetrics::default();
         let upstream = start_upstream(&config, &clock, &metrics, names.clone());
@@ -123,6 +127,32 @@ impl World {
         self.upstream.fetch(&query, Urgency::Miss.into()).await
     }
 
+    /// Waits until each call for a token has its answer: one under way would not outlive a jump of the clock.
+    pub(crate) async fn tokens_arrived(&self) {
+        let ended = || {
+            let mints = [
+                MintResult::Limited,
+                MintResult::Minted,
+                MintResult::Refused,
+                MintResult::Unavailable,
+            ]
+            .map(|result| {
+                let mints = self
+                    .metrics
+                    .token_mints
+                    .get_or_create(&[("result", result)]);
+                mints.get()
+            });
+            usize::try_from(mints.iter().sum::<u64>()).unwrap()
+        };
+        for _ in 0..YIELDS {
+            tokio::task::yield_now().await;
+        }
+        while ended() < self.atlas.calls(Endpoint::Token) {
+            other_threads().await;
+        }
+    }
+
     /// Runs something, and lets time pass until it is done.
     pub(crate) async fn pass_time<T>(&self, work: impl Future<Output = T>) -> T {
         let pass = async {
@@ -130,6 +160,7 @@ impl World {
                 for _ in 0..YIELDS {
                     tokio::task::yield_now().await;
                 }
+                other_threads().await;
                 self.manual_clock.advance(Duration::from_millis(1));
             }
         };
