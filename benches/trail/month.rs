@@ -93,9 +93,9 @@ pub(crate) async fn write(plan: &Plan, mut each_hour: impl FnMut(Timestamp)) -> 
     generator.settle().await;
     let mut written = generator.written;
     generator.audit.close().await;
-    written.packed = metrics.files_packed.get();
-    written.removed = metrics.files_removed.get();
-    assert_eq!(metrics.retention_failures.get(), 0);
+    written.packed = metrics.retention.files_packed.get();
+    written.removed = metrics.retention.files_removed.get();
+    assert_eq!(metrics.retention.failures.get(), 0);
     assert_eq!(metrics.records_failed.get(), 0);
     written.took = began.elapsed();
     written
