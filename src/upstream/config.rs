@@ -71,7 +71,7 @@ pub struct AtlasLimits {
     pub(crate) pages: u64,
     pub proof: Proof,
     #[serde(with = "duration")]
-    pub(crate) connect: Duration,
+    pub connect: Duration,
     #[serde(with = "duration")]
     pub(crate) first_byte: Duration,
     #[serde(with = "duration")]

@@ -26,7 +26,7 @@ pub struct UpstreamMetrics {
     pub demand_ratio: Family<CredentialLabels, Gauge<f64, AtomicU64>>,
     pub(crate) fetches_withheld: Family<Label<&'static str>, Counter>,
     pub(crate) breakers_open: Gauge,
-    pub(crate) token_mints: Family<Label<MintResult>, Counter>,
+    pub token_mints: Family<Label<MintResult>, Counter>,
     pub token_expires: Family<CredentialLabels, Gauge<f64, AtomicU64>>,
     pub(crate) retries: Counter,
     pub fetches_restarted: Counter,
@@ -86,10 +86,13 @@ pub struct CredentialLabels {
 }
 
 words! {
-    pub(crate) enum MintResult {
+    /// What came of asking Atlas for a token.
+    pub enum MintResult {
         /// Not asked, or refused: too many tokens.
         Limited = "limited",
+        /// A new token.
         Minted = "minted",
+        /// The credential was.
         Refused = "refused",
         /// No answer, or none that is a token.
         Unavailable = "unavailable",
