@@ -74,10 +74,7 @@ impl AuditMetrics {
                 "audit_refusals_folded",
                 "Refused requests that have no audit record of their own",
             ),
-            files_packed: registry.counter(
-                "audit_files_packed",
-                "Finished audit files that were packed",
-            ),
+            files_packed: registry.counter("audit_files_packed", "Finished audit files packed"),
             files_removed: registry.counter(
                 "audit_files_removed",
                 "Audit files that were removed because of their age or of the size of all",
@@ -86,10 +83,8 @@ impl AuditMetrics {
                 "audit_retention_failures",
                 "Rounds in which an audit file could not be packed or removed",
             ),
-            retention_rounds: registry.counter(
-                "audit_retention_rounds",
-                "Rounds in which finished audit files were packed or removed, as far as there were any",
-            ),
+            retention_rounds: registry
+                .counter("audit_retention_rounds", "Rounds of retention ended"),
             disk_free_bytes: registry.gauge(
                 "audit_disk_free_bytes",
                 "What is free on the disk of the audit trail",
