@@ -4,6 +4,7 @@
 
 #![expect(
     clippy::print_stdout,
+    clippy::print_stderr,
     reason = "this program talks to the person who started it"
 )]
 
@@ -12,6 +13,7 @@ use std::fs;
 use std::io::{Write, stdout};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::process::ExitCode;
 use std::time::Duration;
 
 use atlas_cert_gateway::app::App;
@@ -19,12 +21,24 @@ use atlas_cert_gateway::config::Config;
 use atlas_cert_gateway::system::Clock;
 use atlas_simulator::{CLIENT_ID, CLIENT_SECRET, Settings, Simulator, World};
 use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
 
 const PROJECT: &str = "32b6e34b3d91647abb20e7b8";
 const ISSUER: &str = "https://idp.demo.example";
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+async fn main() -> ExitCode {
+    match demonstrate().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("the demo cannot go on: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn demonstrate() -> Result<(), Box<dyn Error>> {
+    let mut terminated = signal(SignalKind::terminate())?;
     let clock = Clock::system();
     let directory = tempfile::tempdir()?;
     let secret = uuid::Uuid::new_v4().to_string();
@@ -57,6 +71,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let audit = directory.path().join("audit");
     tokio::select! {
         interrupted = tokio::signal::ctrl_c() => interrupted?,
+        _ = terminated.recv() => {}
         () = follow(&audit, &clock) => {}
     }
     println!("\nstopping: finishing what is under way");

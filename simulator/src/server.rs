@@ -118,7 +118,7 @@ enum State {
     Open(TcpListener),
     /// Bound but not listening: connections are refused, and no other process can take the port.
     Shut(TcpSocket),
-    /// Between the two, or after binding has failed.
+    /// Between the two, or after listening has failed.
     Unbound,
 }
 
@@ -159,8 +159,7 @@ impl Listener {
 
     fn shut(&mut self) -> io::Result<()> {
         if matches!(self.state, State::Open(_)) {
-            // The listener has to be closed before the port can be bound again.
-            self.state = State::Unbound;
+            // Bound before the listener is closed, or another process could take the port in between.
             self.state = State::Shut(bind(self.address)?);
         }
         Ok(())
@@ -202,6 +201,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
         TcpSocket::new_v6()?
     };
     socket.set_reuseaddr(true)?;
+    socket.set_reuseport(true)?;
     socket.bind(address)?;
     Ok(socket)
 }

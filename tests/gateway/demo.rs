@@ -1,19 +1,16 @@
 //! The demo, as a new user starts it: one command, a first look, a hit, a clean end.
 
+use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
+use crate::harness::files::Files;
 use crate::{client, program};
 
 // The demo's own Atlas runs in its process, so nothing here may wait for the runtime.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_demo_answers_its_first_curl_lines_and_ends_cleanly() {
-    let mut demo = Command::new(env!("CARGO"))
-        .args(["run", "--quiet", "--locked", "--example", "demo"])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut demo = demo().stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
     let mut said = Vec::new();
     while !said
@@ -62,4 +59,46 @@ async fn the_demo_answers_its_first_curl_lines_and_ends_cleanly() {
     assert!(demo.wait().unwrap().success(), "{rest:?}");
     // One for the list of two, three for three pages, one for the unknown user.
     assert_eq!(rest.last().unwrap(), "5 calls reached Atlas in all");
+}
+
+#[test]
+fn the_demo_leaves_nothing_behind_when_it_is_terminated() {
+    let place = Files::new();
+    let mut demo = demo()
+        .env("TMPDIR", place.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
+    let is_up = lines.any(|line| line.unwrap().contains("Ctrl-C ends"));
+    assert!(is_up, "the demo has ended");
+    program::signal(&demo, "-TERM");
+    assert_eq!(
+        lines.map_while(Result::ok).last().unwrap(),
+        "0 calls reached Atlas in all"
+    );
+    assert!(demo.wait().unwrap().success());
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn the_demo_says_in_words_that_it_has_no_place_for_its_files() {
+    let place = Files::new();
+    let ended = demo()
+        .env("TMPDIR", place.path().join("none"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    assert!(
+        said.starts_with("the demo cannot go on: No such file or directory"),
+        "{said}"
+    );
+}
+
+fn demo() -> Command {
+    let mut demo = Command::new(env!("CARGO"));
+    demo.args(["run", "--quiet", "--locked", "--example", "demo"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    demo
 }

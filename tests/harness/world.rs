@@ -226,7 +226,10 @@ impl World {
             tokio::select! {
                 biased;
                 done = work.as_mut() => return done,
-                _ = glances.tick() => self.advance(Duration::from_millis(50)),
+                _ = glances.tick() => {
+                    other_threads().await;
+                    self.advance(Duration::from_millis(50));
+                }
             }
         }
     }

@@ -252,12 +252,12 @@ impl Readers {
                 directory: trail.config.directory.clone(),
                 key: key.path(),
             };
-            let notify = NotifiesAtEnd(Arc::clone(&readers.passed));
+            let signal = NotifiesAtEnd(Arc::clone(&readers.passed));
             readers.threads.push(thread::spawn(move || {
                 while !stop.load(Ordering::SeqCst) {
                     read(&place, acknowledged.load(Ordering::SeqCst));
                     passes.fetch_add(1, Ordering::SeqCst);
-                    notify.0.notify_one();
+                    signal.0.notify_one();
                 }
             }));
         }

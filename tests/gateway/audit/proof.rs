@@ -196,13 +196,16 @@ proptest! {
     }
 }
 
+/// A name, and what is in the file of that name.
+type NamedFile = (OsString, Vec<u8>);
+
 /// A trail of several files, made once and copied for everybody who wants to spoil it.
 struct Copy(TempDir);
 
 impl Copy {
     fn new() -> Self {
         // What is in them, as what is static is never dropped and would leave a directory behind.
-        static ORIGINAL: OnceLock<Vec<(OsString, Vec<u8>)>> = OnceLock::new();
+        static ORIGINAL: OnceLock<Vec<NamedFile>> = OnceLock::new();
         let original = ORIGINAL.get_or_init(|| {
             let runtime = tokio::runtime::Runtime::new().unwrap();
             runtime.block_on(async {

@@ -99,18 +99,24 @@ async fn keys_change_under_load_and_no_good_token_is_refused() {
     },);
     assert_eq!(scene.publisher.requests(), 2);
 
-    // It takes the old key back. While everybody comes on, the next refresh brings the news.
+    // It takes the old key back. While everybody comes on, the next refresh brings the news. The clock jumps
+    // before they come: a record that is being written then is late.
     scene.publisher.publish(&jwks(&[&TestKey::next_rsa()]));
+    scene.publisher.hold(true);
+    scene.world.advance(Duration::from_mins(5));
+    let asked = |_: &World| scene.publisher.requests() >= 3;
+    scene.world.until(asked).await;
     let unused = callers.tokens(old, 100);
     let late: Vec<String> = unused.iter().chain(&used).cloned().collect();
     let with_new = callers.tokens(new, 150);
+    let before = callers.answered.load(Ordering::Relaxed);
+    let during = |_: &World| callers.answered.load(Ordering::Relaxed) >= before + 50;
     tokio::join!(
         callers.come(&with_new),
         callers.come_too_late(&late),
         async {
-            scene.world.advance(Duration::from_mins(5));
-            let fetched = |_: &World| scene.publisher.requests() >= 3;
-            scene.world.until(fetched).await;
+            scene.world.until(during).await;
+            scene.publisher.hold(false);
         },
     );
     // From then on nothing signed with it passes, shown before or not; what the new one signs does.
