@@ -36,6 +36,8 @@ struct ListReading {
     pages: Vec<AtlasPage>,
     at: Moment,
     date: Option<Timestamp>,
+    /// Each page was asked for when the one before it had come.
+    in_order: bool,
 }
 
 enum ReadOutcome {
@@ -152,9 +154,14 @@ async fn read(
     context: &CallContext<'_>,
     previous: Option<ListReading>,
 ) -> Result<ReadOutcome, CallError> {
-    let reading = read_all(context).await?;
+    // Where the count cannot be trusted, the order in which the pages were read is what proves.
+    let one_by_one = previous
+        .as_ref()
+        .is_some_and(|before| !pages::are_as_counted(&before.pages));
+    let reading = read_all(context, one_by_one).await?;
     if let Some(before) = previous
         && pages::agree(&before.pages, &reading.pages)
+        && (before.in_order || pages::are_as_counted(&reading.pages))
     {
         return Ok(ReadOutcome::List(before));
     }
@@ -176,10 +183,11 @@ async fn read(
     })
 }
 
-async fn read_all(context: &CallContext<'_>) -> Result<ListReading, CallError> {
+async fn read_all(context: &CallContext<'_>, one_by_one: bool) -> Result<ListReading, CallError> {
     let first = context.first_page().await?;
     let (at, date) = (first.at, first.date);
     let mut pages = vec![first.page];
+    let mut in_order = true;
     loop {
         match pages::plan(&pages, context.upstream.0.limits.pages) {
             Plan::Changed => return Err(CallError::Changed),
@@ -187,7 +195,12 @@ async fn read_all(context: &CallContext<'_>) -> Result<ListReading, CallError> {
                 pages.truncate(end);
                 break;
             }
-            Plan::Further(numbers) => pages.extend(further_pages(context, numbers).await?),
+            Plan::Further(numbers) => {
+                let (next, end) = numbers.into_inner();
+                let last = if one_by_one { next } else { end };
+                in_order &= next == last;
+                pages.extend(further_pages(context, next..=last).await?);
+            }
             Plan::TooLong => return Err(CallError::Unusable("more pages than are ever read")),
         }
     }
@@ -197,7 +210,12 @@ async fn read_all(context: &CallContext<'_>) -> Result<ListReading, CallError> {
     // The last one may be empty.
     let filled = pages.iter().filter(|page| !page.items.is_empty());
     context.progress.pages(filled.count());
-    Ok(ListReading { pages, at, date })
+    Ok(ListReading {
+        pages,
+        at,
+        date,
+        in_order,
+    })
 }
 
 fn accept(
@@ -215,6 +233,7 @@ fn accept(
     Ok((pages::join(&reading.pages).ok_or(too_large)?, reading.at))
 }
 
+/// Reads pages at once; Atlas may answer them in any order.
 async fn further_pages(
     context: &CallContext<'_>,
     numbers: RangeInclusive<u64>,

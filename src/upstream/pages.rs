@@ -20,13 +20,17 @@
 //!
 //! **Two readings.** A certificate that is younger, a count that differs (Atlas: "The total number is an
 //! estimate and may not be exact"), a missing `createdAt` or `Date`: then nothing is proven, and all
-//! pages are read once more. Suppose that both readings agree. Each certificate was seen before and
-//! after the moment between them, so it was there at that moment. One that was there and is missing
-//! from both must have moved, in both readings, from a page that was still to be read to one that was
-//! read: to the front because of a revocation, of a certificate that the first reading shows and the
-//! second cannot show; or to the back because of an issue, of one that the second reading shows and the
-//! first cannot. So nothing is missing, and the list is that of the moment between, whatever the count
-//! says.
+//! pages are read once more. Suppose that both readings agree. Each certificate was seen before and after the
+//! second reading's first page, so it was there at the moment of that page. If that page counts as many, they are
+//! the list at that moment, in whatever order the pages were read.
+//!
+//! **Two readings, the first in order.** If it does not, because the count is an estimate, the next reading asks for
+//! one page after the other, and the one behind it has to agree with it. Suppose that a certificate was there at the
+//! moment between these two and is missing from both. The one in order did not see it, so it moved meanwhile from a
+//! page that was still to be read to one that was read: to the front, because a certificate before it was revoked
+//! that the reading shows, and the next cannot show. But they agree. (Pages that are read at once prove nothing by
+//! this: a certificate that is issued may move another to the back, from a page still to be read to one that was
+//! read, and be seen itself.)
 
 use std::collections::HashSet;
 use std::ops::RangeInclusive;
