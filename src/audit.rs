@@ -9,7 +9,7 @@
 //! [`record`] is how a line is spelt, [`chain`] what ties the lines together. [`journal`] is the write-ahead
 //! log, [`commit`] its group commit, [`writer`] the file. [`directory`] names the files, [`listing`] finds
 //! them, [`repair`] cuts torn tails off, and [`retention`] packs and removes them; [`reading`] opens them,
-//! packed or not, for [`verify`] and [`search`].
+//! packed or not, for [`verify`] and [`search`]. [`database`] brings the trails of all replicas together.
 
 use std::io;
 use std::net::SocketAddr;
@@ -28,6 +28,7 @@ use crate::telemetry::metrics::audit::AuditMetrics;
 pub use arrival::{Arrival, Origin, RequestId};
 pub use commit::Ticket;
 pub use config::{Config, Destination, InvalidDestination, Require, SinkConfig, SinkFormat, Sync};
+pub use database::{DatabaseConfig, DatabaseUrl};
 pub use entry::{CacheUse, Closing, Entry, ListTag, Outcome, Refused};
 pub use events::{AdminAction, AdminRecord, FetchRecord};
 pub use heads::{HeadKeyError, HeadVerifier};
@@ -62,6 +63,7 @@ mod reading;
 pub mod verify;
 pub mod search;
 pub mod usage;
+pub(crate) mod database;
 mod config;
 
 /// The audit trail of one process. Cheap to clone.
