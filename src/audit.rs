@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::SignalKind;
+use tokio::task::AbortHandle;
 
 use crate::identity::{Caller, network};
 use crate::settings::ConfigError;
@@ -35,6 +36,7 @@ pub use heads::{HeadKeyError, HeadVerifier};
 pub use health::{AuditFault, AuditHealth, AuditPart};
 pub use refusals::TooManyRefusals;
 
+use self::database::Shipper;
 use self::journal::Journal;
 use self::orders::WriterOrder;
 use self::record::Kind;
@@ -129,7 +131,10 @@ struct AuditInner {
     directory: PathBuf,
     refusals: Arc<Refusals>,
     clock: Clock,
-    background: [tokio::task::AbortHandle; 4],
+    background: [AbortHandle; 4],
+    /// To the central database, if there is one.
+    shipper: Option<Arc<Shipper>>,
+    shipping: Option<AbortHandle>,
 }
 
 impl Audit {
@@ -206,6 +211,11 @@ impl Audit {
         self.0.refusals.refuse(party, code, now)
     }
 
+    /// Why the central trail does not get the records, if it does not.
+    pub fn database_fault(&self) -> Option<String> {
+        self.0.shipper.as_ref()?.progress().fault()
+    }
+
     /// Where the journal lies, for reading it back.
     pub fn directory(&self) -> &Path {
         &self.0.directory
@@ -223,6 +233,7 @@ impl Audit {
             journal,
             refusals,
             clock,
+            shipper,
             ..
         } = &*self.0;
         if clock.timeout(LONGEST_END, refusals.close()).await.is_err() {
@@ -237,12 +248,17 @@ impl Audit {
         {
             tracing::error!("the second audit sink did not take the last records");
         }
+        if let Some(shipper) = shipper
+            && clock.timeout(LAST_SENDING, shipper.ended()).await.is_err()
+        {
+            tracing::warn!("the last audit records will be shipped after the next start");
+        }
     }
 }
 
 impl Drop for AuditInner {
     fn drop(&mut self) {
-        for task in &self.background {
+        for task in self.background.iter().chain(&self.shipping) {
             task.abort();
         }
         self.journal.writer_orders.give(WriterOrder::Stop);
@@ -258,5 +274,5 @@ pub fn survive_file_size_limit() -> io::Result<()> {
 }
 
 const LONGEST_END: Duration = Duration::from_secs(5);
-/// How long the second sink may take for what waits for it at the end.
+/// How long the second sink, and the central database, may take for what waits for them at the end.
 const LAST_SENDING: Duration = Duration::from_secs(1);

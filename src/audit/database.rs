@@ -6,13 +6,27 @@
 //! not continue it.
 //!
 //! [`config`] says where the database is, [`connection`] opens a connection, over [`tls`], and [`schema`] makes the
-//! tables.
+//! tables. [`journal_reader`] finds what comes next, [`shipment`] makes rows of it, [`chain_end`] is the transaction,
+//! and [`progress`] what others want to know of it all.
 
+mod chain_end;
 mod config;
 mod connection;
+mod copy;
+mod error;
+mod head_shipping;
+mod instant;
+mod journal_reader;
+mod members;
+mod progress;
 mod schema;
+mod shipment;
+mod shipper;
 mod tls;
 
 pub use config::{DatabaseConfig, DatabaseUrl};
-pub(crate) use connection::{Connection, DatabaseError};
+pub(crate) use connection::Connection;
+pub(crate) use error::DatabaseError;
+pub(super) use progress::ShippingProgress;
 pub(crate) use schema::{prepare, script};
+pub(super) use shipper::{ShippedJournal, Shipper};

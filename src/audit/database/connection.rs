@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use tokio::task::AbortHandle;
 use tokio_postgres::Client;
-use tokio_postgres::error::SqlState;
 
-use crate::system::{Clock, NoTls, Secret, SecretFileError, may_wait};
+use crate::system::{Clock, Secret, may_wait};
 
 use super::config::DatabaseConfig;
+use super::error::DatabaseError;
 use super::schema;
 use super::tls::Tls;
 
@@ -17,32 +17,6 @@ use super::tls::Tls;
 pub(crate) struct Connection {
     client: Client,
     driver: AbortHandle,
-}
-
-/// Why the database cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum DatabaseError {
-    /// Its tables are those of a later version.
-    #[error("its tables are of a later version of this program")]
-    Later,
-    /// The server does not answer.
-    #[error("it did not answer in time")]
-    Late,
-    /// The file with the password.
-    #[error("the password cannot be read")]
-    Password(#[source] SecretFileError),
-    /// What the server says, or that it says nothing.
-    #[error("{}", summary(.0))]
-    Postgres(#[from] tokio_postgres::Error),
-    /// No roots.
-    #[error("there is no TLS")]
-    Tls(#[source] NoTls),
-    /// There are no tables, or older ones.
-    #[error("its tables are missing or too old; run `atlas-cert-gateway audit database prepare`")]
-    Unprepared,
-    /// The configuration was checked before.
-    #[error("its address {0}")]
-    Url(&'static str),
 }
 
 impl Connection {
@@ -128,21 +102,6 @@ impl DerefMut for Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.driver.abort();
-    }
-}
-
-/// In one sentence; what the server says stands in its own error.
-fn summary(error: &tokio_postgres::Error) -> &'static str {
-    match error.code() {
-        None => "it cannot be reached, or the connection broke",
-        Some(code) if *code == SqlState::INSUFFICIENT_PRIVILEGE => "it does not permit this",
-        Some(code)
-            if *code == SqlState::INVALID_PASSWORD
-                || *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION =>
-        {
-            "it does not let us in"
-        }
-        Some(_) => "it refuses this",
     }
 }
 

@@ -1,8 +1,8 @@
 //! The tables of the central trail, and how older ones become the present ones.
 
-use tokio_postgres::GenericClient;
+use tokio_postgres::{Client, GenericClient};
 
-use super::connection::{Connection, DatabaseError};
+use super::error::DatabaseError;
 
 /// What the last of [`MIGRATIONS`] leads to.
 pub(super) const VERSION: i32 = 2;
@@ -20,8 +20,8 @@ pub(crate) fn script() -> String {
 }
 
 /// Brings the tables to this version, as a whole or not at all; says from which version to which.
-pub(crate) async fn prepare(connection: &mut Connection) -> Result<(i32, i32), DatabaseError> {
-    let transaction = connection.transaction().await?;
+pub(crate) async fn prepare(client: &mut Client) -> Result<(i32, i32), DatabaseError> {
+    let transaction = client.transaction().await?;
     // Two at a time would make the same tables.
     transaction.batch_execute(LOCK).await?;
     let found = version(&transaction).await?.unwrap_or(0);

@@ -1,5 +1,7 @@
 //! Metrics of the audit trail.
 
+use std::sync::atomic::AtomicU64;
+
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -41,6 +43,14 @@ pub struct AuditMetrics {
     pub write_seconds: Histogram,
     /// How long `fdatasync` took.
     pub sync_seconds: Histogram,
+    /// Records that the central database has taken.
+    pub shipped: Counter,
+    /// How many it does not have yet.
+    pub ship_lag_records: Gauge,
+    /// How old the oldest of them may be.
+    pub ship_lag_seconds: Gauge<f64, AtomicU64>,
+    /// The first record that the database has otherwise; 0 if there is none.
+    pub chain_differs: Gauge,
 }
 
 impl AuditMetrics {
@@ -103,6 +113,23 @@ impl AuditMetrics {
             sync_seconds: registry.histogram(
                 "audit_sync_seconds",
                 "Time to bring audit records to the disk",
+            ),
+            shipped: registry.counter(
+                "audit_shipped",
+                "Audit records that the central database has taken",
+            ),
+            ship_lag_records: registry.gauge(
+                "audit_ship_lag_records",
+                "Audit records that the central database does not have yet",
+            ),
+            ship_lag_seconds: registry.add(
+                "audit_ship_lag_seconds",
+                "Up to how old they are",
+                Gauge::default(),
+            ),
+            chain_differs: registry.gauge(
+                "audit_chain_differs",
+                "The first audit record that the central database has otherwise; 0 if there is none",
             ),
         }
     }

@@ -24,6 +24,8 @@ pub enum Part {
     Audit,
     /// Our credentials for Atlas.
     Credentials,
+    /// The database of the central audit trail.
+    Database,
     /// The deny list.
     DenyList,
     /// The process is stopping.
@@ -41,10 +43,11 @@ pub enum Part {
 }
 
 impl Part {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::Atlas,
         Self::Audit,
         Self::Credentials,
+        Self::Database,
         Self::DenyList,
         Self::Draining,
         Self::Keys,
@@ -60,6 +63,7 @@ impl Part {
             Self::Atlas => "atlas",
             Self::Audit => "audit",
             Self::Credentials => "credentials",
+            Self::Database => "database",
             Self::DenyList => "deny_list",
             Self::Draining => "draining",
             Self::Keys => "keys",
