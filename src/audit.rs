@@ -9,7 +9,7 @@
 //! [`record`] is how a line is spelt, [`chain`] what ties the lines together. [`journal`] is the write-ahead
 //! log, [`commit`] its group commit, [`writer`] the file. [`directory`] names the files, [`listing`] finds
 //! them, [`repair`] cuts torn tails off, and [`retention`] packs and removes them; [`reading`] opens them,
-//! packed or not, for [`verify`] and [`search`].
+//! packed or not, for [`verify`] and [`search`]. [`database`] brings the trails of all replicas together.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::SignalKind;
+use tokio::task::AbortHandle;
 
 use crate::identity::{Caller, network};
 use crate::settings::ConfigError;
@@ -28,12 +29,14 @@ use crate::telemetry::metrics::audit::AuditMetrics;
 pub use arrival::{Arrival, Origin, RequestId};
 pub use commit::Ticket;
 pub use config::{Config, Destination, InvalidDestination, Require, SinkConfig, SinkFormat, Sync};
+pub use database::{DatabaseConfig, DatabaseUrl};
 pub use entry::{CacheUse, Closing, Entry, ListTag, Outcome, Refused};
 pub use events::{AdminAction, AdminRecord, FetchRecord};
 pub use heads::{HeadKeyError, HeadVerifier};
 pub use health::{AuditFault, AuditHealth, AuditPart};
 pub use refusals::TooManyRefusals;
 
+use self::database::Shipper;
 use self::journal::Journal;
 use self::orders::WriterOrder;
 use self::record::Kind;
@@ -62,6 +65,7 @@ mod reading;
 pub mod verify;
 pub mod search;
 pub mod usage;
+pub(crate) mod database;
 mod config;
 
 /// The audit trail of one process. Cheap to clone.
@@ -127,7 +131,10 @@ struct AuditInner {
     directory: PathBuf,
     refusals: Arc<Refusals>,
     clock: Clock,
-    background: [tokio::task::AbortHandle; 4],
+    background: [AbortHandle; 4],
+    /// To the central database, if there is one.
+    shipper: Option<Arc<Shipper>>,
+    shipping: Option<AbortHandle>,
 }
 
 impl Audit {
@@ -204,6 +211,11 @@ impl Audit {
         self.0.refusals.refuse(party, code, now)
     }
 
+    /// Why the central trail does not get the records, if it does not.
+    pub fn database_fault(&self) -> Option<String> {
+        self.0.shipper.as_ref()?.progress().fault()
+    }
+
     /// Where the journal lies, for reading it back.
     pub fn directory(&self) -> &Path {
         &self.0.directory
@@ -221,6 +233,7 @@ impl Audit {
             journal,
             refusals,
             clock,
+            shipper,
             ..
         } = &*self.0;
         if clock.timeout(LONGEST_END, refusals.close()).await.is_err() {
@@ -235,12 +248,17 @@ impl Audit {
         {
             tracing::error!("the second audit sink did not take the last records");
         }
+        if let Some(shipper) = shipper
+            && clock.timeout(LAST_SENDING, shipper.ended()).await.is_err()
+        {
+            tracing::warn!("the last audit records will be shipped after the next start");
+        }
     }
 }
 
 impl Drop for AuditInner {
     fn drop(&mut self) {
-        for task in &self.background {
+        for task in self.background.iter().chain(&self.shipping) {
             task.abort();
         }
         self.journal.writer_orders.give(WriterOrder::Stop);
@@ -256,5 +274,5 @@ pub fn survive_file_size_limit() -> io::Result<()> {
 }
 
 const LONGEST_END: Duration = Duration::from_secs(5);
-/// How long the second sink may take for what waits for it at the end.
+/// How long the second sink, and the central database, may take for what waits for them at the end.
 const LAST_SENDING: Duration = Duration::from_secs(1);

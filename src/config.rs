@@ -80,14 +80,43 @@ impl Config {
         environment: impl IntoIterator<Item = (String, String)>,
         watched: &mut WatchedFiles,
     ) -> Result<Self, Vec<ConfigError>> {
+        match Self::parse_parts(directory, text, environment, watched) {
+            (Some(config), config_errors) if config_errors.is_empty() => Ok(config),
+            (_, config_errors) => Err(config_errors),
+        }
+    }
+
+    /// `[audit]` alone, whatever is wrong elsewhere: for those who read the trail, and run no gateway.
+    fn parse_audit_in(
+        directory: &Path,
+        text: &str,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<audit::Config, Vec<ConfigError>> {
+        let mut watched = WatchedFiles::default();
+        let (config, mut config_errors) =
+            Self::parse_parts(directory, text, environment, &mut watched);
+        if config.is_some() {
+            config_errors.retain(|it| it.place.contains("audit."));
+        }
+        match config {
+            Some(config) if config_errors.is_empty() => Ok(config.audit),
+            Some(_) | None => Err(config_errors),
+        }
+    }
+
+    /// What can be read, and everything that is wrong.
+    fn parse_parts(
+        directory: &Path,
+        text: &str,
+        environment: impl IntoIterator<Item = (String, String)>,
+        watched: &mut WatchedFiles,
+    ) -> (Option<Self>, Vec<ConfigError>) {
         let mut root = match text.parse() {
             Ok(table) => Value::Table(table),
             Err(error) => {
                 let error: toml::de::Error = error;
-                return Err(vec![ConfigError::at(
-                    "the file",
-                    place::of_syntax(text, &error),
-                )]);
+                let message = place::of_syntax(text, &error);
+                return (None, vec![ConfigError::at("the file", message)]);
             }
         };
         let mut config_errors = environment::secrets_in_text(&root);
@@ -114,10 +143,7 @@ impl Config {
                 let _ = write!(config_error.place, " (line {line})");
             }
         }
-        match config {
-            Some(config) if config_errors.is_empty() => Ok(config),
-            Some(_) | None => Err(config_errors),
-        }
+        (config, config_errors)
     }
 
     /// The effective settings as TOML, secrets redacted.

@@ -1,8 +1,7 @@
 //! `[audit]`: the settings of the audit trail, their defaults and their bounds.
 
 use std::borrow::Cow;
-use std::os::unix::fs::FileTypeExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::system::uname;
@@ -11,8 +10,15 @@ use serde::{Deserialize, Serialize};
 use crate::settings;
 use crate::settings::{ConfigError, Ranges, Size};
 
+use super::database::DatabaseConfig;
+
+mod second;
+
+use second::{DEFAULT_QUEUE, SMALLEST_QUEUE};
+pub use second::{Destination, InvalidDestination, SinkConfig, SinkFormat};
+
 /// `[audit]`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Where the journal lies; made if it is not there. One process at a time.
@@ -58,93 +64,12 @@ pub struct Config {
     /// is beyond is folded into one.
     #[serde(deserialize_with = "settings::whole")]
     pub refusals_per_minute: u32,
+    /// The trail of all replicas, in PostgreSQL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub database: Option<DatabaseConfig>,
     /// A file that says how many bytes of the disk are free, in place of the kernel: for tests.
     #[serde(skip)]
     pub disk_free: Option<PathBuf>,
-}
-
-/// `[audit.second]`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct SinkConfig {
-    /// `stdout`, `tcp://host:port` or `unix:///path`.
-    pub to: Destination,
-    /// How a record is framed.
-    #[serde(default)]
-    pub format: SinkFormat,
-    /// How much may wait for a sink that is slow or gone. What does not fit is dropped, and counted.
-    #[serde(default = "default_queue")]
-    pub queue: Size,
-}
-
-/// Where a second sink is.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum Destination {
-    /// Standard output.
-    Stdout,
-    /// A TCP address, `host:port`.
-    Tcp(String),
-    /// A Unix stream socket.
-    Unix(PathBuf),
-}
-
-/// How a record is framed for a second sink.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SinkFormat {
-    /// A line of JSON each, as in the journal.
-    #[default]
-    Json,
-    /// Syslog (RFC 5424) with the count of octets before each message (RFC 6587, section 3.4.1).
-    Rfc5424,
-    /// The same messages by RELP, whose receiver acknowledges each: rsyslog's imrelp.
-    Relp,
-}
-
-impl SinkFormat {
-    /// Whether the receiver says that it has a record. A write into a socket says nothing of it.
-    pub fn acknowledges(self) -> bool {
-        self == Self::Relp
-    }
-}
-
-/// A destination is written in one of three ways.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a destination is \"stdout\", \"tcp://host:port\" or \"unix:///path\"")]
-pub struct InvalidDestination;
-
-impl TryFrom<String> for Destination {
-    type Error = InvalidDestination;
-
-    fn try_from(text: String) -> Result<Self, InvalidDestination> {
-        if text == "stdout" {
-            return Ok(Self::Stdout);
-        }
-        if let Some(address) = text.strip_prefix("tcp://") {
-            let (host, port) = address.rsplit_once(':').ok_or(InvalidDestination)?;
-            let port: u16 = port.parse().map_err(|_| InvalidDestination)?;
-            return if host.is_empty() || port == 0 {
-                Err(InvalidDestination)
-            } else {
-                Ok(Self::Tcp(address.to_owned()))
-            };
-        }
-        match text.strip_prefix("unix://") {
-            Some(path) if path.starts_with('/') => Ok(Self::Unix(PathBuf::from(path))),
-            _ => Err(InvalidDestination),
-        }
-    }
-}
-
-impl From<Destination> for String {
-    fn from(destination: Destination) -> Self {
-        match destination {
-            Destination::Stdout => "stdout".to_owned(),
-            Destination::Tcp(address) => format!("tcp://{address}"),
-            Destination::Unix(path) => format!("unix://{}", path.display()),
-        }
-    }
 }
 
 /// When a record counts as written.
@@ -170,32 +95,6 @@ pub enum Require {
     /// One is enough: the journal, or a second sink that acknowledges.
     #[default]
     Any,
-}
-
-impl SinkConfig {
-    /// Why it can never take records, if it is on this machine and there now. Makes no connection.
-    pub(super) fn impossible(&self) -> Option<String> {
-        let Destination::Unix(path) = &self.to else {
-            return None;
-        };
-        let file = path.display();
-        if !std::fs::metadata(path).ok()?.file_type().is_socket() {
-            return Some(format!("{file} is no socket"));
-        }
-        // Where it is listed at all, it is listed with its type, which is in the fifth column.
-        let sockets = std::fs::read_to_string("/proc/net/unix").ok()?;
-        let is_for_datagrams = sockets.lines().any(|line| {
-            let mut columns = line.split_ascii_whitespace().skip(4);
-            let (kind, name) = (columns.next(), columns.nth(2));
-            kind == Some(DATAGRAMS) && name.is_some_and(|name| Path::new(name) == path)
-        });
-        is_for_datagrams.then(|| {
-            format!(
-                "{file} is a socket for datagrams, which cannot say what was taken; have the receiver listen \
-                 on a stream"
-            )
-        })
-    }
 }
 
 impl Config {
@@ -226,6 +125,9 @@ impl Config {
             ));
         }
         self.check_ranges(&mut Ranges::of("audit", &mut config_errors));
+        if let Some(database) = &self.database {
+            database.check(&mut Ranges::of("audit.database", &mut config_errors));
+        }
         if self.second.is_none() && self.require == Require::All {
             config_errors.push(ConfigError::at(
                 "audit.require",
@@ -304,20 +206,11 @@ impl Default for Config {
             keep_size: None,
             reserve: Size::mebibytes(256),
             refusals_per_minute: 120,
+            database: None,
             disk_free: None,
         }
     }
 }
-
-/// `SOCK_DGRAM` (unix(7)), as the kernel lists it.
-const DATAGRAMS: &str = "0002";
-
-fn default_queue() -> Size {
-    DEFAULT_QUEUE
-}
-
-const DEFAULT_QUEUE: Size = Size::mebibytes(8);
-const SMALLEST_QUEUE: Size = Size::kibibytes(64);
 
 /// Less than syslog's HOSTNAME may have (RFC 5424: 255).
 const LONGEST_NAME: usize = 128;
@@ -336,38 +229,11 @@ mod tests {
 
     #[test]
     fn an_empty_table_is_the_default_and_unknown_keys_are_refused() {
-        assert_eq!(toml::from_str::<Config>("").unwrap(), Config::default());
+        let empty: Config = toml::from_str("").unwrap();
+        let text = |config: &Config| toml::to_string(config).unwrap();
+        assert_eq!(text(&empty), text(&Config::default()));
         assert_eq!(Config::default().config_errors(), []);
         assert!(toml::from_str::<Config>("fsync = true").is_err());
-    }
-
-    #[test]
-    fn a_destination_is_read_as_it_is_printed_and_others_say_how_to_write_one() {
-        for (text, expected) in [
-            ("stdout", Some(Destination::Stdout)),
-            (
-                "tcp://logs:6514",
-                Some(Destination::Tcp("logs:6514".to_owned())),
-            ),
-            (
-                "tcp://[::1]:6514",
-                Some(Destination::Tcp("[::1]:6514".to_owned())),
-            ),
-            (
-                "unix:///run/log",
-                Some(Destination::Unix(PathBuf::from("/run/log"))),
-            ),
-            ("tcp://logs", None),
-            ("tcp://:1", None),
-            ("unix://run/log", None),
-            ("udp://logs:514", None),
-        ] {
-            let read = Destination::try_from(text.to_owned()).ok();
-            assert_eq!(read, expected, "{text}");
-            if let Some(read) = read {
-                assert_eq!(String::from(read), text);
-            }
-        }
     }
 
     #[test]

@@ -275,7 +275,7 @@ impl Heads {
         Ok(heads)
     }
 
-    fn add(&mut self, mut lines: Box<dyn BufRead>, keys: &[HeadVerifier]) -> io::Result<()> {
+    fn add(&mut self, mut lines: impl BufRead, keys: &[HeadVerifier]) -> io::Result<()> {
         let mut line = Vec::new();
         // One without its end is being written, or was when the process ended.
         while lines.read_until(b'\n', &mut line)? > 0 && line.ends_with(b"\n") {
@@ -299,6 +299,22 @@ impl Heads {
             _ => self.false_ones += 1,
         }
     }
+}
+
+/// Which record a head is of, and when it was signed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HeadPlace {
+    pub(super) time: Timestamp,
+    pub(super) seq: u64,
+}
+
+/// Where the head on this line stands. Its signature is not looked at.
+pub(super) fn place(line: &str) -> Option<HeadPlace> {
+    let head = parse(line.as_bytes())?;
+    Some(HeadPlace {
+        time: Timestamp::parse(head.time)?,
+        seq: head.seq,
+    })
 }
 
 fn parse(line: &[u8]) -> Option<SignedHead<'_>> {

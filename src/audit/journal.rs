@@ -18,8 +18,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::system::{Clock, Moment};
+use crate::telemetry::RateLimitedLog;
 use crate::telemetry::metrics::audit::AuditMetrics;
-use crate::telemetry::{RateLimitedLog, Tally};
 
 use super::Unrecorded;
 use super::commit::{Commit, RecordCounts, Ticket};
@@ -31,10 +31,13 @@ use super::record::{Kind, Record};
 use super::sink::{AuditSink, Parcel};
 use super::writer::Writer;
 
+mod extent;
+mod notes;
 mod sync;
 #[cfg(test)]
 mod tests;
 
+use extent::Extent;
 pub(super) use sync::SyncThread;
 
 /// The open batch, and the file behind it.
@@ -44,7 +47,8 @@ pub(super) struct Journal {
     metrics: AuditMetrics,
     /// The members `replica` and `chain` of every record.
     identity: Box<[u8]>,
-    sync: Sync,
+    pub(super) sync: Sync,
+    pub(super) extent: Extent,
     queue: Mutex<Queue>,
     /// `None` once the journal is closed.
     writer: Mutex<Option<Writer>>,
@@ -94,6 +98,7 @@ impl Journal {
             clock: parts.clock,
             identity: parts.identity,
             sync: parts.sync,
+            extent: Extent::from(writer.tip().seq),
             queue: Mutex::default(),
             writer: Mutex::new(Some(writer)),
             writer_orders: Arc::default(),
@@ -241,6 +246,7 @@ impl Journal {
     }
 
     fn written(&self, batch: &Batch, writer: &Writer, began: Moment) {
+        self.extent.set_written(writer.tip().seq);
         batch.commit.journaled();
         let waits_for_sink = self.sink.is_some() && self.health.quorum == Quorum::Both;
         if !waits_for_sink {
@@ -299,6 +305,7 @@ impl Journal {
         })
         .inspect_err(|_| self.counts.miss(missing))?;
         writer.cut_back();
+        self.extent.set_written(writer.tip().seq);
         if self.health.clear(Condition::WriteFailed) && self.failures.is_over(now.elapsed).is_some()
         {
             tracing::warn!(unrecorded = missing, "the audit trail is written again");
@@ -337,52 +344,6 @@ impl Journal {
             }
             done
         })
-    }
-
-    #[cold]
-    fn note_refusal(&self, now: Moment) {
-        self.counts.refuse();
-        if let Some(Tally { times, .. }) = self.refusals.happened(now.elapsed) {
-            let reason = self.health.reason();
-            let reason = reason.as_deref().unwrap_or("too much waits for the disk");
-            tracing::error!(
-                times,
-                "not answered, because it cannot be put on record: {reason}"
-            );
-        }
-    }
-
-    fn note_failure(&self, error: &io::Error) {
-        if self.health.set(Condition::WriteFailed, &error.to_string())
-            && let Some(Tally { times, .. }) = self.failures.happened(self.clock.elapsed())
-        {
-            tracing::error!(%error, times, "the audit journal cannot be written");
-        }
-    }
-
-    fn note_in_time(&self, now: Duration) {
-        if self.health.clear(Condition::WriteSlow) && self.delays.is_over(now).is_some() {
-            tracing::warn!("the audit trail is written in time again");
-        }
-    }
-
-    fn note_delay(&self, waits_for_sink: bool, now: Duration) {
-        let (condition, reason) = if waits_for_sink {
-            let reason = "the second audit sink does not take records";
-            (Condition::SinkDown, reason)
-        } else {
-            let reason = "the disk takes longer than a second to write";
-            (Condition::WriteSlow, reason)
-        };
-        if self.health.set(condition, reason)
-            && let Some(Tally { times, .. }) = self.delays.happened(now)
-        {
-            tracing::error!(
-                reason,
-                times,
-                "audit records are late; their questions are not answered"
-            );
-        }
     }
 }
 

@@ -11,6 +11,7 @@ use crate::system::{Clock, Moment};
 use crate::telemetry::metrics::audit::AuditMetrics;
 
 use super::chain::Tip;
+use super::database::{ShippedJournal, Shipper};
 use super::directory::{Directory, LockError, at, private};
 use super::disk::Disk;
 use super::heads::{HeadKey, LastHead};
@@ -43,7 +44,11 @@ pub(super) fn open(
     })?;
     let head_key = read_head_key(config)?;
     let resumed = resume(directory, config, replica, head_key.as_ref(), clock.now());
-    let Resumed { writer, identity } = resumed.map_err(unusable)?;
+    let Resumed {
+        writer,
+        identity,
+        chain,
+    } = resumed.map_err(unusable)?;
     let disk = Disk::new(config, metrics.clone());
     let refusals = Refusals::new(
         config.refusals_per_minute,
@@ -64,7 +69,17 @@ pub(super) fn open(
         },
     );
     start_threads(&journal).map_err(unusable)?;
-    let retention = Retention::new(config, &journal, &clock, metrics);
+    let shipper = config.database.as_ref().map(|database| {
+        let shipped = ShippedJournal {
+            directory: config.directory.clone(),
+            chain,
+            replica,
+            journal: &journal,
+        };
+        Shipper::new(database, shipped, &clock, metrics.clone())
+    });
+    let shipping = shipper.as_ref().map(|it| Arc::clone(it.progress()));
+    let retention = Retention::new(config, &journal, &clock, metrics).after(shipping);
     let maintenance = maintain(Arc::clone(&journal), clock.clone(), config.sync_interval);
     Ok(AuditInner {
         directory: config.directory.clone(),
@@ -72,9 +87,13 @@ pub(super) fn open(
             tokio::spawn(maintenance).abort_handle(),
             tokio::spawn(Arc::clone(&refusals).run(Arc::clone(&journal), clock.clone()))
                 .abort_handle(),
-            tokio::spawn(retention.run()).abort_handle(),
+            tokio::spawn(Arc::new(retention).run()).abort_handle(),
             tokio::spawn(disk.watch(clock.clone())).abort_handle(),
         ],
+        shipping: shipper
+            .as_ref()
+            .map(|shipper| tokio::spawn(Arc::clone(shipper).run()).abort_handle()),
+        shipper,
         journal,
         refusals,
         clock,
@@ -156,6 +175,7 @@ struct Resumed {
     writer: Writer,
     /// The members that every record has of its writer and its chain.
     identity: Box<[u8]>,
+    chain: Uuid,
 }
 
 /// Finds where the chain ends, repairs the last file and writes the first record.
@@ -188,7 +208,11 @@ fn resume(
         writer.write(body, now.wall)
     })?;
     writer.sync_names()?;
-    Ok(Resumed { writer, identity })
+    Ok(Resumed {
+        writer,
+        identity,
+        chain,
+    })
 }
 
 /// What the journal ends with.

@@ -53,7 +53,7 @@ pub(super) fn held_nothing(directory: &Path, segment: &Segment) -> bool {
     !starts.is_empty() && !starts.contains(&segment.start)
 }
 
-pub(super) fn open(copy: &SegmentFile) -> io::Result<Box<dyn BufRead>> {
+pub(super) fn open(copy: &SegmentFile) -> io::Result<Box<dyn BufRead + Send>> {
     let lines = unpack(copy, copy.open()?, USUAL_WINDOW)?;
     Ok(Box::new(BufReader::with_capacity(BLOCK, lines)))
 }
@@ -140,7 +140,7 @@ pub(super) fn compare(copy: &SegmentFile, other: &SegmentFile) -> io::Result<Com
 }
 
 pub(super) struct Forwards {
-    file: Box<dyn Read>,
+    file: Box<dyn Read + Send>,
     /// The beginning of a line whose rest comes with the next block.
     rest: Vec<u8>,
     /// The same file as it lies on the disk, with the position up to which it was read.
@@ -288,7 +288,11 @@ fn unpacked_size(copy: &SegmentFile) -> io::Result<u64> {
     )
 }
 
-fn unpack(copy: &SegmentFile, file: impl Read + 'static, window: u32) -> io::Result<Box<dyn Read>> {
+fn unpack(
+    copy: &SegmentFile,
+    file: impl Read + Send + 'static,
+    window: u32,
+) -> io::Result<Box<dyn Read + Send>> {
     Ok(match copy.packing {
         Packing::Plain | Packing::Renamed | Packing::Unknown => Box::new(file),
         Packing::Gzip => Box::new(flate2::read::MultiGzDecoder::new(file)),

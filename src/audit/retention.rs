@@ -19,6 +19,7 @@ use crate::telemetry::metrics::audit::AuditMetrics;
 use crate::telemetry::{RateLimitedLog, Tally};
 
 use super::chain::Tip;
+use super::database::ShippingProgress;
 use super::directory::{at, sync_names};
 use super::journal::Journal;
 use super::listing::{Listing, Packing, Segment, SegmentFile};
@@ -34,6 +35,8 @@ pub(super) struct Retention {
     journal: Arc<Journal>,
     clock: Clock,
     metrics: AuditMetrics,
+    /// Of the central database, if there is one: what it does not have is not removed.
+    shipping: Option<Arc<ShippingProgress>>,
 }
 
 struct Removal {
@@ -49,13 +52,19 @@ impl Retention {
         journal: &Arc<Journal>,
         clock: &Clock,
         metrics: AuditMetrics,
-    ) -> Arc<Self> {
-        Arc::new(Self {
+    ) -> Self {
+        Self {
             config: config.clone(),
             journal: Arc::clone(journal),
             clock: clock.clone(),
             metrics,
-        })
+            shipping: None,
+        }
+    }
+
+    /// Removes only what was shipped.
+    pub(super) fn after(self, shipping: Option<Arc<ShippingProgress>>) -> Self {
+        Self { shipping, ..self }
     }
 
     pub(super) async fn run(self: Arc<Self>) {
@@ -129,6 +138,10 @@ impl Retention {
             } else {
                 break;
             };
+            let is_shipped = |it: &Arc<ShippingProgress>| it.shipped() + 1 >= next.first;
+            if !self.shipping.as_ref().is_none_or(is_shipped) {
+                break;
+            }
             total -= size(segment);
             over.push(Removal {
                 segment: segment.clone(),

@@ -1,5 +1,8 @@
-//! `audit verify`, `audit search` and `audit usage` of the directories that are given.
+//! `audit verify`, `audit search` and `audit usage` of the directories that are given or of the central trail, and
+//! `audit database` for that.
 
+mod central;
+mod database;
 mod follow;
 mod progress;
 mod records;
@@ -17,6 +20,7 @@ use clap::{Args, Subcommand};
 use super::{ExitStatus, complain};
 use crate::audit::search::Incomplete;
 
+use database::DatabaseCommand;
 use search::SearchCommand;
 use usage::UsageCommand;
 use verify::VerifyCommand;
@@ -30,6 +34,8 @@ pub struct AuditArguments {
 
 #[derive(Debug, Subcommand)]
 enum AuditCommand {
+    /// Prepares the database of the central trail.
+    Database(DatabaseCommand),
     /// Re-computes the hash chain and names the first record that is not as it was written.
     Verify(VerifyCommand),
     /// Shows records, newest first.
@@ -41,6 +47,7 @@ enum AuditCommand {
 /// Runs the command to its end.
 pub fn run(arguments: AuditArguments) -> ExitStatus {
     let outcome = match arguments.command {
+        AuditCommand::Database(database) => written(|out| database.run(out)),
         AuditCommand::Search(search) if search.follows() => search.follow(),
         AuditCommand::Search(search) => written(|out| search.run(out)),
         AuditCommand::Usage(usage) => written(|out| usage.run(out)),

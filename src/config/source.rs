@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{Config, RefusedConfig};
+use crate::audit;
 use crate::settings::ConfigError;
 use crate::system::{Clock, WatchedFile, WatchedFiles, may_wait, text_of};
 
@@ -32,6 +33,14 @@ impl ConfigSource {
         let content = self.file.read();
         self.named = WatchedFiles::default();
         let config = parse(&self.directory(), content, &mut self.included);
+        config.map_err(|config_errors| self.refused(config_errors))
+    }
+
+    /// The same of `[audit]` alone, whatever is wrong elsewhere.
+    pub fn read_audit(&mut self) -> Result<audit::Config, RefusedConfig> {
+        let directory = self.directory();
+        let config = text(self.file.read())
+            .and_then(|text| Config::parse_audit_in(&directory, &text, variables()));
         config.map_err(|config_errors| self.refused(config_errors))
     }
 
@@ -80,13 +89,16 @@ fn parse(
     included: &mut WatchedFiles,
 ) -> Result<Config, Vec<ConfigError>> {
     *included = WatchedFiles::default();
-    match content.and_then(text_of) {
-        Ok(text) => Config::parse_in(directory, &text, variables(), included),
-        Err(error) => Err(vec![ConfigError::at(
+    Config::parse_in(directory, &text(content)?, variables(), included)
+}
+
+fn text(content: io::Result<Vec<u8>>) -> Result<String, Vec<ConfigError>> {
+    content.and_then(text_of).map_err(|error| {
+        vec![ConfigError::at(
             "the file",
             format!("cannot be read: {error}"),
-        )]),
-    }
+        )]
+    })
 }
 
 /// The environment, without what is no text: none of that is the gateway's.

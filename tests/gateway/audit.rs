@@ -2,6 +2,7 @@
 
 pub(crate) mod alone;
 pub(crate) mod copies;
+mod central;
 mod certificates;
 mod faults;
 mod files;

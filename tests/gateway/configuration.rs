@@ -311,6 +311,11 @@ deny_file = "watched/13"
 [audit]
 directory = "restart"
 head_key_file = "restart"
+
+[audit.database]
+url = "postgres://localhost/audit"
+ca_certificate = "restart"
+password_file = "restart"
 "#;
     let config: Config = toml::from_str(text).unwrap();
     let expected: Vec<_> = (1..=13)

@@ -65,6 +65,7 @@ impl SyncThread {
         match self.await_disk(|| current.file.sync_data()) {
             Ok(()) => {
                 self.durable = current.tip.seq;
+                self.journal.extent.set_durable(self.durable);
                 Some(current)
             }
             Err(error) => {
@@ -197,10 +198,13 @@ impl SyncThread {
         }
         // The directory stays locked until this is over.
         let writer = lock(&self.journal.writer).take();
-        if let Some(mut writer) = writer
-            && let Err(error) = writer.finish()
-        {
-            tracing::error!(%error, "the last audit records may not be on the disk");
+        if let Some(mut writer) = writer {
+            match writer.finish() {
+                Ok(()) => self.journal.extent.set_durable(writer.tip().seq),
+                Err(error) => {
+                    tracing::error!(%error, "the last audit records may not be on the disk");
+                }
+            }
         }
         self.journal.ended.cancel();
     }

@@ -94,6 +94,9 @@ impl Readiness {
                 "less of the disk is free than `audit.reserve`: refusals share one record a minute";
             report.degraded(Part::Audit, problem);
         }
+        if let Some(fault) = self.gateway.audit.database_fault() {
+            report.degraded(Part::Database, fault);
+        }
         for fault in health.faults {
             let part = match fault.part {
                 AuditPart::Journal => Part::Audit,

@@ -1,5 +1,7 @@
 //! Metrics of the audit trail.
 
+use std::sync::atomic::AtomicU64;
+
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
@@ -20,6 +22,7 @@ pub struct AuditMetrics {
     pub(crate) sync_failures: Counter,
     pub(crate) refusals_folded: Counter,
     pub retention: RetentionMetrics,
+    pub shipping: ShippingMetrics,
     pub(crate) disk_free_bytes: Gauge,
     pub(crate) directory_bytes: Gauge,
     pub(crate) reserve_bytes: Gauge,
@@ -35,6 +38,16 @@ pub struct RetentionMetrics {
     pub files_removed: Counter,
     pub failures: Counter,
     pub rounds: Counter,
+}
+
+/// What the database of the central trail has.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "the help text says what each metric counts")]
+pub struct ShippingMetrics {
+    pub shipped: Counter,
+    pub lag_records: Gauge,
+    pub lag_seconds: Gauge<f64, AtomicU64>,
+    pub differs: Gauge,
 }
 
 impl AuditMetrics {
@@ -66,6 +79,7 @@ impl AuditMetrics {
                 "Refused requests that have no audit record of their own",
             ),
             retention: RetentionMetrics::register(registry),
+            shipping: ShippingMetrics::register(registry),
             disk_free_bytes: registry.gauge(
                 "audit_disk_free_bytes",
                 "What is free on the disk of the audit trail",
@@ -110,6 +124,30 @@ impl RetentionMetrics {
             rounds: registry.counter(
                 "audit_retention_rounds",
                 "Rounds in which finished audit files were packed or removed, as far as there were any",
+            ),
+        }
+    }
+}
+
+impl ShippingMetrics {
+    fn register(registry: &mut Registry) -> Self {
+        Self {
+            shipped: registry.counter(
+                "audit_shipped",
+                "Audit records that the central database has taken",
+            ),
+            lag_records: registry.gauge(
+                "audit_ship_lag_records",
+                "Audit records that the central database does not have yet",
+            ),
+            lag_seconds: registry.add(
+                "audit_ship_lag_seconds",
+                "Up to how old they are",
+                Gauge::default(),
+            ),
+            differs: registry.gauge(
+                "audit_chain_differs",
+                "The first audit record that the central database has otherwise; 0 if there is none",
             ),
         }
     }

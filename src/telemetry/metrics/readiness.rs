@@ -19,6 +19,7 @@ words! {
         Atlas = "atlas",
         Audit = "audit",
         Credentials = "credentials",
+        Database = "database",
         DenyList = "deny_list",
         Draining = "draining",
         Keys = "keys",

@@ -100,16 +100,22 @@ impl Trail {
 
     /// Ends the journal and begins it again.
     pub(crate) async fn restart(self) -> Self {
+        self.restart_with(|_| ()).await
+    }
+
+    /// The same with another configuration.
+    pub(crate) async fn restart_with(self, change: impl FnOnce(&mut Config)) -> Self {
         let Self {
             audit,
             clock,
             manual_clock,
-            config,
+            mut config,
             metrics,
             registry,
             place,
         } = self;
         audit.close().await;
+        change(&mut config);
         let audit = Audit::open(&config, "test", clock.clone(), metrics.clone()).unwrap();
         Self {
             audit,

@@ -1,0 +1,32 @@
+//! The central trail: the records of all replicas, in PostgreSQL.
+//!
+//! The journal stays the only thing that an answer waits for. [`shipper`] reads the journal's files, and writes
+//! records together with the new end of their chain in one transaction, so that each record arrives exactly
+//! once. The end that the database knows is a second witness: a journal that was written anew, or cut off, does
+//! not continue it.
+//!
+//! [`config`] says where the database is, [`connection`] opens a connection, over [`tls`], and [`schema`] makes the
+//! tables. [`journal_reader`] finds what comes next, [`shipment`] makes rows of it, [`chain_end`] is the transaction,
+//! and [`progress`] what others want to know of it all.
+
+mod chain_end;
+mod config;
+mod connection;
+mod copy;
+mod error;
+mod head_shipping;
+mod instant;
+mod journal_reader;
+mod members;
+mod progress;
+mod schema;
+mod shipment;
+mod shipper;
+mod tls;
+
+pub use config::{DatabaseConfig, DatabaseUrl};
+pub(crate) use connection::Connection;
+pub(crate) use error::DatabaseError;
+pub(super) use progress::ShippingProgress;
+pub(crate) use schema::{prepare, script};
+pub(super) use shipper::{ShippedJournal, Shipper};

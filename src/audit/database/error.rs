@@ -1,0 +1,46 @@
+//! What can be wrong with the database.
+
+use tokio_postgres::error::SqlState;
+
+use crate::system::{NoTls, SecretFileError};
+
+/// Why the database cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DatabaseError {
+    /// Its tables are those of a later version.
+    #[error("its tables are of a later version of this program")]
+    Later,
+    /// The server does not answer.
+    #[error("it did not answer in time")]
+    Late,
+    /// The file with the password.
+    #[error("the password cannot be read")]
+    Password(#[source] SecretFileError),
+    /// What the server says, or that it says nothing.
+    #[error("{}", summary(.0))]
+    Postgres(#[from] tokio_postgres::Error),
+    /// No roots.
+    #[error("there is no TLS")]
+    Tls(#[source] NoTls),
+    /// There are no tables, or older ones.
+    #[error("its tables are missing or too old; run `atlas-cert-gateway audit database prepare`")]
+    Unprepared,
+    /// The configuration was checked before.
+    #[error("its address {0}")]
+    Url(&'static str),
+}
+
+/// In one sentence; what the server says stands in its own error.
+fn summary(error: &tokio_postgres::Error) -> &'static str {
+    match error.code() {
+        None => "it cannot be reached, or the connection broke",
+        Some(code) if *code == SqlState::INSUFFICIENT_PRIVILEGE => "it does not permit this",
+        Some(code)
+            if *code == SqlState::INVALID_PASSWORD
+                || *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION =>
+        {
+            "it does not let us in"
+        }
+        Some(_) => "it refuses this",
+    }
+}

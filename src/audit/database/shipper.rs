@@ -1,0 +1,310 @@
+//! The shipper: a background task that brings the journal's records to the database.
+//!
+//! It starts where the database says that the chain ends, reads the journal's files from there, checks each hash,
+//! and writes records and the chain's new end in one transaction. Whatever is cut off in between, the end that
+//! the database knows is the end of what it has: nothing is lost, and nothing arrives twice. It ships what is on
+//! the disk, so that a host that loses its last second does not contradict the database.
+//!
+//! A journal that does not continue what was shipped stops it: that is not mended here.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use std::{fmt, io};
+
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::audit::chain::Tip;
+use crate::audit::config::Sync;
+use crate::audit::journal::Journal;
+use crate::system::{Clock, in_background};
+use crate::telemetry::metrics::audit::AuditMetrics;
+use crate::telemetry::{Chain, RateLimitedLog, Tally};
+use crate::upstream::Jitter;
+
+use super::chain_end::ChainEnd;
+use super::config::DatabaseConfig;
+use super::connection::Connection;
+use super::error::DatabaseError;
+use super::head_shipping::HeadShipping;
+use super::journal_reader::JournalReader;
+use super::progress::ShippingProgress;
+use super::shipment::{Difference, DifferenceKind, Shipment};
+
+pub(in crate::audit) struct Shipper {
+    database: DatabaseConfig,
+    directory: PathBuf,
+    chain: Uuid,
+    replica: String,
+    journal: Arc<Journal>,
+    clock: Clock,
+    progress: Arc<ShippingProgress>,
+    failures: RateLimitedLog,
+    ended: CancellationToken,
+}
+
+/// Whose journal is shipped.
+pub(in crate::audit) struct ShippedJournal<'a> {
+    pub(in crate::audit) directory: PathBuf,
+    pub(in crate::audit) chain: Uuid,
+    pub(in crate::audit) replica: &'a str,
+    pub(in crate::audit) journal: &'a Arc<Journal>,
+}
+
+/// Why a session with the database ended.
+#[derive(Debug, thiserror::Error)]
+enum ShippingError {
+    #[error("the database cannot be used")]
+    Database(#[from] DatabaseError),
+    #[error("the journal does not continue what was shipped of it")]
+    Differs(#[from] Difference),
+    #[error("the journal cannot be read")]
+    Journal(#[from] io::Error),
+    #[error("another process has shipped records of this chain")]
+    Moved,
+}
+
+/// A connection, and where the journal is read.
+struct Session {
+    connection: Connection,
+    reader: JournalReader,
+    heads: HeadShipping,
+    chain: i32,
+    tip: Tip,
+    /// The days whose tables are there.
+    days: BTreeSet<String>,
+}
+
+impl fmt::Debug for Shipper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shipper").finish_non_exhaustive()
+    }
+}
+
+impl Shipper {
+    pub(in crate::audit) fn new(
+        database: &DatabaseConfig,
+        shipped: ShippedJournal<'_>,
+        clock: &Clock,
+        metrics: AuditMetrics,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            database: database.clone(),
+            directory: shipped.directory,
+            chain: shipped.chain,
+            replica: shipped.replica.to_owned(),
+            journal: Arc::clone(shipped.journal),
+            clock: clock.clone(),
+            progress: Arc::new(ShippingProgress::new(metrics, clock.now().wall)),
+            failures: RateLimitedLog::default(),
+            ended: CancellationToken::new(),
+        })
+    }
+
+    pub(in crate::audit) fn progress(&self) -> &Arc<ShippingProgress> {
+        &self.progress
+    }
+
+    /// Once the journal has ended, and as much of it as could be shipped.
+    pub(in crate::audit) fn ended(&self) -> impl Future<Output = ()> + '_ {
+        self.ended.cancelled()
+    }
+
+    /// Ships until the journal has ended.
+    pub(in crate::audit) async fn run(self: Arc<Self>) {
+        tokio::select! {
+            () = self.ship_all() => {}
+            () = self.show_lag() => {}
+        }
+        self.ended.cancel();
+    }
+
+    async fn show_lag(&self) {
+        loop {
+            let written = self.journal.extent.written();
+            self.progress.show_lag(written, self.clock.now().wall);
+            self.clock.sleep(LAG_SHOWN).await;
+        }
+    }
+
+    async fn ship_all(&self) {
+        let mut pause = SHORTEST_PAUSE;
+        loop {
+            let before = self.progress.shipped();
+            let Err(error) = self.session().await else {
+                return;
+            };
+            if self.progress.shipped() > before {
+                pause = SHORTEST_PAUSE;
+            }
+            self.note(&error);
+            if let ShippingError::Differs(_) = error {
+                pause = LONGEST_PAUSE;
+            }
+            let wait = Jitter::System.between(pause / 2, pause);
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            tokio::select! {
+                () = self.clock.sleep(wait) => {}
+                () = self.journal.ended() => return,
+            }
+        }
+    }
+
+    fn note(&self, error: &ShippingError) {
+        if let ShippingError::Differs(difference) = error {
+            if self.progress.differs(*difference) {
+                tracing::error!(
+                    seq = difference.seq,
+                    "the audit trail is not shipped any more: {difference}"
+                );
+            }
+            return;
+        }
+        let words = Chain(error).to_string();
+        self.progress.failed(words.clone());
+        if let Some(Tally { times, .. }) = self.failures.happened(self.clock.elapsed()) {
+            tracing::warn!(times, "the audit trail is not shipped: {words}");
+        }
+    }
+
+    /// Ships over one connection, until the journal has ended.
+    async fn session(&self) -> Result<(), ShippingError> {
+        let mut session = self.begin().await?;
+        loop {
+            let is_last = self.journal.has_ended();
+            let began = self.clock.now().wall;
+            let goal = self.last();
+            let (shipment, reader) = self
+                .read(session.reader, (session.chain, session.tip), goal)
+                .await?;
+            session.reader = reader;
+            if !shipment.is_empty() {
+                let records = shipment.count;
+                let shipped = session.ship(shipment);
+                let shipped = self.clock.timeout(LONGEST_SHIPPING, shipped).await;
+                shipped.map_err(|_| DatabaseError::Late)??;
+                let until = (session.tip.seq >= goal).then_some(began);
+                self.progress.reached(session.tip.seq, until, records);
+                self.well();
+                continue;
+            }
+            self.is_ahead(session.tip)?;
+            self.progress.reached(session.tip.seq, Some(began), 0);
+            self.well();
+            let heads = session
+                .heads
+                .ship(&session.connection, session.tip.seq, &self.clock);
+            let heads = self.clock.timeout(LONGEST_SHIPPING, heads).await;
+            heads.map_err(|_| DatabaseError::Late)??;
+            if is_last {
+                return Ok(());
+            }
+            self.until_more(session.tip.seq).await;
+        }
+    }
+
+    async fn begin(&self) -> Result<Session, ShippingError> {
+        let connection = Connection::open(&self.database, &self.clock).await?;
+        let found = ChainEnd::find(&connection, self.chain, &self.replica);
+        let found = self.clock.timeout(LONGEST_SHIPPING, found).await;
+        let end = found.map_err(|_| DatabaseError::Late)??;
+        self.is_ahead(end.tip)?;
+        self.progress.reached(end.tip.seq, end.recorded, 0);
+        Ok(Session {
+            heads: HeadShipping::new(&self.directory, end.id),
+            connection,
+            // With the last that was shipped, which is compared.
+            reader: JournalReader::new(&self.directory, end.tip.seq),
+            chain: end.id,
+            tip: end.tip,
+            days: BTreeSet::new(),
+        })
+    }
+
+    /// Reads what comes next of the journal, up to the record `last`. Gives the reader back.
+    async fn read(
+        &self,
+        mut reader: JournalReader,
+        (chain, tip): (i32, Tip),
+        last: u64,
+    ) -> Result<(Shipment, JournalReader), ShippingError> {
+        let read = in_background(move || {
+            let mut shipment = Shipment::new(chain, tip)?;
+            let mut block = Vec::new();
+            while shipment.bytes < LARGEST_SHIPMENT && reader.next(&mut block, last)? {
+                shipment.add(&block)?;
+            }
+            Ok::<_, ShippingError>((shipment, reader))
+        });
+        read.await
+            .unwrap_or_else(|| Err(io::Error::other("the work was not done").into()))
+    }
+
+    /// Waits for more records than these, which are looked for once an interval.
+    async fn until_more(&self, shipped: u64) {
+        loop {
+            tokio::select! {
+                () = self.clock.sleep(self.database.interval) => {}
+                () = self.journal.ended() => return,
+            }
+            if self.last() > shipped {
+                return;
+            }
+            self.progress
+                .reached(shipped, Some(self.clock.now().wall), 0);
+        }
+    }
+
+    /// The last record that may be shipped.
+    fn last(&self) -> u64 {
+        match self.journal.sync {
+            Sync::Interval => self.journal.extent.durable(),
+            Sync::Always | Sync::Never => self.journal.extent.written(),
+        }
+    }
+
+    /// Whether the database has records that the journal has not.
+    fn is_ahead(&self, tip: Tip) -> Result<(), Difference> {
+        let written = self.journal.extent.written();
+        if tip.seq <= written {
+            return Ok(());
+        }
+        Err(Difference {
+            seq: written + 1,
+            why: DifferenceKind::Ahead,
+        })
+    }
+
+    fn well(&self) {
+        if self.failures.is_over(self.clock.elapsed()).is_some() {
+            tracing::info!("the audit trail is shipped again");
+        }
+    }
+}
+
+impl Session {
+    async fn ship(&mut self, shipment: Shipment) -> Result<(), ShippingError> {
+        for day in shipment.days.difference(&self.days) {
+            let prepare = "SELECT audit.prepare_day($1::text::date)";
+            let prepared = self.connection.execute(prepare, &[day]).await;
+            prepared.map_err(DatabaseError::from)?;
+        }
+        self.days.extend(shipment.days.iter().cloned());
+        let to = shipment.to;
+        if !super::chain_end::write(&mut self.connection, shipment).await? {
+            return Err(ShippingError::Moved);
+        }
+        self.tip = to;
+        Ok(())
+    }
+}
+
+const SHORTEST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// For one transaction. The database's client has no limit of its own for COPY.
+const LONGEST_SHIPPING: Duration = Duration::from_secs(30);
+const LAG_SHOWN: Duration = Duration::from_secs(1);
+/// In bytes of the journal, of one transaction: some five thousand records.
+const LARGEST_SHIPMENT: usize = 4 << 20;

@@ -1,0 +1,5 @@
+//! The central trail, in a PostgreSQL of the test's own. Debian's package `postgresql` is needed. Where it is not,
+//! nothing is tried, unless `CI` is set.
+
+pub(crate) mod postgres;
+mod shipped;
