@@ -9,7 +9,9 @@
 //! tables. [`journal_reader`] finds what comes next, [`shipment`] makes rows of it, [`chain_end`] is the transaction,
 //! and [`progress`] what others want to know of it all.
 
+mod central;
 mod chain_end;
+mod conditions;
 mod config;
 mod connection;
 mod copy;
@@ -20,13 +22,16 @@ mod journal_reader;
 mod members;
 mod progress;
 mod schema;
+mod search;
 mod shipment;
 mod shipper;
 mod tls;
+mod usage;
 
+pub(crate) use central::{CentralQuery, CentralTrail};
 pub use config::{DatabaseConfig, DatabaseUrl};
 pub(crate) use connection::Connection;
-pub(crate) use error::DatabaseError;
 pub(super) use progress::ShippingProgress;
 pub(crate) use schema::{prepare, script};
+pub(crate) use search::{ChainStatus, RecordPlace};
 pub(super) use shipper::{ShippedJournal, Shipper};

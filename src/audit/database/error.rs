@@ -7,6 +7,12 @@ use crate::system::{NoTls, SecretFileError};
 /// Why the database cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DatabaseError {
+    /// `audit verify --database` says more.
+    #[error("a record has no line in it; `audit verify --database` names what is damaged")]
+    Damaged,
+    /// The connection has ended while nothing was asked.
+    #[error("it has closed the connection")]
+    Gone,
     /// Its tables are those of a later version.
     #[error("its tables are of a later version of this program")]
     Later,

@@ -38,6 +38,10 @@ impl HeadShipping {
         }
     }
 
+    pub(super) fn is_due(&self, clock: &Clock) -> bool {
+        clock.elapsed() >= self.next
+    }
+
     /// Ships what was signed of the records up to `seq`, at most once in a while.
     pub(super) async fn ship(
         &mut self,
@@ -45,11 +49,10 @@ impl HeadShipping {
         seq: u64,
         clock: &Clock,
     ) -> Result<(), DatabaseError> {
-        let now = clock.elapsed();
-        if now < self.next {
+        if !self.is_due(clock) {
             return Ok(());
         }
-        self.next = now + PERIOD;
+        self.next = clock.elapsed() + PERIOD;
         let last = match self.last {
             Some(last) => last,
             None => last_head(connection, self.chain).await?,

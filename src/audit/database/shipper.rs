@@ -103,6 +103,10 @@ impl Shipper {
         })
     }
 
+    pub(in crate::audit) fn database(&self) -> &DatabaseConfig {
+        &self.database
+    }
+
     pub(in crate::audit) fn progress(&self) -> &Arc<ShippingProgress> {
         &self.progress
     }
@@ -201,7 +205,8 @@ impl Shipper {
             if is_last {
                 return Ok(());
             }
-            self.until_more(session.tip.seq).await;
+            self.until_more(&session.connection, &session.heads, session.tip)
+                .await?;
         }
     }
 
@@ -242,15 +247,23 @@ impl Shipper {
             .unwrap_or_else(|| Err(io::Error::other("the work was not done").into()))
     }
 
-    /// Waits for more records than these, which are looked for once an interval.
-    async fn until_more(&self, shipped: u64) {
+    /// Waits for more records, which are looked for once an interval.
+    async fn until_more(
+        &self,
+        connection: &Connection,
+        heads: &HeadShipping,
+        Tip { seq: shipped, .. }: Tip,
+    ) -> Result<(), DatabaseError> {
         loop {
             tokio::select! {
                 () = self.clock.sleep(self.database.interval) => {}
-                () = self.journal.ended() => return,
+                () = self.journal.ended() => return Ok(()),
             }
-            if self.last() > shipped {
-                return;
+            if connection.is_closed() {
+                return Err(DatabaseError::Gone);
+            }
+            if self.last() > shipped || heads.is_due(&self.clock) {
+                return Ok(());
             }
             self.progress
                 .reached(shipped, Some(self.clock.now().wall), 0);

@@ -2,4 +2,5 @@
 //! nothing is tried, unless `CI` is set.
 
 pub(crate) mod postgres;
+mod reading;
 mod shipped;
