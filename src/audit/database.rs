@@ -27,6 +27,7 @@ mod shipment;
 mod shipper;
 mod tls;
 mod usage;
+mod verify;
 
 pub(crate) use central::{CentralQuery, CentralTrail};
 pub use config::{DatabaseConfig, DatabaseUrl};
@@ -35,3 +36,4 @@ pub(super) use progress::ShippingProgress;
 pub(crate) use schema::{prepare, script};
 pub(crate) use search::{ChainStatus, RecordPlace};
 pub(super) use shipper::{ShippedJournal, Shipper};
+pub(crate) use verify::{CentralReport, verify};

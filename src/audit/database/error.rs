@@ -10,6 +10,9 @@ pub(crate) enum DatabaseError {
     /// `audit verify --database` says more.
     #[error("a record has no line in it; `audit verify --database` names what is damaged")]
     Damaged,
+    /// One that was to be compared.
+    #[error("a directory that was to be compared with it cannot be read")]
+    Directory,
     /// The connection has ended while nothing was asked.
     #[error("it has closed the connection")]
     Gone,

@@ -14,7 +14,7 @@ use crate::system::Clock;
 use crate::telemetry::Chain;
 
 /// Whether directories are read, or the database.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(super) struct DatabaseArguments {
     /// Reads the central trail of all replicas, in the database that `[audit.database]` of the configuration names,
     /// and of directories what was not shipped yet: of those that are given, or of the configuration's.

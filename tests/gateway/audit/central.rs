@@ -2,5 +2,6 @@
 //! nothing is tried, unless `CI` is set.
 
 pub(crate) mod postgres;
+mod proof;
 mod reading;
 mod shipped;
