@@ -11,6 +11,7 @@
 
 mod central;
 mod chain_end;
+mod check;
 mod conditions;
 mod config;
 mod connection;
@@ -30,6 +31,7 @@ mod usage;
 mod verify;
 
 pub(crate) use central::{CentralQuery, CentralTrail};
+pub(crate) use check::check;
 pub use config::{DatabaseConfig, DatabaseUrl};
 pub(crate) use connection::Connection;
 pub(super) use progress::ShippingProgress;

@@ -22,6 +22,11 @@ pub(crate) enum DatabaseError {
     /// The server does not answer.
     #[error("it did not answer in time")]
     Late,
+    /// The user lacks the role.
+    #[error(
+        "it lets us in, and its user may not add records; have the owner GRANT audit_shipper to it"
+    )]
+    NotShipper,
     /// The file with the password.
     #[error("the password cannot be read")]
     Password(#[source] SecretFileError),
