@@ -117,10 +117,11 @@ impl Replica {
         }
         program.signal("-TERM");
         let program = self.program.take().unwrap();
-        assert_eq!(program.end().0, Some(0));
+        let (code, said) = program.end();
+        assert_eq!(code, Some(0));
         let lines = self.lines();
         let shipped = shipped_lines(postgres, &chain).await;
-        assert_eq!(shipped.lines().count(), lines.lines().count());
+        assert_eq!(shipped.lines().count(), lines.lines().count(), "{said:#?}");
         assert!(shipped == lines, "other lines were shipped");
         lines.lines().count().try_into().unwrap()
     }
