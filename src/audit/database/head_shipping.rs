@@ -85,7 +85,7 @@ async fn last_head(connection: &Connection, chain: i32) -> Result<Timestamp, Dat
     let newest = "SELECT max(time) FROM audit.head WHERE chain = $1";
     let row = connection.query_one(newest, &[&chain]).await?;
     let time: Option<Instant> = row.try_get(0)?;
-    Ok(time.map_or(Timestamp::default(), |Instant(time)| time))
+    Ok(time.map_or_else(Timestamp::default, |Instant(time)| time))
 }
 
 /// The heads that were signed after `last`, oldest first.

@@ -36,6 +36,9 @@ enum Lines {
     },
 }
 
+/// A segment, and the number with which the one behind it begins.
+type FollowedSegment = (Segment, Option<u64>);
+
 /// What came of reading on in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
@@ -101,7 +104,7 @@ impl JournalReader {
     }
 
     /// The segment behind the open one, and the number with which the one behind that begins.
-    fn behind(&self, open: &OpenFile) -> io::Result<Option<(Segment, Option<u64>)>> {
+    fn behind(&self, open: &OpenFile) -> io::Result<Option<FollowedSegment>> {
         let segments = listing::list(&self.directory)?.segments;
         let mut behind = segments
             .into_iter()

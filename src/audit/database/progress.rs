@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::atlas::Timestamp;
-use crate::telemetry::metrics::audit::AuditMetrics;
+use crate::telemetry::metrics::audit::ShippingMetrics;
 
 use super::shipment::Difference;
 
@@ -14,7 +14,7 @@ use super::shipment::Difference;
 pub(in crate::audit) struct ShippingProgress {
     shipped: AtomicU64,
     state: Mutex<ShippingState>,
-    metrics: AuditMetrics,
+    metrics: ShippingMetrics,
 }
 
 #[derive(Debug)]
@@ -26,7 +26,7 @@ struct ShippingState {
 }
 
 impl ShippingProgress {
-    pub(super) fn new(metrics: AuditMetrics, now: Timestamp) -> Self {
+    pub(super) fn new(metrics: ShippingMetrics, now: Timestamp) -> Self {
         let state = ShippingState {
             until: now,
             fault: None,
@@ -84,8 +84,8 @@ impl ShippingProgress {
             now.since(self.lock().until).as_secs_f64()
         };
         let records = i64::try_from(records).unwrap_or(i64::MAX);
-        self.metrics.ship_lag_records.set(records);
-        self.metrics.ship_lag_seconds.set(seconds);
+        self.metrics.lag_records.set(records);
+        self.metrics.lag_seconds.set(seconds);
     }
 
     fn lock(&self) -> MutexGuard<'_, ShippingState> {

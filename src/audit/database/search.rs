@@ -89,7 +89,7 @@ impl<'a> CentralSearch<'a> {
                 let shown = shown(connection, filter, certificate).await?;
                 is_unsure = shown.is_unsure();
                 conditions.one_of(shown.fill_ids());
-                LineFilter::of_shown(filter, shown)
+                shown.line_filter(filter)
             }
         };
         Ok(Self {
@@ -146,7 +146,8 @@ impl<'a> CentralSearch<'a> {
         let behind = match &place {
             None => String::new(),
             Some((time, chain, seq)) => {
-                values.extend([time as &(dyn ToSql + Sync), chain, seq]);
+                let place: [&(dyn ToSql + Sync); 3] = [time, chain, seq];
+                values.extend(place);
                 // The first condition is for the index.
                 format!(
                     " AND time {than}= ${next} AND (time, chain, seq) {than} (${next}, ${}, ${})",

@@ -99,26 +99,26 @@ impl Shipment {
             let line = block.get(start..end).expect("line ends come in order");
             let at = start;
             start = end + 1;
-            let Some(link) = self.check(line)? else {
+            let Some(place) = self.check(line)? else {
                 continue;
             };
             let text = str::from_utf8(line).ok();
             let record = text.and_then(|text| Some((Members::read(text)?, text)));
             let timed = record.and_then(|(it, text)| Some((it.time()?, it, text)));
             let (time, members, text) = timed.ok_or(Difference {
-                seq: link.seq,
+                seq: place.seq,
                 why: DifferenceKind::Unreadable,
             })?;
             // As the record has it: `{"time":"2026-12-01T…`.
             let day = text.get(DAY).unwrap_or_default();
-            if part.day != day || link.seq != self.to.seq + 1 {
+            if part.day != day || place.seq != self.to.seq + 1 {
                 self.pack(&part, block);
-                part = Part::begin(day, link.seq, at);
+                part = Part::begin(day, place.seq, at);
             }
-            members.add(&mut self.records, (self.chain, link.seq), text);
+            members.add(&mut self.records, (self.chain, place.seq), text);
             part.end = start;
             part.time = time;
-            self.to = link.into();
+            self.to = place.into();
             self.count += 1;
             self.recorded = time;
         }
@@ -130,32 +130,32 @@ impl Shipment {
     fn check(&mut self, line: &[u8]) -> Result<Option<ChainLink>, Difference> {
         let expected = self.to.seq + 1;
         let differs = |seq, why| Difference { seq, why };
-        let Some(link) = chain::read(line) else {
+        let Some(place) = chain::read(line) else {
             return Err(differs(expected, DifferenceKind::Unreadable));
         };
-        if link.seq < expected {
-            let is_other = link.seq == self.to.seq && link.hash != self.to.hash;
+        if place.seq < expected {
+            let is_other = place.seq == self.to.seq && place.hash != self.to.hash;
             return if is_other {
-                Err(differs(link.seq, DifferenceKind::Other))
+                Err(differs(place.seq, DifferenceKind::Other))
             } else {
                 Ok(None)
             };
         }
-        if !link.genuine {
-            return Err(differs(link.seq, DifferenceKind::Changed));
+        if !place.genuine {
+            return Err(differs(place.seq, DifferenceKind::Changed));
         }
-        if link.seq > expected {
+        if place.seq > expected {
             self.gaps.push(Gap {
                 first: expected,
                 last: Tip {
-                    seq: link.seq - 1,
-                    hash: link.previous,
+                    seq: place.seq - 1,
+                    hash: place.previous,
                 },
             });
-        } else if link.previous != self.to.hash {
-            return Err(differs(link.seq, DifferenceKind::NotNext));
+        } else if place.previous != self.to.hash {
+            return Err(differs(place.seq, DifferenceKind::NotNext));
         }
-        Ok(Some(link))
+        Ok(Some(place))
     }
 
     /// Adds the batch of a part of `block`: the lines of one day.

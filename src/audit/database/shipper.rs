@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, io};
 
+use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -20,7 +21,7 @@ use crate::audit::chain::Tip;
 use crate::audit::config::Sync;
 use crate::audit::journal::Journal;
 use crate::system::{Clock, in_background};
-use crate::telemetry::metrics::audit::AuditMetrics;
+use crate::telemetry::metrics::audit::ShippingMetrics;
 use crate::telemetry::{Chain, RateLimitedLog, Tally};
 use crate::upstream::Jitter;
 
@@ -88,7 +89,7 @@ impl Shipper {
         database: &DatabaseConfig,
         shipped: ShippedJournal<'_>,
         clock: &Clock,
-        metrics: AuditMetrics,
+        metrics: ShippingMetrics,
     ) -> Arc<Self> {
         Arc::new(Self {
             database: database.clone(),
@@ -116,8 +117,12 @@ impl Shipper {
         self.ended.cancelled()
     }
 
-    /// Ships until the journal has ended.
-    pub(in crate::audit) async fn run(self: Arc<Self>) {
+    /// Ships until the journal has ended. To be called inside a tokio runtime.
+    pub(in crate::audit) fn spawn(self: &Arc<Self>) -> AbortHandle {
+        tokio::spawn(Arc::clone(self).run()).abort_handle()
+    }
+
+    async fn run(self: Arc<Self>) {
         tokio::select! {
             () = self.ship_all() => {}
             () = self.show_lag() => {}

@@ -2,28 +2,29 @@
 //! and directories.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use tokio_postgres::Row;
 
+use crate::audit::chain;
 use crate::audit::chain::{HexHash, Tip};
 use crate::audit::heads::{HeadVerifier, Heads};
 use crate::audit::verify::removal;
-use crate::audit::{chain, listing, repair};
-use crate::system::{Clock, in_background};
+use crate::system::Clock;
 
 use super::chain_end::number;
 use super::config::DatabaseConfig;
 use super::connection::Connection;
 use super::copy::Rows;
 use super::error::DatabaseError;
-use super::journal_reader::JournalReader;
 use super::members;
 use super::members::Members;
 use super::search::{ChainStatus, chains, seq_of, unpack};
 use super::shipment::hash_digits;
+
+mod directories;
 
 /// What was found of one chain.
 #[derive(Clone, Debug)]
@@ -329,91 +330,13 @@ impl Verification {
         let seq = seq.unwrap_or(batch.last);
         Ok(Err((seq, CentralFaultKind::RowDiffers)))
     }
-
-    /// Whether a directory of this chain holds what was shipped of it.
-    async fn compare(
-        &mut self,
-        connection: &Connection,
-        directory: &Path,
-    ) -> Result<(), DatabaseError> {
-        let (path, chain) = (directory.to_owned(), self.report.chain.chain);
-        let (ends, last) = (self.ends.clone(), self.end.seq);
-        let differs = in_background(move || {
-            let segments = listing::list(&path)?.segments;
-            let name = repair::last_record(&path, &segments)?.and_then(|last| last.chain);
-            if name != Some(chain) {
-                return Ok(None);
-            }
-            differing(&path, &ends, last).map(Some)
-        });
-        match differs.await {
-            Some(Ok(None)) => {}
-            Some(Ok(Some(None))) => self.report.directories.push(directory.to_owned()),
-            Some(Ok(Some(Some(lines)))) => {
-                let seq = self.first_difference(connection, &lines).await?;
-                let kind = CentralFaultKind::DirectoryDiffers(directory.to_owned());
-                self.report.fault = Some(CentralFault { seq, kind });
-            }
-            Some(Err(_)) | None => return Err(DatabaseError::Directory),
-        }
-        Ok(())
-    }
-
-    async fn first_difference(
-        &self,
-        connection: &Connection,
-        lines: &[(u64, HexHash)],
-    ) -> Result<u64, DatabaseError> {
-        let last = lines.last().map_or(0, |(seq, _)| *seq);
-        let select = "SELECT first, last, hash, lines, bytes FROM audit.batch WHERE chain = $1 AND last = $2";
-        let row = connection
-            .query_opt(select, &[&self.report.chain.id, &number(last)])
-            .await?;
-        let batch = row.as_ref().map(Batch::read).transpose()?.flatten();
-        let ours: HashMap<u64, HexHash> = batch
-            .iter()
-            .flat_map(|batch| batch.lines.lines())
-            .filter_map(|line| chain::read(line.as_bytes()))
-            .map(|link| (link.seq, link.hash))
-            .collect();
-        let mut lines = lines.iter();
-        let first = lines.find(|(seq, hash)| ours.get(seq).is_some_and(|it| it != hash));
-        Ok(first.map_or(last, |(seq, _)| *seq))
-    }
-}
-
-/// The lines of the first batch that a directory ends otherwise; `None` where it holds what was shipped.
-fn differing(
-    directory: &Path,
-    ends: &HashMap<u64, HexHash>,
-    last: u64,
-) -> std::io::Result<Option<Vec<(u64, HexHash)>>> {
-    let mut reader = JournalReader::new(directory, 0);
-    let (mut block, mut since) = (Vec::new(), Vec::new());
-    while reader.next(&mut block, last)? {
-        for line in block.split(|byte| *byte == b'\n') {
-            let Some(link) = chain::read(line) else {
-                continue;
-            };
-            since.push((link.seq, link.hash));
-            match ends.get(&link.seq) {
-                Some(hash) if *hash != link.hash || !link.genuine => return Ok(Some(since)),
-                Some(_) => since.clear(),
-                None => {}
-            }
-        }
-    }
-    // It has less than was shipped.
-    let is_short = since.last().is_some_and(|(seq, _)| *seq < last);
-    Ok(is_short.then_some(since))
 }
 
 impl Batch {
     /// `None` where its lines cannot be unpacked.
     fn read(row: &Row) -> Result<Option<Self>, DatabaseError> {
-        let lines = match unpack(row.try_get(3)?, row.try_get(4)?) {
-            Ok(lines) => lines,
-            Err(_) => return Ok(None),
+        let Ok(lines) = unpack(row.try_get(3)?, row.try_get(4)?) else {
+            return Ok(None);
         };
         Ok(Some(Self {
             first: seq_of(row.try_get(0)?),

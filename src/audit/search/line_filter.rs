@@ -13,7 +13,6 @@ use memchr::memmem::Finder;
 use uuid::Uuid;
 
 use super::filter::{Filter, Peer};
-use super::shown::ShownFetches;
 use super::{Order, TIME};
 use crate::atlas::Timestamp;
 use crate::audit::chain;
@@ -83,14 +82,6 @@ impl<'a> LineFilter<'a> {
             since: filter.since.map(|since| since.to_string()),
             until: filter.until.map(|until| until.to_string()),
             shown: None,
-        }
-    }
-
-    /// The same for a filter with a certificate, of which the fetches are known.
-    pub(in crate::audit) fn of_shown(filter: &'a Filter, shown: ShownFetches) -> Self {
-        Self {
-            shown: Some(shown.fetches),
-            ..Self::new(filter)
         }
     }
 

@@ -92,6 +92,13 @@ impl ShownFetches {
         self.was_unsure || self.lists.is_unsure
     }
 
+    /// The filter with a certificate whose fetches these are, made ready for lines.
+    pub(in crate::audit) fn line_filter(self, filter: &Filter) -> LineFilter<'_> {
+        let mut lines = LineFilter::new(filter);
+        lines.shown = Some(self.fetches);
+        lines
+    }
+
     pub(in crate::audit) fn fill_ids(&self) -> Vec<Uuid> {
         let CertificateFetches { had, gone } = &self.fetches;
         had.union(gone).copied().collect()

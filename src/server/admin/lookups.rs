@@ -97,7 +97,7 @@ impl Admin {
         let search = Arc::clone(&self.searches).try_acquire_owned();
         let search = search.map_err(|_| AdminRefusal::TooManySearches)?;
         if request.is_of_fleet {
-            let page = self.search_fleet(&request, operation).await;
+            let page = Box::pin(self.search_fleet(&request, operation)).await;
             drop(search);
             return page;
         }

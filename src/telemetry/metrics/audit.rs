@@ -43,13 +43,20 @@ pub struct AuditMetrics {
     pub write_seconds: Histogram,
     /// How long `fdatasync` took.
     pub sync_seconds: Histogram,
-    /// Records that the central database has taken.
+    /// Of the central database.
+    pub shipping: ShippingMetrics,
+}
+
+/// Handles to the metrics of shipping to the central database.
+#[derive(Clone, Debug)]
+pub struct ShippingMetrics {
+    /// Records that it has taken.
     pub shipped: Counter,
     /// How many it does not have yet.
-    pub ship_lag_records: Gauge,
-    /// How old the oldest of them may be.
-    pub ship_lag_seconds: Gauge<f64, AtomicU64>,
-    /// The first record that the database has otherwise; 0 if there is none.
+    pub lag_records: Gauge,
+    /// Up to how old they are.
+    pub lag_seconds: Gauge<f64, AtomicU64>,
+    /// The first record that it has otherwise; 0 if there is none.
     pub chain_differs: Gauge,
 }
 
@@ -114,23 +121,7 @@ impl AuditMetrics {
                 "audit_sync_seconds",
                 "Time to bring audit records to the disk",
             ),
-            shipped: registry.counter(
-                "audit_shipped",
-                "Audit records that the central database has taken",
-            ),
-            ship_lag_records: registry.gauge(
-                "audit_ship_lag_records",
-                "Audit records that the central database does not have yet",
-            ),
-            ship_lag_seconds: registry.add(
-                "audit_ship_lag_seconds",
-                "Up to how old they are",
-                Gauge::default(),
-            ),
-            chain_differs: registry.gauge(
-                "audit_chain_differs",
-                "The first audit record that the central database has otherwise; 0 if there is none",
-            ),
+            shipping: registry.shipping(),
         }
     }
 }
@@ -167,6 +158,28 @@ impl NamedMetrics<'_> {
 
     fn histogram(&mut self, name: &str, help: &str) -> Histogram {
         self.add(name, help, Histogram::new(BOUNDS))
+    }
+
+    fn shipping(&mut self) -> ShippingMetrics {
+        ShippingMetrics {
+            shipped: self.counter(
+                "audit_shipped",
+                "Audit records that the central database has taken",
+            ),
+            lag_records: self.gauge(
+                "audit_ship_lag_records",
+                "Audit records that the central database does not have yet",
+            ),
+            lag_seconds: self.add(
+                "audit_ship_lag_seconds",
+                "Up to how old they are",
+                Gauge::default(),
+            ),
+            chain_differs: self.gauge(
+                "audit_chain_differs",
+                "The first audit record that the central database has otherwise; 0 if there is none",
+            ),
+        }
     }
 
     fn add<M: Metric + Clone>(&mut self, name: &str, help: &str, metric: M) -> M {

@@ -149,7 +149,7 @@ impl Replica {
         let mut files: Vec<_> = listed.map(|entry| entry.unwrap().path()).collect();
         files.retain(|file| {
             let name = file.file_name().unwrap().to_str().unwrap();
-            name.starts_with("lookups-") && !name.ends_with(".torn")
+            name.starts_with("lookups-") && !name.contains(".torn")
         });
         files.sort_by_key(|file| crate::audit::trail::number(file));
         // What was being packed when it ended is there twice.

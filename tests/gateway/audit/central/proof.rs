@@ -95,7 +95,7 @@ async fn au03_a_journal_that_was_rewritten_and_a_head_that_was_forged_are_found(
     let file = key.path().join("key");
     write_private(&file, "a secret of the heads, of 32 characters and more");
     let trail = central_trail(&postgres, |config| {
-        config.head_key_file = Some(file.clone())
+        config.head_key_file = Some(file.clone());
     });
     for turn in 0..20 {
         record_named(&trail, &format!("subject-{turn}")).await;

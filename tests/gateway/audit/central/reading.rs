@@ -150,7 +150,7 @@ fn options(turn: usize, records: &[Value]) -> Vec<String> {
         let value = match &record[*member] {
             Value::String(text) => text.clone(),
             Value::Number(number) => number.to_string(),
-            _ => continue,
+            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => continue,
         };
         // No program can be given NUL.
         if is_chosen && !value.contains('\0') {
