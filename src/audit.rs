@@ -36,7 +36,7 @@ pub use heads::{HeadKeyError, HeadVerifier};
 pub use health::{AuditFault, AuditHealth, AuditPart};
 pub use refusals::TooManyRefusals;
 
-use self::database::Shipper;
+use self::database::{CentralTrail, Shipper};
 use self::journal::Journal;
 use self::orders::WriterOrder;
 use self::record::Kind;
@@ -214,6 +214,16 @@ impl Audit {
     /// Why the central trail does not get the records, if it does not.
     pub fn database_fault(&self) -> Option<String> {
         self.0.shipper.as_ref()?.progress().fault()
+    }
+
+    /// The trail of all replicas, if this one is shipped to it.
+    pub(crate) fn central(&self) -> Option<CentralTrail> {
+        let shipper = self.0.shipper.as_ref()?;
+        Some(CentralTrail {
+            database: shipper.database().clone(),
+            directories: vec![self.0.directory.clone()],
+            clock: self.0.clock.clone(),
+        })
     }
 
     /// Where the journal lies, for reading it back.

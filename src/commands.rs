@@ -24,7 +24,7 @@ pub struct Arguments {
 }
 
 /// Which configuration.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct ConfigArguments {
     /// The configuration, in TOML; environment variables `ATLAS_CERT_GATEWAY__SECTION__KEY` override
     /// its keys. Without it, what `ATLAS_CERT_GATEWAY_CONFIG` names, or else

@@ -9,7 +9,10 @@
 //! tables. [`journal_reader`] finds what comes next, [`shipment`] makes rows of it, [`chain_end`] is the transaction,
 //! and [`progress`] what others want to know of it all.
 
+mod central;
 mod chain_end;
+mod check;
+mod conditions;
 mod config;
 mod connection;
 mod copy;
@@ -20,13 +23,19 @@ mod journal_reader;
 mod members;
 mod progress;
 mod schema;
+mod search;
 mod shipment;
 mod shipper;
 mod tls;
+mod usage;
+mod verify;
 
+pub(crate) use central::{CentralQuery, CentralTrail};
+pub(crate) use check::check;
 pub use config::{DatabaseConfig, DatabaseUrl};
 pub(crate) use connection::Connection;
-pub(crate) use error::DatabaseError;
 pub(super) use progress::ShippingProgress;
 pub(crate) use schema::{prepare, script};
+pub(crate) use search::{ChainStatus, RecordPlace};
 pub(super) use shipper::{ShippedJournal, Shipper};
+pub(crate) use verify::{CentralReport, verify};

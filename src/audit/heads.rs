@@ -285,7 +285,7 @@ impl Heads {
         Ok(())
     }
 
-    fn add_line(&mut self, line: &[u8], keys: &[HeadVerifier]) {
+    pub(super) fn add_line(&mut self, line: &[u8], keys: &[HeadVerifier]) {
         let Some(head) = parse(line) else {
             self.false_ones += 1;
             return;

@@ -50,11 +50,8 @@ pub(super) fn open(
         chain,
     } = resumed.map_err(unusable)?;
     let disk = Disk::new(config, metrics.clone());
-    let refusals = Refusals::new(
-        config.refusals_per_minute,
-        Arc::clone(&disk),
-        metrics.clone(),
-    );
+    let most = config.refusals_per_minute;
+    let refusals = Refusals::new(most, Arc::clone(&disk), metrics.clone());
     let second = config.second.as_ref();
     let journal = Journal::new(
         writer,
@@ -69,15 +66,14 @@ pub(super) fn open(
         },
     );
     start_threads(&journal).map_err(unusable)?;
-    let shipper = config.database.as_ref().map(|database| {
-        let shipped = ShippedJournal {
-            directory: config.directory.clone(),
-            chain,
-            replica,
-            journal: &journal,
-        };
-        Shipper::new(database, shipped, &clock, metrics.clone())
-    });
+    let source = ShippedJournal {
+        directory: config.directory.clone(),
+        chain,
+        replica,
+        journal: &journal,
+    };
+    let database = config.database.as_ref();
+    let shipper = database.map(|it| Shipper::new(it, source, &clock, metrics.shipping.clone()));
     let shipping = shipper.as_ref().map(|it| Arc::clone(it.progress()));
     let retention = Retention::new(config, &journal, &clock, metrics).after(shipping);
     let maintenance = maintain(Arc::clone(&journal), clock.clone(), config.sync_interval);
@@ -90,9 +86,7 @@ pub(super) fn open(
             tokio::spawn(Arc::new(retention).run()).abort_handle(),
             tokio::spawn(disk.watch(clock.clone())).abort_handle(),
         ],
-        shipping: shipper
-            .as_ref()
-            .map(|shipper| tokio::spawn(Arc::clone(shipper).run()).abort_handle()),
+        shipping: shipper.as_ref().map(Shipper::spawn),
         shipper,
         journal,
         refusals,

@@ -19,6 +19,7 @@ mod shown;
 
 pub use filter::{BadFilter, Filter, Peer, instant_by_now, order};
 pub use line_filter::LineFilter;
+pub(super) use shown::{ShownFetches, UNSURE};
 
 /// Which record comes first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

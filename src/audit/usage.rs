@@ -130,8 +130,15 @@ impl Usage {
             "refusals" => members.folded(),
             _ => None,
         };
-        let Some(counts) = counts else { return };
-        let row = self.rows.entry(members.key(self.by));
+        if let Some(counts) = counts {
+            self.add_row(members.key(self.by), counts);
+        }
+    }
+
+    /// Adds what others have added up. `key` are the members of a row's key, as they stand in a line, with a
+    /// comma between them.
+    pub(super) fn add_row(&mut self, key: String, counts: UsageCounts) {
+        let row = self.rows.entry(key);
         row.and_modify(|row| row.add(&counts)).or_insert(counts);
     }
 

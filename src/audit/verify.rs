@@ -357,12 +357,20 @@ impl<'a> Verification<'a> {
 }
 
 #[derive(Deserialize)]
-struct RemovalRecord<'a> {
+pub(super) struct RemovalRecord<'a> {
     last_seq: u64,
     last_hash: &'a str,
 }
 
-fn removal(line: &[u8]) -> Option<RemovalRecord<'_>> {
+impl RemovalRecord<'_> {
+    /// Whether it says that the records up to this one were removed.
+    pub(super) fn explains(&self, last: Tip) -> bool {
+        self.last_seq > last.seq
+            || (self.last_seq == last.seq && self.last_hash.as_bytes() == last.hash.as_slice())
+    }
+}
+
+pub(super) fn removal(line: &[u8]) -> Option<RemovalRecord<'_>> {
     memmem::find(line, REMOVED)?;
     serde_json::from_slice(line).ok()
 }

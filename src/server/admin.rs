@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 mod access;
 mod explain;
+mod fleet_lookups;
 mod lookups;
 mod operation;
 mod purge;

@@ -116,6 +116,8 @@ pub(crate) fn refused_head(fault: HeadFault) -> Response<ResponseBody> {
 pub(crate) enum AdminRefusal {
     BadToken,
     Body(&'static str),
+    /// The database does not answer.
+    CentralTrailAway,
     Denied,
     /// The path takes these methods.
     Method(&'static str),
@@ -154,6 +156,7 @@ impl AdminRefusal {
                 true
             }
             Self::BadToken
+            | Self::CentralTrailAway
             | Self::Denied
             | Self::Misdirected
             | Self::NoKeys

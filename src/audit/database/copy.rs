@@ -75,16 +75,26 @@ impl Rows {
         self.0.extend_from_slice(bytes);
     }
 
+    /// How many bytes they take so far.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// All of them, with what ends them.
+    pub(super) fn into_bytes(mut self) -> Vec<u8> {
+        self.0.extend_from_slice(&(-1_i16).to_be_bytes());
+        self.0
+    }
+
     /// Sends them; there is no way back but that of the transaction.
     pub(super) async fn send(
-        mut self,
+        self,
         transaction: &Transaction<'_>,
         statement: &str,
     ) -> Result<(), DatabaseError> {
-        self.0.extend_from_slice(&(-1_i16).to_be_bytes());
         let sink = transaction.copy_in::<_, Bytes>(statement).await?;
         let mut sink = std::pin::pin!(sink);
-        sink.send(Bytes::from(self.0)).await?;
+        sink.send(Bytes::from(self.into_bytes())).await?;
         sink.as_mut().finish().await?;
         Ok(())
     }

@@ -7,12 +7,26 @@ use crate::system::{NoTls, SecretFileError};
 /// Why the database cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DatabaseError {
+    /// `audit verify --database` says more.
+    #[error("a record has no line in it; `audit verify --database` names what is damaged")]
+    Damaged,
+    /// One that was to be compared.
+    #[error("a directory that was to be compared with it cannot be read")]
+    Directory,
+    /// The connection has ended while nothing was asked.
+    #[error("it has closed the connection")]
+    Gone,
     /// Its tables are those of a later version.
     #[error("its tables are of a later version of this program")]
     Later,
     /// The server does not answer.
     #[error("it did not answer in time")]
     Late,
+    /// The user lacks the role.
+    #[error(
+        "it lets us in, and its user may not add records; have the owner GRANT audit_shipper to it"
+    )]
+    NotShipper,
     /// The file with the password.
     #[error("the password cannot be read")]
     Password(#[source] SecretFileError),

@@ -38,6 +38,10 @@ impl HeadShipping {
         }
     }
 
+    pub(super) fn is_due(&self, clock: &Clock) -> bool {
+        clock.elapsed() >= self.next
+    }
+
     /// Ships what was signed of the records up to `seq`, at most once in a while.
     pub(super) async fn ship(
         &mut self,
@@ -45,11 +49,10 @@ impl HeadShipping {
         seq: u64,
         clock: &Clock,
     ) -> Result<(), DatabaseError> {
-        let now = clock.elapsed();
-        if now < self.next {
+        if !self.is_due(clock) {
             return Ok(());
         }
-        self.next = now + PERIOD;
+        self.next = clock.elapsed() + PERIOD;
         let last = match self.last {
             Some(last) => last,
             None => last_head(connection, self.chain).await?,
@@ -82,7 +85,7 @@ async fn last_head(connection: &Connection, chain: i32) -> Result<Timestamp, Dat
     let newest = "SELECT max(time) FROM audit.head WHERE chain = $1";
     let row = connection.query_one(newest, &[&chain]).await?;
     let time: Option<Instant> = row.try_get(0)?;
-    Ok(time.map_or(Timestamp::default(), |Instant(time)| time))
+    Ok(time.map_or_else(Timestamp::default, |Instant(time)| time))
 }
 
 /// The heads that were signed after `last`, oldest first.

@@ -36,6 +36,19 @@ enum Lines {
     },
 }
 
+/// A segment, and the number with which the one behind it begins.
+type FollowedSegment = (Segment, Option<u64>);
+
+/// What came of reading on in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// Nothing is left.
+    End,
+    /// What is left is later than what is wanted.
+    Later,
+    Lines,
+}
+
 impl JournalReader {
     /// From the file on that holds the record `from`, or would.
     pub(super) fn new(directory: &Path, from: u64) -> Self {
@@ -58,10 +71,12 @@ impl JournalReader {
             else {
                 return Ok(false);
             };
-            let has_read = open.lines.next(block, last)?;
-            if has_read {
-                self.open = Some(open);
-                return Ok(true);
+            match open.lines.next(block, last)? {
+                Step::End => {}
+                step @ (Step::Later | Step::Lines) => {
+                    self.open = Some(open);
+                    return Ok(step == Step::Lines);
+                }
             }
             let Some((behind, next)) = self.behind(&open)? else {
                 self.open = Some(open);
@@ -89,7 +104,7 @@ impl JournalReader {
     }
 
     /// The segment behind the open one, and the number with which the one behind that begins.
-    fn behind(&self, open: &OpenFile) -> io::Result<Option<(Segment, Option<u64>)>> {
+    fn behind(&self, open: &OpenFile) -> io::Result<Option<FollowedSegment>> {
         let segments = listing::list(&self.directory)?.segments;
         let mut behind = segments
             .into_iter()
@@ -122,9 +137,12 @@ impl Lines {
         }
     }
 
-    fn next(&mut self, block: &mut Vec<u8>, last: u64) -> io::Result<bool> {
+    fn next(&mut self, block: &mut Vec<u8>, last: u64) -> io::Result<Step> {
         match self {
-            Self::Packed(lines) => lines.next(block),
+            Self::Packed(lines) => {
+                let has_read = lines.next(block)?;
+                Ok(if has_read { Step::Lines } else { Step::End })
+            }
             Self::Plain { file, offset } => {
                 block.resize(BLOCK, 0);
                 let read = file.read_at(block, *offset)?;
@@ -134,9 +152,14 @@ impl Lines {
                 if end > 0 || read < BLOCK {
                     block.truncate(end);
                 }
+                let was_empty = block.is_empty();
                 leave_out_later(block, last);
                 *offset += u64::try_from(block.len()).expect("a block is small");
-                Ok(!block.is_empty())
+                Ok(match (was_empty, block.is_empty()) {
+                    (true, _) => Step::End,
+                    (false, true) => Step::Later,
+                    (false, false) => Step::Lines,
+                })
             }
         }
     }

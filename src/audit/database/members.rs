@@ -53,7 +53,7 @@ impl<'l> Members<'l> {
         Timestamp::parse(self.time)
     }
 
-    /// Adds its row, in the order of [`COPY`].
+    /// Adds its row, in the order of [`COLUMN_NAMES`].
     pub(super) fn add(&self, rows: &mut Rows, (chain, seq): (i32, u64), line: &str) {
         let time = self.time().unwrap_or_default();
         rows.begin(COLUMNS);
@@ -88,8 +88,9 @@ impl<'l> Members<'l> {
     }
 }
 
-pub(super) const COPY: &str = "COPY audit.record (time, seq, request_id, fill_id, chain, certificates, \
-     upstream_calls, age_ms, duration_us, status, kind, outcome, error_code, subject, issuer, client_id, token_id, \
-     rule, peer, group_id, username, cache, line) FROM STDIN BINARY";
+/// The columns, in their order.
+pub(super) const COLUMN_NAMES: &str = "time, seq, request_id, fill_id, chain, certificates, upstream_calls, age_ms, \
+     duration_us, status, kind, outcome, error_code, subject, issuer, client_id, token_id, rule, peer, group_id, \
+     username, cache, line";
 const COLUMNS: i16 = 23;
 const LOOKUP: &str = "lookup";

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::atlas::Timestamp;
-use crate::telemetry::metrics::audit::AuditMetrics;
+use crate::telemetry::metrics::audit::ShippingMetrics;
 
 use super::shipment::Difference;
 
@@ -14,7 +14,7 @@ use super::shipment::Difference;
 pub(in crate::audit) struct ShippingProgress {
     shipped: AtomicU64,
     state: Mutex<ShippingState>,
-    metrics: AuditMetrics,
+    metrics: ShippingMetrics,
 }
 
 #[derive(Debug)]
@@ -26,7 +26,7 @@ struct ShippingState {
 }
 
 impl ShippingProgress {
-    pub(super) fn new(metrics: AuditMetrics, now: Timestamp) -> Self {
+    pub(super) fn new(metrics: ShippingMetrics, now: Timestamp) -> Self {
         let state = ShippingState {
             until: now,
             fault: None,
@@ -52,12 +52,12 @@ impl ShippingProgress {
     /// The database has so much of the chain.
     pub(super) fn reached(&self, seq: u64, until: Option<Timestamp>, records: u64) {
         self.shipped.store(seq, Ordering::Release);
-        self.metrics.shipping.shipped.inc_by(records);
+        self.metrics.shipped.inc_by(records);
         let mut state = self.lock();
         state.until = until.unwrap_or(state.until);
         state.fault = None;
         state.differs = false;
-        self.metrics.shipping.differs.set(0);
+        self.metrics.chain_differs.set(0);
     }
 
     /// Nothing can be shipped. Says whether that is new.
@@ -70,8 +70,7 @@ impl ShippingProgress {
         let mut state = self.lock();
         state.fault = Some(format!("the central trail has another past: {difference}"));
         self.metrics
-            .shipping
-            .differs
+            .chain_differs
             .set(i64::try_from(difference.seq).unwrap_or(i64::MAX));
         !std::mem::replace(&mut state.differs, true)
     }
@@ -85,8 +84,8 @@ impl ShippingProgress {
             now.since(self.lock().until).as_secs_f64()
         };
         let records = i64::try_from(records).unwrap_or(i64::MAX);
-        self.metrics.shipping.lag_records.set(records);
-        self.metrics.shipping.lag_seconds.set(seconds);
+        self.metrics.lag_records.set(records);
+        self.metrics.lag_seconds.set(seconds);
     }
 
     fn lock(&self) -> MutexGuard<'_, ShippingState> {

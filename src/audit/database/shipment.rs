@@ -99,26 +99,26 @@ impl Shipment {
             let line = block.get(start..end).expect("line ends come in order");
             let at = start;
             start = end + 1;
-            let Some(found) = self.check(line)? else {
+            let Some(place) = self.check(line)? else {
                 continue;
             };
             let text = str::from_utf8(line).ok();
             let record = text.and_then(|text| Some((Members::read(text)?, text)));
             let timed = record.and_then(|(it, text)| Some((it.time()?, it, text)));
             let (time, members, text) = timed.ok_or(Difference {
-                seq: found.seq,
+                seq: place.seq,
                 why: DifferenceKind::Unreadable,
             })?;
             // As the record has it: `{"time":"2026-12-01T…`.
             let day = text.get(DAY).unwrap_or_default();
-            if part.day != day || found.seq != self.to.seq + 1 {
+            if part.day != day || place.seq != self.to.seq + 1 {
                 self.pack(&part, block);
-                part = Part::begin(day, found.seq, at);
+                part = Part::begin(day, place.seq, at);
             }
-            members.add(&mut self.records, (self.chain, found.seq), text);
+            members.add(&mut self.records, (self.chain, place.seq), text);
             part.end = start;
             part.time = time;
-            self.to = found.into();
+            self.to = place.into();
             self.count += 1;
             self.recorded = time;
         }
@@ -130,32 +130,32 @@ impl Shipment {
     fn check(&mut self, line: &[u8]) -> Result<Option<ChainLink>, Difference> {
         let expected = self.to.seq + 1;
         let differs = |seq, why| Difference { seq, why };
-        let Some(found) = chain::read(line) else {
+        let Some(place) = chain::read(line) else {
             return Err(differs(expected, DifferenceKind::Unreadable));
         };
-        if found.seq < expected {
-            let is_other = found.seq == self.to.seq && found.hash != self.to.hash;
+        if place.seq < expected {
+            let is_other = place.seq == self.to.seq && place.hash != self.to.hash;
             return if is_other {
-                Err(differs(found.seq, DifferenceKind::Other))
+                Err(differs(place.seq, DifferenceKind::Other))
             } else {
                 Ok(None)
             };
         }
-        if !found.genuine {
-            return Err(differs(found.seq, DifferenceKind::Changed));
+        if !place.genuine {
+            return Err(differs(place.seq, DifferenceKind::Changed));
         }
-        if found.seq > expected {
+        if place.seq > expected {
             self.gaps.push(Gap {
                 first: expected,
                 last: Tip {
-                    seq: found.seq - 1,
-                    hash: found.previous,
+                    seq: place.seq - 1,
+                    hash: place.previous,
                 },
             });
-        } else if found.previous != self.to.hash {
-            return Err(differs(found.seq, DifferenceKind::NotNext));
+        } else if place.previous != self.to.hash {
+            return Err(differs(place.seq, DifferenceKind::NotNext));
         }
-        Ok(Some(found))
+        Ok(Some(place))
     }
 
     /// Adds the batch of a part of `block`: the lines of one day.

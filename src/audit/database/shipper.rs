@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, io};
 
+use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -20,7 +21,7 @@ use crate::audit::chain::Tip;
 use crate::audit::config::Sync;
 use crate::audit::journal::Journal;
 use crate::system::{Clock, in_background};
-use crate::telemetry::metrics::audit::AuditMetrics;
+use crate::telemetry::metrics::audit::ShippingMetrics;
 use crate::telemetry::{Chain, RateLimitedLog, Tally};
 use crate::upstream::Jitter;
 
@@ -88,7 +89,7 @@ impl Shipper {
         database: &DatabaseConfig,
         shipped: ShippedJournal<'_>,
         clock: &Clock,
-        metrics: AuditMetrics,
+        metrics: ShippingMetrics,
     ) -> Arc<Self> {
         Arc::new(Self {
             database: database.clone(),
@@ -103,6 +104,10 @@ impl Shipper {
         })
     }
 
+    pub(in crate::audit) fn database(&self) -> &DatabaseConfig {
+        &self.database
+    }
+
     pub(in crate::audit) fn progress(&self) -> &Arc<ShippingProgress> {
         &self.progress
     }
@@ -112,8 +117,12 @@ impl Shipper {
         self.ended.cancelled()
     }
 
-    /// Ships until the journal has ended.
-    pub(in crate::audit) async fn run(self: Arc<Self>) {
+    /// Ships until the journal has ended. To be called inside a tokio runtime.
+    pub(in crate::audit) fn spawn(self: &Arc<Self>) -> AbortHandle {
+        tokio::spawn(Arc::clone(self).run()).abort_handle()
+    }
+
+    async fn run(self: Arc<Self>) {
         tokio::select! {
             () = self.ship_all() => {}
             () = self.show_lag() => {}
@@ -201,7 +210,8 @@ impl Shipper {
             if is_last {
                 return Ok(());
             }
-            self.until_more(session.tip.seq).await;
+            self.until_more(&session.connection, &session.heads, session.tip)
+                .await?;
         }
     }
 
@@ -242,15 +252,23 @@ impl Shipper {
             .unwrap_or_else(|| Err(io::Error::other("the work was not done").into()))
     }
 
-    /// Waits for more records than these, which are looked for once an interval.
-    async fn until_more(&self, shipped: u64) {
+    /// Waits for more records, which are looked for once an interval.
+    async fn until_more(
+        &self,
+        connection: &Connection,
+        heads: &HeadShipping,
+        Tip { seq: shipped, .. }: Tip,
+    ) -> Result<(), DatabaseError> {
         loop {
             tokio::select! {
                 () = self.clock.sleep(self.database.interval) => {}
-                () = self.journal.ended() => return,
+                () = self.journal.ended() => return Ok(()),
             }
-            if self.last() > shipped {
-                return;
+            if connection.is_closed() {
+                return Err(DatabaseError::Gone);
+            }
+            if self.last() > shipped || heads.is_due(&self.clock) {
+                return Ok(());
             }
             self.progress
                 .reached(shipped, Some(self.clock.now().wall), 0);

@@ -130,7 +130,7 @@ impl Filter {
 impl Peer {
     /// The members of which a record of it has one. A listener on `[::]` sees IPv4 addresses as mapped
     /// ones; proxies tell an address without a port, and folded refusals are of one, or of a network of IPv6.
-    pub(super) fn spellings(self) -> Vec<String> {
+    pub(in crate::audit) fn spellings(self) -> Vec<String> {
         match self {
             Self::Socket(SocketAddr::V4(peer)) => {
                 let (ip, port) = (peer.ip(), peer.port());
@@ -262,7 +262,7 @@ fn ago(text: &str) -> Option<Duration> {
 }
 
 const NAMES: &str = "subject, issuer, client-id, token-id, rule, peer, group, username, outcome, status, kind, \
-                     since, until, request-id, fill-id, certificate, first, limit, before and after";
+                     since, until, request-id, fill-id, certificate, first, limit, scope, behind, before and after";
 
 #[cfg(test)]
 mod tests;

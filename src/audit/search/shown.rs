@@ -24,17 +24,11 @@ pub(super) fn read(
     bounds: SearchBounds<'_>,
     incomplete: &mut Vec<Incomplete>,
 ) -> io::Result<CertificateFetches> {
-    let fetches = Filter {
-        kind: Some("fetch".to_owned()),
-        group: search.filter.group.clone(),
-        username: search.filter.username.clone(),
-        until: search.filter.until,
-        ..Filter::default()
-    };
+    let fetches = ShownFetches::wanted(search.filter);
     let filter = LineFilter::new(&fetches);
-    let mut shown = CertificateFetches::default();
+    let mut shown = ShownFetches::of(certificate);
     for directory in search.directories {
-        let mut lists = Lists::of(certificate);
+        shown.begin_chain();
         let mut cursor = Cursor::open(directory, &filter, Order::OldestFirst, bounds)?;
         loop {
             cursor.fill();
@@ -42,19 +36,73 @@ pub(super) fn read(
                 break;
             }
             let _ = cursor.show(&mut |found| {
-                lists.add(found, &mut shown);
+                shown.add(found);
                 ControlFlow::Continue(())
             });
         }
         incomplete.extend(cursor.into_incomplete());
-        if lists.is_unsure {
+        if shown.lists.is_unsure {
             incomplete.push(Incomplete {
                 path: directory.clone(),
                 problem: UNSURE.to_owned(),
             });
         }
     }
-    Ok(shown)
+    Ok(shown.fetches)
+}
+
+/// What the fetches of one chain after the other say of a certificate; of each the oldest first.
+pub(in crate::audit) struct ShownFetches {
+    lists: Lists,
+    pub(super) fetches: CertificateFetches,
+    was_unsure: bool,
+}
+
+impl ShownFetches {
+    /// The fetches that matter to a filter with a certificate.
+    pub(in crate::audit) fn wanted(filter: &Filter) -> Filter {
+        Filter {
+            kind: Some("fetch".to_owned()),
+            group: filter.group.clone(),
+            username: filter.username.clone(),
+            until: filter.until,
+            ..Filter::default()
+        }
+    }
+
+    pub(in crate::audit) fn of(certificate: i64) -> Self {
+        Self {
+            lists: Lists::of(certificate),
+            fetches: CertificateFetches::default(),
+            was_unsure: false,
+        }
+    }
+
+    pub(in crate::audit) fn begin_chain(&mut self) {
+        self.was_unsure |= self.lists.is_unsure;
+        self.lists = Lists::of(self.lists.certificate);
+    }
+
+    pub(in crate::audit) fn add(&mut self, found: &Found<'_>) {
+        self.lists.add(found, &mut self.fetches);
+    }
+
+    /// Whether some lists cannot be told.
+    pub(in crate::audit) fn is_unsure(&self) -> bool {
+        self.was_unsure || self.lists.is_unsure
+    }
+
+    /// The filter with a certificate whose fetches these are, made ready for lines.
+    pub(in crate::audit) fn line_filter(self, filter: &Filter) -> LineFilter<'_> {
+        let mut lines = LineFilter::new(filter);
+        lines.shown = Some(self.fetches);
+        lines
+    }
+
+    pub(in crate::audit) fn fill_ids(&self) -> Vec<Uuid> {
+        let CertificateFetches { had, gone } = &self.fetches;
+        had.union(gone).copied().collect()
+    }
 }
 
 /// Whether the last list of each project and user had the certificate.
@@ -141,7 +189,7 @@ impl Lists {
     }
 }
 
-const UNSURE: &str = "some lists cannot be told from what is left of their fetches; who was shown the \
+pub(in crate::audit) const UNSURE: &str = "some lists cannot be told from what is left of their fetches; who was shown the \
                       certificate from them is not found";
 
 #[cfg(test)]

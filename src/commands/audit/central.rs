@@ -2,51 +2,89 @@
 
 use std::fmt;
 use std::future::Future;
+use std::path::PathBuf;
 
+use clap::Args;
 use tokio::runtime;
 
-use crate::audit::database::{Connection, DatabaseError};
-use crate::audit::{Config, DatabaseConfig};
+use crate::audit::database::{CentralTrail, ChainStatus};
 use crate::commands::{ConfigArguments, ExitStatus, complain};
 use crate::settings::ConfigError;
 use crate::system::Clock;
 use crate::telemetry::Chain;
 
-/// The settings of the trail, of which those of the database are there.
-pub(super) struct CentralTrail {
-    pub(super) audit: Config,
-    pub(super) database: DatabaseConfig,
+/// Whether directories are read, or the database.
+#[derive(Debug, Default, Args)]
+pub(super) struct DatabaseArguments {
+    /// Reads the central trail of all replicas, in the database that `[audit.database]` of the configuration names,
+    /// and of directories what was not shipped yet: of those that are given, or of the configuration's.
+    #[arg(long)]
+    database: bool,
+    #[command(flatten)]
+    config: ConfigArguments,
 }
 
 /// Why a command that asks the database ends early. It has been said.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ended(pub(super) ExitStatus);
 
-impl CentralTrail {
-    pub(super) fn of(arguments: &ConfigArguments) -> Result<Self, Ended> {
-        let refused = |why: &dyn fmt::Display| {
-            complain(why);
-            Ended(ExitStatus::Misconfigured)
-        };
-        let audit = arguments.source().read_audit();
-        let audit = audit.map_err(|why| refused(&why))?;
-        let Some(database) = audit.database.clone() else {
-            let message =
-                "is not there; write where the central trail is, as config/gateway.toml shows it";
-            return Err(refused(&ConfigError::at("audit.database", message)));
-        };
-        Ok(Self { audit, database })
+impl DatabaseArguments {
+    pub(super) fn is_wanted(&self) -> bool {
+        self.database
     }
 
-    pub(super) async fn connect(&self) -> Result<Connection, DatabaseError> {
-        Connection::open(&self.database, &Clock::system()).await
+    /// The trail, with the directories that were given, or else the configuration's, if it is there.
+    pub(super) fn trail(&self, given: &[PathBuf]) -> Result<CentralTrail, Ended> {
+        let mut trail = central_trail(&self.config)?;
+        if given.is_empty() {
+            trail.directories.retain(|directory| directory.is_dir());
+        } else {
+            given.clone_into(&mut trail.directories);
+        }
+        Ok(trail)
     }
+}
 
-    /// Says what went wrong with the database.
-    pub(super) fn failed(&self, error: &DatabaseError) -> Ended {
-        let servers = self.database.url.servers();
-        complain(&format_args!("the database at {servers}: {}", Chain(error)));
-        Ended(ExitStatus::Failed)
+/// Where the configuration says that the central trail is.
+pub(super) fn central_trail(arguments: &ConfigArguments) -> Result<CentralTrail, Ended> {
+    let refused = |why: &dyn fmt::Display| {
+        complain(why);
+        Ended(ExitStatus::Misconfigured)
+    };
+    let audit = arguments.source().read_audit();
+    let audit = audit.map_err(|why| refused(&why))?;
+    let Some(database) = audit.database else {
+        let message =
+            "is not there; write where the central trail is, as config/gateway.toml shows it";
+        return Err(refused(&ConfigError::at("audit.database", message)));
+    };
+    Ok(CentralTrail {
+        database,
+        directories: vec![audit.directory],
+        clock: Clock::system(),
+    })
+}
+
+/// Says what went wrong with the central trail.
+pub(super) fn failed(trail: &CentralTrail, error: &dyn std::error::Error) -> Ended {
+    let servers = trail.database.url.servers();
+    complain(&format_args!("the database at {servers}: {}", Chain(error)));
+    Ended(ExitStatus::Failed)
+}
+
+/// Says how far each chain has come.
+pub(super) fn tell_chains(chains: &[ChainStatus]) {
+    for it in chains {
+        let ChainStatus {
+            replica,
+            chain,
+            seq,
+            shipped,
+            ..
+        } = it;
+        complain(&format_args!(
+            "{replica} (chain {chain}): shipped up to record {seq} at {shipped}"
+        ));
     }
 }
 

@@ -8,9 +8,8 @@ use clap::{Args, Subcommand};
 use crate::audit::database;
 use crate::audit::database::Connection;
 use crate::commands::{ConfigArguments, ExitStatus};
-use crate::system::Clock;
 
-use super::central::{CentralTrail, Ended, block_on};
+use super::central::{Ended, block_on, central_trail, failed};
 
 /// `audit database`.
 #[derive(Debug, Args)]
@@ -52,11 +51,10 @@ impl DatabaseCommand {
 
 /// From which version to which.
 fn prepare(config: &ConfigArguments) -> Result<(i32, i32), Ended> {
-    let trail = CentralTrail::of(config)?;
+    let trail = central_trail(config)?;
     let prepared = block_on(async {
-        let clock = Clock::system();
-        let mut connection = Connection::open_unprepared(&trail.database, &clock).await?;
+        let mut connection = Connection::open_unprepared(&trail.database, &trail.clock).await?;
         database::prepare(&mut connection).await
     })?;
-    prepared.map_err(|error| trail.failed(&error))
+    prepared.map_err(|error| failed(&trail, &error))
 }

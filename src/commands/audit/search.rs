@@ -7,11 +7,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::audit::database::CentralQuery;
 use crate::audit::search;
 use crate::audit::search::{Filter, Order};
-use crate::commands::ExitStatus;
+use crate::commands::{ExitStatus, complain};
 use crate::system::Clock;
 
+use super::central::{DatabaseArguments, Ended, block_on, failed, tell_chains};
 use super::progress::Bar;
 use super::records::{OutputFormat, Records};
 use super::table::terminal;
@@ -21,8 +23,10 @@ use super::{follow, name_incomplete};
 #[derive(Debug, Args)]
 pub(super) struct SearchCommand {
     /// Audit directories; what is found in them is merged by time.
-    #[arg(value_name = "DIR", required = true)]
+    #[arg(value_name = "DIR", required_unless_present = "database")]
     directories: Vec<PathBuf>,
+    #[command(flatten)]
+    database: DatabaseArguments,
     #[command(flatten)]
     filter: Filter,
     /// How many records at most; with --follow, how many of those that are there already.
@@ -32,7 +36,7 @@ pub(super) struct SearchCommand {
     #[arg(long, default_value = "newest", value_parser = search::order)]
     first: Order,
     /// Goes on with new records as they are written, until it is interrupted; the newest comes last.
-    #[arg(long, conflicts_with_all = ["first", "until", "before", "certificate"])]
+    #[arg(long, conflicts_with_all = ["first", "until", "before", "certificate", "database"])]
     follow: bool,
     /// How a record is shown. Output is never coloured.
     #[arg(long, value_enum, default_value_t = OutputFormat::Table)]
@@ -45,6 +49,9 @@ impl SearchCommand {
     }
 
     pub(super) fn run(self, out: &mut dyn Write) -> io::Result<ExitStatus> {
+        if self.database.is_wanted() {
+            return self.run_central(out).or_else(|Ended(ending)| Ok(ending));
+        }
         let bar = Bar::new(Clock::system());
         let is_terminal = terminal().is_some();
         let mut records = Records::begin(self.format, out)?;
@@ -75,6 +82,47 @@ impl SearchCommand {
         bar.clear();
         records.flush(out)?;
         name_incomplete(&incomplete);
+        Ok(ExitStatus::Well)
+    }
+
+    fn run_central(self, out: &mut dyn Write) -> Result<ExitStatus, Ended> {
+        let trail = self.database.trail(&self.directories)?;
+        let unwritten = |error: io::Error| {
+            if error.kind() != io::ErrorKind::BrokenPipe {
+                complain(&error);
+                return Ended(ExitStatus::Failed);
+            }
+            Ended(ExitStatus::Well)
+        };
+        let mut records = Records::begin(self.format, out).map_err(unwritten)?;
+        let query = CentralQuery {
+            filter: self.filter,
+            order: self.first,
+            behind: None,
+            limit: usize::try_from(self.limit).unwrap_or(usize::MAX),
+        };
+        let mut left = self.limit;
+        let mut shown = Ok(());
+        let searched = trail.search(
+            &query,
+            || false,
+            |found, _| {
+                let Some(rest) = left.checked_sub(1) else {
+                    return ControlFlow::Break(());
+                };
+                left = rest;
+                shown = records.show(out, found);
+                if shown.is_err() || left == 0 {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
+            },
+        );
+        let coverage = block_on(searched)?.map_err(|error| failed(&trail, &error))?;
+        shown.and_then(|()| records.flush(out)).map_err(unwritten)?;
+        tell_chains(&coverage.chains);
+        name_incomplete(&coverage.incomplete);
         Ok(ExitStatus::Well)
     }
 

@@ -18,6 +18,7 @@ use crate::audit::{search, usage};
 use crate::commands::ExitStatus;
 use crate::system::Clock;
 
+use super::central::{DatabaseArguments, Ended, block_on, failed, tell_chains};
 use super::name_incomplete;
 use super::progress::Bar;
 use super::records::OutputFormat;
@@ -29,8 +30,10 @@ use super::table::{Column, Holds, Table, printable, terminal};
 #[command(after_help = HELP)]
 pub(super) struct UsageCommand {
     /// The audit directories; together they make one report.
-    #[arg(value_name = "DIR", required = true)]
+    #[arg(value_name = "DIR", required_unless_present = "database")]
     directories: Vec<PathBuf>,
+    #[command(flatten)]
+    database: DatabaseArguments,
     /// What a row is of.
     #[arg(long, value_enum, default_value_t = GroupBy::Subject)]
     by: GroupBy,
@@ -73,20 +76,14 @@ impl UsageCommand {
             ..Filter::default()
         };
         let by = self.by;
-        let mut usage = usage::Usage::new(by);
-        let bar = Bar::new(Clock::system());
-        let progress = |progress| bar.show(progress);
-        let everything = search::Search {
-            directories: &self.directories,
-            filter: &filter,
-            order: Order::OldestFirst,
+        let usage = if self.database.is_wanted() {
+            match self.add_up_central(&filter) {
+                Ok(usage) => usage,
+                Err(Ended(ending)) => return Ok(ending),
+            }
+        } else {
+            self.add_up(&filter)?
         };
-        let incomplete = search::search(&everything, &progress, |it| {
-            usage.add(it.line);
-            ControlFlow::Continue(())
-        })?;
-        bar.clear();
-        name_incomplete(&incomplete);
         let mut rows = usage.rows();
         let total = UsageCounts::total(&rows);
         let most = self.top.unwrap_or(usize::MAX);
@@ -103,6 +100,34 @@ impl UsageCommand {
             OutputFormat::Csv => report.write_csv(out)?,
         }
         Ok(ExitStatus::Well)
+    }
+
+    fn add_up_central(&self, filter: &Filter) -> Result<usage::Usage, Ended> {
+        let trail = self.database.trail(&self.directories)?;
+        let mut usage = usage::Usage::new(self.by);
+        let added = block_on(trail.add_usage(filter, self.by, &mut usage))?;
+        let coverage = added.map_err(|error| failed(&trail, &error))?;
+        tell_chains(&coverage.chains);
+        name_incomplete(&coverage.incomplete);
+        Ok(usage)
+    }
+
+    fn add_up(&self, filter: &Filter) -> io::Result<usage::Usage> {
+        let mut usage = usage::Usage::new(self.by);
+        let bar = Bar::new(Clock::system());
+        let progress = |progress| bar.show(progress);
+        let everything = search::Search {
+            directories: &self.directories,
+            filter,
+            order: Order::OldestFirst,
+        };
+        let incomplete = search::search(&everything, &progress, |it| {
+            usage.add(it.line);
+            ControlFlow::Continue(())
+        })?;
+        bar.clear();
+        name_incomplete(&incomplete);
+        Ok(usage)
     }
 }
 

@@ -6,20 +6,24 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use crate::audit::database::CentralReport;
 use crate::audit::verify::VerifyReport;
-use crate::audit::{HeadVerifier, verify};
+use crate::audit::{HeadVerifier, database, verify};
 
 use crate::commands::{ExitStatus, complain};
 use crate::system::Clock;
 
+use super::central::{DatabaseArguments, Ended, block_on, failed};
 use super::progress::Bar;
 
 /// `audit verify`.
 #[derive(Debug, Args)]
 pub(super) struct VerifyCommand {
     /// Audit directories, each with a chain of its own.
-    #[arg(value_name = "DIR", required = true)]
+    #[arg(value_name = "DIR", required_unless_present = "database")]
     directories: Vec<PathBuf>,
+    #[command(flatten)]
+    database: DatabaseArguments,
     /// The first record that has to be there: that of the oldest file, if older ones were archived. What
     /// the gateway removed itself is on record and needs no such word.
     #[arg(long, value_name = "SEQ", default_value_t = 1)]
@@ -44,6 +48,12 @@ impl VerifyCommand {
                 return Ok(ExitStatus::Failed);
             }
         };
+        if self.database.is_wanted() {
+            return match self.verify_central(&keys) {
+                Ok(reports) => self.write_central(&reports, out),
+                Err(Ended(ending)) => Ok(ending),
+            };
+        }
         let mut ending = ExitStatus::Well;
         for directory in &self.directories {
             let bar = Bar::new(Clock::system());
@@ -55,6 +65,47 @@ impl VerifyCommand {
             if self.write(directory, &report, out)? == ExitStatus::Failed {
                 ending = ExitStatus::Failed;
             }
+        }
+        Ok(ending)
+    }
+
+    fn verify_central(&self, keys: &[HeadVerifier]) -> Result<Vec<CentralReport>, Ended> {
+        let trail = self.database.trail(&self.directories)?;
+        let verified = database::verify(&trail.database, &trail.clock, &trail.directories, keys);
+        block_on(verified)?.map_err(|error| failed(&trail, &error))
+    }
+
+    fn write_central(
+        &self,
+        reports: &[CentralReport],
+        out: &mut dyn Write,
+    ) -> io::Result<ExitStatus> {
+        let mut ending = ExitStatus::Well;
+        for report in reports {
+            let chain = &report.chain;
+            let records = counted(report.records, "record");
+            write!(out, "{} (chain {}): ", chain.replica, chain.chain)?;
+            if let Some(fault) = &report.fault {
+                writeln!(out, "record {} {}", fault.seq, fault.kind)?;
+                writeln!(out, "  good before it: {records}")?;
+                ending = ExitStatus::Failed;
+                continue;
+            }
+            writeln!(out, "{records} up to {}: as shipped", chain.seq)?;
+            if report.dropped > 0 {
+                let dropped = counted(report.dropped, "record");
+                writeln!(out, "  {dropped} before them dropped by retention")?;
+            }
+            for directory in &report.directories {
+                writeln!(out, "  {} holds the same", directory.display())?;
+            }
+            if !self.head_keys.is_empty() {
+                let heads = counted(report.heads, "signed head");
+                writeln!(out, "  in agreement with {heads}")?;
+            }
+        }
+        if reports.is_empty() {
+            writeln!(out, "no chain was shipped to the database yet")?;
         }
         Ok(ending)
     }
@@ -151,6 +202,7 @@ mod tests {
         let verdict = |report: &VerifyReport| {
             let verify = VerifyCommand {
                 directories: vec![PathBuf::from("/var/audit")],
+                database: DatabaseArguments::default(),
                 from: 1,
                 head_keys: vec![PathBuf::from("/etc/head.pem")],
             };

@@ -10,11 +10,13 @@ use tokio::runtime;
 
 use super::advice;
 use crate::app::App;
+use crate::audit::{DatabaseConfig, database};
 use crate::commands::{ExitStatus, complain, say};
 use crate::config::Config;
 use crate::identity::IssuerCheck;
 use crate::settings::ConfigError;
 use crate::system::Clock;
+use crate::telemetry::Chain;
 use crate::upstream::{OnlineCheck, Tried};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -80,6 +82,9 @@ async fn findings(config: &Config) -> Result<Vec<Finding>, Vec<ConfigError>> {
     findings.push(of_clock(checked.clock_ahead, config));
     for check in App::check_issuers(config, &clock).await {
         findings.extend(of_issuer(&check));
+    }
+    if let Some(database) = &config.audit.database {
+        findings.push(of_database(database, &clock).await);
     }
     findings.extend(of_addresses(config));
     findings.extend(of_places(config));
@@ -156,6 +161,18 @@ fn keys_of(check: &IssuerCheck) -> String {
         return "it shares a secret with this gateway".to_owned();
     }
     format!("its keys are there: {}", check.keys.join(", "))
+}
+
+/// The central trail. No answer waits for it, and it is found out here.
+async fn of_database(database: &DatabaseConfig, clock: &Clock) -> Finding {
+    let what = format!("audit.database {}", database.url.servers());
+    match database::check(database, clock).await {
+        Ok(found) => Finding::good(what, found),
+        Err(error) => {
+            let advice = "See \"The central trail\" in docs/operating.md; the journal keeps the records meanwhile.";
+            Finding::bad(what, Chain(&error).to_string(), Some(advice.to_owned()))
+        }
+    }
 }
 
 /// The addresses to listen on. A gateway that runs has them already.

@@ -2,7 +2,8 @@
 //!
 //! The filters are those of the command `audit search`; without `kind` they are of lookups.
 //! `first=oldest` turns the order around, and `next` of one page is `before` (or, oldest first, `after`) of
-//! the following. What a rule denies the operator is left out.
+//! the following. With `scope=fleet` it is of all replicas, from the central trail and of this replica what was not
+//! shipped yet, and `next` is `behind` of the following page. What a rule denies the operator is left out.
 //!
 //! A search reads the whole trail, so there are [two at a time](SEARCHES), each on a thread of the lowest
 //! priority, and one ends with its caller, or when the process stops.
@@ -22,6 +23,7 @@ use tracing::error;
 use super::Admin;
 use super::operation::{Done, Operation};
 use crate::atlas::{CertQuery, ProjectId, Timestamp};
+use crate::audit::database::{ChainStatus, RecordPlace};
 use crate::audit::search::{self, BadFilter, Filter, Incomplete, Order, Search};
 use crate::policy::{Hidden, Reach};
 use crate::server::body::payload::ResponseBody;
@@ -29,20 +31,37 @@ use crate::server::query::parameters;
 use crate::server::response::AdminRefusal;
 use crate::system::in_background;
 
-#[derive(Serialize)]
-struct LookupsPage {
-    records: Vec<Box<RawValue>>,
+#[derive(Default, Serialize)]
+pub(super) struct LookupsPage {
+    /// The records as they were written.
+    pub(super) records: Vec<Box<RawValue>>,
+    /// The number to go on from, or the place where it is of all replicas; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<u64>,
+    pub(super) next: Option<Next>,
+    /// How far each replica's chain has come, where it is of all of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) chains: Vec<ChainStatus>,
     /// The files that could not be searched as a whole, and why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    incomplete: Vec<String>,
+    pub(super) incomplete: Vec<String>,
 }
 
-struct LookupsQuery {
-    filter: Filter,
-    order: Order,
-    limit: usize,
+/// Where the following page begins.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(super) enum Next {
+    Number(u64),
+    Place(String),
+}
+
+pub(super) struct LookupsQuery {
+    pub(super) filter: Filter,
+    pub(super) order: Order,
+    pub(super) limit: usize,
+    /// Of all replicas.
+    pub(super) is_of_fleet: bool,
+    /// Of all replicas only those behind this one.
+    pub(super) behind: Option<RecordPlace>,
 }
 
 impl Admin {
@@ -76,6 +95,11 @@ impl Admin {
     ) -> Result<LookupsPage, AdminRefusal> {
         let search = Arc::clone(&self.searches).try_acquire_owned();
         let search = search.map_err(|_| AdminRefusal::TooManySearches)?;
+        if request.is_of_fleet {
+            let page = Box::pin(self.search_fleet(&request, operation)).await;
+            drop(search);
+            return page;
+        }
         let directory = self.gateway.audit.directory().to_owned();
         let hidden = self.gateway.policy.load().hidden(&operation.caller);
         let request_id = operation.request.request_id;
@@ -100,6 +124,7 @@ impl Admin {
 impl LookupsQuery {
     fn read(query: &str, now: Timestamp) -> Result<Self, BadFilter> {
         let (mut filter, mut order, mut limit) = (Filter::default(), None, None);
+        let (mut is_of_fleet, mut behind) = (None, None);
         let mut pairs = query.split('&').filter(|pair| !pair.is_empty());
         if !pairs.all(|pair| pair.contains('=')) {
             return Err(BadFilter::Unknown);
@@ -122,6 +147,22 @@ impl LookupsQuery {
                         return Err(BadFilter::Twice("limit"));
                     }
                 }
+                "scope" => {
+                    let scope = match &*value {
+                        "fleet" => true,
+                        "replica" => false,
+                        _ => return Err(bad("scope", "replica or fleet")),
+                    };
+                    if is_of_fleet.replace(scope).is_some() {
+                        return Err(BadFilter::Twice("scope"));
+                    }
+                }
+                "behind" => {
+                    let place = value.parse().map_err(|it| bad("behind", it))?;
+                    if behind.replace(place).is_some() {
+                        return Err(BadFilter::Twice("behind"));
+                    }
+                }
                 name => filter.set(name, &value, now)?,
             }
         }
@@ -130,6 +171,8 @@ impl LookupsQuery {
             filter,
             order: order.unwrap_or_default(),
             limit: limit.unwrap_or(USUAL_LIMIT),
+            is_of_fleet: is_of_fleet.unwrap_or(false),
+            behind,
         })
     }
 
@@ -146,11 +189,7 @@ impl LookupsQuery {
         hidden: &Hidden,
         is_over: &dyn Fn() -> bool,
     ) -> io::Result<LookupsPage> {
-        let mut page = LookupsPage {
-            records: Vec::new(),
-            next: None,
-            incomplete: Vec::new(),
-        };
+        let mut page = LookupsPage::default();
         let (mut last, mut bytes) = (None, 0);
         let search = Search {
             directories: &[directory.to_owned()],
@@ -162,7 +201,7 @@ impl LookupsQuery {
                 return ControlFlow::Continue(());
             }
             if page.records.len() == self.limit || bytes > LARGEST_PAGE {
-                page.next = last;
+                page.next = last.map(Next::Number);
                 return ControlFlow::Break(());
             }
             last = Some(found.seq);
@@ -189,7 +228,7 @@ struct NamedFilters<'l> {
 }
 
 /// Whether a record speaks of what a rule denies the operator.
-fn is_hidden(line: &str, hidden: &Hidden) -> bool {
+pub(super) fn is_hidden(line: &str, hidden: &Hidden) -> bool {
     if hidden.is_empty() {
         return false;
     }
@@ -209,6 +248,6 @@ fn is_hidden(line: &str, hidden: &Hidden) -> bool {
 
 const LARGEST_LIMIT: usize = 1_000;
 /// In bytes; a page may end before its limit.
-const LARGEST_PAGE: usize = 2 << 20;
+pub(super) const LARGEST_PAGE: usize = 2 << 20;
 pub(super) const SEARCHES: usize = 2;
 const USUAL_LIMIT: usize = 100;

@@ -218,6 +218,11 @@ pub(super) fn of_operators(refusal: &AdminRefusal) -> ErrorReply {
     match refusal {
         AdminRefusal::BadToken => bad_token(),
         AdminRefusal::Body(problem) => bad_request(&format!("The body {problem}.")),
+        AdminRefusal::CentralTrailAway => unavailable(
+            "The database of the central audit trail does not answer; the gateway's log says why. Without \
+             `scope=fleet` this replica's own trail is searched.",
+            SHORT_PAUSE,
+        ),
         AdminRefusal::Denied => forbidden(
             "The access rules do not allow this caller to do that. Ask the gateway's operators.",
         ),

@@ -47,7 +47,7 @@ pub struct ShippingMetrics {
     pub shipped: Counter,
     pub lag_records: Gauge,
     pub lag_seconds: Gauge<f64, AtomicU64>,
-    pub differs: Gauge,
+    pub chain_differs: Gauge,
 }
 
 impl AuditMetrics {
@@ -145,7 +145,7 @@ impl ShippingMetrics {
                 "Up to how old they are",
                 Gauge::default(),
             ),
-            differs: registry.gauge(
+            chain_differs: registry.gauge(
                 "audit_chain_differs",
                 "The first audit record that the central database has otherwise; 0 if there is none",
             ),

@@ -1,5 +1,8 @@
 //! The central trail, in a PostgreSQL of the test's own. Debian's package `postgresql` is needed. Where it is not,
 //! nothing is tried, unless `CI` is set.
 
+mod killed;
 pub(crate) mod postgres;
+mod proof;
+mod reading;
 mod shipped;

@@ -109,6 +109,12 @@ impl Postgres {
         row.unwrap().get(0)
     }
 
+    /// One smaller number.
+    pub(crate) async fn integer(&self, sql: &str) -> i32 {
+        let row = self.client("owner").await.query_one(sql, &[]).await;
+        row.unwrap().get(0)
+    }
+
     async fn execute_in(&self, database: &str, sql: &str) {
         let client = self.client_of("owner", database).await.unwrap();
         client.batch_execute(sql).await.unwrap();

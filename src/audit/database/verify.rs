@@ -1,0 +1,356 @@
+//! Verifies the central trail: every chain from its batches, against the signed heads, the rows that are searched,
+//! and directories.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use futures_util::TryStreamExt;
+use tokio_postgres::Row;
+
+use crate::audit::chain;
+use crate::audit::chain::{HexHash, Tip};
+use crate::audit::heads::{HeadVerifier, Heads};
+use crate::audit::verify::removal;
+use crate::system::Clock;
+
+use super::chain_end::number;
+use super::config::DatabaseConfig;
+use super::connection::Connection;
+use super::copy::Rows;
+use super::error::DatabaseError;
+use super::members;
+use super::members::Members;
+use super::search::{ChainStatus, chains, seq_of, unpack};
+use super::shipment::hash_digits;
+
+mod directories;
+
+/// What was found of one chain.
+#[derive(Clone, Debug)]
+pub(crate) struct CentralReport {
+    /// Which chain, and how far it has come.
+    pub(crate) chain: ChainStatus,
+    /// How many records are good, up to the end or to the fault.
+    pub(crate) records: u64,
+    /// How many signed heads agree with them.
+    pub(crate) heads: u64,
+    /// How many were dropped by retention.
+    pub(crate) dropped: u64,
+    /// The directories that hold the same.
+    pub(crate) directories: Vec<PathBuf>,
+    /// The first thing that is wrong.
+    pub(crate) fault: Option<CentralFault>,
+}
+
+/// Something that is not as it was shipped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CentralFault {
+    /// The number of the first record that is wrong or missing.
+    pub(crate) seq: u64,
+    /// What is wrong.
+    pub(crate) kind: CentralFaultKind,
+}
+
+/// What is wrong with a record of the central trail.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum CentralFaultKind {
+    /// The lines were changed, or are not those of this batch.
+    #[error("was changed in the database, in the batch with its line")]
+    Changed,
+    /// A directory has another record.
+    #[error("is another one in {}: the journal was written anew", .0.display())]
+    DirectoryDiffers(PathBuf),
+    /// The chain's row knows of more.
+    #[error("is missing at the end: the chain's row names a later one")]
+    EndMissing,
+    /// It says so itself.
+    #[error("belongs to another chain")]
+    Foreign,
+    /// A signed head names another hash.
+    #[error("is not the record that a signed head names")]
+    Forged,
+    /// A head that no given key has signed.
+    #[error("has a head that is not signed with a key that was given")]
+    HeadUnsigned,
+    /// No batch has it, and no gap says why.
+    #[error("is missing: its batch was deleted, or its day was dropped by hand")]
+    Missing,
+    /// A batch does not continue the one before it.
+    #[error("does not follow the record before it")]
+    NotNext,
+    /// The journal did not have it.
+    #[error("was missing in the journal when it was shipped")]
+    NotShipped,
+    /// The row that is searched.
+    #[error("has another row in audit.record than its line says, or none")]
+    RowDiffers,
+}
+
+type Wrong = (u64, CentralFaultKind);
+
+/// Verifies every chain. `directories` are compared with theirs.
+pub(crate) async fn verify(
+    database: &DatabaseConfig,
+    clock: &Clock,
+    directories: &[PathBuf],
+    keys: &[HeadVerifier],
+) -> Result<Vec<CentralReport>, DatabaseError> {
+    let connection = Connection::open(database, clock).await?;
+    let mut reports = Vec::new();
+    for chain in chains(&connection).await? {
+        let mut verification = Verification::new(&connection, chain, keys).await?;
+        if let Err((seq, kind)) = verification.run(&connection).await? {
+            verification.report.fault = Some(CentralFault { seq, kind });
+        } else {
+            for directory in directories {
+                verification.compare(&connection, directory).await?;
+            }
+        }
+        reports.push(verification.report);
+    }
+    Ok(reports)
+}
+
+struct Verification {
+    report: CentralReport,
+    tip: Tip,
+    end: Tip,
+    signed: Heads,
+    gaps: HashMap<u64, GapRow>,
+    /// Holes for which a later record of the chain may give the reason.
+    unexplained: Vec<(u64, Tip)>,
+    /// The ends of all batches.
+    ends: HashMap<u64, HexHash>,
+}
+
+struct GapRow {
+    last: Tip,
+    is_dropped: bool,
+}
+
+struct Batch {
+    first: u64,
+    last: u64,
+    hash: Option<HexHash>,
+    lines: String,
+}
+
+impl Verification {
+    async fn new(
+        connection: &Connection,
+        chain: ChainStatus,
+        keys: &[HeadVerifier],
+    ) -> Result<Self, DatabaseError> {
+        let id = chain.id;
+        let end = "SELECT seq, hash FROM audit.chain WHERE id = $1";
+        let end = tip(&connection.query_one(end, &[&id]).await?)?;
+        let mut gaps = HashMap::new();
+        let select = "SELECT last, hash, first, reason = 'dropped' FROM audit.gap WHERE chain = $1";
+        for row in connection.query(select, &[&id]).await? {
+            let gap = GapRow {
+                last: tip(&row)?,
+                is_dropped: row.try_get(3)?,
+            };
+            gaps.insert(seq_of(row.try_get(2)?), gap);
+        }
+        let mut signed = Heads::default();
+        let select = "SELECT line FROM audit.head WHERE chain = $1";
+        let lines = if keys.is_empty() {
+            Vec::new()
+        } else {
+            connection.query(select, &[&id]).await?
+        };
+        for row in lines {
+            let line: String = row.try_get(0)?;
+            signed.add_line(line.as_bytes(), keys);
+        }
+        Ok(Self {
+            report: CentralReport {
+                chain,
+                records: 0,
+                heads: 0,
+                dropped: 0,
+                directories: Vec::new(),
+                fault: None,
+            },
+            tip: Tip::START,
+            end,
+            signed,
+            gaps,
+            unexplained: Vec::new(),
+            ends: HashMap::new(),
+        })
+    }
+
+    async fn run(&mut self, connection: &Connection) -> Result<Result<(), Wrong>, DatabaseError> {
+        let id = self.report.chain.id;
+        let mut first = 0;
+        loop {
+            let select = "SELECT first, last, hash, lines, bytes FROM audit.batch \
+                          WHERE chain = $1 AND first > $2 AND last <= $3 ORDER BY first LIMIT 20";
+            let values = (number(first), number(self.end.seq));
+            let rows = connection
+                .query(select, &[&id, &values.0, &values.1])
+                .await?;
+            let is_last = rows.is_empty();
+            for row in rows {
+                let batch = Batch::read(&row)?;
+                let Some(batch) = batch else {
+                    return Ok(Err((self.tip.seq + 1, CentralFaultKind::Changed)));
+                };
+                first = batch.first;
+                if let Err(wrong) = self.step(&batch) {
+                    return Ok(Err(wrong));
+                }
+                if let Err(wrong) = self.compare_rows(connection, &batch).await? {
+                    return Ok(Err(wrong));
+                }
+            }
+            if is_last {
+                return Ok(self.check_end());
+            }
+        }
+    }
+
+    fn step(&mut self, batch: &Batch) -> Result<(), Wrong> {
+        if batch.first != self.tip.seq + 1 {
+            self.pass_gaps(batch)?;
+        }
+        for line in batch.lines.lines() {
+            let expected = self.tip.seq + 1;
+            let link = chain::read(line.as_bytes()).filter(|link| link.genuine);
+            let link = link.ok_or((expected, CentralFaultKind::Changed))?;
+            if link.seq != expected || link.previous != self.tip.hash {
+                return Err((expected, CentralFaultKind::NotNext));
+            }
+            if chain::id(line.as_bytes()).is_some_and(|id| id != self.report.chain.chain) {
+                return Err((link.seq, CentralFaultKind::Foreign));
+            }
+            if let Some(signed) = self.signed.signed.get(&link.seq) {
+                if *signed != link.hash {
+                    return Err((link.seq, CentralFaultKind::Forged));
+                }
+                self.report.heads += 1;
+            }
+            if let Some(removal) = removal(line.as_bytes()) {
+                self.unexplained
+                    .retain(|(_, last)| !removal.explains(*last));
+            }
+            self.tip = link.into();
+            self.report.records += 1;
+        }
+        if batch.last != self.tip.seq || batch.hash != Some(self.tip.hash) {
+            return Err((self.tip.seq, CentralFaultKind::Changed));
+        }
+        self.ends.insert(self.tip.seq, self.tip.hash);
+        Ok(())
+    }
+
+    /// Goes on behind the gaps that lead to this batch, each of which is noted.
+    fn pass_gaps(&mut self, batch: &Batch) -> Result<(), Wrong> {
+        while self.tip.seq + 1 < batch.first {
+            let first = self.tip.seq + 1;
+            let gap = self
+                .gaps
+                .get(&first)
+                .filter(|gap| gap.last.seq < batch.first);
+            let gap = gap.ok_or((first, CentralFaultKind::Missing))?;
+            if gap.is_dropped {
+                self.report.dropped += gap.last.seq + 1 - first;
+            } else {
+                self.unexplained.push((first, gap.last));
+            }
+            self.tip = gap.last;
+        }
+        if batch.first <= self.tip.seq {
+            return Err((batch.first, CentralFaultKind::NotNext));
+        }
+        Ok(())
+    }
+
+    fn check_end(&mut self) -> Result<(), Wrong> {
+        while let Some(gap) = self
+            .gaps
+            .get(&(self.tip.seq + 1))
+            .filter(|it| it.is_dropped)
+        {
+            self.report.dropped += gap.last.seq - self.tip.seq;
+            self.tip = gap.last;
+        }
+        if self.tip != self.end {
+            return Err((self.tip.seq + 1, CentralFaultKind::EndMissing));
+        }
+        if let Some((first, _)) = self.unexplained.first() {
+            return Err((*first, CentralFaultKind::NotShipped));
+        }
+        if self.signed.false_ones > 0 || !self.signed.unknown_keys.is_empty() {
+            return Err((self.tip.seq, CentralFaultKind::HeadUnsigned));
+        }
+        Ok(())
+    }
+
+    /// The rows of a batch are what its lines make, byte for byte.
+    async fn compare_rows(
+        &self,
+        connection: &Connection,
+        batch: &Batch,
+    ) -> Result<Result<(), Wrong>, DatabaseError> {
+        let id = self.report.chain.id;
+        let (mut expected, mut ends) = (Rows::new(), Vec::new());
+        for (line, seq) in batch.lines.lines().zip(batch.first..) {
+            if let Some(members) = Members::read(line) {
+                members.add(&mut expected, (id, seq), line);
+            }
+            ends.push((expected.len(), seq));
+        }
+        let expected = expected.into_bytes();
+        // COPY takes no parameters; these are numbers.
+        let select = format!(
+            "COPY (SELECT {} FROM audit.record WHERE chain = {id} AND seq BETWEEN {} AND {} ORDER BY seq) \
+             TO STDOUT BINARY",
+            members::COLUMN_NAMES,
+            batch.first,
+            batch.last
+        );
+        let parts: Vec<Bytes> = connection.copy_out(&select).await?.try_collect().await?;
+        let found = parts.concat();
+        if found == *expected {
+            return Ok(Ok(()));
+        }
+        let same = found
+            .iter()
+            .zip(expected.iter())
+            .take_while(|(a, b)| a == b);
+        let same = same.count();
+        let seq = ends
+            .iter()
+            .find(|(end, _)| *end > same)
+            .map(|(_, seq)| *seq);
+        let seq = seq.unwrap_or(batch.last);
+        Ok(Err((seq, CentralFaultKind::RowDiffers)))
+    }
+}
+
+impl Batch {
+    /// `None` where its lines cannot be unpacked.
+    fn read(row: &Row) -> Result<Option<Self>, DatabaseError> {
+        let Ok(lines) = unpack(row.try_get(3)?, row.try_get(4)?) else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            first: seq_of(row.try_get(0)?),
+            last: seq_of(row.try_get(1)?),
+            hash: hash_digits(row.try_get(2)?),
+            lines,
+        }))
+    }
+}
+
+/// Of a row that begins with a number and a hash.
+fn tip(row: &Row) -> Result<Tip, DatabaseError> {
+    Ok(Tip {
+        seq: seq_of(row.try_get(0)?),
+        hash: hash_digits(row.try_get(1)?).ok_or(DatabaseError::Damaged)?,
+    })
+}

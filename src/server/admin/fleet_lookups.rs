@@ -1,0 +1,75 @@
+//! `GET /audit/lookups?scope=fleet`: a page of the trail of all replicas.
+
+use std::borrow::Cow;
+use std::ops::ControlFlow;
+use std::sync::atomic::Ordering;
+
+use serde_json::value::RawValue;
+use tracing::warn;
+
+use super::Admin;
+use super::lookups::{LARGEST_PAGE, LookupsPage, LookupsQuery, Next, is_hidden};
+use super::operation::Operation;
+use crate::audit::database::CentralQuery;
+use crate::audit::search::Incomplete;
+use crate::server::response::AdminRefusal;
+use crate::telemetry::Chain;
+
+impl Admin {
+    pub(super) async fn search_fleet(
+        &self,
+        request: &LookupsQuery,
+        operation: &Operation<'_>,
+    ) -> Result<LookupsPage, AdminRefusal> {
+        let trail = self.gateway.audit.central();
+        let trail = trail.ok_or(AdminRefusal::Query(Cow::Borrowed(WITHOUT_DATABASE)))?;
+        let hidden = self.gateway.policy.load().hidden(&operation.caller);
+        let gone = operation.request.gone.clone();
+        let draining = self.readiness.draining();
+        let is_over = move || gone.is_cancelled() || draining.load(Ordering::Relaxed);
+        let query = CentralQuery {
+            filter: request.filter.clone(),
+            order: request.order,
+            behind: request.behind,
+            // One more says whether there is another page; what is hidden takes room, too.
+            limit: if hidden.is_empty() {
+                request.limit + 1
+            } else {
+                usize::MAX
+            },
+        };
+        let mut page = LookupsPage::default();
+        let (mut last, mut bytes): (Option<String>, usize) = (None, 0);
+        let searched = trail.search(&query, is_over.clone(), |found, place| {
+            if is_hidden(found.line, &hidden) {
+                return ControlFlow::Continue(());
+            }
+            if page.records.len() == request.limit || bytes > LARGEST_PAGE {
+                page.next = last.take().map(Next::Place);
+                return ControlFlow::Break(());
+            }
+            last = Some(place.to_string());
+            bytes += found.line.len();
+            page.records
+                .extend(RawValue::from_string(found.line.to_owned()).ok());
+            ControlFlow::Continue(())
+        });
+        let coverage = searched.await.map_err(|error| {
+            let request_id = operation.request.request_id;
+            warn!(%request_id, "the central trail was not searched: {}", Chain(&error));
+            AdminRefusal::CentralTrailAway
+        })?;
+        if is_over() {
+            return Err(AdminRefusal::Stopping);
+        }
+        page.chains = coverage.chains;
+        page.incomplete = coverage
+            .incomplete
+            .iter()
+            .map(Incomplete::of_name)
+            .collect();
+        Ok(page)
+    }
+}
+
+const WITHOUT_DATABASE: &str = "takes `scope=fleet` only where `[audit.database]` is configured";
