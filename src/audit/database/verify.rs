@@ -25,67 +25,9 @@ use super::search::{ChainStatus, chains, seq_of, unpack};
 use super::shipment::hash_digits;
 
 mod directories;
+mod report;
 
-/// What was found of one chain.
-#[derive(Clone, Debug)]
-pub(crate) struct CentralReport {
-    /// Which chain, and how far it has come.
-    pub(crate) chain: ChainStatus,
-    /// How many records are good, up to the end or to the fault.
-    pub(crate) records: u64,
-    /// How many signed heads agree with them.
-    pub(crate) heads: u64,
-    /// How many were dropped by retention.
-    pub(crate) dropped: u64,
-    /// The directories that hold the same.
-    pub(crate) directories: Vec<PathBuf>,
-    /// The first thing that is wrong.
-    pub(crate) fault: Option<CentralFault>,
-}
-
-/// Something that is not as it was shipped.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct CentralFault {
-    /// The number of the first record that is wrong or missing.
-    pub(crate) seq: u64,
-    /// What is wrong.
-    pub(crate) kind: CentralFaultKind,
-}
-
-/// What is wrong with a record of the central trail.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum CentralFaultKind {
-    /// The lines were changed, or are not those of this batch.
-    #[error("was changed in the database, in the batch with its line")]
-    Changed,
-    /// A directory has another record.
-    #[error("is another one in {}: the journal was written anew", .0.display())]
-    DirectoryDiffers(PathBuf),
-    /// The chain's row knows of more.
-    #[error("is missing at the end: the chain's row names a later one")]
-    EndMissing,
-    /// It says so itself.
-    #[error("belongs to another chain")]
-    Foreign,
-    /// A signed head names another hash.
-    #[error("is not the record that a signed head names")]
-    Forged,
-    /// A head that no given key has signed.
-    #[error("has a head that is not signed with a key that was given")]
-    HeadUnsigned,
-    /// No batch has it, and no gap says why.
-    #[error("is missing: its batch was deleted, or its day was dropped by hand")]
-    Missing,
-    /// A batch does not continue the one before it.
-    #[error("does not follow the record before it")]
-    NotNext,
-    /// The journal did not have it.
-    #[error("was missing in the journal when it was shipped")]
-    NotShipped,
-    /// The row that is searched.
-    #[error("has another row in audit.record than its line says, or none")]
-    RowDiffers,
-}
+pub(crate) use report::{CentralFault, CentralFaultKind, CentralReport};
 
 type Wrong = (u64, CentralFaultKind);
 
@@ -108,6 +50,10 @@ pub(crate) async fn verify(
             }
         }
         reports.push(verification.report);
+    }
+    for row in connection.query(WITHOUT_ROW, &[]).await? {
+        let (id, first): (i32, i64) = (row.try_get(0)?, row.try_get(1)?);
+        reports.push(CentralReport::without_row(id, seq_of(first)));
     }
     Ok(reports)
 }
@@ -143,17 +89,7 @@ impl Verification {
         keys: &[HeadVerifier],
     ) -> Result<Self, DatabaseError> {
         let id = chain.id;
-        let end = "SELECT seq, hash FROM audit.chain WHERE id = $1";
-        let end = tip(&connection.query_one(end, &[&id]).await?)?;
-        let mut gaps = HashMap::new();
-        let select = "SELECT last, hash, first, reason = 'dropped' FROM audit.gap WHERE chain = $1";
-        for row in connection.query(select, &[&id]).await? {
-            let gap = GapRow {
-                last: tip(&row)?,
-                is_dropped: row.try_get(3)?,
-            };
-            gaps.insert(seq_of(row.try_get(2)?), gap);
-        }
+        // Before the end: each head was shipped after its record.
         let mut signed = Heads::default();
         let select = "SELECT line FROM audit.head WHERE chain = $1";
         let lines = if keys.is_empty() {
@@ -165,15 +101,19 @@ impl Verification {
             let line: String = row.try_get(0)?;
             signed.add_line(line.as_bytes(), keys);
         }
+        let end = "SELECT seq, hash FROM audit.chain WHERE id = $1";
+        let end = tip(&connection.query_one(end, &[&id]).await?)?;
+        let mut gaps = HashMap::new();
+        let select = "SELECT last, hash, first, reason = 'dropped' FROM audit.gap WHERE chain = $1";
+        for row in connection.query(select, &[&id]).await? {
+            let gap = GapRow {
+                last: tip(&row)?,
+                is_dropped: row.try_get(3)?,
+            };
+            gaps.insert(seq_of(row.try_get(2)?), gap);
+        }
         Ok(Self {
-            report: CentralReport {
-                chain,
-                records: 0,
-                heads: 0,
-                dropped: 0,
-                directories: Vec::new(),
-                fault: None,
-            },
+            report: CentralReport::new(chain),
             tip: Tip::START,
             end,
             signed,
@@ -208,7 +148,11 @@ impl Verification {
                 }
             }
             if is_last {
-                return Ok(self.check_end());
+                let end = self.check_end();
+                return match self.row_alone(connection).await? {
+                    Some(seq) if end.is_ok() => Ok(Err((seq, CentralFaultKind::RowAlone))),
+                    _ => Ok(end),
+                };
             }
         }
     }
@@ -281,6 +225,10 @@ impl Verification {
         if self.tip != self.end {
             return Err((self.tip.seq + 1, CentralFaultKind::EndMissing));
         }
+        let newest = self.signed.signed.last_key_value();
+        if newest.is_some_and(|(seq, _)| *seq > self.tip.seq) {
+            return Err((self.tip.seq + 1, CentralFaultKind::HeadBeyond));
+        }
         if let Some((first, _)) = self.unexplained.first() {
             return Err((*first, CentralFaultKind::NotShipped));
         }
@@ -330,6 +278,20 @@ impl Verification {
         let seq = seq.unwrap_or(batch.last);
         Ok(Err((seq, CentralFaultKind::RowDiffers)))
     }
+
+    /// The first row for which no batch of its day has a line. They are counted first, which is fast.
+    async fn row_alone(&self, connection: &Connection) -> Result<Option<u64>, DatabaseError> {
+        let values = (self.report.chain.id, number(self.end.seq));
+        let count = connection.query_one(ROWS, &[&values.0, &values.1]).await?;
+        if seq_of(count.try_get(0)?) == self.report.records {
+            return Ok(None);
+        }
+        let row = connection
+            .query_one(ROW_ALONE, &[&values.0, &values.1])
+            .await?;
+        let seq: Option<i64> = row.try_get(0)?;
+        Ok(seq.map(seq_of))
+    }
 }
 
 impl Batch {
@@ -354,3 +316,10 @@ fn tip(row: &Row) -> Result<Tip, DatabaseError> {
         hash: hash_digits(row.try_get(1)?).ok_or(DatabaseError::Damaged)?,
     })
 }
+
+const ROWS: &str = "SELECT count(*) FROM audit.record WHERE chain = $1 AND seq <= $2";
+const ROW_ALONE: &str = "SELECT min(seq) FROM audit.record WHERE chain = $1 AND seq <= $2 AND NOT EXISTS (\
+     SELECT FROM audit.batch WHERE batch.chain = record.chain AND record.seq BETWEEN batch.first AND batch.last \
+     AND batch.day = (record.time AT TIME ZONE 'UTC')::date)";
+const WITHOUT_ROW: &str = "SELECT chain, min(first) FROM audit.batch \
+     WHERE chain NOT IN (SELECT id FROM audit.chain) GROUP BY chain ORDER BY chain";

@@ -1,8 +1,11 @@
 //! The central trail, in a PostgreSQL of the test's own. Debian's package `postgresql` is needed. Where it is not,
 //! nothing is tried, unless `CI` is set.
 
+mod chance;
 mod killed;
 pub(crate) mod postgres;
+mod searched;
+mod verified;
 mod proof;
 mod reading;
 mod shipped;

@@ -115,7 +115,7 @@ impl Postgres {
         row.unwrap().get(0)
     }
 
-    async fn execute_in(&self, database: &str, sql: &str) {
+    pub(crate) async fn execute_in(&self, database: &str, sql: &str) {
         let client = self.client_of("owner", database).await.unwrap();
         client.batch_execute(sql).await.unwrap();
     }
