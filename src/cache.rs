@@ -19,12 +19,12 @@ mod cache_status;
 mod config;
 mod encoding;
 mod entry;
-pub mod explain;
+pub(crate) mod explain;
 mod in_flight;
 pub mod freshness;
 mod key;
 mod lookup;
-pub mod rendered;
+pub(crate) mod rendered;
 mod fetch_history;
 mod splice;
 mod store;
@@ -42,9 +42,11 @@ use tokio_util::task::TaskTracker;
 pub use cache_status::{CacheStatus, CacheStatusHeader, Staleness};
 pub use config::Config;
 pub use encoding::{Encoding, Text};
-pub use entry::{CacheEntry, Cost, FillId, WORTH_COMPRESSING};
-pub use explain::Explanation;
-pub use rendered::{Address, Tag, Unexpired, Usual};
+pub(crate) use entry::WORTH_COMPRESSING;
+pub use entry::{CacheEntry, FillId};
+pub(crate) use explain::Explanation;
+pub(crate) use rendered::Unexpired;
+pub use rendered::{Address, Tag, Usual};
 
 use self::freshness::Freshness;
 use self::in_flight::InFlight;
@@ -100,15 +102,15 @@ pub enum CacheMode {
 #[derive(Clone, Debug)]
 pub struct FetchRequest {
     /// What to ask.
-    pub query: CertQuery,
+    pub(crate) query: CertQuery,
     /// The id under which the fetch goes on record, and by which every answer that comes of it says so.
-    pub fill_id: FillId,
+    pub(crate) fill_id: FillId,
     /// How much it matters.
-    pub urgency: Urgency,
+    pub(crate) urgency: Urgency,
     /// Whether a caller forces it.
-    pub forced: bool,
+    pub(crate) forced: bool,
     /// Whether the last fetch has failed, so that this one tries each call once.
-    pub after_failure: bool,
+    pub(crate) after_failure: bool,
 }
 
 /// A list was found.
@@ -117,11 +119,11 @@ pub struct Found {
     /// The list.
     pub entry: Arc<CacheEntry>,
     /// Where it came from.
-    pub status: CacheStatus,
+    pub(crate) status: CacheStatus,
     /// Calls to Atlas that this answer cost; nothing for followers of another caller's fetch.
-    pub upstream_calls: u32,
+    pub(crate) upstream_calls: u32,
     /// When it is given: a certificate that has expired by then is not part of the answer.
-    pub as_of: Moment,
+    pub(crate) as_of: Moment,
 }
 
 /// What a caller is to the fetch that it joins.
@@ -176,7 +178,7 @@ pub enum NotFound {
 
 /// What is to be forgotten.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Purge {
+pub(crate) enum Purge {
     /// Everything.
     All,
     /// One list.
@@ -232,7 +234,7 @@ impl Cache {
     }
 
     /// Whether memory is short: then no list is renewed ahead of time.
-    pub fn save(&self, saves: bool) {
+    pub(crate) fn save(&self, saves: bool) {
         self.0.saves.store(saves, Ordering::Relaxed);
     }
 
@@ -242,7 +244,8 @@ impl Cache {
     /// Once this returns no caller is answered from what was known before, and no fetch that had begun
     /// before brings it back (G7). It costs what it purges, which may be a million lists: call it where a
     /// thread may be busy for that long.
-    pub fn purge(&self, what: &Purge, soft: bool) -> u64 {
+    #[cfg(test)]
+    pub(crate) fn purge(&self, what: &Purge, soft: bool) -> u64 {
         self.purge_except(what, soft, |_, _| false)
     }
 
@@ -259,7 +262,7 @@ impl Cache {
     }
 
     /// Everything that is known of a key.
-    pub fn explain(&self, query: &CertQuery, now: Moment) -> Explanation {
+    pub(crate) fn explain(&self, query: &CertQuery, now: Moment) -> Explanation {
         self.0.explain(query, now)
     }
 
@@ -323,16 +326,6 @@ impl NotAdmitted {
         match self {
             Self::Overloaded => Staleness::Overload,
             Self::Spent(_) => Staleness::Allowance,
-        }
-    }
-}
-
-impl NotFound {
-    /// Where the refusal came from, where there was something to come from.
-    pub fn status(&self) -> Option<CacheStatus> {
-        match self {
-            Self::Fetch { status, .. } => Some(*status),
-            Self::NotAdmitted(_) | Self::TooManyWaiters { .. } | Self::FetchDied => None,
         }
     }
 }

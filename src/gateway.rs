@@ -40,91 +40,91 @@ use crate::upstream::Upstream;
 
 use awaiting_record::{InFlightGuard, LookupRecord};
 
-pub use awaiting_record::AwaitingRecord;
-pub use deny_file::{DenyFile, ReadList};
-pub use last_lists::LastLists;
-pub use panics::Panics;
-pub use refusal::{Refusal, Repeats};
+pub(crate) use awaiting_record::AwaitingRecord;
+pub(crate) use deny_file::DenyFile;
+pub(crate) use last_lists::LastLists;
+pub(crate) use panics::Panics;
+pub(crate) use refusal::{Refusal, Repeats};
 
 /// The parts of a lookup, in the order in which it passes them.
-pub struct Gateway {
+pub(crate) struct Gateway {
     /// Who calls.
-    pub identity: Arc<Identity>,
+    pub(crate) identity: Arc<Identity>,
     /// May they.
-    pub policy: ArcSwap<Policy>,
+    pub(crate) policy: ArcSwap<Policy>,
     /// The file of the deny list.
-    pub deny_file: DenyFile,
+    pub(crate) deny_file: DenyFile,
     /// What is shown of both.
-    pub policy_metrics: PolicyMetrics,
+    pub(crate) policy_metrics: PolicyMetrics,
     /// How much may they.
-    pub allowance: Allowance,
+    pub(crate) allowance: Allowance,
     /// What is remembered.
-    pub cache: Cache,
+    pub(crate) cache: Cache,
     /// How Atlas is asked.
-    pub upstream: Upstream,
+    pub(crate) upstream: Upstream,
     /// What the last fetches have found.
-    pub last_lists: Arc<LastLists>,
+    pub(crate) last_lists: Arc<LastLists>,
     /// What is written down.
-    pub audit: Audit,
+    pub(crate) audit: Audit,
     /// What is counted.
-    pub metrics: LookupMetrics,
+    pub(crate) metrics: LookupMetrics,
     /// What has gone wrong inside.
-    pub panics: Panics,
+    pub(crate) panics: Panics,
     /// What is said once for many lookups.
-    pub repeats: Arc<Repeats>,
+    pub(crate) repeats: Arc<Repeats>,
     /// How much memory is left.
-    pub memory: Memory,
+    pub(crate) memory: Memory,
     /// Where the time comes from.
-    pub clock: Clock,
+    pub(crate) clock: Clock,
     /// What bounds a lookup.
-    pub limits: LookupLimits,
+    pub(crate) limits: LookupLimits,
 }
 
 /// What bounds a lookup.
 #[derive(Clone, Copy, Debug)]
-pub struct LookupLimits {
+pub(crate) struct LookupLimits {
     /// How long a lookup may take from its head to its answer.
-    pub request: Duration,
+    pub(crate) request: Duration,
     /// How many lookups of known callers may be under way, and how many of others beside them.
-    pub in_flight: usize,
+    pub(crate) in_flight: usize,
 }
 
 /// One lookup, as it was asked for.
 #[derive(Debug)]
-pub struct LookupRequest<'r> {
+pub(crate) struct LookupRequest<'r> {
     /// The caller's token; `None` if there is none.
-    pub token: Option<&'r [u8]>,
+    pub(crate) token: Option<&'r [u8]>,
     /// Which certificates.
-    pub query: &'r CertQuery,
+    pub(crate) query: &'r CertQuery,
     /// How the caller addressed this gateway.
-    pub address: Address<'r>,
+    pub(crate) address: Address<'r>,
     /// How it was asked; for traces.
-    pub method: &'r Method,
+    pub(crate) method: &'r Method,
     /// In which version of HTTP; for traces.
-    pub protocol: Version,
+    pub(crate) protocol: Version,
     /// Whether Atlas is to be asked anew, if the caller's rule allows it.
-    pub no_cache: bool,
+    pub(crate) no_cache: bool,
     /// The form in which a large list is to leave, if not as it is.
-    pub encoding: Option<Encoding>,
+    pub(crate) encoding: Option<Encoding>,
     /// Up to how many certificates the answer shows all that there are.
-    pub most: usize,
+    pub(crate) most: usize,
     /// The trace that the caller is in (W3C Trace Context), if it says.
-    pub traceparent: Option<&'r str>,
+    pub(crate) traceparent: Option<&'r str>,
 }
 
 /// A caller's reply, and what the record says of it.
 #[derive(Debug)]
 pub struct Rendered<R> {
     /// What the caller gets, once the record is written.
-    pub reply: R,
+    pub(crate) reply: R,
     /// The reply's status.
-    pub status: u16,
+    pub(crate) status: u16,
     /// The code of an error.
-    pub error_code: Option<Arc<str>>,
+    pub(crate) error_code: Option<Arc<str>>,
     /// How many certificates are in the reply.
-    pub certificates: Option<u64>,
+    pub(crate) certificates: Option<u64>,
     /// The answer was shed for want of memory, and the reply is the refusal that says so.
-    pub is_shed: bool,
+    pub(crate) is_shed: bool,
 }
 
 /// A caller, the rule that lets it, and the list that the cache has for it.
@@ -175,7 +175,7 @@ impl Gateway {
     /// The whole job. Dropped before its end, the lookup is on record as abandoned.
     ///
     /// `render` turns what came of it into the caller's reply.
-    pub async fn lookup<R: Unpin>(
+    pub(crate) async fn lookup<R: Unpin>(
         &self,
         arrival: Arrival<'_>,
         request: &LookupRequest<'_>,

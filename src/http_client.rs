@@ -27,19 +27,19 @@ pub(crate) use proxy::{ProxyError, ProxySettings};
 /// What a client is made of.
 pub(crate) struct ClientOptions<'s> {
     /// Who may prove to be whom we call.
-    pub trust: Trust<'s>,
+    pub(crate) trust: Trust<'s>,
     /// Whether every call is over TLS.
-    pub only_https: bool,
+    pub(crate) only_https: bool,
     /// The proxy on the way, if there is one.
-    pub proxy: ProxySettings<'s>,
+    pub(crate) proxy: ProxySettings<'s>,
     /// Which addresses a name has; as the system says where it is `None`.
-    pub resolver: Option<Arc<dyn Resolve>>,
+    pub(crate) resolver: Option<Arc<dyn Resolve>>,
     /// Until a new connection stands, TLS and proxy included.
-    pub connect: Duration,
+    pub(crate) connect: Duration,
     /// Until the head of an answer is there, a new connection included.
-    pub first_byte: Duration,
+    pub(crate) first_byte: Duration,
     /// How many idle connections are kept for each host.
-    pub idle_connections: usize,
+    pub(crate) idle_connections: usize,
 }
 
 /// Why no client can be made.
@@ -67,13 +67,13 @@ pub(crate) struct HttpClient {
 #[derive(Clone, Debug)]
 pub(crate) struct HttpReply {
     /// Its status.
-    pub status: StatusCode,
+    pub(crate) status: StatusCode,
     /// Its headers.
-    pub headers: HeaderMap,
+    pub(crate) headers: HeaderMap,
     /// Its body.
-    pub body: Bytes,
+    pub(crate) body: Bytes,
     /// When its head arrived.
-    pub at: Moment,
+    pub(crate) at: Moment,
 }
 
 /// How an answer was lost.
@@ -110,7 +110,7 @@ pub enum HttpErrorKind {
 #[error("{kind}")]
 pub(crate) struct HttpError {
     /// How it was lost.
-    pub kind: HttpErrorKind,
+    pub(crate) kind: HttpErrorKind,
     #[source]
     cause: Option<reqwest::Error>,
 }
@@ -119,11 +119,11 @@ pub(crate) struct HttpError {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CallBounds {
     /// The largest body of a 200.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// Until the whole answer is there, counted from `from`.
-    pub time: Duration,
+    pub(crate) time: Duration,
     /// When the call begins, by the clock's `elapsed`.
-    pub from: Duration,
+    pub(crate) from: Duration,
 }
 
 /// The head of an answer whose body has yet to be read. Dropped before, the rest of it is not taken.

@@ -29,7 +29,7 @@ use crate::telemetry::metrics::process::MemoryMetrics;
 pub struct Config {
     /// What the process may take; without it what its control groups allow, if they bound it at all.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub ceiling: Option<Size>,
+    pub(crate) ceiling: Option<Size>,
     /// Where the kernel says what the process takes, in the form of proc(5)'s `statm`. Tests have a file
     /// of their own.
     #[serde(skip)]
@@ -38,7 +38,7 @@ pub struct Config {
 
 /// The memory of the process. Cheap to clone, and a stage costs one load.
 #[derive(Clone, Debug, Default)]
-pub struct Memory(Arc<MemoryState>);
+pub(crate) struct Memory(Arc<MemoryState>);
 
 #[derive(Debug, Default)]
 struct MemoryState {
@@ -49,7 +49,7 @@ struct MemoryState {
 }
 
 /// What can be made smaller when memory is short. Both calls may take their time.
-pub trait Reclaim: Clone + Send + 'static {
+pub(crate) trait Reclaim: Clone + Send + 'static {
     /// How many bytes it holds.
     fn held(&self) -> u64;
 
@@ -74,7 +74,7 @@ impl<A: Reclaim, B: Reclaim> Reclaim for (A, B) {
 
 /// What is given up; each stage includes those before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
+pub(crate) enum Stage {
     /// Nothing.
     Plenty,
     /// Lists are not renewed ahead of time, and the cache evicts an eighth at a time.
@@ -98,12 +98,12 @@ impl Default for Config {
 
 impl Config {
     /// What the process may take, in bytes; `None` if nothing bounds it. Reads files.
-    pub fn bound(&self) -> Option<u64> {
+    pub(crate) fn bound(&self) -> Option<u64> {
         self.ceiling.map(|size| size.0).or_else(allowed_by_groups)
     }
 
     /// What cannot be meant.
-    pub fn config_errors(&self) -> Vec<ConfigError> {
+    pub(crate) fn config_errors(&self) -> Vec<ConfigError> {
         let mut config_errors = Vec::new();
         if let Some(ceiling) = self.ceiling {
             let allowed = SMALLEST_CEILING..=Size::mebibytes(64 << 20);
@@ -114,7 +114,7 @@ impl Config {
     }
 
     /// What will not do what it seems to, with a cache of `max_size`. Reads what the control groups allow.
-    pub fn warnings(&self, max_size: Size) -> Vec<ConfigError> {
+    pub(crate) fn warnings(&self, max_size: Size) -> Vec<ConfigError> {
         Self::warnings_for(self.bound().map(Size), max_size)
     }
 
@@ -150,7 +150,7 @@ impl Stage {
 
 impl Memory {
     /// Nothing is known of it yet.
-    pub fn new(metrics: MemoryMetrics) -> Self {
+    pub(crate) fn new(metrics: MemoryMetrics) -> Self {
         Self(Arc::new(MemoryState {
             metrics,
             ..MemoryState::default()
@@ -158,7 +158,7 @@ impl Memory {
     }
 
     /// What is given up now.
-    pub fn stage(&self) -> Stage {
+    pub(crate) fn stage(&self) -> Stage {
         let index = usize::from(self.0.stage.load(Ordering::Relaxed));
         MARKS
             .get(index)
@@ -167,13 +167,13 @@ impl Memory {
     }
 
     /// Waits until the present connections are to end.
-    pub async fn connections_must_end(&self) {
+    pub(crate) async fn connections_must_end(&self) {
         self.0.connections_must_end.notified().await;
     }
 
     /// Takes a reading again and again, tells `each` stage, and has `cache` evict what is too much, for
     /// ever; without a ceiling there is nothing to do.
-    pub async fn watch(
+    pub(crate) async fn watch(
         &self,
         config: Config,
         clock: Clock,

@@ -101,7 +101,7 @@ impl CacheStatus {
     /// What `Cache-Status` says after the cache's name.
     ///
     /// `ttl` is that of the answer, where it has one; `stored`, whether it is remembered.
-    pub const fn header(self, ttl: Option<i64>, stored: bool) -> CacheStatusHeader {
+    pub(crate) const fn header(self, ttl: Option<i64>, stored: bool) -> CacheStatusHeader {
         CacheStatusHeader {
             status: self,
             ttl,
@@ -116,13 +116,6 @@ pub struct CacheStatusHeader {
     status: CacheStatus,
     ttl: Option<i64>,
     stored: bool,
-}
-
-impl CacheStatusHeader {
-    /// For how long the answer is good, where it says so.
-    pub fn ttl(self) -> Option<i64> {
-        self.ttl
-    }
 }
 
 impl fmt::Display for CacheStatusHeader {

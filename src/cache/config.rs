@@ -16,17 +16,17 @@ pub struct Config {
     pub ttl: Duration,
     /// How long after that a list is still served while Atlas cannot answer.
     #[serde(with = "settings::duration")]
-    pub stale_if_error: Duration,
+    pub(crate) stale_if_error: Duration,
     /// How long it is remembered that a user or a project does not exist.
     #[serde(with = "settings::duration")]
-    pub negative_ttl: Duration,
+    pub(crate) negative_ttl: Duration,
     /// Whether a list in use is fetched anew before its time, so that no caller waits for it.
     pub refresh_ahead: bool,
     /// How often at most callers may force one list to be fetched anew.
     #[serde(with = "settings::duration")]
-    pub min_refresh_interval: Duration,
+    pub(crate) min_refresh_interval: Duration,
     /// How much memory the lists may take, with all that is kept about them.
-    pub max_size: Size,
+    pub(crate) max_size: Size,
 }
 
 impl Default for Config {
@@ -44,7 +44,7 @@ impl Default for Config {
 
 impl Config {
     /// What cannot be meant.
-    pub fn config_errors(&self) -> Vec<ConfigError> {
+    pub(crate) fn config_errors(&self) -> Vec<ConfigError> {
         let usual = Self::default();
         let mut config_errors = Vec::new();
         let mut ranges = Ranges::of("cache", &mut config_errors);

@@ -30,7 +30,7 @@ pub enum Text {
 
 impl Encoding {
     /// As it stands in `Content-Encoding`.
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Brotli => "br",
             Self::Gzip => "gzip",
@@ -39,7 +39,10 @@ impl Encoding {
     }
 
     /// Compresses quickly what `feed` writes, for one answer. `None` if that failed.
-    pub fn compress(self, feed: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Option<Vec<u8>> {
+    pub(crate) fn compress(
+        self,
+        feed: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    ) -> Option<Vec<u8>> {
         let out = Vec::new();
         match self {
             Self::Brotli => {
@@ -68,7 +71,7 @@ impl Text {
     }
 
     /// Its parts, in their order; they can be empty.
-    pub fn texts(&self) -> &[Bytes] {
+    pub(crate) fn texts(&self) -> &[Bytes] {
         match self {
             Self::Whole(bytes) => std::slice::from_ref(bytes),
             Self::Spliced(texts) => &**texts,
@@ -94,7 +97,8 @@ impl Text {
     }
 
     /// A copy in one piece.
-    pub fn to_vec(&self) -> Vec<u8> {
+    #[cfg(test)]
+    pub(crate) fn to_vec(&self) -> Vec<u8> {
         self.texts().concat()
     }
 }

@@ -68,13 +68,13 @@ pub(super) enum EntryMark {
 
 /// What the fetch that brought a list has cost.
 #[derive(Clone, Debug)]
-pub struct Cost {
+pub(crate) struct Cost {
     /// The credential's configured name.
-    pub credential: Arc<str>,
+    pub(crate) credential: Arc<str>,
     /// Calls to Atlas's API.
-    pub calls: u32,
+    pub(crate) calls: u32,
     /// Pages in the list.
-    pub pages: u32,
+    pub(crate) pages: u32,
 }
 
 /// The circumstances of a fetch.
@@ -101,7 +101,7 @@ impl FillId {
     }
 
     /// The id as the audit trail has it.
-    pub fn uuid(self) -> Uuid {
+    pub(crate) fn uuid(self) -> Uuid {
         self.0
     }
 
@@ -158,22 +158,22 @@ impl CacheEntry {
     }
 
     /// The certificates, those that have expired meanwhile included.
-    pub fn list(&self) -> &CertificateList {
+    pub(crate) fn list(&self) -> &CertificateList {
         &self.list
     }
 
     /// The fetch that brought it.
-    pub fn fill_id(&self) -> FillId {
+    pub(crate) fn fill_id(&self) -> FillId {
         self.fill_id
     }
 
     /// What the fetch cost.
-    pub fn cost(&self) -> &Cost {
+    pub(crate) fn cost(&self) -> &Cost {
         &self.cost
     }
 
     /// When Atlas answered with its oldest page.
-    pub fn answered_at(&self) -> Moment {
+    pub(crate) fn answered_at(&self) -> Moment {
         Moment {
             elapsed: Duration::from_micros(self.answered_at),
             wall: self.answered_on,
@@ -181,13 +181,13 @@ impl CacheEntry {
     }
 
     /// How long ago Atlas answered with its oldest page.
-    pub fn age(&self, now: Moment) -> Duration {
+    pub(crate) fn age(&self, now: Moment) -> Duration {
         now.since(self.answered_at())
     }
 
     /// Whole seconds for which this very answer stays what it is: until the list is asked for anew or
     /// a certificate in it expires. Negative once the list is stale: for how long it has been.
-    pub fn ttl(&self, now: Moment) -> i64 {
+    pub(crate) fn ttl(&self, now: Moment) -> i64 {
         let seconds = |span: Duration| {
             i64::try_from(span.as_secs()).expect("an age or a lifetime is within 292 years")
         };
@@ -205,7 +205,7 @@ impl CacheEntry {
     }
 
     /// What the `ETag`s of this list are made of at `now`.
-    pub fn tag(&self, now: Timestamp) -> Tag {
+    pub(crate) fn tag(&self, now: Timestamp) -> Tag {
         if now < self.first_expiry
             && let Some(tag) = rendered::enclosed_tag(&self.list, self.usual)
         {
@@ -227,7 +227,7 @@ impl CacheEntry {
     }
 
     /// The list's URL at `address`, without a query, as a part of a JSON text.
-    pub fn url(&self, query: &CertQuery, address: Address<'_>) -> Cow<'_, [u8]> {
+    pub(crate) fn url(&self, query: &CertQuery, address: Address<'_>) -> Cow<'_, [u8]> {
         if let Some(url) = rendered::enclosed_url(&self.list, address) {
             return Cow::Borrowed(url);
         }
@@ -238,7 +238,7 @@ impl CacheEntry {
 
     /// The usual answer, compressed: `None` for a small one, for one that does not shrink, and before
     /// [`CacheEntry::compress`].
-    pub fn compressed(
+    pub(crate) fn compressed(
         &self,
         query: &CertQuery,
         address: Address<'_>,
@@ -262,7 +262,7 @@ impl CacheEntry {
     }
 
     /// Compresses the list, once for all callers, wherever they ask. Says whether this call has done it.
-    pub async fn compress(&self, now: Timestamp, encoding: Encoding) -> bool {
+    pub(crate) async fn compress(&self, now: Timestamp, encoding: Encoding) -> bool {
         self.unexpired(now).compress(encoding).await
     }
 
@@ -276,7 +276,7 @@ impl CacheEntry {
     }
 
     /// Bytes of memory that the entry takes, its place in the memory included.
-    pub fn weight(&self) -> usize {
+    pub(crate) fn weight(&self) -> usize {
         let large = if self.is_worth_compressing() {
             self.usual_length()
         } else {
@@ -326,7 +326,7 @@ impl CacheEntry {
     }
 
     /// What every form but the first answer is made of at `now`.
-    pub fn unexpired(&self, now: Timestamp) -> Arc<Unexpired> {
+    pub(crate) fn unexpired(&self, now: Timestamp) -> Arc<Unexpired> {
         self.unexpired_kept(now, self.is_worth_compressing())
     }
 
@@ -434,7 +434,7 @@ pub(super) fn micros(span: Duration) -> u64 {
 const AFTER_HOLDING_BACK: Duration = Duration::from_secs(1);
 
 /// Bodies up to this length leave as they are: 494 bytes shrink to 281, which fit into the same packet.
-pub const WORTH_COMPRESSING: usize = 8 << 10;
+pub(crate) const WORTH_COMPRESSING: usize = 8 << 10;
 
 /// When a list without certificates expires.
 const NEVER: Timestamp = Timestamp::from_micros(i64::MAX);

@@ -13,26 +13,26 @@ use crate::upstream::HeldBack;
 /// Everything that is known of a key. Serialised, it is the answer to `/cache/explain`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Explanation {
+pub(crate) struct Explanation {
     /// What a lookup would find.
-    pub state: KeyState,
+    pub(crate) state: KeyState,
     /// Why, in one sentence.
-    pub why: String,
+    pub(crate) why: String,
     /// The list, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub list: Option<ListFacts>,
+    pub(crate) list: Option<ListFacts>,
     /// The absence, if one is remembered.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub absence: Option<AbsenceFacts>,
+    pub(crate) absence: Option<AbsenceFacts>,
     /// The fetch under way, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub fetch: Option<FetchFacts>,
+    pub(crate) fetch: Option<FetchFacts>,
 }
 
 /// What a lookup would find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum KeyState {
+pub(crate) enum KeyState {
     /// Nothing, or nothing that may still be served.
     Absent,
     /// A list that will be fetched anew when it is asked for.
@@ -50,78 +50,78 @@ pub enum KeyState {
 /// What is known of a list.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ListFacts {
+pub(crate) struct ListFacts {
     /// Seconds since Atlas answered with its oldest page.
-    pub age_seconds: u64,
+    pub(crate) age_seconds: u64,
     /// As `Cache-Status` would say.
-    pub ttl_seconds: i64,
+    pub(crate) ttl_seconds: i64,
     /// When Atlas answered.
-    pub answered_at: String,
+    pub(crate) answered_at: String,
     /// Until what age the list is fresh: `ttl` and its share of chance.
-    pub fresh_for_seconds: f64,
+    pub(crate) fresh_for_seconds: f64,
     /// In how many seconds a hit causes a fetch ahead of time; 0 if the next one does.
-    pub refresh_in_seconds: u64,
+    pub(crate) refresh_in_seconds: u64,
     /// In how many seconds the list may not even be served in an outage.
-    pub dead_in_seconds: u64,
+    pub(crate) dead_in_seconds: u64,
     /// When the next certificate leaves the answer.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub next_expiry_in_seconds: Option<u64>,
+    pub(crate) next_expiry_in_seconds: Option<u64>,
     /// Certificates that are served, and all that Atlas listed.
-    pub certificates: usize,
+    pub(crate) certificates: usize,
     /// Certificates that Atlas listed.
-    pub listed: usize,
+    pub(crate) listed: usize,
     /// The fetch that brought it.
-    pub fill_id: String,
+    pub(crate) fill_id: String,
     /// Pages of that fetch.
-    pub pages: u32,
+    pub(crate) pages: u32,
     /// Calls of that fetch.
-    pub calls: u32,
+    pub(crate) calls: u32,
     /// Which credential asked.
-    pub credential: String,
+    pub(crate) credential: String,
     /// The validator of the usual answer.
-    pub etag: String,
+    pub(crate) etag: String,
     /// Bytes of memory.
-    pub bytes: usize,
+    pub(crate) bytes: usize,
     /// Whether it was refreshed ahead.
-    pub refreshed_ahead: bool,
+    pub(crate) refreshed_ahead: bool,
     /// Whether a soft purge, or a clock that ran ahead, has ended its fresh life.
-    pub softly_purged: bool,
+    pub(crate) softly_purged: bool,
     /// Seconds since Atlas last failed to replace it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub failed_seconds_ago: Option<u64>,
+    pub(crate) failed_seconds_ago: Option<u64>,
     /// Seconds since a rule of ours last held back the call that would have replaced it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub held_back_seconds_ago: Option<u64>,
+    pub(crate) held_back_seconds_ago: Option<u64>,
     /// Which rule that was.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub held_back_by: Option<&'static str>,
+    pub(crate) held_back_by: Option<&'static str>,
     /// Where it stands: `main`, among the lists that are asked for often, `probation`, among the last fetched, or both.
-    pub segments: Vec<&'static str>,
+    pub(crate) segments: Vec<&'static str>,
 }
 
 /// What is known of an absence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct AbsenceFacts {
+pub(crate) struct AbsenceFacts {
     /// Atlas's code.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub error_code: Option<String>,
+    pub(crate) error_code: Option<String>,
     /// For how many more seconds Atlas is not asked.
-    pub ttl_seconds: u64,
+    pub(crate) ttl_seconds: u64,
     /// The fetch that brought it.
-    pub fill_id: String,
+    pub(crate) fill_id: String,
 }
 
 /// What is known of a fetch under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct FetchFacts {
+pub(crate) struct FetchFacts {
     /// Which fetch of its task it is.
-    pub number: u32,
+    pub(crate) number: u32,
     /// Since how many milliseconds it is under way.
-    pub since_milliseconds: u64,
+    pub(crate) since_milliseconds: u64,
     /// How many wait for it.
-    pub waiters: usize,
+    pub(crate) waiters: usize,
 }
 
 impl Inner {

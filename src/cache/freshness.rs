@@ -45,12 +45,12 @@ impl Lifetime {
     }
 
     /// Until what age a list is fresh.
-    pub fn fresh(self) -> Duration {
+    pub(crate) fn fresh(self) -> Duration {
         Duration::from_millis(self.fresh.into())
     }
 
     /// From what age on a list in use is fetched anew.
-    pub fn due(self) -> Duration {
+    pub(crate) fn due(self) -> Duration {
         Duration::from_millis(self.due.into())
     }
 

@@ -38,9 +38,9 @@ pub struct Usual {
     /// The JSON document.
     pub body: Text,
     /// Its strong validator.
-    pub etag: HeaderValue,
+    pub(crate) etag: HeaderValue,
     /// How many certificates are in it.
-    pub certificates: usize,
+    pub(crate) certificates: usize,
 }
 
 /// What a strong `ETag` is made of: the first 96 bits of the SHA-256 of the certificates' bytes, in
@@ -53,7 +53,7 @@ pub struct Tag([u8; Self::LENGTH]);
 
 /// What of a list is unexpired for some time: the list that every form is made of, and its compressed forms.
 #[derive(Debug)]
-pub struct Unexpired {
+pub(crate) struct Unexpired {
     /// Shares the memory of the whole list while nothing has expired.
     list: CertificateList,
     tag: Tag,
@@ -139,13 +139,13 @@ impl Tag {
     }
 
     /// The value of the usual form's `ETag`, ASCII.
-    pub fn as_bytes(&self) -> &[u8; Self::LENGTH] {
+    pub(crate) fn as_bytes(&self) -> &[u8; Self::LENGTH] {
         &self.0
     }
 
     /// The header for one form of the list: `variant` is empty for the usual one, and differs for each
     /// other (a page, an indented one, a compressed one).
-    pub fn header(self, variant: &[&str]) -> HeaderValue {
+    pub(crate) fn header(self, variant: &[&str]) -> HeaderValue {
         let mut value = Vec::with_capacity(USUAL_TAG);
         value.push(b'"');
         value.extend_from_slice(&self.0);
@@ -294,27 +294,22 @@ impl Unexpired {
     }
 
     /// How many certificates there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.list.len()
     }
 
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.list.is_empty()
-    }
-
     /// What `ETag`s are made of.
-    pub fn tag(&self) -> Tag {
+    pub(crate) fn tag(&self) -> Tag {
         self.tag
     }
 
     /// Some of the certificates, joined by commas, in the memory of all.
-    pub fn texts(&self, range: Range<usize>) -> Bytes {
+    pub(crate) fn texts(&self, range: Range<usize>) -> Bytes {
         self.list.texts(range)
     }
 
     /// How long the list is when it is indented: as `measure` says, which is asked once.
-    pub fn indented(&self, measure: impl FnOnce() -> usize) -> usize {
+    pub(crate) fn indented(&self, measure: impl FnOnce() -> usize) -> usize {
         *self.indented.get_or_init(measure)
     }
 
@@ -363,14 +358,14 @@ impl Unexpired {
     }
 
     /// The compressed form of all certificates between `head` and `tail`, on the same terms.
-    pub fn splice(&self, encoding: Encoding, head: &[u8], tail: &[u8]) -> Option<Text> {
+    pub(crate) fn splice(&self, encoding: Encoding, head: &[u8], tail: &[u8]) -> Option<Text> {
         let put = self.form(encoding).put(head, tail)?;
         Some(put.text.clone())
     }
 
     /// The compressed form of page `number` between `head` and `tail`, which no other document has: as it
     /// was made for the last who asked, or as `make` does it.
-    pub fn page(
+    pub(crate) fn page(
         &self,
         encoding: Encoding,
         number: u32,

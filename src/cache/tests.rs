@@ -9,3 +9,12 @@ mod model;
 mod project_index;
 mod purge;
 mod stage;
+
+impl super::NotFound {
+    fn status(&self) -> Option<super::CacheStatus> {
+        match self {
+            Self::Fetch { status, .. } => Some(*status),
+            Self::NotAdmitted(_) | Self::TooManyWaiters { .. } | Self::FetchDied => None,
+        }
+    }
+}

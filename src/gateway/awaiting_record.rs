@@ -28,7 +28,7 @@ pub(super) struct LookupRecord<'l> {
 /// With it comes what counts the lookup as one in flight, which it is until its reply has left. It borrows
 /// nothing of the request.
 #[must_use = "what is not waited for was not answered"]
-pub struct AwaitingRecord<R> {
+pub(crate) struct AwaitingRecord<R> {
     /// `None` once it was handed out.
     reply: Option<R>,
     /// Without one its record is folded.

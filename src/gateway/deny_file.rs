@@ -16,15 +16,15 @@ use crate::system::{Settled, may_wait, read_owned, text_of};
 
 /// Where the deny list comes from, and what is wrong with it.
 #[derive(Debug, Default)]
-pub struct DenyFile(Mutex<State>);
+pub(crate) struct DenyFile(Mutex<State>);
 
 /// A deny list as it was read.
 #[derive(Debug)]
-pub struct ReadList {
+pub(crate) struct ReadList {
     /// The list.
-    pub list: DenyList,
+    pub(crate) list: DenyList,
     /// The lines that deny nobody.
-    pub bad: Vec<BadLine>,
+    pub(crate) bad: Vec<BadLine>,
 }
 
 #[derive(Debug, Default)]
@@ -39,7 +39,7 @@ type Content = Result<Vec<u8>, String>;
 
 impl DenyFile {
     /// The list as it is now in the file at `path`.
-    pub fn read(path: &Path) -> Result<ReadList, ConfigError> {
+    pub(crate) fn read(path: &Path) -> Result<ReadList, ConfigError> {
         let text = read_owned(path, LARGEST_FILE).and_then(text_of);
         let text = text.map_err(|error| {
             ConfigError::at("access.deny_file", format!("cannot be read: {error}"))
@@ -49,7 +49,10 @@ impl DenyFile {
     }
 
     /// The list of another file than the present one, if `path` is one.
-    pub fn read_if_moved(&self, path: Option<&Path>) -> Result<Option<Arc<DenyList>>, ConfigError> {
+    pub(crate) fn read_if_moved(
+        &self,
+        path: Option<&Path>,
+    ) -> Result<Option<Arc<DenyList>>, ConfigError> {
         if self.lock().path.as_deref() == path {
             return Ok(None);
         }
@@ -61,7 +64,7 @@ impl DenyFile {
     }
 
     /// From now on the list is in the file at `path`, if there is one at all.
-    pub fn place(&self, path: Option<PathBuf>) {
+    pub(crate) fn place(&self, path: Option<PathBuf>) {
         *self.lock() = State {
             path,
             ..State::default()
@@ -69,7 +72,7 @@ impl DenyFile {
     }
 
     /// What is wrong with the file.
-    pub fn trouble(&self) -> Option<String> {
+    pub(crate) fn trouble(&self) -> Option<String> {
         self.lock().trouble.clone()
     }
 
@@ -93,7 +96,7 @@ impl DenyFile {
 
 impl Gateway {
     /// Keeps the deny list as its file has it. Never ends.
-    pub async fn watch_deny_file(&self) {
+    pub(crate) async fn watch_deny_file(&self) {
         loop {
             self.clock.sleep(BETWEEN_LOOKS).await;
             let Some(path) = self.deny_file.lock().path.clone() else {

@@ -20,7 +20,7 @@ use crate::upstream::{FetchError, Fetched, Verdict};
 
 /// The last list of each user of each project.
 #[derive(Debug)]
-pub struct LastLists(Cache<CertQuery, Arc<LastList>, RandomState>);
+pub(crate) struct LastLists(Cache<CertQuery, Arc<LastList>, RandomState>);
 
 /// What a fetch has found.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// When lookups have panicked lately.
 #[derive(Debug, Default)]
-pub struct Panics(Mutex<VecDeque<Duration>>);
+pub(crate) struct Panics(Mutex<VecDeque<Duration>>);
 
 impl Panics {
     /// Notes one, at a time of [`Moment::elapsed`](crate::system::Moment::elapsed).

@@ -19,7 +19,7 @@ use crate::upstream::{FetchError, FetchErrorKind, HeldBack, Verdict};
 
 /// Why a lookup is refused.
 #[derive(Debug, thiserror::Error)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// No rule grants it.
     #[error("no rule grants it")]
     Denied(#[source] Denied),
@@ -67,7 +67,7 @@ pub enum Refusal {
 
 /// What many lookups, or an outage, can repeat, and the log says once for all of them.
 #[derive(Debug, Default)]
-pub struct Repeats {
+pub(crate) struct Repeats {
     pub(super) outage: Outage,
     no_keys: RateLimitedLog,
     panicked: RateLimitedLog,
@@ -89,7 +89,7 @@ impl Refusal {
     }
 
     /// What the lookup cost Atlas.
-    pub fn upstream_calls(&self) -> u32 {
+    pub(crate) fn upstream_calls(&self) -> u32 {
         match self {
             Self::Fetch { upstream_calls, .. } => *upstream_calls,
             Self::Denied(_)

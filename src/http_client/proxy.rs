@@ -12,11 +12,11 @@ use crate::system::{Secret, SecretFileError};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ProxySettings<'s> {
     /// `proxy`: `http://egress.internal:3128`, or `http://user@egress.internal:3128`.
-    pub url: Option<&'s str>,
+    pub(crate) url: Option<&'s str>,
     /// `proxy_password_file`.
-    pub password_file: Option<&'s Path>,
+    pub(crate) password_file: Option<&'s Path>,
     /// The same password, which only ever comes from the environment.
-    pub password: Option<&'s Secret>,
+    pub(crate) password: Option<&'s Secret>,
 }
 
 /// Why there is no such proxy.

@@ -8,7 +8,7 @@ use crate::cache::Encoding;
 
 /// The media type of a successful answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MediaType {
+pub(crate) enum MediaType {
     /// `application/json`
     Json,
     /// `application/vnd.atlas.2023-01-01+json`, the one version that this resource has.
@@ -19,15 +19,15 @@ pub enum MediaType {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Encodings {
     /// `br`
-    pub brotli: u16,
+    pub(crate) brotli: u16,
     /// `gzip`
-    pub gzip: u16,
+    pub(crate) gzip: u16,
     /// `zstd`
-    pub zstd: u16,
+    pub(crate) zstd: u16,
 }
 
 /// The media type to answer with; `None` if the caller takes none that this resource has.
-pub fn accepted_media_type(
+pub(crate) fn accepted_media_type(
     accept: &GetAll<'_, HeaderValue>,
     version: ApiVersion,
 ) -> Option<MediaType> {
@@ -65,7 +65,7 @@ pub fn accepted_media_type(
 
 impl MediaType {
     /// As it stands in `Content-Type`.
-    pub fn header_value(self) -> HeaderValue {
+    pub(crate) fn header_value(self) -> HeaderValue {
         HeaderValue::from_static(match self {
             Self::Json => "application/json",
             Self::Versioned => "application/vnd.atlas.2023-01-01+json;charset=utf-8",
@@ -103,7 +103,7 @@ impl Encodings {
     }
 
     /// The one that is preferred; of those that are equally welcome, the cheapest to make and to undo.
-    pub fn preferred(self) -> Option<Encoding> {
+    pub(crate) fn preferred(self) -> Option<Encoding> {
         if self == Self::default() {
             // Most callers take none.
             return None;

@@ -9,52 +9,52 @@ use percent_encoding::percent_decode_str;
 
 /// How an answer is to be written. Nothing of it reaches the cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ListForm {
+pub(crate) struct ListForm {
     /// `pageNum` and `itemsPerPage`, if either was given; else every certificate in one answer.
-    pub page: Option<PageQuery>,
+    pub(crate) page: Option<PageQuery>,
     /// `includeCount`: whether `totalCount` is wanted. `None` where the caller did not say.
-    pub include_count: Option<bool>,
+    pub(crate) include_count: Option<bool>,
     /// `pretty`: indented JSON. `None` where the caller did not say.
-    pub pretty: Option<bool>,
+    pub(crate) pretty: Option<bool>,
     /// `envelope`: the status inside of the body. `None` where the caller did not say.
-    pub envelope: Option<bool>,
+    pub(crate) envelope: Option<bool>,
     /// Whether a token was put into the query, where it does not belong (RFC 6750, section 2.3).
-    pub token_in_query: bool,
+    pub(crate) token_in_query: bool,
 }
 
 /// One page, as Atlas would cut it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PageQuery {
+pub(crate) struct PageQuery {
     /// `pageNum`, from 1; `None` where the caller did not say.
-    pub number: Option<u32>,
+    pub(crate) number: Option<u32>,
     /// `itemsPerPage`, from 1 to 500; `None` where the caller did not say.
-    pub size: Option<u32>,
+    pub(crate) size: Option<u32>,
 }
 
 /// A parameter that cannot be meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidQuery {
     /// The parameter, or `query` where not even that can be told.
-    pub name: &'static str,
+    pub(crate) name: &'static str,
     /// What is wrong with it.
-    pub problem: &'static str,
+    pub(crate) problem: &'static str,
 }
 
 impl PageQuery {
     /// The page's number; Atlas's default is the first.
-    pub fn number(self) -> u32 {
+    pub(crate) fn number(self) -> u32 {
         self.number.unwrap_or(1)
     }
 
     /// How many certificates a page holds; Atlas's default is 100.
-    pub fn size(self) -> u32 {
+    pub(crate) fn size(self) -> u32 {
         self.size.unwrap_or(100)
     }
 }
 
 impl ListForm {
     /// Reads what stands behind the question mark.
-    pub fn read(query: &str) -> Result<Self, InvalidQuery> {
+    pub(crate) fn read(query: &str) -> Result<Self, InvalidQuery> {
         let mut form = Self::default();
         let (mut number, mut size) = (None, None);
         for parameter in parameters(query) {
@@ -93,17 +93,17 @@ impl ListForm {
     }
 
     /// Whether indented JSON is wanted.
-    pub fn is_pretty(&self) -> bool {
+    pub(crate) fn is_pretty(&self) -> bool {
         self.pretty == Some(true)
     }
 
     /// Whether the status is wanted inside of the body.
-    pub fn has_envelope(&self) -> bool {
+    pub(crate) fn has_envelope(&self) -> bool {
         self.envelope == Some(true)
     }
 
     /// Whether this is what most callers ask for: the whole list, counted, compact, without envelope.
-    pub fn is_usual(&self) -> bool {
+    pub(crate) fn is_usual(&self) -> bool {
         self.page.is_none()
             && self.include_count != Some(false)
             && !self.is_pretty()

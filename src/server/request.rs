@@ -27,32 +27,30 @@ use crate::gateway::LookupRequest;
 pub struct CertRequest<'r> {
     /// Which certificates.
     pub query: CertQuery,
-    /// Which of the two paths was used.
-    pub version: ApiVersion,
     /// How the answer is to be written.
-    pub form: ListForm,
+    pub(crate) form: ListForm,
     /// The media type of a successful answer.
-    pub media_type: MediaType,
+    pub(crate) media_type: MediaType,
     /// The compression that the caller likes best of those that there are.
-    pub encoding: Option<Encoding>,
+    pub(crate) encoding: Option<Encoding>,
     /// The validators of the lists that the caller has already (`If-None-Match`).
-    pub validators: GetAll<'r, HeaderValue>,
+    pub(crate) validators: GetAll<'r, HeaderValue>,
     /// Where the links of the answer point.
     pub address: Address<'r>,
     /// The host that the caller has addressed, with its port where it gave one.
-    pub host: &'r str,
+    pub(crate) host: &'r str,
     /// Whether the target names the host, as in a request to a proxy.
-    pub is_absolute: bool,
+    pub(crate) is_absolute: bool,
     /// `GET` or `HEAD`.
-    pub method: &'r Method,
+    pub(crate) method: &'r Method,
     /// The version of HTTP.
-    pub protocol: Version,
+    pub(crate) protocol: Version,
     /// Whether the caller wants Atlas to be asked anew (`Cache-Control: no-cache`).
-    pub no_cache: bool,
+    pub(crate) no_cache: bool,
     /// The trace that the caller is in (W3C Trace Context).
-    pub traceparent: Option<&'r str>,
+    pub(crate) traceparent: Option<&'r str>,
     /// The bearer token.
-    pub credentials: BearerCredentials<'r>,
+    pub(crate) credentials: BearerCredentials<'r>,
 }
 
 /// How a request came here, as far as its own head does not say it.
@@ -153,7 +151,6 @@ impl<'r> CertRequest<'r> {
         let credentials = addressed.credentials(headers, form.token_in_query)?;
         Ok(Self {
             query: CertQuery { project, username },
-            version,
             form,
             media_type,
             encoding: encodings.preferred(),
@@ -179,7 +176,7 @@ impl<'r> CertRequest<'r> {
 
 impl CertRequest<'_> {
     /// What the gateway is asked.
-    pub fn lookup(&self) -> LookupRequest<'_> {
+    pub(crate) fn lookup(&self) -> LookupRequest<'_> {
         LookupRequest {
             token: match self.credentials {
                 BearerCredentials::Bearer(token) => Some(token),
@@ -199,7 +196,7 @@ impl CertRequest<'_> {
 }
 
 /// Whether a refused request asked for its errors in an envelope, whatever else is wrong with it.
-pub fn wants_envelope(parts: &Parts) -> bool {
+pub(crate) fn wants_envelope(parts: &Parts) -> bool {
     parts.uri.query().is_some_and(query::asks_for_envelope)
 }
 

@@ -26,7 +26,7 @@ use crate::gateway;
 use crate::gateway::{OVERLOAD_PAUSE, Refusal};
 
 /// A reply, and what the audit record says of it.
-pub type RenderedReply = gateway::Rendered<Response<ResponseBody>>;
+pub(crate) type RenderedReply = gateway::Rendered<Response<ResponseBody>>;
 
 /// Renders a list in the form that was asked for, or 304 where the caller has it already; 503 where the
 /// budget of unsent bytes is spent (load shedding).

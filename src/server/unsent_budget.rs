@@ -32,7 +32,7 @@ pub struct UnsentAccount {
 
 /// Bytes that one answer may hold; free again when it is dropped.
 #[derive(Debug)]
-pub struct Reserved {
+pub(crate) struct Reserved {
     account: UnsentAccount,
     bytes: u64,
 }
