@@ -12,6 +12,7 @@
 mod central;
 mod chain_end;
 mod check;
+mod checkpoint;
 mod conditions;
 mod config;
 mod connection;
@@ -38,4 +39,4 @@ pub(super) use progress::ShippingProgress;
 pub(crate) use schema::{prepare, script};
 pub(crate) use search::{ChainStatus, RecordPlace};
 pub(super) use shipper::{ShippedJournal, Shipper};
-pub(crate) use verify::{CentralReport, verify};
+pub(crate) use verify::{CentralVerdict, verify};

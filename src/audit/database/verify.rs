@@ -15,6 +15,7 @@ use crate::audit::verify::removal;
 use crate::system::Clock;
 
 use super::chain_end::number;
+use super::checkpoint::Checkpoints;
 use super::config::DatabaseConfig;
 use super::connection::Connection;
 use super::copy::Rows;
@@ -25,6 +26,17 @@ use super::search::{ChainStatus, chains, seq_of, unpack};
 use super::shipment::hash_digits;
 
 mod directories;
+
+/// What was found of all chains.
+#[derive(Clone, Debug)]
+pub(crate) struct CentralVerdict {
+    /// Of each.
+    pub(crate) chains: Vec<CentralReport>,
+    /// How many checkpoints follow one another.
+    pub(crate) checkpoints: u64,
+    /// When the first was made that does not.
+    pub(crate) broken_checkpoint: Option<String>,
+}
 
 /// What was found of one chain.
 #[derive(Clone, Debug)]
@@ -55,6 +67,9 @@ pub(crate) struct CentralFault {
 /// What is wrong with a record of the central trail.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CentralFaultKind {
+    /// A checkpoint names another hash.
+    #[error("is not the record that a checkpoint names")]
+    CheckpointDiffers,
     /// The lines were changed, or are not those of this batch.
     #[error("was changed in the database, in the batch with its line")]
     Changed,
@@ -95,11 +110,13 @@ pub(crate) async fn verify(
     clock: &Clock,
     directories: &[PathBuf],
     keys: &[HeadVerifier],
-) -> Result<Vec<CentralReport>, DatabaseError> {
+) -> Result<CentralVerdict, DatabaseError> {
     let connection = Connection::open(database, clock).await?;
     let mut reports = Vec::new();
+    let checkpoints = Checkpoints::read(&connection, keys).await?;
     for chain in chains(&connection).await? {
         let mut verification = Verification::new(&connection, chain, keys).await?;
+        verification.mark(&checkpoints);
         if let Err((seq, kind)) = verification.run(&connection).await? {
             verification.report.fault = Some(CentralFault { seq, kind });
         } else {
@@ -109,7 +126,11 @@ pub(crate) async fn verify(
         }
         reports.push(verification.report);
     }
-    Ok(reports)
+    Ok(CentralVerdict {
+        chains: reports,
+        checkpoints: checkpoints.count,
+        broken_checkpoint: checkpoints.broken,
+    })
 }
 
 struct Verification {
@@ -120,6 +141,8 @@ struct Verification {
     gaps: HashMap<u64, GapRow>,
     /// Holes for which a later record of the chain may give the reason.
     unexplained: Vec<(u64, Tip)>,
+    /// What checkpoints say of its records.
+    marked: HashMap<u64, HexHash>,
     /// The ends of all batches.
     ends: HashMap<u64, HexHash>,
 }
@@ -179,8 +202,16 @@ impl Verification {
             signed,
             gaps,
             unexplained: Vec::new(),
+            marked: HashMap::new(),
             ends: HashMap::new(),
         })
+    }
+
+    fn mark(&mut self, checkpoints: &Checkpoints) {
+        let own = |chain| chain == self.report.chain.chain;
+        let marked = checkpoints.marked.iter();
+        let marked = marked.filter(|((chain, _), _)| own(*chain));
+        self.marked = marked.map(|((_, seq), hash)| (*seq, *hash)).collect();
     }
 
     async fn run(&mut self, connection: &Connection) -> Result<Result<(), Wrong>, DatabaseError> {
@@ -233,6 +264,13 @@ impl Verification {
                 }
                 self.report.heads += 1;
             }
+            if self
+                .marked
+                .get(&link.seq)
+                .is_some_and(|it| *it != link.hash)
+            {
+                return Err((link.seq, CentralFaultKind::CheckpointDiffers));
+            }
             if let Some(removal) = removal(line.as_bytes()) {
                 self.unexplained
                     .retain(|(_, last)| !removal.explains(*last));
@@ -278,7 +316,8 @@ impl Verification {
             self.report.dropped += gap.last.seq - self.tip.seq;
             self.tip = gap.last;
         }
-        if self.tip != self.end {
+        let last_marked = self.marked.keys().max().copied().unwrap_or(0);
+        if self.tip != self.end || last_marked > self.tip.seq {
             return Err((self.tip.seq + 1, CentralFaultKind::EndMissing));
         }
         if let Some((first, _)) = self.unexplained.first() {
