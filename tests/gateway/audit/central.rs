@@ -5,4 +5,5 @@ mod killed;
 pub(crate) mod postgres;
 mod proof;
 mod reading;
+mod served;
 mod shipped;
