@@ -125,7 +125,7 @@ impl Checkpoints {
             let read: Option<Checkpoint> = serde_json::from_str(line).ok();
             let good = read.filter(|it| it.previous == previous && it.is_signed(keys));
             let Some(checkpoint) = good else {
-                all.broken.get_or_insert(time.to_string());
+                all.broken.get_or_insert_with(|| time.to_string());
                 continue;
             };
             previous = sha256(line);
