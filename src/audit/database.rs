@@ -8,10 +8,15 @@
 //! [`config`] says where the database is, [`connection`] opens a connection, over [`tls`], and [`schema`] makes the
 //! tables. [`journal_reader`] finds what comes next, [`shipment`] makes rows of it, [`chain_end`] is the transaction,
 //! and [`progress`] what others want to know of it all.
+//!
+//! [`central`] reads it back, with what directories have beyond it: [`conditions`] are a filter in SQL, [`search`] finds
+//! records and [`lines`] what was written of them, [`place`] is where they stand; [`usage`] and [`verify`] are as of
+//! directories.
 
 mod central;
 mod chain_end;
 mod check;
+mod checkpoint;
 mod conditions;
 mod config;
 mod connection;
@@ -20,7 +25,9 @@ mod error;
 mod head_shipping;
 mod instant;
 mod journal_reader;
+mod lines;
 mod members;
+mod place;
 mod progress;
 mod schema;
 mod search;
@@ -34,8 +41,9 @@ pub(crate) use central::{CentralQuery, CentralTrail};
 pub(crate) use check::check;
 pub use config::{DatabaseConfig, DatabaseUrl};
 pub(crate) use connection::Connection;
+pub(crate) use place::RecordPlace;
 pub(super) use progress::ShippingProgress;
 pub(crate) use schema::{prepare, script};
-pub(crate) use search::{ChainStatus, RecordPlace};
+pub(crate) use search::ChainStatus;
 pub(super) use shipper::{ShippedJournal, Shipper};
-pub(crate) use verify::{CentralReport, verify};
+pub(crate) use verify::{CentralVerdict, verify};

@@ -132,21 +132,33 @@ impl HeadKey {
         }
     }
 
+    pub(super) fn algorithm(&self) -> &'static str {
+        match &self.signing {
+            Signing::Ed25519(_) => ED25519,
+            Signing::Hmac(_) => HMAC,
+        }
+    }
+
+    /// By which algorithm, and the signature in Base64.
+    pub(super) fn sign_text(&self, text: &str) -> (&'static str, String) {
+        let (algorithm, signature) = match &self.signing {
+            Signing::Ed25519(pair) => (ED25519, pair.sign(text.as_bytes()).as_ref().to_vec()),
+            Signing::Hmac(key) => (HMAC, hmac::sign(key, text.as_bytes()).as_ref().to_vec()),
+        };
+        (algorithm, BASE64_STANDARD.encode(signature))
+    }
+
     pub(super) fn sign(&self, tip: Tip, time: Timestamp) -> Vec<u8> {
         let time = time.to_string();
         let hash = str::from_utf8(&tip.hash).expect("digits are ASCII");
-        let message = message(&time, tip.seq, hash);
-        let (algorithm, signature) = match &self.signing {
-            Signing::Ed25519(pair) => (ED25519, pair.sign(message.as_bytes()).as_ref().to_vec()),
-            Signing::Hmac(key) => (HMAC, hmac::sign(key, message.as_bytes()).as_ref().to_vec()),
-        };
+        let (algorithm, signature) = self.sign_text(&message(&time, tip.seq, hash));
         let head = SignedHead {
             time: &time,
             seq: tip.seq,
             hash,
             algorithm,
             key: Some(&self.id),
-            signature: &BASE64_STANDARD.encode(signature),
+            signature: &signature,
         };
         let mut line = serde_json::to_vec(&head).expect("texts and numbers are JSON");
         line.push(b'\n');
@@ -229,20 +241,25 @@ impl HeadVerifier {
         Ok(LastHead::default())
     }
 
+    /// Whether this key has signed a text.
+    pub(super) fn check_text(&self, text: &str, algorithm: &str, signature: &str) -> Option<()> {
+        let signature = BASE64_STANDARD.decode(signature).ok()?;
+        match &self.checking {
+            Checking::Ed25519(key) if algorithm == ED25519 => {
+                UnparsedPublicKey::new(&signature::ED25519, key)
+                    .verify(text.as_bytes(), &signature)
+                    .ok()
+            }
+            Checking::Hmac(key) if algorithm == HMAC => {
+                hmac::verify(key, text.as_bytes(), &signature).ok()
+            }
+            Checking::Ed25519(_) | Checking::Hmac(_) => None,
+        }
+    }
+
     fn check(&self, head: &SignedHead<'_>) -> Option<Tip> {
         let message = message(head.time, head.seq, head.hash);
-        let signature = BASE64_STANDARD.decode(head.signature).ok()?;
-        match &self.checking {
-            Checking::Ed25519(key) if head.algorithm == ED25519 => {
-                UnparsedPublicKey::new(&signature::ED25519, key)
-                    .verify(message.as_bytes(), &signature)
-                    .ok()?;
-            }
-            Checking::Hmac(key) if head.algorithm == HMAC => {
-                hmac::verify(key, message.as_bytes(), &signature).ok()?;
-            }
-            Checking::Ed25519(_) | Checking::Hmac(_) => return None,
-        }
+        self.check_text(&message, head.algorithm, head.signature)?;
         Some(Tip {
             seq: head.seq,
             hash: head.hash.as_bytes().try_into().ok()?,

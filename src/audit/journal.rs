@@ -56,7 +56,7 @@ pub(super) struct Journal {
     pub(super) sync_orders: Orders<SyncOrder>,
     pub(super) health: Health,
     pub(super) sink: Option<Arc<AuditSink>>,
-    head_key: Option<HeadKey>,
+    pub(super) head_key: Option<HeadKey>,
     counts: Arc<RecordCounts>,
     ended: CancellationToken,
     failures: RateLimitedLog,

@@ -1,11 +1,9 @@
 //! The trail of all replicas: what the database has, and what directories have beyond that.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use crate::atlas::Timestamp;
 use crate::audit::search::{Filter, Found, Incomplete, Order, Search, UNSURE, search_until};
@@ -16,7 +14,8 @@ use crate::system::{Clock, in_background};
 use super::config::DatabaseConfig;
 use super::connection::Connection;
 use super::error::DatabaseError;
-use super::search::{CentralSearch, ChainStatus, RecordPlace, chains};
+use super::place::RecordPlace;
+use super::search::{CentralSearch, ChainStatus, chains};
 use super::usage::add_usage;
 
 /// Where the trail of all replicas is read.
@@ -128,12 +127,18 @@ impl CentralTrail {
             }
         }
         let mut incomplete = tails.incomplete;
+        let of_database = |problem| Incomplete {
+            path: PathBuf::from("the database"),
+            problem,
+        };
         if search.is_unsure {
-            let path = PathBuf::from("the database");
-            incomplete.push(Incomplete {
-                path,
-                problem: UNSURE.to_owned(),
-            });
+            incomplete.push(of_database(UNSURE.to_owned()));
+        }
+        if search.without_line > 0 {
+            let lines = search.without_line;
+            incomplete.push(of_database(format!(
+                "the lines of {lines} records are missing; `audit verify --database` says more"
+            )));
         }
         Ok(CentralCoverage { chains, incomplete })
     }
@@ -239,25 +244,3 @@ fn time(line: &str) -> Timestamp {
     let text = line.get(9..36).and_then(Timestamp::parse);
     text.unwrap_or_default()
 }
-
-impl fmt::Display for RecordPlace {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}/{}", self.time, self.chain, self.seq)
-    }
-}
-
-impl FromStr for RecordPlace {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, &'static str> {
-        let mut parts = text.splitn(3, '/');
-        let mut next = || parts.next().ok_or(NO_PLACE);
-        Ok(Self {
-            time: Timestamp::parse(next()?).ok_or(NO_PLACE)?,
-            chain: next()?.parse().map_err(|_| NO_PLACE)?,
-            seq: next()?.parse().map_err(|_| NO_PLACE)?,
-        })
-    }
-}
-
-const NO_PLACE: &str = "what `next` of the page before it says";

@@ -124,3 +124,8 @@ fn tip(seq: i64, hash: &[u8]) -> Tip {
 pub(super) fn number(seq: u64) -> i64 {
     i64::try_from(seq).unwrap_or(i64::MAX)
 }
+
+/// A number as a column has it, which is never negative.
+pub(super) fn seq_of(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}

@@ -3,7 +3,6 @@
 //! Columns find the records, and the lines come from the batches. A line is shown only if it passes the filter as
 //! one of a file would.
 
-use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use serde::Serialize;
@@ -11,25 +10,15 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
-use crate::atlas::Timestamp;
 use crate::audit::search::{Filter, Found, LineFilter, Order, ShownFetches};
 
-use super::chain_end::number;
+use super::chain_end::{number, seq_of};
 use super::conditions::Conditions;
 use super::connection::Connection;
 use super::error::DatabaseError;
 use super::instant::Instant;
-
-/// Where a record stands among those of all chains.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct RecordPlace {
-    /// When it was recorded.
-    pub(crate) time: Timestamp,
-    /// The number of its chain in the database.
-    pub(crate) chain: i32,
-    /// Its number in the chain.
-    pub(crate) seq: u64,
-}
+use super::lines::Lines;
+use super::place::RecordPlace;
 
 /// How far a chain has come.
 #[derive(Clone, Debug, Serialize)]
@@ -55,6 +44,8 @@ pub(crate) struct CentralSearch<'a> {
     order: Order,
     /// Whether some lists cannot be told from what is left of their fetches.
     pub(crate) is_unsure: bool,
+    /// Records that have no line; `audit verify --database` says more.
+    pub(crate) without_line: u64,
 }
 
 /// All chains that the database has.
@@ -98,6 +89,7 @@ impl<'a> CentralSearch<'a> {
             conditions,
             order,
             is_unsure,
+            without_line: 0,
         })
     }
 
@@ -107,19 +99,25 @@ impl<'a> CentralSearch<'a> {
         mut start: Option<RecordPlace>,
         mut see: impl FnMut(&Found<'_>, RecordPlace) -> ControlFlow<()>,
     ) -> Result<(), DatabaseError> {
+        let mut size = FIRST_PAGE;
         loop {
-            let rows = self.page(start).await?;
-            let is_last = rows.len() < PAGE;
-            let mut places = Vec::with_capacity(rows.len());
+            let rows = self.page(start, size).await?;
+            let is_last = rows.len() < size;
+            size = PAGE;
+            let (mut places, mut of_batches) = (Vec::with_capacity(rows.len()), Vec::new());
             for row in &rows {
-                places.push(place(row)?);
+                let place = place(row)?;
+                places.push(place);
+                let has_line = row.try_get::<_, Option<&str>>(3)?.is_some();
+                of_batches.extend((!has_line).then_some(place));
             }
-            let lines = Lines::read(self.connection, &places, &rows).await?;
+            let mut lines = Lines::read(self.connection, &of_batches).await?;
             for (place, row) in places.iter().zip(&rows) {
                 let own: Option<&str> = row.try_get(3)?;
-                let line = own
-                    .or_else(|| lines.get(*place))
-                    .ok_or(DatabaseError::Damaged)?;
+                let Some(line) = own.or_else(|| lines.get(*place)) else {
+                    self.without_line += 1;
+                    continue;
+                };
                 let found = Found {
                     line,
                     seq: place.seq,
@@ -135,7 +133,11 @@ impl<'a> CentralSearch<'a> {
         }
     }
 
-    async fn page(&self, start: Option<RecordPlace>) -> Result<Vec<Row>, DatabaseError> {
+    async fn page(
+        &self,
+        start: Option<RecordPlace>,
+        size: usize,
+    ) -> Result<Vec<Row>, DatabaseError> {
         let (than, order) = match self.order {
             Order::NewestFirst => ("<", "DESC"),
             Order::OldestFirst => (">", "ASC"),
@@ -159,7 +161,7 @@ impl<'a> CentralSearch<'a> {
         let conditions = self.conditions.sql();
         let select = format!(
             "SELECT time, chain, seq, line FROM audit.record WHERE {conditions}{behind} \
-             ORDER BY time {order}, chain {order}, seq {order} LIMIT {PAGE}"
+             ORDER BY time {order}, chain {order}, seq {order} LIMIT {size}"
         );
         Ok(self.connection.query(&select, &values).await?)
     }
@@ -172,95 +174,35 @@ async fn shown(
     certificate: i64,
 ) -> Result<ShownFetches, DatabaseError> {
     let fetches = ShownFetches::wanted(filter);
-    let conditions = Conditions::of(&fetches);
-    // So that the index on what is no lookup can be used.
-    let select = format!(
-        "SELECT chain, seq, line FROM audit.record WHERE {} AND kind <> 'lookup' ORDER BY chain, seq",
-        conditions.sql()
-    );
-    let values: Vec<_> = conditions.values().collect();
     let mut shown = ShownFetches::of(certificate);
-    let mut last = None;
-    for row in connection.query(&select, &values).await? {
-        let chain: i32 = row.try_get(0)?;
-        if last.replace(chain) != Some(chain) {
-            shown.begin_chain();
-        }
-        let seq = seq_of(row.try_get(1)?);
-        if let Some(line) = row.try_get(2)? {
-            shown.add(&Found { line, seq });
-        }
-    }
-    Ok(shown)
-}
-
-/// Lines of batches, unpacked.
-struct Lines(HashMap<i32, Vec<Unpacked>>);
-
-struct Unpacked {
-    first: u64,
-    lines: String,
-    ends: Vec<usize>,
-}
-
-impl Lines {
-    /// Those in which the records are whose rows have no line.
-    async fn read(
-        connection: &Connection,
-        places: &[RecordPlace],
-        rows: &[Row],
-    ) -> Result<Self, DatabaseError> {
-        let (mut days, mut chains, mut numbers) = (Vec::new(), Vec::new(), Vec::new());
-        for (place, row) in places.iter().zip(rows) {
-            if row.try_get::<_, Option<&str>>(3)?.is_none() {
-                days.push(Instant(place.time));
-                chains.push(place.chain);
-                numbers.push(number(place.seq));
+    let (mut last_chain, mut last_seq) = (0, 0);
+    loop {
+        let mut conditions = Conditions::of(&fetches);
+        let (chain, seq) = (conditions.place(last_chain), conditions.place(last_seq));
+        conditions.and(&format!("(chain, seq) > (${chain}, ${seq})"));
+        // With the kind, so that the index on what is no lookup can be used.
+        let select = format!(
+            "SELECT chain, seq, line FROM audit.record WHERE {} AND kind <> 'lookup' \
+             ORDER BY chain, seq LIMIT {PAGE}",
+            conditions.sql()
+        );
+        let values: Vec<_> = conditions.values().collect();
+        let rows = connection.query(&select, &values).await?;
+        for row in &rows {
+            let chain: i32 = row.try_get(0)?;
+            if chain != last_chain {
+                shown.begin_chain();
+            }
+            (last_chain, last_seq) = (chain, row.try_get(1)?);
+            let seq = seq_of(last_seq);
+            if let Some(line) = row.try_get(2)? {
+                shown.add(&Found { line, seq });
             }
         }
-        let mut unpacked: HashMap<i32, Vec<Unpacked>> = HashMap::new();
-        if numbers.is_empty() {
-            return Ok(Self(unpacked));
+        if rows.len() < PAGE {
+            return Ok(shown);
         }
-        for row in connection
-            .query(BATCHES, &[&days, &chains, &numbers])
-            .await?
-        {
-            let (chain, first): (i32, i64) = (row.try_get(0)?, row.try_get(1)?);
-            let lines = unpack(row.try_get(2)?, row.try_get(3)?)?;
-            let ends = memchr::memchr_iter(b'\n', lines.as_bytes()).collect();
-            unpacked.entry(chain).or_default().push(Unpacked {
-                first: seq_of(first),
-                lines,
-                ends,
-            });
-        }
-        Ok(Self(unpacked))
     }
-
-    fn get(&self, place: RecordPlace) -> Option<&str> {
-        let batches = self.0.get(&place.chain)?.iter();
-        let batch = batches
-            .filter(|it| it.first <= place.seq)
-            .max_by_key(|it| it.first)?;
-        // The records of a batch follow one another.
-        let index = usize::try_from(place.seq - batch.first).ok()?;
-        let start = match index.checked_sub(1) {
-            Some(before) => batch.ends.get(before)? + 1,
-            None => 0,
-        };
-        batch.lines.get(start..*batch.ends.get(index)?)
-    }
-}
-
-/// The lines of a batch, of which there are so many bytes.
-pub(super) fn unpack(lines: &[u8], bytes: i32) -> Result<String, DatabaseError> {
-    let bytes = usize::try_from(bytes).unwrap_or(0).min(LARGEST_BATCH);
-    let unpacked = zstd::bulk::decompress(lines, bytes);
-    let text = unpacked
-        .ok()
-        .and_then(|lines| String::from_utf8(lines).ok());
-    text.ok_or(DatabaseError::Damaged)
 }
 
 fn place(row: &Row) -> Result<RecordPlace, DatabaseError> {
@@ -272,19 +214,8 @@ fn place(row: &Row) -> Result<RecordPlace, DatabaseError> {
     })
 }
 
-/// A number as a column has it, which is never negative.
-pub(super) fn seq_of(number: i64) -> u64 {
-    u64::try_from(number).unwrap_or(0)
-}
-
-/// The batches in which the records are: by time, chain and number.
-const BATCHES: &str = "SELECT b.chain, b.first, b.lines, b.bytes FROM audit.batch b JOIN (\
-     SELECT DISTINCT day, chain, (SELECT max(first) FROM audit.batch \
-     WHERE batch.day = h.day AND batch.chain = h.chain AND batch.first <= h.seq) AS first \
-     FROM (SELECT (time AT TIME ZONE 'UTC')::date AS day, chain, seq \
-     FROM unnest($1::timestamptz[], $2::integer[], $3::bigint[]) AS r(time, chain, seq)) AS h) AS wanted \
-     USING (day, chain, first)";
-/// Rows that are asked for at a time.
-const PAGE: usize = 500;
-/// Far more than a batch has.
-const LARGEST_BATCH: usize = 64 << 20;
+/// Most searches end with it: it is one more than are shown as usual.
+const FIRST_PAGE: usize = 101;
+/// Rows that are asked for at a time from then on. Each may be of another batch, of some twenty kilobytes as it is
+/// packed.
+const PAGE: usize = 256;

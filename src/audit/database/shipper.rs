@@ -26,6 +26,7 @@ use crate::telemetry::{Chain, RateLimitedLog, Tally};
 use crate::upstream::Jitter;
 
 use super::chain_end::ChainEnd;
+use super::checkpoint;
 use super::config::DatabaseConfig;
 use super::connection::Connection;
 use super::error::DatabaseError;
@@ -76,6 +77,8 @@ struct Session {
     tip: Tip,
     /// The days whose tables are there.
     days: BTreeSet<String>,
+    /// The hour since 1970 whose checkpoint is there.
+    marked: i64,
 }
 
 impl fmt::Debug for Shipper {
@@ -207,12 +210,36 @@ impl Shipper {
                 .ship(&session.connection, session.tip.seq, &self.clock);
             let heads = self.clock.timeout(LONGEST_SHIPPING, heads).await;
             heads.map_err(|_| DatabaseError::Late)??;
+            self.mark(&mut session).await?;
             if is_last {
                 return Ok(());
             }
             self.until_more(&session.connection, &session.heads, session.tip)
                 .await?;
         }
+    }
+
+    /// Makes the checkpoint of this hour, if it is this replica that does.
+    async fn mark(&self, session: &mut Session) -> Result<(), ShippingError> {
+        let now = self.clock.now().wall;
+        let Some(key) = &self.journal.head_key else {
+            return Ok(());
+        };
+        if session.marked == now.seconds() / 3_600 {
+            return Ok(());
+        }
+        session.marked = now.seconds() / 3_600;
+        let made = checkpoint::make(&mut session.connection, key, now);
+        let made = self.clock.timeout(LONGEST_SHIPPING, made).await;
+        if let Some(line) = made.map_err(|_| DatabaseError::Late)?? {
+            tracing::info!(checkpoint = line, "signed the ends of all audit chains");
+            let directory = self.directory.clone();
+            let written = in_background(move || checkpoint::append(&directory, &line));
+            written
+                .await
+                .unwrap_or_else(|| Err(io::Error::other("the work was not done")))?;
+        }
+        Ok(())
     }
 
     async fn begin(&self) -> Result<Session, ShippingError> {
@@ -230,6 +257,7 @@ impl Shipper {
             chain: end.id,
             tip: end.tip,
             days: BTreeSet::new(),
+            marked: 0,
         })
     }
 

@@ -14,20 +14,22 @@ use crate::audit::heads::{HeadVerifier, Heads};
 use crate::audit::verify::removal;
 use crate::system::Clock;
 
-use super::chain_end::number;
+use super::chain_end::{number, seq_of};
+use super::checkpoint::Checkpoints;
 use super::config::DatabaseConfig;
 use super::connection::Connection;
 use super::copy::Rows;
 use super::error::DatabaseError;
+use super::lines::unpack;
 use super::members;
 use super::members::Members;
-use super::search::{ChainStatus, chains, seq_of, unpack};
+use super::search::{ChainStatus, chains};
 use super::shipment::hash_digits;
 
 mod directories;
 mod report;
 
-pub(crate) use report::{CentralFault, CentralFaultKind, CentralReport};
+pub(crate) use report::{CentralFault, CentralFaultKind, CentralReport, CentralVerdict};
 
 type Wrong = (u64, CentralFaultKind);
 
@@ -37,11 +39,13 @@ pub(crate) async fn verify(
     clock: &Clock,
     directories: &[PathBuf],
     keys: &[HeadVerifier],
-) -> Result<Vec<CentralReport>, DatabaseError> {
+) -> Result<CentralVerdict, DatabaseError> {
     let connection = Connection::open(database, clock).await?;
     let mut reports = Vec::new();
+    let checkpoints = Checkpoints::read(&connection, keys).await?;
     for chain in chains(&connection).await? {
         let mut verification = Verification::new(&connection, chain, keys).await?;
+        verification.mark(&checkpoints);
         if let Err((seq, kind)) = verification.run(&connection).await? {
             verification.report.fault = Some(CentralFault { seq, kind });
         } else {
@@ -55,7 +59,11 @@ pub(crate) async fn verify(
         let (id, first): (i32, i64) = (row.try_get(0)?, row.try_get(1)?);
         reports.push(CentralReport::without_row(id, seq_of(first)));
     }
-    Ok(reports)
+    Ok(CentralVerdict {
+        chains: reports,
+        checkpoints: checkpoints.count,
+        broken_checkpoint: checkpoints.broken,
+    })
 }
 
 struct Verification {
@@ -66,6 +74,8 @@ struct Verification {
     gaps: HashMap<u64, GapRow>,
     /// Holes for which a later record of the chain may give the reason.
     unexplained: Vec<(u64, Tip)>,
+    /// What checkpoints say of its records.
+    marked: HashMap<u64, HexHash>,
     /// The ends of all batches.
     ends: HashMap<u64, HexHash>,
 }
@@ -119,8 +129,16 @@ impl Verification {
             signed,
             gaps,
             unexplained: Vec::new(),
+            marked: HashMap::new(),
             ends: HashMap::new(),
         })
+    }
+
+    fn mark(&mut self, checkpoints: &Checkpoints) {
+        let own = |chain| chain == self.report.chain.chain;
+        let marked = checkpoints.marked.iter();
+        let marked = marked.filter(|((chain, _), _)| own(*chain));
+        self.marked = marked.map(|((_, seq), hash)| (*seq, *hash)).collect();
     }
 
     async fn run(&mut self, connection: &Connection) -> Result<Result<(), Wrong>, DatabaseError> {
@@ -177,6 +195,13 @@ impl Verification {
                 }
                 self.report.heads += 1;
             }
+            if self
+                .marked
+                .get(&link.seq)
+                .is_some_and(|it| *it != link.hash)
+            {
+                return Err((link.seq, CentralFaultKind::CheckpointDiffers));
+            }
             if let Some(removal) = removal(line.as_bytes()) {
                 self.unexplained
                     .retain(|(_, last)| !removal.explains(*last));
@@ -222,7 +247,8 @@ impl Verification {
             self.report.dropped += gap.last.seq - self.tip.seq;
             self.tip = gap.last;
         }
-        if self.tip != self.end {
+        let last_marked = self.marked.keys().max().copied().unwrap_or(0);
+        if self.tip != self.end || last_marked > self.tip.seq {
             return Err((self.tip.seq + 1, CentralFaultKind::EndMissing));
         }
         let newest = self.signed.signed.last_key_value();

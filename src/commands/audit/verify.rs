@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::audit::database::CentralReport;
+use crate::audit::database::CentralVerdict;
 use crate::audit::verify::VerifyReport;
 use crate::audit::{HeadVerifier, database, verify};
 
@@ -50,7 +50,7 @@ impl VerifyCommand {
         };
         if self.database.is_wanted() {
             return match self.verify_central(&keys) {
-                Ok(reports) => self.write_central(&reports, out),
+                Ok(verdict) => self.write_central(&verdict, out),
                 Err(Ended(ending)) => Ok(ending),
             };
         }
@@ -69,7 +69,7 @@ impl VerifyCommand {
         Ok(ending)
     }
 
-    fn verify_central(&self, keys: &[HeadVerifier]) -> Result<Vec<CentralReport>, Ended> {
+    fn verify_central(&self, keys: &[HeadVerifier]) -> Result<CentralVerdict, Ended> {
         let trail = self.database.trail(&self.directories)?;
         let verified = database::verify(&trail.database, &trail.clock, &trail.directories, keys);
         block_on(verified)?.map_err(|error| failed(&trail, &error))
@@ -77,11 +77,11 @@ impl VerifyCommand {
 
     fn write_central(
         &self,
-        reports: &[CentralReport],
+        verdict: &CentralVerdict,
         out: &mut dyn Write,
     ) -> io::Result<ExitStatus> {
         let mut ending = ExitStatus::Well;
-        for report in reports {
+        for report in &verdict.chains {
             let chain = &report.chain;
             let records = counted(report.records, "record");
             write!(out, "{} (chain {}): ", chain.replica, chain.chain)?;
@@ -104,8 +104,18 @@ impl VerifyCommand {
                 writeln!(out, "  in agreement with {heads}")?;
             }
         }
-        if reports.is_empty() {
+        if verdict.chains.is_empty() {
             writeln!(out, "no chain was shipped to the database yet")?;
+        }
+        if let Some(time) = &verdict.broken_checkpoint {
+            writeln!(
+                out,
+                "the checkpoint of {time} does not follow the one before it, or is not signed with a key that was given"
+            )?;
+            ending = ExitStatus::Failed;
+        } else if verdict.checkpoints > 0 {
+            let checkpoints = counted(verdict.checkpoints, "checkpoint");
+            writeln!(out, "{checkpoints}, each with the hash of the one before")?;
         }
         Ok(ending)
     }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use serde_json::value::RawValue;
 use tracing::warn;
@@ -54,11 +55,14 @@ impl Admin {
                 .extend(RawValue::from_string(found.line.to_owned()).ok());
             ControlFlow::Continue(())
         });
-        let coverage = searched.await.map_err(|error| {
-            let request_id = operation.request.request_id;
-            warn!(%request_id, "the central trail was not searched: {}", Chain(&error));
+        let request_id = operation.request.request_id;
+        let away = |why: &dyn std::fmt::Display| {
+            warn!(%request_id, "the central trail was not searched: {why}");
             AdminRefusal::CentralTrailAway
-        })?;
+        };
+        let searched = self.gateway.clock.timeout(LONGEST_SEARCH, searched).await;
+        let searched = searched.map_err(|_| away(&"the database did not answer in time"))?;
+        let coverage = searched.map_err(|error| away(&Chain(&error)))?;
         if is_over() {
             return Err(AdminRefusal::Stopping);
         }
@@ -72,4 +76,6 @@ impl Admin {
     }
 }
 
+/// A database that hangs must not keep an operator waiting, nor the search of another one.
+const LONGEST_SEARCH: Duration = Duration::from_secs(30);
 const WITHOUT_DATABASE: &str = "takes `scope=fleet` only where `[audit.database]` is configured";

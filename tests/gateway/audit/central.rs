@@ -2,10 +2,12 @@
 //! nothing is tried, unless `CI` is set.
 
 mod chance;
+mod fleet;
 mod killed;
 pub(crate) mod postgres;
 mod searched;
 mod verified;
 mod proof;
 mod reading;
+mod served;
 mod shipped;

@@ -6,6 +6,17 @@ use uuid::Uuid;
 
 use crate::audit::database::search::ChainStatus;
 
+/// What was found of all chains.
+#[derive(Clone, Debug)]
+pub(crate) struct CentralVerdict {
+    /// Of each.
+    pub(crate) chains: Vec<CentralReport>,
+    /// How many checkpoints follow one another.
+    pub(crate) checkpoints: u64,
+    /// When the first was made that does not.
+    pub(crate) broken_checkpoint: Option<String>,
+}
+
 /// What was found of one chain.
 #[derive(Clone, Debug)]
 pub(crate) struct CentralReport {
@@ -67,6 +78,9 @@ pub(crate) struct CentralFault {
 /// What is wrong with a record of the central trail.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CentralFaultKind {
+    /// A checkpoint names another hash.
+    #[error("is not the record that a checkpoint names")]
+    CheckpointDiffers,
     /// The lines were changed, or are not those of this batch.
     #[error("was changed in the database, in the batch with its line")]
     Changed,

@@ -111,6 +111,35 @@ async fn au03_a_journal_that_was_rewritten_and_a_head_that_was_forged_are_found(
     let good = postgres.command("auditor", &heads);
     let said = String::from_utf8_lossy(&good.stdout).into_owned();
     assert!(said.contains("in agreement with 1 signed head"), "{good:?}");
+    // Once an hour the ends of all chains are signed, too.
+    let checkpoints = "SELECT count(*) FROM audit.checkpoint";
+    until(&trail, async || postgres.number(checkpoints).await == 1).await;
+    trail.advance(Duration::from_hours(1)).await;
+    until(&trail, async || postgres.number(checkpoints).await == 2).await;
+    let file_of_them = trail.config.directory.join("checkpoints.jsonl");
+    let kept = || fs::read_to_string(&file_of_them).unwrap().lines().count();
+    until(&trail, async || kept() == 2).await;
+    let good = postgres.command("auditor", &heads);
+    let said = String::from_utf8_lossy(&good.stdout).into_owned();
+    assert!(
+        said.contains("2 checkpoints, each with the hash"),
+        "{good:?}"
+    );
+    for change in [
+        "UPDATE audit.checkpoint SET line = replace(line, 'replica', 'Replica') WHERE id = (SELECT min(id) FROM audit.checkpoint)",
+        "DELETE FROM audit.checkpoint WHERE id = (SELECT min(id) FROM audit.checkpoint)",
+    ] {
+        postgres
+            .execute(&format!(
+                "CREATE TABLE kept AS SELECT * FROM audit.checkpoint; {change}"
+            ))
+            .await;
+        let said = verified(&postgres, &[], false);
+        assert!(said.contains("does not follow the one before it"), "{said}");
+        postgres
+            .execute("DELETE FROM audit.checkpoint; INSERT INTO audit.checkpoint SELECT * FROM kept; DROP TABLE kept")
+            .await;
+    }
     // It passes for itself, and not beside the database.
     trail.audit.clone().close().await;
     let journal = trail

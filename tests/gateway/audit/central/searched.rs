@@ -64,6 +64,32 @@ async fn a_long_text_is_found_in_the_database_by_all_of_it_and_by_no_other() {
     }
 }
 
+#[tokio::test]
+async fn records_whose_batch_was_removed_are_said_and_the_others_found() {
+    let Some(postgres) = Postgres::start().await else {
+        return;
+    };
+    let trail = central_trail(&postgres, |_| ());
+    for subject in ["one", "two"] {
+        trail.record(subject).await.unwrap();
+        until_shipped(&trail, &postgres).await;
+    }
+    let remove = "DELETE FROM audit.batch WHERE first = (SELECT seq FROM audit.record WHERE subject = 'one')";
+    postgres.execute(remove).await;
+    let options = ["--kind=lookup", "--format=json"].map(str::to_owned);
+    let found = search_database(&postgres, &options);
+    let lines = String::from_utf8(found.stdout).unwrap();
+    assert!(
+        lines.lines().count() == 1 && lines.contains("\"subject\":\"two\""),
+        "{lines}"
+    );
+    let said = String::from_utf8(found.stderr).unwrap();
+    assert!(
+        said.contains("the lines of 1 records are missing"),
+        "{said}"
+    );
+}
+
 /// What is wrong is said, and the exit code is that of a command that could not do what it was asked for.
 #[tokio::test]
 async fn a_database_that_cannot_be_searched_is_named() {

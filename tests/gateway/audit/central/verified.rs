@@ -38,16 +38,14 @@ async fn au03_what_was_changed_in_the_database_is_found_and_named() {
         check(&postgres, key.path(), chain, expected);
         renew(&postgres).await;
     }
-    for (rewrite, expected) in [
-        (
-            changed as fn(&str) -> String,
-            "record 5 was changed in the database",
-        ),
+    let rewritings: [(fn(&str) -> String, &str); 2] = [
+        (changed, "record 5 was changed in the database"),
         (
             rewritten,
             "record 8 is not the record that a signed head names",
         ),
-    ] {
+    ];
+    for (rewrite, expected) in rewritings {
         write_anew(&postgres, rewrite).await;
         check(&postgres, key.path(), one, expected);
         renew(&postgres).await;
@@ -172,7 +170,9 @@ fn changed(journal: &str) -> String {
 }
 
 /// What is done, to which chain, and what is said of it.
-const CHANGES: [(&str, usize, &str); 15] = [
+type Change = (&'static str, usize, &'static str);
+
+const CHANGES: [Change; 15] = [
     (
         "UPDATE audit.record SET subject = 'nobody' WHERE chain = 1 AND seq = 7",
         0,

@@ -1,0 +1,39 @@
+//! Where a record stands in the trail of all replicas: by its time, and of one time by chain and number.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::atlas::Timestamp;
+
+/// Where a record stands among those of all chains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RecordPlace {
+    /// When it was recorded.
+    pub(crate) time: Timestamp,
+    /// The number of its chain in the database.
+    pub(crate) chain: i32,
+    /// Its number in the chain.
+    pub(crate) seq: u64,
+}
+
+impl fmt::Display for RecordPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.time, self.chain, self.seq)
+    }
+}
+
+impl FromStr for RecordPlace {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        let mut parts = text.splitn(3, '/');
+        let mut next = || parts.next().ok_or(NO_PLACE);
+        Ok(Self {
+            time: Timestamp::parse(next()?).ok_or(NO_PLACE)?,
+            chain: next()?.parse().map_err(|_| NO_PLACE)?,
+            seq: next()?.parse().map_err(|_| NO_PLACE)?,
+        })
+    }
+}
+
+const NO_PLACE: &str = "what `next` of the page before it says";
