@@ -16,7 +16,7 @@ use crate::world::{
 };
 
 /// Adds a rule, as it is written in the file.
-fn add_rule(config: &mut toml::Table, rule: &str) {
+pub(crate) fn add_rule(config: &mut toml::Table, rule: &str) {
     let rule: toml::Table = rule.parse().unwrap();
     let rules = config["access"]["rules"].as_array_mut().unwrap();
     rules.push(toml::Value::Table(rule));
