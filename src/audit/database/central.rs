@@ -127,19 +127,7 @@ impl CentralTrail {
             }
         }
         let mut incomplete = tails.incomplete;
-        let of_database = |problem| Incomplete {
-            path: PathBuf::from("the database"),
-            problem,
-        };
-        if search.is_unsure {
-            incomplete.push(of_database(UNSURE.to_owned()));
-        }
-        if search.without_line > 0 {
-            let lines = search.without_line;
-            incomplete.push(of_database(format!(
-                "the lines of {lines} records are missing; `audit verify --database` says more"
-            )));
-        }
+        incomplete.extend(missing(&search));
         Ok(CentralCoverage { chains, incomplete })
     }
 
@@ -194,6 +182,21 @@ impl CentralTrail {
         }
         Ok(all)
     }
+}
+
+/// What a search of the database may not have found.
+fn missing(search: &CentralSearch<'_>) -> Vec<Incomplete> {
+    let unsure = search.is_unsure.then(|| UNSURE.to_owned());
+    let without_line = (search.without_line > 0).then(|| {
+        let lines = search.without_line;
+        format!("the lines of {lines} records are missing; `audit verify --database` says more")
+    });
+    let problems = unsure.into_iter().chain(without_line);
+    let incomplete = problems.map(|problem| Incomplete {
+        path: PathBuf::from("the database"),
+        problem,
+    });
+    incomplete.collect()
 }
 
 /// What a directory has beyond what the database has of its chain.

@@ -60,7 +60,11 @@ impl Admin {
             warn!(%request_id, "the central trail was not searched: {why}");
             AdminRefusal::CentralTrailAway
         };
-        let searched = self.gateway.clock.timeout(LONGEST_SEARCH, searched).await;
+        let searched = self
+            .gateway
+            .clock
+            .timeout(LONGEST_SEARCH, Box::pin(searched))
+            .await;
         let searched = searched.map_err(|_| away(&"the database did not answer in time"))?;
         let coverage = searched.map_err(|error| away(&Chain(&error)))?;
         if is_over() {

@@ -38,7 +38,7 @@ async fn au03_what_was_changed_in_the_database_is_found_and_named() {
         check(&postgres, key.path(), chain, expected);
         renew(&postgres).await;
     }
-    let rewritings: [(fn(&str) -> String, &str); 2] = [
+    let rewritings: [Rewriting; 2] = [
         (changed, "record 5 was changed in the database"),
         (
             rewritten,
@@ -168,6 +168,9 @@ fn changed(journal: &str) -> String {
     let (before, behind) = journal.split_once("subject-3").unwrap();
     format!("{before}nobody-3{behind}")
 }
+
+/// How the lines of a day are written anew, and what is said of it.
+type Rewriting = (fn(&str) -> String, &'static str);
 
 /// What is done, to which chain, and what is said of it.
 type Change = (&'static str, usize, &'static str);
