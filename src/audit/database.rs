@@ -10,7 +10,7 @@
 //! and [`progress`] what others want to know of it all.
 //!
 //! [`central`] reads it back, with what directories have beyond it: [`conditions`] are a filter in SQL, [`search`] finds
-//! records and [`lines`] what was written of them, [`place`] is where they stand; [`usage`] and [`verify`] are as of
+//! records and [`lines`] what was written of them, [`place`] is where they stand; [`usage`] and [`mod@verify`] are as of
 //! directories.
 
 mod central;
