@@ -1,6 +1,7 @@
 //! Records are in the database once each, as they were written (AU01, AU03).
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use atlas_cert_gateway::audit::{Config, Sync};
@@ -215,13 +216,20 @@ pub(crate) fn lines_of_files(trail: &Trail) -> String {
             .unwrap()
             .starts_with("lookups-")
     });
-    let lines = files.iter().map(|file| {
-        let content = fs::read(file).unwrap();
-        let is_packed = file.extension().unwrap() == "zst";
-        let lines = is_packed.then(|| zstd::stream::decode_all(&*content).unwrap());
-        String::from_utf8(lines.unwrap_or(content)).unwrap()
-    });
-    lines.collect()
+    let packed_from =
+        |file: &PathBuf| (file.extension()? == "zst").then(|| file.with_extension(""));
+    let whole: Option<String> = files
+        .iter()
+        // While a file is packed, its records are there twice.
+        .filter(|file| packed_from(file).is_none_or(|plain| !files.contains(&plain)))
+        .map(|file| {
+            let content = fs::read(file).ok()?;
+            let lines = packed_from(file).map(|_| zstd::stream::decode_all(&*content).unwrap());
+            Some(String::from_utf8(lines.unwrap_or(content)).unwrap())
+        })
+        .collect();
+    // One was packed and removed after the directory was read.
+    whole.unwrap_or_else(|| lines_of_files(trail))
 }
 
 /// Its fifth record changed, and each hash from there on worked out anew.
