@@ -97,7 +97,10 @@ fn in_a_read_only_directory_nothing_is_packed_or_removed_until_it_is_not() {
                     mode(0o500);
                     trail.advance(AN_HOUR).await;
                     failing_round(&trail).await;
-                    trail.record("in the present file").await.unwrap();
+                    // A record of the round itself may have been late when the hour passed: then one is refused.
+                    while trail.record("in the present file").await.is_err() {
+                        trail.advance(Duration::from_millis(1)).await;
+                    }
                     assert_eq!(trail.files(), files);
                     assert_eq!(trail.verify().fault, None);
                     mode(0o700);
