@@ -6,6 +6,7 @@ pub(crate) mod authority;
 pub(crate) mod client;
 pub(crate) mod files;
 pub(crate) mod frames;
+pub(crate) mod postgres;
 pub(crate) mod program;
 pub(crate) mod tokens;
 pub(crate) mod world;

@@ -4,7 +4,7 @@
 mod chance;
 mod fleet;
 mod killed;
-pub(crate) mod postgres;
+mod postgres;
 mod searched;
 mod verified;
 mod proof;

@@ -9,9 +9,9 @@ use atlas_cert_gateway::audit::{
 };
 use uuid::Uuid;
 
-use crate::audit::central::postgres::Postgres;
 use crate::audit::central::shipped::{central_trail, until_shipped};
 use crate::audit::trail::{Trail, caller, query};
+use crate::harness::postgres::Postgres;
 
 /// Splitmix: the same seed gives the same trails.
 pub(super) struct Chance(pub(super) u64);

@@ -5,9 +5,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::access::add_rule;
-use crate::audit::central::postgres::Postgres;
 use crate::audit::central::shipped::{central_trail, record_named, until_shipped};
 use crate::client::Reply;
+use crate::harness::postgres::Postgres;
 use crate::world::{PROJECT, Plan, World, every, operator_token, set};
 
 #[tokio::test]

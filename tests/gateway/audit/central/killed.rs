@@ -9,8 +9,8 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::audit::central::postgres::Postgres;
 use crate::client::Connection;
+use crate::harness::postgres::Postgres;
 use crate::program::{Program, command, output, request, world_with};
 use crate::world::{every, set, use_api_key, whole_lines};
 

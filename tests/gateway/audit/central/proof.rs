@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 
-use crate::audit::central::postgres::Postgres;
 use crate::audit::central::shipped::{
     central_trail, record_named, rewritten, until, until_shipped,
 };
 use crate::audit::trail::{PAST_SIGNATURE, Trail};
+use crate::harness::postgres::Postgres;
 use crate::world::write_private;
 
 #[tokio::test]

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::audit::central::postgres::Postgres;
 use crate::audit::central::shipped::{
     central_trail, lines_of_files, record_named, until, until_shipped,
 };
 use crate::audit::recording::fetch;
 use crate::audit::trail::{Trail, caller, query};
+use crate::harness::postgres::Postgres;
 use crate::program::{command, output};
 use atlas_cert_gateway::audit::{FetchRecord, Outcome};
 

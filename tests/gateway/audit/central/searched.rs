@@ -7,9 +7,9 @@ use std::time::Duration;
 use crate::audit::central::chance::{
     CLIENT, Chance, PEERS, PROJECT, RULES, SUBJECTS, USERNAMES, fill, replicas, serial,
 };
-use crate::audit::central::postgres::Postgres;
 use crate::audit::central::shipped::{central_trail, lines_of_files, until, until_shipped};
 use crate::audit::trail::{Trail, caller};
+use crate::harness::postgres::Postgres;
 use crate::program::{command, output};
 
 #[tokio::test]

@@ -3,8 +3,8 @@
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::audit::central::postgres::Postgres;
 use crate::client::Reply;
+use crate::harness::postgres::Postgres;
 use crate::world::{PROJECT, World, operator_token, set};
 
 #[tokio::test]

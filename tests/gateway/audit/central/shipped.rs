@@ -8,8 +8,8 @@ use atlas_cert_gateway::audit::{Config, Sync};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::audit::central::postgres::Postgres;
 use crate::audit::trail::Trail;
+use crate::harness::postgres::Postgres;
 use crate::world::every;
 
 #[tokio::test]

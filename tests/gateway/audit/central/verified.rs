@@ -5,11 +5,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::audit::central::postgres::Postgres;
 use crate::audit::central::shipped::{
     central_trail, chain_of, lines_of_files, record_named, rewritten, until, until_shipped,
 };
 use crate::audit::trail::PAST_SIGNATURE;
+use crate::harness::postgres::Postgres;
 
 #[tokio::test]
 async fn au03_what_was_changed_in_the_database_is_found_and_named() {

@@ -1,0 +1,205 @@
+//! A PostgreSQL server in a directory of its own, on a socket in it; stopped and removed with its value.
+
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use std::{env, fs};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use tokio_postgres::{Client, NoTls};
+
+/// A running server.
+pub(crate) struct Postgres {
+    programs: PathBuf,
+    place: TempDir,
+    server: Option<Child>,
+}
+
+impl Postgres {
+    /// Starts one with an empty database `audit`; `None` where there is none to start.
+    pub(crate) async fn start_empty() -> Option<Self> {
+        let programs = programs()?;
+        let place = tempfile::Builder::new().prefix("pg").tempdir().unwrap();
+        if let Some((user, group)) = server_user() {
+            std::os::unix::fs::chown(place.path(), Some(user), Some(group)).unwrap();
+        }
+        let mut postgres = Self {
+            programs,
+            place,
+            server: None,
+        };
+        let mut initdb = postgres.program("initdb");
+        initdb.args([
+            "--auth=trust",
+            "--username=owner",
+            "--encoding=UTF8",
+            "--locale=C",
+        ]);
+        initdb.args(["--no-sync", "--pgdata"]).arg(postgres.data());
+        let made = initdb.output().unwrap();
+        assert!(made.status.success(), "{made:?}");
+        postgres.resume().await;
+        postgres
+            .execute_in("postgres", "CREATE DATABASE audit")
+            .await;
+        postgres.execute("CREATE ROLE gateway_audit LOGIN").await;
+        postgres.execute("CREATE ROLE auditor LOGIN").await;
+        Some(postgres)
+    }
+
+    /// Where a file of this server's may lie.
+    pub(crate) fn directory(&self) -> &Path {
+        self.place.path()
+    }
+
+    /// The URL of the database for a user.
+    pub(crate) fn url(&self, user: &str) -> String {
+        let socket = self.place.path().display().to_string();
+        let socket = socket.replace('/', "%2F");
+        format!("postgres://{user}@{socket}/audit")
+    }
+
+    pub(crate) async fn client(&self, user: &str) -> Client {
+        self.client_of(user, "audit").await.unwrap()
+    }
+
+    pub(crate) async fn execute(&self, sql: &str) {
+        self.execute_in("audit", sql).await;
+    }
+
+    /// One number.
+    pub(crate) async fn number(&self, sql: &str) -> i64 {
+        let row = self.client("owner").await.query_one(sql, &[]).await;
+        row.unwrap().get(0)
+    }
+
+    /// One smaller number.
+    pub(crate) async fn integer(&self, sql: &str) -> i32 {
+        let row = self.client("owner").await.query_one(sql, &[]).await;
+        row.unwrap().get(0)
+    }
+
+    pub(crate) async fn execute_in(&self, database: &str, sql: &str) {
+        let client = self.client_of("owner", database).await.unwrap();
+        client.batch_execute(sql).await.unwrap();
+    }
+
+    async fn client_of(&self, user: &str, database: &str) -> Option<Client> {
+        let mut config = tokio_postgres::Config::new();
+        config
+            .host_path(self.place.path())
+            .user(user)
+            .dbname(database);
+        let (client, driver) = config.connect(NoTls).await.ok()?;
+        tokio::spawn(driver);
+        Some(client)
+    }
+
+    /// Starts the server, and waits until it answers.
+    pub(crate) async fn resume(&mut self) {
+        let mut server = self.program("postgres");
+        server
+            .arg("-D")
+            .arg(self.data())
+            .arg("-k")
+            .arg(self.place.path());
+        for setting in SETTINGS {
+            server.args(["-c", setting]);
+        }
+        let log = fs::File::create(self.place.path().join("log")).unwrap();
+        server.stderr(log).stdout(Stdio::null()).process_group(0);
+        self.server = Some(server.spawn().unwrap());
+        let mut glances = tokio::time::interval(Duration::from_millis(5));
+        while self.client_of("owner", "postgres").await.is_none() {
+            let ended = self.server.as_mut().unwrap().try_wait().unwrap();
+            let log = || fs::read_to_string(self.place.path().join("log"));
+            assert!(ended.is_none(), "it does not start: {:?}", log());
+            glances.tick().await;
+        }
+    }
+
+    /// Ends the server: `INT` breaks connections, `QUIT` is a crash, after which it recovers.
+    pub(crate) fn stop(&mut self, signal: Signal) {
+        if let Some(mut server) = self.server.take() {
+            kill_process(Pid::from_child(&server), signal).unwrap();
+            server.wait().unwrap();
+        }
+    }
+
+    /// Stops or continues the server with those of its processes that serve connections, each of which has a group
+    /// of its own.
+    pub(crate) fn signal_all(&self, signal: Signal) {
+        let Some(server) = &self.server else { return };
+        let pid = server.id();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        let children = children
+            .split_ascii_whitespace()
+            .map(|pid| pid.parse().unwrap());
+        for child in children.filter_map(Pid::from_raw) {
+            // One that has just ended.
+            let _ = kill_process(child, signal);
+        }
+        kill_process(Pid::from_child(server), signal).unwrap();
+    }
+
+    fn program(&self, name: &str) -> Command {
+        let mut command = Command::new(self.programs.join(name));
+        command.current_dir(self.place.path());
+        if let Some((user, group)) = server_user() {
+            command.uid(user).gid(group);
+        }
+        command
+    }
+
+    fn data(&self) -> PathBuf {
+        self.place.path().join("data")
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        self.signal_all(Signal::CONT);
+        self.stop(Signal::QUIT);
+    }
+}
+
+/// Where the server's programs are.
+fn programs() -> Option<PathBuf> {
+    let on_path = env::var_os("PATH").unwrap_or_default();
+    let of_debian = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
+    let of_debian = of_debian.map(|version| version.unwrap().path().join("bin"));
+    let mut places: Vec<_> = env::split_paths(&on_path).chain(of_debian).collect();
+    places.retain(|place| ["initdb", "postgres"].map(|it| is_file(place, it)) == [true; 2]);
+    let found = places.pop();
+    assert!(
+        found.is_some() || env::var_os("CI").is_none(),
+        "PostgreSQL is not here; Debian has it in the package postgresql"
+    );
+    found
+}
+
+fn is_file(place: &Path, name: &str) -> bool {
+    place.join(name).is_file()
+}
+
+/// Who runs the server where the tests run as root, as which it refuses to run.
+fn server_user() -> Option<(u32, u32)> {
+    if !rustix::process::geteuid().is_root() {
+        return None;
+    }
+    let users = fs::read_to_string("/etc/passwd").unwrap();
+    let user = users.lines().find(|line| line.starts_with("postgres:"));
+    let user = user.expect("Debian's package makes the user postgres");
+    let mut numbers = user.split(':').skip(2).map(|it| it.parse().unwrap());
+    Some((numbers.next().unwrap(), numbers.next().unwrap()))
+}
+
+/// No address but the socket; and no waiting for a disk.
+const SETTINGS: [&str; 4] = [
+    "listen_addresses=",
+    "fsync=off",
+    "max_connections=30",
+    "shared_buffers=16MB",
+];
