@@ -13,6 +13,7 @@ use tokio_util::task::TaskTracker;
 use crate::audit::{Audit, AuditError};
 use crate::cache::Cache;
 use crate::config::Config;
+use crate::fleet::{self, Fleet};
 use crate::gateway::{DenyFile, Gateway, Panics};
 use crate::identity::{self, Identity, IssuerCheck};
 use crate::memory::{self, Memory, Stage};
@@ -105,6 +106,7 @@ struct Shutdown {
 struct BuiltParts {
     identity: Identity,
     policy: Policy,
+    fleet: Option<Fleet>,
     upstream: Upstream,
     tls: Option<Tls>,
 }
@@ -204,6 +206,7 @@ impl App {
             policy_metrics: metrics.policy,
             allowance: Allowance::default(),
             cache,
+            fleet: parts.fleet,
             upstream: parts.upstream,
             last_lists: Arc::default(),
             audit,
@@ -289,8 +292,11 @@ impl BuiltParts {
     fn build(config: &Config, clock: &Clock, metrics: &Metrics) -> Result<Self, Vec<ConfigError>> {
         let identity = Identity::build(&config.identity, clock.clone(), metrics.identity.clone());
         let policy = policy(&config.access);
+        let fleet = fleet(config, clock, metrics)?;
         let (options, atlas) = (BuildOptions::default(), metrics.upstream.clone());
-        let upstream = Upstream::build(&config.atlas, clock.clone(), atlas, options);
+        let shared = fleet.clone();
+        let upstream =
+            Upstream::build_in_fleet(&config.atlas, clock.clone(), atlas, options, shared);
         let tls = config.server.tls.as_ref().map(Tls::load).transpose();
         let audit = Audit::check(&config.audit);
         let audit = if audit.is_empty() { Ok(()) } else { Err(audit) };
@@ -300,6 +306,7 @@ impl BuiltParts {
         Ok(Self {
             identity,
             policy,
+            fleet,
             upstream,
             tls,
         })
@@ -327,6 +334,23 @@ fn both<A, B>(one: Checked<A>, other: Checked<B>) -> Checked<(A, B)> {
     }
 }
 
+fn fleet(
+    config: &Config,
+    clock: &Clock,
+    metrics: &Metrics,
+) -> Result<Option<Fleet>, Vec<ConfigError>> {
+    let Some(fleet) = &config.fleet else {
+        return Ok(None);
+    };
+    let (replica, atlas) = (config.audit.replica(), &config.atlas);
+    let identity = fleet::Identity {
+        replica: &replica,
+        atlas: [&atlas.base_url, atlas.api.word()],
+        fingerprint: config.fingerprint(),
+    };
+    Fleet::build(fleet, &identity, clock.clone(), metrics.fleet.clone()).map(Some)
+}
+
 fn policy(access: &policy::Config) -> Result<Policy, Vec<ConfigError>> {
     let policy = Policy::build(access)?;
     match &access.deny_file {
@@ -345,6 +369,10 @@ fn spawn_background(
 ) -> TaskTracker {
     let background = TaskTracker::new();
     background.spawn(Arc::clone(&gateway.identity).run(stop.clone()));
+    if let Some(fleet) = gateway.fleet.clone() {
+        let until = stop.clone();
+        background.spawn(async move { fleet.run(until).await });
+    }
     let (upstream, until) = (gateway.upstream.clone(), stop.clone());
     background.spawn(async move { upstream.run(until).await });
     let (watching, until) = (Arc::clone(gateway), stop.clone());

@@ -8,6 +8,7 @@ use std::fmt::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use toml::Value;
@@ -26,6 +27,7 @@ pub use source::ConfigSource;
 
 use crate::audit;
 use crate::cache;
+use crate::fleet;
 use crate::identity;
 use crate::memory;
 use crate::policy;
@@ -47,6 +49,8 @@ pub struct Config {
     pub access: policy::Config,
     pub cache: cache::Config,
     pub audit: audit::Config,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<fleet::Config>,
     pub memory: memory::Config,
     pub telemetry: telemetry::Config,
 }
@@ -159,6 +163,7 @@ impl Config {
         config_errors.extend(self.access.config_errors());
         config_errors.extend(self.cache.config_errors());
         config_errors.extend(self.audit.config_errors());
+        config_errors.extend(self.fleet.iter().flat_map(fleet::Config::config_errors));
         config_errors.extend(self.memory.config_errors());
         config_errors.extend(self.telemetry.config_errors());
         if overlap(self.server.listen, self.admin.listen) {
@@ -168,6 +173,15 @@ impl Config {
             ));
         }
         config_errors
+    }
+
+    /// A hash of what the replicas of a fleet should have in common: how long lists live, and Atlas's limits.
+    pub(crate) fn fingerprint(&self) -> String {
+        let common = (&self.cache, &self.atlas.limits);
+        let common = serde_json::to_vec(&common).expect("settings are plain data");
+        let hash = digest(&SHA256, &common);
+        let shown = hash.as_ref().iter().take(6);
+        shown.map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// The files that a reload reads: whether the configuration can be put in place depends on them.

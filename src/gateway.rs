@@ -28,6 +28,7 @@ use crate::audit::{
     Arrival, Audit, CacheUse, Closing, Entry, Outcome, Refused, RequestId, Unrecorded,
 };
 use crate::cache::{Address, Ask, Cache, CacheMode, Encoding, Found, NotAdmitted, Role};
+use crate::fleet::Fleet;
 use crate::identity::{Caller, Identity, Unverified};
 use crate::memory::{Memory, Stage};
 use crate::policy::allowance::{Allowance, BucketView};
@@ -60,6 +61,8 @@ pub(crate) struct Gateway {
     pub(crate) allowance: Allowance,
     /// What is remembered.
     pub(crate) cache: Cache,
+    /// What is shared with other replicas, if there are others.
+    pub(crate) fleet: Option<Fleet>,
     /// How Atlas is asked.
     pub(crate) upstream: Upstream,
     /// What the last fetches have found.

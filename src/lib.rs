@@ -55,6 +55,7 @@ pub mod cache;
 pub mod policy;
 pub mod identity;
 pub mod upstream;
+pub mod fleet;
 pub mod memory;
 pub mod telemetry;
 pub(crate) mod http_client;

@@ -69,6 +69,7 @@ use reqwest::dns::Resolve;
 use tokio_util::sync::CancellationToken;
 
 use crate::atlas::{CertQuery, CertificateList, ProjectId, Timestamp};
+use crate::fleet::Fleet;
 use crate::http_client::CallBounds;
 use crate::settings::ConfigError;
 use crate::system::Clock;
@@ -157,6 +158,17 @@ impl Upstream {
         metrics: UpstreamMetrics,
         options: BuildOptions,
     ) -> Result<Self, Vec<ConfigError>> {
+        Self::build_in_fleet(config, clock, metrics, options, None)
+    }
+
+    /// The same, as one replica of a fleet, which shares limits and tokens.
+    pub(crate) fn build_in_fleet(
+        config: &Config,
+        clock: Clock,
+        metrics: UpstreamMetrics,
+        options: BuildOptions,
+        fleet: Option<Fleet>,
+    ) -> Result<Self, Vec<ConfigError>> {
         let config_errors = config.config_errors();
         if !config_errors.is_empty() {
             return Err(config_errors);
@@ -177,6 +189,7 @@ impl Upstream {
             state_directory: config.state_directory.clone(),
             persists: options.persists,
             timeout: config.limits.page,
+            fleet,
         };
         let credentials = prepare(config, secrets, &env, &[])?.into_iter();
         let credentials = credentials.map(PreparedCredential::adopt).collect();

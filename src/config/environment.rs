@@ -223,11 +223,12 @@ fn place_of(steps: &[NamePart]) -> String {
 }
 
 /// Keys that hold a secret itself, by the end of their place.
-const SECRETS: [&str; 6] = [
+const SECRETS: [&str; 7] = [
     "service_account.client_secret",
     "api_key.private_key",
     "].hmac_secret",
     "].proxy_password",
     "atlas.proxy_password",
     "audit.database.password",
+    "fleet.password",
 ];

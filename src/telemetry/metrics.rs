@@ -42,6 +42,7 @@ pub(crate) use words;
 pub mod audit;
 pub mod cache;
 pub mod connections;
+pub mod fleet;
 pub mod identity;
 pub mod lookups;
 pub mod policy;
@@ -69,6 +70,7 @@ pub struct Metrics {
     pub(crate) audit: audit::AuditMetrics,
     pub(crate) cache: cache::CacheMetrics,
     pub(crate) connections: connections::ConnectionMetrics,
+    pub(crate) fleet: fleet::FleetMetrics,
     pub(crate) identity: identity::IdentityMetrics,
     pub(crate) lookups: lookups::LookupMetrics,
     pub(crate) policy: policy::PolicyMetrics,
@@ -144,6 +146,7 @@ impl Metrics {
             audit: audit::AuditMetrics::register(&mut registry),
             cache: cache::CacheMetrics::register(&mut registry),
             connections: connections::ConnectionMetrics::register(&mut registry),
+            fleet: fleet::FleetMetrics::register(&mut registry),
             identity: identity::IdentityMetrics::register(&mut registry),
             lookups: lookups::LookupMetrics::register(&mut registry),
             policy: policy::PolicyMetrics::register(&mut registry),

@@ -45,6 +45,16 @@ pub enum Api {
     V1,
 }
 
+impl Api {
+    /// Its word in the configuration.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::V2 => "v2",
+            Self::V1 => "v1.0",
+        }
+    }
+}
+
 /// The section `atlas.limits`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]

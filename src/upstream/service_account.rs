@@ -21,6 +21,7 @@ use super::client::AtlasClient;
 use super::error::{CredentialFailure, NoToken};
 use super::jitter::Jitter;
 use super::watched_secret::WatchedSecret;
+use crate::fleet::Fleet;
 use crate::system::{Clock, Moment, Secret};
 use crate::telemetry::RateLimitedLog;
 use crate::telemetry::metrics::upstream::{CredentialLabels, UpstreamMetrics};
@@ -53,6 +54,8 @@ pub(super) struct Environment {
     /// Whether this process keeps anything for the next one; a check does not.
     pub(super) persists: bool,
     pub(super) timeout: Duration,
+    /// What the replicas share, if there are others.
+    pub(super) fleet: Option<Fleet>,
 }
 
 #[derive(Clone)]

@@ -4,6 +4,7 @@
 
 pub(crate) mod authority;
 pub(crate) mod client;
+pub(crate) mod engine;
 pub(crate) mod files;
 pub(crate) mod frames;
 pub(crate) mod postgres;

@@ -1,0 +1,236 @@
+//! One connection to the engine: opened within a time, with the functions that it needs, and lost as a whole.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{
+    AsyncConnectionConfig, Cmd, ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo,
+    RedisError, Value,
+};
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsConnector;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::config::{Config, EngineAddress};
+use super::functions::{LIBRARY, VERSION};
+use super::reply_limit::{BoundedStream, Heard};
+use crate::system::{Clock, NoTls, Secret, SecretFileError, may_wait};
+
+/// A connection that works. Dropped, it is closed.
+pub(super) struct Connection {
+    client: MultiplexedConnection,
+    heard: Heard,
+    /// Cancelled when it is closed, by us or by the engine.
+    pub(super) closed: CancellationToken,
+    _driver: DropGuard,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConnectError {
+    #[error("cannot reach it")]
+    Unreachable(#[source] io::Error),
+    #[error("cannot speak TLS with it")]
+    Tls(#[source] NoTls),
+    #[error("its name is no name of a server")]
+    Name,
+    #[error("cannot read the password")]
+    Password(#[source] SecretFileError),
+    #[error("it refuses us")]
+    Refused(#[source] RedisError),
+    #[error(
+        "it lacks the functions, and we may not load them: run `atlas-cert-gateway fleet functions | redis-cli -x FUNCTION LOAD REPLACE`"
+    )]
+    NoFunctions(#[source] RedisError),
+    #[error("it did not answer in time")]
+    Late,
+}
+
+/// Nothing has come for too long.
+#[derive(Debug)]
+pub(super) struct Silent;
+
+/// What is called for each message of the channel.
+pub(super) type OnBell = Arc<dyn Fn(&[u8]) + Send + Sync>;
+
+impl Connection {
+    pub(super) async fn open(
+        config: &Config,
+        clock: &Clock,
+        channel: &str,
+        on_bell: OnBell,
+    ) -> Result<Self, ConnectError> {
+        let opened = clock
+            .timeout(LONGEST_OPENING, connect(config, on_bell))
+            .await;
+        let connection = opened.map_err(|_| ConnectError::Late)??;
+        let prepared = connection.prepare(channel);
+        let prepared = clock.timeout(LONGEST_OPENING, prepared).await;
+        prepared.map_err(|_| ConnectError::Late)??;
+        Ok(connection)
+    }
+
+    /// Makes sure of the functions, and listens to the channel.
+    async fn prepare(&self, channel: &str) -> Result<(), ConnectError> {
+        let mut version = redis::cmd("FCALL");
+        version.arg("acg1_version").arg(0);
+        let is_there = match self.send(&version).await {
+            Ok(Value::Int(version)) => version >= VERSION,
+            Ok(_) => false,
+            Err(error)
+                if error
+                    .to_string()
+                    .to_lowercase()
+                    .contains("function not found") =>
+            {
+                false
+            }
+            Err(error) => return Err(ConnectError::Refused(error)),
+        };
+        if !is_there {
+            let mut load = redis::cmd("FUNCTION");
+            load.arg("LOAD").arg("REPLACE").arg(LIBRARY);
+            self.send(&load).await.map_err(ConnectError::NoFunctions)?;
+        }
+        let mut client = self.client.clone();
+        client
+            .subscribe(channel)
+            .await
+            .map_err(ConnectError::Refused)
+    }
+
+    /// Sends a command, and waits for its reply however long that takes.
+    pub(super) async fn send(&self, command: &Cmd) -> Result<Value, RedisError> {
+        let reply = self.client.clone().send_packed_command(command).await?;
+        reply.extract_error()
+    }
+
+    /// The same, but not while nothing comes at all for as long as `silence`: an engine that answers others is
+    /// slow, and one that answers nobody is gone.
+    pub(super) async fn call(
+        &self,
+        command: &Cmd,
+        silence: Duration,
+        clock: &Clock,
+    ) -> Result<Result<Value, RedisError>, Silent> {
+        let mut reply = std::pin::pin!(self.send(command));
+        let began = clock.elapsed();
+        let (mut heard, mut quiet) = (self.heard.bytes(), 0);
+        loop {
+            // In parts: a busy machine, whose timers are late, reads what has come between any two of them.
+            if let Ok(reply) = clock.timeout(silence / LOOKS, &mut reply).await {
+                return Ok(reply);
+            }
+            let now = self.heard.bytes();
+            quiet = if now == heard { quiet + 1 } else { 0 };
+            heard = now;
+            if quiet >= LOOKS || clock.elapsed().saturating_sub(began) > LONGEST_REPLY {
+                return Err(Silent);
+            }
+        }
+    }
+}
+
+async fn connect(config: &Config, on_bell: OnBell) -> Result<Connection, ConnectError> {
+    let from = config.clone();
+    // They change, and are read from the disk.
+    let read = may_wait(move || {
+        let password = from.password_file.as_deref().map(Secret::read).transpose();
+        let password = password
+            .map_err(ConnectError::Password)?
+            .or(from.password.clone());
+        let tls = from.trust().tls().map_err(ConnectError::Tls)?;
+        Ok::<_, ConnectError>((tls, password))
+    });
+    let (mut tls, password) = read.await?;
+    let address = config.url.read().expect("the configuration was checked");
+    match address {
+        EngineAddress::Socket(path) => {
+            let stream = UnixStream::connect(path).await;
+            let stream = stream.map_err(ConnectError::Unreachable)?;
+            greet(config, password, stream, on_bell).await
+        }
+        EngineAddress::Plain { host, port } => {
+            let stream = tcp(&host, port).await.map_err(ConnectError::Unreachable)?;
+            greet(config, password, stream, on_bell).await
+        }
+        EngineAddress::Tls { host, port } => {
+            let stream = tcp(&host, port).await.map_err(ConnectError::Unreachable)?;
+            tls.alpn_protocols.clear();
+            let name = ServerName::try_from(host).map_err(|_| ConnectError::Name)?;
+            let stream = TlsConnector::from(Arc::new(tls))
+                .connect(name, stream)
+                .await;
+            let stream = stream.map_err(ConnectError::Unreachable)?;
+            greet(config, password, stream, on_bell).await
+        }
+    }
+}
+
+async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect((host, port)).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+async fn greet<S>(
+    config: &Config,
+    password: Option<Secret>,
+    stream: S,
+    on_bell: OnBell,
+) -> Result<Connection, ConnectError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut user = RedisConnectionInfo::default()
+        .set_protocol(ProtocolVersion::RESP3)
+        .set_skip_set_lib_name();
+    if let Some(password) = password {
+        user = user.set_password(password.expose());
+        if let Some(username) = &config.username {
+            user = user.set_username(username);
+        }
+    }
+    let ring = move |push: PushInfo| -> Result<(), ()> {
+        if let (PushKind::Message, Some(Value::BulkString(message))) = (push.kind, push.data.get(1))
+        {
+            on_bell(message);
+        }
+        Ok(())
+    };
+    let settings = AsyncConnectionConfig::new()
+        .set_response_timeout(None)
+        .set_pipeline_buffer_size(MOST_WAITING)
+        .set_push_sender(ring);
+    let heard = Heard::default();
+    let stream = BoundedStream::new(stream, heard.clone());
+    let (client, driver) = MultiplexedConnection::new_with_config(&user, stream, settings)
+        .await
+        .map_err(ConnectError::Refused)?;
+    let (closed, stop) = (CancellationToken::new(), CancellationToken::new());
+    let (until, ended) = (stop.clone(), closed.clone());
+    tokio::spawn(async move {
+        let ended = ended.drop_guard();
+        until.run_until_cancelled(driver).await;
+        drop(ended);
+    });
+    Ok(Connection {
+        client,
+        heard,
+        closed,
+        _driver: stop.drop_guard(),
+    })
+}
+
+/// Of a connection and of its preparation.
+const LONGEST_OPENING: Duration = Duration::from_secs(1);
+/// However lively the engine is otherwise.
+const LONGEST_REPLY: Duration = Duration::from_millis(500);
+/// How often a silence is looked at before it is believed.
+const LOOKS: u32 = 4;
+/// How many commands may wait to be sent.
+const MOST_WAITING: usize = 1_024;

@@ -1,0 +1,313 @@
+//! What replicas tell one another: purges and changed lists, by a stream that is read to its end after every ring
+//! of a bell, every second and after every new connection. So what was told while a replica was cut off reaches it
+//! when it is back; and where the stream has lost something, every list here is ended once.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures_util::future::BoxFuture;
+use redis::Value;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+use tracing::warn;
+use uuid::Uuid;
+
+use super::{Alone, Fleet};
+use crate::telemetry::metrics::fleet::{FleetFunction, FleetRejection};
+
+/// What one replica tells the others.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) struct FleetEvent {
+    /// The replica that tells it.
+    pub(crate) replica: String,
+    /// By whose request, of an operator.
+    pub(crate) request_id: Option<Uuid>,
+    /// What has happened.
+    pub(crate) what: What,
+    /// Of which project; of all, if of none.
+    pub(crate) project: Option<String>,
+    /// Of which user; of all of the project, if of none.
+    pub(crate) username: Option<String>,
+}
+
+/// What has happened to lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) enum What {
+    /// They are to be forgotten.
+    Purged,
+    /// Their fresh life has ended.
+    SoftlyPurged,
+    /// Atlas has another list than before, which this fetch has brought.
+    Changed(Uuid),
+}
+
+/// What a replica does with what it hears. `None` says that something was lost.
+pub(crate) type OnEvent = Box<dyn Fn(Option<FleetEvent>) -> BoxFuture<'static, ()> + Send + Sync>;
+
+/// How far the stream was heard.
+#[derive(Default)]
+pub(super) struct Events {
+    bell: Notify,
+    /// When everything was last purged, by the engine's clock.
+    purged_all: AtomicU64,
+    place: Mutex<Option<Place>>,
+    on_event: std::sync::OnceLock<OnEvent>,
+}
+
+/// The last event that was heard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Place {
+    id: String,
+    number: u64,
+}
+
+/// One event of the stream.
+#[derive(Debug, PartialEq, Eq)]
+struct Told {
+    id: String,
+    number: u64,
+    at: u64,
+    sealed: Vec<u8>,
+}
+
+impl Events {
+    pub(super) fn ring(&self) {
+        self.bell.notify_one();
+    }
+
+    pub(super) async fn rung(&self) {
+        self.bell.notified().await;
+    }
+
+    pub(super) fn purged_all(&self) -> u64 {
+        self.purged_all.load(Ordering::Relaxed)
+    }
+
+    /// The number of the last event that was heard.
+    pub(super) fn number(&self) -> u64 {
+        self.place().map_or(0, |place| place.number)
+    }
+
+    fn place(&self) -> Option<Place> {
+        let place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        place.clone()
+    }
+
+    fn set_place(&self, place: Place) {
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);
+    }
+}
+
+impl Fleet {
+    /// What is done with events, once and before [`Fleet::run`].
+    pub(crate) fn on_event(&self, on_event: OnEvent) {
+        if self.0.events.on_event.set(on_event).is_err() {
+            unreachable!("a gateway is wired once");
+        }
+    }
+
+    /// Tells the others. Says the number of the event, by which it can be [confirmed](Fleet::confirmed).
+    pub(crate) async fn tell(&self, event: &FleetEvent) -> Result<u64, Alone> {
+        let (stream, count) = (self.0.names.of_fleet("ev"), self.0.names.of_fleet("n"));
+        let (kind, bell) = (event.what.kind(), self.0.names.of_fleet("bell"));
+        let sealed = self.seal_event(event);
+        let arguments = [kind.as_bytes(), &sealed, bell.as_bytes()];
+        let told = self.call(FleetFunction::Tell, &[&stream, &count], &arguments);
+        number(told.await?).ok_or(Alone)
+    }
+
+    pub(super) fn seal_event(&self, event: &FleetEvent) -> Vec<u8> {
+        let text = serde_json::to_vec(event).expect("an event is plain data");
+        self.0.keys.seal(&self.about_events(), text)
+    }
+
+    fn about_events(&self) -> Vec<u8> {
+        self.0.names.of_fleet("event 1").into_bytes()
+    }
+
+    /// Hears what was told since the last time. `anew` after a new connection, whose engine may be another one.
+    pub(super) async fn hear(&self, anew: bool) -> Result<(), Alone> {
+        let events = &self.0.events;
+        let count_key = self.0.names.of_fleet("n");
+        let (time, count) = (
+            self.engine_time().await?,
+            self.plain("GET", &[&count_key]).await?,
+        );
+        let count = number(count).unwrap_or(0);
+        let Some(place) = events.place() else {
+            // The first connection: there is nothing here that could be too old.
+            let id = format!("{time}-0");
+            events.set_place(Place { id, number: count });
+            return Ok(());
+        };
+        if count < place.number {
+            let id = format!("{time}-0");
+            return self.lost(Place { id, number: count }).await;
+        }
+        if count == place.number && !anew {
+            return Ok(());
+        }
+        let stream = self.0.names.of_fleet("ev");
+        let reply = self
+            .plain("XREAD", &["COUNT", "1000", "STREAMS", &stream, &place.id])
+            .await?;
+        let told = told(reply);
+        let mut heard = place;
+        for told in told {
+            if told.number <= heard.number {
+                continue;
+            }
+            if told.number != heard.number + 1 {
+                let Told { id, number, .. } = told;
+                return self.lost(Place { id, number }).await;
+            }
+            self.apply(&told).await;
+            heard = Place {
+                id: told.id,
+                number: told.number,
+            };
+            events.set_place(heard.clone());
+        }
+        if heard.number < count {
+            // There are more of them, or they are gone; the next reading tells.
+            let is_stuck = events.place().as_ref() == Some(&heard) && heard.number + 1_000 > count;
+            if is_stuck && self.newest(&stream, &heard.id).await? {
+                return self
+                    .lost(Place {
+                        id: format!("{time}-0"),
+                        number: count,
+                    })
+                    .await;
+            }
+            events.ring();
+        }
+        Ok(())
+    }
+
+    /// Whether nothing follows an event in the stream.
+    async fn newest(&self, stream: &str, id: &str) -> Result<bool, Alone> {
+        let reply = self
+            .plain("XREAD", &["COUNT", "1", "STREAMS", stream, id])
+            .await?;
+        Ok(told(reply).is_empty())
+    }
+
+    async fn apply(&self, told: &Told) {
+        let events = &self.0.events;
+        let opened = self.0.keys.open(&self.about_events(), &told.sealed).ok();
+        let event = opened.and_then(|text| serde_json::from_slice::<FleetEvent>(&text).ok());
+        let Some(event) = event else {
+            // It may be of a key that is not ours yet; what it would have ended here, is ended.
+            self.0.metrics.rejected(FleetRejection::Seal);
+            self.note_lost();
+            self.act(None).await;
+            return;
+        };
+        self.0.metrics.event(event.what.kind());
+        if event.what == What::Purged && event.project.is_none() {
+            events.purged_all.fetch_max(told.at, Ordering::Relaxed);
+        }
+        if event.replica != self.0.replica {
+            self.act(Some(event)).await;
+        }
+    }
+
+    async fn lost(&self, place: Place) -> Result<(), Alone> {
+        self.note_lost();
+        self.act(None).await;
+        self.0.events.set_place(place);
+        Ok(())
+    }
+
+    fn note_lost(&self) {
+        self.0.metrics.events_lost.inc();
+        warn!("events of the fleet were lost: every list here is ended once");
+    }
+
+    async fn act(&self, event: Option<FleetEvent>) {
+        if let Some(on_event) = self.0.events.on_event.get() {
+            on_event(event).await;
+        }
+    }
+
+    /// The engine's clock, in milliseconds.
+    async fn engine_time(&self) -> Result<u64, Alone> {
+        let Value::Array(parts) = self.plain("TIME", &[]).await? else {
+            return Err(Alone);
+        };
+        let mut parts = parts.into_iter().filter_map(number);
+        let (seconds, micros) = parts.next().zip(parts.next()).ok_or(Alone)?;
+        Ok(seconds.saturating_mul(1_000).saturating_add(micros / 1_000))
+    }
+
+    async fn plain(&self, command: &str, arguments: &[&str]) -> Result<Value, Alone> {
+        let mut sent = redis::cmd(command);
+        for argument in arguments {
+            sent.arg(*argument);
+        }
+        self.send(FleetFunction::Tell, &sent).await
+    }
+}
+
+impl What {
+    /// The word that stands in clear, and in the metrics.
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Changed(_) => "changed",
+            Self::Purged => "purge",
+            Self::SoftlyPurged => "soft_purge",
+        }
+    }
+}
+
+pub(super) fn number(value: Value) -> Option<u64> {
+    match value {
+        Value::Int(number) => number.try_into().ok(),
+        Value::BulkString(text) => str::from_utf8(&text).ok()?.parse().ok(),
+        _ => None,
+    }
+}
+
+/// The events of a reply of `XREAD` of one stream, which RESP3 gives as a map.
+fn told(reply: Value) -> Vec<Told> {
+    let Value::Map(mut streams) = reply else {
+        return Vec::new();
+    };
+    let Some((_, Value::Array(events))) = streams.pop() else {
+        return Vec::new();
+    };
+    events.into_iter().filter_map(Told::read).collect()
+}
+
+impl Told {
+    fn read(value: Value) -> Option<Self> {
+        let Value::Array(parts) = value else {
+            return None;
+        };
+        let mut parts = parts.into_iter();
+        let (Value::BulkString(id), Value::Array(members)) = (parts.next()?, parts.next()?) else {
+            return None;
+        };
+        let (mut event, mut at, mut sealed) = (None, None, None);
+        let mut members = members.into_iter();
+        while let (Some(Value::BulkString(name)), Some(value)) = (members.next(), members.next()) {
+            match &*name {
+                b"n" => event = number(value),
+                b"t" => at = number(value),
+                b"e" => {
+                    if let Value::BulkString(text) = value {
+                        sealed = Some(text);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Some(Self {
+            id: String::from_utf8(id).ok()?,
+            number: event?,
+            at: at?,
+            sealed: sealed?,
+        })
+    }
+}

@@ -1,0 +1,137 @@
+-- Lists, and the leases under which they are fetched. Keys: the entry, the lease, and the project's purges.
+-- An entry is 49 bytes in clear and the sealed list: 'f' if its fetch was forced, else 'o'; when its lease was
+-- granted, when it was stored and until when it is fresh, as 16 digits of milliseconds.
+
+local function purges(marks_key, heard)
+  local marks = redis.call('HMGET', marks_key, 'hard', 'soft')
+  return math.max(tonumber(marks[1]) or 0, heard), tonumber(marks[2]) or 0
+end
+
+local function read_entry(entry_key, marks_key, heard, now)
+  local value = redis.call('GET', entry_key)
+  if not value then return nil end
+  local entry = {
+    value = value,
+    forced = value:sub(1, 1) == 'f',
+    granted = tonumber(value:sub(2, 17)),
+    stored = tonumber(value:sub(18, 33)),
+    fresh_until = tonumber(value:sub(34, 49)),
+  }
+  local hard, soft = purges(marks_key, heard)
+  local is_whole = entry.granted and entry.stored and entry.fresh_until
+  -- One from the future was dated by a clock that has been set back.
+  if not is_whole or entry.stored > now or entry.stored <= hard then
+    redis.call('DEL', entry_key)
+    return nil
+  end
+  entry.is_fresh = entry.fresh_until > now and entry.stored > soft
+  return entry
+end
+
+-- Arguments: mode ('wait', 'ahead' or 'force'), the lease to grant and its milliseconds, the last purge of
+-- everything that the replica has heard of, and the shortest time between forced fetches.
+-- Answers {'list', now, entry}, {'lease', now, old entry}, {'held', now, old entry, milliseconds} or
+-- {'failed', now, failure}: a fourth key is the failure of the lease that was waited for.
+local function open(keys, args)
+  local now = now_ms()
+  local mode, heard, interval = args[1], tonumber(args[4]), tonumber(args[5])
+  local entry = read_entry(keys[1], keys[3], heard, now)
+  local old = entry and entry.value or ''
+  local function is_recent_force(forced, granted) return forced and now - granted < interval end
+  if entry then
+    local will_do = entry.is_fresh
+    if mode == 'force' then will_do = is_recent_force(entry.forced, entry.granted) end
+    if will_do then return {'list', now, old} end
+  end
+  local failure = keys[4] and redis.call('GET', keys[4])
+  if failure then return {'failed', now, failure} end
+  local lease = redis.call('HMGET', keys[2], 'id', 'granted', 'forced')
+  if lease[1] and (mode ~= 'force' or is_recent_force(lease[3] == '1', tonumber(lease[2]))) then
+    if mode == 'wait' or mode == 'force' then redis.call('HSET', keys[2], 'awaited', '1') end
+    return {'held', now, old, redis.call('PTTL', keys[2]), lease[1]}
+  end
+  redis.call('HSET', keys[2], 'id', args[2], 'granted', now, 'forced', mode == 'force' and '1' or '0', 'soft', '0')
+  redis.call('PEXPIRE', keys[2], args[3])
+  return {'lease', now, old}
+end
+
+-- Keeps a lease. Keys: the lease. Arguments: its id and milliseconds. Answers whether it is still held.
+local function renew(keys, args)
+  if redis.call('HGET', keys[1], 'id') ~= args[1] then return 0 end
+  redis.call('PEXPIRE', keys[1], args[2])
+  return 1
+end
+
+local function end_lease(lease_key, awaited, bell, name)
+  redis.call('DEL', lease_key)
+  if awaited == '1' then redis.call('PUBLISH', bell, name) end
+end
+
+-- Stores what was fetched under a lease, unless it was lost or purged meanwhile. Arguments: the lease, the last
+-- purge of everything, milliseconds of freshness and of keeping, the sealed list, the bell and what to ring.
+-- Answers whether it was stored.
+local function store(keys, args)
+  local now = now_ms()
+  local lease = redis.call('HMGET', keys[2], 'id', 'granted', 'awaited', 'forced', 'soft')
+  if lease[1] ~= args[1] then return 0 end
+  local hard, soft = purges(keys[3], tonumber(args[2]))
+  local granted = tonumber(lease[2])
+  if granted > now or granted <= hard then
+    end_lease(keys[2], lease[3], args[6], args[7])
+    return 0
+  end
+  local fresh_until = now + tonumber(args[3])
+  if lease[5] == '1' or granted <= soft then fresh_until = now end
+  local head = string.format('%s%016d%016d%016d', lease[4] == '1' and 'f' or 'o', granted, now, fresh_until)
+  redis.call('SET', keys[1], head .. args[5], 'PX', args[4])
+  end_lease(keys[2], lease[3], args[6], args[7])
+  return 1
+end
+
+-- Ends a lease whose fetch has failed. Keys: the lease and where its failure is kept for those who wait for it.
+-- Arguments: the lease, the sealed failure and its milliseconds, the bell and what to ring.
+local function fail(keys, args)
+  local lease = redis.call('HMGET', keys[1], 'id', 'awaited')
+  if lease[1] ~= args[1] then return 0 end
+  if lease[2] == '1' then redis.call('SET', keys[2], args[2], 'PX', args[3]) end
+  end_lease(keys[1], lease[2], args[4], args[5])
+  return 1
+end
+
+-- Forgets one list and the fetch under way. Keys: the entry, the lease, the events and their count. Arguments:
+-- 'hard' or 'soft', the sealed event, the bell. Answers the number of the event.
+local function purge_list(keys, args)
+  if args[1] == 'hard' then
+    local awaited = redis.call('HGET', keys[2], 'awaited')
+    redis.call('DEL', keys[1])
+    redis.call('DEL', keys[2])
+  else
+    if redis.call('EXISTS', keys[1]) == 1 then
+      redis.call('SETRANGE', keys[1], 33, string.format('%016d', now_ms()))
+    end
+    if redis.call('EXISTS', keys[2]) == 1 then redis.call('HSET', keys[2], 'soft', '1') end
+  end
+  return note_event(keys[3], keys[4], args[1], args[2], args[3])
+end
+
+-- Forgets the lists of a project, or ends their fresh life. Keys: its purges, the events and their count.
+-- Arguments: 'hard' or 'soft', the sealed event, the bell, for how long it is remembered.
+local function purge_project(keys, args)
+  redis.call('HSET', keys[1], args[1], now_ms())
+  redis.call('PEXPIRE', keys[1], args[4])
+  return note_event(keys[2], keys[3], args[1], args[2], args[3])
+end
+
+-- Tells the other replicas of something. Keys: the events and their count. Arguments: the kind, the sealed event,
+-- the bell.
+local function tell(keys, args)
+  return note_event(keys[1], keys[2], args[1], args[2], args[3])
+end
+
+register('open', open)
+register('renew', renew)
+register('store', store)
+register('fail', fail)
+register('purge_list', purge_list, {'allow-oom'})
+register('purge_project', purge_project, {'allow-oom'})
+register('tell', tell, {'allow-oom'})

@@ -1,0 +1,35 @@
+//! Replicas that share a Valkey or Redis, which the test starts. Debian's package `redis-server` will do. Where
+//! neither is, nothing is tried, unless `CI` is set.
+
+mod joined;
+
+use crate::harness::engine::Engine;
+use crate::world::{Plan, World, set, write_private};
+
+/// A world whose gateway is the replica `name` of the fleet of `engine`, in front of `atlas` if that is not its own.
+pub(crate) async fn replica(engine: &Engine, name: &str, change: impl FnOnce(&mut Plan)) -> World {
+    World::with(|plan| {
+        join(engine, plan, name);
+        change(plan);
+    })
+    .await
+}
+
+/// Makes a gateway a replica of a fleet of five.
+pub(crate) fn join(engine: &Engine, plan: &mut Plan, name: &str) {
+    let key = engine.socket().with_file_name("key");
+    write_private(&key, "a key of the fleet for tests, 32 and more");
+    let config = &mut plan.config;
+    set(config, "audit.replica", name);
+    set(config, "fleet.name", "tests");
+    set(config, "fleet.replicas", 5);
+    set(config, "fleet.url", engine.url());
+    set(config, "fleet.key_files", vec![key.display().to_string()]);
+}
+
+/// Waits until a gateway shares with the others.
+pub(crate) async fn until_connected(world: &World) {
+    while world.metric("fleet_connected").await != 1 {
+        tokio::task::yield_now().await;
+    }
+}

@@ -1,0 +1,112 @@
+//! A Valkey, or a Redis, in a directory of its own, on a socket in it; stopped and removed with its value.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use std::{env, fs};
+
+use redis::{AsyncConnectionConfig, Value};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+/// A running server without persistence.
+pub(crate) struct Engine {
+    program: PathBuf,
+    place: TempDir,
+    server: Option<Child>,
+}
+
+impl Engine {
+    /// Starts one; `None` where there is none to start.
+    pub(crate) async fn start() -> Option<Self> {
+        let mut engine = Self {
+            program: program()?,
+            place: tempfile::Builder::new().prefix("vk").tempdir().unwrap(),
+            server: None,
+        };
+        engine.resume().await;
+        Some(engine)
+    }
+
+    /// Starts the server, empty, and waits until it answers.
+    pub(crate) async fn resume(&mut self) {
+        let mut server = Command::new(&self.program);
+        server.args(["--port", "0", "--save", "", "--unixsocket"]);
+        server
+            .arg(self.socket())
+            .arg("--dir")
+            .arg(self.place.path());
+        server.stdout(Stdio::null()).stderr(Stdio::null());
+        self.server = Some(server.spawn().unwrap());
+        let mut glances = tokio::time::interval(Duration::from_millis(5));
+        while self.connect().await.is_none() {
+            let ended = self.server.as_mut().unwrap().try_wait().unwrap();
+            assert!(ended.is_none(), "it does not start");
+            glances.tick().await;
+        }
+    }
+
+    /// Ends the server. What it held is lost.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            kill_process(Pid::from_child(&server), Signal::KILL).unwrap();
+            server.wait().unwrap();
+            fs::remove_file(self.socket()).unwrap();
+        }
+    }
+
+    /// Stops the server, or lets it go on.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let server = self.server.as_ref().unwrap();
+        kill_process(Pid::from_child(server), signal).unwrap();
+    }
+
+    /// Where it listens.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.place.path().join("socket")
+    }
+
+    /// Its address for `fleet.url`.
+    pub(crate) fn url(&self) -> String {
+        format!("unix://{}", self.socket().display())
+    }
+
+    /// Sends a command as its default user.
+    pub(crate) async fn command(&self, words: &[&str]) -> Value {
+        let mut connection = self.connect().await.unwrap();
+        let mut command = redis::cmd(words[0]);
+        for word in &words[1..] {
+            command.arg(*word);
+        }
+        command.query_async(&mut connection).await.unwrap()
+    }
+
+    async fn connect(&self) -> Option<redis::aio::MultiplexedConnection> {
+        let client = redis::Client::open(self.url().replace("unix://", "redis+unix://")).unwrap();
+        let settings = AsyncConnectionConfig::new();
+        let connection = client.get_multiplexed_async_connection_with_config(&settings);
+        connection.await.ok()
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The server's program.
+fn program() -> Option<PathBuf> {
+    let on_path = env::var_os("PATH").unwrap_or_default();
+    let mut places: Vec<_> = env::split_paths(&on_path).collect();
+    places.push(Path::new("/usr/sbin").to_owned());
+    let found = ["valkey-server", "redis-server"]
+        .iter()
+        .flat_map(|name| places.iter().map(move |place| place.join(name)))
+        .find(|program| program.is_file());
+    assert!(
+        found.is_some() || env::var_os("CI").is_none(),
+        "neither Valkey nor Redis is here; Debian has it in the package redis-server"
+    );
+    found
+}
