@@ -21,8 +21,7 @@ use super::connection::Connection;
 use super::copy::Rows;
 use super::error::DatabaseError;
 use super::lines::unpack;
-use super::members;
-use super::members::Members;
+use super::members::{Members, column_names};
 use super::search::{ChainStatus, chains};
 use super::shipment::hash_digits;
 
@@ -283,7 +282,7 @@ impl Verification {
         let select = format!(
             "COPY (SELECT {} FROM audit.record WHERE chain = {id} AND seq BETWEEN {} AND {} ORDER BY seq) \
              TO STDOUT BINARY",
-            members::COLUMN_NAMES,
+            column_names(),
             batch.first,
             batch.last
         );
