@@ -26,6 +26,7 @@ use super::search::{ChainStatus, chains};
 use super::shipment::hash_digits;
 
 mod directories;
+mod dropped;
 mod report;
 
 pub(crate) use report::{CentralFault, CentralFaultKind, CentralReport, CentralVerdict};
@@ -45,7 +46,9 @@ pub(crate) async fn verify(
     for chain in chains(&connection).await? {
         let mut verification = Verification::new(&connection, chain, keys).await?;
         verification.mark(&checkpoints);
-        if let Err((seq, kind)) = verification.run(&connection).await? {
+        if let Err(wrong) = verification.run(&connection).await? {
+            let id = verification.report.chain.id;
+            let (seq, kind) = dropped::named(&connection, id, wrong).await?;
             verification.report.fault = Some(CentralFault { seq, kind });
         } else {
             for directory in directories {
