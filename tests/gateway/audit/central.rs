@@ -2,12 +2,11 @@
 //! nothing is tried, unless `CI` is set.
 
 mod chance;
+mod checkpoints;
 mod fleet;
 mod killed;
 mod postgres;
+mod roles;
 mod searched;
 mod verified;
-mod proof;
-mod reading;
-mod served;
 mod shipped;

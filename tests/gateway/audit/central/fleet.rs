@@ -98,6 +98,28 @@ async fn what_is_denied_to_an_operator_is_in_no_answer_about_all_replicas() {
 }
 
 #[tokio::test]
+async fn a_database_that_is_away_degrades_readiness_and_keeps_no_caller_waiting() {
+    let Some(mut postgres) = Postgres::start().await else {
+        return;
+    };
+    let world = world(&postgres, |_| ()).await;
+    world.ask("app1").await;
+    shipped(&world, &postgres, 1).await;
+    postgres.stop(rustix::process::Signal::QUIT);
+    let until_degraded = async {
+        loop {
+            let ready = world.admin("GET", "/readyz", "", "").await;
+            assert_eq!(ready.status, 200);
+            if ready.text().contains("\"database\"") {
+                break;
+            }
+        }
+    };
+    world.while_time_passes(until_degraded).await;
+    assert_eq!(world.ask("app1").await.status, 200);
+}
+
+#[tokio::test]
 async fn the_fleet_is_searched_only_where_there_is_a_database() {
     let world = World::new().await;
     for (query, told) in [
