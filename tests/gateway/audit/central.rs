@@ -3,6 +3,7 @@
 
 mod chance;
 mod checkpoints;
+mod connecting;
 mod fleet;
 mod killed;
 mod postgres;
