@@ -1,17 +1,18 @@
 //! A PostgreSQL server in a directory of its own, on a socket in it; stopped and removed with its value.
 
+use std::fs;
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
-use std::{env, fs};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
 
 use super::authority::Authority;
+use super::servers::POSTGRES;
 use super::world::write_private;
 
 /// A running server.
@@ -26,7 +27,8 @@ pub(crate) struct Postgres {
 impl Postgres {
     /// Starts one with an empty database `audit`; `None` where there is none to start.
     pub(crate) async fn start_empty() -> Option<Self> {
-        let programs = programs()?;
+        let server = POSTGRES.wanted()?;
+        let programs = server.parent().unwrap().to_owned();
         let place = tempfile::Builder::new().prefix("pg").tempdir().unwrap();
         if let Some((user, group)) = server_user() {
             std::os::unix::fs::chown(place.path(), Some(user), Some(group)).unwrap();
@@ -67,6 +69,11 @@ impl Postgres {
         let socket = socket.replace('/', "%2F");
         let port = self.port();
         format!("postgres://{user}@{socket}:{port}/audit")
+    }
+
+    /// Where `psql` and the like are.
+    pub(crate) fn programs(&self) -> &Path {
+        &self.programs
     }
 
     pub(crate) async fn client(&self, user: &str) -> Client {
@@ -218,25 +225,6 @@ impl Drop for Postgres {
         self.signal_all(Signal::CONT);
         self.stop(Signal::QUIT);
     }
-}
-
-/// Where the server's programs are.
-fn programs() -> Option<PathBuf> {
-    let on_path = env::var_os("PATH").unwrap_or_default();
-    let of_debian = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
-    let of_debian = of_debian.map(|version| version.unwrap().path().join("bin"));
-    let mut places: Vec<_> = env::split_paths(&on_path).chain(of_debian).collect();
-    places.retain(|place| ["initdb", "postgres"].map(|it| is_file(place, it)) == [true; 2]);
-    let found = places.pop();
-    assert!(
-        found.is_some() || env::var_os("CI").is_none(),
-        "PostgreSQL is not here; Debian has it in the package postgresql"
-    );
-    found
-}
-
-fn is_file(place: &Path, name: &str) -> bool {
-    place.join(name).is_file()
 }
 
 /// Who runs the server where the tests run as root, as which it refuses to run.
