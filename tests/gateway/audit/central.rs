@@ -11,4 +11,5 @@ mod recipes;
 mod roles;
 mod searched;
 mod verified;
+mod views;
 mod shipped;
