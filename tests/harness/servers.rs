@@ -16,6 +16,11 @@ pub(crate) struct Server {
     pub(crate) tests: &'static str,
 }
 
+pub(crate) const ENGINE: Server = Server {
+    program: "redis-server",
+    package: "redis-server",
+    tests: "the fleet",
+};
 pub(crate) const HAPROXY: Server = Server {
     program: "haproxy",
     package: "haproxy",
@@ -42,7 +47,7 @@ pub(crate) const RSYSLOGD: Server = Server {
     tests: "rsyslog as a receiver of the audit trail",
 };
 
-pub(crate) const ALL: [Server; 5] = [HAPROXY, NGINX, POSTGRES, RSYSLOGD, IMRELP];
+pub(crate) const ALL: [Server; 6] = [ENGINE, HAPROXY, NGINX, POSTGRES, RSYSLOGD, IMRELP];
 
 impl Server {
     /// Whether there is one; a failure where there has to be.
@@ -61,6 +66,9 @@ impl Server {
     pub(crate) fn find(self) -> Option<PathBuf> {
         if self.program == IMRELP.program {
             return find("rsyslogd").filter(|rsyslog| has_module(rsyslog, self.program));
+        }
+        if self.program == ENGINE.program {
+            return find("valkey-server").or_else(|| find(self.program));
         }
         find(self.program)
     }
