@@ -17,6 +17,7 @@ mod members;
 mod names;
 mod reply_limit;
 pub(crate) mod seal;
+mod tokens;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -29,6 +30,9 @@ use tracing::{info, warn};
 
 pub use config::{Config, EngineUrl};
 pub(crate) use lists::{Lease, ListAnswer, OpenMode, SharedEntry};
+pub(crate) use tokens::{
+    HASH, MintEnd, MintLimits, OwnMint, OwnToken, SharedToken, TokenAnswer, TokenLease, TokenWish,
+};
 
 use self::connection::{ConnectError, Connection, OnBell};
 use self::events::Events;
@@ -36,6 +40,7 @@ use self::lists::ListWaiters;
 use self::members::Members;
 use self::names::Names;
 use self::seal::Keys;
+use self::tokens::TokenBells;
 use crate::settings::ConfigError;
 use crate::system::Clock;
 use crate::telemetry::metrics::fleet::{FleetFunction, FleetMetrics, FleetResult};
@@ -57,6 +62,7 @@ struct Shared {
     events: Events,
     members: Members,
     failures: RateLimitedLog,
+    token_bells: TokenBells,
 }
 
 /// The engine cannot be asked now: this replica is alone.
@@ -97,6 +103,7 @@ impl Fleet {
             events: Events::default(),
             members: Members::new(identity.fingerprint.clone()),
             failures: RateLimitedLog::default(),
+            token_bells: TokenBells::default(),
         })))
     }
 
@@ -121,7 +128,10 @@ impl Fleet {
                     stop.run_until_cancelled(shared).await;
                     self.lose(&connection);
                 }
-                Some(Err(error)) => self.note_failure(&error),
+                Some(Err(error)) => {
+                    self.note_failure(&error);
+                    self.0.token_bells.tried.cancel();
+                }
                 None => return,
             }
             stop.run_until_cancelled(self.0.clock.sleep(pause)).await;
@@ -136,6 +146,7 @@ impl Fleet {
                 match message {
                     b"events" => shared.events.ring(),
                     b"heard" => shared.members.ring(),
+                    b"token" => shared.token_bells.ended.notify_waiters(),
                     name => shared.list_waiters.ring(name),
                 }
             }
@@ -148,6 +159,7 @@ impl Fleet {
     /// Tells the others that this replica runs, and hears what they tell, for as long as the connection lasts.
     async fn share_until_lost(&self, connection: &Arc<Connection>) {
         self.0.connection.store(Some(Arc::clone(connection)));
+        self.0.token_bells.tried.cancel();
         // What was missed meanwhile comes before anything is adopted from the others.
         if self.hear(true).await.is_err() {
             return;

@@ -12,14 +12,18 @@ words! {
     /// A function of the library that the engine runs for us.
     pub(crate) enum FleetFunction {
         Fail = "fail",
+        FailToken = "fail_token",
         Heard = "heard",
         Here = "here",
+        KeepToken = "keep_token",
         Open = "open",
         PurgeList = "purge_list",
         PurgeProject = "purge_project",
         Renew = "renew",
         Store = "store",
+        StoreToken = "store_token",
         Tell = "tell",
+        Token = "token",
         Version = "version",
     }
 }
