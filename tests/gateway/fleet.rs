@@ -2,17 +2,25 @@
 //! neither is, nothing is tried, unless `CI` is set.
 
 mod joined;
+mod tokens;
 
 use crate::harness::engine::Engine;
 use crate::world::{Plan, World, set, write_private};
 
-/// A world whose gateway is the replica `name` of the fleet of `engine`, in front of `atlas` if that is not its own.
+/// A world whose gateway is the replica `name` of the fleet of `engine`.
 pub(crate) async fn replica(engine: &Engine, name: &str, change: impl FnOnce(&mut Plan)) -> World {
     World::with(|plan| {
         join(engine, plan, name);
         change(plan);
     })
     .await
+}
+
+/// Another replica, in front of the same Atlas.
+pub(crate) async fn beside(world: &World, engine: &Engine, name: &str) -> World {
+    let another = world.beside(|plan| join(engine, plan, name)).await;
+    until_connected(&another).await;
+    another
 }
 
 /// Makes a gateway a replica of a fleet of five.
