@@ -8,6 +8,7 @@
 //!
 //! The module knows bytes, leases and replicas, and nothing of certificates: that is [`gateway`](crate::gateway)'s.
 
+mod check;
 mod config;
 mod connection;
 mod events;
@@ -28,13 +29,16 @@ use redis::{Cmd, RedisError, Value};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+pub(crate) use check::FleetCheck;
 pub use config::{Config, EngineUrl};
+pub(crate) use connection::ConnectError;
+pub(crate) use functions::{LIBRARY, RIGHTS};
 pub(crate) use lists::{Lease, ListAnswer, OpenMode, SharedEntry};
 pub(crate) use tokens::{
     HASH, MintEnd, MintLimits, OwnMint, OwnToken, SharedToken, TokenAnswer, TokenLease, TokenWish,
 };
 
-use self::connection::{ConnectError, Connection, OnBell};
+use self::connection::{Connection, OnBell};
 use self::events::Events;
 use self::lists::ListWaiters;
 use self::members::Members;

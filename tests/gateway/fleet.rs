@@ -2,6 +2,7 @@
 //! neither is, nothing is tried, unless `CI` is set.
 
 mod joined;
+mod rights;
 mod tokens;
 
 use crate::harness::engine::Engine;
@@ -25,9 +26,13 @@ pub(crate) async fn beside(world: &World, engine: &Engine, name: &str) -> World 
 
 /// Makes a gateway a replica of a fleet of five.
 pub(crate) fn join(engine: &Engine, plan: &mut Plan, name: &str) {
+    join_config(engine, &mut plan.config, name);
+}
+
+/// The same for a configuration alone.
+pub(crate) fn join_config(engine: &Engine, config: &mut toml::Table, name: &str) {
     let key = engine.socket().with_file_name("key");
     write_private(&key, "a key of the fleet for tests, 32 and more");
-    let config = &mut plan.config;
     set(config, "audit.replica", name);
     set(config, "fleet.name", "tests");
     set(config, "fleet.replicas", 5);

@@ -1,5 +1,7 @@
 //! One token of a service account for all replicas.
 
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use atlas_simulator::{Asked, CLIENT_SECRET, Endpoint, Simulator};
@@ -7,9 +9,11 @@ use redis::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-use super::{beside, join, replica, until_connected};
+use super::{beside, join, join_config, replica, until_connected};
+use crate::client;
 use crate::harness::engine::Engine;
-use crate::world::{World, set};
+use crate::program::{Program, request, world_with};
+use crate::world::{Plan, World, set};
 
 #[tokio::test]
 async fn three_replicas_that_start_at_once_mint_one_token() {
@@ -43,7 +47,7 @@ async fn a_replica_that_stops_leaves_the_token_to_the_others_and_to_its_next_pro
     first.app.stop().await;
     assert_eq!((first.atlas.revokes(), first.atlas.live_tokens()), (0, 1));
     assert_eq!(second.ask("many").await.status, 200);
-    let state = std::fs::read_dir(first.files.path().join("state")).unwrap();
+    let state = fs::read_dir(first.files.path().join("state")).unwrap();
     let files: Vec<String> = state
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
@@ -59,7 +63,7 @@ async fn without_shared_tokens_each_replica_has_its_own_and_gives_it_back() {
     let Some(engine) = Engine::start().await else {
         return;
     };
-    let own = |plan: &mut crate::world::Plan| set(&mut plan.config, "fleet.tokens", false);
+    let own = |plan: &mut Plan| set(&mut plan.config, "fleet.tokens", false);
     let first = replica(&engine, "gateway-1", own).await;
     let second = first
         .beside(|plan| {
@@ -148,6 +152,52 @@ async fn one_replica_renews_the_token_and_the_others_adopt_it() {
         }
     }
     assert_eq!(first.atlas.mints(), 2);
+}
+
+/// FL14, in small: what is killed again and again stays within the mints that a fleet may make.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_is_killed_again_and_again_mints_one_token_and_its_part_without_the_engine()
+{
+    let Some(mut engine) = Engine::start().await else {
+        return;
+    };
+    let (atlas, files) = world_with(|config| join_config(&engine, config, "gateway-1")).await;
+    for _ in 0..5 {
+        assert_eq!(start_and_kill(files.path()).await, 200);
+        forget_token(files.path());
+    }
+    assert_eq!(atlas.mints(), 1);
+    assert_eq!(start_and_kill(files.path()).await, 200);
+    engine.kill();
+    for _ in 0..3 {
+        // The file still has it.
+        assert_eq!(start_and_kill(files.path()).await, 200);
+    }
+    assert_eq!(atlas.mints(), 1);
+    for _ in 0..5 {
+        forget_token(files.path());
+        start_and_kill(files.path()).await;
+    }
+    assert!(atlas.mints() <= 2, "{}", atlas.mints());
+    assert_eq!(atlas.answers(403) + atlas.answers(429), 0);
+}
+
+async fn start_and_kill(files: &Path) -> u16 {
+    let program = Program::start(files);
+    let reply = client::exchange(program.address, &request("close")).await;
+    program.signal("-KILL");
+    program.end();
+    reply.status
+}
+
+/// As on a disk that is new.
+fn forget_token(files: &Path) {
+    for entry in fs::read_dir(files.join("state")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|ending| ending == "token") {
+            fs::remove_file(path).unwrap();
+        }
+    }
 }
 
 /// FL18: neither what the engine holds nor what it is sent shows a token or a secret.
