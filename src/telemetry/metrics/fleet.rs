@@ -10,7 +10,7 @@ use super::{Label, Register, from_zero};
 
 words! {
     /// A function of the library that the engine runs for us.
-    pub(crate) enum FleetFunction {
+    pub enum FleetFunction {
         Fail = "fail",
         FailToken = "fail_token",
         Heard = "heard",
@@ -30,7 +30,7 @@ words! {
 
 words! {
     /// What came of calling a function.
-    pub(crate) enum FleetResult {
+    pub enum FleetResult {
         Ok = "ok",
         /// There is no connection: this replica is alone.
         Alone = "alone",
@@ -75,6 +75,7 @@ words! {
 pub struct FleetMetrics {
     pub connected: Gauge,
     pub(crate) members: Gauge,
+    pub(crate) replicas: Gauge,
     pub(crate) config_differs: Gauge,
     operations: Family<[(&'static str, &'static str); 2], Counter>,
     operation_seconds: Family<Label<FleetFunction>, Histogram, fn() -> Histogram>,
@@ -95,6 +96,10 @@ impl FleetMetrics {
                 "1 while this replica shares with the others, 0 while it is alone or has no fleet",
             ),
             members: registry.gauge("fleet_members", "Replicas of the fleet that run"),
+            replicas: registry.gauge(
+                "fleet_replicas",
+                "The most replicas that the configuration expects, 0 where there is no fleet",
+            ),
             config_differs: registry.gauge(
                 "fleet_config_differs",
                 "Replicas whose configuration of lists and limits is another than this one's",
@@ -135,12 +140,14 @@ impl FleetMetrics {
         }
     }
 
-    pub(crate) fn called(&self, function: FleetFunction, result: FleetResult) {
+    /// Counts one call.
+    pub fn called(&self, function: FleetFunction, result: FleetResult) {
         let labels = [("operation", function.word()), ("result", result.word())];
         self.operations.get_or_create(&labels).inc();
     }
 
-    pub(crate) fn answered(&self, function: FleetFunction, seconds: f64) {
+    /// Notes how long a call took that was answered.
+    pub fn answered(&self, function: FleetFunction, seconds: f64) {
         let histogram = self
             .operation_seconds
             .get_or_create(&[("operation", function)]);
