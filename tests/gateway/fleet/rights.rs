@@ -26,9 +26,10 @@ async fn a_replica_works_with_the_rights_that_are_printed() {
     assert_eq!(world.ask("app1").await.status, 200);
     assert_eq!(world.atlas.mints(), 1);
     let page = world.admin("GET", "/metrics", "", "").await.text();
-    let mut refused = page
+    let calls = page
         .lines()
-        .filter(|line| line.contains("result=\"refused\""));
+        .filter(|line| line.contains("fleet_operations_total"));
+    let mut refused = calls.filter(|line| line.contains("refused"));
     assert_eq!(refused.next(), None);
     for words in FUNCTIONS {
         let mut call = vec!["FCALL"];
