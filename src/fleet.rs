@@ -16,9 +16,11 @@ mod functions;
 mod lists;
 mod members;
 mod names;
+mod purges;
 mod reply_limit;
 pub(crate) mod seal;
 mod tokens;
+mod turns;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -32,8 +34,11 @@ use tracing::{info, warn};
 pub(crate) use check::FleetCheck;
 pub use config::{Config, EngineUrl};
 pub(crate) use connection::ConnectError;
+pub(crate) use events::{FleetEvent, What};
 pub(crate) use functions::{LIBRARY, RIGHTS};
-pub(crate) use lists::{Lease, ListAnswer, OpenMode, SharedEntry};
+pub(crate) use lists::{Lease, ListAnswer, SharedEntry, Wanted};
+pub(crate) use members::Confirmed;
+pub(crate) use purges::Purged;
 pub(crate) use tokens::{
     HASH, MintEnd, MintLimits, OwnMint, OwnToken, SharedToken, TokenAnswer, TokenLease, TokenWish,
 };
@@ -45,6 +50,7 @@ use self::members::Members;
 use self::names::Names;
 use self::seal::Keys;
 use self::tokens::TokenBells;
+use self::turns::Turns;
 use crate::settings::ConfigError;
 use crate::system::Clock;
 use crate::telemetry::metrics::fleet::{FleetFunction, FleetMetrics, FleetResult};
@@ -62,6 +68,7 @@ struct Shared {
     clock: Clock,
     metrics: FleetMetrics,
     connection: ArcSwapOption<Connection>,
+    turns: Turns,
     list_waiters: ListWaiters,
     events: Events,
     members: Members,
@@ -83,6 +90,8 @@ pub(crate) struct Identity<'i> {
     pub(crate) atlas: [&'i str; 2],
     /// Of the settings that all replicas should have in common.
     pub(crate) fingerprint: String,
+    /// How many fetches of a project a replica makes at a time.
+    pub(crate) fetches_per_project: usize,
 }
 
 impl Fleet {
@@ -104,12 +113,23 @@ impl Fleet {
             clock,
             metrics,
             connection: ArcSwapOption::empty(),
+            turns: Turns::new(identity.fetches_per_project),
             list_waiters: ListWaiters::default(),
             events: Events::default(),
             members: Members::new(identity.fingerprint.clone()),
             failures: RateLimitedLog::default(),
             token_bells: TokenBells::default(),
         })))
+    }
+
+    /// The name of this replica.
+    pub(crate) fn replica(&self) -> &str {
+        &self.0.replica
+    }
+
+    /// What is counted.
+    pub(crate) fn metrics(&self) -> &FleetMetrics {
+        &self.0.metrics
     }
 
     /// The most replicas that ever run at a time.

@@ -100,18 +100,20 @@ fn member(map: &Value, name: &str) -> Option<String> {
 }
 
 fn parts(value: Value) -> Vec<Value> {
-    match value {
-        Value::Array(parts) => parts,
-        _ => Vec::new(),
-    }
+    let Value::Array(parts) = value else {
+        return Vec::new();
+    };
+    parts
 }
 
 fn text(value: &Value) -> Option<String> {
-    match value {
-        Value::BulkString(text) => String::from_utf8(text.clone()).ok(),
-        Value::SimpleString(text) => Some(text.clone()),
-        _ => None,
+    if let Value::SimpleString(text) = value {
+        return Some(text.clone());
     }
+    let Value::BulkString(text) = value else {
+        return None;
+    };
+    String::from_utf8(text.clone()).ok()
 }
 
 const LONGEST_CHECK: Duration = Duration::from_secs(5);

@@ -204,10 +204,10 @@ impl Fleet {
         let words: Vec<String> = words.collect();
         let arguments: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
         let kept = self.call(FleetFunction::KeepToken, &[&token, &log], &arguments);
-        match kept.await? {
-            Value::BulkString(hash) => String::from_utf8(hash).map_err(|_| Alone),
-            _ => Err(Alone),
-        }
+        let Value::BulkString(hash) = kept.await? else {
+            return Err(Alone);
+        };
+        String::from_utf8(hash).map_err(|_| Alone)
     }
 
     /// Shares a token where there is none. Says whether it is shared now.
@@ -302,9 +302,11 @@ impl Reply {
         let Value::BulkString(word) = parts.next()? else {
             return None;
         };
-        let span = |value: Option<Value>| match value? {
-            Value::Int(millis) => Some(Duration::from_millis(millis.try_into().unwrap_or(0))),
-            _ => None,
+        let span = |value| {
+            let Some(Value::Int(millis)) = value else {
+                return None;
+            };
+            Some(Duration::from_millis(millis.try_into().unwrap_or(0)))
         };
         match &*word {
             b"lease" => Some(Self::Lease),

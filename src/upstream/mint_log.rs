@@ -229,14 +229,10 @@ impl Mint {
 
     fn lines(&self) -> String {
         let seconds = self.seconds;
-        let mut lines = format!("asked {seconds}\n");
-        if let Some(id) = self.id {
-            lines.push_str(&format!("id {}\n", id.simple()));
-        }
-        if self.in_vain {
-            lines.push_str(&format!("void {seconds}\n"));
-        }
-        lines
+        let id = self.id.map(|id| format!("id {}\n", id.simple()));
+        let void = self.in_vain.then(|| format!("void {seconds}\n"));
+        let [id, void] = [id, void].map(Option::unwrap_or_default);
+        format!("asked {seconds}\n{id}{void}")
     }
 }
 
@@ -268,8 +264,7 @@ fn parse(content: &[u8], cut: bool) -> (Vec<LogLine>, bool) {
                 .map(|seconds| lines.push(LogLine::asked(seconds)))
                 .is_ok(),
             Some(("id", id)) => Uuid::try_parse(id)
-                .map(|id| lines.last_mut().is_some_and(|line| line.identify(id)))
-                .unwrap_or(false),
+                .is_ok_and(|id| lines.last_mut().is_some_and(|line| line.identify(id))),
             Some(("void", seconds)) => seconds
                 .parse()
                 .map(|seconds| note_void(&mut lines, seconds))

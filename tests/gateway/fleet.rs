@@ -2,6 +2,8 @@
 //! neither is, nothing is tried, unless `CI` is set.
 
 mod joined;
+mod lists;
+mod purges;
 mod rights;
 mod tokens;
 
@@ -15,6 +17,22 @@ pub(crate) async fn replica(engine: &Engine, name: &str, change: impl FnOnce(&mu
         change(plan);
     })
     .await
+}
+
+/// Two replicas of one fleet, which are connected, in front of one Atlas.
+pub(crate) async fn two_replicas(engine: &Engine, change: impl Fn(&mut Plan)) -> [World; 2] {
+    let of = |name: &'static str| {
+        let change = &change;
+        move |plan: &mut Plan| {
+            join(engine, plan, name);
+            change(plan);
+        }
+    };
+    let first = World::with(of("gateway-1")).await;
+    let second = first.beside(of("gateway-2")).await;
+    until_connected(&first).await;
+    until_connected(&second).await;
+    [first, second]
 }
 
 /// Another replica, in front of the same Atlas.

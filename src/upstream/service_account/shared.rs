@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use tracing::warn;
+use uuid::Uuid;
 
 use super::{AccountState, BETWEEN_REFUSALS, BETWEEN_REPLACEMENTS, MARGIN, Origin, ServiceAccount};
 use crate::fleet::{
@@ -178,8 +179,9 @@ pub(super) fn part_of(fleet: Option<&Fleet>) -> MintLimits {
 /// What stands for a token where it must not stand itself.
 pub(super) fn hash(token: &Secret) -> String {
     let hash = digest(&SHA256, token.expose().as_bytes());
-    let bytes = hash.as_ref().iter().take(HASH / 2);
-    bytes.map(|byte| format!("{byte:02x}")).collect()
+    let (half, _) = hash.as_ref().split_at(HASH / 2);
+    let half = half.try_into().expect("16 bytes are 32 digits");
+    Uuid::from_bytes(half).simple().to_string()
 }
 
 fn end_of(fate: TokenFate) -> MintEnd {

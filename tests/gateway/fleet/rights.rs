@@ -163,11 +163,11 @@ fn password_file(engine: &Engine) -> String {
 
 /// Every function, with arguments that lead it through its commands.
 const FUNCTIONS: [&str; 16] = [
-    "acg1_open 3 acg1:a:e acg1:a:l acg1:a:p wait lease 1000 0 0",
-    "acg1_open 3 acg1:a:e acg1:a:l acg1:a:p wait other 1000 0 0",
+    "acg1_open 3 acg1:a:e acg1:a:l acg1:a:p fresh 0 lease 1000 0 0",
+    "acg1_open 3 acg1:a:e acg1:a:l acg1:a:p fresh 0 other 1000 0 0",
     "acg1_renew 1 acg1:a:l lease 1000",
-    "acg1_store 3 acg1:a:e acg1:a:l acg1:a:p lease 0 1000 1000 list acg1:bell name",
-    "acg1_open 3 acg1:a:e acg1:a:l acg1:a:p force lease 1000 0 1",
+    "acg1_store 3 acg1:a:e acg1:a:l acg1:a:p lease 0 0 1000 1000 list acg1:bell name",
+    "acg1_open 3 acg1:a:e acg1:a:l acg1:a:p forced 1 lease 1000 0 0",
     "acg1_fail 2 acg1:a:l acg1:a:r lease failure 1000 acg1:bell name",
     "acg1_purge_list 4 acg1:a:e acg1:a:l acg1:ev acg1:n soft event acg1:bell",
     "acg1_purge_list 4 acg1:a:e acg1:a:l acg1:ev acg1:n hard event acg1:bell",
