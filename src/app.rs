@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use crate::audit::{Audit, AuditError};
 use crate::cache::Cache;
 use crate::config::Config;
-use crate::fleet::{self, Fleet};
+use crate::fleet::{self, ConnectError, Fleet, FleetCheck};
 use crate::gateway::{DenyFile, Gateway, Panics};
 use crate::identity::{self, Identity, IssuerCheck};
 use crate::memory::{self, Memory, Stage};
@@ -170,6 +170,18 @@ impl App {
             Some(ConfigError::at(key, message))
         });
         warnings.collect()
+    }
+
+    /// Looks at the engine of the fleet; `None` without a fleet.
+    pub(crate) async fn check_fleet(
+        config: &Config,
+        clock: &Clock,
+    ) -> Result<Option<Result<FleetCheck, ConnectError>>, Vec<ConfigError>> {
+        let (metrics, _) = Metrics::register();
+        match fleet(config, clock, &metrics)? {
+            Some(fleet) => Ok(Some(fleet.check().await)),
+            None => Ok(None),
+        }
     }
 
     pub(crate) async fn check_issuers(config: &Config, clock: &Clock) -> Vec<IssuerCheck> {

@@ -31,6 +31,10 @@ impl Members {
         }
     }
 
+    pub(super) fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
     pub(super) fn ring(&self) {
         self.heard.notify_waiters();
     }

@@ -12,14 +12,18 @@ words! {
     /// A function of the library that the engine runs for us.
     pub(crate) enum FleetFunction {
         Fail = "fail",
+        FailToken = "fail_token",
         Heard = "heard",
         Here = "here",
+        KeepToken = "keep_token",
         Open = "open",
         PurgeList = "purge_list",
         PurgeProject = "purge_project",
         Renew = "renew",
         Store = "store",
+        StoreToken = "store_token",
         Tell = "tell",
+        Token = "token",
     }
 }
 
@@ -70,6 +74,7 @@ words! {
 pub struct FleetMetrics {
     pub connected: Gauge,
     pub(crate) members: Gauge,
+    pub(crate) replicas: Gauge,
     pub(crate) config_differs: Gauge,
     operations: Family<[(&'static str, &'static str); 2], Counter>,
     operation_seconds: Family<Label<FleetFunction>, Histogram, fn() -> Histogram>,
@@ -97,6 +102,10 @@ impl FleetMetrics {
                 "1 while this replica shares with the others, 0 while it is alone or has no fleet",
             ),
             members: registry.gauge("fleet_members", "Replicas of the fleet that run"),
+            replicas: registry.gauge(
+                "fleet_replicas",
+                "The most replicas that the configuration expects, 0 where there is no fleet",
+            ),
             config_differs: registry.gauge(
                 "fleet_config_differs",
                 "Replicas whose configuration of lists and limits is another than this one's",
@@ -137,12 +146,14 @@ impl FleetMetrics {
         }
     }
 
-    pub(crate) fn called(&self, function: FleetFunction, result: FleetResult) {
+    /// Counts one call.
+    pub fn called(&self, function: FleetFunction, result: FleetResult) {
         let labels = [("operation", function.word()), ("result", result.word())];
         self.operations.get_or_create(&labels).inc();
     }
 
-    pub(crate) fn answered(&self, function: FleetFunction, seconds: f64) {
+    /// Notes how long a call took that was answered.
+    pub fn answered(&self, function: FleetFunction, seconds: f64) {
         let histogram = self
             .operation_seconds
             .get_or_create(&[("operation", function)]);

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use atlas_cert_gateway::telemetry::Metrics;
+use atlas_cert_gateway::telemetry::metrics::fleet::{FleetFunction, FleetResult};
 use atlas_cert_gateway::telemetry::metrics::upstream::{CredentialLabels, Endpoint};
 
 pub(crate) const ALERTS: &str = include_str!("../../../config/monitoring/alerts.yaml");
@@ -74,7 +75,7 @@ fn every_alert_has_a_world_in_which_it_fires_and_one_in_which_it_is_silent() {
 }
 
 #[test]
-fn the_dashboard_answers_four_questions_in_their_order() {
+fn the_dashboard_answers_five_questions_in_their_order() {
     let dashboard: serde_json::Value = serde_json::from_str(DASHBOARD).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();
     let rows: Vec<_> = panels
@@ -87,6 +88,7 @@ fn the_dashboard_answers_four_questions_in_their_order() {
         "What did it save?",
         "Who is it slow for?",
         "What is left of Atlas's bucket?",
+        "What do the replicas share?",
     ];
     assert_eq!(rows, queries);
     let ids: BTreeSet<_> = panels.iter().map(|panel| panel["id"].as_u64()).collect();
@@ -122,6 +124,8 @@ pub(crate) fn page() -> String {
     upstream.others_calls.get_or_create(&credential()).inc();
     upstream.gate_closed.get_or_create(&credential()).set(0);
     upstream.demand_ratio.get_or_create(&credential()).set(1.0);
+    metrics.fleet.called(FleetFunction::Open, FleetResult::Ok);
+    metrics.fleet.answered(FleetFunction::Open, 0.001);
     metrics.tls.ask(|| Some(1));
     upstream.token_expires.get_or_create(&credential()).set(1.0);
     scrape.render()
