@@ -8,6 +8,7 @@
 //!
 //! The module knows bytes, leases and replicas, and nothing of certificates: that is [`gateway`](crate::gateway)'s.
 
+mod bucket;
 mod config;
 mod connection;
 mod events;
@@ -27,7 +28,12 @@ use redis::{Cmd, RedisError, Value};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+pub(crate) use bucket::{
+    BucketAnswer, BucketKnown, BucketRequest, FleetCooldown, FleetPhase, Observed, Refused,
+};
 pub use config::{Config, EngineUrl};
+#[cfg(test)]
+pub(crate) use functions::LIBRARY;
 pub(crate) use lists::{Lease, ListAnswer, OpenMode, SharedEntry};
 
 use self::connection::{ConnectError, Connection, OnBell};

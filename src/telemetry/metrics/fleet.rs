@@ -14,11 +14,13 @@ words! {
         Fail = "fail",
         Heard = "heard",
         Here = "here",
+        Observe = "observe",
         Open = "open",
         PurgeList = "purge_list",
         PurgeProject = "purge_project",
         Renew = "renew",
         Store = "store",
+        Take = "take",
         Tell = "tell",
         Version = "version",
     }
