@@ -2,6 +2,7 @@
 //! neither is, nothing is tried, unless `CI` is set.
 
 mod joined;
+mod share;
 
 use crate::harness::engine::Engine;
 use crate::world::{Plan, World, set, write_private};

@@ -37,6 +37,8 @@ pub(crate) struct Plan {
     pub(crate) config: toml::Table,
     /// Who lives in Atlas, and its rules.
     pub(crate) atlas: Settings,
+    /// The address of another world's Atlas, for a gateway that is to ask that one.
+    pub(crate) other_atlas: Option<String>,
     /// Where the gateway is told how much memory it takes, in the form of `/proc/self/statm`.
     pub(crate) statm: Option<PathBuf>,
     /// Where the gateway is told how many bytes of the audit trail's disk are free.
@@ -69,12 +71,14 @@ impl World {
         let mut plan = Plan {
             config: configuration(&files),
             atlas: atlas(&manual_clock),
+            other_atlas: None,
             statm: None,
             disk_free: None,
         };
         change(&mut plan);
         let atlas = Simulator::start(plan.atlas).await.unwrap();
-        set(&mut plan.config, "atlas.base_url", atlas.base_url());
+        let base_url = plan.other_atlas.unwrap_or_else(|| atlas.base_url());
+        set(&mut plan.config, "atlas.base_url", base_url);
         let mut config = Config::parse(&plan.config.to_string(), []).unwrap();
         if let Some(statm) = plan.statm {
             config.memory.statm = statm;
