@@ -82,6 +82,7 @@ fn filled(clock: &Clock, permits: &[Permit<'_>]) -> Cache {
                     duration: Duration::from_millis(50),
                     status: None,
                 },
+                shared: None,
             })
         };
         runtime

@@ -82,6 +82,7 @@ impl Memory {
                     list: list(number),
                     answered_at: ask.now,
                     stats: fetch_stats(),
+                    shared: None,
                 })
             };
             let found = self

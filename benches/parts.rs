@@ -74,6 +74,7 @@ fn found(clock: &Clock, asked: &CertRequest<'_>) -> Found {
                 duration: Duration::from_millis(50),
                 status: None,
             },
+            shared: None,
         })
     };
     let cache = Cache::new(

@@ -218,6 +218,7 @@ impl App {
             limits: config.server.limits.of_lookups(),
         });
         gateway.deny_file.place(config.access.deny_file.clone());
+        gateway.listen_to_fleet();
         let (readiness, stop) = (
             Readiness::new(&gateway, parts.tls.clone(), metrics.readiness),
             Shutdown::default(),
@@ -347,6 +348,7 @@ fn fleet(
         replica: &replica,
         atlas: [&atlas.base_url, atlas.api.word()],
         fingerprint: config.fingerprint(),
+        fetches_per_project: config.atlas.limits.concurrency_per_project,
     };
     Fleet::build(fleet, &identity, clock.clone(), metrics.fleet.clone()).map(Some)
 }

@@ -38,6 +38,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use tokio_util::task::TaskTracker;
+use uuid::Uuid;
 
 pub use cache_status::{CacheStatus, CacheStatusHeader, Staleness};
 pub use config::Config;
@@ -48,7 +49,7 @@ pub(crate) use explain::Explanation;
 pub(crate) use rendered::Unexpired;
 pub use rendered::{Address, Tag, Usual};
 
-use self::freshness::Freshness;
+use self::freshness::{Freshness, Lifetime};
 use self::in_flight::InFlight;
 use self::store::Store;
 use crate::atlas::{CertQuery, ProjectId};
@@ -111,6 +112,27 @@ pub struct FetchRequest {
     pub(crate) forced: bool,
     /// Whether the last fetch has failed, so that this one tries each call once.
     pub(crate) after_failure: bool,
+}
+
+/// What a fetch has brought.
+#[derive(Debug)]
+pub struct Brought {
+    /// The list, or why there is none.
+    pub(crate) result: Result<Fetched, FetchError>,
+    /// How long ago it has failed, if another replica's fetch has.
+    pub(crate) failed_ago: Duration,
+    /// An older list, which may be served if Atlas has failed and this replica has none.
+    pub(crate) old: Option<Fetched>,
+}
+
+impl From<Result<Fetched, FetchError>> for Brought {
+    fn from(result: Result<Fetched, FetchError>) -> Self {
+        Self {
+            result,
+            failed_ago: Duration::ZERO,
+            old: None,
+        }
+    }
 }
 
 /// A list was found.
@@ -226,10 +248,10 @@ impl Cache {
     ) -> Result<Found, NotFound>
     where
         F: Fn(FetchRequest) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<Fetched, FetchError>> + Send + 'static,
+        Fut: Future<Output: Into<Brought> + 'static> + Send + 'static,
     {
         let ask = ask.granted(permit);
-        let fetch = Box::new(move |request| fetch(request).boxed());
+        let fetch = Box::new(move |request| fetch(request).map(Into::into).boxed());
         self.0.get_or_fetch(permit.query(), ask, admit, fetch).await
     }
 
@@ -259,6 +281,33 @@ impl Cache {
         let concerned = self.0.purge(what, soft, &stays);
         self.0.metrics.purged.inc_by(concerned);
         concerned
+    }
+
+    /// Ends the fresh life of a list, unless this fetch has brought it.
+    pub(crate) fn mark_changed(&self, query: &CertQuery, fill_id: Uuid) {
+        self.0.mark_changed(query, fill_id);
+    }
+
+    /// For how long what a fetch brings is fresh, counted from Atlas's answer, and for how long it is kept after
+    /// that.
+    pub(crate) fn lifetime(&self, fill_id: FillId) -> (Duration, Duration) {
+        let config = self.0.config.load();
+        (fill_id.lifetime(&config).fresh(), config.stale_if_error)
+    }
+
+    /// How long an absence is remembered.
+    pub(crate) fn negative_ttl(&self) -> Duration {
+        self.0.config.load().negative_ttl
+    }
+
+    /// How long a list is still fresh at least, when it is refreshed ahead of its end.
+    pub(crate) fn left_when_due(&self) -> Duration {
+        Lifetime::most_left_when_due(&self.0.config.load())
+    }
+
+    /// How often at most a list is fetched because callers force it.
+    pub(crate) fn min_refresh_interval(&self) -> Duration {
+        self.0.config.load().min_refresh_interval
     }
 
     /// Everything that is known of a key.

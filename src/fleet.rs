@@ -16,8 +16,10 @@ mod functions;
 mod lists;
 mod members;
 mod names;
+mod purges;
 mod reply_limit;
 pub(crate) mod seal;
+mod turns;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -32,9 +34,12 @@ pub(crate) use bucket::{
     BucketAnswer, BucketKnown, BucketRequest, FleetCooldown, FleetPhase, Observed, Refused,
 };
 pub use config::{Config, EngineUrl};
+pub(crate) use events::{FleetEvent, What};
 #[cfg(test)]
 pub(crate) use functions::LIBRARY;
-pub(crate) use lists::{Lease, ListAnswer, OpenMode, SharedEntry};
+pub(crate) use lists::{Lease, ListAnswer, SharedEntry, Wanted};
+pub(crate) use members::Confirmed;
+pub(crate) use purges::Purged;
 
 use self::connection::{ConnectError, Connection, OnBell};
 use self::events::Events;
@@ -42,6 +47,7 @@ use self::lists::ListWaiters;
 use self::members::Members;
 use self::names::Names;
 use self::seal::Keys;
+use self::turns::Turns;
 use crate::settings::ConfigError;
 use crate::system::Clock;
 use crate::telemetry::metrics::fleet::{FleetFunction, FleetMetrics, FleetResult};
@@ -59,6 +65,7 @@ struct Shared {
     clock: Clock,
     metrics: FleetMetrics,
     connection: ArcSwapOption<Connection>,
+    turns: Turns,
     list_waiters: ListWaiters,
     events: Events,
     members: Members,
@@ -79,6 +86,8 @@ pub(crate) struct Identity<'i> {
     pub(crate) atlas: [&'i str; 2],
     /// Of the settings that all replicas should have in common.
     pub(crate) fingerprint: String,
+    /// How many fetches of a project a replica makes at a time.
+    pub(crate) fetches_per_project: usize,
 }
 
 impl Fleet {
@@ -99,11 +108,22 @@ impl Fleet {
             clock,
             metrics,
             connection: ArcSwapOption::empty(),
+            turns: Turns::new(identity.fetches_per_project),
             list_waiters: ListWaiters::default(),
             events: Events::default(),
             members: Members::new(identity.fingerprint.clone()),
             failures: RateLimitedLog::default(),
         })))
+    }
+
+    /// The name of this replica.
+    pub(crate) fn replica(&self) -> &str {
+        &self.0.replica
+    }
+
+    /// What is counted.
+    pub(crate) fn metrics(&self) -> &FleetMetrics {
+        &self.0.metrics
     }
 
     /// The most replicas that ever run at a time.

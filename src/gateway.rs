@@ -9,10 +9,13 @@
 mod awaiting_record;
 mod deny_file;
 mod fetch;
+mod fleet_fetch;
+mod fleet_purge;
 mod last_lists;
 mod outage;
 mod panics;
 mod refusal;
+mod shared_list;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;

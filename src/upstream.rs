@@ -45,7 +45,7 @@ pub use config::{
 pub use credential::CredentialUnavailable;
 pub use error::{
     AtlasAnswer, CredentialFailure, FetchError, FetchErrorKind, FetchStats, Fetched, HeldBack,
-    NoToken, Urgency, Verdict,
+    NoToken, SharedFetch, Urgency, Verdict,
 };
 pub use fetch::FetchOptions;
 pub use jitter::Jitter;

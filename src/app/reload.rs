@@ -6,12 +6,11 @@ use std::sync::Arc;
 use tracing::{error, info, warn};
 
 use super::{App, both};
-use crate::audit::{AdminAction, Outcome};
+use crate::audit::{AdminAction, AdminRecord, Outcome};
 use crate::config::{Config, ConfigSource, needs_restart};
 use crate::gateway::Gateway;
 use crate::identity;
 use crate::policy::{DenyList, Policy};
-use crate::server::admin::bare_record;
 use crate::server::tls::Tls;
 use crate::settings::ConfigError;
 use crate::system::{WatchedFiles, may_wait};
@@ -149,7 +148,7 @@ impl App {
         } else {
             Outcome::Rejected
         };
-        let reload = bare_record(AdminAction::Reload, outcome, self.clock.now());
+        let reload = AdminRecord::bare(AdminAction::Reload, outcome, self.clock.now());
         if let Err(problem) = self.gateway.audit.record_admin(&reload).await {
             warn!("a reload is not on record: {problem}");
         }

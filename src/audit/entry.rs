@@ -65,6 +65,8 @@ pub struct Closing<'a> {
     pub cache: CacheUse,
     /// The fetch that brought them from Atlas.
     pub fill_id: Option<Uuid>,
+    /// Which replica that was, if another one.
+    pub fill_replica: Option<&'a str>,
     /// How long ago Atlas answered with them.
     pub age: Option<Duration>,
     /// How many certificates are in the answer.
@@ -214,6 +216,7 @@ impl<'a> Entry<'a> {
             record.put("stale", true);
         }
         record.put_some("fill_id", closing.fill_id);
+        record.text_some("fill_replica", closing.fill_replica, limits::NAME);
         record.put_some("age_ms", closing.age.map(|age| age.as_millis()));
         record.put_some("certificates", closing.certificates);
         if let Some(list) = &closing.list {
@@ -249,6 +252,7 @@ impl Closing<'_> {
             claim: None,
             cache: CacheUse::None,
             fill_id: None,
+            fill_replica: None,
             age: None,
             certificates: None,
             list: None,

@@ -75,6 +75,8 @@ pub struct AdminRecord<'a> {
     pub entries: Option<u64>,
     /// What a search looked for: the query as it was sent.
     pub filters: Option<&'a str>,
+    /// Which replica of the fleet has told this one to do it.
+    pub told_by: Option<&'a str>,
     /// When.
     pub now: Moment,
 }
@@ -117,6 +119,25 @@ impl FetchRecord<'_> {
 }
 
 impl AdminRecord<'_> {
+    /// That something was done; the rest is to be added.
+    pub fn bare(action: AdminAction, outcome: Outcome, now: Moment) -> Self {
+        Self {
+            action,
+            outcome,
+            caller: None,
+            peer: None,
+            request_id: None,
+            status: None,
+            rule: None,
+            group_id: None,
+            username: None,
+            entries: None,
+            filters: None,
+            told_by: None,
+            now,
+        }
+    }
+
     pub(super) fn write(&self, record: &mut Record<'_>) {
         if let Some(id) = &self.request_id {
             record.word("request_id", id.as_bytes());
@@ -130,6 +151,7 @@ impl AdminRecord<'_> {
         record.text_some("username", self.username, limits::USERNAME);
         record.put_some("entries", self.entries);
         record.text_some("filters", self.filters, limits::PATH);
+        record.text_some("told_by", self.told_by, limits::NAME);
     }
 }
 

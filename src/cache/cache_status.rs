@@ -12,6 +12,8 @@ pub enum CacheStatus {
     Collapsed,
     /// Memory: the last fetch has failed, and it is too early for another.
     Failed,
+    /// A fetch of another replica.
+    Fleet,
     /// A fetch of its own, because the caller asked for one.
     Forced,
     /// Memory.
@@ -91,7 +93,7 @@ impl CacheStatus {
     pub(crate) const fn cache_use(self) -> CacheUse {
         match self {
             Self::Collapsed => CacheUse::Collapsed,
-            Self::Hit | Self::RefreshedAhead => CacheUse::Hit,
+            Self::Fleet | Self::Hit | Self::RefreshedAhead => CacheUse::Hit,
             Self::Forced | Self::Miss | Self::Renewed => CacheUse::Miss,
             Self::Failed | Self::Negative => CacheUse::Negative,
             Self::Stale(_) => CacheUse::Stale,
@@ -123,6 +125,7 @@ impl fmt::Display for CacheStatusHeader {
         let (words, detail) = match self.status {
             CacheStatus::Collapsed => ("fwd=miss; collapsed", ""),
             CacheStatus::Failed => ("hit", "; detail=failed"),
+            CacheStatus::Fleet => ("hit", "; detail=fleet"),
             CacheStatus::Forced => ("fwd=request", ""),
             CacheStatus::Hit => ("hit", ""),
             CacheStatus::Miss => ("fwd=miss", ""),
@@ -138,6 +141,7 @@ impl fmt::Display for CacheStatusHeader {
             }
             (
                 CacheStatus::Failed
+                | CacheStatus::Fleet
                 | CacheStatus::Hit
                 | CacheStatus::Negative
                 | CacheStatus::RefreshedAhead

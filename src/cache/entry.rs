@@ -15,7 +15,7 @@ use super::rendered::{Address, Tag, Unexpired, Usual};
 use super::{Config, rendered};
 use crate::atlas::{CertQuery, CertificateList, Timestamp};
 use crate::system::{Ids, Moment};
-use crate::upstream::{FetchStats, Fetched, HeldBack};
+use crate::upstream::{FetchStats, Fetched, HeldBack, SharedFetch};
 
 /// The id of a fetch; in the audit trail it leads from an answer to the fetch behind it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -75,6 +75,8 @@ pub(crate) struct Cost {
     pub(crate) calls: u32,
     /// Pages in the list.
     pub(crate) pages: u32,
+    /// Which replica has fetched it, if another one has.
+    pub(crate) replica: Option<Arc<str>>,
 }
 
 /// The circumstances of a fetch.
@@ -105,9 +107,9 @@ impl FillId {
         self.0
     }
 
-    /// The random part.
-    fn chance(self) -> u64 {
-        self.0.as_u64_pair().1
+    /// The lifetime of what the fetch brings; it is the same at every replica.
+    pub(super) fn lifetime(self, config: &Config) -> Lifetime {
+        Lifetime::pick(config, self.0.as_u64_pair().1)
     }
 }
 
@@ -134,23 +136,28 @@ impl CacheEntry {
         let Some((list, usual)) = enclosed else {
             return Err(fetched.stats);
         };
+        let (fill_id, replica) = match fetched.shared {
+            Some(SharedFetch { fill_id, replica }) => (FillId(fill_id), Some(replica)),
+            None => (of.fill_id, None),
+        };
         let first_expiry = list.next_expiry(Timestamp::from_micros(i64::MIN));
         Ok(Self {
             list,
             usual,
             marks: AtomicU8::new(if of.ahead { EntryMark::Ahead.bit() } else { 0 }),
-            lifetime: Lifetime::pick(config, of.fill_id.chance()),
+            lifetime: fill_id.lifetime(config),
             answered_at: micros(fetched.answered_at.elapsed),
             answered_on: fetched.answered_at.wall,
             began: micros(of.began),
             failed_at: AtomicU64::new(0),
             failures: AtomicU8::new(0),
             held_back: AtomicU8::new(0),
-            fill_id: of.fill_id,
+            fill_id,
             cost: Cost {
                 credential: fetched.stats.credential,
                 calls: fetched.stats.calls,
                 pages: fetched.stats.pages,
+                replica,
             },
             first_expiry: first_expiry.unwrap_or(NEVER),
             unexpired: ArcSwapOption::empty(),

@@ -44,6 +44,12 @@ impl Lifetime {
         Self { fresh, due }
     }
 
+    /// For how long at most a list that is due is fresh still.
+    pub(crate) fn most_left_when_due(config: &Config) -> Duration {
+        let longest = Self::pick(config, 0xffff);
+        longest.fresh().saturating_sub(longest.due())
+    }
+
     /// Until what age a list is fresh.
     pub(crate) fn fresh(self) -> Duration {
         Duration::from_millis(self.fresh.into())

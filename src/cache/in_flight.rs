@@ -80,6 +80,10 @@ pub(super) enum FetchOutcome {
     Failed {
         error: Arc<FetchError>,
         fill_id: FillId,
+        /// How long ago, if another replica's fetch has.
+        ago: Duration,
+        /// A list of before, which another replica has left.
+        old: Option<Arc<CacheEntry>>,
     },
 }
 

@@ -15,6 +15,8 @@ use super::{
     Ask, CacheEntry, CacheMode, CacheStatus, Found, Freshness, Inner, NotAdmitted, NotFound, Purge,
     Role, Staleness,
 };
+use uuid::Uuid;
+
 use crate::atlas::CertQuery;
 use crate::system::Moment;
 use crate::upstream::{Urgency, Verdict};
@@ -199,6 +201,7 @@ impl Inner {
             }
         };
         let status = match (leads, mode, urgency) {
+            _ if is_of_another_replica(outcome.as_ref()) => CacheStatus::Fleet,
             (false, _, _) => CacheStatus::Collapsed,
             (true, CacheMode::ForceRefresh, _) => CacheStatus::Forced,
             (true, CacheMode::Cached, Urgency::Miss) => CacheStatus::Miss,
@@ -231,7 +234,7 @@ impl Inner {
                 status,
                 as_of: self.clock.now(),
             }),
-            Some(FetchOutcome::Failed { error, fill_id }) => {
+            Some(FetchOutcome::Failed { error, fill_id, .. }) => {
                 let calls = cost(error.stats.calls);
                 // Looked for again, not remembered from before the wait: it may have been purged.
                 let staleness = match error.verdict() {
@@ -297,13 +300,23 @@ impl Inner {
                     .fetch_max(micros(now.elapsed), Ordering::Relaxed);
                 self.store.put(query, entry);
             }
-            FetchOutcome::Failed { error, fill_id } => {
+            FetchOutcome::Failed {
+                error,
+                fill_id,
+                ago,
+                old,
+            } => {
+                let may_serve = matches!(error.verdict(), Verdict::HeldBack(_) | Verdict::Outage);
+                if let (true, Some(old), None) = (may_serve, old, self.store.get(query)) {
+                    self.store.put(query, old);
+                }
+                let known_at = now.before(*ago);
                 let absence = |failures, span| Absence {
                     error: Arc::clone(error),
                     fill_id: *fill_id,
                     failures,
                     forced: fetch.is_forced().then_some(fetch.began),
-                    known_at: now,
+                    known_at,
                     ttl: span,
                 };
                 match error.verdict() {
@@ -371,6 +384,15 @@ impl Inner {
         }
     }
 
+    pub(super) fn mark_changed(&self, query: &CertQuery, fill_id: Uuid) {
+        let is_older = |entry: Arc<CacheEntry>| entry.fill_id().uuid() != fill_id;
+        if self.store.get(query).is_some_and(is_older) {
+            self.store.mark_stale(query);
+        } else if self.store.absence(query).is_some() {
+            self.store.forget(query);
+        }
+    }
+
     pub(super) fn sweep(&self, now: Moment) {
         let stale_if_error = self.config.load().stale_if_error;
         self.store.sweep(
@@ -385,6 +407,11 @@ impl Inner {
             },
         );
     }
+}
+
+/// Whether another replica's fetch has brought it.
+fn is_of_another_replica(outcome: Option<&FetchOutcome>) -> bool {
+    matches!(outcome, Some(FetchOutcome::Arrived(entry)) if entry.cost().replica.is_some())
 }
 
 fn hit(entry: Arc<CacheEntry>, now: Moment) -> Found {

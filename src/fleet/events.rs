@@ -49,8 +49,8 @@ pub(crate) type OnEvent = Box<dyn Fn(Option<FleetEvent>) -> BoxFuture<'static, (
 #[derive(Default)]
 pub(super) struct Events {
     bell: Notify,
-    /// When everything was last purged, by the engine's clock.
-    purged_all: AtomicU64,
+    /// When everything was last purged, and softly purged, by the engine's clock.
+    purged_all: [AtomicU64; 2],
     place: Mutex<Option<Place>>,
     on_event: std::sync::OnceLock<OnEvent>,
 }
@@ -80,8 +80,10 @@ impl Events {
         self.bell.notified().await;
     }
 
-    pub(super) fn purged_all(&self) -> u64 {
-        self.purged_all.load(Ordering::Relaxed)
+    /// When everything was last purged, and softly purged, as arguments of functions.
+    pub(super) fn purged_all(&self) -> [String; 2] {
+        let at = |at: &AtomicU64| at.load(Ordering::Relaxed).to_string();
+        self.purged_all.each_ref().map(at)
     }
 
     /// The number of the last event that was heard.
@@ -135,6 +137,10 @@ impl Fleet {
             self.plain("GET", &[&count_key]).await?,
         );
         let count = number(count).unwrap_or(0);
+        for at in &events.purged_all {
+            // The engine's clock was set back, and would be behind for as long.
+            at.fetch_min(time, Ordering::Relaxed);
+        }
         let Some(place) = events.place() else {
             // The first connection: there is nothing here that could be too old.
             let id = format!("{time}-0");
@@ -205,8 +211,15 @@ impl Fleet {
             return;
         };
         self.0.metrics.event(event.what.kind());
-        if event.what == What::Purged && event.project.is_none() {
-            events.purged_all.fetch_max(told.at, Ordering::Relaxed);
+        let [hard, soft] = &events.purged_all;
+        match event.what {
+            What::Purged if event.project.is_none() => {
+                hard.fetch_max(told.at, Ordering::Relaxed);
+            }
+            What::SoftlyPurged if event.project.is_none() => {
+                soft.fetch_max(told.at, Ordering::Relaxed);
+            }
+            What::Changed(_) | What::Purged | What::SoftlyPurged => {}
         }
         if event.replica != self.0.replica {
             self.act(Some(event)).await;

@@ -14,19 +14,18 @@ use redis::Value;
 use tokio::sync::Notify;
 
 use super::names::ListNames;
+use super::turns::Turn;
 use super::{Alone, Fleet};
 use crate::atlas::CertQuery;
 use crate::telemetry::metrics::fleet::{FleetFunction, FleetRejection};
 
 /// What a fetch wants of the fleet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum OpenMode {
-    /// A fresh list, or the right to fetch it; a fetch of another replica is waited for.
-    Wait,
-    /// The same, and nothing is waited for.
-    Ahead,
+pub(crate) enum Wanted {
+    /// A list that is fresh for longer than this.
+    Fresh(Duration),
     /// A list of a forced fetch that began within this time.
-    Force(Duration),
+    Forced(Duration),
 }
 
 /// What the fleet has for a fetch.
@@ -45,8 +44,6 @@ pub(crate) enum ListAnswer {
     },
     /// The fetch that was waited for has failed like this.
     Failed(Vec<u8>),
-    /// Another replica fetches it, and it is not waited for.
-    UnderWay,
     /// The engine cannot be asked.
     Alone,
 }
@@ -66,6 +63,7 @@ pub(crate) struct Lease {
     query: CertQuery,
     names: ListNames,
     id: String,
+    _turn: Turn,
 }
 
 /// The fetches of this replica that wait for one of another.
@@ -93,15 +91,17 @@ impl Fleet {
         self.0.config.lists
     }
 
-    /// What the fleet has for a list. Waits for another replica's fetch, unless it is `Ahead`.
-    pub(crate) async fn open_list(&self, query: &CertQuery, mode: OpenMode) -> ListAnswer {
+    /// What the fleet has for a list. Waits for another replica's fetch, in turn with the other fetches of the project.
+    pub(crate) async fn open_list(&self, query: &CertQuery, wanted: Wanted) -> ListAnswer {
         let names = self.0.names.list(query);
         let (mut awaited, mut has_waited): (Option<String>, bool) = (None, false);
         loop {
+            // Before the lease: one that waits for its turn here would hold up the other replicas.
+            let turn = self.0.turns.take(query.project).await;
             let id = new_id();
             // Before the engine is asked: it may ring before its reply has come.
             let waiter = self.0.list_waiters.join(&names.bell);
-            let opened = self.open(query, &names, (mode, &id), awaited.as_deref());
+            let opened = self.open(query, &names, (wanted, &id), awaited.as_deref());
             match opened.await {
                 Err(Alone) => return ListAnswer::Alone,
                 Ok(Opened::Found(entry)) => return ListAnswer::Found { entry, has_waited },
@@ -116,11 +116,12 @@ impl Fleet {
                         query,
                         names,
                         id,
+                        _turn: turn,
                     };
                     return ListAnswer::Lease { lease, old };
                 }
-                Ok(Opened::Held { .. }) if mode == OpenMode::Ahead => return ListAnswer::UnderWay,
                 Ok(Opened::Held { lease, left }) => {
+                    drop(turn);
                     let longest = left + AFTER_LEASE;
                     // Whether it was rung or the lease has ended, the engine knows.
                     let _ = self.0.clock.timeout(longest, waiter.rung.notified()).await;
@@ -134,20 +135,19 @@ impl Fleet {
         &self,
         query: &CertQuery,
         names: &ListNames,
-        (mode, id): (OpenMode, &str),
+        (wanted, id): (Wanted, &str),
         awaited: Option<&str>,
     ) -> Result<Opened, Alone> {
-        let (word, interval) = match mode {
-            OpenMode::Wait => ("wait", Duration::ZERO),
-            OpenMode::Ahead => ("ahead", Duration::ZERO),
-            OpenMode::Force(interval) => ("force", interval),
+        let (word, span) = match wanted {
+            Wanted::Fresh(span) => ("fresh", span),
+            Wanted::Forced(span) => ("forced", span),
         };
         let failure = awaited.map(|lease| self.0.names.failure(&query.project, lease));
         let mut keys = vec![&*names.entry, &*names.lease, &*names.purges];
         keys.extend(failure.as_deref());
-        let (heard, interval) = (self.0.events.purged_all().to_string(), millis(interval));
-        let lease = millis(LEASE);
-        let arguments = [word, id, &lease, &heard, &interval].map(str::as_bytes);
+        let (span, lease) = (millis(span), millis(LEASE));
+        let [hard, soft] = self.0.events.purged_all();
+        let arguments = [word, &span, id, &lease, &hard, &soft].map(str::as_bytes);
         let began = self.0.clock.elapsed();
         let reply = self.call(FleetFunction::Open, &keys, &arguments).await?;
         let took = self.0.clock.elapsed().saturating_sub(began);
@@ -248,11 +248,13 @@ impl Lease {
             self.fail(None).await;
             return false;
         }
-        let (heard, fresh) = (self.fleet.0.events.purged_all().to_string(), millis(fresh));
-        let (keep, channel) = (millis(keep), self.fleet.0.names.of_fleet("bell"));
+        let (fresh, keep) = (millis(fresh), millis(keep));
+        let [hard, soft] = self.fleet.0.events.purged_all();
+        let channel = self.fleet.0.names.of_fleet("bell");
         let arguments = [
             self.id.as_bytes(),
-            heard.as_bytes(),
+            hard.as_bytes(),
+            soft.as_bytes(),
             fresh.as_bytes(),
             keep.as_bytes(),
             &sealed,

@@ -1,6 +1,7 @@
 //! Who else runs: each replica says once a second that it does, and how far it has heard.
 
 use redis::Value;
+use serde::Serialize;
 use tracing::warn;
 
 use super::events::number;
@@ -16,7 +17,7 @@ pub(super) struct Members {
 }
 
 /// How many replicas run, and how many of them have done what was told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Confirmed {
     pub(crate) replicas: u64,
     pub(crate) confirmed: u64,

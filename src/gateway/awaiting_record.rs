@@ -239,6 +239,7 @@ fn closing<'w, R>(
                 closing.reason = Some(why.word());
             }
             closing.fill_id = Some(found.entry.fill_id().uuid());
+            closing.fill_replica = found.entry.cost().replica.as_deref();
             closing.age = Some(found.entry.age(now));
             closing.list = Some(*found.entry.tag(found.as_of.wall).as_bytes());
             closing.upstream_calls = found.upstream_calls;

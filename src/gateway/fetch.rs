@@ -9,15 +9,17 @@ use tracing::instrument::Instrumented;
 use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::Gateway;
+use super::fleet_fetch::{FleetFetch, OwnFetch};
 use super::last_lists::Changes;
 use super::outage::Outage;
 use crate::audit::{FetchRecord, Outcome, RequestId};
-use crate::cache::FetchRequest;
+use crate::cache::{Brought, FetchRequest};
+use crate::fleet::Fleet;
 use crate::system::Moment;
 use crate::telemetry::{Chain, Tally};
 use crate::upstream::{FetchError, FetchOptions, Fetched, Verdict};
 
-type TracedFetch = Instrumented<BoxFuture<'static, Result<Fetched, FetchError>>>;
+type TracedFetch = Instrumented<BoxFuture<'static, Brought>>;
 
 impl Gateway {
     /// What the cache fetches by; `request_id` is that of the lookup that needs it.
@@ -31,12 +33,19 @@ impl Gateway {
             self.clock.clone(),
         );
         let (repeats, last_lists) = (Arc::clone(&self.repeats), Arc::clone(&self.last_lists));
+        let fleet = self.fleet.clone().filter(Fleet::shares_lists);
+        let fleet = fleet.map(|fleet| FleetFetch {
+            fleet,
+            cache: self.cache.clone(),
+            clock: self.clock.clone(),
+        });
         move |request| {
             let (upstream, audit, clock) = (upstream.clone(), audit.clone(), clock.clone());
             let (repeats, last_lists) = (Arc::clone(&repeats), Arc::clone(&last_lists));
+            let fleet = fleet.clone();
             let (fill_id, urgency) = (request.fill_id, request.urgency);
             let span = info_span!("fetch", %request_id, %fill_id, ?urgency);
-            let fetch = async move {
+            let own = move |request: FetchRequest| async move {
                 let options = FetchOptions {
                     urgency,
                     forced: request.forced,
@@ -46,11 +55,22 @@ impl Gateway {
                 let now = clock.now();
                 repeats.outage.log(&request, &fetched, now.elapsed);
                 // Where nothing was sent there is nothing to tell; the lookup's record says why.
+                let mut has_changed = false;
                 if fetched.as_ref().err().is_none_or(FetchError::was_sent) {
                     let changes = last_lists.compare(&request, &fetched, now.wall);
                     audit.record_fetch(&fetch_record(&request, &fetched, &changes, now));
+                    has_changed = changes.is_any();
                 }
-                fetched
+                OwnFetch {
+                    result: fetched,
+                    has_changed,
+                }
+            };
+            let fetch = async move {
+                match fleet {
+                    Some(fleet) => fleet.bring(&request, own(request.clone())).await,
+                    None => own(request).await.result.into(),
+                }
             };
             // A fetch is some kilobytes: boxed before it is wrapped, it is moved once.
             fetch.boxed().instrument(span)

@@ -60,6 +60,16 @@ pub(super) struct SerialChanges {
     pub(super) expired: Vec<i64>,
 }
 
+impl Changes {
+    /// Whether the list is another one than that of the fetch before. Without one before it is not known.
+    pub(super) fn is_any(&self) -> bool {
+        let SerialChanges {
+            appeared, vanished, ..
+        } = &self.serials;
+        self.before.is_some() && !(appeared.is_empty() && vanished.is_empty())
+    }
+}
+
 impl Default for LastLists {
     fn default() -> Self {
         let weigher = |query: &CertQuery, last: &Arc<LastList>| {

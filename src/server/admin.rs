@@ -26,7 +26,6 @@ mod operation;
 mod purge;
 mod readiness;
 
-pub(crate) use operation::bare_record;
 pub(crate) use readiness::{Readiness, ReadinessReport};
 
 use self::operation::Operation;

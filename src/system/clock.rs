@@ -25,7 +25,7 @@ use crate::atlas::Timestamp;
 /// One reading of the clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
-    /// Time since the clock was made, suspended or not; never goes back.
+    /// Time since [`BEGINNING`] before the clock was made, suspended or not; never goes back.
     pub elapsed: Duration,
     /// What the calendar says; may jump when the host's clock is set.
     pub wall: Timestamp,
@@ -46,8 +46,13 @@ pub struct Elapsed;
 
 #[derive(Clone)]
 enum TimeSource {
-    System { origin: Duration },
-    Manual { dial: watch::Receiver<Dial> },
+    /// When it was made.
+    System {
+        made_at: Duration,
+    },
+    Manual {
+        dial: watch::Receiver<Dial>,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -80,11 +85,23 @@ impl Moment {
         }
     }
 
+    /// The moment that was `span` ago, by both times.
+    #[must_use]
+    pub(crate) fn before(self, span: Duration) -> Self {
+        Self {
+            elapsed: self.elapsed.saturating_sub(span),
+            wall: self.wall.minus(span),
+        }
+    }
+
     /// Whether the calendar has run ahead of the time by more than [`TOLERANCE`] since `earlier`.
     pub(crate) fn ran_ahead(self, earlier: Self) -> bool {
         self.since(earlier) > self.elapsed.saturating_sub(earlier.elapsed)
     }
 }
+
+/// What a clock shows when it is made: a list that another replica has fetched may be older than this process.
+const BEGINNING: Duration = Duration::from_hours(30 * 24);
 
 /// By how much the calendar may run ahead before it counts: it is set by seconds in the usual course.
 const TOLERANCE: Duration = Duration::from_mins(1);
@@ -95,7 +112,7 @@ impl Clock {
     /// The host's clock.
     pub fn system() -> Self {
         Self(TimeSource::System {
-            origin: boot_time(),
+            made_at: boot_time(),
         })
     }
 
@@ -103,7 +120,7 @@ impl Clock {
     pub fn manual(wall: Timestamp) -> (Self, ManualClock) {
         let (sender, dial) = watch::channel(Dial {
             now: Moment {
-                elapsed: Duration::ZERO,
+                elapsed: BEGINNING,
                 wall,
             },
             timers: Duration::ZERO,
@@ -121,8 +138,8 @@ impl Clock {
     )]
     pub fn now(&self) -> Moment {
         match &self.0 {
-            TimeSource::System { origin } => Moment {
-                elapsed: boot_time().saturating_sub(*origin),
+            TimeSource::System { made_at } => Moment {
+                elapsed: BEGINNING + boot_time().saturating_sub(*made_at),
                 wall: SystemTime::now().into(),
             },
             TimeSource::Manual { dial } => dial.borrow().now,
@@ -132,7 +149,7 @@ impl Clock {
     /// [`Moment::elapsed`] alone, for deadlines: half of what reading both times costs.
     pub fn elapsed(&self) -> Duration {
         match &self.0 {
-            TimeSource::System { origin } => boot_time().saturating_sub(*origin),
+            TimeSource::System { made_at } => BEGINNING + boot_time().saturating_sub(*made_at),
             TimeSource::Manual { dial } => dial.borrow().now.elapsed,
         }
     }
@@ -281,7 +298,7 @@ mod tests {
         let now = clock.now();
         assert_eq!(
             (now.elapsed, now.wall),
-            (Duration::ZERO, Timestamp::from_seconds(5))
+            (BEGINNING, Timestamp::from_seconds(5))
         );
     }
 
@@ -342,6 +359,7 @@ mod tests {
     fn the_system_clock_counts_from_its_making_and_goes_on() {
         let clock = Clock::system();
         let (one, other) = (clock.now(), clock.now());
-        assert!(one.elapsed < Duration::from_mins(1) && one.elapsed <= other.elapsed);
+        let passed = one.elapsed.saturating_sub(BEGINNING);
+        assert!(passed < Duration::from_mins(1) && one.elapsed <= other.elapsed);
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
+use uuid::Uuid;
 
 use crate::atlas::CertificateList;
 use crate::http_client::HttpErrorKind;
@@ -46,6 +47,17 @@ pub struct Fetched {
     pub answered_at: Moment,
     /// What it cost.
     pub stats: FetchStats,
+    /// Whose fetch it was, if another replica's.
+    pub shared: Option<SharedFetch>,
+}
+
+/// A fetch of another replica, whose list was shared.
+#[derive(Clone, Debug)]
+pub struct SharedFetch {
+    /// Its id in that replica's trail.
+    pub(crate) fill_id: Uuid,
+    /// The name of that replica.
+    pub(crate) replica: Arc<str>,
 }
 
 /// Why there is no list.

@@ -85,6 +85,7 @@ impl Upstream {
                 list,
                 answered_at,
                 stats,
+                shared: None,
             }),
             Err(reason) => {
                 let error = FetchError { reason, stats };

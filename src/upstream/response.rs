@@ -25,22 +25,33 @@ pub(super) fn page_body(reply: &HttpReply) -> Result<&Bytes, CallError> {
         let why = "a status that this API does not answer with";
         return Err(CallError::Unusable(why));
     }
-    let header = retry_after(&reply.headers, reply.at.wall);
-    let document: Option<ErrorDocument> = serde_json::from_slice(&reply.body).ok();
-    let retry_after = header.or_else(|| document.as_ref()?.seconds());
-    let reason = match document {
-        Some(document) => FetchErrorKind::Atlas(AtlasAnswer {
-            status,
-            body: reply.body.clone(),
-            error_code: document.error_code.map(Into::into),
-            retry_after,
-        }),
-        None => FetchErrorKind::NoDocument {
+    let retry_after = retry_after(&reply.headers, reply.at.wall);
+    let answer = AtlasAnswer::read(status, reply.body.clone(), retry_after);
+    let reason = answer.map_or(
+        FetchErrorKind::NoDocument {
             status,
             retry_after,
         },
-    };
+        FetchErrorKind::Atlas,
+    );
     Err(CallError::Response(reason))
+}
+
+impl AtlasAnswer {
+    /// What Atlas says in an error document; `None` if it is none.
+    pub(crate) fn read(
+        status: StatusCode,
+        body: Bytes,
+        retry_after: Option<Duration>,
+    ) -> Option<Self> {
+        let document: ErrorDocument = serde_json::from_slice(&body).ok()?;
+        Some(Self {
+            status,
+            body,
+            retry_after: retry_after.or_else(|| document.seconds()),
+            error_code: document.error_code.map(Into::into),
+        })
+    }
 }
 
 /// The longest wait that any `Retry-After` header asks for, in seconds or as a date (RFC 9110, section

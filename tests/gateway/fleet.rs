@@ -2,18 +2,27 @@
 //! neither is, nothing is tried, unless `CI` is set.
 
 mod joined;
+mod lists;
+mod purges;
 mod share;
 
 use crate::harness::engine::Engine;
 use crate::world::{Plan, World, set, write_private};
 
-/// A world whose gateway is the replica `name` of the fleet of `engine`, in front of `atlas` if that is not its own.
-pub(crate) async fn replica(engine: &Engine, name: &str, change: impl FnOnce(&mut Plan)) -> World {
-    World::with(|plan| {
-        join(engine, plan, name);
-        change(plan);
-    })
-    .await
+/// Two replicas of one fleet, which are connected, in front of one Atlas.
+pub(crate) async fn two_replicas(engine: &Engine, change: impl Fn(&mut Plan)) -> [World; 2] {
+    let of = |name: &'static str| {
+        let change = &change;
+        move |plan: &mut Plan| {
+            join(engine, plan, name);
+            change(plan);
+        }
+    };
+    let first = World::with(of("gateway-1")).await;
+    let second = first.beside(of("gateway-2")).await;
+    until_connected(&first).await;
+    until_connected(&second).await;
+    [first, second]
 }
 
 /// Makes a gateway a replica of a fleet of five.

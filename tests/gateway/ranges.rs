@@ -121,7 +121,6 @@ fn refusal(key: &Key, value: &Value) -> Option<String> {
         atlas: atlas_simulator::Settings::with_world(atlas_simulator::World::new(
             std::time::SystemTime::UNIX_EPOCH,
         )),
-        other_atlas: None,
         statm: None,
         disk_free: None,
     };

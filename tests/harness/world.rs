@@ -37,8 +37,6 @@ pub(crate) struct Plan {
     pub(crate) config: toml::Table,
     /// Who lives in Atlas, and its rules.
     pub(crate) atlas: Settings,
-    /// The address of another world's Atlas, for a gateway that is to ask that one.
-    pub(crate) other_atlas: Option<String>,
     /// Where the gateway is told how much memory it takes, in the form of `/proc/self/statm`.
     pub(crate) statm: Option<PathBuf>,
     /// Where the gateway is told how many bytes of the audit trail's disk are free.
@@ -50,11 +48,12 @@ pub(crate) struct World {
     /// Moves the time of both.
     pub(crate) clock: ManualClock,
     /// Atlas.
-    pub(crate) atlas: Simulator,
+    pub(crate) atlas: Arc<Simulator>,
     /// The gateway.
     pub(crate) app: App,
     /// Its files.
     pub(crate) files: Files,
+    time: Clock,
 }
 
 impl World {
@@ -65,31 +64,41 @@ impl World {
 
     /// The usual world, with changes.
     pub(crate) async fn with(change: impl FnOnce(&mut Plan)) -> Self {
-        let (clock, manual_clock) = Clock::manual(Timestamp::parse(NOW).unwrap());
-        let files = Files::new();
-        write_secrets(&files);
-        let mut plan = Plan {
-            config: configuration(&files),
-            atlas: atlas(&manual_clock),
-            other_atlas: None,
-            statm: None,
-            disk_free: None,
-        };
+        let (time, clock) = Clock::manual(Timestamp::parse(NOW).unwrap());
+        let (files, mut plan) = usual(&clock);
         change(&mut plan);
-        let atlas = Simulator::start(plan.atlas).await.unwrap();
-        let base_url = plan.other_atlas.unwrap_or_else(|| atlas.base_url());
-        set(&mut plan.config, "atlas.base_url", base_url);
+        let settings = std::mem::replace(&mut plan.atlas, atlas(&clock));
+        let atlas = Arc::new(Simulator::start(settings).await.unwrap());
+        Self::begin(plan, files, atlas, (time, clock)).await
+    }
+
+    /// Another gateway in front of the same Atlas, by the same clock.
+    pub(crate) async fn beside(&self, change: impl FnOnce(&mut Plan)) -> Self {
+        let (files, mut plan) = usual(&self.clock);
+        change(&mut plan);
+        let times = (self.time.clone(), self.clock.clone());
+        Self::begin(plan, files, Arc::clone(&self.atlas), times).await
+    }
+
+    async fn begin(
+        mut plan: Plan,
+        files: Files,
+        atlas: Arc<Simulator>,
+        (time, clock): (Clock, ManualClock),
+    ) -> Self {
+        set(&mut plan.config, "atlas.base_url", atlas.base_url());
         let mut config = Config::parse(&plan.config.to_string(), []).unwrap();
         if let Some(statm) = plan.statm {
             config.memory.statm = statm;
         }
         config.audit.disk_free = plan.disk_free;
-        let app = App::start(&config, clock).await.unwrap();
+        let app = App::start(&config, time.clone()).await.unwrap();
         Self {
-            clock: manual_clock,
+            clock,
             atlas,
             app,
             files,
+            time,
         }
     }
 
@@ -242,6 +251,18 @@ impl World {
     pub(crate) fn advance(&self, span: Duration) {
         self.clock.advance(span);
     }
+}
+
+fn usual(clock: &ManualClock) -> (Files, Plan) {
+    let files = Files::new();
+    write_secrets(&files);
+    let plan = Plan {
+        config: configuration(&files),
+        atlas: atlas(clock),
+        statm: None,
+        disk_free: None,
+    };
+    (files, plan)
 }
 
 /// The lines that have an end. One without is still being written.

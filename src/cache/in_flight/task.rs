@@ -8,12 +8,12 @@ use tokio::sync::watch;
 use super::{FetchOutcome, FetchProgress};
 use crate::atlas::CertQuery;
 use crate::cache::entry::Circumstances;
-use crate::cache::{Address, Ask, CacheEntry, FetchRequest, FillId, Inner};
-use crate::upstream::{FetchError, FetchErrorKind, Fetched, Urgency};
+use crate::cache::{Address, Ask, Brought, CacheEntry, FetchRequest, FillId, Inner};
+use crate::upstream::{FetchError, FetchErrorKind, Urgency};
 
 /// How a list is fetched.
 pub(in crate::cache) type FetchList =
-    Box<dyn Fn(FetchRequest) -> BoxFuture<'static, Result<Fetched, FetchError>> + Send + Sync>;
+    Box<dyn Fn(FetchRequest) -> BoxFuture<'static, Brought> + Send + Sync>;
 
 /// The task of a fetch. If it dies or is never run it leaves the table, so that the next caller begins another.
 pub(super) struct FetchTask {
@@ -72,7 +72,7 @@ impl FetchTask {
             began: now.elapsed,
             ahead: self.next.urgency == Urgency::RefreshAhead,
         };
-        let fetched = fetch_list(FetchRequest {
+        let brought = fetch_list(FetchRequest {
             query: self.query.clone(),
             fill_id: of.fill_id,
             urgency: self.next.urgency,
@@ -80,18 +80,20 @@ impl FetchTask {
             after_failure: self.inner.has_failed(&self.query),
         })
         .await;
-        let entry = fetched.and_then(|fetched| {
+        let entry = |fetched| {
             let config = self.inner.config.load();
             CacheEntry::new(&config, of, fetched).map_err(|stats| FetchError {
                 reason: FetchErrorKind::InvalidResponse("larger than 4 GiB"),
                 stats,
             })
-        });
-        match entry {
+        };
+        match brought.result.and_then(entry) {
             Ok(entry) => FetchOutcome::Arrived(Arc::new(entry)),
             Err(error) => FetchOutcome::Failed {
                 error: Arc::new(error),
                 fill_id: of.fill_id,
+                ago: brought.failed_ago,
+                old: brought.old.and_then(|old| entry(old).ok()).map(Arc::new),
             },
         }
     }

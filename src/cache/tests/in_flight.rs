@@ -269,7 +269,7 @@ async fn an_answer_that_came_while_boarding_is_taken() {
         (&query("app"), ask),
         Urgency::Miss,
         |_| Ok(()),
-        Box::new(move |request| Arc::clone(&atlas).fetch(request).boxed()),
+        Box::new(move |request| Arc::clone(&atlas).fetch(request).map(Into::into).boxed()),
     );
     assert!(matches!(joined, in_flight::Joined::Answered(_)));
     assert_eq!(stage.atlas.fetches(), 1);

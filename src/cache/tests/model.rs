@@ -131,6 +131,7 @@ impl World {
                     manual_clock.clone(),
                     (key, request),
                 )
+                .map(Into::into)
                 .boxed()
             });
             cache
@@ -266,6 +267,7 @@ impl World {
         assert_eq!(age, log.age(now), "a false age");
         let ttl = config().ttl * 11 / 10;
         match found.status {
+            CacheStatus::Fleet => panic!("there is no other replica"),
             CacheStatus::Hit | CacheStatus::RefreshedAhead => {
                 assert!(age <= ttl, "G5: {age:?}");
                 assert!(log.began > self.purged[key], "a purged list was a hit");

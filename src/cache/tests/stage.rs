@@ -115,7 +115,7 @@ impl Stage {
                 &query(name),
                 ask,
                 |_| Ok(()),
-                Box::new(move |request| Arc::clone(&atlas).fetch(request).boxed()),
+                Box::new(move |request| Arc::clone(&atlas).fetch(request).map(Into::into).boxed()),
             )
             .await
     }
@@ -204,6 +204,7 @@ impl Atlas {
                     list: list.unwrap(),
                     answered_at,
                     stats: cost,
+                    shared: None,
                 });
             }
             Word::Refusal(of_atlas, code) => FetchErrorKind::Atlas(AtlasAnswer {

@@ -2,12 +2,12 @@
 -- An entry is 49 bytes in clear and the sealed list: 'f' if its fetch was forced, else 'o'; when its lease was
 -- granted, when it was stored and until when it is fresh, as 16 digits of milliseconds.
 
-local function purges(marks_key, heard)
+local function purges(marks_key, hard, soft)
   local marks = redis.call('HMGET', marks_key, 'hard', 'soft')
-  return math.max(tonumber(marks[1]) or 0, heard), tonumber(marks[2]) or 0
+  return math.max(tonumber(marks[1]) or 0, tonumber(hard)), math.max(tonumber(marks[2]) or 0, tonumber(soft))
 end
 
-local function read_entry(entry_key, marks_key, heard, now)
+local function read_entry(entry_key, marks_key, hard, soft, now)
   local value = redis.call('GET', entry_key)
   if not value then return nil end
   local entry = {
@@ -17,41 +17,41 @@ local function read_entry(entry_key, marks_key, heard, now)
     stored = tonumber(value:sub(18, 33)),
     fresh_until = tonumber(value:sub(34, 49)),
   }
-  local hard, soft = purges(marks_key, heard)
+  hard, soft = purges(marks_key, hard, soft)
   local is_whole = entry.granted and entry.stored and entry.fresh_until
   -- One from the future was dated by a clock that has been set back.
   if not is_whole or entry.stored > now or entry.stored <= hard then
     redis.call('DEL', entry_key)
     return nil
   end
-  entry.is_fresh = entry.fresh_until > now and entry.stored > soft
+  if entry.stored <= soft then entry.fresh_until = 0 end
   return entry
 end
 
--- Arguments: mode ('wait', 'ahead' or 'force'), the lease to grant and its milliseconds, the last purge of
--- everything that the replica has heard of, and the shortest time between forced fetches.
+-- Arguments: 'fresh' or 'forced', and milliseconds: for how long the list must be fresh still, or since when at most
+-- its fetch was forced; the lease to grant and its milliseconds; and the last purge and the last soft purge of
+-- everything that the replica has heard of.
 -- Answers {'list', now, entry}, {'lease', now, old entry}, {'held', now, old entry, milliseconds} or
 -- {'failed', now, failure}: a fourth key is the failure of the lease that was waited for.
 local function open(keys, args)
-  local now = now_ms()
-  local mode, heard, interval = args[1], tonumber(args[4]), tonumber(args[5])
-  local entry = read_entry(keys[1], keys[3], heard, now)
+  local now, is_forced, span = now_ms(), args[1] == 'forced', tonumber(args[2])
+  local entry = read_entry(keys[1], keys[3], args[5], args[6], now)
   local old = entry and entry.value or ''
-  local function is_recent_force(forced, granted) return forced and now - granted < interval end
+  local function is_recently_forced(forced, granted) return forced and now - granted < span end
   if entry then
-    local will_do = entry.is_fresh
-    if mode == 'force' then will_do = is_recent_force(entry.forced, entry.granted) end
+    local will_do = entry.fresh_until - now > span
+    if is_forced then will_do = is_recently_forced(entry.forced, entry.granted) end
     if will_do then return {'list', now, old} end
   end
   local failure = keys[4] and redis.call('GET', keys[4])
   if failure then return {'failed', now, failure} end
   local lease = redis.call('HMGET', keys[2], 'id', 'granted', 'forced')
-  if lease[1] and (mode ~= 'force' or is_recent_force(lease[3] == '1', tonumber(lease[2]))) then
-    if mode == 'wait' or mode == 'force' then redis.call('HSET', keys[2], 'awaited', '1') end
+  if lease[1] and (not is_forced or is_recently_forced(lease[3] == '1', tonumber(lease[2]))) then
+    redis.call('HSET', keys[2], 'awaited', '1')
     return {'held', now, old, redis.call('PTTL', keys[2]), lease[1]}
   end
-  redis.call('HSET', keys[2], 'id', args[2], 'granted', now, 'forced', mode == 'force' and '1' or '0', 'soft', '0')
-  redis.call('PEXPIRE', keys[2], args[3])
+  redis.call('HSET', keys[2], 'id', args[3], 'granted', now, 'forced', is_forced and '1' or '0', 'soft', '0')
+  redis.call('PEXPIRE', keys[2], args[4])
   return {'lease', now, old}
 end
 
@@ -68,23 +68,23 @@ local function end_lease(lease_key, awaited, bell, name)
 end
 
 -- Stores what was fetched under a lease, unless it was lost or purged meanwhile. Arguments: the lease, the last
--- purge of everything, milliseconds of freshness and of keeping, the sealed list, the bell and what to ring.
+-- purges of everything, milliseconds of freshness and of keeping, the sealed list, the bell and what to ring.
 -- Answers whether it was stored.
 local function store(keys, args)
   local now = now_ms()
   local lease = redis.call('HMGET', keys[2], 'id', 'granted', 'awaited', 'forced', 'soft')
   if lease[1] ~= args[1] then return 0 end
-  local hard, soft = purges(keys[3], tonumber(args[2]))
+  local hard, soft = purges(keys[3], args[2], args[3])
   local granted = tonumber(lease[2])
   if granted > now or granted <= hard then
-    end_lease(keys[2], lease[3], args[6], args[7])
+    end_lease(keys[2], lease[3], args[7], args[8])
     return 0
   end
-  local fresh_until = now + tonumber(args[3])
+  local fresh_until = now + tonumber(args[4])
   if lease[5] == '1' or granted <= soft then fresh_until = now end
   local head = string.format('%s%016d%016d%016d', lease[4] == '1' and 'f' or 'o', granted, now, fresh_until)
-  redis.call('SET', keys[1], head .. args[5], 'PX', args[4])
-  end_lease(keys[2], lease[3], args[6], args[7])
+  redis.call('SET', keys[1], head .. args[6], 'PX', args[5])
+  end_lease(keys[2], lease[3], args[7], args[8])
   return 1
 end
 
@@ -102,7 +102,6 @@ end
 -- 'hard' or 'soft', the sealed event, the bell. Answers the number of the event.
 local function purge_list(keys, args)
   if args[1] == 'hard' then
-    local awaited = redis.call('HGET', keys[2], 'awaited')
     redis.call('DEL', keys[1])
     redis.call('DEL', keys[2])
   else

@@ -12,7 +12,6 @@ use crate::identity::Caller;
 use crate::policy::{Denied, Reach};
 use crate::server::body::payload::ResponseBody;
 use crate::server::response::{self, AdminRefusal};
-use crate::system::Moment;
 
 pub(super) struct Operation<'o> {
     pub(super) caller: Arc<Caller>,
@@ -118,33 +117,12 @@ impl Admin {
         AdminRecord {
             peer: Some(request.peer),
             request_id: Some(request.request_id),
-            ..bare_record(action, outcome, self.gateway.clock.now())
+            ..AdminRecord::bare(action, outcome, self.gateway.clock.now())
         }
     }
 
     pub(super) async fn write_down(&self, record: &AdminRecord<'_>) -> Result<(), AdminRefusal> {
         let written = self.gateway.audit.record_admin(record).await;
         written.map_err(AdminRefusal::Unrecorded)
-    }
-}
-
-pub(crate) fn bare_record(
-    action: AdminAction,
-    outcome: Outcome,
-    now: Moment,
-) -> AdminRecord<'static> {
-    AdminRecord {
-        action,
-        outcome,
-        caller: None,
-        peer: None,
-        request_id: None,
-        status: None,
-        rule: None,
-        group_id: None,
-        username: None,
-        entries: None,
-        filters: None,
-        now,
     }
 }

@@ -12,6 +12,7 @@ use super::operation::{Done, Operation};
 use crate::atlas::{CertQuery, ProjectId};
 use crate::audit::Unrecorded;
 use crate::cache::Purge;
+use crate::fleet::Confirmed;
 use crate::policy::Reach;
 use crate::server::body::payload::ResponseBody;
 use crate::server::response::AdminRefusal;
@@ -30,6 +31,9 @@ struct PurgeRequest {
 #[derive(Serialize)]
 struct Purged {
     entries: u64,
+    /// Of a fleet: how many replicas run, and how many of them have forgotten it, too.
+    #[serde(flatten)]
+    fleet: Option<Confirmed>,
 }
 
 impl Admin {
@@ -67,6 +71,8 @@ impl Admin {
                 Purge::All | Purge::Project(_) => self.large_purges.acquire().await.ok(),
                 Purge::Key(_) => None,
             };
+            let request_id = operation.request.request_id;
+            let told = self.gateway.tell_purge(&what, soft, request_id).await;
             let (cache, what) = (self.gateway.cache.clone(), what.clone());
             let hidden = self.gateway.policy.load().hidden(&operation.caller);
             // It costs what it purges, which may be everything.
@@ -78,7 +84,10 @@ impl Admin {
             });
             let entries = entries.await.map_err(|_| AdminRefusal::Unexpected)?;
             Ok(Done {
-                value: Purged { entries },
+                value: Purged {
+                    entries,
+                    fleet: self.gateway.confirm_purge(told).await,
+                },
                 entries: Some(entries),
             })
         };

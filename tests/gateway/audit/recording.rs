@@ -350,6 +350,7 @@ fn purge<'a>(trail: &Trail, caller: &'a Caller) -> AdminRecord<'a> {
         group_id: Some("32b6e34b3d91647abb20e7b8"),
         username: None,
         entries: Some(7),
+        told_by: None,
         filters: None,
         now: trail.clock.now(),
     }

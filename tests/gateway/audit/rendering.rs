@@ -65,6 +65,7 @@ proptest! {
                 claim: some(2),
                 cache: CACHES[cache],
                 fill_id: (!absent[4]).then(|| Uuid::from_u128(ids[1])),
+            fill_replica: None,
                 age: (!absent[5]).then(|| Duration::from_millis(number(0))),
                 certificates: (!absent[0]).then(|| number(1)),
                 list: (!absent[1]).then_some(*b"n4bQgYhMfWWaL-qg"),

@@ -81,6 +81,7 @@ impl Trail {
             claim: None,
             cache: CacheUse::Hit,
             fill_id: None,
+            fill_replica: None,
             age: Some(Duration::from_millis(1_500)),
             certificates: Some(2),
             list: Some(*b"n4bQgYhMfWWaL-qg"),

@@ -1,6 +1,8 @@
 //! Connecting to the engine.
 
-use super::{replica, until_connected};
+use super::two_replicas;
+use std::time::Duration;
+
 use crate::harness::engine::Engine;
 
 #[tokio::test]
@@ -8,11 +10,11 @@ async fn a_replica_loads_the_functions_and_is_one_of_the_members() {
     let Some(engine) = Engine::start().await else {
         return;
     };
-    let world = replica(&engine, "gateway-1", |_| {}).await;
-    until_connected(&world).await;
+    let [first, _second] = two_replicas(&engine, |_| {}).await;
     let functions = format!("{:?}", engine.command(&["FUNCTION", "LIST"]).await);
     assert!(functions.contains("acg1_open"), "{functions}");
-    while world.metric("fleet_members").await != 1 {
+    while first.metric("fleet_members").await != 2 {
+        first.advance(Duration::from_secs(1));
         tokio::task::yield_now().await;
     }
 }

@@ -6,35 +6,23 @@ use atlas_simulator::{Answer, Asked, Fault};
 use futures_util::future::join_all;
 use http::StatusCode;
 
-use super::{replica, until_connected};
+use super::two_replicas;
 use crate::harness::engine::Engine;
-use crate::world::{PROJECT, Plan, World, set};
+use crate::world::{PROJECT, World, set};
 
-/// Two replicas in front of one Atlas, whose share is a hundred calls at once and 250 each minute.
-async fn two_replicas(engine: &Engine) -> [World; 2] {
-    let change = |plan: &mut Plan| {
+/// Two replicas whose share is a hundred calls at once and 250 each minute.
+async fn replicas_with_a_small_share(engine: &Engine) -> [World; 2] {
+    two_replicas(engine, |plan| {
         set(&mut plan.config, "fleet.replicas", 2);
         set(&mut plan.config, "atlas.limits.capacity", 120);
         set(&mut plan.config, "atlas.limits.reserve", 20);
         for number in 0..600 {
             let user = format!("user{number}");
-            plan.atlas
-                .world
-                .project(PROJECT)
-                .user(&user)
-                .certificates(1);
+            let mut project = plan.atlas.world.project(PROJECT);
+            project.user(&user).certificates(1);
         }
-    };
-    let first = replica(engine, "gateway-1", change).await;
-    let atlas = first.atlas.base_url();
-    let second = replica(engine, "gateway-2", |plan| {
-        change(plan);
-        plan.other_atlas = Some(atlas);
     })
-    .await;
-    until_connected(&first).await;
-    until_connected(&second).await;
-    [first, second]
+    .await
 }
 
 /// Asks for a hundred users at once, the first of which has this number; how many answers there were. Whoever has
@@ -57,7 +45,7 @@ async fn replicas_spend_one_share_together_and_each_its_part_of_it_alone() {
     let Some(mut engine) = Engine::start().await else {
         return;
     };
-    let [first, second] = two_replicas(&engine).await;
+    let [first, second] = replicas_with_a_small_share(&engine).await;
     let (by_first, by_second) = tokio::join!(answered(&first, 0), answered(&second, 100));
     let together = by_first + by_second;
     assert_eq!(first.atlas.certificate_calls(), together);
@@ -74,10 +62,8 @@ async fn replicas_spend_one_share_together_and_each_its_part_of_it_alone() {
         0,
         "it knows what both have spent"
     );
-    // A hundred calls later.
-    for world in [&first, &second] {
-        world.advance(Duration::from_secs(24));
-    }
+    // A hundred calls later, by the clock of both.
+    first.advance(Duration::from_secs(24));
     assert_eq!(answered(&first, 300).await, 50);
     assert_eq!(answered(&second, 400).await, 50);
 }
@@ -87,7 +73,7 @@ async fn a_429_at_one_replica_is_a_cooldown_at_the_other() {
     let Some(engine) = Engine::start().await else {
         return;
     };
-    let [first, second] = two_replicas(&engine).await;
+    let [first, second] = replicas_with_a_small_share(&engine).await;
     let answer = Answer::new(
         StatusCode::TOO_MANY_REQUESTS,
         r#"{"error":429,"errorCode":"RATE_LIMITED"}"#,

@@ -97,6 +97,7 @@ impl Log {
                     list: self.list(),
                     answered_at: self.read_at,
                     stats: cost,
+                    shared: None,
                 });
             }
             Word::Denied => atlas(StatusCode::FORBIDDEN, "USER_CANNOT_ACCESS_GROUP"),

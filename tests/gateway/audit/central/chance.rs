@@ -157,6 +157,7 @@ async fn admin(trail: &Trail, chance: &mut Chance) {
         username: Some(chance.one(&USERNAMES)),
         entries: Some(1),
         filters: None,
+        told_by: None,
         now: trail.clock.now(),
     };
     trail.audit.record_admin(&record).await.unwrap();

@@ -1,0 +1,123 @@
+//! Purges of a fleet: what this replica tells the others, and what it does when it is told.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use tokio::task::spawn_blocking;
+use tracing::warn;
+
+use super::Gateway;
+use crate::atlas::CertQuery;
+use crate::audit::{AdminAction, AdminRecord, Outcome, RequestId};
+use crate::cache::Purge;
+use crate::fleet::{Alone, Confirmed, FleetEvent, Purged, What};
+
+impl Gateway {
+    /// Purges what the fleet shares, and tells the other replicas; `None` without a fleet. What is cached here is
+    /// not concerned.
+    pub(crate) async fn tell_purge(
+        &self,
+        what: &Purge,
+        soft: bool,
+        request_id: RequestId,
+    ) -> Option<Result<u64, Alone>> {
+        let purged = match what {
+            Purge::All => Purged::All,
+            Purge::Project(project) => Purged::Project(project),
+            Purge::Key(query) => Purged::List(query),
+        };
+        let fleet = self.fleet.as_ref()?;
+        Some(fleet.purge(purged, soft, request_id.uuid()).await)
+    }
+
+    /// How many replicas have done what they were told; this one has.
+    pub(crate) async fn confirm_purge(
+        &self,
+        told: Option<Result<u64, Alone>>,
+    ) -> Option<Confirmed> {
+        let (fleet, told) = (self.fleet.as_ref()?, told?);
+        let confirmed = match told {
+            Ok(event) => fleet.confirmed(event).await,
+            Err(alone) => Err(alone),
+        };
+        Some(confirmed.unwrap_or(Confirmed {
+            replicas: fleet.replicas().into(),
+            confirmed: 1,
+        }))
+    }
+
+    /// Does what the other replicas tell.
+    pub(crate) fn listen_to_fleet(self: &Arc<Self>) {
+        let Some(fleet) = &self.fleet else { return };
+        let gateway = Arc::downgrade(self);
+        fleet.on_event(Box::new(move |event| {
+            let gateway = gateway.upgrade();
+            async move {
+                if let Some(gateway) = gateway {
+                    gateway.hear(event).await;
+                }
+            }
+            .boxed()
+        }));
+    }
+
+    async fn hear(&self, event: Option<FleetEvent>) {
+        let Some(event) = event else {
+            // Something was lost: whoever asks for a list asks the fleet first.
+            self.forget(Purge::All, true).await;
+            return;
+        };
+        let Some(what) = purge_of(&event) else {
+            warn!(
+                replica = event.replica,
+                "an event of another replica cannot be read"
+            );
+            self.forget(Purge::All, true).await;
+            return;
+        };
+        let soft = match (event.what, &what) {
+            (What::Changed(fill_id), Purge::Key(query)) => {
+                self.cache.mark_changed(query, fill_id);
+                return;
+            }
+            (What::Changed(_) | What::SoftlyPurged, _) => true,
+            (What::Purged, _) => false,
+        };
+        let (project, username) = (event.project.clone(), event.username.clone());
+        let entries = self.forget(what, soft).await;
+        let record = AdminRecord {
+            request_id: event.request_id.map(RequestId::from),
+            group_id: project.as_deref(),
+            username: username.as_deref(),
+            entries: Some(entries),
+            told_by: Some(&event.replica),
+            ..AdminRecord::bare(AdminAction::Purge, Outcome::Answered, self.clock.now())
+        };
+        if self.audit.record_admin(&record).await.is_err() {
+            warn!(
+                replica = event.replica,
+                "a purge of another replica is not on record"
+            );
+        }
+    }
+
+    async fn forget(&self, what: Purge, soft: bool) -> u64 {
+        let cache = self.cache.clone();
+        // It costs what it purges, which may be everything. A panic in it has been logged.
+        let purged = spawn_blocking(move || cache.purge_except(&what, soft, |_, _| false));
+        purged.await.unwrap_or(0)
+    }
+}
+
+/// What an event is about; `None` if that is no project and user.
+fn purge_of(event: &FleetEvent) -> Option<Purge> {
+    let Some(project) = &event.project else {
+        return Some(Purge::All);
+    };
+    let project = project.parse().ok()?;
+    let Some(username) = &event.username else {
+        return Some(Purge::Project(project));
+    };
+    let username = username.parse().ok()?;
+    Some(Purge::Key(CertQuery { project, username }))
+}

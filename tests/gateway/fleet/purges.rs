@@ -1,0 +1,59 @@
+//! Purges and changes that replicas tell one another.
+
+use serde_json::{Value, json};
+
+use super::two_replicas;
+use crate::harness::engine::Engine;
+use crate::world::{PROJECT, World, operator_token};
+
+async fn purge(world: &World, body: &Value) -> Value {
+    let (token, body) = (operator_token(), body.to_string());
+    let reply = world.admin("POST", "/cache/purge", &token, &body).await;
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    serde_json::from_str(&reply.text()).unwrap()
+}
+
+#[tokio::test]
+async fn a_purge_at_one_replica_is_one_at_all_and_says_so() {
+    let Some(engine) = Engine::start().await else {
+        return;
+    };
+    let [first, second] = two_replicas(&engine, |_| {}).await;
+    for body in [
+        json!({ "groupId": PROJECT, "username": "app1" }),
+        json!({ "groupId": PROJECT }),
+        json!({ "all": true }),
+        json!({ "groupId": PROJECT, "username": "app1", "soft": true }),
+        json!({ "groupId": PROJECT, "soft": true }),
+        json!({ "all": true, "soft": true }),
+    ] {
+        first.ask("app1").await;
+        second.ask("app1").await;
+        let calls = first.atlas.certificate_calls();
+        let purged = purge(&first, &body).await;
+        assert_eq!(
+            purged,
+            json!({ "entries": 1, "replicas": 2, "confirmed": 2 }),
+            "{body}"
+        );
+        let asked = second.ask("app1").await;
+        assert_eq!(asked.header("x-upstream-calls"), Some("1"), "{body}");
+        // And what it has brought is the other's, too.
+        let adopted = first.ask("app1").await;
+        assert_eq!(adopted.header("x-upstream-calls"), Some("0"), "{body}");
+        assert_eq!(first.atlas.certificate_calls(), calls + 1, "{body}");
+    }
+    let told = |world: &World| {
+        let records = world.records();
+        let purges = records.into_iter().filter(|it| it["action"] == "purge");
+        purges.collect::<Vec<_>>()
+    };
+    let (ordered, obeyed) = (told(&first), told(&second));
+    assert_eq!((ordered.len(), obeyed.len()), (6, 6));
+    for (ordered, obeyed) in ordered.iter().zip(&obeyed) {
+        assert_eq!(ordered["request_id"], obeyed["request_id"]);
+        assert_eq!(obeyed["told_by"], "gateway-1");
+        assert_eq!(obeyed["entries"], 1);
+        assert_eq!(obeyed["group_id"], ordered["group_id"]);
+    }
+}
