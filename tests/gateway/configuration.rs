@@ -316,6 +316,14 @@ head_key_file = "restart"
 url = "postgres://localhost/audit"
 ca_certificate = "restart"
 password_file = "restart"
+
+[fleet]
+name = "production"
+replicas = 2
+url = "redis://localhost"
+ca_certificate = "restart"
+key_files = ["restart"]
+password_file = "restart"
 "#;
     let config: Config = toml::from_str(text).unwrap();
     let expected: Vec<_> = (1..=13)

@@ -22,7 +22,6 @@ words! {
         Store = "store",
         Take = "take",
         Tell = "tell",
-        Version = "version",
     }
 }
 
@@ -86,6 +85,13 @@ pub struct FleetMetrics {
 impl FleetMetrics {
     /// Makes the metrics known to `registry`.
     pub fn register(registry: &mut Registry) -> Self {
+        let operations = Family::<[(&str, &str); 2], Counter>::default();
+        for function in FleetFunction::ALL {
+            for result in FleetResult::ALL {
+                let labels = [("operation", function.word()), ("result", result.word())];
+                drop(operations.get_or_create(&labels));
+            }
+        }
         let seconds: fn() -> Histogram = || Histogram::new(OPERATION_SECONDS);
         Self {
             connected: registry.gauge(
@@ -100,7 +106,7 @@ impl FleetMetrics {
             operations: registry.add(
                 "fleet_operations",
                 "Calls of the engine's functions, by function and what came of it",
-                Family::default(),
+                operations,
             ),
             operation_seconds: registry.add(
                 "fleet_operation_seconds",
