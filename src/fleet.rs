@@ -8,6 +8,7 @@
 //!
 //! The module knows bytes, leases and replicas, and nothing of certificates: that is [`gateway`](crate::gateway)'s.
 
+mod bucket;
 mod check;
 mod config;
 mod connection;
@@ -31,6 +32,9 @@ use redis::{Cmd, RedisError, Value};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+pub(crate) use bucket::{
+    BucketAnswer, BucketKnown, BucketRequest, FleetCooldown, FleetPhase, Observed, Refused,
+};
 pub(crate) use check::FleetCheck;
 pub use config::{Config, EngineUrl};
 pub(crate) use connection::ConnectError;

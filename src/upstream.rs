@@ -181,6 +181,7 @@ impl Upstream {
                 return Err(config_errors.into_iter().flatten().flatten().collect());
             }
         };
+        let shared = fleet.clone();
         let env = Environment {
             client,
             clock: clock.clone(),
@@ -200,7 +201,7 @@ impl Upstream {
             state: Mutex::default(),
             credentials: ArcSwap::from_pointee(credentials),
             retired: Mutex::default(),
-            limiter: ProjectLimiter::new(&config.limits, clock, options.jitter),
+            limiter: ProjectLimiter::new(&config.limits, clock, options.jitter, shared),
             given_up: CancellationToken::new(),
             answers_refused: RateLimitedLog::default(),
         })))

@@ -4,6 +4,8 @@
 pub(crate) const LIBRARY: &str = concat!(
     include_str!("functions/head.lua"),
     "\n",
+    include_str!("functions/bucket.lua"),
+    "\n",
     include_str!("functions/lists.lua"),
     "\n",
     include_str!("functions/members.lua"),

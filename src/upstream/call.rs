@@ -59,7 +59,8 @@ pub(super) fn list_path(api: Api, query: &CertQuery) -> String {
 
 impl CallContext<'_> {
     pub(super) async fn first_page(&self) -> Result<PageReply, CallError> {
-        let mut reserved = self.limits.reserve(1, true).map_err(CallError::NotSent)?;
+        let reserved = self.limits.reserve(1, true).await;
+        let mut reserved = reserved.map_err(CallError::NotSent)?;
         let reservation = reserved.pop().expect("one was asked for");
         self.page(1, reservation, false).await
     }
@@ -135,6 +136,7 @@ impl CallContext<'_> {
             let Some(another) = self
                 .limits
                 .reserve(1, false)
+                .await
                 .ok()
                 .and_then(|mut it| it.pop())
             else {

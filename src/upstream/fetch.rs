@@ -240,7 +240,7 @@ async fn further_pages(
     numbers: RangeInclusive<u64>,
 ) -> Result<Vec<AtlasPage>, CallError> {
     let count = numbers.end().saturating_sub(*numbers.start()) + 1;
-    let reserved = context.limits.reserve(count, false);
+    let reserved = context.limits.reserve(count, false).await;
     let reserved = reserved.map_err(CallError::NotSent)?;
     let reads = numbers
         .zip(reserved)

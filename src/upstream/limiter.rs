@@ -12,6 +12,8 @@
 mod circuit_breaker;
 mod cooldown;
 mod demand;
+mod fleet;
+mod permit;
 mod project;
 mod projects;
 mod retry_budget;
@@ -26,15 +28,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tracing::{error, warn};
+use tracing::error;
 
 use super::config::AtlasLimits;
 use super::error::{FetchErrorKind, HeldBack, Urgency};
 use super::jitter::Jitter;
 use crate::atlas::ProjectId;
+use crate::fleet::Fleet;
 use crate::system::Clock;
 use crate::telemetry::{RateLimitedLog, Tally};
 use cooldown::Cooldown;
+use permit::CallPermit;
 use project::Project;
 use projects::LimiterState;
 use token_bucket::{TokenBucket, Wait};
@@ -61,14 +65,8 @@ pub(crate) struct FetchLimits {
 /// A token of the bucket, for one call.
 pub(crate) struct Reservation {
     limits: FetchLimits,
+    is_of_fleet: bool,
     is_sent: bool,
-}
-
-/// Permission to make one call now.
-pub(crate) struct CallPermit {
-    reservation: Reservation,
-    slot: Slot,
-    ended_before: u64,
 }
 
 /// What is known of a project's bucket, for people and for dividing it fairly.
@@ -92,6 +90,9 @@ struct Shared {
     concurrency_per_project: usize,
     queue: usize,
     queue_wait: Duration,
+    /// A call ends within this time after its token was taken.
+    longest_call: Duration,
+    fleet: Option<Fleet>,
     state: Mutex<LimiterState<Waiter>>,
     /// What is logged once for all projects, however many it befalls.
     host_failing: RateLimitedLog,
@@ -113,7 +114,15 @@ pub(crate) struct Waiter {
 }
 
 impl ProjectLimiter {
-    pub(crate) fn new(limits: &AtlasLimits, clock: Clock, jitter: Jitter) -> Self {
+    pub(crate) fn new(
+        limits: &AtlasLimits,
+        clock: Clock,
+        jitter: Jitter,
+        fleet: Option<Fleet>,
+    ) -> Self {
+        // Until the fleet has been asked for the first time this replica is alone.
+        let replicas = fleet.as_ref().map_or(1, Fleet::replicas);
+        let rates = Rates::new(limits).of_one_in(replicas);
         Self(Arc::new(Shared {
             clock,
             jitter,
@@ -121,7 +130,9 @@ impl ProjectLimiter {
             concurrency_per_project: limits.concurrency_per_project,
             queue: limits.queue,
             queue_wait: limits.queue_wait,
-            state: Mutex::new(LimiterState::new(Rates::new(limits))),
+            longest_call: limits.fetch,
+            fleet,
+            state: Mutex::new(LimiterState::new(rates)),
             host_failing: RateLimitedLog::default(),
             projects_failing: RateLimitedLog::default(),
             cooldowns: RateLimitedLog::default(),
@@ -131,6 +142,7 @@ impl ProjectLimiter {
     pub(crate) fn replace_rates(&self, rates: Rates) {
         let now = self.now();
         let mut state = self.state();
+        let rates = rates.in_place_of(state.rates);
         state.rates = rates;
         for project in state.projects.values_mut() {
             project.bucket.replace_rates(rates, now);
@@ -202,28 +214,48 @@ impl ProjectLimiter {
 impl FetchLimits {
     /// Takes the tokens of so many calls, or of none. `first` is false for calls that go on with a fetch
     /// that was admitted before.
-    pub(crate) fn reserve(
+    pub(crate) async fn reserve(
         &self,
         calls: u64,
         first: bool,
     ) -> Result<Vec<Reservation>, FetchErrorKind> {
-        let now = self.limiter.now();
-        self.with_project(|project| {
-            let taken = project.take(calls, self.urgency, first, now);
-            // A renewal that gives way comes back as a caller's miss.
-            if taken.is_ok() || self.urgency != Urgency::RefreshAhead {
-                project.demand.wanted(calls, now);
-            }
-            if first && taken.is_ok() {
-                project.retries.earn();
-            }
-            taken.map_err(|wait| project.held_back(wait))
-        })?;
+        let is_of_fleet = match &self.limiter.0.fleet {
+            Some(fleet) => Box::pin(self.take_from_fleet(fleet, calls, first)).await?,
+            None => false,
+        };
+        if !is_of_fleet {
+            self.take(calls, first)?;
+        }
         let reservation = |_| Reservation {
             limits: self.clone(),
+            is_of_fleet,
             is_sent: false,
         };
         Ok((0..calls).map(reservation).collect())
+    }
+
+    fn take(&self, calls: u64, first: bool) -> Result<(), FetchErrorKind> {
+        let now = self.limiter.now();
+        self.with_project(|project| {
+            let taken = project.take(calls, self.urgency, first, now);
+            self.note_taken(project, (calls, first), taken.is_ok());
+            taken.map_err(|wait| project.held_back(wait))
+        })
+    }
+
+    fn note_taken(
+        &self,
+        project: &mut Project<Waiter>,
+        (calls, first): (u64, bool),
+        is_taken: bool,
+    ) {
+        // A renewal that gives way comes back as a caller's miss.
+        if is_taken || self.urgency != Urgency::RefreshAhead {
+            project.demand.wanted(calls, self.limiter.now());
+        }
+        if first && is_taken {
+            project.retries.earn();
+        }
     }
 
     /// Takes the cost of a retry out of the project's budget of retries, if it is there.
@@ -234,10 +266,12 @@ impl FetchLimits {
     /// Counts a call that was made and answered in any case: the challenge of a Digest exchange.
     pub(crate) fn count_challenge(&self) {
         let now = self.limiter.now();
+        let is_shared = self.limiter.fleet().is_some();
         self.with_project(|project| {
             project.bucket.take(1, now);
             project.bucket.sent();
             project.bucket.ended();
+            project.untaken += u64::from(is_shared);
         });
     }
 
@@ -309,50 +343,8 @@ impl Reservation {
             reservation: self,
             slot,
             ended_before,
+            sent_at: now,
         })
-    }
-}
-
-impl CallPermit {
-    /// Tells the limits how the call ended: `outcome` is `None` if no connection came about, which says
-    /// nothing of the project; `cooldown` is that Atlas asked us to wait, and for how long if it said so.
-    ///
-    /// Returns how many calls other clients have surely spent since the last answer, and how long the
-    /// cooldown is, if one begins.
-    pub(crate) fn finish(
-        mut self,
-        outcome: Option<CallOutcome>,
-        quota: Quota,
-        cooldown: Option<CooldownRequest>,
-    ) -> (u64, Option<Duration>) {
-        let limits = &self.reservation.limits;
-        let shared = &limits.limiter.0;
-        let now = limits.limiter.now();
-        self.slot.went_well = Some(outcome == Some(CallOutcome::Answered));
-        limits.limiter.learn_of_host(outcome, now);
-        let known = (self.ended_before, quota);
-        let (opened, others, wait) = limits.with_project(|project| {
-            let opened = outcome.is_some_and(|outcome| project.breaker.ended(outcome, now));
-            let (others, wait) = project.learn(outcome, known, cooldown, (shared.jitter, now));
-            (opened, others, wait)
-        });
-        let project = &limits.project;
-        if opened && let Some(Tally { times, .. }) = shared.projects_failing.happened(now) {
-            warn!(%project, times, "Atlas keeps failing for this project; asking it rarely");
-        }
-        if let (Some(wait), Some(CooldownRequest { cause, .. })) = (wait, cooldown)
-            && let Some(Tally { times, .. }) = shared.cooldowns.happened(now)
-        {
-            let seconds = wait.as_secs();
-            warn!(
-                %project,
-                seconds,
-                times,
-                "Atlas asked us to leave this project alone for {seconds} s: it answered {}",
-                cause.status(),
-            );
-        }
-        (others, wait)
     }
 }
 
@@ -363,6 +355,7 @@ impl Drop for Reservation {
                 project.bucket.ended();
             } else {
                 project.bucket.give_back();
+                project.returned += u64::from(self.is_of_fleet);
             }
         });
     }

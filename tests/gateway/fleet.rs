@@ -5,6 +5,7 @@ mod joined;
 mod lists;
 mod purges;
 mod rights;
+mod share;
 mod tokens;
 
 use crate::harness::engine::Engine;

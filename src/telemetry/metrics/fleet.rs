@@ -16,12 +16,14 @@ words! {
         Heard = "heard",
         Here = "here",
         KeepToken = "keep_token",
+        Observe = "observe",
         Open = "open",
         PurgeList = "purge_list",
         PurgeProject = "purge_project",
         Renew = "renew",
         Store = "store",
         StoreToken = "store_token",
+        Take = "take",
         Tell = "tell",
         Token = "token",
     }
@@ -88,14 +90,16 @@ pub struct FleetMetrics {
 impl FleetMetrics {
     /// Makes the metrics known to `registry`.
     pub fn register(registry: &mut Registry) -> Self {
+        let seconds: fn() -> Histogram = || Histogram::new(OPERATION_SECONDS);
+        let operation_seconds = Family::<Label<FleetFunction>, _, _>::new_with_constructor(seconds);
         let operations = Family::<[(&str, &str); 2], Counter>::default();
         for function in FleetFunction::ALL {
+            drop(operation_seconds.get_or_create(&[("operation", function)]));
             for result in FleetResult::ALL {
                 let labels = [("operation", function.word()), ("result", result.word())];
                 drop(operations.get_or_create(&labels));
             }
         }
-        let seconds: fn() -> Histogram = || Histogram::new(OPERATION_SECONDS);
         Self {
             connected: registry.gauge(
                 "fleet_connected",
@@ -118,7 +122,7 @@ impl FleetMetrics {
             operation_seconds: registry.add(
                 "fleet_operation_seconds",
                 "How long calls of the engine's functions took that were answered",
-                Family::new_with_constructor(seconds),
+                operation_seconds,
             ),
             lists: registry.add(
                 "fleet_lists",
@@ -147,13 +151,13 @@ impl FleetMetrics {
     }
 
     /// Counts one call.
-    pub fn called(&self, function: FleetFunction, result: FleetResult) {
+    pub(crate) fn called(&self, function: FleetFunction, result: FleetResult) {
         let labels = [("operation", function.word()), ("result", result.word())];
         self.operations.get_or_create(&labels).inc();
     }
 
     /// Notes how long a call took that was answered.
-    pub fn answered(&self, function: FleetFunction, seconds: f64) {
+    pub(crate) fn answered(&self, function: FleetFunction, seconds: f64) {
         let histogram = self
             .operation_seconds
             .get_or_create(&[("operation", function)]);

@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use crate::fleet::{FleetCooldown, FleetPhase};
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum CooldownCause {
     /// 429: the project's bucket is spent.
@@ -24,6 +26,13 @@ impl CooldownCause {
         match self {
             Self::RateLimited => 429,
             Self::Unavailable => 503,
+        }
+    }
+
+    pub(super) fn of_status(status: u16) -> Self {
+        match status {
+            503 => Self::Unavailable,
+            _ => Self::RateLimited,
         }
     }
 }
@@ -117,6 +126,41 @@ impl Cooldown {
             });
         }
         is_probe
+    }
+
+    /// What the fleet is told of it.
+    pub(super) fn for_fleet(self, now: Duration) -> FleetCooldown {
+        FleetCooldown {
+            phase: FleetPhase::default(),
+            left: self.left(now).unwrap_or_default(),
+            cause: self.cause.map_or(0, CooldownCause::status),
+            wait: self.wait,
+        }
+    }
+
+    /// Takes up the fleet's, as it was at `asked_at`: Atlas may have told another replica to wait, or have answered
+    /// its probe.
+    pub(super) fn follow(&mut self, fleet: FleetCooldown, asked_at: Duration) {
+        let left = self.left(asked_at);
+        match fleet.phase {
+            // What Atlas has asked meanwhile, the fleet will hear.
+            FleetPhase::Open | FleetPhase::Slow if left.is_some() => {}
+            FleetPhase::Closed if left.is_some_and(|left| left > fleet.left) => {}
+            FleetPhase::Open => *self = Self::default(),
+            FleetPhase::Slow => {
+                self.succeeded(asked_at);
+            }
+            FleetPhase::Closed => {
+                let until = asked_at + fleet.left;
+                *self = Self {
+                    cause: Some(CooldownCause::of_status(fleet.cause)),
+                    wait: fleet.wait,
+                    until,
+                    next_probe: until,
+                    slow_start: None,
+                };
+            }
+        }
     }
 
     /// Atlas asked us to wait; returns for how long we do. `late` is added, so that gateways do not come

@@ -8,9 +8,11 @@ use super::demand::ProjectDemand;
 use super::retry_budget::RetryBudget;
 use super::slots::Slots;
 use super::token_bucket::{Quota, TokenBucket, Wait};
+use crate::fleet::{BucketAnswer, BucketRequest, Observed, Refused};
 use crate::upstream::error::{FetchErrorKind, HeldBack, Urgency};
 use crate::upstream::jitter::Jitter;
 
+#[derive(Clone)]
 pub(crate) struct Project<W> {
     pub(crate) bucket: TokenBucket,
     pub(crate) cooldown: Cooldown,
@@ -18,7 +20,14 @@ pub(crate) struct Project<W> {
     pub(crate) demand: ProjectDemand,
     pub(super) retries: RetryBudget,
     pub(super) slots: Slots<W>,
+    /// Calls that were taken from the fleet's bucket and not made, and those that were made and not taken, since the
+    /// fleet was last told.
+    pub(super) returned: u64,
+    pub(super) untaken: u64,
 }
+
+/// How a call ended: its outcome, what Atlas said of its bucket, and the cooldown that begins, by status.
+pub(super) type Ended = (Option<CallOutcome>, Quota, Option<(u16, Duration)>);
 
 impl<W> Project<W> {
     pub(super) fn new(bucket: TokenBucket, slots: usize) -> Self {
@@ -29,6 +38,8 @@ impl<W> Project<W> {
             demand: ProjectDemand::default(),
             retries: RetryBudget::default(),
             slots: Slots::new(slots),
+            returned: 0,
+            untaken: 0,
         }
     }
 
@@ -51,6 +62,66 @@ impl<W> Project<W> {
         }
         self.bucket.take(calls, now);
         Ok(())
+    }
+
+    /// What [`take`](Self::take) asks, for the fleet.
+    pub(super) fn request(
+        &mut self,
+        calls: u64,
+        urgency: Urgency,
+        first: bool,
+        now: Duration,
+    ) -> BucketRequest {
+        self.bucket.refill(now);
+        let mut request = self.bucket.request(calls, urgency, now);
+        request.first = first;
+        request.returned = std::mem::take(&mut self.returned);
+        request.untaken = std::mem::take(&mut self.untaken);
+        request.known.cooldown = self.cooldown.for_fleet(now);
+        request
+    }
+
+    /// Takes up the fleet's answer to a request of `asked_at`.
+    pub(super) fn follow(
+        &mut self,
+        answer: &BucketAnswer,
+        calls: u64,
+        asked_at: Duration,
+    ) -> Result<(), Wait> {
+        self.bucket.follow(&answer.known, asked_at);
+        self.cooldown.follow(answer.known.cooldown, asked_at);
+        let shortly = |why, after| self.bucket.wait(why, after, Duration::ZERO);
+        Err(match answer.taken {
+            Ok(()) => {
+                self.bucket.taken_elsewhere(calls);
+                return Ok(());
+            }
+            Err(Refused::BucketLow(after)) => shortly(HeldBack::BucketLow, after),
+            Err(Refused::OwnShare(after)) => shortly(HeldBack::OwnShare, after),
+            Err(Refused::Cooldown(retry_after)) => Wait {
+                why: self.cooldown_reason(),
+                retry_after,
+            },
+        })
+    }
+
+    /// What the fleet is told of a call that has ended, if it says anything. Calls that were taken within `window` may
+    /// not be counted in what Atlas said.
+    pub(super) fn observed(
+        &self,
+        (outcome, quota, cooldown): Ended,
+        window: Duration,
+    ) -> Option<Observed> {
+        let is_answered = outcome == Some(CallOutcome::Answered) && cooldown.is_none();
+        let (capacity, reserved) = self.bucket.capacity_and_reserved();
+        (is_answered || cooldown.is_some()).then_some(Observed {
+            is_answered,
+            remaining: self.bucket.believed(quota),
+            reserved,
+            window,
+            capacity,
+            cooldown,
+        })
     }
 
     /// A call with a token is about to be sent. Returns how many calls have ended before.

@@ -88,6 +88,21 @@ impl<W> LimiterState<W> {
         project.breaker.admit(now)
     }
 
+    /// How long no call would pass the circuit breakers, if that is so.
+    pub(super) fn breakers_wait(&self, project: &ProjectId, now: Duration) -> Option<Duration> {
+        let project = self.projects.get(project);
+        let of_project = project.and_then(|project| project.breaker.wait(now));
+        of_project.or_else(|| self.host.wait(now))
+    }
+
+    /// From now on this replica has the whole of our share of each project's bucket, or its part of it.
+    pub(super) fn divide(&mut self, replicas: u32) {
+        self.rates = self.rates.of_one_in(replicas);
+        for project in self.projects.values_mut() {
+            project.bucket.divide(replicas);
+        }
+    }
+
     /// Gives slots to calls that wait, one project after the other, as long as there are any. `grant` says
     /// which fetch has got its slot; `None` if it has stopped waiting.
     pub(super) fn hand_out_slots(

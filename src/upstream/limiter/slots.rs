@@ -12,7 +12,7 @@ use crate::upstream::error::Urgency;
 
 type Queue<W> = VecDeque<(Duration, W)>;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Slots<W> {
     initial: usize,
     limit: usize,

@@ -16,7 +16,7 @@ fn limiter(in_all: usize, per_project: usize, queue: usize) -> (ProjectLimiter, 
         queue,
         ..AtlasLimits::default()
     };
-    let limiter = ProjectLimiter::new(&limits, clock, Jitter::Fixed(0));
+    let limiter = ProjectLimiter::new(&limits, clock, Jitter::Fixed(0), None);
     (limiter, manual_clock)
 }
 
@@ -236,6 +236,32 @@ fn in_the_long_run_we_take_our_share_of_the_refill_and_no_more() {
 }
 
 #[test]
+fn a_replica_that_is_alone_has_its_part_of_what_is_left_of_our_share() {
+    let mut bucket = TokenBucket::new(rates(), Duration::ZERO);
+    bucket.take(400, Duration::ZERO);
+    for (replicas, left) in [(1, (600, 1_000)), (5, (120, 200)), (1, (600, 1_000))] {
+        bucket.divide(replicas);
+        assert_eq!(bucket.left(Duration::ZERO), left);
+    }
+    bucket.divide(5);
+    // 250 calls in a minute, over all replicas.
+    assert_eq!(bucket.left(seconds(12)), (130, 200));
+    assert_eq!(bucket.own_refill(), 50);
+    let other = AtlasLimits {
+        refill_per_minute: 1_000,
+        ..AtlasLimits::default()
+    };
+    bucket.replace_rates(
+        Rates::new(&other).in_place_of(rates().of_one_in(5)),
+        seconds(12),
+    );
+    assert_eq!(
+        (bucket.own_refill(), bucket.left(seconds(12))),
+        (100, (130, 200))
+    );
+}
+
+#[test]
 fn what_others_take_is_missing_from_ours() {
     let mut project = new_project();
     told(&mut project, Some(1_200), Some(203), Duration::ZERO);
@@ -366,7 +392,7 @@ fn ten_thousand_projects_are_known_and_none_starts_full_after_one_in_use_was_evi
     assert_eq!(limiter.state().projects.len(), 1);
     for number in 0..2 * MOST_PROJECTS {
         let limits = limiter.for_fetch(numbered(number), Urgency::Miss);
-        let reserved = limits.reserve(1, true).unwrap();
+        let reserved = limits.reserve(1, true).now_or_never().unwrap().unwrap();
         for reservation in reserved {
             sent_and_ended(reservation);
         }

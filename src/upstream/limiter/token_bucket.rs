@@ -13,6 +13,7 @@
 use std::time::Duration;
 
 use super::usage::{BucketUsage, QuotaReading};
+use crate::fleet::{BucketKnown, BucketRequest, FleetCooldown};
 use crate::upstream::config::AtlasLimits;
 use crate::upstream::error::{HeldBack, Urgency};
 
@@ -21,10 +22,12 @@ pub(crate) struct Rates {
     pub(super) capacity: u64,
     reserve: u64,
     refill: u64,
-    pub(super) own_refill: u64,
+    own_refill: u64,
     share_percent: u64,
-    /// The time in which one call comes back to our share.
+    /// The time in which one call comes back to the whole of our share.
     interval: Duration,
+    /// Of how many replicas each has its part of our share, while they do not know of each other.
+    replicas: u32,
 }
 
 /// One project's bucket. Times are [`Moment::elapsed`](crate::system::Moment::elapsed).
@@ -32,6 +35,8 @@ pub(crate) struct Rates {
 pub(crate) struct TokenBucket {
     rates: Rates,
     full_at: Duration,
+    /// When the fleet last said so.
+    heard_at: Duration,
     /// Atlas's capacity: what is configured, or less if Atlas says so.
     capacity: u64,
     /// What at least remains in Atlas's bucket once all reserved calls are made, as of `seen_at`.
@@ -74,11 +79,35 @@ impl Rates {
             own_refill: share / 100,
             share_percent: limits.share_percent,
             interval: Duration::from_nanos(nanos.max(1)),
+            replicas: 1,
         }
+    }
+
+    /// The part that one of so many replicas has of our share.
+    pub(super) fn of_one_in(self, replicas: u32) -> Self {
+        Self { replicas, ..self }
+    }
+
+    pub(super) fn are_of_one_in(&self, replicas: u32) -> bool {
+        self.replicas == replicas
+    }
+
+    /// The same part of these rates as of others.
+    pub(super) fn in_place_of(self, former: Self) -> Self {
+        self.of_one_in(former.replicas)
     }
 
     pub(super) fn time_to_full(&self) -> Duration {
         times(self.interval, self.capacity.saturating_sub(self.reserve))
+    }
+
+    /// The time in which one call comes back to our share.
+    fn interval(&self) -> Duration {
+        times(self.interval, u64::from(self.replicas))
+    }
+
+    fn own_refill(&self) -> u64 {
+        (self.own_refill / u64::from(self.replicas)).max(1)
     }
 }
 
@@ -87,6 +116,7 @@ impl TokenBucket {
         Self {
             rates,
             full_at: now,
+            heard_at: now,
             capacity: rates.capacity,
             remaining: rates.capacity,
             seen_at: now,
@@ -102,6 +132,7 @@ impl TokenBucket {
     pub(super) fn evicted(rates: Rates, now: Duration) -> Self {
         let missing = rates.capacity.saturating_sub(rates.reserve * 2);
         Self {
+            // All parts of our share take as long as the whole of it.
             full_at: now + times(rates.interval, missing),
             ..Self::new(rates, now)
         }
@@ -112,11 +143,17 @@ impl TokenBucket {
         let missing = self.missing(now);
         let same_bucket = self.rates.capacity == rates.capacity;
         self.rates = rates;
-        self.full_at = now + times(rates.interval, missing);
+        self.full_at = now + times(rates.interval(), missing);
         if !same_bucket {
             self.capacity = rates.capacity;
             self.remaining = self.remaining.min(rates.capacity);
         }
+    }
+
+    /// From now on this replica has the whole of our share, or its part of it. When that is full again stays the same,
+    /// so nothing that was spent is forgotten.
+    pub(super) fn divide(&mut self, replicas: u32) {
+        self.rates = self.rates.of_one_in(replicas);
     }
 
     pub(super) fn is_in_use(&self) -> bool {
@@ -128,14 +165,9 @@ impl TokenBucket {
     }
 
     pub(super) fn check(&self, calls: u64, urgency: Urgency, now: Duration) -> Result<(), Wait> {
-        let kept_back = match urgency {
-            // Renewals draw from our share of the bucket only.
-            Urgency::RefreshAhead => self.burst() * (100 - self.rates.share_percent) / 100,
-            Urgency::Miss | Urgency::Revalidate => 0,
-        };
-        let needed = calls.saturating_add(kept_back);
+        let needed = calls.saturating_add(self.kept_back(urgency));
         if self.available(now) < needed {
-            let spare = times(self.rates.interval, self.burst().saturating_sub(needed));
+            let spare = times(self.rates.interval(), self.burst().saturating_sub(needed));
             let enough_at = self.full_at.max(now).saturating_sub(spare);
             return Err(self.wait(HeldBack::OwnShare, enough_at, now));
         }
@@ -148,12 +180,7 @@ impl TokenBucket {
         urgency: Urgency,
         now: Duration,
     ) -> Result<(), Wait> {
-        let least = match urgency {
-            Urgency::RefreshAhead => self.capacity * 40 / 100,
-            Urgency::Revalidate => self.capacity * 20 / 100,
-            Urgency::Miss => 0,
-        };
-        let needed = least.max(self.reserve()).saturating_add(calls);
+        let needed = self.least(urgency).saturating_add(calls);
         let missing = needed.saturating_sub(self.remaining);
         if missing == 0 {
             return Ok(());
@@ -163,21 +190,40 @@ impl TokenBucket {
         Err(self.wait(HeldBack::BucketLow, enough_at, now))
     }
 
-    fn wait(&self, why: HeldBack, until: Duration, now: Duration) -> Wait {
+    /// What must be left of our share for more urgent calls.
+    fn kept_back(&self, urgency: Urgency) -> u64 {
+        match urgency {
+            // Renewals draw from our share of the bucket only.
+            Urgency::RefreshAhead => self.burst() * (100 - self.rates.share_percent) / 100,
+            Urgency::Miss | Urgency::Revalidate => 0,
+        }
+    }
+
+    /// What must be left at Atlas.
+    fn least(&self, urgency: Urgency) -> u64 {
+        let least = match urgency {
+            Urgency::RefreshAhead => self.capacity * 40 / 100,
+            Urgency::Revalidate => self.capacity * 20 / 100,
+            Urgency::Miss => 0,
+        };
+        least.max(self.reserve())
+    }
+
+    pub(super) fn wait(&self, why: HeldBack, until: Duration, now: Duration) -> Wait {
         Wait {
             why,
-            retry_after: until.saturating_sub(now).max(self.rates.interval),
+            retry_after: until.saturating_sub(now).max(self.rates.interval()),
         }
     }
 
     pub(super) fn take(&mut self, calls: u64, now: Duration) {
-        self.full_at = self.full_at.max(now) + times(self.rates.interval, calls);
+        self.full_at = self.full_at.max(now) + times(self.rates.interval(), calls);
         self.remaining = self.remaining.saturating_sub(calls);
         self.reserved += calls;
     }
 
     pub(super) fn give_back(&mut self) {
-        self.full_at = self.full_at.saturating_sub(self.rates.interval);
+        self.full_at = self.full_at.saturating_sub(self.rates.interval());
         self.remaining = (self.remaining + 1).min(self.capacity);
         self.reserved = self.reserved.saturating_sub(1);
     }
@@ -203,7 +249,7 @@ impl TokenBucket {
         }
         let capacity = quota.limit.unwrap_or(self.rates.capacity);
         let mut others = 0;
-        if let Some(remaining) = quota.remaining.filter(|remaining| *remaining <= capacity) {
+        if let Some(remaining) = self.believed(quota) {
             let others_in_flight = self.in_flight.saturating_sub(1);
             others = self.usage.observe(QuotaReading {
                 remaining,
@@ -226,6 +272,12 @@ impl TokenBucket {
         others
     }
 
+    /// What remains at Atlas by an answer of it, unless that cannot be.
+    pub(super) fn believed(&self, quota: Quota) -> Option<u64> {
+        let capacity = quota.limit.unwrap_or(self.rates.capacity);
+        quota.remaining.filter(|remaining| *remaining <= capacity)
+    }
+
     pub(super) fn emptied(&mut self, now: Duration) {
         self.remaining = 0;
         self.seen_at = now;
@@ -240,6 +292,54 @@ impl TokenBucket {
         }
     }
 
+    /// The same question to the fleet's bucket, which is filled as far as this one knows.
+    pub(super) fn request(&self, calls: u64, urgency: Urgency, now: Duration) -> BucketRequest {
+        let mut whole = self.clone();
+        whole.divide(1);
+        BucketRequest {
+            calls,
+            first: true,
+            kept_back: whole.kept_back(urgency),
+            least: self.least(urgency),
+            burst: whole.burst(),
+            interval: whole.rates.interval(),
+            capacity: self.capacity,
+            refill: self.rates.refill,
+            returned: 0,
+            untaken: 0,
+            known: BucketKnown {
+                missing: self.full_at.saturating_sub(now),
+                heard_ago: now.saturating_sub(self.heard_at),
+                remaining: self.remaining,
+                seen_ago: now.saturating_sub(self.seen_at),
+                cooldown: FleetCooldown::default(),
+            },
+        }
+    }
+
+    /// Takes up what the fleet's bucket holds, which was asked at `asked_at`: this one follows it, so that a replica
+    /// that is alone goes on from there.
+    pub(super) fn follow(&mut self, fleet: &BucketKnown, asked_at: Duration) {
+        self.full_at = self.full_at.max(asked_at + fleet.missing);
+        self.heard_at = asked_at;
+        if self.seen_at > asked_at {
+            // Atlas has answered meanwhile.
+            self.remaining = self.remaining.min(fleet.remaining);
+        } else {
+            self.remaining = fleet.remaining.min(self.capacity);
+            self.seen_at = asked_at.saturating_sub(fleet.seen_ago);
+        }
+    }
+
+    /// So many calls were taken from the fleet's bucket, which this one follows.
+    pub(super) fn taken_elsewhere(&mut self, calls: u64) {
+        self.reserved += calls;
+    }
+
+    pub(super) fn capacity_and_reserved(&self) -> (u64, u64) {
+        (self.capacity, self.reserved)
+    }
+
     pub(super) fn left(&self, now: Duration) -> (u64, u64) {
         let mut refilled = self.clone();
         refilled.refill(now);
@@ -248,7 +348,7 @@ impl TokenBucket {
     }
 
     pub(crate) fn own_refill(&self) -> u64 {
-        self.rates.own_refill
+        self.rates.own_refill()
     }
 
     /// What Atlas has last said remains, if it was asked within five minutes; and in how many seconds it is
@@ -274,12 +374,13 @@ impl TokenBucket {
 
     fn missing(&self, now: Duration) -> u64 {
         let missing = self.full_at.saturating_sub(now).as_nanos();
-        let missing = missing.div_ceil(self.rates.interval.as_nanos());
+        let missing = missing.div_ceil(self.rates.interval().as_nanos());
         u64::try_from(missing).unwrap_or(u64::MAX)
     }
 
     fn burst(&self) -> u64 {
-        self.capacity.saturating_sub(self.reserve())
+        let burst = self.capacity.saturating_sub(self.reserve());
+        (burst / u64::from(self.rates.replicas)).max(1)
     }
 
     /// The reserve, in proportion if Atlas's bucket is smaller than configured.

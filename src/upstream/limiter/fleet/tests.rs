@@ -1,0 +1,227 @@
+//! The fleet's bucket against that of a single replica, on a real engine whose time the test sets.
+
+#[expect(dead_code, reason = "other tests stop and kill it")]
+#[path = "../../../../tests/harness/engine.rs"]
+mod engine;
+mod script;
+#[expect(dead_code, reason = "other tests need other servers")]
+#[path = "../../../../tests/harness/servers.rs"]
+mod servers;
+
+use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
+use std::{env, fs};
+
+use futures_util::future::join_all;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use self::engine::Engine;
+use self::script::{Chance, LIFE, Script, Tally};
+use super::super::CallOutcome;
+use super::super::project::Project;
+use super::super::token_bucket::{Quota, Rates, TokenBucket};
+use crate::atlas::{ProjectId, Timestamp};
+use crate::fleet::{self, Fleet, LIBRARY};
+use crate::system::{Clock, ManualClock};
+use crate::telemetry::metrics::fleet::FleetMetrics;
+use crate::upstream::config::AtlasLimits;
+use crate::upstream::error::Urgency;
+use crate::upstream::jitter::Jitter;
+
+#[tokio::test]
+async fn fl15_what_the_fleets_bucket_grants_a_single_replica_would_too() {
+    let Some(engine) = Engine::start().await else {
+        return;
+    };
+    let joined = Joined::to(&engine).await;
+    let scripts = env::var_os("BUCKET_SCRIPTS");
+    let scripts = scripts.map_or(1_000, |count| count.to_str().unwrap().parse().unwrap());
+    let mut sum = Tally::default();
+    for batch in 0..scripts / TOGETHER {
+        let numbers = batch * TOGETHER..(batch + 1) * TOGETHER;
+        let mut scripts: Vec<Script> = numbers.map(Script::new).collect();
+        let (mut chance, mut now) = (Chance(batch), START);
+        for _ in 0..STEPS {
+            now += Duration::from_millis(chance.of(&[0, 0, 1, 40, 240, 1_000, 7_000, 61_000]));
+            set_time(&engine, now).await;
+            for script in &mut scripts {
+                script.end_before(now);
+            }
+            join_all(
+                scripts
+                    .iter_mut()
+                    .map(|script| script.step(&joined.fleet, now)),
+            )
+            .await;
+        }
+        for Script { tally, .. } in &scripts {
+            sum.asked += tally.asked;
+            sum.granted += tally.granted;
+            sum.refused_by_fleet_alone += tally.refused_by_fleet_alone;
+        }
+    }
+    let Tally {
+        asked,
+        granted,
+        refused_by_fleet_alone,
+    } = sum;
+    assert!(granted * 10 > asked * 3, "{granted} of {asked}");
+    assert!(
+        refused_by_fleet_alone * 50 < asked,
+        "{refused_by_fleet_alone} of {asked}"
+    );
+}
+
+/// A bucket of a hundred calls, and 250 each minute.
+fn small_bucket() -> TokenBucket {
+    let limits = AtlasLimits {
+        capacity: 120,
+        reserve: 20,
+        ..AtlasLimits::default()
+    };
+    TokenBucket::new(Rates::new(&limits), START)
+}
+
+/// Whether a replica may make a call, which is answered at once.
+async fn may_call(fleet: &Fleet, replica: &mut Project<()>, now: Duration) -> bool {
+    let id: ProjectId = "1".repeat(24).parse().unwrap();
+    let request = replica.request(1, Urgency::Miss, true, now);
+    let answer = fleet.take_calls(&id, &request).await.unwrap();
+    let is_taken = replica.follow(&answer, 1, now).is_ok();
+    if is_taken {
+        answered(fleet, &id, replica, now).await;
+    }
+    is_taken
+}
+
+#[tokio::test]
+async fn fl06_an_engine_that_forgets_everything_each_second_costs_no_share() {
+    let Some(engine) = Engine::start().await else {
+        return;
+    };
+    let joined = Joined::to(&engine).await;
+    let mut replicas = [(); 3].map(|()| Project::new(small_bucket(), 4));
+    let (mut chance, mut granted, mut now) = (Chance(6), 0, START);
+    for tenth in 0..1_200 {
+        now += Duration::from_millis(100);
+        let is_flushed = tenth % 10 == 0;
+        let what = if is_flushed {
+            "redis.call('FLUSHALL')"
+        } else {
+            ""
+        };
+        at_time(&engine, what, now).await;
+        for _ in 0..4 {
+            let replica = &mut replicas[usize::try_from(chance.below(3)).unwrap()];
+            granted += u32::from(may_call(&joined.fleet, replica, now).await);
+        }
+    }
+    // A hundred at once, and 250 each minute.
+    assert!((540..=612).contains(&granted), "{granted}");
+}
+
+#[tokio::test]
+async fn a_clock_of_the_engine_that_is_set_neither_gives_calls_nor_holds_them_up() {
+    let Some(engine) = Engine::start().await else {
+        return;
+    };
+    let joined = Joined::to(&engine).await;
+    let mut replica = Project::new(small_bucket(), 4);
+    let hour = Duration::from_hours(1);
+    while may_call(&joined.fleet, &mut replica, START).await {}
+    let mut now = START;
+    for engine_time in [START + hour, START, START - hour] {
+        set_time(&engine, engine_time).await;
+        assert!(!may_call(&joined.fleet, &mut replica, now).await);
+        // The time in which one call comes back.
+        let call = Duration::from_millis(240);
+        now += call;
+        set_time(&engine, engine_time + call).await;
+        assert!(may_call(&joined.fleet, &mut replica, now).await);
+        assert!(!may_call(&joined.fleet, &mut replica, now).await);
+    }
+}
+
+/// A call was sent and answered at once; a project's bucket at Atlas is never low here.
+async fn answered(fleet: &Fleet, id: &ProjectId, replica: &mut Project<()>, now: Duration) {
+    let ended_before = replica.send(Urgency::Miss, now).unwrap();
+    let quota = Quota {
+        limit: Some(1_200),
+        remaining: Some(1_000),
+    };
+    let outcome = Some(CallOutcome::Answered);
+    let at = (Jitter::Fixed(0), now);
+    replica.learn(outcome, (ended_before, quota), None, at);
+    let observed = replica.observed((outcome, quota, None), LIFE).unwrap();
+    fleet.observe(id, &observed).await.unwrap();
+    replica.bucket.ended();
+}
+
+/// A replica that is connected, until it is dropped.
+struct Joined {
+    fleet: Fleet,
+    _clock: ManualClock,
+    _stop: DropGuard,
+}
+
+impl Joined {
+    async fn to(engine: &Engine) -> Self {
+        set_time(engine, START).await;
+        let library = LIBRARY.replace(
+            "redis.call('TIME')",
+            "redis.call('HMGET', 'time', 'seconds', 'micros')",
+        );
+        assert_ne!(library, LIBRARY);
+        engine
+            .command(&["FUNCTION", "LOAD", "REPLACE", &library])
+            .await;
+        let key = engine.socket().with_file_name("key");
+        fs::write(&key, "a key of the fleet for tests, 32 and more").unwrap();
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+        let config = format!(
+            "name = 'tests'\nreplicas = 5\nurl = '{}'\nkey_files = ['{}']",
+            engine.url(),
+            key.display()
+        );
+        let identity = fleet::Identity {
+            replica: "gateway-1",
+            atlas: ["https://cloud.mongodb.com", "v2"],
+            fingerprint: "00".to_owned(),
+            fetches_per_project: 4,
+        };
+        // It stands still: the engine is waited for however slow it is.
+        let (clock, manual_clock) = Clock::manual(Timestamp::from_seconds(0));
+        let config = toml::from_str(&config).unwrap();
+        let fleet = Fleet::build(&config, &identity, clock, FleetMetrics::default()).unwrap();
+        let stop = CancellationToken::new();
+        let (running, until) = (fleet.clone(), stop.clone());
+        tokio::spawn(async move { running.run(until).await });
+        while !fleet.is_connected() {
+            tokio::task::yield_now().await;
+        }
+        Self {
+            fleet,
+            _clock: manual_clock,
+            _stop: stop.drop_guard(),
+        }
+    }
+}
+
+async fn set_time(engine: &Engine, now: Duration) {
+    at_time(engine, "", now).await;
+}
+
+/// Does something in the engine, and sets its time in the same moment: the replica goes on calling it.
+async fn at_time(engine: &Engine, what: &str, now: Duration) {
+    let set = "redis.call('HSET', 'time', 'seconds', ARGV[1], 'micros', ARGV[2])";
+    let (seconds, micros) = (now.as_secs().to_string(), now.subsec_micros().to_string());
+    let script = format!("{what} {set}");
+    engine
+        .command(&["EVAL", &script, "0", &seconds, &micros])
+        .await;
+}
+
+/// As late as the engine's clock is, by which a float has to count microseconds.
+const START: Duration = Duration::from_secs(1_800_000_000);
+const STEPS: u32 = 60;
+const TOGETHER: u64 = 100;
