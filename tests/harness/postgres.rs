@@ -14,12 +14,18 @@ use tokio_postgres::{Client, NoTls};
 pub(crate) struct Postgres {
     programs: PathBuf,
     place: TempDir,
+    settings: &'static [&'static str],
     server: Option<Child>,
 }
 
 impl Postgres {
-    /// Starts one with an empty database `audit`; `None` where there is none to start.
+    /// Starts one with an empty database `audit`; `None` where there is none to start. It waits for no disk.
     pub(crate) async fn start_empty() -> Option<Self> {
+        Self::start_with(&["fsync=off", "shared_buffers=16MB"]).await
+    }
+
+    /// The same with these settings.
+    pub(crate) async fn start_with(settings: &'static [&'static str]) -> Option<Self> {
         let programs = programs()?;
         let place = tempfile::Builder::new().prefix("pg").tempdir().unwrap();
         if let Some((user, group)) = server_user() {
@@ -28,6 +34,7 @@ impl Postgres {
         let mut postgres = Self {
             programs,
             place,
+            settings,
             server: None,
         };
         let mut initdb = postgres.program("initdb");
@@ -105,7 +112,7 @@ impl Postgres {
             .arg(self.data())
             .arg("-k")
             .arg(self.place.path());
-        for setting in SETTINGS {
+        for setting in SETTINGS.iter().chain(self.settings) {
             server.args(["-c", setting]);
         }
         let log = fs::File::create(self.place.path().join("log")).unwrap();
@@ -144,7 +151,8 @@ impl Postgres {
         kill_process(Pid::from_child(server), signal).unwrap();
     }
 
-    fn program(&self, name: &str) -> Command {
+    /// A program of this version, as the user that the server is of.
+    pub(crate) fn program(&self, name: &str) -> Command {
         let mut command = Command::new(self.programs.join(name));
         command.current_dir(self.place.path());
         if let Some((user, group)) = server_user() {
@@ -196,10 +204,5 @@ fn server_user() -> Option<(u32, u32)> {
     Some((numbers.next().unwrap(), numbers.next().unwrap()))
 }
 
-/// No address but the socket; and no waiting for a disk.
-const SETTINGS: [&str; 4] = [
-    "listen_addresses=",
-    "fsync=off",
-    "max_connections=30",
-    "shared_buffers=16MB",
-];
+/// No address but the socket.
+const SETTINGS: [&str; 2] = ["listen_addresses=", "max_connections=30"];

@@ -14,17 +14,14 @@ use super::schema;
 use super::tls::Tls;
 
 /// Derefs to the client. Dropping it closes the socket at once, whatever the server does.
-pub(crate) struct Connection {
+pub struct Connection {
     client: Client,
     driver: AbortHandle,
 }
 
 impl Connection {
     /// Connects, and checks that the tables are there.
-    pub(crate) async fn open(
-        config: &DatabaseConfig,
-        clock: &Clock,
-    ) -> Result<Self, DatabaseError> {
+    pub async fn open(config: &DatabaseConfig, clock: &Clock) -> Result<Self, DatabaseError> {
         let connection = Self::open_unprepared(config, clock).await?;
         let checked = connection.check_schema();
         let checked = clock.timeout(LONGEST_OPENING, checked).await;

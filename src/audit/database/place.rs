@@ -7,13 +7,13 @@ use crate::atlas::Timestamp;
 
 /// Where a record stands among those of all chains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct RecordPlace {
+pub struct RecordPlace {
     /// When it was recorded.
-    pub(crate) time: Timestamp,
+    pub time: Timestamp,
     /// The number of its chain in the database.
-    pub(crate) chain: i32,
+    pub chain: i32,
     /// Its number in the chain.
-    pub(crate) seq: u64,
+    pub seq: u64,
 }
 
 impl fmt::Display for RecordPlace {

@@ -22,18 +22,18 @@ use super::place::RecordPlace;
 
 /// How far a chain has come.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct ChainStatus {
+pub struct ChainStatus {
     /// Its number in the database.
     #[serde(skip)]
-    pub(crate) id: i32,
+    pub id: i32,
     /// Its id.
-    pub(crate) chain: Uuid,
+    pub chain: Uuid,
     /// Who writes it.
-    pub(crate) replica: String,
+    pub replica: String,
     /// Its last record that the database has.
-    pub(crate) seq: u64,
+    pub seq: u64,
     /// When that was shipped.
-    pub(crate) shipped: String,
+    pub shipped: String,
 }
 
 /// What is searched for.
