@@ -53,7 +53,6 @@ mod shipping;
 #[path = "trail/site.rs"]
 mod site;
 #[path = "../tests/harness/tokens.rs"]
-#[allow(dead_code, reason = "the tests need more of it")]
 mod tokens;
 
 use std::cell::Cell;

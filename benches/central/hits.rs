@@ -24,7 +24,7 @@ enum Database {
 }
 
 /// A gateway, and what was seen of it.
-struct Side {
+struct Gateway {
     database: Database,
     server: Server,
     lines: Lines,
@@ -68,7 +68,7 @@ pub(crate) fn measure(bench: &Bench) {
     };
     let asks = site.asks(users, &site.tokens(1));
     for pace in [Pace::Full, Pace::Thousand] {
-        let mut sides = Vec::new();
+        let mut gateways = Vec::new();
         for database in [
             Database::Absent,
             Database::On,
@@ -76,21 +76,21 @@ pub(crate) fn measure(bench: &Bench) {
             Database::Gone,
         ] {
             let postgres = (database != Database::Absent).then(|| bench.postgres().unwrap());
-            let side = Side::open(database, postgres, &site, &asks);
-            sides.push(generator.block_on(side));
+            let gateway = Gateway::open(database, postgres, &site, &asks);
+            gateways.push(generator.block_on(gateway));
         }
         for round in 0..if bench.is_test { 1 } else { ROUNDS } {
             // None of them is always the first.
-            for turn in 0..sides.len() {
-                let at = (round + turn) % sides.len();
-                generator.block_on(sides[at].slice(bench, pace));
+            for turn in 0..gateways.len() {
+                let at = (round + turn) % gateways.len();
+                generator.block_on(gateways[at].slice(bench, pace));
             }
         }
-        show(bench, pace, &sides);
+        show(bench, pace, &gateways);
     }
 }
 
-impl Side {
+impl Gateway {
     async fn open(
         database: Database,
         postgres: Option<Postgres>,
@@ -107,7 +107,7 @@ impl Side {
         let server = Server::start(&command, Cores::One);
         let load = Arc::new(Load::new(asks, Protocol::Http1, 200));
         let lines = Lines::open(server.address, &load, LINES).await;
-        let mut side = Self {
+        let mut gateway = Self {
             database,
             server,
             lines,
@@ -115,14 +115,14 @@ impl Side {
             answers: 0,
             seen: Vec::new(),
         };
-        side.drive(Until::Answered(2_000)).await;
-        side.catch_up().await;
-        match (side.database, &mut side.postgres) {
+        gateway.drive(Until::Answered(2_000)).await;
+        gateway.catch_up().await;
+        match (gateway.database, &mut gateway.postgres) {
             (Database::Slow, Some(postgres)) => postgres.signal_all(Signal::STOP),
             (Database::Gone, Some(postgres)) => postgres.stop(Signal::QUIT),
             (Database::Absent | Database::On, _) | (_, None) => {}
         }
-        side
+        gateway
     }
 
     async fn slice(&mut self, bench: &Bench, pace: Pace) {
@@ -195,20 +195,21 @@ impl Side {
     }
 }
 
-fn show(bench: &Bench, pace: Pace, sides: &[Side]) {
+fn show(bench: &Bench, pace: Pace, gateways: &[Gateway]) {
     let pace_name = match pace {
         Pace::Full => "as fast as they are answered",
         Pace::Thousand => "a thousand a second",
     };
-    let middle = |side: &Side, of: fn(&Seen) -> f64| median(side.seen.iter().map(of).collect());
-    let absent = &sides[0];
+    let middle =
+        |gateway: &Gateway, of: fn(&Seen) -> f64| median(gateway.seen.iter().map(of).collect());
+    let absent = &gateways[0];
     println!(
         "\nhits, {pace_name}: without a database {:.1} µs of CPU, p99 {:.0} µs",
         middle(absent, |it| it.cpu),
         middle(absent, |it| it.p99)
     );
-    for side in &sides[1..] {
-        let name = match side.database {
+    for gateway in &gateways[1..] {
+        let name = match gateway.database {
             Database::Absent => "absent",
             Database::On => "on",
             Database::Slow => "hanging",
@@ -216,14 +217,17 @@ fn show(bench: &Bench, pace: Pace, sides: &[Side]) {
         };
         // Of the same round.
         let ratio = |of: fn(&Seen) -> f64| {
-            let pairs = side.seen.iter().zip(&absent.seen);
+            let pairs = gateway.seen.iter().zip(&absent.seen);
             median(
                 pairs
                     .map(|(with, without)| of(with) / of(without))
                     .collect(),
             )
         };
-        let whole = format!("{:.1} µs of the whole process", middle(side, |it| it.whole));
+        let whole = format!(
+            "{:.1} µs of the whole process",
+            middle(gateway, |it| it.whole)
+        );
         let goal = (1.02, "x");
         bench.at_most(
             &format!("CPU of a hit, database {name}"),
@@ -231,7 +235,7 @@ fn show(bench: &Bench, pace: Pace, sides: &[Side]) {
             goal,
             &whole,
         );
-        let p99 = format!("{:.0} µs", middle(side, |it| it.p99));
+        let p99 = format!("{:.0} µs", middle(gateway, |it| it.p99));
         bench.at_most(
             &format!("p99, database {name}"),
             ratio(|it| it.p99),

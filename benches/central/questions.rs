@@ -93,52 +93,43 @@ async fn filters(client: &Client) -> [(&'static str, Filter, String); 5] {
     let id = one(&id).await;
     // The one who asks most.
     let subject = site::subject(0);
-    let (since, until) = (middle, middle.plus(DAY));
     assert_ne!(subject, site::subject(RARE));
+    let (since, until) = (middle.to_string(), middle.plus(DAY).to_string());
     [
         (
             "search: newest 100 of a username",
-            Filter {
-                username: Some(often.clone()),
-                ..Filter::default()
-            },
+            filter(&[("username", &often)]),
             format!("username = '{often}'"),
         ),
         (
             "search: rare username",
-            Filter {
-                username: Some(rare.clone()),
-                ..Filter::default()
-            },
+            filter(&[("username", &rare)]),
             format!("username = '{rare}'"),
         ),
         (
             "search: subject of a day",
-            Filter {
-                subject: Some(subject.clone()),
-                since: Some(since),
-                until: Some(until),
-                ..Filter::default()
-            },
+            filter(&[("subject", &subject), ("since", &since), ("until", &until)]),
             format!("subject = '{subject}' AND time >= '{since}' AND time < '{until}'"),
         ),
         (
             "search: request id",
-            Filter {
-                request_id: Some(id.parse().unwrap()),
-                ..Filter::default()
-            },
+            filter(&[("request-id", &id)]),
             format!("request_id = '{id}'"),
         ),
         (
             "search: newest denials",
-            Filter {
-                outcome: Some("denied".to_owned()),
-                ..Filter::default()
-            },
+            filter(&[("outcome", "denied")]),
             "outcome = 'denied'".to_owned(),
         ),
     ]
+}
+
+fn filter(options: &[(&str, &str)]) -> Filter {
+    let mut filter = Filter::default();
+    for (name, value) in options {
+        filter.set(name, value, START).unwrap();
+    }
+    filter
 }
 
 async fn searched(

@@ -45,6 +45,8 @@ impl Postgres {
             "--locale=C",
         ]);
         initdb.args(["--no-sync", "--pgdata"]).arg(postgres.data());
+        // Ctrl-C is for who waits for it, who then ends in good order.
+        initdb.process_group(0);
         let made = initdb.output().unwrap();
         assert!(made.status.success(), "{made:?}");
         postgres.resume().await;
@@ -171,6 +173,11 @@ impl Drop for Postgres {
         self.signal_all(Signal::CONT);
         self.stop(Signal::QUIT);
     }
+}
+
+/// Whether there is one to start.
+pub(crate) fn is_here() -> bool {
+    programs().is_some()
 }
 
 /// Where the server's programs are.
