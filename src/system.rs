@@ -18,6 +18,7 @@ pub(crate) use files::{
     unwritable_directory,
 };
 pub use ids::Ids;
-pub(crate) use roots::{NoTls, Trust};
+pub use roots::NoTls;
+pub(crate) use roots::Trust;
 pub use secret::{Secret, SecretFileError};
 pub(crate) use shared_moment::SharedMoment;
