@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use redis::Value;
 
+use super::lease::millis;
+use super::reply::{number, parts, word};
 use super::{Alone, Fleet};
 use crate::atlas::ProjectId;
 use crate::telemetry::metrics::fleet::{FleetFunction, FleetRejection};
@@ -187,9 +189,6 @@ impl Observed {
 }
 
 fn read_answer(reply: Value) -> Option<BucketAnswer> {
-    let Value::Array(parts) = reply else {
-        return None;
-    };
     let [
         what,
         wait,
@@ -200,7 +199,7 @@ fn read_answer(reply: Value) -> Option<BucketAnswer> {
         left,
         cause,
         cooldown,
-    ] = <[Value; 9]>::try_from(parts).ok()?;
+    ] = parts(reply)?;
     let span = |value| Some(Duration::from_millis(number(value)?));
     let wait = span(wait)?;
     let taken = match &*word(what)? {
@@ -232,21 +231,6 @@ fn read_answer(reply: Value) -> Option<BucketAnswer> {
     Some(BucketAnswer { taken, known })
 }
 
-fn word(value: Value) -> Option<String> {
-    match value {
-        Value::BulkString(text) => String::from_utf8(text).ok(),
-        Value::SimpleString(text) => Some(text),
-        _ => None,
-    }
-}
-
-fn number(value: Value) -> Option<u64> {
-    match value {
-        Value::Int(number) => number.try_into().ok(),
-        _ => None,
-    }
-}
-
 fn flag(is_so: bool) -> String {
     u8::from(is_so).to_string()
 }
@@ -254,8 +238,4 @@ fn flag(is_so: bool) -> String {
 /// Rounded up, so that the engine is never the less strict.
 fn micros(span: Duration) -> String {
     span.as_nanos().div_ceil(1_000).to_string()
-}
-
-fn millis(span: Duration) -> String {
-    span.as_millis().to_string()
 }

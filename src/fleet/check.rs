@@ -6,8 +6,8 @@ use redis::{RedisError, Value};
 
 use super::Fleet;
 use super::connection::{ConnectError, Connection};
-use super::events::number;
 use super::functions::VERSION;
+use super::reply::number;
 
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Eq)]

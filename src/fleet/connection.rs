@@ -65,7 +65,7 @@ impl Connection {
         on_bell: OnBell,
     ) -> Result<Self, ConnectError> {
         let opened = clock
-            .timeout(LONGEST_OPENING, connect(config, on_bell))
+            .timeout(LONGEST_OPENING, Box::pin(connect(config, on_bell)))
             .await;
         let connection = opened.map_err(|_| ConnectError::Late)??;
         let prepared = connection.prepare(channel);
@@ -76,7 +76,7 @@ impl Connection {
 
     /// The same, but nothing is made sure of: for who only wants to look.
     pub(super) async fn open_to_look(config: &Config, clock: &Clock) -> Result<Self, ConnectError> {
-        let opened = connect(config, Arc::new(|_| {}));
+        let opened = Box::pin(connect(config, Arc::new(|_| {})));
         let opened = clock.timeout(LONGEST_OPENING, opened).await;
         opened.map_err(|_| ConnectError::Late)?
     }
@@ -150,7 +150,7 @@ async fn connect(config: &Config, on_bell: OnBell) -> Result<Connection, Connect
         let password = from.password_file.as_deref().map(Secret::read).transpose();
         let password = password
             .map_err(ConnectError::Password)?
-            .or(from.password.clone());
+            .or_else(|| from.password.clone());
         let tls = from.trust().tls().map_err(ConnectError::Tls)?;
         Ok::<_, ConnectError>((tls, password))
     });

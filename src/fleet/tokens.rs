@@ -13,6 +13,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::lease::{AFTER_LEASE, LEASE, millis};
+use super::reply::{number, text, word};
 use super::{Alone, Fleet};
 use crate::telemetry::metrics::fleet::{FleetFunction, FleetRejection};
 
@@ -204,10 +206,7 @@ impl Fleet {
         let words: Vec<String> = words.collect();
         let arguments: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
         let kept = self.call(FleetFunction::KeepToken, &[&token, &log], &arguments);
-        let Value::BulkString(hash) = kept.await? else {
-            return Err(Alone);
-        };
-        String::from_utf8(hash).map_err(|_| Alone)
+        word(kept.await?).ok_or(Alone)
     }
 
     /// Shares a token where there is none. Says whether it is shared now.
@@ -242,23 +241,9 @@ impl TokenLease {
 
     /// Keeps the lease while `mint` goes on.
     pub(crate) async fn keep<T>(&self, mint: impl Future<Output = T>) -> T {
-        let mut mint = pin!(mint);
-        let (id, lease) = (self.id.simple().to_string(), millis(LEASE));
         let name = self.fleet.0.names.of_account(&self.client_id, "l");
-        loop {
-            if let Ok(minted) = self.fleet.0.clock.timeout(RENEWAL, &mut mint).await {
-                return minted;
-            }
-            let arguments = [id.as_bytes(), lease.as_bytes()];
-            let renewed = self.fleet.call(FleetFunction::Renew, &[&name], &arguments);
-            let mut renewed = pin!(renewed);
-            tokio::select! {
-                biased;
-                minted = &mut mint => return minted,
-                // If it is lost, another replica mints a token, too.
-                _ = &mut renewed => {}
-            }
-        }
+        let id = self.id.simple().to_string();
+        self.fleet.keep_lease((&name, &id), mint).await
     }
 
     /// Shares the token that was minted. Says whether it is shared now.
@@ -299,23 +284,17 @@ impl Reply {
             return None;
         };
         let mut parts = parts.into_iter();
-        let Value::BulkString(word) = parts.next()? else {
-            return None;
+        let what = text(parts.next()?)?;
+        let span = |value: Option<Value>| {
+            let millis = number(value?).unwrap_or(0);
+            Some(Duration::from_millis(millis))
         };
-        let span = |value| {
-            let Some(Value::Int(millis)) = value else {
-                return None;
-            };
-            Some(Duration::from_millis(millis.try_into().unwrap_or(0)))
-        };
-        match &*word {
+        match &*what {
             b"lease" => Some(Self::Lease),
             b"held" => span(parts.next()).map(|left| Self::Held(left.min(LEASE))),
             b"limited" => span(parts.next()).map(Self::Limited),
             b"token" => {
-                let Value::BulkString(value) = parts.next()? else {
-                    return None;
-                };
+                let value = text(parts.next()?)?;
                 Some(Self::Found(SharedToken {
                     hash: String::from_utf8(value.get(..HASH)?.to_vec()).ok()?,
                     sealed: value.get(HEAD..)?.to_vec(),
@@ -328,16 +307,7 @@ impl Reply {
     }
 }
 
-fn millis(span: Duration) -> String {
-    span.as_millis().to_string()
-}
-
 /// How many digits of a token's hash stand before it.
 pub(crate) const HASH: usize = 32;
 /// Of the part in clear that stands before a sealed token.
 const HEAD: usize = 48;
-/// How long a lease lasts, and how often it is renewed.
-const LEASE: Duration = Duration::from_secs(1);
-const RENEWAL: Duration = Duration::from_millis(300);
-/// How long after a lease has ended it is asked for.
-const AFTER_LEASE: Duration = Duration::from_millis(5);

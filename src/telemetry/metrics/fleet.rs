@@ -78,8 +78,8 @@ pub struct FleetMetrics {
     pub(crate) members: Gauge,
     pub(crate) replicas: Gauge,
     pub(crate) config_differs: Gauge,
-    operations: Family<[(&'static str, &'static str); 2], Counter>,
-    operation_seconds: Family<Label<FleetFunction>, Histogram, fn() -> Histogram>,
+    operations: Family<OperationLabels, Counter>,
+    operation_seconds: OperationSeconds,
     lists: Family<Label<ListSource>, Counter>,
     pub(crate) takeovers: Counter,
     events: Family<Label<&'static str>, Counter>,
@@ -87,12 +87,15 @@ pub struct FleetMetrics {
     rejected: Family<Label<FleetRejection>, Counter>,
 }
 
+type OperationLabels = [(&'static str, &'static str); 2];
+type OperationSeconds = Family<Label<FleetFunction>, Histogram, fn() -> Histogram>;
+
 impl FleetMetrics {
     /// Makes the metrics known to `registry`.
     pub fn register(registry: &mut Registry) -> Self {
         let seconds: fn() -> Histogram = || Histogram::new(OPERATION_SECONDS);
         let operation_seconds = Family::<Label<FleetFunction>, _, _>::new_with_constructor(seconds);
-        let operations = Family::<[(&str, &str); 2], Counter>::default();
+        let operations = Family::<OperationLabels, Counter>::default();
         for function in FleetFunction::ALL {
             drop(operation_seconds.get_or_create(&[("operation", function)]));
             for result in FleetResult::ALL {

@@ -13,8 +13,11 @@ use crate::upstream::config::AtlasLimits;
 use crate::upstream::error::Urgency;
 use crate::upstream::jitter::Jitter;
 
-/// Numbers that look random and are the same in each run (SplitMix64).
+/// Numbers that look random and are the same in each run (`SplitMix64`).
 pub(super) struct Chance(pub(super) u64);
+
+/// How a call ended, what Atlas says of its bucket, and whether it wants to be left alone.
+type Said = (Option<CallOutcome>, Quota, Option<CooldownRequest>);
 
 impl Chance {
     pub(super) fn below(&mut self, bound: u64) -> u64 {
@@ -186,7 +189,7 @@ impl Script {
         self.single.bucket.ended();
     }
 
-    fn say(&mut self, sent: &Sent) -> (Option<CallOutcome>, Quota, Option<CooldownRequest>) {
+    fn say(&mut self, sent: &Sent) -> Said {
         let remaining = self.chance.of(&[sent.remaining, self.level]);
         let limit = self.chance.of(&[None, Some(self.capacity)]);
         let quota = Quota {
