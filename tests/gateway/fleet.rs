@@ -35,13 +35,6 @@ pub(crate) async fn two_replicas(engine: &Engine, change: impl Fn(&mut Plan)) ->
     [first, second]
 }
 
-/// Another replica, in front of the same Atlas.
-pub(crate) async fn beside(world: &World, engine: &Engine, name: &str) -> World {
-    let another = world.beside(|plan| join(engine, plan, name)).await;
-    until_connected(&another).await;
-    another
-}
-
 /// Makes a gateway a replica of a fleet of five.
 pub(crate) fn join(engine: &Engine, plan: &mut Plan, name: &str) {
     join_config(engine, &mut plan.config, name);

@@ -9,7 +9,7 @@ use redis::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
-use super::{beside, join, join_config, replica, until_connected};
+use super::{join, join_config, replica, until_connected};
 use crate::client;
 use crate::harness::engine::Engine;
 use crate::program::{Program, request, world_with};
@@ -20,7 +20,7 @@ async fn three_replicas_that_start_at_once_mint_one_token() {
     let Some(engine) = Engine::start().await else {
         return;
     };
-    let first = replica(&engine, "gateway-1", |_| {}).await;
+    let first = replica(&engine, "gateway-1", without_lists).await;
     let mint = first.atlas.on(Asked::token()).hold();
     let (second, third) = tokio::join!(
         beside(&first, &engine, "gateway-2"),
@@ -239,9 +239,25 @@ async fn the_engine_sees_neither_token_nor_secret() {
     drop(second);
 }
 
+/// Another replica, in front of the same Atlas.
+async fn beside(world: &World, engine: &Engine, name: &str) -> World {
+    let another = world.beside(|plan| {
+        join(engine, plan, name);
+        without_lists(plan);
+    });
+    let another = another.await;
+    until_connected(&another).await;
+    another
+}
+
+/// So that each replica asks Atlas itself, with the token.
+fn without_lists(plan: &mut Plan) {
+    set(&mut plan.config, "fleet.lists", false);
+}
+
 /// Two replicas that have both used the same token.
 async fn two(engine: &Engine) -> (World, World) {
-    let first = replica(engine, "gateway-1", |_| {}).await;
+    let first = replica(engine, "gateway-1", without_lists).await;
     let second = beside(&first, engine, "gateway-2").await;
     for world in [&first, &second] {
         until_connected(world).await;
