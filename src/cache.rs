@@ -295,6 +295,15 @@ impl Cache {
         (fill_id.lifetime(&config).fresh(), config.stale_if_error)
     }
 
+    /// Until which age a list of another replica's fetch will do for one of this urgency.
+    pub(crate) fn longest_age(&self, fill_id: Uuid, urgency: Urgency) -> Duration {
+        let lifetime = FillId::from(fill_id).lifetime(&self.0.config.load());
+        match urgency {
+            Urgency::RefreshAhead => lifetime.due(),
+            Urgency::Miss | Urgency::Revalidate => lifetime.fresh(),
+        }
+    }
+
     /// How long an absence is remembered.
     pub(crate) fn negative_ttl(&self) -> Duration {
         self.0.config.load().negative_ttl

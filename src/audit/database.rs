@@ -9,9 +9,9 @@
 //! tables. [`journal_reader`] finds what comes next, [`shipment`] makes rows of it, [`chain_end`] is the transaction,
 //! and [`progress`] what others want to know of it all.
 //!
-//! [`central`] reads it back, with what directories have beyond it: [`conditions`] are a filter in SQL, [`search`] finds
-//! records and [`lines`] what was written of them, [`place`] is where they stand; [`usage`] and [`mod@verify`] are as of
-//! directories.
+//! [`central`] reads it back, with what directories have beyond it, which is their [`tail`]: [`conditions`] are a filter
+//! in SQL, [`search`] finds records and [`lines`] what was written of them, [`place`] is where they stand; [`usage`] and
+//! [`mod@verify`] are as of directories.
 
 mod central;
 mod chain_end;
@@ -33,17 +33,18 @@ mod schema;
 mod search;
 mod shipment;
 mod shipper;
+mod tail;
 mod tls;
 mod usage;
 mod verify;
 
-pub(crate) use central::{CentralQuery, CentralTrail};
+pub(crate) use central::CentralTrail;
 pub(crate) use check::check;
 pub use config::{DatabaseConfig, DatabaseUrl};
 pub(crate) use connection::Connection;
 pub(crate) use place::RecordPlace;
 pub(super) use progress::ShippingProgress;
 pub(crate) use schema::{prepare, script};
-pub(crate) use search::ChainStatus;
+pub(crate) use search::{CentralQuery, ChainStatus};
 pub(super) use shipper::{ShippedJournal, Shipper};
 pub(crate) use verify::{CentralVerdict, verify};

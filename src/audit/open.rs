@@ -7,6 +7,7 @@ use std::{io, thread};
 
 use uuid::Uuid;
 
+use crate::atlas::Timestamp;
 use crate::system::{Clock, Moment};
 use crate::telemetry::metrics::audit::AuditMetrics;
 
@@ -172,6 +173,12 @@ struct Resumed {
     chain: Uuid,
 }
 
+/// An id for a chain that begins now, which its first part says.
+fn new_chain(now: Timestamp) -> Uuid {
+    let seconds = u64::try_from(now.seconds()).unwrap_or(0);
+    Uuid::new_v7(uuid::Timestamp::from_unix(uuid::NoContext, seconds, 0))
+}
+
 /// Finds where the chain ends, repairs the last file and writes the first record.
 fn resume(
     directory: Directory,
@@ -183,7 +190,7 @@ fn resume(
     let LastFile { last, torn, file } = last_file(config)?;
     let found = last.map_or(Tip::START, |last| last.tip);
     let chain = last.and_then(|last| last.chain);
-    let chain = chain.unwrap_or_else(Uuid::now_v7);
+    let chain = chain.unwrap_or_else(|| new_chain(now.wall));
     let signed = last_head(config, head_key)?;
     let tip = signed_tip(&signed, found);
     let mut writer = Writer::new(

@@ -113,6 +113,12 @@ impl FillId {
     }
 }
 
+impl From<Uuid> for FillId {
+    fn from(id: Uuid) -> Self {
+        Self(id)
+    }
+}
+
 impl fmt::Display for FillId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.hyphenated().fmt(f)
@@ -137,7 +143,7 @@ impl CacheEntry {
             return Err(fetched.stats);
         };
         let (fill_id, replica) = match fetched.shared {
-            Some(SharedFetch { fill_id, replica }) => (FillId(fill_id), Some(replica)),
+            Some(SharedFetch { fill_id, replica }) => (FillId::from(fill_id), Some(replica)),
             None => (of.fill_id, None),
         };
         let first_expiry = list.next_expiry(Timestamp::from_micros(i64::MIN));

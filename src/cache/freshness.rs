@@ -44,10 +44,11 @@ impl Lifetime {
         Self { fresh, due }
     }
 
-    /// For how long at most a list that is due is fresh still.
+    /// For how long at most a list that is due is fresh still, by another clock that is nearly right.
     pub(crate) fn most_left_when_due(config: &Config) -> Duration {
         let longest = Self::pick(config, 0xffff);
-        longest.fresh().saturating_sub(longest.due())
+        let left = longest.fresh().saturating_sub(longest.due());
+        left.saturating_add(Duration::from_secs(1))
     }
 
     /// Until what age a list is fresh.

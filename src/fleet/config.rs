@@ -117,9 +117,9 @@ impl EngineUrl {
             return Err(NO_URL);
         }
         let host = authority.host().trim_matches(['[', ']']).to_owned();
-        let port = match (authority.port(), authority.port_u16()) {
-            (Some(_), None) => return Err(NO_URL),
-            (_, port) => port.unwrap_or(USUAL_PORT),
+        let port = match authority.as_str().rsplit_once(':') {
+            Some((_, port)) if !port.ends_with(']') => port.parse().map_err(|_| NO_URL)?,
+            Some(_) | None => USUAL_PORT,
         };
         if host.is_empty() {
             return Err(NO_URL);

@@ -37,7 +37,7 @@ impl FleetFetch {
         let wanted = self.wanted(request);
         let (lease, old) = match self.fleet.open_list(&request.query, wanted).await {
             ListAnswer::Found { entry, has_waited } => match self.adopt(request, &entry) {
-                Some(adopted) => {
+                Some(adopted) if self.is_young_enough(request, &adopted) => {
                     metrics.list(if has_waited {
                         ListSource::Waited
                     } else {
@@ -45,8 +45,8 @@ impl FleetFetch {
                     });
                     return adopted.into();
                 }
-                // Nothing in it can be believed; what is fetched now is this replica's alone.
-                None => (None, None),
+                // Nothing in it can be believed, or not its age; what is fetched now is this replica's alone.
+                Some(_) | None => (None, None),
             },
             ListAnswer::Failed(failure) => {
                 let entry = SharedEntry {
@@ -94,6 +94,20 @@ impl FleetFetch {
             Urgency::RefreshAhead => Wanted::Fresh(self.cache.left_when_due()),
             Urgency::Miss | Urgency::Revalidate => Wanted::Fresh(Duration::ZERO),
         }
+    }
+
+    /// Whether a list is as fresh by our clock as it is by the engine's. One that is not would be asked for again
+    /// at once.
+    fn is_young_enough(&self, request: &FetchRequest, outcome: &SharedOutcome) -> bool {
+        let Ok(Fetched {
+            shared: Some(shared),
+            ..
+        }) = &outcome.result
+        else {
+            return true;
+        };
+        let longest = self.cache.longest_age(shared.fill_id, request.urgency);
+        request.forced || outcome.age < longest
     }
 
     /// What another replica has left, if it can be believed.

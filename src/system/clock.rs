@@ -316,7 +316,7 @@ mod tests {
     #[tokio::test]
     async fn only_who_asks_for_it_is_woken_by_a_calendar_that_runs_ahead() {
         let (clock, manual_clock) = Clock::manual(Timestamp::from_seconds(1_000));
-        let due = Duration::from_mins(5);
+        let due = clock.elapsed() + Duration::from_mins(5);
         let mut pause = std::pin::pin!(clock.sleep_until(due));
         let mut renewal = std::pin::pin!(clock.sleep_until_or_ahead(due));
         for (wall, woken) in [(1_060, false), (10, false), (8_200, true)] {

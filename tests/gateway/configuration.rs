@@ -320,7 +320,7 @@ password_file = "restart"
 [fleet]
 name = "production"
 replicas = 2
-url = "rediss://localhost"
+url = "redis://localhost"
 ca_certificate = "restart"
 key_files = ["restart"]
 password_file = "restart"

@@ -1,12 +1,11 @@
 //! Behind nginx and HAProxy that end TLS, configured as the operating guide says: what callers see is what they
 //! would see of the gateway itself, and each of them is on record as who it is.
 //!
-//! Debian's packages `nginx-light` and `haproxy` are needed. Where they are not, nothing is tried, unless `CI` is
-//! set.
+//! Where they are not installed, nothing is tried, unless `CI` is set.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -17,6 +16,7 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 
 use crate::authority::Authority;
+use crate::harness::servers::{HAPROXY, NGINX, Server};
 use crate::world::{PROJECT, World, certs, every, set, token};
 
 const GUIDE: &str = include_str!("../../docs/operating.md");
@@ -24,7 +24,7 @@ const GUIDE: &str = include_str!("../../docs/operating.md");
 /// Which proxy, and what it speaks besides HTTP/1.1.
 #[derive(Clone, Copy, Debug)]
 struct Setup {
-    program: &'static str,
+    server: Server,
     /// HTTP/2 with callers.
     http2: bool,
     /// What is added to the gateway's address.
@@ -34,24 +34,24 @@ struct Setup {
 }
 
 const SETUPS: [Setup; 6] = [
-    setup("nginx", false),
-    setup("nginx", true),
-    setup("haproxy", false),
-    setup("haproxy", true),
+    setup(NGINX, false),
+    setup(NGINX, true),
+    setup(HAPROXY, false),
+    setup(HAPROXY, true),
     Setup {
         to_gateway: " proto h2",
-        ..setup("haproxy", true)
+        ..setup(HAPROXY, true)
     },
     Setup {
         to_gateway: " send-proxy-v2",
         proxy_protocol: true,
-        ..setup("haproxy", true)
+        ..setup(HAPROXY, true)
     },
 ];
 
-const fn setup(program: &'static str, http2: bool) -> Setup {
+const fn setup(server: Server, http2: bool) -> Setup {
     Setup {
-        program,
+        server,
         http2,
         to_gateway: "",
         proxy_protocol: false,
@@ -74,7 +74,9 @@ impl Setup {
         listen: SocketAddr,
         gateway: SocketAddr,
     ) -> String {
-        let (_, block) = GUIDE.split_once(&format!("```{}\n", self.program)).unwrap();
+        let (_, block) = GUIDE
+            .split_once(&format!("```{}\n", self.server.program))
+            .unwrap();
         let (block, _) = block.split_once("```").unwrap();
         let (certificate, key) = (authority.path("server.pem"), authority.path("server.key"));
         let both = files.join("both.pem");
@@ -88,7 +90,7 @@ impl Setup {
         };
         let (listen, gateway) = (listen.to_string(), format!("{gateway}{}", self.to_gateway));
         let directory = files.display();
-        if self.program == "nginx" {
+        if self.server.program == "nginx" {
             let http2 = if self.http2 { " ssl http2" } else { " ssl" };
             let block = replaced(
                 block,
@@ -144,7 +146,7 @@ impl Setup {
         let (config, said) = (files.path().join("config"), files.path().join("said"));
         fs::write(&config, text).unwrap();
         let mut command = Command::new(program);
-        match self.program {
+        match self.server.program {
             "nginx" => command
                 .arg("-e")
                 .arg(&said)
@@ -238,23 +240,6 @@ impl Caller {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "what is installed is no setting of the gateway"
-)]
-fn program(name: &str) -> Option<PathBuf> {
-    let path = std::env::var("PATH").unwrap_or_default();
-    let directories = path.split(':').chain(["/usr/sbin", "/usr/local/sbin"]);
-    let found = directories
-        .map(|directory| Path::new(directory).join(name))
-        .find(|file| file.exists());
-    assert!(
-        found.is_some() || std::env::var_os("CI").is_none(),
-        "{name} is not here; Debian has it in the packages nginx-light and haproxy"
-    );
-    found
-}
-
 async fn json(answer: Response) -> Value {
     serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap()
 }
@@ -271,15 +256,7 @@ fn text(headers: &HeaderMap, name: &str) -> String {
 async fn behind_nginx_and_haproxy_callers_see_what_they_would_see_of_the_gateway() {
     let authority = Authority::new();
     for setup in SETUPS {
-        let Some(program) = program(setup.program) else {
-            // Said, since a test that tries nothing looks like one that has.
-            #[expect(clippy::print_stderr, reason = "for whoever runs the tests")]
-            {
-                eprintln!(
-                    "{} is not installed: nothing is tried behind it",
-                    setup.program
-                );
-            }
+        let Some(program) = setup.server.wanted() else {
             continue;
         };
         let world = World::with(|plan| {

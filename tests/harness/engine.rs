@@ -1,13 +1,15 @@
 //! A Valkey, or a Redis, in a directory of its own, on a socket in it; stopped and removed with its value.
 
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
-use std::{env, fs};
 
 use redis::{AsyncConnectionConfig, RedisError, Value};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+
+use super::servers::ENGINE;
 
 /// A running server without persistence.
 pub(crate) struct Engine {
@@ -20,7 +22,7 @@ impl Engine {
     /// Starts one; `None` where there is none to start.
     pub(crate) async fn start() -> Option<Self> {
         let mut engine = Self {
-            program: program()?,
+            program: ENGINE.wanted()?,
             place: tempfile::Builder::new().prefix("vk").tempdir().unwrap(),
             server: None,
         };
@@ -107,20 +109,4 @@ impl Drop for Engine {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-/// The server's program.
-fn program() -> Option<PathBuf> {
-    let on_path = env::var_os("PATH").unwrap_or_default();
-    let mut places: Vec<_> = env::split_paths(&on_path).collect();
-    places.push(Path::new("/usr/sbin").to_owned());
-    let found = ["valkey-server", "redis-server"]
-        .iter()
-        .flat_map(|name| places.iter().map(move |place| place.join(name)))
-        .find(|program| program.is_file());
-    assert!(
-        found.is_some() || env::var_os("CI").is_none(),
-        "neither Valkey nor Redis is here; Debian has it in the package redis-server"
-    );
-    found
 }

@@ -9,5 +9,6 @@ pub(crate) mod files;
 pub(crate) mod frames;
 pub(crate) mod postgres;
 pub(crate) mod program;
+pub(crate) mod servers;
 pub(crate) mod tokens;
 pub(crate) mod world;

@@ -1,26 +1,34 @@
 //! A PostgreSQL server in a directory of its own, on a socket in it; stopped and removed with its value.
 
+use std::fs;
+use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
-use std::{env, fs};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
+
+use super::authority::Authority;
+use super::servers::POSTGRES;
+use super::world::write_private;
 
 /// A running server.
 pub(crate) struct Postgres {
     programs: PathBuf,
     place: TempDir,
     server: Option<Child>,
+    /// On a loopback address too, with TLS.
+    tcp_port: Option<u16>,
 }
 
 impl Postgres {
     /// Starts one with an empty database `audit`; `None` where there is none to start.
     pub(crate) async fn start_empty() -> Option<Self> {
-        let programs = programs()?;
+        let server = POSTGRES.wanted()?;
+        let programs = server.parent().unwrap().to_owned();
         let place = tempfile::Builder::new().prefix("pg").tempdir().unwrap();
         if let Some((user, group)) = server_user() {
             std::os::unix::fs::chown(place.path(), Some(user), Some(group)).unwrap();
@@ -29,6 +37,7 @@ impl Postgres {
             programs,
             place,
             server: None,
+            tcp_port: None,
         };
         let mut initdb = postgres.program("initdb");
         initdb.args([
@@ -58,7 +67,13 @@ impl Postgres {
     pub(crate) fn url(&self, user: &str) -> String {
         let socket = self.place.path().display().to_string();
         let socket = socket.replace('/', "%2F");
-        format!("postgres://{user}@{socket}/audit")
+        let port = self.port();
+        format!("postgres://{user}@{socket}:{port}/audit")
+    }
+
+    /// Where `psql` and the like are.
+    pub(crate) fn programs(&self) -> &Path {
+        &self.programs
     }
 
     pub(crate) async fn client(&self, user: &str) -> Client {
@@ -90,6 +105,7 @@ impl Postgres {
         let mut config = tokio_postgres::Config::new();
         config
             .host_path(self.place.path())
+            .port(self.port())
             .user(user)
             .dbname(database);
         let (client, driver) = config.connect(NoTls).await.ok()?;
@@ -99,25 +115,70 @@ impl Postgres {
 
     /// Starts the server, and waits until it answers.
     pub(crate) async fn resume(&mut self) {
+        assert!(self.has_started().await, "{}", self.log());
+    }
+
+    /// Begins it anew, on a loopback address too, with the authority's certificate; on which port.
+    pub(crate) async fn listen(&mut self, authority: &Authority) -> u16 {
+        for name in TLS_FILES {
+            let copy = self.place.path().join(name);
+            write_private(&copy, &fs::read_to_string(authority.path(name)).unwrap());
+            if let Some((user, group)) = server_user() {
+                std::os::unix::fs::chown(&copy, Some(user), Some(group)).unwrap();
+            }
+        }
+        self.stop(Signal::INT);
+        loop {
+            // It cannot choose one itself, and another process may take this one meanwhile.
+            let free = TcpListener::bind("127.0.0.1:0").unwrap();
+            let port = free.local_addr().unwrap().port();
+            drop(free);
+            self.tcp_port = Some(port);
+            if self.has_started().await {
+                return port;
+            }
+            let log = self.log();
+            assert!(log.contains("Address already in use"), "{log}");
+        }
+    }
+
+    /// Whether it answers; it may have ended instead.
+    async fn has_started(&mut self) -> bool {
         let mut server = self.program("postgres");
-        server
-            .arg("-D")
-            .arg(self.data())
-            .arg("-k")
-            .arg(self.place.path());
-        for setting in SETTINGS {
-            server.args(["-c", setting]);
+        server.arg("-D").arg(self.data());
+        server.arg("-k").arg(self.place.path());
+        let mut settings = SETTINGS.map(str::to_owned).to_vec();
+        if let Some(port) = self.tcp_port {
+            settings.push(format!("port={port}"));
+            settings.push("listen_addresses=127.0.0.1".to_owned());
+            let [certificate, key] = TLS_FILES.map(|name| self.place.path().join(name));
+            settings.push("ssl=on".to_owned());
+            settings.push(format!("ssl_cert_file={}", certificate.display()));
+            settings.push(format!("ssl_key_file={}", key.display()));
+        }
+        for setting in settings {
+            server.args(["-c", &setting]);
         }
         let log = fs::File::create(self.place.path().join("log")).unwrap();
         server.stderr(log).stdout(Stdio::null()).process_group(0);
         self.server = Some(server.spawn().unwrap());
         let mut glances = tokio::time::interval(Duration::from_millis(5));
         while self.client_of("owner", "postgres").await.is_none() {
-            let ended = self.server.as_mut().unwrap().try_wait().unwrap();
-            let log = || fs::read_to_string(self.place.path().join("log"));
-            assert!(ended.is_none(), "it does not start: {:?}", log());
+            if self.server.as_mut().unwrap().try_wait().unwrap().is_some() {
+                self.server = None;
+                return false;
+            }
             glances.tick().await;
         }
+        true
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.place.path().join("log")).unwrap()
+    }
+
+    fn port(&self) -> u16 {
+        self.tcp_port.unwrap_or(5432)
     }
 
     /// Ends the server: `INT` breaks connections, `QUIT` is a crash, after which it recovers.
@@ -153,7 +214,8 @@ impl Postgres {
         command
     }
 
-    fn data(&self) -> PathBuf {
+    /// Where its data and its own configuration are.
+    pub(crate) fn data(&self) -> PathBuf {
         self.place.path().join("data")
     }
 }
@@ -163,25 +225,6 @@ impl Drop for Postgres {
         self.signal_all(Signal::CONT);
         self.stop(Signal::QUIT);
     }
-}
-
-/// Where the server's programs are.
-fn programs() -> Option<PathBuf> {
-    let on_path = env::var_os("PATH").unwrap_or_default();
-    let of_debian = fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
-    let of_debian = of_debian.map(|version| version.unwrap().path().join("bin"));
-    let mut places: Vec<_> = env::split_paths(&on_path).chain(of_debian).collect();
-    places.retain(|place| ["initdb", "postgres"].map(|it| is_file(place, it)) == [true; 2]);
-    let found = places.pop();
-    assert!(
-        found.is_some() || env::var_os("CI").is_none(),
-        "PostgreSQL is not here; Debian has it in the package postgresql"
-    );
-    found
-}
-
-fn is_file(place: &Path, name: &str) -> bool {
-    place.join(name).is_file()
 }
 
 /// Who runs the server where the tests run as root, as which it refuses to run.
@@ -196,6 +239,8 @@ fn server_user() -> Option<(u32, u32)> {
     Some((numbers.next().unwrap(), numbers.next().unwrap()))
 }
 
+/// As the authority names them.
+const TLS_FILES: [&str; 2] = ["server.pem", "server.key"];
 /// No address but the socket; and no waiting for a disk.
 const SETTINGS: [&str; 4] = [
     "listen_addresses=",

@@ -3,19 +3,18 @@
 use std::collections::HashMap;
 use std::io;
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use crate::atlas::Timestamp;
-use crate::audit::search::{Filter, Found, Incomplete, Order, Search, UNSURE, search_until};
+use crate::audit::search::{Filter, Found, Incomplete, Order, UNSURE};
 use crate::audit::usage::{GroupBy, Usage};
-use crate::audit::{listing, repair};
-use crate::system::{Clock, in_background};
+use crate::system::Clock;
 
 use super::config::DatabaseConfig;
 use super::connection::Connection;
 use super::error::DatabaseError;
-use super::place::RecordPlace;
-use super::search::{CentralSearch, ChainStatus, chains};
+use super::place::{PlacedLine, RecordPlace};
+use super::search::{CentralQuery, CentralSearch, ChainStatus, chains};
+use super::tail::{Tail, TailStart};
 use super::usage::add_usage;
 
 /// Where the trail of all replicas is read.
@@ -27,19 +26,6 @@ pub(crate) struct CentralTrail {
     pub(crate) directories: Vec<PathBuf>,
     /// For deadlines.
     pub(crate) clock: Clock,
-}
-
-/// What is wanted of it.
-#[derive(Clone, Debug)]
-pub(crate) struct CentralQuery {
-    /// Which records.
-    pub(crate) filter: Filter,
-    /// Which of them comes first.
-    pub(crate) order: Order,
-    /// Only those behind this one.
-    pub(crate) behind: Option<RecordPlace>,
-    /// No more than so many are wanted.
-    pub(crate) limit: usize,
 }
 
 /// What a search found out besides records.
@@ -62,15 +48,6 @@ pub(crate) enum CentralError {
     Directory(#[from] io::Error),
 }
 
-/// Records of directories that the database did not have when it was asked.
-#[derive(Default)]
-struct Tails {
-    records: Vec<(RecordPlace, String)>,
-    /// What the database had of their chains.
-    shipped: HashMap<i32, u64>,
-    incomplete: Vec<Incomplete>,
-}
-
 impl CentralTrail {
     /// Shows the records that pass, those of the directories among them, until `see` has seen enough. Ends early
     /// once it `is_over`.
@@ -82,51 +59,27 @@ impl CentralTrail {
     ) -> Result<CentralCoverage, CentralError> {
         let connection = Connection::open(&self.database, &self.clock).await?;
         let chains = chains(&connection).await?;
-        let tails = self.tails(query, &chains, is_over.clone()).await?;
-        let mut waiting = tails.records.into_iter().peekable();
-        let mut search = CentralSearch::new(&connection, &query.filter, query.order).await?;
-        let is_before = |one: RecordPlace, other: RecordPlace| match query.order {
-            Order::NewestFirst => one > other,
-            Order::OldestFirst => one < other,
-        };
-        let mut is_enough = false;
-        let searched = search.run(query.behind, |found, place| {
-            if tails
-                .shipped
-                .get(&place.chain)
-                .is_some_and(|shipped| place.seq > *shipped)
-            {
-                // Shipped meanwhile: it is in the directory's part.
-                return ControlFlow::Continue(());
-            }
-            while let Some((own, line)) = waiting.next_if(|(own, _)| is_before(*own, place)) {
-                let record = Found {
-                    line: &line,
-                    seq: own.seq,
-                };
-                if see(&record, own).is_break() {
-                    is_enough = true;
-                    return ControlFlow::Break(());
-                }
-            }
-            is_enough = is_over() || see(found, place).is_break();
-            if is_enough {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
-        });
-        searched.await?;
-        for (place, line) in waiting {
-            let record = Found {
+        let starts = self.tail_starts(&chains).await?;
+        let mut search = CentralSearch::new(&connection, query, &shipped(&starts)).await?;
+        let mut tails = Vec::new();
+        for start in starts {
+            tails.push(start.read(query.clone(), is_over.clone()));
+        }
+        while let Some(PlacedLine { place, line }) =
+            next(&mut search, &mut tails, query.order).await?
+        {
+            let found = Found {
                 line: &line,
                 seq: place.seq,
             };
-            if is_enough || see(&record, place).is_break() {
+            if is_over() || see(&found, place).is_break() {
                 break;
             }
         }
-        let mut incomplete = tails.incomplete;
+        let mut incomplete = Vec::new();
+        for tail in tails {
+            incomplete.extend(tail.end().await?);
+        }
         incomplete.extend(missing(&search));
         Ok(CentralCoverage { chains, incomplete })
     }
@@ -140,48 +93,56 @@ impl CentralTrail {
     ) -> Result<CentralCoverage, CentralError> {
         let connection = Connection::open(&self.database, &self.clock).await?;
         let chains = chains(&connection).await?;
+        let starts = self.tail_starts(&chains).await?;
+        add_usage(&connection, filter, (by, &shipped(&starts)), usage).await?;
         let query = CentralQuery {
             filter: filter.clone(),
             order: Order::OldestFirst,
             behind: None,
-            limit: usize::MAX,
         };
-        let tails = self.tails(&query, &chains, || false).await?;
-        // What is shipped from now on is in the tails.
-        add_usage(&connection, filter, (by, &tails.shipped), usage).await?;
-        for (_, line) in &tails.records {
-            usage.add(line);
+        let mut incomplete = Vec::new();
+        for start in starts {
+            let mut tail = start.read(query.clone(), || false);
+            while tail.peek().await.is_some() {
+                usage.add(&tail.take().expect("it is there").line);
+            }
+            incomplete.extend(tail.end().await?);
         }
-        Ok(CentralCoverage {
-            chains,
-            incomplete: tails.incomplete,
-        })
+        Ok(CentralCoverage { chains, incomplete })
     }
 
-    async fn tails(
-        &self,
-        query: &CentralQuery,
-        chains: &[ChainStatus],
-        is_over: impl Fn() -> bool + Clone + Send + 'static,
-    ) -> Result<Tails, CentralError> {
-        let mut all = Tails::default();
+    async fn tail_starts(&self, chains: &[ChainStatus]) -> io::Result<Vec<TailStart>> {
+        let mut starts = Vec::new();
         for directory in &self.directories {
-            let (directory, query, chains) = (directory.clone(), query.clone(), chains.to_vec());
-            let is_over = is_over.clone();
-            let read = in_background(move || tail(&directory, &query, &chains, &is_over));
-            let read = read
-                .await
-                .ok_or_else(|| io::Error::other("it was not read"))??;
-            all.records.extend(read.records);
-            all.shipped.extend(read.shipped);
-            all.incomplete.extend(read.incomplete);
+            starts.push(TailStart::find(directory, chains).await?);
         }
-        all.records.sort_by_key(|(place, _)| *place);
-        if query.order == Order::NewestFirst {
-            all.records.reverse();
-        }
-        Ok(all)
+        Ok(starts)
     }
+}
+
+/// What the database is asked for of these chains: what is shipped from now on comes from their directories.
+fn shipped(starts: &[TailStart]) -> HashMap<i32, u64> {
+    starts.iter().map(|it| (it.chain, it.shipped)).collect()
+}
+
+/// The record that comes first, of the database and the directories.
+async fn next(
+    search: &mut CentralSearch<'_>,
+    tails: &mut [Tail],
+    order: Order,
+) -> Result<Option<PlacedLine>, DatabaseError> {
+    let mut first = search.peek().await?;
+    let mut of_tail = None;
+    for tail in tails {
+        let Some(place) = tail.peek().await else {
+            continue;
+        };
+        if first.is_none_or(|first| place.is_before(first, order)) {
+            first = Some(place);
+            of_tail = Some(tail);
+        }
+    }
+    Ok(of_tail.map_or_else(|| search.take(), Tail::take))
 }
 
 /// What a search of the database may not have found.
@@ -197,53 +158,4 @@ fn missing(search: &CentralSearch<'_>) -> Vec<Incomplete> {
         problem,
     });
     incomplete.collect()
-}
-
-/// What a directory has beyond what the database has of its chain.
-fn tail(
-    directory: &Path,
-    query: &CentralQuery,
-    chains: &[ChainStatus],
-    is_over: &dyn Fn() -> bool,
-) -> io::Result<Tails> {
-    let mut tail = Tails::default();
-    let segments = listing::list(directory)?.segments;
-    let name = repair::last_record(directory, &segments)?.and_then(|last| last.chain);
-    let status = chains.iter().find(|it| Some(it.chain) == name);
-    let (chain, shipped) = status.map_or((i32::MAX, 0), |it| (it.id, it.seq));
-    tail.shipped.insert(chain, shipped);
-    let mut filter = query.filter.clone();
-    filter.after = Some(filter.after.unwrap_or(0).max(shipped));
-    let directories = [directory.to_owned()];
-    let search = Search {
-        directories: &directories,
-        filter: &filter,
-        order: query.order,
-    };
-    tail.incomplete = search_until(&search, is_over, |found| {
-        let place = RecordPlace {
-            time: time(found.line),
-            chain,
-            seq: found.seq,
-        };
-        let is_behind = query.behind.is_none_or(|behind| match query.order {
-            Order::NewestFirst => place < behind,
-            Order::OldestFirst => place > behind,
-        });
-        if is_behind {
-            tail.records.push((place, found.line.to_owned()));
-        }
-        if tail.records.len() < query.limit {
-            ControlFlow::Continue(())
-        } else {
-            ControlFlow::Break(())
-        }
-    })?;
-    Ok(tail)
-}
-
-/// `{"time":"…"`.
-fn time(line: &str) -> Timestamp {
-    let text = line.get(9..36).and_then(Timestamp::parse);
-    text.unwrap_or_default()
 }

@@ -9,7 +9,7 @@ use crate::audit::chain::Tip;
 use super::connection::Connection;
 use super::error::DatabaseError;
 use super::instant::Instant;
-use super::members::COLUMN_NAMES;
+use super::members::column_names;
 use super::shipment::{COPY, Gap, Shipment, hash_bytes, hash_digits};
 
 /// A chain in the database.
@@ -67,7 +67,7 @@ pub(super) async fn write(
     if tip(row.try_get(0)?, row.try_get(1)?) != from {
         return Ok(false);
     }
-    let copy = format!("COPY audit.record ({COLUMN_NAMES}) FROM STDIN BINARY");
+    let copy = format!("COPY audit.record ({}) FROM STDIN BINARY", column_names());
     records.send(&transaction, &copy).await?;
     batches.send(&transaction, COPY).await?;
     for gap in gaps {

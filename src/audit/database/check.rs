@@ -11,8 +11,10 @@ pub(crate) async fn check(
     database: &DatabaseConfig,
     clock: &Clock,
 ) -> Result<String, DatabaseError> {
-    let connection = Connection::open(database, clock).await?;
-    let row = connection.query_one(MAY_SHIP, &[]).await?;
+    let mut connection = Connection::open(database, clock).await?;
+    let row =
+        connection.in_time(async |it| Ok::<_, DatabaseError>(it.query_one(MAY_SHIP, &[]).await?));
+    let row = row.await?;
     if !row.try_get::<_, bool>(2)? {
         return Err(DatabaseError::NotShipper);
     }

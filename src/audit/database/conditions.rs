@@ -1,5 +1,6 @@
 //! A filter as SQL: the conditions are ours, and all that was asked for are parameters.
 
+use std::collections::HashMap;
 use std::fmt::Write;
 
 use tokio_postgres::types::ToSql;
@@ -83,6 +84,15 @@ impl Conditions {
     pub(super) fn one_of(&mut self, fills: Vec<Uuid>) {
         let place = self.place(fills);
         self.and(&format!("fill_id = ANY(${place})"));
+    }
+
+    /// Of these chains only the records up to these.
+    pub(super) fn only_shipped(&mut self, shipped: &HashMap<i32, u64>) {
+        for (chain, seq) in shipped {
+            let chain = self.place(*chain);
+            let seq = self.place(number(*seq));
+            self.and(&format!("(chain <> ${chain} OR seq <= ${seq})"));
+        }
     }
 
     /// A condition without a value, or with those that [`place`](Self::place) was given.

@@ -1,5 +1,6 @@
 //! `[audit.database]`: where the central trail is.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -74,7 +75,9 @@ impl DatabaseUrl {
         if config.get_hosts().is_empty() || config.get_dbname().is_none() {
             return Err(NO_URL);
         }
-        let is_local = config.get_hosts().iter().all(is_local);
+        // `hostaddr` is where it goes, whatever the name says.
+        let is_loopback = config.get_hostaddrs().iter().all(IpAddr::is_loopback);
+        let is_local = is_loopback && config.get_hosts().iter().all(is_local);
         match (config.get_ssl_mode(), is_local) {
             (SslMode::Disable, false) => return Err(WITHOUT_TLS),
             (SslMode::Require, _) | (_, false) => config.ssl_mode(SslMode::Require),
@@ -98,7 +101,7 @@ impl DatabaseUrl {
 fn is_local(host: &Host) -> bool {
     match host {
         Host::Tcp(name) => {
-            let address = name.parse::<std::net::IpAddr>();
+            let address = name.parse::<IpAddr>();
             name == "localhost" || address.is_ok_and(|address| address.is_loopback())
         }
         Host::Unix(_) => true,
@@ -129,6 +132,10 @@ mod tests {
             ),
             ("postgres://a@localhost,db/audit", Ok(SslMode::Require)),
             ("postgres://a@127.0.0.1:5433/audit", Ok(SslMode::Disable)),
+            (
+                "postgres://a@localhost/audit?hostaddr=192.0.2.7",
+                Ok(SslMode::Require),
+            ),
             (
                 "postgres://a@%2Frun%2Fpostgresql/audit",
                 Ok(SslMode::Disable),

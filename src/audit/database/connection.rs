@@ -1,4 +1,4 @@
-//! A connection to the database: opened within a time, ended with its value, and sure of the schema.
+//! A connection to the database: opened and used within a time, ended with its value, and sure of the schema.
 
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
@@ -17,6 +17,7 @@ use super::tls::Tls;
 pub(crate) struct Connection {
     client: Client,
     driver: AbortHandle,
+    clock: Clock,
 }
 
 impl Connection {
@@ -25,10 +26,10 @@ impl Connection {
         config: &DatabaseConfig,
         clock: &Clock,
     ) -> Result<Self, DatabaseError> {
-        let connection = Self::open_unprepared(config, clock).await?;
-        let checked = connection.check_schema();
-        let checked = clock.timeout(LONGEST_OPENING, checked).await;
-        checked.map_err(|_| DatabaseError::Late)??;
+        let mut connection = Self::open_unprepared(config, clock).await?;
+        connection
+            .in_time(async |it| it.check_schema().await)
+            .await?;
         Ok(connection)
     }
 
@@ -37,8 +38,18 @@ impl Connection {
         config: &DatabaseConfig,
         clock: &Clock,
     ) -> Result<Self, DatabaseError> {
-        let opened = clock.timeout(LONGEST_OPENING, connect(config)).await;
+        let opened = clock.timeout(LONGEST_OPENING, connect(config, clock)).await;
         opened.map_err(|_| DatabaseError::Late)?
+    }
+
+    /// Does what a server that hangs must not hold up: one transaction, or a few short questions.
+    pub(super) async fn in_time<T, E: From<DatabaseError>>(
+        &mut self,
+        work: impl AsyncFnOnce(&mut Self) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let clock = self.clock.clone();
+        let done = clock.timeout(LONGEST_WORK, work(self)).await;
+        done.unwrap_or_else(|_| Err(DatabaseError::Late.into()))
     }
 
     async fn check_schema(&self) -> Result<(), DatabaseError> {
@@ -51,7 +62,7 @@ impl Connection {
     }
 }
 
-async fn connect(config: &DatabaseConfig) -> Result<Connection, DatabaseError> {
+async fn connect(config: &DatabaseConfig, clock: &Clock) -> Result<Connection, DatabaseError> {
     let mut options = config.url.read().map_err(DatabaseError::Url)?;
     options
         .application_name("atlas-cert-gateway")
@@ -80,6 +91,7 @@ async fn connect(config: &DatabaseConfig) -> Result<Connection, DatabaseError> {
     let connection = Connection {
         client,
         driver: driver.abort_handle(),
+        clock: clock.clone(),
     };
     connection.client.batch_execute(SESSION).await?;
     Ok(connection)
@@ -110,5 +122,7 @@ const SESSION: &str = "SET search_path = audit, pg_catalog; SET timezone = 'UTC'
                        SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '30s'; \
                        SET client_min_messages = warning";
 const LONGEST_OPENING: Duration = Duration::from_secs(10);
+/// The database's client has no limit of its own for COPY.
+const LONGEST_WORK: Duration = Duration::from_secs(30);
 const LONGEST_CONNECTING: Duration = Duration::from_secs(5);
 const LONGEST_SILENCE: Duration = Duration::from_secs(10);

@@ -21,7 +21,8 @@ impl Rows {
     }
 
     /// Begins a row of so many values.
-    pub(super) fn begin(&mut self, values: i16) {
+    pub(super) fn begin(&mut self, values: usize) {
+        let values = i16::try_from(values).expect("a table has few columns");
         self.0.extend_from_slice(&values.to_be_bytes());
     }
 

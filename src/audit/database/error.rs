@@ -1,5 +1,9 @@
 //! What can be wrong with the database.
 
+use std::error::Error;
+use std::io;
+
+use rustls::CertificateError;
 use tokio_postgres::error::SqlState;
 
 use crate::system::{NoTls, SecretFileError};
@@ -47,7 +51,9 @@ pub(crate) enum DatabaseError {
 /// In one sentence; what the server says stands in its own error.
 fn summary(error: &tokio_postgres::Error) -> &'static str {
     match error.code() {
-        None => "it cannot be reached, or the connection broke",
+        None => {
+            certificate_summary(error).unwrap_or("it cannot be reached, or the connection broke")
+        }
         Some(code) if *code == SqlState::INSUFFICIENT_PRIVILEGE => "it does not permit this",
         Some(code)
             if *code == SqlState::INVALID_PASSWORD
@@ -57,4 +63,25 @@ fn summary(error: &tokio_postgres::Error) -> &'static str {
         }
         Some(_) => "it refuses this",
     }
+}
+
+/// What is wrong with the certificate that the server shows, if it is that.
+fn certificate_summary(error: &tokio_postgres::Error) -> Option<&'static str> {
+    let handshake = error.source()?.downcast_ref::<io::Error>()?;
+    let failed = handshake.get_ref()?.downcast_ref::<rustls::Error>()?;
+    let rustls::Error::InvalidCertificate(why) = failed else {
+        return None;
+    };
+    let is_unknown = *why == CertificateError::UnknownIssuer;
+    let is_other = *why == CertificateError::NotValidForName
+        || matches!(why, CertificateError::NotValidForNameContext { .. });
+    Some(match (is_unknown, is_other) {
+        (true, _) => {
+            "its certificate is of no authority that is trusted here; name the authority's with `ca_certificate`"
+        }
+        (_, true) => {
+            "its certificate is for another name; write into `url` the name that it is for"
+        }
+        (false, false) => "its certificate is refused",
+    })
 }

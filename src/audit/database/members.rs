@@ -53,44 +53,66 @@ impl<'l> Members<'l> {
         Timestamp::parse(self.time)
     }
 
-    /// Adds its row, in the order of [`COLUMN_NAMES`].
+    /// Adds its row.
     pub(super) fn add(&self, rows: &mut Rows, (chain, seq): (i32, u64), line: &str) {
-        let time = self.time().unwrap_or_default();
-        rows.begin(COLUMNS);
-        rows.time(time);
-        rows.int8(i64::try_from(seq).ok());
-        rows.uuid(self.request_id);
-        rows.uuid(self.fill_id);
-        rows.int4(Some(chain));
-        // What is beyond a column is not in a record of ours.
-        rows.int4(self.certificates.and_then(|it| it.try_into().ok()));
-        rows.int4(self.upstream_calls.and_then(|it| it.try_into().ok()));
-        rows.int8(self.age_ms);
-        rows.int8(self.duration_us);
-        rows.int2(self.status.and_then(|it| it.try_into().ok()));
-        rows.text(Some(self.kind));
-        rows.text(self.outcome);
-        for text in [
-            &self.error_code,
-            &self.subject,
-            &self.issuer,
-            &self.client_id,
-            &self.token_id,
-            &self.rule,
-            &self.peer,
-            &self.group_id,
-            &self.username,
-        ] {
-            rows.text(text.as_deref());
+        let place = RowPlace { chain, seq, line };
+        rows.begin(COLUMNS.len());
+        for (_, add) in COLUMNS {
+            add(rows, self, &place);
         }
-        rows.text(self.cache);
-        rows.text((self.kind != LOOKUP).then_some(line));
     }
 }
 
-/// The columns, in their order.
-pub(super) const COLUMN_NAMES: &str = "time, seq, request_id, fill_id, chain, certificates, upstream_calls, age_ms, \
-     duration_us, status, kind, outcome, error_code, subject, issuer, client_id, token_id, rule, peer, group_id, \
-     username, cache, line";
-const COLUMNS: i16 = 23;
+/// What a row has besides the members of its record.
+struct RowPlace<'l> {
+    chain: i32,
+    seq: u64,
+    line: &'l str,
+}
+
+/// The names of the columns, in the order of a row.
+pub(super) fn column_names() -> String {
+    COLUMNS.map(|(name, _)| name).join(", ")
+}
+
+/// Its name, and what adds its value to a row.
+type Column = (&'static str, fn(&mut Rows, &Members<'_>, &RowPlace<'_>));
+
+/// All of a row, in their order. What is beyond a column's numbers is not in a record of ours.
+const COLUMNS: [Column; 23] = [
+    ("time", |to, it, _| to.time(it.time().unwrap_or_default())),
+    ("seq", |to, _, place| to.int8(i64::try_from(place.seq).ok())),
+    ("request_id", |to, it, _| to.uuid(it.request_id)),
+    ("fill_id", |to, it, _| to.uuid(it.fill_id)),
+    ("chain", |to, _, place| to.int4(Some(place.chain))),
+    ("certificates", |to, it, _| {
+        to.int4(fitting(it.certificates));
+    }),
+    ("upstream_calls", |to, it, _| {
+        to.int4(fitting(it.upstream_calls));
+    }),
+    ("age_ms", |to, it, _| to.int8(it.age_ms)),
+    ("duration_us", |to, it, _| to.int8(it.duration_us)),
+    ("status", |to, it, _| to.int2(fitting(it.status))),
+    ("kind", |to, it, _| to.text(Some(it.kind))),
+    ("outcome", |to, it, _| to.text(it.outcome)),
+    ("error_code", |to, it, _| to.text(it.error_code.as_deref())),
+    ("subject", |to, it, _| to.text(it.subject.as_deref())),
+    ("issuer", |to, it, _| to.text(it.issuer.as_deref())),
+    ("client_id", |to, it, _| to.text(it.client_id.as_deref())),
+    ("token_id", |to, it, _| to.text(it.token_id.as_deref())),
+    ("rule", |to, it, _| to.text(it.rule.as_deref())),
+    ("peer", |to, it, _| to.text(it.peer.as_deref())),
+    ("group_id", |to, it, _| to.text(it.group_id.as_deref())),
+    ("username", |to, it, _| to.text(it.username.as_deref())),
+    ("cache", |to, it, _| to.text(it.cache)),
+    ("line", |to, it, place| {
+        to.text((it.kind != LOOKUP).then_some(place.line));
+    }),
+];
+
+fn fitting<T: TryFrom<i64>>(number: Option<i64>) -> Option<T> {
+    number.and_then(|it| it.try_into().ok())
+}
+
 const LOOKUP: &str = "lookup";

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::atlas::Timestamp;
+use crate::audit::search::Order;
 
 /// Where a record stands among those of all chains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -14,6 +15,23 @@ pub(crate) struct RecordPlace {
     pub(crate) chain: i32,
     /// Its number in the chain.
     pub(crate) seq: u64,
+}
+
+/// A record's line, and where it stands.
+#[derive(Clone, Debug)]
+pub(super) struct PlacedLine {
+    pub(super) place: RecordPlace,
+    pub(super) line: String,
+}
+
+impl RecordPlace {
+    /// Whether it is shown before the other.
+    pub(super) fn is_before(self, other: Self, order: Order) -> bool {
+        match order {
+            Order::NewestFirst => self > other,
+            Order::OldestFirst => self < other,
+        }
+    }
 }
 
 impl fmt::Display for RecordPlace {

@@ -3,7 +3,7 @@
 //! Columns find the records, and the lines come from the batches. A line is shown only if it passes the filter as
 //! one of a file would.
 
-use std::ops::ControlFlow;
+use std::collections::{HashMap, VecDeque};
 
 use serde::Serialize;
 use tokio_postgres::Row;
@@ -18,7 +18,7 @@ use super::connection::Connection;
 use super::error::DatabaseError;
 use super::instant::Instant;
 use super::lines::Lines;
-use super::place::RecordPlace;
+use super::place::{PlacedLine, RecordPlace};
 
 /// How far a chain has come.
 #[derive(Clone, Debug, Serialize)]
@@ -36,16 +36,33 @@ pub(crate) struct ChainStatus {
     pub(crate) shipped: String,
 }
 
-/// What is searched for.
-pub(crate) struct CentralSearch<'a> {
+/// Which records are wanted.
+#[derive(Clone, Debug)]
+pub(crate) struct CentralQuery {
+    /// Those that pass.
+    pub(crate) filter: Filter,
+    /// Which of them comes first.
+    pub(crate) order: Order,
+    /// Only those behind this one.
+    pub(crate) behind: Option<RecordPlace>,
+}
+
+/// The records of the database that pass, in their order; they are read a page at a time.
+pub(super) struct CentralSearch<'a> {
     connection: &'a Connection,
     filter: LineFilter<'a>,
     conditions: Conditions,
     order: Order,
+    /// Of the page that was read last.
+    found: VecDeque<PlacedLine>,
+    /// Behind which the next page begins.
+    last: Option<RecordPlace>,
+    /// How many rows the next page has at most; `None` where there is none.
+    size: Option<usize>,
     /// Whether some lists cannot be told from what is left of their fetches.
-    pub(crate) is_unsure: bool,
+    pub(super) is_unsure: bool,
     /// Records that have no line; `audit verify --database` says more.
-    pub(crate) without_line: u64,
+    pub(super) without_line: u64,
 }
 
 /// All chains that the database has.
@@ -66,71 +83,76 @@ pub(crate) async fn chains(connection: &Connection) -> Result<Vec<ChainStatus>, 
 }
 
 impl<'a> CentralSearch<'a> {
-    /// For a certificate, reads the fetches first.
-    pub(crate) async fn new(
+    /// Of some chains only what had been `shipped` at a time. For a certificate, reads the fetches first.
+    pub(super) async fn new(
         connection: &'a Connection,
-        filter: &'a Filter,
-        order: Order,
+        query: &'a CentralQuery,
+        shipped: &HashMap<i32, u64>,
     ) -> Result<Self, DatabaseError> {
-        let mut conditions = Conditions::of(filter);
+        let mut conditions = Conditions::of(&query.filter);
+        conditions.only_shipped(shipped);
         let mut is_unsure = false;
-        let filter = match filter.certificate {
-            None => LineFilter::new(filter),
+        let filter = match query.filter.certificate {
+            None => LineFilter::new(&query.filter),
             Some(certificate) => {
-                let shown = shown(connection, filter, certificate).await?;
+                let shown = shown(connection, &query.filter, certificate).await?;
                 is_unsure = shown.is_unsure();
                 conditions.one_of(shown.fill_ids());
-                shown.line_filter(filter)
+                shown.line_filter(&query.filter)
             }
         };
         Ok(Self {
             connection,
             filter,
             conditions,
-            order,
+            order: query.order,
+            found: VecDeque::new(),
+            last: query.behind,
+            size: Some(FIRST_PAGE),
             is_unsure,
             without_line: 0,
         })
     }
 
-    /// Shows the records behind `start`, or all of them, until `see` has seen enough.
-    pub(crate) async fn run(
-        &mut self,
-        mut start: Option<RecordPlace>,
-        mut see: impl FnMut(&Found<'_>, RecordPlace) -> ControlFlow<()>,
-    ) -> Result<(), DatabaseError> {
-        let mut size = FIRST_PAGE;
-        loop {
-            let rows = self.page(start, size).await?;
-            let is_last = rows.len() < size;
-            size = PAGE;
-            let (mut places, mut of_batches) = (Vec::with_capacity(rows.len()), Vec::new());
-            for row in &rows {
-                let place = place(row)?;
-                places.push(place);
-                let has_line = row.try_get::<_, Option<&str>>(3)?.is_some();
-                of_batches.extend((!has_line).then_some(place));
-            }
-            let mut lines = Lines::read(self.connection, &of_batches).await?;
-            for (place, row) in places.iter().zip(&rows) {
-                let own: Option<&str> = row.try_get(3)?;
-                let Some(line) = own.or_else(|| lines.get(*place)) else {
-                    self.without_line += 1;
-                    continue;
-                };
-                let found = Found {
-                    line,
-                    seq: place.seq,
-                };
-                if self.filter.passes(line) && see(&found, *place).is_break() {
-                    return Ok(());
-                }
-            }
-            if is_last {
-                return Ok(());
-            }
-            start = places.last().copied();
+    /// Where the next record stands.
+    pub(super) async fn peek(&mut self) -> Result<Option<RecordPlace>, DatabaseError> {
+        while self.found.is_empty()
+            && let Some(size) = self.size
+        {
+            self.read_page(size).await?;
         }
+        Ok(self.found.front().map(|it| it.place))
+    }
+
+    /// The next record, once [`peek`](Self::peek) has found it.
+    pub(super) fn take(&mut self) -> Option<PlacedLine> {
+        self.found.pop_front()
+    }
+
+    async fn read_page(&mut self, size: usize) -> Result<(), DatabaseError> {
+        let rows = self.page(self.last, size).await?;
+        self.size = (rows.len() == size).then_some(PAGE);
+        let (mut places, mut of_batches) = (Vec::with_capacity(rows.len()), Vec::new());
+        for row in &rows {
+            let place = place(row)?;
+            places.push(place);
+            let has_line = row.try_get::<_, Option<&str>>(3)?.is_some();
+            of_batches.extend((!has_line).then_some(place));
+        }
+        let mut lines = Lines::read(self.connection, &of_batches).await?;
+        for (place, row) in places.iter().zip(&rows) {
+            let own: Option<&str> = row.try_get(3)?;
+            let Some(line) = own.or_else(|| lines.get(*place)) else {
+                self.without_line += 1;
+                continue;
+            };
+            if self.filter.passes(line) {
+                let (place, line) = (*place, line.to_owned());
+                self.found.push_back(PlacedLine { place, line });
+            }
+        }
+        self.last = places.last().copied();
+        Ok(())
     }
 
     async fn page(

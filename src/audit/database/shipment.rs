@@ -224,7 +224,7 @@ pub(super) fn hash_digits(bytes: &[u8]) -> Option<HexHash> {
 
 pub(super) const COPY: &str =
     "COPY audit.batch (first, last, chain, day, bytes, hash, lines) FROM STDIN BINARY";
-const BATCH_COLUMNS: i16 = 7;
+const BATCH_COLUMNS: usize = 7;
 const DAY: std::ops::Range<usize> = 9..19;
 /// As fast as the records are read, and a tenth of their size.
 const LEVEL: i32 = 3;

@@ -25,6 +25,7 @@ use crate::telemetry::metrics::audit::ShippingMetrics;
 use crate::telemetry::{Chain, RateLimitedLog, Tally};
 use crate::upstream::Jitter;
 
+use super::chain_end;
 use super::chain_end::ChainEnd;
 use super::checkpoint;
 use super::config::DatabaseConfig;
@@ -194,9 +195,7 @@ impl Shipper {
             session.reader = reader;
             if !shipment.is_empty() {
                 let records = shipment.count;
-                let shipped = session.ship(shipment);
-                let shipped = self.clock.timeout(LONGEST_SHIPPING, shipped).await;
-                shipped.map_err(|_| DatabaseError::Late)??;
+                session.ship(shipment).await?;
                 let until = (session.tip.seq >= goal).then_some(began);
                 self.progress.reached(session.tip.seq, until, records);
                 self.well();
@@ -205,11 +204,7 @@ impl Shipper {
             self.is_ahead(session.tip)?;
             self.progress.reached(session.tip.seq, Some(began), 0);
             self.well();
-            let heads = session
-                .heads
-                .ship(&session.connection, session.tip.seq, &self.clock);
-            let heads = self.clock.timeout(LONGEST_SHIPPING, heads).await;
-            heads.map_err(|_| DatabaseError::Late)??;
+            session.ship_heads(&self.clock).await?;
             self.mark(&mut session).await?;
             if is_last {
                 return Ok(());
@@ -229,9 +224,8 @@ impl Shipper {
             return Ok(());
         }
         session.marked = now.seconds() / 3_600;
-        let made = checkpoint::make(&mut session.connection, key, now);
-        let made = self.clock.timeout(LONGEST_SHIPPING, made).await;
-        if let Some(line) = made.map_err(|_| DatabaseError::Late)?? {
+        let make = async |it: &mut Connection| checkpoint::make(it, key, now).await;
+        if let Some(line) = session.connection.in_time(make).await? {
             tracing::info!(checkpoint = line, "signed the ends of all audit chains");
             let directory = self.directory.clone();
             let written = in_background(move || checkpoint::append(&directory, &line));
@@ -243,10 +237,9 @@ impl Shipper {
     }
 
     async fn begin(&self) -> Result<Session, ShippingError> {
-        let connection = Connection::open(&self.database, &self.clock).await?;
-        let found = ChainEnd::find(&connection, self.chain, &self.replica);
-        let found = self.clock.timeout(LONGEST_SHIPPING, found).await;
-        let end = found.map_err(|_| DatabaseError::Late)??;
+        let mut connection = Connection::open(&self.database, &self.clock).await?;
+        let find = async |it: &mut Connection| ChainEnd::find(it, self.chain, &self.replica).await;
+        let end = connection.in_time(find).await?;
         self.is_ahead(end.tip)?;
         self.progress.reached(end.tip.seq, end.recorded, 0);
         Ok(Session {
@@ -332,25 +325,32 @@ impl Shipper {
 
 impl Session {
     async fn ship(&mut self, shipment: Shipment) -> Result<(), ShippingError> {
-        for day in shipment.days.difference(&self.days) {
-            let prepare = "SELECT audit.prepare_day($1::text::date)";
-            let prepared = self.connection.execute(prepare, &[day]).await;
-            prepared.map_err(DatabaseError::from)?;
-        }
-        self.days.extend(shipment.days.iter().cloned());
+        let new: Vec<_> = shipment.days.difference(&self.days).cloned().collect();
         let to = shipment.to;
-        if !super::chain_end::write(&mut self.connection, shipment).await? {
+        let is_written = self.connection.in_time(async |it| {
+            for day in &new {
+                let prepare = "SELECT audit.prepare_day($1::text::date)";
+                it.execute(prepare, &[day]).await?;
+            }
+            chain_end::write(it, shipment).await
+        });
+        if !is_written.await? {
             return Err(ShippingError::Moved);
         }
+        self.days.extend(new);
         self.tip = to;
         Ok(())
+    }
+
+    async fn ship_heads(&mut self, clock: &Clock) -> Result<(), DatabaseError> {
+        let (heads, seq) = (&mut self.heads, self.tip.seq);
+        let ship = async |it: &mut Connection| heads.ship(it, seq, clock).await;
+        self.connection.in_time(ship).await
     }
 }
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// For one transaction. The database's client has no limit of its own for COPY.
-const LONGEST_SHIPPING: Duration = Duration::from_secs(30);
 const LAG_SHOWN: Duration = Duration::from_secs(1);
 /// In bytes of the journal, of one transaction: some five thousand records.
 const LARGEST_SHIPMENT: usize = 4 << 20;

@@ -8,7 +8,7 @@ use crate::audit::record::escaped;
 use crate::audit::search::Filter;
 use crate::audit::usage::{GroupBy, Usage, UsageCounts};
 
-use super::chain_end::{number, seq_of};
+use super::chain_end::seq_of;
 use super::conditions::Conditions;
 use super::connection::Connection;
 use super::error::DatabaseError;
@@ -24,7 +24,7 @@ pub(super) async fn add_usage(
 ) -> Result<(), DatabaseError> {
     let mut conditions = Conditions::of(filter);
     conditions.and("kind = 'lookup'");
-    only_shipped(&mut conditions, shipped);
+    conditions.only_shipped(shipped);
     let keys = keys(by);
     let key_count = by.members().len();
     let numbers: Vec<String> = (1..=key_count).map(|it| it.to_string()).collect();
@@ -54,7 +54,7 @@ async fn add_refusals(
 ) -> Result<(), DatabaseError> {
     let mut conditions = Conditions::of(filter);
     conditions.and("kind = 'refusals'");
-    only_shipped(&mut conditions, shipped);
+    conditions.only_shipped(shipped);
     let select = format!(
         "SELECT line FROM audit.record WHERE {} AND kind <> 'lookup'",
         conditions.sql()
@@ -64,14 +64,6 @@ async fn add_refusals(
         usage.add(row.try_get(0)?);
     }
     Ok(())
-}
-
-fn only_shipped(conditions: &mut Conditions, shipped: &HashMap<i32, u64>) {
-    for (chain, seq) in shipped {
-        let chain = conditions.place(*chain);
-        let seq = conditions.place(number(*seq));
-        conditions.and(&format!("(chain <> ${chain} OR seq <= ${seq})"));
-    }
 }
 
 fn keys(by: GroupBy) -> &'static str {

@@ -21,12 +21,12 @@ use super::connection::Connection;
 use super::copy::Rows;
 use super::error::DatabaseError;
 use super::lines::unpack;
-use super::members;
-use super::members::Members;
+use super::members::{Members, column_names};
 use super::search::{ChainStatus, chains};
 use super::shipment::hash_digits;
 
 mod directories;
+mod dropped;
 mod report;
 
 pub(crate) use report::{CentralFault, CentralFaultKind, CentralReport, CentralVerdict};
@@ -46,7 +46,9 @@ pub(crate) async fn verify(
     for chain in chains(&connection).await? {
         let mut verification = Verification::new(&connection, chain, keys).await?;
         verification.mark(&checkpoints);
-        if let Err((seq, kind)) = verification.run(&connection).await? {
+        if let Err(wrong) = verification.run(&connection).await? {
+            let id = verification.report.chain.id;
+            let (seq, kind) = dropped::named(&connection, id, wrong).await?;
             verification.report.fault = Some(CentralFault { seq, kind });
         } else {
             for directory in directories {
@@ -283,7 +285,7 @@ impl Verification {
         let select = format!(
             "COPY (SELECT {} FROM audit.record WHERE chain = {id} AND seq BETWEEN {} AND {} ORDER BY seq) \
              TO STDOUT BINARY",
-            members::COLUMN_NAMES,
+            column_names(),
             batch.first,
             batch.last
         );

@@ -99,7 +99,6 @@ impl SearchCommand {
             filter: self.filter,
             order: self.first,
             behind: None,
-            limit: usize::try_from(self.limit).unwrap_or(usize::MAX),
         };
         let mut left = self.limit;
         let mut shown = Ok(());

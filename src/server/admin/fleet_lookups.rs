@@ -32,12 +32,6 @@ impl Admin {
             filter: request.filter.clone(),
             order: request.order,
             behind: request.behind,
-            // One more says whether there is another page; what is hidden takes room, too.
-            limit: if hidden.is_empty() {
-                request.limit + 1
-            } else {
-                usize::MAX
-            },
         };
         let mut page = LookupsPage::default();
         let (mut last, mut bytes): (Option<String>, usize) = (None, 0);

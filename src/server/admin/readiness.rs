@@ -73,6 +73,7 @@ impl Readiness {
         self.credentials(&mut report);
         self.deny_list(&mut report);
         self.atlas(&mut report);
+        self.fleet(&mut report);
         self.panics(&mut report);
         self.tls(&mut report);
         report.ready = report.problems.is_empty();
@@ -159,6 +160,17 @@ impl Readiness {
     fn atlas(&self, report: &mut ReadinessReport) {
         for fault in self.gateway.upstream.faults() {
             report.degraded(Part::Atlas, fault.to_string());
+        }
+    }
+
+    fn fleet(&self, report: &mut ReadinessReport) {
+        let fleet = self.gateway.fleet.as_ref();
+        if let Some(fleet) = fleet.filter(|fleet| !fleet.is_connected()) {
+            let replicas = fleet.replicas();
+            let problem = format!(
+                "its engine cannot be asked: this replica goes on alone, with one {replicas}th of what all may spend"
+            );
+            report.degraded(Part::Fleet, problem);
         }
     }
 

@@ -10,7 +10,7 @@ use super::{Label, Register, from_zero};
 
 words! {
     /// A function of the library that the engine runs for us.
-    pub enum FleetFunction {
+    pub(crate) enum FleetFunction {
         Fail = "fail",
         FailToken = "fail_token",
         Heard = "heard",
@@ -24,13 +24,12 @@ words! {
         StoreToken = "store_token",
         Tell = "tell",
         Token = "token",
-        Version = "version",
     }
 }
 
 words! {
     /// What came of calling a function.
-    pub enum FleetResult {
+    pub(crate) enum FleetResult {
         Ok = "ok",
         /// There is no connection: this replica is alone.
         Alone = "alone",
@@ -89,6 +88,13 @@ pub struct FleetMetrics {
 impl FleetMetrics {
     /// Makes the metrics known to `registry`.
     pub fn register(registry: &mut Registry) -> Self {
+        let operations = Family::<[(&str, &str); 2], Counter>::default();
+        for function in FleetFunction::ALL {
+            for result in FleetResult::ALL {
+                let labels = [("operation", function.word()), ("result", result.word())];
+                drop(operations.get_or_create(&labels));
+            }
+        }
         let seconds: fn() -> Histogram = || Histogram::new(OPERATION_SECONDS);
         Self {
             connected: registry.gauge(
@@ -107,7 +113,7 @@ impl FleetMetrics {
             operations: registry.add(
                 "fleet_operations",
                 "Calls of the engine's functions, by function and what came of it",
-                Family::default(),
+                operations,
             ),
             operation_seconds: registry.add(
                 "fleet_operation_seconds",

@@ -22,6 +22,7 @@ words! {
         Database = "database",
         DenyList = "deny_list",
         Draining = "draining",
+        Fleet = "fleet",
         Keys = "keys",
         Memory = "memory",
         Panics = "panics",

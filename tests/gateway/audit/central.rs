@@ -1,13 +1,15 @@
-//! The central trail, in a PostgreSQL of the test's own. Debian's package `postgresql` is needed. Where it is not,
-//! nothing is tried, unless `CI` is set.
+//! The central trail, in a PostgreSQL of the test's own. Where it is not installed, nothing is tried, unless `CI`
+//! is set.
 
 mod chance;
+mod checkpoints;
+mod connecting;
 mod fleet;
 mod killed;
 mod postgres;
+mod recipes;
+mod roles;
 mod searched;
 mod verified;
-mod proof;
-mod reading;
-mod served;
+mod views;
 mod shipped;

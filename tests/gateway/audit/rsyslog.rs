@@ -1,12 +1,12 @@
-//! rsyslog itself takes the records, configured by the text of the shipping guide. It runs where
-//! `CLIENT_TOOLS` names its modules, which `config/check` sets to what is installed.
+//! rsyslog itself takes the records, configured by the text of the shipping guide. Where it is not installed,
+//! nothing is tried.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::io::Write;
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::{env, fs};
 
 use atlas_cert_gateway::audit::{FetchRecord, Require, SinkConfig};
 use futures_util::FutureExt;
@@ -16,11 +16,12 @@ use tempfile::TempDir;
 use crate::audit::recording::fetch;
 use crate::audit::second_sink::{lose_journal, mend_journal};
 use crate::audit::trail::{A_ROUND, Trail, query};
+use crate::harness::servers::{IMRELP, RSYSLOGD};
 use crate::packages::shipping;
 
 #[tokio::test]
 async fn rsyslog_acknowledges_records_and_stands_in_for_the_journal() {
-    if !is_here("imrelp") {
+    if IMRELP.find().is_none() {
         return;
     }
     let mut rsyslog = Rsyslog::start(shipping::RELP);
@@ -49,7 +50,7 @@ async fn rsyslog_acknowledges_records_and_stands_in_for_the_journal() {
 /// It cannot write what it has acknowledged, is killed, and finds it on its disk.
 #[tokio::test]
 async fn what_rsyslog_has_acknowledged_survives_its_being_killed() {
-    if !is_here("imrelp") {
+    if IMRELP.find().is_none() {
         return;
     }
     let mut rsyslog = Rsyslog::new(shipping::RELP);
@@ -82,7 +83,7 @@ async fn what_rsyslog_has_acknowledged_survives_its_being_killed() {
 
 #[tokio::test]
 async fn rsyslog_takes_records_as_syslog_messages_over_tcp() {
-    if !is_here("imtcp") {
+    if RSYSLOGD.find().is_none() {
         return;
     }
     let mut rsyslog = Rsyslog::start(shipping::RFC5424);
@@ -164,7 +165,7 @@ impl Rsyslog {
 
     fn run(&mut self) {
         let path = |name: &str| self.place.path().join(name);
-        let mut command = Command::new("rsyslogd");
+        let mut command = Command::new(RSYSLOGD.find().unwrap());
         command.arg("-n").arg("-f").arg(path("rsyslog.conf"));
         command.arg("-i").arg(path("pid"));
         let said = fs::File::create(path("said")).unwrap();
@@ -298,18 +299,4 @@ fn listening(process: u32) -> Option<u16> {
 fn replace(text: &str, from: &str, to: &str) -> String {
     assert_eq!(text.matches(from).count(), 1, "{from} in\n{text}");
     text.replace(from, to)
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "what is installed is no setting of the gateway"
-)]
-#[expect(clippy::print_stderr, reason = "what was not tested has to be seen")]
-fn is_here(module: &str) -> bool {
-    let tools = env::var("CLIENT_TOOLS").unwrap_or_default();
-    let is_here = tools.split_whitespace().any(|tool| tool == module);
-    if !is_here {
-        eprintln!("CLIENT_TOOLS does not name {module}: the guide's rsyslog was not run with it");
-    }
-    is_here
 }

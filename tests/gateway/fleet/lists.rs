@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use atlas_simulator::{Answer, Asked, Fault};
 use http::StatusCode;
+use rustix::process::Signal;
 use serde_json::Value;
 
 use super::two_replicas;
+use crate::client::Reply;
 use crate::harness::engine::Engine;
+use crate::world::{PROJECT, World, certs, operator_token};
 
 #[tokio::test]
 async fn a_list_that_one_replica_has_fetched_is_adopted_by_the_others() {
@@ -55,18 +58,11 @@ async fn a_list_ends_at_the_same_moment_at_every_replica() {
         return;
     };
     let [first, second] = two_replicas(&engine, |_| {}).await;
-    let fetched = first.ask("app1").await;
+    first.ask("app1").await;
     let adopted = second.ask("app1").await;
-    let ttl = |said: Option<&str>| {
-        let said = said.unwrap();
-        let at = said.find("ttl=").unwrap() + 4;
-        let end = said[at..].find(';').map_or(said.len(), |end| at + end);
-        said[at..end].parse::<u64>().unwrap()
-    };
-    let ttl_of_second = ttl(adopted.header("cache-status"));
+    let ttl_of_second = ttl(&adopted);
     let again = first.ask("app1").await;
-    assert_eq!(ttl(again.header("cache-status")), ttl_of_second);
-    drop(fetched);
+    assert_eq!(ttl(&again), ttl_of_second);
 }
 
 #[tokio::test]
@@ -122,4 +118,164 @@ async fn a_failed_fetch_fails_for_those_who_wait_for_it_at_other_replicas_too() 
     assert_eq!([one.status, other.status], [403, 403]);
     assert_eq!(one.body, other.body);
     assert_eq!(first.atlas.certificate_calls(), 1);
+}
+
+#[tokio::test]
+async fn a_forced_refresh_at_one_replica_is_seen_at_the_others() {
+    let Some(engine) = Engine::start().await else {
+        return;
+    };
+    let [first, second] = two_replicas(&engine, |_| {}).await;
+    let before = [first.ask("app1").await, second.ask("app1").await];
+    assert_eq!(before[0].body, before[1].body);
+    let atlas = &first.atlas;
+    atlas.world(|world| {
+        world.project(PROJECT).user("app1").certificates(1);
+    });
+    let forced = forced(&first).await;
+    assert_ne!(forced.body, before[0].body);
+    assert_eq!(atlas.certificate_calls(), 2);
+    // The other one is told, and adopts.
+    while second.ask("app1").await.body != forced.body {
+        tokio::task::yield_now().await;
+    }
+    // A fetch that was just forced will do for whoever forces one there.
+    assert_eq!(self::forced(&second).await.body, forced.body);
+    assert_eq!(atlas.certificate_calls(), 2);
+}
+
+#[tokio::test]
+async fn a_list_is_refreshed_ahead_once_for_all() {
+    let Some(engine) = Engine::start().await else {
+        return;
+    };
+    let [first, second] = two_replicas(&engine, |_| {}).await;
+    first.ask("app1").await;
+    second.ask("app1").await;
+    let calls = first.atlas.certificate_calls();
+    let lives = ttl(&second.ask("app1").await);
+    first.advance(Duration::from_secs(lives * 99 / 100));
+    // The engine has a clock of its own.
+    let key = keys(&engine, "e:").await.remove(0);
+    let soon = engine_millis(&engine).await + 5_000;
+    let fresh_until = format!("{soon:016}");
+    engine
+        .command(&["SETRANGE", &key, "33", &fresh_until])
+        .await;
+    for world in [&first, &second] {
+        while world.ask("app1").await.header("age") != Some("0") {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert_eq!(first.atlas.certificate_calls(), calls + 1);
+}
+
+#[tokio::test]
+async fn without_the_engine_each_replica_goes_on_alone_and_comes_back() {
+    let Some(mut engine) = Engine::start().await else {
+        return;
+    };
+    let [first, second] = two_replicas(&engine, |_| {}).await;
+    first.ask("app1").await;
+    engine.kill();
+    until(&first, 0).await;
+    until(&second, 0).await;
+    let report = first.admin("GET", "/readyz", "", "").await;
+    assert_eq!(report.status, 200);
+    assert!(
+        report.text().contains("\"part\":\"fleet\""),
+        "{}",
+        report.text()
+    );
+    assert_eq!(
+        second.ask("app1").await.header("x-upstream-calls"),
+        Some("1")
+    );
+    let (token, body) = (operator_token(), "{\"all\":true}");
+    let purged = first
+        .admin("POST", "/cache/purge", &token, body)
+        .await
+        .text();
+    assert_eq!(purged, "{\"entries\":1,\"replicas\":5,\"confirmed\":1}\n");
+    engine.resume().await;
+    for world in [&first, &second] {
+        world.while_time_passes(until(world, 1)).await;
+    }
+    first.ask("many").await;
+    let adopted = second.ask("many").await;
+    assert_eq!(adopted.header("x-upstream-calls"), Some("0"));
+}
+
+#[tokio::test]
+async fn an_engine_that_says_nothing_holds_up_one_fetch_for_a_moment_and_no_more() {
+    let Some(engine) = Engine::start().await else {
+        return;
+    };
+    let [first, second] = two_replicas(&engine, |_| {}).await;
+    first.ask("app1").await;
+    engine.signal(Signal::STOP);
+    // What is in memory does not ask the engine.
+    assert_eq!(first.ask("app1").await.status, 200);
+    let began = first.clock.now().elapsed;
+    let asked = first.while_time_passes(second.ask("app1")).await;
+    assert_eq!(asked.status, 200);
+    let waited = first.clock.now().elapsed.saturating_sub(began);
+    assert!(waited <= Duration::from_millis(400), "{waited:?}");
+    // From then on no fetch asks it.
+    assert_eq!(second.metric("fleet_connected").await, 0);
+    assert_eq!(second.ask("many").await.status, 200);
+    engine.signal(Signal::CONT);
+    first.while_time_passes(until(&second, 1)).await;
+}
+
+#[tokio::test]
+async fn a_new_replica_serves_what_the_others_had_while_atlas_is_down() {
+    let Some(engine) = Engine::start().await else {
+        return;
+    };
+    let [first, second] = two_replicas(&engine, |_| {}).await;
+    let fetched = first.ask("app1").await;
+    // By the engine's clock, too, the list has had its time.
+    let key = keys(&engine, "e:").await.remove(0);
+    engine
+        .command(&["SETRANGE", &key, "33", "0000000000000001"])
+        .await;
+    let outage = first.atlas.on(Asked::certificates()).always();
+    outage.respond(Fault::status(503));
+    let served = first.while_time_passes(second.ask("app1")).await;
+    assert_eq!(served.status, 200, "{}", served.text());
+    assert_eq!(served.body, fetched.body);
+}
+
+async fn forced(world: &World) -> Reply {
+    let path = certs(PROJECT, "app1");
+    let headers = [("Cache-Control", "no-cache")];
+    world.send("GET", &path, &operator_token(), &headers).await
+}
+
+async fn until(world: &World, connected: u64) {
+    while world.metric("fleet_connected").await != connected {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// The keys of the engine that end in a part of this kind.
+async fn keys(engine: &Engine, kind: &str) -> Vec<String> {
+    let keys = engine.command(&["KEYS", &format!("*}}:{kind}*")]).await;
+    redis::from_redis_value(keys).unwrap()
+}
+
+/// The time by the engine's clock, in milliseconds.
+async fn engine_millis(engine: &Engine) -> u64 {
+    let time = engine.command(&["TIME"]).await;
+    let (seconds, _): (u64, u64) = redis::from_redis_value(time).unwrap();
+    seconds * 1_000
+}
+
+/// The `ttl` that an answer says.
+fn ttl(reply: &Reply) -> u64 {
+    let said = reply.header("cache-status").unwrap();
+    let (_, rest) = said.split_once("ttl=").unwrap();
+    let digits = rest.split(';').next().unwrap();
+    digits.parse().unwrap()
 }

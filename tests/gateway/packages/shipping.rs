@@ -5,19 +5,33 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::audit::trail::Trail;
+use crate::audit::trail::{PAST_SIGNATURE, Trail};
 use crate::program;
+use crate::world::write_private;
 
-const GUIDE: &str = include_str!("../../../config/audit-shipping.md");
+const GUIDE: &str = include_str!("../../../docs/audit-shipping.md");
 
 /// Words that one block each has. A test runs the block that has them.
-const RUN: [&str; 6] = [SHA256, VERIFY, RELP_SINK, RELP, RFC5424_SINK, RFC5424];
+const RUN: [&str; 9] = [
+    SHA256,
+    VERIFY,
+    HEAD_KEY,
+    RELP_SINK,
+    RELP,
+    RFC5424_SINK,
+    RFC5424,
+    OCSF,
+    ECS,
+];
 const SHA256: &str = "sha256sum";
 const VERIFY: &str = "audit verify DIR --from N";
+const HEAD_KEY: &str = "audit verify DIR --head-key FILE";
 pub(crate) const RELP_SINK: &str = "format = \"relp\"";
 pub(crate) const RELP: &str = "module(load=\"imrelp\")";
 pub(crate) const RFC5424_SINK: &str = "format = \"rfc5424\"";
 pub(crate) const RFC5424: &str = "module(load=\"imtcp\")";
+pub(crate) const OCSF: &str = "FROM audit.audit_ocsf";
+pub(crate) const ECS: &str = "FROM audit.audit_ecs";
 
 #[test]
 fn every_block_of_the_shipping_guide_is_run_by_a_test() {
@@ -76,6 +90,30 @@ async fn a_copy_of_finished_files_is_proved_as_the_shipping_guide_says() {
     fs::remove_file(store.path().join(middle)).unwrap();
     let verified = self::verified(store.path(), first["seq"].as_u64().unwrap());
     assert_eq!(verified.status.code(), Some(1), "{verified:?}");
+}
+
+#[tokio::test]
+async fn an_end_that_was_cut_off_is_found_as_the_shipping_guide_says() {
+    let places = tempfile::tempdir().unwrap();
+    let key = places.path().join("key");
+    write_private(&key, "a secret of the heads, of 32 characters and more");
+    let trail = Trail::with(|config| config.head_key_file = Some(key.clone()));
+    trail.record("ci").await.unwrap();
+    trail.advance(PAST_SIGNATURE).await;
+    trail.audit.clone().close().await;
+    let directory = trail.config.directory.to_str().unwrap();
+    let line = block(HEAD_KEY).replace("DIR", directory);
+    let line = line.replace("FILE", key.to_str().unwrap());
+    let verified = || program::output(program::command().args(line.split_whitespace().skip(1)));
+    let good = verified();
+    assert_eq!(good.status.code(), Some(0), "{good:?}");
+    let mut journals = trail.files();
+    journals.retain(|file| file.to_str().unwrap().contains("lookups-"));
+    let text = fs::read_to_string(&journals[0]).unwrap();
+    let first = text.split_inclusive('\n').next().unwrap();
+    fs::write(&journals[0], first).unwrap();
+    let cut_off = verified();
+    assert_eq!(cut_off.status.code(), Some(1), "{cut_off:?}");
 }
 
 /// What the guide's command says of a copy that begins with a record.

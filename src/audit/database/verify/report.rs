@@ -84,6 +84,9 @@ pub(crate) enum CentralFaultKind {
     /// The lines were changed, or are not those of this batch.
     #[error("was changed in the database, in the batch with its line")]
     Changed,
+    /// The partition that would have it is not there, whose name this is.
+    #[error("is missing, with the table audit.{0}, which was dropped by hand")]
+    DayDropped(String),
     /// A directory has another record.
     #[error("is another one in {}: the journal was written anew", .0.display())]
     DirectoryDiffers(PathBuf),
@@ -103,7 +106,7 @@ pub(crate) enum CentralFaultKind {
     #[error("has a head that is not signed with a key that was given")]
     HeadUnsigned,
     /// No batch has it, and no gap says why.
-    #[error("is missing: its batch was deleted, or its day was dropped by hand")]
+    #[error("is missing: its batch was deleted")]
     Missing,
     /// A batch does not continue the one before it.
     #[error("does not follow the record before it")]

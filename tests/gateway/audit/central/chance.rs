@@ -182,12 +182,13 @@ pub(super) const PEERS: [&str; 5] = [
     "[2001:db8::1]:443",
 ];
 pub(super) const RULES: [&str; 3] = ["reads", "reads \\ writes", "r\u{e9}gle"];
-pub(super) const SUBJECTS: [&str; 6] = [
+pub(super) const SUBJECTS: [&str; 7] = [
     "payments",
     "payment",
     "\u{fc}n\u{ef}\"c\u{f4}d\u{e9}",
     "ci\u{1b}",
     "nul\0",
+    "\u{1f600} \"quoted\"",
     "x\",\"outcome\":\"failed\",\"y\":\"",
 ];
 pub(super) const USERNAMES: [&str; 4] = ["app\\one", "CN=app", "zo\u{eb}", "app"];

@@ -98,6 +98,48 @@ async fn what_is_denied_to_an_operator_is_in_no_answer_about_all_replicas() {
 }
 
 #[tokio::test]
+async fn a_database_that_is_away_degrades_readiness_and_keeps_no_caller_waiting() {
+    let Some(mut postgres) = Postgres::start().await else {
+        return;
+    };
+    let world = world(&postgres, |_| ()).await;
+    world.ask("app1").await;
+    shipped(&world, &postgres, 1).await;
+    postgres.stop(rustix::process::Signal::QUIT);
+    let until_degraded = async {
+        loop {
+            let ready = world.admin("GET", "/readyz", "", "").await;
+            assert_eq!(ready.status, 200);
+            if ready.text().contains("\"database\"") {
+                break;
+            }
+        }
+    };
+    world.while_time_passes(until_degraded).await;
+    assert_eq!(world.ask("app1").await.status, 200);
+}
+
+/// A search of everything would take an hour, and the operator hears after half a minute.
+#[tokio::test]
+async fn a_search_that_hangs_in_the_database_ends_after_thirty_seconds() {
+    let Some(postgres) = Postgres::start().await else {
+        return;
+    };
+    let world = world(&postgres, |_| ()).await;
+    world.ask("app1").await;
+    shipped(&world, &postgres, 1).await;
+    let slow = "ALTER TABLE audit.record RENAME TO kept; \
+                CREATE VIEW audit.record AS SELECT kept.* FROM audit.kept, pg_sleep(3600); \
+                GRANT SELECT ON audit.record TO audit_shipper";
+    postgres.execute(slow).await;
+    let before = world.clock.now().wall;
+    let reply = world.while_time_passes(fleet(&world, "")).await;
+    assert_eq!(reply.status, 503, "{}", reply.text());
+    let took = world.clock.now().wall.since(before);
+    assert!(took >= Duration::from_secs(30), "{took:?}");
+}
+
+#[tokio::test]
 async fn the_fleet_is_searched_only_where_there_is_a_database() {
     let world = World::new().await;
     for (query, told) in [

@@ -7,7 +7,9 @@ use std::time::Duration;
 use crate::audit::central::chance::{
     CLIENT, Chance, PEERS, PROJECT, RULES, SUBJECTS, USERNAMES, fill, replicas, serial,
 };
-use crate::audit::central::shipped::{central_trail, lines_of_files, until, until_shipped};
+use crate::audit::central::shipped::{
+    central_trail, lines_of_files, record_named, until, until_shipped,
+};
 use crate::audit::trail::{Trail, caller};
 use crate::harness::postgres::Postgres;
 use crate::program::{command, output};
@@ -36,6 +38,8 @@ async fn au04_the_database_is_searched_as_all_directories_are() {
             database.status.success() && directories.status.success(),
             "{database:?}"
         );
+        let said = String::from_utf8_lossy(&database.stderr);
+        assert_eq!(said.matches("shipped up to record").count(), 3, "{said}");
         let unsure = |it: &Output| String::from_utf8_lossy(&it.stderr).contains("cannot be told");
         assert_eq!(unsure(&database), unsure(&directories), "{options:?}");
         found += directories.stdout.len();
@@ -156,6 +160,62 @@ async fn usage_of_the_database_is_that_of_all_directories() {
             );
         }
     }
+}
+
+/// Of each directory, in its order among the rest, and once.
+#[tokio::test]
+async fn directories_add_what_was_not_shipped_yet() {
+    let Some(mut postgres) = Postgres::start().await else {
+        return;
+    };
+    let trails = [
+        central_trail(&postgres, |_| ()),
+        central_trail(&postgres, |_| ()),
+    ];
+    // Never at the same time as the other.
+    trails[1].advance(Duration::from_micros(300)).await;
+    for trail in &trails {
+        record_named(trail, "shipped").await;
+        until_shipped(trail, &postgres).await;
+    }
+    postgres.stop(rustix::process::Signal::QUIT);
+    for trail in &trails {
+        until(trail, async || trail.audit.database_fault().is_some()).await;
+    }
+    for turn in 0..200 {
+        let trail = &trails[turn % 3 % 2];
+        record_named(trail, "not shipped yet").await;
+        for trail in &trails {
+            trail.advance(Duration::from_millis(1)).await;
+        }
+    }
+    let [one, other] = trails.each_ref().map(|it| &*it.config.directory);
+    for trail in &trails {
+        trail.audit.clone().close().await;
+    }
+    postgres.resume().await;
+    let options = ["--kind=lookup", "--format=json"].map(str::to_owned);
+    let lines = |options: &[String]| {
+        let found = search_database(&postgres, options);
+        assert!(found.status.success(), "{found:?}");
+        String::from_utf8(found.stdout).unwrap()
+    };
+    assert_eq!(lines(&options).lines().count(), 2);
+    for order in ["--first=newest", "--first=oldest"] {
+        let mut options = options.to_vec();
+        options.extend([order, "--limit=150"].map(str::to_owned));
+        let expected = search_directories(&trails, &options);
+        options.extend([one, other].map(|it| it.display().to_string()));
+        let expected = String::from_utf8(expected.stdout).unwrap();
+        assert_eq!(expected.lines().count(), 150);
+        assert_eq!(lines(&options), expected, "{order}");
+    }
+    let options = ["--format=csv", "--by=rule"];
+    let directories = [one, other].map(|it| it.to_str().unwrap());
+    let central = [&["usage", "--database"][..], &options, &directories].concat();
+    let usage = postgres.command("auditor", &central);
+    let usage = String::from_utf8(usage.stdout).unwrap();
+    assert!(usage.contains(",202,202,0,0,"), "{usage}");
 }
 
 /// Refusals of a known caller, some of which share a record.

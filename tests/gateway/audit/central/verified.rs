@@ -175,7 +175,7 @@ type Rewriting = (fn(&str) -> String, &'static str);
 /// What is done, to which chain, and what is said of it.
 type Change = (&'static str, usize, &'static str);
 
-const CHANGES: [Change; 15] = [
+const CHANGES: [Change; 20] = [
     (
         "UPDATE audit.record SET subject = 'nobody' WHERE chain = 1 AND seq = 7",
         0,
@@ -206,27 +206,54 @@ const CHANGES: [Change; 15] = [
     (
         "DELETE FROM audit.batch WHERE chain = 1 AND 10 BETWEEN first AND last",
         0,
-        "record 9 is missing",
+        "record 9 is missing: its batch was deleted",
     ),
     (
         "DELETE FROM audit.batch WHERE chain = 1 AND 22 BETWEEN first AND last",
         0,
-        "record 21 is missing",
+        "record 21 is missing at the end: the chain",
+    ),
+    (
+        "DELETE FROM audit.batch WHERE chain = 1 AND 1 BETWEEN first AND last",
+        0,
+        "record 1 is missing: its batch was deleted",
     ),
     (
         "DROP TABLE audit.batch_20260811, audit.record_20260811",
         0,
-        "record 9 is missing",
+        "record 9 is missing, with the table audit.batch_20260811, which was dropped by hand",
     ),
     (
         "DROP TABLE audit.batch_20260810, audit.record_20260810",
         1,
-        "record 1 is missing",
+        "record 1 is missing, with the table audit.batch_20260810,",
     ),
     (
         "DROP TABLE audit.batch_20260812, audit.record_20260812",
         1,
-        "record 15 is missing",
+        "record 15 is missing, with the table audit.batch_20260812,",
+    ),
+    (
+        "DROP TABLE audit.batch_20260811",
+        1,
+        "record 9 is missing, with the table audit.batch_20260811,",
+    ),
+    (
+        "DROP TABLE audit.record_20260811",
+        0,
+        "record 9 is missing, with the table audit.record_20260811,",
+    ),
+    (
+        "UPDATE audit.batch SET lines = other.lines, bytes = other.bytes FROM (SELECT lines, bytes FROM audit.batch \
+         WHERE chain = 2 AND first = 1) AS other WHERE chain = 1 AND batch.first = 1",
+        0,
+        "record 1 belongs to another chain",
+    ),
+    (
+        "CREATE TABLE names AS SELECT id, name FROM audit.chain; UPDATE audit.chain SET name = gen_random_uuid(); \
+         UPDATE audit.chain SET name = names.name FROM names WHERE chain.id = 3 - names.id",
+        0,
+        "record 1 belongs to another chain",
     ),
     (
         "UPDATE audit.batch SET lines = set_byte(lines, 40, 255 - get_byte(lines, 40)) \
