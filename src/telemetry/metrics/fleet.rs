@@ -10,7 +10,8 @@ use super::{Label, Register, from_zero};
 
 words! {
     /// A function of the library that the engine runs for us.
-    pub(crate) enum FleetFunction {
+    #[expect(missing_docs, reason = "each is explained where it is defined, in Lua")]
+    pub enum FleetFunction {
         Fail = "fail",
         FailToken = "fail_token",
         Heard = "heard",
@@ -146,8 +147,7 @@ impl FleetMetrics {
         }
     }
 
-    /// Counts one call.
-    pub fn called(&self, function: FleetFunction, result: FleetResult) {
+    pub(crate) fn called(&self, function: FleetFunction, result: FleetResult) {
         let labels = [("operation", function.word()), ("result", result.word())];
         self.operations.get_or_create(&labels).inc();
     }

@@ -297,7 +297,8 @@ fn token(atlas: &Simulator) -> String {
 fn hash_of(atlas: &Simulator) -> String {
     let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, token(atlas).as_bytes());
     let bytes = hash.as_ref().iter().take(16);
-    bytes.map(|byte| format!("{byte:02x}")).collect()
+    let digits: Vec<String> = bytes.map(|byte| format!("{byte:02x}")).collect();
+    digits.concat()
 }
 
 fn contains(text: &[u8], part: &str) -> bool {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use atlas_cert_gateway::telemetry::Metrics;
-use atlas_cert_gateway::telemetry::metrics::fleet::{FleetFunction, FleetResult};
+use atlas_cert_gateway::telemetry::metrics::fleet::FleetFunction;
 use atlas_cert_gateway::telemetry::metrics::upstream::{CredentialLabels, Endpoint};
 
 pub(crate) const ALERTS: &str = include_str!("../../../config/monitoring/alerts.yaml");
@@ -124,7 +124,6 @@ pub(crate) fn page() -> String {
     upstream.others_calls.get_or_create(&credential()).inc();
     upstream.gate_closed.get_or_create(&credential()).set(0);
     upstream.demand_ratio.get_or_create(&credential()).set(1.0);
-    metrics.fleet.called(FleetFunction::Open, FleetResult::Ok);
     metrics.fleet.answered(FleetFunction::Open, 0.001);
     metrics.tls.ask(|| Some(1));
     upstream.token_expires.get_or_create(&credential()).set(1.0);
