@@ -10,7 +10,8 @@ use super::{Label, Register, from_zero};
 
 words! {
     /// A function of the library that the engine runs for us.
-    pub(crate) enum FleetFunction {
+    #[expect(missing_docs, reason = "each is explained where it is defined, in Lua")]
+    pub enum FleetFunction {
         Fail = "fail",
         FailToken = "fail_token",
         Heard = "heard",
