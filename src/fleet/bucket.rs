@@ -202,7 +202,7 @@ fn read_answer(reply: Value) -> Option<BucketAnswer> {
         cooldown,
     ] = <[Value; 9]>::try_from(parts).ok()?;
     let span = |value| Some(Duration::from_millis(number(value)?));
-    let wait = span(wait)?;
+    let wait = span(&wait)?;
     let taken = match &*word(what)? {
         "granted" => Ok(()),
         "bucket_low" => Err(Refused::BucketLow(wait)),
@@ -218,32 +218,33 @@ fn read_answer(reply: Value) -> Option<BucketAnswer> {
     };
     let cooldown = FleetCooldown {
         phase,
-        left: span(left)?,
-        cause: number(cause)?.try_into().ok()?,
-        wait: span(cooldown)?,
+        left: span(&left)?,
+        cause: number(&cause)?.try_into().ok()?,
+        wait: span(&cooldown)?,
     };
     let known = BucketKnown {
-        missing: Duration::from_micros(number(missing)?),
+        missing: Duration::from_micros(number(&missing)?),
         heard_ago: Duration::ZERO,
-        remaining: number(remaining)?,
-        seen_ago: span(seen_ago)?,
+        remaining: number(&remaining)?,
+        seen_ago: span(&seen_ago)?,
         cooldown,
     };
     Some(BucketAnswer { taken, known })
 }
 
 fn word(value: Value) -> Option<String> {
-    match value {
-        Value::BulkString(text) => String::from_utf8(text).ok(),
-        Value::SimpleString(text) => Some(text),
-        _ => None,
+    if let Value::BulkString(text) = value {
+        String::from_utf8(text).ok()
+    } else {
+        None
     }
 }
 
-fn number(value: Value) -> Option<u64> {
-    match value {
-        Value::Int(number) => number.try_into().ok(),
-        _ => None,
+fn number(value: &Value) -> Option<u64> {
+    if let Value::Int(number) = value {
+        u64::try_from(*number).ok()
+    } else {
+        None
     }
 }
 

@@ -13,7 +13,7 @@ use crate::upstream::config::AtlasLimits;
 use crate::upstream::error::Urgency;
 use crate::upstream::jitter::Jitter;
 
-/// Numbers that look random and are the same in each run (SplitMix64).
+/// Numbers that look random and are the same in each run (`SplitMix64`).
 pub(super) struct Chance(pub(super) u64);
 
 impl Chance {
@@ -66,6 +66,9 @@ pub(super) struct Tally {
     /// Where the single one would have been granted them.
     pub(super) refused_by_fleet_alone: u64,
 }
+
+/// What Atlas answers: the outcome, its bucket, and the cooldown that it asks for.
+type Said = (Option<CallOutcome>, Quota, Option<CooldownRequest>);
 
 impl Script {
     pub(super) fn new(number: u64) -> Self {
@@ -186,7 +189,7 @@ impl Script {
         self.single.bucket.ended();
     }
 
-    fn say(&mut self, sent: &Sent) -> (Option<CallOutcome>, Quota, Option<CooldownRequest>) {
+    fn say(&mut self, sent: &Sent) -> Said {
         let remaining = self.chance.of(&[sent.remaining, self.level]);
         let limit = self.chance.of(&[None, Some(self.capacity)]);
         let quota = Quota {
