@@ -201,7 +201,7 @@ fn read_answer(reply: Value) -> Option<BucketAnswer> {
         cooldown,
     ] = parts(reply)?;
     let span = |value| Some(Duration::from_millis(number(value)?));
-    let wait = span(&wait)?;
+    let wait = span(wait)?;
     let taken = match &*word(what)? {
         "granted" => Ok(()),
         "bucket_low" => Err(Refused::BucketLow(wait)),
@@ -217,15 +217,15 @@ fn read_answer(reply: Value) -> Option<BucketAnswer> {
     };
     let cooldown = FleetCooldown {
         phase,
-        left: span(&left)?,
-        cause: number(&cause)?.try_into().ok()?,
-        wait: span(&cooldown)?,
+        left: span(left)?,
+        cause: number(cause)?.try_into().ok()?,
+        wait: span(cooldown)?,
     };
     let known = BucketKnown {
-        missing: Duration::from_micros(number(&missing)?),
+        missing: Duration::from_micros(number(missing)?),
         heard_ago: Duration::ZERO,
-        remaining: number(&remaining)?,
-        seen_ago: span(&seen_ago)?,
+        remaining: number(remaining)?,
+        seen_ago: span(seen_ago)?,
         cooldown,
     };
     Some(BucketAnswer { taken, known })

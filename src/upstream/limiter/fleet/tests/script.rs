@@ -70,9 +70,6 @@ pub(super) struct Tally {
     pub(super) refused_by_fleet_alone: u64,
 }
 
-/// What Atlas answers: the outcome, its bucket, and the cooldown that it asks for.
-type Said = (Option<CallOutcome>, Quota, Option<CooldownRequest>);
-
 impl Script {
     pub(super) fn new(number: u64) -> Self {
         let mut chance = Chance(number);
