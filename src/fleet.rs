@@ -110,7 +110,7 @@ impl Fleet {
     ) -> Result<Self, Vec<ConfigError>> {
         let keys = Keys::read(&config.key_files)?;
         let [base_url, api] = identity.atlas;
-        metrics.replicas.set(config.replicas.into());
+        metrics.joined(config.replicas);
         Ok(Self(Arc::new(Shared {
             names: Names::new(&[&config.name, base_url, api], keys.names()),
             config: config.clone(),

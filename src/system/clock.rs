@@ -267,6 +267,11 @@ impl ManualClock {
     pub fn now(&self) -> Moment {
         self.0.borrow().now
     }
+
+    /// How much time has passed since it was made.
+    pub fn passed(&self) -> Duration {
+        self.now().elapsed.saturating_sub(BEGINNING)
+    }
 }
 
 impl Dial {

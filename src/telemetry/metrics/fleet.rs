@@ -95,15 +95,6 @@ impl FleetMetrics {
     /// Makes the metrics known to `registry`.
     pub fn register(registry: &mut Registry) -> Self {
         let seconds: fn() -> Histogram = || Histogram::new(OPERATION_SECONDS);
-        let operation_seconds = Family::<Label<FleetFunction>, _, _>::new_with_constructor(seconds);
-        let operations = Family::<OperationLabels, Counter>::default();
-        for function in FleetFunction::ALL {
-            drop(operation_seconds.get_or_create(&[("operation", function)]));
-            for result in FleetResult::ALL {
-                let labels = [("operation", function.word()), ("result", result.word())];
-                drop(operations.get_or_create(&labels));
-            }
-        }
         Self {
             connected: registry.gauge(
                 "fleet_connected",
@@ -121,12 +112,12 @@ impl FleetMetrics {
             operations: registry.add(
                 "fleet_operations",
                 "Calls of the engine's functions, by function and what came of it",
-                operations,
+                Family::default(),
             ),
             operation_seconds: registry.add(
                 "fleet_operation_seconds",
                 "How long calls of the engine's functions took that were answered",
-                operation_seconds,
+                Family::new_with_constructor(seconds),
             ),
             lists: registry.add(
                 "fleet_lists",
@@ -151,6 +142,21 @@ impl FleetMetrics {
                 "What lay in the engine and was not believed, by why",
                 from_zero("why", FleetRejection::ALL),
             ),
+        }
+    }
+
+    /// This process is one of at most so many replicas. Only then are there series of what the engine is called for.
+    pub fn joined(&self, replicas: u32) {
+        self.replicas.set(replicas.into());
+        for function in FleetFunction::ALL {
+            drop(
+                self.operation_seconds
+                    .get_or_create(&[("operation", function)]),
+            );
+            for result in FleetResult::ALL {
+                let labels = [("operation", function.word()), ("result", result.word())];
+                drop(self.operations.get_or_create(&labels));
+            }
         }
     }
 

@@ -58,7 +58,8 @@ async fn a_list_ends_at_the_same_moment_at_every_replica() {
     let adopted = second.ask("app1").await;
     let ttl_of_second = ttl(&adopted);
     let again = first.ask("app1").await;
-    assert_eq!(ttl(&again), ttl_of_second);
+    // Of what a second is divided by.
+    assert!(ttl(&again).abs_diff(ttl_of_second) <= 1);
 }
 
 #[tokio::test]

@@ -123,6 +123,7 @@ pub(crate) fn page() -> String {
     upstream.others_calls.get_or_create(&credential()).inc();
     upstream.gate_closed.get_or_create(&credential()).set(0);
     upstream.demand_ratio.get_or_create(&credential()).set(1.0);
+    metrics.fleet.joined(5);
     metrics.tls.ask(|| Some(1));
     upstream.token_expires.get_or_create(&credential()).set(1.0);
     scrape.render()
