@@ -114,6 +114,8 @@ impl Bench {
             span,
             window: [since, since + window],
             recent: Duration::ZERO,
+            seed: SEED,
+            busy: month::DAY,
         };
         let written = self.runtime.block_on(month::write(&plan, |_| ()));
         let directory = &plan.config.directory;
@@ -300,5 +302,6 @@ fn head_key(place: &Path) -> PathBuf {
     path
 }
 
+pub(crate) const SEED: u64 = 0x7a11;
 const HOUR: Duration = Duration::from_hours(1);
 const MEGA: u64 = 1_000_000;

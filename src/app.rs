@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use crate::audit::{Audit, AuditError};
 use crate::cache::Cache;
 use crate::config::Config;
-use crate::fleet::{self, Fleet};
+use crate::fleet::{self, ConnectError, Fleet, FleetCheck};
 use crate::gateway::{DenyFile, Gateway, Panics};
 use crate::identity::{self, Identity, IssuerCheck};
 use crate::memory::{self, Memory, Stage};
@@ -172,6 +172,18 @@ impl App {
         warnings.collect()
     }
 
+    /// Looks at the engine of the fleet; `None` without a fleet.
+    pub(crate) async fn check_fleet(
+        config: &Config,
+        clock: &Clock,
+    ) -> Result<Option<Result<FleetCheck, ConnectError>>, Vec<ConfigError>> {
+        let (metrics, _) = Metrics::register();
+        match fleet(config, clock, &metrics)? {
+            Some(fleet) => Ok(Some(fleet.check().await)),
+            None => Ok(None),
+        }
+    }
+
     pub(crate) async fn check_issuers(config: &Config, clock: &Clock) -> Vec<IssuerCheck> {
         identity::check_online(&config.identity, clock).await
     }
@@ -195,8 +207,8 @@ impl App {
         let operators = bind(passed.operators, config.admin.listen).await?;
         let (address, admin_address) = (callers.address(), operators.address());
         parts.upstream.take_state(&config.atlas)?;
-        let replica = config.audit.replica();
-        let audit = Audit::open(&config.audit, &replica, clock.clone(), metrics.audit)?;
+        let (trail, replica) = (&config.audit, config.audit.replica());
+        let audit = Audit::open(trail, &replica, clock.clone(), metrics.audit)?;
         let (fetches, settings) = (TaskTracker::new(), config.cache.clone());
         let cache = Cache::new(settings, clock.clone(), metrics.cache, fetches.clone());
         let gateway = Arc::new(Gateway {
@@ -218,11 +230,8 @@ impl App {
             limits: config.server.limits.of_lookups(),
         });
         gateway.deny_file.place(config.access.deny_file.clone());
-        gateway.listen_to_fleet();
-        let (readiness, stop) = (
-            Readiness::new(&gateway, parts.tls.clone(), metrics.readiness),
-            Shutdown::default(),
-        );
+        let readiness = Readiness::new(&gateway, parts.tls.clone(), metrics.readiness);
+        let stop = Shutdown::default();
         let handler =
             PublicHandler::new(Arc::clone(&gateway), &config.server, readiness.draining());
         let seen = Arc::clone(&readiness);
@@ -373,6 +382,7 @@ fn spawn_background(
     background.spawn(Arc::clone(&gateway.identity).run(stop.clone()));
     if let Some(fleet) = gateway.fleet.clone() {
         let until = stop.clone();
+        gateway.listen_to_fleet();
         background.spawn(async move { fleet.run(until).await });
     }
     let (upstream, until) = (gateway.upstream.clone(), stop.clone());

@@ -65,7 +65,7 @@ mod reading;
 pub mod verify;
 pub mod search;
 pub mod usage;
-pub(crate) mod database;
+pub mod database;
 mod config;
 
 /// The audit trail of one process. Cheap to clone.

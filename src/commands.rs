@@ -10,6 +10,7 @@ use crate::config::ConfigSource;
 
 pub mod audit;
 pub(crate) mod check;
+pub(crate) mod fleet;
 pub(crate) mod health;
 mod private_memory;
 pub(crate) mod serve;
@@ -54,6 +55,8 @@ enum Command {
     Check(check::Arguments),
     /// Reads the audit trail.
     Audit(audit::AuditArguments),
+    /// Says what replicas that share a Valkey or Redis need there.
+    Fleet(fleet::FleetArguments),
     /// Asks a running gateway whether it is well.
     Health(health::Arguments),
 }
@@ -70,6 +73,7 @@ pub fn run(arguments: Arguments) -> ExitStatus {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Audit(arguments) => audit::run(arguments),
+        Command::Fleet(arguments) => fleet::run(&arguments),
         Command::Health(arguments) => health::run(&arguments),
     }
 }

@@ -33,7 +33,7 @@ use crate::memory;
 use crate::policy;
 use crate::server;
 use crate::settings::ConfigError;
-use crate::system::WatchedFiles;
+use crate::system::{WatchedFiles, hex};
 use crate::telemetry;
 use crate::upstream;
 
@@ -180,8 +180,7 @@ impl Config {
         let common = (&self.cache, &self.atlas.limits);
         let common = serde_json::to_vec(&common).expect("settings are plain data");
         let hash = digest(&SHA256, &common);
-        let shown = hash.as_ref().iter().take(6);
-        shown.map(|byte| format!("{byte:02x}")).collect()
+        hex(hash.as_ref(), 6)
     }
 
     /// The files that a reload reads: whether the configuration can be put in place depends on them.

@@ -9,16 +9,20 @@
 //! The module knows bytes, leases and replicas, and nothing of certificates: that is [`gateway`](crate::gateway)'s.
 
 mod bucket;
+mod check;
 mod config;
 mod connection;
 mod events;
 mod functions;
+mod lease;
 mod lists;
 mod members;
 mod names;
 mod purges;
+mod reply;
 mod reply_limit;
 pub(crate) mod seal;
+mod tokens;
 mod turns;
 
 use std::future::Future;
@@ -33,20 +37,25 @@ use tracing::{info, warn};
 pub(crate) use bucket::{
     BucketAnswer, BucketKnown, BucketRequest, FleetCooldown, FleetPhase, Observed, Refused,
 };
+pub(crate) use check::FleetCheck;
 pub use config::{Config, EngineUrl};
+pub(crate) use connection::ConnectError;
 pub(crate) use events::{FleetEvent, What};
-#[cfg(test)]
-pub(crate) use functions::LIBRARY;
+pub(crate) use functions::{LIBRARY, RIGHTS};
 pub(crate) use lists::{Lease, ListAnswer, SharedEntry, Wanted};
 pub(crate) use members::Confirmed;
 pub(crate) use purges::Purged;
+pub(crate) use tokens::{
+    HASH, MintEnd, MintLimits, OwnMint, OwnToken, SharedToken, TokenAnswer, TokenLease, TokenWish,
+};
 
-use self::connection::{ConnectError, Connection, OnBell};
+use self::connection::{Connection, OnBell};
 use self::events::Events;
 use self::lists::ListWaiters;
 use self::members::Members;
 use self::names::Names;
 use self::seal::Keys;
+use self::tokens::TokenBells;
 use self::turns::Turns;
 use crate::settings::ConfigError;
 use crate::system::Clock;
@@ -70,6 +79,7 @@ struct Shared {
     events: Events,
     members: Members,
     failures: RateLimitedLog,
+    token_bells: TokenBells,
 }
 
 /// The engine cannot be asked now: this replica is alone.
@@ -100,6 +110,7 @@ impl Fleet {
     ) -> Result<Self, Vec<ConfigError>> {
         let keys = Keys::read(&config.key_files)?;
         let [base_url, api] = identity.atlas;
+        metrics.replicas.set(config.replicas.into());
         Ok(Self(Arc::new(Shared {
             names: Names::new(&[&config.name, base_url, api], keys.names()),
             config: config.clone(),
@@ -113,6 +124,7 @@ impl Fleet {
             events: Events::default(),
             members: Members::new(identity.fingerprint.clone()),
             failures: RateLimitedLog::default(),
+            token_bells: TokenBells::default(),
         })))
     }
 
@@ -147,7 +159,10 @@ impl Fleet {
                     stop.run_until_cancelled(shared).await;
                     self.lose(&connection);
                 }
-                Some(Err(error)) => self.note_failure(&error),
+                Some(Err(error)) => {
+                    self.note_failure(&error);
+                    self.0.token_bells.tried.cancel();
+                }
                 None => return,
             }
             stop.run_until_cancelled(self.0.clock.sleep(pause)).await;
@@ -162,6 +177,7 @@ impl Fleet {
                 match message {
                     b"events" => shared.events.ring(),
                     b"heard" => shared.members.ring(),
+                    b"token" => shared.token_bells.ended.notify_waiters(),
                     name => shared.list_waiters.ring(name),
                 }
             }
@@ -174,6 +190,7 @@ impl Fleet {
     /// Tells the others that this replica runs, and hears what they tell, for as long as the connection lasts.
     async fn share_until_lost(&self, connection: &Arc<Connection>) {
         self.0.connection.store(Some(Arc::clone(connection)));
+        self.0.token_bells.tried.cancel();
         // What was missed meanwhile comes before anything is adopted from the others.
         if self.hear(true).await.is_err() {
             return;

@@ -4,6 +4,7 @@
 mod blocking;
 mod clock;
 mod files;
+mod hex;
 mod ids;
 mod roots;
 mod secret;
@@ -17,7 +18,9 @@ pub(crate) use files::{
     Settled, WatchedFile, WatchedFiles, impossible_directory, read_limited, read_owned, text_of,
     unwritable_directory,
 };
+pub(crate) use hex::hex;
 pub use ids::Ids;
-pub(crate) use roots::{NoTls, Trust};
+pub use roots::NoTls;
+pub(crate) use roots::Trust;
 pub use secret::{Secret, SecretFileError};
 pub(crate) use shared_moment::SharedMoment;

@@ -257,7 +257,8 @@ impl Upstream {
         self.0.given_up.cancel();
     }
 
-    /// Gives the tokens back to Atlas, as well as that goes within a second.
+    /// Gives the tokens back to Atlas, as well as that goes within a second; those that other replicas may use are
+    /// left to them.
     pub async fn close(&self) {
         let credentials = self.0.credentials.load_full();
         let retired = self.take_retired(|_| true);

@@ -10,6 +10,7 @@ use atlas_cert_gateway::audit::{Config, HeadVerifier};
 
 use crate::Bench;
 use crate::MEGA;
+use crate::SEED;
 use crate::Times;
 use crate::month;
 use crate::month::{Plan, START, Written};
@@ -27,6 +28,8 @@ pub(crate) fn check(bench: &Bench) {
         span,
         window: [Duration::ZERO; 2],
         recent: bench.times.keep,
+        seed: SEED,
+        busy: month::DAY,
     };
     let (written, searches) = write(bench, &plan);
     let report = verified(&plan.config);

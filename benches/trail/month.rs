@@ -24,6 +24,10 @@ pub(crate) struct Plan {
     pub(crate) window: [Duration; 2],
     /// The time at the end whose records are counted.
     pub(crate) recent: Duration,
+    /// Others are drawn for another seed.
+    pub(crate) seed: u64,
+    /// So much of each day of 24 hours has lookups, of which the span is made up; then the clock jumps.
+    pub(crate) busy: Duration,
 }
 
 /// What was written.
@@ -75,7 +79,7 @@ pub(crate) async fn write(plan: &Plan, mut each_hour: impl FnMut(Timestamp)) -> 
         audit,
         clock,
         manual_clock,
-        site: Site::new(),
+        site: Site::new(plan.seed),
         tickets: Vec::new(),
         written: Written::default(),
     };
@@ -88,6 +92,9 @@ pub(crate) async fn write(plan: &Plan, mut each_hour: impl FnMut(Timestamp)) -> 
         if step.is_multiple_of(plan.hour().as_micros() / STEP.as_micros()) {
             each_hour(generator.clock.now().wall);
             generator.site.turn_over();
+        }
+        if step.is_multiple_of(plan.busy.as_micros() / STEP.as_micros()) {
+            generator.jump().await;
         }
     }
     generator.settle().await;
@@ -249,8 +256,21 @@ impl Generator<'_> {
         self.written.of_one += u64::from(asker == RARE);
     }
 
+    /// To the next day.
+    async fn jump(&mut self) {
+        let night = DAY.saturating_sub(self.plan.busy);
+        if !night.is_zero() {
+            // A record of the gateway's own that is being written now would be late.
+            Clock::system().sleep(Duration::from_millis(20)).await;
+            self.manual_clock.advance(night);
+        }
+    }
+
     /// A month passes in minutes here, and packing must not fall behind more than it would.
     async fn wait_for_retention(&mut self) {
+        if !self.plan.config.compress {
+            return;
+        }
         let (bytes, unpacked) = measure(&self.plan.config.directory);
         self.written.most_bytes = self.written.most_bytes.max(bytes);
         let behind = unpacked.saturating_sub(MOST_UNPACKED);
@@ -345,6 +365,7 @@ const STEP: Duration = Duration::from_millis(800);
 /// Twenty lookups a second.
 const PER_STEP: u64 = 16;
 const HOUR: Duration = Duration::from_hours(1);
+pub(crate) const DAY: Duration = Duration::from_hours(24);
 /// In microseconds.
 const TTL: u64 = 300_000_000;
 const MOST_UNPACKED: u64 = 6;

@@ -37,8 +37,8 @@ pub(crate) struct User {
 }
 
 impl Site {
-    pub(crate) fn new() -> Self {
-        let mut chance = Chance(0x7a11);
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut chance = Chance(seed);
         let askers = (0..ASKERS).map(|number| Requester::new(number, &mut chance));
         let askers = askers.collect();
         let users = (0..USERS).map(|number| User::new(number, &mut chance));

@@ -2,6 +2,8 @@
 
 mod access;
 mod advice;
+mod finding;
+mod fleet;
 mod online;
 
 use clap::Args;
@@ -16,7 +18,7 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     config: ConfigArguments,
     /// Also tries all that the gateway would ask or open: a token and a page with every credential, the keys of
-    /// every issuer, the clock, addresses and directories.
+    /// every issuer, the clock, the fleet, addresses and directories.
     #[arg(long)]
     online: bool,
     /// How `--online` says what it found; `json` without the settings.

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use redis::Value;
 
+use super::lease::millis;
+use super::reply::{number, parts, word};
 use super::{Alone, Fleet};
 use crate::atlas::ProjectId;
 use crate::telemetry::metrics::fleet::{FleetFunction, FleetRejection};
@@ -187,9 +189,6 @@ impl Observed {
 }
 
 fn read_answer(reply: Value) -> Option<BucketAnswer> {
-    let Value::Array(parts) = reply else {
-        return None;
-    };
     let [
         what,
         wait,
@@ -200,9 +199,9 @@ fn read_answer(reply: Value) -> Option<BucketAnswer> {
         left,
         cause,
         cooldown,
-    ] = <[Value; 9]>::try_from(parts).ok()?;
+    ] = parts(reply)?;
     let span = |value| Some(Duration::from_millis(number(value)?));
-    let wait = span(&wait)?;
+    let wait = span(wait)?;
     let taken = match &*word(what)? {
         "granted" => Ok(()),
         "bucket_low" => Err(Refused::BucketLow(wait)),
@@ -218,34 +217,18 @@ fn read_answer(reply: Value) -> Option<BucketAnswer> {
     };
     let cooldown = FleetCooldown {
         phase,
-        left: span(&left)?,
-        cause: number(&cause)?.try_into().ok()?,
-        wait: span(&cooldown)?,
+        left: span(left)?,
+        cause: number(cause)?.try_into().ok()?,
+        wait: span(cooldown)?,
     };
     let known = BucketKnown {
-        missing: Duration::from_micros(number(&missing)?),
+        missing: Duration::from_micros(number(missing)?),
         heard_ago: Duration::ZERO,
-        remaining: number(&remaining)?,
-        seen_ago: span(&seen_ago)?,
+        remaining: number(remaining)?,
+        seen_ago: span(seen_ago)?,
         cooldown,
     };
     Some(BucketAnswer { taken, known })
-}
-
-fn word(value: Value) -> Option<String> {
-    if let Value::BulkString(text) = value {
-        String::from_utf8(text).ok()
-    } else {
-        None
-    }
-}
-
-fn number(value: &Value) -> Option<u64> {
-    if let Value::Int(number) = value {
-        u64::try_from(*number).ok()
-    } else {
-        None
-    }
 }
 
 fn flag(is_so: bool) -> String {
@@ -255,8 +238,4 @@ fn flag(is_so: bool) -> String {
 /// Rounded up, so that the engine is never the less strict.
 fn micros(span: Duration) -> String {
     span.as_nanos().div_ceil(1_000).to_string()
-}
-
-fn millis(span: Duration) -> String {
-    span.as_millis().to_string()
 }

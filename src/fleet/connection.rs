@@ -65,7 +65,7 @@ impl Connection {
         on_bell: OnBell,
     ) -> Result<Self, ConnectError> {
         let opened = clock
-            .timeout(LONGEST_OPENING, connect(config, on_bell))
+            .timeout(LONGEST_OPENING, Box::pin(connect(config, on_bell)))
             .await;
         let connection = opened.map_err(|_| ConnectError::Late)??;
         let prepared = connection.prepare(channel);
@@ -74,24 +74,17 @@ impl Connection {
         Ok(connection)
     }
 
+    /// The same, but nothing is made sure of: for who only wants to look.
+    pub(super) async fn open_to_look(config: &Config, clock: &Clock) -> Result<Self, ConnectError> {
+        let opened = Box::pin(connect(config, Arc::new(|_| {})));
+        let opened = clock.timeout(LONGEST_OPENING, opened).await;
+        opened.map_err(|_| ConnectError::Late)?
+    }
+
     /// Makes sure of the functions, and listens to the channel.
     async fn prepare(&self, channel: &str) -> Result<(), ConnectError> {
-        let mut version = redis::cmd("FCALL");
-        version.arg("acg1_version").arg(0);
-        let is_there = match self.send(&version).await {
-            Ok(Value::Int(version)) => version >= VERSION,
-            Ok(_) => false,
-            Err(error)
-                if error
-                    .to_string()
-                    .to_lowercase()
-                    .contains("function not found") =>
-            {
-                false
-            }
-            Err(error) => return Err(ConnectError::Refused(error)),
-        };
-        if !is_there {
+        let version = self.version().await.map_err(ConnectError::Refused)?;
+        if version.is_none_or(|version| version < VERSION) {
             let mut load = redis::cmd("FUNCTION");
             load.arg("LOAD").arg("REPLACE").arg(LIBRARY);
             self.send(&load).await.map_err(ConnectError::NoFunctions)?;
@@ -101,6 +94,21 @@ impl Connection {
             .subscribe(channel)
             .await
             .map_err(ConnectError::Refused)
+    }
+
+    /// Of the functions that are there, if they are.
+    pub(super) async fn version(&self) -> Result<Option<i64>, RedisError> {
+        let mut version = redis::cmd("FCALL");
+        version.arg("acg1_version").arg(0);
+        match self.send(&version).await {
+            Ok(Value::Int(version)) => Ok(Some(version)),
+            Ok(_) => Ok(None),
+            Err(error) => {
+                let said = error.to_string().to_lowercase();
+                let is_missing = said.contains("function not found");
+                if is_missing { Ok(None) } else { Err(error) }
+            }
+        }
     }
 
     /// Sends a command, and waits for its reply however long that takes.
@@ -142,7 +150,7 @@ async fn connect(config: &Config, on_bell: OnBell) -> Result<Connection, Connect
         let password = from.password_file.as_deref().map(Secret::read).transpose();
         let password = password
             .map_err(ConnectError::Password)?
-            .or(from.password.clone());
+            .or_else(|| from.password.clone());
         let tls = from.trust().tls().map_err(ConnectError::Tls)?;
         Ok::<_, ConnectError>((tls, password))
     });

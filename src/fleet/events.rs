@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use tracing::warn;
 use uuid::Uuid;
 
+use super::reply::{number, parts, text, word};
 use super::{Alone, Fleet};
 use crate::telemetry::metrics::fleet::{FleetFunction, FleetRejection};
 
@@ -246,11 +247,10 @@ impl Fleet {
 
     /// The engine's clock, in milliseconds.
     async fn engine_time(&self) -> Result<u64, Alone> {
-        let Value::Array(parts) = self.plain("TIME", &[]).await? else {
+        let time = parts::<2>(self.plain("TIME", &[]).await?).ok_or(Alone)?;
+        let [Some(seconds), Some(micros)] = time.map(number) else {
             return Err(Alone);
         };
-        let mut parts = parts.into_iter().filter_map(number);
-        let (seconds, micros) = parts.next().zip(parts.next()).ok_or(Alone)?;
         Ok(seconds.saturating_mul(1_000).saturating_add(micros / 1_000))
     }
 
@@ -274,14 +274,6 @@ impl What {
     }
 }
 
-pub(super) fn number(value: Value) -> Option<u64> {
-    match value {
-        Value::Int(number) => number.try_into().ok(),
-        Value::BulkString(text) => str::from_utf8(&text).ok()?.parse().ok(),
-        _ => None,
-    }
-}
-
 /// The events of a reply of `XREAD` of one stream, which RESP3 gives as a map.
 fn told(reply: Value) -> Vec<Told> {
     let Value::Map(mut streams) = reply else {
@@ -295,29 +287,22 @@ fn told(reply: Value) -> Vec<Told> {
 
 impl Told {
     fn read(value: Value) -> Option<Self> {
-        let Value::Array(parts) = value else {
-            return None;
-        };
-        let mut parts = parts.into_iter();
-        let (Value::BulkString(id), Value::Array(members)) = (parts.next()?, parts.next()?) else {
+        let [id, members] = parts(value)?;
+        let Value::Array(members) = members else {
             return None;
         };
         let (mut event, mut at, mut sealed) = (None, None, None);
         let mut members = members.into_iter();
-        while let (Some(Value::BulkString(name)), Some(value)) = (members.next(), members.next()) {
-            match &*name {
+        while let (Some(name), Some(value)) = (members.next(), members.next()) {
+            match &*text(name)? {
                 b"n" => event = number(value),
                 b"t" => at = number(value),
-                b"e" => {
-                    if let Value::BulkString(text) = value {
-                        sealed = Some(text);
-                    }
-                }
+                b"e" => sealed = text(value),
                 _ => {}
             }
         }
         Some(Self {
-            id: String::from_utf8(id).ok()?,
+            id: word(id)?,
             number: event?,
             at: at?,
             sealed: sealed?,

@@ -9,6 +9,8 @@ pub(crate) const LIBRARY: &str = concat!(
     include_str!("functions/lists.lua"),
     "\n",
     include_str!("functions/members.lua"),
+    "\n",
+    include_str!("functions/tokens.lua"),
 );
 
 /// Of the library; a later one does all that this one does.
@@ -16,5 +18,5 @@ pub(super) const VERSION: i64 = 1;
 
 /// What the gateway's user of the engine may do, as `ACL SETUSER` takes it.
 pub(crate) const RIGHTS: &str = "-@all +fcall +time +get +set +del +exists +pttl +pexpire +setrange +hget +hset +hmget \
-     +hgetall +hdel +zadd +zcard +zcount +zrange +zrangebyscore +zremrangebyscore +xadd +xread +publish +subscribe \
-     +ping +hello +client|setinfo ~acg1:* &acg1:*";
+     +hgetall +hdel +zadd +zcard +zcount +zrange +zrangebyscore +zrem +zremrangebyscore +zscore +xadd +xread +publish \
+     +subscribe +ping +hello ~acg1:* &acg1:*";

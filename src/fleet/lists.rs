@@ -6,14 +6,15 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use redis::Value;
 use tokio::sync::Notify;
 
+use super::lease::{AFTER_LEASE, LEASE, millis};
 use super::names::ListNames;
+use super::reply::{number, text, word};
 use super::turns::Turn;
 use super::{Alone, Fleet};
 use crate::atlas::CertQuery;
@@ -68,7 +69,9 @@ pub(crate) struct Lease {
 
 /// The fetches of this replica that wait for one of another.
 #[derive(Debug, Default)]
-pub(super) struct ListWaiters(Mutex<HashMap<String, Arc<Notify>>>);
+pub(super) struct ListWaiters(Mutex<WaitersByName>);
+
+type WaitersByName = HashMap<String, Arc<Notify>>;
 
 /// One of them.
 struct ListWaiter<'w> {
@@ -163,33 +166,26 @@ impl Fleet {
             return None;
         };
         let mut parts = parts.into_iter();
-        let word = text(parts.next()?)?;
-        let Value::Int(now) = parts.next()? else {
-            return None;
-        };
+        let what = text(parts.next()?)?;
+        let now = number(parts.next()?)?;
         let value = text(parts.next()?)?;
         let entry = |value: &[u8]| {
-            let stored = str::from_utf8(value.get(STORED)?)
-                .ok()?
-                .parse::<i64>()
-                .ok()?;
-            let age = u64::try_from(now.saturating_sub(stored)).ok()?;
+            let stored: u64 = str::from_utf8(value.get(STORED)?).ok()?.parse().ok()?;
+            let age = now.checked_sub(stored)?;
             let text = self.open_sealed(query, ENTRY, value.get(HEAD..)?)?;
             let age = Duration::from_millis(age).saturating_add(took);
             Some(SharedEntry { text, age })
         };
-        match &*word {
+        match &*what {
             // What is not ours is not there: the lease is taken when it is asked for again.
             b"list" => entry(&value).map(Opened::Found),
             b"lease" => Some(Opened::Lease(entry(&value))),
             b"failed" => self.open_sealed(query, FAILURE, &value).map(Opened::Failed),
             b"held" => {
-                let Value::Int(left) = parts.next()? else {
-                    return None;
-                };
+                let left = number(parts.next()?).unwrap_or(0);
                 Some(Opened::Held {
-                    lease: String::from_utf8(text(parts.next()?)?).ok()?,
-                    left: Duration::from_millis(left.try_into().unwrap_or(0)).min(LEASE),
+                    lease: word(parts.next()?)?,
+                    left: Duration::from_millis(left).min(LEASE),
                 })
             }
             _ => None,
@@ -217,26 +213,8 @@ impl Fleet {
 impl Lease {
     /// Keeps the lease while `fetch` goes on.
     pub(crate) async fn keep<T>(&self, fetch: impl Future<Output = T>) -> T {
-        let mut fetch = pin!(fetch);
-        loop {
-            let fetched = self.fleet.0.clock.timeout(RENEWAL, &mut fetch).await;
-            if let Ok(fetched) = fetched {
-                return fetched;
-            }
-            let (id, lease) = (&self.id, millis(LEASE));
-            let renewed = self.fleet.call(
-                FleetFunction::Renew,
-                &[&self.names.lease],
-                &[id.as_bytes(), lease.as_bytes()],
-            );
-            let mut renewed = pin!(renewed);
-            tokio::select! {
-                biased;
-                fetched = &mut fetch => return fetched,
-                // One that is lost is refused when its list is stored.
-                _ = &mut renewed => {}
-            }
-        }
+        let lease = (&*self.names.lease, &*self.id);
+        self.fleet.keep_lease(lease, fetch).await
     }
 
     /// Stores what was fetched: fresh for `fresh`, and kept for `keep`. Says whether the engine took it: not if
@@ -331,7 +309,7 @@ impl ListWaiters {
         self.lock().values().for_each(|waiter| waiter.notify_one());
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Notify>>> {
+    fn lock(&self) -> MutexGuard<'_, WaitersByName> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -342,27 +320,10 @@ impl Drop for ListWaiter<'_> {
     }
 }
 
-fn text(value: Value) -> Option<Vec<u8>> {
-    match value {
-        Value::BulkString(text) => Some(text),
-        Value::SimpleString(text) => Some(text.into_bytes()),
-        _ => None,
-    }
-}
-
-fn millis(span: Duration) -> String {
-    span.as_millis().to_string()
-}
-
 fn new_id() -> String {
     uuid::Uuid::now_v7().simple().to_string()
 }
 
-/// How long a lease lasts, and how often it is renewed.
-const LEASE: Duration = Duration::from_secs(1);
-const RENEWAL: Duration = Duration::from_millis(300);
-/// How long after a lease has ended it is asked for.
-const AFTER_LEASE: Duration = Duration::from_millis(5);
 const FAILURE_KEPT: Duration = Duration::from_secs(2);
 /// Sealed. A longer one is only this replica's.
 const LONGEST_ENTRY: usize = 1 << 20;

@@ -4,7 +4,7 @@ use redis::Value;
 use serde::Serialize;
 use tracing::warn;
 
-use super::events::number;
+use super::reply::{number, parts};
 use super::{Alone, Fleet};
 use crate::telemetry::metrics::fleet::FleetFunction;
 
@@ -29,6 +29,10 @@ impl Members {
             fingerprint,
             heard: tokio::sync::Notify::new(),
         }
+    }
+
+    pub(super) fn fingerprint(&self) -> &str {
+        &self.fingerprint
     }
 
     pub(super) fn ring(&self) {
@@ -84,11 +88,10 @@ impl Fleet {
 }
 
 fn two(reply: Value) -> Option<[u64; 2]> {
-    let Value::Array(parts) = reply else {
+    let [Some(one), Some(other)] = parts::<2>(reply)?.map(number) else {
         return None;
     };
-    let parts: Vec<u64> = parts.into_iter().filter_map(number).collect();
-    parts.try_into().ok()
+    Some([one, other])
 }
 
 const LONGEST_CONFIRMATION: std::time::Duration = std::time::Duration::from_millis(250);

@@ -5,6 +5,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::hmac;
 
 use crate::atlas::{CertQuery, ProjectId};
+use crate::system::hex;
 
 /// The names of one fleet.
 #[derive(Clone, Debug)]
@@ -67,9 +68,4 @@ impl Names {
     pub(super) fn of_fleet(&self, what: &str) -> String {
         format!("{}{what}", self.prefix)
     }
-}
-
-fn hex(bytes: &[u8], most: usize) -> String {
-    let bytes = bytes.iter().take(most);
-    bytes.map(|byte| format!("{byte:02x}")).collect()
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::events::{FleetEvent, What, number};
+use super::events::{FleetEvent, What};
+use super::reply::number;
 use super::{Alone, Fleet};
 use crate::atlas::{CertQuery, ProjectId};
 use crate::telemetry::metrics::fleet::FleetFunction;

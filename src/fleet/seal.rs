@@ -37,7 +37,7 @@ impl Keys {
                 Secret::read(file).map_err(|error| crate::telemetry::Chain(&error).to_string());
             match read {
                 Ok(secret) if secret.expose().len() >= SHORTEST => {
-                    keys.push(FleetKey::new(&secret))
+                    keys.push(FleetKey::new(&secret));
                 }
                 Ok(_) => {
                     let message =

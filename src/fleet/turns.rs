@@ -12,8 +12,10 @@ use crate::atlas::ProjectId;
 #[derive(Debug)]
 pub(super) struct Turns {
     per_project: usize,
-    projects: Mutex<HashMap<ProjectId, Arc<Semaphore>>>,
+    projects: Mutex<TurnsByProject>,
 }
+
+type TurnsByProject = HashMap<ProjectId, Arc<Semaphore>>;
 
 /// The right to ask for a lease, and to fetch under it.
 #[derive(Debug)]

@@ -68,7 +68,7 @@ impl Gateway {
             };
             let fetch = async move {
                 match fleet {
-                    Some(fleet) => fleet.bring(&request, own(request.clone())).await,
+                    Some(fleet) => fleet.bring(&request, own(request.clone()).boxed()).await,
                     None => own(request).await.result.into(),
                 }
             };

@@ -130,14 +130,11 @@ impl FleetFetch {
         let now = self.clock.now();
         let fill_id = request.fill_id;
         let text = shared_list::write(result, fill_id.uuid(), self.fleet.replica(), now);
-        let Some((fresh, keep)) = self.kept(request, result, now) else {
-            lease.fail(text).await;
-            return false;
-        };
-        match text {
-            Some(text) => lease.store(text, fresh, keep).await,
-            None => {
-                lease.fail(None).await;
+        let kept = self.kept(request, result, now);
+        match (text, kept) {
+            (Some(text), Some((fresh, keep))) => lease.store(text, fresh, keep).await,
+            (text, _) => {
+                lease.fail(text).await;
                 false
             }
         }

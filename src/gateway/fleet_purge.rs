@@ -40,7 +40,7 @@ impl Gateway {
             Ok(event) => fleet.confirmed(event).await,
             Err(alone) => Err(alone),
         };
-        Some(confirmed.unwrap_or(Confirmed {
+        Some(confirmed.unwrap_or_else(|_| Confirmed {
             replicas: fleet.replicas().into(),
             confirmed: 1,
         }))

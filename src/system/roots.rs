@@ -21,13 +21,16 @@ pub(crate) struct Trust<'c> {
     pub(crate) own: Option<&'c Path>,
 }
 
+/// Why there is no TLS to where we connect.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum NoTls {
+pub enum NoTls {
     /// The roots of our own cannot be used.
     #[error("{0}")]
     Own(String),
+    /// There are none at all.
     #[error("no roots were found on this system; name them in `ca_certificate`")]
     Rootless,
+    /// The versions that we want are not to be had.
     #[error("cannot speak TLS: {0}")]
     Unspeakable(rustls::Error),
 }

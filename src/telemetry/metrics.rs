@@ -70,7 +70,7 @@ pub struct Metrics {
     pub(crate) audit: audit::AuditMetrics,
     pub(crate) cache: cache::CacheMetrics,
     pub(crate) connections: connections::ConnectionMetrics,
-    pub(crate) fleet: fleet::FleetMetrics,
+    pub fleet: fleet::FleetMetrics,
     pub(crate) identity: identity::IdentityMetrics,
     pub(crate) lookups: lookups::LookupMetrics,
     pub(crate) policy: policy::PolicyMetrics,

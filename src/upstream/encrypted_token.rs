@@ -1,4 +1,4 @@
-//! Encrypted token cache: the access token that outlives the process, in a file.
+//! Encrypted token cache: the access token that outlives the process, in a file, or is shared with other replicas.
 //!
 //! A process that is killed leaves its token behind, alive for up to an hour. The next one takes it up, so that
 //! a restart costs no token (G25). Who can read the state directory alone cannot use it: the key is made of
@@ -23,16 +23,9 @@ pub(super) fn write(
     token: &Secret,
     expires: Timestamp,
 ) -> io::Result<()> {
-    let key = key(account, secret);
-    let mut text = format!("{} {}", expires.seconds(), token.expose()).into_bytes();
-    let nonce = random_nonce()?;
-    let aad = Aad::from(account.as_bytes());
-    let encrypted =
-        key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad, &mut text);
-    encrypted.expect("a token is not too long to encrypt");
+    let encrypted = seal(account, secret, token, expires)?;
     let (mut file, beside) = state::beside(path)?;
-    file.write_all(&nonce)?;
-    file.write_all(&text)?;
+    file.write_all(&encrypted)?;
     fs::rename(&beside, path)
 }
 
@@ -45,7 +38,29 @@ pub(super) fn read(path: &Path, account: &str, secret: &Secret) -> Option<(Secre
     if content.is_cut {
         return unfit(path, &"it is too large");
     }
-    let (nonce, encrypted) = content.bytes.split_at_checked(NONCE_LEN)?;
+    open(account, secret, &content.bytes)
+}
+
+/// A token that only the same secret of the same account opens.
+pub(super) fn seal(
+    account: &str,
+    secret: &Secret,
+    token: &Secret,
+    expires: Timestamp,
+) -> io::Result<Vec<u8>> {
+    let key = key(account, secret);
+    let mut text = format!("{} {}", expires.seconds(), token.expose()).into_bytes();
+    let nonce = random_nonce()?;
+    let aad = Aad::from(account.as_bytes());
+    let encrypted =
+        key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad, &mut text);
+    encrypted.expect("a token is not too long to encrypt");
+    Ok([&nonce, &*text].concat())
+}
+
+/// The token and when it expires; `None` if this secret does not open it.
+pub(super) fn open(account: &str, secret: &Secret, sealed: &[u8]) -> Option<(Secret, Timestamp)> {
+    let (nonce, encrypted) = sealed.split_at_checked(NONCE_LEN)?;
     let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
     let mut encrypted = encrypted.to_vec();
     let key = key(account, secret);

@@ -5,6 +5,9 @@
 //! for up to an hour. A process that is started and killed in a loop would get there. So what was asked for
 //! survives the process (G25), and the machine once the disk has it.
 //!
+//! Where replicas share tokens, each request has an id as well, by which all of them count it once. It stands in a
+//! line of its own.
+//!
 //! A request is dated by the calendar, for the next process; in this one it ages by the time that passes,
 //! whatever the calendar says. The file is believed as far as it can be true: a request from the future was
 //! made before the calendar was set back, so it was made now at the latest, and the others as much before it
@@ -17,16 +20,28 @@ use std::time::Duration;
 use std::{fs, io};
 
 use tracing::warn;
+use uuid::Uuid;
 
 use super::state;
+use crate::fleet::{MintLimits, OwnMint};
 use crate::system::Moment;
 
 pub(super) struct MintLog {
     path: PathBuf,
     file: Option<File>,
-    /// A check writes nothing.
-    writes: bool,
+    options: LogOptions,
     mints: Vec<Mint>,
+}
+
+/// What a process does with its mint log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct LogOptions {
+    /// A check writes nothing.
+    pub(super) writes: bool,
+    /// Whether requests have ids.
+    pub(super) is_shared: bool,
+    /// How many are assumed where the log is damaged.
+    pub(super) assumed: usize,
 }
 
 /// A token was asked for, and maybe none came of it.
@@ -36,12 +51,19 @@ struct Mint {
     /// By [`Moment::elapsed`]: from then on no token of it lives.
     ends: Duration,
     in_vain: bool,
+    id: Option<Uuid>,
 }
 
-type LogLine = (i64, bool);
+/// A request that was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct LogLine {
+    seconds: i64,
+    in_vain: bool,
+    id: Option<Uuid>,
+}
 
 impl MintLog {
-    pub(super) fn open(path: PathBuf, now: Moment, writes: bool) -> Self {
+    pub(super) fn open(path: PathBuf, now: Moment, options: LogOptions) -> Self {
         let (content, fault) = match state::read(&path, LARGEST) {
             Ok(None) => (Vec::new(), None),
             Ok(Some(content)) if content.is_cut => {
@@ -59,12 +81,16 @@ impl MintLog {
         let mut log = Self {
             path,
             file: None,
-            writes,
+            options,
             mints: read.collect(),
         };
         if let Some(why) = fault {
-            log.mints.extend([Mint::new(now, true); ASSUMED]);
+            let assumed = std::iter::repeat_n(Mint::new(now, true, None), options.assumed);
+            log.mints.extend(assumed);
             log.set_aside(&why);
+        }
+        for mint in log.mints.iter_mut().filter(|_| options.is_shared) {
+            mint.id.get_or_insert_with(Uuid::now_v7);
         }
         // So that the next process knows as much, whatever becomes of this one.
         if let Err(error) = log.write() {
@@ -73,27 +99,45 @@ impl MintLog {
         log
     }
 
-    pub(super) fn may_mint(&self, now: Duration) -> Result<(), Duration> {
-        let age = |mint: &Mint| LIFETIME.saturating_sub(mint.ends.saturating_sub(now));
+    pub(super) fn may_mint(&self, now: Duration, limits: MintLimits) -> Result<(), Duration> {
+        let age = |mint: &Mint| mint.age(now);
         let live = || self.mints.iter().filter(|mint| now < mint.ends);
-        let bound = |ages: Vec<Duration>, most: usize, span: Duration| {
-            let oldest = ages.iter().max().filter(|_| ages.len() >= most);
-            oldest.map_or(Ok(()), |oldest| {
-                Err(span.saturating_sub(*oldest).max(Duration::from_secs(1)))
+        let bound = |mut ages: Vec<Duration>, most: usize, span: Duration| {
+            ages.sort_unstable();
+            // Once the youngest that is one too many has gone, there is room.
+            let last_to_go = most.checked_sub(1).and_then(|at| ages.get(at));
+            last_to_go.map_or(Ok(()), |age| {
+                Err(span.saturating_sub(*age).max(Duration::from_secs(1)))
             })
         };
         let recent = live().map(age).filter(|age| *age < MINUTE).collect();
-        bound(recent, MOST_A_MINUTE, MINUTE)?;
+        bound(recent, limits.a_minute, MINUTE)?;
         let alive = live().filter(|mint| !mint.in_vain).map(age).collect();
-        bound(alive, MOST_ALIVE, LIFETIME)
+        bound(alive, limits.alive, LIFETIME)
+    }
+
+    /// The requests of the last hour that have an id.
+    pub(super) fn own(&self, now: Duration) -> Vec<OwnMint> {
+        let live = self.mints.iter().filter(|mint| now < mint.ends);
+        let own = live.filter_map(|mint| {
+            Some(OwnMint {
+                id: mint.id?,
+                age: mint.age(now),
+                in_vain: mint.in_vain,
+            })
+        });
+        own.collect()
     }
 
     /// Writes down that a token is about to be asked for; comes before the request. Returns the file, to be
     /// brought to the disk while the token is asked for.
     ///
     /// It counts in this process even if it cannot be written.
-    pub(super) fn record(&mut self, now: Moment) -> io::Result<Option<File>> {
-        let mint = Mint::new(now, false);
+    ///
+    /// Where requests have ids, one that has none yet is given one.
+    pub(super) fn record(&mut self, now: Moment, id: Option<Uuid>) -> io::Result<Option<File>> {
+        let id = id.or_else(|| self.options.is_shared.then(Uuid::now_v7));
+        let mint = Mint::new(now, false, id);
         self.mints.retain(|mint| now.elapsed < mint.ends);
         self.mints.push(mint);
         match &mut self.file {
@@ -126,7 +170,7 @@ impl MintLog {
     }
 
     fn write(&mut self) -> io::Result<()> {
-        if !self.writes {
+        if !self.options.writes {
             return Ok(());
         }
         let (mut file, beside) = state::beside(&self.path)?;
@@ -138,7 +182,7 @@ impl MintLog {
     }
 
     fn set_aside(&self, why: &str) {
-        if !self.writes {
+        if !self.options.writes {
             return;
         }
         let file = self.path.display();
@@ -158,42 +202,47 @@ impl MintLog {
 }
 
 impl Mint {
-    fn new(now: Moment, in_vain: bool) -> Self {
+    fn new(now: Moment, in_vain: bool, id: Option<Uuid>) -> Self {
         Self {
             seconds: now.wall.seconds(),
             ends: now.elapsed.saturating_add(LIFETIME),
             in_vain,
+            id,
         }
     }
 
     /// A line that is read at `now`, unless it is too old to matter.
-    fn read((seconds, in_vain): LogLine, now: Moment) -> Option<Self> {
-        let age = u64::try_from(now.wall.seconds().saturating_sub(seconds)).ok()?;
+    fn read(line: LogLine, now: Moment) -> Option<Self> {
+        let age = u64::try_from(now.wall.seconds().saturating_sub(line.seconds)).ok()?;
         let left = LIFETIME.checked_sub(Duration::from_secs(age))?;
         (!left.is_zero()).then_some(Self {
-            seconds,
+            seconds: line.seconds,
             ends: now.elapsed.saturating_add(left),
-            in_vain,
+            in_vain: line.in_vain,
+            id: line.id,
         })
+    }
+
+    fn age(&self, now: Duration) -> Duration {
+        LIFETIME.saturating_sub(self.ends.saturating_sub(now))
     }
 
     fn lines(&self) -> String {
         let seconds = self.seconds;
-        if self.in_vain {
-            format!("asked {seconds}\nvoid {seconds}\n")
-        } else {
-            format!("asked {seconds}\n")
-        }
+        let id = self.id.map(|id| format!("id {}\n", id.simple()));
+        let void = self.in_vain.then(|| format!("void {seconds}\n"));
+        let [id, void] = [id, void].map(Option::unwrap_or_default);
+        format!("asked {seconds}\n{id}{void}")
     }
 }
 
 /// Dates lines of the future as late as they can be true; says whether there were any.
 fn bring_back(lines: &mut [LogLine], now: Moment) -> bool {
     let present = now.wall.seconds();
-    let latest = lines.iter().map(|(seconds, _)| *seconds).max();
+    let latest = lines.iter().map(|line| line.seconds).max();
     let ahead = latest.map_or(0, |latest| latest.saturating_sub(present));
-    for (seconds, _) in lines.iter_mut().filter(|(seconds, _)| *seconds > present) {
-        *seconds = seconds.saturating_sub(ahead);
+    for line in lines.iter_mut().filter(|line| line.seconds > present) {
+        line.seconds = line.seconds.saturating_sub(ahead);
     }
     ahead > 0
 }
@@ -209,29 +258,53 @@ fn parse(content: &[u8], cut: bool) -> (Vec<LogLine>, bool) {
     let whole = whole.split(|byte| *byte == b'\n');
     for line in whole.skip(cut.into()).filter(|line| !line.is_empty()) {
         let line = str::from_utf8(line).ok().and_then(|it| it.split_once(' '));
-        let line = line.and_then(|(word, seconds)| Some((word, seconds.parse().ok()?)));
-        match line {
-            Some(("asked", seconds)) => lines.push((seconds, false)),
-            Some(("void", seconds)) => {
-                let mut asked = lines.iter_mut().rev();
-                if let Some(line) = asked.find(|line| **line == (seconds, false)) {
-                    line.1 = true;
-                }
-            }
-            Some(_) | None => is_foreign = true,
-        }
+        let is_ours = match line {
+            Some(("asked", seconds)) => seconds
+                .parse()
+                .map(|seconds| lines.push(LogLine::asked(seconds)))
+                .is_ok(),
+            Some(("id", id)) => Uuid::try_parse(id)
+                .is_ok_and(|id| lines.last_mut().is_some_and(|line| line.identify(id))),
+            Some(("void", seconds)) => seconds
+                .parse()
+                .map(|seconds| note_void(&mut lines, seconds))
+                .is_ok(),
+            Some(_) | None => false,
+        };
+        is_foreign |= !is_ours;
     }
     (lines, is_foreign)
 }
 
+fn note_void(lines: &mut [LogLine], seconds: i64) {
+    let mut asked = lines.iter_mut().rev();
+    if let Some(line) = asked.find(|line| !line.in_vain && line.seconds == seconds) {
+        line.in_vain = true;
+    }
+}
+
+impl LogLine {
+    fn asked(seconds: i64) -> Self {
+        Self {
+            seconds,
+            in_vain: false,
+            id: None,
+        }
+    }
+
+    /// Says whether it had no id yet.
+    fn identify(&mut self, id: Uuid) -> bool {
+        self.id.replace(id).is_none()
+    }
+}
+
 const LIFETIME: Duration = Duration::from_hours(1);
 const MINUTE: Duration = Duration::from_mins(1);
-/// Atlas: 100. The rest is left to other processes of the same account.
-const MOST_ALIVE: usize = 80;
-/// Atlas: 10.
-const MOST_A_MINUTE: usize = 5;
-/// How many were asked for just now where nothing is known: one may be, so that callers are served.
-const ASSUMED: usize = MOST_A_MINUTE - 1;
+/// Atlas: 10 a minute and 100 alive. The rest is left to other processes of the same account.
+pub(super) const MOST_MINTS: MintLimits = MintLimits {
+    a_minute: 5,
+    alive: 80,
+};
 const MOST_LINES: usize = 1_000;
 const LARGEST: u64 = 1 << 20;
 

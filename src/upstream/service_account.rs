@@ -3,10 +3,11 @@
 //!
 //! At most one mint is under way, in a task of its own, so that it does not end with the caller who happened
 //! to need it. A token that Atlas refuses is replaced once for any number of callers, and at most once a
-//! minute.
+//! minute. Replicas of a fleet share one token, and one of them mints it ([`shared`]).
 
 mod files;
 mod mint;
+mod shared;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,6 +21,7 @@ use tracing::warn;
 use super::client::AtlasClient;
 use super::error::{CredentialFailure, NoToken};
 use super::jitter::Jitter;
+use super::mint_log::LogOptions;
 use super::watched_secret::WatchedSecret;
 use crate::fleet::Fleet;
 use crate::system::{Clock, Moment, Secret};
@@ -73,6 +75,8 @@ struct AccountState {
     not_before: Duration,
     failures: u32,
     last_refusal: Option<Duration>,
+    /// The hash of the token that Atlas has refused, until there is another.
+    refused: Option<String>,
     /// Whether the mint under way is for a token that may be dead, and when the last such one ended.
     is_replacing: bool,
     last_replaced: Option<Duration>,
@@ -81,13 +85,27 @@ struct AccountState {
 #[derive(Clone)]
 struct Token {
     text: Secret,
+    hash: String,
     header: HeaderValue,
     minted_at: Moment,
     /// Whether the last process has left it, so that its age is not known.
     is_inherited: bool,
+    /// Whether other replicas may use it, too.
+    is_shared: bool,
     /// After how long it is renewed, and after how long it ends.
     renew_after: Duration,
     lifetime: Duration,
+}
+
+/// Where a token has come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// Atlas has just made it.
+    Minted { is_shared: bool },
+    /// The process before.
+    Inherited,
+    /// Another replica, this long after Atlas had made it.
+    Fleet { age: Duration },
 }
 
 impl ServiceAccount {
@@ -100,9 +118,17 @@ impl ServiceAccount {
             state_directory,
             persists,
             clock,
+            fleet,
             ..
         } = &environment;
-        let files = AccountFiles::new(state_directory, client_id, *persists, clock.clone());
+        let is_shared = fleet.as_ref().is_some_and(Fleet::shares_tokens);
+        let log_options = LogOptions {
+            writes: *persists,
+            is_shared,
+            // One may be minted, so that callers are served.
+            assumed: shared::part_of(fleet.as_ref()).a_minute - 1,
+        };
+        let files = AccountFiles::new(state_directory, client_id, log_options, clock.clone());
         Arc::new(Self {
             client_id: client_id.to_owned(),
             settings: ArcSwap::from_pointee(settings),
@@ -175,7 +201,7 @@ impl ServiceAccount {
         let credential = Arc::clone(&self.settings.load().name);
         warn!(%credential, "Atlas refused a token before its time; minting another");
         state.last_refusal = Some(now);
-        state.token = None;
+        state.refused = state.token.take().map(|token| token.hash);
         drop(self.files.forget_token());
         true
     }
@@ -224,6 +250,7 @@ impl ServiceAccount {
             account.renew();
         });
         self.renew();
+        self.share();
     }
 
     fn renew(self: &Arc<Self>) {
@@ -244,11 +271,12 @@ impl ServiceAccount {
         state.failure.filter(|_| !has_token)
     }
 
-    /// Gives the token back to Atlas, as well as that goes; one that is being minted, once it is there.
+    /// Gives the token back to Atlas, as well as that goes; one that is being minted, once it is there. One that
+    /// other replicas may use is left to them, and to the next process.
     pub(super) async fn revoke(self: &Arc<Self>) {
         self.mint_ended().await;
         let token = self.state().token.take();
-        if let Some(token) = token {
+        if let Some(token) = token.filter(|token| !token.is_shared) {
             self.revoke_token(&token.text).await;
         }
     }

@@ -79,6 +79,15 @@ pub(super) fn lost(lost: HttpErrorKind, failures: u32) -> MintError {
     }
 }
 
+/// Our own limit on tokens forbids one for as long.
+pub(super) fn limited(wait: Duration) -> MintError {
+    MintError {
+        why: CredentialFailure::MintLimit,
+        wait: wait.min(LONGEST_LIMITED_WAIT),
+        token: TokenFate::Unsent,
+    }
+}
+
 /// No answer that can be used; a token may have been made all the same.
 fn unavailable(instead: NoToken, failures: u32) -> MintError {
     MintError {
@@ -128,6 +137,8 @@ const LONGEST_LIFE: Duration = Duration::from_hours(1);
 const SHORTEST_LIFE: Duration = Duration::from_secs(30);
 const LONGEST_TOKEN: usize = 8 << 10;
 const LONGEST_WAIT: Duration = Duration::from_mins(5);
+/// The mint log may say an hour; an operator who clears it should not have to restart us.
+const LONGEST_LIMITED_WAIT: Duration = Duration::from_mins(5);
 const REFUSED_WAIT: Duration = Duration::from_mins(1);
 const UNSAID_WAIT: Duration = Duration::from_mins(1);
 

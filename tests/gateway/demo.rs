@@ -2,9 +2,12 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
+use crate::client::Reply;
 use crate::harness::files::Files;
+use crate::harness::servers;
 use crate::{client, program};
 
 // The demo's own Atlas runs in its process, so nothing here may wait for the runtime.
@@ -35,16 +38,7 @@ async fn the_demo_answers_its_first_curl_lines_and_ends_cleanly() {
         .collect();
     let mut replies = Vec::new();
     for url in &urls {
-        let (host, path) = url
-            .strip_prefix("http://")
-            .unwrap()
-            .split_once('/')
-            .unwrap();
-        let request = format!(
-            "GET /{path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nConnection: \
-             close\r\n\r\n"
-        );
-        replies.push(client::exchange(host.parse().unwrap(), request.as_bytes()).await);
+        replies.push(ask(url, token).await);
     }
     let statuses: Vec<u16> = replies.iter().map(|reply| reply.status).collect();
     assert_eq!(statuses, [200, 200, 200, 200, 404, 403]);
@@ -94,6 +88,80 @@ fn the_demo_says_in_words_that_it_has_no_place_for_its_files() {
         said.starts_with("the demo cannot go on: No such file or directory"),
         "{said}"
     );
+}
+
+/// Where there is no PostgreSQL, it says how to get one.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_of_the_central_trail_shows_both_replicas_and_leaves_nothing_behind() {
+    let place = Files::new();
+    // The server may be of another user.
+    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let mut demo = demo();
+    demo.args(["--", "--central"]).env("TMPDIR", place.path());
+    if servers::POSTGRES.find().is_none() {
+        let ended = demo.output().unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        let how = "the demo cannot go on: PostgreSQL is not here; Debian has it: apt-get install postgresql\n";
+        assert_eq!((ended.status.code(), said.as_str()), (Some(1), how));
+        return;
+    }
+    let mut demo = demo.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
+    let mut said = Vec::new();
+    while said.last().is_none_or(|line| line != "(Ctrl-C ends)") {
+        said.push(lines.next().expect("the demo has ended").unwrap());
+    }
+    let behind = |start: &str| {
+        let rests = said.iter().filter_map(move |line| line.strip_prefix(start));
+        rests.map(str::to_owned).collect::<Vec<String>>()
+    };
+    let (token, operator) = (behind("export TOKEN="), behind("export OPERATOR="));
+    let urls = behind("curl ");
+    let urls: Vec<&str> = urls
+        .iter()
+        .map(|it| it.split('\'').nth(1).unwrap())
+        .collect();
+    for url in &urls[..2] {
+        let reply = ask(url, &token[0]).await;
+        assert_eq!(reply.header("x-upstream-calls"), Some("0"), "{url}");
+    }
+    for url in &urls[2..4] {
+        let reply = ask(url, &operator[0]).await;
+        let page = reply.json();
+        let records = page["records"].as_array().unwrap();
+        for replica in ["gateway-1", "gateway-2"] {
+            assert!(records.iter().any(|it| it["replica"] == replica), "{page}");
+        }
+    }
+    let mut outputs = Vec::new();
+    for arguments in behind("cargo run --quiet -- ") {
+        let mut command = program::command();
+        let output = program::output(command.args(arguments.split(' ')));
+        assert!(output.status.success(), "{output:?}");
+        outputs.push(String::from_utf8(output.stdout).unwrap());
+    }
+    let [searched, used, verified] = &outputs[..] else {
+        panic!("{outputs:?}");
+    };
+    assert!(searched.matches("payments-api").count() >= 2, "{searched}");
+    assert!(used.contains("payments-batch"), "{used}");
+    assert_eq!(verified.matches("as shipped").count(), 2, "{verified}");
+    program::signal(&demo, "-TERM");
+    let rest: Vec<String> = lines.map_while(Result::ok).collect();
+    assert!(demo.wait().unwrap().success(), "{rest:?}");
+    // Each replica: one for the list of two, three for three pages.
+    assert_eq!(rest.last().unwrap(), "8 calls reached Atlas in all");
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
+}
+
+async fn ask(url: &str, token: &str) -> Reply {
+    let address = url.strip_prefix("http://").unwrap();
+    let (host, path) = address.split_once('/').unwrap();
+    let request = format!(
+        "GET /{path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nConnection: \
+         close\r\n\r\n"
+    );
+    client::exchange(host.parse().unwrap(), request.as_bytes()).await
 }
 
 fn demo() -> Command {

@@ -4,10 +4,21 @@
 mod joined;
 mod lists;
 mod purges;
+mod rights;
 mod share;
+mod tokens;
 
 use crate::harness::engine::Engine;
 use crate::world::{Plan, World, set, write_private};
+
+/// A world whose gateway is the replica `name` of the fleet of `engine`.
+pub(crate) async fn replica(engine: &Engine, name: &str, change: impl FnOnce(&mut Plan)) -> World {
+    World::with(|plan| {
+        join(engine, plan, name);
+        change(plan);
+    })
+    .await
+}
 
 /// Two replicas of one fleet, which are connected, in front of one Atlas.
 pub(crate) async fn two_replicas(engine: &Engine, change: impl Fn(&mut Plan)) -> [World; 2] {
@@ -27,9 +38,13 @@ pub(crate) async fn two_replicas(engine: &Engine, change: impl Fn(&mut Plan)) ->
 
 /// Makes a gateway a replica of a fleet of five.
 pub(crate) fn join(engine: &Engine, plan: &mut Plan, name: &str) {
+    join_config(engine, &mut plan.config, name);
+}
+
+/// The same for a configuration alone.
+pub(crate) fn join_config(engine: &Engine, config: &mut toml::Table, name: &str) {
     let key = engine.socket().with_file_name("key");
     write_private(&key, "a key of the fleet for tests, 32 and more");
-    let config = &mut plan.config;
     set(config, "audit.replica", name);
     set(config, "fleet.name", "tests");
     set(config, "fleet.replicas", 5);

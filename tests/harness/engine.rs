@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use redis::{AsyncConnectionConfig, Value};
+use redis::{AsyncConnectionConfig, RedisError, Value};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -81,6 +81,20 @@ impl Engine {
             command.arg(*word);
         }
         command.query_async(&mut connection).await.unwrap()
+    }
+
+    /// Sends a command as another user.
+    pub(crate) async fn command_as(
+        &self,
+        (user, password): (&str, &str),
+        words: &[&str],
+    ) -> Result<Value, RedisError> {
+        let url = self.url().replace("unix://", "redis+unix://");
+        let client = redis::Client::open(format!("{url}?user={user}&pass={password}"))?;
+        let mut connection = client.get_multiplexed_async_connection().await?;
+        let mut command = redis::cmd(words[0]);
+        command.arg(&words[1..]);
+        command.query_async(&mut connection).await
     }
 
     async fn connect(&self) -> Option<redis::aio::MultiplexedConnection> {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -11,22 +12,26 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls};
 
-use super::authority::Authority;
 use super::servers::POSTGRES;
-use super::world::write_private;
 
 /// A running server.
 pub(crate) struct Postgres {
     programs: PathBuf,
     place: TempDir,
+    settings: &'static [&'static str],
     server: Option<Child>,
     /// On a loopback address too, with TLS.
     tcp_port: Option<u16>,
 }
 
 impl Postgres {
-    /// Starts one with an empty database `audit`; `None` where there is none to start.
+    /// Starts one with an empty database `audit`; `None` where there is none to start. It waits for no disk.
     pub(crate) async fn start_empty() -> Option<Self> {
+        Self::start_with(&["fsync=off", "shared_buffers=16MB"]).await
+    }
+
+    /// The same with these settings.
+    pub(crate) async fn start_with(settings: &'static [&'static str]) -> Option<Self> {
         let server = POSTGRES.wanted()?;
         let programs = server.parent().unwrap().to_owned();
         let place = tempfile::Builder::new().prefix("pg").tempdir().unwrap();
@@ -36,6 +41,7 @@ impl Postgres {
         let mut postgres = Self {
             programs,
             place,
+            settings,
             server: None,
             tcp_port: None,
         };
@@ -47,6 +53,8 @@ impl Postgres {
             "--locale=C",
         ]);
         initdb.args(["--no-sync", "--pgdata"]).arg(postgres.data());
+        // Ctrl-C is for who waits for it, who then ends in good order.
+        initdb.process_group(0);
         let made = initdb.output().unwrap();
         assert!(made.status.success(), "{made:?}");
         postgres.resume().await;
@@ -118,11 +126,12 @@ impl Postgres {
         assert!(self.has_started().await, "{}", self.log());
     }
 
-    /// Begins it anew, on a loopback address too, with the authority's certificate; on which port.
-    pub(crate) async fn listen(&mut self, authority: &Authority) -> u16 {
-        for name in TLS_FILES {
+    /// Begins it anew, on a loopback address too, with these files of TLS; on which port.
+    pub(crate) async fn listen(&mut self, certificate: &Path, key: &Path) -> u16 {
+        for (name, file) in TLS_FILES.iter().zip([certificate, key]) {
             let copy = self.place.path().join(name);
-            write_private(&copy, &fs::read_to_string(authority.path(name)).unwrap());
+            fs::copy(file, &copy).unwrap();
+            fs::set_permissions(&copy, fs::Permissions::from_mode(0o600)).unwrap();
             if let Some((user, group)) = server_user() {
                 std::os::unix::fs::chown(&copy, Some(user), Some(group)).unwrap();
             }
@@ -147,7 +156,8 @@ impl Postgres {
         let mut server = self.program("postgres");
         server.arg("-D").arg(self.data());
         server.arg("-k").arg(self.place.path());
-        let mut settings = SETTINGS.map(str::to_owned).to_vec();
+        let settings = SETTINGS.iter().chain(self.settings);
+        let mut settings: Vec<_> = settings.map(|it| (*it).to_owned()).collect();
         if let Some(port) = self.tcp_port {
             settings.push(format!("port={port}"));
             settings.push("listen_addresses=127.0.0.1".to_owned());
@@ -205,7 +215,8 @@ impl Postgres {
         kill_process(Pid::from_child(server), signal).unwrap();
     }
 
-    fn program(&self, name: &str) -> Command {
+    /// A program of this version, as the user that the server is of.
+    pub(crate) fn program(&self, name: &str) -> Command {
         let mut command = Command::new(self.programs.join(name));
         command.current_dir(self.place.path());
         if let Some((user, group)) = server_user() {
@@ -239,12 +250,7 @@ fn server_user() -> Option<(u32, u32)> {
     Some((numbers.next().unwrap(), numbers.next().unwrap()))
 }
 
-/// As the authority names them.
+/// A certificate and its key.
 const TLS_FILES: [&str; 2] = ["server.pem", "server.key"];
-/// No address but the socket; and no waiting for a disk.
-const SETTINGS: [&str; 4] = [
-    "listen_addresses=",
-    "fsync=off",
-    "max_connections=30",
-    "shared_buffers=16MB",
-];
+/// No address but the socket.
+const SETTINGS: [&str; 2] = ["listen_addresses=", "max_connections=30"];

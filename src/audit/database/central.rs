@@ -19,27 +19,27 @@ use super::usage::add_usage;
 
 /// Where the trail of all replicas is read.
 #[derive(Clone, Debug)]
-pub(crate) struct CentralTrail {
+pub struct CentralTrail {
     /// The database.
-    pub(crate) database: DatabaseConfig,
+    pub database: DatabaseConfig,
     /// Directories whose records may not all have been shipped yet.
-    pub(crate) directories: Vec<PathBuf>,
+    pub directories: Vec<PathBuf>,
     /// For deadlines.
-    pub(crate) clock: Clock,
+    pub clock: Clock,
 }
 
 /// What a search found out besides records.
 #[derive(Debug, Default)]
-pub(crate) struct CentralCoverage {
+pub struct CentralCoverage {
     /// How far each chain has come.
-    pub(crate) chains: Vec<ChainStatus>,
+    pub chains: Vec<ChainStatus>,
     /// What could not be searched.
-    pub(crate) incomplete: Vec<Incomplete>,
+    pub incomplete: Vec<Incomplete>,
 }
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum CentralError {
+pub enum CentralError {
     /// The database.
     #[error("the database cannot be used")]
     Database(#[from] DatabaseError),
@@ -55,12 +55,23 @@ impl CentralTrail {
         &self,
         query: &CentralQuery,
         is_over: impl Fn() -> bool + Clone + Send + 'static,
-        mut see: impl FnMut(&Found<'_>, RecordPlace) -> ControlFlow<()>,
+        see: impl FnMut(&Found<'_>, RecordPlace) -> ControlFlow<()>,
     ) -> Result<CentralCoverage, CentralError> {
         let connection = Connection::open(&self.database, &self.clock).await?;
-        let chains = chains(&connection).await?;
+        self.search_over(&connection, query, is_over, see).await
+    }
+
+    /// The same over a connection that is there.
+    pub async fn search_over(
+        &self,
+        connection: &Connection,
+        query: &CentralQuery,
+        is_over: impl Fn() -> bool + Clone + Send + 'static,
+        mut see: impl FnMut(&Found<'_>, RecordPlace) -> ControlFlow<()>,
+    ) -> Result<CentralCoverage, CentralError> {
+        let chains = chains(connection).await?;
         let starts = self.tail_starts(&chains).await?;
-        let mut search = CentralSearch::new(&connection, query, &shipped(&starts)).await?;
+        let mut search = CentralSearch::new(connection, query, &shipped(&starts)).await?;
         let mut tails = Vec::new();
         for start in starts {
             tails.push(start.read(query.clone(), is_over.clone()));
@@ -85,7 +96,7 @@ impl CentralTrail {
     }
 
     /// Adds up who asked how often, by the times of `filter`.
-    pub(crate) async fn add_usage(
+    pub async fn add_usage(
         &self,
         filter: &Filter,
         by: GroupBy,

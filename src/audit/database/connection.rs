@@ -14,7 +14,7 @@ use super::schema;
 use super::tls::Tls;
 
 /// Derefs to the client. Dropping it closes the socket at once, whatever the server does.
-pub(crate) struct Connection {
+pub struct Connection {
     client: Client,
     driver: AbortHandle,
     clock: Clock,
@@ -22,10 +22,7 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Connects, and checks that the tables are there.
-    pub(crate) async fn open(
-        config: &DatabaseConfig,
-        clock: &Clock,
-    ) -> Result<Self, DatabaseError> {
+    pub async fn open(config: &DatabaseConfig, clock: &Clock) -> Result<Self, DatabaseError> {
         let mut connection = Self::open_unprepared(config, clock).await?;
         connection
             .in_time(async |it| it.check_schema().await)

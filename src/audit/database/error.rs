@@ -10,7 +10,7 @@ use crate::system::{NoTls, SecretFileError};
 
 /// Why the database cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum DatabaseError {
+pub enum DatabaseError {
     /// `audit verify --database` says more.
     #[error("a record has no line in it; `audit verify --database` names what is damaged")]
     Damaged,

@@ -10,11 +10,11 @@ use super::error::DatabaseError;
 use super::instant::Instant;
 use super::place::RecordPlace;
 
-/// The batches in which some records are. Only the one that was used last is unpacked: a page of records may be of
-/// as many batches, of which few are shown.
+/// The batches in which some records are. Of each chain only the one that was used last is unpacked: a page of
+/// records may be of as many batches, of which few are shown.
 pub(super) struct Lines {
     packed: HashMap<i32, Vec<PackedBatch>>,
-    open: Option<OpenBatch>,
+    open: HashMap<i32, OpenBatch>,
 }
 
 struct PackedBatch {
@@ -24,7 +24,6 @@ struct PackedBatch {
 }
 
 struct OpenBatch {
-    chain: i32,
     first: u64,
     lines: String,
 }
@@ -54,7 +53,10 @@ impl Lines {
                     });
             }
         }
-        Ok(Self { packed, open: None })
+        Ok(Self {
+            packed,
+            open: HashMap::new(),
+        })
     }
 
     /// The line of the record at this place; `None` where the batches have it not, or have another.
@@ -65,18 +67,13 @@ impl Lines {
             .filter(|it| it.first <= seq)
             .max_by_key(|it| it.first)?;
         let first = batch.first;
-        let is_open = |open: &OpenBatch| (open.chain, open.first) == (chain, first);
-        if !self.open.as_ref().is_some_and(is_open) {
+        if self.open.get(&chain).is_none_or(|open| open.first != first) {
             let lines = unpack(&batch.lines, batch.bytes).ok()?;
-            self.open = Some(OpenBatch {
-                chain,
-                first,
-                lines,
-            });
+            self.open.insert(chain, OpenBatch { first, lines });
         }
         // The records of a batch follow one another.
         let index = usize::try_from(seq - first).ok()?;
-        let line = self.open.as_ref()?.lines.lines().nth(index)?;
+        let line = self.open.get(&chain)?.lines.lines().nth(index)?;
         (chain::seq(line.as_bytes()) == Some(seq)).then_some(line)
     }
 }

@@ -8,13 +8,13 @@ use crate::audit::search::Order;
 
 /// Where a record stands among those of all chains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct RecordPlace {
+pub struct RecordPlace {
     /// When it was recorded.
-    pub(crate) time: Timestamp,
+    pub time: Timestamp,
     /// The number of its chain in the database.
-    pub(crate) chain: i32,
+    pub chain: i32,
     /// Its number in the chain.
-    pub(crate) seq: u64,
+    pub seq: u64,
 }
 
 /// A record's line, and where it stands.

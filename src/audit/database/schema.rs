@@ -14,7 +14,7 @@ const MIGRATIONS: [(i32, &str); 2] = [
 ];
 
 /// All of it, as a script for `psql`, for a database without any of it.
-pub(crate) fn script() -> String {
+pub fn script() -> String {
     let steps = MIGRATIONS.map(|(version, sql)| format!("{sql}\n{}\n", note(version)));
     format!("BEGIN;\n\n{}\nCOMMIT;\n", steps.concat())
 }

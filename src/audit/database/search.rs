@@ -22,29 +22,29 @@ use super::place::{PlacedLine, RecordPlace};
 
 /// How far a chain has come.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct ChainStatus {
+pub struct ChainStatus {
     /// Its number in the database.
     #[serde(skip)]
-    pub(crate) id: i32,
+    pub id: i32,
     /// Its id.
-    pub(crate) chain: Uuid,
+    pub chain: Uuid,
     /// Who writes it.
-    pub(crate) replica: String,
+    pub replica: String,
     /// Its last record that the database has.
-    pub(crate) seq: u64,
+    pub seq: u64,
     /// When that was shipped.
-    pub(crate) shipped: String,
+    pub shipped: String,
 }
 
 /// Which records are wanted.
 #[derive(Clone, Debug)]
-pub(crate) struct CentralQuery {
+pub struct CentralQuery {
     /// Those that pass.
-    pub(crate) filter: Filter,
+    pub filter: Filter,
     /// Which of them comes first.
-    pub(crate) order: Order,
+    pub order: Order,
     /// Only those behind this one.
-    pub(crate) behind: Option<RecordPlace>,
+    pub behind: Option<RecordPlace>,
 }
 
 /// The records of the database that pass, in their order; they are read a page at a time.

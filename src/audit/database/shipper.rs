@@ -17,6 +17,7 @@ use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::atlas::Timestamp;
 use crate::audit::chain::Tip;
 use crate::audit::config::Sync;
 use crate::audit::journal::Journal;
@@ -72,7 +73,6 @@ enum ShippingError {
 /// A connection, and where the journal is read.
 struct Session {
     connection: Connection,
-    reader: JournalReader,
     heads: HeadShipping,
     chain: i32,
     tip: Tip,
@@ -80,6 +80,14 @@ struct Session {
     days: BTreeSet<String>,
     /// The hour since 1970 whose checkpoint is there.
     marked: i64,
+}
+
+/// What was read of the journal, up to the record `goal`, from `began` on.
+struct Read {
+    shipment: Shipment,
+    reader: JournalReader,
+    began: Timestamp,
+    goal: u64,
 }
 
 impl fmt::Debug for Shipper {
@@ -185,24 +193,17 @@ impl Shipper {
     /// Ships over one connection, until the journal has ended.
     async fn session(&self) -> Result<(), ShippingError> {
         let mut session = self.begin().await?;
+        // With the last that was shipped, which is compared.
+        let mut reader = JournalReader::new(&self.directory, session.tip.seq);
         loop {
             let is_last = self.journal.has_ended();
-            let began = self.clock.now().wall;
-            let goal = self.last();
-            let (shipment, reader) = self
-                .read(session.reader, (session.chain, session.tip), goal)
-                .await?;
-            session.reader = reader;
-            if !shipment.is_empty() {
-                let records = shipment.count;
-                session.ship(shipment).await?;
-                let until = (session.tip.seq >= goal).then_some(began);
-                self.progress.reached(session.tip.seq, until, records);
-                self.well();
-                continue;
+            let mut read = self.read(reader, (session.chain, session.tip)).await?;
+            while !read.shipment.is_empty() {
+                read = self.ship(&mut session, read).await?;
             }
+            reader = read.reader;
             self.is_ahead(session.tip)?;
-            self.progress.reached(session.tip.seq, Some(began), 0);
+            self.progress.reached(session.tip.seq, Some(read.began), 0);
             self.well();
             session.ship_heads(&self.clock).await?;
             self.mark(&mut session).await?;
@@ -212,6 +213,23 @@ impl Shipper {
             self.until_more(&session.connection, &session.heads, session.tip)
                 .await?;
         }
+    }
+
+    /// Ships what was read, and meanwhile reads what comes next.
+    async fn ship(&self, session: &mut Session, read: Read) -> Result<Read, ShippingError> {
+        let Read {
+            shipment,
+            reader,
+            began,
+            goal,
+        } = read;
+        let (records, behind) = (shipment.count, (session.chain, shipment.to));
+        let (shipped, next) = tokio::join!(session.ship(shipment), self.read(reader, behind));
+        shipped?;
+        let until = (session.tip.seq >= goal).then_some(began);
+        self.progress.reached(session.tip.seq, until, records);
+        self.well();
+        next
     }
 
     /// Makes the checkpoint of this hour, if it is this replica that does.
@@ -245,8 +263,6 @@ impl Shipper {
         Ok(Session {
             heads: HeadShipping::new(&self.directory, end.id),
             connection,
-            // With the last that was shipped, which is compared.
-            reader: JournalReader::new(&self.directory, end.tip.seq),
             chain: end.id,
             tip: end.tip,
             days: BTreeSet::new(),
@@ -254,20 +270,25 @@ impl Shipper {
         })
     }
 
-    /// Reads what comes next of the journal, up to the record `last`. Gives the reader back.
+    /// Reads what comes next of the journal, up to the last record that may be shipped.
     async fn read(
         &self,
         mut reader: JournalReader,
         (chain, tip): (i32, Tip),
-        last: u64,
-    ) -> Result<(Shipment, JournalReader), ShippingError> {
+    ) -> Result<Read, ShippingError> {
+        let (began, goal) = (self.clock.now().wall, self.last());
         let read = in_background(move || {
             let mut shipment = Shipment::new(chain, tip)?;
             let mut block = Vec::new();
-            while shipment.bytes < LARGEST_SHIPMENT && reader.next(&mut block, last)? {
+            while shipment.bytes < LARGEST_SHIPMENT && reader.next(&mut block, goal)? {
                 shipment.add(&block)?;
             }
-            Ok::<_, ShippingError>((shipment, reader))
+            Ok::<_, ShippingError>(Read {
+                shipment,
+                reader,
+                began,
+                goal,
+            })
         });
         read.await
             .unwrap_or_else(|| Err(io::Error::other("the work was not done").into()))

@@ -102,11 +102,12 @@ fn json(value: Option<String>) -> String {
 }
 
 const SUMS: &str = "count(*), count(*) FILTER (WHERE outcome = 'answered'), \
-     count(*) FILTER (WHERE outcome = 'denied'), sum(cost)::bigint, sum(spent)::bigint, \
-     sum(greatest(cost - spent, 0))::bigint, min(time), max(time)";
-/// As [`would_have_cost`](crate::audit::usage::would_have_cost) has it.
+     count(*) FILTER (WHERE outcome = 'denied'), sum(cost), sum(spent), sum(greatest(cost - spent, 0)), \
+     min(time), max(time)";
+/// As [`would_have_cost`](crate::audit::usage::would_have_cost) has it: an integer, of which the sum costs less than of a
+/// bigint.
 const COST: &str = "CASE WHEN outcome = 'answered' \
-     THEN greatest((coalesce(certificates, 0) + 499) / 500, 1) ELSE 0 END::bigint";
-const SPENT: &str = "coalesce(upstream_calls, 0)::bigint";
+     THEN greatest((coalesce(certificates, 0) + 499) / 500, 1) ELSE 0 END";
+const SPENT: &str = "coalesce(upstream_calls, 0)";
 /// Enough for a row of each user: a month that is sorted on the disk takes half as long again.
 const MEMORY: &str = "SET work_mem = '64MB'";

@@ -1,14 +1,13 @@
 //! `check --online`, the doctor: tries everything that the gateway would ask or open, a line each, with what to
 //! do where it does not work.
 
-use std::fmt;
 use std::net::TcpListener;
 
 use clap::ValueEnum;
-use serde::Serialize;
 use tokio::runtime;
 
-use super::advice;
+use super::finding::Finding;
+use super::{advice, fleet};
 use crate::app::App;
 use crate::audit::{DatabaseConfig, database};
 use crate::commands::{ExitStatus, complain, say};
@@ -26,17 +25,6 @@ pub(super) enum FindingFormat {
     /// Lines behind the effective settings.
     #[default]
     Text,
-}
-
-#[derive(Debug, Serialize)]
-struct Finding {
-    what: String,
-    well: bool,
-    #[serde(skip)]
-    notable: bool,
-    found: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    advice: Option<String>,
 }
 
 pub(super) fn run(config: &Config, format: FindingFormat) -> ExitStatus {
@@ -85,6 +73,9 @@ async fn findings(config: &Config) -> Result<Vec<Finding>, Vec<ConfigError>> {
     }
     if let Some(database) = &config.audit.database {
         findings.push(of_database(database, &clock).await);
+    }
+    if let Some(found) = App::check_fleet(config, &clock).await? {
+        findings.extend(fleet::findings(found));
     }
     findings.extend(of_addresses(config));
     findings.extend(of_places(config));
@@ -216,45 +207,6 @@ fn of_places(config: &Config) -> impl Iterator<Item = Finding> {
             ),
         )
     })
-}
-
-impl Finding {
-    fn good(what: String, found: String) -> Self {
-        Self {
-            what,
-            well: true,
-            notable: false,
-            found,
-            advice: None,
-        }
-    }
-
-    fn bad(what: String, found: String, advice: Option<String>) -> Self {
-        Self {
-            what,
-            well: false,
-            notable: true,
-            found,
-            advice,
-        }
-    }
-
-    fn tell(&self) -> bool {
-        if !self.notable {
-            return say(&format_args!("# {self}"));
-        }
-        complain(self);
-        if let Some(advice) = &self.advice {
-            complain(&format_args!("  {advice}"));
-        }
-        true
-    }
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.what, self.found)
-    }
 }
 
 fn json(findings: &[Finding]) -> String {

@@ -10,18 +10,23 @@ use super::{Label, Register, from_zero};
 
 words! {
     /// A function of the library that the engine runs for us.
-    pub(crate) enum FleetFunction {
+    #[expect(missing_docs, reason = "each is explained where it is defined, in Lua")]
+    pub enum FleetFunction {
         Fail = "fail",
+        FailToken = "fail_token",
         Heard = "heard",
         Here = "here",
+        KeepToken = "keep_token",
         Observe = "observe",
         Open = "open",
         PurgeList = "purge_list",
         PurgeProject = "purge_project",
         Renew = "renew",
         Store = "store",
+        StoreToken = "store_token",
         Take = "take",
         Tell = "tell",
+        Token = "token",
     }
 }
 
@@ -72,9 +77,10 @@ words! {
 pub struct FleetMetrics {
     pub connected: Gauge,
     pub(crate) members: Gauge,
+    pub(crate) replicas: Gauge,
     pub(crate) config_differs: Gauge,
-    operations: Family<[(&'static str, &'static str); 2], Counter>,
-    operation_seconds: Family<Label<FleetFunction>, Histogram, fn() -> Histogram>,
+    operations: Family<OperationLabels, Counter>,
+    operation_seconds: OperationSeconds,
     lists: Family<Label<ListSource>, Counter>,
     pub(crate) takeovers: Counter,
     events: Family<Label<&'static str>, Counter>,
@@ -82,23 +88,32 @@ pub struct FleetMetrics {
     rejected: Family<Label<FleetRejection>, Counter>,
 }
 
+type OperationLabels = [(&'static str, &'static str); 2];
+type OperationSeconds = Family<Label<FleetFunction>, Histogram, fn() -> Histogram>;
+
 impl FleetMetrics {
     /// Makes the metrics known to `registry`.
     pub fn register(registry: &mut Registry) -> Self {
-        let operations = Family::<[(&str, &str); 2], Counter>::default();
+        let seconds: fn() -> Histogram = || Histogram::new(OPERATION_SECONDS);
+        let operation_seconds = Family::<Label<FleetFunction>, _, _>::new_with_constructor(seconds);
+        let operations = Family::<OperationLabels, Counter>::default();
         for function in FleetFunction::ALL {
+            drop(operation_seconds.get_or_create(&[("operation", function)]));
             for result in FleetResult::ALL {
                 let labels = [("operation", function.word()), ("result", result.word())];
                 drop(operations.get_or_create(&labels));
             }
         }
-        let seconds: fn() -> Histogram = || Histogram::new(OPERATION_SECONDS);
         Self {
             connected: registry.gauge(
                 "fleet_connected",
                 "1 while this replica shares with the others, 0 while it is alone or has no fleet",
             ),
             members: registry.gauge("fleet_members", "Replicas of the fleet that run"),
+            replicas: registry.gauge(
+                "fleet_replicas",
+                "The most replicas that the configuration expects, 0 where there is no fleet",
+            ),
             config_differs: registry.gauge(
                 "fleet_config_differs",
                 "Replicas whose configuration of lists and limits is another than this one's",
@@ -111,7 +126,7 @@ impl FleetMetrics {
             operation_seconds: registry.add(
                 "fleet_operation_seconds",
                 "How long calls of the engine's functions took that were answered",
-                Family::new_with_constructor(seconds),
+                operation_seconds,
             ),
             lists: registry.add(
                 "fleet_lists",
@@ -139,11 +154,13 @@ impl FleetMetrics {
         }
     }
 
+    /// Counts one call.
     pub(crate) fn called(&self, function: FleetFunction, result: FleetResult) {
         let labels = [("operation", function.word()), ("result", result.word())];
         self.operations.get_or_create(&labels).inc();
     }
 
+    /// Notes how long a call took that was answered.
     pub(crate) fn answered(&self, function: FleetFunction, seconds: f64) {
         let histogram = self
             .operation_seconds

@@ -9,11 +9,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tracing::warn;
+use uuid::Uuid;
 
 use crate::atlas::Timestamp;
+use crate::fleet::{MintLimits, OwnMint};
 use crate::system::{Clock, Secret, may_wait};
 use crate::upstream::encrypted_token;
-use crate::upstream::mint_log::MintLog;
+use crate::upstream::mint_log::{LogOptions, MintLog};
 
 #[derive(Clone)]
 pub(super) struct AccountFiles(Arc<Inside>);
@@ -23,13 +25,18 @@ struct Inside {
     clock: Clock,
     log_path: PathBuf,
     log: Mutex<Option<MintLog>>,
+    log_options: LogOptions,
     token_path: PathBuf,
-    persists: bool,
     is_taken_up: AtomicBool,
 }
 
 impl AccountFiles {
-    pub(super) fn new(directory: &Path, client_id: &str, persists: bool, clock: Clock) -> Self {
+    pub(super) fn new(
+        directory: &Path,
+        client_id: &str,
+        log_options: LogOptions,
+        clock: Clock,
+    ) -> Self {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
         let name = client_id.replace(|c| !is_plain(c), "-");
         Self(Arc::new(Inside {
@@ -37,18 +44,23 @@ impl AccountFiles {
             clock,
             log_path: directory.join(format!("{name}.ledger")),
             log: Mutex::default(),
+            log_options,
             token_path: directory.join(format!("{name}.token")),
-            persists,
-            is_taken_up: AtomicBool::new(!persists),
+            is_taken_up: AtomicBool::new(!log_options.writes),
         }))
     }
 
     /// Writes down that a token is about to be asked for, if it may be; otherwise how long not.
-    pub(super) async fn record_mint(&self, credential: Arc<str>) -> Result<(), Duration> {
-        let recorded = self.with_log(|log, clock| {
+    pub(super) async fn record_mint(
+        &self,
+        credential: Arc<str>,
+        limits: MintLimits,
+        id: Option<Uuid>,
+    ) -> Result<(), Duration> {
+        let recorded = self.with_log(move |log, clock| {
             let now = clock.now();
-            log.may_mint(now.elapsed)?;
-            Ok(log.record(now))
+            log.may_mint(now.elapsed, limits)?;
+            Ok(log.record(now, id))
         });
         let recorded = recorded.await?;
         // The caller who needs a token does not wait for the disk.
@@ -59,6 +71,11 @@ impl AccountFiles {
             }
         });
         Ok(())
+    }
+
+    /// The mints of the last hour.
+    pub(super) async fn own_mints(&self) -> Vec<OwnMint> {
+        self.with_log(|log, clock| log.own(clock.elapsed())).await
     }
 
     pub(super) async fn mint_unsent(&self) {
@@ -77,7 +94,7 @@ impl AccountFiles {
         expires: Timestamp,
         secret: Arc<Secret>,
     ) -> io::Result<()> {
-        if !self.0.persists {
+        if !self.0.log_options.writes {
             return Ok(());
         }
         let inside = Arc::clone(&self.0);
@@ -101,7 +118,7 @@ impl AccountFiles {
     pub(super) fn forget_token(&self) -> impl Future<Output = ()> + use<> {
         let inside = Arc::clone(&self.0);
         let removed = tokio::task::spawn_blocking(move || {
-            if inside.persists {
+            if inside.log_options.writes {
                 encrypted_token::remove(&inside.token_path);
             }
         });
@@ -116,8 +133,8 @@ impl AccountFiles {
         may_wait(move || {
             let mut log = inside.log.lock().unwrap_or_else(PoisonError::into_inner);
             let (path, clock) = (&inside.log_path, &inside.clock);
-            let log = log
-                .get_or_insert_with(|| MintLog::open(path.clone(), clock.now(), inside.persists));
+            let options = inside.log_options;
+            let log = log.get_or_insert_with(|| MintLog::open(path.clone(), clock.now(), options));
             work(log, clock)
         })
         .await

@@ -8,8 +8,11 @@ use base64::engine::general_purpose::STANDARD;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
 use tracing::{error, info, warn};
+use uuid::Uuid;
 
-use super::{AccountState, MARGIN, ServiceAccount, Token};
+use super::{AccountState, FRESH, MARGIN, Origin, ServiceAccount, Token, shared};
+use crate::atlas::Timestamp;
+use crate::fleet::MintLimits;
 use crate::http_client::{CallBounds, HttpErrorKind, HttpReply};
 use crate::system::Secret;
 use crate::telemetry::Tally;
@@ -44,18 +47,22 @@ impl ServiceAccount {
         if let Some((token, expires)) = self.files.take_up_token(self.secret()).await {
             let lifetime = expires.since(self.now().wall).min(LONGEST_LEFT);
             if lifetime > MARGIN {
-                self.adopt(Minted { token, lifetime }, true);
+                self.adopt(Minted { token, lifetime }, Origin::Inherited);
                 return;
             }
         }
-        let MintError { why, wait, .. } = match self.try_mint().await {
-            Ok(minted) => {
-                self.count(MintResult::Minted);
-                self.adopt(minted, false);
-                return;
+        match self.obtain().await {
+            Ok((minted, origin)) => {
+                if matches!(origin, Origin::Minted { .. }) {
+                    self.count(MintResult::Minted);
+                }
+                self.adopt(minted, origin);
             }
-            Err(error) => error,
-        };
+            Err(error) => self.put_off(error),
+        }
+    }
+
+    fn put_off(&self, MintError { why, wait, .. }: MintError) {
         self.count(match why {
             CredentialFailure::MintLimit | CredentialFailure::MintLimited(_) => MintResult::Limited,
             CredentialFailure::Refused(_) => MintResult::Refused,
@@ -79,16 +86,20 @@ impl ServiceAccount {
         state.not_before = now + wait + late;
     }
 
-    async fn try_mint(self: &Arc<Self>) -> Result<Minted, MintError> {
+    /// Asks Atlas for a token, if `limits` allow it.
+    pub(super) async fn try_mint(
+        self: &Arc<Self>,
+        limits: MintLimits,
+        id: Option<Uuid>,
+    ) -> Result<Minted, MintError> {
         let failures = self.state().failures;
         let secret = self.secret();
         let credential = Arc::clone(&self.settings.load().name);
-        let recorded = self.files.record_mint(Arc::clone(&credential)).await;
-        recorded.map_err(|wait| MintError {
-            why: CredentialFailure::MintLimit,
-            wait: wait.min(LONGEST_LOG_WAIT),
-            token: TokenFate::Unsent,
-        })?;
+        let recorded = self
+            .files
+            .record_mint(Arc::clone(&credential), limits, id)
+            .await;
+        recorded.map_err(token_response::limited)?;
         let form = "grant_type=client_credentials".to_owned();
         let minted = match self.post(Endpoint::Token, &secret, form).await {
             Ok(reply) => {
@@ -104,15 +115,20 @@ impl ServiceAccount {
             Err(TokenFate::None) => self.files.mint_in_vain().await,
         }
         let (minted, answered_on) = minted?;
-        let expires = answered_on.plus(minted.lifetime);
-        let kept = self.files.keep_token(minted.token.clone(), expires, secret);
-        if let Err(error) = kept.await {
-            warn!(%credential, %error, "cannot keep the token for the next process");
-        }
+        self.keep_for_the_next(&minted, answered_on).await;
         Ok(minted)
     }
 
-    fn adopt(&self, minted: Minted, is_inherited: bool) {
+    pub(super) async fn keep_for_the_next(&self, minted: &Minted, now: Timestamp) {
+        let (token, expires) = (minted.token.clone(), now.plus(minted.lifetime));
+        let kept = self.files.keep_token(token, expires, self.secret()).await;
+        if let Err(error) = kept {
+            let credential = &self.settings.load().name;
+            warn!(%credential, %error, "cannot keep the token for the next process");
+        }
+    }
+
+    fn adopt(&self, minted: Minted, origin: Origin) {
         let Some(header) = token_response::bearer(&minted.token) else {
             return;
         };
@@ -120,11 +136,20 @@ impl ServiceAccount {
         let life = minted.lifetime;
         let jitter = self.environment.jitter;
         let (credential, seconds) = (&self.settings.load().name, life.as_secs());
-        if is_inherited {
-            info!(%credential, seconds, "took up the token of the process before");
-        } else {
-            info!(%credential, seconds, "minted a token for Atlas");
-        }
+        let age = match origin {
+            Origin::Fleet { age } => {
+                info!(%credential, seconds, "took up the token of the fleet");
+                age
+            }
+            Origin::Inherited => {
+                info!(%credential, seconds, "took up the token of the process before");
+                Duration::ZERO
+            }
+            Origin::Minted { .. } => {
+                info!(%credential, seconds, "minted a token for Atlas");
+                Duration::ZERO
+            }
+        };
         let _ = self.without_token.is_over(now.elapsed);
         let _ = self.unanswered.is_over(now.elapsed);
         let mut state = self.state();
@@ -135,13 +160,21 @@ impl ServiceAccount {
         }
         state.failure = None;
         state.failures = 0;
+        state.refused = None;
         state.not_before = now.elapsed;
+        let whole = age + life;
+        let renew_after = jitter.between(whole * 75 / 100, whole * 85 / 100);
         state.token = Some(Token {
+            hash: shared::hash(&minted.token),
             text: minted.token,
             header,
             minted_at: now,
-            is_inherited,
-            renew_after: jitter.between(life * 75 / 100, life * 85 / 100),
+            is_inherited: origin == Origin::Inherited || age >= FRESH,
+            is_shared: matches!(
+                origin,
+                Origin::Fleet { .. } | Origin::Minted { is_shared: true }
+            ),
+            renew_after: renew_after.saturating_sub(age),
             lifetime: life,
         });
         self.show_expiry(life);
@@ -203,6 +236,4 @@ impl ServiceAccount {
 }
 
 const LONGEST_LEFT: Duration = Duration::from_hours(1);
-/// The mint log may say an hour; an operator who clears it should not have to restart us.
-const LONGEST_LOG_WAIT: Duration = Duration::from_mins(5);
 const LARGEST_ANSWER: u64 = 64 << 10;

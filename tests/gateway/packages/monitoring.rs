@@ -74,7 +74,7 @@ fn every_alert_has_a_world_in_which_it_fires_and_one_in_which_it_is_silent() {
 }
 
 #[test]
-fn the_dashboard_answers_four_questions_in_their_order() {
+fn the_dashboard_answers_five_questions_in_their_order() {
     let dashboard: serde_json::Value = serde_json::from_str(DASHBOARD).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();
     let rows: Vec<_> = panels
@@ -87,6 +87,7 @@ fn the_dashboard_answers_four_questions_in_their_order() {
         "What did it save?",
         "Who is it slow for?",
         "What is left of Atlas's bucket?",
+        "What do the replicas share?",
     ];
     assert_eq!(rows, queries);
     let ids: BTreeSet<_> = panels.iter().map(|panel| panel["id"].as_u64()).collect();

@@ -3,7 +3,6 @@
 #[expect(dead_code, reason = "other tests stop and kill it")]
 #[path = "../../../../tests/harness/engine.rs"]
 mod engine;
-
 mod script;
 #[expect(dead_code, reason = "other tests need other servers")]
 #[path = "../../../../tests/harness/servers.rs"]
@@ -196,7 +195,7 @@ impl Joined {
         let fleet = Fleet::build(&config, &identity, clock, FleetMetrics::default()).unwrap();
         let stop = CancellationToken::new();
         let (running, until) = (fleet.clone(), stop.clone());
-        tokio::spawn(async move { Box::pin(running.run(until)).await });
+        tokio::spawn(async move { running.run(until).await });
         while !fleet.is_connected() {
             tokio::task::yield_now().await;
         }

@@ -20,7 +20,12 @@ async fn au06_the_database_has_to_show_a_certificate_for_its_name() {
         return;
     };
     let authority = Authority::new();
-    let port = postgres.listen(&authority).await;
+    let port = postgres
+        .listen(
+            authority.path("server.pem").as_ref(),
+            authority.path("server.key").as_ref(),
+        )
+        .await;
     let own = authority.path("ca.pem");
     let url = |user: &str, name: &str| {
         format!("postgres://{user}@{name}:{port}/audit?hostaddr=127.0.0.1")

@@ -17,6 +17,9 @@ use crate::upstream::jitter::Jitter;
 /// Numbers that look random and are the same in each run (`SplitMix64`).
 pub(super) struct Chance(pub(super) u64);
 
+/// How a call ended, what Atlas says of its bucket, and whether it wants to be left alone.
+type Said = (Option<CallOutcome>, Quota, Option<CooldownRequest>);
+
 impl Chance {
     pub(super) fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
@@ -69,9 +72,6 @@ pub(super) struct Tally {
     /// Where the single one would have been granted them.
     pub(super) refused_by_fleet_alone: u64,
 }
-
-/// What Atlas answers: the outcome, its bucket, and the cooldown that it asks for.
-type Said = (Option<CallOutcome>, Quota, Option<CooldownRequest>);
 
 impl Script {
     pub(super) fn new(number: u64) -> Self {

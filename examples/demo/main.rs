@@ -1,6 +1,7 @@
 //! A local Atlas, the gateway in front of it, and `curl` lines that are ready to be pasted.
 //!
-//! `cargo run --example demo` needs nothing but Rust. Ctrl-C ends it.
+//! `cargo run --example demo` needs nothing but Rust. Ctrl-C ends it. With `-- --central` there are two gateways, and
+//! their trail is in a PostgreSQL that the demo starts as well.
 
 #![expect(
     clippy::print_stdout,
@@ -8,27 +9,63 @@
     reason = "this program talks to the person who started it"
 )]
 
+mod central;
+#[path = "../../tests/harness/postgres.rs"]
+#[allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "the tests need more of it, and are what it is written for"
+)]
+mod postgres;
+#[path = "../../tests/harness/servers.rs"]
+#[allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "the tests need more of it, and are what it is written for"
+)]
+mod servers;
+
 use std::error::Error;
-use std::fs;
 use std::io::{Write, stdout};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
+use std::{env, fs};
 
 use atlas_cert_gateway::app::App;
 use atlas_cert_gateway::config::Config;
 use atlas_cert_gateway::system::Clock;
 use atlas_simulator::{CLIENT_ID, CLIENT_SECRET, Settings, Simulator, World};
 use serde_json::{Value, json};
-use tokio::signal::unix::{SignalKind, signal};
+use tempfile::TempDir;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 const PROJECT: &str = "32b6e34b3d91647abb20e7b8";
 const ISSUER: &str = "https://idp.demo.example";
 
+/// What a gateway is shown with.
+struct Demo {
+    clock: Clock,
+    directory: TempDir,
+    /// Signs callers' tokens.
+    secret: String,
+    atlas: Simulator,
+    /// Ctrl-C and SIGTERM, which are waited for once all is there.
+    endings: [Signal; 2],
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
-    match demonstrate().await {
+    let is_central = env::args().any(|argument| argument == "--central");
+    let shown = if is_central {
+        central::demonstrate().await
+    } else {
+        demonstrate().await
+    };
+    match shown {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("the demo cannot go on: {error}");
@@ -38,52 +75,80 @@ async fn main() -> ExitCode {
 }
 
 async fn demonstrate() -> Result<(), Box<dyn Error>> {
-    let mut terminated = signal(SignalKind::terminate())?;
-    let clock = Clock::system();
-    let directory = tempfile::tempdir()?;
-    let secret = uuid::Uuid::new_v4().to_string();
-    let secrets = [("atlas", CLIENT_SECRET), ("hmac", secret.as_str())];
-    for (name, secret) in secrets {
-        let mut options = fs::OpenOptions::new();
-        let mut file = options
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(directory.path().join(name))?;
-        file.write_all(secret.as_bytes())?;
-    }
-    let mut world = World::new(clock.now().wall.into());
-    let mut project = world.project(PROJECT);
-    project.user("payments-api").certificates(2);
-    project.user("payments-batch").certificates(1_203);
-    project.user("root").certificates(1);
-    let atlas = Simulator::start(Settings::with_world(world)).await?;
-    let configuration = configuration(directory.path(), &atlas.base_url());
-    let config =
-        Config::parse(&configuration, []).map_err(|config_errors| format!("{config_errors:?}"))?;
-    let app = App::start(&config, clock.clone()).await?;
-    introduce(
-        &atlas,
-        &app,
-        &token(&secret, clock.now().wall.seconds())?,
-        directory.path(),
-    );
-    let audit = directory.path().join("audit");
+    let mut demo = Demo::prepare().await?;
+    let directory = demo.directory.path();
+    let app = demo.start(&demo.configuration(directory)).await?;
+    introduce(&demo, &app, &demo.token("payments-api")?);
+    let (audit, clock) = (directory.join("audit"), demo.clock.clone());
     tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => interrupted?,
-        _ = terminated.recv() => {}
+        () = demo.is_to_end() => {}
         () = follow(&audit, &clock) => {}
     }
-    println!("\nstopping: finishing what is under way");
     app.stop().await;
-    println!("{} calls reached Atlas in all", atlas.certificate_calls());
+    demo.end();
     Ok(())
 }
 
-fn configuration(directory: &Path, base_url: &str) -> String {
-    let directory = directory.display();
-    format!(
-        r#"
+impl Demo {
+    async fn prepare() -> Result<Self, Box<dyn Error>> {
+        let endings = [
+            signal(SignalKind::interrupt())?,
+            signal(SignalKind::terminate())?,
+        ];
+        let clock = Clock::system();
+        let directory = tempfile::tempdir()?;
+        let secret = uuid::Uuid::new_v4().to_string();
+        let secrets = [("atlas", CLIENT_SECRET), ("hmac", secret.as_str())];
+        for (name, secret) in secrets {
+            let mut options = fs::OpenOptions::new();
+            let mut file = options
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(directory.path().join(name))?;
+            file.write_all(secret.as_bytes())?;
+        }
+        let mut world = World::new(clock.now().wall.into());
+        let mut project = world.project(PROJECT);
+        project.user("payments-api").certificates(2);
+        project.user("payments-batch").certificates(1_203);
+        project.user("root").certificates(1);
+        let atlas = Simulator::start(Settings::with_world(world)).await?;
+        Ok(Self {
+            clock,
+            directory,
+            secret,
+            atlas,
+            endings,
+        })
+    }
+
+    async fn start(&self, configuration: &str) -> Result<App, Box<dyn Error>> {
+        let config = Config::parse(configuration, []);
+        let config = config.map_err(|config_errors| format!("{config_errors:?}"))?;
+        Ok(App::start(&config, self.clock.clone()).await?)
+    }
+
+    async fn is_to_end(&mut self) {
+        let [interrupted, terminated] = &mut self.endings;
+        tokio::select! {
+            _ = interrupted.recv() => {}
+            _ = terminated.recv() => {}
+        }
+        println!("\nstopping: finishing what is under way");
+    }
+
+    fn end(self) {
+        let calls = self.atlas.certificate_calls();
+        println!("{calls} calls reached Atlas in all");
+    }
+
+    /// Of a gateway with its own files in `own`; its last table is `[audit]`.
+    fn configuration(&self, own: &Path) -> String {
+        let (directory, own) = (self.directory.path().display(), own.display());
+        let base_url = self.atlas.base_url();
+        format!(
+            r#"
 [server]
 listen = "127.0.0.1:0"
 limits = {{ drain_lead = "0s" }}
@@ -93,7 +158,7 @@ listen = "127.0.0.1:0"
 
 [atlas]
 base_url = "{base_url}"
-state_directory = "{directory}/state"
+state_directory = "{own}/state"
 
 [[atlas.credentials]]
 name = "demo"
@@ -113,33 +178,37 @@ projects = ["{PROJECT}"]
 usernames = ["payments-*"]
 
 [audit]
-directory = "{directory}/audit"
+directory = "{own}/audit"
 "#
-    )
-}
-
-fn token(secret: &str, now: i64) -> Result<String, Box<dyn Error>> {
-    let claims = json!({
-        "iss": ISSUER,
-        "sub": "payments-api",
-        "aud": "atlas-cert-gateway",
-        "iat": now,
-        "exp": now + 12 * 3_600,
-        "jti": "demo",
-    });
-    let header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::HS256);
-    let key = jsonwebtoken::EncodingKey::from_secret(secret.as_bytes());
-    Ok(jsonwebtoken::encode(&header, &claims, &key)?)
-}
-
-fn introduce(atlas: &Simulator, app: &App, token: &str, directory: &Path) {
-    let certs = |user: &str| {
-        format!(
-            "http://{}/api/atlas/v2/groups/{PROJECT}/databaseUsers/{user}/certs",
-            app.address()
         )
-    };
-    println!("A local Atlas          {}", atlas.base_url());
+    }
+
+    /// A caller's token.
+    fn token(&self, subject: &str) -> Result<String, Box<dyn Error>> {
+        let now = self.clock.now().wall.seconds();
+        let claims = json!({
+            "iss": ISSUER,
+            "sub": subject,
+            "aud": "atlas-cert-gateway",
+            "iat": now,
+            "exp": now + 12 * 3_600,
+            "jti": "demo",
+        });
+        let header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::HS256);
+        let key = jsonwebtoken::EncodingKey::from_secret(self.secret.as_bytes());
+        Ok(jsonwebtoken::encode(&header, &claims, &key)?)
+    }
+}
+
+/// Where the certificates of a user are.
+fn certs(app: &App, user: &str) -> String {
+    let address = app.address();
+    format!("http://{address}/api/atlas/v2/groups/{PROJECT}/databaseUsers/{user}/certs")
+}
+
+fn introduce(demo: &Demo, app: &App, token: &str) {
+    let certs = |user: &str| certs(app, user);
+    println!("A local Atlas          {}", demo.atlas.base_url());
     println!("  project              {PROJECT}");
     println!(
         "  users                payments-api (2 certificates), payments-batch (1,203), root (1)"
@@ -149,7 +218,7 @@ fn introduce(atlas: &Simulator, app: &App, token: &str, directory: &Path) {
         "  for operators        http://{}  (/healthz /readyz /metrics)",
         app.admin_address()
     );
-    println!("  its files            {}", directory.display());
+    println!("  its files            {}", demo.directory.path().display());
     println!("\nPaste these into another terminal:\n");
     let lines = [
         ("a first look: asks Atlas once", certs("payments-api"), ""),
