@@ -355,7 +355,9 @@ impl Drop for Reservation {
                 project.bucket.ended();
             } else {
                 project.bucket.give_back();
-                project.returned += u64::from(self.is_of_fleet);
+                if self.is_of_fleet {
+                    project.return_call(self.limits.limiter.now());
+                }
             }
         });
     }

@@ -22,7 +22,8 @@ pub(crate) struct Project<W> {
     pub(super) slots: Slots<W>,
     /// Calls that were taken from the fleet's bucket and not made, and those that were made and not taken, since the
     /// fleet was last told.
-    pub(super) returned: u64,
+    returned: u64,
+    returned_since: Duration,
     pub(super) untaken: u64,
 }
 
@@ -39,6 +40,7 @@ impl<W> Project<W> {
             retries: RetryBudget::default(),
             slots: Slots::new(slots),
             returned: 0,
+            returned_since: Duration::ZERO,
             untaken: 0,
         }
     }
@@ -75,10 +77,21 @@ impl<W> Project<W> {
         self.bucket.refill(now);
         let mut request = self.bucket.request(calls, urgency, now);
         request.first = first;
-        request.returned = std::mem::take(&mut self.returned);
+        let returned = std::mem::take(&mut self.returned);
+        if now.saturating_sub(self.returned_since) < LATE_RETURN {
+            request.returned = returned;
+        }
         request.untaken = std::mem::take(&mut self.untaken);
         request.known.cooldown = self.cooldown.for_fleet(now);
         request
+    }
+
+    /// A call that was taken from the fleet's bucket is not made.
+    pub(super) fn return_call(&mut self, now: Duration) {
+        if self.returned == 0 {
+            self.returned_since = now;
+        }
+        self.returned += 1;
     }
 
     /// Takes up the fleet's answer to a request of `asked_at`.
@@ -186,3 +199,6 @@ impl<W> Project<W> {
             && !self.breaker.is_open()
     }
 }
+
+/// What was taken so long ago has come back by itself.
+const LATE_RETURN: Duration = Duration::from_secs(5);

@@ -1,4 +1,5 @@
-//! A script by chance: calls that are taken, sent, answered and given back, by a replica of a fleet and by a single one.
+//! A script by chance: calls that are taken, sent, answered and given back, by two
+//! replicas of a fleet, and all of them by a single one.
 
 use std::time::Duration;
 
@@ -36,6 +37,8 @@ impl Chance {
 /// A call that was taken, and what was known when it was sent.
 #[derive(Clone, Copy)]
 struct Call {
+    /// Which replica makes it.
+    by: usize,
     taken_at: Duration,
     sent: Option<Sent>,
 }
@@ -49,11 +52,11 @@ struct Sent {
     remaining: u64,
 }
 
-/// One script: a replica of the fleet, and one that is single and makes the same calls.
+/// One script: two replicas of the fleet, and one that is single and makes the calls of both.
 pub(super) struct Script {
     chance: Chance,
     id: ProjectId,
-    replica: Project<()>,
+    replicas: [Project<()>; 2],
     single: Project<()>,
     calls: Vec<Call>,
     /// What Atlas has, and may have.
@@ -85,7 +88,7 @@ impl Script {
         Self {
             chance,
             id: format!("{number:024x}").parse().unwrap(),
-            replica: Project::new(bucket.clone(), 4),
+            replicas: [(); 2].map(|()| Project::new(bucket.clone(), 4)),
             single: Project::new(bucket, 4),
             calls: Vec::new(),
             level: capacity,
@@ -96,25 +99,31 @@ impl Script {
 
     pub(super) async fn step(&mut self, fleet: &Fleet, now: Duration) {
         match self.chance.below(10) {
-            0..=3 => self.take(fleet, now).await,
+            0..=3 => {
+                let by = self.chance.of(&[0, 1]);
+                self.take(by, fleet, now).await;
+            }
             4..=5 => self.send(now),
             6..=7 => self.answer(fleet, now).await,
             8 => match self.chance.below(4) {
-                0 => self.challenge(now),
+                0 => self.challenge(fleet, now).await,
                 1 => self.level = self.level.saturating_sub(self.chance.below(self.capacity)),
                 2 => self.level = (self.level + self.capacity * 5 / 12).min(self.capacity),
                 _ => {}
             },
             _ => {
                 if let Some(at) = self.calls.iter().position(|call| call.sent.is_none()) {
-                    self.calls.remove(at);
-                    self.give_back();
+                    // The next request tells of it.
+                    let Call { by, .. } = self.calls.remove(at);
+                    self.give_back(by);
+                    self.replicas[by].return_call(now);
+                    self.take(by, fleet, now).await;
                 }
             }
         }
     }
 
-    async fn take(&mut self, fleet: &Fleet, now: Duration) {
+    async fn take(&mut self, by: usize, fleet: &Fleet, now: Duration) {
         let urgency = self.chance.of(&[
             Urgency::Miss,
             Urgency::Miss,
@@ -124,9 +133,9 @@ impl Script {
         let most = if self.capacity > 100 { 19 } else { 3 };
         let calls = self.chance.of(&[1, 1, 1, 2, 3, most]);
         let first = self.chance.below(4) > 0;
-        let request = self.replica.request(calls, urgency, first, now);
+        let request = self.replicas[by].request(calls, urgency, first, now);
         let answer = fleet.take_calls(&self.id, &request).await.unwrap();
-        let taken = self.replica.follow(&answer, calls, now);
+        let taken = self.replicas[by].follow(&answer, calls, now);
         let single = self.single.clone().take(calls, urgency, first, now);
         self.tally.asked += 1;
         if taken.is_ok() {
@@ -134,6 +143,7 @@ impl Script {
             assert_eq!(single, Ok(()), "script {id}, at {now:?}: {answer:?}");
             self.single.take(calls, urgency, first, now).unwrap();
             let call = Call {
+                by,
                 taken_at: now,
                 sent: None,
             };
@@ -149,15 +159,13 @@ impl Script {
         let Some(at) = self.calls.iter().position(|call| call.sent.is_none()) else {
             return;
         };
-        let Ok(by_replica) = self.replica.send(Urgency::Miss, now) else {
+        let by = self.calls[at].by;
+        let Ok(by_replica) = self.replicas[by].send(Urgency::Miss, now) else {
             self.calls.remove(at);
-            self.give_back();
+            self.give_back(by);
             return;
         };
-        let by_single = self
-            .single
-            .send(Urgency::Miss, now)
-            .expect("the replica was stricter");
+        let by_single = self.single.bucket.sent();
         self.level = self.level.saturating_sub(1);
         self.calls[at].sent = Some(Sent {
             at: now,
@@ -174,18 +182,21 @@ impl Script {
         if under_way.is_empty() {
             return;
         }
-        let Call { sent, .. } = self.calls.remove(self.chance.of(&under_way));
+        let Call { by, sent, .. } = self.calls.remove(self.chance.of(&under_way));
         let sent = sent.unwrap();
         let (outcome, quota, cooldown) = self.say(&sent);
-        let [waits, _] = self.learn(&sent, outcome, (quota, cooldown), now);
-        let cooldown = cooldown
-            .zip(waits)
-            .map(|(request, wait)| (request.cause.status(), wait));
+        let [by_replica, by_single] = sent.ended_before;
+        let at = (Jitter::Fixed(0), now);
+        self.replicas[by].learn(outcome, (by_replica, quota), cooldown, at);
+        let (_, wait) = self.single.learn(outcome, (by_single, quota), cooldown, at);
+        let cooldown = cooldown.zip(wait);
+        let cooldown = cooldown.map(|(request, wait)| (request.cause.status(), wait));
         let window = LIFE + now.saturating_sub(sent.at);
-        if let Some(observed) = self.replica.observed((outcome, quota, cooldown), window) {
+        // The engine is told of the calls of both that were not sent yet.
+        if let Some(observed) = self.single.observed((outcome, quota, cooldown), window) {
             fleet.observe(&self.id, &observed).await.unwrap();
         }
-        self.replica.bucket.ended();
+        self.replicas[by].bucket.ended();
         self.single.bucket.ended();
     }
 
@@ -216,36 +227,21 @@ impl Script {
         }
     }
 
-    fn learn(
-        &mut self,
-        sent: &Sent,
-        outcome: Option<CallOutcome>,
-        (quota, cooldown): (Quota, Option<CooldownRequest>),
-        now: Duration,
-    ) -> [Option<Duration>; 2] {
-        let [by_replica, by_single] = sent.ended_before;
-        let at = (Jitter::Fixed(0), now);
-        let (_, replica) = self
-            .replica
-            .learn(outcome, (by_replica, quota), cooldown, at);
-        let (_, single) = self.single.learn(outcome, (by_single, quota), cooldown, at);
-        [replica, single]
-    }
-
-    fn give_back(&mut self) {
-        self.replica.bucket.give_back();
-        self.replica.returned += 1;
+    fn give_back(&mut self, by: usize) {
+        self.replicas[by].bucket.give_back();
         self.single.bucket.give_back();
     }
 
-    /// A call that was made and not taken.
-    fn challenge(&mut self, now: Duration) {
-        for project in [&mut self.replica, &mut self.single] {
+    /// A call that was made and not taken, and another of the same replica, which tells of it.
+    async fn challenge(&mut self, fleet: &Fleet, now: Duration) {
+        let by = self.chance.of(&[0, 1]);
+        for project in [&mut self.replicas[by], &mut self.single] {
             project.bucket.take(1, now);
             project.bucket.sent();
             project.bucket.ended();
         }
-        self.replica.untaken += 1;
+        self.replicas[by].untaken += 1;
+        self.take(by, fleet, now).await;
     }
 
     /// No call lives for longer.
@@ -258,9 +254,9 @@ impl Script {
         let gone: Vec<Call> = gone;
         for call in gone {
             if call.sent.is_none() {
-                self.give_back();
+                self.give_back(call.by);
             } else {
-                self.replica.bucket.ended();
+                self.replicas[call.by].bucket.ended();
                 self.single.bucket.ended();
             }
         }
