@@ -259,7 +259,7 @@ impl Fleet {
         for argument in arguments {
             sent.arg(*argument);
         }
-        self.send(FleetFunction::Tell, &sent).await
+        self.send(FleetFunction::Hear, &sent).await
     }
 }
 

@@ -84,8 +84,13 @@ struct ListWaiter<'w> {
 enum Opened {
     Found(SharedEntry),
     Lease(Option<SharedEntry>),
+    /// No lease was asked for, and none is held.
+    Free,
     Failed(Vec<u8>),
-    Held { lease: String, left: Duration },
+    Held {
+        lease: String,
+        left: Duration,
+    },
 }
 
 impl Fleet {
@@ -98,10 +103,10 @@ impl Fleet {
     pub(crate) async fn open_list(&self, query: &CertQuery, wanted: Wanted) -> ListAnswer {
         let names = self.0.names.list(query);
         let (mut awaited, mut has_waited): (Option<String>, bool) = (None, false);
+        let mut turn = self.0.turns.try_take(query.project);
         loop {
-            // Before the lease: one that waits for its turn here would hold up the other replicas.
-            let turn = self.0.turns.take(query.project).await;
-            let id = new_id();
+            // A lease without a turn would hold up the other replicas until this one can fetch.
+            let id = turn.as_ref().map_or_else(String::new, |_| new_id());
             // Before the engine is asked: it may ring before its reply has come.
             let waiter = self.0.list_waiters.join(&names.bell);
             let opened = self.open(query, &names, (wanted, &id), awaited.as_deref());
@@ -119,12 +124,13 @@ impl Fleet {
                         query,
                         names,
                         id,
-                        _turn: turn,
+                        _turn: turn.expect("a lease is asked for with a turn in hand"),
                     };
                     return ListAnswer::Lease { lease, old };
                 }
+                Ok(Opened::Free) => turn = Some(self.0.turns.take(query.project).await),
                 Ok(Opened::Held { lease, left }) => {
-                    drop(turn);
+                    turn = None;
                     let longest = left + AFTER_LEASE;
                     // Whether it was rung or the lease has ended, the engine knows.
                     let _ = self.0.clock.timeout(longest, waiter.rung.notified()).await;
@@ -180,6 +186,7 @@ impl Fleet {
             // What is not ours is not there: the lease is taken when it is asked for again.
             b"list" => entry(&value).map(Opened::Found),
             b"lease" => Some(Opened::Lease(entry(&value))),
+            b"free" => Some(Opened::Free),
             b"failed" => self.open_sealed(query, FAILURE, &value).map(Opened::Failed),
             b"held" => {
                 let left = number(parts.next()?).unwrap_or(0);

@@ -31,19 +31,27 @@ impl Turns {
         }
     }
 
+    /// Waits for a turn.
     pub(super) async fn take(&self, project: ProjectId) -> Turn {
-        let semaphore = {
-            let mut projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
-            // Those of which all turns are free are made anew when they are needed.
-            projects.retain(|_, semaphore| Arc::strong_count(semaphore) > 1);
-            let semaphore = projects
-                .entry(project)
-                .or_insert_with(|| Arc::new(Semaphore::new(self.per_project)));
-            Arc::clone(semaphore)
-        };
-        let permit = semaphore.acquire_owned().await;
+        let permit = self.of(project).acquire_owned().await;
         Turn {
             _permit: permit.expect("the semaphore is never closed"),
         }
+    }
+
+    /// A turn that is free now.
+    pub(super) fn try_take(&self, project: ProjectId) -> Option<Turn> {
+        let permit = self.of(project).try_acquire_owned().ok()?;
+        Some(Turn { _permit: permit })
+    }
+
+    fn of(&self, project: ProjectId) -> Arc<Semaphore> {
+        let mut projects = self.projects.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those of which all turns are free are made anew when they are needed.
+        projects.retain(|_, semaphore| Arc::strong_count(semaphore) > 1);
+        let semaphore = projects
+            .entry(project)
+            .or_insert_with(|| Arc::new(Semaphore::new(self.per_project)));
+        Arc::clone(semaphore)
     }
 }

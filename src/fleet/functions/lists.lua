@@ -29,9 +29,9 @@ local function read_entry(entry_key, marks_key, hard, soft, now)
 end
 
 -- Arguments: 'fresh' or 'forced', and milliseconds: for how long the list must be fresh still, or since when at most
--- its fetch was forced; the lease to grant and its milliseconds; and the last purge and the last soft purge of
+-- its fetch was forced; the lease to grant, if one is wanted, and its milliseconds; and the last purge and the last soft purge of
 -- everything that the replica has heard of.
--- Answers {'list', now, entry}, {'lease', now, old entry}, {'held', now, old entry, milliseconds} or
+-- Answers {'list', now, entry}, {'lease', now, old entry}, {'free', now, old entry} without one, {'held', now, old entry, milliseconds} or
 -- {'failed', now, failure}: a fourth key is the failure of the lease that was waited for.
 local function open(keys, args)
   local now, is_forced, span = now_ms(), args[1] == 'forced', tonumber(args[2])
@@ -50,6 +50,7 @@ local function open(keys, args)
     redis.call('HSET', keys[2], 'awaited', '1')
     return {'held', now, old, redis.call('PTTL', keys[2]), lease[1]}
   end
+  if args[3] == '' then return {'free', now, old} end
   redis.call('HSET', keys[2], 'id', args[3], 'granted', now, 'forced', is_forced and '1' or '0', 'soft', '0')
   redis.call('PEXPIRE', keys[2], args[4])
   return {'lease', now, old}

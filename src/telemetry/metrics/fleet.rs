@@ -14,6 +14,8 @@ words! {
     pub enum FleetFunction {
         Fail = "fail",
         FailToken = "fail_token",
+        /// Plain commands, by which events are read.
+        Hear = "hear",
         Heard = "heard",
         Here = "here",
         KeepToken = "keep_token",

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::two_replicas;
 use crate::client::Reply;
 use crate::harness::engine::Engine;
-use crate::world::{PROJECT, World, certs, operator_token};
+use crate::world::{PROJECT, Plan, World, certs, operator_token, set};
 
 #[tokio::test]
 async fn a_list_that_one_replica_has_fetched_is_adopted_by_the_others() {
@@ -275,4 +275,28 @@ fn ttl(reply: &Reply) -> u64 {
     let (_, rest) = said.split_once("ttl=").unwrap();
     let digits = rest.split(';').next().unwrap();
     digits.parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_list_is_adopted_although_every_fetch_of_its_project_hangs() {
+    let Some(engine) = Engine::start().await else {
+        return;
+    };
+    let one_at_a_time = |plan: &mut Plan| {
+        set(&mut plan.config, "atlas.limits.concurrency_per_project", 1);
+    };
+    let [first, second] = two_replicas(&engine, one_at_a_time).await;
+    first.ask("app1").await;
+    let held = first.atlas.on(Asked::certificates()).hold();
+    let hanging = async {
+        let answered = second.ask("many").await;
+        assert_eq!(answered.status, 200);
+    };
+    let adopting = async {
+        held.arrived(1).await;
+        let adopted = second.ask("app1").await;
+        assert_eq!(adopted.header("x-upstream-calls"), Some("0"));
+        held.open();
+    };
+    tokio::join!(hanging, adopting);
 }
