@@ -156,7 +156,9 @@ impl Fleet {
                 Some(Ok(connection)) => {
                     pause = SHORTEST_PAUSE;
                     let shared = self.share_until_lost(&connection);
-                    stop.run_until_cancelled(shared).await;
+                    if stop.run_until_cancelled(shared).await.is_none() {
+                        self.leave().await;
+                    }
                     self.lose(&connection);
                 }
                 Some(Err(error)) => {

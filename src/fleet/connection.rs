@@ -126,20 +126,21 @@ impl Connection {
         clock: &Clock,
     ) -> Result<Result<Value, RedisError>, Silent> {
         let mut reply = std::pin::pin!(self.send(command));
-        let began = clock.elapsed();
         let (mut heard, mut quiet) = (self.heard.bytes(), 0);
-        loop {
-            // In parts: a busy machine, whose timers are late, reads what has come between any two of them.
-            if let Ok(reply) = clock.timeout(silence / LOOKS, &mut reply).await {
+        // In parts: a busy machine, whose timers are late, reads what has come between any two of them.
+        let part = silence / LOOKS;
+        for _ in 0..LONGEST_REPLY.as_nanos().div_ceil(part.as_nanos()) {
+            if let Ok(reply) = clock.timeout(part, &mut reply).await {
                 return Ok(reply);
             }
             let now = self.heard.bytes();
             quiet = if now == heard { quiet + 1 } else { 0 };
             heard = now;
-            if quiet >= LOOKS || clock.elapsed().saturating_sub(began) > LONGEST_REPLY {
-                return Err(Silent);
+            if quiet >= LOOKS {
+                break;
             }
         }
+        Err(Silent)
     }
 }
 

@@ -64,6 +64,14 @@ impl Fleet {
         }
     }
 
+    /// Says that this replica stops, so that no purge waits for it.
+    pub(super) async fn leave(&self) {
+        let who = self.0.names.of_fleet("who");
+        let replica = self.0.replica.as_bytes();
+        // Otherwise it is gone for the others when it has not been heard for a while.
+        let _ = self.call(FleetFunction::Leave, &[&who], &[replica]).await;
+    }
+
     /// Waits until all replicas that run have heard an event, but not for long.
     pub(crate) async fn confirmed(&self, event: u64) -> Result<Confirmed, Alone> {
         let deadline = self.0.clock.elapsed() + LONGEST_CONFIRMATION;

@@ -33,6 +33,8 @@ impl Postgres {
     /// The same with these settings.
     pub(crate) async fn start_with(settings: &'static [&'static str]) -> Option<Self> {
         let server = POSTGRES.wanted()?;
+        // Beside the others, not where a link to it may be.
+        let server = server.canonicalize().unwrap();
         let programs = server.parent().unwrap().to_owned();
         let place = tempfile::Builder::new().prefix("pg").tempdir().unwrap();
         if let Some((user, group)) = server_user() {

@@ -19,6 +19,7 @@ words! {
         Heard = "heard",
         Here = "here",
         KeepToken = "keep_token",
+        Leave = "leave",
         Observe = "observe",
         Open = "open",
         PurgeList = "purge_list",

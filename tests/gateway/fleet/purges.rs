@@ -57,3 +57,17 @@ async fn a_purge_at_one_replica_is_one_at_all_and_says_so() {
         assert_eq!(obeyed["group_id"], ordered["group_id"]);
     }
 }
+
+#[tokio::test]
+async fn a_replica_that_has_stopped_is_not_waited_for() {
+    let Some(engine) = Engine::start().await else {
+        return;
+    };
+    let [first, second] = two_replicas(&engine, |_| {}).await;
+    first.ask("app1").await;
+    let stopped = second.app.stop();
+    first.while_time_passes(stopped).await;
+    let purged = purge(&first, &json!({ "all": true })).await;
+    let expected = json!({ "entries": 1, "replicas": 1, "confirmed": 1 });
+    assert_eq!(purged, expected);
+}

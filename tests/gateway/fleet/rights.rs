@@ -162,7 +162,7 @@ fn password_file(engine: &Engine) -> String {
 }
 
 /// Every function, with arguments that lead it through its commands.
-const FUNCTIONS: [&str; 16] = [
+const FUNCTIONS: [&str; 17] = [
     "acg1_open 3 acg1:a:e acg1:a:l acg1:a:p fresh 0 lease 1000 0 0",
     "acg1_open 3 acg1:a:e acg1:a:l acg1:a:p fresh 0 other 1000 0 0",
     "acg1_renew 1 acg1:a:l lease 1000",
@@ -175,6 +175,7 @@ const FUNCTIONS: [&str; 16] = [
     "acg1_tell 2 acg1:ev acg1:n kind event acg1:bell",
     "acg1_here 1 acg1:who replica 1 abc acg1:bell",
     "acg1_heard 1 acg1:who 1",
+    "acg1_leave 1 acg1:who replica",
     "acg1_token 4 acg1:a:t acg1:a:l2 acg1:a:z acg1:a:r2 id 1000 own want 0 5 80",
     "acg1_store_token 3 acg1:a:t acg1:a:l2 acg1:a:r2 id 0123456789abcdef0123456789abcdef 0 1000 sealed acg1:bell",
     "acg1_keep_token 2 acg1:a:t acg1:a:z one 0 0 two 0 1",
