@@ -194,7 +194,7 @@ impl Fleet {
         self.0.connection.store(Some(Arc::clone(connection)));
         self.0.token_bells.tried.cancel();
         // What was missed meanwhile comes before anything is adopted from the others.
-        if self.hear(true).await.is_err() {
+        if self.hear().await.is_err() {
             return;
         }
         self.0.metrics.connected.set(1);
@@ -211,7 +211,7 @@ impl Fleet {
                 () = self.0.events.rung() => {}
                 () = self.0.clock.sleep(BETWEEN_ROUNDS) => {}
             }
-            if self.hear(false).await.is_err() {
+            if self.hear().await.is_err() {
                 return;
             }
         }

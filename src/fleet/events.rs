@@ -56,7 +56,7 @@ pub(super) struct Events {
     on_event: std::sync::OnceLock<OnEvent>,
 }
 
-/// The last event that was heard.
+/// The last event that was heard, or was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Place {
     id: String,
@@ -102,6 +102,28 @@ impl Events {
     }
 }
 
+impl Place {
+    /// As the engine has it beside the stream.
+    fn read(value: Value) -> Option<Self> {
+        let text = word(value)?;
+        let (number, id) = text.split_once(' ')?;
+        Some(Self {
+            id: id.to_owned(),
+            number: number.parse().ok()?,
+        })
+    }
+}
+
+impl Default for Place {
+    /// Before the first.
+    fn default() -> Self {
+        Self {
+            id: "0-0".to_owned(),
+            number: 0,
+        }
+    }
+}
+
 impl Fleet {
     /// What is done with events, once and before [`Fleet::run`].
     pub(crate) fn on_event(&self, on_event: OnEvent) {
@@ -129,75 +151,45 @@ impl Fleet {
         self.0.names.of_fleet("event 1").into_bytes()
     }
 
-    /// Hears what was told since the last time. `anew` after a new connection, whose engine may be another one.
-    pub(super) async fn hear(&self, anew: bool) -> Result<(), Alone> {
+    /// Hears what was told since the last time.
+    pub(super) async fn hear(&self) -> Result<(), Alone> {
         let events = &self.0.events;
-        let count_key = self.0.names.of_fleet("n");
-        let (time, count) = (
-            self.engine_time().await?,
-            self.plain("GET", &[&count_key]).await?,
-        );
-        let count = number(count).unwrap_or(0);
+        let time = self.engine_time().await?;
         for at in &events.purged_all {
             // The engine's clock was set back, and would be behind for as long.
             at.fetch_min(time, Ordering::Relaxed);
         }
-        let Some(place) = events.place() else {
+        let last = self.plain("GET", &[&self.0.names.of_fleet("n")]).await?;
+        let last = Place::read(last).unwrap_or_default();
+        let Some(mut place) = events.place() else {
             // The first connection: there is nothing here that could be too old.
-            let id = format!("{time}-0");
-            events.set_place(Place { id, number: count });
+            events.set_place(last);
             return Ok(());
         };
-        if count < place.number {
-            let id = format!("{time}-0");
-            return self.lost(Place { id, number: count }).await;
-        }
-        if count == place.number && !anew {
+        if place == last {
             return Ok(());
         }
         let stream = self.0.names.of_fleet("ev");
-        let reply = self
-            .plain("XREAD", &["COUNT", "1000", "STREAMS", &stream, &place.id])
-            .await?;
-        let told = told(reply);
-        let mut heard = place;
+        let after = ["COUNT", "1000", "STREAMS", &*stream, &*place.id];
+        let told = told(self.plain("XREAD", &after).await?);
+        if told.is_empty() {
+            // They are gone, or the engine has begun anew.
+            return self.lost(last).await;
+        }
         for told in told {
-            if told.number <= heard.number {
-                continue;
-            }
-            if told.number != heard.number + 1 {
-                let Told { id, number, .. } = told;
-                return self.lost(Place { id, number }).await;
+            if told.number != place.number + 1 {
+                return self.lost(last).await;
             }
             self.apply(&told).await;
-            heard = Place {
-                id: told.id,
-                number: told.number,
-            };
-            events.set_place(heard.clone());
+            let Told { id, number, .. } = told;
+            place = Place { id, number };
+            events.set_place(place.clone());
         }
-        if heard.number < count {
-            // There are more of them, or they are gone; the next reading tells.
-            let is_stuck = events.place().as_ref() == Some(&heard) && heard.number + 1_000 > count;
-            if is_stuck && self.newest(&stream, &heard.id).await? {
-                return self
-                    .lost(Place {
-                        id: format!("{time}-0"),
-                        number: count,
-                    })
-                    .await;
-            }
+        if place.number < last.number {
+            // There are more of them.
             events.ring();
         }
         Ok(())
-    }
-
-    /// Whether nothing follows an event in the stream.
-    async fn newest(&self, stream: &str, id: &str) -> Result<bool, Alone> {
-        let reply = self
-            .plain("XREAD", &["COUNT", "1", "STREAMS", stream, id])
-            .await?;
-        Ok(told(reply).is_empty())
     }
 
     async fn apply(&self, told: &Told) {

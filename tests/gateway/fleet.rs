@@ -54,7 +54,12 @@ pub(crate) fn join_config(engine: &Engine, config: &mut toml::Table, name: &str)
 
 /// Waits until a gateway shares with the others.
 pub(crate) async fn until_connected(world: &World) {
-    while world.metric("fleet_connected").await != 1 {
+    until_connected_is(world, 1).await;
+}
+
+/// Waits until a gateway shares with the others (1), or is alone (0).
+pub(crate) async fn until_connected_is(world: &World, connected: u64) {
+    while world.metric("fleet_connected").await != connected {
         tokio::task::yield_now().await;
     }
 }

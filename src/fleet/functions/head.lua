@@ -8,11 +8,14 @@ local function now_ms()
   return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 end
 
--- Adds an event to the stream and rings the bell. Each event has a number, so that a gap is seen.
-local function note_event(events_key, count_key, kind, event, bell)
-  local number = (tonumber(redis.call('GET', count_key)) or 0) + 1
-  redis.call('SET', count_key, number)
-  redis.call('XADD', events_key, 'MAXLEN', '~', 10000, '*', 'n', number, 't', now_ms(), 'k', kind, 'e', event)
+-- Adds an event to the stream and rings the bell. Each event has a number, so that a gap is seen; beside the stream
+-- lie the number and the id of the last one.
+local function note_event(events_key, last_key, kind, event, bell)
+  local last = redis.call('GET', last_key) or ''
+  local number = (tonumber(last:match('^%d+')) or 0) + 1
+  local fields = {'n', number, 't', now_ms(), 'k', kind, 'e', event}
+  local id = redis.call('XADD', events_key, 'MAXLEN', '~', 10000, '*', unpack(fields))
+  redis.call('SET', last_key, string.format('%d %s', number, id))
   redis.call('PUBLISH', bell, 'events')
   return number
 end

@@ -99,7 +99,7 @@ local function fail(keys, args)
   return 1
 end
 
--- Forgets one list and the fetch under way. Keys: the entry, the lease, the events and their count. Arguments:
+-- Forgets one list and the fetch under way. Keys: the entry, the lease, the events and the last of them. Arguments:
 -- 'hard' or 'soft', the sealed event, the bell. Answers the number of the event.
 local function purge_list(keys, args)
   if args[1] == 'hard' then
@@ -114,7 +114,7 @@ local function purge_list(keys, args)
   return note_event(keys[3], keys[4], args[1], args[2], args[3])
 end
 
--- Forgets the lists of a project, or ends their fresh life. Keys: its purges, the events and their count.
+-- Forgets the lists of a project, or ends their fresh life. Keys: its purges, the events and the last of them.
 -- Arguments: 'hard' or 'soft', the sealed event, the bell, for how long it is remembered.
 local function purge_project(keys, args)
   redis.call('HSET', keys[1], args[1], now_ms())
@@ -122,7 +122,7 @@ local function purge_project(keys, args)
   return note_event(keys[2], keys[3], args[1], args[2], args[3])
 end
 
--- Tells the other replicas of something. Keys: the events and their count. Arguments: the kind, the sealed event,
+-- Tells the other replicas of something. Keys: the events and the last of them. Arguments: the kind, the sealed event,
 -- the bell.
 local function tell(keys, args)
   return note_event(keys[1], keys[2], args[1], args[2], args[3])

@@ -7,7 +7,7 @@ use http::StatusCode;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::two_replicas;
+use super::{two_replicas, until_connected, until_connected_is};
 use crate::client::Reply;
 use crate::harness::engine::Engine;
 use crate::world::{PROJECT, Plan, World, certs, operator_token, set};
@@ -175,8 +175,8 @@ async fn without_the_engine_each_replica_goes_on_alone_and_comes_back() {
     let [first, second] = two_replicas(&engine, |_| {}).await;
     first.ask("app1").await;
     engine.kill();
-    until(&first, 0).await;
-    until(&second, 0).await;
+    until_connected_is(&first, 0).await;
+    until_connected_is(&second, 0).await;
     let report = first.admin("GET", "/readyz", "", "").await;
     assert_eq!(report.status, 200);
     assert!(
@@ -196,7 +196,7 @@ async fn without_the_engine_each_replica_goes_on_alone_and_comes_back() {
     assert_eq!(purged, "{\"entries\":1,\"replicas\":5,\"confirmed\":1}\n");
     engine.resume().await;
     for world in [&first, &second] {
-        world.while_time_passes(until(world, 1)).await;
+        world.while_time_passes(until_connected(world)).await;
     }
     first.ask("many").await;
     let adopted = second.ask("many").await;
@@ -222,7 +222,7 @@ async fn an_engine_that_says_nothing_holds_up_one_fetch_for_a_moment_and_no_more
     assert_eq!(second.metric("fleet_connected").await, 0);
     assert_eq!(second.ask("many").await.status, 200);
     engine.signal(Signal::CONT);
-    first.while_time_passes(until(&second, 1)).await;
+    first.while_time_passes(until_connected(&second)).await;
 }
 
 #[tokio::test]
@@ -248,12 +248,6 @@ async fn forced(world: &World) -> Reply {
     let path = certs(PROJECT, "app1");
     let headers = [("Cache-Control", "no-cache")];
     world.send("GET", &path, &operator_token(), &headers).await
-}
-
-async fn until(world: &World, connected: u64) {
-    while world.metric("fleet_connected").await != connected {
-        tokio::task::yield_now().await;
-    }
 }
 
 /// The keys of the engine that end in a part of this kind.

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::two_replicas;
+use super::{two_replicas, until_connected, until_connected_is};
 use crate::harness::engine::Engine;
-use crate::world::{PROJECT, World, operator_token};
+use crate::world::{OTHER_PROJECT, PROJECT, World, operator_token};
 
 async fn purge(world: &World, body: &Value) -> Value {
     let (token, body) = (operator_token(), body.to_string());
@@ -70,4 +70,38 @@ async fn a_replica_that_has_stopped_is_not_waited_for() {
     let purged = purge(&first, &json!({ "all": true })).await;
     let expected = json!({ "entries": 1, "replicas": 1, "confirmed": 1 });
     assert_eq!(purged, expected);
+}
+
+/// Whether the engine has forgotten everything, or others have told more since than a replica had heard before.
+#[tokio::test]
+async fn where_events_were_lost_every_list_is_ended_once() {
+    for others in [0, 1, 3] {
+        let Some(mut engine) = Engine::start().await else {
+            return;
+        };
+        let [first, second] = two_replicas(&engine, |_| {}).await;
+        let elsewhere = json!({ "groupId": OTHER_PROJECT });
+        for _ in 0..2 {
+            purge(&first, &elsewhere).await;
+        }
+        second.ask("app1").await;
+        engine.kill();
+        until_connected_is(&first, 0).await;
+        until_connected_is(&second, 0).await;
+        engine.resume().await;
+        first.while_time_passes(until_connected(&first)).await;
+        for _ in 0..others {
+            purge(&first, &elsewhere).await;
+        }
+        first.while_time_passes(until_connected(&second)).await;
+        let lost = async {
+            while second.metric("fleet_events_lost_total").await == 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        first.while_time_passes(lost).await;
+        let asked = second.ask("app1").await;
+        assert_eq!(asked.header("x-upstream-calls"), Some("1"), "{others}");
+        assert_eq!(second.metric("fleet_events_lost_total").await, 1);
+    }
 }
