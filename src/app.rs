@@ -13,12 +13,12 @@ use tokio_util::task::TaskTracker;
 use crate::audit::{Audit, AuditError};
 use crate::cache::Cache;
 use crate::config::Config;
-use crate::fleet::{self, ConnectError, Fleet, FleetCheck};
+use crate::fleet::{ConnectError, FleetCheck};
 use crate::gateway::{DenyFile, Gateway, Panics};
-use crate::identity::{self, Identity, IssuerCheck};
+use crate::identity::{self, IssuerCheck};
 use crate::memory::{self, Memory, Stage};
+use crate::policy::Policy;
 use crate::policy::allowance::Allowance;
-use crate::policy::{self, Policy};
 use crate::server::admin::{Admin, Readiness, ReadinessReport};
 use crate::server::connection::{Eviction, Listener};
 use crate::server::public::PublicHandler;
@@ -33,8 +33,11 @@ use crate::telemetry::metrics::lookups::LookupMetrics;
 use crate::telemetry::metrics::process::ReloadMetrics;
 use crate::upstream::{BuildOptions, OnlineCheck, StateError, Upstream};
 
+mod parts;
 mod reload;
 mod stop;
+
+use parts::BuiltParts;
 
 /// A running gateway.
 pub struct App {
@@ -101,14 +104,6 @@ struct Shutdown {
     operators: CancellationToken,
     abort: CancellationToken,
     background: CancellationToken,
-}
-
-struct BuiltParts {
-    identity: Identity,
-    policy: Policy,
-    fleet: Option<Fleet>,
-    upstream: Upstream,
-    tls: Option<Tls>,
 }
 
 impl App {
@@ -178,7 +173,7 @@ impl App {
         clock: &Clock,
     ) -> Result<Option<Result<FleetCheck, ConnectError>>, Vec<ConfigError>> {
         let (metrics, _) = Metrics::register();
-        match fleet(config, clock, &metrics)? {
+        match parts::fleet(config, clock, &metrics)? {
             Some(fleet) => Ok(Some(fleet.check().await)),
             None => Ok(None),
         }
@@ -295,81 +290,6 @@ fn acceptor(
         memory: gateway.memory.clone(),
         refusals,
         bodies: false,
-    }
-}
-
-impl BuiltParts {
-    fn build(config: &Config, clock: &Clock, metrics: &Metrics) -> Result<Self, Vec<ConfigError>> {
-        let identity = Identity::build(&config.identity, clock.clone(), metrics.identity.clone());
-        let policy = policy(&config.access);
-        let fleet = fleet(config, clock, metrics)?;
-        let (options, atlas) = (BuildOptions::default(), metrics.upstream.clone());
-        let shared = fleet.clone();
-        let upstream =
-            Upstream::build_in_fleet(&config.atlas, clock.clone(), atlas, options, shared);
-        let tls = config.server.tls.as_ref().map(Tls::load).transpose();
-        let audit = Audit::check(&config.audit);
-        let audit = if audit.is_empty() { Ok(()) } else { Err(audit) };
-        let callers = both(identity, policy);
-        let ((identity, policy), ((upstream, tls), ())) =
-            both(callers, both(both(upstream, tls), audit))?;
-        Ok(Self {
-            identity,
-            policy,
-            fleet,
-            upstream,
-            tls,
-        })
-    }
-
-    /// Shows how long our certificate is good: in the log if it is not, and at each scrape.
-    fn show_certificate(&self, clock: &Clock, metrics: &Metrics) {
-        if let Some(tls) = self.tls.clone() {
-            tls.warn(clock.now().wall);
-            let clock = clock.clone();
-            metrics.tls.ask(move || tls.seconds_left(clock.now().wall));
-        }
-    }
-}
-
-type Checked<T> = Result<T, Vec<ConfigError>>;
-
-fn both<A, B>(one: Checked<A>, other: Checked<B>) -> Checked<(A, B)> {
-    match (one, other) {
-        (Ok(one), Ok(other)) => Ok((one, other)),
-        (one, other) => {
-            let wrong = [one.err(), other.err()];
-            Err(wrong.into_iter().flatten().flatten().collect())
-        }
-    }
-}
-
-fn fleet(
-    config: &Config,
-    clock: &Clock,
-    metrics: &Metrics,
-) -> Result<Option<Fleet>, Vec<ConfigError>> {
-    let Some(fleet) = &config.fleet else {
-        return Ok(None);
-    };
-    let (replica, atlas) = (config.audit.replica(), &config.atlas);
-    let identity = fleet::Identity {
-        replica: &replica,
-        atlas: [&atlas.base_url, atlas.api.word()],
-        fingerprint: config.fingerprint(),
-        fetches_per_project: config.atlas.limits.concurrency_per_project,
-    };
-    Fleet::build(fleet, &identity, clock.clone(), metrics.fleet.clone()).map(Some)
-}
-
-fn policy(access: &policy::Config) -> Result<Policy, Vec<ConfigError>> {
-    let policy = Policy::build(access)?;
-    match &access.deny_file {
-        Some(path) => {
-            let read = DenyFile::read(path).map_err(|config_error| vec![config_error])?;
-            Ok(policy.with_deny_list(Arc::new(read.list)))
-        }
-        None => Ok(policy),
     }
 }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use tracing::{error, info, warn};
 
-use super::{App, both};
+use super::App;
+use super::parts::both;
 use crate::audit::{AdminAction, AdminRecord, Outcome};
 use crate::config::{Config, ConfigSource, needs_restart};
 use crate::gateway::Gateway;

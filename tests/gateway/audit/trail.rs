@@ -229,9 +229,9 @@ impl Trail {
         while !reached() {
             let ended = self.metrics.retention.rounds.get();
             self.advance(Duration::from_mins(1)).await;
-            while self.metrics.retention.rounds.get() == ended {
-                other_threads().await;
-            }
+            // A round may wait for a moment for its own record.
+            let metrics = &self.metrics.retention;
+            self.until(|| metrics.rounds.get() != ended).await;
         }
     }
 }
