@@ -16,6 +16,7 @@ mod events;
 mod functions;
 mod lease;
 mod lists;
+mod look;
 mod members;
 mod names;
 mod purges;

@@ -17,9 +17,10 @@
 //! 5. [`policy`] makes a [`Permit`](policy::Permit) of the caller and the query. Nothing else can make one, and
 //!    [`cache`] answers only with one.
 //! 6. [`cache`] answers from memory, or lets the callers wait for one fetch (request coalescing).
-//! 7. [`upstream`] asks Atlas, page after page, within our share of its rate limit, and proves that the
+//! 7. In a [`fleet`] the fetch begins there: another replica may have the list, or be fetching it.
+//! 8. [`upstream`] asks Atlas, page after page, within our share of its rate limit, and proves that the
 //!    pages are of one moment.
-//! 8. The record is written; only then is the answer handed out (fail closed).
+//! 9. The record is written; only then is the answer handed out (fail closed).
 //!
 //! # Invariants
 //!

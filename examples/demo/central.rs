@@ -2,17 +2,13 @@
 
 use std::error::Error;
 use std::fs;
-use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
 
 use atlas_cert_gateway::app::App;
 use atlas_cert_gateway::audit::database;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use crate::postgres::Postgres;
-use crate::{Demo, PROJECT, certs};
+use crate::{Demo, OPERATOR, certs, path, send};
 
 const USERS: [&str; 3] = ["payments-api", "payments-batch", "root"];
 
@@ -31,14 +27,15 @@ pub(crate) async fn demonstrate() -> Result<(), Box<dyn Error>> {
     for name in ["gateway-1", "gateway-2"] {
         let app = demo.start(&configuration(&demo, name, &postgres)).await?;
         for user in USERS {
-            ask(app.address(), user, &token).await?;
+            let what = format!("GET {}", path(user));
+            send(app.address(), &what, Some((&token, ""))).await?;
         }
         apps.push(app);
     }
     let lookups = i64::try_from(apps.len() * USERS.len())?;
     let shipped = "SELECT count(*) FROM audit.record WHERE kind = 'lookup'";
     while postgres.number(shipped).await < lookups {
-        demo.clock.sleep(Duration::from_millis(50)).await;
+        demo.pause().await;
     }
     let auditor = demo.directory.path().join("auditor.toml");
     let url = postgres.url("auditor");
@@ -62,27 +59,8 @@ replica = "{name}"
 [audit.database]
 url = "{url}"
 interval = "100ms"
-
-[[access.rules]]
-name = "the operator"
-subjects = ["operator"]
-projects = ["*"]
-usernames = ["*"]
-admin = true
-"#
+{OPERATOR}"#
     )
-}
-
-/// A lookup, whatever its answer.
-async fn ask(gateway: SocketAddr, user: &str, token: &str) -> Result<(), Box<dyn Error>> {
-    let mut stream = TcpStream::connect(gateway).await?;
-    let request = format!(
-        "GET /api/atlas/v2/groups/{PROJECT}/databaseUsers/{user}/certs HTTP/1.1\r\nHost: {gateway}\r\n\
-         Authorization: Bearer {token}\r\nConnection: close\r\n\r\n"
-    );
-    stream.write_all(request.as_bytes()).await?;
-    stream.read_to_end(&mut Vec::new()).await?;
-    Ok(())
 }
 
 fn introduce(

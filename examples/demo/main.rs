@@ -1,7 +1,8 @@
 //! A local Atlas, the gateway in front of it, and `curl` lines that are ready to be pasted.
 //!
 //! `cargo run --example demo` needs nothing but Rust. Ctrl-C ends it. With `-- --central` there are two gateways, and
-//! their trail is in a PostgreSQL that the demo starts as well.
+//! their trail is in a PostgreSQL that the demo starts as well; with `-- --replicas 3` so many share a Valkey or
+//! Redis that it starts.
 
 #![expect(
     clippy::print_stdout,
@@ -10,6 +11,15 @@
 )]
 
 mod central;
+#[path = "../../tests/harness/engine.rs"]
+#[allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "the tests need more of it, and are what it is written for"
+)]
+mod engine;
+mod fleet;
 #[path = "../../tests/harness/postgres.rs"]
 #[allow(
     dead_code,
@@ -29,6 +39,7 @@ mod servers;
 
 use std::error::Error;
 use std::io::{Write, stdout};
+use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::ExitCode;
@@ -41,10 +52,21 @@ use atlas_cert_gateway::system::Clock;
 use atlas_simulator::{CLIENT_ID, CLIENT_SECRET, Settings, Simulator, World};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 const PROJECT: &str = "32b6e34b3d91647abb20e7b8";
 const ISSUER: &str = "https://idp.demo.example";
+/// Of a gateway's configuration: who may purge, explain and read the trail.
+const OPERATOR: &str = r#"
+[[access.rules]]
+name = "the operator"
+subjects = ["operator"]
+projects = ["*"]
+usernames = ["*"]
+admin = true
+"#;
 
 /// What a gateway is shown with.
 struct Demo {
@@ -59,11 +81,16 @@ struct Demo {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let is_central = env::args().any(|argument| argument == "--central");
-    let shown = if is_central {
-        central::demonstrate().await
-    } else {
-        demonstrate().await
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let shown = match &*arguments {
+        [] => demonstrate().await,
+        ["--central"] => central::demonstrate().await,
+        ["--replicas", number] => match number.parse() {
+            Ok(replicas @ 2..=9) => fleet::demonstrate(replicas).await,
+            Ok(_) | Err(_) => Err("--replicas takes a number from 2 to 9".into()),
+        },
+        _ => Err("it takes nothing, `--central` or `--replicas 3`".into()),
     };
     match shown {
         Ok(()) => ExitCode::SUCCESS,
@@ -98,7 +125,8 @@ impl Demo {
         let clock = Clock::system();
         let directory = tempfile::tempdir()?;
         let secret = uuid::Uuid::new_v4().to_string();
-        let secrets = [("atlas", CLIENT_SECRET), ("hmac", secret.as_str())];
+        let key = uuid::Uuid::new_v4().to_string();
+        let secrets = [("atlas", CLIENT_SECRET), ("hmac", &secret), ("fleet", &key)];
         for (name, secret) in secrets {
             let mut options = fs::OpenOptions::new();
             let mut file = options
@@ -127,6 +155,11 @@ impl Demo {
         let config = Config::parse(configuration, []);
         let config = config.map_err(|config_errors| format!("{config_errors:?}"))?;
         Ok(App::start(&config, self.clock.clone()).await?)
+    }
+
+    /// Between two looks at whether something is there yet.
+    async fn pause(&self) {
+        self.clock.sleep(Duration::from_millis(50)).await;
     }
 
     async fn is_to_end(&mut self) {
@@ -202,8 +235,37 @@ directory = "{own}/audit"
 
 /// Where the certificates of a user are.
 fn certs(app: &App, user: &str) -> String {
-    let address = app.address();
-    format!("http://{address}/api/atlas/v2/groups/{PROJECT}/databaseUsers/{user}/certs")
+    format!("http://{}{}", app.address(), path(user))
+}
+
+fn path(user: &str) -> String {
+    format!("/api/atlas/v2/groups/{PROJECT}/databaseUsers/{user}/certs")
+}
+
+/// Sends a request, with a token and a body if it has them; all of the answer.
+async fn send(
+    to: SocketAddr,
+    what: &str,
+    sent: Option<(&str, &str)>,
+) -> Result<String, Box<dyn Error>> {
+    let (token, body) = sent.unzip();
+    let authorization = token.map_or_else(String::new, |token| {
+        format!("Authorization: Bearer {token}\r\n")
+    });
+    let body = body.unwrap_or_default();
+    let length = if body.is_empty() {
+        String::new()
+    } else {
+        format!("Content-Length: {}\r\n", body.len())
+    };
+    let request = format!(
+        "{what} HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\n{authorization}{length}\r\n{body}"
+    );
+    let mut stream = TcpStream::connect(to).await?;
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
 }
 
 fn introduce(demo: &Demo, app: &App, token: &str) {

@@ -72,6 +72,9 @@ pub(crate) struct ListFacts {
     pub(crate) listed: usize,
     /// The fetch that brought it.
     pub(crate) fill_id: String,
+    /// The replica whose fetch that was, if it was another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) fill_replica: Option<String>,
     /// Pages of that fetch.
     pub(crate) pages: u32,
     /// Calls of that fetch.
@@ -232,6 +235,7 @@ impl Inner {
             certificates: entry.list().unexpired(now.wall).count(),
             listed: entry.list().len(),
             fill_id: entry.fill_id().to_string(),
+            fill_replica: entry.cost().replica.as_deref().map(str::to_owned),
             pages: entry.cost().pages,
             calls: entry.cost().calls,
             credential: entry.cost().credential.to_string(),

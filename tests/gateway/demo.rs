@@ -154,6 +154,83 @@ async fn the_demo_of_the_central_trail_shows_both_replicas_and_leaves_nothing_be
     assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
 }
 
+/// Where there is no Valkey or Redis, it says how to get one.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_of_the_fleet_shows_what_replicas_share_and_leaves_nothing_behind() {
+    let place = Files::new();
+    let mut demo = demo();
+    demo.args(["--", "--replicas", "3"])
+        .env("TMPDIR", place.path());
+    if servers::ENGINE.find().is_none() {
+        let ended = demo.output().unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        let how = "the demo cannot go on: neither Valkey nor Redis is here; Debian has it: apt-get install redis-server\n";
+        assert_eq!((ended.status.code(), said.as_str()), (Some(1), how));
+        return;
+    }
+    let mut demo = demo.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
+    let mut said = Vec::new();
+    while said.last().is_none_or(|line| line != "(Ctrl-C ends)") {
+        said.push(lines.next().expect("the demo has ended").unwrap());
+    }
+    let behind = |start: &str| {
+        let rests = said.iter().filter_map(move |line| line.strip_prefix(start));
+        rests.map(str::to_owned).collect::<Vec<String>>()
+    };
+    assert_eq!(behind("  calls to Atlas       "), ["1", "2"]);
+    let statuses = behind("  gateway-");
+    let adopted = statuses
+        .iter()
+        .filter(|line| line.ends_with("detail=fleet"));
+    assert_eq!((statuses.len(), adopted.count()), (6, 4), "{statuses:?}");
+    let purged = "  {\"entries\":1,\"replicas\":3,\"confirmed\":3}";
+    assert!(said.iter().any(|line| line == purged), "{said:?}");
+    let (token, operator) = (behind("export TOKEN="), behind("export OPERATOR="));
+    let commands = behind("curl ");
+    let urls: Vec<&str> = commands
+        .iter()
+        .map(|it| it.split('\'').nth(1).unwrap())
+        .collect();
+    for url in &urls[..3] {
+        let reply = ask(url, &token[0]).await;
+        assert_eq!(reply.header("x-upstream-calls"), Some("0"), "{url}");
+    }
+    for (url, fetched_by) in urls[3..6]
+        .iter()
+        .zip([None, Some("gateway-1"), Some("gateway-1")])
+    {
+        let explained = ask(url, &operator[0]).await.json();
+        assert_eq!(explained["fleet"]["connected"], true, "{explained}");
+        let by = explained["list"]["fillReplica"].as_str();
+        assert_eq!(by, fetched_by, "{explained}");
+    }
+    program::signal(&demo, "-TERM");
+    let rest: Vec<String> = lines.map_while(Result::ok).collect();
+    assert!(demo.wait().unwrap().success(), "{rest:?}");
+    assert_eq!(rest.last().unwrap(), "2 calls reached Atlas in all");
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn the_demo_says_what_it_takes() {
+    for (arguments, problem) in [
+        (
+            &["--replicas", "1"][..],
+            "--replicas takes a number from 2 to 9",
+        ),
+        (
+            &["--replica"][..],
+            "it takes nothing, `--central` or `--replicas 3`",
+        ),
+    ] {
+        let ended = demo().arg("--").args(arguments).output().unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(said, format!("the demo cannot go on: {problem}\n"));
+        assert_eq!(ended.status.code(), Some(1));
+    }
+}
+
 async fn ask(url: &str, token: &str) -> Reply {
     let address = url.strip_prefix("http://").unwrap();
     let (host, path) = address.split_once('/').unwrap();

@@ -1,6 +1,7 @@
 //! Replicas that share a Valkey or Redis, which the test starts. Debian's package `redis-server` will do. Where
 //! neither is, nothing is tried, unless `CI` is set.
 
+mod explained;
 mod joined;
 mod lists;
 mod purges;

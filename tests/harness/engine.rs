@@ -1,6 +1,7 @@
 //! A Valkey, or a Redis, in a directory of its own, on a socket in it; stopped and removed with its value.
 
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -39,6 +40,8 @@ impl Engine {
             .arg("--dir")
             .arg(self.place.path());
         server.stdout(Stdio::null()).stderr(Stdio::null());
+        // Ctrl-C is for who waits for it, who then ends in good order.
+        server.process_group(0);
         self.server = Some(server.spawn().unwrap());
         let mut glances = tokio::time::interval(Duration::from_millis(5));
         while self.connect().await.is_none() {

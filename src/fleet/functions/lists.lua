@@ -7,9 +7,10 @@ local function purges(marks_key, hard, soft)
   return math.max(tonumber(marks[1]) or 0, tonumber(hard)), math.max(tonumber(marks[2]) or 0, tonumber(soft))
 end
 
-local function read_entry(entry_key, marks_key, hard, soft, now)
+-- The entry, if it may be believed, and whether there is one at all.
+local function look_at_entry(entry_key, marks_key, hard, soft, now)
   local value = redis.call('GET', entry_key)
-  if not value then return nil end
+  if not value then return nil, false end
   local entry = {
     value = value,
     forced = value:sub(1, 1) == 'f',
@@ -21,10 +22,15 @@ local function read_entry(entry_key, marks_key, hard, soft, now)
   local is_whole = entry.granted and entry.stored and entry.fresh_until
   -- One from the future was dated by a clock that has been set back.
   if not is_whole or entry.stored > now or entry.stored <= hard then
-    redis.call('DEL', entry_key)
-    return nil
+    return nil, true
   end
   if entry.stored <= soft then entry.fresh_until = 0 end
+  return entry, true
+end
+
+local function read_entry(entry_key, marks_key, hard, soft, now)
+  local entry, is_there = look_at_entry(entry_key, marks_key, hard, soft, now)
+  if is_there and not entry then redis.call('DEL', entry_key) end
   return entry
 end
 
@@ -54,6 +60,17 @@ local function open(keys, args)
   redis.call('HSET', keys[2], 'id', args[3], 'granted', now, 'forced', is_forced and '1' or '0', 'soft', '0')
   redis.call('PEXPIRE', keys[2], args[4])
   return {'lease', now, old}
+end
+
+-- What there is of a list, for an operator. Keys: the entry, the lease, and the project's purges. Arguments: the last
+-- purges of everything. Answers 1 if there is an entry and 0 if there is none; how long ago it was stored and for how
+-- long it is fresh; and for how long a lease is held. All in milliseconds.
+local function look(keys, args)
+  local now = now_ms()
+  local entry = look_at_entry(keys[1], keys[3], args[1], args[2], now)
+  local lease_left = math.max(redis.call('PTTL', keys[2]), 0)
+  if not entry then return {0, 0, 0, lease_left} end
+  return {1, now - entry.stored, math.max(entry.fresh_until - now, 0), lease_left}
 end
 
 -- Keeps a lease. Keys: the lease. Arguments: its id and milliseconds. Answers whether it is still held.
@@ -129,6 +146,7 @@ local function tell(keys, args)
 end
 
 register('open', open)
+register('look', look, {'no-writes'})
 register('renew', renew)
 register('store', store)
 register('fail', fail)

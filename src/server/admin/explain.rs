@@ -9,6 +9,7 @@ use super::Admin;
 use super::operation::{Done, Operation};
 use crate::atlas::CertQuery;
 use crate::cache::Explanation;
+use crate::fleet::Fleet;
 use crate::policy::Reach;
 use crate::server::body::payload::ResponseBody;
 use crate::server::query::parameters;
@@ -20,6 +21,8 @@ struct ExplainedEntry {
     #[serde(flatten)]
     explanation: Explanation,
     budget: ExplainedBudget,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fleet: Option<ExplainedFleet>,
 }
 
 #[derive(Serialize)]
@@ -30,6 +33,33 @@ struct ExplainedBudget {
     refill_per_minute: u64,
     gate_closed_for_seconds: Option<u64>,
     gate_closed_by_status: Option<u16>,
+}
+
+/// What this replica's fleet has of the list.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ExplainedFleet {
+    connected: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stored_seconds_ago: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fresh_for_seconds: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lease_ends_in_milliseconds: Option<u128>,
+}
+
+impl ExplainedFleet {
+    async fn of(fleet: &Fleet, query: &CertQuery) -> Self {
+        let looked = fleet.look_at_list(query).await.ok();
+        let entry = looked.and_then(|view| view.entry);
+        let lease_left = looked.and_then(|view| view.lease_left);
+        Self {
+            connected: fleet.is_connected(),
+            stored_seconds_ago: entry.map(|entry| entry.stored_ago.as_secs()),
+            fresh_for_seconds: entry.map(|entry| entry.fresh_for.as_secs()),
+            lease_ends_in_milliseconds: lease_left.map(|left| left.as_millis()),
+        }
+    }
 }
 
 impl From<BudgetView> for ExplainedBudget {
@@ -54,9 +84,14 @@ impl Admin {
             .map_err(|message| AdminRefusal::Query(Cow::Owned(message)))?;
         let explained = async {
             let gateway = &self.gateway;
+            let fleet = match &gateway.fleet {
+                Some(fleet) => Some(ExplainedFleet::of(fleet, &query).await),
+                None => None,
+            };
             let value = ExplainedEntry {
                 explanation: gateway.cache.explain(&query, gateway.clock.now()),
                 budget: gateway.upstream.budget_view(&query.project).into(),
+                fleet,
             };
             Ok(Done {
                 value,

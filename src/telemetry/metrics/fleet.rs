@@ -20,6 +20,7 @@ words! {
         Here = "here",
         KeepToken = "keep_token",
         Leave = "leave",
+        Look = "look",
         Observe = "observe",
         Open = "open",
         PurgeList = "purge_list",

@@ -162,9 +162,10 @@ fn password_file(engine: &Engine) -> String {
 }
 
 /// Every function, with arguments that lead it through its commands.
-const FUNCTIONS: [&str; 17] = [
+const FUNCTIONS: [&str; 18] = [
     "acg1_open 3 acg1:a:e acg1:a:l acg1:a:p fresh 0 lease 1000 0 0",
     "acg1_open 3 acg1:a:e acg1:a:l acg1:a:p fresh 0 other 1000 0 0",
+    "acg1_look 3 acg1:a:e acg1:a:l acg1:a:p 0 0",
     "acg1_renew 1 acg1:a:l lease 1000",
     "acg1_store 3 acg1:a:e acg1:a:l acg1:a:p lease 0 0 1000 1000 list acg1:bell name",
     "acg1_open 3 acg1:a:e acg1:a:l acg1:a:p forced 1 lease 1000 0 0",
