@@ -314,7 +314,7 @@ impl Replay {
             }
         };
         self.callers = callers;
-        self.now = self.world.clock.now().elapsed;
+        self.now = self.world.clock.passed();
         self.seen.lookups += answers.len();
         for (status, calls) in answers {
             let account = &mut self.seen.answers;

@@ -249,8 +249,9 @@ impl Generator<'_> {
     fn count(&mut self, at: Moment, asker: usize) {
         let [since, until] = self.plan.window;
         self.written.lookups += 1;
-        let is_in_window = at.elapsed >= since && at.elapsed < until;
-        let is_recent = at.elapsed + self.plan.recent >= self.plan.span;
+        let passed = at.wall.since(START);
+        let is_in_window = passed >= since && passed < until;
+        let is_recent = passed + self.plan.recent >= self.plan.span;
         self.written.in_window += u64::from(is_in_window);
         self.written.recent += u64::from(is_recent);
         self.written.of_one += u64::from(asker == RARE);
@@ -349,8 +350,7 @@ fn micros(at: Moment) -> u64 {
 
 /// A version 7 id of this moment.
 fn id_at(at: Moment, drawn: u64) -> Uuid {
-    let since = Duration::from_secs(START.seconds().try_into().unwrap()) + at.elapsed;
-    let millis = u64::try_from(since.as_millis()).unwrap();
+    let millis = u64::try_from(at.wall.micros() / 1_000).unwrap();
     let low = drawn.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 2 | 1 << 63;
     Uuid::from_u64_pair(millis << 16 | 7 << 12 | drawn >> 52, low)
 }
