@@ -7,6 +7,7 @@ mod lists;
 mod purges;
 mod rights;
 mod share;
+mod tampered;
 mod tokens;
 
 use crate::harness::engine::Engine;

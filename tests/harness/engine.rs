@@ -100,6 +100,14 @@ impl Engine {
         command.query_async(&mut connection).await
     }
 
+    /// Sets a key to bytes.
+    pub(crate) async fn set(&self, key: &str, value: &[u8]) {
+        let mut connection = self.connect().await.unwrap();
+        let mut command = redis::cmd("SET");
+        command.arg(key).arg(value);
+        let () = command.query_async(&mut connection).await.unwrap();
+    }
+
     async fn connect(&self) -> Option<redis::aio::MultiplexedConnection> {
         let client = redis::Client::open(self.url().replace("unix://", "redis+unix://")).unwrap();
         let settings = AsyncConnectionConfig::new();
