@@ -36,7 +36,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 pub(crate) use bucket::{
-    BucketAnswer, BucketKnown, BucketRequest, FleetCooldown, FleetPhase, Observed, Refused,
+    BucketAnswer, BucketKnown, BucketRefusal, BucketRequest, FleetCooldown, FleetPhase, Observed,
 };
 pub(crate) use check::FleetCheck;
 pub use config::{Config, EngineUrl};
@@ -45,9 +45,9 @@ pub(crate) use events::{FleetEvent, What};
 pub(crate) use functions::{LIBRARY, RIGHTS};
 pub(crate) use lists::{Lease, ListAnswer, SharedEntry, Wanted};
 pub(crate) use members::Confirmed;
-pub(crate) use purges::Purged;
+pub(crate) use purges::PurgeTarget;
 pub(crate) use tokens::{
-    HASH, MintEnd, MintLimits, OwnMint, OwnToken, SharedToken, TokenAnswer, TokenLease, TokenWish,
+    HASH, MintEnd, MintLimits, OwnMint, OwnToken, SharedToken, TokenAnswer, TokenLease, TokenNeed,
 };
 
 use self::connection::{Connection, OnBell};
@@ -90,7 +90,7 @@ pub(crate) struct Alone;
 
 /// What makes a fleet besides its configuration.
 #[derive(Debug)]
-pub(crate) struct Identity<'i> {
+pub(crate) struct ReplicaIdentity<'i> {
     /// The name of this replica; each has its own.
     pub(crate) replica: &'i str,
     /// Atlas's address and API: fleets in front of another Atlas never meet.
@@ -105,7 +105,7 @@ impl Fleet {
     /// Reads the keys; connects to nothing yet.
     pub(crate) fn build(
         config: &Config,
-        identity: &Identity<'_>,
+        identity: &ReplicaIdentity<'_>,
         clock: Clock,
         metrics: FleetMetrics,
     ) -> Result<Self, Vec<ConfigError>> {

@@ -82,7 +82,7 @@ pub(super) fn fleet(
         return Ok(None);
     };
     let (replica, atlas) = (config.audit.replica(), &config.atlas);
-    let identity = fleet::Identity {
+    let identity = fleet::ReplicaIdentity {
         replica: &replica,
         atlas: [&atlas.base_url, atlas.api.word()],
         fingerprint: config.fingerprint(),

@@ -73,13 +73,13 @@ pub(crate) enum FleetPhase {
 /// What came of a request, and the bucket as it is now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct BucketAnswer {
-    pub(crate) taken: Result<(), Refused>,
+    pub(crate) taken: Result<(), BucketRefusal>,
     pub(crate) known: BucketKnown,
 }
 
 /// Why calls may not be made now; the time is when they may, if no other call takes their place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refused {
+pub(crate) enum BucketRefusal {
     BucketLow(Duration),
     Cooldown(Duration),
     OwnShare(Duration),
@@ -204,9 +204,9 @@ fn read_answer(reply: Value) -> Option<BucketAnswer> {
     let wait = span(wait)?;
     let taken = match &*word(what)? {
         "granted" => Ok(()),
-        "bucket_low" => Err(Refused::BucketLow(wait)),
-        "cooldown" => Err(Refused::Cooldown(wait)),
-        "own_share" => Err(Refused::OwnShare(wait)),
+        "bucket_low" => Err(BucketRefusal::BucketLow(wait)),
+        "cooldown" => Err(BucketRefusal::Cooldown(wait)),
+        "own_share" => Err(BucketRefusal::OwnShare(wait)),
         _ => return None,
     };
     let phase = match &*word(phase)? {

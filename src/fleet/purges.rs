@@ -13,7 +13,7 @@ use crate::telemetry::metrics::fleet::FleetFunction;
 
 /// What is purged.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Purged<'p> {
+pub(crate) enum PurgeTarget<'p> {
     All,
     Project(&'p ProjectId),
     List(&'p CertQuery),
@@ -24,14 +24,14 @@ impl Fleet {
     /// [confirmed](Fleet::confirmed).
     pub(crate) async fn purge(
         &self,
-        what: Purged<'_>,
+        what: PurgeTarget<'_>,
         soft: bool,
         request_id: Uuid,
     ) -> Result<u64, Alone> {
         let (project, username) = match what {
-            Purged::All => (None, None),
-            Purged::Project(project) => (Some(*project), None),
-            Purged::List(query) => (
+            PurgeTarget::All => (None, None),
+            PurgeTarget::Project(project) => (Some(*project), None),
+            PurgeTarget::List(query) => (
                 Some(query.project),
                 Some(query.username.as_str().to_owned()),
             ),
@@ -52,15 +52,15 @@ impl Fleet {
         let (sealed, bell) = (self.seal_event(&event), names.of_fleet("bell"));
         let how = if soft { "soft" } else { "hard" };
         let reply = match what {
-            Purged::All => return self.tell(&event).await,
-            Purged::Project(project) => {
+            PurgeTarget::All => return self.tell(&event).await,
+            PurgeTarget::Project(project) => {
                 let keys = [&*names.purges(project), &stream, &count];
                 let kept = LONGEST_KEPT.as_millis().to_string();
                 let arguments = [how.as_bytes(), &sealed, bell.as_bytes(), kept.as_bytes()];
                 self.call(FleetFunction::PurgeProject, &keys, &arguments)
                     .await?
             }
-            Purged::List(query) => {
+            PurgeTarget::List(query) => {
                 let list = names.list(query);
                 let keys = [&*list.entry, &*list.lease, &stream, &count];
                 let arguments = [how.as_bytes(), &sealed, bell.as_bytes()];

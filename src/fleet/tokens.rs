@@ -20,7 +20,7 @@ use crate::telemetry::metrics::fleet::{FleetFunction, FleetRejection};
 
 /// Why a replica wants another token than its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TokenWish {
+pub(crate) enum TokenNeed {
     /// It has none, or one that will end.
     Any,
     /// Atlas did not accept it; this long apart at least are tokens replaced for that.
@@ -126,7 +126,7 @@ impl Fleet {
     pub(crate) async fn open_token(
         &self,
         client_id: &str,
-        (wish, own): (TokenWish, &str),
+        (need, own): (TokenNeed, &str),
         limits: MintLimits,
     ) -> Result<TokenAnswer, Alone> {
         loop {
@@ -134,7 +134,7 @@ impl Fleet {
             let mut ended = pin!(self.0.token_bells.ended.notified());
             // Before the engine is asked: it may ring before its reply has come.
             ended.as_mut().enable();
-            match self.token(client_id, (wish, own), limits, id).await? {
+            match self.token(client_id, (need, own), limits, id).await? {
                 Reply::Found(found) => return Ok(TokenAnswer::Found(found)),
                 Reply::Limited(wait) => return Ok(TokenAnswer::Limited(wait)),
                 Reply::Lease => {
@@ -157,14 +157,14 @@ impl Fleet {
     async fn token(
         &self,
         client_id: &str,
-        (wish, own): (TokenWish, &str),
+        (need, own): (TokenNeed, &str),
         limits: MintLimits,
         id: Uuid,
     ) -> Result<Reply, Alone> {
-        let (why, between) = match wish {
-            TokenWish::Any => ("want", Duration::ZERO),
-            TokenWish::Refused(between) => ("refused", between),
-            TokenWish::Doubted(between) => ("doubted", between),
+        let (why, between) = match need {
+            TokenNeed::Any => ("want", Duration::ZERO),
+            TokenNeed::Refused(between) => ("refused", between),
+            TokenNeed::Doubted(between) => ("doubted", between),
         };
         let [token, lease, mints, replaced] =
             ["t", "l", "z", "r"].map(|what| self.0.names.of_account(client_id, what));

@@ -10,7 +10,7 @@ use super::Gateway;
 use crate::atlas::CertQuery;
 use crate::audit::{AdminAction, AdminRecord, Outcome, RequestId};
 use crate::cache::Purge;
-use crate::fleet::{Alone, Confirmed, FleetEvent, Purged, What};
+use crate::fleet::{Alone, Confirmed, FleetEvent, PurgeTarget, What};
 
 impl Gateway {
     /// Purges what the fleet shares, and tells the other replicas; `None` without a fleet. What is cached here is
@@ -22,9 +22,9 @@ impl Gateway {
         request_id: RequestId,
     ) -> Option<Result<u64, Alone>> {
         let purged = match what {
-            Purge::All => Purged::All,
-            Purge::Project(project) => Purged::Project(project),
-            Purge::Key(query) => Purged::List(query),
+            Purge::All => PurgeTarget::All,
+            Purge::Project(project) => PurgeTarget::Project(project),
+            Purge::Key(query) => PurgeTarget::List(query),
         };
         let fleet = self.fleet.as_ref()?;
         Some(fleet.purge(purged, soft, request_id.uuid()).await)

@@ -8,7 +8,7 @@ use super::demand::ProjectDemand;
 use super::retry_budget::RetryBudget;
 use super::slots::Slots;
 use super::token_bucket::{Quota, TokenBucket, Wait};
-use crate::fleet::{BucketAnswer, BucketRequest, Observed, Refused};
+use crate::fleet::{BucketAnswer, BucketRefusal, BucketRequest, Observed};
 use crate::upstream::error::{FetchErrorKind, HeldBack, Urgency};
 use crate::upstream::jitter::Jitter;
 
@@ -109,9 +109,9 @@ impl<W> Project<W> {
                 self.bucket.taken_elsewhere(calls);
                 return Ok(());
             }
-            Err(Refused::BucketLow(after)) => shortly(HeldBack::BucketLow, after),
-            Err(Refused::OwnShare(after)) => shortly(HeldBack::OwnShare, after),
-            Err(Refused::Cooldown(retry_after)) => Wait {
+            Err(BucketRefusal::BucketLow(after)) => shortly(HeldBack::BucketLow, after),
+            Err(BucketRefusal::OwnShare(after)) => shortly(HeldBack::OwnShare, after),
+            Err(BucketRefusal::Cooldown(retry_after)) => Wait {
                 why: self.cooldown_reason(),
                 retry_after,
             },

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::{AccountState, BETWEEN_REFUSALS, BETWEEN_REPLACEMENTS, MARGIN, Origin, ServiceAccount};
 use crate::fleet::{
     Alone, Fleet, HASH, MintEnd, MintLimits, OwnToken, SharedToken, TokenAnswer, TokenLease,
-    TokenWish,
+    TokenNeed,
 };
 use crate::system::{Moment, Secret};
 use crate::upstream::encrypted_token;
@@ -54,9 +54,9 @@ impl ServiceAccount {
         // One that has just been started is not alone before it has tried.
         fleet.tried().await;
         self.tell_own(fleet).await?;
-        let (mut wish, mut own) = self.state().wish();
+        let (mut need, mut own) = self.state().need();
         for _ in 0..MOST_UNREADABLE {
-            let wanted = fleet.open_token(&self.client_id, (wish, &own), MOST_MINTS);
+            let wanted = fleet.open_token(&self.client_id, (need, &own), MOST_MINTS);
             match wanted.await? {
                 TokenAnswer::Lease(lease) => return Ok(Way::Mint(lease)),
                 TokenAnswer::Limited(wait) => return Ok(Way::Wait(wait)),
@@ -65,7 +65,7 @@ impl ServiceAccount {
                         return Ok(Way::Adopt(minted, found.age));
                     }
                     // It is of another client secret, or will not live: it is replaced like one of ours.
-                    (wish, own) = (TokenWish::Any, found.hash);
+                    (need, own) = (TokenNeed::Any, found.hash);
                 }
             }
         }
@@ -153,15 +153,15 @@ impl ServiceAccount {
 
 impl AccountState {
     /// Why another token is wanted, and the hash of the one that there is or was.
-    fn wish(&self) -> (TokenWish, String) {
+    fn need(&self) -> (TokenNeed, String) {
         let own = self.token.as_ref().map(|token| token.hash.clone());
         match &self.refused {
-            Some(refused) => (TokenWish::Refused(BETWEEN_REFUSALS), refused.clone()),
+            Some(refused) => (TokenNeed::Refused(BETWEEN_REFUSALS), refused.clone()),
             None if self.is_replacing => (
-                TokenWish::Doubted(BETWEEN_REPLACEMENTS),
+                TokenNeed::Doubted(BETWEEN_REPLACEMENTS),
                 own.unwrap_or_default(),
             ),
-            None => (TokenWish::Any, own.unwrap_or_default()),
+            None => (TokenNeed::Any, own.unwrap_or_default()),
         }
     }
 }

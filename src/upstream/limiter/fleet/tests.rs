@@ -183,7 +183,7 @@ impl Joined {
             engine.url(),
             key.display()
         );
-        let identity = fleet::Identity {
+        let identity = fleet::ReplicaIdentity {
             replica: "gateway-1",
             atlas: ["https://cloud.mongodb.com", "v2"],
             fingerprint: "00".to_owned(),
