@@ -217,7 +217,7 @@ async fn an_engine_that_says_nothing_holds_up_one_fetch_for_a_moment_and_no_more
     let asked = first.while_time_passes(second.ask("app1")).await;
     assert_eq!(asked.status, 200);
     let waited = first.clock.now().elapsed.saturating_sub(began);
-    assert!(waited <= Duration::from_millis(400), "{waited:?}");
+    assert!(waited <= Duration::from_secs(2), "{waited:?}");
     // From then on no fetch asks it.
     assert_eq!(second.metric("fleet_connected").await, 0);
     assert_eq!(second.ask("many").await.status, 200);
