@@ -29,8 +29,9 @@ impl ChainEnd {
         name: Uuid,
         replica: &str,
     ) -> Result<Self, DatabaseError> {
-        let insert =
-            "INSERT INTO audit.chain (name, replica) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+        // A row that is not there is asked for first: a conflict would use up a number at each connection.
+        let insert = "INSERT INTO audit.chain (name, replica) SELECT $1, $2 \
+                      WHERE NOT EXISTS (SELECT FROM audit.chain WHERE name = $1) ON CONFLICT DO NOTHING";
         connection.execute(insert, &[&name, &replica]).await?;
         let update = "UPDATE audit.chain SET replica = $2 WHERE name = $1 AND replica <> $2";
         connection.execute(update, &[&name, &replica]).await?;
