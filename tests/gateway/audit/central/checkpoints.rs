@@ -122,8 +122,8 @@ impl HeadKey {
         }
         until_shipped(&trail, postgres).await;
         trail.advance(PAST_SIGNATURE).await;
-        let heads = "SELECT count(*) FROM audit.head";
-        until(&trail, async || postgres.number(heads).await > 0).await;
+        let signed = "SELECT coalesce(max(seq), 0) FROM audit.head";
+        until(&trail, async || postgres.number(signed).await >= 21).await;
         trail
     }
 
