@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::fleet::{ConnectError, FleetCheck};
 use crate::gateway::{DenyFile, Gateway, Panics};
 use crate::identity::{self, IssuerCheck};
+use crate::insight::KnownLists;
 use crate::memory::{self, Memory, Stage};
 use crate::policy::Policy;
 use crate::policy::allowance::Allowance;
@@ -215,7 +216,8 @@ impl App {
             cache,
             fleet: parts.fleet,
             upstream: parts.upstream,
-            last_lists: Arc::default(),
+            known_lists: KnownLists::new(&config.insight),
+            insight: metrics.insight,
             audit,
             metrics: metrics.lookups.clone(),
             panics: Panics::default(),

@@ -30,6 +30,7 @@ pub use arrival::{Arrival, Origin, RequestId};
 pub use commit::Ticket;
 pub use config::{Config, Destination, InvalidDestination, Require, SinkConfig, SinkFormat, Sync};
 pub use database::{DatabaseConfig, DatabaseUrl};
+pub(crate) use entry::InventoryQuery;
 pub use entry::{CacheUse, Closing, Entry, ListTag, Outcome, Refused};
 pub use events::{AdminAction, AdminRecord, FetchRecord};
 pub use heads::{HeadKeyError, HeadVerifier};

@@ -29,6 +29,7 @@ use crate::audit;
 use crate::cache;
 use crate::fleet;
 use crate::identity;
+use crate::insight;
 use crate::memory;
 use crate::policy;
 use crate::server;
@@ -51,6 +52,7 @@ pub struct Config {
     pub audit: audit::Config,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fleet: Option<fleet::Config>,
+    pub insight: insight::Config,
     pub memory: memory::Config,
     pub telemetry: telemetry::Config,
 }
@@ -164,6 +166,7 @@ impl Config {
         config_errors.extend(self.cache.config_errors());
         config_errors.extend(self.audit.config_errors());
         config_errors.extend(self.fleet.iter().flat_map(fleet::Config::config_errors));
+        config_errors.extend(self.insight.config_errors());
         config_errors.extend(self.memory.config_errors());
         config_errors.extend(self.telemetry.config_errors());
         if overlap(self.server.listen, self.admin.listen) {

@@ -8,10 +8,10 @@
 
 mod awaiting_record;
 mod deny_file;
+mod expirations;
 mod fetch;
 mod fleet_fetch;
 mod fleet_purge;
-mod last_lists;
 mod outage;
 mod panics;
 mod refusal;
@@ -33,10 +33,12 @@ use crate::audit::{
 use crate::cache::{Address, Ask, Cache, CacheMode, Encoding, Found, NotAdmitted, Role};
 use crate::fleet::Fleet;
 use crate::identity::{Caller, Identity, Unverified};
+use crate::insight::KnownLists;
 use crate::memory::{Memory, Stage};
 use crate::policy::allowance::{Allowance, BucketView};
 use crate::policy::{Permit, Policy};
 use crate::system::{Clock, Moment};
+use crate::telemetry::metrics::insight::InsightMetrics;
 use crate::telemetry::metrics::lookups::{LookupMetrics, Present};
 use crate::telemetry::metrics::policy::PolicyMetrics;
 use crate::telemetry::traces;
@@ -46,7 +48,7 @@ use awaiting_record::{InFlightGuard, LookupRecord};
 
 pub(crate) use awaiting_record::AwaitingRecord;
 pub(crate) use deny_file::DenyFile;
-pub(crate) use last_lists::LastLists;
+pub(crate) use expirations::{ExpirationsRequest, FoundExpirations};
 pub(crate) use panics::Panics;
 pub(crate) use refusal::{Refusal, Repeats};
 
@@ -69,7 +71,9 @@ pub(crate) struct Gateway {
     /// How Atlas is asked.
     pub(crate) upstream: Upstream,
     /// What the last fetches have found.
-    pub(crate) last_lists: Arc<LastLists>,
+    pub(crate) known_lists: KnownLists,
+    /// What is counted of it.
+    pub(crate) insight: InsightMetrics,
     /// What is written down.
     pub(crate) audit: Audit,
     /// What is counted.
@@ -204,7 +208,8 @@ impl Gateway {
         record: &mut LookupRecord<'_>,
     ) -> Result<Found, Refusal> {
         let identity = debug_span!("identity");
-        let caller = self.verify(request, record).instrument(identity).await?;
+        let verified = self.verify(request.token, record);
+        let caller = verified.instrument(identity).await?;
         record.entry.set_caller(&caller);
         if self.metrics.known_under_way() > self.limits.in_flight {
             return Err(Refusal::overloaded());
@@ -250,10 +255,10 @@ impl Gateway {
     /// so that no flood of unknown tokens keeps known callers waiting (G26).
     async fn verify(
         &self,
-        request: &LookupRequest<'_>,
+        token: Option<&[u8]>,
         record: &mut LookupRecord<'_>,
     ) -> Result<Arc<Caller>, Refusal> {
-        let Some(token) = request.token else {
+        let Some(token) = token else {
             record.in_flight.unverified(&self.metrics);
             return Err(Refusal::NoToken);
         };

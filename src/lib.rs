@@ -51,6 +51,7 @@ pub mod app;
 pub mod config;
 pub mod server;
 pub mod gateway;
+pub mod insight;
 pub mod audit;
 pub mod cache;
 pub mod policy;

@@ -22,12 +22,13 @@ pub mod allowance;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::atlas::CertQuery;
+use crate::atlas::{CertQuery, ProjectId};
 use crate::identity::Caller;
 use crate::settings::ConfigError;
 
 pub use config::{Config, Included, RuleConfig};
 pub use deny_list::{BadLine, DenyList, ListedBy};
+pub(crate) use permit::ProjectGrant;
 pub use permit::{Permit, RateLimit};
 pub(crate) use rule::Reach;
 
@@ -123,6 +124,20 @@ impl Policy {
         query: &'p CertQuery,
     ) -> Result<Permit<'p>, Denied> {
         self.judge(caller, query, Rule::note_use)
+    }
+
+    /// Whether `caller` may ask about a project as a whole: whether a rule grants it anything there.
+    pub(crate) fn authorize_in(
+        &self,
+        caller: &Caller,
+        project: &ProjectId,
+    ) -> Result<ProjectGrant<'_>, Denied> {
+        self.pass_deny_list(caller)?;
+        let applying = self.rules.applying_to(caller);
+        let rules = self.rules.at(&applying);
+        let grants = rules.filter(|rule| !rule.config.deny && rule.grants_in(project));
+        let grant = grants.fold(None, ProjectGrant::and_by);
+        grant.ok_or(Denied::NoRule)
     }
 
     fn judge<'p>(

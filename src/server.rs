@@ -15,6 +15,7 @@ pub mod admin;
 pub mod api_version;
 pub mod body;
 pub(crate) mod connection;
+mod expirations;
 pub(crate) mod forwarded;
 pub(crate) mod head;
 pub(crate) mod hosts;

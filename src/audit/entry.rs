@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::atlas::CertQuery;
+use crate::atlas::{CertQuery, ProjectId};
 use crate::identity::{Caller, Requester, Thumbprint};
 use crate::system::Moment;
 pub use crate::telemetry::metrics::lookups::{CacheUse, Outcome};
@@ -35,6 +35,18 @@ enum Target<'a> {
     /// A path that names no list.
     Path(Box<[u8]>),
     CertQuery(&'a CertQuery),
+    /// All users of a project that the caller may look up.
+    Inventory(&'a InventoryQuery<'a>),
+}
+
+/// What is asked about the certificates of a project that end soon.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct InventoryQuery<'a> {
+    pub(crate) project: ProjectId,
+    /// As it was asked: `30d`.
+    pub(crate) within: &'a str,
+    pub(crate) which: &'static str,
+    pub(crate) scope: &'static str,
 }
 
 /// What becomes of a refusal's record.
@@ -119,6 +131,11 @@ impl<'a> Entry<'a> {
         self.target = Target::CertQuery(query);
     }
 
+    /// What was asked for, of a whole project.
+    pub(crate) fn set_inventory(&mut self, query: &'a InventoryQuery<'a>) {
+        self.target = Target::Inventory(query);
+    }
+
     /// The path as it arrived, where it names no list.
     pub fn set_invalid_path(&mut self, path: &[u8]) {
         let kept = path.get(..LONGEST_PATH).unwrap_or(path);
@@ -140,6 +157,31 @@ impl<'a> Entry<'a> {
     pub fn submit(mut self, closing: &Closing<'_>) -> Result<Ticket, Unrecorded> {
         self.closed = true;
         self.submit_unclosed(closing)
+    }
+
+    /// Submits an answer that names these users, `known` being how many it was made from: as many records as the
+    /// names need, of the same request.
+    pub(crate) fn submit_inventory(
+        mut self,
+        closing: &Closing<'_>,
+        known: usize,
+        mut usernames: &[&str],
+    ) -> Result<Vec<Ticket>, Unrecorded> {
+        self.closed = true;
+        let mut tickets = Vec::new();
+        loop {
+            let mut named = 0;
+            let write = |record: &mut Record<'_>| {
+                self.write(record, closing);
+                record.put("users", known);
+                named = record.usernames(usernames);
+            };
+            tickets.push(self.submit_as(Kind::Inventory, closing, write)?);
+            usernames = usernames.split_at(named).1;
+            if usernames.is_empty() || named == 0 {
+                return Ok(tickets);
+            }
+        }
     }
 
     /// Counts a refusal, so that callers who are not let in cannot fill the disk. What is said of certificates
@@ -187,11 +229,20 @@ impl<'a> Entry<'a> {
     }
 
     fn submit_unclosed(&self, closing: &Closing<'_>) -> Result<Ticket, Unrecorded> {
-        let write = |record: &mut Record<'_>| self.write(record, closing);
-        self.audit
-            .0
-            .journal
-            .submit(Kind::Lookup, closing.now, write)
+        let kind = match self.target {
+            Target::Inventory(_) => Kind::Inventory,
+            Target::Unknown | Target::Path(_) | Target::CertQuery(_) => Kind::Lookup,
+        };
+        self.submit_as(kind, closing, |record| self.write(record, closing))
+    }
+
+    fn submit_as(
+        &self,
+        kind: Kind,
+        closing: &Closing<'_>,
+        write: impl FnOnce(&mut Record<'_>),
+    ) -> Result<Ticket, Unrecorded> {
+        self.audit.0.journal.submit(kind, closing.now, write)
     }
 
     fn write(&self, record: &mut Record<'_>, closing: &Closing<'_>) {
@@ -210,8 +261,11 @@ impl<'a> Entry<'a> {
             Target::Unknown => {}
             Target::Path(path) => record.bytes("path", path, limits::PATH),
             Target::CertQuery(query) => record.query(query),
+            Target::Inventory(query) => query.write(record),
         }
-        record.word("cache", closing.cache.word());
+        if !matches!(self.target, Target::Inventory(_)) {
+            record.word("cache", closing.cache.word());
+        }
         if closing.cache == CacheUse::Stale {
             record.put("stale", true);
         }
@@ -225,6 +279,15 @@ impl<'a> Entry<'a> {
         record.put("upstream_calls", closing.upstream_calls);
         let duration = closing.now.elapsed.saturating_sub(self.arrival.at.elapsed);
         record.put("duration_us", duration.as_micros());
+    }
+}
+
+impl InventoryQuery<'_> {
+    fn write(&self, record: &mut Record<'_>) {
+        record.word("group_id", self.project.digits());
+        record.word("within", self.within);
+        record.word("which", self.which);
+        record.word("scope", self.scope);
     }
 }
 

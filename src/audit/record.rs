@@ -41,6 +41,8 @@ pub(super) enum Kind {
     /// What was done to or by this gateway.
     Admin,
     Fetch,
+    /// A question about all certificates of a project that end soon.
+    Inventory,
     Lookup,
     /// Refusals that were folded.
     Refusals,
@@ -159,6 +161,20 @@ impl Record<'_> {
         self.text("username", query.username.as_str(), limits::USERNAME);
     }
 
+    /// As many of these usernames as fit into the space of the longest one; how many that are.
+    pub(super) fn usernames(&mut self, names: &[&str]) -> usize {
+        let mut taken = 0;
+        let fit = names.iter().take_while(|name| {
+            // With quotation marks and a comma.
+            taken += name.chars().map(escaped_length).sum::<usize>() + 3;
+            taken <= limits::USERNAME + 3
+        });
+        let count = fit.count();
+        let (listed, _) = names.split_at(count);
+        self.list("usernames", listed, 0);
+        count
+    }
+
     fn list(&mut self, name: &str, listed: &[impl Serialize], more: usize) {
         if listed.len() + more == 0 {
             return;
@@ -193,6 +209,7 @@ impl Kind {
         match self {
             Self::Admin => "admin",
             Self::Fetch => "fetch",
+            Self::Inventory => "inventory",
             Self::Lookup => "lookup",
             Self::Refusals => "refusals",
         }

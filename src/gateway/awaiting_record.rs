@@ -168,6 +168,8 @@ pub(super) struct InFlightGuard {
     /// Where it is counted while its caller is not known, or not yet.
     unverified: Option<LookupMetrics>,
     ended: bool,
+    /// It is not counted as a lookup when it ends.
+    is_other: bool,
     clock: Clock,
     /// On the clock's [`Moment::elapsed`].
     arrived: Duration,
@@ -181,7 +183,15 @@ impl InFlightGuard {
             present: Some(metrics.request()),
             unverified: None,
             ended: false,
+            is_other: false,
         }
+    }
+
+    /// Of a question that is not a lookup.
+    pub(super) fn uncounted(metrics: &LookupMetrics, clock: &Clock, arrived: Moment) -> Self {
+        let mut guard = Self::new(metrics, clock, arrived);
+        guard.is_other = true;
+        guard
     }
 
     /// Its caller is not known.
@@ -201,8 +211,9 @@ impl InFlightGuard {
 
     fn ended(&mut self, outcome: Outcome, cache: CacheUse, duration: Duration) {
         self.ended = true;
-        let Some(present) = &self.present else { return };
-        present.metrics().lookup(outcome, cache, duration);
+        if let Some(present) = self.present.as_ref().filter(|_| !self.is_other) {
+            present.metrics().lookup(outcome, cache, duration);
+        }
     }
 }
 
@@ -223,10 +234,6 @@ fn closing<'w, R>(
     now: Moment,
 ) -> Closing<'w> {
     let mut closing = Closing {
-        outcome: outcome
-            .as_ref()
-            .err()
-            .map_or(Outcome::Answered, Refusal::outcome),
         status: rendered.status,
         error_code: rendered.error_code.as_deref(),
         certificates: rendered.certificates,
@@ -234,6 +241,7 @@ fn closing<'w, R>(
     };
     match outcome {
         Ok(found) => {
+            closing.outcome = Outcome::Answered;
             closing.cache = found.status.cache_use();
             if let CacheStatus::Stale(why) = found.status {
                 closing.reason = Some(why.word());
@@ -244,32 +252,38 @@ fn closing<'w, R>(
             closing.list = Some(*found.entry.tag(found.as_of.wall).as_bytes());
             closing.upstream_calls = found.upstream_calls;
         }
-        Err(Refusal::Fetch {
+        Err(refusal) => close_refused(&mut closing, refusal),
+    }
+    closing
+}
+
+/// Adds to a record why there is no answer.
+pub(super) fn close_refused<'w>(closing: &mut Closing<'w>, refusal: &'w Refusal) {
+    closing.outcome = refusal.outcome();
+    match refusal {
+        Refusal::Fetch {
             error,
             fill_id,
             status,
             upstream_calls,
-        }) => {
+        } => {
             closing.reason = error.reason_unsent();
             closing.cache = status.cache_use();
             // Without a call there is no record of a fetch that it could name.
             closing.fill_id = error.was_sent().then(|| fill_id.uuid());
             closing.upstream_calls = *upstream_calls;
         }
-        Err(Refusal::Unauthenticated(why)) => {
+        Refusal::Unauthenticated(why) => {
             closing.reason = Some(why.reason());
             closing.claim = why.claim();
         }
-        Err(Refusal::Denied(why)) => closing.reason = Some(why.reason()),
-        Err(Refusal::Overloaded { .. }) => closing.reason = Some("shed"),
-        Err(Refusal::RateLimited(_)) => closing.reason = Some(Staleness::Allowance.word()),
-        Err(
-            Refusal::NoKeys
-            | Refusal::NoToken
-            | Refusal::Panicked
-            | Refusal::TimedOut
-            | Refusal::TooManyRefusals(_),
-        ) => {}
+        Refusal::Denied(why) => closing.reason = Some(why.reason()),
+        Refusal::Overloaded { .. } => closing.reason = Some("shed"),
+        Refusal::RateLimited(_) => closing.reason = Some(Staleness::Allowance.word()),
+        Refusal::NoKeys
+        | Refusal::NoToken
+        | Refusal::Panicked
+        | Refusal::TimedOut
+        | Refusal::TooManyRefusals(_) => {}
     }
-    closing
 }

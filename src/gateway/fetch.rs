@@ -10,11 +10,11 @@ use tracing::{Instrument, debug, info, info_span, warn};
 
 use super::Gateway;
 use super::fleet_fetch::{FleetFetch, OwnFetch};
-use super::last_lists::Changes;
 use super::outage::Outage;
 use crate::audit::{FetchRecord, Outcome, RequestId};
 use crate::cache::{Brought, FetchRequest};
 use crate::fleet::Fleet;
+use crate::insight::Changes;
 use crate::system::Moment;
 use crate::telemetry::{Chain, Tally};
 use crate::upstream::{FetchError, FetchOptions, Fetched, Verdict};
@@ -32,7 +32,7 @@ impl Gateway {
             self.audit.clone(),
             self.clock.clone(),
         );
-        let (repeats, last_lists) = (Arc::clone(&self.repeats), Arc::clone(&self.last_lists));
+        let (repeats, known_lists) = (Arc::clone(&self.repeats), self.known_lists.clone());
         let fleet = self.fleet.clone().filter(Fleet::shares_lists);
         let fleet = fleet.map(|fleet| FleetFetch {
             fleet,
@@ -41,9 +41,10 @@ impl Gateway {
         });
         move |request| {
             let (upstream, audit, clock) = (upstream.clone(), audit.clone(), clock.clone());
-            let (repeats, last_lists) = (Arc::clone(&repeats), Arc::clone(&last_lists));
+            let (repeats, known_lists) = (Arc::clone(&repeats), known_lists.clone());
             let fleet = fleet.clone();
             let (fill_id, urgency) = (request.fill_id, request.urgency);
+            let (known, at) = (known_lists.clone(), clock.clone());
             let span = info_span!("fetch", %request_id, %fill_id, ?urgency);
             let own = move |request: FetchRequest| async move {
                 let options = FetchOptions {
@@ -57,7 +58,7 @@ impl Gateway {
                 // Where nothing was sent there is nothing to tell; the lookup's record says why.
                 let mut has_changed = false;
                 if fetched.as_ref().err().is_none_or(FetchError::was_sent) {
-                    let changes = last_lists.compare(&request, &fetched, now.wall);
+                    let changes = known_lists.compare(&request, &fetched, now);
                     audit.record_fetch(&fetch_record(&request, &fetched, &changes, now));
                     has_changed = changes.is_any();
                 }
@@ -67,10 +68,15 @@ impl Gateway {
                 }
             };
             let fetch = async move {
-                match fleet {
-                    Some(fleet) => fleet.bring(&request, own(request.clone()).boxed()).await,
-                    None => own(request).await.result.into(),
+                let Some(fleet) = fleet else {
+                    return own(request).await.result.into();
+                };
+                let brought = fleet.bring(&request, own(request.clone()).boxed()).await;
+                if let Ok(Fetched { shared: Some(_), .. }) = &brought.result {
+                    // Its changes are on record where it was fetched.
+                    known.compare(&request, &brought.result, at.now());
                 }
+                brought
             };
             // A fetch is some kilobytes: boxed before it is wrapped, it is moved once.
             fetch.boxed().instrument(span)

@@ -102,9 +102,14 @@ impl Gateway {
     }
 
     async fn forget(&self, what: Purge, soft: bool) -> u64 {
-        let cache = self.cache.clone();
+        let (cache, known_lists) = (self.cache.clone(), self.known_lists.clone());
         // It costs what it purges, which may be everything. A panic in it has been logged.
-        let purged = spawn_blocking(move || cache.purge_except(&what, soft, |_, _| false));
+        let purged = spawn_blocking(move || {
+            if !soft {
+                known_lists.purge_except(&what, |_, _| false);
+            }
+            cache.purge_except(&what, soft, |_, _| false)
+        });
         purged.await.unwrap_or(0)
     }
 }

@@ -85,7 +85,17 @@ impl Allowance {
         permit: &Permit<'_>,
         now: Moment,
     ) -> Result<(), Spent> {
-        let Some(limit) = permit.lookups_per_minute() else {
+        self.admit_question(caller, permit.lookups_per_minute(), now)
+    }
+
+    /// The same for what is no lookup of one list and counts as one.
+    pub(crate) fn admit_question(
+        &self,
+        caller: &Caller,
+        limit: Option<&RateLimit<'_>>,
+        now: Moment,
+    ) -> Result<(), Spent> {
+        let Some(limit) = limit else {
             return Ok(());
         };
         let taken = self.take(&self.lookups, caller, limit, now);

@@ -38,6 +38,13 @@ pub struct Permit<'p> {
     misses: Option<RateLimit<'p>>,
 }
 
+/// That a caller may ask about a project as a whole, which says nothing of any list in it.
+#[derive(Debug)]
+pub(crate) struct ProjectGrant<'p> {
+    rule: &'p Arc<str>,
+    lookups: Option<RateLimit<'p>>,
+}
+
 /// What a rule allows each caller in a minute.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -97,6 +104,30 @@ impl<'p> Permit<'p> {
 
     pub(crate) fn misses_per_minute(&self) -> Option<&RateLimit<'p>> {
         self.misses.as_ref()
+    }
+}
+
+impl<'p> ProjectGrant<'p> {
+    pub(super) fn and_by(earlier: Option<Self>, rule: &'p Rule) -> Option<Self> {
+        let lookups = limit(rule, rule.config.lookups_per_minute);
+        Some(match earlier {
+            None => Self {
+                rule: &rule.name,
+                lookups,
+            },
+            Some(grant) => Self {
+                lookups: most_generous(grant.lookups, lookups),
+                ..grant
+            },
+        })
+    }
+
+    pub(crate) fn rule(&self) -> &Arc<str> {
+        self.rule
+    }
+
+    pub(crate) fn lookups_per_minute(&self) -> Option<&RateLimit<'p>> {
+        self.lookups.as_ref()
     }
 }
 

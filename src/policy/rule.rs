@@ -85,6 +85,11 @@ impl Rule {
         self.projects.include(&query.project) && self.usernames.fit(query.username.as_str(), caller)
     }
 
+    /// Whether the rule grants lists of a project to a caller that it applies to.
+    pub(super) fn grants_in(&self, project: &ProjectId) -> bool {
+        self.projects.include(project) && !self.config.usernames.is_empty()
+    }
+
     pub(super) fn lacks_only_scopes(&self, caller: &Caller, query: &CertQuery) -> bool {
         !self.fits_scopes(caller)
             && self.covers(caller, query)

@@ -110,6 +110,7 @@ impl Admin {
         // It counts what was put and taken since the last time, and may have to wait for a purge that does
         // so, too. A panic in it has been logged.
         let _ = spawn_blocking(move || cache.measure()).await;
+        self.gateway.show_expirations().await;
         self.readiness.report();
         self.gateway.upstream.update_gauges();
         self.gateway.show_policy();

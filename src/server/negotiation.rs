@@ -63,6 +63,41 @@ pub(crate) fn accepted_media_type(
     accepted
 }
 
+/// The first of `known` that the caller prefers to none of the others; the first of all where it takes
+/// everything. `None` if it takes none of them.
+pub(super) fn accepted_of<T: Copy>(
+    accept: &GetAll<'_, HeaderValue>,
+    known: &[(&str, T)],
+) -> Option<T> {
+    let items = accept
+        .iter()
+        .flat_map(|value| value.to_str().unwrap_or(UNREADABLE).split(','))
+        .filter(|item| !item.trim().is_empty());
+    let items: Vec<(&str, u16)> = items
+        .map(item_and_quality)
+        .map(|(range, quality)| (range, quality.unwrap_or(1_000)))
+        .collect();
+    let quality = |media_type: &str| {
+        let (main, _) = media_type.split_once('/')?;
+        // The most specific range counts (RFC 9110, section 12.5.1).
+        let of = |wanted: &str| {
+            let found = items.iter().find(|(range, _)| range.eq_ignore_ascii_case(wanted));
+            found.map(|(_, quality)| *quality)
+        };
+        let own = of(media_type).or_else(|| of(&format!("{main}/*")));
+        own.or_else(|| of("*/*")).or_else(|| of("*"))
+    };
+    if items.is_empty() {
+        return known.first().map(|(_, value)| *value);
+    }
+    let wanted = known
+        .iter()
+        .filter_map(|(name, value)| Some((quality(name)?, *value)))
+        .filter(|(quality, _)| *quality > 0);
+    let best = wanted.clone().map(|(quality, _)| quality).max()?;
+    wanted.clone().find(|(quality, _)| *quality == best).map(|(_, value)| value)
+}
+
 impl MediaType {
     /// As it stands in `Content-Type`.
     pub(crate) fn header_value(self) -> HeaderValue {

@@ -18,6 +18,7 @@ use tracing::debug;
 
 use super::body::payload::ResponseBody;
 use super::connection::ConnectionPeer;
+use super::expirations::{AskedExpirations, project_segment};
 use super::forwarded::Forwarded;
 use super::hosts::Hosts;
 use super::proxies::Proxies;
@@ -138,6 +139,11 @@ impl PublicHandler {
     ) -> Response<ResponseBody> {
         let forwarded = self.forwarded(&parts.headers, peer);
         let arrival = arrival(parts, stamp, peer, forwarded.as_ref().ok());
+        if let (Some(project), Ok(forwarded)) = (project_segment(parts.uri.path()), &forwarded) {
+            let expirations = self.expirations(parts, project, body, stamp, (peer, forwarded));
+            // A list is asked for a thousand times as often.
+            return Box::pin(expirations).await;
+        }
         let asked = match &forwarded {
             Ok(forwarded) => self.read(parts, forwarded, peer, body.is_some()),
             Err(refusal) => Err(refusal.clone()),
@@ -156,6 +162,48 @@ impl PublicHandler {
         let reply = reply.await;
         drop(waiting);
         form.finish(reply)
+    }
+
+    /// Answers what expires in a project.
+    async fn expirations(
+        &self,
+        parts: &Parts,
+        project: &str,
+        body: Option<Incoming>,
+        stamp: Stamp,
+        (peer, forwarded): (&ConnectionPeer, &Forwarded),
+    ) -> Response<ResponseBody> {
+        let arrival = arrival(parts, stamp, peer, Some(forwarded));
+        let received = self.received(forwarded, peer);
+        let asked = AskedExpirations::read(parts, project, received, body.is_some());
+        let asked = asked.and_then(|asked| {
+            let is_asked = self.is_asked(asked.host, asked.is_absolute, peer);
+            is_asked.then_some(asked).ok_or(BadRequest::Misdirected)
+        });
+        let asked = match asked {
+            Ok(asked) => asked,
+            Err(refusal) => return self.reject(arrival, &refusal, parts, body).await,
+        };
+        let form = ReplyForm {
+            request_id: stamp.request_id,
+            envelope: false,
+            is_last: self.is_last(parts.version),
+        };
+        let waiting = peer.state.wait();
+        let request = asked.request();
+        let reply = self.gateway.expirations(arrival, &request, |outcome| {
+            if let Err(refusal) = outcome {
+                note_refused(peer, refusal);
+            } else {
+                peer.state.set_authenticated();
+            }
+            let mut rendered = asked.render(outcome, stamp.request_id, &peer.unsent);
+            form.close(&mut rendered.reply);
+            rendered
+        });
+        let reply = reply.await;
+        drop(waiting);
+        form.finish(reply.map(|(response, present)| (response, Some(present))))
     }
 
     /// Answers a hit, without a future of its own: hyper reads the next head into the same buffer while the
@@ -187,16 +235,20 @@ impl PublicHandler {
         peer: &'r ConnectionPeer,
         has_body: bool,
     ) -> Result<CertRequest<'r>, BadRequest> {
-        let received = Received {
-            scheme: forwarded.scheme.unwrap_or(peer.scheme),
-            host: forwarded.host.as_deref(),
-            public_url: self.public_url.as_ref(),
-        };
+        let received = self.received(forwarded, peer);
         let asked = CertRequest::read(parts, received, has_body)?;
-        if self.is_asked(&asked, peer) {
+        if self.is_asked(asked.host, asked.is_absolute, peer) {
             Ok(asked)
         } else {
             Err(BadRequest::Misdirected)
+        }
+    }
+
+    fn received<'r>(&'r self, forwarded: &'r Forwarded, peer: &'r ConnectionPeer) -> Received<'r> {
+        Received {
+            scheme: forwarded.scheme.unwrap_or(peer.scheme),
+            host: forwarded.host.as_deref(),
+            public_url: self.public_url.as_ref(),
         }
     }
 
@@ -247,12 +299,12 @@ impl PublicHandler {
 
     /// Whether this gateway is the one that was asked. A request that could be one to a proxy has to name
     /// it in so many words.
-    fn is_asked(&self, asked: &CertRequest<'_>, peer: &ConnectionPeer) -> bool {
+    fn is_asked(&self, host: &str, is_absolute: bool, peer: &ConnectionPeer) -> bool {
         let is_named = || {
             let public = self.public_url.as_ref().map(PublicUrl::host);
-            public == Some(asked.host) || self.hosts.identify(asked.host, peer.local)
+            public == Some(host) || self.hosts.identify(host, peer.local)
         };
-        self.hosts.include(asked.host) && (!asked.is_absolute || is_named())
+        self.hosts.include(host) && (!is_absolute || is_named())
     }
 
     fn form(&self, asked: &CertRequest<'_>, stamp: Stamp) -> ReplyForm {
@@ -297,10 +349,17 @@ fn arrival<'r>(
 
 /// Notes that a connection has brought a request that was authenticated.
 fn note_authenticated(peer: &ConnectionPeer, outcome: &Result<Found, Refusal>) {
-    if let Ok(_)
-    | Err(
-        Refusal::Denied(_) | Refusal::Fetch { .. } | Refusal::RateLimited(_) | Refusal::TimedOut,
-    ) = outcome
+    match outcome {
+        Ok(_) => peer.state.set_authenticated(),
+        Err(refusal) => note_refused(peer, refusal),
+    }
+}
+
+fn note_refused(peer: &ConnectionPeer, refusal: &Refusal) {
+    if let Refusal::Denied(_)
+    | Refusal::Fetch { .. }
+    | Refusal::RateLimited(_)
+    | Refusal::TimedOut = refusal
     {
         peer.state.set_authenticated();
     }

@@ -29,6 +29,18 @@ impl PublicUrl {
         }
     }
 
+    /// The URL of a path of this gateway.
+    pub(super) fn of_path(&self, path: &str) -> String {
+        format!("{}://{}{}{path}", self.scheme, self.host, self.path())
+    }
+
+    /// Below which an ingress has put the gateway.
+    fn path(&self) -> &str {
+        let [v1, _] = &self.roots;
+        let path = v1.strip_suffix(ApiVersion::V1.root());
+        path.expect("a root ends with its version's")
+    }
+
     pub(crate) fn host(&self) -> &str {
         &self.host
     }
@@ -70,10 +82,7 @@ impl<'de> Deserialize<'de> for PublicUrl {
 
 impl Serialize for PublicUrl {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let [v1, _] = &self.roots;
-        let path = v1.strip_suffix(ApiVersion::V1.root());
-        let path = path.expect("a root ends with its version's");
-        serializer.serialize_str(&format!("{}://{}{path}", self.scheme, self.host))
+        serializer.serialize_str(&self.of_path(""))
     }
 }
 

@@ -130,7 +130,7 @@ pub(super) fn parameters(query: &str) -> impl Iterator<Item = Result<Parameter<'
     })
 }
 
-fn set<T>(
+pub(super) fn set<T>(
     name: &'static str,
     place: &mut Option<T>,
     value: Option<T>,
@@ -150,7 +150,7 @@ fn flag(name: &'static str, place: &mut Option<bool>, value: &str) -> Result<(),
     set(name, place, value.parse().ok(), "must be `true` or `false`")
 }
 
-fn whole(value: &str, most: u32) -> Option<u32> {
+pub(super) fn whole(value: &str, most: u32) -> Option<u32> {
     // Rust's parser takes a sign, too.
     let is_unsigned = value.starts_with(|first: char| first.is_ascii_digit());
     let number = value.parse().ok().filter(|_| is_unsigned)?;

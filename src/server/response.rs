@@ -79,6 +79,21 @@ pub fn answered(
     }
 }
 
+/// Gives an answer from what is known already its headers.
+pub(super) fn describe(
+    response: &mut Response<ResponseBody>,
+    request_id: RequestId,
+    etag: &HeaderValue,
+) {
+    let headers = response.headers_mut();
+    headers.insert(header::ETAG, etag.clone());
+    headers.insert(REQUEST_ID, request_id_value(request_id));
+    headers.insert(UPSTREAM_CALLS, 0.into());
+    let fixed = HeaderValue::from_static;
+    headers.insert(header::CACHE_CONTROL, fixed("private, no-cache"));
+    headers.insert(header::VARY, fixed("Accept"));
+}
+
 pub(crate) fn bad_request(
     refusal: &BadRequest,
     request_id: RequestId,
@@ -239,7 +254,7 @@ pub(super) fn request_id_value(request_id: RequestId) -> HeaderValue {
 }
 
 /// RFC 9110, section 13.1.2: a list of tags, compared weakly, or `*` for any.
-fn is_known(validators: &GetAll<'_, HeaderValue>, etag: &HeaderValue) -> bool {
+pub(super) fn is_known(validators: &GetAll<'_, HeaderValue>, etag: &HeaderValue) -> bool {
     validators
         .iter()
         .filter_map(|value| value.to_str().ok())

@@ -44,6 +44,7 @@ pub mod cache;
 pub mod connections;
 pub mod fleet;
 pub mod identity;
+pub(crate) mod insight;
 pub mod lookups;
 pub mod policy;
 pub mod process;
@@ -72,6 +73,7 @@ pub struct Metrics {
     pub(crate) connections: connections::ConnectionMetrics,
     pub fleet: fleet::FleetMetrics,
     pub(crate) identity: identity::IdentityMetrics,
+    pub(crate) insight: insight::InsightMetrics,
     pub(crate) lookups: lookups::LookupMetrics,
     pub(crate) policy: policy::PolicyMetrics,
     pub(crate) readiness: readiness::ReadinessMetrics,
@@ -148,6 +150,7 @@ impl Metrics {
             connections: connections::ConnectionMetrics::register(&mut registry),
             fleet: fleet::FleetMetrics::register(&mut registry),
             identity: identity::IdentityMetrics::register(&mut registry),
+            insight: insight::InsightMetrics::register(&mut registry),
             lookups: lookups::LookupMetrics::register(&mut registry),
             policy: policy::PolicyMetrics::register(&mut registry),
             readiness: readiness::ReadinessMetrics::register(&mut registry),

@@ -26,7 +26,6 @@ impl Conditions {
     pub(super) fn of(filter: &Filter) -> Self {
         let mut all = Self::default();
         for (column, text, limit) in [
-            ("username", &filter.username, limits::USERNAME),
             ("subject", &filter.subject, limits::SUBJECT),
             ("issuer", &filter.issuer, limits::ISSUER),
             ("client_id", &filter.client_id, limits::NAME),
@@ -39,6 +38,9 @@ impl Conditions {
             if let Some(text) = text {
                 all.compare(column, "=", kept(text, limit));
             }
+        }
+        if let Some(name) = &filter.username {
+            all.username(name);
         }
         if let Some(status) = filter.status {
             all.compare("status", "=", i16::try_from(status).unwrap_or(i16::MAX));
@@ -121,6 +123,16 @@ impl Conditions {
             let value: &(dyn ToSql + Sync) = &**value;
             value
         })
+    }
+
+    /// Of a lookup, or one of those that an inventory names.
+    fn username(&mut self, name: &str) {
+        let (inside, _) = escaped(name, limits::USERNAME);
+        let own = self.place(kept(name, limits::USERNAME));
+        let among = self.place(format!("\"{inside}\""));
+        self.and(&format!(
+            "(username = ${own} OR (kind = 'inventory' AND strpos(line, ${among}) > 0))"
+        ));
     }
 
     /// Members that end with a quotation mark are whole ones, the others beginnings.

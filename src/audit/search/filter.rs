@@ -45,8 +45,8 @@ pub struct Filter {
     /// With which HTTP status.
     #[arg(long, value_parser = status)]
     pub status: Option<u16>,
-    /// Lookups, fetches from Atlas, what operators did, or refusals that were folded: lookup, fetch, admin
-    /// or refusals.
+    /// Lookups, fetches from Atlas, questions of what expires, what operators did, or refusals that were folded:
+    /// lookup, fetch, inventory, admin or refusals.
     #[arg(long, value_parser = kind)]
     pub kind: Option<String>,
     /// Not before this: `2026-08-10T02:06:35Z`, `2026-08-10`, or `24h` for as long ago.
@@ -187,8 +187,8 @@ fn outcome(text: &str) -> Result<String, &'static str> {
 }
 
 fn kind(text: &str) -> Result<String, &'static str> {
-    let words = ["lookup", "fetch", "admin", "refusals"];
-    one_of(&words, text, "lookup, fetch, admin or refusals")
+    let words = ["lookup", "fetch", "inventory", "admin", "refusals"];
+    one_of(&words, text, "lookup, fetch, inventory, admin or refusals")
 }
 
 /// An instant, or how long before `now` it was.

@@ -32,6 +32,7 @@ pub struct LineFilter<'a> {
     pub(super) filter: &'a Filter,
     /// The members that a line must hold, as they stand in it; the rarest first.
     members: Vec<Finder<'static>>,
+    username: Option<UsernameFilter>,
     peers: Vec<Finder<'static>>,
     /// As the records have them, so that times are compared as text.
     since: Option<String>,
@@ -57,7 +58,8 @@ impl<'a> LineFilter<'a> {
             id("request_id", filter.request_id),
             id("fill_id", filter.fill_id),
             text("token_id", &filter.token_id, limits::NAME),
-            text("username", &filter.username, limits::USERNAME),
+            // Wherever it stands; which member that is, the username's own filter looks at.
+            filter.username.as_deref().map(quoted_username),
             text("subject", &filter.subject, limits::SUBJECT),
             text("client_id", &filter.client_id, limits::NAME),
             text("rule", &filter.rule, limits::NAME),
@@ -72,6 +74,7 @@ impl<'a> LineFilter<'a> {
         Self {
             filter,
             members: members.into_iter().flatten().map(finder).collect(),
+            username: filter.username.as_deref().map(UsernameFilter::new),
             peers: filter
                 .peer
                 .map(Peer::spellings)
@@ -178,9 +181,57 @@ impl<'a> LineFilter<'a> {
             .then_some(())?;
         let mut peers = self.peers.iter();
         let is_peer = peers.len() == 0 || peers.any(|peer| peer.find(line).is_some());
+        let is_named = |filter: &UsernameFilter| filter.pass(line);
+        self.username
+            .as_ref()
+            .is_none_or(is_named)
+            .then_some(())?;
         let is_shown = self.shown.as_ref().is_none_or(|shown| shown.pass(line));
         (is_peer && is_shown).then_some(seq)
     }
+}
+
+/// A name, as the member of a lookup, or among those that an inventory names.
+struct UsernameFilter {
+    member: Finder<'static>,
+    quoted: Finder<'static>,
+}
+
+impl UsernameFilter {
+    fn new(name: &str) -> Self {
+        let (inside, whole) = escaped(name, limits::USERNAME);
+        // A text that was cut has a flag behind it.
+        let flag = if whole {
+            ""
+        } else {
+            ",\"username_truncated\":true"
+        };
+        let member = format!(",\"username\":\"{inside}\"{flag}");
+        Self {
+            member: Finder::new(member.as_bytes()).into_owned(),
+            quoted: Finder::new(quoted_username(name).as_bytes()).into_owned(),
+        }
+    }
+
+    fn pass(&self, line: &[u8]) -> bool {
+        self.member.find(line).is_some() || self.is_among(line)
+    }
+
+    /// A text of the array has a bracket or a comma on either side, and within a text no quotation mark stands
+    /// alone.
+    fn is_among(&self, line: &[u8]) -> bool {
+        let names = memmem::find(line, USERNAMES).and_then(|at| line.get(at + USERNAMES.len()..));
+        let Some(names) = names else { return false };
+        let end = memmem::find(names, b"\"]").map_or(names.len(), |end| end + 2);
+        let names = names.get(..end).unwrap_or(names);
+        let mut places = self.quoted.find_iter(names);
+        places.any(|at| at == 0 || names.get(at - 1) == Some(&b','))
+    }
+}
+
+fn quoted_username(name: &str) -> String {
+    let (inside, _) = escaped(name, limits::USERNAME);
+    format!("\"{inside}\"")
 }
 
 impl CertificateFetches {
@@ -198,6 +249,8 @@ impl CertificateFetches {
 }
 
 const FILL_ID: &[u8] = b",\"fill_id\":\"";
+/// With the bracket that opens the array.
+const USERNAMES: &[u8] = b",\"usernames\":[";
 const FETCH: &[u8] = b",\"kind\":\"fetch\"";
 /// How far the times of records may be from those in the names of files: a record waits for a second at
 /// most, and clocks are set.

@@ -74,13 +74,17 @@ impl Admin {
             let request_id = operation.request.request_id;
             let told = self.gateway.tell_purge(&what, soft, request_id).await;
             let (cache, what) = (self.gateway.cache.clone(), what.clone());
+            let known_lists = self.gateway.known_lists.clone();
             let hidden = self.gateway.policy.load().hidden(&operation.caller);
             // It costs what it purges, which may be everything.
             let entries = tokio::task::spawn_blocking(move || {
                 // What is denied to the operator stays as it is.
-                cache.purge_except(&what, soft, |project, username| {
-                    hidden.has(Some(project), Some(username))
-                })
+                let is_kept =
+                    |project: &str, username: &str| hidden.has(Some(project), Some(username));
+                if !soft {
+                    known_lists.purge_except(&what, is_kept);
+                }
+                cache.purge_except(&what, soft, is_kept)
             });
             let entries = entries.await.map_err(|_| AdminRefusal::Unexpected)?;
             Ok(Done {

@@ -84,7 +84,7 @@ impl StreamProgress {
 
 impl ResponseBody {
     /// Something that was made for this answer and holds what was `reserved` for it.
-    pub(super) fn made(bytes: Vec<u8>, reserved: Reserved) -> Self {
+    pub(in crate::server) fn made(bytes: Vec<u8>, reserved: Reserved) -> Self {
         let left = bytes.len();
         Self::in_pieces(Text::Whole(bytes.into()), None, left, reserved)
     }

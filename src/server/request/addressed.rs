@@ -50,6 +50,11 @@ impl<'r> Addressed<'r> {
         self.host
     }
 
+    /// Whether the target names the host, as in a request to a proxy.
+    pub(in crate::server) fn is_absolute(self) -> bool {
+        self.is_absolute
+    }
+
     /// The bearer token of the request.
     pub fn credentials(
         self,

@@ -272,7 +272,7 @@ impl PresentGauges {
     }
 }
 
-fn of<'v, T: PartialEq, V>(all: &[T], values: &'v [V], one: &T) -> &'v V {
+pub(super) fn of<'v, T: PartialEq, V>(all: &[T], values: &'v [V], one: &T) -> &'v V {
     let at = all.iter().position(|it| it == one);
     at.and_then(|at| values.get(at))
         .expect("each of them is counted")

@@ -1,0 +1,287 @@
+//! The last list of each user, as far as it is compared with the next one and asked about when certificates end.
+//!
+//! Apart from the cache, which forgets a list after minutes. Bounded in bytes: of a list that was evicted, or that
+//! an earlier process has fetched, every serial number has appeared.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ahash::RandomState;
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
+use serde::Deserialize;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use uuid::Uuid;
+
+use super::certificate::KnownCertificate;
+use super::changes::{Changes, compare};
+use super::config::Config;
+use crate::atlas::{CertQuery, CertificateList, ProjectId, Timestamp};
+use crate::cache::{FetchRequest, Purge, Tag};
+use crate::system::Moment;
+use crate::upstream::{FetchError, Fetched, Verdict};
+
+/// The last list of each user of each project. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct KnownLists {
+    lists: Cache<CertQuery, Arc<KnownList>, RandomState>,
+    /// Of those who look at all of them.
+    askers: Arc<Semaphore>,
+    /// The projects that have a name in metrics.
+    named: Arc<[(ProjectId, Arc<str>)]>,
+}
+
+/// What a fetch has found.
+#[derive(Clone, Debug)]
+pub(super) struct KnownList {
+    pub(super) fill_id: Uuid,
+    /// When Atlas answered, by the wall clock.
+    pub(super) answered_at: Timestamp,
+    tag: Tag,
+    /// By serial number, ascending.
+    pub(super) certificates: Arc<[KnownCertificate]>,
+    /// The last one to have ended, where there is none that has not.
+    ended: Option<KnownCertificate>,
+    /// It stays to be compared with the next list, and is told to nobody.
+    is_purged: bool,
+}
+
+/// How many users' newest certificates end, and when.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct EndingCounts {
+    /// Users of whom a list is known that has, or had, a certificate.
+    pub(crate) users: u64,
+    /// Of them, those whose newest certificate ends within so many days, in the order of [`EndingCounts::DAYS`].
+    pub(crate) within: [u64; EndingCounts::DAYS.len()],
+    /// Those whose newest has ended.
+    pub(crate) ended: u64,
+    /// When the first of the users' newest certificates ends.
+    pub(crate) next_end: Option<Timestamp>,
+    /// The oldest answer of Atlas's that this is from.
+    pub(crate) oldest_answer: Option<Timestamp>,
+}
+
+impl KnownLists {
+    /// As many as `config` has memory for.
+    pub(crate) fn new(config: &Config) -> Self {
+        let weigher = |query: &CertQuery, list: &Arc<KnownList>| {
+            let name = query.username.as_str().len();
+            let subjects = list.subjects().map(str::len).sum::<usize>();
+            let weight = OVERHEAD + name + subjects + size_of_val(&*list.certificates);
+            u32::try_from(weight).expect("a list is smaller than 4 GiB")
+        };
+        let lists = Cache::builder()
+            .max_capacity(config.max_size.0)
+            .eviction_policy(EvictionPolicy::lru())
+            .weigher(weigher)
+            .build_with_hasher(RandomState::new());
+        Self {
+            lists,
+            askers: Arc::new(Semaphore::new(ASKERS)),
+            named: config.named().map(|(id, name)| (id, name.into())).collect(),
+        }
+    }
+
+    /// Leave to look at all lists at once, which only a few have at a time.
+    pub(crate) fn may_ask(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.askers).try_acquire_owned().ok()
+    }
+
+    /// Compares what was `fetched` until `now` with the list before, and remembers it for the next one.
+    pub(crate) fn compare(
+        &self,
+        request: &FetchRequest,
+        fetched: &Result<Fetched, FetchError>,
+        now: Moment,
+    ) -> Changes {
+        let nothing = CertificateList::default();
+        let (list, answered_at) = match fetched {
+            Ok(fetched) => (&fetched.list, fetched.answered_at),
+            // There is no such user any more.
+            Err(error) if error.verdict() == Verdict::Missing => (&nothing, now),
+            // Nothing was learnt.
+            Err(_) => return Changes::default(),
+        };
+        let before = self.lists.get(&request.query);
+        if fetched.is_err() && before.is_none() {
+            // Names of no user must not evict those of users.
+            return Changes::default();
+        }
+        let wall = now.wall;
+        let tag = Tag::of(list.unexpired(wall));
+        let mut changes = Changes {
+            list: fetched.is_ok().then(|| *tag.as_bytes()),
+            before: before.as_ref().map(|before| before.fill_id),
+            ..Changes::default()
+        };
+        let certificates = match &before {
+            // The very same certificates need not be read.
+            Some(before) if before.tag == tag => Arc::clone(&before.certificates),
+            _ => {
+                let certificates = read(list, wall);
+                let known = before.as_ref().map(|before| &*before.certificates);
+                changes.serials = compare(known.unwrap_or(&[]), &certificates, wall);
+                certificates
+            }
+        };
+        let shared = fetched.as_ref().ok().and_then(|it| it.shared.as_ref());
+        let this = KnownList {
+            fill_id: shared.map_or_else(|| request.fill_id.uuid(), |shared| shared.fill_id),
+            answered_at: wall.minus(now.since(answered_at)),
+            tag,
+            ended: before
+                .filter(|before| fetched.is_ok() && !before.is_purged && certificates.is_empty())
+                .and_then(|before| before.newest().filter(|it| it.not_after <= wall).cloned()),
+            certificates,
+            is_purged: false,
+        };
+        self.lists.insert(request.query.clone(), Arc::new(this));
+        changes
+    }
+
+    /// Tells of what is purged no more, until it is fetched again; what `is_kept` names, by project and username,
+    /// stays as it is.
+    pub(crate) fn purge_except(&self, what: &Purge, is_kept: impl Fn(&str, &str) -> bool) {
+        let purge = |query: &CertQuery, list: &KnownList| {
+            if !list.is_purged && !is_kept(query.project.as_str(), query.username.as_str()) {
+                self.purge_list(query, list);
+            }
+        };
+        match what {
+            Purge::Key(query) => {
+                if let Some(list) = self.lists.get(query) {
+                    purge(query, &list);
+                }
+            }
+            Purge::Project(project) => {
+                let lists = self.lists.iter();
+                for (query, list) in lists.filter(|(query, _)| query.project == *project) {
+                    purge(&query, &list);
+                }
+            }
+            Purge::All => self.lists.iter().for_each(|(query, list)| purge(&query, &list)),
+        }
+    }
+
+    fn purge_list(&self, query: &CertQuery, list: &KnownList) {
+        let purged = KnownList {
+            ended: None,
+            is_purged: true,
+            ..list.clone()
+        };
+        self.lists.insert(query.clone(), Arc::new(purged));
+    }
+
+    /// What may be told of a project's users at `now`, in no order.
+    pub(super) fn of_project(
+        &self,
+        project: &ProjectId,
+        now: Timestamp,
+    ) -> impl Iterator<Item = (CertQuery, Arc<KnownList>)> {
+        self.told(now)
+            .filter(move |(query, _)| query.project == *project)
+    }
+
+    /// What may be told of every user at `now`.
+    fn told(&self, now: Timestamp) -> impl Iterator<Item = (CertQuery, Arc<KnownList>)> {
+        let lists = self.lists.iter();
+        lists
+            .map(|(query, list)| (CertQuery::clone(&query), list))
+            .filter(move |(_, list)| list.is_told(now))
+    }
+
+    /// How many users' newest certificates end soon, by what is known at `now`: of all projects together, which
+    /// have no name, and of each that has one.
+    pub(crate) fn count_ending(&self, now: Timestamp) -> Vec<(Arc<str>, EndingCounts)> {
+        let mut all = EndingCounts::default();
+        let named = self.named.iter();
+        let mut each: Vec<EndingCounts> = named.map(|_| EndingCounts::default()).collect();
+        for (query, list) in self.told(now) {
+            all.add(&list, now);
+            let at = self.named.iter().position(|(id, _)| *id == query.project);
+            if let Some(counts) = at.and_then(|at| each.get_mut(at)) {
+                counts.add(&list, now);
+            }
+        }
+        let names = self.named.iter().map(|(_, name)| Arc::clone(name));
+        let all = std::iter::once((Arc::from(""), all));
+        all.chain(names.zip(each)).collect()
+    }
+}
+
+impl KnownList {
+    /// The certificate that ends last, maybe in the past.
+    pub(super) fn newest(&self) -> Option<&KnownCertificate> {
+        let newest = self.certificates.iter().max_by_key(|it| it.not_after);
+        newest.or(self.ended.as_ref())
+    }
+
+    fn is_told(&self, now: Timestamp) -> bool {
+        let newest = self.newest();
+        !self.is_purged && newest.is_some_and(|it| it.not_after > now.minus(KEPT_AFTER_END))
+    }
+
+    fn subjects(&self) -> impl Iterator<Item = &str> {
+        let mut last: Option<&str> = None;
+        let all = self.certificates.iter().chain(&self.ended);
+        let subjects = all.filter_map(|it| it.subject.as_deref());
+        subjects.filter(move |subject| last.replace(subject) != Some(subject))
+    }
+}
+
+impl EndingCounts {
+    /// The longest of these is Atlas's longest life of a certificate that it offers by default.
+    pub(crate) const DAYS: [u32; 5] = [1, 7, 14, 28, 90];
+
+    fn add(&mut self, list: &KnownList, now: Timestamp) {
+        let Some(newest) = list.newest() else { return };
+        self.users += 1;
+        if newest.not_after <= now {
+            self.ended += 1;
+        }
+        for (counted, days) in self.within.iter_mut().zip(Self::DAYS) {
+            *counted += u64::from(newest.not_after <= now.plus(DAY * days));
+        }
+        let earlier = |known: Option<Timestamp>, other| Some(known.map_or(other, |it| it.min(other)));
+        self.next_end = earlier(self.next_end, newest.not_after);
+        self.oldest_answer = earlier(self.oldest_answer, list.answered_at);
+    }
+}
+
+/// What has not expired at `now`, by serial number.
+fn read(list: &CertificateList, now: Timestamp) -> Arc<[KnownCertificate]> {
+    #[derive(Deserialize)]
+    struct Told<'j> {
+        #[serde(rename = "_id")]
+        id: i64,
+        #[serde(borrow, default)]
+        subject: Option<std::borrow::Cow<'j, str>>,
+    }
+    let mut last: Option<Arc<str>> = None;
+    let mut certificates: Vec<KnownCertificate> = list
+        .unexpired(now)
+        .filter_map(|certificate| {
+            // One with another number is in the list, and not among these.
+            let told: Told<'_> = serde_json::from_str(certificate.json).ok()?;
+            let subject = told.subject.map(|subject| match &last {
+                Some(last) if **last == *subject => Arc::clone(last),
+                _ => Arc::clone(last.insert(Arc::from(subject))),
+            });
+            Some(KnownCertificate {
+                id: told.id,
+                not_after: certificate.not_after,
+                subject,
+            })
+        })
+        .collect();
+    certificates.sort_unstable_by_key(|it| (it.id, it.not_after));
+    certificates.into()
+}
+
+/// What a list takes besides its name, its subjects and its certificates.
+const OVERHEAD: usize = 520;
+/// For how long it is told that a user's newest certificate has ended.
+const KEPT_AFTER_END: Duration = Duration::from_hours(30 * 24);
+/// Each takes a processor for milliseconds.
+const ASKERS: usize = 2;
+const DAY: Duration = Duration::from_hours(24);

@@ -1,0 +1,117 @@
+//! Metrics of what expires, without names: of users whose newest certificate ends.
+
+use std::sync::Arc;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use super::Register;
+use super::lookups::{Outcome, of};
+
+/// Handles to the metrics of what expires. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct InsightMetrics {
+    questions: [Counter; Outcome::ALL.len()],
+    users: Family<Labels, Gauge>,
+    ending: Family<EndingLabels, Gauge>,
+    ended: Family<Labels, Gauge>,
+    next_end: Family<Labels, Gauge>,
+    oldest_answer: Family<Labels, Gauge>,
+}
+
+/// What the gauges show of a project, or of all.
+#[derive(Clone, Debug)]
+pub(crate) struct ShownEndings {
+    pub(crate) users: u64,
+    /// Within so many days each.
+    pub(crate) within: Vec<(u32, u64)>,
+    pub(crate) ended: u64,
+    /// In seconds since the epoch.
+    pub(crate) next_end: Option<i64>,
+    /// The same.
+    pub(crate) oldest_answer: Option<i64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Labels {
+    project: Arc<str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EndingLabels {
+    project: Arc<str>,
+    within: String,
+}
+
+impl InsightMetrics {
+    pub(crate) fn register(registry: &mut Registry) -> Self {
+        Self {
+            questions: registry.add_counters(
+                "expirations_questions",
+                "Questions about what expires, by what became of them",
+                "outcome",
+                Outcome::ALL,
+            ),
+            users: registry.add(
+                "certificates_users",
+                "Users of whose certificates something is known, by named project, and of all projects without a name",
+                Family::default(),
+            ),
+            ending: registry.add(
+                "certificates_users_ending",
+                "Users whose newest known certificate ends within this time, or has ended",
+                Family::default(),
+            ),
+            ended: registry.add(
+                "certificates_users_ended",
+                "Users whose newest known certificate has ended",
+                Family::default(),
+            ),
+            next_end: registry.add(
+                "certificates_next_end_timestamp_seconds",
+                "When the first of the users' newest certificates ends",
+                Family::default(),
+            ),
+            oldest_answer: registry.add(
+                "certificates_oldest_answer_timestamp_seconds",
+                "When Atlas gave the oldest of the answers that this is known from",
+                Family::default(),
+            ),
+        }
+    }
+
+    /// Counts a question about what expires.
+    pub(crate) fn question(&self, outcome: Outcome) {
+        of(&Outcome::ALL, &self.questions, &outcome).inc();
+    }
+
+    /// Shows what is known of a project by its name; of all of them without one.
+    pub(crate) fn show(&self, project: &Arc<str>, shown: &ShownEndings) {
+        let gauge = |number: u64| i64::try_from(number).expect("fewer than memory has bytes");
+        let labels = &Labels {
+            project: Arc::clone(project),
+        };
+        self.users.get_or_create(labels).set(gauge(shown.users));
+        self.ended.get_or_create(labels).set(gauge(shown.ended));
+        for (days, users) in &shown.within {
+            let labels = EndingLabels {
+                project: Arc::clone(project),
+                within: format!("{days}d"),
+            };
+            self.ending.get_or_create(&labels).set(gauge(*users));
+        }
+        for (family, seconds) in [
+            (&self.next_end, shown.next_end),
+            (&self.oldest_answer, shown.oldest_answer),
+        ] {
+            match seconds {
+                Some(seconds) => drop(family.get_or_create(labels).set(seconds)),
+                // Nobody is told of an end in 1970.
+                None => drop(family.remove(labels)),
+            }
+        }
+    }
+}
