@@ -14,4 +14,4 @@ pub use config::Config;
 
 pub(crate) use changes::Changes;
 pub(crate) use expirations::{Ending, Expirations, Which, Within};
-pub(crate) use known_lists::{EndingCounts, KnownLists};
+pub(crate) use known_lists::KnownLists;

@@ -136,8 +136,7 @@ impl Policy {
         let applying = self.rules.applying_to(caller);
         let rules = self.rules.at(&applying);
         let grants = rules.filter(|rule| !rule.config.deny && rule.grants_in(project));
-        let grant = grants.fold(None, ProjectGrant::and_by);
-        grant.ok_or(Denied::NoRule)
+        ProjectGrant::by(grants).ok_or(Denied::NoRule)
     }
 
     fn judge<'p>(

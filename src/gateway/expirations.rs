@@ -9,7 +9,7 @@ use super::awaiting_record::{InFlightGuard, LookupRecord, close_refused};
 use super::{Gateway, Refusal, Rendered};
 use crate::atlas::{ProjectId, Timestamp};
 use crate::audit::{Arrival, Closing, InventoryQuery, Outcome, Refused, Unrecorded};
-use crate::insight::{EndingCounts, Expirations, Which, Within};
+use crate::insight::{Expirations, Which, Within};
 use crate::telemetry::metrics::insight::ShownEndings;
 use crate::telemetry::metrics::lookups::Present;
 
@@ -95,13 +95,12 @@ impl Gateway {
         let counted = spawn_blocking(move || known.count_ending(now));
         // A panic in it has been logged.
         for (project, counts) in counted.await.unwrap_or_default() {
-            let within = EndingCounts::DAYS.into_iter().zip(counts.within);
             let seconds = |time: Option<Timestamp>| time.map(Timestamp::seconds);
             self.insight.show(
                 &project,
                 &ShownEndings {
                     users: counts.users,
-                    within: within.collect(),
+                    within: counts.within,
                     ended: counts.ended,
                     next_end: seconds(counts.next_end),
                     oldest_answer: seconds(counts.oldest_answer),

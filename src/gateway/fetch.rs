@@ -72,7 +72,10 @@ impl Gateway {
                     return own(request).await.result.into();
                 };
                 let brought = fleet.bring(&request, own(request.clone()).boxed()).await;
-                if let Ok(Fetched { shared: Some(_), .. }) = &brought.result {
+                if let Ok(Fetched {
+                    shared: Some(_), ..
+                }) = &brought.result
+                {
                     // Its changes are on record where it was fetched.
                     known.compare(&request, &brought.result, at.now());
                 }

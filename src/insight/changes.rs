@@ -40,7 +40,11 @@ impl Changes {
 }
 
 /// Compares two lists' serial numbers, each in ascending order.
-pub(super) fn compare(before: &[KnownCertificate], after: &[KnownCertificate], now: Timestamp) -> SerialChanges {
+pub(super) fn compare(
+    before: &[KnownCertificate],
+    after: &[KnownCertificate],
+    now: Timestamp,
+) -> SerialChanges {
     let mut changes = SerialChanges::default();
     let (mut before, mut after) = (before.iter().peekable(), after.iter().peekable());
     loop {

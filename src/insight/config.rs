@@ -52,7 +52,10 @@ impl Config {
                 config_errors.push(at("id", "is no project: 24 lower-case hexadecimal digits"));
             }
             if project.name.is_empty() || project.name.len() > LONGEST_NAME {
-                config_errors.push(at("name", "must have 1 to 64 bytes: it is a label of metrics"));
+                config_errors.push(at(
+                    "name",
+                    "must have 1 to 64 bytes: it is a label of metrics",
+                ));
             }
             let earlier = self.projects.iter().take(index);
             if earlier.clone().any(|other| other.id == project.id) {

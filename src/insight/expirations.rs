@@ -76,7 +76,10 @@ impl KnownLists {
                 Which::Every if list.certificates.is_empty() => (Some(newest), None),
                 Which::Every => (None, Some(each)),
             };
-            let ending = newest.into_iter().flatten().chain(each.into_iter().flatten());
+            let ending = newest
+                .into_iter()
+                .flatten()
+                .chain(each.into_iter().flatten());
             let ending = ending.filter(|it| it.not_after <= end);
             endings.extend(ending.map(|it| Ending::of(&query.username, &list, it, now)));
         }

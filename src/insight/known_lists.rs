@@ -19,6 +19,7 @@ use super::config::Config;
 use crate::atlas::{CertQuery, CertificateList, ProjectId, Timestamp};
 use crate::cache::{FetchRequest, Purge, Tag};
 use crate::system::Moment;
+use crate::telemetry::metrics::insight::DAYS;
 use crate::upstream::{FetchError, Fetched, Verdict};
 
 /// The last list of each user of each project. Cheap to clone.
@@ -28,8 +29,11 @@ pub(crate) struct KnownLists {
     /// Of those who look at all of them.
     askers: Arc<Semaphore>,
     /// The projects that have a name in metrics.
-    named: Arc<[(ProjectId, Arc<str>)]>,
+    named: Arc<[Named]>,
 }
+
+/// A project, and its name in metrics.
+type Named = (ProjectId, Arc<str>);
 
 /// What a fetch has found.
 #[derive(Clone, Debug)]
@@ -46,13 +50,16 @@ pub(super) struct KnownList {
     is_purged: bool,
 }
 
+/// Of the project with this name in metrics; of all of them without one.
+pub(crate) type NamedCounts = (Arc<str>, EndingCounts);
+
 /// How many users' newest certificates end, and when.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct EndingCounts {
     /// Users of whom a list is known that has, or had, a certificate.
     pub(crate) users: u64,
-    /// Of them, those whose newest certificate ends within so many days, in the order of [`EndingCounts::DAYS`].
-    pub(crate) within: [u64; EndingCounts::DAYS.len()],
+    /// Of them, those whose newest certificate ends within so many days, in the order of [`DAYS`].
+    pub(crate) within: [u64; DAYS.len()],
     /// Those whose newest has ended.
     pub(crate) ended: u64,
     /// When the first of the users' newest certificates ends.
@@ -159,7 +166,10 @@ impl KnownLists {
                     purge(&query, &list);
                 }
             }
-            Purge::All => self.lists.iter().for_each(|(query, list)| purge(&query, &list)),
+            Purge::All => self
+                .lists
+                .iter()
+                .for_each(|(query, list)| purge(&query, &list)),
         }
     }
 
@@ -192,10 +202,9 @@ impl KnownLists {
 
     /// How many users' newest certificates end soon, by what is known at `now`: of all projects together, which
     /// have no name, and of each that has one.
-    pub(crate) fn count_ending(&self, now: Timestamp) -> Vec<(Arc<str>, EndingCounts)> {
+    pub(crate) fn count_ending(&self, now: Timestamp) -> Vec<NamedCounts> {
         let mut all = EndingCounts::default();
-        let named = self.named.iter();
-        let mut each: Vec<EndingCounts> = named.map(|_| EndingCounts::default()).collect();
+        let mut each = vec![EndingCounts::default(); self.named.len()];
         for (query, list) in self.told(now) {
             all.add(&list, now);
             let at = self.named.iter().position(|(id, _)| *id == query.project);
@@ -230,19 +239,17 @@ impl KnownList {
 }
 
 impl EndingCounts {
-    /// The longest of these is Atlas's longest life of a certificate that it offers by default.
-    pub(crate) const DAYS: [u32; 5] = [1, 7, 14, 28, 90];
-
     fn add(&mut self, list: &KnownList, now: Timestamp) {
         let Some(newest) = list.newest() else { return };
         self.users += 1;
         if newest.not_after <= now {
             self.ended += 1;
         }
-        for (counted, days) in self.within.iter_mut().zip(Self::DAYS) {
+        for (counted, days) in self.within.iter_mut().zip(DAYS) {
             *counted += u64::from(newest.not_after <= now.plus(DAY * days));
         }
-        let earlier = |known: Option<Timestamp>, other| Some(known.map_or(other, |it| it.min(other)));
+        let earlier =
+            |known: Option<Timestamp>, other| Some(known.map_or(other, |it| it.min(other)));
         self.next_end = earlier(self.next_end, newest.not_after);
         self.oldest_answer = earlier(self.oldest_answer, list.answered_at);
     }
@@ -257,15 +264,15 @@ fn read(list: &CertificateList, now: Timestamp) -> Arc<[KnownCertificate]> {
         #[serde(borrow, default)]
         subject: Option<std::borrow::Cow<'j, str>>,
     }
-    let mut last: Option<Arc<str>> = None;
+    let mut shared: Option<Arc<str>> = None;
     let mut certificates: Vec<KnownCertificate> = list
         .unexpired(now)
         .filter_map(|certificate| {
             // One with another number is in the list, and not among these.
             let told: Told<'_> = serde_json::from_str(certificate.json).ok()?;
-            let subject = told.subject.map(|subject| match &last {
-                Some(last) if **last == *subject => Arc::clone(last),
-                _ => Arc::clone(last.insert(Arc::from(subject))),
+            let subject = told.subject.map(|subject| match &shared {
+                Some(shared) if **shared == *subject => Arc::clone(shared),
+                _ => Arc::clone(shared.insert(Arc::from(subject))),
             });
             Some(KnownCertificate {
                 id: told.id,

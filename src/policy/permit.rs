@@ -108,17 +108,15 @@ impl<'p> Permit<'p> {
 }
 
 impl<'p> ProjectGrant<'p> {
-    pub(super) fn and_by(earlier: Option<Self>, rule: &'p Rule) -> Option<Self> {
-        let lookups = limit(rule, rule.config.lookups_per_minute);
-        Some(match earlier {
-            None => Self {
-                rule: &rule.name,
-                lookups,
-            },
-            Some(grant) => Self {
-                lookups: most_generous(grant.lookups, lookups),
-                ..grant
-            },
+    /// `None` without rules; the first of them is named.
+    pub(super) fn by(mut rules: impl Iterator<Item = &'p Rule>) -> Option<Self> {
+        let lookups = |rule: &'p Rule| limit(rule, rule.config.lookups_per_minute);
+        let first = rules.next()?;
+        Some(Self {
+            rule: &first.name,
+            lookups: rules.fold(lookups(first), |all, rule| {
+                most_generous(all, lookups(rule))
+            }),
         })
     }
 

@@ -81,7 +81,9 @@ pub(super) fn accepted_of<T: Copy>(
         let (main, _) = media_type.split_once('/')?;
         // The most specific range counts (RFC 9110, section 12.5.1).
         let of = |wanted: &str| {
-            let found = items.iter().find(|(range, _)| range.eq_ignore_ascii_case(wanted));
+            let found = items
+                .iter()
+                .find(|(range, _)| range.eq_ignore_ascii_case(wanted));
             found.map(|(_, quality)| *quality)
         };
         let own = of(media_type).or_else(|| of(&format!("{main}/*")));
@@ -95,7 +97,10 @@ pub(super) fn accepted_of<T: Copy>(
         .filter_map(|(name, value)| Some((quality(name)?, *value)))
         .filter(|(quality, _)| *quality > 0);
     let best = wanted.clone().map(|(quality, _)| quality).max()?;
-    wanted.clone().find(|(quality, _)| *quality == best).map(|(_, value)| value)
+    wanted
+        .clone()
+        .find(|(quality, _)| *quality == best)
+        .map(|(_, value)| value)
 }
 
 impl MediaType {

@@ -100,6 +100,15 @@ struct Stamp {
     at: Moment,
 }
 
+/// A request, and what is known of its way here.
+struct RequestOfCaller<'r> {
+    parts: &'r Parts,
+    body: Option<Incoming>,
+    stamp: Stamp,
+    peer: &'r ConnectionPeer,
+    forwarded: &'r Forwarded,
+}
+
 impl Handler for PublicHandler {
     type Answer = Answering;
 
@@ -140,7 +149,14 @@ impl PublicHandler {
         let forwarded = self.forwarded(&parts.headers, peer);
         let arrival = arrival(parts, stamp, peer, forwarded.as_ref().ok());
         if let (Some(project), Ok(forwarded)) = (project_segment(parts.uri.path()), &forwarded) {
-            let expirations = self.expirations(parts, project, body, stamp, (peer, forwarded));
+            let request = RequestOfCaller {
+                parts,
+                body,
+                stamp,
+                peer,
+                forwarded,
+            };
+            let expirations = self.expirations(project, request);
             // A list is asked for a thousand times as often.
             return Box::pin(expirations).await;
         }
@@ -167,12 +183,16 @@ impl PublicHandler {
     /// Answers what expires in a project.
     async fn expirations(
         &self,
-        parts: &Parts,
         project: &str,
-        body: Option<Incoming>,
-        stamp: Stamp,
-        (peer, forwarded): (&ConnectionPeer, &Forwarded),
+        request: RequestOfCaller<'_>,
     ) -> Response<ResponseBody> {
+        let RequestOfCaller {
+            parts,
+            body,
+            stamp,
+            peer,
+            forwarded,
+        } = request;
         let arrival = arrival(parts, stamp, peer, Some(forwarded));
         let received = self.received(forwarded, peer);
         let asked = AskedExpirations::read(parts, project, received, body.is_some());

@@ -11,7 +11,7 @@ mod packers;
 mod power;
 mod proof;
 mod reading;
-mod recording;
+pub(crate) mod recording;
 mod refusals;
 pub(crate) mod relp;
 mod rendering;

@@ -37,6 +37,7 @@ mod configuration;
 mod demo;
 mod dependencies;
 mod errors;
+mod expirations;
 mod fleet;
 mod forms;
 mod forwarded;

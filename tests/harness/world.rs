@@ -193,6 +193,13 @@ impl World {
 
     /// Every record of the audit trail, oldest first.
     pub(crate) fn records(&self) -> Vec<Value> {
+        let lines = self.lines();
+        let records = lines.iter().map(|line| serde_json::from_str(line).unwrap());
+        records.collect()
+    }
+
+    /// The same as they were written.
+    pub(crate) fn lines(&self) -> Vec<String> {
         let mut files: Vec<PathBuf> = fs::read_dir(self.files.path().join("audit"))
             .unwrap()
             .map(|entry| entry.unwrap().path())
@@ -202,16 +209,12 @@ impl World {
             })
             .collect();
         files.sort();
-        files
-            .iter()
-            .flat_map(|file| {
-                let text = fs::read_to_string(file).unwrap();
-                whole_lines(&text)
-                    .lines()
-                    .map(|line| serde_json::from_str(line).unwrap())
-                    .collect::<Vec<Value>>()
-            })
-            .collect()
+        let lines = files.iter().flat_map(|file| {
+            let text = fs::read_to_string(file).unwrap();
+            let lines = whole_lines(&text).lines();
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        });
+        lines.collect()
     }
 
     /// The records of lookups, oldest first.

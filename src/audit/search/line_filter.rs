@@ -182,10 +182,7 @@ impl<'a> LineFilter<'a> {
         let mut peers = self.peers.iter();
         let is_peer = peers.len() == 0 || peers.any(|peer| peer.find(line).is_some());
         let is_named = |filter: &UsernameFilter| filter.pass(line);
-        self.username
-            .as_ref()
-            .is_none_or(is_named)
-            .then_some(())?;
+        self.username.as_ref().is_none_or(is_named).then_some(())?;
         let is_shown = self.shown.as_ref().is_none_or(|shown| shown.pass(line));
         (is_peer && is_shown).then_some(seq)
     }

@@ -225,6 +225,8 @@ struct NamedFilters<'l> {
     username: Option<Cow<'l, str>>,
     #[serde(borrow)]
     filters: Option<Cow<'l, str>>,
+    #[serde(default)]
+    usernames: Vec<String>,
 }
 
 /// Whether a record speaks of what a rule denies the operator.
@@ -242,7 +244,10 @@ pub(super) fn is_hidden(line: &str, hidden: &Hidden) -> bool {
         Some(parameters.find(|(name, _)| name == wanted)?.1)
     };
     let group = value("group").or_else(|| value("groupId"));
-    hidden.has(named.group_id.as_deref(), named.username.as_deref())
+    let group_id = named.group_id.as_deref();
+    let mut usernames = named.usernames.iter();
+    hidden.has(group_id, named.username.as_deref())
+        || usernames.any(|name| hidden.has(group_id, Some(name)))
         || hidden.has(group.as_deref(), value("username").as_deref())
 }
 

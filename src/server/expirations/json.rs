@@ -83,7 +83,10 @@ pub(super) fn etag(found: &FoundExpirations, format: &str) -> HeaderValue {
         serde_json::to_string(&ending).expect("an answer is plain data")
     });
     let told: String = told.collect();
-    let hash = digest(&SHA256, format!("{format} {} {told}", found.total).as_bytes());
+    let hash = digest(
+        &SHA256,
+        format!("{format} {} {told}", found.total).as_bytes(),
+    );
     HeaderValue::try_from(format!("\"{}\"", hex(hash.as_ref(), 16))).expect("visible ASCII")
 }
 

@@ -1,6 +1,8 @@
 //! Metrics of what expires, without names: of users whose newest certificate ends.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -18,16 +20,20 @@ pub(crate) struct InsightMetrics {
     users: Family<Labels, Gauge>,
     ending: Family<EndingLabels, Gauge>,
     ended: Family<Labels, Gauge>,
-    next_end: Family<Labels, Gauge>,
-    oldest_answer: Family<Labels, Gauge>,
+    next_end: Family<Labels, Gauge<f64, AtomicU64>>,
+    oldest_answer: Family<Labels, Gauge<f64, AtomicU64>>,
 }
 
+/// Within how many days users are counted whose certificates end: the lives of certificates that Atlas offers begin
+/// at a month, three months is the usual one.
+pub(crate) const DAYS: [u32; 5] = [1, 7, 14, 28, 90];
+
 /// What the gauges show of a project, or of all.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct ShownEndings {
     pub(crate) users: u64,
-    /// Within so many days each.
-    pub(crate) within: Vec<(u32, u64)>,
+    /// In the order of [`DAYS`].
+    pub(crate) within: [u64; DAYS.len()],
     pub(crate) ended: u64,
     /// In seconds since the epoch.
     pub(crate) next_end: Option<i64>,
@@ -48,7 +54,7 @@ struct EndingLabels {
 
 impl InsightMetrics {
     pub(crate) fn register(registry: &mut Registry) -> Self {
-        Self {
+        let metrics = Self {
             questions: registry.add_counters(
                 "expirations_questions",
                 "Questions about what expires, by what became of them",
@@ -80,7 +86,10 @@ impl InsightMetrics {
                 "When Atlas gave the oldest of the answers that this is known from",
                 Family::default(),
             ),
-        }
+        };
+        // All are on the first page.
+        metrics.show(&Arc::from(""), &ShownEndings::default());
+        metrics
     }
 
     /// Counts a question about what expires.
@@ -96,22 +105,24 @@ impl InsightMetrics {
         };
         self.users.get_or_create(labels).set(gauge(shown.users));
         self.ended.get_or_create(labels).set(gauge(shown.ended));
-        for (days, users) in &shown.within {
+        for (days, users) in DAYS.into_iter().zip(shown.within) {
             let labels = EndingLabels {
                 project: Arc::clone(project),
                 within: format!("{days}d"),
             };
-            self.ending.get_or_create(&labels).set(gauge(*users));
+            self.ending.get_or_create(&labels).set(gauge(users));
         }
         for (family, seconds) in [
-            (&self.next_end, shown.next_end),
-            (&self.oldest_answer, shown.oldest_answer),
+            (&self.next_end, instant(shown.next_end)),
+            (&self.oldest_answer, instant(shown.oldest_answer)),
         ] {
-            match seconds {
-                Some(seconds) => drop(family.get_or_create(labels).set(seconds)),
-                // Nobody is told of an end in 1970.
-                None => drop(family.remove(labels)),
-            }
+            family.get_or_create(labels).set(seconds);
         }
     }
+}
+
+/// Without one it is never.
+fn instant(seconds: Option<i64>) -> f64 {
+    let seconds = seconds.map(|seconds| u64::try_from(seconds).unwrap_or_default());
+    seconds.map_or(f64::INFINITY, |it| Duration::from_secs(it).as_secs_f64())
 }

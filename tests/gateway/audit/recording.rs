@@ -1,6 +1,6 @@
 //! What a record holds, and that there is one whatever becomes of a question.
 
-mod schema;
+pub(crate) mod schema;
 
 use std::sync::Arc;
 use std::time::Duration;

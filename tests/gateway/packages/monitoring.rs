@@ -48,6 +48,7 @@ fn the_dashboard_shows_every_metric_that_has_something_to_answer() {
         "atlas_cert_gateway_audit_sync_failures_total",
         "atlas_cert_gateway_compressions_total",
         "atlas_cert_gateway_config_reloads_total",
+        "atlas_cert_gateway_expirations_questions_total",
         "atlas_cert_gateway_jwks_keys_ignored_total",
         "atlas_cert_gateway_log_lines_dropped_total",
         "atlas_cert_gateway_lookups_panicked_total",
@@ -74,7 +75,7 @@ fn every_alert_has_a_world_in_which_it_fires_and_one_in_which_it_is_silent() {
 }
 
 #[test]
-fn the_dashboard_answers_five_questions_in_their_order() {
+fn the_dashboard_answers_six_questions_in_their_order() {
     let dashboard: serde_json::Value = serde_json::from_str(DASHBOARD).unwrap();
     let panels = dashboard["panels"].as_array().unwrap();
     let rows: Vec<_> = panels
@@ -88,6 +89,7 @@ fn the_dashboard_answers_five_questions_in_their_order() {
         "Who is it slow for?",
         "What is left of Atlas's bucket?",
         "What do the replicas share?",
+        "What expires?",
     ];
     assert_eq!(rows, queries);
     let ids: BTreeSet<_> = panels.iter().map(|panel| panel["id"].as_u64()).collect();
