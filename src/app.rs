@@ -27,7 +27,7 @@ use crate::server::tls::Tls;
 use crate::server::unsent_budget::UnsentBudget;
 use crate::server::{Bound, PassedSockets};
 use crate::settings::ConfigError;
-use crate::system::{Clock, unwritable_directory};
+use crate::system::{Clock, Ids, unwritable_directory};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::connections::ConnectionMetrics;
 use crate::telemetry::metrics::lookups::LookupMetrics;
@@ -216,13 +216,13 @@ impl App {
             cache,
             fleet: parts.fleet,
             upstream: parts.upstream,
-            known_lists: KnownLists::new(&config.insight),
-            insight: metrics.insight,
+            known_lists: KnownLists::new(&config.insight, metrics.insight),
             audit,
             metrics: metrics.lookups.clone(),
             panics: Panics::default(),
             repeats: Arc::default(),
             memory: Memory::new(metrics.memory),
+            ids: Ids::default(),
             clock: clock.clone(),
             limits: config.server.limits.of_lookups(),
         });
@@ -312,6 +312,12 @@ fn spawn_background(
     let (watching, until) = (Arc::clone(gateway), stop.clone());
     background.spawn(async move {
         until.run_until_cancelled(watching.watch_deny_file()).await;
+    });
+    let (stocktaker, until) = (Arc::clone(gateway), stop.clone());
+    background.spawn(async move {
+        until
+            .run_until_cancelled(stocktaker.make_inventories())
+            .await;
     });
     let (saver, until) = (Arc::clone(gateway), stop.clone());
     background.spawn(async move {

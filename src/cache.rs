@@ -300,7 +300,7 @@ impl Cache {
         let lifetime = FillId::from(fill_id).lifetime(&self.0.config.load());
         match urgency {
             Urgency::RefreshAhead => lifetime.due(),
-            Urgency::Miss | Urgency::Revalidate => lifetime.fresh(),
+            Urgency::Inventory | Urgency::Miss | Urgency::Revalidate => lifetime.fresh(),
         }
     }
 

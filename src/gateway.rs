@@ -12,6 +12,7 @@ mod expirations;
 mod fetch;
 mod fleet_fetch;
 mod fleet_purge;
+mod inventory;
 mod outage;
 mod panics;
 mod refusal;
@@ -37,8 +38,7 @@ use crate::insight::KnownLists;
 use crate::memory::{Memory, Stage};
 use crate::policy::allowance::{Allowance, BucketView};
 use crate::policy::{Permit, Policy};
-use crate::system::{Clock, Moment};
-use crate::telemetry::metrics::insight::InsightMetrics;
+use crate::system::{Clock, Ids, Moment};
 use crate::telemetry::metrics::lookups::{LookupMetrics, Present};
 use crate::telemetry::metrics::policy::PolicyMetrics;
 use crate::telemetry::traces;
@@ -72,8 +72,6 @@ pub(crate) struct Gateway {
     pub(crate) upstream: Upstream,
     /// What the last fetches have found.
     pub(crate) known_lists: KnownLists,
-    /// What is counted of it.
-    pub(crate) insight: InsightMetrics,
     /// What is written down.
     pub(crate) audit: Audit,
     /// What is counted.
@@ -84,6 +82,8 @@ pub(crate) struct Gateway {
     pub(crate) repeats: Arc<Repeats>,
     /// How much memory is left.
     pub(crate) memory: Memory,
+    /// Where the ids of what no caller has asked for come from.
+    pub(crate) ids: Ids,
     /// Where the time comes from.
     pub(crate) clock: Clock,
     /// What bounds a lookup.

@@ -8,10 +8,12 @@ mod certificate;
 mod changes;
 mod config;
 mod expirations;
+mod inventory;
 mod known_lists;
 
 pub use config::Config;
 
 pub(crate) use changes::Changes;
-pub(crate) use expirations::{Ending, Expirations, Which, Within};
+pub(crate) use expirations::{Ending, Expirations, ExpirationsQuery, Which, Within};
+pub(crate) use inventory::{Inventory, InventoryState};
 pub(crate) use known_lists::KnownLists;

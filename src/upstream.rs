@@ -36,6 +36,7 @@ mod retry;
 mod service_account;
 mod state;
 mod token_response;
+mod user_list;
 mod watched_secret;
 
 pub use crate::http_client::HttpErrorKind;

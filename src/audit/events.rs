@@ -88,6 +88,8 @@ pub enum AdminAction {
     Explain,
     /// Asked what a caller may, and why.
     ExplainAccess,
+    /// The gateway asked about every user of a project.
+    Inventory,
     /// Removed entries from the cache, or marked them stale.
     Purge,
     /// Had configuration, rules, keys or certificates read again.
@@ -161,6 +163,7 @@ impl AdminAction {
         match self {
             Self::Explain => "explain",
             Self::ExplainAccess => "explain_access",
+            Self::Inventory => "inventory",
             Self::Purge => "purge",
             Self::Reload => "reload",
             Self::Search => "search",

@@ -280,7 +280,8 @@ pub(super) fn close_refused<'w>(closing: &mut Closing<'w>, refusal: &'w Refusal)
         Refusal::Denied(why) => closing.reason = Some(why.reason()),
         Refusal::Overloaded { .. } => closing.reason = Some("shed"),
         Refusal::RateLimited(_) => closing.reason = Some(Staleness::Allowance.word()),
-        Refusal::NoKeys
+        Refusal::NoInventory { .. }
+        | Refusal::NoKeys
         | Refusal::NoToken
         | Refusal::Panicked
         | Refusal::TimedOut

@@ -1,6 +1,7 @@
 //! What expires soon in a project, for a caller: the names that it may look up, from what is known already.
 
 use std::panic::AssertUnwindSafe;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::task::spawn_blocking;
@@ -9,7 +10,8 @@ use super::awaiting_record::{InFlightGuard, LookupRecord, close_refused};
 use super::{Gateway, Refusal, Rendered};
 use crate::atlas::{ProjectId, Timestamp};
 use crate::audit::{Arrival, Closing, InventoryQuery, Outcome, Refused, Unrecorded};
-use crate::insight::{Expirations, Which, Within};
+use crate::insight::{Expirations, ExpirationsQuery, Inventory, InventoryState, Which, Within};
+use crate::policy::Denied;
 use crate::telemetry::metrics::insight::ShownEndings;
 use crate::telemetry::metrics::lookups::Present;
 
@@ -21,6 +23,8 @@ pub(crate) struct ExpirationsRequest<'r> {
     pub(crate) query: InventoryQuery<'r>,
     pub(crate) within: Within,
     pub(crate) which: Which,
+    /// Every user that Atlas has listed, not only those that are known.
+    pub(crate) is_of_all: bool,
     /// Which of what expires the answer names: from where, and how many at most.
     pub(crate) shown: (usize, usize),
 }
@@ -81,7 +85,7 @@ impl Gateway {
                 }
             }
         };
-        self.insight.question(closing.outcome);
+        self.known_lists.metrics().question(closing.outcome);
         for ticket in tickets {
             ticket.await?;
         }
@@ -96,7 +100,7 @@ impl Gateway {
         // A panic in it has been logged.
         for (project, counts) in counted.await.unwrap_or_default() {
             let seconds = |time: Option<Timestamp>| time.map(Timestamp::seconds);
-            self.insight.show(
+            self.known_lists.metrics().show(
                 &project,
                 &ShownEndings {
                     users: counts.users,
@@ -129,13 +133,29 @@ impl Gateway {
         self.allowance
             .admit_question(&caller, grant.lookups_per_minute(), now)
             .map_err(Refusal::RateLimited)?;
+        let has_inventory = grant.has_inventory();
         drop(grant);
+        let inventory = if request.is_of_all {
+            if !has_inventory {
+                let denied = Denied::NoRule;
+                return Err(Refusal::denied(denied, &mut record.entry));
+            }
+            Some(self.inventory(&project)?)
+        } else {
+            None
+        };
         // Each looks at every list that is known.
         let one_of_few = self.known_lists.may_ask().ok_or_else(Refusal::overloaded)?;
-        let (known, kinds) = (self.known_lists.clone(), (request.within, request.which));
+        let known = self.known_lists.clone();
+        let asked = ExpirationsQuery {
+            project,
+            within: request.within,
+            which: request.which,
+            inventory,
+        };
         let told = spawn_blocking(move || {
             let may_look_up = |query: &_| policy.authorize(&caller, query).is_ok();
-            let told = known.expirations(&project, kinds, may_look_up, now.wall);
+            let told = known.expirations(&asked, may_look_up, now.wall);
             drop(one_of_few);
             told
         });
@@ -145,6 +165,17 @@ impl Gateway {
         expirations.endings.drain(..first.min(total));
         expirations.endings.truncate(most);
         Ok(FoundExpirations { expirations, total })
+    }
+}
+
+impl Gateway {
+    fn inventory(&self, project: &ProjectId) -> Result<Inventory, Refusal> {
+        let retry_after = match self.known_lists.inventories().of(project) {
+            InventoryState::Made(inventory) => return Ok(inventory),
+            InventoryState::None => None,
+            InventoryState::UnderWay => Some(INVENTORY_PAUSE),
+        };
+        Err(Refusal::NoInventory { retry_after })
     }
 }
 
@@ -162,3 +193,6 @@ impl FoundExpirations {
         names
     }
 }
+
+/// The `Retry-After` of a caller that comes before the first inventory.
+const INVENTORY_PAUSE: Duration = Duration::from_mins(1);

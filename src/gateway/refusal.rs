@@ -36,6 +36,12 @@ pub(crate) enum Refusal {
         /// What this lookup cost.
         upstream_calls: u32,
     },
+    /// Every user was asked about, and there is no inventory of the project; after so long there may be the first.
+    #[error("there is no inventory of the project")]
+    NoInventory {
+        /// `None` where none is made.
+        retry_after: Option<Duration>,
+    },
     /// The issuer's keys have never been read.
     #[error("the issuer's keys are not known")]
     NoKeys,
@@ -93,6 +99,7 @@ impl Refusal {
         match self {
             Self::Fetch { upstream_calls, .. } => *upstream_calls,
             Self::Denied(_)
+            | Self::NoInventory { .. }
             | Self::NoKeys
             | Self::NoToken
             | Self::Overloaded { .. }
@@ -118,10 +125,13 @@ impl Refusal {
         match self {
             Self::Denied(_) => Outcome::Denied,
             Self::NoToken | Self::Unauthenticated(_) => Outcome::Unauthenticated,
-            Self::RateLimited(_) | Self::TooManyRefusals(_) => Outcome::Rejected,
+            Self::NoInventory { retry_after: None }
+            | Self::RateLimited(_)
+            | Self::TooManyRefusals(_) => Outcome::Rejected,
             // That there is no such user or project is Atlas's answer.
             Self::Fetch { error, .. } if error.verdict() == Verdict::Missing => Outcome::Answered,
             Self::Fetch { .. }
+            | Self::NoInventory { .. }
             | Self::NoKeys
             | Self::Overloaded { .. }
             | Self::Panicked
@@ -139,6 +149,7 @@ impl Refusal {
             }),
             Self::Fetch { error, .. } => of_upstream(&error.reason),
             Self::Denied(_)
+            | Self::NoInventory { .. }
             | Self::NoKeys
             | Self::NoToken
             | Self::Overloaded { .. }
@@ -177,6 +188,7 @@ impl Refusal {
             }
             // Not louder: under a storm there are very many of them, and they are counted.
             Self::Denied(_)
+            | Self::NoInventory { .. }
             | Self::NoToken
             | Self::Overloaded { .. }
             | Self::RateLimited(_)

@@ -1,8 +1,11 @@
 //! The settings under `[insight]`.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::atlas::ProjectId;
+use crate::settings;
 use crate::settings::{ConfigError, Ranges, Size};
 
 /// What is written under `[insight]`.
@@ -11,6 +14,9 @@ use crate::settings::{ConfigError, Ranges, Size};
 pub struct Config {
     /// How much memory may be taken by what is known of certificates' ends.
     pub(crate) max_size: Size,
+    /// How often every user of the named projects is asked about; zero: never.
+    #[serde(with = "settings::duration")]
+    pub(crate) inventory: Duration,
     /// Projects whose metrics have a label of their own.
     pub(crate) projects: Vec<NamedProject>,
 }
@@ -27,6 +33,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             max_size: Size::mebibytes(16),
+            inventory: Duration::ZERO,
             projects: Vec::new(),
         }
     }
@@ -44,6 +51,15 @@ impl Config {
             max_size,
             Self::default().max_size,
         );
+        let usual = Duration::from_hours(24);
+        let inventory = Duration::from_hours(1)..=Duration::from_hours(30 * 24);
+        ranges.check_or_off("inventory", self.inventory, inventory, usual);
+        if !self.inventory.is_zero() && self.projects.is_empty() {
+            config_errors.push(ConfigError::at(
+                "insight.inventory",
+                "is made of projects that are named: add [[insight.projects]]",
+            ));
+        }
         for (index, project) in self.projects.iter().enumerate() {
             let at = |key: &str, message: &str| {
                 ConfigError::at(format!("insight.projects[{index}].{key}"), message)

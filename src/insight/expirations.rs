@@ -6,6 +6,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::certificate::KnownCertificate;
+use super::inventory::Inventory;
 use super::known_lists::{KnownList, KnownLists};
 use crate::atlas::{CertQuery, ProjectId, Timestamp, Username};
 
@@ -20,6 +21,16 @@ pub(crate) enum Which {
     Every,
     /// The one that ends last: of a user that has a newer one nothing is said.
     Last,
+}
+
+/// What is asked of a project.
+#[derive(Clone, Debug)]
+pub(crate) struct ExpirationsQuery {
+    pub(crate) project: ProjectId,
+    pub(crate) within: Within,
+    pub(crate) which: Which,
+    /// Of its users; `None`: of those that are known.
+    pub(crate) inventory: Option<Inventory>,
 }
 
 /// What ends, the first first.
@@ -37,6 +48,10 @@ pub(crate) struct Coverage {
     pub(crate) users: usize,
     /// The oldest of Atlas's answers about them.
     pub(crate) oldest_answer: Option<Timestamp>,
+    /// When the users were listed by Atlas; `None` where they are those that somebody has asked about.
+    pub(crate) listed_at: Option<Timestamp>,
+    /// How many users of that list the caller may look up of whom nothing is known.
+    pub(crate) unknown: usize,
 }
 
 /// A certificate that ends, or has ended.
@@ -55,23 +70,42 @@ pub(crate) struct Ending {
 }
 
 impl KnownLists {
-    /// What ends of the users of `project` that the caller may look up.
+    /// What ends of the users that the caller may look up: of those that are in the inventory, if there is one,
+    /// else of those that are known.
     pub(crate) fn expirations(
         &self,
-        project: &ProjectId,
-        (within, which): (Within, Which),
+        asked: &ExpirationsQuery,
         may_look_up: impl Fn(&CertQuery) -> bool,
         now: Timestamp,
     ) -> Expirations {
-        let mut coverage = Coverage::default();
+        let (project, inventory) = (&asked.project, asked.inventory.as_ref());
+        let is_listed = |query: &CertQuery| {
+            inventory.is_none_or(|inventory| inventory.users.contains(&query.username))
+        };
+        let mut coverage = Coverage {
+            listed_at: inventory.map(|inventory| inventory.listed_at),
+            ..Coverage::default()
+        };
+        let listed = inventory
+            .iter()
+            .flat_map(|inventory| inventory.users.iter());
+        for username in listed {
+            let query = CertQuery {
+                project: *project,
+                username: username.clone(),
+            };
+            let is_unknown = !self.has(&query) && may_look_up(&query);
+            coverage.unknown += usize::from(is_unknown);
+        }
         let mut endings = Vec::new();
-        let end = now.plus(within.span());
+        let end = now.plus(asked.within.span());
         let known = self.of_project(project, now);
-        for (query, list) in known.filter(|(query, _)| may_look_up(query)) {
+        let known = known.filter(|(query, _)| is_listed(query) && may_look_up(query));
+        for (query, list) in known {
             coverage.add(&list);
             let newest = list.newest().into_iter();
             let each = list.certificates.iter();
-            let (newest, each) = match which {
+            let (newest, each) = match asked.which {
                 Which::Last => (Some(newest), None),
                 Which::Every if list.certificates.is_empty() => (Some(newest), None),
                 Which::Every => (None, Some(each)),

@@ -16,10 +16,11 @@ use uuid::Uuid;
 use super::certificate::KnownCertificate;
 use super::changes::{Changes, compare};
 use super::config::Config;
+use super::inventory::Inventories;
 use crate::atlas::{CertQuery, CertificateList, ProjectId, Timestamp};
 use crate::cache::{FetchRequest, Purge, Tag};
 use crate::system::Moment;
-use crate::telemetry::metrics::insight::DAYS;
+use crate::telemetry::metrics::insight::{DAYS, InsightMetrics};
 use crate::upstream::{FetchError, Fetched, Verdict};
 
 /// The last list of each user of each project. Cheap to clone.
@@ -30,6 +31,8 @@ pub(crate) struct KnownLists {
     askers: Arc<Semaphore>,
     /// The projects that have a name in metrics.
     named: Arc<[Named]>,
+    inventories: Inventories,
+    metrics: InsightMetrics,
 }
 
 /// A project, and its name in metrics.
@@ -70,7 +73,7 @@ pub(crate) struct EndingCounts {
 
 impl KnownLists {
     /// As many as `config` has memory for.
-    pub(crate) fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config, metrics: InsightMetrics) -> Self {
         let weigher = |query: &CertQuery, list: &Arc<KnownList>| {
             let name = query.username.as_str().len();
             let subjects = list.subjects().map(str::len).sum::<usize>();
@@ -85,6 +88,8 @@ impl KnownLists {
         Self {
             lists,
             askers: Arc::new(Semaphore::new(ASKERS)),
+            metrics,
+            inventories: Inventories::new(config.named().map(|(id, _)| id), config.inventory),
             named: config.named().map(|(id, name)| (id, name.into())).collect(),
         }
     }
@@ -92,6 +97,27 @@ impl KnownLists {
     /// Leave to look at all lists at once, which only a few have at a time.
     pub(crate) fn may_ask(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.askers).try_acquire_owned().ok()
+    }
+
+    /// What is counted of it.
+    pub(crate) fn metrics(&self) -> &InsightMetrics {
+        &self.metrics
+    }
+
+    /// The inventories of projects that have them.
+    pub(crate) fn inventories(&self) -> &Inventories {
+        &self.inventories
+    }
+
+    /// When Atlas last said what is known of a user's certificates.
+    pub(crate) fn answered_at(&self, query: &CertQuery) -> Option<Timestamp> {
+        let list = self.lists.get(query).filter(|list| !list.is_purged)?;
+        Some(list.answered_at)
+    }
+
+    /// Whether there is something of a user, be it that it has no certificates.
+    pub(super) fn has(&self, query: &CertQuery) -> bool {
+        self.lists.contains_key(query)
     }
 
     /// Compares what was `fetched` until `now` with the list before, and remembers it for the next one.

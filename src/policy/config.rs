@@ -36,6 +36,10 @@ pub struct Included {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "config/gateway.toml says what each setting is")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a key of its own in the file"
+)]
 pub struct RuleConfig {
     pub name: String,
     pub subjects: Vec<String>,
@@ -53,6 +57,8 @@ pub struct RuleConfig {
     pub admin: bool,
     #[serde(default)]
     pub deny: bool,
+    #[serde(default)]
+    pub inventory: bool,
     #[serde(default, deserialize_with = "settings::whole_if_any")]
     pub lookups_per_minute: Option<u32>,
     #[serde(default, deserialize_with = "settings::whole_if_any")]

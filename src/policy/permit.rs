@@ -43,6 +43,7 @@ pub struct Permit<'p> {
 pub(crate) struct ProjectGrant<'p> {
     rule: &'p Arc<str>,
     lookups: Option<RateLimit<'p>>,
+    inventory: bool,
 }
 
 /// What a rule allows each caller in a minute.
@@ -109,15 +110,22 @@ impl<'p> Permit<'p> {
 
 impl<'p> ProjectGrant<'p> {
     /// `None` without rules; the first of them is named.
-    pub(super) fn by(mut rules: impl Iterator<Item = &'p Rule>) -> Option<Self> {
-        let lookups = |rule: &'p Rule| limit(rule, rule.config.lookups_per_minute);
-        let first = rules.next()?;
-        Some(Self {
-            rule: &first.name,
-            lookups: rules.fold(lookups(first), |all, rule| {
-                most_generous(all, lookups(rule))
-            }),
+    pub(super) fn by(rules: impl Iterator<Item = &'p Rule>) -> Option<Self> {
+        let grants = rules.map(|rule| Self {
+            rule: &rule.name,
+            lookups: limit(rule, rule.config.lookups_per_minute),
+            inventory: rule.config.inventory,
+        });
+        grants.reduce(|all, grant| Self {
+            lookups: most_generous(all.lookups, grant.lookups),
+            inventory: all.inventory || grant.inventory,
+            ..all
         })
+    }
+
+    /// Whether the caller may ask about every user, not only those that are known.
+    pub(crate) fn has_inventory(&self) -> bool {
+        self.inventory
     }
 
     pub(crate) fn rule(&self) -> &Arc<str> {

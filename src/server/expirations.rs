@@ -32,6 +32,7 @@ pub(super) struct AskedExpirations<'r> {
     /// As it stands in the answer: `30d`.
     within_text: String,
     which: Which,
+    scope: Scope,
     format: Format,
     page: Option<PageQuery>,
     /// Where its links point, without a query.
@@ -47,6 +48,16 @@ enum Format {
     Calendar,
     Csv,
     Json,
+}
+
+/// Of whom something is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Scope {
+    /// Every user that Atlas has listed.
+    All,
+    /// Those of whom something is known.
+    #[default]
+    Known,
 }
 
 /// The segment of the project, if a path asks what expires.
@@ -87,6 +98,7 @@ impl<'r> AskedExpirations<'r> {
             within,
             within_text: format!("{}d", within.0),
             which: asked.which.unwrap_or(Which::Last),
+            scope: asked.scope.unwrap_or_default(),
             format,
             page: asked.page,
             url: match received.public_url {
@@ -116,10 +128,11 @@ impl AskedExpirations<'_> {
                 project: self.project,
                 within: &self.within_text,
                 which: which_word(self.which),
-                scope: KNOWN,
+                scope: self.scope.word(),
             },
             within: self.within,
             which: self.which,
+            is_of_all: self.scope == Scope::All,
             shown: (before.saturating_mul(size), size),
         }
     }
@@ -188,6 +201,7 @@ impl AskedExpirations<'_> {
 struct Parameters {
     within: Option<Within>,
     which: Option<Which>,
+    scope: Option<Scope>,
     format: Option<Format>,
     page: Option<PageQuery>,
     token_in_query: bool,
@@ -196,7 +210,7 @@ struct Parameters {
 impl Parameters {
     fn read(query: &str) -> Result<Self, InvalidQuery> {
         let mut read = Self::default();
-        let (mut number, mut size, mut scope) = (None, None, None);
+        let (mut number, mut size) = (None, None);
         for parameter in parameters(query) {
             let (name, value) = parameter?;
             match &*name {
@@ -209,8 +223,8 @@ impl Parameters {
                     set("which", &mut read.which, which(&value), problem)?;
                 }
                 "scope" => {
-                    let known = (*value == *KNOWN).then_some(());
-                    set("scope", &mut scope, known, "must be `known`")?;
+                    let problem = "must be `known` or `all`";
+                    set("scope", &mut read.scope, Scope::of(&value), problem)?;
                 }
                 "format" => {
                     let problem = "must be `json`, `csv` or `ics`";
@@ -233,6 +247,20 @@ impl Parameters {
             read.page = Some(PageQuery { number, size });
         }
         Ok(read)
+    }
+}
+
+impl Scope {
+    fn of(word: &str) -> Option<Self> {
+        let all = [Self::All, Self::Known];
+        all.into_iter().find(|scope| scope.word() == word)
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Known => "known",
+        }
     }
 }
 
@@ -293,7 +321,6 @@ fn weak(etag: &HeaderValue) -> HeaderValue {
 
 const ROOT: &str = "/gateway/v1/groups/";
 const RESOURCE: &str = "/expirations";
-const KNOWN: &str = "known";
 const USUAL_DAYS: u32 = 30;
 const JSON_PAGE: u32 = 500;
 const WHOLE_PAGE: u32 = 10_000;

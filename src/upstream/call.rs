@@ -21,7 +21,7 @@ use super::progress::FetchCounts;
 use super::response::page_body;
 use super::retry::{self, Backoff, Next};
 use super::service_account::Bearer;
-use crate::atlas::{CertQuery, Timestamp};
+use crate::atlas::{CertQuery, ProjectId, Timestamp};
 use crate::http_client::{CallBounds, HttpErrorKind, HttpReply};
 use crate::system::Moment;
 use crate::telemetry::Tally;
@@ -29,13 +29,14 @@ use crate::telemetry::metrics::upstream::Endpoint;
 
 pub(super) struct CallContext<'a> {
     pub(super) upstream: &'a Upstream,
-    pub(super) query: &'a CertQuery,
+    pub(super) project: ProjectId,
     pub(super) retries: bool,
     pub(super) credential: &'a Credential,
     pub(super) limits: FetchLimits,
     pub(super) progress: FetchCounts,
     pub(super) deadline: Duration,
     pub(super) url: Url,
+    pub(super) endpoint: Endpoint,
 }
 
 #[derive(Debug)]
@@ -48,13 +49,18 @@ pub(super) struct PageReply {
 
 /// The path of a list, byte for byte as it is sent.
 pub(super) fn list_path(api: Api, query: &CertQuery) -> String {
+    let users = users_path(api, query.project);
+    let username = query.username.to_path_segment();
+    format!("{users}/{username}/certs")
+}
+
+/// That of a project's users.
+pub(super) fn users_path(api: Api, project: ProjectId) -> String {
     let version = match api {
         Api::V2 => "v2",
         Api::V1 => "v1.0",
     };
-    let username = query.username.to_path_segment();
-    let project = query.project;
-    format!("/api/atlas/{version}/groups/{project}/databaseUsers/{username}/certs")
+    format!("/api/atlas/{version}/groups/{project}/databaseUsers")
 }
 
 impl CallContext<'_> {
@@ -196,7 +202,7 @@ impl CallContext<'_> {
             }
         })?;
         self.credential.accepted();
-        match AtlasPage::read(body, &self.query.project) {
+        match AtlasPage::read(body, &self.project) {
             Ok(page) => Ok(PageReply {
                 page,
                 at: reply.at,
@@ -205,7 +211,7 @@ impl CallContext<'_> {
             Err(PageError::Torn) => Err(CallError::Torn("it breaks off or is no JSON")),
             Err(PageError::Refused(why)) => {
                 self.upstream.0.env.metrics.answers_refused.inc();
-                let project = self.query.project;
+                let project = self.project;
                 let refused = &self.upstream.0.answers_refused;
                 if let Some(Tally { times, .. }) = refused.happened(self.now()) {
                     error!(%project, times, "refused an answer of Atlas: {why}");
@@ -217,7 +223,7 @@ impl CallContext<'_> {
 
     /// Asks with a nonce that was used before; where there is none, or it is no longer good, Atlas's
     /// challenge brings another. Two challenges are answered, and no more.
-    async fn exchange_digest(
+    pub(super) async fn exchange_digest(
         &self,
         key: &ApiKey,
         number: u64,
@@ -252,7 +258,7 @@ impl CallContext<'_> {
     }
 
     /// One request for one page: no header of a caller's is ever sent on.
-    async fn exchange(
+    pub(super) async fn exchange(
         &self,
         number: u64,
         authorization: Option<HeaderValue>,
@@ -282,22 +288,23 @@ impl CallContext<'_> {
             from: began,
         };
         let request = (url, headers, None);
-        let endpoint = Endpoint::Certificates;
         let reply = upstream
             .0
             .env
             .client
-            .send(endpoint, request, bounds, resends)
+            .send(self.endpoint, request, bounds, resends)
             .await;
         let status = reply.as_ref().map(|reply| reply.status).ok();
         self.progress.answered(status, self.now());
-        upstream.0.env.metrics.caused(cause);
+        if self.endpoint == Endpoint::Certificates {
+            upstream.0.env.metrics.caused(cause);
+        }
         reply
     }
 
     /// Whether there is, or will be, another token than the one that a 401 refused. Atlas answers it to a
     /// dead token and to an account without a right, and not always with a code that tells which.
-    async fn has_new_token(
+    pub(super) async fn has_new_token(
         &self,
         bearer: Option<&Bearer>,
         error: &CallError,
@@ -333,7 +340,7 @@ impl CallContext<'_> {
     }
 }
 
-fn not_sent(why: CredentialFailure) -> CallError {
+pub(super) fn not_sent(why: CredentialFailure) -> CallError {
     CallError::NotSent(FetchErrorKind::Credential(why))
 }
 

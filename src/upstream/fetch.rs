@@ -19,7 +19,7 @@ use super::progress::FetchCounts;
 use super::retry::Backoff;
 use crate::atlas::{CertQuery, CertificateList, Timestamp};
 use crate::system::Moment;
-use crate::telemetry::metrics::upstream::CallCause;
+use crate::telemetry::metrics::upstream::{CallCause, Endpoint};
 
 /// How a list is fetched.
 #[derive(Clone, Copy, Debug)]
@@ -63,13 +63,14 @@ impl Upstream {
         };
         let context = CallContext {
             upstream: self,
-            query,
+            project: query.project,
             retries: options.retries,
             credential,
             limits: self.0.limiter.for_fetch(query.project, options.urgency),
             progress,
             deadline: clock.elapsed() + self.0.limits.fetch,
             url,
+            endpoint: Endpoint::Certificates,
         };
         // Pinned here, and so never moved: a fetch is some kilobytes.
         let fetched = pin!(read_list(&context));
@@ -103,6 +104,7 @@ impl FetchOptions {
     fn cause(self) -> CallCause {
         match self.urgency {
             _ if self.forced => CallCause::Forced,
+            Urgency::Inventory => CallCause::Inventory,
             Urgency::RefreshAhead => CallCause::Ahead,
             Urgency::Revalidate | Urgency::Miss => CallCause::Miss,
         }

@@ -14,6 +14,7 @@ use crate::world::{
 };
 
 mod formats;
+mod inventory;
 
 const DAY: Duration = Duration::from_hours(24);
 
@@ -118,7 +119,7 @@ async fn what_expires_is_told_from_what_is_known_and_costs_no_call() {
         link,
         format!(
             "http://gateway.test{}",
-            target("?within=30d&which=last&pageNum=1&itemsPerPage=500")
+            target("?within=30d&which=last&scope=known&pageNum=1&itemsPerPage=500")
         )
     );
 }

@@ -5,7 +5,7 @@ use http::HeaderValue;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{AskedExpirations, KNOWN, which_word};
+use super::{AskedExpirations, which_word};
 use crate::atlas::Timestamp;
 use crate::gateway::FoundExpirations;
 use crate::insight::Ending;
@@ -28,7 +28,7 @@ struct Document<'d> {
 struct ToldCoverage {
     scope: &'static str,
     users: usize,
-    /// Users whom nobody has asked about are not known.
+    /// Whether something is known of every user that the caller may look up.
     complete: bool,
     oldest_answer: Option<String>,
     listed_at: Option<String>,
@@ -62,11 +62,11 @@ pub(super) fn write(found: &FoundExpirations, asked: &AskedExpirations<'_>) -> V
         within: &asked.within_text,
         which: which_word(asked.which),
         coverage: ToldCoverage {
-            scope: KNOWN,
+            scope: asked.scope.word(),
             users: coverage.users,
-            complete: false,
+            complete: coverage.listed_at.is_some() && coverage.unknown == 0,
             oldest_answer: coverage.oldest_answer.map(in_seconds),
-            listed_at: None,
+            listed_at: coverage.listed_at.map(in_seconds),
         },
         links: links(found.total, asked),
         results: expirations.endings.iter().map(told).collect(),
@@ -107,10 +107,11 @@ fn links(total: usize, asked: &AskedExpirations<'_>) -> Vec<Link> {
     let (number, size) = asked.page();
     let link = |number: u32, rel| Link {
         href: format!(
-            "{}?within={}&which={}&pageNum={number}&itemsPerPage={size}",
+            "{}?within={}&which={}&scope={}&pageNum={number}&itemsPerPage={size}",
             asked.url,
             asked.within_text,
-            which_word(asked.which)
+            which_word(asked.which),
+            asked.scope.word()
         ),
         rel,
     };

@@ -98,6 +98,19 @@ pub(super) fn of_lookup(refusal: &Refusal) -> ErrorReply {
             }
         }
         Refusal::Fetch { error, .. } => of_fetch(&error.reason),
+        Refusal::NoInventory {
+            retry_after: Some(wait),
+        } => unavailable(
+            "The first inventory of this project is under way. Try again later, or ask with scope=known.",
+            *wait,
+        ),
+        Refusal::NoInventory { retry_after: None } => about(
+            StatusCode::BAD_REQUEST,
+            "INVALID_QUERY_PARAMETER",
+            "No inventory is made of this project: ask with scope=known, or let the gateway's operators name it in \
+             [[insight.projects]].",
+            "scope",
+        ),
         Refusal::NoKeys => no_keys(),
         Refusal::NoToken => no_token("A bearer token is needed in the Authorization header."),
         Refusal::Overloaded { retry_after } => unavailable(

@@ -55,6 +55,8 @@ words! {
         Revoke = "revoke",
         /// A new token.
         Token = "token",
+        /// A page of a project's users.
+        Users = "users",
     }
 }
 
@@ -66,6 +68,8 @@ words! {
         Ahead = "ahead",
         /// A caller forced it.
         Forced = "forced",
+        /// It was asked when the certificates of a project end.
+        Inventory = "inventory",
         /// Nothing was known, or what was known was too old.
         #[default]
         Miss = "miss",
@@ -106,6 +110,7 @@ impl Endpoint {
             Self::Certificates => "/groups/{groupId}/databaseUsers/{username}/certs",
             Self::Revoke => "/api/oauth/revoke",
             Self::Token => "/api/oauth/token",
+            Self::Users => "/groups/{groupId}/databaseUsers",
         }
     }
 }
