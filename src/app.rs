@@ -212,7 +212,7 @@ impl App {
             policy: ArcSwap::from_pointee(parts.policy),
             deny_file: DenyFile::default(),
             policy_metrics: metrics.policy,
-            allowance: Allowance::default(),
+            allowance: Allowance::in_fleet(parts.fleet.clone()),
             cache,
             fleet: parts.fleet,
             upstream: parts.upstream,
@@ -312,6 +312,11 @@ fn spawn_background(
     let (watching, until) = (Arc::clone(gateway), stop.clone());
     background.spawn(async move {
         until.run_until_cancelled(watching.watch_deny_file()).await;
+    });
+    let (sharer, until) = (Arc::clone(gateway), stop.clone());
+    background.spawn(async move {
+        let sharing = sharer.allowance.share(&sharer.clock);
+        until.run_until_cancelled(sharing).await;
     });
     let (stocktaker, until) = (Arc::clone(gateway), stop.clone());
     background.spawn(async move {

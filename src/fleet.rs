@@ -8,6 +8,7 @@
 //!
 //! The module knows bytes, leases and replicas, and nothing of certificates: that is [`gateway`](crate::gateway)'s.
 
+mod allowances;
 mod bucket;
 mod check;
 mod config;
@@ -23,6 +24,8 @@ mod purges;
 mod reply;
 mod reply_limit;
 pub(crate) mod seal;
+#[cfg(test)]
+pub(crate) mod test_engine;
 mod tokens;
 mod turns;
 
@@ -35,6 +38,7 @@ use redis::{Cmd, RedisError, Value};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+pub(crate) use allowances::{AccountName, Spending};
 pub(crate) use bucket::{
     BucketAnswer, BucketKnown, BucketRefusal, BucketRequest, FleetCooldown, FleetPhase, Observed,
 };

@@ -4,6 +4,8 @@
 pub(crate) const LIBRARY: &str = concat!(
     include_str!("functions/head.lua"),
     "\n",
+    include_str!("functions/allowances.lua"),
+    "\n",
     include_str!("functions/bucket.lua"),
     "\n",
     include_str!("functions/lists.lua"),
@@ -14,7 +16,7 @@ pub(crate) const LIBRARY: &str = concat!(
 );
 
 /// Of the library; a later one does all that this one does.
-pub(super) const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = 2;
 
 /// What the gateway's user of the engine may do, as `ACL SETUSER` takes it.
 pub(crate) const RIGHTS: &str = "-@all +fcall +time +get +set +del +exists +pttl +pexpire +setrange +hget +hset +hmget \

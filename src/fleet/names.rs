@@ -65,6 +65,24 @@ impl Names {
         format!("{}{{{client_id}}}:{what}", self.prefix)
     }
 
+    /// Of a caller's allowance, all of which are of one slot.
+    pub(super) fn of_allowance(&self, account: &[u8; 16]) -> String {
+        format!(
+            "{}{{callers}}:a:{}",
+            self.prefix,
+            hex(account, account.len())
+        )
+    }
+
+    /// What stands for a text whose words nobody is to read there.
+    pub(super) fn hash(&self, text: &[u8]) -> [u8; 16] {
+        let hash = hmac::sign(&self.usernames, text);
+        *hash
+            .as_ref()
+            .first_chunk()
+            .expect("a signature has 32 bytes")
+    }
+
     pub(super) fn of_fleet(&self, what: &str) -> String {
         format!("{}{what}", self.prefix)
     }

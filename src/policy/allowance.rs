@@ -9,6 +9,7 @@
 //! is a keyed hash; two that collide, which is less likely than a memory fault, share an account.
 
 mod fair_share;
+mod shared;
 #[cfg(test)]
 mod tests;
 
@@ -19,14 +20,19 @@ use std::time::Duration;
 
 use fair_share::FairShares;
 
+use shared::Untold;
+
 use super::permit::{Permit, RateLimit};
+use crate::fleet::{AccountName, Fleet};
 use crate::identity::Caller;
 use crate::system::Moment;
 
 /// What callers have taken lately.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Allowance {
     seed: RandomState,
+    /// Of a replica that shares with others.
+    fleet: Option<Fleet>,
     lookups: Mutex<TokenBuckets>,
     misses: Mutex<TokenBuckets>,
     shares: Mutex<FairShares>,
@@ -78,6 +84,14 @@ pub(crate) enum Limit {
 }
 
 impl Allowance {
+    /// Of a replica of `fleet`, if there is one.
+    pub(crate) fn in_fleet(fleet: Option<Fleet>) -> Self {
+        Self {
+            fleet,
+            ..Self::default()
+        }
+    }
+
     /// Takes one of the rule's `lookups_per_minute`, if it sets a limit.
     pub(crate) fn admit_lookup(
         &self,
@@ -142,8 +156,13 @@ impl Allowance {
         limit: &RateLimit<'_>,
         now: Moment,
     ) -> Result<(), Duration> {
-        let who = (&*caller.issuer, &*caller.subject, &**limit.rule);
-        lock(buckets).take(self.seed.hash_one(who), limit.per_minute, now.elapsed)
+        let who = [&*caller.issuer, &*caller.subject, &**limit.rule];
+        let named = || {
+            let fleet = self.fleet.as_ref()?;
+            Some(fleet.account_name(&who))
+        };
+        let account = self.seed.hash_one(who);
+        lock(buckets).take(account, limit.per_minute, named, now.elapsed)
     }
 
     /// Counts the calls of an admitted miss beyond its first, once they are known.
@@ -162,34 +181,57 @@ impl Allowance {
     }
 }
 
-/// Token buckets by caller and rule, each kept as the one instant when it is full again (the generic cell rate
-/// algorithm of ITU-T I.371).
+/// Token buckets by caller and rule.
 #[derive(Debug, Default)]
 struct TokenBuckets {
-    full_at: HashMap<u64, Duration>,
+    accounts: HashMap<u64, Account>,
     swept: u64,
 }
 
+/// One of them, kept as the one instant when it is full again (the generic cell rate algorithm of ITU-T I.371).
+#[derive(Clone, Debug, Default)]
+struct Account {
+    full_at: Duration,
+    /// What the other replicas do not know of, and of which account; `None` without others.
+    untold: Option<Untold>,
+}
+
 impl TokenBuckets {
-    /// Takes one of a bucket of `limit` that fills in a minute, or says after how long there is one.
-    fn take(&mut self, account: u64, limit: u32, now: Duration) -> Result<(), Duration> {
+    /// Takes one of a bucket of `limit` that fills in a minute, or says after how long there is one. `named` is
+    /// what a new account is called by all replicas.
+    fn take(
+        &mut self,
+        account: u64,
+        limit: u32,
+        named: impl FnOnce() -> Option<AccountName>,
+        now: Duration,
+    ) -> Result<(), Duration> {
         let account = self.account_or_shared(account, now);
-        let full_at = self.full_at.get(&account).copied().unwrap_or(now).max(now);
+        let account = self.accounts.entry(account).or_insert_with(|| Account {
+            full_at: now,
+            untold: named()
+                .filter(|_| account != SHARED_ACCOUNT)
+                .map(Untold::of),
+        });
+        let full_at = account.full_at.max(now);
         let after = full_at.saturating_add(MINUTE / limit.max(1));
         let wait = after.saturating_sub(now + MINUTE);
         if !wait.is_zero() {
             return Err(wait);
         }
-        self.full_at.insert(account, after);
+        account.full_at = after;
+        if let Some(untold) = &mut account.untold {
+            untold.add(limit, now);
+        }
         Ok(())
     }
 
     fn account_or_shared(&mut self, account: u64, now: Duration) -> u64 {
-        if self.full_at.len() >= MOST_ACCOUNTS && is_new_slot(&mut self.swept, now) {
+        if self.accounts.len() >= MOST_ACCOUNTS && is_new_slot(&mut self.swept, now) {
             // An account that is full says no more than one that is not there.
-            self.full_at.retain(|_, full_at| *full_at > now);
+            self.accounts.retain(|_, account| account.full_at > now);
         }
-        if self.full_at.len() < MOST_ACCOUNTS || self.full_at.contains_key(&account) {
+        if self.accounts.len() < MOST_ACCOUNTS || self.accounts.contains_key(&account) {
             account
         } else {
             SHARED_ACCOUNT

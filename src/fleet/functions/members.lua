@@ -40,4 +40,4 @@ register('here', here)
 -- A replica stops. Keys: the members. Arguments: the replica.
 register('leave', function(keys, args) return redis.call('HDEL', keys[1], args[1]) end)
 register('heard', heard)
-register('version', function() return 1 end)
+register('version', function() return 2 end)

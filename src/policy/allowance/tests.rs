@@ -15,14 +15,14 @@ const LOW: BucketView = BucketView {
     ..FULL
 };
 
-fn at(seconds: u64) -> Moment {
+pub(super) fn at(seconds: u64) -> Moment {
     Moment {
         elapsed: Duration::from_secs(seconds),
         wall: Timestamp::default(),
     }
 }
 
-fn caller(subject: &str) -> Caller {
+pub(super) fn caller(subject: &str) -> Caller {
     Caller {
         subject: Box::from(subject),
         issuer: Arc::from("https://idp.test"),
@@ -35,7 +35,7 @@ fn caller(subject: &str) -> Caller {
     }
 }
 
-fn permit(lookups: Option<u32>, misses: Option<u32>) -> Permit<'static> {
+pub(super) fn permit(lookups: Option<u32>, misses: Option<u32>) -> Permit<'static> {
     let everybody = || vec!["*".to_owned()];
     let rule = RuleConfig {
         name: "rule".to_owned(),
@@ -205,7 +205,7 @@ fn memory_is_bounded_however_many_callers_come() {
         let _ = allowance.admit_lookup(&one, &permit, at(0));
         let _ = allowance.admit_miss(&one, &permit, FULL, at(0));
     }
-    assert!(lock(&allowance.lookups).full_at.len() <= 65_537);
+    assert!(lock(&allowance.lookups).accounts.len() <= 65_537);
     assert!(lock(&allowance.shares).callers() <= 1_025);
     // Once their minute is over, later callers have accounts of their own again.
     for number in 0..10 {

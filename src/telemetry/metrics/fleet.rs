@@ -26,6 +26,7 @@ words! {
         PurgeList = "purge_list",
         PurgeProject = "purge_project",
         Renew = "renew",
+        Spend = "spend",
         Store = "store",
         StoreToken = "store_token",
         Take = "take",

@@ -1,29 +1,19 @@
 //! The fleet's bucket against that of a single replica, on a real engine whose time the test sets.
 
-#[expect(dead_code, reason = "other tests stop and kill it")]
-#[path = "../../../../tests/harness/engine.rs"]
-mod engine;
 mod script;
-#[expect(dead_code, reason = "other tests need other servers")]
-#[path = "../../../../tests/harness/servers.rs"]
-mod servers;
 
-use std::os::unix::fs::PermissionsExt;
+use std::env;
 use std::time::Duration;
-use std::{env, fs};
 
 use futures_util::future::join_all;
-use tokio_util::sync::{CancellationToken, DropGuard};
 
-use self::engine::Engine;
 use self::script::{Chance, LIFE, Script, Tally};
 use super::super::CallOutcome;
 use super::super::project::Project;
 use super::super::token_bucket::{Quota, Rates, TokenBucket};
-use crate::atlas::{ProjectId, Timestamp};
-use crate::fleet::{self, Fleet, LIBRARY};
-use crate::system::{Clock, ManualClock};
-use crate::telemetry::metrics::fleet::FleetMetrics;
+use crate::atlas::ProjectId;
+use crate::fleet::Fleet;
+use crate::fleet::test_engine::{Engine, Joined, START, at_time, set_time};
 use crate::upstream::config::AtlasLimits;
 use crate::upstream::error::Urgency;
 use crate::upstream::jitter::Jitter;
@@ -157,71 +147,5 @@ async fn answered(fleet: &Fleet, id: &ProjectId, replica: &mut Project<()>, now:
     replica.bucket.ended();
 }
 
-/// A replica that is connected, until it is dropped.
-struct Joined {
-    fleet: Fleet,
-    _clock: ManualClock,
-    _stop: DropGuard,
-}
-
-impl Joined {
-    async fn to(engine: &Engine) -> Self {
-        set_time(engine, START).await;
-        let library = LIBRARY.replace(
-            "redis.call('TIME')",
-            "redis.call('HMGET', 'time', 'seconds', 'micros')",
-        );
-        assert_ne!(library, LIBRARY);
-        engine
-            .command(&["FUNCTION", "LOAD", "REPLACE", &library])
-            .await;
-        let key = engine.socket().with_file_name("key");
-        fs::write(&key, "a key of the fleet for tests, 32 and more").unwrap();
-        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
-        let config = format!(
-            "name = 'tests'\nreplicas = 5\nurl = '{}'\nkey_files = ['{}']",
-            engine.url(),
-            key.display()
-        );
-        let identity = fleet::ReplicaIdentity {
-            replica: "gateway-1",
-            atlas: ["https://cloud.mongodb.com", "v2"],
-            fingerprint: "00".to_owned(),
-            fetches_per_project: 4,
-        };
-        // It stands still: the engine is waited for however slow it is.
-        let (clock, manual_clock) = Clock::manual(Timestamp::from_seconds(0));
-        let config = toml::from_str(&config).unwrap();
-        let fleet = Fleet::build(&config, &identity, clock, FleetMetrics::default()).unwrap();
-        let stop = CancellationToken::new();
-        let (running, until) = (fleet.clone(), stop.clone());
-        tokio::spawn(async move { running.run(until).await });
-        while !fleet.is_connected() {
-            tokio::task::yield_now().await;
-        }
-        Self {
-            fleet,
-            _clock: manual_clock,
-            _stop: stop.drop_guard(),
-        }
-    }
-}
-
-async fn set_time(engine: &Engine, now: Duration) {
-    at_time(engine, "", now).await;
-}
-
-/// Does something in the engine, and sets its time in the same moment: the replica goes on calling it.
-async fn at_time(engine: &Engine, what: &str, now: Duration) {
-    let set = "redis.call('HSET', 'time', 'seconds', ARGV[1], 'micros', ARGV[2])";
-    let (seconds, micros) = (now.as_secs().to_string(), now.subsec_micros().to_string());
-    let script = format!("{what} {set}");
-    engine
-        .command(&["EVAL", &script, "0", &seconds, &micros])
-        .await;
-}
-
-/// As late as the engine's clock is, by which a float has to count microseconds.
-const START: Duration = Duration::from_hours(500_000);
 const STEPS: u32 = 60;
 const TOGETHER: u64 = 100;
