@@ -4,6 +4,7 @@
 mod explained;
 mod joined;
 mod lists;
+mod processes;
 mod purges;
 mod rights;
 mod share;
