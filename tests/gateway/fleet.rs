@@ -2,6 +2,7 @@
 //! neither is, nothing is tried, unless `CI` is set.
 
 mod explained;
+mod failover;
 mod joined;
 mod lists;
 mod processes;
