@@ -177,14 +177,12 @@ impl Policy {
     }
 
     /// Whether any rule makes the caller an administrator of anything.
-    pub(crate) fn administrates(&self, caller: &Caller) -> Result<(), Denied> {
+    pub(crate) fn administrates(&self, caller: &Caller) -> Result<Administrator, Denied> {
         self.pass_deny_list(caller)?;
         let mut rules = self.rules.list.iter();
-        if rules.any(|rule| rule.config.admin && rule.applies_to(caller)) {
-            Ok(())
-        } else {
-            Err(Denied::NoRule)
-        }
+        let rule = rules.find(|rule| rule.config.admin && rule.applies_to(caller));
+        let rule = Arc::clone(&rule.ok_or(Denied::NoRule)?.name);
+        Ok(Administrator { rule })
     }
 
     /// Whether `caller` may administer `reach`: purge it, or look into it.

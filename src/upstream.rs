@@ -15,6 +15,7 @@
 //! - Nothing is remembered but limits and tokens: what Atlas answered is the cache's.
 
 mod api_key;
+mod budgets;
 mod call;
 mod client;
 mod config;
@@ -40,6 +41,7 @@ mod user_list;
 mod watched_secret;
 
 pub use crate::http_client::HttpErrorKind;
+pub(crate) use budgets::ProjectBudget;
 pub use config::{
     Api, ApiKeyConfig, AtlasLimits, Config, CredentialConfig, Proof, ServiceAccountConfig,
 };

@@ -46,6 +46,15 @@ impl Timestamp {
         self.0.div_euclid(MICROS_PER_SECOND)
     }
 
+    /// RFC 3339 in whole seconds, as Atlas's own instants are: `2026-11-30T06:30:00Z`.
+    pub(crate) fn in_seconds(self) -> String {
+        let mut text = Self::from_seconds(self.seconds()).to_string();
+        if let Some(dot) = text.find('.') {
+            text.replace_range(dot.., "Z");
+        }
+        text
+    }
+
     /// The instant `span` later; saturates.
     #[must_use]
     pub fn plus(self, span: Duration) -> Self {

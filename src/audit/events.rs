@@ -84,6 +84,8 @@ pub struct AdminRecord<'a> {
 /// What an operator can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AdminAction {
+    /// Asked what is left of Atlas's rate limits.
+    Budgets,
     /// Asked what is known of a key.
     Explain,
     /// Asked what a caller may, and why.
@@ -96,6 +98,8 @@ pub enum AdminAction {
     Reload,
     /// Read the audit trail.
     Search,
+    /// Asked who has asked how often.
+    Usage,
 }
 
 impl FetchRecord<'_> {
@@ -161,12 +165,14 @@ impl AdminAction {
     /// As the record has it.
     pub fn word(self) -> &'static str {
         match self {
+            Self::Budgets => "budgets",
             Self::Explain => "explain",
             Self::ExplainAccess => "explain_access",
             Self::Inventory => "inventory",
             Self::Purge => "purge",
             Self::Reload => "reload",
             Self::Search => "search",
+            Self::Usage => "usage",
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Apart from the cache, which forgets a list after minutes. Bounded in bytes: of a list that was evicted, or that
 //! an earlier process has fetched, every serial number has appeared.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -206,6 +207,15 @@ impl KnownLists {
             ..list.clone()
         };
         self.lists.insert(query.clone(), Arc::new(purged));
+    }
+
+    /// Of how many users of each project something is known.
+    pub(crate) fn users_by_project(&self) -> HashMap<ProjectId, usize> {
+        let mut users = HashMap::new();
+        for (query, _) in &self.lists {
+            *users.entry(query.project).or_default() += 1;
+        }
+        users
     }
 
     /// What may be told of a project's users at `now`, in no order.

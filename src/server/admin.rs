@@ -19,12 +19,14 @@ use tracing::{debug, info};
 use uuid::Uuid;
 
 mod access;
+mod budgets;
 mod explain;
 mod fleet_lookups;
 mod lookups;
 mod operation;
 mod purge;
 mod readiness;
+mod usage;
 
 pub(crate) use readiness::{Readiness, ReadinessReport};
 
@@ -148,6 +150,8 @@ impl Admin {
             (&Method::GET, "/cache/explain") => self.explain(operation).await,
             (&Method::GET, "/access/explain") => self.explain_access(operation).await,
             (&Method::GET, "/audit/lookups") => self.lookups(operation).await,
+            (&Method::GET, "/budgets") => self.budgets(operation).await,
+            (&Method::GET, "/usage") => self.usage(operation).await,
             (_, "/cache/purge") => Err(AdminRefusal::Method("POST")),
             _ => Err(AdminRefusal::Method("GET")),
         };
@@ -295,8 +299,10 @@ fn action_of(path: &str) -> Option<AdminAction> {
     match path {
         "/access/explain" => Some(AdminAction::ExplainAccess),
         "/audit/lookups" => Some(AdminAction::Search),
+        "/budgets" => Some(AdminAction::Budgets),
         "/cache/explain" => Some(AdminAction::Explain),
         "/cache/purge" => Some(AdminAction::Purge),
+        "/usage" => Some(AdminAction::Usage),
         _ => None,
     }
 }

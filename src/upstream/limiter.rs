@@ -46,7 +46,7 @@ use token_bucket::{TokenBucket, Wait};
 pub(crate) use circuit_breaker::CallOutcome;
 pub(crate) use cooldown::CooldownCause;
 pub(crate) use cooldown::CooldownRequest;
-pub(crate) use token_bucket::{Quota, Rates};
+pub(crate) use token_bucket::{Quota, Rates, ToldOfBucket};
 
 /// The limits of all projects. Cheap to clone.
 #[derive(Clone)]

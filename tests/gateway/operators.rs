@@ -1,5 +1,6 @@
 //! The admin listener: health, readiness, metrics, purge and explain.
 
+mod budgets;
 mod requests;
 
 use serde_json::json;

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::{Admin, AdminRequest};
 use crate::audit::{AdminAction, AdminRecord, Outcome};
 use crate::identity::Caller;
-use crate::policy::{Denied, Reach};
+use crate::policy::{Administrator, Denied, Reach};
 use crate::server::body::payload::ResponseBody;
 use crate::server::response::{self, AdminRefusal};
 
@@ -34,10 +34,32 @@ impl Admin {
         work: impl Future<Output = Result<Done<T>, AdminRefusal>>,
     ) -> Result<Response<ResponseBody>, AdminRefusal> {
         let policy = self.gateway.policy.load_full();
-        let rule = match policy.may_administer(&operation.caller, reach) {
-            Ok(administrator) => Arc::clone(administrator.rule()),
-            Err(denied) => return Err(self.deny(operation, reach, &denied).await),
-        };
+        match policy.may_administer(&operation.caller, reach) {
+            Ok(administrator) => self.finish(operation, reach, &administrator, work).await,
+            Err(denied) => Err(self.deny(operation, reach, &denied).await),
+        }
+    }
+
+    /// The same of work that tells an operator only of what a rule lets it administer, be that all or a part.
+    pub(super) async fn perform_in_part<T: Serialize>(
+        &self,
+        operation: &Operation<'_>,
+        work: impl Future<Output = Result<Done<T>, AdminRefusal>>,
+    ) -> Result<Response<ResponseBody>, AdminRefusal> {
+        let (policy, reach) = (self.gateway.policy.load_full(), Reach::Everything);
+        match policy.administrates(&operation.caller) {
+            Ok(administrator) => self.finish(operation, reach, &administrator, work).await,
+            Err(denied) => Err(self.deny(operation, reach, &denied).await),
+        }
+    }
+
+    async fn finish<T: Serialize>(
+        &self,
+        operation: &Operation<'_>,
+        reach: Reach<'_>,
+        administrator: &Administrator,
+        work: impl Future<Output = Result<Done<T>, AdminRefusal>>,
+    ) -> Result<Response<ResponseBody>, AdminRefusal> {
         let done = match work.await {
             // It is on record as rejected, once.
             Err(refusal) if refusal.is_of_what_was_sent() => return Err(refusal),
@@ -52,11 +74,14 @@ impl Admin {
             Ok(_) => (Outcome::Answered, Some(StatusCode::OK.as_u16())),
             Err(refusal) => (Outcome::Failed, Some(refusal.status().as_u16())),
         };
-        let has_filters = matches!(action, AdminAction::ExplainAccess | AdminAction::Search);
+        let has_filters = matches!(
+            action,
+            AdminAction::ExplainAccess | AdminAction::Search | AdminAction::Usage
+        );
         let record = AdminRecord {
             outcome,
             status,
-            rule: Some(&rule),
+            rule: Some(administrator.rule()),
             entries: done.as_ref().ok().and_then(|done| done.entries),
             filters: has_filters.then_some(operation.query),
             ..self.record_of(operation, reach)

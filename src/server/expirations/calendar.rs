@@ -1,6 +1,5 @@
 //! What expires as a calendar (RFC 5545): an event at the end of each certificate, with an alarm two weeks before.
 
-use super::json::in_seconds;
 use crate::atlas::{ProjectId, Timestamp};
 use crate::gateway::FoundExpirations;
 use crate::insight::Ending;
@@ -87,7 +86,7 @@ fn escaped(text: &str) -> String {
 
 /// `20261204T101500Z`.
 fn instant(time: Timestamp) -> String {
-    in_seconds(time).replace(['-', ':'], "")
+    time.in_seconds().replace(['-', ':'], "")
 }
 
 const LONGEST_LINE: usize = 75;

@@ -2,7 +2,6 @@
 
 use csv::{Terminator, WriterBuilder};
 
-use super::json::in_seconds;
 use crate::atlas::ProjectId;
 use crate::gateway::FoundExpirations;
 
@@ -17,9 +16,9 @@ pub(super) fn write(found: &FoundExpirations, project: ProjectId) -> Vec<u8> {
             plain(ending.username.as_str()),
             ending.id.to_string(),
             plain(ending.subject.as_deref().unwrap_or("")),
-            in_seconds(ending.not_after),
+            ending.not_after.in_seconds(),
             ending.seconds_left(now).to_string(),
-            in_seconds(ending.answered_at),
+            ending.answered_at.in_seconds(),
         ]
     });
     let head = COLUMNS.map(str::to_owned);

@@ -58,15 +58,15 @@ pub(super) fn write(found: &FoundExpirations, asked: &AskedExpirations<'_>) -> V
     let (expirations, coverage) = (&found.expirations, &found.expirations.coverage);
     let told = |ending| told(ending, expirations.as_of);
     let document = Document {
-        as_of: in_seconds(expirations.as_of),
+        as_of: expirations.as_of.in_seconds(),
         within: &asked.within_text,
         which: which_word(asked.which),
         coverage: ToldCoverage {
             scope: asked.scope.word(),
             users: coverage.users,
             complete: coverage.listed_at.is_some() && coverage.unknown == 0,
-            oldest_answer: coverage.oldest_answer.map(in_seconds),
-            listed_at: coverage.listed_at.map(in_seconds),
+            oldest_answer: coverage.oldest_answer.map(Timestamp::in_seconds),
+            listed_at: coverage.listed_at.map(Timestamp::in_seconds),
         },
         links: links(found.total, asked),
         results: expirations.endings.iter().map(told).collect(),
@@ -95,10 +95,10 @@ fn told(ending: &Ending, now: Timestamp) -> ToldEnding<'_> {
         username: ending.username.as_str(),
         id: ending.id,
         subject: ending.subject.as_deref(),
-        not_after: in_seconds(ending.not_after),
+        not_after: ending.not_after.in_seconds(),
         seconds_left: ending.seconds_left(now),
         certificates: ending.certificates,
-        answered_at: in_seconds(ending.answered_at),
+        answered_at: ending.answered_at.in_seconds(),
         fill_id: ending.fill_id,
     }
 }
@@ -125,13 +125,4 @@ fn links(total: usize, asked: &AskedExpirations<'_>) -> Vec<Link> {
         links.push(link(number + 1, "next"));
     }
     links
-}
-
-/// RFC 3339 in whole seconds, as Atlas's own instants are.
-pub(super) fn in_seconds(time: Timestamp) -> String {
-    let mut text = Timestamp::from_seconds(time.seconds()).to_string();
-    if let Some(dot) = text.find('.') {
-        text.replace_range(dot.., "Z");
-    }
-    text
 }

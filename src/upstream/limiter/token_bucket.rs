@@ -58,6 +58,20 @@ pub(crate) struct Wait {
     pub(crate) retry_after: Duration,
 }
 
+/// What Atlas's answers tell of a bucket.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ToldOfBucket {
+    pub(crate) remaining: u64,
+    pub(crate) capacity: u64,
+    pub(crate) said_ago: Duration,
+    /// Calls in a minute, on the average of the last five; those of others are at least so many.
+    pub(crate) ours_per_minute: u64,
+    pub(crate) others_per_minute: u64,
+    /// In how many seconds it is down at the reserve, and empty, at this pace; infinite if never.
+    pub(crate) reserve_in: f64,
+    pub(crate) empty_in: f64,
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Quota {
     pub(crate) limit: Option<u64>,
@@ -342,7 +356,7 @@ impl TokenBucket {
         (self.capacity, self.reserved)
     }
 
-    pub(super) fn left(&self, now: Duration) -> (u64, u64) {
+    pub(crate) fn left(&self, now: Duration) -> (u64, u64) {
         let mut refilled = self.clone();
         refilled.refill(now);
         let theirs = refilled.remaining.saturating_sub(refilled.reserve());
@@ -358,6 +372,21 @@ impl TokenBucket {
     pub(crate) fn forecast(&self, now: Duration) -> Option<(u64, f64)> {
         let remaining = self.usage.remaining(now)?;
         Some((remaining, self.usage.reserve_in(self.reserve(), now)))
+    }
+
+    /// What Atlas's answers tell of the bucket, if it was asked within five minutes.
+    pub(crate) fn told(&self, now: Duration) -> Option<ToldOfBucket> {
+        let remaining = self.usage.remaining(now)?;
+        let (ours_per_minute, others_per_minute, said_ago) = self.usage.per_minute(now);
+        Some(ToldOfBucket {
+            remaining,
+            capacity: self.capacity,
+            said_ago,
+            ours_per_minute,
+            others_per_minute,
+            reserve_in: self.usage.reserve_in(self.reserve(), now),
+            empty_in: self.usage.reserve_in(0, now),
+        })
     }
 
     /// Adds what whole periods have brought back to Atlas's bucket.

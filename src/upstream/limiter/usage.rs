@@ -16,6 +16,14 @@ pub(super) struct BucketUsage {
     last: Option<LastReading>,
     /// The least that remained in each of the last five minutes, and when.
     lows: SlidingWindow<Option<Low>, 60, 5>,
+    /// What was spent in each of them.
+    spent: SlidingWindow<Spent, 60, 5>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Spent {
+    ours: u64,
+    others: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -86,6 +94,9 @@ impl BucketUsage {
             let bound = remaining.saturating_sub(reading.refill);
             ((expected - others).max(bound), filled_at)
         };
+        let spent = self.spent.current(at);
+        spent.ours += ours;
+        spent.others += others;
         *last = LastReading {
             remaining,
             at,
@@ -94,6 +105,21 @@ impl BucketUsage {
             ended: reading.ended,
         };
         others
+    }
+
+    /// How many calls of ours, and at least how many of others, were made in a minute, on the average of the last
+    /// five; and how long ago Atlas last answered.
+    pub(super) fn per_minute(&self, now: Duration) -> (u64, u64, Duration) {
+        let recent: Vec<&Spent> = self.spent.recent(now).collect();
+        let minutes = u64::try_from(recent.len().max(1)).expect("there are five");
+        let mean = |of: fn(&Spent) -> u64| {
+            let sum: u64 = recent.iter().map(|spent| of(spent)).sum();
+            sum.div_ceil(minutes)
+        };
+        let ago = self
+            .last
+            .map_or(Duration::ZERO, |last| now.saturating_sub(last.at));
+        (mean(|it| it.ours), mean(|it| it.others), ago)
     }
 
     /// What Atlas has last said remains, if it was asked within five minutes.
