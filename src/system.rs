@@ -6,6 +6,7 @@ mod clock;
 mod files;
 mod hex;
 mod ids;
+pub(crate) mod private_files;
 mod roots;
 mod secret;
 mod shared_moment;

@@ -73,6 +73,7 @@ use crate::fleet::Fleet;
 use crate::http_client::CallBounds;
 use crate::settings::ConfigError;
 use crate::system::Clock;
+use crate::system::private_files::PrivateDirectory;
 use crate::telemetry::RateLimitedLog;
 use crate::telemetry::metrics::upstream::{Endpoint, UpstreamMetrics};
 use client::AtlasClient;
@@ -81,7 +82,6 @@ use limiter::ProjectLimiter;
 use page::AtlasPage;
 use progress::FetchCounts;
 use service_account::Environment;
-use state::StateDirectory;
 
 /// Merges the bodies of all pages into one list, as a fetch does; `None` if they are no list. For
 /// benches: a fetch reads each page as it arrives.
@@ -102,7 +102,7 @@ struct UpstreamShared {
     api: Api,
     limits: AtlasLimits,
     env: Environment,
-    state: Mutex<Option<StateDirectory>>,
+    state: Mutex<Option<PrivateDirectory>>,
     credentials: ArcSwap<Vec<Arc<Credential>>>,
     retired: Mutex<Vec<RetiredCredential>>,
     limiter: ProjectLimiter,
@@ -213,7 +213,7 @@ impl Upstream {
         let needs_it = |credential: &CredentialConfig| credential.service_account.is_some();
         let mut state = self.0.state();
         if state.is_none() && config.credentials.iter().any(needs_it) {
-            *state = Some(StateDirectory::take(&self.0.env.state_directory)?);
+            *state = Some(state::take(&self.0.env.state_directory)?);
         }
         Ok(())
     }
@@ -332,7 +332,7 @@ impl UpstreamShared {
         credentials.find(|it| it.covers(project)).map(Arc::clone)
     }
 
-    fn state(&self) -> MutexGuard<'_, Option<StateDirectory>> {
+    fn state(&self) -> MutexGuard<'_, Option<PrivateDirectory>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
