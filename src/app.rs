@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +11,14 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::atlas::CertQuery;
 use crate::audit::{Audit, AuditError};
-use crate::cache::Cache;
+use crate::cache::{self, Cache};
 use crate::config::Config;
 use crate::fleet::{ConnectError, FleetCheck};
-use crate::gateway::{DenyFile, Gateway, Panics};
+use crate::gateway::{DenyFile, Gateway, Panics, Snapshot};
 use crate::identity::{self, IssuerCheck};
-use crate::memory::{self, Memory, Stage};
+use crate::memory::{Memory, Stage};
 use crate::policy::Policy;
 use crate::policy::allowance::Allowance;
 use crate::server::admin::{Admin, Readiness, ReadinessReport};
@@ -26,11 +28,13 @@ use crate::server::tls::Tls;
 use crate::server::unsent_budget::UnsentBudget;
 use crate::server::{Bound, PassedSockets};
 use crate::settings::ConfigError;
+use crate::system::private_files::DirectoryFault;
 use crate::system::{Clock, unwritable_directory};
-use crate::telemetry::Metrics;
+use crate::telemetry::metrics::cache::CacheMetrics;
 use crate::telemetry::metrics::connections::ConnectionMetrics;
 use crate::telemetry::metrics::lookups::LookupMetrics;
 use crate::telemetry::metrics::process::ReloadMetrics;
+use crate::telemetry::{Chain, Metrics};
 use crate::upstream::{BuildOptions, OnlineCheck, StateError, Upstream};
 
 mod parts;
@@ -71,6 +75,8 @@ pub enum StartError {
     Misconfigured(Vec<ConfigError>),
     #[error("our tokens at Atlas cannot be kept account of")]
     State(#[source] StateError),
+    #[error("the directory {} of the snapshot is used by another process", .0.display())]
+    SnapshotInUse(PathBuf),
 }
 
 impl From<StateError> for StartError {
@@ -156,15 +162,22 @@ impl App {
     }
 
     pub(crate) fn unwritable(config: &Config) -> Vec<ConfigError> {
-        let places = [
-            ("audit.directory", &config.audit.directory),
-            ("atlas.state_directory", &config.atlas.state_directory),
-        ];
-        let warnings = places.into_iter().filter_map(|(key, path)| {
+        let warnings = Self::places(config).filter_map(|(key, path)| {
             let message = unwritable_directory(path)?;
             Some(ConfigError::at(key, message))
         });
         warnings.collect()
+    }
+
+    /// The directories that the gateway writes to.
+    pub(crate) fn places(config: &Config) -> impl Iterator<Item = (&'static str, &PathBuf)> {
+        let snapshot = config.cache.snapshot.as_ref();
+        [
+            ("audit.directory", &config.audit.directory),
+            ("atlas.state_directory", &config.atlas.state_directory),
+        ]
+        .into_iter()
+        .chain(snapshot.map(|path| ("cache.snapshot", path)))
     }
 
     /// Looks at the engine of the fleet; `None` without a fleet.
@@ -205,6 +218,7 @@ impl App {
         let (trail, replica) = (&config.audit, config.audit.replica());
         let audit = Audit::open(trail, &replica, clock.clone(), metrics.audit)?;
         let (fetches, settings) = (TaskTracker::new(), config.cache.clone());
+        let snapshot = snapshot(&config.cache, &clock, &metrics.cache)?;
         let cache = Cache::new(settings, clock.clone(), metrics.cache, fetches.clone());
         let gateway = Arc::new(Gateway {
             identity: Arc::new(parts.identity),
@@ -215,6 +229,7 @@ impl App {
             cache,
             fleet: parts.fleet,
             upstream: parts.upstream,
+            snapshot,
             last_lists: Arc::default(),
             audit,
             metrics: metrics.lookups.clone(),
@@ -225,6 +240,8 @@ impl App {
             limits: config.server.limits.of_lookups(),
         });
         gateway.deny_file.place(config.access.deny_file.clone());
+        let mut names = gateway.restore().await;
+        names.retain(|query| config.cache.warms(query));
         let readiness = Readiness::new(&gateway, parts.tls.clone(), metrics.readiness);
         let stop = Shutdown::default();
         let handler =
@@ -240,7 +257,7 @@ impl App {
         Ok(Self {
             started: config.clone(),
             reloads: metrics.reloads,
-            background: spawn_background(&gateway, config.memory.clone(), &stop.background),
+            background: spawn_background(&gateway, config, names, &stop.background),
             gateway,
             clock,
             tls: parts.tls,
@@ -295,7 +312,8 @@ fn acceptor(
 
 fn spawn_background(
     gateway: &Arc<Gateway>,
-    memory: memory::Config,
+    config: &Config,
+    warmed: Vec<CertQuery>,
     stop: &CancellationToken,
 ) -> TaskTracker {
     let background = TaskTracker::new();
@@ -311,7 +329,13 @@ fn spawn_background(
     background.spawn(async move {
         until.run_until_cancelled(watching.watch_deny_file()).await;
     });
-    let (saver, until) = (Arc::clone(gateway), stop.clone());
+    let (keeper, until) = (Arc::clone(gateway), stop.clone());
+    let interval = config.cache.snapshot_interval;
+    background.spawn(async move {
+        let keeping = async { tokio::join!(keeper.warm(warmed), keeper.keep_snapshot(interval)) };
+        until.run_until_cancelled(keeping).await;
+    });
+    let (saver, until, memory) = (Arc::clone(gateway), stop.clone(), config.memory.clone());
     background.spawn(async move {
         let save = |stage| saver.cache.save(stage >= Stage::Saving);
         let clock = saver.clock.clone();
@@ -333,6 +357,26 @@ fn spawn_background(
         }
     });
     background
+}
+
+fn snapshot(
+    cache: &cache::Config,
+    clock: &Clock,
+    metrics: &CacheMetrics,
+) -> Result<Option<Arc<Snapshot>>, StartError> {
+    let Some(directory) = cache.snapshot.clone() else {
+        return Ok(None);
+    };
+    let most = cache.max_size.0 / 2;
+    let taken = Snapshot::take(directory.clone(), most, clock.clone(), metrics.clone());
+    let taken = taken.map_err(|fault| match fault {
+        DirectoryFault::InUse => StartError::SnapshotInUse(directory),
+        DirectoryFault::Unusable(_) => {
+            let message = Chain(&fault).to_string();
+            StartError::Misconfigured(vec![ConfigError::at("cache.snapshot", message)])
+        }
+    });
+    Ok(Some(Arc::new(taken?)))
 }
 
 async fn bind(passed: Option<TcpListener>, address: SocketAddr) -> Result<Bound, StartError> {

@@ -15,7 +15,9 @@ mod last_lists;
 mod outage;
 mod panics;
 mod refusal;
+mod restore;
 mod shared_list;
+mod snapshot;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -49,6 +51,8 @@ pub(crate) use deny_file::DenyFile;
 pub(crate) use last_lists::LastLists;
 pub(crate) use panics::Panics;
 pub(crate) use refusal::{Refusal, Repeats};
+pub(crate) use restore::PurgeError;
+pub(crate) use snapshot::Snapshot;
 
 /// The parts of a lookup, in the order in which it passes them.
 pub(crate) struct Gateway {
@@ -68,6 +72,8 @@ pub(crate) struct Gateway {
     pub(crate) fleet: Option<Fleet>,
     /// How Atlas is asked.
     pub(crate) upstream: Upstream,
+    /// What the next process goes on from.
+    pub(crate) snapshot: Option<Arc<Snapshot>>,
     /// What the last fetches have found.
     pub(crate) last_lists: Arc<LastLists>,
     /// What is written down.

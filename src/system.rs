@@ -12,6 +12,7 @@ mod secret;
 mod shared_moment;
 
 pub(crate) use blocking::{BlockingFile, in_background, may_wait};
+pub(crate) use clock::BootMoment;
 #[cfg(test)]
 pub(crate) use clock::SLICE;
 pub use clock::{Clock, Elapsed, ManualClock, Moment};

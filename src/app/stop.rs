@@ -73,7 +73,12 @@ impl App {
         if finish != Finish::Hurried {
             self.background.close();
             let _ = self.clock.timeout(LAST_WORDS, self.background.wait()).await;
+            let written = self.gateway.write_snapshot();
+            let _ = self.clock.timeout(LAST_SNAPSHOT, written).await;
             self.gateway.upstream.close().await;
+        }
+        if let Some(snapshot) = &self.gateway.snapshot {
+            snapshot.leave();
         }
         self.gateway.upstream.leave_state();
         self.gateway.audit.clone().close().await;
@@ -86,4 +91,6 @@ impl App {
     }
 }
 
+/// A disk that hangs must not keep the process from ending; the file of before is good then.
+const LAST_SNAPSHOT: Duration = Duration::from_secs(5);
 const LAST_WORDS: Duration = Duration::from_secs(1);

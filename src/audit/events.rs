@@ -92,6 +92,8 @@ pub enum AdminAction {
     Purge,
     /// Had configuration, rules, keys or certificates read again.
     Reload,
+    /// No operator: the lists that an earlier process has left were taken over.
+    Restored,
     /// Read the audit trail.
     Search,
 }
@@ -163,6 +165,7 @@ impl AdminAction {
             Self::ExplainAccess => "explain_access",
             Self::Purge => "purge",
             Self::Reload => "reload",
+            Self::Restored => "restored",
             Self::Search => "search",
         }
     }

@@ -205,9 +205,11 @@ impl Inner {
             (false, _, _) => CacheStatus::Collapsed,
             (true, CacheMode::ForceRefresh, _) => CacheStatus::Forced,
             (true, CacheMode::Cached, Urgency::Miss) => CacheStatus::Miss,
-            (true, CacheMode::Cached, Urgency::Revalidate | Urgency::RefreshAhead) => {
-                CacheStatus::Renewed
-            }
+            (
+                true,
+                CacheMode::Cached,
+                Urgency::Revalidate | Urgency::RefreshAhead | Urgency::Warm,
+            ) => CacheStatus::Renewed,
         };
         self.answer(query, outcome, status)
     }

@@ -226,6 +226,15 @@ impl Store {
         self.clean(&gone);
     }
 
+    /// All lists.
+    pub(super) fn lists(&self) -> Vec<(CertQuery, Arc<CacheEntry>)> {
+        let main = self.main.iter();
+        let probation = self.probation.iter();
+        let only_there = probation.filter(|(key, _)| !self.main.contains_key(&**key));
+        let lists = main.chain(only_there);
+        lists.map(|(key, entry)| (key.query(), entry)).collect()
+    }
+
     /// Forgets lists of so many bytes, first those that have not been asked for again.
     pub(super) fn shrink(&self, bytes: u64) {
         let mut excess = bytes;

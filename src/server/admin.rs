@@ -110,6 +110,9 @@ impl Admin {
         // It counts what was put and taken since the last time, and may have to wait for a purge that does
         // so, too. A panic in it has been logged.
         let _ = spawn_blocking(move || cache.measure()).await;
+        if let Some(snapshot) = &self.gateway.snapshot {
+            snapshot.measure();
+        }
         self.readiness.report();
         self.gateway.upstream.update_gauges();
         self.gateway.show_policy();

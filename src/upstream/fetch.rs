@@ -104,6 +104,7 @@ impl FetchOptions {
         match self.urgency {
             _ if self.forced => CallCause::Forced,
             Urgency::RefreshAhead => CallCause::Ahead,
+            Urgency::Warm => CallCause::Warm,
             Urgency::Revalidate | Urgency::Miss => CallCause::Miss,
         }
     }

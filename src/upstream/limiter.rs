@@ -250,7 +250,7 @@ impl FetchLimits {
         is_taken: bool,
     ) {
         // A renewal that gives way comes back as a caller's miss.
-        if is_taken || self.urgency != Urgency::RefreshAhead {
+        if is_taken || self.urgency > Urgency::RefreshAhead {
             project.demand.wanted(calls, self.limiter.now());
         }
         if first && is_taken {

@@ -53,7 +53,9 @@ pub(crate) struct World {
     pub(crate) app: App,
     /// Its files.
     pub(crate) files: Files,
-    time: Clock,
+    pub(crate) time: Clock,
+    /// Its settings.
+    pub(crate) config: Config,
 }
 
 impl World {
@@ -99,7 +101,17 @@ impl World {
             app,
             files,
             time,
+            config,
         }
+    }
+
+    /// Stops the gateway in good order, does something `meanwhile` and starts the next one, with the same files and
+    /// in front of the same Atlas.
+    pub(crate) async fn restart(self, meanwhile: impl FnOnce(&Path, &ManualClock)) -> Self {
+        self.app.stop().await;
+        meanwhile(self.files.path(), &self.clock);
+        let app = App::start(&self.config, self.time.clone()).await.unwrap();
+        Self { app, ..self }
     }
 
     /// Asks for a user's certificates as the usual caller.
