@@ -217,9 +217,8 @@ impl App {
         parts.upstream.take_state(&config.atlas)?;
         let (trail, replica) = (&config.audit, config.audit.replica());
         let audit = Audit::open(trail, &replica, clock.clone(), metrics.audit)?;
-        let (fetches, settings) = (TaskTracker::new(), config.cache.clone());
-        let snapshot = snapshot(&config.cache, &clock, &metrics.cache)?;
-        let cache = Cache::new(settings, clock.clone(), metrics.cache, fetches.clone());
+        let (fetches, stop) = (TaskTracker::new(), Shutdown::default());
+        let (cache, snapshot) = cache(&config.cache, &clock, metrics.cache, &fetches)?;
         let gateway = Arc::new(Gateway {
             identity: Arc::new(parts.identity),
             policy: ArcSwap::from_pointee(parts.policy),
@@ -240,24 +239,20 @@ impl App {
             limits: config.server.limits.of_lookups(),
         });
         gateway.deny_file.place(config.access.deny_file.clone());
-        let mut names = gateway.restore().await;
-        names.retain(|query| config.cache.warms(query));
+        let warmed = gateway.restore(&config.cache).await;
         let readiness = Readiness::new(&gateway, parts.tls.clone(), metrics.readiness);
-        let stop = Shutdown::default();
-        let handler =
-            PublicHandler::new(Arc::clone(&gateway), &config.server, readiness.draining());
-        let seen = Arc::clone(&readiness);
+        let (seen, draining) = (Arc::clone(&readiness), readiness.draining());
+        let handler = PublicHandler::new(Arc::clone(&gateway), &config.server, draining);
         let admin = Admin::new(Arc::clone(&gateway), &config.admin, scrape, seen);
         let served = (metrics.lookups, metrics.connections);
         let acceptor = acceptor(config, &gateway, parts.tls.clone(), &stop, served);
         let for_operators = acceptor.for_operators(stop.operators.clone());
         let for_operators = for_operators.run(operators, Arc::new(admin), Eviction::Any);
         let for_callers = acceptor.run(callers, Arc::new(handler), Eviction::IdleUnauthenticated);
-        let listeners = vec![tokio::spawn(for_callers), tokio::spawn(for_operators)];
         Ok(Self {
             started: config.clone(),
             reloads: metrics.reloads,
-            background: spawn_background(&gateway, config, names, &stop.background),
+            background: spawn_background(&gateway, config, warmed, &stop.background),
             gateway,
             clock,
             tls: parts.tls,
@@ -266,7 +261,7 @@ impl App {
             readiness,
             stop,
             fetches,
-            listeners,
+            listeners: vec![tokio::spawn(for_callers), tokio::spawn(for_operators)],
         })
     }
 
@@ -359,24 +354,29 @@ fn spawn_background(
     background
 }
 
-fn snapshot(
-    cache: &cache::Config,
+type KeptLists = (Cache, Option<Arc<Snapshot>>);
+
+/// The lists in memory, and where they lie for the next process.
+fn cache(
+    config: &cache::Config,
     clock: &Clock,
-    metrics: &CacheMetrics,
-) -> Result<Option<Arc<Snapshot>>, StartError> {
-    let Some(directory) = cache.snapshot.clone() else {
-        return Ok(None);
-    };
-    let most = cache.max_size.0 / 2;
-    let taken = Snapshot::take(directory.clone(), most, clock.clone(), metrics.clone());
-    let taken = taken.map_err(|fault| match fault {
-        DirectoryFault::InUse => StartError::SnapshotInUse(directory),
-        DirectoryFault::Unusable(_) => {
-            let message = Chain(&fault).to_string();
-            StartError::Misconfigured(vec![ConfigError::at("cache.snapshot", message)])
-        }
+    metrics: CacheMetrics,
+    fetches: &TaskTracker,
+) -> Result<KeptLists, StartError> {
+    let snapshot = config.snapshot.clone().map(|directory| {
+        let most = config.max_size.0 / 2;
+        let taken = Snapshot::take(directory.clone(), most, clock.clone(), metrics.clone());
+        taken.map(Arc::new).map_err(|fault| match fault {
+            DirectoryFault::InUse => StartError::SnapshotInUse(directory),
+            DirectoryFault::Unusable(_) => {
+                let message = Chain(&fault).to_string();
+                StartError::Misconfigured(vec![ConfigError::at("cache.snapshot", message)])
+            }
+        })
     });
-    Ok(Some(Arc::new(taken?)))
+    let snapshot = snapshot.transpose()?;
+    let cache = Cache::new(config.clone(), clock.clone(), metrics, fetches.clone());
+    Ok((cache, snapshot))
 }
 
 async fn bind(passed: Option<TcpListener>, address: SocketAddr) -> Result<Bound, StartError> {

@@ -50,6 +50,7 @@ pub(crate) use explain::Explanation;
 pub(crate) use rendered::Unexpired;
 pub use rendered::{Address, Tag, Usual};
 pub(crate) use restored::RestoredList;
+pub(crate) use store::KeyedEntry;
 
 use self::freshness::{Freshness, Lifetime};
 use self::in_flight::InFlight;

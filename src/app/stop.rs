@@ -77,10 +77,7 @@ impl App {
             let _ = self.clock.timeout(LAST_SNAPSHOT, written).await;
             self.gateway.upstream.close().await;
         }
-        if let Some(snapshot) = &self.gateway.snapshot {
-            snapshot.leave();
-        }
-        self.gateway.upstream.leave_state();
+        self.gateway.leave_directories();
         self.gateway.audit.clone().close().await;
         self.stop.operators.cancel();
         if finish != Finish::Hurried {

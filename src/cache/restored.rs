@@ -8,6 +8,8 @@ use futures_util::FutureExt;
 
 use super::entry::{Circumstances, EntryMark};
 use super::in_flight::FetchOutcome;
+use super::key::CacheKey;
+use super::store::{KeyedEntry, weight};
 use super::{Address, Ask, Brought, Cache, CacheEntry, CacheMode, FetchRequest, FillId, Freshness};
 use crate::atlas::CertQuery;
 use crate::system::Moment;
@@ -30,19 +32,24 @@ pub(crate) struct NotRestorable;
 
 impl Cache {
     /// The lists that may still be served, of at most so many bytes; first those that have been asked for again.
-    pub(crate) fn lists(&self, most: u64, now: Moment) -> Vec<(CertQuery, Arc<CacheEntry>)> {
+    pub(crate) fn lists(&self, most: u64, now: Moment) -> Vec<KeyedEntry> {
         let stale_if_error = self.0.config.load().stale_if_error;
         let mut lists = self.0.store.lists();
         lists.retain(|(_, entry)| entry.freshness(now, stale_if_error) < Freshness::Dead);
         lists.sort_by_key(|(_, entry)| !entry.has(EntryMark::InUse));
-        let mut left = usize::try_from(most).unwrap_or(usize::MAX);
-        lists.retain(|(_, entry)| match left.checked_sub(entry.weight()) {
-            Some(rest) => {
-                left = rest;
-                true
-            }
-            None => false,
-        });
+        let mut left = most;
+        let weight = |query: &CertQuery, entry: &CacheEntry| {
+            u64::from(weight(&CacheKey::of(query), entry.weight()))
+        };
+        lists.retain(
+            |(query, entry)| match left.checked_sub(weight(query, entry)) {
+                Some(rest) => {
+                    left = rest;
+                    true
+                }
+                None => false,
+            },
+        );
         lists
     }
 

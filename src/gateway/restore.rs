@@ -13,7 +13,7 @@ use super::Gateway;
 use super::snapshot::FormerLists;
 use crate::atlas::{CertQuery, ProjectId};
 use crate::audit::{AdminAction, AdminRecord, Outcome, RequestId};
-use crate::cache::{Cache, Purge};
+use crate::cache::{self, Cache, Purge};
 use crate::fleet::Fleet;
 use crate::system::{Ids, Moment, in_background, may_wait};
 use crate::telemetry::metrics::cache::{CacheMetrics, NotRestored};
@@ -30,8 +30,8 @@ pub(crate) enum PurgeError {
 
 impl Gateway {
     /// Takes over what the last process has left, before there are callers; in a fleet once it is known that nothing
-    /// was told since. Says the names of all lists that it had.
-    pub(crate) async fn restore(self: &Arc<Self>) -> Vec<CertQuery> {
+    /// was told since. Says which of the lists that it had are to be fetched.
+    pub(crate) async fn restore(self: &Arc<Self>, config: &cache::Config) -> Vec<CertQuery> {
         let Some(snapshot) = self.snapshot.clone() else {
             return Vec::new();
         };
@@ -52,7 +52,9 @@ impl Gateway {
         } else {
             self.take_over(None).await;
         }
-        names
+        let mut warmed = names;
+        warmed.retain(|query| config.warms(query));
+        warmed
     }
 
     /// Puts what the last process has left into the cache. In a fleet `place` is the last event that it was told: a
@@ -103,6 +105,14 @@ impl Gateway {
         let place = self.fleet.as_ref().and_then(Fleet::place);
         let (cache, seals) = (self.cache.clone(), self.upstream.list_seals());
         in_background(move || snapshot.write(&cache, &seals, place)).await;
+    }
+
+    /// Leaves the directories of what outlives the process to the next one.
+    pub(crate) fn leave_directories(&self) {
+        if let Some(snapshot) = &self.snapshot {
+            snapshot.leave();
+        }
+        self.upstream.leave_state();
     }
 
     /// Forgets, or if `soft` ends the fresh life, and returns when nothing of it is on the disk either. Says how many

@@ -77,6 +77,9 @@ enum Failure {
 
 type Written = (Body, Vec<u8>);
 
+/// Of a list.
+pub(super) type WrittenList = (ListForm, Vec<u8>);
+
 /// Writes down what a fetch has brought until `now`; `None` for what is only this replica's, as for a call that its
 /// own limits have held back.
 pub(super) fn write(
@@ -156,7 +159,7 @@ pub(super) fn read(
 }
 
 /// Writes a list down as pages like Atlas's.
-pub(super) fn write_list(list: &CertificateList) -> Option<(ListForm, Vec<u8>)> {
+pub(super) fn write_list(list: &CertificateList) -> Option<WrittenList> {
     let (mut parts, mut pages) = (Vec::new(), Vec::new());
     let mut next: Range<usize> = 0..LONGEST_PAGE;
     loop {

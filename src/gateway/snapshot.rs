@@ -13,15 +13,15 @@ use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tracing::{error, info, warn};
 
 use self::sealed::{SealedReader, SealedWriter};
-use self::text::{ReadList, ReadingTime, SnapshotHead};
+use self::text::{ReadList, ReadSnapshot, ReadingTime, SnapshotHead};
 use crate::atlas::CertQuery;
-use crate::cache::{Cache, CacheEntry, RestoredList};
+use crate::cache::{Cache, KeyedEntry, RestoredList};
 use crate::system::Clock;
 use crate::system::private_files::{self, DirectoryFault, PrivateDirectory};
 use crate::telemetry::metrics::cache::{CacheMetrics, NotRestored};
@@ -121,7 +121,7 @@ impl Snapshot {
         let (mut former, mut names, mut places) = (FormerLists::default(), Vec::new(), Vec::new());
         for seal in seals {
             let path = self.path(seal);
-            let (head, lists) = match self.read_file(&path, seal, &time) {
+            let ReadSnapshot { head, lists } = match self.read_file(&path, seal, &time) {
                 Ok(Some(read)) => read,
                 Ok(None) => continue,
                 Err(why) => {
@@ -200,7 +200,7 @@ impl Snapshot {
                 serves.is_some_and(|it| it.id() == seal.id())
             };
             let lists = lists.iter().filter(|(query, _)| serves(query));
-            let lists: Vec<&(CertQuery, Arc<CacheEntry>)> = lists.collect();
+            let lists: Vec<&KeyedEntry> = lists.collect();
             (!lists.is_empty()).then(|| self.write_file(seal, &head, &lists, &time))
         });
         let written: io::Result<Vec<NewFile>> = written.collect();
@@ -224,7 +224,7 @@ impl Snapshot {
         &self,
         seal: &ListSeal,
         head: &SnapshotHead,
-        lists: &[&(CertQuery, Arc<CacheEntry>)],
+        lists: &[&KeyedEntry],
         time: &ReadingTime,
     ) -> io::Result<NewFile> {
         let path = self.path(seal);
@@ -254,7 +254,7 @@ impl Snapshot {
         path: &Path,
         seal: &ListSeal,
         time: &ReadingTime,
-    ) -> Result<Option<(SnapshotHead, Vec<ReadList>)>, NotRestored> {
+    ) -> Result<Option<ReadSnapshot>, NotRestored> {
         let file = match private_files::open(path) {
             Ok(Some(file)) => file,
             Ok(None) => return Ok(None),

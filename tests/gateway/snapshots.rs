@@ -76,7 +76,7 @@ async fn refused(world: &World, reason: &str) -> u64 {
 async fn after_a_restart_without_atlas_a_list_goes_on_with_its_true_age() {
     let world = world(|_| {}).await;
     let first = ask(&world, "app1").await;
-    world.advance(Duration::from_secs(60));
+    world.advance(Duration::from_mins(1));
     atlas_is_down(&world);
     let world = world
         .restart(|_, clock| clock.advance(Duration::from_secs(30)))
@@ -101,7 +101,7 @@ async fn after_a_restart_without_atlas_a_list_goes_on_with_its_true_age() {
     );
     assert_eq!(world.metric("cache_restored_total").await, 1);
     // Past its time it is served because Atlas cannot answer, and says that it is of the last process.
-    world.advance(Duration::from_secs(300));
+    world.advance(Duration::from_mins(5));
     let stale = ask(&world, "app1").await;
     let status = cache_status(&stale);
     assert_eq!(stale.status, 200);

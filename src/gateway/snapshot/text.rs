@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::atlas::{CertQuery, Timestamp};
-use crate::cache::{CacheEntry, FillId, RestoredList};
+use crate::cache::{FillId, KeyedEntry, RestoredList};
 use crate::gateway::shared_list::{LONGEST_LIST, ListForm, read_list, write_list};
 use crate::system::{BootMoment, Moment};
 use crate::telemetry::metrics::cache::NotRestored;
@@ -53,6 +53,12 @@ struct ListHead {
 pub(super) struct ReadingTime {
     pub(super) now: Moment,
     pub(super) boot: BootMoment,
+}
+
+/// A whole file.
+pub(super) struct ReadSnapshot {
+    pub(super) head: SnapshotHead,
+    pub(super) lists: Vec<ReadList>,
 }
 
 /// A list out of a snapshot.
@@ -101,7 +107,7 @@ impl SnapshotHead {
 pub(super) fn write(
     into: &mut impl Write,
     head: &SnapshotHead,
-    lists: &[&(CertQuery, Arc<CacheEntry>)],
+    lists: &[&KeyedEntry],
     now: Moment,
 ) -> io::Result<()> {
     write_json(into, head)?;
@@ -131,10 +137,7 @@ pub(super) fn write(
 }
 
 /// Reads a snapshot to its end. What breaks off, or is no snapshot, is an error, whatever stood before.
-pub(super) fn read(
-    from: &mut impl Read,
-    time: &ReadingTime,
-) -> io::Result<(SnapshotHead, Vec<ReadList>)> {
+pub(super) fn read(from: &mut impl Read, time: &ReadingTime) -> io::Result<ReadSnapshot> {
     let head: SnapshotHead = read_json(from)?.ok_or_else(no_snapshot)?;
     let mut lists = Vec::new();
     while let Some(list) = read_json::<ListHead>(from)? {
@@ -142,7 +145,7 @@ pub(super) fn read(
         lists.push(read_one(&head, &list, &pages, time).ok_or_else(no_snapshot)?);
     }
     match from.read(&mut [0])? {
-        0 => Ok((head, lists)),
+        0 => Ok(ReadSnapshot { head, lists }),
         _ => Err(no_snapshot()),
     }
 }

@@ -212,15 +212,15 @@ async fn what_is_larger_than_half_of_the_memory_is_kept_in_part() {
     let world = world(|plan| {
         set(&mut plan.config, "cache.max_size", "1MiB");
         let mut project = plan.atlas.world.project(PROJECT);
-        for number in 0..300 {
-            project.user(&format!("u{number}")).certificates(2);
+        for number in 0..400 {
+            project.user(&format!("u{number}")).certificates(4);
         }
     })
     .await;
-    for number in 0..300 {
+    for number in 0..400 {
         assert_eq!(world.ask(&format!("u{number}")).await.status, 200);
     }
     let world = world.restart(|_, _| {}).await;
     let restored = world.metric("cache_restored_total").await;
-    assert!((100..300).contains(&restored), "{restored}");
+    assert!((100..400).contains(&restored), "{restored}");
 }
