@@ -11,6 +11,7 @@
 //! - **Misses of a key are coalesced** (`in_flight`): they share one fetch, which no caller owns.
 //! - **Bounded in bytes** (`store`), with a segment of its own for absences (negative caching).
 //! - **A purge wins** over a fetch that had already begun (G7).
+//! - **A restart goes on** with the lists of the process before (`restored`).
 //!
 //! How Atlas is asked is the caller's closure; who may ask is said by a [`Permit`], without which nothing is
 //! looked up (G9); conditions of HTTP are the server's.

@@ -7,12 +7,15 @@
 //! being written meanwhile is thrown away: each purge raises the generation that a new file needs.
 
 mod sealed;
+#[cfg(test)]
+mod tests;
 mod text;
 
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -36,6 +39,8 @@ pub(crate) struct Snapshot {
     clock: Clock,
     metrics: CacheMetrics,
     owned: Mutex<Option<PrivateDirectory>>,
+    /// Whether the directory is the next process's.
+    is_left: AtomicBool,
     /// Held while files are renamed or removed, by threads that may wait.
     state: Mutex<SnapshotState>,
     seen: Mutex<SnapshotSeen>,
@@ -68,6 +73,14 @@ pub(crate) struct FormerLists {
     pub(crate) place: Option<String>,
 }
 
+/// New files that lie beside the old ones.
+struct NewSnapshot {
+    generation: u64,
+    files: io::Result<Vec<NewFile>>,
+    /// By [`Moment::elapsed`](crate::system::Moment::elapsed).
+    written_at: Duration,
+}
+
 /// A file that was written, and its place.
 struct NewFile {
     beside: PathBuf,
@@ -89,6 +102,7 @@ impl Snapshot {
             clock,
             metrics,
             owned: Mutex::new(Some(owned)),
+            is_left: AtomicBool::new(false),
             state: Mutex::default(),
             seen: Mutex::default(),
             writing: Mutex::default(),
@@ -96,8 +110,9 @@ impl Snapshot {
         })
     }
 
-    /// Leaves the directory to the next process.
+    /// Leaves the directory to the next process. What is still being written is not put in place.
     pub(crate) fn leave(&self) {
+        self.is_left.store(true, Ordering::SeqCst);
         *self.owned.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
@@ -183,17 +198,29 @@ impl Snapshot {
     /// Writes what the cache holds. `place` is the last event of the fleet that was heard before. Waits for the disk.
     pub(crate) fn write(&self, cache: &Cache, seals: &[ListSeal], place: Option<String>) {
         let _one_at_a_time = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(new) = self.write_beside(cache, seals, place) {
+            self.put_in_place(new);
+        }
+    }
+
+    /// Writes new files beside the old ones; `None` while what a former process has left is not taken over.
+    fn write_beside(
+        &self,
+        cache: &Cache,
+        seals: &[ListSeal],
+        place: Option<String>,
+    ) -> Option<NewSnapshot> {
         let generation = {
             let state = self.state();
             if state.former.is_some() {
-                return;
+                return None;
             }
             state.generation
         };
         let time = self.reading_time();
         let lists = cache.lists(self.most, time.now);
         let head = SnapshotHead::new(&time, place);
-        let written = seals.iter().filter_map(|seal| {
+        let files = seals.iter().filter_map(|seal| {
             let serves = |query: &CertQuery| {
                 let mut seals = seals.iter();
                 let serves = seals.find(|it| it.covers(&query.project));
@@ -203,21 +230,29 @@ impl Snapshot {
             let lists: Vec<&KeyedEntry> = lists.collect();
             (!lists.is_empty()).then(|| self.write_file(seal, &head, &lists, &time))
         });
-        let written: io::Result<Vec<NewFile>> = written.collect();
+        Some(NewSnapshot {
+            generation,
+            files: files.collect(),
+            written_at: time.now.elapsed,
+        })
+    }
+
+    /// Renames new files over the old ones, if no purge has come since they were begun.
+    fn put_in_place(&self, new: NewSnapshot) {
         let state = self.state();
-        let is_good = state.generation == generation;
-        let placed = written.and_then(|files| {
+        let is_left = self.is_left.load(Ordering::SeqCst);
+        let is_good = state.generation == new.generation && !is_left;
+        let placed = new.files.and_then(|files| {
             if is_good {
-                self.put_in_place(&files)
+                self.rename(&files)
             } else {
-                // It holds what was purged since.
-                files
-                    .iter()
-                    .try_for_each(|file| fs::remove_file(&file.beside))
+                // They hold what was purged since.
+                let mut files = files.iter();
+                files.try_for_each(|file| fs::remove_file(&file.beside))
             }
         });
         drop(state);
-        self.note(placed.as_ref().err(), is_good.then_some(time.now.elapsed));
+        self.note(placed.as_ref().err(), is_good.then_some(new.written_at));
     }
 
     fn write_file(
@@ -237,7 +272,7 @@ impl Snapshot {
         Ok(NewFile { beside, path })
     }
 
-    fn put_in_place(&self, files: &[NewFile]) -> io::Result<()> {
+    fn rename(&self, files: &[NewFile]) -> io::Result<()> {
         for NewFile { beside, path } in files {
             fs::rename(beside, path)?;
         }
