@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,14 +11,15 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::atlas::CertQuery;
 use crate::audit::{Audit, AuditError};
-use crate::cache::Cache;
+use crate::cache::{self, Cache};
 use crate::config::Config;
 use crate::fleet::{ConnectError, FleetCheck};
-use crate::gateway::{DenyFile, Gateway, Panics};
+use crate::gateway::{DenyFile, Gateway, Panics, Snapshot};
 use crate::identity::{self, IssuerCheck};
 use crate::insight::KnownLists;
-use crate::memory::{self, Memory, Stage};
+use crate::memory::{Memory, Stage};
 use crate::policy::Policy;
 use crate::policy::allowance::Allowance;
 use crate::server::admin::{Admin, Readiness, ReadinessReport};
@@ -27,11 +29,13 @@ use crate::server::tls::Tls;
 use crate::server::unsent_budget::UnsentBudget;
 use crate::server::{Bound, PassedSockets};
 use crate::settings::ConfigError;
+use crate::system::private_files::DirectoryFault;
 use crate::system::{Clock, Ids, unwritable_directory};
-use crate::telemetry::Metrics;
+use crate::telemetry::metrics::cache::CacheMetrics;
 use crate::telemetry::metrics::connections::ConnectionMetrics;
 use crate::telemetry::metrics::lookups::LookupMetrics;
 use crate::telemetry::metrics::process::ReloadMetrics;
+use crate::telemetry::{Chain, Metrics};
 use crate::upstream::{BuildOptions, OnlineCheck, StateError, Upstream};
 
 mod parts;
@@ -72,6 +76,8 @@ pub enum StartError {
     Misconfigured(Vec<ConfigError>),
     #[error("our tokens at Atlas cannot be kept account of")]
     State(#[source] StateError),
+    #[error("the directory {} of the snapshot is used by another process", .0.display())]
+    SnapshotInUse(PathBuf),
 }
 
 impl From<StateError> for StartError {
@@ -157,15 +163,22 @@ impl App {
     }
 
     pub(crate) fn unwritable(config: &Config) -> Vec<ConfigError> {
-        let places = [
-            ("audit.directory", &config.audit.directory),
-            ("atlas.state_directory", &config.atlas.state_directory),
-        ];
-        let warnings = places.into_iter().filter_map(|(key, path)| {
+        let warnings = Self::places(config).filter_map(|(key, path)| {
             let message = unwritable_directory(path)?;
             Some(ConfigError::at(key, message))
         });
         warnings.collect()
+    }
+
+    /// The directories that the gateway writes to.
+    pub(crate) fn places(config: &Config) -> impl Iterator<Item = (&'static str, &PathBuf)> {
+        let snapshot = config.cache.snapshot.as_ref();
+        [
+            ("audit.directory", &config.audit.directory),
+            ("atlas.state_directory", &config.atlas.state_directory),
+        ]
+        .into_iter()
+        .chain(snapshot.map(|path| ("cache.snapshot", path)))
     }
 
     /// Looks at the engine of the fleet; `None` without a fleet.
@@ -205,8 +218,8 @@ impl App {
         parts.upstream.take_state(&config.atlas)?;
         let (trail, replica) = (&config.audit, config.audit.replica());
         let audit = Audit::open(trail, &replica, clock.clone(), metrics.audit)?;
-        let (fetches, settings) = (TaskTracker::new(), config.cache.clone());
-        let cache = Cache::new(settings, clock.clone(), metrics.cache, fetches.clone());
+        let (fetches, stop) = (TaskTracker::new(), Shutdown::default());
+        let (cache, snapshot) = cache(&config.cache, &clock, metrics.cache, &fetches)?;
         let gateway = Arc::new(Gateway {
             identity: Arc::new(parts.identity),
             policy: ArcSwap::from_pointee(parts.policy),
@@ -216,6 +229,7 @@ impl App {
             cache,
             fleet: parts.fleet,
             upstream: parts.upstream,
+            snapshot,
             known_lists: KnownLists::new(&config.insight, metrics.insight),
             audit,
             metrics: metrics.lookups.clone(),
@@ -227,22 +241,20 @@ impl App {
             limits: config.server.limits.of_lookups(),
         });
         gateway.deny_file.place(config.access.deny_file.clone());
+        let warmed = gateway.restore(&config.cache).await;
         let readiness = Readiness::new(&gateway, parts.tls.clone(), metrics.readiness);
-        let stop = Shutdown::default();
-        let handler =
-            PublicHandler::new(Arc::clone(&gateway), &config.server, readiness.draining());
-        let seen = Arc::clone(&readiness);
+        let (seen, draining) = (Arc::clone(&readiness), readiness.draining());
+        let handler = PublicHandler::new(Arc::clone(&gateway), &config.server, draining);
         let admin = Admin::new(Arc::clone(&gateway), &config.admin, scrape, seen);
         let served = (metrics.lookups, metrics.connections);
         let acceptor = acceptor(config, &gateway, parts.tls.clone(), &stop, served);
         let for_operators = acceptor.for_operators(stop.operators.clone());
         let for_operators = for_operators.run(operators, Arc::new(admin), Eviction::Any);
         let for_callers = acceptor.run(callers, Arc::new(handler), Eviction::IdleUnauthenticated);
-        let listeners = vec![tokio::spawn(for_callers), tokio::spawn(for_operators)];
         Ok(Self {
             started: config.clone(),
             reloads: metrics.reloads,
-            background: spawn_background(&gateway, config.memory.clone(), &stop.background),
+            background: spawn_background(&gateway, config, warmed, &stop.background),
             gateway,
             clock,
             tls: parts.tls,
@@ -251,7 +263,7 @@ impl App {
             readiness,
             stop,
             fetches,
-            listeners,
+            listeners: vec![tokio::spawn(for_callers), tokio::spawn(for_operators)],
         })
     }
 
@@ -297,7 +309,8 @@ fn acceptor(
 
 fn spawn_background(
     gateway: &Arc<Gateway>,
-    memory: memory::Config,
+    config: &Config,
+    warmed: Vec<CertQuery>,
     stop: &CancellationToken,
 ) -> TaskTracker {
     let background = TaskTracker::new();
@@ -324,9 +337,18 @@ fn spawn_background(
             .run_until_cancelled(stocktaker.make_inventories())
             .await;
     });
-    let (saver, until) = (Arc::clone(gateway), stop.clone());
+    let (keeper, until) = (Arc::clone(gateway), stop.clone());
+    let interval = config.cache.snapshot_interval;
     background.spawn(async move {
-        let save = |stage| saver.cache.save(stage >= Stage::Saving);
+        let keeping = async { tokio::join!(keeper.warm(warmed), keeper.keep_snapshot(interval)) };
+        until.run_until_cancelled(keeping).await;
+    });
+    let (saver, until, memory) = (Arc::clone(gateway), stop.clone(), config.memory.clone());
+    background.spawn(async move {
+        let save = |stage| {
+            saver.cache.save(stage >= Stage::Saving);
+            saver.known_lists.save(stage >= Stage::Saving);
+        };
         let clock = saver.clock.clone();
         let caches = (saver.cache.clone(), saver.identity.token_cache());
         let watch = saver.memory.watch(memory, clock, caches, save);
@@ -346,6 +368,31 @@ fn spawn_background(
         }
     });
     background
+}
+
+type KeptLists = (Cache, Option<Arc<Snapshot>>);
+
+/// The lists in memory, and where they lie for the next process.
+fn cache(
+    config: &cache::Config,
+    clock: &Clock,
+    metrics: CacheMetrics,
+    fetches: &TaskTracker,
+) -> Result<KeptLists, StartError> {
+    let snapshot = config.snapshot.clone().map(|directory| {
+        let most = config.max_size.0 / 2;
+        let taken = Snapshot::take(directory.clone(), most, clock.clone(), metrics.clone());
+        taken.map(Arc::new).map_err(|fault| match fault {
+            DirectoryFault::InUse => StartError::SnapshotInUse(directory),
+            DirectoryFault::Unusable(_) => {
+                let message = Chain(&fault).to_string();
+                StartError::Misconfigured(vec![ConfigError::at("cache.snapshot", message)])
+            }
+        })
+    });
+    let snapshot = snapshot.transpose()?;
+    let cache = Cache::new(config.clone(), clock.clone(), metrics, fetches.clone());
+    Ok((cache, snapshot))
 }
 
 async fn bind(passed: Option<TcpListener>, address: SocketAddr) -> Result<Bound, StartError> {

@@ -11,6 +11,7 @@
 //! - **Misses of a key are coalesced** (`in_flight`): they share one fetch, which no caller owns.
 //! - **Bounded in bytes** (`store`), with a segment of its own for absences (negative caching).
 //! - **A purge wins** over a fetch that had already begun (G7).
+//! - **A restart goes on** with the lists of the process before (`restored`).
 //!
 //! How Atlas is asked is the caller's closure; who may ask is said by a [`Permit`], without which nothing is
 //! looked up (G9); conditions of HTTP are the server's.
@@ -25,6 +26,7 @@ pub mod freshness;
 mod key;
 mod lookup;
 pub(crate) mod rendered;
+mod restored;
 mod fetch_history;
 mod splice;
 mod store;
@@ -48,6 +50,8 @@ pub use entry::{CacheEntry, FillId};
 pub(crate) use explain::Explanation;
 pub(crate) use rendered::Unexpired;
 pub use rendered::{Address, Tag, Usual};
+pub(crate) use restored::RestoredList;
+pub(crate) use store::KeyedEntry;
 
 use self::freshness::{Freshness, Lifetime};
 use self::in_flight::InFlight;
@@ -300,7 +304,9 @@ impl Cache {
         let lifetime = FillId::from(fill_id).lifetime(&self.0.config.load());
         match urgency {
             Urgency::RefreshAhead => lifetime.due(),
-            Urgency::Inventory | Urgency::Miss | Urgency::Revalidate => lifetime.fresh(),
+            Urgency::Inventory | Urgency::Miss | Urgency::Revalidate | Urgency::Warm => {
+                lifetime.fresh()
+            }
         }
     }
 
@@ -328,6 +334,11 @@ impl Cache {
     /// full; called now and then, this keeps the metrics honest and the process small.
     pub(crate) fn sweep(&self, now: Moment) {
         self.0.sweep(now);
+    }
+
+    /// What is counted.
+    pub(crate) fn metrics(&self) -> &CacheMetrics {
+        &self.0.metrics
     }
 
     /// Brings the gauges of entries and bytes up to date; for a scrape.
@@ -375,7 +386,8 @@ impl Found {
     /// The parameters of `Cache-Status`.
     pub fn header(&self) -> CacheStatusHeader {
         let ttl = self.entry.ttl(self.as_of);
-        self.status.header(Some(ttl), self.entry.is_stored())
+        let header = self.status.header(Some(ttl), self.entry.is_stored());
+        header.of_restored(self.entry.is_restored())
     }
 }
 

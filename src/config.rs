@@ -180,7 +180,7 @@ impl Config {
 
     /// A hash of what the replicas of a fleet should have in common: how long lists live, and Atlas's limits.
     pub(crate) fn fingerprint(&self) -> String {
-        let common = (&self.cache, &self.atlas.limits);
+        let common = (self.cache.common(), &self.atlas.limits);
         let common = serde_json::to_vec(&common).expect("settings are plain data");
         let hash = digest(&SHA256, &common);
         hex(hash.as_ref(), 6)
@@ -210,6 +210,7 @@ impl Config {
             self.access
                 .warnings(&issuers, |project| self.atlas.has_credential(project)),
         );
+        warnings.extend(self.insight.warnings());
         warnings.extend(self.memory.warnings(self.cache.max_size));
         warnings
     }

@@ -16,7 +16,9 @@ mod inventory;
 mod outage;
 mod panics;
 mod refusal;
+mod restore;
 mod shared_list;
+mod snapshot;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -51,6 +53,8 @@ pub(crate) use deny_file::DenyFile;
 pub(crate) use expirations::{ExpirationsRequest, FoundExpirations};
 pub(crate) use panics::Panics;
 pub(crate) use refusal::{Refusal, Repeats};
+pub(crate) use restore::PurgeError;
+pub(crate) use snapshot::Snapshot;
 
 /// The parts of a lookup, in the order in which it passes them.
 pub(crate) struct Gateway {
@@ -70,6 +74,8 @@ pub(crate) struct Gateway {
     pub(crate) fleet: Option<Fleet>,
     /// How Atlas is asked.
     pub(crate) upstream: Upstream,
+    /// What the next process goes on from.
+    pub(crate) snapshot: Option<Arc<Snapshot>>,
     /// What the last fetches have found.
     pub(crate) known_lists: KnownLists,
     /// What is written down.

@@ -6,11 +6,13 @@ mod clock;
 mod files;
 mod hex;
 mod ids;
+pub(crate) mod private_files;
 mod roots;
 mod secret;
 mod shared_moment;
 
 pub(crate) use blocking::{BlockingFile, in_background, may_wait};
+pub(crate) use clock::BootMoment;
 #[cfg(test)]
 pub(crate) use clock::SLICE;
 pub use clock::{Clock, Elapsed, ManualClock, Moment};

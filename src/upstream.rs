@@ -26,6 +26,7 @@ mod fetch;
 mod gauges;
 mod jitter;
 mod limiter;
+mod list_seal;
 mod mint_log;
 mod online_check;
 mod page;
@@ -54,6 +55,7 @@ pub use fetch::FetchOptions;
 pub use jitter::Jitter;
 pub use limiter::BudgetView;
 pub(crate) use limiter::CooldownCause;
+pub(crate) use list_seal::ListSeal;
 pub use online_check::OnlineCheck;
 pub(crate) use online_check::Tried;
 pub(crate) use page::LONGEST_PAGE;
@@ -76,6 +78,7 @@ use crate::fleet::Fleet;
 use crate::http_client::CallBounds;
 use crate::settings::ConfigError;
 use crate::system::Clock;
+use crate::system::private_files::PrivateDirectory;
 use crate::telemetry::RateLimitedLog;
 use crate::telemetry::metrics::upstream::{Endpoint, UpstreamMetrics};
 use client::AtlasClient;
@@ -84,7 +87,6 @@ use limiter::ProjectLimiter;
 use page::AtlasPage;
 use progress::FetchCounts;
 use service_account::Environment;
-use state::StateDirectory;
 
 /// Merges the bodies of all pages into one list, as a fetch does; `None` if they are no list. For
 /// benches: a fetch reads each page as it arrives.
@@ -105,7 +107,7 @@ struct UpstreamShared {
     api: Api,
     limits: AtlasLimits,
     env: Environment,
-    state: Mutex<Option<StateDirectory>>,
+    state: Mutex<Option<PrivateDirectory>>,
     credentials: ArcSwap<Vec<Arc<Credential>>>,
     retired: Mutex<Vec<RetiredCredential>>,
     limiter: ProjectLimiter,
@@ -216,7 +218,7 @@ impl Upstream {
         let needs_it = |credential: &CredentialConfig| credential.service_account.is_some();
         let mut state = self.0.state();
         if state.is_none() && config.credentials.iter().any(needs_it) {
-            *state = Some(StateDirectory::take(&self.0.env.state_directory)?);
+            *state = Some(state::take(&self.0.env.state_directory)?);
         }
         Ok(())
     }
@@ -335,7 +337,7 @@ impl UpstreamShared {
         credentials.find(|it| it.covers(project)).map(Arc::clone)
     }
 
-    fn state(&self) -> MutexGuard<'_, Option<StateDirectory>> {
+    fn state(&self) -> MutexGuard<'_, Option<PrivateDirectory>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -73,9 +73,11 @@ impl App {
         if finish != Finish::Hurried {
             self.background.close();
             let _ = self.clock.timeout(LAST_WORDS, self.background.wait()).await;
+            let written = self.gateway.write_snapshot();
+            let _ = self.clock.timeout(LAST_SNAPSHOT, written).await;
             self.gateway.upstream.close().await;
         }
-        self.gateway.upstream.leave_state();
+        self.gateway.leave_directories();
         self.gateway.audit.clone().close().await;
         self.stop.operators.cancel();
         if finish != Finish::Hurried {
@@ -86,4 +88,6 @@ impl App {
     }
 }
 
+/// A disk that hangs must not keep the process from ending; the file of before is good then.
+const LAST_SNAPSHOT: Duration = Duration::from_secs(5);
 const LAST_WORDS: Duration = Duration::from_secs(1);

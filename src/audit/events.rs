@@ -96,6 +96,8 @@ pub enum AdminAction {
     Purge,
     /// Had configuration, rules, keys or certificates read again.
     Reload,
+    /// No operator: the lists that an earlier process has left were taken over.
+    Restored,
     /// Read the audit trail.
     Search,
     /// Asked who has asked how often.
@@ -171,6 +173,7 @@ impl AdminAction {
             Self::Inventory => "inventory",
             Self::Purge => "purge",
             Self::Reload => "reload",
+            Self::Restored => "restored",
             Self::Search => "search",
             Self::Usage => "usage",
         }

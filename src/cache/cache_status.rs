@@ -108,6 +108,7 @@ impl CacheStatus {
             status: self,
             ttl,
             stored,
+            restored: false,
         }
     }
 }
@@ -118,6 +119,15 @@ pub struct CacheStatusHeader {
     status: CacheStatus,
     ttl: Option<i64>,
     stored: bool,
+    restored: bool,
+}
+
+impl CacheStatusHeader {
+    /// The same for a list that an earlier process has fetched, if `restored`.
+    pub(super) const fn of_restored(mut self, restored: bool) -> Self {
+        self.restored = restored;
+        self
+    }
 }
 
 impl fmt::Display for CacheStatusHeader {
@@ -150,7 +160,12 @@ impl fmt::Display for CacheStatusHeader {
             ) => write!(f, "; ttl={ttl}")?,
             (_, _) => {}
         }
-        f.write_str(detail)
+        f.write_str(detail)?;
+        match (self.status, self.restored) {
+            (CacheStatus::Hit, true) => f.write_str("; detail=restored"),
+            (CacheStatus::Stale(_), true) => f.write_str("-restored"),
+            (_, _) => Ok(()),
+        }
     }
 }
 
@@ -200,6 +215,17 @@ mod tests {
             ),
         ] {
             assert_eq!(status.header(ttl, stored).to_string(), words);
+        }
+        for (status, words) in [
+            (CacheStatus::Hit, "hit; ttl=9; detail=restored"),
+            (
+                CacheStatus::Stale(Staleness::Error),
+                "hit; ttl=9; detail=stale-if-error-restored",
+            ),
+            (CacheStatus::Miss, "fwd=miss; stored"),
+        ] {
+            let header = status.header(Some(9), true).of_restored(true);
+            assert_eq!(header.to_string(), words);
         }
     }
 }

@@ -1,11 +1,15 @@
 //! The settings under `[cache]`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::atlas::{CertQuery, ProjectId};
+use crate::policy::fits_pattern;
 use crate::settings;
 use crate::settings::{ConfigError, Ranges, Size};
+use crate::system::impossible_directory;
 
 /// What is written under `[cache]`. `0s` and `0B` switch a thing off.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -27,6 +31,15 @@ pub struct Config {
     pub(crate) min_refresh_interval: Duration,
     /// How much memory the lists may take, with all that is kept about them.
     pub(crate) max_size: Size,
+    /// The directory in which the lists are kept for the next process; without it they are not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) snapshot: Option<PathBuf>,
+    /// How often they are written.
+    #[serde(with = "settings::duration")]
+    pub(crate) snapshot_interval: Duration,
+    /// Which of the lists that the last process had are fetched after a start: project, `/` and username, with `*`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) warm: Vec<String>,
 }
 
 impl Default for Config {
@@ -38,6 +51,9 @@ impl Default for Config {
             refresh_ahead: true,
             min_refresh_interval: Duration::from_secs(5),
             max_size: Size::mebibytes(256),
+            snapshot: None,
+            snapshot_interval: Duration::from_mins(1),
+            warm: Vec::new(),
         }
     }
 }
@@ -70,7 +86,62 @@ impl Config {
         // Less holds hardly a list.
         let max_size = Size::mebibytes(1)..=Size::mebibytes(1 << 20);
         ranges.check_or_off("max_size", self.max_size, max_size, usual.max_size);
+        let interval = (self.snapshot_interval, usual.snapshot_interval);
+        let spans = Duration::from_secs(1)..=HOUR;
+        ranges.check("snapshot_interval", interval.0, spans, interval.1);
+        config_errors.extend(self.snapshot_errors());
         config_errors
+    }
+
+    fn snapshot_errors(&self) -> Vec<ConfigError> {
+        let mut config_errors = Vec::new();
+        let snapshot = self.snapshot.as_deref();
+        if let Some(why) = snapshot.and_then(impossible_directory) {
+            config_errors.push(ConfigError::at("cache.snapshot", why));
+        }
+        if snapshot.is_none() && !self.warm.is_empty() {
+            let message = "needs cache.snapshot, from which the names are known";
+            config_errors.push(ConfigError::at("cache.warm", message));
+        }
+        for (at, pattern) in self.warm.iter().enumerate() {
+            let is_project = |text: &str| text.contains('*') || text.parse::<ProjectId>().is_ok();
+            let parts = pattern.split_once('/');
+            if !parts.is_some_and(|(project, name)| is_project(project) && !name.is_empty()) {
+                let message = "must be a project, \"/\" and a username, such as \
+                               \"32b6e34b3d91647abb20e7b8/payments-*\"";
+                config_errors.push(ConfigError::at(format!("cache.warm[{at}]"), message));
+            }
+        }
+        config_errors
+    }
+
+    /// Whether a list is fetched after a start.
+    pub(crate) fn warms(&self, query: &CertQuery) -> bool {
+        let fits = |(project, name): (&str, &str)| {
+            fits_pattern(project, query.project.as_str())
+                && fits_pattern(name, query.username.as_str())
+        };
+        let mut patterns = self
+            .warm
+            .iter()
+            .filter_map(|pattern| pattern.split_once('/'));
+        patterns.any(fits)
+    }
+
+    /// What all replicas of a fleet should have in common.
+    pub(crate) fn common(&self) -> Self {
+        let Self {
+            snapshot,
+            snapshot_interval,
+            warm,
+            ..
+        } = Self::default();
+        Self {
+            snapshot,
+            snapshot_interval,
+            warm,
+            ..self.clone()
+        }
     }
 }
 
@@ -90,7 +161,7 @@ mod tests {
         assert_eq!(
             toml::to_string(&config).unwrap(),
             "ttl = \"5m\"\nstale_if_error = \"1h\"\nnegative_ttl = \"30s\"\nrefresh_ahead = true\n\
-             min_refresh_interval = \"5s\"\nmax_size = \"256MiB\"\n"
+             min_refresh_interval = \"5s\"\nmax_size = \"256MiB\"\nsnapshot_interval = \"1m\"\n"
         );
     }
 
@@ -102,7 +173,8 @@ mod tests {
         assert_eq!(config.config_errors(), []);
 
         let wrong = "ttl = \"2d\"\nstale_if_error = \"8d\"\nnegative_ttl = \"2h\"\n\
-                     min_refresh_interval = \"2h\"\nmax_size = \"1KiB\"";
+                     min_refresh_interval = \"2h\"\nmax_size = \"1KiB\"\n\
+                     snapshot = \"/dev/null\"\nsnapshot_interval = \"2h\"\nwarm = [\"payments-*\"]";
         let config: Config = toml::from_str(wrong).unwrap();
         let places: Vec<String> = config
             .config_errors()
@@ -116,9 +188,38 @@ mod tests {
                 "cache.stale_if_error",
                 "cache.negative_ttl",
                 "cache.min_refresh_interval",
-                "cache.max_size"
+                "cache.max_size",
+                "cache.snapshot_interval",
+                "cache.snapshot",
+                "cache.warm[0]"
             ]
         );
+        let without = Config {
+            warm: vec!["*/app".to_owned()],
+            ..Config::default()
+        };
+        assert_eq!(without.config_errors()[0].place, "cache.warm");
         assert!(toml::from_str::<Config>("tll = \"1s\"").is_err());
+    }
+
+    #[test]
+    fn a_list_is_warmed_if_its_project_and_its_name_fit_one_pattern() {
+        let project = "32b6e34b3d91647abb20e7b8";
+        let query = |username: &str| CertQuery {
+            project: project.parse().unwrap(),
+            username: username.parse().unwrap(),
+        };
+        for (pattern, username, expected) in [
+            (format!("{project}/payments-*"), "payments-api", true),
+            (format!("{project}/payments-*"), "billing-api", false),
+            ("*/CN=a/b*".to_owned(), "CN=a/b,O=c", true),
+            ("5f*/*".to_owned(), "payments-api", false),
+        ] {
+            let config = Config {
+                warm: vec!["*/nothing".to_owned(), pattern.clone()],
+                ..Config::default()
+            };
+            assert_eq!(config.warms(&query(username)), expected, "{pattern}");
+        }
     }
 }

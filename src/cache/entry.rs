@@ -64,6 +64,8 @@ pub(super) enum EntryMark {
     Refreshing = 16,
     /// A caller has forced the fetch.
     Forced = 32,
+    /// An earlier process has fetched it.
+    Restored = 64,
 }
 
 /// What the fetch that brought a list has cost.
@@ -366,6 +368,11 @@ impl CacheEntry {
     /// Whether later callers are answered from it, too.
     pub(crate) fn is_stored(&self) -> bool {
         self.has(EntryMark::Stored)
+    }
+
+    /// Whether an earlier process has fetched it.
+    pub(crate) fn is_restored(&self) -> bool {
+        self.has(EntryMark::Restored)
     }
 
     pub(super) fn has(&self, mark: EntryMark) -> bool {

@@ -252,6 +252,24 @@ impl Inner {
         self.begin(table, (query, ask), begun, fetch_list);
     }
 
+    /// Begins a fetch that no caller waits for, to have its list in memory, unless one is under way. The waiter says
+    /// when it has ended.
+    pub(super) fn warm(
+        self: &Arc<Self>,
+        query: &CertQuery,
+        ask: Ask<'_>,
+        fetch_list: FetchList,
+    ) -> Option<Waiter> {
+        let table = self.in_flight.lock();
+        if table.contains_key(query) {
+            return None;
+        }
+        let begun = InFlightFetch::new(ask.now.elapsed, Urgency::Warm, false);
+        let waiter = self.in_flight.waiter(&begun.0, 1, true);
+        self.begin(table, (query, ask), begun, fetch_list);
+        Some(waiter)
+    }
+
     fn begin(
         self: &Arc<Self>,
         mut table: MutexGuard<'_, InFlightTable>,
@@ -410,7 +428,7 @@ impl Drop for Waiter {
 }
 
 impl FetchOutcome {
-    fn verdict(&self) -> Option<Verdict> {
+    pub(super) fn verdict(&self) -> Option<Verdict> {
         match self {
             Self::Arrived(_) => None,
             Self::Failed { error, .. } => Some(error.verdict()),

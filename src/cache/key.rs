@@ -89,6 +89,15 @@ impl CacheKey {
         }
     }
 
+    /// What the key is of.
+    pub(super) fn query(&self) -> CertQuery {
+        let name = str::from_utf8(self.username.bytes()).expect("a username is UTF-8");
+        CertQuery {
+            project: self.project,
+            username: name.parse().expect("a key was made of a username"),
+        }
+    }
+
     /// How many bytes stand elsewhere.
     pub(super) fn elsewhere(&self) -> usize {
         match &self.username {
@@ -269,6 +278,7 @@ mod tests {
             prop_assert!(stored.equivalent(&key));
             prop_assert_eq!(hasher.hash_one(&key), hasher.hash_one(stored));
             prop_assert_eq!(stored.equivalent(&CacheKey::of(&other)), one == other);
+            prop_assert_eq!(&key.query(), &one);
             prop_assert_eq!(KeyRef::of(&one).index_key(), index_key.clone());
             prop_assert_eq!(hasher.hash_one(&key), hasher.hash_one(KeyRef::of(&one)));
             prop_assert_eq!(KeyRef::of(&other).equivalent(&key), one == other);

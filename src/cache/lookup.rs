@@ -208,7 +208,7 @@ impl Inner {
             (
                 true,
                 CacheMode::Cached,
-                Urgency::Revalidate | Urgency::RefreshAhead | Urgency::Inventory,
+                Urgency::Revalidate | Urgency::RefreshAhead | Urgency::Inventory | Urgency::Warm,
             ) => CacheStatus::Renewed,
         };
         self.answer(query, outcome, status)

@@ -17,6 +17,9 @@ use crate::atlas::{CertQuery, ProjectId};
 use crate::system::Moment;
 use crate::upstream::{AtlasAnswer, FetchError, FetchErrorKind};
 
+/// A list and what it is of.
+pub(crate) type KeyedEntry = (CertQuery, Arc<CacheEntry>);
+
 /// Lists and absences, each bounded in bytes.
 ///
 /// A list is in two segments. `main` admits by how often a key was asked for (`TinyLFU`), and once it is full,
@@ -224,6 +227,15 @@ impl Store {
             }
         }
         self.clean(&gone);
+    }
+
+    /// All lists.
+    pub(super) fn lists(&self) -> Vec<KeyedEntry> {
+        let main = self.main.iter();
+        let probation = self.probation.iter();
+        let only_there = probation.filter(|(key, _)| !self.main.contains_key(&**key));
+        let lists = main.chain(only_there);
+        lists.map(|(key, entry)| (key.query(), entry)).collect()
     }
 
     /// Forgets lists of so many bytes, first those that have not been asked for again.

@@ -75,7 +75,14 @@ async fn signalled(arguments: &Arguments, passed: PassedSockets, log: &LogQueue)
     };
     match telemetry::start(&config.telemetry, &config.audit.replica(), log.clone()) {
         Ok(telemetry) => {
-            let ending = serve(source, &config, passed, &mut signals, &telemetry.level).await;
+            let ending = Box::pin(serve(
+                source,
+                &config,
+                passed,
+                &mut signals,
+                &telemetry.level,
+            ))
+            .await;
             if let Some(traces) = telemetry.traces {
                 traces.close().await;
             }

@@ -46,6 +46,9 @@ pub(crate) enum What {
 /// What a replica does with what it hears. `None` says that something was lost.
 pub(crate) type OnEvent = Box<dyn Fn(Option<FleetEvent>) -> BoxFuture<'static, ()> + Send + Sync>;
 
+/// What is done when the engine is heard for the first time, before any event: it is told the last one there is.
+pub(crate) type OnFirstHearing = Box<dyn FnOnce(String) -> BoxFuture<'static, ()> + Send>;
+
 /// How far the stream was heard.
 #[derive(Default)]
 pub(super) struct Events {
@@ -54,6 +57,7 @@ pub(super) struct Events {
     purged_all: [AtomicU64; 2],
     place: Mutex<Option<Place>>,
     on_event: std::sync::OnceLock<OnEvent>,
+    on_first_hearing: Mutex<Option<OnFirstHearing>>,
 }
 
 /// The last event that was heard, or was told.
@@ -87,6 +91,14 @@ impl Events {
         self.purged_all.each_ref().map(at)
     }
 
+    fn take_on_first_hearing(&self) -> Option<OnFirstHearing> {
+        let mut on_first = self
+            .on_first_hearing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        on_first.take()
+    }
+
     /// The number of the last event that was heard.
     pub(super) fn number(&self) -> u64 {
         self.place().map_or(0, |place| place.number)
@@ -103,6 +115,11 @@ impl Events {
 }
 
 impl Place {
+    /// As another process compares it.
+    fn text(&self) -> String {
+        format!("{} {}", self.number, self.id)
+    }
+
     /// As the engine has it beside the stream.
     fn read(value: Value) -> Option<Self> {
         let text = word(value)?;
@@ -130,6 +147,19 @@ impl Fleet {
         if self.0.events.on_event.set(on_event).is_err() {
             unreachable!("a gateway is wired once");
         }
+    }
+
+    /// What is done when the engine is heard for the first time; before [`Fleet::run`].
+    pub(crate) fn on_first_hearing(&self, on_first: OnFirstHearing) {
+        let waiting = &self.0.events.on_first_hearing;
+        *waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some(on_first);
+    }
+
+    /// The last event that was heard; `None` before the first connection, and where there never was one: an engine
+    /// that has begun anew would look the same.
+    pub(crate) fn place(&self) -> Option<String> {
+        let place = self.0.events.place()?;
+        (place.number > 0).then(|| place.text())
     }
 
     /// Tells the others. Says the number of the event, by which it can be [confirmed](Fleet::confirmed).
@@ -162,7 +192,11 @@ impl Fleet {
         let last = self.plain("GET", &[&self.0.names.of_fleet("n")]).await?;
         let last = Place::read(last).unwrap_or_default();
         let Some(mut place) = events.place() else {
-            // The first connection: there is nothing here that could be too old.
+            // The first connection: there is nothing here that could be too old, or this says what may be.
+            let on_first = events.take_on_first_hearing();
+            if let Some(on_first) = on_first {
+                on_first(last.text()).await;
+            }
             events.set_place(last);
             return Ok(());
         };

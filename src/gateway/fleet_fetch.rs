@@ -92,7 +92,7 @@ impl FleetFetch {
             _ if request.forced => Wanted::Forced(self.cache.min_refresh_interval()),
             // The list that is to be renewed will not do.
             Urgency::RefreshAhead => Wanted::Fresh(self.cache.left_when_due()),
-            Urgency::Inventory | Urgency::Miss | Urgency::Revalidate => {
+            Urgency::Inventory | Urgency::Miss | Urgency::Revalidate | Urgency::Warm => {
                 Wanted::Fresh(Duration::ZERO)
             }
         }

@@ -1,12 +1,12 @@
 //! Purges of a fleet: what this replica tells the others, and what it does when it is told.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
-use tokio::task::spawn_blocking;
 use tracing::warn;
 
-use super::Gateway;
+use super::{Gateway, PurgeError};
 use crate::atlas::CertQuery;
 use crate::audit::{AdminAction, AdminRecord, Outcome, RequestId};
 use crate::cache::Purge;
@@ -102,15 +102,15 @@ impl Gateway {
     }
 
     async fn forget(&self, what: Purge, soft: bool) -> u64 {
-        let (cache, known_lists) = (self.cache.clone(), self.known_lists.clone());
-        // It costs what it purges, which may be everything. A panic in it has been logged.
-        let purged = spawn_blocking(move || {
-            if !soft {
-                known_lists.purge_except(&what, |_, _| false);
+        loop {
+            match self.purge(what.clone(), soft, |_, _| false).await {
+                Ok(entries) => return entries,
+                // It has been logged.
+                Err(PurgeError::Panicked) => return 0,
+                // Until it is gone nothing that comes after is heard, and this purge is not confirmed.
+                Err(PurgeError::SnapshotStays(_)) => self.clock.sleep(BETWEEN_REMOVALS).await,
             }
-            cache.purge_except(&what, soft, |_, _| false)
-        });
-        purged.await.unwrap_or(0)
+        }
     }
 }
 
@@ -126,3 +126,5 @@ fn purge_of(event: &FleetEvent) -> Option<Purge> {
     let username = username.parse().ok()?;
     Some(Purge::Key(CertQuery { project, username }))
 }
+
+const BETWEEN_REMOVALS: Duration = Duration::from_secs(1);

@@ -12,7 +12,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::atlas::{CertQuery, CertificateList, Timestamp};
+use crate::atlas::{CertQuery, CertificateList, ProjectId, Timestamp};
 use crate::system::Moment;
 use crate::upstream::{
     AtlasAnswer, FetchError, FetchErrorKind, FetchStats, Fetched, LONGEST_PAGE, SharedFetch, merge,
@@ -50,12 +50,19 @@ struct Head<'h> {
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Body {
-    /// Pages of so many bytes; compressed, if that was worth it.
-    List { parts: Vec<u32>, zstd: bool },
+    /// A list.
+    List(ListForm),
     /// An error document of Atlas's.
     Atlas { status: u16, wait: Option<u64> },
     /// A failure that is not Atlas's word.
     Failed(Failure),
+}
+
+/// How a list is written: as pages of so many bytes; compressed, if that was worth it.
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct ListForm {
+    parts: Vec<u32>,
+    zstd: bool,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
@@ -70,6 +77,9 @@ enum Failure {
 
 type Written = (Body, Vec<u8>);
 
+/// Of a list.
+pub(super) type WrittenList = (ListForm, Vec<u8>);
+
 /// Writes down what a fetch has brought until `now`; `None` for what is only this replica's, as for a call that its
 /// own limits have held back.
 pub(super) fn write(
@@ -83,7 +93,10 @@ pub(super) fn write(
         Err(error) => (&error.stats, now),
     };
     let (body, content) = match result {
-        Ok(fetched) => write_list(&fetched.list)?,
+        Ok(fetched) => {
+            let (form, pages) = write_list(&fetched.list)?;
+            (Body::List(form), pages)
+        }
         Err(error) => write_error(&error.reason)?,
     };
     let head = Head {
@@ -145,7 +158,8 @@ pub(super) fn read(
     Some(SharedOutcome { result, age })
 }
 
-fn write_list(list: &CertificateList) -> Option<Written> {
+/// Writes a list down as pages like Atlas's.
+pub(super) fn write_list(list: &CertificateList) -> Option<WrittenList> {
     let (mut parts, mut pages) = (Vec::new(), Vec::new());
     let mut next: Range<usize> = 0..LONGEST_PAGE;
     loop {
@@ -163,7 +177,29 @@ fn write_list(list: &CertificateList) -> Option<Written> {
     if zstd {
         pages = zstd::bulk::compress(&pages, FASTEST).ok()?;
     }
-    Some((Body::List { parts, zstd }, pages))
+    Some((ListForm { parts, zstd }, pages))
+}
+
+/// What [`write_list`] has written; `None` for anything that is not a list of this project.
+pub(super) fn read_list(
+    form: &ListForm,
+    content: &[u8],
+    project: &ProjectId,
+) -> Option<CertificateList> {
+    let mut rest = if form.zstd {
+        Bytes::from(zstd::bulk::decompress(content, LONGEST_LIST).ok()?)
+    } else {
+        Bytes::copy_from_slice(content)
+    };
+    let mut bodies = Vec::new();
+    for length in &form.parts {
+        let length = usize::try_from(*length).ok()?;
+        if length > rest.len() {
+            return None;
+        }
+        bodies.push(rest.split_to(length));
+    }
+    merge(&bodies, project).filter(|_| rest.is_empty())
 }
 
 fn write_error(reason: &FetchErrorKind) -> Option<Written> {
@@ -193,24 +229,7 @@ fn read_body(
     query: &CertQuery,
 ) -> Option<Result<CertificateList, FetchErrorKind>> {
     let failure = match body {
-        Body::List { parts, zstd } => {
-            let pages = if *zstd {
-                Bytes::from(zstd::bulk::decompress(content, LONGEST_LIST).ok()?)
-            } else {
-                Bytes::copy_from_slice(content)
-            };
-            let mut rest = pages;
-            let mut bodies = Vec::new();
-            for length in parts {
-                let length = usize::try_from(*length).ok()?;
-                if length > rest.len() {
-                    return None;
-                }
-                bodies.push(rest.split_to(length));
-            }
-            let list = merge(&bodies, &query.project).filter(|_| rest.is_empty())?;
-            return Some(Ok(list));
-        }
+        Body::List(form) => return read_list(form, content, &query.project).map(Ok),
         Body::Atlas { status, wait } => {
             let status = StatusCode::from_u16(*status).ok()?;
             let content = Bytes::copy_from_slice(content);
@@ -238,4 +257,4 @@ const AHEAD: Duration = Duration::from_secs(2);
 const WORTH_COMPRESSING: usize = 2 << 10;
 const FASTEST: i32 = 1;
 /// Of 10,000 certificates, the most that Atlas's pages can have here, and then some.
-const LONGEST_LIST: usize = 32 << 20;
+pub(super) const LONGEST_LIST: usize = 32 << 20;

@@ -75,7 +75,6 @@ mod tests {
         let serial = |(id, seconds): &(i64, i64)| KnownCertificate {
             id: *id,
             not_after: Timestamp::from_seconds(*seconds),
-            subject: None,
         };
         serials.iter().map(serial).collect()
     }

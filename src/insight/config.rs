@@ -54,12 +54,6 @@ impl Config {
         let usual = Duration::from_hours(24);
         let inventory = Duration::from_hours(1)..=Duration::from_hours(30 * 24);
         ranges.check_or_off("inventory", self.inventory, inventory, usual);
-        if !self.inventory.is_zero() && self.projects.is_empty() {
-            config_errors.push(ConfigError::at(
-                "insight.inventory",
-                "is made of projects that are named: add [[insight.projects]]",
-            ));
-        }
         for (index, project) in self.projects.iter().enumerate() {
             let at = |key: &str, message: &str| {
                 ConfigError::at(format!("insight.projects[{index}].{key}"), message)
@@ -88,6 +82,14 @@ impl Config {
             ));
         }
         config_errors
+    }
+
+    /// What is allowed and is seldom meant.
+    pub(crate) fn warnings(&self) -> Vec<ConfigError> {
+        let is_idle = !self.inventory.is_zero() && self.projects.is_empty();
+        let warning = "is made of no project: name those that are meant in [[insight.projects]]";
+        let warning = is_idle.then(|| ConfigError::at("insight.inventory", warning));
+        warning.into_iter().collect()
     }
 
     /// The projects that have a name.

@@ -153,7 +153,7 @@ impl Ending {
         Self {
             username: username.clone(),
             id: certificate.id,
-            subject: certificate.subject.clone(),
+            subject: list.subject(certificate.id).cloned(),
             not_after: certificate.not_after,
             certificates: unexpired.count(),
             answered_at: list.answered_at,

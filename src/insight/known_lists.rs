@@ -5,16 +5,16 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ahash::RandomState;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
-use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
-use super::certificate::KnownCertificate;
+use super::certificate::{CertificatesRead, KnownCertificate, Subjects, read};
 use super::changes::{Changes, compare};
 use super::config::Config;
 use super::inventory::Inventories;
@@ -34,6 +34,8 @@ pub(crate) struct KnownLists {
     named: Arc<[Named]>,
     inventories: Inventories,
     metrics: InsightMetrics,
+    /// Memory is short.
+    saves: Arc<AtomicBool>,
 }
 
 /// A project, and its name in metrics.
@@ -48,6 +50,7 @@ pub(super) struct KnownList {
     tag: Tag,
     /// By serial number, ascending.
     pub(super) certificates: Arc<[KnownCertificate]>,
+    subjects: Arc<Subjects>,
     /// The last one to have ended, where there is none that has not.
     ended: Option<KnownCertificate>,
     /// It stays to be compared with the next list, and is told to nobody.
@@ -77,7 +80,7 @@ impl KnownLists {
     pub(crate) fn new(config: &Config, metrics: InsightMetrics) -> Self {
         let weigher = |query: &CertQuery, list: &Arc<KnownList>| {
             let name = query.username.as_str().len();
-            let subjects = list.subjects().map(str::len).sum::<usize>();
+            let subjects = list.subjects.weight();
             let weight = OVERHEAD + name + subjects + size_of_val(&*list.certificates);
             u32::try_from(weight).expect("a list is smaller than 4 GiB")
         };
@@ -90,6 +93,7 @@ impl KnownLists {
             lists,
             askers: Arc::new(Semaphore::new(ASKERS)),
             metrics,
+            saves: Arc::default(),
             inventories: Inventories::new(config.named().map(|(id, _)| id), config.inventory),
             named: config.named().map(|(id, name)| (id, name.into())).collect(),
         }
@@ -98,6 +102,11 @@ impl KnownLists {
     /// Leave to look at all lists at once, which only a few have at a time.
     pub(crate) fn may_ask(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.askers).try_acquire_owned().ok()
+    }
+
+    /// Whether memory is short, so that of no further users anything is remembered.
+    pub(crate) fn save(&self, saves: bool) {
+        self.saves.store(saves, Ordering::Relaxed);
     }
 
     /// What is counted of it.
@@ -148,14 +157,20 @@ impl KnownLists {
             before: before.as_ref().map(|before| before.fill_id),
             ..Changes::default()
         };
-        let certificates = match &before {
+        let CertificatesRead {
+            certificates,
+            subjects,
+        } = match &before {
             // The very same certificates need not be read.
-            Some(before) if before.tag == tag => Arc::clone(&before.certificates),
+            Some(before) if before.tag == tag => CertificatesRead {
+                certificates: Arc::clone(&before.certificates),
+                subjects: Arc::clone(&before.subjects),
+            },
             _ => {
-                let certificates = read(list, wall);
+                let read = read(list, wall);
                 let known = before.as_ref().map(|before| &*before.certificates);
-                changes.serials = compare(known.unwrap_or(&[]), &certificates, wall);
-                certificates
+                changes.serials = compare(known.unwrap_or(&[]), &read.certificates, wall);
+                read
             }
         };
         let shared = fetched.as_ref().ok().and_then(|it| it.shared.as_ref());
@@ -164,12 +179,21 @@ impl KnownLists {
             answered_at: wall.minus(now.since(answered_at)),
             tag,
             ended: before
+                .as_ref()
                 .filter(|before| fetched.is_ok() && !before.is_purged && certificates.is_empty())
-                .and_then(|before| before.newest().filter(|it| it.not_after <= wall).cloned()),
+                .and_then(|before| before.newest().filter(|it| it.not_after <= wall).copied()),
+            // Of the one that has ended it is that of the list before.
+            subjects: match &before {
+                Some(before) if certificates.is_empty() => Arc::clone(&before.subjects),
+                _ => subjects,
+            },
             certificates,
             is_purged: false,
         };
-        self.lists.insert(request.query.clone(), Arc::new(this));
+        // While memory is short no more of it is taken.
+        if before.is_some() || !self.saves.load(Ordering::Relaxed) {
+            self.lists.insert(request.query.clone(), Arc::new(this));
+        }
         changes
     }
 
@@ -266,11 +290,9 @@ impl KnownList {
         !self.is_purged && newest.is_some_and(|it| it.not_after > now.minus(KEPT_AFTER_END))
     }
 
-    fn subjects(&self) -> impl Iterator<Item = &str> {
-        let mut last: Option<&str> = None;
-        let all = self.certificates.iter().chain(&self.ended);
-        let subjects = all.filter_map(|it| it.subject.as_deref());
-        subjects.filter(move |subject| last.replace(subject) != Some(subject))
+    /// The subject of one of the certificates.
+    pub(super) fn subject(&self, id: i64) -> Option<&Arc<str>> {
+        self.subjects.of(id)
     }
 }
 
@@ -289,36 +311,6 @@ impl EndingCounts {
         self.next_end = earlier(self.next_end, newest.not_after);
         self.oldest_answer = earlier(self.oldest_answer, list.answered_at);
     }
-}
-
-/// What has not expired at `now`, by serial number.
-fn read(list: &CertificateList, now: Timestamp) -> Arc<[KnownCertificate]> {
-    #[derive(Deserialize)]
-    struct Told<'j> {
-        #[serde(rename = "_id")]
-        id: i64,
-        #[serde(borrow, default)]
-        subject: Option<std::borrow::Cow<'j, str>>,
-    }
-    let mut shared: Option<Arc<str>> = None;
-    let mut certificates: Vec<KnownCertificate> = list
-        .unexpired(now)
-        .filter_map(|certificate| {
-            // One with another number is in the list, and not among these.
-            let told: Told<'_> = serde_json::from_str(certificate.json).ok()?;
-            let subject = told.subject.map(|subject| match &shared {
-                Some(shared) if **shared == *subject => Arc::clone(shared),
-                _ => Arc::clone(shared.insert(Arc::from(subject))),
-            });
-            Some(KnownCertificate {
-                id: told.id,
-                not_after: certificate.not_after,
-                subject,
-            })
-        })
-        .collect();
-    certificates.sort_unstable_by_key(|it| (it.id, it.not_after));
-    certificates.into()
 }
 
 /// What a list takes besides its name, its subjects and its certificates.

@@ -113,6 +113,9 @@ impl Admin {
         // so, too. A panic in it has been logged.
         let _ = spawn_blocking(move || cache.measure()).await;
         self.gateway.show_expirations().await;
+        if let Some(snapshot) = &self.gateway.snapshot {
+            snapshot.measure();
+        }
         self.readiness.report();
         self.gateway.upstream.update_gauges();
         self.gateway.show_policy();

@@ -140,6 +140,8 @@ pub(crate) enum AdminRefusal {
     NoKeys,
     Query(Cow<'static, str>),
     Request(BadRequest),
+    /// What was purged is still on the disk.
+    SnapshotStays,
     /// The process is stopping, and this would take too long.
     Stopping,
     TooManySearches,
@@ -176,6 +178,7 @@ impl AdminRefusal {
             | Self::Misdirected
             | Self::NoKeys
             | Self::Request(_)
+            | Self::SnapshotStays
             | Self::Stopping
             | Self::TooMany(_)
             | Self::TooManySearches

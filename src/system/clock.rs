@@ -19,6 +19,7 @@ use std::time::{Duration, SystemTime};
 
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use crate::atlas::Timestamp;
 
@@ -29,6 +30,16 @@ pub struct Moment {
     pub elapsed: Duration,
     /// What the calendar says; may jump when the host's clock is set.
     pub wall: Timestamp,
+}
+
+/// For how long the machine has run, suspended or not, and which of its runs that is: what an earlier process has
+/// left is dated by it, exactly and whatever becomes of the calendar.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct BootMoment {
+    /// The kernel's id of this run; `None` if it does not say.
+    pub(crate) boot: Option<Uuid>,
+    /// Since its beginning.
+    pub(crate) elapsed: Duration,
 }
 
 /// Where the time comes from. Cheap to clone.
@@ -60,6 +71,7 @@ struct Dial {
     now: Moment,
     /// What timers go by: it stands still in suspend.
     timers: Duration,
+    boot: Uuid,
 }
 
 impl Moment {
@@ -108,6 +120,8 @@ const TOLERANCE: Duration = Duration::from_mins(1);
 
 pub(crate) const SLICE: Duration = Duration::from_secs(5);
 
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
 impl Clock {
     /// The host's clock.
     pub fn system() -> Self {
@@ -124,6 +138,7 @@ impl Clock {
                 wall,
             },
             timers: Duration::ZERO,
+            boot: Uuid::from_u128(1),
         });
         (
             Self(TimeSource::Manual { dial }),
@@ -151,6 +166,26 @@ impl Clock {
         match &self.0 {
             TimeSource::System { made_at } => BEGINNING + boot_time().saturating_sub(*made_at),
             TimeSource::Manual { dial } => dial.borrow().now.elapsed,
+        }
+    }
+
+    /// How long the machine has run. Reads a file.
+    pub(crate) fn boot(&self) -> BootMoment {
+        match &self.0 {
+            TimeSource::System { .. } => {
+                let id = std::fs::read_to_string(BOOT_ID).ok();
+                BootMoment {
+                    boot: id.and_then(|id| id.trim().parse().ok()),
+                    elapsed: boot_time(),
+                }
+            }
+            TimeSource::Manual { dial } => {
+                let dial = dial.borrow();
+                BootMoment {
+                    boot: Some(dial.boot),
+                    elapsed: dial.now.elapsed,
+                }
+            }
         }
     }
 
@@ -263,6 +298,13 @@ impl ManualClock {
         self.0.send_modify(|dial| dial.now.wall = wall);
     }
 
+    /// Boots the machine anew, for the next process: only the calendar goes on.
+    pub fn reboot(&self) {
+        self.0.send_modify(|dial| {
+            dial.boot = Uuid::from_u128(dial.boot.as_u128() + 1);
+        });
+    }
+
     /// What the clock shows.
     pub fn now(&self) -> Moment {
         self.0.borrow().now
@@ -358,6 +400,13 @@ mod tests {
                 age == 71 || now.wall.seconds() == 8_200
             );
         }
+    }
+
+    #[test]
+    fn two_clocks_of_one_machine_are_of_the_same_boot() {
+        let (one, other) = (Clock::system().boot(), Clock::system().boot());
+        assert!(one.boot.is_some() && one.boot == other.boot);
+        assert!(one.elapsed <= other.elapsed);
     }
 
     #[test]

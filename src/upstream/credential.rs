@@ -123,7 +123,7 @@ impl Login {
         Ok(Self::Account(account))
     }
 
-    fn secret(&self) -> Arc<Secret> {
+    pub(super) fn secret(&self) -> Arc<Secret> {
         match self {
             Self::Account(account) => account.secret(),
             Self::Key(key) => key.private_key(),

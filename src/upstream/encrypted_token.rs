@@ -12,9 +12,8 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKe
 use aws_lc_rs::hkdf;
 use tracing::warn;
 
-use super::state;
 use crate::atlas::Timestamp;
-use crate::system::Secret;
+use crate::system::{Secret, private_files};
 
 pub(super) fn write(
     path: &Path,
@@ -24,14 +23,14 @@ pub(super) fn write(
     expires: Timestamp,
 ) -> io::Result<()> {
     let encrypted = seal(account, secret, token, expires)?;
-    let (mut file, beside) = state::beside(path)?;
+    let (mut file, beside) = private_files::beside(path)?;
     file.write_all(&encrypted)?;
     fs::rename(&beside, path)
 }
 
 /// The token in the file and when it expires; `None` if there is none that this secret opens.
 pub(super) fn read(path: &Path, account: &str, secret: &Secret) -> Option<(Secret, Timestamp)> {
-    let content = match state::read(path, LARGEST) {
+    let content = match private_files::read(path, LARGEST) {
         Ok(content) => content?,
         Err(why) => return unfit(path, &why),
     };
@@ -74,7 +73,7 @@ pub(super) fn open(account: &str, secret: &Secret, sealed: &[u8]) -> Option<(Sec
 
 /// A file that cannot be believed is put out of the way of the next one, and a token minted instead.
 fn unfit<T>(path: &Path, why: &dyn fmt::Display) -> Option<T> {
-    let aside = match state::set_aside(path) {
+    let aside = match private_files::set_aside(path) {
         Ok(aside) => aside.display().to_string(),
         Err(error) => error.to_string(),
     };

@@ -15,6 +15,8 @@ use crate::telemetry::metrics::words;
 /// How much a call to Atlas matters when there are not enough for all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Urgency {
+    /// No caller waits, and none may ever: a list is brought into memory after a start.
+    Warm,
     /// No caller waits: it is asked when certificates end.
     Inventory,
     /// No caller waits: a hot entry is renewed before its time.

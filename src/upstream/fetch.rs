@@ -106,6 +106,7 @@ impl FetchOptions {
             _ if self.forced => CallCause::Forced,
             Urgency::Inventory => CallCause::Inventory,
             Urgency::RefreshAhead => CallCause::Ahead,
+            Urgency::Warm => CallCause::Warm,
             Urgency::Revalidate | Urgency::Miss => CallCause::Miss,
         }
     }

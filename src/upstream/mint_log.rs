@@ -22,9 +22,8 @@ use std::{fs, io};
 use tracing::warn;
 use uuid::Uuid;
 
-use super::state;
 use crate::fleet::{MintLimits, OwnMint};
-use crate::system::Moment;
+use crate::system::{Moment, private_files};
 
 pub(super) struct MintLog {
     path: PathBuf,
@@ -64,7 +63,7 @@ struct LogLine {
 
 impl MintLog {
     pub(super) fn open(path: PathBuf, now: Moment, options: LogOptions) -> Self {
-        let (content, fault) = match state::read(&path, LARGEST) {
+        let (content, fault) = match private_files::read(&path, LARGEST) {
             Ok(None) => (Vec::new(), None),
             Ok(Some(content)) if content.is_cut => {
                 (content.bytes, Some("it is too large".to_owned()))
@@ -173,7 +172,7 @@ impl MintLog {
         if !self.options.writes {
             return Ok(());
         }
-        let (mut file, beside) = state::beside(&self.path)?;
+        let (mut file, beside) = private_files::beside(&self.path)?;
         let lines: String = self.mints.iter().map(Mint::lines).collect();
         file.write_all(lines.as_bytes())?;
         fs::rename(&beside, &self.path)?;
@@ -186,7 +185,7 @@ impl MintLog {
             return;
         }
         let file = self.path.display();
-        match state::set_aside(&self.path) {
+        match private_files::set_aside(&self.path) {
             Ok(aside) => warn!(
                 %file,
                 "the mint log is damaged ({why}); it is now {}, and a new one is begun",

@@ -308,6 +308,9 @@ state_directory = "restart"
 [access]
 deny_file = "watched/13"
 
+[cache]
+snapshot = "restart"
+
 [audit]
 directory = "restart"
 head_key_file = "restart"

@@ -62,6 +62,7 @@ mod restarts;
 mod savings;
 mod secrets;
 mod series;
+mod snapshots;
 mod state;
 mod stopped;
 mod time;

@@ -53,7 +53,9 @@ pub(crate) struct World {
     pub(crate) app: App,
     /// Its files.
     pub(crate) files: Files,
-    time: Clock,
+    pub(crate) time: Clock,
+    /// Its settings.
+    pub(crate) config: Box<Config>,
 }
 
 impl World {
@@ -94,19 +96,30 @@ impl World {
         (time, clock): (Clock, ManualClock),
     ) -> Self {
         set(&mut plan.config, "atlas.base_url", atlas.base_url());
-        let mut config = Config::parse(&plan.config.to_string(), []).unwrap();
+        let mut config = Box::new(Config::parse(&plan.config.to_string(), []).unwrap());
         if let Some(statm) = plan.statm {
             config.memory.statm = statm;
         }
         config.audit.disk_free = plan.disk_free;
-        let app = App::start(&config, time.clone()).await.unwrap();
+        let app = Box::pin(App::start(&config, time.clone())).await.unwrap();
         Self {
             clock,
             atlas,
             app,
             files,
             time,
+            config,
         }
+    }
+
+    /// Stops the gateway in good order, does something `meanwhile` and starts the next one, with the same files and
+    /// in front of the same Atlas.
+    pub(crate) async fn restart(self, meanwhile: impl FnOnce(&Path, &ManualClock)) -> Self {
+        Box::pin(self.app.stop()).await;
+        meanwhile(self.files.path(), &self.clock);
+        let app = App::start(&self.config, self.time.clone());
+        let app = Box::pin(app).await.unwrap();
+        Self { app, ..self }
     }
 
     /// Asks for a user's certificates as the usual caller.

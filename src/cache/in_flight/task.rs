@@ -70,7 +70,7 @@ impl FetchTask {
             address: Address { scheme, host, root },
             fill_id: FillId::mint(&self.inner.ids, now),
             began: now.elapsed,
-            ahead: self.next.urgency == Urgency::RefreshAhead,
+            ahead: self.next.urgency <= Urgency::RefreshAhead,
         };
         let brought = fetch_list(FetchRequest {
             query: self.query.clone(),

@@ -191,12 +191,7 @@ fn of_addresses(config: &Config) -> impl Iterator<Item = Finding> {
 /// What only the user that runs the gateway has to be able to write.
 fn of_places(config: &Config) -> impl Iterator<Item = Finding> {
     let unwritable = App::unwritable(config);
-    [
-        ("audit.directory", &config.audit.directory),
-        ("atlas.state_directory", &config.atlas.state_directory),
-    ]
-    .into_iter()
-    .map(move |(key, path)| {
+    App::places(config).map(move |(key, path)| {
         let what = format!("{key} {}", path.display());
         let warning = unwritable.iter().find(|warning| warning.place == key);
         Finding::good(

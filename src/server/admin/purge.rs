@@ -13,6 +13,7 @@ use crate::atlas::{CertQuery, ProjectId};
 use crate::audit::Unrecorded;
 use crate::cache::Purge;
 use crate::fleet::Confirmed;
+use crate::gateway::PurgeError;
 use crate::policy::Reach;
 use crate::server::body::payload::ResponseBody;
 use crate::server::response::AdminRefusal;
@@ -73,20 +74,15 @@ impl Admin {
             };
             let request_id = operation.request.request_id;
             let told = self.gateway.tell_purge(&what, soft, request_id).await;
-            let (cache, what) = (self.gateway.cache.clone(), what.clone());
-            let known_lists = self.gateway.known_lists.clone();
             let hidden = self.gateway.policy.load().hidden(&operation.caller);
-            // It costs what it purges, which may be everything.
-            let entries = tokio::task::spawn_blocking(move || {
-                // What is denied to the operator stays as it is.
-                let is_kept =
-                    |project: &str, username: &str| hidden.has(Some(project), Some(username));
-                if !soft {
-                    known_lists.purge_except(&what, is_kept);
-                }
-                cache.purge_except(&what, soft, is_kept)
-            });
-            let entries = entries.await.map_err(|_| AdminRefusal::Unexpected)?;
+            // What is denied to the operator stays as it is.
+            let stays =
+                move |project: &str, username: &str| hidden.has(Some(project), Some(username));
+            let purged = self.gateway.purge(what.clone(), soft, stays).await;
+            let entries = purged.map_err(|error| match error {
+                PurgeError::Panicked => AdminRefusal::Unexpected,
+                PurgeError::SnapshotStays(_) => AdminRefusal::SnapshotStays,
+            })?;
             Ok(Done {
                 value: Purged {
                     entries,

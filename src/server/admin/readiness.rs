@@ -74,6 +74,7 @@ impl Readiness {
         self.deny_list(&mut report);
         self.atlas(&mut report);
         self.fleet(&mut report);
+        self.snapshot(&mut report);
         self.panics(&mut report);
         self.tls(&mut report);
         report.ready = report.problems.is_empty();
@@ -171,6 +172,13 @@ impl Readiness {
                 "its engine cannot be asked: this replica goes on alone, with one {replicas}th of what all may spend"
             );
             report.degraded(Part::Fleet, problem);
+        }
+    }
+
+    fn snapshot(&self, report: &mut ReadinessReport) {
+        let snapshot = self.gateway.snapshot.as_ref();
+        if let Some(fault) = snapshot.and_then(|snapshot| snapshot.fault()) {
+            report.degraded(Part::Snapshot, fault);
         }
     }
 

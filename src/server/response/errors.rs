@@ -252,6 +252,11 @@ pub(super) fn of_operators(refusal: &AdminRefusal) -> ErrorReply {
             ours(S::BAD_REQUEST, "INVALID_QUERY_PARAMETER", &detail)
         }
         AdminRefusal::Request(refusal) => of_request(refusal),
+        AdminRefusal::SnapshotStays => unavailable(
+            "It is purged from memory, but the snapshot of the lists cannot be removed from the disk, and a restart \
+             would bring it back; the gateway's log says why. Mend that, and purge again.",
+            SHORT_PAUSE,
+        ),
         AdminRefusal::Stopping => unavailable(
             "The process is stopping, and does not finish searches. Ask again when it is back.",
             SHORT_PAUSE,

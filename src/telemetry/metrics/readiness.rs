@@ -27,6 +27,7 @@ words! {
         Memory = "memory",
         Panics = "panics",
         SecondSink = "second_sink",
+        Snapshot = "snapshot",
         /// The certificates that callers are shown, or with which they are let in.
         Tls = "tls",
     }

@@ -79,6 +79,8 @@ words! {
         Restart = "restart",
         /// A page was asked for again because an answer was missing, bad or a challenge.
         Retry = "retry",
+        /// A list was brought into memory after a start; no caller waited.
+        Warm = "warm",
     }
 }
 

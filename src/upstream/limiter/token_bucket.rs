@@ -208,7 +208,7 @@ impl TokenBucket {
     fn kept_back(&self, urgency: Urgency) -> u64 {
         match urgency {
             // Renewals draw from our share of the bucket only.
-            Urgency::Inventory | Urgency::RefreshAhead => {
+            Urgency::Warm | Urgency::Inventory | Urgency::RefreshAhead => {
                 self.burst() * (100 - self.rates.share_percent) / 100
             }
             Urgency::Miss | Urgency::Revalidate => 0,
@@ -218,7 +218,7 @@ impl TokenBucket {
     /// What must be left at Atlas.
     fn least(&self, urgency: Urgency) -> u64 {
         let least = match urgency {
-            Urgency::Inventory | Urgency::RefreshAhead => self.capacity * 40 / 100,
+            Urgency::Warm | Urgency::Inventory | Urgency::RefreshAhead => self.capacity * 40 / 100,
             Urgency::Revalidate => self.capacity * 20 / 100,
             Urgency::Miss => 0,
         };

@@ -148,7 +148,6 @@ async fn before_the_first_inventory_callers_are_told_to_come_again() {
 async fn a_refused_setting_says_what_to_do() {
     for (settings, place) in [
         ("inventory = \"1m\"", "insight.inventory"),
-        ("inventory = \"24h\"", "insight.inventory"),
         ("max_size = \"1KiB\"", "insight.max_size"),
         (
             "[[insight.projects]]\nid = \"x\"\nname = \"y\"",
