@@ -2,7 +2,6 @@
 //! neither is, nothing is tried, unless `CI` is set.
 
 mod explained;
-mod failover;
 mod joined;
 mod lists;
 mod processes;

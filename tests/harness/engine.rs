@@ -17,22 +17,15 @@ pub(crate) struct Engine {
     program: PathBuf,
     place: TempDir,
     server: Option<Child>,
-    environment: Vec<(&'static str, PathBuf)>,
 }
 
 impl Engine {
     /// Starts one; `None` where there is none to start.
     pub(crate) async fn start() -> Option<Self> {
-        Self::start_with(&[]).await
-    }
-
-    /// The same in an environment.
-    pub(crate) async fn start_with(environment: &[(&'static str, PathBuf)]) -> Option<Self> {
         let mut engine = Self {
             program: ENGINE.wanted()?,
             place: tempfile::Builder::new().prefix("vk").tempdir().unwrap(),
             server: None,
-            environment: environment.to_vec(),
         };
         engine.resume().await;
         Some(engine)
@@ -46,7 +39,6 @@ impl Engine {
             .arg(self.socket())
             .arg("--dir")
             .arg(self.place.path());
-        server.envs(self.environment.iter().cloned());
         server.stdout(Stdio::null()).stderr(Stdio::null());
         // Ctrl-C is for who waits for it, who then ends in good order.
         server.process_group(0);
@@ -106,26 +98,6 @@ impl Engine {
         let mut command = redis::cmd(words[0]);
         command.arg(&words[1..]);
         command.query_async(&mut connection).await
-    }
-
-    /// Copies what a key holds into another engine.
-    pub(crate) async fn copy(&self, key: &str, to: &Self) {
-        let Value::BulkString(dump) = self.command(&["DUMP", key]).await else {
-            // It has ended meanwhile.
-            return;
-        };
-        // Without a number it stays for ever.
-        let left = self.command(&["PTTL", key]).await;
-        let left = if let Value::Int(left) = left {
-            left.max(0)
-        } else {
-            0
-        };
-        let mut connection = to.connect().await.unwrap();
-        let mut restore = redis::cmd("RESTORE");
-        restore.arg(key).arg(left).arg(dump).arg("REPLACE");
-        let restored: Result<Value, RedisError> = restore.query_async(&mut connection).await;
-        restored.unwrap();
     }
 
     /// Sets a key to bytes.

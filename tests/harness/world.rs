@@ -82,13 +82,6 @@ impl World {
         Self::begin(plan, files, Arc::clone(&self.atlas), times).await
     }
 
-    /// The same by a clock of its own, which begins at `now`.
-    pub(crate) async fn beside_at(&self, now: Timestamp, change: impl FnOnce(&mut Plan)) -> Self {
-        let (files, mut plan) = usual(&self.clock);
-        change(&mut plan);
-        Self::begin(plan, files, Arc::clone(&self.atlas), Clock::manual(now)).await
-    }
-
     async fn begin(
         mut plan: Plan,
         files: Files,

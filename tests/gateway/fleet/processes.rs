@@ -110,11 +110,7 @@ impl Replicas {
 
     async fn led(&self) -> Vec<u64> {
         let each = (0..REPLICAS).map(|number| self.program(number).metric(LED));
-        join_all(each)
-            .await
-            .into_iter()
-            .map(Option::unwrap)
-            .collect()
+        join_all(each).await.into_iter().map(Option::unwrap).collect()
     }
 
     fn restart(&mut self, number: usize) {
@@ -141,9 +137,7 @@ fn user(number: usize) -> String {
 }
 
 fn number_from(variable: &str, usual: usize) -> usize {
-    env::var_os(variable).map_or(usual, |number| {
-        number.into_string().unwrap().parse().unwrap()
-    })
+    env::var_os(variable).map_or(usual, |number| number.into_string().unwrap().parse().unwrap())
 }
 
 /// `FLEET_LISTS=1000` is the long run.
@@ -188,8 +182,7 @@ async fn fl01_a_list_that_all_replicas_are_asked_for_at_once_costs_one_call() {
     // A healthy engine is never given up, however much is asked at once (FL05).
     for result in ["silent", "alone", "refused"] {
         for operation in ["open", "store", "take", "observe", "renew"] {
-            let metric =
-                format!("fleet_operations_total{{operation=\"{operation}\",result=\"{result}\"}}");
+            let metric = format!("fleet_operations_total{{operation=\"{operation}\",result=\"{result}\"}}");
             assert_eq!(replicas.sum(&metric).await, 0, "{metric}");
         }
     }
