@@ -4,7 +4,6 @@
 mod explained;
 mod joined;
 mod lists;
-mod processes;
 mod purges;
 mod rights;
 mod share;
