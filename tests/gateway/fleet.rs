@@ -1,9 +1,11 @@
 //! Replicas that share a Valkey or Redis, which the test starts. Debian's package `redis-server` will do. Where
 //! neither is, nothing is tried, unless `CI` is set.
 
+mod burst;
 mod explained;
 mod joined;
 mod lists;
+mod processes;
 mod purges;
 mod rights;
 mod share;
