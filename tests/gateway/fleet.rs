@@ -4,6 +4,7 @@
 mod burst;
 mod explained;
 mod joined;
+mod killed;
 mod lists;
 mod processes;
 mod purges;
