@@ -3,12 +3,14 @@
 
 mod burst;
 mod explained;
+mod failover;
 mod joined;
 mod killed;
 mod lists;
 mod processes;
 mod purges;
 mod rights;
+mod rolled;
 mod share;
 mod tampered;
 mod tokens;
