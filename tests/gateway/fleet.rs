@@ -4,6 +4,7 @@
 mod burst;
 mod explained;
 mod failover;
+mod faults;
 mod joined;
 mod killed;
 mod lists;
