@@ -2,6 +2,7 @@
 //! neither is, nothing is tried, unless `CI` is set.
 
 mod burst;
+mod clocks;
 mod explained;
 mod failover;
 mod faults;
