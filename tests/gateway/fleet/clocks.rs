@@ -2,13 +2,13 @@
 
 use std::time::{Duration, SystemTime};
 
+use atlas_cert_gateway::atlas::Timestamp;
 use serde_json::json;
 
 use super::{join, replica, two_replicas, until_connected};
 use crate::client::Reply;
 use crate::harness::engine::Engine;
 use crate::world::{NOW, PROJECT, Plan, World, certs, token_at};
-use atlas_cert_gateway::atlas::Timestamp;
 
 /// FL12: an hour, in both directions, while lists lie there.
 #[tokio::test]

@@ -23,9 +23,11 @@ enum Fault {
     WrongPassword,
 }
 
+type Row = (Fault, u64, &'static str, usize);
+
 /// Each fault; whether the replicas are connected once they have met it, what then comes of the functions by which
 /// lists are asked for, and the calls of Atlas for a list that both are asked for.
-const FAULTS: [(Fault, u64, &str, usize); 11] = [
+const FAULTS: [Row; 11] = [
     (Fault::CutInReply, 0, "alone", 2),
     (Fault::Flushed, 1, "ok", 1),
     (Fault::Killed, 0, "alone", 2),
