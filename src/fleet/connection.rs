@@ -128,15 +128,16 @@ impl Connection {
         let mut reply = std::pin::pin!(self.send(command));
         let (mut heard, mut quiet) = (self.heard.bytes(), 0);
         // In parts: a busy machine, whose timers are late, reads what has come between any two of them.
-        let part = silence / LOOKS;
-        for _ in 0..LONGEST_REPLY.as_nanos().div_ceil(part.as_nanos()) {
+        let part = (silence / MOST_PARTS).max(SHORTEST_PART);
+        let parts_of = |span: Duration| span.as_nanos().div_ceil(part.as_nanos());
+        for _ in 0..parts_of(LONGEST_REPLY.max(silence)) {
             if let Ok(reply) = clock.timeout(part, &mut reply).await {
                 return Ok(reply);
             }
             let now = self.heard.bytes();
             quiet = if now == heard { quiet + 1 } else { 0 };
             heard = now;
-            if quiet >= LOOKS {
+            if quiet >= parts_of(silence) {
                 break;
             }
         }
@@ -237,9 +238,10 @@ where
 
 /// Of a connection and of its preparation.
 const LONGEST_OPENING: Duration = Duration::from_secs(1);
-/// However lively the engine is otherwise.
+/// However lively the engine is otherwise; as long as a silence that is longer.
 const LONGEST_REPLY: Duration = Duration::from_millis(500);
-/// How often a silence is looked at before it is believed.
-const LOOKS: u32 = 4;
+/// Of a silence.
+const MOST_PARTS: u32 = 20;
+const SHORTEST_PART: Duration = Duration::from_millis(5);
 /// How many commands may wait to be sent.
 const MOST_WAITING: usize = 1_024;

@@ -1,11 +1,18 @@
 //! Replicas that share a Valkey or Redis, which the test starts. Debian's package `redis-server` will do. Where
 //! neither is, nothing is tried, unless `CI` is set.
 
+mod burst;
+mod clocks;
 mod explained;
+mod failover;
+mod faults;
 mod joined;
+mod killed;
 mod lists;
+mod processes;
 mod purges;
 mod rights;
+mod rolled;
 mod share;
 mod tampered;
 mod tokens;

@@ -191,6 +191,15 @@ pub(crate) async fn world_with(change: impl FnOnce(&mut toml::Table)) -> (Simula
     world.project(PROJECT).user("app1").certificates(2);
     world.project(OTHER_PROJECT).user("app1").certificates(1);
     let atlas = Simulator::start(Settings::with_world(world)).await.unwrap();
+    let files = files_in_front_of(&atlas, change);
+    (atlas, files)
+}
+
+/// The files of another gateway in front of the same Atlas.
+pub(crate) fn files_in_front_of(
+    atlas: &Simulator,
+    change: impl FnOnce(&mut toml::Table),
+) -> TempDir {
     let files = tempfile::tempdir().unwrap();
     write_secrets(&files);
     let mut configuration = configuration(&files);
@@ -198,7 +207,7 @@ pub(crate) async fn world_with(change: impl FnOnce(&mut toml::Table)) -> (Simula
     change(&mut configuration);
     let text = configuration.to_string();
     fs::write(files.path().join("gateway.toml"), text).unwrap();
-    (atlas, files)
+    files
 }
 
 /// A lookup of the usual caller, by the real clock.

@@ -82,6 +82,15 @@ impl World {
         Self::begin(plan, files, Arc::clone(&self.atlas), times).await
     }
 
+    /// The same, by a clock of its own that is ahead by so many seconds, or behind.
+    pub(crate) async fn beside_ahead(&self, seconds: i64, change: impl FnOnce(&mut Plan)) -> Self {
+        let now = self.clock.now().wall.micros() + seconds * 1_000_000;
+        let times = Clock::manual(Timestamp::from_micros(now));
+        let (files, mut plan) = usual(&times.1);
+        change(&mut plan);
+        Self::begin(plan, files, Arc::clone(&self.atlas), times).await
+    }
+
     async fn begin(
         mut plan: Plan,
         files: Files,
