@@ -16,18 +16,22 @@
 //! looked up (G9); conditions of HTTP are the server's.
 
 mod cache_status;
+mod compressed_forms;
 mod config;
 mod encoding;
 mod entry;
 pub(crate) mod explain;
-mod in_flight;
+mod fetch_history;
+mod fill_id;
 pub mod freshness;
+mod in_flight;
 mod key;
 mod lookup;
 pub(crate) mod rendered;
-mod fetch_history;
 mod splice;
 mod store;
+mod store_updates;
+mod tag;
 #[cfg(test)]
 mod tests;
 
@@ -43,11 +47,13 @@ use uuid::Uuid;
 pub use cache_status::{CacheStatus, CacheStatusHeader, Staleness};
 pub use config::Config;
 pub use encoding::{Encoding, Text};
+pub use entry::CacheEntry;
 pub(crate) use entry::WORTH_COMPRESSING;
-pub use entry::{CacheEntry, FillId};
 pub(crate) use explain::Explanation;
+pub use fill_id::FillId;
 pub(crate) use rendered::Unexpired;
-pub use rendered::{Address, Tag, Usual};
+pub use rendered::{Address, Usual};
+pub use tag::Tag;
 
 use self::freshness::{Freshness, Lifetime};
 use self::in_flight::InFlight;
