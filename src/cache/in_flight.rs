@@ -83,11 +83,9 @@ pub(super) enum FetchOutcome {
     },
 }
 
-/// What came of joining a fetch.
-pub(super) enum Joined {
+pub(super) enum JoinOutcome {
     /// The answer had come meanwhile.
     Answered(Box<Result<Found, NotFound>>),
-    /// The limit of waiters is reached.
     Full,
     /// The caller that would cause the fetch may not.
     NotAdmitted(NotAdmitted),
@@ -149,21 +147,21 @@ impl Inner {
         urgency: Urgency,
         admit: impl FnOnce(Role) -> Result<(), NotAdmitted>,
         fetch_list: FetchList,
-    ) -> Joined {
+    ) -> JoinOutcome {
         let mut table = self.in_flight.lock();
         if let Some(fetch) = table.get_mut(query) {
             return self.follow(fetch, ask, urgency, admit);
         }
         // A fetch may have ended since the cache was asked.
         if let Some(answer) = self.cached_answer(query, ask) {
-            return Joined::Answered(Box::new(answer));
+            return JoinOutcome::Answered(Box::new(answer));
         }
         if self.in_flight.is_full(0) {
-            return Joined::Full;
+            return JoinOutcome::Full;
         }
         // Only now it is known which caller leads.
         if let Err(why) = admit(Role::Leader) {
-            return Joined::NotAdmitted(why);
+            return JoinOutcome::NotAdmitted(why);
         }
         let forced = ask.mode == CacheMode::ForceRefresh;
         if forced {
@@ -172,7 +170,7 @@ impl Inner {
         let begun = InFlightFetch::new(ask.now.elapsed, urgency, forced);
         let waiter = Waiter::new(&begun.0, 1, true, &self.metrics.waiters);
         self.begin(table, (query, ask), begun, fetch_list);
-        Joined::Waiter(waiter)
+        JoinOutcome::Waiter(waiter)
     }
 
     fn follow(
@@ -181,9 +179,9 @@ impl Inner {
         ask: Ask<'_>,
         urgency: Urgency,
         admit: impl FnOnce(Role) -> Result<(), NotAdmitted>,
-    ) -> Joined {
+    ) -> JoinOutcome {
         if self.in_flight.is_full(fetch.waiters.count()) {
-            return Joined::Full;
+            return JoinOutcome::Full;
         }
         let interval = self.config.load().min_refresh_interval;
         // A fetch that another caller has just forced will do.
@@ -196,14 +194,14 @@ impl Inner {
             Role::Follower
         };
         if let Err(why) = admit(role) {
-            return Joined::NotAdmitted(why);
+            return JoinOutcome::NotAdmitted(why);
         }
         let (required_generation, leads) = fetch.require(forces, urgency);
         if leads {
             self.metrics.refreshes_forced.inc();
         }
         let gauge = &self.metrics.waiters;
-        Joined::Waiter(Waiter::new(fetch, required_generation, leads, gauge))
+        JoinOutcome::Waiter(Waiter::new(fetch, required_generation, leads, gauge))
     }
 
     /// Begins a fetch that no caller waits for (refresh-ahead), unless one is under way.
@@ -305,7 +303,6 @@ impl InFlightFetch {
         (fetch, sender)
     }
 
-    /// Whether the fetch under way was forced.
     pub(super) fn is_forced(&self) -> bool {
         self.forced_at == self.generation
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::entry::EntryMark;
 use super::freshness::pause_after;
-use super::in_flight::{FetchList, FetchOutcome, Joined, Waiter};
+use super::in_flight::{FetchList, FetchOutcome, JoinOutcome, Waiter};
 use super::store::Absence;
 use super::{
     Ask, CacheEntry, CacheMode, CacheStatus, Found, Freshness, Inner, NotAdmitted, NotFound, Role,
@@ -20,12 +20,13 @@ use crate::upstream::{Urgency, Verdict};
 
 /// What the cache has for a query.
 enum CacheAnswer {
-    /// The answer.
     Final(Result<Found, NotFound>),
     /// The answer, and it is time to refresh it ahead of its end.
     Due(Found),
     /// Nothing that will do. A stale list may be there.
-    Miss { stale: Option<Arc<CacheEntry>> },
+    Miss {
+        stale: Option<Arc<CacheEntry>>,
+    },
 }
 
 impl Inner {
@@ -66,18 +67,18 @@ impl Inner {
             Urgency::Miss
         };
         let waiter = match self.join((query, ask), urgency, admit, fetch) {
-            Joined::Answered(answer) => return *answer,
-            Joined::Full => {
+            JoinOutcome::Answered(answer) => return *answer,
+            JoinOutcome::Full => {
                 let old = self.stale(query, Staleness::Slow);
                 return old.ok_or(NotFound::TooManyWaiters {
                     retry_after: FULL_RETRY_AFTER,
                 });
             }
-            Joined::NotAdmitted(why) => {
+            JoinOutcome::NotAdmitted(why) => {
                 let old = self.stale(query, why.staleness());
                 return old.ok_or(NotFound::NotAdmitted(why));
             }
-            Joined::Waiter(waiter) => waiter,
+            JoinOutcome::Waiter(waiter) => waiter,
         };
         // A caller that forces a refresh waits for it. Any other can fall back on the stale list, so an Atlas
         // that hangs delays it only a little.
@@ -285,7 +286,6 @@ impl Inner {
     }
 }
 
-/// Whether another replica's fetch has brought it.
 fn is_of_another_replica(outcome: Option<&FetchOutcome>) -> bool {
     matches!(outcome, Some(FetchOutcome::Arrived(entry)) if entry.cost().replica.is_some())
 }

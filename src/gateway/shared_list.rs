@@ -68,7 +68,7 @@ enum Failure {
     Unreachable,
 }
 
-type Written = (Body, Vec<u8>);
+type WrittenBody = (Body, Vec<u8>);
 
 /// Writes down what a fetch has brought until `now`; `None` for what is only this replica's, as for a call that its
 /// own limits have held back.
@@ -145,7 +145,7 @@ pub(super) fn read(
     Some(SharedOutcome { result, age })
 }
 
-fn write_list(list: &CertificateList) -> Option<Written> {
+fn write_list(list: &CertificateList) -> Option<WrittenBody> {
     let (mut parts, mut pages) = (Vec::new(), Vec::new());
     let mut next: Range<usize> = 0..LONGEST_PAGE;
     loop {
@@ -166,7 +166,7 @@ fn write_list(list: &CertificateList) -> Option<Written> {
     Some((Body::List { parts, zstd }, pages))
 }
 
-fn write_error(reason: &FetchErrorKind) -> Option<Written> {
+fn write_error(reason: &FetchErrorKind) -> Option<WrittenBody> {
     let failure = match reason {
         FetchErrorKind::Atlas(answer) => {
             let wait = answer.retry_after.map(|wait| wait.as_secs());

@@ -36,7 +36,7 @@ use super::body::payload::SEND_BUFFER;
 use super::head::{HeadGuard, HeadLimits};
 use super::proxies::Proxies;
 use super::service::{ConnectionService, Handler};
-use super::tls::Tls;
+use super::tls::ServerTls;
 use super::unsent_budget::UnsentBudget;
 use super::{ServerLimits, proxy_protocol, tls};
 use crate::audit::Origin;
@@ -61,8 +61,7 @@ pub(crate) use slots::{ConnectionSlot, ConnectionSlots, Eviction};
 #[derive(Clone)]
 pub(crate) struct Listener {
     pub(crate) limits: ServerLimits,
-    /// TLS, where it is configured.
-    pub(crate) tls: Option<Tls>,
+    pub(crate) tls: Option<ServerTls>,
     /// Peers that are believed about whose connections and requests they bring.
     pub(crate) trusted_proxies: Proxies,
     /// Whether each of their connections begins with a header of the PROXY protocol.
@@ -72,7 +71,6 @@ pub(crate) struct Listener {
     pub(crate) stop: CancellationToken,
     /// Cancelled after `stop` when the requests in flight are to be given up, too.
     pub(crate) abort: CancellationToken,
-    /// The connections.
     pub(crate) tasks: TaskTracker,
     pub(crate) metrics: LookupMetrics,
     pub(crate) memory: Memory,
@@ -158,7 +156,7 @@ impl Listener {
 
     async fn begin_tls<H: Handler>(
         &self,
-        tls: &Tls,
+        tls: &ServerTls,
         stream: WriteTimeout,
         mut peer: ConnectionPeer,
         handler: Arc<H>,

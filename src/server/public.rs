@@ -71,7 +71,6 @@ impl PublicHandler {
     reason = "in a box, each hit would cost an allocation"
 )]
 pub(crate) enum Answering {
-    /// A hit, which waits for its record.
     CachedReply(CachedReply),
     LookedUp(BoxFuture<'static, Response<ResponseBody>>),
 }
@@ -169,7 +168,6 @@ impl PublicHandler {
         form.finish(reply)
     }
 
-    /// Answers what expires in a project.
     async fn expirations(
         &self,
         project: &str,
@@ -356,7 +354,6 @@ fn arrival<'r>(
     }
 }
 
-/// Notes that a connection has brought a request that was authenticated.
 fn note_authenticated(peer: &ConnectionPeer, outcome: &Result<Found, Refusal>) {
     match outcome {
         Ok(_) => peer.state.set_authenticated(),

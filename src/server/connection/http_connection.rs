@@ -11,7 +11,6 @@ use super::http2::Http2Streams;
 pub(super) type GracefulHttp =
     dyn GracefulConnection<Error = hyper::Error, Output = hyper::Result<()>> + Send;
 
-/// A connection that hyper serves.
 pub(super) struct HttpConnection {
     pub(super) connection: Pin<Box<GracefulHttp>>,
     /// Over HTTP/2; polled before the connection, which sends what they answer.
