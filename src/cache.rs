@@ -108,13 +108,10 @@ pub enum CacheMode {
 /// One fetch to be made.
 #[derive(Clone, Debug)]
 pub struct FetchRequest {
-    /// What to ask.
     pub(crate) query: CertQuery,
     /// The id under which the fetch goes on record, and by which every answer that comes of it says so.
     pub(crate) fill_id: FillId,
-    /// How much it matters.
     pub(crate) urgency: Urgency,
-    /// Whether a caller forces it.
     pub(crate) forced: bool,
     /// Whether the last fetch has failed, so that this one tries each call once.
     pub(crate) after_failure: bool,
@@ -123,7 +120,6 @@ pub struct FetchRequest {
 /// What a fetch has brought.
 #[derive(Debug)]
 pub struct Brought {
-    /// The list, or why there is none.
     pub(crate) result: Result<Fetched, FetchError>,
     /// How long ago it has failed, if another replica's fetch has.
     pub(crate) failed_ago: Duration,
@@ -146,7 +142,6 @@ impl From<Result<Fetched, FetchError>> for Brought {
 pub struct Found {
     /// The list.
     pub entry: Arc<CacheEntry>,
-    /// Where it came from.
     pub(crate) status: CacheStatus,
     /// Calls to Atlas that this answer cost; nothing for followers of another caller's fetch.
     pub(crate) upstream_calls: u32,
@@ -310,7 +305,6 @@ impl Cache {
         }
     }
 
-    /// How long an absence is remembered.
     pub(crate) fn negative_ttl(&self) -> Duration {
         self.0.config.load().negative_ttl
     }

@@ -56,39 +56,27 @@ pub(crate) use refusal::{Refusal, Repeats};
 
 /// The parts of a lookup, in the order in which it passes them.
 pub(crate) struct Gateway {
-    /// Who calls.
     pub(crate) identity: Arc<Identity>,
-    /// May they.
     pub(crate) policy: ArcSwap<Policy>,
-    /// The file of the deny list.
     pub(crate) deny_file: DenyFile,
-    /// What is shown of both.
     pub(crate) policy_metrics: PolicyMetrics,
-    /// How much may they.
     pub(crate) allowance: Allowance,
-    /// What is remembered.
     pub(crate) cache: Cache,
     /// What is shared with other replicas, if there are others.
     pub(crate) fleet: Option<Fleet>,
-    /// How Atlas is asked.
     pub(crate) upstream: Upstream,
     /// What the last fetches have found.
     pub(crate) known_lists: KnownLists,
-    /// What is written down.
     pub(crate) audit: Audit,
-    /// What is counted.
     pub(crate) metrics: LookupMetrics,
     /// What has gone wrong inside.
     pub(crate) panics: Panics,
     /// What is said once for many lookups.
     pub(crate) repeats: Arc<Repeats>,
-    /// How much memory is left.
     pub(crate) memory: Memory,
     /// Where the ids of what no caller has asked for come from.
     pub(crate) ids: Ids,
-    /// Where the time comes from.
     pub(crate) clock: Clock,
-    /// What bounds a lookup.
     pub(crate) limits: LookupLimits,
 }
 
@@ -104,11 +92,8 @@ pub(crate) struct LookupLimits {
 /// One lookup, as it was asked for.
 #[derive(Debug)]
 pub(crate) struct LookupRequest<'r> {
-    /// The caller's token; `None` if there is none.
     pub(crate) token: Option<&'r [u8]>,
-    /// Which certificates.
     pub(crate) query: &'r CertQuery,
-    /// How the caller addressed this gateway.
     pub(crate) address: Address<'r>,
     /// How it was asked; for traces.
     pub(crate) method: &'r Method,
@@ -129,18 +114,14 @@ pub(crate) struct LookupRequest<'r> {
 pub struct Rendered<R> {
     /// What the caller gets, once the record is written.
     pub(crate) reply: R,
-    /// The reply's status.
     pub(crate) status: u16,
-    /// The code of an error.
     pub(crate) error_code: Option<Arc<str>>,
-    /// How many certificates are in the reply.
     pub(crate) certificates: Option<u64>,
     /// The answer was shed for want of memory, and the reply is the refusal that says so.
     pub(crate) is_shed: bool,
 }
 
 impl<'r> LookupRequest<'r> {
-    /// What the cache is asked.
     fn ask(&self, now: Moment) -> Ask<'r> {
         Ask {
             address: self.address,

@@ -54,7 +54,6 @@ impl CompressedForms {
         }
     }
 
-    /// See [`Unexpired::page`](super::Unexpired::page).
     pub(super) fn page(
         &self,
         encoding: Encoding,

@@ -60,7 +60,6 @@ pub(super) enum EntryMark {
     Stored = 8,
     /// It is being refreshed ahead of its end.
     Refreshing = 16,
-    /// A caller has forced the fetch.
     Forced = 32,
 }
 
@@ -69,15 +68,12 @@ pub(super) enum EntryMark {
 pub(crate) struct Cost {
     /// The credential's configured name.
     pub(crate) credential: Arc<str>,
-    /// Calls to Atlas's API.
     pub(crate) calls: u32,
-    /// Pages in the list.
     pub(crate) pages: u32,
     /// Which replica has fetched it, if another one has.
     pub(crate) replica: Option<Arc<str>>,
 }
 
-/// The circumstances of a fetch.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Circumstances<'a> {
     pub(super) query: &'a CertQuery,
@@ -138,12 +134,10 @@ impl CacheEntry {
         &self.list
     }
 
-    /// The fetch that brought it.
     pub(crate) fn fill_id(&self) -> FillId {
         self.fill_id
     }
 
-    /// What the fetch cost.
     pub(crate) fn cost(&self) -> &Cost {
         &self.cost
     }

@@ -34,7 +34,6 @@ pub struct Usual {
     pub body: Text,
     /// Its strong validator.
     pub(crate) etag: HeaderValue,
-    /// How many certificates are in it.
     pub(crate) certificates: usize,
 }
 
@@ -171,7 +170,6 @@ impl Unexpired {
         from <= now && now < until
     }
 
-    /// How many certificates there are.
     pub(crate) fn len(&self) -> usize {
         self.list.len()
     }
@@ -191,7 +189,6 @@ impl Unexpired {
         *self.indented.get_or_init(measure)
     }
 
-    /// The usual answer to `address`.
     pub(super) fn usual(&self, query: &CertQuery, address: Address<'_>) -> Usual {
         let list = self.list.joined();
         let (head, tail) = (|| head(query, address), || tail(self.len()));

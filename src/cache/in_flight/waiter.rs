@@ -10,7 +10,6 @@ use tokio::sync::watch;
 use super::{FetchOutcome, FetchProgress, InFlightFetch};
 use crate::upstream::Urgency;
 
-/// How many callers wait for a fetch.
 #[derive(Debug, Default)]
 pub(super) struct Waiters {
     leaders: AtomicUsize,
