@@ -50,7 +50,7 @@ pub(super) struct KnownList {
     pub(super) certificates: Arc<[KnownCertificate]>,
     /// The last one to have ended, where there is none that has not.
     ended: Option<KnownCertificate>,
-    /// It stays to be compared with the next list, and is told to nobody.
+    /// It stays to be compared with the next list, and no caller is told of it.
     is_purged: bool,
 }
 

@@ -190,7 +190,7 @@ pub(crate) fn whole_lines(text: &str) -> &str {
 }
 
 /// Ticks at this pace at most: after a tick that was late the next is as far away as ever, so that a test
-/// on a busy machine does not make up for it and leave no time for whoever it waits for.
+/// on a busy machine does not make up for it and leave no time for what it waits for.
 pub(crate) fn every(span: Duration) -> Interval {
     let mut ticks = tokio::time::interval(span);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

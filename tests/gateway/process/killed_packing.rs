@@ -24,7 +24,7 @@ async fn killed_while_it_packs_and_removes_the_trail_is_whole() {
     let kills = env::var_os("AUDIT_KILLS")
         .map_or(KILLS, |kills| kills.into_string().unwrap().parse().unwrap());
     let (_atlas, files) = world_with(|configuration| {
-        // Tokens can only be minted so often, whoever is killed.
+        // Tokens can only be minted so often, whichever process is killed.
         use_api_key(configuration);
         set(configuration, "audit.rotate_size", "64KiB");
         set(configuration, "audit.compress_after", "0s");
