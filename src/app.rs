@@ -25,7 +25,7 @@ use crate::policy::allowance::Allowance;
 use crate::server::admin::{Admin, Readiness, ReadinessReport};
 use crate::server::connection::{Eviction, Listener};
 use crate::server::public::PublicHandler;
-use crate::server::tls::Tls;
+use crate::server::tls::ServerTls;
 use crate::server::unsent_budget::UnsentBudget;
 use crate::server::{Bound, PassedSockets};
 use crate::settings::ConfigError;
@@ -50,7 +50,7 @@ pub struct App {
     reloads: ReloadMetrics,
     gateway: Arc<Gateway>,
     clock: Clock,
-    tls: Option<Tls>,
+    tls: Option<ServerTls>,
     address: SocketAddr,
     admin_address: SocketAddr,
     readiness: Arc<Readiness>,
@@ -129,14 +129,12 @@ impl App {
             .server
             .tls
             .as_ref()
-            .and_then(|tls| Tls::load(tls).ok());
+            .and_then(|tls| ServerTls::load(tls).ok());
         let listed = config.access.deny_file.as_deref().map(DenyFile::read);
         let lines = listed.and_then(Result::ok).map(|read| read.bad);
-        warnings.extend(
-            lines.into_iter().flatten().map(|line| {
-                ConfigError::at("access.deny_file", format!("{line}; it denies nobody"))
-            }),
-        );
+        warnings.extend(lines.into_iter().flatten().map(|line| {
+            ConfigError::at("access.deny_file", format!("{line}; it denies no caller"))
+        }));
         warnings.extend(tls.iter().flat_map(|tls| tls.warnings(clock.now().wall)));
         warnings.extend(identity::left_out_of_files(&config.identity));
         warnings
@@ -285,7 +283,7 @@ impl App {
 fn acceptor(
     config: &Config,
     gateway: &Gateway,
-    tls: Option<Tls>,
+    tls: Option<ServerTls>,
     stop: &Shutdown,
     (metrics, refusals): (LookupMetrics, ConnectionMetrics),
 ) -> Listener {

@@ -17,19 +17,23 @@
 //! looked up (G9); conditions of HTTP are the server's.
 
 mod cache_status;
+mod compressed_forms;
 mod config;
 mod encoding;
 mod entry;
 pub(crate) mod explain;
-mod in_flight;
+mod fetch_history;
+mod fill_id;
 pub mod freshness;
+mod in_flight;
 mod key;
 mod lookup;
 pub(crate) mod rendered;
 mod restored;
-mod fetch_history;
 mod splice;
 mod store;
+mod store_updates;
+mod tag;
 #[cfg(test)]
 mod tests;
 
@@ -45,13 +49,15 @@ use uuid::Uuid;
 pub use cache_status::{CacheStatus, CacheStatusHeader, Staleness};
 pub use config::Config;
 pub use encoding::{Encoding, Text};
+pub use entry::CacheEntry;
 pub(crate) use entry::WORTH_COMPRESSING;
-pub use entry::{CacheEntry, FillId};
 pub(crate) use explain::Explanation;
+pub use fill_id::FillId;
 pub(crate) use rendered::Unexpired;
-pub use rendered::{Address, Tag, Usual};
+pub use rendered::{Address, Usual};
 pub(crate) use restored::RestoredList;
 pub(crate) use store::KeyedEntry;
+pub use tag::Tag;
 
 use self::freshness::{Freshness, Lifetime};
 use self::in_flight::InFlight;
@@ -106,13 +112,10 @@ pub enum CacheMode {
 /// One fetch to be made.
 #[derive(Clone, Debug)]
 pub struct FetchRequest {
-    /// What to ask.
     pub(crate) query: CertQuery,
     /// The id under which the fetch goes on record, and by which every answer that comes of it says so.
     pub(crate) fill_id: FillId,
-    /// How much it matters.
     pub(crate) urgency: Urgency,
-    /// Whether a caller forces it.
     pub(crate) forced: bool,
     /// Whether the last fetch has failed, so that this one tries each call once.
     pub(crate) after_failure: bool,
@@ -121,7 +124,6 @@ pub struct FetchRequest {
 /// What a fetch has brought.
 #[derive(Debug)]
 pub struct Brought {
-    /// The list, or why there is none.
     pub(crate) result: Result<Fetched, FetchError>,
     /// How long ago it has failed, if another replica's fetch has.
     pub(crate) failed_ago: Duration,
@@ -144,7 +146,6 @@ impl From<Result<Fetched, FetchError>> for Brought {
 pub struct Found {
     /// The list.
     pub entry: Arc<CacheEntry>,
-    /// Where it came from.
     pub(crate) status: CacheStatus,
     /// Calls to Atlas that this answer cost; nothing for followers of another caller's fetch.
     pub(crate) upstream_calls: u32,
@@ -310,7 +311,6 @@ impl Cache {
         }
     }
 
-    /// How long an absence is remembered.
     pub(crate) fn negative_ttl(&self) -> Duration {
         self.0.config.load().negative_ttl
     }

@@ -50,15 +50,15 @@ pub enum ExitStatus {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Runs the gateway.
-    Serve(serve::Arguments),
+    Serve(serve::ServeArguments),
     /// Checks a configuration and prints the effective settings, secrets redacted.
-    Check(check::Arguments),
+    Check(check::CheckArguments),
     /// Reads the audit trail.
     Audit(audit::AuditArguments),
     /// Says what replicas that share a Valkey or Redis need there.
     Fleet(fleet::FleetArguments),
     /// Asks a running gateway whether it is well.
-    Health(health::Arguments),
+    Health(health::HealthArguments),
 }
 
 /// Runs a command to its end.

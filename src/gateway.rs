@@ -3,12 +3,13 @@
 //! [`Gateway::lookup`] does it in one `async` function. A reply leaves only after its record is in the audit
 //! trail, because it is [`AwaitingRecord`] until then (G15).
 //!
-//! [`Gateway::lookup_cached`] is the same for a remembered token and a fresh list, without a future: an
-//! optimisation for hits, without which every test passes (`server.fast_path`).
+//! [`Gateway::lookup_cached`] is its fast path for hits, an optimisation.
 
+mod admission;
 mod awaiting_record;
 mod deny_file;
 mod expirations;
+mod fast_path;
 mod fetch;
 mod fleet_fetch;
 mod fleet_purge;
@@ -20,7 +21,7 @@ mod restore;
 mod shared_list;
 mod snapshot;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,13 +34,13 @@ use crate::atlas::CertQuery;
 use crate::audit::{
     Arrival, Audit, CacheUse, Closing, Entry, Outcome, Refused, RequestId, Unrecorded,
 };
-use crate::cache::{Address, Ask, Cache, CacheMode, Encoding, Found, NotAdmitted, Role};
+use crate::cache::{Address, Ask, Cache, CacheMode, Encoding, Found};
 use crate::fleet::Fleet;
 use crate::identity::{Caller, Identity, Unverified};
 use crate::insight::KnownLists;
-use crate::memory::{Memory, Stage};
-use crate::policy::allowance::{Allowance, BucketView};
-use crate::policy::{Permit, Policy};
+use crate::memory::Memory;
+use crate::policy::Policy;
+use crate::policy::allowance::Allowance;
 use crate::system::{Clock, Ids, Moment};
 use crate::telemetry::metrics::lookups::{LookupMetrics, Present};
 use crate::telemetry::metrics::policy::PolicyMetrics;
@@ -48,6 +49,7 @@ use crate::upstream::Upstream;
 
 use awaiting_record::{InFlightGuard, LookupRecord};
 
+pub(crate) use admission::OVERLOAD_PAUSE;
 pub(crate) use awaiting_record::AwaitingRecord;
 pub(crate) use deny_file::DenyFile;
 pub(crate) use expirations::{ExpirationsRequest, FoundExpirations};
@@ -58,41 +60,29 @@ pub(crate) use snapshot::Snapshot;
 
 /// The parts of a lookup, in the order in which it passes them.
 pub(crate) struct Gateway {
-    /// Who calls.
     pub(crate) identity: Arc<Identity>,
-    /// May they.
     pub(crate) policy: ArcSwap<Policy>,
-    /// The file of the deny list.
     pub(crate) deny_file: DenyFile,
-    /// What is shown of both.
     pub(crate) policy_metrics: PolicyMetrics,
-    /// How much may they.
     pub(crate) allowance: Allowance,
-    /// What is remembered.
     pub(crate) cache: Cache,
     /// What is shared with other replicas, if there are others.
     pub(crate) fleet: Option<Fleet>,
-    /// How Atlas is asked.
     pub(crate) upstream: Upstream,
     /// What the next process goes on from.
     pub(crate) snapshot: Option<Arc<Snapshot>>,
     /// What the last fetches have found.
     pub(crate) known_lists: KnownLists,
-    /// What is written down.
     pub(crate) audit: Audit,
-    /// What is counted.
     pub(crate) metrics: LookupMetrics,
     /// What has gone wrong inside.
     pub(crate) panics: Panics,
     /// What is said once for many lookups.
     pub(crate) repeats: Arc<Repeats>,
-    /// How much memory is left.
     pub(crate) memory: Memory,
     /// Where the ids of what no caller has asked for come from.
     pub(crate) ids: Ids,
-    /// Where the time comes from.
     pub(crate) clock: Clock,
-    /// What bounds a lookup.
     pub(crate) limits: LookupLimits,
 }
 
@@ -108,11 +98,8 @@ pub(crate) struct LookupLimits {
 /// One lookup, as it was asked for.
 #[derive(Debug)]
 pub(crate) struct LookupRequest<'r> {
-    /// The caller's token; `None` if there is none.
     pub(crate) token: Option<&'r [u8]>,
-    /// Which certificates.
     pub(crate) query: &'r CertQuery,
-    /// How the caller addressed this gateway.
     pub(crate) address: Address<'r>,
     /// How it was asked; for traces.
     pub(crate) method: &'r Method,
@@ -133,25 +120,14 @@ pub(crate) struct LookupRequest<'r> {
 pub struct Rendered<R> {
     /// What the caller gets, once the record is written.
     pub(crate) reply: R,
-    /// The reply's status.
     pub(crate) status: u16,
-    /// The code of an error.
     pub(crate) error_code: Option<Arc<str>>,
-    /// How many certificates are in the reply.
     pub(crate) certificates: Option<u64>,
     /// The answer was shed for want of memory, and the reply is the refusal that says so.
     pub(crate) is_shed: bool,
 }
 
-/// A caller, the rule that lets it, and the list that the cache has for it.
-struct Hit {
-    caller: Arc<Caller>,
-    rule: Arc<str>,
-    found: Found,
-}
-
 impl<'r> LookupRequest<'r> {
-    /// What the cache is asked.
     fn ask(&self, now: Moment) -> Ask<'r> {
         Ask {
             address: self.address,
@@ -288,36 +264,6 @@ impl Gateway {
         Ok(caller)
     }
 
-    /// Whether a caller that the cache cannot answer may wait for a fetch. A leader pays for a call.
-    fn admit(
-        &self,
-        role: Role,
-        permit: &Permit<'_>,
-        caller: &Caller,
-        now: Moment,
-    ) -> Result<(), NotAdmitted> {
-        if self.answers_only_hits() {
-            return Err(NotAdmitted::Overloaded);
-        }
-        if role == Role::Follower {
-            return Ok(());
-        }
-        let view = self.upstream.budget_view(&permit.query().project);
-        if view.gate.is_some() {
-            // It will not cost Atlas a call, and why is not that the caller has spent its allowance.
-            return Ok(());
-        }
-        let whole = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
-        let bucket = BucketView {
-            remaining: whole(view.remaining),
-            capacity: whole(view.capacity),
-            refill_per_minute: whole(view.refill_per_minute),
-        };
-        self.allowance
-            .admit_miss(caller, permit, bucket, now)
-            .map_err(NotAdmitted::Spent)
-    }
-
     /// Makes the compressed form that the caller takes, once for all who take it.
     async fn compress(&self, mut found: Found, request: &LookupRequest<'_>) -> Found {
         if let Some(encoding) = request.lacks(&found) {
@@ -328,54 +274,6 @@ impl Gateway {
             found.as_of = self.clock.now();
         }
         found
-    }
-
-    /// The fast path: [`Gateway::lookup`] for a remembered token and a fresh list, without a future and
-    /// without a wait. `None` where it takes more than that, and for a lookup that is traced; nothing has been
-    /// counted, charged or written then.
-    pub(crate) fn lookup_cached<R>(
-        &self,
-        arrival: &Arrival<'_>,
-        request: &LookupRequest<'_>,
-        render: impl Fn(&Result<Found, Refusal>) -> Rendered<R>,
-    ) -> Option<AwaitingRecord<R>> {
-        if traces::are_recorded() {
-            return None;
-        }
-        // Where this panics the plain path will, too, and put it on record.
-        let hit = catch_unwind(AssertUnwindSafe(|| self.hit(arrival, request)));
-        let Hit {
-            caller,
-            rule,
-            found,
-        } = hit.ok()??;
-        let mut record = self.begin(arrival.borrowed(), request);
-        record.entry.set_caller(&caller);
-        record.entry.set_rule(Some(&rule));
-        Some(record.commit(self, &Ok(found), render))
-    }
-
-    fn hit(&self, arrival: &Arrival<'_>, request: &LookupRequest<'_>) -> Option<Hit> {
-        let now = arrival.at;
-        let holder = arrival.origin.holder();
-        let caller = self.identity.get_cached(request.token?, holder, now)?;
-        if self.metrics.known_under_way() >= self.limits.in_flight {
-            return None;
-        }
-        let policy = self.policy.load();
-        let permit = policy.authorize(&caller, request.query).ok()?;
-        let found = self.cache.get_cached(&permit, request.ask(now))?;
-        if request.lacks(&found).is_some() {
-            return None;
-        }
-        // Last, because what is charged here must not be charged again.
-        self.allowance.admit_lookup(&caller, &permit, now).ok()?;
-        self.identity.count_cached();
-        Some(Hit {
-            rule: Arc::clone(permit.rule()),
-            caller,
-            found,
-        })
     }
 
     fn begin<'l>(&'l self, arrival: Arrival<'l>, request: &LookupRequest<'l>) -> LookupRecord<'l> {
@@ -444,21 +342,6 @@ impl Gateway {
         refused
     }
 
-    /// Whether as many tokens are being verified as may be. Callers that wait for an issuer's keys do not count:
-    /// they cost nothing, and their number is bounded where they wait.
-    fn is_full_of_unverified(&self) -> bool {
-        let waiting = self.identity.callers_waiting_for_keys();
-        let at_work = self.metrics.unverified_under_way().saturating_sub(waiting);
-        at_work > self.limits.in_flight
-    }
-
-    /// Whether all but hits are shed (load shedding, G26).
-    fn answers_only_hits(&self) -> bool {
-        let in_flight = self.limits.in_flight;
-        self.metrics.known_under_way() > in_flight - in_flight / RESERVED_FOR_HITS
-            || self.memory.stage() >= Stage::HitsOnly
-    }
-
     fn count(&self, refusal: &Refusal) {
         if matches!(refusal, Refusal::Overloaded { .. }) {
             self.metrics.shed();
@@ -470,9 +353,3 @@ impl Gateway {
         }
     }
 }
-
-/// The `Retry-After` of a caller that was shed.
-pub(crate) const OVERLOAD_PAUSE: Duration = Duration::from_secs(1);
-
-/// A fifth of the lookups under way can only be hits.
-const RESERVED_FOR_HITS: usize = 5;

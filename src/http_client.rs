@@ -86,7 +86,7 @@ pub enum HttpErrorKind {
     #[error("it is no HTTP")]
     Malformed,
     /// No connection.
-    #[error("no connection can be made: the name, the network, or nobody listens")]
+    #[error("no connection can be made: the name, the network, or no server listens")]
     NoConnection,
     /// The connection broke before the head.
     #[error("the connection broke")]

@@ -14,6 +14,6 @@ mod known_lists;
 pub use config::Config;
 
 pub(crate) use changes::Changes;
-pub(crate) use expirations::{Ending, Expirations, ExpirationsQuery, Which, Within};
+pub(crate) use expirations::{Ending, Expirations, ExpirationsQuery, Which, WithinDays};
 pub(crate) use inventory::{Inventory, InventoryState};
 pub(crate) use known_lists::KnownLists;

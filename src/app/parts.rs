@@ -8,7 +8,7 @@ use crate::fleet::{self, Fleet};
 use crate::gateway::DenyFile;
 use crate::identity::Identity;
 use crate::policy::{self, Policy};
-use crate::server::tls::Tls;
+use crate::server::tls::ServerTls;
 use crate::settings::ConfigError;
 use crate::system::Clock;
 use crate::telemetry::Metrics;
@@ -19,7 +19,7 @@ pub(super) struct BuiltParts {
     pub(super) policy: Policy,
     pub(super) fleet: Option<Fleet>,
     pub(super) upstream: Upstream,
-    pub(super) tls: Option<Tls>,
+    pub(super) tls: Option<ServerTls>,
 }
 
 impl BuiltParts {
@@ -35,7 +35,7 @@ impl BuiltParts {
         let shared = fleet.as_ref().ok().cloned().flatten();
         let upstream =
             Upstream::build_in_fleet(&config.atlas, clock.clone(), atlas, options, shared);
-        let tls = config.server.tls.as_ref().map(Tls::load).transpose();
+        let tls = config.server.tls.as_ref().map(ServerTls::load).transpose();
         let audit = Audit::check(&config.audit);
         let audit = if audit.is_empty() { Ok(()) } else { Err(audit) };
         let callers = both(identity, policy);

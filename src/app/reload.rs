@@ -12,7 +12,7 @@ use crate::config::{Config, ConfigSource, needs_restart};
 use crate::gateway::Gateway;
 use crate::identity;
 use crate::policy::{DenyList, Policy};
-use crate::server::tls::Tls;
+use crate::server::tls::ServerTls;
 use crate::settings::ConfigError;
 use crate::system::{WatchedFiles, may_wait};
 use crate::upstream;
@@ -21,7 +21,7 @@ struct Fresh {
     policy: Policy,
     /// `None` if its file is where it was: then the list stays, and its file is watched.
     deny_list: Option<Arc<DenyList>>,
-    tls: Option<Tls>,
+    tls: Option<ServerTls>,
     identity: identity::Prepared,
     upstream: upstream::Prepared,
 }
@@ -32,7 +32,7 @@ impl Fresh {
         let deny_list = gateway
             .deny_file
             .read_if_moved(config.access.deny_file.as_deref());
-        let tls = config.server.tls.as_ref().map(Tls::load).transpose();
+        let tls = config.server.tls.as_ref().map(ServerTls::load).transpose();
         let identity = gateway.identity.prepare(&config.identity);
         let upstream = gateway.upstream.prepare(&config.atlas);
         let deny_list = deny_list.map_err(|config_error| vec![config_error]);

@@ -82,7 +82,11 @@ impl Disk {
                 "the audit trail's disk is nearly full: there is one record a minute for all refusals"
             );
         } else if was_short && !is_short {
-            tracing::info!(free, reserve, "the audit trail's disk has room again");
+            tracing::info!(
+                free,
+                reserve,
+                "the audit trail's disk has enough space again"
+            );
         }
     }
 

@@ -59,11 +59,11 @@ pub(super) enum Quorum {
 #[derive(Debug)]
 pub(super) struct Health {
     pub(super) quorum: Quorum,
-    conditions: Mutex<Conditions>,
+    conditions: Mutex<PresentConditions>,
     sync_began: Mutex<Option<Duration>>,
 }
 
-type Conditions = BTreeMap<Condition, String>;
+type PresentConditions = BTreeMap<Condition, String>;
 
 impl Quorum {
     pub(super) fn of(config: &Config) -> Self {
@@ -138,7 +138,7 @@ impl Health {
             .is_some_and(|began| now.saturating_sub(began) >= limit)
     }
 
-    fn allows(&self, conditions: &Conditions) -> bool {
+    fn allows(&self, conditions: &PresentConditions) -> bool {
         let journal = is_well(conditions, AuditPart::Journal);
         let sink = is_well(conditions, AuditPart::SecondSink);
         match self.quorum {
@@ -148,7 +148,7 @@ impl Health {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Conditions> {
+    fn lock(&self) -> MutexGuard<'_, PresentConditions> {
         self.conditions
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -161,7 +161,7 @@ impl Health {
     }
 }
 
-fn is_well(conditions: &Conditions, part: AuditPart) -> bool {
+fn is_well(conditions: &PresentConditions, part: AuditPart) -> bool {
     conditions.keys().all(|condition| condition.part() != part)
 }
 

@@ -117,7 +117,7 @@ fn last_record_of(line: &[u8], found: ChainLink) -> LastRecord {
 }
 
 /// What the last bytes of a file say.
-struct Tail {
+struct FileTail {
     last: Option<LastRecord>,
     /// Where in the window the last whole line ends.
     length: usize,
@@ -125,7 +125,7 @@ struct Tail {
 }
 
 /// Reads the last bytes of a file, which are `whole` if they are all of it.
-fn read_tail(window: &[u8], whole: bool) -> Tail {
+fn read_tail(window: &[u8], whole: bool) -> FileTail {
     let mut last = None;
     let mut damaged = false;
     let mut length = 0;
@@ -146,7 +146,7 @@ fn read_tail(window: &[u8], whole: bool) -> Tail {
     // Longer than any line: no crash of ours left this.
     let torn = window.len() - length;
     damaged |= torn > LONGEST_LINE || (!whole && last.is_none());
-    Tail {
+    FileTail {
         last,
         length,
         damaged,

@@ -58,10 +58,10 @@ struct SinkQueue {
     closed: bool,
 }
 
-enum Connection {
+enum SinkConnection {
     /// Takes lines, and does not say whether they have arrived.
     Plain(Box<dyn Write>),
-    Relp(relp::Session<Box<dyn Duplex>>),
+    Relp(relp::RelpSession<Box<dyn Duplex>>),
 }
 
 trait Duplex: Read + Write {}
@@ -173,7 +173,7 @@ impl AuditSink {
         for parcel in mem::take(&mut self.lock().parcels) {
             self.drop_parcel(&parcel);
         }
-        if let Some(Connection::Relp(session)) = &mut connection {
+        if let Some(SinkConnection::Relp(session)) = &mut connection {
             // Whatever the receiver says to that, it has what it has acknowledged.
             let _ = session.close();
         }
@@ -181,14 +181,14 @@ impl AuditSink {
     }
 
     /// Sends a parcel; where the receiver acknowledges, until it has acknowledged every record.
-    fn send(&self, parcel: &Parcel, connection: &mut Connection) -> io::Result<()> {
+    fn send(&self, parcel: &Parcel, connection: &mut SinkConnection) -> io::Result<()> {
         let lines = parcel.lines.split(|byte| *byte == b'\n');
         let messages = lines
             .filter(|line| !line.is_empty())
             .map(|line| message(line, &self.host));
         let stream = match connection {
-            Connection::Relp(session) => return session.send(&messages.collect::<Vec<_>>()),
-            Connection::Plain(stream) => stream,
+            SinkConnection::Relp(session) => return session.send(&messages.collect::<Vec<_>>()),
+            SinkConnection::Plain(stream) => stream,
         };
         if self.format == SinkFormat::Rfc5424 {
             let mut framed = Vec::with_capacity(parcel.lines.len() + parcel.lines.len() / 4);
@@ -204,7 +204,7 @@ impl AuditSink {
         stream.flush()
     }
 
-    fn connect(&self, health: &Health) -> Option<Connection> {
+    fn connect(&self, health: &Health) -> Option<SinkConnection> {
         match open(&self.to, self.format) {
             Ok(connection) => {
                 if health.clear(Condition::SinkDown) {
@@ -253,11 +253,13 @@ impl Parcel {
     }
 }
 
-fn open(destination: &Destination, format: SinkFormat) -> io::Result<Connection> {
+fn open(destination: &Destination, format: SinkFormat) -> io::Result<SinkConnection> {
     match destination {
         Destination::Stdout => {
             let descriptor = io::stdout().as_fd().try_clone_to_owned()?;
-            Ok(Connection::Plain(Box::new(BlockingFile::from(descriptor))))
+            Ok(SinkConnection::Plain(Box::new(BlockingFile::from(
+                descriptor,
+            ))))
         }
         Destination::Tcp(address) => {
             let stream = connect_tcp(address)?;
@@ -275,12 +277,12 @@ fn open(destination: &Destination, format: SinkFormat) -> io::Result<Connection>
     }
 }
 
-fn over(stream: impl Read + Write + 'static, format: SinkFormat) -> io::Result<Connection> {
+fn over(stream: impl Read + Write + 'static, format: SinkFormat) -> io::Result<SinkConnection> {
     if format.acknowledges() {
         let stream: Box<dyn Duplex> = Box::new(stream);
-        return Ok(Connection::Relp(relp::Session::open(stream)?));
+        return Ok(SinkConnection::Relp(relp::RelpSession::open(stream)?));
     }
-    Ok(Connection::Plain(Box::new(stream)))
+    Ok(SinkConnection::Plain(Box::new(stream)))
 }
 
 fn connect_tcp(address: &str) -> io::Result<TcpStream> {

@@ -120,7 +120,7 @@ pub fn verify_showing(
 ) -> io::Result<VerifyReport> {
     let mut listing = listing::list(directory)?;
     for _ in 0..MOST_ATTEMPTS {
-        let mut verification = Verification::new(directory, from, keys)?;
+        let mut verification = JournalVerification::new(directory, from, keys)?;
         let outcome = verification.read(&listing, progress);
         let report = outcome.map(|()| verification.report);
         let is_well = report.as_ref().is_ok_and(|report| report.fault.is_none());
@@ -136,7 +136,7 @@ pub fn verify_showing(
     ))
 }
 
-struct Verification<'a> {
+struct JournalVerification<'a> {
     directory: &'a Path,
     tip: Tip,
     /// What the first record follows, as long as no record has said that all before it was removed.
@@ -148,9 +148,9 @@ struct Verification<'a> {
     heads: Heads,
 }
 
-type Wrong = (u64, FaultKind);
+type FaultAt = (u64, FaultKind);
 
-impl<'a> Verification<'a> {
+impl<'a> JournalVerification<'a> {
     fn new(directory: &'a Path, from: u64, keys: &[HeadVerifier]) -> io::Result<Self> {
         let mut report = VerifyReport::default();
         let heads = Heads::collect(directory, keys, &mut report.passed_over)?;
@@ -282,7 +282,7 @@ impl<'a> Verification<'a> {
         })
     }
 
-    fn step(&mut self, line: &[u8], first: u64, number: u64) -> Result<(), Wrong> {
+    fn step(&mut self, line: &[u8], first: u64, number: u64) -> Result<(), FaultAt> {
         let expected = self.tip.seq + 1;
         let Some(text) = line.strip_suffix(b"\n") else {
             return Err((expected, FaultKind::CutOff));
@@ -327,7 +327,7 @@ impl<'a> Verification<'a> {
         Ok(())
     }
 
-    fn check_link(&self, found: ChainLink) -> Result<(), Wrong> {
+    fn check_link(&self, found: ChainLink) -> Result<(), FaultAt> {
         let expected = self.tip.seq + 1;
         if found.seq != expected {
             let kind = match found.seq {

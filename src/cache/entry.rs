@@ -1,25 +1,23 @@
 //! A cache entry: one complete list, the circumstances of its fetch, and what has become of it since.
 
+mod failures;
+
 use std::borrow::Cow;
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use uuid::Uuid;
 
 use super::encoding::{Encoding, Text};
-use super::freshness::{Freshness, Lifetime, pause_after};
-use super::rendered::{Address, Tag, Unexpired, Usual};
+use super::fill_id::FillId;
+use super::freshness::{Freshness, Lifetime};
+use super::rendered::{Address, Unexpired, Usual};
+use super::tag::Tag;
 use super::{Config, rendered};
 use crate::atlas::{CertQuery, CertificateList, Timestamp};
-use crate::system::{Ids, Moment};
-use crate::upstream::{FetchStats, Fetched, HeldBack, SharedFetch};
-
-/// The id of a fetch; in the audit trail it leads from an answer to the fetch behind it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct FillId(Uuid);
+use crate::system::Moment;
+use crate::upstream::{FetchStats, Fetched, SharedFetch};
 
 /// One list in the cache.
 ///
@@ -62,7 +60,6 @@ pub(super) enum EntryMark {
     Stored = 8,
     /// It is being refreshed ahead of its end.
     Refreshing = 16,
-    /// A caller has forced the fetch.
     Forced = 32,
     /// An earlier process has fetched it.
     Restored = 64,
@@ -73,15 +70,12 @@ pub(super) enum EntryMark {
 pub(crate) struct Cost {
     /// The credential's configured name.
     pub(crate) credential: Arc<str>,
-    /// Calls to Atlas's API.
     pub(crate) calls: u32,
-    /// Pages in the list.
     pub(crate) pages: u32,
     /// Which replica has fetched it, if another one has.
     pub(crate) replica: Option<Arc<str>>,
 }
 
-/// The circumstances of a fetch.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Circumstances<'a> {
     pub(super) query: &'a CertQuery,
@@ -95,41 +89,6 @@ impl EntryMark {
     #[expect(clippy::as_conversions, reason = "the bits are the discriminants")]
     const fn bit(self) -> u8 {
         self as u8
-    }
-}
-
-impl FillId {
-    /// A new id, which sorts by time.
-    pub(super) fn mint(ids: &Ids, now: Moment) -> Self {
-        Self(ids.at(now.wall))
-    }
-
-    /// The id as the audit trail has it.
-    pub(crate) fn uuid(self) -> Uuid {
-        self.0
-    }
-
-    /// The lifetime of what the fetch brings; it is the same at every replica.
-    pub(super) fn lifetime(self, config: &Config) -> Lifetime {
-        Lifetime::pick(config, self.0.as_u64_pair().1)
-    }
-}
-
-impl From<Uuid> for FillId {
-    fn from(id: Uuid) -> Self {
-        Self(id)
-    }
-}
-
-impl fmt::Display for FillId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.hyphenated().fmt(f)
-    }
-}
-
-impl fmt::Debug for FillId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "FillId({self})")
     }
 }
 
@@ -177,12 +136,10 @@ impl CacheEntry {
         &self.list
     }
 
-    /// The fetch that brought it.
     pub(crate) fn fill_id(&self) -> FillId {
         self.fill_id
     }
 
-    /// What the fetch cost.
     pub(crate) fn cost(&self) -> &Cost {
         &self.cost
     }
@@ -392,66 +349,11 @@ impl CacheEntry {
             && !self.has(EntryMark::Refreshing)
             && !self.waits_after_failure(now)
     }
-
-    /// Notes that it could not be replaced: because Atlas failed, or because a rule of ours has held the
-    /// call back.
-    pub(super) fn note_failure(&self, now: Moment, held_back: Option<HeldBack>) {
-        let number = held_back.map_or(0, |held_back| {
-            let place = HeldBack::ALL.iter().position(|why| *why == held_back);
-            let place = place.expect("all reasons to hold a call back are listed");
-            u8::try_from(place + 1).expect("there are fewer than 255 of them")
-        });
-        self.held_back.store(number, Ordering::Relaxed);
-        // That we did not ask says nothing new of Atlas.
-        if held_back.is_none() {
-            let failures = self.failures.load(Ordering::Relaxed);
-            self.failures
-                .store(failures.saturating_add(1), Ordering::Relaxed);
-        }
-        let millis = u64::try_from(now.elapsed.as_millis()).expect("no process runs for so long");
-        self.failed_at.store(millis + 1, Ordering::Relaxed);
-        self.marks
-            .fetch_and(!EntryMark::Refreshing.bit(), Ordering::Relaxed);
-    }
-
-    /// Whether the last attempt to replace it failed, and it was Atlas that failed.
-    pub(super) fn has_failed(&self) -> bool {
-        self.failed_at.load(Ordering::Relaxed) > 0 && self.held_back().is_none()
-    }
-
-    /// The rule that has held back the last call to refresh it.
-    pub(super) fn held_back(&self) -> Option<HeldBack> {
-        let place = usize::from(self.held_back.load(Ordering::Relaxed)).checked_sub(1)?;
-        HeldBack::ALL.get(place).copied()
-    }
-
-    /// How long ago the last attempt to replace it failed.
-    pub(super) fn failed_since(&self, now: Moment) -> Option<Duration> {
-        let millis = self.failed_at.load(Ordering::Relaxed).checked_sub(1)?;
-        Some(now.elapsed.saturating_sub(Duration::from_millis(millis)))
-    }
-
-    /// Whether it is too early for another attempt (backoff): ever longer while Atlas fails, and a moment after
-    /// we have held a call back, which has cost nothing.
-    pub(super) fn waits_after_failure(&self, now: Moment) -> bool {
-        let pause = if self.held_back().is_some() {
-            AFTER_HOLDING_BACK
-        } else {
-            pause_after(self.failures.load(Ordering::Relaxed))
-        };
-        self.failed_within(now, pause)
-    }
-
-    pub(super) fn failed_within(&self, now: Moment, span: Duration) -> bool {
-        self.failed_since(now).is_some_and(|since| since < span)
-    }
 }
 
 pub(super) fn micros(span: Duration) -> u64 {
     u64::try_from(span.as_micros()).expect("no process runs for 584,000 years")
 }
-
-const AFTER_HOLDING_BACK: Duration = Duration::from_secs(1);
 
 /// Bodies up to this length leave as they are: 494 bytes shrink to 281, which fit into the same packet.
 pub(crate) const WORTH_COMPRESSING: usize = 8 << 10;

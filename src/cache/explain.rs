@@ -14,17 +14,13 @@ use crate::upstream::HeldBack;
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Explanation {
-    /// What a lookup would find.
     pub(crate) state: KeyState,
     /// Why, in one sentence.
     pub(crate) why: String,
-    /// The list, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) list: Option<ListFacts>,
-    /// The absence, if one is remembered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) absence: Option<AbsenceFacts>,
-    /// The fetch under way, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) fetch: Option<FetchFacts>,
 }
@@ -47,7 +43,6 @@ pub(crate) enum KeyState {
     Stale,
 }
 
-/// What is known of a list.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ListFacts {
@@ -68,24 +63,18 @@ pub(crate) struct ListFacts {
     pub(crate) next_expiry_in_seconds: Option<u64>,
     /// Certificates that are served, and all that Atlas listed.
     pub(crate) certificates: usize,
-    /// Certificates that Atlas listed.
     pub(crate) listed: usize,
-    /// The fetch that brought it.
     pub(crate) fill_id: String,
     /// The replica whose fetch that was, if it was another one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) fill_replica: Option<String>,
-    /// Pages of that fetch.
     pub(crate) pages: u32,
-    /// Calls of that fetch.
     pub(crate) calls: u32,
-    /// Which credential asked.
     pub(crate) credential: String,
     /// The validator of the usual answer.
     pub(crate) etag: String,
     /// Bytes of memory.
     pub(crate) bytes: usize,
-    /// Whether it was refreshed ahead.
     pub(crate) refreshed_ahead: bool,
     /// Whether a soft purge, or a clock that ran ahead, has ended its fresh life.
     pub(crate) softly_purged: bool,
@@ -102,20 +91,16 @@ pub(crate) struct ListFacts {
     pub(crate) segments: Vec<&'static str>,
 }
 
-/// What is known of an absence.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct AbsenceFacts {
-    /// Atlas's code.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) error_code: Option<String>,
     /// For how many more seconds Atlas is not asked.
     pub(crate) ttl_seconds: u64,
-    /// The fetch that brought it.
     pub(crate) fill_id: String,
 }
 
-/// What is known of a fetch under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct FetchFacts {
@@ -123,7 +108,6 @@ pub(crate) struct FetchFacts {
     pub(crate) number: u32,
     /// Since how many milliseconds it is under way.
     pub(crate) since_milliseconds: u64,
-    /// How many wait for it.
     pub(crate) waiters: usize,
 }
 

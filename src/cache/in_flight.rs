@@ -11,25 +11,28 @@
 //! Each fetch of a task has a number, its generation; a waiter names the first one that will do.
 
 mod task;
+mod waiter;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ahash::RandomState;
-use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::watch;
 use tracing::Instrument;
 
-pub(super) use self::task::FetchList;
 use self::task::{FetchTask, NextFetch};
+use self::waiter::Waiters;
 use super::entry::EntryMark;
 use super::key::Stays;
 use super::{Ask, CacheEntry, CacheMode, FillId, Found, Inner, NotAdmitted, NotFound, Purge, Role};
 use crate::atlas::CertQuery;
 use crate::telemetry::metrics::cache::CacheMetrics;
 use crate::upstream::{FetchError, Urgency, Verdict};
+
+pub(super) use self::task::FetchList;
+pub(super) use self::waiter::Waiter;
 
 /// The fetches under way, by what they fetch.
 #[derive(Debug)]
@@ -58,13 +61,6 @@ pub(super) struct InFlightFetch {
     progress: watch::Receiver<FetchProgress>,
 }
 
-/// How many callers wait for a fetch.
-#[derive(Debug, Default)]
-struct Waiters {
-    leaders: AtomicUsize,
-    followers: AtomicUsize,
-}
-
 /// What a task has brought so far.
 #[derive(Clone, Debug, Default)]
 struct FetchProgress {
@@ -87,24 +83,9 @@ pub(super) enum FetchOutcome {
     },
 }
 
-/// A caller that waits for a fetch. Dropped, it costs the others nothing.
-#[derive(Debug)]
-pub(super) struct Waiter {
-    progress: watch::Receiver<FetchProgress>,
-    required_generation: u32,
-    /// Whether the fetch is made because of this caller.
-    pub(super) leads: bool,
-    pub(super) began: Duration,
-    pub(super) urgency: Urgency,
-    waiters: Arc<Waiters>,
-    gauge: Gauge,
-}
-
-/// What came of joining a fetch.
-pub(super) enum Joined {
+pub(super) enum JoinOutcome {
     /// The answer had come meanwhile.
     Answered(Box<Result<Found, NotFound>>),
-    /// The limit of waiters is reached.
     Full,
     /// The caller that would cause the fetch may not.
     NotAdmitted(NotAdmitted),
@@ -148,20 +129,6 @@ impl InFlight {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn waiter(&self, fetch: &InFlightFetch, required_generation: u32, leads: bool) -> Waiter {
-        fetch.waiters.of(leads).fetch_add(1, Ordering::Relaxed);
-        self.metrics.waiters.inc();
-        Waiter {
-            progress: fetch.progress.clone(),
-            required_generation,
-            leads,
-            began: fetch.began,
-            urgency: fetch.urgency,
-            waiters: Arc::clone(&fetch.waiters),
-            gauge: self.metrics.waiters.clone(),
-        }
-    }
-
     fn is_full(&self, waiters_of_key: usize) -> bool {
         let full =
             self.metrics.waiters.get() >= MOST_WAITERS || waiters_of_key >= MOST_WAITERS_PER_KEY;
@@ -180,30 +147,30 @@ impl Inner {
         urgency: Urgency,
         admit: impl FnOnce(Role) -> Result<(), NotAdmitted>,
         fetch_list: FetchList,
-    ) -> Joined {
+    ) -> JoinOutcome {
         let mut table = self.in_flight.lock();
         if let Some(fetch) = table.get_mut(query) {
             return self.follow(fetch, ask, urgency, admit);
         }
         // A fetch may have ended since the cache was asked.
         if let Some(answer) = self.cached_answer(query, ask) {
-            return Joined::Answered(Box::new(answer));
+            return JoinOutcome::Answered(Box::new(answer));
         }
         if self.in_flight.is_full(0) {
-            return Joined::Full;
+            return JoinOutcome::Full;
         }
         // Only now it is known which caller leads.
         if let Err(why) = admit(Role::Leader) {
-            return Joined::NotAdmitted(why);
+            return JoinOutcome::NotAdmitted(why);
         }
         let forced = ask.mode == CacheMode::ForceRefresh;
         if forced {
             self.metrics.refreshes_forced.inc();
         }
         let begun = InFlightFetch::new(ask.now.elapsed, urgency, forced);
-        let waiter = self.in_flight.waiter(&begun.0, 1, true);
+        let waiter = Waiter::new(&begun.0, 1, true, &self.metrics.waiters);
         self.begin(table, (query, ask), begun, fetch_list);
-        Joined::Waiter(waiter)
+        JoinOutcome::Waiter(waiter)
     }
 
     fn follow(
@@ -212,9 +179,9 @@ impl Inner {
         ask: Ask<'_>,
         urgency: Urgency,
         admit: impl FnOnce(Role) -> Result<(), NotAdmitted>,
-    ) -> Joined {
+    ) -> JoinOutcome {
         if self.in_flight.is_full(fetch.waiters.count()) {
-            return Joined::Full;
+            return JoinOutcome::Full;
         }
         let interval = self.config.load().min_refresh_interval;
         // A fetch that another caller has just forced will do.
@@ -227,13 +194,14 @@ impl Inner {
             Role::Follower
         };
         if let Err(why) = admit(role) {
-            return Joined::NotAdmitted(why);
+            return JoinOutcome::NotAdmitted(why);
         }
         let (required_generation, leads) = fetch.require(forces, urgency);
         if leads {
             self.metrics.refreshes_forced.inc();
         }
-        Joined::Waiter(self.in_flight.waiter(fetch, required_generation, leads))
+        let gauge = &self.metrics.waiters;
+        JoinOutcome::Waiter(Waiter::new(fetch, required_generation, leads, gauge))
     }
 
     /// Begins a fetch that no caller waits for (refresh-ahead), unless one is under way.
@@ -265,7 +233,7 @@ impl Inner {
             return None;
         }
         let begun = InFlightFetch::new(ask.now.elapsed, Urgency::Warm, false);
-        let waiter = self.in_flight.waiter(&begun.0, 1, true);
+        let waiter = Waiter::new(&begun.0, 1, true, &self.metrics.waiters);
         self.begin(table, (query, ask), begun, fetch_list);
         Some(waiter)
     }
@@ -353,7 +321,6 @@ impl InFlightFetch {
         (fetch, sender)
     }
 
-    /// Whether the fetch under way was forced.
     pub(super) fn is_forced(&self) -> bool {
         self.forced_at == self.generation
     }
@@ -390,40 +357,6 @@ impl InFlightFetch {
             urgency: self.urgency,
             forced: self.is_forced(),
         }
-    }
-}
-
-impl Waiters {
-    fn of(&self, leads: bool) -> &AtomicUsize {
-        if leads {
-            &self.leaders
-        } else {
-            &self.followers
-        }
-    }
-
-    fn count(&self) -> usize {
-        self.leaders.load(Ordering::Relaxed) + self.followers.load(Ordering::Relaxed)
-    }
-}
-
-impl Waiter {
-    /// Waits for the outcome; `None` if the task died.
-    pub(super) async fn outcome(&mut self) -> Option<FetchOutcome> {
-        let (required, leads) = (self.required_generation, self.leads);
-        let serves = |progress: &FetchProgress| {
-            progress.outcome.is_some()
-                && progress.generation >= required
-                && (leads || !progress.repeated)
-        };
-        self.progress.wait_for(serves).await.ok()?.outcome.clone()
-    }
-}
-
-impl Drop for Waiter {
-    fn drop(&mut self) {
-        self.waiters.of(self.leads).fetch_sub(1, Ordering::Relaxed);
-        self.gauge.dec();
     }
 }
 

@@ -6,29 +6,27 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::entry::{EntryMark, micros};
+use super::entry::EntryMark;
 use super::freshness::pause_after;
-use super::in_flight::{FetchList, FetchOutcome, InFlightFetch, Joined, Waiter};
-use super::key::Stays;
+use super::in_flight::{FetchList, FetchOutcome, JoinOutcome, Waiter};
 use super::store::Absence;
 use super::{
-    Ask, CacheEntry, CacheMode, CacheStatus, Found, Freshness, Inner, NotAdmitted, NotFound, Purge,
-    Role, Staleness,
+    Ask, CacheEntry, CacheMode, CacheStatus, Found, Freshness, Inner, NotAdmitted, NotFound, Role,
+    Staleness,
 };
-use uuid::Uuid;
-
 use crate::atlas::CertQuery;
 use crate::system::Moment;
 use crate::upstream::{Urgency, Verdict};
 
 /// What the cache has for a query.
 enum CacheAnswer {
-    /// The answer.
     Final(Result<Found, NotFound>),
     /// The answer, and it is time to refresh it ahead of its end.
     Due(Found),
     /// Nothing that will do. A stale list may be there.
-    Miss { stale: Option<Arc<CacheEntry>> },
+    Miss {
+        stale: Option<Arc<CacheEntry>>,
+    },
 }
 
 impl Inner {
@@ -69,18 +67,18 @@ impl Inner {
             Urgency::Miss
         };
         let waiter = match self.join((query, ask), urgency, admit, fetch) {
-            Joined::Answered(answer) => return *answer,
-            Joined::Full => {
+            JoinOutcome::Answered(answer) => return *answer,
+            JoinOutcome::Full => {
                 let old = self.stale(query, Staleness::Slow);
                 return old.ok_or(NotFound::TooManyWaiters {
                     retry_after: FULL_RETRY_AFTER,
                 });
             }
-            Joined::NotAdmitted(why) => {
+            JoinOutcome::NotAdmitted(why) => {
                 let old = self.stale(query, why.staleness());
                 return old.ok_or(NotFound::NotAdmitted(why));
             }
-            Joined::Waiter(waiter) => waiter,
+            JoinOutcome::Waiter(waiter) => waiter,
         };
         // A caller that forces a refresh waits for it. Any other can fall back on the stale list, so an Atlas
         // that hangs delays it only a little.
@@ -286,132 +284,8 @@ impl Inner {
             as_of: now,
         }
     }
-
-    /// Stores what a fetch brought, or forgets what the fetch has disproved.
-    pub(super) fn remember(
-        &self,
-        query: &CertQuery,
-        outcome: &FetchOutcome,
-        fetch: &InFlightFetch,
-        now: Moment,
-    ) {
-        let config = self.config.load();
-        match outcome {
-            FetchOutcome::Arrived(entry) => {
-                self.arrived_at
-                    .fetch_max(micros(now.elapsed), Ordering::Relaxed);
-                self.store.put(query, entry);
-            }
-            FetchOutcome::Failed {
-                error,
-                fill_id,
-                ago,
-                old,
-            } => {
-                let may_serve = matches!(error.verdict(), Verdict::HeldBack(_) | Verdict::Outage);
-                if let (true, Some(old), None) = (may_serve, old, self.store.get(query)) {
-                    self.store.put(query, old);
-                }
-                let known_at = now.before(*ago);
-                let absence = |failures, span| Absence {
-                    error: Arc::clone(error),
-                    fill_id: *fill_id,
-                    failures,
-                    forced: fetch.is_forced().then_some(fetch.began),
-                    known_at,
-                    ttl: span,
-                };
-                match error.verdict() {
-                    Verdict::Missing if config.negative_ttl.is_zero() => {
-                        self.store.forget(query);
-                    }
-                    Verdict::Missing => {
-                        let absence = absence(0, config.negative_ttl);
-                        self.store.put_absence(query, absence);
-                    }
-                    Verdict::HeldBack(why) => {
-                        if let Some(entry) = self.store.get(query) {
-                            entry.note_failure(now, Some(why));
-                        }
-                    }
-                    verdict @ (Verdict::Denial | Verdict::Outage) => {
-                        if verdict == Verdict::Outage
-                            && let Some(entry) = self.living(query, now)
-                        {
-                            entry.note_failure(now, None);
-                        } else if error.stats.calls > 0 {
-                            let failures = self.failures(query).saturating_add(1);
-                            let absence = absence(failures, pause_after(failures));
-                            self.store.put_absence(query, absence);
-                        } else if verdict == Verdict::Denial {
-                            self.store.forget(query);
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    /// A list that may still be served.
-    fn living(&self, query: &CertQuery, now: Moment) -> Option<Arc<CacheEntry>> {
-        let stale_if_error = self.config.load().stale_if_error;
-        let entry = self.store.get(query)?;
-        (entry.freshness(now, stale_if_error) != Freshness::Dead).then_some(entry)
-    }
-
-    /// How often in a row a list that is not stored could not be had.
-    fn failures(&self, query: &CertQuery) -> u8 {
-        self.store
-            .absence(query)
-            .map_or(0, |absence| absence.failures)
-    }
-
-    /// Whether the last fetch of a list has failed, so that the next one tries each call once.
-    pub(super) fn has_failed(&self, query: &CertQuery) -> bool {
-        self.failures(query) > 0
-            || self
-                .store
-                .get(query)
-                .is_some_and(|entry| entry.has_failed())
-    }
-
-    pub(super) fn purge(&self, what: &Purge, soft: bool, stays: &Stays<'_>) -> u64 {
-        // First the fetches under way, then the store: one that ends in between is invalidated already.
-        self.in_flight.invalidate(what, soft, stays);
-        match what {
-            Purge::All => self.store.purge(None, soft, stays),
-            Purge::Project(project) => self.store.purge(Some(*project), soft, stays),
-            Purge::Key(query) if soft => self.store.mark_stale(query).into(),
-            Purge::Key(query) => self.store.forget(query).into(),
-        }
-    }
-
-    pub(super) fn mark_changed(&self, query: &CertQuery, fill_id: Uuid) {
-        let is_older = |entry: Arc<CacheEntry>| entry.fill_id().uuid() != fill_id;
-        if self.store.get(query).is_some_and(is_older) {
-            self.store.mark_stale(query);
-        } else if self.store.absence(query).is_some() {
-            self.store.forget(query);
-        }
-    }
-
-    pub(super) fn sweep(&self, now: Moment) {
-        let stale_if_error = self.config.load().stale_if_error;
-        self.store.sweep(
-            |entry| entry.freshness(now, stale_if_error) == Freshness::Dead,
-            // Remembered for a while longer, a failure makes the next pause longer.
-            |absence| {
-                let kept = match absence.failures {
-                    0 => absence.ttl,
-                    _ => 3 * absence.ttl,
-                };
-                now.since(absence.known_at) >= kept
-            },
-        );
-    }
 }
 
-/// Whether another replica's fetch has brought it.
 fn is_of_another_replica(outcome: Option<&FetchOutcome>) -> bool {
     matches!(outcome, Some(FetchOutcome::Arrived(entry)) if entry.cost().replica.is_some())
 }

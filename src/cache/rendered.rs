@@ -1,25 +1,20 @@
-//! The bytes of an answer: the document, its `ETag` and its compressed forms.
+//! The document of an answer, with its `ETag`, plain or compressed.
 //!
 //! The first answer lies in memory around the list itself, so a small entry holds its certificates once. An
 //! answer to another address or in another form, and every one after a certificate has expired, is made from
 //! [`Unexpired`]: a head of its own, the one list in memory, a tail of its own.
 
-use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
-use aws_lc_rs::digest;
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::HeaderValue;
-use tokio::sync::OnceCell;
-use tokio::task::spawn_blocking;
 
+use super::compressed_forms::CompressedForms;
 use super::encoding::{Encoding, Text};
-use super::splice::Packed;
-use crate::atlas::{CertQuery, Certificate, CertificateList, Timestamp};
+use super::tag::Tag;
+use crate::atlas::{CertQuery, CertificateList, Timestamp};
 
 /// How the caller addressed this gateway; what stands before `/groups/` in `links`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,17 +34,8 @@ pub struct Usual {
     pub body: Text,
     /// Its strong validator.
     pub(crate) etag: HeaderValue,
-    /// How many certificates are in it.
     pub(crate) certificates: usize,
 }
-
-/// What a strong `ETag` is made of: the first 96 bits of the SHA-256 of the certificates' bytes, in
-/// Atlas's order, as Base64.
-///
-/// It is made of what Atlas said, not of `links`, so fetching the same certificates again keeps it.
-/// Its URL belongs to a validator (RFC 9110, section 8.8), and so the address need not.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Tag([u8; Self::LENGTH]);
 
 /// What of a list is unexpired for some time: the list that every form is made of, and its compressed forms.
 #[derive(Debug)]
@@ -57,47 +43,12 @@ pub(crate) struct Unexpired {
     /// Shares the memory of the whole list while nothing has expired.
     list: CertificateList,
     tag: Tag,
-    /// The wall clock's times at which no other certificates would be in it: from, and until before.
+    /// From when, and until before when, no other certificates are unexpired.
     valid: (Timestamp, Timestamp),
     /// The last small answer to another address than the leader's.
     small: ArcSwapOption<Usual>,
     indented: OnceLock<usize>,
     forms: OnceLock<Box<CompressedForms>>,
-}
-
-#[derive(Debug, Default)]
-struct CompressedForms {
-    brotli: CompressedForm,
-    gzip: CompressedForm,
-    zstd: CompressedForm,
-    /// Pages that were asked for, each in the place that its number says.
-    pages: [ArcSwapOption<CompressedPage>; PLACES],
-}
-
-/// A list in one encoding.
-#[derive(Debug, Default)]
-struct CompressedForm {
-    /// Made for the first caller that takes it, while others wait; `None` where it is no smaller.
-    packed: OnceCell<Option<Packed>>,
-    /// The last usual answer.
-    usual: ArcSwapOption<Put>,
-    /// Others that were asked for, each in the place that its head's length says.
-    others: [ArcSwapOption<Put>; PLACES],
-}
-
-/// A part of a list in one encoding.
-#[derive(Debug)]
-struct CompressedPage {
-    encoding: Encoding,
-    put: Put,
-}
-
-/// A compressed list, or a part of it, between a head and a tail.
-#[derive(Debug)]
-struct Put {
-    head: Vec<u8>,
-    tail: Vec<u8>,
-    text: Text,
 }
 
 impl Address<'_> {
@@ -112,80 +63,6 @@ impl Address<'_> {
         json.push_str("/databaseUsers/");
         json.extend(query.username.to_path_segment());
         json.push_str("/certs");
-    }
-}
-
-impl Tag {
-    const LENGTH: usize = 16;
-
-    /// The tag of `certificates`.
-    pub fn of<'a>(certificates: impl Iterator<Item = Certificate<'a>>) -> Self {
-        let mut context = digest::Context::new(&digest::SHA256);
-        for certificate in certificates {
-            context.update(certificate.json.as_bytes());
-            context.update(b",");
-        }
-        let hash = context.finish();
-        let hash = hash.as_ref().first_chunk::<12>();
-        let mut tag = [0; Self::LENGTH];
-        URL_SAFE_NO_PAD
-            .encode_slice(hash.expect("SHA-256 has 32 bytes"), &mut tag)
-            .expect("12 bytes are 16 characters of Base64");
-        Self(tag)
-    }
-
-    fn as_str(&self) -> &str {
-        str::from_utf8(&self.0).expect("Base64 is ASCII")
-    }
-
-    /// The value of the usual form's `ETag`, ASCII.
-    pub(crate) fn as_bytes(&self) -> &[u8; Self::LENGTH] {
-        &self.0
-    }
-
-    /// The header for one form of the list: `variant` is empty for the usual one, and differs for each
-    /// other (a page, an indented one, a compressed one).
-    pub(crate) fn header(self, variant: &[&str]) -> HeaderValue {
-        let mut value = Vec::with_capacity(USUAL_TAG);
-        value.push(b'"');
-        value.extend_from_slice(&self.0);
-        for part in variant {
-            value.extend_from_slice(part.as_bytes());
-        }
-        value.push(b'"');
-        HeaderValue::from_maybe_shared(Bytes::from(value)).expect("a tag and its variant are ASCII")
-    }
-}
-
-impl fmt::Display for Tag {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl fmt::Debug for Tag {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Tag({self})")
-    }
-}
-
-impl CompressedForm {
-    fn put(&self, head: &[u8], tail: &[u8]) -> Option<Arc<Put>> {
-        let packed = self.packed.get()?.as_ref()?;
-        let place = self.others.get(head.len() % PLACES)?;
-        if let Some(last) = &*place.load()
-            && last.head == head
-            && last.tail == tail
-        {
-            return Some(Arc::clone(last));
-        }
-        let put = Arc::new(Put {
-            head: head.to_vec(),
-            tail: tail.to_vec(),
-            text: packed.splice(head, tail),
-        });
-        place.store(Some(Arc::clone(&put)));
-        Some(put)
     }
 }
 
@@ -222,7 +99,7 @@ pub(super) fn enclosed_tag(list: &CertificateList, length: u32) -> Option<Tag> {
     let length = usize::try_from(length).ok()?;
     let (_, quoted_tag) = list.enclosure().split_at_checked(length)?;
     let (tag, _) = quoted_tag.get(1..)?.split_first_chunk()?;
-    Some(Tag(*tag))
+    Some(Tag::from_bytes(*tag))
 }
 
 /// Where the list that [`enclose`] has enclosed is, as a part of a JSON text; `None` where its answer is
@@ -293,7 +170,6 @@ impl Unexpired {
         from <= now && now < until
     }
 
-    /// How many certificates there are.
     pub(crate) fn len(&self) -> usize {
         self.list.len()
     }
@@ -313,7 +189,6 @@ impl Unexpired {
         *self.indented.get_or_init(measure)
     }
 
-    /// The usual answer to `address`.
     pub(super) fn usual(&self, query: &CertQuery, address: Address<'_>) -> Usual {
         let list = self.list.joined();
         let (head, tail) = (|| head(query, address), || tail(self.len()));
@@ -345,7 +220,7 @@ impl Unexpired {
         address: Address<'_>,
         encoding: Encoding,
     ) -> Option<Text> {
-        let form = self.form(encoding);
+        let form = self.forms().of(encoding);
         if let Some(last) = &*form.usual.load()
             && speaks_of(&last.head, address)
         {
@@ -359,7 +234,7 @@ impl Unexpired {
 
     /// The compressed form of all certificates between `head` and `tail`, on the same terms.
     pub(crate) fn splice(&self, encoding: Encoding, head: &[u8], tail: &[u8]) -> Option<Text> {
-        let put = self.form(encoding).put(head, tail)?;
+        let put = self.forms().of(encoding).put(head, tail)?;
         Some(put.text.clone())
     }
 
@@ -369,55 +244,25 @@ impl Unexpired {
         &self,
         encoding: Encoding,
         number: u32,
-        (head, tail): (&[u8], &[u8]),
+        head_and_tail: (&[u8], &[u8]),
         make: impl FnOnce() -> Option<Vec<u8>>,
     ) -> Option<Text> {
-        let forms = self.forms.get_or_init(Box::default);
-        let place = usize::try_from(number).ok()? % PLACES;
-        let place = forms.pages.get(place)?;
-        if let Some(page) = &*place.load()
-            && page.encoding == encoding
-            && page.put.head == head
-            && page.put.tail == tail
-        {
-            return Some(page.put.text.clone());
-        }
-        let text = Text::Whole(Bytes::from(make()?));
-        let put = Put {
-            head: head.to_vec(),
-            tail: tail.to_vec(),
-            text: text.clone(),
-        };
-        place.store(Some(Arc::new(CompressedPage { encoding, put })));
-        Some(text)
+        self.forms().page(encoding, number, head_and_tail, make)
     }
 
     /// Whether the list has not been compressed yet.
     pub(super) fn lacks(&self, encoding: Encoding) -> bool {
-        !self.form(encoding).packed.initialized()
+        !self.forms().of(encoding).is_made()
     }
 
     /// Compresses the list on a blocking thread, or waits for the call that does. Says whether this one has.
     pub(super) async fn compress(&self, encoding: Encoding) -> bool {
-        let mut is_ours = false;
-        let (list, ours) = (self.list.joined(), &mut is_ours);
-        let making = move || async move {
-            *ours = true;
-            let made = spawn_blocking(move || Packed::pack(encoding, &list));
-            // A panic in there is no reason not to answer.
-            made.await.ok().flatten()
-        };
-        self.form(encoding).packed.get_or_init(making).await;
-        is_ours
+        let form = self.forms().of(encoding);
+        form.make(encoding, self.list.joined()).await
     }
 
-    fn form(&self, encoding: Encoding) -> &CompressedForm {
-        let forms = self.forms.get_or_init(Box::default);
-        match encoding {
-            Encoding::Brotli => &forms.brotli,
-            Encoding::Gzip => &forms.gzip,
-            Encoding::Zstd => &forms.zstd,
-        }
+    fn forms(&self) -> &CompressedForms {
+        self.forms.get_or_init(Box::default)
     }
 }
 
@@ -451,17 +296,12 @@ fn tail(certificates: usize) -> String {
     tail
 }
 
-/// How many compressed answers are kept besides the usual one, which share the list's own blocks; and how
-/// many pages, which do not, but are parts of it.
-const PLACES: usize = 4;
 const BEGINNING: Timestamp = Timestamp::from_micros(i64::MIN);
 const END: Timestamp = Timestamp::from_micros(i64::MAX);
 /// Shorter lists are copied: that costs less than to write three pieces.
 const WORTH_SPLICING: usize = 8 << 10;
 const HREF: &str = "{\"links\":[{\"href\":\"";
 const BEHIND_URL: &str = "\",\"rel\":\"self\"}],\"results\":[";
-/// Nearly every variant fits.
-const USUAL_TAG: usize = 48;
 /// Most heads fit, and every tail with the quoted tag behind it.
 const USUAL_HEAD: usize = 256;
 const USUAL_TAIL: usize = 64;

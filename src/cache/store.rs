@@ -10,8 +10,9 @@ use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 
 use super::CacheStatus;
-use super::entry::{CacheEntry, EntryMark, FillId};
+use super::entry::{CacheEntry, EntryMark};
 use super::fetch_history::FetchHistory;
+use super::fill_id::FillId;
 use super::key::{CacheKey, IndexKey, KeyIndex, KeyRef, Stays};
 use crate::atlas::{CertQuery, ProjectId};
 use crate::system::Moment;

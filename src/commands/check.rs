@@ -14,7 +14,7 @@ use crate::system::Clock;
 
 /// What `check` is told.
 #[derive(Debug, Args)]
-pub(crate) struct Arguments {
+pub(crate) struct CheckArguments {
     #[command(flatten)]
     config: ConfigArguments,
     /// Also tries all that the gateway would ask or open: a token and a page with every credential, the keys of
@@ -28,7 +28,7 @@ pub(crate) struct Arguments {
     access: access::AccessArguments,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> ExitStatus {
+pub(crate) fn run(arguments: &CheckArguments) -> ExitStatus {
     let config = match arguments.config.source().read() {
         Ok(config) => config,
         Err(refused) => {

@@ -25,7 +25,7 @@ use crate::system::{Clock, Elapsed};
 
 /// What `health` is told.
 #[derive(Debug, Args)]
-pub(crate) struct Arguments {
+pub(crate) struct HealthArguments {
     /// What to ask: `/healthz` for whether the process serves, `/readyz` for whether it should be given
     /// requests. Plain HTTP, as the admin listener speaks it.
     #[arg(
@@ -54,7 +54,7 @@ enum Unhealthy {
     Silent(#[from] io::Error),
 }
 
-pub(crate) fn run(arguments: &Arguments) -> ExitStatus {
+pub(crate) fn run(arguments: &HealthArguments) -> ExitStatus {
     let patience = Duration::from_secs(arguments.timeout);
     let url = match &arguments.config {
         Some(file) => match ConfigSource::new(file).read() {

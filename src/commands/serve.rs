@@ -25,12 +25,12 @@ use signals::{SignalRequest, Signals};
 
 /// What `serve` is told.
 #[derive(Debug, Args)]
-pub(crate) struct Arguments {
+pub(crate) struct ServeArguments {
     #[command(flatten)]
     config: ConfigArguments,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> ExitStatus {
+pub(crate) fn run(arguments: &ServeArguments) -> ExitStatus {
     // Before there are other threads, as it asks for.
     let passed = sockets::take();
     let (log, _end_of_log) = match LogQueue::to_standard_error(log_lines_dropped()) {
@@ -60,7 +60,11 @@ pub(crate) fn run(arguments: &Arguments) -> ExitStatus {
 }
 
 /// Serves, and listens to signals before anything else: one that comes early is not lost.
-async fn signalled(arguments: &Arguments, passed: PassedSockets, log: &LogQueue) -> ExitStatus {
+async fn signalled(
+    arguments: &ServeArguments,
+    passed: PassedSockets,
+    log: &LogQueue,
+) -> ExitStatus {
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(error) => return failed(log, &format_args!("cannot listen to signals: {error}")),

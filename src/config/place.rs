@@ -27,8 +27,8 @@ impl RemovedItems {
         let mut whole = String::new();
         for step in steps(place) {
             match step {
-                Step::Key(key) => push_key(&mut whole, key),
-                Step::Index(mut at) => {
+                PlaceStep::Key(key) => push_key(&mut whole, key),
+                PlaceStep::Index(mut at) => {
                     for gone in self.0.get(&whole).into_iter().flatten() {
                         at += usize::from(*gone <= at);
                     }
@@ -136,8 +136,8 @@ pub(super) fn line_of(text: &str, place: &str) -> Option<usize> {
     let mut found = None;
     for step in steps(place) {
         let value = match step {
-            Step::Key(key) => table.and_then(|table: &DeTable<'_>| table.get(key)),
-            Step::Index(at) => list.and_then(|list: &toml::de::DeArray<'_>| list.get(at)),
+            PlaceStep::Key(key) => table.and_then(|table: &DeTable<'_>| table.get(key)),
+            PlaceStep::Index(at) => list.and_then(|list: &toml::de::DeArray<'_>| list.get(at)),
         };
         let Some(value) = value else { break };
         found = Some(value.span().start);
@@ -155,17 +155,17 @@ pub(super) fn line_of(text: &str, place: &str) -> Option<usize> {
     Some(before.matches('\n').count() + 1)
 }
 
-enum Step<'p> {
+enum PlaceStep<'p> {
     Key(&'p str),
     Index(usize),
 }
 
-fn steps(place: &str) -> impl Iterator<Item = Step<'_>> {
+fn steps(place: &str) -> impl Iterator<Item = PlaceStep<'_>> {
     place
         .split(['.', '['])
         .map(|part| match part.strip_suffix(']').map(str::parse) {
-            Some(Ok(at)) => Step::Index(at),
-            Some(Err(_)) | None => Step::Key(part),
+            Some(Ok(at)) => PlaceStep::Index(at),
+            Some(Err(_)) | None => PlaceStep::Key(part),
         })
 }
 

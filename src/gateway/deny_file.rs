@@ -18,12 +18,10 @@ use crate::system::{Settled, may_wait, read_owned, text_of};
 #[derive(Debug, Default)]
 pub(crate) struct DenyFile(Mutex<State>);
 
-/// A deny list as it was read.
 #[derive(Debug)]
 pub(crate) struct ReadList {
-    /// The list.
     pub(crate) list: DenyList,
-    /// The lines that deny nobody.
+    /// The lines that deny no caller.
     pub(crate) bad: Vec<BadLine>,
 }
 
@@ -122,7 +120,7 @@ impl Gateway {
                 info!(entries = list.len(), "the deny list was read");
                 bad.first().map(|first| {
                     format!(
-                        "{} of its lines deny nobody, the first of them: {first}",
+                        "{} of its lines deny no caller, the first of them: {first}",
                         bad.len()
                     )
                 })

@@ -10,7 +10,7 @@ use super::awaiting_record::{InFlightGuard, LookupRecord, close_refused};
 use super::{Gateway, Refusal, Rendered};
 use crate::atlas::{ProjectId, Timestamp};
 use crate::audit::{Arrival, Closing, InventoryQuery, Outcome, Refused, Unrecorded};
-use crate::insight::{Expirations, ExpirationsQuery, Inventory, InventoryState, Which, Within};
+use crate::insight::{Expirations, ExpirationsQuery, Inventory, InventoryState, Which, WithinDays};
 use crate::policy::Denied;
 use crate::telemetry::metrics::insight::ShownEndings;
 use crate::telemetry::metrics::lookups::Present;
@@ -18,10 +18,9 @@ use crate::telemetry::metrics::lookups::Present;
 /// A question about what expires, as it was asked.
 #[derive(Debug)]
 pub(crate) struct ExpirationsRequest<'r> {
-    /// The caller's token; `None` if there is none.
     pub(crate) token: Option<&'r [u8]>,
     pub(crate) query: InventoryQuery<'r>,
-    pub(crate) within: Within,
+    pub(crate) within: WithinDays,
     pub(crate) which: Which,
     /// Every user that Atlas has listed, not only those that are known.
     pub(crate) is_of_all: bool,

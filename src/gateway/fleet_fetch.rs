@@ -11,7 +11,6 @@ use crate::system::{Clock, Moment};
 use crate::telemetry::metrics::fleet::{FleetRejection, ListSource};
 use crate::upstream::{FetchError, Fetched, Urgency, Verdict};
 
-/// What a fetch of a fleet goes by.
 #[derive(Clone)]
 pub(super) struct FleetFetch {
     pub(super) fleet: Fleet,

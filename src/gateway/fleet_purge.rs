@@ -63,7 +63,7 @@ impl Gateway {
 
     async fn hear(&self, event: Option<FleetEvent>) {
         let Some(event) = event else {
-            // Something was lost: whoever asks for a list asks the fleet first.
+            // Something was lost, so each list is asked of the fleet before it is served again.
             self.forget(Purge::All, true).await;
             return;
         };

@@ -1,5 +1,5 @@
 //! The inventories of named projects: each day, or as often as is configured, every user that Atlas lists is asked
-//! about once, so that what expires is known of those whom nobody asks about, too.
+//! about once, so that what expires is known of users that no caller asks about, too.
 //!
 //! It costs one call for each user of whom nothing newer is known, at the lowest urgency: while less than two fifths
 //! of a project's bucket are left it waits.

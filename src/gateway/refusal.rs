@@ -29,11 +29,9 @@ pub(crate) enum Refusal {
         /// What Atlas said, or why it could not be asked.
         #[source]
         error: Arc<FetchError>,
-        /// Which fetch that was.
         fill_id: FillId,
         /// Whose fetch it was.
         status: CacheStatus,
-        /// What this lookup cost.
         upstream_calls: u32,
     },
     /// Every user was asked about, and there is no inventory of the project; after so long there may be the first.
@@ -45,16 +43,11 @@ pub(crate) enum Refusal {
     /// The issuer's keys have never been read.
     #[error("the issuer's keys are not known")]
     NoKeys,
-    /// No token came with the request.
     #[error("no token")]
     NoToken,
     /// Too many lookups, or too many of one list, are under way, or memory is short.
     #[error("too many lookups are under way")]
-    Overloaded {
-        /// When it is worth asking again.
-        retry_after: Duration,
-    },
-    /// A bug.
+    Overloaded { retry_after: Duration },
     #[error("the lookup panicked")]
     Panicked,
     /// The caller has had its share.
@@ -66,7 +59,6 @@ pub(crate) enum Refusal {
     /// The time for a whole request is over.
     #[error("the lookup took too long")]
     TimedOut,
-    /// The token was not accepted.
     #[error("the token was not accepted")]
     Unauthenticated(#[source] Unverified),
 }
@@ -94,7 +86,6 @@ impl Refusal {
         }
     }
 
-    /// What the lookup cost Atlas.
     pub(crate) fn upstream_calls(&self) -> u32 {
         match self {
             Self::Fetch { upstream_calls, .. } => *upstream_calls,

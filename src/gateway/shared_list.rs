@@ -75,7 +75,7 @@ enum Failure {
     Unreachable,
 }
 
-type Written = (Body, Vec<u8>);
+type WrittenBody = (Body, Vec<u8>);
 
 /// Of a list.
 pub(super) type WrittenList = (ListForm, Vec<u8>);
@@ -202,7 +202,7 @@ pub(super) fn read_list(
     merge(&bodies, project).filter(|_| rest.is_empty())
 }
 
-fn write_error(reason: &FetchErrorKind) -> Option<Written> {
+fn write_error(reason: &FetchErrorKind) -> Option<WrittenBody> {
     let failure = match reason {
         FetchErrorKind::Atlas(answer) => {
             let wait = answer.retry_after.map(|wait| wait.as_secs());

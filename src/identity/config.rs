@@ -48,10 +48,8 @@ pub struct IssuerConfig {
     /// What `aud`, or what stands in its place, must name: one of these.
     #[serde(default)]
     pub audiences: Vec<String>,
-    /// Which algorithms its tokens may be signed with.
     #[serde(default)]
     pub(crate) algorithms: Vec<Algorithm>,
-    /// Where its keys are published.
     pub(crate) jwks_url: Option<String>,
     /// Its OpenID Connect document, which says where its keys are published:
     /// `https://idp.example/.well-known/openid-configuration`.

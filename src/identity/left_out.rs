@@ -23,7 +23,7 @@ pub(super) enum UnusableKey {
     Malformed,
     #[error("`use`, `key_ops` or `alg` say that it is not for checking signatures")]
     Purpose,
-    #[error("it is a secret or a private key, with which whoever reads it can sign")]
+    #[error("it is a secret or a private key, and anyone who reads it can sign")]
     Secret,
     #[error("an RSA key has 2,048 to 8,192 bits and an odd exponent from 3 to 33 bits")]
     Size,

@@ -12,7 +12,7 @@ use crate::atlas::{CertQuery, ProjectId, Timestamp, Username};
 
 /// Within how many whole days a certificate ends; 0: it has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Within(pub(crate) u32);
+pub(crate) struct WithinDays(pub(crate) u32);
 
 /// Which certificates of a user count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub(crate) enum Which {
 #[derive(Clone, Debug)]
 pub(crate) struct ExpirationsQuery {
     pub(crate) project: ProjectId,
-    pub(crate) within: Within,
+    pub(crate) within: WithinDays,
     pub(crate) which: Which,
     /// Of its users; `None`: of those that are known.
     pub(crate) inventory: Option<Inventory>,
@@ -126,7 +126,7 @@ impl KnownLists {
     }
 }
 
-impl Within {
+impl WithinDays {
     pub(crate) const LONGEST: u32 = 800;
 
     fn span(self) -> Duration {

@@ -53,7 +53,7 @@ pub(super) struct KnownList {
     subjects: Arc<Subjects>,
     /// The last one to have ended, where there is none that has not.
     ended: Option<KnownCertificate>,
-    /// It stays to be compared with the next list, and is told to nobody.
+    /// It stays to be compared with the next list, and no caller is told of it.
     is_purged: bool,
 }
 

@@ -71,7 +71,7 @@ impl Config {
         if self.rules.is_empty() {
             config_errors.push(ConfigError::at(
                 "access.rules",
-                "nobody may ask anything without a rule; add [[access.rules]]",
+                "no caller may ask anything without a rule; add [[access.rules]]",
             ));
         }
         let mut names = HashMap::new();
@@ -191,7 +191,7 @@ impl Config {
                 if project.parse().is_ok_and(|id| !has_credential(&id)) {
                     // Known to be an id, so that it can be nothing else.
                     let message = format!(
-                        "no credential is for project {project}, so nobody gets anything of it; name it in \
+                        "no credential is for project {project}, so no caller gets anything of it; name it in \
                          atlas.credentials"
                     );
                     warn(".projects", &message);
@@ -222,7 +222,10 @@ impl RuleConfig {
             wrong("name", "a rule needs a name of printable characters");
         }
         if self.subjects.is_empty() {
-            wrong("subjects", "the rule matches nobody; [\"*\"] is everybody");
+            wrong(
+                "subjects",
+                "the rule matches no caller; [\"*\"] is every caller",
+            );
         }
         // An admin rule may leave both out: it looks nothing up, and administers everything.
         let nowhere_is_meant = self.admin && !self.deny;

@@ -150,7 +150,7 @@ fn within_descriptors(wanted: usize) -> usize {
         .unwrap_or(usize::MAX);
     let most = wanted.min(descriptors / 2);
     if most < wanted {
-        warn!("room for {most} connections only: the process may have {descriptors} descriptors");
+        warn!("only {most} connections are taken: the process may have {descriptors} descriptors");
     }
     most
 }

@@ -194,7 +194,7 @@ impl<'a> ListDocument<'a> {
                 continue;
             }
             while !part.is_empty() {
-                let mut made = Indented::with_room(WRITTEN_AT_A_TIME);
+                let mut made = Indented::with_capacity(WRITTEN_AT_A_TIME);
                 indenter.feed(&mut part, &mut made);
                 out.write_all(&made.into_bytes())?;
             }

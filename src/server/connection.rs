@@ -5,6 +5,7 @@
 //! head; what hyper needs is allocated when that head is whole.
 
 mod http2;
+mod http_connection;
 mod peer;
 mod protocol;
 mod slots;
@@ -14,11 +15,9 @@ mod stream;
 mod tests;
 mod timer;
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 use std::{io, iter};
 
@@ -27,7 +26,6 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use hyper::server::conn::{http1, http2 as h2};
 use hyper_util::rt::TokioIo;
-use hyper_util::server::graceful::GracefulConnection;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -38,7 +36,7 @@ use super::body::payload::SEND_BUFFER;
 use super::head::{HeadGuard, HeadLimits};
 use super::proxies::Proxies;
 use super::service::{ConnectionService, Handler};
-use super::tls::Tls;
+use super::tls::ServerTls;
 use super::unsent_budget::UnsentBudget;
 use super::{ServerLimits, proxy_protocol, tls};
 use crate::audit::Origin;
@@ -48,6 +46,7 @@ use crate::telemetry::metrics::connections::{ConnectionMetrics, Reason};
 use crate::telemetry::metrics::lookups::LookupMetrics;
 use crate::upstream::Jitter;
 
+use http_connection::HttpConnection;
 use http2::{BegunStreams, Http2Executor, Http2Service, Http2Streams};
 use protocol::{DetectedProtocol, detect_protocol};
 use socket::{HasSocket, Linger, WriteLimits, WriteTimeout};
@@ -56,16 +55,13 @@ use timer::ClockTimer;
 
 pub(crate) use peer::{ConnectionPeer, ConnectionState};
 pub(crate) use protocol::Protocol;
-pub(crate) use slots::Eviction;
-
-pub(crate) use slots::{ConnectionSlot, ConnectionSlots};
+pub(crate) use slots::{ConnectionSlot, ConnectionSlots, Eviction};
 
 /// What every connection of one listener shares.
 #[derive(Clone)]
 pub(crate) struct Listener {
     pub(crate) limits: ServerLimits,
-    /// TLS, where it is configured.
-    pub(crate) tls: Option<Tls>,
+    pub(crate) tls: Option<ServerTls>,
     /// Peers that are believed about whose connections and requests they bring.
     pub(crate) trusted_proxies: Proxies,
     /// Whether each of their connections begins with a header of the PROXY protocol.
@@ -75,7 +71,6 @@ pub(crate) struct Listener {
     pub(crate) stop: CancellationToken,
     /// Cancelled after `stop` when the requests in flight are to be given up, too.
     pub(crate) abort: CancellationToken,
-    /// The connections.
     pub(crate) tasks: TaskTracker,
     pub(crate) metrics: LookupMetrics,
     pub(crate) memory: Memory,
@@ -83,17 +78,6 @@ pub(crate) struct Listener {
     pub(crate) unsent: UnsentBudget,
     /// Whether requests may have bodies.
     pub(crate) bodies: bool,
-}
-
-type GracefulHttp = dyn GracefulConnection<Error = hyper::Error, Output = hyper::Result<()>> + Send;
-
-/// A connection that hyper serves.
-struct HttpConnection {
-    connection: Pin<Box<GracefulHttp>>,
-    /// Over HTTP/2; polled before the connection, which sends what they answer.
-    streams: Option<Http2Streams>,
-    /// Cancelled after the last answer.
-    last: CancellationToken,
 }
 
 impl Listener {
@@ -172,7 +156,7 @@ impl Listener {
 
     async fn begin_tls<H: Handler>(
         &self,
-        tls: &Tls,
+        tls: &ServerTls,
         stream: WriteTimeout,
         mut peer: ConnectionPeer,
         handler: Arc<H>,
@@ -383,30 +367,6 @@ impl Listener {
             // Dropped with the connection, a request is on record as abandoned.
             () = self.abort.cancelled() => Ok(()),
             () = slot.evicted() => Ok(()),
-        }
-    }
-}
-
-impl Future for HttpConnection {
-    type Output = hyper::Result<()>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self {
-            connection,
-            streams,
-            ..
-        } = &mut *self;
-        let Some(streams) = streams else {
-            return connection.as_mut().poll(context);
-        };
-        streams.poll(context);
-        loop {
-            if let Poll::Ready(ended) = connection.as_mut().poll(context) {
-                return Poll::Ready(ended);
-            }
-            if !streams.poll(context) {
-                return Poll::Pending;
-            }
         }
     }
 }

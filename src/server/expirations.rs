@@ -22,13 +22,13 @@ use super::unsent_budget::UnsentAccount;
 use crate::atlas::ProjectId;
 use crate::audit::{InventoryQuery, RequestId};
 use crate::gateway::{ExpirationsRequest, FoundExpirations, OVERLOAD_PAUSE, Refusal};
-use crate::insight::{Which, Within};
+use crate::insight::{Which, WithinDays};
 
 /// A well-formed question about what expires, still to be authenticated.
 #[derive(Debug)]
 pub(super) struct AskedExpirations<'r> {
     project: ProjectId,
-    within: Within,
+    within: WithinDays,
     /// As it stands in the answer: `30d`.
     within_text: String,
     which: Which,
@@ -92,7 +92,7 @@ impl<'r> AskedExpirations<'r> {
             None => accepted().ok_or(BadRequest::NotAcceptable)?,
         };
         let path = format!("{ROOT}{}{RESOURCE}", project.as_str());
-        let within = asked.within.unwrap_or(Within(USUAL_DAYS));
+        let within = asked.within.unwrap_or(WithinDays(USUAL_DAYS));
         Ok(Self {
             project,
             within,
@@ -114,7 +114,6 @@ impl<'r> AskedExpirations<'r> {
 }
 
 impl AskedExpirations<'_> {
-    /// What the gateway is asked.
     pub(super) fn request(&self) -> ExpirationsRequest<'_> {
         let (number, size) = self.page();
         let before = usize::try_from(number - 1).unwrap_or(usize::MAX);
@@ -199,7 +198,7 @@ impl AskedExpirations<'_> {
 /// What the query says.
 #[derive(Debug, Default)]
 struct Parameters {
-    within: Option<Within>,
+    within: Option<WithinDays>,
     which: Option<Which>,
     scope: Option<Scope>,
     format: Option<Format>,
@@ -294,11 +293,11 @@ impl Format {
     }
 }
 
-fn within(text: &str) -> Option<Within> {
+fn within(text: &str) -> Option<WithinDays> {
     let digits = text.strip_suffix('d')?;
     let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     let days = is_number.then(|| digits.parse().ok()).flatten()?;
-    (days <= Within::LONGEST).then_some(Within(days))
+    (days <= WithinDays::LONGEST).then_some(WithinDays(days))
 }
 
 fn which(text: &str) -> Option<Which> {

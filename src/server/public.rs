@@ -1,5 +1,7 @@
 //! The public listener's handler: from an HTTP request to a lookup, and from what came of it to the response.
 
+mod reply_form;
+
 use std::borrow::Cow;
 use std::future::Future;
 use std::pin::Pin;
@@ -10,11 +12,10 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Request, Response, Version, header};
+use http::{HeaderMap, Request, Response, Version};
 use http_body::Body as _;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
-use tracing::debug;
 
 use super::body::payload::ResponseBody;
 use super::connection::ConnectionPeer;
@@ -24,16 +25,16 @@ use super::hosts::Hosts;
 use super::proxies::Proxies;
 use super::public_url::PublicUrl;
 use super::request::{BadRequest, CertRequest, Received};
-use super::response::{REQUEST_ID, RenderedReply};
+use super::response::REQUEST_ID;
 use super::service::Handler;
-use super::unsent_budget::UnsentAccount;
-use super::{Config, request, response};
-use crate::audit::{Arrival, RequestId, Unrecorded};
+use super::{Config, request};
+use crate::audit::{Arrival, RequestId};
 use crate::cache::Found;
 use crate::gateway::{AwaitingRecord, Gateway, Refusal};
 use crate::memory::Stage;
 use crate::system::{Ids, Moment};
-use crate::telemetry::metrics::lookups::Present;
+
+use reply_form::ReplyForm;
 
 pub(crate) struct PublicHandler {
     gateway: Arc<Gateway>,
@@ -70,7 +71,6 @@ impl PublicHandler {
     reason = "in a box, each hit would cost an allocation"
 )]
 pub(crate) enum Answering {
-    /// A hit, which waits for its record.
     CachedReply(CachedReply),
     LookedUp(BoxFuture<'static, Response<ResponseBody>>),
 }
@@ -80,18 +80,6 @@ pub(crate) struct CachedReply {
     reply: AwaitingRecord<Response<ResponseBody>>,
     form: ReplyForm,
 }
-
-/// What the response to a request depends on besides its content.
-#[derive(Clone, Copy)]
-struct ReplyForm {
-    request_id: RequestId,
-    envelope: bool,
-    /// It is the last on its connection.
-    is_last: bool,
-}
-
-/// A response whose record is written, or cannot be.
-type Recorded = Result<(Response<ResponseBody>, Option<Present>), Unrecorded>;
 
 /// When a request arrived, and what its record calls it.
 #[derive(Clone, Copy)]
@@ -180,7 +168,6 @@ impl PublicHandler {
         form.finish(reply)
     }
 
-    /// Answers what expires in a project.
     async fn expirations(
         &self,
         project: &str,
@@ -367,7 +354,6 @@ fn arrival<'r>(
     }
 }
 
-/// Notes that a connection has brought a request that was authenticated.
 fn note_authenticated(peer: &ConnectionPeer, outcome: &Result<Found, Refusal>) {
     match outcome {
         Ok(_) => peer.state.set_authenticated(),
@@ -382,64 +368,6 @@ fn note_refused(peer: &ConnectionPeer, refusal: &Refusal) {
     | Refusal::TimedOut = refusal
     {
         peer.state.set_authenticated();
-    }
-}
-
-/// Every response is made here, so that none forgets how it ends.
-impl ReplyForm {
-    fn render(
-        &self,
-        outcome: &Result<Found, Refusal>,
-        asked: &CertRequest<'_>,
-        unsent: &UnsentAccount,
-    ) -> RenderedReply {
-        let mut rendered = match outcome {
-            Ok(found) => response::answered(found, asked, self.request_id, unsent),
-            Err(refusal) => return self.refuse(refusal),
-        };
-        self.close(&mut rendered.reply);
-        rendered
-    }
-
-    fn refuse(&self, refusal: &Refusal) -> RenderedReply {
-        let mut rendered = response::refused(refusal, self.request_id, self.envelope);
-        self.close(&mut rendered.reply);
-        rendered
-    }
-
-    fn reject(&self, refusal: &BadRequest) -> RenderedReply {
-        let mut rendered = response::bad_request(refusal, self.request_id, self.envelope);
-        self.close(&mut rendered.reply);
-        rendered
-    }
-
-    /// The response, now that its record is written, or that it cannot be.
-    fn finish(&self, reply: Recorded) -> Response<ResponseBody> {
-        match reply {
-            Ok((mut response, present)) => {
-                if let Some(present) = present {
-                    response.body_mut().count(present);
-                }
-                response
-            }
-            Err(problem) => self.unrecorded(problem),
-        }
-    }
-
-    fn unrecorded(&self, problem: Unrecorded) -> Response<ResponseBody> {
-        let request_id = self.request_id;
-        // Not louder, because anyone can cause it. The trail itself says once what is wrong.
-        debug!(%request_id, "not answered, because it is not on record: {problem}");
-        let mut response = response::unrecorded(request_id, self.envelope);
-        self.close(&mut response);
-        response
-    }
-
-    fn close(&self, response: &mut Response<ResponseBody>) {
-        if self.is_last {
-            let close = HeaderValue::from_static("close");
-            response.headers_mut().insert(header::CONNECTION, close);
-        }
     }
 }
 

@@ -27,9 +27,7 @@ use crate::gateway::LookupRequest;
 pub struct CertRequest<'r> {
     /// Which certificates.
     pub query: CertQuery,
-    /// How the answer is to be written.
     pub(crate) form: ListForm,
-    /// The media type of a successful answer.
     pub(crate) media_type: MediaType,
     /// The compression that the caller likes best of those that there are.
     pub(crate) encoding: Option<Encoding>,
@@ -43,13 +41,11 @@ pub struct CertRequest<'r> {
     pub(crate) is_absolute: bool,
     /// `GET` or `HEAD`.
     pub(crate) method: &'r Method,
-    /// The version of HTTP.
     pub(crate) protocol: Version,
     /// Whether the caller wants Atlas to be asked anew (`Cache-Control: no-cache`).
     pub(crate) no_cache: bool,
     /// The trace that the caller is in (W3C Trace Context).
     pub(crate) traceparent: Option<&'r str>,
-    /// The bearer token.
     pub(crate) credentials: BearerCredentials<'r>,
 }
 
@@ -175,7 +171,6 @@ impl<'r> CertRequest<'r> {
 }
 
 impl CertRequest<'_> {
-    /// What the gateway is asked.
     pub(crate) fn lookup(&self) -> LookupRequest<'_> {
         LookupRequest {
             token: match self.credentials {

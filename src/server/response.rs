@@ -150,7 +150,6 @@ pub(crate) enum AdminRefusal {
     /// One more that was refused than there may be.
     TooMany(TooManyRefusals),
     Unauthenticated,
-    /// A bug.
     Unexpected,
     /// A file of the trail cannot be read.
     Unreadable,

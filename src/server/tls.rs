@@ -51,7 +51,7 @@ impl Config {
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct Tls(Arc<ArcSwap<Loaded>>);
+pub(crate) struct ServerTls(Arc<ArcSwap<Loaded>>);
 
 #[derive(Debug)]
 struct Loaded {
@@ -61,7 +61,7 @@ struct Loaded {
     validities: Vec<Validity>,
 }
 
-impl Tls {
+impl ServerTls {
     pub(crate) fn load(config: &Config) -> Result<Self, Vec<ConfigError>> {
         Ok(Self(Arc::new(ArcSwap::from_pointee(Loaded::read(config)?))))
     }

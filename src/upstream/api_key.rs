@@ -1,7 +1,7 @@
 //! A legacy API key of Atlas: HTTP Digest (RFC 7616).
 //!
 //! A nonce is used again and again with a rising count, which saves the challenge that would otherwise
-//! double every call. A server may insist that counts arrive in order; so a nonce serves one call at a
+//! double every call. A server may require counts to arrive in order; so a nonce serves one call at a
 //! time, and calls under way at once use different ones.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

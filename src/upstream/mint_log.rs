@@ -103,7 +103,7 @@ impl MintLog {
         let live = || self.mints.iter().filter(|mint| now < mint.ends);
         let bound = |mut ages: Vec<Duration>, most: usize, span: Duration| {
             ages.sort_unstable();
-            // Once the youngest that is one too many has gone, there is room.
+            // Once the youngest that is one too many has gone, another token may be asked for.
             let last_to_go = most.checked_sub(1).and_then(|at| ages.get(at));
             last_to_go.map_or(Ok(()), |age| {
                 Err(span.saturating_sub(*age).max(Duration::from_secs(1)))

@@ -118,11 +118,11 @@ fn reason(error: &serde_json::Error) -> PageError {
 /// Whether one of the links is to the next page; `None` if these are no links. No link is followed.
 fn has_next(links: &RawValue) -> Option<bool> {
     #[derive(Deserialize)]
-    struct Link<'a> {
+    struct PageLink<'a> {
         #[serde(borrow)]
         rel: Cow<'a, str>,
     }
-    let links: Vec<Link<'_>> = serde_json::from_str(links.get()).ok()?;
+    let links: Vec<PageLink<'_>> = serde_json::from_str(links.get()).ok()?;
     Some(links.iter().any(|link| link.rel == "next"))
 }
 

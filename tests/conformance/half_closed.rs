@@ -26,7 +26,7 @@ fn outcomes(world: &World) -> Vec<String> {
 }
 
 async fn until_nobody_is_connected(world: &World) {
-    // One is whoever asks.
+    // One is the connection that asks.
     let others = async { while world.metric("connections").await > 1 {} };
     world.soon(others).await.unwrap();
 }

@@ -1,6 +1,7 @@
 //! What stands on the wire beside the content: each header once, and true, in every version of HTTP (H7).
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use crate::client::{Connection, Reply};
 use crate::world::{PROJECT, World, certs, operator_token, token};
@@ -84,6 +85,16 @@ fn for_operators() -> Vec<Case> {
     ]
 }
 
+/// Every case, and where it is asked.
+async fn cases(world: &World) -> Vec<(Case, SocketAddr)> {
+    let etag = world.ask("app1").await.header("etag").unwrap().to_owned();
+    world.ask("many").await;
+    let (callers, operators) = (world.address(), world.app.admin_address());
+    let callers = for_callers(&etag).into_iter().map(|case| (case, callers));
+    let operators = for_operators().into_iter().map(|case| (case, operators));
+    callers.chain(operators).collect()
+}
+
 /// Every header has one line, but for the two that are lists and that nobody repeats here either.
 fn check(reply: &Reply, is_head: bool, what: &str) {
     let mut count = BTreeMap::new();
@@ -110,14 +121,7 @@ fn check(reply: &Reply, is_head: bool, what: &str) {
 #[tokio::test]
 async fn http_1_1_says_each_header_once_and_does_what_connection_says() {
     let world = World::new().await;
-    let etag = world.ask("app1").await.header("etag").unwrap().to_owned();
-    world.ask("many").await;
-    let callers = for_callers(&etag)
-        .into_iter()
-        .map(|case| (case, world.address()));
-    let operators = for_operators().into_iter();
-    let operators = operators.map(|case| (case, world.app.admin_address()));
-    for (case, address) in callers.chain(operators) {
+    for (case, address) in cases(&world).await {
         for (wish, closes) in [
             ("", false),
             ("Connection: keep-alive\r\n", false),
@@ -145,14 +149,7 @@ async fn http_1_1_says_each_header_once_and_does_what_connection_says() {
 #[tokio::test]
 async fn http_1_0_is_told_that_the_connection_ends_and_it_does() {
     let world = World::new().await;
-    let etag = world.ask("app1").await.header("etag").unwrap().to_owned();
-    world.ask("many").await;
-    let callers = for_callers(&etag)
-        .into_iter()
-        .map(|case| (case, world.address()));
-    let operators = for_operators().into_iter();
-    let operators = operators.map(|case| (case, world.app.admin_address()));
-    for (case, address) in callers.chain(operators) {
+    for (case, address) in cases(&world).await {
         for wish in [
             "",
             "Connection: keep-alive\r\nKeep-Alive: timeout=600\r\n",
@@ -175,20 +172,13 @@ async fn http_1_0_is_told_that_the_connection_ends_and_it_does() {
 #[tokio::test]
 async fn http_2_says_each_header_once_and_nothing_of_the_connection() {
     let world = World::new().await;
-    let etag = world.ask("app1").await.header("etag").unwrap().to_owned();
-    world.ask("many").await;
+    let mut cases = cases(&world).await;
+    cases.retain(|(case, _)| case.status != 421);
     let client = reqwest::Client::builder()
         .no_proxy()
         .http2_prior_knowledge();
     let client = client.build().unwrap();
-    let callers = for_callers(&etag)
-        .into_iter()
-        .map(|case| (case, world.address()));
-    let operators = for_operators()
-        .into_iter()
-        .filter(|case| case.status != 421);
-    let operators = operators.map(|case| (case, world.app.admin_address()));
-    for (case, address) in callers.chain(operators) {
+    for (case, address) in cases {
         let (method, target) = case.line.split_once(' ').unwrap();
         let url = format!("http://{address}{target}");
         let mut request = client.request(method.parse().unwrap(), url);

@@ -57,7 +57,7 @@ pub(crate) struct Proxy {
 }
 
 impl DeadFirst {
-    /// In front of whoever listens on `port` of this machine and proves itself with `tls`.
+    /// In front of the server that listens on `port` of this machine and proves itself with `tls`.
     pub(crate) fn before(port: u16, tls: &Tls, death: Death) -> Self {
         let listener = listener();
         let address = listener.local_addr().unwrap();

@@ -1,35 +1,60 @@
 //! The demo, as a new user starts it: one command, a first look, a hit, a clean end.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Lines};
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use crate::client::Reply;
 use crate::harness::files::Files;
 use crate::harness::servers;
 use crate::{client, program};
 
+/// A demo that is up.
+struct Demo {
+    process: Child,
+    /// What it said before it was.
+    said: Vec<String>,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Demo {
+    fn start(command: &mut Command) -> Self {
+        let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let mut said: Vec<String> = Vec::new();
+        while !said.last().is_some_and(|line| line.contains("Ctrl-C ends")) {
+            said.push(lines.next().expect("the demo has ended").unwrap());
+        }
+        Self {
+            process,
+            said,
+            lines,
+        }
+    }
+
+    /// The rest of each line that begins with `start`.
+    fn behind(&self, start: &str) -> Vec<String> {
+        let lines = self.said.iter();
+        let rests = lines.filter_map(|line| line.strip_prefix(start));
+        rests.map(str::to_owned).collect()
+    }
+
+    /// Ends it with a signal; the last line that it says.
+    fn end(mut self, signal: &str) -> String {
+        program::signal(&self.process, signal);
+        let mut rest: Vec<String> = self.lines.map_while(Result::ok).collect();
+        assert!(self.process.wait().unwrap().success(), "{rest:?}");
+        rest.pop().unwrap()
+    }
+}
+
 // The demo's own Atlas runs in its process, so nothing here may wait for the runtime.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_demo_answers_its_first_curl_lines_and_ends_cleanly() {
-    let mut demo = demo().stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
-    let mut said = Vec::new();
-    while !said
-        .last()
-        .is_some_and(|line: &String| line.contains("Ctrl-C ends"))
-    {
-        said.push(lines.next().expect("the demo has ended").unwrap());
-    }
-    let token = said
-        .iter()
-        .find_map(|line| line.strip_prefix("export TOKEN="))
-        .unwrap();
-    let curl_lines: Vec<&String> = said
-        .iter()
-        .filter(|line| line.starts_with("curl "))
-        .collect();
+    let demo = Demo::start(&mut demo());
+    let token = &demo.behind("export TOKEN=")[0];
+    let curl_lines = demo.behind("curl ");
     let alone = format!("-H \"Authorization: Bearer {token}\"");
     assert!(curl_lines[0].contains(&alone), "{}", curl_lines[0]);
     let urls: Vec<&str> = curl_lines
@@ -48,30 +73,15 @@ async fn the_demo_answers_its_first_curl_lines_and_ends_cleanly() {
     assert_eq!(second.header("x-upstream-calls"), Some("0"));
     assert_eq!(second.body, first.body);
     assert_eq!(replies[2].json()["totalCount"], 1_203);
-    program::signal(&demo, "-INT");
-    let rest: Vec<String> = lines.map_while(Result::ok).collect();
-    assert!(demo.wait().unwrap().success(), "{rest:?}");
     // One for the list of two, three for three pages, one for the unknown user.
-    assert_eq!(rest.last().unwrap(), "5 calls reached Atlas in all");
+    assert_eq!(demo.end("-INT"), "5 calls reached Atlas in all");
 }
 
 #[test]
 fn the_demo_leaves_nothing_behind_when_it_is_terminated() {
     let place = Files::new();
-    let mut demo = demo()
-        .env("TMPDIR", place.path())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
-    let is_up = lines.any(|line| line.unwrap().contains("Ctrl-C ends"));
-    assert!(is_up, "the demo has ended");
-    program::signal(&demo, "-TERM");
-    assert_eq!(
-        lines.map_while(Result::ok).last().unwrap(),
-        "0 calls reached Atlas in all"
-    );
-    assert!(demo.wait().unwrap().success());
+    let demo = Demo::start(demo().env("TMPDIR", place.path()));
+    assert_eq!(demo.end("-TERM"), "0 calls reached Atlas in all");
     assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
 }
 
@@ -105,16 +115,8 @@ async fn the_demo_of_the_central_trail_shows_both_replicas_and_leaves_nothing_be
         assert_eq!((ended.status.code(), said.as_str()), (Some(1), how));
         return;
     }
-    let mut demo = demo.stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
-    let mut said = Vec::new();
-    while said.last().is_none_or(|line| line != "(Ctrl-C ends)") {
-        said.push(lines.next().expect("the demo has ended").unwrap());
-    }
-    let behind = |start: &str| {
-        let rests = said.iter().filter_map(move |line| line.strip_prefix(start));
-        rests.map(str::to_owned).collect::<Vec<String>>()
-    };
+    let demo = Demo::start(&mut demo);
+    let behind = |start| demo.behind(start);
     let (token, operator) = (behind("export TOKEN="), behind("export OPERATOR="));
     let urls = behind("curl ");
     let urls: Vec<&str> = urls
@@ -146,11 +148,8 @@ async fn the_demo_of_the_central_trail_shows_both_replicas_and_leaves_nothing_be
     assert!(searched.matches("payments-api").count() >= 2, "{searched}");
     assert!(used.contains("payments-batch"), "{used}");
     assert_eq!(verified.matches("as shipped").count(), 2, "{verified}");
-    program::signal(&demo, "-TERM");
-    let rest: Vec<String> = lines.map_while(Result::ok).collect();
-    assert!(demo.wait().unwrap().success(), "{rest:?}");
     // Each replica: one for the list of two, three for three pages.
-    assert_eq!(rest.last().unwrap(), "8 calls reached Atlas in all");
+    assert_eq!(demo.end("-TERM"), "8 calls reached Atlas in all");
     assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
 }
 
@@ -168,16 +167,8 @@ async fn the_demo_of_the_fleet_shows_what_replicas_share_and_leaves_nothing_behi
         assert_eq!((ended.status.code(), said.as_str()), (Some(1), how));
         return;
     }
-    let mut demo = demo.stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
-    let mut said = Vec::new();
-    while said.last().is_none_or(|line| line != "(Ctrl-C ends)") {
-        said.push(lines.next().expect("the demo has ended").unwrap());
-    }
-    let behind = |start: &str| {
-        let rests = said.iter().filter_map(move |line| line.strip_prefix(start));
-        rests.map(str::to_owned).collect::<Vec<String>>()
-    };
+    let demo = Demo::start(&mut demo);
+    let behind = |start| demo.behind(start);
     assert_eq!(behind("  calls to Atlas       "), ["1", "2"]);
     let statuses = behind("  gateway-");
     let adopted = statuses
@@ -185,7 +176,7 @@ async fn the_demo_of_the_fleet_shows_what_replicas_share_and_leaves_nothing_behi
         .filter(|line| line.ends_with("detail=fleet"));
     assert_eq!((statuses.len(), adopted.count()), (6, 4), "{statuses:?}");
     let purged = "  {\"entries\":1,\"replicas\":3,\"confirmed\":3}";
-    assert!(said.iter().any(|line| line == purged), "{said:?}");
+    assert_eq!(behind(purged), [""], "{:?}", demo.said);
     let (token, operator) = (behind("export TOKEN="), behind("export OPERATOR="));
     let commands = behind("curl ");
     let urls: Vec<&str> = commands
@@ -205,10 +196,7 @@ async fn the_demo_of_the_fleet_shows_what_replicas_share_and_leaves_nothing_behi
         let by = explained["list"]["fillReplica"].as_str();
         assert_eq!(by, fetched_by, "{explained}");
     }
-    program::signal(&demo, "-TERM");
-    let rest: Vec<String> = lines.map_while(Result::ok).collect();
-    assert!(demo.wait().unwrap().success(), "{rest:?}");
-    assert_eq!(rest.last().unwrap(), "2 calls reached Atlas in all");
+    assert_eq!(demo.end("-TERM"), "2 calls reached Atlas in all");
     assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
 }
 

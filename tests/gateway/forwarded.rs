@@ -71,7 +71,7 @@ async fn a_trusted_proxy_says_where_links_point_and_who_asked() {
         let record = world.lookups().pop().unwrap();
         assert_eq!(record["peer"], "192.0.2.7", "{claim:?}");
     }
-    // Pages, too, and whoever comes past the proxy is answered as ever.
+    // Pages, too, and a caller that comes past the proxy is answered as ever.
     let page = format!("{}?itemsPerPage=500&pageNum=2", certs(PROJECT, "many"));
     let reply = ask_from(&world, PROXY, &request(&page, &token(), CLAIMS[0])).await;
     let links = reply.json()["links"].clone();

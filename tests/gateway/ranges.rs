@@ -64,6 +64,12 @@ impl Key {
                     "atlas.limits.capacity" => set(&mut plan.config, "atlas.limits.reserve", 0),
                     "atlas.limits.fetch" => set(&mut plan.config, "atlas.limits.page", "1ms"),
                     "atlas.limits.page" => set(&mut plan.config, "atlas.limits.fetch", "1h"),
+                    "insight.inventory" => {
+                        let named = [("id", PROJECT), ("name", "payments")];
+                        let named = named.map(|(key, value)| (key.to_owned(), value.into()));
+                        let project = toml::Table::from_iter(named);
+                        set(&mut plan.config, "insight.projects", vec![project]);
+                    }
                     _ => {}
                 }
             }

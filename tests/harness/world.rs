@@ -1,6 +1,9 @@
 //! A whole world: the gateway in front of a simulated Atlas, both on free ports, by one clock that the
 //! test moves.
 
+mod shown;
+mod waiting;
+
 use std::fmt::Write;
 use std::fs;
 use std::net::SocketAddr;
@@ -19,7 +22,7 @@ use tempfile::TempDir;
 use tokio::time::{Interval, MissedTickBehavior};
 
 use super::client;
-use super::client::{Connection, Reply};
+use super::client::Reply;
 use super::files::Files;
 
 /// The project that the usual caller may read.
@@ -173,103 +176,9 @@ impl World {
         client::exchange(self.app.admin_address(), request.as_bytes()).await
     }
 
-    /// How many connections were refused for a reason.
-    pub(crate) async fn refused(&self, reason: &str) -> u64 {
-        self.metric(&format!("connections_refused_total{{reason=\"{reason}\"}}"))
-            .await
-    }
-
-    /// A metric's value, by its name behind the prefix and with its labels; 0 if there is none.
-    pub(crate) async fn metric(&self, name: &str) -> u64 {
-        let name = format!("atlas_cert_gateway_{name} ");
-        let page = self.admin("GET", "/metrics", "", "").await.text();
-        page.lines()
-            .find_map(|line| line.strip_prefix(&name))
-            .map_or(0, |count| count.parse().unwrap())
-    }
-
-    /// What comes of `work`, if it comes before a thousand answers were given to others: for what would
-    /// never come from a gateway that does not do what is tested.
-    pub(crate) async fn soon<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        let others = async {
-            for _ in 0..1_000 {
-                self.admin("GET", "/healthz", "", "").await;
-            }
-        };
-        tokio::select! {
-            biased;
-            done = work => Some(done),
-            () = others => None,
-        }
-    }
-
-    /// Whether a connection is closed, and soon.
-    pub(crate) async fn closes(&self, connection: &mut Connection) -> bool {
-        self.soon(connection.is_closed()).await == Some(true)
-    }
-
     /// Where callers connect to.
     pub(crate) fn address(&self) -> SocketAddr {
         self.app.address()
-    }
-
-    /// Every record of the audit trail, oldest first.
-    pub(crate) fn records(&self) -> Vec<Value> {
-        let lines = self.lines();
-        let records = lines.iter().map(|line| serde_json::from_str(line).unwrap());
-        records.collect()
-    }
-
-    /// The same as they were written.
-    pub(crate) fn lines(&self) -> Vec<String> {
-        let mut files: Vec<PathBuf> = fs::read_dir(self.files.path().join("audit"))
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .filter(|path| {
-                path.extension()
-                    .is_some_and(|extension| extension == "jsonl")
-            })
-            .collect();
-        files.sort();
-        let lines = files.iter().flat_map(|file| {
-            let text = fs::read_to_string(file).unwrap();
-            let lines = whole_lines(&text).lines();
-            lines.map(str::to_owned).collect::<Vec<_>>()
-        });
-        lines.collect()
-    }
-
-    /// The records of lookups, oldest first.
-    pub(crate) fn lookups(&self) -> Vec<Value> {
-        self.records()
-            .into_iter()
-            .filter(|record| record["kind"] == "lookup")
-            .collect()
-    }
-
-    /// Waits for something that only shows in what the gateway has written.
-    pub(crate) async fn until(&self, is_so: impl Fn(&Self) -> bool) {
-        let mut glances = every(Duration::from_millis(2));
-        while !is_so(self) {
-            glances.tick().await;
-        }
-    }
-
-    /// Lets time pass, fifty milliseconds at a time, until `work` is done: for what waits for the
-    /// clock between its calls, such as a retry.
-    pub(crate) async fn while_time_passes<T>(&self, work: impl Future<Output = T>) -> T {
-        let mut work = std::pin::pin!(work);
-        let mut glances = every(Duration::from_millis(5));
-        loop {
-            tokio::select! {
-                biased;
-                done = work.as_mut() => return done,
-                _ = glances.tick() => {
-                    other_threads().await;
-                    self.advance(Duration::from_millis(50));
-                }
-            }
-        }
     }
 
     /// Lets time pass for both.
@@ -296,7 +205,7 @@ pub(crate) fn whole_lines(text: &str) -> &str {
 }
 
 /// Ticks at this pace at most: after a tick that was late the next is as far away as ever, so that a test
-/// on a busy machine does not make up for it and leave no time for whoever it waits for.
+/// on a busy machine does not make up for it and leave no time for what it waits for.
 pub(crate) fn every(span: Duration) -> Interval {
     let mut ticks = tokio::time::interval(span);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -17,7 +17,7 @@ pub(super) struct Cursor<'a> {
     filter: &'a LineFilter<'a>,
     order: Order,
     bounds: SearchBounds<'a>,
-    segments: vec::IntoIter<Wanted>,
+    segments: vec::IntoIter<WantedSegment>,
     open: Option<OpenSegment>,
     block: Vec<u8>,
     /// Where the records in the block stand that pass, and their numbers; the next one last.
@@ -27,7 +27,7 @@ pub(super) struct Cursor<'a> {
     total: u64,
 }
 
-struct Wanted {
+struct WantedSegment {
     segment: Segment,
     /// The number with which the segment behind it begins.
     next: Option<u64>,
@@ -38,10 +38,10 @@ struct OpenSegment {
     first: u64,
     next: Option<u64>,
     last: Option<u64>,
-    lines: Lines,
+    lines: SegmentLines,
 }
 
-enum Lines {
+enum SegmentLines {
     Backwards(Backwards),
     Forwards(Forwards),
     Packed(PackedLines),
@@ -129,9 +129,9 @@ impl<'a> Cursor<'a> {
 
     pub(super) fn done(&self) -> u64 {
         let open = self.open.as_ref().map_or(0, |open| match &open.lines {
-            Lines::Backwards(lines) => lines.position(),
-            Lines::Forwards(lines) => lines.position(),
-            Lines::Packed(_) => 0,
+            SegmentLines::Backwards(lines) => lines.position(),
+            SegmentLines::Forwards(lines) => lines.position(),
+            SegmentLines::Packed(_) => 0,
         });
         self.behind + open
     }
@@ -159,16 +159,16 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    fn open_segment(&self, wanted: &Wanted) -> io::Result<OpenSegment> {
+    fn open_segment(&self, wanted: &WantedSegment) -> io::Result<OpenSegment> {
         let (copy, lines) =
             reading::open_best(self.directory, &wanted.segment, wanted.next, |copy| {
                 if self.order == Order::OldestFirst {
-                    return Forwards::open(copy, self.bounds.window).map(Lines::Forwards);
+                    return Forwards::open(copy, self.bounds.window).map(SegmentLines::Forwards);
                 }
                 if let Some(lines) = Backwards::open(copy)? {
-                    return Ok(Lines::Backwards(lines));
+                    return Ok(SegmentLines::Backwards(lines));
                 }
-                PackedLines::open(copy, wanted.segment.first, wanted.next).map(Lines::Packed)
+                PackedLines::open(copy, wanted.segment.first, wanted.next).map(SegmentLines::Packed)
             })?;
         Ok(OpenSegment {
             copy,
@@ -183,9 +183,9 @@ impl<'a> Cursor<'a> {
     fn read_block(&mut self, open: &mut OpenSegment) -> io::Result<ControlFlow<()>> {
         let (block, matches) = (&mut self.block, &mut self.matches);
         let has_read = match &mut open.lines {
-            Lines::Backwards(lines) => lines.next(block)?,
-            Lines::Forwards(lines) => lines.next(block)?,
-            Lines::Packed(lines) => {
+            SegmentLines::Backwards(lines) => lines.next(block)?,
+            SegmentLines::Forwards(lines) => lines.next(block)?,
+            SegmentLines::Packed(lines) => {
                 let (goes_on, read) = lines.next(self.filter, self.bounds, block, matches);
                 if let Err(error) = read {
                     self.note(&open.copy, error.to_string());
@@ -222,7 +222,7 @@ impl<'a> Cursor<'a> {
 
 /// The segments that may hold records that are wanted: their names say with which number and when they
 /// begin.
-fn wanted(segments: Vec<Segment>, filter: &Filter) -> Vec<Wanted> {
+fn wanted(segments: Vec<Segment>, filter: &Filter) -> Vec<WantedSegment> {
     let behind = segments.iter().skip(1).map(|it| Some((it.first, it.start)));
     let behind: Vec<_> = behind.chain([None]).collect();
     let Filter {
@@ -241,7 +241,7 @@ fn wanted(segments: Vec<Segment>, filter: &Filter) -> Vec<Wanted> {
             || until.is_some_and(|until| segment.start >= until.plus(SLACK));
         !is_too_old && !is_too_new
     });
-    let wanted = wanted.map(|(segment, next)| Wanted {
+    let wanted = wanted.map(|(segment, next)| WantedSegment {
         segment,
         next: next.map(|(next, _)| next),
     });

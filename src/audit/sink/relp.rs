@@ -7,13 +7,13 @@
 use std::io;
 use std::io::{BufReader, Read, Write};
 
-pub(super) struct Session<S> {
+pub(super) struct RelpSession<S> {
     stream: BufReader<S>,
     /// The number of the last frame that was sent.
     last: u32,
 }
 
-impl<S: Read + Write> Session<S> {
+impl<S: Read + Write> RelpSession<S> {
     pub(super) fn open(stream: S) -> io::Result<Self> {
         let mut session = Self {
             stream: BufReader::new(stream),
@@ -168,8 +168,8 @@ mod tests {
         }
     }
 
-    fn open(answers: &str, piece: usize) -> io::Result<Session<Script>> {
-        Session::open(Script {
+    fn open(answers: &str, piece: usize) -> io::Result<RelpSession<Script>> {
+        RelpSession::open(Script {
             answers: answers.bytes().collect(),
             piece,
             sent: Vec::new(),

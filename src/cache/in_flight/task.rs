@@ -11,7 +11,6 @@ use crate::cache::entry::Circumstances;
 use crate::cache::{Address, Ask, Brought, CacheEntry, FetchRequest, FillId, Inner};
 use crate::upstream::{FetchError, FetchErrorKind, Urgency};
 
-/// How a list is fetched.
 pub(in crate::cache) type FetchList =
     Box<dyn Fn(FetchRequest) -> BoxFuture<'static, Brought> + Send + Sync>;
 

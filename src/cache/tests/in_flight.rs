@@ -271,6 +271,6 @@ async fn an_answer_that_came_while_boarding_is_taken() {
         |_| Ok(()),
         Box::new(move |request| Arc::clone(&atlas).fetch(request).map(Into::into).boxed()),
     );
-    assert!(matches!(joined, in_flight::Joined::Answered(_)));
+    assert!(matches!(joined, in_flight::JoinOutcome::Answered(_)));
     assert_eq!(stage.atlas.fetches(), 1);
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::audit::search::Found;
 
 use super::spreadsheet::Spreadsheet;
-use super::table::{Column, Holds, Table, printable, terminal};
+use super::table::{Holds, Table, TableColumn, printable, terminal};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum OutputFormat {
@@ -71,8 +71,8 @@ impl Records {
     }
 }
 
-fn columns() -> Vec<Column> {
-    let column = |name, holds, rank, usual| Column {
+fn columns() -> Vec<TableColumn> {
+    let column = |name, holds, rank, usual| TableColumn {
         name,
         holds,
         rank,

@@ -8,7 +8,7 @@ use icu_properties::{CodePointMapData, CodePointSetData};
 use rustix::termios::tcgetwinsize;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-pub(super) struct Column {
+pub(super) struct TableColumn {
     pub(super) name: &'static str,
     pub(super) holds: Holds,
     /// On a narrow terminal the column with the highest rank goes first; with 0 it stays.
@@ -28,7 +28,7 @@ pub(super) enum Holds {
 }
 
 pub(super) struct Table {
-    columns: Vec<Column>,
+    columns: Vec<TableColumn>,
     terminal: Option<usize>,
     /// Rows that are waited with until the widths are known.
     held: Vec<Vec<String>>,
@@ -37,7 +37,7 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn new(columns: Vec<Column>, terminal: Option<usize>) -> Self {
+    pub(super) fn new(columns: Vec<TableColumn>, terminal: Option<usize>) -> Self {
         Self {
             columns,
             terminal,

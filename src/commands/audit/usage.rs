@@ -23,7 +23,7 @@ use super::name_incomplete;
 use super::progress::Bar;
 use super::records::OutputFormat;
 use super::spreadsheet::Spreadsheet;
-use super::table::{Column, Holds, Table, printable, terminal};
+use super::table::{Holds, Table, TableColumn, printable, terminal};
 
 /// `audit usage`.
 #[derive(Debug, Args)]
@@ -140,7 +140,7 @@ struct UsageReport {
 
 impl UsageReport {
     fn write_table(&self, out: &mut dyn Write, terminal: Option<usize>) -> io::Result<()> {
-        let column = |name, holds, rank| Column {
+        let column = |name, holds, rank| TableColumn {
             name,
             holds,
             rank,

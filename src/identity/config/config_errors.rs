@@ -23,7 +23,7 @@ impl Config {
         if self.issuers.is_empty() {
             config_errors.push(ConfigError::at(
                 "identity.issuers",
-                "nobody can call without an issuer of tokens; add [[identity.issuers]]",
+                "no caller is accepted without an issuer of tokens; add [[identity.issuers]]",
             ));
         }
         for (index, issuer) in self.issuers.iter().enumerate() {
@@ -53,8 +53,8 @@ impl Config {
             if issuer.allow_id_token_claims {
                 warnings.push(ConfigError::at(
                     format!("{place}.allow_id_token_claims"),
-                    "tokens that tell a login who somebody is pass as well; whoever gets hold of one can \
-                     call as that person, so its audience must be this gateway's alone",
+                    "ID tokens pass as well, and anyone who gets hold of one can call as that person, so its \
+                     audience must be this gateway's alone",
                 ));
             }
             if issuer.max_lifetime > LONG_LIFETIME {
@@ -127,7 +127,7 @@ impl IssuerConfig {
             (
                 misfit.is_some() && !has_secret,
                 "algorithms",
-                "HS256, HS384 and HS512 need `hmac_secret_file`; whoever can read published keys \
+                "HS256, HS384 and HS512 need `hmac_secret_file`; anyone who can read published keys \
                  could sign with them",
             ),
             (
@@ -196,7 +196,7 @@ impl IssuerConfig {
         if self.proxy.is_some() && urls().any(|url| url.starts_with("http://")) {
             wrong.push((
                 "proxy",
-                "through a proxy keys are fetched over https:// only: whoever is on its way could change \
+                "through a proxy keys are fetched over https:// only: anyone on the way could change \
                  them",
             ));
         }

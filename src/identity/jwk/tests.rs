@@ -76,7 +76,7 @@ fn a_set_that_is_none_or_holds_no_usable_key_is_refused_whole() {
         (
             json!([{"kty": "oct", "kid": "a\n", "k": "canary"}, 1, {"kid": 1}]),
             "none of its keys can be used: kid \"a\\n\", kty \"oct\": it is a secret or a private key, \
-             with which whoever reads it can sign; no kid, no kty: a member that it needs is missing, \
+             and anyone who reads it can sign; no kid, no kty: a member that it needs is missing, \
              is not what it must be, or occurs twice; no kid, no kty: a member that it needs is \
              missing, is not what it must be, or occurs twice",
         ),

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use tracing::warn;
 
 use super::Admin;
-use super::lookups::{LARGEST_PAGE, LookupsPage, LookupsQuery, Next, is_hidden};
+use super::lookups::{LARGEST_PAGE, LookupsPage, LookupsQuery, NextPage, is_hidden};
 use super::operation::Operation;
 use crate::audit::database::CentralQuery;
 use crate::audit::search::Incomplete;
@@ -40,7 +40,7 @@ impl Admin {
                 return ControlFlow::Continue(());
             }
             if page.records.len() == request.limit || bytes > LARGEST_PAGE {
-                page.next = last.take().map(Next::Place);
+                page.next = last.take().map(NextPage::Place);
                 return ControlFlow::Break(());
             }
             last = Some(place.to_string());

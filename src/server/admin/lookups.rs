@@ -37,7 +37,7 @@ pub(super) struct LookupsPage {
     pub(super) records: Vec<Box<RawValue>>,
     /// The number to go on from, or the place where it is of all replicas; absent on the last page.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) next: Option<Next>,
+    pub(super) next: Option<NextPage>,
     /// How far each replica's chain has come, where it is of all of them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) chains: Vec<ChainStatus>,
@@ -49,7 +49,7 @@ pub(super) struct LookupsPage {
 /// Where the following page begins.
 #[derive(Serialize)]
 #[serde(untagged)]
-pub(super) enum Next {
+pub(super) enum NextPage {
     Number(u64),
     Place(String),
 }
@@ -58,7 +58,6 @@ pub(super) struct LookupsQuery {
     pub(super) filter: Filter,
     pub(super) order: Order,
     pub(super) limit: usize,
-    /// Of all replicas.
     pub(super) is_of_fleet: bool,
     /// Of all replicas only those behind this one.
     pub(super) behind: Option<RecordPlace>,
@@ -201,7 +200,7 @@ impl LookupsQuery {
                 return ControlFlow::Continue(());
             }
             if page.records.len() == self.limit || bytes > LARGEST_PAGE {
-                page.next = last.map(Next::Number);
+                page.next = last.map(NextPage::Number);
                 return ControlFlow::Break(());
             }
             last = Some(found.seq);

@@ -15,12 +15,12 @@ use serde::{Serialize, Serializer};
 use crate::audit::AuditPart;
 use crate::gateway::Gateway;
 use crate::memory::Stage;
-use crate::server::tls::Tls;
-use crate::telemetry::metrics::readiness::{Part, ReadinessMetrics};
+use crate::server::tls::ServerTls;
+use crate::telemetry::metrics::readiness::{ReadinessMetrics, ReadinessPart};
 
 pub(crate) struct Readiness {
     gateway: Arc<Gateway>,
-    tls: Option<Tls>,
+    tls: Option<ServerTls>,
     draining: Arc<AtomicBool>,
     metrics: ReadinessMetrics,
 }
@@ -37,7 +37,7 @@ pub(crate) struct ReadinessReport {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct PartFault {
     #[serde(serialize_with = "word_of")]
-    pub(crate) part: Part,
+    pub(crate) part: ReadinessPart,
     pub(crate) problem: String,
 }
 
@@ -45,7 +45,7 @@ impl Readiness {
     /// Of this gateway, until it drains. `tls` is what its callers are shown.
     pub(crate) fn new(
         gateway: &Arc<Gateway>,
-        tls: Option<Tls>,
+        tls: Option<ServerTls>,
         metrics: ReadinessMetrics,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -85,7 +85,7 @@ impl Readiness {
 
     fn end(&self, report: &mut ReadinessReport) {
         if self.draining.load(Ordering::Relaxed) {
-            report.problem(Part::Draining, "the process is stopping");
+            report.problem(ReadinessPart::Draining, "the process is stopping");
         }
     }
 
@@ -94,20 +94,20 @@ impl Readiness {
         if self.gateway.audit.disk_is_short() {
             let problem =
                 "less of the disk is free than `audit.reserve`: refusals share one record a minute";
-            report.degraded(Part::Audit, problem);
+            report.degraded(ReadinessPart::Audit, problem);
         }
         if let Some(fault) = self.gateway.audit.database_fault() {
-            report.degraded(Part::Database, fault);
+            report.degraded(ReadinessPart::Database, fault);
         }
         for fault in health.faults {
             let part = match fault.part {
-                AuditPart::Journal => Part::Audit,
-                AuditPart::SecondSink => Part::SecondSink,
+                AuditPart::Journal => ReadinessPart::Audit,
+                AuditPart::SecondSink => ReadinessPart::SecondSink,
             };
             if health.writable {
                 report.degraded(part, fault.problem);
             } else {
-                report.problem(Part::Audit, fault.problem);
+                report.problem(ReadinessPart::Audit, fault.problem);
             }
         }
     }
@@ -116,19 +116,22 @@ impl Readiness {
         match self.gateway.memory.stage() {
             Stage::Plenty => {}
             Stage::Saving => report.degraded(
-                Part::Memory,
+                ReadinessPart::Memory,
                 "it is short: lists are not renewed ahead of time, and the cache keeps half",
             ),
             Stage::Closing => report.degraded(
-                Part::Memory,
+                ReadinessPart::Memory,
                 "it is short: no connection is kept for another request",
             ),
             Stage::HitsOnly => report.degraded(
-                Part::Memory,
+                ReadinessPart::Memory,
                 "it is short: only what is in memory is answered",
             ),
             Stage::Full => {
-                report.problem(Part::Memory, "no connection is taken for want of memory");
+                report.problem(
+                    ReadinessPart::Memory,
+                    "no connection is taken for want of memory",
+                );
             }
         }
     }
@@ -138,9 +141,9 @@ impl Readiness {
         let has_keys = identity.has_keys(now);
         for fault in identity.issuer_faults(now) {
             if has_keys {
-                report.degraded(Part::Keys, fault.to_string());
+                report.degraded(ReadinessPart::Keys, fault.to_string());
             } else {
-                report.problem(Part::Keys, fault.to_string());
+                report.problem(ReadinessPart::Keys, fault.to_string());
             }
         }
     }
@@ -148,19 +151,19 @@ impl Readiness {
     fn credentials(&self, report: &mut ReadinessReport) {
         for trouble in self.gateway.upstream.readiness() {
             let problem = format!("{}: {}", trouble.credential, trouble.why);
-            report.degraded(Part::Credentials, problem);
+            report.degraded(ReadinessPart::Credentials, problem);
         }
     }
 
     fn deny_list(&self, report: &mut ReadinessReport) {
         if let Some(trouble) = self.gateway.deny_file.trouble() {
-            report.degraded(Part::DenyList, trouble);
+            report.degraded(ReadinessPart::DenyList, trouble);
         }
     }
 
     fn atlas(&self, report: &mut ReadinessReport) {
         for fault in self.gateway.upstream.faults() {
-            report.degraded(Part::Atlas, fault.to_string());
+            report.degraded(ReadinessPart::Atlas, fault.to_string());
         }
     }
 
@@ -171,14 +174,14 @@ impl Readiness {
             let problem = format!(
                 "its engine cannot be asked: this replica goes on alone, with one {replicas}th of what all may spend"
             );
-            report.degraded(Part::Fleet, problem);
+            report.degraded(ReadinessPart::Fleet, problem);
         }
     }
 
     fn snapshot(&self, report: &mut ReadinessReport) {
         let snapshot = self.gateway.snapshot.as_ref();
         if let Some(fault) = snapshot.and_then(|snapshot| snapshot.fault()) {
-            report.degraded(Part::Snapshot, fault);
+            report.degraded(ReadinessPart::Snapshot, fault);
         }
     }
 
@@ -186,7 +189,7 @@ impl Readiness {
     fn tls(&self, report: &mut ReadinessReport) {
         let now = self.gateway.clock.now().wall;
         if let Some(fault) = self.tls.as_ref().and_then(|tls| tls.fault(now)) {
-            report.degraded(Part::Tls, fault);
+            report.degraded(ReadinessPart::Tls, fault);
         }
     }
 
@@ -198,7 +201,7 @@ impl Readiness {
             .are_too_many(self.gateway.clock.elapsed())
         {
             report.degraded(
-                Part::Panics,
+                ReadinessPart::Panics,
                 "three lookups have failed within a minute because of a bug; the log says where",
             );
         }
@@ -206,12 +209,12 @@ impl Readiness {
 }
 
 impl ReadinessReport {
-    fn problem(&mut self, part: Part, problem: impl Into<String>) {
+    fn problem(&mut self, part: ReadinessPart, problem: impl Into<String>) {
         let problem = problem.into();
         self.problems.push(PartFault { part, problem });
     }
 
-    fn degraded(&mut self, part: Part, problem: impl Into<String>) {
+    fn degraded(&mut self, part: ReadinessPart, problem: impl Into<String>) {
         let problem = problem.into();
         self.degraded.push(PartFault { part, problem });
     }
@@ -240,7 +243,7 @@ impl fmt::Display for PartFault {
     }
 }
 
-fn parts(faults: &[PartFault]) -> Vec<Part> {
+fn parts(faults: &[PartFault]) -> Vec<ReadinessPart> {
     faults.iter().map(|fault| fault.part).collect()
 }
 
@@ -248,6 +251,6 @@ fn parts(faults: &[PartFault]) -> Vec<Part> {
     clippy::trivially_copy_pass_by_ref,
     reason = "serde hands fields over by reference"
 )]
-fn word_of<S: Serializer>(part: &Part, serializer: S) -> Result<S::Ok, S::Error> {
+fn word_of<S: Serializer>(part: &ReadinessPart, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(part.word())
 }

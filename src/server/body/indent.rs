@@ -27,7 +27,7 @@ pub(super) struct Indented {
     /// `None` where only the length is wanted.
     bytes: Option<Vec<u8>>,
     length: usize,
-    room: usize,
+    capacity: usize,
 }
 
 impl Indenter {
@@ -41,13 +41,13 @@ impl Indenter {
 
     /// Takes from `json` until it is empty or `out` has enough.
     pub(super) fn feed(&mut self, json: &mut &[u8], out: &mut Indented) {
-        while out.length < out.room
+        while out.length < out.capacity
             && let all = *json
             && let Some((byte, rest)) = all.split_first()
         {
             match self.within {
                 Within::Text => {
-                    let most = all.get(..out.room - out.length).unwrap_or(all);
+                    let most = all.get(..out.capacity - out.length).unwrap_or(all);
                     let end = memchr::memchr2(b'"', b'\\', most);
                     let (text, rest) = all.split_at(end.map_or(most.len(), |at| at + 1));
                     out.put(text);
@@ -102,12 +102,12 @@ impl Indenter {
 }
 
 impl Indented {
-    /// Takes `room` bytes, and what comes with the last of them.
-    pub(super) fn with_room(room: usize) -> Self {
+    /// Takes `capacity` bytes, and what comes with the last of them.
+    pub(super) fn with_capacity(capacity: usize) -> Self {
         Self {
-            bytes: Some(Vec::with_capacity(room + LONGEST_STEP)),
+            bytes: Some(Vec::with_capacity(capacity + LONGEST_STEP)),
             length: 0,
-            room,
+            capacity,
         }
     }
 
@@ -115,7 +115,7 @@ impl Indented {
         Self {
             bytes: None,
             length: 0,
-            room: usize::MAX,
+            capacity: usize::MAX,
         }
     }
 
@@ -163,7 +163,7 @@ mod tests {
                 let mut made = Indented {
                     bytes: Some(Vec::new()),
                     length: 0,
-                    room: wanted,
+                    capacity: wanted,
                 };
                 indenter.feed(&mut piece, &mut made);
                 let bytes = made.into_bytes();

@@ -188,7 +188,7 @@ impl PendingPieces {
 }
 
 fn indented(indenter: &mut Indenter, texts: &mut [Bytes]) -> Bytes {
-    let mut made = Indented::with_room(MADE_PIECE - LONGEST_STEP);
+    let mut made = Indented::with_capacity(MADE_PIECE - LONGEST_STEP);
     for text in texts {
         let mut rest = &text[..];
         indenter.feed(&mut rest, &mut made);

@@ -53,7 +53,6 @@ pub(super) struct BegunStreams(Arc<Mutex<Vec<StreamFuture>>>);
 
 type StreamFuture = BoxFuture<'static, ()>;
 
-/// The streams of one connection.
 pub(super) struct Http2Streams {
     begun: BegunStreams,
     open: FuturesUnordered<StreamFuture>,

@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn the_admin_listener_evicts_whoever_it_must() {
+    fn the_admin_listener_evicts_idle_ones_first_and_then_any() {
         let listener = TestListener::new(100, 4, Eviction::Any);
         let busy_known = listener.busy("192.0.2.1");
         busy_known.state().set_authenticated();

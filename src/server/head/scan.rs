@@ -11,7 +11,6 @@ use super::fault::HeadFault;
 #[cfg(test)]
 mod tests;
 
-/// What limits a head.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HeadLimits {
     /// Bytes, the empty line included.

@@ -297,7 +297,6 @@ pub(super) fn unrecorded() -> ErrorReply {
     )
 }
 
-/// A bug.
 pub(super) fn unexpected() -> ErrorReply {
     ours(
         StatusCode::INTERNAL_SERVER_ERROR,

@@ -162,7 +162,7 @@ impl LookupMetrics {
             ),
             unsent: registry.gauge(
                 "unsent_bytes",
-                "Room that answers hold which are made as they leave, of `server.limits.unsent_total`",
+                "Bytes held by answers that are made as they leave, of `server.limits.unsent_total`",
             ),
             present: PresentGauges::register(registry),
         }))

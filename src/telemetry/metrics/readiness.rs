@@ -12,10 +12,10 @@ pub(crate) struct ReadinessMetrics {
     degraded: ByPart,
 }
 
-type ByPart = Family<Label<Part>, Gauge>;
+type ByPart = Family<Label<ReadinessPart>, Gauge>;
 
 words! {
-    pub(crate) enum Part {
+    pub(crate) enum ReadinessPart {
         Atlas = "atlas",
         Audit = "audit",
         Credentials = "credentials",
@@ -51,9 +51,9 @@ impl ReadinessMetrics {
         metrics
     }
 
-    pub(crate) fn show(&self, not_ready: &[Part], degraded: &[Part]) {
+    pub(crate) fn show(&self, not_ready: &[ReadinessPart], degraded: &[ReadinessPart]) {
         for (family, ill) in [(&self.not_ready, not_ready), (&self.degraded, degraded)] {
-            for part in Part::ALL {
+            for part in ReadinessPart::ALL {
                 let gauge = family.get_or_create_owned(&[("part", part)]);
                 gauge.set(ill.contains(&part).into());
             }

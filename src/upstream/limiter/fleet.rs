@@ -9,7 +9,7 @@ mod tests;
 
 use std::time::Duration;
 
-use super::project::Ended;
+use super::project::EndedCall;
 use super::{FetchLimits, ProjectLimiter};
 use crate::fleet::{Alone, Fleet};
 use crate::upstream::error::FetchErrorKind;
@@ -44,7 +44,7 @@ impl FetchLimits {
     }
 
     /// Tells the fleet how a call ended that took `took`. Nothing waits for it.
-    pub(super) fn tell_fleet(&self, fleet: &Fleet, ended: Ended, took: Duration) {
+    pub(super) fn tell_fleet(&self, fleet: &Fleet, ended: EndedCall, took: Duration) {
         let window = (self.limiter.0.longest_call + took).min(LONGEST_WINDOW);
         let Some(observed) = self.with_project(|project| project.observed(ended, window)) else {
             return;

@@ -28,7 +28,7 @@ pub(crate) struct Project<W> {
 }
 
 /// How a call ended: its outcome, what Atlas said of its bucket, and the cooldown that begins, by status.
-pub(super) type Ended = (Option<CallOutcome>, Quota, Option<(u16, Duration)>);
+pub(super) type EndedCall = (Option<CallOutcome>, Quota, Option<(u16, Duration)>);
 
 impl<W> Project<W> {
     pub(super) fn new(bucket: TokenBucket, slots: usize) -> Self {
@@ -122,7 +122,7 @@ impl<W> Project<W> {
     /// not be counted in what Atlas said.
     pub(super) fn observed(
         &self,
-        (outcome, quota, cooldown): Ended,
+        (outcome, quota, cooldown): EndedCall,
         window: Duration,
     ) -> Option<Observed> {
         let is_answered = outcome == Some(CallOutcome::Answered) && cooldown.is_none();

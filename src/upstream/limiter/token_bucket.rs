@@ -10,25 +10,15 @@
 //!   a lower bound: Atlas's example of a bucket fills by whole periods, so nothing is expected back before
 //!   a whole minute has passed.
 
+mod rates;
+
 use std::time::Duration;
 
 use super::usage::{BucketUsage, QuotaReading};
 use crate::fleet::{BucketKnown, BucketRequest, FleetCooldown};
-use crate::upstream::config::AtlasLimits;
 use crate::upstream::error::{HeldBack, Urgency};
 
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Rates {
-    pub(super) capacity: u64,
-    reserve: u64,
-    refill: u64,
-    own_refill: u64,
-    share_percent: u64,
-    /// The time in which one call comes back to the whole of our share.
-    interval: Duration,
-    /// Of how many replicas each has its part of our share, while they do not know of each other.
-    replicas: u32,
-}
+pub(crate) use rates::Rates;
 
 /// One project's bucket. Times are [`Moment::elapsed`](crate::system::Moment::elapsed).
 #[derive(Clone, Debug)]
@@ -76,53 +66,6 @@ pub(crate) struct ToldOfBucket {
 pub(crate) struct Quota {
     pub(crate) limit: Option<u64>,
     pub(crate) remaining: Option<u64>,
-}
-
-impl Rates {
-    pub(crate) fn new(limits: &AtlasLimits) -> Self {
-        let share = limits
-            .refill_per_minute
-            .saturating_mul(limits.share_percent);
-        // A minute, by the share in percent: 60 s * 100 / (500 * 50) = 240 ms.
-        let nanos = MINUTE.as_nanos() * 100 / u128::from(share.max(1));
-        let nanos = u64::try_from(nanos).expect("a minute by a percent is 6e12 ns");
-        Self {
-            capacity: limits.capacity,
-            reserve: limits.reserve,
-            refill: limits.refill_per_minute,
-            own_refill: share / 100,
-            share_percent: limits.share_percent,
-            interval: Duration::from_nanos(nanos.max(1)),
-            replicas: 1,
-        }
-    }
-
-    /// The part that one of so many replicas has of our share.
-    pub(super) fn of_one_in(self, replicas: u32) -> Self {
-        Self { replicas, ..self }
-    }
-
-    pub(super) fn are_of_one_in(&self, replicas: u32) -> bool {
-        self.replicas == replicas
-    }
-
-    /// The same part of these rates as of others.
-    pub(super) fn in_place_of(self, former: Self) -> Self {
-        self.of_one_in(former.replicas)
-    }
-
-    pub(super) fn time_to_full(&self) -> Duration {
-        times(self.interval, self.capacity.saturating_sub(self.reserve))
-    }
-
-    /// The time in which one call comes back to our share.
-    fn interval(&self) -> Duration {
-        times(self.interval, u64::from(self.replicas))
-    }
-
-    fn own_refill(&self) -> u64 {
-        (self.own_refill / u64::from(self.replicas)).max(1)
-    }
 }
 
 impl TokenBucket {

@@ -160,7 +160,7 @@ async fn a_file_that_is_renamed_replaced_shortened_or_opened_to_others_is_follow
         assert_eq!(count(), links + 1);
         assert!(trail.audit.is_writable());
         if fs::symlink_metadata(&file).is_ok_and(|it| it.is_file()) {
-            // So that whoever runs this may read it.
+            // So that the user who runs this may read it.
             fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
         }
         let report = trail.verify();

@@ -128,7 +128,7 @@ async fn a_caller_who_hangs_up_while_the_record_is_written_has_exactly_one() {
 
 #[tokio::test]
 async fn a_thousand_answers_at_once_share_a_handful_of_writes() {
-    // With `always`, whoever comes while the disk is busy shares the next write: how many that are
+    // With `always`, a lookup that comes while the disk is busy shares the next write: how many that are
     // depends on the disk.
     for (sync, most) in [(Sync::Always, 500), (Sync::Interval, 5), (Sync::Never, 5)] {
         let trail = Trail::with(|config| config.sync = sync);

@@ -2,18 +2,16 @@
 //! proven and searched, and no record goes that should be there.
 
 use std::fs;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use atlas_cert_gateway::audit::search::{Filter, Order, Search};
 use atlas_cert_gateway::audit::verify::{FaultKind, verify};
-use atlas_cert_gateway::audit::{Config, HeadVerifier, Sync, search};
+use atlas_cert_gateway::audit::{Config, HeadVerifier, Sync};
 use atlas_cert_gateway::settings::Size;
 
 use crate::audit::copies::{half, zstd};
 use crate::audit::heads::Key;
-use crate::audit::trail::{Trail, number};
+use crate::audit::trail::{Trail, number, search_numbers};
 
 #[tokio::test]
 async fn a_finished_file_is_packed_an_hour_later_and_its_records_stay() {
@@ -39,7 +37,7 @@ async fn a_finished_file_is_packed_an_hour_later_and_its_records_stay() {
         assert_eq!(&zstd::decode_all(&*packed).unwrap(), text);
     }
     assert_eq!(trail.verify().fault, None);
-    assert_eq!(found(&trail.config.directory), all(&trail));
+    assert_eq!(search_numbers(&trail.config.directory), all(&trail));
 }
 
 #[tokio::test]
@@ -211,11 +209,11 @@ async fn what_an_interrupted_round_left_is_taken_up() {
     assert!(files[1].exists());
     assert!(!trail.config.directory.join(".0198.zst.part").exists());
     assert_eq!(trail.verify().fault, None);
-    assert_eq!(found(&trail.config.directory), all(&trail));
+    assert_eq!(search_numbers(&trail.config.directory), all(&trail));
     fs::remove_file(target(&files[1])).unwrap();
     trail.advance(Duration::from_mins(2)).await;
     trail.rounds(|| !files[1].exists()).await;
-    assert_eq!(found(&trail.config.directory), all(&trail));
+    assert_eq!(search_numbers(&trail.config.directory), all(&trail));
 }
 
 /// Of three files.
@@ -249,21 +247,6 @@ fn size(trail: &Trail) -> u64 {
         .into_iter()
         .filter_map(|file| fs::metadata(file).ok());
     sizes.map(|file| file.len()).sum()
-}
-
-fn found(directory: &Path) -> Vec<u64> {
-    let mut found = Vec::new();
-    let search = Search {
-        directories: &[directory.to_owned()],
-        filter: &Filter::default(),
-        order: Order::OldestFirst,
-    };
-    let incomplete = search::search(&search, &|_| (), |record| {
-        found.push(record.seq);
-        ControlFlow::Continue(())
-    });
-    assert_eq!(incomplete.unwrap(), []);
-    found
 }
 
 fn all(trail: &Trail) -> Vec<u64> {

@@ -1,15 +1,18 @@
 //! A journal in a directory of its own, and what stands in it.
 
 use std::borrow::Cow;
-use std::path::PathBuf;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use std::{fs, io};
 
 use atlas_cert_gateway::atlas::{CertQuery, Timestamp};
+use atlas_cert_gateway::audit::search::{Filter, Order, Search};
 use atlas_cert_gateway::audit::verify::{VerifyReport, verify};
 use atlas_cert_gateway::audit::{
     Arrival, Audit, AuditError, CacheUse, Closing, Config, Entry, Origin, Outcome, Unrecorded,
+    search,
 };
 use atlas_cert_gateway::identity::{Caller, RuleListNumber};
 use atlas_cert_gateway::system::{Clock, ManualClock};
@@ -29,7 +32,7 @@ pub(crate) struct Trail {
     pub(crate) config: Config,
     pub(crate) metrics: AuditMetrics,
     registry: Registry,
-    place: Files,
+    _place: Files,
 }
 
 impl Trail {
@@ -55,7 +58,7 @@ impl Trail {
             config,
             metrics,
             registry,
-            place,
+            _place: place,
         }
     }
 
@@ -105,28 +108,12 @@ impl Trail {
     }
 
     /// The same with another configuration.
-    pub(crate) async fn restart_with(self, change: impl FnOnce(&mut Config)) -> Self {
-        let Self {
-            audit,
-            clock,
-            manual_clock,
-            mut config,
-            metrics,
-            registry,
-            place,
-        } = self;
-        audit.close().await;
-        change(&mut config);
-        let audit = Audit::open(&config, "test", clock.clone(), metrics.clone()).unwrap();
-        Self {
-            audit,
-            clock,
-            manual_clock,
-            config,
-            metrics,
-            registry,
-            place,
-        }
+    pub(crate) async fn restart_with(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        self.audit.close().await;
+        change(&mut self.config);
+        let (clock, metrics) = (self.clock.clone(), self.metrics.clone());
+        self.audit = Audit::open(&self.config, "test", clock, metrics).unwrap();
+        self
     }
 
     pub(crate) fn reopened(&self) -> Result<Audit, AuditError> {
@@ -257,7 +244,7 @@ pub(crate) fn query(username: &str) -> CertQuery {
 }
 
 /// The number of a file's first record, as its name says; 0 for a name without one.
-pub(crate) fn number(path: &std::path::Path) -> u64 {
+pub(crate) fn number(path: &Path) -> u64 {
     let name = path.file_name().unwrap().to_str().unwrap();
     name.split(['-', '.'])
         .nth(2)
@@ -276,3 +263,19 @@ pub(crate) const PAST_EXAMINATION: Duration = Duration::from_millis(1_100);
 pub(crate) const PAST_SIGNATURE: Duration = Duration::from_secs(61);
 /// What was written has been brought to the disk, with `sync = "interval"`.
 pub(crate) const SYNC_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The numbers of all records that a search of `directory` finds, of which none is missing.
+pub(crate) fn search_numbers(directory: &Path) -> Vec<u64> {
+    let mut found = Vec::new();
+    let search = Search {
+        directories: &[directory.to_owned()],
+        filter: &Filter::default(),
+        order: Order::OldestFirst,
+    };
+    let incomplete = search::search(&search, &|_| (), |record| {
+        found.push(record.seq);
+        ControlFlow::Continue(())
+    });
+    assert_eq!(incomplete.unwrap(), []);
+    found
+}

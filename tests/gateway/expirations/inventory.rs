@@ -103,7 +103,7 @@ async fn a_thousand_users_cost_a_call_each_and_never_the_reserve() {
         least
     };
     let least = world.while_time_passes(least).await;
-    // Two fifths of 1,200 are left to callers, whoever else asks.
+    // Two fifths of 1,200 are left to callers, whatever else is asked.
     assert!(least >= 480, "{least}");
     assert_eq!(world.atlas.calls(Endpoint::DatabaseUsers), 3);
     assert_eq!(world.atlas.certificate_calls(), 1_000);

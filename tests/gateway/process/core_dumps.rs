@@ -26,7 +26,7 @@ async fn a_crash_leaves_no_core_where_cores_are_allowed() {
         .unwrap();
     let core: Vec<&str> = core.split_whitespace().take(2).collect();
     assert_eq!(core, ["0", "0"]);
-    // proc(5): what is not dumpable belongs to root, whoever runs it.
+    // proc(5): what is not dumpable belongs to root, whichever user runs it.
     assert_eq!(fs::metadata(format!("{process}/environ")).unwrap().uid(), 0);
     program.signal("-QUIT");
     let status = program.child.wait().unwrap();

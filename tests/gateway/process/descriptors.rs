@@ -7,7 +7,7 @@ use crate::client;
 use crate::client::Connection;
 use crate::program::{Program, request, serve, world};
 
-/// G29: of 256 descriptors callers get half; whoever comes beyond is sent away at once, and when they
+/// G29: of 256 descriptors callers get half; a caller beyond them is sent away at once, and when they
 /// leave all is as before.
 // The simulated Atlas answers while a test waits for the program.
 #[tokio::test(flavor = "multi_thread")]

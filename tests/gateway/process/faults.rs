@@ -30,7 +30,7 @@ async fn on_a_full_disk_everything_is_503_and_readiness_red_until_there_is_room(
     let program = Program::run(with_small_disk(&serve).args(serve.get_args()));
     let ask = async || client::exchange(program.address, &request("close")).await;
     assert_eq!(ask().await.status, 200);
-    // The shell has become the program, so its number is that of whoever sees the small disk.
+    // The shell has become the program, so its number is that of the process that sees the small disk.
     let ballast = PathBuf::from(format!("/proc/{}/cwd/ballast", program.child.id()));
     let mut filling = fs::File::create(&ballast).unwrap();
     while filling.write_all(&[b'x'; 512]).is_ok() {}

@@ -25,7 +25,7 @@ async fn killed_with_requests_in_flight_no_answer_is_without_its_record() {
     let kills = env::var_os("AUDIT_KILLS")
         .map_or(KILLS, |kills| kills.into_string().unwrap().parse().unwrap());
     let (_atlas, files) = world_with(|configuration| {
-        // Tokens can only be minted so often, whoever is killed.
+        // Tokens can only be minted so often, whichever process is killed.
         use_api_key(configuration);
         set(configuration, "audit.sync", "interval");
         // Small enough that some are killed while a file is begun.

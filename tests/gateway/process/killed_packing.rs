@@ -2,17 +2,15 @@
 //! many finished files and killed as soon as so much of them is done. What is left is whole each time.
 
 use std::collections::BTreeSet;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::{env, fs};
 
-use atlas_cert_gateway::audit::search::{Filter, Order, Search};
+use atlas_cert_gateway::audit::Sync;
 use atlas_cert_gateway::audit::verify::verify;
-use atlas_cert_gateway::audit::{Sync, search};
 use atlas_cert_gateway::settings::Size;
 
-use crate::audit::trail::Trail;
+use crate::audit::trail::{Trail, search_numbers};
 use crate::program::{Program, serve, world_with};
 use crate::world::{set, use_api_key};
 
@@ -24,7 +22,7 @@ async fn killed_while_it_packs_and_removes_the_trail_is_whole() {
     let kills = env::var_os("AUDIT_KILLS")
         .map_or(KILLS, |kills| kills.into_string().unwrap().parse().unwrap());
     let (_atlas, files) = world_with(|configuration| {
-        // Tokens can only be minted so often, whoever is killed.
+        // Tokens can only be minted so often, whichever process is killed.
         use_api_key(configuration);
         set(configuration, "audit.rotate_size", "64KiB");
         set(configuration, "audit.compress_after", "0s");
@@ -134,17 +132,7 @@ fn assert_trail(directory: &Path, acknowledged: u64) {
     assert!(report.last >= acknowledged);
     assert!(report.first == 1 || report.first <= report.removed + 1);
     assert_eq!(report.passed_over, []);
-    let mut found = Vec::new();
-    let search = Search {
-        directories: &[directory.to_owned()],
-        filter: &Filter::default(),
-        order: Order::OldestFirst,
-    };
-    let incomplete = search::search(&search, &|_| (), |record| {
-        found.push(record.seq);
-        ControlFlow::Continue(())
-    });
-    assert_eq!(incomplete.unwrap(), []);
+    let found = search_numbers(directory);
     assert!(found.iter().copied().eq(report.first..=report.last));
 }
 

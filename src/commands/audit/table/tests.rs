@@ -1,7 +1,7 @@
 use super::*;
 
-fn columns() -> Vec<Column> {
-    let column = |name, holds, rank| Column {
+fn columns() -> Vec<TableColumn> {
+    let column = |name, holds, rank| TableColumn {
         name,
         holds,
         rank,
