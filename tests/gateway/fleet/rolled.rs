@@ -101,7 +101,7 @@ async fn fl13_no_request_fails_while_the_functions_of_the_next_version_are_loade
     .await;
     let printed = output(command().args(["fleet", "functions"])).stdout;
     let library = String::from_utf8(printed).unwrap();
-    let next = library.replace("function() return 1 end", "function() return 2 end");
+    let next = library.replace("function() return 2 end", "function() return 3 end");
     assert_ne!(next, library);
     let load = ["FUNCTION", "LOAD", "REPLACE", &*next];
     let asked = (0..USERS).map(|user| ask_both(&first, &second, format!("user{user}")));
