@@ -119,7 +119,7 @@ async fn fl13_no_request_fails_while_the_functions_of_the_next_version_are_loade
         Some("0")
     );
     let version = engine.command(&["FCALL", "acg1_version", "0"]).await;
-    assert_eq!(version, Value::Int(2));
+    assert_eq!(version, Value::Int(3));
 }
 
 async fn ask_both(first: &World, second: &World, username: String) {
