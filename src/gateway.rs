@@ -40,7 +40,7 @@ use crate::identity::{Caller, Identity, Unverified};
 use crate::insight::KnownLists;
 use crate::memory::Memory;
 use crate::policy::Policy;
-use crate::policy::allowance::Allowance;
+use crate::policy::allowance::{Allowance, AllowancesLeft};
 use crate::system::{Clock, Ids, Moment};
 use crate::telemetry::metrics::lookups::{LookupMetrics, Present};
 use crate::telemetry::metrics::policy::PolicyMetrics;
@@ -171,7 +171,7 @@ impl Gateway {
         &self,
         arrival: Arrival<'_>,
         request: &LookupRequest<'_>,
-        render: impl Fn(&Result<Found, Refusal>) -> Rendered<R>,
+        render: impl Fn(&Result<Found, Refusal>, AllowancesLeft) -> Rendered<R>,
     ) -> Result<(R, Option<Present>), Unrecorded> {
         let span = request.span(&arrival.request_id);
         let mut record = self.begin(arrival, request);
@@ -202,9 +202,9 @@ impl Gateway {
             .in_scope(|| policy.authorize(&caller, request.query))
             .map_err(|denied| Refusal::denied(denied, &mut record.entry))?;
         record.entry.set_rule(Some(permit.rule()));
-        self.allowance
-            .admit_lookup(&caller, &permit, now)
-            .map_err(Refusal::RateLimited)?;
+        let admitted = self.allowance.admit_lookup(&caller, &permit, now);
+        record.allowances = self.allowance.left(&caller, &permit, now);
+        admitted.map_err(Refusal::RateLimited)?;
 
         let admit = |role| self.admit(role, &permit, &caller, now);
         let fetch = self.fetch(record.entry.request_id());
@@ -217,6 +217,7 @@ impl Gateway {
         let found = self.clock.timeout(left, found).await;
         let found = found.map_err(|_| Refusal::TimedOut)?;
 
+        record.allowances = self.allowance.left(&caller, &permit, self.clock.now());
         // While the caller waited, its token may have ended and its right may have been withdrawn (G11).
         let now = self.clock.now();
         if now.wall >= caller.expires_at {
@@ -285,6 +286,7 @@ impl Gateway {
             entry,
             in_flight: InFlightGuard::new(&self.metrics, &self.clock, arrived),
             traced: None,
+            allowances: AllowancesLeft::default(),
         }
     }
 

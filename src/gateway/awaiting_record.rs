@@ -11,6 +11,7 @@ use super::{Gateway, OVERLOAD_PAUSE, Refusal, Rendered};
 use crate::audit::usage::would_have_cost;
 use crate::audit::{CacheUse, Closing, Entry, Outcome, Refused, Ticket, Unrecorded};
 use crate::cache::{CacheStatus, Found, Staleness};
+use crate::policy::allowance::AllowancesLeft;
 use crate::system::{Clock, Moment};
 use crate::telemetry::metrics::lookups::{LookupMetrics, Present};
 use crate::telemetry::traces::{End, Traced};
@@ -21,6 +22,8 @@ pub(super) struct LookupRecord<'l> {
     pub(super) entry: Entry<'l>,
     pub(super) in_flight: InFlightGuard,
     pub(super) traced: Option<Box<Traced>>,
+    /// What is left to the caller.
+    pub(super) allowances: AllowancesLeft,
 }
 
 /// A reply that is given out once its record is in the audit trail, and only then.
@@ -47,15 +50,16 @@ impl LookupRecord<'_> {
         self,
         gateway: &Gateway,
         outcome: &Result<Found, Refusal>,
-        render: impl Fn(&Result<Found, Refusal>) -> Rendered<R>,
+        render: impl Fn(&Result<Found, Refusal>, AllowancesLeft) -> Rendered<R>,
     ) -> AwaitingRecord<R> {
         let Self {
             arrived,
             mut entry,
             in_flight,
             mut traced,
+            allowances,
         } = self;
-        let mut rendered = render(outcome);
+        let mut rendered = render(outcome, allowances);
         let shed = rendered.is_shed.then_some(Err(Refusal::Overloaded {
             retry_after: OVERLOAD_PAUSE,
         }));
@@ -81,7 +85,7 @@ impl LookupRecord<'_> {
             Refused::OnItsOwn => entry.submit(&closing).map(Some),
             Refused::Folded => Ok(None),
             Refused::TooMany(refusals) => {
-                rendered = render(&Err(Refusal::TooManyRefusals(refusals)));
+                rendered = render(&Err(Refusal::TooManyRefusals(refusals)), allowances);
                 Ok(None)
             }
         };

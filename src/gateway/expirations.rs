@@ -12,6 +12,7 @@ use crate::atlas::{ProjectId, Timestamp};
 use crate::audit::{Arrival, Closing, InventoryQuery, Outcome, Refused, Unrecorded};
 use crate::insight::{Expirations, ExpirationsQuery, Inventory, InventoryState, Which, WithinDays};
 use crate::policy::Denied;
+use crate::policy::allowance::AllowancesLeft;
 use crate::telemetry::metrics::insight::ShownEndings;
 use crate::telemetry::metrics::lookups::Present;
 
@@ -52,6 +53,7 @@ impl Gateway {
             entry,
             in_flight: InFlightGuard::uncounted(&self.metrics, &self.clock, arrived),
             traced: None,
+            allowances: AllowancesLeft::default(),
         };
         let resolved = AssertUnwindSafe(self.resolve_expirations(request, &mut record));
         let outcome = resolved.catch_unwind().await;

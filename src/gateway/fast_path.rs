@@ -8,6 +8,7 @@ use super::{AwaitingRecord, Gateway, LookupRequest, Refusal, Rendered};
 use crate::audit::Arrival;
 use crate::cache::Found;
 use crate::identity::Caller;
+use crate::policy::allowance::AllowancesLeft;
 use crate::telemetry::traces;
 
 /// A caller, the rule that lets it, and the list that the cache has for it.
@@ -15,6 +16,7 @@ struct Hit {
     caller: Arc<Caller>,
     rule: Arc<str>,
     found: Found,
+    allowances: AllowancesLeft,
 }
 
 impl Gateway {
@@ -25,7 +27,7 @@ impl Gateway {
         &self,
         arrival: &Arrival<'_>,
         request: &LookupRequest<'_>,
-        render: impl Fn(&Result<Found, Refusal>) -> Rendered<R>,
+        render: impl Fn(&Result<Found, Refusal>, AllowancesLeft) -> Rendered<R>,
     ) -> Option<AwaitingRecord<R>> {
         if traces::are_recorded() {
             return None;
@@ -36,10 +38,12 @@ impl Gateway {
             caller,
             rule,
             found,
+            allowances,
         } = hit.ok()??;
         let mut record = self.begin(arrival.borrowed(), request);
         record.entry.set_caller(&caller);
         record.entry.set_rule(Some(&rule));
+        record.allowances = allowances;
         Some(record.commit(self, &Ok(found), render))
     }
 
@@ -60,6 +64,7 @@ impl Gateway {
         self.allowance.admit_lookup(&caller, &permit, now).ok()?;
         self.identity.count_cached();
         Some(Hit {
+            allowances: self.allowance.left(&caller, &permit, now),
             rule: Arc::clone(permit.rule()),
             caller,
             found,

@@ -49,6 +49,23 @@ pub(crate) struct BucketView {
     pub(crate) refill_per_minute: u32,
 }
 
+/// What is left of what a caller may ask in a minute, where its rules set limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct AllowancesLeft {
+    pub(crate) lookups: Option<AllowanceLeft>,
+    pub(crate) misses: Option<AllowanceLeft>,
+}
+
+/// What is left of one limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AllowanceLeft {
+    /// The limit.
+    pub(crate) per_minute: u32,
+    pub(crate) left: u32,
+    /// After how long all of it is there again.
+    pub(crate) whole_in: Duration,
+}
+
 /// The caller has taken what it may for now.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the caller's allowance is spent")]
@@ -165,6 +182,19 @@ impl Allowance {
         lock(buckets).take(account, limit.per_minute, named, now.elapsed)
     }
 
+    /// What is left of the caller's limits.
+    pub(crate) fn left(&self, caller: &Caller, permit: &Permit<'_>, now: Moment) -> AllowancesLeft {
+        let left = |buckets: &Mutex<TokenBuckets>, limit: &RateLimit<'_>| {
+            let who = [&*caller.issuer, &*caller.subject, &**limit.rule];
+            lock(buckets).left(self.seed.hash_one(who), limit.per_minute, now.elapsed)
+        };
+        let (lookups, misses) = (permit.lookups_per_minute(), permit.misses_per_minute());
+        AllowancesLeft {
+            lookups: lookups.map(|limit| left(&self.lookups, limit)),
+            misses: misses.map(|limit| left(&self.misses, limit)),
+        }
+    }
+
     /// Counts the calls of an admitted miss beyond its first, once they are known.
     pub(crate) fn charge(
         &self,
@@ -224,6 +254,23 @@ impl TokenBuckets {
             untold.add(limit, now);
         }
         Ok(())
+    }
+
+    fn left(&self, account: u64, limit: u32, now: Duration) -> AllowanceLeft {
+        let account = self.accounts.get(&account).or_else(|| {
+            // One that came when the table was full.
+            let is_full = self.accounts.len() >= MOST_ACCOUNTS;
+            is_full.then(|| self.accounts.get(&SHARED_ACCOUNT)).flatten()
+        });
+        let full_at = account.map_or(now, |account| account.full_at);
+        let whole_in = full_at.saturating_sub(now);
+        let interval = (MINUTE / limit.max(1)).as_nanos().max(1);
+        let left = MINUTE.saturating_sub(whole_in).as_nanos() / interval;
+        AllowanceLeft {
+            per_minute: limit,
+            left: u32::try_from(left).unwrap_or(limit).min(limit),
+            whole_in,
+        }
     }
 
     fn account_or_shared(&mut self, account: u64, now: Duration) -> u64 {

@@ -159,9 +159,9 @@ impl PublicHandler {
         let form = self.form(&asked, stamp);
         let waiting = peer.state.wait();
         let request = asked.lookup();
-        let reply = self.gateway.lookup(arrival, &request, |outcome| {
+        let reply = self.gateway.lookup(arrival, &request, |outcome, left| {
             note_authenticated(peer, outcome);
-            form.render(outcome, &asked, &peer.unsent)
+            form.render((outcome, left), &asked, &peer.unsent)
         });
         let reply = reply.await;
         drop(waiting);
@@ -227,9 +227,9 @@ impl PublicHandler {
         let form = self.form(&asked, stamp);
         let reply = self
             .gateway
-            .lookup_cached(&arrival, &asked.lookup(), |outcome| {
+            .lookup_cached(&arrival, &asked.lookup(), |outcome, left| {
                 note_authenticated(peer, outcome);
-                form.render(outcome, &asked, &peer.unsent)
+                form.render((outcome, left), &asked, &peer.unsent)
             })?;
         Some(CachedReply { reply, form })
     }

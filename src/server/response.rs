@@ -1,6 +1,7 @@
 //! Responses: headers, and with [`errors`] the only place with status codes.
 
 use std::borrow::Cow;
+use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use crate::audit::{RequestId, TooManyRefusals, Unrecorded};
 use crate::cache::{CacheStatusHeader, Found};
 use crate::gateway;
 use crate::gateway::{OVERLOAD_PAUSE, Refusal};
+use crate::policy::allowance::{AllowanceLeft, AllowancesLeft};
 
 /// A reply, and what the audit record says of it.
 pub(crate) type RenderedReply = gateway::Rendered<Response<ResponseBody>>;
@@ -76,6 +78,34 @@ pub fn answered(
         error_code: None,
         certificates: Some(list.certificates),
         is_shed: false,
+    }
+}
+
+/// Tells a caller what its rules let it ask in a minute, and how much of that is left
+/// (draft-ietf-httpapi-ratelimit-headers-10). Nothing where they set no limit; never what Atlas says of its own.
+pub(super) fn tell_allowances(response: &mut Response<ResponseBody>, left: AllowancesLeft) {
+    let AllowancesLeft { lookups, misses } = left;
+    if lookups.is_none() && misses.is_none() {
+        return;
+    }
+    let limits = [("lookups", lookups), ("misses", misses)];
+    let limits = limits.map(|(name, left)| left.map(|left| (name, left)));
+    let (mut policy, mut rest) = (String::new(), String::new());
+    for (name, left) in limits.into_iter().flatten() {
+        let comma = if policy.is_empty() { "" } else { ", " };
+        let AllowanceLeft {
+            per_minute,
+            left,
+            whole_in,
+        } = left;
+        let seconds = whole_in.as_secs() + u64::from(whole_in.subsec_nanos() > 0);
+        write!(policy, "{comma}\"{name}\";q={per_minute};w=60").expect("a text takes every text");
+        write!(rest, "{comma}\"{name}\";r={left};t={seconds}").expect("a text takes every text");
+    }
+    let headers = response.headers_mut();
+    for (name, text) in [(RATE_LIMIT_POLICY, policy), (RATE_LIMIT, rest)] {
+        let value = HeaderValue::try_from(text).expect("it is visible ASCII");
+        headers.insert(name, value);
     }
 }
 
@@ -281,6 +311,8 @@ fn whole_seconds(wait: Duration) -> u64 {
 pub(super) const ERROR_ORIGIN: HeaderName = HeaderName::from_static("x-error-origin");
 /// Ours; also in the audit record and in every log line.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// How many calls to Atlas this answer cost.
 pub(super) const UPSTREAM_CALLS: HeaderName = HeaderName::from_static("x-upstream-calls");

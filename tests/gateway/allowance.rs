@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde_json::json;
 
-use crate::world::{PROJECT, World, certs, set_rule, token_of};
+use crate::world::{PROJECT, World, certs, operator_token, set_rule, token_of};
 
 #[tokio::test]
 async fn a_rule_limits_lookups_of_each_caller_and_no_other() {
@@ -132,4 +132,42 @@ async fn l03_a_thousand_callers_with_new_names_leave_the_project_its_reserve() {
     assert!((550..=620).contains(&answered), "{answered}");
     assert_eq!(world.atlas.answers(429), 0);
     assert!(world.atlas.bucket_remaining(PROJECT) >= 190);
+}
+
+/// draft-ietf-httpapi-ratelimit-headers-10.
+#[tokio::test]
+async fn every_answer_says_what_is_left_of_its_callers_allowance() {
+    let world = World::with(|plan| {
+        set_rule(plan, 0, "lookups_per_minute", 6);
+        set_rule(plan, 0, "misses_per_minute", 3);
+    })
+    .await;
+    let target = certs(PROJECT, "app1");
+    for (username, rest) in [
+        ("app1", r#""lookups";r=5;t=10, "misses";r=2;t=20"#),
+        ("app1", r#""lookups";r=4;t=20, "misses";r=2;t=20"#),
+        ("nobody", r#""lookups";r=3;t=30, "misses";r=1;t=40"#),
+        ("secret-keeper", ""),
+        ("app1", r#""lookups";r=2;t=40, "misses";r=1;t=40"#),
+        ("app1", r#""lookups";r=1;t=50, "misses";r=1;t=40"#),
+        ("app1", r#""lookups";r=0;t=60, "misses";r=1;t=40"#),
+        ("app1", r#""lookups";r=0;t=60, "misses";r=1;t=40"#),
+    ] {
+        let reply = world.ask(username).await;
+        let said = reply.header("ratelimit").unwrap_or("");
+        assert_eq!(said, rest, "{username} {}", reply.status);
+        let policy = reply.header("ratelimit-policy").unwrap_or("");
+        let expected = r#""lookups";q=6;w=60, "misses";q=3;w=60"#;
+        assert_eq!(policy, if rest.is_empty() { "" } else { expected });
+    }
+    assert_eq!(world.ask("app1").await.status, 429);
+    world.advance(Duration::from_secs(25));
+    let reply = world.ask("app1").await;
+    assert_eq!(
+        reply.header("ratelimit"),
+        Some(r#""lookups";r=1;t=45, "misses";r=2;t=15"#)
+    );
+    // Of those whose rules set no limit nothing is said, and of Atlas's own numbers never.
+    let reply = world.send("GET", &target, &operator_token(), &[]).await;
+    assert_eq!((reply.header("ratelimit"), reply.header("ratelimit-policy")), (None, None));
 }

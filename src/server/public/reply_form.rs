@@ -6,6 +6,7 @@ use tracing::debug;
 use crate::audit::{RequestId, Unrecorded};
 use crate::cache::Found;
 use crate::gateway::Refusal;
+use crate::policy::allowance::AllowancesLeft;
 use crate::server::body::payload::ResponseBody;
 use crate::server::request::{BadRequest, CertRequest};
 use crate::server::response::{self, RenderedReply};
@@ -27,15 +28,19 @@ pub(super) type Recorded = Result<(Response<ResponseBody>, Option<Present>), Unr
 impl ReplyForm {
     pub(super) fn render(
         &self,
-        outcome: &Result<Found, Refusal>,
+        (outcome, left): (&Result<Found, Refusal>, AllowancesLeft),
         asked: &CertRequest<'_>,
         unsent: &UnsentAccount,
     ) -> RenderedReply {
         let mut rendered = match outcome {
-            Ok(found) => response::answered(found, asked, self.request_id, unsent),
-            Err(refusal) => return self.refuse(refusal),
+            Ok(found) => {
+                let mut rendered = response::answered(found, asked, self.request_id, unsent);
+                self.close(&mut rendered.reply);
+                rendered
+            }
+            Err(refusal) => self.refuse(refusal),
         };
-        self.close(&mut rendered.reply);
+        response::tell_allowances(&mut rendered.reply, left);
         rendered
     }
 
