@@ -176,6 +176,8 @@ impl Gateway {
         let span = request.span(&arrival.request_id);
         let mut record = self.begin(arrival, request);
         record.traced = traces::Traced::of(&span);
+        let trace_id = record.traced.as_ref().and_then(|traced| traced.trace_id());
+        record.entry.set_trace(trace_id);
         let resolved = self.resolve(request, &mut record).instrument(span);
         // A panic costs its own request an answer of 500, on record like every other.
         let outcome = AssertUnwindSafe(resolved).catch_unwind().await;

@@ -26,6 +26,7 @@ pub struct Entry<'a> {
     caller: Option<Arc<Caller>>,
     target: Target<'a>,
     rule: Option<Arc<str>>,
+    trace_id: Option<Box<str>>,
     closed: bool,
 }
 
@@ -102,6 +103,7 @@ impl<'a> Entry<'a> {
             caller: None,
             target: Target::Unknown,
             rule: None,
+            trace_id: None,
             closed: false,
         }
     }
@@ -134,6 +136,11 @@ impl<'a> Entry<'a> {
     /// What was asked for, of a whole project.
     pub(crate) fn set_inventory(&mut self, query: &'a InventoryQuery<'a>) {
         self.target = Target::Inventory(query);
+    }
+
+    /// In which trace it is, if in one.
+    pub(crate) fn set_trace(&mut self, trace_id: Option<String>) {
+        self.trace_id = trace_id.map(String::into_boxed_str);
     }
 
     /// The path as it arrived, where it names no list.
@@ -249,6 +256,9 @@ impl<'a> Entry<'a> {
         record.word("request_id", self.arrival.request_id.as_bytes());
         if let Some(id) = &self.arrival.caller_request_id {
             record.bytes("caller_request_id", id, limits::SHORT);
+        }
+        if let Some(id) = &self.trace_id {
+            record.word("trace_id", id.as_bytes());
         }
         record.word("outcome", closing.outcome.word());
         record.put_some("status", (closing.status > 0).then_some(closing.status));

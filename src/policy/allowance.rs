@@ -260,7 +260,9 @@ impl TokenBuckets {
         let account = self.accounts.get(&account).or_else(|| {
             // One that came when the table was full.
             let is_full = self.accounts.len() >= MOST_ACCOUNTS;
-            is_full.then(|| self.accounts.get(&SHARED_ACCOUNT)).flatten()
+            is_full
+                .then(|| self.accounts.get(&SHARED_ACCOUNT))
+                .flatten()
         });
         let full_at = account.map_or(now, |account| account.full_at);
         let whole_in = full_at.saturating_sub(now);

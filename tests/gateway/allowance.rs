@@ -169,5 +169,8 @@ async fn every_answer_says_what_is_left_of_its_callers_allowance() {
     );
     // Of those whose rules set no limit nothing is said, and of Atlas's own numbers never.
     let reply = world.send("GET", &target, &operator_token(), &[]).await;
-    assert_eq!((reply.header("ratelimit"), reply.header("ratelimit-policy")), (None, None));
+    assert_eq!(
+        (reply.header("ratelimit"), reply.header("ratelimit-policy")),
+        (None, None)
+    );
 }

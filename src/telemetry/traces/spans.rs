@@ -3,8 +3,10 @@
 use std::fmt::Display;
 
 use http::{Method, Version};
+use opentelemetry::trace::TraceContextExt;
 use tracing::field::Empty;
 use tracing::{Level, Span, debug_span, span_enabled};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 #[derive(Clone, Copy)]
 #[expect(
@@ -74,6 +76,7 @@ pub(crate) fn lookup(request: &Request<'_>) -> Span {
         server.address = without_port(request.host),
         error.type = Empty,
         atlas_cert_gateway.request_id = %request.request_id,
+        trace_id = Empty,
         atlas_cert_gateway.outcome = Empty,
         atlas_cert_gateway.cache = Empty,
         atlas_cert_gateway.upstream_calls = Empty,
@@ -90,6 +93,17 @@ impl Traced {
                 error_code: None,
             })
         })
+    }
+
+    /// The id of the trace that the lookup is in, which its lines in the log have from now on; `None` where no traces
+    /// are kept.
+    pub(crate) fn trace_id(&self) -> Option<String> {
+        let context = self.span.context();
+        let span = context.span();
+        let span = span.span_context();
+        let id = span.is_valid().then(|| span.trace_id().to_string())?;
+        self.span.record("trace_id", &*id);
+        Some(id)
     }
 
     /// It has an answer, which leaves once its record is written.

@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 
 use crate::client;
 use crate::client::Connection;
-use crate::program::{Program, request, world_with};
+use crate::program::{Program, records, request, world_with};
 use crate::world::set;
 
 /// What a collector was sent: the path of each call, and its message.
@@ -141,6 +141,10 @@ async fn a_collector_gets_every_span_of_a_callers_trace_and_atlas_learns_nothing
     assert_eq!((named(MINT), named("POST /api/oauth/revoke")), (1, 1));
     let beneath = spans.iter().filter(|it| it.parent_span_id == CALLERS_SPAN);
     assert_eq!(beneath.count(), 2);
+    // So a trace leads to its records, and back.
+    let trace = format!("{:032x}", u128::from_be_bytes(TRACE));
+    let lookups = records(files.path(), "lookup");
+    assert!(lookups.len() == 2 && lookups.iter().all(|it| it["trace_id"] == trace));
     for request in atlas.requests() {
         for header in ["traceparent", "tracestate", "baggage"] {
             assert!(!request.headers.contains_key(header), "{header}");
